@@ -1,0 +1,108 @@
+/**
+ * The edge on this machine: the same worker and objects that are deployed, run by workerd through miniflare.
+ *
+ * @module
+ */
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { fileURLToPath } from "node:url";
+import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
+import { CommandError } from "./output.ts";
+
+export interface LocalEdgeOptions {
+  /** Address to listen on; 127.0.0.1 by default: nobody else reaches the edge unless you say so. */
+  readonly host?: string;
+  /** Port to listen on; 0 for any free one. */
+  readonly port: number;
+  /** Origin relays that devices may be passed through to: the variable ORIGIN_RELAYS. */
+  readonly relayAllow: readonly string[];
+  /** This edge's own Relay-Server-Name: the variable RELAY_NAME. */
+  readonly relayName?: string;
+  /** PEM texts: with them the edge speaks HTTPS. */
+  readonly tls?: { readonly key: string; readonly cert: string };
+  /** Called for each line that the worker or its runtime logs. */
+  readonly log?: (level: string, line: string) => void;
+}
+
+export interface LocalEdge {
+  /** Where it listens, without a slash at the end. */
+  readonly url: string;
+  readonly miniflare: Miniflare;
+  close(): Promise<void>;
+}
+
+/**
+ * Starts the edge.
+ *
+ * @throws CommandError when the port is taken or the certificate is not one
+ */
+export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
+  const host = options.host ?? "127.0.0.1";
+  await assertFree(host, options.port);
+  const miniflare = new Miniflare(configuration(await workerCode(), host, options));
+  try {
+    const url = await miniflare.ready;
+    return { url: url.origin, miniflare, close: () => miniflare.dispose() };
+  } catch (cause) {
+    await miniflare.dispose().catch(() => undefined);
+    throw new CommandError("EdgeFailed", `the edge did not start: ${cause instanceof Error ? cause.message : cause}`);
+  }
+}
+
+function configuration(code: string, host: string, options: LocalEdgeOptions): MiniflareOptions {
+  const env = {
+    TUNNEL: { type: "durable-object", worker: "grooveway", exportName: "Tunnel" },
+    ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
+    RELAY_NAME: { type: "text", value: options.relayName ?? "" },
+  } as const;
+  return {
+    host,
+    port: options.port,
+    // Without these miniflare asks the internet for a sample of request metadata and reports its use.
+    cf: false,
+    telemetry: { enabled: false },
+    log: new NoOpLog(),
+    handleStructuredLogs: (entry: { level: string; message: string }) => options.log?.(entry.level, entry.message),
+    ...(options.tls && { https: true, httpsKey: options.tls.key, httpsCert: options.tls.cert }),
+    workers: [
+      {
+        config: {
+          name: "grooveway",
+          compatibilityDate: "2026-11-09",
+          compatibilityFlags: ["enable_request_signal"],
+          manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
+          exports: { Tunnel: { type: "durable-object", storage: "sqlite" } },
+          env,
+        },
+      },
+    ],
+  };
+}
+
+/** The worker as one module: built beside this file in the published package, bundled from source in the repository. */
+async function workerCode(): Promise<string> {
+  if (!import.meta.url.endsWith(".ts")) return readFile(new URL("../edge/worker.bundle.js", import.meta.url), "utf8");
+  const { bundleWorker } = await import("./bundle.ts");
+  return bundleWorker(fileURLToPath(new URL("../edge/worker.ts", import.meta.url)));
+}
+
+async function assertFree(host: string, port: number): Promise<void> {
+  if (port === 0) return;
+  const server = createServer();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(port, host, resolve);
+    });
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code;
+    throw new CommandError(
+      why === "EADDRINUSE" ? "PortTaken" : "CannotListen",
+      why === "EADDRINUSE"
+        ? `port ${port} on ${host} is taken by another program: stop it, or choose another port with --port`
+        : `cannot listen on ${host}:${port} (${why}): choose another address or port`,
+    );
+  } finally {
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  }
+}

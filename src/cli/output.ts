@@ -1,0 +1,66 @@
+/**
+ * How the command speaks: one line for an error, JSON for machines, a progress bar for a person.
+ *
+ * @module
+ */
+
+/** An error that the user can mend. Its message is the line that is printed; its code is listed in the README. */
+export class CommandError extends Error {
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = "CommandError";
+    this.code = code;
+  }
+}
+
+/** Octets for a person: `8.0 MiB`. */
+export function size(octets: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let value = octets;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return unit === 0 ? `${value} B` : `${value.toFixed(1)} ${units[unit]}`;
+}
+
+export interface Progress {
+  /** Called as often as the caller likes; draws at most ten times a second. */
+  update(done: number, total: number | undefined): void;
+  /** Takes the bar off the screen. */
+  end(): void;
+}
+
+/** A bar appears only for what takes longer than this, in milliseconds: short transfers need none. */
+const PATIENCE = 1000;
+const REDRAW = 100;
+
+/**
+ * A progress bar on standard error, when that is a terminal and the work takes longer than a second. Otherwise nothing.
+ */
+export function progressBar(label: string, stream: NodeJS.WriteStream = process.stderr): Progress {
+  const started = performance.now();
+  let drawn = 0;
+  return {
+    update(done, total) {
+      const now = performance.now();
+      if (!stream.isTTY || now - started < PATIENCE || now - drawn < REDRAW) return;
+      drawn = now;
+      const rate = `${size(done / ((now - started) / 1000))}/s`;
+      stream.write(`\r\x1b[K${label} ${total === undefined ? size(done) : bar(done, total)} ${rate}`);
+    },
+    end() {
+      if (drawn > 0) stream.write("\r\x1b[K");
+    },
+  };
+}
+
+function bar(done: number, total: number): string {
+  const width = 24;
+  const part = total === 0 ? 1 : Math.min(1, done / total);
+  const full = Math.round(part * width);
+  return `[${"#".repeat(full)}${"-".repeat(width - full)}] ${Math.floor(part * 100)}% ${size(done)} of ${size(total)}`;
+}

@@ -1,0 +1,51 @@
+/**
+ * KeepAlive at the Worker: a GET is parked here until the Tunnel has octets for it or its hold time is over
+ * [MS-GRVHENC 3.4.5.1.2]; a POST is one call.
+ *
+ * @module
+ */
+import type { KeepAliveTarget } from "../encapsulation/index.ts";
+import { HOLD_TIME } from "./defaults.ts";
+import { BELL_CLOSE, doorbell } from "./doorbell.ts";
+import { park, type TunnelStub } from "./parking.ts";
+import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
+
+export async function keepAliveGet(tunnel: TunnelStub, request: Request): Promise<Response> {
+  const answer = await park(tunnel, request);
+  if (answer.webSocket === null) return answer;
+  const bell = doorbell(answer.webSocket);
+  const gone = () => bell.close(BELL_CLOSE.deviceGone);
+  request.signal.addEventListener("abort", gone);
+  const held = setTimeout(() => bell.say("release"), HOLD_TIME);
+  try {
+    const ring = await bell.next();
+    if (ring.kind === "octets") {
+      bell.close(BELL_CLOSE.done);
+      // What was rung for is lost with its GET, and the virtual connection with it.
+      if (request.signal.aborted) await tunnel.end("DeviceGone");
+      return new Response(ring.octets, { headers: answerHeaders() });
+    }
+    if (ring.kind === "closed" && ring.code === BELL_CLOSE.done) {
+      return new Response(new Uint8Array(0), { headers: answerHeaders() });
+    }
+    return problem(ring.kind === "closed" && isReason(ring.reason) ? ring.reason : "ConnectionLost");
+  } finally {
+    clearTimeout(held);
+    request.signal.removeEventListener("abort", gone);
+  }
+}
+
+export async function keepAlivePost(
+  target: KeepAliveTarget,
+  tunnel: TunnelStub,
+  body: Uint8Array | Reason,
+): Promise<Response> {
+  if (typeof body === "string") {
+    // The octets of a body that was not taken are missing in the stream: it cannot go on.
+    await tunnel.end(body);
+    return problem(body);
+  }
+  const verdict = await tunnel.exchange(target, body);
+  if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+  return new Response(new Uint8Array(0), { headers: answerHeaders() });
+}

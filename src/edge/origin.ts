@@ -1,0 +1,103 @@
+/**
+ * The edge's TCP connection to an origin relay: dialled with a deadline, read one chunk ahead, never buffered beyond it.
+ *
+ * @module
+ */
+import { connect } from "cloudflare:sockets";
+import { DIAL_TIMEOUT } from "./defaults.ts";
+import type { RelayEndpoint } from "./relays.ts";
+
+/** What came from the relay: octets, or how its side ended. */
+export type Inflow =
+  | { readonly kind: "octets"; readonly octets: Uint8Array }
+  | { readonly kind: "ended"; readonly reason: "OriginClosed" | "OriginReset" };
+
+export interface Origin {
+  /** Resolves when the relay's socket has taken the octets: a relay that stops reading stops its writer. Rejects when it is gone. */
+  write(octets: Uint8Array): Promise<void>;
+  /** Resolves when something can be taken, an ended side included. Until `take` it keeps resolving. */
+  ready(): Promise<void>;
+  /** What has come and was not taken; undefined when nothing has. */
+  peek(): Inflow | undefined;
+  /** Takes what has come, at most `max` octets of it; undefined when nothing has. What ended stays ended. */
+  take(max: number): Inflow | undefined;
+  /** Closes both directions at once and frees the socket. */
+  close(): void;
+}
+
+/**
+ * Dials an origin relay.
+ *
+ * @param readSize the most that is read ahead, in octets: the bound of what is kept for a device that does not read
+ * @returns undefined when the relay refuses, cannot be reached, or does not answer within the deadline
+ */
+export async function dial(relay: RelayEndpoint, readSize: number): Promise<Origin | undefined> {
+  // The relay's half-close must not cut what the device still has on its way to it.
+  const socket = connect(
+    { hostname: relay.hostname, port: relay.port },
+    { secureTransport: "off", allowHalfOpen: true },
+  );
+  socket.closed.catch(() => undefined);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<"late">((resolve) => {
+    timer = setTimeout(() => resolve("late"), DIAL_TIMEOUT);
+  });
+  try {
+    if ((await Promise.race([socket.opened, late])) === "late") {
+      abandon(socket);
+      return undefined;
+    }
+  } catch {
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+  }
+  return originOf(socket, readSize);
+}
+
+function originOf(socket: Socket, readSize: number): Origin {
+  const writer = socket.writable.getWriter();
+  writer.closed.catch(() => undefined);
+  const reader = socket.readable.getReader({ mode: "byob" });
+  reader.closed.catch(() => undefined);
+  let ahead: Inflow | undefined;
+  let reading: Promise<void> | undefined;
+
+  async function read(): Promise<void> {
+    try {
+      const { value, done } = await reader.read(new Uint8Array(readSize));
+      ahead =
+        done || value === undefined ? { kind: "ended", reason: "OriginClosed" } : { kind: "octets", octets: value };
+    } catch {
+      ahead = { kind: "ended", reason: "OriginReset" };
+    }
+  }
+
+  return {
+    write: (octets) => writer.write(octets),
+    ready() {
+      if (ahead !== undefined) return Promise.resolve();
+      reading ??= read().finally(() => {
+        reading = undefined;
+      });
+      return reading;
+    },
+    peek: () => ahead,
+    take(max) {
+      const taken = ahead;
+      if (taken?.kind !== "octets") return taken;
+      if (taken.octets.length <= max) {
+        ahead = undefined;
+        return taken;
+      }
+      ahead = { kind: "octets", octets: taken.octets.subarray(max) };
+      return { kind: "octets", octets: taken.octets.subarray(0, max) };
+    },
+    close: () => abandon(socket),
+  };
+}
+
+/** Closing waits for nothing: a relay that has stopped reading would keep it waiting. */
+function abandon(socket: Socket): void {
+  socket.close().catch(() => undefined);
+}

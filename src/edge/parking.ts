@@ -1,0 +1,21 @@
+/**
+ * How a Worker asks a Tunnel to take a GET.
+ *
+ * @module
+ */
+import type { Tunnel } from "./tunnel.ts";
+
+export type TunnelStub = DurableObjectStub<Tunnel>;
+
+/** What a Worker's invocation lives in. */
+export interface Context {
+  waitUntil(promise: Promise<unknown>): void;
+}
+
+/**
+ * Hands a GET to its Tunnel. The answer has a `webSocket`, the doorbell, when the GET is to be parked; otherwise it is
+ * what the device is to be answered.
+ */
+export function park(tunnel: TunnelStub, request: Request): Promise<Response> {
+  return tunnel.fetch(`http://tunnel${new URL(request.url).pathname}`, { headers: { Upgrade: "websocket" } });
+}

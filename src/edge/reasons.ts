@@ -1,0 +1,90 @@
+/**
+ * Every reason for which the edge refuses or ends something: one enumeration for code, logs, answers and the README.
+ * The encapsulations' own reasons stand in their registry; the edge adds what only it can know.
+ *
+ * @module
+ */
+import { REASONS as ENCAPSULATION, type ReasonRule, STATUS_PAIRS } from "../encapsulation/index.ts";
+
+export const REASONS = {
+  ...ENCAPSULATION,
+  RelayNotAllowed: {
+    status: 403,
+    cause: "The relay that the request names is not on this edge's allow list.",
+    cure: "Name a relay that is allowed, or let the operator add it to ORIGIN_RELAYS.",
+  },
+  NotTerminatedHere: {
+    status: 501,
+    cause: "The request names this edge itself, which passes devices through to origin relays only.",
+    cure: "Name an origin relay in the URL.",
+  },
+  OriginUnreachable: {
+    status: 500,
+    cause: "The origin relay refused the TCP connection, or did not answer in time.",
+    cure: "Check that the relay runs, that its port is open, and that its name is not a proxied one.",
+  },
+  OriginClosed: {
+    status: 404,
+    cause: "The origin relay closed its connection.",
+    cure: "Connect again; the relay's own message says why.",
+  },
+  OriginReset: {
+    status: 404,
+    cause: "The connection to the origin relay was reset.",
+    cure: "Connect again; if it happens often, look at the way between the edge and the relay.",
+  },
+  DeviceGone: {
+    status: 404,
+    cause: "The device reset or ended one of the two requests of its virtual connection.",
+    cure: "Connect again.",
+  },
+  ConnectionLost: {
+    status: 404,
+    cause: "The edge restarted and has forgotten this virtual connection.",
+    cure: "Connect again; what was not acknowledged is sent again.",
+  },
+  NotFound: { status: 404, cause: "Nothing is at this path.", cure: "See / for the paths of this edge." },
+  InternalError: {
+    status: 500,
+    cause: "Something unexpected happened at the edge.",
+    cure: "Try again; if it stays, send the operator the time and the path.",
+  },
+} as const satisfies Record<string, ReasonRule>;
+
+/** Name of a reason: stable, and listed in the README. */
+export type Reason = keyof typeof REASONS;
+
+/** Whether a text, such as the reason of a closed doorbell, is one of ours. */
+export function isReason(text: string): text is Reason {
+  return Object.hasOwn(REASONS, text);
+}
+
+/** The status pair and headers of a refusal, and its RFC 9457 problem document as body. */
+export function problem(reason: Reason, detail?: string): Response {
+  const rule: ReasonRule = REASONS[reason];
+  const status = rule.status === null || rule.status === 200 ? 404 : rule.status;
+  const body = {
+    type: "about:blank",
+    title: STATUS_PAIRS[status],
+    status,
+    code: reason,
+    detail: detail ?? rule.cause,
+    cure: rule.cure,
+  };
+  return new Response(JSON.stringify(body), {
+    status,
+    statusText: STATUS_PAIRS[status],
+    headers: { ...answerHeaders(), "Content-Type": "application/problem+json", "Grooveway-Reason": reason },
+  });
+}
+
+/** Headers of every answer on a tunnel [MS-GRVHENC 2.2.1.3], and what keeps proxies from holding or changing it. */
+export function answerHeaders(): Record<string, string> {
+  return {
+    Date: new Date().toUTCString(),
+    Server: "Grooveway",
+    Connection: "Keep-Alive",
+    "Content-Type": "application/octet-stream",
+    "Cache-Control": "no-store, no-transform",
+  };
+}

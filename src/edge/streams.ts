@@ -1,0 +1,66 @@
+/**
+ * Octets out of web streams, in large pieces and within limits of time.
+ *
+ * @module
+ */
+
+/** What a read gave: octets, valid until the next read; the end of the stream; or nothing within the time given. */
+export type Read = Uint8Array | "end" | "late";
+
+/**
+ * Reads a stream in pieces of up to `size` octets, into one buffer that serves all reads. A read that comes late is not
+ * lost: the next call waits for it. Rejects when the sender is gone.
+ */
+export function byteReader(stream: ReadableStream<Uint8Array>, size: number): (patience?: number) => Promise<Read> {
+  const reader = stream.getReader({ mode: "byob" });
+  let buffer = new ArrayBuffer(size);
+  let pending: Promise<Read> | undefined;
+
+  async function read(): Promise<Read> {
+    const { value, done } = await reader.read(new Uint8Array(buffer));
+    pending = undefined;
+    if (done || value === undefined) return "end";
+    buffer = value.buffer as ArrayBuffer;
+    return value;
+  }
+
+  return async (patience) => {
+    pending ??= read();
+    if (patience === undefined) return pending;
+    return (await within(patience, pending))?.value ?? "late";
+  };
+}
+
+/** A whole body of at most `limit` octets; undefined when it is longer. Rejects when the sender is gone. */
+export async function readBody(
+  stream: ReadableStream<Uint8Array> | null,
+  limit: number,
+): Promise<Uint8Array | undefined> {
+  if (stream === null) return new Uint8Array(0);
+  const reader = stream.getReader({ mode: "byob" });
+  let whole = new Uint8Array(limit + 1);
+  let length = 0;
+  while (length <= limit) {
+    const { value, done } = await reader.read(whole.subarray(length));
+    if (value === undefined) return undefined;
+    // Reading takes the buffer away and gives it back in the piece.
+    whole = new Uint8Array(value.buffer as ArrayBuffer);
+    if (done) return whole.subarray(0, length);
+    length += value.length;
+  }
+  await reader.cancel();
+  return undefined;
+}
+
+/** What a promise gives, or undefined when it takes longer than so many milliseconds. */
+export async function within<T>(milliseconds: number, promise: Promise<T>): Promise<{ readonly value: T } | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), milliseconds);
+  });
+  try {
+    return await Promise.race([promise.then((value) => ({ value })), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

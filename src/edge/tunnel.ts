@@ -1,0 +1,378 @@
+/**
+ * Tunnel: the edge's end of one virtual connection, an object named by its Virtual-Connection-GUID. It joins the GET
+ * and the POST, holds the encapsulation's state, and copies octets to and from the origin relay.
+ *
+ *   POST octets ─► receive() ─► Origin.write ─► relay         a relay that stops reading stops the POST
+ *   relay ─► Origin, one chunk ahead ─► doorbell or stream ─► GET   a device that stops reading stops the relay
+ *
+ * Everything here dies with the virtual connection: state is memory, and an object that has lost it tells both sides
+ * so. The one alarm carries the encapsulation's timers; nothing else keeps time.
+ *
+ * @module
+ */
+import { DurableObject } from "cloudflare:workers";
+import {
+  arriveGet,
+  arrivePost,
+  closePolling,
+  closeVirtualConnection,
+  ECHO_STRING,
+  exchangePost,
+  expire,
+  expirePolling,
+  type KeepAliveTarget,
+  type LongLivedTarget,
+  openPolling,
+  openVirtualConnection,
+  parsePoll,
+  parseTarget,
+  type Received,
+  receive,
+  releaseGet,
+  room,
+  sendDown,
+  type VirtualConnection,
+} from "../encapsulation/index.ts";
+import { BELL_OCTETS, BULK_IDLE, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
+import { BELL_CLOSE } from "./doorbell.ts";
+import type { Env } from "./env.ts";
+import { dial, type Origin } from "./origin.ts";
+import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
+import { answerHeaders, problem, type Reason } from "./reasons.ts";
+import { allowedRelay } from "./relays.ts";
+import { byteReader, within } from "./streams.ts";
+
+/** What became of octets that a Worker brought. */
+export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
+
+const OK: Verdict = { ok: true };
+
+/** A virtual connection that lives. */
+interface Live {
+  readonly state: VirtualConnection;
+  /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
+  origin: Promise<Origin | undefined> | undefined;
+  /** The parked GET, and whether its Worker is ready for the next ring. */
+  bell: { readonly socket: WebSocket; armed: boolean } | undefined;
+}
+
+export class Tunnel extends DurableObject<Env> {
+  /** A LongLived or KeepAlive virtual connection. */
+  #live: Live | undefined;
+  /** A Polling one. There is one or the other. */
+  #polling: Polling | undefined;
+  /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
+  #ended: Reason | undefined;
+
+  /** A GET to be parked, or one of the two streams for bulk. */
+  override async fetch(request: Request): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/pull") return this.#pull();
+    if (pathname === "/push") return this.#pushStream(request);
+    const parsed = parseTarget(pathname);
+    if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
+    if (parsed.target.encapsulation === "WebSocket") return problem("WrongEncapsulation");
+    return this.#get(parsed.target);
+  }
+
+  /** The first octets of a LongLived POST. */
+  async post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    const live = this.#find(target, octets.length > 0 && octets[0] === ECHO_STRING[0]);
+    if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
+    const arrived = arrivePost(live.state, target, Date.now());
+    if (arrived.type === "refuse") return this.#refuse(live, arrived);
+    return this.#receive(live, octets);
+  }
+
+  /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
+  async push(octets: Uint8Array): Promise<Verdict> {
+    const live = this.#live;
+    return live === undefined ? refused(this.#ended ?? "UnknownConnection") : this.#receive(live, octets);
+  }
+
+  /** A whole KeepAlive POST. */
+  async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    const live = this.#find(target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
+    if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
+    const exchanged = exchangePost(live.state, target, body, Date.now());
+    if (exchanged.type === "refuse") return this.#refuse(live, exchanged);
+    if (exchanged.handshake) return this.#handshake(live);
+    return this.#up(live, exchanged.data);
+  }
+
+  /** One exchange of a Polling virtual connection. */
+  async poll(body: Uint8Array): Promise<Exchange> {
+    const parsed = parsePoll(body);
+    if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
+    const { poll } = parsed;
+    if (this.#polling === undefined) {
+      if (this.#live !== undefined) return { ok: false, reason: "DuplicateConnection", scope: "request" };
+      if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
+      const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
+      this.#polling = { state, origin: undefined, turn: 0 };
+      this.ctx.waitUntil(this.#setAlarm(state));
+    }
+    const polling = this.#polling;
+    const exchange = await exchangePoll(polling, poll, () => this.#dial(poll.relay, BELL_OCTETS));
+    if (!exchange.ok && exchange.scope === "connection" && this.#polling === polling) {
+      this.#polling = undefined;
+      closePolling(polling.state);
+      this.#over(polling.origin, exchange.reason);
+    }
+    return exchange;
+  }
+
+  /** A Worker has found that a request of this virtual connection is over. */
+  async end(reason: Reason): Promise<void> {
+    if (this.#live !== undefined) this.#close(this.#live, reason);
+  }
+
+  /** What there is, for tests and for an operator's look. */
+  async status(): Promise<{ readonly live: boolean; readonly ended: Reason | undefined }> {
+    return { live: this.#live !== undefined || this.#polling !== undefined, ended: this.#ended };
+  }
+
+  override webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): void {
+    const live = this.#live;
+    if (live?.bell?.socket !== socket) {
+      socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
+      return;
+    }
+    if (word === "arm") {
+      live.bell.armed = true;
+      void this.#ring(live, live.bell);
+    } else if (word === "release" && live.bell.armed && releaseGet(live.state).type === "send") {
+      live.bell = undefined;
+      socket.close(BELL_CLOSE.done);
+    }
+  }
+
+  override webSocketClose(socket: WebSocket, code: number): void {
+    const live = this.#live;
+    if (live?.bell?.socket !== socket) return;
+    live.bell = undefined;
+    if (code !== BELL_CLOSE.done) this.#close(live, "DeviceGone");
+  }
+
+  override webSocketError(socket: WebSocket): void {
+    this.webSocketClose(socket, BELL_CLOSE.deviceGone);
+  }
+
+  override async alarm(): Promise<void> {
+    const live = this.#live;
+    const polling = this.#polling;
+    if (polling !== undefined) {
+      const expired = expirePolling(polling.state, Date.now());
+      if (expired.type === "none") return this.#setAlarm(polling.state);
+      this.#polling = undefined;
+      this.#over(polling.origin, expired.reason);
+      return;
+    }
+    if (live === undefined) {
+      // The object has lost its memory, and with it the virtual connection: whoever still waits must not wait for ever.
+      for (const socket of this.ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+      return;
+    }
+    const expired = expire(live.state, Date.now());
+    if (expired.type === "refuse") this.#close(live, expired.reason);
+    else await this.#setAlarm(live.state);
+  }
+
+  async #get(target: LongLivedTarget | KeepAliveTarget): Promise<Response> {
+    const live = this.#find(target, true);
+    if (live === undefined) return problem(this.#ended ?? "UnknownConnection");
+    const arrived = arriveGet(live.state, target, Date.now());
+    if (arrived.type === "refuse") {
+      this.#refuse(live, arrived);
+      return problem(arrived.reason, arrived.detail);
+    }
+    if (arrived.type === "handshake") {
+      const verdict = await this.#handshake(live);
+      if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+      if (target.encapsulation === "KeepAlive") return answer(ECHO_STRING);
+    } else if (room(live.state) > 0 && target.encapsulation === "KeepAlive") {
+      const origin = await live.origin;
+      const waiting = origin?.take(room(live.state));
+      if (waiting?.kind === "ended") {
+        this.#close(live, waiting.reason);
+        return problem(waiting.reason);
+      }
+      if (waiting !== undefined) {
+        sendDown(live.state, waiting.octets.length, Date.now());
+        return answer(waiting.octets);
+      }
+    }
+    return this.#park(live, arrived.type === "handshake");
+  }
+
+  #park(live: Live, established: boolean): Response {
+    const { 0: worker, 1: ours } = new WebSocketPair();
+    this.ctx.acceptWebSocket(ours);
+    const bell = { socket: ours, armed: !established };
+    live.bell = bell;
+    if (established) ours.send(ECHO_STRING);
+    else void this.#ring(live, bell);
+    return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
+  async #handshake(live: Live): Promise<Verdict> {
+    live.origin = this.#dial(live.state.relay, live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS);
+    const origin = await live.origin;
+    if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
+    if (origin === undefined) return this.#close(live, "OriginUnreachable");
+    const bell = live.bell;
+    if (bell !== undefined) {
+      bell.armed = false;
+      bell.socket.send(ECHO_STRING);
+      if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
+    }
+    return OK;
+  }
+
+  async #receive(live: Live, octets: Uint8Array): Promise<Verdict> {
+    const received: Received = receive(live.state, octets, Date.now());
+    if (received.type === "refuse") return this.#refuse(live, received);
+    if (received.type === "wait") return OK;
+    if (received.type === "handshake") {
+      const verdict = await this.#handshake(live);
+      if (!verdict.ok) return verdict;
+    }
+    return this.#up(live, received.data);
+  }
+
+  /** Octets of the device go to the relay; resolves when its socket has them. */
+  async #up(live: Live, octets: Uint8Array): Promise<Verdict> {
+    if (octets.length === 0) return OK;
+    const origin = await live.origin;
+    if (this.#live !== live || origin === undefined) return refused(this.#ended ?? "ConnectionClosed");
+    // The first octets up are what allows octets down [MS-GRVHENC 3.2.5.2.2].
+    if (live.bell?.armed) void this.#ring(live, live.bell);
+    try {
+      await origin.write(octets);
+      return OK;
+    } catch {
+      return this.#close(live, "OriginReset");
+    }
+  }
+
+  /** Rings an armed bell once, when there is something. */
+  async #ring(live: Live, bell: NonNullable<Live["bell"]>): Promise<void> {
+    const origin = await live.origin;
+    if (origin === undefined) return;
+    await origin.ready();
+    const space = room(live.state);
+    if (this.#live !== live || live.bell !== bell || !bell.armed || space === 0) return;
+    const waiting = origin.peek();
+    if (waiting === undefined) return;
+    bell.armed = false;
+    if (waiting.kind === "ended") {
+      this.#close(live, waiting.reason);
+    } else if (waiting.octets.length > BELL_OCTETS) {
+      bell.socket.send("pull");
+    } else if (waiting.octets.length > space) {
+      this.#close(live, "ContentLengthReached");
+    } else {
+      origin.take(waiting.octets.length);
+      sendDown(live.state, waiting.octets.length, Date.now());
+      if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
+      bell.socket.send(waiting.octets);
+    }
+  }
+
+  /** Streams what the relay sends until it pauses. */
+  async #pull(): Promise<Response> {
+    const live = this.#live;
+    const origin = await live?.origin;
+    if (live === undefined || origin === undefined || this.#live !== live) {
+      return problem(this.#ended ?? "UnknownConnection");
+    }
+    const { readable, writable } = new IdentityTransformStream();
+    void this.#stream(live, origin, writable.getWriter());
+    return new Response(readable);
+  }
+
+  async #stream(live: Live, origin: Origin, writer: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
+    try {
+      while (this.#live === live && (await within(BULK_IDLE, origin.ready()))) {
+        const waiting = origin.take(READ_SIZE);
+        if (waiting === undefined || waiting.kind === "ended") break;
+        const down = sendDown(live.state, waiting.octets.length, Date.now());
+        if (down.type !== "send") {
+          this.#close(live, down.type === "refuse" ? down.reason : "InternalError");
+          break;
+        }
+        await writer.write(waiting.octets);
+      }
+      await writer.close();
+    } catch {
+      this.#close(live, "DeviceGone");
+    }
+  }
+
+  /** Takes a stream of a LongLived POST's octets while they come in bulk. */
+  async #pushStream(request: Request): Promise<Response> {
+    const live = this.#live;
+    if (live === undefined || request.body === null) return problem(this.#ended ?? "UnknownConnection");
+    const read = byteReader(request.body, READ_SIZE);
+    for (;;) {
+      const octets = await read();
+      if (typeof octets === "string") return new Response(null);
+      const verdict = await this.#receive(live, octets);
+      if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+    }
+  }
+
+  /** The live virtual connection, or a new one for the first request of a GUID. */
+  #find(target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Live | undefined {
+    if (this.#live !== undefined) return this.#live;
+    if (!mayBegin || this.#ended !== undefined) return undefined;
+    const state = openVirtualConnection(target, Date.now());
+    this.#live = { state, origin: undefined, bell: undefined };
+    this.ctx.waitUntil(this.#setAlarm(state));
+    return this.#live;
+  }
+
+  #dial(relay: string, readSize: number): Promise<Origin | undefined> {
+    // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
+    const endpoint = allowedRelay(relay, this.env.ORIGIN_RELAYS ?? "");
+    return endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
+  }
+
+  async #setAlarm(state: { readonly establishmentDeadline: number; readonly receiveDeadline: number }): Promise<void> {
+    await this.ctx.storage.setAlarm(Math.min(state.establishmentDeadline, state.receiveDeadline));
+  }
+
+  #refuse(
+    live: Live,
+    refusal: { readonly reason: Reason; readonly scope: "request" | "connection"; readonly detail: string },
+  ): Verdict {
+    if (refusal.scope === "connection") this.#close(live, refusal.reason);
+    return { ok: false, reason: refusal.reason, detail: refusal.detail };
+  }
+
+  #close(live: Live, reason: Reason): Verdict {
+    if (this.#live === live) {
+      this.#live = undefined;
+      closeVirtualConnection(live.state);
+      live.bell?.socket.close(BELL_CLOSE.refused, reason);
+      this.#over(live.origin, reason);
+    }
+    return refused(this.#ended ?? reason);
+  }
+
+  #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
+    this.#ended = reason;
+    void origin?.then((socket) => socket?.close());
+    this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
+  }
+}
+
+function refused(reason: Reason): Verdict {
+  return { ok: false, reason };
+}
+
+/** A KeepAlive GET response with a body [MS-GRVHENC 3.4.4.3]. */
+function answer(octets: Uint8Array): Response {
+  return new Response(octets, { headers: answerHeaders() });
+}

@@ -1,0 +1,91 @@
+/**
+ * The edge: terminates HTTP, parks what waits, and pumps octets between devices and their Tunnels.
+ *
+ * @module
+ */
+import { Hono } from "hono";
+import { MAX_BODY, parsePoll, parseTarget, type Target } from "../encapsulation/index.ts";
+import { BODY_TIMEOUT } from "./defaults.ts";
+import type { Env } from "./env.ts";
+import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
+import { longLivedGet, longLivedPost } from "./longlived.ts";
+import { page } from "./page.ts";
+import type { Context, TunnelStub } from "./parking.ts";
+import { answerHeaders, problem, type Reason } from "./reasons.ts";
+import { allowedRelay } from "./relays.ts";
+import { readBody, within } from "./streams.ts";
+
+export { Tunnel } from "./tunnel.ts";
+
+const app = new Hono<{ Bindings: Env }>();
+
+app.get("/", (c) => c.html(page(new URL(c.req.url).origin)));
+
+app.get("/health", (c) => c.json({ status: "ok", service: "grooveway" }));
+
+app.post("/", async (c) => {
+  const body = await wholeBody(c.req.raw);
+  if (typeof body === "string") return problem(body);
+  const parsed = parsePoll(body);
+  if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
+  const refused = route(parsed.poll.relay, c.env);
+  if (refused !== undefined) return problem(refused);
+  const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(body);
+  if (!exchange.ok) return problem(exchange.reason, exchange.detail);
+  return new Response(exchange.body, { headers: answerHeaders() });
+});
+
+app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
+  const parsed = parseTarget(new URL(c.req.url).pathname);
+  if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
+  const { target } = parsed;
+  const refused = route(target.relay, c.env);
+  if (refused !== undefined) return problem(refused);
+  const answered = serve(target, c.env.TUNNEL.getByName(target.guid), c.req.raw, c.executionCtx);
+  // A request whose device resets it is stopped in its tracks, unless something is waited for: then it is told, by its
+  // signal or its body, and the Tunnel learns of it.
+  c.executionCtx.waitUntil(answered);
+  return answered;
+});
+
+app.all("/:version{[0-9]+\\.[0-9]+}/*", () => problem("MethodNotImplemented"));
+app.notFound(() => problem("NotFound"));
+app.onError((error) => {
+  console.error(JSON.stringify({ reason: "InternalError", message: error.message }));
+  return problem("InternalError");
+});
+
+async function serve(target: Target, tunnel: TunnelStub, request: Request, context: Context): Promise<Response> {
+  const down = request.method === "GET";
+  switch (target.encapsulation) {
+    case "LongLived":
+      return down ? longLivedGet(target, tunnel, request, context) : longLivedPost(target, tunnel, request);
+    case "KeepAlive":
+      return down ? keepAliveGet(tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
+    case "WebSocket":
+      return problem(
+        "WrongEncapsulation",
+        "A WebSocket virtual connection cannot be passed through to an origin relay.",
+      );
+  }
+}
+
+/** Why a virtual connection to this relay cannot be had here; undefined when it can. */
+function route(relay: string, env: Env): Reason | undefined {
+  if (env.RELAY_NAME !== undefined && relay === env.RELAY_NAME.toLowerCase()) return "NotTerminatedHere";
+  return allowedRelay(relay, env.ORIGIN_RELAYS ?? "") === undefined ? "RelayNotAllowed" : undefined;
+}
+
+/** The whole body of a request that may have up to 32768 octets [MS-GRVHENC 3.4.4.3, 3.5.4.3.1], or why it cannot be had. */
+async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" | "ReceiveTimeout" | "DeviceGone"> {
+  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY) return "BodyTooLong";
+  try {
+    const body = await within(BODY_TIMEOUT, readBody(request.body, MAX_BODY));
+    if (body === undefined) return "ReceiveTimeout";
+    return body.value ?? "BodyTooLong";
+  } catch {
+    return "DeviceGone";
+  }
+}
+
+export default app;
