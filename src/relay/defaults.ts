@@ -1,0 +1,56 @@
+/**
+ * Every number of the origin relay, with its reason. Octets and milliseconds unless the name says otherwise.
+ *
+ * @module
+ */
+
+/** The longest message that is taken. Everyone's memory holds one whole message, so it must stay small against memory. */
+export const MESSAGE_LIMIT = 16 * 1024 * 1024;
+
+/** What one peer may have waiting. A device that was away for a fortnight of ordinary use fits; a flood does not. */
+export const QUOTA_OCTETS = 256 * 1024 * 1024;
+
+/** How many messages one peer may have waiting: the rows cost more than the octets when messages are small. */
+export const QUOTA_MESSAGES = 100_000;
+
+/** How long a message waits for its peer before it is purged: two weeks of holiday. */
+export const RETENTION = 14 * 24 * 3600_000;
+
+/** How long the ids of a source are remembered, to drop what is sent again. No device retries for longer. */
+export const REMEMBER_IDS = 7 * 24 * 3600_000;
+
+/** How many ids are remembered for one source and peer, so that a busy pair cannot fill the store. */
+export const REMEMBERED_IDS = 100_000;
+
+/** Rows of a long message. Below SQLite's best blob size nothing is gained, above it memory is lost. */
+export const CHUNK_SIZE = 256 * 1024;
+
+/** Octets sent to one device and not yet acknowledged, beyond which nothing new is begun. Several round trips of bulk. */
+export const SEND_WINDOW = 1024 * 1024;
+
+/** Messages sent to one device and not yet acknowledged: what has to be remembered and perhaps sent again. */
+export const SEND_WINDOW_MESSAGES = 1000;
+
+/** What may stand in a socket's queue before more is taken from the store. */
+export const SOCKET_QUEUE = 256 * 1024;
+
+/** Messages with flag D that wait in memory for a connected device which reads slowly. Beyond it they are dropped, as D allows. */
+export const VOLATILE_OCTETS = 4 * 1024 * 1024;
+
+/** Unfinished messages of one connection that are held in memory. It is two of the longest. */
+export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
+
+/** How often an idle connection is told that the relay is there [MS-GRVHENC 3.2.2.3]. */
+export const KEEP_ALIVE = 45_000;
+
+/** A connection that has been silent for two keep-alive times and some is dead. */
+export const RECEIVE_TIMEOUT = 120_000;
+
+/** A connection that has sent no Connect by then is not going to. */
+export const CONNECT_TIMEOUT = 30_000;
+
+/** How often what is too old is purged. */
+export const PURGE_INTERVAL = 3600_000;
+
+/** Sessions that the relay keeps open towards one device. Beyond it the one that has been idle longest is closed. */
+export const OPEN_SESSIONS = 64;

@@ -1,0 +1,96 @@
+/**
+ * What the connections of one relay share: the store, who consumes which queue, and the one commit a turn.
+ *
+ * @module
+ */
+import type { PeerConnection } from "./peer-connection.ts";
+import type { Outgoing } from "./queue.ts";
+import type { Envelope, Store } from "./store.ts";
+
+/** Why a relay did not keep or deliver something. The one enumeration, for counters, logs and the README. */
+export const DROP_REASONS = {
+  DuplicateMessage:
+    "The source has sent a message with this id to this peer before; it is acknowledged and not stored again.",
+  QuotaWouldBeExceeded: "The peer's quota is used up; the session is closed with that reason.",
+  MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
+  PeerOffline: "A message with flag D came for a peer that is not connected.",
+  SlowPeer: "A message with flag D came for a peer that has too many of them waiting.",
+  Expired: "Nobody fetched the message within the retention time.",
+} as const;
+
+export type DropReason = keyof typeof DROP_REASONS;
+
+export class Hub {
+  readonly store: Store;
+  readonly log: (line: string) => void;
+  readonly dropped: Record<DropReason, number> = {
+    DuplicateMessage: 0,
+    QuotaWouldBeExceeded: 0,
+    MessageTooLong: 0,
+    PeerOffline: 0,
+    SlowPeer: 0,
+    Expired: 0,
+  };
+  /** The connection that consumes each peer's queue: the newest to ask for it. */
+  readonly #consumers = new Map<string, PeerConnection>();
+  readonly #unsettled = new Set<PeerConnection>();
+  readonly #filled = new Set<string>();
+  #settling: NodeJS.Immediate | undefined;
+
+  constructor(store: Store, log: (line: string) => void) {
+    this.store = store;
+    this.log = log;
+  }
+
+  drop(reason: DropReason, count = 1): void {
+    this.dropped[reason] += count;
+  }
+
+  consumer(peer: string): PeerConnection | undefined {
+    return this.#consumers.get(peer);
+  }
+
+  /** The connection consumes a peer's queue from now on. Returns the one that did so before. */
+  consume(peer: string, connection: PeerConnection): PeerConnection | undefined {
+    const before = this.#consumers.get(peer);
+    this.#consumers.set(peer, connection);
+    return before === connection ? undefined : before;
+  }
+
+  release(peer: string, connection: PeerConnection): void {
+    if (this.#consumers.get(peer) === connection) this.#consumers.delete(peer);
+  }
+
+  /** A message was stored for a peer: its consumer is told after the commit. */
+  filled(peer: string): void {
+    this.#filled.add(peer);
+  }
+
+  /** Hands a message with flag D to the peer's connection. False when there is none. */
+  pass(envelope: Envelope, body: readonly Uint8Array[], size: number): boolean {
+    const connection = this.#consumers.get(envelope.peer);
+    if (connection === undefined) return false;
+    const outgoing: Outgoing = { kind: "volatile", envelope, size, body };
+    connection.deliverVolatile(outgoing);
+    return true;
+  }
+
+  /** The connection has something that waits for the commit. All that comes in this turn of the event loop shares one. */
+  settleLater(connection: PeerConnection): void {
+    this.#unsettled.add(connection);
+    this.#settling ??= setImmediate(() => this.settle());
+  }
+
+  /** Commits, then lets the connections acknowledge, then lets the consumers fetch. */
+  settle(): void {
+    clearImmediate(this.#settling);
+    this.#settling = undefined;
+    this.store.commit();
+    const unsettled = [...this.#unsettled];
+    this.#unsettled.clear();
+    for (const connection of unsettled) connection.settle();
+    const filled = [...this.#filled];
+    this.#filled.clear();
+    for (const peer of filled) this.#consumers.get(peer)?.pump();
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * One SSTP connection at the relay: the engine in the relay role between a socket, the store and the other peers.
+ *
+ *   socket ─► engine events ─► Intake ─► store ─(commit)─► acknowledgement ─► socket
+ *   Delivery: queues of the peers that it consumes ─► engine ─► socket, within a window of what is unacknowledged
+ *
+ * @module
+ */
+import type { Socket } from "node:net";
+import {
+  CloseReasonId,
+  ConnectCloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  identityURL,
+  isURL,
+  parseURL,
+} from "../sstp/index.ts";
+import { CONNECT_TIMEOUT, KEEP_ALIVE, RECEIVE_TIMEOUT } from "./defaults.ts";
+import { Delivery } from "./delivery.ts";
+import type { Hub } from "./hub.ts";
+import { Intake } from "./intake.ts";
+import type { Outgoing } from "./queue.ts";
+
+export class PeerConnection {
+  readonly #hub: Hub;
+  readonly #socket: Socket;
+  readonly #engine: Connection;
+  readonly #intake: Intake;
+  readonly #delivery: Delivery;
+  /** URLs of the peers whose queues this connection consumes. */
+  readonly #peers = new Set<string>();
+  #source = "";
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+  readonly #connectBy: number;
+  #over = false;
+
+  constructor(hub: Hub, socket: Socket, localDeviceURLs: readonly string[], messageLimit: number) {
+    this.#hub = hub;
+    this.#socket = socket;
+    const now = Date.now();
+    this.#connectBy = now + CONNECT_TIMEOUT;
+    this.#engine = new Connection({
+      role: "relay",
+      outbound: false,
+      localDeviceURLs,
+      now,
+      keepAlive: KEEP_ALIVE,
+      receiveTimeout: RECEIVE_TIMEOUT,
+      multidropSupported: true,
+    });
+    this.#intake = new Intake(hub, this.#engine, messageLimit);
+    this.#delivery = new Delivery(hub, this.#engine, () => this.#socket.writableLength);
+    socket.on("data", (octets: Buffer) => this.#handle(this.#engine.receive(octets, Date.now())));
+    socket.on("drain", () => this.pump());
+    socket.on("error", () => this.#gone());
+    // The peer will send no more; what it has sent is settled, and then nobody is there to acknowledge to.
+    socket.on("end", () => this.#gone());
+    socket.on("close", () => this.#gone());
+    this.#setTimer();
+  }
+
+  /** Device URL of the peer, empty before its Connect. */
+  get source(): string {
+    return this.#source;
+  }
+
+  /** The commit has happened: what was stored is acknowledged, what was refused is told. */
+  settle(): void {
+    this.#intake.settle();
+    this.pump();
+  }
+
+  /** Brings as much as the window and the socket take, and sends what the engine has to send. */
+  pump(): void {
+    do {
+      this.#delivery.fill();
+    } while (this.#flush() && this.#delivery.mayFill());
+    this.#setTimer();
+  }
+
+  deliverVolatile(message: Outgoing): void {
+    this.#delivery.addVolatile(message);
+  }
+
+  /** Ends the connection; the peer reads the reason. */
+  close(reasonId: number, returnTime = 0): void {
+    this.#engine.close(reasonId, returnTime);
+    this.#end();
+  }
+
+  #handle(events: readonly ConnectionEvent[]): void {
+    for (const event of events) this.#on(event);
+    this.pump();
+  }
+
+  #on(event: ConnectionEvent): void {
+    switch (event.type) {
+      case "connect":
+        this.#engine.acceptConnect();
+        this.#source = event.sourceDeviceURLs[0] ?? "";
+        for (const url of event.sourceDeviceURLs) this.#consume(url);
+        this.#hub.log(`connected ${this.#source}`);
+        break;
+      case "attach":
+        this.#attach(event.eventId, event.accountURL);
+        break;
+      case "register":
+        // Nothing is registered here: every device may fetch what is addressed to it.
+        this.#engine.acceptRegister(event.eventId);
+        break;
+      case "open": {
+        const named = isURL(event.identityURL) && (event.deviceURL === "" || isURL(event.deviceURL));
+        this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
+        if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [event]);
+        break;
+      }
+      case "fanoutOpen":
+        this.#engine.setAvailability(event.sessionId, "ready");
+        this.#intake.open(event.sessionId, this.#source, event.resourceURL, event.entries, true);
+        break;
+      case "message":
+        this.#intake.begin(event.sessionId, event.fields);
+        break;
+      case "data":
+        this.#intake.data(event.sessionId, event.octets);
+        break;
+      case "endMessage":
+        this.#intake.end(event.sessionId, event.message, Date.now());
+        this.#hub.settleLater(this);
+        break;
+      case "sessionClosed":
+        if (event.kind === "inbound") this.#intake.close(event.sessionId);
+        else this.#delivery.sessionLost(event.sessionId, event.unacknowledged);
+        break;
+      case "sessionState":
+        this.#delivery.sessionState(event.sessionId, event.state);
+        break;
+      case "sessionRefused":
+        this.#delivery.sessionLost(event.sessionId, event.unacknowledged);
+        break;
+      case "acknowledged":
+        this.#delivery.acknowledged(event.messages);
+        break;
+      case "closed":
+        this.#hub.log(`closed ${this.#source}: ${event.detail}`);
+        this.#end();
+        break;
+    }
+  }
+
+  /** Identity-targeted messages go to the device that attached the account, the newest if several did. */
+  #attach(eventId: number, accountURL: string): void {
+    const account = isURL(accountURL) ? parseURL(accountURL) : undefined;
+    if (account?.kind !== "account") {
+      this.#engine.closeSession(eventId, CloseReasonId.UserAuthenticationFailed);
+      return;
+    }
+    this.#engine.acceptAttach(eventId);
+    this.#consume(identityURL(account));
+  }
+
+  #consume(peer: string): void {
+    this.#peers.add(peer);
+    const before = this.#hub.consume(peer, this);
+    this.#delivery.addQueue(peer);
+    if (before === undefined) return;
+    // Two connections of one device: the older one is dead, or about to be replaced.
+    if (before.source === this.#source) before.close(ConnectCloseReasonId.CrossedConnections);
+    else before.loseQueue(peer);
+  }
+
+  /** Another connection consumes this peer's queue from now on. */
+  loseQueue(peer: string): void {
+    this.#peers.delete(peer);
+    this.#delivery.removeQueue(peer);
+  }
+
+  /** Sends what the engine has; true when the socket would take more at once. */
+  #flush(): boolean {
+    if (this.#socket.destroyed) return false;
+    const blocks = this.#engine.output(Date.now());
+    if (blocks.length === 0) return !this.#socket.writableNeedDrain;
+    this.#socket.cork();
+    for (const block of blocks) this.#socket.write(block);
+    this.#socket.uncork();
+    return !this.#socket.writableNeedDrain;
+  }
+
+  #setTimer(): void {
+    const connecting = this.#source === "" ? this.#connectBy : Number.POSITIVE_INFINITY;
+    const at = Math.min(this.#engine.deadline, connecting);
+    if (this.#timerAt <= at && this.#timer !== undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (at === Number.POSITIVE_INFINITY || this.#over) return;
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => this.#due(), Math.max(0, at - Date.now()));
+  }
+
+  #due(): void {
+    this.#timer = undefined;
+    this.#timerAt = Number.POSITIVE_INFINITY;
+    if (this.#source === "" && Date.now() >= this.#connectBy) {
+      this.close(ConnectCloseReasonId.Resting);
+      return;
+    }
+    this.#handle(this.#engine.advance(Date.now()));
+  }
+
+  #gone(): void {
+    this.#engine.transportLost();
+    this.#end();
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const peer of this.#peers) this.#hub.release(peer, this);
+    this.#peers.clear();
+    this.#intake.abandon();
+    this.#delivery.abandon();
+    this.#flush();
+    this.#socket.end();
+  }
+}

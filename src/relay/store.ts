@@ -1,0 +1,326 @@
+/**
+ * The relay's store: what waits for each peer, in SQLite. The only file of the relay with SQL.
+ *
+ * Everything is written inside one open transaction that `commit` ends: many messages share one write to the disk, and
+ * an acknowledgement goes out only after it. A process that is killed loses at most what nobody was told to be safe.
+ *
+ *   messages  one row a message, in the order of arrival; a short body stands in the row
+ *   chunks    the body of a long message, row by row, written while it arrives
+ *   seen      ids that a source has used, so that a message sent again is stored once
+ *
+ * @module
+ */
+import { DatabaseSync } from "node:sqlite";
+import { CHUNK_SIZE, QUOTA_MESSAGES, QUOTA_OCTETS, REMEMBER_IDS, REMEMBERED_IDS, RETENTION } from "./defaults.ts";
+
+/** What a Message command said of a message, and where it goes. */
+export interface Envelope {
+  /** URL of the peer in whose queue it waits: the device's for device-targeted, the identity's for identity-targeted. */
+  readonly peer: string;
+  /** Device URL of the sender, as it stood in its Connect. */
+  readonly source: string;
+  readonly resourceURL: string;
+  readonly identityURL: string;
+  readonly deviceURL: string;
+  /** The Message command's own fields, as they are sent on. */
+  readonly fields: MessageFields;
+}
+
+/** The fields of Message that a relay passes on unread [MS-GRVSSTP 2.2.10.1]. */
+export interface MessageFields {
+  readonly userRef: string;
+  readonly track: boolean;
+  readonly ephemeral?: number | undefined;
+  readonly streamSize?: readonly [bigint, bigint, bigint] | undefined;
+  readonly fragmentation?: Uint8Array | undefined;
+}
+
+/** A message in the store. */
+export interface Stored extends Envelope {
+  readonly seq: number;
+  /** Octets of the body. */
+  readonly size: number;
+}
+
+/** A message on its way in. */
+export interface Incoming {
+  readonly envelope: Envelope;
+  size: number;
+  /** Octets not yet in a row. */
+  held: Uint8Array[];
+  heldOctets: number;
+  /** Its key in `chunks`, once it is longer than one. */
+  key: number | undefined;
+  rows: number;
+}
+
+export type Outcome = "stored" | "duplicate" | "quota";
+
+export interface Quota {
+  readonly octets: number;
+  readonly messages: number;
+}
+
+const schema = `
+  CREATE TABLE IF NOT EXISTS messages (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, source TEXT NOT NULL, resource TEXT NOT NULL,
+    identity TEXT NOT NULL, device TEXT NOT NULL, fields TEXT NOT NULL, size INTEGER NOT NULL, at INTEGER NOT NULL,
+    key INTEGER, body BLOB);
+  CREATE INDEX IF NOT EXISTS messages_of_peer ON messages (peer, seq);
+  CREATE TABLE IF NOT EXISTS chunks (key INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (key, n));
+  CREATE TABLE IF NOT EXISTS seen (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, at INTEGER NOT NULL,
+    UNIQUE (peer, source, id));
+`;
+
+export class Store {
+  readonly #database: DatabaseSync;
+  readonly #quota: Quota;
+  readonly #waiting = new Map<string, { octets: number; messages: number }>();
+  #key: number;
+  #open = false;
+
+  /**
+   * @param file path of the database, or undefined for one in memory that ends with the process
+   * @throws Error of node:sqlite when the file cannot be opened or is no database
+   */
+  constructor(file: string | undefined, quota: Quota = { octets: QUOTA_OCTETS, messages: QUOTA_MESSAGES }) {
+    this.#quota = quota;
+    this.#database = new DatabaseSync(file ?? ":memory:");
+    // FULL: an acknowledged message survives the machine's end too, not only the process's.
+    this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
+    this.#database.exec(schema);
+    // Messages that were on their way in when the process ended: their senders still have them.
+    this.#database.exec("DELETE FROM chunks WHERE key NOT IN (SELECT key FROM messages WHERE key IS NOT NULL)");
+    this.#key = Number(this.#one("SELECT coalesce(max(key), 0) AS n FROM messages").n);
+    for (const row of this.#all("SELECT peer, count(*) AS messages, sum(size) AS octets FROM messages GROUP BY peer")) {
+      this.#waiting.set(String(row.peer), { octets: Number(row.octets), messages: Number(row.messages) });
+    }
+  }
+
+  /** Starts a message. Nothing of it can be read before `finish`. */
+  begin(envelope: Envelope): Incoming {
+    return { envelope, size: 0, held: [], heldOctets: 0, key: undefined, rows: 0 };
+  }
+
+  /** Takes octets of its body. They are kept as they are: the caller must not change them later. */
+  append(incoming: Incoming, octets: Uint8Array): void {
+    incoming.size += octets.length;
+    incoming.held.push(octets);
+    incoming.heldOctets += octets.length;
+    if (incoming.heldOctets >= CHUNK_SIZE) this.#spill(incoming);
+  }
+
+  /** Ends a message: stores it, unless its id came before from this source or the peer's quota is used up. */
+  finish(incoming: Incoming, now: number): Outcome {
+    const { envelope } = incoming;
+    const id = envelope.fields.userRef;
+    const waiting = this.waiting(envelope.peer);
+    if (id !== "" && this.#seen(envelope, id)) {
+      this.discard(incoming);
+      return "duplicate";
+    }
+    if (waiting.messages + 1 > this.#quota.messages || waiting.octets + incoming.size > this.#quota.octets) {
+      this.discard(incoming);
+      return "quota";
+    }
+    this.#begin();
+    if (incoming.key !== undefined && incoming.heldOctets > 0) this.#spill(incoming);
+    this.#run(
+      "INSERT INTO messages (peer, source, resource, identity, device, fields, size, at, key, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      envelope.peer,
+      envelope.source,
+      envelope.resourceURL,
+      envelope.identityURL,
+      envelope.deviceURL,
+      fieldsToText(envelope.fields),
+      incoming.size,
+      now,
+      incoming.key ?? null,
+      incoming.key === undefined ? join(incoming.held, incoming.heldOctets) : null,
+    );
+    if (id !== "") {
+      this.#run("INSERT INTO seen (peer, source, id, at) VALUES (?, ?, ?, ?)", envelope.peer, envelope.source, id, now);
+    }
+    this.#waiting.set(envelope.peer, { octets: waiting.octets + incoming.size, messages: waiting.messages + 1 });
+    return "stored";
+  }
+
+  /** Forgets a message on its way in. */
+  discard(incoming: Incoming): void {
+    if (incoming.key === undefined) return;
+    this.#begin();
+    this.#run("DELETE FROM chunks WHERE key = ?", incoming.key);
+  }
+
+  /** The messages of a peer after `seq`, oldest first, without their bodies. */
+  after(peer: string, seq: number, limit: number): Stored[] {
+    return this.#all(
+      "SELECT seq, peer, source, resource, identity, device, fields, size FROM messages WHERE peer = ? AND seq > ? ORDER BY seq LIMIT ?",
+      peer,
+      seq,
+      limit,
+    ).map((row) => ({
+      seq: Number(row.seq),
+      peer: String(row.peer),
+      source: String(row.source),
+      resourceURL: String(row.resource),
+      identityURL: String(row.identity),
+      deviceURL: String(row.device),
+      fields: fieldsFromText(String(row.fields)),
+      size: Number(row.size),
+    }));
+  }
+
+  /** Row `n` of a message's body, from 0; undefined after the last. */
+  body(seq: number, n: number): Uint8Array | undefined {
+    const message = this.#all(
+      "SELECT key, CASE WHEN ? = 0 THEN body END AS body FROM messages WHERE seq = ?",
+      n,
+      seq,
+    )[0];
+    if (message === undefined) return undefined;
+    if (message.key === null) return message.body instanceof Uint8Array ? message.body : undefined;
+    const chunk = this.#all("SELECT body FROM chunks WHERE key = ? AND n = ?", Number(message.key), n)[0];
+    return chunk?.body instanceof Uint8Array ? chunk.body : undefined;
+  }
+
+  /** Removes messages that their peer has acknowledged. */
+  remove(messages: Iterable<{ readonly seq: number; readonly peer: string; readonly size: number }>): void {
+    for (const { seq, peer, size } of messages) {
+      this.#begin();
+      this.#run("DELETE FROM chunks WHERE key = (SELECT key FROM messages WHERE seq = ? AND key IS NOT NULL)", seq);
+      if (this.#run("DELETE FROM messages WHERE seq = ?", seq) === 0) continue;
+      const waiting = this.waiting(peer);
+      const messages = waiting.messages - 1;
+      if (messages === 0) this.#waiting.delete(peer);
+      else this.#waiting.set(peer, { octets: waiting.octets - size, messages });
+    }
+  }
+
+  /** What waits for a peer. */
+  waiting(peer: string): { readonly octets: number; readonly messages: number } {
+    return this.#waiting.get(peer) ?? { octets: 0, messages: 0 };
+  }
+
+  /**
+   * Purges messages that nobody fetched and ids that nobody will use again.
+   *
+   * @returns how many messages were purged
+   */
+  purge(now: number, retention: number = RETENTION): number {
+    const old = this.#all("SELECT seq, peer, size FROM messages WHERE at < ?", now - retention);
+    this.remove(old.map((row) => ({ seq: Number(row.seq), peer: String(row.peer), size: Number(row.size) })));
+    this.#begin();
+    this.#run("DELETE FROM seen WHERE at < ?", now - REMEMBER_IDS);
+    const many = this.#all("SELECT peer, source FROM seen GROUP BY peer, source HAVING count(*) > ?", REMEMBERED_IDS);
+    for (const { peer, source } of many) {
+      this.#run(
+        "DELETE FROM seen WHERE peer = ?1 AND source = ?2 AND n <= (SELECT n FROM seen WHERE peer = ?1 AND source = ?2 ORDER BY n DESC LIMIT 1 OFFSET ?3)",
+        String(peer),
+        String(source),
+        REMEMBERED_IDS,
+      );
+    }
+    return old.length;
+  }
+
+  /** Ends the open transaction: from here on everything before is on the disk. */
+  commit(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#database.exec("COMMIT");
+  }
+
+  close(): void {
+    this.commit();
+    this.#database.close();
+  }
+
+  #spill(incoming: Incoming): void {
+    this.#begin();
+    if (incoming.key === undefined) {
+      this.#key += 1;
+      incoming.key = this.#key;
+    }
+    const body = join(incoming.held, incoming.heldOctets);
+    this.#run("INSERT INTO chunks (key, n, body) VALUES (?, ?, ?)", incoming.key, incoming.rows, body);
+    incoming.rows += 1;
+    incoming.held = [];
+    incoming.heldOctets = 0;
+  }
+
+  #seen(envelope: Envelope, id: string): boolean {
+    const { peer, source } = envelope;
+    return this.#all("SELECT 1 FROM seen WHERE peer = ? AND source = ? AND id = ?", peer, source, id).length > 0;
+  }
+
+  #begin(): void {
+    if (this.#open) return;
+    this.#database.exec("BEGIN");
+    this.#open = true;
+  }
+
+  readonly #statements = new Map<string, ReturnType<DatabaseSync["prepare"]>>();
+
+  #prepared(sql: string): ReturnType<DatabaseSync["prepare"]> {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  #all(sql: string, ...values: (string | number)[]): Record<string, unknown>[] {
+    return this.#prepared(sql).all(...values);
+  }
+
+  #one(sql: string): Record<string, unknown> {
+    return this.#all(sql)[0] ?? {};
+  }
+
+  #run(sql: string, ...values: (string | number | null | Uint8Array)[]): number {
+    return Number(this.#prepared(sql).run(...values).changes);
+  }
+}
+
+function join(parts: readonly Uint8Array[], length: number): Uint8Array {
+  const only = parts[0];
+  if (parts.length === 1 && only !== undefined) return only;
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** JSON knows neither 64-bit integers nor octets. */
+function fieldsToText(fields: MessageFields): string {
+  return JSON.stringify({
+    userRef: fields.userRef,
+    track: fields.track,
+    ephemeral: fields.ephemeral,
+    streamSize: fields.streamSize?.map(String),
+    fragmentation: fields.fragmentation && Buffer.from(fields.fragmentation).toString("base64"),
+  });
+}
+
+function fieldsFromText(text: string): MessageFields {
+  const { userRef, track, ephemeral, streamSize, fragmentation } = JSON.parse(text) as {
+    userRef: string;
+    track: boolean;
+    ephemeral?: number;
+    streamSize?: [string, string, string];
+    fragmentation?: string;
+  };
+  return {
+    userRef,
+    track,
+    ephemeral,
+    streamSize: streamSize && [BigInt(streamSize[0]), BigInt(streamSize[1]), BigInt(streamSize[2])],
+    fragmentation: fragmentation === undefined ? undefined : new Uint8Array(Buffer.from(fragmentation, "base64")),
+  };
+}
