@@ -54,7 +54,7 @@ async function pumpDown(
     bell.close(BELL_CLOSE.deviceGone);
   }
   // There is no close message: the end of the connection before the end of the body is one [MS-GRVHENC 3.2.4.1].
-  await device.abort().catch(() => undefined);
+  await device.abort(new Error("virtual connection closed")).catch(() => undefined);
 }
 
 async function pumpStream(tunnel: TunnelStub, device: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {

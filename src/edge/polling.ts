@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } from "../encapsulation/index.ts";
+import {
+  MAX_BODY,
+  type Poll,
+  type PollingConnection,
+  receivePoll,
+  respond,
+  respondRoom,
+} from "../encapsulation/index.ts";
 import { POLL_HOLD, POLL_TIMES } from "./defaults.ts";
 import type { Origin } from "./origin.ts";
 import type { Reason } from "./reasons.ts";
@@ -46,8 +53,10 @@ export async function exchangePoll(
       return failed("OriginReset", "connection");
     }
   }
+  // A body that is nearly full is one of many: nobody waits for an answer yet, and holding it would only slow them.
+  const bulk = received.type === "data" && received.data.length > MAX_BODY / 2;
   for (;;) {
-    await within(POLL_HOLD, origin.ready());
+    if (!bulk) await within(POLL_HOLD, origin.ready());
     if (polling.turn !== turn)
       return failed("SecondPost", "request", "The request was sent again; that one is answered.");
     const waiting = origin.take(respondRoom(polling.state, POLL_TIMES));

@@ -8,6 +8,7 @@
  */
 import type { Socket } from "node:net";
 import {
+  AddressError,
   CloseReasonId,
   ConnectCloseReasonId,
   Connection,
@@ -152,8 +153,8 @@ export class PeerConnection {
 
   /** Identity-targeted messages go to the device that attached the account, the newest if several did. */
   #attach(eventId: number, accountURL: string): void {
-    const account = isURL(accountURL) ? parseURL(accountURL) : undefined;
-    if (account?.kind !== "account") {
+    const account = accountOf(accountURL);
+    if (account === undefined) {
       this.#engine.closeSession(eventId, CloseReasonId.UserAuthenticationFailed);
       return;
     }
@@ -225,5 +226,16 @@ export class PeerConnection {
     this.#delivery.abandon();
     this.#flush();
     this.#socket.end();
+  }
+}
+
+/** The account of an Attach, or undefined when the URL is none of an account. */
+function accountOf(url: string): { readonly identity: string } | undefined {
+  try {
+    const named = parseURL(url);
+    return named.kind === "account" ? named : undefined;
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
   }
 }

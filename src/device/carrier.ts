@@ -1,0 +1,286 @@
+/**
+ * A carrier: one transport with one SSTP connection on it. It connects, attaches the account, opens sessions, and moves
+ * octets between the engine and the transport. It knows no messages: those are the device's, and outlive it.
+ *
+ * @module
+ */
+import {
+  type Address,
+  type AddressingEntry,
+  accountURL,
+  type Closed,
+  ConnectCloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  ConnectResponseId,
+  deviceURL,
+  relayURL,
+} from "../sstp/index.ts";
+import { CLOSE_TIMEOUT, KEEP_ALIVE, RECEIVE_TIMEOUT } from "./defaults.ts";
+import { DeviceError } from "./error.ts";
+import { openTransport, type Transport, type TransportOptions } from "./transport.ts";
+
+/** What a session of ours is when it may be sent on, or why it cannot be had. */
+type SessionOutcome =
+  | { readonly ok: true; readonly sessionId: number }
+  | { readonly ok: false; readonly error: DeviceError };
+
+interface OutboundSession {
+  readonly sessionId: number;
+  readonly key: string;
+  state: "opening" | "ready" | "suspended";
+  waiting: ((outcome: SessionOutcome) => void)[];
+}
+
+export interface CarrierOptions extends TransportOptions {
+  readonly address: Required<Pick<Address, "identity" | "device">>;
+}
+
+export class Carrier {
+  readonly transport: Transport;
+  readonly engine: Connection;
+  readonly #options: CarrierOptions;
+  readonly #on: (event: ConnectionEvent) => void;
+  readonly #mayRead: () => Promise<void> | undefined;
+  readonly #sessions = new Map<string, OutboundSession>();
+  readonly #keys = new Map<number, string>();
+  #flushing: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+  #ready: { resolve: () => void; reject: (error: DeviceError) => void } | undefined;
+  #attachId: number | undefined;
+
+  /**
+   * @param on told of every event of the engine
+   * @param mayRead a promise while nothing more should be read, undefined otherwise
+   */
+  constructor(options: CarrierOptions, on: (event: ConnectionEvent) => void, mayRead: () => Promise<void> | undefined) {
+    this.#options = options;
+    this.#on = on;
+    this.#mayRead = mayRead;
+    this.transport = openTransport(options);
+    this.engine = new Connection({
+      role: "client",
+      outbound: true,
+      localDeviceURLs: [deviceURL(options.address)],
+      now: performance.now(),
+      keepAlive: KEEP_ALIVE,
+      receiveTimeout: RECEIVE_TIMEOUT,
+    });
+  }
+
+  /** Resolves when the connection is established and the account attached. */
+  async connect(): Promise<void> {
+    const attached = new Promise<void>((resolve, reject) => {
+      this.#ready = { resolve, reject };
+    });
+    this.transport.established.catch((error: DeviceError) => this.#ready?.reject(error));
+    void this.#read();
+    // Polling is established by its first octets, so they are not kept back until then.
+    this.engine.connect(relayURL(this.#options.relay));
+    void this.flush();
+    try {
+      await attached;
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+  }
+
+  /** The session for an addressing, opened if there is none, once it may be sent on. */
+  session(addressing: AddressingEntry): Promise<SessionOutcome> {
+    const key = `${addressing.resourceURL}\n${addressing.identityURL}\n${addressing.deviceURL}`;
+    let session = this.#sessions.get(key);
+    if (session === undefined) {
+      if (this.engine.closed !== undefined) return Promise.resolve({ ok: false, error: gone() });
+      session = { sessionId: this.engine.open(addressing), key, state: "opening", waiting: [] };
+      this.#sessions.set(key, session);
+      this.#keys.set(session.sessionId, key);
+      void this.flush();
+    }
+    if (session.state === "ready") return Promise.resolve({ ok: true, sessionId: session.sessionId });
+    const { waiting } = session;
+    return new Promise((resolve) => waiting.push(resolve));
+  }
+
+  /** Sends what the engine has. Resolves when the transport would take more. */
+  flush(): Promise<void> {
+    this.#flushing ??= this.#flush().finally(() => {
+      this.#flushing = undefined;
+    });
+    return this.#flushing;
+  }
+
+  /** Ends the connection by ConnectClose, waiting a little for it to arrive, since it carries acknowledgements. */
+  async close(): Promise<void> {
+    this.engine.close(ConnectCloseReasonId.Resting);
+    await this.flush();
+    // The relay ends the transport when it has read the ConnectClose.
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT);
+    });
+    await Promise.race([this.#reading, late]);
+    clearTimeout(timer);
+    this.abandon();
+  }
+
+  /** Ends the transport at once. */
+  abandon(): void {
+    clearTimeout(this.#timer);
+    this.#timerAt = Number.NEGATIVE_INFINITY;
+    this.transport.close();
+  }
+
+  #reading: Promise<void> = Promise.resolve();
+
+  #read(): Promise<void> {
+    this.#reading = this.#readAll();
+    return this.#reading;
+  }
+
+  async #readAll(): Promise<void> {
+    for (;;) {
+      await this.#mayRead();
+      const octets = await this.transport.read();
+      if (octets === undefined) break;
+      this.#handle(this.engine.receive(octets, performance.now()));
+    }
+    this.#handle(this.engine.transportLost());
+  }
+
+  #handle(events: readonly ConnectionEvent[]): void {
+    for (const event of events) {
+      this.#follow(event);
+      this.#on(event);
+    }
+    void this.flush();
+  }
+
+  async #flush(): Promise<void> {
+    // One turn later, so that what is sent in this one goes out together.
+    await Promise.resolve();
+    for (;;) {
+      const blocks = this.engine.output(performance.now());
+      this.#setTimer();
+      if (blocks.length === 0) return;
+      await this.transport.write(blocks);
+    }
+  }
+
+  /** What the carrier itself has to know of an event. */
+  #follow(event: ConnectionEvent): void {
+    switch (event.type) {
+      case "connected":
+        this.#attachId = this.engine.attach({ accountURL: accountURL(this.#options.address) });
+        break;
+      case "attached":
+        if (event.eventId === this.#attachId) this.#ready?.resolve();
+        break;
+      case "attachRefused":
+        this.#ready?.reject(
+          new DeviceError("RelayRefused", "the relay refused to attach the account: check its token"),
+        );
+        break;
+      case "refused":
+        this.#ready?.reject(refusal(event.responseId, event.retryTime, this.#options.relay));
+        break;
+      case "sessionState":
+        this.#settle(event.sessionId, event.state);
+        break;
+      case "sessionRefused":
+        this.#forget(
+          event.sessionId,
+          new DeviceError("RecipientRefused", `the relay takes no messages for this recipient [${event.responseId}]`),
+        );
+        break;
+      case "sessionClosed":
+        if (event.sessionId === this.#attachId) {
+          this.#ready?.reject(new DeviceError("RelayRefused", `the relay refused the account [${event.reasonId}]`));
+        }
+        this.#forget(
+          event.sessionId,
+          new DeviceError("RecipientRefused", `the relay closed the session [${event.reasonId}]`),
+        );
+        break;
+      case "closed":
+        this.#ready?.reject(closure(event, this.transport));
+        for (const sessionId of [...this.#keys.keys()]) this.#forget(sessionId, gone());
+        void this.flush().then(() => event.by === "self" && this.transport.close());
+        break;
+    }
+  }
+
+  #settle(sessionId: number, state: "ready" | "suspended"): void {
+    const session = this.#sessions.get(this.#keys.get(sessionId) ?? "");
+    if (session === undefined) return;
+    session.state = state;
+    if (state !== "ready") return;
+    const { waiting } = session;
+    session.waiting = [];
+    for (const resolve of waiting) resolve({ ok: true, sessionId });
+  }
+
+  #forget(sessionId: number, error: DeviceError): void {
+    const key = this.#keys.get(sessionId) ?? "";
+    const session = this.#sessions.get(key);
+    if (session === undefined) return;
+    this.#keys.delete(sessionId);
+    this.#sessions.delete(key);
+    for (const resolve of session.waiting) resolve({ ok: false, error });
+  }
+
+  #setTimer(): void {
+    const { deadline } = this.engine;
+    if (this.#timerAt <= deadline) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = deadline;
+    this.#timer = setTimeout(
+      () => {
+        this.#timerAt = Number.POSITIVE_INFINITY;
+        this.#handle(this.engine.advance(performance.now()));
+      },
+      Math.max(0, deadline - performance.now()),
+    );
+  }
+}
+
+function gone(): DeviceError {
+  return new DeviceError("ConnectFailed", "the connection was lost", { retryable: true });
+}
+
+function refusal(responseId: number, retryTime: number, relay: string): DeviceError {
+  const name = Object.entries(ConnectResponseId).find(([, id]) => id === responseId)?.[0] ?? String(responseId);
+  switch (responseId) {
+    case ConnectResponseId.WrongDevice:
+      return new DeviceError(
+        "RelayRefused",
+        `the relay does not go by the name ${relay}: use its own name, or start it with --name ${relay} [${name}]`,
+      );
+    case ConnectResponseId.TryLater:
+      return new DeviceError("RelayRefused", `the relay is busy: try again in ${retryTime} s [${name}]`, {
+        retryable: true,
+      });
+    default:
+      return new DeviceError("RelayRefused", `the relay refused the connection [${name}]`);
+  }
+}
+
+/** Why a connection ended, as an error. */
+export function closure(closed: Closed, transport: Transport): DeviceError {
+  if (closed.reasonId === ConnectCloseReasonId.CrossedConnections) {
+    return new DeviceError(
+      "AddressInUse",
+      "another device has connected with the same address and taken this one's place: give each device its own",
+    );
+  }
+  const code = transport.lost?.code;
+  const detail = transport.lost?.detail ?? closed.detail;
+  return new DeviceError(
+    "ConnectFailed",
+    `the connection was lost: ${detail}${code === undefined ? "" : ` [${code}]`}`,
+    {
+      retryable: true,
+    },
+  );
+}

@@ -1,0 +1,48 @@
+/**
+ * Every number of the device library, with its reason. Octets and milliseconds unless the name says otherwise.
+ *
+ * @module
+ */
+
+/** The longest message. The other side holds a whole message in memory, so it must stay small against memory. */
+export const MESSAGE_LIMIT = 16 * 1024 * 1024;
+
+/** What `send` keeps until it is acknowledged. More is the caller's to keep: it is told so. */
+export const OUTBOX_OCTETS = 256 * 1024 * 1024;
+
+/** A body is given to the engine in slices of this size, so that memory is not filled with a copy of all of it. */
+export const SLICE = 64 * 1024;
+
+/** Octets on their way to the socket above which no more are made. */
+export const WRITE_AHEAD = 256 * 1024;
+
+/** Octets from the socket that nobody has read, above which it is paused. */
+export const READ_AHEAD = 256 * 1024;
+
+/** Messages that wait for the application are worth this much at most; then the connection is not read. */
+export const INBOX_OCTETS = 2 * MESSAGE_LIMIT;
+
+/**
+ * Ids of processed messages that are remembered, to drop one that is sent again after a reconnect. A relay resends what
+ * was not acknowledged, which is less than this by far.
+ */
+export const REMEMBERED_IDS = 100_000;
+
+/** From TCP to an attached account. Longer than the encapsulations' own 30 s, so that their reasons are seen first. */
+export const CONNECT_TIMEOUT = 35_000;
+
+/** How long a closing device waits for what it has written to arrive. */
+export const CLOSE_TIMEOUT = 2_000;
+
+/** A Noop on an idle connection, so that proxies and the edge know that the device is there (design: 25 s). */
+export const KEEP_ALIVE = 25_000;
+
+/** A relay that is silent for so long is gone: its own keep-alive is 45 s. */
+export const RECEIVE_TIMEOUT = 120_000;
+
+/** Pause before a connection is made again: full jitter up to the first, doubled each time up to the last. */
+export const RECONNECT_FIRST = 500;
+export const RECONNECT_LAST = 30_000;
+
+/** What a LongLived session must still carry when a message has been sent on it: acknowledgements, Noops, ConnectClose. */
+export const CONTENT_RESERVE = 64 * 1024;

@@ -1,0 +1,18 @@
+/**
+ * The device library: messages between devices that may only make outgoing connections.
+ *
+ * ```ts
+ * const device = await Device.connect({ edge: "https://edge.example.com", relay: "relay.example.com", address: "alice/laptop" });
+ * await device.send("bob", "hello"); // resolves when the relay has it safe
+ * for await (const message of device.messages()) {
+ *   console.log(message.from, message.text());
+ *   message.done();
+ * }
+ * ```
+ *
+ * @module
+ */
+export { Device, type DeviceOptions } from "./device.ts";
+export { DeviceError, type DeviceErrorCode } from "./error.ts";
+export type { Message, SendOptions, StreamPart } from "./message.ts";
+export { openTransport, TRANSPORTS, type Transport, type TransportName, type TransportOptions } from "./transport.ts";

@@ -1,0 +1,260 @@
+/**
+ * The registry of the HTTP encapsulations: every fixed octet, number, header and status of [MS-GRVHENC], each with
+ * its section. A fact whose text could not be read carries `assumed: true`; no other file knows which facts those are.
+ * Limits and reasons of our own stand at the end, marked as ours.
+ */
+
+/** One fact of the specification: its value, the section it stands in, and whether it had to be assumed. */
+export type Fact<T> = { readonly value: T; readonly section: string; readonly assumed: boolean };
+
+function read<const T>(value: T, section: string): Fact<T> {
+  return { value, section, assumed: false };
+}
+
+function assumed<const T>(value: T, section: string): Fact<T> {
+  return { value, section, assumed: true };
+}
+
+/** Every fact with its section. The constants below are names for the values in this table. */
+export const REGISTRY = {
+  longLivedVersion: read("2.0", "2.2.2.1.1.1"),
+  keepAliveVersion: read("2.0", "2.2.3.1.1.2"),
+  pollingVersion: read("1.2", "2.2.4.1.3.1.1"),
+  httpVersion: read("HTTP/1.0", "2.2.3.1, 2.2.4.1"),
+  httpPort: read(80, "1.9"),
+  secureTunnelPort: read(443, "1.9, 3.8.3.1"),
+  sstpPort: read(2492, "1.9"),
+  echoString: assumed("GroovePing: 1.0,Ping\r\n", "2.2.1.1.3, 4.2"),
+  echoInBothDirections: assumed(true, "2.2.2.2.3"),
+  keepAlivePostAnswer: assumed({ status: 200, contentLength: 0 }, "2.2.3.4"),
+  longLivedPostHeaders: assumed("those of the GET and Content-Length", "2.2.2.2"),
+  bodyLimit: read(32768, "3.4.4.3, 3.5.4.3.1"),
+  longLivedContentLength: read(0x7ffff000, "3.1"),
+  userAgent: read("Mozilla/4.0 (compatible; MSIE 5.5; Win32)", "2.2.1.2.3 <2>"),
+  server: assumed("Groove-Relay/12.0", "2.2.1.3.2"),
+  pollingPath: assumed("/", "2.2.4.1.1"),
+  pollParameters: assumed("minimum NUL maximum NUL repetitions NUL, decimal text", "2.2.4.2"),
+  checksum: assumed(
+    "sum of (signed octet + 1) * (index from 0 + 1) over all octets, 64-bit wrap, unsigned decimal",
+    "2.2.4.1.3.1.3",
+  ),
+  relayServerUrlScheme: read("grooveDNS://", "2.2.4.1.3.1.4"),
+  guidAlphabet: assumed("abcdefghijkmnpqrstuvwxyz23456789", "2.2.1.1.1"),
+  guidLength: assumed(39, "2.2.1.1.1"),
+  establishmentTimer: assumed(30_000, "3.1.2.1, 3.2.2.1, 3.3.2.1, 3.4.2.1, 3.5.2.1"),
+  receiveTimer: assumed(60_000, "3.1.2.2, 3.9.2.2"),
+  keepAliveTimer: read(45_000, "3.1.2.3, 3.2.2.3, 3.3.2.4, 3.4.2.3"),
+} as const;
+
+/** The encapsulations. WebSocket is our own fourth: the target grammar of KeepAlive, the octets in binary frames. */
+export type Encapsulation = "LongLived" | "KeepAlive" | "Polling" | "WebSocket";
+
+export const LONG_LIVED_VERSION = REGISTRY.longLivedVersion.value;
+export const KEEP_ALIVE_VERSION = REGISTRY.keepAliveVersion.value;
+export const POLLING_VERSION = REGISTRY.pollingVersion.value;
+export const HTTP_VERSION = REGISTRY.httpVersion.value;
+/** Port of the three HTTP encapsulations without TLS [MS-GRVHENC 1.9]. */
+export const HTTP_PORT = REGISTRY.httpPort.value;
+/** Port of the Secure Tunnel [MS-GRVHENC 1.9], and of HTTPS. */
+export const SECURE_TUNNEL_PORT = REGISTRY.secureTunnelPort.value;
+/** Port of plain SSTP and of the last hop of SOCKS [MS-GRVHENC 1.9]. */
+export const SSTP_PORT = REGISTRY.sstpPort.value;
+/** `grooveDNS://`, before the Relay-Server-Name in Polling bodies [MS-GRVHENC 2.2.4.1.3.1.4]. */
+export const RELAY_URL_SCHEME = REGISTRY.relayServerUrlScheme.value;
+/** The request target of Polling when there is no proxy [MS-GRVHENC 2.2.4.1.1]. */
+export const POLLING_PATH = REGISTRY.pollingPath.value;
+/** User-Agent of the products; an implementer may send its own [MS-GRVHENC 2.2.1.2.3]. */
+export const USER_AGENT = REGISTRY.userAgent.value;
+/** Server header of our responses. Some proxies look at it, so it defaults to what they have always seen. */
+export const SERVER = REGISTRY.server.value;
+
+/** The Encapsulation-Echo-String as text and octets (22) [MS-GRVHENC 2.2.1.1.3]. */
+export const ECHO_TEXT = REGISTRY.echoString.value;
+export const ECHO_STRING: Uint8Array = new TextEncoder().encode(ECHO_TEXT);
+
+/** Most octets in a KeepAlive or Polling body, Polling message included [MS-GRVHENC 3.4.4.3, 3.5.4.3.1]. */
+export const MAX_BODY = REGISTRY.bodyLimit.value;
+/** Most octets a LongLived session may declare and carry, and what the products declare [MS-GRVHENC 3.1]. */
+export const MAX_CONTENT_LENGTH = REGISTRY.longLivedContentLength.value;
+
+/** The timers of a virtual connection, in milliseconds; `Infinity` switches one off. */
+export type Timers = {
+  /** ConnectionEstablishment: from the first request to 'Established' [MS-GRVHENC 3.1.2.1]. */
+  readonly establishment: number;
+  /** NetworkReceiveIO: longest silence of the other side [MS-GRVHENC 3.1.2.2]. */
+  readonly receive: number;
+  /** KeepAlive: after this long without sending, SSTP is asked for a Noop [MS-GRVHENC 3.1.2.3]. */
+  readonly keepAlive: number;
+};
+
+/** 30 s (assumed), 60 s (assumed from SOCKS), 45 s. */
+export const TIMERS: Timers = {
+  establishment: REGISTRY.establishmentTimer.value,
+  receive: REGISTRY.receiveTimer.value,
+  keepAlive: REGISTRY.keepAliveTimer.value,
+};
+
+/** The only pairs of status code and reason phrase a server may send [MS-GRVHENC 2.2.1.4]. */
+export const STATUS_PAIRS = {
+  200: "OK",
+  302: "Moved Temporarily",
+  304: "Not Modified",
+  400: "Bad Request",
+  401: "Unauthorized",
+  403: "Not Valid",
+  404: "Not Found",
+  407: "ProxyAuthentication Required",
+  408: "Request Time-out",
+  500: "Internal Server Error",
+  501: "Not Implemented",
+  505: "HTTP Version Not Supported",
+} as const;
+
+export type StatusCode = keyof typeof STATUS_PAIRS;
+
+/** One header of a request. `value` null: filled in for each request. */
+export type HeaderRule = { readonly name: string; readonly value: string | null; readonly section: string };
+
+const accept: HeaderRule = { name: "Accept", value: "*/*", section: "2.2.1.2.1" };
+const contentType: HeaderRule = { name: "Content-Type", value: "application/octet-stream", section: "2.2.1.2.2" };
+const userAgent: HeaderRule = { name: "User-Agent", value: null, section: "2.2.1.2.3" };
+const pragma: HeaderRule = { name: "Pragma", value: "no-cache", section: "2.2.1.2.4" };
+const expires: HeaderRule = { name: "Expires", value: "0", section: "2.2.1.2.5" };
+const connection: HeaderRule = { name: "Connection", value: "Keep-Alive", section: "2.2.1.2.6" };
+const host: HeaderRule = { name: "Host", value: null, section: "2.2.1.2.7" };
+const contentLength: HeaderRule = { name: "Content-Length", value: null, section: "2.2.3.2.1" };
+// Two headers, since some proxies honour the one directive and some the other.
+const noCache: HeaderRule = { name: "Cache-Control", value: "no-cache", section: "2.2.1.2.8" };
+const maxAge: HeaderRule = { name: "Cache-Control", value: "max-age=0", section: "2.2.1.2.8" };
+
+/**
+ * Headers of a request in the order of the example [MS-GRVHENC 4.2]. `Connection` is sent by KeepAlive only; the
+ * other encapsulations do not define it for requests [2.2.2.1, 2.2.4.1].
+ * In the POST the example prints `UserAgent: server.domain.net` where `Host` is expected. That is taken as a slip of
+ * the document: a real `Host` is sent, because a server on shared hosting finds nothing without it.
+ */
+export const REQUEST_HEADERS: { readonly GET: readonly HeaderRule[]; readonly POST: readonly HeaderRule[] } = {
+  GET: [accept, contentType, userAgent, host, pragma, noCache, expires, connection, maxAge],
+  POST: [accept, contentType, userAgent, host, connection, contentLength, pragma, noCache, expires, maxAge],
+};
+
+/** Sent in KeepAlive requests to a proxy only [MS-GRVHENC 2.2.1.2.9, 2.2.3.1]. */
+export const PROXY_CONNECTION: HeaderRule = { name: "Proxy-Connection", value: "Keep-Alive", section: "2.2.1.2.9" };
+
+/** Headers of a response, in order [MS-GRVHENC 2.2.2.3.2, 2.2.3.3]. */
+export const RESPONSE_HEADERS = ["Date", "Server", "Connection", "Content-Length"] as const;
+
+// Limits of our own. Each bounds what a stranger can make us keep.
+
+/** Octets of a request or response head: twice what common proxies allow. */
+export const HEAD_LIMIT = 16384;
+/** Headers in one head. */
+export const HEADERS_LIMIT = 100;
+/** Characters of a request target, after which it is refused unread. */
+export const TARGET_LIMIT = 2048;
+/** Characters of a host name in a Relay-Server-Name: the limit of DNS. */
+export const HOST_LIMIT = 255;
+/** Characters of a Virtual-Connection-GUID: at least 80 bits of text, so that it cannot be guessed. */
+export const GUID_LIMITS = { least: 16, most: 128 } as const;
+/** Characters of a request ID. */
+export const REQUEST_ID_LIMIT = 128;
+/** Largest poll interval believed, in seconds: one day. */
+export const POLL_INTERVAL_LIMIT = 86_400;
+/** Largest repetition count believed. */
+export const POLL_REPETITIONS_LIMIT = 1_000_000;
+/** Shortest pause between two idle polls, in milliseconds, whatever the server says: no busy loop. */
+export const POLL_FLOOR = 100;
+/** How often one Polling exchange is tried before the virtual connection counts as lost. */
+export const POLLING_TRIES = 4;
+/** Pause before the first repetition of a failed Polling exchange, in milliseconds; doubled each time. */
+export const POLLING_RETRY_DELAY = 500;
+/** Rounds of 401/407 on one session before the client gives up; NTLM needs two, a stale Digest nonce one more. */
+export const AUTHENTICATION_ROUNDS = 5;
+/** What a LongLived client declares by default: 64 MiB, because the platform refuses request bodies over 100 MB. */
+export const DEFAULT_CONTENT_LENGTH = 64 * 1024 * 1024;
+/** Response header that carries the name of a refusal. */
+export const REASON_HEADER = "Grooveway-Reason";
+
+/** What a refusal or loss means. `status` null: noticed by the client, never sent. */
+export type ReasonRule = { readonly status: StatusCode | null; readonly cause: string; readonly cure: string };
+
+function reason(status: StatusCode | null, cause: string, cure: string): ReasonRule {
+  return { status, cause, cure };
+}
+
+/** Every reason for which the encapsulation layer refuses a request or ends a virtual connection. */
+export const REASONS = {
+  MalformedTarget: reason(400, "The request target does not follow the grammar.", "Correct the URL."),
+  WrongVersion: reason(400, "The encapsulation version is not the one spoken here.", "Use 2.0 (Polling: 1.2)."),
+  WrongEncapsulation: reason(400, "ConnType is none of those known.", "Use LongLived, KeepAlive or WebSocket."),
+  WrongRelay: reason(403, "The relay named is not served here.", "Name a relay that this server serves."),
+  DuplicateConnection: reason(
+    400,
+    "The GUID belongs to a virtual connection with other properties.",
+    "Make a new GUID for each virtual connection.",
+  ),
+  SecondGet: reason(400, "A GET came while another was outstanding.", "Send one GET at a time."),
+  SecondPost: reason(400, "A POST came while another was outstanding.", "Send one POST at a time."),
+  DataBeforeEstablished: reason(
+    400,
+    "Application data came before the virtual connection was established.",
+    "Wait for the echo string on the GET before sending data.",
+  ),
+  BodyTooLong: reason(400, "A body is longer than 32768 octets.", "Cut data into bodies of at most 32768 octets."),
+  ContentLengthExceeded: reason(
+    400,
+    "A session carried more octets than its ContentLength, or it is too short for the echo string.",
+    "Make a new virtual connection before ContentLength is used up.",
+  ),
+  ContentLengthReached: reason(200, "A session has used up its ContentLength.", "Make a new virtual connection."),
+  BadEcho: reason(
+    400,
+    "The echo string did not come first: a proxy changed it, or the other side forgot the virtual connection.",
+    "Make a new virtual connection; if it fails again use another encapsulation.",
+  ),
+  UnknownConnection: reason(404, "No virtual connection has this GUID.", "Make a new virtual connection."),
+  ConnectionClosed: reason(404, "The virtual connection is closed.", "Make a new virtual connection."),
+  SessionEnded: reason(404, "The other session was lost.", "Make a new virtual connection."),
+  EstablishmentTimeout: reason(
+    408,
+    "The virtual connection was not established in time.",
+    "Check that the proxy lets both GET and POST through; else use another encapsulation.",
+  ),
+  ReceiveTimeout: reason(408, "The other side was silent for too long.", "Make a new virtual connection."),
+  MalformedPoll: reason(400, "The Polling message does not follow the grammar.", "Correct the body."),
+  BadChecksum: reason(400, "The Polling checksum does not match the data.", "Look for a proxy that changes bodies."),
+  BadSequence: reason(400, "The Polling sequence number is not the next one.", "Make a new virtual connection."),
+  MalformedHead: reason(400, "The HTTP head does not follow the grammar.", "Look for a proxy that changes heads."),
+  HeadTooLong: reason(400, "The HTTP head is over 16 KiB or has over 100 headers.", "Send fewer headers."),
+  MalformedBody: reason(400, "The framing of an HTTP body is broken.", "Look for a proxy that changes bodies."),
+  HttpVersionNotSupported: reason(505, "The HTTP version is neither 1.0 nor 1.1.", "Speak HTTP/1.0."),
+  MethodNotImplemented: reason(501, "The method is neither GET nor POST.", "Use GET and POST."),
+  UnexpectedStatus: reason(null, "The response status is not 200.", "See the status, and the code beside it."),
+  AuthenticationRequired: reason(null, "A proxy wants credentials.", "Configure user name and password of the proxy."),
+  ExchangeFailed: reason(null, "A Polling exchange failed too often.", "Check the way to the server."),
+} as const satisfies Record<string, ReasonRule>;
+
+/** Name of a refusal or loss: stable, used in code, logs, metrics and the `Grooveway-Reason` header. */
+export type Reason = keyof typeof REASONS;
+
+/**
+ * A refusal. Scope "request": only the request at hand is refused, a virtual connection of that GUID lives on.
+ * Scope "connection": the virtual connection must be closed and its state discarded.
+ */
+export type Refusal = {
+  readonly type: "refuse";
+  readonly reason: Reason;
+  readonly scope: "request" | "connection";
+  /** What was found, for a log or a problem document. */
+  readonly detail: string;
+};
+
+/** Makes a refusal; `detail` defaults to the cause of the reason. */
+export function refuse(reason: Reason, scope: Refusal["scope"], detail: string = REASONS[reason].cause): Refusal {
+  return { type: "refuse", reason, scope, detail };
+}
+
+/** Thrown when a caller of this room breaks a contract (never because of what came over the wire). */
+export class EncapsulationError extends Error {
+  override readonly name = "EncapsulationError";
+}

@@ -1,0 +1,202 @@
+/**
+ * The messages at the beginning of Polling bodies [MS-GRVHENC 2.2.4], and the checksum over the application data
+ * behind them.
+ */
+
+import type { Refusal } from "./grammar.ts";
+import {
+  EncapsulationError,
+  MAX_BODY,
+  POLL_INTERVAL_LIMIT,
+  POLL_REPETITIONS_LIMIT,
+  POLLING_VERSION,
+  RELAY_URL_SCHEME,
+  refuse,
+} from "./grammar.ts";
+import { isGuid, parseRelay } from "./target.ts";
+
+/** The Polling-Virtual-Connection-Message and the application data behind it [MS-GRVHENC 2.2.4.1.3]. */
+export type Poll = {
+  /** Relay-Server-Name, in lower case. */
+  readonly relay: string;
+  readonly guid: string;
+  readonly sequence: number;
+  /** Decimal text, as printed by {@link checksumOf}. */
+  readonly checksum: string;
+  /** View of the body given; empty when there is none. */
+  readonly data: Uint8Array;
+  /** The whole body, as given. */
+  readonly body: Uint8Array;
+};
+
+/** How often an idle client is to poll [MS-GRVHENC 3.5.2.3]. */
+export type PollParameters = {
+  /** Seconds. */
+  readonly minimum: number;
+  /** Seconds. */
+  readonly maximum: number;
+  /** Polls at one interval before it is doubled. */
+  readonly repetitions: number;
+};
+
+const encoder = new TextEncoder();
+const DECIMAL = /^(?:0|[1-9]\d*)$/;
+/** Characters of one field: `grooveDNS://` and the longest relay name fit. */
+const FIELD_LIMIT = 300;
+
+/** Parses a request body. All refusals have scope "request": who cannot be understood names no virtual connection. */
+export function parsePoll(body: Uint8Array): { readonly type: "poll"; readonly poll: Poll } | Refusal {
+  const head = parseMessage(body);
+  return "type" in head ? head : { type: "poll", poll: { ...head.message, data: body.subarray(head.length), body } };
+}
+
+/** Parses a response body: the same message, then the poll parameters, then application data. */
+export function parsePollResponse(
+  body: Uint8Array,
+): { readonly type: "poll"; readonly poll: Poll; readonly parameters: PollParameters } | Refusal {
+  const head = parseMessage(body);
+  if ("type" in head) return head;
+  const fields = readFields(body, head.length, 3);
+  if (fields === undefined) return malformed("the poll parameters are not three texts that end in NUL");
+  const [minimum, maximum, repetitions] = fields.texts.map(decimal);
+  if (minimum === undefined || maximum === undefined || repetitions === undefined) {
+    return malformed("a poll parameter is not a decimal number");
+  }
+  const parameters = {
+    minimum: Math.min(minimum, POLL_INTERVAL_LIMIT),
+    maximum: Math.min(maximum, POLL_INTERVAL_LIMIT),
+    repetitions: Math.min(repetitions, POLL_REPETITIONS_LIMIT),
+  };
+  return { type: "poll", poll: { ...head.message, data: body.subarray(fields.end), body }, parameters };
+}
+
+/**
+ * The octets of a message with its checksum, and of the poll parameters in a response, followed by `data`. The data is
+ * copied, because it has to be sent again if the answer is lost.
+ * @throws EncapsulationError when a part does not follow the grammar or the body would pass 32768 octets.
+ */
+export function formatPoll(fields: {
+  readonly relay: string;
+  readonly guid: string;
+  readonly sequence: number;
+  readonly data: readonly Uint8Array[];
+  readonly parameters?: PollParameters;
+}): Uint8Array {
+  const { relay, guid, sequence, data, parameters } = fields;
+  if (parseRelay(relay) === undefined) throw new EncapsulationError("relay must be host, host:port or [v6]:port");
+  if (!isGuid(guid))
+    throw new EncapsulationError("guid must be 16 to 128 unreserved characters; make it by guidFrom()");
+  let text = `${POLLING_VERSION}\0${RELAY_URL_SCHEME}${relay}\0${guid}\0${sequence}\0${checksumOf(data)}\0`;
+  if (parameters !== undefined) {
+    const { minimum, maximum, repetitions } = parameters;
+    for (const value of [minimum, maximum, repetitions]) {
+      if (!Number.isSafeInteger(value) || value < 0) {
+        throw new EncapsulationError("poll parameters must be whole numbers from 0: seconds, seconds, repetitions");
+      }
+      text += `${value}\0`;
+    }
+  }
+  const head = encoder.encode(text);
+  const length = data.reduce((sum, octets) => sum + octets.length, head.length);
+  if (length > MAX_BODY)
+    throw new EncapsulationError(`a Polling body must be at most ${MAX_BODY} octets, not ${length}`);
+  const body = new Uint8Array(length);
+  body.set(head);
+  let at = head.length;
+  for (const octets of data) {
+    body.set(octets, at);
+    at += octets.length;
+  }
+  return body;
+}
+
+/**
+ * Octets of application data that surely fit behind the message: 32768 less the message with the longest checksum
+ * (20 digits) and, in a response, the poll parameters.
+ */
+export function pollRoom(relay: string, guid: string, sequence: number, parameters?: PollParameters): number {
+  const fixed = POLLING_VERSION.length + RELAY_URL_SCHEME.length + relay.length + guid.length + 20 + 5;
+  const { minimum, maximum, repetitions } = parameters ?? { minimum: 0, maximum: 0, repetitions: 0 };
+  const more = parameters === undefined ? 0 : `${minimum}${maximum}${repetitions}`.length + 3;
+  return MAX_BODY - fixed - String(sequence).length - more;
+}
+
+/** Octets summed before the running value passes into 64 bits: far below the 2^53 a number holds exactly. */
+const BLOCK = 1 << 16;
+
+/**
+ * The checksum over application data given in pieces: the sum of (signed octet + 1) * (index + 1), index from 0, in 64
+ * bits, printed as unsigned decimal; "0" for no data [MS-GRVHENC 2.2.4.1.3.1.3].
+ */
+export function checksumOf(data: readonly Uint8Array[]): string {
+  let total = 0n;
+  let base = 0;
+  for (const octets of data) {
+    for (let start = 0; start < octets.length; start += BLOCK) {
+      const end = Math.min(octets.length, start + BLOCK);
+      // With k = base + j, sum (b+1)(k+1) = sum (b+1)(j+1) + base * sum (b+1): only the latter needs big numbers.
+      let weighted = 0;
+      let plain = 0;
+      const signed = new Int8Array(octets.buffer, octets.byteOffset + start, end - start);
+      for (let at = 0; at < signed.length; at++) {
+        const value = (signed[at] as number) + 1;
+        weighted += value * (at + 1);
+        plain += value;
+      }
+      total += BigInt(weighted) + BigInt(base) * BigInt(plain);
+      base += end - start;
+    }
+  }
+  return BigInt.asUintN(64, total).toString();
+}
+
+/** Whether two bodies are the same octets. */
+export function sameOctets(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
+  return true;
+}
+
+type Message = Pick<Poll, "relay" | "guid" | "sequence" | "checksum">;
+
+function parseMessage(body: Uint8Array): { message: Message; length: number } | Refusal {
+  if (body.length > MAX_BODY) return refuse("BodyTooLong", "request");
+  const fields = readFields(body, 0, 5);
+  if (fields === undefined) return malformed("it does not begin with five texts that end in NUL");
+  const [version = "", url = "", guid = "", sequenceText = "", checksum = ""] = fields.texts;
+  if (!/^\d+\.\d+$/.test(version)) return malformed("the version is not a version such as 1.2");
+  if (url.slice(0, RELAY_URL_SCHEME.length).toLowerCase() !== RELAY_URL_SCHEME.toLowerCase()) {
+    return malformed(`the Relay-Server-URL does not begin with ${RELAY_URL_SCHEME}`);
+  }
+  const relay = url.slice(RELAY_URL_SCHEME.length).toLowerCase();
+  if (parseRelay(relay) === undefined) return malformed("the Relay-Server-URL does not name a host");
+  if (!isGuid(guid)) return malformed("the GUID is not 16 to 128 unreserved characters");
+  const sequence = decimal(sequenceText);
+  if (sequence === undefined) return malformed("the sequence number is not a decimal number");
+  if (!DECIMAL.test(checksum) || checksum.length > 20) return malformed("the checksum is not a 64-bit decimal number");
+  if (version !== POLLING_VERSION) {
+    return refuse("WrongVersion", "request", `The Polling version is ${version}, not ${POLLING_VERSION}.`);
+  }
+  return { message: { relay, guid, sequence, checksum }, length: fields.end };
+}
+
+function readFields(body: Uint8Array, from: number, count: number): { texts: string[]; end: number } | undefined {
+  const texts: string[] = [];
+  let at = from;
+  while (texts.length < count) {
+    const nul = body.subarray(at, at + FIELD_LIMIT).indexOf(0);
+    if (nul < 0) return undefined;
+    texts.push(String.fromCharCode(...body.subarray(at, at + nul)));
+    at += nul + 1;
+  }
+  return { texts, end: at };
+}
+
+function decimal(text: string): number | undefined {
+  const value = Number(text);
+  return DECIMAL.test(text) && Number.isSafeInteger(value) ? value : undefined;
+}
+
+function malformed(detail: string): Refusal {
+  return refuse("MalformedPoll", "request", `The Polling body is refused: ${detail}.`);
+}

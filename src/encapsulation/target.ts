@@ -1,0 +1,227 @@
+/**
+ * Request targets of LongLived and KeepAlive [MS-GRVHENC 2.2.2.1.1, 2.2.3.1.1], and of our own WebSocket, which has
+ * the grammar of KeepAlive; and the names inside them.
+ */
+
+import type { Encapsulation, Refusal } from "./grammar.ts";
+import {
+  EncapsulationError,
+  GUID_LIMITS,
+  HOST_LIMIT,
+  KEEP_ALIVE_VERSION,
+  LONG_LIVED_VERSION,
+  MAX_CONTENT_LENGTH,
+  REGISTRY,
+  REQUEST_ID_LIMIT,
+  refuse,
+  TARGET_LIMIT,
+} from "./grammar.ts";
+
+type Common = {
+  readonly version: string;
+  /** Relay-Server-Name in lower case: `host`, `host:port` or `[v6]:port`. */
+  readonly relay: string;
+  /** Virtual-Connection-GUID, an opaque token. */
+  readonly guid: string;
+  /** Only to be logged: a server SHOULD ignore it [MS-GRVHENC 3.2.5.1.1]. */
+  readonly requestId?: string;
+  /** Scheme and authority of the absolute form, which is used towards a proxy: `http://server.domain.net`. */
+  readonly origin?: string;
+};
+
+/** `contentLength` is ConnectionContentLength: octets each session may carry, the echo string included. */
+export type LongLivedTarget = Common & { readonly encapsulation: "LongLived"; readonly contentLength: number };
+export type KeepAliveTarget = Common & { readonly encapsulation: "KeepAlive" };
+export type WebSocketTarget = Common & { readonly encapsulation: "WebSocket" };
+
+/** A parsed request target. */
+export type Target = LongLivedTarget | KeepAliveTarget | WebSocketTarget;
+
+const TYPES: ReadonlyMap<string, Exclude<Encapsulation, "Polling">> = new Map([
+  ["longlived", "LongLived"],
+  ["keepalive", "KeepAlive"],
+  ["websocket", "WebSocket"],
+]);
+
+const VERSION = /^\d{1,4}\.\d{1,4}$/;
+const TOKEN = /^[A-Za-z0-9\-._~]+$/;
+const ORIGIN = /^(https?):\/\/([^/]*)(\/.*)$/is;
+const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?$/;
+const IPV6 = /^\[([0-9a-f:.]{2,45})\]$/;
+
+/**
+ * Splits a Relay-Server-Name, `host`, `host:port`, `[v6]` or `[v6]:port`, into its parts, host in lower case and
+ * brackets kept. Undefined when it is not one.
+ */
+export function parseRelay(text: string): { host: string; port?: number } | undefined {
+  if (text.length > HOST_LIMIT + 6) return undefined;
+  const lower = text.toLowerCase();
+  const colon = lower.lastIndexOf(":");
+  const hasPort = colon > lower.lastIndexOf("]");
+  const host = hasPort ? lower.slice(0, colon) : lower;
+  if (host.length > HOST_LIMIT || !(HOST_NAME.test(host) || IPV6.test(host))) return undefined;
+  if (!hasPort) return { host };
+  const digits = lower.slice(colon + 1);
+  const port = Number(digits);
+  if (!/^[1-9]\d{0,4}$/.test(digits) || port > 65535) return undefined;
+  return { host, port };
+}
+
+/** Whether the text can be a Virtual-Connection-GUID: 16 to 128 unreserved characters. */
+export function isGuid(text: string): boolean {
+  return text.length >= GUID_LIMITS.least && text.length <= GUID_LIMITS.most && TOKEN.test(text);
+}
+
+/**
+ * Parses a request target, relative or absolute, in the order the specification validates: grammar (MalformedTarget),
+ * then version (WrongVersion), then type (WrongEncapsulation) [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. Whether the relay is
+ * served here is the caller's to judge, next. Names are read without regard to case, percent-encoding is undone, and
+ * the blank before `ID=` that the specification's own example has is accepted. All refusals have scope "request".
+ */
+export function parseTarget(text: string): { readonly type: "target"; readonly target: Target } | Refusal {
+  if (text.length > TARGET_LIMIT) return malformed(`it is longer than ${TARGET_LIMIT} characters`);
+  let path = text;
+  let origin: string | undefined;
+  if (!text.startsWith("/")) {
+    const parts = ORIGIN.exec(text);
+    if (parts === null) return malformed("it begins neither with / nor with http:// or https://");
+    const [, scheme = "", authority = "", rest = ""] = parts;
+    if (parseRelay(authority) === undefined) return malformed("the host of the absolute form is not a host name");
+    origin = `${scheme.toLowerCase()}://${authority.toLowerCase()}`;
+    path = rest;
+  }
+  const segments = path.split("/");
+  if (segments.length !== 4) return malformed("it does not have the form /{version}/{relay}/{guid},ConnType={type}");
+  const decoded = segments.map(percentDecode);
+  const [, version, relayText, last] = decoded;
+  if (version === undefined || relayText === undefined || last === undefined) {
+    return malformed("it has broken percent-encoding");
+  }
+  if (!VERSION.test(version)) return malformed("its first segment is not a version such as 2.0");
+  if (parseRelay(relayText) === undefined) return malformed("its second segment is not a relay server name");
+  const [guid = "", typeField = "", ...fields] = last.split(",");
+  if (!isGuid(guid)) {
+    return malformed(`the GUID is not ${GUID_LIMITS.least} to ${GUID_LIMITS.most} unreserved characters`);
+  }
+  const typeName = fieldValue(typeField, "conntype");
+  if (typeName === undefined) return malformed("ConnType does not follow the GUID");
+
+  if (version !== LONG_LIVED_VERSION) return refuse("WrongVersion", "request", `The version is ${version}, not 2.0.`);
+  const encapsulation = TYPES.get(typeName.toLowerCase());
+  if (encapsulation === undefined) return refuse("WrongEncapsulation", "request");
+
+  let contentLength = 0;
+  if (encapsulation === "LongLived") {
+    const digits = fieldValue(fields.shift() ?? "", "contentlength");
+    if (digits === undefined) return malformed("ContentLength does not follow ConnType=LongLived");
+    contentLength = Number(digits);
+    if (!/^\d{1,10}$/.test(digits) || contentLength < 1 || contentLength > MAX_CONTENT_LENGTH) {
+      return malformed(`ContentLength is not a number from 1 to ${MAX_CONTENT_LENGTH}`);
+    }
+  }
+  let requestId: string | undefined;
+  const idField = fields.shift();
+  if (idField !== undefined) {
+    requestId = fieldValue(idField.startsWith(" ") ? idField.slice(1) : idField, "id");
+    if (requestId === undefined) return malformed("the last field is not ID=");
+    if (requestId.length > REQUEST_ID_LIMIT || !TOKEN.test(requestId)) {
+      return malformed(`ID is not 1 to ${REQUEST_ID_LIMIT} unreserved characters`);
+    }
+  }
+  if (fields.length > 0) return malformed("there are fields after the last one known");
+
+  const common: Common = {
+    version,
+    relay: relayText.toLowerCase(),
+    guid,
+    ...(requestId === undefined ? {} : { requestId }),
+    ...(origin === undefined ? {} : { origin }),
+  };
+  const target: Target =
+    encapsulation === "LongLived" ? { encapsulation, ...common, contentLength } : { encapsulation, ...common };
+  return { type: "target", target };
+}
+
+/** What {@link formatTarget} needs; `version` is always that of the encapsulation. */
+export type TargetFields = {
+  readonly encapsulation: Exclude<Encapsulation, "Polling">;
+  readonly relay: string;
+  readonly guid: string;
+  /** LongLived only, 1 to 2147479552. */
+  readonly contentLength?: number;
+  readonly requestId?: string;
+  readonly origin?: string;
+};
+
+/**
+ * The text of a request target: relative, or absolute when `origin` is given, as MUST be when a proxy makes the
+ * connection [MS-GRVHENC 2.2.2.1.1, 2.2.3.1.1].
+ * @throws EncapsulationError when a part could not be parsed again.
+ */
+export function formatTarget(fields: TargetFields): string {
+  const { encapsulation, relay, guid, contentLength, requestId, origin = "" } = fields;
+  if (parseRelay(relay) === undefined) {
+    throw new EncapsulationError(`relay ${JSON.stringify(relay)} must be host, host:port or [v6]:port`);
+  }
+  if (!isGuid(guid))
+    throw new EncapsulationError("guid must be 16 to 128 unreserved characters; make it by guidFrom()");
+  const version = encapsulation === "LongLived" ? LONG_LIVED_VERSION : KEEP_ALIVE_VERSION;
+  let text = `${origin}/${version}/${relay}/${guid},ConnType=${encapsulation}`;
+  if (encapsulation === "LongLived") {
+    if (!Number.isInteger(contentLength) || Number(contentLength) < 1 || Number(contentLength) > MAX_CONTENT_LENGTH) {
+      throw new EncapsulationError(`contentLength must be a whole number from 1 to ${MAX_CONTENT_LENGTH}`);
+    }
+    text += `,ContentLength=${contentLength}`;
+  }
+  if (requestId !== undefined) {
+    if (requestId.length > REQUEST_ID_LIMIT || !TOKEN.test(requestId)) {
+      throw new EncapsulationError(`requestId must be 1 to ${REQUEST_ID_LIMIT} unreserved characters`);
+    }
+    text += `,ID=${requestId}`;
+  }
+  return text;
+}
+
+/**
+ * A Virtual-Connection-GUID, or a request ID, of 39 characters of the 32-letter alphabet of the examples
+ * [MS-GRVHENC 2.2.1.1.1], from at least 24 random octets.
+ * @throws EncapsulationError when fewer octets are given.
+ */
+export function guidFrom(random: Uint8Array): string {
+  if (random.length < 24)
+    throw new EncapsulationError(`guidFrom needs at least 24 random octets, not ${random.length}`);
+  const alphabet = REGISTRY.guidAlphabet.value;
+  let text = "";
+  let bits = 0;
+  let held = 0;
+  let next = 0;
+  while (text.length < REGISTRY.guidLength.value) {
+    if (held < 5) {
+      // 39 letters hold 195 bits; 24 octets end three bits short, which then are 0.
+      bits = ((bits << 8) | (random[next++] ?? 0)) & 0xfff;
+      held += 8;
+    }
+    held -= 5;
+    text += alphabet[(bits >> held) & 31];
+  }
+  return text;
+}
+
+function malformed(detail: string): Refusal {
+  return refuse("MalformedTarget", "request", `The request target is refused: ${detail}.`);
+}
+
+function fieldValue(field: string, key: string): string | undefined {
+  const equals = field.indexOf("=");
+  return equals >= 0 && field.slice(0, equals).toLowerCase() === key ? field.slice(equals + 1) : undefined;
+}
+
+function percentDecode(text: string): string | undefined {
+  let broken = false;
+  const decoded = text.replace(/%([0-9A-Fa-f]{2})?/g, (_, hex: string | undefined) => {
+    // Nothing in the grammar is beyond US-ASCII.
+    if (hex === undefined || hex > "7F") broken = true;
+    return hex === undefined ? "" : String.fromCharCode(Number.parseInt(hex, 16));
+  });
+  return broken ? undefined : decoded;
+}

@@ -1,0 +1,214 @@
+/**
+ * Addresses of people, `identity[/device][@relay]`, and the URLs of SSTP they stand for.
+ *
+ *     alice                             grooveIdentity://alice, grooveAccount://alice
+ *     alice/laptop                      grooveDevice://alice/laptop
+ *     alice/laptop@relay.example.com    and grooveDNS://relay.example.com
+ *
+ * The schemes grooveDNS [MS-GRVHENC 2.2.1.1] and grooveAccount are Groove's; grooveIdentity and grooveDevice are
+ * assumed: the specification leaves them to the application and only asks for URIs of RFC 3986 [MS-GRVSSTP 1.1].
+ */
+
+import { SSTP_PORT } from "./wire.ts";
+
+/** An identity, perhaps one device of it, perhaps at a relay. The parts are plain text, not percent-encoded. */
+export interface Address {
+  readonly identity: string;
+  readonly device?: string;
+  /** `host` or `host:port`, lower case; the port is left out when it is 2492. */
+  readonly relay?: string;
+}
+
+/** What a URL of SSTP names. */
+export type Named =
+  | { readonly kind: "identity" | "account"; readonly identity: string }
+  | { readonly kind: "device"; readonly identity: string; readonly device: string }
+  | { readonly kind: "relay"; readonly relay: string };
+
+/** Most octets of an identity or a device, percent-encoded. */
+export const MAX_NAME_OCTETS = 128;
+
+/** Most octets of a URL made or parsed here. */
+export const MAX_URL_OCTETS = 512;
+
+/** An address or URL that is not well formed; the message says what to change. */
+export class AddressError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "AddressError";
+  }
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}...` : text);
+}
+
+/** Percent-encodes all but the unreserved characters of RFC 3986; checks a plain name. */
+function encodeName(what: string, name: string): string {
+  if (name === "") throw new AddressError(`the ${what} is empty: write identity[/device][@relay]`);
+  if (name === "." || name === "..") throw new AddressError(`the ${what} is ${quote(name)}: use a name without dots`);
+  if (/\p{Cc}/u.test(name)) throw new AddressError(`the ${what} has a control character: leave it out`);
+  let encoded: string;
+  try {
+    encoded = encodeURIComponent(name);
+  } catch {
+    throw new AddressError(`the ${what} has half a surrogate pair: write whole characters`);
+  }
+  encoded = encoded.replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+  if (encoded.length > MAX_NAME_OCTETS) {
+    throw new AddressError(`the ${what} takes ${encoded.length} octets encoded: shorten it to ${MAX_NAME_OCTETS}`);
+  }
+  return encoded;
+}
+
+function decodeName(what: string, encoded: string): string {
+  let name: string;
+  try {
+    name = decodeURIComponent(encoded);
+  } catch {
+    throw new AddressError(`the ${what} ${quote(encoded)} has a broken percent sign: write it as %25`);
+  }
+  encodeName(what, name);
+  return name;
+}
+
+const hostLabel = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
+const ipv4 = /^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}$/;
+
+function isIPv6(text: string): boolean {
+  const halves = text.split("::");
+  if (halves.length > 2) return false;
+  let count = 0;
+  for (const [index, half] of halves.entries()) {
+    const groups = half === "" ? [] : half.split(":");
+    for (const [at, group] of groups.entries()) {
+      const last = index === halves.length - 1 && at === groups.length - 1;
+      if (/^[0-9a-f]{1,4}$/.test(group)) count += 1;
+      else if (last && ipv4.test(group)) count += 2;
+      else return false;
+    }
+  }
+  return halves.length === 2 ? count < 8 : count === 8;
+}
+
+/** Lower-cases and checks `host[:port]`, and leaves out the port 2492. */
+function normalizeRelay(relay: string): string {
+  // Lower-casing would turn some characters beyond ASCII into ASCII letters, so these are refused before.
+  const match = /[^!-~]/.test(relay) ? null : /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(relay.toLowerCase());
+  const host = match?.[1] ?? "";
+  const port = match?.[2];
+  if (host.startsWith("[")) {
+    if (!isIPv6(host.slice(1, -1)))
+      throw new AddressError(`the relay ${quote(relay)} is no IPv6 address: write it as [::1] or [::1]:443`);
+  } else if (host.length > 253 || !host.split(".").every((label) => hostLabel.test(label))) {
+    throw new AddressError(`the relay ${quote(relay)} is no host name: write host, host:port or [IPv6]:port`);
+  }
+  if (port === undefined) return host;
+  if (!/^[1-9]\d{0,4}$/.test(port) || Number(port) > 65535) {
+    throw new AddressError(`the port of the relay ${quote(relay)} is not from 1 to 65535: correct it or leave it out`);
+  }
+  return Number(port) === SSTP_PORT ? host : `${host}:${port}`;
+}
+
+/**
+ * Parses `identity[/device][@relay]`. A `/`, `@` or `%` within a name is written percent-encoded.
+ *
+ * @throws AddressError
+ */
+export function parseAddress(text: string): Address {
+  const [left = "", relay, ...more] = text.split("@");
+  if (more.length > 0) throw new AddressError(`${quote(text)} has more than one @: write the others as %40`);
+  const [identity = "", device, ...rest] = left.split("/");
+  if (rest.length > 0) throw new AddressError(`${quote(text)} has more than one /: write the others as %2F`);
+  return {
+    identity: decodeName("identity", identity),
+    ...(device === undefined ? {} : { device: decodeName("device", device) }),
+    ...(relay === undefined ? {} : { relay: normalizeRelay(relay) }),
+  };
+}
+
+/**
+ * The one text of an address: names percent-encoded, relay in lower case.
+ *
+ * @throws AddressError when a part is not allowed.
+ */
+export function formatAddress(address: Address): string {
+  const device = address.device === undefined ? "" : `/${encodeName("device", address.device)}`;
+  const relay = address.relay === undefined ? "" : `@${normalizeRelay(address.relay)}`;
+  return encodeName("identity", address.identity) + device + relay;
+}
+
+/** `grooveIdentity://alice` (scheme assumed). @throws AddressError */
+export function identityURL(address: Pick<Address, "identity">): string {
+  return `grooveIdentity://${encodeName("identity", address.identity)}`;
+}
+
+/** `grooveAccount://alice`: each identity has an account of its name. @throws AddressError */
+export function accountURL(address: Pick<Address, "identity">): string {
+  return `grooveAccount://${encodeName("identity", address.identity)}`;
+}
+
+/** `grooveDevice://alice/laptop` (scheme assumed). @throws AddressError when the address has no device. */
+export function deviceURL(address: Pick<Address, "identity" | "device">): string {
+  if (address.device === undefined) {
+    throw new AddressError(`${quote(address.identity)} names no device: write identity/device`);
+  }
+  return `grooveDevice://${encodeName("identity", address.identity)}/${encodeName("device", address.device)}`;
+}
+
+/** `grooveDNS://relay.example.com[:port]` [MS-GRVHENC 2.2.1.1]. @throws AddressError */
+export function relayURL(relay: string): string {
+  return `grooveDNS://${normalizeRelay(relay)}`;
+}
+
+/**
+ * What a URL names: the way back from the four functions above. The scheme is read in any case.
+ *
+ * @throws AddressError
+ */
+export function parseURL(url: string): Named {
+  if (url.length > MAX_URL_OCTETS) {
+    throw new AddressError(`the URL has ${url.length} octets: shorten it to ${MAX_URL_OCTETS}`);
+  }
+  const match = /^([a-z]+):\/\/(.*)$/is.exec(url);
+  const rest = match?.[2] ?? "";
+  switch (match?.[1]?.toLowerCase()) {
+    case "grooveidentity":
+      return { kind: "identity", identity: parseOneName("identity", rest) };
+    case "grooveaccount":
+      return { kind: "account", identity: parseOneName("account", rest) };
+    case "groovedevice": {
+      const [identity = "", device, ...more] = rest.split("/");
+      if (device === undefined || more.length > 0) {
+        throw new AddressError(`${quote(url)} names no device: write grooveDevice://identity/device`);
+      }
+      return { kind: "device", identity: decodeName("identity", identity), device: decodeName("device", device) };
+    }
+    case "groovedns":
+      return { kind: "relay", relay: normalizeRelay(rest) };
+    default:
+      throw new AddressError(
+        `${quote(url)} is no URL of SSTP: begin it with grooveIdentity, grooveAccount, grooveDevice or grooveDNS`,
+      );
+  }
+}
+
+function parseOneName(what: string, text: string): string {
+  if (/[/@]/.test(text)) throw new AddressError(`the ${what} ${quote(text)} has a / or @: write them as %2F and %40`);
+  return decodeName(what, text);
+}
+
+/**
+ * Whether a string can stand in a URL field: only characters of RFC 3986, percent signs followed by two hexadecimal
+ * digits, not empty. Bare names pass, as the specification's own examples use them (`apphandler`, `device2`).
+ */
+export function isURL(text: string): boolean {
+  return text !== "" && !/[^A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})/.test(text);
+}
+
+/** Whether two device URLs are the same: exactly, or but for the case of a relay's name, which is a DNS name. */
+export function isSameDevice(one: string, other: string): boolean {
+  if (one === other) return true;
+  const scheme = /^groovedns:/i;
+  return scheme.test(one) && scheme.test(other) && one.toLowerCase() === other.toLowerCase();
+}

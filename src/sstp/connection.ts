@@ -1,0 +1,566 @@
+/**
+ * One SSTP connection [MS-GRVSSTP 3.1], for either side of it and either role. It touches no socket and no clock:
+ * octets and the time go in; octets, events and the next deadline come out.
+ */
+
+import { WireError } from "./codec.ts";
+import type { ConnectionOptions, ConnectionState, Core } from "./core.ts";
+import {
+  acknowledgementSent,
+  createCore,
+  dropInboundSession,
+  establish,
+  finish,
+  flushAcknowledgement,
+  invalid,
+  scheduleAcknowledgement,
+  send,
+  sendConnectClose,
+  sendConnectResponse,
+  violation,
+} from "./core.ts";
+import type { AddressingEntry, Closed, ConnectionEvent, FanoutAddressing, MessageFields } from "./events.ts";
+import { StateError } from "./events.ts";
+import { loseEntries, statusCommands } from "./fanout.ts";
+import {
+  addOutbound,
+  answering,
+  established,
+  inbound,
+  newId,
+  noMessage,
+  notClosed,
+  outbound,
+  requireReady,
+  requireSecurity,
+  unknownSession,
+} from "./guards.ts";
+import { handleCommand } from "./inbound.ts";
+import type { Session } from "./sessions.ts";
+import type { ConnectionSnapshot } from "./snapshot.ts";
+import { restoreCore, saveCore } from "./snapshot.ts";
+import type { Command, Version } from "./wire.ts";
+import {
+  AttachResponseId,
+  ConnectCloseReasonId,
+  ConnectResponseId,
+  MAX_DATA_OCTETS,
+  MessageFlag,
+  OpenResponseId,
+  RegisterResponseId,
+  WAN_DPP_RESOURCE_URL,
+} from "./wire.ts";
+
+/** ResourceHandlerAvailability [3.1.5.5]: takes messages, does not for now, or never will. */
+export type Availability = "ready" | "notReady" | "fault";
+
+const NO_TOKEN = new Uint8Array(0);
+/** Octets of the Noop that an acknowledgement waits to be sent by. */
+const NOOP_OCTETS = 7;
+
+/**
+ * The engine of one connection.
+ *
+ * The owner gives what the transport delivers to `receive`, sends what `output` gives, and calls `advance` when
+ * `deadline` has come. After any call `pendingOctets` says whether there is something to send; when it grows, the owner
+ * stops making more (back-pressure is the owner's: the engine never refuses data).
+ *
+ * Calls throw {@link StateError} when the state forbids them, and `WireError` when an argument cannot be said on the
+ * wire; the state is then as before. What a peer sends never makes a call throw: a violation closes the connection, and
+ * `closed` tells of it. Every connection ends with one `closed` event, or with a call of `close`, `refuseConnect` or
+ * `acceptConnect({ tooMany: true })`, which set the `closed` property and cause no event. After that `receive` and
+ * `advance` return nothing, `output` still gives what was written, and the transport is to be ended.
+ */
+export class Connection {
+  readonly #core: Core;
+  readonly #sink = (command: Command): boolean => {
+    handleCommand(this.#core, command);
+    return this.#core.closed === undefined;
+  };
+
+  /** @throws StateError `invalid-argument` for options that contradict the protocol. */
+  constructor(options: ConnectionOptions) {
+    this.#core = createCore(options);
+  }
+
+  // ------------------------------------------------------------------------------------------------ octets and time
+
+  /**
+   * Takes octets that the transport delivered, split anywhere. `octets` may be empty.
+   *
+   * @param now milliseconds, of the clock that all calls use.
+   */
+  receive(octets: Uint8Array, now: number): ConnectionEvent[] {
+    const core = this.#core;
+    if (core.closed !== undefined) return [];
+    core.now = now;
+    if (octets.length > 0) core.lastReceived = now;
+    try {
+      core.decoder.push(octets, this.#sink);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      violation(core, ConnectCloseReasonId.ProtocolError, error.message, error.code);
+    }
+    return this.#takeEvents();
+  }
+
+  /** Fires the timers that are due. */
+  advance(now: number): ConnectionEvent[] {
+    const core = this.#core;
+    if (core.closed !== undefined) return [];
+    core.now = now;
+    if (now >= this.#receiveDeadline()) {
+      const detail = `nothing was received for ${core.settings.receiveTimeout} ms`;
+      core.events.push({ type: "closed", ...finish(core, { by: "self", cause: "timeout", detail }) });
+      return this.#takeEvents();
+    }
+    if (now >= core.acknowledgeAt) {
+      core.acknowledgeAt = Number.POSITIVE_INFINITY;
+      core.acknowledgeNow = true;
+    }
+    if (now >= this.#keepAliveDeadline()) {
+      core.lastSent = now;
+      // What waits to be sent keeps the connection alive just as well.
+      if (this.pendingOctets === 0) {
+        send(core, { command: "Noop", messageCount: core.ledger.due });
+        acknowledgementSent(core);
+      }
+    }
+    return this.#takeEvents();
+  }
+
+  /** When `advance` is to be called, at the latest; Infinity when nothing is waiting for the time. */
+  get deadline(): number {
+    return Math.min(this.#core.acknowledgeAt, this.#keepAliveDeadline(), this.#receiveDeadline());
+  }
+
+  /**
+   * Takes what is to be sent: blocks of whole commands, at most 65536 octets each, which belong to the caller. An
+   * acknowledgement that is urgent or overdue is made here, so that many `complete` calls give one.
+   *
+   * @param now when the octets are sent, for `keepAlive`; without it the time of the last call counts.
+   */
+  output(now?: number): Uint8Array[] {
+    const core = this.#core;
+    if (now !== undefined) core.now = now;
+    if (core.acknowledgeNow) flushAcknowledgement(core);
+    const blocks = core.output.take();
+    if (blocks.length > 0) core.lastSent = core.now;
+    return blocks;
+  }
+
+  /** Octets that `output` would give. */
+  get pendingOctets(): number {
+    const core = this.#core;
+    return core.output.pending + (core.acknowledgeNow && core.ledger.due > 0 ? NOOP_OCTETS : 0);
+  }
+
+  /** The transport ended: closes the connection, unless it is closed already. */
+  transportLost(): ConnectionEvent[] {
+    const core = this.#core;
+    if (core.closed !== undefined) return [];
+    const detail = "the transport ended without ConnectClose";
+    core.events.push({ type: "closed", ...finish(core, { by: "peer", cause: "transport", detail }) });
+    return this.#takeEvents();
+  }
+
+  // ----------------------------------------------------------------------------------------------------- connection
+
+  /** ConnectionState [3.1.1.2]. */
+  get state(): ConnectionState {
+    return this.#core.state;
+  }
+
+  /** How the connection ended; undefined while it has not. */
+  get closed(): Closed | undefined {
+    return this.#core.closed;
+  }
+
+  /** Version of the connection once it is 'established', before that the highest that this side speaks. */
+  get version(): Version {
+    return this.#core.version;
+  }
+
+  /** Numbers of the messages sent and not acknowledged, oldest first (OutboundMessageList [3.1.1.2]). */
+  get unacknowledged(): number[] {
+    return [...(this.#core.closed?.unacknowledged ?? this.#core.ledger.unacknowledged)];
+  }
+
+  /** Inbound messages that wait to be completed, or for one before them to be (InboundMessageList [3.1.1.2]). */
+  get unprocessed(): number {
+    return this.#core.ledger.unprocessed;
+  }
+
+  /**
+   * Sends Connect [2.2.1]; `connected` or `refused` answers.
+   *
+   * @param token security message for the peer, at most about 65000 octets.
+   * @throws StateError `cannot-connect` on the side that did not make the transport connection, and the second time.
+   */
+  connect(targetDeviceURL: string, token: Uint8Array = NO_TOKEN): void {
+    const core = notClosed(this.#core);
+    if (!core.settings.outbound || core.state !== "transport layer connected") {
+      throw new StateError("cannot-connect", "connect is for the side that made the transport connection, once");
+    }
+    send(core, {
+      command: "Connect",
+      majorVersionNumber: core.settings.version.major,
+      minorVersionNumber: core.settings.version.minor,
+      targetDeviceURL,
+      sourceDeviceURLs: core.settings.localDeviceURLs,
+      authenticationToken: token,
+      peerProductVersion: core.settings.productVersion,
+      peerProductCapabilities: "",
+    });
+    core.state = "connecting";
+  }
+
+  /**
+   * Answers `connect` with Ok: the connection is 'established'.
+   *
+   * @param options.tooMany the device has more connections than NumberOfConcurrentDeviceConnections, which its owner
+   *   counts: Ok is then followed by ConnectClose CrossedConnections, and the connection is closed [3.1.5.1].
+   */
+  acceptConnect(options: { token?: Uint8Array | undefined; tooMany?: boolean | undefined } = {}): void {
+    const core = answering(this.#core);
+    sendConnectResponse(core, ConnectResponseId.Ok, 0, options.token ?? NO_TOKEN);
+    establish(core, core.version);
+    if (options.tooMany === true) {
+      const detail = "the device has too many connections";
+      sendConnectClose(core, ConnectCloseReasonId.CrossedConnections, 0, { cause: "close", detail });
+    }
+  }
+
+  /**
+   * Answers `connect` with another ResponseId; the connection is closed, without ConnectClose.
+   *
+   * @param retryTime seconds; MUST be given with TryLater [3.1.5.1].
+   */
+  refuseConnect(responseId: number, retryTime = 0, token: Uint8Array = NO_TOKEN): void {
+    const core = answering(this.#core);
+    if (responseId === ConnectResponseId.Ok) invalid("ResponseId Ok does not refuse: call acceptConnect");
+    if (responseId === ConnectResponseId.TryLater && retryTime === 0) invalid("TryLater needs a RetryTime in seconds");
+    sendConnectResponse(core, responseId, retryTime, token);
+    const returnTime = retryTime > 0 ? { returnTime: retryTime } : {};
+    const detail = `Connect was refused with ResponseId ${responseId}`;
+    finish(core, { by: "self", cause: "refused", responseId, ...returnTime, detail });
+  }
+
+  /** Sends ConnectAuthenticate, the answer to the challenge in `connected` [2.2.3]. Token at most 2050 octets. */
+  connectAuthenticate(token: Uint8Array): void {
+    const core = established(this.#core);
+    if (!core.settings.outbound) invalid("ConnectAuthenticate is for the side that sent Connect");
+    send(core, { command: "ConnectAuthenticate", authenticationToken: token });
+  }
+
+  /**
+   * Ends the connection by ConnectClose, which carries the acknowledgement that is due [3.1.4.2]. Without effect when it
+   * is closed already. Before Connect there is no one to tell, so nothing is sent.
+   *
+   * @param reasonId a ConnectCloseReasonId.
+   * @param returnTime seconds, with Resting.
+   */
+  close(reasonId: number, returnTime = 0): void {
+    const core = this.#core;
+    if (core.closed !== undefined) return;
+    const detail = `closed with ReasonId ${reasonId}`;
+    if (core.state === "transport layer connected") finish(core, { by: "self", cause: "close", reasonId, detail });
+    else sendConnectClose(core, reasonId, returnTime, { cause: "close", detail });
+  }
+
+  /** Sends Noop with the acknowledgement that is due, 0 for none [2.2.13]. */
+  noop(): void {
+    const core = established(this.#core);
+    send(core, { command: "Noop", messageCount: core.ledger.due });
+    acknowledgementSent(core);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- sessions
+
+  /** The session of that id, attach and register sessions included. */
+  session(sessionId: number): Readonly<Session> | undefined {
+    return this.#core.sessions.get(sessionId);
+  }
+
+  /** All sessions. */
+  sessions(): Readonly<Session>[] {
+    return this.#core.sessions.all();
+  }
+
+  /**
+   * Opens a session to one destination [3.1.4.3.2]; `sessionState` or `sessionRefused` answers. An empty `deviceURL`
+   * makes it identity-targeted. `identityURL` is empty only for the resource `grooveWanDPP`.
+   *
+   * @returns the SessionId.
+   */
+  open(entry: AddressingEntry): number {
+    const { resourceURL, identityURL, deviceURL } = entry;
+    if (identityURL === "" && resourceURL !== WAN_DPP_RESOURCE_URL) {
+      invalid("identityURL is empty: name the destination's identity");
+    }
+    const sessionId = newId(this.#core);
+    const addressing = { resourceURL, identityURL, deviceURL };
+    send(this.#core, { command: "Open", sessionId, ...addressing });
+    addOutbound(this.#core, sessionId, addressing);
+    return sessionId;
+  }
+
+  /**
+   * Opens a fanout session by a relay [3.1.4.3.3]; `sessionState` or `sessionRefused` answers, and `sessionStatus` tells
+   * of entries that cannot be reached, by their index in `entries`.
+   *
+   * @returns the SessionId.
+   */
+  openFanout(addressing: FanoutAddressing): number {
+    if (addressing.entries.length === 0) invalid("a fanout session needs an entry: the receiver removes one without");
+    const sessionId = newId(this.#core);
+    const { resourceURL } = addressing;
+    const entries = addressing.entries.map((entry) => ({ ...entry }));
+    send(this.#core, { command: "FanoutOpen", sessionId, resourceURL, fanoutDeviceEntries: entries });
+    addOutbound(this.#core, sessionId, { resourceURL, entries });
+    return sessionId;
+  }
+
+  /**
+   * Answers `open` and `fanoutOpen`, and tells of later changes, each time by OpenResponse (later ones assumed) [3.1.5.5]:
+   * ready gives Ok, notReady OkStopSending. The sender may finish what is under way when it is stopped, so some messages
+   * still come. fault gives Unknown and drops the session with the messages on it that are not yet acknowledged.
+   */
+  setAvailability(sessionId: number, availability: Availability): void {
+    const core = established(this.#core);
+    const session = inbound(core, sessionId);
+    if (availability === "fault") {
+      flushAcknowledgement(core);
+      send(core, { command: "OpenResponse", sessionId, responseId: OpenResponseId.Unknown });
+      dropInboundSession(core, session);
+      return;
+    }
+    const state = availability === "ready" ? "ready" : "suspended";
+    if (session.state === state) return;
+    const responseId = state === "ready" ? OpenResponseId.Ok : OpenResponseId.OkStopSending;
+    send(core, { command: "OpenResponse", sessionId, responseId });
+    session.state = state;
+    if (session.receiver === "none") session.receiver = "waiting";
+  }
+
+  /**
+   * Closes a session of either side, an attach or register session too [3.1.4.4]. Its state goes at once.
+   *
+   * On a session of ours a message that was begun is abandoned thereby, which is the only way to do so; messages sent
+   * whole stay outstanding and will be acknowledged. On a session of the peer its messages that are not complete go: the
+   * peer learns that they are unacknowledged. What it still has under way on that session is ignored.
+   *
+   * @param reasonId a CloseReasonId.
+   */
+  closeSession(sessionId: number, reasonId: number): void {
+    const core = established(this.#core);
+    const session = core.sessions.get(sessionId);
+    if (session === undefined) throw unknownSession(sessionId);
+    if (session.kind === "inbound") flushAcknowledgement(core);
+    send(core, { command: "Close", sessionId, reasonId });
+    if (session.kind === "inbound") dropInboundSession(core, session);
+    else core.sessions.remove(session, true);
+  }
+
+  /**
+   * Tells the originator of a fanout session that entries are out of reach for good [2.2.8]. Entries told of before are
+   * passed over. For statuses 1 to 3, which are about a relay, all entries by the same relay are included.
+   *
+   * @param statusId a SessionStatusId.
+   * @param indexes of entries of `fanoutOpen`.
+   * @returns the indexes that were told of, and how many entries remain.
+   */
+  sessionStatus(
+    sessionId: number,
+    statusId: number,
+    indexes: readonly number[],
+  ): { indexes: number[]; remaining: number } {
+    const core = established(this.#core);
+    const session = inbound(core, sessionId);
+    const { addressing } = session;
+    if (!("entries" in addressing)) invalid(`session ${sessionId} is no fanout session`);
+    if (indexes.some((index) => addressing.entries[index] === undefined)) {
+      invalid(`session ${sessionId} has ${addressing.entries.length} entries: give indexes below that`);
+    }
+    const status = statusCommands(session, statusId, indexes, core.version);
+    for (const command of status.commands) send(core, command);
+    return { indexes: status.indexes, remaining: loseEntries(session, status.indexes) };
+  }
+
+  // ------------------------------------------------------------------------------------------------------- messages
+
+  /**
+   * Begins a message on a session that is 'ready' [3.1.4.6]. Messages of different sessions may interleave. The protocol
+   * cannot abandon a message other than by closing its session.
+   *
+   * The engine numbers messages and keeps no data of them: who wants to send them again on another connection has them
+   * in a store anyway, and a second copy here would only be lost with the connection.
+   */
+  beginMessage(sessionId: number, fields: MessageFields = {}): void {
+    const core = established(this.#core);
+    const session = outbound(core, sessionId);
+    requireReady(session);
+    if (session.sending !== "idle") {
+      throw new StateError("message-open", `session ${sessionId} is in the middle of a message: end it first`);
+    }
+    const { ephemeral, streamSize, fragmentation } = fields;
+    send(core, {
+      command: "Message",
+      sessionId,
+      messageCount: core.ledger.due,
+      flags:
+        (fields.track === true ? MessageFlag.Track : 0) |
+        (fields.acknowledgeImmediately === true ? MessageFlag.AcknowledgeImmediately : 0) |
+        (fields.doNotDeliverIfOffline === true ? MessageFlag.DoNotDeliverIfOffline : 0),
+      userRef: fields.userRef ?? "",
+      ...(ephemeral === undefined ? {} : { ephemeral }),
+      ...(streamSize === undefined ? {} : { streamSize }),
+      ...(fragmentation === undefined ? {} : { fragmentation }),
+    });
+    acknowledgementSent(core);
+    session.sending = "begun";
+  }
+
+  /** Sends part of the message, of any length; it is split to {@link MAX_DATA_OCTETS} and copied. */
+  data(sessionId: number, octets: Uint8Array): void {
+    const core = established(this.#core);
+    const session = outbound(core, sessionId);
+    if (session.sending === "idle") throw noMessage(sessionId);
+    requireReady(session);
+    if (octets.length === 0) return;
+    core.output.data(sessionId, octets);
+    session.sending = "data";
+  }
+
+  /**
+   * Ends the message, which is outstanding from then on; also on a session that was suspended meanwhile. A message
+   * without data gets one empty Data command, as the order of commands asks for at least one.
+   *
+   * @returns its number, which `acknowledged` will carry; counted from 1 over the connection.
+   */
+  endMessage(sessionId: number): number {
+    const core = established(this.#core);
+    const session = outbound(core, sessionId);
+    if (session.sending === "idle") throw noMessage(sessionId);
+    if (session.sending === "begun") core.output.data(sessionId, NO_TOKEN);
+    send(core, { command: "EndMessage", sessionId });
+    session.sending = "idle";
+    return core.ledger.sent(sessionId);
+  }
+
+  /**
+   * The message of an `endMessage` event has been processed [3.1.4.7]. Messages are acknowledged in the order of their
+   * arrival, so one that is not completed holds up those behind it. The acknowledgement goes out with the next Message,
+   * at the next `output` when flag A asked for that, or after `acknowledgeAfter`.
+   *
+   * @param now for the timer; without it the time of the last call counts.
+   * @returns false when it no longer matters: the session or the connection was closed, or it was completed before.
+   */
+  complete(message: number, now?: number): boolean {
+    const core = this.#core;
+    if (core.closed !== undefined) return false;
+    if (now !== undefined) core.now = now;
+    const done = core.ledger.complete(message);
+    if (done === undefined) invalid(`there was no message ${message}: give the number of an endMessage event`);
+    scheduleAcknowledgement(core);
+    return done;
+  }
+
+  // ------------------------------------------------------------------------------------------------------- security
+
+  /**
+   * Asks a relay to attach an account [2.2.14]; `attached`, `attachRefused` or `sessionClosed` answers.
+   *
+   * @returns the EventId.
+   */
+  attach(options: { accountURL: string; resourceURL?: string | undefined; token?: Uint8Array | undefined }): number {
+    const { accountURL, resourceURL = "", token = NO_TOKEN } = options;
+    const eventId = newId(this.#core);
+    send(this.#core, { command: "Attach", eventId, resourceURL, accountURL, authenticationToken: token });
+    this.#core.sessions.add({ kind: "attach", sessionId: eventId, own: true });
+    return eventId;
+  }
+
+  /** Answers `attach` (again, if need be, after `attachAuthenticate`). To refuse, call `closeSession`. */
+  acceptAttach(eventId: number, token: Uint8Array = NO_TOKEN): void {
+    requireSecurity(this.#core, eventId, "attach", false);
+    send(this.#core, {
+      command: "AttachResponse",
+      eventId,
+      responseId: AttachResponseId.Ok,
+      authenticationToken: token,
+    });
+  }
+
+  /** Answers the challenge in `attached` [2.2.16]. */
+  attachAuthenticate(eventId: number, token: Uint8Array): void {
+    requireSecurity(this.#core, eventId, "attach", true);
+    send(this.#core, { command: "AttachAuthenticate", eventId, authenticationToken: token });
+  }
+
+  /**
+   * Sends Register [2.2.17]; `registered` or `sessionClosed` answers.
+   *
+   * @returns the EventId.
+   */
+  register(token: Uint8Array): number {
+    const eventId = newId(this.#core);
+    send(this.#core, { command: "Register", eventId, authenticationToken: token });
+    this.#core.sessions.add({ kind: "register", sessionId: eventId, own: true });
+    return eventId;
+  }
+
+  /** Answers `register`. To refuse, call `closeSession`. */
+  acceptRegister(eventId: number, token: Uint8Array = NO_TOKEN): void {
+    requireSecurity(this.#core, eventId, "register", false);
+    send(this.#core, {
+      command: "RegisterResponse",
+      eventId,
+      responseId: RegisterResponseId.Ok,
+      authenticationToken: token,
+    });
+  }
+
+  // ------------------------------------------------------------------------------------------------------- snapshot
+
+  /**
+   * The whole state as plain data (JSON or structured clone), octets of an unfinished command included.
+   *
+   * @throws StateError `unsent-output`: take the output, and send it, before.
+   */
+  snapshot(): ConnectionSnapshot {
+    return saveCore(this.#core);
+  }
+
+  /**
+   * Brings a connection back from a snapshot.
+   *
+   * @param options as for the connection that was saved; `now` is not looked at.
+   * @throws StateError `snapshot-format` when another release wrote the snapshot: make a new connection then.
+   */
+  static restore(snapshot: ConnectionSnapshot, options: ConnectionOptions): Connection {
+    const connection = new Connection(options);
+    restoreCore(connection.#core, snapshot);
+    return connection;
+  }
+
+  // ------------------------------------------------------------------------------------------------------- internals
+
+  #takeEvents(): ConnectionEvent[] {
+    const { events } = this.#core;
+    this.#core.events = [];
+    return events;
+  }
+
+  #keepAliveDeadline(): number {
+    const { settings, state, lastSent } = this.#core;
+    return settings.keepAlive > 0 && state === "established" ? lastSent + settings.keepAlive : Number.POSITIVE_INFINITY;
+  }
+
+  #receiveDeadline(): number {
+    const { settings, closed, lastReceived } = this.#core;
+    return settings.receiveTimeout > 0 && closed === undefined
+      ? lastReceived + settings.receiveTimeout
+      : Number.POSITIVE_INFINITY;
+  }
+}

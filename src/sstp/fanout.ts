@@ -1,0 +1,118 @@
+/**
+ * Fanout sessions: which ones a receiver refuses, and how SessionStatus names their entries.
+ */
+
+import { isSameDevice, isURL } from "./address.ts";
+import type { FanoutAddressing } from "./events.ts";
+import type { InboundSession, OutboundSession } from "./sessions.ts";
+import type { FanoutDeviceEntry, FanoutOpen, SessionStatus, Version } from "./wire.ts";
+import { OpenResponseId, SessionStatusId, WAN_DPP_RESOURCE_URL } from "./wire.ts";
+
+/** What of a side's configuration decides on fanout sessions [3.1.1.1]. */
+export interface FanoutSupport {
+  readonly localDeviceURLs: readonly string[];
+  readonly multidropSupported: boolean;
+  readonly singleHopSupported: boolean;
+}
+
+/** Whether the recipient belongs to this relay: RelayURL empty, or one of ours [3.3.5.6]. */
+export function isMultidrop(entry: FanoutDeviceEntry, localDeviceURLs: readonly string[]): boolean {
+  return entry.relayURL === "" || localDeviceURLs.some((url) => isSameDevice(url, entry.relayURL));
+}
+
+function isValidEntry(entry: FanoutDeviceEntry): boolean {
+  return (
+    isURL(entry.identityURL) &&
+    (entry.deviceURL === "" || isURL(entry.deviceURL)) &&
+    (entry.relayURL === "" || isURL(entry.relayURL))
+  );
+}
+
+/**
+ * The ResponseId that ends a fanout session before it begins, in the order of the table of [3.3.5.6]; undefined when
+ * there is no reason to. No entries means Ok, and no session.
+ */
+export function immediateFanoutResponse(open: FanoutOpen, support: FanoutSupport): number | undefined {
+  const entries = open.fanoutDeviceEntries;
+  if (entries.length === 0) return OpenResponseId.Ok;
+  const multidrop = entries.filter((entry) => isMultidrop(entry, support.localDeviceURLs)).length;
+  if (!support.multidropSupported && multidrop > 0) return OpenResponseId.NoFanoutEntries;
+  if (!support.singleHopSupported && multidrop < entries.length) return OpenResponseId.FanoutNotSupported;
+  if (open.resourceURL === WAN_DPP_RESOURCE_URL) return OpenResponseId.NoResource;
+  return entries.every(isValidEntry) ? undefined : OpenResponseId.Unknown;
+}
+
+/** Statuses 1 to 3 are about a relay, and so about every entry that goes by it [3.3.5.9]; the others about recipients. */
+function isAboutRelay(statusId: number): boolean {
+  return statusId >= SessionStatusId.DNSLookupFailed && statusId <= SessionStatusId.ConnectionClosed;
+}
+
+function remainingIndexes(addressing: FanoutAddressing, lost: readonly number[]): number[] {
+  const gone = new Set(lost);
+  return [...addressing.entries.keys()].filter((index) => !gone.has(index));
+}
+
+/** Takes `indexes` out of what remains of a fanout session; returns how many entries are left. */
+export function loseEntries(session: InboundSession | OutboundSession, indexes: readonly number[]): number {
+  session.lost = [...session.lost, ...indexes].sort((a, b) => a - b);
+  return (session.addressing as FanoutAddressing).entries.length - session.lost.length;
+}
+
+/**
+ * The SessionStatus commands that tell the originator of a fanout session that entries are out of reach, and the
+ * indexes they cover. Entries told of before are left out; for statuses 1 to 3 every entry of the same relay is included.
+ *
+ * 1.5 has no indexes, so each command names one relay, or one recipient. 1.6 names several entries by their indexes, in
+ * one command for each relay or in one for all recipients; a single one is named as in 1.5 [2.2.8.1].
+ */
+export function statusCommands(
+  session: InboundSession,
+  statusId: number,
+  indexes: readonly number[],
+  version: Version,
+): { commands: SessionStatus[]; indexes: number[] } {
+  const addressing = session.addressing as FanoutAddressing;
+  const entryAt = (index: number) => addressing.entries[index] as FanoutDeviceEntry;
+  const aboutRelay = isAboutRelay(statusId);
+  const relays = new Set(indexes.map((index) => entryAt(index).relayURL));
+  const named = new Set(indexes);
+  const affected = remainingIndexes(addressing, session.lost).filter((index) =>
+    aboutRelay ? relays.has(entryAt(index).relayURL) : named.has(index),
+  );
+  const groups = new Map<string, number[]>();
+  for (const index of affected) {
+    const key = aboutRelay ? entryAt(index).relayURL : version.minor < 6 ? String(index) : "";
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [index]);
+    else group.push(index);
+  }
+  const commands = [...groups.values()].map((group): SessionStatus => {
+    const entry = entryAt(group[0] as number);
+    return {
+      command: "SessionStatus",
+      sessionId: session.sessionId,
+      statusId,
+      deviceURL: aboutRelay ? entry.relayURL : entry.deviceURL,
+      identityURL: aboutRelay ? "" : entry.identityURL,
+      ...(version.minor < 6 || group.length === 1 ? {} : { fanoutDeviceIndexes: group }),
+    };
+  });
+  return { commands, indexes: affected };
+}
+
+/**
+ * The indexes that a received SessionStatus takes out: those it lists, or those whose URLs it names. Indexes taken out
+ * before are left out. Undefined when it lists an index that the session does not have.
+ */
+export function affectedIndexes(session: OutboundSession, status: SessionStatus): number[] | undefined {
+  const addressing = session.addressing as FanoutAddressing;
+  const listed = status.fanoutDeviceIndexes;
+  if (listed?.some((index) => index >= addressing.entries.length)) return undefined;
+  const named = listed === undefined ? undefined : new Set(listed);
+  return remainingIndexes(addressing, session.lost).filter((index) => {
+    if (named !== undefined) return named.has(index);
+    const entry = addressing.entries[index] as FanoutDeviceEntry;
+    if (isAboutRelay(status.statusId)) return isSameDevice(entry.relayURL, status.deviceURL);
+    return entry.deviceURL === status.deviceURL && entry.identityURL === status.identityURL;
+  });
+}

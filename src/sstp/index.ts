@@ -1,0 +1,45 @@
+/**
+ * SSTP, the Simple Symmetric Transport Protocol [MS-GRVSSTP], without any I/O: wire registry, codec, connection engine
+ * and addresses.
+ *
+ * ```ts
+ * const connection = new Connection({
+ *   role: "client",
+ *   outbound: true,
+ *   localDeviceURLs: [deviceURL({ identity: "alice", device: "laptop" })],
+ *   now: Date.now(),
+ * });
+ * connection.connect(relayURL("relay.example.com"));
+ * for (const block of connection.output()) socket.write(block);
+ *
+ * socket.on("data", (chunk) => {
+ *   for (const event of connection.receive(chunk, Date.now())) {
+ *     if (event.type === "connected") {
+ *       connection.open({ resourceURL: "mail", identityURL: identityURL({ identity: "bob" }), deviceURL: "" });
+ *     } else if (event.type === "sessionState" && event.state === "ready") {
+ *       connection.beginMessage(event.sessionId, { userRef: "message-1" });
+ *       connection.data(event.sessionId, body);
+ *       connection.endMessage(event.sessionId);
+ *     }
+ *   }
+ *   for (const block of connection.output()) socket.write(block);
+ * });
+ * ```
+ *
+ * and a timer that calls `advance` when `deadline` has come.
+ *
+ * @module
+ */
+
+export * from "./address.ts";
+export type { CommandSink, WireErrorCode } from "./codec.ts";
+export { Decoder, decode, encode, encodeDataInto, WireError } from "./codec.ts";
+export type { Availability } from "./connection.ts";
+export { Connection } from "./connection.ts";
+export type { ConnectionOptions, ConnectionState } from "./core.ts";
+export * from "./events.ts";
+export { isMultidrop } from "./fanout.ts";
+export { OUTPUT_BLOCK_OCTETS } from "./output.ts";
+export type { InboundSession, OutboundSession, SecuritySession, Session, SessionState } from "./sessions.ts";
+export type { ConnectionSnapshot } from "./snapshot.ts";
+export * from "./wire.ts";

@@ -1,0 +1,120 @@
+/** Raw sockets for tests: a client that says exactly what it is told, and a server that can be looked into. */
+import { connect, createServer, type Server, type Socket } from "node:net";
+
+/** A raw connection whose received octets can be waited for. */
+export class RawSocket {
+  readonly socket: Socket;
+  received = Buffer.alloc(0);
+  ended = false;
+  #wake: (() => void) | undefined;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on("data", (chunk: Buffer) => {
+      this.received = Buffer.concat([this.received, chunk]);
+      this.#wake?.();
+    });
+    const end = () => {
+      this.ended = true;
+      this.#wake?.();
+    };
+    socket.on("end", end);
+    socket.on("error", end);
+    socket.on("close", end);
+  }
+
+  static async open(port: number): Promise<RawSocket> {
+    const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    await new Promise((resolve, reject) => {
+      socket.once("connect", resolve);
+      socket.once("error", reject);
+    });
+    return new RawSocket(socket);
+  }
+
+  write(octets: string | Uint8Array): void {
+    this.socket.write(octets);
+  }
+
+  /** Waits until what was received satisfies `enough`, or the connection ends; fails after `patience` ms. */
+  async until(enough: (received: Buffer) => boolean, patience = 5000): Promise<Buffer> {
+    const late = setTimeout(() => this.#wake?.(), patience);
+    const limit = Date.now() + patience;
+    try {
+      while (!enough(this.received) && !this.ended) {
+        if (Date.now() >= limit)
+          throw new Error(
+            `waited in vain; received ${JSON.stringify(this.received.subarray(0, 300).toString("latin1"))}`,
+          );
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+      return this.received;
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  /** Takes `count` octets off what was received. */
+  async take(count: number): Promise<Buffer> {
+    await this.until((received) => received.length >= count);
+    const taken = this.received.subarray(0, count);
+    this.received = this.received.subarray(count);
+    return taken;
+  }
+
+  /** Takes one HTTP response with a Content-Length. */
+  async response(patience = 5000): Promise<{ status: string; headers: string; body: Buffer }> {
+    await this.until((received) => received.includes("\r\n\r\n"), patience);
+    const end = this.received.indexOf("\r\n\r\n");
+    const head = this.received.subarray(0, end).toString("latin1");
+    const length = Number(/^content-length: *([0-9]+)/im.exec(head)?.[1] ?? 0);
+    await this.take(end + 4);
+    const body = await this.take(length);
+    const [status = "", ...headers] = head.split("\r\n");
+    return { status, headers: headers.join("\r\n"), body };
+  }
+
+  /** Waits for the other side's end of the connection. */
+  async closed(patience = 5000): Promise<void> {
+    await this.until(() => false, patience);
+  }
+
+  fin(): void {
+    this.socket.end();
+  }
+
+  reset(): void {
+    this.socket.resetAndDestroy();
+  }
+}
+
+export interface TestServer {
+  readonly port: number;
+  readonly connections: Set<Socket>;
+  close(): Promise<void>;
+}
+
+/** A TCP server on any free port of 127.0.0.1. */
+export async function listen(serve: (socket: Socket) => void): Promise<TestServer> {
+  const connections = new Set<Socket>();
+  const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
+    connections.add(socket);
+    socket.on("close", () => connections.delete(socket));
+    socket.on("error", () => undefined);
+    serve(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return {
+    port: address.port,
+    connections,
+    close: () =>
+      new Promise((resolve) => {
+        for (const socket of connections) socket.destroy();
+        server.close(() => resolve());
+      }),
+  };
+}
