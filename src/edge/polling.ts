@@ -54,9 +54,10 @@ export async function exchangePoll(
     }
   }
   // A body that is nearly full is one of many: nobody waits for an answer yet, and holding it would only slow them.
-  const bulk = received.type === "data" && received.data.length > MAX_BODY / 2;
+  const bulk = received.type === "data" && !received.handshake && received.data.length > MAX_BODY / 2;
   for (;;) {
-    if (!bulk) await within(POLL_HOLD, origin.ready());
+    const something = origin.ready();
+    if (!bulk) await within(POLL_HOLD, something);
     if (polling.turn !== turn)
       return failed("SecondPost", "request", "The request was sent again; that one is answered.");
     const waiting = origin.take(respondRoom(polling.state, POLL_TIMES));
