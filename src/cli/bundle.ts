@@ -3,12 +3,16 @@
  *
  * @module
  */
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { argv } from "node:process";
+import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
-/** Bundles `entry` for workerd; what the platform provides stays an import. */
-export async function bundleWorker(entry: string): Promise<string> {
+/** Bundles the worker for workerd; what the platform provides stays an import. */
+export async function bundleWorker(): Promise<string> {
   const result = await build({
-    entryPoints: [entry],
+    entryPoints: [fileURLToPath(new URL("../edge/worker.ts", import.meta.url))],
     bundle: true,
     write: false,
     format: "esm",
@@ -18,6 +22,13 @@ export async function bundleWorker(entry: string): Promise<string> {
     logLevel: "silent",
   });
   const [output] = result.outputFiles;
-  if (output === undefined) throw new Error(`bundling ${entry} gave no output`);
+  if (output === undefined) throw new Error("bundling the worker gave no output");
   return output.text;
+}
+
+// As a program it writes the bundle to the file named: that is how the package is built.
+const [, program, file] = argv;
+if (program === fileURLToPath(import.meta.url) && file !== undefined) {
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, await bundleWorker());
 }

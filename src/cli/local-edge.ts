@@ -5,7 +5,6 @@
  */
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { fileURLToPath } from "node:url";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { CommandError } from "./output.ts";
 
@@ -83,7 +82,7 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
 async function workerCode(): Promise<string> {
   if (!import.meta.url.endsWith(".ts")) return readFile(new URL("../edge/worker.bundle.js", import.meta.url), "utf8");
   const { bundleWorker } = await import("./bundle.ts");
-  return bundleWorker(fileURLToPath(new URL("../edge/worker.ts", import.meta.url)));
+  return bundleWorker();
 }
 
 async function assertFree(host: string, port: number): Promise<void> {

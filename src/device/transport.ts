@@ -279,17 +279,7 @@ class SocketTransport implements Transport {
     clearTimeout(this.#timer);
     for (const socket of this.#sockets.values()) socket.destroySoon();
     this.#sockets.clear();
-    const { reason, detail, code } = this.#lost;
-    this.#settle.reject(
-      code === undefined
-        ? new DeviceError("ConnectFailed", `no connection by ${this.name}: ${detail} [${reason}]`, {
-            retryable: true,
-            cause,
-          })
-        : new DeviceError("Refused", `the edge refused ${this.name}: ${detail} [${code}]`, {
-            retryable: lost.status !== 403,
-          }),
-    );
+    this.#settle.reject(failure(this.name, this.#lost, cause));
     this.#reader?.(undefined);
     this.#reader = undefined;
     this.#releaseWriters();
@@ -315,4 +305,17 @@ class SocketTransport implements Transport {
       Math.max(0, deadline - performance.now()),
     );
   }
+}
+
+/** Why a transport could not be established, as an error. */
+function failure(name: TransportName, lost: Lost, cause: Error | undefined): DeviceError {
+  if (cause !== undefined) {
+    return new DeviceError("ConnectFailed", `no connection by ${name}: ${cause.message}`, { retryable: true, cause });
+  }
+  const reason = lost.code ?? lost.reason;
+  return lost.code === undefined
+    ? new DeviceError("ConnectFailed", `no connection by ${name}: ${lost.detail} [${reason}]`, { retryable: true })
+    : new DeviceError("Refused", `the edge refused ${name}: ${lost.detail} [${reason}]`, {
+        retryable: lost.status !== 403,
+      });
 }

@@ -141,9 +141,6 @@ function writeField(writer: Writer, kind: FieldKind, value: unknown, command: Co
     case "u8":
       writer.integer(value, 1);
       return;
-    case "u16":
-      writer.integer(value, 2);
-      return;
     case "u32":
       writer.integer(value, 4);
       return;
@@ -211,7 +208,7 @@ function writeField(writer: Writer, kind: FieldKind, value: unknown, command: Co
  *   [3.1.4.3.3, 2.2.8.1].
  * @throws WireError when the command cannot be said on the wire; nothing is written then.
  */
-export function encode(command: Command, version: Version): Uint8Array {
+export function encode(command: Command, version: Version): Uint8Array<ArrayBuffer> {
   const layout: Layout = layouts[command.command];
   const writer = new Writer(command.command, layout.maxLength);
   for (const [name, kind] of layout.fields) {
@@ -351,8 +348,6 @@ function readField(reader: Reader, kind: FieldKind, flags: number, version: Vers
   switch (kind) {
     case "u8":
       return reader.u8();
-    case "u16":
-      return reader.u16();
     case "u32":
       return reader.u32();
     case "reserved8":

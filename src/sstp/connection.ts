@@ -44,7 +44,6 @@ import {
   AttachResponseId,
   ConnectCloseReasonId,
   ConnectResponseId,
-  MAX_DATA_OCTETS,
   MessageFlag,
   OpenResponseId,
   RegisterResponseId,
@@ -140,7 +139,7 @@ export class Connection {
    *
    * @param now when the octets are sent, for `keepAlive`; without it the time of the last call counts.
    */
-  output(now?: number): Uint8Array[] {
+  output(now?: number): Uint8Array<ArrayBuffer>[] {
     const core = this.#core;
     if (now !== undefined) core.now = now;
     if (core.acknowledgeNow) flushAcknowledgement(core);
@@ -421,7 +420,7 @@ export class Connection {
     session.sending = "begun";
   }
 
-  /** Sends part of the message, of any length; it is split to {@link MAX_DATA_OCTETS} and copied. */
+  /** Sends part of the message, of any length; it is split to 2048 octets each and copied. */
   data(sessionId: number, octets: Uint8Array): void {
     const core = established(this.#core);
     const session = outbound(core, sessionId);

@@ -23,7 +23,7 @@ export type StateErrorCode =
   | "message-open"
   /** The session has no message begun. */
   | "no-message"
-  /** The connection has as many sessions as it may. */
+  /** The connection has as many sessions as it may, or has used every session id. */
   | "too-many-sessions"
   /** An argument that the protocol forbids. */
   | "invalid-argument"

@@ -37,7 +37,11 @@ export function newId(core: Core): number {
   if (core.sessions.own >= core.settings.maxSessions) {
     throw new StateError("too-many-sessions", `${core.sessions.own} sessions are open: close one first`);
   }
-  return core.sessions.freeId();
+  const sessionId = core.sessions.freeId();
+  if (sessionId === undefined) {
+    throw new StateError("too-many-sessions", "every session id was used: make a new connection");
+  }
+  return sessionId;
 }
 
 /** Notes a session that was just opened. */

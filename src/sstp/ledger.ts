@@ -21,12 +21,11 @@ interface Received {
   complete: boolean;
 }
 
-/** A ledger as plain data. */
+/** A ledger as plain data; what was urgent has set off its acknowledgement by then. */
 export interface LedgerSnapshot {
   readonly lastSent: number;
   readonly lastReceived: number;
   readonly due: number;
-  readonly urgent: boolean;
   readonly outbound: readonly Sent[];
   readonly inbound: readonly Received[];
 }
@@ -123,7 +122,6 @@ export class Ledger {
       lastSent: this.#lastSent,
       lastReceived: this.#lastReceived,
       due: this.#due,
-      urgent: this.#urgent,
       outbound: this.#outbound.map((sent) => ({ ...sent })),
       inbound: this.#inbound.map((received) => ({ ...received })),
     };
@@ -134,7 +132,6 @@ export class Ledger {
     ledger.#lastSent = snapshot.lastSent;
     ledger.#lastReceived = snapshot.lastReceived;
     ledger.#due = snapshot.due;
-    ledger.#urgent = snapshot.urgent;
     ledger.#outbound = snapshot.outbound.map((sent) => ({ ...sent }));
     ledger.#inbound = snapshot.inbound.map((received) => ({ ...received }));
     return ledger;

@@ -12,7 +12,7 @@ export const OUTPUT_BLOCK_OCTETS = 65536;
 const FIRST_BLOCK_OCTETS = 1024;
 
 export class Output {
-  #full: Uint8Array[] = [];
+  #full: Uint8Array<ArrayBuffer>[] = [];
   #block = new Uint8Array(0);
   #used = 0;
   #pending = 0;
@@ -46,7 +46,7 @@ export class Output {
   }
 
   /** Takes everything; the blocks belong to the caller from then on. */
-  take(): Uint8Array[] {
+  take(): Uint8Array<ArrayBuffer>[] {
     this.#finishBlock();
     const blocks = this.#full;
     this.#full = [];

@@ -46,6 +46,8 @@ export type Session = OutboundSession | InboundSession | SecuritySession;
 /** How many ids of closed sessions are remembered; a peer seldom has data under way on more. */
 export const REMEMBERED_SESSIONS = 1024;
 
+const MAX_SESSION_ID = 0xffffffff;
+
 /** The sessions as plain data. */
 export interface SessionsSnapshot {
   readonly nextId: number;
@@ -109,10 +111,10 @@ export class SessionTable {
     return session?.kind === kind ? (session as Extract<Session, { kind: K }>) : undefined;
   }
 
-  /** The id that the next session of this side gets. */
-  freeId(): number {
-    while (this.#sessions.has(this.#nextId)) this.#nextId = this.#following();
-    return this.#nextId;
+  /** The id that the next session of this side gets; undefined when all 2^31 of them were used: none is used again. */
+  freeId(): number | undefined {
+    while (this.#sessions.has(this.#nextId)) this.#nextId += 2;
+    return this.#nextId > MAX_SESSION_ID ? undefined : this.#nextId;
   }
 
   /** Whether this side has handed out the id before, so that what comes for it may merely have crossed a Close. */
@@ -129,7 +131,7 @@ export class SessionTable {
     this.#sessions.set(session.sessionId, session);
     if (isOwn(session)) {
       this.#own += 1;
-      if (session.sessionId === this.#nextId) this.#nextId = this.#following();
+      if (session.sessionId === this.#nextId) this.#nextId += 2;
     } else {
       this.#closedByUs.delete(session.sessionId);
       this.#peerWeight += weigh(session);
@@ -185,10 +187,5 @@ export class SessionTable {
     for (const sessionId of snapshot.closedByUs) table.rememberClosed(sessionId);
     table.#nextId = snapshot.nextId;
     return table;
-  }
-
-  #following(): number {
-    const next = this.#nextId + 2;
-    return next > 0xffffffff ? (next % 2 === 1 ? 1 : 2) : next;
   }
 }

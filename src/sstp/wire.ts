@@ -65,8 +65,6 @@ export type StreamSize = readonly [bigint, bigint, bigint];
 interface KindValues {
   /** 1 octet. */
   u8: number;
-  /** 2 octets. */
-  u16: number;
   /** 4 octets. */
   u32: number;
   /** z-string, may be empty. */

@@ -109,6 +109,18 @@ test("ids, closed sessions and lost fanout entries survive", () => {
   assert.equal(awake.open({ resourceURL: "r", identityURL: "i", deviceURL: "" }), 5);
 });
 
+test("session ids are used once: when there are no more, a new connection is needed", () => {
+  const { client } = connected();
+  const snapshot = client.snapshot();
+  const late = Connection.restore(
+    { ...snapshot, sessions: { ...snapshot.sessions, nextId: 0xffffffff } },
+    clientOptions,
+  );
+  const entry = { resourceURL: "r", identityURL: "i", deviceURL: "" };
+  assert.equal(late.open(entry), 0xffffffff);
+  assert.throws(() => late.open(entry), refusal("too-many-sessions"));
+});
+
 test("a closed connection stays closed", () => {
   const { client } = connected();
   client.close(1, 30);

@@ -1,0 +1,46 @@
+/**
+ * Reading the command line: options, help texts and their checks.
+ *
+ * @module
+ */
+import { type ParseArgsConfig, parseArgs } from "node:util";
+import { CommandError } from "./output.ts";
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+
+/** One subcommand. */
+export interface Command {
+  readonly name: string;
+  /** One line for the list of commands. */
+  readonly summary: string;
+  /** The whole help, with an example. */
+  readonly help: string;
+  /** Runs it; resolves with the exit code. */
+  run(args: readonly string[]): Promise<number>;
+}
+
+/**
+ * Parses a subcommand's arguments.
+ *
+ * @throws CommandError Usage, which says what is not understood and how to get help
+ */
+export function parse<const O extends Options>(command: string, args: readonly string[], options: O) {
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
+  } catch (error) {
+    const [why = ""] = (error instanceof Error ? error.message : String(error)).split(". ");
+    throw usage(command, why.charAt(0).toLowerCase() + why.slice(1));
+  }
+}
+
+export function usage(command: string, why: string): CommandError {
+  return new CommandError("Usage", `${why}; see grooveway ${command} --help`);
+}
+
+/** A TCP port from an option. */
+export function port(command: string, text: string): number {
+  const number = Number(text);
+  if (!/^[0-9]{1,5}$/.test(text) || number > 65535)
+    throw usage(command, `port ${text} is not a number from 0 to 65535`);
+  return number;
+}

@@ -1,0 +1,77 @@
+/**
+ * The options by which a command connects as a device, common to `send` and `recv`.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import { hostname, userInfo } from "node:os";
+import { type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
+import { usage } from "./arguments.ts";
+import { size } from "./output.ts";
+
+export const CONNECTION_OPTIONS = {
+  as: { type: "string" },
+  relay: { type: "string", default: "127.0.0.1:2492" },
+  edge: { type: "string" },
+  transport: { type: "string" },
+  ca: { type: "string" },
+  "content-length": { type: "string" },
+} as const;
+
+export const CONNECTION_HELP = `  --relay HOST[:PORT]   the origin relay; default 127.0.0.1:2492
+  --edge URL            go through this edge; without it by TCP to the relay
+  --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, else tcp
+  --as IDENTITY/DEVICE  who you are; default ${me()}
+  --ca FILE             certificate authorities to trust for the edge (PEM)
+  --content-length N    octets that one LongLived session may carry; default 67108864`;
+
+/** The device options that the command line asks for. */
+export function deviceOptions(
+  command: string,
+  values: {
+    as?: string | undefined;
+    relay: string;
+    edge?: string | undefined;
+    transport?: string | undefined;
+    ca?: string | undefined;
+    "content-length"?: string | undefined;
+  },
+): DeviceOptions {
+  const contentLength = values["content-length"];
+  if (contentLength !== undefined && !/^[0-9]{1,10}$/.test(contentLength)) {
+    throw usage(command, `--content-length ${contentLength} is not a number of octets`);
+  }
+  return {
+    address: values.as ?? me(),
+    relay: values.relay,
+    ...(values.edge !== undefined && { edge: values.edge }),
+    ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
+    ...(values.ca !== undefined && { ca: readText(command, values.ca) }),
+    ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
+    onReconnect: (error) => console.error(`grooveway: ${error.message}; connecting again`),
+  };
+}
+
+/** The text of a file that an option names. */
+export function readText(command: string, path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw usage(command, `cannot read ${path} (${(error as NodeJS.ErrnoException).code ?? error})`);
+  }
+}
+
+/** A rate for a person. */
+export function rate(octets: number, milliseconds: number): string {
+  return `${size(Math.round(octets / Math.max(milliseconds / 1000, 0.001)))}/s`;
+}
+
+function transportName(command: string, text: string): TransportName {
+  const name = TRANSPORTS.find((transport) => transport === text);
+  if (name === undefined) throw usage(command, `--transport ${text} is none of ${TRANSPORTS.join(", ")}`);
+  return name;
+}
+
+function me(): string {
+  return `${encodeURIComponent(userInfo().username)}/${encodeURIComponent(hostname().split(".")[0] ?? "device")}`;
+}

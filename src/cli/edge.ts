@@ -1,0 +1,59 @@
+/** `grooveway edge`: the edge on this machine. */
+import { type Command, parse, port, usage } from "./arguments.ts";
+import { readText } from "./connection.ts";
+import { startLocalEdge } from "./local-edge.ts";
+import { untilInterrupted } from "./signals.ts";
+
+export const edgeCommand: Command = {
+  name: "edge",
+  summary: "run the edge on this machine",
+  help: `Usage: grooveway edge --relay-allow HOST[:PORT] [options]
+
+Runs the edge on this machine: the same worker that is deployed to Cloudflare, under workerd.
+
+  --relay-allow HOST[:PORT]  origin relay that devices may be passed through to; may be given more than once
+  --port N                   port to listen on; default 8787, 0 for any free one
+  --host HOST                address to listen on; default 127.0.0.1, use 0.0.0.0 to be reached from elsewhere
+  --name NAME                this edge's own relay name
+  --tls-key FILE             with --tls-cert: speak HTTPS (PEM)
+  --tls-cert FILE
+  --json                     print one JSON object when it listens
+  -v, --verbose              print what the worker logs
+
+Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert cert.pem --relay-allow relay.example.com`,
+
+  async run(args) {
+    const { values, positionals } = parse("edge", args, {
+      "relay-allow": { type: "string", multiple: true, default: [] },
+      port: { type: "string", default: "8787" },
+      host: { type: "string", default: "127.0.0.1" },
+      name: { type: "string" },
+      "tls-key": { type: "string" },
+      "tls-cert": { type: "string" },
+      json: { type: "boolean", default: false },
+      verbose: { type: "boolean", short: "v", default: false },
+    });
+    if (positionals.length > 0) throw usage("edge", `${positionals[0]} is not an option`);
+    const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
+    if ((key === undefined) !== (cert === undefined)) throw usage("edge", "--tls-key and --tls-cert go together");
+    const edge = await startLocalEdge({
+      port: port("edge", values.port),
+      host: values.host,
+      relayAllow,
+      ...(values.name !== undefined && { relayName: values.name }),
+      ...(key !== undefined &&
+        cert !== undefined && { tls: { key: readText("edge", key), cert: readText("edge", cert) } }),
+      log: (level, line) => {
+        if (values.verbose) console.error(`${level}: ${line}`);
+      },
+    });
+    if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url }));
+    else {
+      console.log(`edge listens on ${edge.url}`);
+      if (relayAllow.length === 0) console.log("no relay is allowed: give --relay-allow HOST[:PORT]");
+    }
+    await untilInterrupted();
+    await edge.close();
+    return 0;
+  },
+};

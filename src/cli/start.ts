@@ -1,0 +1,169 @@
+/** `npm start`: the whole way on this machine, with a real file. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { Device } from "../device/index.ts";
+import { SSTP_PORT } from "../sstp/index.ts";
+import { type Command, parse, port, usage } from "./arguments.ts";
+import { rate } from "./connection.ts";
+import { FileReceiver, sendFile, type Transferred } from "./files.ts";
+import { startLocalEdge } from "./local-edge.ts";
+import { CommandError, progressBar, size } from "./output.ts";
+import { startRelayHere } from "./relay.ts";
+import { openSource } from "./send.ts";
+import { untilInterrupted } from "./signals.ts";
+
+/** Octets of the file that is made when none is named. */
+const GENERATED = 8 * 1024 * 1024;
+
+export const startCommand: Command = {
+  name: "start",
+  summary: "show it all on this machine: a relay, the edge, two devices and a file",
+  help: `Usage: grooveway start [options] [FILE]
+
+Starts a relay and the edge on this machine, and sends a file (a generated one of 8 MiB by default) from a device that
+speaks LongLived to one that speaks KeepAlive, both only through the edge. Then it stays up for you to try.
+
+  --once           end after the transfer, with exit code 0 when the file arrived whole
+  --relay-port N   default ${SSTP_PORT}
+  --port N         port of the edge; default 8787
+  --json           print one JSON object for the transfer
+
+Example: npm start -- --once package-lock.json`,
+
+  async run(args) {
+    const { values, positionals } = parse("start", args, {
+      once: { type: "boolean", default: false },
+      "relay-port": { type: "string", default: String(SSTP_PORT) },
+      port: { type: "string", default: "8787" },
+      json: { type: "boolean", default: false },
+    });
+    const [path, ...more] = positionals;
+    if (more.length > 0) throw usage("start", `${more[0]} is one file too many`);
+    const say = (line: string) => values.json || console.log(line);
+    // Before anything is started: a file that cannot be read needs no relay.
+    const file = path === undefined ? generated() : { ...(await openSource(path)), name: basename(path) };
+
+    const relay = await startRelayOn(port("start", values["relay-port"]));
+    try {
+      const edge = await startLocalEdge({ port: port("start", values.port), relayAllow: [`127.0.0.1:${relay.port}`] });
+      try {
+        say(`relay    127.0.0.1:${relay.port}   SSTP on TCP`);
+        say(`edge     ${edge.url}   HTTP`);
+        const way = { edge: edge.url, relay: `127.0.0.1:${relay.port}` };
+        report(await transfer(way, file), values.json);
+        if (values.once) return 0;
+        say(invitation(way));
+        await untilInterrupted();
+        return 0;
+      } finally {
+        await edge.close();
+      }
+    } finally {
+      await relay.close();
+    }
+  },
+};
+
+/** The way from device to device through this machine's edge and relay. */
+interface Way {
+  readonly edge: string;
+  readonly relay: string;
+}
+
+/** @throws CommandError Corrupted */
+function report({ sent, received, milliseconds }: Result, json: boolean): void {
+  if (json) {
+    console.log(JSON.stringify({ event: "transfer", sent, received, milliseconds }));
+  } else {
+    console.log(`
+  alice/laptop ──LongLived──► edge ──SSTP──► relay ──SSTP──► edge ──KeepAlive──► bob/phone
+
+${sent.name}: ${size(sent.octets)} at ${rate(sent.octets, milliseconds)}
+sent     sha256 ${sent.sha256}
+received sha256 ${received.sha256}`);
+  }
+  if (sent.sha256 !== received.sha256 || sent.octets !== received.octets) {
+    throw new CommandError("Corrupted", "the file that arrived is not the one that was sent: please report this");
+  }
+  if (!json) console.log("They are equal.");
+}
+
+function invitation({ edge, relay }: Way): string {
+  const options = `--edge ${edge} --relay ${relay}`;
+  return `
+It stays up. In a second terminal, in this folder:
+  npm run -s grooveway -- send ${options} --as carol/pc dave/tablet README.md
+  npm run -s grooveway -- recv ${options} --as dave/tablet --transport keepalive --out received
+The order does not matter: the relay keeps the file until dave comes. Ctrl-C ends it.`;
+}
+
+interface Result {
+  readonly sent: Transferred;
+  readonly received: Transferred;
+  readonly milliseconds: number;
+}
+
+async function startRelayOn(relayPort: number) {
+  try {
+    return await startRelayHere({ port: relayPort });
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    throw new CommandError(error.code, error.message.replace("--port", "--relay-port"));
+  }
+}
+
+async function transfer(
+  way: Way,
+  file: { readonly name: string; readonly source: AsyncIterable<Uint8Array>; readonly total: number | undefined },
+): Promise<Result> {
+  const folder = await mkdtemp(join(tmpdir(), "grooveway-"));
+  const bob = await Device.connect({ ...way, address: "bob/phone", transport: "keepalive" });
+  const alice = await Device.connect({ ...way, address: "alice/laptop", transport: "longlived" });
+  const bar = progressBar(file.name);
+  const started = performance.now();
+  try {
+    const received = receiveOne(bob, folder, (octets) => bar.update(octets, file.total));
+    // When sending fails nobody will await this.
+    received.catch(() => undefined);
+    const sent = await sendFile(alice, "bob/phone", file.name, file.source, file.total, () => undefined);
+    return { sent, received: await received, milliseconds: performance.now() - started };
+  } finally {
+    bar.end();
+    await Promise.all([alice.close(), bob.close()]);
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function receiveOne(device: Device, folder: string, progress: (octets: number) => void): Promise<Transferred> {
+  const files = new FileReceiver(folder);
+  let octets = 0;
+  for await (const message of device.messages()) {
+    const file = await files.take(message);
+    message.done();
+    octets += message.body.length;
+    progress(octets);
+    if (file !== undefined) return file;
+  }
+  throw new CommandError("ConnectFailed", "the receiving device was closed before the file had arrived");
+}
+
+/** Octets that look different everywhere, so that a lost or doubled part shows. */
+function generated() {
+  async function* source(): AsyncGenerator<Uint8Array> {
+    const size = 64 * 1024;
+    let state = 0x9e3779b9;
+    for (let made = 0; made < GENERATED; made += size) {
+      const octets = new Uint32Array(size / 4);
+      for (let i = 0; i < octets.length; i += 1) {
+        // xorshift32
+        state ^= state << 13;
+        state ^= state >>> 17;
+        state ^= state << 5;
+        octets[i] = state;
+      }
+      yield new Uint8Array(octets.buffer);
+    }
+  }
+  return { name: "generated.bin", source: source(), total: GENERATED };
+}
