@@ -10,9 +10,6 @@ type Options = NonNullable<ParseArgsConfig["options"]>;
 
 /** One subcommand. */
 export interface Command {
-  readonly name: string;
-  /** One line for the list of commands. */
-  readonly summary: string;
   /** The whole help, with an example. */
   readonly help: string;
   /** Runs it; resolves with the exit code. */

@@ -5,8 +5,6 @@ import { startLocalEdge } from "./local-edge.ts";
 import { untilInterrupted } from "./signals.ts";
 
 export const edgeCommand: Command = {
-  name: "edge",
-  summary: "run the edge on this machine",
   help: `Usage: grooveway edge --relay-allow HOST[:PORT] [options]
 
 Runs the edge on this machine: the same worker that is deployed to Cloudflare, under workerd.

@@ -7,8 +7,6 @@ import { size } from "./output.ts";
 import { untilInterrupted } from "./signals.ts";
 
 export const recvCommand: Command = {
-  name: "recv",
-  summary: "receive what was sent to this device",
   help: `Usage: grooveway recv [options]
 
 Receives the next file or message that was sent to this device or its identity, and ends. Files are written under their

@@ -6,8 +6,6 @@ import { CommandError } from "./output.ts";
 import { untilInterrupted } from "./signals.ts";
 
 export const relayCommand: Command = {
-  name: "relay",
-  summary: "run an origin relay: SSTP on TCP, a queue for every device",
   help: `Usage: grooveway relay [options]
 
 Runs an origin relay: SSTP on TCP, with a queue for every device and identity.

@@ -9,8 +9,6 @@ import { sendFile } from "./files.ts";
 import { CommandError, progressBar, size } from "./output.ts";
 
 export const sendCommand: Command = {
-  name: "send",
-  summary: "send a file to a device or an identity",
   help: `Usage: grooveway send [options] ADDRESS FILE
 
 Sends a file, or standard input when FILE is -, to IDENTITY or IDENTITY/DEVICE. It returns when the relay has all of it

@@ -17,8 +17,6 @@ import { untilInterrupted } from "./signals.ts";
 const GENERATED = 8 * 1024 * 1024;
 
 export const startCommand: Command = {
-  name: "start",
-  summary: "show it all on this machine: a relay, the edge, two devices and a file",
   help: `Usage: grooveway start [options] [FILE]
 
 Starts a relay and the edge on this machine, and sends a file (a generated one of 8 MiB by default) from a device that
