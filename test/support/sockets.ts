@@ -1,6 +1,9 @@
 /** Raw sockets for tests: a client that says exactly what it is told, and a server that can be looked into. */
 import { connect, createServer, type Server, type Socket } from "node:net";
 
+/** How long a test waits, in milliseconds, before it says what it has waited for: far above what a busy machine needs. */
+export const PATIENCE = 20_000;
+
 /** A raw connection whose received octets can be waited for. */
 export class RawSocket {
   readonly socket: Socket;
@@ -37,15 +40,13 @@ export class RawSocket {
   }
 
   /** Waits until what was received satisfies `enough`, or the connection ends; fails after `patience` ms. */
-  async until(enough: (received: Buffer) => boolean, patience = 5000): Promise<Buffer> {
+  async until(enough: (received: Buffer) => boolean, patience = PATIENCE): Promise<Buffer> {
     const late = setTimeout(() => this.#wake?.(), patience);
     const limit = Date.now() + patience;
     try {
       while (!enough(this.received) && !this.ended) {
         if (Date.now() >= limit)
-          throw new Error(
-            `waited in vain; received ${JSON.stringify(this.received.subarray(0, 300).toString("latin1"))}`,
-          );
+          throw new Error(`waited in vain; received ${excerpt(this.received)}`);
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
@@ -64,20 +65,25 @@ export class RawSocket {
     return taken;
   }
 
-  /** Takes one HTTP response with a Content-Length. */
-  async response(patience = 5000): Promise<{ status: string; headers: string; body: Buffer }> {
+  /** Takes the head of one HTTP response; its body stays in what is received. */
+  async head(patience = PATIENCE): Promise<{ status: string; headers: string }> {
     await this.until((received) => received.includes("\r\n\r\n"), patience);
     const end = this.received.indexOf("\r\n\r\n");
-    const head = this.received.subarray(0, end).toString("latin1");
-    const length = Number(/^content-length: *([0-9]+)/im.exec(head)?.[1] ?? 0);
-    await this.take(end + 4);
-    const body = await this.take(length);
-    const [status = "", ...headers] = head.split("\r\n");
-    return { status, headers: headers.join("\r\n"), body };
+    if (end < 0) throw new Error(`no HTTP response; received ${excerpt(this.received)}`);
+    const [status = "", ...headers] = this.received.subarray(0, end).toString("latin1").split("\r\n");
+    this.received = this.received.subarray(end + 4);
+    return { status, headers: headers.join("\r\n") };
+  }
+
+  /** Takes one HTTP response with a Content-Length. */
+  async response(patience = PATIENCE): Promise<{ status: string; headers: string; body: Buffer }> {
+    const { status, headers } = await this.head(patience);
+    const length = Number(/^content-length: *([0-9]+)/im.exec(headers)?.[1] ?? 0);
+    return { status, headers, body: await this.take(length) };
   }
 
   /** Waits for the other side's end of the connection. */
-  async closed(patience = 5000): Promise<void> {
+  async closed(patience = PATIENCE): Promise<void> {
     await this.until(() => false, patience);
   }
 
@@ -88,6 +94,11 @@ export class RawSocket {
   reset(): void {
     this.socket.resetAndDestroy();
   }
+}
+
+/** The beginning of some octets, for a message. */
+export function excerpt(octets: Uint8Array): string {
+  return JSON.stringify(Buffer.from(octets.subarray(0, 300)).toString("latin1"));
 }
 
 export interface TestServer {

@@ -1,0 +1,179 @@
+/** The command from the outside. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { folder, relayAndEdge, run, start, takenPort } from "./support.ts";
+
+test("help: the command and each subcommand show what they take, with an example", async (context) => {
+  const whole = await run(context, ["--help"]);
+  assert.equal(whole.code, 0);
+  for (const name of ["start", "relay", "edge", "send", "recv"]) {
+    assert.match(whole.stdout, new RegExp(`^ {2}${name} `, "m"));
+    const help = await run(context, [name, "--help"]);
+    assert.equal(help.code, 0);
+    assert.match(help.stdout, new RegExp(`^Usage: grooveway ${name}`));
+    assert.match(help.stdout, /^Example: /m);
+  }
+});
+
+test("usage errors: one line that says what is wrong, exit code 2", async (context) => {
+  const cases: [readonly string[], RegExp][] = [
+    [["fly"], /there is no command fly/],
+    [["toString"], /there is no command toString/],
+    [["relay", "--prot", "1"], /'--prot'.*grooveway relay --help/],
+    [["relay", "--port", "123456"], /port 123456 is not a number from 0 to 65535/],
+    [["edge", "--tls-key", "x"], /--tls-key and --tls-cert go together/],
+    [["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"], /cannot read \/nowhere \(ENOENT\)/],
+    [["send", "bob"], /an ADDRESS and a FILE are needed/],
+    [["send", "bob", "x", "y"], /y is one argument too many/],
+    [["recv", "--transport", "pigeon"], /--transport pigeon is none of tcp, longlived, keepalive, polling/],
+    [["recv", "--content-length", "many"], /--content-length many is not a number of octets/],
+    [["start", "x", "y"], /y is one file too many/],
+  ];
+  for (const [args, expected] of cases) {
+    const { code, stderr, stdout } = await run(context, args);
+    assert.equal(code, 2, args.join(" "));
+    assert.equal(stdout, "");
+    assert.match(stderr, expected);
+    assert.equal(stderr.trim().split("\n").length, 1, stderr);
+  }
+});
+
+test("errors at run time: one line, a code, exit code 1", async (context) => {
+  const port = await takenPort(context);
+  const out = await folder(context);
+  await writeFile(
+    join(out, "not-a-store.db"),
+    "this is text, and long enough not to be taken for an empty database file",
+  );
+  const cases: [readonly string[], RegExp][] = [
+    [["relay", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/],
+    [["edge", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/],
+    [["start", "--once", "--port", "0", "--relay-port", String(port)], /--relay-port \[PortTaken\]/],
+    [["start", "--once", "--port", String(port), "--relay-port", "0"], /--port \[PortTaken\]/],
+    [["start", "--once", "/nowhere/at/all"], /there is no file \/nowhere\/at\/all \[CannotRead\]/],
+    [["relay", "--port", "0", "--store", join(out, "not-a-store.db")], /choose another --store FILE \[StoreFailed\]/],
+    [["send", "bob", out], /is a folder.*\[CannotRead\]/],
+    [["send", "--relay", "127.0.0.1:1", "--as", "a/b", "bob", "package.json"], /ECONNREFUSED.*\[ConnectFailed\]/],
+    [["recv", "--relay", "127.0.0.1:1", "--edge", "ftp://x", "--as", "a/b"], /must be a URL.*\[InvalidOption\]/],
+    [["recv", "--relay", "127.0.0.1:1", "--as", "nobody"], /names no device: write nobody\/laptop \[InvalidOption\]/],
+  ];
+  for (const [args, expected] of cases) {
+    const { code, stderr } = await run(context, args);
+    assert.equal(code, 1, `${args.join(" ")}: ${stderr}`);
+    assert.match(stderr, expected);
+    assert.equal(stderr.trim().split("\n").length, 1, stderr);
+  }
+});
+
+test("start --once: the file goes the whole way, and the exit code says so", async (context) => {
+  const { code, stdout } = await run(context, [
+    "start",
+    "--once",
+    "--port",
+    "0",
+    "--relay-port",
+    "0",
+    "package-lock.json",
+  ]);
+  assert.equal(code, 0);
+  assert.match(stdout, /alice\/laptop .*LongLived.*edge.*relay.*KeepAlive.*bob\/phone/);
+  const [, sent] = /sent +sha256 ([0-9a-f]{64})/.exec(stdout) ?? [];
+  const [, received] = /received sha256 ([0-9a-f]{64})/.exec(stdout) ?? [];
+  assert.ok(sent);
+  assert.equal(received, sent);
+});
+
+test("start: stays up after the transfer, shows what to type, and that works; an interrupt ends it with 0", async (context) => {
+  const running = start(context, ["start", "--port", "0", "--relay-port", "0"]);
+  const [, send = "", receive = ""] = await running.line(/grooveway -- send (.*)\n.*grooveway -- recv (.*)\n.*Ctrl-C/);
+  const out = await folder(context);
+  const file = join(out, "README.md");
+  await writeFile(file, "read me");
+  const sent = await run(context, ["send", ...send.replace("README.md", file).split(" ")]);
+  assert.equal(sent.code, 0, sent.stderr);
+  const received = await run(context, ["recv", ...receive.replace("--out received", `--out ${out}`).split(" ")]);
+  assert.equal(received.code, 0, received.stderr);
+  assert.equal(await readFile(join(out, "README (1).md"), "utf8"), "read me");
+  running.process.kill("SIGINT");
+  assert.equal((await running.finished).code, 0);
+});
+
+test("send and recv: the recipient comes later; names, standard input, JSON, several parts", async (context) => {
+  const way = await relayAndEdge(context);
+  const out = await folder(context);
+  const big = randomBytes(3 * 1024 * 1024 + 17);
+  await writeFile(join(out, "big.bin"), big);
+
+  const sent = await run(context, ["send", ...way, "--as", "alice/pc", "--json", "bob/phone", join(out, "big.bin")]);
+  assert.equal(sent.code, 0, sent.stderr);
+  const report = JSON.parse(sent.stdout);
+  assert.deepEqual([report.event, report.to, report.name, report.octets], ["sent", "bob/phone", "big.bin", big.length]);
+  const piped = await run(context, ["send", ...way, "--as", "alice/pc", "bob", "-"], "from a pipe");
+  assert.match(piped.stdout, /^sent stdin to bob: 11 B/);
+  const named = await run(context, ["send", ...way, "--as", "alice/pc", "bob/phone", "-", "--name", "../../etc/x"], "");
+  assert.equal(named.code, 0);
+
+  const inbox = join(out, "inbox");
+  const running = start(context, [
+    "recv",
+    ...way,
+    "--as",
+    "bob/phone",
+    "--transport",
+    "keepalive",
+    "--follow",
+    "--json",
+    "--out",
+    inbox,
+  ]);
+  await running.line(/(.*\n){3}/);
+  running.process.kill("SIGTERM");
+  const { code, stdout } = await running.finished;
+  assert.equal(code, 0);
+  const files = stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(files.map((file) => [file.event, file.from, file.name]).sort(), [
+    ["file", "alice/pc", "big.bin"],
+    ["file", "alice/pc", "stdin"],
+    ["file", "alice/pc", "x"],
+  ]);
+  assert.equal(files.find((file) => file.name === "big.bin").sha256, report.sha256);
+  assert.deepEqual((await readdir(inbox)).sort(), ["big.bin", "stdin", "x"]);
+  assert.deepEqual(await readFile(join(inbox, "big.bin")), big);
+  assert.equal(await readFile(join(inbox, "stdin"), "utf8"), "from a pipe");
+  assert.equal(await readFile(join(inbox, "x"), "utf8"), "");
+});
+
+test("relay --store: what waits survives the relay; without it the relay says that it forgets", async (context) => {
+  const out = await folder(context);
+  const store = join(out, "relay.db");
+  const first = start(context, ["relay", "--port", "0", "--store", store]);
+  const [, port = ""] = await first.line(/relay listens on 127\.0\.0\.1:([0-9]+)/);
+  assert.equal(
+    (await run(context, ["send", "--relay", `127.0.0.1:${port}`, "--as", "a/b", "bob/x", "package.json"])).code,
+    0,
+  );
+  first.process.kill("SIGKILL");
+  await first.finished;
+  const second = start(context, ["relay", "--port", port, "--store", store]);
+  await second.line(/relay listens/);
+  const received = await run(context, ["recv", "--relay", `127.0.0.1:${port}`, "--as", "bob/x", "--out", out]);
+  assert.equal(received.code, 0, received.stderr);
+  assert.deepEqual(await readFile(join(out, "package.json")), await readFile("package.json"));
+
+  const forgetful = start(context, ["relay", "--port", "0"]);
+  await forgetful.line(/it forgets what waits when it stops: give --store FILE/);
+});
+
+test("a refusal by the edge is told with its reason", async (context) => {
+  const edge = start(context, ["edge", "--port", "0"]);
+  const [, url = ""] = await edge.line(/edge listens on (\S+)\nno relay is allowed: give --relay-allow/);
+  const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "relay.example.com", "--as", "a/b"]);
+  assert.equal(code, 1);
+  assert.match(stderr, /RelayNotAllowed/);
+});

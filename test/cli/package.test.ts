@@ -1,0 +1,72 @@
+/** What is published and what is deployed. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { promisify } from "node:util";
+import { folder } from "./support.ts";
+
+const execute = promisify(execFile);
+/** The Node that runs this test, first on the path: the host's own may be older. */
+const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}`, NODE_OPTIONS: "" };
+
+test("npm pack, installed in an empty folder: the command and the typed exports work", async (context) => {
+  const out = await folder(context);
+  await execute("npm", ["pack", "--pack-destination", out], { env });
+  const [archive = ""] = await readdir(out);
+  await execute("npm", ["init", "--yes"], { cwd: out, env });
+  try {
+    await execute("npm", ["install", `./${archive}`, "--no-audit", "--no-fund"], { cwd: out, env });
+  } catch (error) {
+    if (!/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT/.test(String(error))) throw error;
+    context.skip("SKIPPED: the package registry cannot be reached");
+    return;
+  }
+  const help = await execute("npx", ["grooveway", "--help"], { cwd: out, env });
+  assert.match(help.stdout, /^Usage: grooveway COMMAND/);
+  const started = await execute("npx", ["grooveway", "start", "--once", "--port", "0", "--relay-port", "0"], {
+    cwd: out,
+    env,
+  });
+  assert.match(started.stdout, /They are equal\./);
+
+  await writeFile(
+    join(out, "use.mts"),
+    `import { Device, type Message } from "grooveway";
+     import { Connection } from "grooveway/sstp";
+     import { LongLivedClient } from "grooveway/encapsulation";
+     import { startRelay } from "grooveway/relay";
+     const relay = await startRelay({ port: 0 });
+     const device: Device = await Device.connect({ address: "a/b", relay: \`127.0.0.1:\${relay.port}\` });
+     const sent: { readonly id: string } = await device.send("a/b", "to myself");
+     for await (const message of device.messages() as AsyncIterable<Message>) {
+       if (message.id !== sent.id || message.text() !== "to myself") throw new Error("another message");
+       message.done();
+       break;
+     }
+     await device.close();
+     await relay.close();
+     console.log(typeof Connection, typeof LongLivedClient);`,
+  );
+  const compiler = join(process.cwd(), "node_modules/.bin/tsc");
+  const types = ["--typeRoots", join(process.cwd(), "node_modules/@types"), "--types", "node"];
+  await execute(
+    compiler,
+    ["--noEmit", "--ignoreConfig", "--strict", "--module", "nodenext", "--target", "es2024", ...types, "use.mts"],
+    { cwd: out, env },
+  ).catch((error) => assert.fail(error.stdout));
+  const used = await execute(process.execPath, ["--disable-warning=ExperimentalWarning", "use.mts"], { cwd: out, env });
+  assert.equal(used.stdout, "function function\n");
+});
+
+test("wrangler deploy --dry-run passes without warnings", async (context) => {
+  const out = await folder(context);
+  const quiet = { ...env, WRANGLER_SEND_METRICS: "false", WRANGLER_LOG_PATH: join(out, "log"), CI: "true" };
+  const wrangler = join(process.cwd(), "node_modules/.bin/wrangler");
+  const { stdout, stderr } = await execute(wrangler, ["deploy", "--dry-run", "--outdir", join(out, "worker")], {
+    env: quiet,
+  });
+  assert.match(stdout, /env\.TUNNEL \(Tunnel\)/);
+  assert.doesNotMatch(stdout + stderr, /warning|deprecated|▲|✘/i);
+});

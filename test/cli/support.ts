@@ -1,0 +1,99 @@
+/** Running the command as a user does: a process of its own, its output read, its signals sent. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+
+export interface Finished {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A command that runs. */
+export interface Running {
+  readonly process: ChildProcess;
+  /** Resolves when standard output has a line that matches; rejects when the command ends before. */
+  line(pattern: RegExp): Promise<RegExpExecArray>;
+  readonly finished: Promise<Finished>;
+}
+
+/** Starts `grooveway` with these arguments; it is killed when the test ends. */
+export function start(context: TestContext, args: readonly string[], input?: Uint8Array | string): Running {
+  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...args], { stdio: "pipe" });
+  context.after(() => child.kill("SIGKILL"));
+  let stdout = "";
+  let stderr = "";
+  const watchers = new Set<() => void>();
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+    for (const watch of watchers) watch();
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  child.stdin.on("error", () => undefined);
+  child.stdin.end(input);
+  const finished = new Promise<Finished>((resolve) => {
+    child.on("close", (code) => {
+      resolve({ code, stdout, stderr });
+      for (const watch of watchers) watch();
+    });
+  });
+  return {
+    process: child,
+    finished,
+    line(pattern) {
+      return new Promise((resolve, reject) => {
+        const watch = () => {
+          const found = pattern.exec(stdout);
+          if (found === null && child.exitCode === null) return;
+          watchers.delete(watch);
+          if (found !== null) resolve(found);
+          else reject(new Error(`ended without ${pattern}: ${stdout}${stderr}`));
+        };
+        watchers.add(watch);
+        watch();
+      });
+    },
+  };
+}
+
+/** Runs a command to its end. */
+export function run(context: TestContext, args: readonly string[], input?: Uint8Array | string): Promise<Finished> {
+  return start(context, args, input).finished;
+}
+
+/** A folder that is gone after the test. */
+export async function folder(context: TestContext): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), "grooveway-test-"));
+  context.after(() => rm(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** A port that a server of the test has taken. */
+export async function takenPort(context: TestContext): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  context.after(() => server.close());
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+/** A relay and an edge by the command, on any free ports: the options by which devices reach them. */
+export async function relayAndEdge(
+  context: TestContext,
+  relayOptions: readonly string[] = [],
+): Promise<readonly string[]> {
+  const relay = start(context, ["relay", "--port", "0", "--json", ...relayOptions]);
+  const [, relayPort = ""] = await relay.line(/"port":([0-9]+)/);
+  const edge = start(context, ["edge", "--port", "0", "--json", "--relay-allow", `127.0.0.1:${relayPort}`]);
+  const [, url = ""] = await edge.line(/"url":"([^"]+)"/);
+  return ["--relay", `127.0.0.1:${relayPort}`, "--edge", url];
+}
