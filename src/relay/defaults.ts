@@ -25,6 +25,9 @@ export const REMEMBERED_IDS = 100_000;
 /** Rows of a long message. Below SQLite's best blob size nothing is gained, above it memory is lost. */
 export const CHUNK_SIZE = 256 * 1024;
 
+/** A body that comes in more pieces than this for one row is put together, since each piece costs more than its octets. */
+export const PIECES = 512;
+
 /** Octets sent to one device and not yet acknowledged, beyond which nothing new is begun. Several round trips of bulk. */
 export const SEND_WINDOW = 1024 * 1024;
 
@@ -34,10 +37,25 @@ export const SEND_WINDOW_MESSAGES = 1000;
 /** What may stand in a socket's queue before more is taken from the store. */
 export const SOCKET_QUEUE = 256 * 1024;
 
-/** Messages with flag D that wait in memory for a connected device which reads slowly. Beyond it they are dropped, as D allows. */
+/**
+ * What may stand in a socket's queue before its peer is no longer read: more than messages ever put there, so that only
+ * answers to a peer that sends and does not read get so far.
+ */
+export const ANSWER_QUEUE = 1024 * 1024;
+
+/** How long a peer may take to read what a closed connection still has for it, and to end its own side. */
+export const LINGER = 2_000;
+
+/** How long what a peer has acknowledged may stand in an open transaction: one commit then serves many of them. */
+export const COMMIT_REMOVALS = 50;
+
+/** Messages with flag D that wait in memory for a connected device which reads slowly. Beyond it they are dropped, as D allows; one may always wait. */
 export const VOLATILE_OCTETS = 4 * 1024 * 1024;
 
-/** Unfinished messages of one connection that are held in memory. It is two of the longest. */
+/**
+ * Octets of unfinished messages of one connection that are held in memory: two of the longest. Beyond it messages with
+ * flag D are refused, and the others go to the disk in smaller rows.
+ */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
 
 /** How often an idle connection is told that the relay is there [MS-GRVHENC 3.2.2.3]. */

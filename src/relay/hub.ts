@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { COMMIT_REMOVALS } from "./defaults.ts";
 import type { PeerConnection } from "./peer-connection.ts";
 import type { Outgoing } from "./queue.ts";
 import type { Envelope, Store } from "./store.ts";
@@ -31,11 +32,12 @@ export class Hub {
     SlowPeer: 0,
     Expired: 0,
   };
-  /** The connection that consumes each peer's queue: the newest to ask for it. */
-  readonly #consumers = new Map<string, PeerConnection>();
+  /** The connections that want each peer's queue, oldest first; the newest consumes it. */
+  readonly #consumers = new Map<string, readonly PeerConnection[]>();
   readonly #unsettled = new Set<PeerConnection>();
   readonly #filled = new Set<string>();
   #settling: NodeJS.Immediate | undefined;
+  #committing: NodeJS.Timeout | undefined;
 
   constructor(store: Store, log: (line: string) => void) {
     this.store = store;
@@ -47,18 +49,25 @@ export class Hub {
   }
 
   consumer(peer: string): PeerConnection | undefined {
-    return this.#consumers.get(peer);
+    return this.#consumers.get(peer)?.at(-1);
   }
 
   /** The connection consumes a peer's queue from now on. Returns the one that did so before. */
   consume(peer: string, connection: PeerConnection): PeerConnection | undefined {
-    const before = this.#consumers.get(peer);
-    this.#consumers.set(peer, connection);
-    return before === connection ? undefined : before;
+    const before = this.consumer(peer);
+    if (before === connection) return undefined;
+    const others = (this.#consumers.get(peer) ?? []).filter((other) => other !== connection);
+    this.#consumers.set(peer, [...others, connection]);
+    return before;
   }
 
+  /** The connection is over: a peer's queue goes back to the newest of those that wanted it before. */
   release(peer: string, connection: PeerConnection): void {
-    if (this.#consumers.get(peer) === connection) this.#consumers.delete(peer);
+    const all = this.#consumers.get(peer) ?? [];
+    const others = all.filter((other) => other !== connection);
+    if (others.length === 0) this.#consumers.delete(peer);
+    else this.#consumers.set(peer, others);
+    if (all.at(-1) === connection) others.at(-1)?.regainQueue(peer);
   }
 
   /** A message was stored for a peer: its consumer is told after the commit. */
@@ -68,7 +77,7 @@ export class Hub {
 
   /** Hands a message with flag D to the peer's connection. False when there is none. */
   pass(envelope: Envelope, body: readonly Uint8Array[], size: number): boolean {
-    const connection = this.#consumers.get(envelope.peer);
+    const connection = this.consumer(envelope.peer);
     if (connection === undefined) return false;
     const outgoing: Outgoing = { kind: "volatile", envelope, size, body };
     connection.deliverVolatile(outgoing);
@@ -81,16 +90,23 @@ export class Hub {
     this.#settling ??= setImmediate(() => this.settle());
   }
 
+  /** Something was removed from the store. Nobody waits for the commit, but without one it would come back. */
+  commitLater(): void {
+    this.#committing ??= setTimeout(() => this.settle(), COMMIT_REMOVALS);
+  }
+
   /** Commits, then lets the connections acknowledge, then lets the consumers fetch. */
   settle(): void {
     clearImmediate(this.#settling);
     this.#settling = undefined;
+    clearTimeout(this.#committing);
+    this.#committing = undefined;
     this.store.commit();
     const unsettled = [...this.#unsettled];
     this.#unsettled.clear();
     for (const connection of unsettled) connection.settle();
     const filled = [...this.#filled];
     this.#filled.clear();
-    for (const peer of filled) this.#consumers.get(peer)?.pump();
+    for (const peer of filled) this.consumer(peer)?.pump();
   }
 }

@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { CloseReasonId, type Connection, type ReceivedMessageFields, SessionStatusId } from "../sstp/index.ts";
+import {
+  CloseReasonId,
+  ConnectCloseReasonId,
+  type Connection,
+  type ReceivedMessageFields,
+  SessionStatusId,
+} from "../sstp/index.ts";
 import { UNFINISHED_OCTETS } from "./defaults.ts";
 import type { Hub } from "./hub.ts";
 import type { Envelope, Incoming } from "./store.ts";
@@ -15,6 +21,8 @@ interface Session {
   readonly fanout: boolean;
   /** Entries of a fanout session that have failed for good, by index. */
   readonly failed: Set<number>;
+  /** A message was refused: the session is about to be closed, and what comes behind that message must not be kept. */
+  refused: boolean;
   message: Message | undefined;
 }
 
@@ -35,7 +43,7 @@ export class Intake {
   readonly #limit: number;
   readonly #sessions = new Map<number, Session>();
   #verdicts: Verdict[] = [];
-  /** Octets of messages with flag D that are held in memory until they end. */
+  /** Octets of messages that are held in memory until they end or fill a row. */
   #held = 0;
 
   constructor(hub: Hub, engine: Connection, messageLimit: number) {
@@ -57,12 +65,16 @@ export class Intake {
       identityURL,
       deviceURL,
     }));
-    this.#sessions.set(sessionId, { recipients, source, fanout, failed: new Set(), message: undefined });
+    this.#sessions.set(sessionId, { recipients, source, fanout, failed: new Set(), refused: false, message: undefined });
   }
 
   begin(sessionId: number, fields: ReceivedMessageFields): void {
     const session = this.#sessions.get(sessionId);
     if (session === undefined) return;
+    if (session.refused) {
+      session.message = { kind: "refused" };
+      return;
+    }
     const { acknowledgeImmediately: _, doNotDeliverIfOffline, ...kept } = fields;
     const envelopes = session.recipients.map((recipient) => ({ ...recipient, source: session.source, fields: kept }));
     session.message = doNotDeliverIfOffline
@@ -93,7 +105,15 @@ export class Intake {
       this.#held += octets.length;
       return;
     }
-    for (const incoming of message.incoming) if (incoming !== undefined) this.#hub.store.append(incoming, octets);
+    for (const incoming of message.incoming) {
+      if (incoming === undefined) continue;
+      const before = incoming.heldOctets;
+      this.#hub.store.append(incoming, octets);
+      this.#held += incoming.heldOctets - before;
+      if (this.#held <= UNFINISHED_OCTETS) continue;
+      this.#held -= incoming.heldOctets;
+      this.#hub.store.spill(incoming);
+    }
   }
 
   end(sessionId: number, number: number, now: number): void {
@@ -102,7 +122,7 @@ export class Intake {
     if (session === undefined || message === undefined) return;
     session.message = undefined;
     if (message.kind === "refused") {
-      this.#verdicts.push({ kind: "refuse", sessionId });
+      this.#refuse(session, sessionId);
       return;
     }
     if (message.kind === "volatile") {
@@ -117,6 +137,7 @@ export class Intake {
     const refused: number[] = [];
     message.incoming.forEach((incoming, index) => {
       if (incoming === undefined) return;
+      this.#held -= incoming.heldOctets;
       const outcome = this.#hub.store.finish(incoming, now);
       if (outcome === "stored") this.#hub.filled(incoming.envelope.peer);
       else if (outcome === "duplicate") this.#hub.drop("DuplicateMessage");
@@ -126,12 +147,15 @@ export class Intake {
       }
     });
     if (refused.length > 0 && !session.fanout) {
-      this.#verdicts.push({ kind: "refuse", sessionId });
+      this.#refuse(session, sessionId);
       return;
     }
     if (refused.length > 0) {
       for (const index of refused) session.failed.add(index);
-      this.#engine.sessionStatus(sessionId, SessionStatusId.QuotaWouldBeExceeded, refused);
+      // The sender may have closed the session behind the message.
+      if (this.#engine.session(sessionId) !== undefined) {
+        this.#engine.sessionStatus(sessionId, SessionStatusId.QuotaWouldBeExceeded, refused);
+      }
     }
     this.#verdicts.push({ kind: "complete", message: number });
   }
@@ -155,6 +179,10 @@ export class Intake {
         // Messages before it are acknowledged before the Close, those behind it are not: the sender knows which is which.
         this.close(verdict.sessionId);
         this.#engine.closeSession(verdict.sessionId, CloseReasonId.QuotaWouldBeExceeded);
+      } else {
+        // The sender has closed the session behind the message, so nothing can refuse it any more, and while it is
+        // neither acknowledged nor refused nothing behind it can be: only another connection can.
+        this.#engine.close(ConnectCloseReasonId.Resting);
       }
     }
   }
@@ -165,9 +193,19 @@ export class Intake {
     this.#verdicts = [];
   }
 
+  #refuse(session: Session, sessionId: number): void {
+    // Once is enough: with the session all that is not yet acknowledged on it goes.
+    if (!session.refused) this.#verdicts.push({ kind: "refuse", sessionId });
+    session.refused = true;
+  }
+
   #discard(message: Message): void {
     if (message.kind === "volatile") this.#held -= message.size;
     if (message.kind !== "stored") return;
-    for (const incoming of message.incoming) if (incoming !== undefined) this.#hub.store.discard(incoming);
+    for (const incoming of message.incoming) {
+      if (incoming === undefined) continue;
+      this.#held -= incoming.heldOctets;
+      this.#hub.store.discard(incoming);
+    }
   }
 }

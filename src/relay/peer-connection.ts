@@ -15,9 +15,10 @@ import {
   type ConnectionEvent,
   identityURL,
   isURL,
+  MAX_SHORT_COMMAND_OCTETS,
   parseURL,
 } from "../sstp/index.ts";
-import { CONNECT_TIMEOUT, KEEP_ALIVE, RECEIVE_TIMEOUT } from "./defaults.ts";
+import { ANSWER_QUEUE, CONNECT_TIMEOUT, KEEP_ALIVE, LINGER, RECEIVE_TIMEOUT } from "./defaults.ts";
 import { Delivery } from "./delivery.ts";
 import type { Hub } from "./hub.ts";
 import { Intake } from "./intake.ts";
@@ -54,7 +55,10 @@ export class PeerConnection {
     this.#intake = new Intake(hub, this.#engine, messageLimit);
     this.#delivery = new Delivery(hub, this.#engine, () => this.#socket.writableLength);
     socket.on("data", (octets: Buffer) => this.#handle(this.#engine.receive(octets, Date.now())));
-    socket.on("drain", () => this.pump());
+    socket.on("drain", () => {
+      socket.resume();
+      this.pump();
+    });
     socket.on("error", () => this.#gone());
     // The peer will send no more; what it has sent is settled, and then nobody is there to acknowledge to.
     socket.on("end", () => this.#gone());
@@ -70,14 +74,18 @@ export class PeerConnection {
   /** The commit has happened: what was stored is acknowledged, what was refused is told. */
   settle(): void {
     this.#intake.settle();
-    this.pump();
+    if (this.#engine.closed === undefined) this.pump();
+    else this.#end();
   }
 
   /** Brings as much as the window and the socket take, and sends what the engine has to send. */
   pump(): void {
+    let more: boolean;
     do {
-      this.#delivery.fill();
-    } while (this.#flush() && this.#delivery.mayFill());
+      more = this.#delivery.fill();
+    } while (this.#flush() && more);
+    // Answers have no window: a peer that does not read them is not read either.
+    if (this.#socket.writableLength > ANSWER_QUEUE) this.#socket.pause();
     this.#setTimer();
   }
 
@@ -96,31 +104,38 @@ export class PeerConnection {
     this.pump();
   }
 
+  /** By the time that an event is looked at, octets behind it may have ended its session, or the connection. */
   #on(event: ConnectionEvent): void {
     switch (event.type) {
       case "connect":
+        if (this.#engine.state !== "connecting") break;
         this.#engine.acceptConnect();
         this.#source = event.sourceDeviceURLs[0] ?? "";
         for (const url of event.sourceDeviceURLs) this.#consume(url);
         this.#hub.log(`connected ${this.#source}`);
         break;
       case "attach":
-        this.#attach(event.eventId, event.accountURL);
+        if (this.#engine.session(event.eventId) !== undefined) this.#attach(event.eventId, event.accountURL);
         break;
       case "register":
         // Nothing is registered here: every device may fetch what is addressed to it.
-        this.#engine.acceptRegister(event.eventId);
+        if (this.#engine.session(event.eventId) !== undefined) this.#engine.acceptRegister(event.eventId);
         break;
       case "open": {
+        if (this.#engine.session(event.sessionId) === undefined) break;
         const named = isURL(event.identityURL) && (event.deviceURL === "" || isURL(event.deviceURL));
         this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
         if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [event]);
         break;
       }
-      case "fanoutOpen":
-        this.#engine.setAvailability(event.sessionId, "ready");
-        this.#intake.open(event.sessionId, this.#source, event.resourceURL, event.entries, true);
+      case "fanoutOpen": {
+        if (this.#engine.session(event.sessionId) === undefined) break;
+        // Each recipient is going to be sent an Open of its own, which holds less than a FanoutOpen.
+        const fit = event.entries.every((entry) => fitsOpen(event.resourceURL, entry));
+        this.#engine.setAvailability(event.sessionId, fit ? "ready" : "fault");
+        if (fit) this.#intake.open(event.sessionId, this.#source, event.resourceURL, event.entries, true);
         break;
+      }
       case "message":
         this.#intake.begin(event.sessionId, event.fields);
         break;
@@ -133,7 +148,7 @@ export class PeerConnection {
         break;
       case "sessionClosed":
         if (event.kind === "inbound") this.#intake.close(event.sessionId);
-        else this.#delivery.sessionLost(event.sessionId, event.unacknowledged);
+        else this.#delivery.sessionLost(event.sessionId, event.unacknowledged, event.reasonId);
         break;
       case "sessionState":
         this.#delivery.sessionState(event.sessionId, event.state);
@@ -143,6 +158,7 @@ export class PeerConnection {
         break;
       case "acknowledged":
         this.#delivery.acknowledged(event.messages);
+        this.#hub.commitLater();
         break;
       case "closed":
         this.#hub.log(`closed ${this.#source}: ${event.detail}`);
@@ -174,8 +190,13 @@ export class PeerConnection {
 
   /** Another connection consumes this peer's queue from now on. */
   loseQueue(peer: string): void {
-    this.#peers.delete(peer);
     this.#delivery.removeQueue(peer);
+  }
+
+  /** That connection is over, and this one is the newest again. */
+  regainQueue(peer: string): void {
+    this.#delivery.addQueue(peer);
+    this.#hub.settleLater(this);
   }
 
   /** Sends what the engine has; true when the socket would take more at once. */
@@ -226,7 +247,20 @@ export class PeerConnection {
     this.#delivery.abandon();
     this.#flush();
     this.#socket.end();
+    this.#socket.resume();
+    // A peer that neither reads nor ends its side would keep the socket for ever.
+    const lingering = setTimeout(() => this.#socket.destroy(), LINGER);
+    lingering.unref();
+    this.#socket.once("close", () => clearTimeout(lingering));
   }
+}
+
+/** Octets of an Open besides its three strings: header 3, SessionId 4, a NUL each, flags 1, Reserved 2 [2.2.5.1]. */
+const OPEN_FIXED_OCTETS = 13;
+
+function fitsOpen(resourceURL: string, entry: { readonly identityURL: string; readonly deviceURL: string }): boolean {
+  const strings = resourceURL.length + entry.identityURL.length + entry.deviceURL.length;
+  return OPEN_FIXED_OCTETS + strings <= MAX_SHORT_COMMAND_OCTETS;
 }
 
 /** The account of an Attach, or undefined when the URL is none of an account. */

@@ -23,10 +23,14 @@ export interface Running {
   readonly finished: Promise<Finished>;
 }
 
-/** Starts `grooveway` with these arguments; it is killed when the test ends. */
+/** Starts `grooveway` with these arguments; it is stopped when the test ends. */
 export function start(context: TestContext, args: readonly string[], input?: Uint8Array | string): Running {
   const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...args], { stdio: "pipe" });
-  context.after(() => child.kill("SIGKILL"));
+  // Not SIGKILL: an edge that is killed leaves its runtime behind.
+  context.after(async () => {
+    child.kill("SIGTERM");
+    await finished;
+  });
   let stdout = "";
   let stderr = "";
   const watchers = new Set<() => void>();

@@ -1,0 +1,174 @@
+/**
+ * The octets that throughput is measured with: blocks of 64 KiB, each with its number, so that the receiver sees what
+ * is lost or comes twice without the cost of comparing every octet. And the command by which a connection says at its
+ * beginning what it wants of the far side.
+ */
+import { randomBytes } from "node:crypto";
+import type { Socket } from "node:net";
+
+export const BLOCK = 64 * 1024;
+
+const MAGIC = 0x47574159;
+const HEADER = 12;
+
+/** Blocks written and not yet with the kernel stay below this many; so a block may be numbered anew after as many. */
+const RING = 64;
+
+/** A writer takes a block and, when there is enough under way, gives a promise of when there may be more. */
+export type Write = (block: Uint8Array) => Promise<void> | undefined;
+
+/** Writes blocks until there are `size` octets or the time is over, and marks the last. Resolves with their number. */
+export async function pour(write: Write, size: number, milliseconds: number, gone: () => boolean): Promise<number> {
+  const ring = Array.from({ length: RING }, () => randomBytes(BLOCK));
+  const until = performance.now() + milliseconds;
+  for (let number = 0; ; number++) {
+    const block = ring[number % RING] as Buffer;
+    const last = (number + 1) * BLOCK >= size || performance.now() >= until;
+    block.writeUInt32LE(MAGIC, 0);
+    block.writeUInt32LE(number, 4);
+    block.writeUInt32LE(last ? 1 : 0, 8);
+    const more = write(block);
+    if (last) return number + 1;
+    if (more !== undefined) await more;
+    if (gone()) return number + 1;
+  }
+}
+
+/** A writer to a socket. */
+export function writerTo(socket: Socket): Write {
+  return (block) => {
+    if (socket.write(block) || socket.destroyed) return undefined;
+    return new Promise((resolve) => {
+      const go = () => {
+        socket.off("drain", go);
+        socket.off("close", go);
+        resolve();
+      };
+      socket.on("drain", go);
+      socket.on("close", go);
+    });
+  };
+}
+
+/** What arrived. */
+export interface Received {
+  readonly octets: number;
+  /** From the first octets to the last. */
+  readonly milliseconds: number;
+  /** MB/s (10^6) of what came after the first octets. */
+  readonly rate: number;
+  readonly blocks: number;
+  readonly lost: number;
+  readonly duplicated: number;
+  /** Whether the block marked as the last has come. */
+  readonly whole: boolean;
+}
+
+/** Takes blocks out of octets cut anywhere, and counts. */
+export class Receiver {
+  readonly #header = Buffer.alloc(HEADER);
+  /** Place in the block that is arriving. */
+  #at = 0;
+  #octets = 0;
+  #first = 0;
+  #began = 0;
+  #ended = 0;
+  #blocks = 0;
+  #next = 0;
+  #lost = 0;
+  #duplicated = 0;
+  #last = false;
+  #done = false;
+
+  /** True when the last block is complete. What comes after it is not looked at. */
+  get done(): boolean {
+    return this.#done;
+  }
+
+  push(octets: Uint8Array): void {
+    if (this.#octets === 0) {
+      this.#began = performance.now();
+      this.#first = octets.length;
+    }
+    this.#octets += octets.length;
+    let from = 0;
+    while (from < octets.length && !this.#done) {
+      if (this.#at < HEADER) {
+        const part = octets.subarray(from, from + HEADER - this.#at);
+        this.#header.set(part, this.#at);
+        this.#at += part.length;
+        from += part.length;
+        if (this.#at === HEADER) this.#number();
+        continue;
+      }
+      const count = Math.min(BLOCK - this.#at, octets.length - from);
+      this.#at += count;
+      from += count;
+      if (this.#at < BLOCK) continue;
+      this.#at = 0;
+      this.#blocks += 1;
+      this.#done = this.#last;
+    }
+    this.#ended = performance.now();
+  }
+
+  result(): Received {
+    const milliseconds = this.#ended - this.#began;
+    return {
+      octets: this.#octets,
+      milliseconds,
+      rate: milliseconds > 0 ? (this.#octets - this.#first) / milliseconds / 1000 : 0,
+      blocks: this.#blocks,
+      lost: this.#lost,
+      duplicated: this.#duplicated,
+      whole: this.#done,
+    };
+  }
+
+  #number(): void {
+    // Octets lost or doubled within a block put everything after it out of place: no number can be read any more.
+    if (this.#header.readUInt32LE(0) !== MAGIC) throw new Error(`octets out of place after block ${this.#next - 1}`);
+    const number = this.#header.readUInt32LE(4);
+    if (number < this.#next) this.#duplicated += 1;
+    else this.#lost += number - this.#next;
+    this.#next = Math.max(this.#next, number + 1);
+    this.#last = this.#header.readUInt32LE(8) === 1;
+  }
+}
+
+/** What a connection wants: to be read (at `rate` octets a second, if one is given), to be sent blocks, or its own octets back. */
+export type Command =
+  | { readonly wish: "sink"; readonly id: number; readonly rate: number }
+  | { readonly wish: "source"; readonly id: number; readonly size: number; readonly milliseconds: number }
+  | { readonly wish: "echo"; readonly id: number };
+
+export const COMMAND = 24;
+
+const WISHES = ["sink", "source", "echo"] as const;
+
+export function formatCommand(command: Command): Uint8Array {
+  const octets = Buffer.alloc(COMMAND);
+  octets.writeUInt32LE(WISHES.indexOf(command.wish), 0);
+  octets.writeUInt32LE(command.id, 4);
+  if (command.wish === "sink") octets.writeDoubleLE(command.rate, 8);
+  if (command.wish === "source") {
+    octets.writeDoubleLE(command.size, 8);
+    octets.writeDoubleLE(command.milliseconds, 16);
+  }
+  return octets;
+}
+
+export function parseCommand(octets: Buffer): Command {
+  const wish = WISHES[octets.readUInt32LE(0)];
+  const id = octets.readUInt32LE(4);
+  switch (wish) {
+    case "sink":
+      return { wish, id, rate: octets.readDoubleLE(8) };
+    case "source":
+      return { wish, id, size: octets.readDoubleLE(8), milliseconds: octets.readDoubleLE(16) };
+    case "echo":
+      return { wish, id };
+    case undefined:
+      throw new Error(`no command: ${octets.toString("hex")}`);
+  }
+}

@@ -1,0 +1,81 @@
+/** Starts the edge and the minimal worker, each in a workerd of its own, and finds the process. */
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Miniflare, NoOpLog } from "miniflare";
+import { bundleWorker } from "../../src/cli/bundle.ts";
+import { startLocalEdge } from "../../src/cli/local-edge.ts";
+import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
+
+export interface Running {
+  readonly port: number;
+  /** The workerd process. */
+  readonly pid: number;
+  close(): Promise<void>;
+}
+
+/** The product's edge, for one relay. */
+export async function startEdge(relays: readonly string[]): Promise<Running> {
+  const before = workerds();
+  const edge = await startLocalEdge({ port: 0, relayAllow: relays });
+  return { port: Number(new URL(edge.url).port), pid: newest(before), close: () => edge.close() };
+}
+
+/** The minimal worker, with the edge's own settings of miniflare and compatibility. */
+export async function startMinimalWorker(target: string): Promise<Running> {
+  const before = workerds();
+  const code = await bundleWorker(fileURLToPath(new URL("minimal-worker.ts", import.meta.url)));
+  const miniflare = new Miniflare({
+    host: "127.0.0.1",
+    port: 0,
+    cf: false,
+    telemetry: { enabled: false },
+    log: new NoOpLog(),
+    handleStructuredLogs: () => undefined,
+    workers: [
+      {
+        config: {
+          name: "minimal",
+          compatibilityDate: "2026-11-09",
+          compatibilityFlags: ["enable_request_signal"],
+          manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
+          env: {
+            TARGET: { type: "text", value: target },
+            LENGTH: { type: "text", value: String(MAX_CONTENT_LENGTH) },
+          },
+        },
+      },
+    ],
+  });
+  const url = await miniflare.ready;
+  return { port: Number(url.port), pid: newest(before), close: () => miniflare.dispose() };
+}
+
+/** Octets that a process has in memory; 0 when it is gone. */
+export function residentOctets(pid: number): number {
+  try {
+    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
+
+/** The workerd processes that this process has started. */
+function workerds(): Set<number> {
+  const found = new Set<number>();
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const [, name, parent] = /\((.*)\) \S (\d+) /.exec(readFileSync(`/proc/${entry}/stat`, "utf8")) ?? [];
+      if (name === "workerd" && Number(parent) === process.pid) found.add(Number(entry));
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return found;
+}
+
+function newest(before: ReadonlySet<number>): number {
+  const pid = [...workerds()].find((candidate) => !before.has(candidate));
+  if (pid === undefined) throw new Error("no process of workerd was found");
+  return pid;
+}

@@ -1,0 +1,171 @@
+/**
+ * Lines: the ways from the near side to the TCP server of the far side, all with one face.
+ */
+import { randomBytes } from "node:crypto";
+import { connect, type Socket } from "node:net";
+import { openTransport, type TransportOptions } from "../../src/device/index.ts";
+import { ECHO_STRING, formatTarget, guidFrom, MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
+import { type Write, writerTo } from "./blocks.ts";
+
+export type Way =
+  /** TCP, to the far side itself or to a peer's entrance. */
+  | { readonly kind: "tcp"; readonly port: number }
+  /** The minimal worker: POST for what goes up, GET for what comes down, never both. */
+  | { readonly kind: "worker"; readonly port: number; readonly path: "/pipe" | "/loop"; readonly down: boolean }
+  /** LongLived at the edge by two bare sockets, so that no client limits the edge. */
+  | { readonly kind: "sockets"; readonly port: number; readonly relay: string }
+  /** The product's own transports. */
+  | { readonly kind: "transport"; readonly options: TransportOptions };
+
+export interface Line {
+  readonly write: Write;
+  readonly lost: () => boolean;
+  close(): void;
+}
+
+/**
+ * Opens a line, gives the far side its command, and from then on what comes down to `take`. `take` must have done with
+ * the octets when it returns: the next ones come in the same buffer.
+ */
+export function openLine(way: Way, command: Uint8Array, take: (octets: Uint8Array) => void): Promise<Line> {
+  switch (way.kind) {
+    case "tcp":
+      return tcp(way.port, command, take);
+    case "worker":
+      return worker(way.port, way.path, way.down, command, take);
+    case "sockets":
+      return sockets(way.port, way.relay, command, take);
+    case "transport":
+      return transport(way.options, command, take);
+  }
+}
+
+async function tcp(port: number, command: Uint8Array, take: (octets: Uint8Array) => void): Promise<Line> {
+  const socket = await dial(port, take);
+  socket.write(command);
+  return lineOf(socket, [socket]);
+}
+
+async function worker(
+  port: number,
+  path: string,
+  down: boolean,
+  command: Uint8Array,
+  take: (octets: Uint8Array) => void,
+): Promise<Line> {
+  const socket = await dial(port, down ? afterHead(take) : () => undefined);
+  if (down) {
+    socket.write(head("GET", `${path}?command=${Buffer.from(command).toString("hex")}`, port));
+  } else {
+    socket.write(head("POST", path, port, MAX_CONTENT_LENGTH));
+    socket.write(command);
+  }
+  return lineOf(socket, [socket]);
+}
+
+async function sockets(
+  port: number,
+  relay: string,
+  command: Uint8Array,
+  take: (octets: Uint8Array) => void,
+): Promise<Line> {
+  const guid = guidFrom(randomBytes(24));
+  const target = formatTarget({ encapsulation: "LongLived", relay, guid, contentLength: MAX_CONTENT_LENGTH });
+  let echoed = 0;
+  let establish = (): void => undefined;
+  const established = new Promise<void>((resolve) => {
+    establish = resolve;
+  });
+  const get = await dial(
+    port,
+    afterHead((octets) => {
+      const echo = Math.min(ECHO_STRING.length - echoed, octets.length);
+      echoed += echo;
+      if (echoed === ECHO_STRING.length) establish();
+      if (echo < octets.length) take(octets.subarray(echo));
+    }),
+  );
+  const post = await dial(port, () => undefined);
+  get.write(head("GET", target, port));
+  post.write(head("POST", target, port, MAX_CONTENT_LENGTH));
+  post.write(ECHO_STRING);
+  await established;
+  post.write(command);
+  return lineOf(post, [get, post]);
+}
+
+async function transport(
+  options: TransportOptions,
+  command: Uint8Array,
+  take: (octets: Uint8Array) => void,
+): Promise<Line> {
+  const opened = openTransport(options);
+  // Polling is established by its first octets, so they are not kept back until then.
+  void opened.write([command]);
+  void (async () => {
+    for (;;) {
+      const octets = await opened.read();
+      if (octets === undefined) return;
+      take(octets);
+    }
+  })();
+  if (options.transport !== "polling") await opened.established;
+  return {
+    write: (block) => opened.write([block]),
+    lost: () => opened.lost !== undefined,
+    close: () => opened.close(),
+  };
+}
+
+function lineOf(up: Socket, all: readonly Socket[]): Line {
+  return {
+    write: writerTo(up),
+    lost: () => all.some((socket) => socket.destroyed),
+    close() {
+      for (const socket of all) socket.destroy();
+    },
+  };
+}
+
+/** One buffer for all reads of a socket: what Node would spend on new ones is no part of any figure. */
+function dial(port: number, take: (octets: Uint8Array) => void): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const buffer = new Uint8Array(256 * 1024);
+    const socket = connect({
+      port,
+      host: "127.0.0.1",
+      noDelay: true,
+      onread: {
+        buffer,
+        callback(length) {
+          take(buffer.subarray(0, length));
+          return true;
+        },
+      },
+    });
+    socket.once("connect", () => resolve(socket));
+    socket.on("error", reject);
+  });
+}
+
+function head(method: string, target: string, port: number, length?: number): string {
+  const contentLength = length === undefined ? "" : `Content-Length: ${length}\r\n`;
+  return `${method} ${target} HTTP/1.0\r\nHost: 127.0.0.1:${port}\r\n${contentLength}\r\n`;
+}
+
+/** Passes on what follows the head of a response. */
+function afterHead(take: (octets: Uint8Array) => void): (octets: Uint8Array) => void {
+  let seen = "";
+  let body = false;
+  return (octets) => {
+    if (body) return take(octets);
+    const before = seen.length;
+    seen += Buffer.from(octets.buffer, octets.byteOffset, octets.byteLength).toString("latin1");
+    const end = seen.indexOf("\r\n\r\n");
+    if (end < 0) return;
+    if (!/^HTTP\/1\.[01] 200 /.test(seen)) throw new Error(`the answer is ${seen.slice(0, 200)}`);
+    body = true;
+    const from = end + 4 - before;
+    if (from < octets.length) take(octets.subarray(from));
+  };
+}

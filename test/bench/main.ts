@@ -1,0 +1,86 @@
+/**
+ * The bench: what the product does, each figure beside its floor or a peer measured in the same run.
+ *
+ *   npm run bench -- [--quick] [--only codec,throughput,latency,memory] [--json FILE]
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { availableParallelism, cpus, loadavg } from "node:os";
+import { parseArgs } from "node:util";
+import { codec } from "./codec.ts";
+import { latency } from "./latency.ts";
+import { memory } from "./memory.ts";
+import { print, type Section } from "./report.ts";
+import { throughput } from "./throughput.ts";
+
+const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Section[]>>> = {
+  codec,
+  throughput,
+  latency,
+  memory,
+};
+
+const { values } = parseArgs({
+  options: {
+    json: { type: "string" },
+    only: { type: "string" },
+    quick: { type: "boolean", default: false },
+  },
+});
+const names = values.only?.split(",") ?? Object.keys(BENCHES);
+for (const name of names) {
+  if (BENCHES[name] === undefined) {
+    console.error(`bench: ${name} is none of ${Object.keys(BENCHES).join(", ")}`);
+    process.exit(2);
+  }
+}
+
+const machine = {
+  cores: availableParallelism(),
+  processor: cpus()[0]?.model ?? "unknown",
+  load: loadavg()[0] ?? 0,
+  node: process.version,
+  workerd: versionOf("workerd"),
+  miniflare: versionOf("miniflare"),
+};
+console.log(
+  `${machine.cores} cores (${machine.processor}), load ${machine.load.toFixed(2)}; node ${machine.node}, workerd ${machine.workerd}, miniflare ${machine.miniflare}`,
+);
+console.log("workerd through miniflare is not Cloudflare's edge; client, edge and far side share these cores.");
+console.log("MB/s is 10^6 octets a second. Medians over rounds in turn (A B C A B C); ratios are within a round.");
+
+const began = performance.now();
+const sections: Section[] = [];
+for (const name of names) {
+  const measured = await BENCHES[name]?.(values.quick);
+  for (const section of measured === undefined ? [] : [measured].flat()) {
+    sections.push(section);
+    print(section);
+  }
+}
+const seconds = Math.round((performance.now() - began) / 1000);
+console.log(`\n${seconds} s`);
+if (values.json !== undefined) {
+  writeFileSync(values.json, `${JSON.stringify({ machine, quick: values.quick, seconds, sections }, undefined, 2)}\n`);
+}
+// Sockets that a peer keeps open must not keep the bench.
+process.exit(0);
+
+function versionOf(name: string): string {
+  // Not every package exports its manifest, so it is found beside the entry point.
+  let folder = createRequire(import.meta.url).resolve(name);
+  for (;;) {
+    const parent = folder.slice(0, folder.lastIndexOf("/"));
+    if (parent === "" || parent === folder) return "unknown";
+    folder = parent;
+    try {
+      const manifest = JSON.parse(readFileSync(`${folder}/package.json`, "utf8")) as {
+        name?: string;
+        version?: string;
+      };
+      if (manifest.name === name) return manifest.version ?? "unknown";
+    } catch {
+      // Not here.
+    }
+  }
+}

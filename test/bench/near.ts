@@ -1,0 +1,172 @@
+/**
+ * The near side, a process of its own: what stands in front of the edge.
+ *
+ * Client and far side must not share an event loop: bare TCP between two ends of one loop would be slower than between
+ * two processes, which the tunnels have in any case, and every ratio to it would flatter them. The bench itself, which
+ * is miniflare's parent, only waits while these two work, so that two cores are left to three processes.
+ */
+import { randomBytes } from "node:crypto";
+import { Device, type DeviceOptions } from "../../src/device/index.ts";
+import { formatCommand, pour, type Received, Receiver, type Write } from "./blocks.ts";
+import { type Line, openLine, type Way } from "./lines.ts";
+import { engineClient } from "./peers.ts";
+import { serve } from "./rpc.ts";
+
+/** Octets of the messages whose round trip is measured. */
+export const MESSAGE = 100;
+
+/** A message that has not come back after this is lost. */
+const PATIENCE = 10_000;
+
+/** What round trips were like. */
+export interface Trips {
+  /** Milliseconds of each. */
+  readonly samples: readonly number[];
+  readonly lost: number;
+  readonly duplicated: number;
+}
+
+/** Sends a message; what comes back is told to the callback that it was made with. */
+interface Ping {
+  send(message: Uint8Array): void;
+  close(): void;
+}
+
+interface Pinging {
+  readonly ping: Ping;
+  /** The number of a message that came back. */
+  back: (number: number) => void;
+  sent: number;
+}
+
+const lines = new Map<number, Line>();
+const written = new Map<number, number>();
+const pings = new Map<number, Pinging>();
+
+serve({
+  /** Sends blocks up; resolves with their number when the last is written. The line stays open until `close`. */
+  async up({ way, id, size, milliseconds }: { way: Way; id: number; size: number; milliseconds: number }) {
+    const line = await openLine(way, formatCommand({ wish: "sink", id, rate: 0 }), () => undefined);
+    lines.set(id, line);
+    return pour(line.write, size, milliseconds, line.lost);
+  },
+
+  /** Has blocks sent down; resolves when the last is there. */
+  async down({ way, id, size, milliseconds }: { way: Way; id: number; size: number; milliseconds: number }) {
+    const receiver = new Receiver();
+    const line = await new Promise<Line>((resolve, reject) => {
+      const take = (octets: Uint8Array) => {
+        try {
+          receiver.push(octets);
+        } catch (error) {
+          reject(error);
+        }
+        if (receiver.done) opened.then(resolve, reject);
+      };
+      const opened = openLine(way, formatCommand({ wish: "source", id, size, milliseconds }), take);
+      opened.catch(reject);
+      const watch = setInterval(() => opened.then((line) => line.lost() && resolve(line)).catch(() => undefined), 250);
+      watch.unref();
+    });
+    line.close();
+    return receiver.result() satisfies Received;
+  },
+
+  /** Begins to push `size` octets to a sink that reads `rate` octets a second, and returns at once. */
+  async push({ way, id, size, rate }: { way: Way; id: number; size: number; rate: number }) {
+    const line = await openLine(way, formatCommand({ wish: "sink", id, rate }), () => undefined);
+    lines.set(id, line);
+    written.set(id, 0);
+    const write: Write = (block) => {
+      written.set(id, (written.get(id) ?? 0) + block.length);
+      return line.write(block);
+    };
+    void pour(write, size, Number.POSITIVE_INFINITY, line.lost);
+  },
+
+  /** Octets of a push that were written so far. */
+  written: (id: number) => written.get(id) ?? 0,
+
+  close(id: number) {
+    lines.get(id)?.close();
+    lines.delete(id);
+  },
+
+  /** Opens a line to an echo. */
+  async openEcho({ way, id }: { way: Way; id: number }) {
+    let held = Buffer.alloc(0);
+    const pinging = pingingOf(id);
+    const line = await openLine(way, formatCommand({ wish: "echo", id }), (octets) => {
+      held = Buffer.concat([held, octets]);
+      for (; held.length >= MESSAGE; held = held.subarray(MESSAGE)) pinging.back(held.readUInt32LE(0));
+    });
+    pinging.ping = { send: (message) => void line.write(message), close: () => line.close() };
+  },
+
+  async openDevice({ options, to, id }: { options: DeviceOptions; to: string; id: number }) {
+    const pinging = pingingOf(id);
+    const device = await Device.connect(options);
+    void (async () => {
+      for await (const message of device.messages()) {
+        message.done();
+        pinging.back(Buffer.from(message.body).readUInt32LE(0));
+      }
+    })();
+    pinging.ping = { send: (message) => void device.send(to, message), close: () => void device.close() };
+  },
+
+  async openEngine({ port, id }: { port: number; id: number }) {
+    const pinging = pingingOf(id);
+    const client = await engineClient(port, (text) => pinging.back(Number.parseInt(text, 10)));
+    pinging.ping = {
+      // As text, which long-polling carries as it is: octets would be put in base64.
+      send: (message) => client.send(String(Buffer.from(message).readUInt32LE(0)).padStart(MESSAGE, "0")),
+      close: () => client.close(),
+    };
+  },
+
+  /** Sends one message after another, each when the one before is back, until there are `count` or the time is over. */
+  async ping({ id, count, milliseconds }: { id: number; count: number; milliseconds: number }): Promise<Trips> {
+    const pinging = pingingOf(id);
+    const samples: number[] = [];
+    let lost = 0;
+    let duplicated = 0;
+    const until = performance.now() + milliseconds;
+    while (samples.length + lost < count && performance.now() < until) {
+      pinging.sent += 1;
+      const number = pinging.sent;
+      const message = randomBytes(MESSAGE);
+      message.writeUInt32LE(number, 0);
+      const began = performance.now();
+      const came = await new Promise<boolean>((resolve) => {
+        const timer = setTimeout(() => resolve(false), PATIENCE);
+        pinging.back = (back) => {
+          if (back !== number) {
+            duplicated += 1;
+            return;
+          }
+          clearTimeout(timer);
+          resolve(true);
+        };
+        pinging.ping.send(message);
+      });
+      if (came) samples.push(performance.now() - began);
+      else lost += 1;
+    }
+    return { samples, lost, duplicated };
+  },
+
+  closePing(id: number) {
+    pings.get(id)?.ping.close();
+    pings.delete(id);
+  },
+});
+
+function pingingOf(id: number): Pinging {
+  let pinging = pings.get(id);
+  if (pinging === undefined) {
+    pinging = { ping: { send: () => undefined, close: () => undefined }, back: () => undefined, sent: 0 };
+    pings.set(id, pinging);
+  }
+  return pinging;
+}

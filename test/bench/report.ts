@@ -1,0 +1,151 @@
+/** Figures, and the table that a person reads. */
+
+/** What one contender did in one round. */
+export interface Round {
+  readonly value: number;
+  /** Milliseconds of single events, where there are any: their p99 is shown. */
+  readonly samples?: readonly number[];
+  /** Octets, commands, messages: what `value` was measured with. */
+  readonly count: number;
+  readonly lost: number;
+  readonly duplicated: number;
+}
+
+/** Something measured: a figure of the product, a floor or a peer. */
+export interface Contender {
+  readonly name: string;
+  /** The floors and peers that it stands beside, by name. */
+  readonly against: readonly string[];
+  /** Runs one round. `warm`: a short one that does not count. */
+  round(warm: boolean): Promise<Round>;
+  /** Not to be had here, and why. */
+  readonly skipped?: string | undefined;
+}
+
+export interface Figure {
+  readonly name: string;
+  readonly median: number | undefined;
+  readonly p99: number | undefined;
+  readonly rounds: readonly number[];
+  readonly count: number;
+  readonly lost: number;
+  readonly duplicated: number;
+  readonly against: readonly { readonly name: string; readonly ratio: number }[];
+  /** Why there is no figure. */
+  readonly missing: string | undefined;
+}
+
+export interface Goal {
+  readonly text: string;
+  readonly met: boolean;
+}
+
+export interface Section {
+  readonly name: string;
+  readonly unit: string;
+  /** What `count` counts. */
+  readonly counted: string;
+  readonly figures: readonly Figure[];
+  readonly goals: readonly Goal[];
+  readonly notes: readonly string[];
+}
+
+/**
+ * Runs contenders in turn, A B C A B C, after a round to warm up: what else the machine does in the meantime meets all
+ * of them. Ratios are taken within a round, and their median is shown.
+ */
+export async function alternate(
+  contenders: readonly Contender[],
+  rounds: number,
+  options: { readonly warmUp: boolean } = { warmUp: true },
+): Promise<Figure[]> {
+  const results = contenders.map(() => [] as Round[]);
+  const missing = contenders.map(({ skipped }) => (skipped === undefined ? undefined : `SKIPPED: ${skipped}`));
+  for (let turn = options.warmUp ? -1 : 0; turn < rounds; turn++) {
+    for (const [index, contender] of contenders.entries()) {
+      if (missing[index] !== undefined) continue;
+      process.stderr.write(`\x1b[2K\r${turn < 0 ? "warming up" : `round ${turn + 1} of ${rounds}`}: ${contender.name}`);
+      try {
+        const round = await contender.round(turn < 0);
+        if (turn >= 0) results[index]?.push(round);
+      } catch (error) {
+        missing[index] = `FAILED: ${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`;
+      }
+    }
+  }
+  process.stderr.write("\x1b[2K\r");
+  return contenders.map((contender, index) => {
+    const own = results[index] ?? [];
+    const samples = own.flatMap((round) => round.samples ?? []);
+    return {
+      name: contender.name,
+      median: missing[index] === undefined ? median(own.map((round) => round.value)) : undefined,
+      p99: samples.length > 0 ? quantile(samples, 0.99) : undefined,
+      rounds: own.map((round) => round.value),
+      count: sum(own.map((round) => round.count)),
+      lost: sum(own.map((round) => round.lost)),
+      duplicated: sum(own.map((round) => round.duplicated)),
+      against: contender.against.flatMap((name) => {
+        const other = results[contenders.findIndex((candidate) => candidate.name === name)] ?? [];
+        const ratio = median(own.slice(0, other.length).map((round, turn) => round.value / (other[turn]?.value ?? 0)));
+        return ratio === undefined ? [] : [{ name, ratio }];
+      }),
+      missing: missing[index],
+    };
+  });
+}
+
+export function median(values: readonly number[]): number | undefined {
+  return values.length === 0 ? undefined : quantile(values, 0.5);
+}
+
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
+}
+
+export function figureOf(figures: readonly Figure[], name: string): Figure | undefined {
+  return figures.find((figure) => figure.name === name);
+}
+
+/** Three significant digits, and no more before the point than there are. */
+export function short(value: number): string {
+  if (value === 0 || !Number.isFinite(value)) return String(value);
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
+
+export function print(section: Section): void {
+  const { name, unit, counted, figures, goals, notes } = section;
+  const header = ["figure", `median ${unit}`, "p99", counted, "lost", "dup", "ratio to floor or peer"];
+  const rows = figures.flatMap((figure) => {
+    if (figure.missing !== undefined) return [[figure.name, figure.missing]];
+    const [first, ...others] = figure.against.map(({ name, ratio }) => `${short(ratio)} of ${name}`);
+    const cells = [
+      figure.name,
+      figure.median === undefined ? "-" : short(figure.median),
+      figure.p99 === undefined ? "-" : short(figure.p99),
+      String(figure.count),
+      String(figure.lost),
+      String(figure.duplicated),
+      first ?? "",
+    ];
+    return [cells, ...others.map((other) => ["", "", "", "", "", "", other])];
+  });
+  const whole = [header, ...rows.filter((row) => row.length === header.length)];
+  const widths = header.map((_, column) => Math.max(...whole.map((row) => row[column]?.length ?? 0)));
+  console.log(`\n${name}`);
+  for (const row of [header, ...rows]) {
+    const cells = row.map((cell, column) =>
+      column === 0 || column === header.length - 1 || row.length < header.length
+        ? cell.padEnd(widths[column] ?? 0)
+        : cell.padStart(widths[column] ?? 0),
+    );
+    console.log(`  ${cells.join("  ").trimEnd()}`);
+  }
+  for (const note of notes) console.log(`  ${note}`);
+  for (const goal of goals) console.log(`  goal ${goal.text}: ${goal.met ? "met" : "NOT met"}`);
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

@@ -1,0 +1,74 @@
+/** Calls from the bench to its child processes, over Node's channel between parent and child. */
+import { type ChildProcess, fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+
+/** What a child can be asked for. */
+export type Handlers = Readonly<Record<string, (argument: never) => unknown>>;
+
+interface Call {
+  readonly id: number;
+  readonly name: string;
+  readonly argument: unknown;
+}
+
+interface Answer {
+  readonly id: number;
+  readonly result?: unknown;
+  readonly error?: string;
+}
+
+/** Answers the parent's calls until it is gone. */
+export function serve(handlers: Handlers): void {
+  process.on("message", async ({ id, name, argument }: Call) => {
+    const answer = (rest: Omit<Answer, "id">) => process.send?.({ id, ...rest } satisfies Answer);
+    try {
+      answer({ result: await handlers[name]?.(argument as never) });
+    } catch (error) {
+      answer({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    }
+  });
+  process.on("disconnect", () => process.exit());
+}
+
+/** A child process that answers calls. */
+export class Child {
+  readonly #process: ChildProcess;
+  readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+  #last = 0;
+
+  /** @param file beside this one */
+  constructor(file: string) {
+    const execArgv = ["--disable-warning=ExperimentalWarning"];
+    // For whoever looks for what limits a figure: the children write their profiles where NODE's own option says.
+    if (process.env["BENCH_CPU_PROF"]) execArgv.push("--cpu-prof", `--cpu-prof-dir=${process.env["BENCH_CPU_PROF"]}`);
+    this.#process = fork(fileURLToPath(new URL(file, import.meta.url)), [], { execArgv });
+    this.#process.on("message", ({ id, result, error }: Answer) => {
+      const waiting = this.#waiting.get(id);
+      this.#waiting.delete(id);
+      if (error === undefined) waiting?.resolve(result);
+      else waiting?.reject(new Error(error));
+    });
+    this.#process.on("exit", (code, signal) => {
+      for (const { reject } of this.#waiting.values()) reject(new Error(`${file} has ended: ${signal ?? code}`));
+      this.#waiting.clear();
+    });
+  }
+
+  call<T>(name: string, argument?: unknown): Promise<T> {
+    this.#last += 1;
+    const id = this.#last;
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      this.#process.send({ id, name, argument } satisfies Call, (error) => {
+        if (error !== null) reject(error);
+      });
+    });
+  }
+
+  async end(): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const gone = new Promise((resolve) => this.#process.once("exit", resolve));
+    this.#process.disconnect();
+    await gone;
+  }
+}

@@ -1,0 +1,187 @@
+/** Octets through each encapsulation, up and down, beside bare TCP, a worker that only copies, and the peers. */
+import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
+import { BLOCK, type Received } from "./blocks.ts";
+import { startEdge, startMinimalWorker } from "./edges.ts";
+import type { Way } from "./lines.ts";
+import { installPackages, type Peer, startHttptunnel, startWstunnel } from "./peers.ts";
+import {
+  alternate,
+  type Contender,
+  type Figure,
+  figureOf,
+  type Goal,
+  type Round,
+  type Section,
+  short,
+} from "./report.ts";
+import { Child } from "./rpc.ts";
+
+/** What a round carries: up to so many octets, for at most so long; then what is under way still counts. */
+interface Load {
+  readonly size: number;
+  readonly milliseconds: number;
+}
+
+const WARM: Load = { size: 50e6, milliseconds: 300 };
+const FAST: Load = { size: 400e6, milliseconds: 2_500 };
+const SLOW: Load = { size: 400e6, milliseconds: 1_500 };
+const QUICK: Load = { size: 150e6, milliseconds: 700 };
+
+/** A round that is not over by then has lost something. */
+const PATIENCE = 30_000;
+
+const FLOORS = ["bare TCP", "worker, pipeTo", "worker, BYOB loop"];
+const PEERS = ["wstunnel 1.4.0", "httptunnel 3.3"];
+
+export async function throughput(quick: boolean): Promise<Section[]> {
+  const missing = await installPackages();
+  const far = new Child("far.ts");
+  const near = new Child("near.ts");
+  const port = await far.call<number>("listen");
+  const relay = `127.0.0.1:${port}`;
+  const edge = await startEdge([relay]);
+  const worker = await startMinimalWorker(relay);
+  const peers = [await startWstunnel(port, missing), await startHttptunnel(port)];
+  try {
+    const sections: Section[] = [];
+    for (const down of [false, true]) {
+      const ways = waysOf(down, port, relay, edge.port, worker.port, peers);
+      const contenders = ways.map((way) => contender(near, far, down, way, quick));
+      sections.push(sectionOf(down, await alternate(contenders, quick ? 2 : 5)));
+    }
+    return sections;
+  } finally {
+    for (const peer of peers) if ("close" in peer) await peer.close();
+    await worker.close();
+    await edge.close();
+    await near.end();
+    await far.end();
+  }
+}
+
+interface NamedWay {
+  readonly name: string;
+  readonly way: Way | undefined;
+  readonly load: Load;
+  readonly against: readonly string[];
+  readonly skipped?: string;
+}
+
+function waysOf(
+  down: boolean,
+  port: number,
+  relay: string,
+  edgePort: number,
+  workerPort: number,
+  peers: readonly Peer[],
+): NamedWay[] {
+  const edge = `http://127.0.0.1:${edgePort}`;
+  const device = (transport: "longlived" | "keepalive" | "polling"): Way => ({
+    kind: "transport",
+    options: { transport, relay, edge, contentLength: MAX_CONTENT_LENGTH },
+  });
+  return [
+    { name: "bare TCP", way: { kind: "tcp", port }, load: FAST, against: [] },
+    { name: "worker, pipeTo", way: { kind: "worker", port: workerPort, path: "/pipe", down }, load: FAST, against: [] },
+    {
+      name: "worker, BYOB loop",
+      way: { kind: "worker", port: workerPort, path: "/loop", down },
+      load: FAST,
+      against: ["bare TCP"],
+    },
+    {
+      name: "LongLived, bare sockets",
+      way: { kind: "sockets", port: edgePort, relay },
+      load: FAST,
+      against: ["worker, BYOB loop", "worker, pipeTo", "bare TCP", ...PEERS],
+    },
+    {
+      name: "LongLived, device",
+      way: device("longlived"),
+      load: FAST,
+      against: ["worker, BYOB loop", "bare TCP", ...PEERS],
+    },
+    { name: "KeepAlive, device", way: device("keepalive"), load: SLOW, against: ["bare TCP", ...PEERS] },
+    { name: "Polling, device", way: device("polling"), load: SLOW, against: ["bare TCP", ...PEERS] },
+    // The peers' clients are programs with a TCP entrance, as they are used: a hop more than a library has.
+    ...peers.map(
+      (peer): NamedWay =>
+        "skipped" in peer
+          ? { name: peer.name, way: undefined, load: FAST, against: [], skipped: peer.skipped }
+          : { name: peer.name, way: { kind: "tcp", port: peer.port }, load: FAST, against: ["bare TCP"] },
+    ),
+  ];
+}
+
+let lastId = 0;
+
+function contender(
+  near: Child,
+  far: Child,
+  down: boolean,
+  { name, way, load, against, skipped }: NamedWay,
+  quick: boolean,
+): Contender {
+  return {
+    name,
+    against,
+    skipped,
+    async round(warm) {
+      lastId += 1;
+      const id = lastId;
+      const { size, milliseconds } = warm ? WARM : quick ? QUICK : load;
+      const argument = { way, id, size, milliseconds };
+      if (down) return roundOf(await patiently(near.call<Received>("down", argument)));
+      const [received, written] = await patiently(
+        Promise.all([far.call<Received>("received", id), near.call<number>("up", argument)]),
+      ).finally(() => near.call("close", id));
+      return roundOf(received, written);
+    },
+  };
+}
+
+/** What the receiver did not see of blocks that were written is lost, too. */
+function roundOf(received: Received, written?: number): Round {
+  const { rate, octets, blocks, lost, duplicated, whole } = received;
+  const tail = written === undefined ? (whole ? 0 : 1) : Math.max(0, written - blocks - lost + duplicated);
+  return { value: rate, count: Math.round(octets / BLOCK), lost: lost + tail, duplicated };
+}
+
+function patiently<T>(promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not over after ${PATIENCE / 1000} s`)), PATIENCE);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+function sectionOf(down: boolean, figures: readonly Figure[]): Section {
+  const rate = (name: string) => figureOf(figures, name)?.median ?? 0;
+  const floor = Math.max(rate("worker, BYOB loop"), rate("worker, pipeTo"));
+  const least = Math.max(200, 0.6 * floor);
+  const longLived = rate("LongLived, bare sockets");
+  const keepAlive = rate("KeepAlive, device");
+  const goals: Goal[] = [
+    {
+      text: `LongLived >= ${short(least)} MB/s, the higher of 200 and 0.6 of the faster worker (${short(longLived)})`,
+      met: longLived >= least,
+    },
+    { text: `KeepAlive >= 20 MB/s (${short(keepAlive)})`, met: keepAlive >= 20 },
+  ];
+  for (const peer of PEERS) {
+    const other = rate(peer);
+    if (other === 0) continue;
+    goals.push({
+      text: `LongLived ahead of ${peer} (${short(longLived)} and by device ${short(rate("LongLived, device"))} against ${short(other)})`,
+      met: Math.min(longLived, rate("LongLived, device")) > other,
+    });
+  }
+  return {
+    name: `throughput ${down ? "down: far side -> edge -> client" : "up: client -> edge -> far side"}`,
+    unit: "MB/s",
+    counted: "64 KiB blocks",
+    figures,
+    goals,
+    notes: [`floors: ${FLOORS.join("; ")}. A worker that only copies has no object and no encapsulation.`],
+  };
+}

@@ -1,0 +1,34 @@
+/** The README's tables of codes are those of the code. `UPDATE=1` writes them. */
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { test } from "node:test";
+import { REASONS } from "../src/edge/reasons.ts";
+import { DROP_REASONS } from "../src/relay/index.ts";
+
+const FILE = new URL("../README.md", import.meta.url);
+
+const reasons = [
+  "| code | status | cause | cure |\n|---|---|---|---|",
+  ...Object.entries(REASONS).map(
+    ([code, { status, cause, cure }]) => `| \`${code}\` | ${status ?? "–"} | ${cause} | ${cure} |`,
+  ),
+].join("\n");
+
+const drops = [
+  "| name | cause |\n|---|---|",
+  ...Object.entries(DROP_REASONS).map(([name, cause]) => `| \`${name}\` | ${cause} |`),
+].join("\n");
+
+function put(text: string, name: string, table: string): string {
+  return text.replace(
+    new RegExp(`<!-- ${name} -->[^]*<!-- /${name} -->`),
+    `<!-- ${name} -->\n${table}\n<!-- /${name} -->`,
+  );
+}
+
+test("every reason and every drop stands in the README with its cause and cure", async () => {
+  const text = await readFile(FILE, "utf8");
+  const expected = put(put(text, "reasons", reasons), "drops", drops);
+  if (process.env.UPDATE === "1") await writeFile(FILE, expected);
+  else assert.equal(text, expected, "run UPDATE=1 npm test to write the tables anew");
+});
