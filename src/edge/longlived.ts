@@ -69,32 +69,37 @@ async function pumpStream(tunnel: TunnelStub, device: WritableStreamDefaultWrite
 }
 
 export async function longLivedPost(target: LongLivedTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
-  const reason = request.body === null ? "BadEcho" : await pumpUp(target, tunnel, byteReader(request.body, READ_SIZE));
-  await tunnel.end(reason);
-  return problem(reason);
+  if (request.body === null) return problem("BadEcho");
+  return problem(await pumpUp(target, tunnel, byteReader(request.body, READ_SIZE)));
 }
 
 type ByteReader = ReturnType<typeof byteReader>;
 
 /** Takes a POST's octets to the Tunnel until one of both ends it, and tells why. */
 async function pumpUp(target: LongLivedTarget, tunnel: TunnelStub, read: ByteReader): Promise<Reason> {
+  // Only once the Tunnel has taken this POST may its end be the end of the virtual connection: the GUID in the URL may
+  // be that of somebody else's.
+  let taken = false;
+  const over = async (reason: Reason) => {
+    if (taken) await tunnel.end(reason);
+    return reason;
+  };
   try {
-    let begun = false;
     for (;;) {
       const octets = await read(BODY_TIMEOUT);
-      if (octets === "late") return "ReceiveTimeout";
-      if (octets === "end") return "DeviceGone";
-      if (begun && octets.length >= BULK_OCTETS) {
+      if (octets === "late") return over("ReceiveTimeout");
+      if (octets === "end") return over("DeviceGone");
+      if (taken && octets.length >= BULK_OCTETS) {
         const refusal = await pushStream(tunnel, octets, read);
         if (refusal !== undefined) return refusal;
       } else {
-        const verdict = await (begun ? tunnel.push(octets) : tunnel.post(target, octets));
+        const verdict = await (taken ? tunnel.push(octets) : tunnel.post(target, octets));
         if (!verdict.ok) return verdict.reason;
-        begun = true;
+        taken = true;
       }
     }
   } catch {
-    return "DeviceGone";
+    return over("DeviceGone");
   }
 }
 

@@ -52,6 +52,8 @@ interface Live {
   readonly state: VirtualConnection;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
   origin: Promise<Origin | undefined> | undefined;
+  /** Calls that wait for the relay to take octets. */
+  writing: number;
   /** The parked GET, and whether its Worker is ready for the next ring. */
   bell: { readonly socket: WebSocket; armed: boolean } | undefined;
 }
@@ -173,6 +175,8 @@ export class Tunnel extends DurableObject<Env> {
       for (const socket of this.ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
       return;
     }
+    // A device that is kept from sending by a relay that does not read is not silent.
+    if (live.writing > 0) live.state.receiveDeadline = Date.now() + live.state.timers.receive;
     const expired = expire(live.state, Date.now());
     if (expired.type === "refuse") this.#close(live, expired.reason);
     else await this.#setAlarm(live.state);
@@ -192,6 +196,7 @@ export class Tunnel extends DurableObject<Env> {
       if (target.encapsulation === "KeepAlive") return answer(ECHO_STRING);
     } else if (room(live.state) > 0 && target.encapsulation === "KeepAlive") {
       const origin = await live.origin;
+      if (this.#live !== live) return problem(this.#ended ?? "ConnectionClosed");
       const waiting = origin?.take(room(live.state));
       if (waiting?.kind === "ended") {
         this.#close(live, waiting.reason);
@@ -248,11 +253,14 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#live !== live || origin === undefined) return refused(this.#ended ?? "ConnectionClosed");
     // The first octets up are what allows octets down [MS-GRVHENC 3.2.5.2.2].
     if (live.bell?.armed) void this.#ring(live, live.bell);
+    live.writing += 1;
     try {
       await origin.write(octets);
       return OK;
     } catch {
       return this.#close(live, "OriginReset");
+    } finally {
+      live.writing -= 1;
     }
   }
 
@@ -328,7 +336,7 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#live !== undefined) return this.#live;
     if (!mayBegin || this.#ended !== undefined) return undefined;
     const state = openVirtualConnection(target, Date.now());
-    this.#live = { state, origin: undefined, bell: undefined };
+    this.#live = { state, origin: undefined, writing: 0, bell: undefined };
     this.ctx.waitUntil(this.#setAlarm(state));
     return this.#live;
   }
