@@ -1,0 +1,54 @@
+/** What the command shows a person while it works. */
+import assert from "node:assert/strict";
+import { PassThrough } from "node:stream";
+import { test } from "node:test";
+import { progressBar, size } from "../../src/cli/output.ts";
+
+/** A terminal, or a file, that remembers what was written to it. */
+function screen(isTTY: boolean): NodeJS.WriteStream & { text(): string } {
+  const stream = new PassThrough();
+  return Object.assign(stream, { isTTY, text: () => String(stream.read() ?? "") }) as unknown as NodeJS.WriteStream & {
+    text(): string;
+  };
+}
+
+test("sizes are written in binary units", () => {
+  assert.deepEqual([0, 1023, 1024, 1536, 16 * 1024 ** 2, 3 * 1024 ** 4].map(size), [
+    "0 B",
+    "1023 B",
+    "1.0 KiB",
+    "1.5 KiB",
+    "16.0 MiB",
+    "3.0 TiB",
+  ]);
+});
+
+test("a progress bar appears after a second, at most ten times a second, and is taken away", (context) => {
+  let now = 0;
+  context.mock.method(performance, "now", () => now);
+  const terminal = screen(true);
+  const bar = progressBar("to bob", terminal);
+  now = 900;
+  bar.update(1, 10);
+  assert.equal(terminal.text(), "");
+  now = 2000;
+  bar.update(1024, 4096);
+  bar.update(2048, 4096);
+  assert.equal(terminal.text(), "\r\x1b[Kto bob [######------------------] 25% 1.0 KiB of 4.0 KiB 512 B/s");
+  now = 4000;
+  bar.update(4096, undefined);
+  assert.equal(terminal.text(), "\r\x1b[Kto bob 4.0 KiB 1.0 KiB/s");
+  bar.end();
+  assert.equal(terminal.text(), "\r\x1b[K");
+});
+
+test("no progress bar where nobody looks", (context) => {
+  let now = 0;
+  context.mock.method(performance, "now", () => now);
+  const file = screen(false);
+  const bar = progressBar("to bob", file);
+  now = 5000;
+  bar.update(1, 10);
+  bar.end();
+  assert.equal(file.text(), "");
+});
