@@ -18,16 +18,22 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): (p
 
   async function read(): Promise<Read> {
     const { value, done } = await reader.read(new Uint8Array(buffer));
-    pending = undefined;
     if (done || value === undefined) return "end";
     buffer = value.buffer as ArrayBuffer;
     return value;
   }
 
   return async (patience) => {
-    pending ??= read();
-    if (patience === undefined) return pending;
-    return (await within(patience, pending))?.value ?? "late";
+    if (pending === undefined) {
+      pending = read();
+      // It may fail while nobody waits for it.
+      pending.catch(() => undefined);
+    }
+    const got = patience === undefined ? { value: await pending } : await within(patience, pending);
+    if (got === undefined) return "late";
+    // Only now: what has come while nobody waited is for the next call.
+    pending = undefined;
+    return got.value;
   };
 }
 
