@@ -1,17 +1,19 @@
 /**
  * LongLived at the Worker: two pumps, one for each endless body [MS-GRVHENC 3.2].
  *
- * Each has two gears. A quiet connection is parked here: single calls up, the doorbell down. When octets come in bulk a
- * stream to or from the Tunnel carries them until they pause, since a call costs as much as a quarter megabyte.
+ * Each has two gears. A quiet connection is parked here: single calls up, the doorbell down. The first octets that come
+ * in bulk shift it up for good: from then on the platform copies between device and relay, through no code of ours,
+ * at several times the rate. The relay's socket keeps the object in memory in any case.
  *
  * @module
  */
 import { type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
-import { BODY_TIMEOUT, BULK_IDLE, BULK_OCTETS, READ_SIZE } from "./defaults.ts";
+import { BODY_TIMEOUT, BULK_OCTETS, LINGER, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
 import { type Context, park, type TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
-import { byteReader } from "./streams.ts";
+import { type ByteReader, byteReader } from "./streams.ts";
+import type { Verdict } from "./tunnel.ts";
 
 export async function longLivedGet(
   target: LongLivedTarget,
@@ -24,13 +26,16 @@ export async function longLivedGet(
   const bell = doorbell(answer.webSocket);
   const gone = () => bell.close(BELL_CLOSE.deviceGone);
   request.signal.addEventListener("abort", gone);
+  if (request.signal.aborted) gone();
   // Until the handshake is complete there is nothing to answer: the first ring is the echo string.
   const first = await bell.next();
   if (first.kind !== "octets") {
     return problem(first.kind === "closed" && isReason(first.reason) ? first.reason : "ConnectionLost");
   }
   const { readable, writable } = new FixedLengthStream(target.contentLength);
-  context.waitUntil(pumpDown(bell, first.octets, tunnel, writable.getWriter()));
+  const over = new AbortController();
+  context.waitUntil(pumpDown(bell, first.octets, target, tunnel, writable, over.signal));
+  context.waitUntil(endWith(bell, over));
   return new Response(readable, { headers: answerHeaders() });
 }
 
@@ -38,87 +43,123 @@ export async function longLivedGet(
 async function pumpDown(
   bell: Doorbell,
   echo: Uint8Array,
+  target: LongLivedTarget,
   tunnel: TunnelStub,
-  device: WritableStreamDefaultWriter<Uint8Array>,
+  device: WritableStream<Uint8Array>,
+  over: AbortSignal,
 ): Promise<void> {
+  const writer = device.getWriter();
+  const end = () => {
+    // There is no close message: the end of the connection before the end of the body is one [MS-GRVHENC 3.2.4.1].
+    writer.abort(new Error("virtual connection closed")).catch(() => undefined);
+  };
+  over.addEventListener("abort", end);
   try {
-    await device.write(echo);
+    await writer.write(echo);
     for (;;) {
       bell.say("arm");
       const ring = await bell.next();
-      if (ring.kind === "closed") break;
-      if (ring.kind === "octets") await device.write(ring.octets);
-      else await pumpStream(tunnel, device);
+      if (ring.kind === "closed") return;
+      if (ring.kind === "pull") break;
+      await writer.write(ring.octets);
     }
+    over.removeEventListener("abort", end);
+    writer.releaseLock();
+    await pipeDown(target, tunnel, device, over);
   } catch {
     bell.close(BELL_CLOSE.deviceGone);
   }
-  // There is no close message: the end of the connection before the end of the body is one [MS-GRVHENC 3.2.4.1].
-  await device.abort(new Error("virtual connection closed")).catch(() => undefined);
 }
 
-async function pumpStream(tunnel: TunnelStub, device: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
-  const { body } = await tunnel.fetch("http://tunnel/pull");
-  if (body === null) return;
-  const read = byteReader(body, READ_SIZE);
-  for (;;) {
-    const octets = await read();
-    if (typeof octets === "string") return;
-    await device.write(octets);
+/** Ends the GET when the bell is closed, also one that waits for a device that does not read. */
+async function endWith(bell: Doorbell, over: AbortController): Promise<void> {
+  await linger(await bell.closed);
+  over.abort(new Error("virtual connection closed"));
+}
+
+/** When the relay has ended in good order its last octets are still on their way to the device. */
+async function linger(reason: string): Promise<void> {
+  if (reason === "OriginClosed") await new Promise((resolve) => setTimeout(resolve, LINGER));
+}
+
+async function pipeDown(
+  target: LongLivedTarget,
+  tunnel: TunnelStub,
+  device: WritableStream<Uint8Array>,
+  over: AbortSignal,
+): Promise<void> {
+  const { ok, body } = await tunnel.fetch("http://tunnel/pull");
+  // A refusal's body is not for the device: the virtual connection is over, and the bell says so.
+  if (ok && body !== null) {
+    await body.pipeTo(device, { preventClose: true, signal: over }).catch(async (error: unknown) => {
+      // The body that was declared cannot take more than was declared [MS-GRVHENC 3.2.4.2].
+      if (error instanceof TypeError) await tunnel.end("ContentLengthReached", target);
+      throw error;
+    });
   }
+  // At the relay's end the bell is closed as well, and after it the GET.
+  over.addEventListener("abort", () => void device.abort(over.reason).catch(() => undefined));
+  if (over.aborted) await device.abort(over.reason).catch(() => undefined);
 }
 
 export async function longLivedPost(target: LongLivedTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
   if (request.body === null) return problem("BadEcho");
-  return problem(await pumpUp(target, tunnel, byteReader(request.body, READ_SIZE)));
-}
-
-type ByteReader = ReturnType<typeof byteReader>;
-
-/** Takes a POST's octets to the Tunnel until one of both ends it, and tells why. */
-async function pumpUp(target: LongLivedTarget, tunnel: TunnelStub, read: ByteReader): Promise<Reason> {
+  const { body } = request;
+  const read = byteReader(body, READ_SIZE);
+  const first = await read(BODY_TIMEOUT).catch(() => "end" as const);
+  if (typeof first === "string") return problem(first === "late" ? "ReceiveTimeout" : "DeviceGone");
   // Only once the Tunnel has taken this POST may its end be the end of the virtual connection: the GUID in the URL may
   // be that of somebody else's.
-  let taken = false;
-  const over = async (reason: Reason) => {
-    if (taken) await tunnel.end(reason);
-    return reason;
-  };
-  try {
-    for (;;) {
-      const octets = await read(BODY_TIMEOUT);
-      if (octets === "late") return over("ReceiveTimeout");
-      if (octets === "end") return over("DeviceGone");
-      if (taken && octets.length >= BULK_OCTETS) {
-        const refusal = await pushStream(tunnel, octets, read);
-        if (refusal !== undefined) return refusal;
-      } else {
-        const verdict = await (taken ? tunnel.push(octets) : tunnel.post(target, octets));
-        if (!verdict.ok) return verdict.reason;
-        taken = true;
-      }
-    }
-  } catch {
-    return over("DeviceGone");
+  const taken = await tunnel.post(target, first);
+  if (!taken.ok) return problem(taken.reason, taken.detail);
+  // What ends elsewhere ends this POST as well, also while its device is silent or the relay takes nothing.
+  const over = tunnel.over().catch(() => "ConnectionLost" as const);
+  const bounded = Number(request.headers.get("content-length") ?? Number.NaN) <= target.contentLength;
+  const reason = await Promise.race([pumpUp(tunnel, read, bounded ? body : undefined), over]);
+  // An object that has lost its memory need not be told, and cannot.
+  await tunnel.end(reason, target).catch(() => undefined);
+  // A device may take the answer of its POST for the end of both: what the GET still carries comes first.
+  await linger(reason);
+  return problem(reason);
+}
+
+/**
+ * Takes a POST's octets to the Tunnel until one of both ends it, and tells why.
+ *
+ * @param body the POST's body when it cannot be longer than the target says: then it may go uncounted
+ */
+async function pumpUp(
+  tunnel: TunnelStub,
+  read: ByteReader,
+  body: ReadableStream<Uint8Array> | undefined,
+): Promise<Reason> {
+  for (;;) {
+    const octets = await read(BODY_TIMEOUT).catch(() => "end" as const);
+    if (octets === "late") return "ReceiveTimeout";
+    if (octets === "end") return "DeviceGone";
+    const verdict = await tunnel.push(octets).catch(() => refused("ConnectionLost"));
+    if (!verdict.ok) return verdict.reason;
+    if (body === undefined || octets.length < BULK_OCTETS) continue;
+    read.release();
+    return pipeUp(tunnel, body);
   }
 }
 
-/** Streams a POST's octets to the Tunnel until they pause. Gives the reason when the Tunnel refuses them. */
-async function pushStream(tunnel: TunnelStub, first: Uint8Array, read: ByteReader): Promise<Reason | undefined> {
-  const { readable, writable } = new IdentityTransformStream();
-  const answered = tunnel.fetch("http://tunnel/push", { method: "POST", body: readable });
-  const writer = writable.getWriter();
+async function pipeUp(tunnel: TunnelStub, body: ReadableStream<Uint8Array>): Promise<Reason> {
   try {
-    for (let octets: Uint8Array | "end" | "late" = first; typeof octets !== "string"; octets = await read(BULK_IDLE)) {
-      await writer.write(octets);
-    }
-    await writer.close();
+    // A body of which something was read cannot be handed on as it is.
+    const { readable, writable } = new IdentityTransformStream();
+    const answered = tunnel.fetch("http://tunnel/push", { method: "POST", body: readable });
+    await body.pipeTo(writable).catch(() => undefined);
+    const answer = await answered;
+    if (answer.ok) return "DeviceGone";
+    const reason = answer.headers.get(REASON_HEADER) ?? "";
+    return isReason(reason) ? reason : "ConnectionLost";
   } catch {
-    // Either the Tunnel has stopped reading, and says why, or the device is gone, and the Tunnel must not wait for more.
-    await writer.abort().catch(() => undefined);
+    return "DeviceGone";
   }
-  const answer = await answered;
-  if (answer.ok) return undefined;
-  const reason = answer.headers.get(REASON_HEADER) ?? "";
-  return isReason(reason) ? reason : "ConnectionLost";
+}
+
+function refused(reason: Reason): Verdict {
+  return { ok: false, reason };
 }

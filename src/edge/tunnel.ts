@@ -17,7 +17,7 @@ import {
   closePolling,
   closeVirtualConnection,
   ECHO_STRING,
-  exchangePost,
+  endPost,
   expire,
   expirePolling,
   type KeepAliveTarget,
@@ -33,29 +33,38 @@ import {
   sendDown,
   type VirtualConnection,
 } from "../encapsulation/index.ts";
-import { BELL_OCTETS, BULK_IDLE, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
+import { BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import { dial, type Origin } from "./origin.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
 import { allowedRelay } from "./relays.ts";
-import { byteReader, within } from "./streams.ts";
 
 /** What became of octets that a Worker brought. */
 export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
+
+type Refused = Extract<Verdict, { ok: false }>;
 
 const OK: Verdict = { ok: true };
 
 /** A virtual connection that lives. */
 interface Live {
   readonly state: VirtualConnection;
+  /** Resolves with the reason when it is over. */
+  readonly over: PromiseWithResolvers<Reason>;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
   origin: Promise<Origin | undefined> | undefined;
   /** Calls that wait for the relay to take octets. */
   writing: number;
-  /** The parked GET, and whether its Worker is ready for the next ring. */
-  bell: { readonly socket: WebSocket; armed: boolean } | undefined;
+  bell: Bell | undefined;
+}
+
+/** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
+interface Bell {
+  readonly socket: WebSocket;
+  armed: boolean;
+  waiting: boolean;
 }
 
 export class Tunnel extends DurableObject<Env> {
@@ -65,6 +74,12 @@ export class Tunnel extends DurableObject<Env> {
   #polling: Polling | undefined;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    // A doorbell that is older than this memory: its virtual connection is lost, and whoever waits must not wait on.
+    for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+  }
 
   /** A GET to be parked, or one of the two streams for bulk. */
   override async fetch(request: Request): Promise<Response> {
@@ -96,10 +111,16 @@ export class Tunnel extends DurableObject<Env> {
   async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
     const live = this.#find(target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
-    const exchanged = exchangePost(live.state, target, body, Date.now());
-    if (exchanged.type === "refuse") return this.#refuse(live, exchanged);
-    if (exchanged.handshake) return this.#handshake(live);
-    return this.#up(live, exchanged.data);
+    const arrived = arrivePost(live.state, target, Date.now(), body.length);
+    if (arrived.type === "refuse") return this.#refuse(live, arrived);
+    const received = receive(live.state, body, Date.now());
+    if (received.type === "refuse") return this.#refuse(live, received);
+    // The POST is outstanding until the relay has taken its octets: a second one is refused, so that none pile up here.
+    const taken = received.type === "data" ? await this.#up(live, received.data) : OK;
+    if (!taken.ok) return taken;
+    const ended = endPost(live.state, Date.now());
+    if (ended.type === "refuse") return this.#refuse(live, ended);
+    return ended.handshake ? this.#handshake(live) : OK;
   }
 
   /** One exchange of a Polling virtual connection. */
@@ -111,22 +132,32 @@ export class Tunnel extends DurableObject<Env> {
       if (this.#live !== undefined) return { ok: false, reason: "DuplicateConnection", scope: "request" };
       if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
       const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
-      this.#polling = { state, origin: undefined, turn: 0 };
+      this.#polling = { state, origin: undefined, written: Promise.resolve(), turn: 0 };
       this.ctx.waitUntil(this.#setAlarm(state));
     }
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => this.#dial(poll.relay, BELL_OCTETS));
-    if (!exchange.ok && exchange.scope === "connection" && this.#polling === polling) {
+    if (exchange.ok || exchange.scope === "request") return exchange;
+    if (this.#polling === polling) {
       this.#polling = undefined;
       closePolling(polling.state);
       this.#over(polling.origin, exchange.reason);
     }
-    return exchange;
+    // What failed only because the virtual connection had ended meanwhile is told why that was.
+    return { ...exchange, reason: this.#ended ?? exchange.reason };
+  }
+
+  /** Resolves with the reason when the virtual connection is over. */
+  async over(): Promise<Reason> {
+    return this.#live?.over.promise ?? this.#ended ?? "UnknownConnection";
   }
 
   /** A Worker has found that a request of this virtual connection is over. */
-  async end(reason: Reason): Promise<void> {
-    if (this.#live !== undefined) this.#close(this.#live, reason);
+  async end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
+    const live = this.#live;
+    // Whose request has other properties is not the owner of the virtual connection: it must not suffer.
+    if (live?.state.encapsulation !== target.encapsulation || live.state.relay !== target.relay) return;
+    this.#close(live, reason);
   }
 
   /** What there is, for tests and for an operator's look. */
@@ -170,11 +201,7 @@ export class Tunnel extends DurableObject<Env> {
       this.#over(polling.origin, expired.reason);
       return;
     }
-    if (live === undefined) {
-      // The object has lost its memory, and with it the virtual connection: whoever still waits must not wait for ever.
-      for (const socket of this.ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
-      return;
-    }
+    if (live === undefined) return;
     // A device that is kept from sending by a relay that does not read is not silent.
     if (live.writing > 0) live.state.receiveDeadline = Date.now() + live.state.timers.receive;
     const expired = expire(live.state, Date.now());
@@ -213,7 +240,7 @@ export class Tunnel extends DurableObject<Env> {
   #park(live: Live, established: boolean): Response {
     const { 0: worker, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours);
-    const bell = { socket: ours, armed: !established };
+    const bell = { socket: ours, armed: !established, waiting: false };
     live.bell = bell;
     if (established) ours.send(ECHO_STRING);
     else void this.#ring(live, bell);
@@ -256,7 +283,7 @@ export class Tunnel extends DurableObject<Env> {
     live.writing += 1;
     try {
       await origin.write(octets);
-      return OK;
+      return this.#live === live ? OK : refused(this.#ended ?? "ConnectionClosed");
     } catch {
       return this.#close(live, "OriginReset");
     } finally {
@@ -265,17 +292,25 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Rings an armed bell once, when there is something. */
-  async #ring(live: Live, bell: NonNullable<Live["bell"]>): Promise<void> {
+  async #ring(live: Live, bell: Bell): Promise<void> {
+    if (bell.waiting) return;
+    bell.waiting = true;
     const origin = await live.origin;
-    if (origin === undefined) return;
-    await origin.ready();
-    const space = room(live.state);
-    if (this.#live !== live || live.bell !== bell || !bell.armed || space === 0) return;
-    const waiting = origin.peek();
-    if (waiting === undefined) return;
-    bell.armed = false;
+    await origin?.ready();
+    bell.waiting = false;
+    const waiting = origin?.peek();
+    if (origin === undefined || waiting === undefined) return;
+    if (this.#live !== live || live.bell !== bell || !bell.armed) return;
     if (waiting.kind === "ended") {
       this.#close(live, waiting.reason);
+      return;
+    }
+    // The device's first octets up allow octets down, and ring again.
+    if (!live.state.getSessionReady) return;
+    const space = room(live.state);
+    bell.armed = false;
+    if (space === 0) {
+      this.#close(live, "ContentLengthReached");
     } else if (waiting.octets.length > BELL_OCTETS) {
       bell.socket.send("pull");
     } else if (waiting.octets.length > space) {
@@ -288,7 +323,7 @@ export class Tunnel extends DurableObject<Env> {
     }
   }
 
-  /** Streams what the relay sends until it pauses. */
+  /** All that the relay sends from now on, as a stream: it goes through no code of ours. The device counts it. */
   async #pull(): Promise<Response> {
     const live = this.#live;
     const origin = await live?.origin;
@@ -296,38 +331,29 @@ export class Tunnel extends DurableObject<Env> {
       return problem(this.#ended ?? "UnknownConnection");
     }
     const { readable, writable } = new IdentityTransformStream();
-    void this.#stream(live, origin, writable.getWriter());
+    void origin.pipeTo(writable).then(
+      () => this.#close(live, "OriginClosed"),
+      // The Worker says so itself when it is the device that is gone, and was first then.
+      () => this.#close(live, "OriginReset"),
+    );
     return new Response(readable);
   }
 
-  async #stream(live: Live, origin: Origin, writer: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
-    try {
-      while (this.#live === live && (await within(BULK_IDLE, origin.ready()))) {
-        const waiting = origin.take(READ_SIZE);
-        if (waiting === undefined || waiting.kind === "ended") break;
-        const down = sendDown(live.state, waiting.octets.length, Date.now());
-        if (down.type !== "send") {
-          this.#close(live, down.type === "refuse" ? down.reason : "InternalError");
-          break;
-        }
-        await writer.write(waiting.octets);
-      }
-      await writer.close();
-    } catch {
-      this.#close(live, "DeviceGone");
-    }
-  }
-
-  /** Takes a stream of a LongLived POST's octets while they come in bulk. */
+  /** The rest of a LongLived POST, as a stream: it goes through no code of ours. The Worker has seen to its length. */
   async #pushStream(request: Request): Promise<Response> {
     const live = this.#live;
-    if (live === undefined || request.body === null) return problem(this.#ended ?? "UnknownConnection");
-    const read = byteReader(request.body, READ_SIZE);
-    for (;;) {
-      const octets = await read();
-      if (typeof octets === "string") return new Response(null);
-      const verdict = await this.#receive(live, octets);
-      if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+    const origin = await live?.origin;
+    if (live === undefined || origin === undefined || this.#live !== live || request.body === null) {
+      return problem(this.#ended ?? "UnknownConnection");
+    }
+    // It may pause for as long as the relay allows: a silent device is the relay's to notice now.
+    live.writing += 1;
+    try {
+      await origin.pipeFrom(request.body);
+      return new Response(null);
+    } catch {
+      const { reason } = this.#close(live, "OriginReset");
+      return problem(reason);
     }
   }
 
@@ -336,7 +362,7 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#live !== undefined) return this.#live;
     if (!mayBegin || this.#ended !== undefined) return undefined;
     const state = openVirtualConnection(target, Date.now());
-    this.#live = { state, origin: undefined, writing: 0, bell: undefined };
+    this.#live = { state, over: Promise.withResolvers(), origin: undefined, writing: 0, bell: undefined };
     this.ctx.waitUntil(this.#setAlarm(state));
     return this.#live;
   }
@@ -359,12 +385,13 @@ export class Tunnel extends DurableObject<Env> {
     return { ok: false, reason: refusal.reason, detail: refusal.detail };
   }
 
-  #close(live: Live, reason: Reason): Verdict {
+  #close(live: Live, reason: Reason): Refused {
     if (this.#live === live) {
       this.#live = undefined;
       closeVirtualConnection(live.state);
       live.bell?.socket.close(BELL_CLOSE.refused, reason);
       this.#over(live.origin, reason);
+      live.over.resolve(reason);
     }
     return refused(this.#ended ?? reason);
   }
@@ -376,7 +403,7 @@ export class Tunnel extends DurableObject<Env> {
   }
 }
 
-function refused(reason: Reason): Verdict {
+function refused(reason: Reason): Refused {
   return { ok: false, reason };
 }
 

@@ -36,6 +36,8 @@ app.post("/", async (c) => {
 });
 
 app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
+  // The router hands over HEAD as well.
+  if (c.req.method === "HEAD") return problem("MethodNotImplemented");
   const parsed = parseTarget(new URL(c.req.url).pathname);
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const { target } = parsed;
@@ -61,7 +63,7 @@ async function serve(target: Target, tunnel: TunnelStub, request: Request, conte
     case "LongLived":
       return down ? longLivedGet(target, tunnel, request, context) : longLivedPost(target, tunnel, request);
     case "KeepAlive":
-      return down ? keepAliveGet(tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
+      return down ? keepAliveGet(target, tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
     case "WebSocket":
       return problem(
         "WrongEncapsulation",
