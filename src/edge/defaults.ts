@@ -26,13 +26,19 @@ export const BULK_OCTETS = 64 * 1024;
  * Pause between the last octets of a LongLived GET and its end. The platform ends a body that is shorter than its
  * Content-Length by dropping what it still holds of it, and does not tell when the device's socket has taken it.
  */
-export const LINGER = 250;
+export const LINGER = 1000;
 
 /** How long a KeepAlive GET is held. The field's safe figure under the 30 s after which many proxies give up. */
 export const HOLD_TIME = 25_000;
 
 /** TCP connect to an origin relay. A relay that needs longer is not going to be usable. */
 export const DIAL_TIMEOUT = 10_000;
+
+/**
+ * How long a half-made virtual connection keeps its object in memory, which otherwise sleeps and forgets after ten idle
+ * seconds: longer than the 30 s after which the handshake has failed [MS-GRVHENC 3.2.2.1].
+ */
+export const HANDSHAKE_MEMORY = 45_000;
 
 /** How long a poll waits for octets: long enough for an answer from the relay, short since nothing can be sent meanwhile. */
 export const POLL_HOLD = 100;

@@ -24,6 +24,7 @@ import {
   type LongLivedTarget,
   openPolling,
   openVirtualConnection,
+  type PollingConnection,
   parsePoll,
   parseTarget,
   type Received,
@@ -33,7 +34,7 @@ import {
   sendDown,
   type VirtualConnection,
 } from "../encapsulation/index.ts";
-import { BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
+import { BELL_OCTETS, HANDSHAKE_MEMORY, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import { dial, type Origin } from "./origin.ts";
@@ -67,6 +68,17 @@ interface Bell {
   waiting: boolean;
 }
 
+/**
+ * A virtual connection whose handshake is not complete. It has no socket to a relay, so nothing keeps its object in
+ * memory; what has come of it is written down until all of it has.
+ */
+interface Opening {
+  readonly live?: VirtualConnection;
+  readonly polling?: PollingConnection;
+}
+
+const OPENING = "opening";
+
 export class Tunnel extends DurableObject<Env> {
   /** A LongLived or KeepAlive virtual connection. */
   #live: Live | undefined;
@@ -74,11 +86,22 @@ export class Tunnel extends DurableObject<Env> {
   #polling: Polling | undefined;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
+  /** Runs during a handshake. Only it keeps the object in memory then; afterwards the relay's socket does. */
+  #awake: ReturnType<typeof setTimeout> | undefined;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
-    // A doorbell that is older than this memory: its virtual connection is lost, and whoever waits must not wait on.
-    for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+    const { live, polling } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
+    if (polling !== undefined) {
+      this.#polling = { state: polling, origin: undefined, written: Promise.resolve(), turn: 0 };
+    } else if (live !== undefined) {
+      const [socket] = ctx.getWebSockets();
+      const bell = socket && { socket, armed: true, waiting: false };
+      this.#live = { state: live, over: Promise.withResolvers(), origin: undefined, writing: 0, bell };
+    } else {
+      // A doorbell that is older than this memory: its virtual connection is lost, and whoever waits must not wait on.
+      for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+    }
   }
 
   /** A GET to be parked, or one of the two streams for bulk. */
@@ -120,7 +143,9 @@ export class Tunnel extends DurableObject<Env> {
     if (!taken.ok) return taken;
     const ended = endPost(live.state, Date.now());
     if (ended.type === "refuse") return this.#refuse(live, ended);
-    return ended.handshake ? this.#handshake(live) : OK;
+    if (ended.handshake) return this.#handshake(live);
+    this.#remember(live);
+    return OK;
   }
 
   /** One exchange of a Polling virtual connection. */
@@ -133,10 +158,16 @@ export class Tunnel extends DurableObject<Env> {
       if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
       const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
       this.#polling = { state, origin: undefined, written: Promise.resolve(), turn: 0 };
-      this.ctx.waitUntil(this.#setAlarm(state));
+      this.#begin(state);
     }
     const polling = this.#polling;
-    const exchange = await exchangePoll(polling, poll, () => this.#dial(poll.relay, BELL_OCTETS));
+    const exchange = await exchangePoll(polling, poll, () => {
+      this.ctx.storage.kv.delete(OPENING);
+      return this.#dial(poll.relay, BELL_OCTETS);
+    });
+    if (polling.origin === undefined && this.#polling === polling) {
+      this.ctx.storage.kv.put(OPENING, { polling: polling.state } satisfies Opening);
+    }
     if (exchange.ok || exchange.scope === "request") return exchange;
     if (this.#polling === polling) {
       this.#polling = undefined;
@@ -242,6 +273,7 @@ export class Tunnel extends DurableObject<Env> {
     this.ctx.acceptWebSocket(ours);
     const bell = { socket: ours, armed: !established, waiting: false };
     live.bell = bell;
+    this.#remember(live);
     if (established) ours.send(ECHO_STRING);
     else void this.#ring(live, bell);
     return new Response(null, { status: 101, webSocket: worker });
@@ -249,6 +281,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
   async #handshake(live: Live): Promise<Verdict> {
+    this.ctx.storage.kv.delete(OPENING);
     live.origin = this.#dial(live.state.relay, live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS);
     const origin = await live.origin;
     if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
@@ -265,7 +298,10 @@ export class Tunnel extends DurableObject<Env> {
   async #receive(live: Live, octets: Uint8Array): Promise<Verdict> {
     const received: Received = receive(live.state, octets, Date.now());
     if (received.type === "refuse") return this.#refuse(live, received);
-    if (received.type === "wait") return OK;
+    if (received.type === "wait") {
+      this.#remember(live);
+      return OK;
+    }
     if (received.type === "handshake") {
       const verdict = await this.#handshake(live);
       if (!verdict.ok) return verdict;
@@ -363,14 +399,27 @@ export class Tunnel extends DurableObject<Env> {
     if (!mayBegin || this.#ended !== undefined) return undefined;
     const state = openVirtualConnection(target, Date.now());
     this.#live = { state, over: Promise.withResolvers(), origin: undefined, writing: 0, bell: undefined };
-    this.ctx.waitUntil(this.#setAlarm(state));
+    this.#begin(state);
     return this.#live;
+  }
+
+  #begin(state: { readonly establishmentDeadline: number; readonly receiveDeadline: number }): void {
+    this.#awake = setTimeout(() => undefined, HANDSHAKE_MEMORY);
+    this.ctx.waitUntil(this.#setAlarm(state));
+  }
+
+  /** Writes down a virtual connection that is still being opened. */
+  #remember(live: Live): void {
+    if (live.origin === undefined && this.#live === live) {
+      this.ctx.storage.kv.put(OPENING, { live: live.state } satisfies Opening);
+    }
   }
 
   #dial(relay: string, readSize: number): Promise<Origin | undefined> {
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const endpoint = allowedRelay(relay, this.env.ORIGIN_RELAYS ?? "");
-    return endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
+    const dialled = endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
+    return dialled.finally(() => clearTimeout(this.#awake));
   }
 
   async #setAlarm(state: { readonly establishmentDeadline: number; readonly receiveDeadline: number }): Promise<void> {
@@ -398,6 +447,7 @@ export class Tunnel extends DurableObject<Env> {
 
   #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
+    clearTimeout(this.#awake);
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
   }

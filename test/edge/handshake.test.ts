@@ -1,7 +1,7 @@
 /** How a virtual connection comes to be, and that octets go both ways, for each encapsulation. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { RawSocket } from "../support/sockets.ts";
+import type { RawSocket } from "../support/sockets.ts";
 import { PollingDevice } from "./polling-device.ts";
 import {
   assertBody,
@@ -56,9 +56,9 @@ describe("handshakes", { concurrency: true }, () => {
       "Cache-Control: max-age=0",
       "\r\nGroovePing: 1.0,Ping\r\n",
     ].join("\r\n");
-    const get = await RawSocket.open(edge.port);
+    const get = await edge.open();
     get.write(GET);
-    const post = await RawSocket.open(edge.port);
+    const post = await edge.open();
     post.write(POST);
     assertEmpty(await post.response());
     const echo = await get.response();

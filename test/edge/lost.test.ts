@@ -4,21 +4,29 @@ import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { Miniflare, NoOpLog } from "miniflare";
-import { listen, type TestServer } from "../support/sockets.ts";
+import { listen } from "../support/sockets.ts";
 import type { Tunnel } from "./crashing-worker.ts";
 import { PollingDevice } from "./polling-device.ts";
-import { assertNothingLeft, assertRead, assertRefused, Device, type TestEdge, TestRelay } from "./support.ts";
+import {
+  assertNothingLeft,
+  assertRead,
+  assertRefused,
+  Device,
+  devicesOf,
+  type TestEdge,
+  TestRelay,
+} from "./support.ts";
 
 describe("the object loses its memory", { concurrency: true }, () => {
   let edge: TestEdge;
   const relays: TestRelay[] = [];
-  const servers: TestServer[] = [];
+  const all: TestRelay[] = [];
   before(async () => {
     for (let count = 0; count < 3; count++) {
       const server = await listen((socket) => relay.came(socket));
       const relay: TestRelay = new TestRelay(server);
       relays.push(relay);
-      servers.push(server);
+      all.push(relay);
     }
     const { outputFiles } = await build({
       entryPoints: [fileURLToPath(new URL("./crashing-worker.ts", import.meta.url))],
@@ -54,19 +62,23 @@ describe("the object loses its memory", { concurrency: true }, () => {
       ],
     });
     const url = await miniflare.ready;
-    const close = () => miniflare.dispose();
+    const port = Number(url.port);
+    const devices = devicesOf(port);
+    const close = async () => {
+      devices.close();
+      await miniflare.dispose();
+      for (const { server } of all) await server.close();
+    };
     edge = {
-      port: Number(url.port),
+      port,
+      open: devices.open,
       edge: { url: url.origin, miniflare, close },
       closedRelay: "",
       relay: () => relays.pop() as TestRelay,
       close,
     };
   });
-  after(async () => {
-    await edge.close();
-    for (const server of servers) await server.close();
-  });
+  after(() => edge.close());
 
   async function crash(guid: string): Promise<void> {
     const tunnels = await edge.edge.miniflare.getDurableObjectNamespace("TUNNEL");

@@ -1,7 +1,7 @@
 /** A device that speaks Polling: each exchange on its own TCP connection [MS-GRVHENC 3.5]. */
 import assert from "node:assert/strict";
 import { checksumOf, formatPoll, parsePollResponse } from "../../src/encapsulation/index.ts";
-import { excerpt, RawSocket } from "../support/sockets.ts";
+import { excerpt, type RawSocket } from "../support/sockets.ts";
 import { assertRefused, newGuid, type TestEdge, type TestRelay } from "./support.ts";
 
 export class PollingDevice {
@@ -34,7 +34,7 @@ export class PollingDevice {
 
   /** Sends a request on a connection of its own. */
   async send(body: Uint8Array, length = body.length): Promise<RawSocket> {
-    const socket = await RawSocket.open(this.#edge.port);
+    const socket = await this.#edge.open();
     const head = [
       "POST / HTTP/1.0",
       "Accept: */*",

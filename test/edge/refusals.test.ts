@@ -1,7 +1,7 @@
 /** What the edge refuses, and that a refusal hurts nobody but the one who is refused. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { RawSocket } from "../support/sockets.ts";
+import type { RawSocket } from "../support/sockets.ts";
 import { PollingDevice } from "./polling-device.ts";
 import {
   assertBody,
@@ -32,7 +32,7 @@ describe("refusals", { concurrency: true }, () => {
   /** Sends a request of any method to a target and expects it to be refused. */
   async function assertTarget(target: string, pair: string, reason: string, methods = ["GET", "POST"]): Promise<void> {
     for (const method of methods) {
-      const socket = await RawSocket.open(edge.port);
+      const socket = await edge.open();
       const body = method === "GET" ? "\r\n" : `Content-Length: ${ECHO.length}\r\n\r\n${ECHO}`;
       socket.write(`${method} ${target} HTTP/1.0\r\nHost: server.domain.net\r\n${body}`);
       await assertRefused(socket, pair, reason);
@@ -385,7 +385,7 @@ describe("refusals", { concurrency: true }, () => {
     for (const path of ["/nothing", "/a.b/c", "/mailboxes", "/health/x"]) {
       await assertTarget(path, "404 Not Found", "NotFound");
     }
-    const socket = await RawSocket.open(edge.port);
+    const socket = await edge.open();
     socket.write("GET /health HTTP/1.1\r\nHost: server.domain.net\r\n\r\n");
     const health = await socket.response();
     assert.equal(health.status, "HTTP/1.1 200 OK");

@@ -41,7 +41,7 @@ describe("time", { concurrency: true }, () => {
   let silent: SilentRelay;
   before(async () => {
     silent = await startSilentRelay();
-    edge = await startTestEdge(20, [silent.name]);
+    edge = await startTestEdge(24, [silent.name]);
   });
   after(async () => {
     silent.stop();
@@ -156,6 +156,35 @@ describe("time", { concurrency: true }, () => {
     assertOctets(await origin.take(5), "hello");
     origin.write("world");
     assert.deepEqual(await last, [0, "world"]);
+    origin.fin();
+    await device.assertRefused(device.next(""), "404 Not Found", "OriginClosed");
+    await assertNothingLeft(edge, relay, device.guid);
+  });
+
+  it("KeepAlive: a virtual connection without any request outstanding is still there later", async () => {
+    const relay = edge.relay();
+    const device = await new Device(edge, relay, "KeepAlive").establish();
+    const origin = await relay.next();
+    await device.talk(origin);
+    await sleep(SLEEP);
+    device.reset();
+    device.post = await device.open();
+    device.get = await device.open();
+    await device.talk(origin);
+    await device.leave();
+    await assertNothingLeft(edge, relay, device.guid);
+  });
+
+  it("Polling: a virtual connection is still there after a long pause between two polls", async () => {
+    const relay = edge.relay();
+    const device = new PollingDevice(edge, relay);
+    const origin = await device.establish(relay);
+    origin.write("down");
+    assert.deepEqual(await device.exchange(""), [1, "down"]);
+    await sleep(SLEEP);
+    const meanwhile = device.exchange("up");
+    assertOctets(await origin.take(2), "up");
+    assert.deepEqual(await meanwhile, [2, ""]);
     origin.fin();
     await device.assertRefused(device.next(""), "404 Not Found", "OriginClosed");
     await assertNothingLeft(edge, relay, device.guid);

@@ -67,15 +67,21 @@ export interface TestEdge {
   relay(): TestRelay;
   /** An allowed relay at whose port nobody listens. */
   readonly closedRelay: string;
+  /** A device's connection to the edge. */
+  open(): Promise<RawSocket>;
   /** Stops it, and fails when it has logged what it does not mean to log. */
   close(): Promise<void>;
 }
 
 /**
- * A GET is cut short by an error on purpose: the platform knows no other end before the Content-Length. And what would
- * go beyond that length is an error of the platform's own.
+ * A GET is cut short by an error on purpose: the platform knows no other end before the Content-Length. What would go
+ * beyond that length is an error of the platform's own. And the way by which a test asks an object leaves a stub behind.
  */
-const DELIBERATE = ["virtual connection closed", "Attempt to write too many bytes through a FixedLengthStream"];
+const DELIBERATE = [
+  "virtual connection closed",
+  "Attempt to write too many bytes through a FixedLengthStream",
+  "An RPC stub was not disposed properly",
+];
 
 /**
  * Relays stand ready before the edge starts, since its allow list does not change afterwards.
@@ -102,19 +108,38 @@ export async function startTestEdge(relays: number, also: readonly string[] = []
     },
   });
   const unused = [...all];
+  const port = Number(new URL(edge.url).port);
+  const devices = devicesOf(port);
   return {
-    port: Number(new URL(edge.url).port),
+    port,
     edge,
     closedRelay,
+    open: devices.open,
     relay() {
       const relay = unused.pop();
       assert(relay, "the file needs more relays");
       return relay;
     },
     async close() {
+      devices.close();
       await edge.close();
       for (const { server } of all) await server.close();
       assert.deepEqual(log, [], "the edge logs nothing that it does not mean to");
+    },
+  };
+}
+
+/** Connections to a port that end with the test, also with one that fails. */
+export function devicesOf(port: number): { open(): Promise<RawSocket>; close(): void } {
+  const opened: RawSocket[] = [];
+  return {
+    async open() {
+      const socket = await RawSocket.open(port);
+      opened.push(socket);
+      return socket;
+    },
+    close() {
+      for (const { socket } of opened) socket.destroy();
     },
   };
 }
@@ -180,7 +205,7 @@ export class Device {
   }
 
   open(): Promise<RawSocket> {
-    return RawSocket.open(this.#edge.port);
+    return this.#edge.open();
   }
 
   /** Sends a GET, on the GET session's connection unless told otherwise. */
