@@ -34,12 +34,6 @@ export const HOLD_TIME = 25_000;
 /** TCP connect to an origin relay. A relay that needs longer is not going to be usable. */
 export const DIAL_TIMEOUT = 10_000;
 
-/**
- * How long a half-made virtual connection keeps its object in memory, which otherwise sleeps and forgets after ten idle
- * seconds: longer than the 30 s after which the handshake has failed [MS-GRVHENC 3.2.2.1].
- */
-export const HANDSHAKE_MEMORY = 45_000;
-
 /** How long a poll waits for octets: long enough for an answer from the relay, short since nothing can be sent meanwhile. */
 export const POLL_HOLD = 100;
 

@@ -34,7 +34,7 @@ import {
   sendDown,
   type VirtualConnection,
 } from "../encapsulation/index.ts";
-import { BELL_OCTETS, HANDSHAKE_MEMORY, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
+import { BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import { dial, type Origin } from "./origin.ts";
@@ -86,8 +86,6 @@ export class Tunnel extends DurableObject<Env> {
   #polling: Polling | undefined;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
-  /** Runs during a handshake. Only it keeps the object in memory then; afterwards the relay's socket does. */
-  #awake: ReturnType<typeof setTimeout> | undefined;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -158,7 +156,7 @@ export class Tunnel extends DurableObject<Env> {
       if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
       const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
       this.#polling = { state, origin: undefined, written: Promise.resolve(), turn: 0 };
-      this.#begin(state);
+      this.ctx.waitUntil(this.#setAlarm(state));
     }
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => {
@@ -399,13 +397,8 @@ export class Tunnel extends DurableObject<Env> {
     if (!mayBegin || this.#ended !== undefined) return undefined;
     const state = openVirtualConnection(target, Date.now());
     this.#live = { state, over: Promise.withResolvers(), origin: undefined, writing: 0, bell: undefined };
-    this.#begin(state);
-    return this.#live;
-  }
-
-  #begin(state: { readonly establishmentDeadline: number; readonly receiveDeadline: number }): void {
-    this.#awake = setTimeout(() => undefined, HANDSHAKE_MEMORY);
     this.ctx.waitUntil(this.#setAlarm(state));
+    return this.#live;
   }
 
   /** Writes down a virtual connection that is still being opened. */
@@ -418,8 +411,7 @@ export class Tunnel extends DurableObject<Env> {
   #dial(relay: string, readSize: number): Promise<Origin | undefined> {
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const endpoint = allowedRelay(relay, this.env.ORIGIN_RELAYS ?? "");
-    const dialled = endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
-    return dialled.finally(() => clearTimeout(this.#awake));
+    return endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
   }
 
   async #setAlarm(state: { readonly establishmentDeadline: number; readonly receiveDeadline: number }): Promise<void> {
@@ -447,7 +439,7 @@ export class Tunnel extends DurableObject<Env> {
 
   #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
-    clearTimeout(this.#awake);
+    this.ctx.storage.kv.delete(OPENING);
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
   }

@@ -73,13 +73,12 @@ export interface TestEdge {
   close(): Promise<void>;
 }
 
-/**
- * A GET is cut short by an error on purpose: the platform knows no other end before the Content-Length. What would go
- * beyond that length is an error of the platform's own. And the way by which a test asks an object leaves a stub behind.
- */
 const DELIBERATE = [
+  // A GET is cut short by an error on purpose: the platform knows no other end before the Content-Length.
   "virtual connection closed",
+  // What would go beyond that length is an error of the platform's own.
   "Attempt to write too many bytes through a FixedLengthStream",
+  // How the tests ask for the status of a Tunnel; the edge itself makes no such stubs.
   "An RPC stub was not disposed properly",
 ];
 
@@ -482,4 +481,4 @@ export async function whenBlocked(socket: Socket): Promise<number> {
 }
 
 /** A pause, in milliseconds, in which a machine that is not stopped surely takes something. */
-const QUIET = 700;
+const QUIET = 500;
