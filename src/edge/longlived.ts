@@ -115,7 +115,12 @@ export async function longLivedPost(target: LongLivedTarget, tunnel: TunnelStub,
   // What ends elsewhere ends this POST as well, also while its device is silent or the relay takes nothing.
   const over = tunnel.over().catch(() => "ConnectionLost" as const);
   const bounded = Number(request.headers.get("content-length") ?? Number.NaN) <= target.contentLength;
-  const reason = await Promise.race([pumpUp(tunnel, read, bounded ? body : undefined), over]);
+  // Nor does its reset wait until the relay, which may have stopped reading, has taken what came before.
+  const gone = new Promise<"DeviceGone">((resolve) => {
+    request.signal.addEventListener("abort", () => resolve("DeviceGone"));
+    if (request.signal.aborted) resolve("DeviceGone");
+  });
+  const reason = await Promise.race([pumpUp(tunnel, read, bounded ? body : undefined), over, gone]);
   // An object that has lost its memory need not be told, and cannot.
   await tunnel.end(reason, target).catch(() => undefined);
   // A device may take the answer of its POST for the end of both: what the GET still carries comes first.

@@ -14,9 +14,11 @@ import {
   ECHO,
   eventually,
   flood,
+  heldTowards,
   startTestEdge,
   type TestEdge,
   tunnelStatus,
+  whenBlocked,
 } from "./support.ts";
 
 const KINDS = ["LongLived", "KeepAlive"] as const;
@@ -169,6 +171,62 @@ describe("the device goes", { concurrency: true }, () => {
     device.reset();
   });
 
+  for (const how of ["resets its GET", "resets its POST", "goes"] as const) {
+    it(`LongLived: a device that ${how} while the relay does not read`, async () => {
+      const relay = edge.relay();
+      relay.stopped = true;
+      const device = await new Device(edge, relay, "LongLived").establish();
+      await relay.next();
+      flood(device.post.socket);
+      await whenBlocked(device.post.socket);
+      if (how === "resets its GET") {
+        device.get.reset();
+        await device.post.closed();
+      } else if (how === "resets its POST") {
+        device.post.reset();
+        await assertCut(device);
+      } else {
+        device.reset();
+      }
+      await eventually("the edge lets go of the relay, which still does not read", () => heldTowards(relay) === 0);
+      for (const socket of relay.server.connections) socket.resume();
+      await assertNothingLeft(edge, relay, device.guid);
+      device.reset();
+    });
+  }
+
+  it("KeepAlive: a device that goes while the relay does not read", async () => {
+    const relay = edge.relay();
+    relay.stopped = true;
+    const device = await new Device(edge, relay, "KeepAlive").establish();
+    await relay.next();
+    await assertRead(edge, await device.sendGet());
+    for (let held = false; !held; ) {
+      const answered = device.up(Buffer.alloc(32768)).catch(() => undefined);
+      held = (await Promise.race([answered, whenBlocked(device.post.socket)])) !== undefined;
+    }
+    device.reset();
+    await eventually("the edge lets go of the relay, which still does not read", () => heldTowards(relay) === 0);
+    for (const socket of relay.server.connections) socket.resume();
+    await assertNothingLeft(edge, relay, device.guid);
+  });
+
+  it("LongLived: a device that goes in silence after bulk both ways", async () => {
+    const relay = edge.relay();
+    const device = await new Device(edge, relay, "LongLived").establish();
+    const origin = await relay.next();
+    const bulk = randomBytes(2_000_000);
+    device.post.write(bulk);
+    assertOctets(await origin.take(bulk.length), bulk);
+    origin.write(bulk);
+    assertOctets(await device.down(bulk.length), bulk);
+    await device.talk(origin);
+    device.post.reset();
+    await assertCut(device);
+    await assertNothingLeft(edge, relay, device.guid);
+    device.reset();
+  });
+
   it("KeepAlive: a POST connection reset between two requests is opened again [3.3.4.3, 3.3.4.5]", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
@@ -239,6 +297,23 @@ describe("the relay goes", { concurrency: true }, () => {
     await assertCut(device);
     origin.socket.resume();
     assertOctets(await origin.take(10), "on its way");
+    await assertNothingLeft(edge, relay, device.guid);
+    device.reset();
+  });
+
+  it("LongLived: a relay that closes after bulk both ways ends both requests", async () => {
+    const relay = edge.relay();
+    const device = await new Device(edge, relay, "LongLived").establish();
+    const origin = await relay.next();
+    const bulk = randomBytes(2_000_000);
+    device.post.write(bulk);
+    assertOctets(await origin.take(bulk.length), bulk);
+    origin.write(bulk);
+    assertOctets(await device.down(bulk.length), bulk);
+    await device.talk(origin);
+    origin.socket.end("the last");
+    await assertRefused(device.post, "404 Not Found", "OriginClosed");
+    await assertCut(device, "the last");
     await assertNothingLeft(edge, relay, device.guid);
     device.reset();
   });

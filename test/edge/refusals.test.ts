@@ -314,6 +314,37 @@ describe("refusals", { concurrency: true }, () => {
     short.reset();
   });
 
+  for (const chunked of [false, true]) {
+    const how = chunked ? "in chunks without Content-Length" : "under a larger Content-Length";
+    it(`LongLived: more octets up than ContentLength, in bulk, ${how}`, async () => {
+      const relay = edge.relay();
+      const limit = 1_000_000;
+      const device = new Device(edge, relay, "LongLived", limit);
+      await device.sendGet();
+      await device.known();
+      const bulk = Buffer.alloc(5_000_000, 1);
+      const chunk = (octets: string | Buffer) =>
+        Buffer.concat([Buffer.from(`${octets.length.toString(16)}\r\n`), Buffer.from(octets), Buffer.from("\r\n")]);
+      if (chunked) {
+        await device.sendPost(chunk(ECHO), {
+          version: "1.1",
+          length: undefined,
+          more: "Transfer-Encoding: chunked\r\n",
+        });
+      } else {
+        await device.sendPost(ECHO);
+      }
+      await device.established();
+      const origin = await relay.next();
+      device.post.write(chunked ? chunk(bulk) : bulk);
+      await device.get.closed();
+      await assertNothingLeft(edge, relay, device.guid);
+      assert(origin.received.length <= limit - ECHO.length, `the relay has ${origin.received.length} octets`);
+      assertOctets(origin.received, bulk.subarray(0, origin.received.length));
+      device.reset();
+    });
+  }
+
   for (const [how, first, second] of [
     ["exactly used up", 978, 1],
     ["that would be passed by a small write", 900, 79],
@@ -330,6 +361,7 @@ describe("refusals", { concurrency: true }, () => {
       await assertRefused(device.post, "404 Not Found", "ContentLengthReached");
       await assertCut(device);
       await assertNothingLeft(edge, relay, device.guid);
+      assert(device.get.received.length <= 1000);
       device.reset();
       const next = await new Device(edge, relay, "LongLived", 1000).establish();
       await next.talk(await relay.next());

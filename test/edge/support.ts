@@ -345,7 +345,7 @@ export async function assertNothingLeft(
     return true;
   });
   if (relay === undefined) return;
-  await eventually("the edge holds no socket to the relay", () => held(relay.server.port) === 0);
+  await eventually("the edge holds no socket to the relay", () => heldTowards(relay) === 0);
   await eventually("the relay holds no socket", () => relay.server.connections.size === 0);
 }
 
@@ -402,8 +402,9 @@ export function flood(socket: Socket, octets = Buffer.alloc(65536, 7)): void {
 
 const EMPTY_QUEUES = "00000000:00000000";
 
-/** Connections to a local port whose dialling side has not closed. */
-function held(port: number): number {
+/** Connections to a relay that the edge has not closed, whatever the relay does. */
+export function heldTowards(relay: TestRelay): number {
+  const { port } = relay.server;
   const ESTABLISHED = "01";
   const CLOSE_WAIT = "08";
   return connections().filter(({ remote, state }) => remote === port && (state === ESTABLISHED || state === CLOSE_WAIT))
