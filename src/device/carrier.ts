@@ -9,6 +9,7 @@ import {
   type AddressingEntry,
   accountURL,
   type Closed,
+  CloseReasonId,
   ConnectCloseReasonId,
   Connection,
   type ConnectionEvent,
@@ -16,7 +17,7 @@ import {
   deviceURL,
   relayURL,
 } from "../sstp/index.ts";
-import { CLOSE_TIMEOUT, KEEP_ALIVE, RECEIVE_TIMEOUT } from "./defaults.ts";
+import { CLOSE_TIMEOUT, KEEP_ALIVE, OPEN_SESSIONS, RECEIVE_TIMEOUT } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
 import { openTransport, type Transport, type TransportOptions } from "./transport.ts";
 
@@ -42,6 +43,7 @@ export class Carrier {
   readonly #options: CarrierOptions;
   readonly #on: (event: ConnectionEvent) => void;
   readonly #mayRead: () => Promise<void> | undefined;
+  /** Open sessions by their addressing, least recently used first. */
   readonly #sessions = new Map<string, OutboundSession>();
   readonly #keys = new Map<number, string>();
   #flushing: Promise<void> | undefined;
@@ -93,34 +95,41 @@ export class Carrier {
     let session = this.#sessions.get(key);
     if (session === undefined) {
       if (this.engine.closed !== undefined) return Promise.resolve({ ok: false, error: gone() });
+      if (this.#sessions.size >= OPEN_SESSIONS) this.#closeOldest();
       session = { sessionId: this.engine.open(addressing), key, state: "opening", waiting: [] };
       this.#sessions.set(key, session);
       this.#keys.set(session.sessionId, key);
       void this.flush();
+    } else {
+      this.#sessions.delete(key);
+      this.#sessions.set(key, session);
     }
     if (session.state === "ready") return Promise.resolve({ ok: true, sessionId: session.sessionId });
     const { waiting } = session;
     return new Promise((resolve) => waiting.push(resolve));
   }
 
+  /** Whether a session of ours may be sent on at this moment; what `session` told may be over when it is heard. */
+  ready(sessionId: number): boolean {
+    const session = this.engine.session(sessionId);
+    return session?.kind === "outbound" && session.state === "ready";
+  }
+
   /** Sends what the engine has. Resolves when the transport would take more. */
   flush(): Promise<void> {
-    this.#flushing ??= this.#flush().finally(() => {
-      this.#flushing = undefined;
-    });
+    this.#flushing ??= this.#flush();
     return this.#flushing;
   }
 
   /** Ends the connection by ConnectClose, waiting a little for it to arrive, since it carries acknowledgements. */
   async close(): Promise<void> {
     this.engine.close(ConnectCloseReasonId.Resting);
-    await this.flush();
-    // The relay ends the transport when it has read the ConnectClose.
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, CLOSE_TIMEOUT);
     });
-    await Promise.race([this.#reading, late]);
+    // The relay ends the transport when it has read the ConnectClose. One that does not read must not hold us up.
+    await Promise.race([this.flush().then(() => this.#reading), late]);
     clearTimeout(timer);
     this.abandon();
   }
@@ -163,9 +172,11 @@ export class Carrier {
     for (;;) {
       const blocks = this.engine.output(performance.now());
       this.#setTimer();
-      if (blocks.length === 0) return;
+      if (blocks.length === 0) break;
       await this.transport.write(blocks);
     }
+    // In the same turn as the last look: whoever has something from now on must start a new round.
+    this.#flushing = undefined;
   }
 
   /** What the carrier itself has to know of an event. */
@@ -189,19 +200,13 @@ export class Carrier {
         this.#settle(event.sessionId, event.state);
         break;
       case "sessionRefused":
-        this.#forget(
-          event.sessionId,
-          new DeviceError("RecipientRefused", `the relay takes no messages for this recipient [${event.responseId}]`),
-        );
+        this.#forget(event.sessionId, sessionRefusal(undefined));
         break;
       case "sessionClosed":
         if (event.sessionId === this.#attachId) {
           this.#ready?.reject(new DeviceError("RelayRefused", `the relay refused the account [${event.reasonId}]`));
         }
-        this.#forget(
-          event.sessionId,
-          new DeviceError("RecipientRefused", `the relay closed the session [${event.reasonId}]`),
-        );
+        this.#forget(event.sessionId, sessionRefusal(event.reasonId));
         break;
       case "closed":
         this.#ready?.reject(closure(event, this.transport));
@@ -219,6 +224,16 @@ export class Carrier {
     const { waiting } = session;
     session.waiting = [];
     for (const resolve of waiting) resolve({ ok: true, sessionId });
+  }
+
+  /** Messages are sent one at a time, so all sessions but the one that is asked for are idle. */
+  #closeOldest(): void {
+    for (const { sessionId, waiting } of this.#sessions.values()) {
+      if (waiting.length > 0) continue;
+      this.#forget(sessionId, gone());
+      this.engine.closeSession(sessionId, CloseReasonId.Idle);
+      return;
+    }
   }
 
   #forget(sessionId: number, error: DeviceError): void {
@@ -243,6 +258,29 @@ export class Carrier {
       Math.max(0, deadline - performance.now()),
     );
   }
+}
+
+/** Whether a session was closed for a reason that has nothing to do with what was sent on it. */
+export function isPassing(reasonId: number | undefined): boolean {
+  return (
+    reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason || reasonId === CloseReasonId.InternalError
+  );
+}
+
+/** Why messages cannot be sent on a session, by the ReasonId of its Close; undefined when OpenResponse refused it. */
+export function sessionRefusal(reasonId: number | undefined): DeviceError {
+  if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
+    return new DeviceError(
+      "QuotaWouldBeExceeded",
+      "the recipient's mailbox is full, or the message is longer than the relay takes: try again when it has been read",
+      { retryable: true },
+    );
+  }
+  return new DeviceError(
+    "RecipientRefused",
+    `the relay takes no messages for this recipient [${reasonId ?? "refused"}]`,
+    { retryable: isPassing(reasonId) },
+  );
 }
 
 function gone(): DeviceError {

@@ -34,6 +34,9 @@ export const CONNECT_TIMEOUT = 35_000;
 /** How long a closing device waits for what it has written to arrive. */
 export const CLOSE_TIMEOUT = 2_000;
 
+/** Sessions that a carrier keeps open towards its relay. Beyond it the one that has been idle longest is closed. */
+export const OPEN_SESSIONS = 256;
+
 /** A Noop on an idle connection, so that proxies and the edge know that the device is there (design: 25 s). */
 export const KEEP_ALIVE = 25_000;
 
@@ -44,5 +47,11 @@ export const RECEIVE_TIMEOUT = 120_000;
 export const RECONNECT_FIRST = 500;
 export const RECONNECT_LAST = 30_000;
 
+/** The longest that a relay which rests may keep a device away. */
+export const LONGEST_REST = 3600_000;
+
 /** What a LongLived session must still carry when a message has been sent on it: acknowledgements, Noops, ConnectClose. */
 export const CONTENT_RESERVE = 64 * 1024;
+
+/** How often a WebSocket is asked whether the edge is still there; the platform answers without waking anybody. */
+export const WEBSOCKET_PING = 25_000;

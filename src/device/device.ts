@@ -11,22 +11,29 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { guidFrom } from "../encapsulation/index.ts";
 import {
   type Address,
   AddressError,
   type AddressingEntry,
-  CloseReasonId,
   type ConnectionEvent,
   deviceURL,
+  encode,
   identityURL,
+  isURL,
   MAX_DATA_OCTETS,
+  type MessageFields,
   parseAddress,
+  relayURL,
+  VERSION_1_6,
+  WireError,
 } from "../sstp/index.ts";
-import { Carrier, closure } from "./carrier.ts";
+import { Carrier, closure, isPassing, sessionRefusal } from "./carrier.ts";
 import {
   CONNECT_TIMEOUT,
   CONTENT_RESERVE,
+  LONGEST_REST,
   MESSAGE_LIMIT,
   OUTBOX_OCTETS,
   RECONNECT_FIRST,
@@ -41,8 +48,11 @@ import type { TransportName } from "./transport.ts";
 export interface DeviceOptions {
   /** This device's address: `identity/device`. */
   readonly address: string;
-  /** The relay: `host` or `host:port`, as the edge knows it. */
-  readonly relay: string;
+  /**
+   * The relay: `host` or `host:port`, as the edge knows it. Without it the edge itself is the relay, by the host name in
+   * its URL.
+   */
+  readonly relay?: string;
   /** URL of the edge. Without it the device connects to the relay by TCP. */
   readonly edge?: string;
   /** By default `longlived` with an edge and `tcp` without. */
@@ -61,9 +71,8 @@ export interface DeviceOptions {
 
 /** A message on its way out. */
 interface Outgoing {
-  readonly id: string;
   readonly addressing: AddressingEntry;
-  readonly options: SendOptions;
+  readonly fields: MessageFields;
   readonly body: Uint8Array;
   readonly resolve: () => void;
   readonly reject: (error: DeviceError) => void;
@@ -74,6 +83,14 @@ interface Run {
   readonly carrier: Carrier;
   /** Sent and not acknowledged, by the engine's number, oldest first. */
   readonly sent: Map<number, Outgoing>;
+  /** Another carrier has taken over: what still comes on this one will come again on that. */
+  retired: boolean;
+}
+
+/** The message that is being sent, until it is whole or its session is gone. */
+interface Sending {
+  readonly outgoing: Outgoing;
+  readonly sessionId: number;
 }
 
 export class Device {
@@ -82,13 +99,18 @@ export class Device {
   readonly #self: Required<Pick<Address, "identity" | "device">>;
   readonly #transport: TransportName;
   readonly #limit: number;
+  readonly #relay: string;
   readonly #inbox: Inbox;
   /** Not yet sent, oldest first. */
   #outbox: Outgoing[] = [];
   #outboxOctets = 0;
-  #sending: Outgoing | undefined;
+  #sending: Sending | undefined;
   #run: Run | undefined;
   #replacing = false;
+  /** Carriers that are being connected. */
+  readonly #opening = new Set<Carrier>();
+  /** Aborts pauses, so that a closed device holds no timer. */
+  readonly #closing = new AbortController();
   #wake: (() => void) | undefined;
   #ended: DeviceError | undefined;
   readonly #onAbort = () => void this.close();
@@ -102,6 +124,8 @@ export class Device {
         `address ${options.address} names no device: write ${options.address}/laptop`,
       );
     }
+    this.#relay = options.relay ?? hostOf(options.edge);
+    checked("relay", () => relayURL(this.#relay));
     this.#self = { identity: address.identity, device: address.device };
     this.address = options.address;
     this.#transport = options.transport ?? (options.edge === undefined ? "tcp" : "longlived");
@@ -127,7 +151,14 @@ export class Device {
     const device = new Device(options);
     if (options.signal?.aborted) throw closed();
     options.signal?.addEventListener("abort", device.#onAbort, { once: true });
-    device.#adopt(await device.#open());
+    try {
+      device.#adopt(await device.#open());
+    } catch (error) {
+      const why = device.#ended ?? error;
+      device.#end(closed());
+      throw why;
+    }
+    if (device.#ended !== undefined) throw device.#ended;
     return device;
   }
 
@@ -190,16 +221,22 @@ export class Device {
       identityURL: identityURL(recipient),
       deviceURL: recipient.device === undefined ? "" : deviceURL(recipient),
     };
-    const id = options.id ?? idFor(guidFrom(randomBytes(24)), this.#self);
+    const id = idFor(options.id ?? guidFrom(randomBytes(24)), this.#self);
+    const fields = {
+      userRef: id,
+      acknowledgeImmediately: true,
+      doNotDeliverIfOffline: options.onlyIfOnline,
+      streamSize: options.part && partToWire(options.part, body.length),
+    };
+    assertSayable(addressing, fields);
     return new Promise((resolve, reject) => {
       this.#outboxOctets += body.length;
       const settle = () => {
         this.#outboxOctets -= body.length;
       };
       this.#outbox.push({
-        id,
         addressing,
-        options,
+        fields,
         body,
         resolve() {
           settle();
@@ -216,20 +253,27 @@ export class Device {
 
   /** A new carrier, connected; its events are followed from its first. */
   async #open(): Promise<Run> {
-    const { relay, edge, contentLength, ca } = this.#options;
+    const { edge, contentLength, ca } = this.#options;
+    const relay = this.#relay;
     let run: Run | undefined;
     const carrier = new Carrier(
       { transport: this.#transport, relay, edge, contentLength, ca, address: this.#self },
       (event) => run !== undefined && this.#on(run, event),
       () => this.#inbox.full,
     );
-    run = { carrier, sent: new Map() };
+    run = { carrier, sent: new Map(), retired: false };
+    this.#opening.add(carrier);
     const timer = setTimeout(() => carrier.abandon(), CONNECT_TIMEOUT);
     try {
       await carrier.connect();
       return run;
+    } catch (error) {
+      run.retired = true;
+      this.#inbox.forget(carrier.engine);
+      throw error;
     } finally {
       clearTimeout(timer);
+      this.#opening.delete(carrier);
     }
   }
 
@@ -241,39 +285,43 @@ export class Device {
       return;
     }
     this.#run = run;
-    if (run.carrier.engine.closed !== undefined)
-      void this.#reconnect(closure(run.carrier.engine.closed, run.carrier.transport));
-    else void this.#pump(run);
+    const over = run.carrier.engine.closed;
+    if (over === undefined) void this.#pump(run);
+    else this.#lost(run, closure(over, run.carrier.transport), over.returnTime);
   }
 
   /** What was sent and not acknowledged will be sent again, before what was not sent at all. */
   #retire(run: Run): void {
-    const unfinished = this.#sending === undefined ? [] : [this.#sending];
+    const unfinished = this.#sending === undefined ? [] : [this.#sending.outgoing];
     this.#outbox = [...run.sent.values(), ...unfinished, ...this.#outbox];
     this.#sending = undefined;
     run.sent.clear();
+    run.retired = true;
     this.#inbox.forget(run.carrier.engine);
     run.carrier.abandon();
     this.#run = undefined;
   }
 
   #on(run: Run, event: ConnectionEvent): void {
+    if (run.retired) return;
+    const { engine } = run.carrier;
     switch (event.type) {
       case "open":
-        run.carrier.engine.setAvailability(event.sessionId, "ready");
+        // Octets behind the Open may have ended the session already.
+        if (engine.session(event.sessionId) !== undefined) engine.setAvailability(event.sessionId, "ready");
         break;
       case "acknowledged":
         for (const number of event.messages) this.#take(run, number)?.resolve();
         break;
       case "sessionRefused":
-        this.#refused(run, event.unacknowledged, undefined);
+        this.#refused(run, event.sessionId, event.unacknowledged, undefined);
         break;
       case "sessionClosed":
-        this.#refused(run, event.unacknowledged, event.reasonId);
+        if (event.kind === "outbound") this.#refused(run, event.sessionId, event.unacknowledged, event.reasonId);
         break;
       case "closed":
-        if (this.#run === run) this.#lost(run, closure(event, run.carrier.transport));
-        break;
+        if (this.#run === run) this.#lost(run, closure(event, run.carrier.transport), event.returnTime);
+        return;
     }
     this.#inbox.on(run.carrier, event);
     if (event.type === "endMessage" && run.carrier.transport.remaining < this.#needed(this.#limit))
@@ -286,25 +334,27 @@ export class Device {
     return outgoing;
   }
 
-  /** The relay has closed a session with messages on it that it did not take. */
-  #refused(run: Run, numbers: readonly number[], reasonId: number | undefined): void {
+  /** The relay has closed a session: the messages on it that it did not take go again, or nowhere. */
+  #refused(run: Run, sessionId: number, numbers: readonly number[], reasonId: number | undefined): void {
     const outgoing = numbers.flatMap((number) => this.#take(run, number) ?? []);
-    if (
-      reasonId === CloseReasonId.Idle ||
-      reasonId === CloseReasonId.NoReason ||
-      reasonId === CloseReasonId.InternalError
-    ) {
+    if (this.#run === run && this.#sending?.sessionId === sessionId) {
+      outgoing.push(this.#sending.outgoing);
+      this.#sending = undefined;
+    }
+    if (isPassing(reasonId)) {
       this.#outbox.unshift(...outgoing);
       this.#wake?.();
       return;
     }
-    for (const { reject } of outgoing) reject(refusal(reasonId));
+    for (const { reject } of outgoing) reject(sessionRefusal(reasonId));
   }
 
   /** Sends what the outbox has, one message after another, as long as this carrier is the one in use. */
   async #pump(run: Run): Promise<void> {
     const { carrier } = run;
-    while (this.#run === run) {
+    const { engine } = carrier;
+    // When the connection is over the messages go to the next carrier, which has a pump of its own.
+    while (this.#run === run && engine.closed === undefined) {
       const next = this.#outbox[0];
       if (next === undefined) {
         await new Promise<void>((resolve) => {
@@ -312,51 +362,46 @@ export class Device {
         });
         continue;
       }
-      if (carrier.transport.remaining < this.#needed(next.body.length)) {
+      if (carrier.transport.remaining - engine.pendingOctets < this.#needed(next.body.length)) {
         await this.#renew(run);
-        if (this.#run === run) await pause(RECONNECT_FIRST);
+        if (this.#run === run) await this.#pause(RECONNECT_FIRST);
         continue;
       }
       const outcome = await carrier.session(next.addressing);
-      if (this.#run !== run) return;
+      if (this.#run !== run || engine.closed !== undefined) return;
       if (!outcome.ok) {
-        // A lost connection is told of by its own event, and then this loop is over.
-        if (outcome.error.retryable) await pause(RECONNECT_FIRST);
+        if (outcome.error.retryable && outcome.error.code !== "QuotaWouldBeExceeded")
+          await this.#pause(RECONNECT_FIRST);
         else if (this.#outbox[0] === next) this.#outbox.shift()?.reject(outcome.error);
         continue;
       }
+      // What was awaited may be over by now: another message may be first, or the session suspended again.
+      if (this.#outbox[0] !== next || !carrier.ready(outcome.sessionId)) continue;
       this.#outbox.shift();
-      this.#sending = next;
-      const sent = await this.#transmit(run, next, outcome.sessionId);
-      if (this.#run !== run) return;
-      this.#sending = undefined;
-      if (!sent) next.reject(refusal(CloseReasonId.QuotaWouldBeExceeded));
+      await this.#transmit(run, { outgoing: next, sessionId: outcome.sessionId });
     }
   }
 
-  /** Sends one message. False when the relay closed its session meanwhile, which it does when it will not take it. */
-  async #transmit(run: Run, { id, options, body, addressing }: Outgoing, sessionId: number): Promise<boolean> {
+  /** Sends one message. When its session or its carrier goes meanwhile, what ends them decides about the message. */
+  async #transmit(run: Run, sending: Sending): Promise<void> {
     const { carrier, sent } = run;
     const { engine } = carrier;
-    const message = this.#sending;
-    engine.beginMessage(sessionId, {
-      userRef: id,
-      acknowledgeImmediately: true,
-      doNotDeliverIfOffline: options.onlyIfOnline,
-      streamSize: options.part && partToWire(options.part, body.length),
-    });
+    const { outgoing, sessionId } = sending;
+    const { body, addressing, fields } = outgoing;
+    const goesOn = () => this.#run === run && this.#sending === sending && engine.closed === undefined;
+    this.#sending = sending;
+    engine.beginMessage(sessionId, fields);
     for (let at = 0; at < body.length; at += SLICE) {
       engine.data(sessionId, body.subarray(at, at + SLICE));
       if (engine.pendingOctets < SLICE) continue;
       await carrier.flush();
-      if (this.#run !== run) return false;
-      const outcome = await carrier.session(addressing);
-      if (!outcome.ok || outcome.sessionId !== sessionId) return false;
+      while (goesOn() && !carrier.ready(sessionId)) await carrier.session(addressing);
+      if (!goesOn()) return;
     }
-    if (message !== undefined) sent.set(engine.endMessage(sessionId), message);
+    sent.set(engine.endMessage(sessionId), outgoing);
+    this.#sending = undefined;
     if (engine.pendingOctets < SLICE) void carrier.flush();
     else await carrier.flush();
-    return true;
   }
 
   /** Octets that a message takes on the wire, and what must be left after it. */
@@ -379,22 +424,27 @@ export class Device {
     }
   }
 
-  #lost(run: Run, error: DeviceError): void {
+  #lost(run: Run, error: DeviceError, returnTime = 0): void {
     // The relay closes the old connection of a device when the new one comes: that is what is wanted here.
     if (this.#replacing) return;
     this.#retire(run);
     if (this.#ended !== undefined) return;
-    if (error.retryable) void this.#reconnect(error);
+    if (error.retryable) void this.#reconnect(error, Math.min(returnTime * 1000, LONGEST_REST));
     else this.#end(error);
   }
 
-  /** Connects again, with full jitter: a restarted edge must not be met by all its devices at once. */
-  async #reconnect(why: DeviceError): Promise<void> {
+  /**
+   * Connects again, with full jitter: a restarted edge must not be met by all its devices at once. A relay that rests
+   * says for how long it wants to be left alone [MS-GRVSSTP 3.1.5.4].
+   */
+  async #reconnect(why: DeviceError, rest: number): Promise<void> {
     if (this.#replacing) return;
     this.#replacing = true;
     this.#options.onReconnect?.(why);
+    await this.#pause(rest);
     for (let limit = RECONNECT_FIRST; this.#ended === undefined; limit = Math.min(2 * limit, RECONNECT_LAST)) {
-      await pause(Math.random() * limit);
+      await this.#pause(Math.random() * limit);
+      if (this.#ended !== undefined) break;
       try {
         const run = await this.#open();
         this.#replacing = false;
@@ -411,12 +461,22 @@ export class Device {
     this.#replacing = false;
   }
 
+  /** Waits, but not longer than the device lives. */
+  async #pause(milliseconds: number): Promise<void> {
+    if (milliseconds <= 0) return;
+    await sleep(milliseconds, undefined, { signal: this.#closing.signal }).catch(() => undefined);
+  }
+
   #end(error: DeviceError): void {
     if (this.#ended !== undefined) return;
     this.#ended = error;
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
-    const unsent = [...(this.#run?.sent.values() ?? []), ...(this.#sending ? [this.#sending] : []), ...this.#outbox];
+    this.#closing.abort();
+    for (const carrier of this.#opening) carrier.abandon();
+    const sending = this.#sending === undefined ? [] : [this.#sending.outgoing];
+    const unsent = [...(this.#run?.sent.values() ?? []), ...sending, ...this.#outbox];
     this.#run = undefined;
+    this.#sending = undefined;
     this.#outbox = [];
     for (const { reject } of unsent) reject(error);
     this.#inbox.end(error.code === "Closed" ? undefined : error);
@@ -437,18 +497,19 @@ function closed(): DeviceError {
   return new DeviceError("Closed", "the device was closed");
 }
 
-function refusal(reasonId: number | undefined): DeviceError {
-  if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
-    return new DeviceError(
-      "QuotaWouldBeExceeded",
-      "the recipient's mailbox is full, or the message is longer than the relay takes: try again when it has been read",
-      { retryable: true },
-    );
+/** What cannot be said on the wire is refused here, where the caller hears of it. @throws DeviceError InvalidOption */
+function assertSayable(addressing: AddressingEntry, { userRef = "", streamSize }: MessageFields): void {
+  if (!isURL(addressing.resourceURL)) {
+    throw new DeviceError("InvalidOption", "resource must be a URI or part of one: percent-encode other characters");
   }
-  return new DeviceError(
-    "RecipientRefused",
-    `the relay takes no messages for this recipient [${reasonId ?? "refused"}]`,
-  );
+  try {
+    encode({ command: "Open", sessionId: 0, ...addressing }, VERSION_1_6);
+    const fields = { userRef, ...(streamSize && { streamSize }) };
+    encode({ command: "Message", sessionId: 0, messageCount: 0, flags: 0, ...fields }, VERSION_1_6);
+  } catch (error) {
+    if (error instanceof WireError) throw new DeviceError("InvalidOption", error.message);
+    throw error;
+  }
 }
 
 function asDeviceError(error: unknown): DeviceError {
@@ -457,6 +518,8 @@ function asDeviceError(error: unknown): DeviceError {
     : new DeviceError("ConnectFailed", String(error), { retryable: true, cause: error });
 }
 
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+/** The name that the edge goes by when nobody says otherwise: the host in its URL. */
+function hostOf(edge: string | undefined): string {
+  if (edge === undefined) throw new DeviceError("InvalidOption", "a relay or an edge is needed: give one of them");
+  return URL.canParse(edge) ? new URL(edge).hostname : edge;
 }

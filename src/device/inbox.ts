@@ -17,6 +17,13 @@ interface Arriving {
   length: number;
 }
 
+/** What a session of the peer was opened for. */
+interface Addressed {
+  readonly resource: string;
+  /** URL of this device, or of its identity. */
+  readonly recipient: string;
+}
+
 /** A message that has arrived and is not done: where it is to be acknowledged, since it may have come more than once. */
 interface Waiting {
   readonly acknowledge: { readonly carrier: Carrier; readonly number: number }[];
@@ -25,13 +32,14 @@ interface Waiting {
 export class Inbox {
   readonly #limit: number;
   readonly #arriving = new Map<Connection, Map<number, Arriving>>();
-  readonly #resources = new Map<Connection, Map<number, string>>();
+  readonly #sessions = new Map<Connection, Map<number, Addressed>>();
   readonly #waiting = new Map<string, Waiting>();
-  /** Ids of messages that are done, oldest first. */
+  /** Recipients and ids of messages that are done, oldest first. */
   readonly #done = new Set<string>();
   readonly #messages: Message[] = [];
   #octets = 0;
-  #take: (() => void) | undefined;
+  /** Readers that wait for a message. */
+  #readers: (() => void)[] = [];
   #drained: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
   #ended = false;
   #error: DeviceError | undefined;
@@ -49,7 +57,10 @@ export class Inbox {
     const { engine } = carrier;
     switch (event.type) {
       case "open":
-        of(this.#resources, engine).set(event.sessionId, event.resourceURL);
+        of(this.#sessions, engine).set(event.sessionId, {
+          resource: event.resourceURL,
+          recipient: event.deviceURL === "" ? event.identityURL : event.deviceURL,
+        });
         break;
       case "message":
         of(this.#arriving, engine).set(event.sessionId, { fields: event.fields, parts: [], length: 0 });
@@ -59,8 +70,12 @@ export class Inbox {
         if (arriving === undefined) break;
         arriving.parts.push(event.octets);
         arriving.length += event.octets.length;
+        if (arriving.length <= this.#limit) break;
         // Nobody here could hold it; the relay must not send it again and again.
-        if (arriving.length > this.#limit) engine.closeSession(event.sessionId, CloseReasonId.InternalError);
+        of(this.#arriving, engine).delete(event.sessionId);
+        if (engine.session(event.sessionId) !== undefined) {
+          engine.closeSession(event.sessionId, CloseReasonId.InternalError);
+        }
         break;
       }
       case "endMessage":
@@ -68,7 +83,7 @@ export class Inbox {
         break;
       case "sessionClosed":
         of(this.#arriving, engine).delete(event.sessionId);
-        of(this.#resources, engine).delete(event.sessionId);
+        of(this.#sessions, engine).delete(event.sessionId);
         break;
     }
   }
@@ -76,14 +91,15 @@ export class Inbox {
   /** A carrier is gone: what was arriving on it will come again. */
   forget(engine: Connection): void {
     this.#arriving.delete(engine);
-    this.#resources.delete(engine);
+    this.#sessions.delete(engine);
   }
 
-  /** No more will come; `error` tells the reader why, if it should know. */
+  /** No more will come, and what nobody has read can no longer be acknowledged; `error` tells the reader why, if it should know. */
   end(error: DeviceError | undefined): void {
     this.#ended = true;
     this.#error = error;
-    this.#take?.();
+    this.#messages.length = 0;
+    this.#wake();
     this.#drained?.resolve();
     this.#drained = undefined;
   }
@@ -98,7 +114,7 @@ export class Inbox {
       if (this.#error !== undefined) throw this.#error;
       if (this.#ended) return;
       await new Promise<void>((resolve) => {
-        this.#take = resolve;
+        this.#readers.push(resolve);
       });
     }
   }
@@ -107,20 +123,25 @@ export class Inbox {
     const sessions = of(this.#arriving, carrier.engine);
     const arriving = sessions.get(sessionId);
     sessions.delete(sessionId);
-    if (arriving === undefined) return;
+    if (arriving === undefined || this.#ended) return;
+    const { resource, recipient } = of(this.#sessions, carrier.engine).get(sessionId) ?? {
+      resource: "",
+      recipient: "",
+    };
     const id = arriving.fields.userRef;
-    if (this.#done.has(id)) {
+    // The same id to this device and to its identity is two messages.
+    const key = id === "" ? "" : `${recipient}\n${id}`;
+    if (this.#done.has(key)) {
       carrier.engine.complete(number);
       return;
     }
-    const before = id === "" ? undefined : this.#waiting.get(id);
+    const before = key === "" ? undefined : this.#waiting.get(key);
     if (before !== undefined) {
       before.acknowledge.push({ carrier, number });
       return;
     }
     const waiting: Waiting = { acknowledge: [{ carrier, number }] };
-    if (id !== "") this.#waiting.set(id, waiting);
-    const resource = of(this.#resources, carrier.engine).get(sessionId) ?? "";
+    if (key !== "") this.#waiting.set(key, waiting);
     const body = join(arriving.parts, arriving.length);
     this.#octets += body.length;
     if (this.#octets > INBOX_OCTETS) this.#drained ??= Promise.withResolvers<void>();
@@ -135,21 +156,27 @@ export class Inbox {
       done: () => {
         if (done) return;
         done = true;
-        this.#finish(id, waiting, body.length);
+        this.#finish(key, waiting, body.length);
       },
     });
-    this.#take?.();
+    this.#wake();
   }
 
-  #finish(id: string, waiting: Waiting, length: number): void {
+  #wake(): void {
+    const readers = this.#readers;
+    this.#readers = [];
+    for (const resolve of readers) resolve();
+  }
+
+  #finish(key: string, waiting: Waiting, length: number): void {
     this.#octets -= length;
     if (this.#octets <= INBOX_OCTETS) {
       this.#drained?.resolve();
       this.#drained = undefined;
     }
-    if (id !== "") {
-      this.#waiting.delete(id);
-      this.#done.add(id);
+    if (key !== "") {
+      this.#waiting.delete(key);
+      this.#done.add(key);
       for (const oldest of this.#done) {
         if (this.#done.size <= REMEMBERED_IDS) break;
         this.#done.delete(oldest);

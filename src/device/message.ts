@@ -8,8 +8,8 @@ import { type Address, formatAddress, type StreamSize } from "../sstp/index.ts";
 /** What `send` may be told about a message. */
 export interface SendOptions {
   /**
-   * The message's id. A message with the id of an earlier one from this device to the same recipient is dropped, so a
-   * program that was killed may send again without doubling. By default a new id.
+   * The message's id; this device's address is added to it. A message with the id of an earlier one from this device to
+   * the same recipient is dropped, so a program that was killed may send again without doubling. By default a new id.
    */
   readonly id?: string;
   /** Names the handler at the recipient; `message` by default. */
@@ -42,14 +42,18 @@ export interface Message {
   done(): void;
 }
 
-/** An id for a message from an address: unique text, an @, and the address, as in mail. */
+/**
+ * An id for a message from an address: unique text, an @, and the address, as in mail. With it two senders may use the
+ * same text. An id that has the address already stays as it is.
+ */
 export function idFor(unique: string, from: Address): string {
-  return `${unique}@${formatAddress(from)}`;
+  const address = `@${formatAddress(from)}`;
+  return unique.endsWith(address) ? unique : unique + address;
 }
 
 /** The address in an id made by {@link idFor}. */
 export function fromOf(id: string): string | undefined {
-  const at = id.indexOf("@");
+  const at = id.lastIndexOf("@");
   return at < 0 ? undefined : id.slice(at + 1);
 }
 

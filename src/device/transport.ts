@@ -11,6 +11,7 @@ import {
   type ClientOptions,
   type ClientOutput,
   type EncapsulationClient,
+  EncapsulationError,
   guidFrom,
   KeepAliveClient,
   LongLivedClient,
@@ -21,12 +22,13 @@ import {
   type Session,
   SSTP_PORT,
 } from "../encapsulation/index.ts";
-import { READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
+import { CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
 import { rawClient } from "./raw-client.ts";
+import { openWebSocket } from "./websocket.ts";
 
 /** Names of the transports, best first. */
-export const TRANSPORTS = ["tcp", "longlived", "keepalive", "polling"] as const;
+export const TRANSPORTS = ["tcp", "websocket", "longlived", "keepalive", "polling"] as const;
 export type TransportName = (typeof TRANSPORTS)[number];
 
 export interface TransportOptions {
@@ -64,7 +66,14 @@ export interface Transport {
  */
 export function openTransport(options: TransportOptions): Transport {
   const route = routeOf(options);
-  return new SocketTransport(options.transport, clientOf(options, route), () => dial(route, options.ca));
+  if (options.transport === "websocket") return openWebSocket(options.edge ?? "", options.relay, options.ca);
+  try {
+    return new SocketTransport(options.transport, clientOf(options, route), () => dial(route, options.ca));
+  } catch (error) {
+    // Such as a contentLength above the most that there is.
+    if (error instanceof EncapsulationError) throw new DeviceError("InvalidOption", error.message);
+    throw error;
+  }
 }
 
 /** Where the sockets go. */
@@ -97,7 +106,7 @@ function routeOf({ transport, relay, edge }: TransportOptions): Route {
 
 function clientOf(options: TransportOptions, { host, port, secure }: Route): EncapsulationClient {
   const { transport, relay, contentLength } = options;
-  if (transport === "tcp") return rawClient();
+  if (transport === "tcp" || transport === "websocket") return rawClient();
   const common: ClientOptions = {
     serverHost: host.includes(":") ? `[${host}]` : host,
     serverPort: port,
@@ -126,6 +135,15 @@ function dial({ host, port, secure }: Route, ca: string | undefined): Socket {
     : connectTcp({ host, port });
   socket.setNoDelay(true);
   return socket;
+}
+
+/** Ends a socket when what was written to it has gone; one whose peer does not read must not stay for ever. */
+function endSoon(socket: Socket): void {
+  socket.destroySoon();
+  if (socket.destroyed) return;
+  const timer = setTimeout(() => socket.destroy(), CLOSE_TIMEOUT);
+  timer.unref();
+  socket.once("close", () => clearTimeout(timer));
 }
 
 function unbracketed(host: string): string {
@@ -218,7 +236,7 @@ class SocketTransport implements Transport {
         case "close": {
           const socket = this.#sockets.get(output.session);
           this.#sockets.delete(output.session);
-          socket?.destroySoon();
+          if (socket !== undefined) endSoon(socket);
           break;
         }
         case "established":
@@ -258,6 +276,8 @@ class SocketTransport implements Transport {
     };
     socket.on("end", ended);
     socket.on("close", ended);
+    // Polling has a new connection for each exchange: a reader that is behind must stop these, too.
+    if (this.#inboxOctets >= READ_AHEAD) socket.pause();
   }
 
   #deliver(octets: Uint8Array): void {
@@ -277,7 +297,7 @@ class SocketTransport implements Transport {
     const cause = this.#socketError;
     this.#lost = cause === undefined ? lost : { ...lost, detail: `${lost.detail} (${cause.message})` };
     clearTimeout(this.#timer);
-    for (const socket of this.#sockets.values()) socket.destroySoon();
+    for (const socket of this.#sockets.values()) endSoon(socket);
     this.#sockets.clear();
     this.#settle.reject(failure(this.name, this.#lost, cause));
     this.#reader?.(undefined);

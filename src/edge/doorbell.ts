@@ -8,6 +8,7 @@
  *                     close 4000   the virtual connection is closed, the close reason is ours by name
  *                     close 1000   the hold time is over and there is nothing: answer with an empty body
  *   Worker → Tunnel   "arm"        what was rung for has been written to the device
+ *                     "arm N"      the same, and N octets that the Worker has made itself
  *                     "release"    the hold time is over
  *                     close 1000   the answer is complete
  *                     close 4001   the device is gone
@@ -27,20 +28,26 @@ export type Ring =
 export interface Doorbell {
   /** The next ring; after "closed" it is "closed" for ever. */
   next(): Promise<Ring>;
+  /** Resolves with the reason when either end closes, also while nobody waits for a ring. */
+  readonly closed: Promise<string>;
   /** Tells the Tunnel something. What is said to a closed bell is lost, as it must be. */
-  say(word: "arm" | "release"): void;
+  say(word: "arm" | `arm ${number}` | "release"): void;
   close(code: number): void;
 }
 
 /** Takes the Worker's end of a doorbell that a Tunnel has answered with. */
 export function doorbell(socket: WebSocket): Doorbell {
   const rings: Ring[] = [];
+  const over = Promise.withResolvers<string>();
   let waiting: ((ring: Ring) => void) | undefined;
   let closed: Ring | undefined;
 
   function ring(what: Ring): void {
     if (closed !== undefined) return;
-    if (what.kind === "closed") closed = what;
+    if (what.kind === "closed") {
+      closed = what;
+      over.resolve(what.reason);
+    }
     if (waiting === undefined) rings.push(what);
     else {
       waiting(what);
@@ -67,9 +74,11 @@ export function doorbell(socket: WebSocket): Doorbell {
     say(word) {
       if (closed === undefined) socket.send(word);
     },
+    closed: over.promise,
     close(code) {
       if (closed !== undefined) return;
-      closed = { kind: "closed", code, reason: "" };
+      // Whoever waits for the next ring must not wait for ever.
+      ring({ kind: "closed", code, reason: "" });
       socket.close(code);
     },
   };

@@ -10,19 +10,20 @@ import { BELL_CLOSE, doorbell } from "./doorbell.ts";
 import { park, type TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 
-export async function keepAliveGet(tunnel: TunnelStub, request: Request): Promise<Response> {
+export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
   const answer = await park(tunnel, request);
   if (answer.webSocket === null) return answer;
   const bell = doorbell(answer.webSocket);
   const gone = () => bell.close(BELL_CLOSE.deviceGone);
   request.signal.addEventListener("abort", gone);
+  if (request.signal.aborted) gone();
   const held = setTimeout(() => bell.say("release"), HOLD_TIME);
   try {
     const ring = await bell.next();
     if (ring.kind === "octets") {
       bell.close(BELL_CLOSE.done);
       // What was rung for is lost with its GET, and the virtual connection with it.
-      if (request.signal.aborted) await tunnel.end("DeviceGone");
+      if (request.signal.aborted) await tunnel.end("DeviceGone", target);
       return new Response(ring.octets, { headers: answerHeaders() });
     }
     if (ring.kind === "closed" && ring.code === BELL_CLOSE.done) {
@@ -42,7 +43,7 @@ export async function keepAlivePost(
 ): Promise<Response> {
   if (typeof body === "string") {
     // The octets of a body that was not taken are missing in the stream: it cannot go on.
-    await tunnel.end(body);
+    await tunnel.end(body, target);
     return problem(body);
   }
   const verdict = await tunnel.exchange(target, body);

@@ -93,11 +93,15 @@ function originOf(socket: Socket, readSize: number): Origin {
       ahead = { kind: "octets", octets: taken.octets.subarray(max) };
       return { kind: "octets", octets: taken.octets.subarray(0, max) };
     },
-    close: () => abandon(socket),
+    close() {
+      // With its writing side closing, the socket does not wait until a relay that has stopped reading takes the rest.
+      writer.close().catch(() => undefined);
+      abandon(socket);
+    },
   };
 }
 
-/** Closing waits for nothing: a relay that has stopped reading would keep it waiting. */
+/** Nobody waits for the end of a socket. */
 function abandon(socket: Socket): void {
   socket.close().catch(() => undefined);
 }

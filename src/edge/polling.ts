@@ -21,6 +21,8 @@ export interface Polling {
   readonly state: PollingConnection;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
   origin: Promise<Origin | undefined> | undefined;
+  /** The last data for the relay, on its way. */
+  written: Promise<void>;
   /** Counts requests taken, so that one which was sent again knows that it is no longer wanted. */
   turn: number;
 }
@@ -46,12 +48,12 @@ export async function exchangePoll(
   if (received.type === "data" && received.handshake) polling.origin = dialRelay();
   const origin = await polling.origin;
   if (origin === undefined) return failed("OriginUnreachable", "connection");
-  if (received.type === "data" && received.data.length > 0) {
-    try {
-      await origin.write(received.data);
-    } catch {
-      return failed("OriginReset", "connection");
-    }
+  if (received.type === "data" && received.data.length > 0) polling.written = origin.write(received.data);
+  try {
+    // Also of a request that was sent again: an answer would let the next data come while the relay takes none.
+    await polling.written;
+  } catch {
+    return failed("OriginReset", "connection");
   }
   // A body that is nearly full is one of many: nobody waits for an answer yet, and holding it would only slow them.
   const bulk = received.type === "data" && !received.handshake && received.data.length > MAX_BODY / 2;

@@ -17,7 +17,7 @@ import {
   closePolling,
   closeVirtualConnection,
   ECHO_STRING,
-  exchangePost,
+  endPost,
   expire,
   expirePolling,
   type KeepAliveTarget,
@@ -33,14 +33,25 @@ import {
   sendDown,
   type VirtualConnection,
 } from "../encapsulation/index.ts";
-import { BELL_OCTETS, BULK_IDLE, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
+import { relayURL } from "../sstp/index.ts";
+import {
+  ABSENCE,
+  BELL_OCTETS,
+  BULK_IDLE,
+  POLL_RECEIVE_TIMEOUT,
+  READ_SIZE,
+  REST_AFTER,
+  REST_TRIES,
+} from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
+import type { Delivery } from "./mailbox.ts";
 import { dial, type Origin } from "./origin.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
-import { allowedRelay } from "./relays.ts";
+import { allowedRelay, isOwnName } from "./relays.ts";
 import { byteReader, within } from "./streams.ts";
+import { type Host, Terminal, type TerminalSnapshot } from "./terminal.ts";
 
 /** What became of octets that a Worker brought. */
 export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
@@ -54,31 +65,73 @@ interface Live {
   origin: Promise<Origin | undefined> | undefined;
   /** Calls that wait for the relay to take octets. */
   writing: number;
-  /** The parked GET, and whether its Worker is ready for the next ring. */
-  bell: { readonly socket: WebSocket; armed: boolean } | undefined;
+  bell: Bell | undefined;
 }
+
+/** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
+interface Bell {
+  readonly socket: WebSocket;
+  armed: boolean;
+  waiting: boolean;
+}
+
+/** A WebSocket virtual connection: the device's own socket, which the platform holds while the object sleeps. */
+interface Wired {
+  readonly socket: WebSocket;
+  readonly terminal: Terminal;
+}
+
+/** What a Tunnel at rest leaves with the socket that will wake it. */
+interface Rest {
+  readonly terminal: TerminalSnapshot;
+  /** Of a LongLived or KeepAlive virtual connection; absent for WebSocket. */
+  readonly state?: VirtualConnection;
+  readonly armed?: boolean;
+}
+
+/** What kind each of the object's hibernatable sockets is. */
+const TAG = { bell: "bell", post: "post", device: "device" } as const;
 
 export class Tunnel extends DurableObject<Env> {
   /** A LongLived or KeepAlive virtual connection. */
   #live: Live | undefined;
-  /** A Polling one. There is one or the other. */
+  /** A Polling one. There is one of the three. */
   #polling: Polling | undefined;
+  #wired: Wired | undefined;
+  /** The end of the virtual connection, when it is here and not at an origin relay. */
+  #terminal: Terminal | undefined;
+  /** The socket that what is needed after sleep was left with, until something happens. */
+  #rested: WebSocket | undefined;
+  #resting: ReturnType<typeof setTimeout> | undefined;
+  #restTries = 0;
+  #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
+    if (this.#wake()) return;
+    // Sockets that are older than this memory: their virtual connection is lost, and whoever waits must not wait on.
+    for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+  }
 
   /** A GET to be parked, or one of the two streams for bulk. */
   override async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
+    this.#stir();
     if (pathname === "/pull") return this.#pull();
     if (pathname === "/push") return this.#pushStream(request);
+    if (pathname === "/over") return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    if (parsed.target.encapsulation === "WebSocket") return problem("WrongEncapsulation");
+    if (parsed.target.encapsulation === "WebSocket") return this.#wire(parsed.target.relay);
     return this.#get(parsed.target);
   }
 
   /** The first octets of a LongLived POST. */
   async post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    this.#stir();
     const live = this.#find(target, octets.length > 0 && octets[0] === ECHO_STRING[0]);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now());
@@ -88,22 +141,31 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
   async push(octets: Uint8Array): Promise<Verdict> {
+    this.#stir();
     const live = this.#live;
     return live === undefined ? refused(this.#ended ?? "UnknownConnection") : this.#receive(live, octets);
   }
 
   /** A whole KeepAlive POST. */
   async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    this.#stir();
     const live = this.#find(target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
-    const exchanged = exchangePost(live.state, target, body, Date.now());
-    if (exchanged.type === "refuse") return this.#refuse(live, exchanged);
-    if (exchanged.handshake) return this.#handshake(live);
-    return this.#up(live, exchanged.data);
+    const arrived = arrivePost(live.state, target, Date.now(), body.length);
+    if (arrived.type === "refuse") return this.#refuse(live, arrived);
+    const received = receive(live.state, body, Date.now());
+    if (received.type === "refuse") return this.#refuse(live, received);
+    // The POST is outstanding until the relay has taken its octets: a second one is refused, so that none pile up here.
+    const taken = received.type === "data" ? await this.#up(live, received.data) : OK;
+    if (!taken.ok) return taken;
+    const ended = endPost(live.state, Date.now());
+    if (ended.type === "refuse") return this.#refuse(live, ended);
+    return ended.handshake ? this.#handshake(live) : OK;
   }
 
   /** One exchange of a Polling virtual connection. */
   async poll(body: Uint8Array): Promise<Exchange> {
+    this.#stir();
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
     const { poll } = parsed;
@@ -111,49 +173,79 @@ export class Tunnel extends DurableObject<Env> {
       if (this.#live !== undefined) return { ok: false, reason: "DuplicateConnection", scope: "request" };
       if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
       const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
-      this.#polling = { state, origin: undefined, turn: 0 };
+      this.#polling = { state, origin: undefined, written: Promise.resolve(), turn: 0 };
       this.ctx.waitUntil(this.#setAlarm(state));
     }
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => this.#dial(poll.relay, BELL_OCTETS));
-    if (!exchange.ok && exchange.scope === "connection" && this.#polling === polling) {
+    if (exchange.ok || exchange.scope === "request") return exchange;
+    if (this.#polling === polling) {
       this.#polling = undefined;
       closePolling(polling.state);
       this.#over(polling.origin, exchange.reason);
     }
-    return exchange;
+    // What failed only because the virtual connection had ended meanwhile is told why that was.
+    return { ...exchange, reason: this.#ended ?? exchange.reason };
+  }
+
+  /** A mailbox sends messages for the device. False when they are not for this virtual connection (any more). */
+  async deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<boolean> {
+    this.#stir();
+    return this.#terminal?.deliver(peer, generation, messages) ?? false;
+  }
+
+  /** Another virtual connection consumes a mailbox from now on. */
+  async fenced(peer: string, generation: number): Promise<void> {
+    this.#stir();
+    this.#terminal?.fenced(peer, generation);
   }
 
   /** A Worker has found that a request of this virtual connection is over. */
-  async end(reason: Reason): Promise<void> {
-    if (this.#live !== undefined) this.#close(this.#live, reason);
+  async end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
+    const live = this.#live;
+    // Whose request has other properties is not the owner of the virtual connection: it must not suffer.
+    if (live?.state.encapsulation !== target.encapsulation || live.state.relay !== target.relay) return;
+    this.#close(live, reason);
   }
 
   /** What there is, for tests and for an operator's look. */
   async status(): Promise<{ readonly live: boolean; readonly ended: Reason | undefined }> {
-    return { live: this.#live !== undefined || this.#polling !== undefined, ended: this.#ended };
+    const live = this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined;
+    return { live, ended: this.#ended };
   }
 
-  override webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): void {
+  override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
+    this.#stir();
+    if (this.#wired?.socket === socket) {
+      if (typeof word !== "string") await this.#wired.terminal.write(new Uint8Array(word));
+      return;
+    }
     const live = this.#live;
     if (live?.bell?.socket !== socket) {
       socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
       return;
     }
-    if (word === "arm") {
+    if (typeof word === "string" && word.startsWith("arm")) {
+      live.state.getContentLength += Number(word.slice("arm ".length));
       live.bell.armed = true;
       void this.#ring(live, live.bell);
     } else if (word === "release" && live.bell.armed && releaseGet(live.state).type === "send") {
       live.bell = undefined;
       socket.close(BELL_CLOSE.done);
+      this.#expectGet();
     }
   }
 
   override webSocketClose(socket: WebSocket, code: number): void {
+    if (this.#wired?.socket === socket) {
+      this.#unwire(this.#wired, "DeviceGone");
+      return;
+    }
     const live = this.#live;
     if (live?.bell?.socket !== socket) return;
     live.bell = undefined;
     if (code !== BELL_CLOSE.done) this.#close(live, "DeviceGone");
+    else this.#expectGet();
   }
 
   override webSocketError(socket: WebSocket): void {
@@ -170,11 +262,10 @@ export class Tunnel extends DurableObject<Env> {
       this.#over(polling.origin, expired.reason);
       return;
     }
-    if (live === undefined) {
-      // The object has lost its memory, and with it the virtual connection: whoever still waits must not wait for ever.
-      for (const socket of this.ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
-      return;
-    }
+    if (live === undefined) return;
+    // Somebody is there who will tell: the Worker that has parked the GET. No timer is needed to find out.
+    this.#absenceSet = false;
+    if (this.#terminal !== undefined && live.bell !== undefined) return;
     // A device that is kept from sending by a relay that does not read is not silent.
     if (live.writing > 0) live.state.receiveDeadline = Date.now() + live.state.timers.receive;
     const expired = expire(live.state, Date.now());
@@ -204,6 +295,7 @@ export class Tunnel extends DurableObject<Env> {
       }
       if (waiting !== undefined) {
         sendDown(live.state, waiting.octets.length, Date.now());
+        this.#expectGet();
         return answer(waiting.octets);
       }
     }
@@ -212,12 +304,51 @@ export class Tunnel extends DurableObject<Env> {
 
   #park(live: Live, established: boolean): Response {
     const { 0: worker, 1: ours } = new WebSocketPair();
-    this.ctx.acceptWebSocket(ours);
-    const bell = { socket: ours, armed: !established };
+    this.ctx.acceptWebSocket(ours, [TAG.bell]);
+    const bell = { socket: ours, armed: !established, waiting: false };
     live.bell = bell;
     if (established) ours.send(ECHO_STRING);
     else void this.#ring(live, bell);
     return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** A POST waits for the end of the virtual connection: its socket is closed with the reason. */
+  #watch(): Response {
+    const { 0: worker, 1: ours } = new WebSocketPair();
+    this.ctx.acceptWebSocket(ours, [TAG.post]);
+    if (this.#live === undefined) ours.close(BELL_CLOSE.refused, this.#ended ?? "UnknownConnection");
+    return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** A device that speaks WebSocket: its messages are octets of SSTP, and so are ours. */
+  #wire(relay: string): Response {
+    if (this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined)
+      return problem("DuplicateConnection");
+    if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
+    const { 0: device, 1: ours } = new WebSocketPair();
+    this.ctx.acceptWebSocket(ours, [TAG.device]);
+    this.#terminal = new Terminal(this.#host, localURLs(relay));
+    this.#wired = { socket: ours, terminal: this.#terminal };
+    void this.#speak(this.#wired);
+    return new Response(null, { status: 101, webSocket: device });
+  }
+
+  /** Sends a WebSocket device what its terminal makes. What is not acknowledged is bounded by the mailboxes' windows. */
+  async #speak(wired: Wired): Promise<void> {
+    while (this.#wired === wired) {
+      await wired.terminal.ready();
+      if (this.#wired !== wired) return;
+      const waiting = wired.terminal.take(READ_SIZE);
+      if (waiting?.kind === "octets") wired.socket.send(waiting.octets);
+      else if (waiting?.kind === "ended") this.#unwire(wired, waiting.reason);
+    }
+  }
+
+  #unwire(wired: Wired, reason: Reason): void {
+    if (this.#wired !== wired) return;
+    this.#wired = undefined;
+    wired.socket.close(BELL_CLOSE.refused, reason);
+    this.#over(Promise.resolve(wired.terminal), reason);
   }
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
@@ -256,7 +387,7 @@ export class Tunnel extends DurableObject<Env> {
     live.writing += 1;
     try {
       await origin.write(octets);
-      return OK;
+      return this.#live === live ? OK : refused(this.#ended ?? "ConnectionClosed");
     } catch {
       return this.#close(live, "OriginReset");
     } finally {
@@ -265,17 +396,25 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Rings an armed bell once, when there is something. */
-  async #ring(live: Live, bell: NonNullable<Live["bell"]>): Promise<void> {
+  async #ring(live: Live, bell: Bell): Promise<void> {
+    if (bell.waiting) return;
+    bell.waiting = true;
     const origin = await live.origin;
-    if (origin === undefined) return;
-    await origin.ready();
-    const space = room(live.state);
-    if (this.#live !== live || live.bell !== bell || !bell.armed || space === 0) return;
-    const waiting = origin.peek();
-    if (waiting === undefined) return;
-    bell.armed = false;
+    await origin?.ready();
+    bell.waiting = false;
+    const waiting = origin?.peek();
+    if (origin === undefined || waiting === undefined) return;
+    if (this.#live !== live || live.bell !== bell || !bell.armed) return;
     if (waiting.kind === "ended") {
       this.#close(live, waiting.reason);
+      return;
+    }
+    // The device's first octets up allow octets down, and ring again.
+    if (!live.state.getSessionReady) return;
+    const space = room(live.state);
+    bell.armed = false;
+    if (space === 0) {
+      this.#close(live, "ContentLengthReached");
     } else if (waiting.octets.length > BELL_OCTETS) {
       bell.socket.send("pull");
     } else if (waiting.octets.length > space) {
@@ -283,7 +422,10 @@ export class Tunnel extends DurableObject<Env> {
     } else {
       origin.take(waiting.octets.length);
       sendDown(live.state, waiting.octets.length, Date.now());
-      if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
+      if (live.state.encapsulation === "KeepAlive") {
+        live.bell = undefined;
+        this.#expectGet();
+      }
       bell.socket.send(waiting.octets);
     }
   }
@@ -342,9 +484,85 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   #dial(relay: string, readSize: number): Promise<Origin | undefined> {
+    if (isOwnName(relay, this.env)) {
+      this.#terminal = new Terminal(this.#host, localURLs(relay));
+      return Promise.resolve(this.#terminal);
+    }
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const endpoint = allowedRelay(relay, this.env.ORIGIN_RELAYS ?? "");
     return endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
+  }
+
+  get #host(): Host {
+    return {
+      name: this.ctx.id.name ?? "",
+      mailbox: (peer) => this.env.MAILBOX.getByName(peer),
+      waitUntil: (promise) => this.ctx.waitUntil(promise),
+    };
+  }
+
+  /** A GET was answered: its device has to send another before long, or it is gone. */
+  #expectGet(): void {
+    if (this.#terminal === undefined || this.#absenceSet) return;
+    this.#absenceSet = true;
+    this.ctx.waitUntil(this.ctx.storage.setAlarm(Date.now() + ABSENCE));
+  }
+
+  /** Something happens: what was left for after sleep is no longer true. When all is quiet again it is left anew. */
+  #stir(): void {
+    this.#rested?.serializeAttachment(null);
+    this.#rested = undefined;
+    this.#restTries = 0;
+    this.#restLater();
+  }
+
+  #restLater(): void {
+    clearTimeout(this.#resting);
+    this.#resting = setTimeout(() => this.#rest(), REST_AFTER);
+  }
+
+  /** Leaves all that is needed after sleep with the socket that will wake the object, if everything has settled. */
+  #rest(): void {
+    const socket = this.#wired?.socket ?? this.#live?.bell?.socket;
+    if (this.#terminal === undefined || socket === undefined) return;
+    const terminal = this.#terminal.snapshot();
+    if (terminal === undefined) {
+      this.#restTries += 1;
+      if (this.#restTries < REST_TRIES) this.#restLater();
+      return;
+    }
+    const live = this.#live;
+    const rest: Rest = { terminal, ...(live && { state: live.state, armed: live.bell?.armed ?? false }) };
+    try {
+      socket.serializeAttachment({ rest });
+    } catch {
+      // Too large for an attachment.
+      this.ctx.storage.kv.put("rest", rest);
+      socket.serializeAttachment({ stored: true });
+    }
+    this.#rested = socket;
+  }
+
+  /** Goes on after sleep. False when there is nothing to go on from. */
+  #wake(): boolean {
+    const [device] = this.ctx.getWebSockets(TAG.device);
+    const [bell] = this.ctx.getWebSockets(TAG.bell);
+    const socket = device ?? bell;
+    const left = socket?.deserializeAttachment() as { readonly rest?: Rest; readonly stored?: true } | null | undefined;
+    const rest = left?.stored ? this.ctx.storage.kv.get<Rest>("rest") : left?.rest;
+    if (socket === undefined || rest === undefined || this.env.RELAY_NAME === undefined) return false;
+    const terminal = new Terminal(this.#host, localURLs(this.env.RELAY_NAME), rest.terminal);
+    this.#terminal = terminal;
+    this.#rested = socket;
+    if (rest.state === undefined) {
+      this.#wired = { socket, terminal };
+      void this.#speak(this.#wired);
+    } else {
+      const waiting = { socket, armed: rest.armed ?? false, waiting: false };
+      this.#live = { state: rest.state, origin: Promise.resolve(terminal), writing: 0, bell: waiting };
+      if (waiting.armed) void this.#ring(this.#live, waiting);
+    }
+    return true;
   }
 
   async #setAlarm(state: { readonly establishmentDeadline: number; readonly receiveDeadline: number }): Promise<void> {
@@ -363,7 +581,7 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#live === live) {
       this.#live = undefined;
       closeVirtualConnection(live.state);
-      live.bell?.socket.close(BELL_CLOSE.refused, reason);
+      for (const socket of this.ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, reason);
       this.#over(live.origin, reason);
     }
     return refused(this.#ended ?? reason);
@@ -371,6 +589,8 @@ export class Tunnel extends DurableObject<Env> {
 
   #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
+    this.#terminal = undefined;
+    clearTimeout(this.#resting);
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
   }
@@ -383,4 +603,9 @@ function refused(reason: Reason): Verdict {
 /** A KeepAlive GET response with a body [MS-GRVHENC 3.4.4.3]. */
 function answer(octets: Uint8Array): Response {
   return new Response(octets, { headers: answerHeaders() });
+}
+
+/** The URLs by which a device may mean this edge in its Connect. */
+function localURLs(name: string): string[] {
+  return [relayURL(name)];
 }

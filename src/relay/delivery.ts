@@ -22,6 +22,10 @@ interface Current {
   readonly message: Outgoing;
   readonly session: Session;
   readonly body: Generator<Uint8Array>;
+  /** The next part of the body; undefined at its end. */
+  part: Uint8Array | undefined;
+  /** Octets of the parts until now. */
+  octets: number;
 }
 
 export class Delivery {
@@ -57,7 +61,7 @@ export class Delivery {
   }
 
   addVolatile(message: Outgoing): void {
-    if (this.#volatileOctets + message.size > VOLATILE_OCTETS) {
+    if (this.#volatile.length > 0 && this.#volatileOctets + message.size > VOLATILE_OCTETS) {
       this.#hub.drop("SlowPeer");
       return;
     }
@@ -65,27 +69,30 @@ export class Delivery {
     this.#volatile.push(message);
   }
 
-  /** Whether `fill` would find room in the socket's queue and the engine's. */
-  mayFill(): boolean {
-    return this.#current !== undefined && this.#hasRoom();
-  }
-
-  /** Gives the engine as much as there is room for. */
-  fill(): void {
-    if (this.#engine.state !== "established") return;
+  /** Gives the engine as much as there is room for. True when it stopped for want of room. */
+  fill(): boolean {
+    if (this.#engine.state !== "established") return false;
     while (this.#hasRoom()) {
       this.#current ??= this.#next();
       const current = this.#current;
-      if (current === undefined) return;
-      const part = current.body.next();
-      if (!part.done) {
-        this.#engine.data(current.session.id, part.value);
+      // The peer may suspend a session in the middle of a message: Data may be sent only in 'ready' [3.1.4.6].
+      if (current === undefined || current.session.state !== "ready") return false;
+      if (current.part !== undefined) {
+        this.#engine.data(current.session.id, current.part);
+        advance(current);
         continue;
       }
-      const number = this.#engine.endMessage(current.session.id);
-      this.#sent.set(number, current.message);
       this.#current = undefined;
+      if (current.octets < current.message.size) {
+        // The rest is no longer in the store. Only the end of its session ends a message that is not whole.
+        this.#sentOctets -= current.message.size;
+        this.#forget(current.session);
+        this.#engine.closeSession(current.session.id, CloseReasonId.NoReason);
+        continue;
+      }
+      this.#sent.set(this.#engine.endMessage(current.session.id), current.message);
     }
+    return true;
   }
 
   sessionState(sessionId: number, state: "ready" | "suspended"): void {
@@ -94,13 +101,19 @@ export class Delivery {
   }
 
   /** The peer has refused or closed one of our sessions; what it did not acknowledge stays in the store. */
-  sessionLost(sessionId: number, unacknowledged: readonly number[]): void {
+  sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
+    for (const number of unacknowledged) this.#taken(number);
     const session = this.#session(sessionId);
     if (session === undefined) return;
     this.#forget(session);
-    this.#refused.add(session.key);
-    if (this.#current?.session === session) this.#drop(this.#current.message);
-    for (const number of unacknowledged) this.#taken(number);
+    const unfinished = this.#current?.session === session ? this.#current : undefined;
+    if (unfinished !== undefined) {
+      this.#sentOctets -= unfinished.message.size;
+      this.#current = undefined;
+    }
+    // An idle session that the peer tidied away is opened again when there is something to send on it.
+    const tidied = reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason;
+    if (!tidied || unfinished !== undefined || unacknowledged.length > 0) this.#refused.add(session.key);
   }
 
   acknowledged(numbers: readonly number[]): void {
@@ -124,16 +137,15 @@ export class Delivery {
 
   /** Begins the next message whose session is ready, opening sessions for those that have none. */
   #next(): Current | undefined {
-    const volatile = this.#volatile[0];
-    if (volatile !== undefined) {
-      const session = this.#ready(volatile.envelope);
-      if (session !== "wait") {
-        this.#volatile.shift();
-        this.#volatileOctets -= volatile.size;
-        if (session !== "refused") return this.#begin(volatile, session);
-      }
-    }
+    // Messages with flag D wait for the window like the others: what is not acknowledged is kept in memory.
     if (this.#sentOctets >= SEND_WINDOW || this.#sent.size >= SEND_WINDOW_MESSAGES) return undefined;
+    for (let volatile = this.#volatile[0]; volatile !== undefined; volatile = this.#volatile[0]) {
+      const session = this.#ready(volatile.envelope);
+      if (session === "wait") break;
+      this.#volatile.shift();
+      this.#volatileOctets -= volatile.size;
+      if (session !== "refused") return this.#begin(volatile, session);
+    }
     for (let turn = 0; turn < this.#queues.length; turn += 1) {
       // The queues take turns, so that a full one does not keep the others waiting.
       const queue = this.#queues.shift();
@@ -143,20 +155,31 @@ export class Delivery {
         const session = this.#ready(message.envelope);
         if (session === "wait") break;
         queue.take();
-        if (session !== "refused") return this.#begin(message, session);
+        const current = session === "refused" ? undefined : this.#begin(message, session);
+        if (current !== undefined) return current;
       }
     }
     return undefined;
   }
 
-  #begin(message: Outgoing, session: Session): Current {
+  /** Undefined when the message is no longer in the store. */
+  #begin(message: Outgoing, session: Session): Current | undefined {
+    const current: Current = {
+      message,
+      session,
+      body: bodyOf(this.#hub.store, message),
+      part: undefined,
+      octets: 0,
+    };
+    advance(current);
+    if (message.kind === "stored" && current.part === undefined) return undefined;
     this.#engine.beginMessage(session.id, {
       ...message.envelope.fields,
       acknowledgeImmediately: true,
       doNotDeliverIfOffline: message.kind === "volatile",
     });
     this.#sentOctets += message.size;
-    return { message, session, body: bodyOf(this.#hub.store, message) };
+    return current;
   }
 
   /** The session for an addressing, opened if there is none. */
@@ -166,7 +189,7 @@ export class Delivery {
     if (this.#refused.has(key)) return "refused";
     const session = this.#sessions.get(key);
     if (session === undefined) {
-      if (this.#sessions.size >= OPEN_SESSIONS) this.#closeOldest();
+      if (this.#sessions.size >= OPEN_SESSIONS && !this.#closeOldest()) return "wait";
       const id = this.#engine.open({ resourceURL, identityURL, deviceURL });
       this.#sessions.set(key, { id, key, state: "opening" });
       this.#keys.set(id, key);
@@ -177,13 +200,15 @@ export class Delivery {
     return session.state === "ready" ? session : "wait";
   }
 
-  #closeOldest(): void {
+  /** False when all of them are still being opened: their answers come first. */
+  #closeOldest(): boolean {
     for (const session of this.#sessions.values()) {
       if (session.state === "opening") continue;
       this.#forget(session);
       this.#engine.closeSession(session.id, CloseReasonId.Idle);
-      return;
+      return true;
     }
+    return false;
   }
 
   #session(sessionId: number): Session | undefined {
@@ -202,9 +227,10 @@ export class Delivery {
     if (message !== undefined) this.#sentOctets -= message.size;
     return message;
   }
+}
 
-  #drop(message: Outgoing): void {
-    this.#sentOctets -= message.size;
-    this.#current = undefined;
-  }
+function advance(current: Current): void {
+  const next = current.body.next();
+  current.part = next.done ? undefined : next.value;
+  current.octets += current.part?.length ?? 0;
 }

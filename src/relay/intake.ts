@@ -65,7 +65,14 @@ export class Intake {
       identityURL,
       deviceURL,
     }));
-    this.#sessions.set(sessionId, { recipients, source, fanout, failed: new Set(), refused: false, message: undefined });
+    this.#sessions.set(sessionId, {
+      recipients,
+      source,
+      fanout,
+      failed: new Set(),
+      refused: false,
+      message: undefined,
+    });
   }
 
   begin(sessionId: number, fields: ReceivedMessageFields): void {

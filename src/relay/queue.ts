@@ -44,7 +44,10 @@ export class Queue {
   }
 }
 
-/** The body of a message, one row at a time. */
+/**
+ * The body of a message, one row at a time. It gives less than the message's size when the message was removed
+ * meanwhile: another connection has acknowledged it, or it has expired.
+ */
 export function* bodyOf(store: Store, message: Outgoing): Generator<Uint8Array> {
   if (message.kind === "volatile") {
     yield* message.body;

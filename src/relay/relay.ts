@@ -66,6 +66,8 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
     store.close();
     throw error;
   }
+  // Such as too many open files: the connections that there are go on.
+  server.on("error", (error) => options.log?.(`cannot accept: ${error.message}`));
   const address = server.address();
   const port = typeof address === "object" && address !== null ? address.port : 0;
   const names = options.names ?? [hostname(), "localhost", host.includes(":") ? `[${host}]` : host];
@@ -81,21 +83,27 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   }, PURGE_INTERVAL);
   purging.unref();
 
+  async function close(): Promise<void> {
+    clearInterval(purging);
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    hub.settle();
+    for (const [socket, connection] of connections) {
+      connection.close(ConnectCloseReasonId.Resting);
+      socket.destroySoon();
+    }
+    await closed;
+    store.close();
+  }
+  let closing: Promise<void> | undefined;
+
   return {
     port,
     host,
     status: () => ({ connections: connections.size, dropped: { ...hub.dropped } }),
     waiting: (peer) => store.waiting(peer),
-    async close() {
-      clearInterval(purging);
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      hub.settle();
-      for (const [socket, connection] of connections) {
-        connection.close(ConnectCloseReasonId.Resting);
-        socket.destroySoon();
-      }
-      await closed;
-      store.close();
+    close() {
+      closing ??= close();
+      return closing;
     },
   };
 }

@@ -11,7 +11,15 @@
  * @module
  */
 import { DatabaseSync } from "node:sqlite";
-import { CHUNK_SIZE, QUOTA_MESSAGES, QUOTA_OCTETS, REMEMBER_IDS, REMEMBERED_IDS, RETENTION } from "./defaults.ts";
+import {
+  CHUNK_SIZE,
+  PIECES,
+  QUOTA_MESSAGES,
+  QUOTA_OCTETS,
+  REMEMBER_IDS,
+  REMEMBERED_IDS,
+  RETENTION,
+} from "./defaults.ts";
 
 /** What a Message command said of a message, and where it goes. */
 export interface Envelope {
@@ -108,7 +116,22 @@ export class Store {
     incoming.size += octets.length;
     incoming.held.push(octets);
     incoming.heldOctets += octets.length;
-    if (incoming.heldOctets >= CHUNK_SIZE) this.#spill(incoming);
+    if (incoming.heldOctets >= CHUNK_SIZE) this.spill(incoming);
+    else if (incoming.held.length >= PIECES) incoming.held = [join(incoming.held, incoming.heldOctets)];
+  }
+
+  /** Writes what is held of an unfinished message to the disk: a row of its body. */
+  spill(incoming: Incoming): void {
+    this.#begin();
+    if (incoming.key === undefined) {
+      this.#key += 1;
+      incoming.key = this.#key;
+    }
+    const body = join(incoming.held, incoming.heldOctets);
+    this.#run("INSERT INTO chunks (key, n, body) VALUES (?, ?, ?)", incoming.key, incoming.rows, body);
+    incoming.rows += 1;
+    incoming.held = [];
+    incoming.heldOctets = 0;
   }
 
   /** Ends a message: stores it, unless its id came before from this source or the peer's quota is used up. */
@@ -125,7 +148,7 @@ export class Store {
       return "quota";
     }
     this.#begin();
-    if (incoming.key !== undefined && incoming.heldOctets > 0) this.#spill(incoming);
+    if (incoming.key !== undefined && incoming.heldOctets > 0) this.spill(incoming);
     this.#run(
       "INSERT INTO messages (peer, source, resource, identity, device, fields, size, at, key, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       envelope.peer,
@@ -235,19 +258,6 @@ export class Store {
   close(): void {
     this.commit();
     this.#database.close();
-  }
-
-  #spill(incoming: Incoming): void {
-    this.#begin();
-    if (incoming.key === undefined) {
-      this.#key += 1;
-      incoming.key = this.#key;
-    }
-    const body = join(incoming.held, incoming.heldOctets);
-    this.#run("INSERT INTO chunks (key, n, body) VALUES (?, ?, ?)", incoming.key, incoming.rows, body);
-    incoming.rows += 1;
-    incoming.held = [];
-    incoming.heldOctets = 0;
   }
 
   #seen(envelope: Envelope, id: string): boolean {

@@ -144,6 +144,9 @@ export type Command =
 
 export const COMMAND = 24;
 
+/** What a sink and an echo answer to their command. */
+export const READY = Uint8Array.of(0x21);
+
 const WISHES = ["sink", "source", "echo"] as const;
 
 export function formatCommand(command: Command): Uint8Array {
@@ -168,7 +171,7 @@ export function parseCommand(octets: Buffer): Command {
       return { wish, id, size: octets.readDoubleLE(8), milliseconds: octets.readDoubleLE(16) };
     case "echo":
       return { wish, id };
-    case undefined:
+    default:
       throw new Error(`no command: ${octets.toString("hex")}`);
   }
 }

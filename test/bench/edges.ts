@@ -1,8 +1,7 @@
 /** Starts the edge and the minimal worker, each in a workerd of its own, and finds the process. */
 import { readdirSync, readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { stripTypeScriptTypes } from "node:module";
 import { Miniflare, NoOpLog } from "miniflare";
-import { bundleWorker } from "../../src/cli/bundle.ts";
 import { startLocalEdge } from "../../src/cli/local-edge.ts";
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 
@@ -23,7 +22,7 @@ export async function startEdge(relays: readonly string[]): Promise<Running> {
 /** The minimal worker, with the edge's own settings of miniflare and compatibility. */
 export async function startMinimalWorker(target: string): Promise<Running> {
   const before = workerds();
-  const code = await bundleWorker(fileURLToPath(new URL("minimal-worker.ts", import.meta.url)));
+  const code = stripTypeScriptTypes(readFileSync(new URL("minimal-worker.ts", import.meta.url), "utf8"));
   const miniflare = new Miniflare({
     host: "127.0.0.1",
     port: 0,

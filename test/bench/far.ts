@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
-import { COMMAND, type Command, parseCommand, pour, type Received, Receiver, writerTo } from "./blocks.ts";
+import { COMMAND, type Command, parseCommand, pour, READY, type Received, Receiver, writerTo } from "./blocks.ts";
 import { engineServer } from "./peers.ts";
 import { serve } from "./rpc.ts";
 
@@ -41,6 +41,8 @@ const server = createServer({ noDelay: true }, (socket) => {
 });
 
 function follow(socket: Socket, command: Command, rest: Buffer): void {
+  // Polling is established by an answer that carries octets: who said nothing here would hold its handshake.
+  if (command.wish !== "source") socket.write(READY);
   switch (command.wish) {
     case "sink":
       sink(socket, command.id, command.rate, rest);

@@ -4,7 +4,7 @@
  *   npm run bench -- [--quick] [--only codec,throughput,latency,memory] [--json FILE]
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { findPackageJSON } from "node:module";
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { codec } from "./codec.ts";
@@ -67,20 +67,6 @@ if (values.json !== undefined) {
 process.exit(0);
 
 function versionOf(name: string): string {
-  // Not every package exports its manifest, so it is found beside the entry point.
-  let folder = createRequire(import.meta.url).resolve(name);
-  for (;;) {
-    const parent = folder.slice(0, folder.lastIndexOf("/"));
-    if (parent === "" || parent === folder) return "unknown";
-    folder = parent;
-    try {
-      const manifest = JSON.parse(readFileSync(`${folder}/package.json`, "utf8")) as {
-        name?: string;
-        version?: string;
-      };
-      if (manifest.name === name) return manifest.version ?? "unknown";
-    } catch {
-      // Not here.
-    }
-  }
+  const manifest = findPackageJSON(name, import.meta.url);
+  return manifest === undefined ? "unknown" : JSON.parse(readFileSync(manifest, "utf8")).version;
 }

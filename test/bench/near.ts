@@ -7,7 +7,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
-import { formatCommand, pour, type Received, Receiver, type Write } from "./blocks.ts";
+import { formatCommand, pour, READY, type Received, Receiver, type Write } from "./blocks.ts";
 import { type Line, openLine, type Way } from "./lines.ts";
 import { engineClient } from "./peers.ts";
 import { serve } from "./rpc.ts";
@@ -33,7 +33,7 @@ interface Ping {
 }
 
 interface Pinging {
-  readonly ping: Ping;
+  ping: Ping;
   /** The number of a message that came back. */
   back: (number: number) => void;
   sent: number;
@@ -96,11 +96,17 @@ serve({
   async openEcho({ way, id }: { way: Way; id: number }) {
     let held = Buffer.alloc(0);
     const pinging = pingingOf(id);
+    const ready = Promise.withResolvers<void>();
     const line = await openLine(way, formatCommand({ wish: "echo", id }), (octets) => {
       held = Buffer.concat([held, octets]);
+      if (pinging.sent === 0) {
+        held = held.subarray(READY.length);
+        ready.resolve();
+      }
       for (; held.length >= MESSAGE; held = held.subarray(MESSAGE)) pinging.back(held.readUInt32LE(0));
     });
     pinging.ping = { send: (message) => void line.write(message), close: () => line.close() };
+    await ready.promise;
   },
 
   async openDevice({ options, to, id }: { options: DeviceOptions; to: string; id: number }) {

@@ -64,7 +64,7 @@ export async function alternate(
   for (let turn = options.warmUp ? -1 : 0; turn < rounds; turn++) {
     for (const [index, contender] of contenders.entries()) {
       if (missing[index] !== undefined) continue;
-      process.stderr.write(`\x1b[2K\r${turn < 0 ? "warming up" : `round ${turn + 1} of ${rounds}`}: ${contender.name}`);
+      progress(`${turn < 0 ? "warming up" : `round ${turn + 1} of ${rounds}`}: ${contender.name}`);
       try {
         const round = await contender.round(turn < 0);
         if (turn >= 0) results[index]?.push(round);
@@ -73,7 +73,7 @@ export async function alternate(
       }
     }
   }
-  process.stderr.write("\x1b[2K\r");
+  progress("");
   return contenders.map((contender, index) => {
     const own = results[index] ?? [];
     const samples = own.flatMap((round) => round.samples ?? []);
@@ -144,6 +144,11 @@ export function print(section: Section): void {
   }
   for (const note of notes) console.log(`  ${note}`);
   for (const goal of goals) console.log(`  goal ${goal.text}: ${goal.met ? "met" : "NOT met"}`);
+}
+
+/** Shows a person who waits what is being measured. */
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\x1b[2K\r${text}`);
 }
 
 function sum(values: readonly number[]): number {
