@@ -257,7 +257,15 @@ export class Device {
     const relay = this.#relay;
     let run: Run | undefined;
     const carrier = new Carrier(
-      { transport: this.#transport, relay, edge, contentLength, ca, address: this.#self },
+      {
+        transport: this.#transport,
+        relay,
+        edge,
+        contentLength,
+        ca,
+        address: this.#self,
+        ends: this.#options.relay === undefined,
+      },
       (event) => run !== undefined && this.#on(run, event),
       () => this.#inbox.full,
     );

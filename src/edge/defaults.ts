@@ -120,3 +120,6 @@ export const ABSENCE = 60_000;
 
 /** Octets of messages that have arrived in part, over all sessions of a device: two of the longest. */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
+
+/** Segments that a mailbox keeps decoded: one that is read, one that is acknowledged, and what is between. */
+export const CACHED_SEGMENTS = 4;

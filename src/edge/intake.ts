@@ -107,7 +107,7 @@ export class Intake {
 
   data(sessionId: number, octets: Uint8Array): void {
     const arriving = this.#arriving.get(sessionId);
-    if (arriving === undefined) return;
+    if (arriving === undefined || arriving.tooLong) return;
     if (arriving.length + octets.length > MESSAGE_LIMIT || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
       this.#drop(arriving);
       arriving.tooLong = true;

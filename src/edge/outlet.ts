@@ -132,9 +132,12 @@ export class Outlet {
   }
 
   /** The mailbox has another consumer. False when that was known, or is not about us. */
-  lose(peer: string, generation: number): boolean {
+  async lose(peer: string, generation: number): Promise<boolean> {
     const consumed = this.#consumed.get(peer);
-    if (consumed === undefined || consumed.generation !== generation) return false;
+    if (consumed === undefined) return false;
+    // The answer to our attach may come after the news that another one has followed it.
+    const ours = await Promise.resolve(consumed.generation).catch(() => undefined);
+    if (ours !== generation || this.#consumed.get(peer) !== consumed) return false;
     this.#consumed.delete(peer);
     return true;
   }
@@ -187,15 +190,19 @@ export class Outlet {
   }
 
   abandon(): void {
-    for (const [peer, { generation }] of this.#consumed) {
-      this.#host.waitUntil(
-        Promise.resolve(generation)
-          .then((number) => this.#host.mailbox(peer).detach(number))
-          .catch(() => undefined),
-      );
+    for (const [peer, consumed] of this.#consumed) {
+      this.#host.waitUntil(this.#release(peer, consumed).catch(() => undefined));
     }
     this.#consumed.clear();
     this.#current = undefined;
+  }
+
+  /** Gives a mailbox back. The last acknowledgement often comes with the end of the connection: it must not be lost. */
+  async #release(peer: string, consumed: Consumed): Promise<void> {
+    const generation = await consumed.generation;
+    const mailbox = this.#host.mailbox(peer);
+    if (consumed.told < consumed.acknowledged) await mailbox.acknowledge(generation, consumed.acknowledged);
+    await mailbox.detach(generation);
   }
 
   /** Tells a mailbox how far the device is, one call at a time, the newest state each time. */

@@ -13,6 +13,7 @@
  */
 import {
   BODY_ROW_OCTETS,
+  CACHED_SEGMENTS,
   QUOTA_MESSAGES,
   QUOTA_OCTETS,
   REMEMBER_IDS,
@@ -79,8 +80,8 @@ export class MailboxStore {
   #octets: number;
   /** Ids by source, loaded when the first message comes. */
   #ids: Map<string, Set<string>> | undefined;
-  /** The segment that was read last: the reader takes it in several slices. */
-  #cached: Segment | undefined;
+  /** Segments that were read last: a reader takes one in several slices, and acknowledgements follow behind. */
+  readonly #cache = new Map<number, Segment>();
   /** Rows written since the object woke, as the platform bills them. */
   rowsWritten = 0;
 
@@ -103,9 +104,9 @@ export class MailboxStore {
     );
     this.#messages = Number(sums?.messages ?? 0);
     this.#octets = Number(sums?.octets ?? 0);
-    // The first segment may be done with in part.
+    // The first segment may be done with in part. The position may also be older than it: then nothing of it is.
     const first = this.#segmentAt(this.#position + 1);
-    for (const entry of first?.entries.slice(0, this.#position + 1 - first.first) ?? []) {
+    for (const entry of first?.entries.slice(0, Math.max(0, this.#position + 1 - first.first)) ?? []) {
       this.#messages -= 1;
       this.#octets -= entry.size;
     }
@@ -173,14 +174,7 @@ export class MailboxStore {
   /** Everything up to `seq` is done with. */
   remove(seq: number): void {
     if (seq <= this.#position) return;
-    this.#transaction(() => {
-      const up = Math.min(seq, this.#next - 1);
-      this.#forget(up);
-      const whole = this.#segmentAt(up + 1);
-      // A position at the end of a segment shows in the segments that are left; only one inside has to be written down.
-      if (whole !== undefined && whole.first <= up) this.setFact("position", String(up));
-      this.#dropSegments(up);
-    });
+    this.#transaction(() => this.#forget(Math.min(seq, this.#next - 1)));
   }
 
   /** Removes all that waits. Returns how many messages that were. */
@@ -283,44 +277,51 @@ export class MailboxStore {
     flush();
   }
 
-  /** Takes messages up to `seq` off the counts. */
+  /** Takes messages up to `seq` off the counts, and their rows off the tables. */
   #forget(seq: number): void {
+    let whole = false;
     for (let from = this.#position + 1; from <= seq; ) {
       const segment = this.#segmentAt(from);
       if (segment === undefined) break;
-      for (const [index, entry] of segment.entries.entries()) {
-        const number = segment.first + index;
-        if (number < from || number > seq) continue;
+      const { first, entries } = segment;
+      const end = first + entries.length - 1;
+      for (let number = Math.max(from, first); number <= Math.min(end, seq); number += 1) {
+        const entry = entries[number - first];
+        if (entry === undefined) continue;
         this.#messages -= 1;
         this.#octets -= entry.size;
         if (entry.rows > 0) this.#run("DELETE FROM bodies WHERE seq = ?", number);
       }
-      from = segment.first + segment.entries.length;
+      if (end <= seq) {
+        whole = true;
+        this.#cache.delete(first);
+      }
+      from = end + 1;
     }
     this.#position = seq;
-  }
-
-  #dropSegments(seq: number): void {
-    const [left] = this.#all("SELECT count(*) AS n FROM segments WHERE first + count - 1 > ?", seq);
-    // Numbers must never come again: when no segment shows where they are, that is written down.
-    if (Number(left?.n ?? 0) === 0) this.setFact("next", String(this.#next));
-    if (Number(left?.n ?? 0) === 0) this.setFact("position", String(seq));
-    this.#run("DELETE FROM segments WHERE first + count - 1 <= ?", seq);
-    this.#cached = undefined;
+    if (whole) this.#run("DELETE FROM segments WHERE first + count - 1 <= ?", seq);
+    // A position between two segments shows in the one that is left. One inside a segment has to be written down, and so
+    // has the last of all: numbers must never come again.
+    const [left] = this.#all("SELECT first FROM segments ORDER BY first LIMIT 1");
+    if (left === undefined) this.setFact("next", String(this.#next));
+    if (left === undefined || Number(left.first) <= seq) this.setFact("position", String(seq));
   }
 
   /** The segment that holds a number. */
   #segmentAt(seq: number): Segment | undefined {
-    const cached = this.#cached;
-    if (cached !== undefined && seq >= cached.first && seq < cached.first + cached.entries.length) return cached;
-    const [row] = this.#all(
-      "SELECT first, count, body FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1",
-      seq,
-    );
+    for (const cached of this.#cache.values()) {
+      if (seq >= cached.first && seq < cached.first + cached.entries.length) return cached;
+    }
+    const [row] = this.#all("SELECT first, count, body FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1", seq);
     const found = row !== undefined && seq < Number(row.first) + Number(row.count) ? row : this.#following(seq);
     if (found === undefined) return undefined;
-    this.#cached = { first: Number(found.first), entries: decodeSegment(octetsOf(found.body)) };
-    return this.#cached;
+    const segment = { first: Number(found.first), entries: decodeSegment(octetsOf(found.body)) };
+    this.#cache.set(segment.first, segment);
+    for (const oldest of this.#cache.keys()) {
+      if (this.#cache.size <= CACHED_SEGMENTS) break;
+      this.#cache.delete(oldest);
+    }
+    return segment;
   }
 
   #following(seq: number): Record<string, unknown> | undefined {

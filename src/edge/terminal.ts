@@ -113,8 +113,8 @@ export class Terminal implements Origin {
   }
 
   /** Another connection consumes a mailbox of ours from now on. */
-  fenced(peer: string, generation: number): void {
-    if (!this.#outlet.lose(peer, generation) || peer !== this.#source) return;
+  async fenced(peer: string, generation: number): Promise<void> {
+    if (!(await this.#outlet.lose(peer, generation)) || peer !== this.#source) return;
     this.#engine.close(ConnectCloseReasonId.CrossedConnections);
     this.#changed();
     this.#end();

@@ -107,6 +107,7 @@ export class Tunnel extends DurableObject<Env> {
   #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
+  readonly #since = Date.now();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -197,7 +198,7 @@ export class Tunnel extends DurableObject<Env> {
   /** Another virtual connection consumes a mailbox from now on. */
   async fenced(peer: string, generation: number): Promise<void> {
     this.#stir();
-    this.#terminal?.fenced(peer, generation);
+    await this.#terminal?.fenced(peer, generation);
   }
 
   /** A Worker has found that a request of this virtual connection is over. */
@@ -208,10 +209,10 @@ export class Tunnel extends DurableObject<Env> {
     this.#close(live, reason);
   }
 
-  /** What there is, for tests and for an operator's look. */
-  async status(): Promise<{ readonly live: boolean; readonly ended: Reason | undefined }> {
+  /** What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970. */
+  async status(): Promise<{ readonly live: boolean; readonly ended: Reason | undefined; readonly since: number }> {
     const live = this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined;
-    return { live, ended: this.#ended };
+    return { live, ended: this.#ended, since: this.#since };
   }
 
   override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
@@ -413,20 +414,23 @@ export class Tunnel extends DurableObject<Env> {
     if (!live.state.getSessionReady) return;
     const space = room(live.state);
     bell.armed = false;
+    const oneAnswer = live.state.encapsulation === "KeepAlive";
     if (space === 0) {
       this.#close(live, "ContentLengthReached");
-    } else if (waiting.octets.length > BELL_OCTETS) {
+    } else if (!oneAnswer && waiting.octets.length > BELL_OCTETS) {
       bell.socket.send("pull");
-    } else if (waiting.octets.length > space) {
+    } else if (!oneAnswer && waiting.octets.length > space) {
       this.#close(live, "ContentLengthReached");
     } else {
-      origin.take(waiting.octets.length);
-      sendDown(live.state, waiting.octets.length, Date.now());
-      if (live.state.encapsulation === "KeepAlive") {
+      // What does not fit into a KeepAlive answer is there for the next GET.
+      const taken = origin.take(Math.min(space, BELL_OCTETS));
+      if (taken?.kind !== "octets") return;
+      sendDown(live.state, taken.octets.length, Date.now());
+      if (oneAnswer) {
         live.bell = undefined;
         this.#expectGet();
       }
-      bell.socket.send(waiting.octets);
+      bell.socket.send(taken.octets);
     }
   }
 
@@ -545,9 +549,10 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Goes on after sleep. False when there is nothing to go on from. */
   #wake(): boolean {
-    const [device] = this.ctx.getWebSockets(TAG.device);
-    const [bell] = this.ctx.getWebSockets(TAG.bell);
-    const socket = device ?? bell;
+    // A bell that has rung may still be closing beside the one that was left.
+    const socket = [...this.ctx.getWebSockets(TAG.device), ...this.ctx.getWebSockets(TAG.bell)].find(
+      (candidate) => candidate.deserializeAttachment() !== null,
+    );
     const left = socket?.deserializeAttachment() as { readonly rest?: Rest; readonly stored?: true } | null | undefined;
     const rest = left?.stored ? this.ctx.storage.kv.get<Rest>("rest") : left?.rest;
     if (socket === undefined || rest === undefined || this.env.RELAY_NAME === undefined) return false;
