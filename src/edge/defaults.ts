@@ -76,6 +76,9 @@ export const REMEMBER_IDS = 7 * 24 * 3600_000;
 /** How many ids are remembered in one mailbox, so that a busy source cannot fill it. */
 export const REMEMBERED_IDS = 100_000;
 
+/** How many more may come before the oldest are forgotten: looking for them costs as much as reading all. */
+export const REMEMBERED_SLACK = 10_000;
+
 /** The longest message that is taken: an object holds it whole while it arrives, and has 128 MB for everything. */
 export const MESSAGE_LIMIT = 16 * 1024 * 1024;
 
@@ -102,6 +105,9 @@ export const OPEN_SESSIONS = 64;
 
 /** Octets for a device that its engine makes ahead: one bulk read. */
 export const SESSION_OUTPUT = 256 * 1024;
+
+/** Entries of a fanout session in one SessionStatus: the command must fit into one KeepAlive answer. */
+export const STATUS_INDEXES = 8000;
 
 /** Mailboxes on a page of an operator's list: each is asked, and one request may not ask too many. */
 export const ADMIN_PAGE = 100;

@@ -11,7 +11,7 @@ import {
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { BATCH_MESSAGES, BATCH_OCTETS, MESSAGE_LIMIT, UNFINISHED_OCTETS } from "./defaults.ts";
+import { BATCH_MESSAGES, BATCH_OCTETS, MESSAGE_LIMIT, STATUS_INDEXES, UNFINISHED_OCTETS } from "./defaults.ts";
 import type { Envelope, Mail } from "./segment.ts";
 import type { Outcome } from "./store.ts";
 import type { Host } from "./terminal.ts";
@@ -244,6 +244,7 @@ export class Intake {
     if (!session.fanout) {
       // What was acknowledged before is told before the Close, so the sender knows which messages were refused.
       this.close(job.sessionId);
+      this.#withdraw(job.sessionId);
       this.#engine.closeSession(job.sessionId, CloseReasonId.QuotaWouldBeExceeded);
       return;
     }
@@ -254,9 +255,21 @@ export class Intake {
       const indexes = refused.filter((one) => one.outcome === outcome).map(({ index }) => index);
       if (indexes.length === 0) continue;
       session.failed.push(...indexes);
-      this.#engine.sessionStatus(job.sessionId, statusId, indexes);
+      for (let at = 0; at < indexes.length; at += STATUS_INDEXES) {
+        this.#engine.sessionStatus(job.sessionId, statusId, indexes.slice(at, at + STATUS_INDEXES));
+      }
     }
     this.#engine.complete(job.message, Date.now());
+  }
+
+  /** Takes back what waits of a session that is refused: stored, it would overtake, and its sender takes it for refused. */
+  #withdraw(sessionId: number): void {
+    for (const [peer, queue] of this.#queues) {
+      const left = queue.filter(({ job }) => job.sessionId !== sessionId);
+      for (const { job } of queue) if (job.sessionId === sessionId) this.octets -= job.size;
+      if (left.length === 0) this.#queues.delete(peer);
+      else this.#queues.set(peer, left);
+    }
   }
 
   #drop(arriving: Arriving): void {

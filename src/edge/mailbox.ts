@@ -57,6 +57,8 @@ export class Mailbox extends DurableObject<Env> {
   #flyingOctets = 0;
   #pushing = false;
   #locked: boolean;
+  /** Messages with flag D that nobody took, and that are not in the counts of the log: they touch no table. */
+  #offline = 0;
 
   constructor(context: DurableObjectState, env: Env) {
     super(context, env);
@@ -93,7 +95,9 @@ export class Mailbox extends DurableObject<Env> {
             consumer,
             batch.map((mail) => ({ seq: 0, mail })),
           );
-    if (!taken) this.#count("PeerOffline", batch.length);
+    if (taken) return;
+    this.#offline += batch.length;
+    if (consumer !== undefined && this.#consumer === consumer) this.#setConsumer(undefined);
   }
 
   /** The Tunnel consumes this mailbox from now on; whoever did before is told. */
@@ -103,6 +107,7 @@ export class Mailbox extends DurableObject<Env> {
     const generation = Number(this.#store.fact("generation") ?? 0) + 1;
     this.#store.setFact("generation", String(generation));
     this.#setConsumer({ tunnel, generation });
+    this.#countOffline();
     if (before !== undefined && before.tunnel !== tunnel) {
       // Nobody waits for it: the older Tunnel cannot read or acknowledge any more in any case.
       this.ctx.waitUntil(
@@ -136,13 +141,14 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   async status(): Promise<MailboxStatus> {
+    const dropped = this.#dropped();
     return {
       peer: this.#peer,
       ...this.#store.waiting(),
       consumer: this.#consumer?.tunnel,
       generation: Number(this.#store.fact("generation") ?? 0),
       locked: this.#locked,
-      dropped: this.#dropped(),
+      dropped: { ...dropped, PeerOffline: dropped.PeerOffline + this.#offline },
       rowsWritten: this.#store.rowsWritten,
     };
   }
@@ -161,6 +167,7 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   override async alarm(): Promise<void> {
+    this.#countOffline();
     this.#count("Expired", this.#store.expire(Date.now()));
     await this.#setAlarm();
   }
@@ -239,6 +246,12 @@ export class Mailbox extends DurableObject<Env> {
     if (due === undefined) return;
     const set = await this.ctx.storage.getAlarm();
     if (set === null) await this.ctx.storage.setAlarm(due);
+  }
+
+  /** Writes down how many found nobody, when there is a write in any case. */
+  #countOffline(): void {
+    this.#count("PeerOffline", this.#offline);
+    this.#offline = 0;
   }
 
   #dropped(): Record<Drop, number> {

@@ -18,6 +18,7 @@ import {
   QUOTA_OCTETS,
   REMEMBER_IDS,
   REMEMBERED_IDS,
+  REMEMBERED_SLACK,
   RETENTION,
   SEGMENT_OCTETS,
 } from "./defaults.ts";
@@ -74,12 +75,13 @@ export class MailboxStore {
   readonly #transaction: <T>(run: () => T) => T;
   readonly #quota: Quota;
   /** The last message that is done with: everything up to it is gone. */
-  #position: number;
-  #next: number;
-  #messages: number;
-  #octets: number;
-  /** Ids by source, loaded when the first message comes. */
+  #position = 0;
+  #next = 1;
+  #messages = 0;
+  #octets = 0;
+  /** Ids by source, loaded when the first message comes, and how many they are. */
   #ids: Map<string, Set<string>> | undefined;
+  #remembered = 0;
   /** Segments that were read last: a reader takes one in several slices, and acknowledgements follow behind. */
   readonly #cache = new Map<number, Segment>();
   /** Rows written since the object woke, as the platform bills them. */
@@ -95,6 +97,13 @@ export class MailboxStore {
     this.#transaction = transaction;
     this.#quota = quota;
     sql.exec(schema).toArray();
+    this.#load();
+  }
+
+  /** Fills memory from the tables. */
+  #load(): void {
+    this.#cache.clear();
+    this.#ids = undefined;
     this.#position = Number(this.fact("position") ?? 0);
     this.#next = Number(this.fact("next") ?? 1);
     const [last] = this.#all("SELECT first + count AS next FROM segments ORDER BY first DESC LIMIT 1");
@@ -118,16 +127,19 @@ export class MailboxStore {
    * @returns for each what became of it
    */
   append(batch: readonly Mail[], now: number): Outcome[] {
-    return this.#transaction(() => {
+    return this.#atomically(() => {
       const seen = this.#seen();
       const fresh: [string, string][] = [];
       const kept: Mail[] = [];
       let octets = this.#octets;
       let messages = this.#messages;
+      let full = false;
       const outcomes = batch.map((mail): Outcome => {
         const ids = seen.get(mail.source);
         if (mail.id !== "" && ids?.has(mail.id)) return "duplicate";
-        if (messages + 1 > this.#quota.messages || octets + mail.body.length > this.#quota.octets) return "quota";
+        // What follows one that is refused must not overtake it.
+        full ||= messages + 1 > this.#quota.messages || octets + mail.body.length > this.#quota.octets;
+        if (full) return "quota";
         messages += 1;
         octets += mail.body.length;
         kept.push(mail);
@@ -141,6 +153,8 @@ export class MailboxStore {
       this.#write(kept, now);
       if (fresh.length > 0)
         this.#run("INSERT INTO ids (at, count, body) VALUES (?, ?, ?)", now, fresh.length, JSON.stringify(fresh));
+      this.#remembered += fresh.length;
+      if (this.#remembered > REMEMBERED_IDS + REMEMBERED_SLACK) this.#forgetIds(now);
       this.#messages = messages;
       this.#octets = octets;
       return outcomes;
@@ -174,7 +188,7 @@ export class MailboxStore {
   /** Everything up to `seq` is done with. */
   remove(seq: number): void {
     if (seq <= this.#position) return;
-    this.#transaction(() => this.#forget(Math.min(seq, this.#next - 1)));
+    this.#atomically(() => this.#forget(Math.min(seq, this.#next - 1)));
   }
 
   /** Removes all that waits. Returns how many messages that were. */
@@ -193,7 +207,7 @@ export class MailboxStore {
     const before = this.#messages;
     const [old] = this.#all("SELECT max(first + count - 1) AS last FROM segments WHERE at < ?", now - RETENTION);
     if (old?.last !== null && old?.last !== undefined) this.remove(Number(old.last));
-    this.#transaction(() => this.#forgetIds(now));
+    this.#atomically(() => this.#forgetIds(now));
     return before - this.#messages;
   }
 
@@ -233,6 +247,16 @@ export class MailboxStore {
       name,
       value,
     );
+  }
+
+  /** When the writes fail none of them has happened, and memory must not be ahead: an id in it would drop its message. */
+  #atomically<T>(run: () => T): T {
+    try {
+      return this.#transaction(run);
+    } catch (error) {
+      this.#load();
+      throw error;
+    }
   }
 
   #write(mails: readonly Mail[], now: number): void {
@@ -312,7 +336,10 @@ export class MailboxStore {
     for (const cached of this.#cache.values()) {
       if (seq >= cached.first && seq < cached.first + cached.entries.length) return cached;
     }
-    const [row] = this.#all("SELECT first, count, body FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1", seq);
+    const [row] = this.#all(
+      "SELECT first, count, body FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1",
+      seq,
+    );
     const found = row !== undefined && seq < Number(row.first) + Number(row.count) ? row : this.#following(seq);
     if (found === undefined) return undefined;
     const segment = { first: Number(found.first), entries: decodeSegment(octetsOf(found.body)) };
@@ -342,11 +369,13 @@ export class MailboxStore {
   #seen(): Map<string, Set<string>> {
     if (this.#ids === undefined) {
       this.#ids = new Map();
+      this.#remembered = 0;
       for (const row of this.#all("SELECT body FROM ids")) {
         for (const [source, id] of JSON.parse(String(row.body)) as [string, string][]) {
           const ids = this.#ids.get(source);
           if (ids === undefined) this.#ids.set(source, new Set([id]));
           else ids.add(id);
+          this.#remembered += 1;
         }
       }
     }

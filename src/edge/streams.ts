@@ -18,7 +18,6 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): (p
 
   async function read(): Promise<Read> {
     const { value, done } = await reader.read(new Uint8Array(buffer));
-    pending = undefined;
     if (done || value === undefined) return "end";
     buffer = value.buffer as ArrayBuffer;
     return value;
@@ -26,8 +25,11 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): (p
 
   return async (patience) => {
     pending ??= read();
-    if (patience === undefined) return pending;
-    return (await within(patience, pending))?.value ?? "late";
+    const got = patience === undefined ? { value: await pending } : await within(patience, pending);
+    if (got === undefined) return "late";
+    // Only now, not when the read ended: what ends while nobody waits is for the next call.
+    pending = undefined;
+    return got.value;
   };
 }
 
