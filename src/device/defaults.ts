@@ -47,6 +47,9 @@ export const RECEIVE_TIMEOUT = 120_000;
 export const RECONNECT_FIRST = 500;
 export const RECONNECT_LAST = 30_000;
 
+/** A carrier is not replaced while acknowledgements still come; after so long without one it is. */
+export const DRAIN_PATIENCE = 5_000;
+
 /** The longest that a relay which rests may keep a device away. */
 export const LONGEST_REST = 3600_000;
 

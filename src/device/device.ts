@@ -33,6 +33,7 @@ import { Carrier, closure, isPassing, sessionRefusal } from "./carrier.ts";
 import {
   CONNECT_TIMEOUT,
   CONTENT_RESERVE,
+  DRAIN_PATIENCE,
   LONGEST_REST,
   MESSAGE_LIMIT,
   OUTBOX_OCTETS,
@@ -85,6 +86,8 @@ interface Run {
   readonly sent: Map<number, Outgoing>;
   /** Another carrier has taken over: what still comes on this one will come again on that. */
   retired: boolean;
+  /** Called when a message was acknowledged, or nothing more will be. */
+  progress: () => void;
 }
 
 /** The message that is being sent, until it is whole or its session is gone. */
@@ -107,6 +110,7 @@ export class Device {
   #sending: Sending | undefined;
   #run: Run | undefined;
   #replacing = false;
+  #renewal: Promise<void> | undefined;
   /** Carriers that are being connected. */
   readonly #opening = new Set<Carrier>();
   /** Aborts pauses, so that a closed device holds no timer. */
@@ -269,7 +273,7 @@ export class Device {
       (event) => run !== undefined && this.#on(run, event),
       () => this.#inbox.full,
     );
-    run = { carrier, sent: new Map(), retired: false };
+    run = { carrier, sent: new Map(), retired: false, progress: () => undefined };
     this.#opening.add(carrier);
     const timer = setTimeout(() => carrier.abandon(), CONNECT_TIMEOUT);
     try {
@@ -305,6 +309,7 @@ export class Device {
     this.#sending = undefined;
     run.sent.clear();
     run.retired = true;
+    run.progress();
     this.#inbox.forget(run.carrier.engine);
     run.carrier.abandon();
     this.#run = undefined;
@@ -320,6 +325,7 @@ export class Device {
         break;
       case "acknowledged":
         for (const number of event.messages) this.#take(run, number)?.resolve();
+        run.progress();
         break;
       case "sessionRefused":
         this.#refused(run, event.sessionId, event.unacknowledged, undefined);
@@ -370,9 +376,10 @@ export class Device {
         });
         continue;
       }
-      if (carrier.transport.remaining - engine.pendingOctets < this.#needed(next.body.length)) {
+      const short = carrier.transport.remaining - engine.pendingOctets < this.#needed(next.body.length);
+      if (short || this.#renewal !== undefined) {
         await this.#renew(run);
-        if (this.#run === run) await this.#pause(RECONNECT_FIRST);
+        if (this.#run === run && short) await this.#pause(RECONNECT_FIRST);
         continue;
       }
       const outcome = await carrier.session(next.addressing);
@@ -418,7 +425,31 @@ export class Device {
   }
 
   /** Replaces a carrier that is nearly used up, without a pause: the new one is connected before the old one goes. */
-  async #renew(run: Run): Promise<void> {
+  #renew(run: Run): Promise<void> {
+    this.#renewal ??= this.#replace(run).finally(() => {
+      this.#renewal = undefined;
+    });
+    return this.#renewal;
+  }
+
+  /** Waits for an acknowledgement. False when none came for a while. */
+  async #progress(run: Run): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined;
+    const progressed = await new Promise<boolean>((resolve) => {
+      run.progress = () => resolve(true);
+      timer = setTimeout(() => resolve(false), DRAIN_PATIENCE);
+    });
+    clearTimeout(timer);
+    return progressed;
+  }
+
+  async #replace(run: Run): Promise<void> {
+    // The relay gives up the old connection with all that is under way on it. Sent again, that could use up the next one
+    // as well, and the one after it, so nothing new is sent until all is acknowledged.
+    while (this.#run === run && (run.sent.size > 0 || this.#sending !== undefined)) {
+      const progressed = await this.#progress(run);
+      if (!progressed && this.#sending === undefined) break;
+    }
     if (this.#replacing || this.#run !== run) return;
     this.#replacing = true;
     try {
@@ -437,20 +468,22 @@ export class Device {
     if (this.#replacing) return;
     this.#retire(run);
     if (this.#ended !== undefined) return;
-    if (error.retryable) void this.#reconnect(error, Math.min(returnTime * 1000, LONGEST_REST));
+    const usedUp = run.carrier.transport.remaining < this.#needed(this.#limit);
+    if (error.retryable) void this.#reconnect(error, Math.min(returnTime * 1000, LONGEST_REST), usedUp);
     else this.#end(error);
   }
 
   /**
    * Connects again, with full jitter: a restarted edge must not be met by all its devices at once. A relay that rests
-   * says for how long it wants to be left alone [MS-GRVSSTP 3.1.5.4].
+   * says for how long it wants to be left alone [MS-GRVSSTP 3.1.5.4]. One that was merely used up is replaced at once.
    */
-  async #reconnect(why: DeviceError, rest: number): Promise<void> {
+  async #reconnect(why: DeviceError, rest: number, usedUp: boolean): Promise<void> {
     if (this.#replacing) return;
     this.#replacing = true;
     this.#options.onReconnect?.(why);
     await this.#pause(rest);
-    for (let limit = RECONNECT_FIRST; this.#ended === undefined; limit = Math.min(2 * limit, RECONNECT_LAST)) {
+    let limit = usedUp ? 0 : RECONNECT_FIRST;
+    for (; this.#ended === undefined; limit = Math.min(Math.max(2 * limit, RECONNECT_FIRST), RECONNECT_LAST)) {
       await this.#pause(Math.random() * limit);
       if (this.#ended !== undefined) break;
       try {
@@ -483,6 +516,7 @@ export class Device {
     for (const carrier of this.#opening) carrier.abandon();
     const sending = this.#sending === undefined ? [] : [this.#sending.outgoing];
     const unsent = [...(this.#run?.sent.values() ?? []), ...sending, ...this.#outbox];
+    this.#run?.progress();
     this.#run = undefined;
     this.#sending = undefined;
     this.#outbox = [];

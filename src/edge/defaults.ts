@@ -17,19 +17,16 @@ export const READ_SIZE = 256 * 1024;
 export const BELL_OCTETS = 32768;
 
 /**
- * A read at least this long is the sign of bulk: then one stream between worker and object carries what follows,
- * at more than twice the rate of calls with a chunk each.
+ * A read at least this long is the sign of bulk: then the platform's own copying carries what follows, at several times
+ * the rate of calls with a chunk each.
  */
 export const BULK_OCTETS = 64 * 1024;
-
-/** A bulk stream between worker and object ends after this silence, so that a quiet connection holds no request open. */
-export const BULK_IDLE = 20;
 
 /**
  * Pause between the last octets of a LongLived GET and its end. The platform ends a body that is shorter than its
  * Content-Length by dropping what it still holds of it, and does not tell when the device's socket has taken it.
  */
-export const LINGER = 250;
+export const LINGER = 1000;
 
 /** How long a KeepAlive GET is held. The field's safe figure under the 30 s after which many proxies give up. */
 export const HOLD_TIME = 25_000;
@@ -129,3 +126,6 @@ export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
 
 /** Segments that a mailbox keeps decoded: one that is read, one that is acknowledged, and what is between. */
 export const CACHED_SEGMENTS = 4;
+
+/** A stream between Worker and object ends after this silence when the object may sleep then. */
+export const BULK_IDLE = 20;

@@ -1,18 +1,20 @@
 /**
  * LongLived at the Worker: two pumps, one for each endless body [MS-GRVHENC 3.2].
  *
- * Each has two gears. A quiet connection is parked here: single calls up, the doorbell down. When octets come in bulk a
- * stream to or from the Tunnel carries them until they pause, since a call costs as much as a quarter megabyte.
+ * Each has two gears. A quiet connection is parked here: single calls up, the doorbell down. The first octets that come
+ * in bulk shift it up for good: from then on the platform copies between device and relay, through no code of ours,
+ * at several times the rate. The relay's socket keeps the object in memory in any case.
  *
  * @module
  */
 import { ECHO_STRING, type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
-import { CommandWalker, encode, VERSION_1_6 } from "../sstp/index.ts";
-import { BODY_TIMEOUT, BULK_IDLE, BULK_OCTETS, LINGER, NOOP_INTERVAL, READ_SIZE } from "./defaults.ts";
-import { BELL_CLOSE, type Doorbell, doorbell, type Ring } from "./doorbell.ts";
+import { CommandWalker } from "../sstp/index.ts";
+import { BODY_TIMEOUT, BULK_OCTETS, LINGER, READ_SIZE } from "./defaults.ts";
+import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
+import { driveDown, driveUp } from "./gears.ts";
 import { type Context, park, type TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
-import { byteReader, within } from "./streams.ts";
+import { type ByteReader, byteReader } from "./streams.ts";
 import type { Verdict } from "./tunnel.ts";
 
 export async function longLivedGet(
@@ -34,57 +36,52 @@ export async function longLivedGet(
     return problem(first.kind === "closed" && isReason(first.reason) ? first.reason : "ConnectionLost");
   }
   const { readable, writable } = new FixedLengthStream(target.contentLength);
-  const device = writable.getWriter();
-  context.waitUntil(pumpDown(bell, first.octets, tunnel, device, ends));
-  context.waitUntil(endWith(bell, device));
+  const over = new AbortController();
+  context.waitUntil(
+    ends
+      ? driveHere(bell, first.octets, tunnel, writable, over.signal)
+      : pumpDown(bell, first.octets, target, tunnel, writable, over.signal),
+  );
+  context.waitUntil(endWith(bell, over));
   return new Response(readable, { headers: answerHeaders() });
 }
 
-type DeviceWriter = WritableStreamDefaultWriter<Uint8Array>;
-
-/**
- * Writes what the bell rings for to the device, until either is gone. A device that does not read stops it here.
- *
- * @param ends whether the stream stands at a command's end whenever the bell is silent: then a Noop from here says to an
- * idle device that the edge is there, and wakes nobody
- */
+/** Writes what the bell rings for to the device, until either is gone. A device that does not read stops it here. */
 async function pumpDown(
   bell: Doorbell,
   echo: Uint8Array,
+  target: LongLivedTarget,
   tunnel: TunnelStub,
-  device: DeviceWriter,
-  ends: boolean,
+  device: WritableStream<Uint8Array>,
+  over: AbortSignal,
 ): Promise<void> {
+  const writer = device.getWriter();
+  const end = () => {
+    // There is no close message: the end of the connection before the end of the body is one [MS-GRVHENC 3.2.4.1].
+    writer.abort(new Error("virtual connection closed")).catch(() => undefined);
+  };
+  over.addEventListener("abort", end);
   try {
-    await device.write(echo);
-    let said = 0;
-    let ring: Promise<Ring> | undefined;
-    bell.say("arm");
+    await writer.write(echo);
     for (;;) {
-      ring ??= bell.next();
-      const rung = ends ? await within(NOOP_INTERVAL, ring) : { value: await ring };
-      if (rung === undefined) {
-        await device.write(NOOP);
-        said += NOOP.length;
-        continue;
-      }
-      ring = undefined;
-      if (rung.value.kind === "closed") return;
-      if (rung.value.kind === "octets") await device.write(rung.value.octets);
-      else await pumpStream(tunnel, device);
-      bell.say(said === 0 ? "arm" : `arm ${said}`);
-      said = 0;
+      bell.say("arm");
+      const ring = await bell.next();
+      if (ring.kind === "closed") return;
+      if (ring.kind === "pull") break;
+      await writer.write(ring.octets);
     }
+    over.removeEventListener("abort", end);
+    writer.releaseLock();
+    await pipeDown(target, tunnel, device, over);
   } catch {
     bell.close(BELL_CLOSE.deviceGone);
   }
 }
 
 /** Ends the GET when the bell is closed, also one that waits for a device that does not read. */
-async function endWith(bell: Doorbell, device: DeviceWriter): Promise<void> {
+async function endWith(bell: Doorbell, over: AbortController): Promise<void> {
   await linger(await bell.closed);
-  // There is no close message: the end of the connection before the end of the body is one [MS-GRVHENC 3.2.4.1].
-  await device.abort(new Error("virtual connection closed")).catch(() => undefined);
+  over.abort(new Error("virtual connection closed"));
 }
 
 /** When the relay has ended in good order its last octets are still on their way to the device. */
@@ -92,16 +89,37 @@ async function linger(reason: string): Promise<void> {
   if (reason === "OriginClosed") await new Promise((resolve) => setTimeout(resolve, LINGER));
 }
 
-async function pumpStream(tunnel: TunnelStub, device: DeviceWriter): Promise<void> {
+async function pipeDown(
+  target: LongLivedTarget,
+  tunnel: TunnelStub,
+  device: WritableStream<Uint8Array>,
+  over: AbortSignal,
+): Promise<void> {
   const { ok, body } = await tunnel.fetch("http://tunnel/pull");
   // A refusal's body is not for the device: the virtual connection is over, and the bell says so.
-  if (!ok || body === null) return;
-  const read = byteReader(body, READ_SIZE);
-  for (;;) {
-    const octets = await read();
-    if (typeof octets === "string") return;
-    await device.write(octets);
+  if (ok && body !== null) {
+    await body.pipeTo(device, { preventClose: true, signal: over }).catch(async (error: unknown) => {
+      // The body that was declared cannot take more than was declared [MS-GRVHENC 3.2.4.2].
+      if (error instanceof TypeError) await tunnel.end("ContentLengthReached", target);
+      throw error;
+    });
   }
+  // At the relay's end the bell is closed as well, and after it the GET.
+  over.addEventListener("abort", () => void device.abort(over.reason).catch(() => undefined));
+  if (over.aborted) await device.abort(over.reason).catch(() => undefined);
+}
+
+/** A GET whose virtual connection ends at this edge. */
+async function driveHere(
+  bell: Doorbell,
+  echo: Uint8Array,
+  tunnel: TunnelStub,
+  device: WritableStream<Uint8Array>,
+  over: AbortSignal,
+): Promise<void> {
+  const writer = device.getWriter();
+  over.addEventListener("abort", () => void writer.abort(over.reason).catch(() => undefined));
+  await driveDown(bell, echo, tunnel, writer);
 }
 
 export async function longLivedPost(
@@ -111,22 +129,70 @@ export async function longLivedPost(
   ends: boolean,
 ): Promise<Response> {
   if (request.body === null) return problem("BadEcho");
-  const read = byteReader(request.body, READ_SIZE);
+  const { body } = request;
+  const read = byteReader(body, READ_SIZE);
   const first = await read(BODY_TIMEOUT).catch(() => "end" as const);
   if (typeof first === "string") return problem(first === "late" ? "ReceiveTimeout" : "DeviceGone");
   // Only once the Tunnel has taken this POST may its end be the end of the virtual connection: the GUID in the URL may
   // be that of somebody else's.
   const taken = await tunnel.post(target, first);
   if (!taken.ok) return problem(taken.reason, taken.detail);
-  const walker = ends ? new CommandWalker(ECHO_STRING.length) : undefined;
-  walker?.push(first);
-  // What ends elsewhere ends this POST as well, also while its device is silent or nobody takes its octets.
+  // What ends elsewhere ends this POST as well, also while its device is silent or the relay takes nothing.
   const over = overOf(tunnel).catch(() => "ConnectionLost" as const);
-  const reason = await Promise.race([pumpUp(tunnel, read, walker), over]);
-  await tunnel.end(reason, target);
+  const bounded = Number(request.headers.get("content-length") ?? Number.NaN) <= target.contentLength;
+  const pumped = ends ? driveUp(tunnel, read, follow(first)) : pumpUp(tunnel, read, bounded ? body : undefined);
+  // Nor does its reset wait until the relay, which may have stopped reading, has taken what came before.
+  const gone = new Promise<"DeviceGone">((resolve) => {
+    request.signal.addEventListener("abort", () => resolve("DeviceGone"));
+    if (request.signal.aborted) resolve("DeviceGone");
+  });
+  const reason = await Promise.race([pumped, over, gone]);
+  // An object that has lost its memory need not be told, and cannot.
+  await tunnel.end(reason, target).catch(() => undefined);
   // A device may take the answer of its POST for the end of both: what the GET still carries comes first.
   await linger(reason);
   return problem(reason);
+}
+
+/**
+ * Takes a POST's octets to the Tunnel until one of both ends it, and tells why.
+ *
+ * @param body the POST's body when it cannot be longer than the target says: then it may go uncounted
+ */
+async function pumpUp(
+  tunnel: TunnelStub,
+  read: ByteReader,
+  body: ReadableStream<Uint8Array> | undefined,
+): Promise<Reason> {
+  for (;;) {
+    const octets = await read(BODY_TIMEOUT).catch(() => "end" as const);
+    if (octets === "late") return "ReceiveTimeout";
+    if (octets === "end") return "DeviceGone";
+    const verdict = await tunnel.push(octets).catch(() => refused("ConnectionLost"));
+    if (!verdict.ok) return verdict.reason;
+    if (body === undefined || octets.length < BULK_OCTETS) continue;
+    read.release();
+    return pipeUp(tunnel, body);
+  }
+}
+
+async function pipeUp(tunnel: TunnelStub, body: ReadableStream<Uint8Array>): Promise<Reason> {
+  try {
+    // A body of which something was read cannot be handed on as it is.
+    const { readable, writable } = new IdentityTransformStream();
+    const answered = tunnel.fetch("http://tunnel/push", { method: "POST", body: readable });
+    await body.pipeTo(writable).catch(() => undefined);
+    const answer = await answered;
+    if (answer.ok) return "DeviceGone";
+    const reason = answer.headers.get(REASON_HEADER) ?? "";
+    return isReason(reason) ? reason : "ConnectionLost";
+  } catch {
+    return "DeviceGone";
+  }
+}
+
+function refused(reason: Reason): Verdict {
+  return { ok: false, reason };
 }
 
 /** Resolves with the reason when the virtual connection is over; meanwhile its object may sleep. */
@@ -137,60 +203,9 @@ async function overOf(tunnel: TunnelStub): Promise<Reason> {
   return isReason(reason) ? reason : "ConnectionLost";
 }
 
-type ByteReader = ReturnType<typeof byteReader>;
-
-/**
- * Takes a POST's octets to the Tunnel until one of both ends it, and tells why.
- *
- * @param walker follows the commands when the virtual connection ends here: a Noop that acknowledges nothing, and that
- * stands alone between two commands, says only that the device is there, which this request shows anyway
- */
-async function pumpUp(tunnel: TunnelStub, read: ByteReader, walker: CommandWalker | undefined): Promise<Reason> {
-  for (;;) {
-    const octets = await read(BODY_TIMEOUT).catch(() => "end" as const);
-    if (octets === "late") return "ReceiveTimeout";
-    if (octets === "end") return "DeviceGone";
-    if (walker?.between && isNoop(octets)) continue;
-    walker?.push(octets);
-    const push = octets.length >= BULK_OCTETS ? pushStream(tunnel, octets, read, walker) : tunnel.push(octets);
-    const verdict = await push.catch(() => refused("ConnectionLost"));
-    if (!verdict.ok) return verdict.reason;
-  }
-}
-
-/** Streams a POST's octets to the Tunnel until they pause. */
-async function pushStream(
-  tunnel: TunnelStub,
-  first: Uint8Array,
-  read: ByteReader,
-  walker: CommandWalker | undefined,
-): Promise<Verdict> {
-  const { readable, writable } = new IdentityTransformStream();
-  const answered = tunnel.fetch("http://tunnel/push", { method: "POST", body: readable });
-  const writer = writable.getWriter();
-  try {
-    for (let octets: Uint8Array | "end" | "late" = first; typeof octets !== "string"; octets = await read(BULK_IDLE)) {
-      if (octets !== first) walker?.push(octets);
-      await writer.write(octets);
-    }
-    await writer.close();
-  } catch {
-    // Either the Tunnel has stopped reading, and says why, or the device is gone, and the Tunnel must not wait for more.
-    await writer.abort().catch(() => undefined);
-  }
-  const answer = await answered;
-  if (answer.ok) return { ok: true };
-  const reason = answer.headers.get(REASON_HEADER) ?? "";
-  return refused(isReason(reason) ? reason : "ConnectionLost");
-}
-
-function refused(reason: Reason): Verdict {
-  return { ok: false, reason };
-}
-
-/** Noop with MessageCount 0 [MS-GRVSSTP 2.2.13]. */
-const NOOP = encode({ command: "Noop", messageCount: 0 }, VERSION_1_6);
-
-function isNoop(octets: Uint8Array): boolean {
-  return octets.length === NOOP.length && octets.every((octet, index) => octet === NOOP[index]);
+/** Follows the commands of a POST from its first octets on. */
+function follow(first: Uint8Array): CommandWalker {
+  const walker = new CommandWalker(ECHO_STRING.length);
+  walker.push(first);
+  return walker;
 }

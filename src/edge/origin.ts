@@ -21,6 +21,13 @@ export interface Origin {
   peek(): Inflow | undefined;
   /** Takes what has come, at most `max` octets of it; undefined when nothing has. What ended stays ended. */
   take(max: number): Inflow | undefined;
+  /** Writes a stream to its end, copied by the platform itself. Rejects when the relay or the sender is gone. */
+  pipeFrom(stream: ReadableStream<Uint8Array>): Promise<void>;
+  /**
+   * Writes what has come and all that comes to a stream, copied by the platform itself; the stream is closed at the
+   * relay's end. Nothing can be taken from then on. Rejects when the relay or the receiver is gone.
+   */
+  pipeTo(stream: WritableStream<Uint8Array>): Promise<void>;
   /** Closes both directions at once and frees the socket. */
   close(): void;
 }
@@ -60,6 +67,8 @@ function originOf(socket: Socket, readSize: number): Origin {
   writer.closed.catch(() => undefined);
   const reader = socket.readable.getReader({ mode: "byob" });
   reader.closed.catch(() => undefined);
+  const over = new AbortController();
+  let piped: Promise<void> = Promise.resolve();
   let ahead: Inflow | undefined;
   let reading: Promise<void> | undefined;
 
@@ -93,10 +102,34 @@ function originOf(socket: Socket, readSize: number): Origin {
       ahead = { kind: "octets", octets: taken.octets.subarray(max) };
       return { kind: "octets", octets: taken.octets.subarray(0, max) };
     },
+    async pipeFrom(stream) {
+      writer.releaseLock();
+      const piping = stream.pipeTo(socket.writable, { preventClose: true, preventAbort: true, signal: over.signal });
+      piped = piping.catch(() => undefined);
+      await piping;
+    },
+    async pipeTo(stream) {
+      await reading;
+      if (ahead?.kind === "octets") {
+        const first = stream.getWriter();
+        await first.write(ahead.octets);
+        first.releaseLock();
+      }
+      // Nobody takes from here any more.
+      ahead = undefined;
+      reading = new Promise(() => undefined);
+      reader.releaseLock();
+      await socket.readable.pipeTo(stream);
+    },
     close() {
-      // With its writing side closing, the socket does not wait until a relay that has stopped reading takes the rest.
-      writer.close().catch(() => undefined);
-      abandon(socket);
+      // A stream that is being written has to let go of the socket first; one that is being read ends with it.
+      over.abort();
+      void piped.then(() => {
+        // With its writing side closing, the socket does not wait until a relay that has stopped reading takes the rest.
+        const last = socket.writable.locked ? writer : socket.writable.getWriter();
+        last.close().catch(() => undefined);
+        abandon(socket);
+      });
     },
   };
 }

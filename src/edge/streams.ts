@@ -7,11 +7,18 @@
 /** What a read gave: octets, valid until the next read; the end of the stream; or nothing within the time given. */
 export type Read = Uint8Array | "end" | "late";
 
+export interface ByteReader {
+  /** @param patience milliseconds; without it the read waits for ever */
+  (patience?: number): Promise<Read>;
+  /** Leaves the rest of the stream to others. No read may be under way. */
+  release(): void;
+}
+
 /**
  * Reads a stream in pieces of up to `size` octets, into one buffer that serves all reads. A read that comes late is not
  * lost: the next call waits for it. Rejects when the sender is gone.
  */
-export function byteReader(stream: ReadableStream<Uint8Array>, size: number): (patience?: number) => Promise<Read> {
+export function byteReader(stream: ReadableStream<Uint8Array>, size: number): ByteReader {
   const reader = stream.getReader({ mode: "byob" });
   let buffer = new ArrayBuffer(size);
   let pending: Promise<Read> | undefined;
@@ -23,14 +30,19 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): (p
     return value;
   }
 
-  return async (patience) => {
-    pending ??= read();
+  const next = async (patience?: number): Promise<Read> => {
+    if (pending === undefined) {
+      pending = read();
+      // It may fail while nobody waits for it.
+      pending.catch(() => undefined);
+    }
     const got = patience === undefined ? { value: await pending } : await within(patience, pending);
     if (got === undefined) return "late";
-    // Only now, not when the read ended: what ends while nobody waits is for the next call.
+    // Only now: what has come while nobody waited is for the next call.
     pending = undefined;
     return got.value;
   };
+  return Object.assign(next, { release: () => reader.releaseLock() });
 }
 
 /** A whole body of at most `limit` octets; undefined when it is longer. Rejects when the sender is gone. */

@@ -21,11 +21,12 @@ import {
   parseURL,
   wholeCommands,
 } from "../sstp/index.ts";
-import { UNSTORED_MESSAGES, UNSTORED_OCTETS } from "./defaults.ts";
+import { BULK_IDLE, READ_SIZE, UNSTORED_MESSAGES, UNSTORED_OCTETS } from "./defaults.ts";
 import { Intake, type IntakeSnapshot } from "./intake.ts";
 import type { Delivery, Mailbox } from "./mailbox.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
+import { byteReader, within } from "./streams.ts";
 
 /** What a terminal needs of the object that it lives in. */
 export interface Host {
@@ -98,6 +99,22 @@ export class Terminal implements Origin {
     if (length === waiting.octets.length) this.#blocks.shift();
     else this.#blocks[0] = waiting.octets.subarray(length);
     return { kind: "octets", octets: waiting.octets.subarray(0, length) };
+  }
+
+  async pipeFrom(stream: ReadableStream<Uint8Array>): Promise<void> {
+    const read = byteReader(stream, READ_SIZE);
+    for (let octets = await read(); typeof octets !== "string"; octets = await read()) await this.write(octets);
+  }
+
+  /** Only until it pauses: then the object may sleep, and the bell rings again. */
+  async pipeTo(stream: WritableStream<Uint8Array>): Promise<void> {
+    const writer = stream.getWriter();
+    while ((await within(BULK_IDLE, this.ready())) !== undefined) {
+      if (this.peek()?.kind !== "octets") break;
+      const taken = this.take(READ_SIZE);
+      if (taken?.kind === "octets") await writer.write(taken.octets);
+    }
+    await writer.close();
   }
 
   /** The virtual connection is over. */

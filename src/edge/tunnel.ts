@@ -24,6 +24,7 @@ import {
   type LongLivedTarget,
   openPolling,
   openVirtualConnection,
+  type PollingConnection,
   parsePoll,
   parseTarget,
   type Received,
@@ -34,15 +35,7 @@ import {
   type VirtualConnection,
 } from "../encapsulation/index.ts";
 import { relayURL } from "../sstp/index.ts";
-import {
-  ABSENCE,
-  BELL_OCTETS,
-  BULK_IDLE,
-  POLL_RECEIVE_TIMEOUT,
-  READ_SIZE,
-  REST_AFTER,
-  REST_TRIES,
-} from "./defaults.ts";
+import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, REST_AFTER, REST_TRIES } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import type { Delivery } from "./mailbox.ts";
@@ -50,11 +43,13 @@ import { dial, type Origin } from "./origin.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName } from "./relays.ts";
-import { byteReader, within } from "./streams.ts";
+import { byteReader } from "./streams.ts";
 import { type Host, Terminal, type TerminalSnapshot } from "./terminal.ts";
 
 /** What became of octets that a Worker brought. */
 export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
+
+type Refused = Extract<Verdict, { ok: false }>;
 
 const OK: Verdict = { ok: true };
 
@@ -91,6 +86,16 @@ interface Rest {
 
 /** What kind each of the object's hibernatable sockets is. */
 const TAG = { bell: "bell", post: "post", device: "device" } as const;
+/**
+ * A virtual connection whose handshake is not complete. It has no socket to a relay, so nothing keeps its object in
+ * memory; what has come of it is written down until all of it has.
+ */
+interface Opening {
+  readonly live?: VirtualConnection;
+  readonly polling?: PollingConnection;
+}
+
+const OPENING = "opening";
 
 export class Tunnel extends DurableObject<Env> {
   /** A LongLived or KeepAlive virtual connection. */
@@ -113,8 +118,17 @@ export class Tunnel extends DurableObject<Env> {
     super(ctx, env);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     if (this.#wake()) return;
-    // Sockets that are older than this memory: their virtual connection is lost, and whoever waits must not wait on.
-    for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+    const { live, polling } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
+    if (polling !== undefined) {
+      this.#polling = { state: polling, origin: undefined, written: Promise.resolve(), turn: 0 };
+    } else if (live !== undefined) {
+      const [socket] = ctx.getWebSockets(TAG.bell);
+      const bell = socket && { socket, armed: true, waiting: false };
+      this.#live = { state: live, origin: undefined, writing: 0, bell };
+    } else {
+      // Sockets that are older than this memory: their virtual connection is lost, and whoever waits must not wait on.
+      for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+    }
   }
 
   /** A GET to be parked, or one of the two streams for bulk. */
@@ -161,7 +175,9 @@ export class Tunnel extends DurableObject<Env> {
     if (!taken.ok) return taken;
     const ended = endPost(live.state, Date.now());
     if (ended.type === "refuse") return this.#refuse(live, ended);
-    return ended.handshake ? this.#handshake(live) : OK;
+    if (ended.handshake) return this.#handshake(live);
+    this.#remember(live);
+    return OK;
   }
 
   /** One exchange of a Polling virtual connection. */
@@ -178,7 +194,13 @@ export class Tunnel extends DurableObject<Env> {
       this.ctx.waitUntil(this.#setAlarm(state));
     }
     const polling = this.#polling;
-    const exchange = await exchangePoll(polling, poll, () => this.#dial(poll.relay, BELL_OCTETS));
+    const exchange = await exchangePoll(polling, poll, () => {
+      this.ctx.storage.kv.delete(OPENING);
+      return this.#dial(poll.relay, BELL_OCTETS);
+    });
+    if (polling.origin === undefined && this.#polling === polling) {
+      this.ctx.storage.kv.put(OPENING, { polling: polling.state } satisfies Opening);
+    }
     if (exchange.ok || exchange.scope === "request") return exchange;
     if (this.#polling === polling) {
       this.#polling = undefined;
@@ -308,6 +330,7 @@ export class Tunnel extends DurableObject<Env> {
     this.ctx.acceptWebSocket(ours, [TAG.bell]);
     const bell = { socket: ours, armed: !established, waiting: false };
     live.bell = bell;
+    this.#remember(live);
     if (established) ours.send(ECHO_STRING);
     else void this.#ring(live, bell);
     return new Response(null, { status: 101, webSocket: worker });
@@ -354,6 +377,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
   async #handshake(live: Live): Promise<Verdict> {
+    this.ctx.storage.kv.delete(OPENING);
     live.origin = this.#dial(live.state.relay, live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS);
     const origin = await live.origin;
     if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
@@ -370,7 +394,10 @@ export class Tunnel extends DurableObject<Env> {
   async #receive(live: Live, octets: Uint8Array): Promise<Verdict> {
     const received: Received = receive(live.state, octets, Date.now());
     if (received.type === "refuse") return this.#refuse(live, received);
-    if (received.type === "wait") return OK;
+    if (received.type === "wait") {
+      this.#remember(live);
+      return OK;
+    }
     if (received.type === "handshake") {
       const verdict = await this.#handshake(live);
       if (!verdict.ok) return verdict;
@@ -434,7 +461,7 @@ export class Tunnel extends DurableObject<Env> {
     }
   }
 
-  /** Streams what the relay sends until it pauses. */
+  /** All that the relay sends from now on, as a stream: it goes through no code of ours. The device counts it. */
   async #pull(): Promise<Response> {
     const live = this.#live;
     const origin = await live?.origin;
@@ -442,38 +469,39 @@ export class Tunnel extends DurableObject<Env> {
       return problem(this.#ended ?? "UnknownConnection");
     }
     const { readable, writable } = new IdentityTransformStream();
-    void this.#stream(live, origin, writable.getWriter());
+    void origin.pipeTo(writable).then(
+      // A terminal only pauses; when it ends it rings.
+      () => this.#terminal === undefined && this.#close(live, "OriginClosed"),
+      // The Worker says so itself when it is the device that is gone, and was first then.
+      () => this.#close(live, "OriginReset"),
+    );
     return new Response(readable);
   }
 
-  async #stream(live: Live, origin: Origin, writer: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
-    try {
-      while (this.#live === live && (await within(BULK_IDLE, origin.ready()))) {
-        const waiting = origin.take(READ_SIZE);
-        if (waiting === undefined || waiting.kind === "ended") break;
-        const down = sendDown(live.state, waiting.octets.length, Date.now());
-        if (down.type !== "send") {
-          this.#close(live, down.type === "refuse" ? down.reason : "InternalError");
-          break;
-        }
-        await writer.write(waiting.octets);
-      }
-      await writer.close();
-    } catch {
-      this.#close(live, "DeviceGone");
-    }
-  }
-
-  /** Takes a stream of a LongLived POST's octets while they come in bulk. */
+  /** The rest of a LongLived POST, as a stream: it goes through no code of ours. The Worker has seen to its length. */
   async #pushStream(request: Request): Promise<Response> {
     const live = this.#live;
-    if (live === undefined || request.body === null) return problem(this.#ended ?? "UnknownConnection");
-    const read = byteReader(request.body, READ_SIZE);
-    for (;;) {
-      const octets = await read();
-      if (typeof octets === "string") return new Response(null);
-      const verdict = await this.#receive(live, octets);
-      if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+    const origin = await live?.origin;
+    if (live === undefined || origin === undefined || this.#live !== live || request.body === null) {
+      return problem(this.#ended ?? "UnknownConnection");
+    }
+    if (this.#terminal !== undefined) {
+      const read = byteReader(request.body, READ_SIZE);
+      for (;;) {
+        const octets = await read();
+        if (typeof octets === "string") return new Response(null);
+        const verdict = await this.#receive(live, octets);
+        if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+      }
+    }
+    // It may pause for as long as the relay allows: a silent device is the relay's to notice now.
+    live.writing += 1;
+    try {
+      await origin.pipeFrom(request.body);
+      return new Response(null);
+    } catch {
+      const { reason } = this.#close(live, "OriginReset");
+      return problem(reason);
     }
   }
 
@@ -485,6 +513,13 @@ export class Tunnel extends DurableObject<Env> {
     this.#live = { state, origin: undefined, writing: 0, bell: undefined };
     this.ctx.waitUntil(this.#setAlarm(state));
     return this.#live;
+  }
+
+  /** Writes down a virtual connection that is still being opened. */
+  #remember(live: Live): void {
+    if (live.origin === undefined && this.#live === live) {
+      this.ctx.storage.kv.put(OPENING, { live: live.state } satisfies Opening);
+    }
   }
 
   #dial(relay: string, readSize: number): Promise<Origin | undefined> {
@@ -582,7 +617,7 @@ export class Tunnel extends DurableObject<Env> {
     return { ok: false, reason: refusal.reason, detail: refusal.detail };
   }
 
-  #close(live: Live, reason: Reason): Verdict {
+  #close(live: Live, reason: Reason): Refused {
     if (this.#live === live) {
       this.#live = undefined;
       closeVirtualConnection(live.state);
@@ -596,12 +631,13 @@ export class Tunnel extends DurableObject<Env> {
     this.#ended = reason;
     this.#terminal = undefined;
     clearTimeout(this.#resting);
+    this.ctx.storage.kv.delete(OPENING);
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
   }
 }
 
-function refused(reason: Reason): Verdict {
+function refused(reason: Reason): Refused {
   return { ok: false, reason };
 }
 

@@ -7,13 +7,13 @@
  *   role: "client",
  *   outbound: true,
  *   localDeviceURLs: [deviceURL({ identity: "alice", device: "laptop" })],
- *   now: Date.now(),
+ *   now: clock(),
  * });
  * connection.connect(relayURL("relay.example.com"));
  * for (const block of connection.output()) socket.write(block);
  *
  * socket.on("data", (chunk) => {
- *   for (const event of connection.receive(chunk, Date.now())) {
+ *   for (const event of connection.receive(chunk, clock())) {
  *     if (event.type === "connected") {
  *       connection.open({ resourceURL: "mail", identityURL: identityURL({ identity: "bob" }), deviceURL: "" });
  *     } else if (event.type === "sessionState" && event.state === "ready") {

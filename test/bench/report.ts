@@ -108,6 +108,16 @@ export function figureOf(figures: readonly Figure[], name: string): Figure | und
   return figures.find((figure) => figure.name === name);
 }
 
+/** Whether everything came, and once: no figure is worth anything otherwise. */
+export function intact(figures: readonly Figure[]): Goal {
+  const own = figures.filter(({ missing }) => missing === undefined || missing.startsWith("FAILED"));
+  const failed = own.filter(({ missing, lost, duplicated }) => missing !== undefined || lost > 0 || duplicated > 0);
+  return {
+    text: `nothing lost, nothing twice (${failed.length === 0 ? "all" : `not ${failed.map(({ name }) => name).join("; ")}`})`,
+    met: failed.length === 0,
+  };
+}
+
 /** Three significant digits, and no more before the point than there are. */
 export function short(value: number): string {
   if (value === 0 || !Number.isFinite(value)) return String(value);

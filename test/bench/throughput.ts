@@ -10,6 +10,7 @@ import {
   type Figure,
   figureOf,
   type Goal,
+  intact,
   type Round,
   type Section,
   short,
@@ -162,6 +163,7 @@ function sectionOf(down: boolean, figures: readonly Figure[]): Section {
   const longLived = rate("LongLived, bare sockets");
   const keepAlive = rate("KeepAlive, device");
   const goals: Goal[] = [
+    intact(figures),
     {
       text: `LongLived >= ${short(least)} MB/s, the higher of 200 and 0.6 of the faster worker (${short(longLived)})`,
       met: longLived >= least,

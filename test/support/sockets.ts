@@ -45,8 +45,7 @@ export class RawSocket {
     const limit = Date.now() + patience;
     try {
       while (!enough(this.received) && !this.ended) {
-        if (Date.now() >= limit)
-          throw new Error(`waited in vain; received ${excerpt(this.received)}`);
+        if (Date.now() >= limit) throw new Error(`waited in vain; received ${excerpt(this.received)}`);
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });

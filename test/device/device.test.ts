@@ -1,0 +1,766 @@
+import assert from "node:assert/strict";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { after, before, describe, type TestContext, test } from "node:test";
+import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
+import { INBOX_OCTETS } from "../../src/device/defaults.ts";
+import { Device, type DeviceError, openTransport } from "../../src/device/index.ts";
+import { startRelay } from "../../src/relay/index.ts";
+import { CloseReasonId, ConnectCloseReasonId, identityURL } from "../../src/sstp/index.ts";
+import { destination, folderFor, relayFor, waiting } from "../relay/support.ts";
+import { startChild } from "../support/child.ts";
+import { listen } from "../support/sockets.ts";
+import { eventually, pattern, soon } from "../support/watch.ts";
+import { deviceFor, failure, ScriptedRelay, take } from "./support.ts";
+
+async function two(t: TestContext) {
+  const relay = await relayFor(t);
+  return { relay, alice: await deviceFor(t, relay, "alice/laptop"), bob: await deviceFor(t, relay, "bob/pc") };
+}
+
+/** Whether a promise is still open after everything that is ready has run. */
+async function isPending(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  promise.then(
+    () => {
+      settled = true;
+    },
+    () => {
+      settled = true;
+    },
+  );
+  await new Promise((resolve) => setImmediate(resolve));
+  return !settled;
+}
+
+describe("messages", () => {
+  test("arrive in order with what their sender said of them", async (t) => {
+    const { alice, bob } = await two(t);
+    const bodies = [new Uint8Array(0), pattern(1, 1), pattern(3_000_000, 2), pattern(5, 3)];
+    for (const body of bodies) void alice.send("bob/pc", body, { resource: "file?name=a%20b" });
+    const messages = await take(bob, 4);
+    messages.forEach((message, n) => {
+      assert.deepEqual(message.body, bodies[n]);
+      assert.deepEqual([message.from, message.resource, message.part], ["alice/laptop", "file?name=a%20b", undefined]);
+    });
+    const { id } = await alice.send("bob", "text: \u00e9\u{1f600}");
+    const [message] = await take(bob, 1);
+    assert.deepEqual([message?.id, message?.text(), message?.resource], [id, "text: \u00e9\u{1f600}", "message"]);
+  });
+
+  test("send resolves when the relay has acknowledged the message, and not before", async (t) => {
+    const relay = await ScriptedRelay.start(t, { acknowledge: false });
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const sent = ["one", "two", "three"].map((text) => device.send("bob", text));
+    const link = await relay.link(0);
+    const [one, two, three] = await link.taken(3);
+    assert.ok(one !== undefined && two !== undefined && three !== undefined);
+    assert.deepEqual(await Promise.all(sent.map(isPending)), [true, true, true]);
+    link.complete(two);
+    assert.deepEqual(await Promise.all(sent.map(isPending)), [true, true, true]);
+    link.complete(one);
+    assert.equal((await soon(Promise.all(sent.slice(0, 2)), "two acknowledgements")).length, 2);
+    assert.equal(await isPending(sent[2] as Promise<unknown>), true);
+    link.complete(three);
+    assert.equal((await soon(sent[2] as Promise<{ id: string }>, "the last one")).id, three.fields.userRef);
+  });
+
+  test("that are not done come again to the next connection, those that are do not", async (t) => {
+    const relay = await relayFor(t);
+    const alice = await deviceFor(t, relay, "alice/laptop");
+    const texts = ["one", "two", "three", "four"];
+    await Promise.all(texts.map((text) => alice.send("bob/pc", text)));
+    const first = await Device.connect({ relay: `127.0.0.1:${relay.port}`, address: "bob/pc" });
+    const messages = await take(first, 4, false);
+    messages[0]?.done();
+    messages[0]?.done();
+    messages[1]?.done();
+    // Acknowledged is what has no gap before it, so this one comes again.
+    messages[3]?.done();
+    await first.close();
+    await eventually(() => waiting(relay, "bob/pc").messages === 2, "the acknowledgement");
+    const second = await deviceFor(t, relay, "bob/pc");
+    assert.deepEqual(
+      (await take(second, 2)).map((message) => message.text()),
+      ["three", "four"],
+    );
+    await eventually(() => waiting(relay, "bob/pc").messages === 0, "the rest to be acknowledged");
+  });
+
+  test("that come again to the same device are given to the application once", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    let reconnects = 0;
+    const device = await deviceFor(t, relay, "bob/pc", { onReconnect: () => (reconnects += 1) });
+    const addressing = { resourceURL: "message", ...destination("bob/pc") };
+    const first = await relay.link(0);
+    const session = await first.open(addressing);
+    for (const text of ["one", "two", "three"]) first.send(session, text, `${text}@alice/laptop`);
+    const [one, two] = await take(device, 2, false);
+    one?.done();
+    await first.until(() => first.events.some(({ type }) => type === "acknowledged"), "one acknowledgement");
+    first.socket.destroy();
+    const second = await relay.link(1);
+    const again = await second.open(addressing);
+    const numbers = ["one", "two", "three", "four"].map((text) => second.send(again, text, `${text}@alice/laptop`));
+    assert.deepEqual(
+      (await take(device, 2)).map((message) => message.text()),
+      ["three", "four"],
+    );
+    two?.done();
+    await second.until(
+      () => second.events.flatMap((event) => (event.type === "acknowledged" ? event.messages : [])).length === 4,
+      "all four acknowledgements",
+    );
+    assert.equal(numbers.length, 4);
+    assert.equal(reconnects, 1);
+  });
+
+  test("with an id that was used before for this recipient are dropped, those of others are not", async (t) => {
+    const { relay, alice, bob } = await two(t);
+    const carol = await deviceFor(t, relay, "carol/laptop");
+    const { id } = await alice.send("bob/pc", "first", { id: "order 1" });
+    assert.equal((await alice.send("bob/pc", "again", { id: "order 1" })).id, id);
+    assert.equal((await alice.send("bob/pc", "again", { id })).id, id);
+    await alice.send("bob", "to the identity", { id: "order 1" });
+    await carol.send("bob/pc", "of another sender", { id: "order 1" });
+    await alice.send("bob/pc", "last");
+    const messages = await take(bob, 4);
+    assert.deepEqual(messages.map((message) => message.text()).sort(), [
+      "first",
+      "last",
+      "of another sender",
+      "to the identity",
+    ]);
+    assert.deepEqual(messages.map((message) => message.from).sort(), [
+      "alice/laptop",
+      "alice/laptop",
+      "alice/laptop",
+      "carol/laptop",
+    ]);
+  });
+
+  test("an id with an @ of its own does not hide the sender", async (t) => {
+    const { alice, bob } = await two(t);
+    await alice.send("bob/pc", "x", { id: "mail@example.com" });
+    const [message] = await take(bob, 1);
+    assert.deepEqual([message?.id, message?.from], ["mail@example.com@alice/laptop", "alice/laptop"]);
+  });
+
+  test("parts say where they stand", async (t) => {
+    const { alice, bob } = await two(t);
+    const parts = [
+      { offset: 0n, total: undefined },
+      { offset: 2n ** 40n, total: 2n ** 64n - 2n },
+      { offset: 0n, total: 0n },
+    ];
+    for (const part of parts) void alice.send("bob/pc", "x", { part });
+    assert.deepEqual(
+      (await take(bob, 3)).map(({ part }) => part),
+      parts,
+    );
+  });
+
+  test("onlyIfOnline reaches who is there, and leaves nothing for who is not", async (t) => {
+    const { relay, alice, bob } = await two(t);
+    await alice.send("carol/pc", "nobody", { onlyIfOnline: true });
+    assert.equal(waiting(relay, "carol/pc").messages, 0);
+    await alice.send("bob/pc", "somebody", { onlyIfOnline: true });
+    assert.equal((await take(bob, 1))[0]?.text(), "somebody");
+    assert.equal(relay.status().dropped.PeerOffline, 1);
+  });
+
+  test("go back and forth without a pause", async (t) => {
+    const { alice, bob } = await two(t);
+    const echoing = (async () => {
+      for await (const message of bob.messages()) {
+        await bob.send("alice/laptop", message.body);
+        message.done();
+        if (message.text() === "299") return;
+      }
+    })();
+    let longest = 0;
+    for (let n = 0; n < 300; n += 1) {
+      const began = performance.now();
+      void alice.send("bob/pc", `${n}`);
+      assert.equal((await take(alice, 1))[0]?.text(), `${n}`);
+      longest = Math.max(longest, performance.now() - began);
+    }
+    await echoing;
+    assert.ok(longest < 5000, `a round trip took ${longest} ms`);
+  });
+
+  test("to more recipients than there may be sessions all arrive", async (t) => {
+    const { relay, alice } = await two(t);
+    const sent = Array.from({ length: 600 }, (_, n) => alice.send(`group-${n}`, "x"));
+    await soon(Promise.all(sent), "all acknowledgements");
+    for (let n = 0; n < 600; n += 1) assert.equal(waiting(relay, `group-${n}`).messages, 1);
+  });
+});
+
+describe("a session that is closed or suspended", () => {
+  test("OkStopSending makes the sender wait, also in the middle of a message", async (t) => {
+    const relay = await ScriptedRelay.start(t, { accept: false });
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const link = await relay.link(0);
+    const body = pattern(6_000_000, 1);
+    const sent = device.send("bob", body);
+    const opened = () => link.events.flatMap((event) => (event.type === "open" ? [event.sessionId] : []));
+    const [session] = await link.until(() => opened().length > 0 && opened(), "the session");
+    assert.ok(session !== undefined);
+    link.engine.setAvailability(session, "notReady");
+    link.flush();
+    assert.ok(await isPending(sent));
+    let stopped = false;
+    link.onEvent = (event) => {
+      if (event.type !== "data" || stopped) return;
+      stopped = true;
+      link.engine.setAvailability(session, "notReady");
+    };
+    link.engine.setAvailability(session, "ready");
+    link.flush();
+    await link.until(() => stopped, "the beginning of the message");
+    // What was under way still comes; then it is silent, for Noops answer and nothing follows.
+    let quiet = 0;
+    for (let before = -1; quiet < 3; quiet = before === link.socket.bytesRead ? quiet + 1 : 0) {
+      before = link.socket.bytesRead;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    assert.equal(link.messages.length, 0);
+    assert.ok(link.socket.bytesRead < body.length);
+    // Ready and stopped again in one piece: there is no moment in which it may send.
+    link.engine.setAvailability(session, "ready");
+    link.engine.setAvailability(session, "notReady");
+    link.flush();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(link.messages.length, 0);
+    link.engine.setAvailability(session, "ready");
+    link.flush();
+    await soon(sent, "the acknowledgement");
+    assert.ok(link.messages[0]?.body.equals(body));
+  });
+
+  test("for idleness is opened again, and what it had not acknowledged goes again in order", async (t) => {
+    const relay = await ScriptedRelay.start(t, { acknowledge: false });
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const link = await relay.link(0);
+    const long = pattern(5_000_000, 1);
+    let closed = false;
+    link.onEvent = (event) => {
+      // In the middle of the third message.
+      if (event.type !== "data" || link.messages.length < 2 || closed) return;
+      closed = true;
+      link.engine.closeSession(event.sessionId, CloseReasonId.Idle);
+    };
+    const sent = ["one", "two", long, "four"].map((body) => device.send("bob", body));
+    await link.until(() => link.messages.length >= 6, "all messages, the first two twice");
+    assert.deepEqual(
+      link.messages.map(({ body }) => (body.length > 100 ? "long" : body.toString())),
+      ["one", "two", "one", "two", "long", "four"],
+    );
+    assert.ok(link.messages[4]?.body.equals(long));
+    link.complete(...link.messages);
+    await soon(Promise.all(sent), "the acknowledgements");
+  });
+
+  test("for quota rejects what was not acknowledged on it, and the next message opens another", async (t) => {
+    const relay = await relayFor(t, { quota: { octets: 10, messages: 10 } });
+    const alice = await deviceFor(t, relay, "alice/laptop");
+    const bob = await deviceFor(t, relay, "bob/pc");
+    await alice.send("carol", "1234567890");
+    await assert.rejects(alice.send("carol", "x"), failure("QuotaWouldBeExceeded"));
+    await alice.send("bob/pc", "hello");
+    assert.equal((await take(bob, 1))[0]?.text(), "hello");
+    await assert.rejects(alice.send("carol", "x"), failure("QuotaWouldBeExceeded"));
+  });
+
+  test("a message that is longer than the relay takes is rejected, the next goes through", async (t) => {
+    const relay = await relayFor(t, { messageLimit: 1_000_000 });
+    const alice = await deviceFor(t, relay, "alice/laptop");
+    const results = await Promise.allSettled(
+      [10, 8_000_000, 20].map((length) => alice.send("bob/pc", pattern(length, length))),
+    );
+    assert.equal(results[0]?.status, "fulfilled");
+    assert.ok(results[1]?.status === "rejected" && failure("QuotaWouldBeExceeded")(results[1].reason));
+    // Behind it on the same session: refused with it, or sent on the next session, but never lost in between.
+    const kept = results.filter(({ status }) => status === "fulfilled").length;
+    assert.equal(waiting(relay, "bob/pc").messages, kept);
+    await alice.send("bob/pc", pattern(30, 30));
+    assert.equal(waiting(relay, "bob/pc").messages, kept + 1);
+  });
+
+  test("a refused recipient is told, others are served", async (t) => {
+    const relay = await ScriptedRelay.start(t, { accept: false });
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const link = await relay.link(0);
+    link.onEvent = (event) => {
+      if (event.type !== "open") return;
+      const refused = event.identityURL === identityURL({ identity: "carol" });
+      link.engine.setAvailability(event.sessionId, refused ? "fault" : "ready");
+    };
+    const refused = device.send("carol", "x");
+    refused.catch(() => undefined);
+    await soon(device.send("bob", "x"), "the other recipient");
+    await assert.rejects(refused, failure("RecipientRefused"));
+  });
+
+  test("sessions that the relay opens and closes in one piece hurt nobody", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "bob/pc");
+    const link = await relay.link(0);
+    const addressing = { resourceURL: "message", ...destination("bob/pc") };
+    for (let n = 0; n < 3; n += 1) link.engine.closeSession(link.engine.open(addressing), CloseReasonId.NoReason);
+    link.flush();
+    link.send(await link.open(addressing), "still here", "1@alice/laptop");
+    assert.equal((await take(device, 1))[0]?.text(), "still here");
+  });
+
+  test("a message that is longer than this device takes closes its session, and is not given to the application", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "bob/pc", { messageLimit: 100_000 });
+    const link = await relay.link(0);
+    const addressing = { resourceURL: "message", ...destination("bob/pc") };
+    const number = link.send(await link.open(addressing), pattern(300_000, 1), "long@alice/laptop");
+    const closed = await link.until(
+      () => link.events.find((event) => event.type === "sessionClosed"),
+      "the end of the session",
+    );
+    assert.deepEqual([closed.reasonId, closed.unacknowledged], [CloseReasonId.InternalError, [number]]);
+    link.send(await link.open({ ...addressing, resourceURL: "other" }), pattern(100_000, 2), "fits@alice/laptop");
+    const [message] = await take(device, 1);
+    assert.deepEqual([message?.id, message?.body.length], ["fits@alice/laptop", 100_000]);
+  });
+});
+
+describe("errors", () => {
+  const options = { relay: "127.0.0.1:1", address: "alice/laptop" };
+
+  test("ConnectFailed: nobody listens", async () => {
+    await assert.rejects(Device.connect(options), failure("ConnectFailed"));
+    for (const transport of ["longlived", "keepalive", "polling"] as const) {
+      const connecting = Device.connect({ ...options, edge: "http://127.0.0.1:1", transport });
+      await assert.rejects(connecting, (error: DeviceError) => error.retryable && failure("ConnectFailed")(error));
+    }
+  });
+
+  test("RelayRefused: the relay goes by another name", async (t) => {
+    const relay = await relayFor(t, { names: ["relay.example.com"] });
+    await assert.rejects(Device.connect({ ...options, relay: `127.0.0.1:${relay.port}` }), failure("RelayRefused"));
+  });
+
+  test("RelayRefused: the relay closes the attach session", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    relay.onLink = (link) => {
+      link.onEvent = (event) => {
+        if (event.type === "attach") link.engine.closeSession(event.eventId, CloseReasonId.UserAuthenticationFailed);
+      };
+    };
+    await assert.rejects(Device.connect({ ...options, relay: `127.0.0.1:${relay.port}` }), failure("RelayRefused"));
+  });
+
+  test("AddressInUse: the device before is told, and does not come back", async (t) => {
+    const relay = await relayFor(t);
+    const first = await deviceFor(t, relay, "alice/laptop");
+    const reading = first.messages().next();
+    reading.catch(() => undefined);
+    const second = await deviceFor(t, relay, "alice/laptop");
+    await assert.rejects(soon(reading, "the first device to be told"), failure("AddressInUse"));
+    await assert.rejects(first.send("bob", "x"), failure("AddressInUse"));
+    await second.send("alice/laptop", "to myself");
+    assert.equal((await take(second, 1))[0]?.text(), "to myself");
+    assert.equal(relay.status().connections, 1);
+  });
+
+  test("MessageTooLong and OutboxFull: before anything is sent", async (t) => {
+    const relay = await ScriptedRelay.start(t, { accept: false });
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const long = new Uint8Array(16 * 1024 * 1024 + 1);
+    await assert.rejects(device.send("bob", long), failure("MessageTooLong"));
+    const longest = long.subarray(1);
+    const sent = Array.from({ length: 16 }, () => device.send("bob", longest));
+    for (const one of sent) one.catch(() => undefined);
+    await assert.rejects(device.send("bob", "x"), failure("OutboxFull"));
+    await device.close();
+    await assert.rejects(sent[15] as Promise<unknown>, failure("Closed"));
+  });
+
+  test("InvalidOption: what cannot be used, of the device and of a message", async (t) => {
+    const bad = [
+      { ...options, address: "alice" },
+      { ...options, address: "a/b/c" },
+      { ...options, address: "" },
+      { ...options, relay: "not a host" },
+      { ...options, relay: "-x-" },
+      { ...options, transport: "longlived" as const },
+      { ...options, edge: "ftp://example.com" },
+      { ...options, edge: "nonsense" },
+      { ...options, edge: "http://127.0.0.1:1", contentLength: 1024 * 1024 },
+      { ...options, edge: "http://127.0.0.1:1", contentLength: 2 ** 31 },
+    ];
+    for (const one of bad) await assert.rejects(Device.connect(one), failure("InvalidOption"), JSON.stringify(one));
+
+    const device = await deviceFor(t, await relayFor(t), "alice/laptop");
+    const messages: [to: string, options: Parameters<Device["send"]>[2]][] = [
+      ["", {}],
+      ["a@b@c", {}],
+      ["bob", { resource: "" }],
+      ["bob", { resource: "not a uri" }],
+      ["bob", { resource: "x".repeat(2048) }],
+      ["bob", { id: "\u00e9" }],
+      ["bob", { id: "x".repeat(2048) }],
+      ["bob", { part: { offset: -1n, total: undefined } }],
+      ["bob", { part: { offset: 0n, total: 2n ** 64n } }],
+    ];
+    for (const [to, more] of messages) await assert.rejects(device.send(to, "x", more), failure("InvalidOption"));
+    await device.send("bob", "still works");
+  });
+
+  test("Closed: what was under way, and what comes after", async (t) => {
+    const relay = await ScriptedRelay.start(t, { acknowledge: false });
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const sent = ["one", pattern(2_000_000, 1), "three"].map((body) => device.send("bob", body));
+    for (const one of sent) one.catch(() => undefined);
+    await (await relay.link(0)).taken(1);
+    await device.close();
+    for (const one of sent) await assert.rejects(one, failure("Closed"));
+    await assert.rejects(device.send("bob", "x"), failure("Closed"));
+    await device.close();
+  });
+});
+
+describe("closing", () => {
+  test("ends every reader, without messages that could no longer be acknowledged", async (t) => {
+    const { alice, bob } = await two(t);
+    const reader = async () => {
+      let count = 0;
+      for await (const _ of alice.messages()) count += 1;
+      return count;
+    };
+    const readers = [reader(), reader()];
+    await alice.close();
+    assert.deepEqual(await soon(Promise.all(readers), "the readers to end"), [0, 0]);
+
+    const [message] = await Promise.all([take(bob, 1, false), bob.send("bob/pc", "one"), bob.send("bob/pc", "two")]);
+    await bob.close();
+    assert.equal(message.length, 1);
+    assert.equal((await bob.messages().next()).done, true);
+  });
+
+  test("carries the acknowledgements of what is done", async (t) => {
+    const { relay, alice, bob } = await two(t);
+    await Promise.all(["one", "two"].map((text) => alice.send("bob/pc", text)));
+    await take(bob, 2);
+    await bob.close();
+    await eventually(() => waiting(relay, "bob/pc").messages === 0, "the acknowledgements");
+  });
+
+  test("an AbortSignal closes the device, or ends its connecting", async (t) => {
+    const relay = await relayFor(t);
+    const controller = new AbortController();
+    const device = await deviceFor(t, relay, "alice/laptop", { signal: controller.signal });
+    const reading = device.messages().next();
+    controller.abort();
+    assert.equal((await soon(reading, "the reader to end")).done, true);
+    await assert.rejects(device.send("bob", "x"), failure("Closed"));
+
+    const way = { relay: `127.0.0.1:${relay.port}`, address: "alice/laptop" };
+    await assert.rejects(Device.connect({ ...way, signal: AbortSignal.abort() }), failure("Closed"));
+
+    const silent = await listen((socket) => socket.resume().on("end", () => socket.end()));
+    t.after(() => silent.close());
+    const later = new AbortController();
+    const connecting = Device.connect({ ...way, relay: `127.0.0.1:${silent.port}`, signal: later.signal });
+    await eventually(() => silent.connections.size === 1, "the connection");
+    later.abort();
+    await assert.rejects(soon(connecting, "the connecting to end"), failure("Closed"));
+    await eventually(() => silent.connections.size === 0, "the connection to go");
+  });
+
+  test("does not wait for a relay that has stopped reading", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "alice/laptop");
+    (await relay.link(0)).socket.pause();
+    for (let n = 0; n < 4; n += 1) device.send("bob", pattern(10_000_000, n)).catch(() => undefined);
+    await soon(device.close(), "the device to close", 10_000);
+  });
+
+  test("leaves nothing behind that would keep a program running", async (t) => {
+    const relay = await relayFor(t);
+    const silent = await listen(() => undefined);
+    t.after(() => silent.close());
+    const program = new URL("./leave.ts", import.meta.url);
+    const began = performance.now();
+    const child = await startChild(program, `127.0.0.1:${relay.port}`, `127.0.0.1:${silent.port}`);
+    if (child.process.exitCode === null) {
+      await soon(new Promise((resolve) => child.process.once("exit", resolve)), "the program to end by itself", 10_000);
+    }
+    assert.equal(child.process.exitCode, 0);
+    assert.ok(performance.now() - began < 15_000);
+  });
+});
+
+describe("reconnecting", () => {
+  test("goes on when the relay is killed and started again, with nothing lost or doubled", async (t) => {
+    const store = join(folderFor(t), "relay.db");
+    const program = new URL("../relay/child.ts", import.meta.url);
+    let relay = await startChild(program, store);
+    t.after(() => relay.kill());
+    const port = Number(relay.line);
+    const reasons: string[] = [];
+    const onReconnect = (error: DeviceError) => reasons.push(error.code);
+    const alice = await deviceFor(t, { port }, "alice/laptop", { onReconnect });
+    const bob = await deviceFor(t, { port }, "bob/pc");
+    const texts: string[] = [];
+    const reading = take(bob, 40).then((messages) => texts.push(...messages.map((message) => message.text())));
+    const sent: Promise<unknown>[] = [];
+    for (let n = 0; n < 40; n += 1) {
+      sent.push(alice.send("bob/pc", `${n}`));
+      if (n === 20) {
+        await relay.kill();
+        relay = await startChild(program, store, String(port));
+      }
+    }
+    await soon(Promise.all(sent), "the acknowledgements");
+    await reading;
+    assert.deepEqual(
+      texts,
+      texts.map((_, n) => `${n}`),
+    );
+    assert.deepEqual([...new Set(reasons)], ["ConnectFailed"]);
+  });
+
+  test("a relay that rests is left alone for as long as it says", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const link = await relay.link(0);
+    const began = performance.now();
+    link.engine.close(ConnectCloseReasonId.Resting, 1);
+    link.flush();
+    link.socket.end();
+    const sent = device.send("bob", "x");
+    await relay.link(1);
+    assert.ok(performance.now() - began >= 990, `back after ${performance.now() - began} ms`);
+    await soon(sent, "the message");
+  });
+
+  test("closing in the pause before the next attempt ends at once", async (t) => {
+    const relay = await startRelay({ port: 0 });
+    let lost = false;
+    const device = await deviceFor(t, relay, "alice/laptop", { onReconnect: () => (lost = true) });
+    await relay.close();
+    await eventually(() => lost, "the loss to be noticed");
+    const sent = device.send("bob", "x");
+    sent.catch(() => undefined);
+    await soon(device.close(), "the device to close", 1000);
+    await assert.rejects(sent, failure("Closed"));
+  });
+});
+
+describe("bounds", () => {
+  test("an application that is slow holds no more than a window of what waits for it", async (t) => {
+    const { relay, alice, bob } = await two(t);
+    const count = 60;
+    const sent = Array.from({ length: count }, (_, n) => alice.send("bob/pc", pattern(100_000, n)));
+    await soon(Promise.all(sent), "the acknowledgements");
+    const first = await take(bob, 11, false);
+    const next = bob.messages().next();
+    assert.ok(await isPending(next), "more than 1 MiB was sent");
+    assert.equal(waiting(relay, "bob/pc").messages, count);
+    for (const message of first) message.done();
+    const { value } = await soon(next, "the next message");
+    value?.done();
+    const rest = await take(bob, count - 12);
+    [...first, value, ...rest].forEach((message, n) => {
+      assert.deepEqual(message?.body, pattern(100_000, n));
+    });
+  });
+
+  test("a relay without a window is not read while too much is not done", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "bob/pc");
+    const link = await relay.link(0);
+    const session = await link.open({ resourceURL: "message", ...destination("bob/pc") });
+    const size = 1024 * 1024;
+    const count = 100;
+    const before = process.memoryUsage().arrayBuffers;
+    // Only what the socket takes is made, so that the memory counted below is not that of this relay.
+    let made = 0;
+    const pump = () => {
+      while (made < count && link.socket.writableLength < size) {
+        link.send(session, pattern(size, made), `${made}@alice/laptop`);
+        made += 1;
+      }
+    };
+    link.socket.on("drain", pump);
+    pump();
+    const reached = () => made * size > INBOX_OCTETS;
+    await eventually(reached, "as much as may wait");
+    let quiet = 0;
+    for (let last = -1; quiet < 5; quiet = last === made ? quiet + 1 : 0) {
+      last = made;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    assert.ok(made < count, `all ${count} were taken`);
+    const held = process.memoryUsage().arrayBuffers - before;
+    assert.ok(held < 90 * size, `${held} octets are held`);
+    const messages = await take(device, count);
+    messages.forEach((message, n) => {
+      assert.deepEqual(message.body, pattern(size, n));
+    });
+  });
+});
+
+describe("through the edge", () => {
+  let edge: LocalEdge;
+  before(async () => {
+    edge = await startLocalEdge({ port: 0, relayAllow: await freeRelays() });
+  });
+  after(() => edge.close());
+
+  /** Ports for the relays of these tests: the edge has to know them from its start. */
+  const ports: number[] = [];
+  async function freeRelays(): Promise<string[]> {
+    const servers = await Promise.all(Array.from({ length: 4 }, () => listen(() => undefined)));
+    ports.push(...servers.map((server) => server.port));
+    await Promise.all(servers.map((server) => server.close()));
+    return ports.map((port) => `127.0.0.1:${port}`);
+  }
+
+  test("Refused: a relay that the edge does not know, or cannot reach", async () => {
+    const options = { edge: edge.url, address: "alice/laptop" };
+    for (const transport of ["longlived", "keepalive", "polling"] as const) {
+      const unknown = Device.connect({ ...options, transport, relay: "127.0.0.1:1" });
+      await assert.rejects(
+        unknown,
+        (error: DeviceError) =>
+          error.message.includes("RelayNotAllowed") && !error.retryable && failure("Refused")(error),
+      );
+      const away = Device.connect({ ...options, transport, relay: `127.0.0.1:${ports[0]}` });
+      await assert.rejects(
+        away,
+        (error: DeviceError) => error.message.includes("OriginUnreachable") && failure("Refused")(error),
+      );
+    }
+  });
+
+  test("RelayRefused: the relay goes by another name than the edge knows", async (t) => {
+    const relay = await relayFor(t, { port: ports[1] ?? 0, names: ["relay.example.com"] });
+    for (const transport of ["longlived", "keepalive", "polling"] as const) {
+      const options = { edge: edge.url, address: "alice/laptop", transport, relay: `127.0.0.1:${relay.port}` };
+      await assert.rejects(Device.connect(options), failure("RelayRefused"));
+    }
+  });
+
+  test("a contentLength that is used up on either side is replaced without loss, doubling, disorder or long pause", async (t) => {
+    const connected: string[] = [];
+    const relay = await relayFor(t, { port: ports[2] ?? 0, log: (line) => connected.push(line) });
+    const options = {
+      edge: edge.url,
+      transport: "longlived",
+      contentLength: 1024 * 1024,
+      messageLimit: 256 * 1024,
+    } as const;
+    const [alice, bob] = [
+      await deviceFor(t, relay, "alice/laptop", options),
+      await deviceFor(t, relay, "bob/pc", options),
+    ];
+    const count = 64;
+    const size = 200_000;
+    const receive = async (device: Device) => {
+      let last = performance.now();
+      let longest = 0;
+      for (let n = 0; n < count; n += 1) {
+        const [message] = await take(device, 1);
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+        assert.deepEqual(message?.body, pattern(size, n), `message ${n}`);
+      }
+      return longest;
+    };
+    const send = (device: Device, to: string) =>
+      Promise.all(Array.from({ length: count }, (_, n) => device.send(to, pattern(size, n))));
+    const [there, back] = await soon(
+      Promise.all([receive(bob), receive(alice), send(alice, "bob/pc"), send(bob, "alice/laptop")]),
+      "all messages both ways",
+      60_000,
+    );
+    // Nothing more comes: what the relay still has is a message of which the acknowledgement is on its way.
+    await eventually(
+      () => waiting(relay, "bob/pc").messages + waiting(relay, "alice/laptop").messages === 0,
+      "all acknowledged",
+    );
+    const connections = connected.filter((line) => line.startsWith("connected")).length;
+    t.diagnostic(`${connections} virtual connections; longest pause ${there.toFixed(0)} and ${back.toFixed(0)} ms`);
+    assert.ok(
+      connections > 2 * 8,
+      `${connections} virtual connections carried ${(2 * count * size) / 1e6} MB each way`,
+    );
+    assert.ok(Math.max(there, back) < 1000, `there was a pause of ${Math.max(there, back)} ms`);
+  });
+
+  test("goes on when the edge is killed and started again", async (t) => {
+    const relay = await relayFor(t, { port: ports[3] ?? 0 });
+    const allowed = { relayAllow: [`127.0.0.1:${relay.port}`] };
+    let other = await startLocalEdge({ port: 0, ...allowed });
+    t.after(() => other.close());
+    const port = Number(new URL(other.url).port);
+    let lost = 0;
+    const options = { edge: other.url, onReconnect: () => (lost += 1) };
+    const alice = await deviceFor(t, relay, "alice/laptop", { ...options, transport: "longlived" });
+    const bob = await deviceFor(t, relay, "bob/pc", { ...options, transport: "keepalive" });
+    await alice.send("bob/pc", "0");
+    await take(bob, 1);
+    const sent = Array.from({ length: 20 }, (_, n) => alice.send("bob/pc", `${n + 1}`));
+    await other.close();
+    sent.push(...Array.from({ length: 20 }, (_, n) => alice.send("bob/pc", `${n + 21}`)));
+    other = await startLocalEdge({ port, ...allowed });
+    await soon(Promise.all(sent), "the acknowledgements");
+    const texts = (await take(bob, 40)).map((message) => message.text());
+    assert.deepEqual(
+      texts,
+      texts.map((_, n) => `${n + 1}`),
+    );
+    assert.ok(lost >= 2);
+  });
+
+  test("a slow reader on Polling stops the polls, which would bring more and more", async (t) => {
+    const flood = await listen((socket) => {
+      socket.resume();
+      const pump = () => {
+        while (socket.writableLength < 1_000_000) socket.write(new Uint8Array(65536));
+      };
+      socket.on("drain", pump);
+      pump();
+    });
+    t.after(() => flood.close());
+    const relay = `127.0.0.1:${flood.port}`;
+    const own = await startLocalEdge({ port: 0, relayAllow: [relay] });
+    t.after(() => own.close());
+    const transport = openTransport({ transport: "polling", relay, edge: own.url });
+    t.after(() => transport.close());
+    // The handshake of Polling needs octets to send.
+    void transport.write([new Uint8Array([1])]);
+    await soon(transport.established, "the transport");
+    const sent = () => [...flood.connections].reduce((sum, socket) => sum + socket.bytesWritten, 0);
+    let quiet = 0;
+    for (let before = -1; quiet < 10; quiet = before === sent() ? quiet + 1 : 0) {
+      before = sent();
+      assert.ok(before < 40_000_000, "nobody reads, and still more is fetched");
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    }
+    // Read ahead, and with a little more that comes when it goes on.
+    for (let read = 0; read < 1_000_000; ) read += (await soon(transport.read(), "octets"))?.length ?? 0;
+  });
+});
+
+test("a TCP connection that says nothing is given up in time by its owner's signal", async (t) => {
+  const silent = await listen(() => undefined);
+  t.after(() => silent.close());
+  const socket = connect({ port: silent.port, host: "127.0.0.1" });
+  t.after(() => socket.destroy());
+  const connecting = Device.connect({
+    relay: `127.0.0.1:${silent.port}`,
+    address: "alice/laptop",
+    signal: AbortSignal.timeout(50),
+  });
+  await assert.rejects(soon(connecting, "the signal"), failure("Closed"));
+});

@@ -1,0 +1,96 @@
+/**
+ * Every transport to every transport, through the edge and a relay: all sizes, both directions at the same time, equal,
+ * in order, once.
+ */
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { after, before, describe, test } from "node:test";
+import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
+import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/index.ts";
+import { type Relay, startRelay } from "../../src/relay/index.ts";
+import { authority } from "../support/certificates.ts";
+
+/** All that can be passed through to a relay. */
+const TRANSPORTS = ALL.filter((transport) => transport !== "websocket");
+
+const SMALL = [0, 1, 2047, 2048, 2049, 32768, 1024 * 1024];
+const LARGE = [...SMALL, 16 * 1024 * 1024];
+
+const sha = (octets: Uint8Array) => createHash("sha256").update(octets).digest("hex");
+
+/** Sends one body of each size, all at once, and gives their hashes in order. */
+async function sendAll(device: Device, to: string, sizes: readonly number[]): Promise<string[]> {
+  const bodies = sizes.map((size) => randomBytes(size));
+  await Promise.all(bodies.map((body) => device.send(to, body)));
+  return bodies.map(sha);
+}
+
+async function receiveAll(device: Device, count: number): Promise<string[]> {
+  const hashes: string[] = [];
+  for await (const message of device.messages()) {
+    message.done();
+    hashes.push(sha(message.body));
+    if (hashes.length === count) return hashes;
+  }
+  return hashes;
+}
+
+interface Way {
+  readonly relay: string;
+  readonly edge: string;
+  readonly ca?: string;
+}
+
+async function exchange(way: Way, left: TransportName, right: TransportName, sizes: readonly number[]): Promise<void> {
+  const a = await Device.connect({ ...way, address: `left/${left}-${right}`, transport: left });
+  const b = await Device.connect({ ...way, address: `right/${left}-${right}`, transport: right });
+  try {
+    const [sentByA, sentByB, atA, atB] = await Promise.all([
+      sendAll(a, b.address, sizes),
+      sendAll(b, a.address, sizes),
+      receiveAll(a, sizes.length),
+      receiveAll(b, sizes.length),
+    ]);
+    assert.deepEqual(atB, sentByA);
+    assert.deepEqual(atA, sentByB);
+    // Once: nothing else is there, which a message behind them all would show.
+    await Promise.all([a.send(b.address, "end"), b.send(a.address, "end")]);
+    assert.deepEqual(await receiveAll(b, 1), [sha(Buffer.from("end"))]);
+    assert.deepEqual(await receiveAll(a, 1), [sha(Buffer.from("end"))]);
+  } finally {
+    await Promise.all([a.close(), b.close()]);
+  }
+}
+
+for (const scheme of ["http", "https"] as const) {
+  describe(`matrix over ${scheme}`, () => {
+    let relay: Relay;
+    let edge: LocalEdge;
+    let way: Way;
+
+    before(async () => {
+      relay = await startRelay({ port: 0 });
+      const name = `127.0.0.1:${relay.port}`;
+      const certificates = scheme === "https" ? authority() : undefined;
+      edge = await startLocalEdge({ port: 0, relayAllow: [name], ...(certificates && { tls: certificates }) });
+      way = { relay: name, edge: edge.url, ...(certificates && { ca: certificates.ca }) };
+    });
+
+    after(async () => {
+      await edge.close();
+      await relay.close();
+    });
+
+    for (const left of TRANSPORTS) {
+      for (const right of TRANSPORTS) {
+        // Polling takes seconds for the largest; over HTTPS it does so once.
+        const slow = scheme === "https" && left !== right && [left, right].includes("polling");
+        const sizes = slow ? SMALL : LARGE;
+        test(`${left} and ${right}, to ${sizes.at(-1)} octets`, async () => {
+          await exchange(way, left, right, sizes);
+          assert.deepEqual(relay.waiting(`grooveDevice://left/${left}-${right}`), { octets: 0, messages: 0 });
+        });
+      }
+    }
+  });
+}

@@ -1,0 +1,75 @@
+/** Octets out of streams: nothing that comes is lost, however the reader waits. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { byteReader, readBody, within } from "../../src/edge/streams.ts";
+
+/** A byte stream that is fed by hand. */
+function feed(): { stream: ReadableStream<Uint8Array>; put(text: string): void; end(): void } {
+  let controller: ReadableByteStreamController | undefined;
+  const stream = new ReadableStream({
+    type: "bytes",
+    start(started) {
+      controller = started as ReadableByteStreamController;
+    },
+  }) as ReadableStream<Uint8Array>;
+  return {
+    stream,
+    put: (text) => controller?.enqueue(new TextEncoder().encode(text)),
+    end() {
+      controller?.close();
+      // A reader that waits with a buffer of its own has it back only so.
+      controller?.byobRequest?.respond(0);
+    },
+  };
+}
+
+const text = (octets: Uint8Array | string) => (typeof octets === "string" ? octets : new TextDecoder().decode(octets));
+
+test("what comes after a read was late, and before the next, is for the next", async () => {
+  const { stream, put, end } = feed();
+  const read = byteReader(stream, 16);
+  assert.equal(await read(5), "late");
+  put("kept");
+  // The read that was late ends now, while nobody waits.
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(text(await read()), "kept");
+  assert.equal(await read(5), "late");
+  assert.equal(await read(5), "late");
+  put("again");
+  assert.equal(text(await read(1000)), "again");
+  end();
+  assert.equal(await read(), "end");
+});
+
+test("a reader that is released leaves the rest of the stream to others", async () => {
+  const { stream, put } = feed();
+  const read = byteReader(stream, 16);
+  put("first");
+  assert.equal(text(await read()), "first");
+  read.release();
+  put("second");
+  const { value } = await stream.getReader().read();
+  assert.equal(text(value ?? ""), "second");
+});
+
+test("a body is read whole up to its limit, and not beyond", async () => {
+  for (const [length, limit, whole] of [
+    [0, 4, true],
+    [4, 4, true],
+    [5, 4, false],
+    [40, 4, false],
+  ] as const) {
+    const { stream, put, end } = feed();
+    if (length > 0) put("x".repeat(length));
+    if (whole) setTimeout(end, 1);
+    const body = await readBody(stream, limit);
+    assert.equal(body === undefined ? undefined : text(body), whole ? "x".repeat(length) : undefined);
+  }
+  assert.deepEqual(await readBody(null, 4), new Uint8Array(0));
+});
+
+test("within gives up after its time, and passes errors on", async () => {
+  assert.deepEqual(await within(1000, Promise.resolve(7)), { value: 7 });
+  assert.equal(await within(1, new Promise(() => undefined)), undefined);
+  await assert.rejects(within(1000, Promise.reject(new Error("gone"))), /gone/);
+});

@@ -1,0 +1,427 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { CHUNK_SIZE, REMEMBER_IDS, REMEMBERED_IDS, RETENTION } from "../../src/relay/defaults.ts";
+import { type Envelope, type Incoming, type Quota, Store, type Stored } from "../../src/relay/store.ts";
+import { pattern } from "../support/watch.ts";
+import { folderFor } from "./support.ts";
+
+const BOB = "grooveDevice://bob/pc";
+const CAROL = "grooveIdentity://carol";
+
+function envelope(changes: Partial<Omit<Envelope, "fields">> & { userRef?: string } = {}): Envelope {
+  const { userRef = "", ...rest } = changes;
+  return {
+    peer: BOB,
+    source: "grooveDevice://alice/laptop",
+    resourceURL: "message",
+    identityURL: "grooveIdentity://bob",
+    deviceURL: BOB,
+    fields: { userRef, track: false },
+    ...rest,
+  };
+}
+
+function put(store: Store, body: Uint8Array | string, changes: Parameters<typeof envelope>[0] = {}, now = 0): string {
+  const incoming = store.begin(envelope(changes));
+  const octets = typeof body === "string" ? Buffer.from(body) : body;
+  for (let at = 0; at < octets.length; at += 2048) store.append(incoming, octets.subarray(at, at + 2048));
+  return store.finish(incoming, now);
+}
+
+function bodyOf(store: Store, { seq }: { readonly seq: number }): Buffer {
+  const rows: Uint8Array[] = [];
+  for (let row = store.body(seq, 0); row !== undefined; row = store.body(seq, rows.length)) rows.push(row);
+  return Buffer.concat(rows);
+}
+
+function textsOf(store: Store, peer = BOB): string[] {
+  return store.after(peer, 0, 1000).map((stored) => bodyOf(store, stored).toString());
+}
+
+/** How many rows the tables of a store have. */
+function rows(file: string, table: "messages" | "chunks" | "seen"): number {
+  const database = new DatabaseSync(file, { readOnly: true });
+  try {
+    return Number(database.prepare(`SELECT count(*) AS n FROM ${table}`).get()?.n);
+  } finally {
+    database.close();
+  }
+}
+
+describe("store", () => {
+  test("keeps the order of arrival for each peer, with pages that start behind a number", () => {
+    const store = new Store(undefined);
+    for (let n = 0; n < 10; n += 1) put(store, `${n}`, { peer: n % 2 === 0 ? BOB : CAROL });
+    assert.deepEqual(textsOf(store), ["0", "2", "4", "6", "8"]);
+    assert.deepEqual(textsOf(store, CAROL), ["1", "3", "5", "7", "9"]);
+    const [first, second] = store.after(BOB, 0, 2) as [Stored, Stored];
+    assert.equal(store.after(BOB, 0, 2).length, 2);
+    assert.ok(first.seq < second.seq);
+    assert.deepEqual(
+      store.after(BOB, second.seq, 10).map((stored) => bodyOf(store, stored).toString()),
+      ["4", "6", "8"],
+    );
+    store.close();
+  });
+
+  test("gives everything back as it came", () => {
+    const store = new Store(undefined);
+    const whole = {
+      ...envelope({ resourceURL: "file?name=a", peer: CAROL, identityURL: CAROL, deviceURL: "" }),
+      fields: {
+        userRef: "one@alice/laptop",
+        track: true,
+        ephemeral: 0xffffffff,
+        streamSize: [0xffff_ffff_ffff_ffffn, 1n, 0n] as const,
+        fragmentation: new Uint8Array([0, 1, 254, 255]),
+      },
+    };
+    const incoming = store.begin(whole);
+    store.append(incoming, Buffer.from("body"));
+    assert.equal(store.finish(incoming, 0), "stored");
+    const [stored] = store.after(CAROL, 0, 10) as [Stored];
+    const { seq, size, ...back } = stored;
+    assert.deepEqual(back, whole);
+    assert.equal(size, 4);
+    assert.equal(bodyOf(store, { seq }).toString(), "body");
+    store.close();
+  });
+
+  test("never uses a sequence number twice, not even that of a message which was the newest and is gone", (t) => {
+    const file = join(folderFor(t), "relay.db");
+    let store = new Store(file);
+    const used = new Set<number>();
+    for (let round = 0; round < 3; round += 1) {
+      put(store, "message");
+      const [stored] = store.after(BOB, 0, 1) as [Stored];
+      assert.ok(!used.has(stored.seq), `${stored.seq} again`);
+      used.add(stored.seq);
+      store.remove([stored]);
+      store.close();
+      store = new Store(file);
+    }
+    store.close();
+  });
+
+  test("bodies of every length come back, in rows of which none is much longer than a chunk", () => {
+    const store = new Store(undefined);
+    const lengths = [0, 1, 2047, 2048, 2049, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE, 3_000_001];
+    for (const length of lengths) assert.equal(put(store, pattern(length, length)), "stored");
+    for (const stored of store.after(BOB, 0, 100)) {
+      const length = lengths.shift();
+      assert.equal(stored.size, length);
+      assert.ok(bodyOf(store, stored).equals(pattern(stored.size, stored.size)), `body of ${length}`);
+      for (let n = 0; store.body(stored.seq, n) !== undefined; n += 1) {
+        assert.ok((store.body(stored.seq, n)?.length ?? 0) < CHUNK_SIZE + 2048);
+      }
+    }
+    store.close();
+  });
+
+  test("a body in the smallest pieces does not cost more memory than one in the largest", () => {
+    const store = new Store(undefined);
+    const incoming = store.begin(envelope());
+    const body = pattern(100_000, 1);
+    let most = 0;
+    for (let at = 0; at < body.length; at += 1) {
+      store.append(incoming, body.subarray(at, at + 1));
+      most = Math.max(most, incoming.held.length);
+    }
+    assert.ok(most <= 512, `${most} pieces were held`);
+    assert.equal(store.finish(incoming, 0), "stored");
+    assert.ok(bodyOf(store, store.after(BOB, 0, 1)[0] as Stored).equals(body));
+    store.close();
+  });
+
+  test("a message can be written to the disk at any point", () => {
+    const store = new Store(undefined);
+    const incoming = store.begin(envelope());
+    for (const text of ["a", "bc", "def"]) {
+      store.append(incoming, Buffer.from(text));
+      store.spill(incoming);
+      assert.equal(incoming.heldOctets, 0);
+    }
+    assert.equal(store.finish(incoming, 0), "stored");
+    assert.deepEqual(textsOf(store), ["abcdef"]);
+    store.close();
+  });
+
+  test("drops an id that came before from the same source for the same peer, also after it was fetched", () => {
+    const store = new Store(undefined);
+    assert.equal(put(store, "one", { userRef: "1" }), "stored");
+    assert.equal(put(store, "one", { userRef: "1" }), "duplicate");
+    assert.equal(put(store, "other source", { userRef: "1", source: "grooveDevice://eve/pc" }), "stored");
+    assert.equal(put(store, "other peer", { userRef: "1", peer: CAROL }), "stored");
+    assert.equal(put(store, "no id"), "stored");
+    assert.equal(put(store, "no id"), "stored");
+    assert.deepEqual(textsOf(store), ["one", "other source", "no id", "no id"]);
+    store.remove(store.after(BOB, 0, 10));
+    assert.equal(put(store, "one", { userRef: "1" }), "duplicate");
+    assert.deepEqual(textsOf(store), []);
+    store.close();
+  });
+
+  test("quotas of octets and of messages are the peer's own, and free again when it has fetched", () => {
+    const store = new Store(undefined, { octets: 10, messages: 3 });
+    assert.equal(put(store, "12345"), "stored");
+    assert.equal(put(store, "123456"), "quota");
+    assert.equal(put(store, "12345"), "stored");
+    assert.equal(put(store, ""), "stored");
+    assert.equal(put(store, ""), "quota");
+    assert.equal(put(store, "1234567890", { peer: CAROL }), "stored");
+    assert.deepEqual(store.waiting(BOB), { octets: 10, messages: 3 });
+    store.remove(store.after(BOB, 0, 1));
+    assert.deepEqual(store.waiting(BOB), { octets: 5, messages: 2 });
+    assert.equal(put(store, "12345"), "stored");
+    store.close();
+  });
+
+  test("an id whose message was over the quota may come again", () => {
+    const store = new Store(undefined, { octets: 5, messages: 10 });
+    put(store, "12345");
+    assert.equal(put(store, "again", { userRef: "1" }), "quota");
+    store.remove(store.after(BOB, 0, 1));
+    assert.equal(put(store, "again", { userRef: "1" }), "stored");
+    store.close();
+  });
+
+  test("removing a message twice counts once", () => {
+    const store = new Store(undefined);
+    put(store, "one");
+    put(store, "two");
+    const [one] = store.after(BOB, 0, 1) as [Stored];
+    store.remove([one, one]);
+    store.remove([one]);
+    assert.deepEqual(store.waiting(BOB), { octets: 3, messages: 1 });
+    assert.equal(store.body(one.seq, 0), undefined);
+    store.close();
+  });
+
+  test("unfinished messages leave nothing, whether they are discarded, refused, or their process ends", (t) => {
+    const file = join(folderFor(t), "relay.db");
+    const store = new Store(file, { octets: 2 * CHUNK_SIZE, messages: 10 });
+    const long = pattern(CHUNK_SIZE + 5000, 7);
+    put(store, long, { userRef: "kept" });
+    for (const end of ["discard", "leave"] as const) {
+      const incoming = store.begin(envelope());
+      store.append(incoming, long);
+      store.append(incoming, Buffer.from("more"));
+      assert.notEqual(incoming.key, undefined);
+      if (end === "discard") store.discard(incoming);
+    }
+    assert.equal(put(store, long, { userRef: "kept" }), "duplicate");
+    assert.equal(put(store, long), "quota");
+    store.close();
+    assert.equal(rows(file, "chunks"), 3, "two of the message that is kept, one of the one that was left");
+
+    const again = new Store(file);
+    assert.deepEqual(again.waiting(BOB), { octets: long.length, messages: 1 });
+    const [stored] = again.after(BOB, 0, 10) as [Stored];
+    assert.ok(bodyOf(again, stored).equals(long));
+    again.remove([stored]);
+    again.close();
+    assert.equal(rows(file, "chunks"), 0);
+    assert.equal(rows(file, "messages"), 0);
+  });
+
+  test("what was not committed is gone with its process, what was is there", (t) => {
+    const file = join(folderFor(t), "relay.db");
+    const store = new Store(file);
+    put(store, "committed");
+    store.commit();
+    put(store, "not committed");
+    const other = new DatabaseSync(file, { readOnly: true });
+    assert.deepEqual({ ...other.prepare("SELECT count(*) AS n FROM messages").get() }, { n: 1 });
+    other.close();
+    store.close();
+  });
+
+  test("what waits, and the ids, are known after it was opened again", (t) => {
+    const file = join(folderFor(t), "relay.db");
+    const store = new Store(file);
+    put(store, "12345", { userRef: "1" });
+    put(store, "1234567", { peer: CAROL });
+    store.close();
+    const again = new Store(file);
+    assert.deepEqual(again.waiting(BOB), { octets: 5, messages: 1 });
+    assert.deepEqual(again.waiting(CAROL), { octets: 7, messages: 1 });
+    assert.deepEqual(again.waiting("grooveDevice://nobody/pc"), { octets: 0, messages: 0 });
+    assert.equal(put(again, "12345", { userRef: "1" }), "duplicate");
+    again.close();
+  });
+
+  test("a file that is no database is refused", (t) => {
+    assert.throws(() => new Store(folderFor(t)), /unable to open/);
+  });
+});
+
+describe("purge", () => {
+  test("removes messages that are older than the retention, and only them", (t) => {
+    const file = join(folderFor(t), "relay.db");
+    const store = new Store(file);
+    put(store, pattern(2 * CHUNK_SIZE, 1), {}, 1000);
+    put(store, "old", { peer: CAROL }, 1000);
+    put(store, "young", {}, 1001);
+    assert.equal(store.purge(1000 + RETENTION), 0);
+    assert.equal(store.purge(1001 + RETENTION), 2);
+    assert.deepEqual(textsOf(store), ["young"]);
+    assert.deepEqual(store.waiting(BOB), { octets: 5, messages: 1 });
+    assert.deepEqual(store.waiting(CAROL), { octets: 0, messages: 0 });
+    assert.equal(store.purge(5000, 3000), 1);
+    store.close();
+    assert.equal(rows(file, "chunks"), 0);
+  });
+
+  test("forgets ids by their age", () => {
+    const store = new Store(undefined);
+    put(store, "one", { userRef: "1" }, 0);
+    put(store, "two", { userRef: "2" }, 1);
+    store.purge(1 + REMEMBER_IDS);
+    assert.equal(put(store, "one", { userRef: "1" }), "stored");
+    assert.equal(put(store, "two", { userRef: "2" }), "duplicate");
+    store.close();
+  });
+
+  test("forgets the oldest ids of a pair that has used too many, and nobody else's", (t) => {
+    const file = join(folderFor(t), "relay.db");
+    const store = new Store(file);
+    put(store, "", { userRef: "other", peer: CAROL });
+    store.close();
+    const database = new DatabaseSync(file);
+    // The ids of a very busy pair; put one by one they would take most of this test's time.
+    database.exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${REMEMBERED_IDS + 3})
+      INSERT INTO seen (peer, source, id, at) SELECT '${BOB}', 'grooveDevice://alice/laptop', 'id' || i, 0 FROM n`);
+    database.close();
+    const again = new Store(file);
+    again.purge(1);
+    again.commit();
+    assert.equal(rows(file, "seen"), REMEMBERED_IDS + 1);
+    assert.equal(put(again, "", { userRef: "id3" }), "stored");
+    assert.equal(put(again, "", { userRef: "id4" }), "duplicate");
+    assert.equal(put(again, "", { userRef: "other", peer: CAROL }), "duplicate");
+    again.close();
+  });
+});
+
+/** What the store should be, as simply as it can be said. */
+interface Model {
+  messages: { seq: number; peer: string; body: Buffer; at: number }[];
+  seen: { peer: string; source: string; id: string; at: number }[];
+}
+
+type Step =
+  | { step: "put"; peer: string; source: string; id: string; length: number; pieces: number }
+  | { step: "unfinished"; length: number; discard: boolean }
+  | { step: "fetch"; peer: string; count: number }
+  | { step: "purge"; retention: number }
+  | { step: "reopen" };
+
+const peers = fc.constantFrom(BOB, CAROL);
+const steps: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      step: fc.constant("put" as const),
+      peer: peers,
+      source: fc.constantFrom("grooveDevice://alice/laptop", "grooveDevice://eve/pc"),
+      id: fc.constantFrom("", "a", "b", "c", "d"),
+      length: fc.oneof(fc.integer({ min: 0, max: 300 }), fc.constantFrom(CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 9)),
+      pieces: fc.integer({ min: 1, max: 9 }),
+    }),
+  },
+  fc.record({
+    step: fc.constant("unfinished" as const),
+    length: fc.constantFrom(10, CHUNK_SIZE + 10),
+    discard: fc.boolean(),
+  }),
+  fc.record({ step: fc.constant("fetch" as const), peer: peers, count: fc.integer({ min: 0, max: 3 }) }),
+  fc.record({ step: fc.constant("purge" as const), retention: fc.integer({ min: 0, max: 20 }) }),
+  fc.record({ step: fc.constant("reopen" as const) }),
+);
+
+test("does what a simple model does", () => {
+  const quota: Quota = { octets: 2 * CHUNK_SIZE + 500, messages: 6 };
+  const folder = mkdtempSync(join(tmpdir(), "grooveway-store-"));
+  let run = 0;
+  try {
+    fc.assert(
+      fc.property(fc.array(steps, { maxLength: 30 }), (todo) => {
+        run += 1;
+        const file = join(folder, `${run}.db`);
+        let store = new Store(file, quota);
+        const model: Model = { messages: [], seen: [] };
+        let now = 0;
+        const of = (peer: string) => model.messages.filter((message) => message.peer === peer);
+        for (const step of todo) {
+          now += 1;
+          if (step.step === "put") putBoth(store, model, quota, step, now);
+          else if (step.step === "unfinished") {
+            const incoming = store.begin(envelope());
+            for (const part of split(pattern(step.length, now), 3)) store.append(incoming, part);
+            if (step.discard) store.discard(incoming);
+          } else if (step.step === "fetch") {
+            const fetched = store.after(step.peer, 0, step.count);
+            store.remove(fetched);
+            const gone = new Set(fetched.map(({ seq }) => seq));
+            assert.equal(gone.size, Math.min(step.count, of(step.peer).length));
+            model.messages = model.messages.filter(({ seq }) => !gone.has(seq));
+          } else if (step.step === "purge") {
+            const before = now - step.retention;
+            const old = model.messages.filter(({ at }) => at < before);
+            assert.equal(store.purge(now, step.retention), old.length);
+            model.messages = model.messages.filter(({ at }) => at >= before);
+          } else {
+            store.close();
+            store = new Store(file, quota);
+          }
+          for (const peer of [BOB, CAROL]) {
+            const octets = of(peer).reduce((sum, { body }) => sum + body.length, 0);
+            assert.deepEqual(store.waiting(peer), { octets, messages: of(peer).length });
+            const listed = store.after(peer, 0, 100);
+            assert.deepEqual(
+              listed.map(({ seq, size }) => [seq, size]),
+              of(peer).map(({ seq, body }) => [seq, body.length]),
+            );
+          }
+        }
+        for (const { seq, body } of model.messages) assert.ok(bodyOf(store, { seq }).equals(body));
+        store.close();
+      }),
+      { numRuns: 60 },
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+function split(body: Uint8Array, pieces: number): Uint8Array[] {
+  const size = Math.max(1, Math.ceil(body.length / pieces));
+  return Array.from({ length: Math.ceil(body.length / size) }, (_, n) => body.subarray(n * size, (n + 1) * size));
+}
+
+function putBoth(store: Store, model: Model, quota: Quota, step: Step & { step: "put" }, now: number): void {
+  const { peer, source, id, length, pieces } = step;
+  const body = pattern(length, now);
+  const incoming: Incoming = store.begin(envelope({ peer, source, userRef: id }));
+  for (const part of split(body, pieces)) store.append(incoming, part);
+  const outcome = store.finish(incoming, now);
+
+  const waits = model.messages.filter((message) => message.peer === peer);
+  const octets = waits.reduce((sum, message) => sum + message.body.length, 0);
+  const seen = model.seen.some((one) => one.peer === peer && one.source === source && one.id === id);
+  const full = waits.length + 1 > quota.messages || octets + length > quota.octets;
+  assert.equal(outcome, id !== "" && seen ? "duplicate" : full ? "quota" : "stored");
+  if (outcome !== "stored") return;
+  const seq = store.after(peer, 0, 100).at(-1)?.seq ?? assert.fail("the message is not there");
+  assert.ok(
+    model.messages.every((message) => message.seq < seq),
+    "sequence numbers grow",
+  );
+  model.messages.push({ seq, peer, body: Buffer.from(body), at: now });
+  if (id !== "") model.seen.push({ peer, source, id, at: now });
+}

@@ -1,0 +1,57 @@
+/** Certificates for tests, made by openssl, which every machine that runs the tests has. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export interface Certificates {
+  /** PEM of the authority to be trusted. */
+  readonly ca: string;
+  readonly key: string;
+  readonly cert: string;
+}
+
+/** An authority and a certificate by it for 127.0.0.1: a certificate that is its own authority is refused by the edge's runtime. */
+export function authority(): Certificates {
+  const folder = mkdtempSync(join(tmpdir(), "grooveway-tls-"));
+  const openssl = (...args: string[]) => execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
+  try {
+    const elliptic = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    openssl(
+      "req",
+      "-x509",
+      ...elliptic,
+      "-keyout",
+      "ca.key",
+      "-out",
+      "ca.pem",
+      "-days",
+      "2",
+      "-subj",
+      "/CN=test authority",
+    );
+    openssl("req", ...elliptic, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=127.0.0.1");
+    writeFileSync(join(folder, "leaf.ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n");
+    openssl(
+      "x509",
+      "-req",
+      "-in",
+      "leaf.csr",
+      "-CA",
+      "ca.pem",
+      "-CAkey",
+      "ca.key",
+      "-CAcreateserial",
+      "-days",
+      "2",
+      "-extfile",
+      "leaf.ext",
+      "-out",
+      "leaf.pem",
+    );
+    const read = (name: string) => readFileSync(join(folder, name), "utf8");
+    return { ca: read("ca.pem"), key: read("leaf.key"), cert: read("leaf.pem") };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,77 @@
+/** Waiting for what a test has reason to expect, without guessing how long it takes. */
+import { PATIENCE } from "./sockets.ts";
+
+/** Lets tests wait for a condition that is looked at whenever something has changed. */
+export class Watch {
+  #wake: (() => void)[] = [];
+
+  /** Something has changed. */
+  changed(): void {
+    const wake = this.#wake;
+    this.#wake = [];
+    for (const resolve of wake) resolve();
+  }
+
+  /** Resolves with what `look` finds, once that is neither undefined nor false; fails after `patience` ms. */
+  async until<T>(look: () => T | undefined | false, what: string, patience = PATIENCE): Promise<T> {
+    const limit = performance.now() + patience;
+    for (;;) {
+      const found = look();
+      if (found !== undefined && found !== false) return found;
+      const left = limit - performance.now();
+      if (left <= 0) throw new Error(`waited in vain for ${what}`);
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#wake.push(resolve);
+        timer = setTimeout(resolve, left);
+      });
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** What a promise gives, or an error that says what was waited for. */
+export async function soon<T>(promise: Promise<T>, what: string, patience = PATIENCE): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited in vain for ${what}`)), patience);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Looks at something that tells nobody when it changes. */
+export async function eventually<T>(look: () => T | undefined | false, what: string, patience = PATIENCE): Promise<T> {
+  const watch = new Watch();
+  const ticking = setInterval(() => watch.changed(), 5);
+  try {
+    return await watch.until(look, what, patience);
+  } finally {
+    clearInterval(ticking);
+  }
+}
+
+/** Random numbers that a seed gives again: a failure that depends on them can be repeated. */
+export function random(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x100000000;
+  };
+}
+
+/** Octets that tell where they belong: no two places of a body look alike for long. */
+export function pattern(length: number, seed: number): Uint8Array {
+  const words = new Uint32Array(Math.ceil(length / 4));
+  let state = (seed * 2654435761 + 1) >>> 0;
+  for (let i = 0; i < words.length; i += 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    words[i] = state;
+  }
+  return new Uint8Array(words.buffer, 0, length);
+}
