@@ -11,15 +11,16 @@ import { size } from "./output.ts";
 
 export const CONNECTION_OPTIONS = {
   as: { type: "string" },
-  relay: { type: "string", default: "127.0.0.1:2492" },
+  relay: { type: "string" },
   edge: { type: "string" },
   transport: { type: "string" },
   ca: { type: "string" },
   "content-length": { type: "string" },
 } as const;
 
-export const CONNECTION_HELP = `  --relay HOST[:PORT]   the origin relay; default 127.0.0.1:2492
-  --edge URL            go through this edge; without it by TCP to the relay
+export const CONNECTION_HELP = `  --edge URL            connect to this edge, which keeps a mailbox for every device
+  --relay HOST[:PORT]   use this origin relay, through the edge or, without --edge, by TCP; then the default is
+                        127.0.0.1:2492
   --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, else tcp
   --as IDENTITY/DEVICE  who you are; default ${me()}
   --ca FILE             certificate authorities to trust for the edge (PEM)
@@ -30,7 +31,7 @@ export function deviceOptions(
   command: string,
   values: {
     as?: string | undefined;
-    relay: string;
+    relay?: string | undefined;
     edge?: string | undefined;
     transport?: string | undefined;
     ca?: string | undefined;
@@ -43,13 +44,19 @@ export function deviceOptions(
   }
   return {
     address: values.as ?? me(),
-    relay: values.relay,
+    ...relayOf(values.relay, values.edge),
     ...(values.edge !== undefined && { edge: values.edge }),
     ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
     ...(values.ca !== undefined && { ca: readText(command, values.ca) }),
     ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
     onReconnect: (error) => console.error(`grooveway: ${error.message}; connecting again`),
   };
+}
+
+/** With an edge and no relay the edge is the relay. */
+function relayOf(relay: string | undefined, edge: string | undefined): { relay?: string } {
+  if (relay !== undefined) return { relay };
+  return edge === undefined ? { relay: "127.0.0.1:2492" } : {};
 }
 
 /** The text of a file that an option names. */

@@ -5,20 +5,24 @@ import { startLocalEdge } from "./local-edge.ts";
 import { untilInterrupted } from "./signals.ts";
 
 export const edgeCommand: Command = {
-  help: `Usage: grooveway edge --relay-allow HOST[:PORT] [options]
+  help: `Usage: grooveway edge [options]
 
-Runs the edge on this machine: the same worker that is deployed to Cloudflare, under workerd.
+Runs the edge on this machine: the same worker that is deployed to Cloudflare, under workerd. It keeps a mailbox for every
+device that connects to it, and passes devices through to the origin relays that are allowed.
 
+  --state DIR                keep the mailboxes in this folder; without it a restart forgets them
   --relay-allow HOST[:PORT]  origin relay that devices may be passed through to; may be given more than once
   --port N                   port to listen on; default 8787, 0 for any free one
   --host HOST                address to listen on; default 127.0.0.1, use 0.0.0.0 to be reached from elsewhere
-  --name NAME                this edge's own relay name
+  --name NAME                the host name by which devices reach this edge; default the address listened on
+  --admin-token TOKEN        opens the mailboxes to grooveway mailbox; default the environment variable
+                             GROOVEWAY_ADMIN_TOKEN, without either nobody may look
   --tls-key FILE             with --tls-cert: speak HTTPS (PEM)
   --tls-cert FILE
   --json                     print one JSON object when it listens
   -v, --verbose              print what the worker logs
 
-Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert cert.pem --relay-allow relay.example.com`,
+Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert cert.pem --name edge.example.com --state /var/lib/grooveway`,
 
   async run(args) {
     const { values, positionals } = parse("edge", args, {
@@ -26,6 +30,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       port: { type: "string", default: "8787" },
       host: { type: "string", default: "127.0.0.1" },
       name: { type: "string" },
+      state: { type: "string" },
+      "admin-token": { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
       "tls-key": { type: "string" },
       "tls-cert": { type: "string" },
       json: { type: "boolean", default: false },
@@ -39,6 +45,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       host: values.host,
       relayAllow,
       ...(values.name !== undefined && { relayName: values.name }),
+      ...(values.state !== undefined && { state: values.state }),
+      adminToken: values["admin-token"],
       ...(key !== undefined &&
         cert !== undefined && { tls: { key: readText("edge", key), cert: readText("edge", cert) } }),
       log: (level, line) => {
@@ -48,7 +56,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url }));
     else {
       console.log(`edge listens on ${edge.url}`);
-      if (relayAllow.length === 0) console.log("no relay is allowed: give --relay-allow HOST[:PORT]");
+      if (values.state === undefined)
+        console.log("it forgets its mailboxes when it stops: give --state DIR to keep them");
     }
     await untilInterrupted();
     await edge.close();

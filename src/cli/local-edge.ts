@@ -15,8 +15,12 @@ export interface LocalEdgeOptions {
   readonly port: number;
   /** Origin relays that devices may be passed through to: the variable ORIGIN_RELAYS. */
   readonly relayAllow: readonly string[];
-  /** This edge's own Relay-Server-Name: the variable RELAY_NAME. */
+  /** This edge's own Relay-Server-Name: the variable RELAY_NAME. By default the address listened on. */
   readonly relayName?: string;
+  /** Opens /admin: the variable ADMIN_TOKEN. */
+  readonly adminToken?: string;
+  /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
+  readonly state?: string;
   /** PEM texts: with them the edge speaks HTTPS. */
   readonly tls?: { readonly key: string; readonly cert: string };
   /** Called for each line that the worker or its runtime logs. */
@@ -52,7 +56,10 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
   const env = {
     TUNNEL: { type: "durable-object", worker: "grooveway", exportName: "Tunnel" },
     ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
-    RELAY_NAME: { type: "text", value: options.relayName ?? "" },
+    MAILBOX: { type: "durable-object", worker: "grooveway", exportName: "Mailbox" },
+    DIRECTORY: { type: "durable-object", worker: "grooveway", exportName: "Directory" },
+    RELAY_NAME: { type: "text", value: options.relayName ?? host },
+    ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
   } as const;
   return {
     host,
@@ -60,6 +67,7 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
     // Without these miniflare asks the internet for a sample of request metadata and reports its use.
     cf: false,
     telemetry: { enabled: false },
+    ...(options.state !== undefined && { resourcePersistencePath: options.state }),
     log: new NoOpLog(),
     handleStructuredLogs: (entry: { level: string; message: string }) => options.log?.(entry.level, entry.message),
     ...(options.tls && { https: true, httpsKey: options.tls.key, httpsCert: options.tls.cert }),
@@ -70,7 +78,11 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
           compatibilityDate: "2026-11-09",
           compatibilityFlags: ["enable_request_signal"],
           manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
-          exports: { Tunnel: { type: "durable-object", storage: "sqlite" } },
+          exports: {
+            Tunnel: { type: "durable-object", storage: "sqlite" },
+            Mailbox: { type: "durable-object", storage: "sqlite" },
+            Directory: { type: "durable-object", storage: "sqlite" },
+          },
           env,
         },
       },

@@ -26,6 +26,10 @@ const COMMANDS: Record<string, { readonly summary: string; readonly load: () => 
     summary: "receive what was sent to this device",
     load: async () => (await import("./recv.ts")).recvCommand,
   },
+  mailbox: {
+    summary: "look into the mailboxes of an edge",
+    load: async () => (await import("./mailbox.ts")).mailboxCommand,
+  },
 };
 
 const HELP = `Usage: grooveway COMMAND [options]

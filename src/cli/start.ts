@@ -20,7 +20,8 @@ export const startCommand: Command = {
   help: `Usage: grooveway start [options] [FILE]
 
 Starts a relay and the edge on this machine, and sends a file (a generated one of 8 MiB by default) from a device that
-speaks LongLived to one that speaks KeepAlive, both only through the edge. Then it stays up for you to try.
+speaks LongLived to one that speaks KeepAlive, both only through the edge. Then it shows a mailbox at work: a message to a
+device that is not there yet, and its arrival. It stays up for you to try.
 
   --once           end after the transfer, with exit code 0 when the file arrived whole
   --relay-port N   default ${SSTP_PORT}
@@ -50,6 +51,11 @@ Example: npm start -- --once package-lock.json`,
         say(`edge     ${edge.url}   HTTP`);
         const way = { edge: edge.url, relay: `127.0.0.1:${relay.port}` };
         report(await transfer(way, file), values.json);
+        const { id, waited } = await storeAndForward(edge.url);
+        if (values.json) console.log(JSON.stringify({ event: "mailbox", id, waited }));
+        say(`
+A mailbox at work: carol/pc sent a message to dave/tablet, who was not there, and left. The edge kept it; dave/tablet came
+${waited} ms later and has it.`);
         if (values.once) return 0;
         say(invitation(way));
         await untilInterrupted();
@@ -88,12 +94,31 @@ received sha256 ${received.sha256}`);
 }
 
 function invitation({ edge, relay }: Way): string {
-  const options = `--edge ${edge} --relay ${relay}`;
   return `
 It stays up. In a second terminal, in this folder:
-  npm run -s grooveway -- send ${options} --as carol/pc dave/tablet README.md
-  npm run -s grooveway -- recv ${options} --as dave/tablet --transport keepalive --out received
-The order does not matter: the relay keeps the file until dave comes. Ctrl-C ends it.`;
+  npm run -s grooveway -- send --edge ${edge} --as erin/pc frank/tablet README.md
+  npm run -s grooveway -- recv --edge ${edge} --as frank/tablet --transport keepalive --out received
+The order does not matter: the edge keeps the file until frank comes. With --relay ${relay} as well the file
+goes through the edge to the origin relay, and waits there. Ctrl-C ends it.`;
+}
+
+/** A message to a device that is not there, by the mailboxes of the edge itself. */
+async function storeAndForward(edge: string): Promise<{ readonly id: string; readonly waited: number }> {
+  const carol = await Device.connect({ edge, address: "carol/pc", transport: "longlived" });
+  const { id } = await carol.send("dave/tablet", "are you there?");
+  await carol.close();
+  const started = performance.now();
+  const dave = await Device.connect({ edge, address: "dave/tablet", transport: "keepalive" });
+  try {
+    for await (const message of dave.messages()) {
+      message.done();
+      if (message.id !== id) continue;
+      return { id, waited: Math.round(performance.now() - started) };
+    }
+    throw new CommandError("ConnectFailed", "the connection ended before the mailbox had delivered");
+  } finally {
+    await dave.close();
+  }
 }
 
 interface Result {

@@ -35,6 +35,8 @@ interface OutboundSession {
 
 export interface CarrierOptions extends TransportOptions {
   readonly address: Required<Pick<Address, "identity" | "device">>;
+  /** The virtual connection ends at the edge itself, and is not passed through to an origin relay. */
+  readonly ends: boolean;
 }
 
 export class Carrier {
@@ -66,8 +68,7 @@ export class Carrier {
       outbound: true,
       localDeviceURLs: [deviceURL(options.address)],
       now: performance.now(),
-      keepAlive: KEEP_ALIVE,
-      receiveTimeout: RECEIVE_TIMEOUT,
+      ...(watchesItself(options) ? {} : { keepAlive: KEEP_ALIVE, receiveTimeout: RECEIVE_TIMEOUT }),
     });
   }
 
@@ -167,8 +168,8 @@ export class Carrier {
   }
 
   async #flush(): Promise<void> {
-    // One turn later, so that what is sent in this one goes out together.
-    await Promise.resolve();
+    // When this turn of the event loop is over, so that all that is sent in it goes out together.
+    await new Promise((resolve) => setImmediate(resolve));
     for (;;) {
       const blocks = this.engine.output(performance.now());
       this.#setTimer();
@@ -258,6 +259,14 @@ export class Carrier {
       Math.max(0, deadline - performance.now()),
     );
   }
+}
+
+/**
+ * Whether both ends of a transport find out by themselves that the other one is gone: by pings, or by requests that are
+ * answered. Then a Noop would only wake the edge, and silence is no sign.
+ */
+function watchesItself({ transport, ends }: CarrierOptions): boolean {
+  return transport === "websocket" || (ends && (transport === "keepalive" || transport === "polling"));
 }
 
 /** Whether a session was closed for a reason that has nothing to do with what was sent on it. */

@@ -55,3 +55,6 @@ export const LONGEST_REST = 3600_000;
 
 /** What a LongLived session must still carry when a message has been sent on it: acknowledgements, Noops, ConnectClose. */
 export const CONTENT_RESERVE = 64 * 1024;
+
+/** How often a WebSocket is asked whether the edge is still there; the platform answers without waking anybody. */
+export const WEBSOCKET_PING = 25_000;

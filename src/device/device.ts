@@ -49,8 +49,11 @@ import type { TransportName } from "./transport.ts";
 export interface DeviceOptions {
   /** This device's address: `identity/device`. */
   readonly address: string;
-  /** The relay: `host` or `host:port`, as the edge knows it. */
-  readonly relay: string;
+  /**
+   * The relay: `host` or `host:port`, as the edge knows it. Without it the edge itself is the relay, by the host name in
+   * its URL.
+   */
+  readonly relay?: string;
   /** URL of the edge. Without it the device connects to the relay by TCP. */
   readonly edge?: string;
   /** By default `longlived` with an edge and `tcp` without. */
@@ -99,6 +102,7 @@ export class Device {
   readonly #self: Required<Pick<Address, "identity" | "device">>;
   readonly #transport: TransportName;
   readonly #limit: number;
+  readonly #relay: string;
   readonly #inbox: Inbox;
   /** Not yet sent, oldest first. */
   #outbox: Outgoing[] = [];
@@ -124,7 +128,8 @@ export class Device {
         `address ${options.address} names no device: write ${options.address}/laptop`,
       );
     }
-    checked("relay", () => relayURL(options.relay));
+    this.#relay = options.relay ?? hostOf(options.edge);
+    checked("relay", () => relayURL(this.#relay));
     this.#self = { identity: address.identity, device: address.device };
     this.address = options.address;
     this.#transport = options.transport ?? (options.edge === undefined ? "tcp" : "longlived");
@@ -252,10 +257,19 @@ export class Device {
 
   /** A new carrier, connected; its events are followed from its first. */
   async #open(): Promise<Run> {
-    const { relay, edge, contentLength, ca } = this.#options;
+    const { edge, contentLength, ca } = this.#options;
+    const relay = this.#relay;
     let run: Run | undefined;
     const carrier = new Carrier(
-      { transport: this.#transport, relay, edge, contentLength, ca, address: this.#self },
+      {
+        transport: this.#transport,
+        relay,
+        edge,
+        contentLength,
+        ca,
+        address: this.#self,
+        ends: this.#options.relay === undefined,
+      },
       (event) => run !== undefined && this.#on(run, event),
       () => this.#inbox.full,
     );
@@ -544,4 +558,10 @@ function asDeviceError(error: unknown): DeviceError {
   return error instanceof DeviceError
     ? error
     : new DeviceError("ConnectFailed", String(error), { retryable: true, cause: error });
+}
+
+/** The name that the edge goes by when nobody says otherwise: the host in its URL. */
+function hostOf(edge: string | undefined): string {
+  if (edge === undefined) throw new DeviceError("InvalidOption", "a relay or an edge is needed: give one of them");
+  return URL.canParse(edge) ? new URL(edge).hostname : edge;
 }

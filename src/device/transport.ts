@@ -25,9 +25,10 @@ import {
 import { CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
 import { rawClient } from "./raw-client.ts";
+import { openWebSocket } from "./websocket.ts";
 
 /** Names of the transports, best first. */
-export const TRANSPORTS = ["tcp", "longlived", "keepalive", "polling"] as const;
+export const TRANSPORTS = ["tcp", "websocket", "longlived", "keepalive", "polling"] as const;
 export type TransportName = (typeof TRANSPORTS)[number];
 
 export interface TransportOptions {
@@ -65,6 +66,7 @@ export interface Transport {
  */
 export function openTransport(options: TransportOptions): Transport {
   const route = routeOf(options);
+  if (options.transport === "websocket") return openWebSocket(options.edge ?? "", options.relay, options.ca);
   try {
     return new SocketTransport(options.transport, clientOf(options, route), () => dial(route, options.ca));
   } catch (error) {
@@ -104,7 +106,7 @@ function routeOf({ transport, relay, edge }: TransportOptions): Route {
 
 function clientOf(options: TransportOptions, { host, port, secure }: Route): EncapsulationClient {
   const { transport, relay, contentLength } = options;
-  if (transport === "tcp") return rawClient();
+  if (transport === "tcp" || transport === "websocket") return rawClient();
   const common: ClientOptions = {
     serverHost: host.includes(":") ? `[${host}]` : host,
     serverPort: port,

@@ -51,3 +51,81 @@ export const POLL_RECEIVE_TIMEOUT = 90_000;
  * the 45 s at which SSTP sends a Noop on an idle connection [MS-GRVHENC 3.1.2.3].
  */
 export const BODY_TIMEOUT = 90_000;
+
+/** Octets of messages in one row. The platform allows 2 MB a row; half of that leaves room for a message's header. */
+export const SEGMENT_OCTETS = 1024 * 1024;
+
+/** A body longer than this stands in rows of its own, of this size: then one read of a segment stays small. */
+export const BODY_ROW_OCTETS = 512 * 1024;
+
+/** What one peer may have waiting. A device that was away for a fortnight of ordinary use fits; a flood does not. */
+export const QUOTA_OCTETS = 256 * 1024 * 1024;
+
+/** How many messages one peer may have waiting: small ones cost by number. */
+export const QUOTA_MESSAGES = 100_000;
+
+/** How long a message waits for its peer: two weeks of holiday. */
+export const RETENTION = 14 * 24 * 3600_000;
+
+/** How long the ids of a source are remembered, to drop what is sent again. No device retries for longer. */
+export const REMEMBER_IDS = 7 * 24 * 3600_000;
+
+/** How many ids are remembered in one mailbox, so that a busy source cannot fill it. */
+export const REMEMBERED_IDS = 100_000;
+
+/** How many more may come before the oldest are forgotten: looking for them costs as much as reading all. */
+export const REMEMBERED_SLACK = 10_000;
+
+/** The longest message that is taken: an object holds it whole while it arrives, and has 128 MB for everything. */
+export const MESSAGE_LIMIT = 16 * 1024 * 1024;
+
+/** Octets that a mailbox has sent to its consumer and that are not acknowledged, beyond which it sends no more. */
+export const SEND_WINDOW = 1024 * 1024;
+
+/** The same by number. */
+export const SEND_WINDOW_MESSAGES = 2000;
+
+/** Octets of messages that wait in a Tunnel for their mailboxes, beyond which its device is not read. */
+export const UNSTORED_OCTETS = 4 * 1024 * 1024;
+
+/** Messages that wait in a Tunnel for their mailboxes: below what the engine lets wait, so that it never has to end. */
+export const UNSTORED_MESSAGES = 8000;
+
+/** The most that one call to a mailbox carries beyond a single long message: a quarter of what the platform allows. */
+export const BATCH_OCTETS = 8 * 1024 * 1024;
+
+/** The same by number: a call must not keep a mailbox from its other senders for long. */
+export const BATCH_MESSAGES = 1000;
+
+/** Sessions that the edge keeps open towards one device. Beyond it the one that has been idle longest is closed. */
+export const OPEN_SESSIONS = 64;
+
+/** Octets for a device that its engine makes ahead: one bulk read. */
+export const SESSION_OUTPUT = 256 * 1024;
+
+/** Entries of a fanout session in one SessionStatus: the command must fit into one KeepAlive answer. */
+export const STATUS_INDEXES = 8000;
+
+/** Mailboxes on a page of an operator's list: each is asked, and one request may not ask too many. */
+export const ADMIN_PAGE = 100;
+
+/** A Tunnel that has been left alone for so long writes down what it needs to go on, since it may be put to sleep. */
+export const REST_AFTER = 1000;
+
+/** How often it looks again whether everything has settled; after that it is put to sleep as it is, and starts anew. */
+export const REST_TRIES = 15;
+
+/** On an idle LongLived connection the Worker says so often that the edge is there, without waking anybody. */
+export const NOOP_INTERVAL = 25_000;
+
+/** A device that has neither a GET parked here nor sent one for so long is gone. */
+export const ABSENCE = 60_000;
+
+/** Octets of messages that have arrived in part, over all sessions of a device: two of the longest. */
+export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
+
+/** Segments that a mailbox keeps decoded: one that is read, one that is acknowledged, and what is between. */
+export const CACHED_SEGMENTS = 4;
+
+/** A stream between Worker and object ends after this silence when the object may sleep then. */
+export const BULK_IDLE = 20;

@@ -8,6 +8,7 @@
  *                     close 4000   the virtual connection is closed, the close reason is ours by name
  *                     close 1000   the hold time is over and there is nothing: answer with an empty body
  *   Worker → Tunnel   "arm"        what was rung for has been written to the device
+ *                     "arm N"      the same, and N octets that the Worker has made itself
  *                     "release"    the hold time is over
  *                     close 1000   the answer is complete
  *                     close 4001   the device is gone
@@ -30,7 +31,7 @@ export interface Doorbell {
   /** Resolves with the reason when either end closes, also while nobody waits for a ring. */
   readonly closed: Promise<string>;
   /** Tells the Tunnel something. What is said to a closed bell is lost, as it must be. */
-  say(word: "arm" | "release"): void;
+  say(word: "arm" | `arm ${number}` | "release"): void;
   close(code: number): void;
 }
 

@@ -3,13 +3,21 @@
  *
  * @module
  */
+import type { Directory } from "./directory.ts";
+import type { Mailbox } from "./mailbox.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 export interface Env {
   /** One object per virtual connection, named by its Virtual-Connection-GUID. */
   readonly TUNNEL: DurableObjectNamespace<Tunnel>;
+  /** One object per peer, named by its device URL or identity URL. */
+  readonly MAILBOX: DurableObjectNamespace<Mailbox>;
+  /** One object that knows which mailboxes there are. */
+  readonly DIRECTORY: DurableObjectNamespace<Directory>;
   /** This edge's own Relay-Server-Name. Empty until the operator sets it: then no request can name this edge. */
   readonly RELAY_NAME?: string;
   /** Origin relays that a virtual connection may be passed through to. Empty: none. */
   readonly ORIGIN_RELAYS?: string;
+  /** Opens /admin. Empty: there is none. */
+  readonly ADMIN_TOKEN?: string;
 }

@@ -7,9 +7,11 @@
  *
  * @module
  */
-import { type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
+import { ECHO_STRING, type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
+import { CommandWalker } from "../sstp/index.ts";
 import { BODY_TIMEOUT, BULK_OCTETS, LINGER, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
+import { driveDown, driveUp } from "./gears.ts";
 import { type Context, park, type TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 import { type ByteReader, byteReader } from "./streams.ts";
@@ -20,6 +22,7 @@ export async function longLivedGet(
   tunnel: TunnelStub,
   request: Request,
   context: Context,
+  ends: boolean,
 ): Promise<Response> {
   const answer = await park(tunnel, request);
   if (answer.webSocket === null) return answer;
@@ -34,7 +37,11 @@ export async function longLivedGet(
   }
   const { readable, writable } = new FixedLengthStream(target.contentLength);
   const over = new AbortController();
-  context.waitUntil(pumpDown(bell, first.octets, target, tunnel, writable, over.signal));
+  context.waitUntil(
+    ends
+      ? driveHere(bell, first.octets, tunnel, writable, over.signal)
+      : pumpDown(bell, first.octets, target, tunnel, writable, over.signal),
+  );
   context.waitUntil(endWith(bell, over));
   return new Response(readable, { headers: answerHeaders() });
 }
@@ -102,7 +109,25 @@ async function pipeDown(
   if (over.aborted) await device.abort(over.reason).catch(() => undefined);
 }
 
-export async function longLivedPost(target: LongLivedTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
+/** A GET whose virtual connection ends at this edge. */
+async function driveHere(
+  bell: Doorbell,
+  echo: Uint8Array,
+  tunnel: TunnelStub,
+  device: WritableStream<Uint8Array>,
+  over: AbortSignal,
+): Promise<void> {
+  const writer = device.getWriter();
+  over.addEventListener("abort", () => void writer.abort(over.reason).catch(() => undefined));
+  await driveDown(bell, echo, tunnel, writer);
+}
+
+export async function longLivedPost(
+  target: LongLivedTarget,
+  tunnel: TunnelStub,
+  request: Request,
+  ends: boolean,
+): Promise<Response> {
   if (request.body === null) return problem("BadEcho");
   const { body } = request;
   const read = byteReader(body, READ_SIZE);
@@ -113,14 +138,15 @@ export async function longLivedPost(target: LongLivedTarget, tunnel: TunnelStub,
   const taken = await tunnel.post(target, first);
   if (!taken.ok) return problem(taken.reason, taken.detail);
   // What ends elsewhere ends this POST as well, also while its device is silent or the relay takes nothing.
-  const over = tunnel.over().catch(() => "ConnectionLost" as const);
+  const over = overOf(tunnel).catch(() => "ConnectionLost" as const);
   const bounded = Number(request.headers.get("content-length") ?? Number.NaN) <= target.contentLength;
+  const pumped = ends ? driveUp(tunnel, read, follow(first)) : pumpUp(tunnel, read, bounded ? body : undefined);
   // Nor does its reset wait until the relay, which may have stopped reading, has taken what came before.
   const gone = new Promise<"DeviceGone">((resolve) => {
     request.signal.addEventListener("abort", () => resolve("DeviceGone"));
     if (request.signal.aborted) resolve("DeviceGone");
   });
-  const reason = await Promise.race([pumpUp(tunnel, read, bounded ? body : undefined), over, gone]);
+  const reason = await Promise.race([pumped, over, gone]);
   // An object that has lost its memory need not be told, and cannot.
   await tunnel.end(reason, target).catch(() => undefined);
   // A device may take the answer of its POST for the end of both: what the GET still carries comes first.
@@ -167,4 +193,19 @@ async function pipeUp(tunnel: TunnelStub, body: ReadableStream<Uint8Array>): Pro
 
 function refused(reason: Reason): Verdict {
   return { ok: false, reason };
+}
+
+/** Resolves with the reason when the virtual connection is over; meanwhile its object may sleep. */
+async function overOf(tunnel: TunnelStub): Promise<Reason> {
+  const { webSocket } = await tunnel.fetch("http://tunnel/over", { headers: { Upgrade: "websocket" } });
+  if (webSocket === null) return "ConnectionLost";
+  const reason = await doorbell(webSocket).closed;
+  return isReason(reason) ? reason : "ConnectionLost";
+}
+
+/** Follows the commands of a POST from its first octets on. */
+function follow(first: Uint8Array): CommandWalker {
+  const walker = new CommandWalker(ECHO_STRING.length);
+  walker.push(first);
+  return walker;
 }

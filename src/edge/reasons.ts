@@ -13,11 +13,6 @@ export const REASONS = {
     cause: "The relay that the request names is not on this edge's allow list.",
     cure: "Name a relay that is allowed, or let the operator add it to ORIGIN_RELAYS.",
   },
-  NotTerminatedHere: {
-    status: 501,
-    cause: "The request names this edge itself, which passes devices through to origin relays only.",
-    cure: "Name an origin relay in the URL.",
-  },
   OriginUnreachable: {
     status: 500,
     cause: "The origin relay refused the TCP connection, or did not answer in time.",
@@ -42,6 +37,26 @@ export const REASONS = {
     status: 404,
     cause: "The edge restarted and has forgotten this virtual connection.",
     cure: "Connect again; what was not acknowledged is sent again.",
+  },
+  WebSocketNotPassed: {
+    status: 501,
+    cause: "A WebSocket virtual connection cannot be passed through to an origin relay.",
+    cure: "Name this edge itself, or use LongLived or KeepAlive.",
+  },
+  UpgradeNeeded: {
+    status: 400,
+    cause: "The target says ConnType=WebSocket, and the request does not ask for one.",
+    cure: "Send Upgrade: websocket; a proxy may have taken it away: use KeepAlive then.",
+  },
+  MalformedAddress: {
+    status: 400,
+    cause: "The address is not identity or identity/device.",
+    cure: "Write it as in grooveway mailbox --help, percent-encoded in the URL.",
+  },
+  AdminTokenNeeded: {
+    status: 401,
+    cause: "The request has no admin token, or another one.",
+    cure: "Give the edge's admin token as Authorization: Bearer.",
   },
   NotFound: { status: 404, cause: "Nothing is at this path.", cure: "See / for the paths of this edge." },
   InternalError: {

@@ -31,6 +31,11 @@ export function allowedRelay(name: string, allowList: string): RelayEndpoint | u
     .find((allowed) => allowed?.hostname === wanted.hostname && allowed.port === wanted.port);
 }
 
+/** Whether a Relay-Server-Name is this edge's own: then the virtual connection ends here. */
+export function isOwnName(name: string, env: { readonly RELAY_NAME?: string }): boolean {
+  return env.RELAY_NAME !== undefined && env.RELAY_NAME !== "" && name === env.RELAY_NAME.toLowerCase();
+}
+
 function endpoint(name: string): RelayEndpoint | undefined {
   const relay = parseRelay(name);
   return relay && { hostname: relay.host, port: relay.port ?? SSTP_PORT };

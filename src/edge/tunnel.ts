@@ -34,13 +34,17 @@ import {
   sendDown,
   type VirtualConnection,
 } from "../encapsulation/index.ts";
-import { BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
+import { relayURL } from "../sstp/index.ts";
+import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, REST_AFTER, REST_TRIES } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
+import type { Delivery } from "./mailbox.ts";
 import { dial, type Origin } from "./origin.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
-import { allowedRelay } from "./relays.ts";
+import { allowedRelay, isOwnName } from "./relays.ts";
+import { byteReader } from "./streams.ts";
+import { type Host, Terminal, type TerminalSnapshot } from "./terminal.ts";
 
 /** What became of octets that a Worker brought. */
 export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
@@ -52,8 +56,6 @@ const OK: Verdict = { ok: true };
 /** A virtual connection that lives. */
 interface Live {
   readonly state: VirtualConnection;
-  /** Resolves with the reason when it is over. */
-  readonly over: PromiseWithResolvers<Reason>;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
   origin: Promise<Origin | undefined> | undefined;
   /** Calls that wait for the relay to take octets. */
@@ -68,6 +70,22 @@ interface Bell {
   waiting: boolean;
 }
 
+/** A WebSocket virtual connection: the device's own socket, which the platform holds while the object sleeps. */
+interface Wired {
+  readonly socket: WebSocket;
+  readonly terminal: Terminal;
+}
+
+/** What a Tunnel at rest leaves with the socket that will wake it. */
+interface Rest {
+  readonly terminal: TerminalSnapshot;
+  /** Of a LongLived or KeepAlive virtual connection; absent for WebSocket. */
+  readonly state?: VirtualConnection;
+  readonly armed?: boolean;
+}
+
+/** What kind each of the object's hibernatable sockets is. */
+const TAG = { bell: "bell", post: "post", device: "device" } as const;
 /**
  * A virtual connection whose handshake is not complete. It has no socket to a relay, so nothing keeps its object in
  * memory; what has come of it is written down until all of it has.
@@ -82,22 +100,33 @@ const OPENING = "opening";
 export class Tunnel extends DurableObject<Env> {
   /** A LongLived or KeepAlive virtual connection. */
   #live: Live | undefined;
-  /** A Polling one. There is one or the other. */
+  /** A Polling one. There is one of the three. */
   #polling: Polling | undefined;
+  #wired: Wired | undefined;
+  /** The end of the virtual connection, when it is here and not at an origin relay. */
+  #terminal: Terminal | undefined;
+  /** The socket that what is needed after sleep was left with, until something happens. */
+  #rested: WebSocket | undefined;
+  #resting: ReturnType<typeof setTimeout> | undefined;
+  #restTries = 0;
+  #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
+  readonly #since = Date.now();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
+    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
+    if (this.#wake()) return;
     const { live, polling } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
     if (polling !== undefined) {
       this.#polling = { state: polling, origin: undefined, written: Promise.resolve(), turn: 0 };
     } else if (live !== undefined) {
-      const [socket] = ctx.getWebSockets();
+      const [socket] = ctx.getWebSockets(TAG.bell);
       const bell = socket && { socket, armed: true, waiting: false };
-      this.#live = { state: live, over: Promise.withResolvers(), origin: undefined, writing: 0, bell };
+      this.#live = { state: live, origin: undefined, writing: 0, bell };
     } else {
-      // A doorbell that is older than this memory: its virtual connection is lost, and whoever waits must not wait on.
+      // Sockets that are older than this memory: their virtual connection is lost, and whoever waits must not wait on.
       for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
     }
   }
@@ -105,16 +134,19 @@ export class Tunnel extends DurableObject<Env> {
   /** A GET to be parked, or one of the two streams for bulk. */
   override async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
+    this.#stir();
     if (pathname === "/pull") return this.#pull();
     if (pathname === "/push") return this.#pushStream(request);
+    if (pathname === "/over") return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    if (parsed.target.encapsulation === "WebSocket") return problem("WrongEncapsulation");
+    if (parsed.target.encapsulation === "WebSocket") return this.#wire(parsed.target.relay);
     return this.#get(parsed.target);
   }
 
   /** The first octets of a LongLived POST. */
   async post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    this.#stir();
     const live = this.#find(target, octets.length > 0 && octets[0] === ECHO_STRING[0]);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now());
@@ -124,12 +156,14 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
   async push(octets: Uint8Array): Promise<Verdict> {
+    this.#stir();
     const live = this.#live;
     return live === undefined ? refused(this.#ended ?? "UnknownConnection") : this.#receive(live, octets);
   }
 
   /** A whole KeepAlive POST. */
   async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    this.#stir();
     const live = this.#find(target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now(), body.length);
@@ -148,6 +182,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** One exchange of a Polling virtual connection. */
   async poll(body: Uint8Array): Promise<Exchange> {
+    this.#stir();
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
     const { poll } = parsed;
@@ -176,9 +211,16 @@ export class Tunnel extends DurableObject<Env> {
     return { ...exchange, reason: this.#ended ?? exchange.reason };
   }
 
-  /** Resolves with the reason when the virtual connection is over. */
-  async over(): Promise<Reason> {
-    return this.#live?.over.promise ?? this.#ended ?? "UnknownConnection";
+  /** A mailbox sends messages for the device. False when they are not for this virtual connection (any more). */
+  async deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<boolean> {
+    this.#stir();
+    return this.#terminal?.deliver(peer, generation, messages) ?? false;
+  }
+
+  /** Another virtual connection consumes a mailbox from now on. */
+  async fenced(peer: string, generation: number): Promise<void> {
+    this.#stir();
+    await this.#terminal?.fenced(peer, generation);
   }
 
   /** A Worker has found that a request of this virtual connection is over. */
@@ -189,31 +231,44 @@ export class Tunnel extends DurableObject<Env> {
     this.#close(live, reason);
   }
 
-  /** What there is, for tests and for an operator's look. */
-  async status(): Promise<{ readonly live: boolean; readonly ended: Reason | undefined }> {
-    return { live: this.#live !== undefined || this.#polling !== undefined, ended: this.#ended };
+  /** What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970. */
+  async status(): Promise<{ readonly live: boolean; readonly ended: Reason | undefined; readonly since: number }> {
+    const live = this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined;
+    return { live, ended: this.#ended, since: this.#since };
   }
 
-  override webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): void {
+  override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
+    this.#stir();
+    if (this.#wired?.socket === socket) {
+      if (typeof word !== "string") await this.#wired.terminal.write(new Uint8Array(word));
+      return;
+    }
     const live = this.#live;
     if (live?.bell?.socket !== socket) {
       socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
       return;
     }
-    if (word === "arm") {
+    if (typeof word === "string" && word.startsWith("arm")) {
+      live.state.getContentLength += Number(word.slice("arm ".length));
       live.bell.armed = true;
       void this.#ring(live, live.bell);
     } else if (word === "release" && live.bell.armed && releaseGet(live.state).type === "send") {
       live.bell = undefined;
       socket.close(BELL_CLOSE.done);
+      this.#expectGet();
     }
   }
 
   override webSocketClose(socket: WebSocket, code: number): void {
+    if (this.#wired?.socket === socket) {
+      this.#unwire(this.#wired, "DeviceGone");
+      return;
+    }
     const live = this.#live;
     if (live?.bell?.socket !== socket) return;
     live.bell = undefined;
     if (code !== BELL_CLOSE.done) this.#close(live, "DeviceGone");
+    else this.#expectGet();
   }
 
   override webSocketError(socket: WebSocket): void {
@@ -231,6 +286,9 @@ export class Tunnel extends DurableObject<Env> {
       return;
     }
     if (live === undefined) return;
+    // Somebody is there who will tell: the Worker that has parked the GET. No timer is needed to find out.
+    this.#absenceSet = false;
+    if (this.#terminal !== undefined && live.bell !== undefined) return;
     // A device that is kept from sending by a relay that does not read is not silent.
     if (live.writing > 0) live.state.receiveDeadline = Date.now() + live.state.timers.receive;
     const expired = expire(live.state, Date.now());
@@ -260,6 +318,7 @@ export class Tunnel extends DurableObject<Env> {
       }
       if (waiting !== undefined) {
         sendDown(live.state, waiting.octets.length, Date.now());
+        this.#expectGet();
         return answer(waiting.octets);
       }
     }
@@ -268,13 +327,52 @@ export class Tunnel extends DurableObject<Env> {
 
   #park(live: Live, established: boolean): Response {
     const { 0: worker, 1: ours } = new WebSocketPair();
-    this.ctx.acceptWebSocket(ours);
+    this.ctx.acceptWebSocket(ours, [TAG.bell]);
     const bell = { socket: ours, armed: !established, waiting: false };
     live.bell = bell;
     this.#remember(live);
     if (established) ours.send(ECHO_STRING);
     else void this.#ring(live, bell);
     return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** A POST waits for the end of the virtual connection: its socket is closed with the reason. */
+  #watch(): Response {
+    const { 0: worker, 1: ours } = new WebSocketPair();
+    this.ctx.acceptWebSocket(ours, [TAG.post]);
+    if (this.#live === undefined) ours.close(BELL_CLOSE.refused, this.#ended ?? "UnknownConnection");
+    return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** A device that speaks WebSocket: its messages are octets of SSTP, and so are ours. */
+  #wire(relay: string): Response {
+    if (this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined)
+      return problem("DuplicateConnection");
+    if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
+    const { 0: device, 1: ours } = new WebSocketPair();
+    this.ctx.acceptWebSocket(ours, [TAG.device]);
+    this.#terminal = new Terminal(this.#host, localURLs(relay));
+    this.#wired = { socket: ours, terminal: this.#terminal };
+    void this.#speak(this.#wired);
+    return new Response(null, { status: 101, webSocket: device });
+  }
+
+  /** Sends a WebSocket device what its terminal makes. What is not acknowledged is bounded by the mailboxes' windows. */
+  async #speak(wired: Wired): Promise<void> {
+    while (this.#wired === wired) {
+      await wired.terminal.ready();
+      if (this.#wired !== wired) return;
+      const waiting = wired.terminal.take(READ_SIZE);
+      if (waiting?.kind === "octets") wired.socket.send(waiting.octets);
+      else if (waiting?.kind === "ended") this.#unwire(wired, waiting.reason);
+    }
+  }
+
+  #unwire(wired: Wired, reason: Reason): void {
+    if (this.#wired !== wired) return;
+    this.#wired = undefined;
+    wired.socket.close(BELL_CLOSE.refused, reason);
+    this.#over(Promise.resolve(wired.terminal), reason);
   }
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
@@ -343,17 +441,23 @@ export class Tunnel extends DurableObject<Env> {
     if (!live.state.getSessionReady) return;
     const space = room(live.state);
     bell.armed = false;
+    const oneAnswer = live.state.encapsulation === "KeepAlive";
     if (space === 0) {
       this.#close(live, "ContentLengthReached");
-    } else if (waiting.octets.length > BELL_OCTETS) {
+    } else if (!oneAnswer && waiting.octets.length > BELL_OCTETS) {
       bell.socket.send("pull");
-    } else if (waiting.octets.length > space) {
+    } else if (!oneAnswer && waiting.octets.length > space) {
       this.#close(live, "ContentLengthReached");
     } else {
-      origin.take(waiting.octets.length);
-      sendDown(live.state, waiting.octets.length, Date.now());
-      if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
-      bell.socket.send(waiting.octets);
+      // What does not fit into a KeepAlive answer is there for the next GET.
+      const taken = origin.take(Math.min(space, BELL_OCTETS));
+      if (taken?.kind !== "octets") return;
+      sendDown(live.state, taken.octets.length, Date.now());
+      if (oneAnswer) {
+        live.bell = undefined;
+        this.#expectGet();
+      }
+      bell.socket.send(taken.octets);
     }
   }
 
@@ -366,7 +470,8 @@ export class Tunnel extends DurableObject<Env> {
     }
     const { readable, writable } = new IdentityTransformStream();
     void origin.pipeTo(writable).then(
-      () => this.#close(live, "OriginClosed"),
+      // A terminal only pauses; when it ends it rings.
+      () => this.#terminal === undefined && this.#close(live, "OriginClosed"),
       // The Worker says so itself when it is the device that is gone, and was first then.
       () => this.#close(live, "OriginReset"),
     );
@@ -379,6 +484,15 @@ export class Tunnel extends DurableObject<Env> {
     const origin = await live?.origin;
     if (live === undefined || origin === undefined || this.#live !== live || request.body === null) {
       return problem(this.#ended ?? "UnknownConnection");
+    }
+    if (this.#terminal !== undefined) {
+      const read = byteReader(request.body, READ_SIZE);
+      for (;;) {
+        const octets = await read();
+        if (typeof octets === "string") return new Response(null);
+        const verdict = await this.#receive(live, octets);
+        if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+      }
     }
     // It may pause for as long as the relay allows: a silent device is the relay's to notice now.
     live.writing += 1;
@@ -396,7 +510,7 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#live !== undefined) return this.#live;
     if (!mayBegin || this.#ended !== undefined) return undefined;
     const state = openVirtualConnection(target, Date.now());
-    this.#live = { state, over: Promise.withResolvers(), origin: undefined, writing: 0, bell: undefined };
+    this.#live = { state, origin: undefined, writing: 0, bell: undefined };
     this.ctx.waitUntil(this.#setAlarm(state));
     return this.#live;
   }
@@ -409,9 +523,86 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   #dial(relay: string, readSize: number): Promise<Origin | undefined> {
+    if (isOwnName(relay, this.env)) {
+      this.#terminal = new Terminal(this.#host, localURLs(relay));
+      return Promise.resolve(this.#terminal);
+    }
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const endpoint = allowedRelay(relay, this.env.ORIGIN_RELAYS ?? "");
     return endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
+  }
+
+  get #host(): Host {
+    return {
+      name: this.ctx.id.name ?? "",
+      mailbox: (peer) => this.env.MAILBOX.getByName(peer),
+      waitUntil: (promise) => this.ctx.waitUntil(promise),
+    };
+  }
+
+  /** A GET was answered: its device has to send another before long, or it is gone. */
+  #expectGet(): void {
+    if (this.#terminal === undefined || this.#absenceSet) return;
+    this.#absenceSet = true;
+    this.ctx.waitUntil(this.ctx.storage.setAlarm(Date.now() + ABSENCE));
+  }
+
+  /** Something happens: what was left for after sleep is no longer true. When all is quiet again it is left anew. */
+  #stir(): void {
+    this.#rested?.serializeAttachment(null);
+    this.#rested = undefined;
+    this.#restTries = 0;
+    this.#restLater();
+  }
+
+  #restLater(): void {
+    clearTimeout(this.#resting);
+    this.#resting = setTimeout(() => this.#rest(), REST_AFTER);
+  }
+
+  /** Leaves all that is needed after sleep with the socket that will wake the object, if everything has settled. */
+  #rest(): void {
+    const socket = this.#wired?.socket ?? this.#live?.bell?.socket;
+    if (this.#terminal === undefined || socket === undefined) return;
+    const terminal = this.#terminal.snapshot();
+    if (terminal === undefined) {
+      this.#restTries += 1;
+      if (this.#restTries < REST_TRIES) this.#restLater();
+      return;
+    }
+    const live = this.#live;
+    const rest: Rest = { terminal, ...(live && { state: live.state, armed: live.bell?.armed ?? false }) };
+    try {
+      socket.serializeAttachment({ rest });
+    } catch {
+      // Too large for an attachment.
+      this.ctx.storage.kv.put("rest", rest);
+      socket.serializeAttachment({ stored: true });
+    }
+    this.#rested = socket;
+  }
+
+  /** Goes on after sleep. False when there is nothing to go on from. */
+  #wake(): boolean {
+    // A bell that has rung may still be closing beside the one that was left.
+    const socket = [...this.ctx.getWebSockets(TAG.device), ...this.ctx.getWebSockets(TAG.bell)].find(
+      (candidate) => candidate.deserializeAttachment() !== null,
+    );
+    const left = socket?.deserializeAttachment() as { readonly rest?: Rest; readonly stored?: true } | null | undefined;
+    const rest = left?.stored ? this.ctx.storage.kv.get<Rest>("rest") : left?.rest;
+    if (socket === undefined || rest === undefined || this.env.RELAY_NAME === undefined) return false;
+    const terminal = new Terminal(this.#host, localURLs(this.env.RELAY_NAME), rest.terminal);
+    this.#terminal = terminal;
+    this.#rested = socket;
+    if (rest.state === undefined) {
+      this.#wired = { socket, terminal };
+      void this.#speak(this.#wired);
+    } else {
+      const waiting = { socket, armed: rest.armed ?? false, waiting: false };
+      this.#live = { state: rest.state, origin: Promise.resolve(terminal), writing: 0, bell: waiting };
+      if (waiting.armed) void this.#ring(this.#live, waiting);
+    }
+    return true;
   }
 
   async #setAlarm(state: { readonly establishmentDeadline: number; readonly receiveDeadline: number }): Promise<void> {
@@ -430,15 +621,16 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#live === live) {
       this.#live = undefined;
       closeVirtualConnection(live.state);
-      live.bell?.socket.close(BELL_CLOSE.refused, reason);
+      for (const socket of this.ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, reason);
       this.#over(live.origin, reason);
-      live.over.resolve(reason);
     }
     return refused(this.#ended ?? reason);
   }
 
   #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
+    this.#terminal = undefined;
+    clearTimeout(this.#resting);
     this.ctx.storage.kv.delete(OPENING);
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
@@ -452,4 +644,9 @@ function refused(reason: Reason): Refused {
 /** A KeepAlive GET response with a body [MS-GRVHENC 3.4.4.3]. */
 function answer(octets: Uint8Array): Response {
   return new Response(octets, { headers: answerHeaders() });
+}
+
+/** The URLs by which a device may mean this edge in its Connect. */
+function localURLs(name: string): string[] {
+  return [relayURL(name)];
 }

@@ -5,6 +5,7 @@
  */
 import { Hono } from "hono";
 import { MAX_BODY, parsePoll, parseTarget, type Target } from "../encapsulation/index.ts";
+import { admin } from "./admin.ts";
 import { BODY_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
@@ -12,9 +13,11 @@ import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import type { Context, TunnelStub } from "./parking.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
-import { allowedRelay } from "./relays.ts";
+import { allowedRelay, isOwnName } from "./relays.ts";
 import { readBody, within } from "./streams.ts";
 
+export { Directory } from "./directory.ts";
+export { Mailbox } from "./mailbox.ts";
 export { Tunnel } from "./tunnel.ts";
 
 const app = new Hono<{ Bindings: Env }>();
@@ -22,6 +25,8 @@ const app = new Hono<{ Bindings: Env }>();
 app.get("/", (c) => c.html(page(new URL(c.req.url).origin)));
 
 app.get("/health", (c) => c.json({ status: "ok", service: "grooveway" }));
+
+app.route("/admin", admin);
 
 app.post("/", async (c) => {
   const body = await wholeBody(c.req.raw);
@@ -43,7 +48,12 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   const { target } = parsed;
   const refused = route(target.relay, c.env);
   if (refused !== undefined) return problem(refused);
-  const answered = serve(target, c.env.TUNNEL.getByName(target.guid), c.req.raw, c.executionCtx);
+  const ends = isOwnName(target.relay, c.env);
+  if (target.encapsulation === "WebSocket" && !ends) return problem("WebSocketNotPassed");
+  if (target.encapsulation === "WebSocket" && c.req.header("Upgrade")?.toLowerCase() !== "websocket") {
+    return problem("UpgradeNeeded");
+  }
+  const answered = serve(target, ends, c.env.TUNNEL.getByName(target.guid), c.req.raw, c.executionCtx);
   // A request whose device resets it is stopped in its tracks, unless something is waited for: then it is told, by its
   // signal or its body, and the Tunnel learns of it.
   c.executionCtx.waitUntil(answered);
@@ -57,24 +67,29 @@ app.onError((error) => {
   return problem("InternalError");
 });
 
-async function serve(target: Target, tunnel: TunnelStub, request: Request, context: Context): Promise<Response> {
+/** @param ends whether the virtual connection ends at this edge, or is passed through */
+async function serve(
+  target: Target,
+  ends: boolean,
+  tunnel: TunnelStub,
+  request: Request,
+  context: Context,
+): Promise<Response> {
   const down = request.method === "GET";
   switch (target.encapsulation) {
     case "LongLived":
-      return down ? longLivedGet(target, tunnel, request, context) : longLivedPost(target, tunnel, request);
+      return down ? longLivedGet(target, tunnel, request, context, ends) : longLivedPost(target, tunnel, request, ends);
     case "KeepAlive":
       return down ? keepAliveGet(target, tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
     case "WebSocket":
-      return problem(
-        "WrongEncapsulation",
-        "A WebSocket virtual connection cannot be passed through to an origin relay.",
-      );
+      // The Tunnel takes the device's own socket: nothing has to be parked here.
+      return tunnel.fetch(request);
   }
 }
 
 /** Why a virtual connection to this relay cannot be had here; undefined when it can. */
 function route(relay: string, env: Env): Reason | undefined {
-  if (env.RELAY_NAME !== undefined && relay === env.RELAY_NAME.toLowerCase()) return "NotTerminatedHere";
+  if (isOwnName(relay, env)) return undefined;
   return allowedRelay(relay, env.ORIGIN_RELAYS ?? "") === undefined ? "RelayNotAllowed" : undefined;
 }
 

@@ -32,6 +32,7 @@
  */
 
 export * from "./address.ts";
+export * from "./boundary.ts";
 export type { CommandSink, WireErrorCode } from "./codec.ts";
 export { Decoder, decode, encode, encodeDataInto, WireError } from "./codec.ts";
 export type { Availability } from "./connection.ts";

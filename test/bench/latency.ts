@@ -14,13 +14,13 @@ interface Trips {
 }
 
 const ENGINE = "engine.io 6.6.12, polling";
-const NAMES: Readonly<Record<TransportName, string>> = {
+const NAMES: Readonly<Record<Exclude<TransportName, "websocket">, string>> = {
   tcp: "tcp",
   longlived: "LongLived",
   keepalive: "KeepAlive",
   polling: "Polling",
 };
-const TRANSPORTS = Object.keys(NAMES) as TransportName[];
+const TRANSPORTS = Object.keys(NAMES) as (keyof typeof NAMES)[];
 
 export async function latency(quick: boolean): Promise<Section[]> {
   const missing = await installPackages();

@@ -28,7 +28,7 @@ test("usage errors: one line that says what is wrong, exit code 2", async (conte
     [["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"], /cannot read \/nowhere \(ENOENT\)/],
     [["send", "bob"], /an ADDRESS and a FILE are needed/],
     [["send", "bob", "x", "y"], /y is one argument too many/],
-    [["recv", "--transport", "pigeon"], /--transport pigeon is none of tcp, longlived, keepalive, polling/],
+    [["recv", "--transport", "pigeon"], /--transport pigeon is none of tcp, websocket, longlived, keepalive, polling/],
     [["recv", "--content-length", "many"], /--content-length many is not a number of octets/],
     [["start", "x", "y"], /y is one file too many/],
   ];
@@ -88,7 +88,9 @@ test("start --once: the file goes the whole way, and the exit code says so", asy
 
 test("start: stays up after the transfer, shows what to type, and that works; an interrupt ends it with 0", async (context) => {
   const running = start(context, ["start", "--port", "0", "--relay-port", "0"]);
-  const [, send = "", receive = ""] = await running.line(/grooveway -- send (.*)\n.*grooveway -- recv (.*)\n.*Ctrl-C/);
+  const [, send = "", receive = ""] = await running.line(
+    /grooveway -- send (.*)\n.*grooveway -- recv (.*)\n[\s\S]*Ctrl-C/,
+  );
   const out = await folder(context);
   const file = join(out, "README.md");
   await writeFile(file, "read me");
@@ -172,7 +174,7 @@ test("relay --store: what waits survives the relay; without it the relay says th
 
 test("a refusal by the edge is told with its reason", async (context) => {
   const edge = start(context, ["edge", "--port", "0"]);
-  const [, url = ""] = await edge.line(/edge listens on (\S+)\nno relay is allowed: give --relay-allow/);
+  const [, url = ""] = await edge.line(/edge listens on (\S+)\nit forgets its mailboxes/);
   const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "relay.example.com", "--as", "a/b"]);
   assert.equal(code, 1);
   assert.match(stderr, /RelayNotAllowed/);

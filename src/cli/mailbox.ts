@@ -1,0 +1,107 @@
+/** `grooveway mailbox`: an operator's look into the mailboxes of an edge. */
+import { type Command, parse, usage } from "./arguments.ts";
+import { CommandError, size } from "./output.ts";
+
+export const mailboxCommand: Command = {
+  help: `Usage: grooveway mailbox ls|show|purge|lock|unlock [ADDRESS] [options]
+
+Looks into the mailboxes of an edge. ls lists them, show shows one, purge removes what waits in it, lock shuts senders
+out of it and unlock lets them in again.
+
+  --edge URL     the edge; default http://127.0.0.1:8787
+  --token TOKEN  the edge's admin token; default the environment variable GROOVEWAY_ADMIN_TOKEN
+  --json         print JSON
+
+Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --token "$TOKEN"`,
+
+  async run(args) {
+    const { values, positionals } = parse("mailbox", args, {
+      edge: { type: "string", default: "http://127.0.0.1:8787" },
+      token: { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
+      json: { type: "boolean", default: false },
+    });
+    const [action, address, ...more] = positionals;
+    if (more.length > 0) throw usage("mailbox", `${more[0]} is one argument too many`);
+    if (values.token === "") throw usage("mailbox", "the edge's admin token is needed: give --token");
+    const ask = (method: string, path: string) => request(values.edge, values.token, method, path);
+
+    if (action === "ls") {
+      if (address !== undefined) throw usage("mailbox", "ls takes no ADDRESS");
+      await list(ask, values.json);
+      return 0;
+    }
+    const calls: Record<string, readonly [string, string]> = {
+      show: ["GET", ""],
+      purge: ["DELETE", ""],
+      lock: ["PUT", "/lock"],
+      unlock: ["DELETE", "/lock"],
+    };
+    const call = action === undefined || !Object.hasOwn(calls, action) ? undefined : calls[action];
+    if (call === undefined)
+      throw usage("mailbox", `${action ?? "nothing"} is none of ls, show, purge, lock and unlock`);
+    if (address === undefined) throw usage("mailbox", `${action} needs an ADDRESS`);
+    const status = (await ask(call[0], `/mailboxes/${encodeURIComponent(address)}${call[1]}`)) as Status;
+    console.log(values.json ? JSON.stringify(status) : describe(status));
+    return 0;
+  },
+};
+
+/** What the edge tells of a mailbox. */
+interface Status {
+  readonly peer: string;
+  readonly messages: number;
+  readonly octets: number;
+  readonly oldest?: number;
+  readonly consumer?: string;
+  readonly generation: number;
+  readonly locked: boolean;
+  readonly dropped: Readonly<Record<string, number>>;
+}
+
+type Ask = (method: string, path: string) => Promise<unknown>;
+
+async function list(ask: Ask, json: boolean): Promise<void> {
+  for (let after = ""; ; ) {
+    const page = (await ask(
+      "GET",
+      `/mailboxes${after === "" ? "" : `?after=${encodeURIComponent(after)}`}`,
+    )) as Status[];
+    const last = page.at(-1);
+    if (last === undefined) return;
+    for (const status of page) console.log(json ? JSON.stringify(status) : line(status));
+    after = last.peer;
+  }
+}
+
+function line({ peer, messages, octets, consumer }: Status): string {
+  return `${peer}  ${messages} messages, ${size(octets)}${consumer === undefined ? "" : ", connected"}`;
+}
+
+function describe(status: Status): string {
+  const drops = Object.entries(status.dropped).filter(([, count]) => count > 0);
+  return [
+    `peer        ${status.peer}`,
+    `waiting     ${status.messages} messages, ${size(status.octets)}`,
+    `oldest      ${status.oldest === undefined ? "–" : new Date(status.oldest).toISOString()}`,
+    `consumer    ${status.consumer ?? "–"}`,
+    `generation  ${status.generation}`,
+    `locked      ${status.locked ? "yes" : "no"}`,
+    `dropped     ${drops.length === 0 ? "–" : drops.map(([name, count]) => `${name} ${count}`).join(", ")}`,
+  ].join("\n");
+}
+
+async function request(edge: string, token: string, method: string, path: string): Promise<unknown> {
+  if (!URL.canParse(edge)) throw usage("mailbox", `--edge ${edge} is not a URL`);
+  const answer = await fetch(new URL(`/admin${path}`, edge), {
+    method,
+    headers: { Authorization: `Bearer ${token}` },
+  }).catch((error: Error) => {
+    const { message } = error.cause instanceof Error ? error.cause : error;
+    throw new CommandError("ConnectFailed", `cannot reach ${edge}: ${message}`);
+  });
+  const body = (await answer.json().catch(() => undefined)) as
+    | { code?: string; detail?: string; cure?: string }
+    | undefined;
+  if (answer.ok) return body;
+  throw new CommandError(body?.code ?? "Refused", `${body?.detail ?? answer.statusText} ${body?.cure ?? ""}`.trim());
+}

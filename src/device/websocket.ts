@@ -1,0 +1,150 @@
+/**
+ * The WebSocket transport: our own fourth encapsulation. Binary messages carry the same octets; a text message "ping" is
+ * answered by the edge's platform itself, without waking anything.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { WebSocket } from "ws";
+import { formatTarget, guidFrom, type Lost, REASON_HEADER } from "../encapsulation/index.ts";
+import { READ_AHEAD, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
+import { DeviceError } from "./error.ts";
+import type { Transport } from "./transport.ts";
+
+/** Opens a virtual connection by WebSocket. `edge` is the URL of the edge, `http:` or `https:`. */
+export function openWebSocket(edge: string, relay: string, ca: string | undefined): Transport {
+  return new WebSocketTransport(edge, relay, ca);
+}
+
+class WebSocketTransport implements Transport {
+  readonly name = "websocket";
+  readonly established: Promise<void>;
+  readonly remaining = Number.POSITIVE_INFINITY;
+  readonly #socket: WebSocket;
+  readonly #inbox: Uint8Array[] = [];
+  #inboxOctets = 0;
+  #reader: ((octets: Uint8Array | undefined) => void) | undefined;
+  #writers: (() => void)[] = [];
+  #lost: Lost | undefined;
+  #alive = true;
+  #pinging: NodeJS.Timeout | undefined;
+
+  constructor(edge: string, relay: string, ca: string | undefined) {
+    const target = formatTarget({ encapsulation: "WebSocket", relay, guid: guidFrom(randomBytes(24)) });
+    const url = new URL(target, edge);
+    url.protocol = url.protocol.replace("http", "ws");
+    const settled = Promise.withResolvers<void>();
+    this.established = settled.promise;
+    this.established.catch(() => undefined);
+    const socket = new WebSocket(url, { perMessageDeflate: false, ...(ca !== undefined && { ca }) });
+    socket.binaryType = "nodebuffer";
+    this.#socket = socket;
+    let failure: DeviceError | undefined;
+    socket.on("open", () => {
+      settled.resolve();
+      this.#pinging = setInterval(() => this.#ping(), WEBSOCKET_PING);
+    });
+    socket.on("message", (data: Buffer, isBinary: boolean) => {
+      this.#alive = true;
+      if (isBinary) this.#deliver(data);
+    });
+    socket.on("unexpected-response", (_request, response) => {
+      const reason = response.headers[REASON_HEADER.toLowerCase()];
+      failure = new DeviceError(
+        "Refused",
+        `the edge refused websocket: ${response.statusCode} [${reason ?? "unknown"}]`,
+        {
+          retryable: response.statusCode !== 403,
+        },
+      );
+      socket.terminate();
+    });
+    socket.on("error", (error) => {
+      failure ??= new DeviceError("ConnectFailed", `no connection by websocket: ${error.message}`, {
+        retryable: true,
+        cause: error,
+      });
+    });
+    socket.on("close", (code, reason) => {
+      const detail = failure?.message ?? `The WebSocket was closed with ${code} ${reason.toString()}.`.trim();
+      this.#end({
+        type: "lost",
+        reason: "SessionEnded",
+        detail,
+        ...(reason.length > 0 && { code: reason.toString() }),
+      });
+      settled.reject(
+        failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`, { retryable: true }),
+      );
+    });
+  }
+
+  get lost(): Lost | undefined {
+    return this.#lost;
+  }
+
+  read(): Promise<Uint8Array | undefined> {
+    const octets = this.#inbox.shift();
+    if (octets !== undefined) {
+      this.#inboxOctets -= octets.length;
+      if (this.#inboxOctets < READ_AHEAD) this.#socket.resume();
+      return Promise.resolve(octets);
+    }
+    if (this.#lost !== undefined) return Promise.resolve(undefined);
+    return new Promise((resolve) => {
+      this.#reader = resolve;
+    });
+  }
+
+  async write(octets: readonly Uint8Array[]): Promise<void> {
+    await this.established.catch(() => undefined);
+    if (this.#lost !== undefined) return;
+    for (const piece of octets) this.#socket.send(piece, { binary: true }, () => this.#written());
+    if (this.#socket.bufferedAmount <= WRITE_AHEAD) return;
+    await new Promise<void>((resolve) => this.#writers.push(resolve));
+  }
+
+  close(): void {
+    this.#socket.close(1000);
+    this.#end({ type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." });
+  }
+
+  #ping(): void {
+    if (!this.#alive) {
+      this.#socket.terminate();
+      return;
+    }
+    this.#alive = false;
+    this.#socket.send("ping");
+  }
+
+  #written(): void {
+    if (this.#socket.bufferedAmount > WRITE_AHEAD) return;
+    const writers = this.#writers;
+    this.#writers = [];
+    for (const resolve of writers) resolve();
+  }
+
+  #deliver(octets: Uint8Array): void {
+    if (this.#reader !== undefined) {
+      const reader = this.#reader;
+      this.#reader = undefined;
+      reader(octets);
+      return;
+    }
+    this.#inbox.push(octets);
+    this.#inboxOctets += octets.length;
+    if (this.#inboxOctets >= READ_AHEAD) this.#socket.pause();
+  }
+
+  #end(lost: Lost): void {
+    if (this.#lost !== undefined) return;
+    this.#lost = lost;
+    clearInterval(this.#pinging);
+    this.#reader?.(undefined);
+    this.#reader = undefined;
+    const writers = this.#writers;
+    this.#writers = [];
+    for (const resolve of writers) resolve();
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * What an operator may ask and do, behind the admin token. Without a token configured there is no such surface at all.
+ *
+ *   GET    /admin/mailboxes?after=URL      a page of mailboxes, with what waits in each
+ *   GET    /admin/mailboxes/{address}      one
+ *   DELETE /admin/mailboxes/{address}      removes what waits
+ *   PUT    /admin/mailboxes/{address}/lock, DELETE the same: shuts senders out, lets them in
+ *
+ * @module
+ */
+import { type Context, Hono, type Next } from "hono";
+import { AddressError, deviceURL, identityURL, parseAddress } from "../sstp/index.ts";
+import { ADMIN_PAGE } from "./defaults.ts";
+import { DIRECTORY } from "./directory.ts";
+import type { Env } from "./env.ts";
+import { problem } from "./reasons.ts";
+
+type Bindings = { Bindings: Env };
+
+export const admin = new Hono<Bindings>()
+  .use(requireToken)
+  .get("/mailboxes", async (c) => {
+    const peers = await c.env.DIRECTORY.getByName(DIRECTORY).list(c.req.query("after"), ADMIN_PAGE);
+    return c.json(await Promise.all(peers.map((peer) => c.env.MAILBOX.getByName(peer).status())));
+  })
+  .put("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(true)))
+  .delete("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(false)))
+  .get("/mailboxes/:address", (c) => withMailbox(c, () => Promise.resolve()))
+  .delete("/mailboxes/:address", (c) => withMailbox(c, (mailbox) => mailbox.purge()));
+
+/** Does something to a mailbox, and shows how it is then. */
+async function withMailbox(
+  c: Context<Bindings>,
+  act: (mailbox: ReturnType<Env["MAILBOX"]["getByName"]>) => Promise<unknown>,
+): Promise<Response> {
+  const peer = peerOf(c.req.param("address") ?? "");
+  if (peer === undefined) return problem("MalformedAddress");
+  const mailbox = c.env.MAILBOX.getByName(peer);
+  await act(mailbox);
+  return c.json(await mailbox.status());
+}
+
+/** The URL of the peer that an address names. */
+function peerOf(text: string): string | undefined {
+  try {
+    const address = parseAddress(text);
+    return address.device === undefined ? identityURL(address) : deviceURL(address);
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
+}
+
+async function requireToken(c: Context<Bindings>, next: Next): Promise<Response | undefined> {
+  const expected = c.env.ADMIN_TOKEN ?? "";
+  if (expected === "") return problem("NotFound");
+  const given = /^Bearer (.+)$/.exec(c.req.header("Authorization") ?? "")?.[1] ?? "";
+  if (!(await equal(given, expected))) return problem("AdminTokenNeeded");
+  await next();
+  return undefined;
+}
+
+/** Compares in a time that says nothing about where the two differ. */
+async function equal(one: string, other: string): Promise<boolean> {
+  const [first, second] = await Promise.all(
+    [one, other].map((text) => crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))),
+  );
+  return first !== undefined && second !== undefined && crypto.subtle.timingSafeEqual(first, second);
+}

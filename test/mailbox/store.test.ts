@@ -1,0 +1,402 @@
+/** The log of a mailbox: what it keeps, in which order, under which numbers, and what it costs. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { REMEMBER_IDS, REMEMBERED_IDS, REMEMBERED_SLACK, RETENTION } from "../../src/edge/defaults.ts";
+import type { Mail } from "../../src/edge/segment.ts";
+import { MailboxStore, type Outcome, type Quota } from "../../src/edge/store.ts";
+import { database, type TestDatabase } from "./sqlite.ts";
+
+const MIB = 1024 * 1024;
+const NOW = Date.UTC(2026, 10, 1);
+
+function open(db: TestDatabase, quota?: Quota): MailboxStore {
+  return quota === undefined
+    ? new MailboxStore(db.sql, db.transaction)
+    : new MailboxStore(db.sql, db.transaction, quota);
+}
+
+function mail(id: string, body: Uint8Array | number = 10, source = "grooveDevice://alice/laptop"): Mail {
+  return {
+    source,
+    id,
+    resourceURL: "message",
+    identityURL: "grooveIdentity://bob",
+    deviceURL: "",
+    track: false,
+    body: typeof body === "number" ? pattern(body, id) : body,
+  };
+}
+
+/** Octets that differ between messages and between places in one. */
+function pattern(length: number, id: string): Uint8Array {
+  const octets = new Uint8Array(length);
+  let state = [...id].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) | 0, 7);
+  for (let i = 0; i < length; i += 1) {
+    state = (state * 1103515245 + 12345) | 0;
+    octets[i] = state >>> 16;
+  }
+  return octets;
+}
+
+function ids(store: MailboxStore, after = 0): string[] {
+  return store.read(after, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY).map((one) => one.mail.id);
+}
+
+function numbers(store: MailboxStore, after = 0): number[] {
+  return store.read(after, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY).map((one) => one.seq);
+}
+
+describe("mailbox store", () => {
+  it("gives messages in the order in which they came, and numbers them one by one", () => {
+    const store = open(database());
+    assert.deepEqual(store.append([mail("a"), mail("b")], NOW), ["stored", "stored"]);
+    assert.deepEqual(store.append([mail("c")], NOW), ["stored"]);
+    assert.deepEqual(ids(store), ["a", "b", "c"]);
+    assert.deepEqual(numbers(store), [1, 2, 3]);
+    assert.deepEqual(ids(store, 2), ["c"]);
+    assert.deepEqual(ids(store, 3), []);
+  });
+
+  it("reads no more than asked for, and one message however long it is", () => {
+    const store = open(database());
+    store.append([mail("a", 100), mail("b", 100), mail("c", 100)], NOW);
+    store.append([mail("d", 100)], NOW);
+    const read = (after: number, octets: number, count: number) => store.read(after, octets, count).map((m) => m.seq);
+    assert.deepEqual(read(0, 200, 10), [1, 2]);
+    assert.deepEqual(read(0, 299, 10), [1, 2]);
+    assert.deepEqual(read(0, 1, 10), [1]);
+    assert.deepEqual(read(1, 10_000, 2), [2, 3]);
+    assert.deepEqual(read(1, 10_000, 0), []);
+    assert.deepEqual(read(2, 10_000, 10), [3, 4]);
+  });
+
+  it("never uses a number again, also when all was removed and the store was opened anew", () => {
+    const db = database();
+    let store = open(db);
+    store.append([mail("a"), mail("b"), mail("c")], NOW);
+    store.remove(3);
+    assert.equal(store.position, 3);
+    store = open(db);
+    assert.equal(store.position, 3);
+    store.append([mail("d")], NOW);
+    assert.deepEqual(numbers(store), [4]);
+    store.purge();
+    store.purge();
+    store = open(db);
+    store.append([mail("e")], NOW);
+    assert.deepEqual(numbers(store), [5]);
+    store.remove(1000);
+    store.append([mail("f")], NOW);
+    assert.deepEqual(numbers(store), [6], "what was never there is not done with");
+  });
+
+  it("keeps counts and octets, with a segment that is done with in part, over reopening", () => {
+    const db = database();
+    let store = open(db);
+    store.append([mail("a", 1), mail("b", 10), mail("c", 100)], NOW);
+    store.append([mail("d", 1000), mail("e", 10_000)], NOW + 5);
+    store.remove(2);
+    for (const turn of ["before", "after"]) {
+      const { messages, octets, oldest } = store.waiting();
+      assert.deepEqual([messages, octets, oldest], [3, 11_100, NOW], `${turn} reopening`);
+      assert.deepEqual(ids(store), ["c", "d", "e"]);
+      store = open(db);
+    }
+  });
+
+  it("counts right when the position that was written down is older than the first segment that is left", () => {
+    const db = database();
+    let store = open(db);
+    store.append([mail("a"), mail("b"), mail("c"), mail("d")], NOW);
+    store.append([mail("e", 7), mail("f", 8), mail("g", 9), mail("h", 10)], NOW);
+    store.remove(2);
+    store.remove(4);
+    store = open(db);
+    assert.deepEqual(ids(store), ["e", "f", "g", "h"]);
+    const { messages, octets } = store.waiting();
+    assert.deepEqual([messages, octets], [4, 34]);
+  });
+
+  it("drops an id that the same source has used, also after the message is gone and the store was opened anew", () => {
+    const db = database();
+    let store = open(db);
+    store.append([mail("a"), mail("b")], NOW);
+    assert.deepEqual(store.append([mail("b"), mail("c"), mail("c")], NOW), ["duplicate", "stored", "duplicate"]);
+    assert.deepEqual(store.append([mail("a", 10, "grooveDevice://carol/pc")], NOW), ["stored"]);
+    store.remove(2);
+    store = open(db);
+    assert.deepEqual(store.append([mail("a"), mail("d")], NOW), ["duplicate", "stored"]);
+    assert.deepEqual(store.append([mail("a", 10, "grooveDevice://carol/pc")], NOW), ["duplicate"]);
+    assert.deepEqual(store.append([mail(""), mail("")], NOW), ["stored", "stored"], "without an id each is its own");
+  });
+
+  it("refuses what is over the quota of octets or messages, and all that follows in the batch", () => {
+    const store = open(database(), { octets: 100, messages: 4 });
+    const outcomes: Outcome[] = store.append([mail("a", 60), mail("b", 50), mail("c", 1), mail("a", 60)], NOW);
+    assert.deepEqual(outcomes, ["stored", "quota", "quota", "duplicate"]);
+    assert.deepEqual(store.append([mail("c", 40)], NOW), ["stored"]);
+    assert.deepEqual(store.append([mail("d", 0), mail("e", 0), mail("f", 0)], NOW), ["stored", "stored", "quota"]);
+    store.remove(1);
+    assert.deepEqual(store.append([mail("b", 60)], NOW), ["stored"], "a refused id was not remembered");
+    assert.deepEqual(ids(store), ["c", "d", "e", "b"]);
+  });
+
+  it("keeps long bodies over rows, and takes the rows away with them", () => {
+    const db = database();
+    let store = open(db);
+    const sizes = [512 * 1024, 512 * 1024 + 1, MIB, 3 * MIB + 17, 16 * MIB];
+    store.append(
+      sizes.map((size, i) => mail(`m${i}`, size)),
+      NOW,
+    );
+    store = open(db);
+    assert.equal(
+      store.waiting().octets,
+      sizes.reduce((sum, size) => sum + size),
+    );
+    const read = store.read(0, Number.POSITIVE_INFINITY, 10);
+    for (const [i, size] of sizes.entries()) {
+      assert.ok(Buffer.from(read[i]?.mail.body ?? []).equals(pattern(size, `m${i}`)), `body of ${size} octets`);
+    }
+    store.remove(4);
+    assert.deepEqual(
+      db.sql
+        .exec("SELECT DISTINCT seq FROM bodies")
+        .toArray()
+        .map(({ seq }) => seq),
+      [5],
+    );
+    store.purge();
+    assert.deepEqual(db.sql.exec("SELECT seq FROM bodies").toArray(), []);
+  });
+
+  it("splits a batch into segments that stay within a row", () => {
+    const db = database();
+    const store = open(db);
+    store.append(
+      Array.from({ length: 30 }, (_, i) => mail(`m${i}`, 100_000)),
+      NOW,
+    );
+    const rows = db.sql.exec("SELECT length(body) AS octets, count FROM segments ORDER BY first").toArray();
+    assert.ok(rows.length > 1);
+    for (const { octets } of rows) assert.ok(Number(octets) <= MIB, `${octets} octets in a row`);
+    assert.equal(ids(open(db)).length, 30);
+  });
+
+  it("removes what is older than the retention, and says when that will be", () => {
+    const db = database();
+    const store = open(db);
+    assert.equal(store.expiry(), undefined);
+    store.append([mail("a"), mail("b")], NOW);
+    store.append([mail("c")], NOW + 1000);
+    // Ids are forgotten before messages are.
+    assert.equal(store.expiry(), NOW + REMEMBER_IDS + 1);
+    assert.equal(store.expire(NOW + REMEMBER_IDS), 0);
+    assert.equal(store.expire(NOW + RETENTION), 0);
+    assert.equal(store.expiry(), NOW + RETENTION + 1);
+    assert.equal(store.expire(NOW + RETENTION + 1), 2);
+    assert.deepEqual(ids(store), ["c"]);
+    assert.equal(store.expiry(), NOW + 1000 + RETENTION + 1);
+    assert.equal(store.expire(store.expiry() ?? 0), 1);
+    assert.equal(store.expiry(), undefined);
+    assert.deepEqual(store.waiting(), { messages: 0, octets: 0, oldest: undefined });
+  });
+
+  it("always has something to do at the time that expiry names", () => {
+    const db = database();
+    const store = open(db);
+    for (let i = 0; i < 20; i += 1) store.append([mail(`m${i}`)], NOW + i * 3600_000 * 17);
+    let steps = 0;
+    for (let due = store.expiry(); due !== undefined; due = store.expiry()) {
+      store.expire(due);
+      const next = store.expiry();
+      assert.ok(next === undefined || next > due, "an alarm must not ring for nothing, for ever");
+      steps += 1;
+      assert.ok(steps < 100);
+    }
+    assert.equal(store.waiting().messages, 0);
+  });
+
+  it("forgets ids by age", () => {
+    const db = database();
+    let store = open(db);
+    store.append([mail("a")], NOW);
+    store.append([mail("b")], NOW + 1000);
+    store.purge();
+    store.expire(NOW + REMEMBER_IDS + 1);
+    assert.deepEqual(store.append([mail("a"), mail("b")], NOW + REMEMBER_IDS + 1), ["stored", "duplicate"]);
+    store = open(db);
+    assert.deepEqual(store.append([mail("b")], NOW), ["duplicate"]);
+  });
+
+  it("forgets the oldest ids when there are too many, without waiting for their time", () => {
+    const db = database();
+    const store = open(db);
+    const batches = (REMEMBERED_IDS + REMEMBERED_SLACK) / 1000 + 1;
+    for (let i = 0; i < batches; i += 1) {
+      store.append(
+        Array.from({ length: 1000 }, (_, k) => mail(`${i}-${k}`, 0)),
+        NOW,
+      );
+      store.purge();
+    }
+    const [{ n } = { n: 0 }] = db.sql.exec("SELECT sum(count) AS n FROM ids").toArray();
+    assert.ok(Number(n) <= REMEMBERED_IDS, `${n} ids are remembered`);
+    assert.deepEqual(store.append([mail("0-0", 0)], NOW), ["stored"]);
+    assert.deepEqual(store.append([mail(`${batches - 1}-999`, 0)], NOW), ["duplicate"]);
+  });
+
+  it("forgets nothing of a batch that could not be written: it is stored when it is sent again", () => {
+    const db = database();
+    const store = open(db);
+    store.append([mail("a")], NOW);
+    for (const statement of ["INSERT INTO segments", "INSERT INTO ids"]) {
+      db.failAt = statement;
+      assert.throws(() => store.append([mail("b"), mail("c", 2 * MIB)], NOW), /disk is full/);
+    }
+    db.failAt = "DELETE FROM segments";
+    assert.throws(() => store.remove(1), /disk is full/);
+    db.failAt = undefined;
+    assert.deepEqual(store.waiting(), { messages: 1, octets: 10, oldest: NOW });
+    assert.deepEqual(store.append([mail("b"), mail("c", 2 * MIB)], NOW), ["stored", "stored"]);
+    assert.deepEqual(numbers(store), [1, 2, 3]);
+    assert.deepEqual(ids(open(db)), ["a", "b", "c"]);
+  });
+
+  it("writes at most a tenth of a row for each message of a batch, its removal included", () => {
+    const db = database();
+    const store = open(db);
+    store.append([mail("first", 100)], NOW);
+    const before = store.rowsWritten;
+    const rounds = 10;
+    for (let round = 0; round < rounds; round += 1) {
+      store.append(
+        Array.from({ length: 100 }, (_, i) => mail(`${round}-${i}`, 100)),
+        NOW,
+      );
+      store.remove(store.read(0, Number.POSITIVE_INFINITY, 1000).at(-1)?.seq ?? 0);
+    }
+    const each = (store.rowsWritten - before) / (rounds * 100);
+    assert.ok(each <= 0.1, `${each} rows for a message`);
+  });
+
+  it("agrees with a model, whatever is done to it and whenever it is opened anew", () => {
+    const quota = { octets: 3 * MIB, messages: 40 };
+    const size = fc.oneof(
+      { weight: 6, arbitrary: fc.integer({ min: 0, max: 300 }) },
+      { weight: 2, arbitrary: fc.integer({ min: 100_000, max: 400_000 }) },
+      { weight: 1, arbitrary: fc.integer({ min: 520_000, max: 1_200_000 }) },
+    );
+    const message = fc.record({
+      id: fc.oneof({ weight: 1, arbitrary: fc.constant("") }, { weight: 8, arbitrary: fc.nat(60).map(String) }),
+      source: fc.constantFrom("grooveDevice://alice/laptop", "grooveDevice://carol/pc"),
+      size,
+    });
+    const step = fc.oneof(
+      { weight: 6, arbitrary: fc.record({ do: fc.constant("append"), batch: fc.array(message, { maxLength: 15 }) }) },
+      {
+        weight: 3,
+        arbitrary: fc.record({ do: fc.constant("remove"), part: fc.double({ min: 0, max: 1, noNaN: true }) }),
+      },
+      {
+        weight: 3,
+        arbitrary: fc.record({ do: fc.constant("read"), skip: fc.nat(30), octets: fc.nat(MIB), count: fc.nat(20) }),
+      },
+      { weight: 3, arbitrary: fc.record({ do: fc.constant("reopen") }) },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant("purge") }) },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant("expire"), days: fc.nat(9) }) },
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const db = database();
+        let store = open(db, quota);
+        let now = NOW;
+        let next = 1;
+        let waiting: { seq: number; at: number; mail: Mail }[] = [];
+        let known: { key: string; at: number }[] = [];
+        for (const one of steps as readonly Step[]) {
+          switch (one.do) {
+            case "append": {
+              const batch = one.batch.map(({ id, source, size }) => mail(id, size, source));
+              let full = false;
+              const expected = batch.map((each): Outcome => {
+                const key = `${each.source} ${each.id}`;
+                if (each.id !== "" && known.some((other) => other.key === key)) return "duplicate";
+                const octets = waiting.reduce((sum, other) => sum + other.mail.body.length, 0);
+                full ||= waiting.length >= quota.messages || octets + each.body.length > quota.octets;
+                if (full) return "quota";
+                waiting.push({ seq: next, at: now, mail: each });
+                next += 1;
+                if (each.id !== "") known.push({ key, at: now });
+                return "stored";
+              });
+              assert.deepEqual(store.append(batch, now), expected);
+              break;
+            }
+            case "remove": {
+              const seq = waiting[Math.floor(one.part * waiting.length)]?.seq ?? next - 1;
+              store.remove(seq);
+              waiting = waiting.filter((each) => each.seq > seq);
+              break;
+            }
+            case "read": {
+              const after = Math.max(0, next - one.skip);
+              const expected: number[] = [];
+              let octets = 0;
+              for (const each of waiting.filter(({ seq }) => seq > after)) {
+                octets += each.mail.body.length;
+                if (expected.length >= one.count || (expected.length > 0 && octets > one.octets)) break;
+                expected.push(each.seq);
+              }
+              const read = store.read(after, one.octets, one.count);
+              assert.deepEqual(
+                read.map(({ seq }) => seq),
+                expected,
+              );
+              break;
+            }
+            case "reopen":
+              store = open(db, quota);
+              break;
+            case "purge":
+              assert.equal(store.purge(), waiting.length);
+              waiting = [];
+              break;
+            case "expire": {
+              now += one.days * 24 * 3600_000;
+              const old = waiting.filter(({ at }) => at < now - RETENTION).length;
+              assert.equal(store.expire(now), old);
+              waiting = waiting.slice(old);
+              known = known.filter(({ at }) => at >= now - REMEMBER_IDS);
+              break;
+            }
+          }
+          const { messages, octets, oldest } = store.waiting();
+          assert.deepEqual(
+            [messages, octets, oldest],
+            [waiting.length, waiting.reduce((sum, each) => sum + each.mail.body.length, 0), waiting[0]?.at],
+          );
+        }
+        for (const opened of [store, open(db, quota)]) {
+          const all = opened.read(0, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+          assert.deepEqual(
+            all.map(({ seq, mail: { id, source } }) => [seq, id, source]),
+            waiting.map(({ seq, mail: { id, source } }) => [seq, id, source]),
+          );
+          for (const [i, one] of all.entries())
+            assert.ok(Buffer.from(one.mail.body).equals(waiting[i]?.mail.body ?? new Uint8Array()));
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+type Step =
+  | { do: "append"; batch: readonly { id: string; source: string; size: number }[] }
+  | { do: "remove"; part: number }
+  | { do: "read"; skip: number; octets: number; count: number }
+  | { do: "reopen" }
+  | { do: "purge" }
+  | { do: "expire"; days: number };

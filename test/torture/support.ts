@@ -1,0 +1,286 @@
+/** What the torture tests share: seeded chance, an edge that can be killed, a proxy that cuts, and the books of messages. */
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
+import { Device, DeviceError, type DeviceOptions } from "../../src/device/index.ts";
+import { listen } from "../support/sockets.ts";
+
+/** Whether the long runs are asked for. */
+export const FULL = process.env.GROOVEWAY_TORTURE === "full";
+
+/** The encapsulations that end at an edge. */
+export const ENCAPSULATIONS = ["websocket", "longlived", "keepalive", "polling"] as const;
+
+/** The seed of this run: from the environment to repeat one, otherwise any. */
+export function seedOf(): number {
+  const given = process.env.GROOVEWAY_SEED;
+  return given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given);
+}
+
+/** Chance that can be repeated (mulberry32). */
+export class Chance {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  /** From 0 up to, not including, 1. */
+  next(): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  /** A whole number from 0 up to, not including, `below`. */
+  below(below: number): number {
+    return Math.floor(this.next() * below);
+  }
+
+  of<T>(choices: readonly T[]): T {
+    const chosen = choices[this.below(choices.length)];
+    if (chosen === undefined) throw new Error("nothing to choose from");
+    return chosen;
+  }
+}
+
+export const ADMIN_TOKEN = "torture";
+
+/** An edge with its mailboxes on disk, which can be killed and comes back on the same port. */
+export class Mortal {
+  readonly #folder: string;
+  #edge: LocalEdge;
+  /** What the worker and its runtime have logged. */
+  readonly log: string[];
+  kills = 0;
+  evictions = 0;
+
+  private constructor(folder: string, edge: LocalEdge, log: string[]) {
+    this.#folder = folder;
+    this.#edge = edge;
+    this.log = log;
+  }
+
+  static async start(): Promise<Mortal> {
+    const folder = await mkdtemp(join(tmpdir(), "grooveway-torture-"));
+    const log: string[] = [];
+    return new Mortal(folder, await startOn(folder, 0, log), log);
+  }
+
+  get port(): number {
+    return Number(new URL(this.#edge.url).port);
+  }
+
+  /** Kills the runtime as a crash would, with all it has in memory, and starts it again. */
+  async kill(): Promise<void> {
+    const { port } = this;
+    for (const pid of runtimes()) process.kill(pid, "SIGKILL");
+    this.kills += 1;
+    await this.#edge.close().catch(() => undefined);
+    this.#edge = await startOn(this.#folder, port, this.log);
+  }
+
+  /** Throws an object out of memory. One that is not there cannot be. */
+  async evict(kind: "Tunnel" | "Mailbox", name: string): Promise<void> {
+    try {
+      await this.#edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name });
+      this.evictions += 1;
+    } catch {
+      // It was not in memory, or the runtime is being killed.
+    }
+  }
+
+  /** What the edge tells an operator of a mailbox. */
+  async mailbox(address: string): Promise<{
+    readonly messages: number;
+    readonly consumer?: string;
+    readonly generation: number;
+    readonly dropped: Readonly<Record<string, number>>;
+  }> {
+    const answer = await fetch(`${this.#edge.url}/admin/mailboxes/${encodeURIComponent(address)}`, {
+      headers: { Authorization: `Bearer ${ADMIN_TOKEN}` },
+      // A runtime that is killed meanwhile may never answer.
+      signal: AbortSignal.timeout(5000),
+    });
+    if (!answer.ok) throw new Error(`the admin surface answered ${answer.status}`);
+    return answer.json() as never;
+  }
+
+  async close(): Promise<void> {
+    await this.#edge.close().catch(() => undefined);
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+function startOn(folder: string, port: number, log: string[]): Promise<LocalEdge> {
+  return startLocalEdge({
+    port,
+    relayAllow: [],
+    state: folder,
+    adminToken: ADMIN_TOKEN,
+    log: (level, line) => log.push(`${level} ${line}`),
+  });
+}
+
+/** Process ids of the runtimes that this process has started. */
+function runtimes(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+        // pid (name) state parent ...
+        const [, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+        return Number(parent) === process.pid && stat.includes("(workerd)");
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** A TCP proxy in front of a port, which cuts connections when it is told to. */
+export class CuttingProxy {
+  readonly port: number;
+  readonly #pairs: Set<readonly [Socket, Socket]>;
+  readonly #stop: () => Promise<void>;
+  cuts = 0;
+
+  private constructor(port: number, pairs: Set<readonly [Socket, Socket]>, stop: () => Promise<void>) {
+    this.port = port;
+    this.#pairs = pairs;
+    this.#stop = stop;
+  }
+
+  static async before(target: () => number): Promise<CuttingProxy> {
+    const pairs = new Set<readonly [Socket, Socket]>();
+    const server = await listen((device) => {
+      const edge = connect({ port: target(), host: "127.0.0.1", allowHalfOpen: true });
+      device.setNoDelay(true);
+      edge.setNoDelay(true);
+      const pair = [device, edge] as const;
+      pairs.add(pair);
+      for (const [from, to] of [
+        [device, edge],
+        [edge, device],
+      ] as const) {
+        from.on("error", () => {
+          pairs.delete(pair);
+          to.resetAndDestroy();
+        });
+        from.on("close", () => {
+          pairs.delete(pair);
+          to.destroySoon();
+        });
+        from.pipe(to);
+      }
+    });
+    return new CuttingProxy(server.port, pairs, () => server.close());
+  }
+
+  /** Cuts one connection or several: by FIN, which ends both directions in good order, or by RST. */
+  cut(chance: Chance): void {
+    const alive = [...this.#pairs];
+    if (alive.length === 0) return;
+    const several = chance.next() < 0.2 ? 1 + chance.below(Math.min(5, alive.length)) : 1;
+    for (let n = 0; n < several; n += 1) {
+      const pair = chance.of(alive);
+      if (!this.#pairs.delete(pair)) continue;
+      this.cuts += 1;
+      const byReset = chance.next() < 0.5;
+      for (const socket of pair) {
+        socket.unpipe();
+        if (byReset) socket.resetAndDestroy();
+        else socket.destroy();
+      }
+    }
+  }
+
+  close(): Promise<void> {
+    for (const [, edge] of this.#pairs) edge.destroy();
+    return this.#stop();
+  }
+}
+
+/** Connects a device, however often it takes: what its first connection meets is chance. */
+export async function insist(options: DeviceOptions): Promise<Device> {
+  for (;;) {
+    try {
+      return await Device.connect(options);
+    } catch (error) {
+      if (!(error instanceof DeviceError) || !error.retryable) throw error;
+      await sleep(100);
+    }
+  }
+}
+
+/** Octets that say whose they are: sender, receiver and counter, then as many as are asked for. */
+export function stamped(sender: number, receiver: number, counter: number, length: number): Uint8Array {
+  const body = new Uint8Array(Math.max(length, STAMP));
+  const view = new DataView(body.buffer);
+  view.setUint16(0, sender);
+  view.setUint16(2, receiver);
+  view.setUint32(4, counter);
+  body.fill(counter & 0xff, STAMP);
+  return body;
+}
+
+/** Reads the stamp of a body, and holds the rest against it. */
+export function stampOf(body: Uint8Array): {
+  readonly sender: number;
+  readonly receiver: number;
+  readonly counter: number;
+} {
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const stamp = { sender: view.getUint16(0), receiver: view.getUint16(2), counter: view.getUint32(4) };
+  for (let at = STAMP; at < body.length; at += 1) {
+    if (body[at] !== (stamp.counter & 0xff)) throw new Error(`octet ${at} of ${JSON.stringify(stamp)} is not its own`);
+  }
+  return stamp;
+}
+
+const STAMP = 8;
+
+/** The books of one pair of sender and receiver. */
+export class Books {
+  readonly #last = new Map<string, number>();
+  readonly #sent = new Map<string, number>();
+  sent = 0;
+  received = 0;
+  doubled = 0;
+  outOfOrder = 0;
+
+  /** The counter of the next message from one to the other. */
+  send(sender: number, receiver: number): number {
+    const pair = `${sender}→${receiver}`;
+    const counter = (this.#sent.get(pair) ?? 0) + 1;
+    this.#sent.set(pair, counter);
+    this.sent += 1;
+    return counter;
+  }
+
+  receive(sender: number, receiver: number, counter: number): void {
+    const pair = `${sender}→${receiver}`;
+    const last = this.#last.get(pair) ?? 0;
+    this.received += 1;
+    if (counter <= last) {
+      this.doubled += 1;
+      return;
+    }
+    if (counter !== last + 1) this.outOfOrder += 1;
+    this.#last.set(pair, counter);
+  }
+
+  /** What was sent and has not come, pair by pair. */
+  get missing(): string[] {
+    return [...this.#sent].flatMap(([pair, sent]) => {
+      const last = this.#last.get(pair) ?? 0;
+      return last < sent ? [`${pair}: ${last} of ${sent}`] : [];
+    });
+  }
+}
