@@ -13,8 +13,7 @@ import { authority } from "../support/certificates.ts";
 /** All that can be passed through to a relay. */
 const TRANSPORTS = ALL.filter((transport) => transport !== "websocket");
 
-const SMALL = [0, 1, 2047, 2048, 2049, 32768, 1024 * 1024];
-const LARGE = [...SMALL, 16 * 1024 * 1024];
+const SIZES = [0, 1, 2047, 2048, 2049, 32768, 1024 * 1024, 16 * 1024 * 1024];
 
 const sha = (octets: Uint8Array) => createHash("sha256").update(octets).digest("hex");
 
@@ -83,11 +82,8 @@ for (const scheme of ["http", "https"] as const) {
 
     for (const left of TRANSPORTS) {
       for (const right of TRANSPORTS) {
-        // Polling takes seconds for the largest; over HTTPS it does so once.
-        const slow = scheme === "https" && left !== right && [left, right].includes("polling");
-        const sizes = slow ? SMALL : LARGE;
-        test(`${left} and ${right}, to ${sizes.at(-1)} octets`, async () => {
-          await exchange(way, left, right, sizes);
+        test(`${left} and ${right}, to ${SIZES.at(-1)} octets`, async () => {
+          await exchange(way, left, right, SIZES);
           assert.deepEqual(relay.waiting(`grooveDevice://left/${left}-${right}`), { octets: 0, messages: 0 });
         });
       }
