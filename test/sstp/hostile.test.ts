@@ -5,7 +5,7 @@ import type { Command } from "../../src/sstp/index.ts";
 import { Connection, Decoder, encode, VERSION_1_5, VERSION_1_6, WireError } from "../../src/sstp/index.ts";
 import { anyCommand, clientOptions, connected, cut, entry, joined, pump, RELAY_URL, relayOptions } from "./support.ts";
 
-const RUNS = 250;
+const RUNS = 500;
 const INPUTS_PER_RUN = 200;
 
 /** A small generator, as fast-check's own values are too slow to make 100,000 inputs of. */
