@@ -49,7 +49,7 @@ function hostile(valid: Uint8Array, random: (below: number) => number): Uint8Arr
 
 const commands = fc.array(anyCommand(VERSION_1_6), { minLength: 1, maxLength: 6 });
 
-test("50,000 hostile inputs: the decoder throws WireError or nothing, and keeps at most one command", () => {
+test("100,000 hostile inputs: the decoder throws WireError or nothing, and keeps at most one command", () => {
   fc.assert(
     fc.property(commands, fc.integer(), (list, seed) => {
       const random = generator(seed);
@@ -105,7 +105,7 @@ function near(command: Command, random: (below: number) => number): Command {
   return command;
 }
 
-test("50,000 hostile inputs: a connection never throws, ends once, and answers with little", () => {
+test("100,000 hostile inputs: a connection never throws, ends once, and answers with little", () => {
   fc.assert(
     fc.property(commands, fc.integer(), (list, seed) => {
       const random = generator(seed);
