@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { test } from "node:test";
 import { REASONS } from "../src/edge/reasons.ts";
-import { DROP_REASONS } from "../src/relay/index.ts";
+import { DROPS } from "../src/sstp/index.ts";
 
 const FILE = new URL("../README.md", import.meta.url);
 
@@ -16,7 +16,7 @@ const reasons = [
 
 const drops = [
   "| name | cause |\n|---|---|",
-  ...Object.entries(DROP_REASONS).map(([name, cause]) => `| \`${name}\` | ${cause} |`),
+  ...Object.entries(DROPS).map(([name, cause]) => `| \`${name}\` | ${cause} |`),
 ].join("\n");
 
 function put(text: string, name: string, table: string): string {

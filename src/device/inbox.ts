@@ -74,7 +74,7 @@ export class Inbox {
         // Nobody here could hold it; the relay must not send it again and again.
         of(this.#arriving, engine).delete(event.sessionId);
         if (engine.session(event.sessionId) !== undefined) {
-          engine.closeSession(event.sessionId, CloseReasonId.InternalError);
+          engine.closeSession(event.sessionId, CloseReasonId.QuotaWouldBeExceeded);
         }
         break;
       }

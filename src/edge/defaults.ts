@@ -97,6 +97,30 @@ export const BATCH_OCTETS = 8 * 1024 * 1024;
 /** The same by number: a call must not keep a mailbox from its other senders for long. */
 export const BATCH_MESSAGES = 1000;
 
+/** A call between two objects that has not come back for so long has failed: a deploy or a crash may swallow it. */
+export const CALL_TIMEOUT = 30_000;
+
+/** The same for handing messages to a Tunnel, which only puts them into a queue; a call to a mailbox may contain one. */
+export const DELIVER_TIMEOUT = 10_000;
+
+/** Pauses between tries of a call to a Tunnel that failed: long enough for an object to start, short for a person. */
+export const RETRY_PAUSES = [100, 400, 1600] as const;
+
+/**
+ * As long as messages wait for a consumer that is there, the mailbox looks so often whether the sending has come to a
+ * halt, since an object that was thrown out of memory does not know that it was at work.
+ */
+export const WATCH_INTERVAL = 30_000;
+
+/** How many devices of an identity a mailbox remembers for when its consumer leaves: more than one person uses. */
+export const FORMER_CONSUMERS = 16;
+
+/** A message that its device has refused so often, each time over a connection, is dropped: the others wait for it. */
+export const REFUSALS = 3;
+
+/** Octets with flag D that wait in a Tunnel for a slow device, beyond which the next are dropped. */
+export const VOLATILE_OCTETS = 1024 * 1024;
+
 /** Sessions that the edge keeps open towards one device. Beyond it the one that has been idle longest is closed. */
 export const OPEN_SESSIONS = 64;
 
@@ -120,6 +144,9 @@ export const NOOP_INTERVAL = 25_000;
 
 /** A device that has neither a GET parked here nor sent one for so long is gone. */
 export const ABSENCE = 60_000;
+
+/** The longest block that is set aside for the pieces of a message to come. */
+export const GATHERING_BLOCK = 64 * 1024;
 
 /** Octets of messages that have arrived in part, over all sessions of a device: two of the longest. */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;

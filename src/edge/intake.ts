@@ -11,9 +11,18 @@ import {
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { BATCH_MESSAGES, BATCH_OCTETS, MESSAGE_LIMIT, STATUS_INDEXES, UNFINISHED_OCTETS } from "./defaults.ts";
+import {
+  BATCH_MESSAGES,
+  BATCH_OCTETS,
+  CALL_TIMEOUT,
+  MESSAGE_LIMIT,
+  STATUS_INDEXES,
+  UNFINISHED_OCTETS,
+} from "./defaults.ts";
+import { Gathering } from "./gathering.ts";
 import type { Envelope, Mail } from "./segment.ts";
 import type { Outcome } from "./store.ts";
+import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
 
 type Recipient = Pick<Envelope, "resourceURL" | "identityURL" | "deviceURL"> & { readonly peer: string };
@@ -30,8 +39,7 @@ interface Session {
 /** A message that has begun. */
 interface Arriving {
   readonly fields: ReceivedMessageFields;
-  readonly parts: Uint8Array[];
-  length: number;
+  readonly body: Gathering;
   tooLong: boolean;
 }
 
@@ -102,21 +110,20 @@ export class Intake {
   }
 
   begin(sessionId: number, fields: ReceivedMessageFields): void {
-    this.#arriving.set(sessionId, { fields, parts: [], length: 0, tooLong: false });
+    this.#arriving.set(sessionId, { fields, body: new Gathering(), tooLong: false });
   }
 
   data(sessionId: number, octets: Uint8Array): void {
     const arriving = this.#arriving.get(sessionId);
     if (arriving === undefined || arriving.tooLong) return;
-    if (arriving.length + octets.length > MESSAGE_LIMIT || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
+    const { body } = arriving;
+    if (body.length + octets.length > MESSAGE_LIMIT || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
       this.#drop(arriving);
       arriving.tooLong = true;
       return;
     }
-    arriving.length += octets.length;
     this.#unfinished += octets.length;
-    // The buffer that these are a view of is used again for the next octets.
-    arriving.parts.push(octets.slice());
+    body.add(octets);
   }
 
   end(sessionId: number, message: number): void {
@@ -125,9 +132,10 @@ export class Intake {
     if (arriving === undefined || session === undefined) return;
     this.#arriving.delete(sessionId);
     const { fields } = arriving;
-    this.#unfinished -= arriving.length;
+    const { length } = arriving.body;
+    this.#unfinished -= length;
     const recipients = [...session.recipients.entries()].filter(([index]) => !session.failed.includes(index));
-    const job: Job = { sessionId, message, size: arriving.length, left: recipients.length, refused: [] };
+    const job: Job = { sessionId, message, size: length, left: recipients.length, refused: [] };
     if (arriving.tooLong) {
       this.#refuse(
         job,
@@ -136,7 +144,7 @@ export class Intake {
       );
       return;
     }
-    const body = join(arriving.parts, arriving.length);
+    const body = arriving.body.take();
     this.octets += body.length;
     for (const [index, { peer, ...addressing }] of recipients) {
       const mail: Mail = {
@@ -226,8 +234,8 @@ export class Intake {
   async #store(peer: string, batch: readonly Pending[]): Promise<Outcome[]> {
     const mailbox = this.#host.mailbox(peer);
     const mails = batch.map(({ mail }) => mail);
-    if (!batch[0]?.volatile) return mailbox.append(mails);
-    await mailbox.pass(mails);
+    if (!batch[0]?.volatile) return promptly(CALL_TIMEOUT, mailbox.append(mails));
+    await promptly(CALL_TIMEOUT, mailbox.pass(mails));
     return mails.map(() => "stored");
   }
 
@@ -273,9 +281,8 @@ export class Intake {
   }
 
   #drop(arriving: Arriving): void {
-    this.#unfinished -= arriving.length;
-    arriving.length = 0;
-    arriving.parts.length = 0;
+    this.#unfinished -= arriving.body.length;
+    arriving.body.take();
   }
 
   #release(): void {
@@ -283,16 +290,4 @@ export class Intake {
     this.#waiters = [];
     for (const resolve of waiters) resolve();
   }
-}
-
-function join(parts: readonly Uint8Array[], length: number): Uint8Array {
-  const [only] = parts;
-  if (parts.length === 1 && only !== undefined) return only;
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

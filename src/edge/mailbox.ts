@@ -4,32 +4,38 @@
  *   Tunnel of a sender ── append(batch) ─► log (durable) ─► acknowledgement
  *   log ── deliver(messages), within a window ─► Tunnel of the consumer ── acknowledge(seq) ─► log is cut
  *
- * One consumer, fenced by generation: the newest attach wins, and nothing that an older one says is heard. The object
- * may vanish at any await: the log, the consumer and the generation are in SQLite; how far the consumer has been sent to
- * is not, so it is sent again what it did not acknowledge, and its Tunnel knows by number what it has.
+ * One consumer, fenced by generation. A Tunnel becomes it in two calls: `attach` gives it a generation, `ready` makes
+ * it the consumer if it still wants to be and no newer one has come. From then on nothing that an older one says is
+ * heard. A mailbox of an identity has several devices: when its consumer leaves, the one before is asked again.
+ *
+ * The object may vanish at any await: the log, the consumer and the generation are in SQLite; how far the consumer has
+ * been sent to is not, so it is sent again what it did not acknowledge, and its Tunnel knows by number what it has.
+ * Whatever may have been lost that way is found by an alarm, which is set as long as somebody should be reading.
  *
  * @module
  */
 import { DurableObject } from "cloudflare:workers";
-import { SEND_WINDOW, SEND_WINDOW_MESSAGES } from "./defaults.ts";
+import { type Drop, type DropCounts, noDrops } from "../sstp/index.ts";
+import {
+  DELIVER_TIMEOUT,
+  FORMER_CONSUMERS,
+  REFUSALS,
+  RETRY_PAUSES,
+  SEND_WINDOW,
+  SEND_WINDOW_MESSAGES,
+  WATCH_INTERVAL,
+} from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
 import type { Mail } from "./segment.ts";
 import { MailboxStore, type Numbered, type Outcome, type Waiting } from "./store.ts";
-
-/** Why a mailbox did not keep or deliver a message; counted by these names. */
-export const DROPS = [
-  "DuplicateMessage",
-  "QuotaWouldBeExceeded",
-  "LockedOut",
-  "PeerOffline",
-  "Expired",
-  "Purged",
-] as const;
-export type Drop = (typeof DROPS)[number];
+import { within } from "./streams.ts";
 
 /** A message as it is delivered; number 0 is one with flag D, which is nowhere kept. */
 export type Delivery = Numbered;
+
+/** What a Tunnel says: it has them, it has too many that nobody keeps, or it does not consume the mailbox (any more). */
+export type Taken = "taken" | "busy" | "gone";
 
 /** What an operator sees of a mailbox. */
 export interface MailboxStatus extends Waiting {
@@ -38,7 +44,7 @@ export interface MailboxStatus extends Waiting {
   readonly consumer: string | undefined;
   readonly generation: number;
   readonly locked: boolean;
-  readonly dropped: Readonly<Record<Drop, number>>;
+  readonly dropped: DropCounts;
   /** Rows written since the object woke. */
   readonly rowsWritten: number;
 }
@@ -48,26 +54,40 @@ interface Consumer {
   readonly generation: number;
 }
 
+/** A message that its consumer has refused, and how often. */
+interface Refused {
+  readonly seq: number;
+  readonly times: number;
+}
+
 export class Mailbox extends DurableObject<Env> {
   readonly #store: MailboxStore;
   #consumer: Consumer | undefined;
+  /** Tunnels that consumed it before, are still there and would again; the newest is the last. */
+  #former: readonly string[];
+  #refused: Refused | undefined;
   /** The last message sent to the consumer, and what it was sent and has not acknowledged. */
   #sent: number;
   #flying: { readonly seq: number; readonly size: number }[] = [];
   #flyingOctets = 0;
-  #pushing = false;
+  /** The consumer that is being sent to. A call to one before may hang: it must not hold up the next. */
+  #pushing: Consumer | undefined;
   #locked: boolean;
-  /** Messages with flag D that nobody took, and that are not in the counts of the log: they touch no table. */
+  #entered: boolean;
+  /** What was dropped and touches no table: it is written down with the next write. */
   #offline = 0;
+  #slow = 0;
 
   constructor(context: DurableObjectState, env: Env) {
     super(context, env);
     const { storage } = context;
     this.#store = new MailboxStore(storage.sql, (run) => storage.transactionSync(run));
-    const consumer = this.#store.fact("consumer");
-    this.#consumer = consumer === undefined ? undefined : ((JSON.parse(consumer) as Consumer | null) ?? undefined);
+    this.#consumer = this.#kept<Consumer>("consumer");
+    this.#former = this.#kept<string[]>("former") ?? [];
+    this.#refused = this.#kept<Refused>("refused");
     this.#sent = this.#store.position;
     this.#locked = this.#store.fact("locked") === "1";
+    this.#entered = this.#store.fact("entered") === "1";
   }
 
   /** Takes messages of one source, in order, and tells what became of each. What is told is durable. */
@@ -88,45 +108,39 @@ export class Mailbox extends DurableObject<Env> {
   /** Hands messages with flag D to the consumer, if there is one; they are never written down. */
   async pass(batch: readonly Mail[]): Promise<void> {
     const consumer = this.#consumer;
-    const taken =
-      consumer === undefined
-        ? false
-        : await this.#deliver(
-            consumer,
-            batch.map((mail) => ({ seq: 0, mail })),
-          );
-    if (taken) return;
-    this.#offline += batch.length;
-    if (consumer !== undefined && this.#consumer === consumer) this.#setConsumer(undefined);
+    const volatile = batch.map((mail) => ({ seq: 0, mail }));
+    // One try: what is lost with a call that failed is lost by its sender's wish.
+    const taken = consumer === undefined ? "gone" : ((await this.#deliver(consumer, volatile)) ?? "busy");
+    if (taken === "busy") this.#slow += batch.length;
+    if (taken === "gone") {
+      this.#offline += batch.length;
+      if (consumer !== undefined) this.#vacate(consumer);
+    }
   }
 
-  /** The Tunnel consumes this mailbox from now on; whoever did before is told. */
-  async attach(tunnel: string): Promise<{ readonly generation: number }> {
+  /** A Tunnel wants to consume this mailbox. It says `ready` with the generation when it has taken note of it. */
+  async attach(): Promise<{ readonly generation: number }> {
     this.#enter();
-    const before = this.#consumer;
     const generation = Number(this.#store.fact("generation") ?? 0) + 1;
     this.#store.setFact("generation", String(generation));
-    this.#setConsumer({ tunnel, generation });
-    this.#countOffline();
-    if (before !== undefined && before.tunnel !== tunnel) {
-      // Nobody waits for it: the older Tunnel cannot read or acknowledge any more in any case.
-      this.ctx.waitUntil(
-        this.#tunnel(before)
-          .fenced(this.#peer, before.generation)
-          .catch(() => undefined),
-      );
-    }
     return { generation };
   }
 
-  /** The consumer may be sent to: it has taken note of its generation. */
-  async ready(generation: number): Promise<void> {
-    if (this.#consumer?.generation === generation) this.#push();
+  /** The Tunnel consumes this mailbox from now on; whoever did before is told. False when a newer one does. */
+  async ready(tunnel: string, generation: number): Promise<boolean> {
+    const before = this.#consumer;
+    if (before !== undefined && before.generation >= generation) return before.generation === generation;
+    this.#setConsumer({ tunnel, generation });
+    this.#setFormer(this.#former.filter((former) => former !== tunnel));
+    if (before !== undefined && before.tunnel !== tunnel) this.ctx.waitUntil(this.#fence(before));
+    await this.#setAlarm();
+    this.#push();
+    return true;
   }
 
   /** The Tunnel's virtual connection is over. */
   async detach(generation: number): Promise<void> {
-    if (this.#consumer?.generation === generation) this.#setConsumer(undefined);
+    if (this.#consumer?.generation === generation) this.#vacate(this.#consumer);
   }
 
   /** The consumer has processed everything up to `seq`. False when it is no longer the consumer. */
@@ -140,6 +154,12 @@ export class Mailbox extends DurableObject<Env> {
     return true;
   }
 
+  /** The consumer's device will not take a message, and gives up its connection over it. */
+  async refuse(generation: number, seq: number): Promise<void> {
+    if (this.#consumer?.generation !== generation || seq <= this.#store.position) return;
+    this.#setRefused({ seq, times: this.#refused?.seq === seq ? this.#refused.times + 1 : 1 });
+  }
+
   async status(): Promise<MailboxStatus> {
     const dropped = this.#dropped();
     return {
@@ -148,7 +168,11 @@ export class Mailbox extends DurableObject<Env> {
       consumer: this.#consumer?.tunnel,
       generation: Number(this.#store.fact("generation") ?? 0),
       locked: this.#locked,
-      dropped: { ...dropped, PeerOffline: dropped.PeerOffline + this.#offline },
+      dropped: {
+        ...dropped,
+        PeerOffline: dropped.PeerOffline + this.#offline,
+        SlowPeer: dropped.SlowPeer + this.#slow,
+      },
       rowsWritten: this.#store.rowsWritten,
     };
   }
@@ -167,102 +191,200 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   override async alarm(): Promise<void> {
-    this.#countOffline();
+    this.#countVolatile();
     this.#count("Expired", this.#store.expire(Date.now()));
     await this.#setAlarm();
+    this.#push();
   }
 
-  /** Shows itself to operators, once. */
+  /** Shows itself to operators, again until the directory has heard of it. */
   #enter(): void {
-    if (this.#store.fact("entered") === "1") return;
-    this.#store.setFact("entered", "1");
-    this.ctx.waitUntil(
-      this.env.DIRECTORY.getByName(DIRECTORY)
-        .enter(this.#peer)
-        .catch(() => undefined),
-    );
+    if (this.#entered) return;
+    this.#entered = true;
+    const entering = this.env.DIRECTORY.getByName(DIRECTORY)
+      .enter(this.#peer)
+      .then(
+        () => this.#store.setFact("entered", "1"),
+        () => {
+          this.#entered = false;
+        },
+      );
+    this.ctx.waitUntil(entering);
   }
 
   get #peer(): string {
     return this.ctx.id.name ?? "";
   }
 
-  #tunnel(consumer: Consumer) {
-    return this.env.TUNNEL.getByName(consumer.tunnel);
+  #tunnel(name: string) {
+    return this.env.TUNNEL.getByName(name);
+  }
+
+  /** Tells a Tunnel that it no longer consumes this mailbox. One that stays would take it back. */
+  async #fence({ tunnel, generation }: Consumer): Promise<void> {
+    for (const pause of RETRY_PAUSES) {
+      try {
+        const stays = await this.#tunnel(tunnel).fenced(this.#peer, generation);
+        if (stays && this.#consumer?.tunnel !== tunnel) {
+          const former = this.#former.filter((other) => other !== tunnel);
+          this.#setFormer([...former, tunnel].slice(-FORMER_CONSUMERS));
+        }
+        return;
+      } catch {
+        // It may hear of it later; what it says is not heard in any case.
+        await scheduler.wait(pause);
+      }
+    }
+  }
+
+  /** The consumer has left. Whoever was it before, and is still there, is asked to come back. */
+  #vacate(consumer: Consumer): void {
+    if (this.#consumer !== consumer) return;
+    this.#setConsumer(undefined);
+    this.#countVolatile();
+    if (this.#former.length > 0) this.ctx.waitUntil(this.#recall());
+  }
+
+  async #recall(): Promise<void> {
+    for (let tunnel = this.#former.at(-1); tunnel !== undefined; tunnel = this.#former.at(-1)) {
+      this.#setFormer(this.#former.slice(0, -1));
+      const comes = await this.#tunnel(tunnel)
+        .recall(this.#peer)
+        .catch(() => false);
+      if (comes || this.#consumer !== undefined) return;
+    }
   }
 
   #setConsumer(consumer: Consumer | undefined): void {
     this.#consumer = consumer;
-    this.#store.setFact("consumer", JSON.stringify(consumer ?? null));
+    this.#keep("consumer", consumer);
     this.#sent = this.#store.position;
     this.#flying = [];
     this.#flyingOctets = 0;
   }
 
+  #setFormer(former: readonly string[]): void {
+    if (former.length === 0 && this.#former.length === 0) return;
+    this.#former = former;
+    this.#keep("former", former);
+  }
+
+  #setRefused(refused: Refused | undefined): void {
+    this.#refused = refused;
+    this.#keep("refused", refused);
+  }
+
   /** Sends what the window allows. One push runs at a time; the platform keeps it back until what it sends is durable. */
   #push(): void {
-    if (this.#pushing || this.#consumer === undefined) return;
-    this.#pushing = true;
+    const consumer = this.#consumer;
+    if (consumer === undefined || this.#pushing === consumer) return;
+    this.#pushing = consumer;
     this.ctx.waitUntil(
-      this.#pushAll().finally(() => {
-        this.#pushing = false;
+      this.#pushAll(consumer).finally(() => {
+        if (this.#pushing === consumer) this.#pushing = undefined;
       }),
     );
   }
 
-  async #pushAll(): Promise<void> {
-    for (;;) {
-      const consumer = this.#consumer;
-      if (consumer === undefined) return;
-      const octets = SEND_WINDOW - this.#flyingOctets;
-      const count = SEND_WINDOW_MESSAGES - this.#flying.length;
-      if (octets <= 0 || count <= 0) return;
-      const messages = this.#store.read(this.#sent, octets, count);
+  async #pushAll(consumer: Consumer): Promise<void> {
+    let failures = 0;
+    while (this.#consumer === consumer) {
+      const messages = this.#sendable();
       const last = messages.at(-1);
       if (last === undefined) return;
-      // One that is larger than what is left of the window waits for it to be empty.
-      if (this.#flying.length > 0 && (messages[0]?.mail.body.length ?? 0) > octets) return;
       this.#sent = last.seq;
       for (const { seq, mail } of messages) {
         this.#flying.push({ seq, size: mail.body.length });
         this.#flyingOctets += mail.body.length;
       }
       const taken = await this.#deliver(consumer, messages);
-      if (!taken && this.#consumer === consumer) this.#setConsumer(undefined);
+      if (taken === "gone") {
+        this.#vacate(consumer);
+        return;
+      }
+      if (taken === "taken") {
+        failures = 0;
+        continue;
+      }
+      // Nobody knows what became of the call. The Tunnel knows by number what it has.
+      const pause = RETRY_PAUSES[failures];
+      failures += 1;
+      if (pause !== undefined) await scheduler.wait(pause);
+      if (this.#consumer !== consumer) return;
+      this.#sent = this.#store.position;
+      this.#flying = [];
+      this.#flyingOctets = 0;
+      // The alarm tries again.
+      if (pause === undefined) return;
     }
   }
 
-  async #deliver(consumer: Consumer, messages: readonly Delivery[]): Promise<boolean> {
+  /** The next messages for the consumer, as far as its window allows. */
+  #sendable(): Delivery[] {
+    const octets = SEND_WINDOW - this.#flyingOctets;
+    const count = SEND_WINDOW_MESSAGES - this.#flying.length;
+    if (octets <= 0 || count <= 0) return [];
+    for (;;) {
+      const messages = this.#store.read(this.#sent, octets, count);
+      // One that is larger than what is left of the window waits for it to be empty.
+      if (this.#flying.length > 0 && (messages[0]?.mail.body.length ?? 0) > octets) return [];
+      const dead = this.#refused !== undefined && this.#refused.times >= REFUSALS ? this.#refused.seq : undefined;
+      const before = dead === undefined ? messages : messages.filter(({ seq }) => seq < dead);
+      if (before.length === messages.length) return messages;
+      // A log is cut from its front: what is before the dead message must be acknowledged first.
+      if (dead === undefined || before.length > 0 || this.#flying.length > 0) return before;
+      this.#store.remove(dead);
+      this.#count("RefusedByPeer", 1);
+      this.#setRefused(undefined);
+      this.#sent = Math.max(this.#sent, dead);
+    }
+  }
+
+  /** Undefined when the call failed, so that nobody knows what became of it. */
+  async #deliver({ tunnel, generation }: Consumer, messages: readonly Delivery[]): Promise<Taken | undefined> {
     try {
-      return await this.#tunnel(consumer).deliver(this.#peer, consumer.generation, messages);
+      const delivered = await within(DELIVER_TIMEOUT, this.#tunnel(tunnel).deliver(this.#peer, generation, messages));
+      return delivered?.value;
     } catch {
-      // The Tunnel has vanished, and its virtual connection with it.
-      return false;
+      return undefined;
     }
   }
 
+  /** The alarm is for what expires, and sooner for what may have been forgotten while somebody should be reading. */
   async #setAlarm(): Promise<void> {
-    const due = this.#store.expiry();
-    if (due === undefined) return;
+    const expiry = this.#store.expiry();
+    const watch =
+      this.#consumer !== undefined && this.#store.waiting().messages > 0 ? Date.now() + WATCH_INTERVAL : undefined;
+    const due = Math.min(expiry ?? Number.POSITIVE_INFINITY, watch ?? Number.POSITIVE_INFINITY);
+    if (due === Number.POSITIVE_INFINITY) return;
     const set = await this.ctx.storage.getAlarm();
-    if (set === null) await this.ctx.storage.setAlarm(due);
+    if (set === null || set > due) await this.ctx.storage.setAlarm(due);
   }
 
-  /** Writes down how many found nobody, when there is a write in any case. */
-  #countOffline(): void {
+  /** Writes down what touched no table, when there is a write in any case. */
+  #countVolatile(): void {
     this.#count("PeerOffline", this.#offline);
+    this.#count("SlowPeer", this.#slow);
     this.#offline = 0;
+    this.#slow = 0;
   }
 
-  #dropped(): Record<Drop, number> {
-    const none = Object.fromEntries(DROPS.map((drop) => [drop, 0])) as Record<Drop, number>;
-    return { ...none, ...(JSON.parse(this.#store.fact("dropped") ?? "{}") as Partial<Record<Drop, number>>) };
+  #dropped(): DropCounts {
+    return { ...noDrops(), ...this.#kept<Partial<DropCounts>>("dropped") };
   }
 
   #count(drop: Drop, number: number): void {
     if (number === 0) return;
     const dropped = this.#dropped();
-    dropped[drop] += number;
-    this.#store.setFact("dropped", JSON.stringify(dropped));
+    this.#keep("dropped", { ...dropped, [drop]: dropped[drop] + number });
+  }
+
+  #kept<T>(name: string): T | undefined {
+    const value = this.#store.fact(name);
+    return value === undefined ? undefined : ((JSON.parse(value) as T | null) ?? undefined);
+  }
+
+  #keep(name: string, value: unknown): void {
+    this.#store.setFact(name, JSON.stringify(value ?? null));
   }
 }

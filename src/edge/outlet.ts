@@ -5,8 +5,9 @@
  * @module
  */
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
-import { OPEN_SESSIONS, SESSION_OUTPUT } from "./defaults.ts";
-import type { Delivery } from "./mailbox.ts";
+import { CALL_TIMEOUT, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
+import type { Delivery, Taken } from "./mailbox.ts";
+import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
 
 /** A session of ours towards the device. */
@@ -27,6 +28,17 @@ interface Consumed {
   told: number;
   telling: boolean;
   queue: Delivery[];
+  /** Octets in the queue that nobody keeps. */
+  volatile: number;
+  /** The mailbox is being told of a refusal, which it must hear before the end. */
+  refusing?: Promise<void>;
+}
+
+/** A message that was sent and is not acknowledged. */
+interface Sent {
+  readonly peer: string;
+  readonly seq: number;
+  readonly size: number;
 }
 
 /** The message that is being sent. */
@@ -43,28 +55,44 @@ export interface OutletSnapshot {
     { readonly generation: number; readonly delivered: number; readonly acknowledged: number },
   ])[];
   readonly sessions: readonly Session[];
-  readonly sent: readonly (readonly [number, readonly [string, number]])[];
+  readonly sent: readonly (readonly [number, Sent])[];
+  readonly ceded: readonly string[];
 }
 
 export class Outlet {
   readonly #host: Host;
   readonly #engine: Connection;
   readonly #changed: () => void;
+  readonly #lost: (peer: string) => void;
   readonly #consumed = new Map<string, Consumed>();
+  /** Mailboxes that another connection consumes now, and that this one would have back. */
+  readonly #ceded: Set<string>;
   /** Open sessions by their addressing, least recently used first. */
   readonly #sessions = new Map<string, Session>();
   readonly #keys = new Map<number, string>();
-  /** Sent and not acknowledged: whose it is and its number there, by the engine's number. */
-  readonly #sent: Map<number, readonly [string, number]>;
+  /** Sent and not acknowledged, by the engine's number. */
+  readonly #sent: Map<number, Sent>;
   #current: Current | undefined;
 
-  constructor(host: Host, engine: Connection, changed: () => void, snapshot?: OutletSnapshot) {
+  /**
+   * @param changed called when there may be octets for the device
+   * @param lost called with a mailbox that another connection consumes from now on
+   */
+  constructor(
+    host: Host,
+    engine: Connection,
+    changed: () => void,
+    lost: (peer: string) => void,
+    snapshot?: OutletSnapshot,
+  ) {
     this.#host = host;
     this.#engine = engine;
     this.#changed = changed;
+    this.#lost = lost;
     this.#sent = new Map(snapshot?.sent);
+    this.#ceded = new Set(snapshot?.ceded);
     for (const [peer, kept] of snapshot?.consumed ?? []) {
-      this.#consumed.set(peer, { ...kept, told: kept.acknowledged, telling: false, queue: [] });
+      this.#consumed.set(peer, { ...kept, told: kept.acknowledged, telling: false, queue: [], volatile: 0 });
     }
     for (const session of snapshot?.sessions ?? []) {
       this.#sessions.set(session.key, { ...session });
@@ -87,17 +115,13 @@ export class Outlet {
       ]),
       sessions: [...this.#sessions.values()],
       sent: [...this.#sent],
+      ceded: [...this.#ceded],
     };
   }
 
   /** Asks a mailbox to send what it has to this connection. */
   consume(peer: string): void {
-    const mailbox = this.#host.mailbox(peer);
-    const attaching = mailbox.attach(this.#host.name).then(async ({ generation }) => {
-      consumed.generation = generation;
-      await mailbox.ready(generation);
-      return generation;
-    });
+    const attaching = promptly(CALL_TIMEOUT, this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
     const consumed: Consumed = {
       generation: attaching,
       delivered: 0,
@@ -105,41 +129,70 @@ export class Outlet {
       told: 0,
       telling: false,
       queue: [],
+      volatile: 0,
     };
     this.#consumed.set(peer, consumed);
-    this.#host.waitUntil(
-      attaching.catch(() => {
-        // Without its mailbox the device would wait in vain: it connects again.
-        this.#engine.close(ConnectCloseReasonId.Resting);
-        this.#changed();
-      }),
-    );
+    this.#ceded.delete(peer);
+    this.#host.waitUntil(this.#begin(peer, consumed, attaching));
   }
 
-  async deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<boolean> {
+  /** A connection that has ended meanwhile must not take the mailbox from the one that has followed it. */
+  async #begin(peer: string, consumed: Consumed, attaching: Promise<number>): Promise<void> {
+    try {
+      const generation = await attaching;
+      consumed.generation = generation;
+      if (this.#consumed.get(peer) !== consumed) return;
+      const ours = await promptly(CALL_TIMEOUT, this.#host.mailbox(peer).ready(this.#host.name, generation));
+      if (!ours) this.#cede(peer, consumed);
+    } catch {
+      // Without its mailbox the device would wait in vain: it connects again.
+      this.#engine.close(ConnectCloseReasonId.Resting);
+    }
+    this.#changed();
+  }
+
+  deliver(peer: string, generation: number, messages: readonly Delivery[]): Taken {
     const consumed = this.#consumed.get(peer);
-    if (consumed === undefined || this.#engine.closed !== undefined) return false;
-    if (typeof consumed.generation !== "number" && generation > 0) consumed.generation = generation;
-    if (consumed.generation !== generation) return false;
+    if (consumed?.generation !== generation || this.#engine.closed !== undefined) return "gone";
+    let taken: Taken = "taken";
     for (const message of messages) {
+      const { seq, mail } = message;
       // A mailbox that has lost its memory sends again what was not acknowledged.
-      if (message.seq !== 0 && message.seq <= consumed.delivered) continue;
-      consumed.delivered = Math.max(consumed.delivered, message.seq);
+      if (seq !== 0 && seq <= consumed.delivered) continue;
+      if (seq === 0) {
+        if (consumed.volatile > 0 && consumed.volatile + mail.body.length > VOLATILE_OCTETS) {
+          taken = "busy";
+          break;
+        }
+        consumed.volatile += mail.body.length;
+      }
+      consumed.delivered = Math.max(consumed.delivered, seq);
       consumed.queue.push(message);
     }
     this.#changed();
+    return taken;
+  }
+
+  /** The mailbox has another consumer. True when it was ours until then. */
+  cede(peer: string, generation: number): boolean {
+    const consumed = this.#consumed.get(peer);
+    if (consumed?.generation !== generation) return false;
+    this.#cede(peer, consumed);
     return true;
   }
 
-  /** The mailbox has another consumer. False when that was known, or is not about us. */
-  async lose(peer: string, generation: number): Promise<boolean> {
-    const consumed = this.#consumed.get(peer);
-    if (consumed === undefined) return false;
-    // The answer to our attach may come after the news that another one has followed it.
-    const ours = await Promise.resolve(consumed.generation).catch(() => undefined);
-    if (ours !== generation || this.#consumed.get(peer) !== consumed) return false;
+  /** The mailbox has lost its consumer. True when this connection takes it back. */
+  recall(peer: string): boolean {
+    if (this.#engine.closed !== undefined) return false;
+    if (this.#ceded.has(peer)) this.consume(peer);
+    return this.#consumed.has(peer);
+  }
+
+  #cede(peer: string, consumed: Consumed): void {
+    if (this.#consumed.get(peer) !== consumed) return;
     this.#consumed.delete(peer);
-    return true;
+    this.#ceded.add(peer);
+    this.#lost(peer);
   }
 
   /** Gives the engine as much as is useful. */
@@ -157,7 +210,7 @@ export class Outlet {
         continue;
       }
       const number = this.#engine.endMessage(current.session.id);
-      this.#sent.set(number, [current.peer, current.message.seq]);
+      this.#sent.set(number, { peer: current.peer, seq: current.message.seq, size: body.length });
       this.#current = undefined;
     }
   }
@@ -167,21 +220,44 @@ export class Outlet {
     if (session !== undefined) session.state = state;
   }
 
-  /** The device has refused or closed a session: what it did not acknowledge stays, and comes to its next connection. */
-  sessionLost(sessionId: number): void {
+  /**
+   * The device has refused or closed a session: what it did not acknowledge stays, and comes to its next connection.
+   * When it says that its quota would be exceeded, the mailbox hears of the message that it must have meant.
+   */
+  sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
     const key = this.#keys.get(sessionId);
     if (key === undefined) return;
     this.#keys.delete(sessionId);
     this.#sessions.delete(key);
-    if (this.#current?.session.id === sessionId) this.#current = undefined;
+    const sending = this.#current?.session.id === sessionId ? this.#current : undefined;
+    if (sending !== undefined) this.#current = undefined;
+    const tidied = reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason;
+    if (tidied && sending === undefined && unacknowledged.length === 0) return;
+    if (reasonId === CloseReasonId.QuotaWouldBeExceeded) this.#refused(unacknowledged, sending);
     // Whatever follows would overtake what was refused.
     this.#engine.close(ConnectCloseReasonId.Resting);
   }
 
+  #refused(unacknowledged: readonly number[], sending: Current | undefined): void {
+    const candidates = unacknowledged.flatMap((number) => this.#sent.get(number) ?? []);
+    if (sending !== undefined) {
+      const { peer, message } = sending;
+      candidates.push({ peer, seq: message.seq, size: message.mail.body.length });
+    }
+    // It is refused for its length, so it is the longest; they come in order, so of several it is the first.
+    const [longest] = candidates.sort((a, b) => b.size - a.size || a.seq - b.seq);
+    const consumed = longest && this.#consumed.get(longest.peer);
+    if (longest === undefined || typeof consumed?.generation !== "number") return;
+    consumed.refusing = this.#host.mailbox(longest.peer).refuse(consumed.generation, longest.seq);
+    consumed.refusing.catch(() => undefined);
+  }
+
   acknowledged(numbers: readonly number[]): void {
     for (const number of numbers) {
-      const [peer, seq] = this.#sent.get(number) ?? ["", 0];
+      const sent = this.#sent.get(number);
       this.#sent.delete(number);
+      if (sent === undefined) continue;
+      const { peer, seq } = sent;
       const consumed = this.#consumed.get(peer);
       if (consumed === undefined || seq <= consumed.acknowledged) continue;
       consumed.acknowledged = seq;
@@ -194,6 +270,7 @@ export class Outlet {
       this.#host.waitUntil(this.#release(peer, consumed).catch(() => undefined));
     }
     this.#consumed.clear();
+    this.#ceded.clear();
     this.#current = undefined;
   }
 
@@ -201,7 +278,9 @@ export class Outlet {
   async #release(peer: string, consumed: Consumed): Promise<void> {
     const generation = await consumed.generation;
     const mailbox = this.#host.mailbox(peer);
+    await consumed.refusing?.catch(() => undefined);
     if (consumed.told < consumed.acknowledged) await mailbox.acknowledge(generation, consumed.acknowledged);
+    // A call that comes after the news of a newer consumer changes nothing.
     await mailbox.detach(generation);
   }
 
@@ -214,9 +293,10 @@ export class Outlet {
       while (consumed.told < consumed.acknowledged && this.#consumed.get(peer) === consumed) {
         const generation = await consumed.generation;
         const { acknowledged } = consumed;
-        const ours = await this.#host.mailbox(peer).acknowledge(generation, acknowledged);
+        const telling = this.#host.mailbox(peer).acknowledge(generation, acknowledged);
+        const ours = await promptly(CALL_TIMEOUT, telling);
         consumed.told = acknowledged;
-        if (!ours) this.#consumed.delete(peer);
+        if (!ours) this.#cede(peer, consumed);
       }
     } catch {
       // It was not told: the messages come again, and the device knows their ids.
@@ -234,6 +314,7 @@ export class Outlet {
       const session = this.#ready(message);
       if (session === undefined) continue;
       consumed.queue.shift();
+      if (message.seq === 0) consumed.volatile -= message.mail.body.length;
       // The mailboxes take turns, so that a full one does not keep the others waiting.
       this.#consumed.delete(peer);
       this.#consumed.set(peer, consumed);

@@ -23,7 +23,7 @@ import {
 } from "../sstp/index.ts";
 import { BULK_IDLE, READ_SIZE, UNSTORED_MESSAGES, UNSTORED_OCTETS } from "./defaults.ts";
 import { Intake, type IntakeSnapshot } from "./intake.ts";
-import type { Delivery, Mailbox } from "./mailbox.ts";
+import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
 import { byteReader, within } from "./streams.ts";
@@ -67,7 +67,13 @@ export class Terminal implements Origin {
     this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
     this.#source = snapshot?.source ?? "";
     this.#intake = new Intake(host, this.#engine, () => this.#changed(), snapshot?.intake);
-    this.#outlet = new Outlet(host, this.#engine, () => this.#changed(), snapshot?.outlet);
+    this.#outlet = new Outlet(
+      host,
+      this.#engine,
+      () => this.#changed(),
+      (peer) => this.#lost(peer),
+      snapshot?.outlet,
+    );
   }
 
   async write(octets: Uint8Array): Promise<void> {
@@ -124,17 +130,25 @@ export class Terminal implements Origin {
     this.#end();
   }
 
-  /** A mailbox sends messages. False when this connection does not consume it (any more). */
-  deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<boolean> {
+  /** A mailbox sends messages. */
+  deliver(peer: string, generation: number, messages: readonly Delivery[]): Taken {
     return this.#outlet.deliver(peer, generation, messages);
   }
 
-  /** Another connection consumes a mailbox of ours from now on. */
-  async fenced(peer: string, generation: number): Promise<void> {
-    if (!(await this.#outlet.lose(peer, generation)) || peer !== this.#source) return;
-    this.#engine.close(ConnectCloseReasonId.CrossedConnections);
+  /** Another connection consumes a mailbox of ours from now on. True when this one stays, and would have it back. */
+  fenced(peer: string, generation: number): boolean {
+    return this.#outlet.cede(peer, generation) && this.#engine.closed === undefined;
+  }
+
+  /** A mailbox that was ours has lost its consumer. True when this connection takes it back. */
+  recall(peer: string): boolean {
+    return this.#outlet.recall(peer);
+  }
+
+  /** A device has one connection: the older one is dead, or about to be replaced. An identity may have several. */
+  #lost(peer: string): void {
+    if (peer === this.#source) this.#engine.close(ConnectCloseReasonId.CrossedConnections);
     this.#changed();
-    this.#end();
   }
 
   /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
@@ -159,14 +173,17 @@ export class Terminal implements Origin {
     this.#changed();
   }
 
+  /** By the time that an event is looked at, octets behind it may have ended its session, or the connection. */
   #on(event: ConnectionEvent): void {
     switch (event.type) {
       case "connect":
+        if (this.#engine.state !== "connecting") break;
         this.#engine.acceptConnect();
         this.#source = event.sourceDeviceURLs[0] ?? "";
         for (const url of event.sourceDeviceURLs) this.#outlet.consume(url);
         break;
       case "attach": {
+        if (this.#engine.session(event.eventId) === undefined) break;
         const account = accountOf(event.accountURL);
         if (account === undefined) {
           this.#engine.closeSession(event.eventId, CloseReasonId.UserAuthenticationFailed);
@@ -177,15 +194,17 @@ export class Terminal implements Origin {
         break;
       }
       case "register":
-        this.#engine.acceptRegister(event.eventId);
+        if (this.#engine.session(event.eventId) !== undefined) this.#engine.acceptRegister(event.eventId);
         break;
       case "open": {
+        if (this.#engine.session(event.sessionId) === undefined) break;
         const named = isURL(event.identityURL) && (event.deviceURL === "" || isURL(event.deviceURL));
         this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
         if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [event], false);
         break;
       }
       case "fanoutOpen":
+        if (this.#engine.session(event.sessionId) === undefined) break;
         this.#engine.setAvailability(event.sessionId, "ready");
         this.#intake.open(event.sessionId, this.#source, event.resourceURL, event.entries, true);
         break;
@@ -200,13 +219,13 @@ export class Terminal implements Origin {
         break;
       case "sessionClosed":
         if (event.kind === "inbound") this.#intake.close(event.sessionId);
-        else this.#outlet.sessionLost(event.sessionId);
+        else this.#outlet.sessionLost(event.sessionId, event.unacknowledged, event.reasonId);
         break;
       case "sessionState":
         this.#outlet.sessionState(event.sessionId, event.state);
         break;
       case "sessionRefused":
-        this.#outlet.sessionLost(event.sessionId);
+        this.#outlet.sessionLost(event.sessionId, event.unacknowledged);
         break;
       case "acknowledged":
         this.#outlet.acknowledged(event.messages);

@@ -35,16 +35,18 @@ import {
   type VirtualConnection,
 } from "../encapsulation/index.ts";
 import { relayURL } from "../sstp/index.ts";
-import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, REST_AFTER, REST_TRIES } from "./defaults.ts";
+import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
-import type { Delivery } from "./mailbox.ts";
+import type { Delivery, Taken } from "./mailbox.ts";
 import { dial, type Origin } from "./origin.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName } from "./relays.ts";
+import { type Settle, Sleep } from "./sleep.ts";
 import { byteReader } from "./streams.ts";
-import { type Host, Terminal, type TerminalSnapshot } from "./terminal.ts";
+import { type Host, Terminal } from "./terminal.ts";
+import { Wired } from "./wired.ts";
 
 /** What became of octets that a Worker brought. */
 export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
@@ -70,29 +72,17 @@ interface Bell {
   waiting: boolean;
 }
 
-/** A WebSocket virtual connection: the device's own socket, which the platform holds while the object sleeps. */
-interface Wired {
-  readonly socket: WebSocket;
-  readonly terminal: Terminal;
-}
-
-/** What a Tunnel at rest leaves with the socket that will wake it. */
-interface Rest {
-  readonly terminal: TerminalSnapshot;
-  /** Of a LongLived or KeepAlive virtual connection; absent for WebSocket. */
-  readonly state?: VirtualConnection;
-  readonly armed?: boolean;
-}
-
 /** What kind each of the object's hibernatable sockets is. */
 const TAG = { bell: "bell", post: "post", device: "device" } as const;
+
 /**
- * A virtual connection whose handshake is not complete. It has no socket to a relay, so nothing keeps its object in
- * memory; what has come of it is written down until all of it has.
+ * What is written down of a virtual connection's beginning: nothing keeps its object in memory until the handshake is
+ * complete. Afterwards only that it was, so that an object which has lost its memory knows that it has.
  */
 interface Opening {
   readonly live?: VirtualConnection;
   readonly polling?: PollingConnection;
+  readonly established?: true;
 }
 
 const OPENING = "opening";
@@ -105,10 +95,7 @@ export class Tunnel extends DurableObject<Env> {
   #wired: Wired | undefined;
   /** The end of the virtual connection, when it is here and not at an origin relay. */
   #terminal: Terminal | undefined;
-  /** The socket that what is needed after sleep was left with, until something happens. */
-  #rested: WebSocket | undefined;
-  #resting: ReturnType<typeof setTimeout> | undefined;
-  #restTries = 0;
+  readonly #sleep: Sleep;
   #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
@@ -117,8 +104,9 @@ export class Tunnel extends DurableObject<Env> {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
+    this.#sleep = new Sleep(ctx.storage, () => this.#settled());
     if (this.#wake()) return;
-    const { live, polling } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
+    const { live, polling, established } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
     if (polling !== undefined) {
       this.#polling = { state: polling, origin: undefined, written: Promise.resolve(), turn: 0 };
     } else if (live !== undefined) {
@@ -126,15 +114,16 @@ export class Tunnel extends DurableObject<Env> {
       const bell = socket && { socket, armed: true, waiting: false };
       this.#live = { state: live, origin: undefined, writing: 0, bell };
     } else {
-      // Sockets that are older than this memory: their virtual connection is lost, and whoever waits must not wait on.
+      // The virtual connection is older than this memory, and lost; whoever waits for it must not wait on.
       for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+      if (established) this.#over(undefined, "ConnectionLost");
     }
   }
 
   /** A GET to be parked, or one of the two streams for bulk. */
   override async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
-    this.#stir();
+    this.#sleep.stir();
     if (pathname === "/pull") return this.#pull();
     if (pathname === "/push") return this.#pushStream(request);
     if (pathname === "/over") return this.#watch();
@@ -146,7 +135,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** The first octets of a LongLived POST. */
   async post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
-    this.#stir();
+    this.#sleep.stir();
     const live = this.#find(target, octets.length > 0 && octets[0] === ECHO_STRING[0]);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now());
@@ -156,14 +145,14 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
   async push(octets: Uint8Array): Promise<Verdict> {
-    this.#stir();
+    this.#sleep.stir();
     const live = this.#live;
     return live === undefined ? refused(this.#ended ?? "UnknownConnection") : this.#receive(live, octets);
   }
 
   /** A whole KeepAlive POST. */
   async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
-    this.#stir();
+    this.#sleep.stir();
     const live = this.#find(target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now(), body.length);
@@ -182,7 +171,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** One exchange of a Polling virtual connection. */
   async poll(body: Uint8Array): Promise<Exchange> {
-    this.#stir();
+    this.#sleep.stir();
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
     const { poll } = parsed;
@@ -195,7 +184,7 @@ export class Tunnel extends DurableObject<Env> {
     }
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => {
-      this.ctx.storage.kv.delete(OPENING);
+      this.#establish();
       return this.#dial(poll.relay, BELL_OCTETS);
     });
     if (polling.origin === undefined && this.#polling === polling) {
@@ -211,16 +200,22 @@ export class Tunnel extends DurableObject<Env> {
     return { ...exchange, reason: this.#ended ?? exchange.reason };
   }
 
-  /** A mailbox sends messages for the device. False when they are not for this virtual connection (any more). */
-  async deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<boolean> {
-    this.#stir();
-    return this.#terminal?.deliver(peer, generation, messages) ?? false;
+  /** A mailbox sends messages for the device. */
+  async deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<Taken> {
+    this.#sleep.stir();
+    return this.#terminal?.deliver(peer, generation, messages) ?? "gone";
   }
 
-  /** Another virtual connection consumes a mailbox from now on. */
-  async fenced(peer: string, generation: number): Promise<void> {
-    this.#stir();
-    await this.#terminal?.fenced(peer, generation);
+  /** Another virtual connection consumes a mailbox from now on. True when this one would have it back. */
+  async fenced(peer: string, generation: number): Promise<boolean> {
+    this.#sleep.stir();
+    return this.#terminal?.fenced(peer, generation) ?? false;
+  }
+
+  /** A mailbox that this virtual connection consumed has lost its consumer. True when it is taken back. */
+  async recall(peer: string): Promise<boolean> {
+    this.#sleep.stir();
+    return this.#terminal?.recall(peer) ?? false;
   }
 
   /** A Worker has found that a request of this virtual connection is over. */
@@ -238,11 +233,8 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
-    this.#stir();
-    if (this.#wired?.socket === socket) {
-      if (typeof word !== "string") await this.#wired.terminal.write(new Uint8Array(word));
-      return;
-    }
+    this.#sleep.stir();
+    if (this.#wired?.socket === socket) return this.#wired.hear(word);
     const live = this.#live;
     if (live?.bell?.socket !== socket) {
       socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
@@ -261,7 +253,7 @@ export class Tunnel extends DurableObject<Env> {
 
   override webSocketClose(socket: WebSocket, code: number): void {
     if (this.#wired?.socket === socket) {
-      this.#unwire(this.#wired, "DeviceGone");
+      this.#unwire("DeviceGone");
       return;
     }
     const live = this.#live;
@@ -352,32 +344,21 @@ export class Tunnel extends DurableObject<Env> {
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
     this.#terminal = new Terminal(this.#host, localURLs(relay));
-    this.#wired = { socket: ours, terminal: this.#terminal };
-    void this.#speak(this.#wired);
+    this.#wired = new Wired(ours, this.#terminal, (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
   }
 
-  /** Sends a WebSocket device what its terminal makes. What is not acknowledged is bounded by the mailboxes' windows. */
-  async #speak(wired: Wired): Promise<void> {
-    while (this.#wired === wired) {
-      await wired.terminal.ready();
-      if (this.#wired !== wired) return;
-      const waiting = wired.terminal.take(READ_SIZE);
-      if (waiting?.kind === "octets") wired.socket.send(waiting.octets);
-      else if (waiting?.kind === "ended") this.#unwire(wired, waiting.reason);
-    }
-  }
-
-  #unwire(wired: Wired, reason: Reason): void {
-    if (this.#wired !== wired) return;
+  #unwire(reason: Reason): void {
+    const wired = this.#wired;
+    if (wired === undefined) return;
     this.#wired = undefined;
-    wired.socket.close(BELL_CLOSE.refused, reason);
+    wired.close(reason);
     this.#over(Promise.resolve(wired.terminal), reason);
   }
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
   async #handshake(live: Live): Promise<Verdict> {
-    this.ctx.storage.kv.delete(OPENING);
+    this.#establish();
     live.origin = this.#dial(live.state.relay, live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS);
     const origin = await live.origin;
     if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
@@ -522,6 +503,11 @@ export class Tunnel extends DurableObject<Env> {
     }
   }
 
+  /** The handshake is complete: what comes of it from now on dies with this memory. */
+  #establish(): void {
+    this.ctx.storage.kv.put(OPENING, { established: true } satisfies Opening);
+  }
+
   #dial(relay: string, readSize: number): Promise<Origin | undefined> {
     if (isOwnName(relay, this.env)) {
       this.#terminal = new Terminal(this.#host, localURLs(relay));
@@ -547,60 +533,37 @@ export class Tunnel extends DurableObject<Env> {
     this.ctx.waitUntil(this.ctx.storage.setAlarm(Date.now() + ABSENCE));
   }
 
-  /** Something happens: what was left for after sleep is no longer true. When all is quiet again it is left anew. */
-  #stir(): void {
-    this.#rested?.serializeAttachment(null);
-    this.#rested = undefined;
-    this.#restTries = 0;
-    this.#restLater();
-  }
-
-  #restLater(): void {
-    clearTimeout(this.#resting);
-    this.#resting = setTimeout(() => this.#rest(), REST_AFTER);
-  }
-
-  /** Leaves all that is needed after sleep with the socket that will wake the object, if everything has settled. */
-  #rest(): void {
-    const socket = this.#wired?.socket ?? this.#live?.bell?.socket;
-    if (this.#terminal === undefined || socket === undefined) return;
+  /** What to leave for after sleep. */
+  #settled(): ReturnType<Settle> {
+    const [live, polling] = [this.#live, this.#polling];
+    const socket = this.#wired?.socket ?? live?.bell?.socket;
+    if (this.#terminal === undefined || (socket === undefined && polling === undefined)) return undefined;
     const terminal = this.#terminal.snapshot();
-    if (terminal === undefined) {
-      this.#restTries += 1;
-      if (this.#restTries < REST_TRIES) this.#restLater();
-      return;
-    }
-    const live = this.#live;
-    const rest: Rest = { terminal, ...(live && { state: live.state, armed: live.bell?.armed ?? false }) };
-    try {
-      socket.serializeAttachment({ rest });
-    } catch {
-      // Too large for an attachment.
-      this.ctx.storage.kv.put("rest", rest);
-      socket.serializeAttachment({ stored: true });
-    }
-    this.#rested = socket;
+    if (terminal === undefined) return "unsettled";
+    const rest = {
+      terminal,
+      ...(live && { live: { state: live.state, armed: live.bell?.armed ?? false } }),
+      ...(polling && { polling: polling.state }),
+    };
+    return { rest, socket };
   }
 
   /** Goes on after sleep. False when there is nothing to go on from. */
   #wake(): boolean {
-    // A bell that has rung may still be closing beside the one that was left.
-    const socket = [...this.ctx.getWebSockets(TAG.device), ...this.ctx.getWebSockets(TAG.bell)].find(
-      (candidate) => candidate.deserializeAttachment() !== null,
-    );
-    const left = socket?.deserializeAttachment() as { readonly rest?: Rest; readonly stored?: true } | null | undefined;
-    const rest = left?.stored ? this.ctx.storage.kv.get<Rest>("rest") : left?.rest;
-    if (socket === undefined || rest === undefined || this.env.RELAY_NAME === undefined) return false;
+    const left = this.#sleep.recall([...this.ctx.getWebSockets(TAG.device), ...this.ctx.getWebSockets(TAG.bell)]);
+    if (left === undefined || this.env.RELAY_NAME === undefined) return false;
+    const { rest, socket } = left;
     const terminal = new Terminal(this.#host, localURLs(this.env.RELAY_NAME), rest.terminal);
     this.#terminal = terminal;
-    this.#rested = socket;
-    if (rest.state === undefined) {
-      this.#wired = { socket, terminal };
-      void this.#speak(this.#wired);
+    if (rest.polling !== undefined) {
+      this.#polling = { state: rest.polling, origin: Promise.resolve(terminal), written: Promise.resolve(), turn: 0 };
+    } else if (rest.live === undefined) {
+      if (socket !== undefined) this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason));
     } else {
-      const waiting = { socket, armed: rest.armed ?? false, waiting: false };
-      this.#live = { state: rest.state, origin: Promise.resolve(terminal), writing: 0, bell: waiting };
-      if (waiting.armed) void this.#ring(this.#live, waiting);
+      const { state, armed } = rest.live;
+      const bell = socket && { socket, armed, waiting: false };
+      this.#live = { state, origin: Promise.resolve(terminal), writing: 0, bell };
+      if (bell?.armed) void this.#ring(this.#live, bell);
     }
     return true;
   }
@@ -630,7 +593,7 @@ export class Tunnel extends DurableObject<Env> {
   #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
     this.#terminal = undefined;
-    clearTimeout(this.#resting);
+    this.#sleep.end();
     this.ctx.storage.kv.delete(OPENING);
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());

@@ -72,3 +72,6 @@ export const PURGE_INTERVAL = 3600_000;
 
 /** Sessions that the relay keeps open towards one device. Beyond it the one that has been idle longest is closed. */
 export const OPEN_SESSIONS = 64;
+
+/** A message that its device has refused so often, each time over a connection, is dropped: the others wait for it. */
+export const REFUSALS = 3;

@@ -100,13 +100,25 @@ export class Delivery {
     if (session !== undefined) session.state = state;
   }
 
-  /** The peer has refused or closed one of our sessions; what it did not acknowledge stays in the store. */
-  sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
-    for (const number of unacknowledged) this.#taken(number);
+  /**
+   * The peer has refused or closed one of our sessions; what it did not acknowledge stays in the store. True when it has
+   * refused a message for its length: it has to come again on another connection, where it may be refused again.
+   */
+  sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): boolean {
+    const left = unacknowledged.flatMap((number) => this.#taken(number) ?? []);
     const session = this.#session(sessionId);
-    if (session === undefined) return;
+    if (session === undefined) return false;
     this.#forget(session);
     const unfinished = this.#current?.session === session ? this.#current : undefined;
+    if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
+      // It is refused for its length, so it is the longest; they come in order, so of several it is the first.
+      const candidates = [...left, ...(unfinished === undefined ? [] : [unfinished.message])];
+      const [longest] = candidates.sort((a, b) => b.size - a.size);
+      if (longest?.kind === "stored") {
+        this.#hub.refused({ seq: longest.seq, peer: longest.envelope.peer, size: longest.size });
+        return true;
+      }
+    }
     if (unfinished !== undefined) {
       this.#sentOctets -= unfinished.message.size;
       this.#current = undefined;
@@ -114,6 +126,7 @@ export class Delivery {
     // An idle session that the peer tidied away is opened again when there is something to send on it.
     const tidied = reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason;
     if (!tidied || unfinished !== undefined || unacknowledged.length > 0) this.#refused.add(session.key);
+    return false;
   }
 
   acknowledged(numbers: readonly number[]): void {

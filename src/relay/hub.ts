@@ -3,37 +3,20 @@
  *
  * @module
  */
-import { COMMIT_REMOVALS } from "./defaults.ts";
+import { type Drop, noDrops } from "../sstp/index.ts";
+import { COMMIT_REMOVALS, REFUSALS } from "./defaults.ts";
 import type { PeerConnection } from "./peer-connection.ts";
 import type { Outgoing } from "./queue.ts";
 import type { Envelope, Store } from "./store.ts";
 
-/** Why a relay did not keep or deliver something. The one enumeration, for counters, logs and the README. */
-export const DROP_REASONS = {
-  DuplicateMessage:
-    "The source has sent a message with this id to this peer before; it is acknowledged and not stored again.",
-  QuotaWouldBeExceeded: "The peer's quota is used up; the session is closed with that reason.",
-  MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
-  PeerOffline: "A message with flag D came for a peer that is not connected.",
-  SlowPeer: "A message with flag D came for a peer that has too many of them waiting.",
-  Expired: "Nobody fetched the message within the retention time.",
-} as const;
-
-export type DropReason = keyof typeof DROP_REASONS;
-
 export class Hub {
   readonly store: Store;
   readonly log: (line: string) => void;
-  readonly dropped: Record<DropReason, number> = {
-    DuplicateMessage: 0,
-    QuotaWouldBeExceeded: 0,
-    MessageTooLong: 0,
-    PeerOffline: 0,
-    SlowPeer: 0,
-    Expired: 0,
-  };
+  readonly dropped = noDrops();
   /** The connections that want each peer's queue, oldest first; the newest consumes it. */
   readonly #consumers = new Map<string, readonly PeerConnection[]>();
+  /** How often messages were refused, by their number in the store. */
+  readonly #refusals = new Map<number, number>();
   readonly #unsettled = new Set<PeerConnection>();
   readonly #filled = new Set<string>();
   #settling: NodeJS.Immediate | undefined;
@@ -44,7 +27,21 @@ export class Hub {
     this.log = log;
   }
 
-  drop(reason: DropReason, count = 1): void {
+  /**
+   * A peer has refused a stored message. Refused so often, each time over a connection, it is dropped, because those
+   * behind it wait for it.
+   */
+  refused(message: { readonly seq: number; readonly peer: string; readonly size: number }): void {
+    const times = (this.#refusals.get(message.seq) ?? 0) + 1;
+    this.#refusals.set(message.seq, times);
+    if (times < REFUSALS) return;
+    this.#refusals.delete(message.seq);
+    this.store.remove([message]);
+    this.drop("RefusedByPeer");
+    this.commitLater();
+  }
+
+  drop(reason: Drop, count = 1): void {
     this.dropped[reason] += count;
   }
 

@@ -7,5 +7,4 @@
  *
  * @module
  */
-export { DROP_REASONS, type DropReason } from "./hub.ts";
 export { type Relay, type RelayOptions, startRelay } from "./relay.ts";

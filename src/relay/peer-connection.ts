@@ -148,7 +148,9 @@ export class PeerConnection {
         break;
       case "sessionClosed":
         if (event.kind === "inbound") this.#intake.close(event.sessionId);
-        else this.#delivery.sessionLost(event.sessionId, event.unacknowledged, event.reasonId);
+        else if (this.#delivery.sessionLost(event.sessionId, event.unacknowledged, event.reasonId)) {
+          this.close(ConnectCloseReasonId.Resting);
+        }
         break;
       case "sessionState":
         this.#delivery.sessionState(event.sessionId, event.state);

@@ -5,9 +5,9 @@
  */
 import { createServer, type Socket } from "node:net";
 import { hostname } from "node:os";
-import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
+import { ConnectCloseReasonId, type DropCounts, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import { MESSAGE_LIMIT, PURGE_INTERVAL } from "./defaults.ts";
-import { type DropReason, Hub } from "./hub.ts";
+import { Hub } from "./hub.ts";
 import { PeerConnection } from "./peer-connection.ts";
 import { type Quota, Store } from "./store.ts";
 
@@ -35,7 +35,7 @@ export interface Relay {
   readonly port: number;
   readonly host: string;
   /** Counters: connections now, and drops by reason since the start. */
-  status(): { readonly connections: number; readonly dropped: Readonly<Record<DropReason, number>> };
+  status(): { readonly connections: number; readonly dropped: DropCounts };
   /** What waits for a peer, by the URL of a device or an identity. */
   waiting(peer: string): { readonly octets: number; readonly messages: number };
   /** Tells every peer that the relay rests, and stops. */

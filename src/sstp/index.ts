@@ -38,6 +38,7 @@ export { Decoder, decode, encode, encodeDataInto, WireError } from "./codec.ts";
 export type { Availability } from "./connection.ts";
 export { Connection } from "./connection.ts";
 export type { ConnectionOptions, ConnectionState } from "./core.ts";
+export * from "./drops.ts";
 export * from "./events.ts";
 export { isMultidrop } from "./fanout.ts";
 export { OUTPUT_BLOCK_OCTETS } from "./output.ts";

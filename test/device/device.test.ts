@@ -324,7 +324,7 @@ describe("a session that is closed or suspended", () => {
       () => link.events.find((event) => event.type === "sessionClosed"),
       "the end of the session",
     );
-    assert.deepEqual([closed.reasonId, closed.unacknowledged], [CloseReasonId.InternalError, [number]]);
+    assert.deepEqual([closed.reasonId, closed.unacknowledged], [CloseReasonId.QuotaWouldBeExceeded, [number]]);
     link.send(await link.open({ ...addressing, resourceURL: "other" }), pattern(100_000, 2), "fits@alice/laptop");
     const [message] = await take(device, 1);
     assert.deepEqual([message?.id, message?.body.length], ["fits@alice/laptop", 100_000]);

@@ -98,24 +98,24 @@ describe("the object loses its memory", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("KeepAlive: a parked GET is told, and what comes later is not known", async () => {
+  it("KeepAlive: a parked GET is told, and so is what comes later", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     await device.talk(await relay.next());
     await assertRead(edge, await device.sendGet());
     await crash(device.guid);
     await assertRefused(device.get, "404 Not Found", "ConnectionLost");
-    await assertRefused(await device.sendPost("late"), "404 Not Found", "UnknownConnection");
+    await assertRefused(await device.sendPost("late"), "404 Not Found", "ConnectionLost");
     await assertNothingLeft(edge, relay, device.guid);
     device.reset();
   });
 
-  it("Polling: the next request is not known", async () => {
+  it("Polling: the next request is told", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     await device.establish(relay);
     await crash(device.guid);
-    await device.assertRefused(device.next("late"), "404 Not Found", "UnknownConnection");
+    await device.assertRefused(device.next("late"), "404 Not Found", "ConnectionLost");
     await assertNothingLeft(edge, relay, device.guid);
   });
 });

@@ -81,15 +81,19 @@ export class Mortal {
     const { port } = this;
     for (const pid of runtimes()) process.kill(pid, "SIGKILL");
     this.kills += 1;
-    await this.#edge.close().catch(() => undefined);
+    // What stops a runtime in good order may wait for an answer of the one that was killed.
+    await within(STOPPING, this.#edge.close());
     this.#edge = await startOn(this.#folder, port, this.log);
   }
 
   /** Throws an object out of memory. One that is not there cannot be. */
   async evict(kind: "Tunnel" | "Mailbox", name: string): Promise<void> {
     try {
-      await this.#edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name });
-      this.evictions += 1;
+      const evicted = await within(
+        EVICTING,
+        this.#edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name }).then(() => true),
+      );
+      if (evicted) this.evictions += 1;
     } catch {
       // It was not in memory, or the runtime is being killed.
     }
@@ -112,8 +116,23 @@ export class Mortal {
   }
 
   async close(): Promise<void> {
-    await this.#edge.close().catch(() => undefined);
+    await within(STOPPING, this.#edge.close());
     await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** The most that stopping a runtime, and throwing out one object, may take. */
+const STOPPING = 10_000;
+const EVICTING = 5_000;
+
+/** What a promise gives; undefined when it fails or takes longer. */
+async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
+  const late = new AbortController();
+  const limit = sleep(milliseconds, undefined, { signal: late.signal }).catch(() => undefined);
+  try {
+    return await Promise.race([promise.catch(() => undefined), limit]);
+  } finally {
+    late.abort();
   }
 }
 

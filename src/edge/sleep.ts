@@ -1,0 +1,103 @@
+/**
+ * Sleep: how a Tunnel whose virtual connection ends here gets through being thrown out of memory. When it has been left
+ * alone for a while and everything has settled, it leaves what it needs to go on: with the socket that will wake it, or
+ * in storage when that is too large or there is no socket. As soon as something happens that is no longer true and is
+ * taken back, so that an object which wakes finds either the whole truth or none.
+ *
+ * @module
+ */
+import type { PollingConnection, VirtualConnection } from "../encapsulation/index.ts";
+import { REST_AFTER, REST_TRIES } from "./defaults.ts";
+import type { TerminalSnapshot } from "./terminal.ts";
+
+/** What a Tunnel at rest leaves. */
+export interface Rest {
+  readonly terminal: TerminalSnapshot;
+  /** Of a LongLived or KeepAlive virtual connection: its state, and whether the bell may be rung. */
+  readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
+  /** Of a Polling one. With neither it is WebSocket. */
+  readonly polling?: PollingConnection;
+}
+
+/** What a Tunnel has to leave, and the socket to leave it with; undefined while there is nothing to leave. */
+export type Settle = () => { readonly rest: Rest; readonly socket: WebSocket | undefined } | "unsettled" | undefined;
+
+type Attachment = { readonly rest: Rest } | { readonly stored: true } | null;
+
+const KEY = "rest";
+
+export class Sleep {
+  readonly #storage: DurableObjectStorage;
+  readonly #settle: Settle;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #tries = 0;
+  #socket: WebSocket | undefined;
+  #stored = false;
+
+  constructor(storage: DurableObjectStorage, settle: Settle) {
+    this.#storage = storage;
+    this.#settle = settle;
+  }
+
+  /** What was left before the object was thrown out of memory. It holds until `stir`. */
+  recall(sockets: readonly WebSocket[]): { readonly rest: Rest; readonly socket: WebSocket | undefined } | undefined {
+    // A bell that has rung may still be closing beside the one that something was left with.
+    const left = sockets.map((socket) => ({ socket, attachment: socket.deserializeAttachment() as Attachment }));
+    const found = left.find(({ attachment }) => attachment !== null);
+    const stored = this.#storage.kv.get<Rest>(KEY);
+    this.#stored = stored !== undefined;
+    this.#socket = found?.socket;
+    const rest = found?.attachment && "rest" in found.attachment ? found.attachment.rest : stored;
+    // What was stored for a socket is worth nothing without it.
+    if (rest === undefined || (found === undefined && rest.polling === undefined)) return undefined;
+    return { rest, socket: found?.socket };
+  }
+
+  /** Something happens: what was left is no longer true. When all is quiet again it is left anew. */
+  stir(): void {
+    this.#takeBack();
+    this.#tries = 0;
+    this.#later();
+  }
+
+  /** The virtual connection is over. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#takeBack();
+  }
+
+  #takeBack(): void {
+    this.#socket?.serializeAttachment(null);
+    this.#socket = undefined;
+    if (this.#stored) this.#storage.kv.delete(KEY);
+    this.#stored = false;
+  }
+
+  #later(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#leave(), REST_AFTER);
+  }
+
+  #leave(): void {
+    const settled = this.#settle();
+    if (settled === undefined) return;
+    if (settled === "unsettled") {
+      this.#tries += 1;
+      if (this.#tries < REST_TRIES) this.#later();
+      return;
+    }
+    const { rest, socket } = settled;
+    try {
+      socket?.serializeAttachment({ rest } satisfies Attachment);
+      this.#socket = socket;
+      if (socket !== undefined) return;
+    } catch {
+      // Too large for an attachment.
+      socket?.serializeAttachment({ stored: true } satisfies Attachment);
+      this.#socket = socket;
+    }
+    this.#storage.kv.put(KEY, rest);
+    this.#stored = true;
+  }
+}

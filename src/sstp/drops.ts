@@ -1,0 +1,31 @@
+/**
+ * Why a relay did not keep or deliver a message: one enumeration for the origin relay, the edge's mailboxes, their
+ * counters and the README. What is counted here was named to the sender as well, where the protocol has a word for it.
+ *
+ * @module
+ */
+
+export const DROPS = {
+  DuplicateMessage:
+    "The source has sent a message with this id to this peer before; it is acknowledged and not stored again.",
+  QuotaWouldBeExceeded: "The peer's quota is used up; the session is closed with that reason.",
+  MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
+  LockedOut: "The mailbox is locked against senders; a fanout is told LockedOut, a session is closed.",
+  PeerOffline: "A message with flag D came for a peer that is not connected.",
+  SlowPeer: "A message with flag D came for a peer that has too many of them waiting.",
+  RefusedByPeer:
+    "The peer's device has refused the message again and again with QuotaWouldBeExceeded: it is longer than it takes.",
+  Expired: "Nobody fetched the message within the retention time.",
+  Purged: "An operator has emptied the mailbox.",
+} as const;
+
+/** Name of a drop reason: stable, and listed in the README. */
+export type Drop = keyof typeof DROPS;
+
+/** How many messages were dropped for each reason. */
+export type DropCounts = Readonly<Record<Drop, number>>;
+
+/** Counters at nothing. */
+export function noDrops(): Record<Drop, number> {
+  return Object.fromEntries(Object.keys(DROPS).map((drop) => [drop, 0])) as Record<Drop, number>;
+}
