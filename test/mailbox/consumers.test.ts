@@ -1,0 +1,138 @@
+/** Who reads a mailbox: who takes it over, who gets it back, and what becomes of a message that its reader refuses. */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { Device } from "../../src/device/index.ts";
+import { CloseReasonId } from "../../src/sstp/index.ts";
+import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, tunnelOf, until } from "./support.ts";
+
+let edge: LocalEdge;
+const closing: (() => Promise<unknown>)[] = [];
+before(async () => {
+  edge = await startEdge({ after: (run) => closing.push(run) });
+});
+after(async () => {
+  for (const close of closing) await close();
+});
+
+interface Context {
+  after(run: () => Promise<unknown>): void;
+}
+
+async function device(t: Context, ...[address, transport, options]: Tail<Parameters<typeof connect>>): Promise<Device> {
+  const connected = await connect(edge, address, transport, options);
+  t.after(() => connected.close());
+  return connected;
+}
+
+type Tail<T extends unknown[]> = T extends [unknown, ...infer Rest] ? Rest : never;
+
+/** Throws an object out of memory. */
+function evict(kind: "Tunnel" | "Mailbox", name: string): Promise<unknown> {
+  return edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name });
+}
+
+/** The Tunnel that consumes a mailbox. */
+async function consumerOf(peer: string): Promise<string | undefined> {
+  return (await (await mailboxOf(edge, peer)).status()).consumer;
+}
+
+describe("the mailbox of an identity", () => {
+  it("goes back to an older device of the identity when the newest leaves", async (t) => {
+    const sender = await device(t, "alice/back", "websocket");
+    const first = await device(t, "olga/first", "websocket");
+    const second = await device(t, "olga/second", "keepalive");
+    const third = await connect(edge, "olga/third", "longlived");
+    await sender.send("olga", "for the third");
+    assert.equal((await receive(third, 1))[0]?.text(), "for the third");
+    await third.close();
+    await sender.send("olga", "for the second");
+    assert.equal((await receive(second, 1))[0]?.text(), "for the second");
+    await second.close();
+    await sender.send("olga", "for the first");
+    assert.equal((await receive(first, 1))[0]?.text(), "for the first");
+  });
+
+  it("goes back to one that has slept meanwhile, and past one that is gone", { timeout: 60_000 }, async (t) => {
+    const sender = await device(t, "alice/slept", "websocket");
+    const first = await device(t, "pia/first", "websocket");
+    const tunnel = await consumerOf("grooveIdentity://pia");
+    assert.ok(tunnel);
+    const gone = await connect(edge, "pia/gone", "websocket");
+    const last = await connect(edge, "pia/last", "websocket");
+    await gone.close();
+    // Long enough for it to leave what it needs after sleep.
+    await sleep(2000);
+    const evicted = Date.now();
+    await evict("Tunnel", tunnel);
+    await last.close();
+    await sender.send("pia", "who is there?");
+    assert.equal((await receive(first, 1))[0]?.text(), "who is there?");
+    assert.ok((await (await tunnelOf(edge, tunnel)).status()).since >= evicted, "its object was made anew");
+  });
+});
+
+describe("objects that are thrown out of memory", () => {
+  it("a mailbox goes on when its consumer acknowledges, and sends nothing twice", { timeout: 60_000 }, async (t) => {
+    const receiver = await RawClient.open(edge, "websocket", "grooveDevice://rosa/pc");
+    t.after(async () => receiver.close());
+    const sender = await device(t, "alice/watch", "websocket");
+    const complete = receiver.engine.complete.bind(receiver.engine);
+    receiver.engine.complete = () => false;
+    await Promise.all(Array.from({ length: 30 }, (_, i) => sender.send("rosa/pc", bodyOf(100_000, `${i}`))));
+    await until("a window full", () => receiver.messages.length === 10);
+    await evict("Mailbox", "grooveDevice://rosa/pc");
+    assert.equal(receiver.messages.length, 10, "the rest waits for acknowledgements");
+    receiver.engine.complete = complete;
+    for (const { number } of receiver.messages) complete(number, performance.now());
+    receiver.flush();
+    await until("the rest", () => receiver.messages.length === 30);
+    const inOrder = receiver.messages.every(({ body }, i) => body.equals(bodyOf(100_000, `${i}`)));
+    assert.ok(inOrder);
+  });
+
+  it("a Polling device that is silent keeps its connection", { timeout: 60_000 }, async (t) => {
+    const lost: string[] = [];
+    await device(t, "sam/pc", "polling", { onReconnect: (error) => lost.push(error.message) });
+    const tunnel = await consumerOf("grooveDevice://sam/pc");
+    assert.ok(tunnel);
+    // Its polls are some seconds apart by now, and between two of them it has settled.
+    for (let tries = 0; tries < 3; tries += 1) {
+      await sleep(5000);
+      await evict("Tunnel", tunnel);
+    }
+    await sleep(5000);
+    assert.equal(await consumerOf("grooveDevice://sam/pc"), tunnel);
+    assert.deepEqual(lost, []);
+  });
+});
+
+describe("a message that its device refuses for its length", () => {
+  it("is dropped after some tries, and what is behind it is delivered", { timeout: 60_000 }, async (t) => {
+    const sender = await device(t, "alice/refused", "websocket");
+    await sender.send("tom/pc", "before");
+    await sender.send("tom/pc", bodyOf(50_000, "too long"));
+    await sender.send("tom/pc", "behind");
+    const receiver = await device(t, "tom/pc", "websocket", { messageLimit: 10_000 });
+    const texts = (await receive(receiver, 2)).map((message) => message.text());
+    assert.deepEqual(texts, ["before", "behind"]);
+    const mailbox = await mailboxOf(edge, "grooveDevice://tom/pc");
+    await until("the mailbox is empty", async () => (await mailbox.status()).messages === 0);
+    assert.equal((await mailbox.status()).dropped.RefusedByPeer, 1);
+  });
+
+  it("is kept for a device that takes more", { timeout: 60_000 }, async (t) => {
+    const sender = await device(t, "alice/larger", "websocket");
+    await sender.send("una/pc", bodyOf(50_000, "long"));
+    const small = new RawClient(edge, "websocket", "grooveDevice://una/pc");
+    small.engine.complete = () => false;
+    small.connect("127.0.0.1");
+    const open = await small.event("open");
+    small.engine.closeSession(open.sessionId, CloseReasonId.QuotaWouldBeExceeded);
+    small.flush();
+    await small.event("closed");
+    const large = await device(t, "una/pc", "keepalive");
+    assert.equal((await receive(large, 1))[0]?.body.length, 50_000);
+  });
+});
