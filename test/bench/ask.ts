@@ -1,10 +1,15 @@
 /** One HTTP request on a connection that is kept: node:http itself, which costs a client less than fetch. */
-import { type Agent, type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
+import { Agent, type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
 
 export interface Answered {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly text: string;
+}
+
+/** Connections that are kept for less long than servers keep them: one that ends as it is used again would be a failure. */
+export function agentOf(maxSockets = Number.POSITIVE_INFINITY): Agent {
+  return new Agent({ keepAlive: true, maxSockets, timeout: 2_000 });
 }
 
 export async function ask(

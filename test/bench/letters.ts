@@ -45,6 +45,19 @@ export type Way = { readonly name: string; readonly boxes: number } & (
   | { readonly kind: "mqtt"; readonly port: number }
 );
 
+/** Does something for each of some boxes, several at a time. */
+export async function eachBox(boxes: number, act: (box: number) => Promise<unknown>): Promise<void> {
+  let next = 0;
+  const run = async () => {
+    while (next < boxes) {
+      const box = next;
+      next += 1;
+      await act(box);
+    }
+  };
+  await Promise.all(Array.from({ length: 10 }, run));
+}
+
 /** The token of the edge that is measured. */
 export const ADMIN_TOKEN = "bench";
 

@@ -1,5 +1,4 @@
 /** Clients of mailboxes: the product's device, the product's engine alone, and the floor. */
-import { Agent } from "node:http";
 import { WebSocket } from "ws";
 import { Device, openTransport, type Transport } from "../../src/device/index.ts";
 import type { MailboxStatus } from "../../src/edge/mailbox.ts";
@@ -12,8 +11,8 @@ import {
   parseAddress,
   relayURL,
 } from "../../src/sstp/index.ts";
-import { ask } from "./ask.ts";
-import { ADMIN_TOKEN, type Client, LETTER, type Letter, type Way } from "./letters.ts";
+import { agentOf, ask } from "./ask.ts";
+import { ADMIN_TOKEN, type Client, eachBox, LETTER, type Letter, type MailTransport, type Way } from "./letters.ts";
 
 type MailWay = Extract<Way, { kind: "device" | "engine" }>;
 
@@ -45,7 +44,7 @@ function addressOf(way: Way, box: number): string {
 
 /** What is the same however it is sent: a device that receives, and the operator's surface. */
 function boxesOf(way: MailWay): Omit<Client, "append" | "close"> {
-  const agent = new Agent({ keepAlive: true, maxSockets: 2 });
+  const agent = agentOf();
   const admin = async (method: string, box: number): Promise<MailboxStatus> => {
     const url = `${way.edge}/admin/mailboxes/${encodeURIComponent(addressOf(way, box))}`;
     const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
@@ -53,13 +52,13 @@ function boxesOf(way: MailWay): Omit<Client, "append" | "close"> {
     if (status !== 200) throw new Error(`${method} ${url} answers ${status}: ${text.slice(0, 100)}`);
     return JSON.parse(text) as MailboxStatus;
   };
-  const receiver = (box: number) =>
-    Device.connect({ edge: way.edge, transport: way.receiver ?? way.transport, address: addressOf(way, box) });
+  const receiver = (box: number, transport: MailTransport) =>
+    Device.connect({ edge: way.edge, transport, address: addressOf(way, box) });
   return {
     count: async (box) => (await admin("GET", box)).messages,
     rows: async (box) => (await admin("GET", box)).rowsWritten,
     async take(box, count, give) {
-      const device = await receiver(box);
+      const device = await receiver(box, "websocket");
       // One that the mailbox holds beyond those that were acknowledged is seen after them.
       const idle = setTimeout(() => void device.close(), 10_000);
       let taken = 0;
@@ -73,7 +72,7 @@ function boxesOf(way: MailWay): Omit<Client, "append" | "close"> {
       clearTimeout(idle);
     },
     async watch(give) {
-      const device = await receiver(0);
+      const device = await receiver(0, way.receiver ?? way.transport);
       void (async () => {
         for await (const message of device.messages()) {
           give(message.text());
@@ -82,9 +81,7 @@ function boxesOf(way: MailWay): Omit<Client, "append" | "close"> {
       })();
       return () => void device.close();
     },
-    async empty() {
-      for (let box = 0; box < way.boxes; box += 1) await admin("DELETE", box);
-    },
+    empty: () => eachBox(way.boxes, (box) => admin("DELETE", box)),
   };
 }
 
@@ -201,8 +198,8 @@ class EngineSender {
 }
 
 /** The floor. A batch is one request or message, and one row. */
-export async function openPlatform(way: Extract<Way, { kind: "platform" }>, number: number): Promise<Client> {
-  const agent = new Agent({ keepAlive: true });
+export async function openPlatform(way: Extract<Way, { kind: "platform" }>): Promise<Client> {
+  const agent = agentOf();
   const urlOf = (box: number) => `${way.url}/${way.name}-${box}`;
   const request = async (method: string, box: number, body?: Buffer): Promise<string> => {
     const { status, text } = await ask(agent, method, urlOf(box), {}, body);
@@ -233,10 +230,7 @@ export async function openPlatform(way: Extract<Way, { kind: "platform" }>, numb
       socket.on("message", (data) => give(String(data)));
       return () => socket.terminate();
     },
-    async empty() {
-      if (number > 0) return;
-      for (let box = 0; box < way.boxes; box += 1) await request("DELETE", box);
-    },
+    empty: () => eachBox(way.boxes, (box) => request("DELETE", box)),
     close() {
       for (const socket of sockets) socket.terminate();
       agent.destroy();

@@ -1,8 +1,8 @@
 /** Clients of the peers of mailboxes. */
-import { Agent, type IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { createRequire } from "node:module";
-import { ask, begin } from "./ask.ts";
-import type { Client, Way } from "./letters.ts";
+import { agentOf, ask, begin } from "./ask.ts";
+import { type Client, eachBox, type Way } from "./letters.ts";
 import { byBox } from "./mail-clients.ts";
 import { PEERS } from "./peers.ts";
 import { type Reply, Resp } from "./resp.ts";
@@ -12,7 +12,7 @@ import { type Reply, Resp } from "./resp.ts";
  * emptied is deleted, and another takes its place.
  */
 export async function openStreams(way: Extract<Way, { kind: "durable-streams" }>, number: number): Promise<Client> {
-  const agent = new Agent({ keepAlive: true, maxSockets: 16 });
+  const agent = agentOf(16);
   const json = { "Content-Type": "application/json" };
   // The first client makes the streams and removes them; all of them write there.
   const urlOf = (box: number) => `${way.url}/${way.name}-${box}`;
@@ -21,9 +21,7 @@ export async function openStreams(way: Extract<Way, { kind: "durable-streams" }>
     if (answer.status >= 300) throw new Error(`${method} of durable-streams answers ${answer.status}: ${answer.text}`);
     return answer;
   };
-  const create = async () => {
-    for (let box = 0; box < way.boxes; box += 1) await call("PUT", urlOf(box));
-  };
+  const create = () => eachBox(way.boxes, (box) => call("PUT", urlOf(box)));
   const read = async (box: number, give: (text: string) => void) => {
     for (let offset = "-1", done = false; !done; ) {
       const { text, headers } = await call("GET", `${urlOf(box)}?offset=${offset}`);
@@ -50,7 +48,7 @@ export async function openStreams(way: Extract<Way, { kind: "durable-streams" }>
     take: (box, _count, give) => read(box, give),
     watch: (give) => (way.by === "sse" ? watchEvents(urlOf(0), give) : watchPolling(urlOf(0), give)),
     async empty() {
-      for (let box = 0; box < way.boxes; box += 1) await call("DELETE", urlOf(box));
+      await eachBox(way.boxes, (box) => call("DELETE", urlOf(box)));
       await create();
     },
     close: () => agent.destroy(),
@@ -58,7 +56,7 @@ export async function openStreams(way: Extract<Way, { kind: "durable-streams" }>
 }
 
 async function watchPolling(url: string, give: (text: string) => void): Promise<() => void> {
-  const agent = new Agent({ keepAlive: true });
+  const agent = agentOf();
   let stopped = false;
   const first = await ask(agent, "GET", `${url}?offset=now`);
   void (async () => {
@@ -78,7 +76,7 @@ async function watchPolling(url: string, give: (text: string) => void): Promise<
 }
 
 async function watchEvents(url: string, give: (text: string) => void): Promise<() => void> {
-  const agent = new Agent({ keepAlive: true });
+  const agent = agentOf();
   const response: IncomingMessage = await begin(agent, "GET", `${url}?offset=now&live=sse`);
   let held = "";
   response.on("error", () => undefined);
@@ -169,7 +167,8 @@ export async function openMqtt(way: Extract<Way, { kind: "mqtt" }>, number: numb
     await session.subscribeAsync(topicOf(box), { qos: 1 });
     return session;
   };
-  for (let box = 0; number === 0 && box < way.boxes; box += 1) await (await subscribe(box)).endAsync();
+  // The first client makes the sessions.
+  await eachBox(number === 0 ? way.boxes : 0, async (box) => (await subscribe(box)).endAsync());
   const sender = await mqtt.connectAsync(url, options(`sender${number}`, true));
   return {
     append: (letters) =>

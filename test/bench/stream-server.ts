@@ -15,6 +15,10 @@ interface ServerModule {
 
 const requirePeer = createRequire(`${PEERS}package.json`);
 
+// It tells of each request that goes away while it is held, which is how a round ends. What fails has a status.
+console.info = () => undefined;
+console.error = () => undefined;
+
 serve({
   /** Its own name for itself is a test server; it is the one that the package has. */
   listen({ folder }: { folder?: string }) {
