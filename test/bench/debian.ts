@@ -1,6 +1,6 @@
 /** Programs of Debian packages: unpacked beside the other peers, which needs no rights and installs nothing. */
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
@@ -33,6 +33,8 @@ export async function debianProgram(
       await run("apt-get", ["download", ...packages], { cwd: folder, timeout: 60_000 });
       const archives = readdirSync(folder).filter((file) => file.endsWith(".deb"));
       for (const archive of archives) await run("dpkg", ["-x", archive, "."], { cwd: folder });
+      // Documents, some of them links to packages that are not here.
+      rmSync(join(folder, "usr/share"), { recursive: true, force: true });
     }
   } catch (error) {
     const why = (error instanceof Error ? error.message : String(error)).split("\n").slice(0, 2).join(" ");
