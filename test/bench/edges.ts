@@ -1,8 +1,8 @@
 /** Starts the edge and the minimal worker, each in a workerd of its own, and finds the process. */
 import { readdirSync, readFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
-import { Miniflare, NoOpLog } from "miniflare";
-import { startLocalEdge } from "../../src/cli/local-edge.ts";
+import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
+import { type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 
 export interface Running {
@@ -12,35 +12,65 @@ export interface Running {
   close(): Promise<void>;
 }
 
-/** The product's edge, for one relay. */
-export async function startEdge(relays: readonly string[]): Promise<Running> {
+/** The product's edge, for some relays. */
+export async function startEdge(
+  relays: readonly string[],
+  options: Pick<LocalEdgeOptions, "state" | "adminToken"> = {},
+): Promise<Running> {
   const before = workerds();
-  const edge = await startLocalEdge({ port: 0, relayAllow: relays });
+  const edge = await startLocalEdge({ port: 0, relayAllow: relays, ...options });
   return { port: Number(new URL(edge.url).port), pid: newest(before), close: () => edge.close() };
 }
 
 /** The minimal worker, with the edge's own settings of miniflare and compatibility. */
-export async function startMinimalWorker(target: string): Promise<Running> {
+export function startMinimalWorker(target: string): Promise<Running> {
+  return startWorker("minimal-worker.ts", {
+    exports: {},
+    env: {
+      TARGET: { type: "text", value: target },
+      LENGTH: { type: "text", value: String(MAX_CONTENT_LENGTH) },
+    },
+  });
+}
+
+/** The platform worker, with its objects in a folder. */
+export function startPlatformWorker(state: string): Promise<Running> {
+  return startWorker(
+    "platform-worker.ts",
+    {
+      exports: { Log: { type: "durable-object", storage: "sqlite" } },
+      env: { LOG: { type: "durable-object", worker: "bench", exportName: "Log" } },
+    },
+    state,
+  );
+}
+
+type WorkerConfig = MiniflareOptions["workers"][number]["config"];
+
+/** A worker of one file, with the edge's own settings of miniflare and compatibility. */
+async function startWorker(
+  file: string,
+  config: Pick<WorkerConfig, "env" | "exports">,
+  state?: string,
+): Promise<Running> {
   const before = workerds();
-  const code = stripTypeScriptTypes(readFileSync(new URL("minimal-worker.ts", import.meta.url), "utf8"));
+  const code = stripTypeScriptTypes(readFileSync(new URL(file, import.meta.url), "utf8"));
   const miniflare = new Miniflare({
     host: "127.0.0.1",
     port: 0,
     cf: false,
     telemetry: { enabled: false },
+    ...(state !== undefined && { resourcePersistencePath: state }),
     log: new NoOpLog(),
     handleStructuredLogs: () => undefined,
     workers: [
       {
         config: {
-          name: "minimal",
+          name: "bench",
           compatibilityDate: "2026-11-09",
           compatibilityFlags: ["enable_request_signal"],
           manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
-          env: {
-            TARGET: { type: "text", value: target },
-            LENGTH: { type: "text", value: String(MAX_CONTENT_LENGTH) },
-          },
+          ...config,
         },
       },
     ],

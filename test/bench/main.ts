@@ -1,7 +1,7 @@
 /**
  * The bench: what the product does, each figure beside its floor or a peer measured in the same run.
  *
- *   npm run bench -- [--quick] [--only codec,throughput,latency,memory] [--json FILE]
+ *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,memory] [--json FILE]
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
@@ -9,6 +9,7 @@ import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { codec } from "./codec.ts";
 import { latency } from "./latency.ts";
+import { mailbox } from "./mailbox.ts";
 import { memory } from "./memory.ts";
 import { print, type Section } from "./report.ts";
 import { throughput } from "./throughput.ts";
@@ -17,6 +18,7 @@ const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Sec
   codec,
   throughput,
   latency,
+  mailbox,
   memory,
 };
 

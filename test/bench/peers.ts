@@ -12,9 +12,17 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
-const FOLDER = fileURLToPath(new URL("../../.peers/", import.meta.url));
+/** Where the peers live. */
+export const PEERS = fileURLToPath(new URL("../../.peers/", import.meta.url));
+const FOLDER = PEERS;
 
-const PACKAGES = { wstunnel: "1.4.0", "engine.io": "6.6.12", "engine.io-client": "6.6.8" } as const;
+const PACKAGES = {
+  wstunnel: "1.4.0",
+  "engine.io": "6.6.12",
+  "engine.io-client": "6.6.8",
+  "@durable-streams/server": "0.3.7",
+  mqtt: "5.16.0",
+} as const;
 type PackageName = keyof typeof PACKAGES;
 
 /** Installs the npm peers if they are not there. Gives the reason when that fails. */
@@ -128,7 +136,7 @@ async function startPair(
   return { name, port: entrance, close };
 }
 
-async function listening(port: number): Promise<void> {
+export async function listening(port: number): Promise<void> {
   for (let tries = 0; tries < 100; tries++) {
     const answered = await new Promise<boolean>((resolve) => {
       const socket = connect(port, "127.0.0.1");
@@ -141,7 +149,7 @@ async function listening(port: number): Promise<void> {
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
