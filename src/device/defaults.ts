@@ -58,3 +58,12 @@ export const CONTENT_RESERVE = 64 * 1024;
 
 /** How often a WebSocket is asked whether the edge is still there; the platform answers without waking anybody. */
 export const WEBSOCKET_PING = 25_000;
+
+/** The most that goes into one WebSocket message, when several blocks wait: as large as the largest block. */
+export const WEBSOCKET_MESSAGE = 64 * 1024;
+
+/** Recipients whose addressing a device remembers: more than one program talks to, and little memory. */
+export const REMEMBERED_RECIPIENTS = 1000;
+
+/** How many GUIDs are made of one request for random octets. */
+export const GUID_POOL = 128;

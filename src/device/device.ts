@@ -10,9 +10,7 @@
  *
  * @module
  */
-import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { guidFrom } from "../encapsulation/index.ts";
 import {
   type Address,
   AddressError,
@@ -39,9 +37,11 @@ import {
   OUTBOX_OCTETS,
   RECONNECT_FIRST,
   RECONNECT_LAST,
+  REMEMBERED_RECIPIENTS,
   SLICE,
 } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
+import { newGuid } from "./guid.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, type Message, partToWire, type SendOptions } from "./message.ts";
 import type { TransportName } from "./transport.ts";
@@ -104,6 +104,8 @@ export class Device {
   readonly #limit: number;
   readonly #relay: string;
   readonly #inbox: Inbox;
+  /** How recipients are written on the wire, by what the application calls them and the resource. */
+  readonly #addressings = new Map<string, AddressingEntry>();
   /** Not yet sent, oldest first. */
   #outbox: Outgoing[] = [];
   #outboxOctets = 0;
@@ -219,20 +221,16 @@ export class Device {
         retryable: true,
       });
     }
-    const recipient = checked("recipient", () => parseAddress(to));
-    const addressing = {
-      resourceURL: options.resource ?? "message",
-      identityURL: identityURL(recipient),
-      deviceURL: recipient.device === undefined ? "" : deviceURL(recipient),
-    };
-    const id = idFor(options.id ?? guidFrom(randomBytes(24)), this.#self);
+    const addressing = this.#addressing(to, options.resource ?? "message");
+    const id = idFor(options.id ?? newGuid(), this.#self);
     const fields = {
       userRef: id,
       acknowledgeImmediately: true,
       doNotDeliverIfOffline: options.onlyIfOnline,
       streamSize: options.part && partToWire(options.part, body.length),
     };
-    assertSayable(addressing, fields);
+    // An id of ours can be said, and so can an addressing that could be before.
+    if (options.id !== undefined || options.part !== undefined) assertSayable(addressing, fields);
     return new Promise((resolve, reject) => {
       this.#outboxOctets += body.length;
       const settle = () => {
@@ -253,6 +251,23 @@ export class Device {
       });
       this.#wake?.();
     });
+  }
+
+  /** @throws DeviceError InvalidOption */
+  #addressing(to: string, resourceURL: string): AddressingEntry {
+    const key = `${to}\n${resourceURL}`;
+    const known = this.#addressings.get(key);
+    if (known !== undefined) return known;
+    const recipient = checked("recipient", () => parseAddress(to));
+    const addressing = {
+      resourceURL,
+      identityURL: identityURL(recipient),
+      deviceURL: recipient.device === undefined ? "" : deviceURL(recipient),
+    };
+    assertSayable(addressing, { userRef: idFor(newGuid(), this.#self) });
+    if (this.#addressings.size >= REMEMBERED_RECIPIENTS) this.#addressings.clear();
+    this.#addressings.set(key, addressing);
+    return addressing;
   }
 
   /** A new carrier, connected; its events are followed from its first. */

@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { WebSocket } from "ws";
 import { formatTarget, guidFrom, type Lost, REASON_HEADER } from "../encapsulation/index.ts";
-import { READ_AHEAD, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
+import { READ_AHEAD, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
 import type { Transport } from "./transport.ts";
 
@@ -99,7 +99,7 @@ class WebSocketTransport implements Transport {
   async write(octets: readonly Uint8Array[]): Promise<void> {
     await this.established.catch(() => undefined);
     if (this.#lost !== undefined) return;
-    for (const piece of octets) this.#socket.send(piece, { binary: true }, () => this.#written());
+    for (const piece of joined(octets)) this.#socket.send(piece, { binary: true }, () => this.#written());
     if (this.#socket.bufferedAmount <= WRITE_AHEAD) return;
     await new Promise<void>((resolve) => this.#writers.push(resolve));
   }
@@ -147,4 +147,21 @@ class WebSocketTransport implements Transport {
     this.#writers = [];
     for (const resolve of writers) resolve();
   }
+}
+
+/** Small pieces become one message: the edge stores what comes together in one write. */
+function joined(pieces: readonly Uint8Array[]): readonly Uint8Array[] {
+  const groups: Uint8Array[][] = [];
+  let length = 0;
+  for (const piece of pieces) {
+    const group = groups.at(-1);
+    if (group === undefined || length + piece.length > WEBSOCKET_MESSAGE) {
+      groups.push([piece]);
+      length = piece.length;
+    } else {
+      group.push(piece);
+      length += piece.length;
+    }
+  }
+  return groups.map((group) => (group.length === 1 && group[0] !== undefined ? group[0] : Buffer.concat(group)));
 }

@@ -31,6 +31,9 @@ export const LINGER = 1000;
 /** How long a KeepAlive GET is held. The field's safe figure under the 30 s after which many proxies give up. */
 export const HOLD_TIME = 25_000;
 
+/** How long a KeepAlive GET waits in its object before it is parked: a few round trips of a device that is busy. */
+export const SHORT_HOLD = 20;
+
 /** TCP connect to an origin relay. A relay that needs longer is not going to be usable. */
 export const DIAL_TIMEOUT = 10_000;
 

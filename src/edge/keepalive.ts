@@ -12,7 +12,11 @@ import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 
 export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
   const answer = await park(tunnel, request);
-  if (answer.webSocket === null) return answer;
+  if (answer.webSocket === null) {
+    // What was taken for it is lost with its GET, and the virtual connection with it.
+    if (request.signal.aborted) await tunnel.end("DeviceGone", target);
+    return answer;
+  }
   const bell = doorbell(answer.webSocket);
   const gone = () => bell.close(BELL_CLOSE.deviceGone);
   request.signal.addEventListener("abort", gone);

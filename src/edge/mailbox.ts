@@ -74,6 +74,8 @@ export class Mailbox extends DurableObject<Env> {
   #pushing: Consumer | undefined;
   #locked: boolean;
   #entered: boolean;
+  /** When the alarm is set for, as far as this memory knows. */
+  #alarmAt: number | undefined;
   /** What was dropped and touches no table: it is written down with the next write. */
   #offline = 0;
   #slow = 0;
@@ -191,6 +193,7 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   override async alarm(): Promise<void> {
+    this.#alarmAt = undefined;
     this.#countVolatile();
     this.#count("Expired", this.#store.expire(Date.now()));
     await this.#setAlarm();
@@ -352,13 +355,17 @@ export class Mailbox extends DurableObject<Env> {
 
   /** The alarm is for what expires, and sooner for what may have been forgotten while somebody should be reading. */
   async #setAlarm(): Promise<void> {
+    // Nothing can be due sooner than a watch that begins now.
+    if (this.#alarmAt !== undefined && this.#alarmAt <= Date.now() + WATCH_INTERVAL) return;
     const expiry = this.#store.expiry();
     const watch =
       this.#consumer !== undefined && this.#store.waiting().messages > 0 ? Date.now() + WATCH_INTERVAL : undefined;
     const due = Math.min(expiry ?? Number.POSITIVE_INFINITY, watch ?? Number.POSITIVE_INFINITY);
-    if (due === Number.POSITIVE_INFINITY) return;
-    const set = await this.ctx.storage.getAlarm();
-    if (set === null || set > due) await this.ctx.storage.setAlarm(due);
+    if (due === Number.POSITIVE_INFINITY || (this.#alarmAt !== undefined && this.#alarmAt <= due)) return;
+    this.#alarmAt ??= (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;
+    if (this.#alarmAt <= due) return;
+    this.#alarmAt = due;
+    await this.ctx.storage.setAlarm(due);
   }
 
   /** Writes down what touched no table, when there is a write in any case. */

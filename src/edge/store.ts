@@ -66,7 +66,7 @@ const schema = `
   CREATE TABLE IF NOT EXISTS segments (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL, body BLOB NOT NULL);
   CREATE TABLE IF NOT EXISTS bodies (seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (seq, n)) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS ids (n INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, count INTEGER NOT NULL, body TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS ids (n INTEGER PRIMARY KEY, at INTEGER NOT NULL, count INTEGER NOT NULL, body TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `;
 
@@ -261,6 +261,7 @@ export class MailboxStore {
 
   #write(mails: readonly Mail[], now: number): void {
     let entries: Uint8Array[] = [];
+    let held: Entry[] = [];
     let length = 0;
     let octets = 0;
     const flush = () => {
@@ -280,6 +281,9 @@ export class MailboxStore {
         now,
         body,
       );
+      // Whoever reads next is spared reading it; but what is being read must not be pushed out by what comes.
+      if (this.#cache.size < CACHED_SEGMENTS) this.#cache.set(first, { first, entries: held });
+      held = [];
       entries = [];
       length = 0;
       octets = 0;
@@ -294,6 +298,7 @@ export class MailboxStore {
       const entry = encodeEntry({ mail, size, rows });
       if (length + entry.length > SEGMENT_OCTETS) flush();
       entries.push(entry);
+      held.push({ mail: rows === 0 ? mail : { ...mail, body: new Uint8Array(0) }, size, rows });
       length += entry.length;
       octets += size;
       this.#next += 1;

@@ -35,7 +35,7 @@ import {
   type VirtualConnection,
 } from "../encapsulation/index.ts";
 import { relayURL } from "../sstp/index.ts";
-import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE } from "./defaults.ts";
+import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
@@ -44,7 +44,7 @@ import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName } from "./relays.ts";
 import { type Settle, Sleep } from "./sleep.ts";
-import { byteReader } from "./streams.ts";
+import { byteReader, within } from "./streams.ts";
 import { type Host, Terminal } from "./terminal.ts";
 import { Wired } from "./wired.ts";
 
@@ -302,6 +302,8 @@ export class Tunnel extends DurableObject<Env> {
       if (target.encapsulation === "KeepAlive") return answer(ECHO_STRING);
     } else if (room(live.state) > 0 && target.encapsulation === "KeepAlive") {
       const origin = await live.origin;
+      // A busy device's answer is often about to come, and a doorbell costs more than to wait for it here.
+      if (origin !== undefined) await within(SHORT_HOLD, origin.ready());
       if (this.#live !== live) return problem(this.#ended ?? "ConnectionClosed");
       const waiting = origin?.take(room(live.state));
       if (waiting?.kind === "ended") {
