@@ -7,9 +7,11 @@
  *   chunks   longlived            does, for a while, and then all connections are cut
  */
 import { connect, type Socket } from "node:net";
+import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { MailboxStatus } from "../../src/edge/mailbox.ts";
 import { ResponseReader } from "../../src/encapsulation/body.ts";
 import { listen } from "../support/sockets.ts";
-import type { ENCAPSULATIONS } from "./support.ts";
+import { ADMIN_TOKEN, type ENCAPSULATIONS } from "./support.ts";
 
 /** How long the device is still heard when it is no longer answered. */
 const DEAF = 30;
@@ -224,4 +226,16 @@ function frameLength(octets: Buffer): number | undefined {
   if (short < 126) return 2 + short;
   if (short === 126) return octets.length < 4 ? undefined : 4 + octets.readUInt16BE(2);
   return octets.length < 10 ? undefined : 10 + Number(octets.readBigUInt64BE(2));
+}
+
+/**
+ * What an edge that was started with ADMIN_TOKEN tells of a mailbox. It is asked as an operator asks: asked through
+ * Miniflare, all of this process would stand still meanwhile, and the devices in it.
+ */
+export async function statusOf(edge: LocalEdge, address: string): Promise<MailboxStatus> {
+  const answer = await fetch(`${edge.url}/admin/mailboxes/${encodeURIComponent(address)}`, {
+    headers: { Authorization: `Bearer ${ADMIN_TOKEN}` },
+  });
+  if (!answer.ok) throw new Error(`the admin surface answered ${answer.status}`);
+  return (await answer.json()) as MailboxStatus;
 }
