@@ -23,6 +23,8 @@ const PARALLEL = 16;
 /** By default each of the first units is lost, and some of those behind. */
 const FIRST = FULL ? Number.POSITIVE_INFINITY : 24;
 const BEHIND = 8;
+/** Within so many milliseconds the application is done with a message. */
+const LATEST = 100;
 
 const seed = seedOf();
 let edge: LocalEdge;
@@ -69,7 +71,7 @@ async function transfer(encapsulation: Encapsulation, victim: Victim, loss?: Los
     } else {
       const receiver = await insist({ edge: lossy, address: to, transport: encapsulation, onReconnect });
       open.push(() => receiver.close());
-      inbox.follow(receiver);
+      inbox.follow(receiver, new Chance(seed + transfers));
     }
     const sender = await insist(
       victim === "sender"
@@ -116,11 +118,13 @@ class Inbox {
   readonly #bodies: Uint8Array[] = [];
   read: () => readonly Uint8Array[] = () => this.#bodies;
 
-  follow(device: Device): void {
+  follow(device: Device, chance: Chance): void {
     const reading = async () => {
       for await (const message of device.messages()) {
         this.#bodies.push(message.body);
-        message.done();
+        // Some are done when their connection is lost already, and come again on the next.
+        if (chance.next() < 0.5) message.done();
+        else setTimeout(message.done, chance.below(LATEST));
       }
     };
     reading().catch((error) => void this.failures.push(error));
