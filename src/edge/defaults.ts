@@ -40,6 +40,9 @@ export const DIAL_TIMEOUT = 10_000;
 /** How long a poll waits for octets: long enough for an answer from the relay, short since nothing can be sent meanwhile. */
 export const POLL_HOLD = 100;
 
+/** A poll with more data than this is full: a client that had no more to send would have sent a shorter one. */
+export const FULL_POLL = 32768 - 1024;
+
 /**
  * The poll timer that this edge gives to Polling clients [MS-GRVHENC 3.6.5.2.1]: seconds, seconds, count. An idle
  * device is heard of each second at first and each 30 s in the end.

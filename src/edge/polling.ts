@@ -4,14 +4,13 @@
  * @module
  */
 import {
-  MAX_BODY,
   type Poll,
   type PollingConnection,
   receivePoll,
   respond,
   respondRoom,
 } from "../encapsulation/index.ts";
-import { POLL_HOLD, POLL_TIMES } from "./defaults.ts";
+import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./defaults.ts";
 import type { Origin } from "./origin.ts";
 import type { Reason } from "./reasons.ts";
 import { within } from "./streams.ts";
@@ -55,8 +54,8 @@ export async function exchangePoll(
   } catch {
     return failed("OriginReset", "connection");
   }
-  // A body that is nearly full is one of many: nobody waits for an answer yet, and holding it would only slow them.
-  const bulk = received.type === "data" && !received.handshake && received.data.length > MAX_BODY / 2;
+  // A body that is full is one of many: nobody waits for an answer yet, and holding it would only slow them.
+  const bulk = received.type === "data" && !received.handshake && received.data.length > FULL_POLL;
   for (;;) {
     const something = origin.ready();
     if (!bulk) await within(POLL_HOLD, something);
