@@ -57,6 +57,7 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
     TUNNEL: { type: "durable-object", worker: "grooveway", exportName: "Tunnel" },
     ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
     MAILBOX: { type: "durable-object", worker: "grooveway", exportName: "Mailbox" },
+    LINK: { type: "durable-object", worker: "grooveway", exportName: "Link" },
     DIRECTORY: { type: "durable-object", worker: "grooveway", exportName: "Directory" },
     RELAY_NAME: { type: "text", value: options.relayName ?? host },
     ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
@@ -81,6 +82,7 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
           exports: {
             Tunnel: { type: "durable-object", storage: "sqlite" },
             Mailbox: { type: "durable-object", storage: "sqlite" },
+            Link: { type: "durable-object", storage: "sqlite" },
             Directory: { type: "durable-object", storage: "sqlite" },
           },
           env,

@@ -109,6 +109,31 @@ export const CALL_TIMEOUT = 30_000;
 /** The same for handing messages to a Tunnel, which only puts them into a queue; a call to a mailbox may contain one. */
 export const DELIVER_TIMEOUT = 10_000;
 
+/** A Noop on a link that is otherwise silent: below the 45 s that the specification allows, and below most firewalls'. */
+export const LINK_KEEP_ALIVE = 25_000;
+
+/** A relay that is silent for so long is gone: it sends a Noop of its own each 45 s. */
+export const LINK_RECEIVE_TIMEOUT = 120_000;
+
+/** From TCP to an accepted Connect. */
+export const LINK_CONNECT_TIMEOUT = 15_000;
+
+/** A link that fails is tried again after 1 s, then after twice as long each time up to a minute; full jitter. */
+export const LINK_RETRY_FIRST = 1000;
+export const LINK_RETRY_LAST = 60_000;
+
+/** Where a relay is looked for when its name has no port: SSTP's own, then the one that firewalls let pass. */
+export const LINK_PORTS = [2492, 443] as const;
+
+/** How long a link that is to be closed waits for what is on its way to be acknowledged. */
+export const LINK_DRAIN = 5000;
+
+/** A link is replaced before the 15 minutes after which the platform may end a socket of an object. */
+export const LINK_LIFE = 13 * 60_000;
+
+/** A link on which nothing has gone either way for so long is closed, unless the operator wants it kept. */
+export const LINK_IDLE = 5 * 60_000;
+
 /** Pauses between tries of a call to a Tunnel that failed: long enough for an object to start, short for a person. */
 export const RETRY_PAUSES = [100, 400, 1600] as const;
 

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Directory } from "./directory.ts";
+import type { Link } from "./link.ts";
 import type { Mailbox } from "./mailbox.ts";
 import type { Tunnel } from "./tunnel.ts";
 
@@ -14,10 +15,14 @@ export interface Env {
   readonly MAILBOX: DurableObjectNamespace<Mailbox>;
   /** One object that knows which mailboxes there are. */
   readonly DIRECTORY: DurableObjectNamespace<Directory>;
+  /** One object per origin relay, named by the relay's URL. */
+  readonly LINK: DurableObjectNamespace<Link>;
   /** This edge's own Relay-Server-Name. Empty until the operator sets it: then no request can name this edge. */
   readonly RELAY_NAME?: string;
   /** Origin relays that a virtual connection may be passed through to. Empty: none. */
   readonly ORIGIN_RELAYS?: string;
+  /** Origin relays that this edge stays connected to, so that what waits there for its peers comes. */
+  readonly LINKS?: string;
   /** Opens /admin. Empty: there is none. */
   readonly ADMIN_TOKEN?: string;
 }

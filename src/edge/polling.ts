@@ -3,13 +3,7 @@
  *
  * @module
  */
-import {
-  type Poll,
-  type PollingConnection,
-  receivePoll,
-  respond,
-  respondRoom,
-} from "../encapsulation/index.ts";
+import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } from "../encapsulation/index.ts";
 import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./defaults.ts";
 import type { Origin } from "./origin.ts";
 import type { Reason } from "./reasons.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 import { parseRelay, SSTP_PORT } from "../encapsulation/index.ts";
+import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
 
 /** Where one origin relay listens. */
 export interface RelayEndpoint {
@@ -29,6 +30,21 @@ export function allowedRelay(name: string, allowList: string): RelayEndpoint | u
     .split(/[\s,]+/)
     .map(endpoint)
     .find((allowed) => allowed?.hostname === wanted.hostname && allowed.port === wanted.port);
+}
+
+/**
+ * The one URL of an origin relay that the edge may connect to: the name of its mailbox and of the Link to it. Undefined
+ * when the allow list does not hold it.
+ */
+export function remoteRelay(url: string, allowList: string): string | undefined {
+  try {
+    const named = parseURL(url);
+    if (named.kind !== "relay" || allowedRelay(named.relay, allowList) === undefined) return undefined;
+    return relayURL(named.relay);
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
 }
 
 /** Whether a Relay-Server-Name is this edge's own: then the virtual connection ends here. */

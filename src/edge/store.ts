@@ -35,8 +35,15 @@ export interface Sql {
   };
 }
 
-/** What became of a message. */
-export type Outcome = "stored" | "duplicate" | "quota" | "locked";
+/** What became of a message. The last three are of one that cannot wait for an origin relay that is out of reach. */
+export type Outcome =
+  | "stored"
+  | "duplicate"
+  | "quota"
+  | "locked"
+  | "DNSLookupFailed"
+  | "HostNotReachable"
+  | "ConnectionClosed";
 
 export interface Quota {
   readonly octets: number;

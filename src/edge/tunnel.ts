@@ -42,10 +42,10 @@ import type { Delivery, Taken } from "./mailbox.ts";
 import { dial, type Origin } from "./origin.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
-import { allowedRelay, isOwnName } from "./relays.ts";
+import { allowedRelay, isOwnName, remoteRelay } from "./relays.ts";
 import { type Settle, Sleep } from "./sleep.ts";
 import { byteReader, within } from "./streams.ts";
-import { type Host, Terminal } from "./terminal.ts";
+import { type Host, type Side, Terminal } from "./terminal.ts";
 import { Wired } from "./wired.ts";
 
 /** What became of octets that a Worker brought. */
@@ -345,7 +345,7 @@ export class Tunnel extends DurableObject<Env> {
     if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
-    this.#terminal = new Terminal(this.#host, localURLs(relay));
+    this.#terminal = new Terminal(this.#host, side(relay));
     this.#wired = new Wired(ours, this.#terminal, (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
   }
@@ -512,7 +512,7 @@ export class Tunnel extends DurableObject<Env> {
 
   #dial(relay: string, readSize: number): Promise<Origin | undefined> {
     if (isOwnName(relay, this.env)) {
-      this.#terminal = new Terminal(this.#host, localURLs(relay));
+      this.#terminal = new Terminal(this.#host, side(relay));
       return Promise.resolve(this.#terminal);
     }
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
@@ -524,6 +524,7 @@ export class Tunnel extends DurableObject<Env> {
     return {
       name: this.ctx.id.name ?? "",
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
+      remote: (relay) => remoteRelay(relay, this.env.ORIGIN_RELAYS ?? ""),
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };
   }
@@ -555,7 +556,7 @@ export class Tunnel extends DurableObject<Env> {
     const left = this.#sleep.recall([...this.ctx.getWebSockets(TAG.device), ...this.ctx.getWebSockets(TAG.bell)]);
     if (left === undefined || this.env.RELAY_NAME === undefined) return false;
     const { rest, socket } = left;
-    const terminal = new Terminal(this.#host, localURLs(this.env.RELAY_NAME), rest.terminal);
+    const terminal = new Terminal(this.#host, side(this.env.RELAY_NAME), rest.terminal);
     this.#terminal = terminal;
     if (rest.polling !== undefined) {
       this.#polling = { state: rest.polling, origin: Promise.resolve(terminal), written: Promise.resolve(), turn: 0 };
@@ -611,7 +612,7 @@ function answer(octets: Uint8Array): Response {
   return new Response(octets, { headers: answerHeaders() });
 }
 
-/** The URLs by which a device may mean this edge in its Connect. */
-function localURLs(name: string): string[] {
-  return [relayURL(name)];
+/** The end of a virtual connection by this name of the edge: what a device may mean by its Connect. */
+function side(name: string): Side {
+  return { localDeviceURLs: [relayURL(name)] };
 }

@@ -17,6 +17,7 @@ import { allowedRelay, isOwnName } from "./relays.ts";
 import { readBody, within } from "./streams.ts";
 
 export { Directory } from "./directory.ts";
+export { Link } from "./link.ts";
 export { Mailbox } from "./mailbox.ts";
 export { Tunnel } from "./tunnel.ts";
 
