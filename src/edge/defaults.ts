@@ -125,6 +125,9 @@ export const LINK_RETRY_LAST = 60_000;
 /** Where a relay is looked for when its name has no port: SSTP's own, then the one that firewalls let pass. */
 export const LINK_PORTS = [2492, 443] as const;
 
+/** Sessions on a link: one for each recipient there, and half of what a relay lets one connection have. */
+export const LINK_SESSIONS = 2048;
+
 /** How long a link that is to be closed waits for what is on its way to be acknowledged. */
 export const LINK_DRAIN = 5000;
 

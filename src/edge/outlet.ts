@@ -5,7 +5,7 @@
  * @module
  */
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
-import { CALL_TIMEOUT, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
+import { CALL_TIMEOUT, LINK_SESSIONS, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
@@ -128,28 +128,32 @@ export class Outlet {
     };
   }
 
-  /** Asks a mailbox to send what it has to this connection. */
-  consume(peer: string): void {
+  /** Asks a mailbox to send what it has to this connection. Resolves when it does, or with false when it will not. */
+  consume(peer: string): Promise<boolean> {
     const attaching = promptly(CALL_TIMEOUT, this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
     const consumed = consumedFrom(attaching);
     this.#consumed.set(peer, consumed);
     this.#ceded.delete(peer);
-    this.#host.waitUntil(this.#begin(peer, consumed, attaching));
+    const begun = this.#begin(peer, consumed, attaching);
+    this.#host.waitUntil(begun);
+    return begun;
   }
 
   /** A connection that has ended meanwhile must not take the mailbox from the one that has followed it. */
-  async #begin(peer: string, consumed: Consumed, attaching: Promise<number>): Promise<void> {
+  async #begin(peer: string, consumed: Consumed, attaching: Promise<number>): Promise<boolean> {
+    let ours = false;
     try {
       const generation = await attaching;
       consumed.generation = generation;
-      if (this.#consumed.get(peer) !== consumed) return;
-      const ours = await promptly(CALL_TIMEOUT, this.#host.mailbox(peer).ready(this.#host.name, generation));
+      if (this.#consumed.get(peer) !== consumed) return false;
+      ours = await promptly(CALL_TIMEOUT, this.#host.mailbox(peer).ready(this.#host.name, generation));
       if (!ours) this.#cede(peer, consumed);
     } catch {
       // Without its mailbox the device would wait in vain: it connects again.
       this.#engine.close(ConnectCloseReasonId.Resting);
     }
     this.#changed();
+    return ours;
   }
 
   deliver(peer: string, generation: number, messages: readonly Delivery[]): Taken {
@@ -185,7 +189,7 @@ export class Outlet {
   /** The mailbox has lost its consumer. True when this connection takes it back. */
   recall(peer: string): boolean {
     if (this.#engine.closed !== undefined) return false;
-    if (this.#ceded.has(peer)) this.consume(peer);
+    if (this.#ceded.has(peer)) void this.consume(peer);
     return this.#consumed.has(peer);
   }
 
@@ -407,7 +411,7 @@ export class Outlet {
     const key = keyOf(message);
     const session = this.#sessions.get(key);
     if (session === undefined) {
-      if (this.#sessions.size >= OPEN_SESSIONS) this.#closeOldest();
+      if (this.#sessions.size >= (this.#relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS)) this.#closeOldest();
       const id = this.#open(message);
       this.#sessions.set(key, { id, key, state: "opening" });
       this.#keys.set(id, key);

@@ -209,11 +209,10 @@ export class Terminal implements Origin {
         if (this.#engine.state !== "connecting") break;
         this.#engine.acceptConnect();
         this.#source = event.sourceDeviceURLs[0] ?? "";
-        for (const url of event.sourceDeviceURLs) this.#outlet.consume(url);
+        for (const url of event.sourceDeviceURLs) void this.#outlet.consume(url);
         break;
       case "connected":
-        this.#opened.resolve(true);
-        if (this.#side.relay !== undefined) this.#outlet.consume(this.#side.relay);
+        if (this.#side.relay !== undefined) this.#opened.resolve(this.#outlet.consume(this.#side.relay));
         break;
       case "attach": {
         if (this.#engine.session(event.eventId) === undefined) break;
@@ -223,7 +222,7 @@ export class Terminal implements Origin {
           break;
         }
         this.#engine.acceptAttach(event.eventId);
-        this.#outlet.consume(identityURL(account));
+        void this.#outlet.consume(identityURL(account));
         break;
       }
       case "register":
@@ -287,7 +286,7 @@ export class Terminal implements Origin {
     this.#intake.fail(event.sessionId, unreachable, "HostNotReachable");
   }
 
-  /** Resolves when the origin relay has accepted the connection, or with false when it will not. */
+  /** Resolves when messages go to the origin relay, or with false when they will not. */
   get opened(): Promise<boolean> {
     return this.#opened.promise;
   }
