@@ -23,6 +23,10 @@ export interface Env {
   readonly ORIGIN_RELAYS?: string;
   /** Origin relays that this edge stays connected to, so that what waits there for its peers comes. */
   readonly LINKS?: string;
+  /** URL of the DNS over HTTPS, in its JSON form, that resolves the names of origin relays. Empty: Cloudflare's. */
+  readonly RESOLVER?: string;
+  /** What is permitted for development: see policy/dev.ts. Empty in production. */
+  readonly DEV?: string;
   /** Opens /admin. Empty: there is none. */
   readonly ADMIN_TOKEN?: string;
 }

@@ -25,8 +25,8 @@ import {
 } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
-import { dial, type Origin } from "./origin.ts";
-import { allowedRelay, type RelayEndpoint } from "./relays.ts";
+import type { Origin } from "./origin.ts";
+import { reachRelay } from "./reach.ts";
 import { within } from "./streams.ts";
 import { type Host, Terminal } from "./terminal.ts";
 
@@ -39,8 +39,8 @@ export interface LinkStatus {
   readonly connected: boolean;
   /** When it was connected, in milliseconds since 1970. */
   readonly since: number | undefined;
-  /** The port that works, when the relay's name has none. */
-  readonly port: number | undefined;
+  /** Where it was reached last: host and port. */
+  readonly way: string | undefined;
   /** Tries in a row that have failed, and why the last did. */
   readonly failures: number;
   readonly why: Reach | undefined;
@@ -63,7 +63,7 @@ interface Failed {
 }
 
 const FAILED = "failed";
-const PORT = "port";
+const WAY = "way";
 
 export class Link extends DurableObject<Env> {
   #line: Line | undefined;
@@ -102,7 +102,7 @@ export class Link extends DurableObject<Env> {
       relay: this.#relay,
       connected: this.#line !== undefined,
       since: this.#line?.since,
-      port: this.ctx.storage.kv.get<number>(PORT),
+      way: this.ctx.storage.kv.get<string>(WAY),
       failures: failed?.failures ?? 0,
       why: failed?.why,
     };
@@ -147,12 +147,15 @@ export class Link extends DurableObject<Env> {
 
   async #open(): Promise<Reach> {
     let why: Reach = "HostNotReachable";
-    for (const endpoint of this.#ways()) {
-      const origin = await dial(endpoint, READ_SIZE);
-      if (origin === undefined) continue;
-      const line = this.#begin(origin);
+    for (const name of this.#ways()) {
+      const reached = await reachRelay(name, this.env, READ_SIZE);
+      if (reached.type === "refused") {
+        if (reached.reason === "DNSLookupFailed") why = "DNSLookupFailed";
+        continue;
+      }
+      const line = this.#begin(reached.origin);
       if ((await within(LINK_CONNECT_TIMEOUT, line.terminal.opened))?.value) {
-        this.ctx.storage.kv.put(PORT, endpoint.port);
+        this.ctx.storage.kv.put(WAY, name);
         this.ctx.storage.kv.delete(FAILED);
         await this.#setAlarm(line);
         return "connected";
@@ -165,14 +168,13 @@ export class Link extends DurableObject<Env> {
   }
 
   /** Where the relay may be, the way that worked last before all others. */
-  #ways(): RelayEndpoint[] {
+  #ways(): string[] {
     const named = parseURL(this.#relay);
     if (named.kind !== "relay") return [];
-    const allowed = (name: string) => allowedRelay(name, this.env.ORIGIN_RELAYS ?? "") ?? [];
-    if (/:\d+$/.test(named.relay)) return [allowed(named.relay)].flat();
-    const last = this.ctx.storage.kv.get<number>(PORT);
-    const ports = [...LINK_PORTS].sort((a, b) => Number(b === last) - Number(a === last));
-    return ports.flatMap((port) => allowed(`${named.relay}:${port}`));
+    if (/:\d+$/.test(named.relay)) return [named.relay];
+    const last = this.ctx.storage.kv.get<string>(WAY);
+    const ways = LINK_PORTS.map((port) => `${named.relay}:${port}`);
+    return ways.sort((a, b) => Number(b === last) - Number(a === last));
   }
 
   #begin(origin: Origin): Line {
