@@ -16,6 +16,10 @@ device that connects to it, and passes devices through to the origin relays that
                              :PORT or for 2492, 443 and 80; !ENTRY denies, and wins
   --dev                      for development: permits relays at loopback and private addresses, and all else that is
                              insecure
+  --link RELAY               stay connected to this origin relay, so that what waits there for devices here comes; may be
+                             given more than once. Others are connected to when there is something for them
+  --link-ways WAYS           how origin relays are connected to, in order; default "sstp:2492 sstp:443 http:80", and
+                             tls:PORT for SSTP over TLS
   --port N                   port to listen on; default 8787, 0 for any free one
   --host HOST                address to listen on; default 127.0.0.1, use 0.0.0.0 to be reached from elsewhere
   --name NAME                the host name by which devices reach this edge; default the address listened on
@@ -32,6 +36,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     const { values, positionals } = parse("edge", args, {
       "relay-allow": { type: "string", multiple: true, default: [] },
       dev: { type: "boolean", default: false },
+      link: { type: "string", multiple: true, default: [] },
+      "link-ways": { type: "string", default: "" },
       port: { type: "string", default: "8787" },
       host: { type: "string", default: "127.0.0.1" },
       name: { type: "string" },
@@ -50,6 +56,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       host: values.host,
       relayAllow,
       dev: values.dev ? "1" : "",
+      links: values.link,
+      linkWays: values["link-ways"],
       ...(values.name !== undefined && { relayName: values.name }),
       ...(values.state !== undefined && { state: values.state }),
       adminToken: values["admin-token"],

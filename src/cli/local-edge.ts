@@ -21,6 +21,10 @@ export interface LocalEdgeOptions {
   readonly dev?: string;
   /** URL of the DNS over HTTPS that resolves relays: the variable RESOLVER. By default names mean what they mean on this machine. */
   readonly resolver?: string;
+  /** Origin relays to stay connected to: the variable LINKS. */
+  readonly links?: readonly string[];
+  /** How origin relays are connected to: the variable LINK_WAYS. */
+  readonly linkWays?: string;
   /** This edge's own Relay-Server-Name: the variable RELAY_NAME. By default the address listened on. */
   readonly relayName?: string;
   /** Opens /admin: the variable ADMIN_TOKEN. */
@@ -82,6 +86,8 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
     MAILBOX: { type: "durable-object", worker: "grooveway", exportName: "Mailbox" },
     LINK: { type: "durable-object", worker: "grooveway", exportName: "Link" },
     DIRECTORY: { type: "durable-object", worker: "grooveway", exportName: "Directory" },
+    LINKS: { type: "text", value: (options.links ?? []).join(",") },
+    LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
     RELAY_NAME: { type: "text", value: options.relayName ?? host },
     ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
   } as const;

@@ -131,8 +131,8 @@ export const LINK_CONNECT_TIMEOUT = 15_000;
 export const LINK_RETRY_FIRST = 1000;
 export const LINK_RETRY_LAST = 60_000;
 
-/** Where a relay is looked for when its name has no port: SSTP's own, then the one that firewalls let pass. */
-export const LINK_PORTS = [2492, 443] as const;
+/** Octets that wait in a KeepAlive virtual connection to a relay, either way: several answers of 32768. */
+export const ENCAPSULATED_AHEAD = 256 * 1024;
 
 /** Sessions on a link: one for each recipient there, and half of what a relay lets one connection have. */
 export const LINK_SESSIONS = 2048;

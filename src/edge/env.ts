@@ -23,6 +23,8 @@ export interface Env {
   readonly ORIGIN_RELAYS?: string;
   /** Origin relays that this edge stays connected to, so that what waits there for its peers comes. */
   readonly LINKS?: string;
+  /** How origin relays are connected to, in order: see policy/ways.ts. Empty: SSTP on 2492 and 443, then HTTP on 80. */
+  readonly LINK_WAYS?: string;
   /** URL of the DNS over HTTPS, in its JSON form, that resolves the names of origin relays. Empty: Cloudflare's. */
   readonly RESOLVER?: string;
   /** What is permitted for development: see policy/dev.ts. Empty in production. */

@@ -12,20 +12,21 @@
  * @module
  */
 import { DurableObject } from "cloudflare:workers";
-import { parseURL, relayURL } from "../sstp/index.ts";
+import { guidFrom, KeepAliveClient } from "../encapsulation/index.ts";
+import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
 import {
   LINK_CONNECT_TIMEOUT,
   LINK_DRAIN,
   LINK_IDLE,
   LINK_LIFE,
-  LINK_PORTS,
   LINK_RETRY_FIRST,
   LINK_RETRY_LAST,
   READ_SIZE,
 } from "./defaults.ts";
+import { Encapsulated, type Wire } from "./encapsulated.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
-import type { Origin } from "./origin.ts";
+import { parseWays, type Way, waysTo } from "./policy/ways.ts";
 import { reachRelay } from "./reach.ts";
 import { within } from "./streams.ts";
 import { type Host, Terminal } from "./terminal.ts";
@@ -49,7 +50,7 @@ export interface LinkStatus {
 /** A connection to the relay. */
 interface Line {
   readonly terminal: Terminal;
-  readonly origin: Origin;
+  readonly wire: Wire;
   readonly since: number;
   /** When octets went last, either way. */
   moved: number;
@@ -128,7 +129,7 @@ export class Link extends DurableObject<Env> {
 
   /** Whether the operator wants it to be there always, so that what waits at the relay comes. */
   get #kept(): boolean {
-    return (this.env.LINKS ?? "").split(/[\s,]+/).some((name) => name !== "" && linkName(name) === this.#relay);
+    return keptLinks(this.env.LINKS ?? "").includes(this.#relay);
   }
 
   /** A try has failed, and the next is not due. */
@@ -147,13 +148,13 @@ export class Link extends DurableObject<Env> {
 
   async #open(): Promise<Reach> {
     let why: Reach = "HostNotReachable";
-    for (const name of this.#ways()) {
-      const reached = await reachRelay(name, this.env, READ_SIZE);
-      if (reached.type === "refused") {
-        if (reached.reason === "DNSLookupFailed") why = "DNSLookupFailed";
+    for (const { way, name } of this.#ways()) {
+      const wire = await this.#wire(way, name);
+      if (typeof wire === "string") {
+        why = wire;
         continue;
       }
-      const line = this.#begin(reached.origin);
+      const line = this.#begin(wire);
       if ((await within(LINK_CONNECT_TIMEOUT, line.terminal.opened))?.value) {
         this.ctx.storage.kv.put(WAY, name);
         this.ctx.storage.kv.delete(FAILED);
@@ -168,19 +169,43 @@ export class Link extends DurableObject<Env> {
   }
 
   /** Where the relay may be, the way that worked last before all others. */
-  #ways(): string[] {
+  #ways(): ReturnType<typeof waysTo> {
     const named = parseURL(this.#relay);
+    const ways = parseWays(this.env.LINK_WAYS ?? "");
     if (named.kind !== "relay") return [];
-    if (/:\d+$/.test(named.relay)) return [named.relay];
-    const last = this.ctx.storage.kv.get<string>(WAY);
-    const ways = LINK_PORTS.map((port) => `${named.relay}:${port}`);
-    return ways.sort((a, b) => Number(b === last) - Number(a === last));
+    if ("problem" in ways) {
+      console.error(JSON.stringify({ reason: "EdgeMisconfigured", message: ways.problem }));
+      return [];
+    }
+    return waysTo(named.relay, ways, this.ctx.storage.kv.get<string>(WAY));
   }
 
-  #begin(origin: Origin): Line {
+  /** Octets to and from the relay by one way, or why there are none. */
+  async #wire(way: Way, name: string): Promise<Wire | Reach> {
+    let why: Reach = "HostNotReachable";
+    const dial = async (): Promise<Wire | undefined> => {
+      const reached = await reachRelay(name, this.env, READ_SIZE, way.kind === "tls");
+      if (reached.type === "origin") return reached.origin;
+      if (reached.reason === "DNSLookupFailed") why = "DNSLookupFailed";
+      return undefined;
+    };
+    if (way.kind !== "http") return (await dial()) ?? why;
+    const first = await dial();
+    if (first === undefined) return why;
+    const sockets = [first];
+    const client = new KeepAliveClient({
+      serverHost: name.slice(0, name.lastIndexOf(":")),
+      serverPort: way.port,
+      relay: this.#relay.slice(this.#relay.indexOf("//") + 2),
+      guid: guidFrom(crypto.getRandomValues(new Uint8Array(24))),
+    });
+    return new Encapsulated(client, async () => sockets.pop() ?? dial());
+  }
+
+  #begin(wire: Wire): Line {
     const relay = this.#relay;
     const terminal = new Terminal(this.#host, { localDeviceURLs: [relayURL(this.env.RELAY_NAME ?? "")], relay });
-    const line: Line = { terminal, origin, since: Date.now(), moved: Date.now() };
+    const line: Line = { terminal, wire, since: Date.now(), moved: Date.now() };
     this.#line = line;
     const pumps = Promise.all([up(line), down(line)]).catch(() => undefined);
     this.ctx.waitUntil(
@@ -207,7 +232,7 @@ export class Link extends DurableObject<Env> {
   #over(line: Line): void {
     if (this.#line === line) this.#line = undefined;
     line.terminal.close();
-    line.origin.close();
+    line.wire.close();
   }
 
   async #retry(why: Reach): Promise<void> {
@@ -228,38 +253,42 @@ export class Link extends DurableObject<Env> {
       name: this.#relay,
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
       remote: () => undefined,
+      arrived: () => undefined,
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };
   }
 }
 
-/** The URL by which the object of an origin relay is named; undefined when it is no relay's name. */
-export function linkName(relay: string): string | undefined {
-  try {
-    return relayURL(relay);
-  } catch {
-    return undefined;
-  }
+/** The names of the Links that the operator wants kept, by the setting LINKS; what is no relay's name is left out. */
+export function keptLinks(text: string): string[] {
+  return text.split(/[\s,]+/).flatMap((name) => {
+    try {
+      return name === "" ? [] : [relayURL(name)];
+    } catch (error) {
+      if (error instanceof AddressError) return [];
+      throw error;
+    }
+  });
 }
 
 async function up(line: Line): Promise<void> {
-  const { terminal, origin } = line;
+  const { terminal, wire } = line;
   for (;;) {
     await terminal.ready();
     const waiting = terminal.take(READ_SIZE);
     if (waiting === undefined) continue;
     if (waiting.kind === "ended") break;
     line.moved = Date.now();
-    await origin.write(waiting.octets);
+    await wire.write(waiting.octets);
   }
-  origin.close();
+  wire.close();
 }
 
 async function down(line: Line): Promise<void> {
-  const { terminal, origin } = line;
+  const { terminal, wire } = line;
   for (;;) {
-    await origin.ready();
-    const waiting = origin.take(READ_SIZE);
+    await wire.ready();
+    const waiting = wire.take(READ_SIZE);
     if (waiting === undefined) continue;
     if (waiting.kind === "ended") break;
     line.moved = Date.now();

@@ -246,13 +246,13 @@ export class Mailbox extends DurableObject<Env> {
     return this.ctx.id.name ?? "";
   }
 
-  /** An origin relay's mailbox is consumed by the Link to it, every other by the Tunnel of a device. */
   get #isRelay(): boolean {
     return isRelay(this.#peer);
   }
 
+  /** A Link consumes the mailbox that has its own name; a relay that has connected by itself has a Tunnel, as devices do. */
   #reader(name: string): Reader {
-    return this.#isRelay ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
+    return name === this.#peer ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
   }
 
   /** A Link sleeps until there is something for its relay. */

@@ -15,11 +15,13 @@ import { DEFAULT_RESOLVER, resolve } from "./resolver.ts";
  *
  * @param name Relay-Server-Name [MS-GRVHENC 2.2.1.1.2]
  * @param readSize the most that is read ahead, in octets
+ * @param secure speaks TLS with it
  */
 export async function reachRelay(
   name: string,
   env: RelaySettings,
   readSize: number,
+  secure = false,
 ): Promise<{ readonly type: "origin"; readonly origin: Origin } | RelayRefused> {
   const policy = policyOf(env);
   if (policy === undefined) return { type: "refused", reason: "EdgeMisconfigured" };
@@ -38,7 +40,7 @@ export async function reachRelay(
   for (const [n, host] of hosts.entries()) {
     // One that does not answer leaves as much to each that follows.
     const patience = (end - Date.now()) / (hosts.length - n);
-    const origin = await dial({ hostname: host, port }, readSize, patience);
+    const origin = await dial({ hostname: host, port }, readSize, patience, secure ? hostname : undefined);
     if (origin !== undefined) return { type: "origin", origin };
   }
   return { type: "refused", reason: "OriginUnreachable" };

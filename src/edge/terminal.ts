@@ -44,6 +44,8 @@ export interface Host {
   mailbox(peer: string): DurableObjectStub<Mailbox>;
   /** The one URL of an origin relay that messages may be sent to, or undefined when that is not allowed. */
   remote(relayURL: string): string | undefined;
+  /** A peer has connected: links that the operator wants kept are looked after. */
+  arrived(): void;
   /** Keeps the object alive until the promise settles. */
   waitUntil(promise: Promise<unknown>): void;
 }
@@ -208,6 +210,7 @@ export class Terminal implements Origin {
       case "connect":
         if (this.#engine.state !== "connecting") break;
         this.#engine.acceptConnect();
+        this.#host.arrived();
         this.#source = event.sourceDeviceURLs[0] ?? "";
         for (const url of event.sourceDeviceURLs) void this.#outlet.consume(url);
         break;

@@ -38,6 +38,7 @@ import { relayURL } from "../sstp/index.ts";
 import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
+import { keptLinks } from "./link.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import type { Origin } from "./origin.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
@@ -532,6 +533,15 @@ export class Tunnel extends DurableObject<Env> {
       name: this.ctx.id.name ?? "",
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
       remote: (relay) => remoteRelay(relay, this.env),
+      arrived: () => {
+        for (const relay of keptLinks(this.env.LINKS ?? "")) {
+          this.ctx.waitUntil(
+            this.env.LINK.getByName(relay)
+              .wake()
+              .catch(() => undefined),
+          );
+        }
+      },
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };
   }

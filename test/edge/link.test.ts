@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { DeviceError } from "../../src/device/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../src/sstp/index.ts";
-import { bodyOf, mailboxOf, RawClient, receive, TRANSPORTS, until } from "../mailbox/support.ts";
-import { atEdge, atRelay, edgeFor, linkOf, originRelay } from "./link-support.ts";
+import { bodyOf, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
+import { atEdge, atRelay, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
 
 const LENGTHS = [0, 1, 100, 2048, 2049, 32_768, 65_537, 1_048_576, 3_000_000] as const;
 
@@ -151,5 +151,39 @@ describe("a link", () => {
       assert.equal((await receive(reader, 1))[0]?.text(), `${Math.floor(n / 10)}`);
       await until("it is acknowledged", () => origin.waiting(`grooveDevice://reader/${n}`).messages === 0);
     }
+  });
+
+  it("is made by the next way when one is shut, also in HTTP, and the way that works is remembered", {
+    timeout: 60_000,
+  }, async (t) => {
+    // The other edge is the relay: its port speaks HTTP alone.
+    const there = await startEdge(t, { relayName: "127.0.0.1", relayAllow: ["localhost:7"], linkWays: "sstp:7" });
+    const port = Number(new URL(there.url).port);
+    const shut = await originRelay(t);
+    await shut.close();
+    const edge = await edgeFor(t, [shut.port, port], {
+      relayAllow: ["127.0.0.1", `127.0.0.1:${shut.port}`, `127.0.0.1:${port}`],
+      linkWays: `sstp:${shut.port} http:${port}`,
+    });
+    const alice = await atEdge(t, edge, "alice/pc");
+    const bob = await atEdge(t, there, "bob/pc", "keepalive");
+    const bodies = Array.from({ length: 100 }, (_, i) => bodyOf(1 + ((i * 977) % 40_000), `${i}`));
+    const sending = Promise.all(bodies.map((body) => alice.send("bob/pc@127.0.0.1", body)));
+    const messages = await receive(bob, bodies.length);
+    await sending;
+    assert.ok(messages.every(({ body }, i) => Buffer.from(body).equals(bodies[i] ?? Buffer.alloc(0))));
+    const namespace = await edge.miniflare.getDurableObjectNamespace("LINK");
+    const link = namespace.get(namespace.idFromName("grooveDNS://127.0.0.1")) as unknown as LinkStub;
+    assert.equal((await link.status()).way, `127.0.0.1:${port}`);
+  });
+
+  it("is kept when the operator wants it, so that what waits at the relay comes", async (t) => {
+    const relay = await originRelay(t);
+    const edge = await edgeFor(t, [relay.port], { links: [`127.0.0.1:${relay.port}`] });
+    const alice = await atEdge(t, edge, "alice/pc");
+    await until("the link is up", async () => (await (await linkOf(edge, relay.port)).status()).connected);
+    const bob = await atRelay(t, relay.port, "bob/pc");
+    await bob.send("alice/pc@localhost", "first word");
+    assert.equal((await receive(alice, 1))[0]?.text(), "first word");
   });
 });
