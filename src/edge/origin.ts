@@ -37,22 +37,20 @@ export interface Origin {
  *
  * @param readSize the most that is read ahead, in octets: the bound of what is kept for a device that does not read
  * @param patience milliseconds until it counts as not answering
- * @param secureName speaks TLS with the relay, whose certificate must be for this name
+ * @param secure speaks TLS with the relay, whose certificate must be for `relay.hostname`
  * @returns undefined when the relay refuses, cannot be reached, or does not answer in time
  */
 export async function dial(
   relay: RelayEndpoint,
   readSize: number,
   patience: number = DIAL_TIMEOUT,
-  secureName?: string,
+  secure = false,
 ): Promise<Origin | undefined> {
-  // The relay's half-close must not cut what the device still has on its way to it.
-  let socket = connect(
+  // The relay's half-close must not cut what the device still has on its way to it. TLS has no half-close.
+  const socket = connect(
     { hostname: relay.hostname, port: relay.port },
-    { secureTransport: secureName === undefined ? "off" : "starttls", allowHalfOpen: secureName === undefined },
+    { secureTransport: secure ? "on" : "off", allowHalfOpen: !secure },
   );
-  // The address was judged; the certificate is for the name.
-  if (secureName !== undefined) socket = socket.startTls({ expectedServerHostname: secureName });
   socket.closed.catch(() => undefined);
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<"late">((resolve) => {

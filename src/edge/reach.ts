@@ -34,13 +34,14 @@ export async function reachRelay(
     if (resolved.type === "refused") return told(name, resolved);
     const judged = judgeAddresses(resolved.addresses, policy.rules, { ...policy.dev, port });
     if (judged.type === "refused") return told(name, judged);
-    hosts = judged.hosts.slice(0, DIAL_CANDIDATES);
+    // A certificate is for the name. Should it lead elsewhere at a second look, no one there can show the certificate.
+    if (!secure) hosts = judged.hosts.slice(0, DIAL_CANDIDATES);
   }
   const end = Date.now() + DIAL_TIMEOUT;
   for (const [n, host] of hosts.entries()) {
     // One that does not answer leaves as much to each that follows.
     const patience = (end - Date.now()) / (hosts.length - n);
-    const origin = await dial({ hostname: host, port }, readSize, patience, secure ? hostname : undefined);
+    const origin = await dial({ hostname: host, port }, readSize, patience, secure);
     if (origin !== undefined) return { type: "origin", origin };
   }
   return { type: "refused", reason: "OriginUnreachable" };

@@ -1,13 +1,19 @@
 /** Links: the edge and an origin relay exchange messages of their peers, over one connection, whatever becomes of it. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { DeviceError } from "../../src/device/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../src/sstp/index.ts";
 import { bodyOf, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
+import { authority } from "../support/certificates.ts";
 import { atEdge, atRelay, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
+
+const PROGRAM = fileURLToPath(new URL("link-tls.ts", import.meta.url));
 
 const LENGTHS = [0, 1, 100, 2048, 2049, 32_768, 65_537, 1_048_576, 3_000_000] as const;
 
@@ -185,5 +191,22 @@ describe("a link", () => {
     const bob = await atRelay(t, relay.port, "bob/pc");
     await bob.send("alice/pc@localhost", "first word");
     assert.equal((await receive(alice, 1))[0]?.text(), "first word");
+  });
+
+  it("speaks TLS where the operator says so, and only with a relay whose certificate is good", async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), "grooveway-link-"));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const { ca, key, cert } = authority();
+    for (const [name, text] of Object.entries({ ca, key, cert })) await writeFile(join(folder, `${name}.pem`), text);
+    const run = (env: NodeJS.ProcessEnv, patience: number) =>
+      promisify(execFile)(process.execPath, ["--disable-warning=ExperimentalWarning", PROGRAM, folder, `${patience}`], {
+        env: { ...process.env, ...env },
+      });
+    const [trusted, strange] = await Promise.all([
+      run({ NODE_EXTRA_CA_CERTS: join(folder, "ca.pem") }, 20_000),
+      run({ NODE_EXTRA_CA_CERTS: "" }, 3000),
+    ]);
+    assert.equal(trusted.stdout.trim(), "by TLS");
+    assert.equal(strange.stdout.trim(), "nothing");
   });
 });
