@@ -6,6 +6,8 @@
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
+import { forbidden } from "../edge/policy/configuration.ts";
+import { startLocalResolver } from "./local-resolver.ts";
 import { CommandError } from "./output.ts";
 
 export interface LocalEdgeOptions {
@@ -15,6 +17,10 @@ export interface LocalEdgeOptions {
   readonly port: number;
   /** Origin relays that devices may be passed through to: the variable ORIGIN_RELAYS. */
   readonly relayAllow: readonly string[];
+  /** What is permitted for development: the variable DEV. By default nothing, so that no relay of this machine is dialled. */
+  readonly dev?: string;
+  /** URL of the DNS over HTTPS that resolves relays: the variable RESOLVER. By default names mean what they mean on this machine. */
+  readonly resolver?: string;
   /** This edge's own Relay-Server-Name: the variable RELAY_NAME. By default the address listened on. */
   readonly relayName?: string;
   /** Opens /admin: the variable ADMIN_TOKEN. */
@@ -37,25 +43,42 @@ export interface LocalEdge {
 /**
  * Starts the edge.
  *
- * @throws CommandError when the port is taken or the certificate is not one
+ * @throws CommandError when the port is taken, the certificate is not one, or a setting is malformed or insecure
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
   const host = options.host ?? "127.0.0.1";
+  assertSecure(options);
   await assertFree(host, options.port);
-  const miniflare = new Miniflare(configuration(await workerCode(), host, options));
+  const code = await workerCode();
+  const resolver = options.resolver === undefined ? await startLocalResolver() : undefined;
+  let miniflare: Miniflare | undefined;
+  const close = async () => {
+    await miniflare?.dispose();
+    await resolver?.close();
+  };
   try {
+    miniflare = new Miniflare(configuration(code, host, { resolver: resolver?.url ?? "", ...options }));
     const url = await miniflare.ready;
-    return { url: url.origin, miniflare, close: () => miniflare.dispose() };
+    return { url: url.origin, miniflare, close };
   } catch (cause) {
-    await miniflare.dispose().catch(() => undefined);
+    await close().catch(() => undefined);
     throw new CommandError("EdgeFailed", `the edge did not start: ${cause instanceof Error ? cause.message : cause}`);
   }
+}
+
+/** Which findings stop it, policy/configuration.ts says. */
+function assertSecure({ relayAllow, resolver, dev }: LocalEdgeOptions): void {
+  const [first] = forbidden({ ORIGIN_RELAYS: relayAllow.join(","), RESOLVER: resolver, DEV: dev });
+  if (first === undefined) return;
+  throw new CommandError("InsecureEdge", `${first.setting} ${first.problem}: ${first.cure}`);
 }
 
 function configuration(code: string, host: string, options: LocalEdgeOptions): MiniflareOptions {
   const env = {
     TUNNEL: { type: "durable-object", worker: "grooveway", exportName: "Tunnel" },
     ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
+    RESOLVER: { type: "text", value: options.resolver ?? "" },
+    DEV: { type: "text", value: options.dev ?? "" },
     MAILBOX: { type: "durable-object", worker: "grooveway", exportName: "Mailbox" },
     DIRECTORY: { type: "durable-object", worker: "grooveway", exportName: "Directory" },
     RELAY_NAME: { type: "text", value: options.relayName ?? host },

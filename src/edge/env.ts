@@ -18,6 +18,10 @@ export interface Env {
   readonly RELAY_NAME?: string;
   /** Origin relays that a virtual connection may be passed through to. Empty: none. */
   readonly ORIGIN_RELAYS?: string;
+  /** URL of the DNS over HTTPS, in its JSON form, that resolves the names of origin relays. Empty: Cloudflare's. */
+  readonly RESOLVER?: string;
+  /** What is permitted for development: see policy/dev.ts. Empty in production. */
+  readonly DEV?: string;
   /** Opens /admin. Empty: there is none. */
   readonly ADMIN_TOKEN?: string;
   /** A JSON Web Key Set, as text: the keys that tokens are verified by. */

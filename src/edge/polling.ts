@@ -21,6 +21,8 @@ export interface Polling {
   readonly state: PollingConnection;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
   origin: Promise<Origin | undefined> | undefined;
+  /** Why it could not be reached. */
+  unreached?: Reason;
   /** The last data for the relay, on its way. */
   written: Promise<void>;
   /** Counts requests taken, so that one which was sent again knows that it is no longer wanted. */
@@ -47,7 +49,7 @@ export async function exchangePoll(
 
   if (received.type === "data" && received.handshake) polling.origin = dialRelay();
   const origin = await polling.origin;
-  if (origin === undefined) return failed("OriginUnreachable", "connection");
+  if (origin === undefined) return failed(polling.unreached ?? "OriginUnreachable", "connection");
   if (received.type === "data" && received.data.length > 0) polling.written = origin.write(received.data);
   try {
     // Also of a request that was sent again: an answer would let the next data come while the relay takes none.

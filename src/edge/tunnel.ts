@@ -39,10 +39,11 @@ import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } fro
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
-import { dial, type Origin } from "./origin.ts";
+import type { Origin } from "./origin.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
+import { reachRelay } from "./reach.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
-import { allowedRelay, isOwnName } from "./relays.ts";
+import { isOwnName } from "./relays.ts";
 import { type Settle, Sleep } from "./sleep.ts";
 import { byteReader, within } from "./streams.ts";
 import { type Host, Terminal } from "./terminal.ts";
@@ -60,6 +61,8 @@ interface Live {
   readonly state: VirtualConnection;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
   origin: Promise<Origin | undefined> | undefined;
+  /** Why it could not be reached. */
+  unreached?: Reason;
   /** Calls that wait for the relay to take octets. */
   writing: number;
   bell: Bell | undefined;
@@ -185,7 +188,7 @@ export class Tunnel extends DurableObject<Env> {
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => {
       this.#establish();
-      return this.#dial(poll.relay, BELL_OCTETS);
+      return this.#dial(polling, poll.relay, BELL_OCTETS);
     });
     if (polling.origin === undefined && this.#polling === polling) {
       this.ctx.storage.kv.put(OPENING, { polling: polling.state } satisfies Opening);
@@ -361,10 +364,11 @@ export class Tunnel extends DurableObject<Env> {
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
   async #handshake(live: Live): Promise<Verdict> {
     this.#establish();
-    live.origin = this.#dial(live.state.relay, live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS);
+    const readSize = live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
+    live.origin = this.#dial(live, live.state.relay, readSize);
     const origin = await live.origin;
     if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
-    if (origin === undefined) return this.#close(live, "OriginUnreachable");
+    if (origin === undefined) return this.#close(live, live.unreached ?? "OriginUnreachable");
     const bell = live.bell;
     if (bell !== undefined) {
       bell.armed = false;
@@ -510,14 +514,17 @@ export class Tunnel extends DurableObject<Env> {
     this.ctx.storage.kv.put(OPENING, { established: true } satisfies Opening);
   }
 
-  #dial(relay: string, readSize: number): Promise<Origin | undefined> {
+  /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
+  async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
     if (isOwnName(relay, this.env)) {
       this.#terminal = new Terminal(this.#host, localURLs(relay));
-      return Promise.resolve(this.#terminal);
+      return this.#terminal;
     }
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
-    const endpoint = allowedRelay(relay, this.env.ORIGIN_RELAYS ?? "");
-    return endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
+    const reached = await reachRelay(relay, this.env, readSize);
+    if (reached.type === "origin") return reached.origin;
+    connection.unreached = reached.reason;
+    return undefined;
   }
 
   get #host(): Host {
