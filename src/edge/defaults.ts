@@ -201,3 +201,18 @@ export const REFETCH_COOLDOWN = 5000;
  * let in, since a token may have been revoked.
  */
 export const STALE = 3600_000;
+
+/** How often a Tunnel at work asks whether the token of its device was revoked: with the age of the list under a minute. */
+export const AUDIT_INTERVAL = 20_000;
+
+/** A device that was let in without a token has this time to show one in its Connect: as long as a slow proxy takes. */
+export const CONNECT_PATIENCE = 30_000;
+
+/** A decision about a Connect or a session that takes longer is none: the device tries again. */
+export const DECISION_TIMEOUT = 10_000;
+
+/** Seconds after which a device tries again when nobody could decide about it. */
+export const DECISION_RETRY = 10;
+
+/** Octets that a device may send before its Connect is answered: a Connect of full length and what an eager one adds. */
+export const HELD_OCTETS = 256 * 1024;

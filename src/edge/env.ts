@@ -34,6 +34,4 @@ export interface Env {
   readonly REVOKED_URL?: string;
   /** `origin`: a virtual connection that is passed through needs no token, since the origin relay asks for its own. */
   readonly AUTH_ORIGIN?: string;
-  /** What is let through for development. `open`, or `1` for everything: without keys anybody is let in. */
-  readonly DEV?: string;
 }

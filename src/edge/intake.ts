@@ -93,12 +93,14 @@ export class Intake {
     return { sessions: [...this.#sessions] };
   }
 
+  /** @param failed entries of a fanout session that get nothing, by index */
   open(
     sessionId: number,
     source: string,
     resourceURL: string,
     entries: readonly { readonly identityURL: string; readonly deviceURL: string }[],
     fanout: boolean,
+    failed: readonly number[] = [],
   ): void {
     const recipients = entries.map(({ identityURL, deviceURL }) => ({
       peer: deviceURL === "" ? identityURL : deviceURL,
@@ -106,7 +108,7 @@ export class Intake {
       identityURL,
       deviceURL,
     }));
-    this.#sessions.set(sessionId, { source, recipients, fanout, failed: [] });
+    this.#sessions.set(sessionId, { source, recipients, fanout, failed: [...failed] });
   }
 
   begin(sessionId: number, fields: ReceivedMessageFields): void {

@@ -140,7 +140,7 @@ export function problem(reason: Reason, detail?: string): Response {
     title: STATUS_PAIRS[status],
     status,
     code: reason,
-    detail: detail ?? rule.cause,
+    detail: detail || rule.cause,
     cure: rule.cure,
   };
   return new Response(JSON.stringify(body), {

@@ -16,17 +16,31 @@ import {
   Connection,
   type ConnectionEvent,
   type ConnectionSnapshot,
+  ConnectResponseId,
   identityURL,
   isURL,
   parseURL,
+  SessionStatusId,
   wholeCommands,
 } from "../sstp/index.ts";
-import { BULK_IDLE, READ_SIZE, UNSTORED_MESSAGES, UNSTORED_OCTETS } from "./defaults.ts";
+import type { Authenticator, ConnectDecision } from "./authenticator.ts";
+import {
+  BULK_IDLE,
+  CONNECT_PATIENCE,
+  DECISION_RETRY,
+  DECISION_TIMEOUT,
+  HELD_OCTETS,
+  READ_SIZE,
+  STATUS_INDEXES,
+  UNSTORED_MESSAGES,
+  UNSTORED_OCTETS,
+} from "./defaults.ts";
 import { Intake, type IntakeSnapshot } from "./intake.ts";
 import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
-import { byteReader, within } from "./streams.ts";
+import { byteReader, promptly, within } from "./streams.ts";
+import { isSame, NOBODY, type Principal } from "./tokens.ts";
 
 /** What a terminal needs of the object that it lives in. */
 export interface Host {
@@ -35,17 +49,23 @@ export interface Host {
   mailbox(peer: string): DurableObjectStub<Mailbox>;
   /** Keeps the object alive until the promise settles. */
   waitUntil(promise: Promise<unknown>): void;
+  /** Decides what the device may do. */
+  readonly authenticator: Authenticator;
+  /** Who has opened the virtual connection. */
+  readonly owner: Principal;
 }
 
 /** A terminal at rest, as plain data. */
 export interface TerminalSnapshot {
   readonly engine: ConnectionSnapshot;
   readonly source: string;
+  readonly principal: Principal;
   readonly intake: IntakeSnapshot;
   readonly outlet: OutletSnapshot;
 }
 
 export class Terminal implements Origin {
+  readonly #host: Host;
   readonly #engine: Connection;
   readonly #intake: Intake;
   readonly #outlet: Outlet;
@@ -53,8 +73,18 @@ export class Terminal implements Origin {
   /** Octets made and not taken. */
   #blocks: Uint8Array[] = [];
   #ended = false;
+  #endReason: Extract<Inflow, { kind: "ended" }>["reason"] = "OriginClosed";
   #waiters: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #principal: Principal;
+  /** Until when somebody without a token has to show one. */
+  #patience: ReturnType<typeof setTimeout> | undefined;
+  /** Decisions that are awaited. */
+  #deciding = 0;
+  /** The one about Connect: until it is there nothing more is read. */
+  #connecting: Promise<void> | undefined;
+  /** Octets that wait for it. */
+  #held = 0;
 
   constructor(host: Host, localDeviceURLs: readonly string[], snapshot?: TerminalSnapshot) {
     const options = {
@@ -65,7 +95,10 @@ export class Terminal implements Origin {
       multidropSupported: true,
     } as const;
     this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
+    this.#host = host;
     this.#source = snapshot?.source ?? "";
+    this.#principal = snapshot?.principal ?? host.owner;
+    if (isSame(this.#principal, NOBODY)) this.#expectToken();
     this.#intake = new Intake(host, this.#engine, () => this.#changed(), snapshot?.intake);
     this.#outlet = new Outlet(
       host,
@@ -76,7 +109,13 @@ export class Terminal implements Origin {
     );
   }
 
+  /** Who speaks: the owner of the virtual connection, or whom the token of the Connect says. */
+  get principal(): Principal {
+    return this.#principal;
+  }
+
   async write(octets: Uint8Array): Promise<void> {
+    if (this.#connecting !== undefined) await this.#hold(octets.length, this.#connecting);
     this.#handle(this.#engine.receive(octets, Date.now()));
     // The mailboxes are behind: the device is not read until they have caught up.
     while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
@@ -94,7 +133,7 @@ export class Terminal implements Origin {
     this.#blocks.push(...this.#engine.output(Date.now()));
     const [octets] = this.#blocks;
     if (octets !== undefined) return { kind: "octets", octets };
-    return this.#ended ? { kind: "ended", reason: "OriginClosed" } : undefined;
+    return this.#ended ? { kind: "ended", reason: this.#endReason } : undefined;
   }
 
   /** Whole commands only: between two takes the stream stands at a boundary, where a Noop may be put in. */
@@ -126,6 +165,7 @@ export class Terminal implements Origin {
   /** The virtual connection is over. */
   close(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#patience);
     this.#engine.transportLost();
     this.#end();
   }
@@ -153,7 +193,8 @@ export class Terminal implements Origin {
 
   /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
   get quiet(): boolean {
-    return this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined && this.#timer === undefined;
+    const settled = this.#timer === undefined && this.#deciding === 0;
+    return settled && this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined;
   }
 
   /** The state to go on from, when it is quiet; undefined otherwise. */
@@ -162,6 +203,7 @@ export class Terminal implements Origin {
     return {
       engine: this.#engine.snapshot(),
       source: this.#source,
+      principal: this.#principal,
       intake: this.#intake.snapshot(),
       outlet: this.#outlet.snapshot(),
     };
@@ -178,35 +220,29 @@ export class Terminal implements Origin {
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
-        this.#engine.acceptConnect();
-        this.#source = event.sourceDeviceURLs[0] ?? "";
-        for (const url of event.sourceDeviceURLs) this.#outlet.consume(url);
+        this.#connecting = this.#decide(this.#host.authenticator.connect(this.#principal, event), (decision) => {
+          this.#connecting = undefined;
+          if (this.#engine.state === "connecting") this.#connect(event.sourceDeviceURLs, decision);
+        });
         break;
-      case "attach": {
-        if (this.#engine.session(event.eventId) === undefined) break;
-        const account = accountOf(event.accountURL);
-        if (account === undefined) {
-          this.#engine.closeSession(event.eventId, CloseReasonId.UserAuthenticationFailed);
-          break;
-        }
-        this.#engine.acceptAttach(event.eventId);
-        this.#outlet.consume(identityURL(account));
+      case "attach":
+        this.#attach(event);
         break;
-      }
-      case "register":
-        if (this.#engine.session(event.eventId) !== undefined) this.#engine.acceptRegister(event.eventId);
-        break;
-      case "open": {
-        if (this.#engine.session(event.sessionId) === undefined) break;
-        const named = isURL(event.identityURL) && (event.deviceURL === "" || isURL(event.deviceURL));
-        this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
-        if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [event], false);
+      case "register": {
+        const session = this.#engine.session(event.eventId);
+        if (session === undefined) break;
+        void this.#decide(this.#host.authenticator.register(this.#principal, event), (may) => {
+          if (this.#engine.session(event.eventId) !== session) return;
+          if (may) this.#engine.acceptRegister(event.eventId);
+          else this.#engine.closeSession(event.eventId, refusalOf(may, CloseReasonId.DeviceAuthenticationFailed));
+        });
         break;
       }
+      case "open":
+        this.#open(event, [event], false);
+        break;
       case "fanoutOpen":
-        if (this.#engine.session(event.sessionId) === undefined) break;
-        this.#engine.setAvailability(event.sessionId, "ready");
-        this.#intake.open(event.sessionId, this.#source, event.resourceURL, event.entries, true);
+        this.#open(event, event.entries, true);
         break;
       case "message":
         this.#intake.begin(event.sessionId, event.fields);
@@ -236,8 +272,110 @@ export class Terminal implements Origin {
     }
   }
 
+  #connect(sourceDeviceURLs: readonly string[], decision: ConnectDecision | undefined): void {
+    if (decision === undefined) {
+      this.#engine.refuseConnect(ConnectResponseId.TryLater, DECISION_RETRY);
+      return;
+    }
+    if (decision.type === "refused") {
+      const { responseId, reason } = decision;
+      const retry = responseId === ConnectResponseId.TryLater ? DECISION_RETRY : 0;
+      // The answer's token is where SSTP has the security layer say why.
+      this.#engine.refuseConnect(responseId, retry, new TextEncoder().encode(reason));
+      return;
+    }
+    clearTimeout(this.#patience);
+    this.#principal = decision.principal;
+    this.#engine.acceptConnect();
+    this.#source = sourceDeviceURLs[0] ?? "";
+    if (decision.consumes) for (const url of sourceDeviceURLs) this.#outlet.consume(url);
+  }
+
+  #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
+    const session = this.#engine.session(event.eventId);
+    if (session === undefined) return;
+    const account = accountOf(event.accountURL);
+    const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });
+    void this.#decide(may ?? false, (decision) => {
+      if (this.#engine.session(event.eventId) !== session) return;
+      if (decision && account !== undefined) {
+        this.#engine.acceptAttach(event.eventId);
+        this.#outlet.consume(identityURL(account));
+      } else {
+        this.#engine.closeSession(event.eventId, refusalOf(decision, CloseReasonId.UserAuthenticationFailed));
+      }
+    });
+  }
+
+  #open(
+    { sessionId, resourceURL }: { readonly sessionId: number; readonly resourceURL: string },
+    entries: readonly { readonly identityURL: string; readonly deviceURL: string }[],
+    fanout: boolean,
+  ): void {
+    const session = this.#engine.session(sessionId);
+    if (session === undefined) return;
+    const decision = this.#host.authenticator.open(this.#principal, { resourceURL, entries });
+    void this.#decide(decision, (refused) => {
+      if (this.#engine.session(sessionId) !== session) return;
+      const named = fanout || entries.every(isNamed);
+      if (refused === undefined) this.#engine.closeSession(sessionId, CloseReasonId.InternalError);
+      else if (!named || (!fanout && refused.length > 0)) this.#engine.setAvailability(sessionId, "fault");
+      else {
+        this.#engine.setAvailability(sessionId, "ready");
+        this.#intake.open(sessionId, this.#source, resourceURL, entries, fanout, refused);
+        for (let at = 0; at < refused.length; at += STATUS_INDEXES) {
+          const indexes = refused.slice(at, at + STATUS_INDEXES);
+          this.#engine.sessionStatus(sessionId, SessionStatusId.LockedOut, indexes);
+        }
+      }
+    });
+  }
+
+  /**
+   * Acts on a decision, at once when it is there; one that fails or does not come in time is undefined. By the time of a
+   * later one everything may be different, which `act` looks at; it is not called when the connection is over.
+   */
+  #decide<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): Promise<void> | undefined {
+    if (!(decision instanceof Promise)) {
+      act(decision);
+      return undefined;
+    }
+    const decided = async () => {
+      const outcome = await promptly(DECISION_TIMEOUT, decision).catch(() => undefined);
+      this.#deciding -= 1;
+      if (this.#ended || this.#engine.closed !== undefined) return;
+      act(outcome);
+      this.#intake.flush();
+      this.#changed();
+    };
+    this.#deciding += 1;
+    const acted = decided();
+    this.#host.waitUntil(acted);
+    return acted;
+  }
+
+  /** Octets that come before a Connect is answered wait; somebody who sends many does not know the protocol. */
+  async #hold(octets: number, until: Promise<void>): Promise<void> {
+    this.#held += octets;
+    if (this.#held > HELD_OCTETS) {
+      this.#engine.close(ConnectCloseReasonId.ProtocolError);
+      this.#changed();
+    }
+    await until;
+    this.#held -= octets;
+  }
+
+  #expectToken(): void {
+    this.#patience = setTimeout(() => {
+      this.#endReason = "TokenNeeded";
+      this.#engine.transportLost();
+      this.#end();
+    }, CONNECT_PATIENCE);
+  }
+
   #end(): void {
     if (this.#ended) return;
+    clearTimeout(this.#patience);
     this.#ended = true;
     this.#intake.abandon();
     this.#outlet.abandon();
@@ -265,6 +403,15 @@ export class Terminal implements Origin {
     this.#waiters = [];
     for (const wake of waiters) wake();
   }
+}
+
+function isNamed({ identityURL, deviceURL }: { readonly identityURL: string; readonly deviceURL: string }): boolean {
+  return isURL(identityURL) && (deviceURL === "" || isURL(deviceURL));
+}
+
+/** Why a session of security is closed: it may not be, or nobody could say. */
+function refusalOf(may: boolean | undefined, reasonId: number): number {
+  return may === undefined ? CloseReasonId.InternalError : reasonId;
 }
 
 /** The account of an Attach, or undefined when the URL is none of an account. */
