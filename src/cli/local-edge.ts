@@ -27,6 +27,16 @@ export interface LocalEdgeOptions {
   readonly linkWays?: string;
   /** This edge's own Relay-Server-Name: the variable RELAY_NAME. By default the address listened on. */
   readonly relayName?: string;
+  /** The keys that tokens are verified by, a JSON Web Key Set as text: the variable KEYS. */
+  readonly keys?: string;
+  /** Where such a key set is fetched from: the variable JWKS_URL. */
+  readonly keysURL?: string;
+  /** Ids of tokens that are no longer let in: the variable REVOKED. */
+  readonly revoked?: readonly string[];
+  /** Where a JSON array of such ids is fetched from: the variable REVOKED_URL. */
+  readonly revokedURL?: string;
+  /** `origin`: who is passed through needs no token here, since the origin relay asks: the variable AUTH_ORIGIN. */
+  readonly authOrigin?: string;
   /** Opens /admin: the variable ADMIN_TOKEN. */
   readonly adminToken?: string;
   /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
@@ -71,8 +81,15 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
 }
 
 /** Which findings stop it, policy/configuration.ts says. */
-function assertSecure({ relayAllow, resolver, dev }: LocalEdgeOptions): void {
-  const [first] = forbidden({ ORIGIN_RELAYS: relayAllow.join(","), RESOLVER: resolver, DEV: dev });
+function assertSecure({ relayAllow, resolver, dev, keys, keysURL, revokedURL }: LocalEdgeOptions): void {
+  const [first] = forbidden({
+    ORIGIN_RELAYS: relayAllow.join(","),
+    RESOLVER: resolver,
+    DEV: dev,
+    KEYS: keys,
+    JWKS_URL: keysURL,
+    REVOKED_URL: revokedURL,
+  });
   if (first === undefined) return;
   throw new CommandError("InsecureEdge", `${first.setting} ${first.problem}: ${first.cure}`);
 }
@@ -89,6 +106,11 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
     LINKS: { type: "text", value: (options.links ?? []).join(",") },
     LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
     RELAY_NAME: { type: "text", value: options.relayName ?? host },
+    KEYS: { type: "text", value: options.keys ?? "" },
+    JWKS_URL: { type: "text", value: options.keysURL ?? "" },
+    REVOKED: { type: "text", value: options.revoked?.join(",") ?? "" },
+    REVOKED_URL: { type: "text", value: options.revokedURL ?? "" },
+    AUTH_ORIGIN: { type: "text", value: options.authOrigin ?? "" },
     ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
   } as const;
   return {

@@ -48,7 +48,7 @@ Example: npm start -- --once package-lock.json`,
       const edge = await startLocalEdge({
         port: port("start", values.port),
         relayAllow: [`127.0.0.1:${relay.port}`],
-        dev: "private",
+        dev: "private open",
       });
       try {
         say(`relay    127.0.0.1:${relay.port}   SSTP on TCP`);

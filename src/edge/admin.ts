@@ -1,5 +1,6 @@
 /**
- * What an operator may ask and do, behind the admin token. Without a token configured there is no such surface at all.
+ * What an operator may ask and do, behind the admin token or a token with the scope admin. When neither is configured there
+ * is no such surface at all.
  *
  *   GET    /admin/mailboxes?after=URL      a page of mailboxes, with what waits in each
  *   GET    /admin/mailboxes/{address}      one
@@ -10,6 +11,7 @@
  */
 import { type Context, Hono, type Next } from "hono";
 import { AddressError, deviceURL, identityURL, parseAddress } from "../sstp/index.ts";
+import { admitOperator } from "./authorization.ts";
 import { ADMIN_PAGE } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
@@ -18,7 +20,7 @@ import { problem } from "./reasons.ts";
 type Bindings = { Bindings: Env };
 
 export const admin = new Hono<Bindings>()
-  .use(requireToken)
+  .use(requireOperator)
   .get("/mailboxes", async (c) => {
     const peers = await c.env.DIRECTORY.getByName(DIRECTORY).list(c.req.query("after"), ADMIN_PAGE);
     return c.json(await Promise.all(peers.map((peer) => c.env.MAILBOX.getByName(peer).status())));
@@ -51,19 +53,9 @@ function peerOf(text: string): string | undefined {
   }
 }
 
-async function requireToken(c: Context<Bindings>, next: Next): Promise<Response | undefined> {
-  const expected = c.env.ADMIN_TOKEN ?? "";
-  if (expected === "") return problem("NotFound");
-  const given = /^Bearer (.+)$/.exec(c.req.header("Authorization") ?? "")?.[1] ?? "";
-  if (!(await equal(given, expected))) return problem("AdminTokenNeeded");
+async function requireOperator(c: Context<Bindings>, next: Next): Promise<Response | undefined> {
+  const answer = await admitOperator(c.req.raw, c.env);
+  if (answer.type === "refused") return problem(answer.reason, answer.detail);
   await next();
   return undefined;
-}
-
-/** Compares in a time that says nothing about where the two differ. */
-async function equal(one: string, other: string): Promise<boolean> {
-  const [first, second] = await Promise.all(
-    [one, other].map((text) => crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))),
-  );
-  return first !== undefined && second !== undefined && crypto.subtle.timingSafeEqual(first, second);
 }

@@ -31,4 +31,14 @@ export interface Env {
   readonly DEV?: string;
   /** Opens /admin. Empty: there is none. */
   readonly ADMIN_TOKEN?: string;
+  /** A JSON Web Key Set, as text: the keys that tokens are verified by. */
+  readonly KEYS?: string;
+  /** Where to fetch such a key set from. */
+  readonly JWKS_URL?: string;
+  /** Ids of tokens that are no longer let in, parted by commas. */
+  readonly REVOKED?: string;
+  /** Where to fetch a JSON array of such ids from. */
+  readonly REVOKED_URL?: string;
+  /** `origin`: a virtual connection that is passed through needs no token, since the origin relay asks for its own. */
+  readonly AUTH_ORIGIN?: string;
 }

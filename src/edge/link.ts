@@ -14,6 +14,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { guidFrom, KeepAliveClient } from "../encapsulation/index.ts";
 import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
+import { tokenAuthenticator } from "./authenticator.ts";
 import {
   LINK_CONNECT_TIMEOUT,
   LINK_DRAIN,
@@ -30,6 +31,7 @@ import { parseWays, type Way, waysTo } from "./policy/ways.ts";
 import { reachRelay } from "./reach.ts";
 import { within } from "./streams.ts";
 import { type Host, Terminal } from "./terminal.ts";
+import { ANYBODY } from "./tokens.ts";
 
 /** Whether the relay can be had now, or in the words of SessionStatus why not [MS-GRVSSTP 2.2.8.1]. */
 export type Reach = "connected" | "DNSLookupFailed" | "HostNotReachable" | "ConnectionClosed";
@@ -254,6 +256,9 @@ export class Link extends DurableObject<Env> {
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
       remote: () => undefined,
       arrived: () => undefined,
+      // The operator has chosen the relay: what it brings is taken as the relay's.
+      authenticator: tokenAuthenticator(this.env),
+      owner: ANYBODY,
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };
   }

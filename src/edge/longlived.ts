@@ -12,10 +12,10 @@ import { CommandWalker } from "../sstp/index.ts";
 import { BODY_TIMEOUT, BULK_OCTETS, LINGER, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
 import { driveDown, driveUp } from "./gears.ts";
+import type { Verdict } from "./live.ts";
 import { type Context, park, type TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 import { type ByteReader, byteReader } from "./streams.ts";
-import type { Verdict } from "./tunnel.ts";
 
 export async function longLivedGet(
   target: LongLivedTarget,

@@ -8,15 +8,33 @@
  */
 import type { PollingConnection, VirtualConnection } from "../encapsulation/index.ts";
 import { REST_AFTER, REST_TRIES } from "./defaults.ts";
+import type { Live } from "./live.ts";
 import type { TerminalSnapshot } from "./terminal.ts";
+import type { Principal } from "./tokens.ts";
 
 /** What a Tunnel at rest leaves. */
 export interface Rest {
   readonly terminal: TerminalSnapshot;
+  /** Whose the virtual connection is. */
+  readonly owner: Principal;
   /** Of a LongLived or KeepAlive virtual connection: its state, and whether the bell may be rung. */
   readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
   /** Of a Polling one. With neither it is WebSocket. */
   readonly polling?: PollingConnection;
+}
+
+export function restOf(
+  terminal: TerminalSnapshot,
+  owner: Principal,
+  live: Live | undefined,
+  polling: { readonly state: PollingConnection } | undefined,
+): Rest {
+  return {
+    terminal,
+    owner,
+    ...(live && { live: { state: live.state, armed: live.bell?.armed ?? false } }),
+    ...(polling && { polling: polling.state }),
+  };
 }
 
 /** What a Tunnel has to leave, and the socket to leave it with; undefined while there is nothing to leave. */

@@ -16,6 +16,8 @@ import {
   Connection,
   type ConnectionEvent,
   type ConnectionSnapshot,
+  ConnectResponseId,
+  type FanoutDeviceEntry,
   identityURL,
   isMultidrop,
   isRelay,
@@ -23,8 +25,13 @@ import {
   parseURL,
   wholeCommands,
 } from "../sstp/index.ts";
+import type { Authenticator, ConnectDecision } from "./authenticator.ts";
 import {
   BULK_IDLE,
+  CONNECT_PATIENCE,
+  DECISION_RETRY,
+  DECISION_TIMEOUT,
+  HELD_OCTETS,
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
   READ_SIZE,
@@ -35,7 +42,8 @@ import { Intake, type IntakeSnapshot } from "./intake.ts";
 import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
-import { byteReader, within } from "./streams.ts";
+import { byteReader, promptly, within } from "./streams.ts";
+import { isSame, NOBODY, type Principal } from "./tokens.ts";
 
 /** What a terminal needs of the object that it lives in. */
 export interface Host {
@@ -48,12 +56,17 @@ export interface Host {
   arrived(): void;
   /** Keeps the object alive until the promise settles. */
   waitUntil(promise: Promise<unknown>): void;
+  /** Decides what the device may do. */
+  readonly authenticator: Authenticator;
+  /** Who has opened the virtual connection. */
+  readonly owner: Principal;
 }
 
 /** A terminal at rest, as plain data. */
 export interface TerminalSnapshot {
   readonly engine: ConnectionSnapshot;
   readonly source: string;
+  readonly principal: Principal;
   readonly intake: IntakeSnapshot;
   readonly outlet: OutletSnapshot;
 }
@@ -77,8 +90,18 @@ export class Terminal implements Origin {
   #blocks: Uint8Array[] = [];
   readonly #opened = Promise.withResolvers<boolean>();
   #ended = false;
+  #endReason: Extract<Inflow, { kind: "ended" }>["reason"] = "OriginClosed";
   #waiters: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #principal: Principal;
+  /** Until when somebody without a token has to show one. */
+  #patience: ReturnType<typeof setTimeout> | undefined;
+  /** Decisions that are awaited. */
+  #deciding = 0;
+  /** The one about Connect: until it is there nothing more is read. */
+  #connecting: Promise<void> | undefined;
+  /** Octets that wait for it. */
+  #held = 0;
 
   constructor(host: Host, { localDeviceURLs, relay }: Side, snapshot?: TerminalSnapshot) {
     const options = {
@@ -95,6 +118,8 @@ export class Terminal implements Origin {
     this.#side = { localDeviceURLs, ...(relay !== undefined && { relay }) };
     this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
     this.#source = snapshot?.source ?? relay ?? "";
+    this.#principal = snapshot?.principal ?? host.owner;
+    if (isSame(this.#principal, NOBODY)) this.#expectToken();
     this.#intake = new Intake(host, this.#engine, () => this.#changed(), snapshot?.intake);
     this.#outlet = new Outlet(
       host,
@@ -107,7 +132,13 @@ export class Terminal implements Origin {
     if (relay !== undefined) this.#engine.connect(relay);
   }
 
+  /** Who speaks: the owner of the virtual connection, or whom the token of the Connect says. */
+  get principal(): Principal {
+    return this.#principal;
+  }
+
   async write(octets: Uint8Array): Promise<void> {
+    if (this.#connecting !== undefined) await this.#hold(octets.length, this.#connecting);
     this.#handle(this.#engine.receive(octets, Date.now()));
     // The mailboxes are behind: the device is not read until they have caught up.
     while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
@@ -125,7 +156,7 @@ export class Terminal implements Origin {
     this.#blocks.push(...this.#engine.output(Date.now()));
     const [octets] = this.#blocks;
     if (octets !== undefined) return { kind: "octets", octets };
-    return this.#ended ? { kind: "ended", reason: "OriginClosed" } : undefined;
+    return this.#ended ? { kind: "ended", reason: this.#endReason } : undefined;
   }
 
   /** Whole commands only: between two takes the stream stands at a boundary, where a Noop may be put in. */
@@ -157,6 +188,7 @@ export class Terminal implements Origin {
   /** The virtual connection is over. */
   close(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#patience);
     this.#engine.transportLost();
     this.#end();
   }
@@ -184,7 +216,8 @@ export class Terminal implements Origin {
 
   /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
   get quiet(): boolean {
-    return this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined && this.#timer === undefined;
+    const settled = this.#timer === undefined && this.#deciding === 0;
+    return settled && this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined;
   }
 
   /** The state to go on from, when it is quiet; undefined otherwise. */
@@ -193,6 +226,7 @@ export class Terminal implements Origin {
     return {
       engine: this.#engine.snapshot(),
       source: this.#source,
+      principal: this.#principal,
       intake: this.#intake.snapshot(),
       outlet: this.#outlet.snapshot(),
     };
@@ -209,39 +243,32 @@ export class Terminal implements Origin {
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
-        this.#engine.acceptConnect();
-        this.#host.arrived();
-        this.#source = event.sourceDeviceURLs[0] ?? "";
-        for (const url of event.sourceDeviceURLs) void this.#outlet.consume(url);
+        this.#connecting = this.#decide(this.#host.authenticator.connect(this.#principal, event), (decision) => {
+          this.#connecting = undefined;
+          if (this.#engine.state === "connecting") this.#connect(event.sourceDeviceURLs, decision);
+        });
         break;
       case "connected":
         if (this.#side.relay !== undefined) this.#opened.resolve(this.#outlet.consume(this.#side.relay));
         break;
-      case "attach": {
-        if (this.#engine.session(event.eventId) === undefined) break;
-        const account = accountOf(event.accountURL);
-        if (account === undefined) {
-          this.#engine.closeSession(event.eventId, CloseReasonId.UserAuthenticationFailed);
-          break;
-        }
-        this.#engine.acceptAttach(event.eventId);
-        void this.#outlet.consume(identityURL(account));
+      case "attach":
+        this.#attach(event);
+        break;
+      case "register": {
+        const session = this.#engine.session(event.eventId);
+        if (session === undefined) break;
+        void this.#decide(this.#host.authenticator.register(this.#principal, event), (may) => {
+          if (this.#engine.session(event.eventId) !== session) return;
+          if (may) this.#engine.acceptRegister(event.eventId);
+          else this.#engine.closeSession(event.eventId, refusalOf(may, CloseReasonId.DeviceAuthenticationFailed));
+        });
         break;
       }
-      case "register":
-        if (this.#engine.session(event.eventId) !== undefined) this.#engine.acceptRegister(event.eventId);
+      case "open":
+        this.#open(event, [{ ...event, relayURL: "" }], false);
         break;
-      case "open": {
-        if (this.#engine.session(event.sessionId) === undefined) break;
-        const named = isURL(event.identityURL) && (event.deviceURL === "" || isURL(event.deviceURL));
-        this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
-        const target = { ...event, relayURL: "" };
-        if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [target], false);
-        break;
-      }
       case "fanoutOpen":
-        if (this.#engine.session(event.sessionId) === undefined) break;
-        this.#fanout(event);
+        this.#open(event, event.entries, true);
         break;
       case "message":
         this.#intake.begin(event.sessionId, event.fields);
@@ -274,19 +301,115 @@ export class Terminal implements Origin {
     }
   }
 
-  /** Peers of ours are served here; those of another relay by its mailbox, if it is one that the edge may connect to. */
-  #fanout(event: Extract<ConnectionEvent, { type: "fanoutOpen" }>): void {
-    this.#engine.setAvailability(event.sessionId, "ready");
-    const unreachable: number[] = [];
-    const targets = event.entries.map((entry, index) => {
-      if (isMultidrop(entry, this.#side.localDeviceURLs)) return { ...entry, relayURL: "" };
-      // From a relay it would be the second hop.
-      const relayURL = isRelay(this.#source) ? undefined : this.#host.remote(entry.relayURL);
-      if (relayURL === undefined) unreachable.push(index);
-      return { ...entry, relayURL: relayURL ?? entry.relayURL };
+  #connect(sourceDeviceURLs: readonly string[], decision: ConnectDecision | undefined): void {
+    if (decision === undefined) {
+      this.#engine.refuseConnect(ConnectResponseId.TryLater, DECISION_RETRY);
+      return;
+    }
+    if (decision.type === "refused") {
+      const { responseId, reason } = decision;
+      const retry = responseId === ConnectResponseId.TryLater ? DECISION_RETRY : 0;
+      // The answer's token is where SSTP has the security layer say why.
+      this.#engine.refuseConnect(responseId, retry, new TextEncoder().encode(reason));
+      return;
+    }
+    clearTimeout(this.#patience);
+    this.#principal = decision.principal;
+    this.#engine.acceptConnect();
+    this.#source = sourceDeviceURLs[0] ?? "";
+    this.#host.arrived();
+    if (decision.consumes) for (const url of sourceDeviceURLs) void this.#outlet.consume(url);
+  }
+
+  #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
+    const session = this.#engine.session(event.eventId);
+    if (session === undefined) return;
+    const account = accountOf(event.accountURL);
+    const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });
+    void this.#decide(may ?? false, (decision) => {
+      if (this.#engine.session(event.eventId) !== session) return;
+      if (decision && account !== undefined) {
+        this.#engine.acceptAttach(event.eventId);
+        void this.#outlet.consume(identityURL(account));
+      } else {
+        this.#engine.closeSession(event.eventId, refusalOf(decision, CloseReasonId.UserAuthenticationFailed));
+      }
     });
-    this.#intake.open(event.sessionId, this.#source, event.resourceURL, targets, true);
-    this.#intake.fail(event.sessionId, unreachable, "HostNotReachable");
+  }
+
+  #open(
+    { sessionId, resourceURL }: { readonly sessionId: number; readonly resourceURL: string },
+    entries: readonly FanoutDeviceEntry[],
+    fanout: boolean,
+  ): void {
+    const session = this.#engine.session(sessionId);
+    if (session === undefined) return;
+    const decision = this.#host.authenticator.open(this.#principal, { resourceURL, entries });
+    void this.#decide(decision, (refused) => {
+      if (this.#engine.session(sessionId) !== session) return;
+      const named = fanout || entries.every(isNamed);
+      if (refused === undefined) this.#engine.closeSession(sessionId, CloseReasonId.InternalError);
+      else if (!named || (!fanout && refused.length > 0)) this.#engine.setAvailability(sessionId, "fault");
+      else {
+        const targets = entries.map((entry) => this.#target(entry));
+        const unreachable = [...targets.keys()].filter((i) => targets[i] === undefined && !refused.includes(i));
+        this.#engine.setAvailability(sessionId, "ready");
+        const known = targets.map((target, i) => target ?? (entries[i] as FanoutDeviceEntry));
+        this.#intake.open(sessionId, this.#source, resourceURL, known, fanout);
+        this.#intake.fail(sessionId, refused, "locked");
+        this.#intake.fail(sessionId, unreachable, "HostNotReachable");
+      }
+    });
+  }
+
+  /** Peers of ours are served here, those of another relay by its mailbox; undefined when the edge may not connect to it. */
+  #target(entry: FanoutDeviceEntry): FanoutDeviceEntry | undefined {
+    if (isMultidrop(entry, this.#side.localDeviceURLs)) return { ...entry, relayURL: "" };
+    // From a relay it would be the second hop.
+    const relayURL = isRelay(this.#source) ? undefined : this.#host.remote(entry.relayURL);
+    return relayURL === undefined ? undefined : { ...entry, relayURL };
+  }
+
+  /**
+   * Acts on a decision, at once when it is there; one that fails or does not come in time is undefined. By the time of a
+   * later one everything may be different, which `act` looks at; it is not called when the connection is over.
+   */
+  #decide<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): Promise<void> | undefined {
+    if (!(decision instanceof Promise)) {
+      act(decision);
+      return undefined;
+    }
+    const decided = async () => {
+      const outcome = await promptly(DECISION_TIMEOUT, decision).catch(() => undefined);
+      this.#deciding -= 1;
+      if (this.#ended || this.#engine.closed !== undefined) return;
+      act(outcome);
+      this.#intake.flush();
+      this.#changed();
+    };
+    this.#deciding += 1;
+    const acted = decided();
+    this.#host.waitUntil(acted);
+    return acted;
+  }
+
+  /** Octets that come before a Connect is answered wait; somebody who sends many does not know the protocol. */
+  async #hold(octets: number, until: Promise<void>): Promise<void> {
+    this.#held += octets;
+    if (this.#held > HELD_OCTETS) {
+      this.#engine.close(ConnectCloseReasonId.ProtocolError);
+      this.#changed();
+    }
+    await until;
+    this.#held -= octets;
+  }
+
+  #expectToken(): void {
+    this.#patience = setTimeout(() => {
+      this.#endReason = "TokenNeeded";
+      this.#engine.transportLost();
+      this.#end();
+    }, CONNECT_PATIENCE);
   }
 
   /** Resolves when messages go to the origin relay, or with false when they will not. */
@@ -312,6 +435,7 @@ export class Terminal implements Origin {
 
   #end(): void {
     if (this.#ended) return;
+    clearTimeout(this.#patience);
     this.#ended = true;
     this.#opened.resolve(false);
     this.#intake.abandon();
@@ -341,6 +465,15 @@ export class Terminal implements Origin {
     this.#waiters = [];
     for (const wake of waiters) wake();
   }
+}
+
+function isNamed({ identityURL, deviceURL }: { readonly identityURL: string; readonly deviceURL: string }): boolean {
+  return isURL(identityURL) && (deviceURL === "" || isURL(deviceURL));
+}
+
+/** Why a session of security is closed: it may not be, or nobody could say. */
+function refusalOf(may: boolean | undefined, reasonId: number): number {
+  return may === undefined ? CloseReasonId.InternalError : reasonId;
 }
 
 /** The account of an Attach, or undefined when the URL is none of an account. */

@@ -24,7 +24,6 @@ import {
   type LongLivedTarget,
   openPolling,
   openVirtualConnection,
-  type PollingConnection,
   parsePoll,
   parseTarget,
   type Received,
@@ -32,64 +31,39 @@ import {
   releaseGet,
   room,
   sendDown,
-  type VirtualConnection,
 } from "../encapsulation/index.ts";
-import { relayURL } from "../sstp/index.ts";
+import { tokenAuthenticator } from "./authenticator.ts";
 import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import { keptLinks } from "./link.ts";
+import {
+  answer,
+  answerOf,
+  type Bell,
+  type Live,
+  OK,
+  OPENING,
+  type Opening,
+  type Refused,
+  refused,
+  side,
+  TAG,
+  type Verdict,
+} from "./live.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import type { Origin } from "./origin.ts";
+import { Ownership } from "./ownership.ts";
+import { principalOf } from "./parking.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { reachRelay } from "./reach.ts";
-import { answerHeaders, problem, type Reason } from "./reasons.ts";
+import { problem, type Reason } from "./reasons.ts";
 import { isOwnName, remoteRelay } from "./relays.ts";
-import { type Settle, Sleep } from "./sleep.ts";
-import { byteReader, within } from "./streams.ts";
-import { type Host, type Side, Terminal } from "./terminal.ts";
+import { restOf, type Settle, Sleep } from "./sleep.ts";
+import { within } from "./streams.ts";
+import { type Host, Terminal } from "./terminal.ts";
+import { NOBODY, type Principal } from "./tokens.ts";
 import { Wired } from "./wired.ts";
-
-/** What became of octets that a Worker brought. */
-export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
-
-type Refused = Extract<Verdict, { ok: false }>;
-
-const OK: Verdict = { ok: true };
-
-/** A virtual connection that lives. */
-interface Live {
-  readonly state: VirtualConnection;
-  /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
-  origin: Promise<Origin | undefined> | undefined;
-  /** Why it could not be reached. */
-  unreached?: Reason;
-  /** Calls that wait for the relay to take octets. */
-  writing: number;
-  bell: Bell | undefined;
-}
-
-/** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
-interface Bell {
-  readonly socket: WebSocket;
-  armed: boolean;
-  waiting: boolean;
-}
-
-/** What kind each of the object's hibernatable sockets is. */
-const TAG = { bell: "bell", post: "post", device: "device" } as const;
-
-/**
- * What is written down of a virtual connection's beginning: nothing keeps its object in memory until the handshake is
- * complete. Afterwards only that it was, so that an object which has lost its memory knows that it has.
- */
-interface Opening {
-  readonly live?: VirtualConnection;
-  readonly polling?: PollingConnection;
-  readonly established?: true;
-}
-
-const OPENING = "opening";
 
 export class Tunnel extends DurableObject<Env> {
   /** A LongLived or KeepAlive virtual connection. */
@@ -100,6 +74,7 @@ export class Tunnel extends DurableObject<Env> {
   /** The end of the virtual connection, when it is here and not at an origin relay. */
   #terminal: Terminal | undefined;
   readonly #sleep: Sleep;
+  #ownership: Ownership;
   #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
@@ -109,8 +84,10 @@ export class Tunnel extends DurableObject<Env> {
     super(ctx, env);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     this.#sleep = new Sleep(ctx.storage, () => this.#settled());
+    this.#ownership = this.#owned();
     if (this.#wake()) return;
-    const { live, polling, established } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
+    const { live, polling, established, owner } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
+    this.#ownership = this.#owned(owner);
     if (polling !== undefined) {
       this.#polling = { state: polling, origin: undefined, written: Promise.resolve(), turn: 0 };
     } else if (live !== undefined) {
@@ -127,20 +104,23 @@ export class Tunnel extends DurableObject<Env> {
   /** A GET to be parked, or one of the two streams for bulk. */
   override async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
-    this.#sleep.stir();
+    const principal = principalOf(request);
+    const denied = this.#denied(principal);
+    if (denied !== undefined) return problem(denied);
     if (pathname === "/pull") return this.#pull();
     if (pathname === "/push") return this.#pushStream(request);
     if (pathname === "/over") return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    if (parsed.target.encapsulation === "WebSocket") return this.#wire(parsed.target.relay);
-    return this.#get(parsed.target);
+    if (parsed.target.encapsulation === "WebSocket") return this.#wire(principal, parsed.target.relay);
+    return this.#get(principal, parsed.target);
   }
 
   /** The first octets of a LongLived POST. */
-  async post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
-    this.#sleep.stir();
-    const live = this.#find(target, octets.length > 0 && octets[0] === ECHO_STRING[0]);
+  async post(principal: Principal, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    const denied = this.#denied(principal);
+    if (denied !== undefined) return refused(denied);
+    const live = this.#find(principal, target, octets.length > 0 && octets[0] === ECHO_STRING[0]);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now());
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
@@ -148,16 +128,18 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
-  async push(octets: Uint8Array): Promise<Verdict> {
-    this.#sleep.stir();
+  async push(principal: Principal, octets: Uint8Array): Promise<Verdict> {
+    const denied = this.#denied(principal);
+    if (denied !== undefined) return refused(denied);
     const live = this.#live;
     return live === undefined ? refused(this.#ended ?? "UnknownConnection") : this.#receive(live, octets);
   }
 
   /** A whole KeepAlive POST. */
-  async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
-    this.#sleep.stir();
-    const live = this.#find(target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
+  async exchange(principal: Principal, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    const denied = this.#denied(principal);
+    if (denied !== undefined) return refused(denied);
+    const live = this.#find(principal, target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now(), body.length);
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
@@ -174,8 +156,9 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** One exchange of a Polling virtual connection. */
-  async poll(body: Uint8Array): Promise<Exchange> {
-    this.#sleep.stir();
+  async poll(principal: Principal, body: Uint8Array): Promise<Exchange> {
+    const denied = this.#denied(principal);
+    if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
     const { poll } = parsed;
@@ -184,6 +167,7 @@ export class Tunnel extends DurableObject<Env> {
       if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
       const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
       this.#polling = { state, origin: undefined, written: Promise.resolve(), turn: 0 };
+      this.#ownership.claim(principal);
       this.ctx.waitUntil(this.#setAlarm(state));
     }
     const polling = this.#polling;
@@ -192,7 +176,7 @@ export class Tunnel extends DurableObject<Env> {
       return this.#dial(polling, poll.relay, BELL_OCTETS);
     });
     if (polling.origin === undefined && this.#polling === polling) {
-      this.ctx.storage.kv.put(OPENING, { polling: polling.state } satisfies Opening);
+      this.#write({ polling: polling.state });
     }
     if (exchange.ok || exchange.scope === "request") return exchange;
     if (this.#polling === polling) {
@@ -207,6 +191,7 @@ export class Tunnel extends DurableObject<Env> {
   /** A mailbox sends messages for the device. */
   async deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<Taken> {
     this.#sleep.stir();
+    if (!this.#ownership.audit()) return "gone";
     return this.#terminal?.deliver(peer, generation, messages) ?? "gone";
   }
 
@@ -223,9 +208,10 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** A Worker has found that a request of this virtual connection is over. */
-  async end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
+  async end(principal: Principal, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
     const live = this.#live;
     // Whose request has other properties is not the owner of the virtual connection: it must not suffer.
+    if (this.#ownership.isStranger(principal)) return;
     if (live?.state.encapsulation !== target.encapsulation || live.state.relay !== target.relay) return;
     this.#close(live, reason);
   }
@@ -238,6 +224,7 @@ export class Tunnel extends DurableObject<Env> {
 
   override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
     this.#sleep.stir();
+    if (!this.#ownership.audit()) return;
     if (this.#wired?.socket === socket) return this.#wired.hear(word);
     const live = this.#live;
     if (live?.bell?.socket !== socket) {
@@ -292,8 +279,8 @@ export class Tunnel extends DurableObject<Env> {
     else await this.#setAlarm(live.state);
   }
 
-  async #get(target: LongLivedTarget | KeepAliveTarget): Promise<Response> {
-    const live = this.#find(target, true);
+  async #get(principal: Principal, target: LongLivedTarget | KeepAliveTarget): Promise<Response> {
+    const live = this.#find(principal, target, true);
     if (live === undefined) return problem(this.#ended ?? "UnknownConnection");
     const arrived = arriveGet(live.state, target, Date.now());
     if (arrived.type === "refuse") {
@@ -343,12 +330,13 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** A device that speaks WebSocket: its messages are octets of SSTP, and so are ours. */
-  #wire(relay: string): Response {
+  #wire(principal: Principal, relay: string): Response {
     if (this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined)
       return problem("DuplicateConnection");
     if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
+    this.#ownership.claim(principal);
     this.#terminal = new Terminal(this.#host, side(relay));
     this.#wired = new Wired(ours, this.#terminal, (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
@@ -380,6 +368,7 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   async #receive(live: Live, octets: Uint8Array): Promise<Verdict> {
+    if (!this.#ownership.audit()) return refused(this.#ended ?? "ConnectionClosed");
     const received: Received = receive(live.state, octets, Date.now());
     if (received.type === "refuse") return this.#refuse(live, received);
     if (received.type === "wait") {
@@ -473,15 +462,7 @@ export class Tunnel extends DurableObject<Env> {
     if (live === undefined || origin === undefined || this.#live !== live || request.body === null) {
       return problem(this.#ended ?? "UnknownConnection");
     }
-    if (this.#terminal !== undefined) {
-      const read = byteReader(request.body, READ_SIZE);
-      for (;;) {
-        const octets = await read();
-        if (typeof octets === "string") return new Response(null);
-        const verdict = await this.#receive(live, octets);
-        if (!verdict.ok) return problem(verdict.reason, verdict.detail);
-      }
-    }
+    if (this.#terminal !== undefined) return answerOf(request.body, (octets) => this.#receive(live, octets));
     // It may pause for as long as the relay allows: a silent device is the relay's to notice now.
     live.writing += 1;
     try {
@@ -494,25 +475,58 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** The live virtual connection, or a new one for the first request of a GUID. */
-  #find(target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Live | undefined {
+  #find(principal: Principal, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Live | undefined {
     if (this.#live !== undefined) return this.#live;
     if (!mayBegin || this.#ended !== undefined) return undefined;
     const state = openVirtualConnection(target, Date.now());
     this.#live = { state, origin: undefined, writing: 0, bell: undefined };
+    this.#ownership.claim(principal);
     this.ctx.waitUntil(this.#setAlarm(state));
     return this.#live;
+  }
+
+  /** Why somebody who asks something of the virtual connection is not heard: a stranger is told nothing. */
+  #denied(principal: Principal): Reason | undefined {
+    if (this.#ownership.isStranger(principal)) return "UnknownConnection";
+    this.#sleep.stir();
+    return this.#ownership.audit() ? undefined : (this.#ended ?? "ConnectionClosed");
+  }
+
+  #owned(owner?: Principal): Ownership {
+    return new Ownership(
+      this.env,
+      this.ctx,
+      () => this.#terminal?.principal,
+      (reason) => this.#evict(reason),
+      owner,
+    );
+  }
+
+  #evict(reason: Reason): void {
+    const polling = this.#polling;
+    this.#unwire(reason);
+    if (this.#live !== undefined) this.#close(this.#live, reason);
+    if (polling === undefined) return;
+    this.#polling = undefined;
+    closePolling(polling.state);
+    this.#over(polling.origin, reason);
   }
 
   /** Writes down a virtual connection that is still being opened. */
   #remember(live: Live): void {
     if (live.origin === undefined && this.#live === live) {
-      this.ctx.storage.kv.put(OPENING, { live: live.state } satisfies Opening);
+      this.#write({ live: live.state });
     }
   }
 
   /** The handshake is complete: what comes of it from now on dies with this memory. */
   #establish(): void {
-    this.ctx.storage.kv.put(OPENING, { established: true } satisfies Opening);
+    this.#write({ established: true });
+  }
+
+  #write(opening: Omit<Opening, "owner">): void {
+    const owner = this.#ownership.owner ?? NOBODY;
+    this.ctx.storage.kv.put(OPENING, { ...opening, owner } satisfies Opening);
   }
 
   /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
@@ -521,6 +535,7 @@ export class Tunnel extends DurableObject<Env> {
       this.#terminal = new Terminal(this.#host, side(relay));
       return this.#terminal;
     }
+    this.#ownership.patrol();
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const reached = await reachRelay(relay, this.env, readSize);
     if (reached.type === "origin") return reached.origin;
@@ -543,6 +558,8 @@ export class Tunnel extends DurableObject<Env> {
         }
       },
       waitUntil: (promise) => this.ctx.waitUntil(promise),
+      authenticator: tokenAuthenticator(this.env),
+      owner: this.#ownership.owner ?? NOBODY,
     };
   }
 
@@ -560,12 +577,8 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#terminal === undefined || (socket === undefined && polling === undefined)) return undefined;
     const terminal = this.#terminal.snapshot();
     if (terminal === undefined) return "unsettled";
-    const rest = {
-      terminal,
-      ...(live && { live: { state: live.state, armed: live.bell?.armed ?? false } }),
-      ...(polling && { polling: polling.state }),
-    };
-    return { rest, socket };
+    const owner = this.#ownership.owner ?? NOBODY;
+    return { rest: restOf(terminal, owner, live, polling), socket };
   }
 
   /** Goes on after sleep. False when there is nothing to go on from. */
@@ -573,6 +586,7 @@ export class Tunnel extends DurableObject<Env> {
     const left = this.#sleep.recall([...this.ctx.getWebSockets(TAG.device), ...this.ctx.getWebSockets(TAG.bell)]);
     if (left === undefined || this.env.RELAY_NAME === undefined) return false;
     const { rest, socket } = left;
+    this.#ownership = this.#owned(rest.owner ?? NOBODY);
     const terminal = new Terminal(this.#host, side(this.env.RELAY_NAME), rest.terminal);
     this.#terminal = terminal;
     if (rest.polling !== undefined) {
@@ -614,22 +628,9 @@ export class Tunnel extends DurableObject<Env> {
     this.#ended = reason;
     this.#terminal = undefined;
     this.#sleep.end();
+    this.#ownership.end();
     this.ctx.storage.kv.delete(OPENING);
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
   }
-}
-
-function refused(reason: Reason): Refused {
-  return { ok: false, reason };
-}
-
-/** A KeepAlive GET response with a body [MS-GRVHENC 3.4.4.3]. */
-function answer(octets: Uint8Array): Response {
-  return new Response(octets, { headers: answerHeaders() });
-}
-
-/** The end of a virtual connection by this name of the edge: what a device may mean by its Connect. */
-function side(name: string): Side {
-  return { localDeviceURLs: [relayURL(name)] };
 }

@@ -6,12 +6,13 @@
 import { Hono } from "hono";
 import { MAX_BODY, parsePoll, parseTarget, type Target } from "../encapsulation/index.ts";
 import { admin } from "./admin.ts";
+import { admit } from "./authorization.ts";
 import { BODY_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
-import type { Context, TunnelStub } from "./parking.ts";
+import { type Context, park, type TunnelStub, tunnelFor } from "./parking.ts";
 import { answerHeaders, problem } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { readBody, within } from "./streams.ts";
@@ -34,9 +35,11 @@ app.post("/", async (c) => {
   if (typeof body === "string") return problem(body);
   const parsed = parsePoll(body);
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
+  const admitted = await admit(c.req.raw, c.env, isOwnName(parsed.poll.relay, c.env));
+  if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
   const refused = route(parsed.poll.relay, c.env);
   if (refused !== undefined) return problem(refused.reason, refused.detail);
-  const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(body);
+  const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(admitted.principal, body);
   if (!exchange.ok) return problem(exchange.reason, exchange.detail);
   return new Response(exchange.body, { headers: answerHeaders() });
 });
@@ -47,14 +50,18 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   const parsed = parseTarget(new URL(c.req.url).pathname);
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const { target } = parsed;
+  const ends = isOwnName(target.relay, c.env);
+  // Before it is said which relays are allowed.
+  const admitted = await admit(c.req.raw, c.env, ends);
+  if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
   const refused = route(target.relay, c.env);
   if (refused !== undefined) return problem(refused.reason, refused.detail);
-  const ends = isOwnName(target.relay, c.env);
   if (target.encapsulation === "WebSocket" && !ends) return problem("WebSocketNotPassed");
   if (target.encapsulation === "WebSocket" && c.req.header("Upgrade")?.toLowerCase() !== "websocket") {
     return problem("UpgradeNeeded");
   }
-  const answered = serve(target, ends, c.env.TUNNEL.getByName(target.guid), c.req.raw, c.executionCtx);
+  const tunnel = tunnelFor(c.env.TUNNEL.getByName(target.guid), admitted.principal);
+  const answered = serve(target, ends, tunnel, c.req.raw, c.executionCtx);
   // A request whose device resets it is stopped in its tracks, unless something is waited for: then it is told, by its
   // signal or its body, and the Tunnel learns of it.
   c.executionCtx.waitUntil(answered);
@@ -84,7 +91,7 @@ async function serve(
       return down ? keepAliveGet(target, tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
     case "WebSocket":
       // The Tunnel takes the device's own socket: nothing has to be parked here.
-      return tunnel.fetch(request);
+      return park(tunnel, request);
   }
 }
 

@@ -74,7 +74,7 @@ for (const scheme of ["http", "https"] as const) {
       edge = await startLocalEdge({
         port: 0,
         relayAllow: [name],
-        dev: "private",
+        dev: "private open",
         ...(certificates && { tls: certificates }),
       });
       way = { relay: name, edge: edge.url, ...(certificates && { ca: certificates.ca }) };

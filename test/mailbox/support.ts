@@ -28,7 +28,12 @@ interface Context {
 
 /** An edge on any free port, stopped when the test is over. */
 export async function startEdge(context: Context, options: Partial<LocalEdgeOptions> = {}): Promise<LocalEdge> {
-  const edge = await startLocalEdge({ port: 0, relayAllow: [], dev: "1", ...options });
+  const edge = await startLocalEdge({
+    port: 0,
+    relayAllow: [],
+    dev: options.keys === undefined ? "1" : "private",
+    ...options,
+  });
   let closing: Promise<void> | undefined;
   const close = () => {
     closing ??= edge.close();

@@ -140,6 +140,7 @@ function startOn(folder: string, port: number, log: string[]): Promise<LocalEdge
   return startLocalEdge({
     port,
     relayAllow: [],
+    dev: "open",
     state: folder,
     adminToken: ADMIN_TOKEN,
     log: (level, line) => log.push(`${level} ${line}`),

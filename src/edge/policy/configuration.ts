@@ -13,12 +13,14 @@ export interface Settings {
   readonly RESOLVER?: string | undefined;
   readonly KEYS?: string | undefined;
   readonly JWKS_URL?: string | undefined;
+  readonly REVOKED_URL?: string | undefined;
   readonly DEV?: string | undefined;
 }
 
 /** Names of the findings. */
 export type FindingCode =
   | "NoKeys"
+  | "InsecureKeys"
   | "WildcardRelays"
   | "MalformedRelays"
   | "InsecureResolver"
@@ -42,6 +44,8 @@ export interface Finding {
  * which: add a code here to enforce it.
  */
 export const ENFORCED: readonly FindingCode[] = [
+  "NoKeys",
+  "InsecureKeys",
   "WildcardRelays",
   "MalformedRelays",
   "InsecureResolver",
@@ -56,7 +60,13 @@ export const ENFORCED: readonly FindingCode[] = [
  */
 export function insecurities(settings: Settings): Finding[] {
   const dev = parseDev(settings.DEV);
-  return [...keys(settings, dev), ...relays(settings, dev), ...resolver(settings), ...development(settings, dev)];
+  return [
+    ...keys(settings, dev),
+    ...fetched(settings),
+    ...relays(settings, dev),
+    ...resolver(settings),
+    ...development(settings, dev),
+  ];
 }
 
 /** Those for which an edge does not start. */
@@ -70,11 +80,23 @@ function keys({ KEYS, JWKS_URL }: Settings, dev: Dev): Finding[] {
     {
       code: "NoKeys",
       setting: "KEYS",
-      problem: "is empty, and JWKS_URL too: anybody may use this edge",
+      problem: "is empty, and JWKS_URL too: nobody could be told from anybody else",
       cure: "set one of them, or DEV=open (--dev) for development",
       permitted: dev.open,
     },
   ];
+}
+
+function fetched(settings: Settings): Finding[] {
+  return (["JWKS_URL", "REVOKED_URL"] as const)
+    .filter((setting) => settings[setting] && !isTrustworthy(settings[setting]))
+    .map((setting) => ({
+      code: "InsecureKeys",
+      setting,
+      problem: "is not an https URL, so that anybody on the way could let himself in",
+      cure: "write https://HOST/PATH; http only for a server on this machine",
+      permitted: false,
+    }));
 }
 
 function relays({ ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[] {

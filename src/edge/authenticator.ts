@@ -1,0 +1,105 @@
+/**
+ * What a device may do inside SSTP. The engine carries tokens without looking at them; a terminal asks an authenticator,
+ * which answers at once or later.
+ *
+ * A device that could send a token by HTTP is known before it speaks SSTP. One that could not puts it, as it is, into the
+ * AuthenticationToken of its Connect. Those of Attach and Register are not looked at: what the bearer of a token may do is
+ * all in the one token.
+ *
+ * @module
+ */
+import { type AddressingEntry, ConnectResponseId } from "../sstp/index.ts";
+import type { Env } from "./env.ts";
+import { has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "./policy/scopes.ts";
+import type { Reason } from "./reasons.ts";
+import { ANYBODY, authenticate, isSame, NOBODY, type Principal } from "./tokens.ts";
+
+type Soon<T> = T | Promise<T>;
+
+/** What becomes of a Connect. */
+export type ConnectDecision =
+  | {
+      readonly type: "ok";
+      readonly principal: Principal;
+      /** Whether it takes what waits for its devices. */
+      readonly consumes: boolean;
+    }
+  | { readonly type: "refused"; readonly responseId: number; readonly reason: Reason };
+
+export interface Authenticator {
+  /** @param who who has opened the virtual connection */
+  connect(
+    who: Principal,
+    request: { readonly sourceDeviceURLs: readonly string[]; readonly token: Uint8Array },
+  ): Soon<ConnectDecision>;
+  /** Whether the connection takes what waits for an identity. @param who whom `connect` has found */
+  attach(who: Principal, request: { readonly identity: string; readonly token: Uint8Array }): Soon<boolean>;
+  register(who: Principal, request: { readonly token: Uint8Array }): Soon<boolean>;
+  /** The recipients that may not be sent to, by their index. */
+  open(
+    who: Principal,
+    request: {
+      readonly resourceURL: string;
+      readonly entries: readonly Pick<AddressingEntry, "identityURL" | "deviceURL">[];
+    },
+  ): Soon<readonly number[]>;
+}
+
+/** Decides by tokens, and lets everything pass at an edge that is open. */
+export function tokenAuthenticator(env: Env): Authenticator {
+  return {
+    connect(who, request) {
+      if (isSame(who, ANYBODY)) return { type: "ok", principal: who, consumes: true };
+      if (!isSame(who, NOBODY)) return connectAs(who, request.sourceDeviceURLs);
+      return connectByToken(env, request);
+    },
+    attach: (who, { identity }) => isSame(who, ANYBODY) || mayAttach(who.rights, identity),
+    register: (who) => isSame(who, ANYBODY) || has(who.rights, "connect"),
+    open(who, { resourceURL, entries }) {
+      if (isSame(who, ANYBODY)) return [];
+      const may = isStream(resourceURL) ? mayStream : maySend;
+      return entries.flatMap((entry, index) => (isAllowed(who.rights, entry, may) ? [] : [index]));
+    },
+  };
+}
+
+async function connectByToken(
+  env: Env,
+  { sourceDeviceURLs, token }: { readonly sourceDeviceURLs: readonly string[]; readonly token: Uint8Array },
+): Promise<ConnectDecision> {
+  if (token.length === 0) return failed("TokenNeeded");
+  const answer = await authenticate(new TextDecoder().decode(token), env, Date.now());
+  if (answer.type === "refused") return failed(answer.reason);
+  return connectAs(answer.principal, sourceDeviceURLs);
+}
+
+function connectAs(principal: Principal, sourceDeviceURLs: readonly string[]): ConnectDecision {
+  const { rights } = principal;
+  const devices = sourceDeviceURLs.map(peerOf);
+  const own = devices.length > 0 && devices.every((device) => device !== undefined && mayUse(rights, device));
+  if (!has(rights, "connect") || !own) return failed("ScopeMissing");
+  return { type: "ok", principal, consumes: has(rights, "receive") };
+}
+
+function failed(reason: Reason): ConnectDecision {
+  const { AuthenticationFailed, TryLater } = ConnectResponseId;
+  return { type: "refused", responseId: reason === "KeysUnavailable" ? TryLater : AuthenticationFailed, reason };
+}
+
+/** Sessions that carry TCP connections between devices. */
+function isStream(resourceURL: string): boolean {
+  return resourceURL === "stream" || resourceURL.startsWith("stream?");
+}
+
+/** A device is addressed as one of the identity that is named beside it, and both in the one way that they are written. */
+function isAllowed(
+  rights: Rights,
+  { identityURL, deviceURL }: Pick<AddressingEntry, "identityURL" | "deviceURL">,
+  may: typeof maySend,
+): boolean {
+  const identity = peerOf(identityURL);
+  if (identity === undefined || identity.device !== undefined) return false;
+  if (deviceURL === "") return may(rights, identity);
+  const device = peerOf(deviceURL);
+  return device?.device !== undefined && device.identity === identity.identity && may(rights, device);
+}

@@ -1,0 +1,73 @@
+/**
+ * Who is let in by HTTP: `Authorization: Bearer` [RFC 6750] on the requests of virtual connections and of operators.
+ *
+ * @module
+ */
+import type { Env } from "./env.ts";
+import { hasKeys } from "./keys.ts";
+import { parseDev } from "./policy/dev.ts";
+import { has } from "./policy/scopes.ts";
+import { ANYBODY, type Authentication, authenticate, NOBODY } from "./tokens.ts";
+
+/**
+ * Who sends a request of a virtual connection.
+ *
+ * Without a token it is nobody, who may open a virtual connection to this edge, since there SSTP asks for the token
+ * again, and to an origin relay only when the operator says that the relay asks itself.
+ *
+ * @param ends whether the virtual connection ends at this edge, or is passed through
+ */
+export async function admit(request: Request, env: Env, ends: boolean): Promise<Authentication> {
+  if (!hasKeys(env)) return parseDev(env.DEV).open ? { type: "ok", principal: ANYBODY } : refused("NoKeys");
+  const header = request.headers.get("Authorization");
+  if (header === null) {
+    return ends || env.AUTH_ORIGIN === "origin" ? { type: "ok", principal: NOBODY } : refused("TokenNeeded");
+  }
+  const answer = await bearer(header, env);
+  if (answer.type === "ok" && !has(answer.principal.rights, "connect")) {
+    return refused("ScopeMissing", "It has not the scope connect.");
+  }
+  return answer;
+}
+
+/** Whether a request is an operator's: by ADMIN_TOKEN, or a token with the scope admin. */
+export async function admitOperator(request: Request, env: Env): Promise<Authentication> {
+  const { ADMIN_TOKEN = "" } = env;
+  // Nobody has said who an operator is: then there is nothing here.
+  if (ADMIN_TOKEN === "" && !hasKeys(env)) return refused("NotFound", "Nothing is at this path.");
+  const header = request.headers.get("Authorization") ?? "";
+  const token = tokenOf(header);
+  if (token === undefined) return refused("AdminTokenNeeded", "The request has no admin token.");
+  if (ADMIN_TOKEN !== "" && (await isEqual(token, ADMIN_TOKEN))) return { type: "ok", principal: ANYBODY };
+  if (!hasKeys(env)) return refused("AdminTokenNeeded", "The admin token is another one.");
+  const answer = await authenticate(token, env, Date.now());
+  if (answer.type === "ok" && !has(answer.principal.rights, "admin")) {
+    return refused("ScopeMissing", "It has not the scope admin.");
+  }
+  return answer;
+}
+
+/** Compares in a time that says nothing about where the two differ. */
+export async function isEqual(one: string, other: string): Promise<boolean> {
+  const [first, second] = await Promise.all(
+    [one, other].map((text) => crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))),
+  );
+  return first !== undefined && second !== undefined && crypto.subtle.timingSafeEqual(first, second);
+}
+
+async function bearer(header: string, env: Env): Promise<Authentication> {
+  const token = tokenOf(header);
+  if (token === undefined) return refused("TokenNeeded", "The header Authorization is not Bearer and a token.");
+  return authenticate(token, env, Date.now());
+}
+
+function tokenOf(header: string): string | undefined {
+  return /^Bearer +(.+)$/i.exec(header)?.[1];
+}
+
+function refused(
+  reason: Extract<Authentication, { type: "refused" }>["reason"],
+  detail = "",
+): Extract<Authentication, { type: "refused" }> {
+  return { type: "refused", reason, detail };
+}

@@ -1,0 +1,139 @@
+/**
+ * The keys that tokens are verified by: a JSON Web Key Set of RFC 7517 with Ed25519 public keys and HS256 secrets. Which
+ * algorithm a key is for is the key's own affair; what a token says of itself chooses only among the keys.
+ *
+ * @module
+ */
+import { base64url } from "jose";
+import { JWKS_AGE, JWKS_OCTETS } from "./defaults.ts";
+import type { Env } from "./env.ts";
+import { Remote, RemoteError } from "./remote.ts";
+
+/** A key to verify by. */
+export interface VerificationKey {
+  readonly kid: string | undefined;
+  /** Names of the one algorithm that it is for. */
+  readonly algorithms: readonly string[];
+  readonly key: CryptoKey;
+}
+
+/** Where keys come from. */
+export type KeySettings = Pick<Env, "KEYS" | "JWKS_URL">;
+
+/** A key set that cannot be used; the message says what to change, and nothing of the keys. */
+export class KeySetError extends RemoteError {
+  constructor(message: string) {
+    super(message);
+    this.name = "KeySetError";
+  }
+}
+
+/** Keys of one set, at most: each is imported when the set is read, and rotation needs two or three. */
+const MOST_KEYS = 32;
+
+/** Octets of an HS256 secret, at least: as many as its hash has [RFC 7518 3.2]. */
+const SECRET_OCTETS = 32;
+
+/** Whether the operator has configured keys. */
+export function hasKeys({ KEYS = "", JWKS_URL = "" }: KeySettings): boolean {
+  return KEYS !== "" || JWKS_URL !== "";
+}
+
+/**
+ * The keys of the settings, those of KEYS first. Undefined when a key set cannot be had or used.
+ *
+ * @param now milliseconds since 1970
+ * @param anew what there is does not suffice: a key set that is fetched is fetched again, if that was not just done
+ */
+export async function verificationKeys(
+  { KEYS = "", JWKS_URL = "" }: KeySettings,
+  now: number,
+  anew = false,
+): Promise<readonly VerificationKey[] | undefined> {
+  const inline = KEYS === "" ? [] : await inlineKeys(KEYS);
+  const fetched = JWKS_URL === "" ? [] : await remoteKeys(JWKS_URL).get(now, anew ? 0 : JWKS_AGE);
+  return inline && fetched && [...inline, ...fetched];
+}
+
+let inlineText: string | undefined;
+let inline: readonly VerificationKey[] | undefined;
+
+async function inlineKeys(text: string): Promise<readonly VerificationKey[] | undefined> {
+  if (text === inlineText) return inline;
+  try {
+    inline = await parseKeySet(text);
+  } catch (error) {
+    if (!(error instanceof KeySetError)) throw error;
+    inline = undefined;
+    console.error(JSON.stringify({ reason: "KeysUnavailable", why: `KEYS: ${error.message}` }));
+  }
+  inlineText = text;
+  return inline;
+}
+
+let remoteURL: string | undefined;
+let remote: Remote<readonly VerificationKey[]> | undefined;
+
+function remoteKeys(url: string): Remote<readonly VerificationKey[]> {
+  if (remote === undefined || remoteURL !== url) remote = new Remote(url, JWKS_OCTETS, parseKeySet);
+  remoteURL = url;
+  return remote;
+}
+
+/**
+ * Reads a key set. Keys of kinds that are not used here are passed over.
+ *
+ * @throws KeySetError
+ */
+export async function parseKeySet(text: string): Promise<readonly VerificationKey[]> {
+  const all = jwksOf(text);
+  if (all.length > MOST_KEYS) throw new KeySetError(`it has ${all.length} keys: leave at most ${MOST_KEYS}`);
+  const found = await Promise.all(all.map(importKey));
+  const keys = found.filter((key) => key !== undefined);
+  if (keys.length === 0) throw new KeySetError("it has no key for EdDSA (kty OKP, crv Ed25519) or HS256 (kty oct)");
+  const kids = keys.flatMap(({ kid }) => kid ?? []);
+  if (new Set(kids).size < kids.length) throw new KeySetError("two of its keys have the same kid: give each its own");
+  return keys;
+}
+
+function jwksOf(text: string): readonly unknown[] {
+  let set: unknown;
+  try {
+    set = JSON.parse(text);
+  } catch {
+    throw new KeySetError('it is not JSON: write {"keys":[...]}');
+  }
+  const keys = typeof set === "object" && set !== null && "keys" in set ? set.keys : undefined;
+  if (!Array.isArray(keys)) throw new KeySetError('it has no list of keys: write {"keys":[...]}');
+  return keys;
+}
+
+async function importKey(jwk: unknown): Promise<VerificationKey | undefined> {
+  if (typeof jwk !== "object" || jwk === null) throw new KeySetError("one of its keys is no object");
+  const { kty, crv, alg, kid, use, key_ops: operations, d, x, k } = jwk as Record<string, unknown>;
+  if (kid !== undefined && typeof kid !== "string") throw new KeySetError("the kid of one of its keys is no text");
+  if (use !== undefined && use !== "sig") return undefined;
+  if (operations !== undefined && !(Array.isArray(operations) && operations.includes("verify"))) return undefined;
+  try {
+    if (kty === "OKP" && crv === "Ed25519" && [undefined, "EdDSA", "Ed25519"].includes(alg as string | undefined)) {
+      if (d !== undefined) {
+        throw new KeySetError("one of its keys is a private key: configure the public one, which has no member d");
+      }
+      const key = await crypto.subtle.importKey("jwk", { kty, crv, x } as JsonWebKey, "Ed25519", false, ["verify"]);
+      return { kid, algorithms: ["EdDSA", "Ed25519"], key };
+    }
+    if (kty === "oct" && (alg === undefined || alg === "HS256") && typeof k === "string") {
+      const secret = base64url.decode(k);
+      if (secret.length < SECRET_OCTETS) {
+        throw new KeySetError(`one of its HS256 secrets has less than ${SECRET_OCTETS} octets: make a longer one`);
+      }
+      const algorithm = { name: "HMAC", hash: "SHA-256" };
+      const key = await crypto.subtle.importKey("raw", secret, algorithm, false, ["verify"]);
+      return { kid, algorithms: ["HS256"], key };
+    }
+  } catch (error) {
+    if (error instanceof KeySetError) throw error;
+    throw new KeySetError("one of its keys is damaged");
+  }
+  return undefined;
+}

@@ -1,0 +1,44 @@
+/**
+ * Tokens that are no longer let in although they have not expired: the settings REVOKED and REVOKED_URL.
+ *
+ * @module
+ */
+import { REVOKED_AGE, REVOKED_OCTETS } from "./defaults.ts";
+import type { Env } from "./env.ts";
+import { Remote, RemoteError } from "./remote.ts";
+
+export type RevocationSettings = Pick<Env, "REVOKED" | "REVOKED_URL">;
+
+/** Whether a token with this id is revoked; undefined when nobody knows, since the list cannot be had. */
+export async function isRevoked(
+  id: string,
+  { REVOKED = "", REVOKED_URL = "" }: RevocationSettings,
+  now: number,
+): Promise<boolean | undefined> {
+  if (REVOKED.split(",").some((revoked) => revoked.trim() === id)) return true;
+  if (REVOKED_URL === "") return false;
+  return (await listAt(REVOKED_URL).get(now, REVOKED_AGE))?.has(id);
+}
+
+let listURL: string | undefined;
+let list: Remote<ReadonlySet<string>> | undefined;
+
+function listAt(url: string): Remote<ReadonlySet<string>> {
+  if (list === undefined || listURL !== url) list = new Remote(url, REVOKED_OCTETS, parseRevoked);
+  listURL = url;
+  return list;
+}
+
+/** Reads a JSON array of ids. @throws RemoteError */
+export function parseRevoked(text: string): ReadonlySet<string> {
+  let ids: unknown;
+  try {
+    ids = JSON.parse(text);
+  } catch {
+    ids = undefined;
+  }
+  if (!Array.isArray(ids) || !ids.every((id) => typeof id === "string")) {
+    throw new RemoteError("the list of revoked tokens is no JSON array of texts");
+  }
+  return new Set(ids);
+}

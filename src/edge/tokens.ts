@@ -1,0 +1,187 @@
+/**
+ * Who bears a token: JSON Web Tokens [RFC 7519], verified by `jose` with the keys that the operator has configured.
+ *
+ *   aud   this edge's RELAY_NAME          exp   needed; nbf and iat are honoured
+ *   jti   by it a token is revoked        address, scope   what it allows, see policy/scopes.ts
+ *
+ * Nothing that is told of a token says what it contains: what is told goes into logs and answers.
+ *
+ * @module
+ */
+import { base64url, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
+import { CLOCK_TOLERANCE, TOKEN_OCTETS, VERIFIED_TOKENS } from "./defaults.ts";
+import type { Env } from "./env.ts";
+import { type KeySettings, type VerificationKey, verificationKeys } from "./keys.ts";
+import { EVERYTHING, NOTHING, parseRights, type Rights, ScopeError } from "./policy/scopes.ts";
+import type { Reason } from "./reasons.ts";
+import { isRevoked, type RevocationSettings } from "./revocation.ts";
+
+/** Somebody who is known here, as plain data. */
+export interface Principal {
+  /** The same for the same token: its jti, or a hash of what is signed. */
+  readonly id: string;
+  /** Whom the issuer means, for a log; empty when it does not say. */
+  readonly subject: string;
+  readonly rights: Rights;
+  /** From when the token is no longer let in, milliseconds since 1970. */
+  readonly expires: number;
+}
+
+export type Authentication =
+  | { readonly type: "ok"; readonly principal: Principal }
+  | { readonly type: "refused"; readonly reason: Reason; readonly detail: string };
+
+export type TokenSettings = KeySettings & RevocationSettings & Pick<Env, "RELAY_NAME">;
+
+/** Anybody, at an edge that is open for development. */
+export const ANYBODY: Principal = {
+  id: "anybody",
+  subject: "",
+  rights: EVERYTHING,
+  expires: Number.MAX_SAFE_INTEGER,
+};
+
+/** Somebody who has shown nothing yet, and has to in the Connect of SSTP. */
+export const NOBODY: Principal = { id: "nobody", subject: "", rights: NOTHING, expires: Number.MAX_SAFE_INTEGER };
+
+/** What has been verified, by the hash of the token: an isolate sees the same few again and again. Oldest first. */
+const verified = new Map<string, { readonly principal: Principal; readonly key: VerificationKey }>();
+
+/**
+ * Whether a token is let in at this moment, and who bears it.
+ *
+ * @param now milliseconds since 1970
+ */
+export async function authenticate(token: string, settings: TokenSettings, now: number): Promise<Authentication> {
+  const kid = token.length > TOKEN_OCTETS ? undefined : kidOf(token);
+  if (kid === undefined) return refused("TokenInvalid", "It is not a JWT of three parts, or too long.");
+  const keys = await keysFor(kid.kid, settings, now);
+  if (keys === undefined) return refused("KeysUnavailable", "The key set cannot be had, or cannot be used.");
+  const hash = await sha256(`${settings.RELAY_NAME ?? ""}\n${token}`);
+  const known = verified.get(hash);
+  // A key that was taken out of the set takes with it what it has signed.
+  if (known !== undefined && keys.includes(known.key)) return current(known.principal, settings, now);
+  const candidates = kid.kid === null ? keys : keys.filter((key) => key.kid === kid.kid);
+  const [key, another] = candidates;
+  if (key === undefined) return refused("TokenInvalid", "Its kid names no key of this edge.");
+  if (another !== undefined) return refused("TokenInvalid", "It needs a kid: this edge has several keys.");
+  const checked = await verify(token, key, settings.RELAY_NAME ?? "", now);
+  if (checked.type === "refused") return checked;
+  remember(hash, checked.principal, key);
+  return current(checked.principal, settings, now);
+}
+
+/** Whether somebody who was let in may stay. */
+export async function current(principal: Principal, settings: TokenSettings, now: number): Promise<Authentication> {
+  if (isExpired(principal, now)) return refused("TokenExpired", "Its time is over.");
+  const revoked = await isRevoked(revocableId(principal), settings, now);
+  if (revoked === undefined) return refused("KeysUnavailable", "The list of revoked tokens cannot be had.");
+  if (revoked) return refused("TokenRevoked", "Its id is on the list of revoked tokens.");
+  return { type: "ok", principal };
+}
+
+export function isExpired(principal: Principal, now: number): boolean {
+  return now >= principal.expires;
+}
+
+/** Whether two principals are the same somebody. */
+export function isSame(one: Principal, other: Principal): boolean {
+  return one.id === other.id;
+}
+
+const JTI = "jti:";
+
+/** What stands in a list of revoked tokens: the jti, or the hash of a token without one. */
+function revocableId({ id }: Principal): string {
+  return id.startsWith(JTI) ? id.slice(JTI.length) : id;
+}
+
+/** The key id of what looks like a token, null when it has none; undefined when it does not look like a token. */
+function kidOf(token: string): { readonly kid: string | null } | undefined {
+  if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) return undefined;
+  const signature = token.slice(token.lastIndexOf(".") + 1);
+  try {
+    // The last character has bits that mean nothing: a token is to have one spelling.
+    if (base64url.encode(base64url.decode(signature)) !== signature) return undefined;
+    const { kid } = decodeProtectedHeader(token);
+    return kid === undefined ? { kid: null } : typeof kid === "string" ? { kid } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The keys, fetched anew when the one that is asked for is not among them: it may be new. */
+async function keysFor(
+  kid: string | null,
+  settings: KeySettings,
+  now: number,
+): Promise<readonly VerificationKey[] | undefined> {
+  const keys = await verificationKeys(settings, now);
+  if (kid === null || keys === undefined || keys.some((key) => key.kid === kid)) return keys;
+  return verificationKeys(settings, now, true);
+}
+
+async function verify(token: string, key: VerificationKey, name: string, now: number): Promise<Authentication> {
+  if (name === "") return refused("WrongAudience", "This edge has no RELAY_NAME that a token could name.");
+  try {
+    const { payload } = await jwtVerify(token, key.key, {
+      algorithms: [...key.algorithms],
+      audience: [name, name.toLowerCase()],
+      requiredClaims: ["exp"],
+      clockTolerance: CLOCK_TOLERANCE / 1000,
+      currentDate: new Date(now),
+    });
+    return await principalOf(token, payload, now);
+  } catch (error) {
+    return refusalOf(error);
+  }
+}
+
+async function principalOf(token: string, payload: JWTPayload, now: number): Promise<Authentication> {
+  const { jti, sub = "", exp = Number.NaN, iat } = payload;
+  if (!Number.isFinite(exp)) return refused("TokenInvalid", "Its claim exp is no point in time.");
+  if (iat !== undefined && iat * 1000 > now + CLOCK_TOLERANCE) {
+    return refused("TokenNotYetValid", "Its claim iat lies in the future.");
+  }
+  if (jti !== undefined && (typeof jti !== "string" || jti === "")) {
+    return refused("TokenInvalid", "Its claim jti is no text.");
+  }
+  if (typeof sub !== "string") return refused("TokenInvalid", "Its claim sub is no text.");
+  const rights = parseRights({ address: payload.address, scope: payload.scope });
+  const id = jti === undefined ? `sha256:${await sha256(token.slice(0, token.lastIndexOf(".")))}` : JTI + jti;
+  return { type: "ok", principal: { id, subject: sub, rights, expires: exp * 1000 + CLOCK_TOLERANCE } };
+}
+
+function refusalOf(error: unknown): Authentication {
+  if (error instanceof ScopeError) return refused("TokenInvalid", `Its scopes cannot be understood (${error.code}).`);
+  if (error instanceof errors.JWTExpired) return refused("TokenExpired", "Its time is over.");
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    const { claim, reason } = error;
+    if (claim === "aud") return refused("WrongAudience", "Its claim aud is missing, or names another edge.");
+    if (claim === "nbf" && reason === "check_failed") return refused("TokenNotYetValid", "Its time has not come.");
+    return refused("TokenInvalid", `Its claim ${claim} is missing or not as it must be.`);
+  }
+  if (error instanceof errors.JOSEAlgNotAllowed) return refused("TokenInvalid", "Its alg is not that of the key.");
+  if (error instanceof errors.JWSSignatureVerificationFailed) {
+    return refused("TokenInvalid", "Its signature is not by the key that it names.");
+  }
+  return refused("TokenInvalid", "It is not a JWT that can be read.");
+}
+
+function refused(reason: Reason, detail: string): Extract<Authentication, { type: "refused" }> {
+  return { type: "refused", reason, detail };
+}
+
+function remember(hash: string, principal: Principal, key: VerificationKey): void {
+  verified.delete(hash);
+  verified.set(hash, { principal, key });
+  for (const oldest of verified.keys()) {
+    if (verified.size <= VERIFIED_TOKENS) break;
+    verified.delete(oldest);
+  }
+}
+
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (octet) => octet.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,270 @@
+/** What a token allows: patterns against a model of their own, and the ways around them that do not work. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import {
+  EVERYTHING,
+  has,
+  matches,
+  mayAttach,
+  maySend,
+  mayStream,
+  mayUse,
+  NOTHING,
+  type Peer,
+  parseRights,
+  peerOf,
+  type Rights,
+  ScopeError,
+  unknownScopes,
+} from "../../../src/edge/policy/scopes.ts";
+import { deviceURL, formatAddress, identityURL, parseAddress } from "../../../src/sstp/index.ts";
+
+describe("patterns", () => {
+  for (const [pattern, covered, not] of [
+    ["alice", ["alice"], ["alice/laptop", "Alice", "alic", "alicea", "bob"]],
+    ["alice/laptop", ["alice/laptop"], ["alice", "alice/Laptop", "alice/laptop2", "bob/laptop"]],
+    ["alice/*", ["alice/laptop", "alice/%2A", "alice/x%2Fy"], ["alice", "alicea/laptop", "bob/alice"]],
+    ["*", ["alice", "alice/laptop", "%2A", "x%2Fy/z"], []],
+    ["*/*", ["alice/laptop"], ["alice"]],
+    ["*/phone", ["alice/phone", "bob/phone"], ["alice/laptop", "phone"]],
+    ["team-*", ["team-", "team-a", "team-a%2Fb"], ["team", "team-a/laptop", "a-team-a"]],
+    ["*-bot", ["x-bot", "-bot"], ["bot", "x-bots"]],
+    ["a*b*c", ["abc", "axbxc", "abcbc"], ["ab", "acb", "abcd", "ac"]],
+    ["a*a", ["aa", "aba"], ["a"]],
+    ["**", ["alice"], ["alice/laptop"]],
+    ["%2A", ["%2A"], ["alice"]],
+    ["al%69ce", ["alice"], ["al%2569ce"]],
+    ["x%2Fy", ["x%2Fy"], ["x/y"]],
+    ["%C3%BC*", ["%C3%BCber"], ["u", "u%CC%88ber"]],
+  ] as const) {
+    it(pattern, () => {
+      for (const text of covered) assert(matches(pattern, parseAddress(text)), `covers ${text}`);
+      for (const text of not) assert(!matches(pattern, parseAddress(text)), `does not cover ${text}`);
+    });
+  }
+
+  for (const pattern of [
+    "",
+    "/",
+    "alice/",
+    "/laptop",
+    "a/b/c",
+    "alice@relay",
+    "%",
+    "%2",
+    "a%zz*",
+    "%C3*%BC",
+    "a\u0000",
+  ]) {
+    it(`${JSON.stringify(pattern)} is refused`, () => {
+      assert.throws(() => parseRights({ scope: `send:${pattern}` }), ScopeError);
+      assert.throws(() => parseRights({ scope: "connect", address: pattern }), ScopeError);
+    });
+  }
+
+  it("is refused when it is longer than any address", () => {
+    assert.throws(() => parseRights({ scope: `send:${"a".repeat(258)}` }), { code: "MalformedPattern" });
+  });
+});
+
+describe("rights", () => {
+  const alice: Rights = parseRights({ address: "alice/laptop", scope: "connect receive send:bob stream:office/ssh" });
+
+  it("hold what the claims say and nothing else", () => {
+    const peer = (text: string): Peer => parseAddress(text);
+    assert.deepEqual(
+      [has(alice, "connect"), has(alice, "receive"), has(alice, "admin")],
+      [true, true, false],
+      "scopes without a pattern",
+    );
+    assert(mayUse(alice, peer("alice/laptop")));
+    assert(!mayUse(alice, peer("alice/phone")) && !mayUse(alice, peer("alice")) && !mayUse(alice, peer("bob/laptop")));
+    assert(mayAttach(alice, "alice") && !mayAttach(alice, "bob"));
+    assert(maySend(alice, peer("bob")) && !maySend(alice, peer("bob/phone")) && !maySend(alice, peer("alice")));
+    assert(
+      mayStream(alice, peer("office/ssh")) && !mayStream(alice, peer("bob")) && !maySend(alice, peer("office/ssh")),
+    );
+  });
+
+  it("are none for each right that no claim gives", () => {
+    for (const rights of [NOTHING, parseRights({ scope: "" }), parseRights({ scope: "openid Connect CONNECT send" })]) {
+      for (const text of ["alice", "alice/laptop"]) {
+        const peer = parseAddress(text);
+        assert(!mayUse(rights, peer) && !maySend(rights, peer) && !mayStream(rights, peer));
+      }
+      assert(
+        !mayAttach(rights, "alice") && !has(rights, "connect") && !has(rights, "receive") && !has(rights, "admin"),
+      );
+    }
+    assert(!mayAttach(parseRights({ address: "alice/*", scope: "connect" }), "alice"), "without receive");
+    assert(!mayAttach(parseRights({ scope: "receive" }), "alice"), "without an address");
+  });
+
+  it("of everybody are not those of an operator", () => {
+    assert(
+      mayUse(EVERYTHING, parseAddress("a/b")) && maySend(EVERYTHING, parseAddress("a")) && !has(EVERYTHING, "admin"),
+    );
+  });
+
+  it("come from claims that are well formed", () => {
+    const many = Array.from({ length: 65 }, (_, i) => `send:x${i}`).join(" ");
+    for (const [claims, code] of [
+      [{}, "MalformedScope"],
+      [{ scope: ["connect"] }, "MalformedScope"],
+      [{ scope: null }, "MalformedScope"],
+      [{ scope: "connect", address: 7 }, "MalformedAddress"],
+      [{ scope: "connect", address: ["alice/laptop"] }, "MalformedAddress"],
+      [{ scope: "connect send:a/b/c" }, "MalformedPattern"],
+      [{ scope: many }, "ScopeTooLong"],
+    ] as const) {
+      assert.throws(() => parseRights(claims), { name: "ScopeError", code });
+    }
+  });
+
+  it("tells slips", () => {
+    assert.deepEqual(unknownScopes("connect recieve send:* sent:bob stream:x admin  "), ["recieve", "sent:bob"]);
+  });
+});
+
+describe("URLs of SSTP", () => {
+  it("name a peer in one way only", () => {
+    assert.deepEqual(peerOf("grooveIdentity://alice"), { kind: "identity", identity: "alice" });
+    assert.deepEqual(peerOf("grooveDevice://al%20ice/lap%2Ftop"), {
+      kind: "device",
+      identity: "al ice",
+      device: "lap/top",
+    });
+    for (const url of [
+      "",
+      "alice",
+      "grooveidentity://alice",
+      "GROOVEIDENTITY://alice",
+      "grooveIdentity://%61lice",
+      "grooveIdentity://al%c3%bc",
+      "grooveIdentity://alice/",
+      "grooveIdentity://alice/laptop",
+      "grooveIdentity://*",
+      "grooveDevice://alice",
+      "grooveDevice://alice/laptop/",
+      "grooveDevice://alice%2Flaptop",
+      "groovedevice://alice/laptop",
+      "grooveAccount://alice",
+      "grooveDNS://relay.example.com",
+      "grooveIdentity://alice?x",
+      " grooveIdentity://alice",
+    ]) {
+      assert.equal(peerOf(url), undefined, url);
+    }
+  });
+});
+
+// -------------------------------------------------------------------------------------------------- against a model
+
+/** Few characters, so that patterns hit; those that mean something in patterns, URLs and regular expressions. */
+const letter = fc.constantFrom("a", "b", "A", "*", "/", "%", ".", "@", "ü", "😀", " ", "+");
+const plainName = fc
+  .array(letter, { minLength: 1, maxLength: 4 })
+  .map((letters) => letters.join(""))
+  .filter((name) => name !== "." && name !== "..");
+const peer: fc.Arbitrary<Peer> = fc.record({ identity: plainName, device: plainName }, { requiredKeys: ["identity"] });
+
+/** A pattern as a list of parts of literal names and stars, from which both its text and its meaning are made. */
+const glob = fc.array(fc.oneof(plainName, fc.constant(undefined)), { minLength: 1, maxLength: 4 });
+const pattern = fc.record({ identity: glob, device: fc.option(glob, { nil: undefined }) });
+
+function encodeSomehow(text: string, all: boolean): string {
+  const encoded = encodeURIComponent(text).replace(/\*/g, "%2A");
+  return all && /^[\x20-\x7e]*$/.test(text)
+    ? Array.from(text, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, "0")}`).join("")
+    : encoded;
+}
+
+function textOf(parts: readonly (string | undefined)[], all: boolean): string {
+  return parts.map((part) => (part === undefined ? "*" : encodeSomehow(part, all))).join("");
+}
+
+/** The model: a regular expression over plain names. */
+function modelOf(parts: readonly (string | undefined)[]): RegExp {
+  const source = parts.map((part) => (part === undefined ? "[^]*" : part.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")));
+  return new RegExp(`^${source.join("")}$`);
+}
+
+describe("fuzz", () => {
+  it("a pattern covers what the model covers, however it is written", () => {
+    let covered = 0;
+    fc.assert(
+      fc.property(pattern, peer, fc.boolean(), ({ identity, device }, who, all) => {
+        const text = textOf(identity, all) + (device === undefined ? "" : `/${textOf(device, all)}`);
+        let rights: Rights;
+        try {
+          rights = parseRights({ address: text, scope: `receive send:${text} stream:${text}` });
+        } catch (error) {
+          // A name such as ".." cannot be said.
+          assert(error instanceof ScopeError);
+          return;
+        }
+        const everybody = text === "*";
+        const expected =
+          everybody ||
+          ((device === undefined) === (who.device === undefined) &&
+            modelOf(identity).test(who.identity) &&
+            (device === undefined || modelOf(device).test(who.device ?? "")));
+        if (expected) covered += 1;
+        assert.equal(maySend(rights, who), expected, text);
+        assert.equal(mayStream(rights, who), expected, text);
+        assert.equal(mayUse(rights, who), expected && who.device !== undefined, text);
+        assert.equal(mayAttach(rights, who.identity), everybody || modelOf(identity).test(who.identity), text);
+      }),
+      { numRuns: 20_000 },
+    );
+    assert(covered > 500, `the model covered ${covered}: too few to show anything`);
+  });
+
+  it("a URL that is let through is the one way to write its peer", () => {
+    const spelling = fc.constantFrom(
+      (url: string) => url,
+      (url: string) => url.toLowerCase(),
+      (url: string) => url.toUpperCase(),
+      (url: string) => url.replace(/a/, "%61"),
+      (url: string) => url.replace(/%([0-9A-F]{2})/, (_, hex: string) => `%${hex.toLowerCase()}`),
+      (url: string) => url.replace(/%2F/, "/"),
+      (url: string) => url.replace(/%/, "%25"),
+      (url: string) => `${url}/`,
+      (url: string) => `${url}@relay`,
+    );
+    fc.assert(
+      fc.property(peer, spelling, (who, spell) => {
+        const url = spell(who.device === undefined ? identityURL(who) : deviceURL(who));
+        const named = peerOf(url);
+        if (named === undefined) return;
+        assert.equal(named.device === undefined ? identityURL(named) : deviceURL(named), url);
+      }),
+      { numRuns: 5000 },
+    );
+  });
+
+  it("an exact address covers itself and no other", () => {
+    fc.assert(
+      fc.property(peer, peer, (one, other) => {
+        const rights = parseRights({ scope: `send:${formatAddress(one)}` });
+        assert(maySend(rights, one));
+        assert.equal(maySend(rights, other), formatAddress(one) === formatAddress(other));
+      }),
+      { numRuns: 5000 },
+    );
+  });
+
+  it("garbage is either refused by name or grants no more than its words", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), fc.string(), (address, scope) => {
+        try {
+          parseRights({ address, scope });
+        } catch (error) {
+          assert(error instanceof ScopeError, String(error));
+        }
+      }),
+      { numRuns: 5000 },
+    );
+  });
+});

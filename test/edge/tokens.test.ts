@@ -1,0 +1,444 @@
+/** Which tokens are let in, by their own words and by the keys and lists of the operator. */
+import assert from "node:assert/strict";
+import { createHmac, createPublicKey, sign as signBy } from "node:crypto";
+import { createServer, type Server } from "node:http";
+import { after, before, describe, it, mock } from "node:test";
+import fc from "fast-check";
+import type { JWK } from "jose";
+import { JWKS_AGE, JWKS_OCTETS, REFETCH_COOLDOWN, REVOKED_AGE, STALE, TOKEN_OCTETS } from "../../src/edge/defaults.ts";
+import { parseKeySet } from "../../src/edge/keys.ts";
+import { authenticate, type TokenSettings } from "../../src/edge/tokens.ts";
+import { AUDIENCE, ed25519, forged, hs256, type Issuer, jwks } from "./issuer.ts";
+
+const first = await ed25519("first");
+const second = await ed25519("second");
+const secret = await hs256("secret");
+const stranger = await ed25519("first");
+const KEYS = jwks(first, second, secret);
+const settings: TokenSettings = { KEYS, RELAY_NAME: AUDIENCE };
+const NOW = Math.floor(Date.now() / 1000) * 1000;
+const seconds = (offset: number) => NOW / 1000 + offset;
+
+/** "ok", or the reason of the refusal. What is told must hold nothing of the token. */
+async function outcome(token: string, with_: TokenSettings = settings, now = NOW): Promise<string> {
+  const answer = await authenticate(token, with_, now);
+  if (answer.type === "ok") return "ok";
+  for (const part of token.split(".")) if (part.length > 8) assert(!answer.detail.includes(part), answer.detail);
+  return answer.reason;
+}
+
+describe("a token", () => {
+  it("says who bears it, until when, and what it allows", async () => {
+    const token = await first.issue({ jti: "one", sub: "alice", exp: seconds(60), scope: "connect send:bob" });
+    assert.deepEqual(await authenticate(token, settings, NOW), {
+      type: "ok",
+      principal: {
+        id: "jti:one",
+        subject: "alice",
+        rights: { address: "alice/laptop", connect: true, receive: false, admin: false, send: ["bob"], stream: [] },
+        expires: NOW + 90_000,
+      },
+    });
+  });
+
+  it("is let in with a key of either kind, by the RELAY_NAME among others and in another case", async () => {
+    for (const issuer of [first, second, secret]) assert.equal(await outcome(await issuer.issue()), "ok", issuer.kid);
+    assert.equal(await outcome(await first.issue({ aud: ["other", AUDIENCE] })), "ok");
+    const named = { ...settings, RELAY_NAME: "Edge.Example.com" };
+    assert.equal(await outcome(await first.issue({ aud: "edge.example.com" }), named), "ok");
+  });
+
+  it("without jti has an id of its own all the same, always the same", async () => {
+    const [one, other] = [await first.issue({ jti: undefined }), await first.issue({ jti: undefined, sub: "x" })];
+    const ids = await Promise.all(
+      [one, one, other].map(async (token) => {
+        const answer = await authenticate(token, settings, NOW);
+        assert(answer.type === "ok");
+        return answer.principal.id;
+      }),
+    );
+    assert.match(ids[0] ?? "", /^sha256:[0-9a-f]{64}$/);
+    assert.equal(ids[0], ids[1]);
+    assert.notEqual(ids[0], ids[2]);
+    assert.equal(await outcome(one, { ...settings, REVOKED: ids[0] ?? "" }), "TokenRevoked");
+  });
+
+  for (const [what, claims, expected] of [
+    ["no aud", { aud: undefined }, "WrongAudience"],
+    ["another aud", { aud: "other.example.com" }, "WrongAudience"],
+    ["an aud that begins alike", { aud: `${AUDIENCE}.example.com` }, "WrongAudience"],
+    ["an aud that is a number", { aud: 7 }, "WrongAudience"],
+    ["an empty aud", { aud: [] }, "WrongAudience"],
+    ["no exp", { exp: undefined }, "TokenInvalid"],
+    ["an exp that is a text", { exp: "2099-01-01" }, "TokenInvalid"],
+    ["an exp that is null", { exp: null }, "TokenInvalid"],
+    ["an exp long ago", { exp: seconds(-3600) }, "TokenExpired"],
+    ["an exp just beyond the tolerance", { exp: seconds(-30) }, "TokenExpired"],
+    ["an exp within the tolerance", { exp: seconds(-29) }, "ok"],
+    ["an nbf to come", { nbf: seconds(3600) }, "TokenNotYetValid"],
+    ["an nbf just beyond the tolerance", { nbf: seconds(31) }, "TokenNotYetValid"],
+    ["an nbf within the tolerance", { nbf: seconds(30) }, "ok"],
+    ["an nbf that is a text", { nbf: "0" }, "TokenInvalid"],
+    ["an iat to come", { iat: seconds(31) }, "TokenNotYetValid"],
+    ["an iat within the tolerance", { iat: seconds(30) }, "ok"],
+    ["an iat that is a text", { iat: "0" }, "TokenInvalid"],
+    ["no scope", { scope: undefined }, "TokenInvalid"],
+    ["a scope that is a list", { scope: ["connect"] }, "TokenInvalid"],
+    ["a scope with a broken pattern", { scope: "send:%" }, "TokenInvalid"],
+    ["no address", { address: undefined }, "ok"],
+    ["an address that is a list", { address: ["a/b"] }, "TokenInvalid"],
+    ["an address that is none", { address: "a/b/c" }, "TokenInvalid"],
+    ["a jti that is a number", { jti: 1 }, "TokenInvalid"],
+    ["an empty jti", { jti: "" }, "TokenInvalid"],
+    ["a sub that is a number", { sub: 1 }, "TokenInvalid"],
+  ] as const) {
+    it(`with ${what}: ${expected}`, async () => {
+      assert.equal(await outcome(await first.issue(claims)), expected);
+    });
+  }
+
+  it("that is good for ever by an exp beyond all numbers is not let in", async () => {
+    const claims = `{"aud":"${AUDIENCE}","scope":"connect","exp":1e400}`;
+    const header = Buffer.from(JSON.stringify({ alg: "HS256", kid: secret.kid })).toString("base64url");
+    const signed = `${header}.${Buffer.from(claims).toString("base64url")}`;
+    const key = Buffer.from(secret.jwk.k ?? "", "base64url");
+    const token = `${signed}.${createHmac("sha256", key).update(signed).digest("base64url")}`;
+    assert.equal(await outcome(token), "TokenInvalid");
+  });
+
+  it("expires also while it is remembered", async () => {
+    const token = await first.issue({ exp: seconds(10) });
+    assert.equal(await outcome(token), "ok");
+    assert.equal(await outcome(token, settings, NOW + 39_999), "ok");
+    assert.equal(await outcome(token, settings, NOW + 40_000), "TokenExpired");
+  });
+
+  it("is nobody's at an edge without a name, or of another name", async () => {
+    const token = await first.issue();
+    assert.equal(await outcome(token), "ok");
+    assert.equal(await outcome(token, { KEYS }), "WrongAudience");
+    assert.equal(await outcome(token, { KEYS, RELAY_NAME: "other" }), "WrongAudience");
+    assert.equal(await outcome(await first.issue({ aud: "" }), { KEYS, RELAY_NAME: "" }), "WrongAudience");
+  });
+});
+
+describe("a signature", () => {
+  const claims = () => ({ aud: AUDIENCE, scope: "connect", exp: seconds(60) });
+  const hmac = (key: Uint8Array) => (octets: Uint8Array) => createHmac("sha256", key).update(octets).digest();
+  const nothing = () => new Uint8Array(0);
+
+  it("of another key under the same kid is refused", async () => {
+    assert.equal(await outcome(await stranger.issue()), "TokenInvalid");
+    assert.equal(await outcome(await first.issue({}, { kid: second.kid })), "TokenInvalid");
+  });
+
+  it("needs a kid that the edge knows; without one there must be a single key", async () => {
+    const token = await first.issue({}, { kid: undefined });
+    assert.equal(await outcome(token), "TokenInvalid");
+    assert.equal(await outcome(token, { ...settings, KEYS: jwks(first) }), "ok");
+    assert.equal(await outcome(await first.issue({}, { kid: "third" })), "TokenInvalid");
+    assert.equal(await outcome(await first.issue({}, { kid: "FIRST" })), "TokenInvalid");
+    const single = { ...settings, KEYS: jwks(first) };
+    assert.equal(
+      await outcome(await first.issue({}, { kid: "third" }), single),
+      "TokenInvalid",
+      "a wrong kid is no kid",
+    );
+    for (const kid of [7, null, ["first"], { first: true }]) {
+      assert.equal(await outcome(await forged({ alg: "EdDSA", kid }, claims(), nothing), single), "TokenInvalid");
+    }
+  });
+
+  for (const alg of ["none", "None", "NONE", "", "HS256", "HS512", "RS256", "ES256", "EdDSA ", 7, null, undefined]) {
+    it(`that is empty is refused with alg ${JSON.stringify(alg)}`, async () => {
+      for (const kid of [first.kid, secret.kid, undefined]) {
+        assert.equal(await outcome(await forged({ alg, kid }, claims(), nothing)), "TokenInvalid");
+        const token = await forged({ alg, kid }, claims(), nothing);
+        assert.equal(await outcome(token.slice(0, -1)), "TokenInvalid", "two parts");
+      }
+    });
+  }
+
+  it("by HMAC with the public key as secret is refused, whatever form the key has", async () => {
+    const jwk = first.jwk;
+    const pem = createPublicKey({ key: jwk as never, format: "jwk" });
+    const forms = [
+      Buffer.from(jwk.x ?? "", "base64url"),
+      Buffer.from(jwk.x ?? ""),
+      Buffer.from(JSON.stringify(jwk)),
+      pem.export({ type: "spki", format: "pem" }),
+      pem.export({ type: "spki", format: "der" }),
+    ];
+    for (const form of forms) {
+      for (const alg of ["HS256", "EdDSA"]) {
+        for (const keys of [KEYS, jwks(first)]) {
+          const token = await forged({ alg, kid: first.kid }, claims(), hmac(Buffer.from(form)));
+          assert.equal(await outcome(token, { ...settings, KEYS: keys }), "TokenInvalid");
+        }
+      }
+    }
+  });
+
+  it("of one kind is not taken for the other's", async () => {
+    const key = Buffer.from(secret.jwk.k ?? "", "base64url");
+    assert.equal(await outcome(await forged({ alg: "HS256", kid: secret.kid }, claims(), hmac(key))), "ok");
+    assert.equal(await outcome(await forged({ alg: "EdDSA", kid: secret.kid }, claims(), hmac(key))), "TokenInvalid");
+    assert.equal(await outcome(await forged({ alg: "HS256", kid: first.kid }, claims(), hmac(key))), "TokenInvalid");
+    const own = (octets: Uint8Array) => signBy(null, octets, { key: first.privateJwk as never, format: "jwk" });
+    assert.equal(await outcome(await forged({ alg: "EdDSA", kid: first.kid }, claims(), own)), "ok");
+    assert.equal(await outcome(await forged({ alg: "HS256", kid: first.kid }, claims(), own)), "TokenInvalid");
+    assert.equal(await outcome(await forged({ alg: "none", kid: first.kid }, claims(), own)), "TokenInvalid");
+  });
+
+  it("does not come with a key of its own, nor with words that must be understood", async () => {
+    const own = (octets: Uint8Array) => signBy(null, octets, { key: stranger.privateJwk as never, format: "jwk" });
+    const jwk = { kty: "OKP", crv: "Ed25519", x: stranger.jwk.x };
+    assert.equal(await outcome(await forged({ alg: "EdDSA", jwk }, claims(), own)), "TokenInvalid");
+    assert.equal(await outcome(await forged({ alg: "EdDSA", kid: first.kid, jwk }, claims(), own)), "TokenInvalid");
+    const good = (octets: Uint8Array) => signBy(null, octets, { key: first.privateJwk as never, format: "jwk" });
+    for (const more of [{ crit: ["x"], x: 1 }, { crit: [] }, { b64: false, crit: ["b64"] }]) {
+      assert.equal(
+        await outcome(await forged({ alg: "EdDSA", kid: first.kid, ...more }, claims(), good)),
+        "TokenInvalid",
+      );
+    }
+  });
+});
+
+describe("a token that was changed", () => {
+  it("is refused by name, whatever was changed", async () => {
+    const tokens = [await first.issue(), await secret.issue()];
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...tokens),
+        fc.nat(),
+        fc.constantFrom("cut", "change", "insert", "double"),
+        fc.constantFrom(..."Aa0-_.=+/ \n\u0000é"),
+        async (token, where, how, character) => {
+          const at = where % token.length;
+          const changed = {
+            cut: token.slice(0, at),
+            change: token.slice(0, at) + character + token.slice(at + 1),
+            insert: token.slice(0, at) + character + token.slice(at),
+            double: token + token.slice(at),
+          }[how];
+          if (changed === token) return;
+          assert.notEqual(await outcome(changed), "ok", changed);
+        },
+      ),
+      { numRuns: 1500 },
+    );
+  });
+
+  it("has one spelling: not even the bits that mean nothing may differ", async () => {
+    const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for (const token of [await first.issue(), await secret.issue()]) {
+      const good: string[] = [];
+      for (const last of alphabet) if ((await outcome(token.slice(0, -1) + last)) === "ok") good.push(last);
+      assert.deepEqual(good, [token.at(-1)]);
+    }
+  });
+
+  it("into garbage is refused", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.oneof(
+          fc.string({ unit: "binary" }),
+          fc.tuple(fc.base64String(), fc.base64String(), fc.base64String()).map((parts) => parts.join(".")),
+          fc
+            .tuple(fc.json(), fc.json(), fc.base64String())
+            .map(([header, claims, end]) =>
+              [Buffer.from(header).toString("base64url"), Buffer.from(claims).toString("base64url"), end].join("."),
+            ),
+        ),
+        async (garbage) => assert.equal(await outcome(garbage), "TokenInvalid"),
+      ),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("into a long one is refused before it is looked at", async () => {
+    assert.equal(await outcome(await first.issue({ sub: "x".repeat(TOKEN_OCTETS) })), "TokenInvalid");
+  });
+});
+
+describe("a key set", () => {
+  const jwk = (change: Record<string, unknown>): JWK => ({ ...first.jwk, ...change });
+  for (const [what, text] of [
+    ["is JSON", "first"],
+    ["has keys", "{}"],
+    ["has a list of them", '{"keys":{}}'],
+    ["has at least one", '{"keys":[]}'],
+    ["has objects", '{"keys":[7]}'],
+    ["has one of a kind that is used here", JSON.stringify({ keys: [{ kty: "RSA", n: "AQAB", e: "AQAB" }] })],
+    ["has no private key", JSON.stringify({ keys: [first.privateJwk] })],
+    ["has keys that are whole", JSON.stringify({ keys: [jwk({ x: "AAAA" })] })],
+    ["has keys at all", JSON.stringify({ keys: [jwk({ x: undefined })] })],
+    ["has keys for verifying", JSON.stringify({ keys: [jwk({ use: "enc" }), jwk({ key_ops: ["sign"] })] })],
+    ["has keys for the algorithms used here", JSON.stringify({ keys: [jwk({ alg: "HS256" }), jwk({ alg: "none" })] })],
+    ["has secrets that are long enough", JSON.stringify({ keys: [{ kty: "oct", k: "c2hvcnQ" }] })],
+    ["names each key by itself", JSON.stringify({ keys: [first.jwk, second.jwk, { ...second.jwk, kid: "first" }] })],
+    ["names keys by texts", JSON.stringify({ keys: [jwk({ kid: 7 })] })],
+    ["is not endless", JSON.stringify({ keys: Array.from({ length: 33 }, (_, i) => jwk({ kid: `k${i}` })) })],
+  ] as const) {
+    it(what, async (context) => {
+      const log = context.mock.method(console, "error", () => undefined);
+      await assert.rejects(parseKeySet(text), (error: Error) => {
+        assert.equal(error.name, "KeySetError");
+        assert(!error.message.includes(first.jwk.x ?? ""), "nothing of a key is told");
+        return true;
+      });
+      assert.equal(await outcome(await first.issue(), { ...settings, KEYS: text }), "KeysUnavailable");
+      assert.equal(log.mock.callCount(), 1);
+      const line = String(log.mock.calls[0]?.arguments[0]);
+      assert(!line.includes(first.jwk.x ?? "") && !line.includes(String(first.privateJwk.d)), line);
+    });
+  }
+
+  it("may have keys of other kinds beside those that are used", async () => {
+    const text = JSON.stringify({ keys: [{ kty: "RSA", n: "AQAB", e: "AQAB", kid: "rsa" }, first.jwk] });
+    assert.equal(await outcome(await first.issue({}, { kid: undefined }), { ...settings, KEYS: text }), "ok");
+  });
+});
+
+describe("what is fetched", () => {
+  let server: Server;
+  let base: string;
+  const answers: Record<string, { status?: number; body: string; headers?: Record<string, string> }> = {};
+  let asked: string[] = [];
+  before(async () => {
+    mock.method(console, "warn", () => undefined);
+    server = createServer((request, response) => {
+      const path = request.url ?? "";
+      asked.push(path);
+      const { status = 200, body = "", headers = {} } = answers[path] ?? { status: 404 };
+      response.writeHead(status, headers).end(body);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    assert(typeof address === "object" && address !== null);
+    base = `http://127.0.0.1:${address.port}`;
+  });
+  after(() => {
+    mock.restoreAll();
+    server.close();
+  });
+
+  /** Settings of an edge that has fetched nothing yet: each has a path of its own. */
+  let count = 0;
+  function fresh(...issuers: Issuer[]): { path: string; settings: TokenSettings } {
+    count += 1;
+    const path = `/keys/${count}`;
+    asked = [];
+    answers[path] = { body: jwks(...issuers) };
+    return { path, settings: { JWKS_URL: `${base}${path}`, RELAY_NAME: AUDIENCE } };
+  }
+
+  it("is kept: many tokens, one fetch", async () => {
+    const { path, settings } = fresh(first, second);
+    const tokens = await Promise.all(Array.from({ length: 20 }, (_, i) => (i % 2 ? first : second).issue()));
+    const outcomes = await Promise.all(tokens.map((token) => outcome(token, settings)));
+    assert.deepEqual(new Set(outcomes), new Set(["ok"]));
+    assert.equal(await outcome(tokens[0] ?? "", settings, NOW + JWKS_AGE - 1), "ok");
+    assert.deepEqual(asked, [path]);
+  });
+
+  it("has a new key as soon as a token names it, and loses an old one with age", async () => {
+    const { path, settings } = fresh(first);
+    const [old, later] = [await first.issue(), await second.issue()];
+    assert.equal(await outcome(old, settings), "ok");
+    answers[path] = { body: jwks(second) };
+    assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN), "ok", "an unknown kid has them fetched");
+    assert.equal(await outcome(old, settings, NOW + REFETCH_COOLDOWN), "TokenInvalid", "though it is remembered");
+    answers[path] = { body: jwks(first) };
+    assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN + JWKS_AGE - 1), "ok", "not yet");
+    assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN + JWKS_AGE), "TokenInvalid");
+    assert.equal(await outcome(old, settings, NOW + REFETCH_COOLDOWN + JWKS_AGE), "ok");
+    assert.equal(asked.length, 3);
+  });
+
+  it("is not fetched again for each stranger's kid", async () => {
+    const { settings } = fresh(first);
+    assert.equal(await outcome(await first.issue(), settings), "ok");
+    for (let i = 0; i < 50; i += 1) {
+      const token = await stranger.issue({}, { kid: `made-up-${i}` });
+      assert.equal(await outcome(token, settings, NOW + i), "TokenInvalid");
+    }
+    assert.equal(asked.length, 1, "within the cooldown of the first fetch");
+    await outcome(await stranger.issue({}, { kid: "x" }), settings, NOW + REFETCH_COOLDOWN);
+    await outcome(await stranger.issue({}, { kid: "y" }), settings, NOW + REFETCH_COOLDOWN + 1);
+    assert.equal(asked.length, 2);
+  });
+
+  it("is used on for a while when the server fails, and comes back with it", async () => {
+    const { path, settings } = fresh(first);
+    const token = await first.issue({ exp: seconds(100_000) });
+    assert.equal(await outcome(token, settings), "ok");
+    const good = answers[path];
+    for (const [i, bad] of [
+      { status: 500, body: "" },
+      { status: 302, body: "", headers: { Location: "/elsewhere" } },
+      { body: "no keys" },
+      { body: " ".repeat(JWKS_OCTETS) + jwks(first) },
+    ].entries()) {
+      answers[path] = bad;
+      assert.equal(await outcome(token, settings, NOW + JWKS_AGE * (i + 1)), "ok");
+    }
+    assert(!asked.includes("/elsewhere"), "redirects are not followed");
+    assert.equal(await outcome(token, settings, NOW + STALE), "ok");
+    assert.equal(await outcome(token, settings, NOW + STALE + REFETCH_COOLDOWN), "KeysUnavailable");
+    if (good) answers[path] = good;
+    assert.equal(await outcome(token, settings, NOW + STALE + 2 * REFETCH_COOLDOWN), "ok");
+  });
+
+  it("that was never there lets nobody in", async () => {
+    const { path, settings } = fresh(first);
+    answers[path] = { status: 500, body: "" };
+    assert.equal(await outcome(await first.issue(), settings), "KeysUnavailable");
+    assert.equal(
+      await outcome(await first.issue(), { ...settings, JWKS_URL: "http://127.0.0.1:1/" }),
+      "KeysUnavailable",
+    );
+    assert.equal(await outcome(await first.issue(), { ...settings, JWKS_URL: "no URL" }), "KeysUnavailable");
+  });
+
+  it("comes beside the keys of KEYS", async () => {
+    const { settings } = fresh(second);
+    const both = { ...settings, KEYS: jwks(first) };
+    assert.equal(await outcome(await first.issue(), both), "ok");
+    assert.equal(await outcome(await second.issue(), both), "ok");
+    assert.equal(await outcome(await first.issue({}, { kid: undefined }), both), "TokenInvalid", "they are several");
+  });
+
+  it("may be a list of revoked tokens, which is looked at again and again", async () => {
+    const url = `${base}/revoked`;
+    const listed = { ...settings, REVOKED_URL: url };
+    const [one, other] = [await first.issue({ jti: "r1" }), await first.issue({ jti: "r2" })];
+    answers["/revoked"] = { body: "[]" };
+    assert.equal(await outcome(one, listed), "ok");
+    answers["/revoked"] = { body: '["r1"]' };
+    assert.equal(await outcome(one, listed, NOW + REVOKED_AGE - 1), "ok");
+    assert.equal(await outcome(one, listed, NOW + REVOKED_AGE), "TokenRevoked", "though it is remembered");
+    assert.equal(await outcome(other, listed, NOW + REVOKED_AGE), "ok");
+    for (const body of ["", "{}", "[1]", '"r2"']) {
+      answers["/revoked"] = { body };
+      assert.equal(await outcome(one, listed, NOW + 3 * REVOKED_AGE), "TokenRevoked", "a broken list is not taken");
+    }
+    assert.equal(await outcome(other, { ...settings, REVOKED_URL: `${base}/nothing` }), "KeysUnavailable");
+  });
+});
+
+describe("REVOKED", () => {
+  it("names tokens by jti, parted by commas", async () => {
+    const token = await first.issue({ jti: "r3" });
+    for (const [REVOKED, expected] of [
+      ["", "ok"],
+      ["r", "ok"],
+      ["r33,R3,jti:r3", "ok"],
+      ["r3", "TokenRevoked"],
+      ["x, r3 ,y", "TokenRevoked"],
+    ] as const) {
+      assert.equal(await outcome(token, { ...settings, REVOKED }), expected, REVOKED);
+    }
+  });
+});
