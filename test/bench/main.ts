@@ -9,6 +9,7 @@ import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { codec } from "./codec.ts";
 import { latency } from "./latency.ts";
+import { link } from "./link.ts";
 import { mailbox } from "./mailbox.ts";
 import { memory } from "./memory.ts";
 import { print, type Section } from "./report.ts";
@@ -19,6 +20,7 @@ const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Sec
   throughput,
   latency,
   mailbox,
+  link,
   memory,
 };
 

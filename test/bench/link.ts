@@ -1,0 +1,83 @@
+/** What a link costs: messages from an edge to an origin relay and back to the edge, beside the engine alone over TCP. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startEdge } from "./edges.ts";
+import { alternate, type Contender, figureOf, intact, quantile, type Section, short } from "./report.ts";
+import { Child } from "./rpc.ts";
+import type { Throw, Thrown } from "./thrower.ts";
+
+const BARE = "floor: engine to engine over TCP";
+const LINK = "edge to relay to edge, over one link";
+const WINDOW = 2000;
+
+export async function link(quick: boolean): Promise<Section[]> {
+  const bouncer = new Child("bouncer.ts");
+  const thrower = new Child("thrower.ts");
+  const port = await bouncer.call<number>("listen");
+  const relay = `127.0.0.1:${port}`;
+  const state = mkdtempSync(join(tmpdir(), "grooveway-bench-"));
+  const edge = await startEdge([relay], { state });
+  try {
+    const url = `http://127.0.0.1:${edge.port}`;
+    await thrower.call("open", { id: 1, transport: "tcp", relay } satisfies Throw);
+    await thrower.call("open", { id: 2, transport: "websocket", edge: url, relay } satisfies Throw);
+    const contender = (name: string, id: number, against: string[], window: number, counts: number): Contender => ({
+      name,
+      against,
+      round: async (warm) => {
+        const count = warm ? Math.min(counts, 500) : counts;
+        const { seconds, returned, lost, duplicated, samples } = await thrower.call<Thrown>("throw", {
+          id,
+          count,
+          window,
+        });
+        const value = window === 1 ? quantile(samples, 0.5) : returned / seconds;
+        return { value, count: returned, lost, duplicated, ...(window === 1 && { samples }) };
+      },
+    });
+    const rounds = quick ? 3 : 6;
+    const rates = await alternate(
+      [
+        contender(BARE, 1, [], WINDOW, quick ? 50_000 : 100_000),
+        contender(LINK, 2, [BARE], WINDOW, quick ? 10_000 : 30_000),
+      ],
+      rounds,
+    );
+    const trips = await alternate(
+      [contender(BARE, 1, [], 1, 300), contender(LINK, 2, [BARE], 1, quick ? 150 : 300)],
+      rounds,
+    );
+    const ratio = figureOf(rates, LINK)?.against[0]?.ratio ?? 0;
+    const added = (figureOf(trips, LINK)?.median ?? Number.POSITIVE_INFINITY) - (figureOf(trips, BARE)?.median ?? 0);
+    return [
+      {
+        name: `messages of 100 octets to a relay and back to the sender, ${WINDOW} under way`,
+        unit: "messages/s",
+        counted: "messages",
+        figures: rates,
+        goals: [intact(rates), { text: `link >= 0.5 of the engine alone (${short(ratio)})`, met: ratio >= 0.5 }],
+        notes: [
+          "The relay is the engine alone, which stores nothing. Each message by the link is made durable twice at the edge:",
+          "in the relay's mailbox on its way there, and in the device's on its way back. The floor keeps nothing.",
+        ],
+      },
+      {
+        name: "round trip of one message of 100 octets to a relay and back to the sender",
+        unit: "ms",
+        counted: "samples",
+        figures: trips,
+        goals: [
+          intact(trips),
+          { text: `link adds <= 3 ms at p50 each way (${short(added / 2)})`, met: added / 2 <= 3 },
+        ],
+        notes: ["The way by the edge holds two commits to disk each round."],
+      },
+    ];
+  } finally {
+    await thrower.end();
+    await bouncer.end();
+    await edge.close();
+    rmSync(state, { recursive: true, force: true });
+  }
+}
