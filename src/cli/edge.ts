@@ -70,7 +70,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url }));
     else {
       console.log(`edge listens on ${edge.url}`);
-      if (values.dev) console.log("it is for development: what --dev permits is not safe for others to reach");
+      if (values.dev) console.log("it is for development: --dev permits what is not safe where strangers reach it");
       if (values.state === undefined)
         console.log("it forgets its mailboxes when it stops: give --state DIR to keep them");
     }

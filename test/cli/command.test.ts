@@ -57,6 +57,9 @@ test("errors at run time: one line, a code, exit code 1", async (context) => {
     [["relay", "--port", "0", "--store", join(out, "not-a-store.db")], /choose another --store FILE \[StoreFailed\]/],
     [["send", "bob", out], /is a folder.*\[CannotRead\]/],
     [["send", "--relay", "127.0.0.1:1", "--as", "a/b", "bob", "package.json"], /ECONNREFUSED.*\[ConnectFailed\]/],
+    [["edge", "--port", "0", "--relay-allow", "*"], /ORIGIN_RELAYS allows .* by \*: .*--dev.* \[InsecureEdge\]/],
+    [["edge", "--port", "0", "--relay-allow", "127.1"], /"127\.1".*write 127\.0\.0\.1.* \[InsecureEdge\]/],
+    [["edge", "--port", "0", "--dev", "--relay-allow", "a.example.com:0"], /its port .* \[InsecureEdge\]/],
     [["recv", "--relay", "127.0.0.1:1", "--edge", "ftp://x", "--as", "a/b"], /must be a URL.*\[InvalidOption\]/],
     [["recv", "--relay", "127.0.0.1:1", "--as", "nobody"], /names no device: write nobody\/laptop \[InvalidOption\]/],
   ];
@@ -178,4 +181,15 @@ test("a refusal by the edge is told with its reason", async (context) => {
   const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "relay.example.com", "--as", "a/b"]);
   assert.equal(code, 1);
   assert.match(stderr, /RelayNotAllowed/);
+});
+
+test("edge: without --dev no relay of this machine is dialled, with it the edge says what it is", async (context) => {
+  const edge = start(context, ["edge", "--port", "0", "--relay-allow", "127.0.0.2"]);
+  const [, url = ""] = await edge.line(/edge listens on (\S+)\nit forgets its mailboxes/);
+  const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "127.0.0.2", "--as", "a/b"]);
+  assert.equal(code, 1);
+  assert.match(stderr, /RelayPrivate/);
+
+  const permissive = start(context, ["edge", "--port", "0", "--dev", "--relay-allow", "*"]);
+  await permissive.line(/edge listens on \S+\nit is for development: .*--dev/);
 });
