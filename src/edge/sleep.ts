@@ -48,6 +48,8 @@ export class Sleep {
   readonly #storage: DurableObjectStorage;
   readonly #settle: Settle;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When it will have been left alone for long enough. */
+  #quietAt = 0;
   #tries = 0;
   #socket: WebSocket | undefined;
   #stored = false;
@@ -75,6 +77,7 @@ export class Sleep {
   stir(): void {
     this.#takeBack();
     this.#tries = 0;
+    this.#quietAt = Date.now() + REST_AFTER;
     this.#later();
   }
 
@@ -92,9 +95,16 @@ export class Sleep {
     this.#stored = false;
   }
 
+  /** A timer that fires too early looks again: cheaper than a new one for everything that happens. */
   #later(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#leave(), REST_AFTER);
+    this.#timer ??= setTimeout(
+      () => {
+        this.#timer = undefined;
+        if (Date.now() < this.#quietAt) this.#later();
+        else this.#leave();
+      },
+      Math.max(0, this.#quietAt - Date.now()),
+    );
   }
 
   #leave(): void {
@@ -102,6 +112,7 @@ export class Sleep {
     if (settled === undefined) return;
     if (settled === "unsettled") {
       this.#tries += 1;
+      this.#quietAt = Date.now() + REST_AFTER;
       if (this.#tries < REST_TRIES) this.#later();
       return;
     }

@@ -19,7 +19,7 @@ let port = 0;
 interface Back {
   readonly sessionId: number;
   ready: boolean;
-  readonly waiting: { readonly userRef: string; readonly body: Uint8Array }[];
+  readonly waiting: { readonly userRef: string; readonly volatile: boolean; readonly body: Uint8Array }[];
 }
 
 function bounce(socket: Socket): void {
@@ -32,12 +32,12 @@ function bounce(socket: Socket): void {
     now: performance.now(),
     multidropSupported: true,
   });
-  const arriving = new Map<number, { readonly userRef: string; body: Uint8Array }>();
+  const arriving = new Map<number, { readonly userRef: string; readonly volatile: boolean; body: Uint8Array }>();
   const backs = new Map<string, Back>();
 
   function send(back: Back): void {
-    for (const { userRef, body } of back.waiting.splice(0)) {
-      engine.beginMessage(back.sessionId, { userRef, acknowledgeImmediately: true });
+    for (const { userRef, volatile, body } of back.waiting.splice(0)) {
+      engine.beginMessage(back.sessionId, { userRef, acknowledgeImmediately: true, doNotDeliverIfOffline: volatile });
       engine.data(back.sessionId, body);
       engine.endMessage(back.sessionId);
     }
@@ -55,7 +55,11 @@ function bounce(socket: Socket): void {
         engine.setAvailability(event.sessionId, "ready");
         break;
       case "message":
-        arriving.set(event.sessionId, { userRef: event.fields.userRef, body: new Uint8Array(0) });
+        arriving.set(event.sessionId, {
+          userRef: event.fields.userRef,
+          volatile: event.fields.doNotDeliverIfOffline,
+          body: new Uint8Array(0),
+        });
         break;
       case "data": {
         const message = arriving.get(event.sessionId);

@@ -18,6 +18,8 @@ export interface Throw {
   readonly edge?: string;
   /** `host:port` of the bouncer. */
   readonly relay: string;
+  /** Flag D: nothing is stored. */
+  readonly volatile?: boolean;
 }
 
 export interface Thrown {
@@ -35,6 +37,7 @@ const PATIENCE = 20_000;
 class Thrower {
   readonly ready = Promise.withResolvers<void>();
   readonly #name: string;
+  readonly #volatile: boolean;
   readonly #engine: Connection;
   readonly #transport: Transport;
   readonly #addressing: Parameters<Connection["openFanout"]>[0];
@@ -45,7 +48,8 @@ class Thrower {
   #came: (() => void) | undefined;
   #flushing = false;
 
-  constructor({ id, transport, edge, relay }: Throw) {
+  constructor({ id, transport, edge, relay, volatile = false }: Throw) {
+    this.#volatile = volatile;
     this.#name = `thrower/${id}`;
     const address = parseAddress(this.#name);
     const ours = edge === undefined ? relay : new URL(edge).hostname;
@@ -93,6 +97,7 @@ class Thrower {
     this.#engine.beginMessage(this.#sessionId, {
       userRef: `${this.#next}@${this.#name}`,
       acknowledgeImmediately: true,
+      doNotDeliverIfOffline: this.#volatile,
     });
     this.#engine.data(this.#sessionId, BODY);
     this.#engine.endMessage(this.#sessionId);
