@@ -15,6 +15,7 @@ export const CONNECTION_OPTIONS = {
   edge: { type: "string" },
   transport: { type: "string" },
   ca: { type: "string" },
+  token: { type: "string" },
   "content-length": { type: "string" },
 } as const;
 
@@ -23,6 +24,8 @@ export const CONNECTION_HELP = `  --edge URL            connect to this edge, wh
                         127.0.0.1:2492
   --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, else tcp
   --as IDENTITY/DEVICE  who you are; default ${me()}
+  --token TOKEN|@FILE   lets you in at the edge; default the environment variable GROOVEWAY_TOKEN. Other users of this machine
+                        see what stands on a command line: a file is better, and is read anew for each connection
   --ca FILE             certificate authorities to trust for the edge (PEM)
   --content-length N    octets that one LongLived session may carry; default 67108864`;
 
@@ -35,6 +38,7 @@ export function deviceOptions(
     edge?: string | undefined;
     transport?: string | undefined;
     ca?: string | undefined;
+    token?: string | undefined;
     "content-length"?: string | undefined;
   },
 ): DeviceOptions {
@@ -42,15 +46,26 @@ export function deviceOptions(
   if (contentLength !== undefined && !/^[0-9]{1,10}$/.test(contentLength)) {
     throw usage(command, `--content-length ${contentLength} is not a number of octets`);
   }
+  const token = tokenOf(command, values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
   return {
     address: values.as ?? me(),
     ...relayOf(values.relay, values.edge),
     ...(values.edge !== undefined && { edge: values.edge }),
     ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
     ...(values.ca !== undefined && { ca: readText(command, values.ca) }),
+    ...(token !== undefined && { token }),
     ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
     onReconnect: (error) => console.error(`grooveway: ${error.message}; connecting again`),
   };
+}
+
+/** A token that stands in an option, or in a file that it names, which is read whenever the token is needed. */
+export function tokenOf(command: string, text: string): (() => string) | undefined {
+  if (text === "") return undefined;
+  const read = () => (text.startsWith("@") ? readText(command, text.slice(1)) : text).trim();
+  // A file that is not there is told at once.
+  read();
+  return read;
 }
 
 /** With an edge and no relay the edge is the relay. */

@@ -2,6 +2,7 @@
 import { type Command, parse, port, usage } from "./arguments.ts";
 import { readText } from "./connection.ts";
 import { startLocalEdge } from "./local-edge.ts";
+import { startSettingsServer } from "./settings-server.ts";
 import { untilInterrupted } from "./signals.ts";
 
 export const edgeCommand: Command = {
@@ -14,6 +15,9 @@ device that connects to it, and passes devices through to the origin relays that
   --relay-allow ENTRY        origin relay that devices may be passed through to; may be given more than once. A name, a
                              glob such as *.relays.example.com, an address or a range such as 63.209.254.*, each with
                              :PORT or for 2492, 443 and 80; !ENTRY denies, and wins
+  --keys FILE                the keys that tokens are verified by: a JSON Web Key Set, as grooveway token keygen makes it
+  --revoked FILE             ids of tokens that are no longer let in, one on each line or a JSON array
+  --auth-origin              who is passed through needs no token here: the origin relay authenticates by itself
   --dev                      for development: permits relays at loopback and private addresses, and all else that is
                              insecure
   --link RELAY               stay connected to this origin relay, so that what waits there for devices here comes; may be
@@ -30,7 +34,7 @@ device that connects to it, and passes devices through to the origin relays that
   --json                     print one JSON object when it listens
   -v, --verbose              print what the worker logs
 
-Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert cert.pem --name edge.example.com --state /var/lib/grooveway`,
+Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert cert.pem --name edge.example.com --keys keys.json --state /var/lib/grooveway`,
 
   async run(args) {
     const { values, positionals } = parse("edge", args, {
@@ -38,6 +42,9 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       dev: { type: "boolean", default: false },
       link: { type: "string", multiple: true, default: [] },
       "link-ways": { type: "string", default: "" },
+      keys: { type: "string" },
+      revoked: { type: "string" },
+      "auth-origin": { type: "boolean", default: false },
       port: { type: "string", default: "8787" },
       host: { type: "string", default: "127.0.0.1" },
       name: { type: "string" },
@@ -51,6 +58,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     if (positionals.length > 0) throw usage("edge", `${positionals[0]} is not an option`);
     const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("edge", "--tls-key and --tls-cert go together");
+    if (values.revoked !== undefined && values.keys === undefined) throw usage("edge", "--revoked needs --keys");
+    const settings = values.keys === undefined ? undefined : await startSettingsServer(values.keys, values.revoked);
     const edge = await startLocalEdge({
       port: port("edge", values.port),
       host: values.host,
@@ -58,6 +67,9 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       dev: values.dev ? "1" : "",
       links: values.link,
       linkWays: values["link-ways"],
+      ...(settings && { keysURL: settings.keysURL }),
+      ...(settings?.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
+      ...(values["auth-origin"] && { authOrigin: "origin" }),
       ...(values.name !== undefined && { relayName: values.name }),
       ...(values.state !== undefined && { state: values.state }),
       adminToken: values["admin-token"],
@@ -66,6 +78,9 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       log: (level, line) => {
         if (values.verbose) console.error(`${level}: ${line}`);
       },
+    }).catch(async (error: unknown) => {
+      await settings?.close();
+      throw error;
     });
     if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url }));
     else {
@@ -76,6 +91,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     }
     await untilInterrupted();
     await edge.close();
+    await settings?.close();
     return 0;
   },
 };

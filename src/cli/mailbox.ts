@@ -1,5 +1,6 @@
 /** `grooveway mailbox`: an operator's look into the mailboxes of an edge. */
 import { type Command, parse, usage } from "./arguments.ts";
+import { tokenOf } from "./connection.ts";
 import { CommandError, size } from "./output.ts";
 
 export const mailboxCommand: Command = {
@@ -9,7 +10,9 @@ Looks into the mailboxes of an edge. ls lists them, show shows one, purge remove
 out of it and unlock lets them in again.
 
   --edge URL     the edge; default http://127.0.0.1:8787
-  --token TOKEN  the edge's admin token; default the environment variable GROOVEWAY_ADMIN_TOKEN
+  --token TOKEN|@FILE
+                 the edge's admin token, or a token with the scope admin; default the environment variable
+                 GROOVEWAY_ADMIN_TOKEN, or GROOVEWAY_TOKEN
   --json         print JSON
 
 Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --token "$TOKEN"`,
@@ -17,13 +20,14 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
   async run(args) {
     const { values, positionals } = parse("mailbox", args, {
       edge: { type: "string", default: "http://127.0.0.1:8787" },
-      token: { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
+      token: { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? process.env.GROOVEWAY_TOKEN ?? "" },
       json: { type: "boolean", default: false },
     });
     const [action, address, ...more] = positionals;
     if (more.length > 0) throw usage("mailbox", `${more[0]} is one argument too many`);
-    if (values.token === "") throw usage("mailbox", "the edge's admin token is needed: give --token");
-    const ask = (method: string, path: string) => request(values.edge, values.token, method, path);
+    const token = tokenOf("mailbox", values.token);
+    if (token === undefined) throw usage("mailbox", "the edge's admin token is needed: give --token");
+    const ask = (method: string, path: string) => request(values.edge, token(), method, path);
 
     if (action === "ls") {
       if (address !== undefined) throw usage("mailbox", "ls takes no ADDRESS");

@@ -18,6 +18,10 @@ const COMMANDS: Record<string, { readonly summary: string; readonly load: () => 
     load: async () => (await import("./relay.ts")).relayCommand,
   },
   edge: { summary: "run the edge on this machine", load: async () => (await import("./edge.ts")).edgeCommand },
+  token: {
+    summary: "make keys and tokens, and look into tokens",
+    load: async () => (await import("./token.ts")).tokenCommand,
+  },
   send: {
     summary: "send a file to a device or an identity",
     load: async () => (await import("./send.ts")).sendCommand,

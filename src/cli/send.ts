@@ -30,7 +30,7 @@ Example: tar c photos | grooveway send --edge https://edge.example.com --relay r
     if (address === undefined || path === undefined) throw usage("send", "an ADDRESS and a FILE are needed");
     if (more.length > 0) throw usage("send", `${more[0]} is one argument too many`);
     const { source, total } = await openSource(path);
-    const device = await Device.connect(deviceOptions("send", values));
+    const device = await Device.connect({ ...deviceOptions("send", values), receive: false });
     const bar = progressBar(`to ${address}`);
     const started = performance.now();
     try {

@@ -1,8 +1,8 @@
 /** `npm start`: the whole way on this machine, with a real file. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { Device } from "../device/index.ts";
+import { Device, type TransportName } from "../device/index.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
 import { type Command, parse, port, usage } from "./arguments.ts";
 import { rate } from "./connection.ts";
@@ -12,6 +12,7 @@ import { CommandError, progressBar, size } from "./output.ts";
 import { startRelayHere } from "./relay.ts";
 import { openSource } from "./send.ts";
 import { untilInterrupted } from "./signals.ts";
+import { newKey, sign } from "./token.ts";
 
 /** Octets of the file that is made when none is named. */
 const GENERATED = 8 * 1024 * 1024;
@@ -21,7 +22,8 @@ export const startCommand: Command = {
 
 Starts a relay and the edge on this machine, and sends a file (a generated one of 8 MiB by default) from a device that
 speaks LongLived to one that speaks KeepAlive, both only through the edge. Then it shows a mailbox at work: a message to a
-device that is not there yet, and its arrival. It stays up for you to try.
+device that is not there yet, and its arrival. Every device has a token, which the edge verifies with a key that is made
+for this. It stays up for you to try.
 
   --once           end after the transfer, with exit code 0 when the file arrived whole
   --relay-port N   default ${SSTP_PORT}
@@ -43,26 +45,30 @@ Example: npm start -- --once package-lock.json`,
     // Before anything is started: a file that cannot be read needs no relay.
     const file = path === undefined ? generated() : { ...(await openSource(path)), name: basename(path) };
 
+    const issuer = await startIssuer();
     const relay = await startRelayOn(port("start", values["relay-port"]));
     try {
       const edge = await startLocalEdge({
         port: port("start", values.port),
         relayAllow: [`127.0.0.1:${relay.port}`],
-        dev: "private open",
+        dev: "private",
+        keys: issuer.keys,
       });
       try {
         say(`relay    127.0.0.1:${relay.port}   SSTP on TCP`);
         say(`edge     ${edge.url}   HTTP`);
-        const way = { edge: edge.url, relay: `127.0.0.1:${relay.port}` };
+        const way: Way = { edge: edge.url, relay: `127.0.0.1:${relay.port}`, token: issuer.token };
         report(await transfer(way, file), values.json);
-        const { id, waited } = await storeAndForward(edge.url);
+        const { id, waited } = await storeAndForward(way);
         if (values.json) console.log(JSON.stringify({ event: "mailbox", id, waited }));
         say(`
 A mailbox at work: carol/pc sent a message to dave/tablet, who was not there, and left. The edge kept it; dave/tablet came
 ${waited} ms later and has it.`);
         if (values.once) return 0;
-        say(invitation(way));
+        const folder = await tokenFiles(issuer, ["erin/pc", "frank/tablet"]);
+        say(invitation(way, folder));
         await untilInterrupted();
+        await rm(folder, { recursive: true, force: true });
         return 0;
       } finally {
         await edge.close();
@@ -77,6 +83,41 @@ ${waited} ms later and has it.`);
 interface Way {
   readonly edge: string;
   readonly relay: string;
+  /** A token for an address. */
+  token(address: string): Promise<string>;
+}
+
+/** Whoever issues tokens for this machine's edge. */
+interface Issuer {
+  /** The key set that the edge verifies by. */
+  readonly keys: string;
+  token(address: string): Promise<string>;
+}
+
+/** A key that is made now and known to nobody else. */
+async function startIssuer(): Promise<Issuer> {
+  const { jwks, privateKey } = await newKey("start");
+  return {
+    keys: JSON.stringify(jwks),
+    token: (address) =>
+      sign(privateKey, {
+        address,
+        scope: "connect receive send:*",
+        aud: "127.0.0.1",
+        jti: address,
+        exp: Math.floor(Date.now() / 1000) + 24 * 3600,
+      }),
+  };
+}
+
+/** Files with a token each, for commands: `erin.token` for erin/pc. */
+async function tokenFiles(issuer: Issuer, addresses: readonly string[]): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "grooveway-tokens-"));
+  for (const address of addresses) {
+    const name = `${address.split("/")[0]}.token`;
+    await writeFile(join(folder, name), await issuer.token(address), { mode: 0o600 });
+  }
+  return folder;
 }
 
 /** @throws CommandError Corrupted */
@@ -97,22 +138,32 @@ received sha256 ${received.sha256}`);
   if (!json) console.log("They are equal.");
 }
 
-function invitation({ edge, relay }: Way): string {
+function invitation({ edge, relay }: Way, tokens: string): string {
   return `
 It stays up. In a second terminal, in this folder:
-  npm run -s grooveway -- send --edge ${edge} --as erin/pc frank/tablet README.md
-  npm run -s grooveway -- recv --edge ${edge} --as frank/tablet --transport keepalive --out received
+  npm run -s grooveway -- send --edge ${edge} --as erin/pc --token @${tokens}/erin.token frank/tablet README.md
+  npm run -s grooveway -- recv --edge ${edge} --as frank/tablet --token @${tokens}/frank.token --transport keepalive --out received
 The order does not matter: the edge keeps the file until frank comes. With --relay ${relay} as well the file
 goes through the edge to the origin relay, and waits there. Ctrl-C ends it.`;
 }
 
 /** A message to a device that is not there, by the mailboxes of the edge itself. */
-async function storeAndForward(edge: string): Promise<{ readonly id: string; readonly waited: number }> {
-  const carol = await Device.connect({ edge, address: "carol/pc", transport: "longlived" });
+async function storeAndForward({ edge, token }: Way): Promise<{ readonly id: string; readonly waited: number }> {
+  const carol = await Device.connect({
+    edge,
+    address: "carol/pc",
+    transport: "longlived",
+    token: await token("carol/pc"),
+  });
   const { id } = await carol.send("dave/tablet", "are you there?");
   await carol.close();
   const started = performance.now();
-  const dave = await Device.connect({ edge, address: "dave/tablet", transport: "keepalive" });
+  const dave = await Device.connect({
+    edge,
+    address: "dave/tablet",
+    transport: "keepalive",
+    token: await token("dave/tablet"),
+  });
   try {
     for await (const message of dave.messages()) {
       message.done();
@@ -141,12 +192,14 @@ async function startRelayOn(relayPort: number) {
 }
 
 async function transfer(
-  way: Way,
+  { edge, relay, token }: Way,
   file: { readonly name: string; readonly source: AsyncIterable<Uint8Array>; readonly total: number | undefined },
 ): Promise<Result> {
   const folder = await mkdtemp(join(tmpdir(), "grooveway-"));
-  const bob = await Device.connect({ ...way, address: "bob/phone", transport: "keepalive" });
-  const alice = await Device.connect({ ...way, address: "alice/laptop", transport: "longlived" });
+  const connect = async (address: string, transport: TransportName) =>
+    Device.connect({ edge, relay, address, transport, token: await token(address) });
+  const bob = await connect("bob/phone", "keepalive");
+  const alice = await connect("alice/laptop", "longlived");
   const bar = progressBar(file.name);
   const started = performance.now();
   try {

@@ -19,7 +19,7 @@ import {
   SessionStatusId,
 } from "../sstp/index.ts";
 import { CLOSE_TIMEOUT, KEEP_ALIVE, OPEN_SESSIONS, RECEIVE_TIMEOUT } from "./defaults.ts";
-import { DeviceError } from "./error.ts";
+import { DeviceError, tokenRefusal } from "./error.ts";
 import { openTransport, type Transport, type TransportOptions } from "./transport.ts";
 
 /** What a session of ours is when it may be sent on, or why it cannot be had. */
@@ -38,6 +38,8 @@ export interface CarrierOptions extends TransportOptions {
   readonly address: Required<Pick<Address, "identity" | "device">>;
   /** The virtual connection ends at the edge itself, and is not passed through to an origin relay. */
   readonly ends: boolean;
+  /** Takes what waits for the identity as well. */
+  readonly receive: boolean;
 }
 
 export class Carrier {
@@ -82,7 +84,9 @@ export class Carrier {
     this.transport.established.catch((error: DeviceError) => this.#ready?.reject(error));
     void this.#read();
     // Polling is established by its first octets, so they are not kept back until then.
-    this.engine.connect(relayURL(this.#options.relay));
+    const { relay, transport, token = "" } = this.#options;
+    // Where no header can carry it, SSTP does.
+    this.engine.connect(relayURL(relay), new TextEncoder().encode(transport === "tcp" ? token : ""));
     void this.flush();
     try {
       await attached;
@@ -203,7 +207,9 @@ export class Carrier {
   #follow(event: ConnectionEvent): void {
     switch (event.type) {
       case "connected":
-        this.#attachId = this.engine.attach({ accountURL: accountURL(this.#options.address) });
+        if (this.#options.receive) {
+          this.#attachId = this.engine.attach({ accountURL: accountURL(this.#options.address) });
+        } else this.#ready?.resolve();
         break;
       case "attached":
         if (event.eventId === this.#attachId) this.#ready?.resolve();
@@ -214,7 +220,7 @@ export class Carrier {
         );
         break;
       case "refused":
-        this.#ready?.reject(refusal(event.responseId, event.retryTime, this.#options.relay));
+        this.#ready?.reject(refusal(event, this.#options.relay));
         break;
       case "sessionState":
         this.#settle(event.sessionId, event.state);
@@ -224,7 +230,7 @@ export class Carrier {
         break;
       case "sessionClosed":
         if (event.sessionId === this.#attachId) {
-          this.#ready?.reject(new DeviceError("RelayRefused", `the relay refused the account [${event.reasonId}]`));
+          this.#ready?.reject(accountRefusal(event.reasonId, this.#options.token !== undefined));
         }
         this.#forget(event.sessionId, sessionRefusal(event.reasonId));
         break;
@@ -327,7 +333,7 @@ export function sessionRefusal(reasonId: number | undefined): DeviceError {
   }
   return new DeviceError(
     "RecipientRefused",
-    `the relay takes no messages for this recipient [${reasonId ?? "refused"}]`,
+    `the relay takes no messages for this recipient [${reasonId ?? "refused"}]: check its address, and whether the token allows to send to it`,
     { retryable: isPassing(reasonId) },
   );
 }
@@ -336,7 +342,20 @@ function gone(): DeviceError {
   return new DeviceError("ConnectFailed", "the connection was lost", { retryable: true });
 }
 
-function refusal(responseId: number, retryTime: number, relay: string): DeviceError {
+function accountRefusal(reasonId: number, hasToken: boolean): DeviceError {
+  if (reasonId !== CloseReasonId.UserAuthenticationFailed || !hasToken) {
+    return new DeviceError("RelayRefused", `the relay refused the account [${reasonId}]`);
+  }
+  return new DeviceError(
+    "TokenRefused",
+    "the token does not allow to receive for this identity: get one with the scope receive, or connect only to send",
+  );
+}
+
+function refusal(
+  { responseId, retryTime, token }: Extract<ConnectionEvent, { type: "refused" }>,
+  relay: string,
+): DeviceError {
   const name = Object.entries(ConnectResponseId).find(([, id]) => id === responseId)?.[0] ?? String(responseId);
   switch (responseId) {
     case ConnectResponseId.WrongDevice:
@@ -348,6 +367,11 @@ function refusal(responseId: number, retryTime: number, relay: string): DeviceEr
       return new DeviceError("RelayRefused", `the relay is busy: try again in ${retryTime} s [${name}]`, {
         retryable: true,
       });
+    case ConnectResponseId.AuthenticationFailed: {
+      // The edge says why in place of an answer of the security protocol.
+      const refused = token.length < 64 ? tokenRefusal(new TextDecoder().decode(token)) : undefined;
+      return refused ?? new DeviceError("RelayRefused", `the relay refused the connection [${name}]`);
+    }
     default:
       return new DeviceError("RelayRefused", `the relay refused the connection [${name}]`);
   }

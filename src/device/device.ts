@@ -45,6 +45,7 @@ import { DeviceError } from "./error.ts";
 import { newGuid } from "./guid.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, type Message, partToWire, type SendOptions } from "./message.ts";
+import { type TokenSource, tokenFrom } from "./token.ts";
 import type { TransportName } from "./transport.ts";
 
 export interface DeviceOptions {
@@ -65,6 +66,14 @@ export interface DeviceOptions {
   readonly messageLimit?: number;
   /** PEM text of the certificate authorities to trust instead of the system's. */
   readonly ca?: string;
+  /**
+   * Lets the device in at the edge: a token of its operator, or where to get one, which is asked for each new connection.
+   */
+  readonly token?: TokenSource;
+  /**
+   * False for a device that only sends: it does not take what waits for its identity, and needs no right to. Default true.
+   */
+  readonly receive?: boolean;
   /** Closes the device when it aborts. */
   readonly signal?: AbortSignal;
   /** Told of each carrier that is lost and will be replaced, for a log. */
@@ -149,7 +158,7 @@ export class Device {
   /**
    * Connects a device to its relay.
    *
-   * @throws DeviceError ConnectFailed, Refused, RelayRefused, InvalidOption, Closed
+   * @throws DeviceError ConnectFailed, Refused, TokenRefused, RelayRefused, InvalidOption, Closed
    *
    * @example
    * const device = await Device.connect({ edge: "https://edge.example.com", relay: "relay.example.com", address: "alice/laptop" });
@@ -192,7 +201,7 @@ export class Device {
    * The messages that arrive, in order, until the device is closed. One that is not `done` is not acknowledged and comes
    * again to the next connection; nothing more is read while 32 MiB of them are not done.
    *
-   * @throws DeviceError AddressInUse, RelayRefused when the connection ended for good
+   * @throws DeviceError AddressInUse, RelayRefused, TokenRefused when the connection ended for good
    */
   messages(): AsyncIterableIterator<Message> {
     return this.#inbox.messages();
@@ -276,8 +285,9 @@ export class Device {
 
   /** A new carrier, connected; its events are followed from its first. */
   async #open(): Promise<Run> {
-    const { edge, contentLength, ca } = this.#options;
+    const { edge, contentLength, ca, receive = true } = this.#options;
     const relay = this.#relay;
+    const token = await tokenFrom(this.#options.token, this.#closing.signal);
     let run: Run | undefined;
     const carrier = new Carrier(
       {
@@ -286,6 +296,8 @@ export class Device {
         edge,
         contentLength,
         ca,
+        token,
+        receive,
         address: this.#self,
         ends: this.#options.relay === undefined,
       },

@@ -10,6 +10,8 @@ export type DeviceErrorCode =
   | "ConnectFailed"
   /** The edge refused a request; its own reason is in the message. */
   | "Refused"
+  /** The edge did not let the token in, or what was asked is beyond what it allows; the reason is in the message. */
+  | "TokenRefused"
   /** The relay refused the Connect or the Attach. */
   | "RelayRefused"
   /** The recipient's own relay, named behind the @ of its address, cannot be reached. */
@@ -40,4 +42,21 @@ export class DeviceError extends Error {
     this.code = code;
     this.retryable = options.retryable ?? false;
   }
+}
+
+/** What to do about each reason for which an edge refuses a token. */
+const TOKEN_REASONS: Readonly<Record<string, string>> = {
+  TokenNeeded: "the edge asks for a token: give the one that its operator has issued",
+  TokenInvalid: "the edge cannot verify the token: get a new one from its operator",
+  TokenExpired: "the token has expired: get a new one",
+  TokenNotYetValid: "the token is not valid yet: wait, or set the clocks right",
+  TokenRevoked: "the token was revoked: ask the edge's operator",
+  WrongAudience: "the token is for another edge: get one for this edge",
+  ScopeMissing: "the token does not allow this: get one with this device's address and the scopes connect and receive",
+};
+
+/** The error for an edge's reason, when it is about a token. The same token will not do later either. */
+export function tokenRefusal(reason: string | undefined): DeviceError | undefined {
+  if (reason === undefined || !Object.hasOwn(TOKEN_REASONS, reason)) return undefined;
+  return new DeviceError("TokenRefused", `${TOKEN_REASONS[reason]} [${reason}]`);
 }

@@ -23,7 +23,7 @@ import {
   SSTP_PORT,
 } from "../encapsulation/index.ts";
 import { CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
-import { DeviceError } from "./error.ts";
+import { DeviceError, tokenRefusal } from "./error.ts";
 import { rawClient } from "./raw-client.ts";
 import { openWebSocket } from "./websocket.ts";
 
@@ -41,6 +41,8 @@ export interface TransportOptions {
   readonly contentLength?: number | undefined;
   /** PEM text of the certificate authorities to trust instead of the system's, for an edge with its own. */
   readonly ca?: string | undefined;
+  /** Sent to the edge with every request. Not used by `tcp`. */
+  readonly token?: string | undefined;
 }
 
 export interface Transport {
@@ -66,7 +68,7 @@ export interface Transport {
  */
 export function openTransport(options: TransportOptions): Transport {
   const route = routeOf(options);
-  if (options.transport === "websocket") return openWebSocket(options.edge ?? "", options.relay, options.ca);
+  if (options.transport === "websocket") return openWebSocket(options);
   try {
     return new SocketTransport(options.transport, clientOf(options, route), () => dial(route, options.ca));
   } catch (error) {
@@ -113,6 +115,7 @@ function clientOf(options: TransportOptions, { host, port, secure }: Route): Enc
     secure,
     relay,
     guid: guidFrom(randomBytes(24)),
+    headers: Object.entries(authorization(options.token)),
   };
   switch (transport) {
     case "longlived":
@@ -122,6 +125,11 @@ function clientOf(options: TransportOptions, { host, port, secure }: Route): Enc
     case "polling":
       return new PollingClient(common);
   }
+}
+
+/** The header that carries a token [RFC 6750 2.1]. */
+export function authorization(token: string | undefined): Record<string, string> {
+  return token === undefined ? {} : { Authorization: `Bearer ${token}` };
 }
 
 function dial({ host, port, secure }: Route, ca: string | undefined): Socket {
@@ -332,6 +340,8 @@ function failure(name: TransportName, lost: Lost, cause: Error | undefined): Dev
   if (cause !== undefined) {
     return new DeviceError("ConnectFailed", `no connection by ${name}: ${cause.message}`, { retryable: true, cause });
   }
+  const refused = tokenRefusal(lost.code);
+  if (refused !== undefined) return refused;
   const reason = lost.code ?? lost.reason;
   return lost.code === undefined
     ? new DeviceError("ConnectFailed", `no connection by ${name}: ${lost.detail} [${reason}]`, { retryable: true })

@@ -8,12 +8,12 @@ import { randomBytes } from "node:crypto";
 import { WebSocket } from "ws";
 import { formatTarget, guidFrom, type Lost, REASON_HEADER } from "../encapsulation/index.ts";
 import { READ_AHEAD, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
-import { DeviceError } from "./error.ts";
-import type { Transport } from "./transport.ts";
+import { DeviceError, tokenRefusal } from "./error.ts";
+import { authorization, type Transport, type TransportOptions } from "./transport.ts";
 
-/** Opens a virtual connection by WebSocket. `edge` is the URL of the edge, `http:` or `https:`. */
-export function openWebSocket(edge: string, relay: string, ca: string | undefined): Transport {
-  return new WebSocketTransport(edge, relay, ca);
+/** Opens a virtual connection by WebSocket. */
+export function openWebSocket(options: TransportOptions): Transport {
+  return new WebSocketTransport(options);
 }
 
 class WebSocketTransport implements Transport {
@@ -29,14 +29,18 @@ class WebSocketTransport implements Transport {
   #alive = true;
   #pinging: NodeJS.Timeout | undefined;
 
-  constructor(edge: string, relay: string, ca: string | undefined) {
+  constructor({ edge = "", relay, ca, token }: TransportOptions) {
     const target = formatTarget({ encapsulation: "WebSocket", relay, guid: guidFrom(randomBytes(24)) });
     const url = new URL(target, edge);
     url.protocol = url.protocol.replace("http", "ws");
     const settled = Promise.withResolvers<void>();
     this.established = settled.promise;
     this.established.catch(() => undefined);
-    const socket = new WebSocket(url, { perMessageDeflate: false, ...(ca !== undefined && { ca }) });
+    const socket = new WebSocket(url, {
+      perMessageDeflate: false,
+      headers: authorization(token),
+      ...(ca !== undefined && { ca }),
+    });
     socket.binaryType = "nodebuffer";
     this.#socket = socket;
     let failure: DeviceError | undefined;
@@ -50,13 +54,12 @@ class WebSocketTransport implements Transport {
     });
     socket.on("unexpected-response", (_request, response) => {
       const reason = response.headers[REASON_HEADER.toLowerCase()];
-      failure = new DeviceError(
-        "Refused",
-        `the edge refused websocket: ${response.statusCode} [${reason ?? "unknown"}]`,
-        {
+      const code = typeof reason === "string" ? reason : "unknown";
+      failure =
+        tokenRefusal(code) ??
+        new DeviceError("Refused", `the edge refused websocket: ${response.statusCode} [${code}]`, {
           retryable: response.statusCode !== 403,
-        },
-      );
+        });
       socket.terminate();
     });
     socket.on("error", (error) => {

@@ -9,7 +9,7 @@ import { folder, relayAndEdge, run, start, takenPort } from "./support.ts";
 test("help: the command and each subcommand show what they take, with an example", async (context) => {
   const whole = await run(context, ["--help"]);
   assert.equal(whole.code, 0);
-  for (const name of ["start", "relay", "edge", "send", "recv"]) {
+  for (const name of ["start", "relay", "edge", "token", "send", "recv"]) {
     assert.match(whole.stdout, new RegExp(`^ {2}${name} `, "m"));
     const help = await run(context, [name, "--help"]);
     assert.equal(help.code, 0);
@@ -50,7 +50,8 @@ test("errors at run time: one line, a code, exit code 1", async (context) => {
   );
   const cases: [readonly string[], RegExp][] = [
     [["relay", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/],
-    [["edge", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/],
+    [["edge", "--dev", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/],
+    [["edge", "--port", "0"], /KEYS is empty.*--keys FILE.*--dev.*\[InsecureEdge\]/],
     [["start", "--once", "--port", "0", "--relay-port", String(port)], /--relay-port \[PortTaken\]/],
     [["start", "--once", "--port", String(port), "--relay-port", "0"], /--port \[PortTaken\]/],
     [["start", "--once", "/nowhere/at/all"], /there is no file \/nowhere\/at\/all \[CannotRead\]/],
@@ -176,8 +177,8 @@ test("relay --store: what waits survives the relay; without it the relay says th
 });
 
 test("a refusal by the edge is told with its reason", async (context) => {
-  const edge = start(context, ["edge", "--port", "0"]);
-  const [, url = ""] = await edge.line(/edge listens on (\S+)\nit forgets its mailboxes/);
+  const edge = start(context, ["edge", "--port", "0", "--dev"]);
+  const [, url = ""] = await edge.line(/edge listens on (\S+)\nit is for development: .*\nit forgets its mailboxes/);
   const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "relay.example.com", "--as", "a/b"]);
   assert.equal(code, 1);
   assert.match(stderr, /RelayNotAllowed/);

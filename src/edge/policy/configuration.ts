@@ -81,7 +81,7 @@ function keys({ KEYS, JWKS_URL }: Settings, dev: Dev): Finding[] {
       code: "NoKeys",
       setting: "KEYS",
       problem: "is empty, and JWKS_URL too: nobody could be told from anybody else",
-      cure: "set one of them, or DEV=open (--dev) for development",
+      cure: "set one of them (--keys FILE), or DEV=open (--dev) for development",
       permitted: dev.open,
     },
   ];
