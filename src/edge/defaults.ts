@@ -133,6 +133,12 @@ export const SESSION_OUTPUT = 256 * 1024;
 /** Entries of a fanout session in one SessionStatus: the command must fit into one KeepAlive answer. */
 export const STATUS_INDEXES = 8000;
 
+/** Patterns in a mailbox's rule of who may send: each is looked at for each batch of a sender. A star saves many. */
+export const SENDER_PATTERNS = 256;
+
+/** Octets of a request that sets such a rule: as many patterns of the longest names would be longer than any rule is. */
+export const RULE_OCTETS = 64 * 1024;
+
 /** Mailboxes on a page of an operator's list: each is asked, and one request may not ask too many. */
 export const ADMIN_PAGE = 100;
 

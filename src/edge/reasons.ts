@@ -53,6 +53,11 @@ export const REASONS = {
     cause: "The address is not identity or identity/device.",
     cure: "Write it as in grooveway mailbox --help, percent-encoded in the URL.",
   },
+  MalformedRule: {
+    status: 400,
+    cause: "The body is not a JSON object with the rule of who may send as its member senders, or the rule is none.",
+    cure: 'Write {"senders": "everyone"}, "nobody", or patterns parted by blanks, such as "alice bob/phone".',
+  },
   AdminTokenNeeded: {
     status: 401,
     cause: "The request has no admin token, or another one.",

@@ -35,7 +35,7 @@ export interface Sql {
   };
 }
 
-/** What became of a message. */
+/** What became of a message. One that is locked came from somebody who may not send to this mailbox. */
 export type Outcome = "stored" | "duplicate" | "quota" | "locked";
 
 export interface Quota {
