@@ -19,6 +19,8 @@ export interface LocalEdgeOptions {
   readonly relayName?: string;
   /** Opens /admin: the variable ADMIN_TOKEN. */
   readonly adminToken?: string;
+  /** What one address may do: the variable RATE. Without it there are no limits. */
+  readonly rate?: string;
   /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
   readonly state?: string;
   /** PEM texts: with them the edge speaks HTTPS. */
@@ -58,6 +60,8 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
     ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
     MAILBOX: { type: "durable-object", worker: "grooveway", exportName: "Mailbox" },
     DIRECTORY: { type: "durable-object", worker: "grooveway", exportName: "Directory" },
+    METER: { type: "durable-object", worker: "grooveway", exportName: "Meter" },
+    RATE: { type: "text", value: options.rate ?? "" },
     RELAY_NAME: { type: "text", value: options.relayName ?? host },
     ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
   } as const;
@@ -82,6 +86,7 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
             Tunnel: { type: "durable-object", storage: "sqlite" },
             Mailbox: { type: "durable-object", storage: "sqlite" },
             Directory: { type: "durable-object", storage: "sqlite" },
+            Meter: { type: "durable-object", storage: "sqlite" },
           },
           env,
         },

@@ -48,6 +48,11 @@ export const REASONS = {
     cause: "The target says ConnType=WebSocket, and the request does not ask for one.",
     cure: "Send Upgrade: websocket; a proxy may have taken it away: use KeepAlive then.",
   },
+  HoldIgnored: {
+    status: 404,
+    cause: "The device went on sending over its WebSocket long after it was told to hold.",
+    cure: "Send nothing after the text message hold until go on has come.",
+  },
   MalformedAddress: {
     status: 400,
     cause: "The address is not identity or identity/device.",

@@ -16,6 +16,7 @@ import {
   Connection,
   type ConnectionEvent,
   type ConnectionSnapshot,
+  ConnectResponseId,
   identityURL,
   isURL,
   parseURL,
@@ -27,12 +28,15 @@ import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
 import { byteReader, within } from "./streams.ts";
+import type { Throttle } from "./throttle.ts";
 
 /** What a terminal needs of the object that it lives in. */
 export interface Host {
   /** The object's name, by which mailboxes call it back. */
   readonly name: string;
   mailbox(peer: string): DurableObjectStub<Mailbox>;
+  /** What a device's share is metered by; undefined when it has no limits. */
+  throttle(source: string): Throttle | undefined;
   /** Keeps the object alive until the promise settles. */
   waitUntil(promise: Promise<unknown>): void;
 }
@@ -55,6 +59,14 @@ export class Terminal implements Origin {
   #ended = false;
   #waiters: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
+  readonly #host: Host;
+  #throttle: Throttle | undefined;
+  /** A Connect waits for the meter. */
+  #entering = false;
+  /** Messages that have come whole. */
+  #messages = 0;
+  /** Calls whose octets are taken, and whose device is not read meanwhile. */
+  #writing = 0;
 
   constructor(host: Host, localDeviceURLs: readonly string[], snapshot?: TerminalSnapshot) {
     const options = {
@@ -66,6 +78,8 @@ export class Terminal implements Origin {
     } as const;
     this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
     this.#source = snapshot?.source ?? "";
+    this.#host = host;
+    if (this.#source !== "") this.#throttle = host.throttle(this.#source);
     this.#intake = new Intake(host, this.#engine, () => this.#changed(), snapshot?.intake);
     this.#outlet = new Outlet(
       host,
@@ -77,10 +91,18 @@ export class Terminal implements Origin {
   }
 
   async write(octets: Uint8Array): Promise<void> {
+    const before = this.#messages;
     this.#handle(this.#engine.receive(octets, Date.now()));
-    // The mailboxes are behind: the device is not read until they have caught up.
-    while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
-      await this.#intake.progress();
+    this.#writing += 1;
+    try {
+      // What has come is taken; whoever has used up what he may is not read for a while.
+      await this.#throttle?.spend(octets.length, this.#messages - before);
+      // The mailboxes are behind: the device is not read until they have caught up.
+      while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
+        await this.#intake.progress();
+      }
+    } finally {
+      this.#writing -= 1;
     }
   }
 
@@ -153,7 +175,8 @@ export class Terminal implements Origin {
 
   /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
   get quiet(): boolean {
-    return this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined && this.#timer === undefined;
+    if (this.#entering || this.#writing > 0 || this.#timer !== undefined) return false;
+    return this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined;
   }
 
   /** The state to go on from, when it is quiet; undefined otherwise. */
@@ -178,9 +201,7 @@ export class Terminal implements Origin {
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
-        this.#engine.acceptConnect();
-        this.#source = event.sourceDeviceURLs[0] ?? "";
-        for (const url of event.sourceDeviceURLs) this.#outlet.consume(url);
+        this.#connect(event.sourceDeviceURLs);
         break;
       case "attach": {
         if (this.#engine.session(event.eventId) === undefined) break;
@@ -215,6 +236,7 @@ export class Terminal implements Origin {
         this.#intake.data(event.sessionId, event.octets);
         break;
       case "endMessage":
+        this.#messages += 1;
         this.#intake.end(event.sessionId, event.message);
         break;
       case "sessionClosed":
@@ -236,9 +258,42 @@ export class Terminal implements Origin {
     }
   }
 
+  #connect(sources: readonly string[]): void {
+    const throttle = this.#host.throttle(sources[0] ?? "");
+    if (throttle === undefined) this.#accept(sources);
+    else {
+      this.#throttle = throttle;
+      this.#entering = true;
+      this.#host.waitUntil(this.#enter(throttle, sources));
+    }
+  }
+
+  /** Whoever has as many virtual connections as he may, or makes them too fast, is told when to try again. */
+  async #enter(throttle: Throttle, sources: readonly string[]): Promise<void> {
+    const entrance = await throttle.enter();
+    this.#entering = false;
+    if (this.#ended) {
+      // It left before it had entered.
+      await throttle.leave();
+      return;
+    }
+    if (this.#engine.state === "connecting") {
+      if (entrance.ok) this.#accept(sources);
+      else this.#engine.refuseConnect(ConnectResponseId.TryLater, entrance.retryAfter);
+    }
+    this.#changed();
+  }
+
+  #accept(sources: readonly string[]): void {
+    this.#engine.acceptConnect();
+    this.#source = sources[0] ?? "";
+    for (const url of sources) this.#outlet.consume(url);
+  }
+
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    if (this.#throttle !== undefined) this.#host.waitUntil(this.#throttle.leave());
     this.#intake.abandon();
     this.#outlet.abandon();
     this.#wake();

@@ -40,12 +40,14 @@ import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import { dial, type Origin } from "./origin.ts";
+import { meteredName } from "./policy/rate.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName } from "./relays.ts";
 import { type Settle, Sleep } from "./sleep.ts";
 import { byteReader, within } from "./streams.ts";
 import { type Host, Terminal } from "./terminal.ts";
+import { throttleOf } from "./throttle.ts";
 import { Wired } from "./wired.ts";
 
 /** What became of octets that a Worker brought. */
@@ -524,6 +526,7 @@ export class Tunnel extends DurableObject<Env> {
     return {
       name: this.ctx.id.name ?? "",
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
+      throttle: (source) => throttleOf(meteredName(source, this.env), this.ctx.id.name ?? "", this.env),
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };
   }

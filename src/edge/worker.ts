@@ -18,6 +18,7 @@ import { readBody, within } from "./streams.ts";
 
 export { Directory } from "./directory.ts";
 export { Mailbox } from "./mailbox.ts";
+export { Meter } from "./meter.ts";
 export { Tunnel } from "./tunnel.ts";
 
 const app = new Hono<{ Bindings: Env }>();
