@@ -13,7 +13,15 @@ Runs the edge on this machine: the same worker that is deployed to Cloudflare, u
 device that connects to it, and passes devices through to the origin relays that are allowed.
 
   --state DIR                keep the mailboxes in this folder; without it a restart forgets them
-  --relay-allow HOST[:PORT]  origin relay that devices may be passed through to; may be given more than once
+  --relay-allow ENTRY        origin relay that devices may be passed through to; may be given more than once. A name, a
+                             glob such as *.relays.example.com, an address or a range such as 63.209.254.*, each with
+                             :PORT or for 2492, 443 and 80; !ENTRY denies, and wins
+  --dev                      for development: permits relays at loopback and private addresses, and all else that is
+                             insecure
+  --link RELAY               stay connected to this origin relay, so that what waits there for devices here comes; may be
+                             given more than once. Others are connected to when there is something for them
+  --link-ways WAYS           how origin relays are connected to, in order; default "sstp:2492 sstp:443 http:80", and
+                             tls:PORT for SSTP over TLS
   --port N                   port to listen on; default 8787, 0 for any free one
   --host HOST                address to listen on; default 127.0.0.1, use 0.0.0.0 to be reached from elsewhere
   --name NAME                the host name by which devices reach this edge; default the address listened on
@@ -32,6 +40,9 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
   async run(args) {
     const { values, positionals } = parse("edge", args, {
       "relay-allow": { type: "string", multiple: true, default: [] },
+      dev: { type: "boolean", default: false },
+      link: { type: "string", multiple: true, default: [] },
+      "link-ways": { type: "string", default: "" },
       port: { type: "string", default: "8787" },
       host: { type: "string", default: "127.0.0.1" },
       name: { type: "string" },
@@ -50,6 +61,9 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       port: port("edge", values.port),
       host: values.host,
       relayAllow,
+      dev: values.dev ? "1" : "",
+      links: values.link,
+      linkWays: values["link-ways"],
       ...(values.name !== undefined && { relayName: values.name }),
       ...(values.state !== undefined && { state: values.state }),
       adminToken: values["admin-token"],
@@ -63,6 +77,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url }));
     else {
       console.log(`edge listens on ${edge.url}`);
+      if (values.dev) console.log("it is for development: what --dev permits is not safe for others to reach");
       if (values.state === undefined)
         console.log("it forgets its mailboxes when it stops: give --state DIR to keep them");
     }

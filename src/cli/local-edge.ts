@@ -6,6 +6,8 @@
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
+import { forbidden } from "../edge/policy/configuration.ts";
+import { startLocalResolver } from "./local-resolver.ts";
 import { CommandError } from "./output.ts";
 
 export interface LocalEdgeOptions {
@@ -15,6 +17,14 @@ export interface LocalEdgeOptions {
   readonly port: number;
   /** Origin relays that devices may be passed through to: the variable ORIGIN_RELAYS. */
   readonly relayAllow: readonly string[];
+  /** What is permitted for development: the variable DEV. By default nothing, so that no relay of this machine is dialled. */
+  readonly dev?: string;
+  /** URL of the DNS over HTTPS that resolves relays: the variable RESOLVER. By default names mean what they mean on this machine. */
+  readonly resolver?: string;
+  /** Origin relays to stay connected to: the variable LINKS. */
+  readonly links?: readonly string[];
+  /** How origin relays are connected to: the variable LINK_WAYS. */
+  readonly linkWays?: string;
   /** This edge's own Relay-Server-Name: the variable RELAY_NAME. By default the address listened on. */
   readonly relayName?: string;
   /** Opens /admin: the variable ADMIN_TOKEN. */
@@ -39,29 +49,49 @@ export interface LocalEdge {
 /**
  * Starts the edge.
  *
- * @throws CommandError when the port is taken or the certificate is not one
+ * @throws CommandError when the port is taken, the certificate is not one, or a setting is malformed or insecure
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
   const host = options.host ?? "127.0.0.1";
+  assertSecure(options);
   await assertFree(host, options.port);
-  const miniflare = new Miniflare(configuration(await workerCode(), host, options));
+  const code = await workerCode();
+  const resolver = options.resolver === undefined ? await startLocalResolver() : undefined;
+  let miniflare: Miniflare | undefined;
+  const close = async () => {
+    await miniflare?.dispose();
+    await resolver?.close();
+  };
   try {
+    miniflare = new Miniflare(configuration(code, host, { resolver: resolver?.url ?? "", ...options }));
     const url = await miniflare.ready;
-    return { url: url.origin, miniflare, close: () => miniflare.dispose() };
+    return { url: url.origin, miniflare, close };
   } catch (cause) {
-    await miniflare.dispose().catch(() => undefined);
+    await close().catch(() => undefined);
     throw new CommandError("EdgeFailed", `the edge did not start: ${cause instanceof Error ? cause.message : cause}`);
   }
+}
+
+/** Which findings stop it, policy/configuration.ts says. */
+function assertSecure({ relayAllow, resolver, dev }: LocalEdgeOptions): void {
+  const [first] = forbidden({ ORIGIN_RELAYS: relayAllow.join(","), RESOLVER: resolver, DEV: dev });
+  if (first === undefined) return;
+  throw new CommandError("InsecureEdge", `${first.setting} ${first.problem}: ${first.cure}`);
 }
 
 function configuration(code: string, host: string, options: LocalEdgeOptions): MiniflareOptions {
   const env = {
     TUNNEL: { type: "durable-object", worker: "grooveway", exportName: "Tunnel" },
     ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
+    RESOLVER: { type: "text", value: options.resolver ?? "" },
+    DEV: { type: "text", value: options.dev ?? "" },
     MAILBOX: { type: "durable-object", worker: "grooveway", exportName: "Mailbox" },
+    LINK: { type: "durable-object", worker: "grooveway", exportName: "Link" },
     DIRECTORY: { type: "durable-object", worker: "grooveway", exportName: "Directory" },
     METER: { type: "durable-object", worker: "grooveway", exportName: "Meter" },
     RATE: { type: "text", value: options.rate ?? "" },
+    LINKS: { type: "text", value: (options.links ?? []).join(",") },
+    LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
     RELAY_NAME: { type: "text", value: options.relayName ?? host },
     ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
   } as const;
@@ -85,6 +115,7 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
           exports: {
             Tunnel: { type: "durable-object", storage: "sqlite" },
             Mailbox: { type: "durable-object", storage: "sqlite" },
+            Link: { type: "durable-object", storage: "sqlite" },
             Directory: { type: "durable-object", storage: "sqlite" },
             Meter: { type: "durable-object", storage: "sqlite" },
           },

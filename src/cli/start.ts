@@ -45,7 +45,11 @@ Example: npm start -- --once package-lock.json`,
 
     const relay = await startRelayOn(port("start", values["relay-port"]));
     try {
-      const edge = await startLocalEdge({ port: port("start", values.port), relayAllow: [`127.0.0.1:${relay.port}`] });
+      const edge = await startLocalEdge({
+        port: port("start", values.port),
+        relayAllow: [`127.0.0.1:${relay.port}`],
+        dev: "private",
+      });
       try {
         say(`relay    127.0.0.1:${relay.port}   SSTP on TCP`);
         say(`edge     ${edge.url}   HTTP`);

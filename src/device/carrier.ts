@@ -16,6 +16,7 @@ import {
   ConnectResponseId,
   deviceURL,
   relayURL,
+  SessionStatusId,
 } from "../sstp/index.ts";
 import { CLOSE_TIMEOUT, KEEP_ALIVE, OPEN_SESSIONS, RECEIVE_TIMEOUT } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
@@ -47,6 +48,7 @@ export class Carrier {
   readonly #mayRead: () => Promise<void> | undefined;
   /** Open sessions by their addressing, least recently used first. */
   readonly #sessions = new Map<string, OutboundSession>();
+  readonly #failed = new Map<string, DeviceError>();
   readonly #keys = new Map<number, string>();
   #flushing: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -91,13 +93,24 @@ export class Carrier {
   }
 
   /** The session for an addressing, opened if there is none, once it may be sent on. */
-  session(addressing: AddressingEntry): Promise<SessionOutcome> {
-    const key = `${addressing.resourceURL}\n${addressing.identityURL}\n${addressing.deviceURL}`;
+  session(addressing: Destination): Promise<SessionOutcome> {
+    const { resourceURL, relayURL, ...recipient } = addressing;
+    const key = [resourceURL, recipient.identityURL, recipient.deviceURL, relayURL].join("\n");
+    const failed = this.#failed.get(key);
+    if (failed !== undefined) {
+      this.#failed.delete(key);
+      return Promise.resolve({ ok: false, error: failed });
+    }
     let session = this.#sessions.get(key);
     if (session === undefined) {
       if (this.engine.closed !== undefined) return Promise.resolve({ ok: false, error: gone() });
       if (this.#sessions.size >= OPEN_SESSIONS) this.#closeOldest();
-      session = { sessionId: this.engine.open(addressing), key, state: "opening", waiting: [] };
+      const sessionId =
+        relayURL === ""
+          ? this.engine.open(addressing)
+          : // Only a fanout names the recipient's relay [MS-GRVSSTP 2.2.6.1].
+            this.engine.openFanout({ resourceURL, entries: [{ ...recipient, relayURL }] });
+      session = { sessionId, key, state: "opening", waiting: [] };
       this.#sessions.set(key, session);
       this.#keys.set(session.sessionId, key);
       void this.flush();
@@ -108,6 +121,12 @@ export class Carrier {
     if (session.state === "ready") return Promise.resolve({ ok: true, sessionId: session.sessionId });
     const { waiting } = session;
     return new Promise((resolve) => waiting.push(resolve));
+  }
+
+  /** A session is of no use though it is open: the next that asks for it is told why, and the one after opens another. */
+  fail(sessionId: number, error: DeviceError): void {
+    const key = this.#keys.get(sessionId);
+    if (key !== undefined) this.#failed.set(key, error);
   }
 
   /** Whether a session of ours may be sent on at this moment; what `session` told may be over when it is heard. */
@@ -274,6 +293,27 @@ export function isPassing(reasonId: number | undefined): boolean {
   return (
     reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason || reasonId === CloseReasonId.InternalError
   );
+}
+
+/** Where messages go: an addressing, and the recipient's relay when it is another than ours, else empty. */
+export interface Destination extends AddressingEntry {
+  readonly relayURL: string;
+}
+
+/** Why the recipient of a message by another relay is out of reach, by the StatusId of SessionStatus. */
+export function statusRefusal(statusId: number): DeviceError {
+  switch (statusId) {
+    case SessionStatusId.QuotaWouldBeExceeded:
+      return sessionRefusal(CloseReasonId.QuotaWouldBeExceeded);
+    case SessionStatusId.LockedOut:
+      return new DeviceError("RecipientRefused", "the recipient takes no messages from this device [LockedOut]");
+    default:
+      return new DeviceError(
+        "RelayUnreachable",
+        `the recipient's relay cannot be reached: check its name, and that this edge may connect to it [${statusId}]`,
+        { retryable: true },
+      );
+  }
 }
 
 /** Why messages cannot be sent on a session, by the ReasonId of its Close; undefined when OpenResponse refused it. */

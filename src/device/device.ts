@@ -19,6 +19,7 @@ import {
   deviceURL,
   encode,
   identityURL,
+  isSameDevice,
   isURL,
   MAX_DATA_OCTETS,
   type MessageFields,
@@ -27,7 +28,7 @@ import {
   VERSION_1_6,
   WireError,
 } from "../sstp/index.ts";
-import { Carrier, closure, isPassing, sessionRefusal } from "./carrier.ts";
+import { Carrier, closure, type Destination, isPassing, sessionRefusal, statusRefusal } from "./carrier.ts";
 import {
   CONNECT_TIMEOUT,
   CONTENT_RESERVE,
@@ -72,7 +73,7 @@ export interface DeviceOptions {
 
 /** A message on its way out. */
 interface Outgoing {
-  readonly addressing: AddressingEntry;
+  readonly addressing: Destination;
   readonly fields: MessageFields;
   readonly body: Uint8Array;
   readonly resolve: () => void;
@@ -83,7 +84,7 @@ interface Outgoing {
 interface Run {
   readonly carrier: Carrier;
   /** Sent and not acknowledged, by the engine's number, oldest first. */
-  readonly sent: Map<number, Outgoing>;
+  readonly sent: Map<number, Sending>;
   /** Another carrier has taken over: what still comes on this one will come again on that. */
   retired: boolean;
   /** Called when a message was acknowledged, or nothing more will be. */
@@ -105,7 +106,7 @@ export class Device {
   readonly #relay: string;
   readonly #inbox: Inbox;
   /** How recipients are written on the wire, by what the application calls them and the resource. */
-  readonly #addressings = new Map<string, AddressingEntry>();
+  readonly #addressings = new Map<string, Destination>();
   /** Not yet sent, oldest first. */
   #outbox: Outgoing[] = [];
   #outboxOctets = 0;
@@ -254,7 +255,7 @@ export class Device {
   }
 
   /** @throws DeviceError InvalidOption */
-  #addressing(to: string, resourceURL: string): AddressingEntry {
+  #addressing(to: string, resourceURL: string): Destination {
     const key = `${to}\n${resourceURL}`;
     const known = this.#addressings.get(key);
     if (known !== undefined) return known;
@@ -263,6 +264,9 @@ export class Device {
       resourceURL,
       identityURL: identityURL(recipient),
       deviceURL: recipient.device === undefined ? "" : deviceURL(recipient),
+      // A recipient at the relay that this device speaks with is one like all others.
+      relayURL:
+        recipient.relay === undefined || sameRelay(recipient.relay, this.#relay) ? "" : relayURL(recipient.relay),
     };
     assertSayable(addressing, { userRef: idFor(newGuid(), this.#self) });
     if (this.#addressings.size >= REMEMBERED_RECIPIENTS) this.#addressings.clear();
@@ -320,7 +324,7 @@ export class Device {
   /** What was sent and not acknowledged will be sent again, before what was not sent at all. */
   #retire(run: Run): void {
     const unfinished = this.#sending === undefined ? [] : [this.#sending.outgoing];
-    this.#outbox = [...run.sent.values(), ...unfinished, ...this.#outbox];
+    this.#outbox = [...[...run.sent.values()].map(({ outgoing }) => outgoing), ...unfinished, ...this.#outbox];
     this.#sending = undefined;
     run.sent.clear();
     run.retired = true;
@@ -345,6 +349,20 @@ export class Device {
       case "sessionRefused":
         this.#refused(run, event.sessionId, event.unacknowledged, undefined);
         break;
+      case "sessionStatus": {
+        // The only recipient: what is on its way on that session is not delivered, though it will be acknowledged.
+        const numbers = [...run.sent].filter(([, { sessionId }]) => sessionId === event.sessionId).map(([n]) => n);
+        const outgoing = numbers.flatMap((number) => this.#take(run, number) ?? []);
+        if (this.#run === run && this.#sending?.sessionId === event.sessionId) {
+          outgoing.push(this.#sending.outgoing);
+          this.#sending = undefined;
+        }
+        const error = statusRefusal(event.statusId);
+        for (const { reject } of outgoing) reject(error);
+        // Whoever is about to send on it must not open it anew for ever.
+        if (outgoing.length === 0) run.carrier.fail(event.sessionId, error);
+        break;
+      }
       case "sessionClosed":
         if (event.kind === "outbound") this.#refused(run, event.sessionId, event.unacknowledged, event.reasonId);
         break;
@@ -358,7 +376,7 @@ export class Device {
   }
 
   #take(run: Run, number: number): Outgoing | undefined {
-    const outgoing = run.sent.get(number);
+    const outgoing = run.sent.get(number)?.outgoing;
     run.sent.delete(number);
     return outgoing;
   }
@@ -400,7 +418,8 @@ export class Device {
       const outcome = await carrier.session(next.addressing);
       if (this.#run !== run || engine.closed !== undefined) return;
       if (!outcome.ok) {
-        if (outcome.error.retryable && outcome.error.code !== "QuotaWouldBeExceeded")
+        const { retryable, code } = outcome.error;
+        if (retryable && code !== "QuotaWouldBeExceeded" && code !== "RelayUnreachable")
           await this.#pause(RECONNECT_FIRST);
         else if (this.#outbox[0] === next) this.#outbox.shift()?.reject(outcome.error);
         continue;
@@ -428,7 +447,7 @@ export class Device {
       while (goesOn() && !carrier.ready(sessionId)) await carrier.session(addressing);
       if (!goesOn()) return;
     }
-    sent.set(engine.endMessage(sessionId), outgoing);
+    sent.set(engine.endMessage(sessionId), sending);
     this.#sending = undefined;
     if (engine.pendingOctets < SLICE) void carrier.flush();
     else await carrier.flush();
@@ -530,7 +549,8 @@ export class Device {
     this.#closing.abort();
     for (const carrier of this.#opening) carrier.abandon();
     const sending = this.#sending === undefined ? [] : [this.#sending.outgoing];
-    const unsent = [...(this.#run?.sent.values() ?? []), ...sending, ...this.#outbox];
+    const sent = [...(this.#run?.sent.values() ?? [])].map(({ outgoing }) => outgoing);
+    const unsent = [...sent, ...sending, ...this.#outbox];
     this.#run?.progress();
     this.#run = undefined;
     this.#sending = undefined;
@@ -579,4 +599,9 @@ function asDeviceError(error: unknown): DeviceError {
 function hostOf(edge: string | undefined): string {
   if (edge === undefined) throw new DeviceError("InvalidOption", "a relay or an edge is needed: give one of them");
   return URL.canParse(edge) ? new URL(edge).hostname : edge;
+}
+
+/** Whether a relay of an address is the one that this device names: both may leave out the port. */
+function sameRelay(one: string, other: string): boolean {
+  return isSameDevice(relayURL(one), relayURL(other));
 }

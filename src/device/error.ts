@@ -12,6 +12,8 @@ export type DeviceErrorCode =
   | "Refused"
   /** The relay refused the Connect or the Attach. */
   | "RelayRefused"
+  /** The recipient's own relay, named behind the @ of its address, cannot be reached. */
+  | "RelayUnreachable"
   /** Another connection with the same address has taken the place of this one. */
   | "AddressInUse"
   /** The recipient's quota is used up, or the message is longer than the relay takes. */

@@ -37,8 +37,20 @@ export const SHORT_HOLD = 20;
 /** TCP connect to an origin relay. A relay that needs longer is not going to be usable. */
 export const DIAL_TIMEOUT = 10_000;
 
+/** The answer of a resolver: one that needs longer has failed, and a device waits meanwhile. */
+export const RESOLVE_TIMEOUT = 5000;
+
+/** Octets of a resolver's answer: the largest of DNS itself is 64 KiB, and holds over a thousand addresses. */
+export const RESOLVE_OCTETS = 64 * 1024;
+
+/** Addresses of one relay that are dialled, one after the other: each has a second and more of the deadline. */
+export const DIAL_CANDIDATES = 8;
+
 /** How long a poll waits for octets: long enough for an answer from the relay, short since nothing can be sent meanwhile. */
 export const POLL_HOLD = 100;
+
+/** A poll with more data than this is full: a client that had no more to send would have sent a shorter one. */
+export const FULL_POLL = 32768 - 1024;
 
 /**
  * The poll timer that this edge gives to Polling clients [MS-GRVHENC 3.6.5.2.1]: seconds, seconds, count. An idle
@@ -105,6 +117,34 @@ export const CALL_TIMEOUT = 30_000;
 
 /** The same for handing messages to a Tunnel, which only puts them into a queue; a call to a mailbox may contain one. */
 export const DELIVER_TIMEOUT = 10_000;
+
+/** A Noop on a link that is otherwise silent: below the 45 s that the specification allows, and below most firewalls'. */
+export const LINK_KEEP_ALIVE = 25_000;
+
+/** A relay that is silent for so long is gone: it sends a Noop of its own each 45 s. */
+export const LINK_RECEIVE_TIMEOUT = 120_000;
+
+/** From TCP to an accepted Connect. */
+export const LINK_CONNECT_TIMEOUT = 15_000;
+
+/** A link that fails is tried again after 1 s, then after twice as long each time up to a minute; full jitter. */
+export const LINK_RETRY_FIRST = 1000;
+export const LINK_RETRY_LAST = 60_000;
+
+/** Octets that wait in a KeepAlive virtual connection to a relay, either way: several answers of 32768. */
+export const ENCAPSULATED_AHEAD = 256 * 1024;
+
+/** Sessions on a link: one for each recipient there, and half of what a relay lets one connection have. */
+export const LINK_SESSIONS = 2048;
+
+/** How long a link that is to be closed waits for what is on its way to be acknowledged. */
+export const LINK_DRAIN = 5000;
+
+/** A link is replaced before the 15 minutes after which the platform may end a socket of an object. */
+export const LINK_LIFE = 13 * 60_000;
+
+/** A link on which nothing has gone either way for so long is closed, unless the operator wants it kept. */
+export const LINK_IDLE = 5 * 60_000;
 
 /** Pauses between tries of a call to a Tunnel that failed: long enough for an object to start, short for a person. */
 export const RETRY_PAUSES = [100, 400, 1600] as const;

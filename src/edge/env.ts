@@ -4,6 +4,7 @@
  * @module
  */
 import type { Directory } from "./directory.ts";
+import type { Link } from "./link.ts";
 import type { Mailbox } from "./mailbox.ts";
 import type { Meter } from "./meter.ts";
 import type { Tunnel } from "./tunnel.ts";
@@ -17,12 +18,22 @@ export interface Env {
   readonly DIRECTORY: DurableObjectNamespace<Directory>;
   /** One object per principal with limits, named as meteredName says. */
   readonly METER: DurableObjectNamespace<Meter>;
+  /** One object per origin relay, named by the relay's URL. */
+  readonly LINK: DurableObjectNamespace<Link>;
   /** This edge's own Relay-Server-Name. Empty until the operator sets it: then no request can name this edge. */
   readonly RELAY_NAME?: string;
   /** Origin relays that a virtual connection may be passed through to. Empty: none. */
   readonly ORIGIN_RELAYS?: string;
   /** What one principal may do, as parseRate reads it. Empty: nobody has limits. */
   readonly RATE?: string;
+  /** Origin relays that this edge stays connected to, so that what waits there for its peers comes. */
+  readonly LINKS?: string;
+  /** How origin relays are connected to, in order: see policy/ways.ts. Empty: SSTP on 2492 and 443, then HTTP on 80. */
+  readonly LINK_WAYS?: string;
+  /** URL of the DNS over HTTPS, in its JSON form, that resolves the names of origin relays. Empty: Cloudflare's. */
+  readonly RESOLVER?: string;
+  /** What is permitted for development: see policy/dev.ts. Empty in production. */
+  readonly DEV?: string;
   /** Opens /admin. Empty: there is none. */
   readonly ADMIN_TOKEN?: string;
 }

@@ -20,17 +20,37 @@ import {
   UNFINISHED_OCTETS,
 } from "./defaults.ts";
 import { Gathering } from "./gathering.ts";
-import type { Envelope, Mail } from "./segment.ts";
+import type { Envelope, Mail, Recipient } from "./segment.ts";
 import type { Outcome } from "./store.ts";
 import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
 
-type Recipient = Pick<Envelope, "resourceURL" | "identityURL" | "deviceURL"> & { readonly peer: string };
+/** Who gets a copy: one peer of ours, or an origin relay for all of its own. */
+interface Copy extends Pick<Envelope, "resourceURL" | "identityURL" | "deviceURL" | "entries"> {
+  /** Whose mailbox it goes into. */
+  readonly peer: string;
+  /** The entries of the session that it is for. */
+  readonly indexes: readonly number[];
+}
+
+/** An entry of a session; `relayURL` is empty for a peer of ours. */
+export interface Target extends Recipient {
+  readonly relayURL: string;
+}
+
+/** How the refusals of a mailbox are said to the sender of a fanout. */
+const STATUS: Readonly<Record<Exclude<Outcome, "stored" | "duplicate">, number>> = {
+  quota: SessionStatusId.QuotaWouldBeExceeded,
+  locked: SessionStatusId.LockedOut,
+  DNSLookupFailed: SessionStatusId.DNSLookupFailed,
+  HostNotReachable: SessionStatusId.HostNotReachable,
+  ConnectionClosed: SessionStatusId.ConnectionClosed,
+};
 
 /** Where one session's messages go. */
 interface Session {
   readonly source: string;
-  readonly recipients: readonly Recipient[];
+  readonly copies: readonly Copy[];
   readonly fanout: boolean;
   /** Entries of a fanout session that have failed for good, by index. */
   readonly failed: number[];
@@ -49,13 +69,18 @@ interface Job {
   readonly message: number;
   readonly size: number;
   left: number;
-  readonly refused: { readonly index: number; readonly outcome: Outcome }[];
+  readonly refused: Refusal[];
+}
+
+interface Refusal {
+  readonly indexes: readonly number[];
+  readonly outcome: Exclude<Outcome, "stored" | "duplicate">;
 }
 
 interface Pending {
   readonly mail: Mail;
   readonly job: Job;
-  readonly index: number;
+  readonly indexes: readonly number[];
   /** Flag D. */
   readonly volatile: boolean;
 }
@@ -93,20 +118,32 @@ export class Intake {
     return { sessions: [...this.#sessions] };
   }
 
-  open(
-    sessionId: number,
-    source: string,
-    resourceURL: string,
-    entries: readonly { readonly identityURL: string; readonly deviceURL: string }[],
-    fanout: boolean,
-  ): void {
-    const recipients = entries.map(({ identityURL, deviceURL }) => ({
-      peer: deviceURL === "" ? identityURL : deviceURL,
-      resourceURL,
-      identityURL,
-      deviceURL,
-    }));
-    this.#sessions.set(sessionId, { source, recipients, fanout, failed: [] });
+  open(sessionId: number, source: string, resourceURL: string, targets: readonly Target[], fanout: boolean): void {
+    const copies: Copy[] = [];
+    const relays = new Map<string, { readonly indexes: number[]; readonly entries: Recipient[] }>();
+    for (const [index, { identityURL, deviceURL, relayURL }] of targets.entries()) {
+      if (relayURL === "") {
+        const peer = deviceURL === "" ? identityURL : deviceURL;
+        copies.push({ peer, indexes: [index], resourceURL, identityURL, deviceURL });
+        continue;
+      }
+      const group = relays.get(relayURL) ?? { indexes: [], entries: [] };
+      group.indexes.push(index);
+      group.entries.push({ identityURL, deviceURL });
+      relays.set(relayURL, group);
+    }
+    for (const [peer, group] of relays) copies.push({ peer, ...group, resourceURL, identityURL: "", deviceURL: "" });
+    this.#sessions.set(sessionId, { source, copies, fanout, failed: [] });
+  }
+
+  /** Entries of a fanout session that cannot be had: they are told of, and left out from then on. */
+  fail(sessionId: number, indexes: readonly number[], outcome: Refusal["outcome"]): void {
+    const session = this.#sessions.get(sessionId);
+    if (session === undefined || indexes.length === 0) return;
+    session.failed.push(...indexes);
+    for (let at = 0; at < indexes.length; at += STATUS_INDEXES) {
+      this.#engine.sessionStatus(sessionId, STATUS[outcome], indexes.slice(at, at + STATUS_INDEXES));
+    }
   }
 
   begin(sessionId: number, fields: ReceivedMessageFields): void {
@@ -134,19 +171,20 @@ export class Intake {
     const { fields } = arriving;
     const { length } = arriving.body;
     this.#unfinished -= length;
-    const recipients = [...session.recipients.entries()].filter(([index]) => !session.failed.includes(index));
-    const job: Job = { sessionId, message, size: length, left: recipients.length, refused: [] };
+    // All entries of a relay fail together, since what it refuses later is not known here.
+    const copies = session.copies.filter(({ indexes }) => !indexes.every((index) => session.failed.includes(index)));
+    const job: Job = { sessionId, message, size: length, left: copies.length, refused: [] };
     if (arriving.tooLong) {
       this.#refuse(
         job,
         session,
-        session.recipients.map((_, index) => ({ index, outcome: "quota" })),
+        copies.map(({ indexes }) => ({ indexes, outcome: "quota" })),
       );
       return;
     }
     const body = arriving.body.take();
     this.octets += body.length;
-    for (const [index, { peer, ...addressing }] of recipients) {
+    for (const { peer, indexes, ...addressing } of copies) {
       const mail: Mail = {
         ...addressing,
         source: session.source,
@@ -158,11 +196,11 @@ export class Intake {
         body,
       };
       const queue = this.#queues.get(peer);
-      const pending = { mail, job, index, volatile: fields.doNotDeliverIfOffline };
+      const pending = { mail, job, indexes, volatile: fields.doNotDeliverIfOffline };
       if (queue === undefined) this.#queues.set(peer, [pending]);
       else queue.push(pending);
     }
-    if (recipients.length === 0) this.#settle(job);
+    if (copies.length === 0) this.#settle(job);
   }
 
   close(sessionId: number): void {
@@ -197,9 +235,9 @@ export class Intake {
     try {
       for (let batch = this.#next(peer); batch.length > 0; batch = this.#next(peer)) {
         const outcomes = await this.#store(peer, batch);
-        batch.forEach(({ job, index }, at) => {
+        batch.forEach(({ job, indexes }, at) => {
           const outcome = outcomes[at] ?? "quota";
-          if (outcome !== "stored" && outcome !== "duplicate") job.refused.push({ index, outcome });
+          if (outcome !== "stored" && outcome !== "duplicate") job.refused.push({ indexes, outcome });
           job.left -= 1;
           if (job.left === 0) this.#settle(job);
         });
@@ -254,15 +292,12 @@ export class Intake {
       this.#engine.closeSession(job.sessionId, CloseReasonId.QuotaWouldBeExceeded);
       return;
     }
-    for (const [outcome, statusId] of [
-      ["quota", SessionStatusId.QuotaWouldBeExceeded],
-      ["locked", SessionStatusId.LockedOut],
-    ] as const) {
-      const indexes = refused.filter((one) => one.outcome === outcome).map(({ index }) => index);
-      if (indexes.length === 0) continue;
-      session.failed.push(...indexes);
-      for (let at = 0; at < indexes.length; at += STATUS_INDEXES) {
-        this.#engine.sessionStatus(job.sessionId, statusId, indexes.slice(at, at + STATUS_INDEXES));
+    // What was stored before is acknowledged before the status, so the sender knows which message it is about.
+    if (this.#engine.session(job.sessionId) !== undefined) {
+      this.#engine.noop();
+      for (const outcome of new Set(refused.map((one) => one.outcome))) {
+        const indexes = refused.filter((one) => one.outcome === outcome).flatMap((one) => one.indexes);
+        this.fail(job.sessionId, indexes, outcome);
       }
     }
     this.#engine.complete(job.message, Date.now());

@@ -15,7 +15,7 @@
  * @module
  */
 import { DurableObject } from "cloudflare:workers";
-import { type Drop, type DropCounts, noDrops } from "../sstp/index.ts";
+import { type Drop, type DropCounts, isRelay, noDrops } from "../sstp/index.ts";
 import {
   DELIVER_TIMEOUT,
   FORMER_CONSUMERS,
@@ -35,7 +35,7 @@ import { within } from "./streams.ts";
 /** A message as it is delivered; number 0 is one with flag D, which is nowhere kept. */
 export type Delivery = Numbered;
 
-/** What a Tunnel says: it has them, it has too many that nobody keeps, or it does not consume the mailbox (any more). */
+/** What its consumer says: it has them, it has too many that nobody keeps, or it does not consume the mailbox (any more). */
 export type Taken = "taken" | "busy" | "gone";
 
 /** What an operator sees of a mailbox. */
@@ -51,6 +51,13 @@ export interface MailboxStatus extends Waiting {
   readonly dropped: DropCounts;
   /** Rows written since the object woke. */
   readonly rowsWritten: number;
+}
+
+/** What a mailbox asks of a Tunnel or a Link. */
+interface Reader {
+  deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<Taken>;
+  fenced(peer: string, generation: number): Promise<boolean>;
+  recall(peer: string): Promise<boolean>;
 }
 
 interface Consumer {
@@ -108,24 +115,35 @@ export class Mailbox extends DurableObject<Env> {
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
     await this.#setAlarm();
     this.#push();
+    this.#call();
     return told(batch, admitted, outcomes);
   }
 
   /**
    * Hands messages with flag D to the consumer, if there is one; they are never written down. Tells of each whether its
-   * sender may send here: what becomes of one that is let in nobody is told.
+   * sender may send here, and, when it is for an origin relay that is out of reach, why: of others nobody is told what
+   * becomes of them.
    */
   async pass(batch: readonly Mail[]): Promise<Outcome[]> {
     const admitted = this.#admit(batch);
-    if (admitted.length > 0) await this.#pass(admitted);
+    const outcome = admitted.length > 0 ? await this.#pass(admitted) : "stored";
     return told(
       batch,
       admitted,
-      admitted.map(() => "stored"),
+      admitted.map(() => outcome),
     );
   }
 
-  async #pass(batch: readonly Mail[]): Promise<void> {
+  async #pass(batch: readonly Mail[]): Promise<Outcome> {
+    if (this.#consumer === undefined && this.#isRelay) {
+      const reached = await this.env.LINK.getByName(this.#peer)
+        .reach()
+        .catch(() => "ConnectionClosed" as const);
+      if (reached !== "connected") {
+        this.#untold.PeerOffline += batch.length;
+        return reached;
+      }
+    }
     const consumer = this.#consumer;
     const volatile = batch.map((mail) => ({ seq: 0, mail }));
     // One try: what is lost with a call that failed is lost by its sender's wish.
@@ -135,6 +153,7 @@ export class Mailbox extends DurableObject<Env> {
       this.#untold.PeerOffline += batch.length;
       if (consumer !== undefined) this.#vacate(consumer);
     }
+    return "stored";
   }
 
   /** A Tunnel wants to consume this mailbox. It says `ready` with the generation when it has taken note of it. */
@@ -162,10 +181,15 @@ export class Mailbox extends DurableObject<Env> {
     if (this.#consumer?.generation === generation) this.#vacate(this.#consumer);
   }
 
-  /** The consumer has processed everything up to `seq`. False when it is no longer the consumer. */
-  async acknowledge(generation: number, seq: number): Promise<boolean> {
+  /**
+   * The consumer has processed everything up to `seq`. False when it is no longer the consumer.
+   *
+   * @param refused how many of these its relay would not take for a recipient of its own
+   */
+  async acknowledge(generation: number, seq: number, refused = 0): Promise<boolean> {
     if (this.#consumer?.generation !== generation) return false;
     this.#store.remove(seq);
+    this.#count("RefusedByPeer", refused);
     const still = this.#flying.findIndex((message) => message.seq > seq);
     for (const { size } of this.#flying.splice(0, still < 0 ? this.#flying.length : still)) this.#flyingOctets -= size;
     this.#sent = Math.max(this.#sent, seq);
@@ -218,6 +242,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#count("Expired", this.#store.expire(Date.now()));
     await this.#setAlarm();
     this.#push();
+    this.#call();
   }
 
   /** What of a batch may come in: the sender of each is held against the lock and the rule. The rest is counted. */
@@ -256,15 +281,30 @@ export class Mailbox extends DurableObject<Env> {
     return this.ctx.id.name ?? "";
   }
 
-  #tunnel(name: string) {
-    return this.env.TUNNEL.getByName(name);
+  get #isRelay(): boolean {
+    return isRelay(this.#peer);
+  }
+
+  /** A Link consumes the mailbox that has its own name; a relay that has connected by itself has a Tunnel, as devices do. */
+  #reader(name: string): Reader {
+    return name === this.#peer ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
+  }
+
+  /** A Link sleeps until there is something for its relay. */
+  #call(): void {
+    if (!this.#isRelay || this.#consumer !== undefined || this.#store.waiting().messages === 0) return;
+    this.ctx.waitUntil(
+      this.env.LINK.getByName(this.#peer)
+        .wake()
+        .catch(() => undefined),
+    );
   }
 
   /** Tells a Tunnel that it no longer consumes this mailbox. One that stays would take it back. */
   async #fence({ tunnel, generation }: Consumer): Promise<void> {
     for (const pause of RETRY_PAUSES) {
       try {
-        const stays = await this.#tunnel(tunnel).fenced(this.#peer, generation);
+        const stays = await this.#reader(tunnel).fenced(this.#peer, generation);
         if (stays && this.#consumer?.tunnel !== tunnel) {
           const former = this.#former.filter((other) => other !== tunnel);
           this.#setFormer([...former, tunnel].slice(-FORMER_CONSUMERS));
@@ -288,7 +328,7 @@ export class Mailbox extends DurableObject<Env> {
   async #recall(): Promise<void> {
     for (let tunnel = this.#former.at(-1); tunnel !== undefined; tunnel = this.#former.at(-1)) {
       this.#setFormer(this.#former.slice(0, -1));
-      const comes = await this.#tunnel(tunnel)
+      const comes = await this.#reader(tunnel)
         .recall(this.#peer)
         .catch(() => false);
       if (comes || this.#consumer !== undefined) return;
@@ -383,7 +423,7 @@ export class Mailbox extends DurableObject<Env> {
   /** Undefined when the call failed, so that nobody knows what became of it. */
   async #deliver({ tunnel, generation }: Consumer, messages: readonly Delivery[]): Promise<Taken | undefined> {
     try {
-      const delivered = await within(DELIVER_TIMEOUT, this.#tunnel(tunnel).deliver(this.#peer, generation, messages));
+      const delivered = await within(DELIVER_TIMEOUT, this.#reader(tunnel).deliver(this.#peer, generation, messages));
       return delivered?.value;
     } catch {
       return undefined;
@@ -396,7 +436,9 @@ export class Mailbox extends DurableObject<Env> {
     if (this.#alarmAt !== undefined && this.#alarmAt <= Date.now() + WATCH_INTERVAL) return;
     const expiry = this.#store.expiry();
     const watch =
-      this.#consumer !== undefined && this.#store.waiting().messages > 0 ? Date.now() + WATCH_INTERVAL : undefined;
+      (this.#consumer !== undefined || this.#isRelay) && this.#store.waiting().messages > 0
+        ? Date.now() + WATCH_INTERVAL
+        : undefined;
     const due = Math.min(expiry ?? Number.POSITIVE_INFINITY, watch ?? Number.POSITIVE_INFINITY);
     if (due === Number.POSITIVE_INFINITY || (this.#alarmAt !== undefined && this.#alarmAt <= due)) return;
     this.#alarmAt ??= (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;

@@ -5,7 +5,7 @@
  */
 import { connect } from "cloudflare:sockets";
 import { DIAL_TIMEOUT } from "./defaults.ts";
-import type { RelayEndpoint } from "./relays.ts";
+import type { RelayEndpoint } from "./policy/destinations.ts";
 
 /** What came from the relay: octets, or how its side ended. */
 export type Inflow =
@@ -36,18 +36,25 @@ export interface Origin {
  * Dials an origin relay.
  *
  * @param readSize the most that is read ahead, in octets: the bound of what is kept for a device that does not read
- * @returns undefined when the relay refuses, cannot be reached, or does not answer within the deadline
+ * @param patience milliseconds until it counts as not answering
+ * @param secure speaks TLS with the relay, whose certificate must be for `relay.hostname`
+ * @returns undefined when the relay refuses, cannot be reached, or does not answer in time
  */
-export async function dial(relay: RelayEndpoint, readSize: number): Promise<Origin | undefined> {
-  // The relay's half-close must not cut what the device still has on its way to it.
+export async function dial(
+  relay: RelayEndpoint,
+  readSize: number,
+  patience: number = DIAL_TIMEOUT,
+  secure = false,
+): Promise<Origin | undefined> {
+  // The relay's half-close must not cut what the device still has on its way to it. TLS has no half-close.
   const socket = connect(
     { hostname: relay.hostname, port: relay.port },
-    { secureTransport: "off", allowHalfOpen: true },
+    { secureTransport: secure ? "on" : "off", allowHalfOpen: !secure },
   );
   socket.closed.catch(() => undefined);
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<"late">((resolve) => {
-    timer = setTimeout(() => resolve("late"), DIAL_TIMEOUT);
+    timer = setTimeout(() => resolve("late"), patience);
   });
   try {
     if ((await Promise.race([socket.opened, late])) === "late") {

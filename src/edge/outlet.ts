@@ -5,7 +5,7 @@
  * @module
  */
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
-import { CALL_TIMEOUT, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
+import { CALL_TIMEOUT, LINK_SESSIONS, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
@@ -30,6 +30,10 @@ interface Consumed {
   queue: Delivery[];
   /** Octets in the queue that nobody keeps. */
   volatile: number;
+  /** Messages that an origin relay will not take: done with, once all before them are. */
+  skipped: number[];
+  /** How many of those the mailbox has not heard of, and refusals of single recipients. */
+  refusals: number;
   /** The mailbox is being told of a refusal, which it must hear before the end. */
   refusing?: Promise<void>;
 }
@@ -62,6 +66,7 @@ export interface OutletSnapshot {
 export class Outlet {
   readonly #host: Host;
   readonly #engine: Connection;
+  readonly #relay: string | undefined;
   readonly #changed: () => void;
   readonly #lost: (peer: string) => void;
   readonly #consumed = new Map<string, Consumed>();
@@ -73,26 +78,30 @@ export class Outlet {
   /** Sent and not acknowledged, by the engine's number. */
   readonly #sent: Map<number, Sent>;
   #current: Current | undefined;
+  #paused = false;
 
   /**
+   * @param relay the origin relay at the other end, when there is one: what it refuses does not hold up the rest
    * @param changed called when there may be octets for the device
    * @param lost called with a mailbox that another connection consumes from now on
    */
   constructor(
     host: Host,
     engine: Connection,
+    relay: string | undefined,
     changed: () => void,
     lost: (peer: string) => void,
     snapshot?: OutletSnapshot,
   ) {
     this.#host = host;
     this.#engine = engine;
+    this.#relay = relay;
     this.#changed = changed;
     this.#lost = lost;
     this.#sent = new Map(snapshot?.sent);
     this.#ceded = new Set(snapshot?.ceded);
     for (const [peer, kept] of snapshot?.consumed ?? []) {
-      this.#consumed.set(peer, { ...kept, told: kept.acknowledged, telling: false, queue: [], volatile: 0 });
+      this.#consumed.set(peer, { ...consumedFrom(kept.generation), ...kept, told: kept.acknowledged });
     }
     for (const session of snapshot?.sessions ?? []) {
       this.#sessions.set(session.key, { ...session });
@@ -119,36 +128,32 @@ export class Outlet {
     };
   }
 
-  /** Asks a mailbox to send what it has to this connection. */
-  consume(peer: string): void {
+  /** Asks a mailbox to send what it has to this connection. Resolves when it does, or with false when it will not. */
+  consume(peer: string): Promise<boolean> {
     const attaching = promptly(CALL_TIMEOUT, this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
-    const consumed: Consumed = {
-      generation: attaching,
-      delivered: 0,
-      acknowledged: 0,
-      told: 0,
-      telling: false,
-      queue: [],
-      volatile: 0,
-    };
+    const consumed = consumedFrom(attaching);
     this.#consumed.set(peer, consumed);
     this.#ceded.delete(peer);
-    this.#host.waitUntil(this.#begin(peer, consumed, attaching));
+    const begun = this.#begin(peer, consumed, attaching);
+    this.#host.waitUntil(begun);
+    return begun;
   }
 
   /** A connection that has ended meanwhile must not take the mailbox from the one that has followed it. */
-  async #begin(peer: string, consumed: Consumed, attaching: Promise<number>): Promise<void> {
+  async #begin(peer: string, consumed: Consumed, attaching: Promise<number>): Promise<boolean> {
+    let ours = false;
     try {
       const generation = await attaching;
       consumed.generation = generation;
-      if (this.#consumed.get(peer) !== consumed) return;
-      const ours = await promptly(CALL_TIMEOUT, this.#host.mailbox(peer).ready(this.#host.name, generation));
+      if (this.#consumed.get(peer) !== consumed) return false;
+      ours = await promptly(CALL_TIMEOUT, this.#host.mailbox(peer).ready(this.#host.name, generation));
       if (!ours) this.#cede(peer, consumed);
     } catch {
       // Without its mailbox the device would wait in vain: it connects again.
       this.#engine.close(ConnectCloseReasonId.Resting);
     }
     this.#changed();
+    return ours;
   }
 
   deliver(peer: string, generation: number, messages: readonly Delivery[]): Taken {
@@ -184,7 +189,7 @@ export class Outlet {
   /** The mailbox has lost its consumer. True when this connection takes it back. */
   recall(peer: string): boolean {
     if (this.#engine.closed !== undefined) return false;
-    if (this.#ceded.has(peer)) this.consume(peer);
+    if (this.#ceded.has(peer)) void this.consume(peer);
     return this.#consumed.has(peer);
   }
 
@@ -197,9 +202,9 @@ export class Outlet {
 
   /** Gives the engine as much as is useful. */
   fill(): void {
-    if (this.#engine.state !== "established") return;
+    if (this.#engine.state !== "established" || (this.#paused && this.#current === undefined)) return;
     while (this.#engine.pendingOctets < SESSION_OUTPUT) {
-      this.#current ??= this.#next();
+      if (!this.#paused) this.#current ??= this.#next();
       const current = this.#current;
       if (current === undefined) return;
       const { body } = current.message.mail;
@@ -213,6 +218,17 @@ export class Outlet {
       this.#sent.set(number, { peer: current.peer, seq: current.message.seq, size: body.length });
       this.#current = undefined;
     }
+  }
+
+  /** Nothing more is begun. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Whether all that was sent is acknowledged, and its mailboxes know. */
+  get idle(): boolean {
+    const told = [...this.#consumed.values()].every(({ telling }) => !telling);
+    return this.#current === undefined && this.#sent.size === 0 && told;
   }
 
   sessionState(sessionId: number, state: "ready" | "suspended"): void {
@@ -231,11 +247,62 @@ export class Outlet {
     this.#sessions.delete(key);
     const sending = this.#current?.session.id === sessionId ? this.#current : undefined;
     if (sending !== undefined) this.#current = undefined;
+    const ofRelay = this.#relay !== undefined && (reasonId === undefined || REFUSALS_OF_RELAYS.includes(reasonId));
+    if (ofRelay) {
+      this.#passOver(key, unacknowledged, sending);
+      return;
+    }
     const tidied = reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason;
     if (tidied && sending === undefined && unacknowledged.length === 0) return;
     if (reasonId === CloseReasonId.QuotaWouldBeExceeded) this.#refused(unacknowledged, sending);
     // Whatever follows would overtake what was refused.
     this.#engine.close(ConnectCloseReasonId.Resting);
+  }
+
+  /**
+   * An origin relay will not have what is for some recipient of its own: its messages are passed over, and the link goes
+   * on for all others.
+   */
+  #passOver(key: string, unacknowledged: readonly number[], sending: Current | undefined): void {
+    const messages = unacknowledged.flatMap((number) => this.#sent.get(number) ?? []);
+    for (const number of unacknowledged) this.#sent.delete(number);
+    if (sending !== undefined) messages.push({ peer: sending.peer, seq: sending.message.seq, size: 0 });
+    for (const { peer, seq } of messages) this.#skip(peer, seq);
+    if (messages.length > 0) return;
+    // It was refused before there was anything on it: its message is the first in its queue.
+    for (const [peer, { queue }] of this.#consumed) {
+      const [first] = queue;
+      if (first === undefined || keyOf(first) !== key) continue;
+      this.#shift(peer);
+      this.#skip(peer, first.seq);
+    }
+  }
+
+  /** Some recipients of a session were refused by their relay; the message itself is acknowledged all the same. */
+  recipientsRefused(sessionId: number, count: number): void {
+    const [peer] = this.#consumed.keys();
+    const consumed = peer === undefined ? undefined : this.#consumed.get(peer);
+    if (consumed !== undefined && this.#keys.has(sessionId)) consumed.refusals += count;
+  }
+
+  #skip(peer: string, seq: number): void {
+    const consumed = this.#consumed.get(peer);
+    if (consumed === undefined || seq === 0) return;
+    consumed.refusals += 1;
+    consumed.skipped = [...consumed.skipped, seq].sort((a, b) => a - b);
+    this.#advance(peer, consumed);
+  }
+
+  /** Moves past messages that are skipped, as far as nothing before them is still on its way. */
+  #advance(peer: string, consumed: Consumed): void {
+    for (let [seq] = consumed.skipped; seq !== undefined; [seq] = consumed.skipped) {
+      const next = seq;
+      if (this.#current?.peer === peer && this.#current.message.seq < next) break;
+      if ([...this.#sent.values()].some((sent) => sent.peer === peer && sent.seq !== 0 && sent.seq < next)) break;
+      consumed.skipped.shift();
+      consumed.acknowledged = Math.max(consumed.acknowledged, next);
+    }
+    if (!consumed.telling && consumed.told < consumed.acknowledged) this.#host.waitUntil(this.#tell(peer, consumed));
   }
 
   #refused(unacknowledged: readonly number[], sending: Current | undefined): void {
@@ -261,7 +328,7 @@ export class Outlet {
       const consumed = this.#consumed.get(peer);
       if (consumed === undefined || seq <= consumed.acknowledged) continue;
       consumed.acknowledged = seq;
-      if (!consumed.telling) this.#host.waitUntil(this.#tell(peer, consumed));
+      this.#advance(peer, consumed);
     }
   }
 
@@ -292,8 +359,9 @@ export class Outlet {
       await Promise.resolve();
       while (consumed.told < consumed.acknowledged && this.#consumed.get(peer) === consumed) {
         const generation = await consumed.generation;
-        const { acknowledged } = consumed;
-        const telling = this.#host.mailbox(peer).acknowledge(generation, acknowledged);
+        const { acknowledged, refusals } = consumed;
+        consumed.refusals = 0;
+        const telling = this.#host.mailbox(peer).acknowledge(generation, acknowledged, refusals);
         const ours = await promptly(CALL_TIMEOUT, telling);
         consumed.told = acknowledged;
         if (!ours) this.#cede(peer, consumed);
@@ -313,8 +381,7 @@ export class Outlet {
       if (message === undefined) continue;
       const session = this.#ready(message);
       if (session === undefined) continue;
-      consumed.queue.shift();
-      if (message.seq === 0) consumed.volatile -= message.mail.body.length;
+      this.#shift(peer);
       // The mailboxes take turns, so that a full one does not keep the others waiting.
       this.#consumed.delete(peer);
       this.#consumed.set(peer, consumed);
@@ -333,13 +400,19 @@ export class Outlet {
     return undefined;
   }
 
+  #shift(peer: string): void {
+    const consumed = this.#consumed.get(peer);
+    const message = consumed?.queue.shift();
+    if (consumed !== undefined && message?.seq === 0) consumed.volatile -= message.mail.body.length;
+  }
+
   /** The session for a message's addressing, opened if there is none; undefined while it is not ready. */
-  #ready({ mail: { resourceURL, identityURL, deviceURL } }: Delivery): Session | undefined {
-    const key = `${resourceURL}\n${identityURL}\n${deviceURL}`;
+  #ready(message: Delivery): Session | undefined {
+    const key = keyOf(message);
     const session = this.#sessions.get(key);
     if (session === undefined) {
-      if (this.#sessions.size >= OPEN_SESSIONS) this.#closeOldest();
-      const id = this.#engine.open({ resourceURL, identityURL, deviceURL });
+      if (this.#sessions.size >= (this.#relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS)) this.#closeOldest();
+      const id = this.#open(message);
       this.#sessions.set(key, { id, key, state: "opening" });
       this.#keys.set(id, key);
       return undefined;
@@ -347,6 +420,14 @@ export class Outlet {
     this.#sessions.delete(key);
     this.#sessions.set(key, session);
     return session.state === "ready" ? session : undefined;
+  }
+
+  /** To an origin relay it is a fanout session of one hop, also for a single recipient [MS-GRVSSTP 3.3.5.6.1]. */
+  #open({ mail: { resourceURL, identityURL, deviceURL, entries } }: Delivery): number {
+    if (this.#relay === undefined) return this.#engine.open({ resourceURL, identityURL, deviceURL });
+    const relayURL = this.#relay;
+    const recipients = entries ?? [{ identityURL, deviceURL }];
+    return this.#engine.openFanout({ resourceURL, entries: recipients.map((entry) => ({ ...entry, relayURL })) });
   }
 
   #closeOldest(): void {
@@ -358,4 +439,32 @@ export class Outlet {
       return;
     }
   }
+}
+
+/** What a relay says of a session that it will never have, rather than that it cannot have it now. */
+const REFUSALS_OF_RELAYS: readonly number[] = [
+  CloseReasonId.DeviceAuthenticationFailed,
+  CloseReasonId.UserAuthenticationFailed,
+  CloseReasonId.QuotaWouldBeExceeded,
+  CloseReasonId.EmptySession,
+];
+
+function consumedFrom(generation: number | Promise<number>): Consumed {
+  return {
+    generation,
+    delivered: 0,
+    acknowledged: 0,
+    told: 0,
+    telling: false,
+    queue: [],
+    volatile: 0,
+    skipped: [],
+    refusals: 0,
+  };
+}
+
+/** What a session is for: messages with the same go on the same. */
+function keyOf({ mail: { resourceURL, identityURL, deviceURL, entries = [] } }: Delivery): string {
+  const recipients = [{ identityURL, deviceURL }, ...entries];
+  return [resourceURL, ...recipients.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
 }

@@ -3,15 +3,8 @@
  *
  * @module
  */
-import {
-  MAX_BODY,
-  type Poll,
-  type PollingConnection,
-  receivePoll,
-  respond,
-  respondRoom,
-} from "../encapsulation/index.ts";
-import { POLL_HOLD, POLL_TIMES } from "./defaults.ts";
+import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } from "../encapsulation/index.ts";
+import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./defaults.ts";
 import type { Origin } from "./origin.ts";
 import type { Reason } from "./reasons.ts";
 import { within } from "./streams.ts";
@@ -21,6 +14,8 @@ export interface Polling {
   readonly state: PollingConnection;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
   origin: Promise<Origin | undefined> | undefined;
+  /** Why it could not be reached. */
+  unreached?: Reason;
   /** The last data for the relay, on its way. */
   written: Promise<void>;
   /** Counts requests taken, so that one which was sent again knows that it is no longer wanted. */
@@ -47,7 +42,7 @@ export async function exchangePoll(
 
   if (received.type === "data" && received.handshake) polling.origin = dialRelay();
   const origin = await polling.origin;
-  if (origin === undefined) return failed("OriginUnreachable", "connection");
+  if (origin === undefined) return failed(polling.unreached ?? "OriginUnreachable", "connection");
   if (received.type === "data" && received.data.length > 0) polling.written = origin.write(received.data);
   try {
     // Also of a request that was sent again: an answer would let the next data come while the relay takes none.
@@ -55,8 +50,8 @@ export async function exchangePoll(
   } catch {
     return failed("OriginReset", "connection");
   }
-  // A body that is nearly full is one of many: nobody waits for an answer yet, and holding it would only slow them.
-  const bulk = received.type === "data" && !received.handshake && received.data.length > MAX_BODY / 2;
+  // A body that is full is one of many: nobody waits for an answer yet, and holding it would only slow them.
+  const bulk = received.type === "data" && !received.handshake && received.data.length > FULL_POLL;
   for (;;) {
     const something = origin.ready();
     if (!bulk) await within(POLL_HOLD, something);

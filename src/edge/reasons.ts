@@ -13,6 +13,26 @@ export const REASONS = {
     cause: "The relay that the request names is not on this edge's allow list.",
     cure: "Name a relay that is allowed, or let the operator add it to ORIGIN_RELAYS.",
   },
+  MalformedRelay: {
+    status: 400,
+    cause: "The relay that the request names is neither a host name nor an address, with a port or without.",
+    cure: "Write HOST, HOST:PORT or [IPV6]:PORT in ASCII.",
+  },
+  RelayPrivate: {
+    status: 403,
+    cause: "The relay is allowed, and its name or one of its addresses is not public.",
+    cure: "Give the relay a public address; for development let the operator set DEV=private.",
+  },
+  DNSLookupFailed: {
+    status: 500,
+    cause: "The name of the origin relay has no address, or the resolver did not answer.",
+    cure: "Check the name in DNS, and the edge's setting RESOLVER.",
+  },
+  EdgeMisconfigured: {
+    status: 500,
+    cause: "A setting of this edge is malformed or insecure, so that it dials no relay.",
+    cure: "The operator finds the setting in the log, with what to write instead.",
+  },
   OriginUnreachable: {
     status: 500,
     cause: "The origin relay refused the TCP connection, or did not answer in time.",

@@ -1,34 +1,38 @@
 /**
- * Which origin relays may be dialled: the allow list `ORIGIN_RELAYS`, default deny.
+ * Which relays may be reached by the settings of this edge, and which is this edge itself.
  *
  * @module
  */
-import { parseRelay, SSTP_PORT } from "../encapsulation/index.ts";
+import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
+import type { Env } from "./env.ts";
+import { forbidden } from "./policy/configuration.ts";
+import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "./policy/destinations.ts";
+import { type Dev, parseDev } from "./policy/dev.ts";
+import type { Reason } from "./reasons.ts";
 
-/** Where one origin relay listens. */
-export interface RelayEndpoint {
-  /** Host name in lower case, IPv4 address, or IPv6 address in brackets. */
-  readonly hostname: string;
-  readonly port: number;
+/** The settings by which relays are judged. */
+export type RelaySettings = Pick<Env, "ORIGIN_RELAYS" | "DEV" | "RESOLVER">;
+
+/** Why a relay is not dialled. */
+export interface RelayRefused {
+  readonly type: "refused";
+  readonly reason: Reason;
+  readonly detail?: string;
 }
 
 /**
- * The origin relay that `name` stands for, or undefined when the allow list does not hold it. Without a port it
- * listens on SSTP's own, 2492 [MS-GRVSSTP 2.1].
- *
- * @param name Relay-Server-Name of the request [MS-GRVHENC 2.2.1.1.2]
- * @param allowList names with optional ports, parted by commas or blanks; an empty list allows nothing
- *
- * @example
- * allowedRelay("relay.example.com", "relay.example.com, 10.0.0.7:443"); // { hostname: "relay.example.com", port: 2492 }
+ * The one URL of an origin relay that the edge may connect to: the name of its mailbox and of the Link to it. Undefined
+ * when it may not.
  */
-export function allowedRelay(name: string, allowList: string): RelayEndpoint | undefined {
-  const wanted = endpoint(name);
-  if (wanted === undefined) return undefined;
-  return allowList
-    .split(/[\s,]+/)
-    .map(endpoint)
-    .find((allowed) => allowed?.hostname === wanted.hostname && allowed.port === wanted.port);
+export function remoteRelay(url: string, env: RelaySettings): string | undefined {
+  try {
+    const named = parseURL(url);
+    if (named.kind !== "relay" || allowedRelay(named.relay, env).type === "refused") return undefined;
+    return relayURL(named.relay);
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
 }
 
 /** Whether a Relay-Server-Name is this edge's own: then the virtual connection ends here. */
@@ -36,7 +40,40 @@ export function isOwnName(name: string, env: { readonly RELAY_NAME?: string }): 
   return env.RELAY_NAME !== undefined && env.RELAY_NAME !== "" && name === env.RELAY_NAME.toLowerCase();
 }
 
-function endpoint(name: string): RelayEndpoint | undefined {
-  const relay = parseRelay(name);
-  return relay && { hostname: relay.host, port: relay.port ?? SSTP_PORT };
+/**
+ * Judges a relay by its name, before anything is kept or asked for it.
+ *
+ * @param name Relay-Server-Name of the request [MS-GRVHENC 2.2.1.1.2]
+ */
+export function allowedRelay(
+  name: string,
+  env: RelaySettings,
+): { readonly type: "allowed"; readonly endpoint: RelayEndpoint; readonly resolve: boolean } | RelayRefused {
+  const policy = policyOf(env);
+  if (policy === undefined) return { type: "refused", reason: "EdgeMisconfigured" };
+  return judgeRelay(name, policy.rules, policy.dev);
+}
+
+/** What the settings come to. */
+export interface RelayPolicy {
+  readonly rules: Rules;
+  readonly dev: Dev;
+}
+
+/** The settings of an isolate do not change: they are read once. */
+let last: { readonly key: string; readonly policy: RelayPolicy | undefined } | undefined;
+
+/** Undefined when the settings are malformed or insecure: nothing is dialled by them. */
+export function policyOf({ ORIGIN_RELAYS = "", DEV = "", RESOLVER = "" }: RelaySettings): RelayPolicy | undefined {
+  const key = JSON.stringify([ORIGIN_RELAYS, DEV, RESOLVER]);
+  if (last?.key === key) return last.policy;
+  const wrong = forbidden({ ORIGIN_RELAYS, DEV, RESOLVER }).filter(({ setting }) => setting !== "KEYS");
+  for (const { code, setting, problem, cure } of wrong) {
+    console.error(JSON.stringify({ reason: "EdgeMisconfigured", code, message: `${setting} ${problem}: ${cure}` }));
+  }
+  const parsed = parseRelays(ORIGIN_RELAYS);
+  const policy =
+    wrong.length === 0 && parsed.type === "rules" ? { rules: parsed.rules, dev: parseDev(DEV) } : undefined;
+  last = { key, policy };
+  return policy;
 }

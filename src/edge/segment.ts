@@ -9,6 +9,12 @@
  * @module
  */
 
+/** A recipient at an origin relay; an empty device URL makes it identity-targeted. */
+export interface Recipient {
+  readonly identityURL: string;
+  readonly deviceURL: string;
+}
+
 /** What a Message command said of a message, and where it goes. The mailbox passes all of it on unread. */
 export interface Envelope {
   /** Device URL of the sender, as it stood in its Connect. */
@@ -18,6 +24,8 @@ export interface Envelope {
   readonly resourceURL: string;
   readonly identityURL: string;
   readonly deviceURL: string;
+  /** Recipients at the origin relay whose mailbox this is in, when it is one; the two URLs above are empty then. */
+  readonly entries?: readonly Recipient[] | undefined;
   readonly track: boolean;
   readonly ephemeral?: number | undefined;
   readonly streamSize?: readonly [bigint, bigint, bigint] | undefined;

@@ -1,6 +1,6 @@
 /**
- * Terminal: where a virtual connection that names this edge ends. The SSTP engine in the relay role, between the octets
- * of one device and the mailboxes of all.
+ * Terminal: where SSTP ends at this edge. The engine in the relay role, between the octets of one peer, a device or an
+ * origin relay, and the mailboxes of all.
  *
  *   octets ─► engine ─► Intake ─► Mailbox.append ─► acknowledgement ─► octets
  *   Mailbox.deliver ─► Outlet ─► engine ─► octets ─► acknowledged ─► Mailbox.acknowledge
@@ -18,11 +18,20 @@ import {
   type ConnectionSnapshot,
   ConnectResponseId,
   identityURL,
+  isMultidrop,
+  isRelay,
   isURL,
   parseURL,
   wholeCommands,
 } from "../sstp/index.ts";
-import { BULK_IDLE, READ_SIZE, UNSTORED_MESSAGES, UNSTORED_OCTETS } from "./defaults.ts";
+import {
+  BULK_IDLE,
+  LINK_KEEP_ALIVE,
+  LINK_RECEIVE_TIMEOUT,
+  READ_SIZE,
+  UNSTORED_MESSAGES,
+  UNSTORED_OCTETS,
+} from "./defaults.ts";
 import { Intake, type IntakeSnapshot } from "./intake.ts";
 import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Inflow, Origin } from "./origin.ts";
@@ -37,6 +46,10 @@ export interface Host {
   mailbox(peer: string): DurableObjectStub<Mailbox>;
   /** What a device's share is metered by; undefined when it has no limits. */
   throttle(source: string): Throttle | undefined;
+  /** The one URL of an origin relay that messages may be sent to, or undefined when that is not allowed. */
+  remote(relayURL: string): string | undefined;
+  /** A peer has connected: links that the operator wants kept are looked after. */
+  arrived(): void;
   /** Keeps the object alive until the promise settles. */
   waitUntil(promise: Promise<unknown>): void;
 }
@@ -49,17 +62,27 @@ export interface TerminalSnapshot {
   readonly outlet: OutletSnapshot;
 }
 
+/** Which side of the connection the edge is. */
+export interface Side {
+  /** The URLs by which the peer may mean this edge, and by which it introduces itself. */
+  readonly localDeviceURLs: readonly string[];
+  /** The origin relay that the edge has connected to; absent when the peer has connected to the edge. */
+  readonly relay?: string;
+}
+
 export class Terminal implements Origin {
+  readonly #host: Host;
+  readonly #side: Side;
   readonly #engine: Connection;
   readonly #intake: Intake;
   readonly #outlet: Outlet;
   #source: string;
   /** Octets made and not taken. */
   #blocks: Uint8Array[] = [];
+  readonly #opened = Promise.withResolvers<boolean>();
   #ended = false;
   #waiters: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
-  readonly #host: Host;
   #throttle: Throttle | undefined;
   /** A Connect waits for the meter. */
   #entering = false;
@@ -68,26 +91,32 @@ export class Terminal implements Origin {
   /** Calls whose octets are taken, and whose device is not read meanwhile. */
   #writing = 0;
 
-  constructor(host: Host, localDeviceURLs: readonly string[], snapshot?: TerminalSnapshot) {
+  constructor(host: Host, { localDeviceURLs, relay }: Side, snapshot?: TerminalSnapshot) {
     const options = {
       role: "relay",
-      outbound: false,
+      outbound: relay !== undefined,
       localDeviceURLs,
       now: Date.now(),
       multidropSupported: true,
+      // A message goes by one other relay at the most: what comes from a relay is for peers of ours.
+      singleHopSupported: relay === undefined,
+      ...(relay !== undefined && { keepAlive: LINK_KEEP_ALIVE, receiveTimeout: LINK_RECEIVE_TIMEOUT }),
     } as const;
-    this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
-    this.#source = snapshot?.source ?? "";
     this.#host = host;
+    this.#side = { localDeviceURLs, ...(relay !== undefined && { relay }) };
+    this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
+    this.#source = snapshot?.source ?? relay ?? "";
     if (this.#source !== "") this.#throttle = host.throttle(this.#source);
     this.#intake = new Intake(host, this.#engine, () => this.#changed(), snapshot?.intake);
     this.#outlet = new Outlet(
       host,
       this.#engine,
+      relay,
       () => this.#changed(),
       (peer) => this.#lost(peer),
       snapshot?.outlet,
     );
+    if (relay !== undefined) this.#engine.connect(relay);
   }
 
   async write(octets: Uint8Array): Promise<void> {
@@ -203,6 +232,9 @@ export class Terminal implements Origin {
         if (this.#engine.state !== "connecting") break;
         this.#connect(event.sourceDeviceURLs);
         break;
+      case "connected":
+        if (this.#side.relay !== undefined) this.#opened.resolve(this.#outlet.consume(this.#side.relay));
+        break;
       case "attach": {
         if (this.#engine.session(event.eventId) === undefined) break;
         const account = accountOf(event.accountURL);
@@ -211,7 +243,7 @@ export class Terminal implements Origin {
           break;
         }
         this.#engine.acceptAttach(event.eventId);
-        this.#outlet.consume(identityURL(account));
+        void this.#outlet.consume(identityURL(account));
         break;
       }
       case "register":
@@ -221,13 +253,13 @@ export class Terminal implements Origin {
         if (this.#engine.session(event.sessionId) === undefined) break;
         const named = isURL(event.identityURL) && (event.deviceURL === "" || isURL(event.deviceURL));
         this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
-        if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [event], false);
+        const target = { ...event, relayURL: "" };
+        if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [target], false);
         break;
       }
       case "fanoutOpen":
         if (this.#engine.session(event.sessionId) === undefined) break;
-        this.#engine.setAvailability(event.sessionId, "ready");
-        this.#intake.open(event.sessionId, this.#source, event.resourceURL, event.entries, true);
+        this.#fanout(event);
         break;
       case "message":
         this.#intake.begin(event.sessionId, event.fields);
@@ -245,6 +277,9 @@ export class Terminal implements Origin {
         break;
       case "sessionState":
         this.#outlet.sessionState(event.sessionId, event.state);
+        break;
+      case "sessionStatus":
+        this.#outlet.recipientsRefused(event.sessionId, event.indexes.length);
         break;
       case "sessionRefused":
         this.#outlet.sessionLost(event.sessionId, event.unacknowledged);
@@ -286,14 +321,52 @@ export class Terminal implements Origin {
 
   #accept(sources: readonly string[]): void {
     this.#engine.acceptConnect();
+    this.#host.arrived();
     this.#source = sources[0] ?? "";
-    for (const url of sources) this.#outlet.consume(url);
+    for (const url of sources) void this.#outlet.consume(url);
+  }
+
+  /** Peers of ours are served here; those of another relay by its mailbox, if it is one that the edge may connect to. */
+  #fanout(event: Extract<ConnectionEvent, { type: "fanoutOpen" }>): void {
+    this.#engine.setAvailability(event.sessionId, "ready");
+    const unreachable: number[] = [];
+    const targets = event.entries.map((entry, index) => {
+      if (isMultidrop(entry, this.#side.localDeviceURLs)) return { ...entry, relayURL: "" };
+      // From a relay it would be the second hop.
+      const relayURL = isRelay(this.#source) ? undefined : this.#host.remote(entry.relayURL);
+      if (relayURL === undefined) unreachable.push(index);
+      return { ...entry, relayURL: relayURL ?? entry.relayURL };
+    });
+    this.#intake.open(event.sessionId, this.#source, event.resourceURL, targets, true);
+    this.#intake.fail(event.sessionId, unreachable, "HostNotReachable");
+  }
+
+  /** Resolves when messages go to the origin relay, or with false when they will not. */
+  get opened(): Promise<boolean> {
+    return this.#opened.promise;
+  }
+
+  /** Nothing more is sent to the peer than what has been begun. */
+  pause(): void {
+    this.#outlet.pause();
+  }
+
+  /** Whether nothing is on its way, to the peer or to a mailbox. */
+  get idle(): boolean {
+    return this.#outlet.idle && this.#intake.quiet;
+  }
+
+  /** Ends the connection in good order: what has been processed is acknowledged. */
+  rest(): void {
+    this.#engine.close(ConnectCloseReasonId.Resting);
+    this.#changed();
   }
 
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
     if (this.#throttle !== undefined) this.#host.waitUntil(this.#throttle.leave());
+    this.#opened.resolve(false);
     this.#intake.abandon();
     this.#outlet.abandon();
     this.#wake();
@@ -305,7 +378,8 @@ export class Terminal implements Origin {
     if (this.peek() !== undefined) this.#wake();
     const { deadline } = this.#engine;
     if (deadline === Number.POSITIVE_INFINITY || this.#ended || this.#timer !== undefined) return;
-    // Only the acknowledgement timer of SSTP: it is over in five seconds, and then the object may rest.
+    // With a device it is the acknowledgement timer of SSTP alone: five seconds, and then the object may rest. With a
+    // relay also the Noop, while the socket keeps the object in memory in any case.
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;

@@ -38,15 +38,17 @@ import { relayURL } from "../sstp/index.ts";
 import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
+import { keptLinks } from "./link.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
-import { dial, type Origin } from "./origin.ts";
+import type { Origin } from "./origin.ts";
 import { meteredName } from "./policy/rate.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
+import { reachRelay } from "./reach.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
-import { allowedRelay, isOwnName } from "./relays.ts";
+import { isOwnName, remoteRelay } from "./relays.ts";
 import { type Settle, Sleep } from "./sleep.ts";
 import { byteReader, within } from "./streams.ts";
-import { type Host, Terminal } from "./terminal.ts";
+import { type Host, type Side, Terminal } from "./terminal.ts";
 import { throttleOf } from "./throttle.ts";
 import { Wired } from "./wired.ts";
 
@@ -62,6 +64,8 @@ interface Live {
   readonly state: VirtualConnection;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
   origin: Promise<Origin | undefined> | undefined;
+  /** Why it could not be reached. */
+  unreached?: Reason;
   /** Calls that wait for the relay to take octets. */
   writing: number;
   bell: Bell | undefined;
@@ -187,7 +191,7 @@ export class Tunnel extends DurableObject<Env> {
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => {
       this.#establish();
-      return this.#dial(poll.relay, BELL_OCTETS);
+      return this.#dial(polling, poll.relay, BELL_OCTETS);
     });
     if (polling.origin === undefined && this.#polling === polling) {
       this.ctx.storage.kv.put(OPENING, { polling: polling.state } satisfies Opening);
@@ -347,7 +351,7 @@ export class Tunnel extends DurableObject<Env> {
     if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
-    this.#terminal = new Terminal(this.#host, localURLs(relay));
+    this.#terminal = new Terminal(this.#host, side(relay));
     this.#wired = new Wired(ours, this.#terminal, (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
   }
@@ -363,10 +367,11 @@ export class Tunnel extends DurableObject<Env> {
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
   async #handshake(live: Live): Promise<Verdict> {
     this.#establish();
-    live.origin = this.#dial(live.state.relay, live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS);
+    const readSize = live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
+    live.origin = this.#dial(live, live.state.relay, readSize);
     const origin = await live.origin;
     if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
-    if (origin === undefined) return this.#close(live, "OriginUnreachable");
+    if (origin === undefined) return this.#close(live, live.unreached ?? "OriginUnreachable");
     const bell = live.bell;
     if (bell !== undefined) {
       bell.armed = false;
@@ -512,14 +517,17 @@ export class Tunnel extends DurableObject<Env> {
     this.ctx.storage.kv.put(OPENING, { established: true } satisfies Opening);
   }
 
-  #dial(relay: string, readSize: number): Promise<Origin | undefined> {
+  /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
+  async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
     if (isOwnName(relay, this.env)) {
-      this.#terminal = new Terminal(this.#host, localURLs(relay));
-      return Promise.resolve(this.#terminal);
+      this.#terminal = new Terminal(this.#host, side(relay));
+      return this.#terminal;
     }
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
-    const endpoint = allowedRelay(relay, this.env.ORIGIN_RELAYS ?? "");
-    return endpoint === undefined ? Promise.resolve(undefined) : dial(endpoint, readSize);
+    const reached = await reachRelay(relay, this.env, readSize);
+    if (reached.type === "origin") return reached.origin;
+    connection.unreached = reached.reason;
+    return undefined;
   }
 
   get #host(): Host {
@@ -527,6 +535,16 @@ export class Tunnel extends DurableObject<Env> {
       name: this.ctx.id.name ?? "",
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
       throttle: (source) => throttleOf(meteredName(source, this.env), this.ctx.id.name ?? "", this.env),
+      remote: (relay) => remoteRelay(relay, this.env),
+      arrived: () => {
+        for (const relay of keptLinks(this.env.LINKS ?? "")) {
+          this.ctx.waitUntil(
+            this.env.LINK.getByName(relay)
+              .wake()
+              .catch(() => undefined),
+          );
+        }
+      },
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };
   }
@@ -558,7 +576,7 @@ export class Tunnel extends DurableObject<Env> {
     const left = this.#sleep.recall([...this.ctx.getWebSockets(TAG.device), ...this.ctx.getWebSockets(TAG.bell)]);
     if (left === undefined || this.env.RELAY_NAME === undefined) return false;
     const { rest, socket } = left;
-    const terminal = new Terminal(this.#host, localURLs(this.env.RELAY_NAME), rest.terminal);
+    const terminal = new Terminal(this.#host, side(this.env.RELAY_NAME), rest.terminal);
     this.#terminal = terminal;
     if (rest.polling !== undefined) {
       this.#polling = { state: rest.polling, origin: Promise.resolve(terminal), written: Promise.resolve(), turn: 0 };
@@ -614,7 +632,7 @@ function answer(octets: Uint8Array): Response {
   return new Response(octets, { headers: answerHeaders() });
 }
 
-/** The URLs by which a device may mean this edge in its Connect. */
-function localURLs(name: string): string[] {
-  return [relayURL(name)];
+/** The end of a virtual connection by this name of the edge: what a device may mean by its Connect. */
+function side(name: string): Side {
+  return { localDeviceURLs: [relayURL(name)] };
 }

@@ -12,11 +12,12 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import type { Context, TunnelStub } from "./parking.ts";
-import { answerHeaders, problem, type Reason } from "./reasons.ts";
-import { allowedRelay, isOwnName } from "./relays.ts";
+import { answerHeaders, problem } from "./reasons.ts";
+import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { readBody, within } from "./streams.ts";
 
 export { Directory } from "./directory.ts";
+export { Link } from "./link.ts";
 export { Mailbox } from "./mailbox.ts";
 export { Meter } from "./meter.ts";
 export { Tunnel } from "./tunnel.ts";
@@ -35,7 +36,7 @@ app.post("/", async (c) => {
   const parsed = parsePoll(body);
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const refused = route(parsed.poll.relay, c.env);
-  if (refused !== undefined) return problem(refused);
+  if (refused !== undefined) return problem(refused.reason, refused.detail);
   const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(body);
   if (!exchange.ok) return problem(exchange.reason, exchange.detail);
   return new Response(exchange.body, { headers: answerHeaders() });
@@ -48,7 +49,7 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const { target } = parsed;
   const refused = route(target.relay, c.env);
-  if (refused !== undefined) return problem(refused);
+  if (refused !== undefined) return problem(refused.reason, refused.detail);
   const ends = isOwnName(target.relay, c.env);
   if (target.encapsulation === "WebSocket" && !ends) return problem("WebSocketNotPassed");
   if (target.encapsulation === "WebSocket" && c.req.header("Upgrade")?.toLowerCase() !== "websocket") {
@@ -89,9 +90,10 @@ async function serve(
 }
 
 /** Why a virtual connection to this relay cannot be had here; undefined when it can. */
-function route(relay: string, env: Env): Reason | undefined {
+function route(relay: string, env: Env): RelayRefused | undefined {
   if (isOwnName(relay, env)) return undefined;
-  return allowedRelay(relay, env.ORIGIN_RELAYS ?? "") === undefined ? "RelayNotAllowed" : undefined;
+  const verdict = allowedRelay(relay, env);
+  return verdict.type === "refused" ? verdict : undefined;
 }
 
 /** The whole body of a request that may have up to 32768 octets [MS-GRVHENC 3.4.4.3, 3.5.4.3.1], or why it cannot be had. */

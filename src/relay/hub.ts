@@ -11,6 +11,8 @@ import type { Envelope, Store } from "./store.ts";
 
 export class Hub {
   readonly store: Store;
+  /** Relays that have connected since the start: what is for their peers is taken, and waits for them. */
+  readonly relays = new Set<string>();
   readonly log: (line: string) => void;
   readonly dropped = noDrops();
   /** The connections that want each peer's queue, oldest first; the newest consumes it. */

@@ -26,6 +26,13 @@ interface Session {
   message: Message | undefined;
 }
 
+/** An entry of a session; `relayURL` is empty for a peer of ours. */
+export interface Target {
+  readonly identityURL: string;
+  readonly deviceURL: string;
+  readonly relayURL: string;
+}
+
 /** A message that has begun. */
 type Message =
   | { readonly kind: "stored"; readonly incoming: readonly (Incoming | undefined)[] }
@@ -52,15 +59,10 @@ export class Intake {
     this.#limit = messageLimit;
   }
 
-  open(
-    sessionId: number,
-    source: string,
-    resourceURL: string,
-    entries: readonly { readonly identityURL: string; readonly deviceURL: string }[],
-    fanout = false,
-  ): void {
-    const recipients = entries.map(({ identityURL, deviceURL }) => ({
-      peer: deviceURL === "" ? identityURL : deviceURL,
+  open(sessionId: number, source: string, resourceURL: string, entries: readonly Target[], fanout = false): void {
+    const recipients = entries.map(({ identityURL, deviceURL, relayURL }) => ({
+      // What is for peers of another relay waits in that relay's queue, with who it is for.
+      peer: relayURL || deviceURL || identityURL,
       resourceURL,
       identityURL,
       deviceURL,
@@ -73,6 +75,13 @@ export class Intake {
       refused: false,
       message: undefined,
     });
+  }
+
+  /** Entries of a fanout session that are out of reach: they are told of, and left out from then on. */
+  fail(sessionId: number, indexes: readonly number[]): void {
+    if (indexes.length === 0) return;
+    for (const index of indexes) this.#sessions.get(sessionId)?.failed.add(index);
+    this.#engine.sessionStatus(sessionId, SessionStatusId.HostNotReachable, indexes);
   }
 
   begin(sessionId: number, fields: ReceivedMessageFields): void {
@@ -134,7 +143,8 @@ export class Intake {
     }
     if (message.kind === "volatile") {
       this.#held -= message.size;
-      for (const envelope of message.envelopes) {
+      for (const [index, envelope] of message.envelopes.entries()) {
+        if (session.failed.has(index)) continue;
         if (!this.#hub.pass(envelope, message.body, message.size)) this.#hub.drop("PeerOffline");
         this.#hub.filled(envelope.peer);
       }

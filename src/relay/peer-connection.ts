@@ -14,6 +14,9 @@ import {
   Connection,
   type ConnectionEvent,
   identityURL,
+  isMultidrop,
+  isRelay,
+  isSameDevice,
   isURL,
   MAX_SHORT_COMMAND_OCTETS,
   parseURL,
@@ -28,6 +31,7 @@ export class PeerConnection {
   readonly #hub: Hub;
   readonly #socket: Socket;
   readonly #engine: Connection;
+  readonly #localDeviceURLs: readonly string[];
   readonly #intake: Intake;
   readonly #delivery: Delivery;
   /** URLs of the peers whose queues this connection consumes. */
@@ -51,7 +55,9 @@ export class PeerConnection {
       keepAlive: KEEP_ALIVE,
       receiveTimeout: RECEIVE_TIMEOUT,
       multidropSupported: true,
+      singleHopSupported: true,
     });
+    this.#localDeviceURLs = localDeviceURLs;
     this.#intake = new Intake(hub, this.#engine, messageLimit);
     this.#delivery = new Delivery(hub, this.#engine, () => this.#socket.writableLength);
     socket.on("data", (octets: Buffer) => this.#handle(this.#engine.receive(octets, Date.now())));
@@ -112,6 +118,7 @@ export class PeerConnection {
         this.#engine.acceptConnect();
         this.#source = event.sourceDeviceURLs[0] ?? "";
         for (const url of event.sourceDeviceURLs) this.#consume(url);
+        if (isRelay(this.#source)) this.#hub.relays.add(this.#source);
         this.#hub.log(`connected ${this.#source}`);
         break;
       case "attach":
@@ -125,7 +132,8 @@ export class PeerConnection {
         if (this.#engine.session(event.sessionId) === undefined) break;
         const named = isURL(event.identityURL) && (event.deviceURL === "" || isURL(event.deviceURL));
         this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
-        if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [event]);
+        const target = { ...event, relayURL: "" };
+        if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [target]);
         break;
       }
       case "fanoutOpen": {
@@ -133,7 +141,7 @@ export class PeerConnection {
         // Each recipient is going to be sent an Open of its own, which holds less than a FanoutOpen.
         const fit = event.entries.every((entry) => fitsOpen(event.resourceURL, entry));
         this.#engine.setAvailability(event.sessionId, fit ? "ready" : "fault");
-        if (fit) this.#intake.open(event.sessionId, this.#source, event.resourceURL, event.entries, true);
+        if (fit) this.#fanout(event);
         break;
       }
       case "message":
@@ -167,6 +175,20 @@ export class PeerConnection {
         this.#end();
         break;
     }
+  }
+
+  /** Peers of ours are served here; those of another relay by the connection that it has made to this one. */
+  #fanout(event: Extract<ConnectionEvent, { type: "fanoutOpen" }>): void {
+    const unreachable: number[] = [];
+    const targets = event.entries.map((entry, index) => {
+      if (isMultidrop(entry, this.#localDeviceURLs)) return { ...entry, relayURL: "" };
+      const relay = [...this.#hub.relays].find((known) => isSameDevice(known, entry.relayURL));
+      // From a relay it would be the second hop.
+      if (relay === undefined || isRelay(this.#source)) unreachable.push(index);
+      return { ...entry, relayURL: relay ?? entry.relayURL };
+    });
+    this.#intake.open(event.sessionId, this.#source, event.resourceURL, targets, true);
+    this.#intake.fail(event.sessionId, unreachable);
   }
 
   /** Identity-targeted messages go to the device that attached the account, the newest if several did. */

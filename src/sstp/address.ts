@@ -212,3 +212,8 @@ export function isSameDevice(one: string, other: string): boolean {
   const scheme = /^groovedns:/i;
   return scheme.test(one) && scheme.test(other) && one.toLowerCase() === other.toLowerCase();
 }
+
+/** Whether a URL names a relay. */
+export function isRelay(url: string): boolean {
+  return /^groovedns:\/\//i.test(url);
+}

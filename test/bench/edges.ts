@@ -18,7 +18,7 @@ export async function startEdge(
   options: Pick<LocalEdgeOptions, "state" | "adminToken"> = {},
 ): Promise<Running> {
   const before = workerds();
-  const edge = await startLocalEdge({ port: 0, relayAllow: relays, ...options });
+  const edge = await startLocalEdge({ port: 0, relayAllow: relays, dev: "private", ...options });
   return { port: Number(new URL(edge.url).port), pid: newest(before), close: () => edge.close() };
 }
 

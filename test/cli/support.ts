@@ -97,7 +97,7 @@ export async function relayAndEdge(
 ): Promise<readonly string[]> {
   const relay = start(context, ["relay", "--port", "0", "--json", ...relayOptions]);
   const [, relayPort = ""] = await relay.line(/"port":([0-9]+)/);
-  const edge = start(context, ["edge", "--port", "0", "--json", "--relay-allow", `127.0.0.1:${relayPort}`]);
+  const edge = start(context, ["edge", "--port", "0", "--json", "--dev", "--relay-allow", `127.0.0.1:${relayPort}`]);
   const [, url = ""] = await edge.line(/"url":"([^"]+)"/);
   return ["--relay", `127.0.0.1:${relayPort}`, "--edge", url];
 }

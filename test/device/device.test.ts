@@ -612,7 +612,7 @@ describe("bounds", () => {
 describe("through the edge", () => {
   let edge: LocalEdge;
   before(async () => {
-    edge = await startLocalEdge({ port: 0, relayAllow: await freeRelays() });
+    edge = await startLocalEdge({ port: 0, relayAllow: await freeRelays(), dev: "private" });
   });
   after(() => edge.close());
 
@@ -699,7 +699,7 @@ describe("through the edge", () => {
 
   test("goes on when the edge is killed and started again", async (t) => {
     const relay = await relayFor(t, { port: ports[3] ?? 0 });
-    const allowed = { relayAllow: [`127.0.0.1:${relay.port}`] };
+    const allowed = { relayAllow: [`127.0.0.1:${relay.port}`], dev: "private" };
     let other = await startLocalEdge({ port: 0, ...allowed });
     t.after(() => other.close());
     const port = Number(new URL(other.url).port);
@@ -733,7 +733,7 @@ describe("through the edge", () => {
     });
     t.after(() => flood.close());
     const relay = `127.0.0.1:${flood.port}`;
-    const own = await startLocalEdge({ port: 0, relayAllow: [relay] });
+    const own = await startLocalEdge({ port: 0, relayAllow: [relay], dev: "private" });
     t.after(() => own.close());
     const transport = openTransport({ transport: "polling", relay, edge: own.url });
     t.after(() => transport.close());

@@ -71,7 +71,12 @@ for (const scheme of ["http", "https"] as const) {
       relay = await startRelay({ port: 0 });
       const name = `127.0.0.1:${relay.port}`;
       const certificates = scheme === "https" ? authority() : undefined;
-      edge = await startLocalEdge({ port: 0, relayAllow: [name], ...(certificates && { tls: certificates }) });
+      edge = await startLocalEdge({
+        port: 0,
+        relayAllow: [name],
+        dev: "private",
+        ...(certificates && { tls: certificates }),
+      });
       way = { relay: name, edge: edge.url, ...(certificates && { ca: certificates.ca }) };
     });
 

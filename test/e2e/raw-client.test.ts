@@ -19,7 +19,7 @@ let name: string;
 before(async () => {
   relay = await startRelay({ port: 0 });
   name = `127.0.0.1:${relay.port}`;
-  edge = await startLocalEdge({ port: 0, relayAllow: [name] });
+  edge = await startLocalEdge({ port: 0, relayAllow: [name], dev: "private" });
 });
 
 after(async () => {

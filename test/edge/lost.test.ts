@@ -56,6 +56,7 @@ describe("the object loses its memory", { concurrency: true }, () => {
             env: {
               TUNNEL: { type: "durable-object", worker: "grooveway", exportName: "Tunnel" },
               ORIGIN_RELAYS: { type: "text", value: relays.map(({ name }) => name).join(",") },
+              DEV: { type: "text", value: "private" },
             },
           },
         },

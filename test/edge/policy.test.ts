@@ -5,46 +5,45 @@ import { isReason, problem, REASONS, type Reason } from "../../src/edge/reasons.
 import { allowedRelay } from "../../src/edge/relays.ts";
 import { STATUS_PAIRS } from "../../src/encapsulation/index.ts";
 
-describe("the allow list of origin relays", () => {
-  const LIST = "relay.example.com, 10.0.0.7:443\nOther.Example.Org:2492 [2001:db8::7] [::1]:9000,,";
-  for (const [name, list, allowed] of [
-    ["relay.example.com", LIST, "relay.example.com 2492"],
-    ["RELAY.Example.COM", LIST, "relay.example.com 2492"],
-    ["relay.example.com:2492", LIST, "relay.example.com 2492"],
-    ["relay.example.com:443", LIST, undefined],
-    ["other.example.org", LIST, "other.example.org 2492"],
-    ["10.0.0.7:443", LIST, "10.0.0.7 443"],
-    ["10.0.0.7", LIST, undefined],
-    ["10.0.0.7:2492", LIST, undefined],
-    ["10.0.0.70:443", LIST, undefined],
-    ["[2001:db8::7]", LIST, "[2001:db8::7] 2492"],
-    ["[2001:DB8::7]:2492", LIST, "[2001:db8::7] 2492"],
-    ["[::1]:9000", LIST, "[::1] 9000"],
-    ["[::1]", LIST, undefined],
-    ["::1", LIST, undefined],
-    ["sub.relay.example.com", LIST, undefined],
-    ["example.com", LIST, undefined],
-    ["relay.example.com.evil.example", LIST, undefined],
-    ["relay.example.com.", LIST, undefined],
-    ["relay.example.com:0", LIST, undefined],
-    ["relay.example.com:65536", LIST, undefined],
-    ["relay.example.com:02492", LIST, undefined],
-    ["relay.example.com:2492:2492", LIST, undefined],
-    ["user@relay.example.com", LIST, undefined],
-    ["relay.example.com/x", LIST, undefined],
-    ["relay.example.com,10.0.0.7", LIST, undefined],
-    ["", LIST, undefined],
-    ["*", "*", undefined],
-    ["relay.example.com", "", undefined],
-    ["relay.example.com", " ,\n, ", undefined],
-    ["relay.example.com", "not/a/name relay.example.com", "relay.example.com 2492"],
-    ["", "", undefined],
+describe("relays by the settings of an edge", () => {
+  for (const [name, settings, expected] of [
+    ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com" }, "relay.example.com 2492"],
+    ["relay.example.com", {}, "RelayNotAllowed"],
+    ["relay.example.com", { ORIGIN_RELAYS: "" }, "RelayNotAllowed"],
+    ["10.0.0.7", { ORIGIN_RELAYS: "10.0.0.7" }, "RelayPrivate"],
+    ["10.0.0.7", { ORIGIN_RELAYS: "10.0.0.7", DEV: "wildcard" }, "RelayPrivate"],
+    ["10.0.0.7", { ORIGIN_RELAYS: "10.0.0.7", DEV: "private" }, "10.0.0.7 2492"],
+    ["10.0.0.7", { ORIGIN_RELAYS: "10.0.0.7", DEV: "1" }, "10.0.0.7 2492"],
+    // What is malformed or insecure allows nothing at all: half a list is not what the operator wrote.
+    ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com 10.0.0.1/8" }, "EdgeMisconfigured"],
+    ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com, not/a/name", DEV: "1" }, "EdgeMisconfigured"],
+    ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com *" }, "EdgeMisconfigured"],
+    ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com *", DEV: "private" }, "EdgeMisconfigured"],
+    ["relay.example.org", { ORIGIN_RELAYS: "relay.example.com *", DEV: "wildcard" }, "relay.example.org 2492"],
+    ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com", DEV: "true" }, "EdgeMisconfigured"],
+    ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com", RESOLVER: "http://192.0.2.1/" }, "EdgeMisconfigured"],
+    [
+      "relay.example.com",
+      { ORIGIN_RELAYS: "relay.example.com", RESOLVER: "http://127.0.0.1:1/" },
+      "relay.example.com 2492",
+    ],
   ] as const) {
-    it(`${JSON.stringify(name)} by ${JSON.stringify(list === LIST ? "the list" : list)}: ${allowed ?? "no"}`, () => {
-      const endpoint = allowedRelay(name, list);
-      assert.equal(endpoint && `${endpoint.hostname} ${endpoint.port}`, allowed);
+    it(`${name} by ${JSON.stringify(settings)}: ${expected}`, (t) => {
+      t.mock.method(console, "error", () => undefined);
+      const verdict = allowedRelay(name, settings);
+      const { reason, endpoint } = { reason: undefined, endpoint: undefined, ...verdict };
+      assert.equal(reason ?? (endpoint && `${endpoint.hostname} ${endpoint.port}`), expected);
     });
   }
+
+  it("the log says which setting is wrong, once", (t) => {
+    const log = t.mock.method(console, "error", () => undefined);
+    for (let n = 0; n < 3; n += 1) allowedRelay("relay.example.com", { ORIGIN_RELAYS: "relay.example.com:0" });
+    assert.equal(log.mock.callCount(), 1);
+    const { reason, code, message } = JSON.parse(String(log.mock.calls[0]?.arguments[0]));
+    assert.deepEqual([reason, code], ["EdgeMisconfigured", "MalformedRelays"]);
+    assert.match(message, /^ORIGIN_RELAYS has the entry "relay\.example\.com:0": its port/);
+  });
 });
 
 describe("refusals [MS-GRVHENC 2.2.1.4]", () => {

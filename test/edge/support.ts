@@ -101,6 +101,7 @@ export async function startTestEdge(relays: number, also: readonly string[] = []
   const edge = await startLocalEdge({
     port: 0,
     relayAllow: [...also, closedRelay, ...all.map(({ name }) => name)],
+    dev: "private",
     relayName: RELAY_NAME,
     log: (level, line) => {
       if (!DELIBERATE.some((known) => line.includes(known))) log.push(`${level} ${line.slice(0, 300)}`);

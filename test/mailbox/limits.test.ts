@@ -14,8 +14,8 @@ import { ConnectResponseId } from "../../src/sstp/index.ts";
 import { run } from "../cli/support.ts";
 import { connect, fresh, mailboxOf, RawClient, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
 
-const OCTETS = 1_000_000;
-const MESSAGES = 400;
+const OCTETS = 400_000;
+const MESSAGES = 200;
 const CONNECTS = 20;
 const RATE = `octets=${OCTETS} messages=${MESSAGES} connects=${CONNECTS} connections=3`;
 /** How long a flood lasts, and how much of its beginning, when what has gathered is used up, does not count. */
@@ -48,7 +48,7 @@ async function flood(device: Device, to: string, length: number): Promise<{ mess
   const body = new Uint8Array(length);
   let counted = 0;
   let over = false;
-  const sending = Array.from({ length: Math.max(4, Math.min(256, Math.floor(2_000_000 / length))) }, async () => {
+  const sending = Array.from({ length: Math.max(4, Math.min(64, Math.floor(2_000_000 / length))) }, async () => {
     while (!over) {
       await device.send(to, body).catch((error: unknown) => {
         if (!over) throw error;
@@ -99,8 +99,8 @@ describe("octets and messages", () => {
       );
       assertWithin("octets", octets.octets, OCTETS);
       assertWithin("messages", messages.messages, MESSAGES);
-      // At the limit, a message waits for up to a second: another's does not.
-      assert.ok(p99 < 250, `another waited ${p99} ms`);
+      // What those at their limit have outstanding takes seconds; another's waits for the machine alone.
+      assert.ok(p99 < 1000, `another waited ${p99} ms`);
       await Promise.all([big, small, other].map((device) => device.close()));
     });
   }
@@ -113,7 +113,7 @@ describe("octets and messages", () => {
     await Promise.all(
       names.map(async (name, index) => {
         // One of them wants far more than the others.
-        const wanted = { octets: index === 0 ? 50_000_000 : 400_000, messages: 1 };
+        const wanted = { octets: index === 0 ? 50_000_000 : 200_000, messages: 1 };
         while (performance.now() - began < 4000) {
           const lease = await meter.lease(name, wanted, { octets: 0, messages: 0 });
           await sleep(lease.wait);

@@ -28,7 +28,7 @@ interface Context {
 
 /** An edge on any free port, stopped when the test is over. */
 export async function startEdge(context: Context, options: Partial<LocalEdgeOptions> = {}): Promise<LocalEdge> {
-  const edge = await startLocalEdge({ port: 0, relayAllow: [], ...options });
+  const edge = await startLocalEdge({ port: 0, relayAllow: [], dev: "1", ...options });
   let closing: Promise<void> | undefined;
   const close = () => {
     closing ??= edge.close();
@@ -125,8 +125,14 @@ export class RawClient {
   readonly messages: { sessionId: number; number: number; fields: object; body: Buffer }[] = [];
   #fields = new Map<number, object>();
 
-  constructor(edge: LocalEdge, transport: TransportName, url: string, options: Partial<ConnectionOptions> = {}) {
-    this.#transport = openTransport({ transport, relay: "127.0.0.1", edge: edge.url });
+  constructor(
+    edge: LocalEdge,
+    transport: TransportName,
+    url: string,
+    options: Partial<ConnectionOptions> = {},
+    relay = "127.0.0.1",
+  ) {
+    this.#transport = openTransport({ transport, relay, edge: edge.url });
     this.engine = new Connection({
       role: "client",
       outbound: true,

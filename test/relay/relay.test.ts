@@ -434,13 +434,14 @@ describe("fanout", () => {
     assert.deepEqual(waiting(relay, "bob/pc"), { octets: 5, messages: 1 });
   });
 
-  test("a recipient behind another relay is refused", async (t) => {
+  test("a recipient behind another relay that has never connected is told of by HostNotReachable", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const entries = [{ ...destination("bob/pc"), relayURL: relayURL("elsewhere.example.com") }];
     alice.engine.openFanout({ resourceURL: "message", entries });
     alice.flush();
-    assert.equal((await alice.event("sessionRefused")).responseId, OpenResponseId.FanoutNotSupported);
+    const { statusId, remaining } = await alice.event("sessionStatus");
+    assert.deepEqual([statusId, remaining], [SessionStatusId.HostNotReachable, 0]);
   });
 
   test("a recipient whose URLs fit no Open is refused, since nothing could ever be delivered to it", async (t) => {

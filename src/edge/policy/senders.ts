@@ -4,23 +4,26 @@
  *     everyone                 whoever may send at all
  *     nobody
  *     alice bob/phone *-bot    one of these: any device of alice, one of bob, any of an identity whose name ends so
+ *     @relay.example.com       whatever comes from that origin relay, which does not tell whose it is
  *
  * A pattern is written like an address, and a star in it stands for any characters of one name. Names are compared as
  * plain text, so that it does not matter how an address percent-encodes them.
  *
  * @module
  */
-import { AddressError, formatAddress, parseAddress, parseURL } from "../../sstp/index.ts";
+import { AddressError, formatAddress, type Named, parseAddress, parseURL, relayURL } from "../../sstp/index.ts";
 import { SENDER_PATTERNS } from "../defaults.ts";
 
 /** A name cut at its stars, as plain text: one piece is the name itself. */
 type Glob = readonly string[];
 
-/** Senders that are let in. Without a device it is every device of the identity. */
-export interface SenderPattern {
-  readonly identity: Glob;
-  readonly device?: Glob;
-}
+/** Senders that are let in: devices, without a name of one every device of the identity, or an origin relay. */
+export type SenderPattern =
+  | { readonly identity: Glob; readonly device?: Glob }
+  | {
+      /** `host` or `host:port`, in lower case. */
+      readonly relay: string;
+    };
 
 /** Who may send to a mailbox. */
 export type SenderRule =
@@ -71,23 +74,25 @@ export function formatSenderRule(rule: SenderRule): string {
 }
 
 /**
- * Whether a rule lets a source send. What names no device is let in by `everyone` alone: a list names devices.
+ * Whether a rule lets a source send. What names neither a device nor a relay is let in by `everyone` alone.
  *
  * @param source the URL by which the sender has connected
  */
 export function maySend(rule: SenderRule, source: string): boolean {
   if (rule.kind !== "only") return rule.kind === "everyone";
-  const sender = deviceOf(source);
-  if (sender === undefined) return false;
-  return rule.patterns.some(
-    ({ identity, device }) => matches(identity, sender.identity) && (!device || matches(device, sender.device)),
-  );
+  const sender = namedBy(source);
+  return sender !== undefined && rule.patterns.some((pattern) => names(pattern, sender));
 }
 
-function deviceOf(url: string): { readonly identity: string; readonly device: string } | undefined {
+function names(pattern: SenderPattern, sender: Named): boolean {
+  if ("relay" in pattern) return sender.kind === "relay" && sender.relay === pattern.relay;
+  if (sender.kind !== "device" || !matches(pattern.identity, sender.identity)) return false;
+  return pattern.device === undefined || matches(pattern.device, sender.device);
+}
+
+function namedBy(url: string): Named | undefined {
   try {
-    const named = parseURL(url);
-    return named.kind === "device" ? named : undefined;
+    return parseURL(url);
   } catch (error) {
     if (error instanceof AddressError) return undefined;
     throw error;
@@ -95,6 +100,7 @@ function deviceOf(url: string): { readonly identity: string; readonly device: st
 }
 
 function parsePattern(text: string): SenderPattern {
+  if (text.startsWith("@")) return { relay: parseRelay(text) };
   const [identity = "", device, ...more] = text.split("/");
   if (more.length > 0)
     throw new SenderRuleError(`the pattern ${quote(text)} has more than one /: write the others as %2F`);
@@ -116,11 +122,23 @@ function parseGlob(pattern: string, what: string, text: string): Glob {
       if (error instanceof AddressError) throw new SenderRuleError(`in the pattern ${quote(pattern)} ${error.message}`);
       throw error;
     }
-    throw new SenderRuleError(`the pattern ${quote(pattern)} names a relay: write identity or identity/device`);
+    throw new SenderRuleError(`the pattern ${quote(pattern)} names a relay: write identity, identity/device or @relay`);
   });
 }
 
-function formatPattern({ identity, device }: SenderPattern): string {
+function parseRelay(pattern: string): string {
+  try {
+    // The URL has the one form of a relay's name.
+    return relayURL(pattern.slice(1)).slice(relayURL("x").length - 1);
+  } catch (error) {
+    if (error instanceof AddressError) throw new SenderRuleError(`in the pattern ${quote(pattern)} ${error.message}`);
+    throw error;
+  }
+}
+
+function formatPattern(pattern: SenderPattern): string {
+  if ("relay" in pattern) return `@${pattern.relay}`;
+  const { identity, device } = pattern;
   return device === undefined ? formatGlob(identity) : `${formatGlob(identity)}/${formatGlob(device)}`;
 }
 

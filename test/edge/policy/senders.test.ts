@@ -23,9 +23,13 @@ const name = fc
 const glob = fc.array(fc.oneof(fc.constant(""), name), { minLength: 1, maxLength: 4 }).filter(([first, ...more]) => {
   return more.length > 0 || first !== "";
 });
-const pattern: fc.Arbitrary<SenderPattern> = fc.record(
+const device: fc.Arbitrary<{ identity: string[]; device?: string[] }> = fc.record(
   { identity: glob, device: glob },
   { requiredKeys: ["identity"], noNullPrototype: true },
+);
+const pattern: fc.Arbitrary<SenderPattern> = fc.oneof(
+  { weight: 9, arbitrary: device },
+  { weight: 1, arbitrary: fc.constantFrom("r.example.com", "10.0.0.1:443", "[::1]").map((relay) => ({ relay })) },
 );
 const rule: fc.Arbitrary<SenderRule> = fc.oneof(
   fc.constantFrom<SenderRule>({ kind: "everyone" }, { kind: "nobody" }),
@@ -56,7 +60,10 @@ describe("rule of who may send", () => {
           given.kind === "everyone" ||
           (given.kind === "only" &&
             given.patterns.some(
-              (one) => matches(one.identity, identity) && (one.device === undefined || matches(one.device, device)),
+              (one) =>
+                "identity" in one &&
+                matches(one.identity, identity) &&
+                (one.device === undefined || matches(one.device, device)),
             ));
         if (expected && given.kind === "only") admitted += 1;
         assert.equal(maySend(given, deviceURL({ identity, device })), expected);
@@ -115,6 +122,7 @@ describe("rule of who may send", () => {
       ["/pc", /identity in the pattern .* empty/],
       ["alice/", /device in the pattern .* empty/],
       ["alice@relay.example.com", /names a relay/],
+      ["@*", /no host name/],
       ["al%zz", /percent/],
       [".", /without dots/],
       ["x".repeat(129), /shorten/],

@@ -1,0 +1,145 @@
+/**
+ * What is insecure or malformed in an edge's settings. Pure: the command refuses to start by it, and the edge to dial.
+ *
+ * @module
+ */
+import { classify, readAddress } from "./addresses.ts";
+import { parseRelays } from "./destinations.ts";
+import { type Dev, parseDev } from "./dev.ts";
+
+/** The settings that are looked at: variables and secrets of the edge, undefined or empty when they are not set. */
+export interface Settings {
+  readonly ORIGIN_RELAYS?: string | undefined;
+  readonly RESOLVER?: string | undefined;
+  readonly KEYS?: string | undefined;
+  readonly JWKS_URL?: string | undefined;
+  readonly DEV?: string | undefined;
+}
+
+/** Names of the findings. */
+export type FindingCode =
+  | "NoKeys"
+  | "WildcardRelays"
+  | "MalformedRelays"
+  | "InsecureResolver"
+  | "DevelopmentSettings"
+  | "MalformedDev";
+
+/** One thing that is wrong. */
+export interface Finding {
+  readonly code: FindingCode;
+  readonly setting: keyof Settings;
+  /** What is wrong, as the end of a sentence that begins with the setting. */
+  readonly problem: string;
+  /** What to do. */
+  readonly cure: string;
+  /** Whether DEV permits it: then it is only told. */
+  readonly permitted: boolean;
+}
+
+/**
+ * The findings for which the command does not start an edge, unless DEV permits them. This is the one place that says
+ * which: add a code here to enforce it.
+ */
+export const ENFORCED: readonly FindingCode[] = [
+  "WildcardRelays",
+  "MalformedRelays",
+  "InsecureResolver",
+  "MalformedDev",
+];
+
+/**
+ * All that is insecure or malformed in the settings.
+ *
+ * @example
+ * insecurities({ ORIGIN_RELAYS: "*" }).map(({ code }) => code); // ["NoKeys", "WildcardRelays"]
+ */
+export function insecurities(settings: Settings): Finding[] {
+  const dev = parseDev(settings.DEV);
+  return [...keys(settings, dev), ...relays(settings, dev), ...resolver(settings), ...development(settings, dev)];
+}
+
+/** Those for which an edge does not start. */
+export function forbidden(settings: Settings): Finding[] {
+  return insecurities(settings).filter(({ code, permitted }) => !permitted && ENFORCED.includes(code));
+}
+
+function keys({ KEYS, JWKS_URL }: Settings, dev: Dev): Finding[] {
+  if (KEYS || JWKS_URL) return [];
+  return [
+    {
+      code: "NoKeys",
+      setting: "KEYS",
+      problem: "is empty, and JWKS_URL too: anybody may use this edge",
+      cure: "set one of them, or DEV=open (--dev) for development",
+      permitted: dev.open,
+    },
+  ];
+}
+
+function relays({ ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[] {
+  const parsed = parseRelays(ORIGIN_RELAYS);
+  const setting = "ORIGIN_RELAYS";
+  if (parsed.type === "malformed") {
+    const problem = `has the entry ${JSON.stringify(parsed.entry)}: ${parsed.detail}`;
+    return [{ code: "MalformedRelays", setting, problem, cure: "correct the entry", permitted: false }];
+  }
+  const { wildcards } = parsed.rules;
+  if (wildcards.length === 0) return [];
+  return [
+    {
+      code: "WildcardRelays",
+      setting,
+      problem: `allows relays of strangers by ${wildcards.map(({ text }) => text).join(", ")}`,
+      cure: "name your relays, or set DEV=wildcard (--dev) for development",
+      permitted: dev.wildcard,
+    },
+  ];
+}
+
+function resolver({ RESOLVER = "" }: Settings): Finding[] {
+  if (RESOLVER === "" || isTrustworthy(RESOLVER)) return [];
+  return [
+    {
+      code: "InsecureResolver",
+      setting: "RESOLVER",
+      problem: "is not an https URL, so that anybody on the way could answer",
+      cure: "write https://HOST/PATH; http only for a resolver on this machine",
+      permitted: false,
+    },
+  ];
+}
+
+/** Whether nobody on the way to a URL can change what it answers. */
+function isTrustworthy(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname } = new URL(text);
+  const reading = readAddress(hostname);
+  const here = reading.type === "address" && classify(reading.address) === "loopback";
+  return protocol === "https:" || (protocol === "http:" && here);
+}
+
+function development({ DEV = "" }: Settings, dev: Dev): Finding[] {
+  if (DEV.trim() === "") return [];
+  const permits = [dev.private && "private relays", dev.open && "no keys", dev.wildcard && "any relay"].filter(Boolean);
+  const found: Finding[] = [];
+  if (permits.length > 0) {
+    found.push({
+      code: "DevelopmentSettings",
+      setting: "DEV",
+      problem: `permits what production must not: ${permits.join(", ")}`,
+      cure: "leave it empty in production",
+      permitted: true,
+    });
+  }
+  if (dev.unknown.length > 0) {
+    found.push({
+      code: "MalformedDev",
+      setting: "DEV",
+      problem: `has ${dev.unknown.map((word) => JSON.stringify(word)).join(", ")}, which means nothing`,
+      cure: "write 1, or some of private, open and wildcard",
+      permitted: false,
+    });
+  }
+  return found;
+}

@@ -1,0 +1,54 @@
+/**
+ * The way to an origin relay: judged by its name, resolved, judged by its addresses, and dialled at one of these. A
+ * second look at the name cannot lead elsewhere, because there is none.
+ *
+ * @module
+ */
+import { DIAL_CANDIDATES, DIAL_TIMEOUT } from "./defaults.ts";
+import { dial, type Origin } from "./origin.ts";
+import { judgeAddresses, judgeRelay } from "./policy/destinations.ts";
+import { policyOf, type RelayRefused, type RelaySettings } from "./relays.ts";
+import { DEFAULT_RESOLVER, resolve } from "./resolver.ts";
+
+/**
+ * Reaches a relay, whoever asks: what the Worker has refused is refused here again.
+ *
+ * @param name Relay-Server-Name [MS-GRVHENC 2.2.1.1.2]
+ * @param readSize the most that is read ahead, in octets
+ * @param secure speaks TLS with it
+ */
+export async function reachRelay(
+  name: string,
+  env: RelaySettings,
+  readSize: number,
+  secure = false,
+): Promise<{ readonly type: "origin"; readonly origin: Origin } | RelayRefused> {
+  const policy = policyOf(env);
+  if (policy === undefined) return { type: "refused", reason: "EdgeMisconfigured" };
+  const verdict = judgeRelay(name, policy.rules, policy.dev);
+  if (verdict.type === "refused") return verdict;
+  const { hostname, port } = verdict.endpoint;
+  let hosts: readonly string[] = [hostname];
+  if (verdict.resolve) {
+    const resolved = await resolve(hostname, env.RESOLVER || DEFAULT_RESOLVER);
+    if (resolved.type === "refused") return told(name, resolved);
+    const judged = judgeAddresses(resolved.addresses, policy.rules, { ...policy.dev, port });
+    if (judged.type === "refused") return told(name, judged);
+    // A certificate is for the name. Should it lead elsewhere at a second look, no one there can show the certificate.
+    if (!secure) hosts = judged.hosts.slice(0, DIAL_CANDIDATES);
+  }
+  const end = Date.now() + DIAL_TIMEOUT;
+  for (const [n, host] of hosts.entries()) {
+    // One that does not answer leaves as much to each that follows.
+    const patience = (end - Date.now()) / (hosts.length - n);
+    const origin = await dial({ hostname: host, port }, readSize, patience, secure);
+    if (origin !== undefined) return { type: "origin", origin };
+  }
+  return { type: "refused", reason: "OriginUnreachable" };
+}
+
+/** The operator allowed the name, and should know why it is not dialled all the same. */
+function told(name: string, refusal: RelayRefused): RelayRefused {
+  console.warn(JSON.stringify({ reason: refusal.reason, relay: name, detail: refusal.detail }));
+  return refusal;
+}

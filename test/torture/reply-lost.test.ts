@@ -1,0 +1,218 @@
+/**
+ * The request arrives and its answer does not: the fault that a sender cannot tell from one where nothing arrived. Each
+ * answer of a transfer is lost once, and nothing may be lost, come twice or overtake another by it.
+ */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { Device } from "../../src/device/index.ts";
+import { deviceURL, parseAddress } from "../../src/sstp/index.ts";
+import { RawClient, startEdge, until } from "../mailbox/support.ts";
+import { type Loss, LossyProxy, statusOf } from "./lossy.ts";
+import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, FULL, insist, seedOf, stamped, stampOf } from "./support.ts";
+
+type Encapsulation = (typeof ENCAPSULATIONS)[number];
+type Victim = "sender" | "receiver";
+
+/** Messages of a transfer. When the loss has not come by then, as many again. */
+const MESSAGES = 12;
+const LENGTHS = [10, 2_000, 10, 60_000] as const;
+const ROUNDS = 5;
+/** Transfers at a time: most of each is the pause before a device connects again. */
+const PARALLEL = 16;
+/** By default each of the first units is lost, and some of those behind. */
+const FIRST = FULL ? Number.POSITIVE_INFINITY : 24;
+const BEHIND = 8;
+/** Within so many milliseconds the application is done with a message. */
+const LATEST = 100;
+
+const seed = seedOf();
+let edge: LocalEdge;
+const closing: (() => Promise<unknown>)[] = [];
+before(async () => {
+  edge = await startEdge({ after: (run) => closing.push(run) }, { adminToken: ADMIN_TOKEN });
+});
+after(async () => {
+  for (const close of closing) await close();
+});
+
+/** What a transfer was. */
+interface Transfer {
+  readonly units: number;
+  readonly lost: boolean;
+  readonly reconnects: number;
+  /** Messages that came to the mailbox again, and were not kept again. */
+  readonly repeated: number;
+}
+
+let transfers = 0;
+/** What transfers leave behind is closed beside the next ones: a LongLived device takes a second for it. */
+const leaving: Promise<unknown>[] = [];
+
+async function transfer(encapsulation: Encapsulation, victim: Victim, loss?: Loss): Promise<Transfer> {
+  transfers += 1;
+  const from = `from${transfers}/pc`;
+  const to = `to${transfers}/pc`;
+  const proxy = await LossyProxy.before(Number(new URL(edge.url).port), encapsulation, loss);
+  const lossy = `http://127.0.0.1:${proxy.port}`;
+  const inbox = new Inbox();
+  let reconnects = 0;
+  const onReconnect = () => {
+    reconnects += 1;
+  };
+  const open: (() => unknown)[] = [() => proxy.close()];
+  try {
+    // Whoever is not the victim is connected by the way that hides least: the receiver has no memory of ids then, and
+    // whatever the mailbox kept twice would come twice.
+    if (victim === "sender") {
+      const receiver = await RawClient.open(edge, "websocket", urlOf(to));
+      open.push(() => receiver.close());
+      inbox.read = () => receiver.messages.map(({ body }) => body);
+    } else {
+      const receiver = await insist({ edge: lossy, address: to, transport: encapsulation, onReconnect });
+      open.push(() => receiver.close());
+      inbox.follow(receiver, new Chance(seed + transfers));
+    }
+    const sender = await insist(
+      victim === "sender"
+        ? { edge: lossy, address: from, transport: encapsulation, onReconnect }
+        : { edge: edge.url, address: from, transport: "websocket" },
+    );
+    open.push(() => sender.close());
+    let sent = 0;
+    const send = () => {
+      sent += 1;
+      return sender.send(to, stamped(0, 0, sent, LENGTHS[sent % LENGTHS.length] ?? 0));
+    };
+    for (let round = 0; round < ROUNDS && (round === 0 || (loss !== undefined && !proxy.lost)); round += 1) {
+      // A few one by one, each with its own exchange, and the rest in a heap.
+      for (let one = 0; one < MESSAGES / 3; one += 1) await send();
+      await Promise.all(Array.from({ length: (2 * MESSAGES) / 3 }, send));
+      await until("all have come", () => inbox.read().length >= sent);
+    }
+    await until("the mailbox is empty", async () => (await statusOf(edge, to)).messages === 0);
+    // What came twice came before this one.
+    await send();
+    await until("the last has come", () => inbox.read().length >= sent);
+    assert.deepEqual(
+      inbox.counters(),
+      Array.from({ length: sent }, (_, index) => index + 1),
+      "each came once and in its order",
+    );
+    assert.deepEqual(inbox.failures, []);
+    await until("the mailbox is empty again", async () => (await statusOf(edge, to)).messages === 0);
+    const { dropped } = await statusOf(edge, to);
+    return { units: proxy.units, lost: proxy.lost, reconnects, repeated: dropped.DuplicateMessage ?? 0 };
+  } finally {
+    leaving.push(
+      (async () => {
+        for (const close of open.reverse()) await close();
+      })(),
+    );
+  }
+}
+
+/** What an application has been given. */
+class Inbox {
+  readonly failures: unknown[] = [];
+  readonly #bodies: Uint8Array[] = [];
+  read: () => readonly Uint8Array[] = () => this.#bodies;
+
+  follow(device: Device, chance: Chance): void {
+    const reading = async () => {
+      for await (const message of device.messages()) {
+        this.#bodies.push(message.body);
+        // Some are done when their connection is lost already, and come again on the next.
+        if (chance.next() < 0.5) message.done();
+        else setTimeout(message.done, chance.below(LATEST));
+      }
+    };
+    reading().catch((error) => void this.failures.push(error));
+  }
+
+  counters(): number[] {
+    return this.read().map((body) => stampOf(body).counter);
+  }
+}
+
+function urlOf(address: string): string {
+  const { identity, device = "" } = parseAddress(address);
+  return deviceURL({ identity, device });
+}
+
+/** Which units are lost: each of the first, and by chance some of the others. */
+function chosen(units: number, chance: Chance): number[] {
+  const first = Array.from({ length: Math.min(units, FIRST) }, (_, index) => index + 1);
+  const others = Array.from({ length: units - first.length }, (_, index) => first.length + index + 1);
+  const picked = Array.from({ length: Math.min(BEHIND, others.length) }, () => {
+    const [one] = others.splice(chance.below(others.length), 1);
+    return one ?? 0;
+  });
+  return [...first, ...picked];
+}
+
+/** Runs tasks, some at a time. */
+async function pooled(tasks: readonly (() => Promise<void>)[]): Promise<void> {
+  const waiting = [...tasks];
+  const worker = async () => {
+    for (let task = waiting.shift(); task !== undefined; task = waiting.shift()) await task();
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, worker));
+}
+
+test("each answer of a transfer is lost once: nothing is lost, comes twice or overtakes", {
+  timeout: FULL ? 1_200_000 : 150_000,
+}, async () => {
+  const began = performance.now();
+  const chance = new Chance(seed);
+  const failures: string[] = [];
+  const lines: { readonly name: string; readonly units: number; readonly runs: Transfer[]; asked: number }[] = [];
+  const tasks: (() => Promise<void>)[] = [];
+  // The slowest last: what is asked for last is begun first.
+  const kinds = ENCAPSULATIONS.flatMap((encapsulation) =>
+    (["receiver", "sender"] as const).map((victim) => ({ encapsulation, victim })),
+  );
+  const counted = await Promise.all(kinds.map(({ encapsulation, victim }) => transfer(encapsulation, victim)));
+  for (const [index, { encapsulation, victim }] of kinds.entries()) {
+    const { units } = counted[index] ?? assert.fail("each kind was counted");
+    const which = chosen(units, chance);
+    const line = { name: `${encapsulation} ${victim}`, units, runs: [] as Transfer[], asked: 0 };
+    lines.push(line);
+    for (const n of which) {
+      for (const by of FULL ? (["reset", "end"] as const) : ([n % 2 === 0 ? "reset" : "end"] as const)) {
+        const loss: Loss = { n, by, part: n % 3 === 0 ? chance.next() : 0 };
+        line.asked += 1;
+        tasks.push(async () => {
+          try {
+            line.runs.push(await transfer(encapsulation, victim, loss));
+          } catch (error) {
+            failures.push(`${line.name} ${JSON.stringify(loss)}: ${String(error)}`);
+          }
+        });
+      }
+    }
+  }
+  await pooled(tasks.reverse());
+  await Promise.all(leaving);
+  const total = (count: (run: Transfer) => number) =>
+    lines.flatMap(({ runs }) => runs).reduce((sum, run) => sum + count(run), 0);
+  for (const { name, units, runs, asked } of lines) {
+    const lost = runs.filter((run) => run.lost).length;
+    const reconnects = runs.reduce((sum, run) => sum + run.reconnects, 0);
+    const repeated = runs.reduce((sum, run) => sum + run.repeated, 0);
+    console.log(
+      `reply-lost: ${name}: ${units} answers in a transfer, ${asked} transfers, ${lost} answers lost, ${reconnects} reconnects, ${repeated} messages sent again`,
+    );
+  }
+  const seconds = (performance.now() - began) / 1000;
+  console.log(
+    `reply-lost: seed ${seed}: ${total(() => 1)} transfers of ${tasks.length} right, ${total((run) => (run.lost ? 1 : 0))} answers lost, ${total((run) => run.repeated)} messages sent again, ${seconds.toFixed(1)} s`,
+  );
+  assert.deepEqual(failures, []);
+  assert.equal(
+    total((run) => (run.lost ? 1 : 0)),
+    tasks.length,
+    "each transfer has lost the answer that it was to lose",
+  );
+  assert.ok(total((run) => run.repeated) > 0, "some losses made a sender send again");
+});
