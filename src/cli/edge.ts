@@ -1,4 +1,6 @@
 /** `grooveway edge`: the edge on this machine. */
+
+import { parseRate, RateError } from "../edge/policy/rate.ts";
 import { type Command, parse, port, usage } from "./arguments.ts";
 import { readText } from "./connection.ts";
 import { startLocalEdge } from "./local-edge.ts";
@@ -29,6 +31,9 @@ device that connects to it, and passes devices through to the origin relays that
   --name NAME                the host name by which devices reach this edge; default the address listened on
   --admin-token TOKEN        opens the mailboxes to grooveway mailbox; default the environment variable
                              GROOVEWAY_ADMIN_TOKEN, without either nobody may look
+  --rate TEXT                what one address may do, such as "connections=200 connects=120 octets=20000000 messages=5000":
+                             virtual connections at a time, new ones a minute, octets and messages sent a second; what is
+                             not named has this default; without --rate there are no limits
   --tls-key FILE             with --tls-cert: speak HTTPS (PEM)
   --tls-cert FILE
   --json                     print one JSON object when it listens
@@ -50,6 +55,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       name: { type: "string" },
       state: { type: "string" },
       "admin-token": { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
+      rate: { type: "string", default: "" },
       "tls-key": { type: "string" },
       "tls-cert": { type: "string" },
       json: { type: "boolean", default: false },
@@ -73,6 +79,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       ...(values.name !== undefined && { relayName: values.name }),
       ...(values.state !== undefined && { state: values.state }),
       adminToken: values["admin-token"],
+      rate: rateText(values.rate),
       ...(key !== undefined &&
         cert !== undefined && { tls: { key: readText("edge", key), cert: readText("edge", cert) } }),
       log: (level, line) => {
@@ -95,3 +102,14 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     return 0;
   },
 };
+
+/** A RATE that the edge will understand. */
+function rateText(text: string): string {
+  try {
+    parseRate(text);
+    return text;
+  } catch (error) {
+    if (error instanceof RateError) throw usage("edge", error.message);
+    throw error;
+  }
+}

@@ -39,6 +39,8 @@ export interface LocalEdgeOptions {
   readonly authOrigin?: string;
   /** Opens /admin: the variable ADMIN_TOKEN. */
   readonly adminToken?: string;
+  /** What one address may do: the variable RATE. Without it there are no limits. */
+  readonly rate?: string;
   /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
   readonly state?: string;
   /** PEM texts: with them the edge speaks HTTPS. */
@@ -103,6 +105,8 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
     MAILBOX: { type: "durable-object", worker: "grooveway", exportName: "Mailbox" },
     LINK: { type: "durable-object", worker: "grooveway", exportName: "Link" },
     DIRECTORY: { type: "durable-object", worker: "grooveway", exportName: "Directory" },
+    METER: { type: "durable-object", worker: "grooveway", exportName: "Meter" },
+    RATE: { type: "text", value: options.rate ?? "" },
     LINKS: { type: "text", value: (options.links ?? []).join(",") },
     LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
     RELAY_NAME: { type: "text", value: options.relayName ?? host },
@@ -135,6 +139,7 @@ function configuration(code: string, host: string, options: LocalEdgeOptions): M
             Mailbox: { type: "durable-object", storage: "sqlite" },
             Link: { type: "durable-object", storage: "sqlite" },
             Directory: { type: "durable-object", storage: "sqlite" },
+            Meter: { type: "durable-object", storage: "sqlite" },
           },
           env,
         },

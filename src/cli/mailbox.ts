@@ -4,10 +4,12 @@ import { tokenOf } from "./connection.ts";
 import { CommandError, size } from "./output.ts";
 
 export const mailboxCommand: Command = {
-  help: `Usage: grooveway mailbox ls|show|purge|lock|unlock [ADDRESS] [options]
+  help: `Usage: grooveway mailbox ls|show|purge|lock|unlock|rule [ADDRESS] [options]
+       grooveway mailbox rule ADDRESS [everyone|nobody|PATTERN...]
 
-Looks into the mailboxes of an edge. ls lists them, show shows one, purge removes what waits in it, lock shuts senders
-out of it and unlock lets them in again.
+Looks into the mailboxes of an edge. ls lists them, show shows one, purge removes what waits in it, lock shuts all senders
+out of it and unlock takes that back. rule shows who may send to it, or sets it: everyone, nobody, or senders by patterns
+like addresses, in which * stands for any characters of one name: alice (any device of hers), bob/phone, '*-bot'.
 
   --edge URL     the edge; default http://127.0.0.1:8787
   --token TOKEN|@FILE
@@ -24,10 +26,10 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
       json: { type: "boolean", default: false },
     });
     const [action, address, ...more] = positionals;
-    if (more.length > 0) throw usage("mailbox", `${more[0]} is one argument too many`);
+    if (more.length > 0 && action !== "rule") throw usage("mailbox", `${more[0]} is one argument too many`);
     const token = tokenOf("mailbox", values.token);
     if (token === undefined) throw usage("mailbox", "the edge's admin token is needed: give --token");
-    const ask = (method: string, path: string) => request(values.edge, token(), method, path);
+    const ask: Ask = (method, path, body) => request(values.edge, token(), method, path, body);
 
     if (action === "ls") {
       if (address !== undefined) throw usage("mailbox", "ls takes no ADDRESS");
@@ -39,13 +41,16 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
       purge: ["DELETE", ""],
       lock: ["PUT", "/lock"],
       unlock: ["DELETE", "/lock"],
+      rule: [more.length > 0 ? "PUT" : "GET", "/rule"],
     };
     const call = action === undefined || !Object.hasOwn(calls, action) ? undefined : calls[action];
     if (call === undefined)
-      throw usage("mailbox", `${action ?? "nothing"} is none of ls, show, purge, lock and unlock`);
+      throw usage("mailbox", `${action ?? "nothing"} is none of ls, show, purge, lock, unlock and rule`);
     if (address === undefined) throw usage("mailbox", `${action} needs an ADDRESS`);
-    const status = (await ask(call[0], `/mailboxes/${encodeURIComponent(address)}${call[1]}`)) as Status;
-    console.log(values.json ? JSON.stringify(status) : describe(status));
+    const body = more.length > 0 ? { senders: more.join(" ") } : undefined;
+    const told = await ask(call[0], `/mailboxes/${encodeURIComponent(address)}${call[1]}`, body);
+    if (values.json) console.log(JSON.stringify(told));
+    else console.log(action === "rule" ? (told as Pick<Status, "senders">).senders : describe(told as Status));
     return 0;
   },
 };
@@ -59,10 +64,11 @@ interface Status {
   readonly consumer?: string;
   readonly generation: number;
   readonly locked: boolean;
+  readonly senders: string;
   readonly dropped: Readonly<Record<string, number>>;
 }
 
-type Ask = (method: string, path: string) => Promise<unknown>;
+type Ask = (method: string, path: string, body?: unknown) => Promise<unknown>;
 
 async function list(ask: Ask, json: boolean): Promise<void> {
   for (let after = ""; ; ) {
@@ -90,22 +96,24 @@ function describe(status: Status): string {
     `consumer    ${status.consumer ?? "–"}`,
     `generation  ${status.generation}`,
     `locked      ${status.locked ? "yes" : "no"}`,
+    `senders     ${status.senders}`,
     `dropped     ${drops.length === 0 ? "–" : drops.map(([name, count]) => `${name} ${count}`).join(", ")}`,
   ].join("\n");
 }
 
-async function request(edge: string, token: string, method: string, path: string): Promise<unknown> {
+async function request(edge: string, token: string, method: string, path: string, body?: unknown): Promise<unknown> {
   if (!URL.canParse(edge)) throw usage("mailbox", `--edge ${edge} is not a URL`);
   const answer = await fetch(new URL(`/admin${path}`, edge), {
     method,
     headers: { Authorization: `Bearer ${token}` },
+    ...(body !== undefined && { body: JSON.stringify(body) }),
   }).catch((error: Error) => {
     const { message } = error.cause instanceof Error ? error.cause : error;
     throw new CommandError("ConnectFailed", `cannot reach ${edge}: ${message}`);
   });
-  const body = (await answer.json().catch(() => undefined)) as
+  const said = (await answer.json().catch(() => undefined)) as
     | { code?: string; detail?: string; cure?: string }
     | undefined;
-  if (answer.ok) return body;
-  throw new CommandError(body?.code ?? "Refused", `${body?.detail ?? answer.statusText} ${body?.cure ?? ""}`.trim());
+  if (answer.ok) return said;
+  throw new CommandError(said?.code ?? "Refused", `${said?.detail ?? answer.statusText} ${said?.cure ?? ""}`.trim());
 }

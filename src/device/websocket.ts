@@ -1,6 +1,6 @@
 /**
  * The WebSocket transport: our own fourth encapsulation. Binary messages carry the same octets; a text message "ping" is
- * answered by the edge's platform itself, without waking anything.
+ * answered by the edge's platform itself, without waking anything. Between "hold" and "go on" the edge wants nothing.
  *
  * @module
  */
@@ -27,6 +27,8 @@ class WebSocketTransport implements Transport {
   #writers: (() => void)[] = [];
   #lost: Lost | undefined;
   #alive = true;
+  /** The edge has said that it wants nothing more for now. */
+  #held = false;
   #pinging: NodeJS.Timeout | undefined;
 
   constructor({ edge = "", relay, ca, token }: TransportOptions) {
@@ -51,6 +53,7 @@ class WebSocketTransport implements Transport {
     socket.on("message", (data: Buffer, isBinary: boolean) => {
       this.#alive = true;
       if (isBinary) this.#deliver(data);
+      else this.#obey(data.toString("latin1"));
     });
     socket.on("unexpected-response", (_request, response) => {
       const reason = response.headers[REASON_HEADER.toLowerCase()];
@@ -103,7 +106,7 @@ class WebSocketTransport implements Transport {
     await this.established.catch(() => undefined);
     if (this.#lost !== undefined) return;
     for (const piece of joined(octets)) this.#socket.send(piece, { binary: true }, () => this.#written());
-    if (this.#socket.bufferedAmount <= WRITE_AHEAD) return;
+    if (!this.#held && this.#socket.bufferedAmount <= WRITE_AHEAD) return;
     await new Promise<void>((resolve) => this.#writers.push(resolve));
   }
 
@@ -121,8 +124,15 @@ class WebSocketTransport implements Transport {
     this.#socket.send("ping");
   }
 
+  #obey(word: string): void {
+    if (word === "hold") this.#held = true;
+    if (word !== "go on") return;
+    this.#held = false;
+    this.#written();
+  }
+
   #written(): void {
-    if (this.#socket.bufferedAmount > WRITE_AHEAD) return;
+    if (this.#held || this.#socket.bufferedAmount > WRITE_AHEAD) return;
     const writers = this.#writers;
     this.#writers = [];
     for (const resolve of writers) resolve();

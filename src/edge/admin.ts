@@ -6,16 +6,17 @@
  *   GET    /admin/mailboxes/{address}      one
  *   DELETE /admin/mailboxes/{address}      removes what waits
  *   PUT    /admin/mailboxes/{address}/lock, DELETE the same: shuts senders out, lets them in
+ *   GET    /admin/mailboxes/{address}/rule, PUT: who may send to it
  *
  * @module
  */
 import { type Context, Hono, type Next } from "hono";
-import { AddressError, deviceURL, identityURL, parseAddress } from "../sstp/index.ts";
 import { admitOperator } from "./authorization.ts";
 import { ADMIN_PAGE } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
 import { problem } from "./reasons.ts";
+import { answerRule, peerOf } from "./rules.ts";
 
 type Bindings = { Bindings: Env };
 
@@ -27,6 +28,10 @@ export const admin = new Hono<Bindings>()
   })
   .put("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(true)))
   .delete("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(false)))
+  // Whoever has the admin token may, whoever's mailbox it is.
+  .on(["GET", "PUT"], "/mailboxes/:address/rule", (c) =>
+    answerRule(c.req.raw, c.req.param("address"), c.env, () => undefined),
+  )
   .get("/mailboxes/:address", (c) => withMailbox(c, () => Promise.resolve()))
   .delete("/mailboxes/:address", (c) => withMailbox(c, (mailbox) => mailbox.purge()));
 
@@ -40,17 +45,6 @@ async function withMailbox(
   const mailbox = c.env.MAILBOX.getByName(peer);
   await act(mailbox);
   return c.json(await mailbox.status());
-}
-
-/** The URL of the peer that an address names. */
-function peerOf(text: string): string | undefined {
-  try {
-    const address = parseAddress(text);
-    return address.device === undefined ? identityURL(address) : deviceURL(address);
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
 }
 
 async function requireOperator(c: Context<Bindings>, next: Next): Promise<Response | undefined> {

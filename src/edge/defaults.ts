@@ -173,6 +173,12 @@ export const SESSION_OUTPUT = 256 * 1024;
 /** Entries of a fanout session in one SessionStatus: the command must fit into one KeepAlive answer. */
 export const STATUS_INDEXES = 8000;
 
+/** Patterns in a mailbox's rule of who may send: each is looked at for each batch of a sender. A star saves many. */
+export const SENDER_PATTERNS = 256;
+
+/** Octets of a request that sets such a rule: as many patterns of the longest names would be longer than any rule is. */
+export const RULE_OCTETS = 64 * 1024;
+
 /** Mailboxes on a page of an operator's list: each is asked, and one request may not ask too many. */
 export const ADMIN_PAGE = 100;
 
@@ -187,6 +193,21 @@ export const NOOP_INTERVAL = 25_000;
 
 /** A device that has neither a GET parked here nor sent one for so long is gone. */
 export const ABSENCE = 60_000;
+
+/** Octets of a WebSocket that wait to be taken, above which its device is told to hold: as much as it writes ahead. */
+export const HOLD_OCTETS = 256 * 1024;
+
+/** Those below which it is told to go on: not so few that nothing is there while it does. */
+export const GO_ON_OCTETS = 64 * 1024;
+
+/**
+ * Those above which its virtual connection is ended: what two kernels, the platform and a device that holds at once can
+ * have on the way is less.
+ */
+export const WIRED_HELD_OCTETS = 16 * 1024 * 1024;
+
+/** What a message that waits costs beside its octets, so that empty ones count. */
+export const HELD_MESSAGE = 256;
 
 /** The longest block that is set aside for the pieces of a message to come. */
 export const GATHERING_BLOCK = 64 * 1024;
@@ -247,3 +268,42 @@ export const DECISION_RETRY = 10;
 
 /** Octets that a device may send before its Connect is answered: a Connect of full length and what an eager one adds. */
 export const HELD_OCTETS = 256 * 1024;
+
+/**
+ * What one principal may do when RATE says nothing else: virtual connections at a time, new ones a minute, octets and
+ * messages that its devices send a second. An office of two hundred devices that share a token fits, and may lose and
+ * renew them all within two minutes. 20 MB/s is a line of 160 Mbit/s; 5,000 messages a second are what ten mailboxes can
+ * store. Nobody who is not a program gone wild comes near.
+ */
+export const RATE = { connections: 200, connects: 120, octets: 20_000_000, messages: 5000 } as const;
+
+/** The least that may be set for octets a second: one KeepAlive body, which comes as a whole. */
+export const LEAST_RATE_OCTETS = 32768;
+
+/** Seconds of octets and messages that may come at once after a pause: more would be a limit that nobody notices. */
+export const BURST = 0.5;
+
+/** How long a lease of octets and messages holds: a meter is asked about so often by whoever has traffic. */
+export const LEASE_TIME = 1000;
+
+/** Of what is not there yet the milliseconds' worth that are given out in advance: the time for which one waits in turn. */
+export const SLICE = 250;
+
+/** What a Tunnel wants at least, beside what it owes: an answer and the next, small against the share of many. */
+export const FIRST_LEASE = { octets: 16384, messages: 16 } as const;
+
+/** What a Tunnel may owe before it asks: a device that only says that it is there needs no meter. */
+export const CREDIT = { octets: 16384, messages: 16 } as const;
+
+/** A meter that has not answered for so long is done without: the device waits meanwhile. */
+export const METER_TIMEOUT = 1000;
+
+/** When all virtual connections of a principal are in use, another try is worth it after so many seconds. */
+export const FULL_RETRY = 30;
+
+/** A virtual connection that a meter has not heard of for so long may be asked whether it is there. */
+export const ASK_AFTER = 5000;
+
+/** How many are asked at a time, and how long they have: whoever wants to connect waits for it. */
+export const ASK_AT_ONCE = 16;
+export const ASK_TIMEOUT = 2000;

@@ -6,6 +6,7 @@
 import type { Directory } from "./directory.ts";
 import type { Link } from "./link.ts";
 import type { Mailbox } from "./mailbox.ts";
+import type { Meter } from "./meter.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 export interface Env {
@@ -15,12 +16,16 @@ export interface Env {
   readonly MAILBOX: DurableObjectNamespace<Mailbox>;
   /** One object that knows which mailboxes there are. */
   readonly DIRECTORY: DurableObjectNamespace<Directory>;
+  /** One object per principal with limits, named as meteredName says. */
+  readonly METER: DurableObjectNamespace<Meter>;
   /** One object per origin relay, named by the relay's URL. */
   readonly LINK: DurableObjectNamespace<Link>;
   /** This edge's own Relay-Server-Name. Empty until the operator sets it: then no request can name this edge. */
   readonly RELAY_NAME?: string;
   /** Origin relays that a virtual connection may be passed through to. Empty: none. */
   readonly ORIGIN_RELAYS?: string;
+  /** What one principal may do, as parseRate reads it. Empty: nobody has limits. */
+  readonly RATE?: string;
   /** Origin relays that this edge stays connected to, so that what waits there for its peers comes. */
   readonly LINKS?: string;
   /** How origin relays are connected to, in order: see policy/ways.ts. Empty: SSTP on 2492 and 443, then HTTP on 80. */

@@ -272,9 +272,7 @@ export class Intake {
   async #store(peer: string, batch: readonly Pending[]): Promise<Outcome[]> {
     const mailbox = this.#host.mailbox(peer);
     const mails = batch.map(({ mail }) => mail);
-    if (!batch[0]?.volatile) return promptly(CALL_TIMEOUT, mailbox.append(mails));
-    const outcome = await promptly(CALL_TIMEOUT, mailbox.pass(mails));
-    return mails.map(() => outcome);
+    return promptly(CALL_TIMEOUT, batch[0]?.volatile ? mailbox.pass(mails) : mailbox.append(mails));
   }
 
   /** A message is in all its mailboxes, or was refused there. */

@@ -255,6 +255,8 @@ export class Link extends DurableObject<Env> {
       name: this.#relay,
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
       remote: () => undefined,
+      // What a relay may do, its own operator limits: it serves many.
+      throttle: () => undefined,
       arrived: () => undefined,
       // The operator has chosen the relay: what it brings is taken as the relay's.
       authenticator: tokenAuthenticator(this.env),

@@ -27,6 +27,7 @@ import {
 } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
+import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
 import type { Mail } from "./segment.ts";
 import { MailboxStore, type Numbered, type Outcome, type Waiting } from "./store.ts";
 import { within } from "./streams.ts";
@@ -43,7 +44,10 @@ export interface MailboxStatus extends Waiting {
   /** The Tunnel that consumes it, by its GUID; undefined when nobody does. */
   readonly consumer: string | undefined;
   readonly generation: number;
+  /** Whether an operator has shut all senders out, whatever the rule says. */
   readonly locked: boolean;
+  /** The owner's rule of who may send. */
+  readonly senders: string;
   readonly dropped: DropCounts;
   /** Rows written since the object woke. */
   readonly rowsWritten: number;
@@ -80,12 +84,12 @@ export class Mailbox extends DurableObject<Env> {
   /** The consumer that is being sent to. A call to one before may hang: it must not hold up the next. */
   #pushing: Consumer | undefined;
   #locked: boolean;
+  #senders: SenderRule;
   #entered: boolean;
   /** When the alarm is set for, as far as this memory knows. */
   #alarmAt: number | undefined;
   /** What was dropped and touches no table: it is written down with the next write. */
-  #offline = 0;
-  #slow = 0;
+  #untold = noDrops();
 
   constructor(context: DurableObjectState, env: Env) {
     super(context, env);
@@ -96,36 +100,47 @@ export class Mailbox extends DurableObject<Env> {
     this.#refused = this.#kept<Refused>("refused");
     this.#sent = this.#store.position;
     this.#locked = this.#store.fact("locked") === "1";
+    const senders = this.#store.fact("senders");
+    this.#senders = senders === undefined ? EVERYONE : parseSenderRule(senders);
     this.#entered = this.#store.fact("entered") === "1";
   }
 
   /** Takes messages of one source, in order, and tells what became of each. What is told is durable. */
   async append(batch: readonly Mail[]): Promise<Outcome[]> {
     this.#enter();
-    if (this.#locked) {
-      this.#count("LockedOut", batch.length);
-      return batch.map(() => "locked");
-    }
-    const outcomes = this.#store.append(batch, Date.now());
+    const admitted = this.#admit(batch);
+    if (admitted.length === 0) return batch.map(() => "locked");
+    const outcomes = this.#store.append(admitted, Date.now());
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
     await this.#setAlarm();
     this.#push();
     this.#call();
-    return outcomes;
+    return told(batch, admitted, outcomes);
   }
 
   /**
-   * Hands messages with flag D to the consumer, if there is one; they are never written down. Whoever sends to an origin
-   * relay that is out of reach is told why.
+   * Hands messages with flag D to the consumer, if there is one; they are never written down. Tells of each whether its
+   * sender may send here, and, when it is for an origin relay that is out of reach, why: of others nobody is told what
+   * becomes of them.
    */
-  async pass(batch: readonly Mail[]): Promise<Outcome> {
+  async pass(batch: readonly Mail[]): Promise<Outcome[]> {
+    const admitted = this.#admit(batch);
+    const outcome = admitted.length > 0 ? await this.#pass(admitted) : "stored";
+    return told(
+      batch,
+      admitted,
+      admitted.map(() => outcome),
+    );
+  }
+
+  async #pass(batch: readonly Mail[]): Promise<Outcome> {
     if (this.#consumer === undefined && this.#isRelay) {
       const reached = await this.env.LINK.getByName(this.#peer)
         .reach()
         .catch(() => "ConnectionClosed" as const);
       if (reached !== "connected") {
-        this.#offline += batch.length;
+        this.#untold.PeerOffline += batch.length;
         return reached;
       }
     }
@@ -133,9 +148,9 @@ export class Mailbox extends DurableObject<Env> {
     const volatile = batch.map((mail) => ({ seq: 0, mail }));
     // One try: what is lost with a call that failed is lost by its sender's wish.
     const taken = consumer === undefined ? "gone" : ((await this.#deliver(consumer, volatile)) ?? "busy");
-    if (taken === "busy") this.#slow += batch.length;
+    if (taken === "busy") this.#untold.SlowPeer += batch.length;
     if (taken === "gone") {
-      this.#offline += batch.length;
+      this.#untold.PeerOffline += batch.length;
       if (consumer !== undefined) this.#vacate(consumer);
     }
     return "stored";
@@ -189,18 +204,14 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   async status(): Promise<MailboxStatus> {
-    const dropped = this.#dropped();
     return {
       peer: this.#peer,
       ...this.#store.waiting(),
       consumer: this.#consumer?.tunnel,
       generation: Number(this.#store.fact("generation") ?? 0),
       locked: this.#locked,
-      dropped: {
-        ...dropped,
-        PeerOffline: dropped.PeerOffline + this.#offline,
-        SlowPeer: dropped.SlowPeer + this.#slow,
-      },
+      senders: formatSenderRule(this.#senders),
+      dropped: this.#dropped(),
       rowsWritten: this.#store.rowsWritten,
     };
   }
@@ -212,10 +223,17 @@ export class Mailbox extends DurableObject<Env> {
     return purged;
   }
 
-  /** Locks senders out, or lets them in again. What waits stays. */
+  /** Locks all senders out, or lets those in again whom the rule lets in. What waits stays. */
   async setLocked(locked: boolean): Promise<void> {
     this.#locked = locked;
     this.#store.setFact("locked", locked ? "1" : "0");
+  }
+
+  /** Who may send from now on. What waits stays. @throws SenderRuleError */
+  async setSenders(text: string): Promise<void> {
+    const rule = parseSenderRule(text);
+    this.#senders = rule;
+    this.#store.setFact("senders", formatSenderRule(rule));
   }
 
   override async alarm(): Promise<void> {
@@ -225,6 +243,23 @@ export class Mailbox extends DurableObject<Env> {
     await this.#setAlarm();
     this.#push();
     this.#call();
+  }
+
+  /** What of a batch may come in: the sender of each is held against the lock and the rule. The rest is counted. */
+  #admit(batch: readonly Mail[]): readonly Mail[] {
+    if (this.#locked) {
+      this.#count("LockedOut", batch.length);
+      return [];
+    }
+    if (this.#senders.kind === "everyone") return batch;
+    const judged = new Map<string, boolean>();
+    const admitted = batch.filter(({ source }) => {
+      const may = judged.get(source) ?? maySend(this.#senders, source);
+      judged.set(source, may);
+      return may;
+    });
+    this.#count("SenderNotAllowed", batch.length - admitted.length);
+    return admitted;
   }
 
   /** Shows itself to operators, again until the directory has heard of it. */
@@ -414,20 +449,22 @@ export class Mailbox extends DurableObject<Env> {
 
   /** Writes down what touched no table, when there is a write in any case. */
   #countVolatile(): void {
-    this.#count("PeerOffline", this.#offline);
-    this.#count("SlowPeer", this.#slow);
-    this.#offline = 0;
-    this.#slow = 0;
+    if (Object.values(this.#untold).every((count) => count === 0)) return;
+    this.#keep("dropped", this.#dropped());
+    this.#untold = noDrops();
   }
 
+  /** What was dropped, written down or not. */
   #dropped(): DropCounts {
-    return { ...noDrops(), ...this.#kept<Partial<DropCounts>>("dropped") };
+    const dropped = { ...noDrops(), ...this.#kept<Partial<DropCounts>>("dropped") };
+    for (const [drop, count] of Object.entries(this.#untold)) dropped[drop as Drop] += count;
+    return dropped;
   }
 
   #count(drop: Drop, number: number): void {
     if (number === 0) return;
-    const dropped = this.#dropped();
-    this.#keep("dropped", { ...dropped, [drop]: dropped[drop] + number });
+    this.#untold[drop] += number;
+    this.#countVolatile();
   }
 
   #kept<T>(name: string): T | undefined {
@@ -438,4 +475,10 @@ export class Mailbox extends DurableObject<Env> {
   #keep(name: string, value: unknown): void {
     this.#store.setFact(name, JSON.stringify(value ?? null));
   }
+}
+
+/** What became of each message of a batch, of which some were admitted. */
+function told(batch: readonly Mail[], admitted: readonly Mail[], outcomes: readonly Outcome[]): Outcome[] {
+  let at = 0;
+  return batch.map((mail) => (mail === admitted[at] ? (outcomes[at++] ?? "quota") : "locked"));
 }

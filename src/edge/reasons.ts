@@ -68,10 +68,20 @@ export const REASONS = {
     cause: "The target says ConnType=WebSocket, and the request does not ask for one.",
     cure: "Send Upgrade: websocket; a proxy may have taken it away: use KeepAlive then.",
   },
+  HoldIgnored: {
+    status: 404,
+    cause: "The device went on sending over its WebSocket long after it was told to hold.",
+    cure: "Send nothing after the text message hold until go on has come.",
+  },
   MalformedAddress: {
     status: 400,
     cause: "The address is not identity or identity/device.",
     cure: "Write it as in grooveway mailbox --help, percent-encoded in the URL.",
+  },
+  MalformedRule: {
+    status: 400,
+    cause: "The body is not a JSON object with the rule of who may send as its member senders, or the rule is none.",
+    cure: 'Write {"senders": "everyone"}, "nobody", or patterns parted by blanks, such as "alice bob/phone".',
   },
   AdminTokenNeeded: {
     status: 401,

@@ -35,7 +35,9 @@ export interface Sql {
   };
 }
 
-/** What became of a message. The last three are of one that cannot wait for an origin relay that is out of reach. */
+/**
+ * What became of a message. One that is locked came from somebody who may not send to this mailbox. The last three are of one that cannot wait for an origin relay that is out of reach.
+ */
 export type Outcome =
   | "stored"
   | "duplicate"

@@ -40,9 +40,11 @@ import {
 } from "./defaults.ts";
 import { Intake, type IntakeSnapshot } from "./intake.ts";
 import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
+import type { Entrance } from "./meter.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
 import { byteReader, promptly, within } from "./streams.ts";
+import type { Throttle } from "./throttle.ts";
 import { isSame, NOBODY, type Principal } from "./tokens.ts";
 
 /** What a terminal needs of the object that it lives in. */
@@ -50,6 +52,8 @@ export interface Host {
   /** The object's name, by which mailboxes call it back. */
   readonly name: string;
   mailbox(peer: string): DurableObjectStub<Mailbox>;
+  /** What a device's share is metered by; undefined when it has no limits. */
+  throttle(source: string, who: Principal): Throttle | undefined;
   /** The one URL of an origin relay that messages may be sent to, or undefined when that is not allowed. */
   remote(relayURL: string): string | undefined;
   /** A peer has connected: links that the operator wants kept are looked after. */
@@ -102,6 +106,11 @@ export class Terminal implements Origin {
   #connecting: Promise<void> | undefined;
   /** Octets that wait for it. */
   #held = 0;
+  #throttle: Throttle | undefined;
+  /** Messages that have come whole. */
+  #messages = 0;
+  /** Calls whose octets are taken, and whose device is not read meanwhile. */
+  #writing = 0;
 
   constructor(host: Host, { localDeviceURLs, relay }: Side, snapshot?: TerminalSnapshot) {
     const options = {
@@ -120,6 +129,7 @@ export class Terminal implements Origin {
     this.#source = snapshot?.source ?? relay ?? "";
     this.#principal = snapshot?.principal ?? host.owner;
     if (isSame(this.#principal, NOBODY)) this.#expectToken();
+    if (this.#source !== "") this.#throttle = host.throttle(this.#source, this.#principal);
     this.#intake = new Intake(host, this.#engine, () => this.#changed(), snapshot?.intake);
     this.#outlet = new Outlet(
       host,
@@ -138,11 +148,19 @@ export class Terminal implements Origin {
   }
 
   async write(octets: Uint8Array): Promise<void> {
-    if (this.#connecting !== undefined) await this.#hold(octets.length, this.#connecting);
+    while (this.#connecting !== undefined) await this.#hold(octets.length, this.#connecting);
+    const before = this.#messages;
     this.#handle(this.#engine.receive(octets, Date.now()));
-    // The mailboxes are behind: the device is not read until they have caught up.
-    while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
-      await this.#intake.progress();
+    this.#writing += 1;
+    try {
+      // What has come is taken; whoever has used up what he may is not read for a while.
+      await this.#throttle?.spend(octets.length, this.#messages - before);
+      // The mailboxes are behind: the device is not read until they have caught up.
+      while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
+        await this.#intake.progress();
+      }
+    } finally {
+      this.#writing -= 1;
     }
   }
 
@@ -216,8 +234,8 @@ export class Terminal implements Origin {
 
   /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
   get quiet(): boolean {
-    const settled = this.#timer === undefined && this.#deciding === 0;
-    return settled && this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined;
+    if (this.#deciding > 0 || this.#writing > 0 || this.#timer !== undefined) return false;
+    return this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined;
   }
 
   /** The state to go on from, when it is quiet; undefined otherwise. */
@@ -243,8 +261,7 @@ export class Terminal implements Origin {
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
-        this.#connecting = this.#decide(this.#host.authenticator.connect(this.#principal, event), (decision) => {
-          this.#connecting = undefined;
+        this.#await(this.#host.authenticator.connect(this.#principal, event), (decision) => {
           if (this.#engine.state === "connecting") this.#connect(event.sourceDeviceURLs, decision);
         });
         break;
@@ -277,6 +294,7 @@ export class Terminal implements Origin {
         this.#intake.data(event.sessionId, event.octets);
         break;
       case "endMessage":
+        this.#messages += 1;
         this.#intake.end(event.sessionId, event.message);
         break;
       case "sessionClosed":
@@ -314,11 +332,43 @@ export class Terminal implements Origin {
       return;
     }
     clearTimeout(this.#patience);
-    this.#principal = decision.principal;
+    const { principal, consumes } = decision;
+    this.#principal = principal;
+    const throttle = this.#host.throttle(sourceDeviceURLs[0] ?? "", principal);
+    if (throttle === undefined) this.#accept(sourceDeviceURLs, consumes);
+    else {
+      this.#throttle = throttle;
+      this.#await(this.#enter(throttle), (entrance) => {
+        if (this.#engine.state !== "connecting") return;
+        // A meter that cannot say is done without.
+        if (entrance === undefined || entrance.ok) this.#accept(sourceDeviceURLs, consumes);
+        else this.#engine.refuseConnect(ConnectResponseId.TryLater, entrance.retryAfter);
+      });
+    }
+  }
+
+  /** Whoever has as many virtual connections as he may, or makes them too fast, is told when to try again. */
+  async #enter(throttle: Throttle): Promise<Entrance> {
+    const entrance = await throttle.enter();
+    // It may have left before it had entered.
+    if (this.#ended) await throttle.leave();
+    return entrance;
+  }
+
+  /** A decision about the Connect: until it is there nothing more is read. */
+  #await<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): void {
+    const deciding = this.#decide(decision, (outcome) => {
+      this.#connecting = undefined;
+      act(outcome);
+    });
+    if (deciding !== undefined) this.#connecting = deciding;
+  }
+
+  #accept(sourceDeviceURLs: readonly string[], consumes: boolean): void {
     this.#engine.acceptConnect();
     this.#source = sourceDeviceURLs[0] ?? "";
     this.#host.arrived();
-    if (decision.consumes) for (const url of sourceDeviceURLs) void this.#outlet.consume(url);
+    if (consumes) for (const url of sourceDeviceURLs) void this.#outlet.consume(url);
   }
 
   #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
@@ -437,6 +487,7 @@ export class Terminal implements Origin {
     if (this.#ended) return;
     clearTimeout(this.#patience);
     this.#ended = true;
+    if (this.#throttle !== undefined) this.#host.waitUntil(this.#throttle.leave());
     this.#opened.resolve(false);
     this.#intake.abandon();
     this.#outlet.abandon();

@@ -55,6 +55,7 @@ import type { Delivery, Taken } from "./mailbox.ts";
 import type { Origin } from "./origin.ts";
 import { Ownership } from "./ownership.ts";
 import { principalOf } from "./parking.ts";
+import { meteredName } from "./policy/rate.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { reachRelay } from "./reach.ts";
 import { problem, type Reason } from "./reasons.ts";
@@ -62,7 +63,8 @@ import { isOwnName, remoteRelay } from "./relays.ts";
 import { restOf, type Settle, Sleep } from "./sleep.ts";
 import { within } from "./streams.ts";
 import { type Host, Terminal } from "./terminal.ts";
-import { NOBODY, type Principal } from "./tokens.ts";
+import { throttleOf } from "./throttle.ts";
+import { ANYBODY, isSame, NOBODY, type Principal } from "./tokens.ts";
 import { Wired } from "./wired.ts";
 
 export class Tunnel extends DurableObject<Env> {
@@ -547,6 +549,12 @@ export class Tunnel extends DurableObject<Env> {
     return {
       name: this.ctx.id.name ?? "",
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
+      throttle: (source, who) =>
+        throttleOf(
+          meteredName(source, isSame(who, ANYBODY) ? undefined : who.id, this.env),
+          this.ctx.id.name ?? "",
+          this.env,
+        ),
       remote: (relay) => remoteRelay(relay, this.env),
       arrived: () => {
         for (const relay of keptLinks(this.env.LINKS ?? "")) {

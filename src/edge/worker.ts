@@ -13,13 +13,16 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Context, park, type TunnelStub, tunnelFor } from "./parking.ts";
+import { owns } from "./policy/scopes.ts";
 import { answerHeaders, problem } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
+import { answerRule } from "./rules.ts";
 import { readBody, within } from "./streams.ts";
 
 export { Directory } from "./directory.ts";
 export { Link } from "./link.ts";
 export { Mailbox } from "./mailbox.ts";
+export { Meter } from "./meter.ts";
 export { Tunnel } from "./tunnel.ts";
 
 const app = new Hono<{ Bindings: Env }>();
@@ -42,6 +45,15 @@ app.post("/", async (c) => {
   const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(admitted.principal, body);
   if (!exchange.ok) return problem(exchange.reason, exchange.detail);
   return new Response(exchange.body, { headers: answerHeaders() });
+});
+
+app.on(["GET", "PUT"], "/mailboxes/:address/rule", async (c) => {
+  const admitted = await admit(c.req.raw, c.env, false);
+  if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
+  const { rights } = admitted.principal;
+  return answerRule(c.req.raw, c.req.param("address"), c.env, (peer) =>
+    owns(rights, peer) ? undefined : "ScopeMissing",
+  );
 });
 
 app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {

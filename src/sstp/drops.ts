@@ -11,6 +11,8 @@ export const DROPS = {
   QuotaWouldBeExceeded: "The peer's quota is used up; the session is closed with that reason.",
   MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
   LockedOut: "The mailbox is locked against senders; a fanout is told LockedOut, a session is closed.",
+  SenderNotAllowed:
+    "The rule of the mailbox does not let this sender in; a fanout is told LockedOut, a session is closed.",
   PeerOffline: "A message with flag D came for a peer that is not connected.",
   SlowPeer: "A message with flag D came for a peer that has too many of them waiting.",
   RefusedByPeer:

@@ -69,7 +69,7 @@ export async function mailboxOf(edge: LocalEdge, peer: string): Promise<MailboxS
 }
 
 export interface TunnelStub {
-  status(): Promise<{ readonly live: boolean; readonly since: number }>;
+  status(): Promise<{ readonly live: boolean; readonly ended?: string; readonly since: number }>;
 }
 
 /** The object of a virtual connection, by its GUID. */

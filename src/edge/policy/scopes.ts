@@ -118,6 +118,13 @@ export function mayStream(rights: Rights, to: Peer): boolean {
   return rights.stream.some((pattern) => matches(pattern, to));
 }
 
+/** Whether the mailbox of a peer, by its URL, is one that the bearer may take what waits from. */
+export function owns(rights: Rights, url: string): boolean {
+  const peer = peerOf(url);
+  if (peer === undefined || !has(rights, "receive")) return false;
+  return peer.device === undefined ? mayAttach(rights, peer.identity) : mayUse(rights, peer);
+}
+
 /** Whether a scope without a pattern is granted. */
 export function has(rights: Rights, scope: "connect" | "receive" | "admin"): boolean {
   return rights[scope];

@@ -1,0 +1,149 @@
+/**
+ * Meter: what one principal has used up of what it may, an object for each name under which somebody is metered.
+ *
+ *   Tunnel ── enter ─► may there be one more virtual connection? ── leave ─► there is one less
+ *   Tunnel ── lease, about once a second while there is traffic ─► so much, and from when on
+ *
+ * Octets and messages are counted in memory alone: whoever has been silent for long enough that the object was thrown
+ * out has his whole share again in any case. Virtual connections live for days in which nobody says a word, so which
+ * there are is written down, once for each.
+ *
+ * @module
+ */
+import { DurableObject } from "cloudflare:workers";
+import { ASK_AFTER, ASK_AT_ONCE, ASK_TIMEOUT, BURST, FULL_RETRY, LEASE_TIME, SLICE } from "./defaults.ts";
+import type { Env } from "./env.ts";
+import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "./policy/bucket.ts";
+import { parseRate, type Rate } from "./policy/rate.ts";
+import { within } from "./streams.ts";
+
+/** Whether one more virtual connection may be; if not, in how many seconds it is worth another try. */
+export type Entrance =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly retryAfter: number; readonly limit: "connections" | "connects" };
+
+/** An amount of each of what is metered by the second. */
+export interface Amount {
+  readonly octets: number;
+  readonly messages: number;
+}
+
+/** What may be used, after `wait` milliseconds and within the `holds` that follow. */
+export interface Lease extends Amount {
+  readonly wait: number;
+  readonly holds: number;
+}
+
+/** A virtual connection is written down under this prefix and its name; the bucket of connects by its own. */
+const CONNECTION = "connection:";
+const CONNECTS = "connects";
+
+export class Meter extends DurableObject<Env> {
+  readonly #rate: Rate;
+  readonly #connects: Bucket;
+  readonly #octets: Bucket;
+  readonly #messages: Bucket;
+  /** Virtual connections, and when each was last heard of. */
+  readonly #connections = new Map<string, number>();
+  /** Those with traffic, and when each last asked. */
+  readonly #active = new Map<string, number>();
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    const now = Date.now();
+    const rate = parseRate(env.RATE ?? "");
+    this.#rate = rate;
+    this.#octets = bucket(rate.octets, rate.octets * BURST, now);
+    // A limit of one a second must be able to let one through.
+    this.#messages = bucket(rate.messages, Math.max(1, rate.messages * BURST), now);
+    const connects = ctx.storage.kv.get<Pick<Bucket, "level" | "at">>(CONNECTS);
+    this.#connects = { ...bucket(rate.connects / 60, rate.connects, now), ...connects };
+    for (const [key] of ctx.storage.kv.list({ prefix: CONNECTION })) {
+      this.#connections.set(key.slice(CONNECTION.length), 0);
+    }
+  }
+
+  /** A virtual connection begins. One that has entered before is let in. */
+  async enter(connection: string): Promise<Entrance> {
+    if (this.#connections.has(connection)) return { ok: true };
+    // Counted whatever comes of it: whoever is refused and tries all the time must not have the others asked each time.
+    const may = take(this.#connects, 1, Date.now());
+    if (!may) return { ok: false, retryAfter: this.#untilConnect(), limit: "connects" };
+    const { level, at } = this.#connects;
+    this.ctx.storage.kv.put(CONNECTS, { level, at });
+    if (this.#connections.size >= this.#rate.connections) await this.#askSilent();
+    if (this.#connections.size >= this.#rate.connections) {
+      return { ok: false, retryAfter: Math.max(FULL_RETRY, this.#untilConnect()), limit: "connections" };
+    }
+    this.#connections.set(connection, Date.now());
+    this.ctx.storage.kv.put(CONNECTION + connection, true);
+    return { ok: true };
+  }
+
+  /** A virtual connection is over. */
+  async leave(connection: string): Promise<void> {
+    this.#active.delete(connection);
+    if (this.#connections.delete(connection)) this.ctx.storage.kv.delete(CONNECTION + connection);
+  }
+
+  /**
+   * Leases to a virtual connection what it wants, or a part of it. What is not there yet is given in advance and in
+   * turn, with the time to wait for it: so everybody who asks moves on, and nobody has to ask again to be heard.
+   *
+   * @param unused what is left of earlier leases, and is given back
+   */
+  async lease(connection: string, wanted: Amount, unused: Amount): Promise<Lease> {
+    const now = Date.now();
+    if (this.#connections.has(connection)) this.#connections.set(connection, now);
+    this.#active.set(connection, now);
+    for (const [other, at] of this.#active) if (at < now - 2 * LEASE_TIME) this.#active.delete(other);
+    giveBack(this.#octets, unused.octets, now);
+    giveBack(this.#messages, unused.messages, now);
+    const octets = this.#portion(this.#octets, wanted.octets, now);
+    const messages = this.#portion(this.#messages, wanted.messages, now);
+    const waits = [charge(this.#octets, octets, now), charge(this.#messages, messages, now)];
+    return { octets, messages, wait: Math.max(...waits), holds: LEASE_TIME };
+  }
+
+  /** What there is, for tests and for an operator's look. */
+  async status(): Promise<Amount & { readonly connections: number; readonly connects: number }> {
+    const now = Date.now();
+    return {
+      connections: this.#connections.size,
+      connects: levelOf(this.#connects, now),
+      octets: levelOf(this.#octets, now),
+      messages: levelOf(this.#messages, now),
+    };
+  }
+
+  /** All that is wanted when it is there, otherwise what is, or a slice of what will come, by the number of those who ask. */
+  #portion(of: Bucket, wanted: number, now: number): number {
+    const slice = Math.ceil((of.rate * SLICE) / 1000 / this.#active.size);
+    return Math.min(wanted, Math.max(Math.floor(levelOf(of, now)), slice));
+  }
+
+  #untilConnect(): number {
+    return Math.max(1, Math.ceil(wait(this.#connects, 1, Date.now()) / 1000));
+  }
+
+  /**
+   * Asks those that have been silent for longest whether they are still there: an object that has lost its memory has
+   * not said goodbye. It is done only when there is no room, and a few at a time, since it wakes those who sleep.
+   */
+  async #askSilent(): Promise<void> {
+    const now = Date.now();
+    const silent = [...this.#connections]
+      .filter(([, heard]) => heard < now - ASK_AFTER)
+      .sort(([, one], [, other]) => one - other)
+      .slice(0, ASK_AT_ONCE);
+    for (const [connection] of silent) this.#connections.set(connection, now);
+    const asked = silent.map(async ([connection]) => {
+      // Who does not answer counts as there: to forget it would let in more than there may be.
+      const { live } = await this.env.TUNNEL.getByName(connection)
+        .status()
+        .catch(() => ({ live: true }));
+      if (!live) await this.leave(connection);
+    });
+    await within(ASK_TIMEOUT, Promise.all(asked));
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Who may send to a mailbox: its owner's rule.
+ *
+ *     everyone                 whoever may send at all
+ *     nobody
+ *     alice bob/phone *-bot    one of these: any device of alice, one of bob, any of an identity whose name ends so
+ *     @relay.example.com       whatever comes from that origin relay, which does not tell whose it is
+ *
+ * A pattern is written like an address, and a star in it stands for any characters of one name. Names are compared as
+ * plain text, so that it does not matter how an address percent-encodes them.
+ *
+ * @module
+ */
+import { AddressError, formatAddress, type Named, parseAddress, parseURL, relayURL } from "../../sstp/index.ts";
+import { SENDER_PATTERNS } from "../defaults.ts";
+
+/** A name cut at its stars, as plain text: one piece is the name itself. */
+type Glob = readonly string[];
+
+/** Senders that are let in: devices, without a name of one every device of the identity, or an origin relay. */
+export type SenderPattern =
+  | { readonly identity: Glob; readonly device?: Glob }
+  | {
+      /** `host` or `host:port`, in lower case. */
+      readonly relay: string;
+    };
+
+/** Who may send to a mailbox. */
+export type SenderRule =
+  | { readonly kind: "everyone" }
+  | { readonly kind: "nobody" }
+  | { readonly kind: "only"; readonly patterns: readonly SenderPattern[] };
+
+/** A rule that is not well formed; the message says what to change. */
+export class SenderRuleError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "SenderRuleError";
+  }
+}
+
+/** The rule of a mailbox whose owner has made none. */
+export const EVERYONE: SenderRule = { kind: "everyone" };
+
+const WORDS = ["everyone", "nobody"] as const;
+
+/**
+ * Parses a rule: `everyone`, `nobody`, or patterns parted by blanks or commas.
+ *
+ * @throws SenderRuleError
+ *
+ * @example
+ * parseSenderRule("alice, bob/phone");
+ */
+export function parseSenderRule(text: string): SenderRule {
+  const parts = text.split(/[\s,]+/).filter((part) => part !== "");
+  const word = WORDS.find((known) => parts.includes(known));
+  if (word !== undefined) {
+    if (parts.length === 1) return { kind: word };
+    throw new SenderRuleError(
+      `${word} stands alone in a rule: for the identity of that name write ${word}/*, else leave one of both out`,
+    );
+  }
+  if (parts.length === 0) throw new SenderRuleError("the rule is empty: write everyone, nobody or patterns");
+  if (parts.length > SENDER_PATTERNS) {
+    throw new SenderRuleError(`${parts.length} patterns are too many: write at most ${SENDER_PATTERNS}, with stars`);
+  }
+  return { kind: "only", patterns: parts.map(parsePattern) };
+}
+
+/** The one text of a rule, which parses to it again. */
+export function formatSenderRule(rule: SenderRule): string {
+  return rule.kind === "only" ? rule.patterns.map(formatPattern).join(" ") : rule.kind;
+}
+
+/**
+ * Whether a rule lets a source send. What names neither a device nor a relay is let in by `everyone` alone.
+ *
+ * @param source the URL by which the sender has connected
+ */
+export function maySend(rule: SenderRule, source: string): boolean {
+  if (rule.kind !== "only") return rule.kind === "everyone";
+  const sender = namedBy(source);
+  return sender !== undefined && rule.patterns.some((pattern) => names(pattern, sender));
+}
+
+function names(pattern: SenderPattern, sender: Named): boolean {
+  if ("relay" in pattern) return sender.kind === "relay" && sender.relay === pattern.relay;
+  if (sender.kind !== "device" || !matches(pattern.identity, sender.identity)) return false;
+  return pattern.device === undefined || matches(pattern.device, sender.device);
+}
+
+function namedBy(url: string): Named | undefined {
+  try {
+    return parseURL(url);
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
+}
+
+function parsePattern(text: string): SenderPattern {
+  if (text.startsWith("@")) return { relay: parseRelay(text) };
+  const [identity = "", device, ...more] = text.split("/");
+  if (more.length > 0)
+    throw new SenderRuleError(`the pattern ${quote(text)} has more than one /: write the others as %2F`);
+  return {
+    identity: parseGlob(text, "identity", identity),
+    ...(device === undefined ? {} : { device: parseGlob(text, "device", device) }),
+  };
+}
+
+function parseGlob(pattern: string, what: string, text: string): Glob {
+  if (text === "")
+    throw new SenderRuleError(`the ${what} in the pattern ${quote(pattern)} is empty: write a name or *`);
+  return text.split("*").map((piece) => {
+    if (piece === "") return "";
+    try {
+      const { identity, relay } = parseAddress(piece);
+      if (relay === undefined) return identity;
+    } catch (error) {
+      if (error instanceof AddressError) throw new SenderRuleError(`in the pattern ${quote(pattern)} ${error.message}`);
+      throw error;
+    }
+    throw new SenderRuleError(`the pattern ${quote(pattern)} names a relay: write identity, identity/device or @relay`);
+  });
+}
+
+function parseRelay(pattern: string): string {
+  try {
+    // The URL has the one form of a relay's name.
+    return relayURL(pattern.slice(1)).slice(relayURL("x").length - 1);
+  } catch (error) {
+    if (error instanceof AddressError) throw new SenderRuleError(`in the pattern ${quote(pattern)} ${error.message}`);
+    throw error;
+  }
+}
+
+function formatPattern(pattern: SenderPattern): string {
+  if ("relay" in pattern) return `@${pattern.relay}`;
+  const { identity, device } = pattern;
+  return device === undefined ? formatGlob(identity) : `${formatGlob(identity)}/${formatGlob(device)}`;
+}
+
+function formatGlob(glob: Glob): string {
+  return glob.map((piece) => (piece === "" ? "" : formatAddress({ identity: piece }))).join("*");
+}
+
+/** Each piece is looked for once, from left to right: no pattern takes longer than its length times the name's. */
+function matches(glob: Glob, name: string): boolean {
+  const [first = "", ...others] = glob;
+  const last = others.pop();
+  if (last === undefined) return name === first;
+  if (!name.startsWith(first)) return false;
+  let at = first.length;
+  for (const piece of others) {
+    const found = name.indexOf(piece, at);
+    if (found < 0) return false;
+    at = found + piece.length;
+  }
+  return name.length - last.length >= at && name.endsWith(last);
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}...` : text);
+}

@@ -1,0 +1,69 @@
+/**
+ * Who may send to a mailbox, asked and set over HTTP.
+ *
+ *   GET  {"peer": "grooveDevice://bob/laptop", "senders": "alice carol/phone"}
+ *   PUT  {"senders": "everyone"}, answered like GET
+ *
+ * @module
+ */
+import { AddressError, deviceURL, identityURL, parseAddress } from "../sstp/index.ts";
+import { RULE_OCTETS } from "./defaults.ts";
+import type { Env } from "./env.ts";
+import { parseSenderRule, SenderRuleError } from "./policy/senders.ts";
+import { problem, type Reason } from "./reasons.ts";
+import { readBody } from "./streams.ts";
+
+/**
+ * Answers a GET or PUT of a mailbox's rule.
+ *
+ * @param address of the mailbox's peer, as it stands in the path
+ * @param forbidden why whoever asks may not do so with the mailbox of this peer (its URL); undefined when he may
+ */
+export async function answerRule(
+  request: Request,
+  address: string,
+  env: Pick<Env, "MAILBOX">,
+  forbidden: (peer: string) => Reason | undefined | Promise<Reason | undefined>,
+): Promise<Response> {
+  const peer = peerOf(address);
+  if (peer === undefined) return problem("MalformedAddress");
+  const refused = await forbidden(peer);
+  if (refused !== undefined) return problem(refused);
+  const mailbox = env.MAILBOX.getByName(peer);
+  if (request.method === "PUT") {
+    const wanted = await sendersOf(request);
+    if (!wanted.ok) return problem("MalformedRule", wanted.detail);
+    await mailbox.setSenders(wanted.senders);
+  }
+  const { senders } = await mailbox.status();
+  return Response.json({ peer, senders });
+}
+
+/** The URL of the peer that an address names; undefined when it is none. */
+export function peerOf(text: string): string | undefined {
+  try {
+    const address = parseAddress(text);
+    return address.device === undefined ? identityURL(address) : deviceURL(address);
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
+}
+
+type Wanted = { readonly ok: true; readonly senders: string } | { readonly ok: false; readonly detail?: string };
+
+async function sendersOf(request: Request): Promise<Wanted> {
+  const octets = await readBody(request.body, RULE_OCTETS).catch(() => undefined);
+  if (octets === undefined) return { ok: false, detail: `The rule is longer than ${RULE_OCTETS} octets: use stars.` };
+  try {
+    const body: unknown = JSON.parse(new TextDecoder().decode(octets));
+    if (typeof body !== "object" || body === null || !("senders" in body)) return { ok: false };
+    if (typeof body.senders !== "string") return { ok: false };
+    parseSenderRule(body.senders);
+    return { ok: true, senders: body.senders };
+  } catch (error) {
+    if (error instanceof SenderRuleError) return { ok: false, detail: error.message };
+    if (error instanceof SyntaxError) return { ok: false };
+    throw error;
+  }
+}
