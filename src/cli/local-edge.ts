@@ -84,7 +84,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
 
 /** Which findings stop it, policy/configuration.ts says. */
 function assertSecure({ relayAllow, resolver, dev, keys, keysURL, revokedURL }: LocalEdgeOptions): void {
-  const [first] = forbidden({
+  const found = forbidden({
     ORIGIN_RELAYS: relayAllow.join(","),
     RESOLVER: resolver,
     DEV: dev,
@@ -92,8 +92,9 @@ function assertSecure({ relayAllow, resolver, dev, keys, keysURL, revokedURL }: 
     JWKS_URL: keysURL,
     REVOKED_URL: revokedURL,
   });
-  if (first === undefined) return;
-  throw new CommandError("InsecureEdge", `${first.setting} ${first.problem}: ${first.cure}`);
+  if (found.length === 0) return;
+  const all = found.map(({ setting, problem, cure }) => `${setting} ${problem}: ${cure}`);
+  throw new CommandError("InsecureEdge", all.join("; "));
 }
 
 function configuration(code: string, host: string, options: LocalEdgeOptions): MiniflareOptions {

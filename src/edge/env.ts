@@ -1,5 +1,5 @@
 /**
- * What the platform hands to the edge: the bindings and variables of wrangler.toml.
+ * What the platform hands to the edge: the bindings of wrangler.toml, and its variables.
  *
  * @module
  */
@@ -7,9 +7,10 @@ import type { Directory } from "./directory.ts";
 import type { Link } from "./link.ts";
 import type { Mailbox } from "./mailbox.ts";
 import type { Meter } from "./meter.ts";
+import type { Settings } from "./settings.ts";
 import type { Tunnel } from "./tunnel.ts";
 
-export interface Env {
+export interface Env extends Settings {
   /** One object per virtual connection, named by its Virtual-Connection-GUID. */
   readonly TUNNEL: DurableObjectNamespace<Tunnel>;
   /** One object per peer, named by its device URL or identity URL. */
@@ -20,30 +21,4 @@ export interface Env {
   readonly METER: DurableObjectNamespace<Meter>;
   /** One object per origin relay, named by the relay's URL. */
   readonly LINK: DurableObjectNamespace<Link>;
-  /** This edge's own Relay-Server-Name. Empty until the operator sets it: then no request can name this edge. */
-  readonly RELAY_NAME?: string;
-  /** Origin relays that a virtual connection may be passed through to. Empty: none. */
-  readonly ORIGIN_RELAYS?: string;
-  /** What one principal may do, as parseRate reads it. Empty: nobody has limits. */
-  readonly RATE?: string;
-  /** Origin relays that this edge stays connected to, so that what waits there for its peers comes. */
-  readonly LINKS?: string;
-  /** How origin relays are connected to, in order: see policy/ways.ts. Empty: SSTP on 2492 and 443, then HTTP on 80. */
-  readonly LINK_WAYS?: string;
-  /** URL of the DNS over HTTPS, in its JSON form, that resolves the names of origin relays. Empty: Cloudflare's. */
-  readonly RESOLVER?: string;
-  /** What is permitted for development: see policy/dev.ts. Empty in production. */
-  readonly DEV?: string;
-  /** Opens /admin. Empty: there is none. */
-  readonly ADMIN_TOKEN?: string;
-  /** A JSON Web Key Set, as text: the keys that tokens are verified by. */
-  readonly KEYS?: string;
-  /** Where to fetch such a key set from. */
-  readonly JWKS_URL?: string;
-  /** Ids of tokens that are no longer let in, parted by commas. */
-  readonly REVOKED?: string;
-  /** Where to fetch a JSON array of such ids from. */
-  readonly REVOKED_URL?: string;
-  /** `origin`: a virtual connection that is passed through needs no token, since the origin relay asks for its own. */
-  readonly AUTH_ORIGIN?: string;
 }

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { base64url } from "jose";
+import { base64url, type CryptoKey, type JWK } from "jose";
 import { JWKS_AGE, JWKS_OCTETS } from "./defaults.ts";
-import type { Env } from "./env.ts";
 import { Remote, RemoteError } from "./remote.ts";
+import type { Settings } from "./settings.ts";
 
 /** A key to verify by. */
 export interface VerificationKey {
@@ -18,7 +18,7 @@ export interface VerificationKey {
 }
 
 /** Where keys come from. */
-export type KeySettings = Pick<Env, "KEYS" | "JWKS_URL">;
+export type KeySettings = Pick<Settings, "KEYS" | "JWKS_URL">;
 
 /** A key set that cannot be used; the message says what to change, and nothing of the keys. */
 export class KeySetError extends RemoteError {
@@ -119,7 +119,9 @@ async function importKey(jwk: unknown): Promise<VerificationKey | undefined> {
       if (d !== undefined) {
         throw new KeySetError("one of its keys is a private key: configure the public one, which has no member d");
       }
-      const key = await crypto.subtle.importKey("jwk", { kty, crv, x } as JsonWebKey, "Ed25519", false, ["verify"]);
+      const key = await crypto.subtle.importKey("jwk", { kty, crv, x } as JWK & { kty: string }, "Ed25519", false, [
+        "verify",
+      ]);
       return { kid, algorithms: ["EdDSA", "Ed25519"], key };
     }
     if (kty === "oct" && (alg === undefined || alg === "HS256") && typeof k === "string") {

@@ -82,3 +82,13 @@ export function answer(octets: Uint8Array): Response {
 export function side(name: string): Side {
   return { localDeviceURLs: [relayURL(name)] };
 }
+
+/** All that a relay sends from now on, as the body of a response, and how its side ended. */
+export function pouring(origin: Origin, ended: (reason: "OriginClosed" | "OriginReset") => void): Response {
+  const { readable, writable } = new IdentityTransformStream();
+  void origin.pipeTo(writable).then(
+    () => ended("OriginClosed"),
+    () => ended("OriginReset"),
+  );
+  return new Response(readable);
+}

@@ -22,6 +22,11 @@ export interface Polling {
   turn: number;
 }
 
+/** @param origin where it ends, when it has been established before */
+export function pollingOf(state: PollingConnection, origin?: Origin): Polling {
+  return { state, origin: origin && Promise.resolve(origin), written: Promise.resolve(), turn: 0 };
+}
+
 /** What became of an exchange: the body of its answer, or why there is none and whether the virtual connection goes with it. */
 export type Exchange =
   | { readonly ok: true; readonly body: Uint8Array }

@@ -4,14 +4,14 @@
  * @module
  */
 import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
-import type { Env } from "./env.ts";
 import { forbidden } from "./policy/configuration.ts";
 import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "./policy/destinations.ts";
 import { type Dev, parseDev } from "./policy/dev.ts";
 import type { Reason } from "./reasons.ts";
+import type { Settings } from "./settings.ts";
 
 /** The settings by which relays are judged. */
-export type RelaySettings = Pick<Env, "ORIGIN_RELAYS" | "DEV" | "RESOLVER">;
+export type RelaySettings = Pick<Settings, "ORIGIN_RELAYS" | "DEV" | "RESOLVER">;
 
 /** Why a relay is not dialled. */
 export interface RelayRefused {

@@ -4,10 +4,10 @@
  * @module
  */
 import { REVOKED_AGE, REVOKED_OCTETS } from "./defaults.ts";
-import type { Env } from "./env.ts";
 import { Remote, RemoteError } from "./remote.ts";
+import type { Settings } from "./settings.ts";
 
-export type RevocationSettings = Pick<Env, "REVOKED" | "REVOKED_URL">;
+export type RevocationSettings = Pick<Settings, "REVOKED" | "REVOKED_URL">;
 
 /** Whether a token with this id is revoked; undefined when nobody knows, since the list cannot be had. */
 export async function isRevoked(

@@ -10,11 +10,11 @@
  */
 import { base64url, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
 import { CLOCK_TOLERANCE, TOKEN_OCTETS, VERIFIED_TOKENS } from "./defaults.ts";
-import type { Env } from "./env.ts";
 import { type KeySettings, type VerificationKey, verificationKeys } from "./keys.ts";
 import { EVERYTHING, NOTHING, parseRights, type Rights, ScopeError } from "./policy/scopes.ts";
 import type { Reason } from "./reasons.ts";
 import { isRevoked, type RevocationSettings } from "./revocation.ts";
+import type { Settings } from "./settings.ts";
 
 /** Somebody who is known here, as plain data. */
 export interface Principal {
@@ -31,7 +31,7 @@ export type Authentication =
   | { readonly type: "ok"; readonly principal: Principal }
   | { readonly type: "refused"; readonly reason: Reason; readonly detail: string };
 
-export type TokenSettings = KeySettings & RevocationSettings & Pick<Env, "RELAY_NAME">;
+export type TokenSettings = KeySettings & RevocationSettings & Pick<Settings, "RELAY_NAME">;
 
 /** Anybody, at an edge that is open for development. */
 export const ANYBODY: Principal = {

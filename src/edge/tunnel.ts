@@ -32,11 +32,10 @@ import {
   room,
   sendDown,
 } from "../encapsulation/index.ts";
-import { tokenAuthenticator } from "./authenticator.ts";
 import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
-import { keptLinks } from "./link.ts";
+import { tunnelHost } from "./host.ts";
 import {
   answer,
   answerOf,
@@ -45,6 +44,7 @@ import {
   OK,
   OPENING,
   type Opening,
+  pouring,
   type Refused,
   refused,
   side,
@@ -55,16 +55,14 @@ import type { Delivery, Taken } from "./mailbox.ts";
 import type { Origin } from "./origin.ts";
 import { Ownership } from "./ownership.ts";
 import { principalOf } from "./parking.ts";
-import { meteredName } from "./policy/rate.ts";
-import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
+import { type Exchange, exchangePoll, type Polling, pollingOf } from "./polling.ts";
 import { reachRelay } from "./reach.ts";
 import { problem, type Reason } from "./reasons.ts";
-import { isOwnName, remoteRelay } from "./relays.ts";
+import { isOwnName } from "./relays.ts";
 import { restOf, type Settle, Sleep } from "./sleep.ts";
 import { within } from "./streams.ts";
-import { type Host, Terminal } from "./terminal.ts";
-import { throttleOf } from "./throttle.ts";
-import { ANYBODY, isSame, NOBODY, type Principal } from "./tokens.ts";
+import { Terminal, type TerminalSnapshot } from "./terminal.ts";
+import { NOBODY, type Principal } from "./tokens.ts";
 import { Wired } from "./wired.ts";
 
 export class Tunnel extends DurableObject<Env> {
@@ -91,7 +89,7 @@ export class Tunnel extends DurableObject<Env> {
     const { live, polling, established, owner } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
     this.#ownership = this.#owned(owner);
     if (polling !== undefined) {
-      this.#polling = { state: polling, origin: undefined, written: Promise.resolve(), turn: 0 };
+      this.#polling = pollingOf(polling);
     } else if (live !== undefined) {
       const [socket] = ctx.getWebSockets(TAG.bell);
       const bell = socket && { socket, armed: true, waiting: false };
@@ -168,24 +166,20 @@ export class Tunnel extends DurableObject<Env> {
       if (this.#live !== undefined) return { ok: false, reason: "DuplicateConnection", scope: "request" };
       if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
       const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
-      this.#polling = { state, origin: undefined, written: Promise.resolve(), turn: 0 };
+      this.#polling = pollingOf(state);
       this.#ownership.claim(principal);
       this.ctx.waitUntil(this.#setAlarm(state));
     }
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => {
-      this.#establish();
+      this.#write({ established: true });
       return this.#dial(polling, poll.relay, BELL_OCTETS);
     });
     if (polling.origin === undefined && this.#polling === polling) {
       this.#write({ polling: polling.state });
     }
     if (exchange.ok || exchange.scope === "request") return exchange;
-    if (this.#polling === polling) {
-      this.#polling = undefined;
-      closePolling(polling.state);
-      this.#over(polling.origin, exchange.reason);
-    }
+    this.#unpoll(polling, exchange.reason);
     // What failed only because the virtual connection had ended meanwhile is told why that was.
     return { ...exchange, reason: this.#ended ?? exchange.reason };
   }
@@ -266,9 +260,7 @@ export class Tunnel extends DurableObject<Env> {
     if (polling !== undefined) {
       const expired = expirePolling(polling.state, Date.now());
       if (expired.type === "none") return this.#setAlarm(polling.state);
-      this.#polling = undefined;
-      this.#over(polling.origin, expired.reason);
-      return;
+      return this.#unpoll(polling, expired.reason);
     }
     if (live === undefined) return;
     // Somebody is there who will tell: the Worker that has parked the GET. No timer is needed to find out.
@@ -339,8 +331,7 @@ export class Tunnel extends DurableObject<Env> {
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
     this.#ownership.claim(principal);
-    this.#terminal = new Terminal(this.#host, side(relay));
-    this.#wired = new Wired(ours, this.#terminal, (reason) => this.#unwire(reason));
+    this.#wired = new Wired(ours, this.#terminate(relay), (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
   }
 
@@ -354,7 +345,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
   async #handshake(live: Live): Promise<Verdict> {
-    this.#establish();
+    this.#write({ established: true });
     const readSize = live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
     live.origin = this.#dial(live, live.state.relay, readSize);
     const origin = await live.origin;
@@ -442,38 +433,35 @@ export class Tunnel extends DurableObject<Env> {
 
   /** All that the relay sends from now on, as a stream: it goes through no code of ours. The device counts it. */
   async #pull(): Promise<Response> {
-    const live = this.#live;
-    const origin = await live?.origin;
-    if (live === undefined || origin === undefined || this.#live !== live) {
-      return problem(this.#ended ?? "UnknownConnection");
-    }
-    const { readable, writable } = new IdentityTransformStream();
-    void origin.pipeTo(writable).then(
-      // A terminal only pauses; when it ends it rings.
-      () => this.#terminal === undefined && this.#close(live, "OriginClosed"),
-      // The Worker says so itself when it is the device that is gone, and was first then.
-      () => this.#close(live, "OriginReset"),
-    );
-    return new Response(readable);
+    const bulk = await this.#bulk();
+    if (bulk === undefined) return problem(this.#ended ?? "UnknownConnection");
+    const { live, origin } = bulk;
+    // A terminal only pauses; when it ends it rings. When it is the device that is gone, the Worker was first to say so.
+    return pouring(origin, (reason) => {
+      if (reason === "OriginReset" || this.#terminal === undefined) this.#close(live, reason);
+    });
   }
 
   /** The rest of a LongLived POST, as a stream: it goes through no code of ours. The Worker has seen to its length. */
-  async #pushStream(request: Request): Promise<Response> {
-    const live = this.#live;
-    const origin = await live?.origin;
-    if (live === undefined || origin === undefined || this.#live !== live || request.body === null) {
-      return problem(this.#ended ?? "UnknownConnection");
-    }
-    if (this.#terminal !== undefined) return answerOf(request.body, (octets) => this.#receive(live, octets));
+  async #pushStream({ body }: Request): Promise<Response> {
+    const bulk = await this.#bulk();
+    if (bulk === undefined || body === null) return problem(this.#ended ?? "UnknownConnection");
+    const { live, origin } = bulk;
+    if (this.#terminal !== undefined) return answerOf(body, (octets) => this.#receive(live, octets));
     // It may pause for as long as the relay allows: a silent device is the relay's to notice now.
     live.writing += 1;
-    try {
-      await origin.pipeFrom(request.body);
-      return new Response(null);
-    } catch {
-      const { reason } = this.#close(live, "OriginReset");
-      return problem(reason);
-    }
+    const whole = await origin.pipeFrom(body).then(
+      () => true,
+      () => false,
+    );
+    return whole ? new Response(null) : problem(this.#close(live, "OriginReset").reason);
+  }
+
+  /** What carries bulk, if it still lives when its relay has been reached. */
+  async #bulk(): Promise<{ readonly live: Live; readonly origin: Origin } | undefined> {
+    const live = this.#live;
+    const origin = await live?.origin;
+    return live === undefined || origin === undefined || this.#live !== live ? undefined : { live, origin };
   }
 
   /** The live virtual connection, or a new one for the first request of a GUID. */
@@ -505,10 +493,13 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   #evict(reason: Reason): void {
-    const polling = this.#polling;
     this.#unwire(reason);
     if (this.#live !== undefined) this.#close(this.#live, reason);
-    if (polling === undefined) return;
+    if (this.#polling !== undefined) this.#unpoll(this.#polling, reason);
+  }
+
+  #unpoll(polling: Polling, reason: Reason): void {
+    if (this.#polling !== polling) return;
     this.#polling = undefined;
     closePolling(polling.state);
     this.#over(polling.origin, reason);
@@ -516,14 +507,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Writes down a virtual connection that is still being opened. */
   #remember(live: Live): void {
-    if (live.origin === undefined && this.#live === live) {
-      this.#write({ live: live.state });
-    }
-  }
-
-  /** The handshake is complete: what comes of it from now on dies with this memory. */
-  #establish(): void {
-    this.#write({ established: true });
+    if (live.origin === undefined && this.#live === live) this.#write({ live: live.state });
   }
 
   #write(opening: Omit<Opening, "owner">): void {
@@ -533,10 +517,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
   async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
-    if (isOwnName(relay, this.env)) {
-      this.#terminal = new Terminal(this.#host, side(relay));
-      return this.#terminal;
-    }
+    if (isOwnName(relay, this.env)) return this.#terminate(relay);
     this.#ownership.patrol();
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const reached = await reachRelay(relay, this.env, readSize);
@@ -545,30 +526,11 @@ export class Tunnel extends DurableObject<Env> {
     return undefined;
   }
 
-  get #host(): Host {
-    return {
-      name: this.ctx.id.name ?? "",
-      mailbox: (peer) => this.env.MAILBOX.getByName(peer),
-      throttle: (source, who) =>
-        throttleOf(
-          meteredName(source, isSame(who, ANYBODY) ? undefined : who.id, this.env),
-          this.ctx.id.name ?? "",
-          this.env,
-        ),
-      remote: (relay) => remoteRelay(relay, this.env),
-      arrived: () => {
-        for (const relay of keptLinks(this.env.LINKS ?? "")) {
-          this.ctx.waitUntil(
-            this.env.LINK.getByName(relay)
-              .wake()
-              .catch(() => undefined),
-          );
-        }
-      },
-      waitUntil: (promise) => this.ctx.waitUntil(promise),
-      authenticator: tokenAuthenticator(this.env),
-      owner: this.#ownership.owner ?? NOBODY,
-    };
+  /** The virtual connection ends here, by one of this edge's names. */
+  #terminate(relay: string, left?: TerminalSnapshot): Terminal {
+    const host = tunnelHost(this.ctx, this.env, this.#ownership.owner ?? NOBODY);
+    this.#terminal = new Terminal(host, side(relay), left);
+    return this.#terminal;
   }
 
   /** A GET was answered: its device has to send another before long, or it is gone. */
@@ -595,10 +557,9 @@ export class Tunnel extends DurableObject<Env> {
     if (left === undefined || this.env.RELAY_NAME === undefined) return false;
     const { rest, socket } = left;
     this.#ownership = this.#owned(rest.owner ?? NOBODY);
-    const terminal = new Terminal(this.#host, side(this.env.RELAY_NAME), rest.terminal);
-    this.#terminal = terminal;
+    const terminal = this.#terminate(this.env.RELAY_NAME, rest.terminal);
     if (rest.polling !== undefined) {
-      this.#polling = { state: rest.polling, origin: Promise.resolve(terminal), written: Promise.resolve(), turn: 0 };
+      this.#polling = pollingOf(rest.polling, terminal);
     } else if (rest.live === undefined) {
       if (socket !== undefined) this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason));
     } else {

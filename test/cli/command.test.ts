@@ -185,9 +185,27 @@ test("a refusal by the edge is told with its reason", async (context) => {
 });
 
 test("edge: without --dev no relay of this machine is dialled, with it the edge says what it is", async (context) => {
-  const edge = start(context, ["edge", "--port", "0", "--relay-allow", "127.0.0.2"]);
+  const at = await folder(context);
+  const [key, keys] = [join(at, "key.json"), join(at, "keys.json")];
+  const made = await run(context, ["token", "keygen", "--out", key]);
+  await writeFile(keys, made.stdout);
+  const issue = [
+    "token",
+    "issue",
+    "--key",
+    key,
+    "--audience",
+    "127.0.0.1",
+    "--address",
+    "a/b",
+    "--scope",
+    "connect receive",
+  ];
+  const { stdout: token } = await run(context, issue);
+  const edge = start(context, ["edge", "--port", "0", "--keys", keys, "--relay-allow", "127.0.0.2"]);
   const [, url = ""] = await edge.line(/edge listens on (\S+)\nit forgets its mailboxes/);
-  const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "127.0.0.2", "--as", "a/b"]);
+  const receive = ["recv", "--edge", url, "--relay", "127.0.0.2", "--as", "a/b", "--token", token.trim()];
+  const { code, stderr } = await run(context, receive);
   assert.equal(code, 1);
   assert.match(stderr, /RelayPrivate/);
 

@@ -1,0 +1,37 @@
+/**
+ * What a terminal finds around it in a Tunnel: mailboxes, other relays, who decides and who is metered.
+ *
+ * @module
+ */
+import { tokenAuthenticator } from "./authenticator.ts";
+import type { Env } from "./env.ts";
+import { keptLinks } from "./link.ts";
+import { meteredName } from "./policy/rate.ts";
+import { remoteRelay } from "./relays.ts";
+import type { Host } from "./terminal.ts";
+import { throttleOf } from "./throttle.ts";
+import { ANYBODY, isSame, type Principal } from "./tokens.ts";
+
+/** @param owner who has opened the virtual connection */
+export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal): Host {
+  const name = ctx.id.name ?? "";
+  return {
+    name,
+    owner,
+    authenticator: tokenAuthenticator(env),
+    mailbox: (peer) => env.MAILBOX.getByName(peer),
+    remote: (relay) => remoteRelay(relay, env),
+    throttle(source, who) {
+      const token = isSame(who, ANYBODY) ? undefined : who.id;
+      return throttleOf(meteredName(source, token, env), name, env);
+    },
+    arrived() {
+      for (const relay of keptLinks(env.LINKS ?? "")) {
+        const woken = env.LINK.getByName(relay).wake();
+        // It has an alarm of its own, and the next peer to arrive asks again.
+        ctx.waitUntil(woken.catch(() => undefined));
+      }
+    },
+    waitUntil: (promise) => ctx.waitUntil(promise),
+  };
+}

@@ -1,0 +1,35 @@
+/**
+ * What an operator sets: the variables of wrangler.toml. They know nothing of the platform, so that the command reads them
+ * as the edge does.
+ *
+ * @module
+ */
+
+export interface Settings {
+  /** This edge's own Relay-Server-Name. Empty until the operator sets it: then no request can name this edge. */
+  readonly RELAY_NAME?: string;
+  /** Origin relays that a virtual connection may be passed through to. Empty: none. */
+  readonly ORIGIN_RELAYS?: string;
+  /** What one principal may do, as parseRate reads it. Empty: nobody has limits. */
+  readonly RATE?: string;
+  /** Origin relays that this edge stays connected to, so that what waits there for its peers comes. */
+  readonly LINKS?: string;
+  /** How origin relays are connected to, in order: see policy/ways.ts. Empty: SSTP on 2492 and 443, then HTTP on 80. */
+  readonly LINK_WAYS?: string;
+  /** URL of the DNS over HTTPS, in its JSON form, that resolves the names of origin relays. Empty: Cloudflare's. */
+  readonly RESOLVER?: string;
+  /** What is permitted for development: see policy/dev.ts. Empty in production. */
+  readonly DEV?: string;
+  /** Opens /admin. Empty: there is none. */
+  readonly ADMIN_TOKEN?: string;
+  /** A JSON Web Key Set, as text: the keys that tokens are verified by. */
+  readonly KEYS?: string;
+  /** Where to fetch such a key set from. */
+  readonly JWKS_URL?: string;
+  /** Ids of tokens that are no longer let in, parted by commas. */
+  readonly REVOKED?: string;
+  /** Where to fetch a JSON array of such ids from. */
+  readonly REVOKED_URL?: string;
+  /** `origin`: a virtual connection that is passed through needs no token, since the origin relay asks for its own. */
+  readonly AUTH_ORIGIN?: string;
+}
