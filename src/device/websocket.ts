@@ -73,15 +73,16 @@ class WebSocketTransport implements Transport {
     });
     socket.on("close", (code, reason) => {
       const detail = failure?.message ?? `The WebSocket was closed with ${code} ${reason.toString()}.`.trim();
+      // Before the end of the transport: who waits for both is to hear why there never was one.
+      settled.reject(
+        failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`, { retryable: true }),
+      );
       this.#end({
         type: "lost",
         reason: "SessionEnded",
         detail,
         ...(reason.length > 0 && { code: reason.toString() }),
       });
-      settled.reject(
-        failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`, { retryable: true }),
-      );
     });
   }
 

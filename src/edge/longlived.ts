@@ -80,13 +80,19 @@ async function pumpDown(
 
 /** Ends the GET when the bell is closed, also one that waits for a device that does not read. */
 async function endWith(bell: Doorbell, over: AbortController): Promise<void> {
-  await linger(await bell.closed);
+  const reason = await bell.closed;
+  // Only the answer of the POST can say why: it comes first.
+  await (reason === "TokenExpired" || reason === "TokenRevoked" ? pause(LINGER) : linger(reason));
   over.abort(new Error("virtual connection closed"));
 }
 
 /** When the relay has ended in good order its last octets are still on their way to the device. */
 async function linger(reason: string): Promise<void> {
-  if (reason === "OriginClosed") await new Promise((resolve) => setTimeout(resolve, LINGER));
+  if (reason === "OriginClosed") await pause(LINGER);
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 async function pipeDown(

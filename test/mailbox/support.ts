@@ -166,8 +166,9 @@ export class RawClient {
     return client;
   }
 
-  connect(relay: string): void {
-    this.engine.connect(relayURL(relay));
+  /** @param token the AuthenticationToken */
+  connect(relay: string, token = ""): void {
+    this.engine.connect(relayURL(relay), new TextEncoder().encode(token));
     this.flush();
     void this.#read();
   }
@@ -213,6 +214,11 @@ export class RawClient {
     );
     assert.ok(found);
     return found;
+  }
+
+  /** The edge's reason for ending the transport. */
+  get lost(): string | undefined {
+    return this.#transport.lost?.code;
   }
 
   close(): void {
