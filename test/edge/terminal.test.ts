@@ -59,10 +59,13 @@ class Line {
         return mailbox;
       },
       waitUntil: () => undefined,
+      remote: () => undefined,
+      throttle: () => undefined,
+      arrived: () => undefined,
       authenticator,
       owner,
     };
-    this.terminal = new Terminal(host as unknown as Host, [RELAY]);
+    this.terminal = new Terminal(host as unknown as Host, { localDeviceURLs: [RELAY] });
     t.after(() => this.terminal.close());
   }
 
