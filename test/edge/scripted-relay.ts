@@ -285,6 +285,7 @@ interface Wire {
 /** The end of one connection that speaks SSTP. */
 export class Peer {
   readonly #wire: Wire;
+  readonly #early: Said[] = [];
   /** The version of the connection: 5 or 6. */
   minor = 6;
 
@@ -298,6 +299,25 @@ export class Peer {
 
   /** The next command, undefined when the connection has ended. */
   async hear(): Promise<Said | undefined> {
+    return this.#early.shift() ?? this.#read();
+  }
+
+  /**
+   * The next command, which must be of that name. At any time there may come a Noop that says nothing, and sessions may
+   * be opened: those are heard later.
+   */
+  async expect<N extends Said["command"]>(name: N): Promise<Extract<Said, { command: N }>> {
+    const early = this.#early.findIndex((said) => said.command === name);
+    let said = early < 0 ? await this.#read() : this.#early.splice(early, 1)[0];
+    for (; said !== undefined && said.command !== name; said = await this.#read()) {
+      if (said.command === "FanoutOpen") this.#early.push(said);
+      else assert.ok(said.command === "Noop" && said.count === 0, `${JSON.stringify(said)} instead of ${name}`);
+    }
+    assert.ok(said !== undefined, `the end instead of ${name}`);
+    return said as Extract<Said, { command: N }>;
+  }
+
+  async #read(): Promise<Said | undefined> {
     const head = await this.#wire.take(3);
     if (head === undefined) return undefined;
     const length = head.readUInt16LE(1);
@@ -310,20 +330,16 @@ export class Peer {
     return said;
   }
 
-  /** The next command, which must be of that name; a Noop that says nothing may come at any time. */
-  async expect<N extends Said["command"]>(name: N): Promise<Extract<Said, { command: N }>> {
-    let said = await this.hear();
-    while (said?.command === "Noop" && said.count === 0) said = await this.hear();
-    assert.equal(said?.command, name, `came ${JSON.stringify(said)}`);
-    return said as Extract<Said, { command: N }>;
-  }
-
-  /** The rest of a message that has begun; messages of other sessions must not come between. */
+  /** The rest of a message that has begun; sessions may be opened meanwhile. */
   async rest({ session, id, flags, count }: Extract<Said, { command: "Message" }>): Promise<Whole> {
     const parts: Buffer[] = [];
     for (;;) {
-      const said = await this.hear();
+      const said = await this.#read();
       if (said?.command === "EndMessage" && said.session === session) break;
+      if (said?.command === "FanoutOpen") {
+        this.#early.push(said);
+        continue;
+      }
       assert.ok(said?.command === "Data" && said.session === session, `came ${JSON.stringify(said)} within a message`);
       parts.push(said.octets);
     }
@@ -413,6 +429,29 @@ export class Line extends Peer {
     this.relay.taken.push({ ...whole, ...to, connection: this.number });
   }
 
+  /** Connect, FanoutOpen and the first message; nothing of it is acknowledged. */
+  async first(minor = 6): Promise<Whole> {
+    await this.establish(minor);
+    await this.ready();
+    return this.message();
+  }
+
+  /** Ends the connection, by FIN or RST, and reads what still comes. */
+  async leave(how: "FIN" | "RST"): Promise<void> {
+    if (how === "FIN") this.raw.fin();
+    else this.raw.reset();
+    await this.toEnd();
+  }
+
+  /** Waits for the other side's end: a ConnectClose with that reason, any reason, or none at all. */
+  async dropped(reasonId?: number | "any"): Promise<void> {
+    const said = await this.toEnd();
+    const last = said.at(-1);
+    const reason = last?.command === "ConnectClose" ? last.reasonId : undefined;
+    if (reasonId === "any") assert.ok(reason !== undefined, `came ${JSON.stringify(said)}`);
+    else assert.equal(reason, reasonId, `came ${JSON.stringify(said)}`);
+  }
+
   /** From here on takes and acknowledges everything, to the end of the connection. */
   async serve(): Promise<void> {
     for (let said = await this.hear(); said !== undefined; said = await this.hear()) {
@@ -437,6 +476,8 @@ export class ScriptedRelay {
   /** All connections, in order, and when each was made. */
   readonly lines: Line[] = [];
   readonly times: number[] = [];
+  /** How many of its scripts are not done. */
+  unfinished = 0;
   /** What went wrong in a script. */
   readonly failures: unknown[] = [];
 
@@ -462,6 +503,7 @@ export class ScriptedRelay {
   /** What is done on the first connection, the second and so on; what comes on those after it is all taken. */
   plan(...scripts: readonly Script[]): void {
     this.#waiting.push(...scripts);
+    this.unfinished += scripts.length;
   }
 
   /** Bodies of what was taken, as text. */
@@ -479,7 +521,10 @@ export class ScriptedRelay {
     this.times.push(Date.now());
     const script = this.#waiting.shift();
     const done = async () => {
-      await script?.(line);
+      if (script !== undefined) {
+        await script(line);
+        this.unfinished -= 1;
+      }
       await line.serve();
       line.raw.fin();
     };
