@@ -137,6 +137,9 @@ export const ENCAPSULATED_AHEAD = 256 * 1024;
 /** Sessions on a link: one for each recipient there, and half of what a relay lets one connection have. */
 export const LINK_SESSIONS = 2048;
 
+/** The longest that a relay which rests may keep this edge away. */
+export const LINK_REST_LAST = 3600_000;
+
 /** How long a link that is to be closed waits for what is on its way to be acknowledged. */
 export const LINK_DRAIN = 5000;
 

@@ -20,6 +20,7 @@ import {
   LINK_DRAIN,
   LINK_IDLE,
   LINK_LIFE,
+  LINK_REST_LAST,
   LINK_RETRY_FIRST,
   LINK_RETRY_LAST,
   READ_SIZE,
@@ -106,8 +107,8 @@ export class Link extends DurableObject<Env> {
       connected: this.#line !== undefined,
       since: this.#line?.since,
       way: this.ctx.storage.kv.get<string>(WAY),
-      failures: failed?.failures ?? 0,
-      why: failed?.why,
+      failures: this.#line === undefined ? (failed?.failures ?? 0) : 0,
+      why: this.#line === undefined ? failed?.why : undefined,
     };
   }
 
@@ -141,7 +142,7 @@ export class Link extends DurableObject<Env> {
   }
 
   #connect(): Promise<Reach> {
-    if (this.#line !== undefined) return Promise.resolve("connected");
+    if (this.#connecting === undefined && this.#line !== undefined) return Promise.resolve("connected");
     this.#connecting ??= this.#open().finally(() => {
       this.#connecting = undefined;
     });
@@ -150,6 +151,7 @@ export class Link extends DurableObject<Env> {
 
   async #open(): Promise<Reach> {
     let why: Reach = "HostNotReachable";
+    let rest = 0;
     for (const { way, name } of this.#ways()) {
       const wire = await this.#wire(way, name);
       if (typeof wire === "string") {
@@ -157,16 +159,19 @@ export class Link extends DurableObject<Env> {
         continue;
       }
       const line = this.#begin(wire);
-      if ((await within(LINK_CONNECT_TIMEOUT, line.terminal.opened))?.value) {
+      const opened = await within(LINK_CONNECT_TIMEOUT, line.terminal.opened);
+      if (opened?.value) {
         this.ctx.storage.kv.put(WAY, name);
-        this.ctx.storage.kv.delete(FAILED);
         await this.#setAlarm(line);
         return "connected";
       }
-      this.#over(line);
+      // One that the terminal has ended says why before it goes.
+      if (opened === undefined) this.#over(line);
+      else if (this.#line === line) this.#line = undefined;
+      rest = Math.max(rest, line.terminal.returnTime);
       why = "ConnectionClosed";
     }
-    await this.#retry(why);
+    await this.#retry(why, rest);
     return why;
   }
 
@@ -210,12 +215,17 @@ export class Link extends DurableObject<Env> {
     const line: Line = { terminal, wire, since: Date.now(), moved: Date.now() };
     this.#line = line;
     const pumps = Promise.all([up(line), down(line)]).catch(() => undefined);
+    // A relay that does not read what is said to it at the end is not waited for.
+    const late = terminal.over.then(() => scheduler.wait(LINK_DRAIN));
     this.ctx.waitUntil(
-      pumps.then(async () => {
+      Promise.race([pumps, late]).then(async () => {
         const ours = this.#line === line;
         this.#over(line);
         // One that was being opened is tried again by who opened it.
-        if (ours && this.#connecting === undefined) await this.#retry("ConnectionClosed");
+        if (!ours || this.#connecting !== undefined) return;
+        // One that has ended each connection so far may end the next.
+        if (terminal.progressed) this.ctx.storage.kv.delete(FAILED);
+        await this.#retry("ConnectionClosed", terminal.returnTime);
       }),
     );
     return line;
@@ -228,6 +238,7 @@ export class Link extends DurableObject<Env> {
       await scheduler.wait(LINK_DRAIN / 50);
     }
     if (this.#line === line) this.#line = undefined;
+    this.ctx.storage.kv.delete(FAILED);
     line.terminal.rest();
   }
 
@@ -237,11 +248,12 @@ export class Link extends DurableObject<Env> {
     line.wire.close();
   }
 
-  async #retry(why: Reach): Promise<void> {
+  /** @param rest seconds for which the relay wants to be left alone */
+  async #retry(why: Reach, rest: number): Promise<void> {
     const { failures = 0 } = this.ctx.storage.kv.get<Failed>(FAILED) ?? {};
     const limit = Math.min(LINK_RETRY_FIRST * 2 ** failures, LINK_RETRY_LAST);
     // Full jitter: a relay that comes back must not be met by all its edges at once.
-    const at = Date.now() + Math.random() * limit;
+    const at = Date.now() + Math.min(rest * 1000, LINK_REST_LAST) + Math.random() * limit;
     this.ctx.storage.kv.put(FAILED, { failures: failures + 1, at, why } satisfies Failed);
     await this.ctx.storage.setAlarm(at);
   }

@@ -15,6 +15,8 @@ interface Session {
   readonly id: number;
   readonly key: string;
   state: "opening" | "ready" | "suspended";
+  /** A message has been begun on it. */
+  used?: boolean;
 }
 
 /** A mailbox that this connection consumes. */
@@ -30,8 +32,8 @@ interface Consumed {
   queue: Delivery[];
   /** Octets in the queue that nobody keeps. */
   volatile: number;
-  /** Messages that an origin relay will not take: done with, once all before them are. */
-  skipped: number[];
+  /** Messages that are done with, acknowledged or refused, while one before them is not. */
+  done: number[];
   /** How many of those the mailbox has not heard of, and refusals of single recipients. */
   refusals: number;
   /** The mailbox is being told of a refusal, which it must hear before the end. */
@@ -79,6 +81,8 @@ export class Outlet {
   readonly #sent: Map<number, Sent>;
   #current: Current | undefined;
   #paused = false;
+  /** Whether anything was ever acknowledged. */
+  progressed = false;
 
   /**
    * @param relay the origin relay at the other end, when there is one: what it refuses does not hold up the rest
@@ -243,6 +247,8 @@ export class Outlet {
   sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
     const key = this.#keys.get(sessionId);
     if (key === undefined) return;
+    // A relay that closes what was never used would be asked for it again at once, for ever.
+    const unwanted = this.#relay !== undefined && this.#sessions.get(key)?.used !== true;
     this.#keys.delete(sessionId);
     this.#sessions.delete(key);
     const sending = this.#current?.session.id === sessionId ? this.#current : undefined;
@@ -253,28 +259,45 @@ export class Outlet {
       return;
     }
     const tidied = reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason;
-    if (tidied && sending === undefined && unacknowledged.length === 0) return;
+    if (tidied && !unwanted && sending === undefined && unacknowledged.length === 0) return;
     if (reasonId === CloseReasonId.QuotaWouldBeExceeded) this.#refused(unacknowledged, sending);
     // Whatever follows would overtake what was refused.
     this.#engine.close(ConnectCloseReasonId.Resting);
   }
 
   /**
+   * All recipients of a session were refused by their relay. What was sent on it whole is acknowledged all the same; what
+   * was not is passed over, since it would be refused again.
+   */
+  nobodyLeft(sessionId: number): void {
+    const key = this.#keys.get(sessionId) ?? "";
+    const session = this.#sessions.get(key);
+    if (session === undefined) return;
+    this.#keys.delete(sessionId);
+    this.#sessions.delete(key);
+    const sending = this.#current?.session === session ? this.#current : undefined;
+    if (sending !== undefined) this.#current = undefined;
+    // The recipients were counted one by one.
+    if (sending !== undefined || session.used !== true) this.#passOver(key, [], sending, 0);
+  }
+
+  /**
    * An origin relay will not have what is for some recipient of its own: its messages are passed over, and the link goes
    * on for all others.
    */
-  #passOver(key: string, unacknowledged: readonly number[], sending: Current | undefined): void {
+  #passOver(key: string, unacknowledged: readonly number[], sending: Current | undefined, refusals = 1): void {
     const messages = unacknowledged.flatMap((number) => this.#sent.get(number) ?? []);
     for (const number of unacknowledged) this.#sent.delete(number);
     if (sending !== undefined) messages.push({ peer: sending.peer, seq: sending.message.seq, size: 0 });
-    for (const { peer, seq } of messages) this.#skip(peer, seq);
+    for (const { peer, seq } of messages) this.#skip(peer, seq, refusals);
     if (messages.length > 0) return;
     // It was refused before there was anything on it: its message is the first in its queue.
     for (const [peer, { queue }] of this.#consumed) {
-      const [first] = queue;
-      if (first === undefined || keyOf(first) !== key) continue;
-      this.#shift(peer);
-      this.#skip(peer, first.seq);
+      const at = queue.findIndex((message) => keyOf(message) === key);
+      const first = queue[at];
+      if (first === undefined) continue;
+      this.#remove(peer, at);
+      this.#skip(peer, first.seq, refusals);
     }
   }
 
@@ -285,24 +308,34 @@ export class Outlet {
     if (consumed !== undefined && this.#keys.has(sessionId)) consumed.refusals += count;
   }
 
-  #skip(peer: string, seq: number): void {
+  #skip(peer: string, seq: number, refusals: number): void {
     const consumed = this.#consumed.get(peer);
     if (consumed === undefined || seq === 0) return;
-    consumed.refusals += 1;
-    consumed.skipped = [...consumed.skipped, seq].sort((a, b) => a - b);
+    consumed.refusals += refusals;
+    consumed.done.push(seq);
     this.#advance(peer, consumed);
   }
 
   /** Moves past messages that are skipped, as far as nothing before them is still on its way. */
   #advance(peer: string, consumed: Consumed): void {
-    for (let [seq] = consumed.skipped; seq !== undefined; [seq] = consumed.skipped) {
-      const next = seq;
-      if (this.#current?.peer === peer && this.#current.message.seq < next) break;
-      if ([...this.#sent.values()].some((sent) => sent.peer === peer && sent.seq !== 0 && sent.seq < next)) break;
-      consumed.skipped.shift();
-      consumed.acknowledged = Math.max(consumed.acknowledged, next);
-    }
+    const pending = this.#pending(peer, consumed);
+    const done = consumed.done.filter((seq) => seq < pending);
+    consumed.done = consumed.done.filter((seq) => seq > pending);
+    for (const seq of done) consumed.acknowledged = Math.max(consumed.acknowledged, seq);
     if (!consumed.telling && consumed.told < consumed.acknowledged) this.#host.waitUntil(this.#tell(peer, consumed));
+  }
+
+  /** The first message of a mailbox that is not done with. */
+  #pending(peer: string, { queue }: Consumed): number {
+    let first = Number.POSITIVE_INFINITY;
+    const count = (seq: number) => {
+      if (seq !== 0 && seq < first) first = seq;
+    };
+    if (this.#current?.peer === peer) count(this.#current.message.seq);
+    for (const sent of this.#sent.values()) if (sent.peer === peer) count(sent.seq);
+    // What waits is in order.
+    count(queue.find(({ seq }) => seq !== 0)?.seq ?? 0);
+    return first;
   }
 
   #refused(unacknowledged: readonly number[], sending: Current | undefined): void {
@@ -320,15 +353,18 @@ export class Outlet {
   }
 
   acknowledged(numbers: readonly number[]): void {
+    this.progressed ||= numbers.length > 0;
+    const peers = new Set<string>();
     for (const number of numbers) {
       const sent = this.#sent.get(number);
       this.#sent.delete(number);
-      if (sent === undefined) continue;
-      const { peer, seq } = sent;
+      if (sent === undefined || sent.seq === 0) continue;
+      this.#consumed.get(sent.peer)?.done.push(sent.seq);
+      peers.add(sent.peer);
+    }
+    for (const peer of peers) {
       const consumed = this.#consumed.get(peer);
-      if (consumed === undefined || seq <= consumed.acknowledged) continue;
-      consumed.acknowledged = seq;
-      this.#advance(peer, consumed);
+      if (consumed !== undefined) this.#advance(peer, consumed);
     }
   }
 
@@ -346,7 +382,8 @@ export class Outlet {
     const generation = await consumed.generation;
     const mailbox = this.#host.mailbox(peer);
     await consumed.refusing?.catch(() => undefined);
-    if (consumed.told < consumed.acknowledged) await mailbox.acknowledge(generation, consumed.acknowledged);
+    const { told, acknowledged, refusals } = consumed;
+    if (told < acknowledged) await mailbox.acknowledge(generation, acknowledged, refusals);
     // A call that comes after the news of a newer consumer changes nothing.
     await mailbox.detach(generation);
   }
@@ -377,11 +414,11 @@ export class Outlet {
 
   #next(): Current | undefined {
     for (const [peer, consumed] of this.#consumed) {
-      const [message] = consumed.queue;
-      if (message === undefined) continue;
-      const session = this.#ready(message);
-      if (session === undefined) continue;
-      this.#shift(peer);
+      const found = this.#sendable(consumed.queue);
+      if (found === undefined) continue;
+      const { at, message, session } = found;
+      this.#remove(peer, at);
+      session.used = true;
       // The mailboxes take turns, so that a full one does not keep the others waiting.
       this.#consumed.delete(peer);
       this.#consumed.set(peer, consumed);
@@ -400,9 +437,28 @@ export class Outlet {
     return undefined;
   }
 
-  #shift(peer: string): void {
+  /**
+   * The first message whose session is ready. To a device they go in the order of its mailbox; to an origin relay in that
+   * order for each of its recipients, so that one who is slow does not keep the others waiting.
+   */
+  #sendable(queue: readonly Delivery[]): { at: number; message: Delivery; session: Session } | undefined {
+    const waiting = new Set<string>();
+    for (const [at, message] of queue.entries()) {
+      const key = keyOf(message);
+      if (waiting.has(key)) continue;
+      // Sessions that are opened ahead must not close one another.
+      if (at > 0 && !this.#sessions.has(key) && this.#sessions.size >= OPEN_SESSIONS) return undefined;
+      const session = this.#ready(message);
+      if (session !== undefined) return { at, message, session };
+      if (this.#relay === undefined) return undefined;
+      waiting.add(key);
+    }
+    return undefined;
+  }
+
+  #remove(peer: string, at: number): void {
     const consumed = this.#consumed.get(peer);
-    const message = consumed?.queue.shift();
+    const [message] = consumed?.queue.splice(at, 1) ?? [];
     if (consumed !== undefined && message?.seq === 0) consumed.volatile -= message.mail.body.length;
   }
 
@@ -458,7 +514,7 @@ function consumedFrom(generation: number | Promise<number>): Consumed {
     telling: false,
     queue: [],
     volatile: 0,
-    skipped: [],
+    done: [],
     refusals: 0,
   };
 }

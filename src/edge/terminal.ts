@@ -93,6 +93,7 @@ export class Terminal implements Origin {
   /** Octets made and not taken. */
   #blocks: Uint8Array[] = [];
   readonly #opened = Promise.withResolvers<boolean>();
+  readonly #over = Promise.withResolvers<void>();
   #ended = false;
   #endReason: Extract<Inflow, { kind: "ended" }>["reason"] = "OriginClosed";
   #waiters: (() => void)[] = [];
@@ -170,7 +171,8 @@ export class Terminal implements Origin {
   }
 
   peek(): Inflow | undefined {
-    this.#outlet.fill();
+    // No more is made before what was made is taken: a peer that does not read must not have it pile up here.
+    if (this.#blocks.length === 0) this.#outlet.fill();
     this.#blocks.push(...this.#engine.output(Date.now()));
     const [octets] = this.#blocks;
     if (octets !== undefined) return { kind: "octets", octets };
@@ -306,6 +308,7 @@ export class Terminal implements Origin {
         break;
       case "sessionStatus":
         this.#outlet.recipientsRefused(event.sessionId, event.indexes.length);
+        if (event.remaining === 0) this.#outlet.nobodyLeft(event.sessionId);
         break;
       case "sessionRefused":
         this.#outlet.sessionLost(event.sessionId, event.unacknowledged);
@@ -374,7 +377,8 @@ export class Terminal implements Origin {
   #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
     const session = this.#engine.session(event.eventId);
     if (session === undefined) return;
-    const account = accountOf(event.accountURL);
+    // An origin relay has a mailbox of its own and no business with those of accounts here.
+    const account = this.#side.relay === undefined ? accountOf(event.accountURL) : undefined;
     const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });
     void this.#decide(may ?? false, (decision) => {
       if (this.#engine.session(event.eventId) !== session) return;
@@ -467,6 +471,21 @@ export class Terminal implements Origin {
     return this.#opened.promise;
   }
 
+  /** Resolves when the connection is over; octets may still be to be taken. */
+  get over(): Promise<void> {
+    return this.#over.promise;
+  }
+
+  /** Seconds for which the peer wants to be left alone [MS-GRVSSTP 3.1.5.1, 3.1.5.4]. */
+  get returnTime(): number {
+    return this.#engine.closed?.by === "peer" ? (this.#engine.closed.returnTime ?? 0) : 0;
+  }
+
+  /** Whether the peer has acknowledged anything. */
+  get progressed(): boolean {
+    return this.#outlet.progressed;
+  }
+
   /** Nothing more is sent to the peer than what has been begun. */
   pause(): void {
     this.#outlet.pause();
@@ -489,6 +508,7 @@ export class Terminal implements Origin {
     this.#ended = true;
     if (this.#throttle !== undefined) this.#host.waitUntil(this.#throttle.leave());
     this.#opened.resolve(false);
+    this.#over.resolve();
     this.#intake.abandon();
     this.#outlet.abandon();
     this.#wake();

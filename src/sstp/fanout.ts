@@ -6,7 +6,13 @@ import { isSameDevice, isURL } from "./address.ts";
 import type { FanoutAddressing } from "./events.ts";
 import type { InboundSession, OutboundSession } from "./sessions.ts";
 import type { FanoutDeviceEntry, FanoutOpen, SessionStatus, Version } from "./wire.ts";
-import { OpenResponseId, SessionStatusId, WAN_DPP_RESOURCE_URL } from "./wire.ts";
+import {
+  MAX_COMMAND_OCTETS,
+  MAX_SHORT_COMMAND_OCTETS,
+  OpenResponseId,
+  SessionStatusId,
+  WAN_DPP_RESOURCE_URL,
+} from "./wire.ts";
 
 /** What of a side's configuration decides on fanout sessions [3.1.1.1]. */
 export interface FanoutSupport {
@@ -28,6 +34,32 @@ function isValidEntry(entry: FanoutDeviceEntry): boolean {
   );
 }
 
+/** Octets of an Open and of a FanoutOpen beside their URLs, and of an entry in 1.6 beside its own: headers and NULs. */
+const OPEN_OCTETS = 13;
+const FANOUT_OPEN_OCTETS = 13;
+const ENTRY_OCTETS = 4;
+
+/**
+ * Whether a relay can say it to the next: by Open to a recipient of its own, which is shorter than a FanoutOpen, and to
+ * another relay in the form of 1.6, which is longer than that of 1.5.
+ */
+function canBePassedOn({ resourceURL, fanoutDeviceEntries: entries }: FanoutOpen, support: FanoutSupport): boolean {
+  const fanout = entries.reduce(
+    (sum, { identityURL, deviceURL, relayURL }) =>
+      sum + ENTRY_OCTETS + identityURL.length + deviceURL.length + relayURL.length,
+    FANOUT_OPEN_OCTETS + resourceURL.length,
+  );
+  return (
+    fanout <= MAX_COMMAND_OCTETS &&
+    entries
+      .filter((entry) => isMultidrop(entry, support.localDeviceURLs))
+      .every(({ identityURL, deviceURL }) => {
+        const urls = resourceURL.length + identityURL.length + deviceURL.length;
+        return OPEN_OCTETS + urls <= MAX_SHORT_COMMAND_OCTETS;
+      })
+  );
+}
+
 /**
  * The ResponseId that ends a fanout session before it begins, in the order of the table of [3.3.5.6]; undefined when
  * there is no reason to. No entries means Ok, and no session.
@@ -39,7 +71,7 @@ export function immediateFanoutResponse(open: FanoutOpen, support: FanoutSupport
   if (!support.multidropSupported && multidrop > 0) return OpenResponseId.NoFanoutEntries;
   if (!support.singleHopSupported && multidrop < entries.length) return OpenResponseId.FanoutNotSupported;
   if (open.resourceURL === WAN_DPP_RESOURCE_URL) return OpenResponseId.NoResource;
-  return entries.every(isValidEntry) ? undefined : OpenResponseId.Unknown;
+  return entries.every(isValidEntry) && canBePassedOn(open, support) ? undefined : OpenResponseId.Unknown;
 }
 
 /** Statuses 1 to 3 are about a relay, and so about every entry that goes by it [3.3.5.9]; the others about recipients. */
