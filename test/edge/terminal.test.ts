@@ -59,8 +59,8 @@ class Line {
         return mailbox;
       },
       waitUntil: () => undefined,
-      throttle: () => undefined,
       remote: () => undefined,
+      throttle: () => undefined,
       arrived: () => undefined,
       authenticator,
       owner,
