@@ -149,7 +149,10 @@ export class Terminal implements Origin {
   }
 
   async write(octets: Uint8Array): Promise<void> {
-    while (this.#connecting !== undefined) await this.#hold(octets.length, this.#connecting);
+    // When the connection is over meanwhile, nobody acts on the decision any more.
+    while (this.#connecting !== undefined && !this.#ended && this.#engine.closed === undefined) {
+      await this.#hold(octets.length, this.#connecting);
+    }
     const before = this.#messages;
     this.#handle(this.#engine.receive(octets, Date.now()));
     this.#writing += 1;

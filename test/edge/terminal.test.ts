@@ -157,10 +157,12 @@ describe("a decision about Connect", () => {
     line.device.connect(RELAY);
     line.say();
     await line.settle();
+    const held = line.terminal.write(new Uint8Array([1, 2, 3]));
     line.terminal.close();
     line.questions.connect[0]?.resolve(GRANTED);
     await line.settle();
     assert.deepEqual([line.asked, line.types], [[], []]);
+    await held;
   });
 
   it("is not waited for with all that a device may send", async (t) => {
