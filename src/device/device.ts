@@ -13,20 +13,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   type Address,
-  AddressError,
-  type AddressingEntry,
   type ConnectionEvent,
-  deviceURL,
-  encode,
-  identityURL,
-  isSameDevice,
-  isURL,
   MAX_DATA_OCTETS,
   type MessageFields,
   parseAddress,
   relayURL,
-  VERSION_1_6,
-  WireError,
 } from "../sstp/index.ts";
 import { Carrier, closure, type Destination, isPassing, sessionRefusal, statusRefusal } from "./carrier.ts";
 import {
@@ -38,13 +29,13 @@ import {
   OUTBOX_OCTETS,
   RECONNECT_FIRST,
   RECONNECT_LAST,
-  REMEMBERED_RECIPIENTS,
   SLICE,
 } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
 import { newGuid } from "./guid.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, type Message, partToWire, type SendOptions } from "./message.ts";
+import { assertSayable, checked, Recipients } from "./recipients.ts";
 import { type TokenSource, tokenFrom } from "./token.ts";
 import type { TransportName } from "./transport.ts";
 
@@ -114,8 +105,7 @@ export class Device {
   readonly #limit: number;
   readonly #relay: string;
   readonly #inbox: Inbox;
-  /** How recipients are written on the wire, by what the application calls them and the resource. */
-  readonly #addressings = new Map<string, Destination>();
+  readonly #recipients: Recipients;
   /** Not yet sent, oldest first. */
   #outbox: Outgoing[] = [];
   #outboxOctets = 0;
@@ -143,6 +133,7 @@ export class Device {
     this.#relay = options.relay ?? hostOf(options.edge);
     checked("relay", () => relayURL(this.#relay));
     this.#self = { identity: address.identity, device: address.device };
+    this.#recipients = new Recipients(this.#self, this.#relay);
     this.address = options.address;
     this.#transport = options.transport ?? (options.edge === undefined ? "tcp" : "longlived");
     this.#limit = options.messageLimit ?? MESSAGE_LIMIT;
@@ -231,7 +222,7 @@ export class Device {
         retryable: true,
       });
     }
-    const addressing = this.#addressing(to, options.resource ?? "message");
+    const addressing = this.#recipients.destination(to, options.resource ?? "message");
     const id = idFor(options.id ?? newGuid(), this.#self);
     const fields = {
       userRef: id,
@@ -261,26 +252,6 @@ export class Device {
       });
       this.#wake?.();
     });
-  }
-
-  /** @throws DeviceError InvalidOption */
-  #addressing(to: string, resourceURL: string): Destination {
-    const key = `${to}\n${resourceURL}`;
-    const known = this.#addressings.get(key);
-    if (known !== undefined) return known;
-    const recipient = checked("recipient", () => parseAddress(to));
-    const addressing = {
-      resourceURL,
-      identityURL: identityURL(recipient),
-      deviceURL: recipient.device === undefined ? "" : deviceURL(recipient),
-      // A recipient at the relay that this device speaks with is one like all others.
-      relayURL:
-        recipient.relay === undefined || sameRelay(recipient.relay, this.#relay) ? "" : relayURL(recipient.relay),
-    };
-    assertSayable(addressing, { userRef: idFor(newGuid(), this.#self) });
-    if (this.#addressings.size >= REMEMBERED_RECIPIENTS) this.#addressings.clear();
-    this.#addressings.set(key, addressing);
-    return addressing;
   }
 
   /** A new carrier, connected; its events are followed from its first. */
@@ -573,32 +544,8 @@ export class Device {
   }
 }
 
-function checked<T>(what: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    if (error instanceof AddressError) throw new DeviceError("InvalidOption", `${what}: ${error.message}`);
-    throw error;
-  }
-}
-
 function closed(): DeviceError {
   return new DeviceError("Closed", "the device was closed");
-}
-
-/** What cannot be said on the wire is refused here, where the caller hears of it. @throws DeviceError InvalidOption */
-function assertSayable(addressing: AddressingEntry, { userRef = "", streamSize }: MessageFields): void {
-  if (!isURL(addressing.resourceURL)) {
-    throw new DeviceError("InvalidOption", "resource must be a URI or part of one: percent-encode other characters");
-  }
-  try {
-    encode({ command: "Open", sessionId: 0, ...addressing }, VERSION_1_6);
-    const fields = { userRef, ...(streamSize && { streamSize }) };
-    encode({ command: "Message", sessionId: 0, messageCount: 0, flags: 0, ...fields }, VERSION_1_6);
-  } catch (error) {
-    if (error instanceof WireError) throw new DeviceError("InvalidOption", error.message);
-    throw error;
-  }
 }
 
 function asDeviceError(error: unknown): DeviceError {
@@ -611,9 +558,4 @@ function asDeviceError(error: unknown): DeviceError {
 function hostOf(edge: string | undefined): string {
   if (edge === undefined) throw new DeviceError("InvalidOption", "a relay or an edge is needed: give one of them");
   return URL.canParse(edge) ? new URL(edge).hostname : edge;
-}
-
-/** Whether a relay of an address is the one that this device names: both may leave out the port. */
-function sameRelay(one: string, other: string): boolean {
-  return isSameDevice(relayURL(one), relayURL(other));
 }

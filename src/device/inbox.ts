@@ -4,7 +4,7 @@
  * @module
  */
 import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
-import { CloseReasonId } from "../sstp/index.ts";
+import { CloseReasonId, joinOctets } from "../sstp/index.ts";
 import type { Carrier } from "./carrier.ts";
 import { INBOX_OCTETS, REMEMBERED_IDS } from "./defaults.ts";
 import type { DeviceError } from "./error.ts";
@@ -142,7 +142,7 @@ export class Inbox {
     }
     const waiting: Waiting = { acknowledge: [{ carrier, number }] };
     if (key !== "") this.#waiting.set(key, waiting);
-    const body = join(arriving.parts, arriving.length);
+    const body = joinOctets(arriving.parts, arriving.length);
     this.#octets += body.length;
     if (this.#octets > INBOX_OCTETS) this.#drained ??= Promise.withResolvers<void>();
     let done = false;
@@ -196,14 +196,4 @@ function of<V>(map: Map<Connection, Map<number, V>>, engine: Connection): Map<nu
     map.set(engine, inner);
   }
   return inner;
-}
-
-function join(parts: readonly Uint8Array[], length: number): Uint8Array {
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

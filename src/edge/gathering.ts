@@ -5,6 +5,7 @@
  * @module
  */
 
+import { joinOctets } from "../sstp/index.ts";
 import { GATHERING_BLOCK } from "./defaults.ts";
 
 export class Gathering {
@@ -34,21 +35,11 @@ export class Gathering {
   /** All that has come, in order; nothing is left. */
   take(): Uint8Array {
     const last = this.#block.subarray(0, this.#used);
-    const whole = this.#full.length === 0 ? last : join([...this.#full, last], this.#length);
+    const whole = this.#full.length === 0 ? last : joinOctets([...this.#full, last], this.#length);
     this.#full = [];
     this.#block = new Uint8Array(0);
     this.#used = 0;
     this.#length = 0;
     return whole;
   }
-}
-
-function join(parts: readonly Uint8Array[], length: number): Uint8Array {
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

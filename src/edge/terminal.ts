@@ -10,7 +10,7 @@
  * @module
  */
 import {
-  AddressError,
+  accountOf,
   CloseReasonId,
   ConnectCloseReasonId,
   Connection,
@@ -22,7 +22,6 @@ import {
   isMultidrop,
   isRelay,
   isURL,
-  parseURL,
   wholeCommands,
 } from "../sstp/index.ts";
 import type { Authenticator, ConnectDecision } from "./authenticator.ts";
@@ -548,15 +547,4 @@ function isNamed({ identityURL, deviceURL }: { readonly identityURL: string; rea
 /** Why a session of security is closed: it may not be, or nobody could say. */
 function refusalOf(may: boolean | undefined, reasonId: number): number {
   return may === undefined ? CloseReasonId.InternalError : reasonId;
-}
-
-/** The account of an Attach, or undefined when the URL is none of an account. */
-function accountOf(url: string): { readonly identity: string } | undefined {
-  try {
-    const named = parseURL(url);
-    return named.kind === "account" ? named : undefined;
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
 }

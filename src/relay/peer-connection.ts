@@ -8,7 +8,7 @@
  */
 import type { Socket } from "node:net";
 import {
-  AddressError,
+  accountOf,
   CloseReasonId,
   ConnectCloseReasonId,
   Connection,
@@ -19,7 +19,6 @@ import {
   isSameDevice,
   isURL,
   MAX_SHORT_COMMAND_OCTETS,
-  parseURL,
 } from "../sstp/index.ts";
 import { ANSWER_QUEUE, CONNECT_TIMEOUT, KEEP_ALIVE, LINGER, RECEIVE_TIMEOUT } from "./defaults.ts";
 import { Delivery } from "./delivery.ts";
@@ -285,15 +284,4 @@ const OPEN_FIXED_OCTETS = 13;
 function fitsOpen(resourceURL: string, entry: { readonly identityURL: string; readonly deviceURL: string }): boolean {
   const strings = resourceURL.length + entry.identityURL.length + entry.deviceURL.length;
   return OPEN_FIXED_OCTETS + strings <= MAX_SHORT_COMMAND_OCTETS;
-}
-
-/** The account of an Attach, or undefined when the URL is none of an account. */
-function accountOf(url: string): { readonly identity: string } | undefined {
-  try {
-    const named = parseURL(url);
-    return named.kind === "account" ? named : undefined;
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
 }

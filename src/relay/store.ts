@@ -11,6 +11,7 @@
  * @module
  */
 import { DatabaseSync } from "node:sqlite";
+import { joinOctets } from "../sstp/index.ts";
 import {
   CHUNK_SIZE,
   PIECES,
@@ -117,7 +118,7 @@ export class Store {
     incoming.held.push(octets);
     incoming.heldOctets += octets.length;
     if (incoming.heldOctets >= CHUNK_SIZE) this.spill(incoming);
-    else if (incoming.held.length >= PIECES) incoming.held = [join(incoming.held, incoming.heldOctets)];
+    else if (incoming.held.length >= PIECES) incoming.held = [joinOctets(incoming.held, incoming.heldOctets)];
   }
 
   /** Writes what is held of an unfinished message to the disk: a row of its body. */
@@ -127,7 +128,7 @@ export class Store {
       this.#key += 1;
       incoming.key = this.#key;
     }
-    const body = join(incoming.held, incoming.heldOctets);
+    const body = joinOctets(incoming.held, incoming.heldOctets);
     this.#run("INSERT INTO chunks (key, n, body) VALUES (?, ?, ?)", incoming.key, incoming.rows, body);
     incoming.rows += 1;
     incoming.held = [];
@@ -160,7 +161,7 @@ export class Store {
       incoming.size,
       now,
       incoming.key ?? null,
-      incoming.key === undefined ? join(incoming.held, incoming.heldOctets) : null,
+      incoming.key === undefined ? joinOctets(incoming.held, incoming.heldOctets) : null,
     );
     if (id !== "") {
       this.#run("INSERT INTO seen (peer, source, id, at) VALUES (?, ?, ?, ?)", envelope.peer, envelope.source, id, now);
@@ -293,18 +294,6 @@ export class Store {
   #run(sql: string, ...values: (string | number | null | Uint8Array)[]): number {
     return Number(this.#prepared(sql).run(...values).changes);
   }
-}
-
-function join(parts: readonly Uint8Array[], length: number): Uint8Array {
-  const only = parts[0];
-  if (parts.length === 1 && only !== undefined) return only;
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /** JSON knows neither 64-bit integers nor octets. */

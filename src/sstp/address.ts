@@ -217,3 +217,14 @@ export function isSameDevice(one: string, other: string): boolean {
 export function isRelay(url: string): boolean {
   return /^groovedns:\/\//i.test(url);
 }
+
+/** The identity whose account a URL names; undefined when it is no account's. */
+export function accountOf(url: string): Pick<Address, "identity"> | undefined {
+  try {
+    const named = parseURL(url);
+    return named.kind === "account" ? { identity: named.identity } : undefined;
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
+}

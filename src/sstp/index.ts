@@ -41,6 +41,7 @@ export type { ConnectionOptions, ConnectionState } from "./core.ts";
 export * from "./drops.ts";
 export * from "./events.ts";
 export { isMultidrop } from "./fanout.ts";
+export { joinOctets } from "./octets.ts";
 export { OUTPUT_BLOCK_OCTETS } from "./output.ts";
 export type { InboundSession, OutboundSession, SecuritySession, Session, SessionState } from "./sessions.ts";
 export type { ConnectionSnapshot } from "./snapshot.ts";
