@@ -7,6 +7,8 @@
  *   DELETE /admin/mailboxes/{address}      removes what waits
  *   PUT    /admin/mailboxes/{address}/lock, DELETE the same: shuts senders out, lets them in
  *   GET    /admin/mailboxes/{address}/rule, PUT: who may send to it
+ *   GET    /admin/links/{relay}            the link to an origin relay
+ *   POST   /admin/links/{relay}/renew      replaces its connection by a new one
  *
  * @module
  */
@@ -15,7 +17,9 @@ import { admitOperator } from "./authorization.ts";
 import { ADMIN_PAGE } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
+import type { LinkStatus } from "./link.ts";
 import { problem } from "./reasons.ts";
+import { remoteRelay } from "./relays.ts";
 import { answerRule, peerOf } from "./rules.ts";
 
 type Bindings = { Bindings: Env };
@@ -32,8 +36,24 @@ export const admin = new Hono<Bindings>()
   .on(["GET", "PUT"], "/mailboxes/:address/rule", (c) =>
     answerRule(c.req.raw, c.req.param("address"), c.env, () => undefined),
   )
+  .get("/links/:relay", (c) => withLink(c, (link) => link.status()))
+  .post("/links/:relay/renew", (c) =>
+    withLink(c, async (link) => {
+      await link.renew();
+      return link.status();
+    }),
+  )
   .get("/mailboxes/:address", (c) => withMailbox(c, () => Promise.resolve()))
   .delete("/mailboxes/:address", (c) => withMailbox(c, (mailbox) => mailbox.purge()));
+
+/** Asks something of the link to a relay. One that may not be reached has none. */
+async function withLink(
+  c: Context<Bindings>,
+  ask: (link: ReturnType<Env["LINK"]["getByName"]>) => Promise<LinkStatus>,
+): Promise<Response> {
+  const relay = remoteRelay(`grooveDNS://${c.req.param("relay") ?? ""}`, c.env);
+  return relay === undefined ? problem("RelayNotAllowed") : c.json(await ask(c.env.LINK.getByName(relay)));
+}
 
 /** Does something to a mailbox, and shows how it is then. */
 async function withMailbox(

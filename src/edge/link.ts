@@ -100,6 +100,12 @@ export class Link extends DurableObject<Env> {
     return false;
   }
 
+  /** Replaces the connection by a new one, in good order: what is on its way is acknowledged first. */
+  async renew(): Promise<Reach> {
+    if (this.#line !== undefined) await this.#rest(this.#line);
+    return this.#connect();
+  }
+
   async status(): Promise<LinkStatus> {
     const failed = this.ctx.storage.kv.get<Failed>(FAILED);
     return {
@@ -119,10 +125,8 @@ export class Link extends DurableObject<Env> {
       return;
     }
     const now = Date.now();
-    if (now >= line.since + LINK_LIFE) {
-      await this.#rest(line);
-      await this.#connect();
-    } else if (!this.#kept && now >= line.moved + LINK_IDLE) await this.#rest(line);
+    if (now >= line.since + LINK_LIFE) await this.renew();
+    else if (!this.#kept && now >= line.moved + LINK_IDLE) await this.#rest(line);
     else await this.#setAlarm(line);
   }
 

@@ -47,6 +47,7 @@ export async function atRelay(t: Context, port: number, address: string): Promis
 
 export interface LinkStub {
   status(): Promise<LinkStatus>;
+  renew(): Promise<unknown>;
 }
 
 /** The Link to a relay on a port of this machine. */

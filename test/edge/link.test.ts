@@ -15,7 +15,10 @@ import { atEdge, atRelay, edgeFor, type LinkStub, linkOf, originRelay } from "./
 
 const PROGRAM = fileURLToPath(new URL("link-tls.ts", import.meta.url));
 
-const LENGTHS = [0, 1, 100, 2048, 2049, 32_768, 65_537, 1_048_576, 3_000_000] as const;
+const LENGTHS: readonly number[] = [0, 1, 100, 2048, 2049, 32_768, 65_537, 1_048_576, 3_000_000];
+
+/** The longest message that there is. */
+const LONGEST = 16 * 1024 * 1024;
 
 describe("a link", () => {
   for (const transport of TRANSPORTS) {
@@ -25,15 +28,17 @@ describe("a link", () => {
       const alice = await atEdge(t, edge, "alice/pc", transport);
       const bob = await atRelay(t, relay.port, "bob/pc");
       const to = `bob/pc@127.0.0.1:${relay.port}`;
+      // Polling carries so much in half a minute.
+      const lengths = transport === "polling" ? LENGTHS : [...LENGTHS, LONGEST];
       for (const [sender, receiver, address] of [
         [alice, bob, to],
         // The relay knows the edge by its link, which the first message has made.
         [bob, alice, "alice/pc@localhost"],
       ] as const) {
-        const sending = Promise.all(LENGTHS.map((length) => sender.send(address, bodyOf(length, `${length}`))));
-        const messages = await receive(receiver, LENGTHS.length);
+        const sending = Promise.all(lengths.map((length) => sender.send(address, bodyOf(length, `${length}`))));
+        const messages = await receive(receiver, lengths.length);
         await sending;
-        for (const [index, length] of LENGTHS.entries()) {
+        for (const [index, length] of lengths.entries()) {
           assert.ok(Buffer.from(messages[index]?.body ?? []).equals(bodyOf(length, `${length}`)), `${length} octets`);
           assert.equal(messages[index]?.from, sender.address);
         }
@@ -208,5 +213,40 @@ describe("a link", () => {
     ]);
     assert.equal(trusted.stdout.trim(), "by TLS");
     assert.equal(strange.stdout.trim(), "nothing");
+  });
+
+  it("is renewed while messages go both ways: none is lost, none is even sent twice", {
+    timeout: 120_000,
+  }, async (t) => {
+    const relay = await originRelay(t);
+    const edge = await edgeFor(t, [relay.port], { adminToken: "secret" });
+    const alice = await atEdge(t, edge, "alice/pc");
+    const bob = await atRelay(t, relay.port, "bob/pc");
+    const name = `127.0.0.1:${relay.port}`;
+    await alice.send(`bob/pc@${name}`, "first");
+    await receive(bob, 1);
+    const count = 4000;
+    const texts = Array.from({ length: count }, (_, i) => `${i}`);
+    const sending = (async () => {
+      for (let at = 0; at < count; at += 100) {
+        const some = texts.slice(at, at + 100);
+        await Promise.all(some.map((text) => alice.send(`bob/pc@${name}`, text)));
+        await Promise.all(some.map((text) => bob.send("alice/pc@localhost", text)));
+      }
+    })();
+    const renewing = (async () => {
+      for (let n = 0; n < 10; n += 1) {
+        const answer = await fetch(`${edge.url}/admin/links/${encodeURIComponent(name)}/renew`, {
+          method: "POST",
+          headers: { Authorization: "Bearer secret" },
+        });
+        const { connected } = (await answer.json()) as { connected: boolean };
+        assert.ok(connected);
+      }
+    })();
+    const [there, here] = await Promise.all([receive(bob, count, 60_000), receive(alice, count, 60_000)]);
+    await Promise.all([sending, renewing]);
+    assert.deepEqual([there.map((message) => message.text()), here.map((message) => message.text())], [texts, texts]);
+    assert.equal(relay.status().dropped.DuplicateMessage, 0);
   });
 });
