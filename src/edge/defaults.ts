@@ -10,6 +10,9 @@
  */
 export const READ_SIZE = 256 * 1024;
 
+/** The first read of a stream: the platform's own chunk. Most streams are silent, and each waits with such a buffer. */
+export const FIRST_READ = 4096;
+
 /**
  * The most that rides on the doorbell itself. It is the size of one KeepAlive answer, so that an answer is never
  * fetched after the bell has rung; what is larger streams.
@@ -191,6 +194,21 @@ export const REST_TRIES = 15;
 /** On an idle LongLived connection the Worker says so often that the edge is there, without waking anybody. */
 export const NOOP_INTERVAL = 25_000;
 
+/**
+ * A device that has opened a virtual connection to this edge says Connect within this time, or it is ended: several
+ * round trips through a slow proxy. As long as the encapsulations give for opening one.
+ */
+export const CONNECT_TIMEOUT = 30_000;
+
+/**
+ * Virtual connections of one source that are begun and have not said Connect. Each costs an object and a parked request
+ * for up to a minute. Five hundred devices behind one address may come at the same moment; each is through in a second.
+ */
+export const HALF_OPEN = 500;
+
+/** How long one counts that is never heard of again: both of the times that it has. */
+export const HALF_OPEN_TIME = 60_000;
+
 /** A device that has neither a GET parked here nor sent one for so long is gone. */
 export const ABSENCE = 60_000;
 
@@ -204,10 +222,10 @@ export const GO_ON_OCTETS = 64 * 1024;
  * Those above which its virtual connection is ended: what two kernels, the platform and a device that holds at once can
  * have on the way is less.
  */
-export const HELD_OCTETS = 16 * 1024 * 1024;
+export const HOLD_IGNORED_OCTETS = 16 * 1024 * 1024;
 
 /** What a message that waits costs beside its octets, so that empty ones count. */
-export const HELD_MESSAGE = 256;
+export const HOLD_MESSAGE = 256;
 
 /** The longest block that is set aside for the pieces of a message to come. */
 export const GATHERING_BLOCK = 64 * 1024;

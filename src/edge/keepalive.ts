@@ -44,13 +44,14 @@ export async function keepAlivePost(
   target: KeepAliveTarget,
   tunnel: TunnelStub,
   body: Uint8Array | Reason,
+  source: string,
 ): Promise<Response> {
   if (typeof body === "string") {
     // The octets of a body that was not taken are missing in the stream: it cannot go on.
     await tunnel.end(body, target);
     return problem(body);
   }
-  const verdict = await tunnel.exchange(target, body);
-  if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+  const verdict = await tunnel.exchange(target, body, source);
+  if (!verdict.ok) return problem(verdict.reason, verdict.detail, verdict.retryAfter);
   return new Response(new Uint8Array(0), { headers: answerHeaders() });
 }

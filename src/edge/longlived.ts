@@ -13,6 +13,7 @@ import { BODY_TIMEOUT, BULK_OCTETS, LINGER, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
 import { driveDown, driveUp } from "./gears.ts";
 import { type Context, park, type TunnelStub } from "./parking.ts";
+import { sourceOf } from "./policy/rate.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 import { type ByteReader, byteReader } from "./streams.ts";
 import type { Verdict } from "./tunnel.ts";
@@ -135,8 +136,8 @@ export async function longLivedPost(
   if (typeof first === "string") return problem(first === "late" ? "ReceiveTimeout" : "DeviceGone");
   // Only once the Tunnel has taken this POST may its end be the end of the virtual connection: the GUID in the URL may
   // be that of somebody else's.
-  const taken = await tunnel.post(target, first);
-  if (!taken.ok) return problem(taken.reason, taken.detail);
+  const taken = await tunnel.post(target, first, sourceOf(request.headers));
+  if (!taken.ok) return problem(taken.reason, taken.detail, taken.retryAfter);
   // What ends elsewhere ends this POST as well, also while its device is silent or the relay takes nothing.
   const over = overOf(tunnel).catch(() => "ConnectionLost" as const);
   const bounded = Number(request.headers.get("content-length") ?? Number.NaN) <= target.contentLength;

@@ -25,7 +25,13 @@ export interface Polling {
 /** What became of an exchange: the body of its answer, or why there is none and whether the virtual connection goes with it. */
 export type Exchange =
   | { readonly ok: true; readonly body: Uint8Array }
-  | { readonly ok: false; readonly reason: Reason; readonly scope: "request" | "connection"; readonly detail?: string };
+  | {
+      readonly ok: false;
+      readonly reason: Reason;
+      readonly scope: "request" | "connection";
+      readonly detail?: string;
+      readonly retryAfter?: number;
+    };
 
 /** Takes one poll, passes its data to the relay, and answers with what the relay has sent. */
 export async function exchangePoll(

@@ -35,13 +35,14 @@ import {
   type VirtualConnection,
 } from "../encapsulation/index.ts";
 import { relayURL } from "../sstp/index.ts";
-import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
+import { ABSENCE, BELL_OCTETS, CONNECT_TIMEOUT, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
+import { HalfOpen } from "./half-open.ts";
 import { keptLinks } from "./link.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import type { Origin } from "./origin.ts";
-import { meteredName } from "./policy/rate.ts";
+import { meteredName, sourceOf } from "./policy/rate.ts";
 import { type Exchange, exchangePoll, type Polling } from "./polling.ts";
 import { reachRelay } from "./reach.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
@@ -53,7 +54,9 @@ import { throttleOf } from "./throttle.ts";
 import { Wired } from "./wired.ts";
 
 /** What became of octets that a Worker brought. */
-export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
+export type Verdict =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly reason: Reason; readonly detail?: string; readonly retryAfter?: number };
 
 type Refused = Extract<Verdict, { ok: false }>;
 
@@ -102,6 +105,9 @@ export class Tunnel extends DurableObject<Env> {
   /** The end of the virtual connection, when it is here and not at an origin relay. */
   #terminal: Terminal | undefined;
   readonly #sleep: Sleep;
+  readonly #halfOpen: HalfOpen;
+  /** By when the device has to have said Connect. After sleep nobody knows: then its time has come with the alarm. */
+  #connectBy = 0;
   #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
@@ -111,6 +117,7 @@ export class Tunnel extends DurableObject<Env> {
     super(ctx, env);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     this.#sleep = new Sleep(ctx.storage, () => this.#settled());
+    this.#halfOpen = new HalfOpen(env, ctx.id.name ?? "");
     if (this.#wake()) return;
     const { live, polling, established } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
     if (polling !== undefined) {
@@ -135,14 +142,19 @@ export class Tunnel extends DurableObject<Env> {
     if (pathname === "/over") return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
+    const crowded = await this.#crowded(sourceOf(request.headers));
+    if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
     if (parsed.target.encapsulation === "WebSocket") return this.#wire(parsed.target.relay);
     return this.#get(parsed.target);
   }
 
   /** The first octets of a LongLived POST. */
-  async post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+  async post(target: LongLivedTarget, octets: Uint8Array, source: string): Promise<Verdict> {
     this.#sleep.stir();
-    const live = this.#find(target, octets.length > 0 && octets[0] === ECHO_STRING[0]);
+    const mayBegin = octets.length > 0 && octets[0] === ECHO_STRING[0];
+    const crowded = mayBegin ? await this.#crowded(source) : undefined;
+    if (crowded !== undefined) return crowded;
+    const live = this.#find(target, mayBegin);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now());
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
@@ -157,9 +169,12 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** A whole KeepAlive POST. */
-  async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+  async exchange(target: KeepAliveTarget, body: Uint8Array, source: string): Promise<Verdict> {
     this.#sleep.stir();
-    const live = this.#find(target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
+    const mayBegin = body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length;
+    const crowded = mayBegin ? await this.#crowded(source) : undefined;
+    if (crowded !== undefined) return crowded;
+    const live = this.#find(target, mayBegin);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now(), body.length);
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
@@ -176,10 +191,12 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** One exchange of a Polling virtual connection. */
-  async poll(body: Uint8Array): Promise<Exchange> {
+  async poll(body: Uint8Array, source: string): Promise<Exchange> {
     this.#sleep.stir();
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
+    const crowded = await this.#crowded(source);
+    if (crowded !== undefined) return { ...crowded, scope: "request" };
     const { poll } = parsed;
     if (this.#polling === undefined) {
       if (this.#live !== undefined) return { ok: false, reason: "DuplicateConnection", scope: "request" };
@@ -276,6 +293,7 @@ export class Tunnel extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const live = this.#live;
     const polling = this.#polling;
+    if (this.#terminal?.connected === false && Date.now() >= this.#connectBy) return this.#evict("ConnectTimeout");
     if (polling !== undefined) {
       const expired = expirePolling(polling.state, Date.now());
       if (expired.type === "none") return this.#setAlarm(polling.state);
@@ -351,8 +369,7 @@ export class Tunnel extends DurableObject<Env> {
     if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
-    this.#terminal = new Terminal(this.#host, side(relay));
-    this.#wired = new Wired(ours, this.#terminal, (reason) => this.#unwire(reason));
+    this.#wired = new Wired(ours, this.#terminate(relay), (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
   }
 
@@ -520,14 +537,41 @@ export class Tunnel extends DurableObject<Env> {
   /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
   async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
     if (isOwnName(relay, this.env)) {
-      this.#terminal = new Terminal(this.#host, side(relay));
-      return this.#terminal;
+      return this.#terminate(relay);
     }
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const reached = await reachRelay(relay, this.env, readSize);
+    // Who its device is, and how long it may take, is the relay's to ask from now on.
+    this.ctx.waitUntil(this.#halfOpen.end());
     if (reached.type === "origin") return reached.origin;
     connection.unreached = reached.reason;
     return undefined;
+  }
+
+  /** The virtual connection ends here. Its device has to say Connect before long. */
+  #terminate(relay: string): Terminal {
+    this.#connectBy = Date.now() + CONNECT_TIMEOUT;
+    this.ctx.waitUntil(this.ctx.storage.setAlarm(this.#connectBy));
+    this.#terminal = new Terminal(this.#host, side(relay));
+    return this.#terminal;
+  }
+
+  /** Why no virtual connection may be begun here by this source; undefined when it may, or when there is one. */
+  async #crowded(source: string): Promise<Refused | undefined> {
+    if ((this.#live ?? this.#polling ?? this.#wired ?? this.#ended) !== undefined) return undefined;
+    const retryAfter = await this.#halfOpen.begin(source);
+    return retryAfter === undefined ? undefined : { ...refused("TooManyHalfOpen"), retryAfter };
+  }
+
+  /** Ends the virtual connection, of whatever kind it is. */
+  #evict(reason: Reason): void {
+    const polling = this.#polling;
+    this.#unwire(reason);
+    if (this.#live !== undefined) this.#close(this.#live, reason);
+    if (polling === undefined) return;
+    this.#polling = undefined;
+    closePolling(polling.state);
+    this.#over(polling.origin, reason);
   }
 
   get #host(): Host {
@@ -537,6 +581,7 @@ export class Tunnel extends DurableObject<Env> {
       throttle: (source) => throttleOf(meteredName(source, this.env), this.ctx.id.name ?? "", this.env),
       remote: (relay) => remoteRelay(relay, this.env),
       arrived: () => {
+        this.ctx.waitUntil(this.#halfOpen.end());
         for (const relay of keptLinks(this.env.LINKS ?? "")) {
           this.ctx.waitUntil(
             this.env.LINK.getByName(relay)
@@ -551,7 +596,8 @@ export class Tunnel extends DurableObject<Env> {
 
   /** A GET was answered: its device has to send another before long, or it is gone. */
   #expectGet(): void {
-    if (this.#terminal === undefined || this.#absenceSet) return;
+    // Until it has said Connect an alarm is set already, for sooner.
+    if (this.#terminal === undefined || this.#absenceSet || !this.#terminal.connected) return;
     this.#absenceSet = true;
     this.ctx.waitUntil(this.ctx.storage.setAlarm(Date.now() + ABSENCE));
   }
@@ -615,6 +661,7 @@ export class Tunnel extends DurableObject<Env> {
 
   #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
+    this.ctx.waitUntil(this.#halfOpen.end());
     this.#terminal = undefined;
     this.#sleep.end();
     this.ctx.storage.kv.delete(OPENING);

@@ -12,6 +12,7 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import type { Context, TunnelStub } from "./parking.ts";
+import { sourceOf } from "./policy/rate.ts";
 import { answerHeaders, problem } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { readBody, within } from "./streams.ts";
@@ -37,8 +38,8 @@ app.post("/", async (c) => {
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const refused = route(parsed.poll.relay, c.env);
   if (refused !== undefined) return problem(refused.reason, refused.detail);
-  const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(body);
-  if (!exchange.ok) return problem(exchange.reason, exchange.detail);
+  const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(body, sourceOf(c.req.raw.headers));
+  if (!exchange.ok) return problem(exchange.reason, exchange.detail, exchange.retryAfter);
   return new Response(exchange.body, { headers: answerHeaders() });
 });
 
@@ -82,7 +83,9 @@ async function serve(
     case "LongLived":
       return down ? longLivedGet(target, tunnel, request, context, ends) : longLivedPost(target, tunnel, request, ends);
     case "KeepAlive":
-      return down ? keepAliveGet(target, tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
+      return down
+        ? keepAliveGet(target, tunnel, request)
+        : keepAlivePost(target, tunnel, await wholeBody(request), sourceOf(request.headers));
     case "WebSocket":
       // The Tunnel takes the device's own socket: nothing has to be parked here.
       return tunnel.fetch(request);
