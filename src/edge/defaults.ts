@@ -65,8 +65,14 @@ export const POLL_TIMES = { minimum: 1, maximum: 30, repetitions: 10 } as const;
 export const POLL_RECEIVE_TIMEOUT = 90_000;
 
 /**
- * A POST body or a poll must come in whole within this time, and a LongLived POST must not be silent for longer: twice
- * the 45 s at which SSTP sends a Noop on an idle connection [MS-GRVHENC 3.1.2.3].
+ * A body of at most 32768 octets must come in whole within this time: at 9 kbit/s it does. Each that is on its way costs
+ * the runtime far more memory than its octets.
+ */
+export const WHOLE_BODY_TIMEOUT = 30_000;
+
+/**
+ * A LongLived POST must not be silent for longer: twice the 45 s at which SSTP sends a Noop on an idle connection
+ * [MS-GRVHENC 3.1.2.3].
  */
 export const BODY_TIMEOUT = 90_000;
 
@@ -205,6 +211,32 @@ export const CONNECT_TIMEOUT = 30_000;
  * for up to a minute. Five hundred devices behind one address may come at the same moment; each is through in a second.
  */
 export const HALF_OPEN = 500;
+
+/**
+ * First contacts with Tunnels that a source may make in one Worker, at once and a second: each may make an object, which
+ * on a small machine takes milliseconds, and everybody else's turn comes in between.
+ */
+export const CONTACTS = 10;
+export const CONTACTS_RATE = 50;
+
+/** How long one waits for his turn, above which he is refused: all devices of a large office are through by then. */
+export const CONTACTS_PATIENCE = 10_000;
+
+/** Sources that a Worker remembers. */
+export const GATE_SOURCES = 10_000;
+
+/** How long a source with too many half-open virtual connections is told so without asking again. */
+export const CROWDED_TIME = 2000;
+
+/**
+ * Requests of one source that may hit no virtual connection, at once and a second: all devices behind one address that
+ * do not know yet that the edge has restarted. It takes 10^24 to guess a GUID.
+ */
+export const MISSES = 100;
+export const MISSES_RATE = 5;
+
+/** GUIDs of virtual connections that a Worker knows: more are asked for as if they were new, which costs a turn. */
+export const KNOWN_GUIDS = 50_000;
 
 /** How long one counts that is never heard of again: both of the times that it has. */
 export const HALF_OPEN_TIME = 60_000;

@@ -7,11 +7,12 @@
 import type { KeepAliveTarget } from "../encapsulation/index.ts";
 import { HOLD_TIME } from "./defaults.ts";
 import { BELL_CLOSE, doorbell } from "./doorbell.ts";
-import { park, type TunnelStub } from "./parking.ts";
+import { askPost, park, type TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
+import type { Verdict } from "./tunnel.ts";
 
 export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
-  const answer = await park(tunnel, request);
+  const answer = await park(target.guid, tunnel, request);
   if (answer.webSocket === null) {
     // What was taken for it is lost with its GET, and the virtual connection with it.
     if (request.signal.aborted) await tunnel.end("DeviceGone", target);
@@ -51,7 +52,7 @@ export async function keepAlivePost(
     await tunnel.end(body, target);
     return problem(body);
   }
-  const verdict = await tunnel.exchange(target, body, source);
+  const verdict = await askPost<Verdict>(target.guid, source, async () => tunnel.exchange(target, body, source));
   if (!verdict.ok) return problem(verdict.reason, verdict.detail, verdict.retryAfter);
   return new Response(new Uint8Array(0), { headers: answerHeaders() });
 }

@@ -12,7 +12,7 @@ import { CommandWalker } from "../sstp/index.ts";
 import { BODY_TIMEOUT, BULK_OCTETS, LINGER, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
 import { driveDown, driveUp } from "./gears.ts";
-import { type Context, park, type TunnelStub } from "./parking.ts";
+import { askPost, type Context, park, type TunnelStub } from "./parking.ts";
 import { sourceOf } from "./policy/rate.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 import { type ByteReader, byteReader } from "./streams.ts";
@@ -25,7 +25,7 @@ export async function longLivedGet(
   context: Context,
   ends: boolean,
 ): Promise<Response> {
-  const answer = await park(tunnel, request);
+  const answer = await park(target.guid, tunnel, request);
   if (answer.webSocket === null) return answer;
   const bell = doorbell(answer.webSocket);
   const gone = () => bell.close(BELL_CLOSE.deviceGone);
@@ -136,7 +136,8 @@ export async function longLivedPost(
   if (typeof first === "string") return problem(first === "late" ? "ReceiveTimeout" : "DeviceGone");
   // Only once the Tunnel has taken this POST may its end be the end of the virtual connection: the GUID in the URL may
   // be that of somebody else's.
-  const taken = await tunnel.post(target, first, sourceOf(request.headers));
+  const source = sourceOf(request.headers);
+  const taken = await askPost<Verdict>(target.guid, source, async () => tunnel.post(target, first, source));
   if (!taken.ok) return problem(taken.reason, taken.detail, taken.retryAfter);
   // What ends elsewhere ends this POST as well, also while its device is silent or the relay takes nothing.
   const over = overOf(tunnel).catch(() => "ConnectionLost" as const);

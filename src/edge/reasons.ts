@@ -73,6 +73,11 @@ export const REASONS = {
     cause: "Too many virtual connections from this source are begun and have not said the Connect of SSTP.",
     cure: "Finish those that are begun, and try again after the seconds that Retry-After says.",
   },
+  TooManyMisses: {
+    status: 500,
+    cause: "Too many requests from this source named virtual connections that do not exist.",
+    cure: "Make a new virtual connection after the seconds that Retry-After says.",
+  },
   ConnectTimeout: {
     status: 408,
     cause: "The device has opened a virtual connection to this edge and has not said the Connect of SSTP in time.",

@@ -6,13 +6,14 @@
 import { Hono } from "hono";
 import { MAX_BODY, parsePoll, parseTarget, type Target } from "../encapsulation/index.ts";
 import { admin } from "./admin.ts";
-import { BODY_TIMEOUT } from "./defaults.ts";
+import { WHOLE_BODY_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
-import type { Context, TunnelStub } from "./parking.ts";
+import { askGet, askPost, type Context, type TunnelStub } from "./parking.ts";
 import { sourceOf } from "./policy/rate.ts";
+import type { Exchange } from "./polling.ts";
 import { answerHeaders, problem } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { readBody, within } from "./streams.ts";
@@ -38,7 +39,9 @@ app.post("/", async (c) => {
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const refused = route(parsed.poll.relay, c.env);
   if (refused !== undefined) return problem(refused.reason, refused.detail);
-  const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(body, sourceOf(c.req.raw.headers));
+  const { guid } = parsed.poll;
+  const source = sourceOf(c.req.raw.headers);
+  const exchange = await askPost<Exchange>(guid, source, async () => c.env.TUNNEL.getByName(guid).poll(body, source));
   if (!exchange.ok) return problem(exchange.reason, exchange.detail, exchange.retryAfter);
   return new Response(exchange.body, { headers: answerHeaders() });
 });
@@ -88,7 +91,7 @@ async function serve(
         : keepAlivePost(target, tunnel, await wholeBody(request), sourceOf(request.headers));
     case "WebSocket":
       // The Tunnel takes the device's own socket: nothing has to be parked here.
-      return tunnel.fetch(request);
+      return askGet(target.guid, request.headers, () => tunnel.fetch(request));
   }
 }
 
@@ -103,7 +106,7 @@ function route(relay: string, env: Env): RelayRefused | undefined {
 async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" | "ReceiveTimeout" | "DeviceGone"> {
   if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY) return "BodyTooLong";
   try {
-    const body = await within(BODY_TIMEOUT, readBody(request.body, MAX_BODY));
+    const body = await within(WHOLE_BODY_TIMEOUT, readBody(request.body, MAX_BODY));
     if (body === undefined) return "ReceiveTimeout";
     return body.value ?? "BodyTooLong";
   } catch {
