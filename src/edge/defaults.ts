@@ -10,6 +10,9 @@
  */
 export const READ_SIZE = 256 * 1024;
 
+/** The first read of a stream: the platform's own chunk. Most streams are silent, and each waits with such a buffer. */
+export const FIRST_READ = 4096;
+
 /**
  * The most that rides on the doorbell itself. It is the size of one KeepAlive answer, so that an answer is never
  * fetched after the bell has rung; what is larger streams.
@@ -62,8 +65,14 @@ export const POLL_TIMES = { minimum: 1, maximum: 30, repetitions: 10 } as const;
 export const POLL_RECEIVE_TIMEOUT = 90_000;
 
 /**
- * A POST body or a poll must come in whole within this time, and a LongLived POST must not be silent for longer: twice
- * the 45 s at which SSTP sends a Noop on an idle connection [MS-GRVHENC 3.1.2.3].
+ * A body of at most 32768 octets must come in whole within this time: at 9 kbit/s it does. Each that is on its way costs
+ * the runtime far more memory than its octets.
+ */
+export const WHOLE_BODY_TIMEOUT = 30_000;
+
+/**
+ * A LongLived POST must not be silent for longer: twice the 45 s at which SSTP sends a Noop on an idle connection
+ * [MS-GRVHENC 3.1.2.3].
  */
 export const BODY_TIMEOUT = 90_000;
 
@@ -194,6 +203,47 @@ export const REST_TRIES = 15;
 /** On an idle LongLived connection the Worker says so often that the edge is there, without waking anybody. */
 export const NOOP_INTERVAL = 25_000;
 
+/**
+ * A device that has opened a virtual connection to this edge says Connect within this time, or it is ended: several
+ * round trips through a slow proxy. As long as the encapsulations give for opening one.
+ */
+export const CONNECT_TIMEOUT = 30_000;
+
+/**
+ * Virtual connections of one source that are begun and have not said Connect. Each costs an object and a parked request
+ * for up to a minute. Five hundred devices behind one address may come at the same moment; each is through in a second.
+ */
+export const HALF_OPEN = 500;
+
+/**
+ * First contacts with Tunnels that a source may make in one Worker, at once and a second: each may make an object, which
+ * on a small machine takes milliseconds, and everybody else's turn comes in between.
+ */
+export const CONTACTS = 10;
+export const CONTACTS_RATE = 50;
+
+/** How long one waits for his turn, above which he is refused: all devices of a large office are through by then. */
+export const CONTACTS_PATIENCE = 10_000;
+
+/** Sources that a Worker remembers. */
+export const GATE_SOURCES = 10_000;
+
+/** How long a source with too many half-open virtual connections is told so without asking again. */
+export const CROWDED_TIME = 2000;
+
+/**
+ * Requests of one source that may hit no virtual connection, at once and a second: all devices behind one address that
+ * do not know yet that the edge has restarted. It takes 10^24 to guess a GUID.
+ */
+export const MISSES = 100;
+export const MISSES_RATE = 5;
+
+/** GUIDs of virtual connections that a Worker knows: more are asked for as if they were new, which costs a turn. */
+export const KNOWN_GUIDS = 50_000;
+
+/** How long one counts that is never heard of again: both of the times that it has. */
+export const HALF_OPEN_TIME = 60_000;
+
 /** A device that has neither a GET parked here nor sent one for so long is gone. */
 export const ABSENCE = 60_000;
 
@@ -207,10 +257,10 @@ export const GO_ON_OCTETS = 64 * 1024;
  * Those above which its virtual connection is ended: what two kernels, the platform and a device that holds at once can
  * have on the way is less.
  */
-export const WIRED_HELD_OCTETS = 16 * 1024 * 1024;
+export const HOLD_IGNORED_OCTETS = 16 * 1024 * 1024;
 
 /** What a message that waits costs beside its octets, so that empty ones count. */
-export const HELD_MESSAGE = 256;
+export const HOLD_MESSAGE = 256;
 
 /** The longest block that is set aside for the pieces of a message to come. */
 export const GATHERING_BLOCK = 64 * 1024;

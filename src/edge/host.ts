@@ -12,8 +12,11 @@ import type { Host } from "./terminal.ts";
 import { throttleOf } from "./throttle.ts";
 import { ANYBODY, isSame, type Principal } from "./tokens.ts";
 
-/** @param owner who has opened the virtual connection */
-export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal): Host {
+/**
+ * @param owner who has opened the virtual connection
+ * @param arrived called when its device has been let in
+ */
+export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal, arrived: () => void): Host {
   const name = ctx.id.name ?? "";
   return {
     name,
@@ -26,6 +29,7 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal):
       return throttleOf(meteredName(source, token, env), name, env);
     },
     arrived() {
+      arrived();
       for (const relay of keptLinks(env.LINKS ?? "")) {
         const woken = env.LINK.getByName(relay).wake();
         // It has an alarm of its own, and the next peer to arrive asks again.

@@ -7,11 +7,11 @@
 import type { KeepAliveTarget } from "../encapsulation/index.ts";
 import { HOLD_TIME } from "./defaults.ts";
 import { BELL_CLOSE, doorbell } from "./doorbell.ts";
-import { park, type TunnelStub } from "./parking.ts";
+import type { TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 
 export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
-  const answer = await park(tunnel, request);
+  const answer = await tunnel.get(request);
   if (answer.webSocket === null) {
     // What was taken for it is lost with its GET, and the virtual connection with it.
     if (request.signal.aborted) await tunnel.end("DeviceGone", target);
@@ -51,6 +51,6 @@ export async function keepAlivePost(
     return problem(body);
   }
   const verdict = await tunnel.exchange(target, body);
-  if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+  if (!verdict.ok) return problem(verdict.reason, verdict.detail, verdict.retryAfter);
   return new Response(new Uint8Array(0), { headers: answerHeaders() });
 }

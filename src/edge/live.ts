@@ -13,7 +13,9 @@ import type { Side } from "./terminal.ts";
 import type { Principal } from "./tokens.ts";
 
 /** What became of octets that a Worker brought. */
-export type Verdict = { readonly ok: true } | { readonly ok: false; readonly reason: Reason; readonly detail?: string };
+export type Verdict =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly reason: Reason; readonly detail?: string; readonly retryAfter?: number };
 
 export type Refused = Extract<Verdict, { ok: false }>;
 

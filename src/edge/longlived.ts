@@ -13,7 +13,7 @@ import { BODY_TIMEOUT, BULK_OCTETS, LINGER, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
 import { driveDown, driveUp } from "./gears.ts";
 import type { Verdict } from "./live.ts";
-import { type Context, park, type TunnelStub } from "./parking.ts";
+import type { Context, TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 import { type ByteReader, byteReader } from "./streams.ts";
 
@@ -24,7 +24,7 @@ export async function longLivedGet(
   context: Context,
   ends: boolean,
 ): Promise<Response> {
-  const answer = await park(tunnel, request);
+  const answer = await tunnel.get(request);
   if (answer.webSocket === null) return answer;
   const bell = doorbell(answer.webSocket);
   const gone = () => bell.close(BELL_CLOSE.deviceGone);
@@ -142,7 +142,7 @@ export async function longLivedPost(
   // Only once the Tunnel has taken this POST may its end be the end of the virtual connection: the GUID in the URL may
   // be that of somebody else's.
   const taken = await tunnel.post(target, first);
-  if (!taken.ok) return problem(taken.reason, taken.detail);
+  if (!taken.ok) return problem(taken.reason, taken.detail, taken.retryAfter);
   // What ends elsewhere ends this POST as well, also while its device is silent or the relay takes nothing.
   const over = overOf(tunnel).catch(() => "ConnectionLost" as const);
   const bounded = Number(request.headers.get("content-length") ?? Number.NaN) <= target.contentLength;

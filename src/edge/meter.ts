@@ -2,6 +2,7 @@
  * Meter: what one principal has used up of what it may, an object for each name under which somebody is metered.
  *
  *   Tunnel ── enter ─► may there be one more virtual connection? ── leave ─► there is one less
+ *   Tunnel ── begin ─► may one more of this source be half open? ── begun ─► it is open, or over
  *   Tunnel ── lease, about once a second while there is traffic ─► so much, and from when on
  *
  * Octets and messages are counted in memory alone: whoever has been silent for long enough that the object was thrown
@@ -11,7 +12,17 @@
  * @module
  */
 import { DurableObject } from "cloudflare:workers";
-import { ASK_AFTER, ASK_AT_ONCE, ASK_TIMEOUT, BURST, FULL_RETRY, LEASE_TIME, SLICE } from "./defaults.ts";
+import {
+  ASK_AFTER,
+  ASK_AT_ONCE,
+  ASK_TIMEOUT,
+  BURST,
+  FULL_RETRY,
+  HALF_OPEN,
+  HALF_OPEN_TIME,
+  LEASE_TIME,
+  SLICE,
+} from "./defaults.ts";
 import type { Env } from "./env.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "./policy/bucket.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
@@ -20,7 +31,7 @@ import { within } from "./streams.ts";
 /** Whether one more virtual connection may be; if not, in how many seconds it is worth another try. */
 export type Entrance =
   | { readonly ok: true }
-  | { readonly ok: false; readonly retryAfter: number; readonly limit: "connections" | "connects" };
+  | { readonly ok: false; readonly retryAfter: number; readonly limit: "connections" | "connects" | "halfOpen" };
 
 /** An amount of each of what is metered by the second. */
 export interface Amount {
@@ -45,6 +56,8 @@ export class Meter extends DurableObject<Env> {
   readonly #messages: Bucket;
   /** Virtual connections, and when each was last heard of. */
   readonly #connections = new Map<string, number>();
+  /** Virtual connections that are half open, and until when each counts; oldest first. */
+  readonly #halfOpen = new Map<string, number>();
   /** Those with traffic, and when each last asked. */
   readonly #active = new Map<string, number>();
 
@@ -87,6 +100,31 @@ export class Meter extends DurableObject<Env> {
   }
 
   /**
+   * A virtual connection is begun, and nobody knows by whom but its source. What is not heard of again stops counting by
+   * itself, and nothing is written down: an object that is thrown out forgets what would soon be over.
+   */
+  async begin(connection: string): Promise<Entrance> {
+    const now = Date.now();
+    for (const [begun, until] of this.#halfOpen) {
+      if (until > now) break;
+      this.#halfOpen.delete(begun);
+    }
+    if (!this.#halfOpen.has(connection)) {
+      const [oldest] = this.#halfOpen.values();
+      if (this.#halfOpen.size >= HALF_OPEN && oldest !== undefined) {
+        return { ok: false, retryAfter: Math.max(1, Math.ceil((oldest - now) / 1000)), limit: "halfOpen" };
+      }
+      this.#halfOpen.set(connection, now + HALF_OPEN_TIME);
+    }
+    return { ok: true };
+  }
+
+  /** It has said who it is, or is over. */
+  async begun(connection: string): Promise<void> {
+    this.#halfOpen.delete(connection);
+  }
+
+  /**
    * Leases to a virtual connection what it wants, or a part of it. What is not there yet is given in advance and in
    * turn, with the time to wait for it: so everybody who asks moves on, and nobody has to ask again to be heard.
    *
@@ -106,10 +144,13 @@ export class Meter extends DurableObject<Env> {
   }
 
   /** What there is, for tests and for an operator's look. */
-  async status(): Promise<Amount & { readonly connections: number; readonly connects: number }> {
+  async status(): Promise<
+    Amount & { readonly connections: number; readonly connects: number; readonly halfOpen: number }
+  > {
     const now = Date.now();
     return {
       connections: this.#connections.size,
+      halfOpen: this.#halfOpen.size,
       connects: levelOf(this.#connects, now),
       octets: levelOf(this.#octets, now),
       messages: levelOf(this.#messages, now),

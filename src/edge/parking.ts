@@ -3,9 +3,11 @@
  *
  * @module
  */
-import type { KeepAliveTarget, LongLivedTarget } from "../encapsulation/index.ts";
+import { type KeepAliveTarget, type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
+import { Gate } from "./gate.ts";
 import type { Verdict } from "./live.ts";
-import type { Reason } from "./reasons.ts";
+import type { Exchange } from "./polling.ts";
+import { isReason, problem, type Reason } from "./reasons.ts";
 import type { Principal } from "./tokens.ts";
 import type { Tunnel } from "./tunnel.ts";
 
@@ -14,40 +16,72 @@ export interface Context {
   waitUntil(promise: Promise<unknown>): void;
 }
 
-/** A Tunnel, spoken to for one principal. */
+/** For whom a Worker speaks with a Tunnel. */
+export interface Caller {
+  readonly principal: Principal;
+  /** Where the request comes from, as sourceOf tells it. */
+  readonly source: string;
+}
+
+/** A Tunnel, spoken to for one caller. What may be the first that it hears waits for its source's turn. */
 export interface TunnelStub {
   post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict>;
   push(octets: Uint8Array): Promise<Verdict>;
   exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
+  poll(body: Uint8Array): Promise<Exchange>;
+  /** Hands it a GET, which it answers or parks. */
+  get(request: Request): Promise<Response>;
   end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   fetch(url: string, init?: { method?: string; headers?: Record<string, string>; body?: BodyInit }): Promise<Response>;
 }
 
-/** The header of a request to a Tunnel that says for whom it is. Requests are made anew here: nobody else can set it. */
-const PRINCIPAL = "Grooveway-Principal";
+const gate = new Gate();
 
-export function tunnelFor(stub: DurableObjectStub<Tunnel>, principal: Principal): TunnelStub {
-  const header = encodeURIComponent(JSON.stringify(principal));
+/** The header of a request to a Tunnel that says for whom it is. Requests are made anew here: nobody else can set it. */
+const CALLER = "Grooveway-Caller";
+
+export function tunnelFor(stub: DurableObjectStub<Tunnel>, guid: string, caller: Caller): TunnelStub {
+  const header = encodeURIComponent(JSON.stringify(caller));
+  const fetch: TunnelStub["fetch"] = (url, init = {}) =>
+    stub.fetch(url, { ...init, headers: { ...init.headers, [CALLER]: header } });
+  const ask = <T extends { readonly ok: true } | { readonly ok: false; readonly reason: Reason }>(
+    call: () => Promise<T>,
+  ): Promise<T | Refusal> =>
+    gate.ask<T | Refusal>(caller.source, guid, call, {
+      reasonOf: (answer) => (answer.ok ? undefined : answer.reason),
+      turn: (turned) => ({ ok: false, scope: "request", ...turned }),
+    });
   return {
-    post: (target, octets) => stub.post(principal, target, octets),
-    push: (octets) => stub.push(principal, octets),
-    exchange: (target, body) => stub.exchange(principal, target, body),
-    end: (reason, target) => stub.end(principal, reason, target),
-    fetch: (url, init = {}) => stub.fetch(url, { ...init, headers: { ...init.headers, [PRINCIPAL]: header } }),
+    post: (target, octets) => ask<Verdict>(async () => stub.post(caller, target, octets)),
+    push: (octets) => stub.push(caller, octets),
+    exchange: (target, body) => ask<Verdict>(async () => stub.exchange(caller, target, body)),
+    poll: (body) => ask<Exchange>(async () => stub.poll(caller, body)),
+    get(request) {
+      const url = `http://tunnel${new URL(request.url).pathname}`;
+      return gate.ask(caller.source, guid, () => fetch(url, { headers: { Upgrade: "websocket" } }), {
+        reasonOf(answer) {
+          const reason = answer.headers.get(REASON_HEADER);
+          return reason !== null && isReason(reason) ? reason : undefined;
+        },
+        turn: ({ reason, retryAfter }) => problem(reason, undefined, retryAfter),
+      });
+    },
+    end: (reason, target) => stub.end(caller, reason, target),
+    fetch,
   };
 }
 
-/** For whom a request to a Tunnel is. */
-export function principalOf(request: Request): Principal {
-  const header = request.headers.get(PRINCIPAL);
-  if (header === null) throw new Error("a request to a Tunnel says for whom it is");
-  return JSON.parse(decodeURIComponent(header)) as Principal;
-}
+type Refusal = {
+  readonly ok: false;
+  readonly reason: Reason;
+  readonly scope: "request" | "connection";
+  readonly detail?: string;
+  readonly retryAfter?: number;
+};
 
-/**
- * Hands a GET to its Tunnel. The answer has a `webSocket`, the doorbell, when the GET is to be parked, or the device's own;
- * otherwise it is what the device is to be answered.
- */
-export function park(tunnel: TunnelStub, request: Request): Promise<Response> {
-  return tunnel.fetch(`http://tunnel${new URL(request.url).pathname}`, { headers: { Upgrade: "websocket" } });
+/** For whom a request to a Tunnel is. */
+export function callerOf(request: Request): Caller {
+  const header = request.headers.get(CALLER);
+  if (header === null) throw new Error("a request to a Tunnel says for whom it is");
+  return JSON.parse(decodeURIComponent(header)) as Caller;
 }

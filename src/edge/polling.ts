@@ -30,7 +30,13 @@ export function pollingOf(state: PollingConnection, origin?: Origin): Polling {
 /** What became of an exchange: the body of its answer, or why there is none and whether the virtual connection goes with it. */
 export type Exchange =
   | { readonly ok: true; readonly body: Uint8Array }
-  | { readonly ok: false; readonly reason: Reason; readonly scope: "request" | "connection"; readonly detail?: string };
+  | {
+      readonly ok: false;
+      readonly reason: Reason;
+      readonly scope: "request" | "connection";
+      readonly detail?: string;
+      readonly retryAfter?: number;
+    };
 
 /** Takes one poll, passes its data to the relay, and answers with what the relay has sent. */
 export async function exchangePoll(

@@ -68,6 +68,21 @@ export const REASONS = {
     cause: "The target says ConnType=WebSocket, and the request does not ask for one.",
     cure: "Send Upgrade: websocket; a proxy may have taken it away: use KeepAlive then.",
   },
+  TooManyHalfOpen: {
+    status: 500,
+    cause: "Too many virtual connections from this source are begun and have not said the Connect of SSTP.",
+    cure: "Finish those that are begun, and try again after the seconds that Retry-After says.",
+  },
+  TooManyMisses: {
+    status: 500,
+    cause: "Too many requests from this source named virtual connections that do not exist.",
+    cure: "Make a new virtual connection after the seconds that Retry-After says.",
+  },
+  ConnectTimeout: {
+    status: 408,
+    cause: "The device has opened a virtual connection to this edge and has not said the Connect of SSTP in time.",
+    cure: "Say Connect within 30 seconds.",
+  },
   HoldIgnored: {
     status: 404,
     cause: "The device went on sending over its WebSocket long after it was told to hold.",
@@ -141,8 +156,12 @@ export function isReason(text: string): text is Reason {
   return Object.hasOwn(REASONS, text);
 }
 
-/** The status pair and headers of a refusal, and its RFC 9457 problem document as body. */
-export function problem(reason: Reason, detail?: string): Response {
+/**
+ * The status pair and headers of a refusal, and its RFC 9457 problem document as body.
+ *
+ * @param retryAfter in how many seconds another try may be worth it
+ */
+export function problem(reason: Reason, detail?: string, retryAfter?: number): Response {
   const rule: ReasonRule = REASONS[reason];
   const status = rule.status === null || rule.status === 200 ? 404 : rule.status;
   const body = {
@@ -161,6 +180,7 @@ export function problem(reason: Reason, detail?: string): Response {
       "Content-Type": "application/problem+json",
       "Grooveway-Reason": reason,
       ...(status === 401 && { "WWW-Authenticate": "Bearer" }),
+      ...(retryAfter !== undefined && { "Retry-After": String(retryAfter) }),
     },
   });
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { FIRST_READ } from "./defaults.ts";
 
 /** What a read gave: octets, valid until the next read; the end of the stream; or nothing within the time given. */
 export type Read = Uint8Array | "end" | "late";
@@ -15,18 +16,22 @@ export interface ByteReader {
 }
 
 /**
- * Reads a stream in pieces of up to `size` octets, into one buffer that serves all reads. A read that comes late is not
- * lost: the next call waits for it. Rejects when the sender is gone.
+ * Reads a stream in pieces of up to `size` octets, into one buffer that serves all reads. It is small while little comes,
+ * so that thousands of streams may be silent, and grows with what comes. A read that comes late is not lost: the next call
+ * waits for it. Rejects when the sender is gone.
  */
 export function byteReader(stream: ReadableStream<Uint8Array>, size: number): ByteReader {
   const reader = stream.getReader({ mode: "byob" });
-  let buffer = new ArrayBuffer(size);
+  let buffer = new ArrayBuffer(Math.min(size, FIRST_READ));
   let pending: Promise<Read> | undefined;
 
   async function read(): Promise<Read> {
     const { value, done } = await reader.read(new Uint8Array(buffer));
     if (done || value === undefined) return "end";
     buffer = value.buffer as ArrayBuffer;
+    const fitting = fit(value.length, buffer.byteLength, size);
+    // What was read is the caller's until he asks for more: the next read has another buffer when its size is another.
+    if (fitting !== buffer.byteLength) buffer = new ArrayBuffer(fitting);
     return value;
   }
 
@@ -45,6 +50,12 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): By
   return Object.assign(next, { release: () => reader.releaseLock() });
 }
 
+/** How large a buffer is right after so much has come into one of that size. */
+function fit(came: number, held: number, most: number): number {
+  if (came === held) return Math.min(most, 4 * held);
+  return came < held / 8 ? Math.max(Math.min(most, FIRST_READ), held / 4) : held;
+}
+
 /** A whole body of at most `limit` octets; undefined when it is longer. Rejects when the sender is gone. */
 export async function readBody(
   stream: ReadableStream<Uint8Array> | null,
@@ -52,9 +63,15 @@ export async function readBody(
 ): Promise<Uint8Array | undefined> {
   if (stream === null) return new Uint8Array(0);
   const reader = stream.getReader({ mode: "byob" });
-  let whole = new Uint8Array(limit + 1);
+  // Many bodies may be on their way at once, and slowly: each has as much memory as has come of it.
+  let whole = new Uint8Array(Math.min(limit + 1, FIRST_READ));
   let length = 0;
   while (length <= limit) {
+    if (length === whole.length) {
+      const larger = new Uint8Array(Math.min(limit + 1, 2 * length));
+      larger.set(whole);
+      whole = larger;
+    }
     const { value, done } = await reader.read(whole.subarray(length));
     if (value === undefined) return undefined;
     // Reading takes the buffer away and gives it back in the piece.

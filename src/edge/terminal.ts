@@ -207,6 +207,11 @@ export class Terminal implements Origin {
     await writer.close();
   }
 
+  /** Whether the device has said Connect and was let in. */
+  get connected(): boolean {
+    return this.#engine.state === "established";
+  }
+
   /** The virtual connection is over. */
   close(): void {
     clearTimeout(this.#timer);

@@ -35,6 +35,7 @@ import {
 import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
+import { HalfOpen } from "./half-open.ts";
 import { tunnelHost } from "./host.ts";
 import {
   answer,
@@ -54,7 +55,7 @@ import {
 import type { Delivery, Taken } from "./mailbox.ts";
 import type { Origin } from "./origin.ts";
 import { Ownership } from "./ownership.ts";
-import { principalOf } from "./parking.ts";
+import { type Caller, callerOf } from "./parking.ts";
 import { type Exchange, exchangePoll, type Polling, pollingOf } from "./polling.ts";
 import { reachRelay } from "./reach.ts";
 import { problem, type Reason } from "./reasons.ts";
@@ -74,6 +75,7 @@ export class Tunnel extends DurableObject<Env> {
   /** The end of the virtual connection, when it is here and not at an origin relay. */
   #terminal: Terminal | undefined;
   readonly #sleep: Sleep;
+  readonly #halfOpen: HalfOpen;
   #ownership: Ownership;
   #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
@@ -84,6 +86,7 @@ export class Tunnel extends DurableObject<Env> {
     super(ctx, env);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     this.#sleep = new Sleep(ctx.storage, () => this.#settled());
+    this.#halfOpen = new HalfOpen(env, ctx);
     this.#ownership = this.#owned();
     if (this.#wake()) return;
     const { live, polling, established, owner } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
@@ -104,23 +107,28 @@ export class Tunnel extends DurableObject<Env> {
   /** A GET to be parked, or one of the two streams for bulk. */
   override async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
-    const principal = principalOf(request);
-    const denied = this.#denied(principal);
+    const caller = callerOf(request);
+    const denied = this.#denied(caller.principal);
     if (denied !== undefined) return problem(denied);
     if (pathname === "/pull") return this.#pull();
     if (pathname === "/push") return this.#pushStream(request);
     if (pathname === "/over") return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    if (parsed.target.encapsulation === "WebSocket") return this.#wire(principal, parsed.target.relay);
-    return this.#get(principal, parsed.target);
+    const crowded = await this.#crowded(caller);
+    if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
+    if (parsed.target.encapsulation === "WebSocket") return this.#wire(caller.principal, parsed.target.relay);
+    return this.#get(caller.principal, parsed.target);
   }
 
   /** The first octets of a LongLived POST. */
-  async post(principal: Principal, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
-    const denied = this.#denied(principal);
+  async post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    const denied = this.#denied(caller.principal);
     if (denied !== undefined) return refused(denied);
-    const live = this.#find(principal, target, octets.length > 0 && octets[0] === ECHO_STRING[0]);
+    const mayBegin = octets.length > 0 && octets[0] === ECHO_STRING[0];
+    const crowded = mayBegin ? await this.#crowded(caller) : undefined;
+    if (crowded !== undefined) return crowded;
+    const live = this.#find(caller.principal, target, mayBegin);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now());
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
@@ -128,7 +136,7 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
-  async push(principal: Principal, octets: Uint8Array): Promise<Verdict> {
+  async push({ principal }: Caller, octets: Uint8Array): Promise<Verdict> {
     const denied = this.#denied(principal);
     if (denied !== undefined) return refused(denied);
     const live = this.#live;
@@ -136,10 +144,13 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** A whole KeepAlive POST. */
-  async exchange(principal: Principal, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
-    const denied = this.#denied(principal);
+  async exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    const denied = this.#denied(caller.principal);
     if (denied !== undefined) return refused(denied);
-    const live = this.#find(principal, target, body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length);
+    const mayBegin = body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length;
+    const crowded = mayBegin ? await this.#crowded(caller) : undefined;
+    if (crowded !== undefined) return crowded;
+    const live = this.#find(caller.principal, target, mayBegin);
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
     const arrived = arrivePost(live.state, target, Date.now(), body.length);
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
@@ -156,18 +167,20 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** One exchange of a Polling virtual connection. */
-  async poll(principal: Principal, body: Uint8Array): Promise<Exchange> {
-    const denied = this.#denied(principal);
+  async poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
+    const denied = this.#denied(caller.principal);
     if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
+    const crowded = await this.#crowded(caller);
+    if (crowded !== undefined) return { ...crowded, scope: "request" };
     const { poll } = parsed;
     if (this.#polling === undefined) {
       if (this.#live !== undefined) return { ok: false, reason: "DuplicateConnection", scope: "request" };
       if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
       const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
       this.#polling = pollingOf(state);
-      this.#ownership.claim(principal);
+      this.#ownership.claim(caller.principal);
       this.ctx.waitUntil(this.#setAlarm(state));
     }
     const polling = this.#polling;
@@ -204,7 +217,7 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** A Worker has found that a request of this virtual connection is over. */
-  async end(principal: Principal, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
+  async end({ principal }: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
     const live = this.#live;
     // Whose request has other properties is not the owner of the virtual connection: it must not suffer.
     if (this.#ownership.isStranger(principal)) return;
@@ -257,6 +270,9 @@ export class Tunnel extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const live = this.#live;
     const polling = this.#polling;
+    if (this.#terminal?.connected === false && this.#halfOpen.late) {
+      return this.#evict(this.#ownership.owner?.id === NOBODY.id ? "TokenNeeded" : "ConnectTimeout");
+    }
     if (polling !== undefined) {
       const expired = expirePolling(polling.state, Date.now());
       if (expired.type === "none") return this.#setAlarm(polling.state);
@@ -482,6 +498,13 @@ export class Tunnel extends DurableObject<Env> {
     return this.#ownership.audit() ? undefined : (this.#ended ?? "ConnectionClosed");
   }
 
+  /** Why no virtual connection may be begun here by this caller; undefined when it may, or when there is one. */
+  async #crowded({ source }: Caller): Promise<Refused | undefined> {
+    if ((this.#live ?? this.#polling ?? this.#wired ?? this.#ended) !== undefined) return undefined;
+    const retryAfter = await this.#halfOpen.begin(source);
+    return retryAfter === undefined ? undefined : { ...refused("TooManyHalfOpen"), retryAfter };
+  }
+
   #owned(owner?: Principal): Ownership {
     return new Ownership(
       this.env,
@@ -521,6 +544,8 @@ export class Tunnel extends DurableObject<Env> {
     this.#ownership.patrol();
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const reached = await reachRelay(relay, this.env, readSize);
+    // Who its device is, and how long it may take, is the relay's to ask from now on.
+    this.#halfOpen.end();
     if (reached.type === "origin") return reached.origin;
     connection.unreached = reached.reason;
     return undefined;
@@ -528,14 +553,16 @@ export class Tunnel extends DurableObject<Env> {
 
   /** The virtual connection ends here, by one of this edge's names. */
   #terminate(relay: string, left?: TerminalSnapshot): Terminal {
-    const host = tunnelHost(this.ctx, this.env, this.#ownership.owner ?? NOBODY);
+    const host = tunnelHost(this.ctx, this.env, this.#ownership.owner ?? NOBODY, () => this.#halfOpen.end());
+    if (left === undefined) this.#halfOpen.expect();
     this.#terminal = new Terminal(host, side(relay), left);
     return this.#terminal;
   }
 
   /** A GET was answered: its device has to send another before long, or it is gone. */
   #expectGet(): void {
-    if (this.#terminal === undefined || this.#absenceSet) return;
+    // Until it has said Connect an alarm is set already, for sooner.
+    if (this.#terminal === undefined || this.#absenceSet || !this.#terminal.connected) return;
     this.#absenceSet = true;
     this.ctx.waitUntil(this.ctx.storage.setAlarm(Date.now() + ABSENCE));
   }
@@ -595,6 +622,7 @@ export class Tunnel extends DurableObject<Env> {
 
   #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
+    this.#halfOpen.end();
     this.#terminal = undefined;
     this.#sleep.end();
     this.#ownership.end();

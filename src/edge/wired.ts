@@ -11,7 +11,7 @@
  *
  * @module
  */
-import { GO_ON_OCTETS, HELD_MESSAGE, HOLD_OCTETS, READ_SIZE, WIRED_HELD_OCTETS } from "./defaults.ts";
+import { GO_ON_OCTETS, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, HOLD_OCTETS, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Reason } from "./reasons.ts";
 import type { Terminal } from "./terminal.ts";
@@ -45,8 +45,8 @@ export class Wired {
       return this.#takeWaiting();
     }
     this.#waiting.push(octets);
-    this.#waitingOctets += octets.length + HELD_MESSAGE;
-    if (this.#waitingOctets > WIRED_HELD_OCTETS) {
+    this.#waitingOctets += octets.length + HOLD_MESSAGE;
+    if (this.#waitingOctets > HOLD_IGNORED_OCTETS) {
       this.#waiting = [];
       this.#ended("HoldIgnored");
     } else if (this.#waitingOctets > HOLD_OCTETS && !this.#held) {
@@ -57,7 +57,7 @@ export class Wired {
 
   async #takeWaiting(): Promise<void> {
     for (let next = this.#waiting.shift(); next !== undefined && !this.#over; next = this.#waiting.shift()) {
-      this.#waitingOctets -= next.length + HELD_MESSAGE;
+      this.#waitingOctets -= next.length + HOLD_MESSAGE;
       await this.terminal.write(next);
       if (this.#over || !this.#held || this.#waitingOctets > GO_ON_OCTETS) continue;
       this.#held = false;

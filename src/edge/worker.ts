@@ -7,17 +7,19 @@ import { Hono } from "hono";
 import { MAX_BODY, parsePoll, parseTarget, type Target } from "../encapsulation/index.ts";
 import { admin } from "./admin.ts";
 import { admit } from "./authorization.ts";
-import { BODY_TIMEOUT } from "./defaults.ts";
+import { WHOLE_BODY_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
-import { type Context, park, type TunnelStub, tunnelFor } from "./parking.ts";
+import { type Context, type TunnelStub, tunnelFor } from "./parking.ts";
+import { sourceOf } from "./policy/rate.ts";
 import { owns } from "./policy/scopes.ts";
 import { answerHeaders, problem } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { answerRule } from "./rules.ts";
 import { readBody, within } from "./streams.ts";
+import type { Principal } from "./tokens.ts";
 
 export { Directory } from "./directory.ts";
 export { Link } from "./link.ts";
@@ -42,8 +44,8 @@ app.post("/", async (c) => {
   if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
   const refused = route(parsed.poll.relay, c.env);
   if (refused !== undefined) return problem(refused.reason, refused.detail);
-  const exchange = await c.env.TUNNEL.getByName(parsed.poll.guid).poll(admitted.principal, body);
-  if (!exchange.ok) return problem(exchange.reason, exchange.detail);
+  const exchange = await tunnelOf(c.env, parsed.poll.guid, admitted.principal, c.req.raw).poll(body);
+  if (!exchange.ok) return problem(exchange.reason, exchange.detail, exchange.retryAfter);
   return new Response(exchange.body, { headers: answerHeaders() });
 });
 
@@ -72,7 +74,7 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   if (target.encapsulation === "WebSocket" && c.req.header("Upgrade")?.toLowerCase() !== "websocket") {
     return problem("UpgradeNeeded");
   }
-  const tunnel = tunnelFor(c.env.TUNNEL.getByName(target.guid), admitted.principal);
+  const tunnel = tunnelOf(c.env, target.guid, admitted.principal, c.req.raw);
   const answered = serve(target, ends, tunnel, c.req.raw, c.executionCtx);
   // A request whose device resets it is stopped in its tracks, unless something is waited for: then it is told, by its
   // signal or its body, and the Tunnel learns of it.
@@ -103,8 +105,12 @@ async function serve(
       return down ? keepAliveGet(target, tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
     case "WebSocket":
       // The Tunnel takes the device's own socket: nothing has to be parked here.
-      return park(tunnel, request);
+      return tunnel.get(request);
   }
+}
+
+function tunnelOf(env: Env, guid: string, principal: Principal, { headers }: Request): TunnelStub {
+  return tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, source: sourceOf(headers) });
 }
 
 /** Why a virtual connection to this relay cannot be had here; undefined when it can. */
@@ -118,7 +124,7 @@ function route(relay: string, env: Env): RelayRefused | undefined {
 async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" | "ReceiveTimeout" | "DeviceGone"> {
   if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY) return "BodyTooLong";
   try {
-    const body = await within(BODY_TIMEOUT, readBody(request.body, MAX_BODY));
+    const body = await within(WHOLE_BODY_TIMEOUT, readBody(request.body, MAX_BODY));
     if (body === undefined) return "ReceiveTimeout";
     return body.value ?? "BodyTooLong";
   } catch {

@@ -52,9 +52,13 @@ describe("the object loses its memory", { concurrency: true }, () => {
             compatibilityDate: "2026-11-09",
             compatibilityFlags: ["enable_request_signal"],
             manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents } } },
-            exports: { Tunnel: { type: "durable-object", storage: "sqlite" } },
+            exports: {
+              Tunnel: { type: "durable-object", storage: "sqlite" },
+              Meter: { type: "durable-object", storage: "sqlite" },
+            },
             env: {
               TUNNEL: { type: "durable-object", worker: "grooveway", exportName: "Tunnel" },
+              METER: { type: "durable-object", worker: "grooveway", exportName: "Meter" },
               ORIGIN_RELAYS: { type: "text", value: relays.map(({ name }) => name).join(",") },
               DEV: { type: "text", value: "private open" },
             },

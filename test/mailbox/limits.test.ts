@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import { type Device, DeviceError, type TransportName } from "../../src/device/index.ts";
-import { ASK_AFTER, CREDIT, WIRED_HELD_OCTETS } from "../../src/edge/defaults.ts";
+import { ASK_AFTER, CREDIT, HOLD_IGNORED_OCTETS } from "../../src/edge/defaults.ts";
 import type { Meter } from "../../src/edge/meter.ts";
 import { meteredName } from "../../src/edge/policy/rate.ts";
 import { ConnectResponseId } from "../../src/sstp/index.ts";
@@ -138,7 +138,7 @@ describe("octets and messages", () => {
     const session = await client.session("grooveway", `grooveIdentity://${fresh("nobody")}`);
     // Twice what may wait, however much of it is taken in a few seconds.
     const body = new Uint8Array(64 * 1024);
-    for (let n = 0; n < (2 * WIRED_HELD_OCTETS) / body.length; n += 1) client.send(session, body);
+    for (let n = 0; n < (2 * HOLD_IGNORED_OCTETS) / body.length; n += 1) client.send(session, body);
     await client.event("closed");
     assert.equal((await tunnel.status()).ended, "HoldIgnored");
   });

@@ -1,0 +1,110 @@
+/** The Worker's gate, with a clock of the tests' own; and where a request says that it comes from. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import {
+  CONTACTS,
+  CONTACTS_PATIENCE,
+  CONTACTS_RATE,
+  CROWDED_TIME,
+  MISSES,
+  MISSES_RATE,
+} from "../../src/edge/defaults.ts";
+import { Gate, type Turned } from "../../src/edge/gate.ts";
+import { sourceOf } from "../../src/edge/policy/rate.ts";
+import type { Reason } from "../../src/edge/reasons.ts";
+
+type Answer = "lives" | Reason | Turned;
+
+function started() {
+  const slept: number[] = [];
+  const clock = {
+    time: 1_000_000,
+    now: () => clock.time,
+    sleep: async (milliseconds: number) => {
+      slept.push(milliseconds);
+    },
+  };
+  const gate = new Gate(clock);
+  let calls = 0;
+  const ask = (source: string, guid: string, answer: Answer = "lives") =>
+    gate.ask<Answer>(
+      source,
+      guid,
+      async () => {
+        calls += 1;
+        return answer;
+      },
+      {
+        reasonOf: (said) => (said === "lives" || typeof said === "object" ? undefined : said),
+        turn: (turned) => turned,
+      },
+    );
+  return { clock, slept, ask, calls: () => calls };
+}
+
+describe("gate", () => {
+  it("lets known virtual connections through at once, however many requests they make", async () => {
+    const { ask, slept, calls } = started();
+    for (let n = 0; n < 10_000; n += 1) assert.equal(await ask("a", "guid"), "lives");
+    assert.deepEqual([slept.length, calls()], [0, 10_000]);
+  });
+
+  it("paces new ones of a source, refuses those whose turn is too far off, and lets others by", async () => {
+    const { ask, slept, calls } = started();
+    const most = CONTACTS + (CONTACTS_RATE * CONTACTS_PATIENCE) / 1000;
+    const answers: Answer[] = [];
+    for (let n = 0; n < most + 100; n += 1) answers.push(await ask("a", `guid ${n}`));
+    assert.equal(calls(), most);
+    assert.equal(slept.length, most - CONTACTS);
+    assert.ok(slept.every((pause) => pause <= CONTACTS_PATIENCE));
+    assert.deepEqual(answers.at(-1), { reason: "TooManyHalfOpen", retryAfter: 11 });
+    assert.equal(await ask("b", "from elsewhere"), "lives");
+    assert.equal(await ask("", "from nowhere"), "lives");
+    assert.equal(slept.length, most - CONTACTS, "neither has waited");
+  });
+
+  it("lets nobody guess", async () => {
+    const { ask, calls, clock } = started();
+    for (let n = 0; n < MISSES; n += 1)
+      assert.equal(await ask("a", `guess ${n}`, "UnknownConnection"), "UnknownConnection");
+    assert.deepEqual(await ask("a", "one more", "UnknownConnection"), { reason: "TooManyMisses", retryAfter: 1 });
+    assert.equal(calls(), MISSES);
+    assert.equal(await ask("b", "from elsewhere"), "lives");
+    clock.time += 1000 / MISSES_RATE;
+    assert.equal(await ask("a", "later"), "lives");
+  });
+
+  it("asks again for one that is over", async () => {
+    const { ask } = started();
+    assert.equal(await ask("a", "guid"), "lives");
+    for (let n = 0; n < MISSES; n += 1) await ask("a", "guid", "ConnectionClosed");
+    assert.deepEqual(await ask("a", "guid"), { reason: "TooManyMisses", retryAfter: 1 });
+  });
+
+  it("tells a crowded source so for a while without asking", async () => {
+    const { ask, calls, clock } = started();
+    await ask("a", "old");
+    assert.equal(await ask("a", "new", "TooManyHalfOpen"), "TooManyHalfOpen");
+    assert.deepEqual(await ask("a", "newer"), { reason: "TooManyHalfOpen", retryAfter: CROWDED_TIME / 1000 });
+    assert.equal(await ask("a", "old"), "lives", "what lives goes on");
+    assert.equal(calls(), 3);
+    clock.time += CROWDED_TIME;
+    assert.equal(await ask("a", "newer"), "lives");
+  });
+});
+
+describe("source of a request", () => {
+  for (const [address, source] of [
+    ["192.0.2.1", "192.0.2.1"],
+    ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+    ["2001:DB8:0001:0002::6", "2001:db8:1:2::/64"],
+    ["2001:db8::1", "2001:db8:0:0::/64"],
+    ["2001:db8:0:0:9::", "2001:db8:0:0::/64"],
+    ["::1", "0:0:0:0::/64"],
+    ["", ""],
+  ] as const) {
+    it(`${address || "nothing"} is ${source || "nowhere"}`, () => {
+      assert.equal(sourceOf(new Headers(address === "" ? {} : { "CF-Connecting-IP": address })), source);
+    });
+  }
+});

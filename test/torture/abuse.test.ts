@@ -1,0 +1,258 @@
+/**
+ * Strangers at work: heads and bodies that never end, virtual connections that are begun and left, guessed GUIDs, floods.
+ * Meanwhile two devices exchange messages as if nothing was, and every refusal has its name.
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import { Device } from "../../src/device/index.ts";
+import { HALF_OPEN, MISSES, MISSES_RATE } from "../../src/edge/defaults.ts";
+import { edgeMemory } from "../edge/support.ts";
+import { startEdge } from "../mailbox/support.ts";
+import type { Attack, Outcome } from "./attacker.ts";
+import { FULL } from "./support.ts";
+
+/** How long each flood lasts, and how long it is quiet before. */
+const LASTS = FULL ? 20_000 : 3000;
+const HALF_OPENED = FULL ? 10_000 : 1500;
+/** How long those last that are ended by the edge: in full all are. */
+const ENDED_BY = FULL ? 120_000 : 33_000;
+const SLOW = FULL ? 2000 : 200;
+/** A round trip each way of the two devices begins so often. */
+const EVERY = 20;
+/**
+ * How much slower delivery may become, and the least that counts, in milliseconds: the attacker, the devices and other
+ * tests share two cores with a runtime of one thread. Without the edge's limits it is ten seconds.
+ */
+const TIMES = 3;
+const FLOOR = { p50: 50, p99: 500 };
+/** What starting a process takes. */
+const STARTING = 1200;
+/** What a process with its caches, and the requests that are parked, may take on. */
+const MEMORY = (FULL ? 1536 : 768) * 1024 * 1024;
+
+/** Mailboxes and Tunnels stand in memory, if there is such a place: it is not the disk of this machine that is tested. */
+const MEMORY_FOLDER = "/dev/shm";
+if (existsSync(MEMORY_FOLDER)) process.env.TMPDIR = MEMORY_FOLDER;
+
+const closing: (() => Promise<unknown>)[] = [];
+const attackers = new Set<ChildProcess>();
+let edge: LocalEdge;
+let pair: Pair;
+let quiet: Figures;
+let memory: number;
+/** Those that take as long as the edge lets them begin first, and are looked at last. */
+let halfOpen: Promise<Outcome>;
+let slowHeads: Promise<Outcome>;
+let silentSockets: Promise<Outcome>;
+let slowBodies: Promise<Outcome>;
+
+interface Figures {
+  readonly p50: number;
+  readonly p99: number;
+  readonly count: number;
+}
+
+/** Two devices that send to each other all the time, and how long each message took. */
+class Pair {
+  readonly #devices: readonly Device[];
+  #delays: number[] = [];
+  #over = false;
+  reconnects = 0;
+  readonly #sending: Promise<unknown>;
+
+  static async start(url: string): Promise<Pair> {
+    const holder: { pair?: Pair } = {};
+    const onReconnect = () => {
+      if (holder.pair !== undefined) holder.pair.reconnects += 1;
+    };
+    holder.pair = new Pair(
+      await Promise.all(
+        [
+          ["alice/pc", "websocket"],
+          ["bob/pc", "longlived"],
+        ].map(([address = "", transport]) =>
+          Device.connect({ edge: url, address, transport: transport as "websocket" | "longlived", onReconnect }),
+        ),
+      ),
+    );
+    return holder.pair;
+  }
+
+  private constructor(devices: readonly Device[]) {
+    this.#devices = devices;
+    for (const device of devices) void this.#receive(device);
+    this.#sending = Promise.all([this.#send(0, "bob/pc"), this.#send(1, "alice/pc")]);
+  }
+
+  /** What was measured since the last time. */
+  figures(): Figures {
+    const sorted = this.#delays.sort((a, b) => a - b);
+    this.#delays = [];
+    const at = (share: number) => sorted[Math.floor(sorted.length * share)] ?? Number.POSITIVE_INFINITY;
+    return { p50: at(0.5), p99: at(0.99), count: sorted.length };
+  }
+
+  async close(): Promise<void> {
+    this.#over = true;
+    await this.#sending;
+    await Promise.all(this.#devices.map((device) => device.close()));
+  }
+
+  async #send(index: number, to: string): Promise<void> {
+    while (!this.#over) {
+      await this.#devices[index]?.send(to, String(performance.now()));
+      await sleep(EVERY);
+    }
+  }
+
+  async #receive(device: Device): Promise<void> {
+    for await (const message of device.messages()) {
+      this.#delays.push(performance.now() - Number(message.text()));
+      message.done();
+    }
+  }
+}
+
+function attack(kind: Attack["kind"], source: string, count: number, lasts = LASTS): Promise<Outcome> {
+  const begins = Date.now() + STARTING;
+  const told: Attack = { kind, source, count, lasts, begins, port: Number(new URL(edge.url).port) };
+  const script = fileURLToPath(new URL("./attacker.ts", import.meta.url));
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv.filter((one) => one.startsWith("--disable")), script, JSON.stringify(told)],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
+  attackers.add(child);
+  return new Promise((resolve, reject) => {
+    let printed = "";
+    child.stdout.on("data", (octets) => {
+      printed += octets;
+    });
+    child.on("error", reject);
+    child.on("close", () => {
+      attackers.delete(child);
+      try {
+        resolve(JSON.parse(printed) as Outcome);
+      } catch {
+        reject(new Error(`the attacker printed ${JSON.stringify(printed)}`));
+      }
+    });
+  });
+}
+
+/** Resolves when the attack begins: what was measured before does not count. */
+async function underWay(): Promise<void> {
+  await sleep(STARTING);
+  pair.figures();
+}
+
+/** Holds what two devices noticed against how it was before. */
+function assertServed(what: string, report: (line: string) => void): void {
+  const { p50, p99, count } = pair.figures();
+  const grown = edgeMemory() - memory;
+  report(
+    `${what}: ${count} messages, p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms (quiet ${quiet.p50.toFixed(1)} and ${quiet.p99.toFixed(1)}); ${Math.round(grown / 1048576)} MiB more`,
+  );
+  assert.ok(count > LASTS / EVERY / 4, `${count} messages came`);
+  assert.ok(p50 <= Math.max(TIMES * quiet.p50, FLOOR.p50), `p50 ${p50} ms, quiet ${quiet.p50} ms`);
+  assert.ok(p99 <= Math.max(TIMES * quiet.p99, FLOOR.p99), `p99 ${p99} ms, quiet ${quiet.p99} ms`);
+  assert.ok(grown < MEMORY, `${grown} octets more in memory`);
+  assert.equal(pair.reconnects, 0);
+}
+
+describe("abuse", { timeout: FULL ? 600_000 : 120_000 }, () => {
+  before(async () => {
+    edge = await startEdge({ after: (close) => closing.push(close) });
+    pair = await Pair.start(edge.url);
+    // What is compiled and cached is so before anything is measured.
+    await sleep(1000);
+    pair.figures();
+    await sleep(LASTS);
+    quiet = pair.figures();
+    memory = edgeMemory();
+  });
+  after(async () => {
+    for (const child of attackers) child.kill();
+    await pair.close();
+    for (const close of closing) await close();
+  });
+
+  it(`${HALF_OPENED} virtual connections of which only the GET comes, ${SLOW} heads and ${SLOW} bodies an octet a second`, async (t) => {
+    halfOpen = attack("halfOpen", "192.0.2.1", HALF_OPENED, ENDED_BY);
+    slowHeads = attack("slowHeads", "192.0.2.2", SLOW, ENDED_BY);
+    silentSockets = attack("silentSockets", "192.0.2.3", 20, ENDED_BY);
+    slowBodies = attack("slowBodies", "192.0.2.4", SLOW, ENDED_BY);
+    await underWay();
+    await sleep(LASTS);
+    assertServed("half open and slow", (line) => t.diagnostic(line));
+    await sleep(LASTS);
+    assertServed("half open and slow, later", (line) => t.diagnostic(line));
+    // From elsewhere one may connect meanwhile, and from this process as well.
+    const other = await Device.connect({ edge: edge.url, address: "carol/pc", transport: "keepalive" });
+    await other.close();
+  });
+
+  it("guessed GUIDs hit nothing, and may be tried so often and no more", async (t) => {
+    const guessing = attack("guesses", "192.0.2.5", 16);
+    await underWay();
+    const { answers } = await guessing;
+    assertServed(`guesses ${JSON.stringify(answers)}`, (line) => t.diagnostic(line));
+    const { "404 UnknownConnection": missed = 0, "500 TooManyMisses retry": refused = 0, ...others } = answers;
+    assert.deepEqual(others, {});
+    assert.ok(missed <= 1.5 * (MISSES + (MISSES_RATE * LASTS) / 1000), `${missed} were tried`);
+    assert.ok(missed < MISSES || refused > 0);
+  });
+
+  it("a flood of polls begins as many virtual connections as may be half open", async (t) => {
+    const polling = attack("polls", "192.0.2.6", 16);
+    await underWay();
+    const { answers } = await polling;
+    assertServed(`polls ${JSON.stringify(answers)}`, (line) => t.diagnostic(line));
+    const { 200: begun = 0, "500 TooManyHalfOpen retry": refused = 0, ...others } = answers;
+    assert.deepEqual(others, {});
+    assert.ok(begun <= HALF_OPEN, `${begun} were begun`);
+    assert.ok(begun === HALF_OPEN ? refused > 0 : refused === 0);
+  });
+
+  it("request lines and headers of 100 MB are not read to their end", async (t) => {
+    const writing = attack("longLines", "192.0.2.7", FULL ? 20 : 6, 10_000);
+    await underWay();
+    await sleep(LASTS);
+    const { answers, taken } = await writing;
+    assertServed(`long lines ${JSON.stringify(answers)}, ${taken} octets taken`, (line) => t.diagnostic(line));
+    assert.equal(answers.held, undefined, "each was ended");
+    // What two kernels hold comes on top of what the edge reads.
+    assert.ok(taken < 16 * 1024 * 1024, `${taken} octets were taken`);
+  });
+
+  it("what was begun is ended in time, by name", async (t) => {
+    const [half, heads, bodies, silent] = await Promise.all([halfOpen, slowHeads, slowBodies, silentSockets]);
+    t.diagnostic(JSON.stringify({ half, heads, bodies, silent }));
+    const {
+      "500 TooManyHalfOpen retry": refused = 0,
+      "408 EstablishmentTimeout": late = 0,
+      held = 0,
+      ...others
+    } = half.answers;
+    assert.deepEqual(others, {});
+    // Those that are refused have left; those that are let in come at their pace and are ended by the edge.
+    assert.equal(late + held, HALF_OPEN);
+    assert.equal(refused, HALF_OPENED - HALF_OPEN);
+    assert.ok(FULL ? held === 0 : late > 0, `${held} are left`);
+    assert.deepEqual(silent.answers, { ConnectTimeout: 20 });
+    assert.deepEqual(Object.keys(bodies.answers), ["408 ReceiveTimeout"]);
+    // The runtime itself ends heads, and says nothing.
+    const { closed = 0, reset = 0 } = heads.answers;
+    assert.equal(closed + reset, SLOW, JSON.stringify(heads.answers));
+    pair.figures();
+    await sleep(LASTS);
+    assertServed("afterwards", (line) => t.diagnostic(line));
+  });
+});
