@@ -21,7 +21,7 @@ import {
   MISSES,
   MISSES_RATE,
 } from "./defaults.ts";
-import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "./policy/bucket.ts";
+import { type Bucket, bucket, charge, giveBack, levelOf, wait } from "./policy/bucket.ts";
 import type { Reason } from "./reasons.ts";
 
 /** What is known of a source. */
@@ -117,7 +117,8 @@ export class Gate {
     this.#known.delete(guid);
     const now = this.#clock.now();
     if (reason === "TooManyHalfOpen") of.crowdedUntil = now + CROWDED_TIME;
-    else take(of.misses, 1, now);
+    // Several may have been on their way: what they missed beyond what was there is owed.
+    else charge(of.misses, 1, now);
   }
 
   #source(name: string): Source {

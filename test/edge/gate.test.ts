@@ -74,6 +74,19 @@ describe("gate", () => {
     assert.equal(await ask("a", "later"), "lives");
   });
 
+  it("counts guesses that were on their way at once", async () => {
+    const { ask, clock } = started();
+    for (let n = 1; n < MISSES; n += 1) await ask("a", `guess ${n}`, "UnknownConnection");
+    const last = await Promise.all(
+      Array.from({ length: CONTACTS }, (_, n) => ask("a", `last ${n}`, "UnknownConnection")),
+    );
+    assert.ok(last.every((answer) => answer === "UnknownConnection"));
+    clock.time += 1000 / MISSES_RATE;
+    assert.notEqual(await ask("a", "one more"), "lives");
+    clock.time += (CONTACTS * 1000) / MISSES_RATE;
+    assert.equal(await ask("a", "one more"), "lives");
+  });
+
   it("asks again for one that is over", async () => {
     const { ask } = started();
     assert.equal(await ask("a", "guid"), "lives");
