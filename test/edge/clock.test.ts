@@ -293,9 +293,9 @@ describe("time", { concurrency: true }, () => {
     const time = Date.now() + HOLD;
     await eventually("the relay knows of all", () => origins.length === devices.length);
     const texts = origins.map((_, index) => `octets of ${index}`);
-    // From a tenth of a second before the time to as much after it.
+    // Around the time, mostly before it: the first GETs have been sent some time before the last.
     const writing = origins.map(async (socket, index) => {
-      await sleep(time - Date.now() + index * 6 - 100);
+      await sleep(time - Date.now() + index * 15 - 400);
       socket.write(texts[index] ?? "");
     });
     let empty = 0;

@@ -348,8 +348,6 @@ describe("a Link on the wire", TOGETHER, () => {
           const status = await link(relay);
           return status.connected || status.failures === failures;
         });
-        if (failures < 3) continue;
-        assert.equal((await link(relay)).connected, false);
       }
       await gives(relay, ["1"]);
       assert.equal((await link(relay)).failures, 0);
