@@ -332,7 +332,12 @@ export class Outlet {
       if (seq !== 0 && seq < first) first = seq;
     };
     if (this.#current?.peer === peer) count(this.#current.message.seq);
-    for (const sent of this.#sent.values()) if (sent.peer === peer) count(sent.seq);
+    for (const sent of this.#sent.values()) {
+      if (sent.peer !== peer) continue;
+      count(sent.seq);
+      // To a device everything of a mailbox goes in its order; to a relay one recipient may wait while another does not.
+      if (this.#relay === undefined && sent.seq !== 0) break;
+    }
     // What waits is in order.
     count(queue.find(({ seq }) => seq !== 0)?.seq ?? 0);
     return first;
@@ -420,8 +425,10 @@ export class Outlet {
       this.#remove(peer, at);
       session.used = true;
       // The mailboxes take turns, so that a full one does not keep the others waiting.
-      this.#consumed.delete(peer);
-      this.#consumed.set(peer, consumed);
+      if (this.#consumed.size > 1) {
+        this.#consumed.delete(peer);
+        this.#consumed.set(peer, consumed);
+      }
       const { mail } = message;
       this.#engine.beginMessage(session.id, {
         userRef: mail.id,
@@ -442,6 +449,12 @@ export class Outlet {
    * order for each of its recipients, so that one who is slow does not keep the others waiting.
    */
   #sendable(queue: readonly Delivery[]): { at: number; message: Delivery; session: Session } | undefined {
+    const [first] = queue;
+    if (first === undefined) return undefined;
+    // It is the first of the queue nearly always, and what is looked at for each message has to be little.
+    const ready = this.#ready(first);
+    if (ready !== undefined) return { at: 0, message: first, session: ready };
+    if (this.#relay === undefined) return undefined;
     const waiting = new Set<string>();
     for (const [at, message] of queue.entries()) {
       const key = keyOf(message);
@@ -450,7 +463,6 @@ export class Outlet {
       if (at > 0 && !this.#sessions.has(key) && this.#sessions.size >= OPEN_SESSIONS) return undefined;
       const session = this.#ready(message);
       if (session !== undefined) return { at, message, session };
-      if (this.#relay === undefined) return undefined;
       waiting.add(key);
     }
     return undefined;
@@ -520,7 +532,8 @@ function consumedFrom(generation: number | Promise<number>): Consumed {
 }
 
 /** What a session is for: messages with the same go on the same. */
-function keyOf({ mail: { resourceURL, identityURL, deviceURL, entries = [] } }: Delivery): string {
-  const recipients = [{ identityURL, deviceURL }, ...entries];
-  return [resourceURL, ...recipients.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
+function keyOf({ mail: { resourceURL, identityURL, deviceURL, entries } }: Delivery): string {
+  const key = `${resourceURL}\n${identityURL}\n${deviceURL}`;
+  if (entries === undefined) return key;
+  return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
 }
