@@ -17,6 +17,8 @@ const SIZES = [0, 1, 2047, 2048, 2049, 32768, 1024 * 1024, 16 * 1024 * 1024];
 
 const sha = (octets: Uint8Array) => createHash("sha256").update(octets).digest("hex");
 
+const SHORTER = 1024 * 1024;
+
 /** Sends one body of each size, all at once, and gives their hashes in order. */
 async function sendAll(device: Device, to: string, sizes: readonly number[]): Promise<string[]> {
   const bodies = sizes.map((size) => randomBytes(size));
@@ -87,8 +89,10 @@ for (const scheme of ["http", "https"] as const) {
 
     for (const left of TRANSPORTS) {
       for (const right of TRANSPORTS) {
-        test(`${left} and ${right}, to ${SIZES.at(-1)} octets`, async () => {
-          await exchange(way, left, right, SIZES);
+        // TLS is the platform's: it has the long ones once for each transport.
+        const sizes = scheme === "http" || left === right ? SIZES : SIZES.filter((size) => size <= SHORTER);
+        test(`${left} and ${right}, to ${sizes.at(-1)} octets`, async () => {
+          await exchange(way, left, right, sizes);
           assert.deepEqual(relay.waiting(`grooveDevice://left/${left}-${right}`), { octets: 0, messages: 0 });
         });
       }

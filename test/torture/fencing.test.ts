@@ -16,8 +16,8 @@ import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, FULL, seedOf, stamped, stampOf } f
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 
 /** Takeovers of both tests together are a thousand. */
-const KNOWN = FULL ? 1000 : 600;
-const WILD = FULL ? 1000 : 400;
+const KNOWN = FULL ? 1000 : 300;
+const WILD = FULL ? 1000 : 200;
 /** Mailboxes that are fought for at a time. */
 const DUELS = 10;
 /** At each so many takeovers of the known a late acknowledgement is made up: asking in this way is slow. */
