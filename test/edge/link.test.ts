@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { DeviceError } from "../../src/device/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../src/sstp/index.ts";
-import { bodyOf, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
+import { bodyOf, FULL, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
 import { authority } from "../support/certificates.ts";
 import { atEdge, atRelay, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
 
@@ -28,8 +28,7 @@ describe("a link", () => {
       const alice = await atEdge(t, edge, "alice/pc", transport);
       const bob = await atRelay(t, relay.port, "bob/pc");
       const to = `bob/pc@127.0.0.1:${relay.port}`;
-      // By one is enough: it is the link that is looked at.
-      const lengths = transport === "websocket" ? [...LENGTHS, LONGEST] : LENGTHS;
+      const lengths = FULL ? [...LENGTHS, LONGEST] : LENGTHS;
       for (const [sender, receiver, address] of [
         [alice, bob, to],
         // The relay knows the edge by its link, which the first message has made.

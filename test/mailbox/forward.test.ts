@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import { bodyOf, connect, FULL, mailboxOf, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
-const COUNT = FULL ? 10_000 : 150;
+const COUNT = FULL ? 10_000 : 100;
 const PATIENCE = FULL ? 600_000 : 60_000;
 
 /** From 10 B to 1 MiB, the longer the rarer. */

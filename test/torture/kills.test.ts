@@ -21,7 +21,7 @@ import {
 } from "./support.ts";
 
 const DEVICES = 10;
-const MESSAGES = FULL ? 20_000 : 400;
+const MESSAGES = FULL ? 20_000 : 300;
 const KILLS = FULL ? 10 : 1;
 /** Messages of one device that are not acknowledged: more, and they would all be sent before the first kill. */
 const OUTSTANDING = 40;

@@ -11,7 +11,7 @@ import { atEdge, atRelay, edgeFor, linkOf } from "../edge/link-support.ts";
 import { Books, Chance, CuttingProxy, ENCAPSULATIONS, FULL, seedOf, stamped, stampOf } from "./support.ts";
 
 const PAIRS = 8;
-const LASTS = FULL ? 60_000 : 8000;
+const LASTS = FULL ? 60_000 : 5000;
 const CUT_EVERY = 400;
 /** Messages of one sender that are not acknowledged. */
 const OUTSTANDING = 20;
