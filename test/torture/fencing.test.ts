@@ -16,7 +16,7 @@ import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, FULL, seedOf, stamped, stampOf } f
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 
 /** Takeovers of both tests together are a thousand. */
-const KNOWN = FULL ? 1000 : 300;
+const KNOWN = FULL ? 1000 : 200;
 const WILD = FULL ? 1000 : 200;
 /** Mailboxes that are fought for at a time. */
 const DUELS = 10;
