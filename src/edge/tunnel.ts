@@ -499,9 +499,11 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Why no virtual connection may be begun here by this caller; undefined when it may, or when there is one. */
-  async #crowded({ source }: Caller): Promise<Refused | undefined> {
+  async #crowded({ principal, source }: Caller): Promise<Refused | undefined> {
     if ((this.#live ?? this.#polling ?? this.#wired ?? this.#ended) !== undefined) return undefined;
     const retryAfter = await this.#halfOpen.begin(source);
+    // Somebody else may have begun it meanwhile, and it is his then.
+    if (this.#ownership.isStranger(principal)) return refused("UnknownConnection");
     return retryAfter === undefined ? undefined : { ...refused("TooManyHalfOpen"), retryAfter };
   }
 

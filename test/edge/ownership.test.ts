@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import { newGuid } from "../../src/device/guid.ts";
 import type { Device, DeviceOptions, TransportName } from "../../src/device/index.ts";
 import { AUDIT_INTERVAL, CLOCK_TOLERANCE, REVOKED_AGE } from "../../src/edge/defaults.ts";
 import { ECHO_TEXT, formatPoll } from "../../src/encapsulation/index.ts";
@@ -244,4 +245,26 @@ describe("a token that is revoked while its device is connected", { concurrency:
 
 it("nothing that was said or logged has a token or a key in it", () => {
   assertSecretsKept(issuer);
+});
+
+describe("two who begin at the same moment", () => {
+  it("have it not both: the POST of one is not taken for the GET of the other", async () => {
+    const [one, other] = await Promise.all(
+      ["alice/pc", "mallory/pc"].map((address) => issue({ address, scope: "connect receive" })),
+    );
+    const refusals = await Promise.all(
+      Array.from({ length: 10 }, async () => {
+        const url = `${edge.url}${target("KeepAlive", AUDIENCE, newGuid())}`;
+        // Whoever is let in is held until the other half of his own handshake comes, and need not be waited for.
+        const ask = async (method: string, token: string | undefined) => {
+          const signal = AbortSignal.timeout(2000);
+          const headers = bearer(token ?? "");
+          const body = method === "POST" ? ECHO_TEXT : null;
+          return fetch(url, { method, headers, body, signal }).then(refusal, () => "held");
+        };
+        return Promise.all([ask("GET", one), ask("POST", other)]);
+      }),
+    );
+    for (const both of refusals) assert.ok(both.includes("UnknownConnection"), both.join(" and "));
+  });
 });
