@@ -121,6 +121,12 @@ export const BATCH_OCTETS = 8 * 1024 * 1024;
 /** The same by number: a call must not keep a mailbox from its other senders for long. */
 export const BATCH_MESSAGES = 1000;
 
+/**
+ * Octets of all the calls of one Tunnel to mailboxes, beyond which no other is begun: a long message to a thousand
+ * recipients is as many copies, and an object has 128 MB for everything.
+ */
+export const CALL_OCTETS = 2 * BATCH_OCTETS;
+
 /** A call between two objects that has not come back for so long has failed: a deploy or a crash may swallow it. */
 export const CALL_TIMEOUT = 30_000;
 

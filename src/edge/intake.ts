@@ -11,24 +11,26 @@ import {
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../sstp/index.ts";
+import { type Envelope, pack, type Recipient } from "./bundle.ts";
 import {
   BATCH_MESSAGES,
   BATCH_OCTETS,
+  CALL_OCTETS,
   CALL_TIMEOUT,
   MESSAGE_LIMIT,
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
 } from "./defaults.ts";
 import { Gathering } from "./gathering.ts";
-import type { Envelope, Mail, Recipient } from "./segment.ts";
-import type { Outcome } from "./store.ts";
+import type { Refusal } from "./mailbox.ts";
 import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
 
 /** Who gets a copy: one peer of ours, or an origin relay for all of its own. */
-interface Copy extends Pick<Envelope, "resourceURL" | "identityURL" | "deviceURL" | "entries"> {
+interface Copy {
   /** Whose mailbox it goes into. */
   readonly peer: string;
+  readonly envelope: Envelope;
   /** The entries of the session that it is for. */
   readonly indexes: readonly number[];
 }
@@ -39,7 +41,7 @@ export interface Target extends Recipient {
 }
 
 /** How the refusals of a mailbox are said to the sender of a fanout. */
-const STATUS: Readonly<Record<Exclude<Outcome, "stored" | "duplicate">, number>> = {
+const STATUS: Readonly<Record<Refusal["outcome"], number>> = {
   quota: SessionStatusId.QuotaWouldBeExceeded,
   locked: SessionStatusId.LockedOut,
   DNSLookupFailed: SessionStatusId.DNSLookupFailed,
@@ -49,7 +51,6 @@ const STATUS: Readonly<Record<Exclude<Outcome, "stored" | "duplicate">, number>>
 
 /** Where one session's messages go. */
 interface Session {
-  readonly source: string;
   readonly copies: readonly Copy[];
   readonly fanout: boolean;
   /** Entries of a fanout session that have failed for good, by index. */
@@ -67,22 +68,22 @@ interface Arriving {
 interface Job {
   readonly sessionId: number;
   readonly message: number;
-  readonly size: number;
+  readonly fields: ReceivedMessageFields;
+  readonly body: Uint8Array;
   left: number;
-  readonly refused: Refusal[];
+  /** Copies that did not come in. */
+  refused: Refused[] | undefined;
 }
 
-interface Refusal {
-  readonly indexes: readonly number[];
-  readonly outcome: Exclude<Outcome, "stored" | "duplicate">;
+interface Refused {
+  readonly copy: Copy;
+  readonly outcome: Refusal["outcome"];
 }
 
+/** A message on its way into one mailbox. */
 interface Pending {
-  readonly mail: Mail;
   readonly job: Job;
-  readonly indexes: readonly number[];
-  /** Flag D. */
-  readonly volatile: boolean;
+  readonly copy: Copy;
 }
 
 export interface IntakeSnapshot {
@@ -97,6 +98,8 @@ export class Intake {
   readonly #arriving = new Map<number, Arriving>();
   readonly #queues = new Map<string, Pending[]>();
   readonly #busy = new Set<string>();
+  /** Octets of the calls that are under way: each has a copy of its own. */
+  #calling = 0;
   #waiters: (() => void)[] = [];
   /** Octets of messages that have arrived whole and are not stored. */
   octets = 0;
@@ -124,7 +127,7 @@ export class Intake {
     for (const [index, { identityURL, deviceURL, relayURL }] of targets.entries()) {
       if (relayURL === "") {
         const peer = deviceURL === "" ? identityURL : deviceURL;
-        copies.push({ peer, indexes: [index], resourceURL, identityURL, deviceURL });
+        copies.push({ peer, indexes: [index], envelope: { source, resourceURL, identityURL, deviceURL } });
         continue;
       }
       const group = relays.get(relayURL) ?? { indexes: [], entries: [] };
@@ -132,8 +135,10 @@ export class Intake {
       group.entries.push({ identityURL, deviceURL });
       relays.set(relayURL, group);
     }
-    for (const [peer, group] of relays) copies.push({ peer, ...group, resourceURL, identityURL: "", deviceURL: "" });
-    this.#sessions.set(sessionId, { source, copies, fanout, failed: [] });
+    for (const [peer, { indexes, entries }] of relays) {
+      copies.push({ peer, indexes, envelope: { source, resourceURL, identityURL: "", deviceURL: "", entries } });
+    }
+    this.#sessions.set(sessionId, { copies, fanout, failed: [] });
   }
 
   /** Entries of a fanout session that cannot be had: they are told of, and left out from then on. */
@@ -172,33 +177,26 @@ export class Intake {
     const { length } = arriving.body;
     this.#unfinished -= length;
     // All entries of a relay fail together, since what it refuses later is not known here.
-    const copies = session.copies.filter(({ indexes }) => !indexes.every((index) => session.failed.includes(index)));
-    const job: Job = { sessionId, message, size: length, left: copies.length, refused: [] };
+    const { failed } = session;
+    const copies =
+      failed.length === 0
+        ? session.copies
+        : session.copies.filter(({ indexes }) => !indexes.every((index) => failed.includes(index)));
     if (arriving.tooLong) {
       this.#refuse(
-        job,
-        session,
-        copies.map(({ indexes }) => ({ indexes, outcome: "quota" })),
+        sessionId,
+        message,
+        copies.map((copy) => ({ copy, outcome: "quota" })),
       );
       return;
     }
     const body = arriving.body.take();
     this.octets += body.length;
-    for (const { peer, indexes, ...addressing } of copies) {
-      const mail: Mail = {
-        ...addressing,
-        source: session.source,
-        id: fields.userRef,
-        track: fields.track,
-        ephemeral: fields.ephemeral,
-        streamSize: fields.streamSize,
-        fragmentation: fields.fragmentation,
-        body,
-      };
-      const queue = this.#queues.get(peer);
-      const pending = { mail, job, indexes, volatile: fields.doNotDeliverIfOffline };
-      if (queue === undefined) this.#queues.set(peer, [pending]);
-      else queue.push(pending);
+    const job: Job = { sessionId, message, fields, body, left: copies.length, refused: undefined };
+    for (const copy of copies) {
+      const queue = this.#queues.get(copy.peer);
+      if (queue === undefined) this.#queues.set(copy.peer, [{ job, copy }]);
+      else queue.push({ job, copy });
     }
     if (copies.length === 0) this.#settle(job);
   }
@@ -210,9 +208,10 @@ export class Intake {
     this.#sessions.delete(sessionId);
   }
 
-  /** Sends what has queued up to every mailbox that is not busy. */
+  /** Sends what has queued up to every mailbox that is not busy, as far as memory allows. */
   flush(): void {
     for (const peer of this.#queues.keys()) {
+      if (this.#calling > CALL_OCTETS) return;
       if (!this.#busy.has(peer)) this.#host.waitUntil(this.#run(peer));
     }
   }
@@ -234,13 +233,16 @@ export class Intake {
     this.#busy.add(peer);
     try {
       for (let batch = this.#next(peer); batch.length > 0; batch = this.#next(peer)) {
-        const outcomes = await this.#store(peer, batch);
-        batch.forEach(({ job, indexes }, at) => {
-          const outcome = outcomes[at] ?? "quota";
-          if (outcome !== "stored" && outcome !== "duplicate") job.refused.push({ indexes, outcome });
+        for (const { at, outcome } of await this.#store(peer, batch)) {
+          const pending = batch[at];
+          if (pending === undefined) continue;
+          pending.job.refused ??= [];
+          pending.job.refused.push({ copy: pending.copy, outcome });
+        }
+        for (const { job } of batch) {
           job.left -= 1;
           if (job.left === 0) this.#settle(job);
-        });
+        }
         this.#changed();
         this.#release();
       }
@@ -252,6 +254,8 @@ export class Intake {
     } finally {
       this.#busy.delete(peer);
     }
+    // Whoever had no room may have it now.
+    this.flush();
   }
 
   /** The next batch for a mailbox: as much as one call may carry, flag D apart from the rest. */
@@ -259,9 +263,10 @@ export class Intake {
     const queue = this.#queues.get(peer) ?? [];
     let octets = 0;
     let count = 0;
-    for (const { mail, volatile } of queue) {
-      octets += mail.body.length;
-      if (count > 0 && (octets > BATCH_OCTETS || count >= BATCH_MESSAGES || volatile !== queue[0]?.volatile)) break;
+    const volatile = isVolatile(queue[0]);
+    for (const pending of queue) {
+      octets += pending.job.body.length;
+      if (count > 0 && (octets > BATCH_OCTETS || count >= BATCH_MESSAGES || isVolatile(pending) !== volatile)) break;
       count += 1;
     }
     const batch = queue.splice(0, count);
@@ -269,45 +274,50 @@ export class Intake {
     return batch;
   }
 
-  async #store(peer: string, batch: readonly Pending[]): Promise<Outcome[]> {
+  async #store(peer: string, batch: readonly Pending[]): Promise<Refusal[]> {
     const mailbox = this.#host.mailbox(peer);
-    const mails = batch.map(({ mail }) => mail);
-    return promptly(CALL_TIMEOUT, batch[0]?.volatile ? mailbox.pass(mails) : mailbox.append(mails));
+    const bundle = pack(batch.map(({ job: { fields, body }, copy: { envelope } }) => ({ envelope, fields, body })));
+    const octets = bundle.octets.length;
+    this.#calling += octets;
+    try {
+      return await promptly(CALL_TIMEOUT, isVolatile(batch[0]) ? mailbox.pass(bundle) : mailbox.append(bundle));
+    } finally {
+      this.#calling -= octets;
+    }
   }
 
   /** A message is in all its mailboxes, or was refused there. */
-  #settle(job: Job): void {
-    this.octets -= job.size;
-    const session = this.#sessions.get(job.sessionId);
-    if (job.refused.length > 0 && session !== undefined) this.#refuse(job, session, job.refused);
-    else if (this.#engine.closed === undefined) this.#engine.complete(job.message, Date.now());
+  #settle({ sessionId, message, body, refused }: Job): void {
+    this.octets -= body.length;
+    if (refused !== undefined && this.#sessions.has(sessionId)) this.#refuse(sessionId, message, refused);
+    else if (this.#engine.closed === undefined) this.#engine.complete(message, Date.now());
   }
 
-  #refuse(job: Job, session: Session, refused: Job["refused"]): void {
+  #refuse(sessionId: number, message: number, refused: readonly Refused[]): void {
     if (this.#engine.closed !== undefined) return;
-    if (!session.fanout) {
+    if (this.#sessions.get(sessionId)?.fanout !== true) {
       // What was acknowledged before is told before the Close, so the sender knows which messages were refused.
-      this.close(job.sessionId);
-      this.#withdraw(job.sessionId);
-      this.#engine.closeSession(job.sessionId, CloseReasonId.QuotaWouldBeExceeded);
+      this.close(sessionId);
+      this.#withdraw(sessionId);
+      this.#engine.closeSession(sessionId, CloseReasonId.QuotaWouldBeExceeded);
       return;
     }
     // What was stored before is acknowledged before the status, so the sender knows which message it is about.
-    if (this.#engine.session(job.sessionId) !== undefined) {
+    if (this.#engine.session(sessionId) !== undefined) {
       this.#engine.noop();
       for (const outcome of new Set(refused.map((one) => one.outcome))) {
-        const indexes = refused.filter((one) => one.outcome === outcome).flatMap((one) => one.indexes);
-        this.fail(job.sessionId, indexes, outcome);
+        const indexes = refused.filter((one) => one.outcome === outcome).flatMap(({ copy }) => copy.indexes);
+        this.fail(sessionId, indexes, outcome);
       }
     }
-    this.#engine.complete(job.message, Date.now());
+    this.#engine.complete(message, Date.now());
   }
 
   /** Takes back what waits of a session that is refused: stored, it would overtake, and its sender takes it for refused. */
   #withdraw(sessionId: number): void {
     for (const [peer, queue] of this.#queues) {
       const left = queue.filter(({ job }) => job.sessionId !== sessionId);
-      for (const { job } of queue) if (job.sessionId === sessionId) this.octets -= job.size;
+      for (const { job } of queue) if (job.sessionId === sessionId) this.octets -= job.body.length;
       if (left.length === 0) this.#queues.delete(peer);
       else this.#queues.set(peer, left);
     }
@@ -323,4 +333,9 @@ export class Intake {
     this.#waiters = [];
     for (const resolve of waiters) resolve();
   }
+}
+
+/** Flag D: handed on or lost, and never stored. */
+function isVolatile(pending: Pending | undefined): boolean {
+  return pending?.job.fields.doNotDeliverIfOffline === true;
 }

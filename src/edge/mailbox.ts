@@ -16,6 +16,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { type Drop, type DropCounts, isRelay, noDrops } from "../sstp/index.ts";
+import { type Bundle, contentsOf, type Envelope, envelopeAt, pack, unpack } from "./bundle.ts";
 import {
   DELIVER_TIMEOUT,
   FORMER_CONSUMERS,
@@ -27,13 +28,22 @@ import {
 } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
+import { Flying } from "./flying.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
-import type { Mail } from "./segment.ts";
-import { MailboxStore, type Numbered, type Outcome, type Waiting } from "./store.ts";
+import { MailboxStore, type Outcome, type Slice, type Waiting } from "./store.ts";
 import { within } from "./streams.ts";
 
-/** A message as it is delivered; number 0 is one with flag D, which is nowhere kept. */
-export type Delivery = Numbered;
+/** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
+export interface Delivery {
+  readonly first: number;
+  readonly bundle: Bundle;
+}
+
+/** A message that did not come in, by its place in its bundle. */
+export interface Refusal {
+  readonly at: number;
+  readonly outcome: Exclude<Outcome, "stored" | "duplicate">;
+}
 
 /** What its consumer says: it has them, it has too many that nobody keeps, or it does not consume the mailbox (any more). */
 export type Taken = "taken" | "busy" | "gone";
@@ -55,7 +65,7 @@ export interface MailboxStatus extends Waiting {
 
 /** What a mailbox asks of a Tunnel or a Link. */
 interface Reader {
-  deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<Taken>;
+  deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Promise<Taken>;
   fenced(peer: string, generation: number): Promise<boolean>;
   recall(peer: string): Promise<boolean>;
 }
@@ -79,8 +89,7 @@ export class Mailbox extends DurableObject<Env> {
   #refused: Refused | undefined;
   /** The last message sent to the consumer, and what it was sent and has not acknowledged. */
   #sent: number;
-  #flying: { readonly seq: number; readonly size: number }[] = [];
-  #flyingOctets = 0;
+  readonly #flying = new Flying();
   /** The consumer that is being sent to. A call to one before may hang: it must not hold up the next. */
   #pushing: Consumer | undefined;
   #locked: boolean;
@@ -105,52 +114,55 @@ export class Mailbox extends DurableObject<Env> {
     this.#entered = this.#store.fact("entered") === "1";
   }
 
-  /** Takes messages of one source, in order, and tells what became of each. What is told is durable. */
-  async append(batch: readonly Mail[]): Promise<Outcome[]> {
+  /** Takes messages, in order, and tells which did not come in. What is told, and what it is silent about, is durable. */
+  async append(bundle: Bundle): Promise<Refusal[]> {
     this.#enter();
-    const admitted = this.#admit(batch);
-    if (admitted.length === 0) return batch.map(() => "locked");
-    const outcomes = this.#store.append(admitted, Date.now());
+    const outcomes = this.#store.append(bundle, Date.now(), (envelope) => this.#isShutOut(envelope));
+    this.#countRefused(outcomes);
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
     await this.#setAlarm();
     this.#push();
     this.#call();
-    return told(batch, admitted, outcomes);
+    return refusalsOf(outcomes);
   }
 
   /**
-   * Hands messages with flag D to the consumer, if there is one; they are never written down. Tells of each whether its
-   * sender may send here, and, when it is for an origin relay that is out of reach, why: of others nobody is told what
-   * becomes of them.
+   * Hands messages with flag D to the consumer, if there is one; they are never written down. Tells which sender may not
+   * send here, and, when they are for an origin relay that is out of reach, why: of others nobody is told what becomes of
+   * them.
    */
-  async pass(batch: readonly Mail[]): Promise<Outcome[]> {
-    const admitted = this.#admit(batch);
-    const outcome = admitted.length > 0 ? await this.#pass(admitted) : "stored";
-    return told(
-      batch,
-      admitted,
-      admitted.map(() => outcome),
+  async pass(bundle: Bundle): Promise<Refusal[]> {
+    const { sizes, starts } = contentsOf(bundle.octets);
+    const shut = bundle.envelopes.map((envelope) => this.#isShutOut(envelope));
+    const outcomes = sizes.map(
+      (_, at): Outcome => (shut[envelopeAt(bundle.octets, starts[at] ?? 0)] === false ? "stored" : "locked"),
     );
+    this.#countRefused(outcomes);
+    const admitted = outcomes.filter((outcome) => outcome === "stored").length;
+    if (admitted === 0) return refusalsOf(outcomes);
+    const passed =
+      admitted === outcomes.length ? bundle : pack(unpack(bundle).filter((_, at) => outcomes[at] === "stored"));
+    const outcome = await this.#pass(passed, admitted);
+    return refusalsOf(outcomes.map((before) => (before === "stored" ? outcome : before)));
   }
 
-  async #pass(batch: readonly Mail[]): Promise<Outcome> {
+  async #pass(bundle: Bundle, count: number): Promise<Outcome> {
     if (this.#consumer === undefined && this.#isRelay) {
       const reached = await this.env.LINK.getByName(this.#peer)
         .reach()
         .catch(() => "ConnectionClosed" as const);
       if (reached !== "connected") {
-        this.#untold.PeerOffline += batch.length;
+        this.#untold.PeerOffline += count;
         return reached;
       }
     }
     const consumer = this.#consumer;
-    const volatile = batch.map((mail) => ({ seq: 0, mail }));
     // One try: what is lost with a call that failed is lost by its sender's wish.
-    const taken = consumer === undefined ? "gone" : ((await this.#deliver(consumer, volatile)) ?? "busy");
-    if (taken === "busy") this.#untold.SlowPeer += batch.length;
+    const taken = consumer === undefined ? "gone" : ((await this.#deliver(consumer, [{ first: 0, bundle }])) ?? "busy");
+    if (taken === "busy") this.#untold.SlowPeer += count;
     if (taken === "gone") {
-      this.#untold.PeerOffline += batch.length;
+      this.#untold.PeerOffline += count;
       if (consumer !== undefined) this.#vacate(consumer);
     }
     return "stored";
@@ -190,8 +202,7 @@ export class Mailbox extends DurableObject<Env> {
     if (this.#consumer?.generation !== generation) return false;
     this.#store.remove(seq);
     this.#count("RefusedByPeer", refused);
-    const still = this.#flying.findIndex((message) => message.seq > seq);
-    for (const { size } of this.#flying.splice(0, still < 0 ? this.#flying.length : still)) this.#flyingOctets -= size;
+    this.#flying.acknowledged(seq);
     this.#sent = Math.max(this.#sent, seq);
     this.#push();
     return true;
@@ -245,21 +256,14 @@ export class Mailbox extends DurableObject<Env> {
     this.#call();
   }
 
-  /** What of a batch may come in: the sender of each is held against the lock and the rule. The rest is counted. */
-  #admit(batch: readonly Mail[]): readonly Mail[] {
-    if (this.#locked) {
-      this.#count("LockedOut", batch.length);
-      return [];
-    }
-    if (this.#senders.kind === "everyone") return batch;
-    const judged = new Map<string, boolean>();
-    const admitted = batch.filter(({ source }) => {
-      const may = judged.get(source) ?? maySend(this.#senders, source);
-      judged.set(source, may);
-      return may;
-    });
-    this.#count("SenderNotAllowed", batch.length - admitted.length);
-    return admitted;
+  /** Whether a sender may not send here, by the lock or the rule. */
+  #isShutOut({ source }: Envelope): boolean {
+    return this.#locked || !maySend(this.#senders, source);
+  }
+
+  #countRefused(outcomes: readonly Outcome[]): void {
+    const refused = outcomes.filter((outcome) => outcome === "locked").length;
+    this.#count(this.#locked ? "LockedOut" : "SenderNotAllowed", refused);
   }
 
   /** Shows itself to operators, again until the directory has heard of it. */
@@ -292,7 +296,7 @@ export class Mailbox extends DurableObject<Env> {
 
   /** A Link sleeps until there is something for its relay. */
   #call(): void {
-    if (!this.#isRelay || this.#consumer !== undefined || this.#store.waiting().messages === 0) return;
+    if (!this.#isRelay || this.#consumer !== undefined || this.#store.messages === 0) return;
     this.ctx.waitUntil(
       this.env.LINK.getByName(this.#peer)
         .wake()
@@ -339,8 +343,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#consumer = consumer;
     this.#keep("consumer", consumer);
     this.#sent = this.#store.position;
-    this.#flying = [];
-    this.#flyingOctets = 0;
+    this.#flying.clear();
   }
 
   #setFormer(former: readonly string[]): void {
@@ -369,15 +372,14 @@ export class Mailbox extends DurableObject<Env> {
   async #pushAll(consumer: Consumer): Promise<void> {
     let failures = 0;
     while (this.#consumer === consumer) {
-      const messages = this.#sendable();
-      const last = messages.at(-1);
-      if (last === undefined) return;
-      this.#sent = last.seq;
-      for (const { seq, mail } of messages) {
-        this.#flying.push({ seq, size: mail.body.length });
-        this.#flyingOctets += mail.body.length;
+      const slices = this.#sendable();
+      if (slices.length === 0) return;
+      for (const { first, sizes } of slices) {
+        this.#flying.add(first, sizes);
+        this.#sent = first + sizes.length - 1;
       }
-      const taken = await this.#deliver(consumer, messages);
+      const deliveries = slices.map(({ first, bundle }) => ({ first, bundle }));
+      const taken = await this.#deliver(consumer, deliveries);
       if (taken === "gone") {
         this.#vacate(consumer);
         return;
@@ -392,55 +394,58 @@ export class Mailbox extends DurableObject<Env> {
       if (pause !== undefined) await scheduler.wait(pause);
       if (this.#consumer !== consumer) return;
       this.#sent = this.#store.position;
-      this.#flying = [];
-      this.#flyingOctets = 0;
+      this.#flying.clear();
       // The alarm tries again.
       if (pause === undefined) return;
     }
   }
 
   /** The next messages for the consumer, as far as its window allows. */
-  #sendable(): Delivery[] {
-    const octets = SEND_WINDOW - this.#flyingOctets;
-    const count = SEND_WINDOW_MESSAGES - this.#flying.length;
+  #sendable(): Slice[] {
+    const octets = SEND_WINDOW - this.#flying.octets;
+    const count = SEND_WINDOW_MESSAGES - this.#flying.count;
     if (octets <= 0 || count <= 0) return [];
-    for (;;) {
-      const messages = this.#store.read(this.#sent, octets, count);
-      // One that is larger than what is left of the window waits for it to be empty.
-      if (this.#flying.length > 0 && (messages[0]?.mail.body.length ?? 0) > octets) return [];
-      const dead = this.#refused !== undefined && this.#refused.times >= REFUSALS ? this.#refused.seq : undefined;
-      const before = dead === undefined ? messages : messages.filter(({ seq }) => seq < dead);
-      if (before.length === messages.length) return messages;
-      // A log is cut from its front: what is before the dead message must be acknowledged first.
-      if (dead === undefined || before.length > 0 || this.#flying.length > 0) return before;
-      this.#store.remove(dead);
-      this.#count("RefusedByPeer", 1);
-      this.#setRefused(undefined);
-      this.#sent = Math.max(this.#sent, dead);
-    }
+    const waits = this.#flying.count > 0;
+    const dead = this.#dead();
+    const slices = this.#store.read(this.#sent, octets, count, dead);
+    // One that is larger than what is left of the window waits for it to be empty.
+    if (waits && (slices[0]?.sizes[0] ?? 0) > octets) return [];
+    // A log is cut from its front: what is before the dead message must be acknowledged first.
+    if (dead === undefined || slices.length > 0 || waits) return slices;
+    this.#store.remove(dead);
+    this.#count("RefusedByPeer", 1);
+    this.#setRefused(undefined);
+    this.#sent = Math.max(this.#sent, dead);
+    return this.#store.read(this.#sent, octets, count);
+  }
+
+  /** The number of the message that its consumer has refused too often, while it waits. */
+  #dead(): number | undefined {
+    const { seq, times } = this.#refused ?? { seq: 0, times: 0 };
+    return times >= REFUSALS && seq > this.#store.position ? seq : undefined;
   }
 
   /** Undefined when the call failed, so that nobody knows what became of it. */
-  async #deliver({ tunnel, generation }: Consumer, messages: readonly Delivery[]): Promise<Taken | undefined> {
+  async #deliver({ tunnel, generation }: Consumer, deliveries: readonly Delivery[]): Promise<Taken | undefined> {
     try {
-      const delivered = await within(DELIVER_TIMEOUT, this.#reader(tunnel).deliver(this.#peer, generation, messages));
+      const delivered = await within(DELIVER_TIMEOUT, this.#reader(tunnel).deliver(this.#peer, generation, deliveries));
       return delivered?.value;
     } catch {
       return undefined;
     }
   }
 
-  /** The alarm is for what expires, and sooner for what may have been forgotten while somebody should be reading. */
+  /**
+   * The alarm is for what expires, and sooner for what may have been forgotten while somebody should be reading. Messages
+   * that come later expire later, so one that is set is never too late for them; ids that are kept for longer than they
+   * are needed do no harm.
+   */
   async #setAlarm(): Promise<void> {
-    // Nothing can be due sooner than a watch that begins now.
-    if (this.#alarmAt !== undefined && this.#alarmAt <= Date.now() + WATCH_INTERVAL) return;
-    const expiry = this.#store.expiry();
-    const watch =
-      (this.#consumer !== undefined || this.#isRelay) && this.#store.waiting().messages > 0
-        ? Date.now() + WATCH_INTERVAL
-        : undefined;
-    const due = Math.min(expiry ?? Number.POSITIVE_INFINITY, watch ?? Number.POSITIVE_INFINITY);
-    if (due === Number.POSITIVE_INFINITY || (this.#alarmAt !== undefined && this.#alarmAt <= due)) return;
+    const watched = (this.#consumer !== undefined || this.#isRelay) && this.#store.messages > 0;
+    const watch = watched ? Date.now() + WATCH_INTERVAL : Number.POSITIVE_INFINITY;
+    if (this.#alarmAt !== undefined && this.#alarmAt <= watch) return;
+    const due = Math.min(watch, this.#store.expiry() ?? Number.POSITIVE_INFINITY);
+    if (due === Number.POSITIVE_INFINITY) return;
     this.#alarmAt ??= (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;
     if (this.#alarmAt <= due) return;
     this.#alarmAt = due;
@@ -477,8 +482,7 @@ export class Mailbox extends DurableObject<Env> {
   }
 }
 
-/** What became of each message of a batch, of which some were admitted. */
-function told(batch: readonly Mail[], admitted: readonly Mail[], outcomes: readonly Outcome[]): Outcome[] {
-  let at = 0;
-  return batch.map((mail) => (mail === admitted[at] ? (outcomes[at++] ?? "quota") : "locked"));
+/** What the sender has to hear of what became of its messages. */
+function refusalsOf(outcomes: readonly Outcome[]): Refusal[] {
+  return outcomes.flatMap((outcome, at) => (outcome === "stored" || outcome === "duplicate" ? [] : [{ at, outcome }]));
 }

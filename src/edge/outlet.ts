@@ -5,6 +5,7 @@
  * @module
  */
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
+import { type Envelope, type Mail, unpack } from "./bundle.ts";
 import { CALL_TIMEOUT, LINK_SESSIONS, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import { promptly } from "./streams.ts";
@@ -19,6 +20,14 @@ interface Session {
   used?: boolean;
 }
 
+/** A message that waits to be sent; number 0 is one that nobody keeps. */
+interface Waiting {
+  readonly seq: number;
+  readonly mail: Mail;
+  /** The session that it goes on. */
+  readonly key: string;
+}
+
 /** A mailbox that this connection consumes. */
 interface Consumed {
   /** Settled once the mailbox has said by which number it knows us. */
@@ -29,7 +38,7 @@ interface Consumed {
   acknowledged: number;
   told: number;
   telling: boolean;
-  queue: Delivery[];
+  queue: Waiting[];
   /** Octets in the queue that nobody keeps. */
   volatile: number;
   /** Messages that are done with, acknowledged or refused, while one before them is not. */
@@ -51,7 +60,7 @@ interface Sent {
 interface Current {
   readonly peer: string;
   readonly session: Session;
-  readonly message: Delivery;
+  readonly message: Waiting;
   at: number;
 }
 
@@ -160,26 +169,32 @@ export class Outlet {
     return ours;
   }
 
-  deliver(peer: string, generation: number, messages: readonly Delivery[]): Taken {
+  deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Taken {
     const consumed = this.#consumed.get(peer);
     if (consumed?.generation !== generation || this.#engine.closed !== undefined) return "gone";
-    let taken: Taken = "taken";
-    for (const message of messages) {
-      const { seq, mail } = message;
-      // A mailbox that has lost its memory sends again what was not acknowledged.
-      if (seq !== 0 && seq <= consumed.delivered) continue;
-      if (seq === 0) {
-        if (consumed.volatile > 0 && consumed.volatile + mail.body.length > VOLATILE_OCTETS) {
-          taken = "busy";
-          break;
-        }
-        consumed.volatile += mail.body.length;
-      }
-      consumed.delivered = Math.max(consumed.delivered, seq);
-      consumed.queue.push(message);
-    }
+    const taken = deliveries.every(({ first, bundle }) => {
+      const keys = new Map(bundle.envelopes.map((envelope) => [envelope, keyOf(envelope)]));
+      return unpack(bundle).every((mail, at) => {
+        const seq = first === 0 ? 0 : first + at;
+        return this.#queue(consumed, { seq, mail, key: keys.get(mail.envelope) ?? "" });
+      });
+    });
     this.#changed();
-    return taken;
+    return taken ? "taken" : "busy";
+  }
+
+  /** False when nobody keeps the message and too many such wait. */
+  #queue(consumed: Consumed, message: Waiting): boolean {
+    const { seq, mail } = message;
+    // A mailbox that has lost its memory sends again what was not acknowledged.
+    if (seq !== 0 && seq <= consumed.delivered) return true;
+    if (seq === 0) {
+      if (consumed.volatile > 0 && consumed.volatile + mail.body.length > VOLATILE_OCTETS) return false;
+      consumed.volatile += mail.body.length;
+    }
+    consumed.delivered = Math.max(consumed.delivered, seq);
+    consumed.queue.push(message);
+    return true;
   }
 
   /** The mailbox has another consumer. True when it was ours until then. */
@@ -293,7 +308,7 @@ export class Outlet {
     if (messages.length > 0) return;
     // It was refused before there was anything on it: its message is the first in its queue.
     for (const [peer, { queue }] of this.#consumed) {
-      const at = queue.findIndex((message) => keyOf(message) === key);
+      const at = queue.findIndex((message) => message.key === key);
       const first = queue[at];
       if (first === undefined) continue;
       this.#remove(peer, at);
@@ -429,13 +444,8 @@ export class Outlet {
         this.#consumed.delete(peer);
         this.#consumed.set(peer, consumed);
       }
-      const { mail } = message;
       this.#engine.beginMessage(session.id, {
-        userRef: mail.id,
-        track: mail.track,
-        ephemeral: mail.ephemeral,
-        streamSize: mail.streamSize,
-        fragmentation: mail.fragmentation,
+        ...message.mail.fields,
         acknowledgeImmediately: true,
         doNotDeliverIfOffline: message.seq === 0,
       });
@@ -448,7 +458,7 @@ export class Outlet {
    * The first message whose session is ready. To a device they go in the order of its mailbox; to an origin relay in that
    * order for each of its recipients, so that one who is slow does not keep the others waiting.
    */
-  #sendable(queue: readonly Delivery[]): { at: number; message: Delivery; session: Session } | undefined {
+  #sendable(queue: readonly Waiting[]): { at: number; message: Waiting; session: Session } | undefined {
     const [first] = queue;
     if (first === undefined) return undefined;
     // It is the first of the queue nearly always, and what is looked at for each message has to be little.
@@ -457,7 +467,7 @@ export class Outlet {
     if (this.#relay === undefined) return undefined;
     const waiting = new Set<string>();
     for (const [at, message] of queue.entries()) {
-      const key = keyOf(message);
+      const { key } = message;
       if (waiting.has(key)) continue;
       // Sessions that are opened ahead must not close one another.
       if (at > 0 && !this.#sessions.has(key) && this.#sessions.size >= OPEN_SESSIONS) return undefined;
@@ -470,17 +480,16 @@ export class Outlet {
 
   #remove(peer: string, at: number): void {
     const consumed = this.#consumed.get(peer);
-    const [message] = consumed?.queue.splice(at, 1) ?? [];
+    const message = at === 0 ? consumed?.queue.shift() : consumed?.queue.splice(at, 1)[0];
     if (consumed !== undefined && message?.seq === 0) consumed.volatile -= message.mail.body.length;
   }
 
   /** The session for a message's addressing, opened if there is none; undefined while it is not ready. */
-  #ready(message: Delivery): Session | undefined {
-    const key = keyOf(message);
+  #ready({ key, mail }: Waiting): Session | undefined {
     const session = this.#sessions.get(key);
     if (session === undefined) {
       if (this.#sessions.size >= (this.#relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS)) this.#closeOldest();
-      const id = this.#open(message);
+      const id = this.#open(mail.envelope);
       this.#sessions.set(key, { id, key, state: "opening" });
       this.#keys.set(id, key);
       return undefined;
@@ -491,7 +500,7 @@ export class Outlet {
   }
 
   /** To an origin relay it is a fanout session of one hop, also for a single recipient [MS-GRVSSTP 3.3.5.6.1]. */
-  #open({ mail: { resourceURL, identityURL, deviceURL, entries } }: Delivery): number {
+  #open({ resourceURL, identityURL, deviceURL, entries }: Envelope): number {
     if (this.#relay === undefined) return this.#engine.open({ resourceURL, identityURL, deviceURL });
     const relayURL = this.#relay;
     const recipients = entries ?? [{ identityURL, deviceURL }];
@@ -532,7 +541,7 @@ function consumedFrom(generation: number | Promise<number>): Consumed {
 }
 
 /** What a session is for: messages with the same go on the same. */
-function keyOf({ mail: { resourceURL, identityURL, deviceURL, entries } }: Delivery): string {
+function keyOf({ resourceURL, identityURL, deviceURL, entries }: Envelope): string {
   const key = `${resourceURL}\n${identityURL}\n${deviceURL}`;
   if (entries === undefined) return key;
   return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");

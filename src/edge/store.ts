@@ -1,9 +1,9 @@
 /**
  * A mailbox's store: the log of what waits for one peer, in the SQLite of its object. The only file of the edge with SQL.
  *
- *   segments  a batch of messages in a row, keyed by the sequence number of its first
+ *   segments  a bundle of messages in a row with their ids, keyed by the sequence number of its first
  *   bodies    the body of a message longer than a row, row by row, keyed by its sequence number
- *   ids       ids that sources have used, a batch in a row
+ *   ids       ids of segments that are done with, to know what is sent again, under the same keys
  *   facts     what else must survive: position, next sequence number, generation, rule, counters
  *
  * Every call is one synchronous turn: what it writes is one transaction, and the platform's output gate keeps every
@@ -11,6 +11,18 @@
  *
  * @module
  */
+import { joinOctets } from "../sstp/index.ts";
+import {
+  type Bundle,
+  type Contents,
+  contentsOf,
+  type Envelope,
+  envelopeAt,
+  idAt,
+  isElsewhere,
+  withBody,
+  withoutBody,
+} from "./bundle.ts";
 import {
   BODY_ROW_OCTETS,
   CACHED_SEGMENTS,
@@ -22,7 +34,6 @@ import {
   RETENTION,
   SEGMENT_OCTETS,
 } from "./defaults.ts";
-import { decodeSegment, type Entry, encodeEntry, type Mail } from "./segment.ts";
 
 /** What is used of the platform's SqlStorage, so that the store can be tested on any SQLite. */
 export interface Sql {
@@ -52,10 +63,12 @@ export interface Quota {
   readonly messages: number;
 }
 
-/** A message with its number in the mailbox. */
-export interface Numbered {
-  readonly seq: number;
-  readonly mail: Mail;
+/** Messages of a mailbox, numbered one by one from `first` on. */
+export interface Slice {
+  readonly first: number;
+  readonly bundle: Bundle;
+  /** Lengths of their bodies. */
+  readonly sizes: readonly number[];
 }
 
 /** What waits. */
@@ -66,16 +79,26 @@ export interface Waiting {
   readonly oldest: number | undefined;
 }
 
-interface Segment {
+interface Segment extends Contents {
   readonly first: number;
-  readonly entries: readonly Entry[];
+  readonly bundle: Bundle;
 }
+
+/** Ids of one segment by source, whether it waits or is done with. */
+interface Ids {
+  readonly first: number;
+  readonly at: number;
+  readonly bySource: BySource;
+}
+
+type BySource = readonly (readonly [source: string, ids: readonly string[]])[];
 
 const schema = `
   CREATE TABLE IF NOT EXISTS segments (
-    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL, body BLOB NOT NULL);
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL,
+    envelopes TEXT NOT NULL, ids TEXT NOT NULL, body BLOB NOT NULL);
   CREATE TABLE IF NOT EXISTS bodies (seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (seq, n)) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS ids (n INTEGER PRIMARY KEY, at INTEGER NOT NULL, count INTEGER NOT NULL, body TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS ids (first INTEGER PRIMARY KEY, at INTEGER NOT NULL, ids TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `;
 
@@ -88,8 +111,9 @@ export class MailboxStore {
   #next = 1;
   #messages = 0;
   #octets = 0;
-  /** Ids by source, loaded when the first message comes, and how many they are. */
+  /** Ids by source, loaded when the first message comes; the segments that they came in, oldest first; their number. */
   #ids: Map<string, Set<string>> | undefined;
+  #idsBySegment: Ids[] = [];
   #remembered = 0;
   /** Segments that were read last: a reader takes one in several slices, and acknowledgements follow behind. */
   readonly #cache = new Map<number, Segment>();
@@ -124,74 +148,78 @@ export class MailboxStore {
     this.#octets = Number(sums?.octets ?? 0);
     // The first segment may be done with in part. The position may also be older than it: then nothing of it is.
     const first = this.#segmentAt(this.#position + 1);
-    for (const entry of first?.entries.slice(0, Math.max(0, this.#position + 1 - first.first)) ?? []) {
+    for (const size of first?.sizes.slice(0, Math.max(0, this.#position + 1 - first.first)) ?? []) {
       this.#messages -= 1;
-      this.#octets -= entry.size;
+      this.#octets -= size;
     }
   }
 
   /**
-   * Takes a batch of messages, in order.
+   * Takes messages, in order.
    *
+   * @param shutOut whether messages of an envelope may not come in
    * @returns for each what became of it
    */
-  append(batch: readonly Mail[], now: number): Outcome[] {
+  append(bundle: Bundle, now: number, shutOut: (envelope: Envelope) => boolean = () => false): Outcome[] {
+    const { envelopes, octets } = bundle;
+    const contents = contentsOf(octets);
     return this.#atomically(() => {
-      const seen = this.#seen();
-      const fresh: [string, string][] = [];
-      const kept: Mail[] = [];
-      let octets = this.#octets;
-      let messages = this.#messages;
+      const seen = this.#seen(now);
+      const shut = envelopes.map(shutOut);
+      const kept: number[] = [];
+      let room = this.#quota.octets - this.#octets;
       let full = false;
-      const outcomes = batch.map((mail): Outcome => {
-        const ids = seen.get(mail.source);
-        if (mail.id !== "" && ids?.has(mail.id)) return "duplicate";
+      const outcomes = contents.sizes.map((size, index): Outcome => {
+        const start = contents.starts[index] ?? 0;
+        const number = envelopeAt(octets, start);
+        if (shut[number] ?? true) return "locked";
+        const source = envelopes[number]?.source ?? "";
+        const id = idAt(octets, start);
+        let known = seen.get(source);
+        if (id !== "" && known?.has(id)) return "duplicate";
         // What follows one that is refused must not overtake it.
-        full ||= messages + 1 > this.#quota.messages || octets + mail.body.length > this.#quota.octets;
+        full ||= this.#messages + kept.length + 1 > this.#quota.messages || size > room;
         if (full) return "quota";
-        messages += 1;
-        octets += mail.body.length;
-        kept.push(mail);
-        if (mail.id !== "") {
-          fresh.push([mail.source, mail.id]);
-          if (ids === undefined) seen.set(mail.source, new Set([mail.id]));
-          else ids.add(mail.id);
+        kept.push(index);
+        room -= size;
+        if (id === "") return "stored";
+        if (known === undefined) {
+          known = new Set();
+          seen.set(source, known);
         }
+        known.add(id);
         return "stored";
       });
-      this.#write(kept, now);
-      if (fresh.length > 0)
-        this.#run("INSERT INTO ids (at, count, body) VALUES (?, ?, ?)", now, fresh.length, JSON.stringify(fresh));
-      this.#remembered += fresh.length;
-      if (this.#remembered > REMEMBERED_IDS + REMEMBERED_SLACK) this.#forgetIds(now);
-      this.#messages = messages;
-      this.#octets = octets;
+      this.#write(bundle, contents, kept, now);
       return outcomes;
     });
   }
 
   /**
    * Messages after `seq`, oldest first, until there are `octets` of them or `count`; one is given however long it is.
+   *
+   * @param before only messages before this one
    */
-  read(seq: number, octets: number, count: number): Numbered[] {
-    const found: Numbered[] = [];
+  read(seq: number, octets: number, count: number, before = Number.POSITIVE_INFINITY): Slice[] {
+    const slices: Slice[] = [];
     let taken = 0;
-    for (let from = Math.max(seq, this.#position) + 1; found.length < count; ) {
+    let found = 0;
+    for (let from = Math.max(seq, this.#position) + 1; found < count; ) {
       const segment = this.#segmentAt(from);
       if (segment === undefined) break;
-      for (const [index, entry] of segment.entries.entries()) {
-        const number = segment.first + index;
-        if (number < from) continue;
-        if (found.length >= count || (found.length > 0 && taken + entry.size > octets)) return found;
-        taken += entry.size;
-        found.push({
-          seq: number,
-          mail: entry.rows === 0 ? entry.mail : { ...entry.mail, body: this.#body(number, entry.size) },
-        });
+      const begin = Math.max(from - segment.first, 0);
+      let end = begin;
+      for (; end < segment.sizes.length && found < count && segment.first + end < before; end += 1) {
+        const size = segment.sizes[end] ?? 0;
+        if (found > 0 && taken + size > octets) break;
+        taken += size;
+        found += 1;
       }
-      from = segment.first + segment.entries.length;
+      if (end > begin) slices.push(this.#slice(segment, begin, end));
+      if (end < segment.sizes.length) break;
+      from = segment.first + end;
     }
-    return found;
+    return slices;
   }
 
   /** Everything up to `seq` is done with. */
@@ -216,19 +244,25 @@ export class MailboxStore {
     const before = this.#messages;
     const [old] = this.#all("SELECT max(first + count - 1) AS last FROM segments WHERE at < ?", now - RETENTION);
     if (old?.last !== null && old?.last !== undefined) this.remove(Number(old.last));
-    this.#atomically(() => this.#forgetIds(now));
+    // Those in memory go when somebody looks for one.
+    this.#run("DELETE FROM ids WHERE at < ?", now - REMEMBER_IDS);
     return before - this.#messages;
   }
 
-  /** When `expire` will have something to do; undefined when nothing waits and no id is remembered. */
+  /** When `expire` will have something to do; undefined when nothing waits and no id of what is done with is kept. */
   expiry(): number | undefined {
     const [segment] = this.#all("SELECT at FROM segments ORDER BY first LIMIT 1");
-    const [ids] = this.#all("SELECT at FROM ids ORDER BY n LIMIT 1");
+    const [ids] = this.#all("SELECT at FROM ids ORDER BY first LIMIT 1");
     const times = [
       ...(segment === undefined ? [] : [Number(segment.at) + RETENTION]),
       ...(ids === undefined ? [] : [Number(ids.at) + REMEMBER_IDS]),
     ];
     return times.length === 0 ? undefined : Math.min(...times) + 1;
+  }
+
+  /** How many messages wait. */
+  get messages(): number {
+    return this.#messages;
   }
 
   waiting(): Waiting {
@@ -268,51 +302,106 @@ export class MailboxStore {
     }
   }
 
-  #write(mails: readonly Mail[], now: number): void {
-    let entries: Uint8Array[] = [];
-    let held: Entry[] = [];
+  /** Writes some messages of a bundle, as they are where nothing is left out of it and nothing stands elsewhere. */
+  #write({ envelopes, octets }: Bundle, { starts, sizes }: Contents, kept: readonly number[], now: number): void {
+    let pieces: Uint8Array[] = [];
+    let held = 0;
     let length = 0;
-    let octets = 0;
-    const flush = () => {
-      if (entries.length === 0) return;
-      const body = new Uint8Array(length);
-      let at = 0;
-      for (const entry of entries) {
-        body.set(entry, at);
-        at += entry.length;
-      }
-      const first = this.#next - entries.length;
-      this.#run(
-        "INSERT INTO segments (first, count, octets, at, body) VALUES (?, ?, ?, ?, ?)",
-        first,
-        entries.length,
-        octets,
-        now,
-        body,
-      );
-      // Whoever reads next is spared reading it; but what is being read must not be pushed out by what comes.
-      if (this.#cache.size < CACHED_SEGMENTS) this.#cache.set(first, { first, entries: held });
-      held = [];
-      entries = [];
-      length = 0;
-      octets = 0;
+    // Messages that stand behind each other are one piece.
+    let runStart = 0;
+    let runEnd = 0;
+    const endRun = () => {
+      if (runEnd > runStart) pieces.push(octets.subarray(runStart, runEnd));
+      runStart = runEnd;
     };
-    for (const mail of mails) {
-      const size = mail.body.length;
-      const rows = size > BODY_ROW_OCTETS ? Math.ceil(size / BODY_ROW_OCTETS) : 0;
-      for (let n = 0; n < rows; n += 1) {
-        const part = mail.body.subarray(n * BODY_ROW_OCTETS, (n + 1) * BODY_ROW_OCTETS);
-        this.#run("INSERT INTO bodies (seq, n, body) VALUES (?, ?, ?)", this.#next, n, part);
+    const flush = () => {
+      endRun();
+      const [first] = pieces;
+      if (first !== undefined) {
+        this.#insert({ envelopes, octets: pieces.length === 1 ? first : joinOctets(pieces, length) }, now);
       }
-      const entry = encodeEntry({ mail, size, rows });
-      if (length + entry.length > SEGMENT_OCTETS) flush();
-      entries.push(entry);
-      held.push({ mail: rows === 0 ? mail : { ...mail, body: new Uint8Array(0) }, size, rows });
-      length += entry.length;
-      octets += size;
-      this.#next += 1;
+      pieces = [];
+      held = 0;
+      length = 0;
+    };
+    for (const index of kept) {
+      const start = starts[index] ?? 0;
+      const end = starts[index + 1] ?? start;
+      const size = sizes[index] ?? 0;
+      const long = size > BODY_ROW_OCTETS;
+      const octetsHere = long ? end - start - size : end - start;
+      if (length + octetsHere > SEGMENT_OCTETS) flush();
+      if (long) {
+        endRun();
+        this.#writeBody(this.#next + held, octets.subarray(end - size, end));
+        pieces.push(withoutBody(octets.subarray(start, end), size));
+      } else {
+        if (runEnd !== start) {
+          endRun();
+          runStart = start;
+        }
+        runEnd = end;
+      }
+      held += 1;
+      length += octetsHere;
     }
     flush();
+  }
+
+  #insert(bundle: Bundle, now: number): void {
+    const contents = contentsOf(bundle.octets);
+    const { sizes } = contents;
+    const octets = sizes.reduce((sum, size) => sum + size, 0);
+    const first = this.#next;
+    const ids = { first, at: now, bySource: idsBySource(bundle, contents) };
+    this.#run(
+      "INSERT INTO segments (first, count, octets, at, envelopes, ids, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      first,
+      sizes.length,
+      octets,
+      now,
+      JSON.stringify(bundle.envelopes),
+      JSON.stringify(ids.bySource),
+      bundle.octets,
+    );
+    this.#idsBySegment.push(ids);
+    this.#remembered += countOf(ids.bySource);
+    this.#next += sizes.length;
+    this.#messages += sizes.length;
+    this.#octets += octets;
+    // Whoever reads next is spared reading it; but what is being read must not be pushed out by what comes.
+    if (this.#cache.size < CACHED_SEGMENTS) this.#cache.set(first, { first, bundle, ...contents });
+  }
+
+  #writeBody(seq: number, body: Uint8Array): void {
+    for (let n = 0, at = 0; at < body.length; n += 1, at += BODY_ROW_OCTETS) {
+      const part = body.subarray(at, at + BODY_ROW_OCTETS);
+      this.#run("INSERT INTO bodies (seq, n, body) VALUES (?, ?, ?)", seq, n, part);
+    }
+  }
+
+  /** Messages of a segment, with their bodies, wherever those stand, in memory of its own. */
+  #slice({ first, bundle, starts, sizes }: Segment, begin: number, end: number): Slice {
+    const { envelopes, octets } = bundle;
+    const pieces: Uint8Array[] = [];
+    let length = 0;
+    let from = starts[begin] ?? 0;
+    const add = (piece: Uint8Array) => {
+      pieces.push(piece);
+      length += piece.length;
+    };
+    for (let index = begin; index < end; index += 1) {
+      const start = starts[index] ?? 0;
+      if (!isElsewhere(octets, start)) continue;
+      const after = starts[index + 1] ?? start;
+      add(octets.subarray(from, start));
+      add(withBody(octets.subarray(start, after), this.#body(first + index, sizes[index] ?? 0)));
+      from = after;
+    }
+    add(octets.subarray(from, starts[end] ?? from));
+    const [only] = pieces;
+    const whole = pieces.length === 1 && only !== undefined ? only.slice() : joinOctets(pieces, length);
+    return { first: first + begin, bundle: { envelopes, octets: whole }, sizes: sizes.slice(begin, end) };
   }
 
   /** Takes messages up to `seq` off the counts, and their rows off the tables. */
@@ -321,14 +410,13 @@ export class MailboxStore {
     for (let from = this.#position + 1; from <= seq; ) {
       const segment = this.#segmentAt(from);
       if (segment === undefined) break;
-      const { first, entries } = segment;
-      const end = first + entries.length - 1;
+      const { first, bundle, starts, sizes } = segment;
+      const end = first + sizes.length - 1;
       for (let number = Math.max(from, first); number <= Math.min(end, seq); number += 1) {
-        const entry = entries[number - first];
-        if (entry === undefined) continue;
         this.#messages -= 1;
-        this.#octets -= entry.size;
-        if (entry.rows > 0) this.#run("DELETE FROM bodies WHERE seq = ?", number);
+        this.#octets -= sizes[number - first] ?? 0;
+        const elsewhere = isElsewhere(bundle.octets, starts[number - first] ?? 0);
+        if (elsewhere) this.#run("DELETE FROM bodies WHERE seq = ?", number);
       }
       if (end <= seq) {
         whole = true;
@@ -337,7 +425,10 @@ export class MailboxStore {
       from = end + 1;
     }
     this.#position = seq;
-    if (whole) this.#run("DELETE FROM segments WHERE first + count - 1 <= ?", seq);
+    if (whole) {
+      this.#run("INSERT INTO ids SELECT first, at, ids FROM segments WHERE first + count - 1 <= ?", seq);
+      this.#run("DELETE FROM segments WHERE first + count - 1 <= ?", seq);
+    }
     // A position between two segments shows in the one that is left. One inside a segment has to be written down, and so
     // has the last of all: numbers must never come again.
     const [left] = this.#all("SELECT first FROM segments ORDER BY first LIMIT 1");
@@ -348,15 +439,17 @@ export class MailboxStore {
   /** The segment that holds a number. */
   #segmentAt(seq: number): Segment | undefined {
     for (const cached of this.#cache.values()) {
-      if (seq >= cached.first && seq < cached.first + cached.entries.length) return cached;
+      if (seq >= cached.first && seq < cached.first + cached.sizes.length) return cached;
     }
     const [row] = this.#all(
-      "SELECT first, count, body FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1",
+      "SELECT first, count, envelopes, body FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1",
       seq,
     );
     const found = row !== undefined && seq < Number(row.first) + Number(row.count) ? row : this.#following(seq);
     if (found === undefined) return undefined;
-    const segment = { first: Number(found.first), entries: decodeSegment(octetsOf(found.body)) };
+    const octets = octetsOf(found.body);
+    const bundle = { envelopes: JSON.parse(String(found.envelopes)) as Envelope[], octets };
+    const segment = { first: Number(found.first), bundle, ...contentsOf(octets) };
     this.#cache.set(segment.first, segment);
     for (const oldest of this.#cache.keys()) {
       if (this.#cache.size <= CACHED_SEGMENTS) break;
@@ -366,7 +459,10 @@ export class MailboxStore {
   }
 
   #following(seq: number): Record<string, unknown> | undefined {
-    return this.#all("SELECT first, count, body FROM segments WHERE first > ? ORDER BY first LIMIT 1", seq)[0];
+    return this.#all(
+      "SELECT first, count, envelopes, body FROM segments WHERE first > ? ORDER BY first LIMIT 1",
+      seq,
+    )[0];
   }
 
   #body(seq: number, size: number): Uint8Array {
@@ -380,30 +476,49 @@ export class MailboxStore {
     return whole;
   }
 
-  #seen(): Map<string, Set<string>> {
+  /** The ids that are remembered. */
+  #seen(now: number): Map<string, Set<string>> {
     if (this.#ids === undefined) {
       this.#ids = new Map();
+      this.#idsBySegment = [];
       this.#remembered = 0;
-      for (const row of this.#all("SELECT body FROM ids")) {
-        for (const [source, id] of JSON.parse(String(row.body)) as [string, string][]) {
-          const ids = this.#ids.get(source);
-          if (ids === undefined) this.#ids.set(source, new Set([id]));
-          else ids.add(id);
-          this.#remembered += 1;
+      const rows = this.#all(
+        "SELECT * FROM (SELECT first, at, ids FROM ids UNION ALL SELECT first, at, ids FROM segments) WHERE at >= ? ORDER BY first",
+        now - REMEMBER_IDS,
+      );
+      for (const row of rows) {
+        const bySource = JSON.parse(String(row.ids)) as BySource;
+        this.#idsBySegment.push({ first: Number(row.first), at: Number(row.at), bySource });
+        this.#remembered += countOf(bySource);
+        for (const [source, ids] of bySource) {
+          const known = this.#ids.get(source) ?? new Set();
+          for (const id of ids) known.add(id);
+          this.#ids.set(source, known);
         }
       }
     }
+    const tooOld = (this.#idsBySegment[0]?.at ?? now) < now - REMEMBER_IDS;
+    if (tooOld || this.#remembered > REMEMBERED_IDS + REMEMBERED_SLACK) this.#forgetIds(this.#ids, now);
     return this.#ids;
   }
 
-  #forgetIds(now: number): void {
-    const [kept] = this.#all(
-      "SELECT max(n) AS n FROM (SELECT n, sum(count) OVER (ORDER BY n DESC) AS newer FROM ids) WHERE newer > ?",
-      REMEMBERED_IDS,
-    );
-    const tooMany = kept?.n === null || kept?.n === undefined ? 0 : Number(kept.n);
-    const deleted = this.#run("DELETE FROM ids WHERE at < ? OR n <= ?", now - REMEMBER_IDS, tooMany);
-    if (deleted > 0) this.#ids = undefined;
+  /** Forgets ids that are too old, and the oldest of those that are too many. */
+  #forgetIds(seen: Map<string, Set<string>>, now: number): void {
+    const found = this.#idsBySegment.findIndex(({ at, bySource }) => {
+      if (at >= now - REMEMBER_IDS && this.#remembered <= REMEMBERED_IDS) return true;
+      this.#remembered -= countOf(bySource);
+      return false;
+    });
+    const gone = this.#idsBySegment.splice(0, found < 0 ? this.#idsBySegment.length : found);
+    for (const { bySource } of gone) {
+      for (const [source, ids] of bySource) {
+        const known = seen.get(source);
+        for (const id of ids) known?.delete(id);
+        if (known?.size === 0) seen.delete(source);
+      }
+    }
+    const last = gone.at(-1);
+    if (last !== undefined) this.#run("DELETE FROM ids WHERE first <= ?", last.first);
   }
 
   #all(query: string, ...bindings: (string | number)[]): Record<string, unknown>[] {
@@ -423,4 +538,23 @@ function octetsOf(blob: unknown): Uint8Array {
   if (blob instanceof Uint8Array) return blob;
   if (blob instanceof ArrayBuffer) return new Uint8Array(blob);
   throw new TypeError("a row of the mailbox has no octets where it should");
+}
+
+/** Ids of a bundle's messages; those without one are not among them. */
+function idsBySource({ envelopes, octets }: Bundle, { starts, sizes }: Contents): BySource {
+  const found = new Map<string, string[]>();
+  for (let index = 0; index < sizes.length; index += 1) {
+    const start = starts[index] ?? 0;
+    const id = idAt(octets, start);
+    if (id === "") continue;
+    const source = envelopes[envelopeAt(octets, start)]?.source ?? "";
+    const others = found.get(source);
+    if (others === undefined) found.set(source, [id]);
+    else others.push(id);
+  }
+  return [...found];
+}
+
+function countOf(bySource: BySource): number {
+  return bySource.reduce((sum, [, ids]) => sum + ids.length, 0);
 }

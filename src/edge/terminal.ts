@@ -221,8 +221,8 @@ export class Terminal implements Origin {
   }
 
   /** A mailbox sends messages. */
-  deliver(peer: string, generation: number, messages: readonly Delivery[]): Taken {
-    return this.#outlet.deliver(peer, generation, messages);
+  deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Taken {
+    return this.#outlet.deliver(peer, generation, deliveries);
   }
 
   /** Another connection consumes a mailbox of ours from now on. True when this one stays, and would have it back. */

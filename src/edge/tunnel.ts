@@ -198,10 +198,10 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** A mailbox sends messages for the device. */
-  async deliver(peer: string, generation: number, messages: readonly Delivery[]): Promise<Taken> {
+  async deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Promise<Taken> {
     this.#sleep.stir();
     if (!this.#ownership.audit()) return "gone";
-    return this.#terminal?.deliver(peer, generation, messages) ?? "gone";
+    return this.#terminal?.deliver(peer, generation, deliveries) ?? "gone";
   }
 
   /** Another virtual connection consumes a mailbox from now on. True when this one would have it back. */

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import { type Mail, pack } from "../../src/edge/bundle.ts";
 import { QUOTA_MESSAGES } from "../../src/edge/defaults.ts";
-import type { Mail } from "../../src/edge/segment.ts";
 import {
   decode,
   type SessionStatus,
@@ -154,19 +154,17 @@ describe("fanout", () => {
 /** As many messages as a mailbox may have, put into it directly. */
 async function fill(mailbox: MailboxStub): Promise<void> {
   const mail: Mail = {
-    source: "grooveDevice://filler/pc",
-    id: "",
-    resourceURL: "m",
-    identityURL: "grooveIdentity://x",
-    deviceURL: "",
-    track: false,
+    envelope: {
+      source: "grooveDevice://filler/pc",
+      resourceURL: "m",
+      identityURL: "grooveIdentity://x",
+      deviceURL: "",
+    },
+    fields: { userRef: "", track: false },
     body: new Uint8Array(0),
   };
-  const batch = Array.from({ length: QUOTA_MESSAGES / 4 }, () => mail);
-  for (let i = 0; i < 4; i += 1) {
-    const outcomes = await mailbox.append(batch);
-    assert.ok(outcomes.every((outcome) => outcome === "stored"));
-  }
+  const bundle = pack(Array.from({ length: QUOTA_MESSAGES / 4 }, () => mail));
+  for (let i = 0; i < 4; i += 1) assert.deepEqual(await mailbox.append(bundle), []);
 }
 
 /** The SessionStatus commands as they come over the wire. */

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import { DeviceError } from "../../src/device/index.ts";
+import { type Mail, pack } from "../../src/edge/bundle.ts";
 import { RULE_OCTETS } from "../../src/edge/defaults.ts";
 import { SessionStatusId } from "../../src/sstp/index.ts";
 import { run } from "../cli/support.ts";
@@ -153,23 +154,23 @@ describe("rule of a mailbox", () => {
     const to = fresh("bob");
     await setRule(to, "alice");
     const mailbox = await mailboxOf(edge, `grooveIdentity://${to}`);
-    const mail = (source: string, id: string) => ({
-      resourceURL: "r",
-      identityURL: `grooveIdentity://${to}`,
-      deviceURL: "",
-      source: `grooveDevice://${source}/pc`,
-      id,
-      track: undefined,
-      ephemeral: undefined,
-      streamSize: undefined,
-      fragmentation: undefined,
+    const mail = (source: string, id: string): Mail => ({
+      envelope: {
+        source: `grooveDevice://${source}/pc`,
+        resourceURL: "r",
+        identityURL: `grooveIdentity://${to}`,
+        deviceURL: "",
+      },
+      fields: { userRef: id, track: false },
       body: new Uint8Array(3),
     });
-    const batch = ["alice", "mallory", "alice", "eve", "alice"].map((source, i) => mail(source, `${i}`));
-    assert.deepEqual(await mailbox.append(batch as never), ["stored", "locked", "stored", "locked", "stored"]);
-    assert.deepEqual(await mailbox.append(batch as never), ["duplicate", "locked", "duplicate", "locked", "duplicate"]);
+    const bundle = pack(["alice", "mallory", "alice", "eve", "alice"].map((source, i) => mail(source, `${i}`)));
+    const refused = [1, 3].map((at) => ({ at, outcome: "locked" }));
+    assert.deepEqual(await mailbox.append(bundle), refused);
+    assert.deepEqual(await mailbox.append(bundle), refused, "duplicates are as good as stored");
+    assert.deepEqual(await mailbox.pass(bundle), refused);
     const { messages, dropped } = await mailbox.status();
-    assert.deepEqual([messages, dropped.SenderNotAllowed], [3, 4]);
+    assert.deepEqual([messages, dropped.SenderNotAllowed], [3, 6]);
   });
 
   it("refuses what is no rule and says why, and leaves the one before", async () => {

@@ -27,9 +27,7 @@ export function database(): TestDatabase {
           return { toArray: () => rows, rowsWritten: 0 };
         }
         const { changes } = statement.run(...values);
-        // AUTOINCREMENT writes a second row, that of the sequence.
-        const rowsWritten = Number(changes) * (/INSERT INTO ids/.test(query) ? 2 : 1);
-        return { toArray: () => [], rowsWritten };
+        return { toArray: () => [], rowsWritten: Number(changes) };
       },
     },
     transaction(run) {

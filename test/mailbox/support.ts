@@ -4,9 +4,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { Device, type DeviceOptions, type Message, openTransport, type TransportName } from "../../src/device/index.ts";
-import type { MailboxStatus } from "../../src/edge/mailbox.ts";
-import type { Mail } from "../../src/edge/segment.ts";
-import type { Outcome } from "../../src/edge/store.ts";
+import type { Bundle } from "../../src/edge/bundle.ts";
+import type { MailboxStatus, Refusal } from "../../src/edge/mailbox.ts";
 import {
   accountURL,
   Connection,
@@ -55,8 +54,8 @@ export function connect(
 
 /** What a test asks of a mailbox's object. */
 export interface MailboxStub {
-  append(batch: readonly Mail[]): Promise<Outcome[]>;
-  pass(batch: readonly Mail[]): Promise<void>;
+  append(bundle: Bundle): Promise<Refusal[]>;
+  pass(bundle: Bundle): Promise<Refusal[]>;
   status(): Promise<MailboxStatus>;
   purge(): Promise<number>;
   setLocked(locked: boolean): Promise<void>;
