@@ -244,6 +244,14 @@ export const CROWDED_TIME = 2000;
 export const MISSES = 100;
 export const MISSES_RATE = 5;
 
+/**
+ * How long a Worker keeps somebody waiting whom it turns away: whoever asks again at once then does so once a second for
+ * each of his connections, instead of as fast as the Worker can say no. And how many of a source are kept waiting a
+ * second: a parked request costs some 10 kB.
+ */
+export const TURNED_PAUSE = 1000;
+export const TURNED_WAITING = 200;
+
 /** GUIDs of virtual connections that a Worker knows: more are asked for as if they were new, which costs a turn. */
 export const KNOWN_GUIDS = 50_000;
 

@@ -5,6 +5,7 @@
  * - Who names many waits his turn, and whoever comes from elsewhere does not stand behind him.
  * - Who hits nothing again and again may try so often and no more: a GUID cannot be found by guessing.
  * - When the source has too many half-open virtual connections, the next are told so here.
+ * - Whoever is turned away hears of it after a while: somebody who asks again at once costs others less of the Worker.
  *
  * It is memory of one Worker of many, and a first line: what must hold everywhere is counted by the Meter. Nobody here
  * waits for anybody else, only for the time: a request that is cut off leaves nothing behind that would have to be undone.
@@ -20,8 +21,10 @@ import {
   KNOWN_GUIDS,
   MISSES,
   MISSES_RATE,
+  TURNED_PAUSE,
+  TURNED_WAITING,
 } from "./defaults.ts";
-import { type Bucket, bucket, charge, giveBack, levelOf, wait } from "./policy/bucket.ts";
+import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "./policy/bucket.ts";
 import type { Reason } from "./reasons.ts";
 
 /** What is known of a source. */
@@ -30,6 +33,8 @@ interface Source {
   readonly contacts: Bucket;
   /** What it may still miss. */
   readonly misses: Bucket;
+  /** How many may be kept waiting for their refusals. */
+  readonly waiting: Bucket;
   /** Until when its new virtual connections are refused without asking. */
   crowdedUntil: number;
 }
@@ -76,7 +81,10 @@ export class Gate {
     const of = this.#source(source);
     if (!this.#known.has(guid)) {
       const turned = this.#turned(of) ?? (await this.#takeTurn(of));
-      if (turned !== undefined) return reading.turn(turned);
+      if (turned !== undefined) {
+        await this.#pause(of);
+        return reading.turn(turned);
+      }
       // The other request of the same virtual connection often comes at the same moment.
       this.#know(guid);
     }
@@ -95,6 +103,11 @@ export class Gate {
     if (waits === 0) return undefined;
     await this.#clock.sleep(waits);
     return this.#turned(of);
+  }
+
+  /** Waits before a refusal. So many wait at a time and no more: they cost memory. */
+  async #pause(of: Source): Promise<void> {
+    if (take(of.waiting, 1, this.#clock.now())) await this.#clock.sleep(TURNED_PAUSE);
   }
 
   #turned(of: Source): Turned | undefined {
@@ -129,6 +142,7 @@ export class Gate {
     const source: Source = {
       contacts: bucket(CONTACTS_RATE, CONTACTS, now),
       misses: bucket(MISSES_RATE, MISSES, now),
+      waiting: bucket(TURNED_WAITING, TURNED_WAITING, now),
       crowdedUntil: 0,
     };
     this.#sources.set(name, source);

@@ -8,6 +8,8 @@ import {
   CROWDED_TIME,
   MISSES,
   MISSES_RATE,
+  TURNED_PAUSE,
+  TURNED_WAITING,
 } from "../../src/edge/defaults.ts";
 import { Gate, type Turned } from "../../src/edge/gate.ts";
 import { sourceOf } from "../../src/edge/policy/rate.ts";
@@ -55,12 +57,26 @@ describe("gate", () => {
     const answers: Answer[] = [];
     for (let n = 0; n < most + 100; n += 1) answers.push(await ask("a", `guid ${n}`));
     assert.equal(calls(), most);
-    assert.equal(slept.length, most - CONTACTS);
-    assert.ok(slept.every((pause) => pause <= CONTACTS_PATIENCE));
+    const turns = slept.length - 100;
+    assert.equal(turns, most - CONTACTS);
+    assert.ok(slept.slice(0, turns).every((pause) => pause <= CONTACTS_PATIENCE));
+    assert.ok(slept.slice(turns).every((pause) => pause === TURNED_PAUSE));
     assert.deepEqual(answers.at(-1), { reason: "TooManyHalfOpen", retryAfter: 11 });
     assert.equal(await ask("b", "from elsewhere"), "lives");
     assert.equal(await ask("", "from nowhere"), "lives");
-    assert.equal(slept.length, most - CONTACTS, "neither has waited");
+    assert.equal(slept.length, turns + 100, "neither has waited");
+  });
+
+  it("keeps whom it turns away waiting, so many of a source at a time and no more", async () => {
+    const { ask, slept, clock } = started();
+    await ask("a", "guid", "TooManyHalfOpen");
+    for (let n = 0; n < TURNED_WAITING + 50; n += 1) assert.notEqual(await ask("a", `new ${n}`), "lives");
+    assert.deepEqual(new Set(slept), new Set([TURNED_PAUSE]));
+    assert.equal(slept.length, TURNED_WAITING);
+    clock.time += TURNED_PAUSE;
+    await ask("a", "later");
+    assert.equal(slept.length, TURNED_WAITING + 1);
+    assert.equal(await ask("b", "from elsewhere"), "lives");
   });
 
   it("lets nobody guess", async () => {
