@@ -81,6 +81,9 @@ export interface Core {
   events: ConnectionEvent[];
 }
 
+/** For an object that is being made: fields that are absent must not be there as undefined. */
+export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
 /** @throws StateError `invalid-argument`, always. */
 export function invalid(message: string): never {
   throw new StateError("invalid-argument", message);
