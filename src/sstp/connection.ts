@@ -3,7 +3,6 @@
  * octets and the time go in; octets, events and the next deadline come out.
  */
 
-import { WireError } from "./codec.ts";
 import type { ConnectionOptions, ConnectionState, Core, Mutable } from "./core.ts";
 import {
   acknowledgementSent,
@@ -49,6 +48,7 @@ import {
   RegisterResponseId,
   WAN_DPP_RESOURCE_URL,
 } from "./wire.ts";
+import { WireError } from "./wire-error.ts";
 
 /** ResourceHandlerAvailability [3.1.5.5]: takes messages, does not for now, or never will. */
 export type Availability = "ready" | "notReady" | "fault";

@@ -2,7 +2,7 @@
  * The octets that wait to be sent, in blocks of whole commands.
  */
 
-import { encode, encodeDataInto, encodeInto } from "./codec.ts";
+import { encode, encodeDataInto, encodeInto } from "./encoder.ts";
 import type { Command, Version } from "./wire.ts";
 import { DATA_HEADER_OCTETS, MAX_DATA_OCTETS } from "./wire.ts";
 
