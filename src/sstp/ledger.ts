@@ -76,10 +76,9 @@ class MessageList {
     this.#head += count;
     const left = this.length;
     if (left > 0 && (this.#head < SLACK || this.#head < left)) return;
-    for (const column of [this.#numbers, this.#sessions, this.#marks]) {
-      column.copyWithin(0, this.#head);
-      column.length = left;
-    }
+    this.#numbers = this.#numbers.slice(this.#head);
+    this.#sessions = this.#sessions.slice(this.#head);
+    this.#marks = this.#marks.slice(this.#head);
     this.#head = 0;
   }
 
