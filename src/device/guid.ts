@@ -19,7 +19,7 @@ let used = pool.length;
 export function newGuid(): string {
   if (used === pool.length) {
     randomFillSync(pool);
-    for (const [at, octet] of pool.entries()) pool[at] = letters[octet] as number;
+    for (let at = 0; at < pool.length; at += 1) pool[at] = letters[pool[at] as number] as number;
     used = 0;
   }
   used += LETTERS;
