@@ -31,6 +31,8 @@ interface OutboundSession {
   readonly sessionId: number;
   readonly key: string;
   state: "opening" | "ready" | "suspended";
+  /** When it was last asked for, counted in asking. */
+  used: number;
   waiting: ((outcome: SessionOutcome) => void)[];
 }
 
@@ -48,8 +50,9 @@ export class Carrier {
   readonly #options: CarrierOptions;
   readonly #on: (event: ConnectionEvent) => void;
   readonly #mayRead: () => Promise<void> | undefined;
-  /** Open sessions by their addressing, least recently used first. */
+  /** Open sessions by the key of their destination. */
   readonly #sessions = new Map<string, OutboundSession>();
+  #uses = 0;
   readonly #failed = new Map<string, DeviceError>();
   readonly #keys = new Map<number, string>();
   #flushing: Promise<void> | undefined;
@@ -96,10 +99,17 @@ export class Carrier {
     }
   }
 
-  /** The session for an addressing, opened if there is none, once it may be sent on. */
-  session(addressing: Destination): Promise<SessionOutcome> {
-    const { resourceURL, relayURL, ...recipient } = addressing;
-    const key = [resourceURL, recipient.identityURL, recipient.deviceURL, relayURL].join("\n");
+  /** The session for a destination, when it may be sent on at this moment. */
+  readySession({ key }: Destination): number | undefined {
+    const session = this.#sessions.get(key);
+    if (session?.state !== "ready" || this.#failed.has(key) || !this.ready(session.sessionId)) return undefined;
+    session.used = ++this.#uses;
+    return session.sessionId;
+  }
+
+  /** The session for a destination, opened if there is none, once it may be sent on. */
+  session(destination: Destination): Promise<SessionOutcome> {
+    const { key } = destination;
     const failed = this.#failed.get(key);
     if (failed !== undefined) {
       this.#failed.delete(key);
@@ -109,22 +119,21 @@ export class Carrier {
     if (session === undefined) {
       if (this.engine.closed !== undefined) return Promise.resolve({ ok: false, error: gone() });
       if (this.#sessions.size >= OPEN_SESSIONS) this.#closeOldest();
-      const sessionId =
-        relayURL === ""
-          ? this.engine.open(addressing)
-          : // Only a fanout names the recipient's relay [MS-GRVSSTP 2.2.6.1].
-            this.engine.openFanout({ resourceURL, entries: [{ ...recipient, relayURL }] });
-      session = { sessionId, key, state: "opening", waiting: [] };
+      session = { sessionId: this.#open(destination), key, state: "opening", used: 0, waiting: [] };
       this.#sessions.set(key, session);
       this.#keys.set(session.sessionId, key);
       void this.flush();
-    } else {
-      this.#sessions.delete(key);
-      this.#sessions.set(key, session);
     }
+    session.used = ++this.#uses;
     if (session.state === "ready") return Promise.resolve({ ok: true, sessionId: session.sessionId });
     const { waiting } = session;
     return new Promise((resolve) => waiting.push(resolve));
+  }
+
+  #open({ resourceURL, identityURL, deviceURL, relayURL }: Destination): number {
+    if (relayURL === "") return this.engine.open({ resourceURL, identityURL, deviceURL });
+    // Only a fanout names the recipient's relay [MS-GRVSSTP 2.2.6.1].
+    return this.engine.openFanout({ resourceURL, entries: [{ identityURL, deviceURL, relayURL }] });
   }
 
   /** A session is of no use though it is open: the next that asks for it is told why, and the one after opens another. */
@@ -254,12 +263,13 @@ export class Carrier {
 
   /** Messages are sent one at a time, so all sessions but the one that is asked for are idle. */
   #closeOldest(): void {
-    for (const { sessionId, waiting } of this.#sessions.values()) {
-      if (waiting.length > 0) continue;
-      this.#forget(sessionId, gone());
-      this.engine.closeSession(sessionId, CloseReasonId.Idle);
-      return;
+    let oldest: OutboundSession | undefined;
+    for (const session of this.#sessions.values()) {
+      if (session.waiting.length === 0 && session.used < (oldest?.used ?? Number.POSITIVE_INFINITY)) oldest = session;
     }
+    if (oldest === undefined) return;
+    this.#forget(oldest.sessionId, gone());
+    this.engine.closeSession(oldest.sessionId, CloseReasonId.Idle);
   }
 
   #forget(sessionId: number, error: DeviceError): void {
@@ -304,6 +314,8 @@ export function isPassing(reasonId: number | undefined): boolean {
 /** Where messages go: an addressing, and the recipient's relay when it is another than ours, else empty. */
 export interface Destination extends AddressingEntry {
   readonly relayURL: string;
+  /** Tells it from all others. */
+  readonly key: string;
 }
 
 /** Why the recipient of a message by another relay is out of reach, by the StatusId of SessionStatus. */

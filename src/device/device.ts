@@ -34,7 +34,8 @@ import {
 import { DeviceError } from "./error.ts";
 import { newGuid } from "./guid.ts";
 import { Inbox } from "./inbox.ts";
-import { idFor, type Message, partToWire, type SendOptions } from "./message.ts";
+import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
+import { Queue } from "./queue.ts";
 import { assertSayable, checked, Recipients } from "./recipients.ts";
 import { type TokenSource, tokenFrom } from "./token.ts";
 import type { TransportName } from "./transport.ts";
@@ -71,45 +72,47 @@ export interface DeviceOptions {
   readonly onReconnect?: (error: DeviceError) => void;
 }
 
-/** A message on its way out. */
-interface Outgoing {
-  readonly addressing: Destination;
-  readonly fields: MessageFields;
+/** A message on its way out; userRef is its id. */
+interface Outgoing extends MessageFields {
+  readonly userRef: string;
+  readonly destination: Destination;
   readonly body: Uint8Array;
-  readonly resolve: () => void;
+  readonly resolve: (sent: { readonly id: string }) => void;
   readonly reject: (error: DeviceError) => void;
+  /** On which it was sent last. */
+  sessionId: number;
 }
 
 /** A carrier, and what belongs to it alone. */
 interface Run {
   readonly carrier: Carrier;
   /** Sent and not acknowledged, by the engine's number, oldest first. */
-  readonly sent: Map<number, Sending>;
+  readonly sent: Map<number, Outgoing>;
   /** Another carrier has taken over: what still comes on this one will come again on that. */
   retired: boolean;
   /** Called when a message was acknowledged, or nothing more will be. */
   progress: () => void;
 }
 
-/** The message that is being sent, until it is whole or its session is gone. */
-interface Sending {
-  readonly outgoing: Outgoing;
-  readonly sessionId: number;
-}
+const NO_OPTIONS: SendOptions = {};
 
 export class Device {
   readonly address: string;
   readonly #options: DeviceOptions;
   readonly #self: Required<Pick<Address, "identity" | "device">>;
+  /** What ids end with. */
+  readonly #idSuffix: string;
   readonly #transport: TransportName;
   readonly #limit: number;
   readonly #relay: string;
   readonly #inbox: Inbox;
   readonly #recipients: Recipients;
   /** Not yet sent, oldest first. */
-  #outbox: Outgoing[] = [];
+  readonly #outbox = new Queue<Outgoing>();
+  /** Of all that is not acknowledged. */
   #outboxOctets = 0;
-  #sending: Sending | undefined;
+  /** The message that is being sent, until it is whole or its session is gone. */
+  #sending: Outgoing | undefined;
   #run: Run | undefined;
   #replacing = false;
   #renewal: Promise<void> | undefined;
@@ -133,7 +136,8 @@ export class Device {
     this.#relay = options.relay ?? hostOf(options.edge);
     checked("relay", () => relayURL(this.#relay));
     this.#self = { identity: address.identity, device: address.device };
-    this.#recipients = new Recipients(this.#self, this.#relay);
+    this.#idSuffix = idSuffix(this.#self);
+    this.#recipients = new Recipients(this.#idSuffix, this.#relay);
     this.address = options.address;
     this.#transport = options.transport ?? (options.edge === undefined ? "tcp" : "longlived");
     this.#limit = options.messageLimit ?? MESSAGE_LIMIT;
@@ -180,9 +184,9 @@ export class Device {
    *
    * @throws DeviceError MessageTooLong, OutboxFull, QuotaWouldBeExceeded, RecipientRefused, InvalidOption, Closed
    */
-  send(to: string, body: Uint8Array | string, options: SendOptions = {}): Promise<{ readonly id: string }> {
+  send(to: string, body: Uint8Array | string, options: SendOptions = NO_OPTIONS): Promise<{ readonly id: string }> {
     try {
-      return this.#enqueue(to, typeof body === "string" ? new TextEncoder().encode(body) : body, options);
+      return this.#enqueue(to, typeof body === "string" ? Buffer.from(body) : body, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -222,36 +226,46 @@ export class Device {
         retryable: true,
       });
     }
-    const addressing = this.#recipients.destination(to, options.resource ?? "message");
-    const id = idFor(options.id ?? newGuid(), this.#self);
-    const fields = {
-      userRef: id,
-      acknowledgeImmediately: true,
-      doNotDeliverIfOffline: options.onlyIfOnline,
-      streamSize: options.part && partToWire(options.part, body.length),
-    };
+    const destination = this.#recipients.destination(to, options.resource ?? "message");
+    const userRef = options.id === undefined ? newGuid() + this.#idSuffix : idFor(options.id, this.#idSuffix);
+    const streamSize = options.part && partToWire(options.part, body.length);
     // An id of ours can be said, and so can an addressing that could be before.
-    if (options.id !== undefined || options.part !== undefined) assertSayable(addressing, fields);
+    if (options.id !== undefined || options.part !== undefined) assertSayable(destination, { userRef, streamSize });
     return new Promise((resolve, reject) => {
       this.#outboxOctets += body.length;
-      const settle = () => {
-        this.#outboxOctets -= body.length;
-      };
       this.#outbox.push({
-        addressing,
-        fields,
+        userRef,
+        acknowledgeImmediately: true,
+        doNotDeliverIfOffline: options.onlyIfOnline,
+        streamSize,
+        destination,
         body,
-        resolve() {
-          settle();
-          resolve({ id });
-        },
-        reject(error) {
-          settle();
-          reject(error);
-        },
+        resolve,
+        reject,
+        sessionId: 0,
       });
-      this.#wake?.();
+      this.#rouse();
     });
+  }
+
+  /** The relay has the message safe. */
+  #settle(outgoing: Outgoing): void {
+    this.#outboxOctets -= outgoing.body.length;
+    outgoing.resolve({ id: outgoing.userRef });
+  }
+
+  #reject(messages: Iterable<Outgoing>, error: DeviceError): void {
+    for (const { body, reject } of messages) {
+      this.#outboxOctets -= body.length;
+      reject(error);
+    }
+  }
+
+  /** Has the pump look again, if it waits for something to send. */
+  #rouse(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
   }
 
   /** A new carrier, connected; its events are followed from its first. */
@@ -306,9 +320,7 @@ export class Device {
 
   /** What was sent and not acknowledged will be sent again, before what was not sent at all. */
   #retire(run: Run): void {
-    const unfinished = this.#sending === undefined ? [] : [this.#sending.outgoing];
-    this.#outbox = [...[...run.sent.values()].map(({ outgoing }) => outgoing), ...unfinished, ...this.#outbox];
-    this.#sending = undefined;
+    this.#outbox.putBack([...run.sent.values(), ...this.#takeSending()]);
     run.sent.clear();
     run.retired = true;
     run.progress();
@@ -326,7 +338,10 @@ export class Device {
         if (engine.session(event.sessionId) !== undefined) engine.setAvailability(event.sessionId, "ready");
         break;
       case "acknowledged":
-        for (const number of event.messages) this.#take(run, number)?.resolve();
+        for (const number of event.messages) {
+          const outgoing = this.#take(run, number);
+          if (outgoing !== undefined) this.#settle(outgoing);
+        }
         run.progress();
         break;
       case "sessionRefused":
@@ -336,12 +351,9 @@ export class Device {
         // The only recipient: what is on its way on that session is not delivered, though it will be acknowledged.
         const numbers = [...run.sent].filter(([, { sessionId }]) => sessionId === event.sessionId).map(([n]) => n);
         const outgoing = numbers.flatMap((number) => this.#take(run, number) ?? []);
-        if (this.#run === run && this.#sending?.sessionId === event.sessionId) {
-          outgoing.push(this.#sending.outgoing);
-          this.#sending = undefined;
-        }
+        if (this.#run === run && this.#sending?.sessionId === event.sessionId) outgoing.push(...this.#takeSending());
         const error = statusRefusal(event.statusId);
-        for (const { reject } of outgoing) reject(error);
+        this.#reject(outgoing, error);
         // Whoever is about to send on it must not open it anew for ever.
         if (outgoing.length === 0) run.carrier.fail(event.sessionId, error);
         break;
@@ -359,33 +371,38 @@ export class Device {
   }
 
   #take(run: Run, number: number): Outgoing | undefined {
-    const outgoing = run.sent.get(number)?.outgoing;
+    const outgoing = run.sent.get(number);
     run.sent.delete(number);
     return outgoing;
+  }
+
+  /** The message that is being sent, if any: it is not sent to its end. */
+  #takeSending(): Outgoing[] {
+    const sending = this.#sending;
+    this.#sending = undefined;
+    return sending === undefined ? [] : [sending];
   }
 
   /** The relay has closed a session: the messages on it that it did not take go again, or nowhere. */
   #refused(run: Run, sessionId: number, numbers: readonly number[], reasonId: number | undefined): void {
     const outgoing = numbers.flatMap((number) => this.#take(run, number) ?? []);
-    if (this.#run === run && this.#sending?.sessionId === sessionId) {
-      outgoing.push(this.#sending.outgoing);
-      this.#sending = undefined;
-    }
+    if (this.#run === run && this.#sending?.sessionId === sessionId) outgoing.push(...this.#takeSending());
     if (isPassing(reasonId)) {
-      this.#outbox.unshift(...outgoing);
-      this.#wake?.();
-      return;
-    }
-    for (const { reject } of outgoing) reject(sessionRefusal(reasonId));
+      this.#outbox.putBack(outgoing);
+      this.#rouse();
+    } else if (outgoing.length > 0) this.#reject(outgoing, sessionRefusal(reasonId));
   }
 
-  /** Sends what the outbox has, one message after another, as long as this carrier is the one in use. */
+  /**
+   * Sends what the outbox has, one message after another, as long as this carrier is the one in use. It waits only for
+   * what is not so yet: between messages that can go at once nothing else happens.
+   */
   async #pump(run: Run): Promise<void> {
     const { carrier } = run;
     const { engine } = carrier;
     // When the connection is over the messages go to the next carrier, which has a pump of its own.
     while (this.#run === run && engine.closed === undefined) {
-      const next = this.#outbox[0];
+      const next = this.#outbox.first;
       if (next === undefined) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
@@ -398,42 +415,61 @@ export class Device {
         if (this.#run === run && short) await this.#pause(RECONNECT_FIRST);
         continue;
       }
-      const outcome = await carrier.session(next.addressing);
-      if (this.#run !== run || engine.closed !== undefined) return;
-      if (!outcome.ok) {
-        const { retryable, code } = outcome.error;
-        if (retryable && code !== "QuotaWouldBeExceeded" && code !== "RelayUnreachable")
-          await this.#pause(RECONNECT_FIRST);
-        else if (this.#outbox[0] === next) this.#outbox.shift()?.reject(outcome.error);
+      const sessionId = carrier.readySession(next.destination);
+      if (sessionId === undefined) {
+        await this.#prepare(run, next);
         continue;
       }
-      // What was awaited may be over by now: another message may be first, or the session suspended again.
-      if (this.#outbox[0] !== next || !carrier.ready(outcome.sessionId)) continue;
       this.#outbox.shift();
-      await this.#transmit(run, { outgoing: next, sessionId: outcome.sessionId });
+      next.sessionId = sessionId;
+      if (next.body.length > SLICE) await this.#transmitLong(run, next);
+      else this.#transmit(run, next);
+      if (engine.pendingOctets < SLICE) void carrier.flush();
+      else await carrier.flush();
     }
   }
 
-  /** Sends one message. When its session or its carrier goes meanwhile, what ends them decides about the message. */
-  async #transmit(run: Run, sending: Sending): Promise<void> {
+  /** Waits for a session to send a message on; when there can be none the message is given up, or waits a little. */
+  async #prepare(run: Run, next: Outgoing): Promise<void> {
+    const { carrier } = run;
+    const outcome = await carrier.session(next.destination);
+    // What was awaited may be over by now; then the carrier is asked again.
+    if (outcome.ok || this.#run !== run || carrier.engine.closed !== undefined) return;
+    const { retryable, code } = outcome.error;
+    if (retryable && code !== "QuotaWouldBeExceeded" && code !== "RelayUnreachable") await this.#pause(RECONNECT_FIRST);
+    else if (this.#outbox.first === next) {
+      this.#outbox.shift();
+      this.#reject([next], outcome.error);
+    }
+  }
+
+  #transmit({ carrier: { engine }, sent }: Run, outgoing: Outgoing): void {
+    const { sessionId } = outgoing;
+    engine.beginMessage(sessionId, outgoing);
+    engine.data(sessionId, outgoing.body);
+    sent.set(engine.endMessage(sessionId), outgoing);
+  }
+
+  /**
+   * Sends a message slice by slice. When its session or its carrier goes meanwhile, what ends them decides about the
+   * message.
+   */
+  async #transmitLong(run: Run, outgoing: Outgoing): Promise<void> {
     const { carrier, sent } = run;
     const { engine } = carrier;
-    const { outgoing, sessionId } = sending;
-    const { body, addressing, fields } = outgoing;
-    const goesOn = () => this.#run === run && this.#sending === sending && engine.closed === undefined;
-    this.#sending = sending;
-    engine.beginMessage(sessionId, fields);
+    const { sessionId, body, destination } = outgoing;
+    const goesOn = () => this.#run === run && this.#sending === outgoing && engine.closed === undefined;
+    this.#sending = outgoing;
+    engine.beginMessage(sessionId, outgoing);
     for (let at = 0; at < body.length; at += SLICE) {
       engine.data(sessionId, body.subarray(at, at + SLICE));
       if (engine.pendingOctets < SLICE) continue;
       await carrier.flush();
-      while (goesOn() && !carrier.ready(sessionId)) await carrier.session(addressing);
+      while (goesOn() && !carrier.ready(sessionId)) await carrier.session(destination);
       if (!goesOn()) return;
     }
-    sent.set(engine.endMessage(sessionId), sending);
+    sent.set(engine.endMessage(sessionId), outgoing);
     this.#sending = undefined;
-    if (engine.pendingOctets < SLICE) void carrier.flush();
-    else await carrier.flush();
   }
 
   /** Octets that a message takes on the wire, and what must be left after it. */
@@ -531,16 +567,13 @@ export class Device {
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     this.#closing.abort();
     for (const carrier of this.#opening) carrier.abandon();
-    const sending = this.#sending === undefined ? [] : [this.#sending.outgoing];
-    const sent = [...(this.#run?.sent.values() ?? [])].map(({ outgoing }) => outgoing);
-    const unsent = [...sent, ...sending, ...this.#outbox];
+    const unsent = [...(this.#run?.sent.values() ?? []), ...this.#takeSending(), ...this.#outbox];
     this.#run?.progress();
     this.#run = undefined;
-    this.#sending = undefined;
-    this.#outbox = [];
-    for (const { reject } of unsent) reject(error);
+    this.#outbox.clear();
+    this.#reject(unsent, error);
     this.#inbox.end(error.code === "Closed" ? undefined : error);
-    this.#wake?.();
+    this.#rouse();
   }
 }
 

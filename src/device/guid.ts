@@ -4,20 +4,24 @@
  * @module
  */
 import { randomFillSync } from "node:crypto";
-import { guidFrom } from "../encapsulation/index.ts";
+import { REGISTRY } from "../encapsulation/index.ts";
 import { GUID_POOL } from "./defaults.ts";
 
-const OCTETS = 24;
+const LETTERS = REGISTRY.guidLength.value;
 
-const pool = new Uint8Array(GUID_POOL * OCTETS);
+/** Each octet stands for one of the 32 letters: 256 is a multiple of that, so each is as likely as the others. */
+const letters = Buffer.from(REGISTRY.guidAlphabet.value.repeat(8));
+
+const pool = Buffer.alloc(GUID_POOL * LETTERS);
 let used = pool.length;
 
 /** A GUID that nobody can guess. */
 export function newGuid(): string {
   if (used === pool.length) {
     randomFillSync(pool);
+    for (let at = 0; at < pool.length; at += 1) pool[at] = letters[pool[at] as number] as number;
     used = 0;
   }
-  used += OCTETS;
-  return guidFrom(pool.subarray(used - OCTETS, used));
+  used += LETTERS;
+  return pool.toString("latin1", used - LETTERS, used);
 }

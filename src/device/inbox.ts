@@ -9,6 +9,8 @@ import type { Carrier } from "./carrier.ts";
 import { INBOX_OCTETS, REMEMBERED_IDS } from "./defaults.ts";
 import type { DeviceError } from "./error.ts";
 import { fromOf, type Message, partFromWire } from "./message.ts";
+import { Queue } from "./queue.ts";
+import { Remembered } from "./remembered.ts";
 
 /** A message that is arriving on one session of one carrier. */
 interface Arriving {
@@ -17,11 +19,12 @@ interface Arriving {
   length: number;
 }
 
-/** What a session of the peer was opened for. */
-interface Addressed {
+/** A session of the peer: what it was opened for, and the message that is arriving on it. */
+interface PeerSession {
   readonly resource: string;
   /** URL of this device, or of its identity. */
   readonly recipient: string;
+  arriving: Arriving | undefined;
 }
 
 /** A message that has arrived and is not done: where it is to be acknowledged, since it may have come more than once. */
@@ -29,14 +32,15 @@ interface Waiting {
   readonly acknowledge: { readonly carrier: Carrier; readonly number: number }[];
 }
 
+const decoder = new TextDecoder();
+
 export class Inbox {
   readonly #limit: number;
-  readonly #arriving = new Map<Connection, Map<number, Arriving>>();
-  readonly #sessions = new Map<Connection, Map<number, Addressed>>();
+  readonly #sessions = new Map<Connection, Map<number, PeerSession>>();
   readonly #waiting = new Map<string, Waiting>();
-  /** Recipients and ids of messages that are done, oldest first. */
-  readonly #done = new Set<string>();
-  readonly #messages: Message[] = [];
+  /** Recipients and ids of messages that are done. */
+  readonly #done = new Remembered(REMEMBERED_IDS);
+  readonly #messages = new Queue<Message>();
   #octets = 0;
   /** Readers that wait for a message. */
   #readers: (() => void)[] = [];
@@ -57,22 +61,26 @@ export class Inbox {
     const { engine } = carrier;
     switch (event.type) {
       case "open":
-        of(this.#sessions, engine).set(event.sessionId, {
+        this.#sessionsOf(engine).set(event.sessionId, {
           resource: event.resourceURL,
           recipient: event.deviceURL === "" ? event.identityURL : event.deviceURL,
+          arriving: undefined,
         });
         break;
-      case "message":
-        of(this.#arriving, engine).set(event.sessionId, { fields: event.fields, parts: [], length: 0 });
+      case "message": {
+        const session = this.#sessions.get(engine)?.get(event.sessionId);
+        if (session !== undefined) session.arriving = { fields: event.fields, parts: [], length: 0 };
         break;
+      }
       case "data": {
-        const arriving = of(this.#arriving, engine).get(event.sessionId);
-        if (arriving === undefined) break;
+        const session = this.#sessions.get(engine)?.get(event.sessionId);
+        const arriving = session?.arriving;
+        if (session === undefined || arriving === undefined) break;
         arriving.parts.push(event.octets);
         arriving.length += event.octets.length;
         if (arriving.length <= this.#limit) break;
         // Nobody here could hold it; the relay must not send it again and again.
-        of(this.#arriving, engine).delete(event.sessionId);
+        session.arriving = undefined;
         if (engine.session(event.sessionId) !== undefined) {
           engine.closeSession(event.sessionId, CloseReasonId.QuotaWouldBeExceeded);
         }
@@ -82,15 +90,22 @@ export class Inbox {
         this.#arrived(carrier, event.sessionId, event.message);
         break;
       case "sessionClosed":
-        of(this.#arriving, engine).delete(event.sessionId);
-        of(this.#sessions, engine).delete(event.sessionId);
+        this.#sessions.get(engine)?.delete(event.sessionId);
         break;
     }
   }
 
+  #sessionsOf(engine: Connection): Map<number, PeerSession> {
+    let sessions = this.#sessions.get(engine);
+    if (sessions === undefined) {
+      sessions = new Map();
+      this.#sessions.set(engine, sessions);
+    }
+    return sessions;
+  }
+
   /** A carrier is gone: what was arriving on it will come again. */
   forget(engine: Connection): void {
-    this.#arriving.delete(engine);
     this.#sessions.delete(engine);
   }
 
@@ -98,7 +113,7 @@ export class Inbox {
   end(error: DeviceError | undefined): void {
     this.#ended = true;
     this.#error = error;
-    this.#messages.length = 0;
+    this.#messages.clear();
     this.#wake();
     this.#drained?.resolve();
     this.#drained = undefined;
@@ -120,14 +135,12 @@ export class Inbox {
   }
 
   #arrived(carrier: Carrier, sessionId: number, number: number): void {
-    const sessions = of(this.#arriving, carrier.engine);
-    const arriving = sessions.get(sessionId);
-    sessions.delete(sessionId);
-    if (arriving === undefined || this.#ended) return;
-    const { resource, recipient } = of(this.#sessions, carrier.engine).get(sessionId) ?? {
-      resource: "",
-      recipient: "",
-    };
+    const session = this.#sessions.get(carrier.engine)?.get(sessionId);
+    const arriving = session?.arriving;
+    if (session === undefined || arriving === undefined) return;
+    session.arriving = undefined;
+    if (this.#ended) return;
+    const { resource, recipient } = session;
     const id = arriving.fields.userRef;
     // The same id to this device and to its identity is two messages.
     const key = id === "" ? "" : `${recipient}\n${id}`;
@@ -152,7 +165,7 @@ export class Inbox {
       resource,
       part: partFromWire(arriving.fields.streamSize),
       body,
-      text: () => new TextDecoder().decode(body),
+      text: () => decoder.decode(body),
       done: () => {
         if (done) return;
         done = true;
@@ -177,23 +190,10 @@ export class Inbox {
     if (key !== "") {
       this.#waiting.delete(key);
       this.#done.add(key);
-      for (const oldest of this.#done) {
-        if (this.#done.size <= REMEMBERED_IDS) break;
-        this.#done.delete(oldest);
-      }
     }
     for (const { carrier, number } of waiting.acknowledge) {
       carrier.engine.complete(number, performance.now());
       void carrier.flush();
     }
   }
-}
-
-function of<V>(map: Map<Connection, Map<number, V>>, engine: Connection): Map<number, V> {
-  let inner = map.get(engine);
-  if (inner === undefined) {
-    inner = new Map();
-    map.set(engine, inner);
-  }
-  return inner;
 }

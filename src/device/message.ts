@@ -42,13 +42,17 @@ export interface Message {
   done(): void;
 }
 
+/** What the ids of messages from an address end with. */
+export function idSuffix(from: Address): string {
+  return `@${formatAddress(from)}`;
+}
+
 /**
- * An id for a message from an address: unique text, an @, and the address, as in mail. With it two senders may use the
- * same text. An id that has the address already stays as it is.
+ * An id for a message: unique text, an @, and the sender's address, as in mail. With it two senders may use the same
+ * text. An id that has the address already stays as it is.
  */
-export function idFor(unique: string, from: Address): string {
-  const address = `@${formatAddress(from)}`;
-  return unique.endsWith(address) ? unique : unique + address;
+export function idFor(unique: string, suffix: string): string {
+  return unique.endsWith(suffix) ? unique : unique + suffix;
 }
 
 /** The address in an id made by {@link idFor}. */

@@ -4,7 +4,6 @@
  * @module
  */
 import {
-  type Address,
   AddressError,
   type AddressingEntry,
   deviceURL,
@@ -22,36 +21,47 @@ import type { Destination } from "./carrier.ts";
 import { REMEMBERED_RECIPIENTS } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
 import { newGuid } from "./guid.ts";
-import { idFor } from "./message.ts";
 
 export class Recipients {
-  readonly #self: Required<Pick<Address, "identity" | "device">>;
+  readonly #idSuffix: string;
   readonly #relay: string;
-  /** By what the application calls them, and the resource. */
-  readonly #known = new Map<string, Destination>();
+  /** By the resource, and by what the application calls them: each message asks, so no key is made of the two. */
+  readonly #known = new Map<string, Map<string, Destination>>();
+  #count = 0;
 
-  /** @param relay that the device speaks with */
-  constructor(self: Required<Pick<Address, "identity" | "device">>, relay: string) {
-    this.#self = self;
+  /**
+   * @param idSuffix of the device's messages
+   * @param relay that the device speaks with
+   */
+  constructor(idSuffix: string, relay: string) {
+    this.#idSuffix = idSuffix;
     this.#relay = relay;
   }
 
   /** @throws DeviceError InvalidOption */
   destination(to: string, resourceURL: string): Destination {
-    const key = `${to}\n${resourceURL}`;
-    const known = this.#known.get(key);
-    if (known !== undefined) return known;
+    return this.#known.get(resourceURL)?.get(to) ?? this.#learn(to, resourceURL);
+  }
+
+  #learn(to: string, resourceURL: string): Destination {
     const { relay, ...recipient } = checked("recipient", () => parseAddress(to));
-    const destination = {
+    const entry = {
       resourceURL,
       identityURL: identityURL(recipient),
       deviceURL: recipient.device === undefined ? "" : deviceURL(recipient),
       // A recipient at the relay that this device speaks with is one like all others.
       relayURL: relay === undefined || sameRelay(relay, this.#relay) ? "" : relayURL(relay),
     };
-    assertSayable(destination, { userRef: idFor(newGuid(), this.#self) });
-    if (this.#known.size >= REMEMBERED_RECIPIENTS) this.#known.clear();
-    this.#known.set(key, destination);
+    assertSayable(entry, { userRef: newGuid() + this.#idSuffix });
+    const destination = { ...entry, key: Object.values(entry).join("\n") };
+    if (this.#count >= REMEMBERED_RECIPIENTS) {
+      this.#known.clear();
+      this.#count = 0;
+    }
+    const known = this.#known.get(resourceURL);
+    if (known === undefined) this.#known.set(resourceURL, new Map([[to, destination]]));
+    else known.set(to, destination);
+    this.#count += 1;
     return destination;
   }
 }

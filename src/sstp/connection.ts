@@ -3,8 +3,7 @@
  * octets and the time go in; octets, events and the next deadline come out.
  */
 
-import { WireError } from "./codec.ts";
-import type { ConnectionOptions, ConnectionState, Core } from "./core.ts";
+import type { ConnectionOptions, ConnectionState, Core, Mutable } from "./core.ts";
 import {
   acknowledgementSent,
   createCore,
@@ -39,7 +38,7 @@ import { handleCommand } from "./inbound.ts";
 import type { Session } from "./sessions.ts";
 import type { ConnectionSnapshot } from "./snapshot.ts";
 import { restoreCore, saveCore } from "./snapshot.ts";
-import type { Command, Version } from "./wire.ts";
+import type { Command, Message, Version } from "./wire.ts";
 import {
   AttachResponseId,
   ConnectCloseReasonId,
@@ -49,6 +48,7 @@ import {
   RegisterResponseId,
   WAN_DPP_RESOURCE_URL,
 } from "./wire.ts";
+import { WireError } from "./wire-error.ts";
 
 /** ResourceHandlerAvailability [3.1.5.5]: takes messages, does not for now, or never will. */
 export type Availability = "ready" | "notReady" | "fault";
@@ -403,7 +403,7 @@ export class Connection {
       throw new StateError("message-open", `session ${sessionId} is in the middle of a message: end it first`);
     }
     const { ephemeral, streamSize, fragmentation } = fields;
-    send(core, {
+    const message: Mutable<Message> = {
       command: "Message",
       sessionId,
       messageCount: core.ledger.due,
@@ -412,10 +412,11 @@ export class Connection {
         (fields.acknowledgeImmediately === true ? MessageFlag.AcknowledgeImmediately : 0) |
         (fields.doNotDeliverIfOffline === true ? MessageFlag.DoNotDeliverIfOffline : 0),
       userRef: fields.userRef ?? "",
-      ...(ephemeral === undefined ? {} : { ephemeral }),
-      ...(streamSize === undefined ? {} : { streamSize }),
-      ...(fragmentation === undefined ? {} : { fragmentation }),
-    });
+    };
+    if (ephemeral !== undefined) message.ephemeral = ephemeral;
+    if (streamSize !== undefined) message.streamSize = streamSize;
+    if (fragmentation !== undefined) message.fragmentation = fragmentation;
+    send(core, message);
     acknowledgementSent(core);
     session.sending = "begun";
   }

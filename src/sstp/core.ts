@@ -3,7 +3,7 @@
  * (`inbound.ts`) take.
  */
 
-import { Decoder, type WireErrorCode } from "./codec.ts";
+import { Decoder } from "./decoder.ts";
 import type { Closed, ConnectionEvent } from "./events.ts";
 import { StateError } from "./events.ts";
 import { Ledger } from "./ledger.ts";
@@ -12,6 +12,7 @@ import type { InboundSession } from "./sessions.ts";
 import { SessionTable } from "./sessions.ts";
 import type { Command, Version } from "./wire.ts";
 import { ConnectCloseReasonId, ConnectResponseId, VERSION_1_6 } from "./wire.ts";
+import type { WireErrorCode } from "./wire-error.ts";
 
 /** How to make a {@link Connection}. Times are milliseconds of whatever clock gives `now`. */
 export interface ConnectionOptions {
@@ -80,6 +81,9 @@ export interface Core {
   /** Where events go; taken by the call that is running. */
   events: ConnectionEvent[];
 }
+
+/** For an object that is being made: fields that are absent must not be there as undefined. */
+export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** @throws StateError `invalid-argument`, always. */
 export function invalid(message: string): never {

@@ -2,8 +2,8 @@
  * What a connection tells its owner, and the one error it throws.
  */
 
-import type { WireErrorCode } from "./codec.ts";
 import type { FanoutDeviceEntry, StreamSize, Version } from "./wire.ts";
+import type { WireErrorCode } from "./wire-error.ts";
 
 /** Why a call was refused. */
 export type StateErrorCode =

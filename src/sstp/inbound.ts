@@ -3,7 +3,7 @@
  */
 
 import { isSameDevice } from "./address.ts";
-import type { Core } from "./core.ts";
+import type { Core, Mutable } from "./core.ts";
 import { establish, finish, overload, send, sendConnectResponse, violation } from "./core.ts";
 import type { ReceivedMessageFields } from "./events.ts";
 import { affectedIndexes, immediateFanoutResponse, loseEntries } from "./fanout.ts";
@@ -332,15 +332,16 @@ function outOfOrder(core: Core, what: string, session: InboundSession): void {
 
 function receivedFields(message: wire.Message): ReceivedMessageFields {
   const { flags, userRef, ephemeral, streamSize, fragmentation } = message;
-  return {
+  const fields: Mutable<ReceivedMessageFields> = {
     userRef,
     track: (flags & MessageFlag.Track) !== 0,
     acknowledgeImmediately: (flags & MessageFlag.AcknowledgeImmediately) !== 0,
     doNotDeliverIfOffline: (flags & MessageFlag.DoNotDeliverIfOffline) !== 0,
-    ...(ephemeral === undefined ? {} : { ephemeral }),
-    ...(streamSize === undefined ? {} : { streamSize }),
-    ...(fragmentation === undefined ? {} : { fragmentation }),
   };
+  if (ephemeral !== undefined) fields.ephemeral = ephemeral;
+  if (streamSize !== undefined) fields.streamSize = streamSize;
+  if (fragmentation !== undefined) fields.fragmentation = fragmentation;
+  return fields;
 }
 
 function handleMessage(core: Core, message: wire.Message): void {

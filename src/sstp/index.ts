@@ -33,12 +33,13 @@
 
 export * from "./address.ts";
 export * from "./boundary.ts";
-export type { CommandSink, WireErrorCode } from "./codec.ts";
-export { Decoder, decode, encode, encodeDataInto, WireError } from "./codec.ts";
 export type { Availability } from "./connection.ts";
 export { Connection } from "./connection.ts";
 export type { ConnectionOptions, ConnectionState } from "./core.ts";
+export type { CommandSink } from "./decoder.ts";
+export { Decoder, decode } from "./decoder.ts";
 export * from "./drops.ts";
+export { encode, encodeDataInto } from "./encoder.ts";
 export * from "./events.ts";
 export { isMultidrop } from "./fanout.ts";
 export { joinOctets } from "./octets.ts";
@@ -46,3 +47,5 @@ export { OUTPUT_BLOCK_OCTETS } from "./output.ts";
 export type { InboundSession, OutboundSession, SecuritySession, Session, SessionState } from "./sessions.ts";
 export type { ConnectionSnapshot } from "./snapshot.ts";
 export * from "./wire.ts";
+export type { WireErrorCode } from "./wire-error.ts";
+export { WireError } from "./wire-error.ts";

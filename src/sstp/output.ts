@@ -2,7 +2,7 @@
  * The octets that wait to be sent, in blocks of whole commands.
  */
 
-import { encode, encodeDataInto } from "./codec.ts";
+import { encode, encodeDataInto, encodeInto } from "./encoder.ts";
 import type { Command, Version } from "./wire.ts";
 import { DATA_HEADER_OCTETS, MAX_DATA_OCTETS } from "./wire.ts";
 
@@ -24,6 +24,13 @@ export class Output {
 
   /** @throws WireError when the command cannot be said; nothing is written then. */
   command(command: Command, version: Version): void {
+    const used = encodeInto(command, version, this.#block, this.#used);
+    if (used >= 0) {
+      this.#pending += used - this.#used;
+      this.#used = used;
+      return;
+    }
+    // The end of a block is used as well, by commands that are not as long as they could be.
     const octets = encode(command, version);
     this.#reserve(octets.length, octets.length);
     this.#block.set(octets, this.#used);

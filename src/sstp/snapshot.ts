@@ -2,8 +2,8 @@
  * The saved form of a connection: plain data that JSON and structured clone keep as it is.
  */
 
-import { Decoder } from "./codec.ts";
 import type { ConnectionState, Core } from "./core.ts";
+import { Decoder } from "./decoder.ts";
 import type { Closed } from "./events.ts";
 import { StateError } from "./events.ts";
 import type { LedgerSnapshot } from "./ledger.ts";

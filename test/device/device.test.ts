@@ -239,6 +239,62 @@ describe("a session that is closed or suspended", () => {
     assert.ok(link.messages[0]?.body.equals(body));
   });
 
+  test("many messages that are sent at once stop with it, and go on in order", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const link = await relay.link(0);
+    let stopped: number | undefined;
+    link.onEvent = (event) => {
+      if (event.type !== "endMessage" || stopped !== undefined) return;
+      stopped = event.sessionId;
+      link.engine.setAvailability(event.sessionId, "notReady");
+    };
+    const texts = Array.from({ length: 20_000 }, (_, n) => `${n}.`.padEnd(100, "x"));
+    const sent = Promise.all(texts.map((text) => device.send("bob", text)));
+    const session = await link.until(() => stopped, "the first message");
+    let quiet = 0;
+    for (let before = -1; quiet < 3; quiet = before === link.messages.length ? quiet + 1 : 0) {
+      before = link.messages.length;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    assert.ok(link.messages.length < texts.length, "it has sent all of them though it was told to stop");
+    link.engine.setAvailability(session, "ready");
+    link.flush();
+    await soon(sent, "all acknowledgements");
+    assert.deepEqual(
+      link.messages.map(({ body }) => body.toString()),
+      texts,
+    );
+  });
+
+  test("many messages that are sent at once go to another session when it is closed, in order", async (t) => {
+    const relay = await ScriptedRelay.start(t, { acknowledge: false });
+    const device = await deviceFor(t, relay, "alice/laptop");
+    const link = await relay.link(0);
+    let closed: number | undefined;
+    link.onEvent = (event) => {
+      if (event.type !== "endMessage" || closed !== undefined || link.messages.length < 9) return;
+      closed = event.sessionId;
+      // It is still to be put together from its parts.
+      setImmediate(() => {
+        link.engine.closeSession(event.sessionId, CloseReasonId.Idle);
+        link.script.acknowledge = true;
+        link.flush();
+      });
+    };
+    const texts = Array.from({ length: 20_000 }, (_, n) => `${n}.`.padEnd(100, "x"));
+    const sent = await soon(Promise.all(texts.map((text) => device.send("bob", text))), "all acknowledgements");
+    const again = link.messages.filter(({ sessionId }) => sessionId !== closed);
+    assert.deepEqual(
+      again.map(({ body }) => body.toString()),
+      texts,
+    );
+    assert.deepEqual(
+      again.map(({ fields }) => fields.userRef),
+      sent.map(({ id }) => id),
+    );
+  });
+
   test("for idleness is opened again, and what it had not acknowledged goes again in order", async (t) => {
     const relay = await ScriptedRelay.start(t, { acknowledge: false });
     const device = await deviceFor(t, relay, "alice/laptop");

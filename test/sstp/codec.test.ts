@@ -92,6 +92,19 @@ test("Data in one chunk is a view of it, Data across chunks a copy", () => {
   assert.ok(first?.command === "Data" && first.data.buffer !== chunk.buffer);
 });
 
+test("what is copied of a Buffer, and its texts, are as those of other octets", () => {
+  const { Data, ...others } = commandsOf(VERSION_1_6);
+  fc.assert(
+    fc.property(fc.oneof(...Object.values(others)), (command) => {
+      const chunk = Buffer.from(encode(command, VERSION_1_6));
+      const decoded = decode(chunk, VERSION_1_6);
+      chunk.fill(0);
+      assert.deepEqual(decoded, [command]);
+    }),
+    { numRuns: 500 },
+  );
+});
+
 test("tokens are copies, so that a chunk may be used again", () => {
   const chunk = encode({ command: "ConnectAuthenticate", authenticationToken: hex("0102") }, VERSION_1_6);
   const [command] = decodeChunks([chunk]);

@@ -1,0 +1,84 @@
+/** What the device keeps its messages and their recipients in. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { REMEMBERED_RECIPIENTS } from "../../src/device/defaults.ts";
+import { newGuid } from "../../src/device/guid.ts";
+import { Queue } from "../../src/device/queue.ts";
+import { Recipients } from "../../src/device/recipients.ts";
+import { Remembered } from "../../src/device/remembered.ts";
+
+test("a queue is an array that is taken from at its beginning", () => {
+  const step = fc.record({
+    do: fc.constantFrom("push", "push", "shift", "shift", "putBack", "clear"),
+    count: fc.integer({ min: 1, max: 1500 }),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+      const queue = new Queue<{ readonly n: number }>();
+      let plain: { readonly n: number }[] = [];
+      let n = 0;
+      for (const step of steps) {
+        const items = Array.from({ length: step.count }, () => ({ n: n++ }));
+        if (step.do === "push") {
+          for (const item of items) queue.push(item);
+          plain.push(...items);
+        } else if (step.do === "putBack") {
+          queue.putBack(items);
+          plain.unshift(...items);
+        } else if (step.do === "clear") {
+          queue.clear();
+          plain = [];
+        } else {
+          for (const _ of items) assert.equal(queue.shift(), plain.shift());
+        }
+        assert.equal(queue.first, plain[0]);
+        assert.deepEqual([...queue], plain);
+      }
+    }),
+    { numRuns: 100 },
+  );
+});
+
+test("the last texts are remembered, each once, and no more", () => {
+  const remembered = new Remembered(3);
+  for (const text of ["a", "b", "a", "c"]) remembered.add(text);
+  assert.deepEqual(
+    ["a", "b", "c"].map((text) => remembered.has(text)),
+    [true, true, true],
+  );
+  for (const text of ["d", "e"]) remembered.add(text);
+  assert.deepEqual(
+    ["a", "b", "c", "d", "e"].map((text) => remembered.has(text)),
+    [false, false, true, true, true],
+  );
+  remembered.add("a");
+  assert.deepEqual(
+    ["a", "c", "d", "e"].map((text) => remembered.has(text)),
+    [true, false, true, true],
+  );
+});
+
+test("recipients are remembered by name and resource, and lead to the same session when they were forgotten", () => {
+  const recipients = new Recipients("@alice/laptop", "relay.example.com");
+  const bob = recipients.destination("bob/pc", "message");
+  assert.equal(recipients.destination("bob/pc", "message"), bob);
+  const others = [
+    recipients.destination("bob/pc", "file"),
+    recipients.destination("bob", "message"),
+    recipients.destination("bob/pc@other.example.com", "message"),
+  ];
+  assert.equal(new Set([bob, ...others].map(({ key }) => key)).size, 4);
+  // Another name for the same.
+  assert.equal(recipients.destination("bob/pc@relay.example.com:2492", "message").key, bob.key);
+  for (let n = 0; n < REMEMBERED_RECIPIENTS; n += 1) recipients.destination(`other-${n}`, `resource-${n % 7}`);
+  const again = recipients.destination("bob/pc", "message");
+  assert.notEqual(again, bob);
+  assert.deepEqual(again, bob);
+});
+
+test("GUIDs have the form that targets ask for, and each is another", () => {
+  const guids = Array.from({ length: 1000 }, newGuid);
+  for (const guid of guids) assert.match(guid, /^[abcdefghijkmnpqrstuvwxyz23456789]{39}$/);
+  assert.equal(new Set(guids).size, 1000);
+});
