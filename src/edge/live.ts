@@ -5,6 +5,7 @@
  */
 import type { VirtualConnection } from "../encapsulation/index.ts";
 import { relayURL } from "../sstp/index.ts";
+import type { Bell } from "./bell.ts";
 import type { Origin } from "./origin.ts";
 import { answerHeaders, type Reason } from "./reasons.ts";
 import type { Side } from "./terminal.ts";
@@ -36,17 +37,6 @@ export type Found = { readonly ok: true; readonly live: Live } | Refused;
 /** @param origin where it ends, when it has been established before */
 export function liveOf(state: VirtualConnection, bell?: Bell, origin?: Origin): Live {
   return { state, origin: origin && Promise.resolve(origin), writing: 0, bell };
-}
-
-/** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
-export interface Bell {
-  readonly socket: WebSocket;
-  armed: boolean;
-  waiting: boolean;
-}
-
-export function bellOf(socket: WebSocket | undefined, armed: boolean): Bell | undefined {
-  return socket && { socket, armed, waiting: false };
 }
 
 /** What kind each of the object's hibernatable sockets is. */

@@ -26,11 +26,11 @@ import {
   parseTarget,
   type Received,
   receive,
-  releaseGet,
   room,
   sendDown,
 } from "../encapsulation/index.ts";
 import { Beginning, openingOf } from "./beginning.ts";
+import { type Bell, bellOf, echo, hear, ring } from "./bell.ts";
 import { type Carrier, pull, push } from "./bulk.ts";
 import { ABSENCE, BELL_OCTETS, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
@@ -38,8 +38,6 @@ import type { Env } from "./env.ts";
 import { tunnelHost } from "./host.ts";
 import {
   answer,
-  type Bell,
-  bellOf,
   deadlineOf,
   type Found,
   type Live,
@@ -109,7 +107,8 @@ export class Tunnel extends DurableObject<Env> {
     if (polling !== undefined) {
       this.#polling = pollingOf(polling);
     } else if (live !== undefined) {
-      this.#live = liveOf(live, bellOf(ctx.getWebSockets(TAG.bell)[0], true));
+      const [socket] = ctx.getWebSockets(TAG.bell);
+      this.#live = liveOf(live, socket && bellOf(socket, true));
     } else {
       // The virtual connection is older than this memory, and lost; whoever waits for it must not wait on.
       for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
@@ -240,15 +239,9 @@ export class Tunnel extends DurableObject<Env> {
       socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
       return;
     }
-    if (typeof word === "string" && word.startsWith("arm")) {
-      live.state.getContentLength += Number(word.slice("arm ".length));
-      live.bell.armed = true;
-      void this.#ring(live, live.bell);
-    } else if (word === "release" && live.bell.armed && releaseGet(live.state).type === "send") {
-      live.bell = undefined;
-      socket.close(BELL_CLOSE.done);
-      this.#expectGet();
-    }
+    const heard = hear(live, live.bell, word);
+    if (heard === "armed") void this.#ring(live, live.bell);
+    else if (heard === "released") this.#expectGet();
   }
 
   override webSocketClose(socket: WebSocket, code: number): void {
@@ -323,7 +316,7 @@ export class Tunnel extends DurableObject<Env> {
   #park(live: Live, established: boolean): Response {
     const { 0: worker, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.bell]);
-    const bell = { socket: ours, armed: !established, waiting: false };
+    const bell = bellOf(ours, !established);
     live.bell = bell;
     this.#remember(live);
     if (established) ours.send(ECHO_STRING);
@@ -366,12 +359,7 @@ export class Tunnel extends DurableObject<Env> {
     const origin = await live.origin;
     if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
     if (origin === undefined) return this.#close(live, live.unreached ?? "OriginUnreachable");
-    const bell = live.bell;
-    if (bell !== undefined) {
-      bell.armed = false;
-      bell.socket.send(ECHO_STRING);
-      if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
-    }
+    echo(live);
     return OK;
   }
 
@@ -424,26 +412,9 @@ export class Tunnel extends DurableObject<Env> {
     }
     // The device's first octets up allow octets down, and ring again.
     if (!live.state.getSessionReady) return;
-    const space = room(live.state);
-    bell.armed = false;
-    const oneAnswer = live.state.encapsulation === "KeepAlive";
-    if (space === 0) {
-      this.#close(live, "ContentLengthReached");
-    } else if (!oneAnswer && waiting.octets.length > BELL_OCTETS) {
-      bell.socket.send("pull");
-    } else if (!oneAnswer && waiting.octets.length > space) {
-      this.#close(live, "ContentLengthReached");
-    } else {
-      // What does not fit into a KeepAlive answer is there for the next GET.
-      const taken = origin.take(Math.min(space, BELL_OCTETS));
-      if (taken?.kind !== "octets") return;
-      sendDown(live.state, taken.octets.length, Date.now());
-      if (oneAnswer) {
-        live.bell = undefined;
-        this.#expectGet();
-      }
-      bell.socket.send(taken.octets);
-    }
+    const rung = ring(live, bell, origin, waiting.octets);
+    if (rung === "full") this.#close(live, "ContentLengthReached");
+    else if (rung === "answered") this.#expectGet();
   }
 
   /** Lets a caller to the virtual connection that it asks for. */
@@ -542,7 +513,7 @@ export class Tunnel extends DurableObject<Env> {
     } else if (rest.live === undefined) {
       if (socket !== undefined) this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason));
     } else {
-      const bell = bellOf(socket, rest.live.armed);
+      const bell = socket && bellOf(socket, rest.live.armed);
       this.#live = liveOf(rest.live.state, bell, terminal);
       if (bell?.armed) void this.#ring(this.#live, bell);
     }
