@@ -99,6 +99,7 @@ describe("findings", () => {
       ["MalformedLinks", "MalformedLinks"],
     ],
     [{ KEYS, LINK_WAYS: "tls:443 sstp:2492" }, [], []],
+    [{ KEYS, LINK_WAYS: " , " }, [], []],
     [{ KEYS, LINK_WAYS: "2492" }, ["MalformedWays"], ["MalformedWays"]],
     [{ KEYS, LINK_WAYS: "sstp:65536" }, ["MalformedWays"], ["MalformedWays"]],
     [
