@@ -83,14 +83,17 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
 }
 
 /** Which findings stop it, policy/configuration.ts says. */
-function assertSecure({ relayAllow, resolver, dev, keys, keysURL, revokedURL }: LocalEdgeOptions): void {
+function assertSecure(options: LocalEdgeOptions): void {
   const found = forbidden({
-    ORIGIN_RELAYS: relayAllow.join(","),
-    RESOLVER: resolver,
-    DEV: dev,
-    KEYS: keys,
-    JWKS_URL: keysURL,
-    REVOKED_URL: revokedURL,
+    ORIGIN_RELAYS: options.relayAllow.join(","),
+    RESOLVER: options.resolver,
+    DEV: options.dev,
+    KEYS: options.keys,
+    JWKS_URL: options.keysURL,
+    REVOKED_URL: options.revokedURL,
+    RATE: options.rate,
+    LINKS: options.links?.join(","),
+    LINK_WAYS: options.linkWays,
   });
   if (found.length === 0) return;
   const all = found.map(({ setting, problem, cure }) => `${setting} ${problem}: ${cure}`);

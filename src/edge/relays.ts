@@ -4,6 +4,7 @@
  * @module
  */
 import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
+import { tell } from "./findings.ts";
 import { forbidden } from "./policy/configuration.ts";
 import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "./policy/destinations.ts";
 import { type Dev, parseDev } from "./policy/dev.ts";
@@ -68,9 +69,7 @@ export function policyOf({ ORIGIN_RELAYS = "", DEV = "", RESOLVER = "" }: RelayS
   const key = JSON.stringify([ORIGIN_RELAYS, DEV, RESOLVER]);
   if (last?.key === key) return last.policy;
   const wrong = forbidden({ ORIGIN_RELAYS, DEV, RESOLVER }).filter(({ setting }) => setting !== "KEYS");
-  for (const { code, setting, problem, cure } of wrong) {
-    console.error(JSON.stringify({ reason: "EdgeMisconfigured", code, message: `${setting} ${problem}: ${cure}` }));
-  }
+  tell(wrong);
   const parsed = parseRelays(ORIGIN_RELAYS);
   const policy =
     wrong.length === 0 && parsed.type === "rules" ? { rules: parsed.rules, dev: parseDev(DEV) } : undefined;

@@ -37,8 +37,14 @@ export function restOf(
   };
 }
 
-/** What a Tunnel has to leave, and the socket to leave it with; undefined while there is nothing to leave. */
-export type Settle = () => { readonly rest: Rest; readonly socket: WebSocket | undefined } | "unsettled" | undefined;
+/** What was left, and the socket that it was left with. */
+export interface Left {
+  readonly rest: Rest;
+  readonly socket: WebSocket | undefined;
+}
+
+/** What a Tunnel has to leave; undefined while there is nothing to leave. */
+export type Settle = () => Left | "unsettled" | undefined;
 
 type Attachment = { readonly rest: Rest } | { readonly stored: true } | null;
 
@@ -60,7 +66,7 @@ export class Sleep {
   }
 
   /** What was left before the object was thrown out of memory. It holds until `stir`. */
-  recall(sockets: readonly WebSocket[]): { readonly rest: Rest; readonly socket: WebSocket | undefined } | undefined {
+  recall(sockets: readonly WebSocket[]): Left | undefined {
     // A bell that has rung may still be closing beside the one that something was left with.
     const left = sockets.map((socket) => ({ socket, attachment: socket.deserializeAttachment() as Attachment }));
     const found = left.find(({ attachment }) => attachment !== null);

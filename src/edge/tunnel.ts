@@ -22,30 +22,27 @@ import {
   expirePolling,
   type KeepAliveTarget,
   type LongLivedTarget,
-  openPolling,
-  openVirtualConnection,
   parsePoll,
   parseTarget,
   type Received,
   receive,
-  releaseGet,
   room,
   sendDown,
 } from "../encapsulation/index.ts";
-import { ABSENCE, BELL_OCTETS, POLL_RECEIVE_TIMEOUT, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
+import { Beginning, openingOf } from "./beginning.ts";
+import { type Bell, bellOf, echo, hear, ring } from "./bell.ts";
+import { type Carrier, pull, push } from "./bulk.ts";
+import { ABSENCE, BELL_OCTETS, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
-import { HalfOpen } from "./half-open.ts";
 import { tunnelHost } from "./host.ts";
 import {
   answer,
-  answerOf,
-  type Bell,
+  deadlineOf,
+  type Found,
   type Live,
+  liveOf,
   OK,
-  OPENING,
-  type Opening,
-  pouring,
   type Refused,
   refused,
   side,
@@ -60,7 +57,7 @@ import { type Exchange, exchangePoll, type Polling, pollingOf } from "./polling.
 import { reachRelay } from "./reach.ts";
 import { problem, type Reason } from "./reasons.ts";
 import { isOwnName } from "./relays.ts";
-import { restOf, type Settle, Sleep } from "./sleep.ts";
+import { type Left, restOf, type Settle, Sleep } from "./sleep.ts";
 import { within } from "./streams.ts";
 import { Terminal, type TerminalSnapshot } from "./terminal.ts";
 import { NOBODY, type Principal } from "./tokens.ts";
@@ -75,8 +72,15 @@ export class Tunnel extends DurableObject<Env> {
   /** The end of the virtual connection, when it is here and not at an origin relay. */
   #terminal: Terminal | undefined;
   readonly #sleep: Sleep;
-  readonly #halfOpen: HalfOpen;
-  #ownership: Ownership;
+  readonly #ownership: Ownership;
+  readonly #beginning: Beginning;
+  readonly #carrier: Carrier = {
+    live: () => this.#live,
+    here: () => this.#terminal !== undefined,
+    absent: () => this.#ended ?? "UnknownConnection",
+    receive: (live, octets) => this.#receive(live, octets),
+    close: (live, reason) => this.#close(live, reason),
+  };
   #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
@@ -86,17 +90,25 @@ export class Tunnel extends DurableObject<Env> {
     super(ctx, env);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     this.#sleep = new Sleep(ctx.storage, () => this.#settled());
-    this.#halfOpen = new HalfOpen(env, ctx);
-    this.#ownership = this.#owned();
-    if (this.#wake()) return;
-    const { live, polling, established, owner } = ctx.storage.kv.get<Opening>(OPENING) ?? {};
-    this.#ownership = this.#owned(owner);
+    const left = this.#sleep.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
+    const { live, polling, established, owner } = openingOf(ctx.storage);
+    this.#ownership = new Ownership(
+      env,
+      ctx,
+      () => this.#terminal?.principal,
+      (reason) => this.#evict(reason),
+      left?.rest.owner ?? owner,
+    );
+    this.#beginning = new Beginning(env, ctx, this.#ownership);
+    if (left !== undefined && env.RELAY_NAME !== undefined) {
+      this.#wake(left, env.RELAY_NAME);
+      return;
+    }
     if (polling !== undefined) {
       this.#polling = pollingOf(polling);
     } else if (live !== undefined) {
       const [socket] = ctx.getWebSockets(TAG.bell);
-      const bell = socket && { socket, armed: true, waiting: false };
-      this.#live = { state: live, origin: undefined, writing: 0, bell };
+      this.#live = liveOf(live, socket && bellOf(socket, true));
     } else {
       // The virtual connection is older than this memory, and lost; whoever waits for it must not wait on.
       for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
@@ -110,12 +122,12 @@ export class Tunnel extends DurableObject<Env> {
     const caller = callerOf(request);
     const denied = this.#denied(caller.principal);
     if (denied !== undefined) return problem(denied);
-    if (pathname === "/pull") return this.#pull();
-    if (pathname === "/push") return this.#pushStream(request);
+    if (pathname === "/pull") return pull(this.#carrier);
+    if (pathname === "/push") return push(this.#carrier, request);
     if (pathname === "/over") return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    const crowded = await this.#crowded(caller);
+    const crowded = await this.#beginning.crowded(caller);
     if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
     if (parsed.target.encapsulation === "WebSocket") return this.#wire(caller.principal, parsed.target.relay);
     return this.#get(caller.principal, parsed.target);
@@ -123,13 +135,9 @@ export class Tunnel extends DurableObject<Env> {
 
   /** The first octets of a LongLived POST. */
   async post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
-    const denied = this.#denied(caller.principal);
-    if (denied !== undefined) return refused(denied);
-    const mayBegin = octets.length > 0 && octets[0] === ECHO_STRING[0];
-    const crowded = mayBegin ? await this.#crowded(caller) : undefined;
-    if (crowded !== undefined) return crowded;
-    const live = this.#find(caller.principal, target, mayBegin);
-    if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
+    const admitted = await this.#admit(caller, target, octets[0] === ECHO_STRING[0]);
+    if (!admitted.ok) return admitted;
+    const { live } = admitted;
     const arrived = arrivePost(live.state, target, Date.now());
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
     return this.#receive(live, octets);
@@ -145,13 +153,10 @@ export class Tunnel extends DurableObject<Env> {
 
   /** A whole KeepAlive POST. */
   async exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
-    const denied = this.#denied(caller.principal);
-    if (denied !== undefined) return refused(denied);
     const mayBegin = body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length;
-    const crowded = mayBegin ? await this.#crowded(caller) : undefined;
-    if (crowded !== undefined) return crowded;
-    const live = this.#find(caller.principal, target, mayBegin);
-    if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
+    const admitted = await this.#admit(caller, target, mayBegin);
+    if (!admitted.ok) return admitted;
+    const { live } = admitted;
     const arrived = arrivePost(live.state, target, Date.now(), body.length);
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
     const received = receive(live.state, body, Date.now());
@@ -172,25 +177,19 @@ export class Tunnel extends DurableObject<Env> {
     if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
-    const crowded = await this.#crowded(caller);
+    const crowded = await this.#beginning.crowded(caller);
     if (crowded !== undefined) return { ...crowded, scope: "request" };
     const { poll } = parsed;
     if (this.#polling === undefined) {
-      if (this.#live !== undefined) return { ok: false, reason: "DuplicateConnection", scope: "request" };
-      if (this.#ended !== undefined) return { ok: false, reason: this.#ended, scope: "request" };
-      const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
-      this.#polling = pollingOf(state);
-      this.#ownership.claim(caller.principal);
-      this.ctx.waitUntil(this.#setAlarm(state));
+      if (this.#taken !== undefined) return { ok: false, reason: this.#taken, scope: "request" };
+      this.#polling = this.#beginning.beginPolling(caller.principal, poll);
     }
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => {
-      this.#write({ established: true });
+      this.#beginning.establish();
       return this.#dial(polling, poll.relay, BELL_OCTETS);
     });
-    if (polling.origin === undefined && this.#polling === polling) {
-      this.#write({ polling: polling.state });
-    }
+    if (this.#polling === polling) this.#beginning.remember(polling);
     if (exchange.ok || exchange.scope === "request") return exchange;
     this.#unpoll(polling, exchange.reason);
     // What failed only because the virtual connection had ended meanwhile is told why that was.
@@ -240,15 +239,9 @@ export class Tunnel extends DurableObject<Env> {
       socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
       return;
     }
-    if (typeof word === "string" && word.startsWith("arm")) {
-      live.state.getContentLength += Number(word.slice("arm ".length));
-      live.bell.armed = true;
-      void this.#ring(live, live.bell);
-    } else if (word === "release" && live.bell.armed && releaseGet(live.state).type === "send") {
-      live.bell = undefined;
-      socket.close(BELL_CLOSE.done);
-      this.#expectGet();
-    }
+    const heard = hear(live, live.bell, word);
+    if (heard === "armed") void this.#ring(live, live.bell);
+    else if (heard === "released") this.#expectGet();
   }
 
   override webSocketClose(socket: WebSocket, code: number): void {
@@ -270,12 +263,11 @@ export class Tunnel extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     const live = this.#live;
     const polling = this.#polling;
-    if (this.#terminal?.connected === false && this.#halfOpen.late) {
-      return this.#evict(this.#ownership.owner?.id === NOBODY.id ? "TokenNeeded" : "ConnectTimeout");
-    }
+    const late = this.#terminal?.connected === false ? this.#beginning.late : undefined;
+    if (late !== undefined) return this.#evict(late);
     if (polling !== undefined) {
       const expired = expirePolling(polling.state, Date.now());
-      if (expired.type === "none") return this.#setAlarm(polling.state);
+      if (expired.type === "none") return this.ctx.storage.setAlarm(deadlineOf(polling.state));
       return this.#unpoll(polling, expired.reason);
     }
     if (live === undefined) return;
@@ -286,12 +278,13 @@ export class Tunnel extends DurableObject<Env> {
     if (live.writing > 0) live.state.receiveDeadline = Date.now() + live.state.timers.receive;
     const expired = expire(live.state, Date.now());
     if (expired.type === "refuse") this.#close(live, expired.reason);
-    else await this.#setAlarm(live.state);
+    else await this.ctx.storage.setAlarm(deadlineOf(live.state));
   }
 
   async #get(principal: Principal, target: LongLivedTarget | KeepAliveTarget): Promise<Response> {
-    const live = this.#find(principal, target, true);
-    if (live === undefined) return problem(this.#ended ?? "UnknownConnection");
+    const found = this.#find(principal, target, true);
+    if (!found.ok) return problem(found.reason);
+    const { live } = found;
     const arrived = arriveGet(live.state, target, Date.now());
     if (arrived.type === "refuse") {
       this.#refuse(live, arrived);
@@ -323,7 +316,7 @@ export class Tunnel extends DurableObject<Env> {
   #park(live: Live, established: boolean): Response {
     const { 0: worker, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.bell]);
-    const bell = { socket: ours, armed: !established, waiting: false };
+    const bell = bellOf(ours, !established);
     live.bell = bell;
     this.#remember(live);
     if (established) ours.send(ECHO_STRING);
@@ -341,8 +334,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** A device that speaks WebSocket: its messages are octets of SSTP, and so are ours. */
   #wire(principal: Principal, relay: string): Response {
-    if (this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined)
-      return problem("DuplicateConnection");
+    if (this.#taken !== undefined) return problem(this.#taken);
     if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
@@ -361,18 +353,13 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
   async #handshake(live: Live): Promise<Verdict> {
-    this.#write({ established: true });
+    this.#beginning.establish();
     const readSize = live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
     live.origin = this.#dial(live, live.state.relay, readSize);
     const origin = await live.origin;
     if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
     if (origin === undefined) return this.#close(live, live.unreached ?? "OriginUnreachable");
-    const bell = live.bell;
-    if (bell !== undefined) {
-      bell.armed = false;
-      bell.socket.send(ECHO_STRING);
-      if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
-    }
+    echo(live);
     return OK;
   }
 
@@ -425,70 +412,32 @@ export class Tunnel extends DurableObject<Env> {
     }
     // The device's first octets up allow octets down, and ring again.
     if (!live.state.getSessionReady) return;
-    const space = room(live.state);
-    bell.armed = false;
-    const oneAnswer = live.state.encapsulation === "KeepAlive";
-    if (space === 0) {
-      this.#close(live, "ContentLengthReached");
-    } else if (!oneAnswer && waiting.octets.length > BELL_OCTETS) {
-      bell.socket.send("pull");
-    } else if (!oneAnswer && waiting.octets.length > space) {
-      this.#close(live, "ContentLengthReached");
-    } else {
-      // What does not fit into a KeepAlive answer is there for the next GET.
-      const taken = origin.take(Math.min(space, BELL_OCTETS));
-      if (taken?.kind !== "octets") return;
-      sendDown(live.state, taken.octets.length, Date.now());
-      if (oneAnswer) {
-        live.bell = undefined;
-        this.#expectGet();
-      }
-      bell.socket.send(taken.octets);
-    }
+    const rung = ring(live, bell, origin, waiting.octets);
+    if (rung === "full") this.#close(live, "ContentLengthReached");
+    else if (rung === "answered") this.#expectGet();
   }
 
-  /** All that the relay sends from now on, as a stream: it goes through no code of ours. The device counts it. */
-  async #pull(): Promise<Response> {
-    const bulk = await this.#bulk();
-    if (bulk === undefined) return problem(this.#ended ?? "UnknownConnection");
-    const { live, origin } = bulk;
-    // A terminal only pauses; when it ends it rings. When it is the device that is gone, the Worker was first to say so.
-    return pouring(origin, (reason) => {
-      if (reason === "OriginReset" || this.#terminal === undefined) this.#close(live, reason);
-    });
-  }
-
-  /** The rest of a LongLived POST, as a stream: it goes through no code of ours. The Worker has seen to its length. */
-  async #pushStream({ body }: Request): Promise<Response> {
-    const bulk = await this.#bulk();
-    if (bulk === undefined || body === null) return problem(this.#ended ?? "UnknownConnection");
-    const { live, origin } = bulk;
-    if (this.#terminal !== undefined) return answerOf(body, (octets) => this.#receive(live, octets));
-    // It may pause for as long as the relay allows: a silent device is the relay's to notice now.
-    live.writing += 1;
-    const whole = await origin.pipeFrom(body).then(
-      () => true,
-      () => false,
-    );
-    return whole ? new Response(null) : problem(this.#close(live, "OriginReset").reason);
-  }
-
-  /** What carries bulk, if it still lives when its relay has been reached. */
-  async #bulk(): Promise<{ readonly live: Live; readonly origin: Origin } | undefined> {
-    const live = this.#live;
-    const origin = await live?.origin;
-    return live === undefined || origin === undefined || this.#live !== live ? undefined : { live, origin };
+  /** Lets a caller to the virtual connection that it asks for. */
+  async #admit(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Promise<Found> {
+    const denied = this.#denied(caller.principal);
+    if (denied !== undefined) return refused(denied);
+    const crowded = mayBegin ? await this.#beginning.crowded(caller) : undefined;
+    return crowded ?? this.#find(caller.principal, target, mayBegin);
   }
 
   /** The live virtual connection, or a new one for the first request of a GUID. */
-  #find(principal: Principal, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Live | undefined {
-    if (this.#live !== undefined) return this.#live;
-    if (!mayBegin || this.#ended !== undefined) return undefined;
-    const state = openVirtualConnection(target, Date.now());
-    this.#live = { state, origin: undefined, writing: 0, bell: undefined };
-    this.#ownership.claim(principal);
-    this.ctx.waitUntil(this.#setAlarm(state));
-    return this.#live;
+  #find(principal: Principal, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Found {
+    if (this.#live === undefined) {
+      const taken = this.#taken ?? (mayBegin ? undefined : "UnknownConnection");
+      if (taken !== undefined) return refused(taken);
+      this.#live = this.#beginning.begin(principal, target);
+    }
+    return { ok: true, live: this.#live };
+  }
+
+  /** Why no virtual connection can begin here: there is one, or was. */
+  get #taken(): Reason | undefined {
+    return (this.#live ?? this.#polling ?? this.#wired) === undefined ? this.#ended : "DuplicateConnection";
   }
 
   /** Why somebody who asks something of the virtual connection is not heard: a stranger is told nothing. */
@@ -496,25 +445,6 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#ownership.isStranger(principal)) return "UnknownConnection";
     this.#sleep.stir();
     return this.#ownership.audit() ? undefined : (this.#ended ?? "ConnectionClosed");
-  }
-
-  /** Why no virtual connection may be begun here by this caller; undefined when it may, or when there is one. */
-  async #crowded({ principal, source }: Caller): Promise<Refused | undefined> {
-    if ((this.#live ?? this.#polling ?? this.#wired ?? this.#ended) !== undefined) return undefined;
-    const retryAfter = await this.#halfOpen.begin(source);
-    // Somebody else may have begun it meanwhile, and it is his then.
-    if (this.#ownership.isStranger(principal)) return refused("UnknownConnection");
-    return retryAfter === undefined ? undefined : { ...refused("TooManyHalfOpen"), retryAfter };
-  }
-
-  #owned(owner?: Principal): Ownership {
-    return new Ownership(
-      this.env,
-      this.ctx,
-      () => this.#terminal?.principal,
-      (reason) => this.#evict(reason),
-      owner,
-    );
   }
 
   #evict(reason: Reason): void {
@@ -532,12 +462,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Writes down a virtual connection that is still being opened. */
   #remember(live: Live): void {
-    if (live.origin === undefined && this.#live === live) this.#write({ live: live.state });
-  }
-
-  #write(opening: Omit<Opening, "owner">): void {
-    const owner = this.#ownership.owner ?? NOBODY;
-    this.ctx.storage.kv.put(OPENING, { ...opening, owner } satisfies Opening);
+    if (this.#live === live) this.#beginning.remember(live);
   }
 
   /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
@@ -547,7 +472,7 @@ export class Tunnel extends DurableObject<Env> {
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const reached = await reachRelay(relay, this.env, readSize);
     // Who its device is, and how long it may take, is the relay's to ask from now on.
-    this.#halfOpen.end();
+    this.#beginning.arrived();
     if (reached.type === "origin") return reached.origin;
     connection.unreached = reached.reason;
     return undefined;
@@ -555,8 +480,8 @@ export class Tunnel extends DurableObject<Env> {
 
   /** The virtual connection ends here, by one of this edge's names. */
   #terminate(relay: string, left?: TerminalSnapshot): Terminal {
-    const host = tunnelHost(this.ctx, this.env, this.#ownership.owner ?? NOBODY, () => this.#halfOpen.end());
-    if (left === undefined) this.#halfOpen.expect();
+    const host = tunnelHost(this.ctx, this.env, this.#ownership.owner ?? NOBODY, () => this.#beginning.arrived());
+    if (left === undefined) this.#beginning.expectConnect();
     this.#terminal = new Terminal(host, side(relay), left);
     return this.#terminal;
   }
@@ -580,28 +505,18 @@ export class Tunnel extends DurableObject<Env> {
     return { rest: restOf(terminal, owner, live, polling), socket };
   }
 
-  /** Goes on after sleep. False when there is nothing to go on from. */
-  #wake(): boolean {
-    const left = this.#sleep.recall([...this.ctx.getWebSockets(TAG.device), ...this.ctx.getWebSockets(TAG.bell)]);
-    if (left === undefined || this.env.RELAY_NAME === undefined) return false;
-    const { rest, socket } = left;
-    this.#ownership = this.#owned(rest.owner ?? NOBODY);
-    const terminal = this.#terminate(this.env.RELAY_NAME, rest.terminal);
+  /** Goes on after sleep. */
+  #wake({ rest, socket }: Left, name: string): void {
+    const terminal = this.#terminate(name, rest.terminal);
     if (rest.polling !== undefined) {
       this.#polling = pollingOf(rest.polling, terminal);
     } else if (rest.live === undefined) {
       if (socket !== undefined) this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason));
     } else {
-      const { state, armed } = rest.live;
-      const bell = socket && { socket, armed, waiting: false };
-      this.#live = { state, origin: Promise.resolve(terminal), writing: 0, bell };
+      const bell = socket && bellOf(socket, rest.live.armed);
+      this.#live = liveOf(rest.live.state, bell, terminal);
       if (bell?.armed) void this.#ring(this.#live, bell);
     }
-    return true;
-  }
-
-  async #setAlarm(state: { readonly establishmentDeadline: number; readonly receiveDeadline: number }): Promise<void> {
-    await this.ctx.storage.setAlarm(Math.min(state.establishmentDeadline, state.receiveDeadline));
   }
 
   #refuse(
@@ -624,11 +539,10 @@ export class Tunnel extends DurableObject<Env> {
 
   #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
-    this.#halfOpen.end();
+    this.#beginning.over();
     this.#terminal = undefined;
     this.#sleep.end();
     this.#ownership.end();
-    this.ctx.storage.kv.delete(OPENING);
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
   }

@@ -9,6 +9,7 @@ import { admin } from "./admin.ts";
 import { admit } from "./authorization.ts";
 import { WHOLE_BODY_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
+import { inspect } from "./findings.ts";
 import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
@@ -132,4 +133,10 @@ async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" |
   }
 }
 
-export default app;
+export default {
+  fetch(request, env, context) {
+    // With the first request of any kind: an operator who has deployed it and looks finds in the log what is wrong.
+    inspect(env);
+    return app.fetch(request, env, context);
+  },
+} satisfies ExportedHandler<Env>;

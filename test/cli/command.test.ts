@@ -61,6 +61,14 @@ test("errors at run time: one line, a code, exit code 1", async (context) => {
     [["edge", "--port", "0", "--relay-allow", "*"], /ORIGIN_RELAYS allows .* by \*: .*--dev.* \[InsecureEdge\]/],
     [["edge", "--port", "0", "--relay-allow", "127.1"], /"127\.1".*write 127\.0\.0\.1.* \[InsecureEdge\]/],
     [["edge", "--port", "0", "--dev", "--relay-allow", "a.example.com:0"], /its port .* \[InsecureEdge\]/],
+    [
+      ["edge", "--port", "0", "--dev", "--link", "relay..example"],
+      /LINKS has "relay\.\.example".*: write HOST .* \[InsecureEdge\]/,
+    ],
+    [
+      ["edge", "--port", "0", "--dev", "--link-ways", "2492"],
+      /LINK_WAYS has "2492".*: write sstp:PORT.* \[InsecureEdge\]/,
+    ],
     [["recv", "--relay", "127.0.0.1:1", "--edge", "ftp://x", "--as", "a/b"], /must be a URL.*\[InvalidOption\]/],
     [["recv", "--relay", "127.0.0.1:1", "--as", "nobody"], /names no device: write nobody\/laptop \[InvalidOption\]/],
   ];

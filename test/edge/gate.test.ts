@@ -79,6 +79,37 @@ describe("gate", () => {
     assert.equal(await ask("b", "from elsewhere"), "lives");
   });
 
+  it("gives both requests of a virtual connection one turn", async () => {
+    const { ask, slept, calls, clock } = started();
+    for (let n = 0; n < CONTACTS; n += 1) await ask("a", `guid ${n}`);
+    const [get, post] = [ask("a", "pair"), ask("a", "pair")];
+    assert.deepEqual([await get, await post], ["lives", "lives"]);
+    assert.deepEqual(slept, [1000 / CONTACTS_RATE, 1000 / CONTACTS_RATE]);
+    await ask("a", "next");
+    assert.equal(slept.at(-1), 2000 / CONTACTS_RATE, "the pair has taken one turn");
+    assert.equal(calls(), CONTACTS + 3);
+    clock.time += 1000 / CONTACTS_RATE;
+    await ask("a", "pair");
+    assert.equal(slept.length, 3, "known by now, and waits no more");
+  });
+
+  it("turns both away when the source is crowded meanwhile, and forgets them", async () => {
+    const { ask, calls, clock } = started();
+    for (let n = 0; n < CONTACTS - 1; n += 1) await ask("a", `guid ${n}`);
+    const crowding = ask("a", "crowding", "TooManyHalfOpen");
+    const turn = Promise.withResolvers<void>();
+    clock.sleep = () => turn.promise;
+    const pair = [ask("a", "pair"), ask("a", "pair")];
+    assert.equal(await crowding, "TooManyHalfOpen");
+    turn.resolve();
+    for (const answer of await Promise.all(pair)) {
+      assert.deepEqual(answer, { reason: "TooManyHalfOpen", retryAfter: CROWDED_TIME / 1000 });
+    }
+    assert.equal(calls(), CONTACTS);
+    clock.time += CROWDED_TIME;
+    assert.equal(await ask("a", "pair"), "lives");
+  });
+
   it("lets nobody guess", async () => {
     const { ask, calls, clock } = started();
     for (let n = 0; n < MISSES; n += 1)

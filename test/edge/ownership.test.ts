@@ -129,6 +129,28 @@ describe("a virtual connection", () => {
     });
   }
 
+  for (const transport of ["websocket", "polling"] as const) {
+    it(`by ${transport} is not begun again in another way, nor when it is over`, async (t) => {
+      const address = `once-${transport}/x`;
+      const token = await issue({ address });
+      const owner = await device(t, { address, transport, token });
+      const guid = await guidOf(address);
+      const again = async () => [
+        await refusal(await fetch(edge.url + target("KeepAlive", AUDIENCE, guid), { headers: bearer(token) })),
+        await knockAt(edge, target("LongLived", AUDIENCE, guid), bearer(token)),
+        await upgrade(edge, target("WebSocket", AUDIENCE, guid), bearer(token)),
+      ];
+      assert.deepEqual(await again(), Array(3).fill("DuplicateConnection"));
+      await owner.send(address, "still here");
+      assert.equal((await receive(owner, 1))[0]?.text(), "still here");
+      await owner.close();
+      const tunnel = await tunnelOf(edge, guid);
+      await until("it is over", async () => !(await tunnel.status()).live);
+      const { ended } = await tunnel.status();
+      assert.deepEqual(await again(), Array(3).fill(ended));
+    });
+  }
+
   it("without a token in its requests is that of whoever has none", async (t) => {
     const path = target("KeepAlive");
     assert.equal(await knockAt(edge, path, {}), "ok");

@@ -1,6 +1,7 @@
 /** Which relays may be dialled, and what a refusal looks like. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { inspect } from "../../src/edge/findings.ts";
 import { isReason, problem, REASONS, type Reason } from "../../src/edge/reasons.ts";
 import { allowedRelay } from "../../src/edge/relays.ts";
 import { STATUS_PAIRS } from "../../src/encapsulation/index.ts";
@@ -43,6 +44,17 @@ describe("relays by the settings of an edge", () => {
     const { reason, code, message } = JSON.parse(String(log.mock.calls[0]?.arguments[0]));
     assert.deepEqual([reason, code], ["EdgeMisconfigured", "MalformedRelays"]);
     assert.match(message, /^ORIGIN_RELAYS has the entry "relay\.example\.com:0": its port/);
+  });
+
+  it("the log says what is wrong with any setting before somebody connects, once", (t) => {
+    const log = t.mock.method(console, "error", () => undefined);
+    for (let n = 0; n < 3; n += 1) inspect({ KEYS: "k", RATE: "octets", LINK_WAYS: "tls" });
+    const told = log.mock.calls.map((call) => JSON.parse(String(call.arguments[0])));
+    assert.deepEqual(
+      told.map(({ reason, code }) => `${reason} ${code}`),
+      ["EdgeMisconfigured MalformedRate", "EdgeMisconfigured MalformedWays"],
+    );
+    assert.match(told[0].message, /^RATE has "octets", which is no limit: write /);
   });
 });
 

@@ -233,6 +233,9 @@ describe("grooveway edge --rate", () => {
   it("names the entry that is wrong", async (t) => {
     const { code, stderr } = await run(t, ["edge", "--port", "0", "--rate", "octets=1000000 mesages=3"]);
     assert.equal(code, 2);
-    assert.match(stderr, /^grooveway: RATE: "mesages=3" is no limit: write connections, .*see grooveway edge --help/);
+    assert.match(
+      stderr,
+      /^grooveway: RATE has "mesages=3", which is no limit: write connections, .*see grooveway edge --help/,
+    );
   });
 });

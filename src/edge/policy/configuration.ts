@@ -1,11 +1,15 @@
 /**
- * What is insecure or malformed in an edge's settings. Pure: the command refuses to start by it, and the edge to dial.
+ * What is insecure or malformed in an edge's settings. Pure: the command refuses to start by it, the edge to dial, and its
+ * log tells of it.
  *
  * @module
  */
+import { AddressError, relayURL } from "../../sstp/index.ts";
 import { classify, readAddress } from "./addresses.ts";
 import { parseRelays } from "./destinations.ts";
 import { type Dev, parseDev } from "./dev.ts";
+import { parseRate, RateError } from "./rate.ts";
+import { parseWays } from "./ways.ts";
 
 /** The settings that are looked at: variables and secrets of the edge, undefined or empty when they are not set. */
 export interface Settings {
@@ -15,6 +19,9 @@ export interface Settings {
   readonly JWKS_URL?: string | undefined;
   readonly REVOKED_URL?: string | undefined;
   readonly DEV?: string | undefined;
+  readonly RATE?: string | undefined;
+  readonly LINKS?: string | undefined;
+  readonly LINK_WAYS?: string | undefined;
 }
 
 /** Names of the findings. */
@@ -25,7 +32,10 @@ export type FindingCode =
   | "MalformedRelays"
   | "InsecureResolver"
   | "DevelopmentSettings"
-  | "MalformedDev";
+  | "MalformedDev"
+  | "MalformedRate"
+  | "MalformedLinks"
+  | "MalformedWays";
 
 /** One thing that is wrong. */
 export interface Finding {
@@ -50,6 +60,9 @@ export const ENFORCED: readonly FindingCode[] = [
   "MalformedRelays",
   "InsecureResolver",
   "MalformedDev",
+  "MalformedRate",
+  "MalformedLinks",
+  "MalformedWays",
 ];
 
 /**
@@ -66,6 +79,9 @@ export function insecurities(settings: Settings): Finding[] {
     ...relays(settings, dev),
     ...resolver(settings),
     ...development(settings, dev),
+    ...rate(settings),
+    ...links(settings),
+    ...ways(settings),
   ];
 }
 
@@ -164,4 +180,51 @@ function development({ DEV = "" }: Settings, dev: Dev): Finding[] {
     });
   }
   return found;
+}
+
+function rate({ RATE = "" }: Settings): Finding[] {
+  try {
+    parseRate(RATE);
+    return [];
+  } catch (error) {
+    if (!(error instanceof RateError)) throw error;
+    const { problem, cure } = error;
+    return [{ code: "MalformedRate", setting: "RATE", problem, cure, permitted: false }];
+  }
+}
+
+function links({ LINKS = "" }: Settings): Finding[] {
+  return LINKS.split(/[\s,]+/)
+    .filter((entry) => entry !== "" && !isRelay(entry))
+    .map((entry) => ({
+      code: "MalformedLinks",
+      setting: "LINKS",
+      problem: `has ${JSON.stringify(entry)}, which is no relay's name`,
+      cure: "write HOST or HOST:PORT, parted by commas",
+      permitted: false,
+    }));
+}
+
+function isRelay(name: string): boolean {
+  try {
+    relayURL(name);
+    return true;
+  } catch (error) {
+    if (error instanceof AddressError) return false;
+    throw error;
+  }
+}
+
+function ways({ LINK_WAYS = "" }: Settings): Finding[] {
+  const parsed = parseWays(LINK_WAYS);
+  if (!("problem" in parsed)) return [];
+  return [
+    {
+      code: "MalformedWays",
+      setting: "LINK_WAYS",
+      problem: `has ${JSON.stringify(parsed.entry)}, which is no way to a relay`,
+      cure: "write sstp:PORT, tls:PORT or http:PORT, parted by blanks",
+      permitted: false,
+    },
+  ];
 }

@@ -19,9 +19,16 @@ export interface Rate {
 
 /** A RATE that is not well formed; the message says what to change. */
 export class RateError extends Error {
-  constructor(message: string) {
-    super(message);
+  /** What is wrong, as the end of a sentence that begins with RATE. */
+  readonly problem: string;
+  /** What to do. */
+  readonly cure: string;
+
+  constructor(problem: string, cure: string) {
+    super(`RATE ${problem}: ${cure}`);
     this.name = "RateError";
+    this.problem = problem;
+    this.cure = cure;
   }
 }
 
@@ -39,12 +46,14 @@ export function parseRate(text: string): Rate {
   for (const entry of text.split(/[\s,]+/).filter((part) => part !== "")) {
     const [, name = "", figure = ""] = /^([a-z]+)=([0-9]{1,15})$/.exec(entry) ?? [];
     if (!isName(name)) {
-      throw new RateError(`RATE: ${quote(entry)} is no limit: write ${Object.keys(RATE).join(", ")} as name=number`);
+      const names = Object.keys(RATE).join(", ");
+      throw new RateError(`has ${quote(entry)}, which is no limit`, `write ${names} as name=number`);
     }
-    if (named.has(name)) throw new RateError(`RATE: ${quote(entry)} is the second ${name}: leave one of both out`);
+    if (named.has(name)) throw new RateError(`has ${quote(entry)}, the second ${name}`, "leave one of both out");
     named.add(name);
     const least = name === "octets" ? LEAST_RATE_OCTETS : 1;
-    if (Number(figure) < least) throw new RateError(`RATE: ${quote(entry)} is too little: write at least ${least}`);
+    if (Number(figure) < least)
+      throw new RateError(`has ${quote(entry)}, which is too little`, `write at least ${least}`);
     rate[name] = Number(figure);
   }
   return rate;

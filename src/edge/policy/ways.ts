@@ -18,15 +18,16 @@ export interface Way {
 /** What is tried when LINK_WAYS is not set. */
 export const DEFAULT_WAYS = "sstp:2492 sstp:443 http:80";
 
-/** The ways of a text, or what is wrong with it and how to write it. */
-export function parseWays(text: string): readonly Way[] | { readonly problem: string } {
-  const entries = (text.trim() === "" ? DEFAULT_WAYS : text).split(/[\s,]+/).filter((entry) => entry !== "");
+/** The ways of a text, or its first entry that is none, with what is wrong and how to write it. */
+export function parseWays(text: string): readonly Way[] | { readonly problem: string; readonly entry: string } {
+  const entries = text.split(/[\s,]+/).filter((entry) => entry !== "");
+  if (entries.length === 0) return parseWays(DEFAULT_WAYS);
   const ways: Way[] = [];
   for (const entry of entries) {
     const [, kind, digits] = /^(sstp|tls|http):([1-9]\d{0,4})$/.exec(entry) ?? [];
     const port = Number(digits);
     if (kind === undefined || port > 65535) {
-      return { problem: `LINK_WAYS has ${JSON.stringify(entry)}: write sstp:PORT, tls:PORT or http:PORT` };
+      return { problem: `LINK_WAYS has ${JSON.stringify(entry)}: write sstp:PORT, tls:PORT or http:PORT`, entry };
     }
     ways.push({ kind: kind as Way["kind"], port });
   }

@@ -31,6 +31,25 @@ describe("DEV", () => {
   }
 });
 
+describe("a finding names the setting, the entry and what to write", () => {
+  for (const [settings, text] of [
+    [
+      { RATE: "octets=1e6" },
+      /^RATE has "octets=1e6", .*: write connections, connects, octets, messages as name=number$/,
+    ],
+    [{ RATE: "octets=1" }, /^RATE has "octets=1", .*: write at least 32768$/],
+    [{ RATE: "connects=1,connects=2" }, /^RATE has "connects=2", the second connects: leave one of both out$/],
+    [{ LINKS: "a.example.com,b..c" }, /^LINKS has "b\.\.c", .*: write HOST or HOST:PORT/],
+    [{ LINK_WAYS: "sstp:2492 udp:1" }, /^LINK_WAYS has "udp:1", .*: write sstp:PORT, tls:PORT or http:PORT/],
+  ] as readonly [Settings, RegExp][]) {
+    it(JSON.stringify(settings), () => {
+      const found = forbidden({ KEYS: "k", ...settings }).map((of) => `${of.setting} ${of.problem}: ${of.cure}`);
+      assert.equal(found.length, 1);
+      assert.match(found[0] ?? "", text);
+    });
+  }
+});
+
 describe("findings", () => {
   const KEYS = "k";
   for (const [settings, found, stops] of [
@@ -68,6 +87,26 @@ describe("findings", () => {
     [{ KEYS, RESOLVER: "http://localhost:8053/dns-query" }, ["InsecureResolver"], ["InsecureResolver"]],
     [{ KEYS, RESOLVER: "http://dns.example.com/resolve" }, ["InsecureResolver"], ["InsecureResolver"]],
     [{ KEYS, RESOLVER: "dns.example.com" }, ["InsecureResolver"], ["InsecureResolver"]],
+    [{ KEYS, RATE: "connections=50, octets=1000000", LINKS: "", LINK_WAYS: "" }, [], []],
+    [{ KEYS, RATE: "conections=50" }, ["MalformedRate"], ["MalformedRate"]],
+    [{ KEYS, RATE: "octets=1" }, ["MalformedRate"], ["MalformedRate"]],
+    [{ KEYS, RATE: "connects=1 connects=2" }, ["MalformedRate"], ["MalformedRate"]],
+    [{ KEYS, LINKS: "relay.example.com, other.example.com:443 63.209.254.7\n[2001:db8::7]:2492," }, [], []],
+    [{ KEYS, LINKS: "relay.example.com, relay..example.com" }, ["MalformedLinks"], ["MalformedLinks"]],
+    [
+      { KEYS, LINKS: "sstp://relay.example.com relay.example.com:0" },
+      ["MalformedLinks", "MalformedLinks"],
+      ["MalformedLinks", "MalformedLinks"],
+    ],
+    [{ KEYS, LINK_WAYS: "tls:443 sstp:2492" }, [], []],
+    [{ KEYS, LINK_WAYS: " , " }, [], []],
+    [{ KEYS, LINK_WAYS: "2492" }, ["MalformedWays"], ["MalformedWays"]],
+    [{ KEYS, LINK_WAYS: "sstp:65536" }, ["MalformedWays"], ["MalformedWays"]],
+    [
+      { KEYS, RATE: "1", LINKS: "*.example.com", LINK_WAYS: "https:443", DEV: "1" },
+      ["DevelopmentSettings permitted", "MalformedRate", "MalformedLinks", "MalformedWays"],
+      ["MalformedRate", "MalformedLinks", "MalformedWays"],
+    ],
   ] as readonly [Settings, string[], string[]][]) {
     it(JSON.stringify(settings), () => {
       const findings = insecurities(settings);

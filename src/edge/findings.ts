@@ -1,0 +1,28 @@
+/**
+ * How a deployed edge, which nobody sees start, tells its operator what is wrong with the settings: in its log.
+ *
+ * @module
+ */
+import { type Finding, forbidden, type Settings } from "./policy/configuration.ts";
+
+/** The settings of an isolate do not change: each thing is said once. */
+const told = new Set<string>();
+
+/** Writes findings into the log, unless this isolate has done so. */
+export function tell(findings: readonly Finding[]): void {
+  for (const { code, setting, problem, cure } of findings) {
+    const message = `${setting} ${problem}: ${cure}`;
+    if (told.has(message)) continue;
+    told.add(message);
+    console.error(JSON.stringify({ reason: "EdgeMisconfigured", code, message }));
+  }
+}
+
+let looked = false;
+
+/** Looks once whether the settings are what they must be. */
+export function inspect(settings: Settings): void {
+  if (looked) return;
+  looked = true;
+  tell(forbidden(settings));
+}
