@@ -4,9 +4,9 @@
  * @module
  */
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../edge/policy/configuration.ts";
+import { type Front, freePort, frontBinding, urlOf } from "./front.ts";
 import { startLocalResolver } from "./local-resolver.ts";
 import { CommandError } from "./output.ts";
 
@@ -56,29 +56,45 @@ export interface LocalEdge {
   close(): Promise<void>;
 }
 
+const WORKER = "grooveway";
+
+/** How often another port is tried when any will do. */
+const ANY_PORT_TRIES = 3;
+
 /**
  * Starts the edge.
  *
  * @throws CommandError when the port is taken, the certificate is not one, or a setting is malformed or insecure
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
-  const host = options.host ?? "127.0.0.1";
   assertSecure(options);
-  await assertFree(host, options.port);
   const code = await workerCode();
   const resolver = options.resolver === undefined ? await startLocalResolver() : undefined;
-  let miniflare: Miniflare | undefined;
-  const close = async () => {
-    await miniflare?.dispose();
-    await resolver?.close();
-  };
+  const host = options.host ?? "127.0.0.1";
   try {
-    miniflare = new Miniflare(configuration(code, host, { resolver: resolver?.url ?? "", ...options }));
-    const url = await miniflare.ready;
-    return { url: url.origin, miniflare, close };
-  } catch (cause) {
-    await close().catch(() => undefined);
-    throw new CommandError("EdgeFailed", `the edge did not start: ${cause instanceof Error ? cause.message : cause}`);
+    for (let tries = ANY_PORT_TRIES; ; tries -= 1) {
+      const front = { worker: WORKER, host, port: await portOf(host, options.port), tls: options.tls };
+      const miniflare = new Miniflare(configuration(code, front, { resolver: resolver?.url ?? "", ...options }));
+      try {
+        await miniflare.ready;
+      } catch (cause) {
+        await miniflare.dispose().catch(() => undefined);
+        // Somebody else may have been quicker to take what was free.
+        if (options.port === 0 && tries > 1) continue;
+        throw new CommandError(
+          "EdgeFailed",
+          `the edge did not start: ${cause instanceof Error ? cause.message : cause}`,
+        );
+      }
+      const close = async () => {
+        await miniflare.dispose();
+        await resolver?.close();
+      };
+      return { url: urlOf(front), miniflare, close };
+    }
+  } catch (error) {
+    await resolver?.close();
+    throw error;
   }
 }
 
@@ -100,41 +116,42 @@ function assertSecure(options: LocalEdgeOptions): void {
   throw new CommandError("InsecureEdge", all.join("; "));
 }
 
-function configuration(code: string, host: string, options: LocalEdgeOptions): MiniflareOptions {
+function configuration(code: string, front: Front, options: LocalEdgeOptions): MiniflareOptions {
   const env = {
-    TUNNEL: { type: "durable-object", worker: "grooveway", exportName: "Tunnel" },
+    TUNNEL: { type: "durable-object", worker: WORKER, exportName: "Tunnel" },
     ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
     RESOLVER: { type: "text", value: options.resolver ?? "" },
     DEV: { type: "text", value: options.dev ?? "" },
-    MAILBOX: { type: "durable-object", worker: "grooveway", exportName: "Mailbox" },
-    LINK: { type: "durable-object", worker: "grooveway", exportName: "Link" },
-    DIRECTORY: { type: "durable-object", worker: "grooveway", exportName: "Directory" },
-    METER: { type: "durable-object", worker: "grooveway", exportName: "Meter" },
+    MAILBOX: { type: "durable-object", worker: WORKER, exportName: "Mailbox" },
+    LINK: { type: "durable-object", worker: WORKER, exportName: "Link" },
+    DIRECTORY: { type: "durable-object", worker: WORKER, exportName: "Directory" },
+    METER: { type: "durable-object", worker: WORKER, exportName: "Meter" },
     RATE: { type: "text", value: options.rate ?? "" },
     LINKS: { type: "text", value: (options.links ?? []).join(",") },
     LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
-    RELAY_NAME: { type: "text", value: options.relayName ?? host },
+    RELAY_NAME: { type: "text", value: options.relayName ?? front.host },
     KEYS: { type: "text", value: options.keys ?? "" },
     JWKS_URL: { type: "text", value: options.keysURL ?? "" },
     REVOKED: { type: "text", value: options.revoked?.join(",") ?? "" },
     REVOKED_URL: { type: "text", value: options.revokedURL ?? "" },
     AUTH_ORIGIN: { type: "text", value: options.authOrigin ?? "" },
     ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
+    FRONT: frontBinding(front),
   } as const;
   return {
-    host,
-    port: options.port,
+    // Where miniflare itself listens: nobody else is to reach it.
+    host: "127.0.0.1",
+    port: 0,
     // Without these miniflare asks the internet for a sample of request metadata and reports its use.
     cf: false,
     telemetry: { enabled: false },
     ...(options.state !== undefined && { resourcePersistencePath: options.state }),
     log: new NoOpLog(),
     handleStructuredLogs: (entry: { level: string; message: string }) => options.log?.(entry.level, entry.message),
-    ...(options.tls && { https: true, httpsKey: options.tls.key, httpsCert: options.tls.cert }),
     workers: [
       {
         config: {
-          name: "grooveway",
+          name: WORKER,
           compatibilityDate: "2026-11-09",
           compatibilityFlags: ["enable_request_signal"],
           manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
@@ -159,23 +176,16 @@ async function workerCode(): Promise<string> {
   return bundleWorker();
 }
 
-async function assertFree(host: string, port: number): Promise<void> {
-  if (port === 0) return;
-  const server = createServer();
+async function portOf(host: string, wanted: number): Promise<number> {
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(port, host, resolve);
-    });
+    return await freePort(host, wanted);
   } catch (cause) {
     const why = (cause as NodeJS.ErrnoException).code;
     throw new CommandError(
       why === "EADDRINUSE" ? "PortTaken" : "CannotListen",
       why === "EADDRINUSE"
-        ? `port ${port} on ${host} is taken by another program: stop it, or choose another port with --port`
-        : `cannot listen on ${host}:${port} (${why}): choose another address or port`,
+        ? `port ${wanted} on ${host} is taken by another program: stop it, or choose another port with --port`
+        : `cannot listen on ${host}:${wanted} (${why}): choose another address or port`,
     );
-  } finally {
-    await new Promise<void>((resolve) => server.close(() => resolve()));
   }
 }

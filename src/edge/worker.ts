@@ -14,8 +14,8 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Context, type TunnelStub, tunnelFor } from "./parking.ts";
-import { sourceOf } from "./policy/rate.ts";
 import { owns } from "./policy/scopes.ts";
+import { sourceOf } from "./policy/source.ts";
 import { answerHeaders, problem } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { answerRule } from "./rules.ts";
@@ -110,8 +110,8 @@ async function serve(
   }
 }
 
-function tunnelOf(env: Env, guid: string, principal: Principal, { headers }: Request): TunnelStub {
-  return tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, source: sourceOf(headers) });
+function tunnelOf(env: Env, guid: string, principal: Principal, request: Request): TunnelStub {
+  return tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, source: sourceOf(request) });
 }
 
 /** Why a virtual connection to this relay cannot be had here; undefined when it can. */

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
+import { freePort, frontBinding } from "../../src/cli/front.ts";
 import { type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 
@@ -54,6 +55,7 @@ async function startWorker(
   state?: string,
 ): Promise<Running> {
   const before = workerds();
+  const front = { worker: "bench", host: "127.0.0.1", port: await freePort("127.0.0.1", 0) };
   const code = stripTypeScriptTypes(readFileSync(new URL(file, import.meta.url), "utf8"));
   const miniflare = new Miniflare({
     host: "127.0.0.1",
@@ -71,12 +73,13 @@ async function startWorker(
           compatibilityFlags: ["enable_request_signal"],
           manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
           ...config,
+          env: { ...config.env, FRONT: frontBinding(front) },
         },
       },
     ],
   });
-  const url = await miniflare.ready;
-  return { port: Number(url.port), pid: newest(before), close: () => miniflare.dispose() };
+  await miniflare.ready;
+  return { port: front.port, pid: newest(before), close: () => miniflare.dispose() };
 }
 
 /** Octets that a process has in memory; 0 when it is gone. */

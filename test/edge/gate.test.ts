@@ -1,4 +1,4 @@
-/** The Worker's gate, with a clock of the tests' own; and where a request says that it comes from. */
+/** The Worker's gate, with a clock of the tests' own. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import {
@@ -12,7 +12,6 @@ import {
   TURNED_WAITING,
 } from "../../src/edge/defaults.ts";
 import { Gate, type Turned } from "../../src/edge/gate.ts";
-import { sourceOf } from "../../src/edge/policy/rate.ts";
 import type { Reason } from "../../src/edge/reasons.ts";
 
 type Answer = "lives" | Reason | Turned;
@@ -151,20 +150,4 @@ describe("gate", () => {
     clock.time += CROWDED_TIME;
     assert.equal(await ask("a", "newer"), "lives");
   });
-});
-
-describe("source of a request", () => {
-  for (const [address, source] of [
-    ["192.0.2.1", "192.0.2.1"],
-    ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
-    ["2001:DB8:0001:0002::6", "2001:db8:1:2::/64"],
-    ["2001:db8::1", "2001:db8:0:0::/64"],
-    ["2001:db8:0:0:9::", "2001:db8:0:0::/64"],
-    ["::1", "0:0:0:0::/64"],
-    ["", ""],
-  ] as const) {
-    it(`${address || "nothing"} is ${source || "nowhere"}`, () => {
-      assert.equal(sourceOf(new Headers(address === "" ? {} : { "CF-Connecting-IP": address })), source);
-    });
-  }
 });

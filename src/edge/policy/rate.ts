@@ -68,24 +68,6 @@ function quote(text: string): string {
 }
 
 /**
- * Where a request comes from, as the platform says it: an IPv4 address, or the network of an IPv6 one, of which every
- * household has 2^64. Empty when it is not known.
- */
-export function sourceOf(headers: Headers): string {
-  const address = headers.get("CF-Connecting-IP") ?? "";
-  if (!address.includes(":")) return address;
-  const [head = "", tail = ""] = address.toLowerCase().split("::");
-  const groups = head.split(":").filter((group) => group !== "");
-  const after = tail.split(":").filter((group) => group !== "").length;
-  const zeros = address.includes("::") ? 8 - groups.length - after : 0;
-  const all = [...groups, ...Array<string>(Math.max(0, zeros)).fill("0"), ...tail.split(":")];
-  return `${all
-    .slice(0, 4)
-    .map((group) => group.replace(/^0+(?=.)/, ""))
-    .join(":")}::/64`;
-}
-
-/**
  * The name under which a virtual connection is metered; undefined when it has no limits. Whoever has limits shares them
  * among all that is metered under the same name.
  *
