@@ -281,6 +281,13 @@ export const HOLD_MESSAGE = 256;
 /** The longest block that is set aside for the pieces of a message to come. */
 export const GATHERING_BLOCK = 64 * 1024;
 
+/**
+ * Small pieces are copied into blocks of this size, and the longest that are. A block lives as long as any piece in it, and
+ * {@link UNSTORED_MESSAGES} may wait, each in a block of its own in the worst case: 64 MB.
+ */
+export const ARENA_BLOCK = 8 * 1024;
+export const ARENA_PIECE = 1024;
+
 /** Octets of messages that have arrived in part, over all sessions of a device: two of the longest. */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
 

@@ -1,18 +1,48 @@
 /**
  * Gathering: octets that come in pieces and are wanted as a whole. A million pieces of one octet cost no more memory
- * than the octets; a single piece is copied once.
+ * than the octets; what comes in one piece is copied once.
  *
  * @module
  */
 
 import { joinOctets } from "../sstp/index.ts";
-import { GATHERING_BLOCK } from "./defaults.ts";
+import { ARENA_BLOCK, ARENA_PIECE, GATHERING_BLOCK } from "./defaults.ts";
 
-export class Gathering {
-  #full: Uint8Array[] = [];
+/** Copies of small pieces, side by side: memory of its own for each would cost more than the copy. */
+export class Arena {
   #block = new Uint8Array(0);
   #used = 0;
+
+  /** A copy that nobody else changes. */
+  copy(octets: Uint8Array): Uint8Array {
+    const { length } = octets;
+    if (length > ARENA_PIECE) return octets.slice();
+    if (length > this.#block.length - this.#used) {
+      this.#block = new Uint8Array(ARENA_BLOCK);
+      this.#used = 0;
+    }
+    const at = this.#used;
+    this.#used += length;
+    this.#block.set(octets, at);
+    return this.#block.subarray(at, this.#used);
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+export class Gathering {
+  readonly #arena: Arena;
+  /** The first piece, which often is the only one. */
+  #first: Uint8Array = NOTHING;
+  /** What came behind it: blocks that are full, and one that is being filled. */
+  #full: Uint8Array[] = [];
+  #block = NOTHING;
+  #used = 0;
   #length = 0;
+
+  constructor(arena: Arena) {
+    this.#arena = arena;
+  }
 
   /** Octets so far. */
   get length(): number {
@@ -21,23 +51,30 @@ export class Gathering {
 
   /** Copies a piece: whoever brings it may use its memory again. */
   add(octets: Uint8Array): void {
+    if (this.#length === 0) this.#first = this.#arena.copy(octets);
+    else this.#append(octets);
+    this.#length += octets.length;
+  }
+
+  #append(octets: Uint8Array): void {
     if (octets.length > this.#block.length - this.#used) {
       if (this.#used > 0) this.#full.push(this.#block.subarray(0, this.#used));
-      // What comes alone is not made longer than it is; what goes on grows with what there is.
+      // It grows with what there is.
       this.#block = new Uint8Array(Math.max(octets.length, Math.min(this.#length, GATHERING_BLOCK)));
       this.#used = 0;
     }
     this.#block.set(octets, this.#used);
     this.#used += octets.length;
-    this.#length += octets.length;
   }
 
   /** All that has come, in order; nothing is left. */
   take(): Uint8Array {
-    const last = this.#block.subarray(0, this.#used);
-    const whole = this.#full.length === 0 ? last : joinOctets([...this.#full, last], this.#length);
+    const first = this.#first;
+    const whole =
+      this.#used === 0 ? first : joinOctets([first, ...this.#full, this.#block.subarray(0, this.#used)], this.#length);
+    this.#first = NOTHING;
     this.#full = [];
-    this.#block = new Uint8Array(0);
+    this.#block = NOTHING;
     this.#used = 0;
     this.#length = 0;
     return whole;

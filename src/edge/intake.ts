@@ -21,7 +21,7 @@ import {
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
 } from "./defaults.ts";
-import { Gathering } from "./gathering.ts";
+import { Arena, Gathering } from "./gathering.ts";
 import type { Refusal } from "./mailbox.ts";
 import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
@@ -96,6 +96,7 @@ export class Intake {
   readonly #changed: () => void;
   readonly #sessions: Map<number, Session>;
   readonly #arriving = new Map<number, Arriving>();
+  readonly #arena = new Arena();
   readonly #queues = new Map<string, Pending[]>();
   readonly #busy = new Set<string>();
   /** Octets of the calls that are under way: each has a copy of its own. */
@@ -152,7 +153,7 @@ export class Intake {
   }
 
   begin(sessionId: number, fields: ReceivedMessageFields): void {
-    this.#arriving.set(sessionId, { fields, body: new Gathering(), tooLong: false });
+    this.#arriving.set(sessionId, { fields, body: new Gathering(this.#arena), tooLong: false });
   }
 
   data(sessionId: number, octets: Uint8Array): void {

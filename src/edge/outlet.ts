@@ -8,6 +8,7 @@ import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/in
 import { type Envelope, type Mail, unpack } from "./bundle.ts";
 import { CALL_TIMEOUT, LINK_SESSIONS, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
+import { Progress } from "./progress.ts";
 import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
 
@@ -34,16 +35,14 @@ interface Consumed {
   generation: number | Promise<number>;
   /** The last message that it has sent us. */
   delivered: number;
-  /** The last that the device has acknowledged, and what of that the mailbox was told. */
-  acknowledged: number;
+  /** What the device has acknowledged, or refused, and what of that the mailbox was told. */
+  readonly progress: Progress;
   told: number;
   telling: boolean;
   queue: Waiting[];
   /** Octets in the queue that nobody keeps. */
   volatile: number;
-  /** Messages that are done with, acknowledged or refused, while one before them is not. */
-  done: number[];
-  /** How many of those the mailbox has not heard of, and refusals of single recipients. */
+  /** Messages and single recipients that were refused, and the mailbox has not heard of. */
   refusals: number;
   /** The mailbox is being told of a refusal, which it must hear before the end. */
   refusing?: Promise<void>;
@@ -114,7 +113,11 @@ export class Outlet {
     this.#sent = new Map(snapshot?.sent);
     this.#ceded = new Set(snapshot?.ceded);
     for (const [peer, kept] of snapshot?.consumed ?? []) {
-      this.#consumed.set(peer, { ...consumedFrom(kept.generation), ...kept, told: kept.acknowledged });
+      const { generation, delivered, acknowledged } = kept;
+      this.#consumed.set(peer, { ...consumedFrom(generation, acknowledged), delivered });
+    }
+    for (const { peer, seq } of [...this.#sent.values()].sort((a, b) => a.seq - b.seq)) {
+      if (seq !== 0) this.#consumed.get(peer)?.progress.begin(seq);
     }
     for (const session of snapshot?.sessions ?? []) {
       this.#sessions.set(session.key, { ...session });
@@ -131,9 +134,9 @@ export class Outlet {
 
   snapshot(): OutletSnapshot {
     return {
-      consumed: [...this.#consumed].map(([peer, { generation, delivered, acknowledged }]) => [
+      consumed: [...this.#consumed].map(([peer, { generation, delivered, progress }]) => [
         peer,
-        { generation: Number(generation), delivered, acknowledged },
+        { generation: Number(generation), delivered, acknowledged: progress.upTo },
       ]),
       sessions: [...this.#sessions.values()],
       sent: [...this.#sent],
@@ -191,8 +194,10 @@ export class Outlet {
     if (seq === 0) {
       if (consumed.volatile > 0 && consumed.volatile + mail.body.length > VOLATILE_OCTETS) return false;
       consumed.volatile += mail.body.length;
+    } else {
+      consumed.delivered = seq;
+      consumed.progress.begin(seq);
     }
-    consumed.delivered = Math.max(consumed.delivered, seq);
     consumed.queue.push(message);
     return true;
   }
@@ -327,35 +332,13 @@ export class Outlet {
     const consumed = this.#consumed.get(peer);
     if (consumed === undefined || seq === 0) return;
     consumed.refusals += refusals;
-    consumed.done.push(seq);
+    consumed.progress.done(seq);
     this.#advance(peer, consumed);
   }
 
-  /** Moves past messages that are skipped, as far as nothing before them is still on its way. */
+  /** Tells the mailbox what it does not know. */
   #advance(peer: string, consumed: Consumed): void {
-    const pending = this.#pending(peer, consumed);
-    const done = consumed.done.filter((seq) => seq < pending);
-    consumed.done = consumed.done.filter((seq) => seq > pending);
-    for (const seq of done) consumed.acknowledged = Math.max(consumed.acknowledged, seq);
-    if (!consumed.telling && consumed.told < consumed.acknowledged) this.#host.waitUntil(this.#tell(peer, consumed));
-  }
-
-  /** The first message of a mailbox that is not done with. */
-  #pending(peer: string, { queue }: Consumed): number {
-    let first = Number.POSITIVE_INFINITY;
-    const count = (seq: number) => {
-      if (seq !== 0 && seq < first) first = seq;
-    };
-    if (this.#current?.peer === peer) count(this.#current.message.seq);
-    for (const sent of this.#sent.values()) {
-      if (sent.peer !== peer) continue;
-      count(sent.seq);
-      // To a device everything of a mailbox goes in its order; to a relay one recipient may wait while another does not.
-      if (this.#relay === undefined && sent.seq !== 0) break;
-    }
-    // What waits is in order.
-    count(queue.find(({ seq }) => seq !== 0)?.seq ?? 0);
-    return first;
+    if (!consumed.telling && consumed.told < consumed.progress.upTo) this.#host.waitUntil(this.#tell(peer, consumed));
   }
 
   #refused(unacknowledged: readonly number[], sending: Current | undefined): void {
@@ -379,7 +362,7 @@ export class Outlet {
       const sent = this.#sent.get(number);
       this.#sent.delete(number);
       if (sent === undefined || sent.seq === 0) continue;
-      this.#consumed.get(sent.peer)?.done.push(sent.seq);
+      this.#consumed.get(sent.peer)?.progress.done(sent.seq);
       peers.add(sent.peer);
     }
     for (const peer of peers) {
@@ -402,8 +385,8 @@ export class Outlet {
     const generation = await consumed.generation;
     const mailbox = this.#host.mailbox(peer);
     await consumed.refusing?.catch(() => undefined);
-    const { told, acknowledged, refusals } = consumed;
-    if (told < acknowledged) await mailbox.acknowledge(generation, acknowledged, refusals);
+    const { told, progress, refusals } = consumed;
+    if (told < progress.upTo) await mailbox.acknowledge(generation, progress.upTo, refusals);
     // A call that comes after the news of a newer consumer changes nothing.
     await mailbox.detach(generation);
   }
@@ -414,9 +397,10 @@ export class Outlet {
     try {
       // What is acknowledged in this turn goes in one call.
       await Promise.resolve();
-      while (consumed.told < consumed.acknowledged && this.#consumed.get(peer) === consumed) {
+      while (consumed.told < consumed.progress.upTo && this.#consumed.get(peer) === consumed) {
         const generation = await consumed.generation;
-        const { acknowledged, refusals } = consumed;
+        const { refusals } = consumed;
+        const acknowledged = consumed.progress.upTo;
         consumed.refusals = 0;
         const telling = this.#host.mailbox(peer).acknowledge(generation, acknowledged, refusals);
         const ours = await promptly(CALL_TIMEOUT, telling);
@@ -526,16 +510,15 @@ const REFUSALS_OF_RELAYS: readonly number[] = [
   CloseReasonId.EmptySession,
 ];
 
-function consumedFrom(generation: number | Promise<number>): Consumed {
+function consumedFrom(generation: number | Promise<number>, acknowledged = 0): Consumed {
   return {
     generation,
     delivered: 0,
-    acknowledged: 0,
-    told: 0,
+    progress: new Progress(acknowledged),
+    told: acknowledged,
     telling: false,
     queue: [],
     volatile: 0,
-    done: [],
     refusals: 0,
   };
 }

@@ -163,6 +163,7 @@ export class MailboxStore {
   append(bundle: Bundle, now: number, shutOut: (envelope: Envelope) => boolean = () => false): Outcome[] {
     const { envelopes, octets } = bundle;
     const contents = contentsOf(octets);
+    const ids = contents.sizes.map((_, index) => idAt(octets, contents.starts[index] ?? 0));
     return this.#atomically(() => {
       const seen = this.#seen(now);
       const shut = envelopes.map(shutOut);
@@ -170,27 +171,20 @@ export class MailboxStore {
       let room = this.#quota.octets - this.#octets;
       let full = false;
       const outcomes = contents.sizes.map((size, index): Outcome => {
-        const start = contents.starts[index] ?? 0;
-        const number = envelopeAt(octets, start);
+        const number = envelopeAt(octets, contents.starts[index] ?? 0);
         if (shut[number] ?? true) return "locked";
         const source = envelopes[number]?.source ?? "";
-        const id = idAt(octets, start);
-        let known = seen.get(source);
-        if (id !== "" && known?.has(id)) return "duplicate";
+        const id = ids[index] ?? "";
         // What follows one that is refused must not overtake it.
-        full ||= this.#messages + kept.length + 1 > this.#quota.messages || size > room;
+        const fits = !full && this.#messages + kept.length + 1 <= this.#quota.messages && size <= room;
+        if (id !== "" && !isNew(seen, source, id, fits)) return "duplicate";
+        full = !fits;
         if (full) return "quota";
         kept.push(index);
         room -= size;
-        if (id === "") return "stored";
-        if (known === undefined) {
-          known = new Set();
-          seen.set(source, known);
-        }
-        known.add(id);
         return "stored";
       });
-      this.#write(bundle, contents, kept, now);
+      this.#write(bundle, contents, ids, kept, now);
       return outcomes;
     });
   }
@@ -303,9 +297,11 @@ export class MailboxStore {
   }
 
   /** Writes some messages of a bundle, as they are where nothing is left out of it and nothing stands elsewhere. */
-  #write({ envelopes, octets }: Bundle, { starts, sizes }: Contents, kept: readonly number[], now: number): void {
+  #write(bundle: Bundle, contents: Contents, ids: readonly string[], kept: readonly number[], now: number): void {
+    const { envelopes, octets } = bundle;
+    const { starts, sizes } = contents;
     let pieces: Uint8Array[] = [];
-    let held = 0;
+    let held: string[] = [];
     let length = 0;
     // Messages that stand behind each other are one piece.
     let runStart = 0;
@@ -317,11 +313,13 @@ export class MailboxStore {
     const flush = () => {
       endRun();
       const [first] = pieces;
-      if (first !== undefined) {
-        this.#insert({ envelopes, octets: pieces.length === 1 ? first : joinOctets(pieces, length) }, now);
+      if (first !== undefined && length === octets.length) this.#insert(bundle, contents, held, now);
+      else if (first !== undefined) {
+        const part = pieces.length === 1 ? first : joinOctets(pieces, length);
+        this.#insert({ envelopes, octets: part }, contentsOf(part), held, now);
       }
       pieces = [];
-      held = 0;
+      held = [];
       length = 0;
     };
     for (const index of kept) {
@@ -333,7 +331,7 @@ export class MailboxStore {
       if (length + octetsHere > SEGMENT_OCTETS) flush();
       if (long) {
         endRun();
-        this.#writeBody(this.#next + held, octets.subarray(end - size, end));
+        this.#writeBody(this.#next + held.length, octets.subarray(end - size, end));
         pieces.push(withoutBody(octets.subarray(start, end), size));
       } else {
         if (runEnd !== start) {
@@ -342,18 +340,17 @@ export class MailboxStore {
         }
         runEnd = end;
       }
-      held += 1;
+      held.push(ids[index] ?? "");
       length += octetsHere;
     }
     flush();
   }
 
-  #insert(bundle: Bundle, now: number): void {
-    const contents = contentsOf(bundle.octets);
+  #insert(bundle: Bundle, contents: Contents, ids: readonly string[], now: number): void {
     const { sizes } = contents;
     const octets = sizes.reduce((sum, size) => sum + size, 0);
     const first = this.#next;
-    const ids = { first, at: now, bySource: idsBySource(bundle, contents) };
+    const bySource = idsBySource(bundle, contents, ids);
     this.#run(
       "INSERT INTO segments (first, count, octets, at, envelopes, ids, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
       first,
@@ -361,11 +358,11 @@ export class MailboxStore {
       octets,
       now,
       JSON.stringify(bundle.envelopes),
-      JSON.stringify(ids.bySource),
+      JSON.stringify(bySource),
       bundle.octets,
     );
-    this.#idsBySegment.push(ids);
-    this.#remembered += countOf(ids.bySource);
+    this.#idsBySegment.push({ first, at: now, bySource });
+    this.#remembered += countOf(bySource);
     this.#next += sizes.length;
     this.#messages += sizes.length;
     this.#octets += octets;
@@ -540,14 +537,12 @@ function octetsOf(blob: unknown): Uint8Array {
   throw new TypeError("a row of the mailbox has no octets where it should");
 }
 
-/** Ids of a bundle's messages; those without one are not among them. */
-function idsBySource({ envelopes, octets }: Bundle, { starts, sizes }: Contents): BySource {
+/** Ids of a bundle's messages by their sources; those without one are not among them. */
+function idsBySource({ envelopes, octets }: Bundle, { starts }: Contents, ids: readonly string[]): BySource {
   const found = new Map<string, string[]>();
-  for (let index = 0; index < sizes.length; index += 1) {
-    const start = starts[index] ?? 0;
-    const id = idAt(octets, start);
+  for (const [index, id] of ids.entries()) {
     if (id === "") continue;
-    const source = envelopes[envelopeAt(octets, start)]?.source ?? "";
+    const source = envelopes[envelopeAt(octets, starts[index] ?? 0)]?.source ?? "";
     const others = found.get(source);
     if (others === undefined) found.set(source, [id]);
     else others.push(id);
@@ -557,4 +552,17 @@ function idsBySource({ envelopes, octets }: Bundle, { starts, sizes }: Contents)
 
 function countOf(bySource: BySource): number {
   return bySource.reduce((sum, [, ids]) => sum + ids.length, 0);
+}
+
+/** Whether a source has not used an id; from now on it has, if the message is taken. */
+function isNew(seen: Map<string, Set<string>>, source: string, id: string, taken: boolean): boolean {
+  let known = seen.get(source);
+  if (!taken) return known?.has(id) !== true;
+  if (known === undefined) {
+    known = new Set();
+    seen.set(source, known);
+  }
+  // One look into a set of a hundred thousand costs less than two.
+  const before = known.size;
+  return known.add(id).size > before;
 }

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { Gathering } from "../../src/edge/gathering.ts";
+import { ARENA_BLOCK, ARENA_PIECE } from "../../src/edge/defaults.ts";
+import { Arena, Gathering } from "../../src/edge/gathering.ts";
 
 describe("octets that are gathered", () => {
   test("come back whole and in order, however they were cut, and once", () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 50 }), (pieces) => {
-        const gathering = new Gathering();
+        const gathering = new Gathering(new Arena());
         for (const piece of pieces) {
           const brought = piece.slice();
           gathering.add(brought);
@@ -23,14 +24,43 @@ describe("octets that are gathered", () => {
     );
   });
 
-  test("a single piece stands in memory of its own length, which is all that a call carries", () => {
-    const gathering = new Gathering();
-    gathering.add(new Uint8Array(1000));
-    assert.equal(gathering.take().buffer.byteLength, 1000);
+  test("small single pieces lie side by side, and longer ones stand alone", () => {
+    const arena = new Arena();
+    const taken = [100, 200, ARENA_PIECE + 1, 300].map((length, i) => {
+      const gathering = new Gathering(arena);
+      gathering.add(new Uint8Array(length).fill(i));
+      return gathering.take();
+    });
+    assert.deepEqual(
+      taken.map(({ buffer }) => buffer.byteLength),
+      [ARENA_BLOCK, ARENA_BLOCK, ARENA_PIECE + 1, ARENA_BLOCK],
+    );
+    assert.equal(taken[0]?.buffer, taken[3]?.buffer);
+    assert.ok(taken.every((octets, i) => octets.every((octet) => octet === i)));
+  });
+
+  test("messages that share an arena keep apart, in whatever order their pieces come", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ who: fc.nat(5), piece: fc.uint8Array({ maxLength: 2 * ARENA_PIECE }) }), {
+          maxLength: 60,
+        }),
+        (steps) => {
+          const arena = new Arena();
+          const all = Array.from({ length: 6 }, () => ({ gathering: new Gathering(arena), came: [] as Uint8Array[] }));
+          for (const { who, piece } of steps) {
+            all[who]?.gathering.add(piece);
+            all[who]?.came.push(piece);
+          }
+          for (const { gathering, came } of all) assert.ok(Buffer.concat(came).equals(gathering.take()));
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 
   test("a million pieces of one octet take little more memory than a million octets", () => {
-    const gathering = new Gathering();
+    const gathering = new Gathering(new Arena());
     const before = process.memoryUsage().arrayBuffers;
     for (let i = 0; i < 1_000_000; i += 1) gathering.add(Uint8Array.of(i));
     const grown = process.memoryUsage().arrayBuffers - before;
