@@ -227,7 +227,7 @@ export const HALF_OPEN = 500;
  * each, all at once, are through on two cores in the same 12 s with a pace and without, and whoever talks meanwhile waits
  * a third as long with it.
  */
-export const CONTACTS = 10;
+export const CONTACTS = 3;
 export const CONTACTS_RATE = 50;
 
 /** How long one waits for his turn, above which he is refused: all devices of a large office are through by then. */

@@ -56,31 +56,48 @@ function fit(came: number, held: number, most: number): number {
   return came < held / 8 ? Math.max(Math.min(most, FIRST_READ), held / 4) : held;
 }
 
-/** A whole body of at most `limit` octets; undefined when it is longer. Rejects when the sender is gone. */
+/**
+ * A whole body of at most `limit` octets; undefined when it is longer. Rejects when the sender is gone.
+ *
+ * @param length of the body, where it is known. Then nobody is woken for less than what there is memory for: a body that
+ *   comes an octet at a time costs no more than any other.
+ */
 export async function readBody(
   stream: ReadableStream<Uint8Array> | null,
   limit: number,
+  length?: number,
 ): Promise<Uint8Array | undefined> {
-  if (stream === null) return new Uint8Array(0);
-  const reader = stream.getReader({ mode: "byob" });
+  if (stream === null || length === 0) return new Uint8Array(0);
+  const reader: ByobReader = stream.getReader({ mode: "byob" });
+  const most = Math.min(limit + 1, length ?? limit + 1);
   // Many bodies may be on their way at once, and slowly: each has as much memory as has come of it.
-  let whole = new Uint8Array(Math.min(limit + 1, FIRST_READ));
-  let length = 0;
-  while (length <= limit) {
-    if (length === whole.length) {
-      const larger = new Uint8Array(Math.min(limit + 1, 2 * length));
+  let whole = new Uint8Array(Math.min(most, FIRST_READ));
+  let came = 0;
+  while (came <= limit) {
+    if (came === whole.length) {
+      const larger = new Uint8Array(Math.min(most, 2 * came));
       larger.set(whole);
       whole = larger;
     }
-    const { value, done } = await reader.read(whole.subarray(length));
+    const min = length === undefined ? 1 : whole.length - came;
+    const { value, done } = await reader.read(whole.subarray(came), { min });
     if (value === undefined) return undefined;
     // Reading takes the buffer away and gives it back in the piece.
     whole = new Uint8Array(value.buffer as ArrayBuffer);
-    if (done) return whole.subarray(0, length);
-    length += value.length;
+    came += value.length;
+    if (done || came === length) return whole.subarray(0, came);
   }
   await reader.cancel();
   return undefined;
+}
+
+/** What is used of a reader, with an option that the platform has and its types do not. */
+interface ByobReader {
+  read(
+    view: Uint8Array<ArrayBuffer>,
+    options: { readonly min: number },
+  ): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+  cancel(): Promise<void>;
 }
 
 /** What a promise gives; rejects when it takes longer than so many milliseconds. */

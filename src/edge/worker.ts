@@ -123,9 +123,11 @@ function route(relay: string, env: Env): RelayRefused | undefined {
 
 /** The whole body of a request that may have up to 32768 octets [MS-GRVHENC 3.4.4.3, 3.5.4.3.1], or why it cannot be had. */
 async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" | "ReceiveTimeout" | "DeviceGone"> {
-  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY) return "BodyTooLong";
+  const said = request.headers.get("content-length") ?? "";
+  const length = /^\d+$/.test(said) ? Number(said) : undefined;
+  if (length !== undefined && length > MAX_BODY) return "BodyTooLong";
   try {
-    const body = await within(WHOLE_BODY_TIMEOUT, readBody(request.body, MAX_BODY));
+    const body = await within(WHOLE_BODY_TIMEOUT, readBody(request.body, MAX_BODY, length));
     if (body === undefined) return "ReceiveTimeout";
     return body.value ?? "BodyTooLong";
   } catch {

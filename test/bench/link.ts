@@ -8,6 +8,8 @@ import { Child } from "./rpc.ts";
 import type { Throw, Thrown } from "./thrower.ts";
 
 const BARE = "floor: engine to engine over TCP";
+/** As many ends of SSTP as the link has, so that what the edge adds to them is seen. */
+const FORWARDED = "floor: engine to engine to engine over TCP";
 const LINK = "edge to relay to edge, over one link";
 const VOLATILE = "the same with flag D: nothing is stored";
 const WINDOW = 2000;
@@ -15,16 +17,19 @@ const WINDOW = 2000;
 export async function link(quick: boolean): Promise<Section[]> {
   const bouncer = new Child("bouncer.ts");
   const thrower = new Child("thrower.ts");
+  const forwarder = new Child("forwarder.ts");
   const port = await bouncer.call<number>("listen");
   const relay = `127.0.0.1:${port}`;
   const state = mkdtempSync(join(tmpdir(), "grooveway-bench-"));
   const edge = await startEdge([relay], { state });
   try {
     const url = `http://127.0.0.1:${edge.port}`;
+    const between = `127.0.0.1:${await forwarder.call<number>("listen", relay)}`;
     await thrower.call("open", { id: 1, transport: "tcp", relay } satisfies Throw);
     await thrower.call("open", { id: 2, transport: "websocket", edge: url, relay } satisfies Throw);
     const hot: Throw = { id: 3, transport: "websocket", edge: url, relay, volatile: true };
     await thrower.call("open", hot);
+    await thrower.call("open", { id: 4, transport: "tcp", relay, forwarder: between } satisfies Throw);
     const contender = (name: string, id: number, against: string[], window: number, counts: number): Contender => ({
       name,
       against,
@@ -43,8 +48,9 @@ export async function link(quick: boolean): Promise<Section[]> {
     const rates = await alternate(
       [
         contender(BARE, 1, [], WINDOW, quick ? 50_000 : 100_000),
-        contender(LINK, 2, [BARE], WINDOW, quick ? 10_000 : 30_000),
-        contender(VOLATILE, 3, [BARE], WINDOW, quick ? 10_000 : 30_000),
+        contender(FORWARDED, 4, [BARE], WINDOW, quick ? 50_000 : 100_000),
+        contender(LINK, 2, [BARE, FORWARDED], WINDOW, quick ? 20_000 : 50_000),
+        contender(VOLATILE, 3, [BARE, FORWARDED], WINDOW, quick ? 20_000 : 50_000),
       ],
       rounds,
     );
@@ -88,6 +94,7 @@ export async function link(quick: boolean): Promise<Section[]> {
     ];
   } finally {
     await thrower.end();
+    await forwarder.end();
     await bouncer.end();
     await edge.close();
     rmSync(state, { recursive: true, force: true });

@@ -11,11 +11,13 @@ import {
 } from "../../src/sstp/index.ts";
 import { serve } from "./rpc.ts";
 
-/** How a thrower reaches the bouncer: itself by TCP, or as a device of an edge that has a link to it. */
+/** How a thrower reaches the bouncer: itself by TCP, by a forwarder, or as a device of an edge that has a link to it. */
 export interface Throw {
   readonly id: number;
   readonly transport: TransportName;
   readonly edge?: string;
+  /** `host:port` of a forwarder. */
+  readonly forwarder?: string;
   /** `host:port` of the bouncer. */
   readonly relay: string;
   /** Flag D: nothing is stored. */
@@ -48,11 +50,11 @@ class Thrower {
   #came: (() => void) | undefined;
   #flushing = false;
 
-  constructor({ id, transport, edge, relay, volatile = false }: Throw) {
+  constructor({ id, transport, edge, forwarder, relay, volatile = false }: Throw) {
     this.#volatile = volatile;
     this.#name = `thrower/${id}`;
     const address = parseAddress(this.#name);
-    const ours = edge === undefined ? relay : new URL(edge).hostname;
+    const ours = edge === undefined ? (forwarder ?? relay) : new URL(edge).hostname;
     this.#transport = openTransport({ transport, relay: ours, ...(edge !== undefined && { edge }) });
     const bouncer = parseAddress("bouncer/pc");
     const entry = { identityURL: identityURL(bouncer), deviceURL: deviceURL(bouncer), relayURL: relayURL(relay) };

@@ -68,6 +68,30 @@ test("a body is read whole up to its limit, and not beyond", async () => {
   assert.deepEqual(await readBody(null, 4), new Uint8Array(0));
 });
 
+test("a body of known length is there with its last octet, however it comes", async () => {
+  for (const length of [1, 5, 1023, 5000]) {
+    const { stream, put } = feed();
+    const reading = readBody(stream, 6000, length);
+    const whole = Array.from({ length }, (_, i) => String(i % 10)).join("");
+    for (let at = 0; at < length; at += 7) {
+      put(whole.slice(at, at + 7));
+      if (at % 700 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.equal(text((await reading) ?? ""), whole);
+  }
+  assert.deepEqual(await readBody(feed().stream, 4, 0), new Uint8Array(0));
+});
+
+test("a body that ends before its length, or is longer than the limit, is not waited for", async () => {
+  const short = feed();
+  short.put("abc");
+  setTimeout(short.end, 1);
+  assert.equal(text((await readBody(short.stream, 10, 5)) ?? ""), "abc");
+  const long = feed();
+  long.put("x".repeat(40));
+  assert.equal(await readBody(long.stream, 4, 40), undefined);
+});
+
 test("within gives up after its time, and passes errors on", async () => {
   assert.deepEqual(await within(1000, Promise.resolve(7)), { value: 7 });
   assert.equal(await within(1, new Promise(() => undefined)), undefined);

@@ -24,7 +24,7 @@ const HALF_OPENED = FULL ? 10_000 : 800;
 const ENDED_BY = FULL ? 120_000 : 33_000;
 const SLOW = FULL ? 2000 : 200;
 /** A round trip each way of the two devices begins so often. */
-const EVERY = 20;
+const EVERY = 10;
 /**
  * How much slower delivery may become, and the least that counts, in milliseconds: the attacker, the devices and other
  * tests share two cores with a runtime of one thread. Without the edge's limits it is ten seconds.
