@@ -18,7 +18,7 @@ import {
   relayURL,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { CLOSE_TIMEOUT, KEEP_ALIVE, OPEN_SESSIONS, RECEIVE_TIMEOUT } from "./defaults.ts";
+import { ACKNOWLEDGE_PAUSE, CLOSE_TIMEOUT, KEEP_ALIVE, OPEN_SESSIONS, RECEIVE_TIMEOUT } from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
 import { openTransport, type Transport, type TransportOptions } from "./transport.ts";
 
@@ -56,6 +56,8 @@ export class Carrier {
   readonly #failed = new Map<string, DeviceError>();
   readonly #keys = new Map<number, string>();
   #flushing: Promise<void> | undefined;
+  /** Ends the wait of an acknowledgement for others. */
+  #hurry: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #ready: { resolve: () => void; reject: (error: DeviceError) => void } | undefined;
@@ -151,6 +153,7 @@ export class Carrier {
   /** Sends what the engine has. Resolves when the transport would take more. */
   flush(): Promise<void> {
     this.#flushing ??= this.#flush();
+    if (!this.engine.onlyAcknowledges) this.#hurry?.();
     return this.#flushing;
   }
 
@@ -202,6 +205,8 @@ export class Carrier {
   async #flush(): Promise<void> {
     // When this turn of the event loop is over, so that all that is sent in it goes out together.
     await new Promise((resolve) => setImmediate(resolve));
+    // Its POST would be in the way of the next GET.
+    if (this.#options.transport === "keepalive" && this.engine.onlyAcknowledges) await this.#gather();
     for (;;) {
       const blocks = this.engine.output(performance.now());
       this.#setTimer();
@@ -210,6 +215,18 @@ export class Carrier {
     }
     // In the same turn as the last look: whoever has something from now on must start a new round.
     this.#flushing = undefined;
+  }
+
+  /** Lets acknowledgements come together, until there is something else to send. */
+  async #gather(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ACKNOWLEDGE_PAUSE);
+      this.#hurry = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#hurry = undefined;
   }
 
   /** What the carrier itself has to know of an event. */

@@ -67,3 +67,9 @@ export const REMEMBERED_RECIPIENTS = 1000;
 
 /** How many GUIDs are made of one request for random octets. */
 export const GUID_POOL = 128;
+
+/**
+ * How long an acknowledgement waits for others by KeepAlive, where it costs a request: well below what anybody notices, and
+ * several messages long when they come one after another.
+ */
+export const ACKNOWLEDGE_PAUSE = 5;

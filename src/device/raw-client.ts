@@ -13,7 +13,7 @@ export function rawClient(): EncapsulationClient {
     start: () => [{ type: "open", session: "get" }, { type: "established" }],
     feed: (_session, octets) => [{ type: "data", data: octets }],
     ended: () => [{ type: "lost", reason: "SessionEnded", detail: "The TCP connection ended." }],
-    send: (octets) => [{ type: "write", session: "get", octets: [octets] }],
+    send: (octets) => [{ type: "write", session: "get", octets: octets instanceof Uint8Array ? [octets] : octets }],
     expire: () => [],
     close: () => [{ type: "close", session: "get" }],
   };

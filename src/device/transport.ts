@@ -212,7 +212,7 @@ class SocketTransport implements Transport {
   }
 
   async write(octets: readonly Uint8Array[]): Promise<void> {
-    for (const piece of octets) this.#apply(this.#client.send(piece, performance.now()));
+    this.#apply(this.#client.send(octets, performance.now()));
     if (this.#queued() <= WRITE_AHEAD || this.#lost !== undefined) return;
     await new Promise<void>((resolve) => this.#writers.push(resolve));
   }

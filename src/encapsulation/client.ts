@@ -99,8 +99,11 @@ export type EncapsulationClient = {
   feed(session: Session, octets: Uint8Array, now: number): ClientOutput[];
   /** The TCP connection of a session ended or could not be made. */
   ended(session: Session, now: number): ClientOutput[];
-  /** Octets for the server; kept, not copied, until they are written. May be called before "established". */
-  send(octets: Uint8Array, now: number): ClientOutput[];
+  /**
+   * Octets for the server; kept, not copied, until they are written. Pieces that are given together go together where they
+   * fit. May be called before "established".
+   */
+  send(octets: Uint8Array | readonly Uint8Array[], now: number): ClientOutput[];
   expire(now: number): ClientOutput[];
   /** Closes both sessions; nothing comes after. */
   close(): ClientOutput[];
@@ -116,10 +119,12 @@ export class OctetQueue {
     return this.#length;
   }
 
-  push(octets: Uint8Array): void {
-    if (octets.length === 0) return;
-    this.#pieces.push(octets);
-    this.#length += octets.length;
+  push(octets: Uint8Array | readonly Uint8Array[]): void {
+    for (const piece of piecesOf(octets)) {
+      if (piece.length === 0) continue;
+      this.#pieces.push(piece);
+      this.#length += piece.length;
+    }
   }
 
   /** Removes up to `most` octets from the front; the pieces are views. */
@@ -151,6 +156,11 @@ export class OctetQueue {
     this.#first = 0;
     this.#length = 0;
   }
+}
+
+/** What was given to `send`, in any case in pieces. */
+export function piecesOf(octets: Uint8Array | readonly Uint8Array[]): readonly Uint8Array[] {
+  return octets instanceof Uint8Array ? [octets] : octets;
 }
 
 /** `host`, or `host:port` when the port is not the default of the scheme. */

@@ -78,7 +78,7 @@ export class KeepAliveClient implements EncapsulationClient {
     return this.#handle(session, events, now);
   }
 
-  send(octets: Uint8Array, now: number): ClientOutput[] {
+  send(octets: Uint8Array | readonly Uint8Array[], now: number): ClientOutput[] {
     if (this.#state === "Closed") return [];
     this.#queue.push(octets);
     return this.#flush(now);

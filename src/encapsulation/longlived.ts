@@ -1,7 +1,7 @@
 /** The client's end of a LongLived virtual connection [MS-GRVHENC 3.1]. */
 
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client.ts";
-import { ClientSession, lost, lostByStatus, OctetQueue, originOf, relayOf, timersOf } from "./client.ts";
+import { ClientSession, lost, lostByStatus, OctetQueue, originOf, piecesOf, relayOf, timersOf } from "./client.ts";
 import type { Timers } from "./grammar.ts";
 import { DEFAULT_CONTENT_LENGTH, ECHO_STRING, EncapsulationError } from "./grammar.ts";
 import { formatTarget } from "./target.ts";
@@ -99,16 +99,18 @@ export class LongLivedClient implements EncapsulationClient {
     return outputs.length > 0 ? outputs : this.#lose(this.#usedUp(session));
   }
 
-  send(octets: Uint8Array, now: number): ClientOutput[] {
-    if (this.#state === "Closed" || octets.length === 0) return [];
-    if (octets.length > this.remainingUp) return this.#lose(lost("ContentLengthReached"));
-    this.#sent += octets.length;
+  send(octets: Uint8Array | readonly Uint8Array[], now: number): ClientOutput[] {
+    const pieces = piecesOf(octets);
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (this.#state === "Closed" || length === 0) return [];
+    if (length > this.remainingUp) return this.#lose(lost("ContentLengthReached"));
+    this.#sent += length;
     if (this.#state !== "Established") {
       this.#queue.push(octets);
       return [];
     }
     this.#keepAliveDeadline = now + this.#timers.keepAlive;
-    return [{ type: "write", session: "post", octets: [octets] }];
+    return [{ type: "write", session: "post", octets: pieces }];
   }
 
   expire(now: number): ClientOutput[] {

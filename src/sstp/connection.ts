@@ -154,6 +154,12 @@ export class Connection {
     return core.output.pending + (core.acknowledgeNow && core.ledger.due > 0 ? NOOP_OCTETS : 0);
   }
 
+  /** Whether `output` would give an acknowledgement and nothing else: where each write costs much, it may wait a little. */
+  get onlyAcknowledges(): boolean {
+    const core = this.#core;
+    return core.output.pending === 0 && core.acknowledgeNow && core.ledger.due > 0;
+  }
+
   /** The transport ended: closes the connection, unless it is closed already. */
   transportLost(): ConnectionEvent[] {
     const core = this.#core;
