@@ -4,7 +4,7 @@
  * acknowledged it; nothing is kept.
  */
 import { connect, createServer, type Socket } from "node:net";
-import { Connection, type ConnectionEvent, parseURL, relayURL } from "../../src/sstp/index.ts";
+import { Connection, type ConnectionEvent, relayURL } from "../../src/sstp/index.ts";
 import { serve } from "./rpc.ts";
 
 /** One of the two connections, and what on it belongs to what on the other. */
@@ -24,12 +24,13 @@ function side(engine: Connection, socket: Socket): Side {
   return { engine, socket, sessions: new Map(), back: new Map(), sent: new Map() };
 }
 
-function forward(device: Socket, relay: string): void {
+/** @param name under which devices know the forwarder */
+function forward(device: Socket, name: string, relay: string): void {
   const [host = "", port] = relay.split(":");
   const near = new Connection({
     role: "relay",
     outbound: false,
-    localDeviceURLs: [relayURL("127.0.0.1")],
+    localDeviceURLs: [relayURL(name)],
     now: performance.now(),
     multidropSupported: true,
     singleHopSupported: true,
@@ -37,7 +38,7 @@ function forward(device: Socket, relay: string): void {
   const far = new Connection({
     role: "relay",
     outbound: true,
-    localDeviceURLs: [relayURL("127.0.0.1")],
+    localDeviceURLs: [relayURL(name)],
     now: performance.now(),
     multidropSupported: true,
   });
@@ -129,11 +130,13 @@ serve({
   /** Listens for devices, and forwards them to a relay. */
   listen: (relay: string) =>
     new Promise<number>((resolve) => {
-      if (parseURL(relayURL(relay)).kind !== "relay") throw new Error(`${relay} is no relay`);
-      const server = createServer((socket) => forward(socket, relay));
+      let name = "";
+      const server = createServer((socket) => forward(socket, name, relay));
       server.listen(0, "127.0.0.1", () => {
         const address = server.address();
-        resolve(typeof address === "object" && address !== null ? address.port : 0);
+        const port = typeof address === "object" && address !== null ? address.port : 0;
+        name = `127.0.0.1:${port}`;
+        resolve(port);
       });
     }),
 });
