@@ -43,6 +43,8 @@ interface Kind {
   readonly boxes: number;
   readonly clients: number;
   readonly batch: number;
+  /** A message of a batch to each of as many mailboxes; else a batch goes into one. */
+  readonly spread?: boolean;
   readonly outstanding: number;
 }
 
@@ -198,17 +200,19 @@ class Bench {
   }
 
   async many(): Promise<Section> {
-    const one = { boxes: 100, clients: 4, batch: 1, outstanding: 1 };
-    const batch = { ...one, batch: 100 };
+    const one: Kind = { boxes: 100, clients: 4, batch: 1, outstanding: 1 };
+    const batch: Kind = { ...one, batch: 100 };
+    const spread: Kind = { ...batch, spread: true };
+    const kinds = [one, batch, spread];
     const file = this.#streams("file");
     const ours = [this.#device("websocket"), this.#device("keepalive"), this.#engine("websocket")];
     const others = [file, this.#streams("memory"), this.#redis(), this.#mosquitto()];
     const named = (party: Party, kind: Kind) => ({
       ...party,
-      name: `${party.name}, ${kind.batch === 1 ? "one by one" : "batches of 100"}`,
+      name: `${party.name}, ${kind === one ? "one by one" : kind === batch ? "100 to a batch" : "one to each together"}`,
     });
     const figures = await this.#run(
-      [one, batch].flatMap((kind) => [
+      kinds.flatMap((kind) => [
         ...ours.map((party) => this.#load(named(party, kind), kind, [named(file, kind).name])),
         ...[this.#platform("http"), ...others].map((party) => this.#load(named(party, kind), kind, [])),
       ]),
@@ -221,14 +225,14 @@ class Bench {
       figures,
       goals: [
         intact(own(figures)),
-        ...[one, batch].flatMap((kind) => [
+        ...kinds.flatMap((kind) => [
           ...ahead(figures, named(this.#device("websocket"), kind).name, named(file, kind).name),
           ...ahead(figures, named(this.#device("keepalive"), kind).name, named(file, kind).name),
         ]),
       ],
       notes: [
-        "one by one: each sender has one message under way and goes from mailbox to mailbox. Batches of 100: each sends 100 messages together, one to each mailbox, and the next 100 when all are acknowledged.",
-        "For durable-streams and the bare platform a message to each of 100 is 100 requests; durable-streams has 16 connections for them.",
+        "one by one: each sender has one message under way and goes from mailbox to mailbox. 100 to a batch: each sends 100 messages together into one mailbox, and the next 100 into the next when all are acknowledged. One to each together: the 100 are one for each mailbox.",
+        "For durable-streams and the bare platform a message to each of 100 is 100 requests; durable-streams has 16 connections for them. Each mailbox or stream is written to disk by itself; the platform waits for one disk write at a time, durable-streams for four.",
       ],
     };
   }
@@ -303,7 +307,7 @@ class Bench {
 
   #load(
     { name, route, skipped }: Party,
-    { boxes, clients, batch, outstanding }: Kind,
+    { boxes, clients, batch, spread = false, outstanding }: Kind,
     against: readonly string[],
     measure = (done: Done) => (done.messages / done.milliseconds) * 1000,
     takeAll = false,
@@ -319,6 +323,7 @@ class Bench {
         const done = await this.#mailer.call<Done>("load", {
           id,
           batch,
+          spread,
           outstanding,
           milliseconds: warm ? 100 : this.#quick ? 200 : 700,
           limit: LIMIT * boxes,

@@ -12,6 +12,8 @@ export interface Load {
   readonly id: number;
   /** Messages sent together; the next are sent when all of them are acknowledged. */
   readonly batch: number;
+  /** Whether a batch has a message for each of as many boxes, or all of it goes into one. */
+  readonly spread: boolean;
   /** Batches of each client that are under way at a time. */
   readonly outstanding: number;
   readonly milliseconds: number;
@@ -57,7 +59,7 @@ serve({
   },
 
   /** Has each client send batch after batch until the time is over, and looks whether all is there, and once. */
-  async load({ id, batch, outstanding, milliseconds, limit, ordered, take }: Load): Promise<Done> {
+  async load({ id, batch, spread, outstanding, milliseconds, limit, ordered, take }: Load): Promise<Done> {
     const { clients, boxes } = groupOf(id);
     runs += 1;
     const tally = new Tally(runs);
@@ -76,8 +78,9 @@ serve({
           const letters: Letter[] = [];
           for (let n = 0; n < batch; n += 1) {
             letters.push(tally.next(number, at));
-            at = (at + 1) % boxes;
+            if (spread) at = (at + 1) % boxes;
           }
+          if (!spread) at = (at + 1) % boxes;
           messages += batch;
           await client.append(letters);
         }
