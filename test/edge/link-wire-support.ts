@@ -73,8 +73,15 @@ export function urls(name: string): { readonly identity: string; readonly device
 /** A message that takes longer than one write, so that something can happen in its middle. */
 export const big = Buffer.alloc(600_000, "big").toString();
 
-/** Waits until the relay's scripts are done and nothing waits for it; then it has these and no others. */
+/** Waits until the relay's scripts are done and nothing waits for it; then it has these and no others, in order. */
 export async function gives(relay: ScriptedRelay, texts: readonly string[], refused = 0): Promise<void> {
+  await given(relay);
+  assert.deepEqual(relay.texts, texts);
+  assert.equal((await outbox(relay)).dropped.RefusedByPeer, refused, "refused");
+}
+
+/** Waits until the relay's scripts are done and nothing waits for it. */
+export async function given(relay: ScriptedRelay): Promise<void> {
   try {
     await until("the relay is given everything", async () => {
       assert.deepEqual(relay.failures, []);
@@ -83,8 +90,6 @@ export async function gives(relay: ScriptedRelay, texts: readonly string[], refu
   } catch (error) {
     throw new Error(`${error}; it has ${relay.texts}, ${relay.lines.length} connections, ${relay.unfinished} to do`);
   }
-  assert.deepEqual(relay.texts, texts);
-  assert.equal((await outbox(relay)).dropped.RefusedByPeer, refused, "refused");
 }
 
 /** A client of the edge that says what it is told, in version 1.6. */

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fresh, receive, until } from "../mailbox/support.ts";
-import { big, connect, EDGE, gives, link, outbox, relayThat, send, TOGETHER } from "./link-wire-support.ts";
+import { big, connect, EDGE, given, gives, link, outbox, relayThat, send, TOGETHER } from "./link-wire-support.ts";
 import { command, type Entry, type Line, type Script, say } from "./scripted-relay.ts";
 
 describe("a Link on the wire", TOGETHER, () => {
@@ -21,18 +21,31 @@ describe("a Link on the wire", TOGETHER, () => {
       const alice = await connect();
       for (const [n, body] of bodies.entries()) await alice.send(`bob${n % 3}/pc@${relay.name}`, body);
       await alice.send(`carol@${relay.name}`, "to an identity", { resource: "apphandler" });
-      await gives(relay, [...bodies.map(String), "to an identity"]);
+      await given(relay);
+      assert.equal(relay.taken.length, bodies.length + 1);
       assert.equal(relay.lines.length, 1);
       assert.equal(relay.lines[0]?.sessions.size, 4, "one session for each recipient");
-      for (const [n, { resource, flags, entries }] of relay.taken.slice(0, -1).entries()) {
-        assert.equal(resource, "message");
-        assert.equal(flags & 0x01, 0, "not flag D");
-        const to = { identity: `grooveIdentity://bob${n % 3}`, device: `grooveDevice://bob${n % 3}/pc` };
-        assert.deepEqual(entries, [{ ...to, relay: relay.url, failover: "" }]);
+      for (const who of [0, 1, 2]) {
+        const device = `grooveDevice://bob${who}/pc`;
+        const taken = relay.taken.filter(({ entries }) => entries[0]?.device === device);
+        // In order for each of them: one whose session is not open yet does not keep the others waiting.
+        assert.deepEqual(
+          taken.map(({ body }) => body.toString()),
+          bodies.filter((_, n) => n % 3 === who).map(String),
+        );
+        for (const { resource, flags, entries } of taken) {
+          assert.equal(resource, "message");
+          assert.equal(flags & 0x01, 0, "not flag D");
+          const to = { identity: `grooveIdentity://bob${who}`, device };
+          assert.deepEqual(entries, [{ ...to, relay: relay.url, failover: "" }]);
+        }
       }
       const carol = { identity: "grooveIdentity://carol", device: "", relay: relay.url, failover: "" };
-      assert.deepEqual(relay.taken.at(-1)?.entries, [carol]);
-      assert.equal(relay.taken.at(-1)?.resource, "apphandler");
+      const last = relay.taken.filter(({ entries }) => entries[0]?.device === "");
+      assert.deepEqual(
+        last.map(({ resource, entries, body }) => [resource, entries, body.toString()]),
+        [["apphandler", [carol], "to an identity"]],
+      );
       assert.equal((await link(relay)).connected, true);
     });
 
