@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { randomInt } from "node:crypto";
 import { type AddressInfo, createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { Plugin, Socket } from "miniflare";
@@ -38,8 +39,21 @@ export function frontBinding(front: Front): FrontBinding {
   return { type: TYPE, dev: { plugin, options: { front } } };
 }
 
+/** Ports of which any is one, below those that systems give to outgoing connections: nobody else is likely to want them. */
+const ANY_PORT = { first: 20_000, count: 12_000 };
+const TRIES = 20;
+
 /** A port of a host that is free now; 0 wants any. Rejects as listening does. */
 export async function freePort(host: string, wanted: number): Promise<number> {
+  if (wanted !== 0) return probe(host, wanted);
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const port = await probe(host, randomInt(ANY_PORT.first, ANY_PORT.first + ANY_PORT.count)).catch(() => undefined);
+    if (port !== undefined) return port;
+  }
+  return probe(host, 0);
+}
+
+async function probe(host: string, wanted: number): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
+import { freePort } from "../../src/cli/front.ts";
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { INBOX_OCTETS } from "../../src/device/defaults.ts";
 import { Device, type DeviceError, openTransport } from "../../src/device/index.ts";
@@ -675,9 +676,10 @@ describe("through the edge", () => {
   /** Ports for the relays of these tests: the edge has to know them from its start. */
   const ports: number[] = [];
   async function freeRelays(): Promise<string[]> {
-    const servers = await Promise.all(Array.from({ length: 4 }, () => listen(() => undefined)));
-    ports.push(...servers.map((server) => server.port));
-    await Promise.all(servers.map((server) => server.close()));
+    while (ports.length < 4) {
+      const port = await freePort("127.0.0.1", 0);
+      if (!ports.includes(port)) ports.push(port);
+    }
     return ports.map((port) => `127.0.0.1:${port}`);
   }
 
