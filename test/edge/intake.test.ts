@@ -1,0 +1,117 @@
+/** What a Tunnel has in memory for one message to many, and what becomes of it when mailboxes refuse or vanish. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import { type Bundle, unpack } from "../../src/edge/bundle.ts";
+import { CALL_OCTETS } from "../../src/edge/defaults.ts";
+import { Intake } from "../../src/edge/intake.ts";
+import type { Refusal } from "../../src/edge/mailbox.ts";
+import type { Host } from "../../src/edge/terminal.ts";
+import type { Connection } from "../../src/sstp/index.ts";
+
+const MIB = 1024 * 1024;
+const FIELDS = { userRef: "1@a", track: false, acknowledgeImmediately: true, doNotDeliverIfOffline: false };
+
+/** An intake between an engine that notes what it is told and mailboxes that answer after a while. */
+function started(answer: (peer: string, bundle: Bundle) => Refusal[] = () => []) {
+  const calls: { peer: string; bodies: number[] }[] = [];
+  const completed: number[] = [];
+  const statuses: { statusId: number; indexes: readonly number[] }[] = [];
+  let under = 0;
+  const seen = { most: 0, closed: false };
+  const append = async (peer: string, bundle: Bundle) => {
+    under += bundle.octets.length;
+    seen.most = Math.max(seen.most, under);
+    for (let n = 0; n < 3; n += 1) await turn();
+    under -= bundle.octets.length;
+    calls.push({ peer, bodies: unpack(bundle).map(({ body }) => body.length) });
+    return answer(peer, bundle);
+  };
+  const engine = {
+    closed: undefined,
+    complete: (message: number) => completed.push(message),
+    session: () => ({}),
+    noop: () => undefined,
+    sessionStatus: (_: number, statusId: number, indexes: readonly number[]) => statuses.push({ statusId, indexes }),
+    close: () => {
+      seen.closed = true;
+    },
+  } as unknown as Connection;
+  const host = {
+    mailbox: (peer: string) => ({ append: (bundle: Bundle) => append(peer, bundle) }),
+    waitUntil: () => undefined,
+  } as unknown as Host;
+  return { intake: new Intake(host, engine, () => undefined), calls, completed, statuses, seen };
+}
+
+function targets(count: number) {
+  return Array.from({ length: count }, (_, n) => ({
+    identityURL: `grooveIdentity://p${n}`,
+    deviceURL: `grooveDevice://p${n}/pc`,
+    relayURL: "",
+  }));
+}
+
+function give(intake: Intake, octets: number, message: number): void {
+  intake.begin(1, FIELDS);
+  intake.data(1, new Uint8Array(octets));
+  intake.end(1, message);
+  intake.flush();
+}
+
+async function settled(intake: Intake): Promise<void> {
+  for (let n = 0; n < 10_000 && !intake.quiet; n += 1) await turn();
+  assert.ok(intake.quiet);
+}
+
+describe("intake", () => {
+  it("has a long message to many under way a few copies at a time, and acknowledges it once all have it", async () => {
+    const { intake, calls, completed, seen } = started();
+    intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
+    give(intake, 4 * MIB, 7);
+    assert.equal(intake.octets, 4 * MIB);
+    await settled(intake);
+    assert.equal(new Set(calls.map(({ peer }) => peer)).size, 40);
+    assert.ok(calls.every(({ bodies }) => bodies.length === 1 && bodies[0] === 4 * MIB));
+    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
+    assert.ok(seen.most > 5 * MIB, "several at a time");
+    assert.deepEqual([completed, intake.octets], [[7], 0]);
+  });
+
+  it("gathers what comes while a mailbox is busy into one call, in order", async () => {
+    const { intake, calls, completed } = started();
+    intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
+    for (let n = 1; n <= 5; n += 1) give(intake, n, n);
+    await settled(intake);
+    assert.deepEqual(
+      calls.map(({ bodies }) => bodies),
+      [[1], [2, 3, 4, 5]],
+    );
+    assert.deepEqual(completed, [1, 2, 3, 4, 5]);
+  });
+
+  it("tells the sender which recipients of a fanout have refused, and acknowledges it all the same", async () => {
+    const { intake, completed, statuses } = started((peer) =>
+      peer.includes("p1") ? [{ at: 0, outcome: "quota" }] : peer.includes("p2") ? [{ at: 0, outcome: "locked" }] : [],
+    );
+    intake.open(1, "grooveDevice://a/pc", "message", targets(4), true);
+    give(intake, 10, 3);
+    await settled(intake);
+    assert.deepEqual(
+      statuses.map(({ indexes }) => indexes),
+      [[1], [2]],
+    );
+    assert.deepEqual(completed, [3]);
+  });
+
+  it("ends the connection when a mailbox vanishes under a call: the sender asks again", async () => {
+    const { intake, completed, seen } = started(() => {
+      throw new Error("the object was reset");
+    });
+    intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
+    give(intake, 10, 3);
+    await settled(intake);
+    assert.equal(seen.closed, true);
+    assert.deepEqual(completed, []);
+  });
+});
