@@ -138,8 +138,9 @@ export class Gate {
     this.#known.delete(guid);
     const now = this.#clock.now();
     if (reason === "TooManyHalfOpen") of.crowdedUntil = now + CROWDED_TIME;
-    // Several may have been on their way: what they missed beyond what was there is owed.
-    else charge(of.misses, 1, now);
+    // A virtual connection that has ended is asked for once more by each device that has not heard of it: that hits
+    // something. Several may have been on their way: what they missed beyond what was there is owed.
+    else if (reason === "UnknownConnection") charge(of.misses, 1, now);
   }
 
   #source(name: string): Source {

@@ -133,11 +133,15 @@ describe("gate", () => {
     assert.equal(await ask("a", "one more"), "lives");
   });
 
-  it("asks again for one that is over", async () => {
-    const { ask } = started();
+  it("asks again for one that is over, which is no guess", async () => {
+    const { ask, calls, clock } = started();
     assert.equal(await ask("a", "guid"), "lives");
-    for (let n = 0; n < MISSES; n += 1) await ask("a", "guid", "ConnectionClosed");
-    assert.deepEqual(await ask("a", "guid"), { reason: "TooManyMisses", retryAfter: 1 });
+    for (let n = 0; n < 10 * MISSES; n += 1) {
+      clock.time += 1000 / CONTACTS_RATE;
+      assert.equal(await ask("a", `ended ${n}`, "ConnectionClosed"), "ConnectionClosed");
+    }
+    assert.equal(calls(), 1 + 10 * MISSES);
+    assert.equal(await ask("a", "guid"), "lives");
   });
 
   it("tells a crowded source so for a while without asking", async () => {
