@@ -84,11 +84,11 @@ interface Segment extends Contents {
   readonly bundle: Bundle;
 }
 
-/** Ids of one segment by source, whether it waits or is done with. */
-interface Ids {
+/** A segment, whether it waits or is done with, and how many ids came in it. */
+interface Remembered {
   readonly first: number;
   readonly at: number;
-  readonly bySource: BySource;
+  readonly count: number;
 }
 
 type BySource = readonly (readonly [source: string, ids: readonly string[]])[];
@@ -113,7 +113,7 @@ export class MailboxStore {
   #octets = 0;
   /** Ids by source, loaded when the first message comes; the segments that they came in, oldest first; their number. */
   #ids: Map<string, Set<string>> | undefined;
-  #idsBySegment: Ids[] = [];
+  #idSegments: Remembered[] = [];
   #remembered = 0;
   /** Segments that were read last: a reader takes one in several slices, and acknowledgements follow behind. */
   readonly #cache = new Map<number, Segment>();
@@ -238,8 +238,11 @@ export class MailboxStore {
     const before = this.#messages;
     const [old] = this.#all("SELECT max(first + count - 1) AS last FROM segments WHERE at < ?", now - RETENTION);
     if (old?.last !== null && old?.last !== undefined) this.remove(Number(old.last));
-    // Those in memory go when somebody looks for one.
-    this.#run("DELETE FROM ids WHERE at < ?", now - REMEMBER_IDS);
+    this.#atomically(() => {
+      // Memory is not filled with ids only to forget some.
+      if (this.#ids !== undefined) this.#seen(now);
+      this.#run("DELETE FROM ids WHERE at < ?", now - REMEMBER_IDS);
+    });
     return before - this.#messages;
   }
 
@@ -361,8 +364,7 @@ export class MailboxStore {
       JSON.stringify(bySource),
       bundle.octets,
     );
-    this.#idsBySegment.push({ first, at: now, bySource });
-    this.#remembered += countOf(bySource);
+    this.#noteIds({ first, at: now, count: countOf(bySource) });
     this.#next += sizes.length;
     this.#messages += sizes.length;
     this.#octets += octets;
@@ -423,7 +425,10 @@ export class MailboxStore {
     }
     this.#position = seq;
     if (whole) {
-      this.#run("INSERT INTO ids SELECT first, at, ids FROM segments WHERE first + count - 1 <= ?", seq);
+      this.#run(
+        "INSERT INTO ids SELECT first, at, ids FROM segments WHERE first + count - 1 <= ? AND ids <> '[]'",
+        seq,
+      );
       this.#run("DELETE FROM segments WHERE first + count - 1 <= ?", seq);
     }
     // A position between two segments shows in the one that is left. One inside a segment has to be written down, and so
@@ -477,16 +482,10 @@ export class MailboxStore {
   #seen(now: number): Map<string, Set<string>> {
     if (this.#ids === undefined) {
       this.#ids = new Map();
-      this.#idsBySegment = [];
+      this.#idSegments = [];
       this.#remembered = 0;
-      const rows = this.#all(
-        "SELECT * FROM (SELECT first, at, ids FROM ids UNION ALL SELECT first, at, ids FROM segments) WHERE at >= ? ORDER BY first",
-        now - REMEMBER_IDS,
-      );
-      for (const row of rows) {
-        const bySource = JSON.parse(String(row.ids)) as BySource;
-        this.#idsBySegment.push({ first: Number(row.first), at: Number(row.at), bySource });
-        this.#remembered += countOf(bySource);
+      for (const { first, at, bySource } of this.#readIds("at >= ?", now - REMEMBER_IDS)) {
+        this.#noteIds({ first, at, count: countOf(bySource) });
         for (const [source, ids] of bySource) {
           const known = this.#ids.get(source) ?? new Set();
           for (const id of ids) known.add(id);
@@ -494,28 +493,49 @@ export class MailboxStore {
         }
       }
     }
-    const tooOld = (this.#idsBySegment[0]?.at ?? now) < now - REMEMBER_IDS;
+    const tooOld = (this.#idSegments[0]?.at ?? now) < now - REMEMBER_IDS;
     if (tooOld || this.#remembered > REMEMBERED_IDS + REMEMBERED_SLACK) this.#forgetIds(this.#ids, now);
     return this.#ids;
   }
 
-  /** Forgets ids that are too old, and the oldest of those that are too many. */
+  #noteIds(segment: Remembered): void {
+    if (segment.count === 0) return;
+    this.#idSegments.push(segment);
+    this.#remembered += segment.count;
+  }
+
+  /** Forgets ids that are too old, and the oldest of those that are too many. They are read again only to be forgotten. */
   #forgetIds(seen: Map<string, Set<string>>, now: number): void {
-    const found = this.#idsBySegment.findIndex(({ at, bySource }) => {
+    const found = this.#idSegments.findIndex(({ at, count }) => {
       if (at >= now - REMEMBER_IDS && this.#remembered <= REMEMBERED_IDS) return true;
-      this.#remembered -= countOf(bySource);
+      this.#remembered -= count;
       return false;
     });
-    const gone = this.#idsBySegment.splice(0, found < 0 ? this.#idsBySegment.length : found);
-    for (const { bySource } of gone) {
+    const gone = this.#idSegments.splice(0, found < 0 ? this.#idSegments.length : found);
+    const [oldest] = gone;
+    const newest = gone.at(-1);
+    if (oldest === undefined || newest === undefined) return;
+    for (const { bySource } of this.#readIds("first BETWEEN ? AND ?", oldest.first, newest.first)) {
       for (const [source, ids] of bySource) {
         const known = seen.get(source);
         for (const id of ids) known?.delete(id);
         if (known?.size === 0) seen.delete(source);
       }
     }
-    const last = gone.at(-1);
-    if (last !== undefined) this.#run("DELETE FROM ids WHERE first <= ?", last.first);
+    this.#run("DELETE FROM ids WHERE first <= ?", newest.first);
+  }
+
+  /** Ids as they are written down, oldest first. */
+  #readIds(where: string, ...bindings: number[]): { first: number; at: number; bySource: BySource }[] {
+    const rows = this.#all(
+      `SELECT * FROM (SELECT first, at, ids FROM ids UNION ALL SELECT first, at, ids FROM segments) WHERE ${where} ORDER BY first`,
+      ...bindings,
+    );
+    return rows.map(({ first, at, ids }) => ({
+      first: Number(first),
+      at: Number(at),
+      bySource: JSON.parse(String(ids)) as BySource,
+    }));
   }
 
   #all(query: string, ...bindings: (string | number)[]): Record<string, unknown>[] {

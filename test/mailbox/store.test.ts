@@ -284,6 +284,16 @@ describe("mailbox store", () => {
     assert.deepEqual(ids(store), ["a", "a", "a"]);
   });
 
+  it("keeps nothing of messages without an id once they are done with", () => {
+    const db = database();
+    const store = open(db);
+    append(store, [mail(""), mail("")], NOW);
+    append(store, [mail(""), mail("x")], NOW);
+    store.purge();
+    assert.equal(db.sql.exec("SELECT first FROM ids").toArray().length, 1);
+    assert.deepEqual(append(store, [mail(""), mail("x")], NOW), ["stored", "duplicate"]);
+  });
+
   it("forgets the oldest ids when there are too many, without waiting for their time", () => {
     const db = database();
     const store = open(db);
