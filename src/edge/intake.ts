@@ -246,6 +246,8 @@ export class Intake {
         }
         this.#changed();
         this.#release();
+        // Others have the room for now: whoever of them is done lets this one go on.
+        if (this.#calling > CALL_OCTETS) break;
       }
     } catch {
       // The mailbox has vanished under the call: nobody knows what it has. The sender asks again on a new connection,

@@ -78,6 +78,20 @@ describe("intake", () => {
     assert.deepEqual([completed, intake.octets], [[7], 0]);
   });
 
+  it("keeps to that when all mailboxes are busy with something short before", async () => {
+    const { intake, calls, completed, seen } = started();
+    intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
+    give(intake, 1, 1);
+    give(intake, 4 * MIB, 2);
+    await settled(intake);
+    assert.deepEqual(
+      calls.filter(({ peer }) => peer === "grooveDevice://p39/pc").map(({ bodies }) => bodies),
+      [[1], [4 * MIB]],
+    );
+    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
+    assert.deepEqual([completed, intake.octets], [[1, 2], 0]);
+  });
+
   it("gathers what comes while a mailbox is busy into one call, in order", async () => {
     const { intake, calls, completed } = started();
     intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
