@@ -18,7 +18,7 @@ import type { Attack, Outcome } from "./attacker.ts";
 import { FULL } from "./support.ts";
 
 /** How long each flood lasts, and how long it is quiet before. */
-const LASTS = FULL ? 20_000 : 2000;
+const LASTS = FULL ? 20_000 : 3000;
 const HALF_OPENED = FULL ? 10_000 : 800;
 /** How long those last that are ended by the edge: in full all are. */
 const ENDED_BY = FULL ? 120_000 : 33_000;
