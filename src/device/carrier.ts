@@ -333,6 +333,8 @@ export interface Destination extends AddressingEntry {
   readonly relayURL: string;
   /** Tells it from all others. */
   readonly key: string;
+  /** An id for a message that goes there, another one each time. */
+  readonly newId: () => string;
 }
 
 /** Why the recipient of a message by another relay is out of reach, by the StatusId of SessionStatus. */

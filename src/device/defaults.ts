@@ -65,8 +65,8 @@ export const WEBSOCKET_MESSAGE = 64 * 1024;
 /** Recipients whose addressing a device remembers: more than one program talks to, and little memory. */
 export const REMEMBERED_RECIPIENTS = 1000;
 
-/** How many GUIDs are made of one request for random octets. */
-export const GUID_POOL = 128;
+/** Random octets in the ids of messages to one recipient, besides their number: no other run of the device has the same. */
+export const ID_OCTETS = 12;
 
 /**
  * How long an acknowledgement waits for others by KeepAlive, where it costs a request: well below what anybody notices, and

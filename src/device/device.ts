@@ -32,7 +32,6 @@ import {
   SLICE,
 } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
-import { newGuid } from "./guid.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { Queue } from "./queue.ts";
@@ -227,7 +226,7 @@ export class Device {
       });
     }
     const destination = this.#recipients.destination(to, options.resource ?? "message");
-    const userRef = options.id === undefined ? newGuid() + this.#idSuffix : idFor(options.id, this.#idSuffix);
+    const userRef = options.id === undefined ? destination.newId() : idFor(options.id, this.#idSuffix);
     const streamSize = options.part && partToWire(options.part, body.length);
     // An id of ours can be said, and so can an addressing that could be before.
     if (options.id !== undefined || options.part !== undefined) assertSayable(destination, { userRef, streamSize });

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { randomBytes } from "node:crypto";
 import {
   AddressError,
   type AddressingEntry,
@@ -18,9 +19,8 @@ import {
   WireError,
 } from "../sstp/index.ts";
 import type { Destination } from "./carrier.ts";
-import { REMEMBERED_RECIPIENTS } from "./defaults.ts";
+import { ID_OCTETS, REMEMBERED_RECIPIENTS } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
-import { newGuid } from "./guid.ts";
 
 export class Recipients {
   readonly #idSuffix: string;
@@ -52,8 +52,15 @@ export class Recipients {
       // A recipient at the relay that this device speaks with is one like all others.
       relayURL: relay === undefined || sameRelay(relay, this.#relay) ? "" : relayURL(relay),
     };
-    assertSayable(entry, { userRef: newGuid() + this.#idSuffix });
-    const destination = { ...entry, key: Object.values(entry).join("\n") };
+    // A mailbox has to remember them all, and remembers numbers that follow each other in next to no room.
+    const first = randomBytes(ID_OCTETS).toString("base64url");
+    let count = 0;
+    const newId = () => {
+      count += 1;
+      return `${first}-${count}${this.#idSuffix}`;
+    };
+    assertSayable(entry, { userRef: `${first}-${Number.MAX_SAFE_INTEGER}${this.#idSuffix}` });
+    const destination = { ...entry, key: Object.values(entry).join("\n"), newId };
     if (this.#count >= REMEMBERED_RECIPIENTS) {
       this.#known.clear();
       this.#count = 0;

@@ -121,8 +121,8 @@ export function unpack({ envelopes, octets }: Bundle): Mail[] {
     if (envelope === undefined) throw new RangeError("a message of a bundle has no envelope");
     const flags = octets[at + FLAGS_AT] ?? 0;
     const size = view.getUint32(at + 5, true);
-    const userRef = idAt(octets, at);
-    at += HEADER_OCTETS + userRef.length;
+    const userRef = textOf(octets, at + ID_AT, at + ID_AT + idLengthAt(octets, at));
+    at += ID_AT + userRef.length;
     let ephemeral: number | undefined;
     if (flags & FLAG.ephemeral) {
       ephemeral = view.getUint32(at, true);
@@ -158,7 +158,7 @@ export function contentsOf(octets: Uint8Array): Contents {
     const flags = octets[at + FLAGS_AT] ?? 0;
     const size = view.getUint32(at + 5, true);
     sizes.push(size);
-    at += HEADER_OCTETS + view.getUint16(at + 3, true);
+    at += ID_AT + idLengthAt(octets, at);
     if (flags & FLAG.ephemeral) at += 4;
     if (flags & FLAG.streamSize) at += 24;
     if (flags & FLAG.fragmentation) at += 2 + view.getUint16(at, true);
@@ -173,19 +173,25 @@ export function envelopeAt(octets: Uint8Array, start: number): number {
   return (octets[start] ?? 0) | ((octets[start + 1] ?? 0) << 8);
 }
 
-/** A message's id; empty when its sender gave none. */
-export function idAt(octets: Uint8Array, start: number): string {
-  const length = (octets[start + 3] ?? 0) | ((octets[start + 4] ?? 0) << 8);
-  const from = start + HEADER_OCTETS;
+/** Where a message's id stands, counted from the message's beginning. */
+export const ID_AT = HEADER_OCTETS;
+
+/** Octets of a message's id; 0 when its sender gave none. */
+export function idLengthAt(octets: Uint8Array, start: number): number {
+  return (octets[start + 3] ?? 0) | ((octets[start + 4] ?? 0) << 8);
+}
+
+/** Octets as ASCII text. */
+export function textOf(octets: Uint8Array, from: number, to: number): string {
   let text = "";
-  for (let at = from; at < from + length; at += ID_PIECE) {
-    text += String.fromCharCode.apply(null, octets.subarray(at, Math.min(at + ID_PIECE, from + length)) as never);
+  for (let at = from; at < to; at += TEXT_PIECE) {
+    text += String.fromCharCode.apply(null, octets.subarray(at, Math.min(at + TEXT_PIECE, to)) as never);
   }
   return text;
 }
 
 /** String.fromCharCode takes its octets as arguments; more than this many could exceed the stack. */
-const ID_PIECE = 4096;
+const TEXT_PIECE = 4096;
 
 /** Whether a message's body stands elsewhere. */
 export function isElsewhere(octets: Uint8Array, start: number): boolean {

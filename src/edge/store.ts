@@ -18,7 +18,6 @@ import {
   contentsOf,
   type Envelope,
   envelopeAt,
-  idAt,
   isElsewhere,
   withBody,
   withoutBody,
@@ -34,6 +33,7 @@ import {
   RETENTION,
   SEGMENT_OCTETS,
 } from "./defaults.ts";
+import { countOf, type Ids, idsOf, KnownIds, NONE, type Written, writtenOf } from "./ids.ts";
 
 /** What is used of the platform's SqlStorage, so that the store can be tested on any SQLite. */
 export interface Sql {
@@ -91,8 +91,6 @@ interface Remembered {
   readonly count: number;
 }
 
-type BySource = readonly (readonly [source: string, ids: readonly string[]])[];
-
 const schema = `
   CREATE TABLE IF NOT EXISTS segments (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL,
@@ -111,8 +109,8 @@ export class MailboxStore {
   #next = 1;
   #messages = 0;
   #octets = 0;
-  /** Ids by source, loaded when the first message comes; the segments that they came in, oldest first; their number. */
-  #ids: Map<string, Set<string>> | undefined;
+  /** Ids, loaded when the first message comes; the segments that they came in, oldest first; their number. */
+  #ids: KnownIds | undefined;
   #idSegments: Remembered[] = [];
   #remembered = 0;
   /** Segments that were read last: a reader takes one in several slices, and acknowledgements follow behind. */
@@ -163,7 +161,7 @@ export class MailboxStore {
   append(bundle: Bundle, now: number, shutOut: (envelope: Envelope) => boolean = () => false): Outcome[] {
     const { envelopes, octets } = bundle;
     const contents = contentsOf(octets);
-    const ids = contents.sizes.map((_, index) => idAt(octets, contents.starts[index] ?? 0));
+    const ids = idsOf(bundle, contents);
     return this.#atomically(() => {
       const seen = this.#seen(now);
       const shut = envelopes.map(shutOut);
@@ -173,11 +171,9 @@ export class MailboxStore {
       const outcomes = contents.sizes.map((size, index): Outcome => {
         const number = envelopeAt(octets, contents.starts[index] ?? 0);
         if (shut[number] ?? true) return "locked";
-        const source = envelopes[number]?.source ?? "";
-        const id = ids[index] ?? "";
         // What follows one that is refused must not overtake it.
         const fits = !full && this.#messages + kept.length + 1 <= this.#quota.messages && size <= room;
-        if (id !== "" && !isNew(seen, source, id, fits)) return "duplicate";
+        if (!isNew(seen, ids, index, fits)) return "duplicate";
         full = !fits;
         if (full) return "quota";
         kept.push(index);
@@ -300,11 +296,11 @@ export class MailboxStore {
   }
 
   /** Writes some messages of a bundle, as they are where nothing is left out of it and nothing stands elsewhere. */
-  #write(bundle: Bundle, contents: Contents, ids: readonly string[], kept: readonly number[], now: number): void {
+  #write(bundle: Bundle, contents: Contents, ids: Ids, kept: readonly number[], now: number): void {
     const { envelopes, octets } = bundle;
     const { starts, sizes } = contents;
     let pieces: Uint8Array[] = [];
-    let held: string[] = [];
+    let held: number[] = [];
     let length = 0;
     // Messages that stand behind each other are one piece.
     let runStart = 0;
@@ -316,10 +312,10 @@ export class MailboxStore {
     const flush = () => {
       endRun();
       const [first] = pieces;
-      if (first !== undefined && length === octets.length) this.#insert(bundle, contents, held, now);
+      if (first !== undefined && length === octets.length) this.#insert(bundle, contents, writtenOf(ids, held), now);
       else if (first !== undefined) {
         const part = pieces.length === 1 ? first : joinOctets(pieces, length);
-        this.#insert({ envelopes, octets: part }, contentsOf(part), held, now);
+        this.#insert({ envelopes, octets: part }, contentsOf(part), writtenOf(ids, held), now);
       }
       pieces = [];
       held = [];
@@ -343,17 +339,16 @@ export class MailboxStore {
         }
         runEnd = end;
       }
-      held.push(ids[index] ?? "");
+      held.push(index);
       length += octetsHere;
     }
     flush();
   }
 
-  #insert(bundle: Bundle, contents: Contents, ids: readonly string[], now: number): void {
+  #insert(bundle: Bundle, contents: Contents, ids: Written, now: number): void {
     const { sizes } = contents;
     const octets = sizes.reduce((sum, size) => sum + size, 0);
     const first = this.#next;
-    const bySource = idsBySource(bundle, contents, ids);
     this.#run(
       "INSERT INTO segments (first, count, octets, at, envelopes, ids, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
       first,
@@ -361,10 +356,10 @@ export class MailboxStore {
       octets,
       now,
       JSON.stringify(bundle.envelopes),
-      JSON.stringify(bySource),
+      JSON.stringify(ids),
       bundle.octets,
     );
-    this.#noteIds({ first, at: now, count: countOf(bySource) });
+    this.#noteIds({ first, at: now, count: countOf(ids) });
     this.#next += sizes.length;
     this.#messages += sizes.length;
     this.#octets += octets;
@@ -479,18 +474,14 @@ export class MailboxStore {
   }
 
   /** The ids that are remembered. */
-  #seen(now: number): Map<string, Set<string>> {
+  #seen(now: number): KnownIds {
     if (this.#ids === undefined) {
-      this.#ids = new Map();
+      this.#ids = new KnownIds();
       this.#idSegments = [];
       this.#remembered = 0;
-      for (const { first, at, bySource } of this.#readIds("at >= ?", now - REMEMBER_IDS)) {
-        this.#noteIds({ first, at, count: countOf(bySource) });
-        for (const [source, ids] of bySource) {
-          const known = this.#ids.get(source) ?? new Set();
-          for (const id of ids) known.add(id);
-          this.#ids.set(source, known);
-        }
+      for (const { first, at, ids } of this.#readIds("at >= ?", now - REMEMBER_IDS)) {
+        this.#noteIds({ first, at, count: countOf(ids) });
+        this.#ids.learn(ids);
       }
     }
     const tooOld = (this.#idSegments[0]?.at ?? now) < now - REMEMBER_IDS;
@@ -505,7 +496,7 @@ export class MailboxStore {
   }
 
   /** Forgets ids that are too old, and the oldest of those that are too many. They are read again only to be forgotten. */
-  #forgetIds(seen: Map<string, Set<string>>, now: number): void {
+  #forgetIds(seen: KnownIds, now: number): void {
     const found = this.#idSegments.findIndex(({ at, count }) => {
       if (at >= now - REMEMBER_IDS && this.#remembered <= REMEMBERED_IDS) return true;
       this.#remembered -= count;
@@ -515,18 +506,12 @@ export class MailboxStore {
     const [oldest] = gone;
     const newest = gone.at(-1);
     if (oldest === undefined || newest === undefined) return;
-    for (const { bySource } of this.#readIds("first BETWEEN ? AND ?", oldest.first, newest.first)) {
-      for (const [source, ids] of bySource) {
-        const known = seen.get(source);
-        for (const id of ids) known?.delete(id);
-        if (known?.size === 0) seen.delete(source);
-      }
-    }
+    for (const { ids } of this.#readIds("first BETWEEN ? AND ?", oldest.first, newest.first)) seen.forget(ids);
     this.#run("DELETE FROM ids WHERE first <= ?", newest.first);
   }
 
   /** Ids as they are written down, oldest first. */
-  #readIds(where: string, ...bindings: number[]): { first: number; at: number; bySource: BySource }[] {
+  #readIds(where: string, ...bindings: number[]): { first: number; at: number; ids: Written }[] {
     const rows = this.#all(
       `SELECT * FROM (SELECT first, at, ids FROM ids UNION ALL SELECT first, at, ids FROM segments) WHERE ${where} ORDER BY first`,
       ...bindings,
@@ -534,7 +519,7 @@ export class MailboxStore {
     return rows.map(({ first, at, ids }) => ({
       first: Number(first),
       at: Number(at),
-      bySource: JSON.parse(String(ids)) as BySource,
+      ids: JSON.parse(String(ids)) as Written,
     }));
   }
 
@@ -557,32 +542,10 @@ function octetsOf(blob: unknown): Uint8Array {
   throw new TypeError("a row of the mailbox has no octets where it should");
 }
 
-/** Ids of a bundle's messages by their sources; those without one are not among them. */
-function idsBySource({ envelopes, octets }: Bundle, { starts }: Contents, ids: readonly string[]): BySource {
-  const found = new Map<string, string[]>();
-  for (const [index, id] of ids.entries()) {
-    if (id === "") continue;
-    const source = envelopes[envelopeAt(octets, starts[index] ?? 0)]?.source ?? "";
-    const others = found.get(source);
-    if (others === undefined) found.set(source, [id]);
-    else others.push(id);
-  }
-  return [...found];
-}
-
-function countOf(bySource: BySource): number {
-  return bySource.reduce((sum, [, ids]) => sum + ids.length, 0);
-}
-
-/** Whether a source has not used an id; from now on it has, if the message is taken. */
-function isNew(seen: Map<string, Set<string>>, source: string, id: string, taken: boolean): boolean {
-  let known = seen.get(source);
-  if (!taken) return known?.has(id) !== true;
-  if (known === undefined) {
-    known = new Set();
-    seen.set(source, known);
-  }
-  // One look into a set of a hundred thousand costs less than two.
-  const before = known.size;
-  return known.add(id).size > before;
+/** Whether a message is none that has come before; one without an id never is. It has come from now on, if it is taken. */
+function isNew(seen: KnownIds, { series, numbers }: Ids, index: number, taken: boolean): boolean {
+  const one = series[index];
+  if (one === undefined) return true;
+  const number = numbers[index] ?? NONE;
+  return taken ? seen.add(one, number) : !seen.has(one, number);
 }

@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
-import { newGuid } from "../../src/device/guid.ts";
 import type { Device, DeviceOptions, TransportName } from "../../src/device/index.ts";
 import { AUDIT_INTERVAL, CLOCK_TOLERANCE, REVOKED_AGE } from "../../src/edge/defaults.ts";
 import { ECHO_TEXT, formatPoll } from "../../src/encapsulation/index.ts";
@@ -24,6 +23,7 @@ import {
   target,
   upgrade,
 } from "./operator.ts";
+import { newGuid } from "./support.ts";
 
 const issuer = await ed25519("first");
 let relay: Awaited<ReturnType<typeof startRelay>>;

@@ -6,10 +6,12 @@ import {
   contentsOf,
   type Envelope,
   envelopeAt,
-  idAt,
+  ID_AT,
+  idLengthAt,
   isElsewhere,
   type Mail,
   pack,
+  textOf,
   unpack,
   withBody,
   withoutBody,
@@ -56,6 +58,10 @@ const mails: fc.Arbitrary<Mail[]> = envelopes.chain((list) =>
     { maxLength: 12 },
   ),
 );
+
+function idAt(octets: Uint8Array, start: number): string {
+  return textOf(octets, start + ID_AT, start + ID_AT + idLengthAt(octets, start));
+}
 
 /** The octets somewhere in other memory. */
 function moved(octets: Uint8Array, offset: number): Uint8Array {
