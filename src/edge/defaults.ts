@@ -133,6 +133,9 @@ export const CALL_TIMEOUT = 30_000;
 /** The same for handing messages to a Tunnel, which only puts them into a queue; a call to a mailbox may contain one. */
 export const DELIVER_TIMEOUT = 10_000;
 
+/** How often calls that are under way are looked at: one that has failed is known so much later, which hardly matters. */
+export const CALL_LOOK = 1_000;
+
 /** A Noop on a link that is otherwise silent: below the 45 s that the specification allows, and below most firewalls'. */
 export const LINK_KEEP_ALIVE = 25_000;
 

@@ -17,6 +17,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { type Drop, type DropCounts, isRelay, noDrops } from "../sstp/index.ts";
 import { type Bundle, contentsOf, type Envelope, envelopeAt, pack, unpack } from "./bundle.ts";
+import { Calls } from "./calls.ts";
 import {
   DELIVER_TIMEOUT,
   FORMER_CONSUMERS,
@@ -31,7 +32,6 @@ import type { Env } from "./env.ts";
 import { Flying } from "./flying.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
 import { MailboxStore, type Outcome, type Slice, type Waiting } from "./store.ts";
-import { within } from "./streams.ts";
 
 /** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
 export interface Delivery {
@@ -90,6 +90,7 @@ export class Mailbox extends DurableObject<Env> {
   /** The last message sent to the consumer, and what it was sent and has not acknowledged. */
   #sent: number;
   readonly #flying = new Flying();
+  readonly #deliveries = new Calls(DELIVER_TIMEOUT);
   /** The consumer that is being sent to. A call to one before may hang: it must not hold up the next. */
   #pushing: Consumer | undefined;
   #locked: boolean;
@@ -428,8 +429,7 @@ export class Mailbox extends DurableObject<Env> {
   /** Undefined when the call failed, so that nobody knows what became of it. */
   async #deliver({ tunnel, generation }: Consumer, deliveries: readonly Delivery[]): Promise<Taken | undefined> {
     try {
-      const delivered = await within(DELIVER_TIMEOUT, this.#reader(tunnel).deliver(this.#peer, generation, deliveries));
-      return delivered?.value;
+      return await this.#deliveries.keep(this.#reader(tunnel).deliver(this.#peer, generation, deliveries));
     } catch {
       return undefined;
     }

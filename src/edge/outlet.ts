@@ -6,10 +6,10 @@
  */
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
 import { type Envelope, type Mail, unpack } from "./bundle.ts";
+import { Calls } from "./calls.ts";
 import { CALL_TIMEOUT, LINK_SESSIONS, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import { Progress } from "./progress.ts";
-import { promptly } from "./streams.ts";
 import type { Host } from "./terminal.ts";
 
 /** A session of ours towards the device. */
@@ -77,6 +77,7 @@ export class Outlet {
   readonly #host: Host;
   readonly #engine: Connection;
   readonly #relay: string | undefined;
+  readonly #calls = new Calls(CALL_TIMEOUT);
   readonly #changed: () => void;
   readonly #lost: (peer: string) => void;
   readonly #consumed = new Map<string, Consumed>();
@@ -146,7 +147,7 @@ export class Outlet {
 
   /** Asks a mailbox to send what it has to this connection. Resolves when it does, or with false when it will not. */
   consume(peer: string): Promise<boolean> {
-    const attaching = promptly(CALL_TIMEOUT, this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
+    const attaching = this.#calls.keep(this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
     const consumed = consumedFrom(attaching);
     this.#consumed.set(peer, consumed);
     this.#ceded.delete(peer);
@@ -162,7 +163,7 @@ export class Outlet {
       const generation = await attaching;
       consumed.generation = generation;
       if (this.#consumed.get(peer) !== consumed) return false;
-      ours = await promptly(CALL_TIMEOUT, this.#host.mailbox(peer).ready(this.#host.name, generation));
+      ours = await this.#calls.keep(this.#host.mailbox(peer).ready(this.#host.name, generation));
       if (!ours) this.#cede(peer, consumed);
     } catch {
       // Without its mailbox the device would wait in vain: it connects again.
@@ -403,7 +404,7 @@ export class Outlet {
         const acknowledged = consumed.progress.upTo;
         consumed.refusals = 0;
         const telling = this.#host.mailbox(peer).acknowledge(generation, acknowledged, refusals);
-        const ours = await promptly(CALL_TIMEOUT, telling);
+        const ours = await this.#calls.keep(telling);
         consumed.told = acknowledged;
         if (!ours) this.#cede(peer, consumed);
       }
