@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FIRST_READ } from "./defaults.ts";
+import { FIRST_READ, SMALL_READS } from "./defaults.ts";
 
 /** What a read gave: octets, valid until the next read; the end of the stream; or nothing within the time given. */
 export type Read = Uint8Array | "end" | "late";
@@ -24,14 +24,18 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): By
   const reader = stream.getReader({ mode: "byob" });
   let buffer = new ArrayBuffer(Math.min(size, FIRST_READ));
   let pending: Promise<Read> | undefined;
+  /** Reads in a row that had far too large a buffer. */
+  let small = 0;
 
   async function read(): Promise<Read> {
     const { value, done } = await reader.read(new Uint8Array(buffer));
     if (done || value === undefined) return "end";
     buffer = value.buffer as ArrayBuffer;
-    const fitting = fit(value.length, buffer.byteLength, size);
+    const held = buffer.byteLength;
+    small = value.length < held / 8 ? small + 1 : 0;
+    const fitting = fit(value.length, held, size, small);
     // What was read is the caller's until he asks for more: the next read has another buffer when its size is another.
-    if (fitting !== buffer.byteLength) buffer = new ArrayBuffer(fitting);
+    if (fitting !== held) buffer = new ArrayBuffer(fitting);
     return value;
   }
 
@@ -50,10 +54,13 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): By
   return Object.assign(next, { release: () => reader.releaseLock() });
 }
 
-/** How large a buffer is right after so much has come into one of that size. */
-function fit(came: number, held: number, most: number): number {
+/**
+ * How large a buffer is right after so much has come into one of that size. It must not shrink for what was only the rest
+ * of more: the next that comes would be cut in two, which costs more than the memory.
+ */
+function fit(came: number, held: number, most: number, small: number): number {
   if (came === held) return Math.min(most, 4 * held);
-  return came < held / 8 ? Math.max(Math.min(most, FIRST_READ), held / 4) : held;
+  return small >= SMALL_READS ? Math.max(Math.min(most, FIRST_READ), held / 4) : held;
 }
 
 /**
