@@ -297,8 +297,11 @@ export const ARENA_PIECE = 1024;
 /** Octets of messages that have arrived in part, over all sessions of a device: two of the longest. */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
 
-/** Segments that a mailbox keeps decoded: one that is read, one that is acknowledged, and what is between. */
-export const CACHED_SEGMENTS = 4;
+/** Octets of segments that a mailbox keeps in memory: what its consumer has not acknowledged is as much. */
+export const CACHED_OCTETS = SEND_WINDOW;
+
+/** The same by number: one is searched for among them. */
+export const CACHED_SEGMENTS = 64;
 
 /** A stream between Worker and object ends after this silence when the object may sleep then. */
 export const BULK_IDLE = 20;

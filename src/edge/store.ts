@@ -24,7 +24,6 @@ import {
 } from "./bundle.ts";
 import {
   BODY_ROW_OCTETS,
-  CACHED_SEGMENTS,
   QUOTA_MESSAGES,
   QUOTA_OCTETS,
   REMEMBER_IDS,
@@ -34,6 +33,7 @@ import {
   SEGMENT_OCTETS,
 } from "./defaults.ts";
 import { countOf, type Ids, idsOf, KnownIds, NONE, type Written, writtenOf } from "./ids.ts";
+import { type Segment, Segments } from "./segments.ts";
 
 /** What is used of the platform's SqlStorage, so that the store can be tested on any SQLite. */
 export interface Sql {
@@ -79,11 +79,6 @@ export interface Waiting {
   readonly oldest: number | undefined;
 }
 
-interface Segment extends Contents {
-  readonly first: number;
-  readonly bundle: Bundle;
-}
-
 /** A segment, whether it waits or is done with, and how many ids came in it. */
 interface Remembered {
   readonly first: number;
@@ -113,8 +108,7 @@ export class MailboxStore {
   #ids: KnownIds | undefined;
   #idSegments: Remembered[] = [];
   #remembered = 0;
-  /** Segments that were read last: a reader takes one in several slices, and acknowledgements follow behind. */
-  readonly #cache = new Map<number, Segment>();
+  readonly #cache = new Segments();
   /** Rows written since the object woke, as the platform bills them. */
   rowsWritten = 0;
 
@@ -194,7 +188,7 @@ export class MailboxStore {
     const slices: Slice[] = [];
     let taken = 0;
     let found = 0;
-    for (let from = Math.max(seq, this.#position) + 1; found < count; ) {
+    for (let from = Math.max(seq, this.#position) + 1; found < count && from < this.#next; ) {
       const segment = this.#segmentAt(from);
       if (segment === undefined) break;
       const begin = Math.max(from - segment.first, 0);
@@ -363,8 +357,7 @@ export class MailboxStore {
     this.#next += sizes.length;
     this.#messages += sizes.length;
     this.#octets += octets;
-    // Whoever reads next is spared reading it; but what is being read must not be pushed out by what comes.
-    if (this.#cache.size < CACHED_SEGMENTS) this.#cache.set(first, { first, bundle, ...contents });
+    this.#cache.offer({ first, bundle, ...contents });
   }
 
   #writeBody(seq: number, body: Uint8Array): void {
@@ -414,7 +407,7 @@ export class MailboxStore {
       }
       if (end <= seq) {
         whole = true;
-        this.#cache.delete(first);
+        this.#cache.drop(first);
       }
       from = end + 1;
     }
@@ -435,9 +428,8 @@ export class MailboxStore {
 
   /** The segment that holds a number. */
   #segmentAt(seq: number): Segment | undefined {
-    for (const cached of this.#cache.values()) {
-      if (seq >= cached.first && seq < cached.first + cached.sizes.length) return cached;
-    }
+    const kept = this.#cache.find(seq);
+    if (kept !== undefined) return kept;
     const [row] = this.#all(
       "SELECT first, count, envelopes, body FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1",
       seq,
@@ -447,11 +439,7 @@ export class MailboxStore {
     const octets = octetsOf(found.body);
     const bundle = { envelopes: JSON.parse(String(found.envelopes)) as Envelope[], octets };
     const segment = { first: Number(found.first), bundle, ...contentsOf(octets) };
-    this.#cache.set(segment.first, segment);
-    for (const oldest of this.#cache.keys()) {
-      if (this.#cache.size <= CACHED_SEGMENTS) break;
-      this.#cache.delete(oldest);
-    }
+    this.#cache.keep(segment);
     return segment;
   }
 

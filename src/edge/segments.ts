@@ -1,0 +1,73 @@
+/**
+ * Segments that a mailbox keeps in memory: what is pushed to its consumer, what is acknowledged, and what is between.
+ *
+ * @module
+ */
+import type { Bundle, Contents } from "./bundle.ts";
+import { CACHED_OCTETS, CACHED_SEGMENTS } from "./defaults.ts";
+
+/** A row of the log: messages numbered one by one from `first` on. */
+export interface Segment extends Contents {
+  readonly first: number;
+  readonly bundle: Bundle;
+}
+
+export class Segments {
+  /** By the number of their first message, those that came first in front. */
+  readonly #kept = new Map<number, Segment>();
+  #octets = 0;
+  /** What was found last is often what is looked for next. */
+  #last: Segment | undefined;
+
+  /** The segment that holds a message, if it is kept. */
+  find(seq: number): Segment | undefined {
+    if (this.#last !== undefined && holds(this.#last, seq)) return this.#last;
+    for (const segment of this.#kept.values()) {
+      if (!holds(segment, seq)) continue;
+      this.#last = segment;
+      return segment;
+    }
+    return undefined;
+  }
+
+  /** Keeps a segment that has just come, if there is room: what is being read must not be pushed out by it. */
+  offer(segment: Segment): void {
+    if (this.#kept.size < CACHED_SEGMENTS && this.#octets + segment.bundle.octets.length <= CACHED_OCTETS) {
+      this.#add(segment);
+    }
+  }
+
+  /** Keeps a segment that is being read, in the place of others if need be. */
+  keep(segment: Segment): void {
+    const { length } = segment.bundle.octets;
+    for (const { first } of this.#kept.values()) {
+      if (this.#kept.size < CACHED_SEGMENTS && this.#octets + length <= CACHED_OCTETS) break;
+      this.drop(first);
+    }
+    this.#add(segment);
+  }
+
+  /** A segment is done with. */
+  drop(first: number): void {
+    const segment = this.#kept.get(first);
+    if (segment === undefined) return;
+    this.#kept.delete(first);
+    this.#octets -= segment.bundle.octets.length;
+    if (this.#last === segment) this.#last = undefined;
+  }
+
+  clear(): void {
+    this.#kept.clear();
+    this.#octets = 0;
+    this.#last = undefined;
+  }
+
+  #add(segment: Segment): void {
+    this.#kept.set(segment.first, segment);
+    this.#octets += segment.bundle.octets.length;
+  }
+}
+
+function holds({ first, sizes }: Segment, seq: number): boolean {
+  return seq >= first && seq < first + sizes.length;
+}
