@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { joinOctets, type StreamSize } from "../sstp/index.ts";
+import { joinOctets, type StreamSize, textOf } from "../sstp/index.ts";
 
 /** A recipient at an origin relay; an empty device URL makes it identity-targeted. */
 export interface Recipient {
@@ -180,18 +180,6 @@ export const ID_AT = HEADER_OCTETS;
 export function idLengthAt(octets: Uint8Array, start: number): number {
   return (octets[start + 3] ?? 0) | ((octets[start + 4] ?? 0) << 8);
 }
-
-/** Octets as ASCII text. */
-export function textOf(octets: Uint8Array, from: number, to: number): string {
-  let text = "";
-  for (let at = from; at < to; at += TEXT_PIECE) {
-    text += String.fromCharCode.apply(null, octets.subarray(at, Math.min(at + TEXT_PIECE, to)) as never);
-  }
-  return text;
-}
-
-/** String.fromCharCode takes its octets as arguments; more than this many could exceed the stack. */
-const TEXT_PIECE = 4096;
 
 /** Whether a message's body stands elsewhere. */
 export function isElsewhere(octets: Uint8Array, start: number): boolean {

@@ -5,7 +5,8 @@
  *
  * @module
  */
-import { type Bundle, type Contents, envelopeAt, ID_AT, idLengthAt, textOf } from "./bundle.ts";
+import { textOf } from "../sstp/index.ts";
+import { type Bundle, type Contents, envelopeAt, ID_AT, idLengthAt } from "./bundle.ts";
 
 /** Ids of one source that differ in nothing but their number: head, number, tail. One without a number is all head. */
 export interface Series {

@@ -85,6 +85,8 @@ export class Outlet {
   readonly #ceded: Set<string>;
   /** Open sessions by their addressing, least recently used first. */
   readonly #sessions = new Map<string, Session>();
+  /** The one that was used last. */
+  #newest: Session | undefined;
   readonly #keys = new Map<number, string>();
   /** Sent and not acknowledged, by the engine's number. */
   readonly #sent: Map<number, Sent>;
@@ -429,10 +431,15 @@ export class Outlet {
         this.#consumed.delete(peer);
         this.#consumed.set(peer, consumed);
       }
+      const { userRef, track, ephemeral, streamSize, fragmentation } = message.mail.fields;
       this.#engine.beginMessage(session.id, {
-        ...message.mail.fields,
+        userRef,
+        track,
         acknowledgeImmediately: true,
         doNotDeliverIfOffline: message.seq === 0,
+        ephemeral,
+        streamSize,
+        fragmentation,
       });
       return { peer, session, message, at: 0 };
     }
@@ -475,12 +482,16 @@ export class Outlet {
     if (session === undefined) {
       if (this.#sessions.size >= (this.#relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS)) this.#closeOldest();
       const id = this.#open(mail.envelope);
-      this.#sessions.set(key, { id, key, state: "opening" });
+      this.#newest = { id, key, state: "opening" };
+      this.#sessions.set(key, this.#newest);
       this.#keys.set(id, key);
       return undefined;
     }
-    this.#sessions.delete(key);
-    this.#sessions.set(key, session);
+    if (session !== this.#newest) {
+      this.#sessions.delete(key);
+      this.#sessions.set(key, session);
+      this.#newest = session;
+    }
     return session.state === "ready" ? session : undefined;
   }
 

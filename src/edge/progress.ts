@@ -33,7 +33,13 @@ export class Progress {
 
   done(seq: number): void {
     if (seq <= this.#upTo) return;
-    this.#done.add(seq);
+    // Nearly always it is the first.
+    if (seq !== this.#begun[this.#head]) {
+      this.#done.add(seq);
+      return;
+    }
+    this.#upTo = seq;
+    this.#head += 1;
     for (let first = this.#begun[this.#head]; first !== undefined; first = this.#begun[this.#head]) {
       if (!this.#done.delete(first)) break;
       this.#upTo = first;

@@ -33,8 +33,8 @@ interface Sliceable extends Uint8Array {
   latin1Slice(start: number, end: number): string;
 }
 
-/** The text of octets that are known to be ASCII. */
-function textOf(octets: Uint8Array | Sliceable, start: number, end: number): string {
+/** The text of octets that are known to be ASCII, as all strings of SSTP are. */
+export function textOf(octets: Uint8Array | Sliceable, start: number, end: number): string {
   if ("latin1Slice" in octets) return octets.latin1Slice(start, end);
   let text = "";
   for (let from = start; from < end; from += TEXT_PIECE) {

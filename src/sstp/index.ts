@@ -37,7 +37,7 @@ export type { Availability } from "./connection.ts";
 export { Connection } from "./connection.ts";
 export type { ConnectionOptions, ConnectionState } from "./core.ts";
 export type { CommandSink } from "./decoder.ts";
-export { Decoder, decode } from "./decoder.ts";
+export { Decoder, decode, textOf } from "./decoder.ts";
 export * from "./drops.ts";
 export { encode, encodeDataInto } from "./encoder.ts";
 export * from "./events.ts";

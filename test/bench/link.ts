@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startEdge } from "./edges.ts";
+import type { Forwarding } from "./forwarder.ts";
 import { alternate, type Contender, figureOf, intact, quantile, type Section, short } from "./report.ts";
 import { Child } from "./rpc.ts";
 import type { Throw, Thrown } from "./thrower.ts";
@@ -10,6 +11,8 @@ import type { Throw, Thrown } from "./thrower.ts";
 const BARE = "floor: engine to engine over TCP";
 /** As many ends of SSTP as the link has, so that what the edge adds to them is seen. */
 const FORWARDED = "floor: engine to engine to engine over TCP";
+/** The same, and what it passes on is as durable meanwhile as in the edge. */
+const KEPT = "floor: the same, and SQLite with fsync on both ways";
 const LINK = "edge to relay to edge, over one link";
 const VOLATILE = "the same with flag D: nothing is stored";
 const WINDOW = 2000;
@@ -18,18 +21,22 @@ export async function link(quick: boolean): Promise<Section[]> {
   const bouncer = new Child("bouncer.ts");
   const thrower = new Child("thrower.ts");
   const forwarder = new Child("forwarder.ts");
+  const keeper = new Child("forwarder.ts");
   const port = await bouncer.call<number>("listen");
   const relay = `127.0.0.1:${port}`;
   const state = mkdtempSync(join(tmpdir(), "grooveway-bench-"));
   const edge = await startEdge([relay], { state });
   try {
     const url = `http://127.0.0.1:${edge.port}`;
-    const between = `127.0.0.1:${await forwarder.call<number>("listen", relay)}`;
+    const between = `127.0.0.1:${await forwarder.call<number>("listen", { relay } satisfies Forwarding)}`;
+    const keeping: Forwarding = { relay, folder: mkdtempSync(join(state, "forwarder-")) };
+    const kept = `127.0.0.1:${await keeper.call<number>("listen", keeping)}`;
     await thrower.call("open", { id: 1, transport: "tcp", relay } satisfies Throw);
     await thrower.call("open", { id: 2, transport: "websocket", edge: url, relay } satisfies Throw);
     const hot: Throw = { id: 3, transport: "websocket", edge: url, relay, volatile: true };
     await thrower.call("open", hot);
     await thrower.call("open", { id: 4, transport: "tcp", relay, forwarder: between } satisfies Throw);
+    await thrower.call("open", { id: 5, transport: "tcp", relay, forwarder: kept } satisfies Throw);
     const contender = (name: string, id: number, against: string[], window: number, counts: number): Contender => ({
       name,
       against,
@@ -49,7 +56,8 @@ export async function link(quick: boolean): Promise<Section[]> {
       [
         contender(BARE, 1, [], WINDOW, quick ? 50_000 : 100_000),
         contender(FORWARDED, 4, [BARE], WINDOW, quick ? 50_000 : 100_000),
-        contender(LINK, 2, [BARE, FORWARDED], WINDOW, quick ? 20_000 : 50_000),
+        contender(KEPT, 5, [BARE], WINDOW, quick ? 20_000 : 50_000),
+        contender(LINK, 2, [BARE, KEPT], WINDOW, quick ? 20_000 : 50_000),
         contender(VOLATILE, 3, [BARE, FORWARDED], WINDOW, quick ? 20_000 : 50_000),
       ],
       rounds,
@@ -101,6 +109,7 @@ export async function link(quick: boolean): Promise<Section[]> {
   } finally {
     await thrower.end();
     await forwarder.end();
+    await keeper.end();
     await bouncer.end();
     await edge.close();
     rmSync(state, { recursive: true, force: true });

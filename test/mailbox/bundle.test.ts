@@ -11,11 +11,11 @@ import {
   isElsewhere,
   type Mail,
   pack,
-  textOf,
   unpack,
   withBody,
   withoutBody,
 } from "../../src/edge/bundle.ts";
+import { textOf } from "../../src/sstp/index.ts";
 
 /** As objects of the product are: with a prototype. */
 function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
