@@ -136,6 +136,9 @@ export const CALL_TIMEOUT = 30_000;
 /** The same for handing messages to a Tunnel, which only puts them into a queue; a call to a mailbox may contain one. */
 export const DELIVER_TIMEOUT = 10_000;
 
+/** How long what is acknowledged may stay in a mailbox's log, so that it is taken off together with the next append. */
+export const CUT_PAUSE = 10;
+
 /** How often calls that are under way are looked at: one that has failed is known so much later, which hardly matters. */
 export const CALL_LOOK = 1_000;
 

@@ -19,6 +19,7 @@ import { type Drop, type DropCounts, isRelay, noDrops } from "../sstp/index.ts";
 import { type Bundle, contentsOf, type Envelope, envelopeAt, pack, unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
+  CUT_PAUSE,
   DELIVER_TIMEOUT,
   FORMER_CONSUMERS,
   REFUSALS,
@@ -90,6 +91,9 @@ export class Mailbox extends DurableObject<Env> {
   /** The last message sent to the consumer, and what it was sent and has not acknowledged. */
   #sent: number;
   readonly #flying = new Flying();
+  /** What the consumer is done with. The log is cut up to there before long, see `#cut`. */
+  #acknowledged = 0;
+  #cutting = false;
   readonly #deliveries = new Calls(DELIVER_TIMEOUT);
   /** The consumer that is being sent to. A call to one before may hang: it must not hold up the next. */
   #pushing: Consumer | undefined;
@@ -118,6 +122,7 @@ export class Mailbox extends DurableObject<Env> {
   /** Takes messages, in order, and tells which did not come in. What is told, and what it is silent about, is durable. */
   async append(bundle: Bundle): Promise<Refusal[]> {
     this.#enter();
+    this.#cut();
     const outcomes = this.#store.append(bundle, Date.now(), (envelope) => this.#isShutOut(envelope));
     this.#countRefused(outcomes);
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
@@ -179,6 +184,7 @@ export class Mailbox extends DurableObject<Env> {
 
   /** The Tunnel consumes this mailbox from now on; whoever did before is told. False when a newer one does. */
   async ready(tunnel: string, generation: number): Promise<boolean> {
+    this.#cut();
     const before = this.#consumer;
     if (before !== undefined && before.generation >= generation) return before.generation === generation;
     this.#setConsumer({ tunnel, generation });
@@ -191,19 +197,21 @@ export class Mailbox extends DurableObject<Env> {
 
   /** The Tunnel's virtual connection is over. */
   async detach(generation: number): Promise<void> {
+    this.#cut();
     if (this.#consumer?.generation === generation) this.#vacate(this.#consumer);
   }
 
   /**
-   * The consumer has processed everything up to `seq`. False when it is no longer the consumer.
+   * The consumer has processed everything up to `seq`: it is not sent again, unless this memory is lost at once. False when it is no longer the consumer.
    *
    * @param refused how many of these its relay would not take for a recipient of its own
    */
   async acknowledge(generation: number, seq: number, refused = 0): Promise<boolean> {
     if (this.#consumer?.generation !== generation) return false;
-    this.#store.remove(seq);
+    this.#acknowledged = Math.max(this.#acknowledged, seq);
     this.#count("RefusedByPeer", refused);
     this.#flying.acknowledged(seq);
+    this.#cutSoon();
     this.#sent = Math.max(this.#sent, seq);
     this.#push();
     return true;
@@ -211,11 +219,13 @@ export class Mailbox extends DurableObject<Env> {
 
   /** The consumer's device will not take a message, and gives up its connection over it. */
   async refuse(generation: number, seq: number): Promise<void> {
+    this.#cut();
     if (this.#consumer?.generation !== generation || seq <= this.#store.position) return;
     this.#setRefused({ seq, times: this.#refused?.seq === seq ? this.#refused.times + 1 : 1 });
   }
 
   async status(): Promise<MailboxStatus> {
+    this.#cut();
     return {
       peer: this.#peer,
       ...this.#store.waiting(),
@@ -230,6 +240,7 @@ export class Mailbox extends DurableObject<Env> {
 
   /** Removes all that waits. Returns how many messages that were. */
   async purge(): Promise<number> {
+    this.#cut();
     const purged = this.#store.purge();
     this.#count("Purged", purged);
     return purged;
@@ -250,6 +261,7 @@ export class Mailbox extends DurableObject<Env> {
 
   override async alarm(): Promise<void> {
     this.#alarmAt = undefined;
+    this.#cut();
     this.#countVolatile();
     this.#count("Expired", this.#store.expire(Date.now()));
     await this.#setAlarm();
@@ -394,11 +406,35 @@ export class Mailbox extends DurableObject<Env> {
       failures += 1;
       if (pause !== undefined) await scheduler.wait(pause);
       if (this.#consumer !== consumer) return;
+      this.#cut();
       this.#sent = this.#store.position;
       this.#flying.clear();
       // The alarm tries again.
       if (pause === undefined) return;
     }
+  }
+
+  /** Takes off the log what the consumer is done with. */
+  #cut(): void {
+    if (this.#acknowledged > this.#store.position) this.#store.remove(this.#acknowledged);
+  }
+
+  /**
+   * The next append writes to disk in any case, and a cut then costs next to nothing. One that is lost with this memory
+   * is as an acknowledgement that was still on its way: the messages come again, and ids tell.
+   */
+  #cutSoon(): void {
+    if (this.#cutting) return;
+    this.#cutting = true;
+    setTimeout(() => {
+      this.#cutting = false;
+      try {
+        this.#cut();
+      } catch (error) {
+        // It is tried again with whatever is written next.
+        console.error(JSON.stringify({ reason: "InternalError", message: String(error) }));
+      }
+    }, CUT_PAUSE);
   }
 
   /** The next messages for the consumer, as far as its window allows. */

@@ -39,6 +39,8 @@ interface Consumed {
   readonly progress: Progress;
   told: number;
   telling: boolean;
+  /** The mailbox has shown, while it was being told, that it had forgotten what it had been told before. */
+  forgot: boolean;
   queue: Waiting[];
   /** Octets in the queue that nobody keeps. */
   volatile: number;
@@ -185,6 +187,7 @@ export class Outlet {
         return this.#queue(consumed, { seq, mail, key: keys.get(mail.envelope) ?? "" });
       });
     });
+    this.#advance(peer, consumed);
     this.#changed();
     return taken ? "taken" : "busy";
   }
@@ -192,8 +195,13 @@ export class Outlet {
   /** False when nobody keeps the message and too many such wait. */
   #queue(consumed: Consumed, message: Waiting): boolean {
     const { seq, mail } = message;
-    // A mailbox that has lost its memory sends again what was not acknowledged.
-    if (seq !== 0 && seq <= consumed.delivered) return true;
+    // A mailbox that has lost its memory sends again what was not acknowledged, or what it had not taken off its log.
+    if (seq !== 0 && seq <= consumed.delivered) {
+      if (seq > consumed.told) return true;
+      consumed.told = seq - 1;
+      consumed.forgot = true;
+      return true;
+    }
     if (seq === 0) {
       if (consumed.volatile > 0 && consumed.volatile + mail.body.length > VOLATILE_OCTETS) return false;
       consumed.volatile += mail.body.length;
@@ -405,9 +413,10 @@ export class Outlet {
         const { refusals } = consumed;
         const acknowledged = consumed.progress.upTo;
         consumed.refusals = 0;
+        consumed.forgot = false;
         const telling = this.#host.mailbox(peer).acknowledge(generation, acknowledged, refusals);
         const ours = await this.#calls.keep(telling);
-        consumed.told = acknowledged;
+        if (!consumed.forgot) consumed.told = acknowledged;
         if (!ours) this.#cede(peer, consumed);
       }
     } catch {
@@ -529,6 +538,7 @@ function consumedFrom(generation: number | Promise<number>, acknowledged = 0): C
     progress: new Progress(acknowledged),
     told: acknowledged,
     telling: false,
+    forgot: false,
     queue: [],
     volatile: 0,
     refusals: 0,
