@@ -5,7 +5,7 @@
  */
 import { tokenAuthenticator } from "./authenticator.ts";
 import type { Env } from "./env.ts";
-import { keptLinks } from "./link.ts";
+import { parseLinks } from "./policy/links.ts";
 import { meteredName } from "./policy/rate.ts";
 import { remoteRelay } from "./relays.ts";
 import type { Host } from "./terminal.ts";
@@ -30,7 +30,7 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal, 
     },
     arrived() {
       arrived();
-      for (const relay of keptLinks(env.LINKS ?? "")) {
+      for (const relay of parseLinks(env.LINKS ?? "").urls) {
         const woken = env.LINK.getByName(relay).wake();
         // It has an alarm of its own, and the next peer to arrive asks again.
         ctx.waitUntil(woken.catch(() => undefined));

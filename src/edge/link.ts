@@ -13,7 +13,7 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { guidFrom, KeepAliveClient } from "../encapsulation/index.ts";
-import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
+import { parseURL, relayURL } from "../sstp/index.ts";
 import { tokenAuthenticator } from "./authenticator.ts";
 import {
   LINK_CONNECT_TIMEOUT,
@@ -28,6 +28,7 @@ import {
 import { Encapsulated, type Wire } from "./encapsulated.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
+import { parseLinks } from "./policy/links.ts";
 import { parseWays, type Way, waysTo } from "./policy/ways.ts";
 import { reachRelay } from "./reach.ts";
 import { within } from "./streams.ts";
@@ -136,7 +137,7 @@ export class Link extends DurableObject<Env> {
 
   /** Whether the operator wants it to be there always, so that what waits at the relay comes. */
   get #kept(): boolean {
-    return keptLinks(this.env.LINKS ?? "").includes(this.#relay);
+    return parseLinks(this.env.LINKS ?? "").urls.includes(this.#relay);
   }
 
   /** A try has failed, and the next is not due. */
@@ -280,18 +281,6 @@ export class Link extends DurableObject<Env> {
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };
   }
-}
-
-/** The names of the Links that the operator wants kept, by the setting LINKS; what is no relay's name is left out. */
-export function keptLinks(text: string): string[] {
-  return text.split(/[\s,]+/).flatMap((name) => {
-    try {
-      return name === "" ? [] : [relayURL(name)];
-    } catch (error) {
-      if (error instanceof AddressError) return [];
-      throw error;
-    }
-  });
 }
 
 async function up(line: Line): Promise<void> {

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { AddressError, relayURL } from "../../sstp/index.ts";
 import { classify, readAddress } from "./addresses.ts";
-import { parseRelays } from "./destinations.ts";
+import { judgeRelay, parseRelays } from "./destinations.ts";
 import { type Dev, parseDev } from "./dev.ts";
+import { parseLinks } from "./links.ts";
 import { parseRate, RateError } from "./rate.ts";
 import { parseWays } from "./ways.ts";
 
@@ -35,6 +35,7 @@ export type FindingCode =
   | "MalformedDev"
   | "MalformedRate"
   | "MalformedLinks"
+  | "ForbiddenLinks"
   | "MalformedWays";
 
 /** One thing that is wrong. */
@@ -62,6 +63,7 @@ export const ENFORCED: readonly FindingCode[] = [
   "MalformedDev",
   "MalformedRate",
   "MalformedLinks",
+  "ForbiddenLinks",
   "MalformedWays",
 ];
 
@@ -80,7 +82,7 @@ export function insecurities(settings: Settings): Finding[] {
     ...resolver(settings),
     ...development(settings, dev),
     ...rate(settings),
-    ...links(settings),
+    ...links(settings, dev),
     ...ways(settings),
   ];
 }
@@ -193,26 +195,36 @@ function rate({ RATE = "" }: Settings): Finding[] {
   }
 }
 
-function links({ LINKS = "" }: Settings): Finding[] {
-  return LINKS.split(/[\s,]+/)
-    .filter((entry) => entry !== "" && !isRelay(entry))
-    .map((entry) => ({
-      code: "MalformedLinks",
-      setting: "LINKS",
-      problem: `has ${JSON.stringify(entry)}, which is no relay's name`,
-      cure: "write HOST or HOST:PORT, parted by commas",
-      permitted: false,
-    }));
-}
-
-function isRelay(name: string): boolean {
-  try {
-    relayURL(name);
-    return true;
-  } catch (error) {
-    if (error instanceof AddressError) return false;
-    throw error;
-  }
+function links({ LINKS = "", ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[] {
+  const { names, malformed } = parseLinks(LINKS);
+  const wrong = (code: "MalformedLinks" | "ForbiddenLinks", problem: string, cure: string): Finding => ({
+    code,
+    setting: "LINKS",
+    problem,
+    cure,
+    permitted: false,
+  });
+  const parsed = parseRelays(ORIGIN_RELAYS);
+  const refused = names.flatMap((name) => {
+    const verdict = parsed.type === "rules" ? judgeRelay(name, parsed.rules, dev) : undefined;
+    return verdict?.type === "refused" ? [{ name, detail: verdict.detail }] : [];
+  });
+  return [
+    ...malformed.map((entry) =>
+      wrong(
+        "MalformedLinks",
+        `has ${JSON.stringify(entry)}, which is no relay's name`,
+        "write HOST or HOST:PORT, parted by commas",
+      ),
+    ),
+    ...refused.map(({ name, detail }) =>
+      wrong(
+        "ForbiddenLinks",
+        `has ${JSON.stringify(name)}, which this edge may not connect to (${detail.replace(/\.$/, "")})`,
+        "add it to ORIGIN_RELAYS (--relay-allow), or leave it out",
+      ),
+    ),
+  ];
 }
 
 function ways({ LINK_WAYS = "" }: Settings): Finding[] {

@@ -39,7 +39,15 @@ describe("a finding names the setting, the entry and what to write", () => {
     ],
     [{ RATE: "octets=1" }, /^RATE has "octets=1", .*: write at least 32768$/],
     [{ RATE: "connects=1,connects=2" }, /^RATE has "connects=2", the second connects: leave one of both out$/],
-    [{ LINKS: "a.example.com,b..c" }, /^LINKS has "b\.\.c", .*: write HOST or HOST:PORT/],
+    [
+      { LINKS: "a.example.com,b.example.com", ORIGIN_RELAYS: "a.example.com" },
+      /^LINKS has "b\.example\.com", which this edge may not .* list.*: add it to ORIGIN_RELAYS .*, or leave it out$/,
+    ],
+    [{ LINKS: "10.0.0.1", ORIGIN_RELAYS: "10.0.0.1" }, /^LINKS has "10\.0\.0\.1", .*not public/],
+    [
+      { LINKS: "a.example.com,b..c", ORIGIN_RELAYS: "a.example.com" },
+      /^LINKS has "b\.\.c", .*: write HOST or HOST:PORT/,
+    ],
     [{ LINK_WAYS: "sstp:2492 udp:1" }, /^LINK_WAYS has "udp:1", .*: write sstp:PORT, tls:PORT or http:PORT/],
   ] as readonly [Settings, RegExp][]) {
     it(JSON.stringify(settings), () => {
@@ -91,8 +99,19 @@ describe("findings", () => {
     [{ KEYS, RATE: "conections=50" }, ["MalformedRate"], ["MalformedRate"]],
     [{ KEYS, RATE: "octets=1" }, ["MalformedRate"], ["MalformedRate"]],
     [{ KEYS, RATE: "connects=1 connects=2" }, ["MalformedRate"], ["MalformedRate"]],
-    [{ KEYS, LINKS: "relay.example.com, other.example.com:443 63.209.254.7\n[2001:db8::7]:2492," }, [], []],
-    [{ KEYS, LINKS: "relay.example.com, relay..example.com" }, ["MalformedLinks"], ["MalformedLinks"]],
+    [
+      {
+        KEYS,
+        LINKS: "relay.example.com, other.example.com:443 63.209.254.7\n[2607:f8b0::7]:2492,",
+        ORIGIN_RELAYS: "*.example.com:2492 other.example.com 63.209.254.* 2607:f8b0::/32",
+      },
+      [],
+      [],
+    ],
+    [{ KEYS, LINKS: "relay.example.com" }, ["ForbiddenLinks"], ["ForbiddenLinks"]],
+    [{ KEYS, LINKS: "127.0.0.1:2492", ORIGIN_RELAYS: "127.0.0.1" }, ["ForbiddenLinks"], ["ForbiddenLinks"]],
+    [{ KEYS, LINKS: "relay.example.com", ORIGIN_RELAYS: "a..b" }, ["MalformedRelays"], ["MalformedRelays"]],
+    [{ KEYS, LINKS: "relay..example.com" }, ["MalformedLinks"], ["MalformedLinks"]],
     [
       { KEYS, LINKS: "sstp://relay.example.com relay.example.com:0" },
       ["MalformedLinks", "MalformedLinks"],
