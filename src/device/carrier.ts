@@ -397,6 +397,7 @@ function refusal(
     case ConnectResponseId.TryLater:
       return new DeviceError("RelayRefused", `the relay is busy: try again in ${retryTime} s [${name}]`, {
         retryable: true,
+        retryAfter: retryTime,
       });
     case ConnectResponseId.AuthenticationFailed: {
       // The edge says why in place of an answer of the security protocol.

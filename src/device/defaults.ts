@@ -43,6 +43,9 @@ export const KEEP_ALIVE = 25_000;
 /** A relay that is silent for so long is gone: its own keep-alive is 45 s. */
 export const RECEIVE_TIMEOUT = 120_000;
 
+/** How long a first connection is tried again at a relay that is busy and says when: as long as a program waits for a server. */
+export const BUSY_PATIENCE = 30_000;
+
 /** Pause before a connection is made again: full jitter up to the first, doubled each time up to the last. */
 export const RECONNECT_FIRST = 500;
 export const RECONNECT_LAST = 30_000;

@@ -11,21 +11,14 @@
  * @module
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  type Address,
-  type ConnectionEvent,
-  MAX_DATA_OCTETS,
-  type MessageFields,
-  parseAddress,
-  relayURL,
-} from "../sstp/index.ts";
+import { type ConnectionEvent, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
 import { Carrier, closure, type Destination, isPassing, sessionRefusal, statusRefusal } from "./carrier.ts";
 import {
+  BUSY_PATIENCE,
   CONNECT_TIMEOUT,
   CONTENT_RESERVE,
   DRAIN_PATIENCE,
   LONGEST_REST,
-  MESSAGE_LIMIT,
   OUTBOX_OCTETS,
   RECONNECT_FIRST,
   RECONNECT_LAST,
@@ -34,42 +27,11 @@ import {
 import { DeviceError } from "./error.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
+import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Queue } from "./queue.ts";
-import { assertSayable, checked, Recipients } from "./recipients.ts";
-import { type TokenSource, tokenFrom } from "./token.ts";
+import { assertSayable, Recipients } from "./recipients.ts";
+import { tokenFrom } from "./token.ts";
 import type { TransportName } from "./transport.ts";
-
-export interface DeviceOptions {
-  /** This device's address: `identity/device`. */
-  readonly address: string;
-  /**
-   * The relay: `host` or `host:port`, as the edge knows it. Without it the edge itself is the relay, by the host name in
-   * its URL.
-   */
-  readonly relay?: string;
-  /** URL of the edge. Without it the device connects to the relay by TCP. */
-  readonly edge?: string;
-  /** By default `longlived` with an edge and `tcp` without. */
-  readonly transport?: TransportName;
-  /** LongLived: octets that each of its two sessions may carry, at least twice `messageLimit`. Default 64 MiB. */
-  readonly contentLength?: number;
-  /** Longest message in octets. Default 16 MiB. */
-  readonly messageLimit?: number;
-  /** PEM text of the certificate authorities to trust instead of the system's. */
-  readonly ca?: string;
-  /**
-   * Lets the device in at the edge: a token of its operator, or where to get one, which is asked for each new connection.
-   */
-  readonly token?: TokenSource;
-  /**
-   * False for a device that only sends: it does not take what waits for its identity, and needs no right to. Default true.
-   */
-  readonly receive?: boolean;
-  /** Closes the device when it aborts. */
-  readonly signal?: AbortSignal;
-  /** Told of each carrier that is lost and will be replaced, for a log. */
-  readonly onReconnect?: (error: DeviceError) => void;
-}
 
 /** A message on its way out; userRef is its id. */
 interface Outgoing extends MessageFields {
@@ -98,12 +60,9 @@ const NO_OPTIONS: SendOptions = {};
 export class Device {
   readonly address: string;
   readonly #options: DeviceOptions;
-  readonly #self: Required<Pick<Address, "identity" | "device">>;
+  readonly #settings: Settings;
   /** What ids end with. */
   readonly #idSuffix: string;
-  readonly #transport: TransportName;
-  readonly #limit: number;
-  readonly #relay: string;
   readonly #inbox: Inbox;
   readonly #recipients: Recipients;
   /** Not yet sent, oldest first. */
@@ -125,32 +84,16 @@ export class Device {
 
   private constructor(options: DeviceOptions) {
     this.#options = options;
-    const address = checked("address", () => parseAddress(options.address));
-    if (address.device === undefined) {
-      throw new DeviceError(
-        "InvalidOption",
-        `address ${options.address} names no device: write ${options.address}/laptop`,
-      );
-    }
-    this.#relay = options.relay ?? hostOf(options.edge);
-    checked("relay", () => relayURL(this.#relay));
-    this.#self = { identity: address.identity, device: address.device };
-    this.#idSuffix = idSuffix(this.#self);
-    this.#recipients = new Recipients(this.#idSuffix, this.#relay);
+    this.#settings = settingsOf(options);
     this.address = options.address;
-    this.#transport = options.transport ?? (options.edge === undefined ? "tcp" : "longlived");
-    this.#limit = options.messageLimit ?? MESSAGE_LIMIT;
-    if (options.contentLength !== undefined && options.contentLength < 2 * this.#limit) {
-      throw new DeviceError(
-        "InvalidOption",
-        `contentLength ${options.contentLength} must be at least twice messageLimit (${this.#limit}), or a message may never fit`,
-      );
-    }
-    this.#inbox = new Inbox(this.#limit);
+    const { self, relay, limit } = this.#settings;
+    this.#idSuffix = idSuffix(self);
+    this.#recipients = new Recipients(this.#idSuffix, relay);
+    this.#inbox = new Inbox(limit);
   }
 
   /**
-   * Connects a device to its relay.
+   * Connects a device to its relay. One that is busy and says when to come again is asked again then, for half a minute.
    *
    * @throws DeviceError ConnectFailed, Refused, TokenRefused, RelayRefused, InvalidOption, Closed
    *
@@ -162,7 +105,7 @@ export class Device {
     if (options.signal?.aborted) throw closed();
     options.signal?.addEventListener("abort", device.#onAbort, { once: true });
     try {
-      device.#adopt(await device.#open());
+      device.#adopt(await device.#first());
     } catch (error) {
       const why = device.#ended ?? error;
       device.#end(closed());
@@ -174,7 +117,7 @@ export class Device {
 
   /** The transport in use. */
   get transport(): TransportName {
-    return this.#transport;
+    return this.#settings.transport;
   }
 
   /**
@@ -214,10 +157,11 @@ export class Device {
 
   #enqueue(to: string, body: Uint8Array, options: SendOptions): Promise<{ readonly id: string }> {
     if (this.#ended !== undefined) throw this.#ended;
-    if (body.length > this.#limit) {
+    const { limit } = this.#settings;
+    if (body.length > limit) {
       throw new DeviceError(
         "MessageTooLong",
-        `the message has ${body.length} octets: send at most ${this.#limit}, in parts if need be`,
+        `the message has ${body.length} octets: send at most ${limit}, in parts if need be`,
       );
     }
     if (this.#outboxOctets + body.length > OUTBOX_OCTETS) {
@@ -267,22 +211,37 @@ export class Device {
     wake?.();
   }
 
+  /** The first connection. */
+  async #first(): Promise<Run> {
+    const until = performance.now() + BUSY_PATIENCE;
+    for (;;) {
+      try {
+        return await this.#open();
+      } catch (error) {
+        const rest = restOf(error);
+        if (rest === 0 || performance.now() + rest > until || this.#ended !== undefined) throw error;
+        this.#options.onReconnect?.(asDeviceError(error));
+        await this.#pause(rest + Math.random() * RECONNECT_FIRST);
+      }
+    }
+  }
+
   /** A new carrier, connected; its events are followed from its first. */
   async #open(): Promise<Run> {
     const { edge, contentLength, ca, receive = true } = this.#options;
-    const relay = this.#relay;
+    const { self: address, transport, relay } = this.#settings;
     const token = await tokenFrom(this.#options.token, this.#closing.signal);
     let run: Run | undefined;
     const carrier = new Carrier(
       {
-        transport: this.#transport,
+        transport,
         relay,
         edge,
         contentLength,
         ca,
         token,
         receive,
-        address: this.#self,
+        address,
         ends: this.#options.relay === undefined,
       },
       (event) => run !== undefined && this.#on(run, event),
@@ -365,7 +324,7 @@ export class Device {
         return;
     }
     this.#inbox.on(run.carrier, event);
-    if (event.type === "endMessage" && run.carrier.transport.remaining < this.#needed(this.#limit))
+    if (event.type === "endMessage" && run.carrier.transport.remaining < this.#needed(this.#settings.limit))
       void this.#renew(run);
   }
 
@@ -520,7 +479,7 @@ export class Device {
     if (this.#replacing) return;
     this.#retire(run);
     if (this.#ended !== undefined) return;
-    const usedUp = run.carrier.transport.remaining < this.#needed(this.#limit);
+    const usedUp = run.carrier.transport.remaining < this.#needed(this.#settings.limit);
     if (error.retryable) void this.#reconnect(error, Math.min(returnTime * 1000, LONGEST_REST), usedUp);
     else this.#end(error);
   }
@@ -534,9 +493,10 @@ export class Device {
     this.#replacing = true;
     this.#options.onReconnect?.(why);
     await this.#pause(rest);
+    let busy = 0;
     let limit = usedUp ? 0 : RECONNECT_FIRST;
     for (; this.#ended === undefined; limit = Math.min(Math.max(2 * limit, RECONNECT_FIRST), RECONNECT_LAST)) {
-      await this.#pause(Math.random() * limit);
+      await this.#pause(busy + Math.random() * limit);
       if (this.#ended !== undefined) break;
       try {
         const run = await this.#open();
@@ -549,6 +509,7 @@ export class Device {
           this.#end(error);
           break;
         }
+        busy = restOf(error);
       }
     }
     this.#replacing = false;
@@ -580,14 +541,14 @@ function closed(): DeviceError {
   return new DeviceError("Closed", "the device was closed");
 }
 
+/** Milliseconds for which whoever refused a connection wants to be left alone; 0 when that was not said. */
+function restOf(error: unknown): number {
+  const seconds = error instanceof DeviceError ? (error.retryAfter ?? 0) : 0;
+  return Math.min(seconds * 1000, LONGEST_REST);
+}
+
 function asDeviceError(error: unknown): DeviceError {
   return error instanceof DeviceError
     ? error
     : new DeviceError("ConnectFailed", String(error), { retryable: true, cause: error });
-}
-
-/** The name that the edge goes by when nobody says otherwise: the host in its URL. */
-function hostOf(edge: string | undefined): string {
-  if (edge === undefined) throw new DeviceError("InvalidOption", "a relay or an edge is needed: give one of them");
-  return URL.canParse(edge) ? new URL(edge).hostname : edge;
 }

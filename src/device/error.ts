@@ -35,12 +35,19 @@ export type DeviceErrorCode =
 export class DeviceError extends Error {
   readonly code: DeviceErrorCode;
   readonly retryable: boolean;
+  /** Seconds after which whoever refused would hear of it again; undefined when that was not said. */
+  readonly retryAfter: number | undefined;
 
-  constructor(code: DeviceErrorCode, message: string, options: { retryable?: boolean; cause?: unknown } = {}) {
+  constructor(
+    code: DeviceErrorCode,
+    message: string,
+    options: { retryable?: boolean; retryAfter?: number | undefined; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "DeviceError";
     this.code = code;
     this.retryable = options.retryable ?? false;
+    this.retryAfter = options.retryAfter;
   }
 }
 

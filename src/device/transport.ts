@@ -347,5 +347,6 @@ function failure(name: TransportName, lost: Lost, cause: Error | undefined): Dev
     ? new DeviceError("ConnectFailed", `no connection by ${name}: ${lost.detail} [${reason}]`, { retryable: true })
     : new DeviceError("Refused", `the edge refused ${name}: ${lost.detail} [${reason}]`, {
         retryable: lost.status !== 403,
+        retryAfter: lost.retryAfter,
       });
 }

@@ -6,7 +6,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { WebSocket } from "ws";
-import { formatTarget, guidFrom, type Lost, REASON_HEADER } from "../encapsulation/index.ts";
+import { formatTarget, guidFrom, type Lost, REASON_HEADER, retryAfterOf } from "../encapsulation/index.ts";
 import { READ_AHEAD, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
 import { authorization, type Transport, type TransportOptions } from "./transport.ts";
@@ -62,6 +62,7 @@ class WebSocketTransport implements Transport {
         tokenRefusal(code) ??
         new DeviceError("Refused", `the edge refused websocket: ${response.statusCode} [${code}]`, {
           retryable: response.statusCode !== 403,
+          retryAfter: retryAfterOf(response.headers["retry-after"]),
         });
       socket.terminate();
     });

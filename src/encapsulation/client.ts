@@ -69,6 +69,8 @@ export type Lost = {
   readonly status?: number;
   /** The server's own reason, from its `Grooveway-Reason` header. */
   readonly code?: string;
+  /** Seconds after which the server would be asked again, from its `Retry-After` header [RFC 9110 10.2.3]. */
+  readonly retryAfter?: number;
   /** With AuthenticationRequired: the challenges. */
   readonly challenges?: readonly string[];
 };
@@ -195,6 +197,7 @@ export function lost(reason: Reason, detail: string = REASONS[reason].cause): Lo
 /** What a response that is not 200 means. The phrase is not looked at, because proxies write their own. */
 export function lostByStatus(head: ResponseHead): Lost {
   const code = headerOf(head.headers, REASON_HEADER);
+  const retryAfter = retryAfterOf(headerOf(head.headers, "Retry-After"));
   const unauthorized = head.status === 401 || head.status === 407;
   return {
     type: "lost",
@@ -202,8 +205,14 @@ export function lostByStatus(head: ResponseHead): Lost {
     detail: `The response is ${head.status} ${head.phrase}.`,
     status: head.status,
     ...(code === undefined ? {} : { code }),
+    ...(retryAfter === undefined ? {} : { retryAfter }),
     ...(unauthorized ? { challenges: challengesOf(head) } : {}),
   };
+}
+
+/** The seconds of a `Retry-After` header; undefined when it has none: a date depends on a clock that may be wrong. */
+export function retryAfterOf(value: string | undefined): number | undefined {
+  return value !== undefined && /^\d{1,9}$/.test(value) ? Number(value) : undefined;
 }
 
 /** One request of a session, kept until its response is complete, so that it can be repeated with credentials. */

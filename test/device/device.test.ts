@@ -5,9 +5,9 @@ import { after, before, describe, type TestContext, test } from "node:test";
 import { freePort } from "../../src/cli/front.ts";
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { INBOX_OCTETS } from "../../src/device/defaults.ts";
-import { Device, type DeviceError, openTransport } from "../../src/device/index.ts";
+import { Device, DeviceError, openTransport } from "../../src/device/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
-import { CloseReasonId, ConnectCloseReasonId, identityURL } from "../../src/sstp/index.ts";
+import { CloseReasonId, ConnectCloseReasonId, ConnectResponseId, identityURL } from "../../src/sstp/index.ts";
 import { destination, folderFor, relayFor, waiting } from "../relay/support.ts";
 import { startChild } from "../support/child.ts";
 import { listen } from "../support/sockets.ts";
@@ -414,6 +414,20 @@ describe("errors", () => {
     await assert.rejects(Device.connect({ ...options, relay: `127.0.0.1:${relay.port}` }), failure("RelayRefused"));
   });
 
+  test("RelayRefused: the relay is busy for longer than anybody waits, and says for how long", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    relay.onLink = (link) => {
+      link.onEvent = ({ type }) => type === "connect" && link.engine.refuseConnect(ConnectResponseId.TryLater, 3600);
+    };
+    const connecting = Device.connect({ ...options, relay: `127.0.0.1:${relay.port}` });
+    await assert.rejects(soon(connecting, "the refusal"), (error) => {
+      assert(error instanceof DeviceError && error.retryable);
+      assert.deepEqual([error.code, error.retryAfter], ["RelayRefused", 3600]);
+      return true;
+    });
+    assert.equal(relay.links.length, 1);
+  });
+
   test("AddressInUse: the device before is told, and does not come back", async (t) => {
     const relay = await relayFor(t);
     const first = await deviceFor(t, relay, "alice/laptop");
@@ -597,6 +611,27 @@ describe("reconnecting", () => {
     await relay.link(1);
     assert.ok(performance.now() - began >= 990, `back after ${performance.now() - began} ms`);
     await soon(sent, "the message");
+  });
+
+  test("a relay that is busy is asked again when it says, at first and later", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const at: number[] = [];
+    relay.onLink = (link) => {
+      at.push(performance.now());
+      const busy = relay.links.length === 1 || relay.links.length === 3;
+      link.onEvent = ({ type }) => {
+        if (busy && type === "connect") link.engine.refuseConnect(ConnectResponseId.TryLater, 1);
+      };
+    };
+    const told: (number | undefined)[] = [];
+    const device = await deviceFor(t, relay, "alice/laptop", { onReconnect: (error) => told.push(error.retryAfter) });
+    const [first = 0, second = 0] = at;
+    assert.ok(second - first >= 990, `again after ${second - first} ms`);
+    assert.deepEqual(told, [1]);
+    (await relay.link(1)).socket.destroy();
+    await soon(device.send("bob", "x"), "the message");
+    const [, , third = 0, fourth = 0] = at;
+    assert.ok(fourth - third >= 990, `again after ${fourth - third} ms`);
   });
 
   test("closing in the pause before the next attempt ends at once", async (t) => {

@@ -110,7 +110,7 @@ export class Link {
     this.onEvent(event);
     switch (event.type) {
       case "connect":
-        this.engine.acceptConnect();
+        if (this.engine.state === "connecting") this.engine.acceptConnect();
         break;
       case "attach":
         if (this.engine.session(event.eventId) !== undefined) this.engine.acceptAttach(event.eventId);

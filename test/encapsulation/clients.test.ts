@@ -166,6 +166,26 @@ test("LongLived and KeepAlive: a wrong echo, status or head loses the connection
   }
 });
 
+test("a refusal says after how many seconds its server would be asked again, when it gives a number", () => {
+  for (const [value, seconds] of [
+    ["7", 7],
+    ["0", 0],
+    ["Mon, 23 Nov 2026 08:00:00 GMT", undefined],
+    ["-1", undefined],
+    ["1e3", undefined],
+    ["99999999999", undefined],
+  ] as const) {
+    for (const make of [() => new LongLivedClient(OPTIONS), () => new KeepAliveClient(OPTIONS)]) {
+      const client = make();
+      client.start(0);
+      const refusal = octets(`HTTP/1.1 500 Busy\r\nRetry-After: ${value}\r\nContent-Length: 0\r\n\r\n`);
+      const why = client.feed("post", refusal, 0).at(-1);
+      assert.ok(why?.type === "lost");
+      if (why?.type === "lost") assert.equal(why.retryAfter, seconds, value);
+    }
+  }
+});
+
 test("[4.2, 3.4.4.3] KeepAlive: golden octets of the handshake and of data both ways", () => {
   const client = new KeepAliveClient(OPTIONS);
   assert.deepEqual(lines(client.start(0)), ["open get", KEEP_GET, "open post", KEEP_POST(ECHO_TEXT)]);

@@ -1,0 +1,80 @@
+/**
+ * What a device is told when it connects, and what follows from it.
+ *
+ * @module
+ */
+import { type Address, parseAddress, relayURL } from "../sstp/index.ts";
+import { MESSAGE_LIMIT } from "./defaults.ts";
+import { DeviceError } from "./error.ts";
+import { checked } from "./recipients.ts";
+import type { TokenSource } from "./token.ts";
+import type { TransportName } from "./transport.ts";
+
+export interface DeviceOptions {
+  /** This device's address: `identity/device`. */
+  readonly address: string;
+  /**
+   * The relay: `host` or `host:port`, as the edge knows it. Without it the edge itself is the relay, by the host name in
+   * its URL.
+   */
+  readonly relay?: string;
+  /** URL of the edge. Without it the device connects to the relay by TCP. */
+  readonly edge?: string;
+  /** By default `longlived` with an edge and `tcp` without. */
+  readonly transport?: TransportName;
+  /** LongLived: octets that each of its two sessions may carry, at least twice `messageLimit`. Default 64 MiB. */
+  readonly contentLength?: number;
+  /** Longest message in octets. Default 16 MiB. */
+  readonly messageLimit?: number;
+  /** PEM text of the certificate authorities to trust instead of the system's. */
+  readonly ca?: string;
+  /**
+   * Lets the device in at the edge: a token of its operator, or where to get one, which is asked for each new connection.
+   */
+  readonly token?: TokenSource;
+  /**
+   * False for a device that only sends: it does not take what waits for its identity, and needs no right to. Default true.
+   */
+  readonly receive?: boolean;
+  /** Closes the device when it aborts. */
+  readonly signal?: AbortSignal;
+  /** Told of each connection that is lost or refused for now, and will be made again, for a log. */
+  readonly onReconnect?: (error: DeviceError) => void;
+}
+
+/** Options that can be used. */
+export interface Settings {
+  readonly self: Required<Pick<Address, "identity" | "device">>;
+  readonly relay: string;
+  readonly transport: TransportName;
+  /** Longest message in octets. */
+  readonly limit: number;
+}
+
+/** @throws DeviceError InvalidOption */
+export function settingsOf(options: DeviceOptions): Settings {
+  const { identity, device } = checked("address", () => parseAddress(options.address));
+  if (device === undefined) {
+    throw new DeviceError(
+      "InvalidOption",
+      `address ${options.address} names no device: write ${options.address}/laptop`,
+    );
+  }
+  const relay = options.relay ?? hostOf(options.edge);
+  checked("relay", () => relayURL(relay));
+  const limit = options.messageLimit ?? MESSAGE_LIMIT;
+  if (options.contentLength !== undefined && options.contentLength < 2 * limit) {
+    throw new DeviceError(
+      "InvalidOption",
+      `contentLength ${options.contentLength} must be at least twice messageLimit (${limit}), or a message may never fit`,
+    );
+  }
+  const transport = options.transport ?? (options.edge === undefined ? "tcp" : "longlived");
+  return { self: { identity, device }, relay, transport, limit };
+}
+
+/** The name that the edge goes by when nobody says otherwise: the host in its URL. */
+function hostOf(edge: string | undefined): string {
+  if (edge === undefined) throw new DeviceError("InvalidOption", "a relay or an edge is needed: give one of them");
+  return URL.canParse(edge) ? new URL(edge).hostname : edge;
+}
