@@ -156,7 +156,7 @@ export class MailboxStore {
     const { envelopes, octets } = bundle;
     const contents = contentsOf(octets);
     const ids = idsOf(bundle, contents);
-    return this.#atomically(() => {
+    return this.#safely(() => {
       const seen = this.#seen(now);
       const shut = envelopes.map(shutOut);
       const kept: number[] = [];
@@ -174,7 +174,10 @@ export class MailboxStore {
         room -= size;
         return "stored";
       });
-      this.#write(bundle, contents, ids, kept, now);
+      const write = () => this.#write(bundle, contents, ids, kept, now);
+      // One row happens or does not: to begin a transaction would cost half as much as to write it.
+      if (octets.length <= BODY_ROW_OCTETS) write();
+      else this.#transaction(write);
       return outcomes;
     });
   }
@@ -279,10 +282,14 @@ export class MailboxStore {
     );
   }
 
-  /** When the writes fail none of them has happened, and memory must not be ahead: an id in it would drop its message. */
   #atomically<T>(run: () => T): T {
+    return this.#safely(() => this.#transaction(run));
+  }
+
+  /** When the writes fail none of them has happened, and memory must not be ahead: an id in it would drop its message. */
+  #safely<T>(run: () => T): T {
     try {
-      return this.#transaction(run);
+      return run();
     } catch (error) {
       this.#load();
       throw error;
