@@ -1,54 +1,66 @@
 /**
- * Calls to other objects, which a deploy or a crash may swallow: none is waited for for ever. All that one object has
- * under way share a timer, since a timer of its own costs more than a call may. It runs while there is a call, and at
- * the most once after that, so an object that is silent may sleep.
+ * Waiting with a limit of time, for a call to another object above all: a deploy or a crash may swallow it. All that one
+ * object waits for shares a timer, since a timer of its own costs more than a call may. It runs while there is something
+ * to wait for, and at the most once after that, so an object that is silent may sleep.
  *
  * @module
  */
 import { CALL_LOOK } from "./defaults.ts";
 
-interface Call {
+interface Waiting {
   readonly until: number;
-  readonly fail: (error: Error) => void;
+  readonly expire: () => void;
 }
 
 export class Calls {
   readonly #timeout: number;
-  /** Those under way, the oldest first. */
-  readonly #waiting = new Set<Call>();
+  /** What is waited for, the oldest first. */
+  readonly #waiting = new Set<Waiting>();
   #looking = false;
 
-  /** @param timeout after which a call has failed, in milliseconds; it may take {@link CALL_LOOK} longer */
+  /** @param timeout after which nothing is waited for any more, in milliseconds; it may take {@link CALL_LOOK} longer */
   constructor(timeout: number) {
     this.#timeout = timeout;
   }
 
-  /** What a call gives; rejects when it does not come back in time. */
-  async keep<T>(called: Promise<T>): Promise<T> {
-    let call: Call | undefined;
-    const late = new Promise<never>((_, reject) => {
-      call = { until: Date.now() + this.#timeout, fail: reject };
-      this.#waiting.add(call);
+  /** What a promise gives; undefined when it does not come in time. */
+  async within<T>(promise: Promise<T>): Promise<{ readonly value: T } | undefined> {
+    let waiting: Waiting | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      waiting = { until: Date.now() + this.#timeout, expire: () => resolve(undefined) };
+      this.#waiting.add(waiting);
     });
     this.#look();
     try {
-      return await Promise.race([called, late]);
+      return await Promise.race([promise.then((value) => ({ value })), late]);
     } finally {
-      if (call !== undefined) this.#waiting.delete(call);
+      if (waiting !== undefined) this.#waiting.delete(waiting);
     }
   }
 
+  /** What a call gives; rejects when it does not come back in time. */
+  async keep<T>(call: Promise<T>): Promise<T> {
+    const got = await this.within(call);
+    if (got === undefined) throw new Error(`no answer within ${this.#timeout} ms`);
+    return got.value;
+  }
+
   #look(): void {
-    if (this.#looking) return;
+    const [oldest] = this.#waiting;
+    if (this.#looking || oldest === undefined) return;
     this.#looking = true;
-    setTimeout(() => {
-      this.#looking = false;
-      const now = Date.now();
-      for (const { until, fail } of this.#waiting) {
-        if (until > now) break;
-        fail(new Error(`no answer within ${this.#timeout} ms`));
-      }
-      if (this.#waiting.size > 0) this.#look();
-    }, CALL_LOOK);
+    setTimeout(
+      () => {
+        this.#looking = false;
+        const now = Date.now();
+        for (const waiting of this.#waiting) {
+          if (waiting.until > now) break;
+          this.#waiting.delete(waiting);
+          waiting.expire();
+        }
+        this.#look();
+      },
+      Math.min(CALL_LOOK, Math.max(0, oldest.until - Date.now())),
+    );
   }
 }

@@ -32,6 +32,7 @@ import {
 import { Beginning, openingOf } from "./beginning.ts";
 import { type Bell, bellOf, echo, hear, ring } from "./bell.ts";
 import { type Carrier, pull, push } from "./bulk.ts";
+import { Calls } from "./calls.ts";
 import { ABSENCE, BELL_OCTETS, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
@@ -58,7 +59,6 @@ import { reachRelay } from "./reach.ts";
 import { problem, type Reason } from "./reasons.ts";
 import { isOwnName } from "./relays.ts";
 import { type Left, restOf, type Settle, Sleep } from "./sleep.ts";
-import { within } from "./streams.ts";
 import { Terminal, type TerminalSnapshot } from "./terminal.ts";
 import { NOBODY, type Principal } from "./tokens.ts";
 import { Wired } from "./wired.ts";
@@ -81,6 +81,8 @@ export class Tunnel extends DurableObject<Env> {
     receive: (live, octets) => this.#receive(live, octets),
     close: (live, reason) => this.#close(live, reason),
   };
+  /** KeepAlive GETs that wait for what is about to come. */
+  readonly #holds = new Calls(SHORT_HOLD);
   #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
@@ -297,7 +299,7 @@ export class Tunnel extends DurableObject<Env> {
     } else if (room(live.state) > 0 && target.encapsulation === "KeepAlive") {
       const origin = await live.origin;
       // A busy device's answer is often about to come, and a doorbell costs more than to wait for it here.
-      if (origin !== undefined) await within(SHORT_HOLD, origin.ready());
+      if (origin !== undefined) await this.#holds.within(origin.ready());
       if (this.#live !== live) return problem(this.#ended ?? "ConnectionClosed");
       const waiting = origin?.take(room(live.state));
       if (waiting?.kind === "ended") {
