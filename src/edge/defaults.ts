@@ -13,8 +13,8 @@ export const READ_SIZE = 256 * 1024;
 /** The first read of a stream: the platform's own chunk. Most streams are silent, and each waits with such a buffer. */
 export const FIRST_READ = 4096;
 
-/** A buffer shrinks after so many reads that needed an eighth of it or less: Noops, and not the rests of batches. */
-export const SMALL_READS = 4;
+/** A buffer shrinks after so many reads in a row that needed an eighth of it or less: Noops, and not the rests of batches. */
+export const SMALL_READS = 2;
 
 /**
  * The most that rides on the doorbell itself. It is the size of one KeepAlive answer, so that an answer is never

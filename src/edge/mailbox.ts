@@ -123,7 +123,8 @@ export class Mailbox extends DurableObject<Env> {
   async append(bundle: Bundle): Promise<Refusal[]> {
     this.#enter();
     this.#cut();
-    const outcomes = this.#store.append(bundle, Date.now(), (envelope) => this.#isShutOut(envelope));
+    const awaited = this.#consumer !== undefined || this.#isRelay;
+    const outcomes = this.#store.append(bundle, Date.now(), (envelope) => this.#isShutOut(envelope), awaited);
     this.#countRefused(outcomes);
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
@@ -459,7 +460,7 @@ export class Mailbox extends DurableObject<Env> {
   /** The number of the message that its consumer has refused too often, while it waits. */
   #dead(): number | undefined {
     const { seq, times } = this.#refused ?? { seq: 0, times: 0 };
-    return times >= REFUSALS && seq > this.#store.position ? seq : undefined;
+    return times >= REFUSALS && seq > Math.max(this.#store.position, this.#acknowledged) ? seq : undefined;
   }
 
   /** Undefined when the call failed, so that nobody knows what became of it. */

@@ -150,9 +150,15 @@ export class MailboxStore {
    * Takes messages, in order.
    *
    * @param shutOut whether messages of an envelope may not come in
+   * @param awaited whether somebody is about to read them: then they stay in memory, as far as there is room
    * @returns for each what became of it
    */
-  append(bundle: Bundle, now: number, shutOut: (envelope: Envelope) => boolean = () => false): Outcome[] {
+  append(
+    bundle: Bundle,
+    now: number,
+    shutOut: (envelope: Envelope) => boolean = () => false,
+    awaited = true,
+  ): Outcome[] {
     const { envelopes, octets } = bundle;
     const contents = contentsOf(octets);
     const ids = idsOf(bundle, contents);
@@ -176,8 +182,8 @@ export class MailboxStore {
       });
       const write = () => this.#write(bundle, contents, ids, kept, now);
       // One row happens or does not: to begin a transaction would cost half as much as to write it.
-      if (octets.length <= BODY_ROW_OCTETS) write();
-      else this.#transaction(write);
+      const written = octets.length <= BODY_ROW_OCTETS ? write() : this.#transaction(write);
+      if (awaited) for (const segment of written) this.#cache.offer(segment);
       return outcomes;
     });
   }
@@ -297,9 +303,10 @@ export class MailboxStore {
   }
 
   /** Writes some messages of a bundle, as they are where nothing is left out of it and nothing stands elsewhere. */
-  #write(bundle: Bundle, contents: Contents, ids: Ids, kept: readonly number[], now: number): void {
+  #write(bundle: Bundle, contents: Contents, ids: Ids, kept: readonly number[], now: number): Segment[] {
     const { envelopes, octets } = bundle;
     const { starts, sizes } = contents;
+    const written: Segment[] = [];
     let pieces: Uint8Array[] = [];
     let held: number[] = [];
     let length = 0;
@@ -313,10 +320,11 @@ export class MailboxStore {
     const flush = () => {
       endRun();
       const [first] = pieces;
-      if (first !== undefined && length === octets.length) this.#insert(bundle, contents, writtenOf(ids, held), now);
-      else if (first !== undefined) {
+      if (first !== undefined && length === octets.length) {
+        written.push(this.#insert(bundle, contents, writtenOf(ids, held), now));
+      } else if (first !== undefined) {
         const part = pieces.length === 1 ? first : joinOctets(pieces, length);
-        this.#insert({ envelopes, octets: part }, contentsOf(part), writtenOf(ids, held), now);
+        written.push(this.#insert({ envelopes, octets: part }, contentsOf(part), writtenOf(ids, held), now));
       }
       pieces = [];
       held = [];
@@ -344,9 +352,10 @@ export class MailboxStore {
       length += octetsHere;
     }
     flush();
+    return written;
   }
 
-  #insert(bundle: Bundle, contents: Contents, ids: Written, now: number): void {
+  #insert(bundle: Bundle, contents: Contents, ids: Written, now: number): Segment {
     const { sizes } = contents;
     const octets = sizes.reduce((sum, size) => sum + size, 0);
     const first = this.#next;
@@ -364,7 +373,7 @@ export class MailboxStore {
     this.#next += sizes.length;
     this.#messages += sizes.length;
     this.#octets += octets;
-    this.#cache.offer({ first, bundle, ...contents });
+    return { first, bundle, ...contents };
   }
 
   #writeBody(seq: number, body: Uint8Array): void {
