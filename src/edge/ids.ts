@@ -1,7 +1,7 @@
 /**
  * Ids: which messages a mailbox has seen. Most senders count, so an id is taken apart into what stays the same and the
- * number in it, and numbers that follow each other are written down as one. A hundred thousand ids of one sender are
- * then a few kilobytes of memory, and a batch of them a few dozen octets on disk.
+ * number in it, and numbers that follow each other are written down as one. A hundred thousand ids of one sender then take
+ * some hundred kilobytes of memory instead of eight megabytes, and a batch of them a few dozen octets on disk.
  *
  * @module
  */
@@ -25,7 +25,7 @@ export interface Ids {
 /** Ids of a series whose numbers follow each other, both ends included. */
 type Run = readonly [head: string, tail: string, from: number, to: number];
 
-/** Ids by source, as they are written down: those without a number as they are. */
+/** Ids by source, as they are written down; one that follows no other as it is. */
 export type Written = readonly (readonly [source: string, ids: readonly (string | Run)[]])[];
 
 export const NONE = -1;
@@ -56,15 +56,17 @@ export function idsOf({ envelopes, octets }: Bundle, { sizes, starts }: Contents
     }
     const place = numberIn(octets, start + ID_AT, length);
     if (last === undefined || !isOfSeries(octets, start, length, place, last.at, last.place)) {
-      const from = start + ID_AT;
       const source = envelopes[envelopeAt(octets, start)]?.source ?? "";
-      const head = textOf(octets, from, place.begin);
-      last = { series: { source, head, tail: textOf(octets, place.end, from + length) }, at: start, place };
+      last = { series: seriesOf(source, octets, start + ID_AT, length, place), at: start, place };
     }
     series.push(last.series);
     numbers.push(numberOf(octets, place));
   }
   return { series, numbers };
+}
+
+function seriesOf(source: string, octets: Uint8Array, from: number, length: number, { begin, end }: Place): Series {
+  return { source, head: textOf(octets, from, begin), tail: textOf(octets, end, from + length) };
 }
 
 /**
@@ -117,25 +119,28 @@ function isOfSeries(
 
 /** The ids of some messages of a bundle, as they are written down. */
 export function writtenOf({ series, numbers }: Ids, indexes: readonly number[]): Written {
-  const found = new Map<string, (string | [string, string, number, number])[]>();
-  let last: Series | undefined;
-  let run: [string, string, number, number] | undefined;
+  const found = new Map<string, { readonly of: Series; readonly from: number; to: number }[]>();
+  let last: { readonly of: Series; readonly from: number; to: number } | undefined;
   for (const index of indexes) {
-    const one = series[index];
-    if (one === undefined) continue;
+    const of = series[index];
+    if (of === undefined) continue;
     const number = numbers[index] ?? NONE;
-    if (one === last && number === (run?.[3] ?? NONE) + 1 && run !== undefined) {
-      run[3] = number;
+    if (of === last?.of && number === last.to + 1 && number > 0) {
+      last.to = number;
       continue;
     }
-    last = one;
-    run = number === NONE ? undefined : [one.head, one.tail, number, number];
-    const written = run ?? one.head;
-    const others = found.get(one.source);
-    if (others === undefined) found.set(one.source, [written]);
-    else others.push(written);
+    last = { of, from: number, to: number };
+    const others = found.get(of.source);
+    if (others === undefined) found.set(of.source, [last]);
+    else others.push(last);
   }
-  return [...found];
+  return [...found].map(([source, runs]) => [
+    source,
+    runs.map(({ of: { head, tail }, from, to }) => {
+      if (from === NONE) return head;
+      return from === to ? `${head}${from}${tail}` : ([head, tail, from, to] as const);
+    }),
+  ]);
 }
 
 /** How many ids are written down. */
@@ -151,8 +156,8 @@ const PAGE = 30;
 
 interface Source {
   readonly plain: Set<string>;
-  /** By head and tail. */
-  readonly counted: Map<string, Pages>;
+  /** By tail, which most have in common, and head. Who does not count has a series for each, and no page for its number. */
+  readonly counted: Map<string, Map<string, number | Pages>>;
 }
 
 /** Ids that are known. */
@@ -165,24 +170,38 @@ export class KnownIds {
   has(series: Series, number: number): boolean {
     const source = this.#sources.get(series.source);
     if (number === NONE) return source?.plain.has(series.head) === true;
-    const bits = source?.counted.get(keyOf(series))?.get(Math.floor(number / PAGE)) ?? 0;
-    return (bits & (1 << (number % PAGE))) !== 0;
+    const known = source?.counted.get(series.tail)?.get(series.head);
+    return typeof known === "number" ? known === number : known !== undefined && isOn(known, number);
   }
 
   /** From now on it is known. False when it was before. */
   add(series: Series, number: number): boolean {
+    if (series === this.#last && this.#lastPages !== undefined) return put(this.#lastPages, number);
+    const { plain, counted } = this.#sourceOf(series.source);
     if (number === NONE) {
-      const { plain } = this.#sourceOf(series.source);
       const before = plain.size;
       return plain.add(series.head).size > before;
     }
-    const pages = series === this.#last && this.#lastPages !== undefined ? this.#lastPages : this.#pagesOf(series);
-    const page = Math.floor(number / PAGE);
-    const bits = pages.get(page) ?? 0;
-    const bit = 1 << (number % PAGE);
-    if ((bits & bit) !== 0) return false;
-    pages.set(page, bits | bit);
-    return true;
+    const { head, tail } = series;
+    let heads = counted.get(tail);
+    if (heads === undefined) {
+      heads = new Map();
+      counted.set(tail, heads);
+    }
+    const known = heads.get(head);
+    if (known === undefined) {
+      heads.set(head, number);
+      return true;
+    }
+    if (known === number) return false;
+    const pages: Pages = typeof known === "number" ? new Map() : known;
+    if (typeof known === "number") {
+      put(pages, known);
+      heads.set(head, pages);
+    }
+    this.#last = series;
+    this.#lastPages = pages;
+    return put(pages, number);
   }
 
   /** From now on those that were written down are known, too. */
@@ -197,34 +216,20 @@ export class KnownIds {
     this.#lastPages = undefined;
   }
 
-  #delete(series: Series, number: number): void {
-    const source = this.#sources.get(series.source);
+  #delete({ source: name, head, tail }: Series, number: number): void {
+    const source = this.#sources.get(name);
     if (source === undefined) return;
     const { plain, counted } = source;
-    if (number === NONE) plain.delete(series.head);
-    else {
-      const key = keyOf(series);
-      const pages = counted.get(key);
-      const page = Math.floor(number / PAGE);
-      const left = (pages?.get(page) ?? 0) & ~(1 << (number % PAGE));
-      if (left === 0) pages?.delete(page);
-      else pages?.set(page, left);
-      if (pages?.size === 0) counted.delete(key);
+    const heads = counted.get(tail);
+    const known = heads?.get(head);
+    if (number === NONE) plain.delete(head);
+    else if (known === number) heads?.delete(head);
+    else if (typeof known === "object") {
+      remove(known, number);
+      if (known.size === 0) heads?.delete(head);
     }
-    if (plain.size === 0 && counted.size === 0) this.#sources.delete(series.source);
-  }
-
-  #pagesOf(series: Series): Pages {
-    const { counted } = this.#sourceOf(series.source);
-    const key = keyOf(series);
-    let pages = counted.get(key);
-    if (pages === undefined) {
-      pages = new Map();
-      counted.set(key, pages);
-    }
-    this.#last = series;
-    this.#lastPages = pages;
-    return pages;
+    if (heads?.size === 0) counted.delete(tail);
+    if (plain.size === 0 && counted.size === 0) this.#sources.delete(name);
   }
 
   #sourceOf(name: string): Source {
@@ -237,16 +242,36 @@ export class KnownIds {
   }
 }
 
-/** No text on the wire has a zero in it. */
-function keyOf({ head, tail }: Series): string {
-  return `${head}\0${tail}`;
+function isOn(pages: Pages, number: number): boolean {
+  return ((pages.get(Math.floor(number / PAGE)) ?? 0) & (1 << (number % PAGE))) !== 0;
 }
+
+/** False when it was there. */
+function put(pages: Pages, number: number): boolean {
+  const page = Math.floor(number / PAGE);
+  const bits = pages.get(page) ?? 0;
+  const bit = 1 << (number % PAGE);
+  if ((bits & bit) !== 0) return false;
+  pages.set(page, bits | bit);
+  return true;
+}
+
+function remove(pages: Pages, number: number): void {
+  const page = Math.floor(number / PAGE);
+  const left = (pages.get(page) ?? 0) & ~(1 << (number % PAGE));
+  if (left === 0) pages.delete(page);
+  else pages.set(page, left);
+}
+
+const encoder = new TextEncoder();
 
 function* eachOf(written: Written): Generator<{ readonly series: Series; readonly number: number }> {
   for (const [source, ids] of written) {
     for (const id of ids) {
       if (typeof id === "string") {
-        yield { series: { source, head: id, tail: "" }, number: NONE };
+        const octets = encoder.encode(id);
+        const place = numberIn(octets, 0, octets.length);
+        yield { series: seriesOf(source, octets, 0, octets.length, place), number: numberOf(octets, place) };
         continue;
       }
       const [head, tail, from, to] = id;

@@ -104,14 +104,7 @@ describe("ids", () => {
       Array.from({ length: to - from + 1 }, (_, n) => ({ source: "s", id: `m-${from + n}@a` }));
     const uuid = { source: "t", id: "4f7d-cafe" };
     assert.deepEqual(written([...count(8, 107), uuid, { source: "s", id: "" }, ...count(300, 301), ...count(1, 1)]), [
-      [
-        "s",
-        [
-          ["m-", "@a", 8, 107],
-          ["m-", "@a", 300, 301],
-          ["m-", "@a", 1, 1],
-        ],
-      ],
+      ["s", [["m-", "@a", 8, 107], ["m-", "@a", 300, 301], "m-1@a"]],
       ["t", ["4f7d-cafe"]],
     ]);
     fc.assert(
