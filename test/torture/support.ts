@@ -1,13 +1,16 @@
 /** What the torture tests share: seeded chance, an edge that can be killed, a proxy that cuts, and the books of messages. */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
+import { fileURLToPath } from "node:url";
 import { Device, DeviceError, type DeviceOptions } from "../../src/device/index.ts";
 import { listen } from "../support/sockets.ts";
+import type { Order, Word } from "./runtime.ts";
 
 /** Whether the long runs are asked for. */
 export const FULL = process.env.GROOVEWAY_TORTURE === "full";
@@ -54,15 +57,18 @@ export const ADMIN_TOKEN = "torture";
 /** An edge with its mailboxes on disk, which can be killed and comes back on the same port. */
 export class Mortal {
   readonly #folder: string;
-  #edge: LocalEdge;
+  #process: ChildProcess;
+  readonly port: number;
   /** What the worker and its runtime have logged. */
   readonly log: string[];
   kills = 0;
   evictions = 0;
+  #evicting = false;
 
-  private constructor(folder: string, edge: LocalEdge, log: string[]) {
+  private constructor(folder: string, started: Started, log: string[]) {
     this.#folder = folder;
-    this.#edge = edge;
+    this.#process = started.process;
+    this.port = started.port;
     this.log = log;
   }
 
@@ -72,31 +78,25 @@ export class Mortal {
     return new Mortal(folder, await startOn(folder, 0, log), log);
   }
 
-  get port(): number {
-    return Number(new URL(this.#edge.url).port);
-  }
-
-  /** Kills the runtime as a crash would, with all it has in memory, and starts it again. */
+  /** Kills the edge and its runtime as the machine's end would, with all they have in memory, and starts them again. */
   async kill(): Promise<void> {
-    const { port } = this;
-    for (const pid of runtimes()) process.kill(pid, "SIGKILL");
+    await end(this.#process);
     this.kills += 1;
-    // What stops a runtime in good order may wait for an answer of the one that was killed.
-    await within(STOPPING, this.#edge.close());
-    this.#edge = await startOn(this.#folder, port, this.log);
+    this.#evicting = false;
+    this.#process = (await startOn(this.#folder, this.port, this.log)).process;
   }
 
   /** Throws an object out of memory. One that is not there cannot be. */
   async evict(kind: "Tunnel" | "Mailbox", name: string): Promise<void> {
-    try {
-      const evicted = await within(
-        EVICTING,
-        this.#edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name }).then(() => true),
-      );
-      if (evicted) this.evictions += 1;
-    } catch {
-      // It was not in memory, or the runtime is being killed.
-    }
+    // One that is busy is waited for, and nothing else is done meanwhile.
+    if (this.#evicting || !this.#process.connected) return;
+    this.#evicting = true;
+    const asked = this.#process;
+    const answered = heard(asked, (word) => ("evicted" in word ? word.evicted : undefined));
+    asked.send({ evict: { kind, name } } satisfies Order);
+    const evicted = await answered.catch(() => false);
+    if (evicted) this.evictions += 1;
+    if (asked === this.#process) this.#evicting = false;
   }
 
   /** What the edge tells an operator of a mailbox. */
@@ -106,7 +106,7 @@ export class Mortal {
     readonly generation: number;
     readonly dropped: Readonly<Record<string, number>>;
   }> {
-    const answer = await fetch(`${this.#edge.url}/admin/mailboxes/${encodeURIComponent(address)}`, {
+    const answer = await fetch(`http://127.0.0.1:${this.port}/admin/mailboxes/${encodeURIComponent(address)}`, {
       headers: { Authorization: `Bearer ${ADMIN_TOKEN}` },
       // A runtime that is killed meanwhile may never answer.
       signal: AbortSignal.timeout(5000),
@@ -116,39 +116,59 @@ export class Mortal {
   }
 
   async close(): Promise<void> {
-    await within(STOPPING, this.#edge.close());
+    if (this.#process.connected) this.#process.send("close" satisfies Order);
+    const late = setTimeout(() => void end(this.#process), STOPPING);
+    await gone(this.#process);
+    clearTimeout(late);
     await rm(this.#folder, { recursive: true, force: true });
   }
 }
 
-/** The most that stopping a runtime, and throwing out one object, may take. */
+/** The most that stopping in good order may take. */
 const STOPPING = 10_000;
-const EVICTING = 5_000;
 
-/** What a promise gives; undefined when it fails or takes longer. */
-async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
-  const late = new AbortController();
-  const limit = sleep(milliseconds, undefined, { signal: late.signal }).catch(() => undefined);
-  try {
-    return await Promise.race([promise.catch(() => undefined), limit]);
-  } finally {
-    late.abort();
-  }
+interface Started {
+  readonly process: ChildProcess;
+  readonly port: number;
 }
 
-function startOn(folder: string, port: number, log: string[]): Promise<LocalEdge> {
-  return startLocalEdge({
-    port,
-    relayAllow: [],
-    dev: "open",
-    state: folder,
-    adminToken: ADMIN_TOKEN,
-    log: (level, line) => log.push(`${level} ${line}`),
+async function startOn(folder: string, port: number, log: string[]): Promise<Started> {
+  const program = fileURLToPath(new URL("runtime.ts", import.meta.url));
+  const child = fork(program, [folder, String(port), ADMIN_TOKEN], {
+    execArgv: ["--disable-warning=ExperimentalWarning"],
+  });
+  child.on("message", (word: Word) => "log" in word && log.push(word.log));
+  return { process: child, port: await heard(child, (word) => ("port" in word ? word.port : undefined)) };
+}
+
+/** The first word that is looked for; rejects when the process ends before. */
+function heard<T>(child: ChildProcess, look: (word: Word) => T | undefined): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const hear = (word: Word) => {
+      const found = look(word);
+      if (found === undefined) return;
+      child.off("message", hear);
+      child.off("exit", ended);
+      resolve(found);
+    };
+    const ended = () => reject(new Error("the edge's process has ended"));
+    child.on("message", hear);
+    child.once("exit", ended);
   });
 }
 
-/** Process ids of the runtimes that this process has started. */
-function runtimes(): number[] {
+async function gone(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+}
+
+/** Ends an edge's process and the runtime that it has started. */
+async function end(child: ChildProcess): Promise<void> {
+  for (const pid of runtimesOf(child)) process.kill(pid, "SIGKILL");
+  child.kill("SIGKILL");
+  await gone(child);
+}
+
+function runtimesOf(child: ChildProcess): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
@@ -157,7 +177,7 @@ function runtimes(): number[] {
         const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
         // pid (name) state parent ...
         const [, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-        return Number(parent) === process.pid && stat.includes("(workerd)");
+        return Number(parent) === child.pid && stat.includes("(workerd)");
       } catch {
         return false;
       }
