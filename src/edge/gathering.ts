@@ -35,7 +35,7 @@ export class Gathering {
   /** The first piece, which often is the only one. */
   #first: Uint8Array = NOTHING;
   /** What came behind it: blocks that are full, and one that is being filled. */
-  #full: Uint8Array[] = [];
+  #full: Uint8Array[] | undefined;
   #block = NOTHING;
   #used = 0;
   #length = 0;
@@ -58,7 +58,10 @@ export class Gathering {
 
   #append(octets: Uint8Array): void {
     if (octets.length > this.#block.length - this.#used) {
-      if (this.#used > 0) this.#full.push(this.#block.subarray(0, this.#used));
+      if (this.#used > 0) {
+        this.#full ??= [];
+        this.#full.push(this.#block.subarray(0, this.#used));
+      }
       // It grows with what there is.
       this.#block = new Uint8Array(Math.max(octets.length, Math.min(this.#length, GATHERING_BLOCK)));
       this.#used = 0;
@@ -71,9 +74,11 @@ export class Gathering {
   take(): Uint8Array {
     const first = this.#first;
     const whole =
-      this.#used === 0 ? first : joinOctets([first, ...this.#full, this.#block.subarray(0, this.#used)], this.#length);
+      this.#used === 0
+        ? first
+        : joinOctets([first, ...(this.#full ?? []), this.#block.subarray(0, this.#used)], this.#length);
     this.#first = NOTHING;
-    this.#full = [];
+    this.#full = undefined;
     this.#block = NOTHING;
     this.#used = 0;
     this.#length = 0;

@@ -11,7 +11,7 @@ import {
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { type Envelope, pack, type Recipient } from "./bundle.ts";
+import { type Envelope, type Mail, pack, type Recipient } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
   BATCH_MESSAGES,
@@ -81,7 +81,7 @@ interface Refused {
 }
 
 /** A message on its way into one mailbox. */
-interface Pending {
+interface Pending extends Mail {
   readonly job: Job;
   readonly copy: Copy;
 }
@@ -196,9 +196,10 @@ export class Intake {
     this.octets += body.length;
     const job: Job = { sessionId, message, fields, body, left: copies.length, refused: undefined };
     for (const copy of copies) {
+      const pending: Pending = { job, copy, envelope: copy.envelope, fields, body };
       const queue = this.#queues.get(copy.peer);
-      if (queue === undefined) this.#queues.set(copy.peer, [{ job, copy }]);
-      else queue.push({ job, copy });
+      if (queue === undefined) this.#queues.set(copy.peer, [pending]);
+      else queue.push(pending);
     }
     if (copies.length === 0) this.#settle(job, Date.now());
   }
@@ -271,7 +272,7 @@ export class Intake {
     let count = 0;
     const volatile = isVolatile(queue[0]);
     for (const pending of queue) {
-      octets += pending.job.body.length;
+      octets += pending.body.length;
       if (count > 0 && (octets > BATCH_OCTETS || count >= BATCH_MESSAGES || isVolatile(pending) !== volatile)) break;
       count += 1;
     }
@@ -282,7 +283,7 @@ export class Intake {
 
   async #store(peer: string, batch: readonly Pending[]): Promise<Refusal[]> {
     const mailbox = this.#host.mailbox(peer);
-    const bundle = pack(batch.map(({ job: { fields, body }, copy: { envelope } }) => ({ envelope, fields, body })));
+    const bundle = pack(batch);
     const octets = bundle.octets.length;
     this.#calling += octets;
     try {
