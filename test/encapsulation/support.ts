@@ -103,6 +103,8 @@ export class World {
   connection: VirtualConnection | undefined;
   polling: PollingConnection | undefined;
   losses = 0;
+  /** Octets that the server has made itself: the last handshake answer of Polling MUST carry data. */
+  filled = 0;
   readonly #options: WorldOptions;
   readonly #wires = new Map<Session, Wire>();
   #get: Wire | undefined;
@@ -327,7 +329,10 @@ export class World {
       if (received.type === "data" && received.data.length > 0) this.up.push(received.data.slice());
       const most = respondRoom(this.polling, parameters);
       const handshake = received.type === "data" && received.handshake;
-      if (handshake && this.#outbox.length === 0) this.#outbox.push(octets("!"));
+      if (handshake && this.#outbox.length === 0) {
+        this.#outbox.push(octets("!"));
+        this.filled += 1;
+      }
       const available = this.#outbox.reduce((sum, part) => sum + part.length, 0);
       const made = respond(this.polling, this.#take(Math.min(most, available)), parameters);
       if (made.type !== "body") throw new Error("no answer");
