@@ -96,7 +96,8 @@ export async function startTestEdge(relays: number, also: readonly string[] = []
   }
   const closed = await listen(() => undefined);
   await closed.close();
-  const closedRelay = `127.0.0.1:${closed.port}`;
+  // On 127.0.0.1 another test may get the port before this one dials it.
+  const closedRelay = `127.0.0.77:${closed.port}`;
   const log: string[] = [];
   const edge = await startLocalEdge({
     port: 0,
