@@ -1,6 +1,7 @@
 /** Octets out of streams: nothing that comes is lost, however the reader waits. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FIRST_READ, SMALL_READS } from "../../src/edge/defaults.ts";
 import { byteReader, readBody, within } from "../../src/edge/streams.ts";
 
 /** A byte stream that is fed by hand. */
@@ -39,6 +40,44 @@ test("what comes after a read was late, and before the next, is for the next", a
   assert.equal(text(await read(1000)), "again");
   end();
   assert.equal(await read(), "end");
+});
+
+test("a buffer grows with what comes, stays for the batches after it, and shrinks when little comes again and again", async () => {
+  const coming: number[] = [];
+  const asked: number[] = [];
+  const stream = new ReadableStream({
+    type: "bytes",
+    pull(controller) {
+      const request = controller.byobRequest;
+      const view = request?.view;
+      if (request == null || view == null) throw new Error("a reader brings its buffer");
+      asked.push(view.byteLength);
+      const length = Math.min(coming[0] ?? 0, view.byteLength);
+      coming[0] = (coming[0] ?? 0) - length;
+      if (coming[0] === 0) coming.shift();
+      request.respond(length);
+    },
+  }) as ReadableStream<Uint8Array>;
+  const read = byteReader(stream, 256 * 1024);
+  const take = async (...pieces: number[]) => {
+    asked.length = 0;
+    coming.push(...pieces);
+    while (coming.length > 0) await read();
+    return [...asked];
+  };
+  const BATCH = 16_500;
+  assert.deepEqual(await take(BATCH), [FIRST_READ, 4 * FIRST_READ]);
+  assert.deepEqual(await take(16 * 1024, 116), [4 * FIRST_READ, 16 * FIRST_READ]);
+  // Not 16384 of it and the 116 that are left, for ever.
+  assert.deepEqual(
+    await take(BATCH, BATCH, BATCH),
+    [16, 16, 16].map((times) => times * FIRST_READ),
+  );
+  const few = await take(...Array.from({ length: 2 * SMALL_READS + 1 }, () => 7));
+  assert.deepEqual(few, [
+    ...Array.from({ length: SMALL_READS }, () => 16 * FIRST_READ),
+    ...Array.from({ length: few.length - SMALL_READS }, (_, at) => (at === 0 ? 4 : 1) * FIRST_READ),
+  ]);
 });
 
 test("a reader that is released leaves the rest of the stream to others", async () => {
