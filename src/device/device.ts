@@ -219,9 +219,11 @@ export class Device {
         return await this.#open();
       } catch (error) {
         const rest = restOf(error);
-        if (rest === 0 || performance.now() + rest > until || this.#ended !== undefined) throw error;
+        if (rest === 0 || performance.now() + rest > until) throw error;
         this.#options.onReconnect?.(asDeviceError(error));
         await this.#pause(rest + Math.random() * RECONNECT_FIRST);
+        // A pause is over at once when the device is closed.
+        if (this.#ended !== undefined) throw error;
       }
     }
   }

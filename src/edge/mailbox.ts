@@ -209,11 +209,13 @@ export class Mailbox extends DurableObject<Env> {
    */
   async acknowledge(generation: number, seq: number, refused = 0): Promise<boolean> {
     if (this.#consumer?.generation !== generation) return false;
-    this.#acknowledged = Math.max(this.#acknowledged, seq);
+    // What has not come yet is not done with, whatever a consumer says: it would be cut when it comes.
+    const done = Math.min(seq, this.#store.last);
+    this.#acknowledged = Math.max(this.#acknowledged, done);
     this.#count("RefusedByPeer", refused);
-    this.#flying.acknowledged(seq);
+    this.#flying.acknowledged(done);
     this.#cutSoon();
-    this.#sent = Math.max(this.#sent, seq);
+    this.#sent = Math.max(this.#sent, done);
     this.#push();
     return true;
   }

@@ -275,6 +275,11 @@ export class MailboxStore {
     return this.#position;
   }
 
+  /** The number of the last message that has come. */
+  get last(): number {
+    return this.#next - 1;
+  }
+
   fact(name: string): string | undefined {
     const [row] = this.#all("SELECT value FROM facts WHERE name = ?", name);
     return row === undefined ? undefined : String(row.value);

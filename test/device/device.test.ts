@@ -634,6 +634,22 @@ describe("reconnecting", () => {
     assert.ok(fourth - third >= 990, `again after ${fourth - third} ms`);
   });
 
+  test("closing in the pause before a first connection is tried again ends at once, and tries no more", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    relay.onLink = (link) => {
+      link.onEvent = ({ type }) => type === "connect" && link.engine.refuseConnect(ConnectResponseId.TryLater, 5);
+    };
+    const giving = new AbortController();
+    const connecting = Device.connect({
+      relay: `127.0.0.1:${relay.port}`,
+      address: "alice/laptop",
+      signal: giving.signal,
+      onReconnect: () => giving.abort(),
+    });
+    await assert.rejects(soon(connecting, "the end", 1000), failure("Closed"));
+    assert.equal(relay.links.length, 1);
+  });
+
   test("closing in the pause before the next attempt ends at once", async (t) => {
     const relay = await startRelay({ port: 0 });
     let lost = false;

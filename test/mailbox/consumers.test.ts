@@ -92,6 +92,21 @@ describe("objects that are thrown out of memory", () => {
     assert.ok(inOrder);
   });
 
+  it("a mailbox keeps what comes after an acknowledgement of more than there was", async (t) => {
+    const mailbox = await mailboxOf(edge, "grooveDevice://uma/pc");
+    const { generation } = await mailbox.attach();
+    assert.equal(await mailbox.ready("nobody's tunnel", generation), true);
+    assert.equal(await mailbox.acknowledge(generation, 1000), true);
+    const sender = await device(t, "alice/ahead", "websocket");
+    for (const text of ["one", "two"]) await sender.send("uma/pc", text);
+    assert.equal((await mailbox.status()).messages, 2);
+    const receiver = await device(t, "uma/pc", "websocket");
+    assert.deepEqual(
+      (await receive(receiver, 2)).map((message) => message.text()),
+      ["one", "two"],
+    );
+  });
+
   it("a Polling device that is silent keeps its connection", { timeout: 60_000 }, async (t) => {
     const lost: string[] = [];
     await device(t, "sam/pc", "polling", { onReconnect: (error) => lost.push(error.message) });

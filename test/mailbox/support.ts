@@ -56,6 +56,9 @@ export function connect(
 export interface MailboxStub {
   append(bundle: Bundle): Promise<Refusal[]>;
   pass(bundle: Bundle): Promise<Refusal[]>;
+  attach(): Promise<{ readonly generation: number }>;
+  ready(tunnel: string, generation: number): Promise<boolean>;
+  acknowledge(generation: number, seq: number): Promise<boolean>;
   status(): Promise<MailboxStatus>;
   purge(): Promise<number>;
   setLocked(locked: boolean): Promise<void>;

@@ -94,9 +94,13 @@ export class Mortal {
     const asked = this.#process;
     const answered = heard(asked, (word) => ("evicted" in word ? word.evicted : undefined));
     asked.send({ evict: { kind, name } } satisfies Order);
-    const evicted = await answered.catch(() => false);
-    if (evicted) this.evictions += 1;
-    if (asked === this.#process) this.#evicting = false;
+    const settled = answered
+      .catch(() => false)
+      .then((evicted) => {
+        if (evicted) this.evictions += 1;
+        if (asked === this.#process) this.#evicting = false;
+      });
+    await Promise.race([settled, sleep(EVICTING)]);
   }
 
   /** What the edge tells an operator of a mailbox. */
@@ -124,8 +128,9 @@ export class Mortal {
   }
 }
 
-/** The most that stopping in good order may take. */
+/** The most that stopping in good order may take, and that throwing out one object is waited for. */
 const STOPPING = 10_000;
+const EVICTING = 5_000;
 
 interface Started {
   readonly process: ChildProcess;
