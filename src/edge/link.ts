@@ -73,6 +73,8 @@ const WAY = "way";
 export class Link extends DurableObject<Env> {
   #line: Line | undefined;
   #connecting: Promise<Reach> | undefined;
+  /** The connection that is being opened: whoever opens it also tries again. */
+  #opening: Line | undefined;
 
   /** There is something for the relay. */
   async wake(): Promise<void> {
@@ -164,12 +166,15 @@ export class Link extends DurableObject<Env> {
         continue;
       }
       const line = this.#begin(wire);
+      this.#opening = line;
       const opened = await within(LINK_CONNECT_TIMEOUT, line.terminal.opened);
       if (opened?.value) {
         this.ctx.storage.kv.put(WAY, name);
         await this.#setAlarm(line);
-        return "connected";
       }
+      this.#opening = undefined;
+      // It may have ended as soon as it was open.
+      if (opened?.value && this.#line === line) return "connected";
       // One that the terminal has ended says why before it goes.
       if (opened === undefined) this.#over(line);
       else if (this.#line === line) this.#line = undefined;
@@ -226,8 +231,7 @@ export class Link extends DurableObject<Env> {
       Promise.race([pumps, late]).then(async () => {
         const ours = this.#line === line;
         this.#over(line);
-        // One that was being opened is tried again by who opened it.
-        if (!ours || this.#connecting !== undefined) return;
+        if (!ours || this.#opening === line) return;
         // One that has ended each connection so far may end the next.
         if (terminal.progressed) this.ctx.storage.kv.delete(FAILED);
         await this.#retry("ConnectionClosed", terminal.returnTime);
