@@ -1,4 +1,5 @@
 /** Edges, origin relays that come and go, and devices on both sides, for the tests of links. */
+import { freePort } from "../../src/cli/front.ts";
 import type { LocalEdge, LocalEdgeOptions } from "../../src/cli/local-edge.ts";
 import { Device, type DeviceOptions, type TransportName } from "../../src/device/index.ts";
 import type { LinkStatus } from "../../src/edge/link.ts";
@@ -9,9 +10,12 @@ export interface Context {
   after(run: () => Promise<unknown>): void;
 }
 
-/** An origin relay; the name that it goes by is its address and port. */
+/**
+ * An origin relay; the name that it goes by is its address and port. While it is away nobody is likely to take the port,
+ * so that it can come back, and whoever still looks for it disturbs no other test.
+ */
 export async function originRelay(t: Context, options: { store?: string; port?: number } = {}): Promise<Relay> {
-  const relay = await startRelay({ port: options.port ?? 0, names: ["127.0.0.1"], ...options });
+  const relay = await startRelay({ port: await freePort("127.0.0.1", 0), names: ["127.0.0.1"], ...options });
   t.after(() => relay.close());
   return relay;
 }

@@ -1,6 +1,6 @@
 /** A relay in a process of its own, to be killed: `node child.ts STORE PORT`. It prints its port when it listens. */
 import { startRelay } from "../../src/relay/index.ts";
 
-const [store = "", port = "0"] = process.argv.slice(2);
+const [store = "", port] = process.argv.slice(2);
 const relay = await startRelay({ store, port: Number(port) });
 console.log(relay.port);

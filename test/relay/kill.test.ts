@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { test } from "node:test";
+import { freePort } from "../../src/cli/front.ts";
 import { Device } from "../../src/device/index.ts";
 import { type Child, startChild } from "../support/child.ts";
 import { pattern, random, soon } from "../support/watch.ts";
@@ -19,9 +20,10 @@ test(`a relay that is killed ${KILLS} times loses nothing, doubles nothing, and 
   const next = random(seed);
   const store = join(folderFor(t), "relay.db");
   const program = new URL("./child.ts", import.meta.url);
-  let relay: Child = await startChild(program, store);
+  // One that nobody is likely to take while the relay is away.
+  const port = `${await freePort("127.0.0.1", 0)}`;
+  let relay: Child = await startChild(program, store, port);
   t.after(() => relay.kill());
-  const port = relay.line;
   const way = { relay: `127.0.0.1:${port}` };
   const began = performance.now();
 
