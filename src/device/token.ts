@@ -39,3 +39,8 @@ async function promptly(source: () => string | Promise<string>, closing: AbortSi
     given.abort();
   }
 }
+
+/** The header that carries a token [RFC 6750 2.1]. */
+export function authorization(token: string | undefined): Record<string, string> {
+  return token === undefined ? {} : { Authorization: `Bearer ${token}` };
+}

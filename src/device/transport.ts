@@ -25,6 +25,7 @@ import {
 import { CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
 import { rawClient } from "./raw-client.ts";
+import { authorization } from "./token.ts";
 import { openWebSocket } from "./websocket.ts";
 
 /** Names of the transports, best first. */
@@ -125,11 +126,6 @@ function clientOf(options: TransportOptions, { host, port, secure }: Route): Enc
     case "polling":
       return new PollingClient(common);
   }
-}
-
-/** The header that carries a token [RFC 6750 2.1]. */
-export function authorization(token: string | undefined): Record<string, string> {
-  return token === undefined ? {} : { Authorization: `Bearer ${token}` };
 }
 
 function dial({ host, port, secure }: Route, ca: string | undefined): Socket {

@@ -9,7 +9,8 @@ import { WebSocket } from "ws";
 import { formatTarget, guidFrom, type Lost, REASON_HEADER, retryAfterOf } from "../encapsulation/index.ts";
 import { READ_AHEAD, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
-import { authorization, type Transport, type TransportOptions } from "./transport.ts";
+import { authorization } from "./token.ts";
+import type { Transport, TransportOptions } from "./transport.ts";
 
 /** Opens a virtual connection by WebSocket. */
 export function openWebSocket(options: TransportOptions): Transport {

@@ -5,9 +5,26 @@
  */
 import { type Drop, noDrops } from "../sstp/index.ts";
 import { COMMIT_REMOVALS, REFUSALS } from "./defaults.ts";
-import type { PeerConnection } from "./peer-connection.ts";
 import type { Outgoing } from "./queue.ts";
 import type { Envelope, Store } from "./store.ts";
+
+/** What a hub wants of a connection. */
+export interface Consumer {
+  /** Device URL of the peer, empty before its Connect. */
+  readonly source: string;
+  /** The commit is done: what waited for it may be acknowledged. */
+  settle(): void;
+  /** A queue that it consumes may have more. */
+  pump(): void;
+  /** A message that is not stored. */
+  deliverVolatile(message: Outgoing): void;
+  /** Another connection consumes this peer's queue from now on. */
+  loseQueue(peer: string): void;
+  /** That connection is over, and this one is the newest again. */
+  regainQueue(peer: string): void;
+  /** Ends the connection; the peer reads the reason. */
+  close(reasonId: number): void;
+}
 
 export class Hub {
   readonly store: Store;
@@ -16,10 +33,10 @@ export class Hub {
   readonly log: (line: string) => void;
   readonly dropped = noDrops();
   /** The connections that want each peer's queue, oldest first; the newest consumes it. */
-  readonly #consumers = new Map<string, readonly PeerConnection[]>();
+  readonly #consumers = new Map<string, readonly Consumer[]>();
   /** How often messages were refused, by their number in the store. */
   readonly #refusals = new Map<number, number>();
-  readonly #unsettled = new Set<PeerConnection>();
+  readonly #unsettled = new Set<Consumer>();
   readonly #filled = new Set<string>();
   #settling: NodeJS.Immediate | undefined;
   #committing: NodeJS.Timeout | undefined;
@@ -47,12 +64,12 @@ export class Hub {
     this.dropped[reason] += count;
   }
 
-  consumer(peer: string): PeerConnection | undefined {
+  consumer(peer: string): Consumer | undefined {
     return this.#consumers.get(peer)?.at(-1);
   }
 
   /** The connection consumes a peer's queue from now on. Returns the one that did so before. */
-  consume(peer: string, connection: PeerConnection): PeerConnection | undefined {
+  consume(peer: string, connection: Consumer): Consumer | undefined {
     const before = this.consumer(peer);
     if (before === connection) return undefined;
     const others = (this.#consumers.get(peer) ?? []).filter((other) => other !== connection);
@@ -61,7 +78,7 @@ export class Hub {
   }
 
   /** The connection is over: a peer's queue goes back to the newest of those that wanted it before. */
-  release(peer: string, connection: PeerConnection): void {
+  release(peer: string, connection: Consumer): void {
     const all = this.#consumers.get(peer) ?? [];
     const others = all.filter((other) => other !== connection);
     if (others.length === 0) this.#consumers.delete(peer);
@@ -84,7 +101,7 @@ export class Hub {
   }
 
   /** The connection has something that waits for the commit. All that comes in this turn of the event loop shares one. */
-  settleLater(connection: PeerConnection): void {
+  settleLater(connection: Consumer): void {
     this.#unsettled.add(connection);
     this.#settling ??= setImmediate(() => this.settle());
   }

@@ -22,11 +22,11 @@ import {
 } from "../sstp/index.ts";
 import { ANSWER_QUEUE, CONNECT_TIMEOUT, KEEP_ALIVE, LINGER, RECEIVE_TIMEOUT } from "./defaults.ts";
 import { Delivery } from "./delivery.ts";
-import type { Hub } from "./hub.ts";
+import type { Consumer, Hub } from "./hub.ts";
 import { Intake } from "./intake.ts";
 import type { Outgoing } from "./queue.ts";
 
-export class PeerConnection {
+export class PeerConnection implements Consumer {
   readonly #hub: Hub;
   readonly #socket: Socket;
   readonly #engine: Connection;
@@ -71,7 +71,6 @@ export class PeerConnection {
     this.#setTimer();
   }
 
-  /** Device URL of the peer, empty before its Connect. */
   get source(): string {
     return this.#source;
   }
@@ -211,12 +210,10 @@ export class PeerConnection {
     else before.loseQueue(peer);
   }
 
-  /** Another connection consumes this peer's queue from now on. */
   loseQueue(peer: string): void {
     this.#delivery.removeQueue(peer);
   }
 
-  /** That connection is over, and this one is the newest again. */
   regainQueue(peer: string): void {
     this.#delivery.addQueue(peer);
     this.#hub.settleLater(this);
