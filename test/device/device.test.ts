@@ -573,9 +573,10 @@ describe("reconnecting", () => {
   test("goes on when the relay is killed and started again, with nothing lost or doubled", async (t) => {
     const store = join(folderFor(t), "relay.db");
     const program = new URL("../relay/child.ts", import.meta.url);
-    let relay = await startChild(program, store);
+    // One that nobody is likely to take while the relay is away.
+    const port = await freePort("127.0.0.1", 0);
+    let relay = await startChild(program, store, `${port}`);
     t.after(() => relay.kill());
-    const port = Number(relay.line);
     const reasons: string[] = [];
     const onReconnect = (error: DeviceError) => reasons.push(error.code);
     const alice = await deviceFor(t, { port }, "alice/laptop", { onReconnect });
