@@ -806,7 +806,7 @@ describe("through the edge", () => {
       connections > 2 * 8,
       `${connections} virtual connections carried ${(2 * count * size) / 1e6} MB each way`,
     );
-    assert.ok(Math.max(there, back) < 1000, `there was a pause of ${Math.max(there, back)} ms`);
+    assert.ok(Math.max(there, back) < 5000, `there was a pause of ${Math.max(there, back)} ms`);
   });
 
   test("goes on when the edge is killed and started again", async (t) => {
