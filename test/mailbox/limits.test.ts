@@ -100,7 +100,7 @@ describe("octets and messages", () => {
       assertWithin("octets", octets.octets, OCTETS);
       assertWithin("messages", messages.messages, MESSAGES);
       // What those at their limit have outstanding takes seconds; another's waits for the machine alone.
-      assert.ok(p99 < 1000, `another waited ${p99} ms`);
+      assert.ok(p99 < 2000, `another waited ${p99} ms`);
       await Promise.all([big, small, other].map((device) => device.close()));
     });
   }
