@@ -419,7 +419,7 @@ describe("a client that cannot set headers", () => {
     assert.match(raw.engine.closed?.detail ?? "", /AttachResponse for session 1/);
   });
 
-  it("that shows nothing is not kept for long", { timeout: CONNECT_PATIENCE + 30_000 }, async (t) => {
+  it("that shows nothing is not kept for long", { timeout: CONNECT_PATIENCE + 120_000 }, async (t) => {
     const raw = new Raw(t, "websocket", ["grooveDevice://mute/x"]);
     await raw.transport.established;
     await until("the edge ends it", () => raw.transport.lost !== undefined, CONNECT_PATIENCE + 20_000);

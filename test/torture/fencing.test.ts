@@ -166,7 +166,7 @@ function range(first: number, last: number): number[] {
 const TAKEN = /^AddressInUse: another device/;
 
 test(`${KNOWN} takeovers of a mailbox that is known: the winner is given what was not done, and nothing else`, {
-  timeout: 300_000,
+  timeout: 600_000,
 }, async () => {
   const began = performance.now();
   const figures = { takeovers: 0, given: 0, both: 0, clean: 0, late: 0 };
@@ -357,7 +357,7 @@ class Stream {
 }
 
 test(`${WILD} takeovers at any moment: nothing disappears, and what was accepted does not come again`, {
-  timeout: 300_000,
+  timeout: 600_000,
 }, async () => {
   const began = performance.now();
   const figures = { takeovers: 0, pairs: 0, sent: 0, twice: 0, early: 0 };

@@ -33,7 +33,7 @@ const STUCK = 75_000;
 const addressOf = (index: number) => `user${index}/device`;
 
 test("kills, cuts and evictions lose, double and reorder nothing", {
-  timeout: FULL ? 1_500_000 : 180_000,
+  timeout: FULL ? 1_500_000 : 480_000,
 }, async () => {
   const seed = seedOf();
   const chance = new Chance(seed);
