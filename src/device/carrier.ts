@@ -233,6 +233,8 @@ export class Carrier {
   #follow(event: ConnectionEvent): void {
     switch (event.type) {
       case "connected":
+        // What came behind it, in the same octets, may have closed the connection already, and is heard next.
+        if (this.engine.closed !== undefined) break;
         if (this.#options.receive) {
           this.#attachId = this.engine.attach({ accountURL: accountURL(this.#options.address) });
         } else this.#ready?.resolve();

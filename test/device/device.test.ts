@@ -428,6 +428,22 @@ describe("errors", () => {
     assert.equal(relay.links.length, 1);
   });
 
+  test("AddressInUse: another device comes in the moment in which this one is let in", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    relay.onLink = (link) => {
+      link.onEvent = ({ type }) => {
+        if (type !== "connect") return;
+        // Both answers in one segment.
+        link.engine.acceptConnect();
+        link.engine.close(ConnectCloseReasonId.CrossedConnections);
+      };
+    };
+    for (const receive of [true, false]) {
+      const connecting = Device.connect({ relay: `127.0.0.1:${relay.port}`, address: "bob/pc", receive });
+      await assert.rejects(connecting, failure("AddressInUse"));
+    }
+  });
+
   test("AddressInUse: the device before is told, and does not come back", async (t) => {
     const relay = await relayFor(t);
     const first = await deviceFor(t, relay, "alice/laptop");
