@@ -7,12 +7,18 @@ import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { INBOX_OCTETS } from "../../src/device/defaults.ts";
 import { Device, DeviceError, openTransport } from "../../src/device/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
-import { CloseReasonId, ConnectCloseReasonId, ConnectResponseId, identityURL } from "../../src/sstp/index.ts";
+import {
+  CloseReasonId,
+  ConnectCloseReasonId,
+  type ConnectionEvent,
+  ConnectResponseId,
+  identityURL,
+} from "../../src/sstp/index.ts";
 import { destination, folderFor, relayFor, waiting } from "../relay/support.ts";
 import { startChild } from "../support/child.ts";
 import { listen } from "../support/sockets.ts";
 import { eventually, pattern, soon } from "../support/watch.ts";
-import { deviceFor, failure, ScriptedRelay, take } from "./support.ts";
+import { deviceFor, failure, type Link, ScriptedRelay, take } from "./support.ts";
 
 async function two(t: TestContext) {
   const relay = await relayFor(t);
@@ -428,21 +434,66 @@ describe("errors", () => {
     assert.equal(relay.links.length, 1);
   });
 
-  test("AddressInUse: another device comes in the moment in which this one is let in", async (t) => {
-    const relay = await ScriptedRelay.start(t);
-    relay.onLink = (link) => {
-      link.onEvent = ({ type }) => {
-        if (type !== "connect") return;
-        // Both answers in one segment.
-        link.engine.acceptConnect();
-        link.engine.close(ConnectCloseReasonId.CrossedConnections);
+  /** What a relay may have said in the segment in which it also says that the connection is over. */
+  const last: Record<string, (link: Link, event: ConnectionEvent) => boolean> = {
+    "that the device is let in": ({ engine }, { type }) => {
+      if (type === "connect") engine.acceptConnect();
+      return type === "connect";
+    },
+    "that its account is attached": ({ engine }, event) => {
+      if (event.type === "attach") engine.acceptAttach(event.eventId);
+      return event.type === "attach";
+    },
+    "that a session is opened": (link, event) => {
+      if (event.type === "attach") {
+        link.engine.acceptAttach(event.eventId);
+        link.engine.open({ resourceURL: "message", identityURL: identityURL({ identity: "bob" }), deviceURL: "" });
+      }
+      return event.type === "attach";
+    },
+    "a message": ({ engine, events }, event) => {
+      if (event.type === "open") {
+        engine.open({ resourceURL: "message", identityURL: identityURL({ identity: "bob" }), deviceURL: "" });
+      }
+      const opened = events.find(({ type }) => type === "sessionState");
+      if (opened?.type === "sessionState") {
+        engine.beginMessage(opened.sessionId, { userRef: "1@alice/pc" });
+        engine.data(opened.sessionId, Buffer.from("hello"));
+        engine.endMessage(opened.sessionId);
+      }
+      return opened !== undefined;
+    },
+    "that a session is ready": ({ engine }, event) => {
+      if (event.type === "open") engine.setAvailability(event.sessionId, "ready");
+      return event.type === "open";
+    },
+    "that a session is closed": ({ engine }, event) => {
+      if (event.type === "open") engine.closeSession(event.sessionId, CloseReasonId.Idle);
+      return event.type === "open";
+    },
+    "that a message was taken": ({ engine }, event) => {
+      if (event.type === "endMessage") engine.complete(event.message);
+      return event.type === "endMessage";
+    },
+  };
+  for (const [name, say] of Object.entries(last)) {
+    test(`AddressInUse: in one segment with ${name}`, async (t) => {
+      const relay = await ScriptedRelay.start(t);
+      relay.onLink = (link) => {
+        link.onEvent = (event) => {
+          const { engine } = link;
+          if (engine.closed === undefined && say(link, event)) engine.close(ConnectCloseReasonId.CrossedConnections);
+        };
       };
-    };
-    for (const receive of [true, false]) {
-      const connecting = Device.connect({ relay: `127.0.0.1:${relay.port}`, address: "bob/pc", receive });
-      await assert.rejects(connecting, failure("AddressInUse"));
-    }
-  });
+      const ended = (async () => {
+        const device = await Device.connect({ relay: `127.0.0.1:${relay.port}`, address: "bob/pc" });
+        t.after(() => device.close());
+        device.send("alice/pc", "x").catch(() => undefined);
+        for await (const message of device.messages()) message.done();
+      })();
+      await assert.rejects(soon(ended, "the device to be told"), failure("AddressInUse"));
+    });
+  }
 
   test("AddressInUse: the device before is told, and does not come back", async (t) => {
     const relay = await relayFor(t);
