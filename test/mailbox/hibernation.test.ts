@@ -21,7 +21,7 @@ const DEVICES: readonly (readonly [TransportName, number])[] = [
   ["longlived", 20],
 ];
 
-/** Above the platform's 10 s. */
+/** Above the platform's 10 s, after which it lets an idle object go. */
 const SHORT_SILENCE = 14_000;
 
 /** Past the GET that was parked after the first message, the one 25 s after it, and 10 s more. */
@@ -90,7 +90,9 @@ it("lets the objects of silent devices sleep, and wakes them for a message", { t
   await each(peers, async ({ transport, guid }) => {
     const { live, since } = await (await tunnelOf(edge, guid)).status();
     assert.ok(live);
-    if (since >= sentAt) slept.set(transport, (slept.get(transport) ?? 0) + 1);
+    // A GET that was parked anew shortly before has woken its object: then it was made anew for that one.
+    const latest = transport === "keepalive" ? sentAt - SHORT_SILENCE : sentAt;
+    if (since >= latest) slept.set(transport, (slept.get(transport) ?? 0) + 1);
   });
   assert.deepEqual([...slept].sort(), [...DEVICES].sort(), "every object was gone from memory, and was made anew");
 });

@@ -211,8 +211,10 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     assertServed(`guesses ${JSON.stringify(answers)}`, (line) => t.diagnostic(line));
     const { "404 UnknownConnection": missed = 0, "500 TooManyMisses retry": refused = 0, ...others } = answers;
     assert.deepEqual(others, {});
-    assert.ok(missed <= 1.5 * (MISSES + (MISSES_RATE * LASTS) / 1000), `${missed} were tried`);
-    assert.ok(missed < MISSES || refused > 0);
+    const most = MISSES + (MISSES_RATE * LASTS) / 1000;
+    assert.ok(missed <= 1.5 * most, `${missed} were tried`);
+    // On a machine that is busy with other tests there may be no more than are let through.
+    assert.ok(missed <= most || refused > 0, `${missed} were tried, and none was refused`);
   });
 
   it("a flood of polls begins as many virtual connections as may be half open", async (t) => {
