@@ -42,6 +42,11 @@ export function liveOf(state: VirtualConnection, bell?: Bell, origin?: Origin): 
 /** What kind each of the object's hibernatable sockets is. */
 export const TAG = { bell: "bell", post: "post", device: "device" } as const;
 
+/** Whether the device has had the answers to its requests, and will send the next when it comes to it. */
+export function isBetween({ getOutstanding, postOutstanding }: VirtualConnection): boolean {
+  return !getOutstanding && !postOutstanding;
+}
+
 /** When the alarm has to look whether the timers of a virtual connection have run out. */
 export function deadlineOf(state: {
   readonly establishmentDeadline: number;

@@ -17,7 +17,7 @@ export interface Rest {
   readonly terminal: TerminalSnapshot;
   /** Whose the virtual connection is. */
   readonly owner: Principal;
-  /** Of a LongLived or KeepAlive virtual connection: its state, and whether the bell may be rung. */
+  /** Of a LongLived or KeepAlive virtual connection: its state, and whether its bell may be rung if it has one. */
   readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
   /** Of a Polling one. With neither it is WebSocket. */
   readonly polling?: PollingConnection;
@@ -50,6 +50,11 @@ type Attachment = { readonly rest: Rest } | { readonly stored: true } | null;
 
 const KEY = "rest";
 
+/** Whether a request or a socket of the device was there when this was left, and must be there still. */
+function needsSocket({ live, polling }: Rest): boolean {
+  return polling === undefined && (live === undefined || live.state.getOutstanding);
+}
+
 export class Sleep {
   readonly #storage: DurableObjectStorage;
   readonly #settle: Settle;
@@ -75,7 +80,7 @@ export class Sleep {
     this.#socket = found?.socket;
     const rest = found?.attachment && "rest" in found.attachment ? found.attachment.rest : stored;
     // What was stored for a socket is worth nothing without it.
-    if (rest === undefined || (found === undefined && rest.polling === undefined)) return undefined;
+    if (rest === undefined || (found === undefined && needsSocket(rest))) return undefined;
     return { rest, socket: found?.socket };
   }
 

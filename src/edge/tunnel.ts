@@ -41,6 +41,7 @@ import {
   answer,
   deadlineOf,
   type Found,
+  isBetween,
   type Live,
   liveOf,
   OK,
@@ -500,9 +501,13 @@ export class Tunnel extends DurableObject<Env> {
   #settled(): ReturnType<Settle> {
     const [live, polling] = [this.#live, this.#polling];
     const socket = this.#wired?.socket ?? live?.bell?.socket;
-    if (this.#terminal === undefined || (socket === undefined && polling === undefined)) return undefined;
+    const byRequests = polling !== undefined || live?.state.encapsulation === "KeepAlive";
+    if (this.#terminal === undefined || (socket === undefined && !byRequests)) return undefined;
     const terminal = this.#terminal.snapshot();
-    if (terminal === undefined) return "unsettled";
+    // A request that is here and has no bell is about to be answered.
+    if (terminal === undefined || (socket === undefined && live !== undefined && !isBetween(live.state))) {
+      return "unsettled";
+    }
     const owner = this.#ownership.owner ?? NOBODY;
     return { rest: restOf(terminal, owner, live, polling), socket };
   }

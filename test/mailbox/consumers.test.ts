@@ -1,10 +1,13 @@
 /** Who reads a mailbox: who takes it over, who gets it back, and what becomes of a message that its reader refuses. */
 import assert from "node:assert/strict";
+import { connect as dial, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
+import { HOLD_TIME } from "../../src/edge/defaults.ts";
 import { CloseReasonId } from "../../src/sstp/index.ts";
+import { listen } from "../support/sockets.ts";
 import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, tunnelOf, until } from "./support.ts";
 
 let edge: LocalEdge;
@@ -121,6 +124,79 @@ describe("objects that are thrown out of memory", () => {
     assert.equal(await consumerOf("grooveDevice://sam/pc"), tunnel);
     assert.deepEqual(lost, []);
   });
+});
+
+/** A way to the edge on which what the devices say can be held up. */
+async function slowWay(t: Context) {
+  const devices = new Set<Socket>();
+  let held = false;
+  const server = await listen((device) => {
+    const there = dial(Number(new URL(edge.url).port), "127.0.0.1");
+    devices.add(device);
+    if (!held) device.pipe(there);
+    there.pipe(device);
+    for (const [from, to] of [
+      [device, there],
+      [there, device],
+    ] as const) {
+      from.on("error", () => undefined);
+      from.on("close", () => to.destroy());
+    }
+    device.on("close", () => devices.delete(device));
+    ways.set(device, there);
+  });
+  const ways = new Map<Socket, Socket>();
+  t.after(() => server.close());
+  return {
+    url: `http://127.0.0.1:${server.port}`,
+    hold() {
+      held = true;
+      for (const device of devices) device.unpipe().pause();
+    },
+    goOn() {
+      held = false;
+      for (const device of devices) device.pipe(ways.get(device) as Socket);
+    },
+  };
+}
+
+describe("a KeepAlive device that does not ask again for a while", () => {
+  for (const [name, message] of [
+    ["vera", "with a message on its way"],
+    ["wanda", "with nothing on its way"],
+  ] as const) {
+    it(`keeps its connection, ${message}, though its object sleeps meanwhile`, { timeout: 180_000 }, async (t) => {
+      const way = await slowWay(t);
+      const lost: string[] = [];
+      const slow = await connect({ ...edge, url: way.url }, `${name}/pc`, "keepalive", {
+        onReconnect: (error) => lost.push(error.message),
+      });
+      t.after(() => slow.close());
+      const sender = await device(t, "alice/patient", "websocket");
+      const tunnel = await consumerOf(`grooveDevice://${name}/pc`);
+      assert.ok(tunnel);
+      await sender.send(`${name}/pc`, "one");
+      assert.equal((await receive(slow, 1))[0]?.text(), "one");
+      // The GET is parked by then. It is answered with a message, or with nothing when it was held for long enough.
+      await sleep(500);
+      way.hold();
+      if (message.startsWith("with a")) {
+        await sender.send(`${name}/pc`, "one more");
+        assert.equal((await receive(slow, 1))[0]?.text(), "one more");
+      } else await sleep(HOLD_TIME);
+      await sleep(3000);
+      const evicted = Date.now();
+      // It may have gone by itself.
+      await evict("Tunnel", tunnel).catch(() => undefined);
+      await sender.send(`${name}/pc`, "two");
+      await sleep(500);
+      way.goOn();
+      assert.equal((await receive(slow, 1))[0]?.text(), "two");
+      const { since, ended } = await (await tunnelOf(edge, tunnel)).status();
+      assert.deepEqual([lost, ended], [[], undefined]);
+      assert.ok(since >= evicted, "its object was made anew");
+    });
+  }
 });
 
 describe("a message that its device refuses for its length", () => {
