@@ -225,10 +225,10 @@ describe("refusals", { concurrency: true }, () => {
     relay.stopped = true;
     const device = await new Device(edge, relay, "KeepAlive").establish();
     await relay.next();
-    const second = await device.open();
     const body = Buffer.alloc(32768, 1);
     // One POST at a time is answered until what is under way to the relay is as much as the kernel keeps.
     const { outstanding } = await fillUntilHeld(device, body);
+    const second = await device.open();
     await device.sendPost(body, { on: second });
     await assertRefused(second, "400 Bad Request", "SecondPost");
     await assertRefused(outstanding, "400 Bad Request", "SecondPost");

@@ -589,6 +589,8 @@ describe("connections", () => {
     mock.timers.reset();
     await eventually(() => ended, "the end");
     socket.destroy();
+    // A mocked timer that the connection clears later would be taken for one of the next test.
+    await eventually(() => relay.status().connections === 0, "the connection to go");
   });
 
   test("a peer that is silent for long is given up, and told by Noops before that the relay is there", async (t) => {
