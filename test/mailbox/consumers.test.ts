@@ -126,36 +126,32 @@ describe("objects that are thrown out of memory", () => {
   });
 });
 
-/** A way to the edge on which what the devices say can be held up. */
+/** A way to the edge on which what devices say can be held up. */
 async function slowWay(t: Context) {
-  const devices = new Set<Socket>();
+  const ways = new Map<Socket, Socket>();
   let held = false;
   const server = await listen((device) => {
     const there = dial(Number(new URL(edge.url).port), "127.0.0.1");
-    devices.add(device);
+    ways.set(device, there);
     if (!held) device.pipe(there);
     there.pipe(device);
-    for (const [from, to] of [
-      [device, there],
-      [there, device],
-    ] as const) {
-      from.on("error", () => undefined);
-      from.on("close", () => to.destroy());
-    }
-    device.on("close", () => devices.delete(device));
-    ways.set(device, there);
+    there.on("error", () => undefined);
+    there.on("close", () => device.destroy());
+    device.on("close", () => {
+      ways.delete(device);
+      there.destroy();
+    });
   });
-  const ways = new Map<Socket, Socket>();
   t.after(() => server.close());
   return {
     url: `http://127.0.0.1:${server.port}`,
     hold() {
       held = true;
-      for (const device of devices) device.unpipe().pause();
+      for (const [device] of ways) device.unpipe().pause();
     },
     goOn() {
       held = false;
-      for (const device of devices) device.pipe(ways.get(device) as Socket);
+      for (const [device, there] of ways) device.pipe(there);
     },
   };
 }
