@@ -409,6 +409,11 @@ test(`${WILD} takeovers at any moment: nothing disappears, and what was accepted
         [],
         "the sender could send",
       );
+      assert.deepEqual(
+        fighters.flatMap(({ reconnects }) => reconnects),
+        [],
+        "nobody came back by itself",
+      );
       for (const peer of peers) {
         await until(`${peer} is empty`, async () => (await statusOf(edge, peer)).messages === 0);
       }
@@ -429,11 +434,6 @@ test(`${WILD} takeovers at any moment: nothing disappears, and what was accepted
         assert.match(told ?? "nothing", TAKEN, `${loser.encapsulation} was told: ${told}`);
         figures.early += loser.shares.every(({ given }) => given.length === 0) ? 1 : 0;
       }
-      assert.deepEqual(
-        fighters.flatMap(({ reconnects }) => reconnects),
-        [],
-        "nobody came back by itself",
-      );
     } finally {
       await Promise.all([
         ...fighters.map((one) => one.close()),
