@@ -211,8 +211,8 @@ export class RawClient {
     patience = PATIENCE,
   ): Promise<Extract<ConnectionEvent, { type: T }>> {
     let found: Extract<ConnectionEvent, { type: T }> | undefined;
-    await until(
-      `event ${type}; came ${this.events.map((event) => event.type).join(" ")}`,
+    const looking = until(
+      `event ${type}`,
       () => {
         found = this.events.find(
           (event): event is Extract<ConnectionEvent, { type: T }> => event.type === type && which(event as never),
@@ -221,6 +221,9 @@ export class RawClient {
       },
       patience,
     );
+    await looking.catch((error: Error) => {
+      throw new Error(`${error.message}; came ${this.events.map((event) => event.type).join(" ")}`);
+    });
     assert.ok(found);
     return found;
   }
