@@ -276,9 +276,9 @@ describe("the relay goes", { concurrency: true }, () => {
         await origin.take(2);
         const tail = randomBytes(size);
         origin.socket.end(tail);
-        // A device that takes the answer of its POST for the end of all must have read the rest by then.
+        // A device that takes the answer of its POST for the end of all must have the rest by then, read or not.
         await assertRefused(device.post, "404 Not Found", "OriginClosed");
-        assertOctets(device.get.received, tail);
+        await assertCame(device.get, size);
         await assertCut(device, tail);
         await assertNothingLeft(edge, relay, device.guid);
         device.reset();
