@@ -34,6 +34,12 @@ export const BULK_OCTETS = 64 * 1024;
  */
 export const LINGER = 1000;
 
+/**
+ * The same where the virtual connection ends at this edge: its last octets say why, and a device that has read them
+ * goes by itself. One that is behind has as long to read them.
+ */
+export const FAREWELL = 10_000;
+
 /** How long a KeepAlive GET is held. The field's safe figure under the 30 s after which many proxies give up. */
 export const HOLD_TIME = 25_000;
 

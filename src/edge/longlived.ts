@@ -9,7 +9,7 @@
  */
 import { ECHO_STRING, type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
 import { CommandWalker } from "../sstp/index.ts";
-import { BODY_TIMEOUT, BULK_OCTETS, LINGER, READ_SIZE } from "./defaults.ts";
+import { BODY_TIMEOUT, BULK_OCTETS, FAREWELL, LINGER, READ_SIZE } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
 import { driveDown, driveUp } from "./gears.ts";
 import type { Verdict } from "./live.ts";
@@ -27,9 +27,8 @@ export async function longLivedGet(
   const answer = await tunnel.get(request);
   if (answer.webSocket === null) return answer;
   const bell = doorbell(answer.webSocket);
-  const gone = () => bell.close(BELL_CLOSE.deviceGone);
-  request.signal.addEventListener("abort", gone);
-  if (request.signal.aborted) gone();
+  const gone = goneOf(request);
+  void gone.then(() => bell.close(BELL_CLOSE.deviceGone));
   // Until the handshake is complete there is nothing to answer: the first ring is the echo string.
   const first = await bell.next();
   if (first.kind !== "octets") {
@@ -42,7 +41,7 @@ export async function longLivedGet(
       ? driveHere(bell, first.octets, tunnel, writable, over.signal)
       : pumpDown(bell, first.octets, target, tunnel, writable, over.signal),
   );
-  context.waitUntil(endWith(bell, over));
+  context.waitUntil(endWith(bell, over, ends, gone));
   return new Response(readable, { headers: answerHeaders() });
 }
 
@@ -79,16 +78,25 @@ async function pumpDown(
 }
 
 /** Ends the GET when the bell is closed, also one that waits for a device that does not read. */
-async function endWith(bell: Doorbell, over: AbortController): Promise<void> {
+async function endWith(bell: Doorbell, over: AbortController, ends: boolean, gone: Promise<unknown>): Promise<void> {
   const reason = await bell.closed;
   // Only the answer of the POST can say why: it comes first.
-  await (reason === "TokenExpired" || reason === "TokenRevoked" ? pause(LINGER) : linger(reason));
+  if (reason === "TokenExpired" || reason === "TokenRevoked") await pause(LINGER);
+  else await linger(reason, ends, gone);
   over.abort(new Error("virtual connection closed"));
 }
 
 /** When the relay has ended in good order its last octets are still on their way to the device. */
-async function linger(reason: string): Promise<void> {
-  if (reason === "OriginClosed") await pause(LINGER);
+async function linger(reason: string, ends: boolean, gone: Promise<unknown>): Promise<void> {
+  if (reason === "OriginClosed") await Promise.race([pause(ends ? FAREWELL : LINGER), gone]);
+}
+
+/** Resolves when the device has ended a request before its answer was complete. */
+function goneOf({ signal }: Request): Promise<"DeviceGone"> {
+  return new Promise((resolve) => {
+    signal.addEventListener("abort", () => resolve("DeviceGone"));
+    if (signal.aborted) resolve("DeviceGone");
+  });
 }
 
 function pause(milliseconds: number): Promise<void> {
@@ -148,15 +156,12 @@ export async function longLivedPost(
   const bounded = Number(request.headers.get("content-length") ?? Number.NaN) <= target.contentLength;
   const pumped = ends ? driveUp(tunnel, read, follow(first)) : pumpUp(tunnel, read, bounded ? body : undefined);
   // Nor does its reset wait until the relay, which may have stopped reading, has taken what came before.
-  const gone = new Promise<"DeviceGone">((resolve) => {
-    request.signal.addEventListener("abort", () => resolve("DeviceGone"));
-    if (request.signal.aborted) resolve("DeviceGone");
-  });
+  const gone = goneOf(request);
   const reason = await Promise.race([pumped, over, gone]);
   // An object that has lost its memory need not be told, and cannot.
   await tunnel.end(reason, target).catch(() => undefined);
   // A device may take the answer of its POST for the end of both: what the GET still carries comes first.
-  await linger(reason);
+  await linger(reason, ends, gone);
   return problem(reason);
 }
 

@@ -10,7 +10,7 @@ import type { RelayEndpoint } from "./policy/destinations.ts";
 /** What came from the relay: octets, or how its side ended. */
 export type Inflow =
   | { readonly kind: "octets"; readonly octets: Uint8Array }
-  | { readonly kind: "ended"; readonly reason: "OriginClosed" | "OriginReset" | "TokenNeeded" };
+  | { readonly kind: "ended"; readonly reason: "OriginClosed" | "OriginReset" | "DeviceGone" | "TokenNeeded" };
 
 export interface Origin {
   /** Resolves when the relay's socket has taken the octets: a relay that stops reading stops its writer. Rejects when it is gone. */

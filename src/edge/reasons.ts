@@ -50,7 +50,7 @@ export const REASONS = {
   },
   DeviceGone: {
     status: 404,
-    cause: "The device reset or ended one of the two requests of its virtual connection.",
+    cause: "The device reset or ended one of the two requests of its virtual connection, or said that it goes.",
     cure: "Connect again.",
   },
   ConnectionLost: {

@@ -324,6 +324,8 @@ export class Terminal implements Origin {
         this.#outlet.acknowledged(event.messages);
         break;
       case "closed":
+        // Whoever has said that it goes is told nothing more, and not waited for.
+        if (event.by === "peer") this.#endReason = "DeviceGone";
         this.#end();
         break;
     }

@@ -8,7 +8,8 @@ import type { Device } from "../../src/device/index.ts";
 import { HOLD_TIME } from "../../src/edge/defaults.ts";
 import { CloseReasonId } from "../../src/sstp/index.ts";
 import { listen } from "../support/sockets.ts";
-import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, tunnelOf, until } from "./support.ts";
+import { soon } from "../support/watch.ts";
+import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
 
 let edge: LocalEdge;
 const closing: (() => Promise<unknown>)[] = [];
@@ -126,19 +127,21 @@ describe("objects that are thrown out of memory", () => {
   });
 });
 
-/** A way to the edge on which what devices say can be held up. */
-async function slowWay(t: Context) {
+/** A way to the edge on which what devices say, or what they are told, can be held up. */
+async function slowWay(t: Context, direction: "up" | "down") {
   const ways = new Map<Socket, Socket>();
   let held = false;
   const server = await listen((device) => {
     const there = dial(Number(new URL(edge.url).port), "127.0.0.1");
-    ways.set(device, there);
-    if (!held) device.pipe(there);
-    there.pipe(device);
+    const [from, to] = direction === "up" ? [device, there] : [there, device];
+    to.pipe(from);
+    if (!held) from.pipe(to);
+    ways.set(from, to);
     there.on("error", () => undefined);
-    there.on("close", () => device.destroy());
+    // What has come is passed on before the end.
+    there.on("end", () => device.end());
     device.on("close", () => {
-      ways.delete(device);
+      ways.delete(from);
       there.destroy();
     });
   });
@@ -147,11 +150,11 @@ async function slowWay(t: Context) {
     url: `http://127.0.0.1:${server.port}`,
     hold() {
       held = true;
-      for (const [device] of ways) device.unpipe().pause();
+      for (const [from] of ways) from.unpipe().pause();
     },
     goOn() {
       held = false;
-      for (const [device, there] of ways) device.pipe(there);
+      for (const [from, to] of ways) from.pipe(to);
     },
   };
 }
@@ -162,7 +165,7 @@ describe("a KeepAlive device that does not ask again for a while", () => {
     ["wanda", "with nothing on its way"],
   ] as const) {
     it(`keeps its connection, ${message}, though its object sleeps meanwhile`, { timeout: 180_000 }, async (t) => {
-      const way = await slowWay(t);
+      const way = await slowWay(t, "up");
       const lost: string[] = [];
       const slow = await connect({ ...edge, url: way.url }, `${name}/pc`, "keepalive", {
         onReconnect: (error) => lost.push(error.message),
@@ -191,6 +194,36 @@ describe("a KeepAlive device that does not ask again for a while", () => {
       const { since, ended } = await (await tunnelOf(edge, tunnel)).status();
       assert.deepEqual([lost, ended], [[], undefined]);
       assert.ok(since >= evicted, "its object was made anew");
+    });
+  }
+});
+
+describe("a device that is behind when another takes its place", () => {
+  for (const transport of TRANSPORTS) {
+    it(`is told so by ${transport}`, { timeout: 180_000 }, async (t) => {
+      const address = `xenia-${transport}/pc`;
+      const way = await slowWay(t, "down");
+      const lost: string[] = [];
+      const behind = await connect({ ...edge, url: way.url }, address, transport, {
+        onReconnect: (error) => lost.push(error.message),
+      });
+      t.after(() => behind.close());
+      const sender = await device(t, `alice/${transport}`, "websocket");
+      await sender.send(address, "hello");
+      assert.equal((await receive(behind, 1))[0]?.text(), "hello");
+      const told = (async () => {
+        for await (const message of behind.messages()) message.done();
+      })();
+      told.catch(() => undefined);
+      way.hold();
+      // As much as is sent without an acknowledgement, which is more than the kernel keeps at once.
+      await Promise.all(Array.from({ length: 12 }, (_, i) => sender.send(address, bodyOf(100_000, `${i}`))));
+      await sleep(500);
+      await device(t, address, "websocket");
+      await sleep(3000);
+      way.goOn();
+      await assert.rejects(soon(told, "the end of the device that is behind"), { code: "AddressInUse" });
+      assert.deepEqual(lost, []);
     });
   }
 });
