@@ -61,6 +61,9 @@ const WORKER = "grooveway";
 /** How often another port is tried when any will do. */
 const ANY_PORT_TRIES = 3;
 
+/** A runtime that does not say within so many milliseconds that it listens will not: it takes one second, or ten on a busy machine. */
+const START_TIMEOUT = 60_000;
+
 /**
  * Starts the edge.
  *
@@ -76,9 +79,10 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
       const front = { worker: WORKER, host, port: await portOf(host, options.port), tls: options.tls };
       const miniflare = new Miniflare(configuration(code, front, { resolver: resolver?.url ?? "", ...options }));
       try {
-        await miniflare.ready;
+        await inTime(miniflare.ready);
       } catch (cause) {
-        await miniflare.dispose().catch(() => undefined);
+        // One that has not started may not stop either, but it does with this process.
+        await inTime(miniflare.dispose()).catch(() => undefined);
         // Somebody else may have been quicker to take what was free.
         if (options.port === 0 && tries > 1) continue;
         throw new CommandError(
@@ -95,6 +99,20 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   } catch (error) {
     await resolver?.close();
     throw error;
+  }
+}
+
+/** What a promise gives, if it does so in time. */
+async function inTime<T>(promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const why = new Error(`the runtime has said nothing for ${START_TIMEOUT / 1000} s: try again`);
+    timer = setTimeout(() => reject(why), START_TIMEOUT);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
