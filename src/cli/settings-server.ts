@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { parseKeySet } from "../edge/keys.ts";
+import { parseKeySet } from "../auth/key-set.ts";
 import { CommandError } from "./output.ts";
 
 export interface SettingsServer {

@@ -11,8 +11,8 @@ import {
   type JWK,
   SignJWT,
 } from "jose";
-import { parseRights, ScopeError, unknownScopes } from "../edge/policy/scopes.ts";
-import { authenticate } from "../edge/tokens.ts";
+import { parseRights, ScopeError, unknownScopes } from "../auth/scopes.ts";
+import { authenticate } from "../auth/verify-token.ts";
 import { type Command, parse, usage } from "./arguments.ts";
 import { readText } from "./connection.ts";
 import { CommandError } from "./output.ts";

@@ -4,10 +4,10 @@
  * @module
  */
 import type { Env } from "./env.ts";
-import { hasKeys } from "./keys.ts";
+import { hasKeys } from "../auth/key-set.ts";
 import { parseDev } from "./policy/dev.ts";
-import { has } from "./policy/scopes.ts";
-import { ANYBODY, type Authentication, authenticate, NOBODY } from "./tokens.ts";
+import { has } from "../auth/scopes.ts";
+import { ANYBODY, type Authentication, authenticate, NOBODY } from "../auth/verify-token.ts";
 
 /**
  * Who sends a request of a virtual connection.

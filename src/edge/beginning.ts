@@ -24,7 +24,7 @@ import type { Ownership } from "./ownership.ts";
 import type { Caller } from "./parking.ts";
 import { type Polling, pollingOf } from "./polling.ts";
 import type { Reason } from "./reasons.ts";
-import { NOBODY, type Principal } from "./tokens.ts";
+import { NOBODY, type Principal } from "../auth/verify-token.ts";
 
 /**
  * What is written down of a beginning. After the handshake only that it was, so that an object which has lost its memory

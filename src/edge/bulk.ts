@@ -7,7 +7,7 @@ import { READ_SIZE } from "./defaults.ts";
 import type { Live, Refused, Verdict } from "./live.ts";
 import type { Origin } from "./origin.ts";
 import { problem, type Reason } from "./reasons.ts";
-import { byteReader } from "./streams.ts";
+import { byteReader } from "../lib/runtime/byte-reader.ts";
 
 /** The Tunnel whose virtual connection has bulk to carry. */
 export interface Carrier {

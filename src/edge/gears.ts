@@ -13,7 +13,7 @@ import { BELL_CLOSE, type Doorbell, type Ring } from "./doorbell.ts";
 import type { Verdict } from "./live.ts";
 import type { TunnelStub } from "./parking.ts";
 import { isReason, type Reason } from "./reasons.ts";
-import { type ByteReader, byteReader, within } from "./streams.ts";
+import { type ByteReader, byteReader, within } from "../lib/runtime/byte-reader.ts";
 
 type DeviceWriter = WritableStreamDefaultWriter<Uint8Array>;
 

@@ -7,7 +7,7 @@
 import { CONNECT_TIMEOUT, METER_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Entrance, Meter } from "./meter.ts";
-import { within } from "./streams.ts";
+import { within } from "../lib/runtime/byte-reader.ts";
 
 export class HalfOpen {
   readonly #env: Pick<Env, "METER">;

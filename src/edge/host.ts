@@ -10,7 +10,7 @@ import { meteredName } from "./policy/rate.ts";
 import { remoteRelay } from "./relays.ts";
 import type { Host } from "./terminal.ts";
 import { throttleOf } from "./throttle.ts";
-import { ANYBODY, isSame, type Principal } from "./tokens.ts";
+import { ANYBODY, isSame, type Principal } from "../auth/verify-token.ts";
 
 /**
  * @param owner who has opened the virtual connection

@@ -31,9 +31,9 @@ import type { Delivery, Taken } from "./mailbox.ts";
 import { parseLinks } from "./policy/links.ts";
 import { parseWays, type Way, waysTo } from "./policy/ways.ts";
 import { reachRelay } from "./reach.ts";
-import { within } from "./streams.ts";
+import { within } from "../lib/runtime/byte-reader.ts";
 import { type Host, Terminal } from "./terminal.ts";
-import { ANYBODY } from "./tokens.ts";
+import { ANYBODY } from "../auth/verify-token.ts";
 
 /** Whether the relay can be had now, or in the words of SessionStatus why not [MS-GRVSSTP 2.2.8.1]. */
 export type Reach = "connected" | "DNSLookupFailed" | "HostNotReachable" | "ConnectionClosed";

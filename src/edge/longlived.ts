@@ -15,7 +15,7 @@ import { driveDown, driveUp } from "./gears.ts";
 import type { Verdict } from "./live.ts";
 import type { Context, TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
-import { type ByteReader, byteReader } from "./streams.ts";
+import { type ByteReader, byteReader } from "../lib/runtime/byte-reader.ts";
 
 export async function longLivedGet(
   target: LongLivedTarget,

@@ -26,7 +26,7 @@ import {
 import type { Env } from "./env.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "./policy/bucket.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
-import { within } from "./streams.ts";
+import { within } from "../lib/runtime/byte-reader.ts";
 
 /** Whether one more virtual connection may be; if not, in how many seconds it is worth another try. */
 export type Entrance =

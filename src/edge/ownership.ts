@@ -7,7 +7,7 @@
 import { AUDIT_INTERVAL } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Reason } from "./reasons.ts";
-import { ANYBODY, current, isExpired, isSame, NOBODY, type Principal } from "./tokens.ts";
+import { ANYBODY, current, isExpired, isSame, NOBODY, type Principal } from "../auth/verify-token.ts";
 
 export class Ownership {
   readonly #env: Env;

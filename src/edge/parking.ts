@@ -8,7 +8,7 @@ import { Gate } from "./gate.ts";
 import type { Verdict } from "./live.ts";
 import type { Exchange } from "./polling.ts";
 import { isReason, problem, type Reason } from "./reasons.ts";
-import type { Principal } from "./tokens.ts";
+import type { Principal } from "../auth/verify-token.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 /** What a Worker's invocation lives in. */

@@ -7,7 +7,7 @@ import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } 
 import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./defaults.ts";
 import type { Origin } from "./origin.ts";
 import type { Reason } from "./reasons.ts";
-import { within } from "./streams.ts";
+import { within } from "../lib/runtime/byte-reader.ts";
 
 /** A Polling virtual connection that lives. */
 export interface Polling {

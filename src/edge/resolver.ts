@@ -4,7 +4,7 @@
  * @module
  */
 import { RESOLVE_OCTETS, RESOLVE_TIMEOUT } from "./defaults.ts";
-import { readBody, within } from "./streams.ts";
+import { readBody, within } from "../lib/runtime/byte-reader.ts";
 
 /** Where names are resolved when RESOLVER is not set. */
 export const DEFAULT_RESOLVER = "https://cloudflare-dns.com/dns-query";

@@ -10,7 +10,7 @@ import type { PollingConnection, VirtualConnection } from "../encapsulation/inde
 import { REST_AFTER, REST_TRIES } from "./defaults.ts";
 import type { Live } from "./live.ts";
 import type { TerminalSnapshot } from "./terminal.ts";
-import type { Principal } from "./tokens.ts";
+import type { Principal } from "../auth/verify-token.ts";
 
 /** What a Tunnel at rest leaves. */
 export interface Rest {

@@ -42,9 +42,9 @@ import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Entrance } from "./meter.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
-import { byteReader, promptly, within } from "./streams.ts";
+import { byteReader, promptly, within } from "../lib/runtime/byte-reader.ts";
 import type { Throttle } from "./throttle.ts";
-import { isSame, NOBODY, type Principal } from "./tokens.ts";
+import { isSame, NOBODY, type Principal } from "../auth/verify-token.ts";
 
 /** What a terminal needs of the object that it lives in. */
 export interface Host {

@@ -13,7 +13,7 @@ import type { Env } from "./env.ts";
 import type { Amount, Entrance, Lease } from "./meter.ts";
 import { type Bucket, bucket, charge } from "./policy/bucket.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
-import { within } from "./streams.ts";
+import { within } from "../lib/runtime/byte-reader.ts";
 
 /** What is asked of a Meter. */
 export interface MeterStub {

@@ -61,7 +61,7 @@ import { problem, type Reason } from "./reasons.ts";
 import { isOwnName } from "./relays.ts";
 import { type Left, restOf, type Settle, Sleep } from "./sleep.ts";
 import { Terminal, type TerminalSnapshot } from "./terminal.ts";
-import { NOBODY, type Principal } from "./tokens.ts";
+import { NOBODY, type Principal } from "../auth/verify-token.ts";
 import { Wired } from "./wired.ts";
 
 export class Tunnel extends DurableObject<Env> {

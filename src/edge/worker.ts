@@ -14,13 +14,13 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Context, type TunnelStub, tunnelFor } from "./parking.ts";
-import { owns } from "./policy/scopes.ts";
+import { owns } from "../auth/scopes.ts";
 import { sourceOf } from "./policy/source.ts";
 import { answerHeaders, problem } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { answerRule } from "./rules.ts";
-import { readBody, within } from "./streams.ts";
-import type { Principal } from "./tokens.ts";
+import { readBody, within } from "../lib/runtime/byte-reader.ts";
+import type { Principal } from "../auth/verify-token.ts";
 
 export { Directory } from "./directory.ts";
 export { Link } from "./link.ts";

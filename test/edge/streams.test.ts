@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FIRST_READ, SMALL_READS } from "../../src/edge/defaults.ts";
-import { byteReader, readBody, within } from "../../src/edge/streams.ts";
+import { byteReader, readBody, within } from "../../src/lib/runtime/byte-reader.ts";
 
 /** A byte stream that is fed by hand. */
 function feed(): { stream: ReadableStream<Uint8Array>; put(text: string): void; end(): void } {

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock, type TestContext } from "node:test";
 import type { Authenticator, ConnectDecision } from "../../src/edge/authenticator.ts";
 import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS } from "../../src/edge/defaults.ts";
-import { EVERYTHING } from "../../src/edge/policy/scopes.ts";
+import { EVERYTHING } from "../../src/auth/scopes.ts";
 import { type Host, Terminal } from "../../src/edge/terminal.ts";
-import { NOBODY, type Principal } from "../../src/edge/tokens.ts";
+import { NOBODY, type Principal } from "../../src/auth/verify-token.ts";
 import {
   CloseReasonId,
   Connection,

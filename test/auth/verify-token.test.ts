@@ -6,9 +6,9 @@ import { after, before, describe, it, mock } from "node:test";
 import fc from "fast-check";
 import type { JWK } from "jose";
 import { JWKS_AGE, JWKS_OCTETS, REFETCH_COOLDOWN, REVOKED_AGE, STALE, TOKEN_OCTETS } from "../../src/edge/defaults.ts";
-import { parseKeySet } from "../../src/edge/keys.ts";
-import { authenticate, type TokenSettings } from "../../src/edge/tokens.ts";
-import { AUDIENCE, ed25519, forged, hs256, type Issuer, jwks } from "./issuer.ts";
+import { parseKeySet } from "../../src/auth/key-set.ts";
+import { authenticate, type TokenSettings } from "../../src/auth/verify-token.ts";
+import { AUDIENCE, ed25519, forged, hs256, type Issuer, jwks } from "../edge/issuer.ts";
 
 const first = await ed25519("first");
 const second = await ed25519("second");

@@ -9,12 +9,12 @@
  * @module
  */
 import { base64url, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
-import { CLOCK_TOLERANCE, TOKEN_OCTETS, VERIFIED_TOKENS } from "./defaults.ts";
-import { type KeySettings, type VerificationKey, verificationKeys } from "./keys.ts";
-import { EVERYTHING, NOTHING, parseRights, type Rights, ScopeError } from "./policy/scopes.ts";
-import type { Reason } from "./reasons.ts";
-import { isRevoked, type RevocationSettings } from "./revocation.ts";
-import type { Settings } from "./settings.ts";
+import { CLOCK_TOLERANCE, TOKEN_OCTETS, VERIFIED_TOKENS } from "../edge/defaults.ts";
+import { type KeySettings, type VerificationKey, verificationKeys } from "./key-set.ts";
+import { EVERYTHING, NOTHING, parseRights, type Rights, ScopeError } from "./scopes.ts";
+import type { Reason } from "../edge/reasons.ts";
+import { isRevoked, type RevocationSettings } from "./revocation-list.ts";
+import type { Settings } from "../edge/settings.ts";
 
 /** Somebody who is known here, as plain data. */
 export interface Principal {

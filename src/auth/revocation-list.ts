@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { REVOKED_AGE, REVOKED_OCTETS } from "./defaults.ts";
-import { Remote, RemoteError } from "./remote.ts";
-import type { Settings } from "./settings.ts";
+import { REVOKED_AGE, REVOKED_OCTETS } from "../edge/defaults.ts";
+import { Remote, RemoteError } from "./refreshed-url.ts";
+import type { Settings } from "../edge/settings.ts";
 
 export type RevocationSettings = Pick<Settings, "REVOKED" | "REVOKED_URL">;
 

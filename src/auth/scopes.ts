@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { type Address, AddressError, deviceURL, identityURL, parseAddress, parseURL } from "../../sstp/index.ts";
+import { type Address, AddressError, deviceURL, identityURL, parseAddress, parseURL } from "../sstp/index.ts";
 
 /** Who is meant: an identity, or one device of it. */
 export type Peer = Pick<Address, "identity" | "device">;

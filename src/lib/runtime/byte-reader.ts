@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FIRST_READ, SMALL_READS } from "./defaults.ts";
+import { FIRST_READ, SMALL_READS } from "../../edge/defaults.ts";
 
 /** What a read gave: octets, valid until the next read; the end of the stream; or nothing within the time given. */
 export type Read = Uint8Array | "end" | "late";

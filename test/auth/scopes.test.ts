@@ -17,8 +17,8 @@ import {
   type Rights,
   ScopeError,
   unknownScopes,
-} from "../../../src/edge/policy/scopes.ts";
-import { deviceURL, formatAddress, identityURL, parseAddress } from "../../../src/sstp/index.ts";
+} from "../../src/auth/scopes.ts";
+import { deviceURL, formatAddress, identityURL, parseAddress } from "../../src/sstp/index.ts";
 
 describe("patterns", () => {
   for (const [pattern, covered, not] of [

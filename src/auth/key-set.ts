@@ -5,9 +5,9 @@
  * @module
  */
 import { base64url, type CryptoKey, type JWK } from "jose";
-import { JWKS_AGE, JWKS_OCTETS } from "./defaults.ts";
-import { Remote, RemoteError } from "./remote.ts";
-import type { Settings } from "./settings.ts";
+import { JWKS_AGE, JWKS_OCTETS } from "../edge/defaults.ts";
+import { Remote, RemoteError } from "./refreshed-url.ts";
+import type { Settings } from "../edge/settings.ts";
 
 /** A key to verify by. */
 export interface VerificationKey {

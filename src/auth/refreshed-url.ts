@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { FETCH_TIMEOUT, REFETCH_COOLDOWN, STALE } from "./defaults.ts";
-import { readBody } from "./streams.ts";
+import { FETCH_TIMEOUT, REFETCH_COOLDOWN, STALE } from "../edge/defaults.ts";
+import { readBody } from "../lib/runtime/byte-reader.ts";
 
 /** How often a request looks whether the fetch of another one has come to an end. */
 const LOOK = 25;
