@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { test } from "node:test";
 import { REASONS } from "../src/edge/reasons.ts";
-import { DROPS } from "../src/sstp/index.ts";
+import { DROPS } from "../src/store-and-forward/drop-reasons.ts";
 
 const FILE = new URL("../README.md", import.meta.url);
 

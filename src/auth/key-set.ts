@@ -4,10 +4,11 @@
  *
  * @module
  */
+
 import { base64url, type CryptoKey, type JWK } from "jose";
-import { JWKS_AGE, JWKS_OCTETS } from "../edge/defaults.ts";
-import { Remote, RemoteError } from "./refreshed-url.ts";
-import type { Settings } from "../edge/settings.ts";
+import type { AuthSettings } from "./auth-settings.ts";
+import { JWKS_AGE, JWKS_OCTETS } from "./limits.ts";
+import { RefreshedUrl, RemoteError } from "./refreshed-url.ts";
 
 /** A key to verify by. */
 export interface VerificationKey {
@@ -18,7 +19,7 @@ export interface VerificationKey {
 }
 
 /** Where keys come from. */
-export type KeySettings = Pick<Settings, "KEYS" | "JWKS_URL">;
+export type KeySettings = Pick<AuthSettings, "KEYS" | "JWKS_URL">;
 
 /** A key set that cannot be used; the message says what to change, and nothing of the keys. */
 export class KeySetError extends RemoteError {
@@ -72,10 +73,10 @@ async function inlineKeys(text: string): Promise<readonly VerificationKey[] | un
 }
 
 let remoteURL: string | undefined;
-let remote: Remote<readonly VerificationKey[]> | undefined;
+let remote: RefreshedUrl<readonly VerificationKey[]> | undefined;
 
-function remoteKeys(url: string): Remote<readonly VerificationKey[]> {
-  if (remote === undefined || remoteURL !== url) remote = new Remote(url, JWKS_OCTETS, parseKeySet);
+function remoteKeys(url: string): RefreshedUrl<readonly VerificationKey[]> {
+  if (remote === undefined || remoteURL !== url) remote = new RefreshedUrl(url, JWKS_OCTETS, parseKeySet);
   remoteURL = url;
   return remote;
 }

@@ -5,13 +5,14 @@
  *
  * @module
  */
-import { FETCH_TIMEOUT, REFETCH_COOLDOWN, STALE } from "../edge/defaults.ts";
+
 import { readBody } from "../lib/runtime/byte-reader.ts";
+import { FETCH_TIMEOUT, REFETCH_COOLDOWN, STALE } from "./limits.ts";
 
 /** How often a request looks whether the fetch of another one has come to an end. */
 const LOOK = 25;
 
-export class Remote<T> {
+export class RefreshedUrl<T> {
   readonly #url: string;
   readonly #limit: number;
   readonly #parse: (text: string) => T | Promise<T>;

@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { REVOKED_AGE, REVOKED_OCTETS } from "../edge/defaults.ts";
-import { Remote, RemoteError } from "./refreshed-url.ts";
-import type { Settings } from "../edge/settings.ts";
 
-export type RevocationSettings = Pick<Settings, "REVOKED" | "REVOKED_URL">;
+import type { AuthSettings } from "./auth-settings.ts";
+import { REVOKED_AGE, REVOKED_OCTETS } from "./limits.ts";
+import { RefreshedUrl, RemoteError } from "./refreshed-url.ts";
+
+export type RevocationSettings = Pick<AuthSettings, "REVOKED" | "REVOKED_URL">;
 
 /** Whether a token with this id is revoked; undefined when nobody knows, since the list cannot be had. */
 export async function isRevoked(
@@ -21,10 +22,10 @@ export async function isRevoked(
 }
 
 let listURL: string | undefined;
-let list: Remote<ReadonlySet<string>> | undefined;
+let list: RefreshedUrl<ReadonlySet<string>> | undefined;
 
-function listAt(url: string): Remote<ReadonlySet<string>> {
-  if (list === undefined || listURL !== url) list = new Remote(url, REVOKED_OCTETS, parseRevoked);
+function listAt(url: string): RefreshedUrl<ReadonlySet<string>> {
+  if (list === undefined || listURL !== url) list = new RefreshedUrl(url, REVOKED_OCTETS, parseRevoked);
   listURL = url;
   return list;
 }

@@ -2,47 +2,27 @@
  * Who bears a token: JSON Web Tokens [RFC 7519], verified by `jose` with the keys that the operator has configured.
  *
  *   aud   this edge's RELAY_NAME          exp   needed; nbf and iat are honoured
- *   jti   by it a token is revoked        address, scope   what it allows, see policy/scopes.ts
+ *   jti   by it a token is revoked        address, scope   what it allows, see scopes.ts
  *
  * Nothing that is told of a token says what it contains: what is told goes into logs and answers.
  *
  * @module
  */
-import { base64url, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
-import { CLOCK_TOLERANCE, TOKEN_OCTETS, VERIFIED_TOKENS } from "../edge/defaults.ts";
-import { type KeySettings, type VerificationKey, verificationKeys } from "./key-set.ts";
-import { EVERYTHING, NOTHING, parseRights, type Rights, ScopeError } from "./scopes.ts";
-import type { Reason } from "../edge/reasons.ts";
-import { isRevoked, type RevocationSettings } from "./revocation-list.ts";
-import type { Settings } from "../edge/settings.ts";
 
-/** Somebody who is known here, as plain data. */
-export interface Principal {
-  /** The same for the same token: its jti, or a hash of what is signed. */
-  readonly id: string;
-  /** Whom the issuer means, for a log; empty when it does not say. */
-  readonly subject: string;
-  readonly rights: Rights;
-  /** From when the token is no longer let in, milliseconds since 1970. */
-  readonly expires: number;
-}
+import { base64url, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
+import type { AuthSettings } from "./auth-settings.ts";
+import { type KeySettings, type VerificationKey, verificationKeys } from "./key-set.ts";
+import { CLOCK_TOLERANCE, TOKEN_OCTETS, VERIFIED_TOKENS } from "./limits.ts";
+import { isExpired, type Principal } from "./principal.ts";
+import { isRevoked, type RevocationSettings } from "./revocation-list.ts";
+import { parseRights, ScopeError } from "./scopes.ts";
+import type { TokenProblem } from "./token-problems.ts";
 
 export type Authentication =
   | { readonly type: "ok"; readonly principal: Principal }
-  | { readonly type: "refused"; readonly reason: Reason; readonly detail: string };
+  | { readonly type: "refused"; readonly reason: TokenProblem; readonly detail: string };
 
-export type TokenSettings = KeySettings & RevocationSettings & Pick<Settings, "RELAY_NAME">;
-
-/** Anybody, at an edge that is open for development. */
-export const ANYBODY: Principal = {
-  id: "anybody",
-  subject: "",
-  rights: EVERYTHING,
-  expires: Number.MAX_SAFE_INTEGER,
-};
-
-/** Somebody who has shown nothing yet, and has to in the Connect of SSTP. */
-export const NOBODY: Principal = { id: "nobody", subject: "", rights: NOTHING, expires: Number.MAX_SAFE_INTEGER };
+export type TokenSettings = KeySettings & RevocationSettings & Pick<AuthSettings, "RELAY_NAME">;
 
 /** What has been verified, by the hash of the token: an isolate sees the same few again and again. Oldest first. */
 const verified = new Map<string, { readonly principal: Principal; readonly key: VerificationKey }>();
@@ -78,15 +58,6 @@ export async function current(principal: Principal, settings: TokenSettings, now
   if (revoked === undefined) return refused("KeysUnavailable", "The list of revoked tokens cannot be had.");
   if (revoked) return refused("TokenRevoked", "Its id is on the list of revoked tokens.");
   return { type: "ok", principal };
-}
-
-export function isExpired(principal: Principal, now: number): boolean {
-  return now >= principal.expires;
-}
-
-/** Whether two principals are the same somebody. */
-export function isSame(one: Principal, other: Principal): boolean {
-  return one.id === other.id;
 }
 
 const JTI = "jti:";
@@ -168,7 +139,7 @@ function refusalOf(error: unknown): Authentication {
   return refused("TokenInvalid", "It is not a JWT that can be read.");
 }
 
-function refused(reason: Reason, detail: string): Extract<Authentication, { type: "refused" }> {
+function refused(reason: TokenProblem, detail: string): Extract<Authentication, { type: "refused" }> {
   return { type: "refused", reason, detail };
 }
 

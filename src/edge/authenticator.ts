@@ -8,11 +8,12 @@
  *
  * @module
  */
+import { ANYBODY, isSame, NOBODY, type Principal } from "../auth/principal.ts";
+import { has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "../auth/scopes.ts";
+import { authenticate } from "../auth/verify-token.ts";
 import { type AddressingEntry, ConnectResponseId } from "../sstp/index.ts";
 import type { Env } from "./env.ts";
-import { has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "../auth/scopes.ts";
 import type { Reason } from "./reasons.ts";
-import { ANYBODY, authenticate, isSame, NOBODY, type Principal } from "../auth/verify-token.ts";
 
 type Soon<T> = T | Promise<T>;
 

@@ -3,11 +3,14 @@
  *
  * @module
  */
-import type { Env } from "./env.ts";
+
 import { hasKeys } from "../auth/key-set.ts";
-import { parseDev } from "./policy/dev.ts";
+import { ANYBODY, NOBODY } from "../auth/principal.ts";
 import { has } from "../auth/scopes.ts";
-import { ANYBODY, type Authentication, authenticate, NOBODY } from "../auth/verify-token.ts";
+import { type Authentication, authenticate } from "../auth/verify-token.ts";
+import type { Env } from "./env.ts";
+import { parseDev } from "./policy/dev.ts";
+import type { Reason } from "./reasons.ts";
 
 /**
  * Who sends a request of a virtual connection.
@@ -30,8 +33,11 @@ export async function admit(request: Request, env: Env, ends: boolean): Promise<
   return answer;
 }
 
+/** Who sends a request, or why it is refused. */
+export type Admission = Authentication | { readonly type: "refused"; readonly reason: Reason; readonly detail: string };
+
 /** Whether a request is an operator's: by ADMIN_TOKEN, or a token with the scope admin. */
-export async function admitOperator(request: Request, env: Env): Promise<Authentication> {
+export async function admitOperator(request: Request, env: Env): Promise<Admission> {
   const { ADMIN_TOKEN = "" } = env;
   // Nobody has said who an operator is: then there is nothing here.
   if (ADMIN_TOKEN === "" && !hasKeys(env)) return refused("NotFound", "Nothing is at this path.");
@@ -65,9 +71,6 @@ function tokenOf(header: string): string | undefined {
   return /^Bearer +(.+)$/i.exec(header)?.[1];
 }
 
-function refused(
-  reason: Extract<Authentication, { type: "refused" }>["reason"],
-  detail = "",
-): Extract<Authentication, { type: "refused" }> {
+function refused<R extends Reason>(reason: R, detail = ""): { type: "refused"; reason: R; detail: string } {
   return { type: "refused", reason, detail };
 }

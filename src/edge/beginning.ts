@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { NOBODY, type Principal } from "../auth/principal.ts";
 import {
   type KeepAliveTarget,
   type LongLivedTarget,
@@ -24,7 +25,6 @@ import type { Ownership } from "./ownership.ts";
 import type { Caller } from "./parking.ts";
 import { type Polling, pollingOf } from "./polling.ts";
 import type { Reason } from "./reasons.ts";
-import { NOBODY, type Principal } from "../auth/verify-token.ts";
 
 /**
  * What is written down of a beginning. After the handshake only that it was, so that an object which has lost its memory

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import { READ_SIZE } from "./defaults.ts";
+import { byteReader, READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import type { Live, Refused, Verdict } from "./live.ts";
 import type { Origin } from "./origin.ts";
 import { problem, type Reason } from "./reasons.ts";
-import { byteReader } from "../lib/runtime/byte-reader.ts";
 
 /** The Tunnel whose virtual connection has bulk to carry. */
 export interface Carrier {

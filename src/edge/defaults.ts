@@ -5,18 +5,6 @@
  */
 
 /**
- * The most that one read takes from a body or a socket. The platform's own chunks are 4 KiB and cost more per octet
- * by a factor of four to eleven; above 256 KiB nothing is gained.
- */
-export const READ_SIZE = 256 * 1024;
-
-/** The first read of a stream: the platform's own chunk. Most streams are silent, and each waits with such a buffer. */
-export const FIRST_READ = 4096;
-
-/** A buffer shrinks after so many reads in a row that needed an eighth of it or less: Noops, and not the rests of batches. */
-export const SMALL_READS = 2;
-
-/**
  * The most that rides on the doorbell itself. It is the size of one KeepAlive answer, so that an answer is never
  * fetched after the bell has rung; what is larger streams.
  */
@@ -314,39 +302,6 @@ export const CACHED_SEGMENTS = 64;
 
 /** A stream between Worker and object ends after this silence when the object may sleep then. */
 export const BULK_IDLE = 20;
-
-/** Characters of a token, at most: it stands in a header, and proxies take heads of 16 KiB, some of 8. */
-export const TOKEN_OCTETS = 8192;
-
-/** By how much the clocks of issuer and edge may differ: more than clocks that are set do. */
-export const CLOCK_TOLERANCE = 30_000;
-
-/** Tokens that an isolate remembers as verified: 1000 devices in turn, at a few hundred octets each. */
-export const VERIFIED_TOKENS = 1000;
-
-/** A key set is fetched anew after this time, so that a key that was taken out is gone within a minute or so. */
-export const JWKS_AGE = 60_000;
-
-/** The same for the list of revoked tokens: who is shut out is to be out within a minute. */
-export const REVOKED_AGE = 20_000;
-
-/** Octets of a key set: 32 keys have less than 8 KiB. */
-export const JWKS_OCTETS = 64 * 1024;
-
-/** Octets of a list of revoked tokens: some 25,000 ids, which an isolate keeps in memory. */
-export const REVOKED_OCTETS = 1024 * 1024;
-
-/** What is fetched for tokens must come within this time, since a device waits for it. */
-export const FETCH_TIMEOUT = 3000;
-
-/** It is not fetched more often than this, whatever key ids strangers make up. */
-export const REFETCH_COOLDOWN = 5000;
-
-/**
- * When it cannot be fetched, what was fetched last is used for so long: an hour to mend the server. After that nobody is
- * let in, since a token may have been revoked.
- */
-export const STALE = 3600_000;
 
 /** How often a Tunnel at work asks whether the token of its device was revoked: with the age of the list under a minute. */
 export const AUDIT_INTERVAL = 20_000;

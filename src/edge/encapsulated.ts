@@ -4,8 +4,10 @@
  *
  * @module
  */
+
 import type { ClientOutput, EncapsulationClient, Session } from "../encapsulation/index.ts";
-import { ENCAPSULATED_AHEAD, READ_SIZE } from "./defaults.ts";
+import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
+import { ENCAPSULATED_AHEAD } from "./defaults.ts";
 import type { Inflow, Origin } from "./origin.ts";
 
 /** What a link needs of the way to its relay. */

@@ -6,14 +6,16 @@
  *
  * @module
  */
+
 import { REASON_HEADER } from "../encapsulation/index.ts";
+import { type ByteReader, byteReader, READ_SIZE } from "../lib/runtime/byte-reader.ts";
+import { within } from "../lib/runtime/timeout.ts";
 import { type CommandWalker, encode, VERSION_1_6 } from "../sstp/index.ts";
-import { BODY_TIMEOUT, BULK_IDLE, BULK_OCTETS, NOOP_INTERVAL, READ_SIZE } from "./defaults.ts";
+import { BODY_TIMEOUT, BULK_IDLE, BULK_OCTETS, NOOP_INTERVAL } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, type Ring } from "./doorbell.ts";
 import type { Verdict } from "./live.ts";
 import type { TunnelStub } from "./parking.ts";
 import { isReason, type Reason } from "./reasons.ts";
-import { type ByteReader, byteReader, within } from "../lib/runtime/byte-reader.ts";
 
 type DeviceWriter = WritableStreamDefaultWriter<Uint8Array>;
 

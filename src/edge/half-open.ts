@@ -4,10 +4,10 @@
  *
  * @module
  */
+import { within } from "../lib/runtime/timeout.ts";
 import { CONNECT_TIMEOUT, METER_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Entrance, Meter } from "./meter.ts";
-import { within } from "../lib/runtime/byte-reader.ts";
 
 export class HalfOpen {
   readonly #env: Pick<Env, "METER">;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ANYBODY, isSame, type Principal } from "../auth/principal.ts";
 import { tokenAuthenticator } from "./authenticator.ts";
 import type { Env } from "./env.ts";
 import { parseLinks } from "./policy/links.ts";
@@ -10,7 +11,6 @@ import { meteredName } from "./policy/rate.ts";
 import { remoteRelay } from "./relays.ts";
 import type { Host } from "./terminal.ts";
 import { throttleOf } from "./throttle.ts";
-import { ANYBODY, isSame, type Principal } from "../auth/verify-token.ts";
 
 /**
  * @param owner who has opened the virtual connection

@@ -11,8 +11,12 @@
  *
  * @module
  */
+
 import { DurableObject } from "cloudflare:workers";
+import { ANYBODY } from "../auth/principal.ts";
 import { guidFrom, KeepAliveClient } from "../encapsulation/index.ts";
+import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
+import { within } from "../lib/runtime/timeout.ts";
 import { parseURL, relayURL } from "../sstp/index.ts";
 import { tokenAuthenticator } from "./authenticator.ts";
 import {
@@ -23,7 +27,6 @@ import {
   LINK_REST_LAST,
   LINK_RETRY_FIRST,
   LINK_RETRY_LAST,
-  READ_SIZE,
 } from "./defaults.ts";
 import { Encapsulated, type Wire } from "./encapsulated.ts";
 import type { Env } from "./env.ts";
@@ -31,9 +34,7 @@ import type { Delivery, Taken } from "./mailbox.ts";
 import { parseLinks } from "./policy/links.ts";
 import { parseWays, type Way, waysTo } from "./policy/ways.ts";
 import { reachRelay } from "./reach.ts";
-import { within } from "../lib/runtime/byte-reader.ts";
 import { type Host, Terminal } from "./terminal.ts";
-import { ANYBODY } from "../auth/verify-token.ts";
 
 /** Whether the relay can be had now, or in the words of SessionStatus why not [MS-GRVSSTP 2.2.8.1]. */
 export type Reach = "connected" | "DNSLookupFailed" | "HostNotReachable" | "ConnectionClosed";

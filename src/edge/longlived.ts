@@ -7,15 +7,16 @@
  *
  * @module
  */
+
 import { ECHO_STRING, type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
+import { type ByteReader, byteReader, READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import { CommandWalker } from "../sstp/index.ts";
-import { BODY_TIMEOUT, BULK_OCTETS, FAREWELL, LINGER, READ_SIZE } from "./defaults.ts";
+import { BODY_TIMEOUT, BULK_OCTETS, FAREWELL, LINGER } from "./defaults.ts";
 import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell.ts";
 import { driveDown, driveUp } from "./gears.ts";
 import type { Verdict } from "./live.ts";
 import type { Context, TunnelStub } from "./parking.ts";
 import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
-import { type ByteReader, byteReader } from "../lib/runtime/byte-reader.ts";
 
 export async function longLivedGet(
   target: LongLivedTarget,

@@ -14,8 +14,10 @@
  *
  * @module
  */
+
 import { DurableObject } from "cloudflare:workers";
-import { type Drop, type DropCounts, isRelay, noDrops } from "../sstp/index.ts";
+import { isRelay } from "../sstp/index.ts";
+import { type Drop, type DropCounts, noDrops } from "../store-and-forward/drop-reasons.ts";
 import { type Bundle, contentsOf, type Envelope, envelopeAt, pack, unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {

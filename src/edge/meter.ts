@@ -11,7 +11,9 @@
  *
  * @module
  */
+
 import { DurableObject } from "cloudflare:workers";
+import { within } from "../lib/runtime/timeout.ts";
 import {
   ASK_AFTER,
   ASK_AT_ONCE,
@@ -26,7 +28,6 @@ import {
 import type { Env } from "./env.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "./policy/bucket.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
-import { within } from "../lib/runtime/byte-reader.ts";
 
 /** Whether one more virtual connection may be; if not, in how many seconds it is worth another try. */
 export type Entrance =

@@ -4,10 +4,11 @@
  *
  * @module
  */
+import { ANYBODY, isExpired, isSame, NOBODY, type Principal } from "../auth/principal.ts";
+import { current } from "../auth/verify-token.ts";
 import { AUDIT_INTERVAL } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Reason } from "./reasons.ts";
-import { ANYBODY, current, isExpired, isSame, NOBODY, type Principal } from "../auth/verify-token.ts";
 
 export class Ownership {
   readonly #env: Env;

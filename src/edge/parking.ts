@@ -3,12 +3,12 @@
  *
  * @module
  */
+import type { Principal } from "../auth/principal.ts";
 import { type KeepAliveTarget, type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
 import { Gate } from "./gate.ts";
 import type { Verdict } from "./live.ts";
 import type { Exchange } from "./polling.ts";
 import { isReason, problem, type Reason } from "./reasons.ts";
-import type { Principal } from "../auth/verify-token.ts";
 import type { Tunnel } from "./tunnel.ts";
 
 /** What a Worker's invocation lives in. */

@@ -3,11 +3,12 @@
  *
  * @module
  */
+
 import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } from "../encapsulation/index.ts";
+import { within } from "../lib/runtime/timeout.ts";
 import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./defaults.ts";
 import type { Origin } from "./origin.ts";
 import type { Reason } from "./reasons.ts";
-import { within } from "../lib/runtime/byte-reader.ts";
 
 /** A Polling virtual connection that lives. */
 export interface Polling {

@@ -4,10 +4,12 @@
  *
  * @module
  */
+import { TOKEN_PROBLEMS } from "../auth/token-problems.ts";
 import { REASONS as ENCAPSULATION, type ReasonRule, STATUS_PAIRS } from "../encapsulation/index.ts";
 
 export const REASONS = {
   ...ENCAPSULATION,
+  ...TOKEN_PROBLEMS,
   RelayNotAllowed: {
     status: 403,
     cause: "The relay that the request names is not on this edge's allow list.",
@@ -102,43 +104,6 @@ export const REASONS = {
     status: 401,
     cause: "The request has no admin token, or another one.",
     cure: "Give the edge's admin token as Authorization: Bearer.",
-  },
-  NoKeys: {
-    status: 500,
-    cause: "This edge has no keys to verify tokens by, so it lets nobody in.",
-    cure: "The operator sets KEYS or JWKS_URL, or for development DEV=open.",
-  },
-  KeysUnavailable: {
-    status: 500,
-    cause: "The edge cannot have or use its key set or its list of revoked tokens.",
-    cure: "Try again; the operator looks at KEYS, JWKS_URL, REVOKED_URL and the log.",
-  },
-  TokenNeeded: {
-    status: 401,
-    cause: "The request has no token.",
-    cure: "Send Authorization: Bearer with a token of this edge.",
-  },
-  TokenInvalid: {
-    status: 401,
-    cause: "The token is not one that this edge can verify.",
-    cure: "Get a new token; the operator issues it with a key that the edge has.",
-  },
-  TokenExpired: { status: 401, cause: "The token has expired.", cure: "Get a new token." },
-  TokenNotYetValid: {
-    status: 401,
-    cause: "The token is not valid yet.",
-    cure: "Wait until its time has come; if it has, set the clocks right.",
-  },
-  TokenRevoked: { status: 401, cause: "The token was revoked.", cure: "Ask the operator for a new token." },
-  WrongAudience: {
-    status: 401,
-    cause: "The token is for another edge.",
-    cure: "Get a token whose aud is the RELAY_NAME of this edge.",
-  },
-  ScopeMissing: {
-    status: 403,
-    cause: "The token does not allow this.",
-    cure: "Get a token with the scope that is named.",
   },
   NotFound: { status: 404, cause: "Nothing is at this path.", cure: "See / for the paths of this edge." },
   InternalError: {

@@ -3,8 +3,10 @@
  *
  * @module
  */
+
+import { readBody } from "../lib/runtime/byte-reader.ts";
+import { within } from "../lib/runtime/timeout.ts";
 import { RESOLVE_OCTETS, RESOLVE_TIMEOUT } from "./defaults.ts";
-import { readBody, within } from "../lib/runtime/byte-reader.ts";
 
 /** Where names are resolved when RESOLVER is not set. */
 export const DEFAULT_RESOLVER = "https://cloudflare-dns.com/dns-query";

@@ -6,12 +6,13 @@
  *
  * @module
  */
+
+import { readBody } from "../lib/runtime/byte-reader.ts";
 import { AddressError, deviceURL, identityURL, parseAddress } from "../sstp/index.ts";
 import { RULE_OCTETS } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import { parseSenderRule, SenderRuleError } from "./policy/senders.ts";
 import { problem, type Reason } from "./reasons.ts";
-import { readBody } from "../lib/runtime/byte-reader.ts";
 
 /**
  * Answers a GET or PUT of a mailbox's rule.

@@ -4,10 +4,9 @@
  *
  * @module
  */
+import type { AuthSettings } from "../auth/auth-settings.ts";
 
-export interface Settings {
-  /** This edge's own Relay-Server-Name. Empty until the operator sets it: then no request can name this edge. */
-  readonly RELAY_NAME?: string;
+export interface Settings extends AuthSettings {
   /** Origin relays that a virtual connection may be passed through to. Empty: none. */
   readonly ORIGIN_RELAYS?: string;
   /** What one principal may do, as parseRate reads it. Empty: nobody has limits. */
@@ -22,14 +21,6 @@ export interface Settings {
   readonly DEV?: string;
   /** Opens /admin. Empty: there is none. */
   readonly ADMIN_TOKEN?: string;
-  /** A JSON Web Key Set, as text: the keys that tokens are verified by. */
-  readonly KEYS?: string;
-  /** Where to fetch such a key set from. */
-  readonly JWKS_URL?: string;
-  /** Ids of tokens that are no longer let in, parted by commas. */
-  readonly REVOKED?: string;
-  /** Where to fetch a JSON array of such ids from. */
-  readonly REVOKED_URL?: string;
   /** `origin`: a virtual connection that is passed through needs no token, since the origin relay asks for its own. */
   readonly AUTH_ORIGIN?: string;
 }

@@ -6,11 +6,11 @@
  *
  * @module
  */
+import type { Principal } from "../auth/principal.ts";
 import type { PollingConnection, VirtualConnection } from "../encapsulation/index.ts";
 import { REST_AFTER, REST_TRIES } from "./defaults.ts";
 import type { Live } from "./live.ts";
 import type { TerminalSnapshot } from "./terminal.ts";
-import type { Principal } from "../auth/verify-token.ts";
 
 /** What a Tunnel at rest leaves. */
 export interface Rest {

@@ -9,6 +9,10 @@
  *
  * @module
  */
+
+import { isSame, NOBODY, type Principal } from "../auth/principal.ts";
+import { byteReader, READ_SIZE } from "../lib/runtime/byte-reader.ts";
+import { promptly, within } from "../lib/runtime/timeout.ts";
 import {
   accountOf,
   CloseReasonId,
@@ -33,7 +37,6 @@ import {
   HELD_OCTETS,
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
-  READ_SIZE,
   UNSTORED_MESSAGES,
   UNSTORED_OCTETS,
 } from "./defaults.ts";
@@ -42,9 +45,7 @@ import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Entrance } from "./meter.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
-import { byteReader, promptly, within } from "../lib/runtime/byte-reader.ts";
 import type { Throttle } from "./throttle.ts";
-import { isSame, NOBODY, type Principal } from "../auth/verify-token.ts";
 
 /** What a terminal needs of the object that it lives in. */
 export interface Host {

@@ -8,12 +8,12 @@
  *
  * @module
  */
+import { within } from "../lib/runtime/timeout.ts";
 import { CREDIT, FIRST_LEASE, METER_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Amount, Entrance, Lease } from "./meter.ts";
 import { type Bucket, bucket, charge } from "./policy/bucket.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
-import { within } from "../lib/runtime/byte-reader.ts";
 
 /** What is asked of a Meter. */
 export interface MeterStub {

@@ -10,7 +10,9 @@
  *
  * @module
  */
+
 import { DurableObject } from "cloudflare:workers";
+import { NOBODY, type Principal } from "../auth/principal.ts";
 import {
   arriveGet,
   arrivePost,
@@ -29,11 +31,12 @@ import {
   room,
   sendDown,
 } from "../encapsulation/index.ts";
+import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import { Beginning, openingOf } from "./beginning.ts";
 import { type Bell, bellOf, echo, hear, ring } from "./bell.ts";
 import { type Carrier, pull, push } from "./bulk.ts";
 import { Calls } from "./calls.ts";
-import { ABSENCE, BELL_OCTETS, READ_SIZE, SHORT_HOLD } from "./defaults.ts";
+import { ABSENCE, BELL_OCTETS, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import { tunnelHost } from "./host.ts";
@@ -61,7 +64,6 @@ import { problem, type Reason } from "./reasons.ts";
 import { isOwnName } from "./relays.ts";
 import { type Left, restOf, type Settle, Sleep } from "./sleep.ts";
 import { Terminal, type TerminalSnapshot } from "./terminal.ts";
-import { NOBODY, type Principal } from "../auth/verify-token.ts";
 import { Wired } from "./wired.ts";
 
 export class Tunnel extends DurableObject<Env> {

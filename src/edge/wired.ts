@@ -11,7 +11,8 @@
  *
  * @module
  */
-import { GO_ON_OCTETS, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, HOLD_OCTETS, READ_SIZE } from "./defaults.ts";
+import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
+import { GO_ON_OCTETS, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, HOLD_OCTETS } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Reason } from "./reasons.ts";
 import type { Terminal } from "./terminal.ts";

@@ -3,8 +3,13 @@
  *
  * @module
  */
+
 import { Hono } from "hono";
+import type { Principal } from "../auth/principal.ts";
+import { owns } from "../auth/scopes.ts";
 import { MAX_BODY, parsePoll, parseTarget, type Target } from "../encapsulation/index.ts";
+import { readBody } from "../lib/runtime/byte-reader.ts";
+import { within } from "../lib/runtime/timeout.ts";
 import { admin } from "./admin.ts";
 import { admit } from "./authorization.ts";
 import { WHOLE_BODY_TIMEOUT } from "./defaults.ts";
@@ -14,13 +19,10 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Context, type TunnelStub, tunnelFor } from "./parking.ts";
-import { owns } from "../auth/scopes.ts";
 import { sourceOf } from "./policy/source.ts";
 import { answerHeaders, problem } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { answerRule } from "./rules.ts";
-import { readBody, within } from "../lib/runtime/byte-reader.ts";
-import type { Principal } from "../auth/verify-token.ts";
 
 export { Directory } from "./directory.ts";
 export { Link } from "./link.ts";

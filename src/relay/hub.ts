@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Drop, noDrops } from "../sstp/index.ts";
+import { type Drop, noDrops } from "../store-and-forward/drop-reasons.ts";
 import { COMMIT_REMOVALS, REFUSALS } from "./defaults.ts";
 import type { Outgoing } from "./queue.ts";
 import type { Envelope, Store } from "./store.ts";

@@ -3,9 +3,11 @@
  *
  * @module
  */
+
 import { createServer, type Socket } from "node:net";
 import { hostname } from "node:os";
-import { ConnectCloseReasonId, type DropCounts, relayURL, SSTP_PORT } from "../sstp/index.ts";
+import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
+import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
 import { MESSAGE_LIMIT, PURGE_INTERVAL } from "./defaults.ts";
 import { Hub } from "./hub.ts";
 import { PeerConnection } from "./peer-connection.ts";

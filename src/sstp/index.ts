@@ -38,7 +38,6 @@ export { Connection } from "./connection.ts";
 export type { ConnectionOptions, ConnectionState } from "./core.ts";
 export type { CommandSink } from "./decoder.ts";
 export { Decoder, decode, textOf } from "./decoder.ts";
-export * from "../store-and-forward/drop-reasons.ts";
 export { encode, encodeDataInto } from "./encoder.ts";
 export * from "./events.ts";
 export { isMultidrop } from "./fanout.ts";

@@ -1,12 +1,13 @@
 /** Which tokens are let in, by their own words and by the keys and lists of the operator. */
+
 import assert from "node:assert/strict";
 import { createHmac, createPublicKey, sign as signBy } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import { after, before, describe, it, mock } from "node:test";
 import fc from "fast-check";
 import type { JWK } from "jose";
-import { JWKS_AGE, JWKS_OCTETS, REFETCH_COOLDOWN, REVOKED_AGE, STALE, TOKEN_OCTETS } from "../../src/edge/defaults.ts";
 import { parseKeySet } from "../../src/auth/key-set.ts";
+import { JWKS_AGE, JWKS_OCTETS, REFETCH_COOLDOWN, REVOKED_AGE, STALE, TOKEN_OCTETS } from "../../src/auth/limits.ts";
 import { authenticate, type TokenSettings } from "../../src/auth/verify-token.ts";
 import { AUDIENCE, ed25519, forged, hs256, type Issuer, jwks } from "../edge/issuer.ts";
 

@@ -1,10 +1,12 @@
 /** Whose a virtual connection is, and for how long. */
+
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { CLOCK_TOLERANCE, REVOKED_AGE } from "../../src/auth/limits.ts";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import type { Device, DeviceOptions, TransportName } from "../../src/device/index.ts";
-import { AUDIT_INTERVAL, CLOCK_TOLERANCE, REVOKED_AGE } from "../../src/edge/defaults.ts";
+import { AUDIT_INTERVAL } from "../../src/edge/defaults.ts";
 import { ECHO_TEXT, formatPoll } from "../../src/encapsulation/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
 import { mailboxOf, RawClient, receive, TRANSPORTS, tunnelOf, until } from "../mailbox/support.ts";

@@ -1,11 +1,12 @@
 /** A terminal that has to wait for its authenticator: nothing gets out of order, and nothing waits for ever. */
+
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock, type TestContext } from "node:test";
+import { NOBODY, type Principal } from "../../src/auth/principal.ts";
+import { EVERYTHING } from "../../src/auth/scopes.ts";
 import type { Authenticator, ConnectDecision } from "../../src/edge/authenticator.ts";
 import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS } from "../../src/edge/defaults.ts";
-import { EVERYTHING } from "../../src/auth/scopes.ts";
 import { type Host, Terminal } from "../../src/edge/terminal.ts";
-import { NOBODY, type Principal } from "../../src/auth/verify-token.ts";
 import {
   CloseReasonId,
   Connection,

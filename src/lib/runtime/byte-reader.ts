@@ -3,7 +3,19 @@
  *
  * @module
  */
-import { FIRST_READ, SMALL_READS } from "../../edge/defaults.ts";
+import { within } from "./timeout.ts";
+
+/**
+ * The most that one read takes from a body or a socket. The platform's own chunks are 4 KiB and cost more per octet
+ * by a factor of four to eleven; above 256 KiB nothing is gained.
+ */
+export const READ_SIZE = 256 * 1024;
+
+/** The first read of a stream: the platform's own chunk. Most streams are silent, and each waits with such a buffer. */
+export const FIRST_READ = 4096;
+
+/** A buffer shrinks after so many reads in a row that needed an eighth of it or less: Noops, and not the rests of batches. */
+export const SMALL_READS = 2;
 
 /** What a read gave: octets, valid until the next read; the end of the stream; or nothing within the time given. */
 export type Read = Uint8Array | "end" | "late";
@@ -105,24 +117,4 @@ interface ByobReader {
     options: { readonly min: number },
   ): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
   cancel(): Promise<void>;
-}
-
-/** What a promise gives; rejects when it takes longer than so many milliseconds. */
-export async function promptly<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
-  const got = await within(milliseconds, promise);
-  if (got === undefined) throw new Error(`no answer within ${milliseconds} ms`);
-  return got.value;
-}
-
-/** What a promise gives, or undefined when it takes longer than so many milliseconds. */
-export async function within<T>(milliseconds: number, promise: Promise<T>): Promise<{ readonly value: T } | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), milliseconds);
-  });
-  try {
-    return await Promise.race([promise.then((value) => ({ value })), late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

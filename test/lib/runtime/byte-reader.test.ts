@@ -1,8 +1,10 @@
 /** Octets out of streams: nothing that comes is lost, however the reader waits. */
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FIRST_READ, SMALL_READS } from "../../src/edge/defaults.ts";
-import { byteReader, readBody, within } from "../../src/lib/runtime/byte-reader.ts";
+
+import { byteReader, FIRST_READ, readBody, SMALL_READS } from "../../../src/lib/runtime/byte-reader.ts";
+import { within } from "../../../src/lib/runtime/timeout.ts";
 
 /** A byte stream that is fed by hand. */
 function feed(): { stream: ReadableStream<Uint8Array>; put(text: string): void; end(): void } {

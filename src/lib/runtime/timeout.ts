@@ -1,0 +1,25 @@
+/**
+ * Timeouts for promises that may never settle.
+ *
+ * @module
+ */
+
+/** What a promise gives; rejects when it takes longer than so many milliseconds. */
+export async function promptly<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+  const got = await within(milliseconds, promise);
+  if (got === undefined) throw new Error(`no answer within ${milliseconds} ms`);
+  return got.value;
+}
+
+/** What a promise gives, or undefined when it takes longer than so many milliseconds. */
+export async function within<T>(milliseconds: number, promise: Promise<T>): Promise<{ readonly value: T } | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), milliseconds);
+  });
+  try {
+    return await Promise.race([promise.then((value) => ({ value })), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
