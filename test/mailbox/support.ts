@@ -145,8 +145,9 @@ export class RawClient {
     url: string,
     options: Partial<ConnectionOptions> = {},
     relay = "127.0.0.1",
+    token?: string,
   ) {
-    this.#transport = openTransport({ transport, relay, edge: edge.url });
+    this.#transport = openTransport({ transport, relay, edge: edge.url, token });
     this.engine = new Connection({
       role: "client",
       outbound: true,
@@ -156,15 +157,20 @@ export class RawClient {
     });
   }
 
-  /** Connects, and attaches the account of an identity when one is given. */
+  /**
+   * Connects, and attaches the account of an identity when one is given.
+   *
+   * @param token sent with each request
+   */
   static async open(
     edge: LocalEdge,
     transport: TransportName,
     url: string,
     identity?: string,
     options: Partial<ConnectionOptions> = {},
+    token?: string,
   ): Promise<RawClient> {
-    const client = new RawClient(edge, transport, url, options);
+    const client = new RawClient(edge, transport, url, options, "127.0.0.1", token);
     client.connect("127.0.0.1");
     await client.event("connected");
     if (identity !== undefined) {

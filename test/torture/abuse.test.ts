@@ -10,12 +10,12 @@ import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
-import { Device } from "../../src/device/index.ts";
+import type { Device } from "../../src/device/index.ts";
 import { HALF_OPEN, MISSES, MISSES_RATE } from "../../src/edge/defaults.ts";
 import { edgeMemory } from "../edge/support.ts";
 import { startEdge } from "../mailbox/support.ts";
 import type { Attack, Outcome } from "./attacker.ts";
-import { FULL } from "./support.ts";
+import { FULL, insist, KEYS } from "./support.ts";
 
 /** How long each flood lasts, and how long it is quiet before. */
 const LASTS = FULL ? 20_000 : 3000;
@@ -78,7 +78,7 @@ class Pair {
           ["alice/pc", "websocket"],
           ["bob/pc", "longlived"],
         ].map(([address = "", transport]) =>
-          Device.connect({ edge: url, address, transport: transport as "websocket" | "longlived", onReconnect }),
+          insist({ edge: url, address, transport: transport as "websocket" | "longlived", onReconnect }),
         ),
       ),
     );
@@ -174,7 +174,7 @@ function assertServed(what: string, report: (line: string) => void): void {
 
 describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
   before(async () => {
-    edge = await startEdge({ after: (close) => closing.push(close) });
+    edge = await startEdge({ after: (close) => closing.push(close) }, { keys: KEYS });
     pair = await Pair.start(edge.url);
     // What is compiled and cached is so before anything is measured.
     await sleep(1000);
@@ -200,7 +200,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     await sleep(LASTS);
     assertServed("half open and slow, later", (line) => t.diagnostic(line));
     // From elsewhere one may connect meanwhile, and from this process as well.
-    const other = await Device.connect({ edge: edge.url, address: "carol/pc", transport: "keepalive" });
+    const other = await insist({ edge: edge.url, address: "carol/pc", transport: "keepalive" });
     await other.close();
   });
 
@@ -253,7 +253,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     assert.equal(late + held, HALF_OPEN);
     assert.equal(refused, HALF_OPENED - HALF_OPEN);
     assert.ok(FULL ? held === 0 : late > 0, `${held} are left`);
-    assert.deepEqual(silent.answers, { ConnectTimeout: 20 });
+    assert.deepEqual(silent.answers, { TokenNeeded: 20 });
     assert.deepEqual(Object.keys(bodies.answers), ["408 ReceiveTimeout"]);
     // The runtime itself ends heads, and says nothing.
     const { closed = 0, reset = 0 } = heads.answers;

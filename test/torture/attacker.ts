@@ -152,7 +152,7 @@ const ATTACKS: Record<Attack["kind"], (attack: Attack) => Promise<unknown>> = {
       socket.on("data", (octets) => {
         frames += octets.toString("latin1");
         // The close frame has its reason as text.
-        const reason = /[A-Z][A-Za-z]+Timeout|TooManyHalfOpen/.exec(frames.slice(frames.indexOf("\r\n\r\n")))?.[0];
+        const reason = /ConnectTimeout|TokenNeeded|TooManyHalfOpen/.exec(frames.slice(frames.indexOf("\r\n\r\n")))?.[0];
         if (reason === undefined) return;
         socket.removeAllListeners("close");
         note(reason);

@@ -11,7 +11,19 @@ import type { Mailbox, MailboxStatus } from "../../src/edge/mailbox.ts";
 import { ConnectCloseReasonId, deviceURL, parseAddress } from "../../src/sstp/index.ts";
 import { mailboxOf, RawClient, startEdge, until } from "../mailbox/support.ts";
 import { statusOf } from "./lossy.ts";
-import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, FULL, seedOf, stamped, stampOf } from "./support.ts";
+import {
+  ADMIN_TOKEN,
+  Chance,
+  ENCAPSULATIONS,
+  FULL,
+  insist,
+  KEYS,
+  seedOf,
+  stamped,
+  stampOf,
+  tokenFor,
+  withToken,
+} from "./support.ts";
 
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 
@@ -30,7 +42,7 @@ const seed = seedOf();
 let edge: LocalEdge;
 const closing: (() => Promise<unknown>)[] = [];
 before(async () => {
-  edge = await startEdge({ after: (run) => closing.push(run) }, { adminToken: ADMIN_TOKEN });
+  edge = await startEdge({ after: (run) => closing.push(run) }, { adminToken: ADMIN_TOKEN, keys: KEYS });
 });
 after(async () => {
   for (const close of closing) await close();
@@ -62,12 +74,13 @@ async function device(
   const done = new Set<number>();
   const finishers = new Map<number, () => void>();
   const reconnects: string[] = [];
-  const connected = await Device.connect({
+  const options = await withToken({
     edge: edge.url,
     address,
     transport: encapsulation,
     onReconnect: (error) => reconnects.push(error.message),
   });
+  const connected = await Device.connect(options);
   const read = async () => {
     for await (const message of connected.messages()) {
       const { counter } = stampOf(message.body);
@@ -96,7 +109,7 @@ async function device(
 /** Connects a client that speaks SSTP itself: it has no memory that could hide what comes twice. */
 async function raw(address: string, encapsulation: Encapsulation): Promise<Contender> {
   const done = new Set<number>();
-  const client = new RawClient(edge, encapsulation, urlOf(address));
+  const client = new RawClient(edge, encapsulation, urlOf(address), {}, "127.0.0.1", await tokenFor(address));
   const complete = client.engine.complete.bind(client.engine);
   // Before the first message comes, which it would say at once that it is done with.
   client.engine.complete = () => false;
@@ -173,7 +186,7 @@ test(`${KNOWN} takeovers of a mailbox that is known: the winner is given what wa
   const chances = range(1, DUELS).map((duel) => new Chance(seed + duel));
   const fight = async (chance: Chance, duel: number): Promise<void> => {
     const address = `known${duel}/pc`;
-    const sender = await Device.connect({ edge: edge.url, address: `sender${duel}/pc`, transport: "websocket" });
+    const sender = await insist({ edge: edge.url, address: `sender${duel}/pc`, transport: "websocket" });
     const connect = () => (chance.next() < 0.5 ? device : raw)(address, someEncapsulation(chance));
     const losers: Promise<void>[] = [];
     let sent = 0;
@@ -281,7 +294,8 @@ async function fighter(
   const reconnects: string[] = [];
   const onReconnect = (error: DeviceError) => void reconnects.push(error.message);
   const fought = { encapsulation, shares, paired, reconnects };
-  const connected = await Device.connect({ edge: edge.url, address, transport: encapsulation, onReconnect }).catch(
+  const options = await withToken({ edge: edge.url, address, transport: encapsulation, onReconnect });
+  const connected = await Device.connect(options).catch(
     (error: unknown) => String((error as DeviceError).code) + String(error).replace("DeviceError", ""),
   );
   if (typeof connected === "string") {
@@ -365,7 +379,7 @@ test(`${WILD} takeovers at any moment: nothing disappears, and what was accepted
     const identity = `wild${duel}`;
     const address = `${identity}/pc`;
     const peers = [address, identity] as const;
-    const sender = await Device.connect({ edge: edge.url, address: `wilder${duel}/pc`, transport: "websocket" });
+    const sender = await insist({ edge: edge.url, address: `wilder${duel}/pc`, transport: "websocket" });
     const streams = STREAMS.map((stream) => new Stream(sender, peers[stream], stream, chance));
     const fighters: Fighter[] = [];
     let before: Consumer = { generation: 0, consumer: undefined };

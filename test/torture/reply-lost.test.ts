@@ -9,7 +9,18 @@ import type { Device } from "../../src/device/index.ts";
 import { deviceURL, parseAddress } from "../../src/sstp/index.ts";
 import { RawClient, startEdge, until } from "../mailbox/support.ts";
 import { type Loss, LossyProxy, statusOf } from "./lossy.ts";
-import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, FULL, insist, seedOf, stamped, stampOf } from "./support.ts";
+import {
+  ADMIN_TOKEN,
+  Chance,
+  ENCAPSULATIONS,
+  FULL,
+  insist,
+  KEYS,
+  seedOf,
+  stamped,
+  stampOf,
+  tokenFor,
+} from "./support.ts";
 
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 type Victim = "sender" | "receiver";
@@ -30,7 +41,7 @@ const seed = seedOf();
 let edge: LocalEdge;
 const closing: (() => Promise<unknown>)[] = [];
 before(async () => {
-  edge = await startEdge({ after: (run) => closing.push(run) }, { adminToken: ADMIN_TOKEN });
+  edge = await startEdge({ after: (run) => closing.push(run) }, { adminToken: ADMIN_TOKEN, keys: KEYS });
 });
 after(async () => {
   for (const close of closing) await close();
@@ -65,7 +76,7 @@ async function transfer(encapsulation: Encapsulation, victim: Victim, loss?: Los
     // Whoever is not the victim is connected by the way that hides least: the receiver has no memory of ids then, and
     // whatever the mailbox kept twice would come twice.
     if (victim === "sender") {
-      const receiver = await RawClient.open(edge, "websocket", urlOf(to));
+      const receiver = await RawClient.open(edge, "websocket", urlOf(to), undefined, {}, await tokenFor(to));
       open.push(() => receiver.close());
       inbox.read = () => receiver.messages.map(({ body }) => body);
     } else {

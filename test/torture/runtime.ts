@@ -1,5 +1,5 @@
 /**
- * An edge in a process of its own, `node runtime.ts FOLDER PORT ADMIN_TOKEN`: to throw an object out of memory stops the
+ * An edge in a process of its own, `node runtime.ts FOLDER PORT ADMIN_TOKEN KEYS`: to throw an object out of memory stops the
  * process that asks for it until the object is idle, which would never come if its devices were in that process.
  */
 import { startLocalEdge } from "../../src/cli/local-edge.ts";
@@ -10,13 +10,13 @@ export type Order = { readonly evict: { readonly kind: "Tunnel" | "Mailbox"; rea
 /** What it says. */
 export type Word = { readonly port: number } | { readonly evicted: boolean } | { readonly log: string };
 
-const [folder = "", port = "0", adminToken = ""] = process.argv.slice(2);
+const [folder = "", port = "0", adminToken = "", keys = ""] = process.argv.slice(2);
 const say = (word: Word) => process.send?.(word);
 
 const edge = await startLocalEdge({
   port: Number(port),
   relayAllow: [],
-  dev: "open",
+  keys,
   state: folder,
   adminToken,
   log: (level, line) => say({ log: `${level} ${line}` }),

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Device, DeviceError, type DeviceOptions } from "../../src/device/index.ts";
+import { ed25519, jwks } from "../edge/issuer.ts";
 import { listen } from "../support/sockets.ts";
 import type { Order, Word } from "./runtime.ts";
 
@@ -53,6 +54,21 @@ export class Chance {
 }
 
 export const ADMIN_TOKEN = "torture";
+
+const issuer = await ed25519("torture");
+
+/** The key set that {@link tokenFor} signs by, for an edge. */
+export const KEYS = jwks(issuer);
+
+/** A token for one device: each device has its own, and with it its own share of the RATE. */
+export function tokenFor(address: string): Promise<string> {
+  return issuer.issue({ address, scope: "connect receive send:*" });
+}
+
+/** Options of a device with a token of its own. */
+export async function withToken(options: DeviceOptions): Promise<DeviceOptions> {
+  return { ...options, token: await tokenFor(options.address) };
+}
 
 /** An edge with its mailboxes on disk, which can be killed and comes back on the same port. */
 export class Mortal {
@@ -139,7 +155,7 @@ interface Started {
 
 async function startOn(folder: string, port: number, log: string[]): Promise<Started> {
   const program = fileURLToPath(new URL("runtime.ts", import.meta.url));
-  const child = fork(program, [folder, String(port), ADMIN_TOKEN], {
+  const child = fork(program, [folder, String(port), ADMIN_TOKEN, KEYS], {
     execArgv: ["--disable-warning=ExperimentalWarning"],
   });
   child.on("message", (word: Word) => "log" in word && log.push(word.log));
@@ -252,11 +268,12 @@ export class CuttingProxy {
   }
 }
 
-/** Connects a device, however often it takes: what its first connection meets is chance. */
+/** Connects a device with a token of its own, however often it takes: what its first connection meets is chance. */
 export async function insist(options: DeviceOptions): Promise<Device> {
+  const permitted = await withToken(options);
   for (;;) {
     try {
-      return await Device.connect(options);
+      return await Device.connect(permitted);
     } catch (error) {
       if (!(error instanceof DeviceError) || !error.retryable) throw error;
       await sleep(100);
