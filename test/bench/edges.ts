@@ -16,10 +16,15 @@ export interface Running {
 /** The product's edge, for some relays. */
 export async function startEdge(
   relays: readonly string[],
-  options: Pick<LocalEdgeOptions, "state" | "adminToken"> = {},
+  options: Pick<LocalEdgeOptions, "state" | "adminToken" | "keys"> = {},
 ): Promise<Running> {
   const before = workerds();
-  const edge = await startLocalEdge({ port: 0, relayAllow: relays, dev: "private open", ...options });
+  const edge = await startLocalEdge({
+    port: 0,
+    relayAllow: relays,
+    dev: options.keys === undefined ? "private open" : "private",
+    ...options,
+  });
   return { port: Number(new URL(edge.url).port), pid: newest(before), close: () => edge.close() };
 }
 

@@ -1,7 +1,7 @@
 /**
  * The bench: what the product does, each figure beside its floor or a peer measured in the same run.
  *
- *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,memory] [--json FILE]
+ *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,link,memory,malice] [--json FILE]
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
@@ -11,6 +11,7 @@ import { codec } from "./codec.ts";
 import { latency } from "./latency.ts";
 import { link } from "./link.ts";
 import { mailbox } from "./mailbox.ts";
+import { malice } from "./malice.ts";
 import { memory } from "./memory.ts";
 import { print, type Section } from "./report.ts";
 import { throughput } from "./throughput.ts";
@@ -22,6 +23,7 @@ const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Sec
   mailbox,
   link,
   memory,
+  malice,
 };
 
 const { values } = parseArgs({

@@ -1,0 +1,224 @@
+/** What others notice of a peer that holds a token and does its worst: their deliveries with the attack on and off in turn. */
+import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { TransportName } from "../../src/device/index.ts";
+import { ed25519, jwks } from "../edge/issuer.ts";
+import type { Delivered, Pair } from "./bystanders.ts";
+import { residentOctets, startEdge } from "./edges.ts";
+import { ADMIN_TOKEN } from "./letters.ts";
+import type { Attack, Deeds } from "./malicious-peer.ts";
+import { type Figure, quantile, type Section, short } from "./report.ts";
+import { Child } from "./rpc.ts";
+
+const MEBI = 1024 * 1024;
+/** Deliveries of a phase, and how often each pair sends. */
+const DELIVERIES = 10_000;
+const EVERY = 20;
+/** How many times delivery may take with the attack, or how many milliseconds longer if that is more. */
+const TIMES = 3;
+const MORE = 50;
+/** Memory that the attack may cost, and what the folder may hold beside what waits. */
+const MEMORY = 200 * MEBI;
+const LEFT = MEBI;
+/** When what an attack has left behind is looked at. */
+const AFTER = 60_000;
+const WAYS: readonly (readonly [TransportName, TransportName])[] = [
+  ["websocket", "websocket"],
+  ["websocket", "longlived"],
+  ["longlived", "keepalive"],
+  ["keepalive", "websocket"],
+];
+
+interface Phase extends Delivered {
+  readonly attacked: boolean;
+  readonly memory: number;
+}
+
+export async function malice(quick: boolean): Promise<Section> {
+  const issuer = await ed25519("bench");
+  const tokenOf = (address: string) => issuer.issue({ address, scope: "connect receive send:*" });
+  const silent = await silentRelay();
+  const state = mkdtempSync(join(tmpdir(), "grooveway-malice-"));
+  const options = { state, adminToken: ADMIN_TOKEN, keys: jwks(issuer) };
+  let edge = await startEdge([silent.name], options);
+  const bystanders = new Child("bystanders.ts");
+  const mallory = new Child("malicious-peer.ts");
+  try {
+    const url = `http://127.0.0.1:${edge.port}`;
+    const pairs: Pair[] = [];
+    for (let n = 0; n < 2 * WAYS.length; n += 1) {
+      const [from, to] = WAYS[n % WAYS.length] ?? ["websocket", "websocket"];
+      const end = async (address: string, transport: TransportName) => ({
+        address,
+        transport,
+        token: await tokenOf(address),
+      });
+      pairs.push({ sender: await end(`alice${n}/pc`, from), receiver: await end(`bob${n}/pc`, to) });
+    }
+    await bystanders.call("open", { edge: url, all: pairs });
+    const attack: Attack = {
+      edge: url,
+      token: await tokenOf("mallory/*"),
+      victims: pairs.map(({ receiver }) => receiver.address),
+      silentRelay: silent.name,
+    };
+    const count = quick ? DELIVERIES / 5 : DELIVERIES;
+    await bystanders.call("deliver", { count: 1000, every: EVERY });
+    const phases: Phase[] = [];
+    const deeds: Record<string, number> = {};
+    for (const attacked of [false, true, false, true]) {
+      let memory = 0;
+      const watch = setInterval(() => {
+        memory = Math.max(memory, residentOctets(edge.pid));
+      }, 100);
+      if (attacked) {
+        await mallory.call("begin", attack);
+        await sleep(1000);
+      }
+      const delivered = await bystanders.call<Delivered>("deliver", { count, every: EVERY });
+      if (attacked) {
+        for (const [deed, number] of Object.entries(await mallory.call<Deeds>("end"))) {
+          deeds[deed] = (deeds[deed] ?? 0) + number;
+        }
+      }
+      clearInterval(watch);
+      phases.push({ ...delivered, attacked, memory });
+      await sleep(quick ? 1000 : 5000);
+    }
+    await bystanders.call("close");
+    await sleep(quick ? 10_000 : AFTER);
+    const before = folderOctets(state);
+    const waiting = await whatWaits(url);
+    await edge.close();
+    // What the runtime leaves of objects that are gone is swept at the next start.
+    edge = await startEdge([silent.name], options);
+    await sleep(1000);
+    const after = folderOctets(state);
+    return section(phases, deeds, { before, after, ...waiting });
+  } finally {
+    await mallory.end();
+    await bystanders.end();
+    await edge.close();
+    await silent.close();
+    rmSync(state, { recursive: true, force: true });
+  }
+}
+
+interface Folder {
+  readonly before: number;
+  readonly after: number;
+  readonly octets: number;
+  readonly mailboxes: number;
+}
+
+function section(phases: readonly Phase[], deeds: Deeds, folder: Folder): Section {
+  const figure = (name: string, attacked: boolean): Figure => {
+    const own = phases.filter((phase) => phase.attacked === attacked);
+    const samples = own.flatMap((phase) => phase.samples);
+    return {
+      name,
+      median: quantile(samples, 0.5),
+      p99: quantile(samples, 0.99),
+      rounds: own.map((phase) => quantile(phase.samples, 0.99)),
+      count: samples.length,
+      lost: own.reduce((sum, { lost }) => sum + lost, 0),
+      duplicated: own.reduce((sum, phase) => sum + phase.duplicated, 0),
+      against: [],
+      missing: undefined,
+    };
+  };
+  const quiet = figure("floor: nobody attacks", false);
+  const attacked = figure("one token holder does his worst", true);
+  const ratio = (attacked.p99 ?? 0) / (quiet.p99 ?? 1);
+  const longer = (attacked.p99 ?? 0) - (quiet.p99 ?? 0);
+  const peak = (which: boolean) =>
+    Math.max(...phases.filter((phase) => phase.attacked === which).map(({ memory }) => memory));
+  const grown = peak(true) - Math.max(...phases.slice(0, 1).map(({ memory }) => memory));
+  const impersonated = phases.reduce((sum, phase) => sum + phase.impersonated, 0);
+  const reconnects = phases.reduce((sum, phase) => sum + phase.reconnects, 0);
+  const left = folder.after - folder.octets;
+  return {
+    name: "delivery between others while a malicious peer is at work",
+    unit: "ms",
+    counted: "deliveries",
+    figures: [quiet, { ...attacked, against: [{ name: `${quiet.name}, p99`, ratio }] }],
+    goals: [
+      {
+        text: `nothing lost, nothing twice, nobody impersonated (${impersonated}), nobody thrown out (${reconnects})`,
+        met:
+          [quiet, attacked].every(({ lost, duplicated }) => lost + duplicated === 0) && impersonated + reconnects === 0,
+      },
+      {
+        text: `p99 at most ${TIMES} times that without it, or ${MORE} ms longer (${short(ratio)} times, ${short(longer)} ms longer)`,
+        met: ratio <= TIMES || longer <= MORE,
+      },
+      { text: `memory of workerd at most ${MEMORY / MEBI} MiB more (${short(grown / MEBI)})`, met: grown <= MEMORY },
+      {
+        text: `the state folder within 1 MiB of what waits, after a restart (${short(left / MEBI)} MiB)`,
+        met: left <= LEFT,
+      },
+    ],
+    notes: [
+      `the attack: ${Object.entries(deeds)
+        .map(([deed, number]) => `${number} ${deed}`)
+        .join(", ")}`,
+      `p99 of each phase: ${phases.map((phase) => `${phase.attacked ? "attacked" : "quiet"} ${short(quantile(phase.samples, 0.99))} ms`).join(", ")}`,
+      `memory of workerd at most: quiet ${short(peak(false) / MEBI)} MiB, attacked ${short(peak(true) / MEBI)} MiB`,
+      `${AFTER / 1000} s after the attack: ${short(folder.before / MEBI)} MiB in the folder, ${short(folder.after / MEBI)} MiB after a restart; ` +
+        `${short(folder.octets / MEBI)} MiB wait in ${folder.mailboxes} mailboxes`,
+    ],
+  };
+}
+
+/** A relay that takes connections and says nothing. */
+async function silentRelay(): Promise<{ readonly name: string; close(): Promise<void> }> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined);
+    socket.on("close", () => sockets.delete(socket));
+    socket.resume();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  return {
+    name: `127.0.0.1:${port}`,
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function folderOctets(folder: string): number {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
+}
+
+/** Octets of the messages that wait in all mailboxes. */
+async function whatWaits(edge: string): Promise<{ readonly octets: number; readonly mailboxes: number }> {
+  let octets = 0;
+  let mailboxes = 0;
+  for (let after = ""; ; ) {
+    const answer = await fetch(`${edge}/admin/mailboxes${after === "" ? "" : `?after=${encodeURIComponent(after)}`}`, {
+      headers: { Authorization: `Bearer ${ADMIN_TOKEN}` },
+    });
+    const page = (await answer.json()) as {
+      readonly peer: string;
+      readonly octets: number;
+      readonly messages: number;
+    }[];
+    for (const status of page) {
+      octets += status.octets;
+      if (status.messages > 0) mailboxes += 1;
+    }
+    const last = page.at(-1);
+    if (last === undefined) return { octets, mailboxes };
+    after = last.peer;
+  }
+}
