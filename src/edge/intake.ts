@@ -11,7 +11,8 @@ import {
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { type Envelope, type Mail, pack, type Recipient } from "./bundle.ts";
+import type { Envelope, Mail, Recipient } from "../store-and-forward/envelope.ts";
+import { pack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
   BATCH_MESSAGES,

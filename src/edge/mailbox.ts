@@ -18,7 +18,8 @@
 import { DurableObject } from "cloudflare:workers";
 import { isRelay } from "../sstp/index.ts";
 import { type Drop, type DropCounts, noDrops } from "../store-and-forward/drop-reasons.ts";
-import { type Bundle, contentsOf, type Envelope, envelopeAt, pack, unpack } from "./bundle.ts";
+import type { Envelope } from "../store-and-forward/envelope.ts";
+import { type Bundle, contentsOf, envelopeAt, pack, unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
   CUT_PAUSE,

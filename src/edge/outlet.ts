@@ -5,7 +5,8 @@
  * @module
  */
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
-import { type Envelope, type Mail, unpack } from "./bundle.ts";
+import type { Envelope, Mail } from "../store-and-forward/envelope.ts";
+import { unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import { CALL_TIMEOUT, LINK_SESSIONS, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
 import type { Delivery, Taken } from "./mailbox.ts";

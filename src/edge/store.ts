@@ -12,16 +12,8 @@
  * @module
  */
 import { joinOctets } from "../sstp/index.ts";
-import {
-  type Bundle,
-  type Contents,
-  contentsOf,
-  type Envelope,
-  envelopeAt,
-  isElsewhere,
-  withBody,
-  withoutBody,
-} from "./bundle.ts";
+import type { Envelope } from "../store-and-forward/envelope.ts";
+import { type Bundle, type Contents, contentsOf, envelopeAt, isElsewhere, withBody, withoutBody } from "./bundle.ts";
 import {
   BODY_ROW_OCTETS,
   QUOTA_MESSAGES,

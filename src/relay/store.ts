@@ -12,6 +12,7 @@
  */
 import { DatabaseSync } from "node:sqlite";
 import { joinOctets } from "../sstp/index.ts";
+import type { Envelope as Common, Fields } from "../store-and-forward/envelope.ts";
 import {
   CHUNK_SIZE,
   PIECES,
@@ -22,26 +23,12 @@ import {
   RETENTION,
 } from "./defaults.ts";
 
-/** What a Message command said of a message, and where it goes. */
-export interface Envelope {
-  /** URL of the peer in whose queue it waits: the device's for device-targeted, the identity's for identity-targeted. */
+/** A message without its body, and in whose queue it waits. */
+export interface Envelope extends Pick<Common, "source" | "resourceURL" | "identityURL" | "deviceURL"> {
+  /** URL of the peer: the device's for device-targeted, the identity's for identity-targeted. */
   readonly peer: string;
-  /** Device URL of the sender, as it stood in its Connect. */
-  readonly source: string;
-  readonly resourceURL: string;
-  readonly identityURL: string;
-  readonly deviceURL: string;
   /** The Message command's own fields, as they are sent on. */
-  readonly fields: MessageFields;
-}
-
-/** The fields of Message that a relay passes on unread [MS-GRVSSTP 2.2.10.1]. */
-export interface MessageFields {
-  readonly userRef: string;
-  readonly track: boolean;
-  readonly ephemeral?: number | undefined;
-  readonly streamSize?: readonly [bigint, bigint, bigint] | undefined;
-  readonly fragmentation?: Uint8Array | undefined;
+  readonly fields: Fields;
 }
 
 /** A message in the store. */
@@ -297,7 +284,7 @@ export class Store {
 }
 
 /** JSON knows neither 64-bit integers nor octets. */
-function fieldsToText(fields: MessageFields): string {
+function fieldsToText(fields: Fields): string {
   return JSON.stringify({
     userRef: fields.userRef,
     track: fields.track,
@@ -307,7 +294,7 @@ function fieldsToText(fields: MessageFields): string {
   });
 }
 
-function fieldsFromText(text: string): MessageFields {
+function fieldsFromText(text: string): Fields {
   const { userRef, track, ephemeral, streamSize, fragmentation } = JSON.parse(text) as {
     userRef: string;
     track: boolean;

@@ -7,6 +7,11 @@
  *
  * The schemes grooveDNS [MS-GRVHENC 2.2.1.1] and grooveAccount are Groove's; grooveIdentity and grooveDevice are
  * assumed: the specification leaves them to the application and only asks for URIs of RFC 3986 [MS-GRVSSTP 1.1].
+ *
+ * A device whose URL is of another scheme has an address, too: the URL itself, percent-encoded.
+ *
+ *     grooveDynamics%3A%2F%2Fpeer     grooveDynamics://peer
+ *     %3Adevice2                      device2, a URL without `://`
  */
 
 import { SSTP_PORT } from "./wire.ts";
@@ -50,15 +55,19 @@ function encodeName(what: string, name: string): string {
   if (/\p{Cc}/u.test(name)) throw new AddressError(`the ${what} has a control character: leave it out`);
   let encoded: string;
   try {
-    encoded = encodeURIComponent(name);
+    encoded = percentEncoded(name);
   } catch {
     throw new AddressError(`the ${what} has half a surrogate pair: write whole characters`);
   }
-  encoded = encoded.replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
   if (encoded.length > MAX_NAME_OCTETS) {
     throw new AddressError(`the ${what} takes ${encoded.length} octets encoded: shorten it to ${MAX_NAME_OCTETS}`);
   }
   return encoded;
+}
+
+/** Percent-encodes all but the unreserved characters of RFC 3986. @throws URIError for half a surrogate pair */
+function percentEncoded(text: string): string {
+  return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
 function decodeName(what: string, encoded: string): string {
@@ -211,6 +220,64 @@ export function isSameDevice(one: string, other: string): boolean {
   if (one === other) return true;
   const scheme = /^groovedns:/i;
   return scheme.test(one) && scheme.test(other) && one.toLowerCase() === other.toLowerCase();
+}
+
+/** Any URL is a percent-encoded name in an address. One that could be read as an identity's name begins with a colon. */
+const encodedURL = /^(?:%3A|[A-Za-z][A-Za-z0-9+.-]*%3A%2F%2F)[^/@]*$/i;
+
+/**
+ * The address of whoever has connected with a device URL: `alice/laptop` for one of ours in its one form, otherwise the
+ * URL itself, percent-encoded. Two URLs never have the same address, and no address has an @ in it.
+ */
+export function addressOf(url: string): string {
+  try {
+    const named = parseURL(url);
+    if (named.kind === "device" && deviceURL(named) === url) return formatAddress(named);
+  } catch (error) {
+    if (!(error instanceof AddressError)) throw error;
+  }
+  return percentEncoded(/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(url) ? url : `:${url}`);
+}
+
+/** What a recipient is called on the wire; `relay` is that of its address. */
+export interface RecipientURLs {
+  readonly identityURL: string;
+  /** Empty when the recipient is an identity. */
+  readonly deviceURL: string;
+  readonly relay?: string;
+}
+
+/**
+ * The URLs of a recipient, from its address: also from one that {@link addressOf} has made of a foreign URL.
+ *
+ * @throws AddressError
+ */
+export function recipientOf(text: string): RecipientURLs {
+  const at = text.indexOf("@");
+  const name = at < 0 ? text : text.slice(0, at);
+  if (encodedURL.test(name)) {
+    const decoded = decodeURIComponentOf(name);
+    const url = decoded.startsWith(":") ? decoded.slice(1) : decoded;
+    if (!isURL(url)) throw new AddressError(`${quote(text)} stands for a URL that is not well formed`);
+    if (isRelay(url)) throw new AddressError(`${quote(text)} names a relay: name a device or an identity at it`);
+    // Its identity is not known, and must not be empty; a relay finds the device by its own URL.
+    const urls = { identityURL: url, deviceURL: url };
+    return at < 0 ? urls : { ...urls, relay: normalizeRelay(text.slice(at + 1)) };
+  }
+  const { relay, ...address } = parseAddress(text);
+  return {
+    identityURL: identityURL(address),
+    deviceURL: address.device === undefined ? "" : deviceURL(address),
+    ...(relay !== undefined && { relay }),
+  };
+}
+
+function decodeURIComponentOf(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new AddressError(`${quote(text)} has a broken percent sign: write it as %25`);
+  }
 }
 
 /** Whether a URL names a relay. */

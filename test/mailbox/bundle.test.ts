@@ -4,18 +4,17 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import {
   contentsOf,
-  type Envelope,
   envelopeAt,
   ID_AT,
   idLengthAt,
   isElsewhere,
-  type Mail,
   pack,
   unpack,
   withBody,
   withoutBody,
 } from "../../src/edge/bundle.ts";
 import { textOf } from "../../src/sstp/index.ts";
+import type { Envelope, Mail } from "../../src/store-and-forward/envelope.ts";
 
 /** As objects of the product are: with a prototype. */
 function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
-import { type Mail, pack } from "../../src/edge/bundle.ts";
+import { pack } from "../../src/edge/bundle.ts";
 import { QUOTA_MESSAGES } from "../../src/edge/defaults.ts";
 import {
   decode,
@@ -12,6 +12,7 @@ import {
   VERSION_1_6,
   type Version,
 } from "../../src/sstp/index.ts";
+import type { Mail } from "../../src/store-and-forward/envelope.ts";
 import { connect, type MailboxStub, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 const ENTRIES = 1000;

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { contentsOf, type Envelope, pack } from "../../src/edge/bundle.ts";
+import { contentsOf, pack } from "../../src/edge/bundle.ts";
 import { countOf, idsOf, KnownIds, NONE, type Written, writtenOf } from "../../src/edge/ids.ts";
+import type { Envelope } from "../../src/store-and-forward/envelope.ts";
 
 interface Sent {
   readonly source: string;

@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import { DeviceError } from "../../src/device/index.ts";
-import { type Mail, pack } from "../../src/edge/bundle.ts";
+import { pack } from "../../src/edge/bundle.ts";
 import { RULE_OCTETS } from "../../src/edge/defaults.ts";
 import { SessionStatusId } from "../../src/sstp/index.ts";
+import type { Mail } from "../../src/store-and-forward/envelope.ts";
 import { run } from "../cli/support.ts";
 import { connect, fresh, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 

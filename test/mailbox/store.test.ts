@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { type Mail, pack, unpack } from "../../src/edge/bundle.ts";
+import { pack, unpack } from "../../src/edge/bundle.ts";
 import { REMEMBER_IDS, REMEMBERED_IDS, REMEMBERED_SLACK, RETENTION } from "../../src/edge/defaults.ts";
 import { MailboxStore, type Outcome, type Quota } from "../../src/edge/store.ts";
+import type { Mail } from "../../src/store-and-forward/envelope.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 
 const MIB = 1024 * 1024;

@@ -1,0 +1,38 @@
+/**
+ * Where a message comes from and goes to, and what its sender said of it: what mailboxes and relays keep beside its body.
+ *
+ * @module
+ */
+import type { StreamSize } from "../sstp/index.ts";
+
+/** A recipient at an origin relay; an empty device URL makes it identity-targeted. */
+export interface Recipient {
+  readonly identityURL: string;
+  readonly deviceURL: string;
+}
+
+/** Where messages of one session come from and go to. */
+export interface Envelope extends Recipient {
+  /** Device URL of the sender, as it stood in its Connect. */
+  readonly source: string;
+  readonly resourceURL: string;
+  /** Recipients at the origin relay whose mailbox this is in, when it is one; the two URLs are empty then. */
+  readonly entries?: readonly Recipient[] | undefined;
+}
+
+/** What a Message command says of its message [MS-GRVSSTP 2.2.10]; passed on unread, but for the id. */
+export interface Fields {
+  /** The message's id, as the relay role has written it; see `vouch.ts`. */
+  readonly userRef: string;
+  readonly track: boolean;
+  readonly ephemeral?: number | undefined;
+  readonly streamSize?: StreamSize | undefined;
+  readonly fragmentation?: Uint8Array | undefined;
+}
+
+/** A message by itself. */
+export interface Mail {
+  readonly envelope: Envelope;
+  readonly fields: Fields;
+  readonly body: Uint8Array;
+}

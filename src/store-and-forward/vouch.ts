@@ -1,0 +1,172 @@
+/**
+ * How the relay role vouches for where a message comes from: it writes the message's id, so that nobody is impersonated
+ * and nobody's id can be used up by somebody else.
+ *
+ *     unique@address            from a device of this relay: `7dq-12@alice/laptop`
+ *     unique@address@relay      from that relay's device, by its word: `7dq-12@alice/laptop@relay.example.com`
+ *
+ * The address is that of the connection's source (`addressOf`), whatever stood in the id. There is no other @ in an id:
+ * the unique part is what the sender wrote, with `%` and `@` percent-encoded, and without an own address behind it. So the
+ * same id from the same source is always written the same, and different ids differently: what is sent again is known by
+ * it. A unique part that begins with `%` and a small letter beyond f is the relay's own; no sender can write one.
+ *
+ *     %n7dq-12                  the sender gave no id: such messages are never duplicates of each other
+ *     %h7dq...                  hash of a unique part that makes the id too long
+ *     %s12                      the number in its mailbox of a message that was stored without an id
+ *
+ * A relay is believed about its own devices when it says that it vouches, and when its id has that form with no relay in
+ * it; otherwise the relay itself is the source. A message thus goes by one relay after its sender's, as SSTP has it.
+ *
+ * @module
+ */
+import { sha256 } from "../lib/sha256.ts";
+import { AddressError, addressOf, isRelay, parseURL } from "../sstp/index.ts";
+
+/** The word among PeerProductCapabilities by which a relay says that the ids of its messages are vouched for. */
+export const VOUCHED = "vouched";
+
+/** Whether a peer's PeerProductCapabilities have the word; words are separated by spaces. */
+export function vouches(capabilities: string): boolean {
+  return capabilities.split(" ").includes(VOUCHED);
+}
+
+/**
+ * Characters of an id above which its unique part becomes a hash: a mailbox remembers ids, and a sender must not choose
+ * how much memory each takes. An id of a library, a UUID and a Message-ID of mail are far below.
+ */
+export const LONGEST_ID = 255;
+
+/** A foreign device URL of more characters has its hash for an address: it can be said in no Open, and so not answered. */
+const LONGEST_URL = 512;
+
+/** The longest address: such a URL with each character percent-encoded, and the colon before one without a scheme. */
+const LONGEST_ADDRESS = 3 * (LONGEST_URL + 1);
+
+/** Random octets that tell the ids made for one connection from those made for all others. */
+const RANDOM_OCTETS = 9;
+
+/** The unique part and the address, as relays write them. `!` is there for the hash of a URL alone. */
+const wellFormed = /^[^@]+@!?[A-Za-z0-9\-._~%]+(?:\/[A-Za-z0-9\-._~%]+)?$/;
+
+/** Writes the ids of what comes over one connection. */
+export class Voucher {
+  /** What ids of its own devices end with, for a relay that vouches. */
+  readonly #relay: string | undefined;
+  /** What ids of the source itself end with. */
+  readonly #own: string;
+  #prefix: string | undefined;
+  #count = 0;
+
+  /**
+   * @param source URL of the peer: that of its Connect, or of the relay that was connected to
+   * @param vouched whether the peer, if it is a relay, vouches for its devices
+   */
+  constructor(source: string, vouched: boolean) {
+    const relay = vouched ? relayOf(source) : undefined;
+    this.#relay = relay === undefined ? undefined : `@${relay}`;
+    this.#own = `@${boundedAddressOf(source)}`;
+  }
+
+  /** The id of a message whose sender wrote `userRef`. */
+  id(userRef: string): string {
+    const relay = this.#relay;
+    if (relay !== undefined && isVouched(userRef)) {
+      return shortened(userRef, userRef.indexOf("@"), userRef + relay);
+    }
+    if (userRef === "") return `%n${this.#next()}${this.#own}`;
+    const own = this.#own;
+    const named = userRef.length > own.length && userRef.endsWith(own);
+    const end = named ? userRef.length - own.length : userRef.length;
+    // Nearly all ids are as a device of ours writes them, and stay as they are.
+    if (named && userRef.length <= LONGEST_ID && userRef.indexOf("@") === end && !userRef.includes("%")) return userRef;
+    const unique = escaped(userRef.slice(0, end));
+    return shortened(unique, unique.length, unique + own);
+  }
+
+  #next(): string {
+    this.#prefix ??= base64url(crypto.getRandomValues(new Uint8Array(RANDOM_OCTETS)));
+    this.#count += 1;
+    return `${this.#prefix}-${this.#count}`;
+  }
+}
+
+/**
+ * Ids as they are sent on: those that are stored as {@link Voucher} wrote them stay, those of earlier releases are
+ * written anew, since whoever reads them is told that all are vouched for.
+ */
+export class StoredIds {
+  #source: string | undefined;
+  #local = "";
+  #relay: string | undefined;
+
+  /** @param seq number of the message where it is stored, the same each time that it is sent */
+  id(userRef: string, source: string, seq: number): string {
+    // What was looked at last is often what comes next.
+    if (source !== this.#source) {
+      this.#source = source;
+      this.#local = `@${boundedAddressOf(source)}`;
+      const relay = relayOf(source);
+      this.#relay = relay === undefined ? undefined : `@${relay}`;
+    }
+    const at = userRef.indexOf("@");
+    if (at > 0 && userRef.endsWith(this.#local) && at === userRef.length - this.#local.length) return userRef;
+    const relay = this.#relay;
+    if (relay !== undefined && userRef.endsWith(relay) && isVouched(userRef.slice(0, -relay.length))) return userRef;
+    if (userRef === "") return `%s${seq}${this.#local}`;
+    return new Voucher(source, false).id(userRef);
+  }
+}
+
+/** The address in an id that a relay has vouched for, its relay included; undefined when the id is none. */
+export function vouchedAddressOf(id: string): string | undefined {
+  const at = id.indexOf("@");
+  return at < 1 || at === id.length - 1 ? undefined : id.slice(at + 1);
+}
+
+/** Whether an id has the form in which a relay writes those of its own devices. */
+function isVouched(id: string): boolean {
+  return (
+    id.length <= LONGEST_ID + LONGEST_ADDRESS &&
+    id.length - id.indexOf("@") <= LONGEST_ADDRESS + 1 &&
+    wellFormed.test(id)
+  );
+}
+
+function escaped(text: string): string {
+  return text.includes("%") || text.includes("@") ? text.replace(/%/g, "%25").replace(/@/g, "%40") : text;
+}
+
+/** An id as it is, or with a hash for its unique part when it is too long and that makes it shorter. */
+function shortened(text: string, unique: number, id: string): string {
+  if (id.length <= LONGEST_ID || unique <= HASH_LENGTH) return id;
+  return `%h${hashOf(text.slice(0, unique))}${id.slice(unique)}`;
+}
+
+/** `%h`, and 32 octets in base64url. */
+const HASH_LENGTH = 2 + 43;
+
+function boundedAddressOf(url: string): string {
+  return url.length > LONGEST_URL ? `!${hashOf(url)}` : addressOf(url);
+}
+
+function relayOf(url: string): string | undefined {
+  if (!isRelay(url)) return undefined;
+  try {
+    const named = parseURL(url);
+    return named.kind === "relay" ? named.relay : undefined;
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
+}
+
+function hashOf(text: string): string {
+  return base64url(sha256(new TextEncoder().encode(text)));
+}
+
+function base64url(octets: Uint8Array): string {
+  return btoa(String.fromCharCode(...octets))
+    .replace(/\+/g, "-")
+    .replace(/\//g, "_")
+    .replace(/=+$/, "");
+}
