@@ -169,6 +169,27 @@ export function withBody(message: Uint8Array, body: Uint8Array): Uint8Array {
   return whole;
 }
 
+/** Octets of a message of a bundle, with its body, wherever that stands. */
+export function lengthOf(octets: Uint8Array, { starts, sizes }: Contents, index: number): number {
+  const start = starts[index] ?? 0;
+  return (starts[index + 1] ?? start) - start + (isElsewhere(octets, start) ? (sizes[index] ?? 0) : 0);
+}
+
+/**
+ * A bundle with no other envelopes than its messages have; its octets are changed.
+ *
+ * @param used the numbers of those
+ */
+export function renumbered({ envelopes, octets }: Bundle, used: readonly number[]): Bundle {
+  const numbers = new Map(used.map((before, number) => [before, number]));
+  const view = viewOf(octets);
+  const { starts, sizes } = contentsOf(octets);
+  for (const [index, start] of starts.entries()) {
+    if (index < sizes.length) view.setUint16(start, numbers.get(envelopeAt(octets, start)) ?? 0, true);
+  }
+  return { envelopes: used.flatMap((number) => envelopes[number] ?? []), octets };
+}
+
 function viewOf(octets: Uint8Array): DataView {
   return new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
 }

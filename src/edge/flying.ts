@@ -16,7 +16,7 @@ export class Flying {
   #octets = 0;
   #count = 0;
 
-  /** Octets of their bodies. */
+  /** By how much they count, as `Slice` has it. */
   get octets(): number {
     return this.#octets;
   }
@@ -25,7 +25,7 @@ export class Flying {
     return this.#count;
   }
 
-  /** Messages have been sent: the first of them by its number, and the lengths of their bodies. */
+  /** Messages have been sent: the first of them by its number, and by how much each counts. */
   add(first: number, sizes: readonly number[]): void {
     this.#flights.push({ first, sizes, done: 0 });
     this.#count += sizes.length;

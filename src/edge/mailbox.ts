@@ -422,7 +422,7 @@ export class Mailbox extends DurableObject<Env> {
 
   /** Takes off the log what the consumer is done with. */
   #cut(): void {
-    if (this.#acknowledged > this.#store.position) this.#store.remove(this.#acknowledged);
+    if (this.#acknowledged > this.#store.position) this.#store.remove([[1, this.#acknowledged]]);
   }
 
   /**
@@ -450,16 +450,14 @@ export class Mailbox extends DurableObject<Env> {
     if (octets <= 0 || count <= 0) return [];
     const waits = this.#flying.count > 0;
     const dead = this.#dead();
-    const slices = this.#store.read(this.#sent, octets, count, dead);
+    if (dead !== undefined) {
+      this.#store.remove([[dead, dead]]);
+      this.#count("RefusedByPeer", 1);
+      this.#setRefused(undefined);
+    }
+    const slices = this.#store.read(this.#sent, octets, count);
     // One that is larger than what is left of the window waits for it to be empty.
-    if (waits && (slices[0]?.sizes[0] ?? 0) > octets) return [];
-    // A log is cut from its front: what is before the dead message must be acknowledged first.
-    if (dead === undefined || slices.length > 0 || waits) return slices;
-    this.#store.remove(dead);
-    this.#count("RefusedByPeer", 1);
-    this.#setRefused(undefined);
-    this.#sent = Math.max(this.#sent, dead);
-    return this.#store.read(this.#sent, octets, count);
+    return waits && (slices[0]?.sizes[0] ?? 0) > octets ? [] : slices;
   }
 
   /** The number of the message that its consumer has refused too often, while it waits. */

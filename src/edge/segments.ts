@@ -10,6 +10,8 @@ import { CACHED_OCTETS, CACHED_SEGMENTS } from "./defaults.ts";
 export interface Segment extends Contents {
   readonly first: number;
   readonly bundle: Bundle;
+  /** Octets of its envelopes, where they are stored. */
+  readonly shares: readonly number[];
 }
 
 export class Segments {

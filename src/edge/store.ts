@@ -2,18 +2,33 @@
  * A mailbox's store: the log of what waits for one peer, in the SQLite of its object. The only file of the edge with SQL.
  *
  *   segments  a bundle of messages in a row with their ids, keyed by the sequence number of its first
+ *   done      which messages of a segment are done with, while others of it wait, under the same key
  *   bodies    the body of a message longer than a row, row by row, keyed by its sequence number
  *   ids       ids of segments that are done with, to know what is sent again, under the same keys
- *   facts     what else must survive: position, next sequence number, generation, rule, counters
+ *   facts     what else must survive: next sequence number, generation, rule, counters
+ *
+ * Messages are done with in any order. A segment goes when all of its messages are; until then its row keeps them.
+ *
+ * Sizes are what is stored and sent: a message counts with its header, id and body, an envelope once in each segment.
  *
  * Every call is one synchronous turn: what it writes is one transaction, and the platform's output gate keeps every
  * answer back until that is durable. Memory is a cache of the tables, filled again when the object wakes.
  *
  * @module
  */
+import { type Range, Ranges } from "../lib/ranges.ts";
 import { joinOctets } from "../sstp/index.ts";
 import type { Envelope } from "../store-and-forward/envelope.ts";
-import { type Bundle, type Contents, contentsOf, envelopeAt, isElsewhere, withBody, withoutBody } from "./bundle.ts";
+import {
+  type Bundle,
+  contentsOf,
+  envelopeAt,
+  isElsewhere,
+  lengthOf,
+  renumbered,
+  withBody,
+  withoutBody,
+} from "./bundle.ts";
 import {
   BODY_ROW_OCTETS,
   QUOTA_MESSAGES,
@@ -59,7 +74,7 @@ export interface Quota {
 export interface Slice {
   readonly first: number;
   readonly bundle: Bundle;
-  /** Lengths of their bodies. */
+  /** By how much each counts: what it adds to the call that carries the slice, its envelope with the first that has it. */
   readonly sizes: readonly number[];
 }
 
@@ -69,6 +84,24 @@ export interface Waiting {
   readonly octets: number;
   /** When the oldest came, in milliseconds since 1970; undefined when nothing waits. */
   readonly oldest: number | undefined;
+}
+
+/** Messages that are written down, with their envelopes as they are stored. */
+interface Batch extends Omit<Segment, "first"> {
+  readonly texts: readonly string[];
+}
+
+/** What is done with of a segment of which some messages wait. */
+interface Part {
+  readonly ranges: Ranges;
+  octets: number;
+}
+
+/** Where a segment stands, without its messages; `octets` are those of all of them and of its envelopes. */
+interface Extent {
+  readonly first: number;
+  readonly count: number;
+  readonly octets: number;
 }
 
 /** A segment, whether it waits or is done with, and how many ids came in it. */
@@ -82,20 +115,26 @@ const schema = `
   CREATE TABLE IF NOT EXISTS segments (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL,
     envelopes TEXT NOT NULL, ids TEXT NOT NULL, body BLOB NOT NULL);
+  CREATE TABLE IF NOT EXISTS done (
+    first INTEGER PRIMARY KEY, messages INTEGER NOT NULL, octets INTEGER NOT NULL, ranges TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS bodies (seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (seq, n)) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS ids (first INTEGER PRIMARY KEY, at INTEGER NOT NULL, ids TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `;
 
+const NO_RANGES = new Ranges();
+
 export class MailboxStore {
   readonly #sql: Sql;
   readonly #transaction: <T>(run: () => T) => T;
   readonly #quota: Quota;
-  /** The last message that is done with: everything up to it is gone. */
+  /** The last number before the first message that waits. */
   #position = 0;
   #next = 1;
   #messages = 0;
   #octets = 0;
+  /** Segments that are done with in part, by their first number. */
+  readonly #parts = new Map<number, Part>();
   /** Ids, loaded when the first message comes; the segments that they came in, oldest first; their number. */
   #ids: KnownIds | undefined;
   #idSegments: Remembered[] = [];
@@ -121,7 +160,6 @@ export class MailboxStore {
   #load(): void {
     this.#cache.clear();
     this.#ids = undefined;
-    this.#position = Number(this.fact("position") ?? 0);
     this.#next = Number(this.fact("next") ?? 1);
     const [last] = this.#all("SELECT first + count AS next FROM segments ORDER BY first DESC LIMIT 1");
     if (last !== undefined) this.#next = Math.max(this.#next, Number(last.next));
@@ -130,12 +168,15 @@ export class MailboxStore {
     );
     this.#messages = Number(sums?.messages ?? 0);
     this.#octets = Number(sums?.octets ?? 0);
-    // The first segment may be done with in part. The position may also be older than it: then nothing of it is.
-    const first = this.#segmentAt(this.#position + 1);
-    for (const size of first?.sizes.slice(0, Math.max(0, this.#position + 1 - first.first)) ?? []) {
-      this.#messages -= 1;
-      this.#octets -= size;
+    this.#parts.clear();
+    for (const { first, messages, octets, ranges } of this.#all("SELECT first, messages, octets, ranges FROM done")) {
+      this.#messages -= Number(messages);
+      this.#octets -= Number(octets);
+      const done = new Ranges(JSON.parse(String(ranges)) as Range[]);
+      this.#parts.set(Number(first), { ranges: done, octets: Number(octets) });
     }
+    this.#position = 0;
+    this.#advance();
   }
 
   /**
@@ -154,25 +195,30 @@ export class MailboxStore {
     const { envelopes, octets } = bundle;
     const contents = contentsOf(octets);
     const ids = idsOf(bundle, contents);
+    const texts = envelopes.map((envelope) => JSON.stringify(envelope));
+    const shares = texts.map(utf8Length);
     return this.#safely(() => {
       const seen = this.#seen(now);
       const shut = envelopes.map(shutOut);
       const kept: number[] = [];
       let room = this.#quota.octets - this.#octets;
       let full = false;
-      const outcomes = contents.sizes.map((size, index): Outcome => {
+      const counted = new Set<number>();
+      const outcomes = contents.sizes.map((_, index): Outcome => {
         const number = envelopeAt(octets, contents.starts[index] ?? 0);
         if (shut[number] ?? true) return "locked";
+        const size = lengthOf(octets, contents, index) + (counted.has(number) ? 0 : (shares[number] ?? 0));
         // What follows one that is refused must not overtake it.
         const fits = !full && this.#messages + kept.length + 1 <= this.#quota.messages && size <= room;
         if (!isNew(seen, ids, index, fits)) return "duplicate";
         full = !fits;
         if (full) return "quota";
         kept.push(index);
+        counted.add(number);
         room -= size;
         return "stored";
       });
-      const write = () => this.#write(bundle, contents, ids, kept, now);
+      const write = () => this.#write({ bundle, ...contents, texts, shares }, ids, kept, now);
       // One row happens or does not: to begin a transaction would cost half as much as to write it.
       const written = octets.length <= BODY_ROW_OCTETS ? write() : this.#transaction(write);
       if (awaited) for (const segment of written) this.#cache.offer(segment);
@@ -181,42 +227,60 @@ export class MailboxStore {
   }
 
   /**
-   * Messages after `seq`, oldest first, until there are `octets` of them or `count`; one is given however long it is.
+   * Messages that wait, with numbers above `after`, oldest first, until there are `octets` of them or `count`; one is given
+   * however long it is. Those that follow each other by number come in one slice, as far as they stand in one segment.
    *
-   * @param before only messages before this one
+   * @param excluded messages that are left out
    */
-  read(seq: number, octets: number, count: number, before = Number.POSITIVE_INFINITY): Slice[] {
+  read(after: number, octets: number, count: number, excluded: Ranges = NO_RANGES): Slice[] {
     const slices: Slice[] = [];
     let taken = 0;
     let found = 0;
-    for (let from = Math.max(seq, this.#position) + 1; found < count && from < this.#next; ) {
+    let from = Math.max(after, this.#position) + 1;
+    while (found < count) {
+      from = excluded.nextMissing(from);
+      if (from >= this.#next) break;
       const segment = this.#segmentAt(from);
       if (segment === undefined) break;
-      const begin = Math.max(from - segment.first, 0);
-      let end = begin;
-      for (; end < segment.sizes.length && found < count && segment.first + end < before; end += 1) {
-        const size = segment.sizes[end] ?? 0;
+      const { first, starts, sizes, bundle, shares } = segment;
+      const end = first + sizes.length;
+      const done = this.#parts.get(first)?.ranges ?? NO_RANGES;
+      from = done.nextMissing(Math.max(from, first));
+      if (from >= end || excluded.has(from)) continue;
+      // Up to the next that is done with or left out.
+      const stop = Math.min(end, done.next(from) ?? end, excluded.next(from) ?? end);
+      const begin = from;
+      const counted: number[] = [];
+      const counts: number[] = [];
+      for (; from < stop && found < count; from += 1) {
+        const index = from - first;
+        const number = envelopeAt(bundle.octets, starts[index] ?? 0);
+        const isFirst = !counted.includes(number);
+        const size = lengthOf(bundle.octets, segment, index) + (isFirst ? (shares[number] ?? 0) : 0);
         if (found > 0 && taken + size > octets) break;
+        if (isFirst) counted.push(number);
+        counts.push(size);
         taken += size;
         found += 1;
       }
-      if (end > begin) slices.push(this.#slice(segment, begin, end));
-      if (end < segment.sizes.length) break;
-      from = segment.first + end;
+      if (from > begin) slices.push(this.#slice(segment, begin - first, from - first, counted, counts));
+      if (from < stop) break;
     }
     return slices;
   }
 
-  /** Everything up to `seq` is done with. */
-  remove(seq: number): void {
-    if (seq <= this.#position) return;
-    this.#atomically(() => this.#forget(Math.min(seq, this.#next - 1)));
+  /** These messages are done with. Numbers of none that waits change nothing. */
+  remove(ranges: Iterable<Range>): void {
+    this.#atomically(() => {
+      for (const [from, to] of ranges) this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1));
+      this.#advance();
+    });
   }
 
   /** Removes all that waits. Returns how many messages that were. */
   purge(): number {
     const messages = this.#messages;
-    this.remove(this.#next - 1);
+    this.remove([[this.#position + 1, this.#next - 1]]);
     return messages;
   }
 
@@ -227,8 +291,10 @@ export class MailboxStore {
    */
   expire(now: number): number {
     const before = this.#messages;
-    const [old] = this.#all("SELECT max(first + count - 1) AS last FROM segments WHERE at < ?", now - RETENTION);
-    if (old?.last !== null && old?.last !== undefined) this.remove(Number(old.last));
+    // They stand in the order in which they came.
+    const [young] = this.#all("SELECT first FROM segments WHERE at >= ? ORDER BY first LIMIT 1", now - RETENTION);
+    const last = young === undefined ? this.#next - 1 : Number(young.first) - 1;
+    if (last > this.#position) this.remove([[this.#position + 1, last]]);
     this.#atomically(() => {
       // Memory is not filled with ids only to forget some.
       if (this.#ids !== undefined) this.#seen(now);
@@ -262,7 +328,7 @@ export class MailboxStore {
     };
   }
 
-  /** The number of the last message that is done with. */
+  /** The last number before the first message that waits: all up to it are done with. */
   get position(): number {
     return this.#position;
   }
@@ -300,9 +366,9 @@ export class MailboxStore {
   }
 
   /** Writes some messages of a bundle, as they are where nothing is left out of it and nothing stands elsewhere. */
-  #write(bundle: Bundle, contents: Contents, ids: Ids, kept: readonly number[], now: number): Segment[] {
+  #write(batch: Batch, ids: Ids, kept: readonly number[], now: number): Segment[] {
+    const { bundle, starts, sizes } = batch;
     const { envelopes, octets } = bundle;
-    const { starts, sizes } = contents;
     const written: Segment[] = [];
     let pieces: Uint8Array[] = [];
     let held: number[] = [];
@@ -318,10 +384,12 @@ export class MailboxStore {
       endRun();
       const [first] = pieces;
       if (first !== undefined && length === octets.length) {
-        written.push(this.#insert(bundle, contents, writtenOf(ids, held), now));
+        written.push(this.#insert(batch, writtenOf(ids, held), now));
       } else if (first !== undefined) {
         const part = pieces.length === 1 ? first : joinOctets(pieces, length);
-        written.push(this.#insert({ envelopes, octets: part }, contentsOf(part), writtenOf(ids, held), now));
+        const { texts, shares } = batch;
+        const rest = { bundle: { envelopes, octets: part }, ...contentsOf(part), texts, shares };
+        written.push(this.#insert(rest, writtenOf(ids, held), now));
       }
       pieces = [];
       held = [];
@@ -352,17 +420,16 @@ export class MailboxStore {
     return written;
   }
 
-  #insert(bundle: Bundle, contents: Contents, ids: Written, now: number): Segment {
-    const { sizes } = contents;
-    const octets = sizes.reduce((sum, size) => sum + size, 0);
-    const first = this.#next;
+  #insert({ bundle, starts, sizes, texts, shares }: Batch, ids: Written, now: number): Segment {
+    const segment = { first: this.#next, bundle, starts, sizes, shares };
+    const { first, octets } = extentOf(segment);
     this.#run(
       "INSERT INTO segments (first, count, octets, at, envelopes, ids, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
       first,
       sizes.length,
       octets,
       now,
-      JSON.stringify(bundle.envelopes),
+      `[${texts.join()}]`,
       JSON.stringify(ids),
       bundle.octets,
     );
@@ -370,7 +437,7 @@ export class MailboxStore {
     this.#next += sizes.length;
     this.#messages += sizes.length;
     this.#octets += octets;
-    return { first, bundle, ...contents };
+    return segment;
   }
 
   #writeBody(seq: number, body: Uint8Array): void {
@@ -380,8 +447,13 @@ export class MailboxStore {
     }
   }
 
-  /** Messages of a segment, with their bodies, wherever those stand, in memory of its own. */
-  #slice({ first, bundle, starts, sizes }: Segment, begin: number, end: number): Slice {
+  /**
+   * Messages of a segment, with their bodies, wherever those stand, in memory of its own.
+   *
+   * @param used the envelopes that they have, by number
+   */
+  #slice(segment: Segment, begin: number, end: number, used: readonly number[], counts: readonly number[]): Slice {
+    const { first, bundle, starts, sizes } = segment;
     const { envelopes, octets } = bundle;
     const pieces: Uint8Array[] = [];
     let length = 0;
@@ -401,66 +473,120 @@ export class MailboxStore {
     add(octets.subarray(from, starts[end] ?? from));
     const [only] = pieces;
     const whole = pieces.length === 1 && only !== undefined ? only.slice() : joinOctets(pieces, length);
-    return { first: first + begin, bundle: { envelopes, octets: whole }, sizes: sizes.slice(begin, end) };
+    const mine = { envelopes, octets: whole };
+    const sent = used.length === envelopes.length ? mine : renumbered(mine, used);
+    return { first: first + begin, bundle: sent, sizes: counts };
   }
 
-  /** Takes messages up to `seq` off the counts, and their rows off the tables. */
-  #forget(seq: number): void {
-    let whole = false;
-    for (let from = this.#position + 1; from <= seq; ) {
-      const segment = this.#segmentAt(from);
-      if (segment === undefined) break;
-      const { first, bundle, starts, sizes } = segment;
-      const end = first + sizes.length - 1;
-      for (let number = Math.max(from, first); number <= Math.min(end, seq); number += 1) {
-        this.#messages -= 1;
-        this.#octets -= sizes[number - first] ?? 0;
-        const elsewhere = isElsewhere(bundle.octets, starts[number - first] ?? 0);
-        if (elsewhere) this.#run("DELETE FROM bodies WHERE seq = ?", number);
-      }
-      if (end <= seq) {
-        whole = true;
+  /** Takes messages off the counts, and rows off the tables of which all messages are done with. */
+  #forget(from: number, to: number): void {
+    // Segments behind each other that go whole.
+    let begin = 0;
+    let end = 0;
+    for (let at = from; at <= to; ) {
+      const extent = this.#extentAt(at);
+      if (extent === undefined || extent.first > to) break;
+      const { first, count, octets } = extent;
+      const last = first + count - 1;
+      const part = this.#parts.get(first);
+      const low = Math.max(at, first);
+      const high = Math.min(to, last);
+      at = last + 1;
+      const whole = low === first && high === last;
+      const ranges = whole ? undefined : new Ranges(part?.ranges);
+      ranges?.add(low, high);
+      if (ranges === undefined || ranges.count === count) {
+        this.#messages -= count - (part?.ranges.count ?? 0);
+        this.#octets -= octets - (part?.octets ?? 0);
+        if (part !== undefined) {
+          this.#parts.delete(first);
+          this.#run("DELETE FROM done WHERE first = ?", first);
+        }
         this.#cache.drop(first);
+        if (begin === 0) begin = first;
+        end = last;
+      } else if (ranges.count > (part?.ranges.count ?? 0)) {
+        this.#keepPart(first, ranges, part);
       }
-      from = end + 1;
     }
-    this.#position = seq;
-    if (whole) {
-      this.#run(
-        "INSERT INTO ids SELECT first, at, ids FROM segments WHERE first + count - 1 <= ? AND ids <> '[]'",
-        seq,
-      );
-      this.#run("DELETE FROM segments WHERE first + count - 1 <= ?", seq);
-    }
-    // A position between two segments shows in the one that is left. One inside a segment has to be written down, and so
-    // has the last of all: numbers must never come again.
-    const [left] = this.#all("SELECT first FROM segments ORDER BY first LIMIT 1");
-    if (left === undefined) this.setFact("next", String(this.#next));
-    if (left === undefined || Number(left.first) <= seq) this.setFact("position", String(seq));
+    if (begin === 0) return;
+    this.#run(
+      "INSERT INTO ids SELECT first, at, ids FROM segments WHERE first BETWEEN ? AND ? AND ids <> '[]'",
+      begin,
+      end,
+    );
+    this.#run("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
+    this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", begin, end);
+    // Numbers must never come again: once the last segment has gone, nothing else tells which they were.
+    if (end === this.#next - 1) this.setFact("next", String(this.#next));
   }
 
-  /** The segment that holds a number. */
+  /** Writes down which messages of a segment are done with. */
+  #keepPart(first: number, ranges: Ranges, before: Part | undefined): void {
+    const segment = this.#segmentAt(first);
+    if (segment === undefined) return;
+    const { bundle, starts } = segment;
+    let octets = 0;
+    for (const [from, to] of ranges) {
+      for (let number = from; number <= to; number += 1) {
+        octets += lengthOf(bundle.octets, segment, number - first);
+        if (before?.ranges.has(number) === true || !isElsewhere(bundle.octets, starts[number - first] ?? 0)) continue;
+        this.#run("DELETE FROM bodies WHERE seq = ?", number);
+      }
+    }
+    this.#run(
+      "INSERT INTO done (first, messages, octets, ranges) VALUES (?, ?, ?, ?) ON CONFLICT (first) DO UPDATE SET messages = excluded.messages, octets = excluded.octets, ranges = excluded.ranges",
+      first,
+      ranges.count,
+      octets,
+      JSON.stringify([...ranges]),
+    );
+    this.#messages -= ranges.count - (before?.ranges.count ?? 0);
+    this.#octets -= octets - (before?.octets ?? 0);
+    this.#parts.set(first, { ranges, octets });
+  }
+
+  /** Moves the position up to the first message that waits. */
+  #advance(): void {
+    for (let next = this.#position + 1; ; ) {
+      const extent = this.#extentAt(next);
+      next = extent === undefined ? this.#next : Math.max(next, extent.first);
+      const waiting = extent && (this.#parts.get(extent.first)?.ranges.nextMissing(next) ?? next);
+      if (extent === undefined || waiting === undefined || waiting < extent.first + extent.count) {
+        this.#position = (waiting ?? next) - 1;
+        return;
+      }
+      next = extent.first + extent.count;
+    }
+  }
+
+  /** Where the segment stands that holds a number, or else the next. */
+  #extentAt(seq: number): Extent | undefined {
+    if (seq >= this.#next) return undefined;
+    const kept = this.#cache.find(seq);
+    if (kept !== undefined) return extentOf(kept);
+    const row = this.#rowAt("first, count, octets", seq);
+    return row && { first: Number(row.first), count: Number(row.count), octets: Number(row.octets) };
+  }
+
+  /** The segment that holds a number, or else the next. */
   #segmentAt(seq: number): Segment | undefined {
     const kept = this.#cache.find(seq);
     if (kept !== undefined) return kept;
-    const [row] = this.#all(
-      "SELECT first, count, envelopes, body FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1",
-      seq,
-    );
-    const found = row !== undefined && seq < Number(row.first) + Number(row.count) ? row : this.#following(seq);
+    const found = this.#rowAt("first, count, envelopes, body", seq);
     if (found === undefined) return undefined;
     const octets = octetsOf(found.body);
-    const bundle = { envelopes: JSON.parse(String(found.envelopes)) as Envelope[], octets };
-    const segment = { first: Number(found.first), bundle, ...contentsOf(octets) };
+    const envelopes = JSON.parse(String(found.envelopes)) as Envelope[];
+    const shares = envelopes.map((envelope) => utf8Length(JSON.stringify(envelope)));
+    const segment = { first: Number(found.first), bundle: { envelopes, octets }, ...contentsOf(octets), shares };
     this.#cache.keep(segment);
     return segment;
   }
 
-  #following(seq: number): Record<string, unknown> | undefined {
-    return this.#all(
-      "SELECT first, count, envelopes, body FROM segments WHERE first > ? ORDER BY first LIMIT 1",
-      seq,
-    )[0];
+  #rowAt(columns: string, seq: number): Record<string, unknown> | undefined {
+    const [row] = this.#all(`SELECT ${columns} FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1`, seq);
+    if (row !== undefined && seq < Number(row.first) + Number(row.count)) return row;
+    return this.#all(`SELECT ${columns} FROM segments WHERE first > ? ORDER BY first LIMIT 1`, seq)[0];
   }
 
   #body(seq: number, size: number): Uint8Array {
@@ -549,4 +675,19 @@ function isNew(seen: KnownIds, { series, numbers }: Ids, index: number, taken: b
   if (one === undefined) return true;
   const number = numbers[index] ?? NONE;
   return taken ? seen.add(one, number) : !seen.has(one, number);
+}
+
+/** Octets of a segment's messages, and of its envelopes once. */
+function extentOf(segment: Segment): Extent {
+  const { first, bundle, starts, sizes, shares } = segment;
+  let octets = shares.reduce((sum, share) => sum + share, bundle.octets.length);
+  for (const [index, size] of sizes.entries()) if (isElsewhere(bundle.octets, starts[index] ?? 0)) octets += size;
+  return { first, count: sizes.length, octets };
+}
+
+const encoder = new TextEncoder();
+
+/** Octets of a text where it is stored. */
+function utf8Length(text: string): number {
+  return encoder.encode(text).length;
 }

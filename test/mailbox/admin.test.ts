@@ -45,9 +45,10 @@ describe("/admin", () => {
     const shown = await status(`/mailboxes/${encodeURIComponent("bob/laptop")}`);
     const { peer, messages, octets, oldest, consumer, locked, generation, dropped } = shown;
     assert.deepEqual(
-      { peer, messages, octets, consumer, locked, generation },
-      { peer: "grooveDevice://bob/laptop", messages: 3, octets: 27, consumer: undefined, locked: false, generation: 0 },
+      { peer, messages, consumer, locked, generation },
+      { peer: "grooveDevice://bob/laptop", messages: 3, consumer: undefined, locked: false, generation: 0 },
     );
+    assert.ok(octets > 27 + 3 * "grooveDevice://bob/laptop".length, "what is stored counts, not the bodies alone");
     assert.ok(Math.abs((oldest ?? 0) - Date.now()) < 60_000);
     assert.ok(Object.values(dropped).every((count) => count === 0));
     await leave("bob", 1);
@@ -157,7 +158,7 @@ describe("grooveway mailbox", () => {
     const shown = await mailbox(t, "show", "erin/pc");
     assert.equal(shown.code, 0, shown.stderr);
     assert.match(shown.stdout, /^peer +grooveDevice:\/\/erin\/pc$/m);
-    assert.match(shown.stdout, /^waiting +2 messages, 18 B$/m);
+    assert.match(shown.stdout, /^waiting +2 messages, \d+ B$/m);
     assert.match(shown.stdout, /^oldest +20\d\d-/m);
     assert.match(shown.stdout, /^consumer +–$/m);
     assert.match(shown.stdout, /^locked +no$/m);

@@ -5,7 +5,8 @@ import fc from "fast-check";
 import { pack, unpack } from "../../src/edge/bundle.ts";
 import { REMEMBER_IDS, REMEMBERED_IDS, REMEMBERED_SLACK, RETENTION } from "../../src/edge/defaults.ts";
 import { MailboxStore, type Outcome, type Quota } from "../../src/edge/store.ts";
-import type { Mail } from "../../src/store-and-forward/envelope.ts";
+import { type Range, Ranges } from "../../src/lib/ranges.ts";
+import type { Envelope, Mail } from "../../src/store-and-forward/envelope.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 
 const MIB = 1024 * 1024;
@@ -17,9 +18,20 @@ function open(db: TestDatabase, quota?: Quota): MailboxStore {
     : new MailboxStore(db.sql, db.transaction, quota);
 }
 
+const envelopes = new Map<string, Envelope>();
+
+/** One envelope for each source, as the messages of a session have one in common. */
+function envelopeOf(source: string): Envelope {
+  const known = envelopes.get(source);
+  if (known !== undefined) return known;
+  const envelope = { source, resourceURL: "message", identityURL: "grooveIdentity://bob", deviceURL: "" };
+  envelopes.set(source, envelope);
+  return envelope;
+}
+
 function mail(id: string, body: Uint8Array | number = 10, source = "grooveDevice://alice/laptop"): Mail {
   return {
-    envelope: { source, resourceURL: "message", identityURL: "grooveIdentity://bob", deviceURL: "" },
+    envelope: envelopeOf(source),
     fields: { userRef: id, track: false },
     body: typeof body === "number" ? pattern(body, id) : body,
   };
@@ -29,15 +41,38 @@ function append(store: MailboxStore, mails: readonly Mail[], now: number): Outco
   return store.append(pack(mails), now);
 }
 
-/** What `read` gives, message by message. */
-function read(store: MailboxStore, after: number, octets: number, count: number): { seq: number; mail: Mail }[] {
-  return store.read(after, octets, count).flatMap(({ first, bundle, sizes }) => {
+/** What a message takes beside its envelope, and what its envelope takes, where they are stored and sent. */
+function lengthOf(mail: Mail): number {
+  return pack([mail]).octets.length;
+}
+
+function shareOf({ envelope }: Mail): number {
+  return new TextEncoder().encode(JSON.stringify(envelope)).length;
+}
+
+/** What a batch takes in a store that is empty: each envelope counts once. */
+function sizeOf(mails: readonly Mail[]): number {
+  const envelopes = new Map(mails.map((one) => [JSON.stringify(one.envelope), shareOf(one)]));
+  return [...envelopes.values(), ...mails.map(lengthOf)].reduce((sum, octets) => sum + octets, 0);
+}
+
+/** What `read` gives, message by message, with what each counts. */
+function read(
+  store: MailboxStore,
+  after: number,
+  octets: number,
+  count: number,
+  excluded?: Ranges,
+): { seq: number; size: number; mail: Mail }[] {
+  return store.read(after, octets, count, excluded).flatMap(({ first, bundle, sizes }) => {
     const mails = unpack(bundle);
+    const envelopes = new Set(mails.map(({ envelope }) => envelope));
+    assert.equal(envelopes.size, bundle.envelopes.length, "no envelope is sent that no message has");
     assert.deepEqual(
-      sizes,
-      mails.map(({ body }) => body.length),
+      sizes.reduce((sum, size) => sum + size, 0),
+      bundle.octets.length + JSON.stringify(bundle.envelopes).length - 1 - bundle.envelopes.length,
     );
-    return mails.map((mail, at) => ({ seq: first + at, mail }));
+    return mails.map((mail, at) => ({ seq: first + at, size: sizes[at] ?? 0, mail }));
   });
 }
 
@@ -81,8 +116,11 @@ describe("mailbox store", () => {
     append(store, [mail("d", 100)], NOW);
     const numbersOf = (after: number, octets: number, count: number) =>
       read(store, after, octets, count).map((m) => m.seq);
-    assert.deepEqual(numbersOf(0, 200, 10), [1, 2]);
-    assert.deepEqual(numbersOf(0, 299, 10), [1, 2]);
+    const two = sizeOf([mail("a", 100), mail("b", 100)]);
+    const three = sizeOf([mail("a", 100), mail("b", 100), mail("c", 100)]);
+    assert.deepEqual(numbersOf(0, two, 10), [1, 2]);
+    assert.deepEqual(numbersOf(0, three - 1, 10), [1, 2]);
+    assert.deepEqual(numbersOf(0, three, 10), [1, 2, 3]);
     assert.deepEqual(numbersOf(0, 1, 10), [1]);
     assert.deepEqual(numbersOf(1, 10_000, 2), [2, 3]);
     assert.deepEqual(numbersOf(1, 10_000, 0), []);
@@ -93,7 +131,7 @@ describe("mailbox store", () => {
     const db = database();
     let store = open(db);
     append(store, [mail("a"), mail("b"), mail("c")], NOW);
-    store.remove(3);
+    store.remove([[1, 3]]);
     assert.equal(store.position, 3);
     store = open(db);
     assert.equal(store.position, 3);
@@ -104,7 +142,7 @@ describe("mailbox store", () => {
     store = open(db);
     append(store, [mail("e")], NOW);
     assert.deepEqual(numbers(store), [5]);
-    store.remove(1000);
+    store.remove([[1, 1000]]);
     append(store, [mail("f")], NOW);
     assert.deepEqual(numbers(store), [6], "what was never there is not done with");
   });
@@ -114,26 +152,75 @@ describe("mailbox store", () => {
     let store = open(db);
     append(store, [mail("a", 1), mail("b", 10), mail("c", 100)], NOW);
     append(store, [mail("d", 1000), mail("e", 10_000)], NOW + 5);
-    store.remove(2);
+    store.remove([[1, 2]]);
+    const left = sizeOf([mail("c", 100)]) + sizeOf([mail("d", 1000), mail("e", 10_000)]);
     for (const turn of ["before", "after"]) {
       const { messages, octets, oldest } = store.waiting();
-      assert.deepEqual([messages, octets, oldest], [3, 11_100, NOW], `${turn} reopening`);
+      assert.deepEqual([messages, octets, oldest], [3, left, NOW], `${turn} reopening`);
       assert.deepEqual(ids(store), ["c", "d", "e"]);
       store = open(db);
     }
   });
 
-  it("counts right when the position that was written down is older than the first segment that is left", () => {
+  it("takes messages off in any order, over reopening", () => {
     const db = database();
     let store = open(db);
     append(store, [mail("a"), mail("b"), mail("c"), mail("d")], NOW);
-    append(store, [mail("e", 7), mail("f", 8), mail("g", 9), mail("h", 10)], NOW);
-    store.remove(2);
-    store.remove(4);
+    append(store, [mail("e"), mail("f")], NOW);
+    append(store, [mail("g")], NOW);
+    store.remove([
+      [2, 3],
+      [5, 7],
+    ]);
+    for (const turn of ["before", "after"]) {
+      assert.deepEqual(ids(store), ["a", "d"], `${turn} reopening`);
+      assert.deepEqual([store.position, store.last], [0, 7]);
+      const { messages, octets } = store.waiting();
+      assert.deepEqual([messages, octets], [2, sizeOf([mail("a"), mail("d")])]);
+      store = open(db);
+    }
+    store.remove([[1, 1]]);
+    assert.equal(store.position, 3);
+    store.remove([[1, 7]]);
+    assert.deepEqual([store.position, store.messages, store.waiting().octets], [7, 0, 0]);
     store = open(db);
-    assert.deepEqual(ids(store), ["e", "f", "g", "h"]);
-    const { messages, octets } = store.waiting();
-    assert.deepEqual([messages, octets], [4, 34]);
+    append(store, [mail("h")], NOW);
+    assert.deepEqual(numbers(store), [8], "the last numbers are not used again though they went first");
+  });
+
+  it("gives what waits between holes in runs, and leaves out what it is told to", () => {
+    const store = open(database());
+    append(
+      store,
+      ["a", "b", "c", "d", "e", "f"].map((id) => mail(id)),
+      NOW,
+    );
+    append(store, [mail("g"), mail("h")], NOW);
+    store.remove([[2, 2]]);
+    const runs = (after: number, count: number, ...excluded: Range[]) =>
+      store.read(after, MIB, count, new Ranges(excluded)).map(({ first, sizes }) => [first, sizes.length]);
+    assert.deepEqual(runs(0, 10), [
+      [1, 1],
+      [3, 4],
+      [7, 2],
+    ]);
+    assert.deepEqual(runs(0, 3, [4, 5]), [
+      [1, 1],
+      [3, 1],
+      [6, 1],
+    ]);
+    assert.deepEqual(runs(1, 10, [3, 6], [8, 20]), [[7, 1]]);
+    assert.deepEqual(runs(0, 10, [1, 8]), []);
+  });
+
+  it("removes what is too old behind a message that is done with", () => {
+    const store = open(database());
+    append(store, [mail("a"), mail("b"), mail("c")], NOW);
+    append(store, [mail("d")], NOW + 1000);
+    store.remove([[2, 2]]);
+    assert.equal(store.expire(NOW + RETENTION + 1), 2);
+    assert.deepEqual(ids(store), ["d"]);
+    assert.equal(store.position, 3);
   });
 
   it("drops an id that the same source has used, also after the message is gone and the store was opened anew", () => {
@@ -142,7 +229,7 @@ describe("mailbox store", () => {
     append(store, [mail("a"), mail("b")], NOW);
     assert.deepEqual(append(store, [mail("b"), mail("c"), mail("c")], NOW), ["duplicate", "stored", "duplicate"]);
     assert.deepEqual(append(store, [mail("a", 10, "grooveDevice://carol/pc")], NOW), ["stored"]);
-    store.remove(2);
+    store.remove([[1, 2]]);
     store = open(db);
     assert.deepEqual(append(store, [mail("a"), mail("d")], NOW), ["duplicate", "stored"]);
     assert.deepEqual(append(store, [mail("a", 10, "grooveDevice://carol/pc")], NOW), ["duplicate"]);
@@ -150,12 +237,13 @@ describe("mailbox store", () => {
   });
 
   it("refuses what is over the quota of octets or messages, and all that follows in the batch", () => {
-    const store = open(database(), { octets: 100, messages: 4 });
-    const outcomes: Outcome[] = append(store, [mail("a", 60), mail("b", 50), mail("c", 1), mail("a", 60)], NOW);
+    const octets = sizeOf([mail("a", 60)]) + sizeOf([mail("c", 40), mail("d", 0), mail("e", 0)]) + 20;
+    const store = open(database(), { octets, messages: 4 });
+    const outcomes: Outcome[] = append(store, [mail("a", 60), mail("b", 500), mail("c", 1), mail("a", 60)], NOW);
     assert.deepEqual(outcomes, ["stored", "quota", "quota", "duplicate"]);
-    assert.deepEqual(append(store, [mail("c", 40)], NOW), ["stored"]);
-    assert.deepEqual(append(store, [mail("d", 0), mail("e", 0), mail("f", 0)], NOW), ["stored", "stored", "quota"]);
-    store.remove(1);
+    const more = [mail("c", 40), mail("d", 0), mail("e", 0), mail("f", 0)];
+    assert.deepEqual(append(store, more, NOW), ["stored", "stored", "stored", "quota"]);
+    store.remove([[1, 1]]);
     assert.deepEqual(append(store, [mail("b", 60)], NOW), ["stored"], "a refused id was not remembered");
     assert.deepEqual(ids(store), ["c", "d", "e", "b"]);
   });
@@ -169,20 +257,6 @@ describe("mailbox store", () => {
     assert.deepEqual(append(store, batch, NOW), ["duplicate", "stored", "duplicate"]);
   });
 
-  it("reads up to a message, and not that one", () => {
-    const store = open(database());
-    append(store, [mail("a"), mail("b"), mail("c")], NOW);
-    append(store, [mail("d")], NOW);
-    const before = (seq: number) => store.read(0, 1000, 10, seq).map(({ first, sizes }) => [first, sizes.length]);
-    assert.deepEqual(before(1), []);
-    assert.deepEqual(before(3), [[1, 2]]);
-    assert.deepEqual(before(4), [[1, 3]]);
-    assert.deepEqual(before(5), [
-      [1, 3],
-      [4, 1],
-    ]);
-  });
-
   it("keeps long bodies over rows, and takes the rows away with them", () => {
     const db = database();
     let store = open(db);
@@ -193,15 +267,12 @@ describe("mailbox store", () => {
       NOW,
     );
     store = open(db);
-    assert.equal(
-      store.waiting().octets,
-      sizes.reduce((sum, size) => sum + size),
-    );
+    assert.equal(store.waiting().octets, sizeOf(sizes.map((size, i) => mail(`m${i}`, size))));
     const kept = all(store);
     for (const [i, size] of sizes.entries()) {
       assert.ok(Buffer.from(kept[i]?.mail.body ?? []).equals(pattern(size, `m${i}`)), `body of ${size} octets`);
     }
-    store.remove(4);
+    store.remove([[1, 4]]);
     assert.deepEqual(
       db.sql
         .exec("SELECT DISTINCT seq FROM bodies")
@@ -326,10 +397,10 @@ describe("mailbox store", () => {
     }
     for (const statement of ["INSERT INTO ids", "DELETE FROM segments"]) {
       db.failAt = statement;
-      assert.throws(() => store.remove(1), /disk is full/);
+      assert.throws(() => store.remove([[1, 1]]), /disk is full/);
     }
     db.failAt = undefined;
-    assert.deepEqual(store.waiting(), { messages: 1, octets: 10, oldest: NOW });
+    assert.deepEqual(store.waiting(), { messages: 1, octets: sizeOf([mail("a")]), oldest: NOW });
     assert.deepEqual(append(store, [mail("b"), mail("c", 2 * MIB)], NOW), ["stored", "stored"]);
     assert.deepEqual(numbers(store), [1, 2, 3]);
     assert.deepEqual(ids(open(db)), ["a", "b", "c"]);
@@ -347,7 +418,7 @@ describe("mailbox store", () => {
         Array.from({ length: 100 }, (_, i) => mail(`${round}-${i}`, 100)),
         NOW,
       );
-      store.remove(all(store).at(-1)?.seq ?? 0);
+      store.remove([[1, all(store).at(-1)?.seq ?? 0]]);
     }
     const each = (store.rowsWritten - before) / (rounds * 100);
     assert.ok(each <= 0.1, `${each} rows for a message`);
@@ -372,8 +443,21 @@ describe("mailbox store", () => {
         arbitrary: fc.record({ do: fc.constant("remove"), part: fc.double({ min: 0, max: 1, noNaN: true }) }),
       },
       {
+        weight: 4,
+        arbitrary: fc.record({
+          do: fc.constant("remove some"),
+          ranges: fc.array(fc.tuple(fc.nat(40), fc.nat(6)), { maxLength: 5 }),
+        }),
+      },
+      {
         weight: 3,
-        arbitrary: fc.record({ do: fc.constant("read"), skip: fc.nat(30), octets: fc.nat(MIB), count: fc.nat(20) }),
+        arbitrary: fc.record({
+          do: fc.constant("read"),
+          skip: fc.nat(30),
+          octets: fc.nat(MIB),
+          count: fc.nat(20),
+          excluded: fc.array(fc.tuple(fc.nat(40), fc.nat(6)), { maxLength: 3 }),
+        }),
       },
       { weight: 3, arbitrary: fc.record({ do: fc.constant("reopen") }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant("purge") }) },
@@ -392,13 +476,18 @@ describe("mailbox store", () => {
             case "append": {
               const batch = one.batch.map(({ id, source, size }) => mail(id, size, source));
               let full = false;
+              let octets = store.waiting().octets;
+              const counted = new Set<string>();
               const expected = batch.map((each): Outcome => {
                 const id = each.fields.userRef;
                 const key = `${each.envelope.source} ${id}`;
                 if (id !== "" && known.some((other) => other.key === key)) return "duplicate";
-                const octets = waiting.reduce((sum, other) => sum + other.mail.body.length, 0);
-                full ||= waiting.length >= quota.messages || octets + each.body.length > quota.octets;
+                const share = counted.has(each.envelope.source) ? 0 : shareOf(each);
+                const size = lengthOf(each) + share;
+                full ||= waiting.length >= quota.messages || octets + size > quota.octets;
                 if (full) return "quota";
+                octets += size;
+                counted.add(each.envelope.source);
                 waiting.push({ seq: next, at: now, mail: each });
                 next += 1;
                 if (id !== "") known.push({ key, at: now });
@@ -409,24 +498,32 @@ describe("mailbox store", () => {
             }
             case "remove": {
               const seq = waiting[Math.floor(one.part * waiting.length)]?.seq ?? next - 1;
-              store.remove(seq);
+              store.remove([[1, seq]]);
               waiting = waiting.filter((each) => each.seq > seq);
+              break;
+            }
+            case "remove some": {
+              const done = new Ranges(one.ranges.map(([back, length]) => [next - back, next - back + length]));
+              store.remove(done);
+              // Numbers that have not come yet are not done with.
+              waiting = waiting.filter(({ seq }) => !done.has(seq));
               break;
             }
             case "read": {
               const after = Math.max(0, next - one.skip);
-              const expected: number[] = [];
-              let octets = 0;
-              for (const each of waiting.filter(({ seq }) => seq > after)) {
-                octets += each.mail.body.length;
-                if (expected.length >= one.count || (expected.length > 0 && octets > one.octets)) break;
-                expected.push(each.seq);
-              }
-              const found = read(store, after, one.octets, one.count);
+              const excluded = new Ranges(one.excluded.map(([back, length]) => [next - back, next - back + length]));
+              const candidates = waiting.filter(({ seq }) => seq > after && !excluded.has(seq));
+              const found = read(store, after, one.octets, one.count, excluded);
               assert.deepEqual(
                 found.map(({ seq }) => seq),
-                expected,
+                candidates.slice(0, found.length).map(({ seq }) => seq),
               );
+              const octets = found.reduce((sum, { size }) => sum + size, 0);
+              assert.ok(found.length <= one.count && (found.length <= 1 || octets <= one.octets));
+              const more = candidates[found.length]?.mail;
+              const wanted = found.length < one.count && more !== undefined;
+              // No message is left out for which there was room.
+              if (wanted) assert.ok(found.length > 0 && octets + lengthOf(more) + shareOf(more) > one.octets);
               break;
             }
             case "reopen":
@@ -446,10 +543,13 @@ describe("mailbox store", () => {
             }
           }
           const { messages, octets, oldest } = store.waiting();
-          assert.deepEqual(
-            [messages, octets, oldest],
-            [waiting.length, waiting.reduce((sum, each) => sum + each.mail.body.length, 0), waiting[0]?.at],
-          );
+          assert.deepEqual([messages, oldest], [waiting.length, waiting[0]?.at]);
+          const least = waiting.reduce((sum, each) => sum + lengthOf(each.mail), 0);
+          assert.ok(waiting.length === 0 ? octets === 0 : octets > least, `${octets} octets of ${least} are counted`);
+          assert.equal(store.position, (waiting[0]?.seq ?? next) - 1);
+          const again = open(db, quota);
+          assert.deepEqual(again.waiting(), store.waiting());
+          assert.deepEqual([again.position, again.last], [store.position, store.last]);
         }
         for (const opened of [store, open(db, quota)]) {
           const kept = all(opened);
@@ -471,7 +571,8 @@ describe("mailbox store", () => {
 type Step =
   | { do: "append"; batch: readonly { id: string; source: string; size: number }[] }
   | { do: "remove"; part: number }
-  | { do: "read"; skip: number; octets: number; count: number }
+  | { do: "remove some"; ranges: readonly [number, number][] }
+  | { do: "read"; skip: number; octets: number; count: number; excluded: readonly [number, number][] }
   | { do: "reopen" }
   | { do: "purge" }
   | { do: "expire"; days: number };
