@@ -194,6 +194,12 @@ export const SESSION_OUTPUT = 256 * 1024;
 /** Entries of a fanout session in one SessionStatus: the command must fit into one KeepAlive answer. */
 export const STATUS_INDEXES = 8000;
 
+/**
+ * Seconds that a device is asked to stay away when its connection ends because a message was refused whose session it had
+ * closed: it brings the message again, and perhaps closes the session again.
+ */
+export const REFUSED_REST = 5;
+
 /** Patterns in a mailbox's rule of who may send: each is looked at for each batch of a sender. A star saves many. */
 export const SENDER_PATTERNS = 256;
 
@@ -280,16 +286,6 @@ export const HOLD_IGNORED_OCTETS = 16 * 1024 * 1024;
 
 /** What a message that waits costs beside its octets, so that empty ones count. */
 export const HOLD_MESSAGE = 256;
-
-/** The longest block that is set aside for the pieces of a message to come. */
-export const GATHERING_BLOCK = 64 * 1024;
-
-/**
- * Small pieces are copied into blocks of this size, and the longest that are. A block lives as long as any piece in it, and
- * {@link UNSTORED_MESSAGES} may wait, each in a block of its own in the worst case: 64 MB.
- */
-export const ARENA_BLOCK = 8 * 1024;
-export const ARENA_PIECE = 1024;
 
 /** Octets of messages that have arrived in part, over all sessions of a device: two of the longest. */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;

@@ -2,6 +2,12 @@
  * What one device brings in: messages from its sessions to the mailboxes of their recipients. What comes while a mailbox
  * is busy goes to it in one batch, and one batch at a time, so that order is kept whatever fails.
  *
+ * A message is acknowledged when all its mailboxes have it, or when a fanout has been told who has not. What becomes of
+ * messages is told in the order in which they came, over all sessions: what was stored before a refusal is acknowledged
+ * before it, so the sender knows which message was refused. From a refusal on nothing more comes in behind it, on that
+ * session or for that recipient. SSTP cannot refuse a message whose session its sender has closed, and nothing behind it
+ * can be acknowledged while it is not: then the connection ends, and the sender asks again on the next.
+ *
  * @module
  */
 import {
@@ -11,7 +17,9 @@ import {
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../sstp/index.ts";
-import type { Envelope, Mail, Recipient } from "../store-and-forward/envelope.ts";
+import { type Envelope, fitsMessage, type Mail, type Recipient } from "../store-and-forward/envelope.ts";
+import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
+import { Voucher } from "../store-and-forward/vouch.ts";
 import { pack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
@@ -20,10 +28,10 @@ import {
   CALL_OCTETS,
   CALL_TIMEOUT,
   MESSAGE_LIMIT,
+  REFUSED_REST,
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
 } from "./defaults.ts";
-import { Arena, Gathering } from "./gathering.ts";
 import type { Refusal } from "./mailbox.ts";
 import type { Host } from "./terminal.ts";
 
@@ -55,22 +63,31 @@ interface Session {
   readonly copies: readonly Copy[];
   readonly fanout: boolean;
   /** Entries of a fanout session that have failed for good, by index. */
-  readonly failed: number[];
+  readonly failed: Set<number>;
+  /** The engine's session: another one may have the same number once its sender has closed it. */
+  readonly of: ReturnType<Connection["session"]>;
+  /** A message was refused: the session is about to be closed, and nothing behind that message may come in. */
+  refused: boolean;
+  /** The session was closed for that: its sender knows. */
+  told: boolean;
 }
 
 /** A message that has begun. */
 interface Arriving {
   readonly fields: ReceivedMessageFields;
-  readonly body: Gathering;
+  readonly body: MessageBody;
   tooLong: boolean;
 }
 
-/** A message that has ended and is not yet in all its mailboxes. */
+/** A message that has ended, and whose sender has not been told what became of it. */
 interface Job {
   readonly sessionId: number;
+  readonly session: Session;
   readonly message: number;
   readonly fields: ReceivedMessageFields;
-  readonly body: Uint8Array;
+  /** Let go once nobody needs it any more. */
+  body: Uint8Array;
+  /** Copies that nobody has answered for. */
   left: number;
   /** Copies that did not come in. */
   refused: Refused[] | undefined;
@@ -87,20 +104,32 @@ interface Pending extends Mail {
   readonly copy: Copy;
 }
 
+const NOTHING = new Uint8Array(0);
+
+/** Entries of the list of messages that are done with, above which it is cut: less often costs memory, more often time. */
+const DONE_JOBS = 1024;
+
 export interface IntakeSnapshot {
-  readonly sessions: readonly (readonly [number, Session])[];
+  readonly sessions: readonly (readonly [
+    number,
+    { readonly copies: readonly Copy[]; readonly fanout: boolean; readonly failed: readonly number[] },
+  ])[];
 }
 
 export class Intake {
   readonly #host: Host;
   readonly #engine: Connection;
   readonly #changed: () => void;
-  readonly #sessions: Map<number, Session>;
+  readonly #sessions = new Map<number, Session>();
   readonly #arriving = new Map<number, Arriving>();
   readonly #arena = new Arena();
   readonly #calls = new Calls(CALL_TIMEOUT);
   readonly #queues = new Map<string, Pending[]>();
   readonly #busy = new Set<string>();
+  /** In the order in which they came; those before `#head` are done with. */
+  #jobs: Job[] = [];
+  #head = 0;
+  #voucher = new Voucher("", false);
   /** Octets of the calls that are under way: each has a copy of its own. */
   #calling = 0;
   #waiters: (() => void)[] = [];
@@ -113,7 +142,16 @@ export class Intake {
     this.#host = host;
     this.#engine = engine;
     this.#changed = changed;
-    this.#sessions = new Map(snapshot?.sessions);
+    for (const [sessionId, { copies, fanout, failed }] of snapshot?.sessions ?? []) {
+      this.#sessions.set(sessionId, {
+        copies,
+        fanout,
+        failed: new Set(failed),
+        of: engine.session(sessionId),
+        refused: false,
+        told: false,
+      });
+    }
   }
 
   get quiet(): boolean {
@@ -121,7 +159,19 @@ export class Intake {
   }
 
   snapshot(): IntakeSnapshot {
-    return { sessions: [...this.#sessions] };
+    const sessions = [...this.#sessions].map(
+      ([sessionId, { copies, fanout, failed }]) => [sessionId, { copies, fanout, failed: [...failed] }] as const,
+    );
+    return { sessions };
+  }
+
+  /**
+   * Who brings the messages: their ids are written accordingly.
+   *
+   * @param vouched whether it says that it vouches for its devices, when it is a relay
+   */
+  introduce(source: string, vouched: boolean): void {
+    this.#voucher = new Voucher(source, vouched);
   }
 
   open(sessionId: number, source: string, resourceURL: string, targets: readonly Target[], fanout: boolean): void {
@@ -141,21 +191,26 @@ export class Intake {
     for (const [peer, { indexes, entries }] of relays) {
       copies.push({ peer, indexes, envelope: { source, resourceURL, identityURL: "", deviceURL: "", entries } });
     }
-    this.#sessions.set(sessionId, { copies, fanout, failed: [] });
+    const of = this.#engine.session(sessionId);
+    this.#sessions.set(sessionId, { copies, fanout, failed: new Set(), of, refused: false, told: false });
   }
 
   /** Entries of a fanout session that cannot be had: they are told of, and left out from then on. */
   fail(sessionId: number, indexes: readonly number[], outcome: Refusal["outcome"]): void {
     const session = this.#sessions.get(sessionId);
     if (session === undefined || indexes.length === 0) return;
-    session.failed.push(...indexes);
-    for (let at = 0; at < indexes.length; at += STATUS_INDEXES) {
-      this.#engine.sessionStatus(sessionId, STATUS[outcome], indexes.slice(at, at + STATUS_INDEXES));
-    }
+    for (const index of indexes) session.failed.add(index);
+    this.#tellFailed(sessionId, indexes, outcome);
   }
 
-  begin(sessionId: number, fields: ReceivedMessageFields): void {
-    this.#arriving.set(sessionId, { fields, body: new Gathering(this.#arena), tooLong: false });
+  begin(sessionId: number, received: ReceivedMessageFields): void {
+    const session = this.#sessions.get(sessionId);
+    // What comes behind a message that was refused belongs to no session any more.
+    if (session === undefined || session.refused) return;
+    const userRef = this.#voucher.id(received.userRef);
+    const fields = userRef === received.userRef ? received : { ...received, userRef };
+    const tooLong = fields.fragmentation !== undefined && !fitsMessage(userRef, fields.fragmentation);
+    this.#arriving.set(sessionId, { fields, body: new MessageBody(this.#arena), tooLong });
   }
 
   data(sessionId: number, octets: Uint8Array): void {
@@ -179,30 +234,33 @@ export class Intake {
     const { fields } = arriving;
     const { length } = arriving.body;
     this.#unfinished -= length;
+    // The session is about to be closed for a message before, and this one goes with it.
+    if (session.refused) return;
     // All entries of a relay fail together, since what it refuses later is not known here.
     const { failed } = session;
     const copies =
-      failed.length === 0
+      failed.size === 0
         ? session.copies
-        : session.copies.filter(({ indexes }) => !indexes.every((index) => failed.includes(index)));
-    if (arriving.tooLong) {
-      this.#refuse(
-        sessionId,
-        message,
-        copies.map((copy) => ({ copy, outcome: "quota" })),
-      );
-      return;
-    }
+        : session.copies.filter(({ indexes }) => !indexes.every((index) => failed.has(index)));
+    const { tooLong } = arriving;
     const body = arriving.body.take();
     this.octets += body.length;
-    const job: Job = { sessionId, message, fields, body, left: copies.length, refused: undefined };
+    const left = tooLong ? 0 : copies.length;
+    const job: Job = { sessionId, session, message, fields, body, left, refused: undefined };
+    this.#jobs.push(job);
     for (const copy of copies) {
+      if (tooLong) {
+        this.#lose(job, copy, "quota");
+        continue;
+      }
       const pending: Pending = { job, copy, envelope: copy.envelope, fields, body };
       const queue = this.#queues.get(copy.peer);
       if (queue === undefined) this.#queues.set(copy.peer, [pending]);
       else queue.push(pending);
     }
-    if (copies.length === 0) this.#settle(job, Date.now());
+    if (left > 0) return;
+    this.#letGo(job);
+    this.#settle(Date.now());
   }
 
   close(sessionId: number): void {
@@ -229,7 +287,10 @@ export class Intake {
     this.#sessions.clear();
     this.#arriving.clear();
     this.#queues.clear();
+    this.#jobs = [];
+    this.#head = 0;
     this.octets = 0;
+    this.#unfinished = 0;
     this.#release();
   }
 
@@ -240,15 +301,15 @@ export class Intake {
         for (const { at, outcome } of await this.#store(peer, batch)) {
           const pending = batch[at];
           if (pending === undefined) continue;
-          pending.job.refused ??= [];
-          pending.job.refused.push({ copy: pending.copy, outcome });
+          this.#lose(pending.job, pending.copy, outcome);
+          this.#withdraw(pending.job, pending.copy, outcome);
         }
-        // The platform's clock costs more than to complete a message.
-        const now = Date.now();
         for (const { job } of batch) {
           job.left -= 1;
-          if (job.left === 0) this.#settle(job, now);
+          if (job.left === 0) this.#letGo(job);
         }
+        // The platform's clock costs more than to complete a message.
+        this.#settle(Date.now());
         this.#changed();
         this.#release();
         // Others have the room for now: whoever of them is done lets this one go on.
@@ -294,40 +355,75 @@ export class Intake {
     }
   }
 
-  /** A message is in all its mailboxes, or was refused there. */
-  #settle({ sessionId, message, body, refused }: Job, now: number): void {
-    this.octets -= body.length;
-    if (refused !== undefined && this.#sessions.has(sessionId)) this.#refuse(sessionId, message, refused);
-    else if (this.#engine.closed === undefined) this.#engine.complete(message, now);
+  /** A copy did not come in: from here on nothing more does on its session, or for its recipients. */
+  #lose(job: Job, copy: Copy, outcome: Refusal["outcome"]): void {
+    const { session } = job;
+    job.refused ??= [];
+    job.refused.push({ copy, outcome });
+    if (!session.fanout) session.refused = true;
+    else for (const index of copy.indexes) session.failed.add(index);
   }
 
-  #refuse(sessionId: number, message: number, refused: readonly Refused[]): void {
-    if (this.#engine.closed !== undefined) return;
-    if (this.#sessions.get(sessionId)?.fanout !== true) {
-      // What was acknowledged before is told before the Close, so the sender knows which messages were refused.
-      this.close(sessionId);
-      this.#withdraw(sessionId);
-      this.#engine.closeSession(sessionId, CloseReasonId.QuotaWouldBeExceeded);
-      return;
+  /** Takes back what waits behind a copy that did not come in: it would overtake it. */
+  #withdraw({ session }: Job, copy: Copy, outcome: Refusal["outcome"]): void {
+    const queue = this.#queues.get(copy.peer) ?? [];
+    const [left, behind] = [[] as Pending[], [] as Pending[]];
+    for (const pending of queue)
+      (pending.copy === copy && pending.job.session === session ? behind : left).push(pending);
+    for (const { job } of behind) {
+      this.#lose(job, copy, outcome);
+      job.left -= 1;
+      if (job.left === 0) this.#letGo(job);
     }
-    // What was stored before is acknowledged before the status, so the sender knows which message it is about.
-    if (this.#engine.session(sessionId) !== undefined) {
+    if (left.length === 0) this.#queues.delete(copy.peer);
+    else this.#queues.set(copy.peer, left);
+  }
+
+  /** Nobody needs the body of a message any more, though those before it may hold up what its sender is told. */
+  #letGo(job: Job): void {
+    this.octets -= job.body.length;
+    job.body = NOTHING;
+  }
+
+  /** Tells what became of the messages that nobody has to answer for any more, oldest first. */
+  #settle(now: number): void {
+    for (let job = this.#jobs[this.#head]; job !== undefined && job.left === 0; job = this.#jobs[this.#head]) {
+      this.#head += 1;
+      if (this.#engine.closed !== undefined) continue;
+      if (job.refused === undefined) this.#engine.complete(job.message, now);
+      else this.#refuse(job, job.refused, now);
+    }
+    if (this.#head < this.#jobs.length && this.#head < DONE_JOBS) return;
+    this.#jobs = this.#jobs.slice(this.#head);
+    this.#head = 0;
+  }
+
+  #refuse({ sessionId, session, message }: Job, refused: readonly Refused[], now: number): void {
+    const open = session.of !== undefined && this.#engine.session(sessionId) === session.of;
+    if (!open) {
+      // The engine does not count what came behind a message for which the session was closed.
+      if (session.told) return;
+      this.#engine.close(ConnectCloseReasonId.Resting, REFUSED_REST);
+      this.#changed();
+    } else if (session.fanout) {
+      // What was stored before is acknowledged before the status, so the sender knows which message it is about.
       this.#engine.noop();
       for (const outcome of new Set(refused.map((one) => one.outcome))) {
         const indexes = refused.filter((one) => one.outcome === outcome).flatMap(({ copy }) => copy.indexes);
-        this.fail(sessionId, indexes, outcome);
+        this.#tellFailed(sessionId, indexes, outcome);
       }
+      this.#engine.complete(message, now);
+    } else {
+      // What was acknowledged before is told before the Close, so the sender knows which messages were refused.
+      session.told = true;
+      this.close(sessionId);
+      this.#engine.closeSession(sessionId, CloseReasonId.QuotaWouldBeExceeded);
     }
-    this.#engine.complete(message, Date.now());
   }
 
-  /** Takes back what waits of a session that is refused: stored, it would overtake, and its sender takes it for refused. */
-  #withdraw(sessionId: number): void {
-    for (const [peer, queue] of this.#queues) {
-      const left = queue.filter(({ job }) => job.sessionId !== sessionId);
-      for (const { job } of queue) if (job.sessionId === sessionId) this.octets -= job.body.length;
-      if (left.length === 0) this.#queues.delete(peer);
-      else this.#queues.set(peer, left);
+  #tellFailed(sessionId: number, indexes: readonly number[], outcome: Refusal["outcome"]): void {
+    for (let at = 0; at < indexes.length; at += STATUS_INDEXES) {
+      this.#engine.sessionStatus(sessionId, STATUS[outcome], indexes.slice(at, at + STATUS_INDEXES));
     }
   }
 

@@ -28,6 +28,7 @@ import {
   isURL,
   wholeCommands,
 } from "../sstp/index.ts";
+import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
 import type { Authenticator, ConnectDecision } from "./authenticator.ts";
 import {
   BULK_IDLE,
@@ -70,6 +71,8 @@ export interface Host {
 export interface TerminalSnapshot {
   readonly engine: ConnectionSnapshot;
   readonly source: string;
+  /** Whether the peer says that it vouches for its devices. */
+  readonly vouched: boolean;
   readonly principal: Principal;
   readonly intake: IntakeSnapshot;
   readonly outlet: OutletSnapshot;
@@ -90,6 +93,8 @@ export class Terminal implements Origin {
   readonly #intake: Intake;
   readonly #outlet: Outlet;
   #source: string;
+  /** Whether the peer says that it vouches for its devices. */
+  #vouched: boolean;
   /** Octets made and not taken. */
   #blocks: Uint8Array[] = [];
   readonly #opened = Promise.withResolvers<boolean>();
@@ -122,16 +127,19 @@ export class Terminal implements Origin {
       multidropSupported: true,
       // A message goes by one other relay at the most: what comes from a relay is for peers of ours.
       singleHopSupported: relay === undefined,
+      capabilities: VOUCHED,
       ...(relay !== undefined && { keepAlive: LINK_KEEP_ALIVE, receiveTimeout: LINK_RECEIVE_TIMEOUT }),
     } as const;
     this.#host = host;
     this.#side = { localDeviceURLs, ...(relay !== undefined && { relay }) };
     this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
     this.#source = snapshot?.source ?? relay ?? "";
+    this.#vouched = snapshot?.vouched ?? false;
     this.#principal = snapshot?.principal ?? host.owner;
     if (isSame(this.#principal, NOBODY)) this.#expectToken();
     if (this.#source !== "") this.#throttle = host.throttle(this.#source, this.#principal);
     this.#intake = new Intake(host, this.#engine, () => this.#changed(), snapshot?.intake);
+    this.#intake.introduce(this.#source, this.#vouched);
     this.#outlet = new Outlet(
       host,
       this.#engine,
@@ -254,6 +262,7 @@ export class Terminal implements Origin {
     return {
       engine: this.#engine.snapshot(),
       source: this.#source,
+      vouched: this.#vouched,
       principal: this.#principal,
       intake: this.#intake.snapshot(),
       outlet: this.#outlet.snapshot(),
@@ -271,11 +280,14 @@ export class Terminal implements Origin {
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
+        this.#vouched = vouches(event.productCapabilities);
         this.#await(this.#host.authenticator.connect(this.#principal, event), (decision) => {
           if (this.#engine.state === "connecting") this.#connect(event.sourceDeviceURLs, decision);
         });
         break;
       case "connected":
+        this.#vouched = vouches(event.productCapabilities);
+        this.#intake.introduce(this.#source, this.#vouched);
         if (this.#side.relay !== undefined) this.#opened.resolve(this.#outlet.consume(this.#side.relay));
         break;
       case "attach":
@@ -380,6 +392,7 @@ export class Terminal implements Origin {
   #accept(sourceDeviceURLs: readonly string[], consumes: boolean): void {
     this.#engine.acceptConnect();
     this.#source = sourceDeviceURLs[0] ?? "";
+    this.#intake.introduce(this.#source, this.#vouched);
     this.#host.arrived();
     if (consumes) for (const url of sourceDeviceURLs) void this.#outlet.consume(url);
   }

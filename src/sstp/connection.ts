@@ -215,7 +215,7 @@ export class Connection {
       sourceDeviceURLs: core.settings.localDeviceURLs,
       authenticationToken: token,
       peerProductVersion: core.settings.productVersion,
-      peerProductCapabilities: "",
+      peerProductCapabilities: core.settings.capabilities,
     });
     core.state = "connecting";
   }

@@ -28,6 +28,8 @@ export interface ConnectionOptions {
   readonly version?: Version | undefined;
   /** `<vendor> <product> <version> <build>` [2.2.1.1]. Default `Grooveway Client 0.1 1`, or `Grooveway Relay 0.1 1`. */
   readonly productVersion?: string | undefined;
+  /** PeerProductCapabilities: what this side says of itself in Connect or ConnectResponse. Default none [2.2.1.1]. */
+  readonly capabilities?: string | undefined;
   /** Message Acknowledgment Timer: how long processed messages may stay unacknowledged. Default 5000 [3.1.2.1]. */
   readonly acknowledgeAfter?: number | undefined;
   /** A Noop is sent when nothing else was for so long. Default 0: never. */
@@ -99,6 +101,7 @@ function settle(options: ConnectionOptions): Settings {
     version: options.version ?? VERSION_1_6,
     productVersion:
       options.productVersion ?? (options.role === "relay" ? "Grooveway Relay 0.1 1" : "Grooveway Client 0.1 1"),
+    capabilities: options.capabilities ?? "",
     acknowledgeAfter: options.acknowledgeAfter ?? 5000,
     keepAlive: options.keepAlive ?? 0,
     receiveTimeout: options.receiveTimeout ?? 0,
@@ -153,7 +156,7 @@ export function sendConnectResponse(core: Core, responseId: number, retryTime: n
     retryTime,
     authenticationToken: token,
     peerProductVersion: core.settings.productVersion,
-    peerProductCapabilities: "",
+    peerProductCapabilities: core.settings.capabilities,
   });
 }
 

@@ -124,7 +124,7 @@ export const layouts = {
       ["sourceDeviceURLs", "zstrings8"], // NumSourceDeviceURLs 1, SourceDeviceURLs
       ["authenticationToken", "octets16"], // AuthenticationTokenLength 2, AuthenticationToken [MS-GRVSSTPS]
       ["peerProductVersion", "zstring"], // `<vendor> <product> <version> <build>`
-      ["peerProductCapabilities", "zstring"], // assumed: always empty
+      ["peerProductCapabilities", "zstring"], // assumed: words separated by spaces, those of others mean nothing
     ],
   },
   ConnectResponse: {

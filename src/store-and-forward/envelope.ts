@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { StreamSize } from "../sstp/index.ts";
+import { MAX_SHORT_COMMAND_OCTETS, type StreamSize } from "../sstp/index.ts";
 
 /** A recipient at an origin relay; an empty device URL makes it identity-targeted. */
 export interface Recipient {
@@ -35,4 +35,12 @@ export interface Mail {
   readonly envelope: Envelope;
   readonly fields: Fields;
   readonly body: Uint8Array;
+}
+
+/** Octets of a Message beside its UserRef and Fragmentation, with every field and the NUL of UserRef [2.2.10.1]. */
+const MESSAGE_FIXED_OCTETS = 3 + 4 + 4 + 1 + 1 + 4 + 24 + 2;
+
+/** Whether one Message can say a message's id and its Fragmentation, which may be as long as its sender had room for. */
+export function fitsMessage(userRef: string, fragmentation: Uint8Array | undefined): boolean {
+  return MESSAGE_FIXED_OCTETS + userRef.length + (fragmentation?.length ?? 0) <= MAX_SHORT_COMMAND_OCTETS;
 }

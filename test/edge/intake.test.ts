@@ -27,10 +27,11 @@ function started(answer: (peer: string, bundle: Bundle) => Refusal[] = () => [])
     calls.push({ peer, bodies: unpack(bundle).map(({ body }) => body.length) });
     return answer(peer, bundle);
   };
+  const session = {};
   const engine = {
     closed: undefined,
     complete: (message: number) => completed.push(message),
-    session: () => ({}),
+    session: () => session,
     noop: () => undefined,
     sessionStatus: (_: number, statusId: number, indexes: readonly number[]) => statuses.push({ statusId, indexes }),
     close: () => {

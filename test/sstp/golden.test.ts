@@ -318,3 +318,31 @@ test("[4.2.1] device to device, octet for octet", () => {
   exchange(a, b, "11 0800", "01000000", "00");
   assert.deepEqual([a.sessions(), b.sessions()], [[], []]);
 });
+
+test("[2.2.1.1, 2.2.2] capabilities are said by both sides of a connection, and told to the other", () => {
+  const options = { now: 0, productVersion: "P" } as const;
+  const edge = new Connection({
+    ...options,
+    role: "relay",
+    outbound: true,
+    localDeviceURLs: ["e"],
+    capabilities: "vouched",
+  });
+  const relay = new Connection({
+    ...options,
+    role: "relay",
+    outbound: false,
+    localDeviceURLs: ["r"],
+    capabilities: "vouched",
+  });
+  edge.connect("r");
+  const asked = joined(edge.output());
+  assert.equal(toHex(asked), toHex(hex("01 1700", "01 06 00", "7200", "01 6500", "0000", "5000", "766f7563686564 00")));
+  const [connect] = relay.receive(asked, 0);
+  assert.equal(connect?.type === "connect" && connect.productCapabilities, "vouched");
+  relay.acceptConnect();
+  const answered = joined(relay.output());
+  assert.equal(toHex(answered), toHex(hex("02 1600", "00", "01 06", "00000000", "0000", "5000", "766f7563686564 00")));
+  const [connected] = edge.receive(answered, 0);
+  assert.equal(connected?.type === "connected" && connected.productCapabilities, "vouched");
+});

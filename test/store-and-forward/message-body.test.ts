@@ -1,24 +1,23 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { ARENA_BLOCK, ARENA_PIECE } from "../../src/edge/defaults.ts";
-import { Arena, Gathering } from "../../src/edge/gathering.ts";
+import { ARENA_BLOCK, ARENA_PIECE, Arena, MessageBody } from "../../src/store-and-forward/message-body.ts";
 
-describe("octets that are gathered", () => {
+describe("the body of a message", () => {
   test("come back whole and in order, however they were cut, and once", () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 50 }), (pieces) => {
-        const gathering = new Gathering(new Arena());
+        const body = new MessageBody(new Arena());
         for (const piece of pieces) {
           const brought = piece.slice();
-          gathering.add(brought);
+          body.add(brought);
           // Whoever brought it uses its memory again.
           brought.fill(0xee);
         }
         const whole = Buffer.concat(pieces);
-        assert.equal(gathering.length, whole.length);
-        assert.ok(whole.equals(gathering.take()));
-        assert.equal(gathering.take().length, 0);
+        assert.equal(body.length, whole.length);
+        assert.ok(whole.equals(body.take()));
+        assert.equal(body.take().length, 0);
       }),
       { numRuns: 2000 },
     );
@@ -27,9 +26,9 @@ describe("octets that are gathered", () => {
   test("small single pieces lie side by side, and longer ones stand alone", () => {
     const arena = new Arena();
     const taken = [100, 200, ARENA_PIECE + 1, 300].map((length, i) => {
-      const gathering = new Gathering(arena);
-      gathering.add(new Uint8Array(length).fill(i));
-      return gathering.take();
+      const body = new MessageBody(arena);
+      body.add(new Uint8Array(length).fill(i));
+      return body.take();
     });
     assert.deepEqual(
       taken.map(({ buffer }) => buffer.byteLength),
@@ -47,12 +46,12 @@ describe("octets that are gathered", () => {
         }),
         (steps) => {
           const arena = new Arena();
-          const all = Array.from({ length: 6 }, () => ({ gathering: new Gathering(arena), came: [] as Uint8Array[] }));
+          const all = Array.from({ length: 6 }, () => ({ body: new MessageBody(arena), came: [] as Uint8Array[] }));
           for (const { who, piece } of steps) {
-            all[who]?.gathering.add(piece);
+            all[who]?.body.add(piece);
             all[who]?.came.push(piece);
           }
-          for (const { gathering, came } of all) assert.ok(Buffer.concat(came).equals(gathering.take()));
+          for (const { body, came } of all) assert.ok(Buffer.concat(came).equals(body.take()));
         },
       ),
       { numRuns: 300 },
@@ -60,13 +59,13 @@ describe("octets that are gathered", () => {
   });
 
   test("a million pieces of one octet take little more memory than a million octets", () => {
-    const gathering = new Gathering(new Arena());
+    const body = new MessageBody(new Arena());
     const before = process.memoryUsage().arrayBuffers;
-    for (let i = 0; i < 1_000_000; i += 1) gathering.add(Uint8Array.of(i));
+    for (let i = 0; i < 1_000_000; i += 1) body.add(Uint8Array.of(i));
     const grown = process.memoryUsage().arrayBuffers - before;
     // The pieces themselves are still there, since nothing has collected them.
     assert.ok(grown < 8_000_000, `${grown} octets`);
-    const whole = gathering.take();
+    const whole = body.take();
     assert.ok(whole.every((octet, i) => octet === (i & 0xff)));
   });
 });

@@ -1,12 +1,22 @@
 /**
- * Gathering: octets that come in pieces and are wanted as a whole. A million pieces of one octet cost no more memory
- * than the octets; what comes in one piece is copied once.
+ * The body of a message, from pieces: views of what a socket or a call has brought, which are copied, since a view of ten
+ * octets keeps all that it is a view of. A million pieces of one octet cost no more memory than the octets; what comes in
+ * one piece is copied once.
  *
  * @module
  */
 
 import { joinOctets } from "../sstp/index.ts";
-import { ARENA_BLOCK, ARENA_PIECE, GATHERING_BLOCK } from "./defaults.ts";
+
+/** The longest block that is set aside for the pieces of a message to come. */
+const GATHERING_BLOCK = 64 * 1024;
+
+/**
+ * Small pieces are copied into blocks of this size, and the longest that are. A block lives as long as any piece in it: of
+ * 8000 messages that wait, each may be in a block of its own in the worst case, which is 64 MB.
+ */
+export const ARENA_BLOCK = 8 * 1024;
+export const ARENA_PIECE = 1024;
 
 /** Copies of small pieces, side by side: memory of its own for each would cost more than the copy. */
 export class Arena {
@@ -30,7 +40,7 @@ export class Arena {
 
 const NOTHING = new Uint8Array(0);
 
-export class Gathering {
+export class MessageBody {
   readonly #arena: Arena;
   /** The first piece, which often is the only one. */
   #first: Uint8Array = NOTHING;
