@@ -1,6 +1,8 @@
 /**
  * The WebSocket transport: our own fourth encapsulation. Binary messages carry the same octets; a text message "ping" is
- * answered by the edge's platform itself, without waking anything. Between "hold" and "go on" the edge wants nothing.
+ * answered by the edge's platform itself, without waking anything. Between "hold" and "go on" the edge wants nothing. Its
+ * "mark X" is answered by "took X" when all before it was read, so that the edge knows what it may send; "marks" says that
+ * it will be.
  *
  * @module
  */
@@ -22,7 +24,8 @@ class WebSocketTransport implements Transport {
   readonly established: Promise<void>;
   readonly remaining = Number.POSITIVE_INFINITY;
   readonly #socket: WebSocket;
-  readonly #inbox: Uint8Array[] = [];
+  /** What has come and is not read: octets, and marks between them as text. */
+  readonly #inbox: (Uint8Array | string)[] = [];
   #inboxOctets = 0;
   #reader: ((octets: Uint8Array | undefined) => void) | undefined;
   #writers: (() => void)[] = [];
@@ -48,6 +51,7 @@ class WebSocketTransport implements Transport {
     this.#socket = socket;
     let failure: DeviceError | undefined;
     socket.on("open", () => {
+      socket.send("marks");
       settled.resolve();
       this.#pinging = setInterval(() => this.#ping(), WEBSOCKET_PING);
     });
@@ -94,9 +98,10 @@ class WebSocketTransport implements Transport {
 
   read(): Promise<Uint8Array | undefined> {
     const octets = this.#inbox.shift();
-    if (octets !== undefined) {
+    if (octets instanceof Uint8Array) {
       this.#inboxOctets -= octets.length;
       if (this.#inboxOctets < READ_AHEAD) this.#socket.resume();
+      this.#answerMarks();
       return Promise.resolve(octets);
     }
     if (this.#lost !== undefined) return Promise.resolve(undefined);
@@ -128,10 +133,22 @@ class WebSocketTransport implements Transport {
   }
 
   #obey(word: string): void {
+    if (word.startsWith("mark ")) {
+      this.#inbox.push(word);
+      this.#answerMarks();
+    }
     if (word === "hold") this.#held = true;
     if (word !== "go on") return;
     this.#held = false;
     this.#written();
+  }
+
+  /** Of the marks that have come those before which everything was read. */
+  #answerMarks(): void {
+    for (let [mark] = this.#inbox; typeof mark === "string"; [mark] = this.#inbox) {
+      this.#inbox.shift();
+      this.#socket.send(mark.replace("mark", "took"));
+    }
   }
 
   #written(): void {

@@ -185,6 +185,9 @@ export const REFUSALS = 3;
 /** Octets with flag D that wait in a Tunnel for a slow device, beyond which the next are dropped. */
 export const VOLATILE_OCTETS = 1024 * 1024;
 
+/** What a message that waits in memory costs beside its body: its fields, and what the runtime adds. */
+export const MESSAGE_COST = 512;
+
 /** Sessions that the edge keeps open towards one device. Beyond it the one that has been idle longest is closed. */
 export const OPEN_SESSIONS = 64;
 
@@ -286,6 +289,27 @@ export const HOLD_IGNORED_OCTETS = 16 * 1024 * 1024;
 
 /** What a message that waits costs beside its octets, so that empty ones count. */
 export const HOLD_MESSAGE = 256;
+
+/** Octets on the way to a WebSocket device that it has not said to have read: as much as a mailbox sends ahead. */
+export const WINDOW_OCTETS = 1024 * 1024;
+
+/** After so many the device is asked what it has read: a small part of the window, and a word for hundreds of messages. */
+export const MARK_OCTETS = 128 * 1024;
+
+/**
+ * Octets of answers, such as acknowledgements, that a WebSocket device which answers no marks is sent before it has
+ * acknowledged a message, or is ended and comes again: a hundred thousand acknowledgements for one that only sends.
+ */
+export const ANSWERS_AHEAD = 1024 * 1024;
+
+/**
+ * Octets made for a peer that it has not taken, above which it is not read: more than messages ever put there, so that only
+ * answers to a peer that asks and does not read get so far.
+ */
+export const UNTAKEN_OCTETS = 1024 * 1024;
+
+/** How long a peer that is not read for that may take nothing, before it is given up: as a connection that is silent. */
+export const UNTAKEN_TIMEOUT = 60_000;
 
 /** Octets of messages that have arrived in part, over all sessions of a device: two of the longest. */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;

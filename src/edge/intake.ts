@@ -32,6 +32,7 @@ import {
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
 } from "./defaults.ts";
+import { report } from "./log.ts";
 import type { Refusal } from "./mailbox.ts";
 import type { Host } from "./terminal.ts";
 
@@ -315,16 +316,27 @@ export class Intake {
         // Others have the room for now: whoever of them is done lets this one go on.
         if (this.#calling > CALL_OCTETS) break;
       }
-    } catch {
-      // The mailbox has vanished under the call: nobody knows what it has. The sender asks again on a new connection,
-      // in order, and ids tell what is there.
-      this.#engine.close(ConnectCloseReasonId.Resting);
-      this.#changed();
+    } catch (error) {
+      this.#fail(error);
     } finally {
       this.#busy.delete(peer);
     }
-    // Whoever had no room may have it now.
-    this.flush();
+    try {
+      // Whoever had no room may have it now.
+      this.flush();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /**
+   * A mailbox has vanished under a call, most likely: nobody knows what it has. The sender asks again on a new
+   * connection, in order, and ids tell what is there.
+   */
+  #fail(error: unknown): void {
+    report(error);
+    this.#engine.close(ConnectCloseReasonId.Resting);
+    this.#changed();
   }
 
   /** The next batch for a mailbox: as much as one call may carry, flag D apart from the rest. */

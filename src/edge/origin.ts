@@ -6,11 +6,12 @@
 import { connect } from "cloudflare:sockets";
 import { DIAL_TIMEOUT } from "./defaults.ts";
 import type { RelayEndpoint } from "./policy/destinations.ts";
+import type { Reason } from "./reasons.ts";
 
 /** What came from the relay: octets, or how its side ended. */
 export type Inflow =
   | { readonly kind: "octets"; readonly octets: Uint8Array }
-  | { readonly kind: "ended"; readonly reason: "OriginClosed" | "OriginReset" | "DeviceGone" | "TokenNeeded" };
+  | { readonly kind: "ended"; readonly reason: Reason };
 
 export interface Origin {
   /** Resolves when the relay's socket has taken the octets: a relay that stops reading stops its writer. Rejects when it is gone. */

@@ -8,7 +8,16 @@ import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/in
 import type { Envelope, Mail } from "../store-and-forward/envelope.ts";
 import { unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
-import { CALL_TIMEOUT, LINK_SESSIONS, OPEN_SESSIONS, SESSION_OUTPUT, VOLATILE_OCTETS } from "./defaults.ts";
+import {
+  CALL_TIMEOUT,
+  LINK_SESSIONS,
+  MESSAGE_COST,
+  OPEN_SESSIONS,
+  SEND_WINDOW,
+  SEND_WINDOW_MESSAGES,
+  SESSION_OUTPUT,
+  VOLATILE_OCTETS,
+} from "./defaults.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import { Progress } from "./progress.ts";
 import type { Host } from "./terminal.ts";
@@ -93,6 +102,8 @@ export class Outlet {
   readonly #keys = new Map<number, string>();
   /** Sent and not acknowledged, by the engine's number. */
   readonly #sent: Map<number, Sent>;
+  /** Of these what nobody keeps. */
+  readonly #volatileSent = { octets: 0, messages: 0 };
   #current: Current | undefined;
   #paused = false;
   /** Whether anything was ever acknowledged. */
@@ -117,6 +128,7 @@ export class Outlet {
     this.#changed = changed;
     this.#lost = lost;
     this.#sent = new Map(snapshot?.sent);
+    for (const sent of this.#sent.values()) this.#countVolatile(sent, 1);
     this.#ceded = new Set(snapshot?.ceded);
     for (const [peer, kept] of snapshot?.consumed ?? []) {
       const { generation, delivered, acknowledged } = kept;
@@ -204,8 +216,8 @@ export class Outlet {
       return true;
     }
     if (seq === 0) {
-      if (consumed.volatile > 0 && consumed.volatile + mail.body.length > VOLATILE_OCTETS) return false;
-      consumed.volatile += mail.body.length;
+      if (consumed.volatile > 0 && consumed.volatile + costOf(mail) > VOLATILE_OCTETS) return false;
+      consumed.volatile += costOf(mail);
     } else {
       consumed.delivered = seq;
       consumed.progress.begin(seq);
@@ -251,7 +263,9 @@ export class Outlet {
         continue;
       }
       const number = this.#engine.endMessage(current.session.id);
-      this.#sent.set(number, { peer: current.peer, seq: current.message.seq, size: body.length });
+      const sent: Sent = { peer: current.peer, seq: current.message.seq, size: body.length };
+      this.#sent.set(number, sent);
+      this.#countVolatile(sent, 1);
       this.#current = undefined;
     }
   }
@@ -318,8 +332,7 @@ export class Outlet {
    * on for all others.
    */
   #passOver(key: string, unacknowledged: readonly number[], sending: Current | undefined, refusals = 1): void {
-    const messages = unacknowledged.flatMap((number) => this.#sent.get(number) ?? []);
-    for (const number of unacknowledged) this.#sent.delete(number);
+    const messages = unacknowledged.flatMap((number) => this.#taken(number) ?? []);
     if (sending !== undefined) messages.push({ peer: sending.peer, seq: sending.message.seq, size: 0 });
     for (const { peer, seq } of messages) this.#skip(peer, seq, refusals);
     if (messages.length > 0) return;
@@ -371,8 +384,7 @@ export class Outlet {
     this.progressed ||= numbers.length > 0;
     const peers = new Set<string>();
     for (const number of numbers) {
-      const sent = this.#sent.get(number);
-      this.#sent.delete(number);
+      const sent = this.#taken(number);
       if (sent === undefined || sent.seq === 0) continue;
       this.#consumed.get(sent.peer)?.progress.done(sent.seq);
       peers.add(sent.peer);
@@ -381,6 +393,26 @@ export class Outlet {
       const consumed = this.#consumed.get(peer);
       if (consumed !== undefined) this.#advance(peer, consumed);
     }
+  }
+
+  /** A message that is no longer under way. */
+  #taken(number: number): Sent | undefined {
+    const sent = this.#sent.get(number);
+    this.#sent.delete(number);
+    if (sent !== undefined) this.#countVolatile(sent, -1);
+    return sent;
+  }
+
+  #countVolatile({ seq, size }: Sent, sign: 1 | -1): void {
+    if (seq !== 0) return;
+    this.#volatileSent.octets += sign * size;
+    this.#volatileSent.messages += sign;
+  }
+
+  /** What nobody keeps has no mailbox whose window bounds it: a device has as much of it under way as from a mailbox. */
+  get #volatileFull(): boolean {
+    const { octets, messages } = this.#volatileSent;
+    return octets >= SEND_WINDOW || messages >= SEND_WINDOW_MESSAGES;
   }
 
   abandon(): void {
@@ -462,7 +494,7 @@ export class Outlet {
    */
   #sendable(queue: readonly Waiting[]): { at: number; message: Waiting; session: Session } | undefined {
     const [first] = queue;
-    if (first === undefined) return undefined;
+    if (first === undefined || (first.seq === 0 && this.#volatileFull)) return undefined;
     // It is the first of the queue nearly always, and what is looked at for each message has to be little.
     const ready = this.#ready(first);
     if (ready !== undefined) return { at: 0, message: first, session: ready };
@@ -483,7 +515,7 @@ export class Outlet {
   #remove(peer: string, at: number): void {
     const consumed = this.#consumed.get(peer);
     const message = at === 0 ? consumed?.queue.shift() : consumed?.queue.splice(at, 1)[0];
-    if (consumed !== undefined && message?.seq === 0) consumed.volatile -= message.mail.body.length;
+    if (consumed !== undefined && message?.seq === 0) consumed.volatile -= costOf(message.mail);
   }
 
   /** The session for a message's addressing, opened if there is none; undefined while it is not ready. */
@@ -531,6 +563,11 @@ const REFUSALS_OF_RELAYS: readonly number[] = [
   CloseReasonId.QuotaWouldBeExceeded,
   CloseReasonId.EmptySession,
 ];
+
+/** What a message costs in memory while it waits, so that empty ones count. */
+function costOf({ body }: Mail): number {
+  return body.length + MESSAGE_COST;
+}
 
 function consumedFrom(generation: number | Promise<number>, acknowledged = 0): Consumed {
   return {

@@ -90,6 +90,11 @@ export const REASONS = {
     cause: "The device went on sending over its WebSocket long after it was told to hold.",
     cure: "Send nothing after the text message hold until go on has come.",
   },
+  OutputNotTaken: {
+    status: 404,
+    cause: "The device went on sending, and did not read what the edge had to answer.",
+    cure: "Read while you send; over a WebSocket answer marks, as the README says.",
+  },
   MalformedAddress: {
     status: 400,
     cause: "The address is not identity or identity/device.",

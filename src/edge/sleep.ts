@@ -11,6 +11,7 @@ import type { PollingConnection, VirtualConnection } from "../encapsulation/inde
 import { REST_AFTER, REST_TRIES } from "./defaults.ts";
 import type { Live } from "./live.ts";
 import type { TerminalSnapshot } from "./terminal.ts";
+import type { Wired, WiredSnapshot } from "./wired.ts";
 
 /** What a Tunnel at rest leaves. */
 export interface Rest {
@@ -19,8 +20,10 @@ export interface Rest {
   readonly owner: Principal;
   /** Of a LongLived or KeepAlive virtual connection: its state, and whether its bell may be rung if it has one. */
   readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
-  /** Of a Polling one. With neither it is WebSocket. */
+  /** Of a Polling one. */
   readonly polling?: PollingConnection;
+  /** Of a WebSocket one: what is on its way to the device. */
+  readonly wired?: WiredSnapshot;
 }
 
 export function restOf(
@@ -28,12 +31,14 @@ export function restOf(
   owner: Principal,
   live: Live | undefined,
   polling: { readonly state: PollingConnection } | undefined,
+  wired: Wired | undefined,
 ): Rest {
   return {
     terminal,
     owner,
     ...(live && { live: { state: live.state, armed: live.bell?.armed ?? false } }),
     ...(polling && { polling: polling.state }),
+    ...(wired && { wired: wired.snapshot() }),
   };
 }
 

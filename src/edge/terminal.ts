@@ -40,12 +40,16 @@ import {
   LINK_RECEIVE_TIMEOUT,
   UNSTORED_MESSAGES,
   UNSTORED_OCTETS,
+  UNTAKEN_OCTETS,
+  UNTAKEN_TIMEOUT,
 } from "./defaults.ts";
 import { Intake, type IntakeSnapshot } from "./intake.ts";
+import { report } from "./log.ts";
 import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Entrance } from "./meter.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
+import type { Reason } from "./reasons.ts";
 import type { Throttle } from "./throttle.ts";
 
 /** What a terminal needs of the object that it lives in. */
@@ -76,6 +80,7 @@ export interface TerminalSnapshot {
   readonly principal: Principal;
   readonly intake: IntakeSnapshot;
   readonly outlet: OutletSnapshot;
+  readonly answersUnread: number;
 }
 
 /** Which side of the connection the edge is. */
@@ -100,8 +105,11 @@ export class Terminal implements Origin {
   readonly #opened = Promise.withResolvers<boolean>();
   readonly #over = Promise.withResolvers<void>();
   #ended = false;
-  #endReason: Extract<Inflow, { kind: "ended" }>["reason"] = "OriginClosed";
+  #endReason: Reason = "OriginClosed";
   #waiters: (() => void)[] = [];
+  #answersUnread: number;
+  /** Writes that wait until the peer has taken more of what was made for it. */
+  #takers: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #principal: Principal;
   /** Until when somebody without a token has to show one. */
@@ -133,6 +141,7 @@ export class Terminal implements Origin {
     this.#host = host;
     this.#side = { localDeviceURLs, ...(relay !== undefined && { relay }) };
     this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
+    this.#answersUnread = snapshot?.answersUnread ?? 0;
     this.#source = snapshot?.source ?? relay ?? "";
     this.#vouched = snapshot?.vouched ?? false;
     this.#principal = snapshot?.principal ?? host.owner;
@@ -162,7 +171,7 @@ export class Terminal implements Origin {
       await this.#hold(octets.length, this.#connecting);
     }
     const before = this.#messages;
-    this.#handle(this.#engine.receive(octets, Date.now()));
+    this.#guarded(() => this.#handle(this.#engine.receive(octets, Date.now())));
     this.#writing += 1;
     try {
       // What has come is taken; whoever has used up what he may is not read for a while.
@@ -171,6 +180,9 @@ export class Terminal implements Origin {
       while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
         await this.#intake.progress();
       }
+      if (this.#untaken > UNTAKEN_OCTETS) await this.#untilTaken();
+    } catch (error) {
+      this.#fail(error);
     } finally {
       this.#writing -= 1;
     }
@@ -183,11 +195,17 @@ export class Terminal implements Origin {
 
   peek(): Inflow | undefined {
     // No more is made before what was made is taken: a peer that does not read must not have it pile up here.
-    if (this.#blocks.length === 0) this.#outlet.fill();
-    this.#blocks.push(...this.#engine.output(Date.now()));
+    if (this.#blocks.length === 0) this.#guarded(() => this.#make());
     const [octets] = this.#blocks;
     if (octets !== undefined) return { kind: "octets", octets };
     return this.#ended ? { kind: "ended", reason: this.#endReason } : undefined;
+  }
+
+  #make(): void {
+    const answers = this.#engine.pendingOctets;
+    this.#outlet.fill();
+    this.#answersUnread += answers;
+    this.#blocks = this.#engine.output(Date.now());
   }
 
   /** Whole commands only: between two takes the stream stands at a boundary, where a Noop may be put in. */
@@ -197,6 +215,7 @@ export class Terminal implements Origin {
     const length = wholeCommands(waiting.octets, max);
     if (length === waiting.octets.length) this.#blocks.shift();
     else this.#blocks[0] = waiting.octets.subarray(length);
+    if (this.#takers.length > 0) this.#taken();
     return { kind: "octets", octets: waiting.octets.subarray(0, length) };
   }
 
@@ -231,17 +250,17 @@ export class Terminal implements Origin {
 
   /** A mailbox sends messages. */
   deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Taken {
-    return this.#outlet.deliver(peer, generation, deliveries);
+    return this.#guarded(() => this.#outlet.deliver(peer, generation, deliveries)) ?? "gone";
   }
 
   /** Another connection consumes a mailbox of ours from now on. True when this one stays, and would have it back. */
   fenced(peer: string, generation: number): boolean {
-    return this.#outlet.cede(peer, generation) && this.#engine.closed === undefined;
+    return this.#guarded(() => this.#outlet.cede(peer, generation) && this.#engine.closed === undefined) ?? false;
   }
 
   /** A mailbox that was ours has lost its consumer. True when this connection takes it back. */
   recall(peer: string): boolean {
-    return this.#outlet.recall(peer);
+    return this.#guarded(() => this.#outlet.recall(peer)) ?? false;
   }
 
   /** A device has one connection: the older one is dead, or about to be replaced. An identity may have several. */
@@ -266,6 +285,7 @@ export class Terminal implements Origin {
       principal: this.#principal,
       intake: this.#intake.snapshot(),
       outlet: this.#outlet.snapshot(),
+      answersUnread: this.#answersUnread,
     };
   }
 
@@ -334,6 +354,7 @@ export class Terminal implements Origin {
         this.#outlet.sessionLost(event.sessionId, event.unacknowledged);
         break;
       case "acknowledged":
+        this.#answersUnread = 0;
         this.#outlet.acknowledged(event.messages);
         break;
       case "closed":
@@ -460,9 +481,11 @@ export class Terminal implements Origin {
       const outcome = await promptly(DECISION_TIMEOUT, decision).catch(() => undefined);
       this.#deciding -= 1;
       if (this.#ended || this.#engine.closed !== undefined) return;
-      act(outcome);
-      this.#intake.flush();
-      this.#changed();
+      this.#guarded(() => {
+        act(outcome);
+        this.#intake.flush();
+        this.#changed();
+      });
     };
     this.#deciding += 1;
     const acted = decided();
@@ -504,6 +527,16 @@ export class Terminal implements Origin {
     return this.#engine.closed?.by === "peer" ? (this.#engine.closed.returnTime ?? 0) : 0;
   }
 
+  /** Whether nothing more comes in or is made: what is left may be taken. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Octets of all but messages that were made since the peer last acknowledged one. */
+  get answersUnread(): number {
+    return this.#answersUnread;
+  }
+
   /** Whether the peer has acknowledged anything. */
   get progressed(): boolean {
     return this.#outlet.progressed;
@@ -529,12 +562,70 @@ export class Terminal implements Origin {
     if (this.#ended) return;
     clearTimeout(this.#patience);
     this.#ended = true;
-    if (this.#throttle !== undefined) this.#host.waitUntil(this.#throttle.leave());
     this.#opened.resolve(false);
     this.#over.resolve();
-    this.#intake.abandon();
-    this.#outlet.abandon();
     this.#wake();
+    this.#taken();
+    // Whatever fails here, the others hear of the end all the same.
+    for (const tell of [
+      () => this.#throttle !== undefined && this.#host.waitUntil(this.#throttle.leave()),
+      () => this.#intake.abandon(),
+      () => this.#outlet.abandon(),
+    ]) {
+      try {
+        tell();
+      } catch (error) {
+        report(error);
+      }
+    }
+  }
+
+  /**
+   * Runs what acts on the engine or the host. Whatever it throws ends the virtual connection by name: one that goes on
+   * after half an event neither answers nor ends.
+   */
+  #guarded<T>(act: () => T): T | undefined {
+    try {
+      return act();
+    } catch (error) {
+      this.#fail(error);
+      return undefined;
+    }
+  }
+
+  #fail(error: unknown): void {
+    report(error);
+    this.abort("InternalError");
+  }
+
+  /** Ends the virtual connection for a reason of this edge; its device may come again. */
+  abort(reason: Reason): void {
+    if (!this.#ended) this.#endReason = reason;
+    try {
+      this.#engine.close(ConnectCloseReasonId.Resting);
+    } catch {
+      this.#engine.transportLost();
+    }
+    this.#end();
+  }
+
+  /** Octets made for the peer, which it has not taken. */
+  get #untaken(): number {
+    return this.#blocks.reduce((sum, { length }) => sum + length, this.#engine.pendingOctets);
+  }
+
+  /** A peer that asks and does not read the answers is not read either, and is given up when it takes nothing at all. */
+  async #untilTaken(): Promise<void> {
+    while (!this.#ended && this.#untaken > UNTAKEN_OCTETS) {
+      const taken = new Promise<void>((resolve) => this.#takers.push(resolve));
+      if ((await within(UNTAKEN_TIMEOUT, taken)) === undefined) this.abort("OutputNotTaken");
+    }
+  }
+
+  #taken(): void {
+    const takers = this.#takers;
+    this.#takers = [];
+    for (const resolve of takers) resolve();
   }
 
   /** There may be octets, or a deadline. */
@@ -548,7 +639,7 @@ export class Terminal implements Origin {
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
-        this.#handle(this.#engine.advance(Date.now()));
+        this.#guarded(() => this.#handle(this.#engine.advance(Date.now())));
       },
       Math.max(0, deadline - Date.now()),
     );

@@ -54,6 +54,7 @@ import {
   TAG,
   type Verdict,
 } from "./live.ts";
+import { report } from "./log.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import type { Origin } from "./origin.ts";
 import { Ownership } from "./ownership.ts";
@@ -127,6 +128,13 @@ export class Tunnel extends DurableObject<Env> {
     const caller = callerOf(request);
     const denied = this.#denied(caller.principal);
     if (denied !== undefined) return problem(denied);
+    return this.#guarded(
+      () => this.#serve(pathname, caller, request),
+      () => problem("InternalError"),
+    );
+  }
+
+  async #serve(pathname: string, caller: Caller, request: Request): Promise<Response> {
     if (pathname === "/pull") return pull(this.#carrier);
     if (pathname === "/push") return push(this.#carrier, request);
     if (pathname === "/over") return this.#watch();
@@ -140,6 +148,10 @@ export class Tunnel extends DurableObject<Env> {
 
   /** The first octets of a LongLived POST. */
   async post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    return this.#guarded(() => this.#post(caller, target, octets), broken);
+  }
+
+  async #post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
     const admitted = await this.#admit(caller, target, octets[0] === ECHO_STRING[0]);
     if (!admitted.ok) return admitted;
     const { live } = admitted;
@@ -153,11 +165,16 @@ export class Tunnel extends DurableObject<Env> {
     const denied = this.#denied(principal);
     if (denied !== undefined) return refused(denied);
     const live = this.#live;
-    return live === undefined ? refused(this.#ended ?? "UnknownConnection") : this.#receive(live, octets);
+    if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
+    return this.#guarded(() => this.#receive(live, octets), broken);
   }
 
   /** A whole KeepAlive POST. */
   async exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    return this.#guarded(() => this.#exchange(caller, target, body), broken);
+  }
+
+  async #exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
     const mayBegin = body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length;
     const admitted = await this.#admit(caller, target, mayBegin);
     if (!admitted.ok) return admitted;
@@ -180,6 +197,13 @@ export class Tunnel extends DurableObject<Env> {
   async poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
     const denied = this.#denied(caller.principal);
     if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
+    return this.#guarded(
+      () => this.#poll(caller, body),
+      () => ({ ...broken(), scope: "connection" }),
+    );
+  }
+
+  async #poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
     const crowded = await this.#beginning.crowded(caller);
@@ -239,6 +263,13 @@ export class Tunnel extends DurableObject<Env> {
     this.#sleep.stir();
     if (!this.#ownership.audit()) return;
     if (this.#wired?.socket === socket) return this.#wired.hear(word);
+    return this.#guarded(
+      async () => this.#hear(socket, word),
+      () => undefined,
+    );
+  }
+
+  #hear(socket: WebSocket, word: string | ArrayBuffer): void {
     const live = this.#live;
     if (live?.bell?.socket !== socket) {
       socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
@@ -266,6 +297,13 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   override async alarm(): Promise<void> {
+    await this.#guarded(
+      () => this.#due(),
+      () => undefined,
+    );
+  }
+
+  async #due(): Promise<void> {
     const live = this.#live;
     const polling = this.#polling;
     const late = this.#terminal?.connected === false ? this.#beginning.late : undefined;
@@ -402,7 +440,14 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Rings an armed bell once, when there is something. */
-  async #ring(live: Live, bell: Bell): Promise<void> {
+  #ring(live: Live, bell: Bell): Promise<void> {
+    return this.#guarded(
+      () => this.#ringOnce(live, bell),
+      () => undefined,
+    );
+  }
+
+  async #ringOnce(live: Live, bell: Bell): Promise<void> {
     if (bell.waiting) return;
     bell.waiting = true;
     const origin = await live.origin;
@@ -450,6 +495,20 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#ownership.isStranger(principal)) return "UnknownConnection";
     this.#sleep.stir();
     return this.#ownership.audit() ? undefined : (this.#ended ?? "ConnectionClosed");
+  }
+
+  /**
+   * Whatever goes wrong in here ends the virtual connection by name: one that goes on after half a step neither answers nor
+   * ends. @param told what its caller is told then
+   */
+  async #guarded<T>(run: () => Promise<T>, told: () => T): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      report(error);
+      this.#evict("InternalError");
+      return told();
+    }
   }
 
   #evict(reason: Reason): void {
@@ -511,7 +570,7 @@ export class Tunnel extends DurableObject<Env> {
       return "unsettled";
     }
     const owner = this.#ownership.owner ?? NOBODY;
-    return { rest: restOf(terminal, owner, live, polling), socket };
+    return { rest: restOf(terminal, owner, live, polling, this.#wired), socket };
   }
 
   /** Goes on after sleep. */
@@ -520,7 +579,7 @@ export class Tunnel extends DurableObject<Env> {
     if (rest.polling !== undefined) {
       this.#polling = pollingOf(rest.polling, terminal);
     } else if (rest.live === undefined) {
-      if (socket !== undefined) this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason));
+      if (socket !== undefined) this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason), rest.wired);
     } else {
       const bell = socket && bellOf(socket, rest.live.armed);
       this.#live = liveOf(rest.live.state, bell, terminal);
@@ -555,4 +614,9 @@ export class Tunnel extends DurableObject<Env> {
     void origin?.then((socket) => socket?.close());
     this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
   }
+}
+
+/** What a request is told by which something unexpected has happened. */
+function broken(): Refused {
+  return refused("InternalError");
 }

@@ -2,20 +2,45 @@
  * A WebSocket virtual connection: the device's own socket, which the platform holds while the object sleeps. Its
  * messages are octets of SSTP, and so are ours.
  *
- * The platform reads a WebSocket whether its messages are taken or not. So the device is told in words, by text messages:
+ * The platform reads a WebSocket whether its messages are taken or not, and takes what is sent whether its device reads
+ * or not. So both ends say in words, by text messages, what they have taken:
  *
- *   edge → device   "hold"    send nothing more: what has come is not taken yet
+ *   edge → device   "hold"      send nothing more: what has come is not taken yet
  *                   "go on"
+ *                   "mark X"    say that you have read all that came before this
+ *   device → edge   "marks"     the first word of a device that answers marks
+ *                   "took X"    the answer; X is random, so nobody can say it who has not read it
  *
- * What is on its way when it says so waits here, up to a limit, beyond which the virtual connection is ended.
+ * What is on its way after "hold" waits here, up to a limit, beyond which the virtual connection is ended. A device that
+ * answers marks has at most {@link WINDOW_OCTETS} on the way to it. One that does not is bounded by its acknowledgements
+ * of messages, and may have so many octets of answers on the way before it has acknowledged one.
  *
  * @module
  */
 import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
-import { GO_ON_OCTETS, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, HOLD_OCTETS } from "./defaults.ts";
+import {
+  ANSWERS_AHEAD,
+  GO_ON_OCTETS,
+  HOLD_IGNORED_OCTETS,
+  HOLD_MESSAGE,
+  HOLD_OCTETS,
+  MARK_OCTETS,
+  WINDOW_OCTETS,
+} from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
+import { report } from "./log.ts";
 import type { Reason } from "./reasons.ts";
 import type { Terminal } from "./terminal.ts";
+
+/** What is on its way to the device, for after sleep. */
+export interface WiredSnapshot {
+  /** The device answers marks. */
+  readonly marks: boolean;
+  /** Marks that are not answered, oldest first, and the octets between each and the one before. */
+  readonly unanswered: readonly (readonly [string, number])[];
+  /** Octets since the last mark. */
+  readonly unmarked: number;
+}
 
 export class Wired {
   readonly socket: WebSocket;
@@ -27,23 +52,43 @@ export class Wired {
   #waitingOctets = 0;
   #taking = false;
   #held = false;
+  #marks: boolean;
+  #unanswered: (readonly [string, number])[];
+  #unmarked: number;
+  /** Octets that the device has not said to have read, with what each message costs beside. */
+  #ahead: number;
+  /** Called when it has read more. */
+  #goOn: (() => void) | undefined;
 
   /** @param ended called once, when the terminal has ended the virtual connection and the device has been told all */
-  constructor(socket: WebSocket, terminal: Terminal, ended: (reason: Reason) => void) {
+  constructor(socket: WebSocket, terminal: Terminal, ended: (reason: Reason) => void, snapshot?: WiredSnapshot) {
     this.socket = socket;
     this.terminal = terminal;
     this.#ended = ended;
-    void this.#speak();
+    this.#marks = snapshot?.marks ?? false;
+    this.#unanswered = [...(snapshot?.unanswered ?? [])];
+    this.#unmarked = snapshot?.unmarked ?? 0;
+    this.#ahead = this.#unanswered.reduce((sum, [, octets]) => sum + octets, this.#unmarked);
+    this.#speak().catch((error: unknown) => this.#fail(error));
   }
 
-  /** Octets of the device. Resolves when they are taken. */
+  /** A message of the device. Resolves when its octets are taken. */
   async hear(word: string | ArrayBuffer): Promise<void> {
-    if (typeof word === "string" || this.#over) return;
+    if (this.#over) return;
+    if (typeof word === "string") {
+      this.#heed(word);
+      return;
+    }
     const octets = new Uint8Array(word);
     if (!this.#taking) {
       this.#taking = true;
-      await this.terminal.write(octets);
-      return this.#takeWaiting();
+      try {
+        await this.#take(octets);
+        await this.#takeWaiting();
+      } catch (error) {
+        this.#fail(error);
+      }
+      return;
     }
     this.#waiting.push(octets);
     this.#waitingOctets += octets.length + HOLD_MESSAGE;
@@ -56,10 +101,21 @@ export class Wired {
     }
   }
 
+  snapshot(): WiredSnapshot {
+    return { marks: this.#marks, unanswered: this.#unanswered, unmarked: this.#unmarked };
+  }
+
+  /** A message may be of 32 MiB: in pieces, what it asks for is bounded by what the device takes. */
+  async #take(octets: Uint8Array): Promise<void> {
+    for (let at = 0; at < octets.length && !this.#over; at += READ_SIZE) {
+      await this.terminal.write(octets.length <= READ_SIZE ? octets : octets.subarray(at, at + READ_SIZE));
+    }
+  }
+
   async #takeWaiting(): Promise<void> {
     for (let next = this.#waiting.shift(); next !== undefined && !this.#over; next = this.#waiting.shift()) {
       this.#waitingOctets -= next.length + HOLD_MESSAGE;
-      await this.terminal.write(next);
+      await this.#take(next);
       if (this.#over || !this.#held || this.#waitingOctets > GO_ON_OCTETS) continue;
       this.#held = false;
       this.socket.send("go on");
@@ -72,17 +128,57 @@ export class Wired {
     this.socket.close(BELL_CLOSE.refused, reason);
   }
 
-  /** Sends the device what the terminal makes. What is not acknowledged is bounded by the mailboxes' windows. */
+  #fail(error: unknown): void {
+    report(error);
+    if (!this.#over) this.#ended("InternalError");
+  }
+
+  #heed(word: string): void {
+    if (word === "marks") this.#marks = true;
+    if (!word.startsWith("took ")) return;
+    const answered = word.slice("took ".length);
+    const at = this.#unanswered.findIndex(([mark]) => mark === answered);
+    for (const [, octets] of this.#unanswered.splice(0, at + 1)) this.#ahead -= octets;
+    if (this.#ahead < WINDOW_OCTETS) this.#goOn?.();
+  }
+
+  /** Sends the device what the terminal makes, as it says that it reads. */
   async #speak(): Promise<void> {
     while (!this.#over) {
       await this.terminal.ready();
+      // What a terminal has left to say at its end is little, and nobody is waited for any more.
+      if (this.#ahead >= WINDOW_OCTETS && !this.terminal.ended) await this.#room();
       if (this.#over) return;
       const waiting = this.terminal.take(READ_SIZE);
-      if (waiting?.kind === "octets") this.socket.send(waiting.octets);
-      else if (waiting?.kind === "ended") {
+      if (waiting?.kind === "octets") {
+        this.socket.send(waiting.octets);
+        this.#count(waiting.octets.length);
+      } else if (waiting?.kind === "ended") {
         this.#ended(waiting.reason);
         return;
       }
     }
+  }
+
+  async #room(): Promise<void> {
+    const more = new Promise<void>((resolve) => {
+      this.#goOn = resolve;
+    });
+    await Promise.race([more, this.terminal.over]);
+    this.#goOn = undefined;
+  }
+
+  #count(octets: number): void {
+    if (!this.#marks) {
+      if (this.terminal.answersUnread > ANSWERS_AHEAD) this.terminal.abort("OutputNotTaken");
+      return;
+    }
+    this.#ahead += octets + HOLD_MESSAGE;
+    this.#unmarked += octets + HOLD_MESSAGE;
+    if (this.#unmarked < MARK_OCTETS) return;
+    const mark = crypto.getRandomValues(new Uint32Array(2)).join("-");
+    this.socket.send(`mark ${mark}`);
+    this.#unanswered.push([mark, this.#unmarked]);
+    this.#unmarked = 0;
   }
 }

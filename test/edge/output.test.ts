@@ -1,0 +1,442 @@
+/** What is made for a device that does not read stays small, and what goes wrong ends its virtual connection by name. */
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it, mock } from "node:test";
+import fc from "fast-check";
+import { ANYBODY } from "../../src/auth/principal.ts";
+import { tokenAuthenticator } from "../../src/edge/authenticator.ts";
+import { pack } from "../../src/edge/bundle.ts";
+import {
+  ANSWERS_AHEAD,
+  MESSAGE_LIMIT,
+  REFUSED_REST,
+  SEND_WINDOW,
+  UNTAKEN_OCTETS,
+  UNTAKEN_TIMEOUT,
+  WINDOW_OCTETS,
+} from "../../src/edge/defaults.ts";
+import type { Env } from "../../src/edge/env.ts";
+import type { Reason } from "../../src/edge/reasons.ts";
+import { type Host, Terminal } from "../../src/edge/terminal.ts";
+import { Wired } from "../../src/edge/wired.ts";
+import {
+  CloseReasonId,
+  type Command,
+  ConnectCloseReasonId,
+  Connection,
+  encode,
+  relayURL,
+  VERSION_1_6,
+} from "../../src/sstp/index.ts";
+
+const RELAY = relayURL("edge.example.com");
+const DEVICE = "grooveDevice://bob/pc";
+
+const CONNECT: Command = {
+  command: "Connect",
+  majorVersionNumber: 1,
+  minorVersionNumber: 6,
+  targetDeviceURL: RELAY,
+  sourceDeviceURLs: [DEVICE],
+  authenticationToken: new Uint8Array(0),
+  peerProductVersion: "",
+  peerProductCapabilities: "",
+};
+
+/** A host at which all goes well, and whose mailboxes give a consumer the generation 1. */
+function hostOf(more: Partial<Host> = {}): Host {
+  const mailbox = {
+    append: async () => [],
+    pass: async () => [],
+    attach: async () => ({ generation: 1 }),
+    ready: async () => true,
+    acknowledge: async () => true,
+    refuse: async () => undefined,
+    detach: async () => undefined,
+  };
+  return {
+    name: "tunnel",
+    mailbox: () => mailbox,
+    waitUntil: () => undefined,
+    remote: () => undefined,
+    throttle: () => undefined,
+    arrived: () => undefined,
+    authenticator: tokenAuthenticator({} as Env),
+    owner: ANYBODY,
+    ...more,
+  } as unknown as Host;
+}
+
+function terminalOf(more?: Partial<Host>): Terminal {
+  return new Terminal(hostOf(more), { localDeviceURLs: [RELAY] });
+}
+
+function octetsOf(...commands: Command[]): Uint8Array {
+  return Buffer.concat(commands.map((command) => encode(command, VERSION_1_6)));
+}
+
+/** Commands that have an answer of 8 octets each: sessions with nobody. */
+function asking(count: number, from: number): Uint8Array {
+  const nobody = { command: "Open", resourceURL: "m", identityURL: "nobody", deviceURL: "" } as const;
+  return octetsOf(...Array.from({ length: count }, (_, n): Command => ({ ...nobody, sessionId: from + 2 * n })));
+}
+
+/** Takes all that there is; returns its octets and how it ended. */
+function drain(terminal: Terminal): { octets: number; reason: Reason | undefined } {
+  let octets = 0;
+  for (;;) {
+    const taken = terminal.take(65536);
+    if (taken === undefined) return { octets, reason: undefined };
+    if (taken.kind === "ended") return { octets, reason: taken.reason };
+    octets += taken.octets.length;
+  }
+}
+
+async function turns(count = 50): Promise<void> {
+  for (let n = 0; n < count; n += 1) await Promise.resolve();
+}
+
+async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  const settle = () => {
+    settled = true;
+  };
+  promise.then(settle, settle);
+  await turns();
+  return settled;
+}
+
+beforeEach(() => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  mock.method(console, "error", () => undefined);
+});
+afterEach(() => {
+  mock.timers.reset();
+  mock.restoreAll();
+});
+
+describe("a device that asks and does not read", () => {
+  async function flooded() {
+    const terminal = terminalOf();
+    await terminal.write(octetsOf(CONNECT));
+    for (let from = 1; ; from += 4000) {
+      const writing = terminal.write(asking(2000, from));
+      assert.ok(from < UNTAKEN_OCTETS / 2, "it is read for ever");
+      if (!(await isSettled(writing))) return { terminal, writing };
+    }
+  }
+
+  it("is not read until it has taken what was made for it", async (t) => {
+    const { terminal, writing } = await flooded();
+    t.after(() => terminal.close());
+    assert.ok(drain(terminal).octets < UNTAKEN_OCTETS + 32 * 1024);
+    assert.ok(await isSettled(writing));
+    assert.ok(await isSettled(terminal.write(asking(10, 9_000_001))), "it is read as before");
+  });
+
+  it("is given up when it takes nothing at all for a minute, and not while it takes a little", async () => {
+    const { terminal } = await flooded();
+    mock.timers.tick(UNTAKEN_TIMEOUT - 1000);
+    await turns();
+    terminal.take(100);
+    await turns();
+    mock.timers.tick(2000);
+    await turns();
+    assert.equal(terminal.ended, false);
+    mock.timers.tick(UNTAKEN_TIMEOUT);
+    await turns();
+    assert.equal(drain(terminal).reason, "OutputNotTaken");
+  });
+});
+
+it("acknowledgements that a device does not take become one", async (t) => {
+  const terminal = terminalOf();
+  t.after(() => terminal.close());
+  const open = {
+    command: "Open",
+    sessionId: 1,
+    resourceURL: "m",
+    identityURL: "grooveIdentity://a",
+    deviceURL: "",
+  } as const;
+  for (const command of [CONNECT, open]) await terminal.write(octetsOf(command));
+  drain(terminal);
+  // Something lies there untaken before them.
+  await terminal.write(asking(1, 3));
+  for (let n = 0; n < 1000; n += 1) {
+    const message = { command: "Message", sessionId: 1, messageCount: 0, flags: 0x04, userRef: `${n}` } as const;
+    const data = { command: "Data", sessionId: 1, data: new Uint8Array(1) } as const;
+    await terminal.write(octetsOf(message, data, { command: "EndMessage", sessionId: 1 }));
+    await turns(5);
+  }
+  assert.equal(terminal.ended, false);
+  assert.ok(drain(terminal).octets < 100);
+});
+
+it("a message that is too long, and whose session is closed in the same octets, ends the connection unacknowledged", async () => {
+  const terminal = terminalOf();
+  const open = {
+    command: "Open",
+    sessionId: 1,
+    resourceURL: "m",
+    identityURL: "grooveIdentity://a",
+    deviceURL: "",
+  } as const;
+  for (const command of [CONNECT, open]) await terminal.write(octetsOf(command));
+  drain(terminal);
+  await terminal.write(octetsOf({ command: "Message", sessionId: 1, messageCount: 0, flags: 0x04, userRef: "long" }));
+  const data = octetsOf({ command: "Data", sessionId: 1, data: new Uint8Array(2048) });
+  const some = Buffer.concat(Array.from({ length: 128 }, () => data));
+  for (let octets = 0; octets <= MESSAGE_LIMIT; octets += 128 * 2048) await terminal.write(some);
+  await terminal.write(
+    octetsOf({ command: "EndMessage", sessionId: 1 }, { command: "Close", sessionId: 1, reasonId: CloseReasonId.Idle }),
+  );
+  const said = terminal.take(65536);
+  assert.ok(said?.kind === "octets");
+  const close = {
+    command: "ConnectClose",
+    messageCount: 0,
+    reasonId: ConnectCloseReasonId.Resting,
+    returnTime: REFUSED_REST,
+  } as const;
+  assert.deepEqual(Buffer.from(said.octets), octetsOf(close));
+  assert.equal(terminal.ended, true);
+});
+
+describe("messages with flag D", () => {
+  it("are under way to a device that does not acknowledge them up to a window, whatever their number", async (t) => {
+    for (const size of [0, 50_000]) {
+      const terminal = terminalOf();
+      t.after(() => terminal.close());
+      const device = new Connection({ role: "client", outbound: true, localDeviceURLs: [DEVICE], now: 0 });
+      device.connect(RELAY);
+      const hear = async () => {
+        let octets = 0;
+        for (let taken = terminal.take(65536); taken?.kind === "octets"; taken = terminal.take(65536)) {
+          octets += taken.octets.length;
+          for (const event of device.receive(taken.octets, 0)) {
+            if (event.type === "open") device.setAvailability(event.sessionId, "ready");
+            if (event.type === "endMessage") ended.push(event.message);
+          }
+          for (const block of device.output(0)) void terminal.write(block);
+        }
+        await turns();
+        return octets;
+      };
+      const ended: number[] = [];
+      for (const block of device.output(0)) void terminal.write(block);
+      await turns();
+      const envelope = { source: "a", resourceURL: "m", identityURL: "grooveIdentity://bob", deviceURL: DEVICE };
+      const fields = { userRef: "1@a", track: false };
+      const mail = { envelope, fields, body: new Uint8Array(size) } as Parameters<typeof pack>[0][number];
+      let octets = 0;
+      for (let n = 0; n < 5000; n += 1) {
+        terminal.deliver(DEVICE, 1, [{ first: 0, bundle: pack([mail]) }]);
+        octets += await hear();
+      }
+      assert.ok(octets < SEND_WINDOW + 2 * size + 100_000, `${octets} octets of messages of ${size}`);
+      assert.ok(ended.length > 10);
+      // Acknowledged, they make room.
+      const before = ended.length;
+      for (const message of ended) device.complete(message, 0);
+      for (const block of device.output(0)) void terminal.write(block);
+      await hear();
+      assert.ok(ended.length > before);
+    }
+  });
+});
+
+/** A terminal that always has another octet to say, and a socket that notes what it is sent. */
+function wiredUp(snapshot?: ConstructorParameters<typeof Wired>[3]) {
+  const seen = { octets: 0, words: [] as string[], ended: undefined as Reason | undefined, answers: 0 };
+  let over = false;
+  const terminal = {
+    ready: async () => undefined,
+    take: () => (over ? { kind: "ended", reason: "OutputNotTaken" } : { kind: "octets", octets: new Uint8Array(1000) }),
+    get ended() {
+      return over;
+    },
+    over: new Promise(() => undefined),
+    write: async () => undefined,
+    get answersUnread() {
+      seen.answers += 1000;
+      return seen.answers;
+    },
+    abort: () => {
+      over = true;
+    },
+  };
+  const socket = {
+    send: (word: string | Uint8Array) => {
+      if (typeof word === "string") seen.words.push(word);
+      else seen.octets += word.length;
+    },
+    close: () => undefined,
+  };
+  const wired = new Wired(
+    socket as unknown as WebSocket,
+    terminal as unknown as Terminal,
+    (reason) => {
+      seen.ended = reason;
+    },
+    snapshot,
+  );
+  return { wired, seen };
+}
+
+const unanswered = (words: readonly string[], from = 0) =>
+  words.slice(from).map((word) => word.replace("mark", "took"));
+
+describe("a WebSocket", () => {
+  it("has no more on the way than its device has said to have read, and a window", async () => {
+    const { wired, seen } = wiredUp();
+    await wired.hear("marks");
+    await turns(20_000);
+    const first = seen.octets;
+    assert.ok(first > WINDOW_OCTETS / 2 && first <= WINDOW_OCTETS, `${first}`);
+    for (const word of ["took", "took 1", "took ", "mark", "marks", seen.words[0] ?? ""]) await wired.hear(word);
+    await turns(20_000);
+    assert.equal(seen.octets, first, "only the right word counts");
+    for (const word of unanswered(seen.words)) await wired.hear(word);
+    for (const word of unanswered(seen.words)) await wired.hear(word);
+    await turns(20_000);
+    assert.ok(seen.octets > 1.5 * first && seen.octets <= 2 * WINDOW_OCTETS, `${seen.octets} after ${first}`);
+  });
+
+  it("remembers over sleep what is on the way", async () => {
+    const before = wiredUp();
+    await before.wired.hear("marks");
+    await turns(20_000);
+    before.wired.close("ConnectionLost");
+    const { wired, seen } = wiredUp(before.wired.snapshot());
+    await turns(20_000);
+    assert.equal(seen.octets, 0);
+    for (const word of unanswered(before.seen.words)) await wired.hear(word);
+    await turns(20_000);
+    assert.ok(seen.octets > WINDOW_OCTETS / 2);
+  });
+
+  it("that answers no marks is ended when it is sent answers without end and acknowledges nothing", async () => {
+    const { seen } = wiredUp();
+    await turns(20_000);
+    assert.equal(seen.ended, "OutputNotTaken");
+    assert.ok(seen.octets <= ANSWERS_AHEAD + 2000);
+  });
+
+  it("whose terminal or socket throws is ended by name", async () => {
+    const { wired, seen } = wiredUp();
+    (wired.terminal as unknown as { write: () => never }).write = () => {
+      throw new Error("a mistake");
+    };
+    await wired.hear(new ArrayBuffer(5));
+    assert.equal(seen.ended, "InternalError");
+  });
+});
+
+describe("whatever throws under a virtual connection", () => {
+  const id = fc.integer({ min: 0, max: 3 }).map((n) => 2 * n + 1);
+  const name = fc.constantFrom("grooveIdentity://a", "grooveIdentity://b");
+  const command: fc.Arbitrary<Command> = fc.oneof(
+    fc.record({
+      command: fc.constant("Open" as const),
+      sessionId: id,
+      resourceURL: fc.constant("m"),
+      identityURL: name,
+      deviceURL: fc.constant(""),
+    }),
+    fc.record({
+      command: fc.constant("Attach" as const),
+      eventId: id,
+      resourceURL: fc.constant(""),
+      accountURL: fc.constantFrom("grooveAccount://a", "grooveAccount://b"),
+      authenticationToken: fc.constant(new Uint8Array(0)),
+    }),
+    fc.record({
+      command: fc.constant("Register" as const),
+      eventId: id,
+      authenticationToken: fc.constant(new Uint8Array(0)),
+    }),
+    fc.record({ command: fc.constant("Close" as const), sessionId: id, reasonId: fc.constant(0) }),
+    fc.record({ command: fc.constant("Noop" as const), messageCount: fc.constant(0) }),
+    id.map(
+      (sessionId): Command => ({ command: "Message", sessionId, messageCount: 0, flags: 4, userRef: `${sessionId}` }),
+    ),
+    id.map((sessionId): Command => ({ command: "Data", sessionId, data: new Uint8Array(9) })),
+    id.map((sessionId): Command => ({ command: "EndMessage", sessionId })),
+  );
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.array(command, { maxLength: 6 }).map((commands) => ({ commands })) },
+    { weight: 1, arbitrary: fc.integer({ min: 1, max: 20_000 }).map((pass) => ({ pass })) },
+    { weight: 2, arbitrary: fc.constant({ take: true }) },
+  );
+
+  const faults = fc.array(fc.constantFrom("no", "no", "no", "no", "no", "throws", "rejects"), { maxLength: 40 });
+
+  it("it answers afterwards, or has ended", async () => {
+    let answered = 0;
+    let ended = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 15 }), faults, async (steps, planned) => {
+        let healthy = false;
+        let next = 0;
+        const fault = () => (healthy || planned.length === 0 ? "no" : planned[next++ % planned.length]);
+        /** Everything that is called may throw, or reject if it is asynchronous. */
+        const faulty = <T extends object>(target: T, synchronous: boolean): T =>
+          new Proxy(target, {
+            get(of, key) {
+              const value: unknown = Reflect.get(of, key);
+              if (typeof value !== "function") return value;
+              return (...args: unknown[]) => {
+                const what = fault();
+                if (what === "throws") throw new Error(String(key));
+                if (what === "rejects" && !synchronous) return Promise.reject(new Error(String(key)));
+                return value.apply(of, args);
+              };
+            },
+          });
+        const plain = hostOf();
+        const host = faulty(
+          {
+            ...plain,
+            mailbox: (peer: string) => faulty(plain.mailbox(peer), false),
+            authenticator: faulty(plain.authenticator, false),
+          },
+          true,
+        );
+        const terminal = new Terminal(host as Host, { localDeviceURLs: [RELAY] });
+        let said = drain(terminal);
+        const write = (...commands: Command[]) => terminal.write(octetsOf(...commands));
+        await write(CONNECT);
+        for (const one of steps) {
+          if ("commands" in one) await write(...one.commands);
+          else if ("pass" in one) mock.timers.tick(one.pass);
+          else said = drain(terminal);
+          await turns();
+        }
+        healthy = true;
+        mock.timers.tick(60_000);
+        await turns();
+        drain(terminal);
+        if (!terminal.ended) {
+          await write({
+            command: "Open",
+            sessionId: 99,
+            resourceURL: "m",
+            identityURL: "grooveIdentity://a",
+            deviceURL: "",
+          });
+          mock.timers.tick(20_000);
+          await turns();
+          said = drain(terminal);
+          assert.ok(said.octets > 0, "it neither answers nor ends");
+          answered += 1;
+        } else {
+          assert.notEqual(drain(terminal).reason, undefined);
+          ended += 1;
+        }
+        terminal.close();
+      }),
+      { numRuns: 300 },
+    );
+    assert.ok(answered > 20 && ended > 20, `${answered} answered, ${ended} ended`);
+  });
+});
