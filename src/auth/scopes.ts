@@ -146,6 +146,18 @@ export function peerOf(url: string): Peer | undefined {
   }
 }
 
+/**
+ * The peer that a session addresses, when identity and device are each written in their one way and belong together;
+ * undefined otherwise.
+ */
+export function addressee(entry: { readonly identityURL: string; readonly deviceURL: string }): Peer | undefined {
+  const identity = peerOf(entry.identityURL);
+  if (identity === undefined || identity.device !== undefined) return undefined;
+  if (entry.deviceURL === "") return identity;
+  const device = peerOf(entry.deviceURL);
+  return device?.device !== undefined && device.identity === identity.identity ? device : undefined;
+}
+
 /** A part of a pattern: what stands between its stars, decoded. One piece is a name without stars. */
 type Glob = readonly string[];
 

@@ -9,7 +9,7 @@
  * @module
  */
 import { ANYBODY, isSame, NOBODY, type Principal } from "../auth/principal.ts";
-import { has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "../auth/scopes.ts";
+import { addressee, has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "../auth/scopes.ts";
 import { authenticate } from "../auth/verify-token.ts";
 import { type AddressingEntry, ConnectResponseId } from "../sstp/index.ts";
 import type { Env } from "./env.ts";
@@ -95,12 +95,9 @@ function isStream(resourceURL: string): boolean {
 /** A device is addressed as one of the identity that is named beside it, and both in the one way that they are written. */
 function isAllowed(
   rights: Rights,
-  { identityURL, deviceURL }: Pick<AddressingEntry, "identityURL" | "deviceURL">,
+  entry: Pick<AddressingEntry, "identityURL" | "deviceURL">,
   may: typeof maySend,
 ): boolean {
-  const identity = peerOf(identityURL);
-  if (identity === undefined || identity.device !== undefined) return false;
-  if (deviceURL === "") return may(rights, identity);
-  const device = peerOf(deviceURL);
-  return device?.device !== undefined && device.identity === identity.identity && may(rights, device);
+  const peer = addressee(entry);
+  return peer !== undefined && may(rights, peer);
 }

@@ -155,6 +155,9 @@ export const ENCAPSULATED_AHEAD = 256 * 1024;
 /** Sessions on a link: one for each recipient there, and half of what a relay lets one connection have. */
 export const LINK_SESSIONS = 2048;
 
+/** Recipients of one session of a relay: a fanout to more is a mailing list, which has a sender of its own. */
+export const LINK_RECIPIENTS = 1000;
+
 /** The longest that a relay which rests may keep this edge away. */
 export const LINK_REST_LAST = 3600_000;
 
@@ -164,8 +167,14 @@ export const LINK_DRAIN = 5000;
 /** A link is replaced before the 15 minutes after which the platform may end a socket of an object. */
 export const LINK_LIFE = 13 * 60_000;
 
-/** A link on which nothing has gone either way for so long is closed, unless the operator wants it kept. */
+/** A link that has carried no message for so long is closed, Noops or not, unless the operator wants it kept. */
 export const LINK_IDLE = 5 * 60_000;
+
+/**
+ * A link that has failed is tried again for so long after somebody has last wanted it: a mailbox with messages for the
+ * relay asks each {@link WATCH_INTERVAL}, and one of its calls may be lost.
+ */
+export const LINK_WANTED = 90_000;
 
 /** Pauses between tries of a call to a Tunnel that failed: long enough for an object to start, short for a person. */
 export const RETRY_PAUSES = [100, 400, 1600] as const;

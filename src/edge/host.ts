@@ -6,7 +6,7 @@
 import { ANYBODY, isSame, type Principal } from "../auth/principal.ts";
 import { tokenAuthenticator } from "./authenticator.ts";
 import type { Env } from "./env.ts";
-import { parseLinks } from "./policy/links.ts";
+import { parseLinks, trustIn } from "./policy/links.ts";
 import { meteredName } from "./policy/rate.ts";
 import { remoteRelay } from "./relays.ts";
 import type { Host } from "./terminal.ts";
@@ -24,6 +24,7 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal, 
     authenticator: tokenAuthenticator(env),
     mailbox: (peer) => env.MAILBOX.getByName(peer),
     remote: (relay) => remoteRelay(relay, env),
+    trust: (relay) => trustIn(relay, env.LINK_SECRETS),
     throttle(source, who) {
       const token = isSame(who, ANYBODY) ? undefined : who.id;
       return throttleOf(meteredName(source, token, env), name, env);
@@ -31,6 +32,8 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal, 
     arrived() {
       arrived();
       for (const relay of parseLinks(env.LINKS ?? "").urls) {
+        // One that may not be dialled has no Link to be named.
+        if (remoteRelay(relay, env) === undefined) continue;
         const woken = env.LINK.getByName(relay).wake();
         // It has an alarm of its own, and the next peer to arrive asks again.
         ctx.waitUntil(woken.catch(() => undefined));

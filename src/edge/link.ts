@@ -7,17 +7,22 @@
  *
  * The mailbox wakes it; what waits there outlives every connection. It connects as a relay, with as many sessions as
  * there are recipients. While it is up the socket keeps the object in memory; all that is due later is the alarm's:
- * the next try after one that failed, the planned renewal, the end of a link that nobody uses.
+ * the next try after one that failed, the planned renewal, the end of a link that nobody uses. Of that nothing is left:
+ * no row, no alarm.
+ *
+ * With a secret for the relay in LINK_SECRETS nothing is taken or handed over before both have proved that they have it,
+ * by whatever way the relay is reached.
  *
  * @module
  */
 
 import { DurableObject } from "cloudflare:workers";
 import { ANYBODY } from "../auth/principal.ts";
+import { DiallerProof, relayNamed } from "../auth/relay-proof.ts";
 import { guidFrom, KeepAliveClient } from "../encapsulation/index.ts";
 import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import { within } from "../lib/runtime/timeout.ts";
-import { parseURL, relayURL } from "../sstp/index.ts";
+import { parseURL } from "../sstp/index.ts";
 import { tokenAuthenticator } from "./authenticator.ts";
 import {
   LINK_CONNECT_TIMEOUT,
@@ -27,13 +32,15 @@ import {
   LINK_REST_LAST,
   LINK_RETRY_FIRST,
   LINK_RETRY_LAST,
+  LINK_WANTED,
 } from "./defaults.ts";
 import { Encapsulated, type Wire } from "./encapsulated.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
-import { parseLinks } from "./policy/links.ts";
+import { type LinkTerms, linkTerms, parseLinks } from "./policy/links.ts";
 import { parseWays, type Way, waysTo } from "./policy/ways.ts";
 import { reachRelay } from "./reach.ts";
+import type { Reason } from "./reasons.ts";
 import { type Host, Terminal } from "./terminal.ts";
 
 /** Whether the relay can be had now, or in the words of SessionStatus why not [MS-GRVSSTP 2.2.8.1]. */
@@ -50,6 +57,8 @@ export interface LinkStatus {
   /** Tries in a row that have failed, and why the last did. */
   readonly failures: number;
   readonly why: Reach | undefined;
+  /** Why exactly, when there is a name for it. */
+  readonly reason: Reason | undefined;
 }
 
 /** A connection to the relay. */
@@ -57,8 +66,9 @@ interface Line {
   readonly terminal: Terminal;
   readonly wire: Wire;
   readonly since: number;
-  /** When octets went last, either way. */
-  moved: number;
+  /** When it was last used, and how often the terminal had been until then. */
+  usedAt: number;
+  uses: number;
 }
 
 /** What is kept of tries that failed. */
@@ -66,7 +76,13 @@ interface Failed {
   readonly failures: number;
   readonly at: number;
   readonly why: Reach;
+  readonly reason?: Reason | undefined;
+  /** When there was last something for the relay. */
+  readonly wanted: number;
 }
+
+/** Why a try has failed. */
+type Failure = Pick<Failed, "why" | "reason">;
 
 const FAILED = "failed";
 const WAY = "way";
@@ -76,16 +92,18 @@ export class Link extends DurableObject<Env> {
   #connecting: Promise<Reach> | undefined;
   /** The connection that is being opened: whoever opens it also tries again. */
   #opening: Line | undefined;
+  /** When there was last something for the relay. */
+  #wantedAt = 0;
 
   /** There is something for the relay. */
   async wake(): Promise<void> {
-    if (this.#line !== undefined || this.#resting() !== undefined) return;
+    if (this.#line !== undefined || this.#want() !== undefined) return;
     this.ctx.waitUntil(this.#connect());
   }
 
   /** For what cannot wait: whether the relay can be had now. Resolves within the deadlines of connecting. */
   async reach(): Promise<Reach> {
-    return this.#resting()?.why ?? this.#connect();
+    return this.#want()?.why ?? this.#connect();
   }
 
   /** The relay's mailbox sends messages. */
@@ -111,27 +129,45 @@ export class Link extends DurableObject<Env> {
   }
 
   async status(): Promise<LinkStatus> {
-    const failed = this.ctx.storage.kv.get<Failed>(FAILED);
+    const line = this.#line?.terminal.connected ? this.#line : undefined;
+    const failed = line === undefined ? this.#failed : undefined;
     return {
       relay: this.#relay,
-      connected: this.#line !== undefined,
-      since: this.#line?.since,
-      way: this.ctx.storage.kv.get<string>(WAY),
-      failures: this.#line === undefined ? (failed?.failures ?? 0) : 0,
-      why: this.#line === undefined ? failed?.why : undefined,
+      connected: line !== undefined,
+      since: line?.since,
+      way: this.#lastWay,
+      failures: failed?.failures ?? 0,
+      why: failed?.why,
+      reason: failed?.reason,
     };
   }
 
   override async alarm(): Promise<void> {
     const line = this.#line;
+    const now = this.now();
     if (line === undefined) {
-      if (this.#kept || this.ctx.storage.kv.get(FAILED) !== undefined) await this.#connect();
+      // Whoever opens one sets the next alarm.
+      if (this.#connecting !== undefined) return;
+      const wanted = Math.max(this.#failed?.wanted ?? 0, this.#wantedAt);
+      if (this.#kept || now < wanted + LINK_WANTED) await this.#connect();
+      else await this.#forget();
       return;
     }
-    const now = Date.now();
-    if (now >= line.since + LINK_LIFE) await this.renew();
-    else if (!this.#kept && now >= line.moved + LINK_IDLE) await this.#rest(line);
-    else await this.#setAlarm(line);
+    if (!this.#kept && now >= line.usedAt + LINK_IDLE && line.terminal.idle) {
+      await this.#rest(line);
+      // A message that has come meanwhile was not sent any more.
+      if (line.terminal.uses === line.uses) await this.#forget();
+      else await this.#connect();
+    } else if (now >= line.since + LINK_LIFE) {
+      await this.renew();
+    } else {
+      await this.#setAlarm(line);
+    }
+  }
+
+  /** The time. Tests drive it. */
+  protected now(): number {
+    return Date.now();
   }
 
   get #relay(): string {
@@ -143,10 +179,36 @@ export class Link extends DurableObject<Env> {
     return parseLinks(this.env.LINKS ?? "").urls.includes(this.#relay);
   }
 
-  /** A try has failed, and the next is not due. */
-  #resting(): Failed | undefined {
-    const failed = this.ctx.storage.kv.get<Failed>(FAILED);
-    return failed !== undefined && Date.now() < failed.at ? failed : undefined;
+  get #lastWay(): string | undefined {
+    const way = this.ctx.storage.kv.get<unknown>(WAY);
+    return typeof way === "string" ? way : undefined;
+  }
+
+  /** What is kept of tries that failed. What another release has written in another form is no reason to wait. */
+  get #failed(): Failed | undefined {
+    const failed = this.ctx.storage.kv.get<Partial<Failed>>(FAILED);
+    if (typeof failed?.failures !== "number" || typeof failed.at !== "number" || failed.why === undefined)
+      return undefined;
+    const { failures, at, why, reason } = failed;
+    return { failures, at, why, reason, wanted: typeof failed.wanted === "number" ? failed.wanted : at };
+  }
+
+  /** Somebody wants the link: it is tried again for a while. Returns what is known when the next try is not due. */
+  #want(): Failed | undefined {
+    const failed = this.#failed;
+    const now = this.now();
+    this.#wantedAt = now;
+    if (failed === undefined) return undefined;
+    // Not each message that comes while the relay is away is worth a write.
+    if (now > failed.wanted + LINK_WANTED / 8) {
+      this.ctx.storage.kv.put(FAILED, { ...failed, wanted: now } satisfies Failed);
+    }
+    return now < failed.at ? failed : undefined;
+  }
+
+  /** Nobody uses it: nothing is left, not even the alarm. */
+  async #forget(): Promise<void> {
+    if (this.#line === undefined && this.#connecting === undefined) await this.ctx.storage.deleteAll();
   }
 
   #connect(): Promise<Reach> {
@@ -158,15 +220,27 @@ export class Link extends DurableObject<Env> {
   }
 
   async #open(): Promise<Reach> {
-    let why: Reach = "HostNotReachable";
+    const terms = linkTerms(this.#relay, this.env);
+    const own = relayNamed(`grooveDNS://${this.env.RELAY_NAME ?? ""}`);
+    let failure: Failure = { why: "HostNotReachable" };
     let rest = 0;
+    if (terms === undefined || own === undefined) {
+      console.error(
+        JSON.stringify({ reason: "EdgeMisconfigured", message: "LINK_SECRETS or RELAY_NAME cannot be read" }),
+      );
+      await this.#retry({ ...failure, reason: "EdgeMisconfigured" }, rest);
+      return failure.why;
+    }
     for (const { way, name } of this.#ways()) {
-      const wire = await this.#wire(way, name);
-      if (typeof wire === "string") {
-        why = wire;
+      const wire = await this.#wire(way, name, terms);
+      if ("why" in wire) {
+        failure = wire;
         continue;
       }
-      const line = this.#begin(wire);
+      const { secrets } = terms;
+      // None of the ways does without it: who keeps the edge from one must not get by on another.
+      const proof = secrets && (await DiallerProof.begin(secrets, { dialler: own, acceptor: this.#relay }));
+      const line = this.#begin(wire, own, proof);
       this.#opening = line;
       const opened = await within(LINK_CONNECT_TIMEOUT, line.terminal.opened);
       if (opened?.value) {
@@ -180,10 +254,16 @@ export class Link extends DurableObject<Env> {
       if (opened === undefined) this.#over(line);
       else if (this.#line === line) this.#line = undefined;
       rest = Math.max(rest, line.terminal.returnTime);
-      why = "ConnectionClosed";
+      failure = { why: "ConnectionClosed", reason: line.terminal.refusal };
+      if (failure.reason !== undefined) this.#tell(failure.reason, name);
     }
-    await this.#retry(why, rest);
-    return why;
+    await this.#retry(failure, rest);
+    return failure.why;
+  }
+
+  /** The operator wants to know why a relay that could be reached is not linked. */
+  #tell(reason: Reason, way: string): void {
+    console.warn(JSON.stringify({ reason, relay: this.#relay, way }));
   }
 
   /** Where the relay may be, the way that worked last before all others. */
@@ -192,24 +272,26 @@ export class Link extends DurableObject<Env> {
     const ways = parseWays(this.env.LINK_WAYS ?? "");
     if (named.kind !== "relay") return [];
     if ("problem" in ways) {
-      console.error(JSON.stringify({ reason: "EdgeMisconfigured", message: ways.problem }));
+      const message = `LINK_WAYS ${ways.problem}: ${ways.cure}`;
+      console.error(JSON.stringify({ reason: "EdgeMisconfigured", message }));
       return [];
     }
-    return waysTo(named.relay, ways, this.ctx.storage.kv.get<string>(WAY));
+    return waysTo(named.relay, ways, this.#lastWay);
   }
 
   /** Octets to and from the relay by one way, or why there are none. */
-  async #wire(way: Way, name: string): Promise<Wire | Reach> {
-    let why: Reach = "HostNotReachable";
+  async #wire(way: Way, name: string, { clear }: LinkTerms): Promise<Wire | Failure> {
+    let failure: Failure = { why: "HostNotReachable" };
     const dial = async (): Promise<Wire | undefined> => {
-      const reached = await reachRelay(name, this.env, READ_SIZE, way.kind === "tls");
+      const reached = await reachRelay(name, this.env, READ_SIZE, { tls: way.kind === "tls", clear });
       if (reached.type === "origin") return reached.origin;
-      if (reached.reason === "DNSLookupFailed") why = "DNSLookupFailed";
+      const { reason } = reached;
+      failure = { why: reason === "DNSLookupFailed" ? reason : "HostNotReachable", reason };
       return undefined;
     };
-    if (way.kind !== "http") return (await dial()) ?? why;
+    if (way.kind !== "http") return (await dial()) ?? failure;
     const first = await dial();
-    if (first === undefined) return why;
+    if (first === undefined) return failure;
     const sockets = [first];
     const client = new KeepAliveClient({
       serverHost: name.slice(0, name.lastIndexOf(":")),
@@ -220,12 +302,18 @@ export class Link extends DurableObject<Env> {
     return new Encapsulated(client, async () => sockets.pop() ?? dial());
   }
 
-  #begin(wire: Wire): Line {
+  #begin(wire: Wire, own: string, proof: DiallerProof | undefined): Line {
     const relay = this.#relay;
-    const terminal = new Terminal(this.#host, { localDeviceURLs: [relayURL(this.env.RELAY_NAME ?? "")], relay });
-    const line: Line = { terminal, wire, since: Date.now(), moved: Date.now() };
+    const terminal = new Terminal(this.#host, { localDeviceURLs: [own], relay, proof });
+    const now = this.now();
+    const line: Line = { terminal, wire, since: now, usedAt: now, uses: 0 };
     this.#line = line;
-    const pumps = Promise.all([up(line), down(line)]).catch(() => undefined);
+    const moved = () => {
+      if (terminal.uses === line.uses) return;
+      line.uses = terminal.uses;
+      line.usedAt = this.now();
+    };
+    const pumps = Promise.all([up(line, moved), down(line, moved)]).catch(() => undefined);
     // A relay that does not read what is said to it at the end is not waited for.
     const late = terminal.over.then(() => scheduler.wait(LINK_DRAIN));
     this.ctx.waitUntil(
@@ -235,7 +323,9 @@ export class Link extends DurableObject<Env> {
         if (!ours || this.#opening === line) return;
         // One that has ended each connection so far may end the next.
         if (terminal.progressed) this.ctx.storage.kv.delete(FAILED);
-        await this.#retry("ConnectionClosed", terminal.returnTime);
+        // What was on its way has to come again, and one that was never used was not wanted for that.
+        if (line.uses > 0) this.#wantedAt = Math.max(this.#wantedAt, line.usedAt);
+        await this.#retry({ why: "ConnectionClosed" }, terminal.returnTime);
       }),
     );
     return line;
@@ -259,17 +349,23 @@ export class Link extends DurableObject<Env> {
   }
 
   /** @param rest seconds for which the relay wants to be left alone */
-  async #retry(why: Reach, rest: number): Promise<void> {
-    const { failures = 0 } = this.ctx.storage.kv.get<Failed>(FAILED) ?? {};
+  async #retry({ why, reason }: Failure, rest: number): Promise<void> {
+    const { failures = 0, wanted = 0 } = this.#failed ?? {};
     const limit = Math.min(LINK_RETRY_FIRST * 2 ** failures, LINK_RETRY_LAST);
     // Full jitter: a relay that comes back must not be met by all its edges at once.
-    const at = Date.now() + Math.min(rest * 1000, LINK_REST_LAST) + Math.random() * limit;
-    this.ctx.storage.kv.put(FAILED, { failures: failures + 1, at, why } satisfies Failed);
+    const at = this.now() + Math.min(rest * 1000, LINK_REST_LAST) + Math.random() * limit;
+    const failed: Failed = { failures: failures + 1, at, why, reason, wanted: Math.max(wanted, this.#wantedAt) };
+    this.ctx.storage.kv.put(FAILED, failed);
     await this.ctx.storage.setAlarm(at);
   }
 
-  async #setAlarm({ since, moved }: Line): Promise<void> {
-    await this.ctx.storage.setAlarm(Math.min(since + LINK_LIFE, moved + LINK_IDLE));
+  async #setAlarm({ since, usedAt }: Line): Promise<void> {
+    const life = since + LINK_LIFE;
+    if (this.#kept) return this.ctx.storage.setAlarm(life);
+    // One that is past its time and has something on its way is looked at again.
+    const idle = usedAt + LINK_IDLE;
+    const now = this.now();
+    await this.ctx.storage.setAlarm(Math.min(life, idle > now ? idle : now + LINK_IDLE));
   }
 
   get #host(): Host {
@@ -277,6 +373,7 @@ export class Link extends DurableObject<Env> {
       name: this.#relay,
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
       remote: () => undefined,
+      trust: () => undefined,
       // What a relay may do, its own operator limits: it serves many.
       throttle: () => undefined,
       arrived: () => undefined,
@@ -288,28 +385,28 @@ export class Link extends DurableObject<Env> {
   }
 }
 
-async function up(line: Line): Promise<void> {
+async function up(line: Line, moved: () => void): Promise<void> {
   const { terminal, wire } = line;
   for (;;) {
     await terminal.ready();
     const waiting = terminal.take(READ_SIZE);
     if (waiting === undefined) continue;
     if (waiting.kind === "ended") break;
-    line.moved = Date.now();
+    moved();
     await wire.write(waiting.octets);
   }
   wire.close();
 }
 
-async function down(line: Line): Promise<void> {
+async function down(line: Line, moved: () => void): Promise<void> {
   const { terminal, wire } = line;
   for (;;) {
     await wire.ready();
     const waiting = wire.take(READ_SIZE);
     if (waiting === undefined) continue;
     if (waiting.kind === "ended") break;
-    line.moved = Date.now();
     await terminal.write(waiting.octets);
+    moved();
   }
   terminal.close();
 }

@@ -35,6 +35,7 @@ import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
 import { Flying } from "./flying.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
+import { remoteRelay } from "./relays.ts";
 import { MailboxStore, type Outcome, type Slice, type Waiting } from "./store.ts";
 
 /** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
@@ -158,7 +159,7 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   async #pass(bundle: Bundle, count: number): Promise<Outcome> {
-    if (this.#consumer === undefined && this.#isRelay) {
+    if (this.#consumer === undefined && this.#link !== undefined) {
       const reached = await this.env.LINK.getByName(this.#peer)
         .reach()
         .catch(() => "ConnectionClosed" as const);
@@ -308,6 +309,11 @@ export class Mailbox extends DurableObject<Env> {
     return isRelay(this.#peer);
   }
 
+  /** The name of the Link to the relay whose mailbox this is. A relay that may not be dialled has none. */
+  get #link(): string | undefined {
+    return this.#isRelay && remoteRelay(this.#peer, this.env) === this.#peer ? this.#peer : undefined;
+  }
+
   /** A Link consumes the mailbox that has its own name; a relay that has connected by itself has a Tunnel, as devices do. */
   #reader(name: string): Reader {
     return name === this.#peer ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
@@ -315,7 +321,7 @@ export class Mailbox extends DurableObject<Env> {
 
   /** A Link sleeps until there is something for its relay. */
   #call(): void {
-    if (!this.#isRelay || this.#consumer !== undefined || this.#store.messages === 0) return;
+    if (this.#link === undefined || this.#consumer !== undefined || this.#store.messages === 0) return;
     this.ctx.waitUntil(
       this.env.LINK.getByName(this.#peer)
         .wake()

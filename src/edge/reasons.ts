@@ -40,6 +40,16 @@ export const REASONS = {
     cause: "The origin relay refused the TCP connection, or did not answer in time.",
     cure: "Check that the relay runs, that its port is open, and that its name is not a proxied one.",
   },
+  LinkInClear: {
+    status: 403,
+    cause: "The relay is on the public internet, and the link to it would not be encrypted.",
+    cure: "The operator sets LINK_WAYS to tls:PORT, or permits it by LINK_PLAIN or by NAME=none in LINK_SECRETS.",
+  },
+  RelayNotProven: {
+    status: 403,
+    cause: "The relay has not proved that it shares a secret with this edge.",
+    cure: "Give both sides the same secret: LINK_SECRETS here, --link-secret at the bundled relay.",
+  },
   OriginClosed: {
     status: 404,
     cause: "The origin relay closed its connection.",

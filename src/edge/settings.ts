@@ -15,6 +15,10 @@ export interface Settings extends AuthSettings {
   readonly LINKS?: string;
   /** How origin relays are connected to, in order: see policy/ways.ts. Empty: SSTP on 2492 and 443, then HTTP on 80. */
   readonly LINK_WAYS?: string;
+  /** Secrets shared with other relays, a secret itself: see parseLinkSecrets. Empty: links prove nothing, and stay in private networks or in TLS. */
+  readonly LINK_SECRETS?: string;
+  /** Relays with a secret that may be linked without TLS across the public internet. */
+  readonly LINK_PLAIN?: string;
   /** URL of the DNS over HTTPS, in its JSON form, that resolves the names of origin relays. Empty: Cloudflare's. */
   readonly RESOLVER?: string;
   /** What is permitted for development: see policy/dev.ts. Empty in production. */

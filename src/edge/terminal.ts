@@ -10,7 +10,9 @@
  * @module
  */
 
-import { isSame, NOBODY, type Principal } from "../auth/principal.ts";
+import { ANYBODY, isSame, NOBODY, type Principal } from "../auth/principal.ts";
+import { AcceptorProof, type DiallerProof, type LinkTrust, relayNamed } from "../auth/relay-proof.ts";
+import { addressee } from "../auth/scopes.ts";
 import { byteReader, READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import { promptly, within } from "../lib/runtime/timeout.ts";
 import {
@@ -24,8 +26,9 @@ import {
   type FanoutDeviceEntry,
   identityURL,
   isMultidrop,
+  isPeer,
   isRelay,
-  isURL,
+  isSameDevice,
   wholeCommands,
 } from "../sstp/index.ts";
 import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
@@ -38,6 +41,7 @@ import {
   HELD_OCTETS,
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
+  LINK_RECIPIENTS,
   UNSTORED_MESSAGES,
   UNSTORED_OCTETS,
   UNTAKEN_OCTETS,
@@ -49,7 +53,7 @@ import type { Delivery, Mailbox, Taken } from "./mailbox.ts";
 import type { Entrance } from "./meter.ts";
 import type { Inflow, Origin } from "./origin.ts";
 import { Outlet, type OutletSnapshot } from "./outlet.ts";
-import type { Reason } from "./reasons.ts";
+import { isReason, type Reason } from "./reasons.ts";
 import type { Throttle } from "./throttle.ts";
 
 /** What a terminal needs of the object that it lives in. */
@@ -61,6 +65,8 @@ export interface Host {
   throttle(source: string, who: Principal): Throttle | undefined;
   /** The one URL of an origin relay that messages may be sent to, or undefined when that is not allowed. */
   remote(relayURL: string): string | undefined;
+  /** By what a relay that connects to this edge is trusted; undefined when the operator has said nothing of it. */
+  trust(relayURL: string): LinkTrust | undefined;
   /** A peer has connected: links that the operator wants kept are looked after. */
   arrived(): void;
   /** Keeps the object alive until the promise settles. */
@@ -89,6 +95,8 @@ export interface Side {
   readonly localDeviceURLs: readonly string[];
   /** The origin relay that the edge has connected to; absent when the peer has connected to the edge. */
   readonly relay?: string;
+  /** What that relay has to prove before anything is taken from it or handed to it. */
+  readonly proof?: DiallerProof | undefined;
 }
 
 export class Terminal implements Origin {
@@ -116,8 +124,18 @@ export class Terminal implements Origin {
   #patience: ReturnType<typeof setTimeout> | undefined;
   /** Decisions that are awaited. */
   #deciding = 0;
-  /** The one about Connect: until it is there nothing more is read. */
+  /** The one about Connect, or about a proof: until it is there nothing more is read. */
   #connecting: Promise<void> | undefined;
+  /** What came in the same octets as a proof that is being checked. */
+  #behind: ConnectionEvent[] | undefined;
+  /** A relay that has to prove itself, as this side must to it: until both have, nothing is taken or handed over. */
+  #proof:
+    | { readonly dialler: DiallerProof }
+    | { readonly acceptor: AcceptorProof; readonly source: string }
+    | undefined;
+  #refusal: Reason | undefined;
+  /** How often something was said, either way, that is more than a sign of life. */
+  #uses = 0;
   /** Octets that wait for it. */
   #held = 0;
   #throttle: Throttle | undefined;
@@ -126,7 +144,7 @@ export class Terminal implements Origin {
   /** Calls whose octets are taken, and whose device is not read meanwhile. */
   #writing = 0;
 
-  constructor(host: Host, { localDeviceURLs, relay }: Side, snapshot?: TerminalSnapshot) {
+  constructor(host: Host, { localDeviceURLs, relay, proof }: Side, snapshot?: TerminalSnapshot) {
     const options = {
       role: "relay",
       outbound: relay !== undefined,
@@ -157,7 +175,8 @@ export class Terminal implements Origin {
       (peer) => this.#lost(peer),
       snapshot?.outlet,
     );
-    if (relay !== undefined) this.#engine.connect(relay);
+    if (proof !== undefined) this.#proof = { dialler: proof };
+    if (relay !== undefined) this.#engine.connect(relay, proof?.hello);
   }
 
   /** Who speaks: the owner of the virtual connection, or whom the token of the Connect says. */
@@ -237,7 +256,7 @@ export class Terminal implements Origin {
 
   /** Whether the device has said Connect and was let in. */
   get connected(): boolean {
-    return this.#engine.state === "established";
+    return this.#engine.state === "established" && this.#proof === undefined;
   }
 
   /** The virtual connection is over. */
@@ -250,6 +269,7 @@ export class Terminal implements Origin {
 
   /** A mailbox sends messages. */
   deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Taken {
+    this.#uses += 1;
     return this.#guarded(() => this.#outlet.deliver(peer, generation, deliveries)) ?? "gone";
   }
 
@@ -271,7 +291,7 @@ export class Terminal implements Origin {
 
   /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
   get quiet(): boolean {
-    if (this.#deciding > 0 || this.#writing > 0 || this.#timer !== undefined) return false;
+    if (this.#deciding > 0 || this.#writing > 0 || this.#timer !== undefined || this.#proof !== undefined) return false;
     return this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined;
   }
 
@@ -290,17 +310,26 @@ export class Terminal implements Origin {
   }
 
   #handle(events: readonly ConnectionEvent[]): void {
-    for (const event of events) this.#on(event);
+    if (events.some(({ type }) => !OF_CONNECTION.includes(type))) this.#uses += 1;
+    for (const event of events) {
+      if (this.#behind === undefined) this.#on(event);
+      else this.#behind.push(event.type === "data" ? { ...event, octets: event.octets.slice() } : event);
+    }
     this.#intake.flush();
     this.#changed();
   }
 
   /** By the time that an event is looked at, octets behind it may have ended its session, or the connection. */
   #on(event: ConnectionEvent): void {
+    if (this.#proof !== undefined && !OF_CONNECTION.includes(event.type)) {
+      this.#unproven();
+      return;
+    }
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
         this.#vouched = vouches(event.productCapabilities);
+        if (this.#challenge(event)) break;
         this.#await(this.#host.authenticator.connect(this.#principal, event), (decision) => {
           if (this.#engine.state === "connecting") this.#connect(event.sourceDeviceURLs, decision);
         });
@@ -308,8 +337,17 @@ export class Terminal implements Origin {
       case "connected":
         this.#vouched = vouches(event.productCapabilities);
         this.#intake.introduce(this.#source, this.#vouched);
-        if (this.#side.relay !== undefined) this.#opened.resolve(this.#outlet.consume(this.#side.relay));
+        if (this.#proof === undefined) this.#serveRelay();
+        else this.#prove(event.token);
         break;
+      case "connectAuthenticate":
+        this.#checkProof(event.token);
+        break;
+      case "refused": {
+        const said = new TextDecoder().decode(event.token);
+        if (isReason(said)) this.#refusal = said;
+        break;
+      }
       case "attach":
         this.#attach(event);
         break;
@@ -363,6 +401,92 @@ export class Terminal implements Origin {
         this.#end();
         break;
     }
+  }
+
+  /** The origin relay that the edge has connected to is served from now on. */
+  #serveRelay(): void {
+    if (this.#side.relay !== undefined) this.#opened.resolve(this.#outlet.consume(this.#side.relay));
+  }
+
+  /**
+   * Whoever connects as a relay has to prove it when there is a secret for that name; and where tokens are asked for, since
+   * a relay has none. False for one that needs no proof, and for a device.
+   */
+  #challenge(event: Extract<ConnectionEvent, { type: "connect" }>): boolean {
+    const { sourceDeviceURLs, targetDeviceURL, token } = event;
+    if (!sourceDeviceURLs.some(isRelay)) return false;
+    // A relay speaks for itself alone: with another name beside its own it would take what waits for that.
+    const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
+    const acceptor = relayNamed(targetDeviceURL);
+    const trust = source === undefined ? undefined : this.#host.trust(source);
+    if (source === undefined || acceptor === undefined || this.#isHere(source)) return this.#refuseRelay();
+    if (trust?.type !== "secrets") return isSame(this.#principal, ANYBODY) ? false : this.#refuseRelay();
+    this.#await(AcceptorProof.begin(trust.secrets, { dialler: source, acceptor }, token), (proof) => {
+      if (this.#engine.state !== "connecting") return;
+      if (proof === undefined) {
+        this.#refuseRelay();
+        return;
+      }
+      this.#proof = { acceptor: proof, source };
+      this.#engine.acceptConnect({ token: proof.challenge });
+      this.#expectToken();
+    });
+    return true;
+  }
+
+  #isHere(url: string): boolean {
+    return this.#side.localDeviceURLs.some((own) => isSameDevice(own, url));
+  }
+
+  #refuseRelay(): true {
+    this.#refusal = "RelayNotProven";
+    this.#engine.refuseConnect(ConnectResponseId.AuthenticationFailed, 0, new TextEncoder().encode("RelayNotProven"));
+    return true;
+  }
+
+  /** The origin relay has answered: it must have proved itself, and hears this side's proof. */
+  #prove(challenge: Uint8Array): void {
+    if (this.#proof === undefined || !("dialler" in this.#proof)) return;
+    this.#check(this.#proof.dialler.answer(challenge.slice()), (answer) => {
+      if (answer === undefined) return false;
+      this.#engine.connectAuthenticate(answer);
+      this.#serveRelay();
+      return true;
+    });
+  }
+
+  #checkProof(token: Uint8Array): void {
+    if (this.#proof === undefined || !("acceptor" in this.#proof)) return;
+    const { acceptor, source } = this.#proof;
+    this.#check(acceptor.verify(token.slice()), (good) => {
+      if (good !== true) return false;
+      clearTimeout(this.#patience);
+      // It has no token, and needs none: what a relay may address is the same for each.
+      this.#principal = ANYBODY;
+      this.#source = source;
+      this.#intake.introduce(source, this.#vouched);
+      this.#host.arrived();
+      void this.#outlet.consume(source);
+      return true;
+    });
+  }
+
+  /** Acts on the result of a proof, and then on what came behind it. */
+  #check<T>(result: Promise<T>, act: (result: T | undefined) => boolean): void {
+    this.#behind = [];
+    this.#await(result, (outcome) => {
+      const behind = this.#behind ?? [];
+      this.#behind = undefined;
+      this.#proof = undefined;
+      if (!act(outcome)) this.#unproven();
+      else for (const event of behind) this.#on(event);
+    });
+  }
+
+  #unproven(): void {
+    this.#refusal = "RelayNotProven";
+    this.#engine.close(ConnectCloseReasonId.ProtocolError);
+    this.#changed();
   }
 
   #connect(sourceDeviceURLs: readonly string[], decision: ConnectDecision | undefined): void {
@@ -422,7 +546,7 @@ export class Terminal implements Origin {
     const session = this.#engine.session(event.eventId);
     if (session === undefined) return;
     // An origin relay has a mailbox of its own and no business with those of accounts here.
-    const account = this.#side.relay === undefined ? accountOf(event.accountURL) : undefined;
+    const account = isRelay(this.#source) ? undefined : accountOf(event.accountURL);
     const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });
     void this.#decide(may ?? false, (decision) => {
       if (this.#engine.session(event.eventId) !== session) return;
@@ -445,19 +569,29 @@ export class Terminal implements Origin {
     const decision = this.#host.authenticator.open(this.#principal, { resourceURL, entries });
     void this.#decide(decision, (refused) => {
       if (this.#engine.session(sessionId) !== session) return;
-      const named = fanout || entries.every(isNamed);
+      // What nobody could read is nobody's to send.
+      const nobodys = entries.flatMap((entry, i) => (this.#isAddressable(entry) ? [] : [i]));
       if (refused === undefined) this.#engine.closeSession(sessionId, CloseReasonId.InternalError);
-      else if (!named || (!fanout && refused.length > 0)) this.#engine.setAvailability(sessionId, "fault");
+      else if (!fanout && refused.length + nobodys.length > 0) this.#engine.setAvailability(sessionId, "fault");
       else {
+        const locked = [...new Set([...refused, ...nobodys])];
         const targets = entries.map((entry) => this.#target(entry));
-        const unreachable = [...targets.keys()].filter((i) => targets[i] === undefined && !refused.includes(i));
+        const surplus = isRelay(this.#source) ? entries.slice(LINK_RECIPIENTS).map((_, i) => LINK_RECIPIENTS + i) : [];
+        const unreachable = [...targets.keys()].filter((i) => targets[i] === undefined && !locked.includes(i));
         this.#engine.setAvailability(sessionId, "ready");
         const known = targets.map((target, i) => target ?? (entries[i] as FanoutDeviceEntry));
         this.#intake.open(sessionId, this.#source, resourceURL, known, fanout);
-        this.#intake.fail(sessionId, refused, "locked");
+        this.#intake.fail(sessionId, locked, "locked");
+        this.#intake.fail(sessionId, surplus, "quota");
         this.#intake.fail(sessionId, unreachable, "HostNotReachable");
       }
     });
+  }
+
+  /** A relay may address peers that there may be here; a device also those by the names of others' products. */
+  #isAddressable(entry: FanoutDeviceEntry): boolean {
+    if (isRelay(this.#source)) return addressee(entry) !== undefined;
+    return isPeer(entry.identityURL) && (entry.deviceURL === "" || isPeer(entry.deviceURL));
   }
 
   /** Peers of ours are served here, those of another relay by its mailbox; undefined when the edge may not connect to it. */
@@ -505,6 +639,7 @@ export class Terminal implements Origin {
   }
 
   #expectToken(): void {
+    clearTimeout(this.#patience);
     this.#patience = setTimeout(() => {
       this.#endReason = "TokenNeeded";
       this.#engine.transportLost();
@@ -535,6 +670,16 @@ export class Terminal implements Origin {
   /** Octets of all but messages that were made since the peer last acknowledged one. */
   get answersUnread(): number {
     return this.#answersUnread;
+  }
+
+  /** Why there is no connection, when one of both sides has said so. */
+  get refusal(): Reason | undefined {
+    return this.#refusal;
+  }
+
+  /** Grows when there is something of a message or a session, either way, or an acknowledgement: more than a Noop. */
+  get uses(): number {
+    return this.#uses;
   }
 
   /** Whether the peer has acknowledged anything. */
@@ -652,9 +797,14 @@ export class Terminal implements Origin {
   }
 }
 
-function isNamed({ identityURL, deviceURL }: { readonly identityURL: string; readonly deviceURL: string }): boolean {
-  return isURL(identityURL) && (deviceURL === "" || isURL(deviceURL));
-}
+/** Events of the connection itself: no others may come before both relays have proved themselves. */
+const OF_CONNECTION: readonly ConnectionEvent["type"][] = [
+  "connect",
+  "connected",
+  "connectAuthenticate",
+  "refused",
+  "closed",
+];
 
 /** Why a session of security is closed: it may not be, or nobody could say. */
 function refusalOf(may: boolean | undefined, reasonId: number): number {

@@ -285,6 +285,11 @@ export function isRelay(url: string): boolean {
   return /^groovedns:\/\//i.test(url);
 }
 
+/** Whether a URL can name a peer that messages are for: one of ours or of another product, and no relay or account. */
+export function isPeer(url: string): boolean {
+  return isURL(url) && !/^groove(dns|account):/i.test(url);
+}
+
 /** The identity whose account a URL names; undefined when it is no account's. */
 export function accountOf(url: string): Pick<Address, "identity"> | undefined {
   try {

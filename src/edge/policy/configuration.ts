@@ -4,10 +4,12 @@
  *
  * @module
  */
+import { parseLinkSecrets } from "../../auth/relay-proof.ts";
+import { relayURL } from "../../sstp/index.ts";
 import { classify, readAddress } from "./addresses.ts";
 import { judgeRelay, parseRelays } from "./destinations.ts";
 import { type Dev, parseDev } from "./dev.ts";
-import { parseLinks } from "./links.ts";
+import { linkTerms, parseLinks } from "./links.ts";
 import { parseRate, RateError } from "./rate.ts";
 import { parseWays } from "./ways.ts";
 
@@ -22,6 +24,8 @@ export interface Settings {
   readonly RATE?: string | undefined;
   readonly LINKS?: string | undefined;
   readonly LINK_WAYS?: string | undefined;
+  readonly LINK_SECRETS?: string | undefined;
+  readonly LINK_PLAIN?: string | undefined;
 }
 
 /** Names of the findings. */
@@ -36,7 +40,10 @@ export type FindingCode =
   | "MalformedRate"
   | "MalformedLinks"
   | "ForbiddenLinks"
-  | "MalformedWays";
+  | "MalformedWays"
+  | "MalformedLinkSecrets"
+  | "MalformedLinkPlain"
+  | "LinkInClear";
 
 /** One thing that is wrong. */
 export interface Finding {
@@ -65,6 +72,9 @@ export const ENFORCED: readonly FindingCode[] = [
   "MalformedLinks",
   "ForbiddenLinks",
   "MalformedWays",
+  "MalformedLinkSecrets",
+  "MalformedLinkPlain",
+  "LinkInClear",
 ];
 
 /**
@@ -84,6 +94,7 @@ export function insecurities(settings: Settings): Finding[] {
     ...rate(settings),
     ...links(settings, dev),
     ...ways(settings),
+    ...trust(settings, dev),
   ];
 }
 
@@ -230,13 +241,50 @@ function links({ LINKS = "", ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[
 function ways({ LINK_WAYS = "" }: Settings): Finding[] {
   const parsed = parseWays(LINK_WAYS);
   if (!("problem" in parsed)) return [];
-  return [
-    {
-      code: "MalformedWays",
-      setting: "LINK_WAYS",
-      problem: `has ${JSON.stringify(parsed.entry)}, which is no way to a relay`,
-      cure: "write sstp:PORT, tls:PORT or http:PORT, parted by blanks",
-      permitted: false,
-    },
-  ];
+  return [{ code: "MalformedWays", setting: "LINK_WAYS", ...parsed, permitted: false }];
+}
+
+/** Whether each link can be made by what the operator says about trust. */
+function trust(settings: Settings, dev: Dev): Finding[] {
+  const { LINK_SECRETS = "", LINK_PLAIN = "" } = settings;
+  const secrets = parseLinkSecrets(LINK_SECRETS);
+  if ("problem" in secrets) {
+    const entry = secrets.entry === "" ? "" : ` ${JSON.stringify(secrets.entry)}, which`;
+    const problem = entry === "" ? secrets.problem : `has${entry} ${secrets.problem}`;
+    const cure = "write NAME=SECRET, with a secret from grooveway token secret, or NAME=none";
+    return [{ code: "MalformedLinkSecrets", setting: "LINK_SECRETS", problem, cure, permitted: false }];
+  }
+  const [malformed] = parseLinks(LINK_PLAIN).malformed;
+  if (malformed !== undefined) {
+    const problem = `has ${JSON.stringify(malformed)}, which is no relay's name`;
+    const cure = "write HOST or HOST:PORT, separated by commas";
+    return [{ code: "MalformedLinkPlain", setting: "LINK_PLAIN", problem, cure, permitted: false }];
+  }
+  // Addresses that are not public are judged when they are dialled.
+  return dev.private ? [] : inClear(settings, [...secrets.keys()]);
+}
+
+/** Links that the settings ask for and that would go over the public internet without TLS, which the edge refuses. */
+function inClear(settings: Settings, known: readonly string[]): Finding[] {
+  const { ORIGIN_RELAYS = "", LINKS = "", LINK_WAYS = "" } = settings;
+  const rules = parseRelays(ORIGIN_RELAYS);
+  const ways = parseWays(LINK_WAYS);
+  if (rules.type !== "rules" || "problem" in ways || ways.every(({ kind }) => kind === "tls")) return [];
+  const kept = parseLinks(LINKS).names.map((name) => relayURL(name));
+  return [...new Set([...kept, ...known])].flatMap((url) => {
+    const name = url.slice("grooveDNS://".length);
+    const terms = linkTerms(url, { LINK_SECRETS: settings.LINK_SECRETS ?? "", LINK_PLAIN: settings.LINK_PLAIN ?? "" });
+    if (judgeRelay(name, rules.rules, { private: false }).type === "refused" || terms?.clear !== false) return [];
+    const secret = terms.secrets !== undefined;
+    const otherwise = secret ? `${name} in LINK_PLAIN` : `${name}=none in LINK_SECRETS`;
+    return [
+      {
+        code: "LinkInClear",
+        setting: secret || !kept.includes(url) ? "LINK_SECRETS" : "LINKS",
+        problem: `has ${JSON.stringify(name)}, to which LINK_WAYS leads without TLS`,
+        cure: `write LINK_WAYS=tls:443 (--link-ways), or ${otherwise} to send messages in clear over the internet`,
+        permitted: false,
+      },
+    ];
+  });
 }

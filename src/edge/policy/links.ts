@@ -1,9 +1,52 @@
 /**
- * The origin relays that an edge stays connected to: the setting LINKS.
+ * Links to origin relays: which an edge stays connected to, and by what it trusts the other end. The settings LINKS,
+ * LINK_SECRETS and LINK_PLAIN. Pure.
  *
  * @module
  */
+import { type LinkSecrets, type LinkTrust, parseLinkSecrets } from "../../auth/relay-proof.ts";
 import { AddressError, relayURL } from "../../sstp/index.ts";
+
+/** What is asked of a link to one relay. */
+export interface LinkTerms {
+  /** The secrets of the pair, one of which the relay must prove to have; undefined when there are none. */
+  readonly secrets: readonly Uint8Array[] | undefined;
+  /** Whether it may go over the public internet without TLS. */
+  readonly clear: boolean;
+}
+
+/**
+ * What is asked of the link to a relay. Without TLS a link may go over the public internet only when the operator says so:
+ * by `NAME=none` in LINK_SECRETS, which does without a proof as well, or by LINK_PLAIN for one that is proved. Undefined
+ * when the settings cannot be read.
+ */
+export function linkTerms(
+  url: string,
+  { LINK_SECRETS = "", LINK_PLAIN = "" }: { readonly LINK_SECRETS?: string; readonly LINK_PLAIN?: string },
+): LinkTerms | undefined {
+  const all = linkSecrets(LINK_SECRETS);
+  if (all === undefined) return undefined;
+  const trust = all.get(url);
+  if (trust?.type !== "secrets") return { secrets: undefined, clear: trust?.type === "none" };
+  return { secrets: trust.secrets, clear: parseLinks(LINK_PLAIN).urls.includes(url) };
+}
+
+/** By what a relay that connects is trusted. When the setting cannot be read, no proof is good enough. */
+export function trustIn(url: string, text = ""): LinkTrust | undefined {
+  const secrets = linkSecrets(text);
+  return secrets === undefined ? { type: "secrets", secrets: [] } : secrets.get(url);
+}
+
+/** The settings of an isolate do not change: they are read once. */
+let last: { readonly text: string; readonly secrets: LinkSecrets | undefined } | undefined;
+
+function linkSecrets(text: string): LinkSecrets | undefined {
+  if (last?.text !== text) {
+    const parsed = parseLinkSecrets(text);
+    last = { text, secrets: "problem" in parsed ? undefined : parsed };
+  }
+  return last.secrets;
+}
 
 export interface Links {
   /** Relay-Server-Names, as they were written. */
@@ -14,7 +57,7 @@ export interface Links {
   readonly malformed: readonly string[];
 }
 
-/** Reads the setting: entries parted by commas or blanks. */
+/** Reads LINKS or LINK_PLAIN: entries separated by commas or spaces. */
 export function parseLinks(text: string): Links {
   const names: string[] = [];
   const urls: string[] = [];

@@ -6,6 +6,8 @@
  *   tls:443     SSTP over TLS
  *   http:80     SSTP in KeepAlive [MS-GRVHENC 2.2.3]
  *
+ * Where TLS is named nothing else may be: whoever can keep the edge from the one port would choose the other.
+ *
  * @module
  */
 import { parseRelay, SSTP_PORT } from "../../encapsulation/index.ts";
@@ -18,8 +20,13 @@ export interface Way {
 /** What is tried when LINK_WAYS is not set. */
 export const DEFAULT_WAYS = "sstp:2492 sstp:443 http:80";
 
-/** The ways of a text, or its first entry that is none, with what is wrong and how to write it. */
-export function parseWays(text: string): readonly Way[] | { readonly problem: string; readonly entry: string } {
+/** What is wrong with the setting, as the end of a sentence that begins with it, and what to do. */
+export interface MalformedWays {
+  readonly problem: string;
+  readonly cure: string;
+}
+
+export function parseWays(text: string): readonly Way[] | MalformedWays {
   const entries = text.split(/[\s,]+/).filter((entry) => entry !== "");
   if (entries.length === 0) return parseWays(DEFAULT_WAYS);
   const ways: Way[] = [];
@@ -27,16 +34,27 @@ export function parseWays(text: string): readonly Way[] | { readonly problem: st
     const [, kind, digits] = /^(sstp|tls|http):([1-9]\d{0,4})$/.exec(entry) ?? [];
     const port = Number(digits);
     if (kind === undefined || port > 65535) {
-      return { problem: `LINK_WAYS has ${JSON.stringify(entry)}: write sstp:PORT, tls:PORT or http:PORT`, entry };
+      return {
+        problem: `has ${JSON.stringify(entry)}, which is no way to a relay`,
+        cure: "write sstp:PORT, tls:PORT or http:PORT, separated by spaces",
+      };
     }
     ways.push({ kind: kind as Way["kind"], port });
+  }
+  const plain = ways.findIndex(({ kind }) => kind !== "tls");
+  if (plain >= 0 && ways.some(({ kind }) => kind === "tls")) {
+    const secure = entries.filter((entry) => entry.startsWith("tls:")).join(" ");
+    return {
+      problem: `has ${entries[plain]} beside TLS, so that whoever blocks the one port would get the messages in clear`,
+      cure: `write ${JSON.stringify(secure)}`,
+    };
   }
   return ways;
 }
 
 /**
  * The ways to one relay, each with the name to dial. A name with a port has one way: of the kind that the setting gives
- * to that port, or plain SSTP.
+ * to that port, otherwise TLS where the setting has nothing else, and SSTP where it has.
  *
  * @param relay Relay-Server-Name
  * @param last the name that worked last: it is tried first
@@ -50,7 +68,8 @@ export function waysTo(
   if (parsed === undefined) return [];
   const { host, port } = parsed;
   if (port !== undefined && port !== SSTP_PORT) {
-    const kind = ways.find((way) => way.port === port)?.kind ?? "sstp";
+    const other = ways.every(({ kind }) => kind === "tls") ? "tls" : "sstp";
+    const kind = ways.find((way) => way.port === port)?.kind ?? other;
     return [{ way: { kind, port }, name: `${host}:${port}` }];
   }
   const all = ways.map((way) => ({ way, name: `${host}:${way.port}` }));

@@ -31,6 +31,8 @@ describe("DEV", () => {
   }
 });
 
+const SECRET = Buffer.alloc(32, 7).toString("base64url");
+
 describe("a finding names the setting, the entry and what to write", () => {
   for (const [settings, text] of [
     [
@@ -40,15 +42,29 @@ describe("a finding names the setting, the entry and what to write", () => {
     [{ RATE: "octets=1" }, /^RATE has "octets=1", .*: write at least 32768$/],
     [{ RATE: "connects=1,connects=2" }, /^RATE has "connects=2", the second connects: leave one of both out$/],
     [
-      { LINKS: "a.example.com,b.example.com", ORIGIN_RELAYS: "a.example.com" },
+      { LINKS: "a.example.com,b.example.com", ORIGIN_RELAYS: "a.example.com", LINK_WAYS: "tls:443" },
       /^LINKS has "b\.example\.com", which this edge may not .* list.*: add it to ORIGIN_RELAYS .*, or leave it out$/,
     ],
     [{ LINKS: "10.0.0.1", ORIGIN_RELAYS: "10.0.0.1" }, /^LINKS has "10\.0\.0\.1", .*not public/],
     [
-      { LINKS: "a.example.com,b..c", ORIGIN_RELAYS: "a.example.com" },
+      { LINKS: "a.example.com,b..c", ORIGIN_RELAYS: "a.example.com", LINK_WAYS: "tls:443" },
       /^LINKS has "b\.\.c", .*: write HOST or HOST:PORT/,
     ],
     [{ LINK_WAYS: "sstp:2492 udp:1" }, /^LINK_WAYS has "udp:1", .*: write sstp:PORT, tls:PORT or http:PORT/],
+    [{ LINK_WAYS: "tls:443 sstp:2492 tls:8443" }, /^LINK_WAYS has sstp:2492 beside TLS, .*: write "tls:443 tls:8443"$/],
+    [{ LINK_WAYS: "http:80 tls:443" }, /^LINK_WAYS has http:80 beside TLS, .*: write "tls:443"$/],
+    [{ LINK_SECRETS: `a..b=${SECRET}` }, /^LINK_SECRETS has "a\.\.b", which is no relay's name: write NAME=SECRET/],
+    [{ LINK_SECRETS: SECRET }, /^LINK_SECRETS has an entry without a name and =: write NAME=SECRET/],
+    [{ LINK_SECRETS: "a.example.com=c2hvcnQ" }, /^LINK_SECRETS has "a\.example\.com", which has a secret that is not/],
+    [{ LINK_PLAIN: "a..b" }, /^LINK_PLAIN has "a\.\.b", which is no relay's name: write HOST or HOST:PORT/],
+    [
+      { LINK_SECRETS: `a.example.com=${SECRET}`, ORIGIN_RELAYS: "a.example.com" },
+      /^LINK_SECRETS has "a\.example\.com", to which .* without TLS: write LINK_WAYS=tls:443 .*, or a\.example\.com in LINK_PLAIN/,
+    ],
+    [
+      { LINKS: "a.example.com", ORIGIN_RELAYS: "a.example.com" },
+      /^LINKS has "a\.example\.com", .* without TLS: write LINK_WAYS=tls:443 .*, or a\.example\.com=none in LINK_SECRETS/,
+    ],
   ] as readonly [Settings, RegExp][]) {
     it(JSON.stringify(settings), () => {
       const found = forbidden({ KEYS: "k", ...settings }).map((of) => `${of.setting} ${of.problem}: ${of.cure}`);
@@ -103,6 +119,7 @@ describe("findings", () => {
       {
         KEYS,
         LINKS: "relay.example.com, other.example.com:443 63.209.254.7\n[2607:f8b0::7]:2492,",
+        LINK_WAYS: "tls:443",
         ORIGIN_RELAYS: "*.example.com:2492 other.example.com 63.209.254.* 2607:f8b0::/32",
       },
       [],
@@ -117,7 +134,27 @@ describe("findings", () => {
       ["MalformedLinks", "MalformedLinks"],
       ["MalformedLinks", "MalformedLinks"],
     ],
-    [{ KEYS, LINK_WAYS: "tls:443 sstp:2492" }, [], []],
+    [{ KEYS, LINK_WAYS: "tls:443 tls:2492" }, [], []],
+    [{ KEYS, LINK_WAYS: "tls:443 sstp:2492" }, ["MalformedWays"], ["MalformedWays"]],
+    [{ KEYS, LINKS: "a.example.com", ORIGIN_RELAYS: "a.example.com" }, ["LinkInClear"], ["LinkInClear"]],
+    [{ KEYS, LINKS: "a.example.com", ORIGIN_RELAYS: "a.example.com", LINK_SECRETS: "a.example.com=none" }, [], []],
+    [
+      { KEYS, ORIGIN_RELAYS: "a.example.com", LINK_SECRETS: `a.example.com=${SECRET}` },
+      ["LinkInClear"],
+      ["LinkInClear"],
+    ],
+    [
+      {
+        KEYS,
+        ORIGIN_RELAYS: "a.example.com",
+        LINK_SECRETS: `a.example.com=${SECRET}`,
+        LINK_PLAIN: "b.example.com A.example.com",
+      },
+      [],
+      [],
+    ],
+    // One that only connects to this edge is not dialled in clear.
+    [{ KEYS, LINK_SECRETS: `a.example.com=${SECRET}` }, [], []],
     [{ KEYS, LINK_WAYS: " , " }, [], []],
     [{ KEYS, LINK_WAYS: "2492" }, ["MalformedWays"], ["MalformedWays"]],
     [{ KEYS, LINK_WAYS: "sstp:65536" }, ["MalformedWays"], ["MalformedWays"]],

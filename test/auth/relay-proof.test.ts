@@ -1,0 +1,189 @@
+/** Two relays that share a secret prove it to each other; nobody else can, whatever is sent again, back or changed. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import {
+  AcceptorProof,
+  DiallerProof,
+  type Ends,
+  type LinkSecrets,
+  newLinkSecret,
+  parseLinkSecrets,
+} from "../../src/auth/relay-proof.ts";
+
+const EDGE = "grooveDNS://edge.example.com";
+const RELAY = "grooveDNS://relay.example.com";
+const ENDS: Ends = { dialler: EDGE, acceptor: RELAY };
+const SECRET = crypto.getRandomValues(new Uint8Array(32));
+const OTHER = crypto.getRandomValues(new Uint8Array(32));
+const text = (octets: Uint8Array | undefined) => Buffer.from(octets ?? []).toString("latin1");
+
+/** A dialler and an acceptor after hello and challenge. */
+async function begun(secrets = { dialler: [SECRET], acceptor: [SECRET] }, ends = { dialler: ENDS, acceptor: ENDS }) {
+  const dialler = await DiallerProof.begin(secrets.dialler, ends.dialler);
+  const acceptor = await AcceptorProof.begin(secrets.acceptor, ends.acceptor, dialler.hello);
+  return { dialler, acceptor };
+}
+
+describe("relays prove themselves", () => {
+  it("with the same secret on both sides", async () => {
+    const { dialler, acceptor } = await begun();
+    const proof = await dialler.answer(acceptor?.challenge ?? new Uint8Array());
+    assert.equal(await acceptor?.verify(proof ?? new Uint8Array()), true);
+  });
+
+  it("while a secret is replaced, in whatever order the two sides learn the new one", async () => {
+    for (const secrets of [
+      { dialler: [SECRET], acceptor: [OTHER, SECRET] },
+      { dialler: [SECRET, OTHER], acceptor: [OTHER] },
+      { dialler: [OTHER, SECRET], acceptor: [SECRET, OTHER] },
+    ]) {
+      const { dialler, acceptor } = await begun(secrets);
+      const proof = await dialler.answer(acceptor?.challenge ?? new Uint8Array());
+      assert.equal(await acceptor?.verify(proof ?? new Uint8Array()), true);
+    }
+  });
+
+  it("not with another secret", async () => {
+    const { acceptor } = await begun({ dialler: [SECRET], acceptor: [OTHER] });
+    assert.equal(acceptor, undefined);
+  });
+
+  it("not by another name than either side means", async () => {
+    for (const wrong of [
+      { dialler: "grooveDNS://mallory.example.com", acceptor: RELAY },
+      { dialler: EDGE, acceptor: "grooveDNS://mallory.example.com" },
+    ]) {
+      const { dialler, acceptor } = await begun(undefined, { dialler: ENDS, acceptor: wrong });
+      assert.equal(await dialler.answer(acceptor?.challenge ?? new Uint8Array()), undefined);
+    }
+  });
+
+  it("never by a proof of the other side, sent back", async () => {
+    const { dialler, acceptor } = await begun();
+    const [, , , , stolen] = text(acceptor?.challenge).split(" ");
+    assert.equal(await acceptor?.verify(Buffer.from(`grooveway-link-1 proof ${stolen}`)), false);
+    // A second connection, made to the dialler itself, whose answer would have to do for the first.
+    const back = await AcceptorProof.begin([SECRET], { dialler: RELAY, acceptor: EDGE }, dialler.hello);
+    assert.equal(await dialler.answer(back?.challenge ?? new Uint8Array()), undefined);
+  });
+
+  it("never by what was said on another connection", async () => {
+    const first = await begun();
+    const proof = await first.dialler.answer(first.acceptor?.challenge ?? new Uint8Array());
+    const second = await begun();
+    assert.equal(await second.acceptor?.verify(proof ?? new Uint8Array()), false);
+    assert.equal(await second.dialler.answer(first.acceptor?.challenge ?? new Uint8Array()), undefined);
+    const again = await AcceptorProof.begin([SECRET], ENDS, first.dialler.hello);
+    assert.equal(await again?.verify(proof ?? new Uint8Array()), false);
+  });
+
+  it("with one try at each connection", async () => {
+    const { dialler, acceptor } = await begun();
+    const proof = (await dialler.answer(acceptor?.challenge ?? new Uint8Array())) ?? new Uint8Array();
+    const wrong = proof.slice();
+    wrong[wrong.length - 1] = wrong.at(-1) === 65 ? 69 : 65;
+    assert.equal(await acceptor?.verify(wrong), false);
+    assert.equal(await acceptor?.verify(proof), false);
+  });
+
+  it("never when a single octet of what is sent is another", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom("hello", "challenge", "proof" as const),
+        fc.nat(),
+        fc.integer({ min: 1, max: 255 }),
+        async (which, place, change) => {
+          const changed = (octets: Uint8Array) => {
+            const copy = octets.slice();
+            const at = place % copy.length;
+            copy[at] = (copy[at] ?? 0) ^ change;
+            return copy;
+          };
+          const dialler = await DiallerProof.begin([SECRET], ENDS);
+          const hello = which === "hello" ? changed(dialler.hello) : dialler.hello;
+          const acceptor = await AcceptorProof.begin([SECRET], ENDS, hello);
+          if (acceptor === undefined) return;
+          const challenge = which === "challenge" ? changed(acceptor.challenge) : acceptor.challenge;
+          const proof = await dialler.answer(challenge);
+          if (which !== "proof") assert.equal(proof, undefined);
+          else assert.equal(await acceptor.verify(changed(proof ?? new Uint8Array(1))), false);
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  it("never throws, whatever is sent", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 400 }), async (octets) => {
+        const { dialler, acceptor } = await begun();
+        assert.equal(await dialler.answer(octets), undefined);
+        assert.equal(await acceptor?.verify(octets), false);
+        assert.equal(await AcceptorProof.begin([SECRET], ENDS, octets), undefined);
+      }),
+    );
+  });
+
+  it("without sending anything of the secret", async () => {
+    const { dialler, acceptor } = await begun();
+    const proof = await dialler.answer(acceptor?.challenge ?? new Uint8Array());
+    const sent = [dialler.hello, acceptor?.challenge, proof].map(text).join(" ");
+    assert.equal(sent.includes(Buffer.from(SECRET).toString("base64url").slice(0, 8)), false);
+  });
+});
+
+describe("LINK_SECRETS", () => {
+  const secretsOf = (parsed: ReturnType<typeof parseLinkSecrets>): LinkSecrets => {
+    assert.ok(!("problem" in parsed), JSON.stringify(parsed));
+    return parsed;
+  };
+
+  it("has secrets and exceptions by the relay's name, in any case, with or without the port of SSTP", () => {
+    const [one, two] = [newLinkSecret(), newLinkSecret()];
+    const all = secretsOf(
+      parseLinkSecrets(
+        `Relay.Example.com=${one}, relay.example.com:2492=${two}=\n# old\nold.example.com:443=none # yes`,
+      ),
+    );
+    assert.deepEqual([...all.keys()], ["grooveDNS://relay.example.com", "grooveDNS://old.example.com:443"]);
+    assert.deepEqual(all.get("grooveDNS://old.example.com:443"), { type: "none" });
+    const trust = all.get("grooveDNS://relay.example.com");
+    assert.equal(trust?.type === "secrets" && trust.secrets.length, 2);
+    assert.equal(secretsOf(parseLinkSecrets("")).size, 0);
+  });
+
+  for (const [what, written] of Object.entries({
+    "a short secret": "relay.example.com=c2hvcnQ",
+    "a secret that is not base64url": `relay.example.com=${"!".repeat(43)}`,
+    "a secret without a name": newLinkSecret(),
+    "a name that is none": `re lay.exa_mple.com..=${newLinkSecret()}`,
+    "a secret and none": `a.example.com=${newLinkSecret()} a.example.com=none`,
+    "none and a secret": `a.example.com=none a.example.com=${newLinkSecret()}`,
+    "five secrets": Array.from({ length: 5 }, () => `a.example.com=${newLinkSecret()}`).join(" "),
+  })) {
+    it(`refuses ${what}, and says nothing of the secret`, () => {
+      const parsed = parseLinkSecrets(written);
+      assert.ok("problem" in parsed);
+      const value = written.slice(written.lastIndexOf("=") + 1);
+      assert.equal(JSON.stringify(parsed).includes(value) && value !== "none", false);
+    });
+  }
+
+  it("never throws, and never lets a secret of fewer than 32 octets pass", () => {
+    const piece = fc.oneof(
+      fc.string(),
+      fc.constantFrom("=", ",", "#", "\n", " ", "none", "a.example.com", "[::1]:9", newLinkSecret()),
+    );
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
+        const parsed = parseLinkSecrets(pieces.join(""));
+        if ("problem" in parsed) return;
+        for (const trust of (parsed as LinkSecrets).values()) {
+          if (trust.type === "secrets") assert.ok(trust.secrets.every(({ length }) => length >= 32 && length <= 64));
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
