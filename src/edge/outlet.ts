@@ -6,6 +6,7 @@
  */
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
 import type { Envelope, Mail } from "../store-and-forward/envelope.ts";
+import { StoredIds } from "../store-and-forward/vouch.ts";
 import { unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
@@ -104,6 +105,7 @@ export class Outlet {
   readonly #sent: Map<number, Sent>;
   /** Of these what nobody keeps. */
   readonly #volatileSent = { octets: 0, messages: 0 };
+  readonly #ids = new StoredIds();
   #current: Current | undefined;
   #paused = false;
   /** Whether anything was ever acknowledged. */
@@ -475,7 +477,7 @@ export class Outlet {
       }
       const { userRef, track, ephemeral, streamSize, fragmentation } = message.mail.fields;
       this.#engine.beginMessage(session.id, {
-        userRef,
+        userRef: this.#ids.id(userRef, message.mail.envelope.source, message.seq),
         track,
         acknowledgeImmediately: true,
         doNotDeliverIfOffline: message.seq === 0,

@@ -58,6 +58,12 @@ export const VOLATILE_OCTETS = 4 * 1024 * 1024;
  */
 export const UNFINISHED_OCTETS = 2 * MESSAGE_LIMIT;
 
+/**
+ * Seconds that a peer is asked to stay away when its connection ends because a message was refused whose session it had
+ * closed: it brings the message again, and perhaps closes the session again.
+ */
+export const REFUSED_REST = 5;
+
 /** How often an idle connection is told that the relay is there [MS-GRVHENC 3.2.2.3]. */
 export const KEEP_ALIVE = 45_000;
 

@@ -5,6 +5,7 @@
  * @module
  */
 import { CloseReasonId, type Connection } from "../sstp/index.ts";
+import { StoredIds } from "../store-and-forward/vouch.ts";
 import { OPEN_SESSIONS, SEND_WINDOW, SEND_WINDOW_MESSAGES, SOCKET_QUEUE, VOLATILE_OCTETS } from "./defaults.ts";
 import type { Hub } from "./hub.ts";
 import { bodyOf, type Outgoing, Queue } from "./queue.ts";
@@ -44,6 +45,7 @@ export class Delivery {
   readonly #sent = new Map<number, Outgoing>();
   #sentOctets = 0;
   #current: Current | undefined;
+  readonly #ids = new StoredIds();
 
   constructor(hub: Hub, engine: Connection, socketQueue: () => number) {
     this.#hub = hub;
@@ -186,8 +188,10 @@ export class Delivery {
     };
     advance(current);
     if (message.kind === "stored" && current.part === undefined) return undefined;
+    const { fields, source } = message.envelope;
     this.#engine.beginMessage(session.id, {
-      ...message.envelope.fields,
+      ...fields,
+      userRef: message.kind === "stored" ? this.#ids.id(fields.userRef, source, message.seq) : fields.userRef,
       acknowledgeImmediately: true,
       doNotDeliverIfOffline: message.kind === "volatile",
     });

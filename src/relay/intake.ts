@@ -1,5 +1,8 @@
 /**
- * What one connection brings in: messages on their way from its sessions into the store, or past it with flag D.
+ * What one connection brings in: messages on their way from its sessions into the store, or past it with flag D. What
+ * became of them is told after the commit, in the order in which they came. SSTP cannot refuse a message whose session its
+ * sender has closed, and nothing behind it can be acknowledged while it is not: then the connection ends, and the sender
+ * asks again on the next.
  *
  * @module
  */
@@ -10,7 +13,10 @@ import {
   type ReceivedMessageFields,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { UNFINISHED_OCTETS } from "./defaults.ts";
+import { fitsMessage } from "../store-and-forward/envelope.ts";
+import { Arena, GATHERING_BLOCK, MessageBody } from "../store-and-forward/message-body.ts";
+import { Voucher } from "../store-and-forward/vouch.ts";
+import { REFUSED_REST, UNFINISHED_OCTETS } from "./defaults.ts";
 import type { Hub } from "./hub.ts";
 import type { Envelope, Incoming } from "./store.ts";
 
@@ -21,6 +27,8 @@ interface Session {
   readonly fanout: boolean;
   /** Entries of a fanout session that have failed for good, by index. */
   readonly failed: Set<number>;
+  /** The engine's session: another one may have the same number once its sender has closed it. */
+  readonly of: ReturnType<Connection["session"]>;
   /** A message was refused: the session is about to be closed, and what comes behind that message must not be kept. */
   refused: boolean;
   message: Message | undefined;
@@ -35,14 +43,22 @@ export interface Target {
 
 /** A message that has begun. */
 type Message =
-  | { readonly kind: "stored"; readonly incoming: readonly (Incoming | undefined)[] }
-  | { readonly kind: "volatile"; readonly envelopes: readonly Envelope[]; readonly body: Uint8Array[]; size: number }
+  | {
+      readonly kind: "stored";
+      readonly incoming: readonly (Incoming | undefined)[];
+      readonly body: MessageBody;
+      size: number;
+    }
+  | { readonly kind: "volatile"; readonly envelopes: readonly Envelope[]; readonly body: MessageBody }
   | { readonly kind: "refused" };
 
 /** What is to be told after the commit, in the order in which the messages came. */
-type Verdict =
-  | { readonly kind: "complete"; readonly message: number }
-  | { readonly kind: "refuse"; readonly sessionId: number };
+type Verdict = { readonly sessionId: number; readonly session: Session; readonly message: number } & (
+  | { readonly kind: "stored" }
+  | { readonly kind: "refused" }
+  /** A fanout has it, but for these entries. */
+  | { readonly kind: "lost"; readonly indexes: readonly number[] }
+);
 
 export class Intake {
   readonly #hub: Hub;
@@ -50,6 +66,8 @@ export class Intake {
   readonly #limit: number;
   readonly #sessions = new Map<number, Session>();
   #verdicts: Verdict[] = [];
+  readonly #arena = new Arena();
+  #voucher = new Voucher("", false);
   /** Octets of messages that are held in memory until they end or fill a row. */
   #held = 0;
 
@@ -57,6 +75,15 @@ export class Intake {
     this.#hub = hub;
     this.#engine = engine;
     this.#limit = messageLimit;
+  }
+
+  /**
+   * Who brings the messages: their ids are written accordingly.
+   *
+   * @param vouched whether it says that it vouches for its devices, when it is a relay
+   */
+  introduce(source: string, vouched: boolean): void {
+    this.#voucher = new Voucher(source, vouched);
   }
 
   open(sessionId: number, source: string, resourceURL: string, entries: readonly Target[], fanout = false): void {
@@ -72,6 +99,7 @@ export class Intake {
       source,
       fanout,
       failed: new Set(),
+      of: this.#engine.session(sessionId),
       refused: false,
       message: undefined,
     });
@@ -91,12 +119,20 @@ export class Intake {
       session.message = { kind: "refused" };
       return;
     }
-    const { acknowledgeImmediately: _, doNotDeliverIfOffline, ...kept } = fields;
+    const { acknowledgeImmediately: _, doNotDeliverIfOffline, ...rest } = fields;
+    const kept = { ...rest, userRef: this.#voucher.id(rest.userRef) };
+    if (!fitsMessage(kept.userRef, kept.fragmentation)) {
+      session.message = { kind: "refused" };
+      this.#hub.drop("MessageTooLong");
+      return;
+    }
     const envelopes = session.recipients.map((recipient) => ({ ...recipient, source: session.source, fields: kept }));
     session.message = doNotDeliverIfOffline
-      ? { kind: "volatile", envelopes, body: [], size: 0 }
+      ? { kind: "volatile", envelopes, body: new MessageBody(this.#arena) }
       : {
           kind: "stored",
+          body: new MessageBody(this.#arena),
+          size: 0,
           incoming: envelopes.map((envelope, index) =>
             session.failed.has(index) ? undefined : this.#hub.store.begin(envelope),
           ),
@@ -107,7 +143,7 @@ export class Intake {
     const session = this.#sessions.get(sessionId);
     const message = session?.message;
     if (session === undefined || message === undefined || message.kind === "refused") return;
-    const size = message.kind === "volatile" ? message.size : (message.incoming.find((one) => one)?.size ?? 0);
+    const size = message.kind === "volatile" ? message.body.length : message.size;
     const tooMuch = message.kind === "volatile" && this.#held + octets.length > UNFINISHED_OCTETS;
     if (size + octets.length > this.#limit || tooMuch) {
       this.#discard(message);
@@ -115,13 +151,19 @@ export class Intake {
       this.#hub.drop("MessageTooLong");
       return;
     }
-    if (message.kind === "volatile") {
-      message.body.push(octets);
-      message.size += octets.length;
-      this.#held += octets.length;
-      return;
-    }
-    for (const incoming of message.incoming) {
+    message.body.add(octets);
+    this.#held += octets.length;
+    if (message.kind === "volatile") return;
+    message.size += octets.length;
+    if (message.body.length >= GATHERING_BLOCK || this.#held > UNFINISHED_OCTETS) this.#handOver(message);
+  }
+
+  /** Gives the store what has been gathered of a message, for each of its recipients. */
+  #handOver({ incoming: all, body }: Extract<Message, { kind: "stored" }>): void {
+    this.#held -= body.length;
+    const octets = body.take();
+    if (octets.length === 0) return;
+    for (const incoming of all) {
       if (incoming === undefined) continue;
       const before = incoming.heldOctets;
       this.#hub.store.append(incoming, octets);
@@ -138,19 +180,22 @@ export class Intake {
     if (session === undefined || message === undefined) return;
     session.message = undefined;
     if (message.kind === "refused") {
-      this.#refuse(session, sessionId);
+      this.#refuse(session, sessionId, number);
       return;
     }
     if (message.kind === "volatile") {
-      this.#held -= message.size;
+      const { length: size } = message.body;
+      const body = [message.body.take()];
+      this.#held -= size;
       for (const [index, envelope] of message.envelopes.entries()) {
         if (session.failed.has(index)) continue;
-        if (!this.#hub.pass(envelope, message.body, message.size)) this.#hub.drop("PeerOffline");
+        if (!this.#hub.pass(envelope, body, size)) this.#hub.drop("PeerOffline");
         this.#hub.filled(envelope.peer);
       }
-      this.#verdicts.push({ kind: "complete", message: number });
+      this.#verdicts.push({ kind: "stored", sessionId, session, message: number });
       return;
     }
+    this.#handOver(message);
     const refused: number[] = [];
     message.incoming.forEach((incoming, index) => {
       if (incoming === undefined) return;
@@ -164,17 +209,14 @@ export class Intake {
       }
     });
     if (refused.length > 0 && !session.fanout) {
-      this.#refuse(session, sessionId);
+      this.#refuse(session, sessionId, number);
       return;
     }
-    if (refused.length > 0) {
-      for (const index of refused) session.failed.add(index);
-      // The sender may have closed the session behind the message.
-      if (this.#engine.session(sessionId) !== undefined) {
-        this.#engine.sessionStatus(sessionId, SessionStatusId.QuotaWouldBeExceeded, refused);
-      }
-    }
-    this.#verdicts.push({ kind: "complete", message: number });
+    for (const index of refused) session.failed.add(index);
+    const verdict = { sessionId, session, message: number };
+    this.#verdicts.push(
+      refused.length === 0 ? { ...verdict, kind: "stored" } : { ...verdict, kind: "lost", indexes: refused },
+    );
   }
 
   /** The sender has closed the session. */
@@ -190,16 +232,19 @@ export class Intake {
     this.#verdicts = [];
     for (const verdict of verdicts) {
       if (this.#engine.closed !== undefined) return;
-      if (verdict.kind === "complete") {
-        this.#engine.complete(verdict.message);
-      } else if (this.#sessions.has(verdict.sessionId)) {
-        // Messages before it are acknowledged before the Close, those behind it are not: the sender knows which is which.
-        this.close(verdict.sessionId);
-        this.#engine.closeSession(verdict.sessionId, CloseReasonId.QuotaWouldBeExceeded);
+      const { sessionId, session, message } = verdict;
+      if (verdict.kind === "stored") this.#engine.complete(message);
+      else if (session.of === undefined || this.#engine.session(sessionId) !== session.of) {
+        this.#engine.close(ConnectCloseReasonId.Resting, REFUSED_REST);
+      } else if (verdict.kind === "lost") {
+        // What was stored before is acknowledged before the status, so the sender knows which message it is about.
+        this.#engine.noop();
+        this.#engine.sessionStatus(sessionId, SessionStatusId.QuotaWouldBeExceeded, verdict.indexes);
+        this.#engine.complete(message);
       } else {
-        // The sender has closed the session behind the message, so nothing can refuse it any more, and while it is
-        // neither acknowledged nor refused nothing behind it can be: only another connection can.
-        this.#engine.close(ConnectCloseReasonId.Resting);
+        // Messages before it are acknowledged before the Close, those behind it are not: the sender knows which is which.
+        this.close(sessionId);
+        this.#engine.closeSession(sessionId, CloseReasonId.QuotaWouldBeExceeded);
       }
     }
   }
@@ -210,15 +255,16 @@ export class Intake {
     this.#verdicts = [];
   }
 
-  #refuse(session: Session, sessionId: number): void {
+  #refuse(session: Session, sessionId: number, message: number): void {
     // Once is enough: with the session all that is not yet acknowledged on it goes.
-    if (!session.refused) this.#verdicts.push({ kind: "refuse", sessionId });
+    if (!session.refused) this.#verdicts.push({ kind: "refused", sessionId, session, message });
     session.refused = true;
   }
 
   #discard(message: Message): void {
-    if (message.kind === "volatile") this.#held -= message.size;
-    if (message.kind !== "stored") return;
+    if (message.kind === "refused") return;
+    this.#held -= message.body.length;
+    if (message.kind === "volatile") return;
     for (const incoming of message.incoming) {
       if (incoming === undefined) continue;
       this.#held -= incoming.heldOctets;

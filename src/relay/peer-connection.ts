@@ -7,6 +7,7 @@
  * @module
  */
 import type { Socket } from "node:net";
+import { printable } from "../lib/printable.ts";
 import {
   accountOf,
   CloseReasonId,
@@ -20,6 +21,7 @@ import {
   isURL,
   MAX_SHORT_COMMAND_OCTETS,
 } from "../sstp/index.ts";
+import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
 import { ANSWER_QUEUE, CONNECT_TIMEOUT, KEEP_ALIVE, LINGER, RECEIVE_TIMEOUT } from "./defaults.ts";
 import { Delivery } from "./delivery.ts";
 import type { Consumer, Hub } from "./hub.ts";
@@ -55,6 +57,7 @@ export class PeerConnection implements Consumer {
       receiveTimeout: RECEIVE_TIMEOUT,
       multidropSupported: true,
       singleHopSupported: true,
+      capabilities: VOUCHED,
     });
     this.#localDeviceURLs = localDeviceURLs;
     this.#intake = new Intake(hub, this.#engine, messageLimit);
@@ -115,9 +118,10 @@ export class PeerConnection implements Consumer {
         if (this.#engine.state !== "connecting") break;
         this.#engine.acceptConnect();
         this.#source = event.sourceDeviceURLs[0] ?? "";
+        this.#intake.introduce(this.#source, vouches(event.productCapabilities));
         for (const url of event.sourceDeviceURLs) this.#consume(url);
         if (isRelay(this.#source)) this.#hub.relays.add(this.#source);
-        this.#hub.log(`connected ${this.#source}`);
+        this.#hub.log(`connected ${printable(this.#source)}`);
         break;
       case "attach":
         if (this.#engine.session(event.eventId) !== undefined) this.#attach(event.eventId, event.accountURL);
@@ -169,7 +173,7 @@ export class PeerConnection implements Consumer {
         this.#hub.commitLater();
         break;
       case "closed":
-        this.#hub.log(`closed ${this.#source}: ${event.detail}`);
+        this.#hub.log(`closed ${printable(this.#source)}: ${printable(event.detail)}`);
         this.#end();
         break;
     }

@@ -11,7 +11,7 @@
  * @module
  */
 import { DatabaseSync } from "node:sqlite";
-import { joinOctets } from "../sstp/index.ts";
+import { isRelay, joinOctets } from "../sstp/index.ts";
 import type { Envelope as Common, Fields } from "../store-and-forward/envelope.ts";
 import {
   CHUNK_SIZE,
@@ -151,7 +151,8 @@ export class Store {
       incoming.key === undefined ? joinOctets(incoming.held, incoming.heldOctets) : null,
     );
     if (id !== "") {
-      this.#run("INSERT INTO seen (peer, source, id, at) VALUES (?, ?, ?, ?)", envelope.peer, envelope.source, id, now);
+      const { source } = envelope;
+      this.#run("INSERT INTO seen (peer, source, id, at) VALUES (?, ?, ?, ?)", recipientOf(envelope), source, id, now);
     }
     this.#waiting.set(envelope.peer, { octets: waiting.octets + incoming.size, messages: waiting.messages + 1 });
     return "stored";
@@ -249,8 +250,9 @@ export class Store {
   }
 
   #seen(envelope: Envelope, id: string): boolean {
-    const { peer, source } = envelope;
-    return this.#all("SELECT 1 FROM seen WHERE peer = ? AND source = ? AND id = ?", peer, source, id).length > 0;
+    const { source } = envelope;
+    const recipient = recipientOf(envelope);
+    return this.#all("SELECT 1 FROM seen WHERE peer = ? AND source = ? AND id = ?", recipient, source, id).length > 0;
   }
 
   #begin(): void {
@@ -281,6 +283,11 @@ export class Store {
   #run(sql: string, ...values: (string | number | null | Uint8Array)[]): number {
     return Number(this.#prepared(sql).run(...values).changes);
   }
+}
+
+/** Whose ids they are: in the queue of another relay one message may wait for each of several recipients. */
+function recipientOf({ peer, identityURL, deviceURL }: Envelope): string {
+  return isRelay(peer) ? `${peer} ${deviceURL || identityURL}` : peer;
 }
 
 /** JSON knows neither 64-bit integers nor octets. */

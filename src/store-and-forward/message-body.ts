@@ -9,7 +9,7 @@
 import { joinOctets } from "../sstp/index.ts";
 
 /** The longest block that is set aside for the pieces of a message to come. */
-const GATHERING_BLOCK = 64 * 1024;
+export const GATHERING_BLOCK = 64 * 1024;
 
 /**
  * Small pieces are copied into blocks of this size, and the longest that are. A block lives as long as any piece in it: of
@@ -26,7 +26,8 @@ export class Arena {
   /** A copy that nobody else changes. */
   copy(octets: Uint8Array): Uint8Array {
     const { length } = octets;
-    if (length > ARENA_PIECE) return octets.slice();
+    // A Buffer's slice would be a view.
+    if (length > ARENA_PIECE) return new Uint8Array(octets);
     if (length > this.#block.length - this.#used) {
       this.#block = new Uint8Array(ARENA_BLOCK);
       this.#used = 0;

@@ -99,7 +99,7 @@ export class StoredIds {
   #local = "";
   #relay: string | undefined;
 
-  /** @param seq number of the message where it is stored, the same each time that it is sent */
+  /** @param seq number of the message where it is stored, the same each time that it is sent; 0 when it is not */
   id(userRef: string, source: string, seq: number): string {
     // What was looked at last is often what comes next.
     if (source !== this.#source) {
@@ -112,7 +112,7 @@ export class StoredIds {
     if (at > 0 && userRef.endsWith(this.#local) && at === userRef.length - this.#local.length) return userRef;
     const relay = this.#relay;
     if (relay !== undefined && userRef.endsWith(relay) && isVouched(userRef.slice(0, -relay.length))) return userRef;
-    if (userRef === "") return `%s${seq}${this.#local}`;
+    if (userRef === "" && seq > 0) return `%s${seq}${this.#local}`;
     return new Voucher(source, false).id(userRef);
   }
 }
