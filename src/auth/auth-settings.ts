@@ -5,7 +5,7 @@
  */
 
 export interface AuthSettings {
-  /** This edge's own Relay-Server-Name. Empty until the operator sets it: then no request can name this edge. */
+  /** This edge's own Relay-Server-Names, see own-names.ts. Empty until the operator sets it: then no request can name this edge. */
   readonly RELAY_NAME?: string;
   /** A JSON Web Key Set, as text: the keys that tokens are verified by. */
   readonly KEYS?: string;

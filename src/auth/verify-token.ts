@@ -1,7 +1,7 @@
 /**
  * Who bears a token: JSON Web Tokens [RFC 7519], verified by `jose` with the keys that the operator has configured.
  *
- *   aud   this edge's RELAY_NAME          exp   needed; nbf and iat are honoured
+ *   aud   one of this edge's RELAY_NAMEs  exp   needed; nbf and iat are honoured
  *   jti   by it a token is revoked        address, scope   what it allows, see scopes.ts
  *
  * Nothing that is told of a token says what it contains: what is told goes into logs and answers.
@@ -13,6 +13,7 @@ import { base64url, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } 
 import type { AuthSettings } from "./auth-settings.ts";
 import { type KeySettings, type VerificationKey, verificationKeys } from "./key-set.ts";
 import { CLOCK_TOLERANCE, TOKEN_OCTETS, VERIFIED_TOKENS } from "./limits.ts";
+import { ownNames } from "./own-names.ts";
 import { isExpired, type Principal } from "./principal.ts";
 import { isRevoked, type RevocationSettings } from "./revocation-list.ts";
 import { parseRights, ScopeError } from "./scopes.ts";
@@ -45,7 +46,7 @@ export async function authenticate(token: string, settings: TokenSettings, now: 
   const [key, another] = candidates;
   if (key === undefined) return refused("TokenInvalid", "Its kid names no key of this edge.");
   if (another !== undefined) return refused("TokenInvalid", "It needs a kid: this edge has several keys.");
-  const checked = await verify(token, key, settings.RELAY_NAME ?? "", now);
+  const checked = await verify(token, key, settings.RELAY_NAME, now);
   if (checked.type === "refused") return checked;
   remember(hash, checked.principal, key);
   return current(checked.principal, settings, now);
@@ -92,12 +93,19 @@ async function keysFor(
   return verificationKeys(settings, now, true);
 }
 
-async function verify(token: string, key: VerificationKey, name: string, now: number): Promise<Authentication> {
-  if (name === "") return refused("WrongAudience", "This edge has no RELAY_NAME that a token could name.");
+async function verify(
+  token: string,
+  key: VerificationKey,
+  relayName: string | undefined,
+  now: number,
+): Promise<Authentication> {
+  const names = ownNames(relayName);
+  if (names.length === 0) return refused("WrongAudience", "This edge has no RELAY_NAME that a token could name.");
   try {
     const { payload } = await jwtVerify(token, key.key, {
       algorithms: [...key.algorithms],
-      audience: [name, name.toLowerCase()],
+      // As the operator has written them as well: issuers copy the setting.
+      audience: [...names, ...(relayName ?? "").split(/[\s,]+/).filter((name) => name !== "")],
       requiredClaims: ["exp"],
       clockTolerance: CLOCK_TOLERANCE / 1000,
       currentDate: new Date(now),

@@ -28,7 +28,10 @@ device that connects to it, and passes devices through to the origin relays that
                              tls:PORT for SSTP over TLS
   --port N                   port to listen on; default 8787, 0 for any free one
   --host HOST                address to listen on; default 127.0.0.1, use 0.0.0.0 to be reached from elsewhere
-  --name NAME                the host name by which devices reach this edge; default the address listened on
+  --name NAME                a host name by which devices reach this edge, which is the aud of their tokens; may be given
+                             more than once. The address listened on is always one
+  --trusted-proxy ADDRESS    a reverse proxy that says in X-Forwarded-For where a request comes from, or a network of
+                             them such as 10.0.0.0/24; may be given more than once. Default those of this machine
   --admin-token TOKEN        opens the mailboxes to grooveway mailbox; default the environment variable
                              GROOVEWAY_ADMIN_TOKEN, without either nobody may look
   --rate TEXT                what may be done with one token; default "connections=200 connects=120 octets=20000000
@@ -52,7 +55,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       "auth-origin": { type: "boolean", default: false },
       port: { type: "string", default: "8787" },
       host: { type: "string", default: "127.0.0.1" },
-      name: { type: "string" },
+      name: { type: "string", multiple: true, default: [] },
+      "trusted-proxy": { type: "string", multiple: true, default: [] },
       state: { type: "string" },
       "admin-token": { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
       rate: { type: "string", default: "" },
@@ -76,7 +80,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       ...(settings && { keysURL: settings.keysURL }),
       ...(settings?.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
       ...(values["auth-origin"] && { authOrigin: "origin" }),
-      ...(values.name !== undefined && { relayName: values.name }),
+      relayName: values.name,
+      trustedProxies: values["trusted-proxy"],
       ...(values.state !== undefined && { state: values.state }),
       adminToken: values["admin-token"],
       rate: rateText(values.rate),
@@ -89,12 +94,13 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       await settings?.close();
       throw error;
     });
-    if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url }));
+    if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url, names: edge.names }));
     else {
       console.log(`edge listens on ${edge.url}`);
       if (values.dev) console.log("it is for development: --dev permits what is not safe where strangers reach it");
       if (values.state === undefined)
         console.log("it forgets its mailboxes when it stops: give --state DIR to keep them");
+      console.log(`devices name it ${edge.names.join(" or ")}`);
     }
     await untilInterrupted();
     await edge.close();

@@ -10,6 +10,7 @@ import { randomInt } from "node:crypto";
 import { type AddressInfo, createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { Plugin, Socket } from "miniflare";
+import { bracketed } from "./edge-names.ts";
 
 /** Where a Worker listens. */
 export interface Front {
@@ -68,10 +69,6 @@ async function probe(host: string, wanted: number): Promise<number> {
 export function urlOf({ host, port, tls }: Front): string {
   const reachable = { "0.0.0.0": "127.0.0.1", "::": "::1" }[host] ?? host;
   return new URL(`${tls === undefined ? "http" : "https"}://${bracketed(reachable)}:${port}`).origin;
-}
-
-function bracketed(host: string): string {
-  return host.includes(":") ? `[${host}]` : host;
 }
 
 const plugin: Plugin = {

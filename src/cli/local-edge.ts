@@ -6,6 +6,7 @@
 import { readFile } from "node:fs/promises";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../edge/policy/configuration.ts";
+import { edgeNames } from "./edge-names.ts";
 import { type Front, freePort, frontBinding, urlOf } from "./front.ts";
 import { startLocalResolver } from "./local-resolver.ts";
 import { CommandError } from "./output.ts";
@@ -25,8 +26,13 @@ export interface LocalEdgeOptions {
   readonly links?: readonly string[];
   /** How origin relays are connected to: the variable LINK_WAYS. */
   readonly linkWays?: string;
-  /** This edge's own Relay-Server-Name: the variable RELAY_NAME. By default the address listened on. */
-  readonly relayName?: string;
+  /**
+   * This edge's own Relay-Server-Names: the variable RELAY_NAME, which has those of the address listened on as well. The
+   * first is the one that the edge calls itself by.
+   */
+  readonly relayName?: string | readonly string[];
+  /** Reverse proxies that say where a request comes from: the variable TRUSTED_PROXIES. */
+  readonly trustedProxies?: readonly string[];
   /** The keys that tokens are verified by, a JSON Web Key Set as text: the variable KEYS. */
   readonly keys?: string;
   /** Where such a key set is fetched from: the variable JWKS_URL. */
@@ -52,6 +58,8 @@ export interface LocalEdgeOptions {
 export interface LocalEdge {
   /** Where it listens, without a slash at the end. */
   readonly url: string;
+  /** The names by which devices mean it. */
+  readonly names: readonly string[];
   readonly miniflare: Miniflare;
   close(): Promise<void>;
 }
@@ -94,7 +102,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
         await miniflare.dispose();
         await resolver?.close();
       };
-      return { url: urlOf(front), miniflare, close };
+      return { url: urlOf(front), names: namesOf(options), miniflare, close };
     }
   } catch (error) {
     await resolver?.close();
@@ -116,6 +124,10 @@ async function inTime<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
+function namesOf({ host = "127.0.0.1", relayName = [], relayAllow }: LocalEdgeOptions): string[] {
+  return edgeNames(host, [relayName].flat(), relayAllow);
+}
+
 /** Which findings stop it, policy/configuration.ts says. */
 function assertSecure(options: LocalEdgeOptions): void {
   const found = forbidden({
@@ -128,6 +140,8 @@ function assertSecure(options: LocalEdgeOptions): void {
     RATE: options.rate,
     LINKS: options.links?.join(","),
     LINK_WAYS: options.linkWays,
+    RELAY_NAME: namesOf(options).join(","),
+    TRUSTED_PROXIES: options.trustedProxies?.join(","),
   });
   if (found.length === 0) return;
   const all = found.map(({ setting, problem, cure }) => `${setting} ${problem}: ${cure}`);
@@ -147,7 +161,8 @@ function configuration(code: string, front: Front, options: LocalEdgeOptions): M
     RATE: { type: "text", value: options.rate ?? "" },
     LINKS: { type: "text", value: (options.links ?? []).join(",") },
     LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
-    RELAY_NAME: { type: "text", value: options.relayName ?? front.host },
+    RELAY_NAME: { type: "text", value: namesOf(options).join(",") },
+    TRUSTED_PROXIES: { type: "text", value: (options.trustedProxies ?? []).join(",") },
     KEYS: { type: "text", value: options.keys ?? "" },
     JWKS_URL: { type: "text", value: options.keysURL ?? "" },
     REVOKED: { type: "text", value: options.revoked?.join(",") ?? "" },

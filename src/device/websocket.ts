@@ -8,7 +8,15 @@
  */
 import { randomBytes } from "node:crypto";
 import { WebSocket } from "ws";
-import { formatTarget, guidFrom, type Lost, REASON_HEADER, retryAfterOf } from "../encapsulation/index.ts";
+import {
+  formatTarget,
+  guidFrom,
+  type Lost,
+  nameHint,
+  REASON_HEADER,
+  RELAY_HEADER,
+  retryAfterOf,
+} from "../encapsulation/index.ts";
 import { READ_AHEAD, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
 import { authorization } from "./token.ts";
@@ -63,12 +71,18 @@ class WebSocketTransport implements Transport {
     socket.on("unexpected-response", (_request, response) => {
       const reason = response.headers[REASON_HEADER.toLowerCase()];
       const code = typeof reason === "string" ? reason : "unknown";
+      const name = response.headers[RELAY_HEADER.toLowerCase()];
+      const hint = nameHint(typeof name === "string" ? name : undefined);
       failure =
         tokenRefusal(code) ??
-        new DeviceError("Refused", `the edge refused websocket: ${response.statusCode} [${code}]`, {
-          retryable: response.statusCode !== 403,
-          retryAfter: retryAfterOf(response.headers["retry-after"]),
-        });
+        new DeviceError(
+          "Refused",
+          `the edge refused websocket: ${response.statusCode}${hint === undefined ? "" : `. ${hint}`} [${code}]`,
+          {
+            retryable: response.statusCode !== 403,
+            retryAfter: retryAfterOf(response.headers["retry-after"]),
+          },
+        );
       socket.terminate();
     });
     socket.on("error", (error) => {

@@ -17,6 +17,7 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
+import { ownNames } from "../auth/own-names.ts";
 import { ANYBODY } from "../auth/principal.ts";
 import { DiallerProof, relayNamed } from "../auth/relay-proof.ts";
 import { guidFrom, KeepAliveClient } from "../encapsulation/index.ts";
@@ -221,7 +222,7 @@ export class Link extends DurableObject<Env> {
 
   async #open(): Promise<Reach> {
     const terms = linkTerms(this.#relay, this.env);
-    const own = relayNamed(`grooveDNS://${this.env.RELAY_NAME ?? ""}`);
+    const own = relayNamed(`grooveDNS://${ownNames(this.env.RELAY_NAME)[0] ?? ""}`);
     let failure: Failure = { why: "HostNotReachable" };
     let rest = 0;
     if (terms === undefined || own === undefined) {

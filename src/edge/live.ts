@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ownNames } from "../auth/own-names.ts";
 import type { VirtualConnection } from "../encapsulation/index.ts";
 import { relayURL } from "../sstp/index.ts";
 import type { Bell } from "./bell.ts";
@@ -64,7 +65,7 @@ export function answer(octets: Uint8Array): Response {
   return new Response(octets, { headers: answerHeaders() });
 }
 
-/** The end of a virtual connection by this name of the edge: what a device may mean by its Connect. */
-export function side(name: string): Side {
-  return { localDeviceURLs: [relayURL(name)] };
+/** The end of a virtual connection at this edge: a device may mean any of its names by its Connect. */
+export function side(env: { readonly RELAY_NAME?: string }): Side {
+  return { localDeviceURLs: ownNames(env.RELAY_NAME).map(relayURL) };
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ownNames } from "../auth/own-names.ts";
 import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
 import { tell } from "./findings.ts";
 import { forbidden } from "./policy/configuration.ts";
@@ -36,9 +37,9 @@ export function remoteRelay(url: string, env: RelaySettings): string | undefined
   }
 }
 
-/** Whether a Relay-Server-Name is this edge's own: then the virtual connection ends here. */
+/** Whether a Relay-Server-Name is one of this edge's own: then the virtual connection ends here. */
 export function isOwnName(name: string, env: { readonly RELAY_NAME?: string }): boolean {
-  return env.RELAY_NAME !== undefined && env.RELAY_NAME !== "" && name === env.RELAY_NAME.toLowerCase();
+  return ownNames(env.RELAY_NAME).includes(name.toLowerCase());
 }
 
 /**

@@ -21,6 +21,8 @@ export interface Settings extends AuthSettings {
   readonly LINK_PLAIN?: string;
   /** URL of the DNS over HTTPS, in its JSON form, that resolves the names of origin relays. Empty: Cloudflare's. */
   readonly RESOLVER?: string;
+  /** Reverse proxies that say where a request comes from: see policy/proxies.ts. Empty: those of the edge's own machine. */
+  readonly TRUSTED_PROXIES?: string;
   /** What is permitted for development: see policy/dev.ts. Empty in production. */
   readonly DEV?: string;
   /** Opens /admin. Empty: there is none. */

@@ -12,6 +12,7 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
+import { ownNames } from "../auth/own-names.ts";
 import { NOBODY, type Principal } from "../auth/principal.ts";
 import {
   arriveGet,
@@ -106,8 +107,8 @@ export class Tunnel extends DurableObject<Env> {
       left?.rest.owner ?? owner,
     );
     this.#beginning = new Beginning(env, ctx, this.#ownership);
-    if (left !== undefined && env.RELAY_NAME !== undefined) {
-      this.#wake(left, env.RELAY_NAME);
+    if (left !== undefined && ownNames(env.RELAY_NAME).length > 0) {
+      this.#wake(left);
       return;
     }
     if (polling !== undefined) {
@@ -382,7 +383,7 @@ export class Tunnel extends DurableObject<Env> {
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
     this.#ownership.claim(principal);
-    this.#wired = new Wired(ours, this.#terminate(relay), (reason) => this.#unwire(reason));
+    this.#wired = new Wired(ours, this.#terminate(), (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
   }
 
@@ -531,7 +532,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
   async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
-    if (isOwnName(relay, this.env)) return this.#terminate(relay);
+    if (isOwnName(relay, this.env)) return this.#terminate();
     this.#ownership.patrol();
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const reached = await reachRelay(relay, this.env, readSize);
@@ -542,11 +543,11 @@ export class Tunnel extends DurableObject<Env> {
     return undefined;
   }
 
-  /** The virtual connection ends here, by one of this edge's names. */
-  #terminate(relay: string, left?: TerminalSnapshot): Terminal {
+  /** The virtual connection ends here. */
+  #terminate(left?: TerminalSnapshot): Terminal {
     const host = tunnelHost(this.ctx, this.env, this.#ownership.owner ?? NOBODY, () => this.#beginning.arrived());
     if (left === undefined) this.#beginning.expectConnect();
-    this.#terminal = new Terminal(host, side(relay), left);
+    this.#terminal = new Terminal(host, side(this.env), left);
     return this.#terminal;
   }
 
@@ -574,8 +575,8 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Goes on after sleep. */
-  #wake({ rest, socket }: Left, name: string): void {
-    const terminal = this.#terminate(name, rest.terminal);
+  #wake({ rest, socket }: Left): void {
+    const terminal = this.#terminate(rest.terminal);
     if (rest.polling !== undefined) {
       this.#polling = pollingOf(rest.polling, terminal);
     } else if (rest.live === undefined) {

@@ -5,9 +5,10 @@
  */
 
 import { Hono } from "hono";
+import { ownNames } from "../auth/own-names.ts";
 import type { Principal } from "../auth/principal.ts";
 import { owns } from "../auth/scopes.ts";
-import { MAX_BODY, parsePoll, parseTarget, type Target } from "../encapsulation/index.ts";
+import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target } from "../encapsulation/index.ts";
 import { readBody } from "../lib/runtime/byte-reader.ts";
 import { within } from "../lib/runtime/timeout.ts";
 import { admin } from "./admin.ts";
@@ -20,7 +21,7 @@ import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Context, type TunnelStub, tunnelFor } from "./parking.ts";
 import { sourceOf } from "./policy/source.ts";
-import { answerHeaders, problem } from "./reasons.ts";
+import { answerHeaders, problem, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { answerRule } from "./rules.ts";
 
@@ -43,10 +44,11 @@ app.post("/", async (c) => {
   if (typeof body === "string") return problem(body);
   const parsed = parsePoll(body);
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-  const admitted = await admit(c.req.raw, c.env, isOwnName(parsed.poll.relay, c.env));
-  if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
+  const ends = isOwnName(parsed.poll.relay, c.env);
+  const admitted = await admit(c.req.raw, c.env, ends);
+  if (admitted.type === "refused") return refusal(admitted, ends, c.env);
   const refused = route(parsed.poll.relay, c.env);
-  if (refused !== undefined) return problem(refused.reason, refused.detail);
+  if (refused !== undefined) return refusal(refused, ends, c.env);
   const exchange = await tunnelOf(c.env, parsed.poll.guid, admitted.principal, c.req.raw).poll(body);
   if (!exchange.ok) return problem(exchange.reason, exchange.detail, exchange.retryAfter);
   return new Response(exchange.body, { headers: answerHeaders() });
@@ -70,9 +72,9 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   const ends = isOwnName(target.relay, c.env);
   // Before it is said which relays are allowed.
   const admitted = await admit(c.req.raw, c.env, ends);
-  if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
+  if (admitted.type === "refused") return refusal(admitted, ends, c.env);
   const refused = route(target.relay, c.env);
-  if (refused !== undefined) return problem(refused.reason, refused.detail);
+  if (refused !== undefined) return refusal(refused, ends, c.env);
   if (target.encapsulation === "WebSocket" && !ends) return problem("WebSocketNotPassed");
   if (target.encapsulation === "WebSocket" && c.req.header("Upgrade")?.toLowerCase() !== "websocket") {
     return problem("UpgradeNeeded");
@@ -113,7 +115,7 @@ async function serve(
 }
 
 function tunnelOf(env: Env, guid: string, principal: Principal, request: Request): TunnelStub {
-  return tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, source: sourceOf(request) });
+  return tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, source: sourceOf(request, env.TRUSTED_PROXIES) });
 }
 
 /** Why a virtual connection to this relay cannot be had here; undefined when it can. */
@@ -121,6 +123,18 @@ function route(relay: string, env: Env): RelayRefused | undefined {
   if (isOwnName(relay, env)) return undefined;
   const verdict = allowedRelay(relay, env);
   return verdict.type === "refused" ? verdict : undefined;
+}
+
+/** A refusal. A device that names another relay may mean this edge: it is told the name to use. */
+function refusal(refused: { readonly reason: Reason; readonly detail?: string }, ends: boolean, env: Env): Response {
+  const { reason, detail = "" } = refused;
+  if (ends || (reason !== "RelayNotAllowed" && reason !== "TokenNeeded")) return problem(reason, detail);
+  const [name] = ownNames(env.RELAY_NAME);
+  if (name === undefined)
+    return problem(reason, `${detail} This edge itself has no name: its operator sets RELAY_NAME.`);
+  const response = problem(reason, `${detail} This edge itself is named ${name}.`);
+  response.headers.set(RELAY_HEADER, name);
+  return response;
 }
 
 /** The whole body of a request that may have up to 32768 octets [MS-GRVHENC 3.4.4.3, 3.5.4.3.1], or why it cannot be had. */

@@ -16,6 +16,7 @@ import {
   HTTP_PORT,
   REASON_HEADER,
   REASONS,
+  RELAY_HEADER,
   SECURE_TUNNEL_PORT,
   TIMERS,
 } from "./grammar.ts";
@@ -194,15 +195,23 @@ export function lost(reason: Reason, detail: string = REASONS[reason].cause): Lo
   return { type: "lost", reason, detail };
 }
 
+/** What to do when the server says by which name it is meant. */
+export function nameHint(name: string | undefined): string | undefined {
+  // It comes from a stranger, and goes to a terminal.
+  if (name === undefined || parseRelay(name) === undefined) return undefined;
+  return `To use this edge itself name it ${name}: --relay ${name}, or the option relay.`;
+}
+
 /** What a response that is not 200 means. The phrase is not looked at, because proxies write their own. */
 export function lostByStatus(head: ResponseHead): Lost {
   const code = headerOf(head.headers, REASON_HEADER);
   const retryAfter = retryAfterOf(headerOf(head.headers, "Retry-After"));
+  const hint = nameHint(headerOf(head.headers, RELAY_HEADER));
   const unauthorized = head.status === 401 || head.status === 407;
   return {
     type: "lost",
     reason: unauthorized ? "AuthenticationRequired" : "UnexpectedStatus",
-    detail: `The response is ${head.status} ${head.phrase}.`,
+    detail: `The response is ${head.status} ${head.phrase}.${hint === undefined ? "" : ` ${hint}`}`,
     status: head.status,
     ...(code === undefined ? {} : { code }),
     ...(retryAfter === undefined ? {} : { retryAfter }),

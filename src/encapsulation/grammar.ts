@@ -174,6 +174,8 @@ export const AUTHENTICATION_ROUNDS = 5;
 export const DEFAULT_CONTENT_LENGTH = 64 * 1024 * 1024;
 /** Response header that carries the name of a refusal. */
 export const REASON_HEADER = "Grooveway-Reason";
+/** Response header of a refusal that tells a device by which Relay-Server-Name this edge is meant. */
+export const RELAY_HEADER = "Grooveway-Relay";
 
 /** What a refusal or loss means. `status` null: noticed by the client, never sent. */
 export type ReasonRule = { readonly status: StatusCode | null; readonly cause: string; readonly cure: string };

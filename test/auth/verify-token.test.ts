@@ -49,6 +49,22 @@ describe("a token", () => {
     assert.equal(await outcome(await first.issue({ aud: "edge.example.com" }), named), "ok");
   });
 
+  it("names any of the names of the edge, and no other", async () => {
+    const several = { ...settings, RELAY_NAME: "one.example.com, Two.example.com" };
+    for (const aud of ["one.example.com", "two.example.com", "Two.example.com", ["other", "one.example.com"]]) {
+      assert.equal(await outcome(await first.issue({ aud }), several), "ok", String(aud));
+    }
+    for (const aud of [
+      "three.example.com",
+      "one.example.com, Two.example.com",
+      "one.example.com,",
+      "example.com",
+      "",
+    ]) {
+      assert.equal(await outcome(await first.issue({ aud }), several), "WrongAudience", aud);
+    }
+  });
+
   it("without jti has an id of its own all the same, always the same", async () => {
     const [one, other] = [await first.issue({ jti: undefined }), await first.issue({ jti: undefined, sub: "x" })];
     const ids = await Promise.all(

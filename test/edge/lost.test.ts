@@ -77,7 +77,7 @@ describe("the object loses its memory", { concurrency: true }, () => {
     edge = {
       port,
       open: devices.open,
-      edge: { url: url.origin, miniflare, close },
+      edge: { url: url.origin, names: [], miniflare, close },
       closedRelay: "",
       relay: () => relays.pop() as TestRelay,
       close,

@@ -4,12 +4,15 @@
  *
  * @module
  */
+
+import { parseOwnNames } from "../../auth/own-names.ts";
 import { parseLinkSecrets } from "../../auth/relay-proof.ts";
 import { relayURL } from "../../sstp/index.ts";
 import { classify, readAddress } from "./addresses.ts";
 import { judgeRelay, parseRelays } from "./destinations.ts";
 import { type Dev, parseDev } from "./dev.ts";
 import { linkTerms, parseLinks } from "./links.ts";
+import { parseProxies } from "./proxies.ts";
 import { parseRate, RateError } from "./rate.ts";
 import { parseWays } from "./ways.ts";
 
@@ -26,6 +29,8 @@ export interface Settings {
   readonly LINK_WAYS?: string | undefined;
   readonly LINK_SECRETS?: string | undefined;
   readonly LINK_PLAIN?: string | undefined;
+  readonly RELAY_NAME?: string | undefined;
+  readonly TRUSTED_PROXIES?: string | undefined;
 }
 
 /** Names of the findings. */
@@ -43,7 +48,9 @@ export type FindingCode =
   | "MalformedWays"
   | "MalformedLinkSecrets"
   | "MalformedLinkPlain"
-  | "LinkInClear";
+  | "LinkInClear"
+  | "MalformedName"
+  | "MalformedProxies";
 
 /** One thing that is wrong. */
 export interface Finding {
@@ -75,6 +82,8 @@ export const ENFORCED: readonly FindingCode[] = [
   "MalformedLinkSecrets",
   "MalformedLinkPlain",
   "LinkInClear",
+  "MalformedName",
+  "MalformedProxies",
 ];
 
 /**
@@ -95,6 +104,8 @@ export function insecurities(settings: Settings): Finding[] {
     ...links(settings, dev),
     ...ways(settings),
     ...trust(settings, dev),
+    ...names(settings),
+    ...proxies(settings),
   ];
 }
 
@@ -287,4 +298,28 @@ function inClear(settings: Settings, known: readonly string[]): Finding[] {
       },
     ];
   });
+}
+
+function names({ RELAY_NAME = "" }: Settings): Finding[] {
+  return parseOwnNames(RELAY_NAME).malformed.map((entry) => ({
+    code: "MalformedName",
+    setting: "RELAY_NAME",
+    problem: `has ${JSON.stringify(entry)}, which no device could name`,
+    cure: "write host names (--name NAME), with the port only where devices name it too",
+    permitted: false,
+  }));
+}
+
+function proxies({ TRUSTED_PROXIES = "" }: Settings): Finding[] {
+  const { malformed } = parseProxies(TRUSTED_PROXIES);
+  if (malformed === undefined) return [];
+  return [
+    {
+      code: "MalformedProxies",
+      setting: "TRUSTED_PROXIES",
+      problem: `has ${JSON.stringify(malformed)}, which is neither an address nor the first address of a network`,
+      cure: "write 10.0.0.7 or 10.0.0.0/24 (--trusted-proxy), or none",
+      permitted: false,
+    },
+  ];
 }

@@ -3,18 +3,30 @@
  *
  * @module
  */
-import { classify, readStrictAddress } from "./addresses.ts";
+import { formatAddress, type Network, readStrictAddress } from "./addresses.ts";
+import { isTrusted, parseProxies } from "./proxies.ts";
+
+/** The setting of an isolate does not change: it is read once. */
+let last: { readonly text: string; readonly networks: readonly Network[] } | undefined;
 
 /**
  * An IPv4 address, or the network of an IPv6 one, of which every household has 2^64. Empty when it is not known.
  *
  * Cloudflare says it in CF-Connecting-IP, whatever the sender has written there. An edge that runs elsewhere knows the
- * other end of its connection, and believes the header from there only when that is a machine of its own network: a proxy.
+ * other end of its connection, and believes a header only when that end is a proxy that the operator trusts.
+ *
+ * @param proxies the setting TRUSTED_PROXIES
  */
-export function sourceOf(request: Request): string {
-  const said = request.headers.get("CF-Connecting-IP") ?? "";
+export function sourceOf(request: Request, proxies = ""): string {
   const peer = peerOf(request);
-  return networkOf(peer === undefined || (said !== "" && !isPublic(peer)) ? said : peer);
+  const said = request.headers.get("CF-Connecting-IP") ?? "";
+  if (peer === undefined) return networkOf(said);
+  if (last?.text !== proxies) last = { text: proxies, networks: parseProxies(proxies).networks };
+  const { networks } = last;
+  if (!isTrusted(peer, networks)) return networkOf(peer);
+  const forwarded = request.headers.get("X-Forwarded-For");
+  const client = forwarded === null ? said.trim() : clientOf(forwarded, networks);
+  return networkOf(client === "" ? peer : client);
 }
 
 /** The other end of the connection, which workerd tells and Cloudflare does not. */
@@ -23,21 +35,25 @@ function peerOf({ cf }: Request): string | undefined {
   return typeof peer === "string" ? /^\[?(.*?)\]?:\d+$/.exec(peer)?.[1] : undefined;
 }
 
-function isPublic(text: string): boolean {
-  if (text.startsWith("127.")) return false;
-  const address = readStrictAddress(text);
-  return address !== undefined && classify(address) === "public";
+/**
+ * Each proxy appends the address that it was reached from, so the last entry that no trusted proxy of ours has is the
+ * client. What stands before it was written by the client itself. Empty when there is none.
+ */
+function clientOf(forwarded: string, networks: readonly Network[]): string {
+  const entries = forwarded.split(",").map((entry) => addressIn(entry.trim()));
+  return entries.findLast((entry) => !isTrusted(entry, networks)) ?? "";
 }
 
-function networkOf(address: string): string {
-  if (!address.includes(":")) return address;
-  const [head = "", tail = ""] = address.toLowerCase().split("::");
-  const groups = head.split(":").filter((group) => group !== "");
-  const after = tail.split(":").filter((group) => group !== "").length;
-  const zeros = address.includes("::") ? 8 - groups.length - after : 0;
-  const all = [...groups, ...Array<string>(Math.max(0, zeros)).fill("0"), ...tail.split(":")];
-  return `${all
-    .slice(0, 4)
-    .map((group) => group.replace(/^0+(?=.)/, ""))
-    .join(":")}::/64`;
+/** Some proxies write the port as well. */
+function addressIn(entry: string): string {
+  return /^\[(.*)\](?::\d+)?$/.exec(entry)?.[1] ?? /^([\d.]+):\d+$/.exec(entry)?.[1] ?? entry;
+}
+
+/** One spelling for each source; an IPv4 address is itself in IPv6 clothes too, as a socket that listens on :: sees it. */
+function networkOf(text: string): string {
+  const address = readStrictAddress(text);
+  if (address === undefined) return text;
+  if (address.family === 4) return formatAddress(address);
+  const groups = Array.from({ length: 4 }, (_, n) => ((address.value >> BigInt(112 - 16 * n)) & 0xffffn).toString(16));
+  return `${groups.join(":")}::/64`;
 }

@@ -50,6 +50,11 @@ describe("a finding names the setting, the entry and what to write", () => {
       { LINKS: "a.example.com,b..c", ORIGIN_RELAYS: "a.example.com", LINK_WAYS: "tls:443" },
       /^LINKS has "b\.\.c", .*: write HOST or HOST:PORT/,
     ],
+    [
+      { RELAY_NAME: "edge.example.com, a b..c/d" },
+      /^RELAY_NAME has "b\.\.c\/d", which no device could name: write host/,
+    ],
+    [{ TRUSTED_PROXIES: "10.0.0.1/8" }, /^TRUSTED_PROXIES has "10\.0\.0\.1\/8", .*: write 10\.0\.0\.7 or .*, or none$/],
     [{ LINK_WAYS: "sstp:2492 udp:1" }, /^LINK_WAYS has "udp:1", .*: write sstp:PORT, tls:PORT or http:PORT/],
     [{ LINK_WAYS: "tls:443 sstp:2492 tls:8443" }, /^LINK_WAYS has sstp:2492 beside TLS, .*: write "tls:443 tls:8443"$/],
     [{ LINK_WAYS: "http:80 tls:443" }, /^LINK_WAYS has http:80 beside TLS, .*: write "tls:443"$/],
