@@ -35,7 +35,7 @@ device that connects to it, and passes devices through to the origin relays that
   --admin-token TOKEN        opens the mailboxes to grooveway mailbox; default the environment variable
                              GROOVEWAY_ADMIN_TOKEN, without either nobody may look
   --rate TEXT                what may be done with one token; default "connections=200 connects=120 octets=20000000
-                             messages=5000": virtual connections at a time, new ones a minute, octets and messages sent
+                             messages=5000 recipients=1000": virtual connections at a time, new ones a minute, octets and messages sent
                              a second. With --dev it holds for each address, and only when it is given
   --tls-key FILE             with --tls-cert: speak HTTPS (PEM)
   --tls-cert FILE

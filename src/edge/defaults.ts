@@ -351,9 +351,21 @@ export const HELD_OCTETS = 256 * 1024;
  * What one principal may do when RATE says nothing else: virtual connections at a time, new ones a minute, octets and
  * messages that its devices send a second. An office of two hundred devices that share a token fits, and may lose and
  * renew them all within two minutes. 20 MB/s is a line of 160 Mbit/s; 5,000 messages a second are what ten mailboxes can
- * store. Nobody who is not a program gone wild comes near.
+ * store. Nobody who is not a program gone wild comes near. A thousand recipients of one session are a large organization.
  */
-export const RATE = { connections: 200, connects: 120, octets: 20_000_000, messages: 5000 } as const;
+export const RATE = { connections: 200, connects: 120, octets: 20_000_000, messages: 5000, recipients: 1000 } as const;
+
+/** What a command counts as at least, in octets: as it costs as much time as so many octets of a message. */
+export const COMMAND_OCTETS = 32;
+
+/** What an Attach counts as, in messages, after the first: calls to a mailbox that write to disk, and to its last consumer. */
+export const ATTACH_MESSAGES = 50;
+
+/**
+ * Mailboxes that one connection takes from: each may have a window of messages in its Tunnel's memory. A device has its
+ * own, and one for each account that its person has.
+ */
+export const CONSUMED_MAILBOXES = 16;
 
 /** The least that may be set for octets a second: one KeepAlive body, which comes as a whole. */
 export const LEAST_RATE_OCTETS = 32768;

@@ -7,7 +7,7 @@ import { ANYBODY, isSame, type Principal } from "../auth/principal.ts";
 import { tokenAuthenticator } from "./authenticator.ts";
 import type { Env } from "./env.ts";
 import { parseLinks, trustIn } from "./policy/links.ts";
-import { meteredName } from "./policy/rate.ts";
+import { meteredName, parseRate } from "./policy/rate.ts";
 import { remoteRelay } from "./relays.ts";
 import type { Host } from "./terminal.ts";
 import { throttleOf } from "./throttle.ts";
@@ -24,6 +24,7 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal, 
     authenticator: tokenAuthenticator(env),
     mailbox: (peer) => env.MAILBOX.getByName(peer),
     remote: (relay) => remoteRelay(relay, env),
+    recipients: parseRate(env.RATE ?? "").recipients,
     trust: (relay) => trustIn(relay, env.LINK_SECRETS),
     throttle(source, who) {
       const token = isSame(who, ANYBODY) ? undefined : who.id;

@@ -50,9 +50,13 @@ export interface Target extends Recipient {
   readonly relayURL: string;
 }
 
-/** How the refusals of a mailbox are said to the sender of a fanout. */
-const STATUS: Readonly<Record<Refusal["outcome"], number>> = {
+/** Why an entry of a fanout gets nothing: what its mailbox says, or that its session has too many recipients. */
+type Failure = Refusal["outcome"] | "recipients";
+
+/** How that is said to the sender. */
+const STATUS: Readonly<Record<Failure, number>> = {
   quota: SessionStatusId.QuotaWouldBeExceeded,
+  recipients: SessionStatusId.QuotaWouldBeExceeded,
   locked: SessionStatusId.LockedOut,
   DNSLookupFailed: SessionStatusId.DNSLookupFailed,
   HostNotReachable: SessionStatusId.HostNotReachable,
@@ -117,10 +121,14 @@ export interface IntakeSnapshot {
   ])[];
 }
 
+/** Counts what a device uses beside what it sends. Resolves when it may be used; undefined: at once. */
+export type Charge = (octets: number, messages: number) => Promise<void> | undefined;
+
 export class Intake {
   readonly #host: Host;
   readonly #engine: Connection;
   readonly #changed: () => void;
+  readonly #charge: Charge;
   readonly #sessions = new Map<number, Session>();
   readonly #arriving = new Map<number, Arriving>();
   readonly #arena = new Arena();
@@ -131,6 +139,8 @@ export class Intake {
   #jobs: Job[] = [];
   #head = 0;
   #voucher = new Voucher("", false);
+  /** Messages to many that are not paid for, in order: the first is being paid. */
+  #unpaid: Job[] = [];
   /** Octets of the calls that are under way: each has a copy of its own. */
   #calling = 0;
   #waiters: (() => void)[] = [];
@@ -139,10 +149,12 @@ export class Intake {
   /** Octets of messages that have arrived in part. */
   #unfinished = 0;
 
-  constructor(host: Host, engine: Connection, changed: () => void, snapshot?: IntakeSnapshot) {
+  /** @param charge asked before a message is stored more than once, with what it costs beyond the one that came */
+  constructor(host: Host, engine: Connection, changed: () => void, charge: Charge, snapshot?: IntakeSnapshot) {
     this.#host = host;
     this.#engine = engine;
     this.#changed = changed;
+    this.#charge = charge;
     for (const [sessionId, { copies, fanout, failed }] of snapshot?.sessions ?? []) {
       this.#sessions.set(sessionId, {
         copies,
@@ -156,7 +168,8 @@ export class Intake {
   }
 
   get quiet(): boolean {
-    return this.#arriving.size === 0 && this.#queues.size === 0 && this.#busy.size === 0;
+    const queued = this.#unpaid.length + this.#queues.size + this.#busy.size;
+    return this.#arriving.size === 0 && queued === 0;
   }
 
   snapshot(): IntakeSnapshot {
@@ -197,7 +210,7 @@ export class Intake {
   }
 
   /** Entries of a fanout session that cannot be had: they are told of, and left out from then on. */
-  fail(sessionId: number, indexes: readonly number[], outcome: Refusal["outcome"]): void {
+  fail(sessionId: number, indexes: readonly number[], outcome: Failure): void {
     const session = this.#sessions.get(sessionId);
     if (session === undefined || indexes.length === 0) return;
     for (const index of indexes) session.failed.add(index);
@@ -237,31 +250,67 @@ export class Intake {
     this.#unfinished -= length;
     // The session is about to be closed for a message before, and this one goes with it.
     if (session.refused) return;
-    // All entries of a relay fail together, since what it refuses later is not known here.
-    const { failed } = session;
-    const copies =
-      failed.size === 0
-        ? session.copies
-        : session.copies.filter(({ indexes }) => !indexes.every((index) => failed.has(index)));
-    const { tooLong } = arriving;
     const body = arriving.body.take();
     this.octets += body.length;
-    const left = tooLong ? 0 : copies.length;
-    const job: Job = { sessionId, session, message, fields, body, left, refused: undefined };
+    // Until it is given to its mailboxes it answers for itself.
+    const job: Job = { sessionId, session, message, fields, body, left: 1, refused: undefined };
     this.#jobs.push(job);
-    for (const copy of copies) {
-      if (tooLong) {
-        this.#lose(job, copy, "quota");
-        continue;
+    if (arriving.tooLong) {
+      for (const copy of copiesOf(session)) this.#lose(job, copy, "quota");
+      this.#done(job);
+    } else if (session.fanout) {
+      this.#unpaid.push(job);
+      if (this.#unpaid.length === 1) this.#pay();
+    } else this.#give(job);
+  }
+
+  /** Has each copy paid for before it is stored: one message to a thousand recipients is a thousand. */
+  #pay(): void {
+    for (let job = this.#unpaid[0]; job !== undefined; job = this.#unpaid[0]) {
+      const more = recipientsOf(job.session) - 1;
+      const paid = more > 0 ? this.#charge(more * job.body.length, more) : undefined;
+      if (paid !== undefined) {
+        this.#host.waitUntil(this.#payLater(job, paid));
+        return;
       }
+      this.#unpaid.shift();
+      this.#give(job);
+    }
+  }
+
+  async #payLater(job: Job, paid: Promise<void>): Promise<void> {
+    try {
+      await paid;
+      // The connection may be over.
+      if (this.#unpaid[0] !== job) return;
+      this.#unpaid.shift();
+      this.#give(job);
+      this.#pay();
+      this.flush();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Gives a message to the queues of its mailboxes. */
+  #give(job: Job): void {
+    const { session, fields, body } = job;
+    const copies = copiesOf(session);
+    job.left = copies.length;
+    for (const copy of copies) {
       const pending: Pending = { job, copy, envelope: copy.envelope, fields, body };
       const queue = this.#queues.get(copy.peer);
       if (queue === undefined) this.#queues.set(copy.peer, [pending]);
       else queue.push(pending);
     }
-    if (left > 0) return;
+    if (copies.length === 0) this.#done(job);
+  }
+
+  #done(job: Job): void {
+    job.left = 0;
     this.#letGo(job);
     this.#settle(Date.now());
+    this.#changed();
   }
 
   close(sessionId: number): void {
@@ -288,6 +337,7 @@ export class Intake {
     this.#sessions.clear();
     this.#arriving.clear();
     this.#queues.clear();
+    this.#unpaid = [];
     this.#jobs = [];
     this.#head = 0;
     this.octets = 0;
@@ -433,7 +483,7 @@ export class Intake {
     }
   }
 
-  #tellFailed(sessionId: number, indexes: readonly number[], outcome: Refusal["outcome"]): void {
+  #tellFailed(sessionId: number, indexes: readonly number[], outcome: Failure): void {
     for (let at = 0; at < indexes.length; at += STATUS_INDEXES) {
       this.#engine.sessionStatus(sessionId, STATUS[outcome], indexes.slice(at, at + STATUS_INDEXES));
     }
@@ -449,6 +499,16 @@ export class Intake {
     this.#waiters = [];
     for (const resolve of waiters) resolve();
   }
+}
+
+/** Who gets a message of a session now. All entries of a relay fail together, since what it refuses later is not known here. */
+function copiesOf({ copies, failed }: Session): readonly Copy[] {
+  return failed.size === 0 ? copies : copies.filter(({ indexes }) => !indexes.every((index) => failed.has(index)));
+}
+
+/** How many entries of a session get its messages now. */
+function recipientsOf({ copies, failed }: Session): number {
+  return copies.reduce((sum, { indexes }) => sum + indexes.filter((index) => !failed.has(index)).length, 0);
 }
 
 /** Flag D: handed on or lost, and never stored. */

@@ -30,6 +30,7 @@ import {
   LINK_DRAIN,
   LINK_IDLE,
   LINK_LIFE,
+  LINK_RECIPIENTS,
   LINK_REST_LAST,
   LINK_RETRY_FIRST,
   LINK_RETRY_LAST,
@@ -374,6 +375,7 @@ export class Link extends DurableObject<Env> {
       name: this.#relay,
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
       remote: () => undefined,
+      recipients: LINK_RECIPIENTS,
       trust: () => undefined,
       // What a relay may do, its own operator limits: it serves many.
       throttle: () => undefined,

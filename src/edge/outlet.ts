@@ -228,6 +228,16 @@ export class Outlet {
     return true;
   }
 
+  /** Whether this connection takes what waits in a mailbox. */
+  consumes(peer: string): boolean {
+    return this.#consumed.has(peer);
+  }
+
+  /** How many mailboxes it takes from, or would if another did not. */
+  get mailboxes(): number {
+    return this.#consumed.size + this.#ceded.size;
+  }
+
   /** The mailbox has another consumer. True when it was ours until then. */
   cede(peer: string, generation: number): boolean {
     const consumed = this.#consumed.get(peer);

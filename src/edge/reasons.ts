@@ -100,6 +100,11 @@ export const REASONS = {
     cause: "The device went on sending over its WebSocket long after it was told to hold.",
     cure: "Send nothing after the text message hold until go on has come.",
   },
+  TooManyMailboxes: {
+    status: 403,
+    cause: "The Connect names more devices than one connection may take messages for.",
+    cure: "Make a connection for each device.",
+  },
   OutputNotTaken: {
     status: 404,
     cause: "The device went on sending, and did not read what the edge had to answer.",

@@ -34,14 +34,16 @@ import {
 import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
 import type { Authenticator, ConnectDecision } from "./authenticator.ts";
 import {
+  ATTACH_MESSAGES,
   BULK_IDLE,
+  COMMAND_OCTETS,
   CONNECT_PATIENCE,
+  CONSUMED_MAILBOXES,
   DECISION_RETRY,
   DECISION_TIMEOUT,
   HELD_OCTETS,
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
-  LINK_RECIPIENTS,
   UNSTORED_MESSAGES,
   UNSTORED_OCTETS,
   UNTAKEN_OCTETS,
@@ -71,6 +73,8 @@ export interface Host {
   arrived(): void;
   /** Keeps the object alive until the promise settles. */
   waitUntil(promise: Promise<unknown>): void;
+  /** How many recipients one session may have. */
+  readonly recipients: number;
   /** Decides what the device may do. */
   readonly authenticator: Authenticator;
   /** Who has opened the virtual connection. */
@@ -116,6 +120,7 @@ export class Terminal implements Origin {
   #endReason: Reason = "OriginClosed";
   #waiters: (() => void)[] = [];
   #answersUnread: number;
+  #attached = false;
   /** Writes that wait until the peer has taken more of what was made for it. */
   #takers: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -139,7 +144,7 @@ export class Terminal implements Origin {
   /** Octets that wait for it. */
   #held = 0;
   #throttle: Throttle | undefined;
-  /** Messages that have come whole. */
+  /** Messages that have come whole, and what else has come that is work, as messages. */
   #messages = 0;
   /** Calls whose octets are taken, and whose device is not read meanwhile. */
   #writing = 0;
@@ -165,7 +170,13 @@ export class Terminal implements Origin {
     this.#principal = snapshot?.principal ?? host.owner;
     if (isSame(this.#principal, NOBODY)) this.#expectToken();
     if (this.#source !== "") this.#throttle = host.throttle(this.#source, this.#principal);
-    this.#intake = new Intake(host, this.#engine, () => this.#changed(), snapshot?.intake);
+    this.#intake = new Intake(
+      host,
+      this.#engine,
+      () => this.#changed(),
+      (octets, messages) => this.#throttle?.spend(octets, messages),
+      snapshot?.intake,
+    );
     this.#intake.introduce(this.#source, this.#vouched);
     this.#outlet = new Outlet(
       host,
@@ -190,11 +201,16 @@ export class Terminal implements Origin {
       await this.#hold(octets.length, this.#connecting);
     }
     const before = this.#messages;
-    this.#guarded(() => this.#handle(this.#engine.receive(octets, Date.now())));
+    let commands = 0;
+    this.#guarded(() => {
+      const events = this.#engine.receive(octets, Date.now());
+      commands = events.length;
+      this.#handle(events);
+    });
     this.#writing += 1;
     try {
       // What has come is taken; whoever has used up what he may is not read for a while.
-      await this.#throttle?.spend(octets.length, this.#messages - before);
+      await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS), this.#messages - before);
       // The mailboxes are behind: the device is not read until they have caught up.
       while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
         await this.#intake.progress();
@@ -352,6 +368,7 @@ export class Terminal implements Origin {
         this.#attach(event);
         break;
       case "register": {
+        this.#messages += 1;
         const session = this.#engine.session(event.eventId);
         if (session === undefined) break;
         void this.#decide(this.#host.authenticator.register(this.#principal, event), (may) => {
@@ -362,9 +379,11 @@ export class Terminal implements Origin {
         break;
       }
       case "open":
+        this.#messages += 1;
         this.#open(event, [{ ...event, relayURL: "" }], false);
         break;
       case "fanoutOpen":
+        this.#messages += event.entries.length;
         this.#open(event, event.entries, true);
         break;
       case "message":
@@ -535,6 +554,11 @@ export class Terminal implements Origin {
   }
 
   #accept(sourceDeviceURLs: readonly string[], consumes: boolean): void {
+    if (consumes && sourceDeviceURLs.length > CONSUMED_MAILBOXES) {
+      const reason: Reason = "TooManyMailboxes";
+      this.#engine.refuseConnect(ConnectResponseId.ConnectRejected, 0, new TextEncoder().encode(reason));
+      return;
+    }
     this.#engine.acceptConnect();
     this.#source = sourceDeviceURLs[0] ?? "";
     this.#intake.introduce(this.#source, this.#vouched);
@@ -545,14 +569,22 @@ export class Terminal implements Origin {
   #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
     const session = this.#engine.session(event.eventId);
     if (session === undefined) return;
+    // The first is paid for by the Connect.
+    if (this.#attached) this.#messages += ATTACH_MESSAGES;
+    this.#attached = true;
     // An origin relay has a mailbox of its own and no business with those of accounts here.
     const account = isRelay(this.#source) ? undefined : accountOf(event.accountURL);
     const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });
     void this.#decide(may ?? false, (decision) => {
       if (this.#engine.session(event.eventId) !== session) return;
       if (decision && account !== undefined) {
+        const peer = identityURL(account);
+        if (!this.#outlet.consumes(peer) && this.#outlet.mailboxes >= CONSUMED_MAILBOXES) {
+          this.#engine.closeSession(event.eventId, CloseReasonId.QuotaWouldBeExceeded);
+          return;
+        }
         this.#engine.acceptAttach(event.eventId);
-        void this.#outlet.consume(identityURL(account));
+        void this.#outlet.consume(peer);
       } else {
         this.#engine.closeSession(event.eventId, refusalOf(decision, CloseReasonId.UserAuthenticationFailed));
       }
@@ -574,15 +606,15 @@ export class Terminal implements Origin {
       if (refused === undefined) this.#engine.closeSession(sessionId, CloseReasonId.InternalError);
       else if (!fanout && refused.length + nobodys.length > 0) this.#engine.setAvailability(sessionId, "fault");
       else {
-        const locked = [...new Set([...refused, ...nobodys])];
-        const targets = entries.map((entry) => this.#target(entry));
-        const surplus = isRelay(this.#source) ? entries.slice(LINK_RECIPIENTS).map((_, i) => LINK_RECIPIENTS + i) : [];
-        const unreachable = [...targets.keys()].filter((i) => targets[i] === undefined && !locked.includes(i));
+        const locked = new Set([...refused, ...nobodys]);
+        const targets = entries.slice(0, this.#host.recipients).map((entry) => this.#target(entry));
+        const surplus = [...entries.keys()].slice(targets.length).filter((i) => !locked.has(i));
+        const unreachable = [...targets.keys()].filter((i) => targets[i] === undefined && !locked.has(i));
         this.#engine.setAvailability(sessionId, "ready");
         const known = targets.map((target, i) => target ?? (entries[i] as FanoutDeviceEntry));
         this.#intake.open(sessionId, this.#source, resourceURL, known, fanout);
-        this.#intake.fail(sessionId, locked, "locked");
-        this.#intake.fail(sessionId, surplus, "quota");
+        this.#intake.fail(sessionId, [...locked], "locked");
+        this.#intake.fail(sessionId, surplus, "recipients");
         this.#intake.fail(sessionId, unreachable, "HostNotReachable");
       }
     });

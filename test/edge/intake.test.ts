@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type Bundle, unpack } from "../../src/edge/bundle.ts";
 import { CALL_OCTETS } from "../../src/edge/defaults.ts";
-import { Intake } from "../../src/edge/intake.ts";
+import { type Charge, Intake } from "../../src/edge/intake.ts";
 import type { Refusal } from "../../src/edge/mailbox.ts";
 import type { Host } from "../../src/edge/terminal.ts";
 import type { Connection } from "../../src/sstp/index.ts";
@@ -13,7 +13,7 @@ const MIB = 1024 * 1024;
 const FIELDS = { userRef: "1@a", track: false, acknowledgeImmediately: true, doNotDeliverIfOffline: false };
 
 /** An intake between an engine that notes what it is told and mailboxes that answer after a while. */
-function started(answer: (peer: string, bundle: Bundle) => Refusal[] = () => []) {
+function started(answer: (peer: string, bundle: Bundle) => Refusal[] = () => [], charge: Charge = () => undefined) {
   const calls: { peer: string; bodies: number[] }[] = [];
   const completed: number[] = [];
   const statuses: { statusId: number; indexes: readonly number[] }[] = [];
@@ -42,7 +42,7 @@ function started(answer: (peer: string, bundle: Bundle) => Refusal[] = () => [])
     mailbox: (peer: string) => ({ append: (bundle: Bundle) => append(peer, bundle) }),
     waitUntil: () => undefined,
   } as unknown as Host;
-  return { intake: new Intake(host, engine, () => undefined), calls, completed, statuses, seen };
+  return { intake: new Intake(host, engine, () => undefined, charge), calls, completed, statuses, seen };
 }
 
 function targets(count: number) {
@@ -128,5 +128,49 @@ describe("intake", () => {
     await settled(intake);
     assert.equal(seen.closed, true);
     assert.deepEqual(completed, []);
+  });
+});
+
+describe("a message to many", () => {
+  it("is paid for by copies, before any of them is stored, and the next waits its turn", async () => {
+    const asked: number[][] = [];
+    const paid: (() => void)[] = [];
+    const { intake, calls, completed } = started(undefined, (octets, messages) => {
+      asked.push([octets, messages]);
+      return new Promise((resolve) => paid.push(resolve));
+    });
+    intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
+    for (const message of [7, 8]) give(intake, 1000, message);
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.deepEqual([asked, calls.length, intake.quiet], [[[39_000, 39]], 0, false]);
+    paid[0]?.();
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.deepEqual([calls.length, completed, asked.length], [40, [7], 2]);
+    paid[1]?.();
+    await settled(intake);
+    assert.deepEqual([calls.length, completed], [80, [7, 8]]);
+  });
+
+  it("does not hold up what is for one", async () => {
+    const { intake, calls } = started(undefined, () => new Promise(() => undefined));
+    intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
+    intake.open(2, "grooveDevice://a/pc", "message", targets(1), false);
+    give(intake, 1000, 7);
+    intake.begin(2, FIELDS);
+    intake.end(2, 8);
+    intake.flush();
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.equal(calls.length, 1);
+  });
+
+  it("is not stored when its connection has ended before it was paid for", async () => {
+    const paid: (() => void)[] = [];
+    const { intake, calls } = started(undefined, () => new Promise((resolve) => paid.push(resolve)));
+    intake.open(1, "grooveDevice://a/pc", "message", targets(2), true);
+    give(intake, 1000, 7);
+    intake.abandon();
+    paid[0]?.();
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.equal(calls.length, 0);
   });
 });

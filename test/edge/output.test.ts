@@ -7,6 +7,8 @@ import { tokenAuthenticator } from "../../src/edge/authenticator.ts";
 import { pack } from "../../src/edge/bundle.ts";
 import {
   ANSWERS_AHEAD,
+  ATTACH_MESSAGES,
+  CONSUMED_MAILBOXES,
   MESSAGE_LIMIT,
   REFUSED_REST,
   SEND_WINDOW,
@@ -17,14 +19,17 @@ import {
 import type { Env } from "../../src/edge/env.ts";
 import type { Reason } from "../../src/edge/reasons.ts";
 import { type Host, Terminal } from "../../src/edge/terminal.ts";
+import type { Throttle } from "../../src/edge/throttle.ts";
 import { Wired } from "../../src/edge/wired.ts";
 import {
   CloseReasonId,
   type Command,
   ConnectCloseReasonId,
   Connection,
+  decode,
   encode,
   relayURL,
+  SessionStatusId,
   VERSION_1_6,
 } from "../../src/sstp/index.ts";
 
@@ -58,6 +63,8 @@ function hostOf(more: Partial<Host> = {}): Host {
     mailbox: () => mailbox,
     waitUntil: () => undefined,
     remote: () => undefined,
+    trust: () => undefined,
+    recipients: 1000,
     throttle: () => undefined,
     arrived: () => undefined,
     authenticator: tokenAuthenticator({} as Env),
@@ -242,6 +249,106 @@ describe("messages with flag D", () => {
       await hear();
       assert.ok(ended.length > before);
     }
+  });
+});
+
+describe("what a device is charged", () => {
+  async function charged() {
+    const spent = { octets: 0, messages: 0 };
+    const attached: string[] = [];
+    const throttle = {
+      enter: async () => ({ ok: true }),
+      leave: async () => undefined,
+      spend: (octets: number, messages: number) => {
+        spent.octets += octets;
+        spent.messages += messages;
+        return undefined;
+      },
+    } as unknown as Throttle;
+    const plain = hostOf();
+    const terminal = terminalOf({
+      recipients: 10,
+      throttle: () => throttle,
+      mailbox: (peer) => {
+        attached.push(peer);
+        return plain.mailbox(peer);
+      },
+    });
+    await terminal.write(octetsOf(CONNECT));
+    await turns();
+    drain(terminal);
+    attached.length = 0;
+    const write = async (...commands: Command[]) => {
+      Object.assign(spent, { octets: 0, messages: 0 });
+      await terminal.write(octetsOf(...commands));
+      await turns();
+      return { ...spent };
+    };
+    return { terminal, write, attached };
+  }
+
+  it("for a session is a message for each recipient, and for a message its copies", async (t) => {
+    const { terminal, write, attached } = await charged();
+    t.after(() => terminal.close());
+    const fanoutDeviceEntries = Array.from({ length: 30 }, (_, n) => ({
+      identityURL: `grooveIdentity://u${n}`,
+      deviceURL: "",
+      relayURL: "",
+    }));
+    const opened = await write({ command: "FanoutOpen", sessionId: 1, resourceURL: "m", fanoutDeviceEntries });
+    assert.equal(opened.messages, 30);
+    const sent = await write(
+      { command: "Message", sessionId: 1, messageCount: 0, flags: 4, userRef: "1" },
+      { command: "Data", sessionId: 1, data: new Uint8Array(2000) },
+      { command: "EndMessage", sessionId: 1 },
+    );
+    assert.equal(sent.messages, 10, "of thirty recipients ten are served");
+    assert.ok(sent.octets > 10 * 2000 && sent.octets < 10 * 2000 + 100);
+    assert.equal(new Set(attached).size, 10);
+    const said = terminal.take(65536);
+    assert.ok(said?.kind === "octets");
+    const statuses: number[] = [];
+    for (const command of decode(said.octets, VERSION_1_6)) {
+      if (command.command === "SessionStatus")
+        statuses.push(command.statusId, command.fanoutDeviceIndexes?.length ?? 0);
+    }
+    assert.deepEqual(statuses, [SessionStatusId.QuotaWouldBeExceeded, 20]);
+  });
+
+  it("for commands that are small is more than their octets, and for accounts beyond the first much more", async (t) => {
+    const { terminal, write, attached } = await charged();
+    t.after(() => terminal.close());
+    const attach = (eventId: number): Command => ({
+      command: "Attach",
+      eventId,
+      resourceURL: "",
+      accountURL: `grooveAccount://${eventId}`,
+      authenticationToken: new Uint8Array(0),
+    });
+    assert.equal((await write(attach(1))).messages, 0);
+    assert.equal((await write(attach(3), attach(5))).messages, 2 * ATTACH_MESSAGES);
+    for (let eventId = 7; eventId < 99; eventId += 2) await write(attach(eventId));
+    assert.ok(new Set(attached).size < CONSUMED_MAILBOXES, "the connection has one mailbox already");
+    const noted = await write(
+      ...Array.from({ length: 10 }, (): Command => ({ command: "Close", sessionId: 1, reasonId: 0 })),
+    );
+    assert.ok(noted.octets >= 8 * 10);
+  });
+
+  it("does not buy mailboxes for hundreds of devices", async () => {
+    const asked: string[] = [];
+    const plain = hostOf();
+    const terminal = terminalOf({
+      mailbox: (peer) => {
+        asked.push(peer);
+        return plain.mailbox(peer);
+      },
+    });
+    const sourceDeviceURLs = Array.from({ length: 200 }, (_, n) => `grooveDevice://a/${n}`);
+    await terminal.write(octetsOf({ ...CONNECT, sourceDeviceURLs } as Command));
+    await turns();
+    assert.equal(asked.length, 0);
+    assert.equal(terminal.ended, true);
   });
 });
 

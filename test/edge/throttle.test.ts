@@ -6,7 +6,7 @@ import type { Amount, Entrance, Lease } from "../../src/edge/meter.ts";
 import { bucket, charge, giveBack, levelOf } from "../../src/edge/policy/bucket.ts";
 import { type Clock, type MeterStub, Throttle } from "../../src/edge/throttle.ts";
 
-const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000 };
+const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000, recipients: 1 };
 
 /** A clock that moves only while somebody sleeps. */
 class TestClock implements Clock {

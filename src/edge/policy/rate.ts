@@ -13,8 +13,10 @@ export interface Rate {
   readonly connects: number;
   /** Octets that its devices send, a second. */
   readonly octets: number;
-  /** Messages that its devices send, a second. */
+  /** Messages that its devices send, a second: one to several recipients is as many. */
   readonly messages: number;
+  /** Recipients that one session may have. */
+  readonly recipients: number;
 }
 
 /** A RATE that is not well formed; the message says what to change. */

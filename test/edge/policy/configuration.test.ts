@@ -37,7 +37,7 @@ describe("a finding names the setting, the entry and what to write", () => {
   for (const [settings, text] of [
     [
       { RATE: "octets=1e6" },
-      /^RATE has "octets=1e6", .*: write connections, connects, octets, messages as name=number$/,
+      /^RATE has "octets=1e6", .*: write connections, connects, octets, messages, recipients as name=number$/,
     ],
     [{ RATE: "octets=1" }, /^RATE has "octets=1", .*: write at least 32768$/],
     [{ RATE: "connects=1,connects=2" }, /^RATE has "connects=2", the second connects: leave one of both out$/],

@@ -9,7 +9,13 @@ describe("RATE", () => {
   it("is what it names, and by default what it does not", () => {
     const figure = (least: number) => fc.integer({ min: least, max: 10 ** 12 });
     const named = fc.record(
-      { connections: figure(1), connects: figure(1), octets: figure(LEAST_RATE_OCTETS), messages: figure(1) },
+      {
+        connections: figure(1),
+        connects: figure(1),
+        octets: figure(LEAST_RATE_OCTETS),
+        messages: figure(1),
+        recipients: figure(1),
+      },
       { requiredKeys: [], noNullPrototype: true },
     );
     fc.assert(
