@@ -5,10 +5,10 @@
  * @module
  */
 
-import { base64url, type CryptoKey, type JWK } from "jose";
+import { base64url, type CryptoKey, calculateJwkThumbprint, type JWK } from "jose";
 import type { AuthSettings } from "./auth-settings.ts";
-import { JWKS_AGE, JWKS_OCTETS } from "./limits.ts";
-import { RefreshedUrl, RemoteError } from "./refreshed-url.ts";
+import { FETCHED_AGE, JWKS_OCTETS } from "./limits.ts";
+import { type Fetched, RefreshedUrls, RemoteError } from "./refreshed-url.ts";
 
 /** A key to verify by. */
 export interface VerificationKey {
@@ -16,6 +16,8 @@ export interface VerificationKey {
   /** Names of the one algorithm that it is for. */
   readonly algorithms: readonly string[];
   readonly key: CryptoKey;
+  /** Tells it from all others, also from one that has taken over its kid [RFC 7638]. */
+  readonly thumbprint: string;
 }
 
 /** Where keys come from. */
@@ -44,16 +46,16 @@ export function hasKeys({ KEYS = "", JWKS_URL = "" }: KeySettings): boolean {
  * The keys of the settings, those of KEYS first. Undefined when a key set cannot be had or used.
  *
  * @param now milliseconds since 1970
- * @param anew what there is does not suffice: a key set that is fetched is fetched again, if that was not just done
+ * @param age how old a key set may be that was fetched; with 0 it is fetched again, if that was not just done
  */
 export async function verificationKeys(
   { KEYS = "", JWKS_URL = "" }: KeySettings,
   now: number,
-  anew = false,
-): Promise<readonly VerificationKey[] | undefined> {
+  age = FETCHED_AGE,
+): Promise<Fetched<readonly VerificationKey[]> | undefined> {
   const inline = KEYS === "" ? [] : await inlineKeys(KEYS);
-  const fetched = JWKS_URL === "" ? [] : await remoteKeys(JWKS_URL).get(now, anew ? 0 : JWKS_AGE);
-  return inline && fetched && [...inline, ...fetched];
+  const fetched = JWKS_URL === "" ? { value: [], asOf: now } : await keySets.at(JWKS_URL).get(now, age);
+  return inline && fetched && { value: [...inline, ...fetched.value], asOf: fetched.asOf };
 }
 
 let inlineText: string | undefined;
@@ -72,14 +74,7 @@ async function inlineKeys(text: string): Promise<readonly VerificationKey[] | un
   return inline;
 }
 
-let remoteURL: string | undefined;
-let remote: RefreshedUrl<readonly VerificationKey[]> | undefined;
-
-function remoteKeys(url: string): RefreshedUrl<readonly VerificationKey[]> {
-  if (remote === undefined || remoteURL !== url) remote = new RefreshedUrl(url, JWKS_OCTETS, parseKeySet);
-  remoteURL = url;
-  return remote;
-}
+const keySets = new RefreshedUrls("key set", JWKS_OCTETS, parseKeySet);
 
 /**
  * Reads a key set. Keys of kinds that are not used here are passed over.
@@ -123,7 +118,8 @@ async function importKey(jwk: unknown): Promise<VerificationKey | undefined> {
       const key = await crypto.subtle.importKey("jwk", { kty, crv, x } as JWK & { kty: string }, "Ed25519", false, [
         "verify",
       ]);
-      return { kid, algorithms: ["EdDSA", "Ed25519"], key };
+      const thumbprint = await calculateJwkThumbprint({ kty, crv, x } as JWK);
+      return { kid, algorithms: ["EdDSA", "Ed25519"], key, thumbprint };
     }
     if (kty === "oct" && (alg === undefined || alg === "HS256") && typeof k === "string") {
       const secret = base64url.decode(k);
@@ -132,7 +128,7 @@ async function importKey(jwk: unknown): Promise<VerificationKey | undefined> {
       }
       const algorithm = { name: "HMAC", hash: "SHA-256" };
       const key = await crypto.subtle.importKey("raw", secret, algorithm, false, ["verify"]);
-      return { kid, algorithms: ["HS256"], key };
+      return { kid, algorithms: ["HS256"], key, thumbprint: await calculateJwkThumbprint({ kty, k }) };
     }
   } catch (error) {
     if (error instanceof KeySetError) throw error;

@@ -1,7 +1,10 @@
 /**
  * Something that is fetched from a URL of the operator's, kept for a while, and fetched anew: the key set, the list of
- * revoked tokens. It belongs to the isolate. A fetch belongs to the request that has begun it and dies with it, so the
- * others do not wait for its promise but look again.
+ * revoked tokens. It belongs to the isolate.
+ *
+ * Simultaneous requests wait for the fetch that runs, since none may be judged by what is too old while it can be fetched.
+ * On Workers a fetch belongs to the request that has begun it and dies with it, and another request must not wait for its
+ * promise. So the others look from time to time whether it has ended, for no longer than a fetch may take.
  *
  * @module
  */
@@ -9,67 +12,108 @@
 import { readBody } from "../lib/runtime/byte-reader.ts";
 import { FETCH_TIMEOUT, REFETCH_COOLDOWN, STALE } from "./limits.ts";
 
-/** How often a request looks whether the fetch of another one has come to an end. */
+/** How often a request looks whether the fetch of another one has ended. */
 const LOOK = 25;
+
+/** How long it does so at most: for the fetch that runs, and for one that is begun when that one has died. */
+const LONGEST_LOOK = 2 * FETCH_TIMEOUT;
+
+/** What was fetched, or what was concluded from it. */
+export interface Fetched<T> {
+  readonly value: T;
+  /** When it was asked for, milliseconds since 1970; when that has failed since, the moment of the last failed try. */
+  readonly asOf: number;
+}
 
 export class RefreshedUrl<T> {
   readonly #url: string;
+  readonly #what: string;
   readonly #limit: number;
   readonly #parse: (text: string) => T | Promise<T>;
   #text: string | undefined;
   #value: T | undefined;
-  #succeeded = Number.NEGATIVE_INFINITY;
-  #tried = Number.NEGATIVE_INFINITY;
-  #fetching = false;
+  /** When what is there was asked for. */
+  #asOf = Number.NEGATIVE_INFINITY;
+  /** When the last try that has failed began. */
+  #failedAt = Number.NEGATIVE_INFINITY;
+  /** When the fetch that runs began. */
+  #begun: number | undefined;
+  /** Tries that have failed since the last success, and judgements by what was there before. */
+  #failures = 0;
+  #overdue = 0;
 
   /**
+   * @param what its name, for the log
    * @param limit octets that are taken at most
    * @param parse throws when it cannot be used; what was there before is used on then
    */
-  constructor(url: string, limit: number, parse: (text: string) => T | Promise<T>) {
+  constructor(url: string, what: string, limit: number, parse: (text: string) => T | Promise<T>) {
     this.#url = url;
+    this.#what = what;
     this.#limit = limit;
     this.#parse = parse;
   }
 
   /**
-   * What is there, fetched when it is older than `age`. Undefined when it could not be had for long.
+   * What is there, fetched when it is older than `age`. When it cannot be fetched, what was there before counts for a while;
+   * then it is undefined.
    *
    * @param now milliseconds since 1970
    */
-  async get(now: number, age: number): Promise<T | undefined> {
-    const busy = this.#fetching && now - this.#tried < FETCH_TIMEOUT;
-    const usable = this.#value !== undefined && now - this.#succeeded <= STALE;
-    // What is merely old serves well enough while another request fetches it.
-    if (now - this.#succeeded >= age && !(busy && usable && age > 0)) await this.#refresh(now, busy);
-    return now - this.#succeeded <= STALE ? this.#value : undefined;
+  async get(now: number, age: number): Promise<Fetched<T> | undefined> {
+    const oldest = now - Math.max(age, REFETCH_COOLDOWN);
+    let waited = 0;
+    while (this.#asOf <= oldest && waited < LONGEST_LOOK && this.#isFetching(now + waited)) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK));
+      waited += LOOK;
+    }
+    if (this.#asOf <= oldest && now + waited - this.#failedAt >= REFETCH_COOLDOWN) await this.#refresh(now + waited);
+    if (this.#value === undefined || now - this.#asOf > STALE) return undefined;
+    if (this.#failedAt <= this.#asOf) return { value: this.#value, asOf: this.#asOf };
+    this.#overdue += 1;
+    return { value: this.#value, asOf: this.#failedAt };
   }
 
-  /** @param busy another request fetches; one that was torn away does not say when it is over, but its deadline does */
-  async #refresh(now: number, busy: boolean): Promise<void> {
-    for (let waited = 0; busy && this.#fetching && waited < FETCH_TIMEOUT; waited += LOOK) {
-      await new Promise((resolve) => setTimeout(resolve, LOOK));
-    }
-    if (now - this.#tried < REFETCH_COOLDOWN) return;
-    this.#tried = now;
-    this.#fetching = true;
+  /** A fetch that died with its request does not say when it is over, but its deadline does. */
+  #isFetching(now: number): boolean {
+    return this.#begun !== undefined && now - this.#begun < FETCH_TIMEOUT;
+  }
+
+  async #refresh(now: number): Promise<void> {
+    this.#begun = now;
     try {
       const text = await this.#fetch();
-      // The same object for the same text: what was concluded from it stays true.
-      if (text !== this.#text) this.#value = await this.#parse(text);
+      // The same object for the same text, which need not be read again.
+      const value = text === this.#text ? (this.#value as T) : await this.#parse(text);
+      // One that began later may have been quicker.
+      if (now < this.#asOf) return;
       this.#text = text;
-      this.#succeeded = now;
+      this.#value = value;
+      this.#asOf = now;
+      this.#failures = 0;
     } catch (error) {
+      this.#failedAt = Math.max(this.#failedAt, now);
+      this.#failures += 1;
       // The URL may hold a secret, and so may what was fetched: neither is told.
       const why = error instanceof RemoteError ? error.message : "it cannot be reached or used";
-      console.warn(JSON.stringify({ reason: "KeysUnavailable", why }));
+      const { value, counts } = {
+        value: this.#value,
+        counts: { failures: this.#failures, judgedByTheLast: this.#overdue },
+      };
+      const seconds = value === undefined ? undefined : Math.round((now - this.#asOf) / 1000);
+      console.warn(JSON.stringify({ reason: "KeysUnavailable", what: this.#what, why, ...counts, seconds }));
     } finally {
-      this.#fetching = false;
+      if (this.#begun === now) this.#begun = undefined;
     }
   }
 
   async #fetch(): Promise<string> {
-    const answer = await fetch(this.#url, { redirect: "manual", signal: AbortSignal.timeout(FETCH_TIMEOUT) });
+    // What a cache on the way has kept would be older than it seems.
+    const answer = await fetch(this.#url, {
+      redirect: "manual",
+      cache: "no-store",
+      signal: AbortSignal.timeout(FETCH_TIMEOUT),
+    });
     if (answer.status !== 200) {
       await answer.body?.cancel();
       throw new RemoteError(`it was answered with status ${answer.status}`);
@@ -77,6 +121,25 @@ export class RefreshedUrl<T> {
     const body = await readBody(answer.body, this.#limit);
     if (body === undefined) throw new RemoteError(`it has more than ${this.#limit} octets`);
     return new TextDecoder().decode(body);
+  }
+}
+
+/** What is fetched of one kind, by its URL: the operator's settings name one, and several relays in one process their own. */
+export class RefreshedUrls<T> {
+  readonly #byUrl = new Map<string, RefreshedUrl<T>>();
+  readonly #make: (url: string) => RefreshedUrl<T>;
+
+  constructor(what: string, limit: number, parse: (text: string) => T | Promise<T>) {
+    this.#make = (url) => new RefreshedUrl(url, what, limit, parse);
+  }
+
+  at(url: string): RefreshedUrl<T> {
+    let found = this.#byUrl.get(url);
+    if (found === undefined) {
+      found = this.#make(url);
+      this.#byUrl.set(url, found);
+    }
+    return found;
   }
 }
 

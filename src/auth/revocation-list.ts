@@ -5,8 +5,8 @@
  */
 
 import type { AuthSettings } from "./auth-settings.ts";
-import { REVOKED_AGE, REVOKED_OCTETS } from "./limits.ts";
-import { RefreshedUrl, RemoteError } from "./refreshed-url.ts";
+import { FETCHED_AGE, REVOKED_OCTETS } from "./limits.ts";
+import { type Fetched, RefreshedUrls, RemoteError } from "./refreshed-url.ts";
 
 export type RevocationSettings = Pick<AuthSettings, "REVOKED" | "REVOKED_URL">;
 
@@ -15,20 +15,14 @@ export async function isRevoked(
   id: string,
   { REVOKED = "", REVOKED_URL = "" }: RevocationSettings,
   now: number,
-): Promise<boolean | undefined> {
-  if (REVOKED.split(",").some((revoked) => revoked.trim() === id)) return true;
-  if (REVOKED_URL === "") return false;
-  return (await listAt(REVOKED_URL).get(now, REVOKED_AGE))?.has(id);
+): Promise<Fetched<boolean> | undefined> {
+  if (REVOKED.split(",").some((revoked) => revoked.trim() === id)) return { value: true, asOf: now };
+  if (REVOKED_URL === "") return { value: false, asOf: now };
+  const list = await lists.at(REVOKED_URL).get(now, FETCHED_AGE);
+  return list && { value: list.value.has(id), asOf: list.asOf };
 }
 
-let listURL: string | undefined;
-let list: RefreshedUrl<ReadonlySet<string>> | undefined;
-
-function listAt(url: string): RefreshedUrl<ReadonlySet<string>> {
-  if (list === undefined || listURL !== url) list = new RefreshedUrl(url, REVOKED_OCTETS, parseRevoked);
-  listURL = url;
-  return list;
-}
+const lists = new RefreshedUrls("list of revoked tokens", REVOKED_OCTETS, parseRevoked);
 
 /** Reads a JSON array of ids. @throws RemoteError */
 export function parseRevoked(text: string): ReadonlySet<string> {

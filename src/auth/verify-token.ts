@@ -12,7 +12,7 @@
 import { base64url, decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
 import type { AuthSettings } from "./auth-settings.ts";
 import { type KeySettings, type VerificationKey, verificationKeys } from "./key-set.ts";
-import { CLOCK_TOLERANCE, TOKEN_OCTETS, VERIFIED_TOKENS } from "./limits.ts";
+import { CLOCK_TOLERANCE, ISSUED_AHEAD, TOKEN_OCTETS, VERIFIED_TOKENS } from "./limits.ts";
 import { ownNames } from "./own-names.ts";
 import { isExpired, type Principal } from "./principal.ts";
 import { isRevoked, type RevocationSettings } from "./revocation-list.ts";
@@ -20,13 +20,18 @@ import { parseRights, ScopeError } from "./scopes.ts";
 import type { TokenProblem } from "./token-problems.ts";
 
 export type Authentication =
-  | { readonly type: "ok"; readonly principal: Principal }
+  | {
+      readonly type: "ok";
+      readonly principal: Principal;
+      /** The moment that the judgement dates from, see limits.ts. Milliseconds since 1970. */
+      readonly asOf: number;
+    }
   | { readonly type: "refused"; readonly reason: TokenProblem; readonly detail: string };
 
 export type TokenSettings = KeySettings & RevocationSettings & Pick<AuthSettings, "RELAY_NAME">;
 
 /** What has been verified, by the hash of the token: an isolate sees the same few again and again. Oldest first. */
-const verified = new Map<string, { readonly principal: Principal; readonly key: VerificationKey }>();
+const verified = new Map<string, Principal>();
 
 /**
  * Whether a token is let in at this moment, and who bears it.
@@ -41,24 +46,46 @@ export async function authenticate(token: string, settings: TokenSettings, now: 
   const hash = await sha256(`${settings.RELAY_NAME ?? ""}\n${token}`);
   const known = verified.get(hash);
   // A key that was taken out of the set takes with it what it has signed.
-  if (known !== undefined && keys.includes(known.key)) return current(known.principal, settings, now);
-  const candidates = kid.kid === null ? keys : keys.filter((key) => key.kid === kid.kid);
+  if (known !== undefined && keys.value.some(({ thumbprint }) => thumbprint === known.key)) {
+    return unlessRevoked(known, keys.asOf, settings, now);
+  }
+  const candidates = kid.kid === null ? keys.value : keys.value.filter((key) => key.kid === kid.kid);
   const [key, another] = candidates;
   if (key === undefined) return refused("TokenInvalid", "Its kid names no key of this edge.");
   if (another !== undefined) return refused("TokenInvalid", "It needs a kid: this edge has several keys.");
   const checked = await verify(token, key, settings.RELAY_NAME, now);
   if (checked.type === "refused") return checked;
-  remember(hash, checked.principal, key);
-  return current(checked.principal, settings, now);
+  remember(hash, checked.principal);
+  return unlessRevoked(checked.principal, keys.asOf, settings, now);
 }
 
-/** Whether somebody who was let in may stay. */
+/** Whether somebody who was let in may stay: the token must be good still, and its key must be in the set. */
 export async function current(principal: Principal, settings: TokenSettings, now: number): Promise<Authentication> {
+  // Both are asked for at once: who is connected waits for them.
+  const [keys, judged] = await Promise.all([
+    verificationKeys(settings, now),
+    unlessRevoked(principal, now, settings, now),
+  ]);
+  if (judged.type === "refused" && judged.reason !== "KeysUnavailable") return judged;
+  if (keys === undefined) return refused("KeysUnavailable", "The key set cannot be had, or cannot be used.");
+  if (!keys.value.some(({ thumbprint }) => thumbprint === principal.key)) {
+    return refused("TokenInvalid", "The key that has verified it is no longer in the key set.");
+  }
+  return judged.type === "refused" ? judged : { ...judged, asOf: Math.min(keys.asOf, judged.asOf) };
+}
+
+/** @param asOf when the keys were asked for */
+async function unlessRevoked(
+  principal: Principal,
+  asOf: number,
+  settings: TokenSettings,
+  now: number,
+): Promise<Authentication> {
   if (isExpired(principal, now)) return refused("TokenExpired", "Its time is over.");
   const revoked = await isRevoked(revocableId(principal), settings, now);
   if (revoked === undefined) return refused("KeysUnavailable", "The list of revoked tokens cannot be had.");
-  if (revoked) return refused("TokenRevoked", "Its id is on the list of revoked tokens.");
-  return { type: "ok", principal };
+  if (revoked.value) return refused("TokenRevoked", "Its id is on the list of revoked tokens.");
+  return { type: "ok", principal, asOf: Math.min(asOf, revoked.asOf) };
 }
 
 const JTI = "jti:";
@@ -83,14 +110,10 @@ function kidOf(token: string): { readonly kid: string | null } | undefined {
 }
 
 /** The keys, fetched anew when the one that is asked for is not among them: it may be new. */
-async function keysFor(
-  kid: string | null,
-  settings: KeySettings,
-  now: number,
-): Promise<readonly VerificationKey[] | undefined> {
+async function keysFor(kid: string | null, settings: KeySettings, now: number): ReturnType<typeof verificationKeys> {
   const keys = await verificationKeys(settings, now);
-  if (kid === null || keys === undefined || keys.some((key) => key.kid === kid)) return keys;
-  return verificationKeys(settings, now, true);
+  if (kid === null || keys === undefined || keys.value.some((key) => key.kid === kid)) return keys;
+  return verificationKeys(settings, now, 0);
 }
 
 async function verify(
@@ -110,16 +133,16 @@ async function verify(
       clockTolerance: CLOCK_TOLERANCE / 1000,
       currentDate: new Date(now),
     });
-    return await principalOf(token, payload, now);
+    return await principalOf(token, payload, key.thumbprint, now);
   } catch (error) {
     return refusalOf(error);
   }
 }
 
-async function principalOf(token: string, payload: JWTPayload, now: number): Promise<Authentication> {
+async function principalOf(token: string, payload: JWTPayload, key: string, now: number): Promise<Authentication> {
   const { jti, sub = "", exp = Number.NaN, iat } = payload;
   if (!Number.isFinite(exp)) return refused("TokenInvalid", "Its claim exp is no point in time.");
-  if (iat !== undefined && iat * 1000 > now + CLOCK_TOLERANCE) {
+  if (iat !== undefined && iat * 1000 > now + ISSUED_AHEAD) {
     return refused("TokenNotYetValid", "Its claim iat lies in the future.");
   }
   if (jti !== undefined && (typeof jti !== "string" || jti === "")) {
@@ -128,7 +151,8 @@ async function principalOf(token: string, payload: JWTPayload, now: number): Pro
   if (typeof sub !== "string") return refused("TokenInvalid", "Its claim sub is no text.");
   const rights = parseRights({ address: payload.address, scope: payload.scope });
   const id = jti === undefined ? `sha256:${await sha256(token.slice(0, token.lastIndexOf(".")))}` : JTI + jti;
-  return { type: "ok", principal: { id, subject: sub, rights, expires: exp * 1000 + CLOCK_TOLERANCE } };
+  const principal: Principal = { id, subject: sub, rights, key, expires: exp * 1000 + CLOCK_TOLERANCE };
+  return { type: "ok", principal, asOf: now };
 }
 
 function refusalOf(error: unknown): Authentication {
@@ -151,9 +175,9 @@ function refused(reason: TokenProblem, detail: string): Extract<Authentication, 
   return { type: "refused", reason, detail };
 }
 
-function remember(hash: string, principal: Principal, key: VerificationKey): void {
+function remember(hash: string, principal: Principal): void {
   verified.delete(hash);
-  verified.set(hash, { principal, key });
+  verified.set(hash, principal);
   for (const oldest of verified.keys()) {
     if (verified.size <= VERIFIED_TOKENS) break;
     verified.delete(oldest);

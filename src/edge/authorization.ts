@@ -5,7 +5,7 @@
  */
 
 import { hasKeys } from "../auth/key-set.ts";
-import { ANYBODY, NOBODY } from "../auth/principal.ts";
+import { ANYBODY, NOBODY, type Principal } from "../auth/principal.ts";
 import { has } from "../auth/scopes.ts";
 import { type Authentication, authenticate } from "../auth/verify-token.ts";
 import type { Env } from "./env.ts";
@@ -21,10 +21,10 @@ import type { Reason } from "./reasons.ts";
  * @param ends whether the virtual connection ends at this edge, or is passed through
  */
 export async function admit(request: Request, env: Env, ends: boolean): Promise<Authentication> {
-  if (!hasKeys(env)) return parseDev(env.DEV).open ? { type: "ok", principal: ANYBODY } : refused("NoKeys");
+  if (!hasKeys(env)) return parseDev(env.DEV).open ? admitted(ANYBODY) : refused("NoKeys");
   const header = request.headers.get("Authorization");
   if (header === null) {
-    return ends || env.AUTH_ORIGIN === "origin" ? { type: "ok", principal: NOBODY } : refused("TokenNeeded");
+    return ends || env.AUTH_ORIGIN === "origin" ? admitted(NOBODY) : refused("TokenNeeded");
   }
   const answer = await bearer(header, env);
   if (answer.type === "ok" && !has(answer.principal.rights, "connect")) {
@@ -44,7 +44,7 @@ export async function admitOperator(request: Request, env: Env): Promise<Admissi
   const header = request.headers.get("Authorization") ?? "";
   const token = tokenOf(header);
   if (token === undefined) return refused("AdminTokenNeeded", "The request has no admin token.");
-  if (ADMIN_TOKEN !== "" && (await isEqual(token, ADMIN_TOKEN))) return { type: "ok", principal: ANYBODY };
+  if (ADMIN_TOKEN !== "" && (await isEqual(token, ADMIN_TOKEN))) return admitted(ANYBODY);
   if (!hasKeys(env)) return refused("AdminTokenNeeded", "The admin token is another one.");
   const answer = await authenticate(token, env, Date.now());
   if (answer.type === "ok" && !has(answer.principal.rights, "admin")) {
@@ -69,6 +69,11 @@ async function bearer(header: string, env: Env): Promise<Authentication> {
 
 function tokenOf(header: string): string | undefined {
   return /^Bearer +(.+)$/i.exec(header)?.[1];
+}
+
+/** Somebody about whom there is nothing to judge. */
+function admitted(principal: Principal): Extract<Authentication, { type: "ok" }> {
+  return { type: "ok", principal, asOf: Date.now() };
 }
 
 function refused<R extends Reason>(reason: R, detail = ""): { type: "refused"; reason: R; detail: string } {

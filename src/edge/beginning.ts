@@ -67,16 +67,16 @@ export class Beginning {
   }
 
   /** The first request of a LongLived or KeepAlive virtual connection. */
-  begin(principal: Principal, target: LongLivedTarget | KeepAliveTarget): Live {
+  begin(caller: Caller, target: LongLivedTarget | KeepAliveTarget): Live {
     const state = openVirtualConnection(target, Date.now());
-    this.#claim(principal, state);
+    this.#claim(caller, state);
     return liveOf(state);
   }
 
   /** The first request of a Polling one. */
-  beginPolling(principal: Principal, poll: Poll): Polling {
+  beginPolling(caller: Caller, poll: Poll): Polling {
     const state = openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT });
-    this.#claim(principal, state);
+    this.#claim(caller, state);
     return pollingOf(state);
   }
 
@@ -104,6 +104,7 @@ export class Beginning {
 
   /** Who its device is has been settled, or is the origin relay's to ask. */
   arrived(): void {
+    this.#ownership.standing.connected();
     this.#halfOpen.end();
   }
 
@@ -113,8 +114,8 @@ export class Beginning {
     this.#context.storage.kv.delete(OPENING);
   }
 
-  #claim(principal: Principal, state: VirtualConnection | PollingConnection): void {
-    this.#ownership.claim(principal);
+  #claim(caller: Caller, state: VirtualConnection | PollingConnection): void {
+    this.#ownership.claim(caller);
     this.#context.waitUntil(this.#context.storage.setAlarm(deadlineOf(state)));
   }
 

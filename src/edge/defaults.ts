@@ -332,9 +332,6 @@ export const CACHED_SEGMENTS = 64;
 /** A stream between Worker and object ends after this silence when the object may sleep then. */
 export const BULK_IDLE = 20;
 
-/** How often a Tunnel at work asks whether the token of its device was revoked: with the age of the list under a minute. */
-export const AUDIT_INTERVAL = 20_000;
-
 /** A device that was let in without a token has this time to show one in its Connect: as long as a slow proxy takes. */
 export const CONNECT_PATIENCE = 30_000;
 

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { ANYBODY, isSame, type Principal } from "../auth/principal.ts";
-import { tokenAuthenticator } from "./authenticator.ts";
+import { tokenAuthenticator } from "../auth/permissions.ts";
+import { ANYBODY, isSame, NOBODY } from "../auth/principal.ts";
 import type { Env } from "./env.ts";
+import type { Ownership } from "./ownership.ts";
 import { parseLinks, trustIn } from "./policy/links.ts";
 import { meteredName, parseRate } from "./policy/rate.ts";
 import { remoteRelay } from "./relays.ts";
@@ -13,15 +14,16 @@ import type { Host } from "./terminal.ts";
 import { throttleOf } from "./throttle.ts";
 
 /**
- * @param owner who has opened the virtual connection
+ * @param ownership whose the virtual connection is
  * @param arrived called when its device has been let in
  */
-export function tunnelHost(ctx: DurableObjectState, env: Env, owner: Principal, arrived: () => void): Host {
+export function tunnelHost(ctx: DurableObjectState, env: Env, ownership: Ownership, arrived: () => void): Host {
   const name = ctx.id.name ?? "";
   return {
     name,
-    owner,
-    authenticator: tokenAuthenticator(env),
+    owner: ownership.owner ?? NOBODY,
+    standing: ownership.standing,
+    authenticator: tokenAuthenticator(env, (principal, asOf) => ownership.standing.show(principal, asOf)),
     mailbox: (peer) => env.MAILBOX.getByName(peer),
     remote: (relay) => remoteRelay(relay, env),
     recipients: parseRate(env.RATE ?? "").recipients,

@@ -18,13 +18,14 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { ownNames } from "../auth/own-names.ts";
+import { tokenAuthenticator } from "../auth/permissions.ts";
 import { ANYBODY } from "../auth/principal.ts";
 import { DiallerProof, relayNamed } from "../auth/relay-proof.ts";
+import { UNQUESTIONED } from "../auth/standing.ts";
 import { guidFrom, KeepAliveClient } from "../encapsulation/index.ts";
 import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import { within } from "../lib/runtime/timeout.ts";
 import { parseURL } from "../sstp/index.ts";
-import { tokenAuthenticator } from "./authenticator.ts";
 import {
   LINK_CONNECT_TIMEOUT,
   LINK_DRAIN,
@@ -381,7 +382,8 @@ export class Link extends DurableObject<Env> {
       throttle: () => undefined,
       arrived: () => undefined,
       // The operator has chosen the relay: what it brings is taken as the relay's.
-      authenticator: tokenAuthenticator(this.env),
+      authenticator: tokenAuthenticator(this.env, () => undefined),
+      standing: UNQUESTIONED,
       owner: ANYBODY,
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };

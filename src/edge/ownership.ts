@@ -1,42 +1,34 @@
 /**
  * Whose a virtual connection is: that of the principal who has sent its first request. To everybody else it is as if it
- * were not there. Nobody stays in it for longer than his token is good.
+ * were not there. Whoever has no headers to show a token in shows it in Connect, and then a request may show it as well.
  *
  * @module
  */
-import { ANYBODY, isExpired, isSame, NOBODY, type Principal } from "../auth/principal.ts";
-import { current } from "../auth/verify-token.ts";
-import { AUDIT_INTERVAL } from "./defaults.ts";
+import { hasToken, isSame, isSameBearer, type Principal } from "../auth/principal.ts";
+import { Standing } from "../auth/standing.ts";
 import type { Env } from "./env.ts";
+import type { Caller } from "./parking.ts";
 import type { Reason } from "./reasons.ts";
 
 export class Ownership {
-  readonly #env: Env;
-  readonly #context: Pick<DurableObjectState, "waitUntil">;
-  readonly #inside: () => Principal | undefined;
-  readonly #evict: (reason: Reason) => void;
+  /** Whether its bearer may still be served. */
+  readonly standing: Standing;
   #owner: Principal | undefined;
-  #audited: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /**
-   * @param inside who has shown a token inside the virtual connection, when its first request had none
    * @param evict ends the virtual connection: the token is no longer good
+   * @param owner who had opened it before the object woke; nobody knows how long ago that was judged
    */
   constructor(
     env: Env,
     context: Pick<DurableObjectState, "waitUntil">,
-    inside: () => Principal | undefined,
     evict: (reason: Reason) => void,
     owner?: Principal,
   ) {
-    this.#env = env;
-    this.#context = context;
-    this.#inside = inside;
-    this.#evict = evict;
+    this.standing = new Standing(env, (promise) => context.waitUntil(promise), evict);
     this.#owner = owner;
-    // Of somebody who was let in before the object woke nobody knows how long ago that was.
-    this.#audited = owner === undefined ? Date.now() : 0;
+    if (owner !== undefined) this.standing.show(owner, 0);
   }
 
   /** Undefined before the first request. It stays after the end, which strangers are not told of. */
@@ -46,53 +38,40 @@ export class Ownership {
 
   /** Whether somebody else has opened the virtual connection. */
   isStranger(principal: Principal): boolean {
-    return this.#owner !== undefined && !isSame(this.#owner, principal);
+    if (this.#owner === undefined || isSame(this.#owner, principal)) return false;
+    const { bearer } = this.standing;
+    return bearer === undefined || !isSameBearer(bearer, principal);
   }
 
-  claim(principal: Principal): void {
-    this.#owner ??= principal;
+  claim({ principal, asOf }: Caller): void {
+    if (this.#owner !== undefined) return;
+    this.#owner = principal;
+    this.standing.show(principal, asOf);
   }
 
-  /**
-   * Something happens: a token that has expired ends the virtual connection now, one that was revoked soon. False when it
-   * has ended.
-   */
-  audit(): boolean {
-    const who = this.#who();
-    if (who === undefined) return true;
-    const now = Date.now();
-    if (isExpired(who, now)) {
-      this.#evict("TokenExpired");
-      return false;
-    }
-    if (now - this.#audited >= AUDIT_INTERVAL) {
-      this.#audited = now;
-      this.#context.waitUntil(this.#inquire(who, now));
-    }
-    return true;
+  /** A request of the virtual connection shows its token, which may be a newer one than before. */
+  show({ principal, asOf }: Caller): void {
+    if (this.#owner === undefined) return;
+    this.standing.show(principal, asOf);
+    const { bearer } = this.standing;
+    if (hasToken(this.#owner) && bearer !== undefined) this.#owner = bearer;
   }
 
-  /** Looks from time to time, for what is copied through no code of ours. It keeps the object in memory. */
+  /** Judges from time to time, for what is copied through no code of ours. It keeps the object in memory. */
   patrol(): void {
-    const who = this.#who();
-    if (who === undefined) return;
-    const pause = Math.min(AUDIT_INTERVAL, Math.max(0, who.expires - Date.now()));
-    this.#timer = setTimeout(() => this.audit() && this.patrol(), pause);
+    const pause = this.standing.renewAt - Date.now();
+    if (pause === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(
+      () => {
+        if (Date.now() < this.standing.renewAt) this.patrol();
+        else void this.standing.judge().then((may) => may && this.#timer !== undefined && this.patrol());
+      },
+      Math.max(0, pause),
+    );
   }
 
   end(): void {
     clearTimeout(this.#timer);
-  }
-
-  async #inquire(who: Principal, now: number): Promise<void> {
-    const answer = await current(who, this.#env, now);
-    // When nobody can say, who is in may stay: it is the new ones who must show that they are not on the list.
-    if (answer.type === "refused" && answer.reason !== "KeysUnavailable") this.#evict(answer.reason);
-  }
-
-  /** Whose token it is; undefined when there is none. */
-  #who(): Principal | undefined {
-    const who = this.#inside() ?? this.#owner;
-    return who === undefined || isSame(who, ANYBODY) || isSame(who, NOBODY) ? undefined : who;
+    this.#timer = undefined;
   }
 }

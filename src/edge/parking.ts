@@ -19,6 +19,8 @@ export interface Context {
 /** For whom a Worker speaks with a Tunnel. */
 export interface Caller {
   readonly principal: Principal;
+  /** The moment that the judgement about its token dates from, milliseconds since 1970. */
+  readonly asOf: number;
   /** Where the request comes from, as sourceOf tells it. */
   readonly source: string;
 }

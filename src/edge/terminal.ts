@@ -10,9 +10,11 @@
  * @module
  */
 
+import type { Authenticator, ConnectDecision } from "../auth/permissions.ts";
 import { ANYBODY, isSame, NOBODY, type Principal } from "../auth/principal.ts";
 import { AcceptorProof, type DiallerProof, type LinkTrust, relayNamed } from "../auth/relay-proof.ts";
 import { addressee } from "../auth/scopes.ts";
+import type { Judge } from "../auth/standing.ts";
 import { byteReader, READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import { promptly, within } from "../lib/runtime/timeout.ts";
 import {
@@ -32,7 +34,6 @@ import {
   wholeCommands,
 } from "../sstp/index.ts";
 import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
-import type { Authenticator, ConnectDecision } from "./authenticator.ts";
 import {
   ATTACH_MESSAGES,
   BULK_IDLE,
@@ -79,6 +80,8 @@ export interface Host {
   readonly authenticator: Authenticator;
   /** Who has opened the virtual connection. */
   readonly owner: Principal;
+  /** Whether the bearer of its token may still be served: it is asked before anything is taken or handed over. */
+  readonly standing: Judge;
 }
 
 /** A terminal at rest, as plain data. */
@@ -148,6 +151,7 @@ export class Terminal implements Origin {
   #messages = 0;
   /** Calls whose octets are taken, and whose device is not read meanwhile. */
   #writing = 0;
+  #judging = false;
 
   constructor(host: Host, { localDeviceURLs, relay, proof }: Side, snapshot?: TerminalSnapshot) {
     const options = {
@@ -196,6 +200,7 @@ export class Terminal implements Origin {
   }
 
   async write(octets: Uint8Array): Promise<void> {
+    if (!this.#host.standing.fresh() && !(await this.#judged())) return;
     // When the connection is over meanwhile, nobody acts on the decision any more.
     while (this.#connecting !== undefined && !this.#ended && this.#engine.closed === undefined) {
       await this.#hold(octets.length, this.#connecting);
@@ -229,6 +234,14 @@ export class Terminal implements Origin {
   }
 
   peek(): Inflow | undefined {
+    const waiting = this.#waiting();
+    // Nobody is judged for having nothing to take.
+    if (waiting?.kind !== "octets" || this.#host.standing.fresh()) return waiting;
+    this.#judge();
+    return undefined;
+  }
+
+  #waiting(): Inflow | undefined {
     // No more is made before what was made is taken: a peer that does not read must not have it pile up here.
     if (this.#blocks.length === 0) this.#guarded(() => this.#make());
     const [octets] = this.#blocks;
@@ -241,6 +254,25 @@ export class Terminal implements Origin {
     this.#outlet.fill();
     this.#answersUnread += answers;
     this.#blocks = this.#engine.output(Date.now());
+  }
+
+  /** What waits is handed over when its peer has been judged. */
+  #judge(): void {
+    if (this.#judging) return;
+    this.#judging = true;
+    const judged = this.#judged().finally(() => {
+      this.#judging = false;
+    });
+    this.#host.waitUntil(judged.then((may) => may && this.#changed()));
+  }
+
+  async #judged(): Promise<boolean> {
+    this.#deciding += 1;
+    try {
+      return await this.#host.standing.judge();
+    } finally {
+      this.#deciding -= 1;
+    }
   }
 
   /** Whole commands only: between two takes the stream stands at a boundary, where a Noop may be put in. */
@@ -308,7 +340,7 @@ export class Terminal implements Origin {
   /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
   get quiet(): boolean {
     if (this.#deciding > 0 || this.#writing > 0 || this.#timer !== undefined || this.#proof !== undefined) return false;
-    return this.#intake.quiet && this.#outlet.quiet && this.peek() === undefined;
+    return this.#intake.quiet && this.#outlet.quiet && this.#waiting() === undefined;
   }
 
   /** The state to go on from, when it is quiet; undefined otherwise. */

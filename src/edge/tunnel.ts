@@ -13,7 +13,8 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { ownNames } from "../auth/own-names.ts";
-import { NOBODY, type Principal } from "../auth/principal.ts";
+import { NOBODY } from "../auth/principal.ts";
+import type { Judge } from "../auth/standing.ts";
 import {
   arriveGet,
   arrivePost,
@@ -99,13 +100,7 @@ export class Tunnel extends DurableObject<Env> {
     this.#sleep = new Sleep(ctx.storage, () => this.#settled());
     const left = this.#sleep.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
     const { live, polling, established, owner } = openingOf(ctx.storage);
-    this.#ownership = new Ownership(
-      env,
-      ctx,
-      () => this.#terminal?.principal,
-      (reason) => this.#evict(reason),
-      left?.rest.owner ?? owner,
-    );
+    this.#ownership = new Ownership(env, ctx, (reason) => this.#evict(reason), left?.rest.owner ?? owner);
     this.#beginning = new Beginning(env, ctx, this.#ownership);
     if (left !== undefined && ownNames(env.RELAY_NAME).length > 0) {
       this.#wake(left);
@@ -127,7 +122,7 @@ export class Tunnel extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
     const caller = callerOf(request);
-    const denied = this.#denied(caller.principal);
+    const denied = await this.#denied(caller);
     if (denied !== undefined) return problem(denied);
     return this.#guarded(
       () => this.#serve(pathname, caller, request),
@@ -143,8 +138,8 @@ export class Tunnel extends DurableObject<Env> {
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
     const crowded = await this.#beginning.crowded(caller);
     if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
-    if (parsed.target.encapsulation === "WebSocket") return this.#wire(caller.principal, parsed.target.relay);
-    return this.#get(caller.principal, parsed.target);
+    if (parsed.target.encapsulation === "WebSocket") return this.#wire(caller, parsed.target.relay);
+    return this.#get(caller, parsed.target);
   }
 
   /** The first octets of a LongLived POST. */
@@ -162,8 +157,8 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
-  async push({ principal }: Caller, octets: Uint8Array): Promise<Verdict> {
-    const denied = this.#denied(principal);
+  async push(caller: Caller, octets: Uint8Array): Promise<Verdict> {
+    const denied = await this.#denied(caller);
     if (denied !== undefined) return refused(denied);
     const live = this.#live;
     if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
@@ -196,7 +191,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** One exchange of a Polling virtual connection. */
   async poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
-    const denied = this.#denied(caller.principal);
+    const denied = await this.#denied(caller);
     if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
     return this.#guarded(
       () => this.#poll(caller, body),
@@ -212,7 +207,7 @@ export class Tunnel extends DurableObject<Env> {
     const { poll } = parsed;
     if (this.#polling === undefined) {
       if (this.#taken !== undefined) return { ok: false, reason: this.#taken, scope: "request" };
-      this.#polling = this.#beginning.beginPolling(caller.principal, poll);
+      this.#polling = this.#beginning.beginPolling(caller, poll);
     }
     const polling = this.#polling;
     const exchange = await exchangePoll(polling, poll, () => {
@@ -229,7 +224,8 @@ export class Tunnel extends DurableObject<Env> {
   /** A mailbox sends messages for the device. */
   async deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Promise<Taken> {
     this.#sleep.stir();
-    if (!this.#ownership.audit()) return "gone";
+    // In the same turn when the judgement is fresh.
+    if (!this.#standing.fresh() && !(await this.#judged())) return "gone";
     return this.#terminal?.deliver(peer, generation, deliveries) ?? "gone";
   }
 
@@ -242,6 +238,7 @@ export class Tunnel extends DurableObject<Env> {
   /** A mailbox that this virtual connection consumed has lost its consumer. True when it is taken back. */
   async recall(peer: string): Promise<boolean> {
     this.#sleep.stir();
+    if (!this.#standing.fresh() && !(await this.#judged())) return false;
     return this.#terminal?.recall(peer) ?? false;
   }
 
@@ -262,7 +259,6 @@ export class Tunnel extends DurableObject<Env> {
 
   override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
     this.#sleep.stir();
-    if (!this.#ownership.audit()) return;
     if (this.#wired?.socket === socket) return this.#wired.hear(word);
     return this.#guarded(
       async () => this.#hear(socket, word),
@@ -325,8 +321,8 @@ export class Tunnel extends DurableObject<Env> {
     else await this.ctx.storage.setAlarm(deadlineOf(live.state));
   }
 
-  async #get(principal: Principal, target: LongLivedTarget | KeepAliveTarget): Promise<Response> {
-    const found = this.#find(principal, target, true);
+  async #get(caller: Caller, target: LongLivedTarget | KeepAliveTarget): Promise<Response> {
+    const found = this.#find(caller, target, true);
     if (!found.ok) return problem(found.reason);
     const { live } = found;
     const arrived = arriveGet(live.state, target, Date.now());
@@ -377,12 +373,12 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** A device that speaks WebSocket: its messages are octets of SSTP, and so are ours. */
-  #wire(principal: Principal, relay: string): Response {
+  #wire(caller: Caller, relay: string): Response {
     if (this.#taken !== undefined) return problem(this.#taken);
     if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
-    this.#ownership.claim(principal);
+    this.#ownership.claim(caller);
     this.#wired = new Wired(ours, this.#terminate(), (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
   }
@@ -408,7 +404,8 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   async #receive(live: Live, octets: Uint8Array): Promise<Verdict> {
-    if (!this.#ownership.audit()) return refused(this.#ended ?? "ConnectionClosed");
+    if (!this.#standing.fresh() && !(await this.#judged())) return refused(this.#ended ?? "ConnectionClosed");
+    if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
     const received: Received = receive(live.state, octets, Date.now());
     if (received.type === "refuse") return this.#refuse(live, received);
     if (received.type === "wait") {
@@ -470,18 +467,18 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Lets a caller to the virtual connection that it asks for. */
   async #admit(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Promise<Found> {
-    const denied = this.#denied(caller.principal);
+    const denied = await this.#denied(caller);
     if (denied !== undefined) return refused(denied);
     const crowded = mayBegin ? await this.#beginning.crowded(caller) : undefined;
-    return crowded ?? this.#find(caller.principal, target, mayBegin);
+    return crowded ?? this.#find(caller, target, mayBegin);
   }
 
   /** The live virtual connection, or a new one for the first request of a GUID. */
-  #find(principal: Principal, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Found {
+  #find(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Found {
     if (this.#live === undefined) {
       const taken = this.#taken ?? (mayBegin ? undefined : "UnknownConnection");
       if (taken !== undefined) return refused(taken);
-      this.#live = this.#beginning.begin(principal, target);
+      this.#live = this.#beginning.begin(caller, target);
     }
     return { ok: true, live: this.#live };
   }
@@ -492,10 +489,24 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** Why somebody who asks something of the virtual connection is not heard: a stranger is told nothing. */
-  #denied(principal: Principal): Reason | undefined {
-    if (this.#ownership.isStranger(principal)) return "UnknownConnection";
+  async #denied(caller: Caller): Promise<Reason | undefined> {
+    if (this.#ownership.isStranger(caller.principal)) return "UnknownConnection";
     this.#sleep.stir();
-    return this.#ownership.audit() ? undefined : (this.#ended ?? "ConnectionClosed");
+    this.#ownership.show(caller);
+    if (this.#standing.fresh() || (await this.#judged())) return undefined;
+    return this.#ended ?? "ConnectionClosed";
+  }
+
+  async #judged(): Promise<boolean> {
+    const may = await this.#standing.judge();
+    // What has been left for after sleep meanwhile is no longer true.
+    if (may) this.#sleep.stir();
+    return may;
+  }
+
+  /** Whether the bearer of the virtual connection's token may still be served. */
+  get #standing(): Judge {
+    return this.#ownership.standing;
   }
 
   /**
@@ -545,7 +556,7 @@ export class Tunnel extends DurableObject<Env> {
 
   /** The virtual connection ends here. */
   #terminate(left?: TerminalSnapshot): Terminal {
-    const host = tunnelHost(this.ctx, this.env, this.#ownership.owner ?? NOBODY, () => this.#beginning.arrived());
+    const host = tunnelHost(this.ctx, this.env, this.#ownership, () => this.#beginning.arrived());
     if (left === undefined) this.#beginning.expectConnect();
     this.#terminal = new Terminal(host, side(this.env), left);
     return this.#terminal;
@@ -577,6 +588,9 @@ export class Tunnel extends DurableObject<Env> {
   /** Goes on after sleep. */
   #wake({ rest, socket }: Left): void {
     const terminal = this.#terminate(rest.terminal);
+    const { standing } = this.#ownership;
+    standing.show(rest.terminal.principal, 0);
+    if (terminal.connected) standing.connected();
     if (rest.polling !== undefined) {
       this.#polling = pollingOf(rest.polling, terminal);
     } else if (rest.live === undefined) {

@@ -6,7 +6,6 @@
 
 import { Hono } from "hono";
 import { ownNames } from "../auth/own-names.ts";
-import type { Principal } from "../auth/principal.ts";
 import { owns } from "../auth/scopes.ts";
 import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target } from "../encapsulation/index.ts";
 import { readBody } from "../lib/runtime/byte-reader.ts";
@@ -19,7 +18,7 @@ import { inspect } from "./findings.ts";
 import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
-import { type Context, type TunnelStub, tunnelFor } from "./parking.ts";
+import { type Caller, type Context, type TunnelStub, tunnelFor } from "./parking.ts";
 import { sourceOf } from "./policy/source.ts";
 import { answerHeaders, problem, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
@@ -45,17 +44,17 @@ app.post("/", async (c) => {
   const parsed = parsePoll(body);
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const ends = isOwnName(parsed.poll.relay, c.env);
-  const admitted = await admit(c.req.raw, c.env, ends);
+  const admitted = await admitWhole(c.req.raw, c.env, ends, c.executionCtx);
   if (admitted.type === "refused") return refusal(admitted, ends, c.env);
   const refused = route(parsed.poll.relay, c.env);
   if (refused !== undefined) return refusal(refused, ends, c.env);
-  const exchange = await tunnelOf(c.env, parsed.poll.guid, admitted.principal, c.req.raw).poll(body);
+  const exchange = await tunnelOf(c.env, parsed.poll.guid, admitted, c.req.raw).poll(body);
   if (!exchange.ok) return problem(exchange.reason, exchange.detail, exchange.retryAfter);
   return new Response(exchange.body, { headers: answerHeaders() });
 });
 
 app.on(["GET", "PUT"], "/mailboxes/:address/rule", async (c) => {
-  const admitted = await admit(c.req.raw, c.env, false);
+  const admitted = await admitWhole(c.req.raw, c.env, false, c.executionCtx);
   if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
   const { rights } = admitted.principal;
   return answerRule(c.req.raw, c.req.param("address"), c.env, (peer) =>
@@ -71,7 +70,7 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   const { target } = parsed;
   const ends = isOwnName(target.relay, c.env);
   // Before it is said which relays are allowed.
-  const admitted = await admit(c.req.raw, c.env, ends);
+  const admitted = await admitWhole(c.req.raw, c.env, ends, c.executionCtx);
   if (admitted.type === "refused") return refusal(admitted, ends, c.env);
   const refused = route(target.relay, c.env);
   if (refused !== undefined) return refusal(refused, ends, c.env);
@@ -79,7 +78,7 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   if (target.encapsulation === "WebSocket" && c.req.header("Upgrade")?.toLowerCase() !== "websocket") {
     return problem("UpgradeNeeded");
   }
-  const tunnel = tunnelOf(c.env, target.guid, admitted.principal, c.req.raw);
+  const tunnel = tunnelOf(c.env, target.guid, admitted, c.req.raw);
   const answered = serve(target, ends, tunnel, c.req.raw, c.executionCtx);
   // A request whose device resets it is stopped in its tracks, unless something is waited for: then it is told, by its
   // signal or its body, and the Tunnel learns of it.
@@ -114,8 +113,16 @@ async function serve(
   }
 }
 
-function tunnelOf(env: Env, guid: string, principal: Principal, request: Request): TunnelStub {
-  return tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, source: sourceOf(request, env.TRUSTED_PROXIES) });
+/** A fetch of keys that one request has begun is waited for by others: it goes on when its device resets the request. */
+function admitWhole(request: Request, env: Env, ends: boolean, context: Context): ReturnType<typeof admit> {
+  const admitted = admit(request, env, ends);
+  context.waitUntil(admitted);
+  return admitted;
+}
+
+function tunnelOf(env: Env, guid: string, { principal, asOf }: Omit<Caller, "source">, request: Request): TunnelStub {
+  const source = sourceOf(request, env.TRUSTED_PROXIES);
+  return tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, asOf, source });
 }
 
 /** Why a virtual connection to this relay cannot be had here; undefined when it can. */

@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock, type TestContext } from "node:test";
+import type { Authenticator, ConnectDecision } from "../../src/auth/permissions.ts";
 import { NOBODY, type Principal } from "../../src/auth/principal.ts";
 import { EVERYTHING } from "../../src/auth/scopes.ts";
-import type { Authenticator, ConnectDecision } from "../../src/edge/authenticator.ts";
+import { UNQUESTIONED } from "../../src/auth/standing.ts";
 import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS } from "../../src/edge/defaults.ts";
 import { type Host, Terminal } from "../../src/edge/terminal.ts";
 import {
@@ -17,7 +18,13 @@ import {
 } from "../../src/sstp/index.ts";
 
 const RELAY = relayURL("edge.example.com");
-const ALICE: Principal = { id: "jti:alice", subject: "", rights: EVERYTHING, expires: Number.MAX_SAFE_INTEGER };
+const ALICE: Principal = {
+  id: "jti:alice",
+  subject: "",
+  rights: EVERYTHING,
+  key: "thumbprint",
+  expires: Number.MAX_SAFE_INTEGER,
+};
 const GRANTED: ConnectDecision = { type: "ok", principal: ALICE, consumes: true };
 
 /** A decision that the test makes when it likes. */
@@ -65,6 +72,7 @@ class Line {
       arrived: () => undefined,
       authenticator,
       owner,
+      standing: UNQUESTIONED,
     };
     this.terminal = new Terminal(host as unknown as Host, { localDeviceURLs: [RELAY] });
     t.after(() => this.terminal.close());

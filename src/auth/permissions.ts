@@ -1,6 +1,6 @@
 /**
- * What a device may do inside SSTP. The engine carries tokens without looking at them; a terminal asks an authenticator,
- * which answers at once or later.
+ * What a device may do inside SSTP, at the edge and at the bundled relay. The engine carries tokens without looking at
+ * them; whoever drives it asks an authenticator, which answers at once or later.
  *
  * A device that could send a token by HTTP is known before it speaks SSTP. One that could not puts it, as it is, into the
  * AuthenticationToken of its Connect. Those of Attach and Register are not looked at: what the bearer of a token may do is
@@ -8,12 +8,11 @@
  *
  * @module
  */
-import { ANYBODY, isSame, NOBODY, type Principal } from "../auth/principal.ts";
-import { addressee, has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "../auth/scopes.ts";
-import { authenticate } from "../auth/verify-token.ts";
 import { type AddressingEntry, ConnectResponseId } from "../sstp/index.ts";
-import type { Env } from "./env.ts";
-import type { Reason } from "./reasons.ts";
+import { ANYBODY, isSame, NOBODY, type Principal } from "./principal.ts";
+import { addressee, has, mayAttach, maySend, mayStream, mayUse, peerOf, type Rights } from "./scopes.ts";
+import type { TokenProblem } from "./token-problems.ts";
+import { authenticate, type TokenSettings } from "./verify-token.ts";
 
 type Soon<T> = T | Promise<T>;
 
@@ -25,7 +24,7 @@ export type ConnectDecision =
       /** Whether it takes what waits for its devices. */
       readonly consumes: boolean;
     }
-  | { readonly type: "refused"; readonly responseId: number; readonly reason: Reason };
+  | { readonly type: "refused"; readonly responseId: number; readonly reason: TokenProblem };
 
 export interface Authenticator {
   /** @param who who has opened the virtual connection */
@@ -46,13 +45,20 @@ export interface Authenticator {
   ): Soon<readonly number[]>;
 }
 
-/** Decides by tokens, and lets everything pass at an edge that is open. */
-export function tokenAuthenticator(env: Env): Authenticator {
+/**
+ * Decides by tokens, and lets everything pass where it is open to anybody.
+ *
+ * @param shown called with the bearer of a token in Connect, and the moment that the judgement about it dates from
+ */
+export function tokenAuthenticator(
+  settings: TokenSettings,
+  shown: (principal: Principal, asOf: number) => void,
+): Authenticator {
   return {
     connect(who, request) {
       if (isSame(who, ANYBODY)) return { type: "ok", principal: who, consumes: true };
       if (!isSame(who, NOBODY)) return connectAs(who, request.sourceDeviceURLs);
-      return connectByToken(env, request);
+      return connectByToken(settings, request, shown);
     },
     attach: (who, { identity }) => isSame(who, ANYBODY) || mayAttach(who.rights, identity),
     register: (who) => isSame(who, ANYBODY) || has(who.rights, "connect"),
@@ -65,13 +71,16 @@ export function tokenAuthenticator(env: Env): Authenticator {
 }
 
 async function connectByToken(
-  env: Env,
+  settings: TokenSettings,
   { sourceDeviceURLs, token }: { readonly sourceDeviceURLs: readonly string[]; readonly token: Uint8Array },
+  shown: (principal: Principal, asOf: number) => void,
 ): Promise<ConnectDecision> {
   if (token.length === 0) return failed("TokenNeeded");
-  const answer = await authenticate(new TextDecoder().decode(token), env, Date.now());
+  const answer = await authenticate(new TextDecoder().decode(token), settings, Date.now());
   if (answer.type === "refused") return failed(answer.reason);
-  return connectAs(answer.principal, sourceDeviceURLs);
+  const decision = connectAs(answer.principal, sourceDeviceURLs);
+  if (decision.type === "ok") shown(answer.principal, answer.asOf);
+  return decision;
 }
 
 function connectAs(principal: Principal, sourceDeviceURLs: readonly string[]): ConnectDecision {
@@ -82,7 +91,7 @@ function connectAs(principal: Principal, sourceDeviceURLs: readonly string[]): C
   return { type: "ok", principal, consumes: has(rights, "receive") };
 }
 
-function failed(reason: Reason): ConnectDecision {
+function failed(reason: TokenProblem): ConnectDecision {
   const { AuthenticationFailed, TryLater } = ConnectResponseId;
   return { type: "refused", responseId: reason === "KeysUnavailable" ? TryLater : AuthenticationFailed, reason };
 }

@@ -1,0 +1,174 @@
+/** For how long a judgement about a token holds, and what happens when it does no more. */
+import assert from "node:assert/strict";
+import { beforeEach, describe, it, mock, type TestContext } from "node:test";
+import { CONNECTED_AGE, CONNECTING_AGE, FETCH_TIMEOUT, FETCHED_AGE, RENEWAL_AGE } from "../../src/auth/limits.ts";
+import { isSameBearer, NOBODY, type Principal } from "../../src/auth/principal.ts";
+import { Standing } from "../../src/auth/standing.ts";
+import { authenticate, type TokenSettings } from "../../src/auth/verify-token.ts";
+import { AUDIENCE, type Claims, ed25519, jwks } from "../edge/issuer.ts";
+
+const issuer = await ed25519();
+const NOW = 1_800_000_000_000;
+const seconds = (offset: number) => NOW / 1000 + offset;
+
+async function bearerOf(claims: Claims = {}): Promise<Principal> {
+  const token = await issuer.issue({ jti: "one", exp: seconds(3600), ...claims });
+  const answer = await authenticate(token, { KEYS: jwks(issuer), RELAY_NAME: AUDIENCE }, NOW);
+  assert(answer.type === "ok", JSON.stringify(answer));
+  return answer.principal;
+}
+
+/** A connection whose bearer is judged by settings that the test may change. */
+class Line {
+  readonly settings: { -readonly [K in keyof TokenSettings]: TokenSettings[K] } = { KEYS: jwks(issuer), REVOKED: "" };
+  readonly ended: string[] = [];
+  readonly renewals: Promise<unknown>[] = [];
+  readonly standing: Standing;
+
+  constructor(bearer?: Principal, asOf = NOW) {
+    this.standing = new Standing(
+      this.settings,
+      (promise) => this.renewals.push(promise),
+      (reason) => this.ended.push(reason),
+    );
+    if (bearer !== undefined) this.standing.show(bearer, asOf);
+  }
+
+  connected(): this {
+    this.standing.connected();
+    return this;
+  }
+}
+
+function clock(t: TestContext): { to(offset: number): void } {
+  t.mock.timers.enable({ apis: ["Date"], now: NOW });
+  return { to: (offset) => t.mock.timers.setTime(NOW + offset) };
+}
+
+describe("a judgement", () => {
+  beforeEach(() => mock.method(console, "warn", () => undefined));
+
+  it("that is made holds for less than 30 s while its device connects, and than a minute afterwards", async (t) => {
+    const time = clock(t);
+    const line = new Line(await bearerOf());
+    time.to(CONNECTING_AGE - 1);
+    assert(line.standing.fresh());
+    time.to(CONNECTING_AGE);
+    assert(!line.standing.fresh());
+    line.connected();
+    assert(line.standing.fresh());
+    time.to(CONNECTED_AGE);
+    assert(!line.standing.fresh());
+    assert(FETCHED_AGE < CONNECTING_AGE && CONNECTING_AGE <= 30_000);
+    assert(FETCHED_AGE < RENEWAL_AGE && RENEWAL_AGE + 3 * FETCH_TIMEOUT < CONNECTED_AGE && CONNECTED_AGE < 60_000);
+  });
+
+  it("is renewed while it still holds, once, and nothing waits for that", async (t) => {
+    const time = clock(t);
+    const line = new Line(await bearerOf()).connected();
+    time.to(RENEWAL_AGE - 1);
+    assert(line.standing.fresh());
+    assert.equal(line.renewals.length, 0);
+    time.to(RENEWAL_AGE);
+    for (let i = 0; i < 3; i += 1) assert(line.standing.fresh());
+    assert.equal(new Set(line.renewals).size, 1);
+    await Promise.all(line.renewals);
+    time.to(RENEWAL_AGE + RENEWAL_AGE - 1);
+    assert(line.standing.fresh());
+    assert.equal(new Set(line.renewals).size, 1);
+  });
+
+  it("that holds no more is made anew before anything is handed over, once for all who wait", async (t) => {
+    const time = clock(t);
+    const line = new Line(await bearerOf()).connected();
+    line.settings.REVOKED = "one";
+    time.to(CONNECTED_AGE);
+    assert(!line.standing.fresh());
+    assert.deepEqual(line.ended, [], "not before it is known");
+    assert.deepEqual(await Promise.all([line.standing.judge(), line.standing.judge()]), [false, false]);
+    assert.deepEqual(line.ended, ["TokenRevoked"]);
+  });
+
+  for (const [what, change, reason] of [
+    ["revoked", (line: Line) => (line.settings.REVOKED = "one"), "TokenRevoked"],
+    ["verified by a key that is gone", (line: Line) => (line.settings.KEYS = ""), "TokenInvalid"],
+    [
+      "one that nobody can say anything about",
+      (line: Line) => (line.settings.REVOKED_URL = "no URL"),
+      "KeysUnavailable",
+    ],
+  ] as const) {
+    it(`ends the connection by name when the token is ${what}`, async (t) => {
+      clock(t);
+      const line = new Line(await bearerOf(), 0).connected();
+      assert(!line.standing.fresh(), "of who was let in before nobody knows how long ago that was");
+      change(line);
+      assert(!(await line.standing.judge()));
+      assert.deepEqual(line.ended, [reason]);
+    });
+  }
+
+  it("does not hold beyond the token itself", async (t) => {
+    const time = clock(t);
+    const bearer = await bearerOf({ exp: seconds(-20) });
+    const line = new Line(bearer).connected();
+    time.to(9999);
+    assert(line.standing.fresh());
+    time.to(10_000);
+    assert(!line.standing.fresh() && !(await line.standing.judge()));
+    assert.deepEqual(line.ended, ["TokenExpired"]);
+  });
+
+  it("is not needed about somebody without a token", async (t) => {
+    const time = clock(t);
+    const line = new Line(NOBODY).connected();
+    time.to(3600_000);
+    assert(line.standing.fresh());
+    assert(await line.standing.judge());
+    assert.equal(line.standing.renewAt, Number.POSITIVE_INFINITY);
+  });
+
+  it("is about the token that is good for longest, of those that the bearer has shown", async (t) => {
+    const time = clock(t);
+    const [old, newer] = [await bearerOf(), await bearerOf({ jti: "two", exp: seconds(7200) })];
+    const line = new Line(old).connected();
+    line.standing.show(newer, NOW);
+    line.standing.show(old, NOW);
+    assert.equal(line.standing.bearer, newer);
+    line.settings.REVOKED = "one";
+    time.to(3700_000);
+    assert(await line.standing.judge(), "the one before is not asked about any more");
+    line.settings.REVOKED = "two";
+    assert(!(await line.standing.judge()));
+  });
+
+  it("about a token before is not taken for one about the token that was shown meanwhile", async (t) => {
+    clock(t);
+    const [old, newer] = [await bearerOf(), await bearerOf({ jti: "two", exp: seconds(7200) })];
+    const line = new Line(old, 0).connected();
+    line.settings.REVOKED = "one";
+    const judging = line.standing.judge();
+    line.standing.show(newer, NOW);
+    assert(await judging);
+    assert.deepEqual(line.ended, []);
+  });
+});
+
+describe("a token and another one", () => {
+  it("are one bearer's when subject and rights are the same", async () => {
+    const one = await bearerOf({ sub: "alice" });
+    for (const [claims, expected] of [
+      [{}, true],
+      [{ jti: undefined, exp: seconds(7200) }, true],
+      [{ sub: "bob" }, false],
+      [{ sub: undefined }, false],
+      [{ address: "alice/phone" }, false],
+      [{ scope: "connect receive" }, false],
+      [{ scope: "connect receive send:* admin" }, false],
+    ] as const) {
+      const other = await bearerOf({ sub: "alice", jti: "two", ...claims });
+      assert.equal(isSameBearer(one, other), expected, JSON.stringify(claims));
+    }
+    assert(!isSameBearer(one, NOBODY) && !isSameBearer(NOBODY, one));
+  });
+});
