@@ -9,10 +9,16 @@ import { argv } from "node:process";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
-/** Bundles the worker for workerd; what the platform provides stays an import. */
-export async function bundleWorker(): Promise<string> {
+const WORKER = fileURLToPath(new URL("../edge/worker.ts", import.meta.url));
+
+/**
+ * Bundles the worker for workerd; what the platform provides stays an import.
+ *
+ * @param entry file of the worker: a test puts its own around the edge's
+ */
+export async function bundleWorker(entry = WORKER): Promise<string> {
   const result = await build({
-    entryPoints: [fileURLToPath(new URL("../edge/worker.ts", import.meta.url))],
+    entryPoints: [entry],
     bundle: true,
     write: false,
     format: "esm",

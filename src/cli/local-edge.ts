@@ -53,6 +53,8 @@ export interface LocalEdgeOptions {
   readonly tls?: { readonly key: string; readonly cert: string };
   /** Called for each line that the worker or its runtime logs. */
   readonly log?: (level: string, line: string) => void;
+  /** The worker as one module, in place of the edge's own: for tests, which put another around it. */
+  readonly code?: string;
 }
 
 export interface LocalEdge {
@@ -79,7 +81,7 @@ const START_TIMEOUT = 60_000;
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
   assertSecure(options);
-  const code = await workerCode();
+  const code = options.code ?? (await workerCode());
   const resolver = options.resolver === undefined ? await startLocalResolver() : undefined;
   const host = options.host ?? "127.0.0.1";
   try {

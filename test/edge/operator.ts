@@ -28,14 +28,24 @@ export interface Operator {
   readonly settings: Pick<LocalEdgeOptions, "keysURL" | "revokedURL">;
   serve(...issuers: readonly Issuer[]): void;
   revoke(id: string): void;
+  /** Answers from now on after so many milliseconds, and with an error while it fails. */
+  slow(milliseconds: number): void;
+  fail(failing: boolean): void;
+  /** How often it was asked. */
+  readonly asked: number;
   close(): void;
 }
 
 export async function startOperator(...issuers: readonly Issuer[]): Promise<Operator> {
   let served = jwks(...issuers);
   const revoked: string[] = [];
+  let [delay, failing, asked] = [0, false, 0];
   const server = createServer((request, response) => {
-    response.end(request.url === "/keys" ? served : JSON.stringify(revoked));
+    asked += 1;
+    setTimeout(() => {
+      if (failing) response.writeHead(503);
+      response.end(request.url === "/keys" ? served : JSON.stringify(revoked));
+    }, delay);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -46,6 +56,15 @@ export async function startOperator(...issuers: readonly Issuer[]): Promise<Oper
       served = jwks(...others);
     },
     revoke: (id) => revoked.push(id),
+    slow(milliseconds) {
+      delay = milliseconds;
+    },
+    fail(now) {
+      failing = now;
+    },
+    get asked() {
+      return asked;
+    },
     close() {
       server.close();
       server.closeAllConnections();

@@ -1,0 +1,233 @@
+/**
+ * Until when a token that was revoked, or whose key was taken out of the set, is good for anything: 30 s for who connects,
+ * 60 s for who is connected. The edge's clock is set ahead; the operator's server takes its time.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { CONNECTED_AGE, CONNECTING_AGE, STALE } from "../../src/auth/limits.ts";
+import { bundleWorker } from "../../src/cli/bundle.ts";
+import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { Device, DeviceOptions } from "../../src/device/index.ts";
+import { mailboxOf, RawClient, receive, TRANSPORTS, until } from "../mailbox/support.ts";
+import { AUDIENCE, ed25519 } from "./issuer.ts";
+import {
+  assertSecretsKept,
+  bearer,
+  deviceAt,
+  issued,
+  knockAt,
+  type Operator,
+  startAsking,
+  startOperator,
+  target,
+  upgrade,
+} from "./operator.ts";
+
+const first = await ed25519("first");
+const second = await ed25519("second");
+const code = await bundleWorker(fileURLToPath(new URL("./clocked-worker.ts", import.meta.url)));
+
+let operator: Operator;
+let edge: LocalEdge;
+
+/** An edge whose clock stands at the time of all, and that has fetched nothing yet. */
+async function start(): Promise<void> {
+  operator = await startOperator(first, second);
+  edge = await startAsking({ ...operator.settings, code });
+}
+
+async function stop(): Promise<void> {
+  await edge.close();
+  operator.close();
+}
+
+async function clock(milliseconds: number): Promise<void> {
+  assert.equal((await fetch(`${edge.url}/clock/${milliseconds}`)).status, 200);
+}
+
+/** Ways for a token to become worthless, and the reason for which it is refused then. */
+const ENDS = [
+  ["that was revoked", (id: string) => operator.revoke(id), "TokenRevoked"],
+  ["whose key was taken out of the set", () => operator.serve(second), "TokenInvalid"],
+] as const;
+
+function device(t: TestContext, options: Partial<DeviceOptions>): Promise<Device> {
+  return deviceAt(t, edge, options);
+}
+
+/** A device that is let in by the other key, whatever becomes of the first. */
+async function sender(t: TestContext): Promise<Device> {
+  return device(t, { address: "sender/x", token: await issued(second, { address: "sender/x" }) });
+}
+
+const url = (address: string) => `grooveDevice://${address}`;
+
+async function waiting(peer: string): Promise<number> {
+  return (await (await mailboxOf(edge, peer)).status()).messages;
+}
+
+/** Whether the device is handed something, or ends. */
+function taken(of: Device): Promise<string> {
+  return of
+    .messages()
+    .next()
+    .then(
+      ({ done }) => (done ? "closed" : "a message"),
+      (error: Error) => error.message,
+    );
+}
+
+for (const [what, end, reason] of ENDS) {
+  describe(`a token ${what}`, () => {
+    before(start);
+    after(stop);
+
+    it("lets none of four in that come at once 112 s later, and none of them empties the mailbox", async (t) => {
+      const token = await issued(first, { address: "bob/pc", jti: "four" });
+      await (await device(t, { address: "bob/pc", transport: "websocket", token })).close();
+      await (await sender(t)).send("bob/pc", "a secret");
+      operator.slow(100);
+      end("four");
+      await clock(112_000);
+      const four = <T>(run: () => Promise<T>) => Promise.all(Array.from({ length: 4 }, run));
+      assert.deepEqual(
+        await four(() => upgrade(edge, target("WebSocket"), bearer(token))),
+        Array(4).fill(reason),
+        "by a header",
+      );
+      await clock(224_000);
+      assert.deepEqual(await four(() => knockAt(edge, target("KeepAlive"), bearer(token))), Array(4).fill(reason));
+      await clock(336_000);
+      const refusals = await four(async () => {
+        const raw = new RawClient(edge, "websocket", url("bob/pc"));
+        raw.connect(AUDIENCE, token);
+        const refused = await raw.event("refused");
+        raw.close();
+        return Buffer.from(refused.token).toString();
+      });
+      assert.deepEqual(refusals, Array(4).fill(reason), "in Connect");
+      assert.equal(await waiting(url("bob/pc")), 1);
+    });
+  });
+
+  describe(`a device that is connected by a token ${what}`, () => {
+    before(start);
+    after(stop);
+
+    it("is handed nothing a minute later, and put out", { timeout: 120_000 }, async (t) => {
+      const connected = await Promise.all(
+        TRANSPORTS.map(async (transport) => {
+          const address = `out-${transport}/x`;
+          const token = await issued(first, { address, jti: "out" });
+          return { address, device: await device(t, { address, transport, token }) };
+        }),
+      );
+      const other = await sender(t);
+      for (const { address, device } of connected) {
+        await other.send(address, "in time");
+        await receive(device, 1);
+        await until("it is acknowledged", async () => (await waiting(url(address))) === 0);
+      }
+      operator.slow(100);
+      end("out");
+      await clock(CONNECTED_AGE + 2000);
+      const outcomes = connected.map(({ device }) => taken(device));
+      for (const { address } of connected) await other.send(address, "too late");
+      for (const outcome of outcomes) assert.match(await outcome, new RegExp(`\\[${reason}\\]$`));
+      for (const { address } of connected) assert.equal(await waiting(url(address)), 1, address);
+    });
+  });
+
+  describe(`a session that sleeps, by a token ${what}`, () => {
+    before(start);
+    after(stop);
+
+    it("is judged before it is handed anything, also when its mailbox asks it back", async (t) => {
+      const open = async (name: string) => {
+        const raw = new RawClient(edge, "websocket", url(`olga/${name}`));
+        t.after(() => raw.close());
+        raw.connect(AUDIENCE, await issued(name === "second" ? second : first, { address: "olga/*", jti: name }));
+        await raw.event("connected");
+        raw.engine.attach({ accountURL: "grooveAccount://olga" });
+        raw.flush();
+        await raw.event("attached");
+        return raw;
+      };
+      const sleeper = await open("sleeper");
+      const newer = await open("second");
+      const { consumer } = await (await mailboxOf(edge, url("olga/sleeper"))).status();
+      await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name: consumer ?? "" });
+      end("sleeper");
+      await clock(CONNECTED_AGE + 2000);
+      const other = await sender(t);
+      await other.send("olga/sleeper", "too late");
+      newer.close();
+      await until("nobody consumes", async () =>
+        (await mailboxOf(edge, "grooveIdentity://olga")).status().then(({ consumer }) => consumer === undefined),
+      );
+      await other.send("olga", "for the identity");
+      await until("it is put out", () => sleeper.lost !== undefined);
+      assert.deepEqual([sleeper.lost, sleeper.messages.length], [reason, 0]);
+      assert.equal(await waiting(url("olga/sleeper")), 1);
+      assert.equal(await waiting("grooveIdentity://olga"), 1);
+    });
+  });
+}
+
+describe("a list that cannot be fetched", () => {
+  before(start);
+  after(stop);
+
+  it("counts for an hour, then nobody is let in or served, and all goes on when it is back", {
+    timeout: 120_000,
+  }, async (t) => {
+    const address = "stays/x";
+    const reconnects: string[] = [];
+    const token = await issued(first, { address, exp: Math.floor(Date.now() / 1000) + 24 * 3600 });
+    const onReconnect = (error: Error) => reconnects.push(error.message);
+    const stays = await device(t, { address, transport: "websocket", token, onReconnect });
+    const talk = async (text: string) => {
+      await stays.send(address, text);
+      assert.equal((await receive(stays, 1))[0]?.text(), text);
+    };
+    await talk("with a list");
+    operator.fail(true);
+    await clock(STALE - CONNECTED_AGE - 10_000);
+    await talk("with an old one");
+    assert.deepEqual(reconnects, []);
+    assert.equal(await knockAt(edge, target("KeepAlive"), bearer(token)), "ok");
+    await clock(3600_000);
+    const late = stays.send(address, "when it is back");
+    await until("it is put out", () => reconnects.length > 0);
+    assert.match(reconnects.join(), /\[KeysUnavailable\]$/);
+    assert.equal(await knockAt(edge, target("KeepAlive"), bearer(token)), "KeysUnavailable");
+    assert.equal(await waiting(url(address)), 0, "nor was anything taken");
+    operator.fail(false);
+    await clock(3700_000);
+    await late;
+    assert.equal((await receive(stays, 1))[0]?.text(), "when it is back");
+  });
+});
+
+describe("a judgement", () => {
+  before(start);
+  after(stop);
+
+  it("is made once for a burst: many connections ask for the list once", async () => {
+    const token = await issued(first);
+    assert.equal(await knockAt(edge, target("KeepAlive"), bearer(token)), "ok");
+    operator.slow(100);
+    await clock(CONNECTING_AGE);
+    const before = operator.asked;
+    const knocks = await Promise.all(
+      Array.from({ length: 30 }, () => knockAt(edge, target("KeepAlive"), bearer(token))),
+    );
+    assert.deepEqual(new Set(knocks), new Set(["ok"]));
+    assert.equal(operator.asked - before, 2, "the key set and the list");
+  });
+});
+
+it("nothing that was said or logged has a token or a key in it", () => {
+  assertSecretsKept(first, second);
+});
