@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
 import fc from "fast-check";
+import { tokenAuthenticator } from "../../src/auth/permissions.ts";
 import { ANYBODY } from "../../src/auth/principal.ts";
-import { tokenAuthenticator } from "../../src/edge/authenticator.ts";
+import { UNQUESTIONED } from "../../src/auth/standing.ts";
 import { pack } from "../../src/edge/bundle.ts";
 import {
   ANSWERS_AHEAD,
@@ -16,7 +17,6 @@ import {
   UNTAKEN_TIMEOUT,
   WINDOW_OCTETS,
 } from "../../src/edge/defaults.ts";
-import type { Env } from "../../src/edge/env.ts";
 import type { Reason } from "../../src/edge/reasons.ts";
 import { type Host, Terminal } from "../../src/edge/terminal.ts";
 import type { Throttle } from "../../src/edge/throttle.ts";
@@ -67,8 +67,9 @@ function hostOf(more: Partial<Host> = {}): Host {
     recipients: 1000,
     throttle: () => undefined,
     arrived: () => undefined,
-    authenticator: tokenAuthenticator({} as Env),
+    authenticator: tokenAuthenticator({}, () => undefined),
     owner: ANYBODY,
+    standing: UNQUESTIONED,
     ...more,
   } as unknown as Host;
 }
