@@ -158,6 +158,7 @@ for (const [what, end, reason] of ENDS) {
       const newer = await open("second");
       const { consumer } = await (await mailboxOf(edge, url("olga/sleeper"))).status();
       await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name: consumer ?? "" });
+      operator.slow(100);
       end("sleeper");
       await clock(CONNECTED_AGE + 2000);
       const other = await sender(t);
