@@ -355,6 +355,12 @@ export const RATE = { connections: 200, connects: 120, octets: 20_000_000, messa
 /** What a command counts as at least, in octets: as it costs as much time as so many octets of a message. */
 export const COMMAND_OCTETS = 32;
 
+/** Octets of copies of one message that are paid for and given to their mailboxes at a time. */
+export const COPIES_OCTETS = 1024 * 1024;
+
+/** What a copy costs beside its body, in octets: a call to a mailbox, which may have to be started. */
+export const COPY_COST = 4096;
+
 /** What an Attach counts as, in messages, after the first: calls to a mailbox that write to disk, and to its last consumer. */
 export const ATTACH_MESSAGES = 50;
 

@@ -27,6 +27,8 @@ import {
   BATCH_OCTETS,
   CALL_OCTETS,
   CALL_TIMEOUT,
+  COPIES_OCTETS,
+  COPY_COST,
   MESSAGE_LIMIT,
   REFUSED_REST,
   STATUS_INDEXES,
@@ -140,7 +142,7 @@ export class Intake {
   #head = 0;
   #voucher = new Voucher("", false);
   /** Messages to many that are not paid for, in order: the first is being paid. */
-  #unpaid: Job[] = [];
+  #unpaid: { readonly job: Job; readonly copies: readonly Copy[]; at: number }[] = [];
   /** Octets of the calls that are under way: each has a copy of its own. */
   #calling = 0;
   #waiters: (() => void)[] = [];
@@ -252,39 +254,48 @@ export class Intake {
     if (session.refused) return;
     const body = arriving.body.take();
     this.octets += body.length;
-    // Until it is given to its mailboxes it answers for itself.
-    const job: Job = { sessionId, session, message, fields, body, left: 1, refused: undefined };
+    const copies =
+      session.failed.size === 0 ? session.copies : session.copies.filter((copy) => isWanted(session, copy));
+    const left = arriving.tooLong ? 0 : copies.length;
+    const job: Job = { sessionId, session, message, fields, body, left, refused: undefined };
     this.#jobs.push(job);
-    if (arriving.tooLong) {
-      for (const copy of copiesOf(session)) this.#lose(job, copy, "quota");
+    if (left === 0) {
+      for (const copy of copies) this.#lose(job, copy, "quota");
       this.#done(job);
     } else if (session.fanout) {
-      this.#unpaid.push(job);
+      this.#unpaid.push({ job, copies, at: 0 });
       if (this.#unpaid.length === 1) this.#pay();
-    } else this.#give(job);
+    } else this.#give(job, copies);
   }
 
-  /** Has each copy paid for before it is stored: one message to a thousand recipients is a thousand. */
+  /** Has copies paid for before they are stored, a few at a time, so that neither memory nor disk gets all at once. */
   #pay(): void {
-    for (let job = this.#unpaid[0]; job !== undefined; job = this.#unpaid[0]) {
-      const more = recipientsOf(job.session) - 1;
-      const paid = more > 0 ? this.#charge(more * job.body.length, more) : undefined;
+    for (let first = this.#unpaid[0]; first !== undefined; first = this.#unpaid[0]) {
+      const { job, copies } = first;
+      if (first.at >= copies.length) {
+        this.#unpaid.shift();
+        continue;
+      }
+      const { length } = job.body;
+      const some = copies.slice(first.at, first.at + Math.max(1, Math.floor(COPIES_OCTETS / (length + COPY_COST))));
+      // The octets of the first came over the wire, and were counted there.
+      const count = some.reduce((sum, { indexes }) => sum + indexes.length, first.at === 0 ? -1 : 0);
+      first.at += some.length;
+      const paid = count > 0 ? this.#charge(count * length, count) : undefined;
       if (paid !== undefined) {
-        this.#host.waitUntil(this.#payLater(job, paid));
+        this.#host.waitUntil(this.#giveLater(job, some, paid));
         return;
       }
-      this.#unpaid.shift();
-      this.#give(job);
+      this.#give(job, some);
     }
   }
 
-  async #payLater(job: Job, paid: Promise<void>): Promise<void> {
+  async #giveLater(job: Job, copies: readonly Copy[], paid: Promise<void>): Promise<void> {
     try {
       await paid;
       // The connection may be over.
-      if (this.#unpaid[0] !== job) return;
-      this.#unpaid.shift();
-      this.#give(job);
+      if (this.#unpaid[0]?.job !== job) return;
+      this.#give(job, copies);
       this.#pay();
       this.flush();
     } catch (error) {
@@ -292,22 +303,24 @@ export class Intake {
     }
   }
 
-  /** Gives a message to the queues of its mailboxes. */
-  #give(job: Job): void {
-    const { session, fields, body } = job;
-    const copies = copiesOf(session);
-    job.left = copies.length;
+  /** Gives copies of a message to the queues of their mailboxes. */
+  #give(job: Job, copies: readonly Copy[]): void {
+    const { fields, body, session } = job;
     for (const copy of copies) {
+      // A message before it may have been refused meanwhile.
+      if (!isWanted(session, copy)) {
+        job.left -= 1;
+        continue;
+      }
       const pending: Pending = { job, copy, envelope: copy.envelope, fields, body };
       const queue = this.#queues.get(copy.peer);
       if (queue === undefined) this.#queues.set(copy.peer, [pending]);
       else queue.push(pending);
     }
-    if (copies.length === 0) this.#done(job);
+    if (job.left === 0) this.#done(job);
   }
 
   #done(job: Job): void {
-    job.left = 0;
     this.#letGo(job);
     this.#settle(Date.now());
     this.#changed();
@@ -501,14 +514,9 @@ export class Intake {
   }
 }
 
-/** Who gets a message of a session now. All entries of a relay fail together, since what it refuses later is not known here. */
-function copiesOf({ copies, failed }: Session): readonly Copy[] {
-  return failed.size === 0 ? copies : copies.filter(({ indexes }) => !indexes.every((index) => failed.has(index)));
-}
-
-/** How many entries of a session get its messages now. */
-function recipientsOf({ copies, failed }: Session): number {
-  return copies.reduce((sum, { indexes }) => sum + indexes.filter((index) => !failed.has(index)).length, 0);
+/** Whether a copy is for anybody still. All entries of a relay fail together: what it refuses later is not known here. */
+function isWanted({ failed }: Session, { indexes }: Copy): boolean {
+  return !indexes.every((index) => failed.has(index));
 }
 
 /** Flag D: handed on or lost, and never stored. */

@@ -151,6 +151,20 @@ describe("a message to many", () => {
     assert.deepEqual([calls.length, completed], [80, [7, 8]]);
   });
 
+  it("that is long is paid for and stored copy by copy", async () => {
+    const paid: (() => void)[] = [];
+    const { intake, calls, completed } = started(undefined, () => new Promise((resolve) => paid.push(resolve)));
+    intake.open(1, "grooveDevice://a/pc", "message", targets(4), true);
+    give(intake, MIB, 7);
+    for (let copies = 1; copies < 4; copies += 1) {
+      for (let n = 0; n < 20; n += 1) await turn();
+      assert.deepEqual([calls.length, paid.length], [copies, copies]);
+      paid.at(-1)?.();
+    }
+    await settled(intake);
+    assert.deepEqual([calls.length, completed], [4, [7]]);
+  });
+
   it("does not hold up what is for one", async () => {
     const { intake, calls } = started(undefined, () => new Promise(() => undefined));
     intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
