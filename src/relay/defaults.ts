@@ -81,3 +81,12 @@ export const OPEN_SESSIONS = 64;
 
 /** A message that its device has refused so often, each time over a connection, is dropped: the others wait for it. */
 export const REFUSALS = 3;
+
+/** Relays without an entry among the secrets that are known since they have connected: each may have a full queue. */
+export const KNOWN_RELAYS = 1000;
+
+/** Recipients of one session: a fanout to more is a mailing list, which has a sender of its own. */
+export const RECIPIENTS = 1000;
+
+/** Somebody who has made a TCP connection for TLS and has not finished its handshake by then is not going to. */
+export const TLS_TIMEOUT = 15_000;

@@ -6,6 +6,7 @@
 import { type Drop, noDrops } from "../store-and-forward/drop-reasons.ts";
 import { COMMIT_REMOVALS, REFUSALS } from "./defaults.ts";
 import type { Outgoing } from "./queue.ts";
+import type { RelayTrust } from "./relay-trust.ts";
 import type { Envelope, Store } from "./store.ts";
 
 /** What a hub wants of a connection. */
@@ -28,8 +29,7 @@ export interface Consumer {
 
 export class Hub {
   readonly store: Store;
-  /** Relays that have connected since the start: what is for their peers is taken, and waits for them. */
-  readonly relays = new Set<string>();
+  readonly relays: RelayTrust;
   readonly log: (line: string) => void;
   readonly dropped = noDrops();
   /** The connections that want each peer's queue, oldest first; the newest consumes it. */
@@ -41,9 +41,10 @@ export class Hub {
   #settling: NodeJS.Immediate | undefined;
   #committing: NodeJS.Timeout | undefined;
 
-  constructor(store: Store, log: (line: string) => void) {
+  constructor(store: Store, log: (line: string) => void, relays: RelayTrust) {
     this.store = store;
     this.log = log;
+    this.relays = relays;
   }
 
   /**

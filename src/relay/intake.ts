@@ -106,10 +106,10 @@ export class Intake {
   }
 
   /** Entries of a fanout session that are out of reach: they are told of, and left out from then on. */
-  fail(sessionId: number, indexes: readonly number[]): void {
+  fail(sessionId: number, indexes: readonly number[], statusId: number = SessionStatusId.HostNotReachable): void {
     if (indexes.length === 0) return;
     for (const index of indexes) this.#sessions.get(sessionId)?.failed.add(index);
-    this.#engine.sessionStatus(sessionId, SessionStatusId.HostNotReachable, indexes);
+    this.#engine.sessionStatus(sessionId, statusId, indexes);
   }
 
   begin(sessionId: number, fields: ReceivedMessageFields): void {

@@ -7,6 +7,8 @@
  * @module
  */
 import type { Socket } from "node:net";
+import { AcceptorProof, relayNamed } from "../auth/relay-proof.ts";
+import { addressee } from "../auth/scopes.ts";
 import { printable } from "../lib/printable.ts";
 import {
   accountOf,
@@ -14,15 +16,17 @@ import {
   ConnectCloseReasonId,
   Connection,
   type ConnectionEvent,
+  ConnectResponseId,
   identityURL,
   isMultidrop,
+  isPeer,
   isRelay,
   isSameDevice,
-  isURL,
   MAX_SHORT_COMMAND_OCTETS,
+  SessionStatusId,
 } from "../sstp/index.ts";
 import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
-import { ANSWER_QUEUE, CONNECT_TIMEOUT, KEEP_ALIVE, LINGER, RECEIVE_TIMEOUT } from "./defaults.ts";
+import { ANSWER_QUEUE, CONNECT_TIMEOUT, KEEP_ALIVE, LINGER, RECEIVE_TIMEOUT, RECIPIENTS } from "./defaults.ts";
 import { Delivery } from "./delivery.ts";
 import type { Consumer, Hub } from "./hub.ts";
 import { Intake } from "./intake.ts";
@@ -41,6 +45,12 @@ export class PeerConnection implements Consumer {
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   readonly #connectBy: number;
+  /** Whether the peer says that it vouches for its devices. */
+  #vouched = false;
+  /** A relay that has to prove itself: until it has, nothing is taken from it or handed to it. */
+  #proof: { readonly proof: AcceptorProof; readonly source: string } | undefined;
+  /** What has come while something about the connection is being found out. */
+  #behind: ConnectionEvent[] | undefined;
   #over = false;
 
   constructor(hub: Hub, socket: Socket, localDeviceURLs: readonly string[], messageLimit: number) {
@@ -64,7 +74,7 @@ export class PeerConnection implements Consumer {
     this.#delivery = new Delivery(hub, this.#engine, () => this.#socket.writableLength);
     socket.on("data", (octets: Buffer) => this.#handle(this.#engine.receive(octets, Date.now())));
     socket.on("drain", () => {
-      socket.resume();
+      if (this.#behind === undefined) socket.resume();
       this.pump();
     });
     socket.on("error", () => this.#gone());
@@ -107,22 +117,59 @@ export class PeerConnection implements Consumer {
   }
 
   #handle(events: readonly ConnectionEvent[]): void {
-    for (const event of events) this.#on(event);
+    for (const event of events) {
+      if (this.#behind === undefined) this.#on(event);
+      else this.#behind.push(event.type === "data" ? { ...event, octets: event.octets.slice() } : event);
+    }
     this.pump();
+  }
+
+  /** Reads nothing more, and acts on nothing that has come already, until a result is there. */
+  #await<T>(result: Promise<T>, act: (result: T | undefined) => void): void {
+    const behind: ConnectionEvent[] = [];
+    this.#behind = behind;
+    this.#socket.pause();
+    void result
+      .catch(() => undefined)
+      .then((outcome) => {
+        this.#behind = undefined;
+        if (this.#over) return;
+        this.#socket.resume();
+        if (this.#engine.closed === undefined) act(outcome);
+        this.#handle(behind);
+      });
   }
 
   /** By the time that an event is looked at, octets behind it may have ended its session, or the connection. */
   #on(event: ConnectionEvent): void {
+    if (this.#proof !== undefined && event.type !== "connectAuthenticate" && event.type !== "closed") {
+      this.#unproven(this.#proof.source);
+      return;
+    }
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
+        this.#vouched = vouches(event.productCapabilities);
+        if (event.sourceDeviceURLs.some(isRelay)) {
+          this.#connectRelay(event);
+          break;
+        }
         this.#engine.acceptConnect();
         this.#source = event.sourceDeviceURLs[0] ?? "";
-        this.#intake.introduce(this.#source, vouches(event.productCapabilities));
+        this.#intake.introduce(this.#source, this.#vouched);
         for (const url of event.sourceDeviceURLs) this.#consume(url);
-        if (isRelay(this.#source)) this.#hub.relays.add(this.#source);
         this.#hub.log(`connected ${printable(this.#source)}`);
         break;
+      case "connectAuthenticate": {
+        const pending = this.#proof;
+        if (pending === undefined) break;
+        this.#await(pending.proof.verify(event.token.slice()), (good) => {
+          this.#proof = undefined;
+          if (good === true) this.#serveRelay(pending.source);
+          else this.#unproven(pending.source);
+        });
+        break;
+      }
       case "attach":
         if (this.#engine.session(event.eventId) !== undefined) this.#attach(event.eventId, event.accountURL);
         break;
@@ -132,7 +179,7 @@ export class PeerConnection implements Consumer {
         break;
       case "open": {
         if (this.#engine.session(event.sessionId) === undefined) break;
-        const named = isURL(event.identityURL) && (event.deviceURL === "" || isURL(event.deviceURL));
+        const named = this.#isAddressable(event);
         this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
         const target = { ...event, relayURL: "" };
         if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [target]);
@@ -179,23 +226,86 @@ export class PeerConnection implements Consumer {
     }
   }
 
+  /** A relay speaks for itself alone: with another name beside its own it would take what waits for that. */
+  #connectRelay({ sourceDeviceURLs, targetDeviceURL, token }: Extract<ConnectionEvent, { type: "connect" }>): void {
+    const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
+    const acceptor = relayNamed(targetDeviceURL);
+    const own = source !== undefined && this.#localDeviceURLs.some((url) => isSameDevice(url, source));
+    const judged =
+      source === undefined || acceptor === undefined || own
+        ? undefined
+        : this.#hub.relays.judge(source, this.#socket.remoteAddress ?? "");
+    if (source === undefined || acceptor === undefined || judged === undefined || judged.type === "refused") {
+      this.#refuseRelay(source);
+      return;
+    }
+    if (judged.type === "admitted") {
+      this.#engine.acceptConnect();
+      this.#serveRelay(source);
+      return;
+    }
+    this.#await(AcceptorProof.begin(judged.secrets, { dialler: source, acceptor }, token.slice()), (proof) => {
+      if (this.#engine.state !== "connecting") return;
+      if (proof === undefined) {
+        this.#refuseRelay(source);
+        return;
+      }
+      this.#proof = { proof, source };
+      this.#engine.acceptConnect({ token: proof.challenge });
+    });
+  }
+
+  #serveRelay(source: string): void {
+    this.#source = source;
+    this.#intake.introduce(source, this.#vouched);
+    this.#hub.relays.admit(source);
+    this.#consume(source);
+    this.#hub.log(`connected ${source}`);
+  }
+
+  #refuseRelay(source: string | undefined): void {
+    this.#hub.log(`refused ${source ?? "a relay without a name"}: it has not proved that it shares a secret`);
+    const reason = new TextEncoder().encode("RelayNotProven");
+    this.#engine.refuseConnect(ConnectResponseId.AuthenticationFailed, 0, reason);
+    this.#end();
+  }
+
+  #unproven(source: string): void {
+    this.#hub.log(`closed ${source}: it has not proved that it shares a secret`);
+    this.close(ConnectCloseReasonId.ProtocolError);
+  }
+
+  /** A relay may address peers that there may be here; a device also those by the names of others' products. */
+  #isAddressable(entry: { readonly identityURL: string; readonly deviceURL: string }): boolean {
+    if (isRelay(this.#source)) return addressee(entry) !== undefined;
+    return isPeer(entry.identityURL) && (entry.deviceURL === "" || isPeer(entry.deviceURL));
+  }
+
   /** Peers of ours are served here; those of another relay by the connection that it has made to this one. */
   #fanout(event: Extract<ConnectionEvent, { type: "fanoutOpen" }>): void {
     const unreachable: number[] = [];
+    const nobodys: number[] = [];
+    const surplus: number[] = [];
     const targets = event.entries.map((entry, index) => {
-      if (isMultidrop(entry, this.#localDeviceURLs)) return { ...entry, relayURL: "" };
-      const relay = [...this.#hub.relays].find((known) => isSameDevice(known, entry.relayURL));
+      const here = isMultidrop(entry, this.#localDeviceURLs);
+      const relay = here ? undefined : relayNamed(entry.relayURL);
       // From a relay it would be the second hop.
-      if (relay === undefined || isRelay(this.#source)) unreachable.push(index);
-      return { ...entry, relayURL: relay ?? entry.relayURL };
+      const reachable = here || (relay !== undefined && this.#hub.relays.knows(relay) && !isRelay(this.#source));
+      if (!this.#isAddressable(entry)) nobodys.push(index);
+      else if (index >= RECIPIENTS) surplus.push(index);
+      else if (!reachable) unreachable.push(index);
+      return { ...entry, relayURL: here ? "" : (relay ?? entry.relayURL) };
     });
     this.#intake.open(event.sessionId, this.#source, event.resourceURL, targets, true);
+    this.#intake.fail(event.sessionId, nobodys, SessionStatusId.LockedOut);
+    this.#intake.fail(event.sessionId, surplus, SessionStatusId.QuotaWouldBeExceeded);
     this.#intake.fail(event.sessionId, unreachable);
   }
 
   /** Identity-targeted messages go to the device that attached the account, the newest if several did. */
   #attach(eventId: number, accountURL: string): void {
-    const account = accountOf(accountURL);
+    // A relay has a queue of its own, and no business with those of accounts here.
+    const account = isRelay(this.#source) ? undefined : accountOf(accountURL);
     if (account === undefined) {
       this.#engine.closeSession(eventId, CloseReasonId.UserAuthenticationFailed);
       return;

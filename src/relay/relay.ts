@@ -4,14 +4,20 @@
  * @module
  */
 
-import { createServer, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
+import { createServer as createSecureServer } from "node:tls";
+import { type LinkSecrets, parseLinkSecrets } from "../auth/relay-proof.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
-import { MESSAGE_LIMIT, PURGE_INTERVAL } from "./defaults.ts";
+import { LINGER, MESSAGE_LIMIT, PURGE_INTERVAL, TLS_TIMEOUT } from "./defaults.ts";
 import { Hub } from "./hub.ts";
 import { PeerConnection } from "./peer-connection.ts";
+import { RelayTrust } from "./relay-trust.ts";
 import { type Quota, Store } from "./store.ts";
+
+/** Where SSTP over TLS is looked for by default: the port that firewalls let pass. */
+export const TLS_PORT = 443;
 
 export interface RelayOptions {
   /** TCP port; 2492 by default, 0 for any free one. */
@@ -23,6 +29,15 @@ export interface RelayOptions {
    * `localhost` and the address listened on, with and without the port.
    */
   readonly names?: readonly string[];
+  /** PEM texts: with them the relay also listens for SSTP over TLS, on a port of its own. */
+  readonly tls?: { readonly key: string; readonly cert: string; readonly port?: number };
+  /** Listens for SSTP over TLS alone. */
+  readonly tlsOnly?: boolean;
+  /**
+   * Secrets shared with edges and other relays, as parseLinkSecrets reads them. Without it such a peer is believed when it
+   * connects from a loopback or private address; with it only those that it names are let in.
+   */
+  readonly linkSecrets?: string;
   /** File for what waits; without it everything is forgotten when the process ends. */
   readonly store?: string;
   /** What one peer may have waiting. */
@@ -34,7 +49,10 @@ export interface RelayOptions {
 }
 
 export interface Relay {
+  /** Of SSTP over TCP; with tlsOnly that of TLS. */
   readonly port: number;
+  /** Of SSTP over TLS. */
+  readonly tlsPort: number | undefined;
   readonly host: string;
   /** Counters: connections now, and drops by reason since the start. */
   status(): { readonly connections: number; readonly dropped: DropCounts };
@@ -48,36 +66,54 @@ export interface Relay {
  * Starts a relay.
  *
  * @throws Error with `code` EADDRINUSE or EACCES when the port cannot be had; Error of node:sqlite when the store cannot
- * be opened.
+ * be opened; TypeError for linkSecrets that cannot be read; Error of node:tls for a key or certificate that is none.
  *
  * @example
  * const relay = await startRelay({ store: "relay.db" });
  */
 export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
+  const trust = new RelayTrust(secretsOf(options.linkSecrets));
+  const log = options.log ?? (() => undefined);
+  const secure = options.tls && secureServer(options.tls);
   const store = new Store(options.store, options.quota);
-  const hub = new Hub(store, options.log ?? (() => undefined));
+  const hub = new Hub(store, log, trust);
   const connections = new Map<Socket, PeerConnection>();
-  const server = createServer({ noDelay: true, allowHalfOpen: true });
+  const plain = options.tlsOnly === true ? undefined : createServer({ noDelay: true, allowHalfOpen: true });
   const host = options.host ?? "127.0.0.1";
+  const servers = [plain, secure].filter((server) => server !== undefined);
+  /** What has connected and not ended, also within the handshake of TLS. */
+  const sockets = new Set<Socket>();
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(options.port ?? SSTP_PORT, host, resolve);
-    });
+    if (plain !== undefined) await listen(plain, options.port ?? SSTP_PORT, host);
+    if (secure !== undefined) await listen(secure, options.tls?.port ?? TLS_PORT, host);
   } catch (error) {
+    for (const server of servers) server.close();
     store.close();
     throw error;
   }
-  // Such as too many open files: the connections that there are go on.
-  server.on("error", (error) => options.log?.(`cannot accept: ${error.message}`));
-  const address = server.address();
-  const port = typeof address === "object" && address !== null ? address.port : 0;
+  const tlsPort = secure && portOf(secure);
+  const port = plain === undefined ? (tlsPort ?? 0) : portOf(plain);
   const names = options.names ?? [hostname(), "localhost", host.includes(":") ? `[${host}]` : host];
-  const localDeviceURLs = [...new Set(names.flatMap((name) => urlsOf(name, port)))];
+  const ports = [...new Set([port, ...(tlsPort === undefined ? [] : [tlsPort])])];
+  const localDeviceURLs = [...new Set(names.flatMap((name) => ports.flatMap((one) => urlsOf(name, one))))];
 
-  server.on("connection", (socket) => {
+  const serve = (socket: Socket) => {
     connections.set(socket, new PeerConnection(hub, socket, localDeviceURLs, options.messageLimit ?? MESSAGE_LIMIT));
     socket.on("close", () => connections.delete(socket));
+  };
+  for (const server of servers) {
+    // Such as too many open files: the connections that there are go on.
+    server.on("error", (error) => log(`cannot accept: ${error.message}`));
+    server.on("connection", (socket: Socket) => {
+      sockets.add(socket);
+      socket.on("close", () => sockets.delete(socket));
+    });
+  }
+  plain?.on("connection", serve);
+  secure?.on("secureConnection", serve);
+  secure?.on("tlsClientError", (error, socket) => {
+    log(`no TLS with ${socket.remoteAddress}: ${(error as NodeJS.ErrnoException).code ?? "it has failed"}`);
+    socket.destroy();
   });
   const purging = setInterval(() => {
     hub.drop("Expired", store.purge(Date.now()));
@@ -87,12 +123,15 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
 
   async function close(): Promise<void> {
     clearInterval(purging);
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    const closed = Promise.all(servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve()))));
     hub.settle();
     for (const [socket, connection] of connections) {
       connection.close(ConnectCloseReasonId.Resting);
       socket.destroySoon();
     }
+    // Those within a handshake have nobody to say goodbye to.
+    const handshaking = sockets.size > connections.size;
+    if (handshaking) setTimeout(() => sockets.forEach((socket) => void socket.destroy()), LINGER).unref();
     await closed;
     store.close();
   }
@@ -100,6 +139,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
 
   return {
     port,
+    tlsPort,
     host,
     status: () => ({ connections: connections.size, dropped: { ...hub.dropped } }),
     waiting: (peer) => store.waiting(peer),
@@ -108,6 +148,33 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
       return closing;
     },
   };
+}
+
+/** @throws TypeError */
+function secretsOf(text: string | undefined): LinkSecrets | undefined {
+  if (text === undefined) return undefined;
+  const parsed = parseLinkSecrets(text);
+  if (!("problem" in parsed)) return parsed;
+  throw new TypeError(`linkSecrets: ${parsed.entry === "" ? "it" : parsed.entry} ${parsed.problem}`);
+}
+
+function secureServer({ key, cert }: { readonly key: string; readonly cert: string }): Server {
+  return createSecureServer({ key, cert, noDelay: true, minVersion: "TLSv1.2", handshakeTimeout: TLS_TIMEOUT });
+}
+
+function listen(server: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  return typeof address === "object" && address !== null ? address.port : 0;
 }
 
 /** A name is meant with the port that it was reached by as well: behind an edge the URL of a request has it. */
