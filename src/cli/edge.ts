@@ -25,7 +25,12 @@ device that connects to it, and passes devices through to the origin relays that
   --link RELAY               stay connected to this origin relay, so that what waits there for devices here comes; may be
                              given more than once. Others are connected to when there is something for them
   --link-ways WAYS           how origin relays are connected to, in order; default "sstp:2492 sstp:443 http:80", and
-                             tls:PORT for SSTP over TLS
+                             tls:PORT for SSTP over TLS, which nothing else may stand beside
+  --link-secret FILE         secrets shared with relays, NAME=SECRET on each line (see grooveway token secret): a relay that
+                             is named there must prove that it has the secret, as this edge does to it. NAME=none: it
+                             need not, even across the internet without TLS
+  --link-plain RELAY         this relay, which has a secret, may be linked without TLS across the internet; may be given
+                             more than once
   --port N                   port to listen on; default 8787, 0 for any free one
   --host HOST                address to listen on; default 127.0.0.1, use 0.0.0.0 to be reached from elsewhere
   --name NAME                a host name by which devices reach this edge, which is the aud of their tokens; may be given
@@ -50,6 +55,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       dev: { type: "boolean", default: false },
       link: { type: "string", multiple: true, default: [] },
       "link-ways": { type: "string", default: "" },
+      "link-secret": { type: "string" },
+      "link-plain": { type: "string", multiple: true, default: [] },
       keys: { type: "string" },
       revoked: { type: "string" },
       "auth-origin": { type: "boolean", default: false },
@@ -77,6 +84,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       dev: values.dev ? "1" : "",
       links: values.link,
       linkWays: values["link-ways"],
+      ...(values["link-secret"] !== undefined && { linkSecrets: readText("edge", values["link-secret"]) }),
+      linkPlain: values["link-plain"],
       ...(settings && { keysURL: settings.keysURL }),
       ...(settings?.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
       ...(values["auth-origin"] && { authOrigin: "origin" }),

@@ -33,6 +33,10 @@ export interface LocalEdgeOptions {
   readonly relayName?: string | readonly string[];
   /** Reverse proxies that say where a request comes from: the variable TRUSTED_PROXIES. */
   readonly trustedProxies?: readonly string[];
+  /** Secrets shared with other relays: the variable LINK_SECRETS. */
+  readonly linkSecrets?: string;
+  /** Relays with a secret that may be linked without TLS across the internet: the variable LINK_PLAIN. */
+  readonly linkPlain?: readonly string[];
   /** The keys that tokens are verified by, a JSON Web Key Set as text: the variable KEYS. */
   readonly keys?: string;
   /** Where such a key set is fetched from: the variable JWKS_URL. */
@@ -144,6 +148,8 @@ function assertSecure(options: LocalEdgeOptions): void {
     LINK_WAYS: options.linkWays,
     RELAY_NAME: namesOf(options).join(","),
     TRUSTED_PROXIES: options.trustedProxies?.join(","),
+    LINK_SECRETS: options.linkSecrets,
+    LINK_PLAIN: options.linkPlain?.join(","),
   });
   if (found.length === 0) return;
   const all = found.map(({ setting, problem, cure }) => `${setting} ${problem}: ${cure}`);
@@ -165,6 +171,8 @@ function configuration(code: string, front: Front, options: LocalEdgeOptions): M
     LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
     RELAY_NAME: { type: "text", value: namesOf(options).join(",") },
     TRUSTED_PROXIES: { type: "text", value: (options.trustedProxies ?? []).join(",") },
+    LINK_SECRETS: { type: "text", value: options.linkSecrets ?? "" },
+    LINK_PLAIN: { type: "text", value: (options.linkPlain ?? []).join(",") },
     KEYS: { type: "text", value: options.keys ?? "" },
     JWKS_URL: { type: "text", value: options.keysURL ?? "" },
     REVOKED: { type: "text", value: options.revoked?.join(",") ?? "" },

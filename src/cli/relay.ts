@@ -1,7 +1,8 @@
 /** `grooveway relay`: the origin relay. */
-import { type Relay, startRelay } from "../relay/index.ts";
+import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
 import { type Command, parse, port, usage } from "./arguments.ts";
+import { readText } from "./connection.ts";
 import { CommandError } from "./output.ts";
 import { untilInterrupted } from "./signals.ts";
 
@@ -15,6 +16,14 @@ Runs an origin relay: SSTP on TCP, with a queue for every device and identity.
   --store FILE   keep what waits in this file; without it a restart forgets it
   --name NAME    name that clients know this relay by; may be given more than once
                  default: this host's name, localhost and the address listened on
+  --tls-key FILE  with --tls-cert: also SSTP over TLS (PEM)
+  --tls-cert FILE
+  --tls-port N   port for TLS; default ${TLS_PORT}
+  --tls-only     TLS alone: nothing listens on --port
+  --link-secret FILE
+                 secrets shared with edges, NAME=SECRET on each line (see grooveway token secret): an edge that is named there
+                 must prove that it has the secret, and no other edge is let in. NAME=none: it need not
+                 without it an edge is believed when it connects from a loopback or private address
   --json         print one JSON object when it listens
   -v, --verbose  a line for each connection
 
@@ -26,20 +35,36 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       host: { type: "string", default: "127.0.0.1" },
       store: { type: "string" },
       name: { type: "string", multiple: true },
+      "tls-key": { type: "string" },
+      "tls-cert": { type: "string" },
+      "tls-port": { type: "string", default: String(TLS_PORT) },
+      "tls-only": { type: "boolean", default: false },
+      "link-secret": { type: "string" },
       json: { type: "boolean", default: false },
       verbose: { type: "boolean", short: "v", default: false },
     });
     if (positionals.length > 0) throw usage("relay", `${positionals[0]} is not an option`);
+    const { "tls-key": key, "tls-cert": cert, "link-secret": secrets } = values;
+    if ((key === undefined) !== (cert === undefined)) throw usage("relay", "--tls-key and --tls-cert go together");
+    if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
     const relay = await startRelayHere({
       port: port("relay", values.port),
       host: values.host,
       ...(values.store !== undefined && { store: values.store }),
       ...(values.name !== undefined && { names: values.name }),
+      ...(key !== undefined &&
+        cert !== undefined && {
+          tls: { key: readText("relay", key), cert: readText("relay", cert), port: port("relay", values["tls-port"]) },
+        }),
+      tlsOnly: values["tls-only"],
+      ...(secrets !== undefined && { linkSecrets: readText("relay", secrets) }),
       ...(values.verbose && { log: (line: string) => console.error(line) }),
     });
-    if (values.json) console.log(JSON.stringify({ event: "listening", host: relay.host, port: relay.port }));
+    const { host, tlsPort } = relay;
+    if (values.json) console.log(JSON.stringify({ event: "listening", host, port: relay.port, tlsPort }));
     else {
-      console.log(`relay listens on ${relay.host}:${relay.port}`);
+      if (!values["tls-only"]) console.log(`relay listens on ${host}:${relay.port}`);
+      if (tlsPort !== undefined) console.log(`relay listens on ${host}:${tlsPort} with TLS`);
       if (values.store === undefined) console.log("it forgets what waits when it stops: give --store FILE to keep it");
     }
     await untilInterrupted();
@@ -63,6 +88,18 @@ export async function startRelayHere(options: Parameters<typeof startRelay>[0] &
       throw new CommandError(
         "PortTaken",
         `${where} is taken by another program: stop it, or choose another port with --port`,
+      );
+    }
+    if (error instanceof TypeError && message.startsWith("linkSecrets: ")) {
+      throw new CommandError(
+        "LinkSecretsUnusable",
+        `--link-secret has an entry that cannot be used (${message.slice("linkSecrets: ".length)}): write NAME=SECRET, with a secret from grooveway token secret, or NAME=none`,
+      );
+    }
+    if (code?.startsWith("ERR_OSSL") || code?.startsWith("ERR_SSL")) {
+      throw new CommandError(
+        "TlsUnusable",
+        `--tls-key and --tls-cert are no key and its certificate in PEM (${code}): check both files`,
       );
     }
     if (code === "ERR_SQLITE_ERROR") {

@@ -11,6 +11,7 @@ import {
   type JWK,
   SignJWT,
 } from "jose";
+import { newLinkSecret } from "../auth/relay-proof.ts";
 import { parseRights, ScopeError, unknownScopes } from "../auth/scopes.ts";
 import { authenticate } from "../auth/verify-token.ts";
 import { type Command, parse, usage } from "./arguments.ts";
@@ -21,9 +22,12 @@ export const tokenCommand: Command = {
   help: `Usage: grooveway token keygen --out FILE [--keys FILE] [--id KID]
        grooveway token issue --key FILE --audience NAME --scope WORDS [--address PATTERN] [options]
        grooveway token inspect TOKEN|@FILE|- [--keys FILE] [--audience NAME]
+       grooveway token secret
 
 keygen makes a key to sign tokens with, an Ed25519 key, which stays with whoever issues them, and prints the key set with
 its public half, which is the edge's. issue makes a token. inspect shows what a token says, without or with verifying it.
+secret prints a new secret by which an edge and a relay know each other: give it to both with --link-secret, each under the
+other's name.
 
   --out FILE         the private key is written here (JWK); an existing file is not overwritten
   --keys FILE        keygen: add the public key to this key set, instead of printing one; inspect: verify by it
@@ -68,8 +72,12 @@ Example: grooveway token keygen --out key.json > keys.json
         if (token === undefined) throw usage("token", "inspect needs a TOKEN, @FILE, or - for standard input");
         await inspect(await tokenText(token), values);
         return 0;
+      case "secret":
+        if (token !== undefined) throw usage("token", `${token} is one argument too many`);
+        console.log(newLinkSecret());
+        return 0;
       default:
-        throw usage("token", `${action ?? "nothing"} is none of keygen, issue and inspect`);
+        throw usage("token", `${action ?? "nothing"} is none of keygen, issue, inspect and secret`);
     }
   },
 };

@@ -7,4 +7,4 @@
  *
  * @module
  */
-export { type Relay, type RelayOptions, startRelay } from "./relay.ts";
+export { type Relay, type RelayOptions, startRelay, TLS_PORT } from "./relay.ts";
