@@ -30,7 +30,6 @@ import {
   isMultidrop,
   isPeer,
   isRelay,
-  isSameDevice,
   wholeCommands,
 } from "../sstp/index.ts";
 import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
@@ -470,7 +469,7 @@ export class Terminal implements Origin {
     const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
     const acceptor = relayNamed(targetDeviceURL);
     const trust = source === undefined ? undefined : this.#host.trust(source);
-    if (source === undefined || acceptor === undefined || this.#isHere(source)) return this.#refuseRelay();
+    if (source === undefined || acceptor === undefined || source === acceptor) return this.#refuseRelay();
     if (trust?.type !== "secrets") return isSame(this.#principal, ANYBODY) ? false : this.#refuseRelay();
     this.#await(AcceptorProof.begin(trust.secrets, { dialler: source, acceptor }, token), (proof) => {
       if (this.#engine.state !== "connecting") return;
@@ -483,10 +482,6 @@ export class Terminal implements Origin {
       this.#expectToken();
     });
     return true;
-  }
-
-  #isHere(url: string): boolean {
-    return this.#side.localDeviceURLs.some((own) => isSameDevice(own, url));
   }
 
   #refuseRelay(): true {

@@ -21,7 +21,6 @@ import {
   isMultidrop,
   isPeer,
   isRelay,
-  isSameDevice,
   MAX_SHORT_COMMAND_OCTETS,
   SessionStatusId,
 } from "../sstp/index.ts";
@@ -230,9 +229,8 @@ export class PeerConnection implements Consumer {
   #connectRelay({ sourceDeviceURLs, targetDeviceURL, token }: Extract<ConnectionEvent, { type: "connect" }>): void {
     const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
     const acceptor = relayNamed(targetDeviceURL);
-    const own = source !== undefined && this.#localDeviceURLs.some((url) => isSameDevice(url, source));
     const judged =
-      source === undefined || acceptor === undefined || own
+      source === undefined || acceptor === undefined || source === acceptor
         ? undefined
         : this.#hub.relays.judge(source, this.#socket.remoteAddress ?? "");
     if (source === undefined || acceptor === undefined || judged === undefined || judged.type === "refused") {
