@@ -57,8 +57,8 @@ async function fileOf(files: FileReceiver, message: Message): Promise<Shown | un
   const file = await files.take(message);
   return (
     file && {
-      line: `received ${file.path} from ${file.from ?? "somebody"}: ${size(file.octets)}, sha256 ${file.sha256}`,
-      json: { event: "file", ...file },
+      line: `received ${file.path} from ${senderOf(message)}: ${size(file.octets)}, sha256 ${file.sha256}`,
+      json: { event: "file", ...file, vouched: message.vouched },
     }
   );
 }
@@ -66,7 +66,19 @@ async function fileOf(files: FileReceiver, message: Message): Promise<Shown | un
 function messageOf(message: Message): Shown {
   const text = message.text();
   return {
-    line: `${message.from ?? "somebody"}: ${text}`,
-    json: { event: "message", id: message.id, from: message.from, resource: message.resource, text },
+    line: `${senderOf(message)}: ${text}`,
+    json: {
+      event: "message",
+      id: message.id,
+      from: message.from,
+      vouched: message.vouched,
+      resource: message.resource,
+      text,
+    },
   };
+}
+
+function senderOf({ from, vouched }: Message): string {
+  if (from === undefined) return "somebody";
+  return vouched ? from : `${from} (as the sender says)`;
 }

@@ -11,7 +11,8 @@
  * @module
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type ConnectionEvent, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
+import { type ConnectionEvent, deviceURL, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
+import { Voucher } from "../store-and-forward/vouch.ts";
 import { Carrier, closure, type Destination, isPassing, sessionRefusal, statusRefusal } from "./carrier.ts";
 import {
   BUSY_PATIENCE,
@@ -63,6 +64,8 @@ export class Device {
   readonly #settings: Settings;
   /** What ids end with. */
   readonly #idSuffix: string;
+  /** Tells how a relay writes the ids. */
+  readonly #voucher: Voucher;
   readonly #inbox: Inbox;
   readonly #recipients: Recipients;
   /** Not yet sent, oldest first. */
@@ -88,6 +91,7 @@ export class Device {
     this.address = options.address;
     const { self, relay, limit } = this.#settings;
     this.#idSuffix = idSuffix(self);
+    this.#voucher = new Voucher(deviceURL(self), false);
     this.#recipients = new Recipients(this.#idSuffix, relay);
     this.#inbox = new Inbox(limit);
   }
@@ -121,7 +125,8 @@ export class Device {
   }
 
   /**
-   * Sends a message to `identity` or `identity/device`. Resolves when the relay has it safe, with the message's id.
+   * Sends a message to `identity` or `identity/device`. Resolves when the relay has it safe, with the id by which
+   * its recipient sees it.
    * Messages to one recipient arrive in the order of the calls.
    *
    * @throws DeviceError MessageTooLong, OutboxFull, QuotaWouldBeExceeded, RecipientRefused, InvalidOption, Closed
@@ -194,7 +199,7 @@ export class Device {
   /** The relay has the message safe. */
   #settle(outgoing: Outgoing): void {
     this.#outboxOctets -= outgoing.body.length;
-    outgoing.resolve({ id: outgoing.userRef });
+    outgoing.resolve({ id: this.#voucher.id(outgoing.userRef) });
   }
 
   #reject(messages: Iterable<Outgoing>, error: DeviceError): void {

@@ -4,19 +4,20 @@
  * @module
  */
 import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
-import { CloseReasonId, joinOctets } from "../sstp/index.ts";
+import { CloseReasonId } from "../sstp/index.ts";
+import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
+import { claimIn, senderIn, vouches } from "../store-and-forward/vouch.ts";
 import type { Carrier } from "./carrier.ts";
-import { INBOX_OCTETS, REMEMBERED_IDS } from "./defaults.ts";
+import { INBOX_OCTETS } from "./defaults.ts";
 import type { DeviceError } from "./error.ts";
-import { fromOf, type Message, partFromWire } from "./message.ts";
+import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";
 import { Queue } from "./queue.ts";
 import { Remembered } from "./remembered.ts";
 
 /** A message that is arriving on one session of one carrier. */
 interface Arriving {
   readonly fields: ReceivedMessageFields;
-  readonly parts: Uint8Array[];
-  length: number;
+  readonly body: MessageBody;
 }
 
 /** A session of the peer: what it was opened for, and the message that is arriving on it. */
@@ -39,7 +40,12 @@ export class Inbox {
   readonly #sessions = new Map<Connection, Map<number, PeerSession>>();
   readonly #waiting = new Map<string, Waiting>();
   /** Recipients and ids of messages that are done. */
-  readonly #done = new Remembered(REMEMBERED_IDS);
+  readonly #done = new Remembered();
+  readonly #arena = new Arena();
+  /** Connections to a relay that vouches for the senders of its messages. */
+  readonly #vouched = new WeakSet<Connection>();
+  /** Many messages come from one sender, whose address is looked at once. */
+  #lastSender = { address: "", good: false };
   readonly #messages = new Queue<Message>();
   #octets = 0;
   /** Readers that wait for a message. */
@@ -60,6 +66,9 @@ export class Inbox {
   on(carrier: Carrier, event: ConnectionEvent): void {
     const { engine } = carrier;
     switch (event.type) {
+      case "connected":
+        if (vouches(event.productCapabilities)) this.#vouched.add(engine);
+        break;
       case "open":
         this.#sessionsOf(engine).set(event.sessionId, {
           resource: event.resourceURL,
@@ -69,16 +78,16 @@ export class Inbox {
         break;
       case "message": {
         const session = this.#sessions.get(engine)?.get(event.sessionId);
-        if (session !== undefined) session.arriving = { fields: event.fields, parts: [], length: 0 };
+        if (session === undefined) break;
+        session.arriving = { fields: event.fields, body: new MessageBody(this.#arena) };
         break;
       }
       case "data": {
         const session = this.#sessions.get(engine)?.get(event.sessionId);
         const arriving = session?.arriving;
         if (session === undefined || arriving === undefined) break;
-        arriving.parts.push(event.octets);
-        arriving.length += event.octets.length;
-        if (arriving.length <= this.#limit) break;
+        arriving.body.add(event.octets);
+        if (arriving.body.length <= this.#limit) break;
         // Nobody here could hold it; the relay must not send it again and again.
         session.arriving = undefined;
         if (engine.session(event.sessionId) !== undefined) {
@@ -142,9 +151,13 @@ export class Inbox {
     if (this.#ended) return;
     const { resource, recipient } = session;
     const id = arriving.fields.userRef;
+    // What nobody vouches for is remembered apart, and shares one place.
+    const written = this.#vouched.has(carrier.engine);
+    const { address, vouched } = written ? senderIn(id) : { address: claimIn(id), vouched: false };
+    const source = written ? sourceOf(address) : "";
     // The same id to this device and to its identity is two messages.
-    const key = id === "" ? "" : `${recipient}\n${id}`;
-    if (this.#done.has(key)) {
+    const key = id === "" ? "" : `${written ? "" : "claimed "}${recipient}\n${id}`;
+    if (this.#done.has(source, key)) {
       carrier.engine.complete(number);
       return;
     }
@@ -155,13 +168,16 @@ export class Inbox {
     }
     const waiting: Waiting = { acknowledge: [{ carrier, number }] };
     if (key !== "") this.#waiting.set(key, waiting);
-    const body = joinOctets(arriving.parts, arriving.length);
+    // What is given away shares its memory with nothing.
+    const taken = arriving.body.take();
+    const body = taken.length === taken.buffer.byteLength ? taken : taken.slice();
     this.#octets += body.length;
     if (this.#octets > INBOX_OCTETS) this.#drained ??= Promise.withResolvers<void>();
     let done = false;
     this.#messages.push({
       id,
-      from: fromOf(id),
+      from: this.#checked(address),
+      vouched,
       resource,
       part: partFromWire(arriving.fields.streamSize),
       body,
@@ -169,10 +185,15 @@ export class Inbox {
       done: () => {
         if (done) return;
         done = true;
-        this.#finish(key, waiting, body.length);
+        this.#finish(source, key, waiting, body.length);
       },
     });
     this.#wake();
+  }
+
+  #checked(address: string): string | undefined {
+    if (address !== this.#lastSender.address) this.#lastSender = { address, good: isRecipient(address) };
+    return this.#lastSender.good ? address : undefined;
   }
 
   #wake(): void {
@@ -181,7 +202,7 @@ export class Inbox {
     for (const resolve of readers) resolve();
   }
 
-  #finish(key: string, waiting: Waiting, length: number): void {
+  #finish(source: string, key: string, waiting: Waiting, length: number): void {
     this.#octets -= length;
     if (this.#octets <= INBOX_OCTETS) {
       this.#drained?.resolve();
@@ -189,7 +210,7 @@ export class Inbox {
     }
     if (key !== "") {
       this.#waiting.delete(key);
-      this.#done.add(key);
+      this.#done.add(source, key);
     }
     for (const { carrier, number } of waiting.acknowledge) {
       carrier.engine.complete(number, performance.now());

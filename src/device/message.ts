@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Address, formatAddress, type StreamSize } from "../sstp/index.ts";
+import { type Address, AddressError, formatAddress, recipientOf, type StreamSize } from "../sstp/index.ts";
 
 /** What `send` may be told about a message. */
 export interface SendOptions {
@@ -31,8 +31,14 @@ export interface StreamPart {
 /** A message that has arrived whole. */
 export interface Message {
   readonly id: string;
-  /** The sender's address, as the sender claims it in the id; undefined when the id has none. */
+  /**
+   * The sender's address: an answer to it goes back to the sender, also across relays (`alice/laptop@relay.example.com`).
+   * It is what the relay vouches for when `vouched` says so, and otherwise what the sender claims. Undefined when the id
+   * names nobody who could be sent to.
+   */
   readonly from: string | undefined;
+  /** Whether the relay vouches for `from`. Of a sender at another relay it vouches for that relay, which does for the rest. */
+  readonly vouched: boolean;
   readonly resource: string;
   readonly part: StreamPart | undefined;
   readonly body: Uint8Array;
@@ -55,10 +61,26 @@ export function idFor(unique: string, suffix: string): string {
   return unique.endsWith(suffix) ? unique : unique + suffix;
 }
 
-/** The address in an id made by {@link idFor}. */
-export function fromOf(id: string): string | undefined {
-  const at = id.lastIndexOf("@");
-  return at < 0 ? undefined : id.slice(at + 1);
+/** Whether something can be sent to it. Anything may stand in an id. */
+export function isRecipient(text: string): boolean {
+  // In the place of a URL that is too long to be said.
+  if (text.startsWith("!")) return false;
+  try {
+    recipientOf(text);
+    return true;
+  } catch (error) {
+    if (error instanceof AddressError) return false;
+    throw error;
+  }
+}
+
+/**
+ * Whose ids are remembered together, by an address that a relay has written: those of an identity, or of all at another
+ * relay, which can make as many as it likes.
+ */
+export function sourceOf(address: string): string {
+  const at = address.indexOf("@");
+  return at < 0 ? (address.split("/", 1)[0] ?? "") : address.slice(at);
 }
 
 /** No total is known: the largest 64-bit number, since 0 is the total of an empty stream. */

@@ -7,13 +7,11 @@ import { randomBytes } from "node:crypto";
 import {
   AddressError,
   type AddressingEntry,
-  deviceURL,
   encode,
-  identityURL,
   isSameDevice,
   isURL,
   type MessageFields,
-  parseAddress,
+  recipientOf,
   relayURL,
   VERSION_1_6,
   WireError,
@@ -44,11 +42,10 @@ export class Recipients {
   }
 
   #learn(to: string, resourceURL: string): Destination {
-    const { relay, ...recipient } = checked("recipient", () => parseAddress(to));
+    const { relay, ...urls } = checked("recipient", () => recipientOf(to));
     const entry = {
       resourceURL,
-      identityURL: identityURL(recipient),
-      deviceURL: recipient.device === undefined ? "" : deviceURL(recipient),
+      ...urls,
       // A recipient at the relay that this device speaks with is one like all others.
       relayURL: relay === undefined || sameRelay(relay, this.#relay) ? "" : relayURL(relay),
     };

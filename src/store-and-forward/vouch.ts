@@ -20,7 +20,7 @@
  * @module
  */
 import { sha256 } from "../lib/sha256.ts";
-import { AddressError, addressOf, isRelay, parseURL } from "../sstp/index.ts";
+import { AddressError, addressOf, isRelay, parseURL, relayURL } from "../sstp/index.ts";
 
 /** The word among PeerProductCapabilities by which a relay says that the ids of its messages are vouched for. */
 export const VOUCHED = "vouched";
@@ -117,10 +117,44 @@ export class StoredIds {
   }
 }
 
-/** The address in an id that a relay has vouched for, its relay included; undefined when the id is none. */
-export function vouchedAddressOf(id: string): string | undefined {
+/** Who sent a message, by its id. */
+export interface Sender {
+  /** Empty when nothing in the id says it. */
+  readonly address: string;
+  /** Whether a relay vouches for the whole address. */
+  readonly vouched: boolean;
+}
+
+/**
+ * The sender in an id that a relay has written. Of a relay that does not vouch for its devices the relay alone is certain:
+ * the address is then what the device claims, at that relay.
+ */
+export function senderIn(id: string): Sender {
   const at = id.indexOf("@");
-  return at < 1 || at === id.length - 1 ? undefined : id.slice(at + 1);
+  if (at < 1) return { address: "", vouched: false };
+  const address = id.slice(at + 1);
+  const relay = address.startsWith(RELAY_PREFIX) ? relayOf(decoded(address)) : undefined;
+  if (relay === undefined) return { address, vouched: true };
+  const claim = claimIn(id.slice(0, at).replace(/%40/g, "@"));
+  return { address: claim === "" ? "" : `${claim}@${relay}`, vouched: false };
+}
+
+/** The sender in an id that nobody vouches for: what stands behind its last @. */
+export function claimIn(id: string): string {
+  const at = id.lastIndexOf("@");
+  return at < 0 ? "" : id.slice(at + 1);
+}
+
+/** What the address of a relay begins with. */
+const RELAY_PREFIX = addressOf("grooveDNS://");
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (error) {
+    if (error instanceof URIError) return "";
+    throw error;
+  }
 }
 
 /** Whether an id has the form in which a relay writes those of its own devices. */
@@ -145,7 +179,10 @@ function shortened(text: string, unique: number, id: string): string {
 /** `%h`, and 32 octets in base64url. */
 const HASH_LENGTH = 2 + 43;
 
-function boundedAddressOf(url: string): string {
+function boundedAddressOf(source: string): string {
+  const relay = relayOf(source);
+  // Of a relay's URL there are several forms.
+  const url = relay === undefined ? source : relayURL(relay);
   return url.length > LONGEST_URL ? `!${hashOf(url)}` : addressOf(url);
 }
 

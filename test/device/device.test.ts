@@ -148,9 +148,13 @@ describe("messages", () => {
 
   test("an id with an @ of its own does not hide the sender", async (t) => {
     const { alice, bob } = await two(t);
-    await alice.send("bob/pc", "x", { id: "mail@example.com" });
+    const { id } = await alice.send("bob/pc", "x", { id: "mail@example.com" });
     const [message] = await take(bob, 1);
-    assert.deepEqual([message?.id, message?.from], ["mail@example.com@alice/laptop", "alice/laptop"]);
+    assert.deepEqual(
+      [id, message?.id, message?.from],
+      Array(2).fill("mail%40example.com@alice/laptop").concat("alice/laptop"),
+    );
+    assert.equal(message?.vouched, true);
   });
 
   test("parts say where they stand", async (t) => {

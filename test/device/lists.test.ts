@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { REMEMBERED_RECIPIENTS } from "../../src/device/defaults.ts";
+import { REMEMBERED_OF_SOURCE, REMEMBERED_RECIPIENTS } from "../../src/device/defaults.ts";
 import { Queue } from "../../src/device/queue.ts";
 import { Recipients } from "../../src/device/recipients.ts";
 import { Remembered } from "../../src/device/remembered.ts";
@@ -39,23 +39,36 @@ test("a queue is an array that is taken from at its beginning", () => {
   );
 });
 
-test("the last texts are remembered, each once, and no more", () => {
-  const remembered = new Remembered(3);
-  for (const text of ["a", "b", "a", "c"]) remembered.add(text);
-  assert.deepEqual(
-    ["a", "b", "c"].map((text) => remembered.has(text)),
-    [true, true, true],
-  );
-  for (const text of ["d", "e"]) remembered.add(text);
-  assert.deepEqual(
-    ["a", "b", "c", "d", "e"].map((text) => remembered.has(text)),
-    [false, false, true, true, true],
-  );
-  remembered.add("a");
-  assert.deepEqual(
-    ["a", "c", "d", "e"].map((text) => remembered.has(text)),
-    [true, false, true, true],
-  );
+const ID = "x".repeat(60);
+
+test("the last ids of a source are remembered, each once, and no more than memory allows", () => {
+  const remembered = new Remembered();
+  const count = 2 * Math.ceil(REMEMBERED_OF_SOURCE / 64);
+  for (let n = 0; n < count; n += 1) remembered.add("alice", `${ID}${n}`);
+  for (let n = 0; n < count; n += 1) remembered.add("alice", `${ID}${count - 1}`);
+  assert.ok(remembered.has("alice", `${ID}${count - 1}`));
+  assert.ok(remembered.has("alice", `${ID}${count - 10_000}`));
+  assert.ok(!remembered.has("alice", `${ID}0`));
+  assert.ok(!remembered.has("bob", `${ID}${count - 1}`));
+});
+
+test("a source that sends without end pushes out no other's ids", () => {
+  const remembered = new Remembered();
+  remembered.add("alice", "1");
+  for (let n = 0; n < 10; n += 1) {
+    for (let i = 0; i < 40_000; i += 1) remembered.add(`mallory-${n}`, `${ID}${i}`);
+  }
+  assert.ok(remembered.has("alice", "1"));
+  assert.ok(remembered.has("mallory-9", `${ID}39999`));
+});
+
+test("however many sources there are, memory is bounded, and those heard of last are known", () => {
+  const remembered = new Remembered();
+  const before = process.memoryUsage().heapUsed;
+  for (let n = 0; n < 400_000; n += 1) remembered.add(`source-${n}`, `${ID}${n}`);
+  assert.ok(remembered.has("source-399999", `${ID}399999`));
+  assert.ok(!remembered.has("source-0", `${ID}0`));
+  assert.ok(process.memoryUsage().heapUsed - before < 300 * 1024 * 1024);
 });
 
 test("recipients are remembered by name and resource, and lead to the same session when they were forgotten", () => {

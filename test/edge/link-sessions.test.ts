@@ -360,7 +360,15 @@ describe("the sessions of a Link", TOGETHER, () => {
       await gives(relay, ["hello"]);
       const messages = await receive(await connect(`${bob}/pc`), 2);
       assert.deepEqual(messages.map((message) => message.text()).sort(), ["to 0", "to 1"]);
-      assert.deepEqual(new Set(messages.map(({ from }) => from)), new Set(["mallory/pc"]));
+      // The relay does not vouch for it.
+      const from = `mallory/pc@${relay.name}`;
+      assert.deepEqual(
+        messages.map((message) => [message.from, message.vouched]),
+        [
+          [from, false],
+          [from, false],
+        ],
+      );
       assert.equal(relay.lines.length, 1);
     });
 

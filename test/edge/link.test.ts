@@ -39,7 +39,8 @@ describe("a link", () => {
         await sending;
         for (const [index, length] of lengths.entries()) {
           assert.ok(Buffer.from(messages[index]?.body ?? []).equals(bodyOf(length, `${length}`)), `${length} octets`);
-          assert.equal(messages[index]?.from, sender.address);
+          const from = sender === alice ? "alice/pc@localhost" : to;
+          assert.deepEqual([messages[index]?.from, messages[index]?.vouched], [from, true]);
         }
       }
       const outbox = await mailboxOf(edge, `grooveDNS://127.0.0.1:${relay.port}`);

@@ -148,7 +148,7 @@ describe("the edge as relay", () => {
   });
 
   for (const transport of TRANSPORTS) {
-    it(`passes the fields of a message on unchanged, to a client that speaks SSTP by ${transport}`, async (t) => {
+    it(`passes the fields of a message on as they are, its sender behind the id, to a client that speaks SSTP by ${transport}`, async (t) => {
       const sender = await RawClient.open(edge, transport, `grooveDevice://alice/raw-${transport}`);
       const receiver = await RawClient.open(edge, transport, `grooveDevice://ines/${transport}`, `ines-${transport}`);
       t.after(() => {
@@ -186,9 +186,10 @@ describe("the edge as relay", () => {
       const { userRef, track, ephemeral, streamSize: size, fragmentation } = first.fields as typeof fields;
       assert.deepEqual(
         { userRef, track, ephemeral, streamSize: size, fragmentation: new Uint8Array(fragmentation) },
-        fields,
+        { ...fields, userRef: `${fields.userRef}@alice/raw-${transport}` },
       );
       const empty = receiver.messages.find(({ body }) => body.length === 0) ?? assert.fail("the empty one");
+      assert.match((empty.fields as typeof fields).userRef, new RegExp(`^%n[\\w-]+-1@alice/raw-${transport}$`));
       assert.equal(to(empty.sessionId)?.resourceURL, "a/resource?x=1");
       const long = receiver.messages.find(({ body }) => body.equals(bodyOf(70_000, "body"))) ?? assert.fail("the long");
       assert.deepEqual([to(long.sessionId)?.resourceURL, to(long.sessionId)?.deviceURL], ["other", ""]);

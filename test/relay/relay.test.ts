@@ -145,7 +145,7 @@ describe("store and forward", () => {
     for (const [n, { body }] of received.entries()) assert.ok(body.equals(bodies[n] as Uint8Array), `message ${n}`);
   });
 
-  test("passes on the fields of a message unchanged, and asks for the acknowledgement at once", async (t) => {
+  test("passes on the fields of a message as they are, its sender behind the id, and asks for the acknowledgement at once", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc");
@@ -162,10 +162,16 @@ describe("store and forward", () => {
     const [whole, bare] = await bob.received(2);
     assert.deepEqual(
       { ...whole?.fields, fragmentation: new Uint8Array(whole?.fields.fragmentation ?? []) },
-      { ...fields, acknowledgeImmediately: true, doNotDeliverIfOffline: false },
+      {
+        ...fields,
+        userRef: "some reference@alice/laptop",
+        acknowledgeImmediately: true,
+        doNotDeliverIfOffline: false,
+      },
     );
+    assert.match(bare?.fields.userRef ?? "", /^%n[\w-]+-1@alice\/laptop$/);
     assert.deepEqual(bare?.fields, {
-      userRef: "",
+      userRef: bare?.fields.userRef,
       track: false,
       acknowledgeImmediately: true,
       doNotDeliverIfOffline: false,

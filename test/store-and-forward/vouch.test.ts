@@ -3,14 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { addressOf, deviceURL, encode, MAX_NAME_OCTETS, recipientOf, VERSION_1_6 } from "../../src/sstp/index.ts";
-import {
-  LONGEST_ID,
-  StoredIds,
-  VOUCHED,
-  Voucher,
-  vouchedAddressOf,
-  vouches,
-} from "../../src/store-and-forward/vouch.ts";
+import { LONGEST_ID, StoredIds, senderIn, VOUCHED, Voucher, vouches } from "../../src/store-and-forward/vouch.ts";
 
 const ALICE = "grooveDevice://alice/pc";
 const MALLORY = "grooveDevice://mallory/x";
@@ -59,7 +52,9 @@ const source = fc.oneof(
 
 /** What an id says of its source: the address, and the relay behind it. */
 function sourceIn(id: string): string {
-  return vouchedAddressOf(id) ?? assert.fail(`${id} names nobody`);
+  const at = id.indexOf("@");
+  assert.ok(at > 0, `${id} names nobody`);
+  return id.slice(at + 1);
 }
 
 describe("an id that a relay has written", () => {
@@ -177,6 +172,29 @@ describe("an id that a relay has written", () => {
         }
       }),
     );
+  });
+});
+
+describe("the sender", () => {
+  it("is read out of an id as it was written into it", () => {
+    fc.assert(
+      fc.property(source, userRef, (from, text) => {
+        fc.pre(from !== RELAY && from.length <= 512 && !from.startsWith("grooveDNS"));
+        const id = new Voucher(from, false).id(text);
+        assert.deepEqual(senderIn(id), { address: addressOf(from), vouched: true });
+        const further = senderIn(new Voucher(RELAY, true).id(id));
+        assert.deepEqual(further, { address: `${addressOf(from)}@relay.example.com`, vouched: true });
+      }),
+    );
+  });
+
+  it("at a relay that does not vouch for its devices is what the device claims, at that relay", () => {
+    const sender = (text: string) => senderIn(new Voucher(RELAY, false).id(text));
+    assert.deepEqual(sender("1@alice/pc"), { address: "alice/pc@relay.example.com", vouched: false });
+    assert.deepEqual(sender("1@alice/pc@other"), { address: "other@relay.example.com", vouched: false });
+    for (const text of ["", "1", "1@", "x".repeat(300)])
+      assert.deepEqual(sender(text), { address: "", vouched: false });
+    fc.assert(fc.property(userRef, (text) => assert.equal(sender(text).vouched, false)));
   });
 });
 
