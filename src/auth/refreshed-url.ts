@@ -34,7 +34,7 @@ export class RefreshedUrl<T> {
   #value: T | undefined;
   /** When what is there was asked for. */
   #asOf = Number.NEGATIVE_INFINITY;
-  /** When the last try that has failed began. */
+  /** When the last try began, if it has failed. */
   #failedAt = Number.NEGATIVE_INFINITY;
   /** When the fetch that runs began. */
   #begun: number | undefined;
@@ -61,14 +61,16 @@ export class RefreshedUrl<T> {
    * @param now milliseconds since 1970
    */
   async get(now: number, age: number): Promise<Fetched<T> | undefined> {
-    const oldest = now - Math.max(age, REFETCH_COOLDOWN);
+    // A clock that was ahead and has been set right makes what was fetched seem to come from the future.
+    const isOlder = (time: number, than: number) => Math.abs(now - time) >= than;
+    const isOld = () => isOlder(this.#asOf, Math.max(age, REFETCH_COOLDOWN));
     let waited = 0;
-    while (this.#asOf <= oldest && waited < LONGEST_LOOK && this.#isFetching(now + waited)) {
+    while (isOld() && waited < LONGEST_LOOK && this.#isFetching(now + waited)) {
       await new Promise((resolve) => setTimeout(resolve, LOOK));
       waited += LOOK;
     }
-    if (this.#asOf <= oldest && now + waited - this.#failedAt >= REFETCH_COOLDOWN) await this.#refresh(now + waited);
-    if (this.#value === undefined || now - this.#asOf > STALE) return undefined;
+    if (isOld() && isOlder(this.#failedAt, REFETCH_COOLDOWN)) await this.#refresh(now + waited);
+    if (this.#value === undefined || isOlder(this.#asOf, STALE + 1)) return undefined;
     if (this.#failedAt <= this.#asOf) return { value: this.#value, asOf: this.#asOf };
     this.#overdue += 1;
     return { value: this.#value, asOf: this.#failedAt };
@@ -76,7 +78,7 @@ export class RefreshedUrl<T> {
 
   /** A fetch that died with its request does not say when it is over, but its deadline does. */
   #isFetching(now: number): boolean {
-    return this.#begun !== undefined && now - this.#begun < FETCH_TIMEOUT;
+    return this.#begun !== undefined && Math.abs(now - this.#begun) < FETCH_TIMEOUT;
   }
 
   async #refresh(now: number): Promise<void> {
@@ -86,13 +88,14 @@ export class RefreshedUrl<T> {
       // The same object for the same text, which need not be read again.
       const value = text === this.#text ? (this.#value as T) : await this.#parse(text);
       // One that began later may have been quicker.
-      if (now < this.#asOf) return;
+      if (now < this.#asOf && this.#begun !== now) return;
       this.#text = text;
       this.#value = value;
       this.#asOf = now;
+      this.#failedAt = Number.NEGATIVE_INFINITY;
       this.#failures = 0;
     } catch (error) {
-      this.#failedAt = Math.max(this.#failedAt, now);
+      this.#failedAt = now;
       this.#failures += 1;
       // The URL may hold a secret, and so may what was fetched: neither is told.
       const why = error instanceof RemoteError ? error.message : "it cannot be reached or used";

@@ -81,8 +81,10 @@ export class Standing implements Judge {
 
   fresh(): boolean {
     const now = Date.now();
-    if (now < this.#renewAt) return true;
-    if (now >= this.#holdsUntil) return false;
+    // A clock that was ahead and has been set right makes a judgement seem to come from the future: it says nothing.
+    const sound = now >= this.#asOf;
+    if (sound && now < this.#renewAt) return true;
+    if (!sound || now >= this.#holdsUntil) return false;
     this.#waitUntil(this.judge());
     return true;
   }

@@ -4,11 +4,18 @@
  *
  * @module
  */
-import { hasToken, isSame, isSameBearer, type Principal } from "../auth/principal.ts";
+import { hasToken, isSame, isSameBearer, NOBODY, type Principal } from "../auth/principal.ts";
 import { Standing } from "../auth/standing.ts";
 import type { Env } from "./env.ts";
 import type { Caller } from "./parking.ts";
 import type { Reason } from "./reasons.ts";
+
+/** Whose a virtual connection is, as plain data. */
+export interface Owned {
+  readonly owner: Principal;
+  /** Whose token counts, when it is another than the owner's own. */
+  readonly bearer?: Principal;
+}
 
 export class Ownership {
   /** Whether its bearer may still be served. */
@@ -18,22 +25,28 @@ export class Ownership {
 
   /**
    * @param evict ends the virtual connection: the token is no longer good
-   * @param owner who had opened it before the object woke; nobody knows how long ago that was judged
+   * @param owned whose it was before the object woke; nobody knows how long ago that was judged
    */
   constructor(
     env: Env,
     context: Pick<DurableObjectState, "waitUntil">,
     evict: (reason: Reason) => void,
-    owner?: Principal,
+    { owner, bearer }: Partial<Owned> = {},
   ) {
     this.standing = new Standing(env, (promise) => context.waitUntil(promise), evict);
     this.#owner = owner;
-    if (owner !== undefined) this.standing.show(owner, 0);
+    for (const shown of [owner, bearer]) if (shown !== undefined) this.standing.show(shown, 0);
   }
 
   /** Undefined before the first request. It stays after the end, which strangers are not told of. */
   get owner(): Principal | undefined {
     return this.#owner;
+  }
+
+  /** What is to be left for after sleep. */
+  get owned(): Owned {
+    const { bearer } = this.standing;
+    return { owner: this.#owner ?? NOBODY, ...(bearer !== undefined && bearer !== this.#owner && { bearer }) };
   }
 
   /** Whether somebody else has opened the virtual connection. */

@@ -6,18 +6,16 @@
  *
  * @module
  */
-import type { Principal } from "../auth/principal.ts";
 import type { PollingConnection, VirtualConnection } from "../encapsulation/index.ts";
 import { REST_AFTER, REST_TRIES } from "./defaults.ts";
 import type { Live } from "./live.ts";
+import type { Owned } from "./ownership.ts";
 import type { TerminalSnapshot } from "./terminal.ts";
 import type { Wired, WiredSnapshot } from "./wired.ts";
 
 /** What a Tunnel at rest leaves. */
-export interface Rest {
+export interface Rest extends Owned {
   readonly terminal: TerminalSnapshot;
-  /** Whose the virtual connection is. */
-  readonly owner: Principal;
   /** Of a LongLived or KeepAlive virtual connection: its state, and whether its bell may be rung if it has one. */
   readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
   /** Of a Polling one. */
@@ -28,14 +26,14 @@ export interface Rest {
 
 export function restOf(
   terminal: TerminalSnapshot,
-  owner: Principal,
+  owned: Owned,
   live: Live | undefined,
   polling: { readonly state: PollingConnection } | undefined,
   wired: Wired | undefined,
 ): Rest {
   return {
     terminal,
-    owner,
+    ...owned,
     ...(live && { live: { state: live.state, armed: live.bell?.armed ?? false } }),
     ...(polling && { polling: polling.state }),
     ...(wired && { wired: wired.snapshot() }),

@@ -13,7 +13,6 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { ownNames } from "../auth/own-names.ts";
-import { NOBODY } from "../auth/principal.ts";
 import type { Judge } from "../auth/standing.ts";
 import {
   arriveGet,
@@ -100,7 +99,7 @@ export class Tunnel extends DurableObject<Env> {
     this.#sleep = new Sleep(ctx.storage, () => this.#settled());
     const left = this.#sleep.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
     const { live, polling, established, owner } = openingOf(ctx.storage);
-    this.#ownership = new Ownership(env, ctx, (reason) => this.#evict(reason), left?.rest.owner ?? owner);
+    this.#ownership = new Ownership(env, ctx, (reason) => this.#evict(reason), left?.rest ?? (owner && { owner }));
     this.#beginning = new Beginning(env, ctx, this.#ownership);
     if (left !== undefined && ownNames(env.RELAY_NAME).length > 0) {
       this.#wake(left);
@@ -581,8 +580,7 @@ export class Tunnel extends DurableObject<Env> {
     if (terminal === undefined || (socket === undefined && live !== undefined && !isBetween(live.state))) {
       return "unsettled";
     }
-    const owner = this.#ownership.owner ?? NOBODY;
-    return { rest: restOf(terminal, owner, live, polling, this.#wired), socket };
+    return { rest: restOf(terminal, this.#ownership.owned, live, polling, this.#wired), socket };
   }
 
   /** Goes on after sleep. */

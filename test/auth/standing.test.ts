@@ -119,6 +119,17 @@ describe("a judgement", () => {
     assert.deepEqual(line.ended, ["TokenExpired"]);
   });
 
+  it("does not hold when the clock was ahead and has been set right", async (t) => {
+    const time = clock(t);
+    time.to(1000);
+    const line = new Line(await bearerOf(), NOW + 1000).connected();
+    assert(line.standing.fresh());
+    time.to(999);
+    assert(!line.standing.fresh());
+    assert(await line.standing.judge());
+    assert(line.standing.fresh());
+  });
+
   it("is not needed about somebody without a token", async (t) => {
     const time = clock(t);
     const line = new Line(NOBODY).connected();

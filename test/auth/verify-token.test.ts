@@ -464,6 +464,18 @@ describe("what is fetched", () => {
     assert.deepEqual([calls, asked], [2, [path]], "one of them has fetched it");
   });
 
+  it("is fetched again when the clock was ahead and has been set right", async () => {
+    const { path, settings } = fresh(first);
+    const token = await first.issue();
+    assert.equal(await outcome(token, settings, NOW + 1_800_000), "ok");
+    answers[path] = { body: jwks(second) };
+    assert.equal(await outcome(token, settings, NOW), "TokenInvalid");
+    answers[path] = { status: 500 };
+    assert.equal(await outcome(token, settings, NOW - 1_800_000), "TokenInvalid");
+    answers[path] = { body: jwks(first) };
+    assert.equal(await outcome(token, settings, NOW - 3_000_000), "ok");
+  });
+
   it("says from when a judgement dates: from the older of key set and list", async () => {
     const { path, settings } = fresh(first);
     answers[`${path}/revoked`] = { body: "[]" };

@@ -10,6 +10,7 @@ import { ECHO_TEXT, formatPoll } from "../../src/encapsulation/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
 import { mailboxOf, RawClient, receive, TRANSPORTS, tunnelOf, until } from "../mailbox/support.ts";
 import { AUDIENCE, type Claims, ed25519 } from "./issuer.ts";
+import { ByHand } from "./keepalive-by-hand.ts";
 import {
   assertSecretsKept,
   bearer,
@@ -151,6 +152,39 @@ describe("a virtual connection", () => {
       assert.deepEqual(await again(), Array(3).fill(ended));
     });
   }
+
+  it("whose token was shown in Connect is also that of requests which show the token by a header", async () => {
+    const [address, sub] = ["inside/x", "inside"];
+    const [mine, renewed] = [await issue({ address, sub }), await issue({ address, sub })];
+    const others = [
+      await issue({ address: "*", sub }),
+      await issue({ address, sub: "somebody" }),
+      await issue({ address, sub, scope: "connect receive send:* admin" }),
+    ];
+    const byHand = new ByHand(edge, `grooveDevice://${address}`);
+    const before = target("KeepAlive", AUDIENCE, byHand.guid);
+    await byHand.connect({}, mine);
+    for (const headers of [bearer(mine), {}, bearer(renewed), bearer(mine), {}]) {
+      assert.equal(await byHand.noop(headers), "ok");
+    }
+    for (const other of others) {
+      assert.equal(await knockAt(edge, before, bearer(other)), "UnknownConnection");
+      assert.deepEqual(await intrude(byHand.guid, bearer(other)), new Set(["UnknownConnection"]));
+    }
+    assert.equal(await byHand.noop(bearer(mine)), "ok", "it has not suffered");
+  });
+
+  it("goes on with a token that its issuer has renewed, and with none that allows something else", async () => {
+    const [address, sub] = ["renewed/x", "renewed"];
+    const [mine, renewed] = [await issue({ address, sub }), await issue({ address, sub })];
+    const byHand = await new ByHand(edge, `grooveDevice://${address}`).connect(bearer(mine));
+    for (const token of [renewed, mine, renewed]) assert.equal(await byHand.noop(bearer(token)), "ok");
+    const strangers = [{}, bearer(await issue({ address, sub, scope: "connect" })), bearer(await issue({ address }))];
+    for (const headers of strangers) {
+      assert.deepEqual(await intrude(byHand.guid, headers), new Set(["UnknownConnection"]));
+    }
+    assert.equal(await byHand.noop(bearer(mine)), "ok");
+  });
 
   it("without a token in its requests is that of whoever has none", async (t) => {
     const path = target("KeepAlive");

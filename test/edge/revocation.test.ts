@@ -4,13 +4,16 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { CONNECTED_AGE, CONNECTING_AGE, STALE } from "../../src/auth/limits.ts";
 import { bundleWorker } from "../../src/cli/bundle.ts";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import type { Device, DeviceOptions } from "../../src/device/index.ts";
+import { REST_AFTER } from "../../src/edge/defaults.ts";
 import { mailboxOf, RawClient, receive, TRANSPORTS, until } from "../mailbox/support.ts";
 import { AUDIENCE, ed25519 } from "./issuer.ts";
+import { ByHand } from "./keepalive-by-hand.ts";
 import {
   assertSecretsKept,
   bearer,
@@ -175,6 +178,38 @@ for (const [what, end, reason] of ENDS) {
     });
   });
 }
+
+describe("a virtual connection that was shown a renewed token", () => {
+  before(start);
+  after(stop);
+
+  for (const [where, begin] of [
+    ["by a header", (byHand: ByHand, token: string) => byHand.connect(bearer(token))],
+    ["in Connect", (byHand: ByHand, token: string) => byHand.connect({}, token)],
+  ] as const) {
+    it(`lives as long as that one, the first having been shown ${where}, also when it has slept`, async () => {
+      const address = `${where.replaceAll(" ", "-")}/x`;
+      const soon = Math.floor(Date.now() / 1000) + 600;
+      const old = await issued(first, { address, jti: `old ${where}`, exp: soon });
+      const renewed = await issued(first, { address, jti: `renewed ${where}` });
+      const byHand = await begin(new ByHand(edge, url(address)), old);
+      assert.equal(await byHand.noop(bearer(renewed)), "ok");
+      operator.revoke(`old ${where}`);
+      await clock(CONNECTED_AGE + 2000);
+      const headers = where === "in Connect" ? {} : bearer(renewed);
+      assert.equal(await byHand.noop(headers), "ok", "the first is revoked");
+      // It rests when it has been left alone for a while.
+      await sleep(REST_AFTER + 2000);
+      await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name: byHand.guid });
+      await clock(1000_000);
+      assert.equal(await byHand.noop(headers), "ok", "the first has expired");
+      operator.revoke(`renewed ${where}`);
+      await clock(1100_000);
+      assert.equal(await byHand.noop(headers), "TokenRevoked");
+      await clock(0);
+    });
+  }
+});
 
 describe("a list that cannot be fetched", () => {
   before(start);
