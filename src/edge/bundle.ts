@@ -162,6 +162,13 @@ export function withoutBody(message: Uint8Array, size: number): Uint8Array {
   return rest;
 }
 
+/** A message with nothing in it, for the place of one that is done with. */
+export function emptyMessage(envelope: number): Uint8Array {
+  const octets = new Uint8Array(HEADER_OCTETS);
+  viewOf(octets).setUint16(0, envelope, true);
+  return octets;
+}
+
 /** A message with the body that stood elsewhere. */
 export function withBody(message: Uint8Array, body: Uint8Array): Uint8Array {
   const whole = joinOctets([message, body], message.length + body.length);

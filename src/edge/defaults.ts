@@ -76,6 +76,21 @@ export const BODY_TIMEOUT = 90_000;
 /** Octets of messages in one row. The platform allows 2 MB a row; half of that leaves room for a message's header. */
 export const SEGMENT_OCTETS = 1024 * 1024;
 
+/**
+ * An envelope longer than this, which is one to many recipients of a relay, stands in a row of its own, once for all
+ * segments: each message of a session has the same.
+ */
+export const LONG_ENVELOPE = 4096;
+
+/** Octets of envelopes in one segment, beyond which all of them stand in rows of their own. */
+export const SEGMENT_ENVELOPES = 256 * 1024;
+
+/**
+ * The longest envelope that is taken: ten times what the longest FanoutOpen takes in JSON, and far below the 2 MB that the
+ * platform allows a row.
+ */
+export const ENVELOPE_LIMIT = 1024 * 1024;
+
 /** A body longer than this stands in rows of its own, of this size: then one read of a segment stays small. */
 export const BODY_ROW_OCTETS = 512 * 1024;
 
@@ -91,11 +106,26 @@ export const RETENTION = 14 * 24 * 3600_000;
 /** How long the ids of a source are remembered, to drop what is sent again. No device retries for longer. */
 export const REMEMBER_IDS = 7 * 24 * 3600_000;
 
-/** How many ids are remembered in one mailbox, so that a busy source cannot fill it. */
-export const REMEMBERED_IDS = 100_000;
+/**
+ * Octets of ids that a mailbox remembers. Of a sender that counts 168 ranges of some 100 octets are kept, one for each
+ * hour of a week: room for five hundred such senders, and for eighty thousand ids of others.
+ */
+export const ID_OCTETS = 8 * 1024 * 1024;
 
-/** How many more may come before the oldest are forgotten: looking for them costs as much as reading all. */
-export const REMEMBERED_SLACK = 10_000;
+/** What a row of ids takes beside its texts: three numbers of up to eight octets, and the row's own header. */
+export const ID_ROW_OCTETS = 32;
+
+/** How long the ids of a sender that counts are added to the same range: an id is remembered for so much longer at most. */
+export const RANGE_TIME = 3600_000;
+
+/** Senders and ranges of ids that stay in memory, beyond which all are looked up again. */
+export const KEPT_RANGES = 5000;
+
+/**
+ * How old ids are that an operator's purge forgets: a device that has lost an acknowledgement with its connection has long
+ * sent again by then.
+ */
+export const PURGED_IDS_AGE = 3600_000;
 
 /** The longest message that is taken: an object holds it whole while it arrives, and has 128 MB for everything. */
 export const MESSAGE_LIMIT = 16 * 1024 * 1024;

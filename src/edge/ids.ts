@@ -1,7 +1,6 @@
 /**
- * Ids: which messages a mailbox has seen. Most senders count, so an id is taken apart into what stays the same and the
- * number in it, and numbers that follow each other are written down as one. A hundred thousand ids of one sender then take
- * some hundred kilobytes of memory instead of eight megabytes, and a batch of them a few dozen octets on disk.
+ * Ids taken apart. Most senders count, so an id is what stays the same and the number in it: then the ids of a batch are
+ * one range, which is looked up and remembered as one (see `id-table.ts`).
  *
  * @module
  */
@@ -22,11 +21,11 @@ export interface Ids {
   readonly numbers: readonly number[];
 }
 
-/** Ids of a series whose numbers follow each other, both ends included. */
-type Run = readonly [head: string, tail: string, from: number, to: number];
-
-/** Ids by source, as they are written down; one that follows no other as it is. */
-export type Written = readonly (readonly [source: string, ids: readonly (string | Run)[]])[];
+/** Ids by source as the first schema had them: one by itself as it is, and ranges with both ends. */
+export type WrittenIds = readonly (readonly [
+  source: string,
+  ids: readonly (string | readonly [head: string, tail: string, from: number, to: number])[],
+])[];
 
 export const NONE = -1;
 
@@ -70,16 +69,12 @@ function seriesOf(source: string, octets: Uint8Array, from: number, length: numb
 }
 
 /**
- * The digits before the sender's address, or at the end; never with a zero in front, so that the id can be put together
- * from its parts.
+ * The digits before the sender's address, which begins with the first @, or at the end; never with a zero in front, so
+ * that the id can be put together from its parts.
  */
 function numberIn(octets: Uint8Array, from: number, length: number): Place {
-  let end = from + length;
-  for (let at = end - 1; at >= from; at -= 1) {
-    if (octets[at] !== AT) continue;
-    end = at;
-    break;
-  }
+  let end = from;
+  while (end < from + length && octets[end] !== AT) end += 1;
   let begin = end;
   while (begin > from && end - begin < MOST_DIGITS && isDigit(octets[begin - 1] ?? 0)) begin -= 1;
   while (begin < end && octets[begin] === ZERO) begin += 1;
@@ -117,155 +112,10 @@ function isOfSeries(
   return true;
 }
 
-/** The ids of some messages of a bundle, as they are written down. */
-export function writtenOf({ series, numbers }: Ids, indexes: readonly number[]): Written {
-  const found = new Map<string, { readonly of: Series; readonly from: number; to: number }[]>();
-  let last: { readonly of: Series; readonly from: number; to: number } | undefined;
-  for (const index of indexes) {
-    const of = series[index];
-    if (of === undefined) continue;
-    const number = numbers[index] ?? NONE;
-    if (of === last?.of && number === last.to + 1 && number > 0) {
-      last.to = number;
-      continue;
-    }
-    last = { of, from: number, to: number };
-    const others = found.get(of.source);
-    if (others === undefined) found.set(of.source, [last]);
-    else others.push(last);
-  }
-  return [...found].map(([source, runs]) => [
-    source,
-    runs.map(({ of: { head, tail }, from, to }) => {
-      if (from === NONE) return head;
-      return from === to ? `${head}${from}${tail}` : ([head, tail, from, to] as const);
-    }),
-  ]);
-}
-
-/** How many ids are written down. */
-export function countOf(written: Written): number {
-  let count = 0;
-  for (const [, ids] of written) for (const id of ids) count += typeof id === "string" ? 1 : id[3] - id[2] + 1;
-  return count;
-}
-
-/** Numbers, thirty to a page: the platform keeps whole numbers up to 31 bits without memory of their own. */
-type Pages = Map<number, number>;
-const PAGE = 30;
-
-interface Source {
-  readonly plain: Set<string>;
-  /** By tail, which most have in common, and head. Who does not count has a series for each, and no page for its number. */
-  readonly counted: Map<string, Map<string, number | Pages>>;
-}
-
-/** Ids that are known. */
-export class KnownIds {
-  readonly #sources = new Map<string, Source>();
-  /** What was asked for last is often what is asked for next. */
-  #last: Series | undefined;
-  #lastPages: Pages | undefined;
-
-  has(series: Series, number: number): boolean {
-    const source = this.#sources.get(series.source);
-    if (number === NONE) return source?.plain.has(series.head) === true;
-    const known = source?.counted.get(series.tail)?.get(series.head);
-    return typeof known === "number" ? known === number : known !== undefined && isOn(known, number);
-  }
-
-  /** From now on it is known. False when it was before. */
-  add(series: Series, number: number): boolean {
-    if (series === this.#last && this.#lastPages !== undefined) return put(this.#lastPages, number);
-    const { plain, counted } = this.#sourceOf(series.source);
-    if (number === NONE) {
-      const before = plain.size;
-      return plain.add(series.head).size > before;
-    }
-    const { head, tail } = series;
-    let heads = counted.get(tail);
-    if (heads === undefined) {
-      heads = new Map();
-      counted.set(tail, heads);
-    }
-    const known = heads.get(head);
-    if (known === undefined) {
-      heads.set(head, number);
-      return true;
-    }
-    if (known === number) return false;
-    const pages: Pages = typeof known === "number" ? new Map() : known;
-    if (typeof known === "number") {
-      put(pages, known);
-      heads.set(head, pages);
-    }
-    this.#last = series;
-    this.#lastPages = pages;
-    return put(pages, number);
-  }
-
-  /** From now on those that were written down are known, too. */
-  learn(written: Written): void {
-    for (const { series, number } of eachOf(written)) this.add(series, number);
-  }
-
-  /** Those that were written down are not known any more. */
-  forget(written: Written): void {
-    for (const { series, number } of eachOf(written)) this.#delete(series, number);
-    this.#last = undefined;
-    this.#lastPages = undefined;
-  }
-
-  #delete({ source: name, head, tail }: Series, number: number): void {
-    const source = this.#sources.get(name);
-    if (source === undefined) return;
-    const { plain, counted } = source;
-    const heads = counted.get(tail);
-    const known = heads?.get(head);
-    if (number === NONE) plain.delete(head);
-    else if (known === number) heads?.delete(head);
-    else if (typeof known === "object") {
-      remove(known, number);
-      if (known.size === 0) heads?.delete(head);
-    }
-    if (heads?.size === 0) counted.delete(tail);
-    if (plain.size === 0 && counted.size === 0) this.#sources.delete(name);
-  }
-
-  #sourceOf(name: string): Source {
-    let source = this.#sources.get(name);
-    if (source === undefined) {
-      source = { plain: new Set(), counted: new Map() };
-      this.#sources.set(name, source);
-    }
-    return source;
-  }
-}
-
-function isOn(pages: Pages, number: number): boolean {
-  return ((pages.get(Math.floor(number / PAGE)) ?? 0) & (1 << (number % PAGE))) !== 0;
-}
-
-/** False when it was there. */
-function put(pages: Pages, number: number): boolean {
-  const page = Math.floor(number / PAGE);
-  const bits = pages.get(page) ?? 0;
-  const bit = 1 << (number % PAGE);
-  if ((bits & bit) !== 0) return false;
-  pages.set(page, bits | bit);
-  return true;
-}
-
-function remove(pages: Pages, number: number): void {
-  const page = Math.floor(number / PAGE);
-  const left = (pages.get(page) ?? 0) & ~(1 << (number % PAGE));
-  if (left === 0) pages.delete(page);
-  else pages.set(page, left);
-}
-
 const encoder = new TextEncoder();
 
-function* eachOf(written: Written): Generator<{ readonly series: Series; readonly number: number }> {
+/** The ids that the first schema has written down. */
+export function* eachOf(written: WrittenIds): Generator<{ readonly series: Series; readonly number: number }> {
   for (const [source, ids] of written) {
     for (const id of ids) {
       if (typeof id === "string") {

@@ -59,6 +59,7 @@ type Failure = Refusal["outcome"] | "recipients";
 const STATUS: Readonly<Record<Failure, number>> = {
   quota: SessionStatusId.QuotaWouldBeExceeded,
   recipients: SessionStatusId.QuotaWouldBeExceeded,
+  tooLong: SessionStatusId.QuotaWouldBeExceeded,
   locked: SessionStatusId.LockedOut,
   DNSLookupFailed: SessionStatusId.DNSLookupFailed,
   HostNotReachable: SessionStatusId.HostNotReachable,

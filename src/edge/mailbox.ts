@@ -132,6 +132,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#countRefused(outcomes);
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
+    this.#count("MessageTooLong", outcomes.filter((outcome) => outcome === "tooLong").length);
     await this.#setAlarm();
     this.#push();
     this.#call();
@@ -248,7 +249,7 @@ export class Mailbox extends DurableObject<Env> {
   /** Removes all that waits. Returns how many messages that were. */
   async purge(): Promise<number> {
     this.#cut();
-    const purged = this.#store.purge();
+    const purged = this.#store.purge(Date.now());
     this.#count("Purged", purged);
     return purged;
   }

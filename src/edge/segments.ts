@@ -12,6 +12,8 @@ export interface Segment extends Contents {
   readonly bundle: Bundle;
   /** Octets of its envelopes, where they are stored. */
   readonly shares: readonly number[];
+  /** Octets of its messages and of those of its envelopes that stand with it. */
+  readonly octets: number;
 }
 
 export class Segments {
@@ -34,16 +36,16 @@ export class Segments {
 
   /** Keeps a segment that has just come, if there is room: what is being read must not be pushed out by it. */
   offer(segment: Segment): void {
-    if (this.#kept.size < CACHED_SEGMENTS && this.#octets + segment.bundle.octets.length <= CACHED_OCTETS) {
+    if (this.#kept.size < CACHED_SEGMENTS && this.#octets + weightOf(segment) <= CACHED_OCTETS) {
       this.#add(segment);
     }
   }
 
   /** Keeps a segment that is being read, in the place of others if need be. */
   keep(segment: Segment): void {
-    const { length } = segment.bundle.octets;
+    const weight = weightOf(segment);
     for (const { first } of this.#kept.values()) {
-      if (this.#kept.size < CACHED_SEGMENTS && this.#octets + length <= CACHED_OCTETS) break;
+      if (this.#kept.size < CACHED_SEGMENTS && this.#octets + weight <= CACHED_OCTETS) break;
       this.drop(first);
     }
     this.#add(segment);
@@ -54,7 +56,7 @@ export class Segments {
     const segment = this.#kept.get(first);
     if (segment === undefined) return;
     this.#kept.delete(first);
-    this.#octets -= segment.bundle.octets.length;
+    this.#octets -= weightOf(segment);
     if (this.#last === segment) this.#last = undefined;
   }
 
@@ -66,10 +68,15 @@ export class Segments {
 
   #add(segment: Segment): void {
     this.#kept.set(segment.first, segment);
-    this.#octets += segment.bundle.octets.length;
+    this.#octets += weightOf(segment);
   }
 }
 
 function holds({ first, sizes }: Segment, seq: number): boolean {
   return seq >= first && seq < first + sizes.length;
+}
+
+/** Octets of a segment in memory. */
+function weightOf({ bundle, shares }: Segment): number {
+  return shares.reduce((sum, share) => sum + share, bundle.octets.length);
 }

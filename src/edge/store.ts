@@ -1,15 +1,20 @@
 /**
- * A mailbox's store: the log of what waits for one peer, in the SQLite of its object. The only file of the edge with SQL.
+ * A mailbox's store: the log of what waits for one peer, in the SQLite of its object. With `id-table.ts`, which is a part
+ * of it, the only file of the edge with SQL.
  *
- *   segments  a bundle of messages in a row with their ids, keyed by the sequence number of its first
- *   done      which messages of a segment are done with, while others of it wait, under the same key
- *   bodies    the body of a message longer than a row, row by row, keyed by its sequence number
- *   ids       ids of segments that are done with, to know what is sent again, under the same keys
- *   facts     what else must survive: next sequence number, generation, rule, counters
+ *   segments   a bundle of messages in a row, keyed by the sequence number of its first
+ *   done       which messages of a segment are done with, while others of it wait, under the same key
+ *   bodies     the body of a message longer than a row, row by row, keyed by its sequence number
+ *   envelopes  long envelopes, each once for all segments that have it
+ *   ids        ids of messages that have come, to know what is sent again, whether they still wait or not
+ *   facts      what else must survive: version, next sequence number, generation, rule, counters
  *
- * Messages are done with in any order. A segment goes when all of its messages are; until then its row keeps them.
+ * Messages are done with in any order. A segment goes when all of its messages are; until then its row keeps them, and is
+ * made smaller when most of it is done with.
  *
- * Sizes are what is stored and sent: a message counts with its header, id and body, an envelope once in each segment.
+ * Sizes are what is stored and sent: a message counts with its header, id and body, an envelope once where it stands.
+ *
+ * A store that nothing was written to has no tables: to look at it leaves nothing behind.
  *
  * Every call is one synchronous turn: what it writes is one transaction, and the platform's output gate keeps every
  * answer back until that is durable. Memory is a cache of the tables, filled again when the object wakes.
@@ -17,11 +22,14 @@
  * @module
  */
 import { type Range, Ranges } from "../lib/ranges.ts";
+import { sha256 } from "../lib/sha256.ts";
 import { joinOctets } from "../sstp/index.ts";
 import type { Envelope } from "../store-and-forward/envelope.ts";
+import { storedVersion } from "../store-and-forward/stored-version.ts";
 import {
   type Bundle,
   contentsOf,
+  emptyMessage,
   envelopeAt,
   isElsewhere,
   lengthOf,
@@ -31,15 +39,21 @@ import {
 } from "./bundle.ts";
 import {
   BODY_ROW_OCTETS,
+  ENVELOPE_LIMIT,
+  LONG_ENVELOPE,
+  MESSAGE_LIMIT,
+  PURGED_IDS_AGE,
   QUOTA_MESSAGES,
   QUOTA_OCTETS,
+  RANGE_TIME,
   REMEMBER_IDS,
-  REMEMBERED_IDS,
-  REMEMBERED_SLACK,
   RETENTION,
+  SEGMENT_ENVELOPES,
   SEGMENT_OCTETS,
 } from "./defaults.ts";
-import { countOf, type Ids, idsOf, KnownIds, NONE, type Written, writtenOf } from "./ids.ts";
+import { ID_SCHEMA, IdTable } from "./id-table.ts";
+import { eachOf, idsOf, NONE, type WrittenIds } from "./ids.ts";
+import { isWithinShare, senderOf } from "./policy/share.ts";
 import { type Segment, Segments } from "./segments.ts";
 
 /** What is used of the platform's SqlStorage, so that the store can be tested on any SQLite. */
@@ -54,12 +68,15 @@ export interface Sql {
 }
 
 /**
- * What became of a message. One that is locked came from somebody who may not send to this mailbox. The last three are of one that cannot wait for an origin relay that is out of reach.
+ * What became of a message. One that is locked came from somebody who may not send to this mailbox. One that is too long
+ * can never be stored, one over the quota later. The last three are of one that cannot wait for an origin relay that is out
+ * of reach.
  */
 export type Outcome =
   | "stored"
   | "duplicate"
   | "quota"
+  | "tooLong"
   | "locked"
   | "DNSLookupFailed"
   | "HostNotReachable"
@@ -86,8 +103,8 @@ export interface Waiting {
   readonly oldest: number | undefined;
 }
 
-/** Messages that are written down, with their envelopes as they are stored. */
-interface Batch extends Omit<Segment, "first"> {
+/** Messages that are to be written down, with their envelopes as they are stored. */
+interface Batch extends Omit<Segment, "first" | "octets"> {
   readonly texts: readonly string[];
 }
 
@@ -97,37 +114,57 @@ interface Part {
   octets: number;
 }
 
-/** Where a segment stands, without its messages; `octets` are those of all of them and of its envelopes. */
+/** Where a segment stands, without its messages. */
 interface Extent {
   readonly first: number;
   readonly count: number;
   readonly octets: number;
 }
 
-/** A segment, whether it waits or is done with, and how many ids came in it. */
-interface Remembered {
-  readonly first: number;
-  readonly at: number;
-  readonly count: number;
+/** What waits of one sender, done with in part or not. */
+interface Share {
+  messages: number;
+  octets: number;
 }
 
+/** The version that this release writes. */
+const VERSION = 2;
+
 const schema = `
-  CREATE TABLE IF NOT EXISTS segments (
-    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL,
-    envelopes TEXT NOT NULL, ids TEXT NOT NULL, body BLOB NOT NULL);
-  CREATE TABLE IF NOT EXISTS done (
-    first INTEGER PRIMARY KEY, messages INTEGER NOT NULL, octets INTEGER NOT NULL, ranges TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS bodies (seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (seq, n)) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS ids (first INTEGER PRIMARY KEY, at INTEGER NOT NULL, ids TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE segments (
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL,
+    apart INTEGER NOT NULL, senders TEXT NOT NULL, envelopes TEXT NOT NULL, body BLOB NOT NULL);
+  CREATE TABLE done (
+    first INTEGER PRIMARY KEY, messages INTEGER NOT NULL, octets INTEGER NOT NULL, ranges TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS bodies (
+    seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (seq, n)) WITHOUT ROWID;
+  CREATE TABLE envelopes (
+    number INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, segments INTEGER NOT NULL, octets INTEGER NOT NULL,
+    sender TEXT NOT NULL, text TEXT NOT NULL);
+  ${ID_SCHEMA}
 `;
 
+/** A row of which less is done with is left as it is: SQLite would not give back a page for it. */
+const LEAST_COMPACTION = 4096;
+
 const NO_RANGES = new Ranges();
+
+export interface StoreOptions {
+  readonly quota?: Quota;
+  /** Octets of ids that are remembered. */
+  readonly idOctets?: number;
+  /** The number of the first message, when the store is made: above all that were used before. */
+  readonly firstNumber?: () => number;
+}
 
 export class MailboxStore {
   readonly #sql: Sql;
   readonly #transaction: <T>(run: () => T) => T;
   readonly #quota: Quota;
+  readonly #firstNumber: () => number;
+  /** Whether there are tables. */
+  #made = false;
   /** The last number before the first message that waits. */
   #position = 0;
   #next = 1;
@@ -135,40 +172,105 @@ export class MailboxStore {
   #octets = 0;
   /** Segments that are done with in part, by their first number. */
   readonly #parts = new Map<number, Part>();
-  /** Ids, loaded when the first message comes; the segments that they came in, oldest first; their number. */
-  #ids: KnownIds | undefined;
-  #idSegments: Remembered[] = [];
-  #remembered = 0;
+  /** How many envelopes stand apart. */
+  #apart = 0;
+  /** What waits of each sender; undefined while so little waits that it does not matter. */
+  #shares: Map<string, Share> | undefined;
+  readonly #ids: IdTable;
   readonly #cache = new Segments();
   /** Rows written since the object woke, as the platform bills them. */
   rowsWritten = 0;
 
-  /** @param transaction runs a function whose writes happen all or not at all */
-  constructor(
-    sql: Sql,
-    transaction: <T>(run: () => T) => T,
-    quota: Quota = { octets: QUOTA_OCTETS, messages: QUOTA_MESSAGES },
-  ) {
+  /**
+   * @param transaction runs a function whose writes happen all or not at all
+   * @throws NewerSchemaError
+   */
+  constructor(sql: Sql, transaction: <T>(run: () => T) => T, options: StoreOptions = {}) {
     this.#sql = sql;
     this.#transaction = transaction;
-    this.#quota = quota;
-    sql.exec(schema).toArray();
+    this.#quota = options.quota ?? { octets: QUOTA_OCTETS, messages: QUOTA_MESSAGES };
+    this.#firstNumber = options.firstNumber ?? (() => 1);
+    const statements = { all: this.#all.bind(this), run: this.#run.bind(this) };
+    this.#ids = new IdTable(statements, options.idOctets);
+    this.#open();
+  }
+
+  #open(): void {
+    this.#made = sqlRows(this.#sql, "SELECT 1 FROM sqlite_master WHERE name = 'facts'").length > 0;
+    if (this.#made && storedVersion("a mailbox", this.fact("version"), VERSION) === 1) {
+      this.#transaction(() => this.#migrate());
+    }
     this.#load();
+  }
+
+  /** Makes the tables. */
+  #make(): void {
+    this.#transaction(() => {
+      this.#sql.exec(schema).toArray();
+      this.#made = true;
+      this.#next = this.#firstNumber();
+      this.#position = this.#next - 1;
+      this.setFact("version", String(VERSION));
+      this.setFact("next", String(this.#next));
+    });
+  }
+
+  /**
+   * From the first schema, in which each segment had its ids and all of its envelopes with it, ids of what was done with
+   * stood in segments of their own, messages were done with from the front only, and sizes were those of bodies.
+   */
+  #migrate(): void {
+    this.#sql.exec("ALTER TABLE segments RENAME TO segments_1; ALTER TABLE ids RENAME TO ids_1;").toArray();
+    this.#sql.exec(schema).toArray();
+    for (let after = -1; ; ) {
+      const [row] = this.#all("SELECT * FROM ids_1 WHERE first > ? ORDER BY first LIMIT 1", after);
+      if (row === undefined) break;
+      after = Number(row.first);
+      this.#learn(JSON.parse(String(row.ids)) as WrittenIds, Number(row.at));
+    }
+    for (let after = -1; ; ) {
+      const [row] = this.#all("SELECT * FROM segments_1 WHERE first > ? ORDER BY first LIMIT 1", after);
+      if (row === undefined) break;
+      after = Number(row.first);
+      const octets = octetsOf(row.body);
+      const envelopes = JSON.parse(String(row.envelopes)) as Envelope[];
+      this.#insert(batchOf({ envelopes, octets }), after, Number(row.at));
+      this.#learn(JSON.parse(String(row.ids)) as WrittenIds, Number(row.at));
+    }
+    const position = Number(this.fact("position") ?? 0);
+    this.#sql
+      .exec("DROP TABLE segments_1; DROP TABLE ids_1; DELETE FROM facts WHERE name IN ('position', 'entered');")
+      .toArray();
+    this.setFact("version", String(VERSION));
+    this.#load();
+    this.#removeAll([[this.#position + 1, position]]);
+  }
+
+  #learn(written: WrittenIds, at: number): void {
+    const all = [...eachOf(written)];
+    this.#ids.lookUp({ series: all.map(({ series }) => series), numbers: all.map(({ number }) => number) });
+    for (const { series, number } of all) {
+      if (!this.#ids.isKnown(series, number)) this.#ids.add(series, number, at);
+    }
+    this.#ids.flush(at);
   }
 
   /** Fills memory from the tables. */
   #load(): void {
     this.#cache.clear();
-    this.#ids = undefined;
+    this.#ids.forgetMemory();
+    this.#parts.clear();
+    this.#shares = undefined;
     this.#next = Number(this.fact("next") ?? 1);
     const [last] = this.#all("SELECT first + count AS next FROM segments ORDER BY first DESC LIMIT 1");
     if (last !== undefined) this.#next = Math.max(this.#next, Number(last.next));
     const [sums] = this.#all(
       "SELECT coalesce(sum(count), 0) AS messages, coalesce(sum(octets), 0) AS octets FROM segments",
     );
+    const [apart] = this.#all("SELECT count(*) AS count, coalesce(sum(octets), 0) AS octets FROM envelopes");
+    this.#apart = Number(apart?.count ?? 0);
     this.#messages = Number(sums?.messages ?? 0);
-    this.#octets = Number(sums?.octets ?? 0);
-    this.#parts.clear();
+    this.#octets = Number(sums?.octets ?? 0) + Number(apart?.octets ?? 0);
     for (const { first, messages, octets, ranges } of this.#all("SELECT first, messages, octets, ranges FROM done")) {
       this.#messages -= Number(messages);
       this.#octets -= Number(octets);
@@ -192,35 +294,46 @@ export class MailboxStore {
     shutOut: (envelope: Envelope) => boolean = () => false,
     awaited = true,
   ): Outcome[] {
+    if (!this.#made) this.#make();
+    const batch = batchOf(bundle);
     const { envelopes, octets } = bundle;
-    const contents = contentsOf(octets);
-    const ids = idsOf(bundle, contents);
-    const texts = envelopes.map((envelope) => JSON.stringify(envelope));
-    const shares = texts.map(utf8Length);
+    const { starts, sizes, shares } = batch;
+    const inline = shares.reduce((sum, share) => sum + share, 0);
+    const ids = idsOf(bundle, batch);
+    const { series, numbers } = ids;
     return this.#safely(() => {
-      const seen = this.#seen(now);
+      this.#ids.lookUp(ids);
       const shut = envelopes.map(shutOut);
-      const kept: number[] = [];
-      let room = this.#quota.octets - this.#octets;
-      let full = false;
+      const room = this.#roomFor(sizes.length, octets.length + inline);
       const counted = new Set<number>();
-      const outcomes = contents.sizes.map((_, index): Outcome => {
-        const number = envelopeAt(octets, contents.starts[index] ?? 0);
+      const kept: number[] = [];
+      const outcomes = sizes.map((size, index): Outcome => {
+        const one = series[index];
+        const id = numbers[index] ?? NONE;
+        // What is stored is acknowledged, whatever has become of its sender's right meanwhile.
+        if (one !== undefined && this.#ids.isKnown(one, id)) return "duplicate";
+        const number = envelopeAt(octets, starts[index] ?? 0);
         if (shut[number] ?? true) return "locked";
-        const size = lengthOf(octets, contents, index) + (counted.has(number) ? 0 : (shares[number] ?? 0));
-        // What follows one that is refused must not overtake it.
-        const fits = !full && this.#messages + kept.length + 1 <= this.#quota.messages && size <= room;
-        if (!isNew(seen, ids, index, fits)) return "duplicate";
-        full = !fits;
-        if (full) return "quota";
+        const share = shares[number] ?? 0;
+        if (size > MESSAGE_LIMIT || share > ENVELOPE_LIMIT) return "tooLong";
+        const counts = lengthOf(octets, batch, index) + (counted.has(number) ? 0 : share);
+        if (room !== undefined && !room.take(envelopes[number]?.source ?? "", counts)) return "quota";
         kept.push(index);
         counted.add(number);
-        room -= size;
+        if (one !== undefined) this.#ids.add(one, id, now);
         return "stored";
       });
-      const write = () => this.#write({ bundle, ...contents, texts, shares }, ids, kept, now);
-      // One row happens or does not: to begin a transaction would cost half as much as to write it.
-      const written = octets.length <= BODY_ROW_OCTETS ? write() : this.#transaction(write);
+      if (kept.length === 0) return outcomes;
+      const before = this.#next;
+      const write = () => {
+        const written = this.#write(batch, kept, now);
+        this.#ids.flush(now);
+        return written;
+      };
+      // Nearly always it is one row, and one number in another that is written last: to begin a transaction for them would
+      // cost as much as one of them.
+      const few = this.#ids.pending <= 1 && octets.length <= BODY_ROW_OCTETS && inline <= LONG_ENVELOPE;
+      const written = few ? this.#undoing(before, write) : this.#transaction(write);
       if (awaited) for (const segment of written) this.#cache.offer(segment);
       return outcomes;
     });
@@ -271,16 +384,25 @@ export class MailboxStore {
 
   /** These messages are done with. Numbers of none that waits change nothing. */
   remove(ranges: Iterable<Range>): void {
-    this.#atomically(() => {
-      for (const [from, to] of ranges) this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1));
-      this.#advance();
-    });
+    this.#atomically(() => this.#removeAll(ranges));
   }
 
-  /** Removes all that waits. Returns how many messages that were. */
-  purge(): number {
+  #removeAll(ranges: Iterable<Range>): void {
+    for (const [from, to] of ranges) this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1));
+    this.#advance();
+  }
+
+  /**
+   * Removes all that waits, and the ids that are hardly sent again.
+   *
+   * @returns how many messages that were
+   */
+  purge(now: number): number {
     const messages = this.#messages;
-    this.remove([[this.#position + 1, this.#next - 1]]);
+    this.#atomically(() => {
+      this.#removeAll([[this.#position + 1, this.#next - 1]]);
+      this.#ids.forgetBefore(now - PURGED_IDS_AGE);
+    });
     return messages;
   }
 
@@ -295,23 +417,28 @@ export class MailboxStore {
     const [young] = this.#all("SELECT first FROM segments WHERE at >= ? ORDER BY first LIMIT 1", now - RETENTION);
     const last = young === undefined ? this.#next - 1 : Number(young.first) - 1;
     if (last > this.#position) this.remove([[this.#position + 1, last]]);
-    this.#atomically(() => {
-      // Memory is not filled with ids only to forget some.
-      if (this.#ids !== undefined) this.#seen(now);
-      this.#run("DELETE FROM ids WHERE at < ?", now - REMEMBER_IDS);
-    });
+    this.#atomically(() => this.#ids.forgetBefore(now - REMEMBER_IDS - RANGE_TIME));
     return before - this.#messages;
   }
 
-  /** When `expire` will have something to do; undefined when nothing waits and no id of what is done with is kept. */
+  /** When `expire` will have something to do; undefined when nothing waits and no id is remembered. */
   expiry(): number | undefined {
     const [segment] = this.#all("SELECT at FROM segments ORDER BY first LIMIT 1");
-    const [ids] = this.#all("SELECT at FROM ids ORDER BY first LIMIT 1");
-    const times = [
-      ...(segment === undefined ? [] : [Number(segment.at) + RETENTION]),
-      ...(ids === undefined ? [] : [Number(ids.at) + REMEMBER_IDS]),
-    ];
-    return times.length === 0 ? undefined : Math.min(...times) + 1;
+    const times = segment === undefined ? [] : [Number(segment.at) + RETENTION + 1];
+    const ids = this.#ids.expiry;
+    if (ids !== undefined) times.push(ids);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** Whether nothing waits and no id is remembered. */
+  get empty(): boolean {
+    return this.#messages === 0 && this.#ids.expiry === undefined;
+  }
+
+  /** All tables have been deleted. */
+  deleted(): void {
+    this.#made = false;
+    this.#load();
   }
 
   /** How many messages wait. */
@@ -365,13 +492,30 @@ export class MailboxStore {
     }
   }
 
+  /** Decides what of a batch has room; undefined when all of it has, since half is free: nobody has more than that. */
+  #roomFor(messages: number, octets: number): Room | undefined {
+    const plenty =
+      (this.#messages + messages) * 2 <= this.#quota.messages && (this.#octets + octets) * 2 <= this.#quota.octets;
+    return plenty ? undefined : new Room(this.#quota, this.#messages, this.#octets, this.#loadShares());
+  }
+
+  /** Runs a function that writes segments and one other row. When it fails, the segments go. */
+  #undoing<T>(before: number, run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      this.#run("DELETE FROM segments WHERE first >= ?", before);
+      throw error;
+    }
+  }
+
   /** Writes some messages of a bundle, as they are where nothing is left out of it and nothing stands elsewhere. */
-  #write(batch: Batch, ids: Ids, kept: readonly number[], now: number): Segment[] {
+  #write(batch: Batch, kept: readonly number[], now: number): Segment[] {
     const { bundle, starts, sizes } = batch;
     const { envelopes, octets } = bundle;
     const written: Segment[] = [];
     let pieces: Uint8Array[] = [];
-    let held: number[] = [];
+    let held = 0;
     let length = 0;
     // Messages that stand behind each other are one piece.
     let runStart = 0;
@@ -383,16 +527,16 @@ export class MailboxStore {
     const flush = () => {
       endRun();
       const [first] = pieces;
-      if (first !== undefined && length === octets.length) {
-        written.push(this.#insert(batch, writtenOf(ids, held), now));
-      } else if (first !== undefined) {
+      if (first !== undefined) {
         const part = pieces.length === 1 ? first : joinOctets(pieces, length);
-        const { texts, shares } = batch;
-        const rest = { bundle: { envelopes, octets: part }, ...contentsOf(part), texts, shares };
-        written.push(this.#insert(rest, writtenOf(ids, held), now));
+        const whole = length === octets.length ? batch : partOf(batch, { envelopes, octets: part });
+        const segment = this.#insert(whole, this.#next, now);
+        this.#next += segment.sizes.length;
+        this.#messages += segment.sizes.length;
+        written.push(segment);
       }
       pieces = [];
-      held = [];
+      held = 0;
       length = 0;
     };
     for (const index of kept) {
@@ -404,7 +548,7 @@ export class MailboxStore {
       if (length + octetsHere > SEGMENT_OCTETS) flush();
       if (long) {
         endRun();
-        this.#writeBody(this.#next + held.length, octets.subarray(end - size, end));
+        this.#writeBody(this.#next + held, octets.subarray(end - size, end));
         pieces.push(withoutBody(octets.subarray(start, end), size));
       } else {
         if (runEnd !== start) {
@@ -413,31 +557,103 @@ export class MailboxStore {
         }
         runEnd = end;
       }
-      held.push(index);
+      held += 1;
       length += octetsHere;
     }
     flush();
     return written;
   }
 
-  #insert({ bundle, starts, sizes, texts, shares }: Batch, ids: Written, now: number): Segment {
-    const segment = { first: this.#next, bundle, starts, sizes, shares };
-    const { first, octets } = extentOf(segment);
+  /** Writes a segment, and counts its octets. */
+  #insert(batch: Batch, first: number, at: number): Segment {
+    const { bundle, starts, sizes, texts, shares } = batch;
+    const { envelopes } = bundle;
+    const inline = shares.reduce((sum, share) => sum + share, 0);
+    const apart = shares.map((share) => inline > SEGMENT_ENVELOPES || share > LONG_ENVELOPE);
+    let octets = octetsIn(batch);
+    const column = texts.map((text, number) => {
+      const share = shares[number] ?? 0;
+      if (apart[number] === true) return this.#keepEnvelope(text, share, envelopes[number]?.source ?? "");
+      octets += share;
+      return text;
+    });
+    const senders = sendersOf(batch, apart);
     this.#run(
-      "INSERT INTO segments (first, count, octets, at, envelopes, ids, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      "INSERT INTO segments (first, count, octets, at, apart, senders, envelopes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
       first,
       sizes.length,
       octets,
-      now,
-      `[${texts.join()}]`,
-      JSON.stringify(ids),
+      at,
+      apart.filter((one) => one).length,
+      JSON.stringify(senders),
+      `[${column.join()}]`,
       bundle.octets,
     );
-    this.#noteIds({ first, at: now, count: countOf(ids) });
-    this.#next += sizes.length;
-    this.#messages += sizes.length;
     this.#octets += octets;
-    return segment;
+    for (const [sender, count, taken] of senders) this.#share(sender, count, taken);
+    return { first, bundle, starts, sizes, shares, octets };
+  }
+
+  /** Keeps an envelope once for all segments that have it. Returns its number. */
+  #keepEnvelope(text: string, octets: number, source: string): number {
+    const hash = sha256(encoder.encode(text)).reduce((hex, octet) => hex + octet.toString(16).padStart(2, "0"), "");
+    const [known] = this.#all("SELECT number FROM envelopes WHERE hash = ?", hash);
+    if (known !== undefined) {
+      this.#run("UPDATE envelopes SET segments = segments + 1 WHERE number = ?", Number(known.number));
+      return Number(known.number);
+    }
+    const sender = senderOf(source);
+    this.#run(
+      "INSERT INTO envelopes (hash, segments, octets, sender, text) VALUES (?, 1, ?, ?, ?)",
+      hash,
+      octets,
+      sender,
+      text,
+    );
+    this.#apart += 1;
+    this.#octets += octets;
+    this.#share(sender, 0, octets);
+    const [row] = this.#all("SELECT number FROM envelopes WHERE hash = ?", hash);
+    return Number(row?.number);
+  }
+
+  /** A segment that has gone had these envelopes. */
+  #releaseEnvelopes(column: string): void {
+    for (const number of JSON.parse(column) as (Envelope | number)[]) {
+      if (typeof number !== "number") continue;
+      this.#run("UPDATE envelopes SET segments = segments - 1 WHERE number = ?", number);
+      const [unused] = this.#all("SELECT octets, sender FROM envelopes WHERE number = ? AND segments = 0", number);
+      if (unused === undefined) continue;
+      this.#run("DELETE FROM envelopes WHERE number = ?", number);
+      this.#apart -= 1;
+      this.#octets -= Number(unused.octets);
+      this.#share(String(unused.sender), 0, -Number(unused.octets));
+    }
+  }
+
+  /** Adds to what waits of a sender, if that is known. */
+  #share(sender: string, messages: number, octets: number): void {
+    if (this.#shares === undefined) return;
+    const share = this.#shares.get(sender) ?? { messages: 0, octets: 0 };
+    share.messages += messages;
+    share.octets += octets;
+    if (share.messages === 0 && share.octets === 0) this.#shares.delete(sender);
+    else this.#shares.set(sender, share);
+  }
+
+  #loadShares(): ReadonlyMap<string, Share> {
+    if (this.#shares !== undefined) return this.#shares;
+    const shares = new Map<string, Share>();
+    this.#shares = shares;
+    for (const { senders } of this.#all("SELECT senders FROM segments")) {
+      for (const [sender, count, octets] of JSON.parse(String(senders)) as SenderCount[]) {
+        this.#share(sender, count, octets);
+      }
+    }
+    for (const { sender, octets } of this.#all("SELECT sender, octets FROM envelopes")) {
+      this.#share(String(sender), 0, Number(octets));
+    }
+    return shares;
   }
 
   #writeBody(seq: number, body: Uint8Array): void {
@@ -510,15 +726,28 @@ export class MailboxStore {
       }
     }
     if (begin === 0) return;
-    this.#run(
-      "INSERT INTO ids SELECT first, at, ids FROM segments WHERE first BETWEEN ? AND ? AND ids <> '[]'",
-      begin,
-      end,
-    );
+    this.#release(begin, end);
     this.#run("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
     this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", begin, end);
     // Numbers must never come again: once the last segment has gone, nothing else tells which they were.
     if (end === this.#next - 1) this.setFact("next", String(this.#next));
+    // Nobody is near his share any more.
+    const { messages, octets } = this.#quota;
+    if (this.#messages * 4 < messages && this.#octets * 4 < octets) this.#shares = undefined;
+  }
+
+  /** Takes segments off what is kept for several. Only then they need to be looked at. */
+  #release(begin: number, end: number): void {
+    if (this.#shares !== undefined) {
+      for (const { senders } of this.#all("SELECT senders FROM segments WHERE first BETWEEN ? AND ?", begin, end)) {
+        for (const [sender, count, octets] of JSON.parse(String(senders)) as SenderCount[]) {
+          this.#share(sender, -count, -octets);
+        }
+      }
+    }
+    if (this.#apart === 0) return;
+    const columns = "SELECT envelopes FROM segments WHERE first BETWEEN ? AND ? AND apart > 0";
+    for (const { envelopes } of this.#all(columns, begin, end)) this.#releaseEnvelopes(String(envelopes));
   }
 
   /** Writes down which messages of a segment are done with. */
@@ -527,13 +756,19 @@ export class MailboxStore {
     if (segment === undefined) return;
     const { bundle, starts } = segment;
     let octets = 0;
+    let inRow = 0;
     for (const [from, to] of ranges) {
       for (let number = from; number <= to; number += 1) {
+        const start = starts[number - first] ?? 0;
         octets += lengthOf(bundle.octets, segment, number - first);
-        if (before?.ranges.has(number) === true || !isElsewhere(bundle.octets, starts[number - first] ?? 0)) continue;
+        inRow += (starts[number - first + 1] ?? start) - start;
+        if (before?.ranges.has(number) === true || !isElsewhere(bundle.octets, start)) continue;
         this.#run("DELETE FROM bodies WHERE seq = ?", number);
       }
     }
+    this.#messages -= ranges.count - (before?.ranges.count ?? 0);
+    this.#octets -= octets - (before?.octets ?? 0);
+    if (inRow >= LEAST_COMPACTION && inRow * 2 > bundle.octets.length) octets = this.#compact(segment, ranges, octets);
     this.#run(
       "INSERT INTO done (first, messages, octets, ranges) VALUES (?, ?, ?, ?) ON CONFLICT (first) DO UPDATE SET messages = excluded.messages, octets = excluded.octets, ranges = excluded.ranges",
       first,
@@ -541,9 +776,35 @@ export class MailboxStore {
       octets,
       JSON.stringify([...ranges]),
     );
-    this.#messages -= ranges.count - (before?.ranges.count ?? 0);
-    this.#octets -= octets - (before?.octets ?? 0);
     this.#parts.set(first, { ranges, octets });
+  }
+
+  /**
+   * Writes a segment anew with nothing in it of messages that are done with but their places, so that one that waits for
+   * long does not keep the room of all that came with it.
+   *
+   * @returns octets of what is done with, which are to be taken off those of the segment
+   */
+  #compact({ first, bundle, starts, sizes, octets: before }: Segment, ranges: Ranges, done: number): number {
+    const live = sizes.findIndex((_, index) => !ranges.has(first + index));
+    const place = emptyMessage(envelopeAt(bundle.octets, starts[live] ?? 0));
+    const pieces = sizes.map((_, index) =>
+      ranges.has(first + index) ? place : bundle.octets.subarray(starts[index], starts[index + 1]),
+    );
+    const octets = joinOctets(
+      pieces,
+      pieces.reduce((sum, piece) => sum + piece.length, 0),
+    );
+    const left = partOf(batchOf(bundle), { envelopes: bundle.envelopes, octets });
+    const [row] = this.#all("SELECT at FROM segments WHERE first = ?", first);
+    this.#release(first, first);
+    this.#run("DELETE FROM segments WHERE first = ?", first);
+    this.#cache.drop(first);
+    this.#octets -= before - done;
+    const segment = this.#insert(left, first, Number(row?.at));
+    this.#cache.keep(segment);
+    this.#octets -= ranges.count * place.length;
+    return ranges.count * place.length;
   }
 
   /** Moves the position up to the first message that waits. */
@@ -564,7 +825,7 @@ export class MailboxStore {
   #extentAt(seq: number): Extent | undefined {
     if (seq >= this.#next) return undefined;
     const kept = this.#cache.find(seq);
-    if (kept !== undefined) return extentOf(kept);
+    if (kept !== undefined) return { first: kept.first, count: kept.sizes.length, octets: kept.octets };
     const row = this.#rowAt("first, count, octets", seq);
     return row && { first: Number(row.first), count: Number(row.count), octets: Number(row.octets) };
   }
@@ -573,12 +834,15 @@ export class MailboxStore {
   #segmentAt(seq: number): Segment | undefined {
     const kept = this.#cache.find(seq);
     if (kept !== undefined) return kept;
-    const found = this.#rowAt("first, count, envelopes, body", seq);
+    const found = this.#rowAt("first, count, octets, envelopes, body", seq);
     if (found === undefined) return undefined;
-    const octets = octetsOf(found.body);
-    const envelopes = JSON.parse(String(found.envelopes)) as Envelope[];
-    const shares = envelopes.map((envelope) => utf8Length(JSON.stringify(envelope)));
-    const segment = { first: Number(found.first), bundle: { envelopes, octets }, ...contentsOf(octets), shares };
+    const envelopes = (JSON.parse(String(found.envelopes)) as (Envelope | number)[]).map((envelope) => {
+      if (typeof envelope !== "number") return envelope;
+      const [row] = this.#all("SELECT text FROM envelopes WHERE number = ?", envelope);
+      return JSON.parse(String(row?.text)) as Envelope;
+    });
+    const { texts: _, ...rest } = batchOf({ envelopes, octets: octetsOf(found.body) });
+    const segment = { first: Number(found.first), octets: Number(found.octets), ...rest };
     this.#cache.keep(segment);
     return segment;
   }
@@ -600,61 +864,12 @@ export class MailboxStore {
     return whole;
   }
 
-  /** The ids that are remembered. */
-  #seen(now: number): KnownIds {
-    if (this.#ids === undefined) {
-      this.#ids = new KnownIds();
-      this.#idSegments = [];
-      this.#remembered = 0;
-      for (const { first, at, ids } of this.#readIds("at >= ?", now - REMEMBER_IDS)) {
-        this.#noteIds({ first, at, count: countOf(ids) });
-        this.#ids.learn(ids);
-      }
-    }
-    const tooOld = (this.#idSegments[0]?.at ?? now) < now - REMEMBER_IDS;
-    if (tooOld || this.#remembered > REMEMBERED_IDS + REMEMBERED_SLACK) this.#forgetIds(this.#ids, now);
-    return this.#ids;
-  }
-
-  #noteIds(segment: Remembered): void {
-    if (segment.count === 0) return;
-    this.#idSegments.push(segment);
-    this.#remembered += segment.count;
-  }
-
-  /** Forgets ids that are too old, and the oldest of those that are too many. They are read again only to be forgotten. */
-  #forgetIds(seen: KnownIds, now: number): void {
-    const found = this.#idSegments.findIndex(({ at, count }) => {
-      if (at >= now - REMEMBER_IDS && this.#remembered <= REMEMBERED_IDS) return true;
-      this.#remembered -= count;
-      return false;
-    });
-    const gone = this.#idSegments.splice(0, found < 0 ? this.#idSegments.length : found);
-    const [oldest] = gone;
-    const newest = gone.at(-1);
-    if (oldest === undefined || newest === undefined) return;
-    for (const { ids } of this.#readIds("first BETWEEN ? AND ?", oldest.first, newest.first)) seen.forget(ids);
-    this.#run("DELETE FROM ids WHERE first <= ?", newest.first);
-  }
-
-  /** Ids as they are written down, oldest first. */
-  #readIds(where: string, ...bindings: number[]): { first: number; at: number; ids: Written }[] {
-    const rows = this.#all(
-      `SELECT * FROM (SELECT first, at, ids FROM ids UNION ALL SELECT first, at, ids FROM segments) WHERE ${where} ORDER BY first`,
-      ...bindings,
-    );
-    return rows.map(({ first, at, ids }) => ({
-      first: Number(first),
-      at: Number(at),
-      ids: JSON.parse(String(ids)) as Written,
-    }));
-  }
-
   #all(query: string, ...bindings: (string | number)[]): Record<string, unknown>[] {
-    return this.#sql.exec(query, ...bindings).toArray();
+    return this.#made ? sqlRows(this.#sql, query, ...bindings) : [];
   }
 
   #run(query: string, ...bindings: (string | number | Uint8Array)[]): number {
+    if (!this.#made) this.#make();
     const cursor = this.#sql.exec(query, ...bindings);
     cursor.toArray();
     this.rowsWritten += cursor.rowsWritten;
@@ -669,20 +884,101 @@ function octetsOf(blob: unknown): Uint8Array {
   throw new TypeError("a row of the mailbox has no octets where it should");
 }
 
-/** Whether a message is none that has come before; one without an id never is. It has come from now on, if it is taken. */
-function isNew(seen: KnownIds, { series, numbers }: Ids, index: number, taken: boolean): boolean {
-  const one = series[index];
-  if (one === undefined) return true;
-  const number = numbers[index] ?? NONE;
-  return taken ? seen.add(one, number) : !seen.has(one, number);
+/** Decides for the messages of a batch, in order, whether there is room for them. */
+class Room {
+  readonly #quota: Quota;
+  readonly #shares: ReadonlyMap<string, Share>;
+  #messages: number;
+  #octets: number;
+  /** What the messages of a sender that were let in take. */
+  readonly #taken = new Map<string, Share>();
+  readonly #full = new Set<string>();
+
+  /** @param shares what waits of each sender */
+  constructor(quota: Quota, messages: number, octets: number, shares: ReadonlyMap<string, Share>) {
+    this.#quota = quota;
+    this.#messages = messages;
+    this.#octets = octets;
+    this.#shares = shares;
+  }
+
+  take(source: string, octets: number): boolean {
+    // What follows one that is refused must not overtake it.
+    if (this.#full.has(source)) return false;
+    const sender = senderOf(source);
+    const had = this.#shares.get(sender);
+    const taken = this.#taken.get(sender) ?? { messages: 0, octets: 0 };
+    const messages = this.#messages + 1;
+    const all = this.#octets + octets;
+    const fits =
+      isWithinShare((had?.messages ?? 0) + taken.messages + 1, messages, this.#quota.messages) &&
+      isWithinShare((had?.octets ?? 0) + taken.octets + octets, all, this.#quota.octets);
+    if (!fits) {
+      this.#full.add(source);
+      return false;
+    }
+    this.#messages = messages;
+    this.#octets = all;
+    this.#taken.set(sender, { messages: taken.messages + 1, octets: taken.octets + octets });
+    return true;
+  }
 }
 
-/** Octets of a segment's messages, and of its envelopes once. */
-function extentOf(segment: Segment): Extent {
-  const { first, bundle, starts, sizes, shares } = segment;
-  let octets = shares.reduce((sum, share) => sum + share, bundle.octets.length);
-  for (const [index, size] of sizes.entries()) if (isElsewhere(bundle.octets, starts[index] ?? 0)) octets += size;
-  return { first, count: sizes.length, octets };
+type SenderCount = readonly [sender: string, messages: number, octets: number];
+
+/** What a segment has of each sender: its messages, and its envelopes but those that stand apart. */
+function sendersOf(batch: Batch, apart: readonly boolean[]): SenderCount[] {
+  const { bundle, starts, sizes, shares } = batch;
+  const names = bundle.envelopes.map(({ source }) => senderOf(source));
+  const [only] = names;
+  if (only !== undefined && names.every((name) => name === only)) {
+    const envelopes = shares.reduce((sum, share, number) => sum + (apart[number] === true ? 0 : share), 0);
+    return [[only, sizes.length, octetsIn(batch) + envelopes]];
+  }
+  const sums = new Map<string, { messages: number; octets: number }>();
+  const sumOf = (name: string) => {
+    const sum = sums.get(name) ?? { messages: 0, octets: 0 };
+    sums.set(name, sum);
+    return sum;
+  };
+  for (const [number, name] of names.entries()) if (apart[number] !== true) sumOf(name).octets += shares[number] ?? 0;
+  for (const index of sizes.keys()) {
+    const sum = sumOf(names[envelopeAt(bundle.octets, starts[index] ?? 0)] ?? "");
+    sum.messages += 1;
+    sum.octets += lengthOf(bundle.octets, batch, index);
+  }
+  return [...sums].map(([name, { messages, octets }]) => [name, messages, octets]);
+}
+
+/** Octets of the messages of a batch, with their bodies, wherever those stand. */
+function octetsIn({ bundle, starts, sizes }: Omit<Batch, "texts" | "shares">): number {
+  let { length } = bundle.octets;
+  for (let at = 0; at < sizes.length; at += 1) {
+    if (isElsewhere(bundle.octets, starts[at] ?? 0)) length += sizes[at] ?? 0;
+  }
+  return length;
+}
+
+function batchOf(bundle: Bundle): Batch {
+  const texts = bundle.envelopes.map((envelope) => JSON.stringify(envelope));
+  return { bundle, ...contentsOf(bundle.octets), texts, shares: texts.map(utf8Length) };
+}
+
+/** Some messages of a batch, with no more of its envelopes than they have. */
+function partOf({ texts, shares }: Batch, { envelopes, octets }: Bundle): Batch {
+  const contents = contentsOf(octets);
+  const used = [...new Set(contents.sizes.map((_, index) => envelopeAt(octets, contents.starts[index] ?? 0)))];
+  if (used.length === envelopes.length) return { bundle: { envelopes, octets }, ...contents, texts, shares };
+  return {
+    bundle: renumbered({ envelopes, octets: octets.slice() }, used),
+    ...contents,
+    texts: used.map((number) => texts[number] ?? ""),
+    shares: used.map((number) => shares[number] ?? 0),
+  };
+}
+
+function sqlRows(sql: Sql, query: string, ...bindings: (string | number)[]): Record<string, unknown>[] {
+  return sql.exec(query, ...bindings).toArray();
 }
 
 const encoder = new TextEncoder();

@@ -8,7 +8,8 @@
 export const DROPS = {
   DuplicateMessage:
     "The source has sent a message with this id to this peer before; it is acknowledged and not stored again.",
-  QuotaWouldBeExceeded: "The peer's quota is used up; the session is closed with that reason.",
+  QuotaWouldBeExceeded:
+    "The peer's quota, or the sender's share of it, is used up; the session is closed with that reason.",
   MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
   LockedOut: "The mailbox is locked against senders; a fanout is told LockedOut, a session is closed.",
   SenderNotAllowed:

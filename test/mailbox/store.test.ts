@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { pack, unpack } from "../../src/edge/bundle.ts";
-import { REMEMBER_IDS, REMEMBERED_IDS, REMEMBERED_SLACK, RETENTION } from "../../src/edge/defaults.ts";
+import { MESSAGE_LIMIT, PURGED_IDS_AGE, RANGE_TIME, REMEMBER_IDS, RETENTION } from "../../src/edge/defaults.ts";
 import { MailboxStore, type Outcome, type Quota } from "../../src/edge/store.ts";
 import { type Range, Ranges } from "../../src/lib/ranges.ts";
 import type { Envelope, Mail } from "../../src/store-and-forward/envelope.ts";
@@ -15,7 +15,7 @@ const NOW = Date.UTC(2026, 10, 1);
 function open(db: TestDatabase, quota?: Quota): MailboxStore {
   return quota === undefined
     ? new MailboxStore(db.sql, db.transaction)
-    : new MailboxStore(db.sql, db.transaction, quota);
+    : new MailboxStore(db.sql, db.transaction, { quota });
 }
 
 const envelopes = new Map<string, Envelope>();
@@ -137,8 +137,8 @@ describe("mailbox store", () => {
     assert.equal(store.position, 3);
     append(store, [mail("d")], NOW);
     assert.deepEqual(numbers(store), [4]);
-    store.purge();
-    store.purge();
+    store.purge(NOW);
+    store.purge(NOW);
     store = open(db);
     append(store, [mail("e")], NOW);
     assert.deepEqual(numbers(store), [5]);
@@ -236,16 +236,40 @@ describe("mailbox store", () => {
     assert.deepEqual(append(store, [mail(""), mail("")], NOW), ["stored", "stored"], "without an id each is its own");
   });
 
-  it("refuses what is over the quota of octets or messages, and all that follows in the batch", () => {
-    const octets = sizeOf([mail("a", 60)]) + sizeOf([mail("c", 40), mail("d", 0), mail("e", 0)]) + 20;
-    const store = open(database(), { octets, messages: 4 });
-    const outcomes: Outcome[] = append(store, [mail("a", 60), mail("b", 500), mail("c", 1), mail("a", 60)], NOW);
-    assert.deepEqual(outcomes, ["stored", "quota", "quota", "duplicate"]);
+  it("refuses what is over the quota of octets or messages, and all that follows from its source in the batch", () => {
+    const first = [mail("a", 60)];
     const more = [mail("c", 40), mail("d", 0), mail("e", 0), mail("f", 0)];
+    const octets = 2 * (sizeOf(first) + sizeOf(more)) + 300;
+    const store = open(database(), { octets, messages: 8 });
+    const others = mail("c", 1, "grooveDevice://carol/pc");
+    const outcomes: Outcome[] = append(store, [...first, mail("b", 1000), mail("c", 1), others, mail("a", 60)], NOW);
+    assert.deepEqual(outcomes, ["stored", "quota", "quota", "stored", "duplicate"]);
+    store.remove([[2, 2]]);
     assert.deepEqual(append(store, more, NOW), ["stored", "stored", "stored", "quota"]);
     store.remove([[1, 1]]);
     assert.deepEqual(append(store, [mail("b", 60)], NOW), ["stored"], "a refused id was not remembered");
     assert.deepEqual(ids(store), ["c", "d", "e", "b"]);
+  });
+
+  it("leaves a sender who comes later as much room as the one before has taken", () => {
+    const db = database();
+    let store = open(db, { octets: 100 * MIB, messages: 64 });
+    const fill = (name: string, device = "pc") =>
+      append(
+        store,
+        Array.from({ length: 64 }, (_, i) => mail(`${i}`, 0, `grooveDevice://${name}/${device}`)),
+        NOW,
+      ).filter((outcome) => outcome === "stored").length;
+    assert.equal(fill("mallory"), 32);
+    assert.equal(fill("mallory", "phone"), 0, "the devices of an identity have their room together");
+    store = open(db, { octets: 100 * MIB, messages: 64 });
+    assert.deepEqual(
+      ["alice", "bob", "carol"].map((name) => fill(name)),
+      [16, 8, 4],
+    );
+    assert.equal(store.messages, 60);
+    store.remove([[1, 32]]);
+    assert.equal(fill("dora"), 18, "half of what is free again");
   });
 
   it("lets no message of an envelope in that is shut out, and those of others", () => {
@@ -255,6 +279,99 @@ describe("mailbox store", () => {
     assert.deepEqual(outcomes, ["stored", "locked", "stored"]);
     assert.deepEqual(ids(store), ["a", "c"]);
     assert.deepEqual(append(store, batch, NOW), ["duplicate", "stored", "duplicate"]);
+  });
+
+  it("acknowledges again what it has stored, though its sender is shut out now", () => {
+    const store = open(database());
+    append(store, [mail("a")], NOW);
+    const outcomes = store.append(pack([mail("a"), mail("b")]), NOW, () => true);
+    assert.deepEqual(outcomes, ["duplicate", "locked"]);
+  });
+
+  it("refuses a message that can never be stored, and nothing else", () => {
+    const store = open(database());
+    const entries = Array.from({ length: 20_000 }, (_, i) => ({
+      identityURL: `grooveIdentity://somebody-with-a-long-name-${i}`,
+      deviceURL: "",
+    }));
+    const huge: Mail = { ...mail("b"), envelope: { ...mail("b").envelope, entries } };
+    const batch = [mail("a"), huge, mail("c", MESSAGE_LIMIT + 1), mail("d")];
+    assert.deepEqual(append(store, batch, NOW), ["stored", "tooLong", "tooLong", "stored"]);
+    assert.deepEqual(ids(store), ["a", "d"]);
+  });
+
+  it("keeps a long envelope once for all segments, as long as one has it", () => {
+    const db = database();
+    let store = open(db);
+    const entries = Array.from({ length: 1000 }, (_, i) => ({ identityURL: `grooveIdentity://u${i}`, deviceURL: "" }));
+    const envelope = { ...mail("").envelope, identityURL: "", entries };
+    const long = (id: string): Mail => ({ ...mail(id), envelope: { ...envelope } });
+    const rows = () => db.sql.exec("SELECT segments FROM envelopes").toArray();
+    append(store, [long("a"), mail("b")], NOW);
+    const { octets } = store.waiting();
+    append(store, [long("c")], NOW);
+    assert.deepEqual(
+      rows().map(({ segments }) => segments),
+      [2],
+    );
+    assert.equal(store.waiting().octets - octets, lengthOf(long("c")));
+    store = open(db);
+    assert.deepEqual(
+      all(store).map((one) => one.mail.envelope.entries?.length),
+      [1000, undefined, 1000],
+    );
+    store.remove([[1, 1]]);
+    store.remove([[3, 3]]);
+    assert.equal(rows().length, 1);
+    store.remove([[2, 2]]);
+    assert.deepEqual([rows().length, store.waiting().octets], [0, 0]);
+  });
+
+  it("keeps each row far below what the platform allows, whatever comes", () => {
+    const many = (count: number, resource: number, id: string, size: number) =>
+      Array.from({ length: count }, (_, i) => ({
+        ...mail(`${id}${i}x`, size),
+        envelope: { ...mail("").envelope, resourceURL: "r".repeat(resource) + i },
+      }));
+    for (const batch of [
+      many(1000, 2000, "i", 0),
+      many(1000, 5000, "i", 100),
+      many(1000, 200, "\u0001".repeat(1990), 0),
+      many(40, 100_000, "i", 30_000),
+    ]) {
+      const db = database();
+      const store = open(db);
+      append(store, batch, NOW);
+      assert.equal(all(open(db)).length, batch.length);
+      for (const table of ["segments", "envelopes", "ids", "bodies", "senders"]) {
+        for (const row of db.sql.exec(`SELECT * FROM ${table}`).toArray()) {
+          const octets = Object.values(row).reduce<number>((sum, one) => sum + sizeOfCell(one), 0);
+          assert.ok(octets < 1_500_000, `${octets} octets in a row of ${table}`);
+        }
+      }
+    }
+  });
+
+  it("gives back the room of what is done with behind a message that goes on waiting", () => {
+    const db = database();
+    let store = open(db);
+    const batch = [mail("a", 20_000), mail("b", 100), mail("c", 30_000), mail("d", 2 * MIB)];
+    append(store, batch, NOW);
+    store.remove([
+      [1, 1],
+      [3, 4],
+    ]);
+    const stored = () => Number(db.sql.exec("SELECT sum(length(body)) AS octets FROM segments").toArray()[0]?.octets);
+    assert.ok(stored() < 1000, `${stored()} octets are kept`);
+    assert.equal(store.waiting().octets, sizeOf([mail("b", 100)]));
+    store = open(db);
+    assert.deepEqual(store.waiting(), { messages: 1, octets: sizeOf([mail("b", 100)]), oldest: NOW });
+    assert.deepEqual(
+      all(store).map(({ seq, mail: { fields, body } }) => [seq, fields.userRef, body.length]),
+      [[2, "b", 100]],
+    );
+    store.remove([[2, 2]]);
+    assert.deepEqual([store.position, store.waiting().octets], [4, 0]);
   });
 
   it("keeps long bodies over rows, and takes the rows away with them", () => {
@@ -280,7 +397,7 @@ describe("mailbox store", () => {
         .map(({ seq }) => seq),
       [5],
     );
-    store.purge();
+    store.purge(NOW);
     assert.deepEqual(db.sql.exec("SELECT seq FROM bodies").toArray(), []);
   });
 
@@ -302,12 +419,15 @@ describe("mailbox store", () => {
     const db = database();
     const store = open(db);
     assert.equal(store.expiry(), undefined);
-    append(store, [mail("a"), mail("b")], NOW);
-    append(store, [mail("c")], NOW + 1000);
+    append(store, [mail("", 1), mail("", 2)], NOW);
+    append(store, [mail("", 3)], NOW + 1000);
     assert.equal(store.expiry(), NOW + RETENTION + 1);
     assert.equal(store.expire(NOW + RETENTION), 0);
     assert.equal(store.expire(NOW + RETENTION + 1), 2);
-    assert.deepEqual(ids(store), ["c"]);
+    assert.deepEqual(
+      all(store).map((one) => one.mail.body.length),
+      [3],
+    );
     assert.equal(store.expiry(), NOW + 1000 + RETENTION + 1);
     assert.equal(store.expire(store.expiry() ?? 0), 1);
     assert.equal(store.expiry(), undefined);
@@ -334,11 +454,12 @@ describe("mailbox store", () => {
     let store = open(db);
     append(store, [mail("a")], NOW);
     append(store, [mail("b")], NOW + 1000);
-    store.purge();
-    assert.equal(store.expiry(), NOW + REMEMBER_IDS + 1);
-    store.expire(NOW + REMEMBER_IDS + 1);
-    assert.equal(store.expiry(), NOW + 1000 + REMEMBER_IDS + 1);
-    assert.deepEqual(append(store, [mail("a"), mail("b")], NOW + REMEMBER_IDS + 1), ["stored", "duplicate"]);
+    store.purge(NOW);
+    const kept = REMEMBER_IDS + RANGE_TIME;
+    assert.equal(store.expiry(), NOW + kept + 1);
+    store.expire(NOW + kept + 1);
+    assert.equal(store.expiry(), NOW + 1000 + kept + 1);
+    assert.deepEqual(append(store, [mail("a"), mail("b")], NOW + kept + 1), ["stored", "duplicate"]);
     store = open(db);
     assert.deepEqual(append(store, [mail("b")], NOW), ["duplicate"]);
   });
@@ -347,13 +468,15 @@ describe("mailbox store", () => {
     const db = database();
     let store = open(db);
     append(store, [mail("a")], NOW);
-    for (const turn of [1, 2]) {
-      const now = NOW + turn * (REMEMBER_IDS + 1);
+    // After the third their messages are too old as well.
+    for (const turn of [1]) {
+      const now = NOW + turn * (REMEMBER_IDS + RANGE_TIME + 1);
+      store.expire(now);
       assert.deepEqual(append(store, [mail("a")], now), ["stored"]);
       store = open(db);
       assert.deepEqual(append(store, [mail("a")], now), ["duplicate"]);
     }
-    assert.deepEqual(ids(store), ["a", "a", "a"]);
+    assert.deepEqual(ids(store), ["a", "a"]);
   });
 
   it("keeps nothing of messages without an id once they are done with", () => {
@@ -361,41 +484,20 @@ describe("mailbox store", () => {
     const store = open(db);
     append(store, [mail(""), mail("")], NOW);
     append(store, [mail(""), mail("x")], NOW);
-    store.purge();
-    assert.equal(db.sql.exec("SELECT first FROM ids").toArray().length, 1);
+    store.purge(NOW);
+    assert.equal(db.sql.exec("SELECT head FROM ids").toArray().length, 1);
     assert.deepEqual(append(store, [mail(""), mail("x")], NOW), ["stored", "duplicate"]);
-  });
-
-  it("forgets the oldest ids when there are too many, without waiting for their time", () => {
-    const db = database();
-    const store = open(db);
-    const batches = (REMEMBERED_IDS + REMEMBERED_SLACK) / 1000 + 1;
-    for (let i = 0; i < batches; i += 1) {
-      append(
-        store,
-        Array.from({ length: 1000 }, (_, k) => mail(`${i}-${k}`, 0)),
-        NOW,
-      );
-      store.purge();
-    }
-    const rows = db.sql.exec("SELECT ids FROM ids").toArray();
-    const kept = rows.flatMap(({ ids }) =>
-      (JSON.parse(String(ids)) as [string, string[]][]).flatMap(([, some]) => some),
-    );
-    assert.ok(kept.length <= REMEMBERED_IDS + REMEMBERED_SLACK + 1000, `${kept.length} ids are remembered`);
-    assert.deepEqual(append(store, [mail("0-0", 0)], NOW), ["stored"]);
-    assert.deepEqual(append(store, [mail(`${batches - 1}-999`, 0)], NOW), ["duplicate"]);
   });
 
   it("forgets nothing of a batch that could not be written: it is stored when it is sent again", () => {
     const db = database();
     const store = open(db);
     append(store, [mail("a")], NOW);
-    for (const statement of ["INSERT INTO bodies", "INSERT INTO segments"]) {
+    for (const statement of ["INSERT INTO bodies", "INSERT INTO segments", "INSERT INTO ids", "UPDATE senders"]) {
       db.failAt = statement;
       assert.throws(() => append(store, [mail("b"), mail("c", 2 * MIB)], NOW), /disk is full/);
     }
-    for (const statement of ["INSERT INTO ids", "DELETE FROM segments"]) {
+    for (const statement of ["DELETE FROM segments", "DELETE FROM bodies"]) {
       db.failAt = statement;
       assert.throws(() => store.remove([[1, 1]]), /disk is full/);
     }
@@ -404,6 +506,33 @@ describe("mailbox store", () => {
     assert.deepEqual(append(store, [mail("b"), mail("c", 2 * MIB)], NOW), ["stored", "stored"]);
     assert.deepEqual(numbers(store), [1, 2, 3]);
     assert.deepEqual(ids(open(db)), ["a", "b", "c"]);
+    assert.deepEqual(append(store, [mail("m-1")], NOW), ["stored"]);
+    db.failAt = "UPDATE ids";
+    assert.throws(() => append(store, [mail("m-2")], NOW), /disk is full/);
+    db.failAt = undefined;
+    assert.deepEqual(ids(open(db)), ["a", "b", "c", "m-1"], "it is not there by half");
+    assert.deepEqual(append(store, [mail("m-2")], NOW), ["stored"]);
+    assert.deepEqual(numbers(store), [1, 2, 3, 4, 5]);
+  });
+
+  it("leaves no table behind where nothing was written", () => {
+    const db = database();
+    const store = open(db);
+    assert.deepEqual([store.expire(NOW), store.purge(NOW), store.expiry()], [0, 0, undefined]);
+    store.remove([[1, 5]]);
+    assert.deepEqual([all(store), store.fact("locked"), store.waiting().messages, store.last], [[], undefined, 0, 0]);
+    assert.deepEqual(db.sql.exec("SELECT name FROM sqlite_master").toArray(), []);
+  });
+
+  it("begins with the number that it is told, and refuses what a later release has written", () => {
+    const db = database();
+    const made = new MailboxStore(db.sql, db.transaction, { firstNumber: () => 7000 });
+    append(made, [mail("a")], NOW);
+    assert.deepEqual(numbers(made), [7000]);
+    made.purge(NOW);
+    assert.deepEqual([open(db).position, open(db).last], [7000, 7000]);
+    made.setFact("version", "3");
+    assert.throws(() => open(db), /NewerSchema: a mailbox has version 3/);
   });
 
   it("writes at most a tenth of a row for each message of a batch, its removal included", () => {
@@ -475,7 +604,8 @@ describe("mailbox store", () => {
           switch (one.do) {
             case "append": {
               const batch = one.batch.map(({ id, source, size }) => mail(id, size, source));
-              let full = false;
+              const full = new Set<string>();
+              const own = sharesIn(db);
               let octets = store.waiting().octets;
               const counted = new Set<string>();
               const expected = batch.map((each): Outcome => {
@@ -484,8 +614,16 @@ describe("mailbox store", () => {
                 if (id !== "" && known.some((other) => other.key === key)) return "duplicate";
                 const share = counted.has(each.envelope.source) ? 0 : shareOf(each);
                 const size = lengthOf(each) + share;
-                full ||= waiting.length >= quota.messages || octets + size > quota.octets;
-                if (full) return "quota";
+                const sender = each.envelope.source.replace(/\/[^/]*$/, "");
+                const of = own.get(sender) ?? { messages: 0, octets: 0 };
+                own.set(sender, of);
+                const fits =
+                  of.messages + 1 <= quota.messages - waiting.length - 1 &&
+                  of.octets + size <= quota.octets - octets - size;
+                if (!fits) full.add(each.envelope.source);
+                if (full.has(each.envelope.source)) return "quota";
+                of.messages += 1;
+                of.octets += size;
                 octets += size;
                 counted.add(each.envelope.source);
                 waiting.push({ seq: next, at: now, mail: each });
@@ -530,15 +668,16 @@ describe("mailbox store", () => {
               store = open(db, quota);
               break;
             case "purge":
-              assert.equal(store.purge(), waiting.length);
+              assert.equal(store.purge(now), waiting.length);
               waiting = [];
+              known = known.filter(({ at }) => at >= now - PURGED_IDS_AGE);
               break;
             case "expire": {
               now += one.days * 24 * 3600_000;
               const old = waiting.filter(({ at }) => at < now - RETENTION).length;
               assert.equal(store.expire(now), old);
               waiting = waiting.slice(old);
-              known = known.filter(({ at }) => at >= now - REMEMBER_IDS);
+              known = known.filter(({ at }) => at >= now - REMEMBER_IDS - RANGE_TIME);
               break;
             }
           }
@@ -567,6 +706,24 @@ describe("mailbox store", () => {
     );
   });
 });
+
+function sizeOfCell(cell: unknown): number {
+  if (typeof cell === "string") return new TextEncoder().encode(cell).length;
+  return cell instanceof Uint8Array ? cell.length : 8;
+}
+
+/** What each sender has in a store, as it is written down. */
+function sharesIn(db: TestDatabase): Map<string, { messages: number; octets: number }> {
+  const shares = new Map<string, { messages: number; octets: number }>();
+  if (db.sql.exec("SELECT name FROM sqlite_master").toArray().length === 0) return shares;
+  for (const { senders } of db.sql.exec("SELECT senders FROM segments").toArray()) {
+    for (const [sender, messages, octets] of JSON.parse(String(senders)) as [string, number, number][]) {
+      const share = shares.get(sender) ?? { messages: 0, octets: 0 };
+      shares.set(sender, { messages: share.messages + messages, octets: share.octets + octets });
+    }
+  }
+  return shares;
+}
 
 type Step =
   | { do: "append"; batch: readonly { id: string; source: string; size: number }[] }
