@@ -127,7 +127,7 @@ export class Device {
   /**
    * Sends a message to `identity` or `identity/device`. Resolves when the relay has it safe, with the id by which
    * its recipient sees it.
-   * Messages to one recipient arrive in the order of the calls.
+   * Messages to one recipient arrive in the order of the calls; those with `onlyIfOnline` have an order of their own.
    *
    * @throws DeviceError MessageTooLong, OutboxFull, QuotaWouldBeExceeded, RecipientRefused, InvalidOption, Closed
    */

@@ -14,7 +14,7 @@ export interface SendOptions {
   readonly id?: string;
   /** Names the handler at the recipient; `message` by default. */
   readonly resource?: string;
-  /** Do not keep the message when the recipient is not connected (flag D). */
+  /** Do not keep the message when the recipient is not connected (flag D). It may overtake others, and be overtaken. */
   readonly onlyIfOnline?: boolean;
   /** Where the body stands in a longer stream of octets; carried as StreamSize [MS-GRVSSTP 2.2.10.1]. */
   readonly part?: StreamPart;

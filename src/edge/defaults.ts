@@ -160,6 +160,17 @@ export const CALL_TIMEOUT = 30_000;
 /** The same for handing messages to a Tunnel, which only puts them into a queue; a call to a mailbox may contain one. */
 export const DELIVER_TIMEOUT = 10_000;
 
+/**
+ * A message that cannot wait (flag D) is answered within 5 s, since what its device sends behind it is acknowledged behind
+ * it. A link has so long to be there, by all its ways together; a device so long to take it; and a mailbox to say.
+ */
+export const REACH_TIMEOUT = 4000;
+export const HAND_TIMEOUT = 4000;
+export const VOLATILE_TIMEOUT = 4500;
+
+/** How long a consumer that has not taken such a message in time is not asked again. */
+export const HUNG_TIME = 30_000;
+
 /** How long what is acknowledged may stay in a mailbox's log, so that it is taken off together with the next append. */
 export const CUT_PAUSE = 10;
 

@@ -1,6 +1,7 @@
 /**
  * What one device brings in: messages from its sessions to the mailboxes of their recipients. What comes while a mailbox
- * is busy goes to it in one batch, and one batch at a time, so that order is kept whatever fails.
+ * is busy goes to it in one batch, and one batch at a time, so that order is kept whatever fails. Messages with flag D
+ * have a lane of their own beside those that are stored: neither waits for the other, so between the two there is no order.
  *
  * A message is acknowledged when all its mailboxes have it, or when a fanout has been told who has not. What becomes of
  * messages is told in the order in which they came, over all sessions: what was stored before a refusal is acknowledged
@@ -33,6 +34,7 @@ import {
   REFUSED_REST,
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
+  VOLATILE_TIMEOUT,
 } from "./defaults.ts";
 import { report } from "./log.ts";
 import type { Refusal } from "./mailbox.ts";
@@ -112,6 +114,14 @@ interface Pending extends Mail {
   readonly copy: Copy;
 }
 
+/** Messages on their way into mailboxes, by the mailbox: those that are stored, or those with flag D that are handed on or lost. */
+interface Lane {
+  readonly volatile: boolean;
+  readonly queues: Map<string, Pending[]>;
+  readonly busy: Set<string>;
+  readonly calls: Calls;
+}
+
 const NOTHING = new Uint8Array(0);
 
 /** Entries of the list of messages that are done with, above which it is cut: less often costs memory, more often time. */
@@ -135,9 +145,8 @@ export class Intake {
   readonly #sessions = new Map<number, Session>();
   readonly #arriving = new Map<number, Arriving>();
   readonly #arena = new Arena();
-  readonly #calls = new Calls(CALL_TIMEOUT);
-  readonly #queues = new Map<string, Pending[]>();
-  readonly #busy = new Set<string>();
+  readonly #stored: Lane = { volatile: false, queues: new Map(), busy: new Set(), calls: new Calls(CALL_TIMEOUT) };
+  readonly #passed: Lane = { volatile: true, queues: new Map(), busy: new Set(), calls: new Calls(VOLATILE_TIMEOUT) };
   /** In the order in which they came; those before `#head` are done with. */
   #jobs: Job[] = [];
   #head = 0;
@@ -171,8 +180,9 @@ export class Intake {
   }
 
   get quiet(): boolean {
-    const queued = this.#unpaid.length + this.#queues.size + this.#busy.size;
-    return this.#arriving.size === 0 && queued === 0;
+    const lanes = [this.#stored, this.#passed];
+    const idle = lanes.every(({ queues, busy }) => queues.size === 0 && busy.size === 0);
+    return idle && this.#arriving.size === 0 && this.#unpaid.length === 0;
   }
 
   snapshot(): IntakeSnapshot {
@@ -307,6 +317,7 @@ export class Intake {
   /** Gives copies of a message to the queues of their mailboxes. */
   #give(job: Job, copies: readonly Copy[]): void {
     const { fields, body, session } = job;
+    const { queues } = fields.doNotDeliverIfOffline ? this.#passed : this.#stored;
     for (const copy of copies) {
       // A message before it may have been refused meanwhile.
       if (!isWanted(session, copy)) {
@@ -314,8 +325,8 @@ export class Intake {
         continue;
       }
       const pending: Pending = { job, copy, envelope: copy.envelope, fields, body };
-      const queue = this.#queues.get(copy.peer);
-      if (queue === undefined) this.#queues.set(copy.peer, [pending]);
+      const queue = queues.get(copy.peer);
+      if (queue === undefined) queues.set(copy.peer, [pending]);
       else queue.push(pending);
     }
     if (job.left === 0) this.#done(job);
@@ -336,9 +347,11 @@ export class Intake {
 
   /** Sends what has queued up to every mailbox that is not busy, as far as memory allows. */
   flush(): void {
-    for (const peer of this.#queues.keys()) {
-      if (this.#calling > CALL_OCTETS) return;
-      if (!this.#busy.has(peer)) this.#host.waitUntil(this.#run(peer));
+    for (const lane of [this.#passed, this.#stored]) {
+      for (const peer of lane.queues.keys()) {
+        if (this.#calling > CALL_OCTETS) return;
+        if (!lane.busy.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
+      }
     }
   }
 
@@ -350,7 +363,8 @@ export class Intake {
   abandon(): void {
     this.#sessions.clear();
     this.#arriving.clear();
-    this.#queues.clear();
+    this.#stored.queues.clear();
+    this.#passed.queues.clear();
     this.#unpaid = [];
     this.#jobs = [];
     this.#head = 0;
@@ -359,11 +373,11 @@ export class Intake {
     this.#release();
   }
 
-  async #run(peer: string): Promise<void> {
-    this.#busy.add(peer);
+  async #run(lane: Lane, peer: string): Promise<void> {
+    lane.busy.add(peer);
     try {
-      for (let batch = this.#next(peer); batch.length > 0; batch = this.#next(peer)) {
-        for (const { at, outcome } of await this.#store(peer, batch)) {
+      for (let batch = next(lane, peer); batch.length > 0; batch = next(lane, peer)) {
+        for (const { at, outcome } of await this.#store(lane, peer, batch)) {
           const pending = batch[at];
           if (pending === undefined) continue;
           this.#lose(pending.job, pending.copy, outcome);
@@ -383,7 +397,7 @@ export class Intake {
     } catch (error) {
       this.#fail(error);
     } finally {
-      this.#busy.delete(peer);
+      lane.busy.delete(peer);
     }
     try {
       // Whoever had no room may have it now.
@@ -403,32 +417,30 @@ export class Intake {
     this.#changed();
   }
 
-  /** The next batch for a mailbox: as much as one call may carry, flag D apart from the rest. */
-  #next(peer: string): Pending[] {
-    const queue = this.#queues.get(peer) ?? [];
-    let octets = 0;
-    let count = 0;
-    const volatile = isVolatile(queue[0]);
-    for (const pending of queue) {
-      octets += pending.body.length;
-      if (count > 0 && (octets > BATCH_OCTETS || count >= BATCH_MESSAGES || isVolatile(pending) !== volatile)) break;
-      count += 1;
-    }
-    const batch = queue.splice(0, count);
-    if (queue.length === 0) this.#queues.delete(peer);
-    return batch;
-  }
-
-  async #store(peer: string, batch: readonly Pending[]): Promise<Refusal[]> {
-    const mailbox = this.#host.mailbox(peer);
+  async #store(lane: Lane, peer: string, batch: Pending[]): Promise<Refusal[]> {
     const bundle = pack(batch);
     const octets = bundle.octets.length;
     this.#calling += octets;
     try {
-      return await this.#calls.keep(isVolatile(batch[0]) ? mailbox.pass(bundle) : mailbox.append(bundle));
+      const mailbox = this.#host.mailbox(peer);
+      if (!lane.volatile) return await lane.calls.keep(mailbox.append(bundle));
+      const passed = await lane.calls.within(mailbox.pass(bundle)).catch(report);
+      return passed === undefined ? this.#lost(lane, peer, batch) : passed.value;
     } finally {
       this.#calling -= octets;
     }
+  }
+
+  /**
+   * A mailbox did not say in time what becomes of messages with flag D: they are lost, as that flag allows, and those that
+   * wait behind them, since nobody who sends them is to wait twice. Of another relay it is told.
+   */
+  #lost(lane: Lane, peer: string, batch: Pending[]): Refusal[] {
+    batch.push(...(lane.queues.get(peer) ?? []));
+    lane.queues.delete(peer);
+    return batch.flatMap(({ envelope }, at) =>
+      envelope.entries === undefined ? [] : [{ at, outcome: "HostNotReachable" as const }],
+    );
   }
 
   /** A copy did not come in: from here on nothing more does on its session, or for its recipients. */
@@ -442,17 +454,20 @@ export class Intake {
 
   /** Takes back what waits behind a copy that did not come in: it would overtake it. */
   #withdraw({ session }: Job, copy: Copy, outcome: Refusal["outcome"]): void {
-    const queue = this.#queues.get(copy.peer) ?? [];
-    const [left, behind] = [[] as Pending[], [] as Pending[]];
-    for (const pending of queue)
-      (pending.copy === copy && pending.job.session === session ? behind : left).push(pending);
-    for (const { job } of behind) {
-      this.#lose(job, copy, outcome);
-      job.left -= 1;
-      if (job.left === 0) this.#letGo(job);
+    for (const { queues } of [this.#passed, this.#stored]) {
+      const queue = queues.get(copy.peer);
+      if (queue === undefined) continue;
+      const [left, behind] = [[] as Pending[], [] as Pending[]];
+      for (const pending of queue)
+        (pending.copy === copy && pending.job.session === session ? behind : left).push(pending);
+      for (const { job } of behind) {
+        this.#lose(job, copy, outcome);
+        job.left -= 1;
+        if (job.left === 0) this.#letGo(job);
+      }
+      if (left.length === 0) queues.delete(copy.peer);
+      else queues.set(copy.peer, left);
     }
-    if (left.length === 0) this.#queues.delete(copy.peer);
-    else this.#queues.set(copy.peer, left);
   }
 
   /** Nobody needs the body of a message any more, though those before it may hold up what its sender is told. */
@@ -520,7 +535,17 @@ function isWanted({ failed }: Session, { indexes }: Copy): boolean {
   return !indexes.every((index) => failed.has(index));
 }
 
-/** Flag D: handed on or lost, and never stored. */
-function isVolatile(pending: Pending | undefined): boolean {
-  return pending?.job.fields.doNotDeliverIfOffline === true;
+/** The next batch for a mailbox: as much as one call may carry. */
+function next({ queues }: Lane, peer: string): Pending[] {
+  const queue = queues.get(peer) ?? [];
+  let octets = 0;
+  let count = 0;
+  for (const pending of queue) {
+    octets += pending.body.length;
+    if (count > 0 && (octets > BATCH_OCTETS || count >= BATCH_MESSAGES)) break;
+    count += 1;
+  }
+  const batch = queue.splice(0, count);
+  if (queue.length === 0) queues.delete(peer);
+  return batch;
 }

@@ -36,6 +36,7 @@ import {
   LINK_RETRY_FIRST,
   LINK_RETRY_LAST,
   LINK_WANTED,
+  REACH_TIMEOUT,
 } from "./defaults.ts";
 import { Encapsulated, type Wire } from "./encapsulated.ts";
 import type { Env } from "./env.ts";
@@ -93,6 +94,7 @@ const WAY = "way";
 export class Link extends DurableObject<Env> {
   #line: Line | undefined;
   #connecting: Promise<Reach> | undefined;
+  #connectingSince = 0;
   /** The connection that is being opened: whoever opens it also tries again. */
   #opening: Line | undefined;
   /** When there was last something for the relay. */
@@ -104,9 +106,16 @@ export class Link extends DurableObject<Env> {
     this.ctx.waitUntil(this.#connect());
   }
 
-  /** For what cannot wait: whether the relay can be had now. Resolves within the deadlines of connecting. */
+  /** For what cannot wait: whether the relay can be had now, by any of its ways. It is tried for longer than is waited here. */
   async reach(): Promise<Reach> {
-    return this.#want()?.why ?? this.#connect();
+    const resting = this.#want()?.why;
+    if (resting !== undefined) return resting;
+    const connecting = this.#connect();
+    this.ctx.waitUntil(connecting);
+    // Who comes while it is tried waits for the rest of the time, so that nobody waits for one after the other.
+    const left = this.#connecting === undefined ? REACH_TIMEOUT : this.#connectingSince + REACH_TIMEOUT - Date.now();
+    const reached = left > 0 ? await within(left, connecting) : undefined;
+    return reached?.value ?? "HostNotReachable";
   }
 
   /** The relay's mailbox sends messages. */
@@ -216,6 +225,7 @@ export class Link extends DurableObject<Env> {
 
   #connect(): Promise<Reach> {
     if (this.#connecting === undefined && this.#line !== undefined) return Promise.resolve("connected");
+    if (this.#connecting === undefined) this.#connectingSince = Date.now();
     this.#connecting ??= this.#open().finally(() => {
       this.#connecting = undefined;
     });

@@ -25,6 +25,8 @@ import {
   CUT_PAUSE,
   DELIVER_TIMEOUT,
   FORMER_CONSUMERS,
+  HAND_TIMEOUT,
+  HUNG_TIME,
   REFUSALS,
   RETRY_PAUSES,
   SEND_WINDOW,
@@ -99,6 +101,9 @@ export class Mailbox extends DurableObject<Env> {
   #acknowledged = 0;
   #cutting = false;
   readonly #deliveries = new Calls(DELIVER_TIMEOUT);
+  readonly #handing = new Calls(HAND_TIMEOUT);
+  /** A consumer that did not take a message with flag D in time, and until when it is not asked again. */
+  #hung: { readonly consumer: Consumer; readonly until: number } | undefined;
   /** The consumer that is being sent to. A call to one before may hang: it must not hold up the next. */
   #pushing: Consumer | undefined;
   #locked: boolean;
@@ -170,14 +175,32 @@ export class Mailbox extends DurableObject<Env> {
       }
     }
     const consumer = this.#consumer;
-    // One try: what is lost with a call that failed is lost by its sender's wish.
-    const taken = consumer === undefined ? "gone" : ((await this.#deliver(consumer, [{ first: 0, bundle }])) ?? "busy");
+    const taken = consumer === undefined ? "gone" : await this.#hand(consumer, bundle);
     if (taken === "busy") this.#untold.SlowPeer += count;
     if (taken === "gone") {
       this.#untold.PeerOffline += count;
       if (consumer !== undefined) this.#vacate(consumer);
     }
     return "stored";
+  }
+
+  /** One try: what is lost with a call that failed is lost by its sender's wish. */
+  async #hand(consumer: Consumer, bundle: Bundle): Promise<Taken> {
+    if (this.#hung?.consumer === consumer && Date.now() < this.#hung.until) return "busy";
+    const handed = this.#reader(consumer.tunnel).deliver(this.#peer, consumer.generation, [{ first: 0, bundle }]);
+    try {
+      const taken = await this.#handing.within(handed);
+      if (taken !== undefined) return taken.value;
+    } catch {
+      return "busy";
+    }
+    // Nobody else is to wait for it.
+    this.#hung = { consumer, until: Date.now() + HUNG_TIME };
+    const answers = () => {
+      if (this.#hung?.consumer === consumer) this.#hung = undefined;
+    };
+    handed.then(answers, answers);
+    return "busy";
   }
 
   /** A Tunnel wants to consume this mailbox. It says `ready` with the generation when it has taken note of it. */

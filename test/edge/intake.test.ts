@@ -1,13 +1,13 @@
 /** What a Tunnel has in memory for one message to many, and what becomes of it when mailboxes refuse or vanish. */
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type Bundle, unpack } from "../../src/edge/bundle.ts";
-import { CALL_OCTETS } from "../../src/edge/defaults.ts";
+import { CALL_OCTETS, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
 import { type Charge, Intake } from "../../src/edge/intake.ts";
 import type { Refusal } from "../../src/edge/mailbox.ts";
 import type { Host } from "../../src/edge/terminal.ts";
-import type { Connection } from "../../src/sstp/index.ts";
+import { type Connection, SessionStatusId } from "../../src/sstp/index.ts";
 
 const MIB = 1024 * 1024;
 const FIELDS = { userRef: "1@a", track: false, acknowledgeImmediately: true, doNotDeliverIfOffline: false };
@@ -186,5 +186,82 @@ describe("a message to many", () => {
     paid[0]?.();
     for (let n = 0; n < 20; n += 1) await turn();
     assert.equal(calls.length, 0);
+  });
+});
+
+describe("messages with flag D", () => {
+  /** Mailboxes that store at once, and that do not say what becomes of what they are to hand on until they are told to. */
+  function hung(t: { after(run: () => void): void }) {
+    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    t.after(() => mock.timers.reset());
+    const calls: string[] = [];
+    const completed: number[] = [];
+    const statuses: (readonly number[])[] = [];
+    const answers: ((refusals: Refusal[]) => void)[] = [];
+    const engine = {
+      closed: undefined,
+      complete: (message: number) => completed.push(message),
+      session: () => open,
+      noop: () => undefined,
+      sessionStatus: (_: number, statusId: number, indexes: readonly number[]) => statuses.push([statusId, ...indexes]),
+    } as unknown as Connection;
+    const open = {};
+    const mailbox = {
+      append: async () => {
+        calls.push("append");
+        return [];
+      },
+      pass: () => {
+        calls.push("pass");
+        return new Promise((resolve) => answers.push(resolve));
+      },
+    };
+    const host = { mailbox: () => mailbox, waitUntil: () => undefined } as unknown as Host;
+    const intake = new Intake(
+      host,
+      engine,
+      () => undefined,
+      () => undefined,
+    );
+    const send = (sessionId: number, message: number, doNotDeliverIfOffline: boolean) => {
+      intake.begin(sessionId, { ...FIELDS, doNotDeliverIfOffline });
+      intake.end(sessionId, message);
+      intake.flush();
+    };
+    const pass = async (milliseconds: number) => {
+      mock.timers.tick(milliseconds);
+      for (let n = 0; n < 100; n += 1) await Promise.resolve();
+    };
+    return { intake, calls, completed, statuses, answers, send, pass };
+  }
+
+  it("and stored ones of one session do not wait for each other's calls", async (t) => {
+    const { intake, calls, completed, answers, send, pass } = hung(t);
+    intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
+    for (let n = 1; n <= 4; n += 1) send(1, n, n % 2 === 0);
+    await pass(0);
+    assert.deepEqual(calls, ["append", "pass", "append"]);
+    assert.deepEqual(completed, [1], "acknowledged in the order in which they came");
+    answers[0]?.([]);
+    await pass(0);
+    answers[1]?.([]);
+    await pass(0);
+    assert.deepEqual(completed, [1, 2, 3, 4]);
+  });
+
+  it("hold up acknowledgements for 5 s at the most, however many come for a peer that hangs", async (t) => {
+    const { intake, completed, statuses, send, pass } = hung(t);
+    const [local = { identityURL: "", deviceURL: "", relayURL: "" }] = targets(1);
+    intake.open(1, "grooveDevice://a/pc", "message", [local], false);
+    intake.open(3, "grooveDevice://a/pc", "message", [{ ...local, relayURL: "grooveDNS://relay" }], true);
+    const at = new Map<number, number>();
+    for (let message = 1; message <= 90; message += 1) {
+      at.set(message, Date.now());
+      send(message % 3 === 0 ? 3 : 1, message, message % 3 !== 1);
+      await pass(250);
+      for (const [came, when] of at) if (Date.now() - when > 5000) assert.ok(completed.includes(came), `${came}`);
+    }
+    assert.deepEqual(new Set(statuses.map(String)), new Set([[SessionStatusId.HostNotReachable, 0].join()]));
+    assert.ok(VOLATILE_TIMEOUT < 5000);
   });
 });

@@ -1,7 +1,9 @@
 /** Links: the edge and an origin relay exchange messages of their peers, over one connection, whatever becomes of it. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -107,6 +109,35 @@ describe("a link", () => {
     await assert.rejects(alice.send(`bob/pc@127.0.0.1:${port}`, "cold", { onlyIfOnline: true }), unreachable);
     await assert.rejects(alice.send("bob/pc@127.0.0.1:9", "a relay that is not allowed"), unreachable);
     assert.equal((await (await mailboxOf(edge, `grooveDNS://127.0.0.1:${port}`)).status()).messages, 0);
+  });
+
+  it("to a relay that says nothing holds up what is sent behind a message that cannot wait for 5 s at the most", async (t) => {
+    // They take connections and say nothing, so each way costs all the time that there is for it.
+    const ports = await Promise.all(
+      Array.from({ length: 3 }, async () => {
+        const sockets: Socket[] = [];
+        const server = createServer((socket) => sockets.push(socket.on("error", () => undefined).resume()));
+        server.listen(0, "127.0.0.1");
+        await once(server, "listening");
+        t.after(() => {
+          server.close();
+          for (const socket of sockets) socket.destroy();
+        });
+        return (server.address() as AddressInfo).port;
+      }),
+    );
+    const relayAllow = ["127.0.0.1", ...ports.map((port) => `127.0.0.1:${port}`)];
+    const edge = await edgeFor(t, ports, { relayAllow, linkWays: ports.map((port) => `sstp:${port}`).join(" ") });
+    const lost: string[] = [];
+    const alice = await atEdge(t, edge, "alice/pc", "websocket", { onReconnect: ({ message }) => lost.push(message) });
+    const since = performance.now();
+    const hot = Array.from({ length: 3 }, (_, n) => alice.send("bob/pc@127.0.0.1", `${n}`, { onlyIfOnline: true }));
+    const refused = hot.map((sent) => assert.rejects(sent, { code: "RelayUnreachable" }));
+    await alice.send("carol/pc", "meanwhile");
+    const took = performance.now() - since;
+    await Promise.all(refused);
+    assert.ok(took < 5000, `${took} ms`);
+    assert.deepEqual(lost, []);
   });
 
   it("takes a fanout apart: peers here, peers there, and those out of reach by their indexes", async (t) => {
