@@ -34,6 +34,11 @@ function overhead({ userRef, ephemeral, streamSize, fragmentation }: Fields): nu
   return HEADER_OCTETS + userRef.length + numbers + (fragmentation === undefined ? 0 : 2 + fragmentation.length);
 }
 
+/** Octets of a message in a bundle, beside those of its envelope. */
+export function lengthOfMail({ fields, body }: Pick<Mail, "fields" | "body">): number {
+  return overhead(fields) + body.length;
+}
+
 /** Makes a bundle, of memory of its own: a bundle is sent whole, and with it all the memory that it is a view of. */
 export function pack(mails: readonly Mail[]): Bundle {
   let length = 0;

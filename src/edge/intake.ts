@@ -21,7 +21,7 @@ import {
 import { type Envelope, fitsMessage, type Mail, type Recipient } from "../store-and-forward/envelope.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
-import { pack } from "./bundle.ts";
+import { lengthOfMail, pack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
   BATCH_MESSAGES,
@@ -202,12 +202,15 @@ export class Intake {
   }
 
   open(sessionId: number, source: string, resourceURL: string, targets: readonly Target[], fanout: boolean): void {
-    const copies: Copy[] = [];
+    const peers = new Map<string, { readonly indexes: number[]; readonly envelope: Envelope }>();
     const relays = new Map<string, { readonly indexes: number[]; readonly entries: Recipient[] }>();
     for (const [index, { identityURL, deviceURL, relayURL }] of targets.entries()) {
       if (relayURL === "") {
+        // A mailbox gets one copy, however often it is named: whoever reads it is one.
         const peer = deviceURL === "" ? identityURL : deviceURL;
-        copies.push({ peer, indexes: [index], envelope: { source, resourceURL, identityURL, deviceURL } });
+        const one = peers.get(peer) ?? { indexes: [], envelope: { source, resourceURL, identityURL, deviceURL } };
+        one.indexes.push(index);
+        peers.set(peer, one);
         continue;
       }
       const group = relays.get(relayURL) ?? { indexes: [], entries: [] };
@@ -215,6 +218,7 @@ export class Intake {
       group.entries.push({ identityURL, deviceURL });
       relays.set(relayURL, group);
     }
+    const copies: Copy[] = [...peers].map(([peer, { indexes, envelope }]) => ({ peer, indexes, envelope }));
     for (const [peer, { indexes, entries }] of relays) {
       copies.push({ peer, indexes, envelope: { source, resourceURL, identityURL: "", deviceURL: "", entries } });
     }
@@ -419,7 +423,7 @@ export class Intake {
 
   async #store(lane: Lane, peer: string, batch: Pending[]): Promise<Refusal[]> {
     const bundle = pack(batch);
-    const octets = bundle.octets.length;
+    const octets = bundle.envelopes.reduce((sum, one) => sum + envelopeOctets(one), bundle.octets.length);
     this.#calling += octets;
     try {
       const mailbox = this.#host.mailbox(peer);
@@ -540,12 +544,33 @@ function next({ queues }: Lane, peer: string): Pending[] {
   const queue = queues.get(peer) ?? [];
   let octets = 0;
   let count = 0;
+  const envelopes = new Set<Envelope>();
+  let last: Envelope | undefined;
   for (const pending of queue) {
-    octets += pending.body.length;
+    const { envelope } = pending;
+    octets += lengthOfMail(pending);
+    // Nearly always it is that of the one before.
+    if (envelope !== last && !envelopes.has(envelope)) {
+      envelopes.add(envelope);
+      octets += envelopeOctets(envelope);
+    }
+    last = envelope;
     if (count > 0 && (octets > BATCH_OCTETS || count >= BATCH_MESSAGES)) break;
     count += 1;
   }
   const batch = queue.splice(0, count);
   if (queue.length === 0) queues.delete(peer);
   return batch;
+}
+
+const lengths = new WeakMap<Envelope, number>();
+
+/** About what an envelope takes in a call: it is measured once for all messages of a session. */
+function envelopeOctets(envelope: Envelope): number {
+  let octets = lengths.get(envelope);
+  if (octets === undefined) {
+    octets = JSON.stringify(envelope).length;
+    lengths.set(envelope, octets);
+  }
+  return octets;
 }

@@ -36,6 +36,7 @@ import {
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
 import { Flying } from "./flying.ts";
+import { report } from "./log.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
 import { remoteRelay } from "./relays.ts";
 import { MailboxStore, type Outcome, type Slice, type Waiting } from "./store.ts";
@@ -68,6 +69,8 @@ export interface MailboxStatus extends Waiting {
   readonly dropped: DropCounts;
   /** Rows written since the object woke. */
   readonly rowsWritten: number;
+  /** Calls to a consumer that failed since then. */
+  readonly failedDeliveries: number;
 }
 
 /** What a mailbox asks of a Tunnel or a Link. */
@@ -111,6 +114,7 @@ export class Mailbox extends DurableObject<Env> {
   #entered: boolean;
   /** When the alarm is set for, as far as this memory knows. */
   #alarmAt: number | undefined;
+  #failedDeliveries = 0;
   /** What was dropped and touches no table: it is written down with the next write. */
   #untold = noDrops();
 
@@ -266,6 +270,7 @@ export class Mailbox extends DurableObject<Env> {
       senders: formatSenderRule(this.#senders),
       dropped: this.#dropped(),
       rowsWritten: this.#store.rowsWritten,
+      failedDeliveries: this.#failedDeliveries,
     };
   }
 
@@ -500,7 +505,9 @@ export class Mailbox extends DurableObject<Env> {
   async #deliver({ tunnel, generation }: Consumer, deliveries: readonly Delivery[]): Promise<Taken | undefined> {
     try {
       return await this.#deliveries.keep(this.#reader(tunnel).deliver(this.#peer, generation, deliveries));
-    } catch {
+    } catch (error) {
+      this.#failedDeliveries += 1;
+      report(error);
       return undefined;
     }
   }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type Bundle, unpack } from "../../src/edge/bundle.ts";
-import { CALL_OCTETS, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
+import { BATCH_OCTETS, CALL_OCTETS, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
 import { type Charge, Intake } from "../../src/edge/intake.ts";
 import type { Refusal } from "../../src/edge/mailbox.ts";
 import type { Host } from "../../src/edge/terminal.ts";
@@ -103,6 +103,54 @@ describe("intake", () => {
       [[1], [2, 3, 4, 5]],
     );
     assert.deepEqual(completed, [1, 2, 3, 4, 5]);
+  });
+
+  it("keeps a call small when it is the envelopes that are long", async () => {
+    const octets: number[] = [];
+    const { intake, completed } = started((_, bundle) => {
+      octets.push(bundle.octets.length + JSON.stringify(bundle.envelopes).length);
+      return [];
+    });
+    const entries = Array.from({ length: 2000 }, (_, n) => ({
+      identityURL: `grooveIdentity://user${n}`,
+      deviceURL: "",
+      relayURL: "grooveDNS://relay",
+    }));
+    for (let session = 1; session <= 300; session += 1) {
+      intake.open(session, "grooveDevice://a/pc", "message", entries, true);
+      intake.begin(session, { ...FIELDS, userRef: `${session}@a` });
+      intake.end(session, session);
+    }
+    intake.flush();
+    await settled(intake);
+    assert.equal(completed.length, 300);
+    assert.ok(Math.max(...octets) <= BATCH_OCTETS + 1000, `${Math.max(...octets)} octets in a call`);
+  });
+
+  it("brings one copy to a mailbox that is named several times, and tells of each entry when it refuses", async () => {
+    const { intake, calls, completed, statuses } = started((peer) =>
+      peer.includes("p1") ? [{ at: 0, outcome: "locked" }] : [],
+    );
+    const [one, two] = targets(2);
+    assert.ok(one && two);
+    intake.open(
+      1,
+      "grooveDevice://a/pc",
+      "message",
+      [one, two, one, { ...one, identityURL: "grooveIdentity://x" }, two],
+      true,
+    );
+    give(intake, 1000, 1);
+    await settled(intake);
+    assert.deepEqual(
+      calls.map(({ peer, bodies }) => [peer, bodies]),
+      [
+        ["grooveDevice://p0/pc", [1000]],
+        ["grooveDevice://p1/pc", [1000]],
+      ],
+    );
+    assert.deepEqual(statuses, [{ statusId: SessionStatusId.LockedOut, indexes: [1, 4] }]);
+    assert.deepEqual(completed, [1]);
   });
 
   it("tells the sender which recipients of a fanout have refused, and acknowledges it all the same", async () => {
