@@ -12,6 +12,8 @@
  *
  * @module
  */
+
+import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../lib/token-bucket.ts";
 import {
   CONTACTS,
   CONTACTS_PATIENCE,
@@ -24,7 +26,6 @@ import {
   TURNED_PAUSE,
   TURNED_WAITING,
 } from "./defaults.ts";
-import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "./policy/bucket.ts";
 import type { Reason } from "./reasons.ts";
 
 /** What is known of a source. */

@@ -14,6 +14,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { within } from "../lib/runtime/timeout.ts";
+import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../lib/token-bucket.ts";
 import {
   ASK_AFTER,
   ASK_AT_ONCE,
@@ -26,7 +27,6 @@ import {
   SLICE,
 } from "./defaults.ts";
 import type { Env } from "./env.ts";
-import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "./policy/bucket.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
 
 /** Whether one more virtual connection may be; if not, in how many seconds it is worth another try. */

@@ -9,10 +9,10 @@
  * @module
  */
 import { within } from "../lib/runtime/timeout.ts";
+import { type Bucket, bucket, charge } from "../lib/token-bucket.ts";
 import { CREDIT, FIRST_LEASE, METER_TIMEOUT } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Amount, Entrance, Lease } from "./meter.ts";
-import { type Bucket, bucket, charge } from "./policy/bucket.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
 
 /** What is asked of a Meter. */

@@ -85,8 +85,24 @@ export const REFUSALS = 3;
 /** Relays without an entry among the secrets that are known since they have connected: each may have a full queue. */
 export const KNOWN_RELAYS = 1000;
 
+/** Queues that one connection takes from: each is looked into whenever there is room for a message. */
+export const QUEUES = 256;
+
 /** Recipients of one session: a fanout to more is a mailing list, which has a sender of its own. */
 export const RECIPIENTS = 1000;
+
+/**
+ * Work that one connection may give a second beside plain messages, and at once: a session that is opened or a copy of a
+ * message to many is one. An edge that comes back with sessions to two thousand recipients is not slowed down.
+ */
+export const WORK_RATE = 5000;
+export const WORK_BURST = 10_000;
+
+/** So many octets of a copy are as much work again: a thousand copies of 1 MiB take a minute and not a second. */
+export const WORK_OCTETS = 4096;
+
+/** Pauses in reading below this many milliseconds are not worth a timer. */
+export const WORK_PAUSE = 5;
 
 /** Somebody who has made a TCP connection for TLS and has not finished its handshake by then is not going to. */
 export const TLS_TIMEOUT = 15_000;

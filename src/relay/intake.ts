@@ -16,7 +16,7 @@ import {
 import { fitsMessage } from "../store-and-forward/envelope.ts";
 import { Arena, GATHERING_BLOCK, MessageBody } from "../store-and-forward/message-body.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
-import { REFUSED_REST, UNFINISHED_OCTETS } from "./defaults.ts";
+import { REFUSED_REST, UNFINISHED_OCTETS, WORK_OCTETS } from "./defaults.ts";
 import type { Hub } from "./hub.ts";
 import type { Envelope, Incoming } from "./store.ts";
 
@@ -139,23 +139,26 @@ export class Intake {
         };
   }
 
-  data(sessionId: number, octets: Uint8Array): void {
+  /** A part of a message. Returns how much work its copies are beside the first. */
+  data(sessionId: number, octets: Uint8Array): number {
     const session = this.#sessions.get(sessionId);
     const message = session?.message;
-    if (session === undefined || message === undefined || message.kind === "refused") return;
+    if (session === undefined || message === undefined || message.kind === "refused") return 0;
     const size = message.kind === "volatile" ? message.body.length : message.size;
     const tooMuch = message.kind === "volatile" && this.#held + octets.length > UNFINISHED_OCTETS;
     if (size + octets.length > this.#limit || tooMuch) {
       this.#discard(message);
       session.message = { kind: "refused" };
       this.#hub.drop("MessageTooLong");
-      return;
+      return 0;
     }
     message.body.add(octets);
     this.#held += octets.length;
-    if (message.kind === "volatile") return;
+    // The copies of one with flag D share its body.
+    if (message.kind === "volatile") return 0;
     message.size += octets.length;
     if (message.body.length >= GATHERING_BLOCK || this.#held > UNFINISHED_OCTETS) this.#handOver(message);
+    return session.fanout ? (copiesBeside(session) * octets.length) / WORK_OCTETS : 0;
   }
 
   /** Gives the store what has been gathered of a message, for each of its recipients. */
@@ -174,14 +177,15 @@ export class Intake {
     }
   }
 
-  end(sessionId: number, number: number, now: number): void {
+  /** A message has come whole. Returns as `data` does. */
+  end(sessionId: number, number: number, now: number): number {
     const session = this.#sessions.get(sessionId);
     const message = session?.message;
-    if (session === undefined || message === undefined) return;
+    if (session === undefined || message === undefined) return 0;
     session.message = undefined;
     if (message.kind === "refused") {
       this.#refuse(session, sessionId, number);
-      return;
+      return 0;
     }
     if (message.kind === "volatile") {
       const { length: size } = message.body;
@@ -193,7 +197,7 @@ export class Intake {
         this.#hub.filled(envelope.peer);
       }
       this.#verdicts.push({ kind: "stored", sessionId, session, message: number });
-      return;
+      return copiesBeside(session);
     }
     this.#handOver(message);
     const refused: number[] = [];
@@ -208,15 +212,17 @@ export class Intake {
         refused.push(index);
       }
     });
+    const work = copiesBeside(session);
     if (refused.length > 0 && !session.fanout) {
       this.#refuse(session, sessionId, number);
-      return;
+      return work;
     }
     for (const index of refused) session.failed.add(index);
     const verdict = { sessionId, session, message: number };
     this.#verdicts.push(
       refused.length === 0 ? { ...verdict, kind: "stored" } : { ...verdict, kind: "lost", indexes: refused },
     );
+    return work;
   }
 
   /** The sender has closed the session. */
@@ -271,4 +277,9 @@ export class Intake {
       this.#hub.store.discard(incoming);
     }
   }
+}
+
+/** Copies of a message to many, beside the first. */
+function copiesBeside({ fanout, recipients, failed }: Session): number {
+  return fanout ? Math.max(0, recipients.length - failed.size - 1) : 0;
 }

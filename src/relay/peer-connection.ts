@@ -10,6 +10,7 @@ import type { Socket } from "node:net";
 import { AcceptorProof, relayNamed } from "../auth/relay-proof.ts";
 import { addressee } from "../auth/scopes.ts";
 import { printable } from "../lib/printable.ts";
+import { type Bucket, bucket, charge } from "../lib/token-bucket.ts";
 import {
   accountOf,
   CloseReasonId,
@@ -25,7 +26,18 @@ import {
   SessionStatusId,
 } from "../sstp/index.ts";
 import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
-import { ANSWER_QUEUE, CONNECT_TIMEOUT, KEEP_ALIVE, LINGER, RECEIVE_TIMEOUT, RECIPIENTS } from "./defaults.ts";
+import {
+  ANSWER_QUEUE,
+  CONNECT_TIMEOUT,
+  KEEP_ALIVE,
+  LINGER,
+  QUEUES,
+  RECEIVE_TIMEOUT,
+  RECIPIENTS,
+  WORK_BURST,
+  WORK_PAUSE,
+  WORK_RATE,
+} from "./defaults.ts";
 import { Delivery } from "./delivery.ts";
 import type { Consumer, Hub } from "./hub.ts";
 import { Intake } from "./intake.ts";
@@ -50,6 +62,12 @@ export class PeerConnection implements Consumer {
   #proof: { readonly proof: AcceptorProof; readonly source: string } | undefined;
   /** What has come while something about the connection is being found out. */
   #behind: ConnectionEvent[] | undefined;
+  /** More waits to be read by the peer than it may have: it is not read until that is gone. */
+  #crowded = false;
+  /** What it may give to do. */
+  readonly #work: Bucket;
+  /** It has given more, and is not read meanwhile. */
+  #resting: NodeJS.Timeout | undefined;
   #over = false;
 
   constructor(hub: Hub, socket: Socket, localDeviceURLs: readonly string[], messageLimit: number) {
@@ -57,6 +75,7 @@ export class PeerConnection implements Consumer {
     this.#socket = socket;
     const now = Date.now();
     this.#connectBy = now + CONNECT_TIMEOUT;
+    this.#work = bucket(WORK_RATE, WORK_BURST, now);
     this.#engine = new Connection({
       role: "relay",
       outbound: false,
@@ -71,15 +90,17 @@ export class PeerConnection implements Consumer {
     this.#localDeviceURLs = localDeviceURLs;
     this.#intake = new Intake(hub, this.#engine, messageLimit);
     this.#delivery = new Delivery(hub, this.#engine, () => this.#socket.writableLength);
-    socket.on("data", (octets: Buffer) => this.#handle(this.#engine.receive(octets, Date.now())));
+    socket.on("data", (octets: Buffer) => this.#guarded(() => this.#handle(this.#engine.receive(octets, Date.now()))));
     socket.on("drain", () => {
-      if (this.#behind === undefined) socket.resume();
+      this.#crowded = false;
+      this.#readOn();
       this.pump();
     });
-    socket.on("error", () => this.#gone());
+    const gone = () => this.#guarded(() => this.#gone());
+    socket.on("error", gone);
     // The peer will send no more; what it has sent is settled, and then nobody is there to acknowledge to.
-    socket.on("end", () => this.#gone());
-    socket.on("close", () => this.#gone());
+    socket.on("end", gone);
+    socket.on("close", gone);
     this.#setTimer();
   }
 
@@ -89,30 +110,78 @@ export class PeerConnection implements Consumer {
 
   /** The commit has happened: what was stored is acknowledged, what was refused is told. */
   settle(): void {
-    this.#intake.settle();
-    if (this.#engine.closed === undefined) this.pump();
-    else this.#end();
+    this.#guarded(() => {
+      this.#intake.settle();
+      if (this.#engine.closed === undefined) this.#pump();
+      else this.#end();
+    });
   }
 
   /** Brings as much as the window and the socket take, and sends what the engine has to send. */
   pump(): void {
+    this.#guarded(() => this.#pump());
+  }
+
+  #pump(): void {
     let more: boolean;
     do {
       more = this.#delivery.fill();
     } while (this.#flush() && more);
     // Answers have no window: a peer that does not read them is not read either.
-    if (this.#socket.writableLength > ANSWER_QUEUE) this.#socket.pause();
+    if (this.#socket.writableLength > ANSWER_QUEUE) {
+      this.#crowded = true;
+      this.#socket.pause();
+    }
     this.#setTimer();
   }
 
+  /** Reads the socket, unless something keeps it from that. */
+  #readOn(): void {
+    if (!this.#crowded && this.#behind === undefined) this.#socket.resume();
+  }
+
+  /** Whoever gives more work than its share is not heard for as long as its share takes to come. */
+  #charge(work: number): void {
+    if (work === 0) return;
+    const wait = charge(this.#work, work, Date.now());
+    if (wait < WORK_PAUSE || this.#over) return;
+    const rested = new Promise<void>((resolve) => {
+      this.#resting = setTimeout(resolve, wait);
+    });
+    this.#await(rested, () => undefined);
+  }
+
+  /** Runs what acts on the engine or the store. Whatever it throws ends this connection, and none but this. */
+  #guarded(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      this.#hub.log(`closed ${printable(this.#source)}: InternalError ${printable(detail)}`);
+      this.#fail();
+    }
+  }
+
+  #fail(): void {
+    try {
+      this.#engine.close(ConnectCloseReasonId.Resting);
+      this.#end();
+    } catch {
+      this.#engine.transportLost();
+      this.#socket.destroy();
+    }
+  }
+
   deliverVolatile(message: Outgoing): void {
-    this.#delivery.addVolatile(message);
+    this.#guarded(() => this.#delivery.addVolatile(message));
   }
 
   /** Ends the connection; the peer reads the reason. */
   close(reasonId: number, returnTime = 0): void {
-    this.#engine.close(reasonId, returnTime);
-    this.#end();
+    this.#guarded(() => {
+      this.#engine.close(reasonId, returnTime);
+      this.#end();
+    });
   }
 
   #handle(events: readonly ConnectionEvent[]): void {
@@ -120,7 +189,7 @@ export class PeerConnection implements Consumer {
       if (this.#behind === undefined) this.#on(event);
       else this.#behind.push(event.type === "data" ? { ...event, octets: event.octets.slice() } : event);
     }
-    this.pump();
+    this.#pump();
   }
 
   /** Reads nothing more, and acts on nothing that has come already, until a result is there. */
@@ -133,9 +202,11 @@ export class PeerConnection implements Consumer {
       .then((outcome) => {
         this.#behind = undefined;
         if (this.#over) return;
-        this.#socket.resume();
-        if (this.#engine.closed === undefined) act(outcome);
-        this.#handle(behind);
+        this.#readOn();
+        this.#guarded(() => {
+          if (this.#engine.closed === undefined) act(outcome);
+          this.#handle(behind);
+        });
       });
   }
 
@@ -170,6 +241,7 @@ export class PeerConnection implements Consumer {
         break;
       }
       case "attach":
+        this.#charge(1);
         if (this.#engine.session(event.eventId) !== undefined) this.#attach(event.eventId, event.accountURL);
         break;
       case "register":
@@ -177,6 +249,7 @@ export class PeerConnection implements Consumer {
         if (this.#engine.session(event.eventId) !== undefined) this.#engine.acceptRegister(event.eventId);
         break;
       case "open": {
+        this.#charge(1);
         if (this.#engine.session(event.sessionId) === undefined) break;
         const named = this.#isAddressable(event);
         this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
@@ -185,6 +258,7 @@ export class PeerConnection implements Consumer {
         break;
       }
       case "fanoutOpen": {
+        this.#charge(event.entries.length);
         if (this.#engine.session(event.sessionId) === undefined) break;
         // Each recipient is going to be sent an Open of its own, which holds less than a FanoutOpen.
         const fit = event.entries.every((entry) => fitsOpen(event.resourceURL, entry));
@@ -196,10 +270,10 @@ export class PeerConnection implements Consumer {
         this.#intake.begin(event.sessionId, event.fields);
         break;
       case "data":
-        this.#intake.data(event.sessionId, event.octets);
+        this.#charge(this.#intake.data(event.sessionId, event.octets));
         break;
       case "endMessage":
-        this.#intake.end(event.sessionId, event.message, Date.now());
+        this.#charge(this.#intake.end(event.sessionId, event.message, Date.now()));
         this.#hub.settleLater(this);
         break;
       case "sessionClosed":
@@ -308,8 +382,13 @@ export class PeerConnection implements Consumer {
       this.#engine.closeSession(eventId, CloseReasonId.UserAuthenticationFailed);
       return;
     }
+    const peer = identityURL(account);
+    if (this.#peers.size >= QUEUES && !this.#peers.has(peer)) {
+      this.#engine.closeSession(eventId, CloseReasonId.QuotaWouldBeExceeded);
+      return;
+    }
     this.#engine.acceptAttach(eventId);
-    this.#consume(identityURL(account));
+    this.#consume(peer);
   }
 
   #consume(peer: string): void {
@@ -323,12 +402,14 @@ export class PeerConnection implements Consumer {
   }
 
   loseQueue(peer: string): void {
-    this.#delivery.removeQueue(peer);
+    this.#guarded(() => this.#delivery.removeQueue(peer));
   }
 
   regainQueue(peer: string): void {
-    this.#delivery.addQueue(peer);
-    this.#hub.settleLater(this);
+    this.#guarded(() => {
+      this.#delivery.addQueue(peer);
+      this.#hub.settleLater(this);
+    });
   }
 
   /** Sends what the engine has; true when the socket would take more at once. */
@@ -360,7 +441,7 @@ export class PeerConnection implements Consumer {
       this.close(ConnectCloseReasonId.Resting);
       return;
     }
-    this.#handle(this.#engine.advance(Date.now()));
+    this.#guarded(() => this.#handle(this.#engine.advance(Date.now())));
   }
 
   #gone(): void {
@@ -372,6 +453,7 @@ export class PeerConnection implements Consumer {
     if (this.#over) return;
     this.#over = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#resting);
     this.#timer = undefined;
     for (const peer of this.#peers) this.#hub.release(peer, this);
     this.#peers.clear();

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CREDIT, FIRST_LEASE } from "../../src/edge/defaults.ts";
 import type { Amount, Entrance, Lease } from "../../src/edge/meter.ts";
-import { bucket, charge, giveBack, levelOf } from "../../src/edge/policy/bucket.ts";
 import { type Clock, type MeterStub, Throttle } from "../../src/edge/throttle.ts";
+import { bucket, charge, giveBack, levelOf } from "../../src/lib/token-bucket.ts";
 
 const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000, recipients: 1 };
 

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, mock, type TestContext, test } from "node:test";
-import { SEND_WINDOW, SEND_WINDOW_MESSAGES, SOCKET_QUEUE, VOLATILE_OCTETS } from "../../src/relay/defaults.ts";
+import { QUEUES, SEND_WINDOW, SEND_WINDOW_MESSAGES, SOCKET_QUEUE, VOLATILE_OCTETS } from "../../src/relay/defaults.ts";
 import type { Relay } from "../../src/relay/index.ts";
+import { Store } from "../../src/relay/store.ts";
 import {
   CloseReasonId,
   ConnectCloseReasonId,
@@ -869,5 +870,52 @@ describe("bounds", () => {
     await assertServes(relay);
     mallory.socket.resume();
     await new Promise<void>((resolve) => mallory.socket.once("drain", () => resolve()));
+  });
+
+  test("a peer that sends to a thousand at a time is heard more slowly, and the others are served meanwhile", async (t) => {
+    const { relay, peer } = await setting(t);
+    const mallory = await peer("mallory/pc");
+    const entries = Array.from({ length: 1000 }, (_, n) => ({
+      identityURL: `grooveIdentity://u${n}`,
+      deviceURL: "",
+      relayURL: relayURL(`127.0.0.1:${relay.port}`),
+    }));
+    const session = mallory.engine.openFanout({ resourceURL: "message", entries });
+    mallory.flush();
+    await mallory.ready(session);
+    const numbers = Array.from({ length: 40 }, (_, n) => mallory.send(session, `${n}`));
+    await mallory.untilAcknowledged(numbers[4] ?? 0);
+    await assertServes(relay);
+    const { messages } = relay.waiting("grooveIdentity://u999");
+    assert.ok(messages >= 5 && messages < 20, `${messages} were stored for each at once`);
+  });
+
+  test("a peer takes from so many accounts and no more", async (t) => {
+    const { relay, peer } = await setting(t);
+    const mallory = await peer("mallory/pc");
+    for (let n = 0; n < QUEUES; n += 1) mallory.engine.attach({ accountURL: `grooveAccount://a${n}` });
+    mallory.flush();
+    await mallory.event("sessionClosed");
+    await mallory.settled();
+    assert.equal(mallory.events.filter(({ type }) => type === "attached").length, QUEUES - 1);
+    await assertServes(relay);
+  });
+
+  test("whatever goes wrong with one connection ends that one by name, and none but that", async (t) => {
+    const lines: string[] = [];
+    const { relay, peer } = await setting(t, { log: (line) => lines.push(line) });
+    const [alice, bob] = [await peer("alice/pc"), await peer("bob/pc")];
+    const { finish } = Store.prototype;
+    const broken = mock.method(Store.prototype, "finish", function (this: Store, ...args: Parameters<typeof finish>) {
+      if (args[0].size === 13) throw new Error("a mistake");
+      return finish.apply(this, args);
+    });
+    t.after(() => broken.mock.restore());
+    alice.send(await alice.open("carol"), "thirteen here");
+    assert.equal((await closeOf(alice)).reasonId, ConnectCloseReasonId.Resting);
+    assert.ok(lines.some((line) => line.includes("InternalError") && line.includes("a mistake")));
+    assert.deepEqual(waiting(relay, "carol"), { octets: 0, messages: 0 });
+    await bob.untilAcknowledged(bob.send(await bob.open("carol"), "and here"));
+    await assertServes(relay);
   });
 });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { bucket, charge, giveBack, levelOf, take, wait } from "../../../src/edge/policy/bucket.ts";
+import { bucket, charge, giveBack, levelOf, take, wait } from "../../src/lib/token-bucket.ts";
 
 const rate = fc.integer({ min: 1, max: 1_000_000 });
 const burst = fc.integer({ min: 1, max: 1_000_000 });
