@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ECHO_STRING, releaseGet, room, sendDown } from "../encapsulation/index.ts";
+import { ECHO_STRING, keepAnswer, releaseGet, room, sendDown } from "../encapsulation/index.ts";
 import { BELL_OCTETS } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Live } from "./live.ts";
@@ -57,7 +57,10 @@ export function ring(live: Live, bell: Bell, origin: Origin, waiting: Uint8Array
   const taken = origin.take(Math.min(space, BELL_OCTETS));
   if (taken?.kind !== "octets") return undefined;
   sendDown(live.state, taken.octets.length, Date.now());
-  if (oneAnswer) live.bell = undefined;
+  if (oneAnswer) {
+    live.bell = undefined;
+    keepAnswer(live.state, taken.octets);
+  }
   bell.socket.send(taken.octets);
   return oneAnswer ? "answered" : undefined;
 }

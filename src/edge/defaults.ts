@@ -34,6 +34,12 @@ export const HOLD_TIME = 25_000;
 /** How long a KeepAlive GET waits in its object before it is parked: a few round trips of a device that is busy. */
 export const SHORT_HOLD = 20;
 
+/**
+ * How long a GET of a client that counts its requests is waited for when its connection has broken: a proxy that sends a
+ * request again does so at once, on a new connection.
+ */
+export const REPEAT_PATIENCE = 5000;
+
 /** TCP connect to an origin relay. A relay that needs longer is not going to be usable. */
 export const DIAL_TIMEOUT = 10_000;
 
@@ -325,6 +331,12 @@ export const HALF_OPEN_TIME = 60_000;
 /** A device that has neither a GET parked here nor sent one for so long is gone. */
 export const ABSENCE = 60_000;
 
+/**
+ * A Tunnel whose state is too large for its socket's attachment has it in storage, and looks so often whether the socket is
+ * still there: a crash that takes both the object and the socket tells nobody. Once an hour costs next to nothing.
+ */
+export const LOST_LOOK = 3600_000;
+
 /** Octets of a WebSocket that wait to be taken, above which its device is told to hold: as much as it writes ahead. */
 export const HOLD_OCTETS = 256 * 1024;
 
@@ -441,3 +453,9 @@ export const ASK_AFTER = 5000;
 /** How many are asked at a time, and how long they have: whoever wants to connect waits for it. */
 export const ASK_AT_ONCE = 16;
 export const ASK_TIMEOUT = 2000;
+
+/**
+ * How often a meter looks whether the virtual connections that are written down are still there: a Tunnel that a crash took
+ * away has not said goodbye. Each is woken for it, which once a day costs nothing.
+ */
+export const METER_LOOK = 24 * 3600_000;

@@ -11,13 +11,13 @@ import type { Entrance, Meter } from "./meter.ts";
 
 export class HalfOpen {
   readonly #env: Pick<Env, "METER">;
-  readonly #context: DurableObjectState;
+  readonly #context: Pick<DurableObjectState, "id" | "waitUntil">;
   #meter: DurableObjectStub<Meter> | undefined;
-  /** By when the device has to have said Connect. After sleep nobody knows: then its time has come with the alarm. */
-  #connectBy = 0;
+  /** By when the device has to have said Connect. */
+  #connectBy = Number.POSITIVE_INFINITY;
 
   /** @param context of the Tunnel */
-  constructor(env: Pick<Env, "METER">, context: DurableObjectState) {
+  constructor(env: Pick<Env, "METER">, context: Pick<DurableObjectState, "id" | "waitUntil">) {
     this.#env = env;
     this.#context = context;
   }
@@ -38,10 +38,15 @@ export class HalfOpen {
     return undefined;
   }
 
-  /** It ends at this edge: its device has to say Connect before long. */
-  expect(): void {
+  /** It ends at this edge: its device has to say Connect before long. Returns by when. */
+  expect(): number {
     this.#connectBy = Date.now() + CONNECT_TIMEOUT;
-    this.#context.waitUntil(this.#context.storage.setAlarm(this.#connectBy));
+    return this.#connectBy;
+  }
+
+  /** By when the device has to have said Connect. */
+  get connectBy(): number {
+    return this.#connectBy;
   }
 
   /** Whether the time for a Connect is over. */
@@ -51,6 +56,7 @@ export class HalfOpen {
 
   /** It is open, or over. An object that has lost its memory meanwhile says nothing: then its time runs out. */
   end(): void {
+    this.#connectBy = Number.POSITIVE_INFINITY;
     const ended = this.#meter?.begun(this.#context.id.name ?? "");
     this.#meter = undefined;
     if (ended !== undefined) this.#context.waitUntil(ended.catch(() => undefined));

@@ -4,14 +4,14 @@
  * @module
  */
 import { tokenAuthenticator } from "../auth/permissions.ts";
-import { ANYBODY, isSame, NOBODY } from "../auth/principal.ts";
+import { ANYBODY, hasToken, isSame, NOBODY, type Principal } from "../auth/principal.ts";
 import type { Env } from "./env.ts";
 import type { Ownership } from "./ownership.ts";
 import { parseLinks, trustIn } from "./policy/links.ts";
 import { meteredName, parseRate } from "./policy/rate.ts";
 import { remoteRelay } from "./relays.ts";
 import type { Host } from "./terminal.ts";
-import { throttleOf } from "./throttle.ts";
+import { type Throttle, throttleOf } from "./throttle.ts";
 
 /**
  * @param ownership whose the virtual connection is
@@ -44,4 +44,10 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, ownership: Ownersh
     },
     waitUntil: (promise) => ctx.waitUntil(promise),
   };
+}
+
+/** What a virtual connection was metered by of which nothing is known but whose it was; undefined when that says nothing. */
+export function throttleOfBearer(bearer: Principal | undefined, name: string, env: Env): Throttle | undefined {
+  if (bearer === undefined || !hasToken(bearer)) return undefined;
+  return throttleOf(meteredName("", bearer.id, env), name, env);
 }

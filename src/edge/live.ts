@@ -30,6 +30,10 @@ export interface Live {
   /** Calls that wait for the relay to take octets. */
   writing: number;
   bell: Bell | undefined;
+  /** Counts GETs taken, so that one which was sent again knows that it is no longer wanted. */
+  turn: number;
+  /** The POST that is being taken, for the same one when it is sent again meanwhile. */
+  posting?: Promise<Verdict> | undefined;
 }
 
 /** The virtual connection that a request is for, or why it gets none. */
@@ -37,7 +41,7 @@ export type Found = { readonly ok: true; readonly live: Live } | Refused;
 
 /** @param origin where it ends, when it has been established before */
 export function liveOf(state: VirtualConnection, bell?: Bell, origin?: Origin): Live {
-  return { state, origin: origin && Promise.resolve(origin), writing: 0, bell };
+  return { state, origin: origin && Promise.resolve(origin), writing: 0, bell, turn: 0 };
 }
 
 /** What kind each of the object's hibernatable sockets is. */

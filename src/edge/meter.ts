@@ -7,7 +7,8 @@
  *
  * Octets and messages are counted in memory alone: whoever has been silent for long enough that the object was thrown
  * out has his whole share again in any case. Virtual connections live for days in which nobody says a word, so which
- * there are is written down, once for each.
+ * there are is written down, once for each. What is written down has an alarm beside it, and all of it goes when nobody
+ * counts any more.
  *
  * @module
  */
@@ -24,6 +25,7 @@ import {
   HALF_OPEN,
   HALF_OPEN_TIME,
   LEASE_TIME,
+  METER_LOOK,
   SLICE,
 } from "./defaults.ts";
 import type { Env } from "./env.ts";
@@ -61,6 +63,8 @@ export class Meter extends DurableObject<Env> {
   readonly #halfOpen = new Map<string, number>();
   /** Those with traffic, and when each last asked. */
   readonly #active = new Map<string, number>();
+  /** When the alarm looks whether anything that is written down still counts; infinite when that is not known. */
+  #lookAt = Number.POSITIVE_INFINITY;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -87,17 +91,39 @@ export class Meter extends DurableObject<Env> {
     this.ctx.storage.kv.put(CONNECTS, { level, at });
     if (this.#connections.size >= this.#rate.connections) await this.#askSilent();
     if (this.#connections.size >= this.#rate.connections) {
+      this.#look();
       return { ok: false, retryAfter: Math.max(FULL_RETRY, this.#untilConnect()), limit: "connections" };
     }
     this.#connections.set(connection, Date.now());
     this.ctx.storage.kv.put(CONNECTION + connection, true);
+    this.#look();
     return { ok: true };
   }
 
   /** A virtual connection is over. */
   async leave(connection: string): Promise<void> {
     this.#active.delete(connection);
-    if (this.#connections.delete(connection)) this.ctx.storage.kv.delete(CONNECTION + connection);
+    if (!this.#connections.delete(connection)) return;
+    this.ctx.storage.kv.delete(CONNECTION + connection);
+    this.#look();
+  }
+
+  override async alarm(): Promise<void> {
+    this.#lookAt = Number.POSITIVE_INFINITY;
+    // A Tunnel that has lost its memory has not said goodbye.
+    await this.#ask(this.#silent(Date.now() - ASK_AFTER));
+    const remembered = this.#connections.size > 0 || levelOf(this.#connects, Date.now()) < this.#rate.connects;
+    if (remembered) this.#look();
+    else await this.ctx.storage.deleteAll();
+  }
+
+  /** Has the alarm look whether what is written down still counts: when the last has left, as soon as its connect is forgotten. */
+  #look(): void {
+    const now = Date.now();
+    const at = now + (this.#connections.size > 0 ? METER_LOOK : 1 + wait(this.#connects, this.#rate.connects, now));
+    if (at >= this.#lookAt) return;
+    this.#lookAt = at;
+    this.ctx.waitUntil(this.ctx.storage.setAlarm(at));
   }
 
   /**
@@ -173,19 +199,29 @@ export class Meter extends DurableObject<Env> {
    * not said goodbye. It is done only when there is no room, and a few at a time, since it wakes those who sleep.
    */
   async #askSilent(): Promise<void> {
-    const now = Date.now();
-    const silent = [...this.#connections]
-      .filter(([, heard]) => heard < now - ASK_AFTER)
+    await within(ASK_TIMEOUT, this.#ask(this.#silent(Date.now() - ASK_AFTER).slice(0, ASK_AT_ONCE)));
+  }
+
+  /** Virtual connections of which nothing was heard since then, those that have been silent for longest first. */
+  #silent(since: number): string[] {
+    return [...this.#connections]
+      .filter(([, heard]) => heard < since)
       .sort(([, one], [, other]) => one - other)
-      .slice(0, ASK_AT_ONCE);
-    for (const [connection] of silent) this.#connections.set(connection, now);
-    const asked = silent.map(async ([connection]) => {
-      // Who does not answer counts as there: to forget it would let in more than there may be.
-      const { live } = await this.env.TUNNEL.getByName(connection)
-        .status()
-        .catch(() => ({ live: true }));
-      if (!live) await this.leave(connection);
-    });
-    await within(ASK_TIMEOUT, Promise.all(asked));
+      .map(([connection]) => connection);
+  }
+
+  /** Asks whether they are still there, and forgets those that are not. */
+  async #ask(connections: readonly string[]): Promise<void> {
+    const now = Date.now();
+    for (const connection of connections) this.#connections.set(connection, now);
+    for (let from = 0; from < connections.length; from += ASK_AT_ONCE) {
+      const asked = connections.slice(from, from + ASK_AT_ONCE).map(async (connection) => {
+        // Who does not answer counts as there: to forget it would let in more than there may be.
+        const status = this.env.TUNNEL.getByName(connection).status();
+        const answer = await within(ASK_TIMEOUT, status).catch(() => undefined);
+        if (answer?.value.live === false) await this.leave(connection);
+      });
+      await Promise.all(asked);
+    }
   }
 }

@@ -11,10 +11,18 @@ import { REST_AFTER, REST_TRIES } from "./defaults.ts";
 import type { Live } from "./live.ts";
 import type { Owned } from "./ownership.ts";
 import type { TerminalSnapshot } from "./terminal.ts";
+import type { Kept } from "./tunnel/kept.ts";
 import type { Wired, WiredSnapshot } from "./wired.ts";
+
+/**
+ * The format of what is left. A version of the edge that finds another one cannot read it: the virtual connection is lost
+ * then, by name. To be counted up with every change of {@link Rest} or of a snapshot in it.
+ */
+export const REST_FORMAT = 1;
 
 /** What a Tunnel at rest leaves. */
 export interface Rest extends Owned {
+  readonly format: typeof REST_FORMAT;
   readonly terminal: TerminalSnapshot;
   /** Of a LongLived or KeepAlive virtual connection: its state, and whether its bell may be rung if it has one. */
   readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
@@ -32,9 +40,11 @@ export function restOf(
   wired: Wired | undefined,
 ): Rest {
   return {
+    format: REST_FORMAT,
     terminal,
     ...owned,
-    ...(live && { live: { state: live.state, armed: live.bell?.armed ?? false } }),
+    // The last answer is kept in memory only: by far most are never asked for again.
+    ...(live && { live: { state: { ...live.state, answer: null }, armed: live.bell?.armed ?? false } }),
     ...(polling && { polling: polling.state }),
     ...(wired && { wired: wired.snapshot() }),
   };
@@ -51,7 +61,11 @@ export type Settle = () => Left | "unsettled" | undefined;
 
 type Attachment = { readonly rest: Rest } | { readonly stored: true } | null;
 
-const KEY = "rest";
+/** What stands in an attachment or in storage, when it is of this format. */
+function readRest(left: unknown): Rest | undefined {
+  const rest = left as Rest | undefined;
+  return rest?.format === REST_FORMAT ? rest : undefined;
+}
 
 /** Whether a request or a socket of the device was there when this was left, and must be there still. */
 function needsSocket({ live, polling }: Rest): boolean {
@@ -59,32 +73,35 @@ function needsSocket({ live, polling }: Rest): boolean {
 }
 
 export class Sleep {
-  readonly #storage: DurableObjectStorage;
+  readonly #kept: Kept;
   readonly #settle: Settle;
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** When it will have been left alone for long enough. */
   #quietAt = 0;
   #tries = 0;
   #socket: WebSocket | undefined;
-  #stored = false;
 
-  constructor(storage: DurableObjectStorage, settle: Settle) {
-    this.#storage = storage;
+  constructor(kept: Kept, settle: Settle) {
+    this.#kept = kept;
     this.#settle = settle;
   }
 
-  /** What was left before the object was thrown out of memory. It holds until `stir`. */
+  /**
+   * What was left before the object was thrown out of memory; undefined when there is nothing that can be gone on from. It
+   * holds until `stir`.
+   */
   recall(sockets: readonly WebSocket[]): Left | undefined {
     // A bell that has rung may still be closing beside the one that something was left with.
-    const left = sockets.map((socket) => ({ socket, attachment: socket.deserializeAttachment() as Attachment }));
-    const found = left.find(({ attachment }) => attachment !== null);
-    const stored = this.#storage.kv.get<Rest>(KEY);
-    this.#stored = stored !== undefined;
-    this.#socket = found?.socket;
-    const rest = found?.attachment && "rest" in found.attachment ? found.attachment.rest : stored;
-    // What was stored for a socket is worth nothing without it.
-    if (rest === undefined || (found === undefined && needsSocket(rest))) return undefined;
-    return { rest, socket: found?.socket };
+    for (const socket of sockets) {
+      const attachment = attachmentOf(socket);
+      if (attachment === null) continue;
+      this.#socket = socket;
+      const rest = readRest("rest" in attachment ? attachment.rest : this.#kept.rest);
+      return rest && { rest, socket };
+    }
+    const rest = readRest(this.#kept.rest);
+    // What was left with a socket is worth nothing without it.
+    return rest === undefined || needsSocket(rest) ? undefined : { rest, socket: undefined };
   }
 
   /** Something happens: what was left is no longer true. When all is quiet again it is left anew. */
@@ -105,8 +122,7 @@ export class Sleep {
   #takeBack(): void {
     this.#socket?.serializeAttachment(null);
     this.#socket = undefined;
-    if (this.#stored) this.#storage.kv.delete(KEY);
-    this.#stored = false;
+    this.#kept.dropRest();
   }
 
   /** A timer that fires too early looks again: cheaper than a new one for everything that happens. */
@@ -140,7 +156,20 @@ export class Sleep {
       socket?.serializeAttachment({ stored: true } satisfies Attachment);
       this.#socket = socket;
     }
-    this.#storage.kv.put(KEY, rest);
-    this.#stored = true;
+    try {
+      this.#kept.keepRest(rest);
+    } catch (error) {
+      // Too large for storage as well, or the disk is full: should the object be put to sleep, its connection is lost by name.
+      console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
+    }
+  }
+}
+
+/** What was left with a socket; null when that is nothing, or cannot be read any more. */
+function attachmentOf(socket: WebSocket): Attachment {
+  try {
+    return socket.deserializeAttachment() as Attachment;
+  } catch {
+    return null;
   }
 }

@@ -6,7 +6,7 @@
  *   relay ─► Origin, one chunk ahead ─► doorbell or stream ─► GET   a device that stops reading stops the relay
  *
  * Everything here dies with the virtual connection: state is memory, and an object that has lost it tells both sides
- * so. The one alarm carries the encapsulation's timers; nothing else keeps time.
+ * so. What has to outlive memory is in tunnel/kept.ts, and nothing of it stays. One deadline carries the timers.
  *
  * @module
  */
@@ -24,23 +24,26 @@ import {
   expire,
   expirePolling,
   type KeepAliveTarget,
+  keepAnswer,
   type LongLivedTarget,
   parsePoll,
   parseTarget,
   type Received,
   receive,
+  requestNumber,
   room,
   sendDown,
+  type Target,
 } from "../encapsulation/index.ts";
 import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
-import { Beginning, openingOf } from "./beginning.ts";
+import { Beginning } from "./beginning.ts";
 import { type Bell, bellOf, echo, hear, ring } from "./bell.ts";
 import { type Carrier, pull, push } from "./bulk.ts";
 import { Calls } from "./calls.ts";
-import { ABSENCE, BELL_OCTETS, SHORT_HOLD } from "./defaults.ts";
+import { ABSENCE, BELL_OCTETS, HOLD_TIME, LOST_LOOK, REPEAT_PATIENCE, SHORT_HOLD } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
-import { tunnelHost } from "./host.ts";
+import { throttleOfBearer, tunnelHost } from "./host.ts";
 import {
   answer,
   deadlineOf,
@@ -66,6 +69,8 @@ import { problem, type Reason } from "./reasons.ts";
 import { isOwnName } from "./relays.ts";
 import { type Left, restOf, type Settle, Sleep } from "./sleep.ts";
 import { Terminal, type TerminalSnapshot } from "./terminal.ts";
+import { Deadline } from "./tunnel/deadline.ts";
+import { Kept } from "./tunnel/kept.ts";
 import { Wired } from "./wired.ts";
 
 export class Tunnel extends DurableObject<Env> {
@@ -76,19 +81,20 @@ export class Tunnel extends DurableObject<Env> {
   #wired: Wired | undefined;
   /** The end of the virtual connection, when it is here and not at an origin relay. */
   #terminal: Terminal | undefined;
+  readonly #kept: Kept;
+  readonly #deadline: Deadline;
   readonly #sleep: Sleep;
   readonly #ownership: Ownership;
   readonly #beginning: Beginning;
   readonly #carrier: Carrier = {
     live: () => this.#live,
     here: () => this.#terminal !== undefined,
-    absent: () => this.#ended ?? "UnknownConnection",
+    absent: () => this.#absent,
     receive: (live, octets) => this.#receive(live, octets),
     close: (live, reason) => this.#close(live, reason),
   };
   /** KeepAlive GETs that wait for what is about to come. */
   readonly #holds = new Calls(SHORT_HOLD);
-  #absenceSet = false;
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
   readonly #since = Date.now();
@@ -96,25 +102,20 @@ export class Tunnel extends DurableObject<Env> {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
-    this.#sleep = new Sleep(ctx.storage, () => this.#settled());
+    this.#kept = new Kept(ctx);
+    this.#deadline = new Deadline(this.#kept, () => this.#look());
+    this.#sleep = new Sleep(this.#kept, () => this.#settled());
     const left = this.#sleep.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
-    const { live, polling, established, owner } = openingOf(ctx.storage);
-    this.#ownership = new Ownership(env, ctx, (reason) => this.#evict(reason), left?.rest ?? (owner && { owner }));
+    this.#ownership = new Ownership(env, ctx, (reason) => this.#evict(reason), left?.rest ?? this.#kept.owned);
     this.#beginning = new Beginning(env, ctx, this.#ownership);
-    if (left !== undefined && ownNames(env.RELAY_NAME).length > 0) {
-      this.#wake(left);
-      return;
-    }
-    if (polling !== undefined) {
-      this.#polling = pollingOf(polling);
-    } else if (live !== undefined) {
-      const [socket] = ctx.getWebSockets(TAG.bell);
-      this.#live = liveOf(live, socket && bellOf(socket, true));
-    } else {
-      // The virtual connection is older than this memory, and lost; whoever waits for it must not wait on.
-      for (const socket of ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, "ConnectionLost");
-      if (established) this.#over(undefined, "ConnectionLost");
-    }
+    if (left !== undefined && this.#wake(left)) return;
+    // The virtual connection is older than this memory, and lost; whoever waits for it must not wait on.
+    const sockets = ctx.getWebSockets();
+    for (const socket of sockets) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+    if (!this.#kept.some && sockets.length === 0) return;
+    this.#over(undefined, "ConnectionLost");
+    const throttle = throttleOfBearer(this.#ownership.standing.bearer, ctx.id.name ?? "", env);
+    if (throttle !== undefined) ctx.waitUntil(throttle.leave());
   }
 
   /** A GET to be parked, or one of the two streams for bulk. */
@@ -135,7 +136,7 @@ export class Tunnel extends DurableObject<Env> {
     if (pathname === "/over") return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    const crowded = await this.#beginning.crowded(caller);
+    const crowded = isFirst(parsed.target) ? await this.#beginning.crowded(caller) : undefined;
     if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
     if (parsed.target.encapsulation === "WebSocket") return this.#wire(caller, parsed.target.relay);
     return this.#get(caller, parsed.target);
@@ -151,8 +152,7 @@ export class Tunnel extends DurableObject<Env> {
     if (!admitted.ok) return admitted;
     const { live } = admitted;
     const arrived = arrivePost(live.state, target, Date.now());
-    if (arrived.type === "refuse") return this.#refuse(live, arrived);
-    return this.#receive(live, octets);
+    return arrived.type === "refuse" ? this.#refuse(live, arrived) : this.#receive(live, octets);
   }
 
   /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
@@ -160,7 +160,7 @@ export class Tunnel extends DurableObject<Env> {
     const denied = await this.#denied(caller);
     if (denied !== undefined) return refused(denied);
     const live = this.#live;
-    if (live === undefined) return refused(this.#ended ?? "UnknownConnection");
+    if (live === undefined) return refused(this.#absent);
     return this.#guarded(() => this.#receive(live, octets), broken);
   }
 
@@ -176,6 +176,17 @@ export class Tunnel extends DurableObject<Env> {
     const { live } = admitted;
     const arrived = arrivePost(live.state, target, Date.now(), body.length);
     if (arrived.type === "refuse") return this.#refuse(live, arrived);
+    if (arrived.type === "repeat") return (await live.posting) ?? OK;
+    const posting = this.#take(live, body);
+    live.posting = posting;
+    try {
+      return await posting;
+    } finally {
+      if (live.posting === posting) live.posting = undefined;
+    }
+  }
+
+  async #take(live: Live, body: Uint8Array): Promise<Verdict> {
     const received = receive(live.state, body, Date.now());
     if (received.type === "refuse") return this.#refuse(live, received);
     // The POST is outstanding until the relay has taken its octets: a second one is refused, so that none pile up here.
@@ -183,9 +194,7 @@ export class Tunnel extends DurableObject<Env> {
     if (!taken.ok) return taken;
     const ended = endPost(live.state, Date.now());
     if (ended.type === "refuse") return this.#refuse(live, ended);
-    if (ended.handshake) return this.#handshake(live);
-    this.#remember(live);
-    return OK;
+    return ended.handshake ? this.#handshake(live) : OK;
   }
 
   /** One exchange of a Polling virtual connection. */
@@ -207,13 +216,10 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#polling === undefined) {
       if (this.#taken !== undefined) return { ok: false, reason: this.#taken, scope: "request" };
       this.#polling = this.#beginning.beginPolling(caller, poll);
+      this.#deadline.set(deadlineOf(this.#polling.state));
     }
     const polling = this.#polling;
-    const exchange = await exchangePoll(polling, poll, () => {
-      this.#beginning.establish();
-      return this.#dial(polling, poll.relay, BELL_OCTETS);
-    });
-    if (this.#polling === polling) this.#beginning.remember(polling);
+    const exchange = await exchangePoll(polling, poll, () => this.#dial(polling, poll.relay, BELL_OCTETS));
     if (exchange.ok || exchange.scope === "request") return exchange;
     this.#unpoll(polling, exchange.reason);
     // What failed only because the virtual connection had ended meanwhile is told why that was.
@@ -273,7 +279,6 @@ export class Tunnel extends DurableObject<Env> {
     }
     const heard = hear(live, live.bell, word);
     if (heard === "armed") void this.#ring(live, live.bell);
-    else if (heard === "released") this.#expectGet();
   }
 
   override webSocketClose(socket: WebSocket, code: number): void {
@@ -284,8 +289,17 @@ export class Tunnel extends DurableObject<Env> {
     const live = this.#live;
     if (live?.bell?.socket !== socket) return;
     live.bell = undefined;
-    if (code !== BELL_CLOSE.done) this.#close(live, "DeviceGone");
-    else this.#expectGet();
+    if (code === BELL_CLOSE.done) return;
+    if (live.state.getNumber === 0) this.#close(live, "DeviceGone");
+    else this.#expectAgain(live);
+  }
+
+  /** The connection of a GET has broken. A proxy may send it again, by the same number, and then at once. */
+  #expectAgain(live: Live): void {
+    const { turn } = live;
+    setTimeout(() => {
+      if (live.turn === turn && live.bell === undefined) this.#close(live, "DeviceGone");
+    }, REPEAT_PATIENCE);
   }
 
   override webSocketError(socket: WebSocket): void {
@@ -293,31 +307,52 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   override async alarm(): Promise<void> {
-    await this.#guarded(
-      () => this.#due(),
-      () => undefined,
-    );
+    this.#look();
+    // What could not be cleared is tried again by the platform.
+    await this.#kept.cleared;
   }
 
-  async #due(): Promise<void> {
+  /** The time has come to see whether the device is still there. */
+  #look(): void {
+    try {
+      const next = this.#expire(Date.now());
+      if (next !== undefined) this.#deadline.set(next);
+    } catch (error) {
+      report(error);
+      this.#evict("InternalError");
+      if (this.#kept.some) this.#over(undefined, "InternalError");
+    }
+  }
+
+  /** Ends what is late. Returns when to look again; undefined when nothing has to be looked for. */
+  #expire(now: number): number | undefined {
     const live = this.#live;
     const polling = this.#polling;
-    const late = this.#terminal?.connected === false ? this.#beginning.late : undefined;
-    if (late !== undefined) return this.#evict(late);
-    if (polling !== undefined) {
-      const expired = expirePolling(polling.state, Date.now());
-      if (expired.type === "none") return this.ctx.storage.setAlarm(deadlineOf(polling.state));
-      return this.#unpoll(polling, expired.reason);
+    const entering = this.#terminal?.connected === false;
+    const late = entering ? this.#beginning.late : undefined;
+    if (late !== undefined) {
+      this.#evict(late);
+      return undefined;
     }
-    if (live === undefined) return;
-    // Somebody is there who will tell: the Worker that has parked the GET. No timer is needed to find out.
-    this.#absenceSet = false;
-    if (this.#terminal !== undefined && live.bell !== undefined) return;
+    const connectBy = entering ? this.#beginning.connectBy : Number.POSITIVE_INFINITY;
+    if (polling !== undefined) {
+      const expired = expirePolling(polling.state, now);
+      if (expired.type === "none") return Math.min(deadlineOf(polling.state), connectBy);
+      this.#unpoll(polling, expired.reason);
+      return undefined;
+    }
+    if (this.#terminal !== undefined && !entering && (live === undefined || live.bell !== undefined)) {
+      // Somebody is there who will tell: the device's own socket, or the Worker that has parked the GET.
+      if (!this.#kept.some) return undefined;
+      return now + (live?.state.encapsulation === "KeepAlive" ? HOLD_TIME + ABSENCE : LOST_LOOK);
+    }
+    if (live === undefined) return entering ? connectBy : undefined;
     // A device that is kept from sending by a relay that does not read is not silent.
-    if (live.writing > 0) live.state.receiveDeadline = Date.now() + live.state.timers.receive;
-    const expired = expire(live.state, Date.now());
-    if (expired.type === "refuse") this.#close(live, expired.reason);
-    else await this.ctx.storage.setAlarm(deadlineOf(live.state));
+    if (live.writing > 0) live.state.receiveDeadline = now + live.state.timers.receive;
+    const expired = expire(live.state, now);
+    if (expired.type !== "refuse") return Math.min(deadlineOf(live.state), connectBy);
+    this.#close(live, expired.reason);
+    return undefined;
   }
 
   async #get(caller: Caller, target: LongLivedTarget | KeepAliveTarget): Promise<Response> {
@@ -329,6 +364,13 @@ export class Tunnel extends DurableObject<Env> {
       this.#refuse(live, arrived);
       return problem(arrived.reason, arrived.detail);
     }
+    if (arrived.type === "repeat") return answer(arrived.answer);
+    live.turn += 1;
+    const { turn } = live;
+    if (arrived.type === "supersede") {
+      live.bell?.socket.close(BELL_CLOSE.refused, "RepeatedRequest");
+      live.bell = undefined;
+    }
     if (arrived.type === "handshake") {
       const verdict = await this.#handshake(live);
       if (!verdict.ok) return problem(verdict.reason, verdict.detail);
@@ -338,6 +380,8 @@ export class Tunnel extends DurableObject<Env> {
       // A busy device's answer is often about to come, and a doorbell costs more than to wait for it here.
       if (origin !== undefined) await this.#holds.within(origin.ready());
       if (this.#live !== live) return problem(this.#ended ?? "ConnectionClosed");
+      // It has come again meanwhile, and that one is answered.
+      if (live.turn !== turn) return problem("RepeatedRequest");
       const waiting = origin?.take(room(live.state));
       if (waiting?.kind === "ended") {
         this.#close(live, waiting.reason);
@@ -345,7 +389,7 @@ export class Tunnel extends DurableObject<Env> {
       }
       if (waiting !== undefined) {
         sendDown(live.state, waiting.octets.length, Date.now());
-        this.#expectGet();
+        keepAnswer(live.state, waiting.octets);
         return answer(waiting.octets);
       }
     }
@@ -357,7 +401,6 @@ export class Tunnel extends DurableObject<Env> {
     this.ctx.acceptWebSocket(ours, [TAG.bell]);
     const bell = bellOf(ours, !established);
     live.bell = bell;
-    this.#remember(live);
     if (established) ours.send(ECHO_STRING);
     else void this.#ring(live, bell);
     return new Response(null, { status: 101, webSocket: worker });
@@ -367,7 +410,7 @@ export class Tunnel extends DurableObject<Env> {
   #watch(): Response {
     const { 0: worker, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.post]);
-    if (this.#live === undefined) ours.close(BELL_CLOSE.refused, this.#ended ?? "UnknownConnection");
+    if (this.#live === undefined) ours.close(BELL_CLOSE.refused, this.#absent);
     return new Response(null, { status: 101, webSocket: worker });
   }
 
@@ -392,7 +435,6 @@ export class Tunnel extends DurableObject<Env> {
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
   async #handshake(live: Live): Promise<Verdict> {
-    this.#beginning.establish();
     const readSize = live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
     live.origin = this.#dial(live, live.state.relay, readSize);
     const origin = await live.origin;
@@ -407,10 +449,7 @@ export class Tunnel extends DurableObject<Env> {
     if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
     const received: Received = receive(live.state, octets, Date.now());
     if (received.type === "refuse") return this.#refuse(live, received);
-    if (received.type === "wait") {
-      this.#remember(live);
-      return OK;
-    }
+    if (received.type === "wait") return OK;
     if (received.type === "handshake") {
       const verdict = await this.#handshake(live);
       if (!verdict.ok) return verdict;
@@ -461,23 +500,23 @@ export class Tunnel extends DurableObject<Env> {
     if (!live.state.getSessionReady) return;
     const rung = ring(live, bell, origin, waiting.octets);
     if (rung === "full") this.#close(live, "ContentLengthReached");
-    else if (rung === "answered") this.#expectGet();
   }
 
   /** Lets a caller to the virtual connection that it asks for. */
   async #admit(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Promise<Found> {
     const denied = await this.#denied(caller);
     if (denied !== undefined) return refused(denied);
-    const crowded = mayBegin ? await this.#beginning.crowded(caller) : undefined;
+    const crowded = mayBegin && isFirst(target) ? await this.#beginning.crowded(caller) : undefined;
     return crowded ?? this.#find(caller, target, mayBegin);
   }
 
   /** The live virtual connection, or a new one for the first request of a GUID. */
   #find(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Found {
     if (this.#live === undefined) {
-      const taken = this.#taken ?? (mayBegin ? undefined : "UnknownConnection");
+      const taken = this.#taken ?? (mayBegin && isFirst(target) ? undefined : "UnknownConnection");
       if (taken !== undefined) return refused(taken);
       this.#live = this.#beginning.begin(caller, target);
+      this.#deadline.set(deadlineOf(this.#live.state));
     }
     return { ok: true, live: this.#live };
   }
@@ -485,6 +524,11 @@ export class Tunnel extends DurableObject<Env> {
   /** Why no virtual connection can begin here: there is one, or was. */
   get #taken(): Reason | undefined {
     return (this.#live ?? this.#polling ?? this.#wired) === undefined ? this.#ended : "DuplicateConnection";
+  }
+
+  /** What a request is told that was let in once, and whose virtual connection is not here. */
+  get #absent(): Reason {
+    return this.#ended ?? "ConnectionLost";
   }
 
   /** Why somebody who asks something of the virtual connection is not heard: a stranger is told nothing. */
@@ -535,11 +579,6 @@ export class Tunnel extends DurableObject<Env> {
     this.#over(polling.origin, reason);
   }
 
-  /** Writes down a virtual connection that is still being opened. */
-  #remember(live: Live): void {
-    if (this.#live === live) this.#beginning.remember(live);
-  }
-
   /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
   async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
     if (isOwnName(relay, this.env)) return this.#terminate();
@@ -547,7 +586,7 @@ export class Tunnel extends DurableObject<Env> {
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const reached = await reachRelay(relay, this.env, readSize);
     // Who its device is, and how long it may take, is the relay's to ask from now on.
-    this.#beginning.arrived();
+    if (connection === this.#live || connection === this.#polling) this.#arrived();
     if (reached.type === "origin") return reached.origin;
     connection.unreached = reached.reason;
     return undefined;
@@ -555,18 +594,21 @@ export class Tunnel extends DurableObject<Env> {
 
   /** The virtual connection ends here. */
   #terminate(left?: TerminalSnapshot): Terminal {
-    const host = tunnelHost(this.ctx, this.env, this.#ownership, () => this.#beginning.arrived());
-    if (left === undefined) this.#beginning.expectConnect();
+    const host = tunnelHost(this.ctx, this.env, this.#ownership, () => this.#arrived());
     this.#terminal = new Terminal(host, side(this.env), left);
+    if (left === undefined) this.#deadline.set(this.#beginning.expectConnect());
     return this.#terminal;
   }
 
-  /** A GET was answered: its device has to send another before long, or it is gone. */
-  #expectGet(): void {
-    // Until it has said Connect an alarm is set already, for sooner.
-    if (this.#terminal === undefined || this.#absenceSet || !this.#terminal.connected) return;
-    this.#absenceSet = true;
-    this.ctx.waitUntil(this.ctx.storage.setAlarm(Date.now() + ABSENCE));
+  /** The device was let in, or is the origin relay's to judge. */
+  #arrived(): void {
+    this.#beginning.arrived();
+    const state = this.#polling?.state ?? this.#live?.state;
+    // A device that comes by single requests can come to an object that has lost its memory, and is to be told so.
+    if (state !== undefined && (!("encapsulation" in state) || state.encapsulation === "KeepAlive")) {
+      this.#kept.keepOwner(this.#ownership.owned);
+      this.#deadline.set(deadlineOf(state));
+    } else if (this.#terminal !== undefined) this.#deadline.clear();
   }
 
   /** What to leave for after sleep. */
@@ -574,7 +616,8 @@ export class Tunnel extends DurableObject<Env> {
     const [live, polling] = [this.#live, this.#polling];
     const socket = this.#wired?.socket ?? live?.bell?.socket;
     const byRequests = polling !== undefined || live?.state.encapsulation === "KeepAlive";
-    if (this.#terminal === undefined || (socket === undefined && !byRequests)) return undefined;
+    // Nothing is left of a device that was not let in: a timer keeps its object in memory meanwhile.
+    if (this.#terminal?.connected !== true || (socket === undefined && !byRequests)) return undefined;
     const terminal = this.#terminal.snapshot();
     // A request that is here and has no bell is about to be answered.
     if (terminal === undefined || (socket === undefined && live !== undefined && !isBetween(live.state))) {
@@ -583,20 +626,29 @@ export class Tunnel extends DurableObject<Env> {
     return { rest: restOf(terminal, this.#ownership.owned, live, polling, this.#wired), socket };
   }
 
-  /** Goes on after sleep. */
-  #wake({ rest, socket }: Left): void {
-    const terminal = this.#terminate(rest.terminal);
-    const { standing } = this.#ownership;
-    standing.show(rest.terminal.principal, 0);
-    if (terminal.connected) standing.connected();
-    if (rest.polling !== undefined) {
-      this.#polling = pollingOf(rest.polling, terminal);
-    } else if (rest.live === undefined) {
-      if (socket !== undefined) this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason), rest.wired);
-    } else {
-      const bell = socket && bellOf(socket, rest.live.armed);
-      this.#live = liveOf(rest.live.state, bell, terminal);
-      if (bell?.armed) void this.#ring(this.#live, bell);
+  /** Goes on after sleep. False when that cannot be done: what was left is not what this version leaves. */
+  #wake({ rest, socket }: Left): boolean {
+    if (ownNames(this.env.RELAY_NAME).length === 0) return false;
+    try {
+      const terminal = this.#terminate(rest.terminal);
+      const { standing } = this.#ownership;
+      standing.show(rest.terminal.principal, 0);
+      if (terminal.connected) standing.connected();
+      if (rest.polling !== undefined) {
+        this.#polling = pollingOf(rest.polling, terminal);
+      } else if (rest.live === undefined) {
+        if (socket !== undefined)
+          this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason), rest.wired);
+      } else {
+        const bell = socket && bellOf(socket, rest.live.armed);
+        this.#live = liveOf(rest.live.state, bell, terminal);
+        if (bell?.armed) void this.#ring(this.#live, bell);
+      }
+      return true;
+    } catch (error) {
+      console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
+      this.#terminal = undefined;
+      return false;
     }
   }
 
@@ -625,11 +677,17 @@ export class Tunnel extends DurableObject<Env> {
     this.#sleep.end();
     this.#ownership.end();
     void origin?.then((socket) => socket?.close());
-    this.ctx.waitUntil(this.ctx.storage.deleteAlarm());
+    this.#deadline.clear();
+    this.#kept.clear();
   }
 }
 
 /** What a request is told by which something unexpected has happened. */
 function broken(): Refused {
   return refused("InternalError");
+}
+
+/** Whether a request can be the first of its session: one that does not count may be any. */
+function isFirst(target: Target): boolean {
+  return (requestNumber(target) ?? 1) === 1;
 }

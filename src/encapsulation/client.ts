@@ -55,7 +55,7 @@ export type ClientOptions = {
   /** Further headers of every request, such as a token. */
   readonly headers?: readonly Header[];
   readonly timers?: Partial<Timers>;
-  /** Makes the `ID=` of each LongLived and KeepAlive request; without it there is none. */
+  /** Makes the `ID=` of each request; without it KeepAlive counts its requests, and LongLived has none. */
   readonly requestId?: () => string;
   /** Headers with which a refused request is repeated on 401/407, or undefined to give up. */
   readonly authorize?: (challenge: Challenge) => readonly Header[] | undefined;

@@ -41,6 +41,8 @@ export const REGISTRY = {
   relayServerUrlScheme: read("grooveDNS://", "2.2.4.1.3.1.4"),
   guidAlphabet: assumed("abcdefghijkmnpqrstuvwxyz23456789", "2.2.1.1.1"),
   guidLength: assumed(39, "2.2.1.1.1"),
+  // "SHOULD ignore". Here we deviate for the IDs that our own clients count, see COUNTED_ID; all others are ignored.
+  requestIdIgnored: read(true, "3.2.5.1.1, 3.4.5.1.1, 3.4.5.1.2"),
   establishmentTimer: assumed(30_000, "3.1.2.1, 3.2.2.1, 3.3.2.1, 3.4.2.1, 3.5.2.1"),
   receiveTimer: assumed(60_000, "3.1.2.2, 3.9.2.2"),
   keepAliveTimer: read(45_000, "3.1.2.3, 3.2.2.3, 3.3.2.4, 3.4.2.3"),
@@ -158,6 +160,11 @@ export const HOST_LIMIT = 255;
 export const GUID_LIMITS = { least: 16, most: 128 } as const;
 /** Characters of a request ID. */
 export const REQUEST_ID_LIMIT = 128;
+/**
+ * Our own clients count the requests of each KeepAlive session by `ID=gw-1`, `ID=gw-2` and so on. A proxy may send a request
+ * again whose answer it has not got [RFC 9110 9.2.2]; by its number the server knows it, and gives the same answer again.
+ */
+export const COUNTED_ID = { prefix: "gw-", digits: 9 } as const;
 /** Largest poll interval believed, in seconds: one day. */
 export const POLL_INTERVAL_LIMIT = 86_400;
 /** Largest repetition count believed. */
@@ -223,9 +230,28 @@ export const REASONS = {
     "Check that the proxy lets both GET and POST through; else use another encapsulation.",
   ),
   ReceiveTimeout: reason(408, "The other side was silent for too long.", "Make a new virtual connection."),
+  RepeatedRequest: reason(
+    400,
+    "The same request came again over another connection, which is answered instead of this one.",
+    "Wait for the answer that is on its way.",
+  ),
+  OldRequest: reason(
+    400,
+    "The request is older than one that came before it: a proxy kept it back, or sent it again.",
+    "Look for a proxy that repeats requests; the virtual connection goes on.",
+  ),
+  AnswerForgotten: reason(
+    404,
+    "A request came again whose answer is not kept any more.",
+    "Make a new virtual connection; what was not acknowledged is sent again.",
+  ),
   MalformedPoll: reason(400, "The Polling message does not follow the grammar.", "Correct the body."),
   BadChecksum: reason(400, "The Polling checksum does not match the data.", "Look for a proxy that changes bodies."),
-  BadSequence: reason(400, "The Polling sequence number is not the next one.", "Make a new virtual connection."),
+  BadSequence: reason(
+    400,
+    "The sequence number of a poll, or the number in a request ID, is not the next one.",
+    "Make a new virtual connection.",
+  ),
   MalformedHead: reason(400, "The HTTP head does not follow the grammar.", "Look for a proxy that changes heads."),
   HeadTooLong: reason(400, "The HTTP head is over 16 KiB or has over 100 headers.", "Send fewer headers."),
   MalformedBody: reason(400, "The framing of an HTTP body is broken.", "Look for a proxy that changes bodies."),

@@ -4,13 +4,15 @@ import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEve
 import { ClientSession, lost, lostByStatus, OctetQueue, originOf, relayOf, timersOf } from "./client.ts";
 import type { Timers } from "./grammar.ts";
 import { ECHO_STRING, EncapsulationError, MAX_BODY } from "./grammar.ts";
-import { formatTarget } from "./target.ts";
+import { countedId, formatTarget } from "./target.ts";
 import type { ConnectionState, Session } from "./virtual-connection.ts";
 
 /**
  * One GET held by the server until it has data, and one POST at a time with up to 32768 octets. A connection that ends
  * between two requests is opened again for the next; one that ends within an exchange loses the virtual connection,
  * because nobody can know what came through.
+ *
+ * The requests of each session are counted in their IDs, so that a server of ours knows one that a proxy sends again.
  */
 export class KeepAliveClient implements EncapsulationClient {
   readonly #options: ClientOptions;
@@ -20,6 +22,8 @@ export class KeepAliveClient implements EncapsulationClient {
   readonly #queue = new OctetQueue();
   #state: ConnectionState = "Connecting";
   #started = false;
+  /** Requests sent on each session. */
+  readonly #sent = { get: 0, post: 0 };
   #echoed = 0;
   #getEstablished = false;
   #postEstablished = false;
@@ -36,7 +40,7 @@ export class KeepAliveClient implements EncapsulationClient {
     this.#timers = timersOf(options);
     this.#get = new ClientSession("get", "KeepAlive", options);
     this.#post = new ClientSession("post", "KeepAlive", options);
-    this.#target();
+    this.#target("get");
   }
 
   get state(): ConnectionState {
@@ -104,14 +108,14 @@ export class KeepAliveClient implements EncapsulationClient {
     return outputs;
   }
 
-  #target(): string {
-    const requestId = this.#options.requestId?.();
+  #target(session: Session): string {
+    const requestId = this.#options.requestId?.() ?? countedId(this.#sent[session]);
     const origin = originOf(this.#options);
     return formatTarget({
       encapsulation: "KeepAlive",
       relay: relayOf(this.#options),
       guid: this.#options.guid,
-      ...(requestId === undefined ? {} : { requestId }),
+      requestId,
       ...(origin === undefined ? {} : { origin }),
     });
   }
@@ -119,13 +123,15 @@ export class KeepAliveClient implements EncapsulationClient {
   #sendGet(now: number): ClientOutput[] {
     this.#bodyLength = 0;
     this.#getDeadline = now + this.#timers.receive;
-    return this.#get.request({ method: "GET", target: this.#target(), contentLength: 0, body: [] });
+    this.#sent.get += 1;
+    return this.#get.request({ method: "GET", target: this.#target("get"), contentLength: 0, body: [] });
   }
 
   #sendPost(body: readonly Uint8Array[], now: number): ClientOutput[] {
     const contentLength = body.reduce((sum, octets) => sum + octets.length, 0);
     this.#postDeadline = now + this.#timers.receive;
-    return this.#post.request({ method: "POST", target: this.#target(), contentLength, body });
+    this.#sent.post += 1;
+    return this.#post.request({ method: "POST", target: this.#target("post"), contentLength, body });
   }
 
   /** Sends the next POST when it may: as full as it can be. */

@@ -5,6 +5,7 @@
 
 import type { Encapsulation, Refusal } from "./grammar.ts";
 import {
+  COUNTED_ID,
   EncapsulationError,
   GUID_LIMITS,
   HOST_LIMIT,
@@ -23,7 +24,7 @@ type Common = {
   readonly relay: string;
   /** Virtual-Connection-GUID, an opaque token. */
   readonly guid: string;
-  /** Only to be logged: a server SHOULD ignore it [MS-GRVHENC 3.2.5.1.1]. */
+  /** Only to be logged, since a server SHOULD ignore it [MS-GRVHENC 3.2.5.1.1]; but see {@link requestNumber}. */
   readonly requestId?: string;
   /** Scheme and authority of the absolute form, which is used towards a proxy: `http://server.domain.net`. */
   readonly origin?: string;
@@ -140,6 +141,19 @@ export function parseTarget(text: string): { readonly type: "target"; readonly t
   const target: Target =
     encapsulation === "LongLived" ? { encapsulation, ...common, contentLength } : { encapsulation, ...common };
   return { type: "target", target };
+}
+
+/** The ID of the n-th request of a session, as our own clients count them. */
+export function countedId(number: number): string {
+  return `${COUNTED_ID.prefix}${number}`;
+}
+
+const COUNTED = new RegExp(`^${COUNTED_ID.prefix}([1-9]\\d{0,${COUNTED_ID.digits - 1}})$`);
+
+/** Which request of its session it is, when its client counts them; undefined when the ID is to be ignored. */
+export function requestNumber({ requestId }: { readonly requestId?: string }): number | undefined {
+  const digits = requestId === undefined ? undefined : COUNTED.exec(requestId)?.[1];
+  return digits === undefined ? undefined : Number(digits);
 }
 
 /** What {@link formatTarget} needs; `version` is always that of the encapsulation. */

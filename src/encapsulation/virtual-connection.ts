@@ -3,13 +3,21 @@
  * functions that change it. The caller holds the requests: it parks what is to be parked, answers what is to be
  * answered, and closes both when told that the virtual connection is refused.
  *
+ * Of a client that counts its requests the server knows which have come before: a proxy may send one again when its answer
+ * was lost. In KeepAlive that answer is whole commands, and what is acknowledged is a count of messages, so a lost one would
+ * be a loss for ever. The same request is answered with the same octets and its body is not taken twice. Of a client that
+ * does not count nothing of the kind is known: an answer that gets lost unnoticed between a proxy and the server, and whose
+ * GET the proxy repeats, is lost; and a POST that the proxy repeats after its answer is taken twice.
+ *
  * A call that ends the virtual connection returns a refusal of scope "connection", and the state is then 'Closed':
  * the caller closes both sessions, with the status of the reason where a request still waits for its answer.
  */
 
 import type { Reason, Refusal, Timers } from "./grammar.ts";
 import { ECHO_STRING, MAX_BODY, REASONS, refuse, TIMERS } from "./grammar.ts";
-import type { KeepAliveTarget, LongLivedTarget } from "./target.ts";
+import { type KeepAliveTarget, type LongLivedTarget, requestNumber } from "./target.ts";
+
+const NOTHING = new Uint8Array(0);
 
 /** ConnectionState [MS-GRVHENC 3.1.1]: 'Connected' once both requests are there, 'Established' once both echoed. */
 export type ConnectionState = "Connecting" | "Connected" | "Established" | "Closed";
@@ -42,6 +50,11 @@ export type VirtualConnection = {
   /** Octets sent down and received on the sessions so far, echo string included. */
   getContentLength: number;
   postContentLength: number;
+  /** KeepAlive: which GET and which POST came last, when the client counts them, else 0. */
+  getNumber: number;
+  postNumber: number;
+  /** KeepAlive: the octets with which the GET of that number was answered; null when it was not, or they are not kept. */
+  answer: Uint8Array | null;
   /** Octets of the echo string received so far. */
   echoed: number;
   /** Octets received in the body of the outstanding POST. */
@@ -79,6 +92,9 @@ export function openVirtualConnection(
     postOutstanding: false,
     getContentLength: 0,
     postContentLength: 0,
+    getNumber: 0,
+    postNumber: 0,
+    answer: null,
     echoed: 0,
     bodyLength: 0,
     establishmentDeadline: now + all.establishment,
@@ -92,8 +108,15 @@ export function openVirtualConnection(
  * What to do with a GET. "park": answer nothing yet. "handshake": answer 200 with the echo string as the first (in
  * KeepAlive the only) octets of the body; the virtual connection is established. The Content-Length of that answer is
  * ConnectionContentLength in LongLived, 22 in KeepAlive.
+ * - "repeat": the GET was answered before; answer it with these octets.
+ * - "supersede": the GET that is parked came again; refuse the older one by RepeatedRequest, and park this in its place.
  */
-export type GetArrived = { readonly type: "park" } | { readonly type: "handshake" } | Refusal;
+export type GetArrived =
+  | { readonly type: "park" }
+  | { readonly type: "handshake" }
+  | { readonly type: "repeat"; readonly answer: Uint8Array }
+  | { readonly type: "supersede" }
+  | Refusal;
 
 /** A GET request came [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1, 3.4.5.1.2]. After "park" in KeepAlive, ask {@link room}. */
 export function arriveGet(
@@ -103,11 +126,23 @@ export function arriveGet(
 ): GetArrived {
   const wrong = mismatch(state, target);
   if (wrong !== undefined) return wrong;
+  const number = numberOf(target);
+  const order = orderOf(state.getNumber, number);
+  if (order === "old") return refuse("OldRequest", "request");
+  if (order === "again") {
+    touch(state, now);
+    if (state.getOutstanding) return { type: "supersede" };
+    return state.answer === null ? close(state, "AnswerForgotten") : { type: "repeat", answer: state.answer };
+  }
+  if (order === "gap") return close(state, "BadSequence");
   if (state.getOutstanding || (state.encapsulation === "LongLived" && state.getSessionState !== "Uninitialised")) {
     return close(state, "SecondGet");
   }
   touch(state, now);
   state.getOutstanding = true;
+  state.getNumber = number ?? state.getNumber;
+  // The next request shows that the answer to the one before has come through.
+  state.answer = null;
   if (state.getSessionState === "Established") {
     // A GET after the handshake's shows that its answer has come through.
     state.getSessionReady = true;
@@ -119,8 +154,11 @@ export function arriveGet(
   return establish(state, now) ? { type: "handshake" } : { type: "park" };
 }
 
-/** What to do with a POST: read its body and hand it to {@link receive}, then {@link endPost}; or refuse it. */
-export type PostArrived = { readonly type: "read" } | Refusal;
+/**
+ * What to do with a POST. "read": read its body and hand it to {@link receive}, then {@link endPost}. "repeat": it came
+ * before; answer it as that one is answered, or was, and take nothing of its body.
+ */
+export type PostArrived = { readonly type: "read" } | { readonly type: "repeat" } | Refusal;
 
 /**
  * A POST request came [MS-GRVHENC 3.2.5.2.1, 3.4.5.2]. `contentLength` is its Content-Length when known; only
@@ -134,12 +172,21 @@ export function arrivePost(
 ): PostArrived {
   const wrong = mismatch(state, target);
   if (wrong !== undefined) return wrong;
+  const number = numberOf(target);
+  const order = orderOf(state.postNumber, number);
+  if (order === "old") return refuse("OldRequest", "request");
+  if (order === "again") {
+    touch(state, now);
+    return { type: "repeat" };
+  }
+  if (order === "gap") return close(state, "BadSequence");
   if (state.postOutstanding || (state.encapsulation === "LongLived" && state.postSessionState !== "Uninitialised")) {
     return close(state, "SecondPost");
   }
   if (state.encapsulation === "KeepAlive" && contentLength > MAX_BODY) return close(state, "BodyTooLong");
   touch(state, now);
   state.postOutstanding = true;
+  state.postNumber = number ?? state.postNumber;
   state.bodyLength = 0;
   if (state.postSessionState === "Uninitialised") {
     state.postSessionState = "Connected";
@@ -213,8 +260,6 @@ export function endPost(state: VirtualConnection, now: number): PostEnded {
 /** Outcome of {@link exchangePost}: `data` (may be empty) is to be passed up, then the POST answered 200, length 0. */
 export type Exchanged = { readonly type: "answer"; readonly handshake: boolean; readonly data: Uint8Array } | Refusal;
 
-const NOTHING = new Uint8Array(0);
-
 /** A whole KeepAlive POST in one call: {@link arrivePost}, {@link receive} and {@link endPost}. */
 export function exchangePost(
   state: VirtualConnection,
@@ -224,6 +269,7 @@ export function exchangePost(
 ): Exchanged {
   const arrived = arrivePost(state, target, now, body.length);
   if (arrived.type === "refuse") return arrived;
+  if (arrived.type === "repeat") return { type: "answer", handshake: false, data: NOTHING };
   const received = receive(state, body, now);
   if (received.type === "refuse") return received;
   const ended = endPost(state, now);
@@ -266,6 +312,14 @@ export function sendDown(state: VirtualConnection, available: number, now: numbe
 }
 
 /**
+ * Keeps what a KeepAlive GET is answered with after {@link sendDown}, in case that the same GET comes again. Of a client that
+ * does not count nothing is kept. The octets are copied: they may be a small part of a large block.
+ */
+export function keepAnswer(state: VirtualConnection, octets: Uint8Array): void {
+  if (state.getNumber > 0 && state.connectionState !== "Closed") state.answer = octets.slice();
+}
+
+/**
  * The hold time of a parked KeepAlive GET is over. "send" with length 0: answer it with 200 and an empty body.
  * "hold": there is none, or it is the GET of the handshake, which only the echo string or a refusal answers.
  */
@@ -274,6 +328,7 @@ export function releaseGet(state: VirtualConnection): Down {
   if (state.encapsulation !== "KeepAlive" || !mayMoveDown(state)) return { type: "hold" };
   state.serverOKtoSend = false;
   state.getOutstanding = false;
+  keepAnswer(state, NOTHING);
   return { type: "send", length: 0 };
 }
 
@@ -313,6 +368,18 @@ export function closeVirtualConnection(state: VirtualConnection, reason: Reason 
   return close(state, reason);
 }
 
+/** Which request of a KeepAlive session it is; in LongLived there is one. */
+function numberOf(target: LongLivedTarget | KeepAliveTarget): number | undefined {
+  return target.encapsulation === "KeepAlive" ? requestNumber(target) : undefined;
+}
+
+/** How a request stands to the last of its session. */
+function orderOf(last: number, number: number | undefined): "next" | "again" | "old" | "gap" {
+  if (number === undefined || number === last + 1) return "next";
+  if (number === last) return "again";
+  return number < last ? "old" : "gap";
+}
+
 function mismatch(state: VirtualConnection, target: LongLivedTarget | KeepAliveTarget): Refusal | undefined {
   const contentLength = target.encapsulation === "LongLived" ? target.contentLength : Number.POSITIVE_INFINITY;
   if (
@@ -347,7 +414,10 @@ function establish(state: VirtualConnection, now: number): boolean {
   state.getSessionState = "Established";
   state.postSessionState = "Established";
   state.getContentLength += ECHO_STRING.length;
-  if (state.encapsulation === "KeepAlive") state.getOutstanding = false;
+  if (state.encapsulation === "KeepAlive") {
+    state.getOutstanding = false;
+    keepAnswer(state, ECHO_STRING);
+  }
   state.establishmentDeadline = Number.POSITIVE_INFINITY;
   state.keepAliveDeadline = now + state.timers.keepAlive;
   return true;
@@ -371,6 +441,7 @@ function close(state: VirtualConnection, reason: Reason, detail: string = REASON
     state.serverOKtoSend = false;
     state.getOutstanding = false;
     state.postOutstanding = false;
+    state.answer = null;
     state.establishmentDeadline = Number.POSITIVE_INFINITY;
     state.receiveDeadline = Number.POSITIVE_INFINITY;
     state.keepAliveDeadline = Number.POSITIVE_INFINITY;

@@ -54,8 +54,10 @@ const POST_LINES = (length: number, connection: string[]) => [
 const KEPT = ["Connection: Keep-Alive"];
 const KEEP = `/2.0/server.domain.net/${GUID},ConnType=KeepAlive`;
 const LONG = `/2.0/server.domain.net/${GUID},ConnType=LongLived,ContentLength=100`;
-const KEEP_GET = `write get ${head("GET", KEEP, GET_LINES(KEPT))}`;
-const KEEP_POST = (body: string) => `write post ${head("POST", KEEP, POST_LINES(body.length, KEPT))}${body}`;
+/** The n-th GET and POST of a KeepAlive virtual connection. */
+const KEEP_GET = (n: number) => `write get ${head("GET", `${KEEP},ID=gw-${n}`, GET_LINES(KEPT))}`;
+const KEEP_POST = (n: number, body: string) =>
+  `write post ${head("POST", `${KEEP},ID=gw-${n}`, POST_LINES(body.length, KEPT))}${body}`;
 
 function establishedLong(options: Partial<ClientOptions> = {}): LongLivedClient {
   const client = new LongLivedClient({ ...OPTIONS, contentLength: 100, ...options });
@@ -188,14 +190,14 @@ test("a refusal says after how many seconds its server would be asked again, whe
 
 test("[4.2, 3.4.4.3] KeepAlive: golden octets of the handshake and of data both ways", () => {
   const client = new KeepAliveClient(OPTIONS);
-  assert.deepEqual(lines(client.start(0)), ["open get", KEEP_GET, "open post", KEEP_POST(ECHO_TEXT)]);
+  assert.deepEqual(lines(client.start(0)), ["open get", KEEP_GET(1), "open post", KEEP_POST(1, ECHO_TEXT)]);
   client.send(octets("early"), 0);
   assert.equal(client.pending, 5);
   assert.deepEqual(lines(client.feed("post", OK(""), 0)), []);
-  assert.deepEqual(lines(client.feed("get", OK(ECHO_TEXT), 0)), [KEEP_GET, "established", KEEP_POST("early")]);
-  assert.deepEqual(lines(client.feed("get", OK("down"), 0)), ["data down", KEEP_GET]);
+  assert.deepEqual(lines(client.feed("get", OK(ECHO_TEXT), 0)), [KEEP_GET(2), "established", KEEP_POST(2, "early")]);
+  assert.deepEqual(lines(client.feed("get", OK("down"), 0)), ["data down", KEEP_GET(3)]);
   assert.deepEqual(lines(client.send(octets("more"), 0)), []);
-  assert.deepEqual(lines(client.feed("post", OK(""), 0)), [KEEP_POST("more")]);
+  assert.deepEqual(lines(client.feed("post", OK(""), 0)), [KEEP_POST(3, "more")]);
   assert.deepEqual(lines(client.feed("post", OK(""), 0)), []);
   assert.deepEqual(lines(client.close()), ["close get", "close post"]);
 });
@@ -210,7 +212,7 @@ test("[3.3.4.5] KeepAlive: the POST session MUST NOT be opened again after the v
 });
 
 test("KeepAlive: an empty 200 is followed by the next GET at once", () => {
-  assert.deepEqual(lines(establishedKeep().feed("get", OK(""), 0)), [KEEP_GET]);
+  assert.deepEqual(lines(establishedKeep().feed("get", OK(""), 0)), [KEEP_GET(3)]);
 });
 
 test("[3.4.4.3] KeepAlive: bodies are as full as possible, at most 32768 octets, and not copied", () => {
@@ -239,15 +241,15 @@ test("KeepAlive: a response over 32768 octets is refused", () => {
 test("[3.3.4.5] KeepAlive: a session that ended between requests is opened again for the next", () => {
   const client = establishedKeep();
   assert.deepEqual(client.ended("post", 0), []);
-  assert.deepEqual(lines(client.send(octets("x"), 0)), ["open post", KEEP_POST("x")]);
+  assert.deepEqual(lines(client.send(octets("x"), 0)), ["open post", KEEP_POST(2, "x")]);
   // A response that does not keep the connection
   const closing = octets("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n");
   client.send(octets("y"), 0);
-  assert.deepEqual(lines(client.feed("post", closing, 0)), ["close post", "open post", KEEP_POST("y")]);
-  assert.deepEqual(lines(client.feed("get", closing, 0)), ["close get", "open get", KEEP_GET]);
+  assert.deepEqual(lines(client.feed("post", closing, 0)), ["close post", "open post", KEEP_POST(3, "y")]);
+  assert.deepEqual(lines(client.feed("get", closing, 0)), ["close get", "open get", KEEP_GET(3)]);
   // A response without a length ends with its connection
   client.feed("get", octets("HTTP/1.0 200 OK\r\n\r\ndata"), 0);
-  assert.deepEqual(lines(client.ended("get", 0)), ["open get", KEEP_GET]);
+  assert.deepEqual(lines(client.ended("get", 0)), ["open get", KEEP_GET(4)]);
 });
 
 test("KeepAlive: a session that ends within an exchange loses the virtual connection", () => {
@@ -263,7 +265,7 @@ test("KeepAlive: a session that ends within an exchange loses the virtual connec
 test("KeepAlive: a 408 that a proxy sends on the idle POST connection only closes it", () => {
   const client = establishedKeep();
   assert.deepEqual(lines(client.feed("post", octets("HTTP/1.0 408 Request Time-out\r\n\r\n"), 0)), ["close post"]);
-  assert.deepEqual(lines(client.send(octets("x"), 0)), ["open post", KEEP_POST("x")]);
+  assert.deepEqual(lines(client.send(octets("x"), 0)), ["open post", KEEP_POST(2, "x")]);
 });
 
 test("[3.3.5.2.3] 401 and 407 are answered, in several rounds, on the connection if it is kept", () => {

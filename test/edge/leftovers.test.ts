@@ -1,0 +1,143 @@
+/**
+ * What virtual connections leave in the storage of their objects: nothing, and nothing either while nobody knows who they
+ * are. The databases are looked at from below.
+ */
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { after, before, describe, it } from "node:test";
+import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/index.ts";
+import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
+import { mailboxOf, startEdge, until } from "../mailbox/support.ts";
+import { ed25519, type Issuer } from "./issuer.ts";
+import { newGuid } from "./support.ts";
+
+/** A new virtual connection takes its turn, 50 a second: a thousand of each kind takes minutes. */
+const COUNT = process.env.GROOVEWAY_TORTURE === "full" ? 1000 : 40;
+/** At a time. */
+const BESIDE = 8;
+
+const TRANSPORTS = ALL.filter((transport) => transport !== "tcp");
+
+/** Tables that have rows, in all databases of a class, its alarms included. */
+function left(state: string, name: string): string[] {
+  const folder = join(state, "do", `grooveway-${name}`);
+  const found: string[] = [];
+  for (const file of readdirSync(folder).filter((entry) => entry.endsWith(".sqlite"))) {
+    const db = new DatabaseSync(join(folder, file), { readOnly: true, timeout: 5000 });
+    try {
+      const tables = db.prepare("SELECT name FROM sqlite_master WHERE type = 'table'").all() as { name: string }[];
+      for (const { name: table } of tables) {
+        // How far SQLite and the runtime have counted is no row of ours.
+        if (table === "sqlite_sequence") continue;
+        const { count } = db.prepare(`SELECT count(*) AS count FROM "${table}"`).get() as { count: number };
+        if (count > 0) found.push(`${name} ${file.slice(0, 8)} ${table} ${count}`);
+      }
+    } finally {
+      db.close();
+    }
+  }
+  return found;
+}
+
+describe("a virtual connection leaves nothing in storage", { timeout: 600_000 }, () => {
+  let state: string;
+  let edge: LocalEdge;
+  let issuer: Issuer;
+  const closing: (() => Promise<unknown>)[] = [];
+  const aborting: AbortController[] = [];
+
+  before(async () => {
+    state = await mkdtemp(join(tmpdir(), "grooveway-leftovers-"));
+    issuer = await ed25519();
+    edge = await startEdge(
+      { after: (run) => closing.push(run) },
+      { state, keys: JSON.stringify({ keys: [issuer.jwk] }), rate: "connects=600000 connections=5000" },
+    );
+  });
+  after(async () => {
+    for (const controller of aborting) controller.abort();
+    for (const close of closing) await close();
+    await rm(state, { recursive: true, force: true });
+  });
+
+  async function each(count: number, run: (n: number) => Promise<void>): Promise<void> {
+    let next = 0;
+    const workers = Array.from({ length: BESIDE }, async () => {
+      while (next < count) await run(next++);
+    });
+    await Promise.all(workers);
+  }
+
+  function connectAs(
+    address: string,
+    transport: TransportName,
+    onReconnect: (error: Error) => void = () => undefined,
+  ): Promise<Device> {
+    const token = issuer.issue({ address, jti: `${transport}-${address}`, scope: "connect receive send:*" });
+    return Device.connect({ edge: edge.url, address, transport, token: () => token, onReconnect });
+  }
+
+  /** The consumer of a device's mailbox: the GUID of its virtual connection. */
+  async function guidOf(address: string): Promise<string> {
+    const mailbox = await mailboxOf(edge, `grooveDevice://${address}`);
+    await until("it is connected", async () => (await mailbox.status()).consumer !== undefined);
+    return (await mailbox.status()).consumer ?? "";
+  }
+
+  function post(guid: string, kind: "KeepAlive" | "LongLived", body: string): Promise<Response> {
+    const more = kind === "LongLived" ? ",ContentLength=1000" : "";
+    const controller = new AbortController();
+    aborting.push(controller);
+    const { signal } = controller;
+    return fetch(`${edge.url}/2.0/127.0.0.1/${guid},ConnType=${kind}${more}`, { method: "POST", body, signal });
+  }
+
+  it("before its device has said who it is, nor when it never does", async () => {
+    await each(COUNT, async (n) => {
+      if (n % 2 === 0) assert.equal((await post(newGuid(), "KeepAlive", ECHO_TEXT)).status, 200);
+      else void post(newGuid(), "LongLived", ECHO_TEXT).catch(() => undefined);
+    });
+    assert.deepEqual(left(state, "Tunnel"), []);
+    assert.deepEqual(left(state, "Meter"), []);
+  });
+
+  it("when it is refused, or is none", async () => {
+    await each(COUNT, async () => {
+      const response = await post(newGuid(), "KeepAlive", "a body that begins nothing");
+      assert.equal(response.headers.get("Grooveway-Reason"), "UnknownConnection");
+    });
+    const wrong = await issuer.issue({ aud: "another.example.com" });
+    await assert.rejects(Device.connect({ edge: edge.url, address: "alice/pc", token: wrong }), /WrongAudience/);
+    assert.deepEqual(left(state, "Tunnel"), []);
+    assert.deepEqual(left(state, "Meter"), []);
+  });
+
+  it("when its object has lost its memory", async () => {
+    const lost: string[] = [];
+    const device = await connectAs("crashed/pc", "keepalive", (error) => lost.push(error.message));
+    const guid = await guidOf("crashed/pc");
+    await until("its owner is written down", () => left(state, "Tunnel").length > 0);
+    // What it leaves for after sleep is taken back when something happens, and is not there again for a second.
+    await device.send("crashed/pc", "to myself");
+    await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name: guid });
+    await until("the device has lost it", () => lost.length > 0);
+    await device.close();
+    await until("nothing is left", () => left(state, "Tunnel").length === 0);
+  });
+
+  it("after its end, nor does its meter", async () => {
+    for (const transport of TRANSPORTS) {
+      await each(COUNT, async (n) => {
+        const device = await connectAs(`${transport}-${n}/pc`, transport);
+        await device.close();
+      });
+    }
+    await until("nothing is left of any Tunnel", () => left(state, "Tunnel").length === 0);
+    await until("nothing is left of any Meter", () => left(state, "Meter").length === 0);
+  });
+});
