@@ -152,7 +152,7 @@ export class Intake {
   #head = 0;
   #voucher = new Voucher("", false);
   /** Messages to many that are not paid for, in order: the first is being paid. */
-  #unpaid: { readonly job: Job; readonly copies: readonly Copy[]; at: number }[] = [];
+  #unpaid: { readonly job: Job; readonly copies: readonly Copy[]; readonly tooLong: boolean; at: number }[] = [];
   /** Octets of the calls that are under way: each has a copy of its own. */
   #calling = 0;
   #waiters: (() => void)[] = [];
@@ -271,24 +271,32 @@ export class Intake {
     this.octets += body.length;
     const copies =
       session.failed.size === 0 ? session.copies : session.copies.filter((copy) => isWanted(session, copy));
-    const left = arriving.tooLong ? 0 : copies.length;
-    const job: Job = { sessionId, session, message, fields, body, left, refused: undefined };
+    const { tooLong } = arriving;
+    const job: Job = { sessionId, session, message, fields, body, left: copies.length, refused: undefined };
     this.#jobs.push(job);
-    if (left === 0) {
-      for (const copy of copies) this.#lose(job, copy, "quota");
-      this.#done(job);
-    } else if (session.fanout) {
-      this.#unpaid.push({ job, copies, at: 0 });
+    if (job.left === 0) this.#done(job);
+    else if (session.fanout) {
+      this.#unpaid.push({ job, copies, at: 0, tooLong });
       if (this.#unpaid.length === 1) this.#pay();
-    } else this.#give(job, copies);
+    } else if (tooLong) this.#refuseAll(job, copies);
+    else this.#give(job, copies);
+  }
+
+  /** A message that is too long comes in nowhere. */
+  #refuseAll(job: Job, copies: readonly Copy[]): void {
+    for (const copy of copies) this.#lose(job, copy, "quota");
+    job.left = 0;
+    this.#done(job);
   }
 
   /** Has copies paid for before they are stored, a few at a time, so that neither memory nor disk gets all at once. */
   #pay(): void {
     for (let first = this.#unpaid[0]; first !== undefined; first = this.#unpaid[0]) {
-      const { job, copies } = first;
-      if (first.at >= copies.length) {
+      const { job, copies, tooLong } = first;
+      if (first.at >= copies.length || tooLong) {
         this.#unpaid.shift();
+        // Not before its turn: what came before it comes in.
+        if (tooLong) this.#refuseAll(job, copies);
         continue;
       }
       const { length } = job.body;
