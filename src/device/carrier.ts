@@ -18,7 +18,14 @@ import {
   relayURL,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { ACKNOWLEDGE_PAUSE, CLOSE_TIMEOUT, KEEP_ALIVE, OPEN_SESSIONS, RECEIVE_TIMEOUT } from "./defaults.ts";
+import {
+  ACKNOWLEDGE_PAUSE,
+  ANSWERS_AHEAD,
+  CLOSE_TIMEOUT,
+  KEEP_ALIVE,
+  OPEN_SESSIONS,
+  RECEIVE_TIMEOUT,
+} from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
 import { openTransport, type Transport, type TransportOptions } from "./transport.ts";
 
@@ -185,21 +192,42 @@ export class Carrier {
   }
 
   async #readAll(): Promise<void> {
-    for (;;) {
-      await this.#mayRead();
-      const octets = await this.transport.read();
-      if (octets === undefined) break;
-      this.#handle(this.engine.receive(octets, performance.now()));
+    try {
+      for (;;) {
+        await this.#mayRead();
+        const octets = await this.transport.read();
+        if (octets === undefined) break;
+        this.#handle(this.engine.receive(octets, performance.now()));
+        // A relay that asks and does not read the answers is not read either.
+        if (this.engine.pendingOctets > ANSWERS_AHEAD) await this.flush();
+      }
+      this.#handle(this.engine.transportLost());
+    } catch (error) {
+      this.end(error);
     }
-    this.#handle(this.engine.transportLost());
   }
 
   #handle(events: readonly ConnectionEvent[]): void {
-    for (const event of events) {
-      this.#follow(event);
-      this.#on(event);
-    }
+    for (const event of events) this.#tell(event);
     void this.flush();
+  }
+
+  #tell(event: ConnectionEvent): void {
+    this.#follow(event);
+    this.#on(event);
+  }
+
+  /** Something has gone wrong in here. Nobody knows what it has left undone, so the connection ends, and says why. */
+  end(error: unknown): void {
+    if (this.engine.closed !== undefined) return;
+    this.engine.close(ConnectCloseReasonId.Resting);
+    const detail = `InternalError: ${error instanceof Error ? error.message : String(error)}`;
+    const closed = closedOf(this.engine);
+    try {
+      if (closed !== undefined) this.#tell({ type: "closed", ...closed, detail });
+    } finally {
+      this.abandon();
+    }
   }
 
   async #flush(): Promise<void> {
@@ -207,11 +235,15 @@ export class Carrier {
     await new Promise((resolve) => setImmediate(resolve));
     // Its POST would be in the way of the next GET.
     if (this.#options.transport === "keepalive" && this.engine.onlyAcknowledges) await this.#gather();
-    for (;;) {
-      const blocks = this.engine.output(performance.now());
-      this.#setTimer();
-      if (blocks.length === 0) break;
-      await this.transport.write(blocks);
+    try {
+      for (;;) {
+        const blocks = this.engine.output(performance.now());
+        this.#setTimer();
+        if (blocks.length === 0) break;
+        await this.transport.write(blocks);
+      }
+    } catch (error) {
+      this.end(error);
     }
     // In the same turn as the last look: whoever has something from now on must start a new round.
     this.#flushing = undefined;
@@ -308,11 +340,20 @@ export class Carrier {
     this.#timer = setTimeout(
       () => {
         this.#timerAt = Number.POSITIVE_INFINITY;
-        this.#handle(this.engine.advance(performance.now()));
+        try {
+          this.#handle(this.engine.advance(performance.now()));
+        } catch (error) {
+          this.end(error);
+        }
       },
       Math.max(0, deadline - performance.now()),
     );
   }
+}
+
+/** How a connection has ended by now, whatever was known of it before. */
+function closedOf(engine: Connection): Closed | undefined {
+  return engine.closed;
 }
 
 /**

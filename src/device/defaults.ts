@@ -16,6 +16,9 @@ export const SLICE = 64 * 1024;
 /** Octets on their way to the socket above which no more are made. */
 export const WRITE_AHEAD = 256 * 1024;
 
+/** Octets of answers to the relay that it does not take, above which it is not read: far more than it ever asks for at once. */
+export const ANSWERS_AHEAD = 1024 * 1024;
+
 /** Octets from the socket that nobody has read, above which it is paused. */
 export const READ_AHEAD = 256 * 1024;
 

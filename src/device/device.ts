@@ -279,7 +279,7 @@ export class Device {
     }
     this.#run = run;
     const over = run.carrier.engine.closed;
-    if (over === undefined) void this.#pump(run);
+    if (over === undefined) this.#pump(run).catch((error: unknown) => run.carrier.end(error));
     else this.#lost(run, closure(over, run.carrier.transport), over.returnTime);
   }
 
@@ -387,8 +387,15 @@ export class Device {
       }
       this.#outbox.shift();
       next.sessionId = sessionId;
-      if (next.body.length > SLICE) await this.#transmitLong(run, next);
-      else this.#transmit(run, next);
+      try {
+        if (next.body.length > SLICE) await this.#transmitLong(run, next);
+        else this.#transmit(run, next);
+      } catch (error) {
+        // It is on no list now. The next connection would fail by it as well.
+        this.#takeSending();
+        this.#reject([next], unexpected(error));
+        throw error;
+      }
       if (engine.pendingOctets < SLICE) void carrier.flush();
       else await carrier.flush();
     }
@@ -552,6 +559,11 @@ function closed(): DeviceError {
 function restOf(error: unknown): number {
   const seconds = error instanceof DeviceError ? (error.retryAfter ?? 0) : 0;
   return Math.min(seconds * 1000, LONGEST_REST);
+}
+
+function unexpected(cause: unknown): DeviceError {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return new DeviceError("InternalError", `something unexpected happened in this library: ${message}`, { cause });
 }
 
 function asDeviceError(error: unknown): DeviceError {

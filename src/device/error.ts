@@ -28,6 +28,8 @@ export type DeviceErrorCode =
   | "OutboxFull"
   /** The device was closed. */
   | "Closed"
+  /** Something unexpected happened in this library; the error's cause says what. */
+  | "InternalError"
   /** An option cannot be used. */
   | "InvalidOption";
 

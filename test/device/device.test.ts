@@ -1,18 +1,23 @@
 import assert from "node:assert/strict";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { after, before, describe, type TestContext, test } from "node:test";
+import { after, before, describe, mock, type TestContext, test } from "node:test";
 import { freePort } from "../../src/cli/front.ts";
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { INBOX_OCTETS } from "../../src/device/defaults.ts";
+import { Inbox } from "../../src/device/inbox.ts";
 import { Device, DeviceError, openTransport } from "../../src/device/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
 import {
   CloseReasonId,
+  type Command,
   ConnectCloseReasonId,
+  Connection,
   type ConnectionEvent,
   ConnectResponseId,
+  encode,
   identityURL,
+  VERSION_1_6,
 } from "../../src/sstp/index.ts";
 import { destination, folderFor, relayFor, waiting } from "../relay/support.ts";
 import { startChild } from "../support/child.ts";
@@ -39,6 +44,82 @@ async function isPending(promise: Promise<unknown>): Promise<boolean> {
   await new Promise((resolve) => setImmediate(resolve));
   return !settled;
 }
+
+describe("what goes wrong inside", () => {
+  test("while something comes ends the connection by name, and what came comes again on the next", async (t) => {
+    const { relay, alice } = await two(t);
+    const lost: string[] = [];
+    const carol = await deviceFor(t, relay, "carol/pc", { onReconnect: ({ message }) => lost.push(message) });
+    const on = Inbox.prototype.on;
+    let mistakes = 0;
+    const broken = mock.method(Inbox.prototype, "on", function (this: Inbox, ...args: Parameters<typeof on>) {
+      if (args[1].type === "endMessage" && mistakes++ === 0) throw new Error("a mistake");
+      return on.apply(this, args);
+    });
+    t.after(() => broken.mock.restore());
+    await alice.send("carol/pc", "hello");
+    assert.equal((await take(carol, 1))[0]?.text(), "hello");
+    assert.equal(lost.length, 1);
+    assert.match(lost[0] ?? "", /InternalError: a mistake/);
+  });
+
+  test("while a message is sent rejects that one, and the others are sent", async (t) => {
+    const { alice, bob } = await two(t);
+    const { beginMessage } = Connection.prototype;
+    const broken = mock.method(
+      Connection.prototype,
+      "beginMessage",
+      function (this: Connection, ...args: Parameters<typeof beginMessage>) {
+        if (args[1]?.userRef?.startsWith("cursed")) throw new Error("a mistake");
+        beginMessage.apply(this, args);
+      },
+    );
+    t.after(() => broken.mock.restore());
+    const cursed = alice.send("bob/pc", "no", { id: "cursed" });
+    const others = [alice.send("bob/pc", "one"), alice.send("bob/pc", "two")];
+    await assert.rejects(cursed, { code: "InternalError" });
+    await Promise.all(others);
+    assert.deepEqual(
+      (await take(bob, 2)).map((message) => message.text()),
+      ["one", "two"],
+    );
+  });
+
+  test("answers to a relay that asks and does not read them are bounded", async (t) => {
+    const accepted = Promise.withResolvers<Socket>();
+    const server = await listen(accepted.resolve);
+    t.after(() => server.close());
+    const connecting = Device.connect({ relay: `127.0.0.1:${server.port}`, address: "alice/pc", transport: "tcp" });
+    connecting.catch(() => undefined);
+    const socket = await accepted.promise;
+    socket.pause();
+    const say = (command: Command) => encode(command, VERSION_1_6);
+    socket.write(
+      say({
+        command: "ConnectResponse",
+        responseId: ConnectResponseId.Ok,
+        majorVersionNumber: 1,
+        minorVersionNumber: 6,
+        retryTime: 0,
+        authenticationToken: new Uint8Array(0),
+        peerProductVersion: "",
+        peerProductCapabilities: "",
+      }),
+    );
+    const nobody = { command: "Open", resourceURL: "m", identityURL: "", deviceURL: "" } as const;
+    let stuck = false;
+    let sent = 0;
+    for (let id = 2; !stuck && sent < 60_000_000; id += 10_000) {
+      const opens = Buffer.concat(Array.from({ length: 5000 }, (_, n) => say({ ...nobody, sessionId: id + 2 * n })));
+      sent += opens.length;
+      if (socket.write(opens)) continue;
+      const drained = new Promise<boolean>((resolve) => socket.once("drain", () => resolve(false)));
+      stuck = await Promise.race([drained, new Promise<boolean>((resolve) => setTimeout(() => resolve(true), 1500))]);
+    }
+    socket.destroy();
+    assert.ok(stuck, `the device read ${sent} octets from a relay that reads nothing`);
+  });
+});
 
 describe("messages", () => {
   test("arrive in order with what their sender said of them", async (t) => {
