@@ -1,7 +1,7 @@
 /**
  * Whether somebody who was let in may still be served. A judgement holds for a while, see limits.ts: as long as it is
  * fresh, `fresh` says so at once, and before anything is handed over on one that is not, `judge` makes another. Nothing
- * here keeps time: who is idle is judged when next something happens.
+ * keeps time here unless `patrol` is asked for: who is idle is judged when next something happens.
  *
  * @module
  */
@@ -32,6 +32,7 @@ export class Standing implements Judge {
   #renewAt = Number.POSITIVE_INFINITY;
   #holdsUntil = Number.POSITIVE_INFINITY;
   #judging: Promise<boolean> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   /**
    * @param waitUntil keeps the surroundings alive until a promise settles
@@ -50,11 +51,6 @@ export class Standing implements Judge {
   /** Whose token it is; undefined while none was shown. */
   get bearer(): Principal | undefined {
     return this.#bearer;
-  }
-
-  /** When the judgement is renewed by whoever keeps time for that; Infinity when there is no token. */
-  get renewAt(): number {
-    return this.#renewAt;
   }
 
   /**
@@ -94,6 +90,26 @@ export class Standing implements Judge {
       this.#judging = undefined;
     });
     return this.#judging;
+  }
+
+  /** Judges from now on as often as a judgement is to be renewed, also while nothing happens. */
+  patrol(): void {
+    const pause = this.#renewAt - Date.now();
+    if (pause === Number.POSITIVE_INFINITY) return;
+    const due = () => {
+      if (Date.now() < this.#renewAt) this.patrol();
+      else {
+        const judged = this.judge().catch(() => false);
+        void judged.then((may) => may && this.#timer !== undefined && this.patrol());
+      }
+    };
+    this.#timer = setTimeout(due, Math.max(0, pause));
+  }
+
+  /** The connection is over. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   async #judge(): Promise<boolean> {

@@ -16,6 +16,7 @@ export const CONNECTION_OPTIONS = {
   transport: { type: "string" },
   ca: { type: "string" },
   token: { type: "string" },
+  "allow-plain": { type: "boolean", default: false },
   "content-length": { type: "string" },
 } as const;
 
@@ -24,8 +25,9 @@ export const CONNECTION_HELP = `  --edge URL            connect to this edge, wh
                         127.0.0.1:2492
   --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, else tcp
   --as IDENTITY/DEVICE  who you are; default ${me()}
-  --token TOKEN|@FILE   lets you in at the edge; default the environment variable GROOVEWAY_TOKEN. Other users of this machine
+  --token TOKEN|@FILE   lets you in at the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this machine
                         see what stands on a command line: a file is better, and is read anew for each connection
+  --allow-plain         without --edge: the token may go in clear to a relay that is not in a network of your own
   --ca FILE             certificate authorities to trust for the edge (PEM)
   --content-length N    octets that one LongLived session may carry; default 67108864`;
 
@@ -39,6 +41,7 @@ export function deviceOptions(
     transport?: string | undefined;
     ca?: string | undefined;
     token?: string | undefined;
+    "allow-plain"?: boolean | undefined;
     "content-length"?: string | undefined;
   },
 ): DeviceOptions {
@@ -54,6 +57,7 @@ export function deviceOptions(
     ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
     ...(values.ca !== undefined && { ca: readText(command, values.ca) }),
     ...(token !== undefined && { token }),
+    ...(values["allow-plain"] === true && { allowPlain: true }),
     ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
     onReconnect: (error) => console.error(`grooveway: ${error.message}; connecting again`),
   };

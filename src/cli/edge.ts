@@ -86,7 +86,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       linkWays: values["link-ways"],
       ...(values["link-secret"] !== undefined && { linkSecrets: readText("edge", values["link-secret"]) }),
       linkPlain: values["link-plain"],
-      ...(settings && { keysURL: settings.keysURL }),
+      ...(settings?.keysURL !== undefined && { keysURL: settings.keysURL }),
       ...(settings?.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
       ...(values["auth-origin"] && { authOrigin: "origin" }),
       relayName: values.name,

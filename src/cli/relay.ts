@@ -1,9 +1,11 @@
 /** `grooveway relay`: the origin relay. */
+import { forbidden } from "../edge/policy/configuration.ts";
 import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
 import { type Command, parse, port, usage } from "./arguments.ts";
 import { readText } from "./connection.ts";
 import { CommandError } from "./output.ts";
+import { type SettingsServer, startSettingsServer } from "./settings-server.ts";
 import { untilInterrupted } from "./signals.ts";
 
 export const relayCommand: Command = {
@@ -24,6 +26,12 @@ Runs an origin relay: SSTP on TCP, with a queue for every device and identity.
                  secrets shared with edges, NAME=SECRET on each line (see grooveway token secret): an edge that is named there
                  must prove that it has the secret, and no other edge is let in. NAME=none: it need not
                  without it an edge is believed when it connects from a loopback or private address
+  --keys FILE    the keys that tokens of devices are verified by: a JSON Web Key Set, as grooveway token keygen makes it
+                 without keys anybody may use this relay. The aud of a token is one of its names
+  --jwks-url URL  where to fetch such a key set from, instead
+  --revoked FILE  ids of tokens that are no longer let in, one on each line or a JSON array
+  --revoked-url URL
+                 where to fetch a JSON array of such ids from, instead
   --json         print one JSON object when it listens
   -v, --verbose  a line for each connection
 
@@ -40,6 +48,10 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       "tls-port": { type: "string", default: String(TLS_PORT) },
       "tls-only": { type: "boolean", default: false },
       "link-secret": { type: "string" },
+      keys: { type: "string" },
+      "jwks-url": { type: "string" },
+      revoked: { type: "string" },
+      "revoked-url": { type: "string" },
       json: { type: "boolean", default: false },
       verbose: { type: "boolean", short: "v", default: false },
     });
@@ -47,6 +59,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
     const { "tls-key": key, "tls-cert": cert, "link-secret": secrets } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("relay", "--tls-key and --tls-cert go together");
     if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
+    const settings = await tokenSettings(values);
     const relay = await startRelayHere({
       port: port("relay", values.port),
       host: values.host,
@@ -58,20 +71,61 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
         }),
       tlsOnly: values["tls-only"],
       ...(secrets !== undefined && { linkSecrets: readText("relay", secrets) }),
+      ...(settings.keysURL !== undefined && { keysURL: settings.keysURL }),
+      ...(settings.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
       ...(values.verbose && { log: (line: string) => console.error(line) }),
+    }).catch(async (error: unknown) => {
+      await settings.close();
+      throw error;
     });
     const { host, tlsPort } = relay;
     if (values.json) console.log(JSON.stringify({ event: "listening", host, port: relay.port, tlsPort }));
     else {
       if (!values["tls-only"]) console.log(`relay listens on ${host}:${relay.port}`);
       if (tlsPort !== undefined) console.log(`relay listens on ${host}:${tlsPort} with TLS`);
+      if (settings.keysURL === undefined) console.log("anybody may use it: give --keys FILE to ask devices for tokens");
       if (values.store === undefined) console.log("it forgets what waits when it stops: give --store FILE to keep it");
     }
     await untilInterrupted();
     await relay.close();
+    await settings.close();
     return 0;
   },
 };
+
+/**
+ * Where the relay fetches what tokens are verified by. Files are served to it, so that a change of one needs no restart.
+ *
+ * @throws CommandError Usage, KeysUnusable, CannotRead, InsecureRelay
+ */
+async function tokenSettings(values: {
+  readonly keys?: string | undefined;
+  readonly "jwks-url"?: string | undefined;
+  readonly revoked?: string | undefined;
+  readonly "revoked-url"?: string | undefined;
+}): Promise<Partial<Omit<SettingsServer, "close">> & Pick<SettingsServer, "close">> {
+  const { keys, "jwks-url": jwksURL, revoked, "revoked-url": revokedURL } = values;
+  if (keys !== undefined && jwksURL !== undefined) throw usage("relay", "--keys and --jwks-url: give one of them");
+  if (revoked !== undefined && revokedURL !== undefined) {
+    throw usage("relay", "--revoked and --revoked-url: give one of them");
+  }
+  if ((revoked ?? revokedURL) !== undefined && (keys ?? jwksURL) === undefined) {
+    throw usage("relay", "a list of revoked tokens needs --keys or --jwks-url");
+  }
+  const insecure = forbidden({ KEYS: "", JWKS_URL: jwksURL, REVOKED_URL: revokedURL, DEV: "open" });
+  if (insecure.length > 0) {
+    const all = insecure.map(({ setting, problem, cure }) => `${OPTIONS[setting] ?? setting} ${problem}: ${cure}`);
+    throw new CommandError("InsecureRelay", all.join("; "));
+  }
+  const served = keys === undefined && revoked === undefined ? undefined : await startSettingsServer(keys, revoked);
+  return {
+    keysURL: served?.keysURL ?? jwksURL,
+    revokedURL: served?.revokedURL ?? revokedURL,
+    close: async () => served?.close(),
+  };
+}
+
+const OPTIONS: Readonly<Record<string, string>> = { JWKS_URL: "--jwks-url", REVOKED_URL: "--revoked-url" };
 
 /**
  * Starts a relay, with errors that a user can mend.

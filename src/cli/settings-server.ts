@@ -12,9 +12,9 @@ import { parseKeySet } from "../auth/key-set.ts";
 import { CommandError } from "./output.ts";
 
 export interface SettingsServer {
-  /** For the edge's setting JWKS_URL. */
-  readonly keysURL: string;
-  /** For the edge's setting REVOKED_URL; undefined when there is no list. */
+  /** For the setting JWKS_URL; undefined when there are no keys. */
+  readonly keysURL: string | undefined;
+  /** For the setting REVOKED_URL; undefined when there is no list. */
   readonly revokedURL: string | undefined;
   close(): Promise<void>;
 }
@@ -26,14 +26,17 @@ export interface SettingsServer {
  * @param revoked file of a JSON array of token ids, or with one of them on each line
  * @throws CommandError KeysUnusable, CannotRead
  */
-export async function startSettingsServer(keys: string, revoked: string | undefined): Promise<SettingsServer> {
+export async function startSettingsServer(
+  keys: string | undefined,
+  revoked: string | undefined,
+): Promise<SettingsServer> {
   // What cannot be used now is told now, and not to the first device.
-  await keySet(keys);
+  if (keys !== undefined) await keySet(keys);
   if (revoked !== undefined) await revokedIds(revoked);
   // A key set may hold secrets, and this machine may have other users: they do not know the path.
   const secret = `/${randomBytes(16).toString("hex")}`;
   const served: Record<string, () => Promise<string>> = {
-    [`${secret}/keys`]: () => keySet(keys),
+    ...(keys !== undefined && { [`${secret}/keys`]: () => keySet(keys) }),
     ...(revoked !== undefined && { [`${secret}/revoked`]: () => revokedIds(revoked) }),
   };
   const server: Server = createServer((request, response) => {
@@ -57,7 +60,7 @@ export async function startSettingsServer(keys: string, revoked: string | undefi
   });
   const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}${secret}`;
   return {
-    keysURL: `${base}/keys`,
+    keysURL: keys === undefined ? undefined : `${base}/keys`,
     revokedURL: revoked === undefined ? undefined : `${base}/revoked`,
     close: () =>
       new Promise((resolve) => {

@@ -460,6 +460,7 @@ export function closure(closed: Closed, transport: Transport): DeviceError {
       "another device has connected with the same address and taken this one's place: give each device its own",
     );
   }
+  if (transport.failure !== undefined) return transport.failure;
   const code = transport.lost?.code;
   const detail = transport.lost?.detail ?? closed.detail;
   return new DeviceError(

@@ -235,7 +235,7 @@ export class Device {
 
   /** A new carrier, connected; its events are followed from its first. */
   async #open(): Promise<Run> {
-    const { edge, contentLength, ca, receive = true } = this.#options;
+    const { edge, contentLength, ca, allowPlain, receive = true } = this.#options;
     const { self: address, transport, relay } = this.#settings;
     const token = await tokenFrom(this.#options.token, this.#closing.signal);
     let run: Run | undefined;
@@ -247,6 +247,7 @@ export class Device {
         contentLength,
         ca,
         token,
+        allowPlain,
         receive,
         address,
         ends: this.#options.relay === undefined,

@@ -12,6 +12,8 @@ export type DeviceErrorCode =
   | "Refused"
   /** The edge did not let the token in, or what was asked is beyond what it allows; the reason is in the message. */
   | "TokenRefused"
+  /** The token would go to the relay in clear, over the internet. */
+  | "TokenInClear"
   /** The relay refused the Connect or the Attach. */
   | "RelayRefused"
   /** The recipient's own relay, named behind the @ of its address, cannot be reached. */

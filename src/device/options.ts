@@ -29,9 +29,12 @@ export interface DeviceOptions {
   /** PEM text of the certificate authorities to trust instead of the system's. */
   readonly ca?: string;
   /**
-   * Lets the device in at the edge: a token of its operator, or where to get one, which is asked for each new connection.
+   * Lets the device in at the edge, or at a relay that is connected to by TCP: a token of its operator, or where to get one,
+   * which is asked for each new connection.
    */
   readonly token?: TokenSource;
+  /** The token may go by TCP in clear to any relay. Default false: only to loopback and private addresses. */
+  readonly allowPlain?: boolean;
   /**
    * False for a device that only sends: it does not take what waits for its identity, and needs no right to. Default true.
    */

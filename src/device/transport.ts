@@ -5,7 +5,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { connect as connectTcp, type Socket } from "node:net";
+import { connect as connectTcp, type LookupFunction, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import {
   type ClientOptions,
@@ -24,6 +24,7 @@ import {
 } from "../encapsulation/index.ts";
 import { CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
+import { nearOnly } from "./plain-token.ts";
 import { rawClient } from "./raw-client.ts";
 import { authorization } from "./token.ts";
 import { openWebSocket } from "./websocket.ts";
@@ -42,8 +43,10 @@ export interface TransportOptions {
   readonly contentLength?: number | undefined;
   /** PEM text of the certificate authorities to trust instead of the system's, for an edge with its own. */
   readonly ca?: string | undefined;
-  /** Sent to the edge with every request. Not used by `tcp`. */
+  /** Sent to the edge with every request; by `tcp` to the relay, in Connect. */
   readonly token?: string | undefined;
+  /** By `tcp` a token may go to any address. Default false: only to loopback and private ones. */
+  readonly allowPlain?: boolean | undefined;
 }
 
 export interface Transport {
@@ -58,6 +61,8 @@ export interface Transport {
   readonly remaining: number;
   /** Why it has ended; undefined while it has not. */
   readonly lost: Lost | undefined;
+  /** Why it was not even tried. */
+  readonly failure?: DeviceError | undefined;
   /** Ends it at once. */
   close(): void;
 }
@@ -71,7 +76,10 @@ export function openTransport(options: TransportOptions): Transport {
   const route = routeOf(options);
   if (options.transport === "websocket") return openWebSocket(options);
   try {
-    return new SocketTransport(options.transport, clientOf(options, route), () => dial(route, options.ca));
+    const { transport, token, allowPlain, ca } = options;
+    const guarded = transport === "tcp" && token !== undefined && allowPlain !== true;
+    const lookup = guarded ? nearOnly(route.host) : undefined;
+    return new SocketTransport(transport, clientOf(options, route), () => dial(route, ca, lookup));
   } catch (error) {
     // Such as a contentLength above the most that there is.
     if (error instanceof EncapsulationError) throw new DeviceError("InvalidOption", error.message);
@@ -128,7 +136,7 @@ function clientOf(options: TransportOptions, { host, port, secure }: Route): Enc
   }
 }
 
-function dial({ host, port, secure }: Route, ca: string | undefined): Socket {
+function dial({ host, port, secure }: Route, ca: string | undefined, lookup: LookupFunction | undefined): Socket {
   const socket = secure
     ? connectTls({
         host,
@@ -136,7 +144,7 @@ function dial({ host, port, secure }: Route, ca: string | undefined): Socket {
         ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }),
         ...(ca !== undefined && { ca }),
       })
-    : connectTcp({ host, port });
+    : connectTcp({ host, port, ...(lookup && { lookup }) });
   socket.setNoDelay(true);
   return socket;
 }
@@ -186,6 +194,10 @@ class SocketTransport implements Transport {
 
   get lost(): Lost | undefined {
     return this.#lost;
+  }
+
+  get failure(): DeviceError | undefined {
+    return this.#socketError instanceof DeviceError ? this.#socketError : undefined;
   }
 
   get remaining(): number {
@@ -333,6 +345,7 @@ class SocketTransport implements Transport {
 
 /** Why a transport could not be established, as an error. */
 function failure(name: TransportName, lost: Lost, cause: Error | undefined): DeviceError {
+  if (cause instanceof DeviceError) return cause;
   if (cause !== undefined) {
     return new DeviceError("ConnectFailed", `no connection by ${name}: ${cause.message}`, { retryable: true, cause });
   }

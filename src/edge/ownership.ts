@@ -21,7 +21,6 @@ export class Ownership {
   /** Whether its bearer may still be served. */
   readonly standing: Standing;
   #owner: Principal | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
 
   /**
    * @param evict ends the virtual connection: the token is no longer good
@@ -68,23 +67,5 @@ export class Ownership {
     this.standing.show(principal, asOf);
     const { bearer } = this.standing;
     if (hasToken(this.#owner) && bearer !== undefined) this.#owner = bearer;
-  }
-
-  /** Judges from time to time, for what is copied through no code of ours. It keeps the object in memory. */
-  patrol(): void {
-    const pause = this.standing.renewAt - Date.now();
-    if (pause === Number.POSITIVE_INFINITY) return;
-    this.#timer = setTimeout(
-      () => {
-        if (Date.now() < this.standing.renewAt) this.patrol();
-        else void this.standing.judge().then((may) => may && this.#timer !== undefined && this.patrol());
-      },
-      Math.max(0, pause),
-    );
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
   }
 }

@@ -582,7 +582,8 @@ export class Tunnel extends DurableObject<Env> {
   /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
   async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
     if (isOwnName(relay, this.env)) return this.#terminate();
-    this.#ownership.patrol();
+    // What is copied through no code of ours keeps the object in memory in any case.
+    this.#ownership.standing.patrol();
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
     const reached = await reachRelay(relay, this.env, readSize);
     // Who its device is, and how long it may take, is the relay's to ask from now on.
@@ -675,7 +676,7 @@ export class Tunnel extends DurableObject<Env> {
     this.#beginning.over();
     this.#terminal = undefined;
     this.#sleep.end();
-    this.#ownership.end();
+    this.#ownership.standing.end();
     void origin?.then((socket) => socket?.close());
     this.#deadline.clear();
     this.#kept.clear();

@@ -73,6 +73,9 @@ export const RECEIVE_TIMEOUT = 120_000;
 /** A connection that has sent no Connect by then is not going to. */
 export const CONNECT_TIMEOUT = 30_000;
 
+/** Seconds after which a device tries again when nobody could say whether its token is good. */
+export const DECISION_RETRY = 10;
+
 /** How often what is too old is purged. */
 export const PURGE_INTERVAL = 3600_000;
 

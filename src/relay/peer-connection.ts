@@ -7,8 +7,13 @@
  * @module
  */
 import type { Socket } from "node:net";
+import { type Authenticator, type ConnectDecision, tokenAuthenticator } from "../auth/permissions.ts";
+import { ANYBODY, NOBODY, type Principal } from "../auth/principal.ts";
 import { AcceptorProof, relayNamed } from "../auth/relay-proof.ts";
 import { addressee } from "../auth/scopes.ts";
+import { Standing } from "../auth/standing.ts";
+import type { TokenProblem } from "../auth/token-problems.ts";
+import type { TokenSettings } from "../auth/verify-token.ts";
 import { printable } from "../lib/printable.ts";
 import { type Bucket, bucket, charge } from "../lib/token-bucket.ts";
 import {
@@ -29,6 +34,7 @@ import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
 import {
   ANSWER_QUEUE,
   CONNECT_TIMEOUT,
+  DECISION_RETRY,
   KEEP_ALIVE,
   LINGER,
   QUEUES,
@@ -42,6 +48,14 @@ import { Delivery } from "./delivery.ts";
 import type { Consumer, Hub } from "./hub.ts";
 import { Intake } from "./intake.ts";
 import type { Outgoing } from "./queue.ts";
+
+/** What all connections of a relay go by. */
+export interface ConnectionSettings {
+  readonly localDeviceURLs: readonly string[];
+  readonly messageLimit: number;
+  /** What tokens are verified by; undefined when nobody needs one. */
+  readonly tokens: TokenSettings | undefined;
+}
 
 export class PeerConnection implements Consumer {
   readonly #hub: Hub;
@@ -68,11 +82,23 @@ export class PeerConnection implements Consumer {
   readonly #work: Bucket;
   /** It has given more, and is not read meanwhile. */
   #resting: NodeJS.Timeout | undefined;
+  /** Who speaks, and whether he may be served still. */
+  #principal: Principal;
+  readonly #standing: Standing;
+  readonly #authenticator: Authenticator;
   #over = false;
 
-  constructor(hub: Hub, socket: Socket, localDeviceURLs: readonly string[], messageLimit: number) {
+  constructor(hub: Hub, socket: Socket, { localDeviceURLs, messageLimit, tokens }: ConnectionSettings) {
     this.#hub = hub;
     this.#socket = socket;
+    this.#principal = tokens === undefined ? ANYBODY : NOBODY;
+    // A judgement that is renewed is waited for by nobody.
+    this.#standing = new Standing(
+      tokens ?? {},
+      (renewal) => void renewal.catch(() => undefined),
+      (reason) => this.#evict(reason),
+    );
+    this.#authenticator = tokenAuthenticator(tokens ?? {}, (principal, asOf) => this.#standing.show(principal, asOf));
     const now = Date.now();
     this.#connectBy = now + CONNECT_TIMEOUT;
     this.#work = bucket(WORK_RATE, WORK_BURST, now);
@@ -125,7 +151,8 @@ export class PeerConnection implements Consumer {
   #pump(): void {
     let more: boolean;
     do {
-      more = this.#delivery.fill();
+      // What waits is handed over when its peer has been judged.
+      more = this.#judge() && this.#delivery.fill();
     } while (this.#flush() && more);
     // Answers have no window: a peer that does not read them is not read either.
     if (this.#socket.writableLength > ANSWER_QUEUE) {
@@ -185,6 +212,7 @@ export class PeerConnection implements Consumer {
   }
 
   #handle(events: readonly ConnectionEvent[]): void {
+    this.#judge();
     for (const event of events) {
       if (this.#behind === undefined) this.#on(event);
       else this.#behind.push(event.type === "data" ? { ...event, octets: event.octets.slice() } : event);
@@ -210,6 +238,25 @@ export class PeerConnection implements Consumer {
       });
   }
 
+  /** Acts on a decision, at once when it is there. */
+  #decide<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): void {
+    if (decision instanceof Promise) this.#await(decision, act);
+    else act(decision);
+  }
+
+  /** Whether the bearer of the token may be served; false while that is being found out. */
+  #judge(): boolean {
+    if (this.#standing.fresh()) return true;
+    if (this.#behind === undefined && !this.#over) this.#await(this.#standing.judge(), () => undefined);
+    return false;
+  }
+
+  /** The token is no longer good. The device is told why when it connects again. */
+  #evict(reason: TokenProblem): void {
+    this.#hub.log(`closed ${printable(this.#source)}: ${reason}`);
+    this.close(ConnectCloseReasonId.Resting);
+  }
+
   /** By the time that an event is looked at, octets behind it may have ended its session, or the connection. */
   #on(event: ConnectionEvent): void {
     if (this.#proof !== undefined && event.type !== "connectAuthenticate" && event.type !== "closed") {
@@ -224,11 +271,10 @@ export class PeerConnection implements Consumer {
           this.#connectRelay(event);
           break;
         }
-        this.#engine.acceptConnect();
-        this.#source = event.sourceDeviceURLs[0] ?? "";
-        this.#intake.introduce(this.#source, this.#vouched);
-        for (const url of event.sourceDeviceURLs) this.#consume(url);
-        this.#hub.log(`connected ${printable(this.#source)}`);
+        this.#decide(
+          this.#authenticator.connect(this.#principal, { ...event, token: event.token.slice() }),
+          (decision) => this.#connect(event.sourceDeviceURLs, decision),
+        );
         break;
       case "connectAuthenticate": {
         const pending = this.#proof;
@@ -244,14 +290,21 @@ export class PeerConnection implements Consumer {
         this.#charge(1);
         if (this.#engine.session(event.eventId) !== undefined) this.#attach(event.eventId, event.accountURL);
         break;
-      case "register":
+      case "register": {
         // Nothing is registered here: every device may fetch what is addressed to it.
-        if (this.#engine.session(event.eventId) !== undefined) this.#engine.acceptRegister(event.eventId);
+        const { eventId } = event;
+        if (this.#engine.session(eventId) === undefined) break;
+        this.#decide(this.#authenticator.register(this.#principal, event), (may) => {
+          if (this.#engine.session(eventId) === undefined) return;
+          if (may === true) this.#engine.acceptRegister(eventId);
+          else this.#engine.closeSession(eventId, CloseReasonId.DeviceAuthenticationFailed);
+        });
         break;
+      }
       case "open": {
         this.#charge(1);
         if (this.#engine.session(event.sessionId) === undefined) break;
-        const named = this.#isAddressable(event);
+        const named = this.#isAddressable(event) && this.#shutOut(event.resourceURL, [event]).length === 0;
         this.#engine.setAvailability(event.sessionId, named ? "ready" : "fault");
         const target = { ...event, relayURL: "" };
         if (named) this.#intake.open(event.sessionId, this.#source, event.resourceURL, [target]);
@@ -299,6 +352,34 @@ export class PeerConnection implements Consumer {
     }
   }
 
+  #connect(sourceDeviceURLs: readonly string[], decision: ConnectDecision | undefined): void {
+    if (this.#engine.state !== "connecting") return;
+    const [source = ""] = sourceDeviceURLs;
+    if (decision?.type === "ok") {
+      this.#principal = decision.principal;
+      this.#engine.acceptConnect();
+      this.#source = source;
+      this.#intake.introduce(source, this.#vouched);
+      this.#standing.connected();
+      this.#standing.patrol();
+      if (decision.consumes) for (const url of sourceDeviceURLs) this.#consume(url);
+      this.#hub.log(`connected ${printable(source)}`);
+      return;
+    }
+    const { responseId, reason } = decision ?? { responseId: ConnectResponseId.TryLater, reason: "KeysUnavailable" };
+    const retry = responseId === ConnectResponseId.TryLater ? DECISION_RETRY : 0;
+    this.#hub.log(`refused ${printable(source)}: ${reason}`);
+    // The answer's token is where SSTP has the security layer say why.
+    this.#engine.refuseConnect(responseId, retry, new TextEncoder().encode(reason));
+    this.#end();
+  }
+
+  /** The recipients that the token does not allow to send to, by their index. */
+  #shutOut(resourceURL: string, entries: Parameters<Authenticator["open"]>[1]["entries"]): readonly number[] {
+    const refused = this.#authenticator.open(this.#principal, { resourceURL, entries });
+    return refused instanceof Promise ? [...entries.keys()] : refused;
+  }
+
   /** A relay speaks for itself alone: with another name beside its own it would take what waits for that. */
   #connectRelay({ sourceDeviceURLs, targetDeviceURL, token }: Extract<ConnectionEvent, { type: "connect" }>): void {
     const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
@@ -328,6 +409,8 @@ export class PeerConnection implements Consumer {
   }
 
   #serveRelay(source: string): void {
+    // It has no token, and needs none: what a relay may address is the same for each.
+    this.#principal = ANYBODY;
     this.#source = source;
     this.#intake.introduce(source, this.#vouched);
     this.#hub.relays.admit(source);
@@ -356,6 +439,7 @@ export class PeerConnection implements Consumer {
   /** Peers of ours are served here; those of another relay by the connection that it has made to this one. */
   #fanout(event: Extract<ConnectionEvent, { type: "fanoutOpen" }>): void {
     const unreachable: number[] = [];
+    const shutOut = new Set(this.#shutOut(event.resourceURL, event.entries));
     const nobodys: number[] = [];
     const surplus: number[] = [];
     const targets = event.entries.map((entry, index) => {
@@ -363,7 +447,7 @@ export class PeerConnection implements Consumer {
       const relay = here ? undefined : relayNamed(entry.relayURL);
       // From a relay it would be the second hop.
       const reachable = here || (relay !== undefined && this.#hub.relays.knows(relay) && !isRelay(this.#source));
-      if (!this.#isAddressable(entry)) nobodys.push(index);
+      if (!this.#isAddressable(entry) || shutOut.has(index)) nobodys.push(index);
       else if (index >= RECIPIENTS) surplus.push(index);
       else if (!reachable) unreachable.push(index);
       return { ...entry, relayURL: here ? "" : (relay ?? entry.relayURL) };
@@ -378,17 +462,21 @@ export class PeerConnection implements Consumer {
   #attach(eventId: number, accountURL: string): void {
     // A relay has a queue of its own, and no business with those of accounts here.
     const account = isRelay(this.#source) ? undefined : accountOf(accountURL);
-    if (account === undefined) {
-      this.#engine.closeSession(eventId, CloseReasonId.UserAuthenticationFailed);
-      return;
-    }
-    const peer = identityURL(account);
-    if (this.#peers.size >= QUEUES && !this.#peers.has(peer)) {
-      this.#engine.closeSession(eventId, CloseReasonId.QuotaWouldBeExceeded);
-      return;
-    }
-    this.#engine.acceptAttach(eventId);
-    this.#consume(peer);
+    const may = account && this.#authenticator.attach(this.#principal, { ...account, token: NO_TOKEN });
+    this.#decide(may ?? false, (decision) => {
+      if (this.#engine.session(eventId) === undefined) return;
+      if (decision !== true || account === undefined) {
+        this.#engine.closeSession(eventId, CloseReasonId.UserAuthenticationFailed);
+        return;
+      }
+      const peer = identityURL(account);
+      if (this.#peers.size >= QUEUES && !this.#peers.has(peer)) {
+        this.#engine.closeSession(eventId, CloseReasonId.QuotaWouldBeExceeded);
+        return;
+      }
+      this.#engine.acceptAttach(eventId);
+      this.#consume(peer);
+    });
   }
 
   #consume(peer: string): void {
@@ -452,6 +540,7 @@ export class PeerConnection implements Consumer {
   #end(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#standing.end();
     clearTimeout(this.#timer);
     clearTimeout(this.#resting);
     this.#timer = undefined;
@@ -468,6 +557,9 @@ export class PeerConnection implements Consumer {
     this.#socket.once("close", () => clearTimeout(lingering));
   }
 }
+
+/** The tokens of Attach are not looked at: what the bearer of a token may do is all in the one of its Connect. */
+const NO_TOKEN = new Uint8Array(0);
 
 /** Octets of an Open besides its three strings: header 3, SessionId 4, a NUL each, flags 1, Reserved 2 [2.2.5.1]. */
 const OPEN_FIXED_OCTETS = 13;

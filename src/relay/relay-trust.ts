@@ -3,35 +3,13 @@
  * is taken, and waits for them.
  *
  * One with a secret has to prove it, wherever it comes from. Without a list of secrets those that connect from a loopback
- * or private address are believed; with one, nobody is that it does not name.
+ * or private address are believed; with one, and where devices are asked for tokens, nobody is that it does not name.
  *
  * @module
  */
-import { BlockList, isIP } from "node:net";
 import type { LinkSecrets } from "../auth/relay-proof.ts";
+import { isNear } from "../lib/near-address.ts";
 import { KNOWN_RELAYS } from "./defaults.ts";
-
-const HERE = new BlockList();
-for (const [network, bits] of [
-  ["127.0.0.0", 8],
-  ["10.0.0.0", 8],
-  ["172.16.0.0", 12],
-  ["192.168.0.0", 16],
-  ["169.254.0.0", 16],
-  ["100.64.0.0", 10],
-] as const) {
-  HERE.addSubnet(network, bits, "ipv4");
-}
-HERE.addAddress("::1", "ipv6");
-HERE.addSubnet("fc00::", 7, "ipv6");
-HERE.addSubnet("fe80::", 10, "ipv6");
-
-/** Whether somebody at an address is in a network of this machine's own. */
-export function isNear(address: string): boolean {
-  const bare = address.replace(/%.*$/, "");
-  const family = isIP(bare);
-  return family !== 0 && HERE.check(bare, family === 4 ? "ipv4" : "ipv6");
-}
 
 export type Judgement =
   | { readonly type: "prove"; readonly secrets: readonly Uint8Array[] }
@@ -43,7 +21,7 @@ export class RelayTrust {
   /** Relays that have connected since the start and have no entry, the one that did so first before all others. */
   readonly #seen = new Set<string>();
 
-  /** @param secrets undefined when the operator has given no list */
+  /** @param secrets undefined when the operator has given no list, and devices are not asked for tokens either */
   constructor(secrets: LinkSecrets | undefined) {
     this.#secrets = secrets;
   }

@@ -7,7 +7,9 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { createServer as createSecureServer } from "node:tls";
+import { hasKeys, type KeySettings, parseKeySet } from "../auth/key-set.ts";
 import { type LinkSecrets, parseLinkSecrets } from "../auth/relay-proof.ts";
+import type { TokenSettings } from "../auth/verify-token.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
 import { LINGER, MESSAGE_LIMIT, PURGE_INTERVAL, TLS_TIMEOUT } from "./defaults.ts";
@@ -38,6 +40,15 @@ export interface RelayOptions {
    * connects from a loopback or private address; with it only those that it names are let in.
    */
   readonly linkSecrets?: string;
+  /**
+   * The keys that tokens of devices are verified by, a JSON Web Key Set as text, and where to fetch such a set from. Without
+   * either anybody is let in. The `aud` of a token is one of the names.
+   */
+  readonly keys?: string;
+  readonly keysURL?: string;
+  /** Ids of tokens that are no longer let in, and where to fetch a JSON array of such ids from. */
+  readonly revoked?: readonly string[];
+  readonly revokedURL?: string;
   /** File for what waits; without it everything is forgotten when the process ends. */
   readonly store?: string;
   /** What one peer may have waiting. */
@@ -66,13 +77,17 @@ export interface Relay {
  * Starts a relay.
  *
  * @throws Error with `code` EADDRINUSE or EACCES when the port cannot be had; Error of node:sqlite when the store cannot
- * be opened; TypeError for linkSecrets that cannot be read; Error of node:tls for a key or certificate that is none.
+ * be opened; KeySetError for keys that cannot be used; TypeError for linkSecrets that cannot be read; Error of node:tls for a key or certificate that is none.
  *
  * @example
  * const relay = await startRelay({ store: "relay.db" });
  */
 export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
-  const trust = new RelayTrust(secretsOf(options.linkSecrets));
+  // Where devices are asked for tokens a relay, which has none, is not believed for the address that it comes from.
+  const trust = new RelayTrust(
+    secretsOf(options.linkSecrets) ?? (hasKeys(keySettings(options)) ? new Map() : undefined),
+  );
+  if (options.keys) await parseKeySet(options.keys);
   const log = options.log ?? (() => undefined);
   const secure = options.tls && secureServer(options.tls);
   const store = new Store(options.store, options.quota);
@@ -95,10 +110,16 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   const port = plain === undefined ? (tlsPort ?? 0) : portOf(plain);
   const names = options.names ?? [hostname(), "localhost", host.includes(":") ? `[${host}]` : host];
   const ports = [...new Set([port, ...(tlsPort === undefined ? [] : [tlsPort])])];
-  const localDeviceURLs = [...new Set(names.flatMap((name) => ports.flatMap((one) => urlsOf(name, one))))];
+  const all = names.flatMap((name) => ports.flatMap((one) => namesOf(name, one)));
+  const localDeviceURLs = [...new Set(all.map(relayURL))];
 
+  const settings = {
+    localDeviceURLs,
+    messageLimit: options.messageLimit ?? MESSAGE_LIMIT,
+    tokens: tokensOf(options, all),
+  };
   const serve = (socket: Socket) => {
-    connections.set(socket, new PeerConnection(hub, socket, localDeviceURLs, options.messageLimit ?? MESSAGE_LIMIT));
+    connections.set(socket, new PeerConnection(hub, socket, settings));
     socket.on("close", () => connections.delete(socket));
   };
   for (const server of servers) {
@@ -150,6 +171,18 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   };
 }
 
+function keySettings({ keys = "", keysURL = "" }: RelayOptions): KeySettings {
+  return { KEYS: keys, JWKS_URL: keysURL };
+}
+
+/** What tokens are verified by; undefined when nobody needs one. */
+function tokensOf(options: RelayOptions, names: readonly string[]): TokenSettings | undefined {
+  const keys = keySettings(options);
+  if (!hasKeys(keys)) return undefined;
+  const { revoked = [], revokedURL = "" } = options;
+  return { ...keys, REVOKED: revoked.join(","), REVOKED_URL: revokedURL, RELAY_NAME: names.join(" ") };
+}
+
 /** @throws TypeError */
 function secretsOf(text: string | undefined): LinkSecrets | undefined {
   if (text === undefined) return undefined;
@@ -178,7 +211,7 @@ function portOf(server: Server): number {
 }
 
 /** A name is meant with the port that it was reached by as well: behind an edge the URL of a request has it. */
-function urlsOf(name: string, port: number): string[] {
-  const bare = /:[0-9]+$/.test(name) && !name.endsWith("]") ? [] : [relayURL(`${name}:${port}`)];
-  return [relayURL(name), ...bare];
+function namesOf(name: string, port: number): string[] {
+  const hasPort = /:[0-9]+$/.test(name) && !name.endsWith("]");
+  return hasPort ? [name] : [name, `${name}:${port}`];
 }

@@ -130,13 +130,33 @@ describe("a judgement", () => {
     assert(line.standing.fresh());
   });
 
+  it("is made again and again by a patrol, until the token is no longer good", async (t) => {
+    t.mock.timers.enable({ apis: ["Date", "setTimeout"], now: NOW });
+    const line = new Line(await bearerOf()).connected();
+    line.standing.patrol();
+    const pass = async (milliseconds: number) => {
+      t.mock.timers.tick(milliseconds);
+      for (let i = 0; i < 50; i += 1) await Promise.resolve();
+    };
+    for (let i = 0; i < 3; i += 1) await pass(RENEWAL_AGE);
+    assert(line.standing.fresh());
+    line.settings.REVOKED = "one";
+    await pass(RENEWAL_AGE - 1);
+    assert.deepEqual(line.ended, []);
+    await pass(1);
+    assert.deepEqual(line.ended, ["TokenRevoked"]);
+    await pass(10 * RENEWAL_AGE);
+    assert.equal(line.ended.length, 1);
+  });
+
   it("is not needed about somebody without a token", async (t) => {
     const time = clock(t);
     const line = new Line(NOBODY).connected();
     time.to(3600_000);
     assert(line.standing.fresh());
     assert(await line.standing.judge());
-    assert.equal(line.standing.renewAt, Number.POSITIVE_INFINITY);
+    t.mock.timers.reset();
+    line.standing.patrol();
   });
 
   it("is about the token that is good for longest, of those that the bearer has shown", async (t) => {
