@@ -103,6 +103,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       await settings?.close();
       throw error;
     });
+    const interrupted = untilInterrupted();
     if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url, names: edge.names }));
     else {
       console.log(`edge listens on ${edge.url}`);
@@ -111,7 +112,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         console.log("it forgets its mailboxes when it stops: give --state DIR to keep them");
       console.log(`devices name it ${edge.names.join(" or ")}`);
     }
-    await untilInterrupted();
+    await interrupted;
     await edge.close();
     await settings?.close();
     return 0;

@@ -7,8 +7,10 @@ import { readFile } from "node:fs/promises";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../edge/policy/configuration.ts";
 import { edgeNames } from "./edge-names.ts";
+import { beginRun } from "./edge-run.ts";
+import { sweepEmptyDatabases } from "./empty-databases.ts";
 import { type Front, freePort, frontBinding, urlOf } from "./front.ts";
-import { startLocalResolver } from "./local-resolver.ts";
+import { type LocalResolver, startLocalResolver } from "./local-resolver.ts";
 import { CommandError } from "./output.ts";
 
 export interface LocalEdgeOptions {
@@ -81,17 +83,21 @@ const START_TIMEOUT = 60_000;
 /**
  * Starts the edge.
  *
- * @throws CommandError when the port is taken, the certificate is not one, or a setting is malformed or insecure
+ * @throws CommandError when the state folder is in use, the port is taken, the certificate is not one, or a setting is malformed or insecure
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
   assertSecure(options);
   const code = options.code ?? (await workerCode());
-  const resolver = options.resolver === undefined ? await startLocalResolver() : undefined;
+  const run = await beginRun(options.state);
+  let resolver: LocalResolver | undefined;
   const host = options.host ?? "127.0.0.1";
   try {
+    if (options.state !== undefined) sweepEmptyDatabases(options.state);
+    if (options.resolver === undefined) resolver = await startLocalResolver();
     for (let tries = ANY_PORT_TRIES; ; tries -= 1) {
       const front = { worker: WORKER, host, port: await portOf(host, options.port), tls: options.tls };
-      const miniflare = new Miniflare(configuration(code, front, { resolver: resolver?.url ?? "", ...options }));
+      const settings = configuration(code, front, { resolver: resolver?.url ?? "", ...options });
+      const miniflare = run.start(() => new Miniflare(settings));
       try {
         await inTime(miniflare.ready);
       } catch (cause) {
@@ -107,11 +113,13 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
       const close = async () => {
         await miniflare.dispose();
         await resolver?.close();
+        run.close();
       };
       return { url: urlOf(front), names: namesOf(options), miniflare, close };
     }
   } catch (error) {
     await resolver?.close();
+    run.close();
     throw error;
   }
 }

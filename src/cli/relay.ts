@@ -1,5 +1,6 @@
 /** `grooveway relay`: the origin relay. */
 import { forbidden } from "../edge/policy/configuration.ts";
+import { describe, LockHeld } from "../lib/node/file-lock.ts";
 import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
 import { type Command, parse, port, usage } from "./arguments.ts";
@@ -78,6 +79,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       await settings.close();
       throw error;
     });
+    const interrupted = untilInterrupted();
     const { host, tlsPort } = relay;
     if (values.json) console.log(JSON.stringify({ event: "listening", host, port: relay.port, tlsPort }));
     else {
@@ -86,7 +88,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       if (settings.keysURL === undefined) console.log("anybody may use it: give --keys FILE to ask devices for tokens");
       if (values.store === undefined) console.log("it forgets what waits when it stops: give --store FILE to keep it");
     }
-    await untilInterrupted();
+    await interrupted;
     await relay.close();
     await settings.close();
     return 0;
@@ -130,12 +132,16 @@ const OPTIONS: Readonly<Record<string, string>> = { JWKS_URL: "--jwks-url", REVO
 /**
  * Starts a relay, with errors that a user can mend.
  *
- * @throws CommandError PortTaken, CannotListen, StoreFailed
+ * @throws CommandError PortTaken, CannotListen, StoreFailed, StoreInUse
  */
 export async function startRelayHere(options: Parameters<typeof startRelay>[0] & object): Promise<Relay> {
   try {
     return await startRelay(options);
   } catch (error) {
+    if (error instanceof LockHeld) {
+      const who = describe(error.holder);
+      throw new CommandError("StoreInUse", `${options.store} is in use by ${who}: stop it, or choose another --store`);
+    }
     const { code, message } = error as NodeJS.ErrnoException;
     const where = `${options.host ?? "127.0.0.1"}:${options.port ?? SSTP_PORT}`;
     if (code === "EADDRINUSE") {

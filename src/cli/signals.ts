@@ -1,17 +1,24 @@
 /** Waiting for the user to have enough. */
 
-const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+/** Of a terminal, of whoever manages services, of a terminal that is closed, and of Ctrl-\. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
 
-/** Resolves on the first SIGINT or SIGTERM; a second one ends the process at once. */
+/**
+ * Resolves on the first signal that asks the process to end; a second one ends it at once. Call it before anybody is
+ * told that the command is up: they may have enough at once.
+ */
 export function untilInterrupted(): Promise<void> {
   return new Promise((resolve) => {
-    // Miniflare's own handlers end the process before anybody can be told that it ends. What it started is disposed of
-    // by whoever waits here.
-    for (const signal of SIGNALS) process.removeAllListeners(signal);
     const stop = () => {
       for (const signal of SIGNALS) process.removeListener(signal, stop);
       resolve();
     };
-    for (const signal of SIGNALS) process.on(signal, stop);
+    for (const signal of SIGNALS) {
+      // Ours first: a signal that comes while there is no listener is lost.
+      process.on(signal, stop);
+      // Miniflare's own handlers end the process before anybody can be told that it ends. What it started is disposed of
+      // by whoever waits here.
+      for (const other of process.listeners(signal)) if (other !== stop) process.removeListener(signal, other);
+    }
   });
 }

@@ -66,8 +66,9 @@ A mailbox at work: carol/pc sent a message to dave/tablet, who was not there, an
 ${waited} ms later and has it.`);
         if (values.once) return 0;
         const folder = await tokenFiles(issuer, ["erin/pc", "frank/tablet"]);
+        const interrupted = untilInterrupted();
         say(invitation(way, folder));
-        await untilInterrupted();
+        await interrupted;
         await rm(folder, { recursive: true, force: true });
         return 0;
       } finally {

@@ -4,12 +4,14 @@
  * @module
  */
 
+import { realpathSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
 import { createServer as createSecureServer } from "node:tls";
 import { hasKeys, type KeySettings, parseKeySet } from "../auth/key-set.ts";
 import { type LinkSecrets, parseLinkSecrets } from "../auth/relay-proof.ts";
 import type { TokenSettings } from "../auth/verify-token.ts";
+import { FileLock } from "../lib/node/file-lock.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
 import { LINGER, MESSAGE_LIMIT, PURGE_INTERVAL, TLS_TIMEOUT } from "./defaults.ts";
@@ -76,8 +78,9 @@ export interface Relay {
 /**
  * Starts a relay.
  *
- * @throws Error with `code` EADDRINUSE or EACCES when the port cannot be had; Error of node:sqlite when the store cannot
- * be opened; KeySetError for keys that cannot be used; TypeError for linkSecrets that cannot be read; Error of node:tls for a key or certificate that is none.
+ * @throws Error with `code` EADDRINUSE or EACCES when the port cannot be had; LockHeld when another process uses the
+ * store; Error of node:sqlite when the store cannot be opened; KeySetError for keys that cannot be used; TypeError for
+ * linkSecrets that cannot be read; Error of node:tls for a key or certificate that is none.
  *
  * @example
  * const relay = await startRelay({ store: "relay.db" });
@@ -90,7 +93,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   if (options.keys) await parseKeySet(options.keys);
   const log = options.log ?? (() => undefined);
   const secure = options.tls && secureServer(options.tls);
-  const store = new Store(options.store, options.quota);
+  const { store, lock } = openStore(options);
   const hub = new Hub(store, log, trust);
   const connections = new Map<Socket, PeerConnection>();
   const plain = options.tlsOnly === true ? undefined : createServer({ noDelay: true, allowHalfOpen: true });
@@ -104,6 +107,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   } catch (error) {
     for (const server of servers) server.close();
     store.close();
+    lock?.release();
     throw error;
   }
   const tlsPort = secure && portOf(secure);
@@ -155,6 +159,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
     if (handshaking) setTimeout(() => sockets.forEach((socket) => void socket.destroy()), LINGER).unref();
     await closed;
     store.close();
+    lock?.release();
   }
   let closing: Promise<void> | undefined;
 
@@ -208,6 +213,29 @@ function listen(server: Server, port: number, host: string): Promise<void> {
 function portOf(server: Server): number {
   const address = server.address();
   return typeof address === "object" && address !== null ? address.port : 0;
+}
+
+/** Two relays on one store would both deliver what waits in it. */
+function openStore({ store: file, quota }: RelayOptions): {
+  readonly store: Store;
+  readonly lock: FileLock | undefined;
+} {
+  const lock = file === undefined ? undefined : new FileLock(`${realPath(file)}-lock`);
+  try {
+    return { store: new Store(file, quota), lock };
+  } catch (error) {
+    lock?.release();
+    throw error;
+  }
+}
+
+/** By whatever name the file is given, it has one lock. */
+function realPath(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch {
+    return file;
+  }
 }
 
 /** A name is meant with the port that it was reached by as well: behind an edge the URL of a request has it. */

@@ -1,0 +1,122 @@
+/**
+ * Databases of objects that hold nothing. The runtime makes a file for each object that is merely named, and leaves one
+ * for each that has deleted all it had; on Cloudflare such an object is gone.
+ *
+ * Only for a state folder that no runtime uses.
+ *
+ * @module
+ */
+import { closeSync, type Dirent, openSync, readdirSync, readSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+
+/** An object's file: its id and this. Beside them stands metadata.sqlite, with the alarms of a class. */
+const OBJECT = /^([0-9a-f]{64})\.sqlite$/;
+const METADATA = "metadata.sqlite";
+
+/** Files with more octets than this, with the write-ahead log, are no leftovers: they are not even opened. */
+const LARGEST = { database: 256 * 1024, log: 8 * 1024 * 1024 };
+
+/** The key of the alarm in the runtime's own table. */
+const ALARM = 1;
+
+/**
+ * Removes the databases of objects without a row, a key or an alarm.
+ *
+ * @param state folder that miniflare keeps its state in
+ * @returns how many were removed
+ */
+export function sweepEmptyDatabases(state: string): number {
+  let removed = 0;
+  for (const folder of entriesOf(join(state, "do"))) {
+    if (!folder.isDirectory()) continue;
+    const path = join(state, "do", folder.name);
+    const alarms = alarmsOf(join(path, METADATA));
+    // When it cannot be told which objects have alarms, all stay.
+    if (alarms === undefined) continue;
+    for (const { name } of entriesOf(path)) {
+      const id = OBJECT.exec(name)?.[1];
+      if (id === undefined || alarms.has(id) || !isEmpty(join(path, name))) continue;
+      // The log last: a database without its log would be an older state of itself.
+      for (const suffix of ["", "-shm", "-wal"]) rmSync(join(path, `${name}${suffix}`), { force: true });
+      removed += 1;
+    }
+  }
+  return removed;
+}
+
+function entriesOf(path: string): Dirent[] {
+  try {
+    return readdirSync(path, { withFileTypes: true });
+  } catch {
+    return [];
+  }
+}
+
+/** Ids of objects with an alarm; undefined when that cannot be told. */
+function alarmsOf(path: string): Set<string> | undefined {
+  if (statSync(path, { throwIfNoEntry: false }) === undefined) return new Set();
+  return looking(path, (database) => {
+    const tables = database.prepare("SELECT name FROM sqlite_master WHERE name = '_cf_ALARM'").all();
+    if (tables.length === 0) return new Set<string>();
+    return new Set(
+      database
+        .prepare("SELECT actor_id FROM _cf_ALARM")
+        .all()
+        .map(({ actor_id }) => String(actor_id)),
+    );
+  });
+}
+
+function isEmpty(path: string): boolean {
+  const { size } = statSync(path);
+  const log = statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+  if (size > LARGEST.database || log > LARGEST.log) return false;
+  if (log === 0 && size <= PAGE && hasNoTable(path, size)) return true;
+  return looking(path, hasNoRow) ?? false;
+}
+
+/** Octets of a page, which is what a database begins with. */
+const PAGE = 4096;
+/** Where the first page says how many entries the list of tables has, on a page without branches. */
+const TREE = 100;
+const LEAF = 0x0d;
+
+/** Most leftovers are one page with an empty list of tables: to open each as a database would take ten times as long. */
+function hasNoTable(path: string, size: number): boolean {
+  if (size === 0) return true;
+  const page = Buffer.alloc(TREE + 8);
+  const file = openSync(path, "r");
+  try {
+    if (readSync(file, page, 0, page.length, 0) < page.length) return false;
+  } finally {
+    closeSync(file);
+  }
+  return (
+    page.subarray(0, 15).toString("latin1") === "SQLite format 3" &&
+    page[TREE] === LEAF &&
+    page.readUInt16BE(TREE + 3) === 0
+  );
+}
+
+function hasNoRow(database: DatabaseSync): boolean {
+  const tables = database.prepare("SELECT name FROM sqlite_master WHERE type = 'table'").all();
+  return tables.every(({ name }) => {
+    const table = `"${String(name).replaceAll('"', '""')}"`;
+    const where = name === "_cf_METADATA" ? `WHERE key = ${ALARM} AND value IS NOT NULL` : "";
+    return database.prepare(`SELECT 1 FROM ${table} ${where} LIMIT 1`).all().length === 0;
+  });
+}
+
+/** Undefined when the database cannot be read: then nothing is said of it. */
+function looking<T>(path: string, look: (database: DatabaseSync) => T): T | undefined {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { readOnly: true });
+    return look(database);
+  } catch {
+    return undefined;
+  } finally {
+    database?.close();
+  }
+}
