@@ -18,6 +18,7 @@ import { ADMIN_PAGE } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
 import type { LinkStatus } from "./link.ts";
+import { parseLinks } from "./policy/links.ts";
 import { problem } from "./reasons.ts";
 import { remoteRelay } from "./relays.ts";
 import { answerRule, peerOf } from "./rules.ts";
@@ -36,7 +37,7 @@ export const admin = new Hono<Bindings>()
   .on(["GET", "PUT"], "/mailboxes/:address/rule", (c) =>
     answerRule(c.req.raw, c.req.param("address"), c.env, () => undefined),
   )
-  .get("/links/:relay", (c) => withLink(c, (link) => link.status()))
+  .get("/links/:relay", (c) => withLink(c, (link) => link.status(), true))
   .post("/links/:relay/renew", (c) =>
     withLink(c, async (link) => {
       await link.renew();
@@ -46,13 +47,23 @@ export const admin = new Hono<Bindings>()
   .get("/mailboxes/:address", (c) => withMailbox(c, () => Promise.resolve()))
   .delete("/mailboxes/:address", (c) => withMailbox(c, (mailbox) => mailbox.purge()));
 
-/** Asks something of the link to a relay. One that may not be reached has none. */
+/**
+ * Asks something of the link to a relay. One that may not be reached has none.
+ *
+ * @param onlyUsed leaves a link alone that was never used, since to ask it would make it
+ */
 async function withLink(
   c: Context<Bindings>,
   ask: (link: ReturnType<Env["LINK"]["getByName"]>) => Promise<LinkStatus>,
+  onlyUsed = false,
 ): Promise<Response> {
   const relay = remoteRelay(`grooveDNS://${c.req.param("relay") ?? ""}`, c.env);
-  return relay === undefined ? problem("RelayNotAllowed") : c.json(await ask(c.env.LINK.getByName(relay)));
+  if (relay === undefined) return problem("RelayNotAllowed");
+  const kept = parseLinks(c.env.LINKS ?? "").urls.includes(relay);
+  if (onlyUsed && !kept && !(await c.env.DIRECTORY.getByName(DIRECTORY).has(relay))) {
+    return c.json({ relay, connected: false, failures: 0 });
+  }
+  return c.json(await ask(c.env.LINK.getByName(relay)));
 }
 
 /** Does something to a mailbox, and shows how it is then. */

@@ -16,6 +16,11 @@ export class Directory extends DurableObject<Env> {
     this.ctx.storage.kv.put(`mailbox:${peer}`, Date.now());
   }
 
+  /** Whether a peer has a mailbox, without making one by asking it. */
+  async has(peer: string): Promise<boolean> {
+    return this.ctx.storage.kv.get(`mailbox:${peer}`) !== undefined;
+  }
+
   /** Peers with a mailbox, in the order of their URLs, after one of them. */
   async list(after: string | undefined, limit: number): Promise<string[]> {
     const options = { prefix: "mailbox:", limit, ...(after !== undefined && { startAfter: `mailbox:${after}` }) };

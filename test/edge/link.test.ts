@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -244,6 +244,24 @@ describe("a link", () => {
     ]);
     assert.equal(trusted.stdout.trim(), "by TLS");
     assert.equal(strange.stdout.trim(), "nothing");
+  });
+
+  it("that was never used is not made by an operator's look at it, nor one to a relay that is not allowed", async (t) => {
+    const state = await mkdtemp(join(tmpdir(), "grooveway-link-"));
+    t.after(() => rm(state, { recursive: true, force: true }));
+    const edge = await edgeFor(t, [9], { adminToken: "secret", state });
+    const look = async (relay: string) => {
+      const headers = { Authorization: "Bearer secret" };
+      const answer = await fetch(`${edge.url}/admin/links/${encodeURIComponent(relay)}`, { headers });
+      return [answer.status, ((await answer.json()) as { connected?: boolean }).connected];
+    };
+    assert.deepEqual(await look("127.0.0.1:9"), [200, false]);
+    assert.deepEqual(await look("127.0.0.1:10"), [403, undefined]);
+    const files = await readdir(state, { recursive: true });
+    assert.deepEqual(
+      files.filter((file) => /Link.*[0-9a-f]{64}/.test(file)),
+      [],
+    );
   });
 
   it("is renewed while messages go both ways: none is lost, none is even sent twice", {
