@@ -7,7 +7,7 @@ import { tokenAuthenticator } from "../auth/permissions.ts";
 import { ANYBODY, hasToken, isSame, NOBODY, type Principal } from "../auth/principal.ts";
 import type { Env } from "./env.ts";
 import type { Ownership } from "./ownership.ts";
-import { parseLinks, trustIn } from "./policy/links.ts";
+import { mayLink, parseLinks, trustIn } from "./policy/links.ts";
 import { meteredName, parseRate } from "./policy/rate.ts";
 import { remoteRelay } from "./relays.ts";
 import type { Host } from "./terminal.ts";
@@ -25,7 +25,10 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, ownership: Ownersh
     standing: ownership.standing,
     authenticator: tokenAuthenticator(env, (principal, asOf) => ownership.standing.show(principal, asOf)),
     mailbox: (peer) => env.MAILBOX.getByName(peer),
-    remote: (relay) => remoteRelay(relay, env),
+    remote(relay) {
+      const url = remoteRelay(relay, env);
+      return url !== undefined && mayLink(url, env) ? url : undefined;
+    },
     recipients: parseRate(env.RATE ?? "").recipients,
     trust: (relay) => trustIn(relay, env.LINK_SECRETS),
     throttle(source, who) {

@@ -6,6 +6,8 @@
  */
 import { type LinkSecrets, type LinkTrust, parseLinkSecrets } from "../../auth/relay-proof.ts";
 import { AddressError, relayURL } from "../../sstp/index.ts";
+import { parseDev } from "./dev.ts";
+import { parseWays } from "./ways.ts";
 
 /** What is asked of a link to one relay. */
 export interface LinkTerms {
@@ -29,6 +31,26 @@ export function linkTerms(
   const trust = all.get(url);
   if (trust?.type !== "secrets") return { secrets: undefined, clear: trust?.type === "none" };
   return { secrets: trust.secrets, clear: parseLinks(LINK_PLAIN).urls.includes(url) };
+}
+
+/**
+ * Whether there may ever be a link to a relay: without, what is sent there would wait in vain. One with a secret may also
+ * connect by itself, and which of a private network's addresses it has shows when it is dialled.
+ */
+export function mayLink(
+  url: string,
+  settings: {
+    readonly LINK_SECRETS?: string;
+    readonly LINK_PLAIN?: string;
+    readonly LINK_WAYS?: string;
+    readonly DEV?: string;
+  },
+): boolean {
+  const terms = linkTerms(url, settings);
+  if (terms === undefined) return false;
+  if (terms.clear || terms.secrets !== undefined || parseDev(settings.DEV).private) return true;
+  const ways = parseWays(settings.LINK_WAYS ?? "");
+  return !("problem" in ways) && ways.every(({ kind }) => kind === "tls");
 }
 
 /** By what a relay that connects is trusted. When the setting cannot be read, no proof is good enough. */

@@ -1,7 +1,7 @@
 /** What is asked of a link, by LINK_SECRETS and LINK_PLAIN. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { linkTerms, trustIn } from "../../../src/edge/policy/links.ts";
+import { linkTerms, mayLink, trustIn } from "../../../src/edge/policy/links.ts";
 
 const SECRET = Buffer.alloc(32, 7).toString("base64url");
 const RELAY = "grooveDNS://relay.example.com";
@@ -19,6 +19,20 @@ describe("a link", () => {
     it(`by ${JSON.stringify(settings)} ${proved ? "is" : "is not"} proved, and ${clear ? "may" : "may not"} be public in clear`, () => {
       const terms = linkTerms(RELAY, settings);
       assert.deepEqual([terms?.secrets !== undefined, terms?.clear], [proved, clear]);
+    });
+  }
+
+  for (const [settings, may] of [
+    [{}, false],
+    [{ DEV: "private" }, true],
+    [{ LINK_WAYS: "tls:443" }, true],
+    [{ LINK_WAYS: "tls:443 sstp:2492" }, false],
+    [{ LINK_SECRETS: "relay.example.com=none" }, true],
+    [{ LINK_SECRETS: `relay.example.com=${SECRET}` }, true],
+    [{ LINK_SECRETS: "relay.example.com=short", LINK_WAYS: "tls:443" }, false],
+  ] as const) {
+    it(`${may ? "may" : "can never"} be made by ${JSON.stringify(settings)}, so messages for it are ${may ? "taken" : "refused"}`, () => {
+      assert.equal(mayLink(RELAY, settings), may);
     });
   }
 
