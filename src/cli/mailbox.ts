@@ -63,6 +63,7 @@ interface Status {
   readonly oldest?: number;
   readonly consumer?: string;
   readonly generation: number;
+  readonly aside: number;
   readonly locked: boolean;
   readonly senders: string;
   readonly dropped: Readonly<Record<string, number>>;
@@ -91,7 +92,7 @@ function describe(status: Status): string {
   const drops = Object.entries(status.dropped).filter(([, count]) => count > 0);
   return [
     `peer        ${status.peer}`,
-    `waiting     ${status.messages} messages, ${size(status.octets)}`,
+    `waiting     ${status.messages} messages, ${size(status.octets)}${status.aside > 0 ? `, ${status.aside} set aside` : ""}`,
     `oldest      ${status.oldest === undefined ? "–" : new Date(status.oldest).toISOString()}`,
     `consumer    ${status.consumer ?? "–"}`,
     `generation  ${status.generation}`,

@@ -11,6 +11,7 @@
  * @module
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { Queue } from "../lib/queue.ts";
 import { type ConnectionEvent, deviceURL, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
 import { Carrier, closure, type Destination, isPassing, sessionRefusal, statusRefusal } from "./carrier.ts";
@@ -29,7 +30,6 @@ import { DeviceError } from "./error.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
-import { Queue } from "./queue.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
 import { tokenFrom } from "./token.ts";
 import type { TransportName } from "./transport.ts";

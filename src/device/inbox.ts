@@ -3,6 +3,8 @@
  *
  * @module
  */
+
+import { Queue } from "../lib/queue.ts";
 import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
 import { CloseReasonId } from "../sstp/index.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
@@ -11,7 +13,6 @@ import type { Carrier } from "./carrier.ts";
 import { INBOX_OCTETS } from "./defaults.ts";
 import type { DeviceError } from "./error.ts";
 import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";
-import { Queue } from "./queue.ts";
 import { Remembered } from "./remembered.ts";
 
 /** A message that is arriving on one session of one carrier. */

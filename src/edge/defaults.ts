@@ -142,6 +142,32 @@ export const SEND_WINDOW = 1024 * 1024;
 /** The same by number. */
 export const SEND_WINDOW_MESSAGES = 2000;
 
+/**
+ * What waits in a Tunnel for sessions that its device has not made ready, of each mailbox: so little of what the mailbox
+ * sends ahead that there is room for sessions that are, envelopes included.
+ */
+export const SUSPENDED_OCTETS = SEND_WINDOW / 4;
+export const SUSPENDED_MESSAGES = SEND_WINDOW_MESSAGES / 4;
+
+/**
+ * Octets of messages that were begun on sessions which were then suspended: two of the longest, since only the end of its
+ * session ends a message that is not whole.
+ */
+export const STUCK_OCTETS = 2 * MESSAGE_LIMIT;
+
+/**
+ * Sessions of one destination that may be closed in a row without an acknowledgement, and messages that may be refused
+ * for their size in a row: then the others of that destination wait too, since each costs a session.
+ */
+export const SESSION_FAILURES = 3;
+export const SESSION_REFUSALS = 8;
+
+/** After how long a message that was put off is offered to its consumer again. */
+export const LATER = 5 * 60_000;
+
+/** Destinations that a device has refused and that are remembered as such: more are asked for again. */
+export const DECLINED_DESTINATIONS = 1024;
+
 /** Octets of messages that wait in a Tunnel for their mailboxes, beyond which its device is not read. */
 export const UNSTORED_OCTETS = 4 * 1024 * 1024;
 
@@ -235,8 +261,18 @@ export const WATCH_INTERVAL = 30_000;
 /** How many devices of an identity a mailbox remembers for when its consumer leaves: more than one person uses. */
 export const FORMER_CONSUMERS = 16;
 
-/** A message that its device has refused so often, each time over a connection, is dropped: the others wait for it. */
-export const REFUSALS = 3;
+/**
+ * A message that is refused for its size is dropped when it has been refused for so long: a device that is full is emptied
+ * by then, and one that will never take it is not asked for ever.
+ */
+export const REFUSED_FOR = 3600_000;
+
+/** Messages for which a mailbox remembers since when they are refused: the hour of others begins when these are gone. */
+export const REFUSED_MESSAGES = 256;
+
+/** Ranges of messages set aside, and of those counted as refused, that are kept in a mailbox's facts: a row of 40 KB. */
+export const ASIDE_RANGES = 2000;
+export const DECLINED_RANGES = 256;
 
 /** Octets with flag D that wait in a Tunnel for a slow device, beyond which the next are dropped. */
 export const VOLATILE_OCTETS = 1024 * 1024;

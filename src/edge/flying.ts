@@ -3,18 +3,12 @@
  *
  * @module
  */
-
-/** Messages numbered one by one, of which the first `done` are acknowledged. */
-interface Flight {
-  readonly first: number;
-  readonly sizes: readonly number[];
-  done: number;
-}
+import { type Range, Ranges } from "../lib/ranges.ts";
 
 export class Flying {
-  #flights: Flight[] = [];
+  /** By how much each message counts, by its number. */
+  readonly #sizes = new Map<number, number>();
   #octets = 0;
-  #count = 0;
 
   /** By how much they count, as `Slice` has it. */
   get octets(): number {
@@ -22,32 +16,42 @@ export class Flying {
   }
 
   get count(): number {
-    return this.#count;
+    return this.#sizes.size;
+  }
+
+  /** Their numbers. */
+  get ranges(): Ranges {
+    const ranges = new Ranges();
+    for (const seq of [...this.#sizes.keys()].sort((a, b) => a - b)) ranges.add(seq);
+    return ranges;
   }
 
   /** Messages have been sent: the first of them by its number, and by how much each counts. */
   add(first: number, sizes: readonly number[]): void {
-    this.#flights.push({ first, sizes, done: 0 });
-    this.#count += sizes.length;
-    for (const size of sizes) this.#octets += size;
+    for (const [at, size] of sizes.entries()) {
+      const seq = first + at;
+      this.#octets += size - (this.#sizes.get(seq) ?? 0);
+      this.#sizes.set(seq, size);
+    }
   }
 
-  /** Everything up to a number is acknowledged. */
-  acknowledged(seq: number): void {
-    for (let flight = this.#flights[0]; flight !== undefined; flight = this.#flights[0]) {
-      const { first, sizes } = flight;
-      for (; flight.done < sizes.length && first + flight.done <= seq; flight.done += 1) {
-        this.#octets -= sizes[flight.done] ?? 0;
-        this.#count -= 1;
-      }
-      if (flight.done < sizes.length) return;
-      this.#flights.shift();
+  /** Messages are no longer on their way. */
+  landed(ranges: Iterable<Range>): void {
+    for (const [from, to] of ranges) {
+      if (to - from < this.#sizes.size) for (let seq = from; seq <= to; seq += 1) this.#land(seq);
+      else for (const seq of this.#sizes.keys()) if (seq >= from && seq <= to) this.#land(seq);
     }
   }
 
   clear(): void {
-    this.#flights = [];
+    this.#sizes.clear();
     this.#octets = 0;
-    this.#count = 0;
+  }
+
+  #land(seq: number): void {
+    const size = this.#sizes.get(seq);
+    if (size === undefined) return;
+    this.#sizes.delete(seq);
+    this.#octets -= size;
   }
 }

@@ -119,8 +119,8 @@ export class Link extends DurableObject<Env> {
   }
 
   /** The relay's mailbox sends messages. */
-  async deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Promise<Taken> {
-    return this.#line?.terminal.deliver(peer, generation, deliveries) ?? "gone";
+  async deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken> {
+    return this.#line?.terminal.deliver(peer, generation, deliveries, position) ?? "gone";
   }
 
   /** A later connection of this link consumes the mailbox. */

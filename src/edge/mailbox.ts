@@ -2,7 +2,7 @@
  * Mailbox: the durable queue of one peer, an object named by the peer's URL, and the only owner of what waits for it.
  *
  *   Tunnel of a sender ── append(batch) ─► log (durable) ─► acknowledgement
- *   log ── deliver(messages), within a window ─► Tunnel of the consumer ── acknowledge(seq) ─► log is cut
+ *   log ── deliver(messages), within a window ─► Tunnel of the consumer ── acknowledge(report) ─► off the log
  *
  * One consumer, fenced by generation. A Tunnel becomes it in two calls: `attach` gives it a generation, `ready` makes
  * it the consumer if it still wants to be and no newer one has come. From then on nothing that an older one says is
@@ -21,25 +21,23 @@ import { type Drop, type DropCounts, noDrops } from "../store-and-forward/drop-r
 import type { Envelope } from "../store-and-forward/envelope.ts";
 import { type Bundle, contentsOf, envelopeAt, pack, unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
+import { Consumption } from "./consumption.ts";
 import {
   CUT_PAUSE,
   DELIVER_TIMEOUT,
   FORMER_CONSUMERS,
   HAND_TIMEOUT,
   HUNG_TIME,
-  REFUSALS,
   RETRY_PAUSES,
-  SEND_WINDOW,
-  SEND_WINDOW_MESSAGES,
   WATCH_INTERVAL,
 } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
-import { Flying } from "./flying.ts";
 import { report } from "./log.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
 import { remoteRelay } from "./relays.ts";
-import { MailboxStore, type Outcome, type Slice, type Waiting } from "./store.ts";
+import type { Report } from "./report.ts";
+import { MailboxStore, type Outcome, type Waiting } from "./store.ts";
 
 /** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
 export interface Delivery {
@@ -53,8 +51,11 @@ export interface Refusal {
   readonly outcome: Exclude<Outcome, "stored" | "duplicate">;
 }
 
-/** What its consumer says: it has them, it has too many that nobody keeps, or it does not consume the mailbox (any more). */
-export type Taken = "taken" | "busy" | "gone";
+/**
+ * What its consumer says: it has them, it has them but for some that nobody keeps and that are too many, or it does not
+ * consume the mailbox (any more).
+ */
+export type Taken = "taken" | { readonly dropped: number } | "gone";
 
 /** What an operator sees of a mailbox. */
 export interface MailboxStatus extends Waiting {
@@ -62,6 +63,8 @@ export interface MailboxStatus extends Waiting {
   /** The Tunnel that consumes it, by its GUID; undefined when nobody does. */
   readonly consumer: string | undefined;
   readonly generation: number;
+  /** How many messages the consumer has set aside: refused, or meant for a session that is not ready. */
+  readonly aside: number;
   /** Whether an operator has shut all senders out, whatever the rule says. */
   readonly locked: boolean;
   /** The owner's rule of who may send. */
@@ -75,7 +78,7 @@ export interface MailboxStatus extends Waiting {
 
 /** What a mailbox asks of a Tunnel or a Link. */
 interface Reader {
-  deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Promise<Taken>;
+  deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken>;
   fenced(peer: string, generation: number): Promise<boolean>;
   recall(peer: string): Promise<boolean>;
 }
@@ -85,23 +88,12 @@ interface Consumer {
   readonly generation: number;
 }
 
-/** A message that its consumer has refused, and how often. */
-interface Refused {
-  readonly seq: number;
-  readonly times: number;
-}
-
 export class Mailbox extends DurableObject<Env> {
   readonly #store: MailboxStore;
   #consumer: Consumer | undefined;
   /** Tunnels that consumed it before, are still there and would again; the newest is the last. */
   #former: readonly string[];
-  #refused: Refused | undefined;
-  /** The last message sent to the consumer, and what it was sent and has not acknowledged. */
-  #sent: number;
-  readonly #flying = new Flying();
-  /** What the consumer is done with. The log is cut up to there before long, see `#cut`. */
-  #acknowledged = 0;
+  readonly #consumption: Consumption;
   #cutting = false;
   readonly #deliveries = new Calls(DELIVER_TIMEOUT);
   readonly #handing = new Calls(HAND_TIMEOUT);
@@ -124,8 +116,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#store = new MailboxStore(storage.sql, (run) => storage.transactionSync(run));
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
-    this.#refused = this.#kept<Refused>("refused");
-    this.#sent = this.#store.position;
+    this.#consumption = new Consumption(this.#store);
     this.#locked = this.#store.fact("locked") === "1";
     const senders = this.#store.fact("senders");
     this.#senders = senders === undefined ? EVERYONE : parseSenderRule(senders);
@@ -179,8 +170,9 @@ export class Mailbox extends DurableObject<Env> {
       }
     }
     const consumer = this.#consumer;
-    const taken = consumer === undefined ? "gone" : await this.#hand(consumer, bundle);
-    if (taken === "busy") this.#untold.SlowPeer += count;
+    const given = consumer === undefined ? "gone" : await this.#hand(consumer, bundle);
+    const taken = given ?? { dropped: count };
+    if (typeof taken === "object") this.#untold.SlowPeer += taken.dropped;
     if (taken === "gone") {
       this.#untold.PeerOffline += count;
       if (consumer !== undefined) this.#vacate(consumer);
@@ -188,15 +180,17 @@ export class Mailbox extends DurableObject<Env> {
     return "stored";
   }
 
-  /** One try: what is lost with a call that failed is lost by its sender's wish. */
-  async #hand(consumer: Consumer, bundle: Bundle): Promise<Taken> {
-    if (this.#hung?.consumer === consumer && Date.now() < this.#hung.until) return "busy";
-    const handed = this.#reader(consumer.tunnel).deliver(this.#peer, consumer.generation, [{ first: 0, bundle }]);
+  /** One try: what is lost with a call that failed is lost by its sender's wish. Undefined when it is lost. */
+  async #hand(consumer: Consumer, bundle: Bundle): Promise<Taken | undefined> {
+    if (this.#hung?.consumer === consumer && Date.now() < this.#hung.until) return undefined;
+    const peer = this.#peer;
+    const { generation } = consumer;
+    const handed = this.#reader(consumer.tunnel).deliver(peer, generation, [{ first: 0, bundle }], 0);
     try {
       const taken = await this.#handing.within(handed);
       if (taken !== undefined) return taken.value;
     } catch {
-      return "busy";
+      return undefined;
     }
     // Nobody else is to wait for it.
     this.#hung = { consumer, until: Date.now() + HUNG_TIME };
@@ -204,7 +198,7 @@ export class Mailbox extends DurableObject<Env> {
       if (this.#hung?.consumer === consumer) this.#hung = undefined;
     };
     handed.then(answers, answers);
-    return "busy";
+    return undefined;
   }
 
   /** A Tunnel wants to consume this mailbox. It says `ready` with the generation when it has taken note of it. */
@@ -235,28 +229,19 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   /**
-   * The consumer has processed everything up to `seq`: it is not sent again, unless this memory is lost at once. False when it is no longer the consumer.
+   * The consumer tells what became of messages that it was given. What is done with is not sent again, unless this memory
+   * is lost at once.
    *
-   * @param refused how many of these its relay would not take for a recipient of its own
+   * @returns everything up to this message has left the mailbox; undefined when it is no longer the consumer
    */
-  async acknowledge(generation: number, seq: number, refused = 0): Promise<boolean> {
-    if (this.#consumer?.generation !== generation) return false;
-    // What has not come yet is not done with, whatever a consumer says: it would be cut when it comes.
-    const done = Math.min(seq, this.#store.last);
-    this.#acknowledged = Math.max(this.#acknowledged, done);
-    this.#count("RefusedByPeer", refused);
-    this.#flying.acknowledged(done);
+  async acknowledge(generation: number, report: Report): Promise<number | undefined> {
+    if (this.#consumer?.generation !== generation) return undefined;
+    const dropped = this.#consumption.report(report, Date.now());
+    for (const [drop, count] of Object.entries(dropped)) this.#count(drop as Drop, count);
     this.#cutSoon();
-    this.#sent = Math.max(this.#sent, done);
+    if (report.later !== undefined) await this.#setAlarm();
     this.#push();
-    return true;
-  }
-
-  /** The consumer's device will not take a message, and gives up its connection over it. */
-  async refuse(generation: number, seq: number): Promise<void> {
-    this.#cut();
-    if (this.#consumer?.generation !== generation || seq <= this.#store.position) return;
-    this.#setRefused({ seq, times: this.#refused?.seq === seq ? this.#refused.times + 1 : 1 });
+    return this.#store.position;
   }
 
   async status(): Promise<MailboxStatus> {
@@ -266,6 +251,7 @@ export class Mailbox extends DurableObject<Env> {
       ...this.#store.waiting(),
       consumer: this.#consumer?.tunnel,
       generation: Number(this.#store.fact("generation") ?? 0),
+      aside: this.#consumption.aside,
       locked: this.#locked,
       senders: formatSenderRule(this.#senders),
       dropped: this.#dropped(),
@@ -278,6 +264,7 @@ export class Mailbox extends DurableObject<Env> {
   async purge(): Promise<number> {
     this.#cut();
     const purged = this.#store.purge(Date.now());
+    this.#consumption.prune();
     this.#count("Purged", purged);
     return purged;
   }
@@ -300,6 +287,8 @@ export class Mailbox extends DurableObject<Env> {
     this.#cut();
     this.#countVolatile();
     this.#count("Expired", this.#store.expire(Date.now()));
+    this.#consumption.prune();
+    this.#consumption.offerLater(Date.now());
     await this.#setAlarm();
     this.#push();
     this.#call();
@@ -396,19 +385,13 @@ export class Mailbox extends DurableObject<Env> {
   #setConsumer(consumer: Consumer | undefined): void {
     this.#consumer = consumer;
     this.#keep("consumer", consumer);
-    this.#sent = this.#store.position;
-    this.#flying.clear();
+    this.#consumption.restart();
   }
 
   #setFormer(former: readonly string[]): void {
     if (former.length === 0 && this.#former.length === 0) return;
     this.#former = former;
     this.#keep("former", former);
-  }
-
-  #setRefused(refused: Refused | undefined): void {
-    this.#refused = refused;
-    this.#keep("refused", refused);
   }
 
   /** Sends what the window allows. One push runs at a time; the platform keeps it back until what it sends is durable. */
@@ -426,19 +409,15 @@ export class Mailbox extends DurableObject<Env> {
   async #pushAll(consumer: Consumer): Promise<void> {
     let failures = 0;
     while (this.#consumer === consumer) {
-      const slices = this.#sendable();
+      const slices = this.#consumption.next();
       if (slices.length === 0) return;
-      for (const { first, sizes } of slices) {
-        this.#flying.add(first, sizes);
-        this.#sent = first + sizes.length - 1;
-      }
       const deliveries = slices.map(({ first, bundle }) => ({ first, bundle }));
       const taken = await this.#deliver(consumer, deliveries);
       if (taken === "gone") {
         this.#vacate(consumer);
         return;
       }
-      if (taken === "taken") {
+      if (taken !== undefined) {
         failures = 0;
         continue;
       }
@@ -448,8 +427,7 @@ export class Mailbox extends DurableObject<Env> {
       if (pause !== undefined) await scheduler.wait(pause);
       if (this.#consumer !== consumer) return;
       this.#cut();
-      this.#sent = this.#store.position;
-      this.#flying.clear();
+      this.#consumption.repeat();
       // The alarm tries again.
       if (pause === undefined) return;
     }
@@ -457,7 +435,7 @@ export class Mailbox extends DurableObject<Env> {
 
   /** Takes off the log what the consumer is done with. */
   #cut(): void {
-    if (this.#acknowledged > this.#store.position) this.#store.remove([[1, this.#acknowledged]]);
+    this.#consumption.cut();
   }
 
   /**
@@ -478,33 +456,12 @@ export class Mailbox extends DurableObject<Env> {
     }, CUT_PAUSE);
   }
 
-  /** The next messages for the consumer, as far as its window allows. */
-  #sendable(): Slice[] {
-    const octets = SEND_WINDOW - this.#flying.octets;
-    const count = SEND_WINDOW_MESSAGES - this.#flying.count;
-    if (octets <= 0 || count <= 0) return [];
-    const waits = this.#flying.count > 0;
-    const dead = this.#dead();
-    if (dead !== undefined) {
-      this.#store.remove([[dead, dead]]);
-      this.#count("RefusedByPeer", 1);
-      this.#setRefused(undefined);
-    }
-    const slices = this.#store.read(this.#sent, octets, count);
-    // One that is larger than what is left of the window waits for it to be empty.
-    return waits && (slices[0]?.sizes[0] ?? 0) > octets ? [] : slices;
-  }
-
-  /** The number of the message that its consumer has refused too often, while it waits. */
-  #dead(): number | undefined {
-    const { seq, times } = this.#refused ?? { seq: 0, times: 0 };
-    return times >= REFUSALS && seq > Math.max(this.#store.position, this.#acknowledged) ? seq : undefined;
-  }
-
   /** Undefined when the call failed, so that nobody knows what became of it. */
   async #deliver({ tunnel, generation }: Consumer, deliveries: readonly Delivery[]): Promise<Taken | undefined> {
     try {
-      return await this.#deliveries.keep(this.#reader(tunnel).deliver(this.#peer, generation, deliveries));
+      return await this.#deliveries.keep(
+        this.#reader(tunnel).deliver(this.#peer, generation, deliveries, this.#store.position),
+      );
     } catch (error) {
       this.#failedDeliveries += 1;
       report(error);
@@ -518,10 +475,11 @@ export class Mailbox extends DurableObject<Env> {
    * are needed do no harm.
    */
   async #setAlarm(): Promise<void> {
-    const watched = (this.#consumer !== undefined || this.#isRelay) && this.#store.messages > 0;
+    const watched = (this.#consumer !== undefined || this.#isRelay) && this.#consumption.waiting > 0;
     const watch = watched ? Date.now() + WATCH_INTERVAL : Number.POSITIVE_INFINITY;
-    if (this.#alarmAt !== undefined && this.#alarmAt <= watch) return;
-    const due = Math.min(watch, this.#store.expiry() ?? Number.POSITIVE_INFINITY);
+    const again = Math.min(watch, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
+    if (this.#alarmAt !== undefined && this.#alarmAt <= again) return;
+    const due = Math.min(again, this.#store.expiry() ?? Number.POSITIVE_INFINITY);
     if (due === Number.POSITIVE_INFINITY) return;
     this.#alarmAt ??= (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;
     if (this.#alarmAt <= due) return;

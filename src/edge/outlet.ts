@@ -1,88 +1,61 @@
 /**
  * What one device takes out: messages of the mailboxes that it consumes, through sessions that the edge opens towards
- * it, each mailbox in its order. How much a mailbox sends is the mailbox's to bound.
+ * it. Each destination has a sender with a queue and a session of its own; those that may send take turns, so that none
+ * waits for another. How much a mailbox sends ahead is the mailbox's to bound.
+ *
+ *   deliver ─► Subscription.place ─► Sender.queue ─► fill ─► engine ─► acknowledged ─► Mailbox.acknowledge
  *
  * @module
  */
+import { Queue } from "../lib/queue.ts";
+import { Ranges } from "../lib/ranges.ts";
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
 import type { Envelope, Mail } from "../store-and-forward/envelope.ts";
+import { SessionPool } from "../store-and-forward/session-pool.ts";
 import { StoredIds } from "../store-and-forward/vouch.ts";
 import { unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
   CALL_TIMEOUT,
+  DECLINED_DESTINATIONS,
+  LATER,
   LINK_SESSIONS,
   MESSAGE_COST,
   OPEN_SESSIONS,
   SEND_WINDOW,
   SEND_WINDOW_MESSAGES,
+  SESSION_FAILURES,
   SESSION_OUTPUT,
+  SESSION_REFUSALS,
+  STUCK_OCTETS,
   VOLATILE_OCTETS,
 } from "./defaults.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
-import { Progress } from "./progress.ts";
+import { Sender, type Senders, Subscription, type SubscriptionSnapshot, type Waiting } from "./subscription.ts";
 import type { Host } from "./terminal.ts";
-
-/** A session of ours towards the device. */
-interface Session {
-  readonly id: number;
-  readonly key: string;
-  state: "opening" | "ready" | "suspended";
-  /** A message has been begun on it. */
-  used?: boolean;
-}
-
-/** A message that waits to be sent; number 0 is one that nobody keeps. */
-interface Waiting {
-  readonly seq: number;
-  readonly mail: Mail;
-  /** The session that it goes on. */
-  readonly key: string;
-}
-
-/** A mailbox that this connection consumes. */
-interface Consumed {
-  /** Settled once the mailbox has said by which number it knows us. */
-  generation: number | Promise<number>;
-  /** The last message that it has sent us. */
-  delivered: number;
-  /** What the device has acknowledged, or refused, and what of that the mailbox was told. */
-  readonly progress: Progress;
-  told: number;
-  telling: boolean;
-  /** The mailbox has shown, while it was being told, that it had forgotten what it had been told before. */
-  forgot: boolean;
-  queue: Waiting[];
-  /** Octets in the queue that nobody keeps. */
-  volatile: number;
-  /** Messages and single recipients that were refused, and the mailbox has not heard of. */
-  refusals: number;
-  /** The mailbox is being told of a refusal, which it must hear before the end. */
-  refusing?: Promise<void>;
-}
 
 /** A message that was sent and is not acknowledged. */
 interface Sent {
-  readonly peer: string;
+  readonly sender: Sender;
   readonly seq: number;
+  /** Octets that count when nobody keeps it. */
   readonly size: number;
 }
 
-/** The message that is being sent. */
-interface Current {
+interface SenderSnapshot {
   readonly peer: string;
-  readonly session: Session;
-  readonly message: Waiting;
-  at: number;
+  readonly key: string;
+  readonly sessionId: number | undefined;
+  readonly state: Sender["state"];
+  readonly clean: boolean;
+  readonly until: number;
+  readonly aside: readonly (readonly [number, number])[];
 }
 
 export interface OutletSnapshot {
-  readonly consumed: readonly (readonly [
-    string,
-    { readonly generation: number; readonly delivered: number; readonly acknowledged: number },
-  ])[];
-  readonly sessions: readonly Session[];
-  readonly sent: readonly (readonly [number, Sent])[];
+  readonly consumed: readonly (readonly [string, SubscriptionSnapshot])[];
+  readonly senders: readonly SenderSnapshot[];
+  readonly sent: readonly (readonly [number, Omit<Sent, "sender"> & { readonly peer: string; readonly key: string }])[];
   readonly ceded: readonly string[];
 }
 
@@ -93,20 +66,19 @@ export class Outlet {
   readonly #calls = new Calls(CALL_TIMEOUT);
   readonly #changed: () => void;
   readonly #lost: (peer: string) => void;
-  readonly #consumed = new Map<string, Consumed>();
+  readonly #consumed = new Map<string, Subscription>();
   /** Mailboxes that another connection consumes now, and that this one would have back. */
   readonly #ceded: Set<string>;
-  /** Open sessions by their addressing, least recently used first. */
-  readonly #sessions = new Map<string, Session>();
-  /** The one that was used last. */
-  #newest: Session | undefined;
-  readonly #keys = new Map<number, string>();
+  readonly #senders: SessionPool<Sender>;
+  /** Senders that may send, in turn. */
+  readonly #turns = new Queue<Sender>();
   /** Sent and not acknowledged, by the engine's number. */
-  readonly #sent: Map<number, Sent>;
+  readonly #sent = new Map<number, Sent>();
   /** Of these what nobody keeps. */
   readonly #volatileSent = { octets: 0, messages: 0 };
   readonly #ids = new StoredIds();
-  #current: Current | undefined;
+  /** Destinations that the device has refused, the oldest first. */
+  readonly #declined = new Set<string>();
   #paused = false;
   /** Whether anything was ever acknowledged. */
   progressed = false;
@@ -129,61 +101,91 @@ export class Outlet {
     this.#relay = relay;
     this.#changed = changed;
     this.#lost = lost;
-    this.#sent = new Map(snapshot?.sent);
-    for (const sent of this.#sent.values()) this.#countVolatile(sent, 1);
+    this.#senders = new SessionPool(relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS);
     this.#ceded = new Set(snapshot?.ceded);
     for (const [peer, kept] of snapshot?.consumed ?? []) {
-      const { generation, delivered, acknowledged } = kept;
-      this.#consumed.set(peer, { ...consumedFrom(generation, acknowledged), delivered });
+      this.#consumed.set(peer, new Subscription(peer, kept.generation, kept));
     }
-    for (const { peer, seq } of [...this.#sent.values()].sort((a, b) => a.seq - b.seq)) {
-      if (seq !== 0) this.#consumed.get(peer)?.progress.begin(seq);
+    for (const { peer, key, sessionId, state, clean, until, aside } of snapshot?.senders ?? []) {
+      const box = this.#consumed.get(peer);
+      if (box === undefined) continue;
+      const sender = new Sender(key, box, new Ranges(aside));
+      sender.clean = clean;
+      sender.until = until;
+      sender.sessionId = sessionId;
+      sender.state = state;
+      this.#senders.add(sender);
     }
-    for (const session of snapshot?.sessions ?? []) {
-      this.#sessions.set(session.key, { ...session });
-      this.#keys.set(session.id, session.key);
+    for (const [number, { peer, key, seq, size }] of snapshot?.sent ?? []) {
+      const box = this.#consumed.get(peer) ?? new Subscription(peer, 0);
+      const sender = this.#senders.get(key) ?? new Sender(key, box);
+      sender.outstanding += 1;
+      sender.used = true;
+      this.#note(number, { sender, seq, size });
     }
   }
 
   get quiet(): boolean {
-    if (this.#current !== undefined) return false;
+    for (const { current, queue } of this.#senders)
+      if (current !== undefined || queue.first !== undefined) return false;
     return [...this.#consumed.values()].every(
-      ({ queue, generation, telling }) => queue.length === 0 && typeof generation === "number" && !telling,
+      ({ generation, telling, draft }) => typeof generation === "number" && !telling && draft.isEmpty,
     );
+  }
+
+  /** What waits for sessions that are not ready goes back to its mailbox, so that nothing keeps the object awake. */
+  settle(): void {
+    for (const sender of this.#senders) {
+      if (sender.state === "ready") continue;
+      if (sender.current !== undefined) this.#breakOff(sender);
+      for (const seq of sender.takeOff()) sender.box.setAside(seq, sender);
+      this.#dropVolatile(sender);
+    }
+    this.#tellAll();
   }
 
   snapshot(): OutletSnapshot {
     return {
-      consumed: [...this.#consumed].map(([peer, { generation, delivered, progress }]) => [
-        peer,
-        { generation: Number(generation), delivered, acknowledged: progress.upTo },
+      consumed: [...this.#consumed].map(([peer, box]) => [peer, box.snapshot()]),
+      senders: [...this.#senders].map(({ box, key, sessionId, state, clean, until, aside }) => ({
+        peer: box.peer,
+        key,
+        sessionId,
+        state,
+        clean,
+        until,
+        aside: [...aside],
+      })),
+      sent: [...this.#sent].map(([number, { sender, seq, size }]) => [
+        number,
+        { peer: sender.box.peer, key: sender.key, seq, size },
       ]),
-      sessions: [...this.#sessions.values()],
-      sent: [...this.#sent],
       ceded: [...this.#ceded],
     };
   }
 
   /** Asks a mailbox to send what it has to this connection. Resolves when it does, or with false when it will not. */
   consume(peer: string): Promise<boolean> {
+    const before = this.#consumed.get(peer);
+    if (before !== undefined) this.#drop(before);
     const attaching = this.#calls.keep(this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
-    const consumed = consumedFrom(attaching);
-    this.#consumed.set(peer, consumed);
+    const box = new Subscription(peer, attaching);
+    this.#consumed.set(peer, box);
     this.#ceded.delete(peer);
-    const begun = this.#begin(peer, consumed, attaching);
+    const begun = this.#begin(peer, box, attaching);
     this.#host.waitUntil(begun);
     return begun;
   }
 
   /** A connection that has ended meanwhile must not take the mailbox from the one that has followed it. */
-  async #begin(peer: string, consumed: Consumed, attaching: Promise<number>): Promise<boolean> {
+  async #begin(peer: string, box: Subscription, attaching: Promise<number>): Promise<boolean> {
     let ours = false;
     try {
       const generation = await attaching;
-      consumed.generation = generation;
-      if (this.#consumed.get(peer) !== consumed) return false;
+      box.generation = generation;
+      if (this.#consumed.get(peer) !== box) return false;
       ours = await this.#calls.keep(this.#host.mailbox(peer).ready(this.#host.name, generation));
-      if (!ours) this.#cede(peer, consumed);
+      if (!ours) this.#cede(box);
     } catch {
       // Without its mailbox the device would wait in vain: it connects again.
       this.#engine.close(ConnectCloseReasonId.Resting);
@@ -192,40 +194,110 @@ export class Outlet {
     return ours;
   }
 
-  deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Taken {
-    const consumed = this.#consumed.get(peer);
-    if (consumed?.generation !== generation || this.#engine.closed !== undefined) return "gone";
-    const taken = deliveries.every(({ first, bundle }) => {
-      const keys = new Map(bundle.envelopes.map((envelope) => [envelope, keyOf(envelope)]));
-      return unpack(bundle).every((mail, at) => {
-        const seq = first === 0 ? 0 : first + at;
-        return this.#queue(consumed, { seq, mail, key: keys.get(mail.envelope) ?? "" });
-      });
-    });
-    this.#advance(peer, consumed);
+  /**
+   * A mailbox gives messages.
+   *
+   * @param position everything up to this message has left the mailbox
+   */
+  deliver(peer: string, generation: number, deliveries: readonly Delivery[], position = 0): Taken {
+    const box = this.#consumed.get(peer);
+    if (box?.generation !== generation || this.#engine.closed !== undefined) return "gone";
+    if (position > 0) box.prune(position, this.#senders);
+    let dropped = 0;
+    let here: Set<number> | undefined;
+    const isHere = (seq: number) => {
+      here ??= this.#here(box);
+      return here.has(seq);
+    };
+    const senders = this.#sendersOf(box);
+    for (const { first, bundle } of deliveries) {
+      const keys = new Map(bundle.envelopes.map((envelope) => [envelope, keyOf(peer, envelope)]));
+      for (const [at, mail] of unpack(bundle).entries()) {
+        const key = keys.get(mail.envelope) ?? "";
+        const size = mail.body.length + MESSAGE_COST;
+        if (first === 0) {
+          if (!this.#pass({ seq: 0, mail, size }, key, senders)) dropped += 1;
+          continue;
+        }
+        const seq = first + at;
+        const sender = box.place(seq, size, key, senders, isHere);
+        if (sender !== undefined) this.#queue({ seq, mail, size }, sender);
+        else this.#openFor(key, mail);
+      }
+    }
+    box.endPass(this.#senders);
+    this.#admitCrowded(box);
+    this.#advance(box);
     this.#changed();
-    return taken ? "taken" : "busy";
+    return dropped === 0 ? "taken" : { dropped };
   }
 
-  /** False when nobody keeps the message and too many such wait. */
-  #queue(consumed: Consumed, message: Waiting): boolean {
-    const { seq, mail } = message;
-    // A mailbox that has lost its memory sends again what was not acknowledged, or what it had not taken off its log.
-    if (seq !== 0 && seq <= consumed.delivered) {
-      if (seq > consumed.told) return true;
-      consumed.told = seq - 1;
-      consumed.forgot = true;
-      return true;
+  /** Numbers of a mailbox's messages that wait here, or are sent and not acknowledged. */
+  #here(box: Subscription): Set<number> {
+    const here = new Set<number>();
+    for (const { sender, seq } of this.#sent.values()) if (sender.box === box) here.add(seq);
+    for (const sender of this.#senders) {
+      if (sender.box !== box) continue;
+      if (sender.current !== undefined) here.add(sender.current.message.seq);
+      for (const { seq } of sender.queue) here.add(seq);
     }
-    if (seq === 0) {
-      if (consumed.volatile > 0 && consumed.volatile + costOf(mail) > VOLATILE_OCTETS) return false;
-      consumed.volatile += costOf(mail);
-    } else {
-      consumed.delivered = seq;
-      consumed.progress.begin(seq);
-    }
-    consumed.queue.push(message);
+    return here;
+  }
+
+  #sendersOf(box: Subscription): Senders {
+    return {
+      find: (key) => this.#senders.get(key),
+      make: (key) => this.#make(key, box),
+      isDeclined: (key) => this.#declined.size > 0 && this.#declined.has(key),
+    };
+  }
+
+  /** A sender for a destination that has none; undefined when all of them are at work. */
+  #make(key: string, box: Subscription): Sender | undefined {
+    if (this.#senders.full && !this.#makeRoom()) return undefined;
+    const sender = new Sender(key, box);
+    this.#senders.add(sender);
+    return sender;
+  }
+
+  #makeRoom(): boolean {
+    const idle = this.#idlest();
+    if (idle === undefined) return false;
+    this.#remove(idle);
     return true;
+  }
+
+  #idlest(): Sender | undefined {
+    return this.#senders.idlest((sender) => sender.isIdle && sender.state !== "opening");
+  }
+
+  /** A message that nobody keeps; false when it is dropped. */
+  #pass(message: Waiting, key: string, senders: Senders): boolean {
+    if (senders.isDeclined(key)) return false;
+    const sender = senders.find(key) ?? senders.make(key);
+    if (sender === undefined) return false;
+    if (sender.until > Date.now()) return false;
+    if (sender.volatile > 0 && sender.volatile + message.size > VOLATILE_OCTETS) return false;
+    let volatile = message.size;
+    for (const other of this.#senders) volatile += other.volatile;
+    // Those that are suspended share half of it, so that there is room for others.
+    const limit = sender.state === "ready" ? VOLATILE_OCTETS : VOLATILE_OCTETS / 2;
+    if (volatile > message.size && volatile > limit) return false;
+    this.#queue(message, sender);
+    return true;
+  }
+
+  #queue(message: Waiting, sender: Sender): void {
+    sender.push(message);
+    this.#senders.use(sender);
+    if (sender.state === "closed") this.#open(sender, message.mail);
+    else this.#rouse(sender);
+  }
+
+  /** A message of a destination waits in the mailbox: it is asked for when there is a session. */
+  #openFor(key: string, mail: Mail): void {
+    const sender = this.#senders.get(key);
+    if (sender?.state === "closed" && sender.aside.count > 0 && sender.until <= Date.now()) this.#open(sender, mail);
   }
 
   /** Whether this connection takes what waits in a mailbox. */
@@ -240,9 +312,9 @@ export class Outlet {
 
   /** The mailbox has another consumer. True when it was ours until then. */
   cede(peer: string, generation: number): boolean {
-    const consumed = this.#consumed.get(peer);
-    if (consumed?.generation !== generation) return false;
-    this.#cede(peer, consumed);
+    const box = this.#consumed.get(peer);
+    if (box?.generation !== generation) return false;
+    this.#cede(box);
     return true;
   }
 
@@ -253,33 +325,120 @@ export class Outlet {
     return this.#consumed.has(peer);
   }
 
-  #cede(peer: string, consumed: Consumed): void {
-    if (this.#consumed.get(peer) !== consumed) return;
-    this.#consumed.delete(peer);
-    this.#ceded.add(peer);
-    this.#lost(peer);
+  #cede(box: Subscription): void {
+    if (this.#consumed.get(box.peer) !== box) return;
+    this.#drop(box);
+    this.#ceded.add(box.peer);
+    this.#lost(box.peer);
+  }
+
+  /** A mailbox is no longer consumed: nothing more of it is sent. */
+  #drop(box: Subscription): void {
+    this.#consumed.delete(box.peer);
+    for (const sender of [...this.#senders]) if (sender.box === box) this.#remove(sender);
+  }
+
+  /** A sender goes, and with it its session. */
+  #remove(sender: Sender): void {
+    const { sessionId } = sender;
+    this.#senders.delete(sender);
+    sender.current = undefined;
+    sender.queue.clear();
+    if (sessionId !== undefined && this.#engine.session(sessionId) !== undefined) {
+      this.#engine.closeSession(sessionId, CloseReasonId.Idle);
+    }
   }
 
   /** Gives the engine as much as is useful. */
   fill(): void {
-    if (this.#engine.state !== "established" || (this.#paused && this.#current === undefined)) return;
+    if (this.#engine.state !== "established") return;
     while (this.#engine.pendingOctets < SESSION_OUTPUT) {
-      if (!this.#paused) this.#current ??= this.#next();
-      const current = this.#current;
-      if (current === undefined) return;
-      const { body } = current.message.mail;
-      if (current.session.state !== "ready" && current.at < body.length) return;
-      if (current.at < body.length) {
-        this.#engine.data(current.session.id, body.subarray(current.at, current.at + SESSION_OUTPUT));
-        current.at += SESSION_OUTPUT;
-        continue;
-      }
-      const number = this.#engine.endMessage(current.session.id);
-      const sent: Sent = { peer: current.peer, seq: current.message.seq, size: body.length };
-      this.#sent.set(number, sent);
-      this.#countVolatile(sent, 1);
-      this.#current = undefined;
+      const sender = this.#turns.shift();
+      if (sender === undefined) return;
+      sender.inTurn = false;
+      if (!this.#maySend(sender)) continue;
+      this.#send(sender);
+      this.#rouse(sender);
+      this.#admitCrowded(sender.box);
     }
+  }
+
+  #maySend({ state, current, queue, probing, outstanding }: Sender): boolean {
+    if (state !== "ready") return false;
+    if (current !== undefined) return true;
+    const { first } = queue;
+    if (first === undefined || this.#paused || (first.seq === 0 && this.#volatileFull)) return false;
+    return probing === 0 || outstanding === 0;
+  }
+
+  /** A sender that may send takes its turn. */
+  #rouse(sender: Sender): void {
+    if (sender.inTurn || !this.#maySend(sender)) return;
+    sender.inTurn = true;
+    this.#turns.push(sender);
+  }
+
+  /** Sends a message, or a part of a long one. */
+  #send(sender: Sender): void {
+    const { sessionId } = sender;
+    if (sessionId === undefined) return;
+    const message = sender.current?.message ?? sender.next();
+    if (message === undefined) return;
+    const { body, fields } = message.mail;
+    let { current } = sender;
+    if (current === undefined) {
+      const { userRef, track, ephemeral, streamSize, fragmentation } = fields;
+      this.#engine.beginMessage(sessionId, {
+        userRef: this.#ids.id(userRef, message.mail.envelope.source, message.seq),
+        track,
+        acknowledgeImmediately: true,
+        doNotDeliverIfOffline: message.seq === 0,
+        ephemeral,
+        streamSize,
+        fragmentation,
+      });
+      sender.used = true;
+      current = { message, at: 0 };
+    }
+    if (current.at < body.length) {
+      this.#engine.data(sessionId, body.subarray(current.at, current.at + SESSION_OUTPUT));
+      current.at += SESSION_OUTPUT;
+    }
+    if (current.at < body.length) {
+      sender.current = current;
+      return;
+    }
+    sender.current = undefined;
+    sender.outstanding += 1;
+    this.#note(this.#engine.endMessage(sessionId), { sender, seq: message.seq, size: message.size });
+  }
+
+  /** A message is under way. */
+  #note(number: number, sent: Sent): void {
+    this.#sent.set(number, sent);
+    if (sent.seq !== 0) return;
+    this.#volatileSent.octets += sent.size;
+    this.#volatileSent.messages += 1;
+  }
+
+  /** A message is no longer under way. */
+  #taken(number: number): Sent | undefined {
+    const sent = this.#sent.get(number);
+    this.#sent.delete(number);
+    if (sent === undefined) return undefined;
+    sent.sender.outstanding -= 1;
+    if (sent.seq !== 0) return sent;
+    const wasFull = this.#volatileFull;
+    this.#volatileSent.octets -= sent.size;
+    this.#volatileSent.messages -= 1;
+    if (wasFull && !this.#volatileFull) for (const sender of this.#senders) this.#rouse(sender);
+    return sent;
+  }
+
+  /** What nobody keeps has no mailbox whose window bounds it: a device has as much of it under way as from a mailbox. */
+  get #volatileFull(): boolean {
+    const { octets, messages } = this.#volatileSent;
+    return octets >= SEND_WINDOW || messages >= SEND_WINDOW_MESSAGES;
   }
 
   /** Nothing more is begun. */
@@ -289,38 +448,172 @@ export class Outlet {
 
   /** Whether all that was sent is acknowledged, and its mailboxes know. */
   get idle(): boolean {
-    const told = [...this.#consumed.values()].every(({ telling }) => !telling);
-    return this.#current === undefined && this.#sent.size === 0 && told;
+    for (const { current } of this.#senders) if (current !== undefined) return false;
+    return this.#sent.size === 0 && [...this.#consumed.values()].every(({ telling }) => !telling);
   }
 
   sessionState(sessionId: number, state: "ready" | "suspended"): void {
-    const session = this.#sessions.get(this.#keys.get(sessionId) ?? "");
-    if (session !== undefined) session.state = state;
+    const sender = this.#senders.of(sessionId);
+    if (sender === undefined) return;
+    const before = sender.state === "ready";
+    sender.state = state;
+    sender.box.changed(sender, before, state === "ready");
+    if (state === "ready") this.#rouse(sender);
+    else this.#hold(sender);
+    this.#advance(sender.box);
+  }
+
+  /** A session is suspended: what is too much to wait here goes back to the mailbox. */
+  #hold(sender: Sender): void {
+    const { box, current } = sender;
+    for (const seq of sender.takeOff(box.allowance(sender))) box.setAside(seq, sender);
+    if (current === undefined) return;
+    let stuck = 0;
+    for (const other of this.#senders) {
+      if (other.state !== "ready" && other.current !== undefined) stuck += other.current.message.size;
+    }
+    if (stuck > STUCK_OCTETS) this.#breakOff(sender);
+    // It stays, and takes no room in what may be on its way.
+    else if (current.message.seq !== 0) box.draft.setAside(current.message.seq);
+  }
+
+  /** Ends a session in the middle of a message, which is the only way to do so. The message is asked for again. */
+  #breakOff(sender: Sender): void {
+    const { sessionId, box } = sender;
+    const message = this.#takeCurrent(sender);
+    this.#over(sender);
+    if (sessionId !== undefined) this.#engine.closeSession(sessionId, CloseReasonId.Idle);
+    for (const seq of sender.takeOff()) box.setAside(seq, sender);
+    if (message !== undefined) box.setAside(message, sender);
+    box.askFor(sender);
+  }
+
+  /** Gives up the message that is being sent; its number when a mailbox keeps it. */
+  #takeCurrent(sender: Sender): number | undefined {
+    const message = sender.current?.message;
+    if (message === undefined) return undefined;
+    sender.current = undefined;
+    return message.seq === 0 ? undefined : message.seq;
+  }
+
+  /** A sender's session is no longer there. */
+  #over(sender: Sender): void {
+    const before = sender.state === "ready";
+    this.#senders.over(sender);
+    sender.used = false;
+    sender.box.changed(sender, before, false);
+  }
+
+  #dropVolatile(sender: Sender): void {
+    let dropped = 0;
+    while (sender.next() !== undefined) dropped += 1;
+    sender.box.draft.dropped(dropped);
   }
 
   /**
-   * The device has refused or closed a session: what it did not acknowledge stays, and comes to its next connection.
-   * When it says that its quota would be exceeded, the mailbox hears of the message that it must have meant.
+   * The device has refused or closed a session. What it did not acknowledge is asked for again, put off, or left to its
+   * next connection, by the reason; other sessions go on.
+   *
+   * @param reasonId undefined when OpenResponse has refused it
    */
   sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
-    const key = this.#keys.get(sessionId);
-    if (key === undefined) return;
-    // A relay that closes what was never used would be asked for it again at once, for ever.
-    const unwanted = this.#relay !== undefined && this.#sessions.get(key)?.used !== true;
-    this.#keys.delete(sessionId);
-    this.#sessions.delete(key);
-    const sending = this.#current?.session.id === sessionId ? this.#current : undefined;
-    if (sending !== undefined) this.#current = undefined;
-    const ofRelay = this.#relay !== undefined && (reasonId === undefined || REFUSALS_OF_RELAYS.includes(reasonId));
-    if (ofRelay) {
-      this.#passOver(key, unacknowledged, sending);
+    const sender = this.#senders.of(sessionId);
+    if (sender === undefined) return;
+    const lost: number[] = [];
+    for (const number of unacknowledged) {
+      const sent = this.#taken(number);
+      if (sent !== undefined && sent.seq !== 0) lost.push(sent.seq);
+    }
+    const broken = sender.current !== undefined;
+    const current = this.#takeCurrent(sender);
+    if (current !== undefined) lost.push(current);
+    const { used } = sender;
+    this.#over(sender);
+    if (reasonId === undefined || FINAL.includes(reasonId)) this.#refused(sender, lost);
+    else if (reasonId === CloseReasonId.QuotaWouldBeExceeded && lost.length > 0) this.#tooLarge(sender, lost);
+    else if (used && !broken && unacknowledged.length === 0) this.#reopen(sender);
+    else this.#failed(sender, lost);
+    this.#admitCrowded(sender.box);
+    this.#advance(sender.box);
+  }
+
+  /** The device takes nothing for a destination. */
+  #refused(sender: Sender, lost: readonly number[]): void {
+    const { box } = sender;
+    const all = this.#waitingFor(sender, lost);
+    if (this.#relay !== undefined) {
+      // Its relay knows that the recipient will never have them.
+      this.#skip(box, all, all.length);
+      this.#dropVolatile(sender);
+      box.askFor(sender);
       return;
     }
-    const tidied = reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason;
-    if (tidied && !unwanted && sending === undefined && unacknowledged.length === 0) return;
-    if (reasonId === CloseReasonId.QuotaWouldBeExceeded) this.#refused(unacknowledged, sending);
-    // Whatever follows would overtake what was refused.
-    this.#engine.close(ConnectCloseReasonId.Resting);
+    for (const seq of all) box.decline(seq);
+    for (const [from, to] of sender.aside) for (let seq = from; seq <= to; seq += 1) box.decline(seq);
+    this.#dropVolatile(sender);
+    this.#senders.delete(sender);
+    this.#declined.add(sender.key);
+    if (this.#declined.size <= DECLINED_DESTINATIONS) return;
+    const [oldest] = this.#declined;
+    if (oldest !== undefined) this.#declined.delete(oldest);
+  }
+
+  /** What the session of a sender was for: what is here of it, or else the first that waits in the mailbox. */
+  #waitingFor(sender: Sender, lost: readonly number[] = []): number[] {
+    const here = [...lost, ...sender.takeOff()];
+    const { first } = sender.aside;
+    if (here.length > 0 || first === undefined) return here;
+    sender.aside.delete(first);
+    return [first];
+  }
+
+  /**
+   * The device says that a message is too much for it. Of several it is not known which one it means: they are sent one
+   * at a time.
+   */
+  #tooLarge(sender: Sender, lost: readonly number[]): void {
+    const { box } = sender;
+    const [only] = lost;
+    if (lost.length > 1 || only === undefined) {
+      sender.probing = Math.max(sender.probing, lost.length);
+      this.#askAgain(sender, lost);
+      return;
+    }
+    sender.refusals += 1;
+    sender.probing = Math.max(0, sender.probing - 1);
+    box.refuse(only);
+    if (sender.refusals < SESSION_REFUSALS) this.#reopen(sender);
+    else this.#putOff(sender, []);
+  }
+
+  /** A session was closed though there was something to send. */
+  #failed(sender: Sender, lost: readonly number[]): void {
+    sender.failures += 1;
+    if (sender.failures < SESSION_FAILURES) this.#askAgain(sender, lost);
+    else this.#putOff(sender, lost);
+  }
+
+  /** All that waits for a sender is asked for again, from the first that was not acknowledged. */
+  #askAgain(sender: Sender, lost: readonly number[]): void {
+    const { box } = sender;
+    for (const seq of [...lost, ...sender.takeOff()]) box.setAside(seq, sender);
+    box.askFor(sender);
+    this.#reopen(sender);
+  }
+
+  /** Nothing is sent to a destination for a while. */
+  #putOff(sender: Sender, lost: readonly number[]): void {
+    const { box } = sender;
+    for (const seq of [...lost, ...sender.takeOff()]) box.putOff(seq, sender);
+    for (const [from, to] of sender.aside) for (let seq = from; seq <= to; seq += 1) box.draft.putOff(seq);
+    this.#dropVolatile(sender);
+    sender.until = Date.now() + LATER;
+  }
+
+  /** Opens a session for what waits here. What waits in the mailbox opens one when it comes. */
+  #reopen(sender: Sender): void {
+    const first = sender.queue.first;
+    if (first !== undefined) this.#open(sender, first.mail);
   }
 
   /**
@@ -328,276 +621,136 @@ export class Outlet {
    * was not is passed over, since it would be refused again.
    */
   nobodyLeft(sessionId: number): void {
-    const key = this.#keys.get(sessionId) ?? "";
-    const session = this.#sessions.get(key);
-    if (session === undefined) return;
-    this.#keys.delete(sessionId);
-    this.#sessions.delete(key);
-    const sending = this.#current?.session === session ? this.#current : undefined;
-    if (sending !== undefined) this.#current = undefined;
-    // The recipients were counted one by one.
-    if (sending !== undefined || session.used !== true) this.#passOver(key, [], sending, 0);
-  }
-
-  /**
-   * An origin relay will not have what is for some recipient of its own: its messages are passed over, and the link goes
-   * on for all others.
-   */
-  #passOver(key: string, unacknowledged: readonly number[], sending: Current | undefined, refusals = 1): void {
-    const messages = unacknowledged.flatMap((number) => this.#taken(number) ?? []);
-    if (sending !== undefined) messages.push({ peer: sending.peer, seq: sending.message.seq, size: 0 });
-    for (const { peer, seq } of messages) this.#skip(peer, seq, refusals);
-    if (messages.length > 0) return;
-    // It was refused before there was anything on it: its message is the first in its queue.
-    for (const [peer, { queue }] of this.#consumed) {
-      const at = queue.findIndex((message) => message.key === key);
-      const first = queue[at];
-      if (first === undefined) continue;
-      this.#remove(peer, at);
-      this.#skip(peer, first.seq, refusals);
+    const sender = this.#senders.of(sessionId);
+    if (sender === undefined) return;
+    const current = this.#takeCurrent(sender);
+    const { used, box } = sender;
+    this.#over(sender);
+    if (current !== undefined) this.#skip(box, [current], 0);
+    else if (!used) {
+      const passedOver = this.#waitingFor(sender);
+      // The recipients were counted one by one.
+      this.#skip(box, passedOver, Math.max(0, passedOver.length - 1));
     }
+    box.askFor(sender);
+    this.#reopen(sender);
+    this.#advance(box);
   }
 
   /** Some recipients of a session were refused by their relay; the message itself is acknowledged all the same. */
   recipientsRefused(sessionId: number, count: number): void {
-    const [peer] = this.#consumed.keys();
-    const consumed = peer === undefined ? undefined : this.#consumed.get(peer);
-    if (consumed !== undefined && this.#keys.has(sessionId)) consumed.refusals += count;
+    this.#senders.of(sessionId)?.box.draft.recipients(count);
   }
 
-  #skip(peer: string, seq: number, refusals: number): void {
-    const consumed = this.#consumed.get(peer);
-    if (consumed === undefined || seq === 0) return;
-    consumed.refusals += refusals;
-    consumed.progress.done(seq);
-    this.#advance(peer, consumed);
+  /** Messages are done with, though nobody has them. */
+  #skip({ draft }: Subscription, messages: readonly number[], recipients: number): void {
+    for (const seq of messages) draft.done(seq);
+    draft.recipients(recipients);
   }
 
-  /** Tells the mailbox what it does not know. */
-  #advance(peer: string, consumed: Consumed): void {
-    if (!consumed.telling && consumed.told < consumed.progress.upTo) this.#host.waitUntil(this.#tell(peer, consumed));
-  }
-
-  #refused(unacknowledged: readonly number[], sending: Current | undefined): void {
-    const candidates = unacknowledged.flatMap((number) => this.#sent.get(number) ?? []);
-    if (sending !== undefined) {
-      const { peer, message } = sending;
-      candidates.push({ peer, seq: message.seq, size: message.mail.body.length });
-    }
-    // It is refused for its length, so it is the longest; they come in order, so of several it is the first.
-    const [longest] = candidates.sort((a, b) => b.size - a.size || a.seq - b.seq);
-    const consumed = longest && this.#consumed.get(longest.peer);
-    if (longest === undefined || typeof consumed?.generation !== "number") return;
-    consumed.refusing = this.#host.mailbox(longest.peer).refuse(consumed.generation, longest.seq);
-    consumed.refusing.catch(() => undefined);
+  /** Asks for messages that had no sender, when there is room for one. */
+  #admitCrowded(box: Subscription): void {
+    if (!box.isCrowded || (this.#senders.full && this.#idlest() === undefined)) return;
+    box.askForCrowded();
+    this.#advance(box);
   }
 
   acknowledged(numbers: readonly number[]): void {
     this.progressed ||= numbers.length > 0;
-    const peers = new Set<string>();
+    const boxes = new Set<Subscription>();
     for (const number of numbers) {
       const sent = this.#taken(number);
-      if (sent === undefined || sent.seq === 0) continue;
-      this.#consumed.get(sent.peer)?.progress.done(sent.seq);
-      peers.add(sent.peer);
+      if (sent === undefined) continue;
+      const { sender, seq } = sent;
+      sender.failures = 0;
+      sender.refusals = 0;
+      if (sender.probing > 0) {
+        sender.probing -= 1;
+        this.#rouse(sender);
+      }
+      if (seq === 0) continue;
+      sender.box.draft.done(seq);
+      boxes.add(sender.box);
     }
-    for (const peer of peers) {
-      const consumed = this.#consumed.get(peer);
-      if (consumed !== undefined) this.#advance(peer, consumed);
-    }
-  }
-
-  /** A message that is no longer under way. */
-  #taken(number: number): Sent | undefined {
-    const sent = this.#sent.get(number);
-    this.#sent.delete(number);
-    if (sent !== undefined) this.#countVolatile(sent, -1);
-    return sent;
-  }
-
-  #countVolatile({ seq, size }: Sent, sign: 1 | -1): void {
-    if (seq !== 0) return;
-    this.#volatileSent.octets += sign * size;
-    this.#volatileSent.messages += sign;
-  }
-
-  /** What nobody keeps has no mailbox whose window bounds it: a device has as much of it under way as from a mailbox. */
-  get #volatileFull(): boolean {
-    const { octets, messages } = this.#volatileSent;
-    return octets >= SEND_WINDOW || messages >= SEND_WINDOW_MESSAGES;
+    for (const box of boxes) this.#advance(box);
   }
 
   abandon(): void {
-    for (const [peer, consumed] of this.#consumed) {
-      this.#host.waitUntil(this.#release(peer, consumed).catch(() => undefined));
-    }
+    for (const box of this.#consumed.values()) this.#host.waitUntil(this.#release(box).catch(() => undefined));
     this.#consumed.clear();
     this.#ceded.clear();
-    this.#current = undefined;
+    this.#senders.clear();
+    this.#turns.clear();
   }
 
   /** Gives a mailbox back. The last acknowledgement often comes with the end of the connection: it must not be lost. */
-  async #release(peer: string, consumed: Consumed): Promise<void> {
-    const generation = await consumed.generation;
-    const mailbox = this.#host.mailbox(peer);
-    await consumed.refusing?.catch(() => undefined);
-    const { told, progress, refusals } = consumed;
-    if (told < progress.upTo) await mailbox.acknowledge(generation, progress.upTo, refusals);
+  async #release(box: Subscription): Promise<void> {
+    const generation = await box.generation;
+    const mailbox = this.#host.mailbox(box.peer);
+    const draft = box.takeReport();
+    if (!draft.isEmpty) await mailbox.acknowledge(generation, draft.toReport());
     // A call that comes after the news of a newer consumer changes nothing.
     await mailbox.detach(generation);
   }
 
-  /** Tells a mailbox how far the device is, one call at a time, the newest state each time. */
-  async #tell(peer: string, consumed: Consumed): Promise<void> {
-    consumed.telling = true;
+  #tellAll(): void {
+    for (const box of this.#consumed.values()) this.#advance(box);
+  }
+
+  /** Tells the mailbox what it does not know. */
+  #advance(box: Subscription): void {
+    if (!box.telling && !box.draft.isEmpty && this.#consumed.get(box.peer) === box) {
+      this.#host.waitUntil(this.#tell(box));
+    }
+  }
+
+  /** Tells a mailbox what became of its messages, one call at a time, all that is known each time. */
+  async #tell(box: Subscription): Promise<void> {
+    box.telling = true;
     try {
       // What is acknowledged in this turn goes in one call.
       await Promise.resolve();
-      while (consumed.told < consumed.progress.upTo && this.#consumed.get(peer) === consumed) {
-        const generation = await consumed.generation;
-        const { refusals } = consumed;
-        const acknowledged = consumed.progress.upTo;
-        consumed.refusals = 0;
-        consumed.forgot = false;
-        const telling = this.#host.mailbox(peer).acknowledge(generation, acknowledged, refusals);
-        const ours = await this.#calls.keep(telling);
-        if (!consumed.forgot) consumed.told = acknowledged;
-        if (!ours) this.#cede(peer, consumed);
+      while (!box.draft.isEmpty && this.#consumed.get(box.peer) === box) {
+        const generation = await box.generation;
+        const report = box.takeReport().toReport();
+        const position = await this.#calls.keep(this.#host.mailbox(box.peer).acknowledge(generation, report));
+        if (position === undefined) this.#cede(box);
+        else if (report.again !== undefined) box.prune(position, this.#senders);
       }
     } catch {
       // It was not told: the messages come again, and the device knows their ids.
       this.#engine.close(ConnectCloseReasonId.Resting);
     } finally {
-      consumed.telling = false;
+      box.telling = false;
       this.#changed();
     }
   }
 
-  #next(): Current | undefined {
-    for (const [peer, consumed] of this.#consumed) {
-      const found = this.#sendable(consumed.queue);
-      if (found === undefined) continue;
-      const { at, message, session } = found;
-      this.#remove(peer, at);
-      session.used = true;
-      // The mailboxes take turns, so that a full one does not keep the others waiting.
-      if (this.#consumed.size > 1) {
-        this.#consumed.delete(peer);
-        this.#consumed.set(peer, consumed);
-      }
-      const { userRef, track, ephemeral, streamSize, fragmentation } = message.mail.fields;
-      this.#engine.beginMessage(session.id, {
-        userRef: this.#ids.id(userRef, message.mail.envelope.source, message.seq),
-        track,
-        acknowledgeImmediately: true,
-        doNotDeliverIfOffline: message.seq === 0,
-        ephemeral,
-        streamSize,
-        fragmentation,
-      });
-      return { peer, session, message, at: 0 };
-    }
-    return undefined;
-  }
-
-  /**
-   * The first message whose session is ready. To a device they go in the order of its mailbox; to an origin relay in that
-   * order for each of its recipients, so that one who is slow does not keep the others waiting.
-   */
-  #sendable(queue: readonly Waiting[]): { at: number; message: Waiting; session: Session } | undefined {
-    const [first] = queue;
-    if (first === undefined || (first.seq === 0 && this.#volatileFull)) return undefined;
-    // It is the first of the queue nearly always, and what is looked at for each message has to be little.
-    const ready = this.#ready(first);
-    if (ready !== undefined) return { at: 0, message: first, session: ready };
-    if (this.#relay === undefined) return undefined;
-    const waiting = new Set<string>();
-    for (const [at, message] of queue.entries()) {
-      const { key } = message;
-      if (waiting.has(key)) continue;
-      // Sessions that are opened ahead must not close one another.
-      if (at > 0 && !this.#sessions.has(key) && this.#sessions.size >= OPEN_SESSIONS) return undefined;
-      const session = this.#ready(message);
-      if (session !== undefined) return { at, message, session };
-      waiting.add(key);
-    }
-    return undefined;
-  }
-
-  #remove(peer: string, at: number): void {
-    const consumed = this.#consumed.get(peer);
-    const message = at === 0 ? consumed?.queue.shift() : consumed?.queue.splice(at, 1)[0];
-    if (consumed !== undefined && message?.seq === 0) consumed.volatile -= costOf(message.mail);
-  }
-
-  /** The session for a message's addressing, opened if there is none; undefined while it is not ready. */
-  #ready({ key, mail }: Waiting): Session | undefined {
-    const session = this.#sessions.get(key);
-    if (session === undefined) {
-      if (this.#sessions.size >= (this.#relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS)) this.#closeOldest();
-      const id = this.#open(mail.envelope);
-      this.#newest = { id, key, state: "opening" };
-      this.#sessions.set(key, this.#newest);
-      this.#keys.set(id, key);
-      return undefined;
-    }
-    if (session !== this.#newest) {
-      this.#sessions.delete(key);
-      this.#sessions.set(key, session);
-      this.#newest = session;
-    }
-    return session.state === "ready" ? session : undefined;
-  }
-
   /** To an origin relay it is a fanout session of one hop, also for a single recipient [MS-GRVSSTP 3.3.5.6.1]. */
-  #open({ resourceURL, identityURL, deviceURL, entries }: Envelope): number {
-    if (this.#relay === undefined) return this.#engine.open({ resourceURL, identityURL, deviceURL });
-    const relayURL = this.#relay;
-    const recipients = entries ?? [{ identityURL, deviceURL }];
-    return this.#engine.openFanout({ resourceURL, entries: recipients.map((entry) => ({ ...entry, relayURL })) });
-  }
-
-  #closeOldest(): void {
-    for (const session of this.#sessions.values()) {
-      if (session.state === "opening" || session.id === this.#current?.session.id) continue;
-      this.#sessions.delete(session.key);
-      this.#keys.delete(session.id);
-      this.#engine.closeSession(session.id, CloseReasonId.Idle);
+  #open(sender: Sender, { envelope }: Mail): void {
+    if (this.#engine.state !== "established" || this.#paused) return;
+    const { resourceURL, identityURL, deviceURL, entries } = envelope;
+    if (this.#relay === undefined) {
+      this.#senders.open(sender, this.#engine.open({ resourceURL, identityURL, deviceURL }));
       return;
     }
+    const relayURL = this.#relay;
+    const recipients = entries ?? [{ identityURL, deviceURL }];
+    const addressing = { resourceURL, entries: recipients.map((entry) => ({ ...entry, relayURL })) };
+    this.#senders.open(sender, this.#engine.openFanout(addressing));
   }
 }
 
-/** What a relay says of a session that it will never have, rather than that it cannot have it now. */
-const REFUSALS_OF_RELAYS: readonly number[] = [
+/** Why a session is closed that the device, or the relay, will never have. */
+const FINAL: readonly number[] = [
   CloseReasonId.DeviceAuthenticationFailed,
   CloseReasonId.UserAuthenticationFailed,
-  CloseReasonId.QuotaWouldBeExceeded,
   CloseReasonId.EmptySession,
 ];
 
-/** What a message costs in memory while it waits, so that empty ones count. */
-function costOf({ body }: Mail): number {
-  return body.length + MESSAGE_COST;
-}
-
-function consumedFrom(generation: number | Promise<number>, acknowledged = 0): Consumed {
-  return {
-    generation,
-    delivered: 0,
-    progress: new Progress(acknowledged),
-    told: acknowledged,
-    telling: false,
-    forgot: false,
-    queue: [],
-    volatile: 0,
-    refusals: 0,
-  };
-}
-
-/** What a session is for: messages with the same go on the same. */
-function keyOf({ resourceURL, identityURL, deviceURL, entries }: Envelope): string {
-  const key = `${resourceURL}\n${identityURL}\n${deviceURL}`;
+/** What a session is for: messages of one mailbox with the same go on the same. */
+function keyOf(peer: string, { resourceURL, identityURL, deviceURL, entries }: Envelope): string {
+  const key = `${peer}\n${resourceURL}\n${identityURL}\n${deviceURL}`;
   if (entries === undefined) return key;
   return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
 }

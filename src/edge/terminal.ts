@@ -315,9 +315,9 @@ export class Terminal implements Origin {
   }
 
   /** A mailbox sends messages. */
-  deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Taken {
+  deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Taken {
     this.#uses += 1;
-    return this.#guarded(() => this.#outlet.deliver(peer, generation, deliveries)) ?? "gone";
+    return this.#guarded(() => this.#outlet.deliver(peer, generation, deliveries, position)) ?? "gone";
   }
 
   /** Another connection consumes a mailbox of ours from now on. True when this one stays, and would have it back. */
@@ -344,6 +344,7 @@ export class Terminal implements Origin {
 
   /** The state to go on from, when it is quiet; undefined otherwise. */
   snapshot(): TerminalSnapshot | undefined {
+    this.#outlet.settle();
     if (!this.quiet || this.#ended) return undefined;
     return {
       engine: this.#engine.snapshot(),

@@ -227,11 +227,11 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** A mailbox sends messages for the device. */
-  async deliver(peer: string, generation: number, deliveries: readonly Delivery[]): Promise<Taken> {
+  async deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken> {
     this.#sleep.stir();
     // In the same turn when the judgement is fresh.
     if (!this.#standing.fresh() && !(await this.#judged())) return "gone";
-    return this.#terminal?.deliver(peer, generation, deliveries) ?? "gone";
+    return this.#terminal?.deliver(peer, generation, deliveries, position) ?? "gone";
   }
 
   /** Another virtual connection consumes a mailbox from now on. True when this one would have it back. */

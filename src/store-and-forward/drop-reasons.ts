@@ -17,7 +17,9 @@ export const DROPS = {
   PeerOffline: "A message with flag D came for a peer that is not connected.",
   SlowPeer: "A message with flag D came for a peer that has too many of them waiting.",
   RefusedByPeer:
-    "The peer's device has refused the message again and again with QuotaWouldBeExceeded: it is longer than it takes.",
+    "The peer's device has refused the message with QuotaWouldBeExceeded for an hour, or an origin relay will not have it for its recipient.",
+  ResourceRefused:
+    "The peer's device takes nothing for the resource of the message. It waits for a device that does, until the retention time is over.",
   Expired: "Nobody fetched the message within the retention time.",
   Purged: "An operator has emptied the mailbox.",
 } as const;

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { REMEMBERED_OF_SOURCE, REMEMBERED_RECIPIENTS } from "../../src/device/defaults.ts";
-import { Queue } from "../../src/device/queue.ts";
 import { Recipients } from "../../src/device/recipients.ts";
 import { Remembered } from "../../src/device/remembered.ts";
+import { Queue } from "../../src/lib/queue.ts";
 
 test("a queue is an array that is taken from at its beginning", () => {
   const step = fc.record({

@@ -56,12 +56,21 @@ export async function link(relay: ScriptedRelay): Promise<LinkStatus> {
   return stub.status();
 }
 
+/** Texts are for the recipient that they begin with. */
+function recipientOf(text: string): string {
+  return text.slice(0, 8).split(" ")[0] ?? "";
+}
+
+/** Recipients in the order of their names; what is for one of them stays in its order. */
+function byName(one: string, other: string): number {
+  return recipientOf(one).localeCompare(recipientOf(other));
+}
+
 /** Sends one message after another: each to a recipient that its text begins with. */
 export async function send(relay: ScriptedRelay, texts: readonly string[], options: SendOptions = {}): Promise<void> {
   const alice = await connect();
   for (const text of texts) {
-    const [to = ""] = text.slice(0, 8).split(" ");
-    await alice.send(`${to}/pc@${relay.name}`, text, options);
+    await alice.send(`${recipientOf(text)}/pc@${relay.name}`, text, options);
   }
 }
 
@@ -73,10 +82,14 @@ export function urls(name: string): { readonly identity: string; readonly device
 /** A message that takes longer than one write, so that something can happen in its middle. */
 export const big = Buffer.alloc(600_000, "big").toString();
 
-/** Waits until the relay's scripts are done and nothing waits for it; then it has these and no others, in order. */
+/**
+ * Waits until the relay's scripts are done and nothing waits for it; then it has these and no others: those for one
+ * recipient in order.
+ */
 export async function gives(relay: ScriptedRelay, texts: readonly string[], refused = 0): Promise<void> {
   await given(relay);
-  assert.deepEqual(relay.texts, texts);
+  const byRecipient = (all: readonly string[]) => Map.groupBy([...all].sort(byName), recipientOf);
+  assert.deepEqual(byRecipient(relay.texts), byRecipient(texts));
   assert.equal((await outbox(relay)).dropped.RefusedByPeer, refused, "refused");
 }
 
@@ -88,7 +101,8 @@ export async function given(relay: ScriptedRelay): Promise<void> {
       return (await outbox(relay)).messages === 0 && relay.unfinished === 0;
     });
   } catch (error) {
-    throw new Error(`${error}; it has ${relay.texts}, ${relay.lines.length} connections, ${relay.unfinished} to do`);
+    const texts = relay.texts.map((text) => text.slice(0, 20));
+    throw new Error(`${error}; it has ${texts}, ${relay.lines.length} connections, ${relay.unfinished} to do`);
   }
 }
 

@@ -238,7 +238,7 @@ describe("messages with flag D", () => {
       const mail = { envelope, fields, body: new Uint8Array(size) } as Parameters<typeof pack>[0][number];
       let octets = 0;
       for (let n = 0; n < 5000; n += 1) {
-        terminal.deliver(DEVICE, 1, [{ first: 0, bundle: pack([mail]) }]);
+        terminal.deliver(DEVICE, 1, [{ first: 0, bundle: pack([mail]) }], 0);
         octets += await hear();
       }
       assert.ok(octets < SEND_WINDOW + 2 * size + 100_000, `${octets} octets of messages of ${size}`);

@@ -6,7 +6,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
 import { HOLD_TIME } from "../../src/edge/defaults.ts";
-import { CloseReasonId } from "../../src/sstp/index.ts";
 import { listen } from "../support/sockets.ts";
 import { soon } from "../support/watch.ts";
 import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
@@ -100,7 +99,7 @@ describe("objects that are thrown out of memory", () => {
     const mailbox = await mailboxOf(edge, "grooveDevice://uma/pc");
     const { generation } = await mailbox.attach();
     assert.equal(await mailbox.ready("nobody's tunnel", generation), true);
-    assert.equal(await mailbox.acknowledge(generation, 1000), true);
+    assert.notEqual(await mailbox.acknowledge(generation, { done: [[1, 1000]] }), undefined);
     const sender = await device(t, "alice/ahead", "websocket");
     for (const text of ["one", "two"]) await sender.send("uma/pc", text);
     assert.equal((await mailbox.status()).messages, 2);
@@ -229,30 +228,61 @@ describe("a device that is behind when another takes its place", () => {
 });
 
 describe("a message that its device refuses for its length", () => {
-  it("is dropped after some tries, and what is behind it is delivered", { timeout: 180_000 }, async (t) => {
+  it("waits, and what is before and behind it is delivered on the same connection", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/refused", "websocket");
     await sender.send("tom/pc", "before");
     await sender.send("tom/pc", bodyOf(50_000, "too long"));
     await sender.send("tom/pc", "behind");
-    const receiver = await device(t, "tom/pc", "websocket", { messageLimit: 10_000 });
+    const lost: string[] = [];
+    const receiver = await device(t, "tom/pc", "websocket", {
+      messageLimit: 10_000,
+      onReconnect: (error) => lost.push(error.message),
+    });
     const texts = (await receive(receiver, 2)).map((message) => message.text());
     assert.deepEqual(texts, ["before", "behind"]);
     const mailbox = await mailboxOf(edge, "grooveDevice://tom/pc");
-    await until("the mailbox is empty", async () => (await mailbox.status()).messages === 0);
-    assert.equal((await mailbox.status()).dropped.RefusedByPeer, 1);
+    await until("the message is set aside", async () => (await mailbox.status()).aside === 1);
+    const { messages, dropped } = await mailbox.status();
+    assert.deepEqual([messages, dropped.RefusedByPeer, lost], [1, 0, []]);
   });
 
   it("is kept for a device that takes more", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/larger", "websocket");
     await sender.send("una/pc", bodyOf(50_000, "long"));
-    const small = new RawClient(edge, "websocket", "grooveDevice://una/pc");
-    small.engine.complete = () => false;
-    small.connect("127.0.0.1");
-    const open = await small.event("open");
-    small.engine.closeSession(open.sessionId, CloseReasonId.QuotaWouldBeExceeded);
-    small.flush();
-    await small.event("closed");
+    const small = await device(t, "una/pc", "websocket", { messageLimit: 10_000 });
+    const mailbox = await mailboxOf(edge, "grooveDevice://una/pc");
+    await until("the message is set aside", async () => (await mailbox.status()).aside === 1);
+    await small.close();
     const large = await device(t, "una/pc", "keepalive");
     assert.equal((await receive(large, 1))[0]?.body.length, 50_000);
+  });
+});
+
+describe("a resource that a device refuses", () => {
+  it("is counted once for each message, which waits for a device that takes it", { timeout: 180_000 }, async (t) => {
+    const sender = await device(t, "alice/player", "websocket");
+    await sender.send("vic/pc", "for a program that is not there", { resource: "chess" });
+    await sender.send("vic/pc", "an ordinary message");
+    const mailbox = await mailboxOf(edge, "grooveDevice://vic/pc");
+    for (let connection = 0; connection < 2; connection += 1) {
+      const plain = new RawClient(edge, "websocket", "grooveDevice://vic/pc");
+      plain.refused = ["chess"];
+      plain.connect("127.0.0.1");
+      if (connection === 0) {
+        await plain.event("endMessage");
+        assert.deepEqual(
+          plain.messages.map(({ body }) => body.toString()),
+          ["an ordinary message"],
+        );
+      }
+      await until("the message is set aside", async () => (await mailbox.status()).aside === 1);
+      const { messages, dropped, consumer } = await mailbox.status();
+      assert.deepEqual([messages, dropped.ResourceRefused], [1, 1]);
+      assert.ok(consumer !== undefined, "the device stays");
+      plain.close();
+      await until("the device has gone", async () => (await mailbox.status()).consumer === undefined);
+    }
+    const player = await device(t, "vic/pc", "websocket");
+    assert.equal((await receive(player, 1))[0]?.resource, "chess");
   });
 });

@@ -7,6 +7,7 @@ import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src
 import { Device, type DeviceOptions, type Message, openTransport, type TransportName } from "../../src/device/index.ts";
 import type { Bundle } from "../../src/edge/bundle.ts";
 import type { MailboxStatus, Refusal } from "../../src/edge/mailbox.ts";
+import type { Report } from "../../src/edge/report.ts";
 import {
   accountURL,
   Connection,
@@ -65,7 +66,7 @@ export interface MailboxStub {
   pass(bundle: Bundle): Promise<Refusal[]>;
   attach(): Promise<{ readonly generation: number }>;
   ready(tunnel: string, generation: number): Promise<boolean>;
-  acknowledge(generation: number, seq: number): Promise<boolean>;
+  acknowledge(generation: number, report: Report): Promise<number | undefined>;
   status(): Promise<MailboxStatus>;
   purge(): Promise<number>;
   setLocked(locked: boolean): Promise<void>;
@@ -138,6 +139,8 @@ export class RawClient {
   /** Messages that have come whole: session, fields and body. */
   readonly messages: { sessionId: number; number: number; fields: object; body: Buffer }[] = [];
   #fields = new Map<number, object>();
+  /** Resources for which it takes nothing. */
+  refused: readonly string[] = [];
 
   constructor(
     edge: LocalEdge,
@@ -255,7 +258,10 @@ export class RawClient {
   #handle(events: readonly ConnectionEvent[]): void {
     for (const event of events) {
       this.events.push(event);
-      if (event.type === "open") this.engine.setAvailability(event.sessionId, "ready");
+      if (event.type === "open") {
+        const refused = this.refused.includes(event.resourceURL);
+        this.engine.setAvailability(event.sessionId, refused ? "fault" : "ready");
+      }
       if (event.type === "message") {
         this.#fields.set(event.sessionId, event.fields);
         this.#octets.set(event.sessionId, []);

@@ -1,0 +1,109 @@
+/**
+ * The sessions that one side keeps open towards a peer, one for each destination. Edge, relay and device share it: each
+ * derives its own slot, with what it has to send there.
+ *
+ *   closed ─ open() ─► opening ─► ready ◄─► suspended        over() and a refusal lead back to closed
+ *
+ * A slot stays while its session is closed, so that what waits for the destination keeps its place. The pool knows no
+ * engine: its owner opens and closes what the pool says.
+ *
+ * @module
+ */
+
+/** What may be sent on a session: `opening` waits for the peer's answer, `suspended` for the peer to say go on. */
+export type SlotState = "closed" | "opening" | "ready" | "suspended";
+
+/** A destination and its session. */
+export class SessionSlot {
+  readonly key: string;
+  /** The engine's number; undefined while the session is closed. */
+  sessionId: number | undefined;
+  state: SlotState = "closed";
+
+  constructor(key: string) {
+    this.key = key;
+  }
+}
+
+export class SessionPool<S extends SessionSlot> {
+  readonly #limit: number;
+  /** Least recently used first. */
+  readonly #slots = new Map<string, S>();
+  readonly #byId = new Map<number, S>();
+  #newest: S | undefined;
+
+  /** @param limit how many slots there may be */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  /** Whether another slot needs the place of one that is there. */
+  get full(): boolean {
+    return this.#slots.size >= this.#limit;
+  }
+
+  get(key: string): S | undefined {
+    return this.#slots.get(key);
+  }
+
+  /** The slot of a session; undefined when it is not, or no longer, one of the pool's. */
+  of(sessionId: number): S | undefined {
+    return this.#byId.get(sessionId);
+  }
+
+  add(slot: S): void {
+    this.#slots.set(slot.key, slot);
+    this.#newest = slot;
+    if (slot.sessionId !== undefined) this.#byId.set(slot.sessionId, slot);
+  }
+
+  /** Something goes to the destination: its slot is the last to make room for another. */
+  use(slot: S): void {
+    // Nearly always it is the same as before.
+    if (slot === this.#newest) return;
+    this.#slots.delete(slot.key);
+    this.#slots.set(slot.key, slot);
+    this.#newest = slot;
+  }
+
+  /** The session has been opened, and its peer has to answer. */
+  open(slot: S, sessionId: number): void {
+    slot.sessionId = sessionId;
+    slot.state = "opening";
+    this.#byId.set(sessionId, slot);
+  }
+
+  /** The session is over; the slot stays. */
+  over(slot: S): void {
+    if (slot.sessionId !== undefined) this.#byId.delete(slot.sessionId);
+    slot.sessionId = undefined;
+    slot.state = "closed";
+  }
+
+  /** The slot goes, with its session. */
+  delete(slot: S): void {
+    this.over(slot);
+    if (this.#slots.get(slot.key) === slot) this.#slots.delete(slot.key);
+    if (this.#newest === slot) this.#newest = undefined;
+  }
+
+  /** The slot that was not used for the longest time, of those that may go. */
+  idlest(mayGo: (slot: S) => boolean): S | undefined {
+    for (const slot of this.#slots.values()) if (mayGo(slot)) return slot;
+    return undefined;
+  }
+
+  clear(): void {
+    this.#slots.clear();
+    this.#byId.clear();
+    this.#newest = undefined;
+  }
+
+  [Symbol.iterator](): Iterator<S> {
+    return this.#slots.values();
+  }
+}
