@@ -157,6 +157,7 @@ for (const [what, end, reason] of ENDS) {
         await raw.event("attached");
         return raw;
       };
+      const other = await sender(t);
       const sleeper = await open("sleeper");
       const newer = await open("second");
       const { consumer } = await (await mailboxOf(edge, url("olga/sleeper"))).status();
@@ -164,7 +165,6 @@ for (const [what, end, reason] of ENDS) {
       operator.slow(100);
       end("sleeper");
       await clock(CONNECTED_AGE + 2000);
-      const other = await sender(t);
       await other.send("olga/sleeper", "too late");
       newer.close();
       await until("nobody consumes", async () =>

@@ -1,0 +1,45 @@
+/** `grooveway relay` with keys: devices show their tokens. */
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { folder, run, start } from "./support.ts";
+
+test("relay --keys: a device with a token is let in, others hear why not", { timeout: 180_000 }, async (context) => {
+  const out = await folder(context);
+  const file = (name: string) => join(out, name);
+  const keys = await run(context, ["token", "keygen", "--out", file("key.json")]);
+  await writeFile(file("keys.json"), keys.stdout);
+  await writeFile(file("revoked.txt"), "# out of use\ngone\n");
+  const issue = async (address: string, ...more: readonly string[]) => {
+    const who = ["--audience", "127.0.0.1", "--address", address, "--scope", "connect receive send:*", ...more];
+    const { stdout } = await run(context, ["token", "issue", "--key", file("key.json"), "--expires", "1h", ...who]);
+    await writeFile(file("token"), stdout.trim());
+    return ["--token", `@${file("token")}`];
+  };
+  const relay = start(context, ["relay", "--port", "0", "--keys", file("keys.json"), "--revoked", file("revoked.txt")]);
+  const [said, port = ""] = await relay.line(/relay listens on 127\.0\.0\.1:([0-9]+)/);
+  assert.doesNotMatch(said, /anybody/);
+  const send = (...more: readonly string[]) =>
+    run(context, ["send", "--relay", `127.0.0.1:${port}`, "--as", "alice/pc", ...more, "bob", "package.json"]);
+  assert.match((await send()).stderr, /\[TokenNeeded\].*\[TokenRefused\]/);
+  assert.match((await send(...(await issue("carol/pc")))).stderr, /\[ScopeMissing\]/);
+  assert.match((await send(...(await issue("alice/pc", "--id", "gone")))).stderr, /\[TokenRevoked\]/);
+  const sent = await send(...(await issue("alice/pc")));
+  assert.equal(sent.code, 0, sent.stderr);
+});
+
+test("relay: settings of tokens that are not safe, or make no sense, are refused", async (context) => {
+  for (const [options, message] of [
+    [["--jwks-url", "http://example.com/keys"], /--jwks-url is not an https URL.*\[InsecureRelay\]/],
+    [["--keys", "keys.json", "--jwks-url", "https://example.com/"], /give one of them/],
+    [["--revoked", "package.json"], /needs --keys or --jwks-url/],
+    [["--keys", "package.json"], /is no key set.*\[KeysUnusable\]/],
+  ] as const) {
+    const { code, stderr } = await run(context, ["relay", "--port", "0", ...options]);
+    assert.notEqual(code, 0);
+    assert.match(stderr, message);
+  }
+  const open = start(context, ["relay", "--port", "0"]);
+  await open.line(/anybody may use it: give --keys FILE/);
+});
