@@ -59,6 +59,9 @@ export const BUSY_PATIENCE = 30_000;
 export const RECONNECT_FIRST = 500;
 export const RECONNECT_LAST = 30_000;
 
+/** A connection that stood for so long was of use, though it carried nothing: twice the longest pause. */
+export const STOOD = 60_000;
+
 /** A carrier is not replaced while acknowledgements still come; after so long without one it is. */
 export const DRAIN_PATIENCE = 5_000;
 

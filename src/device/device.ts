@@ -23,7 +23,6 @@ import {
   LONGEST_REST,
   OUTBOX_OCTETS,
   RECONNECT_FIRST,
-  RECONNECT_LAST,
   SLICE,
 } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
@@ -31,6 +30,7 @@ import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
+import { ReconnectPause } from "./reconnect.ts";
 import { tokenFrom } from "./token.ts";
 import type { TransportName } from "./transport.ts";
 
@@ -50,6 +50,10 @@ interface Run {
   readonly carrier: Carrier;
   /** Sent and not acknowledged, by the engine's number, oldest first. */
   readonly sent: Map<number, Outgoing>;
+  /** When it was connected. */
+  readonly since: number;
+  /** The relay has acknowledged a message on it, or the application has taken one for good. */
+  carried: boolean;
   /** Another carrier has taken over: what still comes on this one will come again on that. */
   retired: boolean;
   /** Called when a message was acknowledged, or nothing more will be. */
@@ -76,6 +80,7 @@ export class Device {
   #sending: Outgoing | undefined;
   #run: Run | undefined;
   #replacing = false;
+  readonly #reconnectPause = new ReconnectPause();
   #renewal: Promise<void> | undefined;
   /** Carriers that are being connected. */
   readonly #opening = new Set<Carrier>();
@@ -93,7 +98,9 @@ export class Device {
     this.#idSuffix = idSuffix(self);
     this.#voucher = new Voucher(deviceURL(self), false);
     this.#recipients = new Recipients(this.#idSuffix, relay);
-    this.#inbox = new Inbox(limit);
+    this.#inbox = new Inbox(limit, (engine) => {
+      if (this.#run?.carrier.engine === engine) this.#run.carried = true;
+    });
   }
 
   /**
@@ -255,7 +262,14 @@ export class Device {
       (event) => run !== undefined && this.#on(run, event),
       () => this.#inbox.full,
     );
-    run = { carrier, sent: new Map(), retired: false, progress: () => undefined };
+    run = {
+      carrier,
+      sent: new Map(),
+      since: performance.now(),
+      carried: false,
+      retired: false,
+      progress: () => undefined,
+    };
     this.#opening.add(carrier);
     const timer = setTimeout(() => carrier.abandon(), CONNECT_TIMEOUT);
     try {
@@ -304,6 +318,7 @@ export class Device {
         if (engine.session(event.sessionId) !== undefined) engine.setAvailability(event.sessionId, "ready");
         break;
       case "acknowledged":
+        run.carried = true;
         for (const number of event.messages) {
           const outgoing = this.#take(run, number);
           if (outgoing !== undefined) this.#settle(outgoing);
@@ -494,6 +509,7 @@ export class Device {
     if (this.#replacing) return;
     this.#retire(run);
     if (this.#ended !== undefined) return;
+    this.#reconnectPause.lost(run.carried, performance.now() - run.since);
     const usedUp = run.carrier.transport.remaining < this.#needed(this.#settings.limit);
     if (error.retryable) void this.#reconnect(error, Math.min(returnTime * 1000, LONGEST_REST), usedUp);
     else this.#end(error);
@@ -501,7 +517,8 @@ export class Device {
 
   /**
    * Connects again, with full jitter: a restarted edge must not be met by all its devices at once. A relay that rests
-   * says for how long it wants to be left alone [MS-GRVSSTP 3.1.5.4]. One that was merely used up is replaced at once.
+   * says for how long it wants to be left alone [MS-GRVSSTP 3.1.5.4]. One that was of use and is merely used up is replaced
+   * at once.
    */
   async #reconnect(why: DeviceError, rest: number, usedUp: boolean): Promise<void> {
     if (this.#replacing) return;
@@ -509,9 +526,8 @@ export class Device {
     this.#options.onReconnect?.(why);
     await this.#pause(rest);
     let busy = 0;
-    let limit = usedUp ? 0 : RECONNECT_FIRST;
-    for (; this.#ended === undefined; limit = Math.min(Math.max(2 * limit, RECONNECT_FIRST), RECONNECT_LAST)) {
-      await this.#pause(busy + Math.random() * limit);
+    for (let atOnce = usedUp; this.#ended === undefined; atOnce = false) {
+      await this.#pause(busy + (atOnce ? 0 : Math.random() * this.#reconnectPause.next()));
       if (this.#ended !== undefined) break;
       try {
         const run = await this.#open();

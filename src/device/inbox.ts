@@ -38,6 +38,7 @@ const decoder = new TextDecoder();
 
 export class Inbox {
   readonly #limit: number;
+  readonly #taken: (engine: Connection) => void;
   readonly #sessions = new Map<Connection, Map<number, PeerSession>>();
   readonly #waiting = new Map<string, Waiting>();
   /** Recipients and ids of messages that are done. */
@@ -55,8 +56,10 @@ export class Inbox {
   #ended = false;
   #error: DeviceError | undefined;
 
-  constructor(messageLimit: number) {
+  /** @param taken called when the application has taken a message for good that a connection has brought */
+  constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined) {
     this.#limit = messageLimit;
+    this.#taken = taken;
   }
 
   /** A promise while the application has too much that is not done; undefined when more may be read. */
@@ -214,6 +217,7 @@ export class Inbox {
       this.#done.add(source, key);
     }
     for (const { carrier, number } of waiting.acknowledge) {
+      this.#taken(carrier.engine);
       carrier.engine.complete(number, performance.now());
       void carrier.flush();
     }

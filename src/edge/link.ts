@@ -334,8 +334,8 @@ export class Link extends DurableObject<Env> {
         const ours = this.#line === line;
         this.#over(line);
         if (!ours || this.#opening === line) return;
-        // One that has ended each connection so far may end the next.
-        if (terminal.progressed) this.ctx.storage.kv.delete(FAILED);
+        // One that has ended each connection so far may end the next, unless it stood or was of use.
+        if (terminal.progressed || this.now() - line.since >= LINK_RETRY_LAST) this.ctx.storage.kv.delete(FAILED);
         // What was on its way has to come again, and one that was never used was not wanted for that.
         if (line.uses > 0) this.#wantedAt = Math.max(this.#wantedAt, line.usedAt);
         await this.#retry({ why: "ConnectionClosed" }, terminal.returnTime);
