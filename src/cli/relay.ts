@@ -19,14 +19,14 @@ Runs an origin relay: SSTP on TCP, with a queue for every device and identity.
   --store FILE   keep what waits in this file; without it a restart forgets it
   --name NAME    name that clients know this relay by; may be given more than once
                  default: this host's name, localhost and the address listened on
-  --tls-key FILE  with --tls-cert: also SSTP over TLS (PEM)
-  --tls-cert FILE
+  --tls-key FILE, --tls-cert FILE
+                 also SSTP over TLS, with this key and certificate (PEM)
   --tls-port N   port for TLS; default ${TLS_PORT}
   --tls-only     TLS alone: nothing listens on --port
   --link-secret FILE
                  secrets shared with edges, NAME=SECRET on each line (see grooveway token secret): an edge that is named there
                  must prove that it has the secret, and no other edge is let in. NAME=none: it need not
-                 without it an edge is believed when it connects from a loopback or private address
+                 without it and without --keys an edge is believed when it connects from a loopback or private address
   --keys FILE    the keys that tokens of devices are verified by: a JSON Web Key Set, as grooveway token keygen makes it
                  without keys anybody may use this relay. The aud of a token is one of its names
   --jwks-url URL  where to fetch such a key set from, instead
