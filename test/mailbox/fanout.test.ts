@@ -125,10 +125,8 @@ describe("fanout", () => {
     const absent = await (await mailboxOf(edge, "grooveDevice://olga/absent")).status();
     assert.equal(absent.messages, 1);
     const own = await mailboxOf(edge, "grooveDevice://olga/pc");
-    await until("the doubled entry was dropped", async () => {
-      const { dropped, messages } = await own.status();
-      return dropped.DuplicateMessage === 1 && messages === 0;
-    });
+    await until("nothing waits", async () => (await own.status()).messages === 0);
+    assert.equal((await own.status()).dropped.DuplicateMessage, 0, "the doubled entry was not brought twice");
   });
 
   it("closes the session when no entry is left", async (t) => {
@@ -153,10 +151,11 @@ describe("fanout", () => {
 });
 
 /** As many messages as a mailbox may have, put into it directly. */
+/** Fills a mailbox for the devices of alice: one sender gets half of it. */
 async function fill(mailbox: MailboxStub): Promise<void> {
   const mail: Mail = {
     envelope: {
-      source: "grooveDevice://filler/pc",
+      source: "grooveDevice://alice/filler",
       resourceURL: "m",
       identityURL: "grooveIdentity://x",
       deviceURL: "",
@@ -165,7 +164,7 @@ async function fill(mailbox: MailboxStub): Promise<void> {
     body: new Uint8Array(0),
   };
   const bundle = pack(Array.from({ length: QUOTA_MESSAGES / 4 }, () => mail));
-  for (let i = 0; i < 4; i += 1) assert.equal((await mailbox.append(bundle)).length, 0, "it takes all of them");
+  for (let i = 0; i < 2; i += 1) assert.equal((await mailbox.append(bundle)).length, 0, "it takes all of them");
 }
 
 /** The SessionStatus commands as they come over the wire. */
