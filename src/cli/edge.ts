@@ -1,5 +1,6 @@
 /** `grooveway edge`: the edge on this machine. */
 
+import { parseAcknowledgeTime } from "../edge/policy/acknowledge-time.ts";
 import { parseRate, RateError } from "../edge/policy/rate.ts";
 import { type Command, parse, port, usage } from "./arguments.ts";
 import { readText } from "./connection.ts";
@@ -19,6 +20,8 @@ device that connects to it, and passes devices through to the origin relays that
                              :PORT or for 2492, 443 and 80; !ENTRY denies, and wins
   --keys FILE                the keys that tokens are verified by: a JSON Web Key Set, as grooveway token keygen makes it
   --revoked FILE             ids of tokens that are no longer let in, one on each line or a JSON array
+  --acknowledge-time SECONDS a device may keep messages of its identity so long without acknowledging any while another
+                             device of the identity waits (default: 120)
   --auth-origin              who is passed through needs no token here: the origin relay authenticates by itself
   --dev                      for development: permits relays at loopback and private addresses, and all else that is
                              insecure
@@ -67,6 +70,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       state: { type: "string" },
       "admin-token": { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
       rate: { type: "string", default: "" },
+      "acknowledge-time": { type: "string", default: "" },
       "tls-key": { type: "string" },
       "tls-cert": { type: "string" },
       json: { type: "boolean", default: false },
@@ -76,6 +80,9 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("edge", "--tls-key and --tls-cert go together");
     if (values.revoked !== undefined && values.keys === undefined) throw usage("edge", "--revoked needs --keys");
+    if (parseAcknowledgeTime(values["acknowledge-time"]) === undefined) {
+      throw usage("edge", "--acknowledge-time is a number of seconds from 15 to 86400");
+    }
     const settings = values.keys === undefined ? undefined : await startSettingsServer(values.keys, values.revoked);
     const edge = await startLocalEdge({
       port: port("edge", values.port),
@@ -94,6 +101,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       ...(values.state !== undefined && { state: values.state }),
       adminToken: values["admin-token"],
       rate: rateText(values.rate),
+      acknowledgeTime: values["acknowledge-time"],
       ...(key !== undefined &&
         cert !== undefined && { tls: { key: readText("edge", key), cert: readText("edge", cert) } }),
       log: (level, line) => {

@@ -47,6 +47,8 @@ export interface LocalEdgeOptions {
   readonly revoked?: readonly string[];
   /** Where a JSON array of such ids is fetched from: the variable REVOKED_URL. */
   readonly revokedURL?: string;
+  /** The variable ACKNOWLEDGE_TIME. */
+  readonly acknowledgeTime?: string;
   /** `origin`: who is passed through needs no token here, since the origin relay asks: the variable AUTH_ORIGIN. */
   readonly authOrigin?: string;
   /** Opens /admin: the variable ADMIN_TOKEN. */
@@ -185,6 +187,7 @@ function configuration(code: string, front: Front, options: LocalEdgeOptions): M
     JWKS_URL: { type: "text", value: options.keysURL ?? "" },
     REVOKED: { type: "text", value: options.revoked?.join(",") ?? "" },
     REVOKED_URL: { type: "text", value: options.revokedURL ?? "" },
+    ACKNOWLEDGE_TIME: { type: "text", value: options.acknowledgeTime ?? "" },
     AUTH_ORIGIN: { type: "text", value: options.authOrigin ?? "" },
     ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
     FRONT: frontBinding(front),

@@ -78,7 +78,7 @@ export class Carrier {
     this.#options = options;
     this.#on = on;
     this.#mayRead = mayRead;
-    this.transport = openTransport(options);
+    this.transport = openTransport({ ...options, isBusy: () => this.engine.unprocessed > 0 });
     this.engine = new Connection({
       role: "client",
       outbound: true,

@@ -74,6 +74,9 @@ export const CONTENT_RESERVE = 64 * 1024;
 /** How often a WebSocket is asked whether the edge is still there; the platform answers without waking anybody. */
 export const WEBSOCKET_PING = 25_000;
 
+/** The same while this device keeps messages: an edge gives them to another device when it hears nothing for 15 s. */
+export const WEBSOCKET_BUSY_PING = 5_000;
+
 /** The most that goes into one WebSocket message, when several blocks wait: as large as the largest block. */
 export const WEBSOCKET_MESSAGE = 64 * 1024;
 

@@ -45,6 +45,8 @@ export interface TransportOptions {
   readonly ca?: string | undefined;
   /** Sent to the edge with every request; by `tcp` to the relay, in Connect. */
   readonly token?: string | undefined;
+  /** Whether this side keeps something that it has not acknowledged: then it shows more often that it is there. */
+  readonly isBusy?: (() => boolean) | undefined;
   /** By `tcp` a token may go to any address. Default false: only to loopback and private ones. */
   readonly allowPlain?: boolean | undefined;
 }

@@ -17,7 +17,7 @@ import {
   RELAY_HEADER,
   retryAfterOf,
 } from "../encapsulation/index.ts";
-import { READ_AHEAD, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
+import { READ_AHEAD, WEBSOCKET_BUSY_PING, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
 import { authorization } from "./token.ts";
 import type { Transport, TransportOptions } from "./transport.ts";
@@ -42,8 +42,10 @@ class WebSocketTransport implements Transport {
   /** The edge has said that it wants nothing more for now. */
   #held = false;
   #pinging: NodeJS.Timeout | undefined;
+  /** Milliseconds since it was last asked whether the edge is there. */
+  #quiet = 0;
 
-  constructor({ edge = "", relay, ca, token }: TransportOptions) {
+  constructor({ edge = "", relay, ca, token, isBusy = () => false }: TransportOptions) {
     const target = formatTarget({ encapsulation: "WebSocket", relay, guid: guidFrom(randomBytes(24)) });
     const url = new URL(target, edge);
     url.protocol = url.protocol.replace("http", "ws");
@@ -61,7 +63,7 @@ class WebSocketTransport implements Transport {
     socket.on("open", () => {
       socket.send("marks");
       settled.resolve();
-      this.#pinging = setInterval(() => this.#ping(), WEBSOCKET_PING);
+      this.#pinging = setInterval(() => this.#tick(isBusy()), WEBSOCKET_BUSY_PING);
     });
     socket.on("message", (data: Buffer, isBinary: boolean) => {
       this.#alive = true;
@@ -135,6 +137,15 @@ class WebSocketTransport implements Transport {
   close(): void {
     this.#socket.close(1000);
     this.#end({ type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." });
+  }
+
+  /** Each time that the device may have to show that it is there. */
+  #tick(isBusy: boolean): void {
+    this.#quiet += WEBSOCKET_BUSY_PING;
+    if (this.#quiet >= WEBSOCKET_PING) {
+      this.#quiet = 0;
+      this.#ping();
+    } else if (isBusy) this.#socket.send("ping");
   }
 
   #ping(): void {

@@ -129,6 +129,11 @@ export class Link extends DurableObject<Env> {
     return false;
   }
 
+  /** A link looks after its connection itself. */
+  async lastSign(): Promise<number> {
+    return Date.now();
+  }
+
   /** Nobody but this link consumes the mailbox, and it comes back by itself. */
   async recall(): Promise<boolean> {
     return false;

@@ -29,11 +29,14 @@ import {
   HAND_TIMEOUT,
   HUNG_TIME,
   RETRY_PAUSES,
+  SIGN_TIMEOUT,
   WATCH_INTERVAL,
 } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
 import { report } from "./log.ts";
+import { Patience } from "./patience.ts";
+import { ACKNOWLEDGE_SECONDS, parseAcknowledgeTime } from "./policy/acknowledge-time.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
 import { remoteRelay } from "./relays.ts";
 import type { Report } from "./report.ts";
@@ -81,6 +84,7 @@ interface Reader {
   deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken>;
   fenced(peer: string, generation: number): Promise<boolean>;
   recall(peer: string): Promise<boolean>;
+  lastSign(): Promise<number | undefined>;
 }
 
 interface Consumer {
@@ -94,6 +98,8 @@ export class Mailbox extends DurableObject<Env> {
   /** Tunnels that consumed it before, are still there and would again; the newest is the last. */
   #former: readonly string[];
   readonly #consumption: Consumption;
+  readonly #patience: Patience;
+  readonly #asking = new Calls(SIGN_TIMEOUT);
   #cutting = false;
   readonly #deliveries = new Calls(DELIVER_TIMEOUT);
   readonly #handing = new Calls(HAND_TIMEOUT);
@@ -117,6 +123,8 @@ export class Mailbox extends DurableObject<Env> {
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
+    const acknowledgeTime = parseAcknowledgeTime(env.ACKNOWLEDGE_TIME ?? "") ?? ACKNOWLEDGE_SECONDS * 1000;
+    this.#patience = new Patience(acknowledgeTime, this.#kept("held"), this.#kept("benched"));
     this.#locked = this.#store.fact("locked") === "1";
     const senders = this.#store.fact("senders");
     this.#senders = senders === undefined ? EVERYONE : parseSenderRule(senders);
@@ -133,6 +141,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
     this.#count("MessageTooLong", outcomes.filter((outcome) => outcome === "tooLong").length);
+    this.#watchConsumer();
     await this.#setAlarm();
     this.#push();
     this.#call();
@@ -217,6 +226,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#setConsumer({ tunnel, generation });
     this.#setFormer(this.#former.filter((former) => former !== tunnel));
     if (before !== undefined && before.tunnel !== tunnel) this.ctx.waitUntil(this.#fence(before));
+    this.#watchConsumer();
     await this.#setAlarm();
     this.#push();
     return true;
@@ -236,7 +246,11 @@ export class Mailbox extends DurableObject<Env> {
    */
   async acknowledge(generation: number, report: Report): Promise<number | undefined> {
     if (this.#consumer?.generation !== generation) return undefined;
-    const dropped = this.#consumption.report(report, Date.now());
+    const now = Date.now();
+    const dropped = this.#consumption.report(report, now);
+    if (report.done !== undefined && this.#patience.acknowledged(generation, now, this.#consumption.isBusy)) {
+      this.#keep("held", this.#patience.held);
+    }
     for (const [drop, count] of Object.entries(dropped)) this.#count(drop as Drop, count);
     this.#cutSoon();
     if (report.later !== undefined) await this.#setAlarm();
@@ -289,6 +303,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#count("Expired", this.#store.expire(Date.now()));
     this.#consumption.prune();
     this.#consumption.offerLater(Date.now());
+    this.ctx.waitUntil(this.#judgeConsumer());
     await this.#setAlarm();
     this.#push();
     this.#call();
@@ -354,7 +369,12 @@ export class Mailbox extends DurableObject<Env> {
         const stays = await this.#reader(tunnel).fenced(this.#peer, generation);
         if (stays && this.#consumer?.tunnel !== tunnel) {
           const former = this.#former.filter((other) => other !== tunnel);
-          this.#setFormer([...former, tunnel].slice(-FORMER_CONSUMERS));
+          // One that others were asked instead of comes after them.
+          const benched = this.#patience.isBenched(tunnel, Date.now());
+          const all = benched ? [tunnel, ...former] : [...former, tunnel];
+          this.#setFormer(all.slice(-FORMER_CONSUMERS));
+          this.#watchConsumer();
+          await this.#setAlarm();
         }
         return;
       } catch {
@@ -379,6 +399,41 @@ export class Mailbox extends DurableObject<Env> {
         .recall(this.#peer)
         .catch(() => false);
       if (comes || this.#consumer !== undefined) return;
+    }
+  }
+
+  /** While other devices wait, the consumer has to acknowledge in time, or at least to show that it is there. */
+  #watchConsumer(): void {
+    const changed =
+      this.#consumer === undefined || this.#former.length === 0 || this.#store.messages === 0
+        ? this.#patience.end()
+        : this.#patience.begin(this.#consumer.generation, Date.now());
+    if (changed) this.#keep("held", this.#patience.held);
+  }
+
+  /**
+   * Messages wait. A consumer that nobody hears of, or that keeps what it has, loses the mailbox to another device that
+   * is there, if there is one.
+   */
+  async #judgeConsumer(): Promise<void> {
+    const consumer = this.#consumer;
+    if (consumer === undefined || this.#store.messages === 0) return;
+    this.#watchConsumer();
+    // Asked too when nobody else waits: a Tunnel ends a connection that it finds dead.
+    const sign = await this.#asking.within(this.#reader(consumer.tunnel).lastSign()).catch(() => undefined);
+    if (this.#consumer !== consumer) return;
+    const now = Date.now();
+    const why = this.#patience.impatience(now, sign?.value);
+    if (why === undefined || (why === "NotAcknowledged" && this.#consumption.waiting === 0)) return;
+    for (const tunnel of [...this.#former].reverse()) {
+      if (this.#patience.isBenched(tunnel, now)) continue;
+      this.#setFormer(this.#former.filter((former) => former !== tunnel));
+      const comes = await this.#asking.within(this.#reader(tunnel).recall(this.#peer)).catch(() => undefined);
+      if (!comes?.value) continue;
+      console.warn(JSON.stringify({ reason: why, message: `${this.#peer} is given to another device` }));
+      this.#patience.bench(consumer.tunnel, now);
+      this.#keep("benched", this.#patience.benched);
+      return;
     }
   }
 
@@ -476,7 +531,9 @@ export class Mailbox extends DurableObject<Env> {
    */
   async #setAlarm(): Promise<void> {
     const watched = (this.#consumer !== undefined || this.#isRelay) && this.#consumption.waiting > 0;
-    const watch = watched ? Date.now() + WATCH_INTERVAL : Number.POSITIVE_INFINITY;
+    const held = this.#patience.held;
+    const look = held === undefined ? Date.now() + WATCH_INTERVAL : this.#patience.due(Date.now());
+    const watch = watched || held !== undefined ? look : Number.POSITIVE_INFINITY;
     const again = Math.min(watch, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
     if (this.#alarmAt !== undefined && this.#alarmAt <= again) return;
     const due = Math.min(again, this.#store.expiry() ?? Number.POSITIVE_INFINITY);

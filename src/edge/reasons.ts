@@ -110,6 +110,12 @@ export const REASONS = {
     cause: "The device went on sending, and did not read what the edge had to answer.",
     cure: "Read while you send; over a WebSocket answer marks, as the README says.",
   },
+  NoSignOfLife: {
+    status: 404,
+    cause:
+      "Messages waited for the device, and its WebSocket, which had pinged before, had been silent for over a minute.",
+    cure: "Connect again; what was not acknowledged is sent again.",
+  },
   MalformedAddress: {
     status: 400,
     cause: "The address is not identity or identity/device.",

@@ -23,6 +23,8 @@ export interface Settings extends AuthSettings {
   readonly RESOLVER?: string;
   /** Reverse proxies that say where a request comes from: see policy/proxies.ts. Empty: those of the edge's own machine. */
   readonly TRUSTED_PROXIES?: string;
+  /** Seconds for which a device may keep messages of its identity unacknowledged while another waits. Empty: 120. */
+  readonly ACKNOWLEDGE_TIME?: string;
   /** What is permitted for development: see policy/dev.ts. Empty in production. */
   readonly DEV?: string;
   /** Opens /admin. Empty: there is none. */

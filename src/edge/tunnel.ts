@@ -40,7 +40,16 @@ import { Beginning } from "./beginning.ts";
 import { type Bell, bellOf, echo, hear, ring } from "./bell.ts";
 import { type Carrier, pull, push } from "./bulk.ts";
 import { Calls } from "./calls.ts";
-import { ABSENCE, BELL_OCTETS, HOLD_TIME, LOST_LOOK, REPEAT_PATIENCE, SHORT_HOLD } from "./defaults.ts";
+import {
+  ABSENCE,
+  BELL_OCTETS,
+  HOLD_TIME,
+  LOST_LOOK,
+  PING_SILENCE,
+  POLL_TIMES,
+  REPEAT_PATIENCE,
+  SHORT_HOLD,
+} from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import type { Env } from "./env.ts";
 import { throttleOfBearer, tunnelHost } from "./host.ts";
@@ -98,6 +107,8 @@ export class Tunnel extends DurableObject<Env> {
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
   readonly #since = Date.now();
+  /** When the device was heard of last, as far as this memory knows. */
+  #heardAt = 0;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -231,6 +242,7 @@ export class Tunnel extends DurableObject<Env> {
     this.#sleep.stir();
     // In the same turn when the judgement is fresh.
     if (!this.#standing.fresh() && !(await this.#judged())) return "gone";
+    if (this.#endIfSilent(Date.now())) return "gone";
     return this.#terminal?.deliver(peer, generation, deliveries, position) ?? "gone";
   }
 
@@ -262,7 +274,39 @@ export class Tunnel extends DurableObject<Env> {
     return { live, ended: this.#ended, since: this.#since };
   }
 
+  /**
+   * When the device showed last that it is there. To ask does not keep the object awake. A WebSocket that is found dead is
+   * ended.
+   */
+  async lastSign(): Promise<number> {
+    const now = Date.now();
+    if (this.#endIfSilent(now) || this.#terminal === undefined) return 0;
+    const [live, wired] = [this.#live, this.#wired];
+    if (wired !== undefined) {
+      const pinged = this.ctx.getWebSocketAutoResponseTimestamp(wired.socket);
+      // Of one that never pings nobody can say.
+      return pinged === null ? now : Math.max(pinged.getTime(), this.#heardAt);
+    }
+    // What was before this memory nobody knows.
+    const heardAt = Math.max(this.#heardAt, this.#since);
+    if (live?.state.encapsulation === "LongLived") return now;
+    // A GET that is held says so much longer that its device is there.
+    if (live !== undefined) return live.state.getOutstanding ? heardAt + HOLD_TIME : heardAt;
+    // A device that polls may be silent for as long as it was told.
+    return heardAt + POLL_TIMES.maximum * 1000;
+  }
+
+  /** Ends a WebSocket that has pinged before, and has not for too long. True when it has. */
+  #endIfSilent(now: number): boolean {
+    const wired = this.#wired;
+    const pinged = wired && this.ctx.getWebSocketAutoResponseTimestamp(wired.socket);
+    if (!pinged || now - Math.max(pinged.getTime(), this.#heardAt) < PING_SILENCE) return false;
+    this.#unwire("NoSignOfLife");
+    return true;
+  }
+
   override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
+    this.#heardAt = Date.now();
     this.#sleep.stir();
     if (this.#wired?.socket === socket) return this.#wired.hear(word);
     return this.#guarded(
@@ -534,6 +578,7 @@ export class Tunnel extends DurableObject<Env> {
   /** Why somebody who asks something of the virtual connection is not heard: a stranger is told nothing. */
   async #denied(caller: Caller): Promise<Reason | undefined> {
     if (this.#ownership.isStranger(caller.principal)) return "UnknownConnection";
+    this.#heardAt = Date.now();
     this.#sleep.stir();
     this.#ownership.show(caller);
     if (this.#standing.fresh() || (await this.#judged())) return undefined;
