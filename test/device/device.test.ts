@@ -238,6 +238,23 @@ describe("messages", () => {
     assert.equal(message?.vouched, true);
   });
 
+  test("from a relay that does not vouch for senders have those that they claim, and hide none of another relay's", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "bob/pc");
+    const link = await relay.link(0);
+    const session = await link.open({ resourceURL: "message", ...destination("bob/pc") });
+    for (const id of ["1@alice/laptop", "2@\u001b[2J", "3", "%n1@%3Ax@y", "1@alice/laptop"]) link.send(session, id, id);
+    assert.deepEqual(
+      (await take(device, 4)).map(({ from, vouched }) => [from, vouched]),
+      [
+        ["alice/laptop", false],
+        [undefined, false],
+        [undefined, false],
+        ["y", false],
+      ],
+    );
+  });
+
   test("parts say where they stand", async (t) => {
     const { alice, bob } = await two(t);
     const parts = [

@@ -3,7 +3,7 @@
  * the test says so, and a device that closes its sessions and its connection whenever it likes.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it, mock } from "node:test";
+import { after, before, describe, it, mock, type TestContext } from "node:test";
 import fc from "fast-check";
 import type { Authenticator } from "../../src/auth/permissions.ts";
 import { ANYBODY } from "../../src/auth/principal.ts";
@@ -45,6 +45,8 @@ interface Sent {
   readonly text: string;
   readonly to: readonly number[];
   readonly fanout: boolean;
+  /** With flag D. They wait for no others, and those not for them. */
+  readonly volatile: boolean;
 }
 
 class World {
@@ -59,6 +61,8 @@ class World {
   readonly sent: Sent[] = [];
   /** Texts of the messages that a mailbox has, in order. */
   readonly stored = MAILBOXES.map((): string[] => []);
+  /** Mailboxes that have vanished with messages with flag D: these may be lost. */
+  readonly losing = new Set<number>();
   /** Whether what is sent has to be paid for, and what is being paid for. */
   paying = false;
   readonly payments: (() => void)[] = [];
@@ -80,8 +84,11 @@ class World {
     const host = {
       name: "tunnel",
       mailbox: (peer: string) => {
-        const take = (bundle: Bundle) => this.#take(MAILBOXES.indexOf(peer), bundle);
-        return { append: take, pass: take };
+        const at = MAILBOXES.indexOf(peer);
+        return {
+          append: (bundle: Bundle) => this.#take(at, bundle),
+          pass: (bundle: Bundle) => this.#take(at, bundle, true),
+        };
       },
       waitUntil: () => undefined,
       remote: (url: string) => url,
@@ -101,12 +108,14 @@ class World {
     this.device.connect(EDGE);
   }
 
-  #take(at: number, bundle: Bundle): Promise<Refusal[]> {
+  #take(at: number, bundle: Bundle, volatile = false): Promise<Refusal[]> {
     return new Promise((resolve, reject) => {
       this.calls[at]?.push((outcome) => {
         const mails = unpack(bundle);
-        if (outcome === "vanished") reject(new Error("the object was reset"));
-        else if (outcome !== undefined) resolve(mails.map((_, index) => ({ at: index, outcome })));
+        if (outcome === "vanished") {
+          if (volatile) this.losing.add(at);
+          reject(new Error("the object was reset"));
+        } else if (outcome !== undefined) resolve(mails.map((_, index) => ({ at: index, outcome })));
         else {
           for (const { body } of mails) this.stored[at]?.push(Buffer.from(body).toString());
           resolve([]);
@@ -139,7 +148,7 @@ class World {
     });
     this.device.data(session.id, Buffer.from(text));
     const number = this.device.endMessage(session.id);
-    this.sent.push({ session: session.id, number, text, to: session.to, fanout: session.fanout });
+    this.sent.push({ session: session.id, number, text, to: session.to, fanout: session.fanout, volatile });
   }
 
   close(at: number): void {
@@ -196,18 +205,24 @@ class World {
       }
       if (event.type !== "acknowledged") continue;
       for (const number of event.messages) {
-        const { session, text, to } = this.sent.find((sent) => sent.number === number) ?? assert.fail();
+        const { session, text, to, volatile } = this.sent.find((sent) => sent.number === number) ?? assert.fail();
         for (const [index, peer] of to.entries()) {
-          const safe = this.stored[peer]?.includes(text) === true || told.get(session)?.has(index) === true;
+          const lost = volatile && this.losing.has(peer);
+          const safe = lost || this.stored[peer]?.includes(text) === true || told.get(session)?.has(index) === true;
           assert.ok(safe, `message ${text} is acknowledged and peer ${peer} has not got it`);
         }
       }
     }
     for (const [peer, texts] of this.stored.entries()) {
       for (const { id } of this.sessions) {
-        const all = this.sent.filter((sent) => sent.session === id && sent.to.includes(peer)).map(({ text }) => text);
-        const come = texts.filter((text) => all.includes(text));
-        assert.deepEqual(come, all.slice(0, come.length), `what peer ${peer} has of session ${id}`);
+        for (const volatile of [false, true]) {
+          const all = this.sent
+            .filter((sent) => sent.session === id && sent.to.includes(peer) && sent.volatile === volatile)
+            .map(({ text }) => text);
+          const come = texts.filter((text) => all.includes(text));
+          if (volatile && this.losing.has(peer)) continue;
+          assert.deepEqual(come, all.slice(0, come.length), `what peer ${peer} has of session ${id}`);
+        }
       }
     }
   }
@@ -254,8 +269,9 @@ async function play(
   }
 }
 
-async function begun(): Promise<World> {
+async function begun(t?: TestContext): Promise<World> {
   const world = new World();
+  t?.after(() => world.terminal.close());
   world.flush();
   await world.settle();
   for (const [to, fanout] of [
@@ -308,6 +324,7 @@ describe("what is acknowledged", () => {
             // Nobody is left waiting: each message was acknowledged, or its session was closed over it.
             assert.deepEqual(world.device.unacknowledged, []);
           } finally {
+            await drained(world);
             world.terminal.close();
           }
         },
@@ -319,8 +336,8 @@ describe("what is acknowledged", () => {
   for (const outcome of OUTCOMES) {
     for (const fanout of [false, true]) {
       const what = fanout ? "a fanout" : "a session";
-      it(`is not a message that ${outcome} has refused when ${what} was closed behind it: the connection ends`, async () => {
-        const world = await begun();
+      it(`is not a message that ${outcome} has refused when ${what} was closed behind it: the connection ends`, async (t) => {
+        const world = await begun(t);
         world.send(1, false, false);
         await drained(world);
         world.refusing = outcome;
@@ -340,8 +357,26 @@ describe("what is acknowledged", () => {
     }
   }
 
-  it("is not a message that is too long when its session was closed in the same octets, and opened again", async () => {
-    const world = await begun();
+  for (const at of [0, 2]) {
+    it(`is not followed into a mailbox by what was sent behind a message that was refused, on session ${at}`, async (t) => {
+      const world = await begun(t);
+      for (const outcome of ["quota", undefined] as const) {
+        for (let n = 0; n < 2; n += 1) {
+          world.send(at, false, false);
+          world.flush();
+          await world.settle();
+        }
+        world.calls[0]?.shift()?.(outcome);
+        await world.settle();
+      }
+      await drained(world);
+      world.check();
+      assert.deepEqual(world.stored[0], []);
+    });
+  }
+
+  it("is not a message that is too long when its session was closed in the same octets, and opened again", async (t) => {
+    const world = await begun(t);
     world.send(0, false, true);
     world.close(0);
     const { id } = world.sessions[0] ?? assert.fail();

@@ -196,6 +196,25 @@ describe("the edge as relay", () => {
     });
   }
 
+  for (const transport of TRANSPORTS) {
+    it(`acknowledges no message that was refused after its session was closed, and ends the connection, by ${transport}`, async (t) => {
+      const peer = `grooveDevice://olga/${transport}`;
+      const mailbox = await mailboxOf(edge, peer);
+      const sender = await RawClient.open(edge, transport, `grooveDevice://alice/closing-${transport}`);
+      t.after(() => sender.close());
+      const stored = sender.send(await sender.session("first", "grooveIdentity://olga", peer), "stored");
+      await sender.event("acknowledged", ({ messages }) => messages.includes(stored));
+      await mailbox.setLocked(true);
+      const session = await sender.session("message", "grooveIdentity://olga", peer);
+      const refused = sender.send(session, "refused", { userRef: "1" });
+      sender.engine.closeSession(session, CloseReasonId.Idle);
+      sender.flush();
+      const closed = await sender.event("closed");
+      assert.deepEqual([closed.by, closed.unacknowledged], ["peer", [refused]]);
+      assert.equal((await mailbox.status()).messages, 1);
+    });
+  }
+
   it("says flag D of a message that came with it", async (t) => {
     const sender = await RawClient.open(edge, "websocket", "grooveDevice://alice/flag");
     const receiver = await RawClient.open(edge, "websocket", "grooveDevice://ivan/pc", "ivan");

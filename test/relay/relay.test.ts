@@ -179,6 +179,46 @@ describe("store and forward", () => {
     });
   });
 
+  test("what a stranger says is quoted in the log, in one short line", async (t) => {
+    const lines: string[] = [];
+    const { relay } = await setting(t, { log: (line) => lines.push(line) });
+    const stranger = await Peer.dial(relay.port, { address: "nobody/pc" });
+    t.after(() => stranger.drop());
+    const target = `grooveDNS://127.0.0.1:${relay.port}`;
+    const source = `dev://\u001b[2Jx\nconnected "grooveDevice://alice/laptop"\u007f${"y".repeat(5000)}`;
+    const rest = { majorVersionNumber: 1, minorVersionNumber: 6, authenticationToken: new Uint8Array(0) };
+    const product = { peerProductVersion: "", peerProductCapabilities: "" };
+    stranger.say({ command: "Connect", targetDeviceURL: target, sourceDeviceURLs: [source], ...rest, ...product });
+    await eventually(() => lines.length > 0, "a line of the log");
+    assert.match(
+      lines[0] ?? "",
+      /^connected "dev:\/\/\\u001b\[2Jx\\nconnected \\"grooveDevice:\/\/alice\/laptop\\"\\u007fy+\.\.\."$/,
+    );
+    assert.ok((lines[0]?.length ?? 0) < 500);
+  });
+
+  test("a fanout to several peers of another relay is one message for each of them", async (t) => {
+    const { relay, peer } = await setting(t);
+    const edge = "grooveDNS://edge.example.com";
+    const other = new Connection({ role: "relay", outbound: true, localDeviceURLs: [edge], now: 0 });
+    const socket = (await Peer.dial(relay.port, { address: "edge/pc" })).socket;
+    t.after(() => socket.destroy());
+    other.connect(`grooveDNS://127.0.0.1:${relay.port}`);
+    for (const block of other.output()) socket.write(block);
+    const alice = await peer("alice/laptop");
+    await alice.settled();
+    const entries = ["bob", "carol"].map((name) => ({ ...destination(`${name}/pc`), relayURL: edge }));
+    const session = await eventually(() => {
+      const id = alice.engine.openFanout({ resourceURL: "message", entries });
+      alice.flush();
+      return id;
+    }, "a session");
+    await alice.ready(session);
+    for (const userRef of ["1", "", "1"]) await alice.untilAcknowledged(alice.send(session, "x", { userRef }));
+    assert.equal(relay.waiting(edge).messages, 4);
+    assert.equal(relay.status().dropped.DuplicateMessage, 2);
+  });
+
   test("an id that came before is acknowledged and dropped", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
