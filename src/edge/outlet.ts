@@ -11,6 +11,7 @@ import { Queue } from "../lib/queue.ts";
 import { Ranges } from "../lib/ranges.ts";
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
 import type { Envelope, Mail } from "../store-and-forward/envelope.ts";
+import { kept } from "../store-and-forward/message-body.ts";
 import { SessionPool } from "../store-and-forward/session-pool.ts";
 import { StoredIds } from "../store-and-forward/vouch.ts";
 import { unpack } from "./bundle.ts";
@@ -283,7 +284,7 @@ export class Outlet {
     // Those that are suspended share half of it, so that there is room for others.
     const limit = sender.state === "ready" ? VOLATILE_OCTETS : VOLATILE_OCTETS / 2;
     if (volatile > message.size && volatile > limit) return false;
-    this.#queue(message, sender);
+    this.#queue({ ...message, mail: ownOf(message.mail) }, sender);
     return true;
   }
 
@@ -753,4 +754,14 @@ function keyOf(peer: string, { resourceURL, identityURL, deviceURL, entries }: E
   const key = `${peer}\n${resourceURL}\n${identityURL}\n${deviceURL}`;
   if (entries === undefined) return key;
   return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
+}
+
+/** A message as it may be kept: in a bundle it is a view of all that came with it, and most of that is soon gone. */
+function ownOf({ envelope, fields, body }: Mail): Mail {
+  const { fragmentation } = fields;
+  return {
+    envelope,
+    fields: fragmentation ? { ...fields, fragmentation: kept(fragmentation) } : fields,
+    body: kept(body),
+  };
 }

@@ -3,6 +3,8 @@
  *
  * @module
  */
+
+import { kept } from "../store-and-forward/message-body.ts";
 import type { Bundle, Contents } from "./bundle.ts";
 import { CACHED_OCTETS, CACHED_SEGMENTS } from "./defaults.ts";
 
@@ -67,7 +69,10 @@ export class Segments {
   }
 
   #add(segment: Segment): void {
-    this.#kept.set(segment.first, segment);
+    const { envelopes, octets } = segment.bundle;
+    const own = kept(octets);
+    // What is left of a bundle when part of it was refused would keep all of it.
+    this.#kept.set(segment.first, own === octets ? segment : { ...segment, bundle: { envelopes, octets: own } });
     this.#octets += weightOf(segment);
   }
 }

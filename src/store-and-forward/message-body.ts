@@ -18,6 +18,11 @@ export const GATHERING_BLOCK = 64 * 1024;
 export const ARENA_BLOCK = 8 * 1024;
 export const ARENA_PIECE = 1024;
 
+/** Octets to keep: themselves, or a copy when they are a view that would keep more than twice their memory. */
+export function kept(octets: Uint8Array): Uint8Array {
+  return octets.buffer.byteLength > 2 * octets.length ? new Uint8Array(octets) : octets;
+}
+
 /** Copies of small pieces, side by side: memory of its own for each would cost more than the copy. */
 export class Arena {
   #block = new Uint8Array(0);

@@ -206,7 +206,9 @@ describe("the edge as relay", () => {
       await sender.event("acknowledged", ({ messages }) => messages.includes(stored));
       await mailbox.setLocked(true);
       const session = await sender.session("message", "grooveIdentity://olga", peer);
-      const refused = sender.send(session, "refused", { userRef: "1" });
+      // In the same octets, so that nothing can be said between them.
+      sender.engine.beginMessage(session, { userRef: "1" });
+      const refused = sender.engine.endMessage(session);
       sender.engine.closeSession(session, CloseReasonId.Idle);
       sender.flush();
       const closed = await sender.event("closed");

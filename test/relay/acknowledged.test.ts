@@ -64,7 +64,8 @@ class World {
       destroy: () => undefined,
       write: (octets: Uint8Array) => this.#heard(octets),
     });
-    new PeerConnection(this.hub, this.#socket as unknown as Socket, [RELAY], MESSAGE_LIMIT);
+    const settings = { localDeviceURLs: [RELAY], messageLimit: MESSAGE_LIMIT, tokens: undefined };
+    new PeerConnection(this.hub, this.#socket as unknown as Socket, settings);
     this.device.connect(RELAY);
     this.flush();
     this.hub.settle();

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { ARENA_BLOCK, ARENA_PIECE, Arena, MessageBody } from "../../src/store-and-forward/message-body.ts";
+import { ARENA_BLOCK, ARENA_PIECE, Arena, kept, MessageBody } from "../../src/store-and-forward/message-body.ts";
 
 describe("the body of a message", () => {
   test("come back whole and in order, however they were cut, and once", () => {
@@ -68,4 +68,19 @@ describe("the body of a message", () => {
     const whole = body.take();
     assert.ok(whole.every((octet, i) => octet === (i & 0xff)));
   });
+});
+
+test("what is kept keeps no memory but its own: not that of the chunk that it came in, nor of a Buffer", () => {
+  const chunk = Buffer.from(new ArrayBuffer(64 * 1024));
+  for (const length of [0, 1, 10, ARENA_PIECE, ARENA_PIECE + 1, 2048]) {
+    const body = new MessageBody(new Arena());
+    body.add(chunk.subarray(5, 5 + length));
+    const whole = body.take();
+    assert.notEqual(whole.buffer, chunk.buffer);
+    assert.ok(whole.buffer.byteLength <= Math.max(length, ARENA_BLOCK));
+    const one = kept(chunk.subarray(5, 5 + length));
+    assert.equal(one.buffer.byteLength, length);
+  }
+  const most = chunk.subarray(1);
+  assert.equal(kept(most), most);
 });
