@@ -379,7 +379,7 @@ describe("a client that cannot set headers", () => {
         [["groovedevice://raw/x"], await issue({ address: "raw/x" }), "ScopeMissing"],
         [["grooveDevice://r%61w/x"], await issue({ address: "*" }), "ScopeMissing"],
         [["grooveIdentity://raw"], await issue({ address: "*" }), "ScopeMissing"],
-        [["grooveDNS://relay.example.com"], await issue({ address: "*" }), "ScopeMissing"],
+        [["grooveDNS://relay.example.com"], await issue({ address: "*" }), "RelayNotProven"],
       ] as const) {
         const refused = await new Raw(t, transport, urls).connect(token).event("refused");
         assert.equal(refused.responseId, ConnectResponseId.AuthenticationFailed, reason);
