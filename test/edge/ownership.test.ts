@@ -59,8 +59,12 @@ async function guidOf(address: string): Promise<string> {
   return consumer;
 }
 
-/** All that a stranger may try with a GUID, and what becomes of it. */
-async function intrude(guid: string, headers: Record<string, string>): Promise<Set<string>> {
+let strangers = 0;
+
+/** All that a stranger may try with a GUID, and what becomes of it. Each comes from an address of his own, with his own misses. */
+async function intrude(guid: string, shown: Record<string, string>): Promise<Set<string>> {
+  strangers += 1;
+  const headers = { ...shown, "X-Forwarded-For": `203.0.113.${strangers}` };
   const outcomes = new Set<string>();
   for (const kind of ["KeepAlive", "LongLived"] as const) {
     const url = `${edge.url}${target(kind, AUDIENCE, guid)}`;
