@@ -101,8 +101,8 @@ export class FileLock {
       renameSync(`${path}.new`, path);
     } catch (error) {
       rmSync(`${path}.new`, { force: true });
-      // On a full disk the lock holds all the same.
-      if (!["ENOSPC", "EDQUOT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+      // On a full disk the lock holds all the same, and in a folder that was removed nobody asks who holds it.
+      if (!["ENOSPC", "EDQUOT", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
     }
   }
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { chmod, writeFile } from "node:fs/promises";
+import { chmod, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, it, type TestContext } from "node:test";
@@ -74,6 +74,14 @@ describe("a lock", () => {
     lock.release();
     new FileLock(path).release();
     assert(!existsSync(`${path}.json`));
+  });
+
+  it("is held on when its folder is removed", async (context) => {
+    const at = await folder(context);
+    const lock = new FileLock(join(at, "lock"));
+    await rm(at, { recursive: true });
+    lock.note({ children: [], folder: at });
+    lock.release();
   });
 
   it("does not believe a record that somebody else may have written", async (context) => {
