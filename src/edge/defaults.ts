@@ -400,6 +400,13 @@ export const GO_ON_OCTETS = 64 * 1024;
  */
 export const HOLD_IGNORED_OCTETS = 16 * 1024 * 1024;
 
+/**
+ * Octets of all WebSockets of an isolate that may wait or be in the course of being taken: half of its 128 MiB. Above that
+ * those which send on and have more than an equal share are ended; above half of it a device is told earlier to hold. No
+ * share is below {@link HOLD_OCTETS}, which whoever holds when told may have waiting.
+ */
+export const HOLD_ALL_OCTETS = 64 * 1024 * 1024;
+
 /** What a message that waits costs beside its octets, so that empty ones count. */
 export const HOLD_MESSAGE = 256;
 

@@ -97,8 +97,9 @@ export const REASONS = {
   },
   HoldIgnored: {
     status: 404,
-    cause: "The device went on sending over its WebSocket long after it was told to hold.",
-    cure: "Send nothing after the text message hold until go on has come.",
+    cause:
+      "The device went on sending over its WebSocket after it was told to hold, or sent too much at once for what others had sent.",
+    cure: "Send nothing after the text message hold until go on has come, and less than 256 KiB at a time.",
   },
   TooManyMailboxes: {
     status: 403,

@@ -11,9 +11,10 @@
  *   device → edge   "marks"     the first word of a device that answers marks
  *                   "took X"    the answer; X is random, so nobody can say it who has not read it
  *
- * What is on its way after "hold" waits here, up to a limit, beyond which the virtual connection is ended. A device that
- * answers marks has at most {@link WINDOW_OCTETS} on the way to it. One that does not is bounded by its acknowledgements
- * of messages, and may have so many octets of answers on the way before it has acknowledged one.
+ * What is on its way after "hold" waits here, up to a limit for each WebSocket and one for all of the isolate, beyond which
+ * the virtual connection is ended. A device that answers marks has at most {@link WINDOW_OCTETS} on the way to it. One that
+ * does not is bounded by its acknowledgements of messages, and may have so many octets of answers on the way before it has
+ * acknowledged one.
  *
  * @module
  */
@@ -21,6 +22,7 @@ import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import {
   ANSWERS_AHEAD,
   GO_ON_OCTETS,
+  HOLD_ALL_OCTETS,
   HOLD_IGNORED_OCTETS,
   HOLD_MESSAGE,
   HOLD_OCTETS,
@@ -42,6 +44,28 @@ export interface WiredSnapshot {
   readonly unmarked: number;
 }
 
+/** Octets that a WebSocket has sent and that are not taken, with what each message costs beside. */
+interface Backlog {
+  octets: number;
+}
+
+/** The backlogs of all WebSockets of this isolate, whose objects share its memory. */
+const all = { octets: 0, connections: 0 };
+
+/** An object that is thrown out of memory with a backlog does not say so. */
+const forgotten = new FinalizationRegistry((backlog: Backlog) => resize(backlog, 0));
+
+function resize(backlog: Backlog, octets: number): void {
+  all.connections += Number(octets > 0) - Number(backlog.octets > 0);
+  all.octets += octets - backlog.octets;
+  backlog.octets = octets;
+}
+
+/** Whether a backlog is more than its share, and all together more than there may be. */
+function isExcessive({ octets }: Backlog): boolean {
+  return all.octets > HOLD_ALL_OCTETS && octets > Math.max(HOLD_OCTETS, HOLD_ALL_OCTETS / all.connections);
+}
+
 export class Wired {
   readonly socket: WebSocket;
   readonly terminal: Terminal;
@@ -50,6 +74,7 @@ export class Wired {
   /** What has come and is not taken, in order, and its octets with what each message costs beside. */
   #waiting: Uint8Array[] = [];
   #waitingOctets = 0;
+  readonly #backlog: Backlog = { octets: 0 };
   #taking = false;
   #held = false;
   #marks: boolean;
@@ -65,6 +90,7 @@ export class Wired {
     this.socket = socket;
     this.terminal = terminal;
     this.#ended = ended;
+    forgotten.register(this, this.#backlog);
     this.#marks = snapshot?.marks ?? false;
     this.#unanswered = [...(snapshot?.unanswered ?? [])];
     this.#unmarked = snapshot?.unmarked ?? 0;
@@ -80,6 +106,11 @@ export class Wired {
       return;
     }
     const octets = new Uint8Array(word);
+    resize(this.#backlog, this.#backlog.octets + octets.length + HOLD_MESSAGE);
+    if (isExcessive(this.#backlog)) {
+      this.#drop();
+      return;
+    }
     if (!this.#taking) {
       this.#taking = true;
       try {
@@ -93,12 +124,23 @@ export class Wired {
     this.#waiting.push(octets);
     this.#waitingOctets += octets.length + HOLD_MESSAGE;
     if (this.#waitingOctets > HOLD_IGNORED_OCTETS) {
-      this.#waiting = [];
-      this.#ended("HoldIgnored");
-    } else if (this.#waitingOctets > HOLD_OCTETS && !this.#held) {
+      this.#drop();
+    } else if (!this.#held && this.#waitingOctets > (all.octets > HOLD_ALL_OCTETS / 2 ? GO_ON_OCTETS : HOLD_OCTETS)) {
       this.#held = true;
       this.socket.send("hold");
     }
+  }
+
+  /** Too much waits: what has come is let go at once. */
+  #drop(): void {
+    this.#forget();
+    this.#ended("HoldIgnored");
+  }
+
+  #forget(): void {
+    this.#over = true;
+    this.#waiting = [];
+    resize(this.#backlog, 0);
   }
 
   snapshot(): WiredSnapshot {
@@ -110,6 +152,7 @@ export class Wired {
     for (let at = 0; at < octets.length && !this.#over; at += READ_SIZE) {
       await this.terminal.write(octets.length <= READ_SIZE ? octets : octets.subarray(at, at + READ_SIZE));
     }
+    if (!this.#over) resize(this.#backlog, this.#backlog.octets - octets.length - HOLD_MESSAGE);
   }
 
   async #takeWaiting(): Promise<void> {
@@ -124,7 +167,7 @@ export class Wired {
   }
 
   close(reason: Reason): void {
-    this.#over = true;
+    this.#forget();
     this.socket.close(BELL_CLOSE.refused, reason);
   }
 

@@ -10,6 +10,9 @@ import {
   ANSWERS_AHEAD,
   ATTACH_MESSAGES,
   CONSUMED_MAILBOXES,
+  HOLD_ALL_OCTETS,
+  HOLD_IGNORED_OCTETS,
+  HOLD_OCTETS,
   MESSAGE_LIMIT,
   REFUSED_REST,
   SEND_WINDOW,
@@ -428,6 +431,41 @@ describe("a WebSocket", () => {
     await turns(20_000);
     assert.equal(seen.ended, "OutputNotTaken");
     assert.ok(seen.octets <= ANSWERS_AHEAD + 2000);
+  });
+
+  it("that ignores hold is ended sooner when many do, and one that heeds it is not", async () => {
+    const message = 65_536;
+    const stuck = () => {
+      const one = wiredUp();
+      Object.assign(one.wired.terminal, {
+        ready: () => new Promise(() => undefined),
+        write: () => new Promise(() => undefined),
+      });
+      return one;
+    };
+    const [heeding, ...deaf] = Array.from({ length: 101 }, stuck);
+    assert.ok(heeding);
+    const hear = ({ wired, seen }: ReturnType<typeof stuck>) => {
+      void wired.hear(new ArrayBuffer(message));
+      if (seen.ended !== undefined) wired.close(seen.ended);
+    };
+    for (let octets = 0; octets < HOLD_OCTETS - message; octets += message) hear(heeding);
+    let most = 0;
+    for (let octets = 0; octets <= HOLD_IGNORED_OCTETS; octets += message) {
+      for (const one of deaf) if (one.seen.ended === undefined) hear(one);
+      most = Math.max(most, deaf.filter(({ seen }) => seen.ended === undefined).length * octets);
+    }
+    assert.ok(most <= 2 * HOLD_ALL_OCTETS, `${most} octets wait`);
+    assert.equal(heeding.seen.ended, undefined);
+    for (const { seen, wired } of deaf) {
+      wired.close("DeviceGone");
+      assert.ok(seen.ended === "HoldIgnored" || seen.ended === undefined);
+    }
+    // What they held is free: one alone may have its own limit.
+    const alone = stuck();
+    for (let octets = message; octets < HOLD_IGNORED_OCTETS - message; octets += message) hear(alone);
+    assert.equal(alone.seen.ended, undefined);
+    for (const { wired } of [alone, heeding]) wired.close("DeviceGone");
   });
 
   it("whose terminal or socket throws is ended by name", async () => {
