@@ -34,6 +34,12 @@ export function usage(command: string, why: string): CommandError {
   return new CommandError("Usage", `${why}; see grooveway ${command} --help`);
 }
 
+/** Octets from an option in MiB. */
+export function mebibytes(command: string, text: string): number {
+  if (!/^[0-9]{1,9}$/.test(text)) throw usage(command, `${text} is no number of MiB`);
+  return Number(text) * 1024 * 1024;
+}
+
 /** A TCP port from an option. */
 export function port(command: string, text: string): number {
   const number = Number(text);

@@ -3,9 +3,11 @@
  *
  * @module
  */
+import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../edge/policy/configuration.ts";
+import { DiskTeller } from "./disk-teller.ts";
 import { edgeNames } from "./edge-names.ts";
 import { beginRun } from "./edge-run.ts";
 import { sweepEmptyDatabases } from "./empty-databases.ts";
@@ -57,6 +59,10 @@ export interface LocalEdgeOptions {
   readonly rate?: string;
   /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
   readonly state?: string;
+  /** Octets that have to be free on the disk; below that new messages are refused. Default 64 MiB. */
+  readonly minFree?: number;
+  /** Called with a line for the operator when the disk has become full, and when it has room again. */
+  readonly onDisk?: (line: string) => void;
   /** PEM texts: with them the edge speaks HTTPS. */
   readonly tls?: { readonly key: string; readonly cert: string };
   /** Called for each line that the worker or its runtime logs. */
@@ -92,13 +98,20 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   const code = options.code ?? (await workerCode());
   const run = await beginRun(options.state);
   let resolver: LocalResolver | undefined;
+  // Nobody else on this machine may tell the worker about the disk.
+  const secret = randomBytes(16).toString("hex");
+  let heed: DiskTeller | undefined;
   const host = options.host ?? "127.0.0.1";
   try {
     if (options.state !== undefined) sweepEmptyDatabases(options.state);
     if (options.resolver === undefined) resolver = await startLocalResolver();
     for (let tries = ANY_PORT_TRIES; ; tries -= 1) {
       const front = { worker: WORKER, host, port: await portOf(host, options.port), tls: options.tls };
-      const settings = configuration(code, front, { resolver: resolver?.url ?? "", ...options });
+      const heard = (level: string, line: string) => {
+        heed?.hear(line);
+        options.log?.(level, line);
+      };
+      const settings = configuration(code, front, secret, { resolver: resolver?.url ?? "", ...options, log: heard });
       const miniflare = run.start(() => new Miniflare(settings));
       try {
         await inTime(miniflare.ready);
@@ -112,7 +125,12 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
           `the edge did not start: ${cause instanceof Error ? cause.message : cause}`,
         );
       }
+      // Before anybody is told that it is up: what comes to a full disk is refused from the first message on.
+      const disk = new DiskTeller(miniflare, secret, options, run);
+      await disk.tell();
+      heed = disk;
       const close = async () => {
+        await disk.close();
         await miniflare.dispose();
         await resolver?.close();
         run.close();
@@ -166,7 +184,7 @@ function assertSecure(options: LocalEdgeOptions): void {
   throw new CommandError("InsecureEdge", all.join("; "));
 }
 
-function configuration(code: string, front: Front, options: LocalEdgeOptions): MiniflareOptions {
+function configuration(code: string, front: Front, secret: string, options: LocalEdgeOptions): MiniflareOptions {
   const env = {
     TUNNEL: { type: "durable-object", worker: WORKER, exportName: "Tunnel" },
     ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
@@ -190,6 +208,7 @@ function configuration(code: string, front: Front, options: LocalEdgeOptions): M
     ACKNOWLEDGE_TIME: { type: "text", value: options.acknowledgeTime ?? "" },
     AUTH_ORIGIN: { type: "text", value: options.authOrigin ?? "" },
     ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
+    LOCAL_SECRET: { type: "text", value: secret },
     FRONT: frontBinding(front),
   } as const;
   return {

@@ -1,9 +1,10 @@
 /** `grooveway relay`: the origin relay. */
 import { forbidden } from "../edge/policy/configuration.ts";
+import { MIN_FREE } from "../lib/node/disk-watch.ts";
 import { describe, LockHeld } from "../lib/node/file-lock.ts";
 import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
-import { type Command, parse, port, usage } from "./arguments.ts";
+import { type Command, mebibytes, parse, port, usage } from "./arguments.ts";
 import { readText } from "./connection.ts";
 import { CommandError } from "./output.ts";
 import { type SettingsServer, startSettingsServer } from "./settings-server.ts";
@@ -16,6 +17,7 @@ Runs an origin relay: SSTP on TCP, with a queue for every device and identity.
 
   --port N       TCP port; default ${SSTP_PORT}, 0 for any free one
   --host HOST    address to listen on; default 127.0.0.1, use 0.0.0.0 or :: to be reached from elsewhere
+  --min-free MIB refuse new messages when less is free on the disk of the store; default 64
   --store FILE   keep what waits in this file; without it a restart forgets it
   --name NAME    name that clients know this relay by; may be given more than once
                  default: this host's name, localhost and the address listened on
@@ -43,6 +45,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       port: { type: "string", default: String(SSTP_PORT) },
       host: { type: "string", default: "127.0.0.1" },
       store: { type: "string" },
+      "min-free": { type: "string", default: String(MIN_FREE / 1024 ** 2) },
       name: { type: "string", multiple: true },
       "tls-key": { type: "string" },
       "tls-cert": { type: "string" },
@@ -65,6 +68,13 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       port: port("relay", values.port),
       host: values.host,
       ...(values.store !== undefined && { store: values.store }),
+      minFree: mebibytes("relay", values["min-free"]),
+      onDisk: (full) =>
+        console.error(
+          full
+            ? `grooveway: less than ${values["min-free"]} MiB are free on the disk of ${values.store}: new messages are refused [StorageFull]`
+            : `grooveway: there is room again on the disk of ${values.store}: new messages are taken`,
+        ),
       ...(values.name !== undefined && { names: values.name }),
       ...(key !== undefined &&
         cert !== undefined && {

@@ -401,7 +401,7 @@ export function sessionRefusal(reasonId: number | undefined): DeviceError {
   if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
     return new DeviceError(
       "QuotaWouldBeExceeded",
-      "the recipient's mailbox is full, or the message is longer than the relay takes: try again when it has been read",
+      "the recipient's mailbox or the disk of the relay is full, or the message is longer than the relay takes: try again when it has been read",
       { retryable: true },
     );
   }

@@ -205,6 +205,8 @@ export const HUNG_TIME = 30_000;
 
 /** How long what is acknowledged may stay in a mailbox's log, so that it is taken off together with the next append. */
 export const CUT_PAUSE = 10;
+/** How long to wait before another try to write on a full disk: the command gives up its ballast within a second. */
+export const FULL_PAUSE = 1000;
 
 /** How often calls that are under way are looked at: one that has failed is known so much later, which hardly matters. */
 export const CALL_LOOK = 1_000;

@@ -36,6 +36,7 @@ import {
   UNFINISHED_OCTETS,
   VOLATILE_TIMEOUT,
 } from "./defaults.ts";
+import { noticeStorageFull } from "./disk.ts";
 import { report } from "./log.ts";
 import type { Refusal } from "./mailbox.ts";
 import type { Host } from "./terminal.ts";
@@ -62,6 +63,7 @@ const STATUS: Readonly<Record<Failure, number>> = {
   quota: SessionStatusId.QuotaWouldBeExceeded,
   recipients: SessionStatusId.QuotaWouldBeExceeded,
   tooLong: SessionStatusId.QuotaWouldBeExceeded,
+  full: SessionStatusId.QuotaWouldBeExceeded,
   locked: SessionStatusId.LockedOut,
   DNSLookupFailed: SessionStatusId.DNSLookupFailed,
   HostNotReachable: SessionStatusId.HostNotReachable,
@@ -424,7 +426,7 @@ export class Intake {
    * connection, in order, and ids tell what is there.
    */
   #fail(error: unknown): void {
-    report(error);
+    if (!noticeStorageFull(error)) report(error);
     this.#engine.close(ConnectCloseReasonId.Resting);
     this.#changed();
   }

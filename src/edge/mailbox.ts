@@ -26,6 +26,7 @@ import {
   CUT_PAUSE,
   DELIVER_TIMEOUT,
   FORMER_CONSUMERS,
+  FULL_PAUSE,
   HAND_TIMEOUT,
   HUNG_TIME,
   RETRY_PAUSES,
@@ -33,6 +34,7 @@ import {
   WATCH_INTERVAL,
 } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
+import { isStorageFull, noticeStorageFull } from "./disk.ts";
 import type { Env } from "./env.ts";
 import { report } from "./log.ts";
 import { Patience } from "./patience.ts";
@@ -133,11 +135,9 @@ export class Mailbox extends DurableObject<Env> {
 
   /** Takes messages, in order, and tells which did not come in. What is told, and what it is silent about, is durable. */
   async append(bundle: Bundle): Promise<Refusal[]> {
-    this.#enter();
-    this.#cut();
-    const awaited = this.#consumer !== undefined || this.#isRelay;
-    const outcomes = this.#store.append(bundle, Date.now(), (envelope) => this.#isShutOut(envelope), awaited);
+    const outcomes = this.#append(bundle);
     this.#countRefused(outcomes);
+    this.#count("StorageFull", outcomes.filter((outcome) => outcome === "full").length);
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
     this.#count("MessageTooLong", outcomes.filter((outcome) => outcome === "tooLong").length);
@@ -146,6 +146,22 @@ export class Mailbox extends DurableObject<Env> {
     this.#push();
     this.#call();
     return refusalsOf(outcomes);
+  }
+
+  #append(bundle: Bundle): Outcome[] {
+    const awaited = this.#consumer !== undefined || this.#isRelay;
+    const shutOut = (envelope: Envelope) => this.#isShutOut(envelope);
+    if (!isStorageFull()) {
+      try {
+        this.#enter();
+        this.#cut();
+        return this.#store.append(bundle, Date.now(), shutOut, awaited);
+      } catch (error) {
+        // All of it has failed, so its sender may be told that it was refused.
+        if (!noticeStorageFull(error)) throw error;
+      }
+    }
+    return this.#store.append(bundle, Date.now(), shutOut, awaited, true);
   }
 
   /**
@@ -505,8 +521,9 @@ export class Mailbox extends DurableObject<Env> {
       try {
         this.#cut();
       } catch (error) {
-        // It is tried again with whatever is written next.
-        console.error(JSON.stringify({ reason: "InternalError", message: String(error) }));
+        // It is tried again with whatever is written next, and on a full disk nothing else may be.
+        if (noticeStorageFull(error)) void scheduler.wait(FULL_PAUSE).then(() => this.#cutSoon());
+        else console.error(JSON.stringify({ reason: "InternalError", message: String(error) }));
       }
     }, CUT_PAUSE);
   }
@@ -561,7 +578,8 @@ export class Mailbox extends DurableObject<Env> {
   #count(drop: Drop, number: number): void {
     if (number === 0) return;
     this.#untold[drop] += number;
-    this.#countVolatile();
+    // What room is left is for what empties the mailbox.
+    if (!isStorageFull()) this.#countVolatile();
   }
 
   #kept<T>(name: string): T | undefined {

@@ -132,6 +132,11 @@ export const REASONS = {
     cause: "The request has no admin token, or another one.",
     cure: "Give the edge's admin token as Authorization: Bearer.",
   },
+  StorageFull: {
+    status: null,
+    cause: "The disk of this edge is nearly full: it takes no new messages, and answers /health with 503.",
+    cure: "Make room on the disk; what waits can be read and purged meanwhile.",
+  },
   NotFound: { status: 404, cause: "Nothing is at this path.", cure: "See / for the paths of this edge." },
   InternalError: {
     status: 500,

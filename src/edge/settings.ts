@@ -27,6 +27,8 @@ export interface Settings extends AuthSettings {
   readonly ACKNOWLEDGE_TIME?: string;
   /** What is permitted for development: see policy/dev.ts. Empty in production. */
   readonly DEV?: string;
+  /** By it the command on this machine is known. Nobody sets it elsewhere. */
+  readonly LOCAL_SECRET?: string;
   /** Opens /admin. Empty: there is none. */
   readonly ADMIN_TOKEN?: string;
   /** `origin`: a virtual connection that is passed through needs no token, since the origin relay asks for its own. */

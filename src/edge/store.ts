@@ -69,7 +69,7 @@ export interface Sql {
 
 /**
  * What became of a message. One that is locked came from somebody who may not send to this mailbox. One that is too long
- * can never be stored, one over the quota later. The last three are of one that cannot wait for an origin relay that is out
+ * can never be stored, one over the quota later, and so one for which the disk is too full. The last three are of one that cannot wait for an origin relay that is out
  * of reach.
  */
 export type Outcome =
@@ -77,6 +77,7 @@ export type Outcome =
   | "duplicate"
   | "quota"
   | "tooLong"
+  | "full"
   | "locked"
   | "DNSLookupFailed"
   | "HostNotReachable"
@@ -286,6 +287,7 @@ export class MailboxStore {
    *
    * @param shutOut whether messages of an envelope may not come in
    * @param awaited whether somebody is about to read them: then they stay in memory, as far as there is room
+   * @param full whether the disk has no room for what is new; then nothing is written
    * @returns for each what became of it
    */
   append(
@@ -293,9 +295,11 @@ export class MailboxStore {
     now: number,
     shutOut: (envelope: Envelope) => boolean = () => false,
     awaited = true,
+    full = false,
   ): Outcome[] {
-    if (!this.#made) this.#make();
     const batch = batchOf(bundle);
+    if (full && !this.#made) return batch.sizes.map(() => "full");
+    if (!this.#made) this.#make();
     const { envelopes, octets } = bundle;
     const { starts, sizes, shares } = batch;
     const inline = shares.reduce((sum, share) => sum + share, 0);
@@ -314,6 +318,7 @@ export class MailboxStore {
         if (one !== undefined && this.#ids.isKnown(one, id)) return "duplicate";
         const number = envelopeAt(octets, starts[index] ?? 0);
         if (shut[number] ?? true) return "locked";
+        if (full) return "full";
         const share = shares[number] ?? 0;
         if (size > MESSAGE_LIMIT || share > ENVELOPE_LIMIT) return "tooLong";
         const counts = lengthOf(octets, batch, index) + (counted.has(number) ? 0 : share);

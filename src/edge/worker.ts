@@ -13,6 +13,7 @@ import { within } from "../lib/runtime/timeout.ts";
 import { admin } from "./admin.ts";
 import { admit } from "./authorization.ts";
 import { WHOLE_BODY_TIMEOUT } from "./defaults.ts";
+import { hearOfDisk, isStorageFull } from "./disk.ts";
 import type { Env } from "./env.ts";
 import { inspect } from "./findings.ts";
 import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
@@ -20,7 +21,7 @@ import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Caller, type Context, type TunnelStub, tunnelFor } from "./parking.ts";
 import { sourceOf } from "./policy/source.ts";
-import { answerHeaders, problem, type Reason } from "./reasons.ts";
+import { answerHeaders, problem, REASONS, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { answerRule } from "./rules.ts";
 
@@ -34,7 +35,13 @@ const app = new Hono<{ Bindings: Env }>();
 
 app.get("/", (c) => c.html(page(new URL(c.req.url).origin)));
 
-app.get("/health", (c) => c.json({ status: "ok", service: "grooveway" }));
+app.get("/health", (c) => {
+  if (!isStorageFull()) return c.json({ status: "ok", service: "grooveway" });
+  const { cause, cure } = REASONS.StorageFull;
+  return c.json({ status: "full", service: "grooveway", code: "StorageFull", detail: cause, cure }, 503);
+});
+
+app.put("/local/disk", async (c) => (await hearOfDisk(c.req.raw, c.env.LOCAL_SECRET)) ?? problem("NotFound"));
 
 app.route("/admin", admin);
 

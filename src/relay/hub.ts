@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ConnectCloseReasonId } from "../sstp/index.ts";
 import { type Drop, noDrops } from "../store-and-forward/drop-reasons.ts";
 import { COMMIT_REMOVALS, REFUSALS } from "./defaults.ts";
 import type { Outgoing } from "./queue.ts";
@@ -118,9 +119,15 @@ export class Hub {
     this.#settling = undefined;
     clearTimeout(this.#committing);
     this.#committing = undefined;
-    this.store.commit();
+    const stored = this.store.commit();
     const unsettled = [...this.#unsettled];
     this.#unsettled.clear();
+    if (!stored) {
+      // Their senders still have what was to be acknowledged, and send it again on a new connection.
+      for (const connection of unsettled) connection.close(ConnectCloseReasonId.Resting);
+      this.#filled.clear();
+      return;
+    }
     for (const connection of unsettled) connection.settle();
     const filled = [...this.#filled];
     this.#filled.clear();

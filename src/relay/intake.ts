@@ -208,7 +208,7 @@ export class Intake {
       if (outcome === "stored") this.#hub.filled(incoming.envelope.peer);
       else if (outcome === "duplicate") this.#hub.drop("DuplicateMessage");
       else {
-        this.#hub.drop("QuotaWouldBeExceeded");
+        this.#hub.drop(outcome === "full" ? "StorageFull" : "QuotaWouldBeExceeded");
         refused.push(index);
       }
     });

@@ -7,10 +7,12 @@
 import { realpathSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { hostname } from "node:os";
+import { dirname } from "node:path";
 import { createServer as createSecureServer } from "node:tls";
 import { hasKeys, type KeySettings, parseKeySet } from "../auth/key-set.ts";
 import { type LinkSecrets, parseLinkSecrets } from "../auth/relay-proof.ts";
 import type { TokenSettings } from "../auth/verify-token.ts";
+import { DiskWatch } from "../lib/node/disk-watch.ts";
 import { FileLock } from "../lib/node/file-lock.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
@@ -53,6 +55,10 @@ export interface RelayOptions {
   readonly revokedURL?: string;
   /** File for what waits; without it everything is forgotten when the process ends. */
   readonly store?: string;
+  /** Octets that have to be free on the disk of the store; below that new messages are refused. Default 64 MiB. */
+  readonly minFree?: number;
+  /** Called when that disk has become full, and when it has room again. */
+  readonly onDisk?: (full: boolean) => void;
   /** What one peer may have waiting. */
   readonly quota?: Quota;
   /** Longest message in octets. */
@@ -95,6 +101,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   const secure = options.tls && secureServer(options.tls);
   const { store, lock } = openStore(options);
   const hub = new Hub(store, log, trust);
+  const disk = watchDisk(options, store, hub);
   const connections = new Map<Socket, PeerConnection>();
   const plain = options.tlsOnly === true ? undefined : createServer({ noDelay: true, allowHalfOpen: true });
   const host = options.host ?? "127.0.0.1";
@@ -106,6 +113,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
     if (secure !== undefined) await listen(secure, options.tls?.port ?? TLS_PORT, host);
   } catch (error) {
     for (const server of servers) server.close();
+    await disk?.close();
     store.close();
     lock?.release();
     throw error;
@@ -158,6 +166,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
     const handshaking = sockets.size > connections.size;
     if (handshaking) setTimeout(() => sockets.forEach((socket) => void socket.destroy()), LINGER).unref();
     await closed;
+    await disk?.close();
     store.close();
     lock?.release();
   }
@@ -227,6 +236,25 @@ function openStore({ store: file, quota }: RelayOptions): {
     lock?.release();
     throw error;
   }
+}
+
+/** While the disk is full the store takes nothing new; when it has failed to write, the ballast is given up. */
+function watchDisk({ store: file, minFree, onDisk }: RelayOptions, store: Store, hub: Hub): DiskWatch | undefined {
+  if (file === undefined) return undefined;
+  const disk = new DiskWatch({
+    folder: dirname(realPath(file)),
+    ballast: `${realPath(file)}-ballast`,
+    minFree,
+    changed(full) {
+      store.full = full;
+      // What could not be removed before is now.
+      if (!full) setImmediate(() => hub.settle());
+      onDisk?.(full);
+    },
+  });
+  store.full = disk.full;
+  store.onFailure = () => disk.failed();
+  return disk;
 }
 
 /** By whatever name the file is given, it has one lock. */

@@ -11,6 +11,7 @@
  * @module
  */
 import { DatabaseSync } from "node:sqlite";
+import { isDiskFull } from "../lib/node/disk-watch.ts";
 import { isRelay, joinOctets } from "../sstp/index.ts";
 import type { Envelope as Common, Fields } from "../store-and-forward/envelope.ts";
 import {
@@ -48,9 +49,13 @@ export interface Incoming {
   /** Its key in `chunks`, once it is longer than one. */
   key: number | undefined;
   rows: number;
+  /** How often the store had failed when it began: rows of a message that is older than the last failure are gone. */
+  readonly failures: number;
+  /** The disk was full when a row was to be written. */
+  lost: boolean;
 }
 
-export type Outcome = "stored" | "duplicate" | "quota";
+export type Outcome = "stored" | "duplicate" | "quota" | "full";
 
 export interface Quota {
   readonly octets: number;
@@ -75,6 +80,17 @@ export class Store {
   readonly #waiting = new Map<string, { octets: number; messages: number }>();
   #key: number;
   #open = false;
+  /** Whether nothing new is taken, so that there is room for what empties the store. */
+  full = false;
+  /** Called when a write has failed because the disk is full. */
+  onFailure: () => void = () => undefined;
+  /** Nothing is written after a failure, until what was removed has been removed again. */
+  #failed = false;
+  #failures = 0;
+  /** Something that was written since the last commit is lost. */
+  #lost = false;
+  /** What was removed since the last commit: it is removed again when that fails. */
+  #removed: { readonly seq: number; readonly peer: string; readonly size: number }[] = [];
 
   /**
    * @param file path of the database, or undefined for one in memory that ends with the process
@@ -89,6 +105,12 @@ export class Store {
     // Messages that were on their way in when the process ended: their senders still have them.
     this.#database.exec("DELETE FROM chunks WHERE key NOT IN (SELECT key FROM messages WHERE key IS NOT NULL)");
     this.#key = Number(this.#one("SELECT coalesce(max(key), 0) AS n FROM messages").n);
+    this.#count();
+  }
+
+  /** Fills memory from the table. */
+  #count(): void {
+    this.#waiting.clear();
     for (const row of this.#all("SELECT peer, count(*) AS messages, sum(size) AS octets FROM messages GROUP BY peer")) {
       this.#waiting.set(String(row.peer), { octets: Number(row.octets), messages: Number(row.messages) });
     }
@@ -96,7 +118,16 @@ export class Store {
 
   /** Starts a message. Nothing of it can be read before `finish`. */
   begin(envelope: Envelope): Incoming {
-    return { envelope, size: 0, held: [], heldOctets: 0, key: undefined, rows: 0 };
+    return {
+      envelope,
+      size: 0,
+      held: [],
+      heldOctets: 0,
+      key: undefined,
+      rows: 0,
+      failures: this.#failures,
+      lost: false,
+    };
   }
 
   /** Takes octets of its body. They are kept as they are: the caller must not change them later. */
@@ -110,6 +141,12 @@ export class Store {
 
   /** Writes what is held of an unfinished message to the disk: a row of its body. */
   spill(incoming: Incoming): void {
+    if (this.full || incoming.lost) {
+      incoming.lost = true;
+      incoming.held = [];
+      incoming.heldOctets = 0;
+      return;
+    }
     this.#begin();
     if (incoming.key === undefined) {
       this.#key += 1;
@@ -130,6 +167,10 @@ export class Store {
     if (id !== "" && this.#seen(envelope, id)) {
       this.discard(incoming);
       return "duplicate";
+    }
+    if (this.full || incoming.lost || (incoming.key !== undefined && incoming.failures < this.#failures)) {
+      this.discard(incoming);
+      return "full";
     }
     if (waiting.messages + 1 > this.#quota.messages || waiting.octets + incoming.size > this.#quota.octets) {
       this.discard(incoming);
@@ -154,6 +195,7 @@ export class Store {
       const { source } = envelope;
       this.#run("INSERT INTO seen (peer, source, id, at) VALUES (?, ?, ?, ?)", recipientOf(envelope), source, id, now);
     }
+    if (this.#failed) return "full";
     this.#waiting.set(envelope.peer, { octets: waiting.octets + incoming.size, messages: waiting.messages + 1 });
     return "stored";
   }
@@ -202,6 +244,7 @@ export class Store {
     for (const { seq, peer, size } of messages) {
       this.#begin();
       this.#run("DELETE FROM chunks WHERE key = (SELECT key FROM messages WHERE seq = ? AND key IS NOT NULL)", seq);
+      this.#removed.push({ seq, peer, size });
       if (this.#run("DELETE FROM messages WHERE seq = ?", seq) === 0) continue;
       const waiting = this.waiting(peer);
       const messages = waiting.messages - 1;
@@ -237,11 +280,54 @@ export class Store {
     return old.length;
   }
 
-  /** Ends the open transaction: from here on everything before is on the disk. */
-  commit(): void {
-    if (!this.#open) return;
+  /**
+   * Ends the open transaction: from here on everything before is on the disk.
+   *
+   * @returns false when the disk was full, and what was stored since the last commit is lost. What was removed is removed
+   *   as soon as there is room for that
+   */
+  commit(): boolean {
+    this.#end();
+    const stored = !this.#lost;
+    if (this.#failed) this.#removeAgain();
+    this.#lost = false;
+    return stored;
+  }
+
+  #end(): void {
+    if (this.#open) this.#attempt(() => this.#database.exec("COMMIT"));
     this.#open = false;
-    this.#database.exec("COMMIT");
+    if (!this.#failed) this.#removed = [];
+  }
+
+  /** After a failure: nobody acknowledges twice. When this fails as well the next commit tries it again. */
+  #removeAgain(): void {
+    const removed = this.#removed;
+    this.#removed = [];
+    this.#failed = false;
+    this.remove(removed);
+    this.#end();
+  }
+
+  /** Runs what writes. On a full disk SQLite takes back the whole transaction, and memory must not be ahead of it. */
+  #attempt(write: () => void): void {
+    if (this.#failed) return;
+    try {
+      write();
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      this.#failed = true;
+      this.#lost = true;
+      this.#failures += 1;
+      try {
+        this.#database.exec("ROLLBACK");
+      } catch {
+        // SQLite has done so.
+      }
+      this.#open = false;
+      this.#count();
+      this.onFailure();
+    }
   }
 
   close(): void {
@@ -256,7 +342,7 @@ export class Store {
   }
 
   #begin(): void {
-    if (this.#open) return;
+    if (this.#open || this.#failed) return;
     this.#database.exec("BEGIN");
     this.#open = true;
   }
@@ -281,7 +367,11 @@ export class Store {
   }
 
   #run(sql: string, ...values: (string | number | null | Uint8Array)[]): number {
-    return Number(this.#prepared(sql).run(...values).changes);
+    let changes = 0;
+    this.#attempt(() => {
+      changes = Number(this.#prepared(sql).run(...values).changes);
+    });
+    return changes;
   }
 }
 

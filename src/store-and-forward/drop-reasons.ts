@@ -11,6 +11,8 @@ export const DROPS = {
   QuotaWouldBeExceeded:
     "The peer's quota, or the sender's share of it, is used up; the session is closed with that reason.",
   MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
+  StorageFull:
+    "The disk of the edge or the relay is nearly full, so that it takes no new messages; the session is closed with QuotaWouldBeExceeded.",
   LockedOut: "The mailbox is locked against senders; a fanout is told LockedOut, a session is closed.",
   SenderNotAllowed:
     "The rule of the mailbox does not let this sender in; a fanout is told LockedOut, a session is closed.",

@@ -1,0 +1,162 @@
+/**
+ * Another program fills the disk to the last byte, and later there is room again: nothing that was acknowledged is lost,
+ * what waits can be fetched meanwhile, and nothing is started anew.
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { closeSync, existsSync, openSync, rmSync, writeSync } from "node:fs";
+import { mkdtemp, rmdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, it, type TestContext } from "node:test";
+import { Device, type DeviceOptions } from "../../src/device/index.ts";
+import { eventually } from "../edge/support.ts";
+import { type Running, start } from "./support.ts";
+
+/** Room for the minimum, the ballast and little else. */
+const DISK = "size=112m";
+const WAITING = 30;
+
+/** A small disk of its own; undefined where this process may not mount one. */
+async function disk(context: TestContext): Promise<string | undefined> {
+  const at = await mkdtemp(join(tmpdir(), "grooveway-disk-"));
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", DISK, "tmpfs", at], { stdio: "pipe" });
+  } catch (error) {
+    await rmdir(at);
+    context.skip(`SKIPPED: no tmpfs can be mounted here (${(error as Error).message.split("\n")[0]})`);
+    return undefined;
+  }
+  context.after(async () => {
+    // Whatever runs on it is stopped after this.
+    execFileSync("umount", ["-l", at]);
+    await rmdir(at);
+  });
+  return at;
+}
+
+/** Another program: it takes every byte there is. */
+function fill(at: string): void {
+  const file = openSync(join(at, "other-program"), "a");
+  try {
+    for (let size = 1024 * 1024; size > 0; ) {
+      try {
+        writeSync(file, Buffer.alloc(size, 1));
+      } catch {
+        size = Math.floor(size / 2);
+      }
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Ids of what waits for a device, all acknowledged. */
+async function fetchAll(options: DeviceOptions, count: number): Promise<string[]> {
+  const device = await Device.connect(options);
+  const came: string[] = [];
+  try {
+    for await (const message of device.messages()) {
+      await message.done();
+      came.push(new TextDecoder().decode(message.body.subarray(0, 10)).trim());
+      if (came.length === count) break;
+    }
+    return came;
+  } finally {
+    await device.close();
+  }
+}
+
+function body(n: number): Uint8Array {
+  const octets = new Uint8Array(20_000).fill(32);
+  octets.set(new TextEncoder().encode(`message ${n}`.padEnd(10)));
+  return octets;
+}
+
+async function survives(context: TestContext, at: string, running: Running, way: Omit<DeviceOptions, "address">) {
+  const alice = await Device.connect({ ...way, address: "alice/pc" });
+  context.after(() => alice.close());
+  const sent: string[] = [];
+  for (let n = 0; n < WAITING; n += 1) {
+    await alice.send("bob/pc", body(n));
+    await alice.send("carol/pc", body(n));
+    sent.push(`message ${n}`.padEnd(10).trim());
+  }
+  fill(at);
+  await assert.rejects(alice.send("bob/pc", body(99)), { code: "QuotaWouldBeExceeded" });
+  await assert.rejects(alice.send("dave/pc", body(99)), { code: "QuotaWouldBeExceeded" });
+  assert.deepEqual(
+    await fetchAll({ ...way, address: "bob/pc" }, WAITING),
+    sent,
+    "what waits comes while the disk is full",
+  );
+  await assert.rejects(alice.send("bob/pc", body(99)), { code: "QuotaWouldBeExceeded" });
+  rmSync(join(at, "other-program"));
+  await eventually("there is room again", () =>
+    alice.send("bob/pc", body(100)).then(
+      () => true,
+      () => false,
+    ),
+  );
+  assert.deepEqual(await fetchAll({ ...way, address: "bob/pc" }, 1), ["message 10"], "the refused ones are not there");
+  assert.deepEqual(await fetchAll({ ...way, address: "carol/pc" }, WAITING), sent);
+  assert.equal(running.process.exitCode, null, "nothing was started anew");
+}
+
+describe("a disk that another program fills to the last byte", () => {
+  it("an edge refuses by name, /health says so, what waits is delivered and purged, and there is room again", async (context) => {
+    const at = await disk(context);
+    if (at === undefined) return;
+    const state = join(at, "state");
+    const edge = start(context, ["edge", "--port", "0", "--json", "--dev", "--state", state, "--admin-token", "admin"]);
+    const [, url = ""] = await edge.line(/"url":"([^"]+)"/);
+    await eventually("the ballast is there", () => existsSync(join(state, "ballast")));
+    const eve = await Device.connect({ edge: url, address: "eve/pc", transport: "websocket" });
+    await eve.send("frank/pc", body(1));
+    await eve.close();
+    await survives(context, at, edge, { edge: url, transport: "websocket" });
+    fill(at);
+    const health = async () => (await fetch(`${url}/health`)).status;
+    await eventually("it says that it is full", async () => (await health()) === 503);
+    assert.equal(((await (await fetch(`${url}/health`)).json()) as { code: string }).code, "StorageFull");
+    const purged = await fetch(`${url}/admin/mailboxes/frank%2Fpc`, {
+      method: "DELETE",
+      headers: { Authorization: "Bearer admin" },
+    });
+    assert.equal(purged.status, 200, await purged.text());
+    rmSync(join(at, "other-program"));
+    await eventually("it says that it is well", async () => (await health()) === 200);
+    await eventually("the ballast is there again", () => existsSync(join(state, "ballast")));
+    edge.process.kill("SIGTERM");
+    assert.match((await edge.finished).stderr, /new messages are refused \[StorageFull\]\n.*new messages are taken/);
+  });
+
+  it("a relay refuses by name, what waits is delivered, and there is room again", async (context) => {
+    const at = await disk(context);
+    if (at === undefined) return;
+    const relay = start(context, ["relay", "--port", "0", "--json", "--store", join(at, "relay.db")]);
+    const [, port = ""] = await relay.line(/"port":([0-9]+)/);
+    await eventually("the ballast is there", () => existsSync(join(at, "relay.db-ballast")));
+    await survives(context, at, relay, { relay: `127.0.0.1:${port}`, transport: "tcp" });
+    relay.process.kill("SIGTERM");
+    assert.match((await relay.finished).stderr, /new messages are refused \[StorageFull\]\n.*new messages are taken/);
+  });
+
+  it("with no minimum the write itself fails, and nothing is lost or acknowledged by it", async (context) => {
+    const at = await disk(context);
+    if (at === undefined) return;
+    const relay = start(context, [
+      "relay",
+      "--port",
+      "0",
+      "--json",
+      "--min-free",
+      "0",
+      "--store",
+      join(at, "relay.db"),
+    ]);
+    const [, port = ""] = await relay.line(/"port":([0-9]+)/);
+    await eventually("the ballast is there", () => existsSync(join(at, "relay.db-ballast")));
+    await survives(context, at, relay, { relay: `127.0.0.1:${port}`, transport: "tcp" });
+  });
+});

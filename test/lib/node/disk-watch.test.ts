@@ -1,0 +1,79 @@
+/** When a disk counts as full, and what becomes of the ballast. The disk and the time are the test's. */
+import assert from "node:assert/strict";
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it, type TestContext } from "node:test";
+import { BALLAST, DiskWatch, MIN_FREE } from "../../../src/lib/node/disk-watch.ts";
+import { folder } from "../../cli/support.ts";
+
+const MIB = 1024 * 1024;
+
+async function watch(context: TestContext, free: number) {
+  const at = await folder(context);
+  const disk = { bytes: free, time: 0, free: () => disk.bytes, now: () => disk.time };
+  const told: boolean[] = [];
+  const ballast = join(at, "ballast");
+  const watch = new DiskWatch({ folder: at, ballast, changed: (full) => told.push(full) }, disk);
+  context.after(() => watch.close());
+  await watch.ready();
+  return { watch, disk, told, ballast };
+}
+
+describe("a disk", () => {
+  it("is full below the minimum, and has room again an eighth above it", async (context) => {
+    const { watch: one, disk, told } = await watch(context, MIN_FREE);
+    assert.equal(one.full, false);
+    for (const [bytes, full] of [
+      [MIN_FREE - 1, true],
+      [MIN_FREE, true],
+      [MIN_FREE + MIN_FREE / 8, false],
+      [MIN_FREE, false],
+      [0, true],
+    ] as const) {
+      disk.bytes = bytes;
+      one.look();
+      assert.equal(one.full, full, String(bytes));
+    }
+    assert.deepEqual(told, [true, false, true]);
+  });
+
+  it("is full for ten seconds after a write has failed, whatever it says", async (context) => {
+    const { watch: one, disk } = await watch(context, 1000 * MIB);
+    one.failed();
+    assert.equal(one.full, true);
+    disk.time = 9999;
+    one.look();
+    assert.equal(one.full, true);
+    disk.time = 10_000;
+    one.look();
+    assert.equal(one.full, false);
+  });
+});
+
+describe("the ballast", () => {
+  it("is there when there is room, given up when nothing is left, and made again", async (context) => {
+    const { watch: one, disk, ballast } = await watch(context, 1000 * MIB);
+    assert.equal(statSync(ballast).size, BALLAST);
+    disk.bytes = 10 * MIB;
+    one.look();
+    assert(existsSync(ballast), "what is left of the minimum serves first");
+    disk.bytes = 0;
+    one.look();
+    assert(!existsSync(ballast));
+    disk.bytes = 1000 * MIB;
+    one.look();
+    await one.ready();
+    assert.equal(statSync(ballast).size, BALLAST);
+  });
+
+  it("is given up when a write fails", async (context) => {
+    const { watch: one, ballast } = await watch(context, 1000 * MIB);
+    one.failed();
+    assert(!existsSync(ballast));
+  });
+
+  it("is not made where it would fill the disk", async (context) => {
+    const { ballast } = await watch(context, MIN_FREE + BALLAST);
+    assert(!existsSync(ballast));
+  });
+});
