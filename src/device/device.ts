@@ -21,6 +21,7 @@ import {
   CONTENT_RESERVE,
   DRAIN_PATIENCE,
   LONGEST_REST,
+  OPEN_SESSIONS,
   OUTBOX_OCTETS,
   RECONNECT_FIRST,
   SLICE,
@@ -50,6 +51,10 @@ interface Run {
   readonly carrier: Carrier;
   /** Sent and not acknowledged, by the engine's number, oldest first. */
   readonly sent: Map<number, Outgoing>;
+  /** Those that are being sent, until they are whole or their sessions are gone: more than one when some are suspended. */
+  readonly sending: Set<Outgoing>;
+  /** What waits for a session, by the key of its destination, in order. */
+  readonly waiting: Map<string, Outgoing[]>;
   /** When it was connected. */
   readonly since: number;
   /** The relay has acknowledged a message on it, or the application has taken one for good. */
@@ -76,8 +81,6 @@ export class Device {
   readonly #outbox = new Queue<Outgoing>();
   /** Of all that is not acknowledged. */
   #outboxOctets = 0;
-  /** The message that is being sent, until it is whole or its session is gone. */
-  #sending: Outgoing | undefined;
   #run: Run | undefined;
   #replacing = false;
   readonly #reconnectPause = new ReconnectPause();
@@ -265,6 +268,8 @@ export class Device {
     run = {
       carrier,
       sent: new Map(),
+      sending: new Set(),
+      waiting: new Map(),
       since: performance.now(),
       carried: false,
       retired: false,
@@ -300,8 +305,10 @@ export class Device {
 
   /** What was sent and not acknowledged will be sent again, before what was not sent at all. */
   #retire(run: Run): void {
-    this.#outbox.putBack([...run.sent.values(), ...this.#takeSending()]);
+    this.#outbox.putBack([...run.sent.values(), ...run.sending, ...[...run.waiting.values()].flat()]);
     run.sent.clear();
+    run.sending.clear();
+    run.waiting.clear();
     run.retired = true;
     run.progress();
     this.#inbox.forget(run.carrier.engine);
@@ -332,7 +339,7 @@ export class Device {
         // The only recipient: what is on its way on that session is not delivered, though it will be acknowledged.
         const numbers = [...run.sent].filter(([, { sessionId }]) => sessionId === event.sessionId).map(([n]) => n);
         const outgoing = numbers.flatMap((number) => this.#take(run, number) ?? []);
-        if (this.#run === run && this.#sending?.sessionId === event.sessionId) outgoing.push(...this.#takeSending());
+        outgoing.push(...this.#takeSending(run, event.sessionId));
         const error = statusRefusal(event.statusId);
         this.#reject(outgoing, error);
         // Whoever is about to send on it must not open it anew for ever.
@@ -357,25 +364,28 @@ export class Device {
     return outgoing;
   }
 
-  /** The message that is being sent, if any: it is not sent to its end. */
-  #takeSending(): Outgoing[] {
-    const sending = this.#sending;
-    this.#sending = undefined;
-    return sending === undefined ? [] : [sending];
+  /** What is being sent on a session, if anything: it is not sent to its end. */
+  #takeSending(run: Run, sessionId: number): Outgoing[] {
+    const sending = [...run.sending].filter((outgoing) => outgoing.sessionId === sessionId);
+    for (const outgoing of sending) run.sending.delete(outgoing);
+    return sending;
   }
 
   /** The relay has closed a session: the messages on it that it did not take go again, or nowhere. */
   #refused(run: Run, sessionId: number, numbers: readonly number[], reasonId: number | undefined): void {
     const outgoing = numbers.flatMap((number) => this.#take(run, number) ?? []);
-    if (this.#run === run && this.#sending?.sessionId === sessionId) outgoing.push(...this.#takeSending());
+    outgoing.push(...this.#takeSending(run, sessionId));
     if (isPassing(reasonId)) {
-      this.#outbox.putBack(outgoing);
+      const behind = run.waiting.get(outgoing[0]?.destination.key ?? "");
+      if (behind === undefined) this.#outbox.putBack(outgoing);
+      else behind.unshift(...outgoing);
       this.#rouse();
     } else if (outgoing.length > 0) this.#reject(outgoing, sessionRefusal(reasonId));
   }
 
   /**
-   * Sends what the outbox has, one message after another, as long as this carrier is the one in use. It waits only for
+   * Sends what the outbox has, one message after another, as long as this carrier is the one in use. A message whose session
+   * is not ready waits aside with those behind it for the same destination; the others go on. It waits only for
    * what is not so yet: between messages that can go at once nothing else happens.
    */
   async #pump(run: Run): Promise<void> {
@@ -390,6 +400,13 @@ export class Device {
         });
         continue;
       }
+      const { key } = next.destination;
+      const behind = run.waiting.size > 0 ? run.waiting.get(key) : undefined;
+      if (behind !== undefined) {
+        this.#outbox.shift();
+        behind.push(next);
+        continue;
+      }
       const short = carrier.transport.remaining - engine.pendingOctets < this.#needed(next.body.length);
       if (short || this.#renewal !== undefined) {
         await this.#renew(run);
@@ -398,7 +415,15 @@ export class Device {
       }
       const sessionId = carrier.readySession(next.destination);
       if (sessionId === undefined) {
-        await this.#prepare(run, next);
+        if (run.waiting.size >= OPEN_SESSIONS) {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+          continue;
+        }
+        this.#outbox.shift();
+        run.waiting.set(key, [next]);
+        this.#prepare(run, next).catch((error: unknown) => carrier.end(error));
         continue;
       }
       this.#outbox.shift();
@@ -408,7 +433,7 @@ export class Device {
         else this.#transmit(run, next);
       } catch (error) {
         // It is on no list now. The next connection would fail by it as well.
-        this.#takeSending();
+        run.sending.delete(next);
         this.#reject([next], unexpected(error));
         throw error;
       }
@@ -419,16 +444,32 @@ export class Device {
 
   /** Waits for a session to send a message on; when there can be none the message is given up, or waits a little. */
   async #prepare(run: Run, next: Outgoing): Promise<void> {
-    const { carrier } = run;
+    const { carrier, waiting } = run;
+    const { key } = next.destination;
     const outcome = await carrier.session(next.destination);
-    // What was awaited may be over by now; then the carrier is asked again.
-    if (outcome.ok || this.#run !== run || carrier.engine.closed !== undefined) return;
-    const { retryable, code } = outcome.error;
-    if (retryable && code !== "QuotaWouldBeExceeded" && code !== "RelayUnreachable") await this.#pause(RECONNECT_FIRST);
-    else if (this.#outbox.first === next) {
-      this.#outbox.shift();
-      this.#reject([next], outcome.error);
+    // What was awaited may be over by now; then the next carrier is asked.
+    if (run.retired || carrier.engine.closed !== undefined) return;
+    if (!outcome.ok) {
+      const { retryable, code } = outcome.error;
+      if (retryable && code !== "QuotaWouldBeExceeded" && code !== "RelayUnreachable") {
+        await this.#pause(RECONNECT_FIRST);
+      } else {
+        const all = waiting.get(key) ?? [];
+        const at = all.indexOf(next);
+        if (at >= 0) all.splice(at, 1);
+        if (at >= 0) this.#reject([next], outcome.error);
+      }
     }
+    this.#goOn(run, key);
+  }
+
+  /** What waited for a destination may be sent. */
+  #goOn(run: Run, key: string): void {
+    const waiting = run.waiting.get(key);
+    if (waiting === undefined) return;
+    run.waiting.delete(key);
+    this.#outbox.putBack(waiting);
+    this.#rouse();
   }
 
   #transmit({ carrier: { engine }, sent }: Run, outgoing: Outgoing): void {
@@ -440,24 +481,40 @@ export class Device {
 
   /**
    * Sends a message slice by slice. When its session or its carrier goes meanwhile, what ends them decides about the
-   * message.
+   * message. Resolves when it is whole, or cannot go on for now: the rest is sent when its session is ready again.
    */
-  async #transmitLong(run: Run, outgoing: Outgoing): Promise<void> {
-    const { carrier, sent } = run;
+  async #transmitLong(run: Run, outgoing: Outgoing, from = 0): Promise<void> {
+    const { carrier, sent, sending, waiting } = run;
     const { engine } = carrier;
     const { sessionId, body, destination } = outgoing;
-    const goesOn = () => this.#run === run && this.#sending === outgoing && engine.closed === undefined;
-    this.#sending = outgoing;
-    engine.beginMessage(sessionId, outgoing);
-    for (let at = 0; at < body.length; at += SLICE) {
+    if (from === 0) {
+      sending.add(outgoing);
+      engine.beginMessage(sessionId, outgoing);
+    }
+    const goesOn = () => !run.retired && sending.has(outgoing) && engine.closed === undefined;
+    for (let at = from; at < body.length; at += SLICE) {
       engine.data(sessionId, body.subarray(at, at + SLICE));
       if (engine.pendingOctets < SLICE) continue;
       await carrier.flush();
-      while (goesOn() && !carrier.ready(sessionId)) await carrier.session(destination);
       if (!goesOn()) return;
+      if (carrier.ready(sessionId)) continue;
+      if (!waiting.has(destination.key)) waiting.set(destination.key, []);
+      this.#resume(run, outgoing, at + SLICE, goesOn).catch((error: unknown) => carrier.end(error));
+      return;
     }
     sent.set(engine.endMessage(sessionId), outgoing);
-    this.#sending = undefined;
+    sending.delete(outgoing);
+  }
+
+  /** Sends the rest of a message when its session is ready again, and then what waits behind it. */
+  async #resume(run: Run, outgoing: Outgoing, from: number, goesOn: () => boolean): Promise<void> {
+    const { carrier } = run;
+    const { sessionId, destination } = outgoing;
+    while (goesOn() && !carrier.ready(sessionId)) await carrier.session(destination);
+    if (goesOn()) await this.#transmitLong(run, outgoing, from);
+    // It may wait once more.
+    if (!run.retired && !run.sending.has(outgoing)) this.#goOn(run, destination.key);
+    void carrier.flush();
   }
 
   /** Octets that a message takes on the wire, and what must be left after it. */
@@ -487,9 +544,9 @@ export class Device {
   async #replace(run: Run): Promise<void> {
     // The relay gives up the old connection with all that is under way on it. Sent again, that could use up the next one
     // as well, and the one after it, so nothing new is sent until all is acknowledged.
-    while (this.#run === run && (run.sent.size > 0 || this.#sending !== undefined)) {
+    while (this.#run === run && (run.sent.size > 0 || run.sending.size > 0)) {
       const progressed = await this.#progress(run);
-      if (!progressed && this.#sending === undefined) break;
+      if (!progressed && run.sending.size === 0) break;
     }
     if (this.#replacing || this.#run !== run) return;
     this.#replacing = true;
@@ -558,7 +615,9 @@ export class Device {
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     this.#closing.abort();
     for (const carrier of this.#opening) carrier.abandon();
-    const unsent = [...(this.#run?.sent.values() ?? []), ...this.#takeSending(), ...this.#outbox];
+    const { sent, sending, waiting } = this.#run ?? {};
+    const aside = [...(waiting?.values() ?? [])].flat();
+    const unsent = [...(sent?.values() ?? []), ...(sending ?? []), ...aside, ...this.#outbox];
     this.#run?.progress();
     this.#run = undefined;
     this.#outbox.clear();

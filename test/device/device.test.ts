@@ -348,6 +348,37 @@ describe("a session that is closed or suspended", () => {
     assert.ok(link.messages[0]?.body.equals(body));
   });
 
+  for (const moment of ["before its first message", "in the middle of a message"]) {
+    test(`holds up no other recipient, when it is suspended ${moment}`, async (t) => {
+      const relay = await ScriptedRelay.start(t, { accept: false });
+      const device = await deviceFor(t, relay, "alice/laptop");
+      const link = await relay.link(0);
+      const sessions = new Map<string, number>();
+      let stopped = moment.startsWith("before");
+      link.onEvent = (event) => {
+        if (event.type === "open") {
+          sessions.set(event.identityURL, event.sessionId);
+          const waits = event.identityURL.endsWith("slow") && moment.startsWith("before");
+          link.engine.setAvailability(event.sessionId, waits ? "notReady" : "ready");
+        }
+        if (event.type !== "data" || stopped || event.sessionId !== sessions.get("grooveIdentity://slow")) return;
+        stopped = true;
+        link.engine.setAvailability(event.sessionId, "notReady");
+      };
+      const body = pattern(3_000_000, 1);
+      const slow = [device.send("slow", body), device.send("slow", "behind")];
+      const others = Promise.all([device.send("bob", "1"), device.send("carol", body), device.send("bob", "2")]);
+      const came = () => link.messages.filter(({ body }) => body.length < 10).map(({ body }) => body.toString());
+      await link.until(() => came().length === 2 && link.messages.length === 3, "what is for the others");
+      assert.deepEqual(came(), ["1", "2"]);
+      link.engine.setAvailability(sessions.get("grooveIdentity://slow") ?? 0, "ready");
+      link.flush();
+      await soon(Promise.all(slow), "what is for the slow one");
+      await soon(others, "the acknowledgements");
+      assert.deepEqual(came(), ["1", "2", "behind"]);
+    });
+  }
+
   test("many messages that are sent at once stop with it, and go on in order", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const device = await deviceFor(t, relay, "alice/laptop");
