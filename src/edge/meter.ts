@@ -79,6 +79,14 @@ export class Meter extends DurableObject<Env> {
     for (const [key] of ctx.storage.kv.list({ prefix: CONNECTION })) {
       this.#connections.set(key.slice(CONNECTION.length), 0);
     }
+    if (connects !== undefined || this.#connections.size > 0) ctx.waitUntil(this.#lookIfNever());
+  }
+
+  /** An older version has written things down without an alarm: whether they still count is looked at now. */
+  async #lookIfNever(): Promise<void> {
+    if ((await this.ctx.storage.getAlarm()) !== null || this.#lookAt !== Number.POSITIVE_INFINITY) return;
+    this.#lookAt = Date.now();
+    await this.ctx.storage.setAlarm(this.#lookAt);
   }
 
   /** A virtual connection begins. One that has entered before is let in. */

@@ -168,7 +168,8 @@ export class Sleep {
 /** What was left with a socket; null when that is nothing, or cannot be read any more. */
 function attachmentOf(socket: WebSocket): Attachment {
   try {
-    return socket.deserializeAttachment() as Attachment;
+    const attachment: unknown = socket.deserializeAttachment();
+    return typeof attachment === "object" ? (attachment as Attachment) : null;
   } catch {
     return null;
   }

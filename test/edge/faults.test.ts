@@ -1,0 +1,220 @@
+/** What goes wrong in an object of the edge, or was left to it by another version, ends by name and is over then. */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { Miniflare, NoOpLog } from "miniflare";
+import { Device, type TransportName } from "../../src/device/index.ts";
+import { REST_FORMAT } from "../../src/edge/sleep.ts";
+import type { MailboxStub } from "../mailbox/support.ts";
+import { fresh, receive, until } from "../mailbox/support.ts";
+import { listen } from "../support/sockets.ts";
+import type { Meter, Tunnel } from "./faulty-worker.ts";
+import { PollingDevice } from "./polling-device.ts";
+import {
+  assertCut,
+  assertNothingLeft,
+  assertRefused,
+  devicesOf,
+  Device as RawDevice,
+  type TestEdge,
+  TestRelay,
+} from "./support.ts";
+
+type TunnelStub = Pick<Tunnel, "fail" | "kept" | "status">;
+type MeterStub = Pick<Meter, "left">;
+
+const OBJECTS = { TUNNEL: "Tunnel", MAILBOX: "Mailbox", DIRECTORY: "Directory", METER: "Meter", LINK: "Link" };
+
+let edge: TestEdge;
+let miniflare: Miniflare;
+const connected: Device[] = [];
+
+before(async () => {
+  const relays = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const server = await listen((socket) => relay.came(socket));
+      const relay: TestRelay = new TestRelay(server);
+      return relay;
+    }),
+  );
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL("./faulty-worker.ts", import.meta.url))],
+    bundle: true,
+    write: false,
+    format: "esm",
+    target: "es2024",
+    conditions: ["workerd", "worker", "browser"],
+    external: ["cloudflare:*", "node:*"],
+  });
+  const text = (value: string) => ({ type: "text", value }) as const;
+  const worker = "grooveway";
+  const objects = Object.entries(OBJECTS);
+  miniflare = new Miniflare({
+    host: "127.0.0.1",
+    port: 0,
+    cf: false,
+    telemetry: { enabled: false },
+    log: new NoOpLog(),
+    handleStructuredLogs: () => undefined,
+    workers: [
+      {
+        config: {
+          name: worker,
+          compatibilityDate: "2026-11-09",
+          compatibilityFlags: ["enable_request_signal"],
+          manifest: {
+            mainModule: "worker.js",
+            modules: { "worker.js": { type: "esm", contents: outputFiles[0]?.text ?? "" } },
+          },
+          exports: Object.fromEntries(
+            objects.map(([, name]) => [name, { type: "durable-object", storage: "sqlite" } as const]),
+          ),
+          env: {
+            ...Object.fromEntries(
+              objects.map(([binding, exportName]) => [
+                binding,
+                { type: "durable-object", worker, exportName } as const,
+              ]),
+            ),
+            RELAY_NAME: text("localhost"),
+            ORIGIN_RELAYS: text(relays.map(({ name }) => name).join(",")),
+            DEV: text("1"),
+          },
+        },
+      },
+    ],
+  });
+  const url = await miniflare.ready;
+  const port = Number(url.port);
+  const devices = devicesOf(port);
+  const unused = [...relays];
+  const close = async () => {
+    devices.close();
+    await Promise.all(connected.map((device) => device.close()));
+    await miniflare.dispose();
+    for (const { server } of relays) await server.close();
+  };
+  edge = {
+    port,
+    open: devices.open,
+    edge: { url: url.origin.replace("127.0.0.1", "localhost"), names: [], miniflare, close },
+    closedRelay: "",
+    relay: () => unused.pop() ?? assert.fail("there are enough relays"),
+    close,
+  };
+});
+after(() => edge.close());
+
+async function tunnelOf(guid: string): Promise<TunnelStub> {
+  return (await miniflare.getDurableObjectNamespace("TUNNEL")).getByName(guid) as unknown as TunnelStub;
+}
+
+/** What an object finds the next time that it wakes: an attachment of its sockets, and what is stored. */
+async function plan(name: string, attachment: unknown, stored: unknown): Promise<void> {
+  const body = JSON.stringify([attachment, stored]);
+  assert((await fetch(`${edge.edge.url}/plan/${name}`, { method: "POST", body })).ok);
+}
+
+describe("an exception in a Tunnel ends its virtual connection by name", () => {
+  async function assertEnded(guid: string, relay: TestRelay): Promise<void> {
+    await assertNothingLeft(edge, relay, guid);
+    const tunnel = await tunnelOf(guid);
+    assert.equal((await tunnel.status()).ended, "InternalError");
+    assert.deepEqual([...(await tunnel.kept())], []);
+  }
+
+  it("LongLived: both requests", async () => {
+    const relay = edge.relay();
+    const device = await new RawDevice(edge, relay, "LongLived").establish();
+    await device.talk(await relay.next());
+    await (await tunnelOf(device.guid)).fail();
+    await device.up("octets");
+    await assertCut(device);
+    await assertRefused(device.post, "500 Internal Server Error", "InternalError");
+    await assertEnded(device.guid, relay);
+    device.reset();
+  });
+
+  it("KeepAlive: the POST, the GET that is parked, and what comes later", async () => {
+    const relay = edge.relay();
+    const device = await new RawDevice(edge, relay, "KeepAlive").establish();
+    await device.talk(await relay.next());
+    await device.sendGet();
+    await (await tunnelOf(device.guid)).fail();
+    await assertRefused(await device.sendPost("octets"), "500 Internal Server Error", "InternalError");
+    await assertRefused(device.get, "500 Internal Server Error", "InternalError");
+    await assertEnded(device.guid, relay);
+    device.reset();
+  });
+
+  it("Polling: the request", async () => {
+    const relay = edge.relay();
+    const device = new PollingDevice(edge, relay);
+    await device.establish(relay);
+    await (await tunnelOf(device.guid)).fail();
+    await device.assertRefused(device.next("octets"), "500 Internal Server Error", "InternalError");
+    await assertEnded(device.guid, relay);
+  });
+});
+
+describe("a virtual connection is lost by name when its object wakes to", () => {
+  const other = { format: REST_FORMAT + 1, terminal: { of: "another version" } };
+  const broken = { format: REST_FORMAT, terminal: { nothing: "of a terminal" }, owner: {} };
+  const cases: readonly (readonly [string, TransportName, unknown, unknown])[] = [
+    ["a snapshot of another format with its socket", "websocket", { rest: other }, undefined],
+    ["a snapshot of another format in storage", "websocket", { stored: true }, other],
+    ["a snapshot that is not what its format says", "websocket", { rest: broken }, undefined],
+    ["an attachment that cannot be read", "websocket", "unreadable", undefined],
+    ["an attachment that is something else", "websocket", 7, undefined],
+    ["a snapshot of another format with its GET", "longlived", { rest: other }, undefined],
+    ["an attachment of its GET that cannot be read", "keepalive", "unreadable", undefined],
+    ["a snapshot of another format, between its requests", "polling", null, other],
+  ];
+  for (const [what, transport, attachment, stored] of cases) {
+    it(`${what}, by ${transport}`, { timeout: 120_000 }, async () => {
+      const address = `${fresh("woken")}/pc`;
+      const lost: string[] = [];
+      const onReconnect = (error: Error) => lost.push(error.message);
+      const device = await Device.connect({ edge: edge.edge.url, address, transport, onReconnect });
+      connected.push(device);
+      const mailboxes = await miniflare.getDurableObjectNamespace("MAILBOX");
+      const mailbox = mailboxes.getByName(`grooveDevice://${address}`) as unknown as MailboxStub;
+      await until("it is connected", async () => (await mailbox.status()).consumer !== undefined);
+      const guid = (await mailbox.status()).consumer ?? "";
+      await plan(guid, attachment, stored);
+      await miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name: guid });
+      const sender = await Device.connect({
+        edge: edge.edge.url,
+        address: `${fresh("sender")}/pc`,
+        transport: "websocket",
+        receive: false,
+      });
+      connected.push(sender);
+      await sender.send(address, "wake up");
+      assert.equal((await receive(device, 1))[0]?.text(), "wake up");
+      // LongLived has no octets for a reason: its GET just ends.
+      assert.match(lost.join(), transport === "longlived" ? /lost/ : /ConnectionLost/);
+      assert.notEqual((await mailbox.status()).consumer, guid);
+      // It answers whatever comes later, and has nothing left that could be in the way once more.
+      for (let time = 0; time < 3; time += 1) {
+        const { live, ended } = await (await tunnelOf(guid)).status();
+        assert.deepEqual([live, ended], [false, "ConnectionLost"]);
+      }
+      assert.deepEqual([...(await (await tunnelOf(guid)).kept())], []);
+      await device.close();
+      await sender.close();
+    });
+  }
+});
+
+it("a meter that an older version has written, without an alarm, goes with its next event", async () => {
+  const name = fresh("meter");
+  await plan(name, null, { connects: { level: 3, at: Date.now() - 3600_000 }, "connection:of long ago": true });
+  const meter = (await miniflare.getDurableObjectNamespace("METER")).getByName(name) as unknown as MeterStub;
+  assert.equal((await meter.left()).found, 2);
+  await until("nothing is left", async () => {
+    const { keys, alarm } = await meter.left();
+    return [...keys].length === 0 && !alarm;
+  });
+});
