@@ -466,8 +466,6 @@ export function closure(closed: Closed, transport: Transport): DeviceError {
   return new DeviceError(
     "ConnectFailed",
     `the connection was lost: ${detail}${code === undefined ? "" : ` [${code}]`}`,
-    {
-      retryable: true,
-    },
+    { retryable: true, retryAfter: transport.lost?.retryAfter },
   );
 }

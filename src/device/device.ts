@@ -568,7 +568,8 @@ export class Device {
     if (this.#ended !== undefined) return;
     this.#reconnectPause.lost(run.carried, performance.now() - run.since);
     const usedUp = run.carrier.transport.remaining < this.#needed(this.#settings.limit);
-    if (error.retryable) void this.#reconnect(error, Math.min(returnTime * 1000, LONGEST_REST), usedUp);
+    if (error.retryable)
+      void this.#reconnect(error, Math.max(Math.min(returnTime * 1000, LONGEST_REST), restOf(error)), usedUp);
     else this.#end(error);
   }
 

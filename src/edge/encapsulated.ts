@@ -11,7 +11,10 @@ import { ENCAPSULATED_AHEAD } from "./defaults.ts";
 import type { Inflow, Origin } from "./origin.ts";
 
 /** What a link needs of the way to its relay. */
-export type Wire = Pick<Origin, "write" | "ready" | "take" | "close">;
+export type Wire = Pick<Origin, "write" | "ready" | "take" | "close"> & {
+  /** Seconds for which whoever refused it, such as a proxy, wants to be left alone. */
+  readonly retryAfter?: number;
+};
 
 export class Encapsulated implements Wire {
   readonly #client: EncapsulationClient;
@@ -21,6 +24,7 @@ export class Encapsulated implements Wire {
   #inbox: Uint8Array[] = [];
   #inboxOctets = 0;
   #over = false;
+  #retryAfter = 0;
   #waiters: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -29,6 +33,10 @@ export class Encapsulated implements Wire {
     this.#client = client;
     this.#dial = dial;
     this.#apply(client.start(Date.now()));
+  }
+
+  get retryAfter(): number {
+    return this.#retryAfter;
   }
 
   async write(octets: Uint8Array): Promise<void> {
@@ -87,6 +95,7 @@ export class Encapsulated implements Wire {
           this.#inboxOctets += output.data.length;
           break;
         case "lost":
+          this.#retryAfter = output.retryAfter ?? 0;
           this.#end();
           break;
       }

@@ -271,7 +271,7 @@ export class Link extends DurableObject<Env> {
       // One that the terminal has ended says why before it goes.
       if (opened === undefined) this.#over(line);
       else if (this.#line === line) this.#line = undefined;
-      rest = Math.max(rest, line.terminal.returnTime);
+      rest = Math.max(rest, restOf(line));
       failure = { why: "ConnectionClosed", reason: line.terminal.refusal };
       if (failure.reason !== undefined) this.#tell(failure.reason, name);
     }
@@ -343,7 +343,7 @@ export class Link extends DurableObject<Env> {
         if (terminal.progressed || this.now() - line.since >= LINK_RETRY_LAST) this.ctx.storage.kv.delete(FAILED);
         // What was on its way has to come again, and one that was never used was not wanted for that.
         if (line.uses > 0) this.#wantedAt = Math.max(this.#wantedAt, line.usedAt);
-        await this.#retry({ why: "ConnectionClosed" }, terminal.returnTime);
+        await this.#retry({ why: "ConnectionClosed" }, restOf(line));
       }),
     );
     return line;
@@ -403,6 +403,11 @@ export class Link extends DurableObject<Env> {
       waitUntil: (promise) => this.ctx.waitUntil(promise),
     };
   }
+}
+
+/** Seconds for which the relay, or a proxy before it, wants to be left alone. */
+function restOf({ terminal, wire }: Line): number {
+  return Math.max(terminal.returnTime, wire.retryAfter ?? 0);
 }
 
 async function up(line: Line, moved: () => void): Promise<void> {
