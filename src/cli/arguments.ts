@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { readFileSync } from "node:fs";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { CommandError } from "./output.ts";
 
@@ -46,4 +47,13 @@ export function port(command: string, text: string): number {
   if (!/^[0-9]{1,5}$/.test(text) || number > 65535)
     throw usage(command, `port ${text} is not a number from 0 to 65535`);
   return number;
+}
+
+/** The text of a file that an option names. */
+export function readText(command: string, path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw usage(command, `cannot read ${path} (${(error as NodeJS.ErrnoException).code ?? error})`);
+  }
 }

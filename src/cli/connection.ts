@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
-import { usage } from "./arguments.ts";
+import { readText, usage } from "./arguments.ts";
 import { size } from "./output.ts";
+import { readAuthorities } from "./tls.ts";
 
 export const CONNECTION_OPTIONS = {
   as: { type: "string" },
@@ -55,7 +55,7 @@ export function deviceOptions(
     ...relayOf(values.relay, values.edge),
     ...(values.edge !== undefined && { edge: values.edge }),
     ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
-    ...(values.ca !== undefined && { ca: readText(command, values.ca) }),
+    ...(values.ca !== undefined && { ca: readAuthorities(command, values.ca) }),
     ...(token !== undefined && { token }),
     ...(values["allow-plain"] === true && { allowPlain: true }),
     ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
@@ -76,15 +76,6 @@ export function tokenOf(command: string, text: string): (() => string) | undefin
 function relayOf(relay: string | undefined, edge: string | undefined): { relay?: string } {
   if (relay !== undefined) return { relay };
   return edge === undefined ? { relay: "127.0.0.1:2492" } : {};
-}
-
-/** The text of a file that an option names. */
-export function readText(command: string, path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw usage(command, `cannot read ${path} (${(error as NodeJS.ErrnoException).code ?? error})`);
-  }
 }
 
 /** A rate for a person. */

@@ -3,11 +3,11 @@
 import { parseAcknowledgeTime } from "../edge/policy/acknowledge-time.ts";
 import { parseRate, RateError } from "../edge/policy/rate.ts";
 import { MIN_FREE } from "../lib/node/disk-watch.ts";
-import { type Command, mebibytes, parse, port, usage } from "./arguments.ts";
-import { readText } from "./connection.ts";
+import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { startLocalEdge } from "./local-edge.ts";
 import { startSettingsServer } from "./settings-server.ts";
 import { untilInterrupted } from "./signals.ts";
+import { readKeyPair } from "./tls.ts";
 
 export const edgeCommand: Command = {
   help: `Usage: grooveway edge [options]
@@ -41,6 +41,8 @@ device that connects to it, and passes devices through to the origin relays that
                              more than once. The address listened on is always one
   --trusted-proxy ADDRESS    a reverse proxy that says in X-Forwarded-For where a request comes from, or a network of
                              them such as 10.0.0.0/24; may be given more than once. Default those of this machine
+  --prefix PATH              the path under which this edge stands behind a reverse proxy that does not take it away, such
+                             as /groove
   --admin-token TOKEN        opens the mailboxes to grooveway mailbox; default the environment variable
                              GROOVEWAY_ADMIN_TOKEN, without either nobody may look
   --rate TEXT                what may be done with one token; default "connections=200 connects=120 octets=20000000
@@ -70,6 +72,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       host: { type: "string", default: "127.0.0.1" },
       name: { type: "string", multiple: true, default: [] },
       "trusted-proxy": { type: "string", multiple: true, default: [] },
+      prefix: { type: "string", default: "" },
       state: { type: "string" },
       "admin-token": { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
       rate: { type: "string", default: "" },
@@ -83,6 +86,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     if (positionals.length > 0) throw usage("edge", `${positionals[0]} is not an option`);
     const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("edge", "--tls-key and --tls-cert go together");
+    const tls = key === undefined || cert === undefined ? undefined : readKeyPair("edge", key, cert);
     if (values.revoked !== undefined && values.keys === undefined) throw usage("edge", "--revoked needs --keys");
     if (parseAcknowledgeTime(values["acknowledge-time"]) === undefined) {
       throw usage("edge", "--acknowledge-time is a number of seconds from 15 to 86400");
@@ -102,14 +106,14 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       ...(values["auth-origin"] && { authOrigin: "origin" }),
       relayName: values.name,
       trustedProxies: values["trusted-proxy"],
+      prefix: values.prefix,
       ...(values.state !== undefined && { state: values.state }),
       adminToken: values["admin-token"],
       rate: rateText(values.rate),
       acknowledgeTime: values["acknowledge-time"],
       minFree: mebibytes("edge", values["min-free"]),
       onDisk: (line) => console.error(`grooveway: ${line}`),
-      ...(key !== undefined &&
-        cert !== undefined && { tls: { key: readText("edge", key), cert: readText("edge", cert) } }),
+      ...(tls !== undefined && { tls }),
       log: (level, line) => {
         if (values.verbose) console.error(`${level}: ${line}`);
       },

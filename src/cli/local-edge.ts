@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../edge/policy/configuration.ts";
+import { parsePrefix } from "../edge/policy/prefix.ts";
 import { DiskTeller } from "./disk-teller.ts";
 import { edgeNames } from "./edge-names.ts";
 import { beginRun } from "./edge-run.ts";
@@ -37,6 +38,8 @@ export interface LocalEdgeOptions {
   readonly relayName?: string | readonly string[];
   /** Reverse proxies that say where a request comes from: the variable TRUSTED_PROXIES. */
   readonly trustedProxies?: readonly string[];
+  /** The path under which it stands, when no proxy takes it away: the variable PREFIX. */
+  readonly prefix?: string;
   /** Secrets shared with other relays: the variable LINK_SECRETS. */
   readonly linkSecrets?: string;
   /** Relays with a secret that may be linked without TLS across the internet: the variable LINK_PLAIN. */
@@ -135,7 +138,8 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
         await resolver?.close();
         run.close();
       };
-      return { url: urlOf(front), names: namesOf(options), miniflare, close };
+      const url = `${urlOf(front)}${parsePrefix(options.prefix ?? "") ?? ""}`;
+      return { url, names: namesOf(options), miniflare, close };
     }
   } catch (error) {
     await resolver?.close();
@@ -176,6 +180,7 @@ function assertSecure(options: LocalEdgeOptions): void {
     LINK_WAYS: options.linkWays,
     RELAY_NAME: namesOf(options).join(","),
     TRUSTED_PROXIES: options.trustedProxies?.join(","),
+    PREFIX: options.prefix,
     LINK_SECRETS: options.linkSecrets,
     LINK_PLAIN: options.linkPlain?.join(","),
   });
@@ -199,6 +204,7 @@ function configuration(code: string, front: Front, secret: string, options: Loca
     LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
     RELAY_NAME: { type: "text", value: namesOf(options).join(",") },
     TRUSTED_PROXIES: { type: "text", value: (options.trustedProxies ?? []).join(",") },
+    PREFIX: { type: "text", value: options.prefix ?? "" },
     LINK_SECRETS: { type: "text", value: options.linkSecrets ?? "" },
     LINK_PLAIN: { type: "text", value: (options.linkPlain ?? []).join(",") },
     KEYS: { type: "text", value: options.keys ?? "" },

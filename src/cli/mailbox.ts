@@ -1,4 +1,5 @@
 /** `grooveway mailbox`: an operator's look into the mailboxes of an edge. */
+import { prefixOf } from "../encapsulation/index.ts";
 import { type Command, parse, usage } from "./arguments.ts";
 import { tokenOf } from "./connection.ts";
 import { CommandError, size } from "./output.ts";
@@ -104,7 +105,7 @@ function describe(status: Status): string {
 
 async function request(edge: string, token: string, method: string, path: string, body?: unknown): Promise<unknown> {
   if (!URL.canParse(edge)) throw usage("mailbox", `--edge ${edge} is not a URL`);
-  const answer = await fetch(new URL(`/admin${path}`, edge), {
+  const answer = await fetch(new URL(`${prefixOf(new URL(edge))}/admin${path}`, edge), {
     method,
     headers: { Authorization: `Bearer ${token}` },
     ...(body !== undefined && { body: JSON.stringify(body) }),

@@ -4,11 +4,11 @@ import { MIN_FREE } from "../lib/node/disk-watch.ts";
 import { describe, LockHeld } from "../lib/node/file-lock.ts";
 import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
-import { type Command, mebibytes, parse, port, usage } from "./arguments.ts";
-import { readText } from "./connection.ts";
+import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { CommandError } from "./output.ts";
 import { type SettingsServer, startSettingsServer } from "./settings-server.ts";
 import { untilInterrupted } from "./signals.ts";
+import { readKeyPair } from "./tls.ts";
 
 export const relayCommand: Command = {
   help: `Usage: grooveway relay [options]
@@ -63,6 +63,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
     const { "tls-key": key, "tls-cert": cert, "link-secret": secrets } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("relay", "--tls-key and --tls-cert go together");
     if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
+    const tls = key === undefined || cert === undefined ? undefined : readKeyPair("relay", key, cert);
     const settings = await tokenSettings(values);
     const relay = await startRelayHere({
       port: port("relay", values.port),
@@ -76,10 +77,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
             : `grooveway: there is room again on the disk of ${values.store}: new messages are taken`,
         ),
       ...(values.name !== undefined && { names: values.name }),
-      ...(key !== undefined &&
-        cert !== undefined && {
-          tls: { key: readText("relay", key), cert: readText("relay", cert), port: port("relay", values["tls-port"]) },
-        }),
+      ...(tls !== undefined && { tls: { ...tls, port: port("relay", values["tls-port"]) } }),
       tlsOnly: values["tls-only"],
       ...(secrets !== undefined && { linkSecrets: readText("relay", secrets) }),
       ...(settings.keysURL !== undefined && { keysURL: settings.keysURL }),

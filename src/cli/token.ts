@@ -14,8 +14,7 @@ import {
 import { newLinkSecret } from "../auth/relay-proof.ts";
 import { parseRights, ScopeError, unknownScopes } from "../auth/scopes.ts";
 import { authenticate } from "../auth/verify-token.ts";
-import { type Command, parse, usage } from "./arguments.ts";
-import { readText } from "./connection.ts";
+import { type Command, parse, readText, usage } from "./arguments.ts";
 import { CommandError } from "./output.ts";
 
 export const tokenCommand: Command = {

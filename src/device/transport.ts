@@ -18,6 +18,7 @@ import {
   type Lost,
   PollingClient,
   parseRelay,
+  prefixOf,
   SECURE_TUNNEL_PORT,
   type Session,
   SSTP_PORT,
@@ -94,6 +95,8 @@ interface Route {
   readonly host: string;
   readonly port: number;
   readonly secure: boolean;
+  /** The path under which the edge stands. */
+  readonly prefix: string;
 }
 
 function routeOf({ transport, relay, edge }: TransportOptions): Route {
@@ -101,7 +104,8 @@ function routeOf({ transport, relay, edge }: TransportOptions): Route {
   if (parsed === undefined) {
     throw new DeviceError("InvalidOption", `relay ${JSON.stringify(relay)} must be host, host:port or [IPv6]:port`);
   }
-  if (transport === "tcp") return { host: unbracketed(parsed.host), port: parsed.port ?? SSTP_PORT, secure: false };
+  if (transport === "tcp")
+    return { host: unbracketed(parsed.host), port: parsed.port ?? SSTP_PORT, secure: false, prefix: "" };
   if (edge === undefined) {
     throw new DeviceError("InvalidOption", `transport ${transport} goes through an edge: give its URL, or use tcp`);
   }
@@ -114,16 +118,17 @@ function routeOf({ transport, relay, edge }: TransportOptions): Route {
   const url = new URL(edge);
   const secure = url.protocol === "https:";
   const port = url.port === "" ? (secure ? SECURE_TUNNEL_PORT : 80) : Number(url.port);
-  return { host: unbracketed(url.hostname), port, secure };
+  return { host: unbracketed(url.hostname), port, secure, prefix: prefixOf(url) };
 }
 
-function clientOf(options: TransportOptions, { host, port, secure }: Route): EncapsulationClient {
+function clientOf(options: TransportOptions, { host, port, secure, prefix }: Route): EncapsulationClient {
   const { transport, relay, contentLength } = options;
   if (transport === "tcp" || transport === "websocket") return rawClient();
   const common: ClientOptions = {
     serverHost: host.includes(":") ? `[${host}]` : host,
     serverPort: port,
     secure,
+    prefix,
     relay,
     guid: guidFrom(randomBytes(24)),
     headers: Object.entries(authorization(options.token)),
@@ -355,7 +360,10 @@ function failure(name: TransportName, lost: Lost, cause: Error | undefined): Dev
   if (refused !== undefined) return refused;
   const reason = lost.code ?? lost.reason;
   return lost.code === undefined
-    ? new DeviceError("ConnectFailed", `no connection by ${name}: ${lost.detail} [${reason}]`, { retryable: true })
+    ? new DeviceError("ConnectFailed", `no connection by ${name}: ${lost.detail} [${reason}]`, {
+        retryable: true,
+        retryAfter: lost.retryAfter,
+      })
     : new DeviceError("Refused", `the edge refused ${name}: ${lost.detail} [${reason}]`, {
         retryable: lost.status !== 403,
         retryAfter: lost.retryAfter,

@@ -13,6 +13,7 @@ import {
   guidFrom,
   type Lost,
   nameHint,
+  prefixOf,
   REASON_HEADER,
   RELAY_HEADER,
   retryAfterOf,
@@ -47,7 +48,7 @@ class WebSocketTransport implements Transport {
 
   constructor({ edge = "", relay, ca, token, isBusy = () => false }: TransportOptions) {
     const target = formatTarget({ encapsulation: "WebSocket", relay, guid: guidFrom(randomBytes(24)) });
-    const url = new URL(target, edge);
+    const url = new URL(`${prefixOf(new URL(edge))}${target}`, edge);
     url.protocol = url.protocol.replace("http", "ws");
     const settled = Promise.withResolvers<void>();
     this.established = settled.promise;
@@ -82,7 +83,7 @@ class WebSocketTransport implements Transport {
           `the edge refused websocket: ${response.statusCode}${hint === undefined ? "" : `. ${hint}`} [${code}]`,
           {
             retryable: response.statusCode !== 403,
-            retryAfter: retryAfterOf(response.headers["retry-after"]),
+            retryAfter: retryAfterOf(response.headers["retry-after"], response.headers.date),
           },
         );
       socket.terminate();
@@ -104,6 +105,7 @@ class WebSocketTransport implements Transport {
         reason: "SessionEnded",
         detail,
         ...(reason.length > 0 && { code: reason.toString() }),
+        ...(failure?.retryAfter !== undefined && { retryAfter: failure.retryAfter }),
       });
     });
   }

@@ -16,7 +16,7 @@ import { answerHeaders, isReason, problem, type Reason } from "./reasons.ts";
 
 export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
   const counted = requestNumber(target) !== undefined;
-  const answer = await tunnel.get(request);
+  const answer = await tunnel.get(target);
   if (answer.webSocket === null) {
     // What was taken for it is lost with its GET, and the virtual connection with it.
     if (request.signal.aborted && !counted) await tunnel.end("DeviceGone", target);

@@ -25,7 +25,7 @@ export async function longLivedGet(
   context: Context,
   ends: boolean,
 ): Promise<Response> {
-  const answer = await tunnel.get(request);
+  const answer = await tunnel.get(target);
   if (answer.webSocket === null) return answer;
   const bell = doorbell(answer.webSocket);
   const gone = goneOf(request);

@@ -4,8 +4,8 @@
  * @module
  */
 
-/** The page, as HTML. `origin` is how this edge was reached, from its own request's URL. */
-export function page(origin: string): string {
+/** The page, as HTML. `url` is where this edge was reached, from its own request's URL, without a slash at the end. */
+export function page(url: string): string {
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -15,9 +15,9 @@ export function page(origin: string): string {
 <h1>Grooveway</h1>
 <p>This is an edge: it carries devices that may only make outgoing HTTP connections to relays that speak SSTP.
 It is up. There is nothing to click; a device connects with the command or the library:</p>
-<pre>grooveway recv --edge ${origin} --relay RELAY --as bob/laptop
-grooveway send --edge ${origin} --relay RELAY bob/laptop FILE</pre>
-<p>Machines may ask <a href="/health">/health</a>.</p>
+<pre>grooveway recv --edge ${url} --relay RELAY --as bob/laptop
+grooveway send --edge ${url} --relay RELAY bob/laptop FILE</pre>
+<p>Machines may ask <a href="${url}/health">/health</a>.</p>
 </html>
 `;
 }

@@ -4,7 +4,13 @@
  * @module
  */
 import type { Principal } from "../auth/principal.ts";
-import { type KeepAliveTarget, type LongLivedTarget, REASON_HEADER } from "../encapsulation/index.ts";
+import {
+  formatTarget,
+  type KeepAliveTarget,
+  type LongLivedTarget,
+  REASON_HEADER,
+  type Target,
+} from "../encapsulation/index.ts";
 import { Gate } from "./gate.ts";
 import type { Verdict } from "./live.ts";
 import type { Exchange } from "./polling.ts";
@@ -32,7 +38,7 @@ export interface TunnelStub {
   exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
   poll(body: Uint8Array): Promise<Exchange>;
   /** Hands it a GET, which it answers or parks. */
-  get(request: Request): Promise<Response>;
+  get(target: Target): Promise<Response>;
   end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   fetch(url: string, init?: { method?: string; headers?: Record<string, string>; body?: BodyInit }): Promise<Response>;
 }
@@ -58,8 +64,8 @@ export function tunnelFor(stub: DurableObjectStub<Tunnel>, guid: string, caller:
     push: (octets) => stub.push(caller, octets),
     exchange: (target, body) => ask<Verdict>(async () => stub.exchange(caller, target, body)),
     poll: (body) => ask<Exchange>(async () => stub.poll(caller, body)),
-    get(request) {
-      const url = `http://tunnel${new URL(request.url).pathname}`;
+    get(target) {
+      const url = `http://tunnel${formatTarget(target)}`;
       return gate.ask(caller.source, guid, () => fetch(url, { headers: { Upgrade: "websocket" } }), {
         reasonOf(answer) {
           // To look into headers costs more than all else here.

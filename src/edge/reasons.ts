@@ -137,6 +137,11 @@ export const REASONS = {
     cause: "The disk of this edge is nearly full: it takes no new messages, and answers /health with 503.",
     cure: "Make room on the disk; what waits can be read and purged meanwhile.",
   },
+  WrongPrefix: {
+    status: 404,
+    cause: "The request is for an edge under another path of this host.",
+    cure: "Give the whole URL of the edge, with its path; the operator sets PREFIX (--prefix) unless the proxy takes the path away.",
+  },
   NotFound: { status: 404, cause: "Nothing is at this path.", cure: "See / for the paths of this edge." },
   InternalError: {
     status: 500,

@@ -25,6 +25,8 @@ export interface Settings extends AuthSettings {
   readonly TRUSTED_PROXIES?: string;
   /** Seconds for which a device may keep messages of its identity unacknowledged while another waits. Empty: 120. */
   readonly ACKNOWLEDGE_TIME?: string;
+  /** The path under which the edge stands, when the reverse proxy does not take it away. Empty: the root. */
+  readonly PREFIX?: string;
   /** What is permitted for development: see policy/dev.ts. Empty in production. */
   readonly DEV?: string;
   /** By it the command on this machine is known. Nobody sets it elsewhere. */

@@ -5,9 +5,10 @@
  */
 
 import { Hono } from "hono";
+import { getPath } from "hono/utils/url";
 import { ownNames } from "../auth/own-names.ts";
 import { owns } from "../auth/scopes.ts";
-import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target } from "../encapsulation/index.ts";
+import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target, TWO_HOSTS } from "../encapsulation/index.ts";
 import { readBody } from "../lib/runtime/byte-reader.ts";
 import { within } from "../lib/runtime/timeout.ts";
 import { admin } from "./admin.ts";
@@ -20,6 +21,7 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Caller, type Context, type TunnelStub, tunnelFor } from "./parking.ts";
+import { parsePrefix, pathUnder, seemingPrefix } from "./policy/prefix.ts";
 import { sourceOf } from "./policy/source.ts";
 import { answerHeaders, problem, REASONS, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
@@ -31,9 +33,12 @@ export { Mailbox } from "./mailbox.ts";
 export { Meter } from "./meter.ts";
 export { Tunnel } from "./tunnel.ts";
 
-const app = new Hono<{ Bindings: Env }>();
+const app = new Hono<{ Bindings: Env }>({
+  // Whatever is not under the prefix has been refused before.
+  getPath: (request, options) => pathUnder(prefixOf(options?.env as Env | undefined), getPath(request)) ?? "/",
+});
 
-app.get("/", (c) => c.html(page(new URL(c.req.url).origin)));
+app.get("/", (c) => c.html(page(`${new URL(c.req.url).origin}${prefixOf(c.env)}`)));
 
 app.get("/health", (c) => {
   if (!isStorageFull()) return c.json({ status: "ok", service: "grooveway" });
@@ -72,7 +77,8 @@ app.on(["GET", "PUT"], "/mailboxes/:address/rule", async (c) => {
 app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   // The router hands over HEAD as well.
   if (c.req.method === "HEAD") return problem("MethodNotImplemented");
-  const parsed = parseTarget(new URL(c.req.url).pathname);
+  // Not c.req.path, which is half decoded.
+  const parsed = parseTarget(pathUnder(prefixOf(c.env), new URL(c.req.url).pathname) ?? "/");
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const { target } = parsed;
   const ends = isOwnName(target.relay, c.env);
@@ -94,11 +100,34 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
 });
 
 app.all("/:version{[0-9]+\\.[0-9]+}/*", () => problem("MethodNotImplemented"));
-app.notFound(() => problem("NotFound"));
+app.notFound((c) => {
+  const prefix = seemingPrefix(c.req.method, c.req.path);
+  if (prefix === undefined) return problem("NotFound");
+  return problem(
+    "WrongPrefix",
+    `The request came with ${prefix} before its path, which this edge does not stand under.`,
+  );
+});
 app.onError((error) => {
   console.error(JSON.stringify({ reason: "InternalError", message: error.message }));
   return problem("InternalError");
 });
+
+/** The path under which this edge stands; the log tells of one that is malformed. */
+function prefixOf(env: Env | undefined): string {
+  const text = env?.PREFIX ?? "";
+  return text === "" ? "" : (parsePrefix(text) ?? "");
+}
+
+/** What no path of this edge is asked for, undefined when it is all right. */
+function misaddressed(request: Request, env: Env): Response | undefined {
+  // The runtime joins headers of one name; no name of a host has a comma.
+  if (request.headers.get("host")?.includes(",")) return problem("MalformedHead", TWO_HOSTS);
+  const prefix = prefixOf(env);
+  if (prefix === "" || pathUnder(prefix, new URL(request.url).pathname) !== undefined) return undefined;
+  const cure = "If a proxy takes that path away, leave PREFIX empty.";
+  return problem("WrongPrefix", `This edge stands under ${prefix}/, and the request came without it. ${cure}`);
+}
 
 /** @param ends whether the virtual connection ends at this edge, or is passed through */
 async function serve(
@@ -116,7 +145,7 @@ async function serve(
       return down ? keepAliveGet(target, tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
     case "WebSocket":
       // The Tunnel takes the device's own socket: nothing has to be parked here.
-      return tunnel.get(request);
+      return tunnel.get(target);
   }
 }
 
@@ -169,6 +198,6 @@ export default {
   fetch(request, env, context) {
     // With the first request of any kind: an operator who has deployed it and looks finds in the log what is wrong.
     inspect(env);
-    return app.fetch(request, env, context);
+    return misaddressed(request, env) ?? app.fetch(request, env, context);
   },
 } satisfies ExportedHandler<Env>;

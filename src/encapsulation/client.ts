@@ -45,6 +45,8 @@ export type ClientOptions = {
   readonly serverPort?: number;
   /** Whether the session runs inside TLS to the server; decides the default port only. */
   readonly secure?: boolean;
+  /** The path under which the server stands, such as `/groove`; see `prefixOf`. By default the root. */
+  readonly prefix?: string;
   /** Relay-Server-Name in targets and messages, by default `serverHost`. */
   readonly relay?: string;
   /** Virtual-Connection-GUID: new for each client, see `guidFrom`. */
@@ -182,9 +184,18 @@ export function relayOf(options: ClientOptions): string {
   return (options.relay ?? authorityOf(options)).toLowerCase();
 }
 
-/** Scheme and authority of absolute targets, undefined when targets are relative. */
-export function originOf(options: ClientOptions): string | undefined {
-  return options.proxy ? `${options.secure ? "https" : "http"}://${authorityOf(options)}` : undefined;
+/** Scheme and authority of absolute targets, and the path under which the server stands. */
+export function baseOf(options: ClientOptions): { readonly origin?: string; readonly prefix: string } {
+  const { proxy, secure, prefix = "" } = options;
+  if (prefix !== "" && !/^\/[!-~]*[!-.0-~]$/.test(prefix)) {
+    throw new EncapsulationError(`prefix ${JSON.stringify(prefix)} must be a path such as /groove`);
+  }
+  return { prefix, ...(proxy ? { origin: `${secure ? "https" : "http"}://${authorityOf(options)}` } : {}) };
+}
+
+/** The path under which an edge stands, from its URL: without a slash at the end, empty for the root. */
+export function prefixOf({ pathname }: { readonly pathname: string }): string {
+  return pathname.replace(/\/+$/, "");
 }
 
 export function timersOf(options: ClientOptions): Timers {
@@ -205,7 +216,7 @@ export function nameHint(name: string | undefined): string | undefined {
 /** What a response that is not 200 means. The phrase is not looked at, because proxies write their own. */
 export function lostByStatus(head: ResponseHead): Lost {
   const code = headerOf(head.headers, REASON_HEADER);
-  const retryAfter = retryAfterOf(headerOf(head.headers, "Retry-After"));
+  const retryAfter = retryAfterOf(headerOf(head.headers, "Retry-After"), headerOf(head.headers, "Date"));
   const hint = nameHint(headerOf(head.headers, RELAY_HEADER));
   const unauthorized = head.status === 401 || head.status === 407;
   return {
@@ -219,9 +230,18 @@ export function lostByStatus(head: ResponseHead): Lost {
   };
 }
 
-/** The seconds of a `Retry-After` header; undefined when it has none: a date depends on a clock that may be wrong. */
-export function retryAfterOf(value: string | undefined): number | undefined {
-  return value !== undefined && /^\d{1,9}$/.test(value) ? Number(value) : undefined;
+const HTTP_DATE = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
+
+/**
+ * The seconds of a `Retry-After` header. When it has a date they are counted from the answer's own `Date`: the clock here
+ * may be wrong. Undefined when they cannot be told.
+ */
+export function retryAfterOf(value: string | undefined, date?: string): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d{1,9}$/.test(value)) return Number(value);
+  if (date === undefined || !HTTP_DATE.test(value) || !HTTP_DATE.test(date)) return undefined;
+  const seconds = (Date.parse(value) - Date.parse(date)) / 1000;
+  return Number.isNaN(seconds) ? undefined : Math.max(0, seconds);
 }
 
 /** One request of a session, kept until its response is complete, so that it can be repeated with credentials. */

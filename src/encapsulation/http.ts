@@ -224,6 +224,8 @@ function formatHead(first: string, headers: readonly Header[]): Uint8Array {
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const VALUE = /^[\t -~]*$/;
+/** Two readers can disagree about which one counts [RFC 9112 3.2]. */
+export const TWO_HOSTS = "There is more than one Host.";
 const CONTROL = /[^\t -~\x80-\xff]/;
 const REQUEST_LINE = /^([^ ]+) ([^ ]+) HTTP\/(\d)\.(\d)$/;
 const STATUS_LINE = /^HTTP\/(\d)\.(\d) (\d{3})(?: (.*))?$/;
@@ -237,6 +239,7 @@ function parseRequest(lines: readonly string[]): RequestHead | HeadFault {
   }
   const headers = parseHeaders(lines);
   if ("type" in headers) return headers;
+  if (headers.filter(([name]) => name === "host").length > 1) return fault("MalformedHead", TWO_HOSTS);
   if (method !== "GET" && method !== "POST") {
     return TOKEN.test(method) ? fault("MethodNotImplemented") : fault("MalformedHead", "The method is not a token.");
   }

@@ -1,7 +1,7 @@
 /** The client's end of a KeepAlive virtual connection [MS-GRVHENC 3.3]. */
 
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client.ts";
-import { ClientSession, lost, lostByStatus, OctetQueue, originOf, relayOf, timersOf } from "./client.ts";
+import { baseOf, ClientSession, lost, lostByStatus, OctetQueue, relayOf, timersOf } from "./client.ts";
 import type { Timers } from "./grammar.ts";
 import { ECHO_STRING, EncapsulationError, MAX_BODY } from "./grammar.ts";
 import { countedId, formatTarget } from "./target.ts";
@@ -110,13 +110,12 @@ export class KeepAliveClient implements EncapsulationClient {
 
   #target(session: Session): string {
     const requestId = this.#options.requestId?.() ?? countedId(this.#sent[session]);
-    const origin = originOf(this.#options);
     return formatTarget({
       encapsulation: "KeepAlive",
       relay: relayOf(this.#options),
       guid: this.#options.guid,
       requestId,
-      ...(origin === undefined ? {} : { origin }),
+      ...baseOf(this.#options),
     });
   }
 

@@ -1,7 +1,7 @@
 /** The client's end of a LongLived virtual connection [MS-GRVHENC 3.1]. */
 
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client.ts";
-import { ClientSession, lost, lostByStatus, OctetQueue, originOf, piecesOf, relayOf, timersOf } from "./client.ts";
+import { baseOf, ClientSession, lost, lostByStatus, OctetQueue, piecesOf, relayOf, timersOf } from "./client.ts";
 import type { Timers } from "./grammar.ts";
 import { DEFAULT_CONTENT_LENGTH, ECHO_STRING, EncapsulationError } from "./grammar.ts";
 import { formatTarget } from "./target.ts";
@@ -134,14 +134,13 @@ export class LongLivedClient implements EncapsulationClient {
 
   #target(): string {
     const requestId = this.#options.requestId?.();
-    const origin = originOf(this.#options);
     return formatTarget({
       encapsulation: "LongLived",
       relay: relayOf(this.#options),
       guid: this.#options.guid,
       contentLength: this.#contentLength,
       ...(requestId === undefined ? {} : { requestId }),
-      ...(origin === undefined ? {} : { origin }),
+      ...baseOf(this.#options),
     });
   }
 

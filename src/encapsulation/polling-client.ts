@@ -1,7 +1,7 @@
 /** The client's end of a Polling virtual connection [MS-GRVHENC 3.5]. */
 
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client.ts";
-import { authorityOf, ClientSession, lost, lostByStatus, OctetQueue, originOf, relayOf, timersOf } from "./client.ts";
+import { authorityOf, baseOf, ClientSession, lost, lostByStatus, OctetQueue, relayOf, timersOf } from "./client.ts";
 import type { Timers } from "./grammar.ts";
 import {
   EncapsulationError,
@@ -15,8 +15,8 @@ import type { PollParameters } from "./polling-message.ts";
 import { checksumOf, formatPoll, parsePollResponse, pollRoom } from "./polling-message.ts";
 import type { Session } from "./virtual-connection.ts";
 
-/** Statuses of a proxy that could not reach the server: the exchange failed, the virtual connection did not. */
-const TRANSIENT: ReadonlySet<number> = new Set([502, 503, 504]);
+/** Statuses of a proxy that did not ask the server: the exchange failed, the virtual connection did not. */
+const TRANSIENT: ReadonlySet<number> = new Set([429, 502, 503, 504]);
 
 /**
  * One POST after another on the "post" session, each on its own TCP connection. An exchange that fails is repeated with
@@ -57,6 +57,7 @@ export class PollingClient implements EncapsulationClient {
     this.#relay = relayOf(options);
     this.#session = new ClientSession("post", "Polling", options);
     authorityOf(options);
+    baseOf(options);
     this.#format([]);
   }
 
@@ -150,7 +151,8 @@ export class PollingClient implements EncapsulationClient {
     this.#receiveDeadline = now + this.#timers.receive;
     this.#response = [];
     this.#responseLength = 0;
-    const target = `${originOf(this.#options) ?? ""}${POLLING_PATH}`;
+    const { origin = "", prefix } = baseOf(this.#options);
+    const target = `${origin}${prefix}${POLLING_PATH}`;
     return this.#session.request({ method: "POST", target, contentLength: body.length, body: [body] });
   }
 
@@ -171,7 +173,7 @@ export class PollingClient implements EncapsulationClient {
       } else if (event.type === "lost") {
         return [...outputs, ...this.#lose(event)];
       } else if (event.type === "head") {
-        if (TRANSIENT.has(event.head.status)) return [...outputs, ...this.#fail(now)];
+        if (TRANSIENT.has(event.head.status)) return [...outputs, ...this.#fail(now, lostByStatus(event.head))];
         if (event.head.status !== 200) return [...outputs, ...this.#lose(lostByStatus(event.head))];
         // "passed through at once" without a proxy [MS-GRVHENC 3.5.1.1]
         if (this.#postState === "Connecting") this.#postState = "Connected";
@@ -252,11 +254,15 @@ export class PollingClient implements EncapsulationClient {
     this.#pollDeadline = now + Math.max(POLL_FLOOR, this.#interval * 1000);
   }
 
-  /** The exchange failed: it is repeated after a pause, or all is lost. */
-  #fail(now: number): ClientOutput[] {
-    if (this.#tries >= POLLING_TRIES) return this.#lose(lost("ExchangeFailed"));
+  /** The exchange failed: it is repeated after a pause, as long as a proxy asks for, or all is lost. */
+  #fail(now: number, why: Lost = lost("ExchangeFailed")): ClientOutput[] {
+    const pause = POLLING_RETRY_DELAY * 2 ** (this.#tries - 1);
+    const wanted = (why.retryAfter ?? 0) * 1000;
+    // For longer than between two polls, or than the handshake may take, the server does not wait.
+    const longest = Math.min(this.#parameters.maximum * 1000, this.#establishmentDeadline - now);
+    if (this.#tries >= POLLING_TRIES || wanted > longest) return this.#lose({ ...why, reason: "ExchangeFailed" });
     this.#receiveDeadline = Number.POSITIVE_INFINITY;
-    this.#retryDeadline = now + POLLING_RETRY_DELAY * 2 ** (this.#tries - 1);
+    this.#retryDeadline = now + Math.max(pause, wanted);
     return this.#session.close();
   }
 

@@ -165,6 +165,8 @@ export type TargetFields = {
   readonly contentLength?: number;
   readonly requestId?: string;
   readonly origin?: string;
+  /** The path under which the server stands, such as `/groove`. */
+  readonly prefix?: string;
 };
 
 /**
@@ -173,14 +175,14 @@ export type TargetFields = {
  * @throws EncapsulationError when a part could not be parsed again.
  */
 export function formatTarget(fields: TargetFields): string {
-  const { encapsulation, relay, guid, contentLength, requestId, origin = "" } = fields;
+  const { encapsulation, relay, guid, contentLength, requestId, origin = "", prefix = "" } = fields;
   if (parseRelay(relay) === undefined) {
     throw new EncapsulationError(`relay ${JSON.stringify(relay)} must be host, host:port or [v6]:port`);
   }
   if (!isGuid(guid))
     throw new EncapsulationError("guid must be 16 to 128 unreserved characters; make it by guidFrom()");
   const version = encapsulation === "LongLived" ? LONG_LIVED_VERSION : KEEP_ALIVE_VERSION;
-  let text = `${origin}/${version}/${relay}/${guid},ConnType=${encapsulation}`;
+  let text = `${origin}${prefix}/${version}/${relay}/${guid},ConnType=${encapsulation}`;
   if (encapsulation === "LongLived") {
     if (!Number.isInteger(contentLength) || Number(contentLength) < 1 || Number(contentLength) > MAX_CONTENT_LENGTH) {
       throw new EncapsulationError(`contentLength must be a whole number from 1 to ${MAX_CONTENT_LENGTH}`);

@@ -406,6 +406,31 @@ describe("refusals", { concurrency: true }, () => {
     await assertNothingLeft(edge, undefined, alone.guid);
   });
 
+  it("more than one Host, whatever is asked for [RFC 9112 3.2]", async () => {
+    const [target = ""] = targets(RELAY_NAME, newGuid());
+    for (const path of ["/health", target]) {
+      for (const second of ["server.domain.net", "elsewhere.example"]) {
+        const socket = await edge.open();
+        socket.write(`GET ${path} HTTP/1.1\r\nHost: server.domain.net\r\nHost: ${second}\r\n\r\n`);
+        const { status, headers } = await socket.head();
+        assert.equal(status, "HTTP/1.1 400 Bad Request");
+        assert.match(headers, /^Grooveway-Reason: MalformedHead$/im);
+        socket.reset();
+      }
+    }
+  });
+
+  it("paths of an edge under another path, which are told what to change", async () => {
+    for (const target of targets(RELAY_NAME, newGuid())) {
+      await assertTarget(`/groove${target}`, "404 Not Found", "WrongPrefix");
+      await assertTarget(`/a/b${target}`, "404 Not Found", "WrongPrefix");
+    }
+    await assertTarget("/groove/", "404 Not Found", "WrongPrefix", ["POST"]);
+    for (const path of ["/groove/health", "/groove/admin/mailboxes"]) {
+      await assertTarget(path, "404 Not Found", "WrongPrefix");
+    }
+  });
+
   it("paths that are nothing's, and those that are something's", async () => {
     for (const path of ["/nothing", "/a.b/c", "/mailboxes", "/health/x"]) {
       await assertTarget(path, "404 Not Found", "NotFound");

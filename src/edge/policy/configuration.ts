@@ -12,6 +12,7 @@ import { classify, readAddress } from "./addresses.ts";
 import { judgeRelay, parseRelays } from "./destinations.ts";
 import { type Dev, parseDev } from "./dev.ts";
 import { linkTerms, parseLinks } from "./links.ts";
+import { parsePrefix } from "./prefix.ts";
 import { parseProxies } from "./proxies.ts";
 import { parseRate, RateError } from "./rate.ts";
 import { parseWays } from "./ways.ts";
@@ -31,6 +32,7 @@ export interface Settings {
   readonly LINK_PLAIN?: string | undefined;
   readonly RELAY_NAME?: string | undefined;
   readonly TRUSTED_PROXIES?: string | undefined;
+  readonly PREFIX?: string | undefined;
 }
 
 /** Names of the findings. */
@@ -50,7 +52,8 @@ export type FindingCode =
   | "MalformedLinkPlain"
   | "LinkInClear"
   | "MalformedName"
-  | "MalformedProxies";
+  | "MalformedProxies"
+  | "MalformedPrefix";
 
 /** One thing that is wrong. */
 export interface Finding {
@@ -84,6 +87,7 @@ export const ENFORCED: readonly FindingCode[] = [
   "LinkInClear",
   "MalformedName",
   "MalformedProxies",
+  "MalformedPrefix",
 ];
 
 /**
@@ -106,6 +110,7 @@ export function insecurities(settings: Settings): Finding[] {
     ...trust(settings, dev),
     ...names(settings),
     ...proxies(settings),
+    ...prefix(settings),
   ];
 }
 
@@ -319,6 +324,19 @@ function proxies({ TRUSTED_PROXIES = "" }: Settings): Finding[] {
       setting: "TRUSTED_PROXIES",
       problem: `has ${JSON.stringify(malformed)}, which is neither an address nor the first address of a network`,
       cure: "write 10.0.0.7 or 10.0.0.0/24 (--trusted-proxy), or none",
+      permitted: false,
+    },
+  ];
+}
+
+function prefix({ PREFIX = "" }: Settings): Finding[] {
+  if (parsePrefix(PREFIX) !== undefined) return [];
+  return [
+    {
+      code: "MalformedPrefix",
+      setting: "PREFIX",
+      problem: `is ${JSON.stringify(PREFIX)}, which is no path`,
+      cure: "write a path of letters, digits and - . _ ~, such as /groove (--prefix)",
       permitted: false,
     },
   ];

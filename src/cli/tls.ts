@@ -1,0 +1,68 @@
+/**
+ * Keys and certificates that options name, looked at before anything is started by them: what the runtimes say of one that
+ * they cannot use helps nobody.
+ *
+ * @module
+ */
+import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import { readText } from "./arguments.ts";
+import { CommandError } from "./output.ts";
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g;
+
+/**
+ * A private key and its certificate, with those of the authorities between behind it.
+ *
+ * @throws CommandError Usage, TlsUnusable
+ */
+export function readKeyPair(command: string, keyFile: string, certFile: string): { key: string; cert: string } {
+  const key = readText(command, keyFile);
+  const cert = readText(command, certFile);
+  const privateKey = privateKeyOf(key, keyFile);
+  const [own] = certificatesOf("--tls-cert", cert, certFile);
+  if (own?.checkPrivateKey(privateKey) !== true) {
+    const order = "its first certificate must be that of the key, and those of the authorities come behind it";
+    throw unusable(`the certificate in --tls-cert ${certFile} is not that of --tls-key ${keyFile}: ${order}`);
+  }
+  return { key, cert };
+}
+
+/**
+ * Certificates of authorities.
+ *
+ * @throws CommandError Usage, TlsUnusable
+ */
+export function readAuthorities(command: string, file: string): string {
+  const text = readText(command, file);
+  certificatesOf("--ca", text, file);
+  return text;
+}
+
+function privateKeyOf(text: string, file: string): KeyObject {
+  try {
+    return createPrivateKey(text);
+  } catch {
+    if (/ENCRYPTED/.test(text)) {
+      throw unusable(`the key in --tls-key ${file} has a passphrase: take it off with openssl pkey -in ${file}`);
+    }
+    const swapped = text.includes("-----BEGIN CERTIFICATE-----")
+      ? "it has a certificate, which goes to --tls-cert; "
+      : "";
+    throw unusable(`--tls-key ${file} has no private key that can be used: ${swapped}give one in PEM`);
+  }
+}
+
+function certificatesOf(option: string, text: string, file: string): X509Certificate[] {
+  const found = text.match(CERTIFICATE) ?? [];
+  try {
+    if (found.length > 0) return found.map((pem) => new X509Certificate(pem));
+  } catch {
+    // Told below.
+  }
+  const swapped = /PRIVATE KEY-----/.test(text) && found.length === 0 ? "it has a private key; " : "";
+  throw unusable(`${option} ${file} has no certificate that can be used: ${swapped}give one in PEM`);
+}
+
+function unusable(message: string): CommandError {
+  return new CommandError("TlsUnusable", message);
+}
