@@ -42,7 +42,7 @@ export async function endProcess(id: ProcessId): Promise<boolean> {
   return true;
 }
 
-/** Clock ticks count from the boot, so the boot is part of it. A zombie runs no longer. */
+/** Clock ticks count from the boot, so the boot is part of it. A zombie runs no longer, once all its threads have ended. */
 function startedOnLinux(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
@@ -50,14 +50,16 @@ function startedOnLinux(pid: number): string | undefined {
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const [state] = fields;
     const ticks = fields[STARTTIME];
-    if (state === "Z" || state === "X" || ticks === undefined) return undefined;
+    const over = (state === "Z" && Number(fields[NUM_THREADS]) <= 1) || state === "X";
+    if (over || ticks === undefined) return undefined;
     return `${readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim()}/${ticks}`;
   } catch {
     return undefined;
   }
 }
 
-/** Field 22 of proc_pid_stat(5), counted from field 3, which is the first behind the name. */
+/** Fields 20 and 22 of proc_pid_stat(5), counted from field 3, which is the first behind the name. */
+const NUM_THREADS = 20 - 3;
 const STARTTIME = 22 - 3;
 
 /** Windows has no ps: there nothing is ever ended by its number. */
