@@ -112,11 +112,13 @@ export class RefreshedUrl<T> {
 
   async #fetch(): Promise<string> {
     // What a cache on the way has kept would be older than it seems.
-    const answer = await fetch(this.#url, {
+    // Node's own types do not know the member that the platform needs.
+    const init: RequestInit & { readonly cache: "no-store" } = {
       redirect: "manual",
       cache: "no-store",
       signal: AbortSignal.timeout(FETCH_TIMEOUT),
-    });
+    };
+    const answer = await fetch(this.#url, init);
     if (answer.status !== 200) {
       await answer.body?.cancel();
       throw new RemoteError(`it was answered with status ${answer.status}`);

@@ -16,6 +16,7 @@
  *
  * @module
  */
+import type { CryptoKey } from "jose";
 import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
 
 /** Octets of a secret: as strong as the hash at least, and not longer than its block. */

@@ -101,7 +101,7 @@ describe("grooveway token", () => {
     const short = join(at, "short.json");
     await writeFile(short, JSON.stringify({ kty: "OKP", crv: "Ed25519", d: "AAAA", x: "AAAA" }));
     for (const [args, code, expected] of [
-      [[], 2, /nothing is none of keygen, issue and inspect/],
+      [[], 2, /nothing is none of keygen, issue, inspect and secret/],
       [["sign"], 2, /sign is none of/],
       [["keygen"], 2, /--out FILE/],
       [["keygen", "x", "--out", join(at, "x")], 2, /x is one argument too many/],
