@@ -17,6 +17,8 @@ const AGAIN = 1000;
 
 interface Options {
   readonly state?: string;
+  /** The path under which the edge stands; by default the root. */
+  readonly prefix?: string;
   readonly minFree?: number;
   readonly onDisk?: (line: string) => void;
 }
@@ -24,15 +26,22 @@ interface Options {
 export class DiskTeller {
   readonly #miniflare: Miniflare;
   readonly #secret: string;
+  readonly #url: string;
   readonly #watch: DiskWatch;
   #telling: Promise<void> | undefined;
   #untold = true;
   #closed = false;
   #again: NodeJS.Timeout | undefined;
 
-  constructor(miniflare: Miniflare, secret: string, { state, minFree = MIN_FREE, onDisk }: Options, run: EdgeRun) {
+  constructor(
+    miniflare: Miniflare,
+    secret: string,
+    { state, prefix = "", minFree = MIN_FREE, onDisk }: Options,
+    run: EdgeRun,
+  ) {
     this.#miniflare = miniflare;
     this.#secret = secret;
+    this.#url = `http://edge${prefix}/local/disk`;
     this.#watch = new DiskWatch({
       // Without a state folder the runtime keeps all in its temporary one.
       folder: state ?? run.folder,
@@ -45,7 +54,8 @@ export class DiskTeller {
             ? `less than ${size(minFree)} are free on the disk of ${where}: new messages are refused [StorageFull]`
             : `there is room again on the disk of ${where}: new messages are taken`,
         );
-        void this.tell();
+        // A disk that is full from the start is told of before the watch is there to be asked.
+        queueMicrotask(() => void this.tell());
       },
     });
     // A runtime that has crashed knows nothing of it any more.
@@ -79,7 +89,7 @@ export class DiskTeller {
     while (this.#untold && !this.#closed) {
       this.#untold = false;
       const told = await this.#miniflare
-        .dispatchFetch("http://edge/local/disk", {
+        .dispatchFetch(this.#url, {
           method: "PUT",
           headers: { Authorization: `Bearer ${this.#secret}` },
           body: this.#watch.full ? "full" : "free",

@@ -105,6 +105,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   const secret = randomBytes(16).toString("hex");
   let heed: DiskTeller | undefined;
   const host = options.host ?? "127.0.0.1";
+  const prefix = parsePrefix(options.prefix ?? "") ?? "";
   try {
     if (options.state !== undefined) sweepEmptyDatabases(options.state);
     if (options.resolver === undefined) resolver = await startLocalResolver();
@@ -129,7 +130,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
         );
       }
       // Before anybody is told that it is up: what comes to a full disk is refused from the first message on.
-      const disk = new DiskTeller(miniflare, secret, options, run);
+      const disk = new DiskTeller(miniflare, secret, { ...options, prefix }, run);
       await disk.tell();
       heed = disk;
       const close = async () => {
@@ -138,7 +139,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
         await resolver?.close();
         run.close();
       };
-      const url = `${urlOf(front)}${parsePrefix(options.prefix ?? "") ?? ""}`;
+      const url = `${urlOf(front)}${prefix}`;
       return { url, names: namesOf(options), miniflare, close };
     }
   } catch (error) {

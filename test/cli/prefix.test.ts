@@ -98,3 +98,20 @@ test("a request without the edge's path is told to use it", async (context) => {
   const sent = await run(context, ["send", "--edge", origin, "--as", "a/b", "bob", "package.json"]);
   assert.match(sent.stderr, /\[WrongPrefix\]/);
 });
+
+test("an edge under a path hears that its disk is full", async (context) => {
+  const edge = start(context, [
+    "edge",
+    "--port",
+    "0",
+    "--json",
+    "--dev",
+    "--prefix",
+    "/groove",
+    "--min-free",
+    "9999999",
+  ]);
+  const [, printed = ""] = await edge.line(/"url":"([^"]+)"/);
+  const answer = await fetch(`${printed}/health`);
+  assert.deepEqual([answer.status, ((await answer.json()) as { code?: string }).code], [503, "StorageFull"]);
+});
