@@ -41,8 +41,10 @@ export class Tunnel extends RealTunnel {
     this.#failing = true;
   }
 
+  /** What is in storage. */
   async kept(): Promise<string[]> {
-    return [...this.ctx.storage.kv.list()].map(([key]) => key);
+    const alarm = await this.ctx.storage.getAlarm();
+    return [...[...this.ctx.storage.kv.list()].map(([key]) => key), ...(alarm === null ? [] : ["an alarm"])];
   }
 
   override push(...[caller, octets]: Parameters<RealTunnel["push"]>): ReturnType<RealTunnel["push"]> {

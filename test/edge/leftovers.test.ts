@@ -12,7 +12,7 @@ import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
-import { mailboxOf, startEdge, until } from "../mailbox/support.ts";
+import { startEdge, until } from "../mailbox/support.ts";
 import { ed25519, type Issuer } from "./issuer.ts";
 import { newGuid } from "./support.ts";
 
@@ -73,20 +73,9 @@ describe("a virtual connection leaves nothing in storage", { timeout: 600_000 },
     await Promise.all(workers);
   }
 
-  function connectAs(
-    address: string,
-    transport: TransportName,
-    onReconnect: (error: Error) => void = () => undefined,
-  ): Promise<Device> {
+  function connectAs(address: string, transport: TransportName): Promise<Device> {
     const token = issuer.issue({ address, jti: `${transport}-${address}`, scope: "connect receive send:*" });
-    return Device.connect({ edge: edge.url, address, transport, token: () => token, onReconnect });
-  }
-
-  /** The consumer of a device's mailbox: the GUID of its virtual connection. */
-  async function guidOf(address: string): Promise<string> {
-    const mailbox = await mailboxOf(edge, `grooveDevice://${address}`);
-    await until("it is connected", async () => (await mailbox.status()).consumer !== undefined);
-    return (await mailbox.status()).consumer ?? "";
+    return Device.connect({ edge: edge.url, address, transport, token: () => token });
   }
 
   function post(guid: string, kind: "KeepAlive" | "LongLived", body: string): Promise<Response> {
@@ -115,19 +104,6 @@ describe("a virtual connection leaves nothing in storage", { timeout: 600_000 },
     await assert.rejects(Device.connect({ edge: edge.url, address: "alice/pc", token: wrong }), /WrongAudience/);
     assert.deepEqual(left(state, "Tunnel"), []);
     assert.deepEqual(left(state, "Meter"), []);
-  });
-
-  it("when its object has lost its memory", async () => {
-    const lost: string[] = [];
-    const device = await connectAs("crashed/pc", "keepalive", (error) => lost.push(error.message));
-    const guid = await guidOf("crashed/pc");
-    await until("its owner is written down", () => left(state, "Tunnel").length > 0);
-    // What it leaves for after sleep is taken back when something happens, and is not there again for a second.
-    await device.send("crashed/pc", "to myself");
-    await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name: guid });
-    await until("the device has lost it", () => lost.length > 0);
-    await device.close();
-    await until("nothing is left", () => left(state, "Tunnel").length === 0);
   });
 
   it("after its end, nor does its meter", async () => {
