@@ -1,6 +1,7 @@
 /**
- * Databases of objects that hold nothing. The runtime makes a file for each object that is merely named, and leaves one
- * for each that has deleted all it had; on Cloudflare such an object is gone.
+ * What the runtime leaves in a state folder beside what objects hold: a file for each object that is merely named or has
+ * deleted all it had, and write-ahead logs of up to 4 MiB that nobody folds into their databases when it stops. On
+ * Cloudflare there is neither.
  *
  * Only for a state folder that no runtime uses.
  *
@@ -21,7 +22,7 @@ const LARGEST = { database: 256 * 1024, log: 8 * 1024 * 1024 };
 const ALARM = 1;
 
 /**
- * Removes the databases of objects without a row, a key or an alarm.
+ * Removes the databases of objects without a row, a key or an alarm, and folds the logs of the others.
  *
  * @param state folder that miniflare keeps its state in
  * @returns how many were removed
@@ -36,7 +37,11 @@ export function sweepEmptyDatabases(state: string): number {
     if (alarms === undefined) continue;
     for (const { name } of entriesOf(path)) {
       const id = OBJECT.exec(name)?.[1];
-      if (id === undefined || alarms.has(id) || !isEmpty(join(path, name))) continue;
+      if (id === undefined) continue;
+      if (alarms.has(id) || !isEmpty(join(path, name))) {
+        foldLog(join(path, name));
+        continue;
+      }
       // The log last: a database without its log would be an older state of itself.
       for (const suffix of ["", "-shm", "-wal"]) rmSync(join(path, `${name}${suffix}`), { force: true });
       removed += 1;
@@ -50,6 +55,21 @@ function entriesOf(path: string): Dirent[] {
     return readdirSync(path, { withFileTypes: true });
   } catch {
     return [];
+  }
+}
+
+/** Writes what is in a write-ahead log into its database, so that the log takes no room. */
+function foldLog(path: string): void {
+  if ((statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) === 0) return;
+  try {
+    const database = new DatabaseSync(path);
+    try {
+      database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    } finally {
+      database.close();
+    }
+  } catch {
+    // The runtime reads the log itself when it opens the object: it only takes room until then.
   }
 }
 

@@ -186,6 +186,12 @@ export const BATCH_MESSAGES = 1000;
  */
 export const CALL_OCTETS = 2 * BATCH_OCTETS;
 
+/**
+ * Mailboxes that one Tunnel calls at a time. A mailbox that is new takes ten milliseconds to make on a small machine: with
+ * a thousand calls at once a fanout would keep everybody else waiting for ten seconds.
+ */
+export const CALLS_AT_ONCE = 8;
+
 /** A call between two objects that has not come back for so long has failed: a deploy or a crash may swallow it. */
 export const CALL_TIMEOUT = 30_000;
 

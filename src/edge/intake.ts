@@ -28,6 +28,7 @@ import {
   BATCH_OCTETS,
   CALL_OCTETS,
   CALL_TIMEOUT,
+  CALLS_AT_ONCE,
   COPIES_OCTETS,
   COPY_COST,
   MESSAGE_LIMIT,
@@ -364,6 +365,7 @@ export class Intake {
     for (const lane of [this.#passed, this.#stored]) {
       for (const peer of lane.queues.keys()) {
         if (this.#calling > CALL_OCTETS) return;
+        if (lane.busy.size >= CALLS_AT_ONCE) break;
         if (!lane.busy.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
       }
     }
