@@ -13,15 +13,18 @@
  * @module
  */
 import { type Context, Hono, type Next } from "hono";
+import { noDrops } from "../store-and-forward/drop-reasons.ts";
 import { admitOperator } from "./authorization.ts";
 import { ADMIN_PAGE } from "./defaults.ts";
 import { DIRECTORY } from "./directory.ts";
 import type { Env } from "./env.ts";
 import type { LinkStatus } from "./link.ts";
+import type { MailboxStatus } from "./mailbox.ts";
 import { parseLinks } from "./policy/links.ts";
+
 import { problem } from "./reasons.ts";
 import { remoteRelay } from "./relays.ts";
-import { answerRule, peerOf } from "./rules.ts";
+import { answerRule, lookAt, peerOf } from "./rules.ts";
 
 type Bindings = { Bindings: Env };
 
@@ -31,7 +34,7 @@ export const admin = new Hono<Bindings>()
     const peers = await c.env.DIRECTORY.getByName(DIRECTORY).list(c.req.query("after"), ADMIN_PAGE);
     return c.json(await Promise.all(peers.map((peer) => c.env.MAILBOX.getByName(peer).status())));
   })
-  .put("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(true)))
+  .put("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(true), true))
   .delete("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(false)))
   // Whoever has the admin token may, whoever's mailbox it is.
   .on(["GET", "PUT"], "/mailboxes/:address/rule", (c) =>
@@ -66,16 +69,42 @@ async function withLink(
   return c.json(await ask(c.env.LINK.getByName(relay)));
 }
 
-/** Does something to a mailbox, and shows how it is then. */
+/**
+ * Does something to a mailbox, and shows how it is then.
+ *
+ * @param makes whether it is to be made for that
+ */
 async function withMailbox(
   c: Context<Bindings>,
   act: (mailbox: ReturnType<Env["MAILBOX"]["getByName"]>) => Promise<unknown>,
+  makes = false,
 ): Promise<Response> {
   const peer = peerOf(c.req.param("address") ?? "");
   if (peer === undefined) return problem("MalformedAddress");
-  const mailbox = c.env.MAILBOX.getByName(peer);
-  await act(mailbox);
-  return c.json(await mailbox.status());
+  return lookAt(c.req.raw, c.env, peer, async (there) => {
+    const mailbox = there ?? (makes ? c.env.MAILBOX.getByName(peer) : undefined);
+    if (mailbox === undefined) return c.json(emptyMailbox(peer));
+    await act(mailbox);
+    return c.json(await mailbox.status());
+  });
+}
+
+/** What is shown of a mailbox that is not there: it would be like this. */
+function emptyMailbox(peer: string): MailboxStatus {
+  return {
+    peer,
+    messages: 0,
+    octets: 0,
+    oldest: undefined,
+    consumer: undefined,
+    generation: 0,
+    locked: false,
+    senders: "everyone",
+    dropped: noDrops(),
+    aside: 0,
+    rowsWritten: 0,
+    failedDeliveries: 0,
+  };
 }
 
 async function requireOperator(c: Context<Bindings>, next: Next): Promise<Response | undefined> {

@@ -525,3 +525,12 @@ export const ASK_TIMEOUT = 2000;
  * away has not said goodbye. Each is woken for it, which once a day costs nothing.
  */
 export const METER_LOOK = 24 * 3600_000;
+
+/**
+ * How long a mailbox that nobody would miss stays: a device that connects again at once finds it, and a minute after a
+ * flood of attachments nothing of it is left.
+ */
+export const EMPTY_TIME = 30_000;
+
+/** How often a mailbox in which nothing waits asks its consumer whether it is still there: an edge may have been killed. */
+export const CONSUMER_CHECK = 24 * 3600_000;

@@ -90,6 +90,23 @@ export class Gate {
     return answer;
   }
 
+  /**
+   * A source looks for something that may not be there: it counts as a miss until it is `found`, so that many at once are
+   * no way around. Returns why it may not now, after a while; undefined when it may.
+   */
+  async look(source: string): Promise<Turned | undefined> {
+    if (source === "") return undefined;
+    const of = this.#source(source);
+    const turned = this.#turned(of);
+    if (turned === undefined) charge(of.misses, 1, this.#clock.now());
+    else await this.#pause(of);
+    return turned;
+  }
+
+  found(source: string): void {
+    if (source !== "") giveBack(this.#source(source).misses, 1, this.#clock.now());
+  }
+
   async #takeTurn(of: Source, guid: string): Promise<Turned | undefined> {
     const now = this.#clock.now();
     const turn = this.#known.get(guid) ?? this.#queue(of, guid, now);
@@ -172,3 +189,6 @@ export class Gate {
     }
   }
 }
+
+/** That of this Worker. */
+export const gate = new Gate();

@@ -7,7 +7,7 @@
  * A sender that counts costs one row, whose `high` grows. After {@link RANGE_TIME} another is begun, so that ids are
  * forgotten by age though their sender goes on counting.
  *
- * Each sender may fill as much as nobody has filled (see `policy/share.ts`); beyond it its own oldest ids are forgotten,
+ * Each sender may fill as much as nobody has filled (see `store-and-forward/share.ts`); beyond it its own oldest ids are forgotten,
  * never those of another.
  *
  * A batch is looked up and then asked about message by message. Nothing of that writes: `flush` writes what was added,
@@ -15,9 +15,10 @@
  *
  * @module
  */
+
+import { senderOf } from "../store-and-forward/share.ts";
 import { ID_OCTETS, ID_ROW_OCTETS, KEPT_RANGES, RANGE_TIME, REMEMBER_IDS } from "./defaults.ts";
 import { type Ids, NONE, type Series } from "./ids.ts";
-import { senderOf } from "./policy/share.ts";
 
 /** The statements of a store. */
 export interface Statements {

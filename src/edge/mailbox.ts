@@ -12,6 +12,10 @@
  * been sent to is not, so it is sent again what it did not acknowledge, and its Tunnel knows by number what it has.
  * Whatever may have been lost that way is found by an alarm, which is set as long as somebody should be reading.
  *
+ * It enters itself in the directory before it keeps anything, and leaves it after it has deleted everything: where the
+ * directory knows no mailbox there is none. It goes when nobody would miss it, and begins anew with numbers that no one
+ * before it has used.
+ *
  * @module
  */
 
@@ -23,8 +27,10 @@ import { type Bundle, contentsOf, envelopeAt, pack, unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import { Consumption } from "./consumption.ts";
 import {
+  CONSUMER_CHECK,
   CUT_PAUSE,
   DELIVER_TIMEOUT,
+  EMPTY_TIME,
   FORMER_CONSUMERS,
   FULL_PAUSE,
   HAND_TIMEOUT,
@@ -99,7 +105,7 @@ export class Mailbox extends DurableObject<Env> {
   #consumer: Consumer | undefined;
   /** Tunnels that consumed it before, are still there and would again; the newest is the last. */
   #former: readonly string[];
-  readonly #consumption: Consumption;
+  #consumption: Consumption;
   readonly #patience: Patience;
   readonly #asking = new Calls(SIGN_TIMEOUT);
   #cutting = false;
@@ -111,7 +117,10 @@ export class Mailbox extends DurableObject<Env> {
   #pushing: Consumer | undefined;
   #locked: boolean;
   #senders: SenderRule;
+  /** Whether the directory knows it; the calls by which it is told. */
   #entered: boolean;
+  #entering: Promise<void> | undefined;
+  #leaving: Promise<void> | undefined;
   /** When the alarm is set for, as far as this memory knows. */
   #alarmAt: number | undefined;
   #failedDeliveries = 0;
@@ -121,7 +130,7 @@ export class Mailbox extends DurableObject<Env> {
   constructor(context: DurableObjectState, env: Env) {
     super(context, env);
     const { storage } = context;
-    this.#store = new MailboxStore(storage.sql, (run) => storage.transactionSync(run));
+    this.#store = new MailboxStore(storage.sql, (run) => storage.transactionSync(run), { firstNumber });
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
@@ -130,11 +139,16 @@ export class Mailbox extends DurableObject<Env> {
     this.#locked = this.#store.fact("locked") === "1";
     const senders = this.#store.fact("senders");
     this.#senders = senders === undefined ? EVERYONE : parseSenderRule(senders);
-    this.#entered = this.#store.fact("entered") === "1";
+    this.#entered = this.#store.fact("entered") !== undefined;
   }
 
   /** Takes messages, in order, and tells which did not come in. What is told, and what it is silent about, is durable. */
   async append(bundle: Bundle): Promise<Refusal[]> {
+    while (!this.#entered && !isStorageFull()) {
+      await this.#enter().catch((error) => {
+        if (!noticeStorageFull(error)) throw error;
+      });
+    }
     const outcomes = this.#append(bundle);
     this.#countRefused(outcomes);
     this.#count("StorageFull", outcomes.filter((outcome) => outcome === "full").length);
@@ -153,7 +167,6 @@ export class Mailbox extends DurableObject<Env> {
     const shutOut = (envelope: Envelope) => this.#isShutOut(envelope);
     if (!isStorageFull()) {
       try {
-        this.#enter();
         this.#cut();
         return this.#store.append(bundle, Date.now(), shutOut, awaited);
       } catch (error) {
@@ -228,9 +241,11 @@ export class Mailbox extends DurableObject<Env> {
 
   /** A Tunnel wants to consume this mailbox. It says `ready` with the generation when it has taken note of it. */
   async attach(): Promise<{ readonly generation: number }> {
-    this.#enter();
-    const generation = Number(this.#store.fact("generation") ?? 0) + 1;
+    while (!this.#entered) await this.#enter();
+    const generation = Number(this.#store.fact("generation") ?? firstNumber()) + 1;
     this.#store.setFact("generation", String(generation));
+    // Who never says that it is ready leaves nothing else.
+    if (this.#isEmpty) await this.#setAlarm();
     return { generation };
   }
 
@@ -296,20 +311,25 @@ export class Mailbox extends DurableObject<Env> {
     const purged = this.#store.purge(Date.now());
     this.#consumption.prune();
     this.#count("Purged", purged);
+    await this.#setAlarm();
     return purged;
   }
 
   /** Locks all senders out, or lets those in again whom the rule lets in. What waits stays. */
   async setLocked(locked: boolean): Promise<void> {
+    while (!this.#entered) await this.#enter();
     this.#locked = locked;
     this.#store.setFact("locked", locked ? "1" : "0");
+    await this.#setAlarm();
   }
 
   /** Who may send from now on. What waits stays. @throws SenderRuleError */
   async setSenders(text: string): Promise<void> {
     const rule = parseSenderRule(text);
+    while (!this.#entered) await this.#enter();
     this.#senders = rule;
     this.#store.setFact("senders", formatSenderRule(rule));
+    await this.#setAlarm();
   }
 
   override async alarm(): Promise<void> {
@@ -319,10 +339,37 @@ export class Mailbox extends DurableObject<Env> {
     this.#count("Expired", this.#store.expire(Date.now()));
     this.#consumption.prune();
     this.#consumption.offerLater(Date.now());
+    const consumer = this.#consumer;
+    // An edge that was killed may have left it here without a word.
+    if (consumer !== undefined && this.#store.empty) {
+      if ((await this.#deliver(consumer, [])) === "gone") this.#vacate(consumer);
+    } else if (this.#isEmpty) return this.#go();
     this.ctx.waitUntil(this.#judgeConsumer());
     await this.#setAlarm();
     this.#push();
     this.#call();
+  }
+
+  /** Whether nobody would miss it. Its number of drops goes with it: a week after the last message they are no news. */
+  get #isEmpty(): boolean {
+    const used = this.#consumer !== undefined || this.#former.length > 0;
+    return !used && !this.#locked && formatSenderRule(this.#senders) === EVERYONE_TEXT && this.#store.empty;
+  }
+
+  /** Deletes everything, and leaves the directory. */
+  async #go(): Promise<void> {
+    // A message is just coming.
+    if (this.#entering !== undefined) return;
+    const stamp = this.#store.fact("entered");
+    // Nothing else happens in this object before all is deleted.
+    const deleted = this.ctx.storage.deleteAll();
+    this.#store.deleted();
+    this.#entered = false;
+    this.#consumption = new Consumption(this.#store);
+    await deleted;
+    this.#leaving = this.#directory.leave(this.#peer, stamp).catch(report);
+    // When it does not hear of it, the directory names a mailbox that is not there, which hurts nobody.
+    this.ctx.waitUntil(this.#leaving);
   }
 
   /** Whether a sender may not send here, by the lock or the rule. */
@@ -335,19 +382,23 @@ export class Mailbox extends DurableObject<Env> {
     this.#count(this.#locked ? "LockedOut" : "SenderNotAllowed", refused);
   }
 
-  /** Shows itself to operators, again until the directory has heard of it. */
-  #enter(): void {
-    if (this.#entered) return;
+  /** Shows itself to the directory, before anything is kept here. */
+  #enter(): Promise<void> {
+    this.#entering ??= this.#enterAs(crypto.randomUUID()).finally(() => {
+      this.#entering = undefined;
+    });
+    return this.#entering;
+  }
+
+  async #enterAs(stamp: string): Promise<void> {
+    await this.#leaving;
+    await this.#directory.enter(this.#peer, stamp);
+    this.#store.setFact("entered", stamp);
     this.#entered = true;
-    const entering = this.env.DIRECTORY.getByName(DIRECTORY)
-      .enter(this.#peer)
-      .then(
-        () => this.#store.setFact("entered", "1"),
-        () => {
-          this.#entered = false;
-        },
-      );
-    this.ctx.waitUntil(entering);
+  }
+
+  get #directory() {
+    return this.env.DIRECTORY.getByName(DIRECTORY);
   }
 
   get #peer(): string {
@@ -406,6 +457,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#setConsumer(undefined);
     this.#countVolatile();
     if (this.#former.length > 0) this.ctx.waitUntil(this.#recall());
+    else this.ctx.waitUntil(this.#setAlarm());
   }
 
   async #recall(): Promise<void> {
@@ -551,14 +603,22 @@ export class Mailbox extends DurableObject<Env> {
     const held = this.#patience.held;
     const look = held === undefined ? Date.now() + WATCH_INTERVAL : this.#patience.due(Date.now());
     const watch = watched || held !== undefined ? look : Number.POSITIVE_INFINITY;
-    const again = Math.min(watch, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
+    const unused = this.#consumer === undefined && this.#store.messages === 0;
+    const least = unused ? this.#leastUse() : Number.POSITIVE_INFINITY;
+    const again = Math.min(watch, least, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
     if (this.#alarmAt !== undefined && this.#alarmAt <= again) return;
-    const due = Math.min(again, this.#store.expiry() ?? Number.POSITIVE_INFINITY);
+    const due = Math.min(again, this.#store.expiry() ?? this.#leastUse());
     if (due === Number.POSITIVE_INFINITY) return;
     this.#alarmAt ??= (await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY;
     if (this.#alarmAt <= due) return;
     this.#alarmAt = due;
     await this.ctx.storage.setAlarm(due);
+  }
+
+  /** When a mailbox without messages and ids is looked at. */
+  #leastUse(): number {
+    if (this.#isEmpty) return this.#entered ? Date.now() + EMPTY_TIME : Number.POSITIVE_INFINITY;
+    return this.#consumer === undefined ? Number.POSITIVE_INFINITY : Date.now() + CONSUMER_CHECK;
   }
 
   /** Writes down what touched no table, when there is a write in any case. */
@@ -590,6 +650,19 @@ export class Mailbox extends DurableObject<Env> {
   #keep(name: string, value: unknown): void {
     this.#store.setFact(name, JSON.stringify(value ?? null));
   }
+}
+
+const EVERYONE_TEXT = formatSenderRule(EVERYONE);
+
+/** Numbers that a mailbox may use in a millisecond, so that one that is made anew begins above all that were used before. */
+const NUMBERS_A_MILLISECOND = 1024;
+
+/**
+ * What a new mailbox begins with, for messages and consumers: the time, in more than a million steps a second, which is
+ * more than any mailbox takes. It stays below 2^53 until the year 2248.
+ */
+function firstNumber(): number {
+  return Date.now() * NUMBERS_A_MILLISECOND;
 }
 
 /** What the sender has to hear of what became of its messages. */

@@ -11,7 +11,7 @@ import {
   REASON_HEADER,
   type Target,
 } from "../encapsulation/index.ts";
-import { Gate } from "./gate.ts";
+import { gate } from "./gate.ts";
 import type { Verdict } from "./live.ts";
 import type { Exchange } from "./polling.ts";
 import { isReason, problem, type Reason } from "./reasons.ts";
@@ -42,8 +42,6 @@ export interface TunnelStub {
   end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   fetch(url: string, init?: { method?: string; headers?: Record<string, string>; body?: BodyInit }): Promise<Response>;
 }
-
-const gate = new Gate();
 
 /** The header of a request to a Tunnel that says for whom it is. Requests are made anew here: nobody else can set it. */
 const CALLER = "Grooveway-Caller";

@@ -87,7 +87,7 @@ export const REASONS = {
   },
   TooManyMisses: {
     status: 500,
-    cause: "Too many requests from this source named virtual connections that do not exist.",
+    cause: "Too many requests from this source named virtual connections or mailboxes that do not exist.",
     cure: "Make a new virtual connection after the seconds that Retry-After says.",
   },
   ConnectTimeout: {
@@ -141,6 +141,11 @@ export const REASONS = {
     status: 404,
     cause: "The request is for an edge under another path of this host.",
     cure: "Give the whole URL of the edge, with its path; the operator sets PREFIX (--prefix) unless the proxy takes the path away.",
+  },
+  NewerSchema: {
+    status: 500,
+    cause: "What is stored was written by a newer release of Grooveway.",
+    cure: "Run that release or a newer one: what is stored does not go back.",
   },
   NotFound: { status: 404, cause: "Nothing is at this path.", cure: "See / for the paths of this edge." },
   InternalError: {

@@ -10,8 +10,11 @@
 import { readBody } from "../lib/runtime/byte-reader.ts";
 import { AddressError, deviceURL, identityURL, parseAddress } from "../sstp/index.ts";
 import { RULE_OCTETS } from "./defaults.ts";
+import { mailboxAt } from "./directory.ts";
 import type { Env } from "./env.ts";
-import { parseSenderRule, SenderRuleError } from "./policy/senders.ts";
+import { gate } from "./gate.ts";
+import { EVERYONE, formatSenderRule, parseSenderRule, SenderRuleError } from "./policy/senders.ts";
+import { sourceOf } from "./policy/source.ts";
 import { problem, type Reason } from "./reasons.ts";
 
 /**
@@ -23,22 +26,47 @@ import { problem, type Reason } from "./reasons.ts";
 export async function answerRule(
   request: Request,
   address: string,
-  env: Pick<Env, "MAILBOX">,
+  env: Pick<Env, "DIRECTORY" | "MAILBOX" | "TRUSTED_PROXIES">,
   forbidden: (peer: string) => Reason | undefined | Promise<Reason | undefined>,
 ): Promise<Response> {
   const peer = peerOf(address);
   if (peer === undefined) return problem("MalformedAddress");
   const refused = await forbidden(peer);
   if (refused !== undefined) return problem(refused);
-  const mailbox = env.MAILBOX.getByName(peer);
-  if (request.method === "PUT") {
-    const wanted = await sendersOf(request);
-    if (!wanted.ok) return problem("MalformedRule", wanted.detail);
-    await mailbox.setSenders(wanted.senders);
-  }
-  const { senders } = await mailbox.status();
-  return Response.json({ peer, senders });
+  const wanted = request.method === "PUT" ? await sendersOf(request) : undefined;
+  if (wanted?.ok === false) return problem("MalformedRule", wanted.detail);
+  return lookAt(request, env, peer, async (there) => {
+    // One that is not there has the rule of all that have none.
+    const isNew = wanted !== undefined && formatSenderRule(parseSenderRule(wanted.senders)) !== EVERYONE_TEXT;
+    const mailbox = there ?? (isNew ? env.MAILBOX.getByName(peer) : undefined);
+    if (mailbox === undefined) return Response.json({ peer, senders: EVERYONE_TEXT });
+    if (wanted !== undefined) await mailbox.setSenders(wanted.senders);
+    const { senders } = await mailbox.status();
+    return Response.json({ peer, senders });
+  });
 }
+
+/**
+ * Asks something about a mailbox, which is not made by it. Who asks for mailboxes that are not there may do so as often as
+ * for virtual connections that are not.
+ */
+export async function lookAt(
+  request: Request,
+  env: Pick<Env, "DIRECTORY" | "MAILBOX" | "TRUSTED_PROXIES">,
+  peer: string,
+  answer: (mailbox: MailboxStub | undefined) => Promise<Response>,
+): Promise<Response> {
+  const source = sourceOf(request, env.TRUSTED_PROXIES);
+  const turned = await gate.look(source);
+  if (turned !== undefined) return problem(turned.reason, undefined, turned.retryAfter);
+  const mailbox = await mailboxAt(env, peer);
+  if (mailbox !== undefined) gate.found(source);
+  return answer(mailbox);
+}
+
+type MailboxStub = NonNullable<Awaited<ReturnType<typeof mailboxAt>>>;
+
+const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 
 /** The URL of the peer that an address names; undefined when it is none. */
 export function peerOf(text: string): string | undefined {

@@ -25,6 +25,7 @@ import { type Range, Ranges } from "../lib/ranges.ts";
 import { sha256 } from "../lib/sha256.ts";
 import { joinOctets } from "../sstp/index.ts";
 import type { Envelope } from "../store-and-forward/envelope.ts";
+import { isWithinShare, senderOf } from "../store-and-forward/share.ts";
 import { storedVersion } from "../store-and-forward/stored-version.ts";
 import {
   type Bundle,
@@ -53,7 +54,6 @@ import {
 } from "./defaults.ts";
 import { ID_SCHEMA, IdTable } from "./id-table.ts";
 import { eachOf, idsOf, NONE, type WrittenIds } from "./ids.ts";
-import { isWithinShare, senderOf } from "./policy/share.ts";
 import { type Segment, Segments } from "./segments.ts";
 
 /** What is used of the platform's SqlStorage, so that the store can be tested on any SQLite. */
@@ -509,7 +509,11 @@ export class MailboxStore {
     try {
       return run();
     } catch (error) {
-      this.#run("DELETE FROM segments WHERE first >= ?", before);
+      try {
+        this.#run("DELETE FROM segments WHERE first >= ?", before);
+      } catch {
+        // On a full disk SQLite has taken back everything.
+      }
       throw error;
     }
   }

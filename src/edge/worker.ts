@@ -109,8 +109,10 @@ app.notFound((c) => {
   );
 });
 app.onError((error) => {
-  console.error(JSON.stringify({ reason: "InternalError", message: error.message }));
-  return problem("InternalError");
+  // Of an error in an object only the message comes through.
+  const reason = error.message.startsWith("NewerSchema") ? "NewerSchema" : "InternalError";
+  console.error(JSON.stringify({ reason, message: error.message }));
+  return problem(reason);
 });
 
 /** The path under which this edge stands; the log tells of one that is malformed. */

@@ -19,8 +19,8 @@ export const RETENTION = 14 * 24 * 3600_000;
 /** How long the ids of a source are remembered, to drop what is sent again. No device retries for longer. */
 export const REMEMBER_IDS = 7 * 24 * 3600_000;
 
-/** How many ids are remembered for one source and peer, so that a busy pair cannot fill the store. */
-export const REMEMBERED_IDS = 100_000;
+/** Octets of ids that are remembered for one peer, with what a row of them takes: some fifty thousand of our library's. */
+export const ID_OCTETS = 8 * 1024 * 1024;
 
 /** Rows of a long message. Below SQLite's best blob size nothing is gained, above it memory is lost. */
 export const CHUNK_SIZE = 256 * 1024;

@@ -14,15 +14,9 @@ import { DatabaseSync } from "node:sqlite";
 import { isDiskFull } from "../lib/node/disk-watch.ts";
 import { isRelay, joinOctets } from "../sstp/index.ts";
 import type { Envelope as Common, Fields } from "../store-and-forward/envelope.ts";
-import {
-  CHUNK_SIZE,
-  PIECES,
-  QUOTA_MESSAGES,
-  QUOTA_OCTETS,
-  REMEMBER_IDS,
-  REMEMBERED_IDS,
-  RETENTION,
-} from "./defaults.ts";
+import { isWithinShare, senderOf } from "../store-and-forward/share.ts";
+import { storedVersion } from "../store-and-forward/stored-version.ts";
+import { CHUNK_SIZE, ID_OCTETS, PIECES, QUOTA_MESSAGES, QUOTA_OCTETS, REMEMBER_IDS, RETENTION } from "./defaults.ts";
 
 /** A message without its body, and in whose queue it waits. */
 export interface Envelope extends Pick<Common, "source" | "resourceURL" | "identityURL" | "deviceURL"> {
@@ -62,22 +56,62 @@ export interface Quota {
   readonly messages: number;
 }
 
+/** Octets of a row beside its texts and body: numbers and headers of the row and its entries in indexes. */
+const ROW_OCTETS = 64;
+
+/** Octets of ids in the store. */
+const ID_SUM = `SELECT sum(length(peer) + length(source) + length(id) + ${ROW_OCTETS}) AS octets FROM seen`;
+
 const schema = `
   CREATE TABLE IF NOT EXISTS messages (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, source TEXT NOT NULL, resource TEXT NOT NULL,
     identity TEXT NOT NULL, device TEXT NOT NULL, fields TEXT NOT NULL, size INTEGER NOT NULL, at INTEGER NOT NULL,
-    key INTEGER, body BLOB);
+    key INTEGER, body BLOB, sender TEXT NOT NULL DEFAULT '', octets INTEGER NOT NULL DEFAULT 0);
   CREATE INDEX IF NOT EXISTS messages_of_peer ON messages (peer, seq);
   CREATE TABLE IF NOT EXISTS chunks (key INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (key, n));
   CREATE TABLE IF NOT EXISTS seen (
     n INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, at INTEGER NOT NULL,
-    UNIQUE (peer, source, id));
+    sender TEXT NOT NULL DEFAULT '', UNIQUE (peer, source, id));
 `;
+
+/** The version that this release writes. */
+const VERSION = 2;
+
+/** From the first version, which knew no senders and counted bodies alone. */
+const migration = `
+  ALTER TABLE messages ADD COLUMN sender TEXT NOT NULL DEFAULT '';
+  ALTER TABLE messages ADD COLUMN octets INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE seen ADD COLUMN sender TEXT NOT NULL DEFAULT '';
+  UPDATE messages SET sender = sender_of(source), octets = size + length(peer) + length(source) + length(resource)
+    + length(identity) + length(device) + length(fields) + ${ROW_OCTETS};
+  UPDATE seen SET sender = sender_of(source);
+`;
+
+/** What is there of a peer, and of each sender by itself. */
+interface Waiting extends Share {
+  readonly senders: Map<string, Share>;
+}
+
+interface Share {
+  octets: number;
+  messages: number;
+}
+
+/** Octets of the ids of a peer, and of those of each sender. */
+interface IdOctets {
+  all: number;
+  readonly senders: Map<string, number>;
+}
+
+/** The part of a sender's oldest ids that are forgotten at once: to find them costs a look at all of them. */
+const FORGOTTEN_PART = 8;
 
 export class Store {
   readonly #database: DatabaseSync;
   readonly #quota: Quota;
-  readonly #waiting = new Map<string, { octets: number; messages: number }>();
+  readonly #waiting = new Map<string, Waiting>();
+  /** Of peers that were sent something. */
+  readonly #ids = new Map<string, IdOctets>();
   #key: number;
   #open = false;
   /** Whether nothing new is taken, so that there is room for what empties the store. */
@@ -90,10 +124,11 @@ export class Store {
   /** Something that was written since the last commit is lost. */
   #lost = false;
   /** What was removed since the last commit: it is removed again when that fails. */
-  #removed: { readonly seq: number; readonly peer: string; readonly size: number }[] = [];
+  #removed: { readonly seq: number; readonly peer: string }[] = [];
 
   /**
    * @param file path of the database, or undefined for one in memory that ends with the process
+   * @throws NewerSchemaError
    * @throws Error of node:sqlite when the file cannot be opened or is no database
    */
   constructor(file: string | undefined, quota: Quota = { octets: QUOTA_OCTETS, messages: QUOTA_MESSAGES }) {
@@ -101,7 +136,8 @@ export class Store {
     this.#database = new DatabaseSync(file ?? ":memory:");
     // FULL: an acknowledged message survives the machine's end too, not only the process's.
     this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
-    this.#database.exec(schema);
+    this.#database.function("sender_of", (source) => senderOf(String(source)));
+    this.#migrate();
     // Messages that were on their way in when the process ended: their senders still have them.
     this.#database.exec("DELETE FROM chunks WHERE key NOT IN (SELECT key FROM messages WHERE key IS NOT NULL)");
     this.#key = Number(this.#one("SELECT coalesce(max(key), 0) AS n FROM messages").n);
@@ -111,9 +147,21 @@ export class Store {
   /** Fills memory from the table. */
   #count(): void {
     this.#waiting.clear();
-    for (const row of this.#all("SELECT peer, count(*) AS messages, sum(size) AS octets FROM messages GROUP BY peer")) {
-      this.#waiting.set(String(row.peer), { octets: Number(row.octets), messages: Number(row.messages) });
+    this.#ids.clear();
+    const sums = "SELECT peer, sender, count(*) AS messages, sum(octets) AS octets FROM messages GROUP BY peer, sender";
+    for (const { peer, sender, messages, octets } of this.#all(sums)) {
+      this.#addWaiting(String(peer), String(sender), Number(messages), Number(octets));
     }
+  }
+
+  #migrate(): void {
+    const found = Number(this.#one("PRAGMA user_version").user_version);
+    const isNew = this.#all("SELECT 1 FROM sqlite_master WHERE name = 'messages'").length === 0;
+    const version = isNew
+      ? VERSION
+      : storedVersion("the relay's store", found === 0 ? undefined : String(found), VERSION);
+    const steps = version < VERSION ? migration : schema;
+    this.#database.exec(`BEGIN; ${steps}; PRAGMA user_version = ${VERSION}; COMMIT;`);
   }
 
   /** Starts a message. Nothing of it can be read before `finish`. */
@@ -163,7 +211,6 @@ export class Store {
   finish(incoming: Incoming, now: number): Outcome {
     const { envelope } = incoming;
     const id = envelope.fields.userRef;
-    const waiting = this.waiting(envelope.peer);
     if (id !== "" && this.#seen(envelope, id)) {
       this.discard(incoming);
       return "duplicate";
@@ -172,32 +219,96 @@ export class Store {
       this.discard(incoming);
       return "full";
     }
-    if (waiting.messages + 1 > this.#quota.messages || waiting.octets + incoming.size > this.#quota.octets) {
+    const sender = senderOf(envelope.source);
+    const fields = fieldsToText(envelope.fields);
+    const octets = incoming.size + octetsOf(envelope, fields);
+    if (!this.#hasRoom(envelope.peer, sender, octets)) {
       this.discard(incoming);
       return "quota";
     }
     this.#begin();
     if (incoming.key !== undefined && incoming.heldOctets > 0) this.spill(incoming);
     this.#run(
-      "INSERT INTO messages (peer, source, resource, identity, device, fields, size, at, key, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "INSERT INTO messages (peer, source, resource, identity, device, fields, size, at, key, body, sender, octets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       envelope.peer,
       envelope.source,
       envelope.resourceURL,
       envelope.identityURL,
       envelope.deviceURL,
-      fieldsToText(envelope.fields),
+      fields,
       incoming.size,
       now,
       incoming.key ?? null,
       incoming.key === undefined ? joinOctets(incoming.held, incoming.heldOctets) : null,
+      sender,
+      octets,
     );
-    if (id !== "") {
-      const { source } = envelope;
-      this.#run("INSERT INTO seen (peer, source, id, at) VALUES (?, ?, ?, ?)", recipientOf(envelope), source, id, now);
-    }
+    if (id !== "") this.#remember(recipientOf(envelope), envelope.source, sender, id, now);
     if (this.#failed) return "full";
-    this.#waiting.set(envelope.peer, { octets: waiting.octets + incoming.size, messages: waiting.messages + 1 });
+    this.#addWaiting(envelope.peer, sender, 1, octets);
     return "stored";
+  }
+
+  #hasRoom(peer: string, sender: string, octets: number): boolean {
+    const waiting = this.#waiting.get(peer);
+    const own = waiting?.senders.get(sender);
+    const all = { messages: (waiting?.messages ?? 0) + 1, octets: (waiting?.octets ?? 0) + octets };
+    return (
+      isWithinShare((own?.messages ?? 0) + 1, all.messages, this.#quota.messages) &&
+      isWithinShare((own?.octets ?? 0) + octets, all.octets, this.#quota.octets)
+    );
+  }
+
+  /** Adds to what waits for a peer. */
+  #addWaiting(peer: string, sender: string, messages: number, octets: number): void {
+    const waiting = this.#waiting.get(peer) ?? { messages: 0, octets: 0, senders: new Map<string, Share>() };
+    const own = waiting.senders.get(sender) ?? { messages: 0, octets: 0 };
+    for (const share of [waiting, own]) {
+      share.messages += messages;
+      share.octets += octets;
+    }
+    if (own.messages === 0) waiting.senders.delete(sender);
+    else waiting.senders.set(sender, own);
+    if (waiting.messages === 0) this.#waiting.delete(peer);
+    else this.#waiting.set(peer, waiting);
+  }
+
+  /** Remembers an id. Of a sender with more ids than is left to others the oldest are forgotten. */
+  #remember(peer: string, source: string, sender: string, id: string, now: number): void {
+    const ids = this.#idsOf(peer);
+    const octets = peer.length + source.length + id.length + ROW_OCTETS;
+    const before = ids.senders.get(sender) ?? 0;
+    // Nothing is left: what is sent again would be stored again, and its reader knows the id.
+    if (before === 0 && ids.all + octets > ID_OCTETS) return;
+    this.#run("INSERT INTO seen (peer, source, id, at, sender) VALUES (?, ?, ?, ?, ?)", peer, source, id, now, sender);
+    ids.all += octets;
+    ids.senders.set(sender, before + octets);
+    while (!this.#failed && !isWithinShare(ids.senders.get(sender) ?? 0, ids.all, ID_OCTETS)) {
+      const rows = Number(this.#one("SELECT count(*) AS n FROM seen WHERE peer = ? AND sender = ?", peer, sender).n);
+      if (rows <= 1) return;
+      const { n } = this.#one(
+        "SELECT n FROM seen WHERE peer = ? AND sender = ? ORDER BY n LIMIT 1 OFFSET ?",
+        peer,
+        sender,
+        Math.floor((rows - 1) / FORGOTTEN_PART),
+      );
+      this.#run("DELETE FROM seen WHERE peer = ? AND sender = ? AND n <= ?", peer, sender, Number(n));
+      const left = Number(this.#one(`${ID_SUM} WHERE peer = ? AND sender = ?`, peer, sender).octets);
+      ids.all += left - (ids.senders.get(sender) ?? 0);
+      ids.senders.set(sender, left);
+    }
+  }
+
+  #idsOf(peer: string): IdOctets {
+    const known = this.#ids.get(peer);
+    if (known !== undefined) return known;
+    const ids: IdOctets = { all: 0, senders: new Map() };
+    for (const { sender, octets } of this.#all(`${ID_SUM} WHERE peer = ? GROUP BY sender`, peer)) {
+      ids.senders.set(String(sender), Number(octets));
+      ids.all += Number(octets);
+    }
+    this.#ids.set(peer, ids);
+    return ids;
   }
 
   /** Forgets a message on its way in. */
@@ -240,22 +351,23 @@ export class Store {
   }
 
   /** Removes messages that their peer has acknowledged. */
-  remove(messages: Iterable<{ readonly seq: number; readonly peer: string; readonly size: number }>): void {
-    for (const { seq, peer, size } of messages) {
+  remove(messages: Iterable<{ readonly seq: number; readonly peer: string }>): void {
+    for (const { seq, peer } of messages) {
       this.#begin();
       this.#run("DELETE FROM chunks WHERE key = (SELECT key FROM messages WHERE seq = ? AND key IS NOT NULL)", seq);
-      this.#removed.push({ seq, peer, size });
-      if (this.#run("DELETE FROM messages WHERE seq = ?", seq) === 0) continue;
-      const waiting = this.waiting(peer);
-      const messages = waiting.messages - 1;
-      if (messages === 0) this.#waiting.delete(peer);
-      else this.#waiting.set(peer, { octets: waiting.octets - size, messages });
+      this.#removed.push({ seq, peer });
+      let gone: Record<string, unknown> | undefined;
+      this.#attempt(() => {
+        [gone] = this.#all("DELETE FROM messages WHERE seq = ? RETURNING sender, octets", seq);
+      });
+      if (gone !== undefined) this.#addWaiting(peer, String(gone.sender), -1, -Number(gone.octets));
     }
   }
 
   /** What waits for a peer. */
   waiting(peer: string): { readonly octets: number; readonly messages: number } {
-    return this.#waiting.get(peer) ?? { octets: 0, messages: 0 };
+    const { octets, messages } = this.#waiting.get(peer) ?? { octets: 0, messages: 0 };
+    return { octets, messages };
   }
 
   /**
@@ -264,19 +376,12 @@ export class Store {
    * @returns how many messages were purged
    */
   purge(now: number, retention: number = RETENTION): number {
-    const old = this.#all("SELECT seq, peer, size FROM messages WHERE at < ?", now - retention);
-    this.remove(old.map((row) => ({ seq: Number(row.seq), peer: String(row.peer), size: Number(row.size) })));
+    const old = this.#all("SELECT seq, peer FROM messages WHERE at < ?", now - retention);
+    this.remove(old.map((row) => ({ seq: Number(row.seq), peer: String(row.peer) })));
     this.#begin();
     this.#run("DELETE FROM seen WHERE at < ?", now - REMEMBER_IDS);
-    const many = this.#all("SELECT peer, source FROM seen GROUP BY peer, source HAVING count(*) > ?", REMEMBERED_IDS);
-    for (const { peer, source } of many) {
-      this.#run(
-        "DELETE FROM seen WHERE peer = ?1 AND source = ?2 AND n <= (SELECT n FROM seen WHERE peer = ?1 AND source = ?2 ORDER BY n DESC LIMIT 1 OFFSET ?3)",
-        String(peer),
-        String(source),
-        REMEMBERED_IDS,
-      );
-    }
+    // What they take is summed up again when it matters.
+    this.#ids.clear();
     return old.length;
   }
 
@@ -362,8 +467,8 @@ export class Store {
     return this.#prepared(sql).all(...values);
   }
 
-  #one(sql: string): Record<string, unknown> {
-    return this.#all(sql)[0] ?? {};
+  #one(sql: string, ...values: (string | number)[]): Record<string, unknown> {
+    return this.#all(sql, ...values)[0] ?? {};
   }
 
   #run(sql: string, ...values: (string | number | null | Uint8Array)[]): number {
@@ -373,6 +478,12 @@ export class Store {
     });
     return changes;
   }
+}
+
+/** Octets of a message in the store beside its body. */
+function octetsOf({ peer, source, resourceURL, identityURL, deviceURL }: Envelope, fields: string): number {
+  const texts = [peer, source, resourceURL, identityURL, deviceURL, fields];
+  return texts.reduce((sum, text) => sum + text.length, ROW_OCTETS);
 }
 
 /** Whose ids they are: in the queue of another relay one message may wait for each of several recipients. */

@@ -95,7 +95,6 @@ describe("a mailbox of the first schema", () => {
 describe("a state folder of the first release", () => {
   it("is read by this one: what waited is delivered", { timeout: 120_000 }, async (t) => {
     const state = mkdtempSync(join(tmpdir(), "grooveway-"));
-    t.after(() => rmSync(state, { recursive: true, force: true }));
     const first = await startEdge(t, { state });
     const sender = await connect(first, "alice/laptop", "websocket");
     await sender.send("bob/pc", "so that the object has a file");
@@ -103,11 +102,13 @@ describe("a state folder of the first release", () => {
     await first.close();
     assert.equal(asWrittenBefore(state), 1);
     const edge = await startEdge(t, { state });
+    // After both have closed.
+    t.after(() => rmSync(state, { recursive: true, force: true }));
     const device = await connect(edge, "bob/pc", "websocket");
     t.after(() => device.close());
-    // The last is for others: a device would be asked for none of them.
-    const bodies = (await receive(device, 4)).map(({ body }) => (body.length > 100 ? body.length : text(body)));
-    assert.deepEqual(bodies, ["first", "second", "third", 600_000]);
+    const bodies = (await receive(device, 5)).map(({ body }) => (body.length > 100 ? body.length : text(body)));
+    // Each session of the device has its own order.
+    assert.deepEqual(new Set(bodies), new Set(["first", "second", "third", 600_000, "to many"]));
     const { generation, senders } = await (await mailboxOf(edge, "grooveDevice://bob/pc")).status();
     assert.ok(generation > 7 && senders === "alice carol");
   });

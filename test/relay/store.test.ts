@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { CHUNK_SIZE, REMEMBER_IDS, REMEMBERED_IDS, RETENTION } from "../../src/relay/defaults.ts";
+import { CHUNK_SIZE, ID_OCTETS, REMEMBER_IDS, RETENTION } from "../../src/relay/defaults.ts";
 import { type Envelope, type Incoming, type Quota, Store, type Stored } from "../../src/relay/store.ts";
 import { pattern } from "../support/watch.ts";
 import { folderFor } from "./support.ts";
@@ -37,6 +37,15 @@ function bodyOf(store: Store, { seq }: { readonly seq: number }): Buffer {
   const rows: Uint8Array[] = [];
   for (let row = store.body(seq, 0); row !== undefined; row = store.body(seq, rows.length)) rows.push(row);
   return Buffer.concat(rows);
+}
+
+/** What messages with such bodies take in an empty store, with what is stored beside them. */
+function sizeOf(bodies: readonly (Uint8Array | string)[], changes: Parameters<typeof envelope>[0] = {}): number {
+  const store = new Store(undefined);
+  for (const body of bodies) put(store, body, { ...changes, peer: changes.peer ?? BOB });
+  const { octets } = store.waiting(changes.peer ?? BOB);
+  store.close();
+  return octets;
 }
 
 function textsOf(store: Store, peer = BOB): string[] {
@@ -167,22 +176,38 @@ describe("store", () => {
   });
 
   test("quotas of octets and of messages are the peer's own, and free again when it has fetched", () => {
-    const store = new Store(undefined, { octets: 10, messages: 3 });
+    const three = sizeOf(["12345", "12345", ""]);
+    const store = new Store(undefined, { octets: 2 * three, messages: 6 });
     assert.equal(put(store, "12345"), "stored");
-    assert.equal(put(store, "123456"), "quota");
+    assert.equal(put(store, pattern(three, 1)), "quota");
     assert.equal(put(store, "12345"), "stored");
     assert.equal(put(store, ""), "stored");
     assert.equal(put(store, ""), "quota");
     assert.equal(put(store, "1234567890", { peer: CAROL }), "stored");
-    assert.deepEqual(store.waiting(BOB), { octets: 10, messages: 3 });
+    assert.deepEqual(store.waiting(BOB), { octets: three, messages: 3 });
     store.remove(store.after(BOB, 0, 1));
-    assert.deepEqual(store.waiting(BOB), { octets: 5, messages: 2 });
+    assert.deepEqual(store.waiting(BOB), { octets: sizeOf(["12345", ""]), messages: 2 });
     assert.equal(put(store, "12345"), "stored");
     store.close();
   });
 
+  test("one sender fills as much of a queue as is still free, with all its devices, and a newcomer finds as much", (t) => {
+    const file = join(folderFor(t), "relay.db");
+    let store = new Store(file, { octets: 1_000_000, messages: 32 });
+    const fill = (source: string) => {
+      let stored = 0;
+      while (put(store, "", { source: `grooveDevice://${source}` }) === "stored") stored += 1;
+      return stored;
+    };
+    assert.deepEqual([fill("mallory/1"), fill("mallory/2")], [16, 0]);
+    store.close();
+    store = new Store(file, { octets: 1_000_000, messages: 32 });
+    assert.deepEqual([fill("mallory/3"), fill("alice/pc"), fill("bob/pc")], [0, 8, 4]);
+    store.close();
+  });
+
   test("an id whose message was over the quota may come again", () => {
-    const store = new Store(undefined, { octets: 5, messages: 10 });
+    const store = new Store(undefined, { octets: 2 * sizeOf(["12345"], { userRef: "1" }), messages: 10 });
     put(store, "12345");
     assert.equal(put(store, "again", { userRef: "1" }), "quota");
     store.remove(store.after(BOB, 0, 1));
@@ -197,14 +222,14 @@ describe("store", () => {
     const [one] = store.after(BOB, 0, 1) as [Stored];
     store.remove([one, one]);
     store.remove([one]);
-    assert.deepEqual(store.waiting(BOB), { octets: 3, messages: 1 });
+    assert.deepEqual(store.waiting(BOB), { octets: sizeOf(["two"]), messages: 1 });
     assert.equal(store.body(one.seq, 0), undefined);
     store.close();
   });
 
   test("unfinished messages leave nothing, whether they are discarded, refused, or their process ends", (t) => {
     const file = join(folderFor(t), "relay.db");
-    const store = new Store(file, { octets: 2 * CHUNK_SIZE, messages: 10 });
+    const store = new Store(file, { octets: 3 * CHUNK_SIZE, messages: 10 });
     const long = pattern(CHUNK_SIZE + 5000, 7);
     put(store, long, { userRef: "kept" });
     for (const end of ["discard", "leave"] as const) {
@@ -220,7 +245,7 @@ describe("store", () => {
     assert.equal(rows(file, "chunks"), 3, "two of the message that is kept, one of the one that was left");
 
     const again = new Store(file);
-    assert.deepEqual(again.waiting(BOB), { octets: long.length, messages: 1 });
+    assert.deepEqual(again.waiting(BOB), { octets: sizeOf([long], { userRef: "kept" }), messages: 1 });
     const [stored] = again.after(BOB, 0, 10) as [Stored];
     assert.ok(bodyOf(again, stored).equals(long));
     again.remove([stored]);
@@ -248,8 +273,8 @@ describe("store", () => {
     put(store, "1234567", { peer: CAROL });
     store.close();
     const again = new Store(file);
-    assert.deepEqual(again.waiting(BOB), { octets: 5, messages: 1 });
-    assert.deepEqual(again.waiting(CAROL), { octets: 7, messages: 1 });
+    assert.deepEqual(again.waiting(BOB), { octets: sizeOf(["12345"], { userRef: "1" }), messages: 1 });
+    assert.deepEqual(again.waiting(CAROL), { octets: sizeOf(["1234567"], { peer: CAROL }), messages: 1 });
     assert.deepEqual(again.waiting("grooveDevice://nobody/pc"), { octets: 0, messages: 0 });
     assert.equal(put(again, "12345", { userRef: "1" }), "duplicate");
     again.close();
@@ -270,7 +295,7 @@ describe("purge", () => {
     assert.equal(store.purge(1000 + RETENTION), 0);
     assert.equal(store.purge(1001 + RETENTION), 2);
     assert.deepEqual(textsOf(store), ["young"]);
-    assert.deepEqual(store.waiting(BOB), { octets: 5, messages: 1 });
+    assert.deepEqual(store.waiting(BOB), { octets: sizeOf(["young"]), messages: 1 });
     assert.deepEqual(store.waiting(CAROL), { octets: 0, messages: 0 });
     assert.equal(store.purge(5000, 3000), 1);
     store.close();
@@ -287,30 +312,73 @@ describe("purge", () => {
     store.close();
   });
 
-  test("forgets the oldest ids of a pair that has used too many, and nobody else's", (t) => {
+  test("bounds the octets of ids by sender: one with too many forgets its own oldest, and nobody else's", (t) => {
     const file = join(folderFor(t), "relay.db");
     const store = new Store(file);
-    put(store, "", { userRef: "other", peer: CAROL });
-    store.close();
-    const database = new DatabaseSync(file);
-    // The ids of a very busy pair; put one by one they would take most of this test's time.
-    database.exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${REMEMBERED_IDS + 3})
-      INSERT INTO seen (peer, source, id, at) SELECT '${BOB}', 'grooveDevice://alice/laptop', 'id' || i, 0 FROM n`);
+    put(store, "", { userRef: "other", source: "grooveDevice://carol/pc" });
+    const ids = Array.from({ length: 6000 }, (_, i) => `${i}-`.padEnd(2000, "y"));
+    for (const userRef of ids) {
+      put(store, "", { userRef });
+      store.remove(store.after(BOB, 0, 10));
+    }
+    store.commit();
+    const database = new DatabaseSync(file, { readOnly: true });
+    const octets = Number(database.prepare("SELECT sum(length(id)) AS octets FROM seen").get()?.octets);
     database.close();
-    const again = new Store(file);
-    again.purge(1);
-    again.commit();
-    assert.equal(rows(file, "seen"), REMEMBERED_IDS + 1);
-    assert.equal(put(again, "", { userRef: "id3" }), "stored");
-    assert.equal(put(again, "", { userRef: "id4" }), "duplicate");
-    assert.equal(put(again, "", { userRef: "other", peer: CAROL }), "duplicate");
-    again.close();
+    assert.ok(octets < ID_OCTETS / 2 && octets > ID_OCTETS / 4, `${octets} octets of ids`);
+    assert.equal(put(store, "", { userRef: ids[0] ?? "" }), "stored");
+    assert.equal(put(store, "", { userRef: ids.at(-1) ?? "" }), "duplicate");
+    assert.equal(put(store, "", { userRef: "other", source: "grooveDevice://carol/pc" }), "duplicate");
+    store.close();
+  });
+});
+
+describe("a store of the first release", () => {
+  const schema = readFileSync(new URL("schema-1.sql", import.meta.url), "utf8");
+
+  function written(t: Parameters<typeof folderFor>[0]): string {
+    const file = join(folderFor(t), "relay.db");
+    const database = new DatabaseSync(file);
+    database.exec(schema);
+    database.close();
+    return file;
+  }
+
+  test("has what waited, knows the ids, and counts what is stored", (t) => {
+    const file = written(t);
+    for (let turn = 0; turn < 2; turn += 1) {
+      const store = new Store(file);
+      const bodies = store.after(BOB, 0, 10).map((stored) => bodyOf(store, stored));
+      assert.deepEqual(
+        bodies.map((body) => (body.length > 100 ? body.length : body.toString())),
+        ["first", 300_000, "third"],
+      );
+      assert.ok(store.waiting(BOB).octets > 300_000 + 3 * 100);
+      assert.equal(put(store, "", { userRef: "gw-1@alice/laptop" }), "duplicate");
+      assert.equal(put(store, "", { userRef: "4f7d-cafe", source: "grooveDevice://carol/pc" }), "duplicate");
+      store.close();
+    }
+    const small = new Store(file, { octets: 1_000_000, messages: 8 });
+    assert.deepEqual(
+      [put(small, ""), put(small, ""), put(small, ""), put(small, "")],
+      ["stored", "stored", "quota", "quota"],
+    );
+    small.close();
+  });
+
+  test("of a later release is refused by name, and left as it is", (t) => {
+    const file = written(t);
+    const database = new DatabaseSync(file);
+    database.exec("PRAGMA user_version = 3");
+    database.close();
+    assert.throws(() => new Store(file), /NewerSchema: the relay's store has version 3/);
+    assert.equal(rows(file, "messages"), 3);
   });
 });
 
 /** What the store should be, as simply as it can be said. */
 interface Model {
-  messages: { seq: number; peer: string; body: Buffer; at: number }[];
+  messages: { seq: number; peer: string; sender: string; body: Buffer; octets: number; at: number }[];
   seen: { peer: string; source: string; id: string; at: number }[];
 }
 
@@ -345,7 +413,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
 );
 
 test("does what a simple model does", () => {
-  const quota: Quota = { octets: 2 * CHUNK_SIZE + 500, messages: 6 };
+  const quota: Quota = { octets: 4 * CHUNK_SIZE + 5000, messages: 12 };
   const folder = mkdtempSync(join(tmpdir(), "grooveway-store-"));
   let run = 0;
   try {
@@ -380,7 +448,7 @@ test("does what a simple model does", () => {
             store = new Store(file, quota);
           }
           for (const peer of [BOB, CAROL]) {
-            const octets = of(peer).reduce((sum, { body }) => sum + body.length, 0);
+            const octets = of(peer).reduce((sum, message) => sum + message.octets, 0);
             assert.deepEqual(store.waiting(peer), { octets, messages: of(peer).length });
             const listed = store.after(peer, 0, 100);
             assert.deepEqual(
@@ -412,9 +480,13 @@ function putBoth(store: Store, model: Model, quota: Quota, step: Step & { step: 
   const outcome = store.finish(incoming, now);
 
   const waits = model.messages.filter((message) => message.peer === peer);
-  const octets = waits.reduce((sum, message) => sum + message.body.length, 0);
+  const sender = source.replace(/\/[^/]*$/, "");
+  const own = waits.filter((message) => message.sender === sender);
+  const sum = (of: readonly { octets: number }[]) => of.reduce((octets, message) => octets + message.octets, 0);
+  const octets = sizeOf([body], { peer, source, userRef: id });
   const seen = model.seen.some((one) => one.peer === peer && one.source === source && one.id === id);
-  const full = waits.length + 1 > quota.messages || octets + length > quota.octets;
+  const full =
+    own.length + 1 > quota.messages - waits.length - 1 || sum(own) + octets > quota.octets - sum(waits) - octets;
   assert.equal(outcome, id !== "" && seen ? "duplicate" : full ? "quota" : "stored");
   if (outcome !== "stored") return;
   const seq = store.after(peer, 0, 100).at(-1)?.seq ?? assert.fail("the message is not there");
@@ -422,6 +494,6 @@ function putBoth(store: Store, model: Model, quota: Quota, step: Step & { step: 
     model.messages.every((message) => message.seq < seq),
     "sequence numbers grow",
   );
-  model.messages.push({ seq, peer, body: Buffer.from(body), at: now });
+  model.messages.push({ seq, peer, sender, body: Buffer.from(body), octets, at: now });
   if (id !== "") model.seen.push({ peer, source, id, at: now });
 }

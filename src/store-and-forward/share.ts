@@ -1,5 +1,5 @@
 /**
- * How much of a mailbox one sender may fill: as much as is still free, so that nobody can fill it for all. One alone gets
+ * How much of a queue one sender may fill: as much as is still free, so that nobody can fill it for all. One alone gets
  * half, the next half of what is left; a newcomer always finds as much room as the largest has. These are the dynamic
  * thresholds of shared switch buffers (Choudhury and Hahne, 1998): they need no list of who will come.
  *

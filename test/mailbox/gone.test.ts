@@ -1,0 +1,186 @@
+/** A mailbox that nobody would miss goes, and one that is not there is not made by a look at it. */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { Miniflare, NoOpLog } from "miniflare";
+import { Device } from "../../src/device/index.ts";
+import { EMPTY_TIME, MISSES, RANGE_TIME, REMEMBER_IDS } from "../../src/edge/defaults.ts";
+import { type MailboxStub, receive, until } from "./support.ts";
+
+const TOKEN = "an admin's secret";
+const OBJECTS = { TUNNEL: "Tunnel", MAILBOX: "Mailbox", DIRECTORY: "Directory", METER: "Meter", LINK: "Link" };
+const NOTHING = { tables: 0, alarm: false };
+
+interface Driven extends MailboxStub {
+  setSenders(text: string): Promise<void>;
+  detach(generation: number): Promise<void>;
+  letPass(milliseconds: number): Promise<void>;
+  left(): Promise<{ readonly tables: number; readonly alarm: boolean }>;
+}
+
+interface Shown {
+  readonly peer: string;
+  readonly messages: number;
+  readonly locked: boolean;
+  readonly senders: string;
+}
+
+describe("a mailbox", () => {
+  let miniflare: Miniflare;
+  let url = "";
+  before(async () => {
+    const { outputFiles } = await build({
+      entryPoints: [fileURLToPath(new URL("./driven-worker.ts", import.meta.url))],
+      bundle: true,
+      write: false,
+      format: "esm",
+      target: "es2024",
+      conditions: ["workerd", "worker", "browser"],
+      external: ["cloudflare:*", "node:*"],
+    });
+    const text = (value: string) => ({ type: "text", value }) as const;
+    const worker = "grooveway";
+    miniflare = new Miniflare({
+      host: "127.0.0.1",
+      port: 0,
+      cf: false,
+      telemetry: { enabled: false },
+      log: new NoOpLog(),
+      handleStructuredLogs: () => undefined,
+      workers: [
+        {
+          config: {
+            name: worker,
+            compatibilityDate: "2026-11-09",
+            compatibilityFlags: ["enable_request_signal"],
+            manifest: {
+              mainModule: "worker.js",
+              modules: { "worker.js": { type: "esm", contents: outputFiles[0]?.text ?? "" } },
+            },
+            exports: Object.fromEntries(
+              Object.values(OBJECTS).map((name) => [name, { type: "durable-object", storage: "sqlite" } as const]),
+            ),
+            env: {
+              ...Object.fromEntries(
+                Object.entries(OBJECTS).map(([binding, exportName]) => [
+                  binding,
+                  { type: "durable-object", worker, exportName } as const,
+                ]),
+              ),
+              RELAY_NAME: text("localhost"),
+              ADMIN_TOKEN: text(TOKEN),
+              DEV: text("1"),
+            },
+          },
+        },
+      ],
+    });
+    url = String(await miniflare.ready)
+      .replace(/\/$/, "")
+      .replace("127.0.0.1", "localhost");
+  });
+  after(() => miniflare.dispose());
+
+  const connect = (address: string) => Device.connect({ edge: url, address, transport: "websocket" });
+  const mailboxOf = async (peer: string): Promise<Driven> => {
+    const namespace = await miniflare.getDurableObjectNamespace("MAILBOX");
+    return namespace.get(namespace.idFromName(peer)) as unknown as Driven;
+  };
+  const admin = (path: string, init: RequestInit = {}) =>
+    fetch(`${url}/admin${path}`, { ...init, headers: { Authorization: `Bearer ${TOKEN}` } });
+  const listed = async () => ((await (await admin("/mailboxes")).json()) as Shown[]).map(({ peer }) => peer);
+  const gone = async (mailbox: Driven) => {
+    const { tables, alarm } = await mailbox.left();
+    assert.deepEqual({ tables, alarm }, NOTHING);
+  };
+
+  it("that is not there is shown as an empty one, and not made by it", async () => {
+    const address = encodeURIComponent("nobody/pc");
+    for (const [path, method, body] of [
+      ["", "GET"],
+      ["", "DELETE"],
+      ["/rule", "GET"],
+      ["/rule", "PUT", '{"senders": "everyone"}'],
+      ["/lock", "DELETE"],
+    ] as const) {
+      const answer = await admin(`/mailboxes/${address}${path}`, { method, ...(body !== undefined && { body }) });
+      assert.equal(answer.status, 200, `${method} ${path}`);
+      const shown = (await answer.json()) as Shown;
+      assert.deepEqual([shown.peer, shown.senders], ["grooveDevice://nobody/pc", "everyone"]);
+    }
+    assert.ok(!(await listed()).includes("grooveDevice://nobody/pc"));
+    await gone(await mailboxOf("grooveDevice://nobody/pc"));
+  });
+
+  it("is in the directory before its first message is acknowledged", async () => {
+    const sender = await connect("alice/first");
+    await sender.send("bob/first", "x");
+    assert.ok((await listed()).includes("grooveDevice://bob/first"));
+    await sender.close();
+  });
+
+  it("goes when its device has left and nothing waits, and leaves the directory", async () => {
+    const peer = "grooveDevice://carol/pc";
+    const device = await connect("carol/pc");
+    const mailbox = await mailboxOf(peer);
+    await until("it is there", async () => (await mailbox.status()).consumer !== undefined);
+    await mailbox.letPass(EMPTY_TIME);
+    assert.ok((await mailbox.left()).tables > 0, "not while it is consumed");
+    await device.close();
+    await until("its device has left", async () => (await mailbox.status()).consumer === undefined);
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    await gone(mailbox);
+    await until("the directory knows", async () => !(await listed()).includes(peer));
+  });
+
+  it("stays as long as it remembers ids or somebody has set its rule, and begins above all numbers that it has used", async () => {
+    const peer = "grooveDevice://dora/pc";
+    const mailbox = await mailboxOf(peer);
+    const sender = await connect("alice/pc");
+    const device = await connect("dora/pc");
+    await sender.send("dora/pc", "one");
+    await receive(device, 1);
+    await until("nothing waits", async () => (await mailbox.status()).messages === 0);
+    await device.close();
+    await until("its device has left", async () => (await mailbox.status()).consumer === undefined);
+    const { generation } = await mailbox.status();
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    assert.ok((await mailbox.left()).tables > 0, "it remembers an id");
+    await mailbox.setSenders("alice");
+    await mailbox.letPass(REMEMBER_IDS + RANGE_TIME + 1000);
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    assert.ok((await mailbox.left()).tables > 0, "it has a rule");
+    await mailbox.setSenders("everyone");
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    await gone(mailbox);
+    await sender.send("dora/pc", "two");
+    assert.ok((await listed()).includes(peer), "it has entered again");
+    const next = await mailbox.attach();
+    assert.ok(next.generation > generation, `${next.generation} comes after ${generation}`);
+    const again = await connect("dora/pc");
+    assert.equal((await receive(again, 1))[0]?.text(), "two");
+    await Promise.all([again.close(), sender.close()]);
+  });
+
+  it("goes though its consumer was killed without a word", async () => {
+    const peer = "grooveDevice://erin/pc";
+    const mailbox = await mailboxOf(peer);
+    const { generation } = await mailbox.attach();
+    await mailbox.ready("a-tunnel-that-is-not-there", generation);
+    for (let day = 0; day < 3; day += 1) await mailbox.letPass(24 * 3600_000 + EMPTY_TIME);
+    await gone(mailbox);
+  });
+
+  it("is looked for only so often where it is not there, by one source", async () => {
+    const codes = await Promise.all(
+      Array.from({ length: MISSES + 40 }, async (_, i) => {
+        const headers = { Authorization: `Bearer ${TOKEN}`, "CF-Connecting-IP": "192.0.2.7" };
+        const answer = await fetch(`${url}/admin/mailboxes/miss${i}/rule`, { headers });
+        return ((await answer.json()) as { code?: string }).code;
+      }),
+    );
+    assert.ok(codes.includes("TooManyMisses"), "it is told");
+    assert.ok(codes.filter((code) => code === undefined).length <= MISSES + 10);
+  });
+});

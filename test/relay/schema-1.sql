@@ -1,0 +1,12 @@
+CREATE TABLE messages ( seq INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, source TEXT NOT NULL, resource TEXT NOT NULL, identity TEXT NOT NULL, device TEXT NOT NULL, fields TEXT NOT NULL, size INTEGER NOT NULL, at INTEGER NOT NULL, key INTEGER, body BLOB);
+INSERT INTO messages (seq, peer, source, resource, identity, device, fields, size, at, key, body) VALUES (2, 'grooveDevice://bob/pc', 'grooveDevice://alice/laptop', 'grooveway', 'grooveIdentity://bob', 'grooveDevice://bob/pc', '{"userRef":"gw-2@alice/laptop","track":false}', 5, 1793491200000, NULL, x'6669727374');
+INSERT INTO messages (seq, peer, source, resource, identity, device, fields, size, at, key, body) VALUES (3, 'grooveDevice://bob/pc', 'grooveDevice://carol/pc', 'grooveway', 'grooveIdentity://bob', 'grooveDevice://bob/pc', '{"userRef":"","track":false}', 300000, 1793491200000, 1, NULL);
+INSERT INTO messages (seq, peer, source, resource, identity, device, fields, size, at, key, body) VALUES (4, 'grooveDevice://bob/pc', 'grooveDevice://carol/pc', 'grooveway', 'grooveIdentity://bob', 'grooveDevice://bob/pc', '{"userRef":"4f7d-cafe","track":false}', 5, 1793491200000, NULL, x'7468697264');
+CREATE INDEX messages_of_peer ON messages (peer, seq);
+CREATE TABLE chunks (key INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (key, n));
+INSERT INTO chunks (key, n, body) VALUES (1, 0, zeroblob(262144));
+INSERT INTO chunks (key, n, body) VALUES (1, 1, zeroblob(37856));
+CREATE TABLE seen ( n INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, at INTEGER NOT NULL, UNIQUE (peer, source, id));
+INSERT INTO seen (n, peer, source, id, at) VALUES (1, 'grooveDevice://bob/pc', 'grooveDevice://alice/laptop', 'gw-1@alice/laptop', 1793491200000);
+INSERT INTO seen (n, peer, source, id, at) VALUES (2, 'grooveDevice://bob/pc', 'grooveDevice://alice/laptop', 'gw-2@alice/laptop', 1793491200000);
+INSERT INTO seen (n, peer, source, id, at) VALUES (3, 'grooveDevice://bob/pc', 'grooveDevice://carol/pc', '4f7d-cafe', 1793491200000);
