@@ -192,6 +192,16 @@ export const CALL_OCTETS = 2 * BATCH_OCTETS;
  */
 export const CALLS_AT_ONCE = 8;
 
+/**
+ * What a device is charged, in messages, for a mailbox that it sends to for the first time on a connection. To make one takes
+ * ten milliseconds and some 350 KB of memory until it is idle; in that time a mailbox stores two hundred messages. With the
+ * default rate it is twenty such mailboxes a second.
+ */
+export const WAKE_MESSAGES = 250;
+
+/** How many of them a Tunnel remembers: more than the recipients of the largest fanout, at a hundred bytes each. */
+export const WOKEN_MAILBOXES = 4096;
+
 /** A call between two objects that has not come back for so long has failed: a deploy or a crash may swallow it. */
 export const CALL_TIMEOUT = 30_000;
 

@@ -36,6 +36,8 @@ import {
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
   VOLATILE_TIMEOUT,
+  WAKE_MESSAGES,
+  WOKEN_MAILBOXES,
 } from "./defaults.ts";
 import { noticeStorageFull } from "./disk.ts";
 import { report } from "./log.ts";
@@ -156,6 +158,9 @@ export class Intake {
   #voucher = new Voucher("", false);
   /** Messages to many that are not paid for, in order: the first is being paid. */
   #unpaid: { readonly job: Job; readonly copies: readonly Copy[]; readonly tooLong: boolean; at: number }[] = [];
+  /** Mailboxes that this device has sent to, and is not charged for once more; and whether the last one is being paid for. */
+  readonly #woken = new Set<string>();
+  #waking = false;
   /** Octets of the calls that are under way: each has a copy of its own. */
   #calling = 0;
   #waiters: (() => void)[] = [];
@@ -366,8 +371,31 @@ export class Intake {
       for (const peer of lane.queues.keys()) {
         if (this.#calling > CALL_OCTETS) return;
         if (lane.busy.size >= CALLS_AT_ONCE) break;
-        if (!lane.busy.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
+        if (!lane.busy.has(peer) && this.#mayCall(peer)) this.#host.waitUntil(this.#run(lane, peer));
       }
+    }
+  }
+
+  /** A mailbox that this device has not sent to has to be woken, or made: that is paid for, one mailbox at a time. */
+  #mayCall(peer: string): boolean {
+    if (this.#woken.has(peer)) return true;
+    if (this.#waking) return false;
+    if (this.#woken.size >= WOKEN_MAILBOXES) this.#woken.clear();
+    this.#woken.add(peer);
+    const paid = this.#charge(0, WAKE_MESSAGES);
+    if (paid !== undefined) this.#host.waitUntil(this.#flushLater(paid));
+    return true;
+  }
+
+  async #flushLater(paid: Promise<void>): Promise<void> {
+    this.#waking = true;
+    try {
+      await paid;
+      this.#waking = false;
+      this.flush();
+    } catch (error) {
+      this.#waking = false;
+      this.#fail(error);
     }
   }
 

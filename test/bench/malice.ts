@@ -201,7 +201,10 @@ async function silentRelay(): Promise<{ readonly name: string; close(): Promise<
 function folderOctets(folder: string): number {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name !== "ballast")
-    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
+    .reduce(
+      (sum, entry) => sum + (statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.size ?? 0),
+      0,
+    );
 }
 
 /** Octets of the smallest database of a mailbox: what the platform takes for one that holds a single message. */

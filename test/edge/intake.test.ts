@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type Bundle, unpack } from "../../src/edge/bundle.ts";
-import { BATCH_OCTETS, CALL_OCTETS, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
+import { BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
 import { type Charge, Intake } from "../../src/edge/intake.ts";
 import type { Refusal } from "../../src/edge/mailbox.ts";
 import type { Host } from "../../src/edge/terminal.ts";
@@ -12,8 +12,17 @@ import { type Connection, SessionStatusId } from "../../src/sstp/index.ts";
 const MIB = 1024 * 1024;
 const FIELDS = { userRef: "1@a", track: false, acknowledgeImmediately: true, doNotDeliverIfOffline: false };
 
-/** An intake between an engine that notes what it is told and mailboxes that answer after a while. */
-function started(answer: (peer: string, bundle: Bundle) => Refusal[] = () => [], charge: Charge = () => undefined) {
+/**
+ * An intake between an engine that notes what it is told and mailboxes that answer after a while.
+ *
+ * @param charge asked for copies
+ * @param wake asked for mailboxes that are sent to for the first time
+ */
+function started(
+  answer: (peer: string, bundle: Bundle) => Refusal[] = () => [],
+  charge: Charge = () => undefined,
+  wake: () => Promise<void> | undefined = () => undefined,
+) {
   const calls: { peer: string; bodies: number[] }[] = [];
   const completed: number[] = [];
   const statuses: { statusId: number; indexes: readonly number[] }[] = [];
@@ -42,7 +51,8 @@ function started(answer: (peer: string, bundle: Bundle) => Refusal[] = () => [],
     mailbox: (peer: string) => ({ append: (bundle: Bundle) => append(peer, bundle) }),
     waitUntil: () => undefined,
   } as unknown as Host;
-  return { intake: new Intake(host, engine, () => undefined, charge), calls, completed, statuses, seen };
+  const charges: Charge = (octets, messages) => (octets === 0 ? wake() : charge(octets, messages));
+  return { intake: new Intake(host, engine, () => undefined, charges), calls, completed, statuses, seen };
 }
 
 function targets(count: number) {
@@ -81,12 +91,12 @@ describe("intake", () => {
 
   it("keeps to that when all mailboxes are busy with something short before", async () => {
     const { intake, calls, completed, seen } = started();
-    intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
+    intake.open(1, "grooveDevice://a/pc", "message", targets(CALLS_AT_ONCE), true);
     give(intake, 1, 1);
     give(intake, 4 * MIB, 2);
     await settled(intake);
     assert.deepEqual(
-      calls.filter(({ peer }) => peer === "grooveDevice://p39/pc").map(({ bodies }) => bodies),
+      calls.filter(({ peer }) => peer === `grooveDevice://p${CALLS_AT_ONCE - 1}/pc`).map(({ bodies }) => bodies),
       [[1], [4 * MIB]],
     );
     assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
@@ -176,6 +186,42 @@ describe("intake", () => {
     await settled(intake);
     assert.equal(seen.closed, true);
     assert.deepEqual(completed, []);
+  });
+});
+
+describe("mailboxes that a device has not sent to", () => {
+  it("are woken one at a time, each when the one before is paid for, and are charged for once", async () => {
+    const paid: (() => void)[] = [];
+    const wake = () => new Promise<void>((resolve) => paid.push(resolve));
+    const { intake, calls, completed } = started(undefined, undefined, wake);
+    intake.open(1, "grooveDevice://a/pc", "message", targets(3), true);
+    give(intake, 10, 7);
+    for (let woken = 1; woken <= 3; woken += 1) {
+      for (let n = 0; n < 20; n += 1) await turn();
+      assert.deepEqual([calls.length, paid.length], [woken, woken]);
+      paid.at(-1)?.();
+    }
+    give(intake, 10, 8);
+    await settled(intake);
+    assert.deepEqual([calls.length, paid.length, completed], [6, 3, [7, 8]]);
+  });
+
+  it("hold up no message for those that are awake", async () => {
+    const wake = () => new Promise<void>(() => undefined);
+    const { intake, calls } = started(undefined, undefined, wake);
+    intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
+    intake.open(2, "grooveDevice://a/pc", "message", targets(3), true);
+    give(intake, 10, 1);
+    intake.begin(2, FIELDS);
+    intake.data(2, new Uint8Array(10));
+    intake.end(2, 2);
+    give(intake, 20, 3);
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.deepEqual(new Set(calls.map(({ peer }) => peer)), new Set(["grooveDevice://p0/pc"]));
+    assert.deepEqual(
+      calls.flatMap(({ bodies }) => bodies),
+      [10, 10, 20],
+    );
   });
 });
 

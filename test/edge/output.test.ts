@@ -18,6 +18,7 @@ import {
   SEND_WINDOW,
   UNTAKEN_OCTETS,
   UNTAKEN_TIMEOUT,
+  WAKE_MESSAGES,
   WINDOW_OCTETS,
 } from "../../src/edge/defaults.ts";
 import type { Reason } from "../../src/edge/reasons.ts";
@@ -306,7 +307,11 @@ describe("what a device is charged", () => {
       { command: "Data", sessionId: 1, data: new Uint8Array(2000) },
       { command: "EndMessage", sessionId: 1 },
     );
-    assert.equal(sent.messages, 10, "of thirty recipients ten are served");
+    assert.equal(
+      sent.messages,
+      10 + 10 * WAKE_MESSAGES,
+      "of thirty recipients ten are served, whose mailboxes are woken",
+    );
     assert.ok(sent.octets > 10 * 2000 && sent.octets < 10 * 2000 + 100);
     assert.equal(new Set(attached).size, 10);
     const said = terminal.take(65536);
