@@ -254,7 +254,8 @@ for (const [encapsulation, open] of Object.entries({ LongLived: longLived, KeepA
     const message = await receive(recipient);
     assert.equal(message.id, 0x0d);
     assert.equal(message.rest.readUInt32LE(0), session);
-    assert.equal(message.rest.subarray(9).toString("latin1"), `raw-${encapsulation}\0`);
+    // The relay vouches for the sender: it has written the address of the device behind the id.
+    assert.equal(message.rest.subarray(9).toString("latin1"), `raw-${encapsulation}@alice/${encapsulation}\0`);
     const parts: Buffer[] = [];
     let next = await receive(recipient);
     for (; next.id === 0x0e; next = await receive(recipient)) parts.push(next.rest.subarray(4));
