@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { Miniflare, NoOpLog } from "miniflare";
+import type { Miniflare } from "miniflare";
 import { Device, type TransportName } from "../../src/device/index.ts";
 import { REST_FORMAT } from "../../src/edge/sleep.ts";
 import type { MailboxStub } from "../mailbox/support.ts";
 import { fresh, receive, until } from "../mailbox/support.ts";
 import { listen } from "../support/sockets.ts";
+import { startWorker } from "../support/worker.ts";
 import type { Meter, Tunnel } from "./faulty-worker.ts";
 import { PollingDevice } from "./polling-device.ts";
 import {
@@ -24,8 +24,6 @@ import {
 type TunnelStub = Pick<Tunnel, "fail" | "kept" | "status">;
 type MeterStub = Pick<Meter, "left">;
 
-const OBJECTS = { TUNNEL: "Tunnel", MAILBOX: "Mailbox", DIRECTORY: "Directory", METER: "Meter", LINK: "Link" };
-
 let edge: TestEdge;
 let miniflare: Miniflare;
 const connected: Device[] = [];
@@ -38,52 +36,10 @@ before(async () => {
       return relay;
     }),
   );
-  const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL("./faulty-worker.ts", import.meta.url))],
-    bundle: true,
-    write: false,
-    format: "esm",
-    target: "es2024",
-    conditions: ["workerd", "worker", "browser"],
-    external: ["cloudflare:*", "node:*"],
-  });
-  const text = (value: string) => ({ type: "text", value }) as const;
-  const worker = "grooveway";
-  const objects = Object.entries(OBJECTS);
-  miniflare = new Miniflare({
-    host: "127.0.0.1",
-    port: 0,
-    cf: false,
-    telemetry: { enabled: false },
-    log: new NoOpLog(),
-    handleStructuredLogs: () => undefined,
-    workers: [
-      {
-        config: {
-          name: worker,
-          compatibilityDate: "2026-11-09",
-          compatibilityFlags: ["enable_request_signal"],
-          manifest: {
-            mainModule: "worker.js",
-            modules: { "worker.js": { type: "esm", contents: outputFiles[0]?.text ?? "" } },
-          },
-          exports: Object.fromEntries(
-            objects.map(([, name]) => [name, { type: "durable-object", storage: "sqlite" } as const]),
-          ),
-          env: {
-            ...Object.fromEntries(
-              objects.map(([binding, exportName]) => [
-                binding,
-                { type: "durable-object", worker, exportName } as const,
-              ]),
-            ),
-            RELAY_NAME: text("localhost"),
-            ORIGIN_RELAYS: text(relays.map(({ name }) => name).join(",")),
-            DEV: text("1"),
-          },
-        },
-      },
-    ],
+  miniflare = await startWorker(fileURLToPath(new URL("./faulty-worker.ts", import.meta.url)), {
+    RELAY_NAME: "localhost",
+    ORIGIN_RELAYS: relays.map(({ name }) => name).join(","),
+    DEV: "1",
   });
   const url = await miniflare.ready;
   const port = Number(url.port);

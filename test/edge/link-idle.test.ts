@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { Miniflare, NoOpLog } from "miniflare";
+import type { Miniflare } from "miniflare";
 import { Device } from "../../src/device/index.ts";
 import { LINK_IDLE, LINK_LIFE, LINK_WANTED } from "../../src/edge/defaults.ts";
 import type { LinkStatus } from "../../src/edge/link.ts";
 import { receive, until } from "../mailbox/support.ts";
+import { startWorker } from "../support/worker.ts";
 import { type Script, ScriptedRelay, say } from "./scripted-relay.ts";
 
 interface DrivenLink {
@@ -17,7 +17,6 @@ interface DrivenLink {
   left(): Promise<{ readonly keys: string[]; readonly alarm: boolean }>;
 }
 
-const OBJECTS = { TUNNEL: "Tunnel", MAILBOX: "Mailbox", DIRECTORY: "Directory", METER: "Meter", LINK: "Link" };
 const NOTHING = { keys: [], alarm: false };
 const MINUTE = 60_000;
 
@@ -28,52 +27,11 @@ describe("a link that is not used", { concurrency: true }, () => {
   let url = "";
   before(async () => {
     relays.push(...(await Promise.all(Array.from({ length: 8 }, () => ScriptedRelay.start()))));
-    const { outputFiles } = await build({
-      entryPoints: [fileURLToPath(new URL("./driven-worker.ts", import.meta.url))],
-      bundle: true,
-      write: false,
-      format: "esm",
-      target: "es2024",
-      conditions: ["workerd", "worker", "browser"],
-      external: ["cloudflare:*", "node:*"],
-    });
-    const text = (value: string) => ({ type: "text", value }) as const;
-    const worker = "grooveway";
-    miniflare = new Miniflare({
-      host: "127.0.0.1",
-      port: 0,
-      cf: false,
-      telemetry: { enabled: false },
-      log: new NoOpLog(),
-      handleStructuredLogs: () => undefined,
-      workers: [
-        {
-          config: {
-            name: worker,
-            compatibilityDate: "2026-11-09",
-            compatibilityFlags: ["enable_request_signal"],
-            manifest: {
-              mainModule: "worker.js",
-              modules: { "worker.js": { type: "esm", contents: outputFiles[0]?.text ?? "" } },
-            },
-            exports: Object.fromEntries(
-              Object.values(OBJECTS).map((name) => [name, { type: "durable-object", storage: "sqlite" } as const]),
-            ),
-            env: {
-              ...Object.fromEntries(
-                Object.entries(OBJECTS).map(([binding, exportName]) => [
-                  binding,
-                  { type: "durable-object", worker, exportName } as const,
-                ]),
-              ),
-              RELAY_NAME: text("localhost"),
-              ORIGIN_RELAYS: text(relays.map(({ name }) => name).join(",")),
-              LINKS: text(relays[0]?.name ?? ""),
-              DEV: text("1"),
-            },
-          },
-        },
-      ],
+    miniflare = await startWorker(fileURLToPath(new URL("./driven-worker.ts", import.meta.url)), {
+      RELAY_NAME: "localhost",
+      ORIGIN_RELAYS: relays.map(({ name }) => name).join(","),
+      LINKS: relays[0]?.name ?? "",
+      DEV: "1",
     });
     url = String(await miniflare.ready)
       .replace(/\/$/, "")

@@ -2,14 +2,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { Miniflare, NoOpLog } from "miniflare";
+import type { Miniflare } from "miniflare";
 import { Device } from "../../src/device/index.ts";
 import { EMPTY_TIME, MISSES, RANGE_TIME, REMEMBER_IDS } from "../../src/edge/defaults.ts";
+import { startWorker } from "../support/worker.ts";
 import { type MailboxStub, receive, until } from "./support.ts";
 
 const TOKEN = "an admin's secret";
-const OBJECTS = { TUNNEL: "Tunnel", MAILBOX: "Mailbox", DIRECTORY: "Directory", METER: "Meter", LINK: "Link" };
 const NOTHING = { tables: 0, alarm: false };
 
 interface Driven extends MailboxStub {
@@ -30,51 +29,10 @@ describe("a mailbox", () => {
   let miniflare: Miniflare;
   let url = "";
   before(async () => {
-    const { outputFiles } = await build({
-      entryPoints: [fileURLToPath(new URL("./driven-worker.ts", import.meta.url))],
-      bundle: true,
-      write: false,
-      format: "esm",
-      target: "es2024",
-      conditions: ["workerd", "worker", "browser"],
-      external: ["cloudflare:*", "node:*"],
-    });
-    const text = (value: string) => ({ type: "text", value }) as const;
-    const worker = "grooveway";
-    miniflare = new Miniflare({
-      host: "127.0.0.1",
-      port: 0,
-      cf: false,
-      telemetry: { enabled: false },
-      log: new NoOpLog(),
-      handleStructuredLogs: () => undefined,
-      workers: [
-        {
-          config: {
-            name: worker,
-            compatibilityDate: "2026-11-09",
-            compatibilityFlags: ["enable_request_signal"],
-            manifest: {
-              mainModule: "worker.js",
-              modules: { "worker.js": { type: "esm", contents: outputFiles[0]?.text ?? "" } },
-            },
-            exports: Object.fromEntries(
-              Object.values(OBJECTS).map((name) => [name, { type: "durable-object", storage: "sqlite" } as const]),
-            ),
-            env: {
-              ...Object.fromEntries(
-                Object.entries(OBJECTS).map(([binding, exportName]) => [
-                  binding,
-                  { type: "durable-object", worker, exportName } as const,
-                ]),
-              ),
-              RELAY_NAME: text("localhost"),
-              ADMIN_TOKEN: text(TOKEN),
-              DEV: text("1"),
-            },
-          },
-        },
-      ],
+    miniflare = await startWorker(fileURLToPath(new URL("./driven-worker.ts", import.meta.url)), {
+      RELAY_NAME: "localhost",
+      ADMIN_TOKEN: TOKEN,
+      DEV: "1",
     });
     url = String(await miniflare.ready)
       .replace(/\/$/, "")
