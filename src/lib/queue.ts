@@ -16,6 +16,10 @@ export class Queue<T extends object> implements Iterable<T> {
     return this.#items[this.#head];
   }
 
+  get size(): number {
+    return this.#items.length - this.#head;
+  }
+
   push(item: T): void {
     this.#items.push(item);
   }

@@ -82,8 +82,42 @@ export const PURGE_INTERVAL = 3600_000;
 /** Sessions that the relay keeps open towards one device. Beyond it the one that has been idle longest is closed. */
 export const OPEN_SESSIONS = 64;
 
-/** A message that its device has refused so often, each time over a connection, is dropped: the others wait for it. */
-export const REFUSALS = 3;
+/** Messages without their bodies that a session which is not ready, or a slow one, has in memory: what one look brings. */
+export const SENDER_PAGE = 64;
+
+/**
+ * How far the relay looks for messages of open sessions behind one for whose session there is no room: what is between is
+ * looked through again for each session that ends.
+ */
+export const CROWDED_AHEAD = 1024;
+
+/** How many messages one connection may look at before others have their turn: some milliseconds of work. */
+export const LOOKED_AT = 1024;
+
+/**
+ * A message that is refused for its length is dropped when it has been refused for so long: a device that is full is
+ * emptied by then, and one that will never take it is not asked for ever.
+ */
+export const REFUSED_FOR = 3600_000;
+
+/** Messages of one peer for which is remembered since when they are refused: the hour of others begins when these are gone. */
+export const REFUSED_MESSAGES = 256;
+
+/** After how long a message that was refused for its length is offered again. */
+export const LATER = 5 * 60_000;
+
+/**
+ * Sessions of one destination that may be closed in a row without an acknowledgement, and messages that may be refused
+ * for their length in a row: then the others of that destination wait too, since each costs a session.
+ */
+export const SESSION_FAILURES = 3;
+export const SESSION_REFUSALS = 8;
+
+/** Destinations that a device has refused and that are remembered as such: more are asked for again. */
+export const DECLINED_DESTINATIONS = 1024;
+
+/** The same for all devices, so that each message is counted once: those of more are counted again. */
+export const DECLINED_COUNTED = 4096;
 
 /** Relays without an entry among the secrets that are known since they have connected: each may have a full queue. */
 export const KNOWN_RELAYS = 1000;

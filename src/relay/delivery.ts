@@ -1,253 +1,569 @@
 /**
- * What one connection takes out: messages from the queues that it consumes, through sessions that the relay opens, one
- * at a time and each queue in its order, within a window of what its peer has not acknowledged.
+ * What one connection takes out: messages from the queues that it consumes, through sessions that the relay opens. Each
+ * destination has a sender with a session of its own; those that may send take turns, within a window of what the peer
+ * has not acknowledged, so that none waits for another.
+ *
+ *   Queue.take ─► Sender.page ─► fill ─► engine ─► acknowledged ─► Store.remove
+ *     │            └ its session is not ready, and its page is full ──► waits in the store from `behind` on
+ *     │            └ refused for its length ──────────────────────────► `later`, out of order
+ *     └ no room for a sender of its destination ──────────────────────► waits in the store from `crowded` on
+ *     └ its destination is refused ───────────────────────────────────► waits for another connection
+ *
+ * Each queue is looked at once, from the front; whoever has a sender has all of its messages there, or behind there, and
+ * no message without one is looked at again but from the first that found no room. So each destination keeps its order.
  *
  * @module
  */
+import { Queue as List } from "../lib/queue.ts";
 import { CloseReasonId, type Connection } from "../sstp/index.ts";
+import { SessionPool } from "../store-and-forward/session-pool.ts";
 import { StoredIds } from "../store-and-forward/vouch.ts";
-import { OPEN_SESSIONS, SEND_WINDOW, SEND_WINDOW_MESSAGES, SOCKET_QUEUE, VOLATILE_OCTETS } from "./defaults.ts";
+import {
+  DECLINED_DESTINATIONS,
+  LATER,
+  LOOKED_AT,
+  OPEN_SESSIONS,
+  SEND_WINDOW,
+  SEND_WINDOW_MESSAGES,
+  SENDER_PAGE,
+  SESSION_FAILURES,
+  SESSION_REFUSALS,
+  SOCKET_QUEUE,
+  VOLATILE_OCTETS,
+} from "./defaults.ts";
 import type { Hub } from "./hub.ts";
-import { bodyOf, type Outgoing, Queue } from "./queue.ts";
-import type { Envelope } from "./store.ts";
+import { type Outgoing, PAGE, partOf, Queue } from "./queue.ts";
+import { type Current, type Destination, Sender } from "./sender.ts";
+import type { Stored } from "./store.ts";
 
-/** A session of ours towards the peer. */
-interface Session {
-  readonly id: number;
-  readonly key: string;
-  state: "opening" | "ready" | "suspended";
+/** What a Delivery wants of its connection. */
+export interface Transport {
+  /** Octets that wait for the socket. */
+  socketQueue(): number;
+  /** Asks for another `fill`, soon. */
+  pumpLater(): void;
 }
 
-/** The message that is being sent. */
-interface Current {
+/** A message that was sent and is not acknowledged. */
+interface Sent {
   readonly message: Outgoing;
-  readonly session: Session;
-  readonly body: Generator<Uint8Array>;
-  /** The next part of the body; undefined at its end. */
-  part: Uint8Array | undefined;
-  /** Octets of the parts until now. */
-  octets: number;
+  readonly sender: Sender;
 }
 
 export class Delivery {
   readonly #hub: Hub;
   readonly #engine: Connection;
-  readonly #socketQueue: () => number;
+  readonly #transport: Transport;
+  /** They take turns, so that a full one does not keep the others waiting. */
   readonly #queues: Queue[] = [];
-  readonly #volatile: Outgoing[] = [];
+  readonly #byPeer = new Map<string, Queue>();
+  readonly #senders = new SessionPool<Sender>(OPEN_SESSIONS);
+  /** Senders that may send, in turn. */
+  readonly #turns = new List<Sender>();
+  /** Those that wait for the window. */
+  #held: Sender[] = [];
+  /** With flag D, for whose destination there is no room for a sender. */
+  readonly #crowdedVolatile = new List<Outgoing>();
   #volatileOctets = 0;
-  /** Open sessions by their addressing, least recently used first. */
-  readonly #sessions = new Map<string, Session>();
-  readonly #keys = new Map<number, string>();
-  /** Addressings that the peer has refused: their messages wait for another connection. */
-  readonly #refused = new Set<string>();
+  /** Destinations that the peer has refused, the oldest first: their messages wait for another connection. */
+  readonly #declined = new Set<string>();
   /** Sent and not acknowledged, by message number. */
-  readonly #sent = new Map<number, Outgoing>();
+  readonly #sent = new Map<number, Sent>();
   #sentOctets = 0;
-  #current: Current | undefined;
+  /** When something that was put off is offered again. */
+  #wakeAt = Number.POSITIVE_INFINITY;
   readonly #ids = new StoredIds();
 
-  constructor(hub: Hub, engine: Connection, socketQueue: () => number) {
+  constructor(hub: Hub, engine: Connection, transport: Transport) {
     this.#hub = hub;
     this.#engine = engine;
-    this.#socketQueue = socketQueue;
+    this.#transport = transport;
   }
 
   addQueue(peer: string): void {
-    if (!this.#queues.some((queue) => queue.peer === peer)) this.#queues.push(new Queue(this.#hub.store, peer));
+    if (this.#byPeer.has(peer)) return;
+    const queue = new Queue(this.#hub.store, peer);
+    this.#queues.push(queue);
+    this.#byPeer.set(peer, queue);
   }
 
+  /** What is being sent is sent to its end. */
   removeQueue(peer: string): void {
-    const index = this.#queues.findIndex((queue) => queue.peer === peer);
-    if (index >= 0) this.#queues.splice(index, 1);
+    const queue = this.#byPeer.get(peer);
+    if (queue === undefined) return;
+    this.#byPeer.delete(peer);
+    this.#queues.splice(this.#queues.indexOf(queue), 1);
+    for (const sender of this.#senders) if (sender.destination.peer === peer) sender.letGo();
   }
 
   addVolatile(message: Outgoing): void {
-    if (this.#volatile.length > 0 && this.#volatileOctets + message.size > VOLATILE_OCTETS) {
+    const key = keyOf(message.envelope);
+    const sender = this.#senders.get(key);
+    // Those of sessions that are suspended have half of it, so that there is room for others.
+    const limit = sender?.state === "suspended" ? VOLATILE_OCTETS / 2 : VOLATILE_OCTETS;
+    const tooMany = this.#volatileOctets > 0 && this.#volatileOctets + message.size > limit;
+    if (tooMany || this.#declined.has(key) || (sender?.until ?? 0) > 0) {
       this.#hub.drop("SlowPeer");
       return;
     }
     this.#volatileOctets += message.size;
-    this.#volatile.push(message);
+    if (this.#crowdedVolatile.first !== undefined || !this.#queueVolatile(message, key)) {
+      this.#crowdedVolatile.push(message);
+    }
   }
 
   /** Gives the engine as much as there is room for. True when it stopped for want of room. */
   fill(): boolean {
     if (this.#engine.state !== "established") return false;
+    if (this.#wakeAt !== Number.POSITIVE_INFINITY) this.#wake(Date.now());
+    this.#admitVolatile();
+    const looked = { at: 0 };
     while (this.#hasRoom()) {
-      this.#current ??= this.#next();
-      const current = this.#current;
-      // The peer may suspend a session in the middle of a message: Data may be sent only in 'ready' [3.1.4.6].
-      if (current === undefined || current.session.state !== "ready") return false;
-      if (current.part !== undefined) {
-        this.#engine.data(current.session.id, current.part);
-        advance(current);
+      if (this.#held.length > 0 && !this.#isFull) this.#release();
+      const sender = this.#turns.shift();
+      if (sender === undefined) {
+        if (this.#isFull || !this.#look(looked)) return false;
         continue;
       }
-      this.#current = undefined;
-      if (current.octets < current.message.size) {
-        // The rest is no longer in the store. Only the end of its session ends a message that is not whole.
-        this.#sentOctets -= current.message.size;
-        this.#forget(current.session);
-        this.#engine.closeSession(current.session.id, CloseReasonId.NoReason);
+      if (sender.current === undefined && this.#isFull) {
+        this.#held.push(sender);
         continue;
       }
-      this.#sent.set(this.#engine.endMessage(current.session.id), current.message);
+      sender.inTurn = false;
+      if (!maySend(sender)) continue;
+      this.#send(sender);
+      this.#rouse(sender);
     }
     return true;
   }
 
   sessionState(sessionId: number, state: "ready" | "suspended"): void {
-    const session = this.#session(sessionId);
-    if (session !== undefined) session.state = state;
+    const sender = this.#senders.of(sessionId);
+    if (sender === undefined) return;
+    sender.state = state;
+    const { current } = sender;
+    // A message whose session is suspended in the middle of it takes no room from others.
+    if (current !== undefined) this.#count(current, state === "ready");
+    this.#rouse(sender);
   }
 
   /**
-   * The peer has refused or closed one of our sessions; what it did not acknowledge stays in the store. True when it has
-   * refused a message for its length: it has to come again on another connection, where it may be refused again.
+   * The peer has refused or closed one of our sessions; what it did not acknowledge stays in the store, and is sent again,
+   * put off, or left to another connection, by the reason. Other sessions go on.
+   *
+   * @param reasonId undefined when OpenResponse has refused it
    */
-  sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): boolean {
-    const left = unacknowledged.flatMap((number) => this.#taken(number) ?? []);
-    const session = this.#session(sessionId);
-    if (session === undefined) return false;
-    this.#forget(session);
-    const unfinished = this.#current?.session === session ? this.#current : undefined;
-    if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
-      // It is refused for its length, so it is the longest; they come in order, so of several it is the first.
-      const candidates = [...left, ...(unfinished === undefined ? [] : [unfinished.message])];
-      const [longest] = candidates.sort((a, b) => b.size - a.size);
-      if (longest?.kind === "stored") {
-        this.#hub.refused({ seq: longest.seq, peer: longest.envelope.peer, size: longest.size });
-        return true;
-      }
+  sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
+    const lost = unacknowledged.flatMap((number) => this.#taken(number)?.message ?? []);
+    const sender = this.#senders.of(sessionId);
+    if (sender === undefined) return;
+    const { current, used } = sender;
+    if (current !== undefined) {
+      this.#count(current, false);
+      sender.current = undefined;
+      lost.push(current.message);
     }
-    if (unfinished !== undefined) {
-      this.#sentOctets -= unfinished.message.size;
-      this.#current = undefined;
-    }
+    this.#over(sender);
+    if (reasonId === undefined || FINAL.includes(reasonId)) this.#decline(sender);
+    else if (reasonId === CloseReasonId.QuotaWouldBeExceeded && lost.length > 0) this.#tooLong(sender, lost);
     // An idle session that the peer tidied away is opened again when there is something to send on it.
-    const tidied = reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason;
-    if (!tidied || unfinished !== undefined || unacknowledged.length > 0) this.#refused.add(session.key);
-    return false;
+    else if (used && lost.length === 0) this.#open(sender);
+    else this.#failed(sender, lost);
   }
 
   acknowledged(numbers: readonly number[]): void {
-    const done = numbers.map((number) => this.#taken(number));
-    this.#hub.store.remove(
-      done.flatMap((message) =>
-        message?.kind === "stored" ? [{ seq: message.seq, peer: message.envelope.peer, size: message.size }] : [],
-      ),
-    );
+    const done: Stored[] = [];
+    for (const number of numbers) {
+      const sent = this.#taken(number);
+      if (sent === undefined) continue;
+      const { message, sender } = sent;
+      sender.failures = 0;
+      sender.refusals = 0;
+      if (sender.probing > 0) {
+        sender.probing -= 1;
+        this.#rouse(sender);
+      }
+      if (message.kind === "stored") done.push(message.envelope);
+    }
+    this.#hub.remove(done);
   }
 
   abandon(): void {
     this.#queues.length = 0;
-    this.#volatile.length = 0;
-    this.#current = undefined;
+    this.#byPeer.clear();
+    this.#senders.clear();
+    this.#turns.clear();
+    this.#held = [];
+    this.#crowdedVolatile.clear();
   }
 
   #hasRoom(): boolean {
-    return this.#engine.closed === undefined && this.#engine.pendingOctets + this.#socketQueue() < SOCKET_QUEUE;
+    const waiting = this.#engine.pendingOctets + this.#transport.socketQueue();
+    return this.#engine.closed === undefined && waiting < SOCKET_QUEUE;
   }
 
-  /** Begins the next message whose session is ready, opening sessions for those that have none. */
-  #next(): Current | undefined {
-    // Messages with flag D wait for the window like the others: what is not acknowledged is kept in memory.
-    if (this.#sentOctets >= SEND_WINDOW || this.#sent.size >= SEND_WINDOW_MESSAGES) return undefined;
-    for (let volatile = this.#volatile[0]; volatile !== undefined; volatile = this.#volatile[0]) {
-      const session = this.#ready(volatile.envelope);
-      if (session === "wait") break;
-      this.#volatile.shift();
-      this.#volatileOctets -= volatile.size;
-      if (session !== "refused") return this.#begin(volatile, session);
-    }
+  /** Messages with flag D wait for the window like the others: what is not acknowledged is kept in memory. */
+  get #isFull(): boolean {
+    return this.#sentOctets >= SEND_WINDOW || this.#sent.size >= SEND_WINDOW_MESSAGES;
+  }
+
+  #release(): void {
+    for (const sender of this.#held) this.#turns.push(sender);
+    this.#held = [];
+  }
+
+  /** A sender that may send takes its turn. */
+  #rouse(sender: Sender): void {
+    if (sender.inTurn || !maySend(sender)) return;
+    sender.inTurn = true;
+    this.#turns.push(sender);
+  }
+
+  /** Looks for messages whose session is ready, opening sessions for those that have none. True when there is one. */
+  #look(looked: { at: number }): boolean {
     for (let turn = 0; turn < this.#queues.length; turn += 1) {
-      // The queues take turns, so that a full one does not keep the others waiting.
       const queue = this.#queues.shift();
-      if (queue === undefined) return undefined;
+      if (queue === undefined) return false;
       this.#queues.push(queue);
-      for (let message = queue.next(); message !== undefined; message = queue.next()) {
-        const session = this.#ready(message.envelope);
-        if (session === "wait") break;
-        queue.take();
-        const current = session === "refused" ? undefined : this.#begin(message, session);
-        if (current !== undefined) return current;
+      if (queue.crowded !== undefined) this.#admitCrowded(queue, queue.crowded);
+      while (this.#turns.first === undefined) {
+        if (looked.at >= LOOKED_AT) {
+          this.#transport.pumpLater();
+          return false;
+        }
+        const message = queue.take();
+        if (message === undefined) break;
+        looked.at += 1;
+        this.#place(message, queue);
       }
-    }
-    return undefined;
-  }
-
-  /** Undefined when the message is no longer in the store. */
-  #begin(message: Outgoing, session: Session): Current | undefined {
-    const current: Current = {
-      message,
-      session,
-      body: bodyOf(this.#hub.store, message),
-      part: undefined,
-      octets: 0,
-    };
-    advance(current);
-    if (message.kind === "stored" && current.part === undefined) return undefined;
-    const { fields, source } = message.envelope;
-    this.#engine.beginMessage(session.id, {
-      ...fields,
-      userRef: message.kind === "stored" ? this.#ids.id(fields.userRef, source, message.seq) : fields.userRef,
-      acknowledgeImmediately: true,
-      doNotDeliverIfOffline: message.kind === "volatile",
-    });
-    this.#sentOctets += message.size;
-    return current;
-  }
-
-  /** The session for an addressing, opened if there is none. */
-  #ready(envelope: Envelope): Session | "wait" | "refused" {
-    const { resourceURL, identityURL, deviceURL } = envelope;
-    const key = `${resourceURL}\n${identityURL}\n${deviceURL}`;
-    if (this.#refused.has(key)) return "refused";
-    const session = this.#sessions.get(key);
-    if (session === undefined) {
-      if (this.#sessions.size >= OPEN_SESSIONS && !this.#closeOldest()) return "wait";
-      const id = this.#engine.open({ resourceURL, identityURL, deviceURL });
-      this.#sessions.set(key, { id, key, state: "opening" });
-      this.#keys.set(id, key);
-      return "wait";
-    }
-    this.#sessions.delete(key);
-    this.#sessions.set(key, session);
-    return session.state === "ready" ? session : "wait";
-  }
-
-  /** False when all of them are still being opened: their answers come first. */
-  #closeOldest(): boolean {
-    for (const session of this.#sessions.values()) {
-      if (session.state === "opening") continue;
-      this.#forget(session);
-      this.#engine.closeSession(session.id, CloseReasonId.Idle);
-      return true;
+      if (this.#turns.first !== undefined) return true;
     }
     return false;
   }
 
-  #session(sessionId: number): Session | undefined {
-    const key = this.#keys.get(sessionId);
-    return key === undefined ? undefined : this.#sessions.get(key);
+  /** A message that is looked at for the first time. */
+  #place(message: Stored, queue: Queue): void {
+    const key = keyOf(message);
+    let sender = this.#senders.get(key);
+    if (sender === undefined) {
+      if (this.#declined.has(key)) {
+        this.#hub.declined(key, message, message.seq);
+        return;
+      }
+      // One of the same destination may wait for room.
+      if (queue.crowded !== undefined) return;
+      sender = this.#make(key, message);
+    }
+    if (sender === undefined) {
+      queue.crowded = message.seq;
+      return;
+    }
+    sender.offer(message);
+    this.#senders.use(sender);
+    this.#open(sender);
+    this.#rouse(sender);
   }
 
-  #forget(session: Session): void {
-    this.#sessions.delete(session.key);
-    this.#keys.delete(session.id);
+  /** Makes senders for messages that found no room, as far as there is room now. */
+  #admitCrowded(queue: Queue, from: number): void {
+    if (this.#senders.full && this.#idlest() === undefined) return;
+    const here = this.#underWay();
+    for (let at = from; ; ) {
+      const page = this.#hub.store.after(queue.peer, at - 1, PAGE);
+      for (const message of page) {
+        if (message.seq > queue.cursor) break;
+        const key = keyOf(message);
+        if (here.has(message.seq) || this.#declined.has(key) || this.#senders.get(key) !== undefined) continue;
+        const sender = this.#make(key, message);
+        if (sender === undefined) {
+          queue.crowded = message.seq;
+          return;
+        }
+        sender.behind = message.seq;
+        this.#open(sender);
+      }
+      const last = page.at(-1)?.seq;
+      if (page.length < PAGE || last === undefined || last >= queue.cursor) break;
+      at = last + 1;
+    }
+    queue.crowded = undefined;
   }
 
-  #taken(number: number): Outgoing | undefined {
-    const message = this.#sent.get(number);
+  #admitVolatile(): void {
+    for (let next = this.#crowdedVolatile.first; next !== undefined; next = this.#crowdedVolatile.first) {
+      const key = keyOf(next.envelope);
+      if (this.#declined.has(key)) {
+        this.#volatileOctets -= next.size;
+        this.#hub.drop("SlowPeer");
+      } else if (!this.#queueVolatile(next, key)) {
+        return;
+      }
+      this.#crowdedVolatile.shift();
+    }
+  }
+
+  /** False when there is no room for a sender. */
+  #queueVolatile(message: Outgoing, key: string): boolean {
+    let sender = this.#senders.get(key);
+    if (sender === undefined) {
+      sender = this.#make(key, message.envelope);
+      if (sender === undefined) return false;
+      // Stored ones of the same destination may wait for room.
+      sender.behind = this.#byPeer.get(message.envelope.peer)?.crowded;
+    }
+    sender.volatile.push(message);
+    this.#senders.use(sender);
+    this.#open(sender);
+    this.#rouse(sender);
+    return true;
+  }
+
+  /** A sender for a destination that has none; undefined when all of them are at work. */
+  #make(key: string, destination: Destination): Sender | undefined {
+    if (this.#senders.full) {
+      const idle = this.#idlest();
+      if (idle === undefined) return undefined;
+      const { sessionId } = idle;
+      this.#senders.delete(idle);
+      if (sessionId !== undefined && this.#engine.session(sessionId) !== undefined) {
+        this.#engine.closeSession(sessionId, CloseReasonId.Idle);
+      }
+    }
+    const sender = new Sender(key, destination);
+    this.#senders.add(sender);
+    return sender;
+  }
+
+  #idlest(): Sender | undefined {
+    return this.#senders.idlest((sender) => sender.isIdle && sender.state !== "opening");
+  }
+
+  /** Opens the session of a sender that has something to send and none. */
+  #open(sender: Sender): void {
+    if (sender.state !== "closed" || sender.until > 0 || !sender.hasWaiting) return;
+    if (this.#engine.state !== "established") return;
+    const { resourceURL, identityURL, deviceURL } = sender.destination;
+    this.#senders.open(sender, this.#engine.open({ resourceURL, identityURL, deviceURL }));
+  }
+
+  #over(sender: Sender): void {
+    this.#senders.over(sender);
+    sender.used = false;
+  }
+
+  /** Sends a message, or a part of a long one. */
+  #send(sender: Sender): void {
+    const { sessionId } = sender;
+    const session = sessionId === undefined ? undefined : this.#engine.session(sessionId);
+    if (sessionId === undefined || session?.kind !== "outbound" || session.state !== "ready") {
+      // The engine has heard of a change whose event waits behind others.
+      sender.state = "suspended";
+      return;
+    }
+    const { store } = this.#hub;
+    let { current } = sender;
+    let part: Uint8Array | undefined;
+    if (current === undefined) {
+      const message = this.#nextOf(sender);
+      if (message === undefined) return;
+      part = partOf(store, message, 0);
+      // It may have left the store.
+      if (message.kind === "stored" && part === undefined) return;
+      const { fields, source } = message.envelope;
+      this.#engine.beginMessage(sessionId, {
+        ...fields,
+        userRef: message.kind === "stored" ? this.#ids.id(fields.userRef, source, message.seq) : fields.userRef,
+        acknowledgeImmediately: true,
+        doNotDeliverIfOffline: message.kind === "volatile",
+      });
+      sender.used = true;
+      current = { message, row: 0, octets: 0, counted: false };
+      this.#count(current, true);
+    } else {
+      part = partOf(store, current.message, current.row);
+    }
+    if (part !== undefined) {
+      this.#engine.data(sessionId, part);
+      current.row += 1;
+      current.octets += part.length;
+      if (current.octets < current.message.size) {
+        sender.current = current;
+        return;
+      }
+    }
+    sender.current = undefined;
+    if (current.octets < current.message.size) {
+      // The rest is no longer in the store. Only the end of its session ends a message that is not whole.
+      this.#count(current, false);
+      this.#over(sender);
+      this.#engine.closeSession(sessionId, CloseReasonId.NoReason);
+      this.#open(sender);
+      return;
+    }
+    sender.outstanding += 1;
+    this.#sent.set(this.#engine.endMessage(sessionId), { message: current.message, sender });
+  }
+
+  #nextOf(sender: Sender): Outgoing | undefined {
+    const volatile = sender.volatile.shift();
+    if (volatile !== undefined) {
+      this.#volatileOctets -= volatile.size;
+      return volatile;
+    }
+    if (sender.page.first === undefined) this.#refill(sender);
+    const stored = sender.page.shift();
+    return stored && { kind: "stored", envelope: stored, size: stored.size, seq: stored.seq };
+  }
+
+  /** Looks up what waits in the store for a sender. */
+  #refill(sender: Sender): void {
+    const { behind, destination, later } = sender;
+    if (behind === undefined) return;
+    const to = this.#byPeer.get(destination.peer)?.cursor ?? 0;
+    const page = this.#hub.store.between(destination, behind, to, SENDER_PAGE);
+    const here = this.#underWay();
+    for (const message of page) if (!later.has(message.seq) && !here.has(message.seq)) sender.page.push(message);
+    sender.behind = page.length < SENDER_PAGE ? undefined : (page.at(-1)?.seq ?? 0) + 1;
+  }
+
+  /** Numbers of what is being sent, or is sent and not acknowledged. */
+  #underWay(): Set<number> {
+    const here = new Set<number>();
+    for (const { message } of this.#sent.values()) if (message.kind === "stored") here.add(message.seq);
+    for (const { current } of this.#senders) if (current?.message.kind === "stored") here.add(current.message.seq);
+    return here;
+  }
+
+  /** The peer takes nothing for a destination. */
+  #decline(sender: Sender): void {
+    const { key, destination } = sender;
+    this.#dropVolatile(sender);
+    this.#senders.delete(sender);
+    const queue = this.#byPeer.get(destination.peer);
+    if (queue !== undefined) this.#hub.declined(key, destination, queue.cursor);
+    this.#declined.add(key);
+    if (this.#declined.size <= DECLINED_DESTINATIONS) return;
+    const [oldest] = this.#declined;
+    if (oldest !== undefined) this.#declined.delete(oldest);
+  }
+
+  /**
+   * The peer says that a message is too much for it. Of several it is not known which one it means: they are sent one at
+   * a time.
+   */
+  #tooLong(sender: Sender, lost: readonly Outgoing[]): void {
+    const [only] = lost;
+    if (lost.length > 1 || only?.kind !== "stored") {
+      sender.probing = Math.max(sender.probing, lost.length);
+      this.#sendAgain(sender, lost);
+      return;
+    }
+    sender.probing = Math.max(0, sender.probing - 1);
+    sender.refusals += 1;
+    const now = Date.now();
+    if (!this.#hub.refused(only.envelope, now)) {
+      if (sender.later.size === 0) sender.laterAt = now + LATER;
+      sender.later.add(only.seq);
+      this.#wakeAt = Math.min(this.#wakeAt, sender.laterAt);
+    }
+    if (sender.refusals < SESSION_REFUSALS) this.#open(sender);
+    else this.#putOff(sender, []);
+  }
+
+  /** A session was closed though there was something to send. */
+  #failed(sender: Sender, lost: readonly Outgoing[]): void {
+    sender.failures += 1;
+    if (sender.failures < SESSION_FAILURES) this.#sendAgain(sender, lost);
+    else this.#putOff(sender, lost);
+  }
+
+  #goBack(sender: Sender, lost: readonly Outgoing[]): void {
+    // Another connection has the queue.
+    if (!this.#byPeer.has(sender.destination.peer)) return;
+    const stored = lost.flatMap((message) => (message.kind === "stored" ? [message.seq] : []));
+    if (stored.length > 0) sender.goBack(stored);
+  }
+
+  #sendAgain(sender: Sender, lost: readonly Outgoing[]): void {
+    this.#goBack(sender, lost);
+    this.#open(sender);
+  }
+
+  /** Nothing is sent to a destination for a while. */
+  #putOff(sender: Sender, lost: readonly Outgoing[]): void {
+    this.#goBack(sender, lost);
+    this.#dropVolatile(sender);
+    sender.until = Date.now() + LATER;
+    this.#wakeAt = Math.min(this.#wakeAt, sender.until);
+  }
+
+  #dropVolatile(sender: Sender): void {
+    for (let next = sender.volatile.shift(); next !== undefined; next = sender.volatile.shift()) {
+      this.#volatileOctets -= next.size;
+      this.#hub.drop("SlowPeer");
+    }
+  }
+
+  /** Offers what was put off, when it is time. */
+  #wake(now: number): void {
+    if (now < this.#wakeAt) return;
+    this.#wakeAt = Number.POSITIVE_INFINITY;
+    for (const sender of this.#senders) {
+      if (sender.until > 0 && sender.until <= now) {
+        sender.until = 0;
+        sender.failures = 0;
+        sender.refusals = 0;
+      }
+      if (sender.laterAt <= now) this.#offerLater(sender);
+      this.#wakeAt = Math.min(this.#wakeAt, sender.laterAt, sender.until || Number.POSITIVE_INFINITY);
+      this.#open(sender);
+      this.#rouse(sender);
+    }
+  }
+
+  /** What was refused for its length is sent before the rest, one at a time. */
+  #offerLater(sender: Sender): void {
+    const { destination, later } = sender;
+    const seqs = [...later].sort((a, b) => a - b);
+    const again = seqs.flatMap((seq) => this.#hub.store.between(destination, seq, seq, 1));
+    sender.page.putBack(again);
+    sender.probing = Math.max(sender.probing, again.length);
+    later.clear();
+    sender.laterAt = Number.POSITIVE_INFINITY;
+  }
+
+  /** A message takes room in the window, or does not any more. */
+  #count(current: Current, counted: boolean): void {
+    if (current.counted === counted) return;
+    current.counted = counted;
+    this.#sentOctets += counted ? current.message.size : -current.message.size;
+  }
+
+  #taken(number: number): Sent | undefined {
+    const sent = this.#sent.get(number);
+    if (sent === undefined) return undefined;
     this.#sent.delete(number);
-    if (message !== undefined) this.#sentOctets -= message.size;
-    return message;
+    this.#sentOctets -= sent.message.size;
+    sent.sender.outstanding -= 1;
+    return sent;
   }
 }
 
-function advance(current: Current): void {
-  const next = current.body.next();
-  current.part = next.done ? undefined : next.value;
-  current.octets += current.part?.length ?? 0;
+/** Why a session is closed that the device will never have. */
+const FINAL: readonly number[] = [
+  CloseReasonId.DeviceAuthenticationFailed,
+  CloseReasonId.UserAuthenticationFailed,
+  CloseReasonId.EmptySession,
+];
+
+/** The peer may suspend a session in the middle of a message: Data may be sent only in 'ready' [3.1.4.6]. */
+function maySend(sender: Sender): boolean {
+  if (sender.state !== "ready") return false;
+  if (sender.current !== undefined) return true;
+  return sender.hasWaiting && (sender.probing === 0 || sender.outstanding === 0);
+}
+
+/** What a session is for; of one connection's queues only one has messages for it. */
+function keyOf({ resourceURL, identityURL, deviceURL }: Destination): string {
+  return `${resourceURL}\n${identityURL}\n${deviceURL}`;
 }

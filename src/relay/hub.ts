@@ -5,10 +5,17 @@
  */
 import { ConnectCloseReasonId } from "../sstp/index.ts";
 import { type Drop, noDrops } from "../store-and-forward/drop-reasons.ts";
-import { COMMIT_REMOVALS, REFUSALS } from "./defaults.ts";
+import { COMMIT_REMOVALS, DECLINED_COUNTED, REFUSED_FOR, REFUSED_MESSAGES } from "./defaults.ts";
 import type { Outgoing } from "./queue.ts";
 import type { RelayTrust } from "./relay-trust.ts";
+import type { Destination } from "./sender.ts";
 import type { Envelope, Store } from "./store.ts";
+
+/** A message of the store, as far as it takes to remove it. */
+interface Removable {
+  readonly seq: number;
+  readonly peer: string;
+}
 
 /** What a hub wants of a connection. */
 export interface Consumer {
@@ -35,8 +42,10 @@ export class Hub {
   readonly dropped = noDrops();
   /** The connections that want each peer's queue, oldest first; the newest consumes it. */
   readonly #consumers = new Map<string, readonly Consumer[]>();
-  /** How often messages were refused, by their number in the store. */
-  readonly #refusals = new Map<number, number>();
+  /** Since when messages are refused for their length, by their peer and their number in the store. */
+  readonly #refusals = new Map<string, Map<number, number>>();
+  /** Up to which message those of a destination that a device refuses were counted. */
+  readonly #declined = new Map<string, number>();
   readonly #unsettled = new Set<Consumer>();
   readonly #filled = new Set<string>();
   #settling: NodeJS.Immediate | undefined;
@@ -49,17 +58,51 @@ export class Hub {
   }
 
   /**
-   * A peer has refused a stored message. Refused so often, each time over a connection, it is dropped, because those
-   * behind it wait for it.
+   * A device has refused a stored message for its length. It is dropped when that has been so for an hour, which begins
+   * anew when the relay does. True when it is gone.
    */
-  refused(message: { readonly seq: number; readonly peer: string; readonly size: number }): void {
-    const times = (this.#refusals.get(message.seq) ?? 0) + 1;
-    this.#refusals.set(message.seq, times);
-    if (times < REFUSALS) return;
-    this.#refusals.delete(message.seq);
-    this.store.remove([message]);
-    this.drop("RefusedByPeer");
-    this.commitLater();
+  refused({ seq, peer }: Removable, now: number): boolean {
+    let since = this.#refusals.get(peer);
+    if (since === undefined) {
+      since = new Map();
+      this.#refusals.set(peer, since);
+    }
+    const first = since.get(seq);
+    if (first !== undefined && now - first >= REFUSED_FOR) {
+      this.remove([{ seq, peer }]);
+      this.drop("RefusedByPeer");
+      this.commitLater();
+      return true;
+    }
+    if (since.size >= REFUSED_MESSAGES) {
+      // Some may have expired.
+      for (const one of since.keys()) if (this.store.after(peer, one - 1, 1)[0]?.seq !== one) since.delete(one);
+    }
+    if (first === undefined && since.size < REFUSED_MESSAGES) since.set(seq, now);
+    return false;
+  }
+
+  /** Messages leave the store. */
+  remove(messages: readonly Removable[]): void {
+    this.store.remove(messages);
+    if (this.#refusals.size === 0) return;
+    for (const { seq, peer } of messages) {
+      const since = this.#refusals.get(peer);
+      if (since?.delete(seq) && since.size === 0) this.#refusals.delete(peer);
+    }
+  }
+
+  /** A device takes nothing for a destination: the messages of it up to one are counted, each once. */
+  declined(key: string, destination: Destination, seq: number): void {
+    const name = `${destination.peer}\n${key}`;
+    const counted = this.#declined.get(name) ?? 0;
+    if (seq <= counted) return;
+    this.#declined.delete(name);
+    this.#declined.set(name, seq);
+    this.drop("ResourceRefused", this.store.countBetween(destination, counted + 1, seq));
+    if (this.#declined.size <= DECLINED_COUNTED) return;
+    const [oldest] = this.#declined.keys();
+    if (oldest !== undefined) this.#declined.delete(oldest);
   }
 
   drop(reason: Drop, count = 1): void {

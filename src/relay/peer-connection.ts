@@ -115,7 +115,11 @@ export class PeerConnection implements Consumer {
     });
     this.#localDeviceURLs = localDeviceURLs;
     this.#intake = new Intake(hub, this.#engine, messageLimit);
-    this.#delivery = new Delivery(hub, this.#engine, () => this.#socket.writableLength);
+    this.#delivery = new Delivery(hub, this.#engine, {
+      socketQueue: () => this.#socket.writableLength,
+      // Others have their turn before.
+      pumpLater: () => this.#hub.settleLater(this),
+    });
     socket.on("data", (octets: Buffer) => this.#guarded(() => this.#handle(this.#engine.receive(octets, Date.now()))));
     socket.on("drain", () => {
       this.#crowded = false;
@@ -331,9 +335,7 @@ export class PeerConnection implements Consumer {
         break;
       case "sessionClosed":
         if (event.kind === "inbound") this.#intake.close(event.sessionId);
-        else if (this.#delivery.sessionLost(event.sessionId, event.unacknowledged, event.reasonId)) {
-          this.close(ConnectCloseReasonId.Resting);
-        }
+        else this.#delivery.sessionLost(event.sessionId, event.unacknowledged, event.reasonId);
         break;
       case "sessionState":
         this.#delivery.sessionState(event.sessionId, event.state);

@@ -3,14 +3,16 @@
  *
  * @module
  */
+import { Queue as List } from "../lib/queue.ts";
+import { CROWDED_AHEAD } from "./defaults.ts";
 import type { Envelope, Store, Stored } from "./store.ts";
 
 /** How many messages are looked up at a time, without their bodies. */
-const PAGE = 64;
+export const PAGE = 64;
 
 /** A message to be sent: from the store, or with flag D from memory alone. */
 export type Outgoing =
-  | { readonly kind: "stored"; readonly envelope: Envelope; readonly size: number; readonly seq: number }
+  | { readonly kind: "stored"; readonly envelope: Stored; readonly size: number; readonly seq: number }
   | {
       readonly kind: "volatile";
       readonly envelope: Envelope;
@@ -18,44 +20,54 @@ export type Outgoing =
       readonly body: readonly Uint8Array[];
     };
 
-/** The reading end of one peer's queue in the store. */
+/** The reading end of one peer's queue in the store: each message is looked at once, and left to its sender. */
 export class Queue {
   readonly peer: string;
   readonly #store: Store;
   #cursor = 0;
-  #page: Stored[] = [];
+  #page = new List<Stored>();
+  /** The first message whose destination found no room for a sender; those without one wait from here on. */
+  #crowded: number | undefined;
+  /** How many were looked at since. */
+  #ahead = 0;
 
   constructor(store: Store, peer: string) {
     this.#store = store;
     this.peer = peer;
   }
 
-  /** The next message that was not yet taken here, or undefined when all were. It stays the next one until `take`. */
-  next(): Outgoing | undefined {
-    if (this.#page.length === 0) this.#page = this.#store.after(this.peer, this.#cursor, PAGE);
-    const first = this.#page[0];
-    return first && { kind: "stored", envelope: first, size: first.size, seq: first.seq };
+  /** The last message that was looked at. */
+  get cursor(): number {
+    return this.#cursor;
   }
 
-  /** Takes the message that `next` showed. It stays in the store until its peer has acknowledged it. */
-  take(): void {
+  get crowded(): number | undefined {
+    return this.#crowded;
+  }
+
+  set crowded(seq: number | undefined) {
+    this.#crowded = seq;
+    this.#ahead = 0;
+  }
+
+  /** Takes the next message that was not yet looked at; undefined when all were, or too many wait for room. */
+  take(): Stored | undefined {
+    if (this.#crowded !== undefined && this.#ahead >= CROWDED_AHEAD) return undefined;
+    if (this.#page.first === undefined) {
+      for (const stored of this.#store.after(this.peer, this.#cursor, PAGE)) this.#page.push(stored);
+    }
     const first = this.#page.shift();
-    if (first !== undefined) this.#cursor = first.seq;
+    if (first === undefined) return undefined;
+    this.#cursor = first.seq;
+    this.#ahead += 1;
+    return first;
   }
 }
 
 /**
- * The body of a message, one row at a time. It gives less than the message's size when the message was removed
- * meanwhile: another connection has acknowledged it, or it has expired.
+ * Row `n` of the body of a message; undefined after the last. The rows are shorter than the message's size when it was
+ * removed meanwhile: another connection has acknowledged it, or it has expired.
  */
-export function* bodyOf(store: Store, message: Outgoing): Generator<Uint8Array> {
-  if (message.kind === "volatile") {
-    yield* message.body;
-    return;
-  }
-  for (let n = 0; ; n += 1) {
-    const octets = store.body(message.seq, n);
-    if (octets === undefined) return;
-    yield octets;
-  }
+export function partOf(store: Store, message: Outgoing, n: number): Uint8Array | undefined {
+  return message.kind === "volatile" ? message.body[n] : store.body(message.seq, n);
 }

@@ -33,6 +33,9 @@ export interface Stored extends Envelope {
   readonly size: number;
 }
 
+/** Whose messages go on one session. */
+type Destination = Pick<Envelope, "peer" | "resourceURL" | "identityURL" | "deviceURL">;
+
 /** A message on its way in. */
 export interface Incoming {
   readonly envelope: Envelope;
@@ -325,16 +328,40 @@ export class Store {
       peer,
       seq,
       limit,
-    ).map((row) => ({
-      seq: Number(row.seq),
-      peer: String(row.peer),
-      source: String(row.source),
-      resourceURL: String(row.resource),
-      identityURL: String(row.identity),
-      deviceURL: String(row.device),
-      fields: fieldsFromText(String(row.fields)),
-      size: Number(row.size),
-    }));
+    ).map(storedFrom);
+  }
+
+  /** The messages of one destination from one number to another, oldest first, without their bodies. */
+  between(
+    { peer, resourceURL, identityURL, deviceURL }: Destination,
+    from: number,
+    to: number,
+    limit: number,
+  ): Stored[] {
+    return this.#all(
+      "SELECT seq, peer, source, resource, identity, device, fields, size FROM messages WHERE peer = ? AND seq BETWEEN ? AND ? AND resource = ? AND identity = ? AND device = ? ORDER BY seq LIMIT ?",
+      peer,
+      from,
+      to,
+      resourceURL,
+      identityURL,
+      deviceURL,
+      limit,
+    ).map(storedFrom);
+  }
+
+  /** How many there are of them. */
+  countBetween({ peer, resourceURL, identityURL, deviceURL }: Destination, from: number, to: number): number {
+    const [row] = this.#all(
+      "SELECT count(*) AS n FROM messages WHERE peer = ? AND seq BETWEEN ? AND ? AND resource = ? AND identity = ? AND device = ?",
+      peer,
+      from,
+      to,
+      resourceURL,
+      identityURL,
+      deviceURL,
+    );
+    return Number(row?.n ?? 0);
   }
 
   /** Row `n` of a message's body, from 0; undefined after the last. */
@@ -489,6 +516,19 @@ function octetsOf({ peer, source, resourceURL, identityURL, deviceURL }: Envelop
 /** Whose ids they are: in the queue of another relay one message may wait for each of several recipients. */
 function recipientOf({ peer, identityURL, deviceURL }: Envelope): string {
   return isRelay(peer) ? `${peer} ${deviceURL || identityURL}` : peer;
+}
+
+function storedFrom(row: Record<string, unknown>): Stored {
+  return {
+    seq: Number(row.seq),
+    peer: String(row.peer),
+    source: String(row.source),
+    resourceURL: String(row.resource),
+    identityURL: String(row.identity),
+    deviceURL: String(row.device),
+    fields: fieldsFromText(String(row.fields)),
+    size: Number(row.size),
+  };
 }
 
 /** JSON knows neither 64-bit integers nor octets. */

@@ -374,25 +374,6 @@ describe("quota and limits", () => {
     assert.equal(waiting(relay, "bob/pc").messages, 1);
   });
 
-  test("a message that its device refuses for its length is dropped after some tries, and keeps nobody behind", async (t) => {
-    const { relay, peer } = await setting(t);
-    const alice = await peer("alice/laptop");
-    const session = await alice.open("bob/pc");
-    alice.send(session, pattern(50_000, 1));
-    await alice.untilAcknowledged(alice.send(session, "behind"));
-    for (let tries = 0; tries < 3; tries += 1) {
-      assert.equal(relay.status().dropped.RefusedByPeer, 0);
-      const bob = await peer("bob/pc", { acknowledge: false });
-      const { sessionId } = await bob.event("open");
-      bob.engine.closeSession(sessionId, CloseReasonId.QuotaWouldBeExceeded);
-      bob.flush();
-      assert.equal((await closeOf(bob)).reasonId, ConnectCloseReasonId.Resting);
-    }
-    assert.equal(relay.status().dropped.RefusedByPeer, 1);
-    assert.equal(waiting(relay, "bob/pc").messages, 1);
-    assert.deepEqual(texts(await (await peer("bob/pc")).received(1)), ["behind"]);
-  });
-
   test("a sender that closes its session behind a message which cannot be kept is not left waiting", async (t) => {
     const { relay, peer } = await setting(t, { quota: { octets: 3, messages: 100 } });
     const alice = await peer("alice/laptop");
