@@ -21,7 +21,7 @@ import {
 
 const RELAY = relayURL("relay.example.com");
 const MESSAGE_LIMIT = 100;
-/** Messages that a peer may have waiting. */
+/** Messages that one sender may have waiting for a peer. */
 const QUOTA = 3;
 
 const PEERS = [0, 1, 2].map((n) => ({ identityURL: `grooveIdentity://p${n}`, deviceURL: `grooveDevice://p${n}/pc` }));
@@ -35,7 +35,8 @@ interface Sent {
 
 /** A relay with one peer on a socket that is none. */
 class World {
-  readonly store = new Store(undefined, { octets: 1_000_000, messages: QUOTA });
+  // The device is the only sender, and has half.
+  readonly store = new Store(undefined, { octets: 1_000_000, messages: 2 * QUOTA });
   readonly hub = new Hub(this.store, () => undefined, new RelayTrust(new Map()));
   readonly device = new Connection({
     role: "client",
