@@ -531,8 +531,11 @@ export class Outlet {
     const { used } = sender;
     this.#over(sender);
     if (reasonId === undefined || FINAL.includes(reasonId)) this.#refused(sender, lost);
-    else if (reasonId === CloseReasonId.QuotaWouldBeExceeded && lost.length > 0) this.#tooLarge(sender, lost);
-    else if (used && !broken && unacknowledged.length === 0) this.#reopen(sender);
+    else if (reasonId === CloseReasonId.QuotaWouldBeExceeded && lost.length > 0) {
+      // One with flag D, which nobody keeps, may be the one that was meant as well.
+      const candidates = unacknowledged.length + (broken ? 1 : 0);
+      this.#tooLarge(sender, lost, candidates);
+    } else if (used && !broken && unacknowledged.length === 0) this.#reopen(sender);
     else this.#failed(sender, lost);
     this.#admitCrowded(sender.box);
     this.#advance(sender.box);
@@ -572,11 +575,11 @@ export class Outlet {
    * The device says that a message is too much for it. Of several it is not known which one it means: they are sent one
    * at a time.
    */
-  #tooLarge(sender: Sender, lost: readonly number[]): void {
+  #tooLarge(sender: Sender, lost: readonly number[], candidates: number): void {
     const { box } = sender;
     const [only] = lost;
-    if (lost.length > 1 || only === undefined) {
-      sender.probing = Math.max(sender.probing, lost.length);
+    if (candidates > 1 || only === undefined) {
+      sender.probing = Math.max(sender.probing, candidates);
       this.#askAgain(sender, lost);
       return;
     }
@@ -673,6 +676,8 @@ export class Outlet {
       sender.box.draft.done(seq);
       boxes.add(sender.box);
     }
+    // A session on which all is acknowledged may make room for another, of whichever mailbox.
+    for (const box of this.#consumed.values()) this.#admitCrowded(box);
     for (const box of boxes) this.#advance(box);
   }
 

@@ -68,9 +68,13 @@ export class Sender extends SessionSlot {
     this.aside = aside;
   }
 
-  /** Whether nothing waits for its session, here or in the mailbox. */
+  /**
+   * Whether nothing waits for its session, here or in the mailbox, and the device has acknowledged all that was sent on it:
+   * what it acknowledges after the Close of the session is not heard.
+   */
   get isIdle(): boolean {
-    return this.current === undefined && this.queue.first === undefined && this.aside.count === 0;
+    const waits = this.current !== undefined || this.queue.first !== undefined || this.aside.count > 0;
+    return !waits && this.outstanding === 0;
   }
 
   push(message: Waiting): void {

@@ -356,7 +356,11 @@ describe("more destinations than there may be sessions", () => {
     assert.deepEqual(one.told, [{ aside: [[last + 1, last + 3]] }]);
     one.ready("r0");
     await one.settle();
-    assert.deepEqual(one.told.at(-1), { again: [[last + 1, last + 3]] });
+    // What the device acknowledges after the Close of a session would not be heard.
+    assert.deepEqual(one.told.length, 1);
+    one.acknowledge(1);
+    await one.settle();
+    assert.deepEqual(one.told.at(-1), { done: [[1, 1]], again: [[last + 1, last + 3]] });
     one.deliver(last + 4, ["late"]);
     one.deliver(last + 1, ["late", "later", "late"]);
     await one.settle();
@@ -364,6 +368,7 @@ describe("more destinations than there may be sessions", () => {
     one.deliver(last + 4, ["late"]);
     one.ready("late");
     assert.deepEqual(one.sent, ["1", `${last + 1}`, `${last + 3}`, `${last + 4}`]);
+    one.acknowledge(last + 1, last + 3, last + 4);
     await one.settle();
     // The session that is idle by now makes room for the other.
     assert.deepEqual(one.told.at(-1)?.again, [[last + 2, last + 2]]);
@@ -401,6 +406,16 @@ describe("a message that the device refuses for its size", () => {
       all.flatMap(({ later = [] }) => later),
       [[2, 2]],
     );
+  });
+
+  it("is not taken for the one that was meant while one with flag D is under way as well", async () => {
+    const one = await started();
+    one.deliver(1, some(1));
+    one.ready("message");
+    one.deliver(0, some(1));
+    one.lose("message", CloseReasonId.QuotaWouldBeExceeded);
+    await one.settle();
+    assert.deepEqual(one.told, [{ again: [[1, 1]] }]);
   });
 
   it("is tried again when its mailbox gives it again", async () => {
