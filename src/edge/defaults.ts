@@ -193,11 +193,11 @@ export const CALL_OCTETS = 2 * BATCH_OCTETS;
 export const CALLS_AT_ONCE = 8;
 
 /**
- * What a device is charged, in messages, for a mailbox that it sends to for the first time on a connection. To make one takes
- * ten milliseconds and some 350 KB of memory until it is idle; in that time a mailbox stores two hundred messages. With the
- * default rate it is twenty such mailboxes a second.
+ * Mailboxes a second that a device may send to for the first time on a connection: each is charged as the share of a second's
+ * messages. To make one takes ten milliseconds and some 350 KB of memory until it is idle, so these are a fifth of a small
+ * machine and 70 MB.
  */
-export const WAKE_MESSAGES = 250;
+export const WAKES = 20;
 
 /** How many of them a Tunnel remembers: more than the recipients of the largest fanout, at a hundred bytes each. */
 export const WOKEN_MAILBOXES = 4096;

@@ -36,7 +36,6 @@ import {
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
   VOLATILE_TIMEOUT,
-  WAKE_MESSAGES,
   WOKEN_MAILBOXES,
 } from "./defaults.ts";
 import { noticeStorageFull } from "./disk.ts";
@@ -140,13 +139,17 @@ export interface IntakeSnapshot {
 }
 
 /** Counts what a device uses beside what it sends. Resolves when it may be used; undefined: at once. */
-export type Charge = (octets: number, messages: number) => Promise<void> | undefined;
+export interface Charges {
+  copies(octets: number, messages: number): Promise<void> | undefined;
+  /** A mailbox has to be woken, or made. */
+  wake(): Promise<void> | undefined;
+}
 
 export class Intake {
   readonly #host: Host;
   readonly #engine: Connection;
   readonly #changed: () => void;
-  readonly #charge: Charge;
+  readonly #charges: Charges;
   readonly #sessions = new Map<number, Session>();
   readonly #arriving = new Map<number, Arriving>();
   readonly #arena = new Arena();
@@ -169,12 +172,12 @@ export class Intake {
   /** Octets of messages that have arrived in part. */
   #unfinished = 0;
 
-  /** @param charge asked before a message is stored more than once, with what it costs beyond the one that came */
-  constructor(host: Host, engine: Connection, changed: () => void, charge: Charge, snapshot?: IntakeSnapshot) {
+  /** @param charges asked before a message is stored more than once, with what it costs beyond the one that came */
+  constructor(host: Host, engine: Connection, changed: () => void, charges: Charges, snapshot?: IntakeSnapshot) {
     this.#host = host;
     this.#engine = engine;
     this.#changed = changed;
-    this.#charge = charge;
+    this.#charges = charges;
     for (const [sessionId, { copies, fanout, failed }] of snapshot?.sessions ?? []) {
       this.#sessions.set(sessionId, {
         copies,
@@ -312,7 +315,7 @@ export class Intake {
       // The octets of the first came over the wire, and were counted there.
       const count = some.reduce((sum, { indexes }) => sum + indexes.length, first.at === 0 ? -1 : 0);
       first.at += some.length;
-      const paid = count > 0 ? this.#charge(count * length, count) : undefined;
+      const paid = count > 0 ? this.#charges.copies(count * length, count) : undefined;
       if (paid !== undefined) {
         this.#host.waitUntil(this.#giveLater(job, some, paid));
         return;
@@ -382,7 +385,7 @@ export class Intake {
     if (this.#waking) return false;
     if (this.#woken.size >= WOKEN_MAILBOXES) this.#woken.clear();
     this.#woken.add(peer);
-    const paid = this.#charge(0, WAKE_MESSAGES);
+    const paid = this.#charges.wake();
     if (paid !== undefined) this.#host.waitUntil(this.#flushLater(paid));
     return true;
   }

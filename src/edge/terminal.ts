@@ -177,7 +177,10 @@ export class Terminal implements Origin {
       host,
       this.#engine,
       () => this.#changed(),
-      (octets, messages) => this.#throttle?.spend(octets, messages),
+      {
+        copies: (octets, messages) => this.#throttle?.spend(octets, messages),
+        wake: () => this.#throttle?.wake(),
+      },
       snapshot?.intake,
     );
     this.#intake.introduce(this.#source, this.#vouched);

@@ -10,7 +10,7 @@
  */
 import { within } from "../lib/runtime/timeout.ts";
 import { type Bucket, bucket, charge } from "../lib/token-bucket.ts";
-import { CREDIT, FIRST_LEASE, METER_TIMEOUT } from "./defaults.ts";
+import { CREDIT, FIRST_LEASE, METER_TIMEOUT, WAKES } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Amount, Entrance, Lease } from "./meter.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
@@ -90,6 +90,11 @@ export class Throttle {
     this.#ended = true;
     this.#over.resolve();
     await this.#ask(() => this.#meter.leave(this.#connection));
+  }
+
+  /** A mailbox is woken for the device. Resolves when the next may be. */
+  wake(): Promise<void> | undefined {
+    return this.spend(0, Math.ceil(this.#rate.messages / WAKES));
   }
 
   /** Counts what the device has brought in. Resolves when it may bring more. */

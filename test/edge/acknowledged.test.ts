@@ -81,6 +81,7 @@ class World {
       register: () => true,
       open: () => [],
     };
+    const pay = () => (this.paying ? new Promise<void>((resolve) => this.payments.push(resolve)) : undefined);
     const host = {
       name: "tunnel",
       mailbox: (peer: string) => {
@@ -96,7 +97,8 @@ class World {
       throttle: () => ({
         enter: async () => ({ ok: true }),
         leave: async () => undefined,
-        spend: () => (this.paying ? new Promise<void>((resolve) => this.payments.push(resolve)) : undefined),
+        spend: pay,
+        wake: pay,
       }),
       arrived: () => undefined,
       authenticator,

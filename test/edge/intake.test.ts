@@ -4,7 +4,7 @@ import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type Bundle, unpack } from "../../src/edge/bundle.ts";
 import { BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
-import { type Charge, Intake } from "../../src/edge/intake.ts";
+import { type Charges, Intake } from "../../src/edge/intake.ts";
 import type { Refusal } from "../../src/edge/mailbox.ts";
 import type { Host } from "../../src/edge/terminal.ts";
 import { type Connection, SessionStatusId } from "../../src/sstp/index.ts";
@@ -15,13 +15,13 @@ const FIELDS = { userRef: "1@a", track: false, acknowledgeImmediately: true, doN
 /**
  * An intake between an engine that notes what it is told and mailboxes that answer after a while.
  *
- * @param charge asked for copies
+ * @param copies asked for copies
  * @param wake asked for mailboxes that are sent to for the first time
  */
 function started(
   answer: (peer: string, bundle: Bundle) => Refusal[] = () => [],
-  charge: Charge = () => undefined,
-  wake: () => Promise<void> | undefined = () => undefined,
+  copies: Charges["copies"] = () => undefined,
+  wake: Charges["wake"] = () => undefined,
 ) {
   const calls: { peer: string; bodies: number[] }[] = [];
   const completed: number[] = [];
@@ -51,8 +51,7 @@ function started(
     mailbox: (peer: string) => ({ append: (bundle: Bundle) => append(peer, bundle) }),
     waitUntil: () => undefined,
   } as unknown as Host;
-  const charges: Charge = (octets, messages) => (octets === 0 ? wake() : charge(octets, messages));
-  return { intake: new Intake(host, engine, () => undefined, charges), calls, completed, statuses, seen };
+  return { intake: new Intake(host, engine, () => undefined, { copies, wake }), calls, completed, statuses, seen };
 }
 
 function targets(count: number) {
@@ -311,12 +310,7 @@ describe("messages with flag D", () => {
       },
     };
     const host = { mailbox: () => mailbox, waitUntil: () => undefined } as unknown as Host;
-    const intake = new Intake(
-      host,
-      engine,
-      () => undefined,
-      () => undefined,
-    );
+    const intake = new Intake(host, engine, () => undefined, { copies: () => undefined, wake: () => undefined });
     const send = (sessionId: number, message: number, doNotDeliverIfOffline: boolean) => {
       intake.begin(sessionId, { ...FIELDS, doNotDeliverIfOffline });
       intake.end(sessionId, message);

@@ -49,7 +49,7 @@ describe("refusals", { concurrency: true }, () => {
 
   it("a relay that is not allowed [3.2.5.1.1 step 4]", async () => {
     const guid = newGuid();
-    for (const relay of ["relay.elsewhere.example", "127.0.0.1:1", "127.0.0.1", "[::1]:2492", "169.254.169.254"]) {
+    for (const relay of ["relay.elsewhere.example", "127.0.0.1:1", "127.0.0.9", "[::2]:2492", "169.254.169.254"]) {
       for (const target of targets(relay, guid)) await assertTarget(target, "403 Not Valid", "RelayNotAllowed");
     }
     const polling = new PollingDevice(edge, "relay.elsewhere.example", guid);
