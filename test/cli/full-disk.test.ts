@@ -67,6 +67,9 @@ async function fetchAll(options: DeviceOptions, count: number): Promise<string[]
   }
 }
 
+/** More messages than the ballast of 8 MiB has room for. */
+const ROOM_IN_BALLAST = 1000;
+
 function body(n: number): Uint8Array {
   const octets = new Uint8Array(20_000).fill(32);
   octets.set(new TextEncoder().encode(`message ${n}`.padEnd(10)));
@@ -83,10 +86,22 @@ async function survives(context: TestContext, at: string, running: Running, way:
     sent.push(`message ${n}`.padEnd(10).trim());
   }
   fill(at);
-  await assert.rejects(alice.send("bob/pc", body(99)), { code: "QuotaWouldBeExceeded" });
+  // What was set aside for this may be given up before, by another write that fails: then some messages find room.
+  const refused = async (): Promise<unknown> => {
+    for (let n = 0; n < ROOM_IN_BALLAST; n += 1) {
+      try {
+        await alice.send("bob/pc", body(99));
+        sent.push("message 99");
+      } catch (error) {
+        return error;
+      }
+    }
+    return undefined;
+  };
+  assert.equal(((await refused()) as { code?: string } | undefined)?.code, "QuotaWouldBeExceeded");
   await assert.rejects(alice.send("dave/pc", body(99)), { code: "QuotaWouldBeExceeded" });
   assert.deepEqual(
-    await fetchAll({ ...way, address: "bob/pc" }, WAITING),
+    await fetchAll({ ...way, address: "bob/pc" }, sent.length),
     sent,
     "what waits comes while the disk is full",
   );
@@ -99,7 +114,7 @@ async function survives(context: TestContext, at: string, running: Running, way:
     ),
   );
   assert.deepEqual(await fetchAll({ ...way, address: "bob/pc" }, 1), ["message 10"], "the refused ones are not there");
-  assert.deepEqual(await fetchAll({ ...way, address: "carol/pc" }, WAITING), sent);
+  assert.deepEqual(await fetchAll({ ...way, address: "carol/pc" }, WAITING), sent.slice(0, WAITING));
   assert.equal(running.process.exitCode, null, "nothing was started anew");
 }
 
@@ -115,6 +130,7 @@ describe("a disk that another program fills to the last byte", () => {
     await eve.send("frank/pc", body(1));
     await eve.close();
     await survives(context, at, edge, { edge: url, transport: "websocket" });
+    await eventually("the ballast is made again", () => existsSync(join(state, "ballast")));
     fill(at);
     const health = async () => (await fetch(`${url}/health`)).status;
     await eventually("it says that it is full", async () => (await health()) === 503);
