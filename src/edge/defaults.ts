@@ -187,7 +187,7 @@ export const BATCH_MESSAGES = 1000;
 export const CALL_OCTETS = 2 * BATCH_OCTETS;
 
 /**
- * Mailboxes that one Tunnel calls at a time. A mailbox that is new takes ten milliseconds to make on a small machine: with
+ * Mailboxes that one Tunnel calls at a time to have something stored. A mailbox that is new takes ten milliseconds to make on a small machine: with
  * a thousand calls at once a fanout would keep everybody else waiting for ten seconds.
  */
 export const CALLS_AT_ONCE = 8;
@@ -198,6 +198,9 @@ export const CALLS_AT_ONCE = 8;
  * machine and 70 MB.
  */
 export const WAKES = 20;
+
+/** The same for a relay, which brings what many send: half of a small machine. */
+export const RELAY_WAKES = 50;
 
 /** How many of them a Tunnel remembers: more than the recipients of the largest fanout, at a hundred bytes each. */
 export const WOKEN_MAILBOXES = 4096;
@@ -424,6 +427,11 @@ export const HOLD_IGNORED_OCTETS = 16 * 1024 * 1024;
  * share is below {@link HOLD_OCTETS}, which whoever holds when told may have waiting.
  */
 export const HOLD_ALL_OCTETS = 64 * 1024 * 1024;
+
+/**
+ * What a device may have on the way when it is told to hold: ours writes 256 KiB ahead, and the kernels between have buffers.
+ */
+export const HOLD_FLIGHT_OCTETS = 1024 * 1024;
 
 /** What a message that waits costs beside its octets, so that empty ones count. */
 export const HOLD_MESSAGE = 256;

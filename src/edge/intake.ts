@@ -373,7 +373,8 @@ export class Intake {
     for (const lane of [this.#passed, this.#stored]) {
       for (const peer of lane.queues.keys()) {
         if (this.#calling > CALL_OCTETS) return;
-        if (lane.busy.size >= CALLS_AT_ONCE) break;
+        // What cannot wait waits for nobody: each of these calls has a deadline, and costs its mailbox nothing.
+        if (!lane.volatile && lane.busy.size >= CALLS_AT_ONCE) break;
         if (!lane.busy.has(peer) && this.#mayCall(peer)) this.#host.waitUntil(this.#run(lane, peer));
       }
     }

@@ -251,6 +251,8 @@ export class Mailbox extends DurableObject<Env> {
 
   /** The Tunnel consumes this mailbox from now on; whoever did before is told. False when a newer one does. */
   async ready(tunnel: string, generation: number): Promise<boolean> {
+    // It may have gone since it was attached to.
+    while (!this.#entered && !isStorageFull()) await this.#enter();
     this.#cut();
     const before = this.#consumer;
     if (before !== undefined && before.generation >= generation) return before.generation === generation;
@@ -468,6 +470,7 @@ export class Mailbox extends DurableObject<Env> {
         .catch(() => false);
       if (comes || this.#consumer !== undefined) return;
     }
+    await this.#setAlarm();
   }
 
   /** While other devices wait, the consumer has to acknowledge in time, or at least to show that it is there. */

@@ -17,6 +17,7 @@ import { addressee } from "../auth/scopes.ts";
 import type { Judge } from "../auth/standing.ts";
 import { byteReader, READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import { promptly, within } from "../lib/runtime/timeout.ts";
+import { bucket, charge } from "../lib/token-bucket.ts";
 import {
   accountOf,
   CloseReasonId,
@@ -44,6 +45,7 @@ import {
   HELD_OCTETS,
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
+  RELAY_WAKES,
   UNSTORED_MESSAGES,
   UNSTORED_OCTETS,
   UNTAKEN_OCTETS,
@@ -146,6 +148,7 @@ export class Terminal implements Origin {
   /** Octets that wait for it. */
   #held = 0;
   #throttle: Throttle | undefined;
+  readonly #relayWakes = bucket(RELAY_WAKES, RELAY_WAKES, Date.now());
   /** Messages that have come whole, and what else has come that is work, as messages. */
   #messages = 0;
   /** Calls whose octets are taken, and whose device is not read meanwhile. */
@@ -179,7 +182,7 @@ export class Terminal implements Origin {
       () => this.#changed(),
       {
         copies: (octets, messages) => this.#throttle?.spend(octets, messages),
-        wake: () => this.#throttle?.wake(),
+        wake: () => (this.#throttle === undefined ? this.#paceRelay() : this.#throttle.wake()),
       },
       snapshot?.intake,
     );
@@ -834,6 +837,13 @@ export class Terminal implements Origin {
     const takers = this.#takers;
     this.#takers = [];
     for (const resolve of takers) resolve();
+  }
+
+  /** What a relay brings is not metered by token or address. It wakes so many mailboxes a second and no more. */
+  #paceRelay(): Promise<void> | undefined {
+    if (!isRelay(this.#source)) return undefined;
+    const waits = charge(this.#relayWakes, 1, Date.now());
+    return waits === 0 ? undefined : new Promise((resolve) => setTimeout(resolve, waits));
   }
 
   /** There may be octets, or a deadline. */

@@ -23,6 +23,7 @@ import {
   ANSWERS_AHEAD,
   GO_ON_OCTETS,
   HOLD_ALL_OCTETS,
+  HOLD_FLIGHT_OCTETS,
   HOLD_IGNORED_OCTETS,
   HOLD_MESSAGE,
   HOLD_OCTETS,
@@ -77,6 +78,8 @@ export class Wired {
   readonly #backlog: Backlog = { octets: 0 };
   #taking = false;
   #held = false;
+  /** Octets that have come since it was told to hold. */
+  #sinceHold = 0;
   #marks: boolean;
   #unanswered: (readonly [string, number])[];
   #unmarked: number;
@@ -107,7 +110,9 @@ export class Wired {
     }
     const octets = new Uint8Array(word);
     resize(this.#backlog, this.#backlog.octets + octets.length + HOLD_MESSAGE);
-    if (isExcessive(this.#backlog)) {
+    if (this.#held) this.#sinceHold += octets.length + HOLD_MESSAGE;
+    // One that was told a moment ago still has octets on their way.
+    if (this.#sinceHold > HOLD_FLIGHT_OCTETS && isExcessive(this.#backlog)) {
       this.#drop();
       return;
     }
@@ -127,6 +132,7 @@ export class Wired {
       this.#drop();
     } else if (!this.#held && this.#waitingOctets > (all.octets > HOLD_ALL_OCTETS / 2 ? GO_ON_OCTETS : HOLD_OCTETS)) {
       this.#held = true;
+      this.#sinceHold = 0;
       this.socket.send("hold");
     }
   }
@@ -161,6 +167,7 @@ export class Wired {
       await this.#take(next);
       if (this.#over || !this.#held || this.#waitingOctets > GO_ON_OCTETS) continue;
       this.#held = false;
+      this.#sinceHold = 0;
       this.socket.send("go on");
     }
     this.#taking = false;
