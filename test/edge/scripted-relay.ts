@@ -330,18 +330,21 @@ export class Peer {
     return said;
   }
 
-  /** The rest of a message that has begun; sessions may be opened meanwhile. */
+  /** The rest of a message that has begun. Sessions may be opened meanwhile, and messages go on others: those are heard later. */
   async rest({ session, id, flags, count }: Extract<Said, { command: "Message" }>): Promise<Whole> {
+    const isOfBody = (said: Said) => said.command === "Data" || said.command === "EndMessage";
     const parts: Buffer[] = [];
     for (;;) {
-      const said = await this.#read();
+      const early = this.#early.findIndex((said) => isOfBody(said) && "session" in said && said.session === session);
+      const said = early < 0 ? await this.#read() : this.#early.splice(early, 1)[0];
       if (said?.command === "EndMessage" && said.session === session) break;
-      if (said?.command === "FanoutOpen") {
-        this.#early.push(said);
+      if (said?.command === "Data" && said.session === session) {
+        parts.push(said.octets);
         continue;
       }
-      assert.ok(said?.command === "Data" && said.session === session, `came ${JSON.stringify(said)} within a message`);
-      parts.push(said.octets);
+      const isOfAnother = said?.command === "Message" ? said.session !== session : said !== undefined && isOfBody(said);
+      assert.ok(said?.command === "FanoutOpen" || isOfAnother, `came ${JSON.stringify(said)} within a message`);
+      if (said !== undefined) this.#early.push(said);
     }
     assert.ok(parts.length > 0, "a message has at least one Data");
     return { session, id, flags, count, body: Buffer.concat(parts) };
