@@ -193,14 +193,11 @@ export const CALL_OCTETS = 2 * BATCH_OCTETS;
 export const CALLS_AT_ONCE = 8;
 
 /**
- * Mailboxes a second that a device may send to for the first time on a connection: each is charged as the share of a second's
- * messages. To make one takes ten milliseconds and some 350 KB of memory until it is idle, so these are a fifth of a small
- * machine and 70 MB.
+ * Mailboxes a second that a device may send to for the first time on a connection: each is charged as the share of a
+ * second's messages. A relay, which is not charged, has as many. To make one takes ten milliseconds, and some 350 KB of
+ * memory until it is idle, so these are a fifth of a small machine and 70 MB.
  */
 export const WAKES = 20;
-
-/** The same for a relay, which brings what many send: half of a small machine. */
-export const RELAY_WAKES = 50;
 
 /** How many of them a Tunnel remembers: more than the recipients of the largest fanout, at a hundred bytes each. */
 export const WOKEN_MAILBOXES = 4096;

@@ -45,11 +45,11 @@ import {
   HELD_OCTETS,
   LINK_KEEP_ALIVE,
   LINK_RECEIVE_TIMEOUT,
-  RELAY_WAKES,
   UNSTORED_MESSAGES,
   UNSTORED_OCTETS,
   UNTAKEN_OCTETS,
   UNTAKEN_TIMEOUT,
+  WAKES,
 } from "./defaults.ts";
 import { Intake, type IntakeSnapshot } from "./intake.ts";
 import { report } from "./log.ts";
@@ -148,7 +148,7 @@ export class Terminal implements Origin {
   /** Octets that wait for it. */
   #held = 0;
   #throttle: Throttle | undefined;
-  readonly #relayWakes = bucket(RELAY_WAKES, RELAY_WAKES, Date.now());
+  readonly #relayWakes = bucket(WAKES, WAKES, Date.now());
   /** Messages that have come whole, and what else has come that is work, as messages. */
   #messages = 0;
   /** Calls whose octets are taken, and whose device is not read meanwhile. */
