@@ -21,6 +21,7 @@ import {
 import {
   ACKNOWLEDGE_PAUSE,
   ANSWERS_AHEAD,
+  BUSY_KEEP_ALIVE,
   CLOSE_TIMEOUT,
   KEEP_ALIVE,
   OPEN_SESSIONS,
@@ -84,7 +85,9 @@ export class Carrier {
       outbound: true,
       localDeviceURLs: [deviceURL(options.address)],
       now: performance.now(),
-      ...(watchesItself(options) ? {} : { keepAlive: KEEP_ALIVE, receiveTimeout: RECEIVE_TIMEOUT }),
+      ...(watchesItself(options)
+        ? {}
+        : { keepAlive: KEEP_ALIVE, busyKeepAlive: BUSY_KEEP_ALIVE, receiveTimeout: RECEIVE_TIMEOUT }),
     });
   }
 

@@ -49,6 +49,9 @@ export const OPEN_SESSIONS = 256;
 /** A Noop on an idle connection, so that proxies and the edge know that the device is there (design: 25 s). */
 export const KEEP_ALIVE = 25_000;
 
+/** The same while messages wait for the program: a silent device that has some loses its account's to another in 15 s. */
+export const BUSY_KEEP_ALIVE = 5_000;
+
 /** A relay that is silent for so long is gone: its own keep-alive is 45 s. */
 export const RECEIVE_TIMEOUT = 120_000;
 

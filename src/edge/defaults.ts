@@ -276,17 +276,8 @@ export const RETRY_PAUSES = [100, 400, 1600] as const;
  */
 export const WATCH_INTERVAL = 30_000;
 
-/**
- * While another device of its identity waits, a consumer that has messages and has shown no sign of life for so long is
- * not waited for: our devices ping three times as often while they have some.
- */
-export const SIGN_OF_LIFE = 15_000;
-
 /** What a question about a sign of life may take: an object that does not answer has shown none. */
 export const SIGN_TIMEOUT = 5000;
-
-/** How long a consumer that others were asked instead of is not asked instead of them. */
-export const BENCH_TIME = 10 * 60_000;
 
 /** A device that pings is gone when it has not done so for two and a half of the 25 s between pings of an idle one. */
 export const PING_SILENCE = 62_500;

@@ -70,6 +70,12 @@ export const KEEP_ALIVE = 45_000;
 /** A connection that has been silent for two keep-alive times and some is dead. */
 export const RECEIVE_TIMEOUT = 120_000;
 
+/**
+ * How long a live connection may keep an account's messages without acknowledging any while another device of the account
+ * waits: as long as the edge gives it when nothing is set.
+ */
+export const ACKNOWLEDGE_TIME = 120_000;
+
 /** A connection that has sent no Connect by then is not going to. */
 export const CONNECT_TIMEOUT = 30_000;
 

@@ -82,7 +82,8 @@ export class Delivery {
 
   addQueue(peer: string): void {
     if (this.#byPeer.has(peer)) return;
-    const queue = new Queue(this.#hub.store, peer);
+    // What it has kept since it consumed the queue before is not sent to it twice.
+    const queue = new Queue(this.#hub.store, peer, this.#underWay());
     this.#queues.push(queue);
     this.#byPeer.set(peer, queue);
   }
@@ -171,7 +172,8 @@ export class Delivery {
     else this.#failed(sender, lost);
   }
 
-  acknowledged(numbers: readonly number[]): void {
+  /** Returns the messages that may leave the store. */
+  acknowledged(numbers: readonly number[]): readonly Stored[] {
     const done: Stored[] = [];
     for (const number of numbers) {
       const sent = this.#taken(number);
@@ -185,7 +187,21 @@ export class Delivery {
       }
       if (message.kind === "stored") done.push(message.envelope);
     }
-    this.#hub.remove(done);
+    return done;
+  }
+
+  /**
+   * Whether messages of a peer wait for nothing but the device: it has them and does not acknowledge them, or leaves no
+   * room for them, or does not answer their session. One that it suspends or refuses is not waited for.
+   */
+  owes(peer: string): boolean {
+    if (this.#isFull || !this.#hasRoom()) return true;
+    for (const { message } of this.#sent.values()) if (message.envelope.peer === peer) return true;
+    for (const sender of this.#senders) {
+      if (sender.destination.peer !== peer) continue;
+      if (sender.current !== undefined || (sender.state === "opening" && sender.hasWaiting)) return true;
+    }
+    return false;
   }
 
   abandon(): void {

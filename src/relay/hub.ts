@@ -3,9 +3,11 @@
  *
  * @module
  */
+import { printable } from "../lib/printable.ts";
 import { ConnectCloseReasonId } from "../sstp/index.ts";
 import { type Drop, noDrops } from "../store-and-forward/drop-reasons.ts";
-import { COMMIT_REMOVALS, DECLINED_COUNTED, REFUSED_FOR, REFUSED_MESSAGES } from "./defaults.ts";
+import { Patience, SIGN_OF_LIFE } from "../store-and-forward/patience.ts";
+import { ACKNOWLEDGE_TIME, COMMIT_REMOVALS, DECLINED_COUNTED, REFUSED_FOR, REFUSED_MESSAGES } from "./defaults.ts";
 import type { Outgoing } from "./queue.ts";
 import type { RelayTrust } from "./relay-trust.ts";
 import type { Destination } from "./sender.ts";
@@ -17,10 +19,21 @@ interface Removable {
   readonly peer: string;
 }
 
+/** A queue that several connections want: how long its consumer is waited for. */
+interface Contest {
+  readonly patience: Patience<Consumer>;
+  /** Counts the consumers. */
+  generation: number;
+}
+
 /** What a hub wants of a connection. */
 export interface Consumer {
   /** Device URL of the peer, empty before its Connect. */
   readonly source: string;
+  /** When the peer has shown last that it is there. */
+  readonly lastSign: number;
+  /** Whether messages of a queue that it consumes wait for nothing but its peer. */
+  owes(peer: string): boolean;
   /** The commit is done: what waited for it may be acknowledged. */
   settle(): void;
   /** A queue that it consumes may have more. */
@@ -29,7 +42,7 @@ export interface Consumer {
   deliverVolatile(message: Outgoing): void;
   /** Another connection consumes this peer's queue from now on. */
   loseQueue(peer: string): void;
-  /** That connection is over, and this one is the newest again. */
+  /** That connection is over, or is waited for no longer, and this one consumes the queue again. */
   regainQueue(peer: string): void;
   /** Ends the connection; the peer reads the reason. */
   close(reasonId: number): void;
@@ -40,8 +53,12 @@ export class Hub {
   readonly relays: RelayTrust;
   readonly log: (line: string) => void;
   readonly dropped = noDrops();
-  /** The connections that want each peer's queue, oldest first; the newest consumes it. */
+  /** The connections that want each peer's queue, oldest first; the last one consumes it. */
   readonly #consumers = new Map<string, readonly Consumer[]>();
+  /** By the peer: those of queues that more than one connection wants. */
+  readonly #contests = new Map<string, Contest>();
+  /** Runs while messages wait in such a queue. */
+  #judging: NodeJS.Timeout | undefined;
   /** Since when messages are refused for their length, by their peer and their number in the store. */
   readonly #refusals = new Map<string, Map<number, number>>();
   /** Up to which message those of a destination that a device refuses were counted. */
@@ -118,7 +135,7 @@ export class Hub {
     const before = this.consumer(peer);
     if (before === connection) return undefined;
     const others = (this.#consumers.get(peer) ?? []).filter((other) => other !== connection);
-    this.#consumers.set(peer, [...others, connection]);
+    this.#setConsumers(peer, [...others, connection]);
     return before;
   }
 
@@ -126,9 +143,18 @@ export class Hub {
   release(peer: string, connection: Consumer): void {
     const all = this.#consumers.get(peer) ?? [];
     const others = all.filter((other) => other !== connection);
-    if (others.length === 0) this.#consumers.delete(peer);
-    else this.#consumers.set(peer, others);
+    this.#setConsumers(peer, others);
     if (all.at(-1) === connection) others.at(-1)?.regainQueue(peer);
+  }
+
+  /** A device has acknowledged messages. */
+  acknowledged(messages: readonly Removable[], connection: Consumer): void {
+    this.remove(messages);
+    if (this.#contests.size === 0) return;
+    for (const peer of new Set(messages.map((message) => message.peer))) {
+      const contest = this.consumer(peer) === connection ? this.#contests.get(peer) : undefined;
+      contest?.patience.acknowledged(contest.generation, Date.now(), true);
+    }
   }
 
   /** A message was stored for a peer: its consumer is told after the commit. */
@@ -174,6 +200,74 @@ export class Hub {
     for (const connection of unsettled) connection.settle();
     const filled = [...this.#filled];
     this.#filled.clear();
-    for (const peer of filled) this.consumer(peer)?.pump();
+    for (const peer of filled) {
+      if (this.#contests.size > 0) this.#await(peer);
+      this.consumer(peer)?.pump();
+    }
+  }
+
+  #setConsumers(peer: string, consumers: readonly Consumer[]): void {
+    if (consumers.length === 0) this.#consumers.delete(peer);
+    else this.#consumers.set(peer, consumers);
+    if (consumers.length < 2) {
+      this.#contests.delete(peer);
+      if (this.#contests.size > 0) return;
+      clearTimeout(this.#judging);
+      this.#judging = undefined;
+      return;
+    }
+    let contest = this.#contests.get(peer);
+    if (contest === undefined) {
+      contest = { patience: new Patience(ACKNOWLEDGE_TIME, undefined), generation: 0 };
+      this.#contests.set(peer, contest);
+    }
+    contest.generation += 1;
+    if (this.#hasMessages(peer)) this.#await(peer);
+  }
+
+  #hasMessages(peer: string): boolean {
+    return this.store.after(peer, 0, 1).length > 0;
+  }
+
+  /** Messages wait for the consumer of a queue that others want. Its time begins when it owes nothing until now. */
+  #await(peer: string): void {
+    const contest = this.#contests.get(peer);
+    if (contest === undefined) return;
+    if (this.consumer(peer)?.owes(peer) !== true) contest.patience.end();
+    contest.patience.begin(contest.generation, Date.now());
+    this.#judgeLater();
+  }
+
+  #judgeLater(): void {
+    this.#judging ??= setTimeout(() => this.#judge(), SIGN_OF_LIFE);
+  }
+
+  /** Gives queues to other connections where their consumers are silent or keep what they have. */
+  #judge(): void {
+    this.#judging = undefined;
+    const now = Date.now();
+    for (const [peer, contest] of this.#contests) {
+      const [consumer, ...others] = (this.#consumers.get(peer) ?? []).toReversed();
+      const { patience } = contest;
+      if (consumer === undefined || !this.#hasMessages(peer)) {
+        patience.end();
+        continue;
+      }
+      this.#judgeLater();
+      if (!consumer.owes(peer)) {
+        patience.end();
+        continue;
+      }
+      patience.begin(contest.generation, now);
+      const why = patience.impatience(now, consumer.lastSign);
+      const next = others.find((other) => !patience.isBenched(other, now));
+      if (why === undefined || next === undefined) continue;
+      this.log(`${printable(peer)} is given to another device than ${printable(consumer.source)}: ${why}`);
+      patience.bench(consumer, now);
+      const rest = others.filter((other) => other !== next).toReversed();
+      this.#setConsumers(peer, [consumer, ...rest, next]);
+      consumer.loseQueue(peer);
+      next.regainQueue(peer);
+    }
   }
 }

@@ -87,6 +87,8 @@ export class PeerConnection implements Consumer {
   readonly #standing: Standing;
   readonly #authenticator: Authenticator;
   #over = false;
+  /** When the peer has last sent octets, or taken a queue of them. */
+  #lastSign: number;
 
   constructor(hub: Hub, socket: Socket, { localDeviceURLs, messageLimit, tokens }: ConnectionSettings) {
     this.#hub = hub;
@@ -100,6 +102,7 @@ export class PeerConnection implements Consumer {
     );
     this.#authenticator = tokenAuthenticator(tokens ?? {}, (principal, asOf) => this.#standing.show(principal, asOf));
     const now = Date.now();
+    this.#lastSign = now;
     this.#connectBy = now + CONNECT_TIMEOUT;
     this.#work = bucket(WORK_RATE, WORK_BURST, now);
     this.#engine = new Connection({
@@ -120,8 +123,13 @@ export class PeerConnection implements Consumer {
       // Others have their turn before.
       pumpLater: () => this.#hub.settleLater(this),
     });
-    socket.on("data", (octets: Buffer) => this.#guarded(() => this.#handle(this.#engine.receive(octets, Date.now()))));
+    socket.on("data", (octets: Buffer) => {
+      const now = Date.now();
+      this.#lastSign = now;
+      this.#guarded(() => this.#handle(this.#engine.receive(octets, now)));
+    });
     socket.on("drain", () => {
+      this.#lastSign = Date.now();
       this.#crowded = false;
       this.#readOn();
       this.pump();
@@ -136,6 +144,15 @@ export class PeerConnection implements Consumer {
 
   get source(): string {
     return this.#source;
+  }
+
+  /** A peer that is not read cannot show that it is there. */
+  get lastSign(): number {
+    return this.#behind === undefined ? this.#lastSign : Date.now();
+  }
+
+  owes(peer: string): boolean {
+    return this.#delivery.owes(peer);
   }
 
   /** The commit has happened: what was stored is acknowledged, what was refused is told. */
@@ -344,7 +361,7 @@ export class PeerConnection implements Consumer {
         this.#delivery.sessionLost(event.sessionId, event.unacknowledged);
         break;
       case "acknowledged":
-        this.#delivery.acknowledged(event.messages);
+        this.#hub.acknowledged(this.#delivery.acknowledged(event.messages), this);
         this.#hub.commitLater();
         break;
       case "closed":

@@ -24,6 +24,8 @@ export type Outgoing =
 export class Queue {
   readonly peer: string;
   readonly #store: Store;
+  /** Numbers of messages that are not taken. */
+  readonly #except: ReadonlySet<number>;
   #cursor = 0;
   #page = new List<Stored>();
   /** The first message whose destination found no room for a sender; those without one wait from here on. */
@@ -31,8 +33,9 @@ export class Queue {
   /** How many were looked at since. */
   #ahead = 0;
 
-  constructor(store: Store, peer: string) {
+  constructor(store: Store, peer: string, except: ReadonlySet<number>) {
     this.#store = store;
+    this.#except = except;
     this.peer = peer;
   }
 
@@ -53,8 +56,12 @@ export class Queue {
   /** Takes the next message that was not yet looked at; undefined when all were, or too many wait for room. */
   take(): Stored | undefined {
     if (this.#crowded !== undefined && this.#ahead >= CROWDED_AHEAD) return undefined;
-    if (this.#page.first === undefined) {
-      for (const stored of this.#store.after(this.peer, this.#cursor, PAGE)) this.#page.push(stored);
+    while (this.#page.first === undefined) {
+      const page = this.#store.after(this.peer, this.#cursor, PAGE);
+      for (const stored of page) if (!this.#except.has(stored.seq)) this.#page.push(stored);
+      const last = page.at(-1);
+      if (last === undefined) break;
+      if (this.#page.first === undefined) this.#cursor = last.seq;
     }
     const first = this.#page.shift();
     if (first === undefined) return undefined;

@@ -559,8 +559,10 @@ export class Connection {
   }
 
   #keepAliveDeadline(): number {
-    const { settings, state, lastSent } = this.#core;
-    return settings.keepAlive > 0 && state === "established" ? lastSent + settings.keepAlive : Number.POSITIVE_INFINITY;
+    const { settings, state, lastSent, ledger } = this.#core;
+    const isBusy = settings.busyKeepAlive > 0 && ledger.unprocessed > 0;
+    const after = isBusy ? settings.busyKeepAlive : settings.keepAlive;
+    return after > 0 && state === "established" ? lastSent + after : Number.POSITIVE_INFINITY;
   }
 
   #receiveDeadline(): number {

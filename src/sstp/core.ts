@@ -34,6 +34,8 @@ export interface ConnectionOptions {
   readonly acknowledgeAfter?: number | undefined;
   /** A Noop is sent when nothing else was for so long. Default 0: never. */
   readonly keepAlive?: number | undefined;
+  /** The same while received messages are not processed: others may wait to be asked instead. Default 0: as `keepAlive`. */
+  readonly busyKeepAlive?: number | undefined;
   /** The connection is given up when nothing was received for so long. Default 0: never. */
   readonly receiveTimeout?: number | undefined;
   /** MultidropSupported: fanout to recipients of this relay. Default false; MUST be false on a client [3.1.1.1]. */
@@ -104,6 +106,7 @@ function settle(options: ConnectionOptions): Settings {
     capabilities: options.capabilities ?? "",
     acknowledgeAfter: options.acknowledgeAfter ?? 5000,
     keepAlive: options.keepAlive ?? 0,
+    busyKeepAlive: options.busyKeepAlive ?? 0,
     receiveTimeout: options.receiveTimeout ?? 0,
     multidropSupported: options.multidropSupported ?? false,
     singleHopSupported: options.singleHopSupported ?? false,
@@ -115,7 +118,7 @@ function settle(options: ConnectionOptions): Settings {
   if (settings.role === "client" && (settings.multidropSupported || settings.singleHopSupported)) {
     invalid("a client supports neither multi-drop nor single-hop: leave both out, or take the role of a relay");
   }
-  for (const name of ["acknowledgeAfter", "keepAlive", "receiveTimeout", "maxSessions"] as const) {
+  for (const name of ["acknowledgeAfter", "keepAlive", "busyKeepAlive", "receiveTimeout", "maxSessions"] as const) {
     if (!(settings[name] >= 0)) invalid(`${name} is ${settings[name]}: give a number from 0 on`);
   }
   return settings;

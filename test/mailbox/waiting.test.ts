@@ -5,8 +5,9 @@ import { fileURLToPath } from "node:url";
 import { bundleWorker } from "../../src/cli/bundle.ts";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
-import { HOLD_TIME, SIGN_OF_LIFE } from "../../src/edge/defaults.ts";
+import { HOLD_TIME } from "../../src/edge/defaults.ts";
 import { ACKNOWLEDGE_SECONDS } from "../../src/edge/policy/acknowledge-time.ts";
+import { SIGN_OF_LIFE } from "../../src/store-and-forward/patience.ts";
 import { connect, fresh, type MailboxStub, mailboxOf, RawClient, receive, startEdge, until } from "./support.ts";
 
 type Driven = MailboxStub & { elapse(milliseconds: number): Promise<void> };

@@ -356,6 +356,21 @@ test("keep-alive: a Noop when nothing was sent for so long, again and again", ()
   assert.equal(client.deadline, 65_000);
 });
 
+test("keep-alive: more often while messages are not processed", () => {
+  const { client, relay } = connected({ keepAlive: 25_000, busyKeepAlive: 5000 });
+  assert.equal(client.deadline, 25_000);
+  sendMessage(relay, ready(relay, client));
+  const { message } = only(pump(relay, client).b, "endMessage");
+  assert.equal(client.deadline, 5000);
+  client.advance(5000);
+  assert.deepEqual(sent(client), [{ command: "Noop", messageCount: 0 }]);
+  client.complete(message);
+  client.output(5000);
+  client.advance(10_000);
+  client.output(10_000);
+  assert.equal(client.deadline, 35_000);
+});
+
 test("keep-alive: nothing is added while octets wait to be sent", () => {
   const { client } = connected({ keepAlive: 10 });
   client.noop();

@@ -1,9 +1,8 @@
 /** How long a mailbox waits for its consumer while others wait. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { BENCH_TIME, SIGN_OF_LIFE } from "../../src/edge/defaults.ts";
-import { Patience } from "../../src/edge/patience.ts";
 import { parseAcknowledgeTime } from "../../src/edge/policy/acknowledge-time.ts";
+import { BENCH_TIME, Patience, SIGN_OF_LIFE } from "../../src/store-and-forward/patience.ts";
 
 const TIME = 120_000;
 
@@ -23,6 +22,13 @@ describe("a consumer", () => {
     patience.acknowledged(1, 100_000, true);
     assert.equal(patience.impatience(TIME, TIME), undefined);
     assert.equal(patience.impatience(100_000 + TIME, 100_000 + TIME), "NotAcknowledged");
+  });
+
+  it("whose time is over is looked at again after a while, and not at once, when nobody came instead", () => {
+    const patience = new Patience(TIME, undefined);
+    patience.begin(1, 0);
+    assert.equal(patience.due(TIME - 1), TIME);
+    assert.equal(patience.due(TIME), TIME + SIGN_OF_LIFE);
   });
 
   it("that has acknowledged all is waited for without end", () => {

@@ -1,11 +1,19 @@
 /**
  * How long a mailbox of an identity waits for its consumer while other devices of the identity are attached: until it has
- * shown no sign of life for a while, or has kept messages for long without acknowledging any. Pure; the mailbox's alarm
- * asks, so no timer outlives the work.
+ * shown no sign of life for a while, or has kept messages for long without acknowledging any. Pure; an alarm or a timer
+ * of the mailbox asks, so none outlives the work.
  *
  * @module
  */
-import { BENCH_TIME, SIGN_OF_LIFE } from "./defaults.ts";
+
+/**
+ * While another device of its identity waits, a consumer that has messages and has shown no sign of life for so long is
+ * not waited for: our devices show three times as often that they are there while they have some.
+ */
+export const SIGN_OF_LIFE = 15_000;
+
+/** How long a consumer that others were asked instead of is not asked instead of them. */
+export const BENCH_TIME = 10 * 60_000;
 
 /** Since when the consumer of a generation has had messages without acknowledging any. */
 export interface Held {
@@ -17,16 +25,17 @@ export interface Held {
 export type Impatience = "NoSignOfLife" | "NotAcknowledged";
 
 /** A consumer that others were asked instead of, and until when it is not asked instead of them. */
-type Benched = readonly [tunnel: string, until: number];
+type Benched<Who> = readonly [who: Who, until: number];
 
-export class Patience {
+/** @typeParam Who what a consumer is known by */
+export class Patience<Who = string> {
   readonly #acknowledgeTime: number;
   #held: Held | undefined;
   /** As it was written down last: when that is recent it is not written again. */
   #written: Held | undefined;
-  #benched: readonly Benched[];
+  #benched: readonly Benched<Who>[];
 
-  constructor(acknowledgeTime: number, held: Held | undefined, benched: readonly Benched[] = []) {
+  constructor(acknowledgeTime: number, held: Held | undefined, benched: readonly Benched<Who>[] = []) {
     this.#acknowledgeTime = acknowledgeTime;
     this.#held = held;
     this.#written = held;
@@ -37,7 +46,7 @@ export class Patience {
     return this.#held;
   }
 
-  get benched(): readonly Benched[] {
+  get benched(): readonly Benched<Who>[] {
     return this.#benched;
   }
 
@@ -72,20 +81,20 @@ export class Patience {
     return now - since >= this.#acknowledgeTime ? "NotAcknowledged" : undefined;
   }
 
-  /** When `impatience` is worth asking again. */
+  /** When `impatience` is worth asking again. One whose time is over, and instead of whom nobody came, is no hurry. */
   due(now: number): number {
-    const since = this.#held?.since ?? now;
-    return Math.max(now, Math.min(now + SIGN_OF_LIFE, since + this.#acknowledgeTime));
+    const end = (this.#held?.since ?? now) + this.#acknowledgeTime;
+    return end > now ? Math.min(now + SIGN_OF_LIFE, end) : now + SIGN_OF_LIFE;
   }
 
   /** Others are asked instead of a consumer. It does not get the mailbox back from them at once. */
-  bench(tunnel: string, now: number): void {
-    const others = this.#benched.filter(([other, until]) => other !== tunnel && until > now);
-    this.#benched = [...others, [tunnel, now + BENCH_TIME]];
+  bench(who: Who, now: number): void {
+    const others = this.#benched.filter(([other, until]) => other !== who && until > now);
+    this.#benched = [...others, [who, now + BENCH_TIME]];
   }
 
-  isBenched(tunnel: string, now: number): boolean {
-    return this.#benched.some(([other, until]) => other === tunnel && until > now);
+  isBenched(who: Who, now: number): boolean {
+    return this.#benched.some(([other, until]) => other === who && until > now);
   }
 
   /** An acknowledgement moves the beginning of the time; one that is a little older on disk does no harm. */
