@@ -49,6 +49,9 @@ export function deviceOptions(
   if (contentLength !== undefined && !/^[0-9]{1,10}$/.test(contentLength)) {
     throw usage(command, `--content-length ${contentLength} is not a number of octets`);
   }
+  if (values.edge !== undefined && values.transport === "tcp") {
+    throw usage(command, "--transport tcp goes to the relay itself: leave out --edge, or choose another transport");
+  }
   const token = tokenOf(command, values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
   return {
     address: values.as ?? me(),

@@ -92,32 +92,35 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       throw usage("edge", "--acknowledge-time is a number of seconds from 15 to 86400");
     }
     const settings = values.keys === undefined ? undefined : await startSettingsServer(values.keys, values.revoked);
-    const edge = await startLocalEdge({
-      port: port("edge", values.port),
-      host: values.host,
-      relayAllow,
-      dev: values.dev ? "1" : "",
-      links: values.link,
-      linkWays: values["link-ways"],
-      ...(values["link-secret"] !== undefined && { linkSecrets: readText("edge", values["link-secret"]) }),
-      linkPlain: values["link-plain"],
-      ...(settings?.keysURL !== undefined && { keysURL: settings.keysURL }),
-      ...(settings?.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
-      ...(values["auth-origin"] && { authOrigin: "origin" }),
-      relayName: values.name,
-      trustedProxies: values["trusted-proxy"],
-      prefix: values.prefix,
-      ...(values.state !== undefined && { state: values.state }),
-      adminToken: values["admin-token"],
-      rate: rateText(values.rate),
-      acknowledgeTime: values["acknowledge-time"],
-      minFree: mebibytes("edge", values["min-free"]),
-      onDisk: (line) => console.error(`grooveway: ${line}`),
-      ...(tls !== undefined && { tls }),
-      log: (level, line) => {
-        if (values.verbose) console.error(`${level}: ${line}`);
-      },
-    }).catch(async (error: unknown) => {
+    // An option that cannot be used is found in here as well: then the settings server must not keep the command alive.
+    const starting = async () =>
+      startLocalEdge({
+        port: port("edge", values.port),
+        host: values.host,
+        relayAllow,
+        dev: values.dev ? "1" : "",
+        links: values.link,
+        linkWays: values["link-ways"],
+        ...(values["link-secret"] !== undefined && { linkSecrets: readText("edge", values["link-secret"]) }),
+        linkPlain: values["link-plain"],
+        ...(settings?.keysURL !== undefined && { keysURL: settings.keysURL }),
+        ...(settings?.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
+        ...(values["auth-origin"] && { authOrigin: "origin" }),
+        relayName: values.name,
+        trustedProxies: values["trusted-proxy"],
+        prefix: values.prefix,
+        ...(values.state !== undefined && { state: values.state }),
+        adminToken: values["admin-token"],
+        rate: rateText(values.rate),
+        acknowledgeTime: values["acknowledge-time"],
+        minFree: mebibytes("edge", values["min-free"]),
+        onDisk: (line) => console.error(`grooveway: ${line}`),
+        ...(tls !== undefined && { tls }),
+        log: (level, line) => {
+          if (values.verbose) console.error(`${level}: ${line}`);
+        },
+      });
+    const edge = await starting().catch(async (error: unknown) => {
       await settings?.close();
       throw error;
     });

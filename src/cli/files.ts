@@ -114,7 +114,12 @@ export class FileReceiver {
     const offset = message.part?.offset ?? 0n;
     let file = this.#arriving.get(transfer);
     if (file === undefined) {
-      await mkdir(this.#folder, { recursive: true });
+      await mkdir(this.#folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+        throw new CommandError(
+          "CannotWrite",
+          `cannot use ${this.#folder} as a folder (${error.code}): choose another --out`,
+        );
+      });
       const path = join(this.#folder, `.${name}.${transfer}.part`);
       // A program that was killed in the middle goes on where it was: parts come in order, and those before are here.
       const handle = await open(path, offset === 0n ? "w+" : "r+").catch(() => undefined);

@@ -3,7 +3,7 @@ import { forbidden } from "../edge/policy/configuration.ts";
 import { MIN_FREE } from "../lib/node/disk-watch.ts";
 import { describe, LockHeld } from "../lib/node/file-lock.ts";
 import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
-import { SSTP_PORT } from "../sstp/index.ts";
+import { AddressError, SSTP_PORT } from "../sstp/index.ts";
 import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { CommandError } from "./output.ts";
 import { type SettingsServer, startSettingsServer } from "./settings-server.ts";
@@ -65,25 +65,28 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
     if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
     const tls = key === undefined || cert === undefined ? undefined : readKeyPair("relay", key, cert);
     const settings = await tokenSettings(values);
-    const relay = await startRelayHere({
-      port: port("relay", values.port),
-      host: values.host,
-      ...(values.store !== undefined && { store: values.store }),
-      minFree: mebibytes("relay", values["min-free"]),
-      onDisk: (full) =>
-        console.error(
-          full
-            ? `grooveway: less than ${values["min-free"]} MiB are free on the disk of ${values.store}: new messages are refused [StorageFull]`
-            : `grooveway: there is room again on the disk of ${values.store}: new messages are taken`,
-        ),
-      ...(values.name !== undefined && { names: values.name }),
-      ...(tls !== undefined && { tls: { ...tls, port: port("relay", values["tls-port"]) } }),
-      tlsOnly: values["tls-only"],
-      ...(secrets !== undefined && { linkSecrets: readText("relay", secrets) }),
-      ...(settings.keysURL !== undefined && { keysURL: settings.keysURL }),
-      ...(settings.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
-      ...(values.verbose && { log: (line: string) => console.error(line) }),
-    }).catch(async (error: unknown) => {
+    // An option that cannot be used is found in here as well: then the settings server must not keep the command alive.
+    const starting = async () =>
+      startRelayHere({
+        port: port("relay", values.port),
+        host: values.host,
+        ...(values.store !== undefined && { store: values.store }),
+        minFree: mebibytes("relay", values["min-free"]),
+        onDisk: (full) =>
+          console.error(
+            full
+              ? `grooveway: less than ${values["min-free"]} MiB are free on the disk of ${values.store}: new messages are refused [StorageFull]`
+              : `grooveway: there is room again on the disk of ${values.store}: new messages are taken`,
+          ),
+        ...(values.name !== undefined && { names: values.name }),
+        ...(tls !== undefined && { tls: { ...tls, port: port("relay", values["tls-port"]) } }),
+        tlsOnly: values["tls-only"],
+        ...(secrets !== undefined && { linkSecrets: readText("relay", secrets) }),
+        ...(settings.keysURL !== undefined && { keysURL: settings.keysURL }),
+        ...(settings.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
+        ...(values.verbose && { log: (line: string) => console.error(line) }),
+      });
+    const relay = await starting().catch(async (error: unknown) => {
       await settings.close();
       throw error;
     });
@@ -146,6 +149,7 @@ export async function startRelayHere(options: Parameters<typeof startRelay>[0] &
   try {
     return await startRelay(options);
   } catch (error) {
+    if (error instanceof AddressError) throw usage("relay", `--name: ${error.message}`);
     if (error instanceof LockHeld) {
       const who = describe(error.holder);
       throw new CommandError("StoreInUse", `${options.store} is in use by ${who}: stop it, or choose another --store`);

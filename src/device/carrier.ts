@@ -404,7 +404,7 @@ export function sessionRefusal(reasonId: number | undefined): DeviceError {
   if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
     return new DeviceError(
       "QuotaWouldBeExceeded",
-      "the recipient's mailbox or the disk of the relay is full, or the message is longer than the relay takes: try again when it has been read",
+      "the recipient's mailbox takes no message of this sender: it is full, or its rule or lock shuts the sender out, or the message is longer than the relay takes, or its disk is full; ask the recipient, or try again later",
       { retryable: true },
     );
   }

@@ -92,6 +92,8 @@ export interface Relay {
  * const relay = await startRelay({ store: "relay.db" });
  */
 export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
+  // Before anything is opened that an error would leave behind.
+  for (const name of options.names ?? []) relayURL(name);
   // Where devices are asked for tokens a relay, which has none, is not believed for the address that it comes from.
   const trust = new RelayTrust(
     secretsOf(options.linkSecrets) ?? (hasKeys(keySettings(options)) ? new Map() : undefined),

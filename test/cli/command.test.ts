@@ -26,6 +26,11 @@ test("usage errors: one line that says what is wrong, exit code 2", async (conte
     [["relay", "--port", "123456"], /port 123456 is not a number from 0 to 65535/],
     [["edge", "--tls-key", "x"], /--tls-key and --tls-cert go together/],
     [["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"], /cannot read \/nowhere \(ENOENT\)/],
+    [["relay", "--name", "a b"], /--name: the relay "a b" is no host name/],
+    [
+      ["send", "--edge", "http://localhost", "--transport", "tcp", "bob", "package.json"],
+      /--transport tcp goes to the relay/,
+    ],
     [["send", "bob"], /an ADDRESS and a FILE are needed/],
     [["send", "bob", "x", "y"], /y is one argument too many/],
     [["recv", "--transport", "pigeon"], /--transport pigeon is none of tcp, websocket, longlived, keepalive, polling/],
@@ -38,6 +43,22 @@ test("usage errors: one line that says what is wrong, exit code 2", async (conte
     assert.equal(stdout, "");
     assert.match(stderr, expected);
     assert.equal(stderr.trim().split("\n").length, 1, stderr);
+  }
+});
+
+test("an option that cannot be used beside --keys ends the command", async (context) => {
+  const keys = join(await folder(context), "keys.json");
+  const made = await run(context, ["token", "keygen", "--out", `${keys}.private`]);
+  await writeFile(keys, made.stdout);
+  for (const args of [
+    ["edge", "--keys", keys, "--port", "0", "--rate", "foo=1"],
+    ["edge", "--keys", keys, "--port", "0", "--min-free", "x"],
+    ["edge", "--keys", keys, "--port", "0", "--link-secret", "/nowhere"],
+    ["relay", "--keys", keys, "--port", "0", "--min-free", "x"],
+    ["relay", "--keys", keys, "--port", "0", "--link-secret", "/nowhere"],
+  ]) {
+    const { code, stderr } = await run(context, args);
+    assert.equal(code, 2, `${args.join(" ")}: ${stderr}`);
   }
 });
 
