@@ -190,7 +190,7 @@ export const CALL_OCTETS = 2 * BATCH_OCTETS;
  * Mailboxes that one Tunnel calls at a time to have something stored: so many that a message to each of a hundred costs no more
  * than without a limit, and so few that a thousand calls of one device do not stand before everybody else's.
  */
-export const CALLS_AT_ONCE = 32;
+export const CALLS_AT_ONCE = 128;
 
 /**
  * Mailboxes a second that a device may send to for the first time on a connection: each is charged as the share of a
