@@ -1,6 +1,6 @@
 /**
  * Ids taken apart. Most senders count, so an id is what stays the same and the number in it: then the ids of a batch are
- * one range, which is looked up and remembered as one (see `id-table.ts`).
+ * one range, which is looked up and remembered as one (see `id-store.ts`).
  *
  * @module
  */

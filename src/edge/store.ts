@@ -1,5 +1,5 @@
 /**
- * A mailbox's store: the log of what waits for one peer, in the SQLite of its object. With `id-table.ts`, which is a part
+ * A mailbox's store: the log of what waits for one peer, in the SQLite of its object. With `id-store.ts`, which is a part
  * of it, the only file of the edge with SQL.
  *
  *   segments   a bundle of messages in a row, keyed by the sequence number of its first
@@ -52,7 +52,7 @@ import {
   SEGMENT_ENVELOPES,
   SEGMENT_OCTETS,
 } from "./defaults.ts";
-import { ID_SCHEMA, IdTable } from "./id-table.ts";
+import { ID_SCHEMA, IdTable } from "./id-store.ts";
 import { eachOf, idsOf, NONE, type WrittenIds } from "./ids.ts";
 import { type Segment, Segments } from "./segments.ts";
 
