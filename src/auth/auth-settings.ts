@@ -11,7 +11,7 @@ export interface AuthSettings {
   readonly KEYS?: string;
   /** Where to fetch such a key set from. */
   readonly JWKS_URL?: string;
-  /** Ids of tokens that are no longer let in, parted by commas. */
+  /** Ids of tokens that are no longer let in, separated by commas. */
   readonly REVOKED?: string;
   /** Where to fetch a JSON array of such ids from. */
   readonly REVOKED_URL?: string;

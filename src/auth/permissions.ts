@@ -1,6 +1,6 @@
 /**
  * What a device may do inside SSTP, at the edge and at the bundled relay. The engine carries tokens without looking at
- * them; whoever drives it asks an authenticator, which answers at once or later.
+ * them; its owner asks an authenticator, which answers at once or later.
  *
  * A device that could send a token by HTTP is known before it speaks SSTP. One that could not puts it, as it is, into the
  * AuthenticationToken of its Connect. Those of Attach and Register are not looked at: what the bearer of a token may do is

@@ -2,7 +2,7 @@
  * What a token allows. Two claims say it:
  *
  *   address   the address that the device may use: `alice/laptop`, or a pattern such as `alice/*` or `*`
- *   scope     words parted by blanks: `connect`, `receive`, `send:PATTERN`, `stream:PATTERN`, `admin`
+ *   scope     words separated by spaces: `connect`, `receive`, `send:PATTERN`, `stream:PATTERN`, `admin`
  *
  * A pattern is `identity` or `identity/device`; a `*` stands for any characters within one part, and alone for
  * everybody. A pattern without a device names identities, one with a device names devices: `send:bob send:bob/*` is bob
@@ -72,7 +72,7 @@ export function parseRights(claims: { readonly address?: unknown; readonly scope
     throw new ScopeError("MalformedAddress", "the claim address is no text: write identity/device or a pattern");
   }
   if (typeof scope !== "string") {
-    throw new ScopeError("MalformedScope", "the claim scope is missing or no text: write words parted by blanks");
+    throw new ScopeError("MalformedScope", "the claim scope is missing or no text: write words separated by spaces");
   }
   if (address !== undefined) parsePattern(address);
   const words = scope.split(" ").filter((word) => word !== "");

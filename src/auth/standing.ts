@@ -18,7 +18,7 @@ export interface Judge {
   judge(): Promise<boolean>;
 }
 
-/** For whoever needs no token. */
+/** For principals that need no token. */
 export const UNQUESTIONED: Judge = { fresh: () => true, judge: () => Promise.resolve(true) };
 
 export class Standing implements Judge {
@@ -54,7 +54,7 @@ export class Standing implements Judge {
   }
 
   /**
-   * A token was shown by whoever this is about. Of several the one that is good for longest counts.
+   * Its bearer has shown a token. Of several the one that expires last counts.
    *
    * @param asOf the moment that the judgement about it dates from; 0 when nobody knows
    */

@@ -12,7 +12,7 @@ import { size } from "./output.ts";
 /** The ballast, in the state folder. */
 const BALLAST = "ballast";
 
-/** How long to wait before a worker that has not answered is told again: it may just be starting anew. */
+/** How long to wait before telling a worker again that has not answered: it may be restarting. */
 const AGAIN = 1000;
 
 interface Options {

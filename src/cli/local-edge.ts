@@ -129,7 +129,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
           `the edge did not start: ${cause instanceof Error ? cause.message : cause}`,
         );
       }
-      // Before anybody is told that it is up: what comes to a full disk is refused from the first message on.
+      // Before the command reports that it is up: messages to a full disk are refused from the first one on.
       const disk = new DiskTeller(miniflare, secret, { ...options, prefix }, run);
       await disk.tell();
       heed = disk;

@@ -1,6 +1,6 @@
 /**
  * Ids of messages that are done, by who sent them: the last of each, so many that a relay's repetition is known, and no
- * more than memory allows. Whoever sends much pushes out ids of his own.
+ * more than memory allows. A busy sender pushes out only its own ids.
  *
  * @module
  */

@@ -160,7 +160,7 @@ export class Consumption {
     this.#store.remove(done);
   }
 
-  /** Messages have left the mailbox in another way: whoever has set them aside does not wait for them. */
+  /** Messages have left the mailbox in another way: a consumer that set them aside no longer waits for them. */
   prune(): void {
     const { position } = this.#store;
     this.#sent = Math.max(this.#sent, position);

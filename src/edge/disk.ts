@@ -26,7 +26,7 @@ export function noticeStorageFull(error: unknown): boolean {
   return true;
 }
 
-/** Whether there is room, as the command says it: `full` or `free`. Undefined for whoever does not know the secret. */
+/** Whether there is room, as the command says it: `full` or `free`. Undefined when the request does not have the secret. */
 export async function hearOfDisk(request: Request, secret: string | undefined): Promise<Response | undefined> {
   const said = request.headers.get("Authorization") ?? "";
   if (!secret || request.method !== "PUT" || !(await isEqual(said, `Bearer ${secret}`))) return undefined;

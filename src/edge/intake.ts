@@ -217,7 +217,7 @@ export class Intake {
     const relays = new Map<string, { readonly indexes: number[]; readonly entries: Recipient[] }>();
     for (const [index, { identityURL, deviceURL, relayURL }] of targets.entries()) {
       if (relayURL === "") {
-        // A mailbox gets one copy, however often it is named: whoever reads it is one.
+        // A mailbox gets one copy, however often it is named: it has one reader.
         const peer = deviceURL === "" ? identityURL : deviceURL;
         const one = peers.get(peer) ?? { indexes: [], envelope: { source, resourceURL, identityURL, deviceURL } };
         one.indexes.push(index);
@@ -448,7 +448,7 @@ export class Intake {
       lane.busy.delete(peer);
     }
     try {
-      // Whoever had no room may have it now.
+      // A queue that had no room may have it now.
       this.flush();
     } catch (error) {
       this.#fail(error);

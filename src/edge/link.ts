@@ -163,7 +163,7 @@ export class Link extends DurableObject<Env> {
     const line = this.#line;
     const now = this.now();
     if (line === undefined) {
-      // Whoever opens one sets the next alarm.
+      // Opening one sets the next alarm.
       if (this.#connecting !== undefined) return;
       const wanted = Math.max(this.#failed?.wanted ?? 0, this.#wantedAt);
       if (this.#kept || now < wanted + LINK_WANTED) await this.#connect();

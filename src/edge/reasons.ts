@@ -125,7 +125,7 @@ export const REASONS = {
   MalformedRule: {
     status: 400,
     cause: "The body is not a JSON object with the rule of who may send as its member senders, or the rule is none.",
-    cure: 'Write {"senders": "everyone"}, "nobody", or patterns parted by blanks, such as "alice bob/phone".',
+    cure: 'Write {"senders": "everyone"}, "nobody", or patterns separated by spaces, such as "alice bob/phone".',
   },
   AdminTokenNeeded: {
     status: 401,

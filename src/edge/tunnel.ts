@@ -120,7 +120,7 @@ export class Tunnel extends DurableObject<Env> {
     this.#ownership = new Ownership(env, ctx, (reason) => this.#evict(reason), left?.rest ?? this.#kept.owned);
     this.#beginning = new Beginning(env, ctx, this.#ownership);
     if (left !== undefined && this.#wake(left)) return;
-    // The virtual connection is older than this memory, and lost; whoever waits for it must not wait on.
+    // The virtual connection is older than this memory, and lost; those who wait for it must not wait on.
     const sockets = ctx.getWebSockets();
     for (const socket of sockets) socket.close(BELL_CLOSE.refused, "ConnectionLost");
     if (!this.#kept.some && sockets.length === 0) return;

@@ -188,7 +188,7 @@ export class PeerConnection implements Consumer {
     if (!this.#crowded && this.#behind === undefined) this.#socket.resume();
   }
 
-  /** Whoever gives more work than its share is not heard for as long as its share takes to come. */
+  /** A peer that gives more work than its share is not read until its share has come. */
   #charge(work: number): void {
     if (work === 0) return;
     const wait = charge(this.#work, work, Date.now());
@@ -272,7 +272,7 @@ export class PeerConnection implements Consumer {
     return false;
   }
 
-  /** The token is no longer good. The device is told why when it connects again. */
+  /** The token is no longer valid. The device learns why when it connects again. */
   #evict(reason: TokenProblem): void {
     this.#hub.log(`closed ${printable(this.#source)}: ${reason}`);
     this.close(ConnectCloseReasonId.Resting);

@@ -13,9 +13,9 @@ export const DROPS = {
   MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
   StorageFull:
     "The disk of the edge or the relay is nearly full, so that it takes no new messages; the session is closed with QuotaWouldBeExceeded.",
-  LockedOut: "The mailbox is locked against senders; a fanout is told LockedOut, a session is closed.",
+  LockedOut: "The mailbox is locked against senders; a fanout gets SessionStatus LockedOut, a session is closed.",
   SenderNotAllowed:
-    "The rule of the mailbox does not let this sender in; a fanout is told LockedOut, a session is closed.",
+    "The rule of the mailbox does not let this sender in; a fanout gets SessionStatus LockedOut, a session is closed.",
   PeerOffline: "A message with flag D came for a peer that is not connected.",
   SlowPeer: "A message with flag D came for a peer that has too many of them waiting.",
   RefusedByPeer:

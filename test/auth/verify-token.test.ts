@@ -550,7 +550,7 @@ describe("what is fetched", () => {
 });
 
 describe("REVOKED", () => {
-  it("names tokens by jti, parted by commas", async () => {
+  it("names tokens by jti, separated by commas", async () => {
     const token = await first.issue({ jti: "r3" });
     for (const [REVOKED, expected] of [
       ["", "ok"],

@@ -241,7 +241,7 @@ function links({ LINKS = "", ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[
       wrong(
         "MalformedLinks",
         `has ${JSON.stringify(entry)}, which is no relay's name`,
-        "write HOST or HOST:PORT, parted by commas",
+        "write HOST or HOST:PORT, separated by commas",
       ),
     ),
     ...refused.map(({ name, detail }) =>

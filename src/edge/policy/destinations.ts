@@ -90,7 +90,7 @@ const LABEL = /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/;
 const PRIVATE_ZONES = ["localhost", "localdomain", "local", "internal", "home.arpa"];
 
 /**
- * Reads the list. Entries are parted by commas or blanks; an empty list allows nothing.
+ * Reads the list. Entries are separated by commas or spaces; an empty list allows nothing.
  *
  * @example
  * parseRelays("*.relays.example.com, 63.209.254.*, !63.209.254.9"); // { type: "rules", rules: ... }

@@ -20,7 +20,7 @@ const WORDS: readonly string[] = ["private", "open", "wildcard"];
 
 /**
  * Reads the setting DEV: empty for production, `1` for everything insecure, or a list of `private`, `open` and
- * `wildcard`, parted by commas or blanks.
+ * `wildcard`, separated by commas or spaces.
  *
  * @example
  * parseDev("private"); // { private: true, open: false, wildcard: false, unknown: [] }

@@ -35,7 +35,7 @@ export class RateError extends Error {
 }
 
 /**
- * Parses RATE: `name=number`, parted by blanks or commas. What is not named has its default.
+ * Parses RATE: `name=number`, separated by spaces or commas. What is not named has its default.
  *
  * @throws RateError
  *

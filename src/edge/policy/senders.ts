@@ -45,7 +45,7 @@ export const EVERYONE: SenderRule = { kind: "everyone" };
 const WORDS = ["everyone", "nobody"] as const;
 
 /**
- * Parses a rule: `everyone`, `nobody`, or patterns parted by blanks or commas.
+ * Parses a rule: `everyone`, `nobody`, or patterns separated by spaces or commas.
  *
  * @throws SenderRuleError
  *

@@ -45,7 +45,7 @@ export function parseWays(text: string): readonly Way[] | MalformedWays {
   if (plain >= 0 && ways.some(({ kind }) => kind === "tls")) {
     const secure = entries.filter((entry) => entry.startsWith("tls:")).join(" ");
     return {
-      problem: `has ${entries[plain]} beside TLS, so that whoever blocks the one port would get the messages in clear`,
+      problem: `has ${entries[plain]} beside TLS, so that blocking the one port would bring the messages in clear`,
       cure: `write ${JSON.stringify(secure)}`,
     };
   }

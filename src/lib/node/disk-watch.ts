@@ -96,7 +96,7 @@ export class DiskWatch {
     try {
       free = this.#disk.free(folder);
     } catch {
-      // The folder is gone: whoever writes there will hear of it.
+      // The folder is gone: the next write there reports it.
       return;
     }
     if (free < NOTHING) this.#giveUp();

@@ -88,7 +88,7 @@ export class FileLock {
     this.#write();
   }
 
-  /** Whoever comes next finds nothing left. */
+  /** The next run finds nothing left. */
   release(): void {
     rmSync(recordOf(this.#path), { force: true });
     this.#database.close();
