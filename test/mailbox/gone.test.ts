@@ -133,7 +133,7 @@ describe("a mailbox", () => {
   it("is looked for only so often where it is not there, by one source", async () => {
     const codes = await Promise.all(
       Array.from({ length: MISSES + 40 }, async (_, i) => {
-        const headers = { Authorization: `Bearer ${TOKEN}`, "CF-Connecting-IP": "192.0.2.7" };
+        const headers = { Authorization: `Bearer ${TOKEN}`, "X-Forwarded-For": "192.0.2.7" };
         const answer = await fetch(`${url}/admin/mailboxes/miss${i}/rule`, { headers });
         return ((await answer.json()) as { code?: string }).code;
       }),

@@ -105,7 +105,7 @@ async function flood(attack: Attack, one: (agent: Agent) => Promise<void>): Prom
 
 function post(agent: Agent, { port, source }: Attack, path: string, body: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
-    const headers = { "CF-Connecting-IP": source, "Content-Length": body.length };
+    const headers = { "X-Forwarded-For": source, "Content-Length": body.length };
     const sent = request({ agent, port, host: "127.0.0.1", method: "POST", path, headers }, (answer) => {
       const retry = answer.headers["retry-after"] === undefined ? "" : " retry";
       note(`${answer.statusCode} ${answer.headers["grooveway-reason"] ?? ""}${retry}`.trim());
@@ -131,14 +131,14 @@ const ATTACKS: Record<Attack["kind"], (attack: Attack) => Promise<unknown>> = {
   /** Bodies that never end. */
   slowBodies: (attack) =>
     many(attack, (socket) => {
-      const head = `POST ${target("KeepAlive")} HTTP/1.1\r\nHost: ${RELAY}\r\nCF-Connecting-IP: ${attack.source}`;
+      const head = `POST ${target("KeepAlive")} HTTP/1.1\r\nHost: ${RELAY}\r\nX-Forwarded-For: ${attack.source}`;
       socket.write(`${head}\r\nContent-Length: 30000\r\n\r\n`);
       drip(socket, "a", 1000);
     }),
   /** Virtual connections of which only the GET comes. */
   halfOpen: (attack) =>
     many(attack, (socket) => {
-      const head = `GET ${target("LongLived")} HTTP/1.1\r\nHost: ${RELAY}\r\nCF-Connecting-IP: ${attack.source}`;
+      const head = `GET ${target("LongLived")} HTTP/1.1\r\nHost: ${RELAY}\r\nX-Forwarded-For: ${attack.source}`;
       socket.write(`${head}\r\n\r\n`);
     }),
   /** WebSockets over which nothing is said. */
@@ -159,7 +159,7 @@ const ATTACKS: Record<Attack["kind"], (attack: Attack) => Promise<unknown>> = {
         socket.destroy();
       });
       socket.write(
-        `GET ${path} HTTP/1.1\r\nHost: ${RELAY}\r\nCF-Connecting-IP: ${attack.source}\r\n${upgrade}\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
+        `GET ${path} HTTP/1.1\r\nHost: ${RELAY}\r\nX-Forwarded-For: ${attack.source}\r\n${upgrade}\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
       );
     }),
   /** Octets for virtual connections of which the GUID is guessed. */

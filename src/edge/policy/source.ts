@@ -4,6 +4,7 @@
  * @module
  */
 import { formatAddress, type Network, readStrictAddress } from "./addresses.ts";
+import { forwardedHops, xForwardedForHops } from "./forwarded.ts";
 import { isTrusted, parseProxies } from "./proxies.ts";
 
 /** The setting of an isolate does not change: it is read once. */
@@ -12,21 +13,23 @@ let last: { readonly text: string; readonly networks: readonly Network[] } | und
 /**
  * An IPv4 address, or the network of an IPv6 one, of which every household has 2^64. Empty when it is not known.
  *
- * Cloudflare says it in CF-Connecting-IP, whatever the sender has written there. An edge that runs elsewhere knows the
- * other end of its connection, and believes a header only when that end is a proxy that the operator trusts.
+ * On Cloudflare it is CF-Connecting-IP, which Cloudflare sets whatever the sender has written there. An edge that runs
+ * elsewhere knows the other end of its connection, and never believes that header. If that end is a trusted proxy, it is
+ * the last hop in X-Forwarded-For or Forwarded that is not a trusted proxy itself; if the two headers disagree, a client
+ * has written one of them, and the proxy is the source.
  *
  * @param proxies the setting TRUSTED_PROXIES
  */
 export function sourceOf(request: Request, proxies = ""): string {
+  const { headers } = request;
   const peer = peerOf(request);
-  const said = request.headers.get("CF-Connecting-IP") ?? "";
-  if (peer === undefined) return networkOf(said);
+  if (peer === undefined) return networkOf(headers.get("CF-Connecting-IP") ?? "");
   if (last?.text !== proxies) last = { text: proxies, networks: parseProxies(proxies).networks };
   const { networks } = last;
   if (!isTrusted(peer, networks)) return networkOf(peer);
-  const forwarded = request.headers.get("X-Forwarded-For");
-  const client = forwarded === null ? said.trim() : clientOf(forwarded, networks);
-  return networkOf(client === "" ? peer : client);
+  const [one, ...others] = listsOf(headers).map((hops) => clientIn(hops, networks));
+  if (one === undefined || others.some((other) => other !== one)) return networkOf(peer);
+  return one;
 }
 
 /** The other end of the connection, which workerd tells and Cloudflare does not. */
@@ -35,18 +38,19 @@ function peerOf({ cf }: Request): string | undefined {
   return typeof peer === "string" ? /^\[?(.*?)\]?:\d+$/.exec(peer)?.[1] : undefined;
 }
 
-/**
- * Each proxy appends the address that it was reached from, so the last entry that no trusted proxy of ours has is the
- * client. What stands before it was written by the client itself. Empty when there is none.
- */
-function clientOf(forwarded: string, networks: readonly Network[]): string {
-  const entries = forwarded.split(",").map((entry) => addressIn(entry.trim()));
-  return entries.findLast((entry) => !isTrusted(entry, networks)) ?? "";
+/** The hops by each of the headers that are there. */
+function listsOf(headers: Headers): (readonly string[])[] {
+  const [first, second] = [headers.get("X-Forwarded-For"), headers.get("Forwarded")];
+  return [
+    ...(first === null ? [] : [xForwardedForHops(first)]),
+    ...(second === null ? [] : [forwardedHops(second) ?? []]),
+  ];
 }
 
-/** Some proxies write the port as well. */
-function addressIn(entry: string): string {
-  return /^\[(.*)\](?::\d+)?$/.exec(entry)?.[1] ?? /^([\d.]+):\d+$/.exec(entry)?.[1] ?? entry;
+/** The source by a list of hops; undefined when the last that no trusted proxy has is not an address, or there is none. */
+function clientIn(hops: readonly string[], networks: readonly Network[]): string | undefined {
+  const client = hops.findLast((hop) => !isTrusted(hop, networks));
+  return client === undefined || readStrictAddress(client) === undefined ? undefined : networkOf(client);
 }
 
 /** One spelling for each source; an IPv4 address is itself in IPv6 clothes too, as a socket that listens on :: sees it. */
