@@ -23,6 +23,11 @@ export class Ranges implements Iterable<Range> {
     return this.#count;
   }
 
+  /** How many ranges it is made of. */
+  get length(): number {
+    return this.#froms.length;
+  }
+
   /** The smallest number; undefined when there is none. */
   get first(): number | undefined {
     return this.#froms[0];
