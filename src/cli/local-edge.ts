@@ -184,6 +184,9 @@ function assertSecure(options: LocalEdgeOptions): void {
     PREFIX: options.prefix,
     LINK_SECRETS: options.linkSecrets,
     LINK_PLAIN: options.linkPlain?.join(","),
+    REVOKED: options.revoked?.join(","),
+    ACKNOWLEDGE_TIME: options.acknowledgeTime,
+    AUTH_ORIGIN: options.authOrigin,
   });
   if (found.length === 0) return;
   const all = found.map(({ setting, problem, cure }) => `${setting} ${problem}: ${cure}`);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Finding, forbidden, type Settings } from "./policy/configuration.ts";
+import { type Finding, forbidden, type Settings, UNSERVED } from "./policy/configuration.ts";
 
 /** The settings of an isolate do not change: each thing is said once. */
 const told = new Set<string>();
@@ -18,11 +18,18 @@ export function tell(findings: readonly Finding[]): void {
   }
 }
 
-let looked = false;
+let looked: { readonly unserved: Finding | undefined } | undefined;
 
-/** Looks once whether the settings are what they must be. */
-export function inspect(settings: Settings): void {
-  if (looked) return;
-  looked = true;
-  tell(forbidden(settings));
+/**
+ * Looks once whether the settings are what they must be.
+ *
+ * @returns a finding for which nobody is served
+ */
+export function inspect(settings: Settings): Finding | undefined {
+  if (looked === undefined) {
+    const wrong = forbidden(settings);
+    tell(wrong);
+    looked = { unserved: wrong.find(({ code }) => UNSERVED.includes(code)) };
+  }
+  return looked.unserved;
 }

@@ -134,6 +134,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
+    // Where it cannot be read nobody is served.
     const acknowledgeTime = parseAcknowledgeTime(env.ACKNOWLEDGE_TIME ?? "") ?? ACKNOWLEDGE_SECONDS * 1000;
     this.#patience = new Patience(acknowledgeTime, this.#kept("held"), this.#kept("benched"));
     this.#locked = this.#store.fact("locked") === "1";

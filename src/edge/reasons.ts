@@ -32,7 +32,7 @@ export const REASONS = {
   },
   EdgeMisconfigured: {
     status: 500,
-    cause: "A setting of this edge is malformed or insecure, so that it dials no relay.",
+    cause: "A setting of this edge is malformed or insecure, so it dials no relay, or serves nobody.",
     cure: "The operator finds the setting in the log, with what to write instead.",
   },
   OriginUnreachable: {

@@ -199,7 +199,8 @@ async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" |
 export default {
   fetch(request, env, context) {
     // With the first request of any kind: an operator who has deployed it and looks finds in the log what is wrong.
-    inspect(env);
+    const unserved = inspect(env);
+    if (unserved !== undefined) return problem("EdgeMisconfigured", `The setting ${unserved.setting} cannot be read.`);
     return misaddressed(request, env) ?? app.fetch(request, env, context);
   },
 } satisfies ExportedHandler<Env>;

@@ -48,11 +48,12 @@ describe("relays by the settings of an edge", () => {
 
   it("the log says what is wrong with any setting before somebody connects, once", (t) => {
     const log = t.mock.method(console, "error", () => undefined);
-    for (let n = 0; n < 3; n += 1) inspect({ KEYS: "k", RATE: "octets", LINK_WAYS: "tls" });
+    const settings = { KEYS: "k", RATE: "octets", LINK_WAYS: "tls", ACKNOWLEDGE_TIME: "soon" };
+    for (let n = 0; n < 3; n += 1) inspect(settings);
     const told = log.mock.calls.map((call) => JSON.parse(String(call.arguments[0])));
     assert.deepEqual(
       told.map(({ reason, code }) => `${reason} ${code}`),
-      ["EdgeMisconfigured MalformedRate", "EdgeMisconfigured MalformedWays"],
+      ["MalformedRate", "MalformedWays", "MalformedAcknowledgeTime"].map((code) => `EdgeMisconfigured ${code}`),
     );
     assert.match(told[0].message, /^RATE has "octets", which is no limit: write /);
   });

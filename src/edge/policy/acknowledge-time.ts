@@ -9,8 +9,8 @@
 export const ACKNOWLEDGE_SECONDS = 120;
 
 /** The least and the most that may be set: below, a slow device would lose its messages to another; a day is for ever. */
-const LEAST_SECONDS = 15;
-const MOST_SECONDS = 86_400;
+export const LEAST_SECONDS = 15;
+export const MOST_SECONDS = 86_400;
 
 /**
  * @returns milliseconds, or undefined when the text is not a number of seconds in the range

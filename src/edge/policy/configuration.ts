@@ -8,6 +8,7 @@
 import { parseOwnNames } from "../../auth/own-names.ts";
 import { parseLinkSecrets } from "../../auth/relay-proof.ts";
 import { relayURL } from "../../sstp/index.ts";
+import { LEAST_SECONDS, MOST_SECONDS, parseAcknowledgeTime } from "./acknowledge-time.ts";
 import { classify, readAddress } from "./addresses.ts";
 import { judgeRelay, parseRelays } from "./destinations.ts";
 import { type Dev, parseDev } from "./dev.ts";
@@ -23,6 +24,7 @@ export interface Settings {
   readonly RESOLVER?: string | undefined;
   readonly KEYS?: string | undefined;
   readonly JWKS_URL?: string | undefined;
+  readonly REVOKED?: string | undefined;
   readonly REVOKED_URL?: string | undefined;
   readonly DEV?: string | undefined;
   readonly RATE?: string | undefined;
@@ -33,6 +35,8 @@ export interface Settings {
   readonly RELAY_NAME?: string | undefined;
   readonly TRUSTED_PROXIES?: string | undefined;
   readonly PREFIX?: string | undefined;
+  readonly ACKNOWLEDGE_TIME?: string | undefined;
+  readonly AUTH_ORIGIN?: string | undefined;
 }
 
 /** Names of the findings. */
@@ -53,7 +57,10 @@ export type FindingCode =
   | "LinkInClear"
   | "MalformedName"
   | "MalformedProxies"
-  | "MalformedPrefix";
+  | "MalformedPrefix"
+  | "MalformedAcknowledgeTime"
+  | "MalformedAuthOrigin"
+  | "MalformedRevoked";
 
 /** One thing that is wrong. */
 export interface Finding {
@@ -88,7 +95,13 @@ export const ENFORCED: readonly FindingCode[] = [
   "MalformedName",
   "MalformedProxies",
   "MalformedPrefix",
+  "MalformedAcknowledgeTime",
+  "MalformedAuthOrigin",
+  "MalformedRevoked",
 ];
+
+/** Of these, the findings for which a deployed edge, which has started in any case, serves nobody: it cannot guess. */
+export const UNSERVED: readonly FindingCode[] = ["MalformedRate", "MalformedAcknowledgeTime", "MalformedRevoked"];
 
 /**
  * All that is insecure or malformed in the settings.
@@ -111,6 +124,9 @@ export function insecurities(settings: Settings): Finding[] {
     ...names(settings),
     ...proxies(settings),
     ...prefix(settings),
+    ...acknowledgeTime(settings),
+    ...authOrigin(settings),
+    ...revoked(settings),
   ];
 }
 
@@ -337,6 +353,47 @@ function prefix({ PREFIX = "" }: Settings): Finding[] {
       setting: "PREFIX",
       problem: `is ${JSON.stringify(PREFIX)}, which is no path`,
       cure: "write a path of letters, digits and - . _ ~, such as /groove (--prefix)",
+      permitted: false,
+    },
+  ];
+}
+
+function acknowledgeTime({ ACKNOWLEDGE_TIME = "" }: Settings): Finding[] {
+  if (parseAcknowledgeTime(ACKNOWLEDGE_TIME) !== undefined) return [];
+  return [
+    {
+      code: "MalformedAcknowledgeTime",
+      setting: "ACKNOWLEDGE_TIME",
+      problem: `is ${JSON.stringify(ACKNOWLEDGE_TIME)}, which is no such number of seconds`,
+      cure: `write a number from ${LEAST_SECONDS} to ${MOST_SECONDS} (--acknowledge-time)`,
+      permitted: false,
+    },
+  ];
+}
+
+function authOrigin({ AUTH_ORIGIN = "" }: Settings): Finding[] {
+  if (AUTH_ORIGIN === "" || AUTH_ORIGIN === "origin") return [];
+  return [
+    {
+      code: "MalformedAuthOrigin",
+      setting: "AUTH_ORIGIN",
+      problem: `is ${JSON.stringify(AUTH_ORIGIN)}, which means nothing`,
+      cure: "write origin (--auth-origin), or leave it empty",
+      permitted: false,
+    },
+  ];
+}
+
+/** A list in another form would be read as ids that no token has, and let all of them in. */
+function revoked({ REVOKED = "" }: Settings): Finding[] {
+  const malformed = REVOKED.split(",").find((entry) => /[\s"'[\]]/.test(entry.trim()));
+  if (malformed === undefined) return [];
+  return [
+    {
+      code: "MalformedRevoked",
+      setting: "REVOKED",
+      problem: `has ${JSON.stringify(malformed.trim())}, which is no id of a token`,
+      cure: "write the ids (jti) separated by commas, without quotes; a JSON array belongs at REVOKED_URL",
       permitted: false,
     },
   ];

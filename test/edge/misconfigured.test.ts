@@ -1,0 +1,34 @@
+/** A deployed edge whose settings cannot be read: nobody has seen it start. */
+import assert from "node:assert/strict";
+import { describe, it, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { startWorker } from "../support/worker.ts";
+
+const WORKER = fileURLToPath(new URL("../../src/edge/worker.ts", import.meta.url));
+
+async function health(t: TestContext, variables: Record<string, string>): Promise<string> {
+  const miniflare = await startWorker(WORKER, { RELAY_NAME: "localhost", DEV: "1", ...variables });
+  t.after(() => miniflare.dispose());
+  const answer = await fetch(`${await miniflare.ready}health`);
+  const { code = "ok", detail = "" } = (await answer.json()) as { code?: string; detail?: string };
+  return `${answer.status} ${code} ${detail}`.trim();
+}
+
+describe("an edge that is deployed", () => {
+  for (const [setting, value] of [
+    ["RATE", "octets=much"],
+    ["ACKNOWLEDGE_TIME", "2m"],
+    ["REVOKED", '["one"]'],
+  ] as const) {
+    it(`serves nobody when its ${setting} cannot be read, and names it`, async (t) => {
+      assert.equal(
+        await health(t, { [setting]: value }),
+        `500 EdgeMisconfigured The setting ${setting} cannot be read.`,
+      );
+    });
+  }
+
+  it("goes on without links when only those are malformed", async (t) => {
+    assert.equal(await health(t, { LINK_WAYS: "carrier pigeon" }), "200 ok");
+  });
+});
