@@ -41,7 +41,7 @@ export interface WholeMessage extends FileAttributes {
 export interface BeginMessage extends FileAttributes {
   readonly type: "begin";
   readonly transfer: string;
-  /** Null while nobody knows, as with standard input. */
+  /** What the sender expects: a file may grow or shrink while it is read. Null when nobody knows, as with standard input. */
   readonly size: number | null;
 }
 

@@ -14,7 +14,7 @@ import type { BeginMessage, EndMessage, PartMessage } from "./message.ts";
 export const SET_ASIDE = {
   PartMissing: "The end came, and parts before it did not. When they come after all, the file is completed.",
   HashMismatch: "What arrived is not what the sender read: its hash is another.",
-  SizeMismatch: "A part or the end contradicts the size that the sender has named.",
+  SizeMismatch: "A part lies behind the size that the end names.",
   TooManyGaps: "The parts came in so wild an order that it cannot be kept track of.",
   Cancelled: "The sender has given the transfer up. What had arrived of it was removed.",
   NameUnusable: "The file system takes no file of this name, also made harmless. The contents are all there.",
@@ -62,7 +62,7 @@ export class Receiving {
     return this.#reason;
   }
 
-  /** How long the file will be; undefined while nobody has said. */
+  /** How long the file will be; until the end has come, what the sender expects. Undefined while nobody has said. */
   get size(): number | undefined {
     return this.#end?.size ?? this.#begin?.size ?? undefined;
   }
@@ -81,7 +81,7 @@ export class Receiving {
 
   part({ offset, bytes }: Pick<PartMessage, "offset" | "bytes">): PartDecision {
     const last = offset + bytes.length - 1;
-    if (last >= (this.size ?? Number.POSITIVE_INFINITY)) return { do: "setAside", reason: "SizeMismatch" };
+    if (last >= (this.#end?.size ?? Number.POSITIVE_INFINITY)) return { do: "setAside", reason: "SizeMismatch" };
     const ranges: Range[] = [];
     for (let from = this.held.nextMissing(offset); from <= last; ) {
       const to = Math.min(last, (this.held.next(from) ?? Number.POSITIVE_INFINITY) - 1);
@@ -111,9 +111,6 @@ export class Receiving {
   progress(): Progress {
     const end = this.#end;
     if (end === undefined) return { do: "wait" };
-    if (this.#begin !== undefined && this.#begin.size !== null && this.#begin.size !== end.size) {
-      return { do: "setAside", reason: "SizeMismatch" };
-    }
     if ((this.held.last ?? -1) >= end.size) return { do: "setAside", reason: "SizeMismatch" };
     if (this.#begin === undefined || this.contiguous < end.size) return { do: "setAside", reason: "PartMissing" };
     return { do: "verify", end };
