@@ -15,6 +15,7 @@ import { newLinkSecret } from "../auth/relay-proof.ts";
 import { parseRights, ScopeError, unknownScopes } from "../auth/scopes.ts";
 import { authenticate } from "../auth/verify-token.ts";
 import { type Command, parse, readText, usage } from "./arguments.ts";
+import { secondsIn } from "./duration.ts";
 import { CommandError } from "./output.ts";
 
 export const tokenCommand: Command = {
@@ -151,7 +152,7 @@ async function issue(options: IssueOptions): Promise<void> {
   if (audience === undefined) throw usage("token", "issue needs --audience NAME, the edge's RELAY_NAME");
   if (scope === undefined) throw usage("token", "issue needs --scope, such as 'connect receive send:*'");
   checkRights(address, scope);
-  const lifetime = secondsOf(options.expires);
+  const lifetime = lifetimeOf(options.expires);
   const id = options.id ?? randomBytes(12).toString("base64url");
   const expires = Math.floor(Date.now() / 1000) + lifetime;
   const token = await sign(JSON.parse(privateKeyText(key)) as JWK, {
@@ -220,12 +221,9 @@ function checkRights(address: string | undefined, scope: string): void {
   }
 }
 
-const UNITS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 24 * 3600 };
-
-function secondsOf(text: string): number {
-  const [, count = "", unit = ""] = /^([1-9][0-9]{0,6})([smhd])$/.exec(text) ?? [];
-  const seconds = Number(count) * (UNITS[unit] ?? 0);
-  if (seconds === 0) throw usage("token", `--expires ${text} is no time such as 90s, 15m, 12h or 30d`);
+function lifetimeOf(text: string): number {
+  const seconds = secondsIn(text);
+  if (!seconds) throw usage("token", `--expires ${text} is no time such as 90s, 15m, 12h or 30d`);
   return seconds;
 }
 
