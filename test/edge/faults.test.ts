@@ -1,27 +1,24 @@
 /** What goes wrong in an object of the edge, or was left to it by another version, ends by name and is over then. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import type { Miniflare } from "miniflare";
 import { Device, type TransportName } from "../../src/device/index.ts";
 import { REST_FORMAT } from "../../src/edge/sleep.ts";
 import type { MailboxStub } from "../mailbox/support.ts";
 import { fresh, receive, until } from "../mailbox/support.ts";
-import { listen } from "../support/sockets.ts";
-import { startWorker } from "../support/worker.ts";
-import type { Meter, Tunnel } from "./faulty-worker.ts";
+import type { Meter, Tunnel } from "../support/driven-worker.ts";
 import { PollingDevice } from "./polling-device.ts";
 import {
   assertCut,
   assertNothingLeft,
   assertRefused,
-  devicesOf,
   Device as RawDevice,
+  startDrivenEdge,
   type TestEdge,
-  TestRelay,
+  type TestRelay,
 } from "./support.ts";
 
-type TunnelStub = Pick<Tunnel, "fail" | "kept" | "status">;
+type TunnelStub = Pick<Tunnel, "fail" | "left" | "status">;
 type MeterStub = Pick<Meter, "left">;
 
 let edge: TestEdge;
@@ -29,41 +26,21 @@ let miniflare: Miniflare;
 const connected: Device[] = [];
 
 before(async () => {
-  const relays = await Promise.all(
-    Array.from({ length: 3 }, async () => {
-      const server = await listen((socket) => relay.came(socket));
-      const relay: TestRelay = new TestRelay(server);
-      return relay;
-    }),
-  );
-  miniflare = await startWorker(fileURLToPath(new URL("./faulty-worker.ts", import.meta.url)), {
-    RELAY_NAME: "localhost",
-    ORIGIN_RELAYS: relays.map(({ name }) => name).join(","),
-    DEV: "1",
-  });
-  const url = await miniflare.ready;
-  const port = Number(url.port);
-  const devices = devicesOf(port);
-  const unused = [...relays];
-  const close = async () => {
-    devices.close();
-    await Promise.all(connected.map((device) => device.close()));
-    await miniflare.dispose();
-    for (const { server } of relays) await server.close();
-  };
-  edge = {
-    port,
-    open: devices.open,
-    edge: { url: url.origin.replace("127.0.0.1", "localhost"), names: [], miniflare, close },
-    closedRelay: "",
-    relay: () => unused.pop() ?? assert.fail("there are enough relays"),
-    close,
-  };
+  edge = await startDrivenEdge(3);
+  ({ miniflare } = edge.edge);
 });
-after(() => edge.close());
+after(async () => {
+  await Promise.all(connected.map((device) => device.close()));
+  await edge.close();
+});
 
 async function tunnelOf(guid: string): Promise<TunnelStub> {
   return (await miniflare.getDurableObjectNamespace("TUNNEL")).getByName(guid) as unknown as TunnelStub;
+}
+
+async function assertNothingKept(tunnel: TunnelStub): Promise<void> {
+  const { keys, alarm } = await tunnel.left();
+  assert.deepEqual({ keys: [...keys], alarm }, { keys: [], alarm: false });
 }
 
 /** What an object finds the next time that it wakes: an attachment of its sockets, and what is stored. */
@@ -77,7 +54,7 @@ describe("an exception in a Tunnel ends its virtual connection by name", () => {
     await assertNothingLeft(edge, relay, guid);
     const tunnel = await tunnelOf(guid);
     assert.equal((await tunnel.status()).ended, "InternalError");
-    assert.deepEqual([...(await tunnel.kept())], []);
+    await assertNothingKept(tunnel);
   }
 
   it("LongLived: both requests", async () => {
@@ -157,7 +134,7 @@ describe("a virtual connection is lost by name when its object wakes to", () => 
         const { live, ended } = await (await tunnelOf(guid)).status();
         assert.deepEqual([live, ended], [false, "ConnectionLost"]);
       }
-      assert.deepEqual([...(await (await tunnelOf(guid)).kept())], []);
+      await assertNothingKept(await tunnelOf(guid));
       await device.close();
       await sender.close();
     });

@@ -1,21 +1,16 @@
 /** How long a link stays: the time of its object is driven, a Noop of either side is no use of it. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import type { Miniflare } from "miniflare";
 import { Device } from "../../src/device/index.ts";
 import { LINK_IDLE, LINK_LIFE, LINK_WANTED } from "../../src/edge/defaults.ts";
 import type { LinkStatus } from "../../src/edge/link.ts";
 import { receive, until } from "../mailbox/support.ts";
+import type { Link } from "../support/driven-worker.ts";
 import { startWorker } from "../support/worker.ts";
 import { type Script, ScriptedRelay, say } from "./scripted-relay.ts";
 
-interface DrivenLink {
-  status(): Promise<LinkStatus>;
-  pass(milliseconds: number): Promise<void>;
-  write(key: string, value: unknown): Promise<void>;
-  left(): Promise<{ readonly keys: string[]; readonly alarm: boolean }>;
-}
+type DrivenLink = Pick<Link, "letPass" | "write" | "left"> & { status(): Promise<LinkStatus> };
 
 const NOTHING = { keys: [], alarm: false };
 const MINUTE = 60_000;
@@ -27,7 +22,7 @@ describe("a link that is not used", { concurrency: true }, () => {
   let url = "";
   before(async () => {
     relays.push(...(await Promise.all(Array.from({ length: 8 }, () => ScriptedRelay.start()))));
-    miniflare = await startWorker(fileURLToPath(new URL("./driven-worker.ts", import.meta.url)), {
+    miniflare = await startWorker({
       RELAY_NAME: "localhost",
       ORIGIN_RELAYS: relays.map(({ name }) => name).join(","),
       LINKS: relays[0]?.name ?? "",
@@ -74,10 +69,10 @@ describe("a link that is not used", { concurrency: true }, () => {
   it("is closed in good order after five minutes, although Noops go, and leaves nothing", async () => {
     const { relay, link } = await used(1);
     relay.lines[0]?.send(say.noop(0));
-    await link.pass(LINK_IDLE - MINUTE);
+    await link.letPass(LINK_IDLE - MINUTE);
     relay.lines[0]?.send(say.noop(0));
     assert.equal((await link.status()).connected, true);
-    await link.pass(MINUTE);
+    await link.letPass(MINUTE);
     assert.equal((await link.status()).connected, false);
     assert.deepEqual(await left(link), NOTHING);
     await until("the relay sees the end", () => relay.lines[0]?.raw.socket.closed === true);
@@ -88,7 +83,7 @@ describe("a link that is not used", { concurrency: true }, () => {
     const { relay, link, alice } = await used(2);
     const step = LINK_IDLE - MINUTE;
     for (let passed = 0; passed < LINK_LIFE; passed += step) {
-      await link.pass(step);
+      await link.letPass(step);
       await alice.send(`bob/pc@${relay.name}`, `after ${passed + step}`);
       await until("the relay has it", () => relay.texts.at(-1) === `after ${passed + step}`);
     }
@@ -107,25 +102,25 @@ describe("a link that is not used", { concurrency: true }, () => {
       line.send(say.whole(2, "id", "hello"));
     });
     const bob = await device("bob3/pc");
-    await link.pass(LINK_IDLE - MINUTE);
+    await link.letPass(LINK_IDLE - MINUTE);
     passed.resolve();
     assert.equal((await receive(bob, 1))[0]?.text(), "hello");
-    await link.pass(2 * MINUTE);
+    await link.letPass(2 * MINUTE);
     assert.equal((await link.status()).connected, true);
-    await link.pass(LINK_IDLE);
+    await link.letPass(LINK_IDLE);
     assert.equal((await link.status()).connected, false);
   });
 
   it("stays, and is renewed, when the operator wants it kept", async () => {
     const { relay, link } = await used(0);
-    for (let passed = 0; passed < LINK_LIFE; passed += MINUTE) await link.pass(MINUTE);
+    for (let passed = 0; passed < LINK_LIFE; passed += MINUTE) await link.letPass(MINUTE);
     await until("it is renewed", () => relay.lines.length === 2);
     await until("it is up", async () => (await link.status()).connected);
   });
 
   it("is made again by the next message", async () => {
     const { relay, link, alice } = await used(4);
-    await link.pass(LINK_IDLE);
+    await link.letPass(LINK_IDLE);
     await alice.send(`bob/pc@${relay.name}`, "again");
     await until("the relay has it", () => relay.texts.length === 2);
     assert.equal(relay.lines.length, 2);
@@ -133,11 +128,11 @@ describe("a link that is not used", { concurrency: true }, () => {
 
   it("is not made again when it was lost and nothing waits, and leaves nothing", async () => {
     const { relay, link } = await used(5);
-    await link.pass(LINK_WANTED);
+    await link.letPass(LINK_WANTED);
     relay.lines[0]?.raw.reset();
     await until("the link is down", async () => !(await link.status()).connected);
     await until("nothing is left", async () => {
-      await link.pass(1000);
+      await link.letPass(1000);
       return (await link.left()).keys.length === 0;
     });
     assert.deepEqual(await left(link), NOTHING);

@@ -1,13 +1,10 @@
 /** A deployed edge whose settings cannot be read: nobody has seen it start. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { fileURLToPath } from "node:url";
 import { startWorker } from "../support/worker.ts";
 
-const WORKER = fileURLToPath(new URL("../../src/edge/worker.ts", import.meta.url));
-
 async function health(t: TestContext, variables: Record<string, string>): Promise<string> {
-  const miniflare = await startWorker(WORKER, { RELAY_NAME: "localhost", DEV: "1", ...variables });
+  const miniflare = await startWorker({ RELAY_NAME: "localhost", DEV: "1", ...variables });
   t.after(() => miniflare.dispose());
   const answer = await fetch(`${await miniflare.ready}health`);
   const { code = "ok", detail = "" } = (await answer.json()) as { code?: string; detail?: string };

@@ -5,13 +5,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { CONNECTED_AGE, CONNECTING_AGE, STALE } from "../../src/auth/limits.ts";
-import { bundleWorker } from "../../src/cli/bundle.ts";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import type { Device, DeviceOptions } from "../../src/device/index.ts";
 import { REST_AFTER } from "../../src/edge/defaults.ts";
 import { mailboxOf, RawClient, receive, TRANSPORTS, until } from "../mailbox/support.ts";
+import { drivenWorker } from "../support/worker.ts";
 import { AUDIENCE, ed25519 } from "./issuer.ts";
 import { ByHand } from "./keepalive-by-hand.ts";
 import {
@@ -29,7 +28,7 @@ import {
 
 const first = await ed25519("first");
 const second = await ed25519("second");
-const code = await bundleWorker(fileURLToPath(new URL("./clocked-worker.ts", import.meta.url)));
+const code = await drivenWorker();
 
 let operator: Operator;
 let edge: LocalEdge;

@@ -11,6 +11,7 @@ import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
 import type { Tunnel } from "../../src/edge/tunnel.ts";
 import { ECHO_TEXT, STATUS_PAIRS } from "../../src/encapsulation/index.ts";
 import { excerpt, listen, PATIENCE, RawSocket, type TestServer } from "../support/sockets.ts";
+import { startWorker } from "../support/worker.ts";
 
 export const ECHO = ECHO_TEXT;
 /** ConnectionContentLength of the products [MS-GRVHENC 3.1]. */
@@ -127,6 +128,43 @@ export async function startTestEdge(relays: number, also: readonly string[] = []
       for (const { server } of all) await server.close();
       assert.deepEqual(log, [], "the edge logs nothing that it does not mean to");
     },
+  };
+}
+
+/**
+ * The driven worker with relays of its own, which is not asked what it logs. It has a name, and asks for no tokens.
+ *
+ * @param relays how many
+ */
+export async function startDrivenEdge(relays: number): Promise<TestEdge> {
+  const all = await Promise.all(
+    Array.from({ length: relays }, async () => {
+      const server = await listen((socket) => relay.came(socket));
+      const relay: TestRelay = new TestRelay(server);
+      return relay;
+    }),
+  );
+  const miniflare = await startWorker({
+    RELAY_NAME: "localhost",
+    ORIGIN_RELAYS: all.map(({ name }) => name).join(","),
+    DEV: "1",
+  });
+  const url = await miniflare.ready;
+  const port = Number(url.port);
+  const devices = devicesOf(port);
+  const unused = [...all];
+  const close = async () => {
+    devices.close();
+    await miniflare.dispose();
+    for (const { server } of all) await server.close();
+  };
+  return {
+    port,
+    open: devices.open,
+    edge: { url: url.origin.replace("127.0.0.1", "localhost"), names: [], miniflare, close },
+    closedRelay: "",
+    relay: () => unused.pop() ?? assert.fail("the file needs more relays"),
+    close,
   };
 }
 

@@ -1,10 +1,10 @@
 /** A mailbox that nobody would miss goes, and one that is not there is not made by a look at it. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import type { Miniflare } from "miniflare";
 import { Device } from "../../src/device/index.ts";
 import { EMPTY_TIME, MISSES, RANGE_TIME, REMEMBER_IDS } from "../../src/edge/defaults.ts";
+import type { Left } from "../support/driven-worker.ts";
 import { startWorker } from "../support/worker.ts";
 import { type MailboxStub, receive, until } from "./support.ts";
 
@@ -15,7 +15,7 @@ interface Driven extends MailboxStub {
   setSenders(text: string): Promise<void>;
   detach(generation: number): Promise<void>;
   letPass(milliseconds: number): Promise<void>;
-  left(): Promise<{ readonly tables: number; readonly alarm: boolean }>;
+  left(): Promise<Left>;
 }
 
 interface Shown {
@@ -29,7 +29,7 @@ describe("a mailbox", () => {
   let miniflare: Miniflare;
   let url = "";
   before(async () => {
-    miniflare = await startWorker(fileURLToPath(new URL("./driven-worker.ts", import.meta.url)), {
+    miniflare = await startWorker({
       RELAY_NAME: "localhost",
       ADMIN_TOKEN: TOKEN,
       DEV: "1",

@@ -1,19 +1,18 @@
 /** A consumer that takes and does not acknowledge, while another device of its identity waits. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
-import { bundleWorker } from "../../src/cli/bundle.ts";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
 import { HOLD_TIME } from "../../src/edge/defaults.ts";
 import { ACKNOWLEDGE_SECONDS } from "../../src/edge/policy/acknowledge-time.ts";
 import { SIGN_OF_LIFE } from "../../src/store-and-forward/patience.ts";
+import { drivenWorker } from "../support/worker.ts";
 import { connect, fresh, type MailboxStub, mailboxOf, RawClient, receive, startEdge, until } from "./support.ts";
 
 type Driven = MailboxStub & { elapse(milliseconds: number): Promise<void> };
 
 const SECOND = 1000;
-const code = await bundleWorker(fileURLToPath(new URL("./driven-worker.ts", import.meta.url)));
+const code = await drivenWorker();
 
 let edge: LocalEdge;
 const closing: (() => Promise<unknown>)[] = [];

@@ -1,4 +1,5 @@
-/** The edge's worker as a test changes it: a file that exports the objects of the edge, or its own in their place. */
+/** The edge's worker as tests drive it: see driven-worker.ts. */
+import { fileURLToPath } from "node:url";
 import { Miniflare, NoOpLog } from "miniflare";
 import { bundleWorker } from "../../src/cli/bundle.ts";
 
@@ -6,14 +7,18 @@ const WORKER = "grooveway";
 /** Classes of the edge's objects, by the bindings of wrangler.toml. */
 const OBJECTS = { TUNNEL: "Tunnel", MAILBOX: "Mailbox", DIRECTORY: "Directory", METER: "Meter", LINK: "Link" };
 
+/** The driven worker as one module. */
+export function drivenWorker(): Promise<string> {
+  return bundleWorker(fileURLToPath(new URL("./driven-worker.ts", import.meta.url)));
+}
+
 /**
- * Starts a worker with all objects of the edge, and nothing stored.
+ * Starts the driven worker with all objects of the edge, and nothing stored.
  *
- * @param file path of the worker's source
  * @param variables its settings, by the names of wrangler.toml
  */
-export async function startWorker(file: string, variables: Readonly<Record<string, string>>): Promise<Miniflare> {
-  const contents = await bundleWorker(file);
+export async function startWorker(variables: Readonly<Record<string, string>>): Promise<Miniflare> {
+  const contents = await drivenWorker();
   const miniflare = new Miniflare({
     host: "127.0.0.1",
     port: 0,

@@ -1,0 +1,174 @@
+/**
+ * The edge's worker as tests drive it: time passes and objects fail when they are told to, and show what they have stored.
+ * What nobody drives is the edge's own.
+ *
+ *   GET  /clock/{milliseconds}   sets the clock of all objects so far ahead
+ *   POST /plan/{name}            what the object of that name finds the next time that it wakes: JSON of a Plan
+ *
+ * @module
+ */
+import type { Env } from "../../src/edge/env.ts";
+import worker, {
+  Link as RealLink,
+  Mailbox as RealMailbox,
+  Meter as RealMeter,
+  Tunnel as RealTunnel,
+} from "../../src/edge/worker.ts";
+
+export { Directory } from "../../src/edge/worker.ts";
+
+/** What is left of an object in its storage. */
+export interface Left {
+  readonly keys: string[];
+  /** Tables, but for those of the platform. */
+  readonly tables: number;
+  readonly alarm: boolean;
+}
+
+const real = Date.now.bind(Date);
+let ahead = 0;
+Date.now = () => real() + ahead;
+
+/** The attachment of a Tunnel's socket, and what is stored: the rest of a Tunnel, or values of a Meter by their keys. */
+export type Plan = readonly [attachment: unknown, stored: unknown];
+
+const planned = new Map<string, Plan>();
+let waking: Plan | undefined;
+
+const readAttachment = WebSocket.prototype.deserializeAttachment;
+WebSocket.prototype.deserializeAttachment = function (this: WebSocket): unknown {
+  if (waking?.[0] === "unreadable") throw new Error("it cannot be read");
+  return waking === undefined ? readAttachment.call(this) : waking[0];
+};
+
+export default {
+  async fetch(request, env, context) {
+    const [, drive, what = ""] = /^\/(clock|plan)\/(.*)$/.exec(new URL(request.url).pathname) ?? [];
+    if (drive === undefined) return worker.fetch(request, env, context);
+    if (drive === "clock") ahead = Number(what);
+    else planned.set(what, await request.json());
+    return new Response();
+  },
+} satisfies typeof worker;
+
+async function leftOf(storage: DurableObjectStorage): Promise<Left> {
+  const keys = [...storage.kv.list()].map(([key]) => key);
+  const names = "SELECT name FROM sqlite_master WHERE name NOT LIKE '\\_%' ESCAPE '\\'";
+  const tables = storage.sql.exec(names).toArray().length;
+  return { keys, tables, alarm: (await storage.getAlarm()) !== null };
+}
+
+/** Whether an alarm is due, which is the caller's to do then. */
+async function takeAlarm(storage: DurableObjectStorage, now: number): Promise<boolean> {
+  const due = await storage.getAlarm();
+  if (due === null || due > now) return false;
+  await storage.deleteAlarm();
+  return true;
+}
+
+export class Tunnel extends RealTunnel {
+  #failing = false;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    const name = ctx.id.name ?? "";
+    waking = planned.get(name);
+    planned.delete(name);
+    const stored = waking?.[1] ?? undefined;
+    if (stored !== undefined) ctx.storage.kv.put("rest", stored);
+    super(ctx, env);
+    waking = undefined;
+  }
+
+  /** Loses its memory. Rejects. */
+  async crash(): Promise<void> {
+    this.ctx.abort("told to crash");
+  }
+
+  /** From now on whatever looks at octets in here throws. */
+  async fail(): Promise<void> {
+    this.#failing = true;
+  }
+
+  async left(): Promise<Left> {
+    return leftOf(this.ctx.storage);
+  }
+
+  override push(...[caller, octets]: Parameters<RealTunnel["push"]>): ReturnType<RealTunnel["push"]> {
+    return super.push(caller, this.#faulty(octets));
+  }
+
+  override exchange(...[caller, target, body]: Parameters<RealTunnel["exchange"]>): ReturnType<RealTunnel["exchange"]> {
+    return super.exchange(caller, target, this.#faulty(body));
+  }
+
+  override poll(...[caller, body]: Parameters<RealTunnel["poll"]>): ReturnType<RealTunnel["poll"]> {
+    return super.poll(caller, this.#faulty(body));
+  }
+
+  #faulty(octets: Uint8Array): Uint8Array {
+    if (!this.#failing) return octets;
+    return new Proxy(octets, {
+      get: () => {
+        throw new Error("told to fail");
+      },
+    });
+  }
+}
+
+export class Mailbox extends RealMailbox {
+  /** Lets time pass for all objects, and does what the alarm of this one would do then. */
+  async elapse(milliseconds: number): Promise<void> {
+    ahead += milliseconds;
+    await this.alarm();
+  }
+
+  /** Lets time pass for all objects; what the alarm of this one does is done if it is due. */
+  async letPass(milliseconds: number): Promise<void> {
+    ahead += milliseconds;
+    if (await takeAlarm(this.ctx.storage, Date.now())) await this.alarm();
+  }
+
+  async left(): Promise<Left> {
+    return leftOf(this.ctx.storage);
+  }
+}
+
+export class Link extends RealLink {
+  /** Of this link alone: to its connection no time passes, or the relay would have been silent for so long. */
+  #ahead = 0;
+
+  protected override now(): number {
+    return Date.now() + this.#ahead;
+  }
+
+  /** Lets time pass; what the alarm does is done if it is due. */
+  async letPass(milliseconds: number): Promise<void> {
+    this.#ahead += milliseconds;
+    if (await takeAlarm(this.ctx.storage, this.now())) await this.alarm();
+  }
+
+  /** Writes a fact as another release may have. */
+  async write(key: string, value: unknown): Promise<void> {
+    this.ctx.storage.kv.put(key, value);
+  }
+
+  async left(): Promise<Left> {
+    return leftOf(this.ctx.storage);
+  }
+}
+
+export class Meter extends RealMeter {
+  /** How many values it has found when it woke. */
+  readonly #found = [...this.ctx.storage.kv.list()].length;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    const [, stored] = planned.get(ctx.id.name ?? "") ?? [];
+    for (const [key, value] of Object.entries(stored ?? {})) ctx.storage.kv.put(key, value);
+    planned.delete(ctx.id.name ?? "");
+    super(ctx, env);
+  }
+
+  async left(): Promise<Left & { readonly found: number }> {
+    return { ...(await leftOf(this.ctx.storage)), found: this.#found };
+  }
+}
