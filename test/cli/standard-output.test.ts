@@ -1,0 +1,122 @@
+/** Standard output whose failures are seen. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { closeSync, constants, openSync } from "node:fs";
+import { type FileHandle, open, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { promisify } from "node:util";
+import { CommandError } from "../../src/cli/output.ts";
+import { Output } from "../../src/cli/standard-output.ts";
+import { soon } from "../support/watch.ts";
+import { folder } from "./support.ts";
+
+const run = promisify(execFile);
+
+async function openAt(context: TestContext, path: string, flags: string): Promise<FileHandle> {
+  const handle = await open(path, flags);
+  context.after(() => handle.close().catch(() => undefined));
+  return handle;
+}
+
+/** Both ends of a pipe; the writing one is the output's to close. */
+async function pipe(context: TestContext): Promise<{ readonly reader: number; readonly writer: number }> {
+  const path = join(await folder(context), "pipe");
+  await run("mkfifo", [path]);
+  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  return { reader, writer: openSync(path, constants.O_WRONLY | constants.O_NONBLOCK) };
+}
+
+function isCommandError(code: string, message: RegExp) {
+  return (error: unknown) => error instanceof CommandError && error.code === code && message.test(error.message);
+}
+
+test("what is written to a file is there, in the order of the calls", async (context) => {
+  const path = join(await folder(context), "out");
+  const output = Output.open((await openAt(context, path, "w")).fd);
+  const long = Buffer.alloc(200_000, "x");
+  await Promise.all([
+    output.write(["a", Uint8Array.of(0xff), "b\n"]),
+    output.write([long]),
+    output.write([]),
+    output.write(["c\n"]),
+  ]);
+  assert.deepEqual(
+    await readFile(path),
+    Buffer.concat([Buffer.from("a"), Buffer.of(0xff), Buffer.from("b\n"), long, Buffer.from("c\n")]),
+  );
+});
+
+test("pieces are asked for when those before are written", async (context) => {
+  const path = join(await folder(context), "out");
+  const output = Output.open((await openAt(context, path, "w")).fd);
+  const sizes: number[] = [];
+  async function sizeNow() {
+    sizes.push((await readFile(path)).length);
+  }
+  const looks: Promise<void>[] = [];
+  function* pieces() {
+    for (let n = 0; n < 4; n += 1) {
+      yield Buffer.alloc(64 * 1024);
+      looks.push(sizeNow());
+    }
+  }
+  await output.write(pieces());
+  await Promise.all(looks);
+  assert((sizes.at(-1) ?? 0) >= 2 * 64 * 1024, `nothing was written before the last piece was made: ${sizes}`);
+});
+
+test("a device that is full: the write fails by a name, and all later ones", async (context) => {
+  const output = Output.open((await openAt(context, "/dev/full", "w")).fd);
+  const full = isCommandError("CannotWrite", /standard output \(ENOSPC\): its disk is full/);
+  await assert.rejects(output.write(["a"]), full);
+  await assert.rejects(output.write(["b"]), full);
+});
+
+test("a disk that has room for a part: the write fails", async (context) => {
+  const at = await folder(context);
+  try {
+    await run("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", at]);
+  } catch {
+    context.skip("it takes a user who may mount");
+    return;
+  }
+  const handle = await open(join(at, "out"), "w");
+  try {
+    const output = Output.open(handle.fd);
+    const written = await Promise.allSettled([output.write(["first\n"]), output.write([Buffer.alloc(100_000)])]);
+    assert.deepEqual(
+      written.map(({ status }) => status),
+      ["fulfilled", "rejected"],
+    );
+  } finally {
+    await handle.close();
+    await run("umount", [at]);
+  }
+});
+
+test("a pipe whose reader has gone: OutputClosed", async (context) => {
+  const { reader, writer } = await pipe(context);
+  const output = Output.open(writer);
+  await output.write(["taken\n"]);
+  closeSync(reader);
+  await assert.rejects(output.write(["lost\n"]), isCommandError("OutputClosed", /has ended/));
+});
+
+test("a pipe that nobody reads: what waits is given up when the output is closed", async (context) => {
+  const { reader, writer } = await pipe(context);
+  context.after(() => closeSync(reader));
+  const output = Output.open(writer);
+  const stuck = output.write([Buffer.alloc(1024 * 1024)]);
+  const behind = output.write(["behind"]);
+  output.close();
+  const ended = await soon(Promise.allSettled([stuck, behind]), "the end of what was stuck");
+  assert.deepEqual(
+    ended.map(({ status }) => status),
+    ["rejected", "rejected"],
+  );
+});
+
+test("a descriptor that is not open: OutputClosed", () => {
+  assert.throws(() => Output.open(987), isCommandError("OutputClosed", /standard output is closed/));
+});
