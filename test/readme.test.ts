@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { test } from "node:test";
+import { EXIT_CODES } from "../src/cli/exit-codes.ts";
 import { REASONS } from "../src/edge/reasons.ts";
 import { DROPS } from "../src/store-and-forward/drop-reasons.ts";
 
@@ -19,6 +20,13 @@ const drops = [
   ...Object.entries(DROPS).map(([name, cause]) => `| \`${name}\` | ${cause} |`),
 ].join("\n");
 
+const exitCodes = [
+  "| status | meaning | codes of errors |\n|---|---|---|",
+  ...Object.values(EXIT_CODES).map(
+    ({ status, meaning, errors }) => `| ${status} | ${meaning} | ${errors.map((code) => `\`${code}\``).join(", ")} |`,
+  ),
+].join("\n");
+
 function put(text: string, name: string, table: string): string {
   return text.replace(
     new RegExp(`<!-- ${name} -->[^]*<!-- /${name} -->`),
@@ -26,9 +34,9 @@ function put(text: string, name: string, table: string): string {
   );
 }
 
-test("every reason and every drop stands in the README with its cause and cure", async () => {
+test("every reason, drop and exit code stands in the README", async () => {
   const text = await readFile(FILE, "utf8");
-  const expected = put(put(text, "reasons", reasons), "drops", drops);
+  const expected = put(put(put(text, "reasons", reasons), "drops", drops), "exit-codes", exitCodes);
   if (process.env.UPDATE === "1") await writeFile(FILE, expected);
   else assert.equal(text, expected, "run UPDATE=1 npm test to write the tables anew");
 });

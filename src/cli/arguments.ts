@@ -49,11 +49,17 @@ export function port(command: string, text: string): number {
   return number;
 }
 
-/** The text of a file that an option names. */
-export function readText(command: string, path: string): string {
+/**
+ * The text of a file that an option names.
+ *
+ * @throws CommandError CannotRead
+ */
+export function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    throw usage(command, `cannot read ${path} (${(error as NodeJS.ErrnoException).code ?? error})`);
+    const { code } = error as NodeJS.ErrnoException;
+    const why = code === "ENOENT" ? `there is no file ${path}` : `cannot read ${path} (${code ?? error})`;
+    throw new CommandError("CannotRead", why);
   }
 }

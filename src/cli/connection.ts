@@ -52,13 +52,13 @@ export function deviceOptions(
   if (values.edge !== undefined && values.transport === "tcp") {
     throw usage(command, "--transport tcp goes to the relay itself: leave out --edge, or choose another transport");
   }
-  const token = tokenOf(command, values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
+  const token = tokenOf(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
   return {
     address: values.as ?? me(),
     ...relayOf(values.relay, values.edge),
     ...(values.edge !== undefined && { edge: values.edge }),
     ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
-    ...(values.ca !== undefined && { ca: readAuthorities(command, values.ca) }),
+    ...(values.ca !== undefined && { ca: readAuthorities(values.ca) }),
     ...(token !== undefined && { token }),
     ...(values["allow-plain"] === true && { allowPlain: true }),
     ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
@@ -67,9 +67,9 @@ export function deviceOptions(
 }
 
 /** A token that stands in an option, or in a file that it names, which is read whenever the token is needed. */
-export function tokenOf(command: string, text: string): (() => string) | undefined {
+export function tokenOf(text: string): (() => string) | undefined {
   if (text === "") return undefined;
-  const read = () => (text.startsWith("@") ? readText(command, text.slice(1)) : text).trim();
+  const read = () => (text.startsWith("@") ? readText(text.slice(1)) : text).trim();
   // A file that is not there is told at once.
   read();
   return read;

@@ -86,7 +86,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     if (positionals.length > 0) throw usage("edge", `${positionals[0]} is not an option`);
     const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("edge", "--tls-key and --tls-cert go together");
-    const tls = key === undefined || cert === undefined ? undefined : readKeyPair("edge", key, cert);
+    const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
     if (values.revoked !== undefined && values.keys === undefined) throw usage("edge", "--revoked needs --keys");
     if (parseAcknowledgeTime(values["acknowledge-time"]) === undefined) {
       throw usage("edge", "--acknowledge-time is a number of seconds from 15 to 86400");
@@ -101,7 +101,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         dev: values.dev ? "1" : "",
         links: values.link,
         linkWays: values["link-ways"],
-        ...(values["link-secret"] !== undefined && { linkSecrets: readText("edge", values["link-secret"]) }),
+        ...(values["link-secret"] !== undefined && { linkSecrets: readText(values["link-secret"]) }),
         linkPlain: values["link-plain"],
         ...(settings?.keysURL !== undefined && { keysURL: settings.keysURL }),
         ...(settings?.revokedURL !== undefined && { revokedURL: settings.revokedURL }),

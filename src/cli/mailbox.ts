@@ -28,7 +28,7 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     });
     const [action, address, ...more] = positionals;
     if (more.length > 0 && action !== "rule") throw usage("mailbox", `${more[0]} is one argument too many`);
-    const token = tokenOf("mailbox", values.token);
+    const token = tokenOf(values.token);
     if (token === undefined) throw usage("mailbox", "the edge's admin token is needed: give --token");
     const ask: Ask = (method, path, body) => request(values.edge, token(), method, path, body);
 
@@ -117,5 +117,6 @@ async function request(edge: string, token: string, method: string, path: string
     | { code?: string; detail?: string; cure?: string }
     | undefined;
   if (answer.ok) return said;
-  throw new CommandError(said?.code ?? "Refused", `${said?.detail ?? answer.statusText} ${said?.cure ?? ""}`.trim());
+  const why = `${said?.detail ?? answer.statusText} ${said?.cure ?? ""}`.trim();
+  throw new CommandError(said?.code ?? "Refused", why, "Refused");
 }

@@ -2,6 +2,7 @@
 /** The `grooveway` command. */
 import { DeviceError } from "../device/error.ts";
 import type { Command } from "./arguments.ts";
+import { EXIT_CODES, statusOfError } from "./exit-codes.ts";
 import { CommandError } from "./output.ts";
 
 /** The first Node that has all that is used here: node:sqlite, and what miniflare needs. */
@@ -81,5 +82,6 @@ try {
     console.error("grooveway: something unexpected happened; please report what follows");
     console.error(error);
   }
-  process.exitCode = error instanceof CommandError && error.code === "Usage" ? 2 : 1;
+  const known = error instanceof CommandError || error instanceof DeviceError;
+  process.exitCode = known ? statusOfError(error) : EXIT_CODES.InternalError.status;
 }

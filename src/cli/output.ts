@@ -3,15 +3,19 @@
  *
  * @module
  */
+import type { ExitName } from "./exit-codes.ts";
 
 /** An error that the user can mend. Its message is the line that is printed; its code is listed in the README. */
 export class CommandError extends Error {
   readonly code: string;
+  /** How the command ends, where exit-codes.ts does not tell that by the code. */
+  readonly ending: ExitName | undefined;
 
-  constructor(code: string, message: string) {
+  constructor(code: string, message: string, ending?: ExitName) {
     super(message);
     this.name = "CommandError";
     this.code = code;
+    this.ending = ending;
   }
 }
 

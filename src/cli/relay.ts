@@ -63,7 +63,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
     const { "tls-key": key, "tls-cert": cert, "link-secret": secrets } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("relay", "--tls-key and --tls-cert go together");
     if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
-    const tls = key === undefined || cert === undefined ? undefined : readKeyPair("relay", key, cert);
+    const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
     const settings = await tokenSettings(values);
     // An option that cannot be used is found in here as well: then the settings server must not keep the command alive.
     const starting = async () =>
@@ -81,7 +81,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
         ...(values.name !== undefined && { names: values.name }),
         ...(tls !== undefined && { tls: { ...tls, port: port("relay", values["tls-port"]) } }),
         tlsOnly: values["tls-only"],
-        ...(secrets !== undefined && { linkSecrets: readText("relay", secrets) }),
+        ...(secrets !== undefined && { linkSecrets: readText(secrets) }),
         ...(settings.keysURL !== undefined && { keysURL: settings.keysURL }),
         ...(settings.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
         ...(values.verbose && { log: (line: string) => console.error(line) }),

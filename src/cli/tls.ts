@@ -13,11 +13,11 @@ const CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE----
 /**
  * A private key and its certificate, with those of the authorities between behind it.
  *
- * @throws CommandError Usage, TlsUnusable
+ * @throws CommandError CannotRead, TlsUnusable
  */
-export function readKeyPair(command: string, keyFile: string, certFile: string): { key: string; cert: string } {
-  const key = readText(command, keyFile);
-  const cert = readText(command, certFile);
+export function readKeyPair(keyFile: string, certFile: string): { key: string; cert: string } {
+  const key = readText(keyFile);
+  const cert = readText(certFile);
   const privateKey = privateKeyOf(key, keyFile);
   const [own] = certificatesOf("--tls-cert", cert, certFile);
   if (own?.checkPrivateKey(privateKey) !== true) {
@@ -30,10 +30,10 @@ export function readKeyPair(command: string, keyFile: string, certFile: string):
 /**
  * Certificates of authorities.
  *
- * @throws CommandError Usage, TlsUnusable
+ * @throws CommandError CannotRead, TlsUnusable
  */
-export function readAuthorities(command: string, file: string): string {
-  const text = readText(command, file);
+export function readAuthorities(file: string): string {
+  const text = readText(file);
   certificatesOf("--ca", text, file);
   return text;
 }

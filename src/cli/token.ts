@@ -201,7 +201,7 @@ export async function sign(jwk: JWK, claims: TokenClaims): Promise<string> {
 }
 
 function privateKeyText(path: string): string {
-  const text = readText("token", path);
+  const text = readText(path);
   if (jsonOf(text) === undefined) throw new CommandError("KeysUnusable", `${path} is no JWK: make one with keygen`);
   return text;
 }
@@ -246,8 +246,7 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
     const at = claims[claim];
     return typeof at === "number" ? [[claim, isoOf(at)] as const] : [];
   });
-  const verified =
-    keys === undefined ? undefined : await verify(token, readText("token", keys), audience ?? claims.aud);
+  const verified = keys === undefined ? undefined : await verify(token, readText(keys), audience ?? claims.aud);
   if (json) {
     console.log(JSON.stringify({ header, claims, verified: verified === undefined ? null : verified === "" }));
   } else {
@@ -283,7 +282,7 @@ async function tokenText(text: string): Promise<string> {
     for await (const chunk of process.stdin) all += chunk;
     return all.trim();
   }
-  return (text.startsWith("@") ? readText("token", text.slice(1)) : text).trim();
+  return (text.startsWith("@") ? readText(text.slice(1)) : text).trim();
 }
 
 function jsonOf(text: string): unknown {

@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { folder, relayAndEdge, run, start, takenPort } from "./support.ts";
 
 test("help: the command and each subcommand show what they take, with an example", async (context) => {
@@ -25,7 +26,6 @@ test("usage errors: one line that says what is wrong, exit code 2", async (conte
     [["relay", "--prot", "1"], /'--prot'.*grooveway relay --help/],
     [["relay", "--port", "123456"], /port 123456 is not a number from 0 to 65535/],
     [["edge", "--tls-key", "x"], /--tls-key and --tls-cert go together/],
-    [["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"], /cannot read \/nowhere \(ENOENT\)/],
     [["relay", "--name", "a b"], /--name: the relay "a b" is no host name/],
     [
       ["send", "--edge", "http://localhost", "--transport", "tcp", "bob", "package.json"],
@@ -58,44 +58,61 @@ test("an option that cannot be used beside --keys ends the command", async (cont
     ["relay", "--keys", keys, "--port", "0", "--link-secret", "/nowhere"],
   ]) {
     const { code, stderr } = await run(context, args);
-    assert.equal(code, 2, `${args.join(" ")}: ${stderr}`);
+    const { Usage, CannotRead } = EXIT_CODES;
+    assert.equal(code, (args.includes("/nowhere") ? CannotRead : Usage).status, `${args.join(" ")}: ${stderr}`);
   }
 });
 
-test("errors at run time: one line, a code, exit code 1", async (context) => {
+test("errors at run time: one line, a code, its exit code", async (context) => {
   const port = await takenPort(context);
   const out = await folder(context);
   await writeFile(
     join(out, "not-a-store.db"),
     "this is text, and long enough not to be taken for an empty database file",
   );
-  const cases: [readonly string[], RegExp][] = [
-    [["relay", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/],
-    [["edge", "--dev", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/],
-    [["edge", "--port", "0"], /KEYS is empty.*--keys FILE.*--dev.*\[InsecureEdge\]/],
-    [["start", "--once", "--port", "0", "--relay-port", String(port)], /--relay-port \[PortTaken\]/],
-    [["start", "--once", "--port", String(port), "--relay-port", "0"], /--port \[PortTaken\]/],
-    [["start", "--once", "/nowhere/at/all"], /there is no file \/nowhere\/at\/all \[CannotRead\]/],
-    [["relay", "--port", "0", "--store", join(out, "not-a-store.db")], /choose another --store FILE \[StoreFailed\]/],
-    [["send", "bob", out], /is a folder.*\[CannotRead\]/],
-    [["send", "--relay", "127.0.0.1:1", "--as", "a/b", "bob", "package.json"], /ECONNREFUSED.*\[ConnectFailed\]/],
-    [["edge", "--port", "0", "--relay-allow", "*"], /ORIGIN_RELAYS allows .* by \*: .*--dev.* \[InsecureEdge\]/],
-    [["edge", "--port", "0", "--relay-allow", "127.1"], /"127\.1".*write 127\.0\.0\.1.* \[InsecureEdge\]/],
-    [["edge", "--port", "0", "--dev", "--relay-allow", "a.example.com:0"], /its port .* \[InsecureEdge\]/],
+  const { InUse, Usage, CannotRead, CannotWrite, ConnectFailed } = EXIT_CODES;
+  const cases: [readonly string[], RegExp, { readonly status: number }][] = [
+    [["relay", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/, InUse],
+    [["edge", "--dev", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/, InUse],
+    [["edge", "--port", "0"], /KEYS is empty.*--keys FILE.*--dev.*\[InsecureEdge\]/, Usage],
+    [["start", "--once", "--port", "0", "--relay-port", String(port)], /--relay-port \[PortTaken\]/, InUse],
+    [["start", "--once", "--port", String(port), "--relay-port", "0"], /--port \[PortTaken\]/, InUse],
+    [["start", "--once", "/nowhere/at/all"], /there is no file \/nowhere\/at\/all \[CannotRead\]/, CannotRead],
+    [["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"], /no file \/nowhere \[CannotRead\]/, CannotRead],
+    [
+      ["relay", "--port", "0", "--store", join(out, "not-a-store.db")],
+      /choose another --store FILE \[StoreFailed\]/,
+      CannotWrite,
+    ],
+    [["send", "bob", out], /is a folder.*\[CannotRead\]/, CannotRead],
+    [
+      ["send", "--relay", "127.0.0.1:1", "--as", "a/b", "bob", "package.json"],
+      /ECONNREFUSED.*\[ConnectFailed\]/,
+      ConnectFailed,
+    ],
+    [["edge", "--port", "0", "--relay-allow", "*"], /ORIGIN_RELAYS allows .* by \*: .*--dev.* \[InsecureEdge\]/, Usage],
+    [["edge", "--port", "0", "--relay-allow", "127.1"], /"127\.1".*write 127\.0\.0\.1.* \[InsecureEdge\]/, Usage],
+    [["edge", "--port", "0", "--dev", "--relay-allow", "a.example.com:0"], /its port .* \[InsecureEdge\]/, Usage],
     [
       ["edge", "--port", "0", "--dev", "--link", "relay..example"],
       /LINKS has "relay\.\.example".*: write HOST .* \[InsecureEdge\]/,
+      Usage,
     ],
     [
       ["edge", "--port", "0", "--dev", "--link-ways", "2492"],
       /LINK_WAYS has "2492".*: write sstp:PORT.* \[InsecureEdge\]/,
+      Usage,
     ],
-    [["recv", "--relay", "127.0.0.1:1", "--edge", "ftp://x", "--as", "a/b"], /must be a URL.*\[InvalidOption\]/],
-    [["recv", "--relay", "127.0.0.1:1", "--as", "nobody"], /names no device: write nobody\/laptop \[InvalidOption\]/],
+    [["recv", "--relay", "127.0.0.1:1", "--edge", "ftp://x", "--as", "a/b"], /must be a URL.*\[InvalidOption\]/, Usage],
+    [
+      ["recv", "--relay", "127.0.0.1:1", "--as", "nobody"],
+      /names no device: write nobody\/laptop \[InvalidOption\]/,
+      Usage,
+    ],
   ];
-  for (const [args, expected] of cases) {
+  for (const [args, expected, { status }] of cases) {
     const { code, stderr } = await run(context, args);
-    assert.equal(code, 1, `${args.join(" ")}: ${stderr}`);
+    assert.equal(code, status, `${args.join(" ")}: ${stderr}`);
     assert.match(stderr, expected);
     assert.equal(stderr.trim().split("\n").length, 1, stderr);
   }
@@ -209,7 +226,7 @@ test("a refusal by the edge is told with its reason", async (context) => {
   const edge = start(context, ["edge", "--port", "0", "--dev"]);
   const [, url = ""] = await edge.line(/edge listens on (\S+)\nit is for development: .*\nit forgets its mailboxes/);
   const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "relay.example.com", "--as", "a/b"]);
-  assert.equal(code, 1);
+  assert.equal(code, EXIT_CODES.Refused.status);
   assert.match(stderr, /RelayNotAllowed/);
 });
 
@@ -235,7 +252,7 @@ test("edge: without --dev no relay of this machine is dialled, with it the edge 
   const [, url = ""] = await edge.line(/edge listens on (\S+)\nit forgets its mailboxes/);
   const receive = ["recv", "--edge", url, "--relay", "127.0.0.2", "--as", "a/b", "--token", token.trim()];
   const { code, stderr } = await run(context, receive);
-  assert.equal(code, 1);
+  assert.equal(code, EXIT_CODES.Refused.status);
   assert.match(stderr, /RelayPrivate/);
 
   const permissive = start(context, ["edge", "--port", "0", "--dev", "--relay-allow", "*"]);

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it, type TestContext } from "node:test";
 import { sweepEmptyDatabases } from "../../src/cli/empty-databases.ts";
+import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { startLocalEdge } from "../../src/cli/local-edge.ts";
 import { Device } from "../../src/device/index.ts";
 import { type Holder, readRecord } from "../../src/lib/node/file-lock.ts";
@@ -72,7 +73,7 @@ describe("one state folder, one edge", () => {
     const state = await folder(context);
     const { edge } = await edgeOn(context, state);
     const second = await run(context, ["edge", "--port", "0", "--dev", "--state", state]);
-    assert.equal(second.code, 1);
+    assert.equal(second.code, EXIT_CODES.InUse.status);
     assert.match(
       second.stderr,
       new RegExp(`in use by process ${edge.process.pid} \\(.* edge, since 20.*\\[StateInUse\\]`),
@@ -84,7 +85,7 @@ describe("one state folder, one edge", () => {
     const relay = start(context, ["relay", "--port", "0", "--json", "--store", store]);
     await relay.line(/"port":/);
     const second = await run(context, ["relay", "--port", "0", "--store", join(store, "..", ".", "relay.db")]);
-    assert.equal(second.code, 1);
+    assert.equal(second.code, EXIT_CODES.InUse.status);
     assert.match(
       second.stderr,
       new RegExp(`in use by process ${relay.process.pid} \\(.* relay, since 20.*\\[StoreInUse\\]`),

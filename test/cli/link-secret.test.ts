@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { Device } from "../../src/device/index.ts";
 import { receive } from "../mailbox/support.ts";
 import { authority } from "../support/certificates.ts";
@@ -56,7 +57,7 @@ describe("links by the command", () => {
       [["relay", "--port", "0", "--tls-key", file("cert.pem"), "--tls-cert", file("cert.pem")], /\[TlsUnusable\]/],
     ] as const) {
       const { code, stderr } = await run(context, args);
-      assert.deepEqual([code, stderr.trim().split("\n").length], [1, 1], stderr);
+      assert.deepEqual([code, stderr.trim().split("\n").length], [EXIT_CODES.Usage.status, 1], stderr);
       assert.match(stderr, expected);
       assert.equal(stderr.includes("c2hvcnQ"), false);
     }

@@ -4,6 +4,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { authority } from "../support/certificates.ts";
 import { folder, run, start } from "./support.ts";
 
@@ -36,7 +37,7 @@ test("a key pair that cannot be used: one line for edge and relay alike, which s
   ]) {
     for (const [keyFile, certFile, expected] of cases) {
       const { code, stderr } = await run(context, [...command, "--tls-key", keyFile, "--tls-cert", certFile]);
-      assert.equal(code, 1, stderr);
+      assert.equal(code, EXIT_CODES.Usage.status, stderr);
       assert.match(stderr, expected);
       assert.match(stderr, /\[TlsUnusable\]$/m);
       assert.equal(stderr.trim().split("\n").length, 1, stderr);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { decodeJwt, decodeProtectedHeader } from "jose";
+import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { folder, run, start } from "./support.ts";
 
 /** Runs `grooveway token` and fails when it does. */
@@ -34,7 +35,7 @@ describe("grooveway token", () => {
     assert.deepEqual({ ...shown, d: secret.d }, secret);
     assert.equal((await stat(key)).mode & 0o777, 0o600);
     const again = await run(context, ["token", "keygen", "--out", key]);
-    assert.equal(again.code, 1);
+    assert.equal(again.code, EXIT_CODES.CannotWrite.status);
     assert.match(again.stderr, /never overwritten.*\[CannotWrite\]/);
     assert.equal(JSON.parse(await readFile(key, "utf8")).d, secret.d);
     assert(!`${again.stdout}${again.stderr}`.includes(secret.d));
@@ -89,7 +90,7 @@ describe("grooveway token", () => {
       [[made.slice(0, 20)], /cut off.*\[TokenInvalid\]/],
     ] as const) {
       const { code, stdout, stderr } = await run(context, ["token", "inspect", ...args]);
-      assert.equal(code, 1);
+      assert.equal(code, EXIT_CODES.Refused.status);
       assert.match(stderr, expected);
       assert(!`${stdout}${stderr}`.includes(signature), "a token that could be used is not shown");
     }
@@ -112,9 +113,13 @@ describe("grooveway token", () => {
       [[...issue, "--scope", "connect recieve", "--address", "a/b"], 2, /recieve is no scope/],
       [[...issue, "--scope", "send:a/b/c", "--address", "a/b"], 2, /more than one \//],
       [[...issue, "--scope", "admin", "--expires", "soon"], 2, /--expires soon is no time/],
-      [["issue", "--key", "/nowhere", ...ALICE], 2, /cannot read \/nowhere/],
-      [["issue", "--key", keys, ...ALICE], 1, /no private Ed25519 key.*\[KeysUnusable\]/],
-      [["issue", "--key", short, ...ALICE], 1, /cannot be used.*\[KeysUnusable\]/],
+      [
+        ["issue", "--key", "/nowhere", ...ALICE],
+        EXIT_CODES.CannotRead.status,
+        /there is no file \/nowhere \[CannotRead\]/,
+      ],
+      [["issue", "--key", keys, ...ALICE], 2, /no private Ed25519 key.*\[KeysUnusable\]/],
+      [["issue", "--key", short, ...ALICE], 2, /cannot be used.*\[KeysUnusable\]/],
     ] as const) {
       const done = await run(context, ["token", ...args]);
       assert.equal(done.code, code, args.join(" "));
@@ -160,7 +165,7 @@ describe("an edge with keys", () => {
         (done) => [done, /scope receive.*\[TokenRefused\]/] as const,
       ),
     ])) {
-      assert.equal(done.code, 1, done.stdout);
+      assert.equal(done.code, EXIT_CODES.Refused.status, done.stdout);
       assert.match(done.stderr, expected);
     }
 
@@ -188,9 +193,9 @@ describe("an edge with keys", () => {
     const list = join(at, "list");
     await writeFile(list, "[1]");
     for (const [args, code, expected] of [
-      [["--keys", key], 1, /no key set that can be used.*\[KeysUnusable\]/],
-      [["--keys", join(at, "none")], 1, /cannot read.*ENOENT.*\[CannotRead\]/],
-      [["--keys", keys, "--revoked", list], 1, /no list of token ids.*\[CannotRead\]/],
+      [["--keys", key], EXIT_CODES.Usage.status, /no key set that can be used.*\[KeysUnusable\]/],
+      [["--keys", join(at, "none")], EXIT_CODES.CannotRead.status, /cannot read.*ENOENT.*\[CannotRead\]/],
+      [["--keys", keys, "--revoked", list], EXIT_CODES.CannotRead.status, /no list of token ids.*\[CannotRead\]/],
       [["--revoked", list], 2, /--revoked needs --keys/],
     ] as const) {
       const done = await run(context, ["edge", "--port", "0", ...args]);

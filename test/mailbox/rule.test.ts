@@ -1,6 +1,7 @@
 /** Who may send to a mailbox: its rule over HTTP and by `grooveway mailbox rule`, and what senders are told. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import { DeviceError } from "../../src/device/index.ts";
 import { pack } from "../../src/edge/bundle.ts";
@@ -213,7 +214,7 @@ describe("grooveway mailbox rule", () => {
     assert.match(shown.stdout, /^senders +alice \*-bot\/pc$/m);
     assert.equal((await rule("nobody")).stdout, "nobody\n");
     const wrong = await rule("nobody", "alice");
-    assert.equal(wrong.code, 1);
+    assert.equal(wrong.code, EXIT_CODES.Refused.status);
     assert.match(wrong.stderr.trim(), /^grooveway: nobody stands alone.*\[MalformedRule\]$/);
     assert.equal((await rule()).stdout, "nobody\n");
     await until("it is written down", async () => (await ask(to)).said.senders === "nobody");

@@ -1,0 +1,117 @@
+/**
+ * How the command ends: a status for each kind of ending, so that scripts and service managers can tell them apart.
+ * `grooveway --help` and the README print this table.
+ *
+ * @module
+ */
+
+interface ExitCode {
+  readonly status: number;
+  readonly meaning: string;
+  /** Codes of errors that end the command so. Those that stand nowhere end it with `Failed`. */
+  readonly errors: readonly string[];
+}
+
+/** By name, in order of status. Statuses are never given a new meaning: scripts know them. */
+export const EXIT_CODES = {
+  Done: { status: 0, meaning: "done", errors: [] },
+  Failed: {
+    status: 1,
+    meaning: "it failed for a reason without a status of its own; the message says which",
+    errors: ["Corrupted", "EdgeFailed", "NodeTooOld", "NotInstalled", "Closed"],
+  },
+  // The status that shells and parsers of options use. A service manager need not try again.
+  Usage: {
+    status: 2,
+    meaning: "it was called wrongly, or what is in a file that an option names cannot be used",
+    errors: [
+      "Usage",
+      "InvalidOption",
+      "InsecureEdge",
+      "InsecureRelay",
+      "KeysUnusable",
+      "LinkSecretsUnusable",
+      "TlsUnusable",
+      "TokenInClear",
+    ],
+  },
+  ConnectFailed: {
+    status: 3,
+    meaning: "the edge or the relay cannot be reached, or the connection was lost",
+    errors: ["ConnectFailed", "NotAnEdge", "RelayUnreachable"],
+  },
+  Refused: {
+    status: 4,
+    meaning: "the edge, the relay or the recipient's mailbox refused",
+    errors: [
+      "AddressInUse",
+      "MessageTooLong",
+      "OutboxFull",
+      "QuotaWouldBeExceeded",
+      "RecipientRefused",
+      "Refused",
+      "RelayRefused",
+      "TokenInvalid",
+      "TokenRefused",
+    ],
+  },
+  CannotRead: { status: 5, meaning: "a file cannot be read", errors: ["CannotRead"] },
+  CannotWrite: {
+    status: 6,
+    meaning: "a file, a folder or standard output cannot be written",
+    errors: ["CannotWrite", "StoreFailed"],
+  },
+  InUse: {
+    status: 7,
+    meaning: "a port cannot be had, or another process uses the state folder or the store",
+    errors: ["CannotListen", "PortTaken", "StateInUse", "StoreInUse"],
+  },
+  SomeFailed: {
+    status: 8,
+    meaning: "some of several files failed, each with a line of its own; the others are done",
+    errors: ["PartMissing", "SomeFailed"],
+  },
+  WaitedTooLong: { status: 9, meaning: "the recipient made no room within --wait", errors: ["WaitedTooLong"] },
+  // EX_SOFTWARE of sysexits.h.
+  InternalError: { status: 70, meaning: "a fault of this program; please report it", errors: ["InternalError"] },
+  // A shell reports a program that a signal has ended as 128 and the signal's number: so does the command itself.
+  HungUp: { status: 129, meaning: "ended by SIGHUP before it was done", errors: [] },
+  Interrupted: { status: 130, meaning: "ended by SIGINT (Ctrl-C) before it was done", errors: [] },
+  Quit: { status: 131, meaning: "ended by SIGQUIT before it was done", errors: [] },
+  OutputClosed: {
+    status: 141,
+    meaning: "what reads its output has gone, such as head -1 at the end of a pipe",
+    errors: [],
+  },
+  Terminated: { status: 143, meaning: "ended by SIGTERM before it was done", errors: [] },
+} as const satisfies Record<string, ExitCode>;
+
+export type ExitName = keyof typeof EXIT_CODES;
+
+const BY_ERROR: ReadonlyMap<string, number> = new Map(
+  Object.values(EXIT_CODES).flatMap(({ status, errors }) => errors.map((error) => [error, status] as const)),
+);
+
+/** The status that an error ends the command with: that of its code, unless it names another ending. */
+export function statusOfError({ code, ending }: { readonly code: string; readonly ending?: ExitName | undefined }) {
+  return ending === undefined ? (BY_ERROR.get(code) ?? EXIT_CODES.Failed.status) : EXIT_CODES[ending].status;
+}
+
+const BY_SIGNAL = { SIGHUP: "HungUp", SIGINT: "Interrupted", SIGQUIT: "Quit", SIGTERM: "Terminated" } as const;
+
+/** Signals that ask the command to end. */
+export type EndSignal = keyof typeof BY_SIGNAL;
+
+export const END_SIGNALS = Object.keys(BY_SIGNAL) as EndSignal[];
+
+/** The status of a command that a signal has ended before it was done. */
+export function statusOfSignal(signal: EndSignal): number {
+  return EXIT_CODES[BY_SIGNAL[signal]].status;
+}
+
+/** The table for a person, a line each. */
+export function describeExitCodes(): string {
+  return Object.values(EXIT_CODES)
+    .map(({ status, meaning }) => `  ${String(status).padEnd(3)}  ${meaning}`)
+    .join("\n");
+}
