@@ -390,12 +390,14 @@ export function statusRefusal(statusId: number): DeviceError {
       return sessionRefusal(CloseReasonId.QuotaWouldBeExceeded);
     case SessionStatusId.LockedOut:
       return new DeviceError("RecipientRefused", "the recipient takes no messages from this device [LockedOut]");
-    default:
+    default: {
+      const name = Object.entries(SessionStatusId).find(([, id]) => id === statusId)?.[0] ?? String(statusId);
       return new DeviceError(
         "RelayUnreachable",
-        `the recipient's relay cannot be reached: check its name, and that this edge may connect to it [${statusId}]`,
+        `the recipient's relay cannot be reached: check its name; the edge's operator finds the cause in the log and at /admin/links/RELAY [${name}]`,
         { retryable: true },
       );
+    }
   }
 }
 

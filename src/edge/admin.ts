@@ -21,9 +21,8 @@ import type { Env } from "./env.ts";
 import type { LinkStatus } from "./link.ts";
 import type { MailboxStatus } from "./mailbox.ts";
 import { parseLinks } from "./policy/links.ts";
-
-import { problem } from "./reasons.ts";
-import { remoteRelay } from "./relays.ts";
+import { problem, REASONS } from "./reasons.ts";
+import { allowedLink, forOperator } from "./relays.ts";
 import { answerRule, lookAt, peerOf } from "./rules.ts";
 
 type Bindings = { Bindings: Env };
@@ -60,13 +59,15 @@ async function withLink(
   ask: (link: ReturnType<Env["LINK"]["getByName"]>) => Promise<LinkStatus>,
   onlyUsed = false,
 ): Promise<Response> {
-  const relay = remoteRelay(`grooveDNS://${c.req.param("relay") ?? ""}`, c.env);
-  if (relay === undefined) return problem("RelayNotAllowed");
+  const allowed = allowedLink(`grooveDNS://${c.req.param("relay") ?? ""}`, c.env);
+  if (allowed.type === "refused") return problem(allowed.reason, forOperator(allowed));
+  const { url: relay } = allowed;
   const kept = parseLinks(c.env.LINKS ?? "").urls.includes(relay);
   if (onlyUsed && !kept && !(await c.env.DIRECTORY.getByName(DIRECTORY).has(relay))) {
     return c.json({ relay, connected: false, failures: 0 });
   }
-  return c.json(await ask(c.env.LINK.getByName(relay)));
+  const status = await ask(c.env.LINK.getByName(relay));
+  return c.json({ ...status, ...(status.reason !== undefined && { cure: REASONS[status.reason].cure }) });
 }
 
 /**

@@ -5,13 +5,17 @@
  */
 import { tokenAuthenticator } from "../auth/permissions.ts";
 import { ANYBODY, hasToken, isSame, NOBODY, type Principal } from "../auth/principal.ts";
+import { bucket, take } from "../lib/token-bucket.ts";
 import type { Env } from "./env.ts";
 import type { Ownership } from "./ownership.ts";
 import { mayLink, parseLinks, trustIn } from "./policy/links.ts";
 import { meteredName, parseRate } from "./policy/rate.ts";
-import { remoteRelay } from "./relays.ts";
+import { allowedLink, tellRefusal } from "./relays.ts";
 import type { Host } from "./terminal.ts";
 import { type Throttle, throttleOf } from "./throttle.ts";
+
+/** Devices choose the names that are refused, so the log takes ten lines about them at once, and then one a second. */
+const lines = bucket(1, 10, 0);
 
 /**
  * @param ownership whose the virtual connection is
@@ -26,8 +30,14 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, ownership: Ownersh
     authenticator: tokenAuthenticator(env, (principal, asOf) => ownership.standing.show(principal, asOf)),
     mailbox: (peer) => env.MAILBOX.getByName(peer),
     remote(relay) {
-      const url = remoteRelay(relay, env);
-      return url !== undefined && mayLink(url, env) ? url : undefined;
+      const allowed = allowedLink(relay, env);
+      const verdict =
+        allowed.type === "allowed" && !mayLink(allowed.url, env)
+          ? ({ type: "refused", reason: "LinkInClear" } as const)
+          : allowed;
+      if (verdict.type === "allowed") return verdict.url;
+      if (take(lines, 1, Date.now())) tellRefusal(relay, verdict);
+      return undefined;
     },
     recipients: parseRate(env.RATE ?? "").recipients,
     trust: (relay) => trustIn(relay, env.LINK_SECRETS),
@@ -39,7 +49,7 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, ownership: Ownersh
       arrived();
       for (const relay of parseLinks(env.LINKS ?? "").urls) {
         // One that may not be dialled has no Link to be named.
-        if (remoteRelay(relay, env) === undefined) continue;
+        if (allowedLink(relay, env).type === "refused") continue;
         const woken = env.LINK.getByName(relay).wake();
         // It has an alarm of its own, and the next peer to arrive asks again.
         ctx.waitUntil(woken.catch(() => undefined));

@@ -25,7 +25,6 @@ import { UNQUESTIONED } from "../auth/standing.ts";
 import { guidFrom, KeepAliveClient } from "../encapsulation/index.ts";
 import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
 import { within } from "../lib/runtime/timeout.ts";
-import { parseURL } from "../sstp/index.ts";
 import {
   LINK_CONNECT_TIMEOUT,
   LINK_DRAIN,
@@ -41,10 +40,11 @@ import {
 import { Encapsulated, type Wire } from "./encapsulated.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
-import { type LinkTerms, linkTerms, parseLinks } from "./policy/links.ts";
-import { parseWays, type Way, waysTo } from "./policy/ways.ts";
+import { type LinkTerms, linkTerms, type NamedWay, parseLinks } from "./policy/links.ts";
+import type { Way } from "./policy/ways.ts";
 import { reachRelay } from "./reach.ts";
 import type { Reason } from "./reasons.ts";
+import { allowedLink, tellRefusal } from "./relays.ts";
 import { type Host, Terminal } from "./terminal.ts";
 
 /** Whether the relay can be had now, or in the words of SessionStatus why not [MS-GRVSSTP 2.2.8.1]. */
@@ -249,7 +249,12 @@ export class Link extends DurableObject<Env> {
       await this.#retry({ ...failure, reason: "EdgeMisconfigured" }, rest);
       return failure.why;
     }
-    for (const { way, name } of this.#ways()) {
+    const ways = this.#ways();
+    if ("why" in ways) {
+      await this.#retry(ways, rest);
+      return ways.why;
+    }
+    for (const { way, name } of ways) {
       const wire = await this.#wire(way, name, terms);
       if ("why" in wire) {
         failure = wire;
@@ -284,17 +289,12 @@ export class Link extends DurableObject<Env> {
     console.warn(JSON.stringify({ reason, relay: this.#relay, way }));
   }
 
-  /** Where the relay may be, the way that worked last before all others. */
-  #ways(): ReturnType<typeof waysTo> {
-    const named = parseURL(this.#relay);
-    const ways = parseWays(this.env.LINK_WAYS ?? "");
-    if (named.kind !== "relay") return [];
-    if ("problem" in ways) {
-      const message = `LINK_WAYS ${ways.problem}: ${ways.cure}`;
-      console.error(JSON.stringify({ reason: "EdgeMisconfigured", message }));
-      return [];
-    }
-    return waysTo(named.relay, ways, this.#lastWay);
+  /** Where the relay may be, the way that worked last before all others; or why it may not be dialled at all. */
+  #ways(): readonly NamedWay[] | Failure {
+    const allowed = allowedLink(this.#relay, this.env, this.#lastWay);
+    if (allowed.type === "allowed") return allowed.ways;
+    tellRefusal(this.#relay, allowed);
+    return { why: "HostNotReachable", reason: allowed.reason };
   }
 
   /** Octets to and from the relay by one way, or why there are none. */

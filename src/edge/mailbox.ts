@@ -46,7 +46,7 @@ import type { Env } from "./env.ts";
 import { report } from "./log.ts";
 import { ACKNOWLEDGE_SECONDS, parseAcknowledgeTime } from "./policy/acknowledge-time.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
-import { remoteRelay } from "./relays.ts";
+import { allowedLink } from "./relays.ts";
 import type { Report } from "./report.ts";
 import { MailboxStore, type Outcome, type Waiting } from "./store.ts";
 
@@ -414,7 +414,9 @@ export class Mailbox extends DurableObject<Env> {
 
   /** The name of the Link to the relay whose mailbox this is. A relay that may not be dialled has none. */
   get #link(): string | undefined {
-    return this.#isRelay && remoteRelay(this.#peer, this.env) === this.#peer ? this.#peer : undefined;
+    if (!this.#isRelay) return undefined;
+    const allowed = allowedLink(this.#peer, this.env);
+    return allowed.type === "allowed" && allowed.url === this.#peer ? this.#peer : undefined;
   }
 
   /** A Link consumes the mailbox that has its own name; a relay that has connected by itself has a Tunnel, as devices do. */

@@ -8,7 +8,7 @@ import { DIAL_CANDIDATES, DIAL_TIMEOUT } from "./defaults.ts";
 import { dial, type Origin } from "./origin.ts";
 import { classify, readAddress } from "./policy/addresses.ts";
 import { judgeAddresses, judgeRelay } from "./policy/destinations.ts";
-import { policyOf, type RelayRefused, type RelaySettings } from "./relays.ts";
+import { policyOf, type RelayRefused, type RelaySettings, tellRefusal } from "./relays.ts";
 import { DEFAULT_RESOLVER, resolve } from "./resolver.ts";
 
 /** How a relay is connected to. */
@@ -65,6 +65,6 @@ function isPublic(host: string): boolean {
 
 /** The operator allowed the name, and should know why it is not dialled all the same. */
 function told(name: string, refusal: RelayRefused): RelayRefused {
-  console.warn(JSON.stringify({ reason: refusal.reason, relay: name, detail: refusal.detail }));
+  tellRefusal(name, refusal);
   return refusal;
 }

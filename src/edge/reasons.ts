@@ -13,7 +13,7 @@ export const REASONS = {
   RelayNotAllowed: {
     status: 403,
     cause: "The relay that the request names is not on this edge's allow list.",
-    cure: "Name a relay that is allowed, or let the operator add it to ORIGIN_RELAYS.",
+    cure: "Name a relay that is allowed, or let the operator add it to ORIGIN_RELAYS (--relay-allow).",
   },
   MalformedRelay: {
     status: 400,
@@ -23,7 +23,7 @@ export const REASONS = {
   RelayPrivate: {
     status: 403,
     cause: "The relay is allowed, and its name or one of its addresses is not public.",
-    cure: "Give the relay a public address; for development let the operator set DEV=private.",
+    cure: "Give the relay a public address; for development let the operator set DEV=private (--dev).",
   },
   DNSLookupFailed: {
     status: 500,

@@ -4,37 +4,66 @@
  * @module
  */
 import { ownNames } from "../auth/own-names.ts";
-import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
+import { relayNamed } from "../auth/relay-proof.ts";
 import { tell } from "./findings.ts";
 import { forbidden } from "./policy/configuration.ts";
 import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "./policy/destinations.ts";
 import { type Dev, parseDev } from "./policy/dev.ts";
-import type { Reason } from "./reasons.ts";
+import { judgeLink, type NamedWay } from "./policy/links.ts";
+import { parseWays } from "./policy/ways.ts";
+import { REASONS, type Reason } from "./reasons.ts";
 import type { Settings } from "./settings.ts";
 
 /** The settings by which relays are judged. */
 export type RelaySettings = Pick<Settings, "ORIGIN_RELAYS" | "DEV" | "RESOLVER">;
 
+/** The settings by which it is judged whether a relay may be linked. */
+export type LinkedRelaySettings = RelaySettings & Pick<Settings, "LINK_WAYS">;
+
 /** Why a relay is not dialled. */
 export interface RelayRefused {
   readonly type: "refused";
   readonly reason: Reason;
+  /** For the device. */
   readonly detail?: string;
+  /** What the operator changes, as the end of a sentence. */
+  readonly cure?: string;
+}
+
+/** A refusal as its operator reads it: what is wrong, and what to change. */
+export function forOperator({ reason, detail, cure }: RelayRefused): string {
+  const cause = detail ?? REASONS[reason].cause;
+  return cure === undefined ? `${cause} ${REASONS[reason].cure}` : `${cause.replace(/\.$/, "")}: ${cure}.`;
+}
+
+/** Writes into the log why a relay is not dialled, and what to change. */
+export function tellRefusal(relay: string, refused: RelayRefused): void {
+  console.warn(JSON.stringify({ reason: refused.reason, relay, detail: forOperator(refused) }));
 }
 
 /**
- * The one URL of an origin relay that the edge may connect to: the name of its mailbox and of the Link to it. Undefined
- * when it may not.
+ * Judges whether the edge may link to an origin relay, by one of its ways at least.
+ *
+ * @param url of the relay
+ * @param last the name that worked last: it comes first among the ways
+ * @returns the relay's one URL, which is the name of its mailbox and of the Link to it, and the ways that are allowed
  */
-export function remoteRelay(url: string, env: RelaySettings): string | undefined {
-  try {
-    const named = parseURL(url);
-    if (named.kind !== "relay" || allowedRelay(named.relay, env).type === "refused") return undefined;
-    return relayURL(named.relay);
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
+export function allowedLink(
+  url: string,
+  env: LinkedRelaySettings,
+  last?: string,
+): { readonly type: "allowed"; readonly url: string; readonly ways: readonly NamedWay[] } | RelayRefused {
+  const named = relayNamed(url);
+  if (named === undefined) return { type: "refused", reason: "MalformedRelay" };
+  const policy = policyOf(env);
+  const ways = parseWays(env.LINK_WAYS ?? "");
+  if (policy === undefined) return { type: "refused", reason: "EdgeMisconfigured" };
+  if ("problem" in ways) {
+    return { type: "refused", reason: "EdgeMisconfigured", detail: `LINK_WAYS ${ways.problem}`, cure: ways.cure };
   }
+  const relay = named.slice(named.indexOf("//") + 2);
+  const verdict = judgeLink(relay, { ways, rules: policy.rules, permits: policy.dev }, last);
+  return verdict.type === "refused" ? verdict : { ...verdict, url: named };
 }
 
 /** Whether a Relay-Server-Name is one of this edge's own: then the virtual connection ends here. */

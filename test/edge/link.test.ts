@@ -9,7 +9,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { DeviceError } from "../../src/device/index.ts";
+import { Device, DeviceError } from "../../src/device/index.ts";
+import { startRelay } from "../../src/relay/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../src/sstp/index.ts";
 import { bodyOf, FULL, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
 import { authority } from "../support/certificates.ts";
@@ -217,6 +218,54 @@ describe("a link", () => {
     const namespace = await edge.miniflare.getDurableObjectNamespace("LINK");
     const link = namespace.get(namespace.idFromName("grooveDNS://127.0.0.1")) as unknown as LinkStub;
     assert.equal((await link.status()).way, `127.0.0.1:${port}`);
+  });
+
+  it("on a port of LINK_WAYS needs one entry of the allow list, the one that names this port", async (t) => {
+    // By 127.0.0.1 this edge itself is meant.
+    const relay = await startRelay({ host: "127.0.0.2", port: 0 });
+    t.after(() => relay.close());
+    const relayAllow = [`127.0.0.2:${relay.port}`];
+    const edge = await edgeFor(t, [], { relayAllow, linkWays: `sstp:9 sstp:${relay.port}`, links: ["127.0.0.2"] });
+    const alice = await atEdge(t, edge, "alice/pc");
+    const bob = await Device.connect({ relay: `127.0.0.2:${relay.port}`, address: "bob/pc", transport: "tcp" });
+    t.after(() => bob.close());
+    await alice.send("bob/pc@127.0.0.2", "by the port that is allowed");
+    assert.equal((await receive(bob, 1))[0]?.text(), "by the port that is allowed");
+  });
+
+  it("to a relay of which no port is allowed refuses at once, and the operator is told which entry to add", async (t) => {
+    const lines: string[] = [];
+    const edge = await edgeFor(t, [9], {
+      adminToken: "secret",
+      relayAllow: ["127.0.0.1", "10.0.0.7", "!10.0.0.8"],
+      linkWays: "sstp:8443",
+      dev: "open",
+      log: (_, line) => lines.push(line),
+    });
+    const look = async (relay: string) => {
+      const headers = { Authorization: "Bearer secret" };
+      const answer = await fetch(`${edge.url}/admin/links/${relay}`, { headers });
+      const { code, detail } = (await answer.json()) as { code: string; detail: string };
+      return `${code} ${detail}`;
+    };
+    assert.match(
+      await look("198.51.100.7"),
+      /^RelayNotAllowed .* 198\.51\.100\.7 on port 8443: add 198\.51\.100\.7:8443 to ORIGIN_RELAYS \(--relay-allow\)/,
+    );
+    assert.match(await look("10.0.0.8"), /^RelayNotAllowed .*: remove !10\.0\.0\.8 from ORIGIN_RELAYS/);
+    assert.match(
+      await look("127.0.0.1"),
+      /^RelayNotAllowed .*: add 127\.0\.0\.1:8443 to .*, and .* DEV=private \(--dev\)/,
+    );
+    assert.match(await look("127.0.0.1:443"), /^RelayPrivate .*loopback: .* DEV=private \(--dev\)/);
+    const alice = await atEdge(t, edge, "alice/pc");
+    await assert.rejects(alice.send("bob@198.51.100.7", "refused"), {
+      code: "RelayUnreachable",
+      message: /\/admin\/links\/RELAY \[HostNotReachable\]$/,
+    });
+    await until("it is in the log", () =>
+      lines.some((line) => line.includes('"reason":"RelayNotAllowed"') && line.includes("add 198.51.100.7:8443 to")),
+    );
   });
 
   it("is kept when the operator wants it, so that what waits at the relay comes", async (t) => {

@@ -10,9 +10,9 @@ import { parseLinkSecrets } from "../../auth/relay-proof.ts";
 import { relayURL } from "../../sstp/index.ts";
 import { LEAST_SECONDS, MOST_SECONDS, parseAcknowledgeTime } from "./acknowledge-time.ts";
 import { classify, readAddress } from "./addresses.ts";
-import { judgeRelay, parseRelays } from "./destinations.ts";
+import { parseRelays } from "./destinations.ts";
 import { type Dev, parseDev } from "./dev.ts";
-import { linkTerms, parseLinks } from "./links.ts";
+import { judgeLink, linkTerms, parseLinks } from "./links.ts";
 import { parsePrefix } from "./prefix.ts";
 import { parseProxies } from "./proxies.ts";
 import { parseRate, RateError } from "./rate.ts";
@@ -238,7 +238,7 @@ function rate({ RATE = "" }: Settings): Finding[] {
   }
 }
 
-function links({ LINKS = "", ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[] {
+function links({ LINKS = "", ORIGIN_RELAYS = "", LINK_WAYS = "" }: Settings, dev: Dev): Finding[] {
   const { names, malformed } = parseLinks(LINKS);
   const wrong = (code: "MalformedLinks" | "ForbiddenLinks", problem: string, cure: string): Finding => ({
     code,
@@ -248,9 +248,11 @@ function links({ LINKS = "", ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[
     permitted: false,
   });
   const parsed = parseRelays(ORIGIN_RELAYS);
+  const ways = parseWays(LINK_WAYS);
   const refused = names.flatMap((name) => {
-    const verdict = parsed.type === "rules" ? judgeRelay(name, parsed.rules, dev) : undefined;
-    return verdict?.type === "refused" ? [{ name, detail: verdict.detail }] : [];
+    if (parsed.type !== "rules" || "problem" in ways) return [];
+    const verdict = judgeLink(name, { ways, rules: parsed.rules, permits: dev });
+    return verdict.type === "refused" ? [{ name, ...verdict }] : [];
   });
   return [
     ...malformed.map((entry) =>
@@ -260,11 +262,11 @@ function links({ LINKS = "", ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[
         "write HOST or HOST:PORT, separated by commas",
       ),
     ),
-    ...refused.map(({ name, detail }) =>
+    ...refused.map(({ name, detail, cure = "correct its name" }) =>
       wrong(
         "ForbiddenLinks",
         `has ${JSON.stringify(name)}, which this edge may not connect to (${detail.replace(/\.$/, "")})`,
-        "add it to ORIGIN_RELAYS (--relay-allow), or leave it out",
+        `${cure}; or leave it out`,
       ),
     ),
   ];
@@ -306,7 +308,8 @@ function inClear(settings: Settings, known: readonly string[]): Finding[] {
   return [...new Set([...kept, ...known])].flatMap((url) => {
     const name = url.slice("grooveDNS://".length);
     const terms = linkTerms(url, { LINK_SECRETS: settings.LINK_SECRETS ?? "", LINK_PLAIN: settings.LINK_PLAIN ?? "" });
-    if (judgeRelay(name, rules.rules, { private: false }).type === "refused" || terms?.clear !== false) return [];
+    const allowed = judgeLink(name, { ways, rules: rules.rules, permits: { private: false } }).type === "allowed";
+    if (!allowed || terms?.clear !== false) return [];
     const secret = terms.secrets !== undefined;
     const otherwise = secret ? `${name} in LINK_PLAIN` : `${name}=none in LINK_SECRETS`;
     return [

@@ -58,11 +58,14 @@ export interface MalformedRelays {
   readonly detail: string;
 }
 
-/** Why a relay is not dialled. `detail` is for the device: it tells nothing about the list. */
+/** Why a relay is not dialled. */
 export interface Refusal {
   readonly type: "refused";
   readonly reason: "MalformedRelay" | "RelayNotAllowed" | "RelayPrivate" | "DNSLookupFailed";
+  /** For the device: it tells nothing about the list. */
   readonly detail: string;
+  /** What the operator changes to allow it, as the end of a sentence. It quotes the list, so devices do not see it. */
+  readonly cure?: string;
 }
 
 /** What is permitted beyond the list. */
@@ -135,18 +138,18 @@ export function judgeRelay(
   if (reading.type === "malformed") return refused("MalformedRelay", `The host cannot be used: ${reading.detail}.`);
   if (reading.type === "address") {
     const { address } = reading;
-    if (denies(rules, address, port) || !allows(rules, address, port)) return notAllowed();
-    if (!permits.private && classify(address) !== "public") return isPrivate(address);
-    return { type: "allowed", endpoint: { hostname: dialled(address), port }, resolve: false };
+    const refusal = !permits.private && classify(address) !== "public" ? isPrivate(address) : undefined;
+    const wrong = listRefusal(rules, address, { port, also: refusal }) ?? refusal;
+    return wrong ?? { type: "allowed", endpoint: { hostname: dialled(address), port }, resolve: false };
   }
   const hostname = host.endsWith(".") ? host.slice(0, -1) : host;
   const wrong = nameError(hostname);
   if (wrong !== undefined) return refused("MalformedRelay", `The host cannot be used: ${wrong}.`);
-  if (denies(rules, hostname, port) || !allows(rules, hostname, port)) return notAllowed();
-  if (!permits.private && isPrivateName(hostname)) {
-    return refused("RelayPrivate", "The relay's name means something on one network only.");
-  }
-  return { type: "allowed", endpoint: { hostname, port }, resolve: true };
+  const refusal = !permits.private && isPrivateName(hostname) ? isPrivate(hostname) : undefined;
+  return (
+    listRefusal(rules, hostname, { port, also: refusal }) ??
+    refusal ?? { type: "allowed", endpoint: { hostname, port }, resolve: true }
+  );
 }
 
 /**
@@ -165,7 +168,11 @@ export function judgeAddresses(
   for (const text of addresses) {
     const address = readStrictAddress(text);
     if (address === undefined) return refused("DNSLookupFailed", "The relay's name has an address that is none.");
-    if (denies(rules, address, permits.port)) return notAllowed();
+    const denied = denialOf(rules, address, permits.port);
+    if (denied !== undefined) {
+      const detail = "The relay's name has an address that this edge's allow list does not allow.";
+      return refused("RelayNotAllowed", detail, removalOf(denied));
+    }
     if (!permits.private && classify(address) !== "public") return isPrivate(address);
     hosts.push(dialled(address));
   }
@@ -295,12 +302,30 @@ function allows(rules: Rules, host: string | Address, port: number): boolean {
   );
 }
 
-/** An address is denied with all that it would be carried to. */
-function denies(rules: Rules, host: string | Address, port: number): boolean {
+/** The entry that denies a host. An address is denied with all that it would be carried to. */
+function denialOf(rules: Rules, host: string | Address, port: number): Rule | undefined {
   const all = typeof host === "string" ? [host] : [host, ...embedded(host)];
-  return rules.deny.some(
+  return rules.deny.find(
     (rule) => (rule.port === undefined || rule.port === port) && all.some((one) => covers(rule.hosts, one)),
   );
+}
+
+/**
+ * What the list has against a host; undefined when it allows it.
+ *
+ * @param also what would be against it if the list allowed it
+ */
+function listRefusal(
+  rules: Rules,
+  host: string | Address,
+  { port, also }: { readonly port: number; readonly also: Refusal | undefined },
+): Refusal | undefined {
+  const denied = denialOf(rules, host, port);
+  if (denied === undefined && allows(rules, host, port)) return undefined;
+  const cure = denied === undefined ? `add ${entryFor(host, port)} to ${LIST}` : removalOf(denied);
+  const hostname = typeof host === "string" ? host : formatAddress(host);
+  const detail = `This edge's allow list does not allow ${hostname} on port ${port}.`;
+  return refused("RelayNotAllowed", detail, also?.cure === undefined ? cure : `${cure}, and ${also.cure}`);
 }
 
 function covers(hosts: Hosts, host: string | Address): boolean {
@@ -343,14 +368,28 @@ function dialled(address: Address): string {
   return address.family === 4 ? formatAddress(address) : `[${formatAddress(address)}]`;
 }
 
-function refused(reason: Refusal["reason"], detail: string): Refusal {
-  return { type: "refused", reason, detail };
+/** The setting, and the option of the command that sets it. */
+const LIST = "ORIGIN_RELAYS (--relay-allow)";
+const PRIVATE_CURE = "give the relay a public address, or set DEV=private (--dev) for development";
+
+/** The entry that allows one host on one port. */
+function entryFor(host: string | Address, port: number): string {
+  const hostname = typeof host === "string" ? host : dialled(host);
+  return RELAY_PORTS.includes(port) ? hostname.replace(/^\[(.*)\]$/, "$1") : `${hostname}:${port}`;
 }
 
-function notAllowed(): Refusal {
-  return refused("RelayNotAllowed", "The relay that the request names is not on this edge's allow list.");
+function removalOf(denied: Rule): string {
+  return `remove ${denied.text} from ${LIST}`;
 }
 
-function isPrivate(address: Address): Refusal {
-  return refused("RelayPrivate", `The relay is at an address that is not public: ${classify(address)}.`);
+function refused(reason: Refusal["reason"], detail: string, cure?: string): Refusal {
+  return { type: "refused", reason, detail, ...(cure !== undefined && { cure }) };
+}
+
+function isPrivate(host: string | Address): Refusal {
+  const detail =
+    typeof host === "string"
+      ? "The relay's name means something on one network only."
+      : `The relay is at an address that is not public: ${classify(host)}.`;
+  return refused("RelayPrivate", detail, PRIVATE_CURE);
 }

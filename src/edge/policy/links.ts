@@ -6,8 +6,9 @@
  */
 import { type LinkSecrets, type LinkTrust, parseLinkSecrets } from "../../auth/relay-proof.ts";
 import { AddressError, relayURL } from "../../sstp/index.ts";
+import { judgeRelay, type Permits, type Refusal, type Rules } from "./destinations.ts";
 import { parseDev } from "./dev.ts";
-import { parseWays } from "./ways.ts";
+import { parseWays, type Way, waysTo } from "./ways.ts";
 
 /** What is asked of a link to one relay. */
 export interface LinkTerms {
@@ -31,6 +32,37 @@ export function linkTerms(
   const trust = all.get(url);
   if (trust?.type !== "secrets") return { secrets: undefined, clear: trust?.type === "none" };
   return { secrets: trust.secrets, clear: parseLinks(LINK_PLAIN).urls.includes(url) };
+}
+
+/** A way to a relay, with the name to dial. */
+export interface NamedWay {
+  readonly way: Way;
+  readonly name: string;
+}
+
+/**
+ * The ways to a relay that the allow list allows. One is enough for a link: an entry that names the port of one way need
+ * not be joined by another for the port that the relay's name stands for elsewhere.
+ *
+ * @param relay Relay-Server-Name
+ * @param last the name that worked last: it is tried first
+ * @returns why there is none: the way's reason that is nearest to being allowed
+ */
+export function judgeLink(
+  relay: string,
+  { ways, rules, permits }: { readonly ways: readonly Way[]; readonly rules: Rules; readonly permits: Permits },
+  last?: string,
+): { readonly type: "allowed"; readonly ways: readonly NamedWay[] } | Refusal {
+  const allowed: NamedWay[] = [];
+  const refusals: Refusal[] = [];
+  for (const named of waysTo(relay, ways, last)) {
+    const verdict = judgeRelay(named.name, rules, permits);
+    if (verdict.type === "allowed") allowed.push(named);
+    else refusals.push(verdict);
+  }
+  if (allowed.length > 0) return { type: "allowed", ways: allowed };
+  const listed = refusals.find(({ reason }) => reason === "RelayPrivate");
+  return listed ?? refusals[0] ?? { type: "refused", reason: "MalformedRelay", detail: "It is no relay's name." };
 }
 
 /**

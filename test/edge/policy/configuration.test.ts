@@ -43,9 +43,28 @@ describe("a finding names the setting, the entry and what to write", () => {
     [{ RATE: "connects=1,connects=2" }, /^RATE has "connects=2", the second connects: leave one of both out$/],
     [
       { LINKS: "a.example.com,b.example.com", ORIGIN_RELAYS: "a.example.com", LINK_WAYS: "tls:443" },
-      /^LINKS has "b\.example\.com", which this edge may not .* list.*: add it to ORIGIN_RELAYS .*, or leave it out$/,
+      /^LINKS has "b\.example\.com", which this edge may not .* list.*: add b\.example\.com to ORIGIN_RELAYS .*; or leave it out$/,
     ],
-    [{ LINKS: "10.0.0.1", ORIGIN_RELAYS: "10.0.0.1" }, /^LINKS has "10\.0\.0\.1", .*not public/],
+    [
+      { LINKS: "a.example.com", ORIGIN_RELAYS: "a.example.com", LINK_WAYS: "tls:8443" },
+      /^LINKS has "a\.example\.com", .* on port 8443\): add a\.example\.com:8443 to ORIGIN_RELAYS \(--relay-allow\)/,
+    ],
+    [
+      { LINKS: "[2001:db8::7]", LINK_WAYS: "tls:8443", DEV: "private" },
+      /^LINKS has .*: add \[2001:db8::7\]:8443 to ORIGIN_RELAYS/,
+    ],
+    [
+      { LINKS: "a.example.com", ORIGIN_RELAYS: "a.example.com !*.example.com:443", LINK_WAYS: "tls:443" },
+      /^LINKS has .*: remove !\*\.example\.com:443 from ORIGIN_RELAYS/,
+    ],
+    [
+      { LINKS: "10.0.0.1", ORIGIN_RELAYS: "10.0.0.1" },
+      /^LINKS has "10\.0\.0\.1", .*not public.*: .* DEV=private \(--dev\)/,
+    ],
+    [
+      { LINK_SECRETS: `a.example.com=${SECRET}`, ORIGIN_RELAYS: "a.example.com:8443", LINK_WAYS: "sstp:8443" },
+      /^LINK_SECRETS has "a\.example\.com", to which .* without TLS/,
+    ],
     [
       { LINKS: "a.example.com,b..c", ORIGIN_RELAYS: "a.example.com", LINK_WAYS: "tls:443" },
       /^LINKS has "b\.\.c", .*: write HOST or HOST:PORT/,
@@ -132,11 +151,12 @@ describe("findings", () => {
         KEYS,
         LINKS: "relay.example.com, other.example.com:443 63.209.254.7\n[2607:f8b0::7]:2492,",
         LINK_WAYS: "tls:443",
-        ORIGIN_RELAYS: "*.example.com:2492 other.example.com 63.209.254.* 2607:f8b0::/32",
+        ORIGIN_RELAYS: "*.example.com:443 63.209.254.* 2607:f8b0::/32",
       },
       [],
       [],
     ],
+    [{ KEYS, LINKS: "a.example.com", ORIGIN_RELAYS: "a.example.com:8443", LINK_WAYS: "tls:443 tls:8443" }, [], []],
     [{ KEYS, LINKS: "relay.example.com" }, ["ForbiddenLinks"], ["ForbiddenLinks"]],
     [{ KEYS, LINKS: "127.0.0.1:2492", ORIGIN_RELAYS: "127.0.0.1" }, ["ForbiddenLinks"], ["ForbiddenLinks"]],
     [{ KEYS, LINKS: "relay.example.com", ORIGIN_RELAYS: "a..b" }, ["MalformedRelays"], ["MalformedRelays"]],
