@@ -1,19 +1,18 @@
 /** Waiting for the user to have enough. */
 
-/** Of a terminal, of whoever manages services, of a terminal that is closed, and of Ctrl-\. */
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
+import { END_SIGNALS, type EndSignal } from "./exit-codes.ts";
 
 /**
- * Resolves on the first signal that asks the process to end; a second one ends it at once. Call it before anybody is
+ * Resolves with the first signal that asks the process to end; a second one ends it at once. Call it before anybody is
  * told that the command is up: they may have enough at once.
  */
-export function untilInterrupted(): Promise<void> {
+export function untilInterrupted(): Promise<EndSignal> {
   return new Promise((resolve) => {
-    const stop = () => {
-      for (const signal of SIGNALS) process.removeListener(signal, stop);
-      resolve();
+    const stop = (received: EndSignal) => {
+      for (const signal of END_SIGNALS) process.removeListener(signal, stop);
+      resolve(received);
     };
-    for (const signal of SIGNALS) {
+    for (const signal of END_SIGNALS) {
       // Ours first: a signal that comes while there is no listener is lost.
       process.on(signal, stop);
       // Miniflare's own handlers end the process before anybody can be told that it ends. What it started is disposed of
