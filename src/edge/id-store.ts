@@ -76,6 +76,8 @@ interface Found extends Key {
   readonly series: Series;
   readonly sender: Sender;
   readonly key: string;
+  /** The range that was asked for last: for a sender that counts, the one that is asked for next. */
+  range: IdRange | undefined;
 }
 
 export class IdTable {
@@ -160,6 +162,7 @@ export class IdTable {
     const range = { tail, head, low: number, high: number, at: this.#age(now), free, written: undefined };
     before.free = number;
     sender.ranges.get(key)?.push(range);
+    found.range = range;
     this.#dirtyRanges.set(range, sender);
     this.#dirtySenders.add(sender);
   }
@@ -233,12 +236,14 @@ export class IdTable {
     }
     const tail = `${series.source.slice(name.length)}\n${series.tail}`;
     const { head } = series;
-    this.#last = { series, sender, tail, head, key: `${tail}\n${head}` };
+    this.#last = { series, sender, tail, head, key: `${tail}\n${head}`, range: undefined };
     return this.#last;
   }
 
   /** The range that a number is in, or else the last one before it. */
-  #rangeAt({ sender, key, tail, head }: Found, number: number): IdRange {
+  #rangeAt(found: Found, number: number): IdRange {
+    const { sender, key, tail, head, range: last } = found;
+    if (last !== undefined && number >= last.low && number < last.free) return last;
     let kept = sender.ranges.get(key);
     if (kept === undefined) {
       kept = [];
@@ -247,12 +252,16 @@ export class IdTable {
     // Of a sender that counts it is the last one.
     for (let at = kept.length - 1; at >= 0; at -= 1) {
       const range = kept[at];
-      if (range !== undefined && number >= range.low && number < range.free) return range;
+      if (range !== undefined && number >= range.low && number < range.free) {
+        found.range = range;
+        return range;
+      }
     }
     const range = this.#readRange(sender, { tail, head }, number);
     for (const { low } of kept) if (low > number) range.free = Math.min(range.free, low);
     kept.push(range);
     this.#kept += 1;
+    found.range = range;
     return range;
   }
 

@@ -321,10 +321,13 @@ export class MailboxStore {
         if (full) return "full";
         const share = shares[number] ?? 0;
         if (size > MESSAGE_LIMIT || share > ENVELOPE_LIMIT) return "tooLong";
-        const counts = lengthOf(octets, batch, index) + (counted.has(number) ? 0 : share);
-        if (room !== undefined && !room.take(envelopes[number]?.source ?? "", counts)) return "quota";
+        // Nearly always there is plenty, and nothing to count.
+        if (room !== undefined) {
+          const counts = lengthOf(octets, batch, index) + (counted.has(number) ? 0 : share);
+          if (!room.take(envelopes[number]?.source ?? "", counts)) return "quota";
+          counted.add(number);
+        }
         kept.push(index);
-        counted.add(number);
         if (one !== undefined) this.#ids.add(one, id, now);
         return "stored";
       });
