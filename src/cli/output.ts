@@ -3,6 +3,8 @@
  *
  * @module
  */
+
+import { fitted, visible } from "../lib/printable.ts";
 import type { ExitName } from "./exit-codes.ts";
 
 /** An error that the user can mend. Its message is the line that is printed; its code is listed in the README. */
@@ -32,8 +34,10 @@ export function size(octets: number): string {
 }
 
 export interface Progress {
-  /** Called as often as the caller likes; draws at most ten times a second. */
-  update(done: number, total: number | undefined): void;
+  /** Called as often as the caller likes; draws at most ten times a second. A label takes the place of the one before. */
+  update(done: number, total: number | undefined, label?: string): void;
+  /** Takes the bar off the screen until the next update, so that a line can be written. */
+  hide(): void;
   /** Takes the bar off the screen. */
   end(): void;
 }
@@ -42,23 +46,41 @@ export interface Progress {
 const PATIENCE = 1000;
 const REDRAW = 100;
 
+/** Columns of a terminal that does not say. */
+const COLUMNS = 80;
+
 /**
  * A progress bar on standard error, when that is a terminal and the work takes longer than a second. Otherwise nothing.
+ *
+ * @param label anybody's text: it is escaped, and cut where the terminal is too narrow
  */
 export function progressBar(label: string, stream: NodeJS.WriteStream = process.stderr): Progress {
   const started = performance.now();
   let drawn = 0;
+  let isShown = false;
+  let shownLabel = label;
+  const hide = () => {
+    if (isShown) stream.write("\r\x1b[K");
+    isShown = false;
+  };
   return {
-    update(done, total) {
+    update(done, total, newLabel = shownLabel) {
+      shownLabel = newLabel;
       const now = performance.now();
       if (!stream.isTTY || now - started < PATIENCE || now - drawn < REDRAW) return;
       drawn = now;
-      const rate = `${size(done / ((now - started) / 1000))}/s`;
-      stream.write(`\r\x1b[K${label} ${total === undefined ? size(done) : bar(done, total)} ${rate}`);
+      isShown = true;
+      const rate = `${size(Math.round(done / ((now - started) / 1000)))}/s`;
+      const figures = ` ${total === undefined ? size(done) : bar(done, total)} ${rate}`;
+      // A line that is too long would go on in the next one, where nothing takes it away.
+      const room = (stream.columns ?? COLUMNS) - figures.length - 1;
+      stream.write(`\r\x1b[K${fitted(visible(shownLabel), room)}${figures}`);
     },
-    end() {
-      if (drawn > 0) stream.write("\r\x1b[K");
+    hide() {
+      hide();
+      drawn = performance.now();
     },
+    end: hide,
   };
 }
 

@@ -46,6 +46,7 @@ export class Output {
   #queue: Job[] = [];
   #working = false;
   #failure: CommandError | undefined;
+  #hasWritten = false;
 
   private constructor(sink: Sink, columns: () => number | undefined) {
     this.#sink = sink;
@@ -73,6 +74,11 @@ export class Output {
   /** Columns of the terminal that it is; undefined when it is none. */
   get columns(): number | undefined {
     return this.#columns();
+  }
+
+  /** Whether anything was taken. */
+  get hasWritten(): boolean {
+    return this.#hasWritten;
   }
 
   /**
@@ -107,6 +113,7 @@ export class Output {
           for (const chunk of chunks(pieces)) {
             if (this.#failure !== undefined) throw this.#failure;
             await this.#sink.write(chunk);
+            this.#hasWritten = true;
           }
           written += 1;
         }
@@ -213,13 +220,18 @@ function closed(): CommandError {
   return new CommandError(
     "OutputClosed",
     "standard output is closed: leave it open, or add > /dev/null when nobody needs it",
+    "OutputClosed",
   );
 }
 
 function failure(error: unknown): CommandError {
   const code = codeOf(error);
   if (code === "EPIPE" || code === "ECONNRESET") {
-    return new CommandError("OutputClosed", "what reads standard output has ended: what it did not take comes again");
+    return new CommandError(
+      "OutputClosed",
+      "what reads standard output has ended: what it did not take comes again",
+      "OutputClosed",
+    );
   }
   const why = code === "ENOSPC" ? "its disk is full: make room" : "write it somewhere else";
   return new CommandError("CannotWrite", `cannot write standard output (${code ?? error}): ${why}`);

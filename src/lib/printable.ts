@@ -106,6 +106,19 @@ export function columnsOf(character: string): number {
   return character < "\u1100" ? 1 : 2;
 }
 
+/** The beginning of a text that takes at most so many columns; dots say that there is more. */
+export function fitted(text: string, columns: number): string {
+  const dots = "...";
+  let used = 0;
+  let cut = "";
+  for (const character of text) {
+    used += columnsOf(character);
+    if (used > columns) return columns < dots.length ? "" : cut + dots;
+    if (used <= columns - dots.length) cut += character;
+  }
+  return text;
+}
+
 function escaped(character: string): string {
   return ESCAPES[character] ?? `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`;
 }

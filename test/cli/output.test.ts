@@ -52,3 +52,20 @@ test("no progress bar where nobody looks", (context) => {
   bar.end();
   assert.equal(file.text(), "");
 });
+
+test("a label of others is escaped, and cut where the terminal is narrow; a line takes the bar's place", (context) => {
+  let now = 0;
+  context.mock.method(performance, "now", () => now);
+  const terminal = Object.assign(screen(true), { columns: 60 });
+  const bar = progressBar("", terminal);
+  now = 2000;
+  bar.update(1024, undefined, "\x1b[2Kreport");
+  assert.equal(terminal.text(), "\r\x1b[K\\e[2Kreport 1.0 KiB 512 B/s");
+  bar.hide();
+  assert.equal(terminal.text(), "\r\x1b[K");
+  bar.update(1024, undefined);
+  assert.equal(terminal.text(), "", "it stays away while the line is written");
+  now = 2200;
+  bar.update(1024, undefined, "x".repeat(100));
+  assert.equal(terminal.text(), `\r\x1b[K${"x".repeat(40)}... 1.0 KiB 465 B/s`);
+});

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { columnsOf, jsonLine, printable, visible } from "../../src/lib/printable.ts";
+import { columnsOf, fitted, jsonLine, printable, visible } from "../../src/lib/printable.ts";
 
 /** What a terminal may act on or hide, whatever stands around it; the joiners are looked at apart. */
 const OBEYED = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\u{e0000}-\u{e007f}]/u;
@@ -88,4 +88,17 @@ test("a line of JSON means the same and has nothing to obey", () => {
 
 test("columns are rather too many than too few", () => {
   assert.deepEqual(["a", "é", "\u0301", "д", "日", "👍", "\t"].map(columnsOf), [1, 1, 0, 1, 2, 2, 8]);
+});
+
+test("a text that is too long for its columns is cut, and says so", () => {
+  for (const [text, columns, expected] of [
+    ["abcdef", 6, "abcdef"],
+    ["abcdefg", 6, "abc..."],
+    ["日本語", 6, "日本語"],
+    ["日本語x", 6, "日..."],
+    ["ab", 1, ""],
+    ["", -5, ""],
+  ] as const) {
+    assert.equal(fitted(text, columns), expected);
+  }
 });

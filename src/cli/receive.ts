@@ -1,0 +1,274 @@
+/**
+ * What `grooveway recv` does with the messages that arrive.
+ *
+ *   message of a transfer ─► FileReceiver ─► acknowledged ─► a line
+ *   other message ─► written out ─► acknowledged
+ *
+ * Many are taken at a time, so that their writes and syncs overlap; each is acknowledged after its own. When one cannot be
+ * written, it and those behind it are not acknowledged and come again to the next run.
+ *
+ * @module
+ */
+import type { Message } from "../device/index.ts";
+import { jsonLine, visible } from "../lib/printable.ts";
+import { within } from "../lib/runtime/timeout.ts";
+import { decodeMessage, isTransferResource } from "../transfer/index.ts";
+import type { FileReceiver, FileSource, Outcome } from "./file-receiver.ts";
+import { decoded, messageLines } from "./message-lines.ts";
+import { type Progress, size } from "./output.ts";
+import type { Output, Piece } from "./standard-output.ts";
+
+/**
+ * Messages that are taken at a time. Their octets are bounded by the device, which reads no more while 32 MiB are not
+ * acknowledged; this bounds small ones, and is enough for their syncs to be shared.
+ */
+const AT_ONCE = 64;
+
+/** How long what is being written may take when the command is to end, in milliseconds: a slow disk, not a stuck pipe. */
+const SETTLE = 5_000;
+
+/** How a message is written. */
+export type Form =
+  /** For a person: escaped, the sender in front. */
+  | "lines"
+  /** A JSON object for each, also for what becomes of files. */
+  | "json"
+  /** The body and nothing else. */
+  | "raw";
+
+/** Where messages come from: a `Device`. */
+export interface MessageSource {
+  messages(): AsyncIterable<Message>;
+  close(): Promise<void>;
+}
+
+export interface ReceiveOptions {
+  readonly source: MessageSource;
+  /** Called for the first message of a transfer. */
+  readonly files: () => Promise<Pick<FileReceiver, "take">>;
+  readonly output: Pick<Output, "columns" | "write" | "close">;
+  readonly form: Form;
+  /** Go on after the first file or message. */
+  readonly isFollowing: boolean;
+  /** Tells a person a line, on standard error. */
+  readonly tell: (line: string) => void;
+  readonly progress: Progress;
+  /** Ends it in order when it aborts. */
+  readonly signal: AbortSignal;
+}
+
+/** What was received. */
+export interface Summary {
+  /** Files and messages. */
+  readonly received: number;
+  /** Transfers that were set aside. */
+  readonly setAside: number;
+}
+
+/**
+ * Takes messages until the first file or message is complete, or for ever.
+ *
+ * @throws CommandError OutputClosed, CannotWrite; DeviceError when the connection ended for good
+ */
+export async function receive(options: ReceiveOptions): Promise<Summary> {
+  const { source, output, isFollowing, signal } = options;
+  const taker = new Taker(options);
+  const underWay = new Set<Promise<void>>();
+  let failure: { readonly error: unknown } | undefined;
+  let wake = () => {};
+  let ending: Promise<void> | undefined;
+  let isOver = false;
+  const end = () => {
+    ending ??= (async () => {
+      await within(SETTLE, Promise.all(underWay));
+      output.close();
+      await source.close();
+      isOver = true;
+      wake();
+    })();
+    return ending;
+  };
+  const stop = () => void end();
+  const isEnough = () => !isFollowing && taker.received > 0;
+  signal.addEventListener("abort", stop);
+  if (signal.aborted) stop();
+  try {
+    for await (const message of source.messages()) {
+      if (ending !== undefined) break;
+      const work: Promise<void> = taker
+        .take(message)
+        .catch((error: unknown) => {
+          failure ??= { error };
+        })
+        .then(() => {
+          underWay.delete(work);
+          if (failure !== undefined || isEnough()) stop();
+          wake();
+        });
+      underWay.add(work);
+      // Of two that may complete something at the same time both would be received, and one was asked for.
+      const most = isFollowing || !mayComplete(message) ? AT_ONCE : 1;
+      while (underWay.size >= most && !isOver) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    }
+  } catch (error) {
+    failure ??= { error };
+  } finally {
+    await end();
+    signal.removeEventListener("abort", stop);
+  }
+  if (failure !== undefined) throw failure.error;
+  return { received: taker.received, setAside: taker.setAside };
+}
+
+/** Whether a file or message may be complete with it, when those before it are on the disk. */
+function mayComplete({ resource, body }: Message): boolean {
+  if (!isTransferResource(resource)) return true;
+  try {
+    const { type } = decodeMessage(body);
+    return type === "whole" || type === "end";
+  } catch {
+    return false;
+  }
+}
+
+/** Takes messages, and says what became of them. */
+class Taker {
+  readonly #options: ReceiveOptions;
+  readonly #arrivals: Arrivals;
+  received = 0;
+  setAside = 0;
+
+  constructor(options: ReceiveOptions) {
+    this.#options = options;
+    this.#arrivals = new Arrivals(options.progress);
+  }
+
+  async take(message: Message): Promise<void> {
+    if (!isTransferResource(message.resource)) {
+      await this.#write(this.#piecesOf(message));
+      message.done();
+      this.received += 1;
+      return;
+    }
+    const files = await this.#options.files();
+    await this.#tellOutcome(await files.take(message));
+  }
+
+  async #tellOutcome(outcome: Outcome): Promise<void> {
+    switch (outcome.kind) {
+      case "kept":
+        this.#arrivals.update(outcome.transfer, outcome);
+        return;
+      case "repeated":
+        return;
+      case "received": {
+        const { file } = outcome;
+        this.#arrivals.delete(file.transfer);
+        this.received += 1;
+        const { transfer, name, path, bytes, sha256, from, vouched, elsewhere } = file;
+        const where = `${visible(path)}${elsewhere ? " (where an earlier run had begun it)" : ""}`;
+        await this.#report(`received ${where} from ${senderOf(file)}: ${size(bytes)}, sha256 ${sha256}`, {
+          event: "file",
+          name,
+          path,
+          bytes,
+          sha256,
+          transfer,
+          from,
+          vouched,
+          elsewhere,
+        });
+        return;
+      }
+      case "setAside": {
+        const { source, transfer, name, reason, detail } = outcome;
+        if (transfer !== undefined) this.#arrivals.delete(transfer);
+        this.setAside += 1;
+        const { from, vouched } = source;
+        if (this.#options.form === "json") {
+          await this.#write([`${jsonLine({ event: "setAside", name, transfer, from, vouched, reason, detail })}\n`]);
+        } else {
+          const what = name === undefined ? "a transfer" : visible(name);
+          this.#tell(`set aside ${what} from ${senderOf(source)}: ${visible(detail)} [${reason}]`);
+        }
+        return;
+      }
+    }
+  }
+
+  *#piecesOf(message: Message): Generator<Piece> {
+    const { id, from, vouched, resource, body } = message;
+    const { form, output } = this.#options;
+    if (form === "raw") yield body;
+    else if (form === "lines") yield* messageLines(senderOf(message), body, output.columns);
+    else {
+      const text = decoded(body);
+      const content = text === undefined ? { base64: Buffer.from(body).toString("base64") } : { text };
+      yield `${jsonLine({ event: "message", id, from, vouched, resource, ...content })}\n`;
+    }
+  }
+
+  /** What became of a file. With `raw`, standard output is for the body of a message alone. */
+  async #report(line: string, event: Record<string, unknown>): Promise<void> {
+    const { form } = this.#options;
+    if (form === "raw") this.#tell(line);
+    else await this.#write([`${form === "json" ? jsonLine(event) : line}\n`]);
+  }
+
+  #write(pieces: Iterable<Piece>): Promise<void> {
+    this.#options.progress.hide();
+    return this.#options.output.write(pieces);
+  }
+
+  #tell(line: string): void {
+    this.#options.progress.hide();
+    this.#options.tell(line);
+  }
+}
+
+/** Who sent it, for a person. */
+export function senderOf({ from, vouched }: FileSource): string {
+  if (from === undefined) return "somebody";
+  return vouched ? visible(from) : `${visible(from)} (as the sender says)`;
+}
+
+/** A file that is arriving, as far as it is there. */
+interface Arrival {
+  readonly name: string | undefined;
+  readonly held: number;
+  readonly size: number | undefined;
+}
+
+/** Files whose progress is shown. More are nothing for a person, and a sender could begin any number. */
+const SHOWN = 100;
+
+/** The files that are arriving, as one progress bar. */
+class Arrivals {
+  readonly #progress: Progress;
+  readonly #files = new Map<string, Arrival>();
+
+  constructor(progress: Progress) {
+    this.#progress = progress;
+  }
+
+  update(transfer: string, { name, held, size }: Arrival): void {
+    if (!this.#files.has(transfer) && this.#files.size >= SHOWN) return;
+    this.#files.set(transfer, { name, held, size });
+    let all = 0;
+    let whole: number | undefined = 0;
+    for (const file of this.#files.values()) {
+      all += file.held;
+      whole = whole === undefined || file.size === undefined ? undefined : whole + file.size;
+    }
+    this.#progress.update(all, whole, this.#files.size === 1 ? (name ?? "a file") : `${this.#files.size} files`);
+  }
+
+  delete(transfer: string): void {
+    this.#files.delete(transfer);
+    if (this.#files.size === 0) this.#progress.hide();
+  }
+}
