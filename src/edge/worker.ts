@@ -21,7 +21,7 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Caller, type Context, type TunnelStub, tunnelFor } from "./parking.ts";
-import { parsePrefix, pathUnder, seemingPrefix } from "./policy/prefix.ts";
+import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "./policy/prefix.ts";
 import { sourceOf } from "./policy/source.ts";
 import { answerHeaders, problem, REASONS, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
@@ -101,12 +101,17 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
 
 app.all("/:version{[0-9]+\\.[0-9]+}/*", () => problem("MethodNotImplemented"));
 app.notFound((c) => {
-  const prefix = seemingPrefix(c.req.method, c.req.path);
+  // Not c.req.path, which is half decoded.
+  const own = prefixOf(c.env);
+  const path = pathUnder(own, new URL(c.req.url).pathname) ?? "/";
+  const whole = withWholeAddress(path);
+  if (whole !== undefined) {
+    return problem("MalformedAddress", `An address is one part of a path, its slash written as %2F: ${own}${whole}`);
+  }
+  const prefix = seemingPrefix(c.req.method, path);
   if (prefix === undefined) return problem("NotFound");
-  return problem(
-    "WrongPrefix",
-    `The request came with ${prefix} before its path, which this edge does not stand under.`,
-  );
+  const place = own === "" ? "at the root of its host" : `under ${own}/`;
+  return problem("WrongPrefix", `The request came to ${own}${prefix}/, and this edge stands ${place}.`);
 });
 app.onError((error) => {
   // Of an error in an object only the message comes through.

@@ -97,6 +97,18 @@ test("a request without the edge's path is told to use it", async (context) => {
   const { origin } = new URL(printed);
   const sent = await run(context, ["send", "--edge", origin, "--as", "a/b", "bob", "package.json"]);
   assert.match(sent.stderr, /\[WrongPrefix\]/);
+  const detailAt = async (path: string) => {
+    const { code, detail } = (await (await fetch(new URL(path, printed))).json()) as { code: string; detail: string };
+    return `${code}: ${detail}`;
+  };
+  assert.match(
+    await detailAt("/groove/groove/health"),
+    /^WrongPrefix: .*came to \/groove\/groove\/.*under \/groove\/\.$/,
+  );
+  assert.match(
+    await detailAt("/groove/mailboxes/bob/phone/rule"),
+    /^MalformedAddress: .*%2F: \/groove\/mailboxes\/bob%2Fphone\/rule$/,
+  );
 });
 
 test("an edge under a path hears that its disk is full", async (context) => {

@@ -118,6 +118,18 @@ describe("/admin", () => {
     }
   });
 
+  it("says how to write an address whose slash stands in the path as it is", async () => {
+    for (const [path, whole] of [
+      ["/mailboxes/bob/phone/rule", "/admin/mailboxes/bob%2Fphone/rule"],
+      ["/mailboxes/bob/phone", "/admin/mailboxes/bob%2Fphone"],
+    ] as const) {
+      const { code, detail } = (await (await ask(path)).json()) as { code: string; detail: string };
+      assert.equal(code, "MalformedAddress");
+      assert.ok(detail.endsWith(`%2F: ${whole}`), detail);
+    }
+    assert.equal(((await (await ask("/health")).json()) as { code: string }).code, "NotFound");
+  });
+
   it("is shut without the token, and says so", async () => {
     for (const token of ["", "wrong", `${TOKEN} `, TOKEN.slice(0, -1), undefined]) {
       for (const [path, method] of [

@@ -27,9 +27,22 @@ export function pathUnder(prefix: string, path: string): string | undefined {
 const MISPLACED =
   /^(\/.+?)\/(?:\d{1,4}\.\d{1,4}\/[^/]+\/[^/,]+,ConnType=[^/]*|(?:admin\/)?mailboxes(?:\/.*)?|health)$/i;
 
+/** Paths of the edge itself: what stands behind them is no path under a prefix. */
+const OWN = /^\/(?:admin|mailboxes|health|local)(?:\/|$)/i;
+
 /** The prefix that whoever sends a request to this path seems to use. Undefined: it does not look like one for an edge. */
 export function seemingPrefix(method: string, path: string): string | undefined {
+  if (OWN.test(path)) return undefined;
   // A poll goes to the root, whatever that is.
   if (method === "POST" && /^\/.*[^/]\/$/.test(path)) return path.slice(0, -1);
   return MISPLACED.exec(path)?.[1];
+}
+
+/** The path of a mailbox whose address has its slash as it is: as it has to be written. Undefined for every other path. */
+export function withWholeAddress(path: string): string | undefined {
+  const [, head, identity, device, tail = ""] =
+    /^((?:\/admin)?\/mailboxes)\/([^/]+)\/([^/]+)(\/(?:rule|lock))?\/?$/.exec(path) ?? [];
+  // Without more behind it, this is what is asked of the mailbox of an identity.
+  if (head === undefined || (tail === "" && /^(?:rule|lock)$/.test(device ?? ""))) return undefined;
+  return `${head}/${identity}%2F${device}${tail}`;
 }

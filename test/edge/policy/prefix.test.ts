@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { forbidden } from "../../../src/edge/policy/configuration.ts";
-import { parsePrefix, pathUnder, seemingPrefix } from "../../../src/edge/policy/prefix.ts";
+import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "../../../src/edge/policy/prefix.ts";
 
 const segment = fc.stringMatching(/^[A-Za-z0-9\-_~]{1,12}$/);
 const prefixes = fc.array(segment, { minLength: 1, maxLength: 4 }).map((segments) => `/${segments.join("/")}`);
@@ -33,6 +33,39 @@ test("a target of an edge under another path is known, whatever the path", () =>
   );
   for (const path of ["/", "/health", "/nothing", "/a.b/c", "/mailboxes", target]) {
     assert.equal(seemingPrefix("GET", path), undefined, path);
+  }
+});
+
+test("what stands behind a path of the edge itself is not taken for a prefix", () => {
+  for (const path of [
+    "/admin/mailboxes/bob/phone/rule",
+    "/admin/health",
+    "/admin/admin/mailboxes",
+    "/mailboxes/mailboxes/phone",
+    "/mailboxes/health",
+    "/health/",
+    "/local/health",
+  ]) {
+    for (const method of ["GET", "POST", "PUT"]) assert.equal(seemingPrefix(method, path), undefined, path);
+  }
+  assert.equal(seemingPrefix("GET", "/administration/health"), "/administration");
+});
+
+test("an address with its slash as it is is known, with and without what is asked of its mailbox", () => {
+  for (const [path, whole] of [
+    ["/admin/mailboxes/bob/phone/rule", "/admin/mailboxes/bob%2Fphone/rule"],
+    ["/admin/mailboxes/bob/phone/lock", "/admin/mailboxes/bob%2Fphone/lock"],
+    ["/admin/mailboxes/bob/phone", "/admin/mailboxes/bob%2Fphone"],
+    ["/mailboxes/bob/phone/rule", "/mailboxes/bob%2Fphone/rule"],
+    ["/mailboxes/an%20odd/na%2Fme/rule/", "/mailboxes/an%20odd%2Fna%2Fme/rule"],
+    ["/mailboxes/bob/rule", undefined],
+    ["/admin/mailboxes/bob/lock", undefined],
+    ["/admin/mailboxes/bob", undefined],
+    ["/admin/mailboxes", undefined],
+    ["/admin/mailboxes/a/b/c/rule", undefined],
+    ["/elsewhere/mailboxes/bob/phone", undefined],
+  ] as const) {
+    assert.equal(withWholeAddress(path), whole, path);
   }
 });
 
