@@ -6,6 +6,7 @@
 
 import { Hono } from "hono";
 import { getPath } from "hono/utils/url";
+import { hasKeys } from "../auth/key-set.ts";
 import { ownNames } from "../auth/own-names.ts";
 import { owns } from "../auth/scopes.ts";
 import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target, TWO_HOSTS } from "../encapsulation/index.ts";
@@ -21,6 +22,7 @@ import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
 import { longLivedGet, longLivedPost } from "./longlived.ts";
 import { page } from "./page.ts";
 import { type Caller, type Context, type TunnelStub, tunnelFor } from "./parking.ts";
+import { parseDev } from "./policy/dev.ts";
 import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "./policy/prefix.ts";
 import { sourceOf } from "./policy/source.ts";
 import { answerHeaders, problem, REASONS, type Reason } from "./reasons.ts";
@@ -38,7 +40,22 @@ const app = new Hono<{ Bindings: Env }>({
   getPath: (request, options) => pathUnder(prefixOf(options?.env as Env | undefined), getPath(request)) ?? "/",
 });
 
-app.get("/", (c) => c.html(page(`${new URL(c.req.url).origin}${prefixOf(c.env)}`)));
+app.get("/", (c) => {
+  const { origin, hostname, pathname } = new URL(c.req.url);
+  const prefix = prefixOf(c.env);
+  // The links of the page are relative.
+  if (pathname === prefix) return c.redirect(`${prefix}/`, 302);
+  return c.html(
+    page({
+      url: `${origin}${prefix}`,
+      name: ownNames(c.env.RELAY_NAME)[0],
+      isOwnHost: isOwnName(hostname, c.env),
+      entry: hasKeys(c.env) ? "by token" : parseDev(c.env.DEV).open ? "anybody" : "nobody",
+    }),
+    200,
+    { "Cache-Control": "no-store" },
+  );
+});
 
 app.get("/health", (c) => {
   if (!isStorageFull()) return c.json({ status: "ok", service: "grooveway" });
