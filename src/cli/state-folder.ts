@@ -10,8 +10,9 @@
  *
  * @module
  */
-import { accessSync, constants, mkdirSync } from "node:fs";
+import { access, constants } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
+import { makeFolders } from "./file-system.ts";
 import { CommandError } from "./output.ts";
 
 /** The folder of this name beside received files: unfinished parts, and state when there is no other place for it. */
@@ -38,19 +39,19 @@ export interface StateFolder {
  *
  * @throws CommandError CannotWrite when --state or GROOVEWAY_STATE names a folder that cannot be used
  */
-export function openStateFolder(options: StateFolderOptions = {}): StateFolder {
+export async function openStateFolder(options: StateFolderOptions = {}): Promise<StateFolder> {
   const env = options.env ?? process.env;
   const named = options.state ?? filled(env.GROOVEWAY_STATE);
   if (named !== undefined) {
-    const problem = unusable(named);
+    const problem = await unusable(named);
     if (problem === undefined) return { path: resolve(named), notice: undefined };
     const where = options.state === undefined ? "GROOVEWAY_STATE" : "--state";
     throw new CommandError("CannotWrite", `cannot use ${named} as the state folder (${problem}): change ${where}`);
   }
-  for (const path of homes(env)) if (unusable(path) === undefined) return { path, notice: undefined };
+  for (const path of homes(env)) if ((await unusable(path)) === undefined) return { path, notice: undefined };
   if (options.beside !== undefined) {
     const path = resolve(options.beside, BESIDE);
-    if (unusable(path) === undefined) {
+    if ((await unusable(path)) === undefined) {
       return { path, notice: `no home folder can be written to: state is kept in ${path}; --state DIR changes that` };
     }
   }
@@ -77,10 +78,10 @@ function filled(text: string | undefined): string | undefined {
 }
 
 /** Why a folder cannot be used; undefined when it can. */
-function unusable(path: string): string | undefined {
+async function unusable(path: string): Promise<string | undefined> {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-    accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
+    await makeFolders(path, 0o700);
+    await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
     return undefined;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code ?? String(error);

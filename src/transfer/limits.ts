@@ -27,3 +27,21 @@ export const GAPS = 4096;
 
 /** Time stamps that a JavaScript Date can hold, in milliseconds from 1970. */
 export const TIME_RANGE = 8.64e15;
+
+/** Finished transfers that are remembered, so that one whose acknowledgement was lost does not come twice: far more than any relay sends again. */
+export const FINISHED_TRANSFERS = 10_000;
+
+/** How long they are remembered at most, in milliseconds: as long as an edge keeps a message. */
+export const FINISHED_TIME = 14 * 24 * 3600_000;
+
+/** Unfinished transfers of one sender. It sends a few at a time; more are of one who fills the disk with beginnings. */
+export const UNFINISHED_OF_SENDER = 1000;
+
+/** Unfinished transfers whose files are open at a time, far below the 1024 open files that systems allow a process. */
+export const OPEN_TRANSFERS = 64;
+
+/** Files in one message that are written at a time: their syncs overlap, and more gain nothing on any disk that was measured. */
+export const WHOLE_AT_ONCE = 16;
+
+/** Size of a log of the index at which it is written anew: several times what is remembered. */
+export const INDEX_BYTES = 8 * 1024 * 1024;

@@ -16,6 +16,8 @@ export const SET_ASIDE = {
   HashMismatch: "What arrived is not what the sender read: its hash is another.",
   SizeMismatch: "A part lies behind the size that the end names.",
   TooManyGaps: "The parts came in so wild an order that it cannot be kept track of.",
+  TooManyUnfinished:
+    "The sender has begun more transfers than it may without ending them. Nothing of this one is kept.",
   Cancelled: "The sender has given the transfer up. What had arrived of it was removed.",
   NameUnusable: "The file system takes no file of this name, also made harmless. The contents are all there.",
   CannotWrite:

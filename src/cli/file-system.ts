@@ -1,0 +1,383 @@
+/**
+ * The file system as receiving files needs it: folders that stay the same folders whatever happens to their names, and
+ * files that are read, written and synced at places.
+ *
+ * A name that somebody else has chosen must not lead out of the folder for files, also when somebody swaps a folder for a
+ * symbolic link in the middle of it. So a folder is opened once, without following a link, and its entries are addressed
+ * through what was opened: `/proc/self/fd/N/name` is openat(2) for Node. Where there is no /proc, the folder is addressed by
+ * its path, and compared with what was opened, before and after.
+ *
+ * Tests have an implementation of their own that fails and crashes at any call.
+ *
+ * @module
+ */
+import * as fs from "node:fs";
+import { dirname, join, parse, resolve } from "node:path";
+
+/** What a name in a folder stands for. */
+export interface Entry {
+  readonly kind: "file" | "folder" | "link" | "other";
+  readonly size: number;
+  /** The same for two names exactly when they are names of the same file. */
+  readonly id: string;
+  /** How many names the file has. */
+  readonly links: number;
+  /** In milliseconds from 1970. */
+  readonly modified: number;
+}
+
+/** An open file. Errors are those of Node, with a `code`. */
+export interface OpenFile {
+  /** How many bytes were written: perhaps fewer than given. */
+  write(bytes: Uint8Array, position: number): Promise<number>;
+  /** Writes behind the last byte; for a file that was opened with `append`. */
+  append(bytes: Uint8Array): Promise<number>;
+  /** How many bytes were read: perhaps fewer than `into` has room for; 0 at the end. */
+  read(into: Uint8Array, position: number): Promise<number>;
+  size(): Promise<number>;
+  truncate(size: number): Promise<void>;
+  /** Contents and size are on the disk. */
+  datasync(): Promise<void>;
+  /** Mode and times as well. */
+  sync(): Promise<void>;
+  setMode(mode: number): Promise<void>;
+  setModified(milliseconds: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  /** Make the file, with this mode less the umask; EEXIST when the name is taken. */
+  readonly create?: number;
+  /** All is written at its end. */
+  readonly append?: boolean;
+}
+
+/** An open folder. Names are single components. */
+export interface Folder {
+  /** Where it was when it was opened, for people. */
+  readonly path: string;
+  /** As `Entry` has it. */
+  readonly id: string;
+  /** Undefined when there is nothing of this name. Links are not followed. */
+  entry(name: string): Promise<Entry | undefined>;
+  names(): Promise<string[]>;
+  /** Opens a file for reading and writing. ELOOP when it is a symbolic link. */
+  open(name: string, options?: OpenOptions): Promise<OpenFile>;
+  /** ELOOP or ENOTDIR when it is a symbolic link or a file. */
+  openFolder(name: string): Promise<Folder>;
+  makeFolder(name: string, mode: number): Promise<void>;
+  /** Gives a file another name as well; EEXIST when that is taken. */
+  link(name: string, to: Folder, as: string): Promise<void>;
+  /** Replaces what is there. */
+  rename(name: string, to: Folder, as: string): Promise<void>;
+  remove(name: string): Promise<void>;
+  /** What was made, linked, renamed and removed in it is on the disk. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface FileSystem {
+  /**
+   * Opens a folder by the path that the user has given; links in it are followed.
+   *
+   * @param make make it, and what leads to it, when it is not there
+   */
+  openFolder(path: string, make: boolean): Promise<Folder>;
+}
+
+/** Writes all of it, however little the system takes at a time. */
+export async function writeAll(file: OpenFile, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) done += await some(file.write(bytes.subarray(done), position + done));
+}
+
+/** Appends all of it, however little the system takes at a time. */
+export async function appendAll(file: OpenFile, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) done += await some(file.append(bytes.subarray(done)));
+}
+
+/** A system that takes nothing and names no error would be asked for ever. */
+async function some(writing: Promise<number>): Promise<number> {
+  const written = await writing;
+  if (written > 0) return written;
+  throw Object.assign(new Error("the file system writes nothing"), { code: "EIO" });
+}
+
+/** Fills `into` from a position on; how much was there. */
+export async function readFully(file: OpenFile, into: Uint8Array, position: number): Promise<number> {
+  let done = 0;
+  while (done < into.length) {
+    const read = await file.read(into.subarray(done), position + done);
+    if (read === 0) break;
+    done += read;
+  }
+  return done;
+}
+
+/** The code of an error of the system, `ENOSPC` say; undefined for another error. */
+export function codeOf(error: unknown): string | undefined {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+  return typeof code === "string" ? code : undefined;
+}
+
+/** Windows has none of the two; there a link cannot be opened as what it is not either. */
+const NOFOLLOW = fs.constants.O_NOFOLLOW ?? 0;
+const DIRECTORY = fs.constants.O_DIRECTORY ?? 0;
+
+/** What systems answer whose folders cannot be synced: there the names are safe without. */
+const NO_FOLDER_SYNC = new Set(["EINVAL", "EPERM", "EISDIR", "ENOTSUP", "EBADF", "EACCES"]);
+
+type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
+
+/** node:fs/promises does the same with three times the work, which is felt with ten thousand small files. */
+function call<T>(start: (callback: Callback<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    start((error, value) => (error === null || error === undefined ? resolve(value) : reject(error)));
+  });
+}
+
+function run(start: (callback: fs.NoParamCallback) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    start((error) => (error === null || error === undefined ? resolve() : reject(error)));
+  });
+}
+
+function open(path: string, flags: number, mode?: number): Promise<number> {
+  return call((done) => fs.open(path, flags, mode, done));
+}
+
+function entryOf(stats: fs.BigIntStats): Entry {
+  return {
+    kind: stats.isFile() ? "file" : stats.isDirectory() ? "folder" : stats.isSymbolicLink() ? "link" : "other",
+    size: Number(stats.size),
+    id: `${stats.dev}:${stats.ino}`,
+    links: Number(stats.nlink),
+    modified: Number(stats.mtimeMs),
+  };
+}
+
+/** No file has this number: EBADF. */
+const CLOSED = 0x7fffffff;
+
+class NodeFile implements OpenFile {
+  #fd: number;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  write(bytes: Uint8Array, position: number): Promise<number> {
+    return call((done) => fs.write(this.#fd, bytes, 0, bytes.length, position, done));
+  }
+
+  append(bytes: Uint8Array): Promise<number> {
+    return call((done) => fs.write(this.#fd, bytes, 0, bytes.length, null, done));
+  }
+
+  read(into: Uint8Array, position: number): Promise<number> {
+    return call((done) => fs.read(this.#fd, into, 0, into.length, position, done));
+  }
+
+  async size(): Promise<number> {
+    return (await call<fs.Stats>((done) => fs.fstat(this.#fd, done))).size;
+  }
+
+  truncate(size: number): Promise<void> {
+    return run((done) => fs.ftruncate(this.#fd, size, done));
+  }
+
+  datasync(): Promise<void> {
+    return run((done) => fs.fdatasync(this.#fd, done));
+  }
+
+  sync(): Promise<void> {
+    return run((done) => fs.fsync(this.#fd, done));
+  }
+
+  setMode(mode: number): Promise<void> {
+    return run((done) => fs.fchmod(this.#fd, mode, done));
+  }
+
+  setModified(milliseconds: number): Promise<void> {
+    const seconds = milliseconds / 1000;
+    return run((done) => fs.futimes(this.#fd, seconds, seconds, done));
+  }
+
+  close(): Promise<void> {
+    const fd = this.#fd;
+    // The number may be another file's from now on.
+    this.#fd = CLOSED;
+    return run((done) => fs.close(fd, done));
+  }
+}
+
+class NodeFolder implements Folder {
+  readonly path: string;
+  readonly id: string;
+  #fd: number;
+  /** How its entries are addressed: through the open folder, or by its path. */
+  #way: string;
+
+  private constructor(path: string, id: string, fd: number, way: string) {
+    this.path = path;
+    this.id = id;
+    this.#fd = fd;
+    this.#way = way;
+  }
+
+  static async open(way: string, path: string, flags: number): Promise<NodeFolder> {
+    const fd = await open(way, fs.constants.O_RDONLY | DIRECTORY | flags);
+    try {
+      const { id, kind } = entryOf(await call<fs.BigIntStats>((done) => fs.fstat(fd, { bigint: true }, done)));
+      if (kind !== "folder") throw Object.assign(new Error(`${path} is no folder`), { code: "ENOTDIR" });
+      const through = `/proc/self/fd/${fd}`;
+      if ((await statId(through)) === id) return new NodeFolder(path, id, fd, through);
+      return new NodeFolder(path, id, fd, path);
+    } catch (error) {
+      fs.closeSync(fd);
+      throw error;
+    }
+  }
+
+  /** Calls with the path of an entry; the folder is the one that was opened, before and after. */
+  async #on<T>(name: string, use: (path: string) => Promise<T>): Promise<T> {
+    const path = join(this.#way, checkedName(name));
+    if (this.#way !== this.path) return use(path);
+    await this.#check();
+    const value = await use(path);
+    await this.#check();
+    return value;
+  }
+
+  async #check(): Promise<void> {
+    const found = await call<fs.BigIntStats>((done) => fs.lstat(this.#way, { bigint: true }, done));
+    if (entryOf(found).id === this.id) return;
+    throw Object.assign(new Error(`${this.path} was replaced by something else`), { code: "ELOOP" });
+  }
+
+  async entry(name: string): Promise<Entry | undefined> {
+    try {
+      return await this.#on(name, async (path) =>
+        entryOf(await call<fs.BigIntStats>((done) => fs.lstat(path, { bigint: true }, done))),
+      );
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+
+  names(): Promise<string[]> {
+    // With a dot, since what /proc/self/fd/N itself is to readdir is a link.
+    return this.#on(".", (path) => call<string[]>((done) => fs.readdir(`${path}/`, done)));
+  }
+
+  open(name: string, { create, append = false }: OpenOptions = {}): Promise<OpenFile> {
+    const { O_RDWR, O_CREAT, O_EXCL, O_APPEND } = fs.constants;
+    const flags = O_RDWR | NOFOLLOW | (create === undefined ? 0 : O_CREAT | O_EXCL) | (append ? O_APPEND : 0);
+    return this.#on(name, async (path) => new NodeFile(await open(path, flags, create)));
+  }
+
+  openFolder(name: string): Promise<Folder> {
+    return this.#on(name, (path) => NodeFolder.open(path, join(this.path, name), NOFOLLOW));
+  }
+
+  makeFolder(name: string, mode: number): Promise<void> {
+    return this.#on(name, (path) => run((done) => fs.mkdir(path, mode, done)));
+  }
+
+  link(name: string, to: Folder, as: string): Promise<void> {
+    return this.#both(name, to, as, (from, path) => run((done) => fs.link(from, path, done)));
+  }
+
+  rename(name: string, to: Folder, as: string): Promise<void> {
+    return this.#both(name, to, as, (from, path) => run((done) => fs.rename(from, path, done)));
+  }
+
+  #both(name: string, to: Folder, as: string, use: (from: string, path: string) => Promise<void>): Promise<void> {
+    if (!(to instanceof NodeFolder)) throw new TypeError("a file goes from a folder of the disk to another one");
+    return this.#on(name, (from) => to.#on(as, (path) => use(from, path)));
+  }
+
+  remove(name: string): Promise<void> {
+    return this.#on(name, (path) => run((done) => fs.unlink(path, done)));
+  }
+
+  async sync(): Promise<void> {
+    try {
+      await run((done) => fs.fsync(this.#fd, done));
+    } catch (error) {
+      if (!NO_FOLDER_SYNC.has(codeOf(error) ?? "")) throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    const fd = this.#fd;
+    this.#fd = CLOSED;
+    this.#way = `/proc/self/fd/${CLOSED}`;
+    return run((done) => fs.close(fd, done));
+  }
+}
+
+/** Names come here made harmless; one that is not must not get any further. */
+function checkedName(name: string): string {
+  if (name !== "." && (name === "" || name === ".." || /[/\0]/.test(name) || (SEPARATOR && name.includes("\\")))) {
+    throw new RangeError("a name of one component is needed");
+  }
+  return name;
+}
+
+const SEPARATOR = process.platform === "win32";
+
+async function statId(path: string): Promise<string | undefined> {
+  try {
+    return entryOf(await call<fs.BigIntStats>((done) => fs.stat(path, { bigint: true }, done))).id;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Makes a folder and what leads to it, each on the disk before the next. (`mkdir` with `recursive` does not end in /proc,
+ * where a folder can be seen and none be made.)
+ */
+export async function makeFolders(path: string, mode = 0o777): Promise<void> {
+  const absolute = resolve(path);
+  const above = dirname(absolute);
+  const make = async (): Promise<string | undefined> => {
+    try {
+      await run((done) => fs.mkdir(absolute, mode, done));
+      return undefined;
+    } catch (error) {
+      if (await isFolder(absolute)) return "EEXIST";
+      if (codeOf(error) === "EEXIST") throw Object.assign(new Error(`${path} is no folder`), { code: "ENOTDIR" });
+      if (codeOf(error) !== "ENOENT" || above === parse(absolute).root) throw error;
+      return "ENOENT";
+    }
+  };
+  let problem = await make();
+  if (problem === "ENOENT") {
+    await makeFolders(above, mode);
+    problem = await make();
+    if (problem === "ENOENT") throw Object.assign(new Error(`${path} cannot be made`), { code: "ENOENT" });
+  }
+  if (problem === "EEXIST") return;
+  const parent = await NodeFolder.open(above, above, 0).catch(() => undefined);
+  await parent?.sync();
+  await parent?.close();
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await call<fs.Stats>((done) => fs.stat(path, done))).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+/** The disk, by Node. */
+export const nodeFileSystem: FileSystem = {
+  async openFolder(path, make) {
+    const absolute = resolve(path);
+    if (make) await makeFolders(absolute);
+    return NodeFolder.open(absolute, absolute, 0);
+  },
+};
