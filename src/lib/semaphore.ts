@@ -1,0 +1,47 @@
+/** A bounded number of things at a time: places, or bytes. Whoever asks first is served first. */
+export class Semaphore {
+  #free: number;
+  readonly #total: number;
+  #waiting: { readonly count: number; readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
+  #closed: { readonly error: unknown } | undefined;
+
+  constructor(total: number) {
+    this.#total = total;
+    this.#free = total;
+  }
+
+  /**
+   * Waits until so many are free, and takes them. Who asks for more than there are takes all.
+   *
+   * @throws what `close` was told
+   */
+  take(count = 1): Promise<void> {
+    if (this.#closed !== undefined) return Promise.reject(this.#closed.error);
+    const wanted = Math.min(count, this.#total);
+    if (this.#waiting.length === 0 && wanted <= this.#free) {
+      this.#free -= wanted;
+      return Promise.resolve();
+    }
+    return new Promise((resolve, reject) => this.#waiting.push({ count: wanted, resolve, reject }));
+  }
+
+  /** Gives back what was taken: the same count. */
+  give(count = 1): void {
+    this.#free += Math.min(count, this.#total);
+    for (;;) {
+      const [next] = this.#waiting;
+      if (next === undefined || next.count > this.#free) return;
+      this.#waiting.shift();
+      this.#free -= next.count;
+      next.resolve();
+    }
+  }
+
+  /** Nobody is served from now on. */
+  close(error: unknown): void {
+    this.#closed ??= { error };
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { reject } of waiting) reject(this.#closed.error);
+  }
+}
