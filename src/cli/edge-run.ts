@@ -13,12 +13,14 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { type ChildProcess, spawn } from "node:child_process";
 import { subscribe } from "node:diagnostics_channel";
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, FileLock, type Holder, LockHeld, readRecord } from "../lib/node/file-lock.ts";
 import { endProcess, type ProcessId, processId } from "../lib/node/process-id.ts";
+import { makeFolders } from "./file-system.ts";
 import { CommandError } from "./output.ts";
+import { fileProblem, folderProblem, wordsOf } from "./path-problem.ts";
 
 const PREFIX = "grooveway-edge-";
 const LOCK = "lock";
@@ -42,7 +44,7 @@ export interface EdgeRun {
  * @throws CommandError StateInUse, CannotWrite
  */
 export async function beginRun(state: string | undefined): Promise<EdgeRun> {
-  const stateLock = state === undefined ? undefined : lockState(state);
+  const stateLock = state === undefined ? undefined : await lockState(state);
   try {
     if (state !== undefined && stateLock?.left !== undefined) await endLeft(stateLock.left, state);
     await sweepTemporary();
@@ -53,17 +55,28 @@ export async function beginRun(state: string | undefined): Promise<EdgeRun> {
   }
 }
 
-function lockState(state: string): FileLock {
+async function lockState(state: string): Promise<FileLock> {
+  const lock = join(state, LOCK);
   try {
-    mkdirSync(state, { recursive: true });
-    return new FileLock(join(state, LOCK));
+    await makeFolders(state);
+    const problem = (await folderProblem(state)) ?? (await fileProblem(lock));
+    if (problem !== undefined) throw cannotUse(state, problem);
+    return new FileLock(lock);
   } catch (error) {
+    if (error instanceof CommandError) throw error;
     if (error instanceof LockHeld) {
       const who = describe(error.holder);
       throw new CommandError("StateInUse", `${state} is in use by ${who}: stop it, or choose another --state`);
     }
-    throw new CommandError("CannotWrite", `cannot use ${state} as the state folder (${(error as Error).message})`);
+    throw cannotUse(state, wordsOf(error));
   }
+}
+
+function cannotUse(state: string, why: string): CommandError {
+  return new CommandError(
+    "CannotWrite",
+    `cannot use ${state} as the state folder: ${why}: choose another folder with --state`,
+  );
 }
 
 /** Ends the runtime of a command that has died, and removes its temporary folder. */

@@ -87,6 +87,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("edge", "--tls-key and --tls-cert go together");
     const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
+    if (values.state === "") throw usage("edge", "--state is empty: name a folder");
     if (values.revoked !== undefined && values.keys === undefined) throw usage("edge", "--revoked needs --keys");
     if (parseAcknowledgeTime(values["acknowledge-time"]) === undefined) {
       throw usage("edge", "--acknowledge-time is a number of seconds from 15 to 86400");

@@ -6,6 +6,7 @@ import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
 import { AddressError, SSTP_PORT } from "../sstp/index.ts";
 import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { CommandError } from "./output.ts";
+import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "./path-problem.ts";
 import { type SettingsServer, startSettingsServer } from "./settings-server.ts";
 import { untilInterrupted } from "./signals.ts";
 import { readKeyPair } from "./tls.ts";
@@ -62,6 +63,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
     if (positionals.length > 0) throw usage("relay", `${positionals[0]} is not an option`);
     const { "tls-key": key, "tls-cert": cert, "link-secret": secrets } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("relay", "--tls-key and --tls-cert go together");
+    if (values.store === "") throw usage("relay", "--store is empty: name a file");
     if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
     const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
     const settings = await tokenSettings(values);
@@ -143,12 +145,14 @@ const OPTIONS: Readonly<Record<string, string>> = { JWKS_URL: "--jwks-url", REVO
 /**
  * Starts a relay, with errors that a user can mend.
  *
- * @throws CommandError PortTaken, CannotListen, StoreFailed, StoreInUse
+ * @throws CommandError PortTaken, CannotListen, CannotWrite, StoreFailed, StoreInUse
  */
 export async function startRelayHere(options: Parameters<typeof startRelay>[0] & object): Promise<Relay> {
   try {
+    if (options.store !== undefined) await checkStore(options.store);
     return await startRelay(options);
   } catch (error) {
+    if (error instanceof CommandError) throw error;
     if (error instanceof AddressError) throw usage("relay", `--name: ${error.message}`);
     if (error instanceof LockHeld) {
       const who = describe(error.holder);
@@ -174,11 +178,9 @@ export async function startRelayHere(options: Parameters<typeof startRelay>[0] &
         `--tls-key and --tls-cert are no key and its certificate in PEM (${code}): check both files`,
       );
     }
+    if (isCannotOpen(error)) throw cannotUseStore(`${options.store}`, `${wordsOf(error)}: ${OTHER_STORE}`);
     if (code === "ERR_SQLITE_ERROR") {
-      throw new CommandError(
-        "StoreFailed",
-        `cannot use ${options.store} as the store (${message}): choose another --store FILE`,
-      );
+      throw new CommandError("StoreFailed", `cannot use ${options.store} as the store (${message}): ${OTHER_STORE}`);
     }
     if (code === "EACCES" || code === "EADDRNOTAVAIL" || code === "ENOTFOUND") {
       throw new CommandError("CannotListen", `cannot listen on ${where} (${code}): choose another --host or --port`);
