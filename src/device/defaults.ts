@@ -40,6 +40,27 @@ export const REMEMBERED_SHARE = 16 * 1024;
 /** From TCP to an attached account. Longer than the encapsulations' own 30 s, so that their reasons are seen first. */
 export const CONNECT_TIMEOUT = 35_000;
 
+/**
+ * From the name to a connection, TLS included. Shorter than the 30 s of the encapsulations, so that its own reason is seen
+ * first. A SYN is repeated after 1, 3, 7 and 15 s, so a line that loses the first four still connects.
+ */
+export const DIAL_TIMEOUT = 25_000;
+
+/** After this long the next address is tried as well, and a slow name is asked for in another way [RFC 8305 5]. */
+export const ATTEMPT_DELAY = 250;
+
+/** Addresses of one name that are tried: with all of them silent the last one begins after 4 s. */
+export const DIAL_ADDRESSES = 16;
+
+/** How long an edge may think about a request that is answered at once: as long as a virtual connection may take. */
+export const ANSWER_TIMEOUT = 30_000;
+
+/** The longest answer to such a request: a page of a hundred mailboxes takes 100 KiB. */
+export const ANSWER_OCTETS = 4 * 1024 * 1024;
+
+/** What is kept of the beginning of each answer, to tell who answers: the head of a response and the title of a page. */
+export const ANSWER_HEAD = 4 * 1024;
+
 /** How long a closing device waits for what it has written to arrive. */
 export const CLOSE_TIMEOUT = 2_000;
 

@@ -8,6 +8,12 @@
 export type DeviceErrorCode =
   /** The way to the relay could not be had, or a connection was lost and `reconnect` is off. */
   | "ConnectFailed"
+  /** The certificate of the edge is not for its name, expired, or of an authority that is not trusted. */
+  | "CertificateRefused"
+  /** The TLS handshake with the edge failed: most often one side speaks TLS and the other does not. */
+  | "TlsFailed"
+  /** What answered at the URL of the edge is no edge: a login page of the network, a proxy, another server. */
+  | "NotAnEdge"
   /** The edge refused a request; its own reason is in the message. */
   | "Refused"
   /** The edge did not let the token in, or what was asked is beyond what it allows; the reason is in the message. */

@@ -5,29 +5,31 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { connect as connectTcp, type LookupFunction, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import type { Socket } from "node:net";
 import {
   type ClientOptions,
   type ClientOutput,
   type EncapsulationClient,
   EncapsulationError,
   guidFrom,
+  headerOf,
   KeepAliveClient,
   LongLivedClient,
   type Lost,
   PollingClient,
-  parseRelay,
   prefixOf,
-  SECURE_TUNNEL_PORT,
+  REASONS,
+  responseHeadReader,
   type Session,
-  SSTP_PORT,
 } from "../encapsulation/index.ts";
-import { CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
+import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
 import { nearOnly } from "./plain-token.ts";
 import { rawClient } from "./raw-client.ts";
 import { authorization } from "./token.ts";
+import { type Dialler, dial, direct } from "./transports/dial.ts";
+import { foreignAnswer, noAnswer, notHttp } from "./transports/not-an-edge.ts";
+import { type EdgeRoute, edgeRoute, parsedRelay, type Route, relayRoute } from "./transports/route.ts";
 import { openWebSocket } from "./websocket.ts";
 
 /** Names of the transports, best first. */
@@ -50,6 +52,8 @@ export interface TransportOptions {
   readonly isBusy?: (() => boolean) | undefined;
   /** By `tcp` a token may go to any address. Default false: only to loopback and private ones. */
   readonly allowPlain?: boolean | undefined;
+  /** Makes the connections, for example through a proxy. Default: directly, which alone heeds `allowPlain`. */
+  readonly dialler?: Dialler | undefined;
 }
 
 export interface Transport {
@@ -64,7 +68,7 @@ export interface Transport {
   readonly remaining: number;
   /** Why it has ended; undefined while it has not. */
   readonly lost: Lost | undefined;
-  /** Why it was not even tried. */
+  /** Why it has ended or was never established, when more is known than `lost` says. */
   readonly failure?: DeviceError | undefined;
   /** Ends it at once. */
   close(): void;
@@ -76,13 +80,22 @@ export interface Transport {
  * @throws DeviceError InvalidOption
  */
 export function openTransport(options: TransportOptions): Transport {
-  const route = routeOf(options);
-  if (options.transport === "websocket") return openWebSocket(options);
+  const { transport, relay, edge, ca, token, allowPlain } = options;
+  parsedRelay(relay);
   try {
-    const { transport, token, allowPlain, ca } = options;
-    const guarded = transport === "tcp" && token !== undefined && allowPlain !== true;
-    const lookup = guarded ? nearOnly(route.host) : undefined;
-    return new SocketTransport(transport, clientOf(options, route), () => dial(route, ca, lookup));
+    if (transport === "tcp") {
+      const route = relayRoute(relay);
+      const guarded = token !== undefined && allowPlain !== true;
+      const dialler = options.dialler ?? direct(guarded ? { refuse: nearOnly(route.host) } : {});
+      return new SocketTransport(transport, rawClient(), { route, ca, dialler });
+    }
+    if (edge === undefined) {
+      throw new DeviceError("InvalidOption", `transport ${transport} goes through an edge: give its URL, or use tcp`);
+    }
+    const route = edgeRoute(edge);
+    const dialler = options.dialler ?? direct();
+    if (transport === "websocket") return openWebSocket(options, { ...route, ca, dialler });
+    return new SocketTransport(transport, clientOf(transport, route, options), { route, ca, dialler });
   } catch (error) {
     // Such as a contentLength above the most that there is.
     if (error instanceof EncapsulationError) throw new DeviceError("InvalidOption", error.message);
@@ -90,48 +103,19 @@ export function openTransport(options: TransportOptions): Transport {
   }
 }
 
-/** Where the sockets go. */
-interface Route {
-  readonly host: string;
-  readonly port: number;
-  readonly secure: boolean;
-  /** The path under which the edge stands. */
-  readonly prefix: string;
-}
-
-function routeOf({ transport, relay, edge }: TransportOptions): Route {
-  const parsed = parseRelay(relay);
-  if (parsed === undefined) {
-    throw new DeviceError("InvalidOption", `relay ${JSON.stringify(relay)} must be host, host:port or [IPv6]:port`);
-  }
-  if (transport === "tcp")
-    return { host: unbracketed(parsed.host), port: parsed.port ?? SSTP_PORT, secure: false, prefix: "" };
-  if (edge === undefined) {
-    throw new DeviceError("InvalidOption", `transport ${transport} goes through an edge: give its URL, or use tcp`);
-  }
-  if (!URL.canParse(edge) || !/^https?:$/.test(new URL(edge).protocol)) {
-    throw new DeviceError(
-      "InvalidOption",
-      `edge ${JSON.stringify(edge)} must be a URL such as https://edge.example.com`,
-    );
-  }
-  const url = new URL(edge);
-  const secure = url.protocol === "https:";
-  const port = url.port === "" ? (secure ? SECURE_TUNNEL_PORT : 80) : Number(url.port);
-  return { host: unbracketed(url.hostname), port, secure, prefix: prefixOf(url) };
-}
-
-function clientOf(options: TransportOptions, { host, port, secure, prefix }: Route): EncapsulationClient {
-  const { transport, relay, contentLength } = options;
-  if (transport === "tcp" || transport === "websocket") return rawClient();
+function clientOf(
+  transport: "longlived" | "keepalive" | "polling",
+  { host, port, secure, edge }: EdgeRoute,
+  { relay, token, contentLength }: TransportOptions,
+): EncapsulationClient {
   const common: ClientOptions = {
     serverHost: host.includes(":") ? `[${host}]` : host,
     serverPort: port,
     secure,
-    prefix,
+    prefix: prefixOf(edge),
     relay,
     guid: guidFrom(randomBytes(24)),
-    headers: Object.entries(authorization(options.token)),
+    headers: Object.entries(authorization(token)),
   };
   switch (transport) {
     case "longlived":
@@ -143,19 +127,6 @@ function clientOf(options: TransportOptions, { host, port, secure, prefix }: Rou
   }
 }
 
-function dial({ host, port, secure }: Route, ca: string | undefined, lookup: LookupFunction | undefined): Socket {
-  const socket = secure
-    ? connectTls({
-        host,
-        port,
-        ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }),
-        ...(ca !== undefined && { ca }),
-      })
-    : connectTcp({ host, port, ...(lookup && { lookup }) });
-  socket.setNoDelay(true);
-  return socket;
-}
-
 /** Ends a socket when what was written to it has gone; one whose peer does not read must not stay for ever. */
 function endSoon(socket: Socket): void {
   socket.destroySoon();
@@ -165,8 +136,23 @@ function endSoon(socket: Socket): void {
   socket.once("close", () => clearTimeout(timer));
 }
 
-function unbracketed(host: string): string {
-  return host.startsWith("[") ? host.slice(1, -1) : host;
+/** The connection of one session: being made, or made. */
+interface Line {
+  readonly dialling: AbortController;
+  socket: Socket | undefined;
+  /** What is to be written when it is made. */
+  waiting: Uint8Array[];
+  waitingOctets: number;
+  /** The beginning of what has come since the last request, to tell who answers. */
+  answer: Uint8Array[];
+  answerOctets: number;
+}
+
+/** How the lines of a transport are connected. */
+interface Way {
+  readonly route: Route | EdgeRoute;
+  readonly ca: string | undefined;
+  readonly dialler: Dialler;
 }
 
 /** Drives one encapsulation's client over Node sockets. */
@@ -174,22 +160,24 @@ class SocketTransport implements Transport {
   readonly name: TransportName;
   readonly established: Promise<void>;
   readonly #client: EncapsulationClient;
-  readonly #dial: () => Socket;
-  readonly #sockets = new Map<Session, Socket>();
+  readonly #way: Way;
+  readonly #lines = new Map<Session, Line>();
   #settle: { resolve: () => void; reject: (error: DeviceError) => void };
+  #isEstablished = false;
   readonly #inbox: Uint8Array[] = [];
   #inboxOctets = 0;
   #reader: ((octets: Uint8Array | undefined) => void) | undefined;
   #writers: (() => void)[] = [];
   #lost: Lost | undefined;
+  #failure: DeviceError | undefined;
   #socketError: Error | undefined;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
 
-  constructor(name: TransportName, client: EncapsulationClient, dial: () => Socket) {
+  constructor(name: TransportName, client: EncapsulationClient, way: Way) {
     this.name = name;
     this.#client = client;
-    this.#dial = dial;
+    this.#way = way;
     let settle = { resolve: () => {}, reject: (_: DeviceError) => {} };
     this.established = new Promise((resolve, reject) => {
       settle = { resolve, reject };
@@ -204,7 +192,7 @@ class SocketTransport implements Transport {
   }
 
   get failure(): DeviceError | undefined {
-    return this.#socketError instanceof DeviceError ? this.#socketError : undefined;
+    return this.#failure;
   }
 
   get remaining(): number {
@@ -217,7 +205,7 @@ class SocketTransport implements Transport {
     const octets = this.#inbox.shift();
     if (octets !== undefined) {
       this.#inboxOctets -= octets.length;
-      if (this.#inboxOctets < READ_AHEAD) for (const socket of this.#sockets.values()) socket.resume();
+      if (this.#inboxOctets < READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.resume();
       return Promise.resolve(octets);
     }
     if (this.#lost !== undefined) return Promise.resolve(undefined);
@@ -239,37 +227,34 @@ class SocketTransport implements Transport {
 
   #queued(): number {
     let octets = this.#client.pending;
-    for (const socket of this.#sockets.values()) octets += socket.writableLength;
+    for (const { socket, waitingOctets } of this.#lines.values()) octets += socket?.writableLength ?? waitingOctets;
     return octets;
   }
 
-  #apply(outputs: readonly ClientOutput[]): void {
+  /** Does what the client says, which it says because of what came on a line, or of its end. */
+  #apply(outputs: readonly ClientOutput[], line?: Line): void {
     for (const output of outputs) {
       switch (output.type) {
         case "open":
           this.#open(output.session);
           break;
-        case "write": {
-          const socket = this.#sockets.get(output.session);
-          socket?.cork();
-          for (const octets of output.octets) socket?.write(octets);
-          socket?.uncork();
+        case "write":
+          this.#write(output.session, output.octets);
           break;
-        }
         case "close": {
-          const socket = this.#sockets.get(output.session);
-          this.#sockets.delete(output.session);
-          if (socket !== undefined) endSoon(socket);
+          const closing = this.#lines.get(output.session);
+          this.#lines.delete(output.session);
+          if (closing !== undefined) closeLine(closing);
           break;
         }
         case "established":
-          this.#settle.resolve();
+          this.#establish();
           break;
         case "data":
           this.#deliver(output.data);
           break;
         case "lost":
-          this.#end(output);
+          this.#end(output, line);
           break;
         case "probed":
         case "keepAlive":
@@ -281,26 +266,88 @@ class SocketTransport implements Transport {
     this.#setTimer();
   }
 
+  #establish(): void {
+    this.#isEstablished = true;
+    this.#settle.resolve();
+  }
+
   #open(session: Session): void {
-    const socket = this.#dial();
-    this.#sockets.set(session, socket);
-    const current = () => this.#sockets.get(session) === socket;
+    const line: Line = {
+      dialling: new AbortController(),
+      socket: undefined,
+      waiting: [],
+      waitingOctets: 0,
+      answer: [],
+      answerOctets: 0,
+    };
+    this.#lines.set(session, line);
+    const isCurrent = () => this.#lines.get(session) === line;
+    const { route, ca, dialler } = this.#way;
+    dial({ ...route, ca, dialler, signal: line.dialling.signal }).then(
+      (socket) => {
+        if (isCurrent()) this.#connected(session, line, socket);
+        else socket.on("error", () => undefined).destroy();
+      },
+      (error) => {
+        if (!isCurrent()) return;
+        this.#socketError = error;
+        this.#ended(session, line);
+      },
+    );
+  }
+
+  #connected(session: Session, line: Line, socket: Socket): void {
+    line.socket = socket;
+    this.#socketError = undefined;
+    const isCurrent = () => this.#lines.get(session) === line;
     socket.on("data", (octets: Buffer) => {
-      if (current()) this.#apply(this.#client.feed(session, octets, performance.now()));
+      if (!isCurrent()) return;
+      if (line.answerOctets < ANSWER_HEAD) {
+        line.answer.push(octets);
+        line.answerOctets += octets.length;
+      }
+      this.#apply(this.#client.feed(session, octets, performance.now()), line);
     });
     socket.on("drain", () => this.#apply([]));
     socket.on("error", (error) => {
-      if (current()) this.#socketError = error;
+      if (isCurrent()) this.#socketError = error;
     });
-    const ended = () => {
-      if (!current()) return;
-      this.#sockets.delete(session);
-      this.#apply(this.#client.ended(session, performance.now()));
+    const onEnd = () => {
+      if (isCurrent()) this.#ended(session, line);
     };
-    socket.on("end", ended);
-    socket.on("close", ended);
+    socket.on("end", onEnd);
+    socket.on("close", onEnd);
     // Polling has a new connection for each exchange: a reader that is behind must stop these, too.
     if (this.#inboxOctets >= READ_AHEAD) socket.pause();
+    const { waiting } = line;
+    line.waiting = [];
+    line.waitingOctets = 0;
+    writeAll(socket, waiting);
+    // Nothing but the connection is needed without an edge.
+    if (!("edge" in this.#way.route)) this.#establish();
+    this.#apply([]);
+  }
+
+  #ended(session: Session, line: Line): void {
+    this.#lines.delete(session);
+    this.#apply(this.#client.ended(session, performance.now()), line);
+  }
+
+  #write(session: Session, octets: readonly Uint8Array[]): void {
+    const line = this.#lines.get(session);
+    if (line === undefined) return;
+    if (line.answerOctets > 0) {
+      line.answer = [];
+      line.answerOctets = 0;
+    }
+    if (line.socket !== undefined) {
+      writeAll(line.socket, octets);
+      return;
+    }
+    for (const piece of octets) {
+      line.waiting.push(piece);
+      line.waitingOctets += piece.length;
+    }
   }
 
   #deliver(octets: Uint8Array): void {
@@ -312,20 +359,30 @@ class SocketTransport implements Transport {
     }
     this.#inbox.push(octets);
     this.#inboxOctets += octets.length;
-    if (this.#inboxOctets >= READ_AHEAD) for (const socket of this.#sockets.values()) socket.pause();
+    if (this.#inboxOctets >= READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.pause();
   }
 
-  #end(lost: Lost): void {
+  #end(lost: Lost, line?: Line): void {
     if (this.#lost !== undefined) return;
-    const cause = this.#socketError;
-    this.#lost = cause === undefined ? lost : { ...lost, detail: `${lost.detail} (${cause.message})` };
+    this.#failure = this.#explain(lost, line);
+    const why = this.#failure?.message ?? (this.#socketError && textOf(this.#socketError));
+    this.#lost = why === undefined ? lost : { ...lost, detail: `${lost.detail} (${why})` };
     clearTimeout(this.#timer);
-    for (const socket of this.#sockets.values()) endSoon(socket);
-    this.#sockets.clear();
-    this.#settle.reject(failure(this.name, this.#lost, cause));
+    for (const open of this.#lines.values()) closeLine(open);
+    this.#lines.clear();
+    this.#settle.reject(this.#failure ?? failure(this.name, this.#lost));
     this.#reader?.(undefined);
     this.#reader = undefined;
     this.#releaseWriters();
+  }
+
+  /** What is known of a loss beyond what the client can tell: that of the dialler, or who it was that answered. */
+  #explain({ code, retryAfter }: Lost, line: Line | undefined): DeviceError | undefined {
+    if (this.#socketError instanceof DeviceError) return this.#socketError;
+    const { route } = this.#way;
+    if (!("edge" in route) || code !== undefined || line?.socket === undefined) return undefined;
+    if (line.answer.length > 0) return foreign(route.edge, line.answer, this.#isEstablished, retryAfter);
+    return this.#isEstablished ? undefined : noAnswer(route.edge, this.#socketError);
   }
 
   #releaseWriters(): void {
@@ -350,22 +407,55 @@ class SocketTransport implements Transport {
   }
 }
 
-/** Why a transport could not be established, as an error. */
-function failure(name: TransportName, lost: Lost, cause: Error | undefined): DeviceError {
-  if (cause instanceof DeviceError) return cause;
-  if (cause !== undefined) {
-    return new DeviceError("ConnectFailed", `no connection by ${name}: ${cause.message}`, { retryable: true, cause });
+function writeAll(socket: Socket, octets: readonly Uint8Array[]): void {
+  socket.cork();
+  for (const piece of octets) socket.write(piece);
+  socket.uncork();
+}
+
+function closeLine({ dialling, socket }: Line): void {
+  if (socket === undefined) dialling.abort();
+  else endSoon(socket);
+}
+
+/** Who it was that answered, if it was no edge. */
+function foreign(
+  edge: URL,
+  pieces: readonly Uint8Array[],
+  isEstablished: boolean,
+  retryAfter: number | undefined,
+): DeviceError | undefined {
+  const octets = Buffer.concat(pieces);
+  const read = responseHeadReader().feed(octets);
+  if (read.type !== "head") {
+    const isHttp = octets.subarray(0, 5).toString("latin1") === "HTTP/".slice(0, octets.length);
+    return isEstablished || isHttp ? undefined : notHttp(edge, octets);
   }
+  const { status, phrase, headers } = read.head;
+  const header = (name: string) => headerOf(headers, name);
+  // The relays of Groove name no reason, and are meant.
+  if (/^groove/i.test(header("server") ?? "")) return undefined;
+  const type = header("content-type") ?? "";
+  if (status === 200 && (/octet-stream/i.test(type) || (isEstablished && !/html/i.test(type)))) return undefined;
+  return foreignAnswer(edge, { status, phrase, header, body: read.rest }, retryAfter);
+}
+
+function textOf(error: NodeJS.ErrnoException): string {
+  return error.message || (error.code ?? error.name);
+}
+
+/** Why a transport could not be established, as an error. */
+function failure(name: TransportName, lost: Lost): DeviceError {
   const refused = tokenRefusal(lost.code);
   if (refused !== undefined) return refused;
-  const reason = lost.code ?? lost.reason;
-  return lost.code === undefined
-    ? new DeviceError("ConnectFailed", `no connection by ${name}: ${lost.detail} [${reason}]`, {
+  const { code, reason, detail, status, retryAfter } = lost;
+  return code === undefined
+    ? new DeviceError("ConnectFailed", `no connection by ${name}: ${detail} ${REASONS[reason].cure} [${reason}]`, {
         retryable: true,
-        retryAfter: lost.retryAfter,
+        retryAfter,
       })
-    : new DeviceError("Refused", `the edge refused ${name}: ${lost.detail} [${reason}]`, {
-        retryable: lost.status !== 403,
-        retryAfter: lost.retryAfter,
+    : new DeviceError("Refused", `the edge refused ${name}: ${detail} [${code}]`, {
+        retryable: status !== 403,
+        retryAfter,
       });
 }

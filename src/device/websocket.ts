@@ -7,7 +7,9 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { WebSocket } from "ws";
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import { type ClientOptions, WebSocket } from "ws";
 import {
   formatTarget,
   guidFrom,
@@ -17,15 +19,33 @@ import {
   REASON_HEADER,
   RELAY_HEADER,
   retryAfterOf,
+  TIMERS,
 } from "../encapsulation/index.ts";
-import { READ_AHEAD, WEBSOCKET_BUSY_PING, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "./defaults.ts";
+import {
+  DIAL_TIMEOUT,
+  READ_AHEAD,
+  WEBSOCKET_BUSY_PING,
+  WEBSOCKET_MESSAGE,
+  WEBSOCKET_PING,
+  WRITE_AHEAD,
+} from "./defaults.ts";
 import { DeviceError, tokenRefusal } from "./error.ts";
 import { authorization } from "./token.ts";
 import type { Transport, TransportOptions } from "./transport.ts";
+import { type Dialler, dial } from "./transports/dial.ts";
+import { foreignAnswer, noAnswer, notHttp } from "./transports/not-an-edge.ts";
+import type { EdgeRoute } from "./transports/route.ts";
+
+/** The edge, and how it is connected to. */
+export interface WebSocketWay extends EdgeRoute {
+  /** PEM text of the certificate authorities to trust instead of the system's. */
+  readonly ca: string | undefined;
+  readonly dialler: Dialler;
+}
 
 /** Opens a virtual connection by WebSocket. */
-export function openWebSocket(options: TransportOptions): Transport {
-  return new WebSocketTransport(options);
+export function openWebSocket(options: TransportOptions, way: WebSocketWay): Transport {
+  return new WebSocketTransport(options, way);
 }
 
 class WebSocketTransport implements Transport {
@@ -39,6 +59,7 @@ class WebSocketTransport implements Transport {
   #reader: ((octets: Uint8Array | undefined) => void) | undefined;
   #writers: (() => void)[] = [];
   #lost: Lost | undefined;
+  #failure: DeviceError | undefined;
   #alive = true;
   /** The edge has said that it wants nothing more for now. */
   #held = false;
@@ -46,21 +67,23 @@ class WebSocketTransport implements Transport {
   /** Milliseconds since it was last asked whether the edge is there. */
   #quiet = 0;
 
-  constructor({ edge = "", relay, ca, token, isBusy = () => false }: TransportOptions) {
+  constructor({ relay, token, isBusy = () => false }: TransportOptions, way: WebSocketWay) {
+    const { edge } = way;
     const target = formatTarget({ encapsulation: "WebSocket", relay, guid: guidFrom(randomBytes(24)) });
-    const url = new URL(`${prefixOf(new URL(edge))}${target}`, edge);
+    const url = new URL(`${prefixOf(edge)}${target}`, edge.href);
     url.protocol = url.protocol.replace("http", "ws");
     const settled = Promise.withResolvers<void>();
     this.established = settled.promise;
     this.established.catch(() => undefined);
+    const dialling = new AbortController();
     const socket = new WebSocket(url, {
       perMessageDeflate: false,
       headers: authorization(token),
-      ...(ca !== undefined && { ca }),
+      handshakeTimeout: DIAL_TIMEOUT + TIMERS.establishment,
+      createConnection: connection(() => dial({ ...way, signal: dialling.signal })),
     });
     socket.binaryType = "nodebuffer";
     this.#socket = socket;
-    let failure: DeviceError | undefined;
     socket.on("open", () => {
       socket.send("marks");
       settled.resolve();
@@ -72,46 +95,35 @@ class WebSocketTransport implements Transport {
       else this.#obey(data.toString("latin1"));
     });
     socket.on("unexpected-response", (_request, response) => {
-      const reason = response.headers[REASON_HEADER.toLowerCase()];
-      const code = typeof reason === "string" ? reason : "unknown";
-      const name = response.headers[RELAY_HEADER.toLowerCase()];
-      const hint = nameHint(typeof name === "string" ? name : undefined);
-      failure =
-        tokenRefusal(code) ??
-        new DeviceError(
-          "Refused",
-          `the edge refused websocket: ${response.statusCode}${hint === undefined ? "" : `. ${hint}`} [${code}]`,
-          {
-            retryable: response.statusCode !== 403,
-            retryAfter: retryAfterOf(response.headers["retry-after"], response.headers.date),
-          },
-        );
+      this.#failure = refusal(edge, response);
       socket.terminate();
     });
     socket.on("error", (error) => {
-      failure ??= new DeviceError("ConnectFailed", `no connection by websocket: ${error.message}`, {
-        retryable: true,
-        cause: error,
-      });
+      this.#failure ??= failureOf(edge, error);
     });
     socket.on("close", (code, reason) => {
-      const detail = failure?.message ?? `The WebSocket was closed with ${code} ${reason.toString()}.`.trim();
+      dialling.abort();
+      const detail = this.#failure?.message ?? `The WebSocket was closed with ${code} ${reason.toString()}.`.trim();
       // Before the end of the transport: who waits for both is to hear why there never was one.
       settled.reject(
-        failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`, { retryable: true }),
+        this.#failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`, { retryable: true }),
       );
       this.#end({
         type: "lost",
         reason: "SessionEnded",
         detail,
         ...(reason.length > 0 && { code: reason.toString() }),
-        ...(failure?.retryAfter !== undefined && { retryAfter: failure.retryAfter }),
+        ...(this.#failure?.retryAfter !== undefined && { retryAfter: this.#failure.retryAfter }),
       });
     });
   }
 
   get lost(): Lost | undefined {
     return this.#lost;
+  }
+
+  get failure(): DeviceError | undefined {
+    return this.#failure;
   }
 
   read(): Promise<Uint8Array | undefined> {
@@ -207,6 +219,43 @@ class WebSocketTransport implements Transport {
     this.#writers = [];
     for (const resolve of writers) resolve();
   }
+}
+
+/** A connection that is made first, in the shape that node:http asks for. */
+function connection(make: () => Promise<Socket>): NonNullable<ClientOptions["createConnection"]> {
+  const create = (_: unknown, made: (error: Error | null, socket?: Socket) => void) => {
+    make().then((socket) => made(null, socket), made);
+  };
+  // Its type is that of net.connect, which gives its socket at once.
+  return create as unknown as NonNullable<ClientOptions["createConnection"]>;
+}
+
+/** Why something else than a WebSocket came in answer. */
+function refusal(
+  edge: URL,
+  { statusCode: status = 0, statusMessage: phrase = "", headers }: IncomingMessage,
+): DeviceError {
+  const header = (name: string) => {
+    const value = headers[name.toLowerCase()];
+    return typeof value === "string" ? value : value?.[0];
+  };
+  const retryAfter = retryAfterOf(header("retry-after"), header("date"));
+  const code = header(REASON_HEADER);
+  if (code === undefined) return foreignAnswer(edge, { status, phrase, header }, retryAfter);
+  const refused = tokenRefusal(code);
+  if (refused !== undefined) return refused;
+  const hint = nameHint(header(RELAY_HEADER));
+  const text = `the edge refused websocket: ${status}${hint === undefined ? "" : `. ${hint}`} [${code}]`;
+  return new DeviceError("Refused", text, { retryable: status !== 403, retryAfter });
+}
+
+/** An error of a socket, of Node's HTTP parser, or of the dialler. */
+function failureOf(edge: URL, error: NodeJS.ErrnoException & { readonly rawPacket?: Uint8Array }): DeviceError {
+  if (error instanceof DeviceError) return error;
+  if (error.rawPacket !== undefined) return notHttp(edge, error.rawPacket);
+  if (error.code === "ECONNRESET") return noAnswer(edge, error);
+  const text = `no connection by websocket: ${error.message || (error.code ?? error.name)}`;
+  return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
 }
 
 /** Small pieces become one message: the edge stores what comes together in one write. */

@@ -55,3 +55,20 @@ export function authority(): Certificates {
     rmSync(folder, { recursive: true, force: true });
   }
 }
+
+/** A certificate for 127.0.0.1 that is its own authority, and has expired with -1 days. */
+export function selfSigned(name: string, days: number): { readonly key: string; readonly cert: string } {
+  const folder = mkdtempSync(join(tmpdir(), "grooveway-tls-"));
+  const openssl = (...args: string[]) => execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
+  try {
+    const elliptic = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    openssl("req", ...elliptic, "-keyout", "own.key", "-out", "own.csr", "-subj", `/CN=${name}`);
+    writeFileSync(join(folder, "own.ext"), "subjectAltName=IP:127.0.0.1\n");
+    const signed = ["-signkey", "own.key", "-days", String(days), "-extfile", "own.ext"];
+    openssl("x509", "-req", "-in", "own.csr", ...signed, "-out", "own.pem");
+    const read = (file: string) => readFileSync(join(folder, file), "utf8");
+    return { key: read("own.key"), cert: read("own.pem") };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

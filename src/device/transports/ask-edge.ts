@@ -1,0 +1,150 @@
+/**
+ * One question to an edge over HTTP, answered by JSON: what an operator or a device asks besides its transport. It goes
+ * over a connection of the dialler, and follows no redirect: no edge makes one, and the token would go along.
+ *
+ * @module
+ */
+import { type IncomingMessage, request } from "node:http";
+import type { Socket } from "node:net";
+import { prefixOf, REASON_HEADER, retryAfterOf } from "../../encapsulation/index.ts";
+import { ANSWER_OCTETS, ANSWER_TIMEOUT } from "../defaults.ts";
+import { DeviceError } from "../error.ts";
+import { authorization } from "../token.ts";
+import { type Dialler, dial } from "./dial.ts";
+import { seconds } from "./dial-error.ts";
+import { type ForeignAnswer, foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
+import { edgeRoute } from "./route.ts";
+
+export interface Question {
+  /** URL of the edge, `http:` or `https:`, with the path under which it stands. */
+  readonly edge: URL;
+  /** Default GET. */
+  readonly method?: string | undefined;
+  /** Behind the path of the edge: `/admin/mailboxes?after=...`. */
+  readonly path: string;
+  readonly token?: string | undefined;
+  /** Sent as JSON. */
+  readonly body?: unknown;
+  /** Whether a value can be the answer of an edge. */
+  readonly expects: (value: unknown) => boolean;
+  /** PEM text of the certificate authorities to trust instead of the system's. */
+  readonly ca?: string | undefined;
+  /** Default: directly. */
+  readonly dialler?: Dialler | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What an edge says: what was asked for, or why not. */
+export type EdgeAnswer =
+  | { readonly ok: true; readonly value: unknown }
+  | {
+      readonly ok: false;
+      readonly status: number;
+      /** The edge's reason; the README lists them. */
+      readonly code: string;
+      readonly detail: string;
+      readonly cure: string;
+      /** Seconds. */
+      readonly retryAfter: number | undefined;
+    };
+
+/**
+ * Asks an edge.
+ *
+ * @throws DeviceError ConnectFailed, CertificateRefused, TlsFailed, NotAnEdge; the reason of an aborted signal
+ */
+export async function askEdge(question: Question): Promise<EdgeAnswer> {
+  const { edge, expects } = question;
+  const answer = await exchange(question);
+  const value = jsonOf(answer);
+  const code = answer.header(REASON_HEADER.toLowerCase());
+  const retryAfter = retryAfterOf(answer.header("retry-after"), answer.header("date"));
+  if (code !== undefined) {
+    const { detail = answer.phrase, cure = "" } = (value ?? {}) as { detail?: unknown; cure?: unknown };
+    return { ok: false, status: answer.status, code, detail: visible(detail), cure: visible(cure), retryAfter };
+  }
+  if (answer.status === 200 && value !== undefined && expects(value)) return { ok: true, value };
+  throw foreignAnswer(edge, answer, retryAfter);
+}
+
+/** Without what could do something to a terminal. */
+function visible(text: unknown): string {
+  return String(text).replace(/\p{C}/gu, "\ufffd");
+}
+
+function jsonOf({ body }: ForeignAnswer): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    return undefined;
+  }
+}
+
+async function exchange(question: Question): Promise<ForeignAnswer> {
+  const { edge, ca, dialler, signal } = question;
+  const socket = await dial({ ...edgeRoute(edge.href), ca, dialler, signal });
+  const late = AbortSignal.timeout(ANSWER_TIMEOUT);
+  try {
+    return await converse(socket, question, signal === undefined ? late : AbortSignal.any([signal, late]));
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!late.aborted) throw told(edge, error as WireError);
+    const text = `${edge.origin} did not answer within ${seconds(ANSWER_TIMEOUT)}, though it was connected; try again later`;
+    throw new DeviceError("ConnectFailed", text, { retryable: true });
+  } finally {
+    socket.destroy();
+  }
+}
+
+function converse(socket: Socket, { edge, method, path, token, body }: Question, signal: AbortSignal) {
+  const { promise, resolve, reject } = Promise.withResolvers<ForeignAnswer>();
+  const text = body === undefined ? undefined : JSON.stringify(body);
+  const asked = request({
+    createConnection: () => socket,
+    method,
+    path: `${prefixOf(edge)}${path}`,
+    headers: {
+      Host: edge.host,
+      Connection: "close",
+      ...authorization(token),
+      ...(text !== undefined && { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(text) }),
+    },
+    signal,
+  });
+  asked.on("error", reject);
+  asked.on("response", (response) => {
+    whole(response).then(resolve, reject);
+  });
+  asked.end(text);
+  return promise;
+}
+
+async function whole(response: IncomingMessage): Promise<ForeignAnswer> {
+  const { statusCode = 0, statusMessage = "", headers } = response;
+  const pieces: Buffer[] = [];
+  let length = 0;
+  for await (const piece of response as AsyncIterable<Buffer>) {
+    length += piece.length;
+    // Far more than any edge says: what it is can be told by its beginning.
+    if (length > ANSWER_OCTETS) break;
+    pieces.push(piece);
+  }
+  const header = (name: string) => {
+    const value = headers[name];
+    return typeof value === "string" ? value : value?.[0];
+  };
+  return { status: statusCode, phrase: statusMessage, header, body: Buffer.concat(pieces) };
+}
+
+/** An error of a socket or of Node's HTTP parser, which keeps what it could not read. */
+interface WireError extends Error {
+  readonly code?: string;
+  readonly rawPacket?: Uint8Array;
+}
+
+function told(edge: URL, error: WireError): Error {
+  if (error.rawPacket !== undefined) return notHttp(edge, error.rawPacket);
+  if (error.message !== "aborted") return noAnswer(edge, error);
+  const text = `${edge.origin} cut its answer off; look for a proxy or firewall on the way, and try again`;
+  return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
+}

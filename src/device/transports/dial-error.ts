@@ -1,0 +1,57 @@
+/**
+ * What is said when a connection cannot be made: one text for all addresses of a name, and what to do about it.
+ *
+ * @module
+ */
+import { DeviceError } from "../error.ts";
+import { formatEndpoint } from "./endpoint.ts";
+
+/** An address, and why it could not be connected to. */
+export interface FailedAttempt {
+  readonly address: string;
+  readonly error: NodeJS.ErrnoException;
+}
+
+/** What to do, by the code of the system. The first that fits any of the addresses is said. */
+const CURES: readonly (readonly [codes: readonly string[], cure: string])[] = [
+  [["ECONNREFUSED"], "nothing listens there: check the port, and that the server runs"],
+  [["ECONNRESET"], "the connection was cut at once: look for a firewall on the way"],
+  [["ETIMEDOUT"], "nothing answered: check the address, and that no firewall drops what goes to that port"],
+  [["ENETUNREACH", "EHOSTUNREACH", "EADDRNOTAVAIL", "ENETDOWN", "EHOSTDOWN"], "check the network of this machine"],
+  [["EACCES", "EPERM"], "this machine does not let the program connect: look at its firewall"],
+  [["EMFILE", "ENFILE", "ENOBUFS"], "this machine has no room for another connection: close some"],
+];
+
+/** None of the addresses could be connected to. */
+export function unreachable(host: string, port: number, attempts: readonly FailedAttempt[]): DeviceError {
+  const codes = attempts.map(({ error }) => codeOf(error));
+  const outcomes = attempts.map(({ address }, i) => `${formatEndpoint({ host: address, port })} ${codes[i]}`);
+  const [, cure] = CURES.find(([known]) => codes.some((code) => known.includes(code))) ?? [];
+  const errors = attempts.map(({ error }) => error);
+  return failed(host, outcomes.join(", "), cure, errors.length === 1 ? errors[0] : new AggregateError(errors));
+}
+
+/** The name has no address; without an error nobody said so in time. */
+export function unresolved(host: string, timeout: number, error: NodeJS.ErrnoException | undefined): DeviceError {
+  if (error === undefined) {
+    return failed(host, `the name was not resolved within ${seconds(timeout)}`, "check the DNS server of this machine");
+  }
+  const code = codeOf(error);
+  return code === "EAI_AGAIN"
+    ? failed(host, `no DNS server answered (${code})`, "check the network of this machine and its DNS server", error)
+    : failed(host, `the name has no address (${code})`, "check how it is written, and that DNS has it", error);
+}
+
+/** A time for a person. */
+export function seconds(milliseconds: number): string {
+  return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${Math.round(milliseconds / 1000)} s`;
+}
+
+function failed(host: string, why: string, cure: string | undefined, cause?: unknown): DeviceError {
+  const text = `connect to ${host} failed: ${why}${cure === undefined ? "" : `; ${cure}`}`;
+  return new DeviceError("ConnectFailed", text, { retryable: true, cause });
+}
+
+function codeOf({ code, message, name }: NodeJS.ErrnoException): string {
+  return code ?? (message || name);
+}

@@ -1,0 +1,281 @@
+/**
+ * Dialling: a connection to a host by name, and TLS on it. Everything that leaves this machine for an edge or a relay goes
+ * through here.
+ *
+ *   name ─► addresses, IPv6 and IPv4 in turn ─► attempts that overlap ─► the first that connects ─► TLS
+ *
+ * An attempt that has begun is left alone until the deadline: on a slow line, or when the first SYN is lost, it needs more
+ * than a second. The next one begins when one has failed, or beside it after 250 ms [RFC 8305 5].
+ *
+ * A proxy stands in the place of {@link direct}: it is another {@link Dialler}, and TLS goes over what any dialler gives.
+ *
+ * @module
+ */
+import { lookup } from "node:dns";
+import { connect, isIP, type Socket } from "node:net";
+import { ATTEMPT_DELAY, DIAL_ADDRESSES, DIAL_TIMEOUT } from "../defaults.ts";
+import type { DeviceError } from "../error.ts";
+import { unreachable, unresolved } from "./dial-error.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { handshake } from "./tls.ts";
+
+/** How long a connection may take to be made. */
+export interface Patience {
+  /** Gives it up; the promise is then rejected with the signal's reason. */
+  readonly signal: AbortSignal;
+  /** Milliseconds after which it has failed. */
+  readonly timeout: number;
+}
+
+/**
+ * Makes a stream of octets to an endpoint: directly, or through a proxy. The socket is connected, and nobody else reads it.
+ * Rejects with a DeviceError that names each address and what to do.
+ */
+export type Dialler = (to: Endpoint, patience: Patience) => Promise<Socket>;
+
+export interface DialOptions extends Endpoint {
+  /** Speaks TLS on the connection. Default false. */
+  readonly secure?: boolean | undefined;
+  /** PEM text of the certificate authorities to trust instead of the system's. */
+  readonly ca?: string | undefined;
+  /** Default {@link direct}. */
+  readonly dialler?: Dialler | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds for all of it, TLS included. Default 25 s. */
+  readonly timeout?: number | undefined;
+}
+
+/**
+ * Connects to an edge or a relay. The socket is connected, has finished its TLS handshake when it is `secure`, and has no
+ * listeners.
+ *
+ * @throws DeviceError ConnectFailed, CertificateRefused, TlsFailed, TokenInClear; the reason of an aborted signal
+ */
+export async function dial(options: DialOptions): Promise<Socket> {
+  const { host, port, ca, dialler = direct(), timeout = DIAL_TIMEOUT } = options;
+  const signal = options.signal ?? new AbortController().signal;
+  const end = performance.now() + timeout;
+  const socket = await dialler({ host, port }, { signal, timeout });
+  socket.setNoDelay(true);
+  if (options.secure !== true) return socket;
+  return handshake(socket, { host, port, ca, signal, timeout: Math.max(1, end - performance.now()) });
+}
+
+/** One address of a name. */
+export interface ResolvedAddress {
+  readonly address: string;
+  readonly family: number;
+}
+
+/** What a direct connection takes of this machine. */
+export interface Network {
+  /** The addresses of a name, best first: of both families for 0, else of one. */
+  lookup(host: string, family: 0 | 4 | 6): Promise<readonly ResolvedAddress[]>;
+  /** Begins to connect to an address. */
+  connect(address: string, port: number): Socket;
+}
+
+/** Lookups that run. One that hangs holds a thread of the process, so whoever asks the same waits for the same. */
+const lookups = new Map<string, Promise<readonly ResolvedAddress[]>>();
+
+const NODE: Network = {
+  lookup(host, family) {
+    const key = `${family} ${host}`;
+    const running = lookups.get(key);
+    if (running !== undefined) return running;
+    const found = new Promise<readonly ResolvedAddress[]>((resolve, reject) => {
+      lookup(host, { all: true, family, order: "verbatim" }, (error, addresses) => {
+        lookups.delete(key);
+        if (error === null) resolve(addresses);
+        else reject(error);
+      });
+    });
+    lookups.set(key, found);
+    return found;
+  },
+  connect: (address, port) => connect({ host: address, port, autoSelectFamily: false }),
+};
+
+export interface DirectOptions {
+  /** Why an address must not be connected to, if so. Then the whole name is not. */
+  readonly refuse?: ((address: string) => DeviceError | undefined) | undefined;
+  /** Default Node's. */
+  readonly network?: Network | undefined;
+}
+
+/** A dialler without a proxy. It tries the address that has answered last before the others. */
+export function direct({ refuse = () => undefined, network = NODE }: DirectOptions = {}): Dialler {
+  let answered: string | undefined;
+  return async (to, patience) => {
+    patience.signal.throwIfAborted();
+    const won = await new Race(to, patience, network, refuse, answered).won;
+    answered = won.address;
+    return won.socket;
+  };
+}
+
+/** An attempt to connect; the error says that it is over. */
+interface Attempt {
+  readonly address: string;
+  readonly socket: Socket;
+  error?: NodeJS.ErrnoException;
+}
+
+/** The attempts to connect to one name. */
+class Race {
+  readonly won: Promise<Attempt>;
+  readonly #settle: { readonly resolve: (won: Attempt) => void; readonly reject: (why: unknown) => void };
+  readonly #to: Endpoint;
+  readonly #patience: Patience;
+  readonly #network: Network;
+  readonly #refuse: (address: string) => DeviceError | undefined;
+  readonly #answered: string | undefined;
+  readonly #known = new Set<string>();
+  /** Best first. */
+  readonly #untried: ResolvedAddress[] = [];
+  readonly #attempts: Attempt[] = [];
+  /** Of the latest attempt. */
+  #family = 0;
+  /** Lookups that have not been answered, by family. */
+  readonly #asked = new Set<0 | 4 | 6>();
+  #lookupError: NodeJS.ErrnoException | undefined;
+  #over = false;
+  readonly #deadline: NodeJS.Timeout;
+  /** While it runs, the next attempt waits, unless one fails. */
+  #delay: NodeJS.Timeout | undefined;
+  #slowLookup: NodeJS.Timeout | undefined;
+
+  constructor(
+    to: Endpoint,
+    patience: Patience,
+    network: Network,
+    refuse: (address: string) => DeviceError | undefined,
+    answered: string | undefined,
+  ) {
+    this.#to = to;
+    this.#patience = patience;
+    this.#network = network;
+    this.#refuse = refuse;
+    this.#answered = answered;
+    const { promise, resolve, reject } = Promise.withResolvers<Attempt>();
+    this.won = promise;
+    this.#settle = { resolve, reject };
+    patience.signal.addEventListener("abort", this.#onAbort, { once: true });
+    this.#deadline = setTimeout(() => this.#timeOut(), patience.timeout);
+    const family = isIP(to.host);
+    if (family !== 0) this.#add([{ address: to.host, family }]);
+    else {
+      this.#lookup(0);
+      // A broken resolver answers for one family and not for the other, and that answer holds up both.
+      this.#slowLookup = setTimeout(() => {
+        this.#lookup(4);
+        this.#lookup(6);
+      }, ATTEMPT_DELAY);
+    }
+  }
+
+  readonly #onAbort = () => this.#end(() => this.#settle.reject(this.#patience.signal.reason));
+
+  #lookup(family: 0 | 4 | 6): void {
+    this.#asked.add(family);
+    const answered = () => {
+      this.#asked.delete(family);
+      if (family === 0) clearTimeout(this.#slowLookup);
+    };
+    this.#network.lookup(this.#to.host, family).then(
+      (addresses) => {
+        answered();
+        // The answer for both families is complete.
+        if (family === 0) this.#asked.clear();
+        this.#add(addresses);
+      },
+      (error: NodeJS.ErrnoException) => {
+        answered();
+        this.#lookupError ??= error;
+        this.#goOn();
+      },
+    );
+  }
+
+  #add(addresses: readonly ResolvedAddress[]): void {
+    if (this.#over) return;
+    for (const resolved of addresses) {
+      const { address } = resolved;
+      if (this.#known.has(address) || this.#known.size === DIAL_ADDRESSES) continue;
+      this.#known.add(address);
+      const refusal = this.#refuse(address);
+      if (refusal !== undefined) {
+        this.#end(() => this.#settle.reject(refusal));
+        return;
+      }
+      if (address === this.#answered) this.#untried.unshift(resolved);
+      else this.#untried.push(resolved);
+    }
+    this.#goOn();
+  }
+
+  /** Begins the next attempt if its time has come; ends when nothing is left to wait for. */
+  #goOn(): void {
+    if (this.#over) return;
+    const isRunning = this.#attempts.some(({ error }) => error === undefined);
+    if (this.#untried.length > 0) {
+      if (this.#delay === undefined || !isRunning) this.#begin();
+    } else if (!isRunning && this.#asked.size === 0) this.#fail();
+  }
+
+  #begin(): void {
+    const other = this.#untried.findIndex(({ family }) => family !== this.#family);
+    const [next] = this.#untried.splice(Math.max(0, other), 1);
+    if (next === undefined) return;
+    this.#family = next.family;
+    const attempt: Attempt = { address: next.address, socket: this.#network.connect(next.address, this.#to.port) };
+    this.#attempts.push(attempt);
+    const { socket } = attempt;
+    const onError = (error: NodeJS.ErrnoException) => this.#failed(attempt, error);
+    socket.on("error", onError);
+    socket.once("connect", () => {
+      socket.off("error", onError);
+      this.#end(() => this.#settle.resolve(attempt), attempt);
+    });
+    clearTimeout(this.#delay);
+    this.#delay = setTimeout(() => {
+      this.#delay = undefined;
+      this.#goOn();
+    }, ATTEMPT_DELAY);
+  }
+
+  #failed(attempt: Attempt, error: NodeJS.ErrnoException): void {
+    if (this.#over) return;
+    attempt.error = error;
+    clearTimeout(this.#delay);
+    this.#delay = undefined;
+    this.#goOn();
+  }
+
+  #timeOut(): void {
+    for (const attempt of this.#attempts) {
+      attempt.error ??= Object.assign(new Error("no answer within the deadline"), { code: "ETIMEDOUT" });
+    }
+    this.#fail();
+  }
+
+  #fail(): void {
+    const { host, port } = this.#to;
+    const failed = this.#attempts.flatMap(({ address, error }) => (error === undefined ? [] : [{ address, error }]));
+    const error =
+      failed.length > 0 ? unreachable(host, port, failed) : unresolved(host, this.#patience.timeout, this.#lookupError);
+    this.#end(() => this.#settle.reject(error));
+  }
+
+  /** Ends all attempts but the one that is kept, the first time. */
+  #end(settle: () => void, kept?: Attempt): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#deadline);
+    clearTimeout(this.#delay);
+    clearTimeout(this.#slowLookup);
+    this.#patience.signal.removeEventListener("abort", this.#onAbort);
+    for (const attempt of this.#attempts) if (attempt !== kept) attempt.socket.destroy();
+    settle();
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Answers that are not an edge's: the login page of a network (a captive portal), the page of a proxy or firewall, another
+ * server, or no HTTP at all. An edge names a reason in the header `Grooveway-Reason` of whatever it refuses.
+ *
+ * @module
+ */
+import { prefixOf } from "../../encapsulation/index.ts";
+import { printable } from "../../lib/printable.ts";
+import { DeviceError } from "../error.ts";
+
+/** What came in place of an edge's answer. */
+export interface ForeignAnswer {
+  readonly status: number;
+  /** The words behind the status. */
+  readonly phrase: string;
+  /** The value of a header, by its name in lower case. */
+  readonly header: (name: string) => string | undefined;
+  /** The beginning of the body, as far as it has come. */
+  readonly body?: Uint8Array | undefined;
+}
+
+/** Statuses of a server that is busy or has lost its own one behind it: there may well be an edge, later. */
+const PASSING: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
+
+/**
+ * Says what answered at an edge's URL in place of the edge.
+ *
+ * @param retryAfter seconds, when the answer has them
+ * @returns NotAnEdge; ConnectFailed when it is a proxy's word that the edge is away or that it wants a password
+ */
+export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: number): DeviceError {
+  const { status } = answer;
+  const said = `${shown(edge)} answered ${status} ${answer.phrase}`.trim();
+  const location = answer.header("location");
+  if (status >= 300 && status < 400 && location !== undefined) return redirected(edge, said, location);
+  const content = contentOf(answer);
+  if (status === 407) {
+    return new DeviceError("ConnectFailed", `${said}: a proxy on the way wants a password`, { retryable: true });
+  }
+  if (PASSING.has(status)) {
+    const text = `${said}${content}, in place of the edge: a proxy before it, or the edge is down; try again later`;
+    return new DeviceError("ConnectFailed", text, { retryable: true, retryAfter });
+  }
+  if (status === 400 && /HTTPS (port|server)|SSL-enabled/i.test(textOf(answer.body))) return notPlain(edge);
+  const cure =
+    status === 511 || status < 300
+      ? "if this network has a login page, open it in a browser; else check the URL"
+      : "check the URL and its path; a proxy or firewall on the way may have answered";
+  return notAnEdge(`${said}${content}, which no edge does; ${cure}`);
+}
+
+/** Octets came that are no HTTP. */
+export function notHttp(edge: URL, octets: Uint8Array): DeviceError {
+  if (isTls(octets)) return notPlain(edge);
+  const [line = ""] = textOf(octets).split(/\r?\n/);
+  return notAnEdge(`${shown(edge)} does not speak HTTP: it said ${printable(line.slice(0, 60))}; check host and port`);
+}
+
+/** The connection was closed before anything came. */
+export function noAnswer(edge: URL, cause?: unknown): DeviceError {
+  const cure = isPlain(edge)
+    ? `check host and port; if it speaks TLS, write ${shown(secured(edge))}`
+    : "check host and port, and look for a proxy or firewall on the way";
+  const text = `${shown(edge)} closed the connection without an answer; ${cure}`;
+  return new DeviceError("ConnectFailed", text, { retryable: true, cause });
+}
+
+/** A TLS record of the kinds that come first: an alert or a handshake. */
+function isTls([type, version]: Uint8Array): boolean {
+  return (type === 0x15 || type === 0x16) && version === 0x03;
+}
+
+function notPlain(edge: URL): DeviceError {
+  const text = `${shown(edge)} is plain HTTP, and what listens there speaks TLS; write ${shown(secured(edge))}`;
+  return new DeviceError("TlsFailed", text, { retryable: true });
+}
+
+function isPlain({ protocol }: URL): boolean {
+  return protocol === "http:";
+}
+
+function secured(edge: URL): URL {
+  const secure = new URL(edge.href);
+  secure.protocol = "https:";
+  return secure;
+}
+
+function redirected(edge: URL, said: string, location: string): DeviceError {
+  const to = URL.canParse(location, edge.href) ? new URL(location, edge.href) : undefined;
+  const where = `${said} and leads to ${printable(to?.href ?? location)}`;
+  if (to !== undefined && to.hostname === edge.hostname && to.protocol === "https:" && isPlain(edge)) {
+    const secure = secured(edge);
+    secure.port = to.port;
+    return notAnEdge(`${where}; write ${shown(secure)}`);
+  }
+  return notAnEdge(
+    `${where}, which no edge does; if that is the login page of this network, open it in a browser; else check the URL`,
+  );
+}
+
+/** What kind of body it is, with the title of a page. */
+function contentOf({ header, body }: ForeignAnswer): string {
+  const [type = ""] = (header("content-type") ?? "").split(";");
+  if (/html/i.test(type)) {
+    const [, title = ""] = /<title[^>]*>([^<]*)/i.exec(textOf(body)) ?? [];
+    return title.trim() === "" ? " with a page" : ` with the page ${printable(title.trim().slice(0, 80))}`;
+  }
+  if (type.trim() === "" || header("content-length") === "0") return " with nothing in it";
+  return ` with ${printable(type.trim())}`;
+}
+
+/** The URL as the person wrote it, without a password. */
+function shown(edge: URL): string {
+  return `${edge.origin}${prefixOf(edge)}`;
+}
+
+function textOf(octets: Uint8Array | undefined): string {
+  return octets === undefined ? "" : new TextDecoder().decode(octets.subarray(0, 4096));
+}
+
+function notAnEdge(message: string): DeviceError {
+  return new DeviceError("NotAnEdge", message, { retryable: true });
+}

@@ -1,0 +1,49 @@
+/**
+ * Where the sockets of a transport go.
+ *
+ * @module
+ */
+import { HTTP_PORT, parseRelay, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../encapsulation/index.ts";
+import { DeviceError } from "../error.ts";
+import type { Endpoint } from "./endpoint.ts";
+
+export interface Route extends Endpoint {
+  readonly secure: boolean;
+}
+
+/** A route to an edge. */
+export interface EdgeRoute extends Route {
+  /** Its URL, `http:` or `https:`, with the path under which it stands. */
+  readonly edge: URL;
+}
+
+/** @throws DeviceError InvalidOption */
+export function relayRoute(relay: string): Route {
+  const { host, port = SSTP_PORT } = parsedRelay(relay);
+  return { host: unbracketed(host), port, secure: false };
+}
+
+/** @throws DeviceError InvalidOption */
+export function edgeRoute(url: string): EdgeRoute {
+  const edge = URL.canParse(url) ? new URL(url) : undefined;
+  if (edge === undefined || !/^https?:$/.test(edge.protocol)) {
+    throw new DeviceError(
+      "InvalidOption",
+      `edge ${JSON.stringify(url)} must be a URL such as https://edge.example.com`,
+    );
+  }
+  const secure = edge.protocol === "https:";
+  const port = edge.port === "" ? (secure ? SECURE_TUNNEL_PORT : HTTP_PORT) : Number(edge.port);
+  return { host: unbracketed(edge.hostname), port, secure, edge };
+}
+
+/** @throws DeviceError InvalidOption */
+export function parsedRelay(relay: string): NonNullable<ReturnType<typeof parseRelay>> {
+  const parsed = parseRelay(relay);
+  if (parsed !== undefined) return parsed;
+  throw new DeviceError("InvalidOption", `relay ${JSON.stringify(relay)} must be host, host:port or [IPv6]:port`);
+}
+
+function unbracketed(host: string): string {
+  return host.startsWith("[") ? host.slice(1, -1) : host;
+}

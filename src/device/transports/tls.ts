@@ -1,0 +1,191 @@
+/**
+ * The TLS handshake over a connection that somebody else has made, and what is said when it fails: which name and which
+ * authority the certificate has, or that the other side does not speak TLS at all.
+ *
+ * @module
+ */
+import { X509Certificate } from "node:crypto";
+import { isIP, type Socket } from "node:net";
+import { connect, type PeerCertificate } from "node:tls";
+import { printable } from "../../lib/printable.ts";
+import { DeviceError, type DeviceErrorCode } from "../error.ts";
+import { seconds } from "./dial-error.ts";
+import { type Endpoint, formatEndpoint } from "./endpoint.ts";
+
+export interface HandshakeOptions extends Endpoint {
+  /** PEM text of the certificate authorities to trust instead of the system's. */
+  readonly ca: string | undefined;
+  readonly signal: AbortSignal;
+  /** Milliseconds. */
+  readonly timeout: number;
+}
+
+/**
+ * Speaks TLS on a connection, as a client of HTTP/1.1. Ends the connection when that fails.
+ *
+ * @throws DeviceError CertificateRefused, TlsFailed; the reason of an aborted signal
+ */
+export function handshake(plain: Socket, options: HandshakeOptions): Promise<Socket> {
+  const { host, ca, signal, timeout } = options;
+  const name = host.replace(/\.$/, "");
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
+  plain.on("error", () => undefined);
+  const secure = connect({
+    socket: plain,
+    host: name,
+    // An address is no server name [RFC 6066 3]; it is looked for in the certificate all the same.
+    ...(isIP(name) === 0 && { servername: name }),
+    ...(ca !== undefined && { ca }),
+    ALPNProtocols: ["http/1.1"],
+  });
+  let certificate: PeerCertificate | undefined;
+  // Before Node has judged it: it shows none that it has refused.
+  secure.prependOnceListener("secure", () => {
+    certificate = secure.getPeerCertificate();
+  });
+  const fail = (why: unknown) => {
+    settle();
+    secure.on("error", () => undefined).destroy();
+    plain.destroy();
+    reject(why);
+  };
+  const onAbort = () => fail(signal.reason);
+  const onError = (error: TlsError) => fail(failure(options, error, certificate));
+  const onClose = () => fail(failure(options, { code: "ECONNRESET", message: "closed" }, certificate));
+  const timer = setTimeout(() => fail(silence(options)), timeout);
+  const onSecure = () => {
+    settle();
+    resolve(secure);
+  };
+  const settle = () => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+    secure.off("error", onError).off("close", onClose).off("secureConnect", onSecure);
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  secure.on("error", onError).on("close", onClose).on("secureConnect", onSecure);
+  if (signal.aborted) onAbort();
+  return promise;
+}
+
+/** An error of node:tls. */
+interface TlsError {
+  readonly message: string;
+  readonly code?: string;
+  /** What OpenSSL says, in a few words. */
+  readonly reason?: string;
+}
+
+const NO_TLS: ReadonlySet<string> = new Set([
+  "ERR_SSL_WRONG_VERSION_NUMBER",
+  "ERR_SSL_PACKET_LENGTH_TOO_LONG",
+  "ERR_SSL_RECORD_LAYER_FAILURE",
+  "ERR_SSL_HTTP_REQUEST",
+  "ERR_SSL_UNKNOWN_PROTOCOL",
+]);
+
+/** What is wrong in a certificate that no authority of ours has vouched for, by Node's code. */
+const NOT_VOUCHED_FOR: ReadonlySet<string> = new Set([
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "CERT_UNTRUSTED",
+  "INVALID_CA",
+]);
+
+function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCertificate | undefined): DeviceError {
+  const { host, ca } = options;
+  const code = error.code ?? "";
+  const tell = (name: DeviceErrorCode, text: string) =>
+    new DeviceError(name, `TLS with ${formatEndpoint(options)} failed: ${text}`, { retryable: true, cause: error });
+  if (NO_TLS.has(code)) {
+    return tell("TlsFailed", "what listens there does not speak TLS; write http:// for it, or the port that does");
+  }
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
+    const names = certificate === undefined ? "another name" : namesOf(certificate);
+    return tell(
+      "CertificateRefused",
+      `its certificate is for ${names}, not for ${host}; connect by a name that it has`,
+    );
+  }
+  if (NOT_VOUCHED_FOR.has(code)) return tell("CertificateRefused", unknownAuthority(code, certificate, ca));
+  const now = `this machine's clock says ${new Date().toUTCString()}`;
+  if (code === "CERT_HAS_EXPIRED") {
+    const until = certificate === undefined ? "" : `, valid until ${printable(certificate.valid_to)},`;
+    return tell("CertificateRefused", `its certificate${until} or one of its authorities has expired; ${now}`);
+  }
+  if (code === "CERT_NOT_YET_VALID") {
+    const from = certificate === undefined ? "" : ` before ${printable(certificate.valid_from)}`;
+    return tell("CertificateRefused", `its certificate is not valid${from}; ${now}`);
+  }
+  if (/^(CERT_|CRL_|ERROR_IN_|UNABLE_TO_DECODE|HOSTNAME_MISMATCH|PATH_LENGTH)/.test(code)) {
+    return tell("CertificateRefused", `its certificate is refused: ${error.message} (${code})`);
+  }
+  switch (code) {
+    case "ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL":
+      return tell("TlsFailed", "the server speaks no HTTP/1.1; let it, or connect to another port");
+    case "ERR_SSL_TLSV1_UNRECOGNIZED_NAME":
+      return tell("TlsFailed", `the server does not go by the name ${host}; check the URL`);
+    case "ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED":
+      return tell("TlsFailed", "the server wants a certificate of the client, and there is none to give");
+    case "ECONNRESET":
+    case "EPIPE":
+      return tell(
+        "TlsFailed",
+        "the connection was closed in the handshake; check that the port speaks TLS, and look for a firewall on the way",
+      );
+  }
+  const [line = ""] = (error.reason ?? error.message).split("\n");
+  return tell("TlsFailed", `${line.trim() || "no reason was given"}${code === "" ? "" : ` (${code})`}`);
+}
+
+function silence(options: HandshakeOptions): DeviceError {
+  const text = `TLS with ${formatEndpoint(options)} was not finished within ${seconds(options.timeout)}, though it was connected`;
+  return new DeviceError("TlsFailed", `${text}; either the server hangs, or large packets are lost: ${LOWER_MTU}`, {
+    retryable: true,
+  });
+}
+
+/** What to do about a way on which large packets are lost without a word. */
+export const LOWER_MTU =
+  "lower the MTU of this machine's interface or VPN (ip link set dev NAME mtu 1280), or let ICMP packet-too-big through the firewalls";
+
+function unknownAuthority(code: string, certificate: PeerCertificate | undefined, ca: string | undefined): string {
+  const issuer = certificate && nameOf(certificate.issuer);
+  const own = issuer !== undefined && issuer === nameOf((certificate as PeerCertificate).subject);
+  const by = own ? `${issuer} itself` : (issuer ?? "an unknown authority");
+  const trusted = ca === undefined ? "" : ` (${authoritiesOf(ca)})`;
+  const whom = ca === undefined ? "whom this machine does not trust" : `which is none of those to trust${trusted}`;
+  const publicOne = "; if that is a public authority, let the server send its whole chain";
+  const chain = code === "UNABLE_TO_VERIFY_LEAF_SIGNATURE" && ca === undefined ? publicOne : "";
+  return `its certificate is from ${by}, ${whom}; give the certificate of that authority by --ca FILE, or the option ca${chain}`;
+}
+
+/** The names of the authorities in a PEM text. */
+function authoritiesOf(ca: string): string {
+  const certificates = ca.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+  const shown = certificates.slice(0, 3).map((pem) => {
+    try {
+      return printable(new X509Certificate(pem).subject.replace(/[\s\S]*^(?:CN|O)=/m, "").replace(/\n[\s\S]*/, ""));
+    } catch {
+      return "one that cannot be read";
+    }
+  });
+  return `${shown.join(", ")}${certificates.length > shown.length ? " and others" : ""}`;
+}
+
+/** What an X.500 name is called. It comes from a stranger. */
+function nameOf(name: PeerCertificate["issuer"] | undefined): string | undefined {
+  const found = name?.CN ?? name?.O;
+  const text = Array.isArray(found) ? found[0] : found;
+  return text === undefined ? undefined : printable(text);
+}
+
+function namesOf({ subjectaltname, subject }: PeerCertificate): string {
+  const all = subjectaltname?.split(", ").map((entry) => entry.replace(/^(DNS|IP Address):/, "")) ?? [];
+  if (all.length === 0) return nameOf(subject) ?? "no name";
+  const shown = all.slice(0, 3).map(printable).join(", ");
+  return all.length > 3 ? `${shown} and ${all.length - 3} more` : shown;
+}
