@@ -38,7 +38,7 @@ export const EXIT_CODES = {
   ConnectFailed: {
     status: 3,
     meaning: "the edge or the relay cannot be reached, or the connection was lost",
-    errors: ["ConnectFailed", "NotAnEdge", "RelayUnreachable"],
+    errors: ["CertificateRefused", "ConnectFailed", "NotAnEdge", "RelayUnreachable", "TlsFailed"],
   },
   Refused: {
     status: 4,

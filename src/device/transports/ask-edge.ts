@@ -7,6 +7,7 @@
 import { type IncomingMessage, request } from "node:http";
 import type { Socket } from "node:net";
 import { prefixOf, REASON_HEADER, retryAfterOf } from "../../encapsulation/index.ts";
+import { visible } from "../../lib/printable.ts";
 import { ANSWER_OCTETS, ANSWER_TIMEOUT } from "../defaults.ts";
 import { DeviceError } from "../error.ts";
 import { authorization } from "../token.ts";
@@ -61,15 +62,17 @@ export async function askEdge(question: Question): Promise<EdgeAnswer> {
   const retryAfter = retryAfterOf(answer.header("retry-after"), answer.header("date"));
   if (code !== undefined) {
     const { detail = answer.phrase, cure = "" } = (value ?? {}) as { detail?: unknown; cure?: unknown };
-    return { ok: false, status: answer.status, code, detail: visible(detail), cure: visible(cure), retryAfter };
+    return {
+      ok: false,
+      status: answer.status,
+      code,
+      detail: visible(String(detail)),
+      cure: visible(String(cure)),
+      retryAfter,
+    };
   }
   if (answer.status === 200 && value !== undefined && expects(value)) return { ok: true, value };
   throw foreignAnswer(edge, answer, retryAfter);
-}
-
-/** Without what could do something to a terminal. */
-function visible(text: unknown): string {
-  return String(text).replace(/\p{C}/gu, "\ufffd");
 }
 
 function jsonOf({ body }: ForeignAnswer): unknown {
