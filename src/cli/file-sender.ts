@@ -12,6 +12,7 @@
 import { createHash, hash, randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
+import { visible } from "../lib/printable.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import {
   cancelMessage,
@@ -92,7 +93,7 @@ type Attributes = FileAttributes & { readonly size: number | null };
 /** A transfer that nobody has begun. */
 function newClaim(): Claim {
   const transfer = transferId(randomBytes(16));
-  return { transfer, acknowledged: 0, sha256: undefined, isDone: false, superseded: [] };
+  return { transfer, acknowledged: 0, sha256: undefined, isDone: false, isJournaled: false, superseded: [] };
 }
 
 export class FileSender {
@@ -102,8 +103,8 @@ export class FileSender {
   readonly #messages = new Semaphore(AHEAD_MESSAGES);
   readonly #files = new Semaphore(OPEN_FILES);
   readonly #inParts = new Semaphore(1);
-  /** Transfers in parts that are begun and not safe. */
-  readonly #unfinished = new Set<string>();
+  /** Transfers in parts that are begun and not safe, and whether a repeated run can go on with them. */
+  readonly #unfinished = new Map<string, boolean>();
   readonly #withdraw = new AbortController();
 
   constructor(options: FileSenderOptions) {
@@ -131,9 +132,9 @@ export class FileSender {
     return queued.file;
   }
 
-  /** Transfers that the recipient has the beginning of, and not the end. */
-  get unfinished(): readonly string[] {
-    return [...this.#unfinished];
+  /** Transfers that the recipient has the beginning of, and not the end; `canGoOn` when a repeated run goes on with it. */
+  get unfinished(): readonly { readonly transfer: string; readonly canGoOn: boolean }[] {
+    return [...this.#unfinished].map(([transfer, canGoOn]) => ({ transfer, canGoOn }));
   }
 
   /** Reads and sends nothing more. What waits to be sent is withdrawn, and every `send` rejects. */
@@ -166,7 +167,7 @@ export class FileSender {
     try {
       return await this.#queue({ name, size: null }, newClaim(), pieces);
     } catch (error) {
-      throw isReadFailure(error) ? cannotRead(name, error.cause) : error;
+      throw isReadFailure(error) ? cannotRead(visible(name), error.cause) : error;
     }
   }
 
@@ -187,7 +188,7 @@ export class FileSender {
       const isChanged = now.mtimeMs !== found.mtimeMs || now.size !== found.size;
       return { ...queued, file: { ...queued.file, isChanged } };
     } catch (error) {
-      if (isReadFailure(error)) throw cannotRead(String(file.path), error.cause);
+      if (isReadFailure(error)) throw cannotRead(visible(String(file.path)), error.cause);
       if (!(error instanceof OtherContents)) throw error;
       this.#cancelAside(error.transfer, "Superseded");
       return await this.#queueFile(file, true);
@@ -250,7 +251,7 @@ export class FileSender {
         if (read < before) continue;
         if (before > 0 && read === before && sha256 !== claim.sha256) throw new OtherContents(transfer);
         if (!this.#unfinished.has(transfer)) {
-          this.#unfinished.add(transfer);
+          this.#unfinished.set(transfer, claim.isJournaled);
           this.#onProgress(before);
           sent.add(await this.#send(sending.begin()));
         }

@@ -9,6 +9,7 @@
 import { constants, lstatSync, readlinkSync, realpathSync, type Stats } from "node:fs";
 import { type FileHandle, open, readdir, readlink, realpath } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
+import { visible } from "../lib/printable.ts";
 import { CommandError } from "./output.ts";
 
 /** A regular file that was found. */
@@ -22,7 +23,7 @@ export interface FileToSend {
   readonly place: Buffer | undefined;
 }
 
-/** What was found under a PATH. What is `skipped` belongs there, and what `failed` should have been sent. */
+/** What was found under a PATH: what is `skipped` may well be there, and what `failed` was to be sent. Texts are for a terminal. */
 export type Finding =
   | { readonly type: "file"; readonly file: FileToSend }
   | { readonly type: "skipped"; readonly path: string; readonly why: string }
@@ -37,6 +38,7 @@ const SLASH = Buffer.from("/");
  */
 export async function* filesAt(path: string, name?: string): AsyncGenerator<Finding> {
   const absolute = resolve(path);
+  const shown = visible(path);
   const named = name ?? basename(absolute);
   let found: Stats;
   let place: Buffer;
@@ -47,17 +49,17 @@ export async function* filesAt(path: string, name?: string): AsyncGenerator<Find
       Buffer.from(basename(absolute)),
     );
   } catch (error) {
-    yield { type: "failed", path, error: cannotRead(path, error) };
+    yield { type: "failed", path: shown, error: cannotRead(shown, error) };
     return;
   }
   if (found.isSymbolicLink()) {
-    yield { type: "failed", path, error: linkRefused(path, absolute) };
+    yield { type: "failed", path: shown, error: linkRefused(shown, absolute) };
   } else if (found.isDirectory()) {
     yield* filesUnder({ path: Buffer.from(absolute), name: named, place });
   } else if (found.isFile()) {
     yield { type: "file", file: { path: Buffer.from(absolute), name: named, size: found.size, place: undefined } };
   } else {
-    yield { type: "failed", path, error: specialRefused(path, found) };
+    yield { type: "failed", path: shown, error: specialRefused(shown, found) };
   }
 }
 
@@ -75,7 +77,7 @@ async function* filesUnder(top: Folder): AsyncGenerator<Finding> {
     try {
       entries = await readdir(folder.path, { encoding: "buffer" });
     } catch (error) {
-      const path = String(folder.path);
+      const path = visible(String(folder.path));
       yield { type: "failed", path, error: cannotRead(path, error) };
       continue;
     }
@@ -83,7 +85,7 @@ async function* filesUnder(top: Folder): AsyncGenerator<Finding> {
     const inside: Folder[] = [];
     for (const entry of entries) {
       const path = joined(folder.path, entry);
-      const shown = String(path);
+      const shown = visible(String(path));
       const name = folder.name === "" ? String(entry) : `${folder.name}/${String(entry)}`;
       const place = joined(folder.place, entry);
       let found: Stats;
@@ -122,7 +124,7 @@ const OPEN = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NON
  * @throws CommandError CannotRead
  */
 export async function openToSend({ path, place }: Pick<FileToSend, "path" | "place">): Promise<OpenFile> {
-  const shown = String(path);
+  const shown = visible(String(path));
   let handle: FileHandle;
   try {
     handle = await open(path, OPEN);
@@ -151,7 +153,7 @@ async function liesAt(handle: FileHandle, path: Buffer, place: Buffer): Promise<
   return place.equals(real);
 }
 
-/** What to say when a file cannot be read. */
+/** What to say when a file cannot be read. @param path for a terminal */
 export function cannotRead(path: string, error: unknown): CommandError {
   const code = (error as NodeJS.ErrnoException).code ?? String(error);
   switch (code) {
@@ -177,7 +179,7 @@ export function cannotRead(path: string, error: unknown): CommandError {
 function linkRefused(shown: string, path: string | Buffer): CommandError {
   let target = "what it leads to";
   try {
-    target = readlinkSync(path);
+    target = visible(readlinkSync(path));
   } catch {
     // It is another thing by now.
   }

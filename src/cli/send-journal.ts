@@ -42,6 +42,8 @@ export interface Claim {
   readonly sha256: string | undefined;
   /** The relay has all of it safe. */
   readonly isDone: boolean;
+  /** It stands in the journal: a repeated run finds it. */
+  readonly isJournaled: boolean;
   /** Transfers by which the file was going before it was changed, or before it was to begin anew. They never end. */
   readonly superseded: readonly string[];
 }
@@ -134,7 +136,14 @@ export class SendJournal {
    */
   claim(file: FileIdentity, newId: string, isFresh = false): Promise<Claim> {
     return new Promise((resolve) => {
-      let claim: Claim = { transfer: newId, acknowledged: 0, sha256: undefined, isDone: false, superseded: [] };
+      let claim: Claim = {
+        transfer: newId,
+        acknowledged: 0,
+        sha256: undefined,
+        isDone: false,
+        isJournaled: false,
+        superseded: [],
+      };
       this.#enqueue(
         () => {
           claim = this.#claim(file, newId, isFresh);
@@ -159,7 +168,14 @@ export class SendJournal {
     const others = superseded.filter(({ done }) => done === 0).map(({ id }) => id);
     if (same === undefined) {
       this.#insert.run(newId, this.#destination, path, name, size, modified, inode, Date.now(), pid, started);
-      return { transfer: newId, acknowledged: 0, sha256: undefined, isDone: false, superseded: others };
+      return {
+        transfer: newId,
+        acknowledged: 0,
+        sha256: undefined,
+        isDone: false,
+        isJournaled: true,
+        superseded: others,
+      };
     }
     this.#adopt.run(pid, started, same.id);
     return {
@@ -167,6 +183,7 @@ export class SendJournal {
       acknowledged: same.acknowledged,
       sha256: same.sha256 ?? undefined,
       isDone: same.done === 1,
+      isJournaled: true,
       superseded: others,
     };
   }
@@ -208,7 +225,7 @@ export class SendJournal {
   close(): void {
     this.#flush();
     this.#isFailed = true;
-    this.#database.close();
+    if (this.#database.isOpen) this.#database.close();
   }
 
   /** What comes in one turn of the event loop is one transaction. */

@@ -325,7 +325,15 @@ function journalSaying(claims: Partial<Claim>[]) {
     async claim(_: unknown, newId: string, isFresh = false): Promise<Claim> {
       const said = claims.shift() ?? {};
       notes.push(isFresh ? "claim fresh" : "claim");
-      return { transfer: newId, acknowledged: 0, sha256: undefined, isDone: false, superseded: [], ...said };
+      return {
+        transfer: newId,
+        acknowledged: 0,
+        sha256: undefined,
+        isDone: false,
+        isJournaled: true,
+        superseded: [],
+        ...said,
+      };
     },
     progress: (transfer: string, acknowledged: number, hash: string) =>
       void notes.push(`progress ${transfer.slice(0, 4)} ${acknowledged} ${hash.slice(0, 8)}`),
@@ -446,7 +454,8 @@ describe("the end before the end", () => {
     sender.stop(new Error("enough"));
     await assert.rejects(long, { message: "enough" });
     await assert.rejects(sender.send(await fileOf(context, 1)), { message: "enough" });
-    const [transfer = ""] = sender.unfinished;
+    const [{ transfer = "", canGoOn } = {}] = sender.unfinished;
+    assert.equal(canGoOn, false, "no journal knows it");
     await sender.cancel(transfer, "Interrupted");
     assert.deepEqual(relay.arrivals.cancelled, [{ transfer, reason: "Interrupted" }]);
     assert.deepEqual(sender.unfinished, []);

@@ -46,7 +46,7 @@ async function fileIn(context: TestContext): Promise<string> {
   return join(await folder(context), "sending.db");
 }
 
-const BEGUN = { acknowledged: 0, sha256: undefined, isDone: false, superseded: [] };
+const BEGUN = { acknowledged: 0, sha256: undefined, isDone: false, isJournaled: true, superseded: [] };
 
 test("a file that nobody has begun to send goes by a new transfer", async (context) => {
   const journal = journalOn(context, await fileIn(context));

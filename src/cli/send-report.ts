@@ -1,0 +1,242 @@
+/**
+ * What `grooveway send` says: a line or JSON objects for what was sent, a line for each file that was not, a bar on a
+ * terminal, and at the end what has become of it all.
+ *
+ * @module
+ */
+import { jsonLine, visible } from "../lib/printable.ts";
+import { rate } from "./connection.ts";
+import { durationText } from "./duration.ts";
+import type { SentFile, StreamToSend } from "./file-sender.ts";
+import type { FileToSend, Finding } from "./files-to-send.ts";
+import { CommandError, type Progress, size } from "./output.ts";
+import type { SendEnd, SendListener } from "./send-files.ts";
+import type { WaitingFor } from "./stall-watch.ts";
+import type { Output } from "./standard-output.ts";
+
+export interface SendReportOptions {
+  readonly output: Pick<Output, "write">;
+  /** Tells a person a line, on standard error. */
+  readonly tell: (line: string) => void;
+  readonly progress: Progress;
+  /** The recipient. */
+  readonly to: string;
+  /** The paths of the command line. */
+  readonly paths: readonly string[];
+  /** One file was named, or standard input, and all is about that. */
+  readonly isOne: boolean;
+  readonly isJson: boolean;
+  /** Somebody looks at it: what goes away again is not worth a line. */
+  readonly isTerminal: boolean;
+  /** Seconds. */
+  readonly wait: number;
+}
+
+export class SendReport implements SendListener {
+  readonly #options: SendReportOptions;
+  readonly #to: string;
+  /** What is to be sent. */
+  readonly sources: (FileToSend | StreamToSend)[] = [];
+  /** Bytes of all of them that say how many they have. */
+  #bytes = 0;
+  #isSizeKnown = true;
+  readonly #failures: CommandError[] = [];
+  #skipped = 0;
+  #sent = 0;
+  #safe = 0;
+  #before = 0;
+  #canGoOn = false;
+  #isWaiting = false;
+  #hasToldWaiting = false;
+  #started = performance.now();
+
+  constructor(options: SendReportOptions) {
+    this.#options = options;
+    this.#to = visible(options.to);
+  }
+
+  /** Something was found under a PATH. */
+  async found(finding: Finding): Promise<void> {
+    switch (finding.type) {
+      case "file":
+        this.sources.push(finding.file);
+        this.#bytes += finding.file.size;
+        // Files of /proc are not as empty as they say.
+        if (finding.file.size === 0) this.#isSizeKnown = false;
+        break;
+      case "skipped":
+        this.#skipped += 1;
+        await this.#event({ event: "skipped", path: finding.path, why: finding.why });
+        this.#tell(`${finding.path} ${finding.why}: not sent`);
+        break;
+      case "failed":
+        await this.#failed(finding.path, finding.error);
+        break;
+    }
+  }
+
+  /** A program's output is to be sent as well. */
+  foundStream(stream: StreamToSend): void {
+    this.sources.push(stream);
+    this.#isSizeKnown = false;
+  }
+
+  /** Bytes of all that is to be sent; undefined while nobody knows. */
+  get bytes(): number | undefined {
+    return this.#isSizeKnown ? this.#bytes : undefined;
+  }
+
+  /** Sending begins. @param canGoOn whether a repeated run goes on where this one ends */
+  begin(canGoOn: boolean): void {
+    this.#canGoOn = canGoOn;
+    this.#started = performance.now();
+  }
+
+  async sent({ name, bytes, sha256, transfer, before, isChanged }: SentFile): Promise<void> {
+    this.#sent += 1;
+    this.#before += before;
+    if (isChanged) this.#tell(`${visible(name)} was changed while it was read: it was sent as it was read`);
+    await this.#event({ event: "sent", to: this.#options.to, name, bytes, sha256, transfer, before });
+    if (!this.#options.isOne) return;
+    await this.#line(`sent ${visible(name)} to ${this.#to}: ${this.#amount(bytes)}, sha256 ${sha256}`);
+  }
+
+  failed(source: FileToSend | StreamToSend, error: CommandError): Promise<void> {
+    return this.#failed("path" in source ? visible(String(source.path)) : visible(source.name), error);
+  }
+
+  async #failed(path: string, error: CommandError): Promise<void> {
+    this.#failures.push(error);
+    await this.#event({ event: "failed", path, code: error.code, message: error.message });
+    // The error of the only file ends the command, which says it.
+    if (!this.#options.isOne) this.#tell(`${error.message} [${error.code}]`);
+  }
+
+  progress(bytes: number): void {
+    this.#safe += bytes;
+    this.#draw();
+  }
+
+  /** The connection was lost, or refused for now. */
+  reconnecting({ message }: { readonly message: string }): void {
+    this.#tell(`${message}; connecting again`);
+  }
+
+  waiting(reason: WaitingFor): void {
+    this.#isWaiting = true;
+    void this.#event({ event: "waiting", to: this.#options.to, for: reason }).catch(() => undefined);
+    // That the connection was lost was told already. On a terminal the bar says the rest, once it was explained.
+    if (reason === "recipient" && !(this.#hasToldWaiting && this.#options.isTerminal)) {
+      this.#hasToldWaiting = true;
+      const limit = durationText(this.#options.wait);
+      this.#tell(
+        `waiting for ${this.#to}: it has as much waiting as it may from this sender; given up after ${limit} (--wait) without progress`,
+      );
+    }
+    this.#draw();
+  }
+
+  goingOn(): void {
+    this.#isWaiting = false;
+  }
+
+  #draw(): void {
+    const count = this.#options.isOne ? "" : `, ${this.#sent} of ${this.sources.length} files`;
+    const label = `${this.#isWaiting ? "waiting for" : "to"} ${this.#to}${count}`;
+    this.#options.progress.update(this.#safe, this.bytes, label);
+  }
+
+  /** The run has come to its end. Resolves with the error that the command ends with; undefined when all was sent or it was interrupted. */
+  async finish(end: SendEnd): Promise<CommandError | undefined> {
+    const { isOne, paths, wait } = this.#options;
+    const milliseconds = Math.round(performance.now() - this.#started);
+    const { length: failed } = this.#failures;
+    const [failure] = this.#failures;
+    await this.#event({
+      event: "finished",
+      to: this.#options.to,
+      end,
+      files: this.#sent,
+      bytes: this.#safe,
+      before: this.#before,
+      failed,
+      skipped: this.#skipped,
+      milliseconds,
+    });
+    switch (end) {
+      case "done":
+        if (isOne && failure !== undefined) return failure;
+        if (this.sources.length + failed === 0) {
+          return new CommandError(
+            "CannotRead",
+            `there is no file in ${paths.map(visible).join(" ")}: nothing was sent`,
+          );
+        }
+        if (!isOne && this.#sent > 0) {
+          await this.#line(`sent ${files(this.#sent)} to ${this.#to}: ${this.#amount(this.#safe)}`);
+        }
+        if (failure === undefined) return undefined;
+        return new CommandError(
+          this.#sent > 0 ? "SomeFailed" : failure.code,
+          `${failed} of ${files(this.#sent + failed)} could not be sent`,
+        );
+      case "interrupted":
+        this.#tell(`interrupted: ${this.#state}`);
+        return undefined;
+      case "recipientWaitedFor":
+        return new CommandError(
+          "WaitedTooLong",
+          `${this.#to} took nothing for ${durationText(wait)}, and what was under way is cancelled: ${this.#state}; let it receive, or wait longer by --wait`,
+        );
+      case "connectionWaitedFor":
+        return new CommandError(
+          "ConnectFailed",
+          `no connection could be made for ${durationText(wait)} (--wait): ${this.#state}`,
+        );
+    }
+  }
+
+  /** Why the run came to no end of its own, with what was sent until then. */
+  explained({ code, message }: { readonly code: string; readonly message: string }): CommandError {
+    return new CommandError(code, this.#safe + this.#sent > 0 ? `${message}; ${this.#state}` : message);
+  }
+
+  /** Takes the bar off the screen. */
+  end(): void {
+    this.#options.progress.end();
+  }
+
+  get #state(): string {
+    const { isOne } = this.#options;
+    const bytes = this.bytes === undefined ? size(this.#safe) : `${size(this.#safe)} of ${size(this.bytes)}`;
+    const amount = isOne ? bytes : `${this.#sent} of ${files(this.sources.length)}, ${bytes},`;
+    return `${amount} are sent, and the same command ${this.#canGoOn ? "goes on from there" : "begins anew"}`;
+  }
+
+  #amount(bytes: number): string {
+    const before = this.#before === 0 ? "" : ` (${size(this.#before)} of it before)`;
+    return `${size(bytes)}${before} at ${rate(bytes - this.#before, performance.now() - this.#started)}`;
+  }
+
+  #line(line: string): Promise<void> {
+    return this.#options.isJson ? Promise.resolve() : this.#write(`${line}\n`);
+  }
+
+  #event(event: Readonly<Record<string, unknown>>): Promise<void> {
+    return this.#options.isJson ? this.#write(`${jsonLine(event)}\n`) : Promise.resolve();
+  }
+
+  #write(text: string): Promise<void> {
+    this.#options.progress.hide();
+    return this.#options.output.write([text]);
+  }
+
+  #tell(line: string): void {
+    this.#options.progress.hide();
+    this.#options.tell(line);
+  }
+}
+
+function files(count: number): string {
+  return count === 1 ? "1 file" : `${count} files`;
+}
