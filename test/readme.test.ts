@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { test } from "node:test";
 import { EXIT_CODES } from "../src/cli/exit-codes.ts";
+import { ENVIRONMENT } from "../src/cli/help.ts";
 import { REASONS } from "../src/edge/reasons.ts";
 import { DROPS } from "../src/store-and-forward/drop-reasons.ts";
 
@@ -27,6 +28,11 @@ const exitCodes = [
   ),
 ].join("\n");
 
+const environment = [
+  "| variable | what it does |\n|---|---|",
+  ...Object.entries(ENVIRONMENT).map(([name, text]) => `| \`${name}\` | ${text} |`),
+].join("\n");
+
 function put(text: string, name: string, table: string): string {
   return text.replace(
     new RegExp(`<!-- ${name} -->[^]*<!-- /${name} -->`),
@@ -34,9 +40,10 @@ function put(text: string, name: string, table: string): string {
   );
 }
 
-test("every reason, drop and exit code stands in the README", async () => {
+test("every reason, drop, exit code and environment variable stands in the README", async () => {
   const text = await readFile(FILE, "utf8");
-  const expected = put(put(put(text, "reasons", reasons), "drops", drops), "exit-codes", exitCodes);
+  const tables = { reasons, drops, "exit-codes": exitCodes, environment };
+  const expected = Object.entries(tables).reduce((before, [name, table]) => put(before, name, table), text);
   if (process.env.UPDATE === "1") await writeFile(FILE, expected);
   else assert.equal(text, expected, "run UPDATE=1 npm test to write the tables anew");
 });

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import { nearest } from "../lib/nearest.ts";
 import { CommandError } from "./output.ts";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
@@ -23,12 +24,44 @@ export interface Command {
  * @throws CommandError Usage, which says what is not understood and how to get help
  */
 export function parse<const O extends Options>(command: string, args: readonly string[], options: O) {
+  checkOptions(command, args, options);
   try {
     return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
   } catch (error) {
     const [why = ""] = (error instanceof Error ? error.message : String(error)).split(". ");
     throw usage(command, why.charAt(0).toLowerCase() + why.slice(1));
   }
+}
+
+/** What Node's own messages do not say: which option was meant, and that one is given twice, of which it takes the last. */
+function checkOptions(command: string, args: readonly string[], options: Options): void {
+  const { tokens } = parseArgs({ args: [...args], options, allowPositionals: true, strict: false, tokens: true });
+  const seen = new Set<string>();
+  for (const token of tokens) {
+    if (token.kind !== "option") continue;
+    const option = Object.hasOwn(options, token.name) ? options[token.name] : undefined;
+    if (option === undefined) {
+      const meant = nearest(token.name, Object.keys(options));
+      const cure = meant === undefined ? "" : `, did you mean --${meant}?`;
+      throw usage(command, `there is no option ${token.rawName}${cure}`);
+    }
+    if (option.type === "boolean" && token.value !== undefined) {
+      throw usage(command, `${token.rawName} takes no value: leave out =${token.value}`);
+    }
+    if (option.type === "string" && (token.value === undefined || isOption(token))) {
+      throw usage(command, `${token.rawName} needs a value, --${token.name}=VALUE when it begins with a dash`);
+    }
+    // The same switch twice says nothing else than once.
+    if (option.type === "string" && option.multiple !== true && seen.has(token.name)) {
+      throw usage(command, `--${token.name} is given twice: give it once`);
+    }
+    seen.add(token.name);
+  }
+}
+
+/** Whether the next word was taken for a value and looks like an option: then the value was forgotten. */
+function isOption({ value, inlineValue }: { value?: string | undefined; inlineValue?: boolean | undefined }): boolean {
+  return inlineValue !== true && value !== undefined && value.length > 1 && value.startsWith("-");
 }
 
 export function usage(command: string, why: string): CommandError {

@@ -24,7 +24,7 @@ export const CONNECTION_HELP = `  --edge URL            connect to this edge, wh
   --relay HOST[:PORT]   use this origin relay, through the edge or, without --edge, by TCP; then the default is
                         127.0.0.1:2492
   --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, else tcp
-  --as IDENTITY/DEVICE  who you are; default ${me()}
+  --as IDENTITY/DEVICE  who you are; default ${defaultAddress()}
   --token TOKEN|@FILE   lets you in at the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this machine
                         see what stands on a command line: a file is better, and is read anew for each connection
   --allow-plain         without --edge: the token may go in clear to a relay that is not in a network of your own
@@ -54,7 +54,7 @@ export function deviceOptions(
   }
   const token = tokenOf(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
   return {
-    address: values.as ?? me(),
+    address: values.as ?? defaultAddress(),
     ...relayOf(values.relay, values.edge),
     ...(values.edge !== undefined && { edge: values.edge }),
     ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
@@ -92,6 +92,18 @@ function transportName(command: string, text: string): TransportName {
   return name;
 }
 
-function me(): string {
-  return `${encodeURIComponent(userInfo().username)}/${encodeURIComponent(hostname().split(".")[0] ?? "device")}`;
+/** This user on this machine. A container may have neither a name for its user nor one of its own. */
+export function defaultAddress({ user, host } = { user: () => userInfo().username, host: hostname }): string {
+  const name = told(user) || process.env.USER || process.env.LOGNAME || `user${process.getuid?.() ?? ""}`;
+  const [device = ""] = told(host).split(".");
+  return `${encodeURIComponent(name)}/${encodeURIComponent(device || "device")}`;
+}
+
+/** What the system says, or nothing when it cannot: userInfo() throws for a user without an entry in the list of users. */
+function told(ask: () => string): string {
+  try {
+    return ask();
+  } catch {
+    return "";
+  }
 }

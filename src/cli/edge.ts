@@ -6,7 +6,7 @@ import { MIN_FREE } from "../lib/node/disk-watch.ts";
 import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { startLocalEdge } from "./local-edge.ts";
 import { startSettingsServer } from "./settings-server.ts";
-import { untilInterrupted } from "./signals.ts";
+import { unlessInterrupted, untilInterrupted } from "./signals.ts";
 import { readKeyPair } from "./tls.ts";
 
 export const edgeCommand: Command = {
@@ -121,11 +121,11 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
           if (values.verbose) console.error(`${level}: ${line}`);
         },
       });
-    const edge = await starting().catch(async (error: unknown) => {
+    const interrupted = untilInterrupted();
+    const edge = await unlessInterrupted(interrupted, starting()).catch(async (error: unknown) => {
       await settings?.close();
       throw error;
     });
-    const interrupted = untilInterrupted();
     if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url, names: edge.names }));
     else {
       console.log(`edge listens on ${edge.url}`);

@@ -18,7 +18,7 @@ export const EXIT_CODES = {
   Failed: {
     status: 1,
     meaning: "it failed for a reason without a status of its own; the message says which",
-    errors: ["Corrupted", "EdgeFailed", "NodeTooOld", "NotInstalled", "Closed"],
+    errors: ["Closed", "Corrupted", "EdgeFailed", "NodeTooOld", "NotInstalled", "TooManyOpenFiles"],
   },
   // The status that shells and parsers of options use. A service manager need not try again.
   Usage: {
@@ -107,6 +107,11 @@ export const END_SIGNALS = Object.keys(BY_SIGNAL) as EndSignal[];
 /** The status of a command that a signal has ended before it was done. */
 export function statusOfSignal(signal: EndSignal): number {
   return EXIT_CODES[BY_SIGNAL[signal]].status;
+}
+
+/** How such a command ends. */
+export function endingOfSignal(signal: EndSignal): ExitName {
+  return BY_SIGNAL[signal];
 }
 
 /** The table for a person, a line each. */

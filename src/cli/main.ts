@@ -1,12 +1,13 @@
-#!/usr/bin/env -S node --disable-warning=ExperimentalWarning
-/** The `grooveway` command. */
-import { DeviceError } from "../device/error.ts";
+/** The `grooveway` command: it finds the subcommand, runs it, and ends as exit-codes.ts says. */
+import { readFileSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import { format } from "node:util";
+import { nearest } from "../lib/nearest.ts";
 import type { Command } from "./arguments.ts";
-import { EXIT_CODES, statusOfError } from "./exit-codes.ts";
+import { errorLine, statusOf } from "./error-line.ts";
+import { EXIT_CODES } from "./exit-codes.ts";
+import { generalHelp } from "./help.ts";
 import { CommandError } from "./output.ts";
-
-/** The first Node that has all that is used here: node:sqlite, and what miniflare needs. */
-const NODE_NEEDED = [22, 13] as const;
 
 /** Each is loaded when it is asked for: help needs no database and no runtime. */
 const COMMANDS: Record<string, { readonly summary: string; readonly load: () => Promise<Command> }> = {
@@ -24,7 +25,7 @@ const COMMANDS: Record<string, { readonly summary: string; readonly load: () => 
     load: async () => (await import("./token.ts")).tokenCommand,
   },
   send: {
-    summary: "send a file to a device or an identity",
+    summary: "send files to a device or an identity",
     load: async () => (await import("./send.ts")).sendCommand,
   },
   recv: {
@@ -37,51 +38,86 @@ const COMMANDS: Record<string, { readonly summary: string; readonly load: () => 
   },
 };
 
-const HELP = `Usage: grooveway COMMAND [options]
-
-Carries devices that may only make outgoing HTTP connections to relays that speak SSTP, and keeps what is sent to them.
-
-${Object.entries(COMMANDS)
-  .map(([name, { summary }]) => `  ${name.padEnd(7)} ${summary}`)
-  .join("\n")}
-
-grooveway COMMAND --help shows the options of each, with an example.`;
-
 async function main(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
-  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
-    console.log(HELP);
-    return name === undefined ? 2 : 0;
+  if (name === undefined) {
+    console.error(generalHelp(COMMANDS));
+    return EXIT_CODES.Usage.status;
   }
-  const found = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (found === undefined) throw new CommandError("Usage", `there is no command ${name}; see grooveway --help`);
-  requireNode();
-  const command = await found.load();
-  if (rest.includes("--help") || rest.includes("-h")) {
-    console.log(command.help);
-    return 0;
+  if (name === "--version" || name === "-V") {
+    console.log(`grooveway ${version()} (Node ${process.versions.node}, ${process.platform} ${process.arch})`);
+    return EXIT_CODES.Done.status;
+  }
+  const asked = name === "help" ? rest[0] : name;
+  if (asked === undefined || asked === "--help" || asked === "-h") {
+    console.log(generalHelp(COMMANDS));
+    return EXIT_CODES.Done.status;
+  }
+  const command = await commandOf(asked);
+  const options = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  if (name === "help" || options.includes("--help") || options.includes("-h")) {
+    console.log(`${command.help}\n\ngrooveway --help shows exit codes and environment variables.`);
+    return EXIT_CODES.Done.status;
   }
   return command.run(rest);
 }
 
-function requireNode(): void {
-  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
-  if (major > NODE_NEEDED[0] || (major === NODE_NEEDED[0] && minor >= NODE_NEEDED[1])) return;
-  throw new CommandError(
-    "NodeTooOld",
-    `Node ${NODE_NEEDED.join(".")} or later is needed, and this is ${process.versions.node}: install a newer one`,
-  );
+function commandOf(name: string): Promise<Command> {
+  const found = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (found !== undefined) return found.load();
+  const meant = nearest(name, Object.keys(COMMANDS));
+  const why = name.startsWith("-")
+    ? `options come behind the command, and ${name} stands before it`
+    : `there is no command ${name}${meant === undefined ? "" : `, did you mean ${meant}?`}`;
+  throw new CommandError("Usage", `${why}; see grooveway --help`);
 }
 
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  if (error instanceof CommandError || error instanceof DeviceError) {
-    console.error(`grooveway: ${error.message} [${error.code}]`);
-  } else {
-    console.error("grooveway: something unexpected happened; please report what follows");
-    console.error(error);
-  }
-  const known = error instanceof CommandError || error instanceof DeviceError;
-  process.exitCode = known ? statusOfError(error) : EXIT_CODES.InternalError.status;
+/** The package's, which is two folders above, in the source tree and when it is compiled. */
+function version(): string {
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  return String(version);
 }
+
+/** Resolves when all that was written has gone to the system, or cannot. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.writableLength === 0 || stream.errored) resolve();
+    else stream.write("", () => resolve());
+  });
+}
+
+/** Ends the process, also when something is still open: standard input that nobody ends, say. */
+async function end(status: number): Promise<never> {
+  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  process.exit(status);
+}
+
+async function done(status: number): Promise<void> {
+  await flushed(process.stdout);
+  // A write that has failed says so only now.
+  await setImmediate();
+  if (!hasFailed) await end(status);
+}
+
+let hasFailed = false;
+
+/** Only the first error is told: those that follow may come of it. */
+function fail(error: unknown): void {
+  if (hasFailed) return;
+  hasFailed = true;
+  console.error(errorLine(error));
+  void end(statusOf(error));
+}
+
+// Node's own swallows the error of a device or disk that is full.
+console.log = (...parts: unknown[]) => void process.stdout.write(`${format(...parts)}\n`);
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  // As a program ends whose reader has gone: without a word.
+  if (error.code === "EPIPE") process.exit(EXIT_CODES.OutputClosed.status);
+  fail(new CommandError("CannotWrite", `cannot write standard output (${error.code}): write it somewhere else`));
+});
+// Nobody is left who could be told.
+process.stderr.on("error", () => undefined);
+process.on("uncaughtException", fail);
+
+main(process.argv.slice(2)).then(done, fail);

@@ -8,7 +8,7 @@ import { type Command, mebibytes, parse, port, readText, usage } from "./argumen
 import { CommandError } from "./output.ts";
 import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "./path-problem.ts";
 import { type SettingsServer, startSettingsServer } from "./settings-server.ts";
-import { untilInterrupted } from "./signals.ts";
+import { unlessInterrupted, untilInterrupted } from "./signals.ts";
 import { readKeyPair } from "./tls.ts";
 
 export const relayCommand: Command = {
@@ -88,11 +88,11 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
         ...(settings.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
         ...(values.verbose && { log: (line: string) => console.error(line) }),
       });
-    const relay = await starting().catch(async (error: unknown) => {
+    const interrupted = untilInterrupted();
+    const relay = await unlessInterrupted(interrupted, starting()).catch(async (error: unknown) => {
       await settings.close();
       throw error;
     });
-    const interrupted = untilInterrupted();
     const { host, tlsPort } = relay;
     if (values.json) console.log(JSON.stringify({ event: "listening", host, port: relay.port, tlsPort }));
     else {

@@ -21,9 +21,11 @@ test("help: the command and each subcommand show what they take, with an example
 
 test("usage errors: one line that says what is wrong, exit code 2", async (context) => {
   const cases: [readonly string[], RegExp][] = [
-    [["fly"], /there is no command fly/],
+    [["fly"], /there is no command fly;/],
+    [["sned"], /there is no command sned, did you mean send\?;/],
+    [["--json", "send"], /options come behind the command, and --json stands before it;/],
     [["toString"], /there is no command toString/],
-    [["relay", "--prot", "1"], /'--prot'.*grooveway relay --help/],
+    [["relay", "--prot", "1"], /--prot, did you mean --port\?; see grooveway relay --help/],
     [["relay", "--port", "123456"], /port 123456 is not a number from 0 to 65535/],
     [["edge", "--tls-key", "x"], /--tls-key and --tls-cert go together/],
     [["relay", "--name", "a b"], /--name: the relay "a b" is no host name/],

@@ -5,7 +5,7 @@ import { readdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import { folder } from "./support.ts";
+import { folder, olderNode } from "./support.ts";
 
 const execute = promisify(execFile);
 /** The Node that runs this test, first on the path: the host's own may be older. */
@@ -25,6 +25,11 @@ test("npm pack, installed in an empty folder: the command and the typed exports 
   }
   const help = await execute("npx", ["grooveway", "--help"], { cwd: out, env });
   assert.match(help.stdout, /^Usage: grooveway COMMAND/);
+  const older = olderNode();
+  if (older !== undefined) {
+    const refused = execute(older, [join(out, "node_modules/grooveway/src/cli/grooveway.js")], { env });
+    await assert.rejects(refused, /Node 22\.13 or later is needed.*install a newer one \[NodeTooOld\]/);
+  }
   const started = await execute("npx", ["grooveway", "start", "--once", "--port", "0", "--relay-port", "0"], {
     cwd: out,
     env,

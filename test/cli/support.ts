@@ -1,5 +1,5 @@
 /** Running the command as a user does: a process of its own, its output read, its signals sent. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
-const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
 
 export interface Finished {
   readonly code: number | null;
@@ -25,7 +25,7 @@ export interface Running {
 
 /** Starts `grooveway` with these arguments; it is stopped when the test ends. */
 export function start(context: TestContext, args: readonly string[], input?: Uint8Array | string): Running {
-  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...args], { stdio: "pipe" });
+  const child = spawn(process.execPath, [ENTRY, ...args], { stdio: "pipe" });
   // Not SIGKILL: an edge that is killed leaves its runtime behind.
   context.after(async () => {
     child.kill("SIGTERM");
@@ -71,6 +71,15 @@ export function start(context: TestContext, args: readonly string[], input?: Uin
 /** Runs a command to its end. */
 export function run(context: TestContext, args: readonly string[], input?: Uint8Array | string): Promise<Finished> {
   return start(context, args, input).finished;
+}
+
+/** A Node before 22 that this machine has beside the one that runs the tests. */
+export function olderNode(): string | undefined {
+  return ["/usr/bin/node", "/usr/local/bin/node", "/usr/bin/nodejs"].find((node) => {
+    const { stdout } = spawnSync(node, ["--version"], { encoding: "utf8" });
+    const [, major = "99"] = /^v(\d+)\./.exec(stdout ?? "") ?? [];
+    return Number(major) < 22;
+  });
 }
 
 /** A folder that is gone after the test. */

@@ -1,0 +1,70 @@
+/**
+ * What the command says of an error: one line with what to change, and one code at its end.
+ *
+ * @module
+ */
+import { inspect } from "node:util";
+import { DeviceError } from "../device/error.ts";
+import { visible } from "../lib/printable.ts";
+import { statusOfError } from "./exit-codes.ts";
+import { CommandError } from "./output.ts";
+
+/** Errors of the system that any call may end with, whoever made it. */
+const SYSTEM: Readonly<Record<string, { readonly code: string; readonly why: string }>> = {
+  ENOSPC: { code: "CannotWrite", why: "the disk is full: make room" },
+  EDQUOT: { code: "CannotWrite", why: "the disk quota is used up: make room" },
+  EROFS: { code: "CannotWrite", why: "the file system is read-only: choose another folder" },
+  EMFILE: {
+    code: "TooManyOpenFiles",
+    why: "this process may open no more files: raise the limit, for example ulimit -n 65536",
+  },
+  ENFILE: { code: "TooManyOpenFiles", why: "the system may open no more files: raise its limit, fs.file-max on Linux" },
+};
+
+/** What Node and the packages say when a package, or the part of it for this system, is not there. */
+const MISSING = /^Cannot find (?:package|module) '([^']+)'|^The package "([^"]+)" could not be found/;
+
+/** `grooveway: MESSAGE [CODE]`, and with GROOVEWAY_DEBUG the stack below. */
+export function errorLine(error: unknown): string {
+  const { code, message } = known(error);
+  const line = visible(message.trim().replace(/\s*[\r\n]+\s*/g, " "));
+  // An edge's own code at the end says more than that of the error which brings it.
+  const whole = /\[[A-Z][A-Za-z]+\]$/.test(line) ? line : `${line} [${code}]`;
+  return `grooveway: ${whole}${isDebugging() ? `\n${inspect(error)}` : ""}`;
+}
+
+/** The status that an error ends the command with. */
+export function statusOf(error: unknown): number {
+  return statusOfError(known(error));
+}
+
+/** An error as one that has a code: what could be foreseen by that of its kind, all else as InternalError. */
+function known(error: unknown): CommandError | DeviceError {
+  if (error instanceof CommandError || error instanceof DeviceError) return error;
+  const {
+    code = "",
+    message,
+    syscall,
+    path,
+  } = (error instanceof Error ? error : { message: String(error) }) as Partial<NodeJS.ErrnoException> & {
+    readonly message: string;
+  };
+  const system = Object.hasOwn(SYSTEM, code) ? SYSTEM[code] : undefined;
+  if (system !== undefined) {
+    const what = [syscall, path].filter((part) => part !== undefined).join(" ");
+    return new CommandError(system.code, `${what === "" ? code : `${what} (${code})`}: ${system.why}`);
+  }
+  const missing = MISSING.exec(message);
+  if (missing !== null) {
+    const name = missing[1] ?? missing[2];
+    return new CommandError("NotInstalled", `the package ${name} is not installed: run npm ci, without --omit`);
+  }
+  const why = message === "" ? inspect(error) : message;
+  return new CommandError("InternalError", `something unexpected happened (${why}): ${REPORT}`);
+}
+
+const REPORT = "please report it with what it prints when GROOVEWAY_DEBUG=1 is set";
+
+function isDebugging(): boolean {
+  return !["", "0", undefined].includes(process.env.GROOVEWAY_DEBUG);
+}
