@@ -1,8 +1,9 @@
 /** `grooveway mailbox`: an operator's look into the mailboxes of an edge. */
-import { prefixOf } from "../encapsulation/index.ts";
+import { askEdge, type Question } from "../device/transports/ask-edge.ts";
 import { type Command, parse, usage } from "./arguments.ts";
 import { tokenOf } from "./connection.ts";
 import { CommandError, size } from "./output.ts";
+import { readAuthorities } from "./tls.ts";
 
 export const mailboxCommand: Command = {
   help: `Usage: grooveway mailbox ls|show|purge|lock|unlock|rule [ADDRESS] [options]
@@ -16,6 +17,7 @@ like addresses, in which * stands for any characters of one name: alice (any dev
   --token TOKEN|@FILE
                  the edge's admin token, or a token with the scope admin; default the environment variable
                  GROOVEWAY_ADMIN_TOKEN, or GROOVEWAY_TOKEN
+  --ca FILE      certificate authorities to trust for the edge (PEM)
   --json         print JSON
 
 Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --token "$TOKEN"`,
@@ -23,6 +25,7 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
   async run(args) {
     const { values, positionals } = parse("mailbox", args, {
       edge: { type: "string", default: "http://127.0.0.1:8787" },
+      ca: { type: "string" },
       token: { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? process.env.GROOVEWAY_TOKEN ?? "" },
       json: { type: "boolean", default: false },
     });
@@ -30,7 +33,9 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     if (more.length > 0 && action !== "rule") throw usage("mailbox", `${more[0]} is one argument too many`);
     const token = tokenOf(values.token);
     if (token === undefined) throw usage("mailbox", "the edge's admin token is needed: give --token");
-    const ask: Ask = (method, path, body) => request(values.edge, token(), method, path, body);
+    const edge = edgeOf(values.edge);
+    const ca = values.ca === undefined ? undefined : readAuthorities(values.ca);
+    const ask: Ask = (question) => request({ edge, ca, token: token(), ...question });
 
     if (action === "ls") {
       if (address !== undefined) throw usage("mailbox", "ls takes no ADDRESS");
@@ -48,8 +53,13 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     if (call === undefined)
       throw usage("mailbox", `${action ?? "nothing"} is none of ls, show, purge, lock, unlock and rule`);
     if (address === undefined) throw usage("mailbox", `${action} needs an ADDRESS`);
-    const body = more.length > 0 ? { senders: more.join(" ") } : undefined;
-    const told = await ask(call[0], `/mailboxes/${encodeURIComponent(address)}${call[1]}`, body);
+    const [method, part] = call;
+    const told = await ask({
+      method,
+      path: `/admin/mailboxes/${encodeURIComponent(address)}${part}`,
+      body: more.length > 0 ? { senders: more.join(" ") } : undefined,
+      expects: action === "rule" ? isRule : isStatus,
+    });
     if (values.json) console.log(JSON.stringify(told));
     else console.log(action === "rule" ? (told as Pick<Status, "senders">).senders : describe(told as Status));
     return 0;
@@ -70,14 +80,12 @@ interface Status {
   readonly dropped: Readonly<Record<string, number>>;
 }
 
-type Ask = (method: string, path: string, body?: unknown) => Promise<unknown>;
+type Ask = (question: Pick<Question, "method" | "path" | "body" | "expects">) => Promise<unknown>;
 
 async function list(ask: Ask, json: boolean): Promise<void> {
   for (let after = ""; ; ) {
-    const page = (await ask(
-      "GET",
-      `/mailboxes${after === "" ? "" : `?after=${encodeURIComponent(after)}`}`,
-    )) as Status[];
+    const path = `/admin/mailboxes${after === "" ? "" : `?after=${encodeURIComponent(after)}`}`;
+    const page = (await ask({ path, expects: isPage })) as readonly Status[];
     const last = page.at(-1);
     if (last === undefined) return;
     for (const status of page) console.log(json ? JSON.stringify(status) : line(status));
@@ -103,20 +111,27 @@ function describe(status: Status): string {
   ].join("\n");
 }
 
-async function request(edge: string, token: string, method: string, path: string, body?: unknown): Promise<unknown> {
-  if (!URL.canParse(edge)) throw usage("mailbox", `--edge ${edge} is not a URL`);
-  const answer = await fetch(new URL(`${prefixOf(new URL(edge))}/admin${path}`, edge), {
-    method,
-    headers: { Authorization: `Bearer ${token}` },
-    ...(body !== undefined && { body: JSON.stringify(body) }),
-  }).catch((error: Error) => {
-    const { message } = error.cause instanceof Error ? error.cause : error;
-    throw new CommandError("ConnectFailed", `cannot reach ${edge}: ${message}`);
-  });
-  const said = (await answer.json().catch(() => undefined)) as
-    | { code?: string; detail?: string; cure?: string }
-    | undefined;
-  if (answer.ok) return said;
-  const why = `${said?.detail ?? answer.statusText} ${said?.cure ?? ""}`.trim();
-  throw new CommandError(said?.code ?? "Refused", why, "Refused");
+/** Asks an edge; a refusal of its own ends the command. */
+async function request(question: Question): Promise<unknown> {
+  const answer = await askEdge(question);
+  if (answer.ok) return answer.value;
+  throw new CommandError(answer.code, `${answer.detail} ${answer.cure}`.trim());
+}
+
+function edgeOf(text: string): URL {
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return new URL(text);
+  throw usage("mailbox", `--edge ${text} is not a URL such as https://edge.example.com`);
+}
+
+function isStatus(value: unknown): value is Status {
+  const { peer, messages, octets } = (value ?? {}) as Partial<Status>;
+  return typeof peer === "string" && typeof messages === "number" && typeof octets === "number";
+}
+
+function isPage(value: unknown): value is readonly Status[] {
+  return Array.isArray(value) && value.every(isStatus);
+}
+
+function isRule(value: unknown): value is Pick<Status, "senders"> {
+  return typeof (value as Partial<Status> | null)?.senders === "string";
 }

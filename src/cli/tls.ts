@@ -5,6 +5,8 @@
  * @module
  */
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { printable } from "../lib/printable.ts";
 import { readText } from "./arguments.ts";
 import { CommandError } from "./output.ts";
 
@@ -34,7 +36,13 @@ export function readKeyPair(keyFile: string, certFile: string): { key: string; c
  */
 export function readAuthorities(file: string): string {
   const text = readText(file);
-  certificatesOf("--ca", text, file);
+  const certificates = certificatesOf("--ca", text, file);
+  const [first] = certificates;
+  // One that is its own authority is trusted for itself.
+  if (first !== undefined && !certificates.some(({ ca, issuer, subject }) => ca || issuer === subject)) {
+    const whose = `it has that of ${nameOf(first.subject)}, which is from ${nameOf(first.issuer)}`;
+    throw unusable(`--ca ${file} has no certificate of an authority: ${whose}; give the certificate of the latter`);
+  }
   return text;
 }
 
@@ -59,8 +67,32 @@ function certificatesOf(option: string, text: string, file: string): X509Certifi
   } catch {
     // Told below.
   }
-  const swapped = /PRIVATE KEY-----/.test(text) && found.length === 0 ? "it has a private key; " : "";
-  throw unusable(`${option} ${file} has no certificate that can be used: ${swapped}give one in PEM`);
+  const instead = found.length > 0 ? "" : whatInstead(text, file);
+  throw unusable(`${option} ${file} has no certificate that can be used: ${instead}give one in PEM`);
+}
+
+/** What a file has that should have a certificate in PEM. */
+function whatInstead(text: string, file: string): string {
+  if (text.trim() === "") return "it is empty; ";
+  if (/PRIVATE KEY-----/.test(text)) return "it has a private key; ";
+  if (/-----BEGIN CERTIFICATE REQUEST-----/.test(text)) return "it has a request for one; ";
+  try {
+    new X509Certificate(readFileSync(file));
+    return `it is in DER (openssl x509 -inform der -in ${file}); `;
+  } catch {
+    return "";
+  }
+}
+
+/** The last part of an X.500 name, which is the most telling. */
+function nameOf(name: string): string {
+  return printable(
+    name
+      .trim()
+      .split("\n")
+      .at(-1)
+      ?.replace(/^[A-Za-z]+=/, "") ?? "",
+  );
 }
 
 function unusable(message: string): CommandError {

@@ -428,8 +428,8 @@ function foreign(
   const octets = Buffer.concat(pieces);
   const read = responseHeadReader().feed(octets);
   if (read.type !== "head") {
-    const isHttp = octets.subarray(0, 5).toString("latin1") === "HTTP/".slice(0, octets.length);
-    return isEstablished || isHttp ? undefined : notHttp(edge, octets);
+    const isCutOff = read.type === "more" && octets.subarray(0, 5).toString("latin1") === "HTTP/";
+    return isEstablished || isCutOff ? undefined : notHttp(edge, octets);
   }
   const { status, phrase, headers } = read.head;
   const header = (name: string) => headerOf(headers, name);

@@ -22,6 +22,8 @@ import {
   TIMERS,
 } from "../encapsulation/index.ts";
 import {
+  ANSWER_HEAD,
+  CLOSE_TIMEOUT,
   DIAL_TIMEOUT,
   READ_AHEAD,
   WEBSOCKET_BUSY_PING,
@@ -95,8 +97,24 @@ class WebSocketTransport implements Transport {
       else this.#obey(data.toString("latin1"));
     });
     socket.on("unexpected-response", (_request, response) => {
-      this.#failure = refusal(edge, response);
-      socket.terminate();
+      const end = () => {
+        this.#failure ??= refusal(edge, response, Buffer.concat(body));
+        socket.terminate();
+      };
+      // What a page says of itself, as far as it comes in time.
+      const body: Buffer[] = [];
+      let octets = 0;
+      const late = setTimeout(end, CLOSE_TIMEOUT);
+      response.on("data", (piece: Buffer) => {
+        body.push(piece);
+        octets += piece.length;
+        if (octets >= ANSWER_HEAD) end();
+      });
+      response.on("error", () => undefined);
+      response.on("close", () => {
+        clearTimeout(late);
+        end();
+      });
     });
     socket.on("error", (error) => {
       this.#failure ??= failureOf(edge, error);
@@ -234,6 +252,7 @@ function connection(make: () => Promise<Socket>): NonNullable<ClientOptions["cre
 function refusal(
   edge: URL,
   { statusCode: status = 0, statusMessage: phrase = "", headers }: IncomingMessage,
+  body: Uint8Array,
 ): DeviceError {
   const header = (name: string) => {
     const value = headers[name.toLowerCase()];
@@ -241,7 +260,7 @@ function refusal(
   };
   const retryAfter = retryAfterOf(header("retry-after"), header("date"));
   const code = header(REASON_HEADER);
-  if (code === undefined) return foreignAnswer(edge, { status, phrase, header }, retryAfter);
+  if (code === undefined) return foreignAnswer(edge, { status, phrase, header, body }, retryAfter);
   const refused = tokenRefusal(code);
   if (refused !== undefined) return refused;
   const hint = nameHint(header(RELAY_HEADER));

@@ -1,10 +1,12 @@
 /** Keys and certificates that cannot be used are told in one line, which says which file is wrong. */
 import assert from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
+import { EXIT_CODES, statusOfError } from "../../src/cli/exit-codes.ts";
+import type { CommandError } from "../../src/cli/output.ts";
+import { readAuthorities } from "../../src/cli/tls.ts";
 import { authority } from "../support/certificates.ts";
 import { folder, run, start } from "./support.ts";
 
@@ -46,6 +48,58 @@ test("a key pair that cannot be used: one line for edge and relay alike, which s
   const chain = await file("chain.pem", cert + ca);
   const edge = start(context, ["edge", "--dev", "--port", "0", "--json", "--tls-key", good, "--tls-cert", chain]);
   await edge.line(/"url":"https:/);
-  const sent = await run(context, ["send", "--edge", "https://127.0.0.1:1", "--ca", good, "bob", "package.json"]);
-  assert.match(sent.stderr, /--ca \S+ has no certificate that can be used: it has a private key.*\[TlsUnusable\]/);
+});
+
+test("--ca without the certificate of an authority is refused by the name of the file, by every command that has it", async (context) => {
+  const dir = await folder(context);
+  const file = async (name: string, text: string | Uint8Array) => {
+    await writeFile(join(dir, name), text);
+    return join(dir, name);
+  };
+  const { ca, key, cert } = authority();
+  const der = Buffer.from(ca.replace(/-----[A-Z ]+-----|\s/g, ""), "base64");
+  const cases = [
+    [
+      await file("key.pem", key),
+      2,
+      /--ca \S+key\.pem has no certificate that can be used: it has a private key; give one in PEM/,
+    ],
+    [await file("text", "hello"), 2, /--ca \S+text has no certificate that can be used: give one in PEM/],
+    [await file("empty", ""), 2, /--ca \S+empty has no certificate that can be used: it is empty; /],
+    [await file("octets", randomBytes(1000)), 2, /--ca \S+octets has no certificate that can be used: give one/],
+    [
+      await file("broken.pem", ca.replace(/[A-Z]{2}/, "!!")),
+      2,
+      /--ca \S+broken\.pem has no certificate that can be used: give/,
+    ],
+    [
+      await file("ca.der", der),
+      2,
+      /--ca \S+ca\.der has no certificate that can be used: it is in DER \(openssl x509 -inform der/,
+    ],
+    [
+      await file("leaf.pem", cert),
+      2,
+      /--ca \S+leaf\.pem has no certificate of an authority: it has that of "127\.0\.0\.1", which is from "test authority"; /,
+    ],
+    [join(dir, "nowhere"), 5, /nowhere/],
+    [dir, 5, /EISDIR/],
+  ] as const;
+  for (const [name, status, expected] of cases) {
+    assert.throws(
+      () => readAuthorities(name),
+      (error: CommandError) => {
+        assert.match(error.message, expected);
+        assert.deepEqual([error.code, statusOfError(error)], [status === 2 ? "TlsUnusable" : "CannotRead", status]);
+        return true;
+      },
+    );
+  }
+  assert.equal(readAuthorities(await file("ca.pem", `# ours\n${ca}`)), `# ours\n${ca}`);
+  const [[keyFile, , expected]] = cases;
+  for (const command of [["mailbox", "ls", "--token", "t"], ["recv"], ["send", "bob", "package.json"]]) {
+    const { code, stderr } = await run(context, [...command, "--edge", "https://127.0.0.1:1", "--ca", keyFile]);
+    assert.deepEqual([code, stderr.trim().split("\n").length], [2, 1], stderr);
+    assert.match(stderr, expected);
+  }
 });

@@ -204,7 +204,7 @@ describe("grooveway mailbox", () => {
     for (const [args, code, pattern] of [
       [["show", "fay", "--token", "wrong"], 1, /\[AdminTokenNeeded\]$/],
       [["show", "a/b/c", "--token", TOKEN], 1, /\[MalformedAddress\]$/],
-      [["show", "fay", "--token", TOKEN, "--edge", "http://127.0.0.1:1"], 1, /\[ConnectFailed\]$/],
+      [["show", "fay", "--token", TOKEN, "--edge", "http://127.0.0.1:1"], 3, /\[ConnectFailed\]$/],
       [["show", "--token", TOKEN], 2, /needs an ADDRESS/],
       [["ls", "fay", "--token", TOKEN], 2, /takes no ADDRESS/],
       [["burn", "fay", "--token", TOKEN], 2, /burn is none of/],

@@ -5,7 +5,7 @@
  * @module
  */
 import { prefixOf } from "../../encapsulation/index.ts";
-import { printable } from "../../lib/printable.ts";
+import { printable, visible } from "../../lib/printable.ts";
 import { DeviceError } from "../error.ts";
 
 /** What came in place of an edge's answer. */
@@ -30,7 +30,7 @@ const PASSING: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
  */
 export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: number): DeviceError {
   const { status } = answer;
-  const said = `${shown(edge)} answered ${status} ${answer.phrase}`.trim();
+  const said = `${shown(edge)} answered ${status} ${visible(answer.phrase)}`.trim();
   const location = answer.header("location");
   if (status >= 300 && status < 400 && location !== undefined) return redirected(edge, said, location);
   const content = contentOf(answer);
@@ -49,11 +49,14 @@ export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: num
   return notAnEdge(`${said}${content}, which no edge does; ${cure}`);
 }
 
-/** Octets came that are no HTTP. */
+/** Octets came that cannot be read as HTTP. */
 export function notHttp(edge: URL, octets: Uint8Array): DeviceError {
   if (isTls(octets)) return notPlain(edge);
   const [line = ""] = textOf(octets).split(/\r?\n/);
-  return notAnEdge(`${shown(edge)} does not speak HTTP: it said ${printable(line.slice(0, 60))}; check host and port`);
+  const said = printable(line.slice(0, 60));
+  return line.startsWith("HTTP/")
+    ? notAnEdge(`${shown(edge)} answered ${said} and headers that break the rules of HTTP; look for a proxy on the way`)
+    : notAnEdge(`${shown(edge)} does not speak HTTP: it said ${said}; check host and port`);
 }
 
 /** The connection was closed before anything came. */
