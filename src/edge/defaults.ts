@@ -205,6 +205,14 @@ export const WOKEN_MAILBOXES = 4096;
 /** A call between two objects that has not come back for so long has failed: a deploy or a crash may swallow it. */
 export const CALL_TIMEOUT = 30_000;
 
+/**
+ * How long a mailbox that is not in the directory waits to be entered before it turns messages away: above the second or
+ * two for which an object restarts, and far below {@link CALL_TIMEOUT}, after which its sender's connection ends. A
+ * call that fails is tried again after a pause.
+ */
+export const ENTER_TIMEOUT = 5000;
+export const ENTER_PAUSE = 250;
+
 /** The same for handing messages to a Tunnel, which only puts them into a queue; a call to a mailbox may contain one. */
 export const DELIVER_TIMEOUT = 10_000;
 

@@ -67,6 +67,7 @@ const STATUS: Readonly<Record<Failure, number>> = {
   tooLong: SessionStatusId.QuotaWouldBeExceeded,
   full: SessionStatusId.QuotaWouldBeExceeded,
   locked: SessionStatusId.LockedOut,
+  notEntered: SessionStatusId.QuotaWouldBeExceeded,
   DNSLookupFailed: SessionStatusId.DNSLookupFailed,
   HostNotReachable: SessionStatusId.HostNotReachable,
   ConnectionClosed: SessionStatusId.ConnectionClosed,
@@ -556,7 +557,9 @@ export class Intake {
       // What was acknowledged before is told before the Close, so the sender knows which messages were refused.
       session.told = true;
       this.close(sessionId);
-      this.#engine.closeSession(sessionId, CloseReasonId.QuotaWouldBeExceeded);
+      // A device of ours sends again at once what was refused for a reason that is the relay's own.
+      const own = refused[0]?.outcome === "notEntered";
+      this.#engine.closeSession(sessionId, own ? CloseReasonId.InternalError : CloseReasonId.QuotaWouldBeExceeded);
     }
   }
 

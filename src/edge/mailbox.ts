@@ -14,12 +14,13 @@
  *
  * It enters itself in the directory before it keeps anything, and leaves it after it has deleted everything: where the
  * directory knows no mailbox there is none. It goes when nobody would miss it, and begins anew with numbers that no one
- * before it has used.
+ * before it has used: above the time, and above the highest that the directory has been told of by those that went.
  *
  * @module
  */
 
 import { DurableObject } from "cloudflare:workers";
+import { within } from "../lib/runtime/timeout.ts";
 import { isRelay } from "../sstp/index.ts";
 import { type Drop, type DropCounts, noDrops } from "../store-and-forward/drop-reasons.ts";
 import type { Envelope } from "../store-and-forward/envelope.ts";
@@ -32,6 +33,8 @@ import {
   CUT_PAUSE,
   DELIVER_TIMEOUT,
   EMPTY_TIME,
+  ENTER_PAUSE,
+  ENTER_TIMEOUT,
   FORMER_CONSUMERS,
   FULL_PAUSE,
   HAND_TIMEOUT,
@@ -120,7 +123,9 @@ export class Mailbox extends DurableObject<Env> {
   /** Whether the directory knows it; the calls by which it is told. */
   #entered: boolean;
   #entering: Promise<void> | undefined;
-  #leaving: Promise<void> | undefined;
+  #leaving: Promise<unknown> | undefined;
+  /** A number that no mailbox which has gone has gone beyond, as the directory has said. */
+  #used = 0;
   /** When the alarm is set for, as far as this memory knows. */
   #alarmAt: number | undefined;
   #failedDeliveries = 0;
@@ -130,7 +135,9 @@ export class Mailbox extends DurableObject<Env> {
   constructor(context: DurableObjectState, env: Env) {
     super(context, env);
     const { storage } = context;
-    this.#store = new MailboxStore(storage.sql, (run) => storage.transactionSync(run), { firstNumber });
+    this.#store = new MailboxStore(storage.sql, (run) => storage.transactionSync(run), {
+      firstNumber: () => this.#firstNumber(),
+    });
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
@@ -145,11 +152,7 @@ export class Mailbox extends DurableObject<Env> {
 
   /** Takes messages, in order, and tells which did not come in. What is told, and what it is silent about, is durable. */
   async append(bundle: Bundle): Promise<Refusal[]> {
-    while (!this.#entered && !isStorageFull()) {
-      await this.#enter().catch((error) => {
-        if (!noticeStorageFull(error)) throw error;
-      });
-    }
+    if (!this.#entered && !(await this.#mayKeep())) return this.#turnAway(bundle);
     const outcomes = this.#append(bundle);
     this.#countRefused(outcomes);
     this.#count("StorageFull", outcomes.filter((outcome) => outcome === "full").length);
@@ -161,6 +164,30 @@ export class Mailbox extends DurableObject<Env> {
     this.#push();
     this.#call();
     return refusalsOf(outcomes);
+  }
+
+  /** Enters before a message is kept. False when the directory does not answer in time, and nothing may be. */
+  async #mayKeep(): Promise<boolean> {
+    const until = Date.now() + ENTER_TIMEOUT;
+    while (!this.#entered && !isStorageFull()) {
+      const left = until - Date.now();
+      try {
+        if (left <= 0 || (await within(left, this.#enter())) === undefined) return false;
+      } catch (error) {
+        if (noticeStorageFull(error)) continue;
+        report(error);
+        await scheduler.wait(Math.min(ENTER_PAUSE, left));
+      }
+    }
+    return true;
+  }
+
+  /** Nothing of this touches a table: there may be none. */
+  #turnAway({ octets }: Bundle): Refusal[] {
+    const { sizes } = contentsOf(octets);
+    this.#untold.DirectoryUnavailable += sizes.length;
+    console.warn(JSON.stringify({ reason: "DirectoryUnavailable", message: `${this.#peer} takes no message` }));
+    return sizes.map((_, at) => ({ at, outcome: "notEntered" }));
   }
 
   #append(bundle: Bundle): Outcome[] {
@@ -243,7 +270,7 @@ export class Mailbox extends DurableObject<Env> {
   /** A Tunnel wants to consume this mailbox. It says `ready` with the generation when it has taken note of it. */
   async attach(): Promise<{ readonly generation: number }> {
     while (!this.#entered) await this.#enter();
-    const generation = Number(this.#store.fact("generation") ?? firstNumber()) + 1;
+    const generation = Number(this.#store.fact("generation") ?? this.#firstNumber()) + 1;
     this.#store.setFact("generation", String(generation));
     // Who never says that it is ready leaves nothing else.
     if (this.#isEmpty) await this.#setAlarm();
@@ -363,6 +390,7 @@ export class Mailbox extends DurableObject<Env> {
   async #go(): Promise<void> {
     // A message is just coming.
     if (this.#entering !== undefined) return;
+    if (this.#entered && !(await this.#tellUsed())) return this.#setAlarm();
     const stamp = this.#store.fact("entered");
     // Nothing else happens in this object before all is deleted.
     const deleted = this.ctx.storage.deleteAll();
@@ -370,9 +398,30 @@ export class Mailbox extends DurableObject<Env> {
     this.#entered = false;
     this.#consumption = new Consumption(this.#store);
     await deleted;
-    this.#leaving = this.#directory.leave(this.#peer, stamp).catch(report);
+    this.#leaving = within(ENTER_TIMEOUT, this.#directory.leave(this.#peer, stamp)).catch(report);
     // When it does not hear of it, the directory names a mailbox that is not there, which hurts nobody.
     this.ctx.waitUntil(this.#leaving);
+  }
+
+  /** Tells the directory which numbers were used. False when it has not heard, or something has happened meanwhile. */
+  async #tellUsed(): Promise<boolean> {
+    const used = this.#lastNumber;
+    const told = await within(ENTER_TIMEOUT, this.#directory.keepUsed(used)).catch(report);
+    return told !== undefined && this.#isEmpty && this.#lastNumber === used;
+  }
+
+  /** The highest number of a message or a consumer. */
+  get #lastNumber(): number {
+    return Math.max(this.#store.last, Number(this.#store.fact("generation") ?? 0));
+  }
+
+  /**
+   * What a new mailbox begins with, for messages and consumers: the time, in more than a million steps a second, which is
+   * more than any mailbox takes, or what comes after all numbers that were used when the clock was ahead. It stays below
+   * 2^53 until the year 2248.
+   */
+  #firstNumber(): number {
+    return Math.max(Date.now() * NUMBERS_A_MILLISECOND, this.#used + 1);
   }
 
   /** Whether a sender may not send here, by the lock or the rule. */
@@ -395,7 +444,14 @@ export class Mailbox extends DurableObject<Env> {
 
   async #enterAs(stamp: string): Promise<void> {
     await this.#leaving;
-    await this.#directory.enter(this.#peer, stamp);
+    const entered = await within(ENTER_TIMEOUT, this.#directory.enter(this.#peer, stamp));
+    if (entered === undefined) {
+      // If it hears of it later, it has to forget it.
+      this.ctx.waitUntil(this.#directory.leave(this.#peer, stamp).catch(() => undefined));
+      throw new Error(`the directory has not answered within ${ENTER_TIMEOUT} ms`);
+    }
+    // An object of an older version says nothing.
+    this.#used = entered.value ?? 0;
     this.#store.setFact("entered", stamp);
     this.#entered = true;
   }
@@ -662,14 +718,6 @@ const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 
 /** Numbers that a mailbox may use in a millisecond, so that one that is made anew begins above all that were used before. */
 const NUMBERS_A_MILLISECOND = 1024;
-
-/**
- * What a new mailbox begins with, for messages and consumers: the time, in more than a million steps a second, which is
- * more than any mailbox takes. It stays below 2^53 until the year 2248.
- */
-function firstNumber(): number {
-  return Date.now() * NUMBERS_A_MILLISECOND;
-}
 
 /** What the sender has to hear of what became of its messages. */
 function refusalsOf(outcomes: readonly Outcome[]): Refusal[] {

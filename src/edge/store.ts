@@ -69,8 +69,9 @@ export interface Sql {
 
 /**
  * What became of a message. One that is locked came from somebody who may not send to this mailbox. One that is too long
- * can never be stored, one over the quota later, and so one for which the disk is too full. The last three are of one that cannot wait for an origin relay that is out
- * of reach.
+ * can never be stored, one over the quota later, and so one for which the disk is too full, or whose mailbox is new and
+ * cannot be entered in the directory now. The last three are of one that cannot wait for an origin relay that is out of
+ * reach.
  */
 export type Outcome =
   | "stored"
@@ -79,6 +80,7 @@ export type Outcome =
   | "tooLong"
   | "full"
   | "locked"
+  | "notEntered"
   | "DNSLookupFailed"
   | "HostNotReachable"
   | "ConnectionClosed";

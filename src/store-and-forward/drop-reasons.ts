@@ -13,6 +13,8 @@ export const DROPS = {
   MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
   StorageFull:
     "The disk of the edge or the relay is nearly full, so that it takes no new messages; the session is closed with QuotaWouldBeExceeded.",
+  DirectoryUnavailable:
+    "The peer has no mailbox yet, and the directory of mailboxes did not answer within 5 s. The session is closed with InternalError, a fanout gets SessionStatus QuotaWouldBeExceeded; it may be sent again at once.",
   LockedOut: "The mailbox is locked against senders; a fanout gets SessionStatus LockedOut, a session is closed.",
   SenderNotAllowed:
     "The rule of the mailbox does not let this sender in; a fanout gets SessionStatus LockedOut, a session is closed.",

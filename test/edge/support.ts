@@ -145,7 +145,7 @@ export async function startDrivenEdge(relays: number): Promise<TestEdge> {
     }),
   );
   const miniflare = await startWorker({
-    RELAY_NAME: "localhost",
+    RELAY_NAME: "localhost 127.0.0.1",
     ORIGIN_RELAYS: all.map(({ name }) => name).join(","),
     DEV: "1",
   });

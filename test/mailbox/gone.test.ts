@@ -9,6 +9,7 @@ import { startWorker } from "../support/worker.ts";
 import { type MailboxStub, receive, until } from "./support.ts";
 
 const TOKEN = "an admin's secret";
+const DAY = 24 * 3600_000;
 const NOTHING = { tables: 0, alarm: false };
 
 interface Driven extends MailboxStub {
@@ -16,6 +17,7 @@ interface Driven extends MailboxStub {
   detach(generation: number): Promise<void>;
   letPass(milliseconds: number): Promise<void>;
   left(): Promise<Left>;
+  next(): Promise<number>;
 }
 
 interface Shown {
@@ -38,9 +40,17 @@ describe("a mailbox", () => {
       .replace(/\/$/, "")
       .replace("127.0.0.1", "localhost");
   });
-  after(() => miniflare.dispose());
+  const connected: Device[] = [];
+  after(async () => {
+    await Promise.all(connected.map((device) => device.close()));
+    await miniflare.dispose();
+  });
 
-  const connect = (address: string) => Device.connect({ edge: url, address, transport: "websocket" });
+  const connect = async (address: string) => {
+    const device = await Device.connect({ edge: url, address, transport: "websocket" });
+    connected.push(device);
+    return device;
+  };
   const mailboxOf = async (peer: string): Promise<Driven> => {
     const namespace = await miniflare.getDurableObjectNamespace("MAILBOX");
     return namespace.get(namespace.idFromName(peer)) as unknown as Driven;
@@ -48,6 +58,9 @@ describe("a mailbox", () => {
   const admin = (path: string, init: RequestInit = {}) =>
     fetch(`${url}/admin${path}`, { ...init, headers: { Authorization: `Bearer ${TOKEN}` } });
   const listed = async () => ((await (await admin("/mailboxes")).json()) as Shown[]).map(({ peer }) => peer);
+  const clock = async (milliseconds: number) => {
+    assert.equal((await fetch(`${url}/clock/${milliseconds}`)).status, 200);
+  };
   const gone = async (mailbox: Driven) => {
     const { tables, alarm } = await mailbox.left();
     assert.deepEqual({ tables, alarm }, NOTHING);
@@ -119,6 +132,32 @@ describe("a mailbox", () => {
     const again = await connect("dora/pc");
     assert.equal((await receive(again, 1))[0]?.text(), "two");
     await Promise.all([again.close(), sender.close()]);
+  });
+
+  it("that is made again after the clock was set back begins above all numbers that were used when it was ahead", async () => {
+    const peer = "grooveDevice://fay/pc";
+    const mailbox = await mailboxOf(peer);
+    const sender = await connect("alice/ahead");
+    const generations: number[] = [];
+    const numbers: number[] = [];
+    for (const ahead of [40 * DAY, 2 * DAY]) {
+      await clock(ahead);
+      await sender.send("fay/pc", `at ${ahead}`);
+      const device = await connect("fay/pc");
+      assert.equal((await receive(device, 1))[0]?.text(), `at ${ahead}`);
+      await until("nothing waits", async () => (await mailbox.status()).messages === 0);
+      generations.push((await mailbox.status()).generation);
+      numbers.push(await mailbox.next());
+      await device.close();
+      await until("its device has left", async () => (await mailbox.status()).consumer === undefined);
+      // The ids of an object that has seen the clock ahead are as old as that.
+      await mailbox.letPass(REMEMBER_IDS + RANGE_TIME + 40 * DAY);
+      await mailbox.letPass(EMPTY_TIME + 1000);
+      await gone(mailbox);
+    }
+    assert.ok((generations[1] ?? 0) > (generations[0] ?? 0), `consumers ${generations}`);
+    assert.ok((numbers[1] ?? 0) > (numbers[0] ?? 0), `messages ${numbers}`);
+    await sender.close();
   });
 
   it("goes though its consumer was killed without a word", async () => {

@@ -9,13 +9,12 @@
  */
 import type { Env } from "../../src/edge/env.ts";
 import worker, {
+  Directory as RealDirectory,
   Link as RealLink,
   Mailbox as RealMailbox,
   Meter as RealMeter,
   Tunnel as RealTunnel,
 } from "../../src/edge/worker.ts";
-
-export { Directory } from "../../src/edge/worker.ts";
 
 /** What is left of an object in its storage. */
 export interface Left {
@@ -115,6 +114,32 @@ export class Tunnel extends RealTunnel {
   }
 }
 
+export class Directory extends RealDirectory {
+  #hanging: Promise<void> | undefined;
+  #goOn: (() => void) | undefined;
+
+  /** From now on mailboxes are not answered, until this is called with false. */
+  async hang(hangs = true): Promise<void> {
+    this.#goOn?.();
+    this.#hanging = hangs ? new Promise((resolve) => (this.#goOn = resolve)) : undefined;
+  }
+
+  override async enter(...call: Parameters<RealDirectory["enter"]>): Promise<number> {
+    await this.#hanging;
+    return super.enter(...call);
+  }
+
+  override async leave(...call: Parameters<RealDirectory["leave"]>): Promise<void> {
+    await this.#hanging;
+    return super.leave(...call);
+  }
+
+  override async keepUsed(...call: Parameters<RealDirectory["keepUsed"]>): Promise<void> {
+    await this.#hanging;
+    return super.keepUsed(...call);
+  }
+}
+
 export class Mailbox extends RealMailbox {
   /** Lets time pass for all objects, and does what the alarm of this one would do then. */
   async elapse(milliseconds: number): Promise<void> {
@@ -130,6 +155,12 @@ export class Mailbox extends RealMailbox {
 
   async left(): Promise<Left> {
     return leftOf(this.ctx.storage);
+  }
+
+  /** The number of the next message. */
+  async next(): Promise<number> {
+    const [row] = this.ctx.storage.sql.exec("SELECT value FROM facts WHERE name = 'next'").toArray();
+    return Number(row?.value);
   }
 }
 
