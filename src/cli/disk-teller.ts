@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import type { Miniflare } from "miniflare";
-import { DiskWatch, MIN_FREE } from "../lib/node/disk-watch.ts";
+import { DiskWatch } from "../lib/node/disk-watch.ts";
 import type { EdgeRun } from "./edge-run.ts";
 import { size } from "./output.ts";
 
@@ -33,12 +33,7 @@ export class DiskTeller {
   #closed = false;
   #again: NodeJS.Timeout | undefined;
 
-  constructor(
-    miniflare: Miniflare,
-    secret: string,
-    { state, prefix = "", minFree = MIN_FREE, onDisk }: Options,
-    run: EdgeRun,
-  ) {
+  constructor(miniflare: Miniflare, secret: string, { state, prefix = "", minFree, onDisk }: Options, run: EdgeRun) {
     this.#miniflare = miniflare;
     this.#secret = secret;
     this.#url = `http://edge${prefix}/local/disk`;
@@ -47,11 +42,11 @@ export class DiskTeller {
       folder: state ?? run.folder,
       ballast: state && join(state, BALLAST),
       minFree,
-      changed: (full) => {
+      changed: (full, least) => {
         const where = state ?? run.folder;
         onDisk?.(
           full
-            ? `less than ${size(minFree)} are free on the disk of ${where}: new messages are refused [StorageFull]`
+            ? `less than ${size(least)} are free on the disk of ${where}: new messages are refused [StorageFull]`
             : `there is room again on the disk of ${where}: new messages are taken`,
         );
         // A disk that is full from the start is told of before the watch is there to be asked.

@@ -3,7 +3,8 @@
  * Whatever ends the command, none of it is left for good:
  *
  *   state folder      locked; two edges on one would corrupt it
- *   temporary folder  removed at the end, or by the next edge that starts on this machine
+ *   temporary folder  removed at the end, or by the next edge that starts on this machine; in the state folder when the
+ *                     system has no folder for temporary files
  *   workerd           a guard, which sees the command's end by a pipe, kills it at once; the next edge does so too
  *
  * What is to be ended is known by process number and start time, never by name.
@@ -13,14 +14,14 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { type ChildProcess, spawn } from "node:child_process";
 import { subscribe } from "node:diagnostics_channel";
-import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { lstatSync, readdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, FileLock, type Holder, LockHeld, readRecord } from "../lib/node/file-lock.ts";
 import { endProcess, type ProcessId, processId } from "../lib/node/process-id.ts";
 import { makeFolders } from "./file-system.ts";
 import { CommandError } from "./output.ts";
 import { fileProblem, folderProblem, wordsOf } from "./path-problem.ts";
+import { makeTemporaryFolder, temporaryRoots } from "./temporary-folder.ts";
 
 const PREFIX = "grooveway-edge-";
 const LOCK = "lock";
@@ -47,8 +48,8 @@ export async function beginRun(state: string | undefined): Promise<EdgeRun> {
   const stateLock = state === undefined ? undefined : await lockState(state);
   try {
     if (state !== undefined && stateLock?.left !== undefined) await endLeft(stateLock.left, state);
-    await sweepTemporary();
-    return new Run(stateLock);
+    for (const root of temporaryRoots(state)) await sweepTemporary(root);
+    return new Run(stateLock, makeTemporaryFolder(PREFIX, state));
   } catch (error) {
     stateLock?.release();
     throw error;
@@ -89,9 +90,9 @@ async function endLeft({ children, folder }: Holder, where: string): Promise<voi
 }
 
 /** The temporary folders of edges that were killed. One that cannot be cleared does not keep this one from starting. */
-async function sweepTemporary(): Promise<void> {
-  for (const name of readdirSync(tmpdir())) {
-    const folder = join(tmpdir(), name);
+async function sweepTemporary(root: string): Promise<void> {
+  for (const name of namesIn(root)) {
+    const folder = join(root, name);
     // One without a record is being made just now.
     if (!name.startsWith(PREFIX) || !isOurs(folder) || readRecord(join(folder, LOCK)) === undefined) continue;
     try {
@@ -105,6 +106,15 @@ async function sweepTemporary(): Promise<void> {
     } catch {
       // It runs, or another edge sweeps it.
     }
+  }
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    // It is not there, or not ours to read.
+    return [];
   }
 }
 
@@ -138,9 +148,9 @@ class Run implements EdgeRun {
   #closed = false;
   onRuntime: ((runtime: ChildProcess) => void) | undefined;
 
-  constructor(stateLock: FileLock | undefined) {
+  constructor(stateLock: FileLock | undefined, folder: string) {
     subscribeOnce();
-    this.folder = mkdtempSync(join(tmpdir(), PREFIX));
+    this.folder = folder;
     this.#locks = [...(stateLock === undefined ? [] : [stateLock]), new FileLock(join(this.folder, LOCK))];
     this.#write();
     process.once("exit", this.#atExit);

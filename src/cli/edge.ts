@@ -2,7 +2,6 @@
 
 import { parseAcknowledgeTime } from "../edge/policy/acknowledge-time.ts";
 import { parseRate, RateError } from "../edge/policy/rate.ts";
-import { MIN_FREE } from "../lib/node/disk-watch.ts";
 import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { startLocalEdge } from "./local-edge.ts";
 import { startSettingsServer } from "./settings-server.ts";
@@ -48,8 +47,8 @@ device that connects to it, and passes devices through to the origin relays that
   --rate TEXT                what may be done with one token; default "connections=200 connects=120 octets=20000000
                              messages=5000 recipients=1000": virtual connections at a time, new ones a minute, octets and messages sent
                              a second. With --dev it holds for each address, and only when it is given
-  --min-free MIB             refuse new messages when less is free on the disk; default 64. What waits can be read and purged
-                             meanwhile
+  --min-free MIB             refuse new messages when less is free on the disk; default 64, or an eighth of a small disk.
+                             What waits can be read and purged meanwhile
   --tls-key FILE             with --tls-cert: speak HTTPS (PEM)
   --tls-cert FILE
   --json                     print one JSON object when it listens
@@ -77,7 +76,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       "admin-token": { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
       rate: { type: "string", default: "" },
       "acknowledge-time": { type: "string", default: "" },
-      "min-free": { type: "string", default: String(MIN_FREE / 1024 ** 2) },
+      "min-free": { type: "string" },
       "tls-key": { type: "string" },
       "tls-cert": { type: "string" },
       json: { type: "boolean", default: false },
@@ -114,7 +113,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         adminToken: values["admin-token"],
         rate: rateText(values.rate),
         acknowledgeTime: values["acknowledge-time"],
-        minFree: mebibytes("edge", values["min-free"]),
+        ...(values["min-free"] !== undefined && { minFree: mebibytes("edge", values["min-free"]) }),
         onDisk: (line) => console.error(`grooveway: ${line}`),
         ...(tls !== undefined && { tls }),
         log: (level, line) => {

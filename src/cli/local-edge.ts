@@ -62,7 +62,7 @@ export interface LocalEdgeOptions {
   readonly rate?: string;
   /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
   readonly state?: string;
-  /** Octets that have to be free on the disk; below that new messages are refused. Default 64 MiB. */
+  /** Octets that have to be free on the disk; below that new messages are refused. Default 64 MiB, or an eighth of a small disk. */
   readonly minFree?: number;
   /** Called with a line for the operator when the disk has become full, and when it has room again. */
   readonly onDisk?: (line: string) => void;
@@ -227,6 +227,8 @@ function configuration(code: string, front: Front, secret: string, options: Loca
     port: 0,
     // Without these miniflare asks the internet for a sample of request metadata and reports its use.
     cf: false,
+    // Nor does it tell other programs of this user, by files in the home folder, that it is there.
+    enableDevRegistry: false,
     telemetry: { enabled: false },
     ...(options.state !== undefined && { resourcePersistencePath: options.state }),
     log: new NoOpLog(),

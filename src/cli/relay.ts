@@ -1,11 +1,10 @@
 /** `grooveway relay`: the origin relay. */
 import { forbidden } from "../edge/policy/configuration.ts";
-import { MIN_FREE } from "../lib/node/disk-watch.ts";
 import { describe, LockHeld } from "../lib/node/file-lock.ts";
 import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
 import { AddressError, SSTP_PORT } from "../sstp/index.ts";
 import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
-import { CommandError } from "./output.ts";
+import { CommandError, size } from "./output.ts";
 import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "./path-problem.ts";
 import { type SettingsServer, startSettingsServer } from "./settings-server.ts";
 import { unlessInterrupted, untilInterrupted } from "./signals.ts";
@@ -18,7 +17,8 @@ Runs an origin relay: SSTP on TCP, with a queue for every device and identity.
 
   --port N       TCP port; default ${SSTP_PORT}, 0 for any free one
   --host HOST    address to listen on; default 127.0.0.1, use 0.0.0.0 or :: to be reached from elsewhere
-  --min-free MIB refuse new messages when less is free on the disk of the store; default 64
+  --min-free MIB refuse new messages when less is free on the disk of the store; default 64, or
+                 an eighth of a small disk
   --store FILE   keep what waits in this file; without it a restart forgets it
   --name NAME    name that clients know this relay by; may be given more than once
                  default: this host's name, localhost and the address listened on
@@ -46,7 +46,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       port: { type: "string", default: String(SSTP_PORT) },
       host: { type: "string", default: "127.0.0.1" },
       store: { type: "string" },
-      "min-free": { type: "string", default: String(MIN_FREE / 1024 ** 2) },
+      "min-free": { type: "string" },
       name: { type: "string", multiple: true },
       "tls-key": { type: "string" },
       "tls-cert": { type: "string" },
@@ -73,11 +73,11 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
         port: port("relay", values.port),
         host: values.host,
         ...(values.store !== undefined && { store: values.store }),
-        minFree: mebibytes("relay", values["min-free"]),
-        onDisk: (full) =>
+        ...(values["min-free"] !== undefined && { minFree: mebibytes("relay", values["min-free"]) }),
+        onDisk: (full, minFree) =>
           console.error(
             full
-              ? `grooveway: less than ${values["min-free"]} MiB are free on the disk of ${values.store}: new messages are refused [StorageFull]`
+              ? `grooveway: less than ${size(minFree)} are free on the disk of ${values.store}: new messages are refused [StorageFull]`
               : `grooveway: there is room again on the disk of ${values.store}: new messages are taken`,
           ),
         ...(values.name !== undefined && { names: values.name }),

@@ -1,6 +1,6 @@
 /** `npm start`: the whole way on this machine, with a real file. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Device, type TransportName } from "../device/index.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
@@ -11,7 +11,8 @@ import { startLocalEdge } from "./local-edge.ts";
 import { CommandError, progressBar, size } from "./output.ts";
 import { startRelayHere } from "./relay.ts";
 import { openSource } from "./send.ts";
-import { untilInterrupted } from "./signals.ts";
+import { unlessInterrupted, untilInterrupted } from "./signals.ts";
+import { makeTemporaryFolder } from "./temporary-folder.ts";
 import { newKey, sign } from "./token.ts";
 
 /** Octets of the file that is made when none is named. */
@@ -45,31 +46,32 @@ Example: npm start -- --once package-lock.json`,
     // Before anything is started: a file that cannot be read needs no relay.
     const file = path === undefined ? generated() : { ...(await openSource(path)), name: basename(path) };
 
+    const interrupted = untilInterrupted();
+    const folder = temporaryFolder();
     const issuer = await startIssuer();
     const relay = await startRelayOn(port("start", values["relay-port"]));
     try {
-      const edge = await startLocalEdge({
+      const starting = startLocalEdge({
         port: port("start", values.port),
         relayAllow: [`127.0.0.1:${relay.port}`],
         dev: "private",
         keys: issuer.keys,
       });
+      const edge = await unlessInterrupted(interrupted, starting);
       try {
         say(`relay    127.0.0.1:${relay.port}   SSTP on TCP`);
         say(`edge     ${edge.url}   HTTP`);
         const way: Way = { edge: edge.url, relay: `127.0.0.1:${relay.port}`, token: issuer.token };
-        report(await transfer(way, file), values.json);
-        const { id, waited } = await storeAndForward(way);
+        report(await unlessInterrupted(interrupted, transfer(way, file, folder)), values.json);
+        const { id, waited } = await unlessInterrupted(interrupted, storeAndForward(way));
         if (values.json) console.log(JSON.stringify({ event: "mailbox", id, waited }));
         say(`
 A mailbox at work: carol/pc sent a message to dave/tablet, who was not there, and left. The edge kept it; dave/tablet came
 ${waited} ms later and has it.`);
         if (values.once) return 0;
-        const folder = await tokenFiles(issuer, ["erin/pc", "frank/tablet"]);
-        const interrupted = untilInterrupted();
+        await writeTokens(issuer, ["erin/pc", "frank/tablet"], folder);
         say(invitation(way, folder));
         await interrupted;
-        await rm(folder, { recursive: true, force: true });
         return 0;
       } finally {
         await edge.close();
@@ -111,14 +113,19 @@ async function startIssuer(): Promise<Issuer> {
   };
 }
 
+/** A folder of this command alone, which is gone when it ends. */
+function temporaryFolder(): string {
+  const folder = makeTemporaryFolder("grooveway-start-");
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
 /** Files with a token each, for commands: `erin.token` for erin/pc. */
-async function tokenFiles(issuer: Issuer, addresses: readonly string[]): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "grooveway-tokens-"));
+async function writeTokens(issuer: Issuer, addresses: readonly string[], folder: string): Promise<void> {
   for (const address of addresses) {
     const name = `${address.split("/")[0]}.token`;
     await writeFile(join(folder, name), await issuer.token(address), { mode: 0o600 });
   }
-  return folder;
 }
 
 /** @throws CommandError Corrupted */
@@ -195,8 +202,8 @@ async function startRelayOn(relayPort: number) {
 async function transfer(
   { edge, relay, token }: Way,
   file: { readonly name: string; readonly source: AsyncIterable<Uint8Array>; readonly total: number | undefined },
+  folder: string,
 ): Promise<Result> {
-  const folder = await mkdtemp(join(tmpdir(), "grooveway-"));
   const connect = async (address: string, transport: TransportName) =>
     Device.connect({ edge, relay, address, transport, token: await token(address) });
   const bob = await connect("bob/phone", "keepalive");
@@ -212,7 +219,6 @@ async function transfer(
   } finally {
     bar.end();
     await Promise.all([alice.close(), bob.close()]);
-    await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -55,10 +55,10 @@ export interface RelayOptions {
   readonly revokedURL?: string;
   /** File for what waits; without it everything is forgotten when the process ends. */
   readonly store?: string;
-  /** Octets that have to be free on the disk of the store; below that new messages are refused. Default 64 MiB. */
+  /** Octets that have to be free on the disk of the store; below that new messages are refused. Default 64 MiB, or an eighth of a small disk. */
   readonly minFree?: number;
-  /** Called when that disk has become full, and when it has room again. */
-  readonly onDisk?: (full: boolean) => void;
+  /** Called when that disk has become full, and when it has room again, with the octets that have to be free. */
+  readonly onDisk?: (full: boolean, minFree: number) => void;
   /** What one peer may have waiting. */
   readonly quota?: Quota;
   /** Longest message in octets. */
@@ -247,11 +247,11 @@ function watchDisk({ store: file, minFree, onDisk }: RelayOptions, store: Store,
     folder: dirname(realPath(file)),
     ballast: `${realPath(file)}-ballast`,
     minFree,
-    changed(full) {
+    changed(full, least) {
       store.full = full;
       // What could not be removed before is now.
       if (!full) setImmediate(() => hub.settle());
-      onDisk?.(full);
+      onDisk?.(full, least);
     },
   });
   store.full = disk.full;

@@ -13,7 +13,7 @@ import { Device, type DeviceOptions } from "../../src/device/index.ts";
 import { eventually } from "../edge/support.ts";
 import { type Running, start } from "./support.ts";
 
-/** Room for the minimum, the ballast and little else. */
+/** Room for the minimum, the ballast and what is sent here. */
 const DISK = "size=112m";
 const WAITING = 30;
 

@@ -19,6 +19,9 @@ import { rename, rm, writeFile } from "node:fs/promises";
  */
 export const MIN_FREE = 64 * 1024 * 1024;
 
+/** Of a small disk, such as that of a container, an eighth has to be left: it holds no mailbox that would need more. */
+const MIN_FREE_SHARE = 8;
+
 /**
  * Octets of the ballast: 2,000 pages of a database. An acknowledgement writes ten, and a virtual connection of a device
  * that comes for its messages thirty.
@@ -42,22 +45,23 @@ export interface DiskWatchOptions {
   readonly folder: string;
   /** File for the ballast; without it there is none. */
   readonly ballast?: string | undefined;
-  /** What has to be left, in octets. Default {@link MIN_FREE}. */
+  /** What has to be left, in octets. Default {@link MIN_FREE}, or an eighth of a disk that is smaller than eight times that. */
   readonly minFree?: number | undefined;
-  /** Called when it has become full, and when there is room again. */
-  readonly changed?: (full: boolean) => void;
+  /** Called when it has become full, and when there is room again, with what has to be left. */
+  readonly changed?: (full: boolean, minFree: number) => void;
 }
 
 /** The disk and the time, for tests. */
 export interface Disk {
-  free(folder: string): number;
+  /** Octets that are free, and octets in all. */
+  room(folder: string): { readonly free: number; readonly size: number };
   now(): number;
 }
 
 const REAL: Disk = {
-  free(folder) {
-    const { bavail, bsize } = statfsSync(folder);
-    return bavail * bsize;
+  room(folder) {
+    const { bavail, blocks, bsize } = statfsSync(folder);
+    return { free: bavail * bsize, size: blocks * bsize };
   },
   now: Date.now,
 };
@@ -91,21 +95,26 @@ export class DiskWatch {
   }
 
   look(): void {
-    const { folder, minFree = MIN_FREE } = this.#options;
-    let free: number;
-    try {
-      free = this.#disk.free(folder);
-    } catch {
-      // The folder is gone: the next write there reports it.
-      return;
-    }
+    const room = this.#room();
+    // The folder is gone: the next write there reports it.
+    if (room === undefined) return;
+    const { free, size } = room;
+    const { minFree = Math.min(MIN_FREE, Math.floor(size / MIN_FREE_SHARE)) } = this.#options;
     if (free < NOTHING) this.#giveUp();
     const wanted = this.#full ? minFree + minFree / SLACK : minFree;
     const full = free < wanted || this.#disk.now() - this.#failedAt < FAILED;
     if (!full && free >= minFree + 2 * BALLAST) this.#make();
     if (full === this.#full) return;
     this.#full = full;
-    this.#options.changed?.(full);
+    this.#options.changed?.(full, minFree);
+  }
+
+  #room(): ReturnType<Disk["room"]> | undefined {
+    try {
+      return this.#disk.room(this.#options.folder);
+    } catch {
+      return undefined;
+    }
   }
 
   /** Resolves when the ballast, if it is just being made, is there. */

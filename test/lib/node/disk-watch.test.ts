@@ -7,10 +7,11 @@ import { BALLAST, DiskWatch, MIN_FREE } from "../../../src/lib/node/disk-watch.t
 import { folder } from "../../cli/support.ts";
 
 const MIB = 1024 * 1024;
+const LARGE = 8 * MIN_FREE;
 
-async function watch(context: TestContext, free: number) {
+async function watch(context: TestContext, free: number, size = LARGE) {
   const at = await folder(context);
-  const disk = { bytes: free, time: 0, free: () => disk.bytes, now: () => disk.time };
+  const disk = { bytes: free, time: 0, room: () => ({ free: disk.bytes, size }), now: () => disk.time };
   const told: boolean[] = [];
   const ballast = join(at, "ballast");
   const watch = new DiskWatch({ folder: at, ballast, changed: (full) => told.push(full) }, disk);
@@ -35,6 +36,14 @@ describe("a disk", () => {
       assert.equal(one.full, full, String(bytes));
     }
     assert.deepEqual(told, [true, false, true]);
+  });
+
+  it("that is small is full below an eighth of its size", async (context) => {
+    const { watch: one, disk, told } = await watch(context, 8 * MIB, 64 * MIB);
+    assert.equal(one.full, false);
+    disk.bytes = 8 * MIB - 1;
+    one.look();
+    assert.deepEqual(told, [true]);
   });
 
   it("is full for ten seconds after a write has failed, whatever it says", async (context) => {
