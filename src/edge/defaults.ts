@@ -425,6 +425,12 @@ export const HOLD_IGNORED_OCTETS = 16 * 1024 * 1024;
 export const HOLD_ALL_OCTETS = 64 * 1024 * 1024;
 
 /**
+ * Above this nobody is waited for: the largest of those who have most go, until it is less. Three quarters of the isolate's
+ * memory, so that a last message, of which none is longer than 32 MiB, fits.
+ */
+export const HOLD_MOST_OCTETS = 96 * 1024 * 1024;
+
+/**
  * What a device may have on the way when it is told to hold: ours writes 256 KiB ahead, and the kernels between have buffers.
  */
 export const HOLD_FLIGHT_OCTETS = 1024 * 1024;

@@ -11,25 +11,16 @@
  *   device → edge   "marks"     the first word of a device that answers marks
  *                   "took X"    the answer; X is random, so nobody can say it who has not read it
  *
- * What is on its way after "hold" waits here, up to a limit for each WebSocket and one for all of the isolate, beyond which
- * the virtual connection is ended. A device that answers marks has at most {@link WINDOW_OCTETS} on the way to it. One that
+ * What is on its way after "hold" waits here, up to a limit for each WebSocket and one for all of the isolate (backlog.ts),
+ * beyond which the virtual connection is ended. A device that answers marks has at most {@link WINDOW_OCTETS} on the way to it. One that
  * does not is bounded by its acknowledgements of messages, and may have so many octets of answers on the way before it has
  * acknowledged one.
  *
  * @module
  */
 import { READ_SIZE } from "../lib/runtime/byte-reader.ts";
-import {
-  ANSWERS_AHEAD,
-  GO_ON_OCTETS,
-  HOLD_ALL_OCTETS,
-  HOLD_FLIGHT_OCTETS,
-  HOLD_IGNORED_OCTETS,
-  HOLD_MESSAGE,
-  HOLD_OCTETS,
-  MARK_OCTETS,
-  WINDOW_OCTETS,
-} from "./defaults.ts";
+import { Backlog, BacklogPool } from "./backlog.ts";
+import { ANSWERS_AHEAD, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, MARK_OCTETS, WINDOW_OCTETS } from "./defaults.ts";
 import { BELL_CLOSE } from "./doorbell.ts";
 import { report } from "./log.ts";
 import type { Reason } from "./reasons.ts";
@@ -45,41 +36,19 @@ export interface WiredSnapshot {
   readonly unmarked: number;
 }
 
-/** Octets that a WebSocket has sent and that are not taken, with what each message costs beside. */
-interface Backlog {
-  octets: number;
-}
-
-/** The backlogs of all WebSockets of this isolate, whose objects share its memory. */
-const all = { octets: 0, connections: 0 };
+/** The backlogs of all WebSockets of this isolate. */
+const pool = new BacklogPool();
 
 /** An object that is thrown out of memory with a backlog does not say so. */
-const forgotten = new FinalizationRegistry((backlog: Backlog) => resize(backlog, 0));
-
-function resize(backlog: Backlog, octets: number): void {
-  all.connections += Number(octets > 0) - Number(backlog.octets > 0);
-  all.octets += octets - backlog.octets;
-  backlog.octets = octets;
-}
-
-/** Whether a backlog is more than its share, and all together more than there may be. */
-function isExcessive({ octets }: Backlog): boolean {
-  return all.octets > HOLD_ALL_OCTETS && octets > Math.max(HOLD_OCTETS, HOLD_ALL_OCTETS / all.connections);
-}
+const forgotten = new FinalizationRegistry((backlog: Backlog) => backlog.drop());
 
 export class Wired {
   readonly socket: WebSocket;
   readonly terminal: Terminal;
   readonly #ended: (reason: Reason) => void;
   #over = false;
-  /** What has come and is not taken, in order, and its octets with what each message costs beside. */
-  #waiting: Uint8Array[] = [];
-  #waitingOctets = 0;
-  readonly #backlog: Backlog = { octets: 0 };
+  readonly #backlog = new Backlog(pool);
   #taking = false;
-  #held = false;
-  /** Octets that have come since it was told to hold. */
-  #sinceHold = 0;
   #marks: boolean;
   #unanswered: (readonly [string, number])[];
   #unmarked: number;
@@ -109,10 +78,9 @@ export class Wired {
       return;
     }
     const octets = new Uint8Array(word);
-    resize(this.#backlog, this.#backlog.octets + octets.length + HOLD_MESSAGE);
-    if (this.#held) this.#sinceHold += octets.length + HOLD_MESSAGE;
-    // One that was told a moment ago still has octets on their way.
-    if (this.#sinceHold > HOLD_FLIGHT_OCTETS && isExcessive(this.#backlog)) {
+    const backlog = this.#backlog;
+    backlog.came(octets.length, this.terminal.principal.id);
+    if (backlog.dropped) {
       this.#drop();
       return;
     }
@@ -126,27 +94,25 @@ export class Wired {
       }
       return;
     }
-    this.#waiting.push(octets);
-    this.#waitingOctets += octets.length + HOLD_MESSAGE;
-    if (this.#waitingOctets > HOLD_IGNORED_OCTETS) {
+    backlog.push(octets);
+    if (backlog.waitingOctets > HOLD_IGNORED_OCTETS) {
       this.#drop();
-    } else if (!this.#held && this.#waitingOctets > (all.octets > HOLD_ALL_OCTETS / 2 ? GO_ON_OCTETS : HOLD_OCTETS)) {
-      this.#held = true;
-      this.#sinceHold = 0;
+    } else if (backlog.mustHold) {
+      backlog.hold();
       this.socket.send("hold");
     }
   }
 
   /** Too much waits: what has come is let go at once. */
   #drop(): void {
+    if (this.#over) return;
     this.#forget();
     this.#ended("HoldIgnored");
   }
 
   #forget(): void {
     this.#over = true;
-    this.#waiting = [];
-    resize(this.#backlog, 0);
+    this.#backlog.drop();
   }
 
   snapshot(): WiredSnapshot {
@@ -157,17 +123,18 @@ export class Wired {
   async #take(octets: Uint8Array): Promise<void> {
     for (let at = 0; at < octets.length && !this.#over; at += READ_SIZE) {
       await this.terminal.write(octets.length <= READ_SIZE ? octets : octets.subarray(at, at + READ_SIZE));
+      // Another device's message may have been one too many.
+      if (this.#backlog.dropped) this.#drop();
     }
-    if (!this.#over) resize(this.#backlog, this.#backlog.octets - octets.length - HOLD_MESSAGE);
+    this.#backlog.taken(octets.length);
   }
 
   async #takeWaiting(): Promise<void> {
-    for (let next = this.#waiting.shift(); next !== undefined && !this.#over; next = this.#waiting.shift()) {
-      this.#waitingOctets -= next.length + HOLD_MESSAGE;
+    const backlog = this.#backlog;
+    for (let next = backlog.shift(); next !== undefined && !this.#over; next = backlog.shift()) {
       await this.#take(next);
-      if (this.#over || !this.#held || this.#waitingOctets > GO_ON_OCTETS) continue;
-      this.#held = false;
-      this.#sinceHold = 0;
+      if (this.#over || !backlog.mayGoOn) continue;
+      backlog.goOn();
       this.socket.send("go on");
     }
     this.#taking = false;

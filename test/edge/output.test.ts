@@ -10,7 +10,6 @@ import {
   ANSWERS_AHEAD,
   ATTACH_MESSAGES,
   CONSUMED_MAILBOXES,
-  HOLD_ALL_OCTETS,
   HOLD_FLIGHT_OCTETS,
   HOLD_IGNORED_OCTETS,
   HOLD_OCTETS,
@@ -362,10 +361,11 @@ describe("what a device is charged", () => {
 });
 
 /** A terminal that always has another octet to say, and a socket that notes what it is sent. */
-function wiredUp(snapshot?: ConstructorParameters<typeof Wired>[3]) {
+function wiredUp(snapshot?: ConstructorParameters<typeof Wired>[3], id = "somebody") {
   const seen = { octets: 0, words: [] as string[], ended: undefined as Reason | undefined, answers: 0 };
   let over = false;
   const terminal = {
+    principal: { id },
     ready: async () => undefined,
     take: () => (over ? { kind: "ended", reason: "OutputNotTaken" } : { kind: "octets", octets: new Uint8Array(1000) }),
     get ended() {
@@ -438,40 +438,63 @@ describe("a WebSocket", () => {
     assert.ok(seen.octets <= ANSWERS_AHEAD + 2000);
   });
 
-  it("that ignores hold is ended sooner when many do, and one that heeds it is not", async () => {
-    const message = 65_536;
-    const stuck = () => {
-      const one = wiredUp();
-      Object.assign(one.wired.terminal, {
-        ready: () => new Promise(() => undefined),
-        write: () => new Promise(() => undefined),
-      });
-      return one;
+  /** One whose octets nobody takes. */
+  function stuck(id: string) {
+    const one = wiredUp(undefined, id);
+    Object.assign(one.wired.terminal, {
+      ready: () => new Promise(() => undefined),
+      write: () => new Promise(() => undefined),
+    });
+    const hear = (octets: number) => {
+      if (one.seen.ended === undefined) void one.wired.hear(new ArrayBuffer(octets));
+      // As its Tunnel does.
+      if (one.seen.ended !== undefined) one.wired.close(one.seen.ended);
     };
-    const [heeding, ...deaf] = Array.from({ length: 101 }, stuck);
-    assert.ok(heeding);
-    const hear = ({ wired, seen }: ReturnType<typeof stuck>) => {
-      void wired.hear(new ArrayBuffer(message));
-      if (seen.ended !== undefined) wired.close(seen.ended);
-    };
-    for (let octets = 0; octets < HOLD_OCTETS - message; octets += message) hear(heeding);
-    let most = 0;
-    for (let octets = 0; octets <= HOLD_IGNORED_OCTETS; octets += message) {
-      for (const one of deaf) if (one.seen.ended === undefined) hear(one);
-      most = Math.max(most, deaf.filter(({ seen }) => seen.ended === undefined).length * octets);
+    return { ...one, hear };
+  }
+
+  const MESSAGE = 65_536;
+
+  it("that holds when it is told goes on, however many do not", () => {
+    const deaf = Array.from({ length: 200 }, () => stuck("somebody"));
+    const honest = stuck("an honest one");
+    for (let octets = 0; octets < HOLD_OCTETS + HOLD_FLIGHT_OCTETS; octets += MESSAGE) {
+      for (const one of [...deaf, honest]) one.hear(MESSAGE);
     }
-    const each = HOLD_OCTETS + HOLD_FLIGHT_OCTETS + 2 * message;
-    assert.ok(most <= HOLD_ALL_OCTETS + deaf.length * each, `${most} octets wait`);
+    const { ended, words } = honest.seen;
+    for (const { wired } of [...deaf, honest]) wired.close("DeviceGone");
+    assert.deepEqual([ended, words], [undefined, ["hold"]]);
+    assert.ok(deaf.some(({ seen }) => seen.ended === "HoldIgnored"));
+  });
+
+  it("that goes on after hold is ended before those that do not, and alone may have its own limit", () => {
+    const heeding = stuck("one");
+    const deaf = Array.from({ length: 50 }, () => stuck("one"));
+    for (let octets = 0; octets < HOLD_OCTETS - MESSAGE; octets += MESSAGE) heeding.hear(MESSAGE);
+    for (let octets = 0; octets <= HOLD_IGNORED_OCTETS; octets += MESSAGE) for (const one of deaf) one.hear(MESSAGE);
     assert.equal(heeding.seen.ended, undefined);
-    for (const { seen, wired } of deaf) {
-      wired.close("DeviceGone");
-      assert.ok(seen.ended === "HoldIgnored" || seen.ended === undefined);
-    }
-    // What they held is free: one alone may have its own limit.
-    const alone = stuck();
-    for (let octets = message; octets < HOLD_IGNORED_OCTETS - message; octets += message) hear(alone);
+    assert.ok(deaf.some(({ seen }) => seen.ended === "HoldIgnored"));
+    for (const { wired } of deaf) wired.close("DeviceGone");
+    // What they held is free.
+    const alone = stuck("one");
+    for (let octets = MESSAGE; octets < HOLD_IGNORED_OCTETS - MESSAGE; octets += MESSAGE) alone.hear(MESSAGE);
     assert.equal(alone.seen.ended, undefined);
     for (const { wired } of [alone, heeding]) wired.close("DeviceGone");
+  });
+
+  it("that was dropped for what another sent is ended by name when next it is heard of", async () => {
+    const write = Promise.withResolvers<void>();
+    const one = stuck("many");
+    Object.assign(one.wired.terminal, { write: () => write.promise });
+    const others = Array.from({ length: 100 }, () => stuck("many"));
+    for (let octets = 0; octets < 4 * 1024 * 1024; octets += MESSAGE) one.hear(MESSAGE);
+    for (let octets = 0; octets < HOLD_FLIGHT_OCTETS; octets += MESSAGE)
+      for (const other of others) other.hear(MESSAGE);
+    assert.equal(one.seen.ended, undefined, "an object may not end the WebSocket of another");
+    write.resolve();
+    await turns();
+    assert.equal(one.seen.ended, "HoldIgnored");
+    for (const { wired } of [one, ...others]) wired.close("DeviceGone");
   });
 
   it("whose terminal or socket throws is ended by name", async () => {
