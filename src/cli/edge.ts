@@ -1,6 +1,7 @@
 /** `grooveway edge`: the edge on this machine. */
 
 import { parseAcknowledgeTime } from "../edge/policy/acknowledge-time.ts";
+import { parseQuota, QuotaError } from "../edge/policy/quota.ts";
 import { parseRate, RateError } from "../edge/policy/rate.ts";
 import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { startLocalEdge } from "./local-edge.ts";
@@ -47,6 +48,9 @@ device that connects to it, and passes devices through to the origin relays that
   --rate TEXT                what may be done with one token; default "connections=200 connects=120 octets=20000000
                              messages=5000 recipients=1000": virtual connections at a time, new ones a minute, octets and messages sent
                              a second. With --dev it holds for each address, and only when it is given
+  --quota TEXT               what may wait for one device or identity; default "octets=256MiB messages=100000 share=0.5":
+                             share is the part of it that one sender alone may fill. A sender that has filled it is
+                             suspended until half of it is free again
   --min-free MIB             refuse new messages when less is free on the disk; default 64, or an eighth of a small disk.
                              What waits can be read and purged meanwhile
   --tls-key FILE             with --tls-cert: speak HTTPS (PEM)
@@ -75,6 +79,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       state: { type: "string" },
       "admin-token": { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? "" },
       rate: { type: "string", default: "" },
+      quota: { type: "string", default: "" },
       "acknowledge-time": { type: "string", default: "" },
       "min-free": { type: "string" },
       "tls-key": { type: "string" },
@@ -112,6 +117,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         ...(values.state !== undefined && { state: values.state }),
         adminToken: values["admin-token"],
         rate: rateText(values.rate),
+        quota: quotaText(values.quota),
         acknowledgeTime: values["acknowledge-time"],
         ...(values["min-free"] !== undefined && { minFree: mebibytes("edge", values["min-free"]) }),
         onDisk: (line) => console.error(`grooveway: ${line}`),
@@ -147,6 +153,17 @@ function rateText(text: string): string {
     return text;
   } catch (error) {
     if (error instanceof RateError) throw usage("edge", error.message);
+    throw error;
+  }
+}
+
+/** A QUOTA that the edge will understand. */
+function quotaText(text: string): string {
+  try {
+    parseQuota(text);
+    return text;
+  } catch (error) {
+    if (error instanceof QuotaError) throw usage("edge", error.message);
     throw error;
   }
 }

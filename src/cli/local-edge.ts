@@ -60,6 +60,8 @@ export interface LocalEdgeOptions {
   readonly adminToken?: string;
   /** What one address may do: the variable RATE. Without it there are no limits. */
   readonly rate?: string;
+  /** What may wait for one peer: the variable QUOTA. */
+  readonly quota?: string;
   /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
   readonly state?: string;
   /** Octets that have to be free on the disk; below that new messages are refused. Default 64 MiB, or an eighth of a small disk. */
@@ -177,6 +179,7 @@ function assertSecure(options: LocalEdgeOptions): void {
     JWKS_URL: options.keysURL,
     REVOKED_URL: options.revokedURL,
     RATE: options.rate,
+    QUOTA: options.quota,
     LINKS: options.links?.join(","),
     LINK_WAYS: options.linkWays,
     RELAY_NAME: namesOf(options).join(","),
@@ -204,6 +207,7 @@ function configuration(code: string, front: Front, secret: string, options: Loca
     DIRECTORY: { type: "durable-object", worker: WORKER, exportName: "Directory" },
     METER: { type: "durable-object", worker: WORKER, exportName: "Meter" },
     RATE: { type: "text", value: options.rate ?? "" },
+    QUOTA: { type: "text", value: options.quota ?? "" },
     LINKS: { type: "text", value: (options.links ?? []).join(",") },
     LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
     RELAY_NAME: { type: "text", value: namesOf(options).join(",") },

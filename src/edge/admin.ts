@@ -103,6 +103,7 @@ function emptyMailbox(peer: string): MailboxStatus {
     senders: "everyone",
     dropped: noDrops(),
     aside: 0,
+    suspended: 0,
     rowsWritten: 0,
     failedDeliveries: 0,
   };

@@ -100,12 +100,6 @@ export const ENVELOPE_LIMIT = 1024 * 1024;
 /** A body longer than this stands in rows of its own, of this size: then one read of a segment stays small. */
 export const BODY_ROW_OCTETS = 512 * 1024;
 
-/** What one peer may have waiting. A device that was away for a fortnight of ordinary use fits; a flood does not. */
-export const QUOTA_OCTETS = 256 * 1024 * 1024;
-
-/** How many messages one peer may have waiting: small ones cost by number. */
-export const QUOTA_MESSAGES = 100_000;
-
 /** How long a message waits for its peer: two weeks of holiday. */
 export const RETENTION = 14 * 24 * 3600_000;
 
@@ -226,6 +220,18 @@ export const VOLATILE_TIMEOUT = 4500;
 
 /** How long a consumer that has not taken such a message in time is not asked again. */
 export const HUNG_TIME = 30_000;
+
+/**
+ * Connections that a mailbox remembers as waiting for room, a row of a hundred octets each: more than a collector has
+ * sensors. Those beyond are not suspended, and are refused what is over their share.
+ */
+export const WAITERS = 4096;
+
+/** How many of them are told of room at a time: each may have to be woken. */
+export const ROOM_CALLS = 32;
+
+/** How long after a call that has failed one of them is told again: an object that is being moved is there by then. */
+export const ROOM_RETRY = 10_000;
 
 /** How long what is acknowledged may stay in a mailbox's log, so that it is taken off together with the next append. */
 export const CUT_PAUSE = 10;

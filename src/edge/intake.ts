@@ -40,7 +40,7 @@ import {
 } from "./defaults.ts";
 import { noticeStorageFull } from "./disk.ts";
 import { report } from "./log.ts";
-import type { Refusal } from "./mailbox.ts";
+import type { Appended, Refusal } from "./mailbox.ts";
 import type { Host } from "./terminal.ts";
 
 /** Who gets a copy: one peer of ours, or an origin relay for all of its own. */
@@ -77,6 +77,8 @@ const STATUS: Readonly<Record<Failure, number>> = {
 interface Session {
   readonly copies: readonly Copy[];
   readonly fanout: boolean;
+  /** Whether it can be suspended for its mailbox: one that goes to several would hold up the others. */
+  readonly suspendable: boolean;
   /** Entries of a fanout session that have failed for good, by index. */
   readonly failed: Set<number>;
   /** The engine's session: another one may have the same number once its sender has closed it. */
@@ -165,6 +167,8 @@ export class Intake {
   /** Mailboxes that this device has sent to, and is not charged for once more; and whether the last one is being paid for. */
   readonly #woken = new Set<string>();
   #waking = false;
+  /** The last message of each mailbox that has had room since it is busy. */
+  readonly #rooms = new Map<string, number>();
   /** Octets of the calls that are under way: each has a copy of its own. */
   #calling = 0;
   #waiters: (() => void)[] = [];
@@ -183,6 +187,7 @@ export class Intake {
       this.#sessions.set(sessionId, {
         copies,
         fanout,
+        suspendable: copies.length === 1,
         failed: new Set(failed),
         of: engine.session(sessionId),
         refused: false,
@@ -235,7 +240,8 @@ export class Intake {
       copies.push({ peer, indexes, envelope: { source, resourceURL, identityURL: "", deviceURL: "", entries } });
     }
     const of = this.#engine.session(sessionId);
-    this.#sessions.set(sessionId, { copies, fanout, failed: new Set(), of, refused: false, told: false });
+    const suspendable = copies.length === 1;
+    this.#sessions.set(sessionId, { copies, fanout, suspendable, failed: new Set(), of, refused: false, told: false });
   }
 
   /** Entries of a fanout session that cannot be had: they are told of, and left out from then on. */
@@ -369,6 +375,38 @@ export class Intake {
     this.#sessions.delete(sessionId);
   }
 
+  /**
+   * A mailbox has room again: the sessions that were suspended for it may be sent on.
+   *
+   * @param upTo the last message of the mailbox when it had; an answer to what came before it suspends no session
+   */
+  room(peer: string, upTo: number): void {
+    if (this.#stored.busy.has(peer)) this.#rooms.set(peer, upTo);
+    for (const [sessionId, session] of this.#sessions) {
+      if (session.suspendable && session.copies[0]?.peer === peer && this.#isOpen(sessionId, session)) {
+        this.#engine.setAvailability(sessionId, "ready");
+      }
+    }
+  }
+
+  /**
+   * The sender of these messages has used up its share of a mailbox. What is on its way is still taken; one that is refused
+   * all the same knows by this that there is nothing wrong with it.
+   */
+  #suspend(peer: string, batch: readonly Pending[], at: number): void {
+    if (at <= (this.#rooms.get(peer) ?? -1)) return;
+    if (this.#engine.closed !== undefined) return;
+    for (const { job } of batch) {
+      const { sessionId, session } = job;
+      if (!session.told && this.#isOpen(sessionId, session)) this.#engine.setAvailability(sessionId, "notReady");
+    }
+  }
+
+  /** Whether the engine still has a session: another one may have the same number. */
+  #isOpen(sessionId: number, { of }: Session): boolean {
+    return of !== undefined && this.#engine.session(sessionId) === of;
+  }
+
   /** Sends what has queued up to every mailbox that is not busy, as far as memory allows. */
   flush(): void {
     for (const lane of [this.#passed, this.#stored]) {
@@ -426,7 +464,8 @@ export class Intake {
     lane.busy.add(peer);
     try {
       for (let batch = next(lane, peer); batch.length > 0; batch = next(lane, peer)) {
-        for (const { at, outcome } of await this.#store(lane, peer, batch)) {
+        const { refusals, suspend } = await this.#store(lane, peer, batch);
+        for (const { at, outcome } of refusals) {
           const pending = batch[at];
           if (pending === undefined) continue;
           this.#lose(pending.job, pending.copy, outcome);
@@ -436,6 +475,8 @@ export class Intake {
           job.left -= 1;
           if (job.left === 0) this.#letGo(job);
         }
+        // Before they are acknowledged: whoever has sent one to see whether it may go on knows by then.
+        if (suspend !== undefined) this.#suspend(peer, batch, suspend);
         // The platform's clock costs more than to complete a message.
         this.#settle(Date.now());
         this.#changed();
@@ -447,6 +488,7 @@ export class Intake {
       this.#fail(error);
     } finally {
       lane.busy.delete(peer);
+      if (!lane.volatile) this.#rooms.delete(peer);
     }
     try {
       // A queue that had no room may have it now.
@@ -466,15 +508,18 @@ export class Intake {
     this.#changed();
   }
 
-  async #store(lane: Lane, peer: string, batch: Pending[]): Promise<Refusal[]> {
+  async #store(lane: Lane, peer: string, batch: Pending[]): Promise<Appended> {
     const bundle = pack(batch);
     const octets = bundle.envelopes.reduce((sum, one) => sum + envelopeOctets(one), bundle.octets.length);
     this.#calling += octets;
     try {
       const mailbox = this.#host.mailbox(peer);
-      if (!lane.volatile) return await lane.calls.keep(mailbox.append(bundle));
+      if (!lane.volatile) {
+        const suspendable = batch[0]?.job.session.suspendable === true;
+        return await lane.calls.keep(mailbox.append(bundle, suspendable ? this.#host.name : undefined));
+      }
       const passed = await lane.calls.within(mailbox.pass(bundle)).catch(report);
-      return passed === undefined ? this.#lost(lane, peer, batch) : passed.value;
+      return { refusals: passed === undefined ? this.#lost(lane, peer, batch) : passed.value };
     } finally {
       this.#calling -= octets;
     }
@@ -539,8 +584,7 @@ export class Intake {
   }
 
   #refuse({ sessionId, session, message }: Job, refused: readonly Refused[], now: number): void {
-    const open = session.of !== undefined && this.#engine.session(sessionId) === session.of;
-    if (!open) {
+    if (!this.#isOpen(sessionId, session)) {
       // The engine does not count what came behind a message for which the session was closed.
       if (session.told) return;
       this.#engine.close(ConnectCloseReasonId.Resting, REFUSED_REST);
@@ -603,6 +647,8 @@ function next({ queues }: Lane, peer: string): Pending[] {
     }
     last = envelope;
     if (count > 0 && (octets > BATCH_OCTETS || count >= BATCH_MESSAGES)) break;
+    // Those of sessions that cannot be suspended have no reserve.
+    if (pending.job.session.suspendable !== queue[0]?.job.session.suspendable) break;
     count += 1;
   }
   const batch = queue.splice(0, count);

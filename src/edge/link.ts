@@ -139,6 +139,11 @@ export class Link extends DurableObject<Env> {
     return false;
   }
 
+  /** A mailbox for which sessions of the relay were suspended has room again. */
+  async room(peer: string, upTo: number): Promise<void> {
+    this.#line?.terminal.room(peer, upTo);
+  }
+
   /** Replaces the connection by a new one, in good order: what is on its way is acknowledged first. */
   async renew(): Promise<Reach> {
     if (this.#line !== undefined) await this.#rest(this.#line);

@@ -25,10 +25,12 @@ import { isRelay } from "../sstp/index.ts";
 import { type Drop, type DropCounts, noDrops } from "../store-and-forward/drop-reasons.ts";
 import type { Envelope } from "../store-and-forward/envelope.ts";
 import { Patience } from "../store-and-forward/patience.ts";
+import { senderOf } from "../store-and-forward/share.ts";
 import { type Bundle, contentsOf, envelopeAt, pack, unpack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import { Consumption } from "./consumption.ts";
 import {
+  CALL_TIMEOUT,
   CONSUMER_CHECK,
   CUT_PAUSE,
   DELIVER_TIMEOUT,
@@ -40,6 +42,7 @@ import {
   HAND_TIMEOUT,
   HUNG_TIME,
   RETRY_PAUSES,
+  ROOM_RETRY,
   SIGN_TIMEOUT,
   WATCH_INTERVAL,
 } from "./defaults.ts";
@@ -48,10 +51,12 @@ import { isStorageFull, noticeStorageFull } from "./disk.ts";
 import type { Env } from "./env.ts";
 import { report } from "./log.ts";
 import { ACKNOWLEDGE_SECONDS, parseAcknowledgeTime } from "./policy/acknowledge-time.ts";
+import { parseQuota } from "./policy/quota.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
 import { allowedLink } from "./relays.ts";
 import type { Report } from "./report.ts";
 import { MailboxStore, type Outcome, type Waiting } from "./store.ts";
+import { Waiters } from "./waiters.ts";
 
 /** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
 export interface Delivery {
@@ -63,6 +68,16 @@ export interface Delivery {
 export interface Refusal {
   readonly at: number;
   readonly outcome: Exclude<Outcome, "stored" | "duplicate">;
+}
+
+/** What became of messages. */
+export interface Appended {
+  readonly refusals: readonly Refusal[];
+  /**
+   * The sender has used up its share: the sessions on which they came are to be suspended until `room` is called with this
+   * number or a later one. Undefined when they may go on.
+   */
+  readonly suspend?: number;
 }
 
 /**
@@ -79,6 +94,8 @@ export interface MailboxStatus extends Waiting {
   readonly generation: number;
   /** How many messages the consumer has set aside: refused, or meant for a session that is not ready. */
   readonly aside: number;
+  /** How many connections are suspended until their sender has less waiting. */
+  readonly suspended: number;
   /** Whether an operator has shut all senders out, whatever the rule says. */
   readonly locked: boolean;
   /** The owner's rule of who may send. */
@@ -98,6 +115,11 @@ interface Reader {
   lastSign(): Promise<number | undefined>;
 }
 
+/** What it asks of one that sends to it. */
+interface Writer {
+  room(peer: string, upTo: number): Promise<void>;
+}
+
 interface Consumer {
   readonly tunnel: string;
   readonly generation: number;
@@ -111,6 +133,10 @@ export class Mailbox extends DurableObject<Env> {
   #consumption: Consumption;
   readonly #patience: Patience;
   readonly #asking = new Calls(SIGN_TIMEOUT);
+  readonly #waiters: Waiters;
+  /** Those who wait for room are being told of it. */
+  #telling = false;
+  readonly #roomCalls = new Calls(CALL_TIMEOUT);
   #cutting = false;
   readonly #deliveries = new Calls(DELIVER_TIMEOUT);
   readonly #handing = new Calls(HAND_TIMEOUT);
@@ -137,7 +163,9 @@ export class Mailbox extends DurableObject<Env> {
     const { storage } = context;
     this.#store = new MailboxStore(storage.sql, (run) => storage.transactionSync(run), {
       firstNumber: () => this.#firstNumber(),
+      quota: parseQuota(env.QUOTA ?? ""),
     });
+    this.#waiters = new Waiters(this.#store);
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
@@ -150,20 +178,28 @@ export class Mailbox extends DurableObject<Env> {
     this.#entered = this.#store.fact("entered") !== undefined;
   }
 
-  /** Takes messages, in order, and tells which did not come in. What is told, and what it is silent about, is durable. */
-  async append(bundle: Bundle): Promise<Refusal[]> {
-    if (!this.#entered && !(await this.#mayKeep())) return this.#turnAway(bundle);
-    const outcomes = this.#append(bundle);
+  /**
+   * Takes messages, in order, and tells which did not come in. What is told, and what it is silent about, is durable.
+   *
+   * @param from the object that brings them, when it can suspend the sessions on which they came; otherwise what is over
+   *   their sender's share is refused
+   */
+  async append(bundle: Bundle, from?: string): Promise<Appended> {
+    if (!this.#entered && !(await this.#mayKeep())) return { refusals: this.#turnAway(bundle) };
+    const outcomes = this.#append(bundle, from !== undefined);
+    const suspend = from !== undefined && this.#suspends(bundle, outcomes, from);
     this.#countRefused(outcomes);
     this.#count("StorageFull", outcomes.filter((outcome) => outcome === "full").length);
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
     this.#count("MessageTooLong", outcomes.filter((outcome) => outcome === "tooLong").length);
+    // Before anything else can happen here: what the answer says is true until then.
+    const appended = { refusals: refusalsOf(outcomes), ...(suspend && { suspend: this.#store.last }) };
     this.#watchConsumer();
     await this.#setAlarm();
     this.#push();
     this.#call();
-    return refusalsOf(outcomes);
+    return appended;
   }
 
   /** Enters before a message is kept. False when the directory does not answer in time, and nothing may be. */
@@ -190,19 +226,31 @@ export class Mailbox extends DurableObject<Env> {
     return sizes.map((_, at) => ({ at, outcome: "notEntered" }));
   }
 
-  #append(bundle: Bundle): Outcome[] {
+  #append(bundle: Bundle, reserve: boolean): Outcome[] {
     const awaited = this.#consumer !== undefined || this.#isRelay;
     const shutOut = (envelope: Envelope) => this.#isShutOut(envelope);
+    const terms = { shutOut, awaited, reserve };
     if (!isStorageFull()) {
       try {
         this.#cut();
-        return this.#store.append(bundle, Date.now(), shutOut, awaited);
+        return this.#store.append(bundle, Date.now(), terms);
       } catch (error) {
         // All of it has failed, so its sender may be told that it was refused.
         if (!noticeStorageFull(error)) throw error;
       }
     }
-    return this.#store.append(bundle, Date.now(), shutOut, awaited, true);
+    return this.#store.append(bundle, Date.now(), { ...terms, full: true });
+  }
+
+  /** Whether the sessions on which messages came are to be suspended, and their object will be told of room. */
+  #suspends(bundle: Bundle, outcomes: readonly Outcome[], from: string): boolean {
+    const [envelope] = bundle.envelopes;
+    // All that one object brings has one source.
+    if (envelope === undefined || isStorageFull()) return false;
+    const sender = senderOf(envelope.source);
+    if (!this.#store.isAtMark(sender)) return false;
+    const some = outcomes.some((outcome) => outcome === "stored" || outcome === "duplicate" || outcome === "quota");
+    return some && this.#waiters.add(from, sender);
   }
 
   /**
@@ -327,6 +375,7 @@ export class Mailbox extends DurableObject<Env> {
       consumer: this.#consumer?.tunnel,
       generation: Number(this.#store.fact("generation") ?? 0),
       aside: this.#consumption.aside,
+      suspended: this.#waiters.size,
       locked: this.#locked,
       senders: formatSenderRule(this.#senders),
       dropped: this.#dropped(),
@@ -340,6 +389,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#cut();
     const purged = this.#store.purge(Date.now());
     this.#consumption.prune();
+    this.#tellOfRoom();
     this.#count("Purged", purged);
     await this.#setAlarm();
     return purged;
@@ -368,6 +418,7 @@ export class Mailbox extends DurableObject<Env> {
     this.#countVolatile();
     this.#count("Expired", this.#store.expire(Date.now()));
     this.#consumption.prune();
+    this.#tellOfRoom();
     this.#consumption.offerLater(Date.now());
     const consumer = this.#consumer;
     // An edge that was killed may have left it here without a word.
@@ -382,7 +433,7 @@ export class Mailbox extends DurableObject<Env> {
 
   /** Whether nobody would miss it. Its number of drops goes with it: a week after the last message they are no news. */
   get #isEmpty(): boolean {
-    const used = this.#consumer !== undefined || this.#former.length > 0;
+    const used = this.#consumer !== undefined || this.#former.length > 0 || this.#waiters.size > 0;
     return !used && !this.#locked && formatSenderRule(this.#senders) === EVERYONE_TEXT && this.#store.empty;
   }
 
@@ -621,6 +672,49 @@ export class Mailbox extends DurableObject<Env> {
   /** Takes off the log what the consumer is done with. */
   #cut(): void {
     this.#consumption.cut();
+    this.#tellOfRoom();
+  }
+
+  /** Tells those who wait for room when their sender may go on. */
+  #tellOfRoom(): void {
+    if (this.#waiters.size === 0 || this.#telling) return;
+    const names = this.#takeWaiters();
+    if (names.length === 0) return;
+    // With what has made the room: should this memory be lost before they know, the alarm tells them.
+    this.#alarmBy(Date.now() + ROOM_RETRY);
+    this.#telling = true;
+    const told = this.#tellAll(names).finally(() => {
+      this.#telling = false;
+      // What has failed is tried again.
+      return this.#setAlarm();
+    });
+    this.ctx.waitUntil(told);
+  }
+
+  #takeWaiters(): string[] {
+    return this.#waiters.take((sender) => this.#store.mayGoOn(sender), Date.now());
+  }
+
+  async #tellAll(first: readonly string[]): Promise<void> {
+    for (let names = first; names.length > 0; names = this.#takeWaiters()) {
+      await Promise.all(names.map((name) => this.#tellWriter(name)));
+    }
+  }
+
+  async #tellWriter(name: string): Promise<void> {
+    try {
+      // A connection that is over hears it as well, and has nothing suspended.
+      await this.#roomCalls.keep(this.#writer(name).room(this.#peer, this.#store.last));
+      this.#waiters.told(name);
+    } catch (error) {
+      report(error);
+      this.#waiters.failed(name, Date.now());
+    }
+  }
+
+  /** A Link brings what its relay sends; devices, and relays that have connected by themselves, have Tunnels. */
+  #writer(name: string): Writer {
+    return isRelay(name) ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
   }
 
   /**
@@ -667,7 +761,8 @@ export class Mailbox extends DurableObject<Env> {
     const watch = watched || held !== undefined ? look : Number.POSITIVE_INFINITY;
     const unused = this.#consumer === undefined && this.#store.messages === 0;
     const least = unused ? this.#leastUse() : Number.POSITIVE_INFINITY;
-    const again = Math.min(watch, least, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
+    const room = this.#telling ? Date.now() + ROOM_RETRY : this.#waiters.retryAt;
+    const again = Math.min(watch, least, room, this.#consumption.laterAt ?? Number.POSITIVE_INFINITY);
     if (this.#alarmAt !== undefined && this.#alarmAt <= again) return;
     const due = Math.min(again, this.#store.expiry() ?? this.#leastUse());
     if (due === Number.POSITIVE_INFINITY) return;
@@ -675,6 +770,13 @@ export class Mailbox extends DurableObject<Env> {
     if (this.#alarmAt <= due) return;
     this.#alarmAt = due;
     await this.ctx.storage.setAlarm(due);
+  }
+
+  /** The alarm comes by then; whatever it was set for before comes a little later at the worst. */
+  #alarmBy(at: number): void {
+    if (this.#alarmAt !== undefined && this.#alarmAt <= at) return;
+    this.#alarmAt = at;
+    this.ctx.waitUntil(this.ctx.storage.setAlarm(at));
   }
 
   /** When a mailbox without messages and ids is looked at. */

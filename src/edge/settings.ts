@@ -11,6 +11,8 @@ export interface Settings extends AuthSettings {
   readonly ORIGIN_RELAYS?: string;
   /** What one principal may do, as parseRate reads it. Empty: nobody has limits. */
   readonly RATE?: string;
+  /** What may wait for one peer, as parseQuota reads it. Empty: 256 MiB, 100,000 messages, half of it for one sender. */
+  readonly QUOTA?: string;
   /** Origin relays that this edge stays connected to, so that what waits there for its peers comes. */
   readonly LINKS?: string;
   /** How origin relays are connected to, in order: see policy/ways.ts. Empty: SSTP on 2492 and 443, then HTTP on 80. */

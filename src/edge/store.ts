@@ -25,7 +25,18 @@ import { type Range, Ranges } from "../lib/ranges.ts";
 import { sha256 } from "../lib/sha256.ts";
 import { joinOctets } from "../sstp/index.ts";
 import type { Envelope } from "../store-and-forward/envelope.ts";
-import { isWithinShare, senderOf } from "../store-and-forward/share.ts";
+import {
+  type Amount,
+  hasRoom,
+  isAtMark,
+  isEasy,
+  isPlenty,
+  mayGoOn,
+  QUOTA,
+  type Quota,
+  roomFor,
+  senderOf,
+} from "../store-and-forward/share.ts";
 import { storedVersion } from "../store-and-forward/stored-version.ts";
 import {
   type Bundle,
@@ -44,8 +55,6 @@ import {
   LONG_ENVELOPE,
   MESSAGE_LIMIT,
   PURGED_IDS_AGE,
-  QUOTA_MESSAGES,
-  QUOTA_OCTETS,
   RANGE_TIME,
   REMEMBER_IDS,
   RETENTION,
@@ -84,11 +93,6 @@ export type Outcome =
   | "DNSLookupFailed"
   | "HostNotReachable"
   | "ConnectionClosed";
-
-export interface Quota {
-  readonly octets: number;
-  readonly messages: number;
-}
 
 /** Messages of a mailbox, numbered one by one from `first` on. */
 export interface Slice {
@@ -130,6 +134,18 @@ interface Share {
   octets: number;
 }
 
+/** How messages are taken. */
+export interface Terms {
+  /** Whether messages of an envelope may not come in. */
+  readonly shutOut?: (envelope: Envelope) => boolean;
+  /** Whether somebody is about to read them: then they stay in memory, as far as there is room. Default true. */
+  readonly awaited?: boolean;
+  /** Whether the disk has no room for what is new; then nothing is written. */
+  readonly full?: boolean;
+  /** Whether their sender can be suspended, so that it has the reserve beyond its share. */
+  readonly reserve?: boolean;
+}
+
 /** The version that this release writes. */
 const VERSION = 2;
 
@@ -152,6 +168,8 @@ const schema = `
 const LEAST_COMPACTION = 4096;
 
 const NO_RANGES = new Ranges();
+
+const NOTHING: Amount = { messages: 0, octets: 0 };
 
 export interface StoreOptions {
   readonly quota?: Quota;
@@ -191,7 +209,7 @@ export class MailboxStore {
   constructor(sql: Sql, transaction: <T>(run: () => T) => T, options: StoreOptions = {}) {
     this.#sql = sql;
     this.#transaction = transaction;
-    this.#quota = options.quota ?? { octets: QUOTA_OCTETS, messages: QUOTA_MESSAGES };
+    this.#quota = options.quota ?? QUOTA;
     this.#firstNumber = options.firstNumber ?? (() => 1);
     const statements = { all: this.#all.bind(this), run: this.#run.bind(this) };
     this.#ids = new IdTable(statements, options.idOctets);
@@ -287,18 +305,10 @@ export class MailboxStore {
   /**
    * Takes messages, in order.
    *
-   * @param shutOut whether messages of an envelope may not come in
-   * @param awaited whether somebody is about to read them: then they stay in memory, as far as there is room
-   * @param full whether the disk has no room for what is new; then nothing is written
    * @returns for each what became of it
    */
-  append(
-    bundle: Bundle,
-    now: number,
-    shutOut: (envelope: Envelope) => boolean = () => false,
-    awaited = true,
-    full = false,
-  ): Outcome[] {
+  append(bundle: Bundle, now: number, terms: Terms = {}): Outcome[] {
+    const { shutOut = () => false, awaited = true, full = false, reserve = false } = terms;
     const batch = batchOf(bundle);
     if (full && !this.#made) return batch.sizes.map(() => "full");
     if (!this.#made) this.#make();
@@ -310,7 +320,7 @@ export class MailboxStore {
     return this.#safely(() => {
       this.#ids.lookUp(ids);
       const shut = envelopes.map(shutOut);
-      const room = this.#roomFor(sizes.length, octets.length + inline);
+      const room = this.#roomFor({ messages: sizes.length, octets: octets.length + inline }, reserve);
       const counted = new Set<number>();
       const kept: number[] = [];
       const outcomes = sizes.map((size, index): Outcome => {
@@ -456,6 +466,22 @@ export class MailboxStore {
     return this.#messages;
   }
 
+  /** Whether a sender has used up its share. To ask costs next to nothing while less waits than one sender may have. */
+  isAtMark(sender: string): boolean {
+    if (isPlenty(this.#waiting, this.#quota)) return false;
+    return isAtMark(this.#ownOf(sender), this.#waiting, this.#quota);
+  }
+
+  /** Whether a sender that had used up its share may go on. */
+  mayGoOn(sender: string): boolean {
+    return isEasy(this.#waiting, this.#quota) || mayGoOn(this.#ownOf(sender), this.#waiting, this.#quota);
+  }
+
+  /** What a sender may add before it has used up its share. */
+  roomFor(sender: string): Amount {
+    return roomFor(this.#ownOf(sender), this.#waiting, this.#quota);
+  }
+
   waiting(): Waiting {
     const [first] = this.#all("SELECT at FROM segments ORDER BY first LIMIT 1");
     return {
@@ -473,6 +499,18 @@ export class MailboxStore {
   /** The number of the last message that has come. */
   get last(): number {
     return this.#next - 1;
+  }
+
+  /** The facts whose names begin with a text, without it. */
+  facts(prefix: string): [name: string, value: string][] {
+    // The text ends with a blank, and nothing is between it and the next character.
+    const after = `${prefix.slice(0, -1)}!`;
+    const rows = this.#all("SELECT name, value FROM facts WHERE name > ? AND name < ? ORDER BY name", prefix, after);
+    return rows.map(({ name, value }) => [String(name).slice(prefix.length), String(value)]);
+  }
+
+  removeFact(name: string): void {
+    this.#run("DELETE FROM facts WHERE name = ?", name);
   }
 
   fact(name: string): string | undefined {
@@ -502,11 +540,19 @@ export class MailboxStore {
     }
   }
 
-  /** Decides what of a batch has room; undefined when all of it has, since half is free: nobody has more than that. */
-  #roomFor(messages: number, octets: number): Room | undefined {
-    const plenty =
-      (this.#messages + messages) * 2 <= this.#quota.messages && (this.#octets + octets) * 2 <= this.#quota.octets;
-    return plenty ? undefined : new Room(this.#quota, this.#messages, this.#octets, this.#loadShares());
+  /** Decides what of a batch has room; undefined when all of it has. */
+  #roomFor(batch: Amount, reserve: boolean): Room | undefined {
+    const after = { messages: this.#messages + batch.messages, octets: this.#octets + batch.octets };
+    if (isPlenty(after, this.#quota)) return undefined;
+    return new Room(this.#quota, this.#waiting, this.#loadShares(), reserve);
+  }
+
+  get #waiting(): Amount {
+    return { messages: this.#messages, octets: this.#octets };
+  }
+
+  #ownOf(sender: string): Amount {
+    return this.#loadShares().get(sender) ?? NOTHING;
   }
 
   /** Runs a function that writes segments and one other row. When it fails, the segments go. */
@@ -655,14 +701,24 @@ export class MailboxStore {
     else this.#shares.set(sender, share);
   }
 
+  /**
+   * Adds what waits of a segment to what waits of its senders, or takes it off. Of several senders in one it is not known
+   * whose messages are done with: they count until it has gone. What comes by one connection has one sender.
+   */
+  #shareSegment(column: string, done: Part | undefined, sign: 1 | -1): void {
+    const senders = JSON.parse(column) as SenderCount[];
+    const part = senders.length === 1 ? done : undefined;
+    for (const [sender, count, octets] of senders) {
+      this.#share(sender, sign * (count - (part?.ranges.count ?? 0)), sign * (octets - (part?.octets ?? 0)));
+    }
+  }
+
   #loadShares(): ReadonlyMap<string, Share> {
     if (this.#shares !== undefined) return this.#shares;
     const shares = new Map<string, Share>();
     this.#shares = shares;
-    for (const { senders } of this.#all("SELECT senders FROM segments")) {
-      for (const [sender, count, octets] of JSON.parse(String(senders)) as SenderCount[]) {
-        this.#share(sender, count, octets);
-      }
+    for (const { first, senders } of this.#all("SELECT first, senders FROM segments")) {
+      this.#shareSegment(String(senders), this.#parts.get(Number(first)), 1);
     }
     for (const { sender, octets } of this.#all("SELECT sender, octets FROM envelopes")) {
       this.#share(String(sender), 0, Number(octets));
@@ -710,9 +766,10 @@ export class MailboxStore {
 
   /** Takes messages off the counts, and rows off the tables of which all messages are done with. */
   #forget(from: number, to: number): void {
-    // Segments behind each other that go whole.
+    // Segments behind each other that go whole, and what of them was done with before.
     let begin = 0;
     let end = 0;
+    const before = new Map<number, Part>();
     for (let at = from; at <= to; ) {
       const extent = this.#extentAt(at);
       if (extent === undefined || extent.first > to) break;
@@ -729,6 +786,7 @@ export class MailboxStore {
         this.#messages -= count - (part?.ranges.count ?? 0);
         this.#octets -= octets - (part?.octets ?? 0);
         if (part !== undefined) {
+          before.set(first, part);
           this.#parts.delete(first);
           this.#run("DELETE FROM done WHERE first = ?", first);
         }
@@ -740,24 +798,23 @@ export class MailboxStore {
       }
     }
     if (begin === 0) return;
-    this.#release(begin, end);
+    this.#release(begin, end, before);
     this.#run("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
     this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", begin, end);
     // Numbers must never come again: once the last segment has gone, nothing else tells which they were.
     if (end === this.#next - 1) this.setFact("next", String(this.#next));
-    // Nobody is near his share any more.
-    const { messages, octets } = this.#quota;
-    if (this.#messages * 4 < messages && this.#octets * 4 < octets) this.#shares = undefined;
+    if (isEasy(this.#waiting, this.#quota)) this.#shares = undefined;
   }
 
-  /** Takes segments off what is kept for several. Only then they need to be looked at. */
-  #release(begin: number, end: number): void {
+  /**
+   * Takes segments off what is kept for several. Only then they need to be looked at.
+   *
+   * @param before what was done with of them
+   */
+  #release(begin: number, end: number, before: ReadonlyMap<number, Part>): void {
     if (this.#shares !== undefined) {
-      for (const { senders } of this.#all("SELECT senders FROM segments WHERE first BETWEEN ? AND ?", begin, end)) {
-        for (const [sender, count, octets] of JSON.parse(String(senders)) as SenderCount[]) {
-          this.#share(sender, -count, -octets);
-        }
-      }
+      const rows = this.#all("SELECT first, senders FROM segments WHERE first BETWEEN ? AND ?", begin, end);
+      for (const { first, senders } of rows) this.#shareSegment(String(senders), before.get(Number(first)), -1);
     }
     if (this.#apart === 0) return;
     const columns = "SELECT envelopes FROM segments WHERE first BETWEEN ? AND ? AND apart > 0";
@@ -780,8 +837,11 @@ export class MailboxStore {
         this.#run("DELETE FROM bodies WHERE seq = ?", number);
       }
     }
-    this.#messages -= ranges.count - (before?.ranges.count ?? 0);
-    this.#octets -= octets - (before?.octets ?? 0);
+    const doneNow = { messages: ranges.count - (before?.ranges.count ?? 0), octets: octets - (before?.octets ?? 0) };
+    this.#messages -= doneNow.messages;
+    this.#octets -= doneNow.octets;
+    const sender = onlySenderOf(bundle.envelopes);
+    if (sender !== undefined) this.#share(sender, -doneNow.messages, -doneNow.octets);
     if (inRow >= LEAST_COMPACTION && inRow * 2 > bundle.octets.length) octets = this.#compact(segment, ranges, octets);
     this.#run(
       "INSERT INTO done (first, messages, octets, ranges) VALUES (?, ?, ?, ?) ON CONFLICT (first) DO UPDATE SET messages = excluded.messages, octets = excluded.octets, ranges = excluded.ranges",
@@ -811,14 +871,18 @@ export class MailboxStore {
     );
     const left = partOf(batchOf(bundle), { envelopes: bundle.envelopes, octets });
     const [row] = this.#all("SELECT at FROM segments WHERE first = ?", first);
-    this.#release(first, first);
+    // As it is counted by now.
+    this.#release(first, first, new Map([[first, { ranges, octets: done }]]));
     this.#run("DELETE FROM segments WHERE first = ?", first);
     this.#cache.drop(first);
     this.#octets -= before - done;
     const segment = this.#insert(left, first, Number(row?.at));
     this.#cache.keep(segment);
-    this.#octets -= ranges.count * place.length;
-    return ranges.count * place.length;
+    const places = ranges.count * place.length;
+    this.#octets -= places;
+    const sender = onlySenderOf(left.bundle.envelopes);
+    if (sender !== undefined) this.#share(sender, -ranges.count, -places);
+    return places;
   }
 
   /** Moves the position up to the first message that waits. */
@@ -902,43 +966,54 @@ function octetsOf(blob: unknown): Uint8Array {
 class Room {
   readonly #quota: Quota;
   readonly #shares: ReadonlyMap<string, Share>;
-  #messages: number;
-  #octets: number;
-  /** What the messages of a sender that were let in take. */
-  readonly #taken = new Map<string, Share>();
+  readonly #reserve: boolean;
+  readonly #all: Share;
+  /** What each sender has, with its messages that were let in. */
+  readonly #own = new Map<string, Share>();
   readonly #full = new Set<string>();
 
-  /** @param shares what waits of each sender */
-  constructor(quota: Quota, messages: number, octets: number, shares: ReadonlyMap<string, Share>) {
+  /**
+   * @param all what waits
+   * @param shares what waits of each sender
+   * @param reserve whether what is beyond a sender's share may use the reserve
+   */
+  constructor(quota: Quota, all: Amount, shares: ReadonlyMap<string, Share>, reserve: boolean) {
     this.#quota = quota;
-    this.#messages = messages;
-    this.#octets = octets;
+    this.#all = { ...all };
     this.#shares = shares;
+    this.#reserve = reserve;
   }
 
   take(source: string, octets: number): boolean {
     // What follows one that is refused must not overtake it.
     if (this.#full.has(source)) return false;
     const sender = senderOf(source);
-    const had = this.#shares.get(sender);
-    const taken = this.#taken.get(sender) ?? { messages: 0, octets: 0 };
-    const messages = this.#messages + 1;
-    const all = this.#octets + octets;
-    const fits =
-      isWithinShare((had?.messages ?? 0) + taken.messages + 1, messages, this.#quota.messages) &&
-      isWithinShare((had?.octets ?? 0) + taken.octets + octets, all, this.#quota.octets);
-    if (!fits) {
+    const own = this.#own.get(sender) ?? this.#shares.get(sender) ?? NOTHING;
+    const ownAfter = added(own, octets);
+    const allAfter = added(this.#all, octets);
+    if (!hasRoom(ownAfter, allAfter, this.#quota, this.#reserve)) {
       this.#full.add(source);
       return false;
     }
-    this.#messages = messages;
-    this.#octets = all;
-    this.#taken.set(sender, { messages: taken.messages + 1, octets: taken.octets + octets });
+    Object.assign(this.#all, allAfter);
+    this.#own.set(sender, ownAfter);
     return true;
   }
 }
 
+function added(amount: Amount, octets: number): Amount {
+  return { messages: amount.messages + 1, octets: amount.octets + octets };
+}
+
 type SenderCount = readonly [sender: string, messages: number, octets: number];
+
+/** The sender of all envelopes; undefined when there are several. */
+function onlySenderOf(envelopes: readonly Envelope[]): string | undefined {
+  const [first, ...others] = envelopes;
+  if (first === undefined) return undefined;
+  const sender = senderOf(first.source);
+  return others.every(({ source }) => senderOf(source) === sender) ? sender : undefined;
+}
 
 /** What a segment has of each sender: its messages, and its envelopes but those that stand apart. */
 function sendersOf(batch: Batch, apart: readonly boolean[]): SenderCount[] {

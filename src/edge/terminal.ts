@@ -331,6 +331,19 @@ export class Terminal implements Origin {
     return this.#guarded(() => this.#outlet.cede(peer, generation) && this.#engine.closed === undefined) ?? false;
   }
 
+  /**
+   * A mailbox for which sessions were suspended has room again.
+   *
+   * @param upTo its last message by then
+   */
+  room(peer: string, upTo: number): void {
+    this.#guarded(() => {
+      if (this.#engine.state !== "established") return;
+      this.#intake.room(peer, upTo);
+      this.#changed();
+    });
+  }
+
   /** A mailbox that was ours has lost its consumer. True when this connection takes it back. */
   recall(peer: string): boolean {
     return this.#guarded(() => this.#outlet.recall(peer)) ?? false;

@@ -259,6 +259,12 @@ export class Tunnel extends DurableObject<Env> {
     return this.#terminal?.recall(peer) ?? false;
   }
 
+  /** A mailbox for which sessions of the device were suspended has room again. */
+  async room(peer: string, upTo: number): Promise<void> {
+    this.#sleep.stir();
+    this.#terminal?.room(peer, upTo);
+  }
+
   /** A Worker has found that a request of this virtual connection is over. */
   async end({ principal }: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
     const live = this.#live;

@@ -87,7 +87,7 @@ class World {
       mailbox: (peer: string) => {
         const at = MAILBOXES.indexOf(peer);
         return {
-          append: (bundle: Bundle) => this.#take(at, bundle),
+          append: async (bundle: Bundle) => ({ refusals: await this.#take(at, bundle) }),
           pass: (bundle: Bundle) => this.#take(at, bundle, true),
         };
       },

@@ -34,7 +34,7 @@ function started(
     for (let n = 0; n < 3; n += 1) await turn();
     under -= bundle.octets.length;
     calls.push({ peer, bodies: unpack(bundle).map(({ body }) => body.length) });
-    return answer(peer, bundle);
+    return { refusals: answer(peer, bundle) };
   };
   const session = {};
   const engine = {
@@ -302,7 +302,7 @@ describe("messages with flag D", () => {
     const mailbox = {
       append: async () => {
         calls.push("append");
-        return [];
+        return { refusals: [] };
       },
       pass: () => {
         calls.push("pass");

@@ -56,7 +56,7 @@ const CONNECT: Command = {
 /** A host at which all goes well, and whose mailboxes give a consumer the generation 1. */
 function hostOf(more: Partial<Host> = {}): Host {
   const mailbox = {
-    append: async () => [],
+    append: async () => ({ refusals: [] }),
     pass: async () => [],
     attach: async () => ({ generation: 1 }),
     ready: async () => true,

@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import { pack } from "../../src/edge/bundle.ts";
-import { QUOTA_MESSAGES } from "../../src/edge/defaults.ts";
 import {
   decode,
   type SessionStatus,
@@ -13,6 +12,7 @@ import {
   type Version,
 } from "../../src/sstp/index.ts";
 import type { Mail } from "../../src/store-and-forward/envelope.ts";
+import { QUOTA } from "../../src/store-and-forward/share.ts";
 import { connect, type MailboxStub, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 const ENTRIES = 1000;
@@ -163,8 +163,9 @@ async function fill(mailbox: MailboxStub): Promise<void> {
     fields: { userRef: "", track: false },
     body: new Uint8Array(0),
   };
-  const bundle = pack(Array.from({ length: QUOTA_MESSAGES / 4 }, () => mail));
-  for (let i = 0; i < 2; i += 1) assert.equal((await mailbox.append(bundle)).length, 0, "it takes all of them");
+  const bundle = pack(Array.from({ length: QUOTA.messages / 4 }, () => mail));
+  for (let i = 0; i < 2; i += 1)
+    assert.equal((await mailbox.append(bundle)).refusals.length, 0, "it takes all of them");
 }
 
 /** The SessionStatus commands as they come over the wire. */

@@ -4,18 +4,19 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { pack, unpack } from "../../src/edge/bundle.ts";
 import { MESSAGE_LIMIT, PURGED_IDS_AGE, RANGE_TIME, REMEMBER_IDS, RETENTION } from "../../src/edge/defaults.ts";
-import { MailboxStore, type Outcome, type Quota } from "../../src/edge/store.ts";
+import { MailboxStore, type Outcome } from "../../src/edge/store.ts";
 import { type Range, Ranges } from "../../src/lib/ranges.ts";
 import type { Envelope, Mail } from "../../src/store-and-forward/envelope.ts";
+import { type Amount, RESERVE } from "../../src/store-and-forward/share.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 
 const MIB = 1024 * 1024;
 const NOW = Date.UTC(2026, 10, 1);
 
-function open(db: TestDatabase, quota?: Quota): MailboxStore {
+function open(db: TestDatabase, quota?: Amount, share = 0.5): MailboxStore {
   return quota === undefined
     ? new MailboxStore(db.sql, db.transaction)
-    : new MailboxStore(db.sql, db.transaction, { quota });
+    : new MailboxStore(db.sql, db.transaction, { quota: { ...quota, share } });
 }
 
 const envelopes = new Map<string, Envelope>();
@@ -37,8 +38,8 @@ function mail(id: string, body: Uint8Array | number = 10, source = "grooveDevice
   };
 }
 
-function append(store: MailboxStore, mails: readonly Mail[], now: number): Outcome[] {
-  return store.append(pack(mails), now);
+function append(store: MailboxStore, mails: readonly Mail[], now: number, reserve = false): Outcome[] {
+  return store.append(pack(mails), now, { reserve });
 }
 
 /** What a message takes beside its envelope, and what its envelope takes, where they are stored and sent. */
@@ -275,7 +276,7 @@ describe("mailbox store", () => {
   it("lets no message of an envelope in that is shut out, and those of others", () => {
     const store = open(database());
     const batch = [mail("a"), mail("b", 10, "grooveDevice://mallory/pc"), mail("c")];
-    const outcomes = store.append(pack(batch), NOW, ({ source }) => source.includes("mallory"));
+    const outcomes = store.append(pack(batch), NOW, { shutOut: ({ source }) => source.includes("mallory") });
     assert.deepEqual(outcomes, ["stored", "locked", "stored"]);
     assert.deepEqual(ids(store), ["a", "c"]);
     assert.deepEqual(append(store, batch, NOW), ["duplicate", "stored", "duplicate"]);
@@ -284,7 +285,7 @@ describe("mailbox store", () => {
   it("acknowledges again what it has stored, though its sender is shut out now", () => {
     const store = open(database());
     append(store, [mail("a")], NOW);
-    const outcomes = store.append(pack([mail("a"), mail("b")]), NOW, () => true);
+    const outcomes = store.append(pack([mail("a"), mail("b")]), NOW, { shutOut: () => true });
     assert.deepEqual(outcomes, ["duplicate", "locked"]);
   });
 
@@ -566,7 +567,14 @@ describe("mailbox store", () => {
       size,
     });
     const step = fc.oneof(
-      { weight: 6, arbitrary: fc.record({ do: fc.constant("append"), batch: fc.array(message, { maxLength: 15 }) }) },
+      {
+        weight: 6,
+        arbitrary: fc.record({
+          do: fc.constant("append"),
+          batch: fc.array(message, { maxLength: 15 }),
+          reserve: fc.boolean(),
+        }),
+      },
       {
         weight: 3,
         arbitrary: fc.record({ do: fc.constant("remove"), part: fc.double({ min: 0, max: 1, noNaN: true }) }),
@@ -617,9 +625,12 @@ describe("mailbox store", () => {
                 const sender = each.envelope.source.replace(/\/[^/]*$/, "");
                 const of = own.get(sender) ?? { messages: 0, octets: 0 };
                 own.set(sender, of);
+                const room = (free: number, reserve: number) =>
+                  one.reserve ? Math.min(free * FOUR_TIMES, free + 2 * reserve) : free;
+                const free = { messages: quota.messages - waiting.length - 1, octets: quota.octets - octets - size };
                 const fits =
-                  of.messages + 1 <= quota.messages - waiting.length - 1 &&
-                  of.octets + size <= quota.octets - octets - size;
+                  of.messages + 1 <= room(free.messages, RESERVE.messages) &&
+                  of.octets + size <= room(free.octets, RESERVE.octets);
                 if (!fits) full.add(each.envelope.source);
                 if (full.has(each.envelope.source)) return "quota";
                 of.messages += 1;
@@ -631,7 +642,7 @@ describe("mailbox store", () => {
                 if (id !== "") known.push({ key, at: now });
                 return "stored";
               });
-              assert.deepEqual(append(store, batch, now), expected);
+              assert.deepEqual(append(store, batch, now, one.reserve), expected);
               break;
             }
             case "remove": {
@@ -707,6 +718,9 @@ describe("mailbox store", () => {
   });
 });
 
+/** What a sender that goes on regardless may have, as a multiple of its share. */
+const FOUR_TIMES = 4;
+
 function sizeOfCell(cell: unknown): number {
   if (typeof cell === "string") return new TextEncoder().encode(cell).length;
   return cell instanceof Uint8Array ? cell.length : 8;
@@ -716,17 +730,26 @@ function sizeOfCell(cell: unknown): number {
 function sharesIn(db: TestDatabase): Map<string, { messages: number; octets: number }> {
   const shares = new Map<string, { messages: number; octets: number }>();
   if (db.sql.exec("SELECT name FROM sqlite_master").toArray().length === 0) return shares;
-  for (const { senders } of db.sql.exec("SELECT senders FROM segments").toArray()) {
-    for (const [sender, messages, octets] of JSON.parse(String(senders)) as [string, number, number][]) {
+  const rows = db.sql.exec(
+    "SELECT senders, messages, octets FROM (SELECT first, senders FROM segments) LEFT JOIN done USING (first)",
+  );
+  for (const row of rows.toArray()) {
+    const all = JSON.parse(String(row.senders)) as [string, number, number][];
+    for (const [sender, messages, octets] of all) {
       const share = shares.get(sender) ?? { messages: 0, octets: 0 };
-      shares.set(sender, { messages: share.messages + messages, octets: share.octets + octets });
+      // Where there are several it is not known whose messages are done with.
+      const done = all.length === 1 ? row : {};
+      shares.set(sender, {
+        messages: share.messages + messages - Number(done.messages ?? 0),
+        octets: share.octets + octets - Number(done.octets ?? 0),
+      });
     }
   }
   return shares;
 }
 
 type Step =
-  | { do: "append"; batch: readonly { id: string; source: string; size: number }[] }
+  | { do: "append"; batch: readonly { id: string; source: string; size: number }[]; reserve: boolean }
   | { do: "remove"; part: number }
   | { do: "remove some"; ranges: readonly [number, number][] }
   | { do: "read"; skip: number; octets: number; count: number; excluded: readonly [number, number][] }

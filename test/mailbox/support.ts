@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { Device, type DeviceOptions, type Message, openTransport, type TransportName } from "../../src/device/index.ts";
 import type { Bundle } from "../../src/edge/bundle.ts";
-import type { MailboxStatus, Refusal } from "../../src/edge/mailbox.ts";
+import type { Appended, MailboxStatus, Refusal } from "../../src/edge/mailbox.ts";
 import type { Report } from "../../src/edge/report.ts";
 import {
   accountURL,
@@ -62,7 +62,7 @@ export async function connect(
 
 /** What a test asks of a mailbox's object. */
 export interface MailboxStub {
-  append(bundle: Bundle): Promise<Refusal[]>;
+  append(bundle: Bundle, from?: string): Promise<Appended>;
   pass(bundle: Bundle): Promise<Refusal[]>;
   attach(): Promise<{ readonly generation: number }>;
   ready(tunnel: string, generation: number): Promise<boolean>;

@@ -15,6 +15,7 @@ import { type Dev, parseDev } from "./dev.ts";
 import { judgeLink, linkTerms, parseLinks } from "./links.ts";
 import { parsePrefix } from "./prefix.ts";
 import { parseProxies } from "./proxies.ts";
+import { parseQuota, QuotaError } from "./quota.ts";
 import { parseRate, RateError } from "./rate.ts";
 import { parseWays } from "./ways.ts";
 
@@ -28,6 +29,7 @@ export interface Settings {
   readonly REVOKED_URL?: string | undefined;
   readonly DEV?: string | undefined;
   readonly RATE?: string | undefined;
+  readonly QUOTA?: string | undefined;
   readonly LINKS?: string | undefined;
   readonly LINK_WAYS?: string | undefined;
   readonly LINK_SECRETS?: string | undefined;
@@ -49,6 +51,7 @@ export type FindingCode =
   | "DevelopmentSettings"
   | "MalformedDev"
   | "MalformedRate"
+  | "MalformedQuota"
   | "MalformedLinks"
   | "ForbiddenLinks"
   | "MalformedWays"
@@ -86,6 +89,7 @@ export const ENFORCED: readonly FindingCode[] = [
   "InsecureResolver",
   "MalformedDev",
   "MalformedRate",
+  "MalformedQuota",
   "MalformedLinks",
   "ForbiddenLinks",
   "MalformedWays",
@@ -118,6 +122,7 @@ export function insecurities(settings: Settings): Finding[] {
     ...resolver(settings),
     ...development(settings, dev),
     ...rate(settings),
+    ...quota(settings),
     ...links(settings, dev),
     ...ways(settings),
     ...trust(settings, dev),
@@ -235,6 +240,17 @@ function rate({ RATE = "" }: Settings): Finding[] {
     if (!(error instanceof RateError)) throw error;
     const { problem, cure } = error;
     return [{ code: "MalformedRate", setting: "RATE", problem, cure, permitted: false }];
+  }
+}
+
+function quota({ QUOTA = "" }: Settings): Finding[] {
+  try {
+    parseQuota(QUOTA);
+    return [];
+  } catch (error) {
+    if (!(error instanceof QuotaError)) throw error;
+    const { problem, cure } = error;
+    return [{ code: "MalformedQuota", setting: "QUOTA", problem, cure, permitted: false }];
   }
 }
 

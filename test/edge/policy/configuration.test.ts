@@ -146,6 +146,8 @@ describe("findings", () => {
     [{ KEYS, RATE: "conections=50" }, ["MalformedRate"], ["MalformedRate"]],
     [{ KEYS, RATE: "octets=1" }, ["MalformedRate"], ["MalformedRate"]],
     [{ KEYS, RATE: "connects=1 connects=2" }, ["MalformedRate"], ["MalformedRate"]],
+    [{ KEYS, QUOTA: "octets=64MiB, messages=1000 share=0.25" }, [], []],
+    [{ KEYS, QUOTA: "octets=64MB" }, ["MalformedQuota"], ["MalformedQuota"]],
     [
       {
         KEYS,
