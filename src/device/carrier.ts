@@ -18,6 +18,7 @@ import {
   relayURL,
   SessionStatusId,
 } from "../sstp/index.ts";
+import { parseCapabilities } from "../store-and-forward/capabilities.ts";
 import {
   ACKNOWLEDGE_PAUSE,
   ANSWERS_AHEAD,
@@ -56,7 +57,7 @@ export class Carrier {
   readonly transport: Transport;
   readonly engine: Connection;
   readonly #options: CarrierOptions;
-  readonly #on: (event: ConnectionEvent) => void;
+  readonly #on: (event: ConnectionEvent, key: string | undefined) => void;
   readonly #mayRead: () => Promise<void> | undefined;
   /** Open sessions by the key of their destination. */
   readonly #sessions = new Map<string, OutboundSession>();
@@ -70,12 +71,18 @@ export class Carrier {
   #timerAt = Number.POSITIVE_INFINITY;
   #ready: { resolve: () => void; reject: (error: DeviceError) => void } | undefined;
   #attachId: number | undefined;
+  /** The longest message that the relay takes, in octets; none is too long when it does not say. */
+  messageLimit = Number.POSITIVE_INFINITY;
 
   /**
-   * @param on told of every event of the engine
+   * @param on told of every event of the engine, and of the destination whose session it is about, if it is one of ours
    * @param mayRead a promise while nothing more should be read, undefined otherwise
    */
-  constructor(options: CarrierOptions, on: (event: ConnectionEvent) => void, mayRead: () => Promise<void> | undefined) {
+  constructor(
+    options: CarrierOptions,
+    on: (event: ConnectionEvent, key: string | undefined) => void,
+    mayRead: () => Promise<void> | undefined,
+  ) {
     this.#options = options;
     this.#on = on;
     this.#mayRead = mayRead;
@@ -117,6 +124,12 @@ export class Carrier {
     if (session?.state !== "ready" || this.#failed.has(key) || !this.ready(session.sessionId)) return undefined;
     session.used = ++this.#uses;
     return session.sessionId;
+  }
+
+  /** The session for a destination, when it is suspended. */
+  suspendedSession({ key }: Destination): number | undefined {
+    const session = this.#sessions.get(key);
+    return session?.state === "suspended" ? session.sessionId : undefined;
   }
 
   /** The session for a destination, opened if there is none, once it may be sent on. */
@@ -216,8 +229,9 @@ export class Carrier {
   }
 
   #tell(event: ConnectionEvent): void {
+    const key = "sessionId" in event ? this.#keys.get(event.sessionId) : undefined;
     this.#follow(event);
-    this.#on(event);
+    this.#on(event, key);
   }
 
   /** Something has gone wrong in here. Nobody knows what it has left undone, so the connection ends, and says why. */
@@ -270,6 +284,7 @@ export class Carrier {
       case "connected":
         // What came behind it, in the same octets, may have closed the connection already, and is heard next.
         if (this.engine.closed !== undefined) break;
+        this.messageLimit = parseCapabilities(event.productCapabilities).longestMessage ?? Number.POSITIVE_INFINITY;
         if (this.#options.receive) {
           this.#attachId = this.engine.attach({ accountURL: accountURL(this.#options.address) });
         } else this.#ready?.resolve();
@@ -315,11 +330,13 @@ export class Carrier {
     for (const resolve of waiting) resolve({ ok: true, sessionId });
   }
 
-  /** Messages are sent one at a time, so all sessions but the one that is asked for are idle. */
+  /** Closes the session that was not used for the longest time, of those that nobody waits for and no message is begun on. */
   #closeOldest(): void {
     let oldest: OutboundSession | undefined;
     for (const session of this.#sessions.values()) {
-      if (session.waiting.length === 0 && session.used < (oldest?.used ?? Number.POSITIVE_INFINITY)) oldest = session;
+      const engines = this.engine.session(session.sessionId);
+      const isIdle = session.waiting.length === 0 && engines?.kind === "outbound" && engines.sending === "idle";
+      if (isIdle && session.used < (oldest?.used ?? Number.POSITIVE_INFINITY)) oldest = session;
     }
     if (oldest === undefined) return;
     this.#forget(oldest.sessionId, gone());
@@ -376,6 +393,8 @@ export function isPassing(reasonId: number | undefined): boolean {
 
 /** Where messages go: an addressing, and the recipient's relay when it is another than ours, else empty. */
 export interface Destination extends AddressingEntry {
+  /** The recipient, as the application calls it. */
+  readonly to: string;
   readonly relayURL: string;
   /** Tells it from all others. */
   readonly key: string;
@@ -406,10 +425,11 @@ export function sessionRefusal(reasonId: number | undefined): DeviceError {
   if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
     return new DeviceError(
       "QuotaWouldBeExceeded",
-      "the recipient's mailbox takes no message of this sender: it is full, or its rule or lock shuts the sender out, or the message is longer than the relay takes, or its disk is full; ask the recipient, or try again later",
+      "the recipient has as much waiting from this sender as it may, or the disk of the edge or relay is full: let the recipient fetch, or try again later",
       { retryable: true },
     );
   }
+  if (reasonId === CloseReasonId.EmptySession) return statusRefusal(SessionStatusId.LockedOut);
   return new DeviceError(
     "RecipientRefused",
     `the relay takes no messages for this recipient [${reasonId ?? "refused"}]: check its address, and whether the token allows to send to it`,

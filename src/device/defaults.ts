@@ -67,6 +67,22 @@ export const CLOSE_TIMEOUT = 2_000;
 /** Sessions that a carrier keeps open towards its relay. Beyond it the one that has been idle longest is closed. */
 export const OPEN_SESSIONS = 256;
 
+/**
+ * Destinations that wait for their sessions at a time, most of which are suspended then: half of what the bundled relay and the
+ * edge let one connection have. More than these wait for one of them.
+ */
+export const SESSIONS_ASKED = 2048;
+
+/**
+ * How long a relay that has no room for a recipient, though it was sent one message only, is not asked again: at first, and
+ * doubled each time up to the last. It says by itself when there is room; this is for what crosses that.
+ */
+export const HELD_FIRST = 5000;
+export const HELD_LAST = 60_000;
+
+/** Destinations that a device knows to have been suspended on this connection or the last. */
+export const HELD_REMEMBERED = 1000;
+
 /** A Noop on an idle connection, so that proxies and the edge know that the device is there (design: 25 s). */
 export const KEEP_ALIVE = 25_000;
 

@@ -11,58 +11,36 @@
  * @module
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { Queue } from "../lib/queue.ts";
-import { type ConnectionEvent, deviceURL, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
+import { type ConnectionEvent, deviceURL } from "../sstp/index.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
-import { Carrier, closure, type Destination, isPassing, sessionRefusal, statusRefusal } from "./carrier.ts";
+import { Carrier, closure } from "./carrier.ts";
 import {
   BUSY_PATIENCE,
   CONNECT_TIMEOUT,
   CONTENT_RESERVE,
   DRAIN_PATIENCE,
   LONGEST_REST,
-  OPEN_SESSIONS,
-  OUTBOX_OCTETS,
   RECONNECT_FIRST,
-  SLICE,
 } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
+import { Outbox, onWire, tooLong } from "./outbox.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
 import { ReconnectPause } from "./reconnect.ts";
 import { tokenFrom } from "./token.ts";
 import type { TransportName } from "./transport.ts";
 
-/** A message on its way out; userRef is its id. */
-interface Outgoing extends MessageFields {
-  readonly userRef: string;
-  readonly destination: Destination;
-  readonly body: Uint8Array;
-  readonly resolve: (sent: { readonly id: string }) => void;
-  readonly reject: (error: DeviceError) => void;
-  /** On which it was sent last. */
-  sessionId: number;
-}
-
 /** A carrier, and what belongs to it alone. */
 interface Run {
   readonly carrier: Carrier;
-  /** Sent and not acknowledged, by the engine's number, oldest first. */
-  readonly sent: Map<number, Outgoing>;
-  /** Those that are being sent, until they are whole or their sessions are gone: more than one when some are suspended. */
-  readonly sending: Set<Outgoing>;
-  /** What waits for a session, by the key of its destination, in order. */
-  readonly waiting: Map<string, Outgoing[]>;
   /** When it was connected. */
   readonly since: number;
   /** The relay has acknowledged a message on it, or the application has taken one for good. */
   carried: boolean;
   /** Another carrier has taken over: what still comes on this one will come again on that. */
   retired: boolean;
-  /** Called when a message was acknowledged, or nothing more will be. */
-  progress: () => void;
 }
 
 const NO_OPTIONS: SendOptions = {};
@@ -77,10 +55,7 @@ export class Device {
   readonly #voucher: Voucher;
   readonly #inbox: Inbox;
   readonly #recipients: Recipients;
-  /** Not yet sent, oldest first. */
-  readonly #outbox = new Queue<Outgoing>();
-  /** Of all that is not acknowledged. */
-  #outboxOctets = 0;
+  readonly #outbox: Outbox;
   #run: Run | undefined;
   #replacing = false;
   readonly #reconnectPause = new ReconnectPause();
@@ -89,7 +64,6 @@ export class Device {
   readonly #opening = new Set<Carrier>();
   /** Aborts pauses, so that a closed device holds no timer. */
   readonly #closing = new AbortController();
-  #wake: (() => void) | undefined;
   #ended: DeviceError | undefined;
   readonly #onAbort = () => void this.close();
 
@@ -101,6 +75,14 @@ export class Device {
     this.#idSuffix = idSuffix(self);
     this.#voucher = new Voucher(deviceURL(self), false);
     this.#recipients = new Recipients(this.#idSuffix, relay);
+    this.#outbox = new Outbox({
+      needed: (length) => this.#needed(length),
+      renew: () => (this.#run === undefined ? Promise.resolve() : this.#renew(this.#run)),
+      isRenewing: () => this.#renewal !== undefined,
+      pause: (milliseconds) => this.#pause(milliseconds),
+      onHeld: options.onHeld,
+      onReleased: options.onReleased,
+    });
     this.#inbox = new Inbox(limit, (engine) => {
       if (this.#run?.carrier.engine === engine) this.#run.carried = true;
     });
@@ -139,7 +121,10 @@ export class Device {
    * its recipient sees it.
    * Messages to one recipient arrive in the order of the calls; those with `onlyIfOnline` have an order of their own.
    *
-   * @throws DeviceError MessageTooLong, OutboxFull, QuotaWouldBeExceeded, RecipientRefused, InvalidOption, Closed
+   * A recipient that has as much waiting from this sender as it may is held: its messages wait here until it has less, and
+   * those for others go on. `onHeld` tells of it.
+   *
+   * @throws DeviceError MessageTooLong, OutboxFull, QuotaWouldBeExceeded, RecipientRefused, InvalidOption, Aborted, Closed
    */
   send(to: string, body: Uint8Array | string, options: SendOptions = NO_OPTIONS): Promise<{ readonly id: string }> {
     try {
@@ -172,58 +157,27 @@ export class Device {
 
   #enqueue(to: string, body: Uint8Array, options: SendOptions): Promise<{ readonly id: string }> {
     if (this.#ended !== undefined) throw this.#ended;
-    const { limit } = this.#settings;
-    if (body.length > limit) {
-      throw new DeviceError(
-        "MessageTooLong",
-        `the message has ${body.length} octets: send at most ${limit}, in parts if need be`,
-      );
-    }
-    if (this.#outboxOctets + body.length > OUTBOX_OCTETS) {
-      throw new DeviceError("OutboxFull", `${OUTBOX_OCTETS} octets wait to be acknowledged: await earlier sends`, {
-        retryable: true,
-      });
-    }
+    const limit = Math.min(this.#settings.limit, this.#run?.carrier.messageLimit ?? Number.POSITIVE_INFINITY);
+    if (body.length > limit) throw tooLong(body.length, limit);
     const destination = this.#recipients.destination(to, options.resource ?? "message");
     const userRef = options.id === undefined ? destination.newId() : idFor(options.id, this.#idSuffix);
     const streamSize = options.part && partToWire(options.part, body.length);
     // An id of ours can be said, and so can an addressing that could be before.
     if (options.id !== undefined || options.part !== undefined) assertSayable(destination, { userRef, streamSize });
     return new Promise((resolve, reject) => {
-      this.#outboxOctets += body.length;
-      this.#outbox.push({
+      this.#outbox.add({
         userRef,
         acknowledgeImmediately: true,
         doNotDeliverIfOffline: options.onlyIfOnline,
         streamSize,
         destination,
         body,
-        resolve,
+        signal: options.signal,
+        // The relay has the message safe.
+        resolve: () => resolve({ id: this.#voucher.id(userRef) }),
         reject,
-        sessionId: 0,
       });
-      this.#rouse();
     });
-  }
-
-  /** The relay has the message safe. */
-  #settle(outgoing: Outgoing): void {
-    this.#outboxOctets -= outgoing.body.length;
-    outgoing.resolve({ id: this.#voucher.id(outgoing.userRef) });
-  }
-
-  #reject(messages: Iterable<Outgoing>, error: DeviceError): void {
-    for (const { body, reject } of messages) {
-      this.#outboxOctets -= body.length;
-      reject(error);
-    }
-  }
-
-  /** Has the pump look again, if it waits for something to send. */
-  #rouse(): void {
-    const wake = this.#wake;
-    this.#wake = undefined;
-    wake?.();
   }
 
   /** The first connection. */
@@ -262,18 +216,14 @@ export class Device {
         address,
         ends: this.#options.relay === undefined,
       },
-      (event) => run !== undefined && this.#on(run, event),
+      (event, key) => run !== undefined && this.#on(run, event, key),
       () => this.#inbox.full,
     );
     run = {
       carrier,
-      sent: new Map(),
-      sending: new Set(),
-      waiting: new Map(),
       since: performance.now(),
       carried: false,
       retired: false,
-      progress: () => undefined,
     };
     this.#opening.add(carrier);
     const timer = setTimeout(() => carrier.abandon(), CONNECT_TIMEOUT);
@@ -299,24 +249,20 @@ export class Device {
     }
     this.#run = run;
     const over = run.carrier.engine.closed;
-    if (over === undefined) this.#pump(run).catch((error: unknown) => run.carrier.end(error));
+    if (over === undefined) this.#outbox.attach(run.carrier);
     else this.#lost(run, closure(over, run.carrier.transport), over.returnTime);
   }
 
   /** What was sent and not acknowledged will be sent again, before what was not sent at all. */
   #retire(run: Run): void {
-    this.#outbox.putBack([...run.sent.values(), ...run.sending, ...[...run.waiting.values()].flat()]);
-    run.sent.clear();
-    run.sending.clear();
-    run.waiting.clear();
     run.retired = true;
-    run.progress();
+    this.#outbox.detach();
     this.#inbox.forget(run.carrier.engine);
     run.carrier.abandon();
     this.#run = undefined;
   }
 
-  #on(run: Run, event: ConnectionEvent): void {
+  #on(run: Run, event: ConnectionEvent, key: string | undefined): void {
     if (run.retired) return;
     const { engine } = run.carrier;
     switch (event.type) {
@@ -326,200 +272,20 @@ export class Device {
         break;
       case "acknowledged":
         run.carried = true;
-        for (const number of event.messages) {
-          const outgoing = this.#take(run, number);
-          if (outgoing !== undefined) this.#settle(outgoing);
-        }
-        run.progress();
-        break;
-      case "sessionRefused":
-        this.#refused(run, event.sessionId, event.unacknowledged, undefined);
-        break;
-      case "sessionStatus": {
-        // The only recipient: what is on its way on that session is not delivered, though it will be acknowledged.
-        const numbers = [...run.sent].filter(([, { sessionId }]) => sessionId === event.sessionId).map(([n]) => n);
-        const outgoing = numbers.flatMap((number) => this.#take(run, number) ?? []);
-        outgoing.push(...this.#takeSending(run, event.sessionId));
-        const error = statusRefusal(event.statusId);
-        this.#reject(outgoing, error);
-        // Whoever is about to send on it must not open it anew for ever.
-        if (outgoing.length === 0) run.carrier.fail(event.sessionId, error);
-        break;
-      }
-      case "sessionClosed":
-        if (event.kind === "outbound") this.#refused(run, event.sessionId, event.unacknowledged, event.reasonId);
         break;
       case "closed":
         if (this.#run === run) this.#lost(run, closure(event, run.carrier.transport), event.returnTime);
         return;
     }
+    if (this.#run === run) this.#outbox.on(event, key);
     this.#inbox.on(run.carrier, event);
     if (event.type === "endMessage" && run.carrier.transport.remaining < this.#needed(this.#settings.limit))
       void this.#renew(run);
   }
 
-  #take(run: Run, number: number): Outgoing | undefined {
-    const outgoing = run.sent.get(number);
-    run.sent.delete(number);
-    return outgoing;
-  }
-
-  /** What is being sent on a session, if anything: it is not sent to its end. */
-  #takeSending(run: Run, sessionId: number): Outgoing[] {
-    const sending = [...run.sending].filter((outgoing) => outgoing.sessionId === sessionId);
-    for (const outgoing of sending) run.sending.delete(outgoing);
-    return sending;
-  }
-
-  /** The relay has closed a session: the messages on it that it did not take go again, or nowhere. */
-  #refused(run: Run, sessionId: number, numbers: readonly number[], reasonId: number | undefined): void {
-    const outgoing = numbers.flatMap((number) => this.#take(run, number) ?? []);
-    outgoing.push(...this.#takeSending(run, sessionId));
-    if (isPassing(reasonId)) {
-      const behind = run.waiting.get(outgoing[0]?.destination.key ?? "");
-      if (behind === undefined) this.#outbox.putBack(outgoing);
-      else behind.unshift(...outgoing);
-      this.#rouse();
-    } else if (outgoing.length > 0) this.#reject(outgoing, sessionRefusal(reasonId));
-  }
-
-  /**
-   * Sends what the outbox has, one message after another, as long as this carrier is the one in use. A message whose session
-   * is not ready waits aside with those behind it for the same destination; the others go on. It waits only for
-   * what is not so yet: between messages that can go at once nothing else happens.
-   */
-  async #pump(run: Run): Promise<void> {
-    const { carrier } = run;
-    const { engine } = carrier;
-    // When the connection is over the messages go to the next carrier, which has a pump of its own.
-    while (this.#run === run && engine.closed === undefined) {
-      const next = this.#outbox.first;
-      if (next === undefined) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        continue;
-      }
-      const { key } = next.destination;
-      const behind = run.waiting.size > 0 ? run.waiting.get(key) : undefined;
-      if (behind !== undefined) {
-        this.#outbox.shift();
-        behind.push(next);
-        continue;
-      }
-      const short = carrier.transport.remaining - engine.pendingOctets < this.#needed(next.body.length);
-      if (short || this.#renewal !== undefined) {
-        await this.#renew(run);
-        if (this.#run === run && short) await this.#pause(RECONNECT_FIRST);
-        continue;
-      }
-      const sessionId = carrier.readySession(next.destination);
-      if (sessionId === undefined) {
-        if (run.waiting.size >= OPEN_SESSIONS) {
-          await new Promise<void>((resolve) => {
-            this.#wake = resolve;
-          });
-          continue;
-        }
-        this.#outbox.shift();
-        run.waiting.set(key, [next]);
-        this.#prepare(run, next).catch((error: unknown) => carrier.end(error));
-        continue;
-      }
-      this.#outbox.shift();
-      next.sessionId = sessionId;
-      try {
-        if (next.body.length > SLICE) await this.#transmitLong(run, next);
-        else this.#transmit(run, next);
-      } catch (error) {
-        // It is on no list now. The next connection would fail by it as well.
-        run.sending.delete(next);
-        this.#reject([next], unexpected(error));
-        throw error;
-      }
-      if (engine.pendingOctets < SLICE) void carrier.flush();
-      else await carrier.flush();
-    }
-  }
-
-  /** Waits for a session to send a message on; when there can be none the message is given up, or waits a little. */
-  async #prepare(run: Run, next: Outgoing): Promise<void> {
-    const { carrier, waiting } = run;
-    const { key } = next.destination;
-    const outcome = await carrier.session(next.destination);
-    // What was awaited may be over by now; then the next carrier is asked.
-    if (run.retired || carrier.engine.closed !== undefined) return;
-    if (!outcome.ok) {
-      const { retryable, code } = outcome.error;
-      if (retryable && code !== "QuotaWouldBeExceeded" && code !== "RelayUnreachable") {
-        await this.#pause(RECONNECT_FIRST);
-      } else {
-        const all = waiting.get(key) ?? [];
-        const at = all.indexOf(next);
-        if (at >= 0) all.splice(at, 1);
-        if (at >= 0) this.#reject([next], outcome.error);
-      }
-    }
-    this.#goOn(run, key);
-  }
-
-  /** What waited for a destination may be sent. */
-  #goOn(run: Run, key: string): void {
-    const waiting = run.waiting.get(key);
-    if (waiting === undefined) return;
-    run.waiting.delete(key);
-    this.#outbox.putBack(waiting);
-    this.#rouse();
-  }
-
-  #transmit({ carrier: { engine }, sent }: Run, outgoing: Outgoing): void {
-    const { sessionId } = outgoing;
-    engine.beginMessage(sessionId, outgoing);
-    engine.data(sessionId, outgoing.body);
-    sent.set(engine.endMessage(sessionId), outgoing);
-  }
-
-  /**
-   * Sends a message slice by slice. When its session or its carrier goes meanwhile, what ends them decides about the
-   * message. Resolves when it is whole, or cannot go on for now: the rest is sent when its session is ready again.
-   */
-  async #transmitLong(run: Run, outgoing: Outgoing, from = 0): Promise<void> {
-    const { carrier, sent, sending, waiting } = run;
-    const { engine } = carrier;
-    const { sessionId, body, destination } = outgoing;
-    if (from === 0) {
-      sending.add(outgoing);
-      engine.beginMessage(sessionId, outgoing);
-    }
-    const goesOn = () => !run.retired && sending.has(outgoing) && engine.closed === undefined;
-    for (let at = from; at < body.length; at += SLICE) {
-      engine.data(sessionId, body.subarray(at, at + SLICE));
-      if (engine.pendingOctets < SLICE) continue;
-      await carrier.flush();
-      if (!goesOn()) return;
-      if (carrier.ready(sessionId)) continue;
-      if (!waiting.has(destination.key)) waiting.set(destination.key, []);
-      this.#resume(run, outgoing, at + SLICE, goesOn).catch((error: unknown) => carrier.end(error));
-      return;
-    }
-    sent.set(engine.endMessage(sessionId), outgoing);
-    sending.delete(outgoing);
-  }
-
-  /** Sends the rest of a message when its session is ready again, and then what waits behind it. */
-  async #resume(run: Run, outgoing: Outgoing, from: number, goesOn: () => boolean): Promise<void> {
-    const { carrier } = run;
-    const { sessionId, destination } = outgoing;
-    while (goesOn() && !carrier.ready(sessionId)) await carrier.session(destination);
-    if (goesOn()) await this.#transmitLong(run, outgoing, from);
-    // It may wait once more.
-    if (!run.retired && !run.sending.has(outgoing)) this.#goOn(run, destination.key);
-    void carrier.flush();
-  }
-
   /** Octets that a message takes on the wire, and what must be left after it. */
   #needed(length: number): number {
-    return length + Math.ceil(length / MAX_DATA_OCTETS) * 7 + CONTENT_RESERVE;
+    return onWire(length) + CONTENT_RESERVE;
   }
 
   /** Replaces a carrier that is nearly used up, without a pause: the new one is connected before the old one goes. */
@@ -531,22 +297,20 @@ export class Device {
   }
 
   /** Waits for an acknowledgement. False when none came for a while. */
-  async #progress(run: Run): Promise<boolean> {
-    let timer: NodeJS.Timeout | undefined;
-    const progressed = await new Promise<boolean>((resolve) => {
-      run.progress = () => resolve(true);
-      timer = setTimeout(() => resolve(false), DRAIN_PATIENCE);
-    });
-    clearTimeout(timer);
+  async #progress(): Promise<boolean> {
+    const late = new AbortController();
+    const patience = sleep(DRAIN_PATIENCE, false, { signal: late.signal }).catch(() => false);
+    const progressed = await Promise.race([this.#outbox.progress().then(() => true), patience]);
+    late.abort();
     return progressed;
   }
 
   async #replace(run: Run): Promise<void> {
     // The relay gives up the old connection with all that is under way on it. Sent again, that could use up the next one
     // as well, and the one after it, so nothing new is sent until all is acknowledged.
-    while (this.#run === run && (run.sent.size > 0 || run.sending.size > 0)) {
-      const progressed = await this.#progress(run);
-      if (!progressed && run.sending.size === 0) break;
+    while (this.#run === run && this.#outbox.isBusy) {
+      const progressed = await this.#progress();
+      if (!progressed && !this.#outbox.isSending) break;
     }
     if (this.#replacing || this.#run !== run) return;
     this.#replacing = true;
@@ -616,15 +380,9 @@ export class Device {
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     this.#closing.abort();
     for (const carrier of this.#opening) carrier.abandon();
-    const { sent, sending, waiting } = this.#run ?? {};
-    const aside = [...(waiting?.values() ?? [])].flat();
-    const unsent = [...(sent?.values() ?? []), ...(sending ?? []), ...aside, ...this.#outbox];
-    this.#run?.progress();
     this.#run = undefined;
-    this.#outbox.clear();
-    this.#reject(unsent, error);
+    this.#outbox.end(error);
     this.#inbox.end(error.code === "Closed" ? undefined : error);
-    this.#rouse();
   }
 }
 
@@ -636,11 +394,6 @@ function closed(): DeviceError {
 function restOf(error: unknown): number {
   const seconds = error instanceof DeviceError ? (error.retryAfter ?? 0) : 0;
   return Math.min(seconds * 1000, LONGEST_REST);
-}
-
-function unexpected(cause: unknown): DeviceError {
-  const message = cause instanceof Error ? cause.message : String(cause);
-  return new DeviceError("InternalError", `something unexpected happened in this library: ${message}`, { cause });
 }
 
 function asDeviceError(error: unknown): DeviceError {

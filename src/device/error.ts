@@ -26,14 +26,16 @@ export type DeviceErrorCode =
   | "RelayUnreachable"
   /** Another connection with the same address has taken the place of this one. */
   | "AddressInUse"
-  /** The recipient's quota is used up, or the message is longer than the relay takes. */
+  /** The recipient has as much waiting from this sender as it may, or the disk of the edge or relay is full. */
   | "QuotaWouldBeExceeded"
   /** The relay takes no messages for this recipient. */
   | "RecipientRefused"
-  /** The message is longer than this device sends. */
+  /** The message is longer than this device sends, or its relay takes. */
   | "MessageTooLong"
   /** More is waiting to be acknowledged than this device keeps. */
   | "OutboxFull"
+  /** The message was taken back, by its `signal`, before it was sent. */
+  | "Aborted"
   /** The device was closed. */
   | "Closed"
   /** Something unexpected happened in this library; the error's cause says what. */

@@ -15,5 +15,5 @@
 export { Device } from "./device.ts";
 export { DeviceError, type DeviceErrorCode } from "./error.ts";
 export type { Message, SendOptions, StreamPart } from "./message.ts";
-export type { DeviceOptions } from "./options.ts";
+export type { DeviceOptions, HeldListener } from "./options.ts";
 export { openTransport, TRANSPORTS, type Transport, type TransportName, type TransportOptions } from "./transport.ts";

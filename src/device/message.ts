@@ -18,6 +18,11 @@ export interface SendOptions {
   readonly onlyIfOnline?: boolean;
   /** Where the body stands in a longer stream of octets; carried as StreamSize [MS-GRVSSTP 2.2.10.1]. */
   readonly part?: StreamPart;
+  /**
+   * Takes the message back when it aborts, as long as it has not been sent: `send` rejects with Aborted. One that may have
+   * reached the relay goes on.
+   */
+  readonly signal?: AbortSignal;
 }
 
 /** The place of a message's body in a longer stream. */

@@ -10,6 +10,9 @@ import { checked } from "./recipients.ts";
 import type { TokenSource } from "./token.ts";
 import type { TransportName } from "./transport.ts";
 
+/** Told of a recipient, as it was given to `send`, and of the resource of the messages that wait. */
+export type HeldListener = (to: string, resource: string) => void;
+
 export interface DeviceOptions {
   /** This device's address: `identity/device`. */
   readonly address: string;
@@ -43,6 +46,13 @@ export interface DeviceOptions {
   readonly signal?: AbortSignal;
   /** Told of each connection that is lost or refused for now, and will be made again, for a log. */
   readonly onReconnect?: (error: DeviceError) => void;
+  /**
+   * Told when messages wait since the relay takes no more of them for a recipient for now: it has as much waiting from this
+   * sender as it may. Others are served meanwhile, and reconnecting changes nothing.
+   */
+  readonly onHeld?: HeldListener;
+  /** Told when the relay takes messages for that recipient again, or none waits any more. */
+  readonly onReleased?: HeldListener;
 }
 
 /** Options that can be used. */

@@ -57,7 +57,7 @@ export class Recipients {
       return `${first}-${count}${this.#idSuffix}`;
     };
     assertSayable(entry, { userRef: `${first}-${Number.MAX_SAFE_INTEGER}${this.#idSuffix}` });
-    const destination = { ...entry, key: Object.values(entry).join("\n"), newId };
+    const destination = { to, ...entry, key: Object.values(entry).join("\n"), newId };
     if (this.#count >= REMEMBERED_RECIPIENTS) {
       this.#known.clear();
       this.#count = 0;

@@ -45,6 +45,12 @@ export class Queue<T extends object> implements Iterable<T> {
     this.#head = 0;
   }
 
+  /** Takes some items out, wherever they are. */
+  remove(items: ReadonlySet<T>): void {
+    this.#items = [...this].filter((item) => !items.has(item));
+    this.#head = 0;
+  }
+
   clear(): void {
     this.#items = [];
     this.#head = 0;

@@ -439,7 +439,7 @@ describe("a session that is closed or suspended", () => {
     const relay = await ScriptedRelay.start(t, { acknowledge: false });
     const device = await deviceFor(t, relay, "alice/laptop");
     const link = await relay.link(0);
-    const long = pattern(5_000_000, 1);
+    const long = pattern(3_000_000, 1);
     let closed = false;
     link.onEvent = (event) => {
       // In the middle of the third message.
