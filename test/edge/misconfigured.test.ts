@@ -14,6 +14,7 @@ async function health(t: TestContext, variables: Record<string, string>): Promis
 describe("an edge that is deployed", () => {
   for (const [setting, value] of [
     ["RATE", "octets=much"],
+    ["QUOTA", "octets=much"],
     ["ACKNOWLEDGE_TIME", "2m"],
     ["REVOKED", '["one"]'],
   ] as const) {

@@ -105,7 +105,12 @@ export const ENFORCED: readonly FindingCode[] = [
 ];
 
 /** Of these, the findings for which a deployed edge, which has started in any case, serves nobody: it cannot guess. */
-export const UNSERVED: readonly FindingCode[] = ["MalformedRate", "MalformedAcknowledgeTime", "MalformedRevoked"];
+export const UNSERVED: readonly FindingCode[] = [
+  "MalformedRate",
+  "MalformedQuota",
+  "MalformedAcknowledgeTime",
+  "MalformedRevoked",
+];
 
 /**
  * All that is insecure or malformed in the settings.
