@@ -54,6 +54,11 @@ function known(error: unknown): CommandError | DeviceError {
     const what = [syscall, path].filter((part) => part !== undefined).join(" ");
     return new CommandError(system.code, `${what === "" ? code : `${what} (${code})`}: ${system.why}`);
   }
+  if (syscall?.startsWith("spawn ")) {
+    // Such as the edge's runtime where there is no glibc: what the system misses is not the file, but what loads it.
+    const cure = "programs must be allowed to run there, and on Linux there must be glibc, which Alpine has not";
+    return new CommandError("EdgeFailed", `${syscall.slice("spawn ".length)} cannot be started (${code}): ${cure}`);
+  }
   const missing = MISSING.exec(message);
   if (missing !== null) {
     const name = missing[1] ?? missing[2];

@@ -115,7 +115,7 @@ function describe(status: Status): string {
 async function request(question: Question): Promise<unknown> {
   const answer = await askEdge(question);
   if (answer.ok) return answer.value;
-  throw new CommandError(answer.code, `${answer.detail} ${answer.cure}`.trim());
+  throw new CommandError(answer.code, `${answer.detail} ${answer.cure}`.trim(), "Refused");
 }
 
 function edgeOf(text: string): URL {

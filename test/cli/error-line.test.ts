@@ -46,6 +46,15 @@ test("an error is one line with one code, and ends the command with the status o
       "Failed",
     ],
     [
+      Object.assign(new Error("spawn /x/workerd ENOENT"), {
+        code: "ENOENT",
+        syscall: "spawn /x/workerd",
+        path: "/x/workerd",
+      }),
+      /: \/x\/workerd cannot be started \(ENOENT\): .*glibc.* \[EdgeFailed\]$/,
+      "Failed",
+    ],
+    [
       new TypeError("x is undefined"),
       /: something unexpected happened \(x is undefined\): please report.*\[InternalError\]$/,
       "InternalError",
