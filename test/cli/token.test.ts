@@ -85,8 +85,8 @@ describe("grooveway token", () => {
     const other = await keyIn(context);
     const signature = made.slice(made.lastIndexOf(".") + 1);
     for (const [args, expected] of [
-      [[made, "--keys", other.keys], /\[TokenInvalid\] \[TokenRefused\]/],
-      [[made, "--keys", keys, "--audience", "edge.example.com"], /\[WrongAudience\] \[TokenRefused\]/],
+      [[made, "--keys", other.keys], /\[TokenInvalid\]$/m],
+      [[made, "--keys", keys, "--audience", "edge.example.com"], /\[WrongAudience\]$/m],
       [[made.slice(0, 20)], /cut off.*\[TokenInvalid\]/],
     ] as const) {
       const { code, stdout, stderr } = await run(context, ["token", "inspect", ...args]);
@@ -156,11 +156,9 @@ describe("an edge with keys", () => {
     assert.deepEqual(await readFile(join(out, "package.json")), await readFile("package.json"));
 
     for (const [done, expected] of await Promise.all([
-      send("alice/pc", "bob/laptop").then((done) => [done, /\[TokenNeeded\] \[TokenRefused\]/] as const),
+      send("alice/pc", "bob/laptop").then((done) => [done, /\[TokenNeeded\]$/m] as const),
       send("alice/pc", "carol/x", "--token", alice).then((done) => [done, /\[RecipientRefused\]/] as const),
-      send("eve/pc", "bob/laptop", "--token", alice).then(
-        (done) => [done, /\[ScopeMissing\] \[TokenRefused\]/] as const,
-      ),
+      send("eve/pc", "bob/laptop", "--token", alice).then((done) => [done, /\[ScopeMissing\]$/m] as const),
       run(context, ["recv", "--edge", url, "--as", "alice/pc", "--token", alice]).then(
         (done) => [done, /scope receive.*\[TokenRefused\]/] as const,
       ),
@@ -184,7 +182,7 @@ describe("an edge with keys", () => {
       await sleep(1000);
       last = await send("alice/pc", "bob/laptop", "--token", renewed);
     }
-    assert.match(last.stderr, /\[TokenRevoked\] \[TokenRefused\]/);
+    assert.match(last.stderr, /\[TokenRevoked\]$/m);
     assert.equal((await send("alice/pc", "bob/laptop", "--token", alice)).code, 0, "the others stay");
   });
 
