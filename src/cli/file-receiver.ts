@@ -50,7 +50,7 @@ import {
   type TransferOwner,
 } from "./partial-file.ts";
 import { BESIDE } from "./state-folder.ts";
-import { type Finished, TransferIndex, type TransferIndexOptions, type Unfinished } from "./transfer-index.ts";
+import { type Finished, TransferIndex, type TransferIndexOptions } from "./transfer-index.ts";
 
 /** What a message that arrived must have: `Message` of the device library does. */
 export interface IncomingMessage {
@@ -138,7 +138,6 @@ type Opened =
       readonly kind: "open";
       readonly partial: PartialFile;
       readonly out: OutFolder;
-      readonly before: Finished | undefined;
     }
   | Over
   /** Nothing more of this sender can be begun. */
@@ -151,10 +150,7 @@ interface Over {
 }
 
 /** What the index says of a transfer, and what is there says as well. */
-type Found =
-  | Over
-  | { readonly kind: "unfinished"; readonly out: OutFolder | undefined; readonly before: Finished | undefined }
-  | { readonly kind: "unknown" };
+type Found = Over | { readonly kind: "unfinished"; readonly out: OutFolder | undefined } | { readonly kind: "unknown" };
 
 /** Permission bits of a file whose sender has named none. */
 const USUAL_MODE = 0o666;
@@ -379,7 +375,7 @@ export class FileReceiver {
 
   /** Everything that came before has been written: completes the transfer, sets it aside, or leaves it as it is. */
   async #settle(slot: Slot, opened: Opened & { kind: "open" }, source: FileSource): Promise<Outcome> {
-    const { partial, out, before } = opened;
+    const { partial, out } = opened;
     const { begin, end } = partial.receiving;
     const transfer = begin?.transfer ?? end?.transfer ?? "";
     const next = partial.receiving.progress();
@@ -388,17 +384,20 @@ export class FileReceiver {
     const { name = "", mode = USUAL_MODE, modified } = begin ?? {};
     const wrong = await partial.verify(next.end, { mode: mode & PERMISSIONS & ~this.#umask, modified });
     if (wrong !== undefined) return this.#setAside(partial, source, transfer, wrong);
+    const { recovered } = partial;
+    partial.recovered = true;
     let place: readonly string[] | undefined;
     try {
       place = await out.place({
         file: partName(slot.key),
         name,
-        recovered: partial.recovered,
-        before: before?.place,
+        recovered,
+        before: this.#index.get(slot.key)?.place,
         record: (at) => this.#record(slot.key, source, out.path, "received", at),
       });
     } catch (error) {
       if (!(error instanceof NameRefused)) throw error;
+      await this.#reopen(slot.key);
       return this.#setAside(partial, source, transfer, error.reason, error.message);
     }
     // Somebody has removed it, and wants nothing of it.
@@ -420,25 +419,31 @@ export class FileReceiver {
     await this.#closeFile(slot);
     const known = found.kind === "unfinished" ? found : undefined;
     const out = known?.out ?? (await this.#out());
+    // It is in one message from now on. What is removed here does not come back once that is on the disk.
+    if (known !== undefined) await removePartial(out.work, slot.key);
     const file = wholeName(slot.key);
     const mode = (whole.mode ?? USUAL_MODE) & PERMISSIONS & ~this.#umask;
-    const recovered = !(await writeWhole(out, file, mode, whole));
+    const recorded = this.#index.get(slot.key)?.place !== undefined;
+    const [written] = await Promise.all([
+      writeWhole(out, file, mode, whole, recorded),
+      // Another run must find what this one has begun, wherever that writes to.
+      known?.out === undefined ? this.#begun(slot.key, source, out) : undefined,
+    ]);
     let place: readonly string[] | undefined;
     try {
       place = await out.place({
         file,
         name,
-        recovered,
-        before: known?.before?.place,
+        recovered: !written,
+        before: this.#index.get(slot.key)?.place,
         record: (at) => this.#record(slot.key, source, out.path, "received", at),
       });
     } catch (error) {
       if (!(error instanceof NameRefused)) throw error;
-      await removeIfThere(out.work, file);
+      await this.#reopen(slot.key);
       return this.#inParts(slot, source, whole);
     }
     await removeIfThere(out.work, file);
-    if (known !== undefined) await removePartial(out.work, slot.key);
     this.#index.clear(slot.key);
     if (place === undefined) return { kind: "repeated", transfer };
     return this.#received(source, { transfer, name, size, sha256 }, out.path, place);
@@ -463,6 +468,8 @@ export class FileReceiver {
     await this.#closeFile(slot);
     const out = (found.kind === "unfinished" ? found.out : undefined) ?? (await this.#out());
     const journal = await textIfThere(out.work, journalName(slot.key));
+    const reserved = this.#index.get(slot.key)?.place;
+    if (reserved !== undefined) await out.unreserve(reserved);
     await this.#record(slot.key, source, out.path, "cancelled", []);
     await removePartial(out.work, slot.key);
     await removeIfThere(out.work, wholeName(slot.key));
@@ -498,15 +505,12 @@ export class FileReceiver {
       const others = this.#index.unfinished.filter((other) => other.source === source);
       if (others.length >= UNFINISHED_OF_SENDER) return { kind: "refused" };
     }
+    // Before there is something of it, so that it is found from everywhere.
+    if (found.kind === "unknown" || found.out === undefined) await this.#begun(key, owner, out);
+    // It is in parts from now on. What is removed here does not come back once the files of the parts are on the disk.
+    if (found.kind === "unfinished") await removeIfThere(out.work, wholeName(key));
     const partial = await PartialFile.open(out.work, out.syncWork, key, owner);
-    try {
-      const entry: Unfinished = { state: "unfinished", key, source, folder: out.path, at: this.#now() };
-      if (found.kind === "unknown" || found.out === undefined) await this.#index.put(entry);
-    } catch (error) {
-      await partial.close();
-      throw error;
-    }
-    return { kind: "open", partial, out, before: found.kind === "unfinished" ? found.before : undefined };
+    return { kind: "open", partial, out };
   }
 
   async #find(key: string): Promise<Found> {
@@ -515,25 +519,26 @@ export class FileReceiver {
     if (entry === undefined) return { kind: "unknown" };
     if (entry.state === "finished" && this.#index.isCleared(key)) return { kind: "over", settled: undefined };
     const out = await this.#folderAt(entry.folder);
-    if (entry.state === "unfinished") return { kind: "unfinished", out, before: undefined };
-    let settled: Finished | undefined;
-    for (const name of [wholeName(key), partName(key)]) {
-      const left = await out?.work.entry(name);
-      if (out === undefined || left === undefined) continue;
-      if (entry.how === "received") {
-        if (left.links < 2) {
-          // The run before was ended after it had written that down, and before it had done it.
-          this.#index.reopen({ ...entry, state: "unfinished" });
-          return { kind: "unfinished", out, before: entry };
-        }
-        await out.settle(entry.place);
-        settled = entry;
-      }
-      await removeIfThere(out.work, journalName(key));
-      await removeIfThere(out.work, name);
+    if (entry.state === "unfinished") return { kind: "unfinished", out };
+    const names = [wholeName(key), partName(key)];
+    const left = await Promise.all(names.map((name) => out?.work.entry(name)));
+    if (entry.how === "received" && left.some((file) => file !== undefined && file.links < 2)) {
+      // The run before was ended after it had written that down, and before it had done it.
+      await this.#index.reopen(entry);
+      return { kind: "unfinished", out };
     }
+    // It may have been ended before what it had done was on the disk.
+    if (entry.how === "received") await out?.settle(entry.place);
+    for (const name of [journalName(key), ...names]) if (out !== undefined) await removeIfThere(out.work, name);
     this.#index.clear(key);
-    return { kind: "over", settled };
+    const isNews = entry.how === "received" && left.some((file) => file !== undefined);
+    return { kind: "over", settled: isNews ? entry : undefined };
+  }
+
+  /** It was written down that a file is finished, and it did not get its name. */
+  async #reopen(key: string): Promise<void> {
+    const entry = this.#index.get(key);
+    if (entry?.state === "finished") await this.#index.reopen(entry);
   }
 
   #over({ settled }: Over, source: FileSource, of: WholeMessage | EndMessage): Outcome {
@@ -564,6 +569,10 @@ export class FileReceiver {
   ): Promise<Outcome> {
     if (!(await partial.setAside(reason))) return kept(transfer, partial);
     return setAside(source, { transfer, name: partial.receiving.begin?.name }, reason, detail);
+  }
+
+  #begun(key: string, source: FileSource, { path: folder }: OutFolder): Promise<void> {
+    return this.#index.put({ state: "unfinished", key, source: sourceOf(source), folder, at: this.#now() });
   }
 
   #record(
@@ -604,7 +613,9 @@ export class FileReceiver {
     const names = new Set(await out.work.names());
     for (const name of names) {
       const [key = "", ending] = name.split(".");
-      if (this.#index.get(key)?.state === "finished") await this.#find(key);
+      const entry = this.#index.get(key);
+      if (entry?.state === "finished" && entry.folder === out.path) await this.#find(key);
+      else if (entry?.state === "finished") await removeIfThere(out.work, name);
       // The journal is made first and removed first.
       else if (ending === "part" && !names.has(journalName(key))) await removeIfThere(out.work, name);
     }
@@ -663,15 +674,27 @@ function beginOf({ transfer, name, modified, mode, size }: WholeMessage): BeginM
   return { type: "begin", transfer, name, modified, mode, size };
 }
 
-/** Writes a file and reads it back. False when a run before had done that, and has given it its name already. */
-async function writeWhole(out: OutFolder, name: string, mode: number, whole: WholeMessage): Promise<boolean> {
+/**
+ * Writes a file and reads it back. False when a run before had done that: it has given it its name already, or has written
+ * down that it would.
+ */
+async function writeWhole(
+  out: OutFolder,
+  name: string,
+  mode: number,
+  whole: WholeMessage,
+  recorded: boolean,
+): Promise<boolean> {
   const { bytes, modified } = whole;
   let file: OpenFile;
   try {
     file = await out.work.open(name, { create: mode });
   } catch (error) {
     if (codeOf(error) !== "EEXIST") throw error;
-    if (((await out.work.entry(name))?.links ?? 0) > 1) return false;
+    if (recorded || ((await out.work.entry(name))?.links ?? 0) > 1) {
+      await out.syncWork();
+      return false;
+    }
     await removeIfThere(out.work, name);
     file = await out.work.open(name, { create: mode });
   }
@@ -681,6 +704,9 @@ async function writeWhole(out: OutFolder, name: string, mode: number, whole: Who
     const [same] = await Promise.all([isSame(file, bytes), file.sync(), out.syncWork()]);
     if (!same) throw Object.assign(new Error("the file system gives back what was not written"), { code: "EIO" });
     return true;
+  } catch (error) {
+    await removeIfThere(out.work, name).catch(() => undefined);
+    throw error;
   } finally {
     await file.close();
   }

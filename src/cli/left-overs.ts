@@ -8,6 +8,7 @@ import type { SetAsideReason } from "../transfer/receiving.ts";
 import { type FileSource, wholeName } from "./file-receiver.ts";
 import { codeOf, type FileSystem, type Folder, nodeFileSystem } from "./file-system.ts";
 import { textIfThere } from "./line-log.ts";
+import { unreserve } from "./out-folder.ts";
 import { CommandError } from "./output.ts";
 import { describeJournal, journalName, partName, removeIfThere, removePartial } from "./partial-file.ts";
 import { BESIDE } from "./state-folder.ts";
@@ -69,10 +70,11 @@ export async function removeLeftOvers(options: LeftOversOptions, which: (one: Le
     return await withIndex(options, true, async (index) => {
       const chosen = (await listed(index, options)).filter(which);
       for (const { key, folder, from, vouched } of chosen) {
-        const source = index.get(key)?.source ?? JSON.stringify([from, vouched]);
+        const { source = JSON.stringify([from, vouched]), place: reserved } = index.get(key) ?? {};
         const at = (options.now ?? Date.now)();
         await index.put({ state: "finished", key, source, how: "removed", folder, place: [], at });
-        await within(options, folder, async (work) => {
+        await within(options, folder, async (work, root) => {
+          if (reserved !== undefined) await unreserve(root, reserved);
           await removePartial(work, key);
           await removeIfThere(work, wholeName(key));
         });
@@ -112,7 +114,11 @@ async function listed(index: TransferIndex, options: LeftOversOptions): Promise<
   await within(options, out, async (work) => {
     for (const name of await work.names()) {
       const [key = ""] = name.split(".");
-      if (/^[0-9a-f]{32}$/.test(key) && index.get(key) === undefined) keys.set(key, out);
+      if (!/^[0-9a-f]{32}$/.test(key) || keys.has(key)) continue;
+      const entry = index.get(key);
+      // A run that was ended may have said that a file is finished, before it had its name.
+      const open = entry === undefined || (entry.state === "finished" && entry.how === "received");
+      if (open && ((await work.entry(name))?.links ?? 0) < 2) keys.set(key, out);
     }
   });
   const found: LeftOver[] = [];
@@ -149,7 +155,7 @@ async function leftOver(work: Folder, key: string, folder: string): Promise<Left
 async function within<T>(
   { fileSystem = nodeFileSystem }: LeftOversOptions,
   path: string,
-  use: (work: Folder) => Promise<T>,
+  use: (work: Folder, root: Folder) => Promise<T>,
 ): Promise<T | undefined> {
   let folder: Folder | undefined;
   let work: Folder | undefined;
@@ -160,7 +166,7 @@ async function within<T>(
     if (!["ENOENT", "ENOTDIR"].includes(codeOf(error) ?? "")) throw error;
   }
   try {
-    return work === undefined ? undefined : await use(work);
+    return work === undefined || folder === undefined ? undefined : await use(work, folder);
   } finally {
     await work?.close();
     await folder?.close();

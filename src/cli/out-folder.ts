@@ -17,11 +17,14 @@ import { BESIDE } from "./state-folder.ts";
 /** The file system takes no file of this name, also made harmless. */
 export class NameRefused extends Error {
   readonly reason: "NameUnusable" | "CannotWrite";
+  /** What the file system has said. */
+  readonly code: string | undefined;
 
-  constructor(reason: "NameUnusable" | "CannotWrite", why: string) {
+  constructor(reason: "NameUnusable" | "CannotWrite", why: string, code?: string) {
     super(why);
     this.name = "NameRefused";
     this.reason = reason;
+    this.code = code;
   }
 }
 
@@ -37,6 +40,15 @@ export interface Placing {
   readonly recovered: boolean;
   /** Where a run before wrote down that it would put it. */
   readonly before?: readonly string[] | undefined;
+}
+
+interface ReplaceOptions {
+  readonly file: string;
+  readonly at: Place;
+  readonly name: string;
+  readonly bytes: number;
+  /** The name of an empty file that may stand there for it. */
+  readonly reserved: string | undefined;
 }
 
 /** A folder that files are put into. */
@@ -138,35 +150,27 @@ export class OutFolder {
    * @throws NameRefused; what the file system throws when it fails
    */
   async place(placing: Placing): Promise<readonly string[] | undefined> {
+    let { before } = placing;
+    const record = async (place: readonly string[]): Promise<void> => {
+      await placing.record(place);
+      before = place;
+    };
     try {
-      return await this.#place(placing, COMPONENT_BYTES);
+      return await this.#place({ ...placing, record }, COMPONENT_BYTES);
     } catch (error) {
-      if (codeOf(error) !== "ENAMETOOLONG") throw refusal(error);
-    }
-    try {
-      return await this.#place(placing, SHORT_BYTES);
-    } catch (error) {
-      throw refusal(error);
+      if (!(error instanceof NameRefused) || error.code !== "ENAMETOOLONG") throw error;
+      return await this.#place({ ...placing, before }, SHORT_BYTES);
     }
   }
 
   /** A file was given its name by a run before, which may have ended before that was on the disk. */
-  async settle(place: readonly string[]): Promise<void> {
-    let folder = this.#root.folder;
-    const opened: Folder[] = [];
-    try {
-      for (const component of place.slice(0, -1)) {
-        await folder.sync();
-        folder = await folder.openFolder(component);
-        opened.push(folder);
-      }
-      await folder.sync();
-    } catch (error) {
-      // The user has moved it meanwhile.
-      if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
-    } finally {
-      for (const one of opened) await one.close();
-    }
+  settle(place: readonly string[]): Promise<void> {
+    return alongPlace(this.#root.folder, place, (folder) => folder.sync());
+  }
+
+  /** Removes the empty file that reserves a name which nothing will be put under. */
+  unreserve(place: readonly string[]): Promise<void> {
+    return unreserve(this.#root.folder, place);
   }
 
   async close(): Promise<void> {
@@ -182,7 +186,7 @@ export class OutFolder {
       throw new NameRefused("NameUnusable", "it has too many folders");
     const chain: Place[] = [this.#root];
     try {
-      await this.#descend(components.slice(0, -1), bytes, chain);
+      await refusable(() => this.#descend(components.slice(0, -1), bytes, chain));
       return await this.#placeIn(chain, last, bytes, placing);
     } finally {
       for (const place of chain.slice(1)) leave(place);
@@ -207,13 +211,17 @@ export class OutFolder {
         return linked === undefined ? undefined : [...folders, linked];
       }
     }
-    const linked = await this.#link(file, at, name, bytes);
+    const linked = await refusable(() => this.#link(file, at, name, bytes));
     if (linked !== undefined) {
       await Promise.all([record([...folders, linked]), durable(chain)]);
       return [...folders, linked];
     }
     if ((await this.work.entry(file)) === undefined) return undefined;
-    const taken = await this.#replace({ file, at, name, bytes, before }, (as) => record([...folders, as]));
+    // Nothing of it is anywhere else once it is renamed, so its folder must be there.
+    await durable(chain);
+    // A run before has reserved that, and was ended before it could put the file there.
+    const reserved = before?.slice(0, -1).join("/") === folders.join("/") ? before.at(-1) : undefined;
+    const taken = await this.#replace({ file, at, name, bytes, reserved }, (as) => record([...folders, as]));
     await durable(chain);
     return [...folders, taken];
   }
@@ -238,16 +246,14 @@ export class OutFolder {
 
   /** Without hard links: an empty file reserves the name, and is replaced. */
   async #replace(
-    { file, at, name, bytes, before }: Pick<Placing, "file" | "before"> & { at: Place; name: string; bytes: number },
+    { file, at, name, bytes, reserved }: ReplaceOptions,
     record: (name: string) => Promise<void>,
   ): Promise<string> {
-    const reserved = before?.at(-1);
     if (reserved !== undefined) {
-      // A run before has reserved it, and was ended before it could put the file there.
       const entry = await at.folder.entry(reserved);
       if (entry?.kind === "file" && entry.size === 0) {
         await record(reserved);
-        await this.work.rename(file, at.folder, reserved);
+        await refusable(() => this.work.rename(file, at.folder, reserved));
         return reserved;
       }
     }
@@ -257,20 +263,20 @@ export class OutFolder {
         continue;
       }
       await record(free);
+      const reserving = refusable(() => at.folder.open(free, { create: 0o600 }));
+      const empty = await reserving.catch((error: unknown) => {
+        if (codeOf(error) === "EEXIST") return undefined;
+        throw error;
+      });
+      note(at, free);
+      if (empty === undefined) continue;
+      await empty.close();
       try {
-        await (await at.folder.open(free, { create: 0o600 })).close();
+        await refusable(() => this.work.rename(file, at.folder, free));
       } catch (error) {
-        if (codeOf(error) !== "EEXIST") throw error;
-        note(at, free);
-        continue;
-      }
-      try {
-        await this.work.rename(file, at.folder, free);
-      } catch (error) {
-        await at.folder.remove(free);
+        await at.folder.remove(free).catch(() => undefined);
         throw error;
       }
-      note(at, free);
       return free;
     }
     return name;
@@ -375,6 +381,39 @@ export class OutFolder {
   }
 }
 
+/** Calls with each folder that leads to a place, as far as they are there: the user may have moved it meanwhile. */
+async function alongPlace(
+  root: Folder,
+  place: readonly string[],
+  use: (folder: Folder, next: string, isLast: boolean) => Promise<void>,
+): Promise<void> {
+  let folder = root;
+  const opened: Folder[] = [];
+  try {
+    for (const [index, component] of place.entries()) {
+      const isLast = index === place.length - 1;
+      await use(folder, component, isLast);
+      if (isLast) break;
+      folder = await folder.openFolder(component);
+      opened.push(folder);
+    }
+  } catch (error) {
+    if (!["ENOENT", "ENOTDIR", "ELOOP"].includes(codeOf(error) ?? "")) throw error;
+  } finally {
+    for (const one of opened) await one.close();
+  }
+}
+
+/** See `OutFolder.unreserve`; for a folder that is opened for it alone. */
+export function unreserve(root: Folder, place: readonly string[]): Promise<void> {
+  return alongPlace(root, place, async (folder, name, isLast) => {
+    const entry = isLast ? await folder.entry(name) : undefined;
+    if (entry?.kind !== "file" || entry.size > 0 || entry.links > 1) return;
+    await folder.remove(name);
+    await folder.sync();
+  });
+}
+
 function placeOf(folder: Folder, now: number): Place {
   return {
     folder,
@@ -445,9 +484,17 @@ function add(names: Map<string, Set<string>>, name: string): void {
   else same.add(name);
 }
 
-function refusal(error: unknown): unknown {
-  const code = codeOf(error) ?? "";
-  if (BAD_NAME.has(code)) return new NameRefused("NameUnusable", `the file system does not take its name (${code})`);
-  if (BAD_PLACE.has(code)) return new NameRefused("CannotWrite", `it cannot be put in its place (${code})`);
-  return error;
+/** Runs what may fail by the name or its place alone. @throws NameRefused then */
+async function refusable<T>(use: () => Promise<T>): Promise<T> {
+  try {
+    return await use();
+  } catch (error) {
+    const code = codeOf(error) ?? "";
+    if (error instanceof NameRefused) throw error;
+    if (BAD_NAME.has(code)) {
+      throw new NameRefused("NameUnusable", `the file system does not take its name (${code})`, code);
+    }
+    if (BAD_PLACE.has(code)) throw new NameRefused("CannotWrite", `it cannot be put in its place (${code})`, code);
+    throw error;
+  }
 }

@@ -76,8 +76,8 @@ export function describeJournal(text: string): { readonly owner: TransferOwner |
 export class PartialFile {
   /** What has arrived. */
   readonly receiving: Receiving;
-  /** Whether a run before has begun it. */
-  readonly recovered: boolean;
+  /** Whether it may have got its name already: a run before has begun it, or this one has tried. */
+  recovered: boolean;
   readonly #part: OpenFile;
   readonly #journal: LineLog;
   readonly #sync: () => Promise<void>;
@@ -111,14 +111,13 @@ export class PartialFile {
   ): Promise<PartialFile> {
     const names = [journalName(key), partName(key)] as const;
     const [journal, part] = await Promise.all(names.map((name) => work.entry(name)));
-    if (journal !== undefined && part !== undefined) return PartialFile.#recover(work, syncWork, key);
+    if (journal !== undefined && part !== undefined) return PartialFile.#recover(work, syncWork, key, owner);
     await removePartial(work, key);
     const log = new LineLog(await work.open(names[0], { create: 0o600, append: true }), false);
     let file: OpenFile | undefined;
     try {
       file = await work.open(names[1], { create: 0o600 });
-      const { transfer, from = null, vouched } = owner;
-      await Promise.all([log.append(journalLine({ type: "transfer", transfer, from, vouched })), syncWork()]);
+      await Promise.all([log.append(ownerLine(owner)), syncWork()]);
       const state = { receiving: new Receiving(), hash: createHash("sha256"), hashed: 0, recovered: false };
       return new PartialFile(file, log, state);
     } catch (error) {
@@ -129,15 +128,23 @@ export class PartialFile {
   }
 
   /** A run that was killed has perhaps not synced what it wrote: nothing rests on it before that is done. */
-  static async #recover(work: Folder, syncWork: () => Promise<void>, key: string): Promise<PartialFile> {
+  static async #recover(
+    work: Folder,
+    syncWork: () => Promise<void>,
+    key: string,
+    owner: TransferOwner,
+  ): Promise<PartialFile> {
     const text = await readText(work, journalName(key));
     const part = await work.open(partName(key));
     let journal: OpenFile | undefined;
     try {
       journal = await work.open(journalName(key), { append: true });
       await Promise.all([part.datasync(), journal.datasync(), syncWork()]);
+      const log = new LineLog(journal, true);
+      // Its first line may be torn.
+      if (describeJournal(text).owner === undefined) await log.append(ownerLine(owner));
       const state = await believed(part, text);
-      return new PartialFile(part, new LineLog(journal, true), { ...state, recovered: true });
+      return new PartialFile(part, log, { ...state, recovered: true });
     } catch (error) {
       await part.close();
       await journal?.close();
@@ -232,6 +239,10 @@ export class PartialFile {
       this.#hashed += read;
     }
   }
+}
+
+function ownerLine({ transfer, from, vouched }: TransferOwner): string {
+  return journalLine({ type: "transfer", transfer, from: from ?? null, vouched });
 }
 
 /** What a journal claims and the file has, and the hash of its beginning. */

@@ -4,7 +4,7 @@
  * In the folder `transfers` of the state folder each run has a log of its own, which it alone appends to, so that any number
  * of runs may use the folder at a time. A run reads all logs. Those whose run has ended it takes over into its own, on the
  * disk before they are removed: a crash in between leaves lines twice, and they say the same. What is over stays over,
- * whatever other lines say.
+ * whatever other lines say, unless a later one says that it is open again.
  *
  * @module
  */
@@ -25,6 +25,8 @@ export interface Unfinished {
   readonly source: string;
   /** The folder for files that it was begun in, absolute. */
   readonly folder: string;
+  /** It was said to be finished there, and is open again: it is whole, and has no name yet. Undefined for others. */
+  readonly place?: readonly string[] | undefined;
   readonly at: number;
 }
 
@@ -75,7 +77,7 @@ export class TransferIndex {
   /** The log of this run, once there is something to say. */
   #log: { readonly name: string; readonly file: OpenFile; bytes: number; readonly limit: number } | undefined;
   #torn = false;
-  #pending: string[] = [];
+  #pending: Indexed[] = [];
   readonly #flush = coalesced(() => this.#write());
   /** Logs of other runs, and how much of each was read. */
   readonly #others = new Map<string, number>();
@@ -133,16 +135,14 @@ export class TransferIndex {
 
   /** Resolves when it is on the disk; only then does `get` give it. */
   async put(entry: Indexed): Promise<void> {
-    this.#pending.push(lineOf(entry));
+    this.#pending.push(entry);
     await this.#flush();
-    this.#note(entry);
     if (this.#finished.size > FINISHED_TRANSFERS + SLACK) this.#forget();
   }
 
   /** A finished transfer is not finished after all: what it was put together from is still there. */
-  reopen(entry: Unfinished): void {
-    this.#finished.delete(entry.key);
-    this.#unfinished.set(entry.key, entry);
+  reopen({ how: _, ...entry }: Finished): Promise<void> {
+    return this.put({ ...entry, state: "unfinished", at: this.#options.now() });
   }
 
   /** Reads what other runs have written meanwhile; not more often than once a second. */
@@ -197,11 +197,16 @@ export class TransferIndex {
   }
 
   #note(entry: Indexed): void {
+    const { key, at } = entry;
+    const finished = this.#finished.get(key);
+    const unfinished = this.#unfinished.get(key);
     if (entry.state === "finished") {
-      this.#unfinished.delete(entry.key);
-      this.#finished.set(entry.key, entry);
-    } else if (!this.#finished.has(entry.key) && (this.#unfinished.get(entry.key)?.at ?? 0) <= entry.at) {
-      this.#unfinished.set(entry.key, entry);
+      if (unfinished?.place !== undefined && unfinished.at > at) return;
+      this.#unfinished.delete(key);
+      this.#finished.set(key, entry);
+    } else if (entry.place !== undefined ? (finished?.at ?? 0) <= at : finished === undefined) {
+      this.#finished.delete(key);
+      if ((unfinished?.at ?? 0) <= at) this.#unfinished.set(key, entry);
     }
   }
 
@@ -223,31 +228,30 @@ export class TransferIndex {
   }
 
   async #write(): Promise<void> {
-    const lines = this.#pending.join("");
+    const entries = this.#pending;
     this.#pending = [];
     const log = this.#log;
     if (log === undefined || log.bytes > log.limit) {
-      await this.#begin(lines);
-      if (log === undefined) return;
-      await log.file.close();
-      await this.#folder?.remove(log.name);
-      return;
+      await this.#begin(entries);
+    } else {
+      const lines = entries.map(lineOf).join("");
+      const bytes = encoder.encode(this.#torn ? `\n${lines}` : lines);
+      this.#torn = true;
+      await appendAll(log.file, bytes);
+      await log.file.datasync();
+      this.#torn = false;
+      log.bytes += bytes.length;
     }
-    const bytes = encoder.encode(this.#torn ? `\n${lines}` : lines);
-    this.#torn = true;
-    await appendAll(log.file, bytes);
-    await log.file.datasync();
-    this.#torn = false;
-    log.bytes += bytes.length;
+    for (const entry of entries) this.#note(entry);
   }
 
-  /** Begins a log with all that is known and some lines more. */
-  async #begin(lines: string): Promise<void> {
+  /** Begins a log with all that is known and what is new; the one before is not needed then. */
+  async #begin(entries: readonly Indexed[]): Promise<void> {
     const folder = this.#folder;
     if (folder === undefined) throw new Error("the index was opened to be read");
     const id = randomBytes(8).toString("hex");
-    const known = [...this.#finished.values(), ...this.#unfinished.values()].map(lineOf);
-    const bytes = encoder.encode(`${JSON.stringify({ type: "run", ...this.#run })}\n${known.join("")}${lines}`);
+    const lines = [...this.#finished.values(), ...this.#unfinished.values(), ...entries].map(lineOf);
+    const bytes = encoder.encode(`${JSON.stringify({ type: "run", ...this.#run })}\n${lines.join("")}`);
     const file = await folder.open(`${id}.new`, { create: 0o600, append: true });
     try {
       await appendAll(file, bytes);
@@ -258,12 +262,16 @@ export class TransferIndex {
       await file.close();
       throw error;
     }
+    const before = this.#log;
     this.#torn = false;
     this.#log = { name: `${id}.log`, file, bytes: bytes.length, limit: Math.max(INDEX_BYTES, 2 * bytes.length) };
+    if (before === undefined) return;
+    await before.file.close();
+    await folder.remove(before.name);
   }
 
   async #takeOver(names: readonly string[]): Promise<void> {
-    await this.#begin("");
+    await this.#begin([]);
     for (const name of names) {
       this.#others.delete(name);
       // Another run may do the same at the same moment.
@@ -296,8 +304,9 @@ function entryIn(fields: Readonly<Record<string, unknown>> | undefined): Indexed
   if (typeof key !== "string" || typeof source !== "string" || typeof folder !== "string" || typeof at !== "number") {
     return undefined;
   }
-  if (type === "unfinished") return { state: type, key, source, folder, at };
-  if (type !== "finished" || !(how === "received" || how === "cancelled" || how === "removed")) return undefined;
-  const names = Array.isArray(place) ? place.filter((name): name is string => typeof name === "string") : [];
+  const names = Array.isArray(place) ? place.filter((name): name is string => typeof name === "string") : undefined;
+  if (type === "unfinished") return { state: type, key, source, folder, place: names, at };
+  if (type !== "finished" || !(how === "received" || how === "cancelled" || how === "removed") || !names)
+    return undefined;
   return { state: type, key, source, how, folder, place: names, at };
 }

@@ -5,21 +5,32 @@
  * @module
  */
 
+type Waiting = ReturnType<typeof Promise.withResolvers<void>>;
+
 /** A function whose promise stands for a run of `work` that began after the call. At most one run is under way. */
 export function coalesced(work: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> | undefined;
-  let next: Promise<void> | undefined;
-  const run = (): Promise<void> => {
+  let running = false;
+  let next: Waiting | undefined;
+  const run = async (waiting: Waiting): Promise<void> => {
+    running = true;
+    try {
+      await work();
+      waiting.resolve();
+    } catch (error) {
+      waiting.reject(error);
+    }
+    const after = next;
     next = undefined;
-    const started = work().finally(() => {
-      if (running === started) running = undefined;
-    });
-    running = started;
-    return started;
+    if (after === undefined) running = false;
+    else void run(after);
   };
   return () => {
-    if (running === undefined) return run();
-    next ??= running.then(run, run);
-    return next;
+    if (running) {
+      next ??= Promise.withResolvers();
+      return next.promise;
+    }
+    const waiting = Promise.withResolvers<void>();
+    void run(waiting);
+    return waiting.promise;
   };
 }
