@@ -1,75 +1,241 @@
-/** `grooveway send`: a file to a device. */
-import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
-import { basename } from "node:path";
-import { Device } from "../device/index.ts";
+/** `grooveway send`: files to a device. */
+import { lstatSync } from "node:fs";
+import { join } from "node:path";
+import { Device, DeviceError, type DeviceOptions } from "../device/index.ts";
 import { type Command, parse, usage } from "./arguments.ts";
-import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions, rate } from "./connection.ts";
-import { sendFile } from "./files.ts";
-import { CommandError, progressBar, size } from "./output.ts";
+import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "./connection.ts";
+import { secondsIn } from "./duration.ts";
+import { type EndSignal, statusOfSignal } from "./exit-codes.ts";
+import { filesAt } from "./files-to-send.ts";
+import { progressBar } from "./output.ts";
+import { type SendEnd, SendFiles } from "./send-files.ts";
+import { SendJournal } from "./send-journal.ts";
+import { SendReport } from "./send-report.ts";
+import { untilInterrupted } from "./signals.ts";
+import { Output } from "./standard-output.ts";
+import { openStateFolder } from "./state-folder.ts";
+
+/** A laptop that wakes up or a relay that restarts is back by then, and whoever waits at a terminal wants to know. */
+const DEFAULT_WAIT = "10m";
+
+/** A mailbox keeps nothing for longer. */
+const LONGEST_WAIT = 14 * 24 * 3600;
+
+/** How long nothing goes on before that is said: on a terminal, where it is seen, and in a log, where each line stays. */
+const SILENCE = { terminal: 2000, log: 10_000 };
+
+/** Name of the journal in the state folder. */
+const JOURNAL = "sending.db";
 
 export const sendCommand: Command = {
-  help: `Usage: grooveway send [options] ADDRESS FILE
+  help: `Usage: grooveway send [options] ADDRESS PATH...
 
-Sends a file, or standard input when FILE is -, to IDENTITY or IDENTITY/DEVICE. It returns when the relay has all of it
-safe; the recipient may come later.
+Sends files and folders, or standard input for -, to IDENTITY or IDENTITY/DEVICE. It returns when the edge or relay has all
+of it safe; the recipient may come later. Files of a folder have their way from it in their names. Symbolic links
+are neither sent nor followed, and empty folders are not sent. When it was interrupted, the same command goes on where it was.
 
 ${CONNECTION_HELP}
-  --name NAME           the file's name at the recipient; default its own, stdin for -
-  --json                print one JSON object when it is sent
+  --name NAME           with one PATH: its name at the recipient; default its own, stdin for -
+  --wait TIME           how long to wait while the recipient takes nothing and its mailbox has no more room, or while there
+                        is no connection: 90s, 15m, 12h, at most 14d; default ${DEFAULT_WAIT}. Then what is under way is cancelled
+  --fresh               begin anew, whatever an interrupted run has sent
+  --state DIR           where the journal of interrupted runs lies; default GROOVEWAY_STATE, or
+                        $XDG_STATE_HOME/grooveway, or ~/.local/state/grooveway
+  --json                print a JSON object for each file, and one at the end
 
-Example: tar c photos | grooveway send --edge https://edge.example.com --relay relay.example.com bob/laptop - --name photos.tar`,
+Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf photos
+         tar c photos | grooveway send --edge https://edge.example.com bob/laptop - --name photos.tar`,
 
   async run(args) {
     const { values, positionals } = parse("send", args, {
       ...CONNECTION_OPTIONS,
       name: { type: "string" },
+      wait: { type: "string", default: DEFAULT_WAIT },
+      fresh: { type: "boolean", default: false },
+      state: { type: "string" },
       json: { type: "boolean", default: false },
     });
-    const [address, path, ...more] = positionals;
-    if (address === undefined || path === undefined) throw usage("send", "an ADDRESS and a FILE are needed");
-    if (more.length > 0) throw usage("send", `${more[0]} is one argument too many`);
-    const { source, total } = await openSource(path);
-    const device = await Device.connect({ ...deviceOptions("send", values), receive: false });
-    const bar = progressBar(`to ${address}`);
-    const started = performance.now();
+    const [to, ...paths] = positionals;
+    if (to === undefined || paths.length === 0) throw usage("send", "an ADDRESS and a PATH are needed");
+    if (values.name !== undefined && paths.length > 1) throw usage("send", "--name goes with one PATH only");
+    if (paths.filter((path) => path === "-").length > 1) throw usage("send", "standard input can be sent once");
+    const wait = secondsIn(values.wait);
+    if (wait === undefined || wait > LONGEST_WAIT) {
+      throw usage("send", `--wait ${values.wait} is no time such as 90s, 15m, 12h or 14d, or a longer one`);
+    }
+    const output = Output.open();
+    const way = deviceOptions("send", values);
+    const interruption = new Interruption();
+    const report = new SendReport({
+      output,
+      tell: (line) => console.error(`grooveway: ${line}`),
+      progress: progressBar(`to ${to}`),
+      to,
+      paths,
+      isOne: paths.length === 1 && !isFolder(paths[0] ?? ""),
+      isJson: values.json,
+      isTerminal: process.stderr.isTTY,
+      wait,
+    });
+    let journal: SendJournal | undefined;
     try {
-      const name = values.name ?? (path === "-" ? "stdin" : basename(path));
-      const sent = await sendFile(device, address, name, source, total, (octets) => bar.update(octets, total));
-      bar.end();
-      const milliseconds = performance.now() - started;
-      if (values.json) console.log(JSON.stringify({ event: "sent", to: address, ...sent, milliseconds }));
-      else
-        console.log(
-          `sent ${sent.name} to ${address}: ${size(sent.octets)} at ${rate(sent.octets, milliseconds)}, sha256 ${sent.sha256}`,
-        );
-      return 0;
+      await findSources(paths, values.name, report, interruption);
+      let end: SendEnd = interruption.isOver ? "interrupted" : "done";
+      if (report.sources.length > 0 && !interruption.isOver) {
+        const destination = [way.edge ?? "", way.relay ?? "", way.address, to].join(" ");
+        journal = await openJournal(values.state, destination, report);
+        end = await sendSources({ way, to, journal, isFresh: values.fresh, wait, report, interruption });
+      }
+      const failure = await report.finish(end);
+      // Not before it was said: who repeats a command that has said nothing finds what it has done.
+      if (end === "done") journal?.finish();
+      if (failure !== undefined) throw failure;
+      return end === "interrupted" ? interruption.status : 0;
     } finally {
-      bar.end();
-      await device.close();
+      journal?.close();
+      report.end();
+      if (paths.includes("-")) process.stdin.destroy();
     }
   },
 };
 
-/** The octets of a file, or of standard input for `-`. */
-export async function openSource(
-  path: string,
-): Promise<{ source: AsyncIterable<Uint8Array>; total: number | undefined }> {
-  if (path === "-") return { source: process.stdin, total: undefined };
+/** A signal that asks the command to end, once it came. */
+class Interruption {
+  readonly #controller = new AbortController();
+  #received: EndSignal | undefined;
+
+  constructor() {
+    void untilInterrupted().then((received) => {
+      this.#received = received;
+      this.#controller.abort();
+    });
+  }
+
+  /** Aborted when it came. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get isOver(): boolean {
+    return this.#received !== undefined;
+  }
+
+  /** The exit status that it asks for. */
+  get status(): number {
+    return statusOfSignal(this.#received ?? "SIGTERM");
+  }
+}
+
+function isFolder(path: string): boolean {
   try {
-    const found = await stat(path);
-    if (found.isDirectory())
-      throw new CommandError("CannotRead", `${path} is a folder: pack it first, for example with tar`);
-    return {
-      source: createReadStream(path, { highWaterMark: 1024 * 1024 }),
-      total: found.isFile() ? found.size : undefined,
-    };
-  } catch (error) {
-    if (error instanceof CommandError) throw error;
-    const { code } = error as NodeJS.ErrnoException;
-    throw new CommandError(
-      "CannotRead",
-      code === "ENOENT" ? `there is no file ${path}` : `cannot read ${path} (${code})`,
+    return path !== "-" && lstatSync(path).isDirectory();
+  } catch {
+    // It is told when it is looked for.
+    return false;
+  }
+}
+
+async function findSources(
+  paths: readonly string[],
+  name: string | undefined,
+  report: SendReport,
+  { signal }: Interruption,
+): Promise<void> {
+  for (const path of paths) {
+    if (path === "-") {
+      report.foundStream({ name: name ?? "stdin", stream: process.stdin });
+      continue;
+    }
+    for await (const finding of filesAt(path, name)) {
+      if (signal.aborted) return;
+      await report.found(finding);
+    }
+  }
+}
+
+/** The journal of interrupted runs; undefined when there is no place for one. */
+async function openJournal(
+  state: string | undefined,
+  destination: string,
+  report: SendReport,
+): Promise<SendJournal | undefined> {
+  const { path } = await openStateFolder({ state });
+  let journal: SendJournal | undefined;
+  const file = path === undefined ? undefined : join(path, JOURNAL);
+  const failed = (error: unknown) => {
+    report.begin(false);
+    console.error(
+      `grooveway: the journal ${file} cannot be used (${(error as Error).message}): an interrupted run will begin anew; choose another --state`,
     );
+  };
+  try {
+    if (file !== undefined) journal = new SendJournal(file, destination, failed);
+  } catch (error) {
+    failed(error);
+  }
+  const isFile = (source: object) => "path" in source;
+  report.begin(journal !== undefined && report.sources.some(isFile));
+  return journal;
+}
+
+interface SendSourcesOptions {
+  readonly way: DeviceOptions;
+  readonly to: string;
+  readonly journal: SendJournal | undefined;
+  readonly isFresh: boolean;
+  /** Seconds. */
+  readonly wait: number;
+  readonly report: SendReport;
+  readonly interruption: Interruption;
+}
+
+async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
+  const { way, to, journal, isFresh, wait, report, interruption } = options;
+  let run: SendFiles | undefined;
+  const device = await connected(
+    {
+      ...way,
+      receive: false,
+      onReconnect(error) {
+        report.reconnecting(error);
+        run?.lost();
+      },
+    },
+    interruption.signal,
+  );
+  if (device === undefined) return "interrupted";
+  try {
+    run = new SendFiles({
+      device,
+      to,
+      journal,
+      isFresh,
+      sources: report.sources,
+      wait: wait * 1000,
+      silence: process.stderr.isTTY ? SILENCE.terminal : SILENCE.log,
+      signal: interruption.signal,
+      listener: report,
+    });
+    return await run.run();
+  } catch (error) {
+    throw error instanceof DeviceError ? report.explained(error) : error;
+  } finally {
+    await device.close();
+  }
+}
+
+/** A device that has connected; undefined when the signal aborts meanwhile. A later abort does not close it. */
+async function connected(options: DeviceOptions, signal: AbortSignal): Promise<Device | undefined> {
+  const connecting = new AbortController();
+  const stop = () => connecting.abort();
+  signal.addEventListener("abort", stop);
+  if (signal.aborted) stop();
+  try {
+    return await Device.connect({ ...options, signal: connecting.signal });
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
   }
 }

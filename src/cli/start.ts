@@ -1,16 +1,18 @@
 /** `npm start`: the whole way on this machine, with a real file. */
 import { rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { Device, type TransportName } from "../device/index.ts";
+import { visible } from "../lib/printable.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
 import { type Command, parse, port, usage } from "./arguments.ts";
 import { rate } from "./connection.ts";
-import { FileReceiver, sendFile, type Transferred } from "./files.ts";
+import { FileReceiver, type ReceivedFile } from "./file-receiver.ts";
+import { FileSender, type SentFile, type StreamToSend } from "./file-sender.ts";
+import { type FileToSend, filesAt } from "./files-to-send.ts";
 import { startLocalEdge } from "./local-edge.ts";
 import { CommandError, progressBar, size } from "./output.ts";
 import { startRelayHere } from "./relay.ts";
-import { openSource } from "./send.ts";
 import { unlessInterrupted, untilInterrupted } from "./signals.ts";
 import { makeTemporaryFolder } from "./temporary-folder.ts";
 import { newKey, sign } from "./token.ts";
@@ -44,7 +46,7 @@ Example: npm start -- --once package-lock.json`,
     if (more.length > 0) throw usage("start", `${more[0]} is one file too many`);
     const say = (line: string) => values.json || console.log(line);
     // Before anything is started: a file that cannot be read needs no relay.
-    const file = path === undefined ? generated() : { ...(await openSource(path)), name: basename(path) };
+    const file = path === undefined ? generated() : await fileAt(path);
 
     const interrupted = untilInterrupted();
     const folder = temporaryFolder();
@@ -136,11 +138,11 @@ function report({ sent, received, milliseconds }: Result, json: boolean): void {
     console.log(`
   alice/laptop ──LongLived──► edge ──SSTP──► relay ──SSTP──► edge ──KeepAlive──► bob/phone
 
-${sent.name}: ${size(sent.octets)} at ${rate(sent.octets, milliseconds)}
+${visible(sent.name)}: ${size(sent.bytes)} at ${rate(sent.bytes, milliseconds)}
 sent     sha256 ${sent.sha256}
 received sha256 ${received.sha256}`);
   }
-  if (sent.sha256 !== received.sha256 || sent.octets !== received.octets) {
+  if (sent.sha256 !== received.sha256 || sent.bytes !== received.bytes) {
     throw new CommandError("Corrupted", "the file that arrived is not the one that was sent: please report this");
   }
   if (!json) console.log("They are equal.");
@@ -185,8 +187,8 @@ async function storeAndForward({ edge, token }: Way): Promise<{ readonly id: str
 }
 
 interface Result {
-  readonly sent: Transferred;
-  readonly received: Transferred;
+  readonly sent: SentFile;
+  readonly received: ReceivedFile;
   readonly milliseconds: number;
 }
 
@@ -199,11 +201,17 @@ async function startRelayOn(relayPort: number) {
   }
 }
 
-async function transfer(
-  { edge, relay, token }: Way,
-  file: { readonly name: string; readonly source: AsyncIterable<Uint8Array>; readonly total: number | undefined },
-  folder: string,
-): Promise<Result> {
+/** @throws CommandError CannotRead */
+async function fileAt(path: string): Promise<FileToSend> {
+  for await (const finding of filesAt(path)) {
+    if (finding.type === "failed") throw finding.error;
+    if (finding.type === "file" && finding.file.place === undefined) return finding.file;
+    break;
+  }
+  throw new CommandError("CannotRead", `${visible(path)} is a folder: name a file`);
+}
+
+async function transfer({ edge, relay, token }: Way, file: FileToSend | StreamToSend, folder: string): Promise<Result> {
   const connect = async (address: string, transport: TransportName) =>
     Device.connect({ edge, relay, address, transport, token: await token(address) });
   const bob = await connect("bob/phone", "keepalive");
@@ -211,10 +219,10 @@ async function transfer(
   const bar = progressBar(file.name);
   const started = performance.now();
   try {
-    const received = receiveOne(bob, folder, (octets) => bar.update(octets, file.total));
+    const received = receiveOne(bob, folder, (bytes, total) => bar.update(bytes, total));
     // When sending fails nobody will await this.
     received.catch(() => undefined);
-    const sent = await sendFile(alice, "bob/phone", file.name, file.source, file.total, () => undefined);
+    const sent = await new FileSender({ device: alice, to: "bob/phone" }).send(file);
     return { sent, received: await received, milliseconds: performance.now() - started };
   } finally {
     bar.end();
@@ -222,22 +230,27 @@ async function transfer(
   }
 }
 
-async function receiveOne(device: Device, folder: string, progress: (octets: number) => void): Promise<Transferred> {
-  const files = new FileReceiver(folder);
-  let octets = 0;
-  for await (const message of device.messages()) {
-    const file = await files.take(message);
-    message.done();
-    octets += message.body.length;
-    progress(octets);
-    if (file !== undefined) return file;
+async function receiveOne(
+  device: Device,
+  folder: string,
+  progress: (bytes: number, total: number | undefined) => void,
+): Promise<ReceivedFile> {
+  const files = await FileReceiver.open({ out: folder, state: folder });
+  try {
+    for await (const message of device.messages()) {
+      const outcome = await files.take(message);
+      if (outcome.kind === "received") return outcome.file;
+      if (outcome.kind === "kept") progress(outcome.held, outcome.size);
+    }
+    throw new CommandError("ConnectFailed", "the receiving device was closed before the file had arrived");
+  } finally {
+    await files.close();
   }
-  throw new CommandError("ConnectFailed", "the receiving device was closed before the file had arrived");
 }
 
 /** Octets that look different everywhere, so that a lost or doubled part shows. */
-function generated() {
-  async function* source(): AsyncGenerator<Uint8Array> {
+function generated(): StreamToSend {
+  async function* stream(): AsyncGenerator<Uint8Array> {
     const size = 64 * 1024;
     let state = 0x9e3779b9;
     for (let made = 0; made < GENERATED; made += size) {
@@ -252,5 +265,5 @@ function generated() {
       yield new Uint8Array(octets.buffer);
     }
   }
-  return { name: "generated.bin", source: source(), total: GENERATED };
+  return { name: "generated.bin", stream: stream() };
 }
