@@ -7,6 +7,7 @@
 import { jsonLine, visible } from "../lib/printable.ts";
 import { rate } from "./connection.ts";
 import { durationText } from "./duration.ts";
+import type { ExitName } from "./exit-codes.ts";
 import type { SentFile, StreamToSend } from "./file-sender.ts";
 import type { FileToSend, Finding } from "./files-to-send.ts";
 import { CommandError, type Progress, size } from "./output.ts";
@@ -146,8 +147,12 @@ export class SendReport implements SendListener {
     this.#options.progress.update(this.#safe, this.bytes, label);
   }
 
-  /** The run has come to its end. Resolves with the error that the command ends with; undefined when all was sent or it was interrupted. */
-  async finish(end: SendEnd): Promise<CommandError | undefined> {
+  /**
+   * The run has come to its end. Resolves with the error that the command ends with; undefined when all was sent.
+   *
+   * @param ending of the command when the run was interrupted
+   */
+  async finish(end: SendEnd, ending?: ExitName): Promise<CommandError | undefined> {
     const { isOne, paths, wait } = this.#options;
     const milliseconds = Math.round(performance.now() - this.#started);
     const { length: failed } = this.#failures;
@@ -181,8 +186,7 @@ export class SendReport implements SendListener {
           `${failed} of ${files(this.#sent + failed)} could not be sent`,
         );
       case "interrupted":
-        this.#tell(`interrupted: ${this.#state}`);
-        return undefined;
+        return new CommandError("Interrupted", `interrupted: ${this.#state}`, ending);
       case "recipientWaitedFor":
         return new CommandError(
           "WaitedTooLong",

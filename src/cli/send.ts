@@ -5,7 +5,7 @@ import { Device, DeviceError, type DeviceOptions } from "../device/index.ts";
 import { type Command, parse, usage } from "./arguments.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "./connection.ts";
 import { secondsIn } from "./duration.ts";
-import { type EndSignal, statusOfSignal } from "./exit-codes.ts";
+import { type EndSignal, EXIT_CODES, type ExitName, endingOfSignal } from "./exit-codes.ts";
 import { filesAt } from "./files-to-send.ts";
 import { progressBar } from "./output.ts";
 import { type SendEnd, SendFiles } from "./send-files.ts";
@@ -86,11 +86,11 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
         journal = await openJournal(values.state, destination, report);
         end = await sendSources({ way, to, journal, isFresh: values.fresh, wait, report, interruption });
       }
-      const failure = await report.finish(end);
+      const failure = await report.finish(end, interruption.ending);
       // Not before it was said: who repeats a command that has said nothing finds what it has done.
       if (end === "done") journal?.finish();
       if (failure !== undefined) throw failure;
-      return end === "interrupted" ? interruption.status : 0;
+      return EXIT_CODES.Done.status;
     } finally {
       journal?.close();
       report.end();
@@ -120,9 +120,9 @@ class Interruption {
     return this.#received !== undefined;
   }
 
-  /** The exit status that it asks for. */
-  get status(): number {
-    return statusOfSignal(this.#received ?? "SIGTERM");
+  /** How the command ends by it. */
+  get ending(): ExitName | undefined {
+    return this.#received && endingOfSignal(this.#received);
   }
 }
 
