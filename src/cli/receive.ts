@@ -25,7 +25,7 @@ import type { Output, Piece } from "./standard-output.ts";
 const AT_ONCE = 64;
 
 /** How long what is being written may take when the command is to end, in milliseconds: a slow disk, not a stuck pipe. */
-const SETTLE = 5_000;
+const SETTLE = 2_000;
 
 /** How a message is written. */
 export type Form =
@@ -44,8 +44,10 @@ export interface MessageSource {
 
 export interface ReceiveOptions {
   readonly source: MessageSource;
-  /** Called for the first message of a transfer. */
-  readonly files: () => Promise<Pick<FileReceiver, "take">>;
+  /** Called for each message of a transfer. */
+  readonly files: () => Promise<Pick<FileReceiver, "take" | "retry">>;
+  /** What earlier runs have left is looked at before the first message comes. */
+  readonly opensFilesFirst: boolean;
   readonly output: Pick<Output, "columns" | "write" | "close">;
   readonly form: Form;
   /** Go on after the first file or message. */
@@ -93,6 +95,8 @@ export async function receive(options: ReceiveOptions): Promise<Summary> {
   signal.addEventListener("abort", stop);
   if (signal.aborted) stop();
   try {
+    if (options.opensFilesFirst) await taker.openFiles();
+    if (isEnough()) stop();
     for await (const message of source.messages()) {
       if (ending !== undefined) break;
       const work: Promise<void> = taker
@@ -139,6 +143,9 @@ function mayComplete({ resource, body }: Message): boolean {
 class Taker {
   readonly #options: ReceiveOptions;
   readonly #arrivals: Arrivals;
+  #files: Promise<Pick<FileReceiver, "take">> | undefined;
+  /** Something could not be written: that is told, and not what follows from it. */
+  #hasFailed = false;
   received = 0;
   setAside = 0;
 
@@ -154,8 +161,25 @@ class Taker {
       this.received += 1;
       return;
     }
-    const files = await this.#options.files();
-    await this.#tellOutcome(await files.take(message));
+    const files = await this.openFiles();
+    let outcome: Outcome;
+    try {
+      outcome = await files.take(message);
+    } catch (error) {
+      this.#hasFailed = true;
+      throw error;
+    }
+    await this.#tellOutcome(outcome);
+  }
+
+  /** The receiver of files, when it has completed what earlier runs could not put in its place. */
+  openFiles(): Promise<Pick<FileReceiver, "take">> {
+    this.#files ??= (async () => {
+      const files = await this.#options.files();
+      for (const outcome of await files.retry()) await this.#tellOutcome(outcome);
+      return files;
+    })();
+    return this.#files;
   }
 
   async #tellOutcome(outcome: Outcome): Promise<void> {
@@ -187,6 +211,7 @@ class Taker {
       case "setAside": {
         const { source, transfer, name, reason, detail } = outcome;
         if (transfer !== undefined) this.#arrivals.delete(transfer);
+        if (this.#hasFailed) return;
         this.setAside += 1;
         const { from, vouched } = source;
         if (this.#options.form === "json") {

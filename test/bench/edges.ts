@@ -51,6 +51,18 @@ export function startPlatformWorker(state: string): Promise<Running> {
   );
 }
 
+/** The floor of files, with its object in a folder. */
+export function startFilesWorker(state: string): Promise<Running> {
+  return startWorker(
+    "files-worker.ts",
+    {
+      exports: { Store: { type: "durable-object", storage: "sqlite" } },
+      env: { STORE: { type: "durable-object", worker: "bench", exportName: "Store" } },
+    },
+    state,
+  );
+}
+
 type WorkerConfig = MiniflareOptions["workers"][number]["config"];
 
 /** A worker of one file, with the edge's own settings of miniflare and compatibility. */

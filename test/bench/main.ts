@@ -1,13 +1,14 @@
 /**
  * The bench: what the product does, each figure beside its floor or a peer measured in the same run.
  *
- *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,link,memory,malice] [--json FILE]
+ *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,link,memory,files,malice] [--json FILE]
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { codec } from "./codec.ts";
+import { files } from "./files.ts";
 import { latency } from "./latency.ts";
 import { link } from "./link.ts";
 import { mailbox } from "./mailbox.ts";
@@ -23,6 +24,7 @@ const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Sec
   mailbox,
   link,
   memory,
+  files,
   malice,
 };
 

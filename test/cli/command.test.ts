@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { test } from "node:test";
 import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { folder, relayAndEdge, run, start, takenPort } from "./support.ts";
@@ -33,8 +33,11 @@ test("usage errors: one line that says what is wrong, exit code 2", async (conte
       ["send", "--edge", "http://localhost", "--transport", "tcp", "bob", "package.json"],
       /--transport tcp goes to the relay/,
     ],
-    [["send", "bob"], /an ADDRESS and a FILE are needed/],
-    [["send", "bob", "x", "y"], /y is one argument too many/],
+    [["send", "bob"], /an ADDRESS and a PATH are needed/],
+    [["send", "bob", "x", "y", "--name", "z"], /--name goes with one PATH only/],
+    [["send", "bob", "-", "-"], /standard input can be sent once/],
+    [["send", "bob", "x", "--wait", "soon"], /--wait soon is no time such as 90s, 15m, 12h or 14d/],
+    [["send", "bob", "x", "--wait", "15d"], /--wait 15d is no time/],
     [["recv", "--transport", "pigeon"], /--transport pigeon is none of tcp, websocket, longlived, keepalive, polling/],
     [["recv", "--content-length", "many"], /--content-length many is not a number of octets/],
     [["start", "x", "y"], /y is one file too many/],
@@ -86,7 +89,7 @@ test("errors at run time: one line, a code, its exit code", async (context) => {
       /choose another --store FILE \[StoreFailed\]/,
       CannotWrite,
     ],
-    [["send", "bob", out], /is a folder.*\[CannotRead\]/, CannotRead],
+    [["send", "bob", "/nowhere"], /there is no file \/nowhere \[CannotRead\]/, CannotRead],
     [
       ["send", "--relay", "127.0.0.1:1", "--as", "a/b", "bob", "package.json"],
       /ECONNREFUSED.*\[ConnectFailed\]/,
@@ -163,8 +166,8 @@ test("send and recv: the recipient comes later; names, standard input, JSON, sev
 
   const sent = await run(context, ["send", ...way, "--as", "alice/pc", "--json", "bob/phone", join(out, "big.bin")]);
   assert.equal(sent.code, 0, sent.stderr);
-  const report = JSON.parse(sent.stdout);
-  assert.deepEqual([report.event, report.to, report.name, report.octets], ["sent", "bob/phone", "big.bin", big.length]);
+  const report = JSON.parse(sent.stdout.split("\n")[0] ?? "");
+  assert.deepEqual([report.event, report.to, report.name, report.bytes], ["sent", "bob/phone", "big.bin", big.length]);
   const piped = await run(context, ["send", ...way, "--as", "alice/pc", "bob", "-"], "from a pipe");
   assert.match(piped.stdout, /^sent stdin to bob: 11 B/);
   const named = await run(context, ["send", ...way, "--as", "alice/pc", "bob/phone", "-", "--name", "../../etc/x"], "");
@@ -191,16 +194,17 @@ test("send and recv: the recipient comes later; names, standard input, JSON, sev
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line));
-  assert.deepEqual(files.map((file) => [file.event, file.from, file.name]).sort(), [
-    ["file", "alice/pc", "big.bin"],
-    ["file", "alice/pc", "stdin"],
-    ["file", "alice/pc", "x"],
+  assert.deepEqual(files.map(({ event, from, name, path }) => [event, from, name, relative(inbox, path)]).sort(), [
+    ["file", "alice/pc", "../../etc/x", "etc/x"],
+    ["file", "alice/pc", "big.bin", "big.bin"],
+    ["file", "alice/pc", "stdin", "stdin"],
   ]);
   assert.equal(files.find((file) => file.name === "big.bin").sha256, report.sha256);
-  assert.deepEqual((await readdir(inbox)).sort(), ["big.bin", "stdin", "x"]);
+  const arrived = (await readdir(inbox)).filter((name) => name !== ".grooveway");
+  assert.deepEqual(arrived.sort(), ["big.bin", "etc", "stdin"]);
   assert.deepEqual(await readFile(join(inbox, "big.bin")), big);
   assert.equal(await readFile(join(inbox, "stdin"), "utf8"), "from a pipe");
-  assert.equal(await readFile(join(inbox, "x"), "utf8"), "");
+  assert.equal(await readFile(join(inbox, "etc", "x"), "utf8"), "");
 });
 
 test("relay --store: what waits survives the relay; without it the relay says that it forgets", async (context) => {

@@ -35,6 +35,9 @@ class Stage {
   /** Messages of transfers that are being taken, the most at a time. */
   taking = 0;
   mostTaking = 0;
+  /** Files of earlier runs that can be put in their places now. */
+  completed: Outcome[] = [];
+  opensFilesFirst = false;
   onWrite: (text: string) => Promise<void> | undefined = () => undefined;
   readonly #interrupted = new AbortController();
   readonly #messages: Message[] = [];
@@ -88,7 +91,8 @@ class Stage {
 
   receive(form: Form = "lines", isFollowing = false) {
     const stage = this;
-    const files: Pick<FileReceiver, "take"> = {
+    const files: Pick<FileReceiver, "take" | "retry"> = {
+      retry: async () => stage.completed,
       async take(message: IncomingMessage) {
         stage.taking += 1;
         stage.mostTaking = Math.max(stage.mostTaking, stage.taking);
@@ -123,6 +127,7 @@ class Stage {
         },
       },
       files: async () => files,
+      opensFilesFirst: this.opensFilesFirst,
       output: {
         columns: undefined,
         async write(pieces: Iterable<Piece>) {
@@ -292,6 +297,15 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, ["1"]);
   });
 
+  it("after a file of an earlier run that can be put in its place now", async () => {
+    const stage = new Stage().arrive("behind it");
+    stage.opensFilesFirst = true;
+    stage.completed = [received("f")];
+    assert.deepEqual(await stage.receive(), { received: 1, setAside: 0 });
+    assert.match(stage.stdout, /^received \/in\/f /);
+    assert.deepEqual(stage.acknowledged, []);
+  });
+
   it("after the first file, also when another is complete behind it", async () => {
     const first = Promise.withResolvers<Outcome>();
     const stage = new Stage().transfer({ type: "end" }, first.promise).transfer({ type: "end" }, received("g"));
@@ -348,6 +362,22 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, []);
   });
 
+  it("a transfer that lacks what could not be written is not told as set aside", async () => {
+    const stage = new Stage().transfer({ type: "part" }, new CommandError("CannotWrite", "the disk is full")).transfer(
+      { type: "end" },
+      {
+        kind: "setAside",
+        source: SOURCE,
+        transfer: TRANSFER,
+        name: "f",
+        reason: "PartMissing",
+        detail: "parts are missing",
+      },
+    );
+    await assert.rejects(stage.receive(), { code: "CannotWrite" });
+    assert.deepEqual(stage.told, []);
+  });
+
   it("an interrupt: what is being written is acknowledged before the connection ends", async () => {
     const open = gate();
     const stage = new Stage().arrive("one");
@@ -372,7 +402,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     await new Promise(setImmediate);
     stage.interrupt();
     await new Promise(setImmediate);
-    context.mock.timers.tick(5_000);
+    context.mock.timers.tick(2_000);
     assert.deepEqual(await ended, { received: 0, setAside: 0 });
     assert.deepEqual(stage.acknowledged, []);
   });

@@ -1,5 +1,6 @@
 /** Running the command as a user does: a process of its own, its output read, its signals sent. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -8,6 +9,21 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
+
+/** What Node is told to run the command. */
+const COMMAND = [ENTRY];
+
+let state: string | undefined;
+
+/** Where the commands of this process keep their state, in place of the folder of the user who runs the tests. */
+function stateOfTests(): string {
+  if (state === undefined) {
+    const path = mkdtempSync(join(tmpdir(), "grooveway-state-"));
+    process.once("exit", () => rmSync(path, { recursive: true, force: true }));
+    state = path;
+  }
+  return state;
+}
 
 export interface Finished {
   readonly code: number | null;
@@ -25,7 +41,21 @@ export interface Running {
 
 /** Starts `grooveway` with these arguments; it is stopped when the test ends. */
 export function start(context: TestContext, args: readonly string[], input?: Uint8Array | string): Running {
-  const child = spawn(process.execPath, [ENTRY, ...args], { stdio: "pipe" });
+  return startProgram(context, process.execPath, [...COMMAND, ...args], input);
+}
+
+/** Starts a script of bash in which `"$@"` is `grooveway` with these arguments, as in `exec "$@" >&-`. */
+export function startShell(context: TestContext, script: string, args: readonly string[]): Running {
+  return startProgram(context, "bash", ["-c", script, "bash", process.execPath, ...COMMAND, ...args]);
+}
+
+function startProgram(
+  context: TestContext,
+  program: string,
+  args: readonly string[],
+  input?: Uint8Array | string,
+): Running {
+  const child = spawn(program, args, { stdio: "pipe", env: { GROOVEWAY_STATE: stateOfTests(), ...process.env } });
   // Not SIGKILL: an edge that is killed leaves its runtime behind.
   context.after(async () => {
     child.kill("SIGTERM");

@@ -1,0 +1,260 @@
+/**
+ * Files: `send` to `recv --follow` through the edge. One large file beside the bare platform, which keeps its parts as rows
+ * until a reader has them, and many small ones beside the disk that they arrive on.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createReadStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { type Running, startEdge, startFilesWorker } from "./edges.ts";
+import { alternate, type Contender, type Figure, figureOf, intact, type Round, type Section, short } from "./report.ts";
+import { Child } from "./rpc.ts";
+
+const MEBI = 1024 * 1024;
+const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+
+/** Files that the receiver writes at a time, so also the disk alone: FileReceiver's own number. */
+const AT_ONCE = 16;
+
+/** A round that is not over by then has lost something. */
+const PATIENCE = 300_000;
+
+export async function files(quick: boolean): Promise<Section[]> {
+  const folder = mkdtempSync(join(tmpdir(), "grooveway-bench-"));
+  const removeFolder = () => rmSync(folder, { recursive: true, force: true });
+  process.once("exit", removeFolder);
+  const at = (name: string) => {
+    mkdirSync(join(folder, name));
+    return join(folder, name);
+  };
+  const edge = await startEdge([], { state: at("edge") });
+  const floor = await startFilesWorker(at("floor"));
+  const sender = new Child("courier.ts");
+  const reader = new Child("courier.ts");
+  try {
+    const bench = new Bench(folder, edge, floor, sender, reader);
+    return [
+      await bench.large(quick ? 128 * MEBI : 1024 * MEBI, quick ? 1 : 3),
+      await bench.small(quick ? 1000 : 10_000, quick ? 1 : 3),
+    ];
+  } finally {
+    await Promise.all([sender.end(), reader.end()]);
+    await Promise.all([edge.close(), floor.close()]);
+    process.off("exit", removeFolder);
+    removeFolder();
+  }
+}
+
+class Bench {
+  readonly #folder: string;
+  readonly #edge: Running;
+  readonly #floor: Running;
+  readonly #sender: Child;
+  readonly #reader: Child;
+  #rounds = 0;
+  /** The most that each process had in memory, in MiB. */
+  readonly #memory = new Map<string, number>();
+
+  constructor(folder: string, edge: Running, floor: Running, sender: Child, reader: Child) {
+    this.#folder = folder;
+    this.#edge = edge;
+    this.#floor = floor;
+    this.#sender = sender;
+    this.#reader = reader;
+  }
+
+  async large(bytes: number, rounds: number): Promise<Section> {
+    const path = join(this.#folder, "large");
+    const sha256 = await generate(path, bytes);
+    const bare: Contender = {
+      name: "bare platform",
+      against: [],
+      round: async () => {
+        this.#rounds += 1;
+        const url = `http://127.0.0.1:${this.#floor.port}/${this.#rounds}`;
+        await this.#reader.call("read", { url, bytes });
+        const began = performance.now();
+        const [sent, read] = await Promise.all([
+          this.#sender.call<string>("post", { url, path }),
+          this.#reader.call<string>("hash"),
+        ]);
+        const seconds = (performance.now() - began) / 1000;
+        return {
+          value: bytes / 1e6 / seconds,
+          count: 1,
+          lost: sent === sha256 && read === sha256 ? 0 : 1,
+          duplicated: 0,
+        };
+      },
+    };
+    const product = (transport: string): Contender => ({
+      name: `send to recv, ${transport}`,
+      against: ["bare platform"],
+      round: () => this.#carry(transport, [path], new Map([["large", sha256]]), (seconds) => bytes / 1e6 / seconds),
+    });
+    const figures = await alternate([bare, product("longlived"), product("websocket")], rounds, { warmUp: false });
+    return {
+      name: `a file of ${bytes / MEBI} MiB, by the edge, to a recipient that receives`,
+      unit: "MB/s",
+      counted: "files",
+      figures,
+      goals: [intact(figures), goal(figures, "send to recv, longlived", "bare platform", 0.7)],
+      notes: [
+        "bare platform: 1 MiB bodies into the rows of an object, read and removed by a second client, sha256 at both ends. It writes no file.",
+        this.#memoryNote(),
+      ],
+    };
+  }
+
+  async small(count: number, rounds: number): Promise<Section> {
+    const path = join(this.#folder, "small");
+    mkdirSync(path);
+    const hashes = new Map<string, string>();
+    for (let n = 0; n < count; n += 1) {
+      const contents = randomBytes(1024);
+      writeFileSync(join(path, `${n}`), contents);
+      hashes.set(`small/${n}`, createHash("sha256").update(contents).digest("hex"));
+    }
+    const disk: Contender = {
+      name: "the disk alone",
+      against: [],
+      round: async () => {
+        this.#rounds += 1;
+        const folder = join(this.#folder, `disk-${this.#rounds}`);
+        const milliseconds = await this.#reader.call<number>("create", { folder, count, atOnce: AT_ONCE });
+        rmSync(folder, { recursive: true });
+        return { value: (count / milliseconds) * 1000, count, lost: 0, duplicated: 0 };
+      },
+    };
+    const product: Contender = {
+      name: "send to recv, longlived",
+      against: ["the disk alone"],
+      round: () => this.#carry("longlived", [path], hashes, (seconds) => count / seconds),
+    };
+    const figures = await alternate([disk, product], rounds, { warmUp: false });
+    return {
+      name: `${count} files of 1 KiB in a folder, by the edge, to a recipient that receives`,
+      unit: "files/s",
+      counted: "files",
+      figures,
+      goals: [intact(figures), goal(figures, "send to recv, longlived", "the disk alone", 0.5)],
+      notes: [
+        `the disk alone: create, write, fsync and rename, ${AT_ONCE} at a time, by a program that does nothing else.`,
+        this.#memoryNote(),
+      ],
+    };
+  }
+
+  /** Sends files by the command to the command; from its start until the last is received. */
+  async #carry(
+    transport: string,
+    paths: readonly string[],
+    hashes: ReadonlyMap<string, string>,
+    rate: (seconds: number) => number,
+  ): Promise<Round> {
+    this.#rounds += 1;
+    const out = join(this.#folder, `out-${this.#rounds}`);
+    const way = ["--edge", `http://127.0.0.1:${this.#edge.port}`, "--transport", transport];
+    const state = (name: string) => ["--state", join(this.#folder, `${name}-${this.#rounds}`)];
+    const to = `bob/${this.#rounds}`;
+    const received = grooveway(["recv", ...way, ...state("recv"), "--as", to, "--follow", "--json", "--out", out]);
+    const lines = createInterface({ input: received.stdout ?? process.stdin });
+    const left = new Map(hashes);
+    let lost = 0;
+    let duplicated = 0;
+    let warm = () => {};
+    let done = () => {};
+    lines.on("line", (line) => {
+      const event = JSON.parse(line);
+      if (event.name === "warm") return warm();
+      if (event.event !== "file") lost += 1;
+      else if (!hashes.has(event.name)) duplicated += 1;
+      else if (!left.has(event.name)) duplicated += 1;
+      else if (left.get(event.name) !== event.sha256) lost += 1;
+      left.delete(event.name);
+      if (left.size === 0) done();
+    });
+    try {
+      const ready = new Promise<void>((resolve) => {
+        warm = resolve;
+      });
+      const first = grooveway(["send", ...way, "--as", "alice/pc", to, "-", "--name", "warm"]);
+      await patiently(Promise.all([ready, once(first, "exit")]), first, received);
+      const all = new Promise<void>((resolve) => {
+        done = resolve;
+      });
+      const began = performance.now();
+      const sent = grooveway(["send", ...way, ...state("send"), "--as", "alice/pc", to, ...paths]);
+      const watched = setInterval(() => this.#remember({ send: sent, recv: received }), 50);
+      const ended = once(sent, "exit");
+      await patiently(all, sent, received).finally(() => clearInterval(watched));
+      const seconds = (performance.now() - began) / 1000;
+      await ended;
+      return { value: rate(seconds), count: hashes.size, lost: lost + left.size, duplicated };
+    } finally {
+      const gone = once(received, "exit");
+      if (received.kill("SIGTERM")) await gone;
+      rmSync(out, { recursive: true, force: true });
+    }
+  }
+
+  #remember(commands: Readonly<Record<string, ChildProcess>>): void {
+    for (const [name, { pid }] of Object.entries(commands)) this.#most(name, pid);
+    this.#most("workerd", this.#edge.pid);
+  }
+
+  #most(name: string, pid: number | undefined): void {
+    if (pid === undefined) return;
+    try {
+      const [, kibi = "0"] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+      this.#memory.set(name, Math.max(this.#memory.get(name) ?? 0, Number(kibi) / 1024));
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+
+  #memoryNote(): string {
+    const all = [...this.#memory].map(([name, mebi]) => `${name} ${short(mebi)} MiB`);
+    this.#memory.clear();
+    return `memory at most: ${all.join(", ")}`;
+  }
+}
+
+function goal(figures: readonly Figure[], name: string, floor: string, least: number) {
+  const ratio = figureOf(figures, name)?.against.find((other) => other.name === floor)?.ratio ?? 0;
+  return { text: `${name} >= ${least} of ${floor} (${short(ratio)})`, met: ratio >= least };
+}
+
+function grooveway(args: readonly string[]): ChildProcess {
+  return spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+}
+
+/** What is awaited, or an error when a command fails before or it takes too long. */
+async function patiently<T>(promise: Promise<T>, ...commands: readonly ChildProcess[]): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const failed = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not over after ${PATIENCE / 1000} s`)), PATIENCE);
+    for (const command of commands) {
+      command.once("exit", (code) => code !== 0 && reject(new Error(`a command ended with ${code}`)));
+    }
+  });
+  return Promise.race([promise, failed]).finally(() => clearTimeout(timer));
+}
+
+/** Makes a file of random bytes. Gives its sha256. */
+async function generate(path: string, bytes: number): Promise<string> {
+  const file = await open(path, "w");
+  for (let made = 0; made < bytes; made += MEBI) await file.write(randomBytes(MEBI));
+  await file.sync();
+  await file.close();
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk);
+  return hash.digest("hex");
+}
