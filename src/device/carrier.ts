@@ -28,7 +28,8 @@ import {
   OPEN_SESSIONS,
   RECEIVE_TIMEOUT,
 } from "./defaults.ts";
-import { DeviceError, tokenRefusal } from "./error.ts";
+import { DeviceError } from "./error.ts";
+import { tokenRefusal } from "./token-refusal.ts";
 import { openTransport, type Transport, type TransportOptions } from "./transport.ts";
 
 /** What a session of ours is when it may be sent on, or why it cannot be had. */
@@ -298,7 +299,7 @@ export class Carrier {
         );
         break;
       case "refused":
-        this.#ready?.reject(refusal(event, this.#options.relay));
+        this.#ready?.reject(refusal(event, this.#options));
         break;
       case "sessionState":
         this.#settle(event.sessionId, event.state);
@@ -453,7 +454,7 @@ function accountRefusal(reasonId: number, hasToken: boolean): DeviceError {
 
 function refusal(
   { responseId, retryTime, token }: Extract<ConnectionEvent, { type: "refused" }>,
-  relay: string,
+  { relay, token: shown, address, transport, ends }: CarrierOptions,
 ): DeviceError {
   const name = Object.entries(ConnectResponseId).find(([, id]) => id === responseId)?.[0] ?? String(responseId);
   switch (responseId) {
@@ -468,8 +469,10 @@ function refusal(
         retryAfter: retryTime,
       });
     case ConnectResponseId.AuthenticationFailed: {
-      // The edge says why in place of an answer of the security protocol.
-      const refused = token.length < 64 ? tokenRefusal(new TextDecoder().decode(token)) : undefined;
+      // Edge and relay say why in place of an answer of the security protocol.
+      const reason = token.length < 64 ? new TextDecoder().decode(token) : undefined;
+      const by = transport !== "tcp" && ends ? "edge" : "relay";
+      const refused = tokenRefusal(reason, { by, token: shown, address, name: relay });
       return refused ?? new DeviceError("RelayRefused", `the relay refused the connection [${name}]`);
     }
     default:

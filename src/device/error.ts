@@ -62,20 +62,3 @@ export class DeviceError extends Error {
     this.retryAfter = options.retryAfter;
   }
 }
-
-/** What to do about each reason for which an edge refuses a token. */
-const TOKEN_REASONS: Readonly<Record<string, string>> = {
-  TokenNeeded: "the edge asks for a token: give the one that its operator has issued",
-  TokenInvalid: "the edge cannot verify the token: get a new one from its operator",
-  TokenExpired: "the token has expired: get a new one",
-  TokenNotYetValid: "the token is not valid yet: wait, or set the clocks right",
-  TokenRevoked: "the token was revoked: ask the edge's operator",
-  WrongAudience: "the token is for another edge: get one for this edge",
-  ScopeMissing: "the token does not allow this: get one with this device's address and the scopes connect and receive",
-};
-
-/** The error for an edge's reason, when it is about a token. The same token will not do later either. */
-export function tokenRefusal(reason: string | undefined): DeviceError | undefined {
-  if (reason === undefined || !Object.hasOwn(TOKEN_REASONS, reason)) return undefined;
-  return new DeviceError("TokenRefused", `${TOKEN_REASONS[reason]} [${reason}]`);
-}

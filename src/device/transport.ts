@@ -23,10 +23,11 @@ import {
   type Session,
 } from "../encapsulation/index.ts";
 import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "./defaults.ts";
-import { DeviceError, tokenRefusal } from "./error.ts";
+import { DeviceError } from "./error.ts";
 import { nearOnly } from "./plain-token.ts";
 import { rawClient } from "./raw-client.ts";
 import { authorization } from "./token.ts";
+import { tokenRefusal } from "./token-refusal.ts";
 import { type Dialler, dial, direct } from "./transports/dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./transports/not-an-edge.ts";
 import { type EdgeRoute, edgeRoute, parsedRelay, type Route, relayRoute } from "./transports/route.ts";
@@ -87,7 +88,7 @@ export function openTransport(options: TransportOptions): Transport {
       const route = relayRoute(relay);
       const guarded = token !== undefined && allowPlain !== true;
       const dialler = options.dialler ?? direct(guarded ? { refuse: nearOnly(route.host) } : {});
-      return new SocketTransport(transport, rawClient(), { route, ca, dialler });
+      return new SocketTransport(transport, rawClient(), { route, ca, dialler, token, relay });
     }
     if (edge === undefined) {
       throw new DeviceError("InvalidOption", `transport ${transport} goes through an edge: give its URL, or use tcp`);
@@ -95,7 +96,7 @@ export function openTransport(options: TransportOptions): Transport {
     const route = edgeRoute(edge);
     const dialler = options.dialler ?? direct();
     if (transport === "websocket") return openWebSocket(options, { ...route, ca, dialler });
-    return new SocketTransport(transport, clientOf(transport, route, options), { route, ca, dialler });
+    return new SocketTransport(transport, clientOf(transport, route, options), { route, ca, dialler, token, relay });
   } catch (error) {
     // Such as a contentLength above the most that there is.
     if (error instanceof EncapsulationError) throw new DeviceError("InvalidOption", error.message);
@@ -153,6 +154,8 @@ interface Way {
   readonly route: Route | EdgeRoute;
   readonly ca: string | undefined;
   readonly dialler: Dialler;
+  readonly token: string | undefined;
+  readonly relay: string;
 }
 
 /** Drives one encapsulation's client over Node sockets. */
@@ -370,7 +373,7 @@ class SocketTransport implements Transport {
     clearTimeout(this.#timer);
     for (const open of this.#lines.values()) closeLine(open);
     this.#lines.clear();
-    this.#settle.reject(this.#failure ?? failure(this.name, this.#lost));
+    this.#settle.reject(this.#failure ?? failure(this.name, this.#lost, this.#way));
     this.#reader?.(undefined);
     this.#reader = undefined;
     this.#releaseWriters();
@@ -445,17 +448,21 @@ function textOf(error: NodeJS.ErrnoException): string {
 }
 
 /** Why a transport could not be established, as an error. */
-function failure(name: TransportName, lost: Lost): DeviceError {
-  const refused = tokenRefusal(lost.code);
+function failure(name: TransportName, lost: Lost, { token, relay }: Way): DeviceError {
+  const { code, reason, detail, cure, status, retryAfter } = lost;
+  const refused = tokenRefusal(code, { detail, token, name: relay });
   if (refused !== undefined) return refused;
-  const { code, reason, detail, status, retryAfter } = lost;
   return code === undefined
     ? new DeviceError("ConnectFailed", `no connection by ${name}: ${detail} ${REASONS[reason].cure} [${reason}]`, {
         retryable: true,
         retryAfter,
       })
-    : new DeviceError("Refused", `the edge refused ${name}: ${detail} [${code}]`, {
-        retryable: status !== 403,
-        retryAfter,
-      });
+    : new DeviceError(
+        "Refused",
+        `the edge refused ${name}: ${detail}${cure === undefined ? "" : ` ${cure}`} [${code}]`,
+        {
+          retryable: status !== 403,
+          retryAfter,
+        },
+      );
 }

@@ -14,10 +14,9 @@ import {
   formatTarget,
   guidFrom,
   type Lost,
-  nameHint,
   prefixOf,
   REASON_HEADER,
-  RELAY_HEADER,
+  refusalText,
   retryAfterOf,
   TIMERS,
 } from "../encapsulation/index.ts";
@@ -31,8 +30,9 @@ import {
   WEBSOCKET_PING,
   WRITE_AHEAD,
 } from "./defaults.ts";
-import { DeviceError, tokenRefusal } from "./error.ts";
+import { DeviceError } from "./error.ts";
 import { authorization } from "./token.ts";
+import { type RefusedToken, tokenRefusal } from "./token-refusal.ts";
 import type { Transport, TransportOptions } from "./transport.ts";
 import { type Dialler, dial } from "./transports/dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./transports/not-an-edge.ts";
@@ -98,7 +98,7 @@ class WebSocketTransport implements Transport {
     });
     socket.on("unexpected-response", (_request, response) => {
       const end = () => {
-        this.#failure ??= refusal(edge, response, Buffer.concat(body));
+        this.#failure ??= refusal(edge, response, { body: Buffer.concat(body), token, name: relay });
         socket.terminate();
       };
       // What a page says of itself, as far as it comes in time.
@@ -252,7 +252,7 @@ function connection(make: () => Promise<Socket>): NonNullable<ClientOptions["cre
 function refusal(
   edge: URL,
   { statusCode: status = 0, statusMessage: phrase = "", headers }: IncomingMessage,
-  body: Uint8Array,
+  { body, ...shown }: RefusedToken & { readonly body: Uint8Array },
 ): DeviceError {
   const header = (name: string) => {
     const value = headers[name.toLowerCase()];
@@ -261,10 +261,10 @@ function refusal(
   const retryAfter = retryAfterOf(header("retry-after"), header("date"));
   const code = header(REASON_HEADER);
   if (code === undefined) return foreignAnswer(edge, { status, phrase, header, body }, retryAfter);
-  const refused = tokenRefusal(code);
+  const { detail, cure } = refusalText(header, `${status} ${phrase}`);
+  const refused = tokenRefusal(code, { ...shown, detail });
   if (refused !== undefined) return refused;
-  const hint = nameHint(header(RELAY_HEADER));
-  const text = `the edge refused websocket: ${status}${hint === undefined ? "" : `. ${hint}`} [${code}]`;
+  const text = `the edge refused websocket: ${detail}${cure === undefined ? "" : ` ${cure}`} [${code}]`;
   return new DeviceError("Refused", text, { retryable: status !== 403, retryAfter });
 }
 

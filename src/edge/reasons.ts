@@ -5,7 +5,14 @@
  * @module
  */
 import { TOKEN_PROBLEMS } from "../auth/token-problems.ts";
-import { REASONS as ENCAPSULATION, type ReasonRule, STATUS_PAIRS } from "../encapsulation/index.ts";
+import {
+  CURE_HEADER,
+  DETAIL_HEADER,
+  REASONS as ENCAPSULATION,
+  REASON_HEADER,
+  type ReasonRule,
+  STATUS_PAIRS,
+} from "../encapsulation/index.ts";
 
 export const REASONS = {
   ...ENCAPSULATION,
@@ -185,11 +192,18 @@ export function problem(reason: Reason, detail?: string, retryAfter?: number): R
     headers: {
       ...answerHeaders(),
       "Content-Type": "application/problem+json",
-      "Grooveway-Reason": reason,
+      [REASON_HEADER]: reason,
+      [DETAIL_HEADER]: headerValue(body.detail),
+      [CURE_HEADER]: headerValue(body.cure),
       ...(status === 401 && { "WWW-Authenticate": "Bearer" }),
       ...(retryAfter !== undefined && { "Retry-After": String(retryAfter) }),
     },
   });
+}
+
+/** Text as a header may have it. */
+function headerValue(text: string): string {
+  return text.replace(/[^ -~]+/g, "?");
 }
 
 /** Headers of every answer on a tunnel [MS-GRVHENC 2.2.1.3], and what keeps proxies from holding or changing it. */

@@ -199,7 +199,7 @@ function refusal(refused: { readonly reason: Reason; readonly detail?: string },
   const [name] = ownNames(env.RELAY_NAME);
   if (name === undefined)
     return problem(reason, `${detail} This edge itself has no name: its operator sets RELAY_NAME.`);
-  const response = problem(reason, `${detail} This edge itself is named ${name}.`);
+  const response = problem(reason, `${detail} To use this edge itself name it ${name} (--relay ${name}).`.trim());
   response.headers.set(RELAY_HEADER, name);
   return response;
 }

@@ -7,11 +7,14 @@
  * any more. When a connection ends by itself, or cannot be made, it calls `ended`. It calls `expire` at `deadline`.
  */
 
+import { visible } from "../lib/printable.ts";
 import type { ResponseEvent } from "./body.ts";
 import { ResponseReader } from "./body.ts";
 import type { Encapsulation, Reason, Timers } from "./grammar.ts";
 import {
   AUTHENTICATION_ROUNDS,
+  CURE_HEADER,
+  DETAIL_HEADER,
   EncapsulationError,
   HTTP_PORT,
   REASON_HEADER,
@@ -72,6 +75,8 @@ export type Lost = {
   readonly status?: number;
   /** The server's own reason, from its `Grooveway-Reason` header. */
   readonly code?: string;
+  /** What to do about it, in the server's words. */
+  readonly cure?: string;
   /** Seconds after which the server would be asked again, from its `Retry-After` header [RFC 9110 10.2.3]. */
   readonly retryAfter?: number;
   /** With AuthenticationRequired: the challenges. */
@@ -208,21 +213,36 @@ export function lost(reason: Reason, detail: string = REASONS[reason].cause): Lo
 
 /** What to do when the server says by which name it is meant. */
 export function nameHint(name: string | undefined): string | undefined {
-  // It comes from a stranger, and goes to a terminal.
   if (name === undefined || parseRelay(name) === undefined) return undefined;
   return `To use this edge itself name it ${name}: --relay ${name}, or the option relay.`;
+}
+
+/**
+ * What a refusal says of itself, for a person: its detail and cure when the server is an edge.
+ *
+ * @param status the answer's status and phrase
+ */
+export function refusalText(
+  header: (name: string) => string | undefined,
+  status: string,
+): { readonly detail: string; readonly cure?: string } {
+  // All this comes from a stranger, and goes to a terminal.
+  const detail = header(DETAIL_HEADER);
+  const cure = header(CURE_HEADER);
+  if (detail !== undefined) return { detail: visible(detail), ...(cure !== undefined && { cure: visible(cure) }) };
+  const hint = nameHint(header(RELAY_HEADER));
+  return { detail: `The response is ${visible(status)}.${hint === undefined ? "" : ` ${hint}`}` };
 }
 
 /** What a response that is not 200 means. The phrase is not looked at, because proxies write their own. */
 export function lostByStatus(head: ResponseHead): Lost {
   const code = headerOf(head.headers, REASON_HEADER);
   const retryAfter = retryAfterOf(headerOf(head.headers, "Retry-After"), headerOf(head.headers, "Date"));
-  const hint = nameHint(headerOf(head.headers, RELAY_HEADER));
   const unauthorized = head.status === 401 || head.status === 407;
   return {
     type: "lost",
     reason: unauthorized ? "AuthenticationRequired" : "UnexpectedStatus",
-    detail: `The response is ${head.status} ${head.phrase}.${hint === undefined ? "" : ` ${hint}`}`,
+    ...refusalText((name) => headerOf(head.headers, name), `${head.status} ${head.phrase}`),
     status: head.status,
     ...(code === undefined ? {} : { code }),
     ...(retryAfter === undefined ? {} : { retryAfter }),

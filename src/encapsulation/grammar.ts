@@ -181,6 +181,9 @@ export const AUTHENTICATION_ROUNDS = 5;
 export const DEFAULT_CONTENT_LENGTH = 64 * 1024 * 1024;
 /** Response header that carries the name of a refusal. */
 export const REASON_HEADER = "Grooveway-Reason";
+/** Response headers with the refusal's detail and cure, as its problem document has them: a client that does not read it sees them. */
+export const DETAIL_HEADER = "Grooveway-Detail";
+export const CURE_HEADER = "Grooveway-Cure";
 /** Response header of a refusal that tells a device by which Relay-Server-Name this edge is meant. */
 export const RELAY_HEADER = "Grooveway-Relay";
 

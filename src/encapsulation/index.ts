@@ -17,7 +17,7 @@
 
 export * from "./body.ts";
 export type { Challenge, ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client.ts";
-export { nameHint, OctetQueue, prefixOf, retryAfterOf } from "./client.ts";
+export { nameHint, OctetQueue, prefixOf, refusalText, retryAfterOf } from "./client.ts";
 export * from "./grammar.ts";
 export * from "./http.ts";
 export * from "./keepalive.ts";

@@ -91,7 +91,10 @@ describe("a device that names the edge by the host of its URL", () => {
       await assert.rejects(meet(edge.url, transport, "proxy.example.com"), (error: unknown) => {
         assert(error instanceof DeviceError);
         assert.equal(error.code, "Refused");
-        assert.match(error.message, /name it edge\.example\.com: --relay edge\.example\.com.*\[RelayNotAllowed\]/);
+        assert.match(
+          error.message,
+          /name it edge\.example\.com \(--relay edge\.example\.com\)\. .* add it to ORIGIN_RELAYS.*\[RelayNotAllowed\]$/,
+        );
         return true;
       });
     });
@@ -104,7 +107,7 @@ describe("a device that names the edge by the host of its URL", () => {
     assert.equal(answer.headers.get("Grooveway-Relay"), "edge.example.com");
     assert.match(
       ((await answer.json()) as { detail: string }).detail,
-      /This edge itself is named edge\.example\.com\.$/,
+      /name it edge\.example\.com \(--relay edge\.example\.com\)\.$/,
     );
   });
 });

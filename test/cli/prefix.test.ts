@@ -94,8 +94,14 @@ test("a request without the edge's path is told to use it", async (context) => {
   assert.equal(answer.headers.get("Grooveway-Reason"), "WrongPrefix");
   assert.match(((await answer.json()) as { detail: string }).detail, /stands under \/groove\//);
   const { origin } = new URL(printed);
-  const sent = await run(context, ["send", "--edge", origin, "--as", "a/b", "bob", "package.json"]);
-  assert.match(sent.stderr, /\[WrongPrefix\]/);
+  for (const transport of ["longlived", "keepalive", "polling", "websocket"]) {
+    const way = ["--edge", origin, "--transport", transport];
+    const sent = await run(context, ["send", ...way, "--as", "a/b", "bob", "package.json"]);
+    assert.match(
+      sent.stderr,
+      /stands under \/groove\/, .* Give the whole URL of the edge, with its path; .*\[WrongPrefix\]$/m,
+    );
+  }
   const detailAt = async (path: string) => {
     const { code, detail } = (await (await fetch(new URL(path, printed))).json()) as { code: string; detail: string };
     return `${code}: ${detail}`;

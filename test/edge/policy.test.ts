@@ -107,6 +107,12 @@ describe("refusals [MS-GRVHENC 2.2.1.4]", () => {
     assert.equal(document.detail, "no GUID");
   });
 
+  it("has its detail and cure as headers too, for devices that read no body", () => {
+    const { headers } = problem("MalformedTarget", "no GUID\r\nin \u00e4 \u202e");
+    assert.equal(headers.get("grooveway-detail"), "no GUID?in ? ?");
+    assert.equal(headers.get("grooveway-cure"), REASONS.MalformedTarget.cure);
+  });
+
   it("knows its own reasons by name", () => {
     assert(isReason("OriginClosed"));
     for (const text of ["", "originclosed", "toString", "__proto__"]) assert(!isReason(text), text);
