@@ -38,7 +38,7 @@ export const EXIT_CODES = {
   ConnectFailed: {
     status: 3,
     meaning: "the edge or the relay cannot be reached, or the connection was lost",
-    errors: ["CertificateRefused", "ConnectFailed", "NotAnEdge", "RelayUnreachable", "TlsFailed"],
+    errors: ["CertificateRefused", "ConnectFailed", "NotAnEdge", "PathMtuBlackHole", "RelayUnreachable", "TlsFailed"],
   },
   Refused: {
     status: 4,

@@ -52,6 +52,15 @@ export const ATTEMPT_DELAY = 250;
 /** Addresses of one name that are tried: with all of them silent the last one begins after 4 s. */
 export const DIAL_ADDRESSES = 16;
 
+/** A message that takes a packet of full size: 1,280 octets are the least that each way takes, headers included [RFC 8200 5]. */
+export const LARGE_MESSAGE = 1200;
+
+/** Nothing moves for so long on a connection that is stuck: a lost packet has been repeated six times by then. */
+export const STALL = 15_000;
+
+/** So many stuck connections in a row are no accident, since another one was made between them. */
+export const BLACK_HOLE_STALLS = 2;
+
 /** How long an edge may think about a request that is answered at once: as long as a virtual connection may take. */
 export const ANSWER_TIMEOUT = 30_000;
 

@@ -27,6 +27,7 @@ import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Outbox, onWire, tooLong } from "./outbox.ts";
+import { PathMtuWatch } from "./path-mtu.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
 import { ReconnectPause } from "./reconnect.ts";
 import { tokenFrom } from "./token.ts";
@@ -59,6 +60,7 @@ export class Device {
   #run: Run | undefined;
   #replacing = false;
   readonly #reconnectPause = new ReconnectPause();
+  readonly #pathMtu = new PathMtuWatch();
   #renewal: Promise<void> | undefined;
   /** Carriers that are being connected. */
   readonly #opening = new Set<Carrier>();
@@ -226,14 +228,18 @@ export class Device {
       retired: false,
     };
     this.#opening.add(carrier);
-    const timer = setTimeout(() => carrier.abandon(), CONNECT_TIMEOUT);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      carrier.abandon();
+    }, CONNECT_TIMEOUT);
     try {
       await carrier.connect();
       return run;
     } catch (error) {
       run.retired = true;
       this.#inbox.forget(carrier.engine);
-      throw error;
+      throw isLate ? unanswered(relay, transport) : error;
     } finally {
       clearTimeout(timer);
       this.#opening.delete(carrier);
@@ -325,9 +331,10 @@ export class Device {
     }
   }
 
-  #lost(run: Run, error: DeviceError, returnTime = 0): void {
+  #lost(run: Run, why: DeviceError, returnTime = 0): void {
     // The relay closes the old connection of a device when the new one comes: that is what is wanted here.
     if (this.#replacing) return;
+    const error = this.#pathMtu.ended(this.#outbox.ending(), why) ?? why;
     this.#retire(run);
     if (this.#ended !== undefined) return;
     this.#reconnectPause.lost(run.carried, performance.now() - run.since);
@@ -388,6 +395,15 @@ export class Device {
 
 function closed(): DeviceError {
   return new DeviceError("Closed", "the device was closed");
+}
+
+/** The way there was made, and then nobody said anything. */
+function unanswered(relay: string, transport: TransportName): DeviceError {
+  return new DeviceError(
+    "ConnectFailed",
+    `${relay} did not answer by ${transport} within ${CONNECT_TIMEOUT / 1000} s, though it was connected; check that it is a relay or an edge, and try again later`,
+    { retryable: true },
+  );
 }
 
 /** Milliseconds for which whoever refused a connection wants to be left alone; 0 when that was not said. */

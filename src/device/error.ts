@@ -14,6 +14,8 @@ export type DeviceErrorCode =
   | "TlsFailed"
   /** What answered at the URL of the edge is no edge: a login page of the network, a proxy, another server. */
   | "NotAnEdge"
+  /** Large packets are lost on the way and small ones arrive: no router says that they are too large for the next link. */
+  | "PathMtuBlackHole"
   /** The edge refused a request; its own reason is in the message. */
   | "Refused"
   /** The edge did not let the token in, or what was asked is beyond what it allows; the reason is in the message. */

@@ -30,6 +30,7 @@ import {
 } from "./defaults.ts";
 import { DeviceError } from "./error.ts";
 import type { HeldListener } from "./options.ts";
+import type { EndedConnection } from "./path-mtu.ts";
 
 /** A message to be sent. */
 export interface Outgoing extends MessageFields {
@@ -107,6 +108,10 @@ export class Outbox {
   /** Octets of all that is not acknowledged. */
   #octets = 0;
   #carrier: Carrier | undefined;
+  /** When something has moved: octets of a message were taken, or one was acknowledged. */
+  #movedAt = 0;
+  /** Octets of the longest message that was acknowledged, since it was asked for. */
+  #arrived = 0;
   /** Counts carriers. */
   #run = 0;
   /** Destinations that were suspended, on which carrier last, and the part of {@link FLIGHT} that is under way there since. */
@@ -183,6 +188,20 @@ export class Outbox {
     this.#carrier = undefined;
     this.#wakePump();
     this.#tellProgress();
+  }
+
+  /** What the carrier that is about to go has done; asked once for each. */
+  ending(): EndedConnection {
+    // What goes to a destination that is held may wait for as long as it likes.
+    const isStuck = ({ destination }: Outgoing) => this.#lines.get(destination.key)?.hold === undefined;
+    const begun = [...this.#sent.values(), ...[...this.#lines.values()].flatMap(({ current }) => current ?? [])];
+    const stuck = begun.reduce(
+      (most, { outgoing }) => (isStuck(outgoing) ? Math.max(most, outgoing.body.length) : most),
+      0,
+    );
+    const arrived = this.#arrived;
+    this.#arrived = 0;
+    return { stuck, arrived, still: performance.now() - this.#movedAt };
   }
 
   /** Nothing more will be sent: everything is rejected. */
@@ -416,6 +435,7 @@ export class Outbox {
   #transmit({ engine }: Carrier, line: Line, outgoing: Outgoing, sessionId: number): number {
     const { body } = outgoing;
     let { current } = line;
+    this.#movedAt = performance.now();
     try {
       if (current === undefined) {
         engine.beginMessage(sessionId, outgoing);
@@ -472,6 +492,8 @@ export class Outbox {
     const sent = this.#take(number);
     if (sent === undefined) return;
     const { outgoing, sessionId } = sent;
+    this.#movedAt = performance.now();
+    this.#arrived = Math.max(this.#arrived, outgoing.body.length);
     this.#forget(outgoing);
     outgoing.resolve();
     const line = this.#lines.get(outgoing.destination.key);

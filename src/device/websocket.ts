@@ -117,7 +117,7 @@ class WebSocketTransport implements Transport {
       });
     });
     socket.on("error", (error) => {
-      this.#failure ??= failureOf(edge, error);
+      this.#failure ??= this.#pinging === undefined ? failureOf(edge, error) : brokenBy(error);
     });
     socket.on("close", (code, reason) => {
       dialling.abort();
@@ -182,6 +182,8 @@ class WebSocketTransport implements Transport {
 
   #ping(): void {
     if (!this.#alive) {
+      const silent = `the edge has not answered for ${WEBSOCKET_PING / 1000} s`;
+      this.#failure = new DeviceError("ConnectFailed", `the connection was lost: ${silent}`, { retryable: true });
       this.#socket.terminate();
       return;
     }
@@ -274,6 +276,12 @@ function failureOf(edge: URL, error: NodeJS.ErrnoException & { readonly rawPacke
   if (error.rawPacket !== undefined) return notHttp(edge, error.rawPacket);
   if (error.code === "ECONNRESET") return noAnswer(edge, error);
   const text = `no connection by websocket: ${error.message || (error.code ?? error.name)}`;
+  return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
+}
+
+/** An error on a connection that stood. */
+function brokenBy(error: NodeJS.ErrnoException): DeviceError {
+  const text = `the connection was lost: ${error.message || (error.code ?? error.name)}`;
   return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
 }
 

@@ -9,6 +9,7 @@ import { isIP, type Socket } from "node:net";
 import { connect, type PeerCertificate } from "node:tls";
 import { printable } from "../../lib/printable.ts";
 import { DeviceError, type DeviceErrorCode } from "../error.ts";
+import { LOWER_MTU } from "../path-mtu.ts";
 import { seconds } from "./dial-error.ts";
 import { type Endpoint, formatEndpoint } from "./endpoint.ts";
 
@@ -147,10 +148,6 @@ function silence(options: HandshakeOptions): DeviceError {
     retryable: true,
   });
 }
-
-/** What to do about a way on which large packets are lost without a word. */
-export const LOWER_MTU =
-  "lower the MTU of this machine's interface or VPN (ip link set dev NAME mtu 1280), or let ICMP packet-too-big through the firewalls";
 
 function unknownAuthority(code: string, certificate: PeerCertificate | undefined, ca: string | undefined): string {
   const issuer = certificate && nameOf(certificate.issuer);

@@ -1,0 +1,105 @@
+/** Lines that lose packets, in namespaces of the kernel: dialling, and what is told of a line that loses large packets. */
+import assert from "node:assert/strict";
+import { describe, it, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { DialOptions } from "../../../src/device/transports/dial.ts";
+import { type Program, RoutedNetwork, SERVER, whyNoNamespaces } from "../../support/namespaces.ts";
+
+const why = whyNoNamespaces();
+const skip = why ?? false;
+
+function program(name: string): URL {
+  return new URL(`programs/${name}.ts`, import.meta.url);
+}
+
+async function withServer(t: TestContext): Promise<RoutedNetwork> {
+  const network = new RoutedNetwork(t);
+  await network.inServer(program("acceptor")).line(/listening/);
+  return network;
+}
+
+function dialling(network: RoutedNetwork, addresses: readonly string[], options: Partial<DialOptions> = {}): Program {
+  return network.inClient(program("dial-some"), JSON.stringify({ addresses, ...options }));
+}
+
+/** The address that was connected to, and after how many milliseconds. */
+async function connected(dialled: Program): Promise<{ address: string; after: number }> {
+  const line = await dialled.line(/^connected|Error/);
+  const [, address = line, after] = /^connected to (\S+) after (\d+) ms/.exec(line) ?? [];
+  return { address, after: Number(after) };
+}
+
+describe("dialling over a line that loses packets", { skip }, () => {
+  it("goes by IPv4 when all that goes by IPv6 is lost, soon after 250 ms", async (t) => {
+    const network = await withServer(t);
+    network.lose(SERVER.ipv6);
+    const { address, after } = await connected(dialling(network, [SERVER.ipv6, SERVER.first]));
+    assert.equal(address, SERVER.first);
+    assert.ok(after >= 240, `after ${after} ms`);
+  });
+
+  it("connects when the first SYN is lost and the other address cannot be reached", async (t) => {
+    const network = await withServer(t);
+    network.lose(SERVER.first);
+    const dialled = dialling(network, [SERVER.first, "2001:db8::9"]);
+    await dialled.line(/dialling/);
+    // A SYN is sent again a second after it was.
+    await sleep(600);
+    network.find(SERVER.first);
+    const { address, after } = await connected(dialled);
+    assert.equal(address, SERVER.first);
+    assert.ok(after > 600, `after ${after} ms`);
+  });
+
+  it("tells of each address what became of it", async (t) => {
+    const network = await withServer(t);
+    for (const address of [SERVER.ipv6, SERVER.second]) network.lose(address);
+    const dialled = dialling(network, [SERVER.ipv6, SERVER.second, "10.202.9.9"], { timeout: 1000 });
+    assert.match(
+      await dialled.line(/Error/),
+      /^DeviceError: connect to edge\.example\.com failed: \[fd00:202:2::2\]:2492 ETIMEDOUT, 10\.202\.2\.3:2492 ETIMEDOUT, 10\.202\.9\.9:2492 \w+; nothing answered: /,
+    );
+  });
+});
+
+describe("a line that loses large packets and says so to nobody", { skip }, () => {
+  const small = "sent small";
+
+  it("is told by its name, once two connections have got stuck", async (t) => {
+    const network = new RoutedNetwork(t);
+    await network.inServer(program("fast-relay"), SERVER.first).line(/listening/);
+    network.narrow(1000);
+    const device = network.inClient(program("large-message"), JSON.stringify({ relay: SERVER.first }), "65536");
+    await device.line(/\[PathMtuBlackHole\]/);
+    assert.equal(device.lines[0], small);
+    assert.match(device.lines[1] ?? "", /^lost: .*\[ConnectFailed\]$/);
+    assert.match(
+      device.lines[2] ?? "",
+      /^lost: large packets are lost on the way \(a path MTU black hole\): on 2 connections .*; lower the MTU of .* \[PathMtuBlackHole\]$/,
+    );
+    assert.equal(device.lines.length, 3);
+  });
+
+  it("is told when a TLS handshake gets stuck on it", async (t) => {
+    const network = new RoutedNetwork(t);
+    await network.inServer(program("tls-acceptor")).line(/listening/);
+    const options = { secure: true, timeout: 2_000 };
+    assert.match(
+      await dialling(network, [SERVER.first], options).line(/Error/),
+      /certificate is from "test authority"/,
+    );
+    network.narrow(700);
+    assert.match(
+      await dialling(network, [SERVER.first], options).line(/Error/),
+      /^DeviceError: TLS with \S+ was not finished .*, though it was connected; .* large packets are lost: lower the MTU /,
+    );
+  });
+
+  it("is not blamed when it takes large packets", async (t) => {
+    const network = new RoutedNetwork(t);
+    await network.inServer(program("fast-relay"), SERVER.first).line(/listening/);
+    const device = network.inClient(program("large-message"), JSON.stringify({ relay: SERVER.first }), "65536");
+    await device.line(/sent large/);
+    assert.deepEqual(device.lines, [small, "sent large"]);
+  });
+});
