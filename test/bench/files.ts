@@ -16,7 +16,7 @@ import { alternate, type Contender, type Figure, figureOf, intact, type Round, t
 import { Child } from "./rpc.ts";
 
 const MEBI = 1024 * 1024;
-const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
 
 /** Files that the receiver writes at a time, so also the disk alone: FileReceiver's own number. */
 const AT_ONCE = 16;
@@ -231,7 +231,7 @@ function goal(figures: readonly Figure[], name: string, floor: string, least: nu
 }
 
 function grooveway(args: readonly string[]): ChildProcess {
-  return spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...args], {
+  return spawn(process.execPath, [ENTRY, ...args], {
     stdio: ["ignore", "pipe", "inherit"],
   });
 }
