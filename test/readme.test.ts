@@ -6,6 +6,7 @@ import { EXIT_CODES } from "../src/cli/exit-codes.ts";
 import { ENVIRONMENT } from "../src/cli/help.ts";
 import { REASONS } from "../src/edge/reasons.ts";
 import { DROPS } from "../src/store-and-forward/drop-reasons.ts";
+import { SET_ASIDE } from "../src/transfer/index.ts";
 
 const FILE = new URL("../README.md", import.meta.url);
 
@@ -19,6 +20,11 @@ const reasons = [
 const drops = [
   "| name | cause |\n|---|---|",
   ...Object.entries(DROPS).map(([name, cause]) => `| \`${name}\` | ${cause} |`),
+].join("\n");
+
+const setAside = [
+  "| set aside as | because |\n|---|---|",
+  ...Object.entries(SET_ASIDE).map(([name, why]) => `| \`${name}\` | ${why} |`),
 ].join("\n");
 
 const exitCodes = [
@@ -40,9 +46,9 @@ function put(text: string, name: string, table: string): string {
   );
 }
 
-test("every reason, drop, exit code and environment variable stands in the README", async () => {
+test("every reason, drop, reason for setting aside, exit code and environment variable stands in the README", async () => {
   const text = await readFile(FILE, "utf8");
-  const tables = { reasons, drops, "exit-codes": exitCodes, environment };
+  const tables = { reasons, drops, "set-aside": setAside, "exit-codes": exitCodes, environment };
   const expected = Object.entries(tables).reduce((before, [name, table]) => put(before, name, table), text);
   if (process.env.UPDATE === "1") await writeFile(FILE, expected);
   // Not assert.equal, which would print the whole README twice.
