@@ -2,6 +2,7 @@
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { Device, DeviceError, type DeviceOptions } from "../device/index.ts";
+import { FILE_RESOURCE } from "../transfer/index.ts";
 import { type Command, parse, usage } from "./arguments.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "./connection.ts";
 import { secondsIn } from "./duration.ts";
@@ -200,6 +201,9 @@ async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
         report.reconnecting(error);
         run?.lost();
       },
+      // The word that a transfer is over may wait as well, and says nothing of the files.
+      onHeld: (_, resource) => resource === FILE_RESOURCE && run?.held(),
+      onReleased: (_, resource) => resource === FILE_RESOURCE && run?.released(),
     },
     interruption.signal,
   );
