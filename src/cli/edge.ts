@@ -1,10 +1,10 @@
 /** `grooveway edge`: the edge on this machine. */
 
 import { parseAcknowledgeTime } from "../edge/policy/acknowledge-time.ts";
-import { parseQuota, QuotaError } from "../edge/policy/quota.ts";
 import { parseRate, RateError } from "../edge/policy/rate.ts";
 import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { startLocalEdge } from "./local-edge.ts";
+import { quotaOf } from "./quota-option.ts";
 import { startSettingsServer } from "./settings-server.ts";
 import { unlessInterrupted, untilInterrupted } from "./signals.ts";
 import { readKeyPair } from "./tls.ts";
@@ -117,7 +117,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         ...(values.state !== undefined && { state: values.state }),
         adminToken: values["admin-token"],
         rate: rateText(values.rate),
-        quota: quotaText(values.quota),
+        quota: quotaOf("edge", values.quota).text,
         acknowledgeTime: values["acknowledge-time"],
         ...(values["min-free"] !== undefined && { minFree: mebibytes("edge", values["min-free"]) }),
         onDisk: (line) => console.error(`grooveway: ${line}`),
@@ -153,17 +153,6 @@ function rateText(text: string): string {
     return text;
   } catch (error) {
     if (error instanceof RateError) throw usage("edge", error.message);
-    throw error;
-  }
-}
-
-/** A QUOTA that the edge will understand. */
-function quotaText(text: string): string {
-  try {
-    parseQuota(text);
-    return text;
-  } catch (error) {
-    if (error instanceof QuotaError) throw usage("edge", error.message);
     throw error;
   }
 }

@@ -6,6 +6,7 @@ import { AddressError, SSTP_PORT } from "../sstp/index.ts";
 import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
 import { CommandError, size } from "./output.ts";
 import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "./path-problem.ts";
+import { quotaOf } from "./quota-option.ts";
 import { type SettingsServer, startSettingsServer } from "./settings-server.ts";
 import { unlessInterrupted, untilInterrupted } from "./signals.ts";
 import { readKeyPair } from "./tls.ts";
@@ -20,6 +21,9 @@ Runs an origin relay: SSTP on TCP, with a queue for every device and identity.
   --min-free MIB refuse new messages when less is free on the disk of the store; default 64, or
                  an eighth of a small disk
   --store FILE   keep what waits in this file; without it a restart forgets it
+  --quota TEXT   what may wait for one device or identity; default "octets=256MiB messages=100000 share=0.5": share is the
+                 part of it that one sender alone may fill. A sender that has filled it is suspended until half of it is
+                 free again
   --name NAME    name that clients know this relay by; may be given more than once
                  default: this host's name, localhost and the address listened on
   --tls-key FILE, --tls-cert FILE
@@ -48,6 +52,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       store: { type: "string" },
       "min-free": { type: "string" },
       name: { type: "string", multiple: true },
+      quota: { type: "string", default: "" },
       "tls-key": { type: "string" },
       "tls-cert": { type: "string" },
       "tls-port": { type: "string", default: String(TLS_PORT) },
@@ -81,6 +86,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
               : `grooveway: there is room again on the disk of ${values.store}: new messages are taken`,
           ),
         ...(values.name !== undefined && { names: values.name }),
+        quota: quotaOf("relay", values.quota).quota,
         ...(tls !== undefined && { tls: { ...tls, port: port("relay", values["tls-port"]) } }),
         tlsOnly: values["tls-only"],
         ...(secrets !== undefined && { linkSecrets: readText(secrets) }),

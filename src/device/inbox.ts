@@ -7,8 +7,9 @@
 import { Queue } from "../lib/queue.ts";
 import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
 import { CloseReasonId } from "../sstp/index.ts";
+import { parseCapabilities } from "../store-and-forward/capabilities.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
-import { claimIn, senderIn, vouches } from "../store-and-forward/vouch.ts";
+import { claimIn, senderIn } from "../store-and-forward/vouch.ts";
 import type { Carrier } from "./carrier.ts";
 import { INBOX_OCTETS } from "./defaults.ts";
 import type { DeviceError } from "./error.ts";
@@ -71,7 +72,7 @@ export class Inbox {
     const { engine } = carrier;
     switch (event.type) {
       case "connected":
-        if (vouches(event.productCapabilities)) this.#vouched.add(engine);
+        if (parseCapabilities(event.productCapabilities).vouched) this.#vouched.add(engine);
         break;
       case "open":
         this.#sessionsOf(engine).set(event.sessionId, {

@@ -9,6 +9,7 @@ import { bucket, take } from "../lib/token-bucket.ts";
 import type { Env } from "./env.ts";
 import type { Ownership } from "./ownership.ts";
 import { mayLink, parseLinks, trustIn } from "./policy/links.ts";
+import { messageLimit } from "./policy/quota.ts";
 import { meteredName, parseRate } from "./policy/rate.ts";
 import { allowedLink, tellRefusal } from "./relays.ts";
 import type { Host } from "./terminal.ts";
@@ -40,6 +41,7 @@ export function tunnelHost(ctx: DurableObjectState, env: Env, ownership: Ownersh
       return undefined;
     },
     recipients: parseRate(env.RATE ?? "").recipients,
+    messageLimit: messageLimit(env.QUOTA ?? ""),
     trust: (relay) => trustIn(relay, env.LINK_SECRETS),
     throttle(source, who) {
       const token = isSame(who, ANYBODY) ? undefined : who.id;

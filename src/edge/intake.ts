@@ -31,7 +31,6 @@ import {
   CALLS_AT_ONCE,
   COPIES_OCTETS,
   COPY_COST,
-  MESSAGE_LIMIT,
   REFUSED_REST,
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
@@ -71,6 +70,20 @@ const STATUS: Readonly<Record<Failure, number>> = {
   DNSLookupFailed: SessionStatusId.DNSLookupFailed,
   HostNotReachable: SessionStatusId.HostNotReachable,
   ConnectionClosed: SessionStatusId.ConnectionClosed,
+};
+
+/** And when the session is for one recipient. */
+const CLOSE_REASON: Readonly<Record<Refusal["outcome"], number>> = {
+  quota: CloseReasonId.QuotaWouldBeExceeded,
+  tooLong: CloseReasonId.QuotaWouldBeExceeded,
+  full: CloseReasonId.QuotaWouldBeExceeded,
+  // The recipient can no longer accept data.
+  locked: CloseReasonId.EmptySession,
+  // A device of ours sends again at once what was refused for a reason that is the relay's own.
+  notEntered: CloseReasonId.InternalError,
+  DNSLookupFailed: CloseReasonId.EmptySession,
+  HostNotReachable: CloseReasonId.EmptySession,
+  ConnectionClosed: CloseReasonId.EmptySession,
 };
 
 /** Where one session's messages go. */
@@ -266,7 +279,7 @@ export class Intake {
     const arriving = this.#arriving.get(sessionId);
     if (arriving === undefined || arriving.tooLong) return;
     const { body } = arriving;
-    if (body.length + octets.length > MESSAGE_LIMIT || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
+    if (body.length + octets.length > this.#host.messageLimit || this.#unfinished + octets.length > UNFINISHED_OCTETS) {
       this.#drop(arriving);
       arriving.tooLong = true;
       return;
@@ -601,9 +614,7 @@ export class Intake {
       // What was acknowledged before is told before the Close, so the sender knows which messages were refused.
       session.told = true;
       this.close(sessionId);
-      // A device of ours sends again at once what was refused for a reason that is the relay's own.
-      const own = refused[0]?.outcome === "notEntered";
-      this.#engine.closeSession(sessionId, own ? CloseReasonId.InternalError : CloseReasonId.QuotaWouldBeExceeded);
+      this.#engine.closeSession(sessionId, CLOSE_REASON[refused[0]?.outcome ?? "quota"]);
     }
   }
 

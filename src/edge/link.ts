@@ -41,6 +41,7 @@ import { Encapsulated, type Wire } from "./encapsulated.ts";
 import type { Env } from "./env.ts";
 import type { Delivery, Taken } from "./mailbox.ts";
 import { type LinkTerms, linkTerms, type NamedWay, parseLinks } from "./policy/links.ts";
+import { messageLimit } from "./policy/quota.ts";
 import type { Way } from "./policy/ways.ts";
 import { reachRelay } from "./reach.ts";
 import type { Reason } from "./reasons.ts";
@@ -397,6 +398,7 @@ export class Link extends DurableObject<Env> {
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
       remote: () => undefined,
       recipients: LINK_RECIPIENTS,
+      messageLimit: messageLimit(this.env.QUOTA ?? ""),
       trust: () => undefined,
       // What a relay may do, its own operator limits: it serves many.
       throttle: () => undefined,

@@ -31,6 +31,7 @@ import {
   isAtMark,
   isEasy,
   isPlenty,
+  longestIn,
   mayGoOn,
   QUOTA,
   type Quota,
@@ -183,6 +184,7 @@ export class MailboxStore {
   readonly #sql: Sql;
   readonly #transaction: <T>(run: () => T) => T;
   readonly #quota: Quota;
+  readonly #messageLimit: number;
   readonly #firstNumber: () => number;
   /** Whether there are tables. */
   #made = false;
@@ -210,6 +212,7 @@ export class MailboxStore {
     this.#sql = sql;
     this.#transaction = transaction;
     this.#quota = options.quota ?? QUOTA;
+    this.#messageLimit = Math.min(MESSAGE_LIMIT, longestIn(this.#quota));
     this.#firstNumber = options.firstNumber ?? (() => 1);
     const statements = { all: this.#all.bind(this), run: this.#run.bind(this) };
     this.#ids = new IdTable(statements, options.idOctets);
@@ -332,7 +335,7 @@ export class MailboxStore {
         if (shut[number] ?? true) return "locked";
         if (full) return "full";
         const share = shares[number] ?? 0;
-        if (size > MESSAGE_LIMIT || share > ENVELOPE_LIMIT) return "tooLong";
+        if (size > this.#messageLimit || share > ENVELOPE_LIMIT) return "tooLong";
         // Nearly always there is plenty, and nothing to count.
         if (room !== undefined) {
           const counts = lengthOf(octets, batch, index) + (counted.has(number) ? 0 : share);

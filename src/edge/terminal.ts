@@ -33,7 +33,7 @@ import {
   isRelay,
   wholeCommands,
 } from "../sstp/index.ts";
-import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
+import { formatCapabilities, parseCapabilities } from "../store-and-forward/capabilities.ts";
 import {
   ATTACH_MESSAGES,
   BULK_IDLE,
@@ -77,6 +77,8 @@ export interface Host {
   waitUntil(promise: Promise<unknown>): void;
   /** How many recipients one session may have. */
   readonly recipients: number;
+  /** The longest message that a mailbox takes, in octets. */
+  readonly messageLimit: number;
   /** Decides what the device may do. */
   readonly authenticator: Authenticator;
   /** Who has opened the virtual connection. */
@@ -164,7 +166,7 @@ export class Terminal implements Origin {
       multidropSupported: true,
       // A message goes by one other relay at the most: what comes from a relay is for peers of ours.
       singleHopSupported: relay === undefined,
-      capabilities: VOUCHED,
+      capabilities: formatCapabilities(host.messageLimit),
       ...(relay !== undefined && { keepAlive: LINK_KEEP_ALIVE, receiveTimeout: LINK_RECEIVE_TIMEOUT }),
     } as const;
     this.#host = host;
@@ -395,14 +397,14 @@ export class Terminal implements Origin {
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
-        this.#vouched = vouches(event.productCapabilities);
+        this.#vouched = parseCapabilities(event.productCapabilities).vouched;
         if (this.#challenge(event)) break;
         this.#await(this.#host.authenticator.connect(this.#principal, event), (decision) => {
           if (this.#engine.state === "connecting") this.#connect(event.sourceDeviceURLs, decision);
         });
         break;
       case "connected":
-        this.#vouched = vouches(event.productCapabilities);
+        this.#vouched = parseCapabilities(event.productCapabilities).vouched;
         this.#intake.introduce(this.#source, this.#vouched);
         if (this.#proof === undefined) this.#serveRelay();
         else this.#prove(event.token);

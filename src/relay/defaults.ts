@@ -7,12 +7,6 @@
 /** The longest message that is taken. Everyone's memory holds one whole message, so it must stay small against memory. */
 export const MESSAGE_LIMIT = 16 * 1024 * 1024;
 
-/** What one peer may have waiting. A device that was away for a fortnight of ordinary use fits; a flood does not. */
-export const QUOTA_OCTETS = 256 * 1024 * 1024;
-
-/** How many messages one peer may have waiting: the rows cost more than the octets when messages are small. */
-export const QUOTA_MESSAGES = 100_000;
-
 /** How long a message waits for its peer before it is purged: two weeks of holiday. */
 export const RETENTION = 14 * 24 * 3600_000;
 

@@ -44,6 +44,8 @@ export interface Consumer {
   loseQueue(peer: string): void;
   /** That connection is over, or is waited for no longer, and this one consumes the queue again. */
   regainQueue(peer: string): void;
+  /** A queue for which sessions of its peer were suspended has room again. */
+  room(peer: string): void;
   /** Ends the connection; the peer reads the reason. */
   close(reasonId: number): void;
 }
@@ -63,6 +65,8 @@ export class Hub {
   readonly #refusals = new Map<string, Map<number, number>>();
   /** Up to which message those of a destination that a device refuses were counted. */
   readonly #declined = new Map<string, number>();
+  /** Who waits for room in a queue, by its peer, and as which sender. */
+  readonly #waiters = new Map<string, Map<Consumer, string>>();
   readonly #unsettled = new Set<Consumer>();
   readonly #filled = new Set<string>();
   #settling: NodeJS.Immediate | undefined;
@@ -157,6 +161,32 @@ export class Hub {
     }
   }
 
+  /** Sessions of a connection are suspended, since its sender has used up its share of a peer's queue. */
+  suspend(peer: string, sender: string, connection: Consumer): void {
+    const waiting = this.#waiters.get(peer);
+    if (waiting === undefined) this.#waiters.set(peer, new Map([[connection, sender]]));
+    else waiting.set(connection, sender);
+  }
+
+  /** A connection is over: it waits for no room. */
+  forget(connection: Consumer): void {
+    for (const [peer, waiting] of this.#waiters) {
+      if (waiting.delete(connection) && waiting.size === 0) this.#waiters.delete(peer);
+    }
+  }
+
+  /** Tells those who wait for room when their sender may go on. */
+  #tellOfRoom(): void {
+    for (const [peer, waiting] of this.#waiters) {
+      for (const [connection, sender] of waiting) {
+        if (!this.store.mayGoOn(peer, sender)) continue;
+        waiting.delete(connection);
+        connection.room(peer);
+      }
+      if (waiting.size === 0) this.#waiters.delete(peer);
+    }
+  }
+
   /** A message was stored for a peer: its consumer is told after the commit. */
   filled(peer: string): void {
     this.#filled.add(peer);
@@ -204,6 +234,7 @@ export class Hub {
       if (this.#contests.size > 0) this.#await(peer);
       this.consumer(peer)?.pump();
     }
+    if (this.#waiters.size > 0) this.#tellOfRoom();
   }
 
   #setConsumers(peer: string, consumers: readonly Consumer[]): void {

@@ -15,6 +15,7 @@ import {
 } from "../sstp/index.ts";
 import { fitsMessage } from "../store-and-forward/envelope.ts";
 import { Arena, GATHERING_BLOCK, MessageBody } from "../store-and-forward/message-body.ts";
+import { senderOf } from "../store-and-forward/share.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
 import { REFUSED_REST, UNFINISHED_OCTETS, WORK_OCTETS } from "./defaults.ts";
 import type { Hub } from "./hub.ts";
@@ -64,6 +65,7 @@ export class Intake {
   readonly #hub: Hub;
   readonly #engine: Connection;
   readonly #limit: number;
+  readonly #suspended: (peer: string, sender: string) => void;
   readonly #sessions = new Map<number, Session>();
   #verdicts: Verdict[] = [];
   readonly #arena = new Arena();
@@ -71,10 +73,12 @@ export class Intake {
   /** Octets of messages that are held in memory until they end or fill a row. */
   #held = 0;
 
-  constructor(hub: Hub, engine: Connection, messageLimit: number) {
+  /** @param suspended called when sessions are suspended until a sender has less in a peer's queue */
+  constructor(hub: Hub, engine: Connection, messageLimit: number, suspended: (peer: string, sender: string) => void) {
     this.#hub = hub;
     this.#engine = engine;
     this.#limit = messageLimit;
+    this.#suspended = suspended;
   }
 
   /**
@@ -201,16 +205,19 @@ export class Intake {
     }
     this.#handOver(message);
     const refused: number[] = [];
+    // One to several would hold up the others.
+    const suspendable = session.recipients.length === 1;
     message.incoming.forEach((incoming, index) => {
       if (incoming === undefined) return;
       this.#held -= incoming.heldOctets;
-      const outcome = this.#hub.store.finish(incoming, now);
+      const outcome = this.#hub.store.finish(incoming, now, suspendable);
       if (outcome === "stored") this.#hub.filled(incoming.envelope.peer);
       else if (outcome === "duplicate") this.#hub.drop("DuplicateMessage");
       else {
         this.#hub.drop(outcome === "full" ? "StorageFull" : "QuotaWouldBeExceeded");
         refused.push(index);
       }
+      if (suspendable && outcome !== "full") this.#suspendAtMark(sessionId, session, incoming.envelope);
     });
     const work = copiesBeside(session);
     if (refused.length > 0 && !session.fanout) {
@@ -223,6 +230,31 @@ export class Intake {
       refused.length === 0 ? { ...verdict, kind: "stored" } : { ...verdict, kind: "lost", indexes: refused },
     );
     return work;
+  }
+
+  /**
+   * Suspends a session whose sender has used up its share. What is on its way is still taken; one that is refused all the
+   * same knows by this that there is nothing wrong with it.
+   */
+  #suspendAtMark(sessionId: number, session: Session, { peer, source }: Envelope): void {
+    const sender = senderOf(source);
+    if (!this.#isOpen(sessionId, session) || !this.#hub.store.isAtMark(peer, sender)) return;
+    this.#engine.setAvailability(sessionId, "notReady");
+    this.#suspended(peer, sender);
+  }
+
+  /** A queue has room again: the sessions that were suspended for it may be sent on. */
+  room(peer: string): void {
+    for (const [sessionId, session] of this.#sessions) {
+      const [only, ...others] = session.recipients;
+      if (only?.peer !== peer || others.length > 0 || !this.#isOpen(sessionId, session)) continue;
+      this.#engine.setAvailability(sessionId, "ready");
+    }
+  }
+
+  /** Whether the engine still has a session: another one may have the same number. */
+  #isOpen(sessionId: number, { of }: Session): boolean {
+    return of !== undefined && this.#engine.closed === undefined && this.#engine.session(sessionId) === of;
   }
 
   /** The sender has closed the session. */
@@ -240,7 +272,7 @@ export class Intake {
       if (this.#engine.closed !== undefined) return;
       const { sessionId, session, message } = verdict;
       if (verdict.kind === "stored") this.#engine.complete(message);
-      else if (session.of === undefined || this.#engine.session(sessionId) !== session.of) {
+      else if (!this.#isOpen(sessionId, session)) {
         this.#engine.close(ConnectCloseReasonId.Resting, REFUSED_REST);
       } else if (verdict.kind === "lost") {
         // What was stored before is acknowledged before the status, so the sender knows which message it is about.

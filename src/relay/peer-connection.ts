@@ -30,7 +30,7 @@ import {
   MAX_SHORT_COMMAND_OCTETS,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { VOUCHED, vouches } from "../store-and-forward/vouch.ts";
+import { formatCapabilities, parseCapabilities } from "../store-and-forward/capabilities.ts";
 import {
   ANSWER_QUEUE,
   CONNECT_TIMEOUT,
@@ -114,10 +114,10 @@ export class PeerConnection implements Consumer {
       receiveTimeout: RECEIVE_TIMEOUT,
       multidropSupported: true,
       singleHopSupported: true,
-      capabilities: VOUCHED,
+      capabilities: formatCapabilities(messageLimit),
     });
     this.#localDeviceURLs = localDeviceURLs;
-    this.#intake = new Intake(hub, this.#engine, messageLimit);
+    this.#intake = new Intake(hub, this.#engine, messageLimit, (peer, sender) => hub.suspend(peer, sender, this));
     this.#delivery = new Delivery(hub, this.#engine, {
       socketQueue: () => this.#socket.writableLength,
       // Others have their turn before.
@@ -287,7 +287,7 @@ export class PeerConnection implements Consumer {
     switch (event.type) {
       case "connect":
         if (this.#engine.state !== "connecting") break;
-        this.#vouched = vouches(event.productCapabilities);
+        this.#vouched = parseCapabilities(event.productCapabilities).vouched;
         if (event.sourceDeviceURLs.some(isRelay)) {
           this.#connectRelay(event);
           break;
@@ -508,6 +508,13 @@ export class PeerConnection implements Consumer {
     else before.loseQueue(peer);
   }
 
+  room(peer: string): void {
+    this.#guarded(() => {
+      this.#intake.room(peer);
+      this.#pump();
+    });
+  }
+
   loseQueue(peer: string): void {
     this.#guarded(() => this.#delivery.removeQueue(peer));
   }
@@ -564,6 +571,7 @@ export class PeerConnection implements Consumer {
     clearTimeout(this.#resting);
     this.#timer = undefined;
     for (const peer of this.#peers) this.#hub.release(peer, this);
+    this.#hub.forget(this);
     this.#peers.clear();
     this.#intake.abandon();
     this.#delivery.abandon();

@@ -16,11 +16,12 @@ import { DiskWatch } from "../lib/node/disk-watch.ts";
 import { FileLock } from "../lib/node/file-lock.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
+import { type Amount, longestIn, QUOTA, type Quota } from "../store-and-forward/share.ts";
 import { LINGER, MESSAGE_LIMIT, PURGE_INTERVAL, TLS_TIMEOUT } from "./defaults.ts";
 import { Hub } from "./hub.ts";
 import { PeerConnection } from "./peer-connection.ts";
 import { RelayTrust } from "./relay-trust.ts";
-import { type Quota, Store } from "./store.ts";
+import { Store } from "./store.ts";
 
 /** Where SSTP over TLS is looked for by default: the port that firewalls let pass. */
 export const TLS_PORT = 443;
@@ -59,9 +60,12 @@ export interface RelayOptions {
   readonly minFree?: number;
   /** Called when that disk has become full, and when it has room again, with the octets that have to be free. */
   readonly onDisk?: (full: boolean, minFree: number) => void;
-  /** What one peer may have waiting. */
-  readonly quota?: Quota;
-  /** Longest message in octets. */
+  /**
+   * What one peer may have waiting, and the part of it that one sender alone may fill (above 0 and below 1). Default 256 MiB,
+   * 100,000 messages, and 0.5.
+   */
+  readonly quota?: Amount & { readonly share?: number };
+  /** Longest message in octets; at most what one sender alone may have waiting. Default 16 MiB. */
   readonly messageLimit?: number;
   /** Called with a line for each connection that comes or goes. */
   readonly log?: (line: string) => void;
@@ -129,7 +133,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
 
   const settings = {
     localDeviceURLs,
-    messageLimit: options.messageLimit ?? MESSAGE_LIMIT,
+    messageLimit: Math.min(options.messageLimit ?? MESSAGE_LIMIT, longestIn(quotaOf(options))),
     tokens: tokensOf(options, all),
   };
   const serve = (socket: Socket) => {
@@ -226,14 +230,19 @@ function portOf(server: Server): number {
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
+function quotaOf({ quota }: RelayOptions): Quota {
+  return { ...QUOTA, ...quota };
+}
+
 /** Two relays on one store would both deliver what waits in it. */
-function openStore({ store: file, quota }: RelayOptions): {
+function openStore(options: RelayOptions): {
   readonly store: Store;
   readonly lock: FileLock | undefined;
 } {
+  const { store: file } = options;
   const lock = file === undefined ? undefined : new FileLock(`${realPath(file)}-lock`);
   try {
-    return { store: new Store(file, quota), lock };
+    return { store: new Store(file, quotaOf(options)), lock };
   } catch (error) {
     lock?.release();
     throw error;

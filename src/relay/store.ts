@@ -14,9 +14,18 @@ import { DatabaseSync } from "node:sqlite";
 import { isDiskFull } from "../lib/node/disk-watch.ts";
 import { isRelay, joinOctets } from "../sstp/index.ts";
 import type { Envelope as Common, Fields } from "../store-and-forward/envelope.ts";
-import { isWithinShare, senderOf } from "../store-and-forward/share.ts";
+import {
+  type Amount,
+  hasRoom,
+  isAtMark,
+  isWithinShare,
+  mayGoOn,
+  QUOTA,
+  type Quota,
+  senderOf,
+} from "../store-and-forward/share.ts";
 import { storedVersion } from "../store-and-forward/stored-version.ts";
-import { CHUNK_SIZE, ID_OCTETS, PIECES, QUOTA_MESSAGES, QUOTA_OCTETS, REMEMBER_IDS, RETENTION } from "./defaults.ts";
+import { CHUNK_SIZE, ID_OCTETS, PIECES, REMEMBER_IDS, RETENTION } from "./defaults.ts";
 
 /** A message without its body, and in whose queue it waits. */
 export interface Envelope extends Pick<Common, "source" | "resourceURL" | "identityURL" | "deviceURL"> {
@@ -53,11 +62,6 @@ export interface Incoming {
 }
 
 export type Outcome = "stored" | "duplicate" | "quota" | "full";
-
-export interface Quota {
-  readonly octets: number;
-  readonly messages: number;
-}
 
 /** Octets of a row beside its texts and body: numbers and headers of the row and its entries in indexes. */
 const ROW_OCTETS = 64;
@@ -134,7 +138,7 @@ export class Store {
    * @throws NewerSchemaError
    * @throws Error of node:sqlite when the file cannot be opened or is no database
    */
-  constructor(file: string | undefined, quota: Quota = { octets: QUOTA_OCTETS, messages: QUOTA_MESSAGES }) {
+  constructor(file: string | undefined, quota: Quota = QUOTA) {
     this.#quota = quota;
     this.#database = new DatabaseSync(file ?? ":memory:");
     // FULL: an acknowledged message survives the machine's end too, not only the process's.
@@ -210,8 +214,12 @@ export class Store {
     incoming.heldOctets = 0;
   }
 
-  /** Ends a message: stores it, unless its id came before from this source or the peer's quota is used up. */
-  finish(incoming: Incoming, now: number): Outcome {
+  /**
+   * Ends a message: stores it, unless its id came before from this source or there is no room for it.
+   *
+   * @param reserve whether its sender can be suspended, so that it has the reserve beyond its share
+   */
+  finish(incoming: Incoming, now: number, reserve = false): Outcome {
     const { envelope } = incoming;
     const id = envelope.fields.userRef;
     if (id !== "" && this.#seen(envelope, id)) {
@@ -225,7 +233,8 @@ export class Store {
     const sender = senderOf(envelope.source);
     const fields = fieldsToText(envelope.fields);
     const octets = incoming.size + octetsOf(envelope, fields);
-    if (!this.#hasRoom(envelope.peer, sender, octets)) {
+    const { own, all } = this.#amounts(envelope.peer, sender);
+    if (!hasRoom(added(own, octets), added(all, octets), this.#quota, reserve)) {
       this.discard(incoming);
       return "quota";
     }
@@ -252,14 +261,22 @@ export class Store {
     return "stored";
   }
 
-  #hasRoom(peer: string, sender: string, octets: number): boolean {
-    const waiting = this.#waiting.get(peer);
-    const own = waiting?.senders.get(sender);
-    const all = { messages: (waiting?.messages ?? 0) + 1, octets: (waiting?.octets ?? 0) + octets };
-    return (
-      isWithinShare((own?.messages ?? 0) + 1, all.messages, this.#quota.messages) &&
-      isWithinShare((own?.octets ?? 0) + octets, all.octets, this.#quota.octets)
-    );
+  /** Whether a sender has used up its share of a peer's queue. */
+  isAtMark(peer: string, sender: string): boolean {
+    const { own, all } = this.#amounts(peer, sender);
+    return isAtMark(own, all, this.#quota);
+  }
+
+  /** Whether a sender that had used up its share may go on. */
+  mayGoOn(peer: string, sender: string): boolean {
+    const { own, all } = this.#amounts(peer, sender);
+    return mayGoOn(own, all, this.#quota);
+  }
+
+  /** What waits for a peer: of one sender, and in all. */
+  #amounts(peer: string, sender: string): { readonly own: Amount; readonly all: Amount } {
+    const all = this.#waiting.get(peer);
+    return { own: all?.senders.get(sender) ?? NOTHING, all: all ?? NOTHING };
   }
 
   /** Adds to what waits for a peer. */
@@ -505,6 +522,12 @@ export class Store {
     });
     return changes;
   }
+}
+
+const NOTHING: Amount = { messages: 0, octets: 0 };
+
+function added(amount: Amount, octets: number): Amount {
+  return { messages: amount.messages + 1, octets: amount.octets + octets };
 }
 
 /** Octets of a message in the store beside its body. */

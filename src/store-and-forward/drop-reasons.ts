@@ -9,15 +9,16 @@ export const DROPS = {
   DuplicateMessage:
     "The source has sent a message with this id to this peer before; it is acknowledged and not stored again.",
   QuotaWouldBeExceeded:
-    "The peer's quota, or the sender's share of it, is used up; the session is closed with that reason.",
+    "The peer's quota is used up, or its sender has gone on beyond its share; the session is closed with that reason.",
   MessageTooLong: "The message is longer than the relay takes; the session is closed with QuotaWouldBeExceeded.",
   StorageFull:
     "The disk of the edge or the relay is nearly full, so that it takes no new messages; the session is closed with QuotaWouldBeExceeded.",
   DirectoryUnavailable:
     "The peer has no mailbox yet, and the directory of mailboxes did not answer within 5 s. The session is closed with InternalError, a fanout gets SessionStatus QuotaWouldBeExceeded; it may be sent again at once.",
-  LockedOut: "The mailbox is locked against senders; a fanout gets SessionStatus LockedOut, a session is closed.",
+  LockedOut:
+    "The mailbox is locked against senders; a fanout gets SessionStatus LockedOut, a session is closed with EmptySession.",
   SenderNotAllowed:
-    "The rule of the mailbox does not let this sender in; a fanout gets SessionStatus LockedOut, a session is closed.",
+    "The rule of the mailbox does not let this sender in; a fanout gets SessionStatus LockedOut, a session is closed with EmptySession.",
   PeerOffline: "A message with flag D came for a peer that is not connected.",
   SlowPeer: "A message with flag D came for a peer that has too many of them waiting.",
   RefusedByPeer:

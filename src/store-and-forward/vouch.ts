@@ -22,14 +22,6 @@
 import { sha256 } from "../lib/sha256.ts";
 import { AddressError, addressOf, isRelay, parseURL, relayURL } from "../sstp/index.ts";
 
-/** The word among PeerProductCapabilities by which a relay says that the ids of its messages are vouched for. */
-export const VOUCHED = "vouched";
-
-/** Whether a peer's PeerProductCapabilities have the word; words are separated by spaces. */
-export function vouches(capabilities: string): boolean {
-  return capabilities.split(" ").includes(VOUCHED);
-}
-
 /**
  * Characters of an id above which its unique part becomes a hash: a mailbox remembers ids, and a sender must not choose
  * how much memory each takes. An id of a library, a UUID and a Message-ID of mail are far below.

@@ -9,6 +9,7 @@ import type { Authenticator } from "../../src/auth/permissions.ts";
 import { ANYBODY } from "../../src/auth/principal.ts";
 import { UNQUESTIONED } from "../../src/auth/standing.ts";
 import { type Bundle, unpack } from "../../src/edge/bundle.ts";
+import { MESSAGE_LIMIT } from "../../src/edge/defaults.ts";
 import type { Refusal } from "../../src/edge/mailbox.ts";
 import { type Host, Terminal } from "../../src/edge/terminal.ts";
 import {
@@ -104,6 +105,7 @@ class World {
       authenticator,
       owner: ANYBODY,
       recipients: 1000,
+      messageLimit: MESSAGE_LIMIT,
       standing: UNQUESTIONED,
     };
     this.terminal = new Terminal(host as unknown as Host, { localDeviceURLs: [EDGE] });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type Bundle, unpack } from "../../src/edge/bundle.ts";
-import { BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
+import { BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, MESSAGE_LIMIT, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
 import { type Charges, Intake } from "../../src/edge/intake.ts";
 import type { Refusal } from "../../src/edge/mailbox.ts";
 import type { Host } from "../../src/edge/terminal.ts";
@@ -50,6 +50,7 @@ function started(
   const host = {
     mailbox: (peer: string) => ({ append: (bundle: Bundle) => append(peer, bundle) }),
     waitUntil: () => undefined,
+    messageLimit: MESSAGE_LIMIT,
   } as unknown as Host;
   return { intake: new Intake(host, engine, () => undefined, { copies, wake }), calls, completed, statuses, seen };
 }
@@ -309,7 +310,7 @@ describe("messages with flag D", () => {
         return new Promise((resolve) => answers.push(resolve));
       },
     };
-    const host = { mailbox: () => mailbox, waitUntil: () => undefined } as unknown as Host;
+    const host = { mailbox: () => mailbox, waitUntil: () => undefined, messageLimit: MESSAGE_LIMIT } as unknown as Host;
     const intake = new Intake(host, engine, () => undefined, { copies: () => undefined, wake: () => undefined });
     const send = (sessionId: number, message: number, doNotDeliverIfOffline: boolean) => {
       intake.begin(sessionId, { ...FIELDS, doNotDeliverIfOffline });

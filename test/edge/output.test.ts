@@ -71,6 +71,7 @@ function hostOf(more: Partial<Host> = {}): Host {
     remote: () => undefined,
     trust: () => undefined,
     recipients: 1000,
+    messageLimit: MESSAGE_LIMIT,
     throttle: () => undefined,
     arrived: () => undefined,
     authenticator: tokenAuthenticator({}, () => undefined),

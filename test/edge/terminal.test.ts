@@ -6,7 +6,7 @@ import type { Authenticator, ConnectDecision } from "../../src/auth/permissions.
 import { NOBODY, type Principal } from "../../src/auth/principal.ts";
 import { EVERYTHING } from "../../src/auth/scopes.ts";
 import { UNQUESTIONED } from "../../src/auth/standing.ts";
-import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS } from "../../src/edge/defaults.ts";
+import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS, MESSAGE_LIMIT } from "../../src/edge/defaults.ts";
 import { type Host, Terminal } from "../../src/edge/terminal.ts";
 import {
   CloseReasonId,
@@ -70,6 +70,7 @@ class Line {
       remote: () => undefined,
       throttle: () => undefined,
       arrived: () => undefined,
+      messageLimit: MESSAGE_LIMIT,
       authenticator,
       owner,
       standing: UNQUESTIONED,

@@ -36,7 +36,7 @@ interface Sent {
 /** A relay with one peer on a socket that is none. */
 class World {
   // The device is the only sender, and has half.
-  readonly store = new Store(undefined, { octets: 1_000_000, messages: 2 * QUOTA });
+  readonly store = new Store(undefined, { octets: 1_000_000, messages: 2 * QUOTA, share: 0.5 });
   readonly hub = new Hub(this.store, () => undefined, new RelayTrust(new Map()));
   readonly device = new Connection({
     role: "client",
@@ -217,13 +217,17 @@ describe("what a relay acknowledges", () => {
     );
   });
 
-  for (const at of [0, 2]) {
+  // One to a single peer is suspended before it is refused for quota, and refused at once for its length.
+  for (const { at, before, long } of [
+    { at: 0, before: QUOTA - 1, long: true },
+    { at: 2, before: QUOTA, long: false },
+  ]) {
     it(`is not a message that was refused when its session was closed behind it: the connection ends, on session ${at}`, () => {
       const world = begun();
-      for (let n = 0; n < QUOTA; n += 1) world.send(at, false, false);
+      for (let n = 0; n < before; n += 1) world.send(at, false, false);
       world.flush();
       world.hub.settle();
-      world.send(at, false, false);
+      world.send(at, false, long);
       world.close(at);
       world.send(1, false, false);
       world.flush();
@@ -231,7 +235,7 @@ describe("what a relay acknowledges", () => {
       const { closed } = world.device;
       assert.deepEqual(
         [closed?.by, closed?.reasonId, closed?.unacknowledged],
-        ["peer", ConnectCloseReasonId.Resting, [4, 5]],
+        ["peer", ConnectCloseReasonId.Resting, [before + 1, before + 2]],
       );
       assert.ok((closed?.returnTime ?? 0) > 0);
       world.end();

@@ -6,7 +6,8 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { CHUNK_SIZE, ID_OCTETS, REMEMBER_IDS, RETENTION } from "../../src/relay/defaults.ts";
-import { type Envelope, type Incoming, type Quota, Store, type Stored } from "../../src/relay/store.ts";
+import { type Envelope, type Incoming, Store, type Stored } from "../../src/relay/store.ts";
+import type { Quota } from "../../src/store-and-forward/share.ts";
 import { pattern } from "../support/watch.ts";
 import { folderFor } from "./support.ts";
 
@@ -177,7 +178,7 @@ describe("store", () => {
 
   test("quotas of octets and of messages are the peer's own, and free again when it has fetched", () => {
     const three = sizeOf(["12345", "12345", ""]);
-    const store = new Store(undefined, { octets: 2 * three, messages: 6 });
+    const store = new Store(undefined, { share: 0.5, octets: 2 * three, messages: 6 });
     assert.equal(put(store, "12345"), "stored");
     assert.equal(put(store, pattern(three, 1)), "quota");
     assert.equal(put(store, "12345"), "stored");
@@ -193,7 +194,7 @@ describe("store", () => {
 
   test("one sender fills as much of a queue as is still free, with all its devices, and a newcomer finds as much", (t) => {
     const file = join(folderFor(t), "relay.db");
-    let store = new Store(file, { octets: 1_000_000, messages: 32 });
+    let store = new Store(file, { share: 0.5, octets: 1_000_000, messages: 32 });
     const fill = (source: string) => {
       let stored = 0;
       while (put(store, "", { source: `grooveDevice://${source}` }) === "stored") stored += 1;
@@ -201,13 +202,13 @@ describe("store", () => {
     };
     assert.deepEqual([fill("mallory/1"), fill("mallory/2")], [16, 0]);
     store.close();
-    store = new Store(file, { octets: 1_000_000, messages: 32 });
+    store = new Store(file, { share: 0.5, octets: 1_000_000, messages: 32 });
     assert.deepEqual([fill("mallory/3"), fill("alice/pc"), fill("bob/pc")], [0, 8, 4]);
     store.close();
   });
 
   test("an id whose message was over the quota may come again", () => {
-    const store = new Store(undefined, { octets: 2 * sizeOf(["12345"], { userRef: "1" }), messages: 10 });
+    const store = new Store(undefined, { share: 0.5, octets: 2 * sizeOf(["12345"], { userRef: "1" }), messages: 10 });
     put(store, "12345");
     assert.equal(put(store, "again", { userRef: "1" }), "quota");
     store.remove(store.after(BOB, 0, 1));
@@ -229,7 +230,7 @@ describe("store", () => {
 
   test("unfinished messages leave nothing, whether they are discarded, refused, or their process ends", (t) => {
     const file = join(folderFor(t), "relay.db");
-    const store = new Store(file, { octets: 3 * CHUNK_SIZE, messages: 10 });
+    const store = new Store(file, { share: 0.5, octets: 3 * CHUNK_SIZE, messages: 10 });
     const long = pattern(CHUNK_SIZE + 5000, 7);
     put(store, long, { userRef: "kept" });
     for (const end of ["discard", "leave"] as const) {
@@ -358,7 +359,7 @@ describe("a store of the first release", () => {
       assert.equal(put(store, "", { userRef: "4f7d-cafe", source: "grooveDevice://carol/pc" }), "duplicate");
       store.close();
     }
-    const small = new Store(file, { octets: 1_000_000, messages: 8 });
+    const small = new Store(file, { share: 0.5, octets: 1_000_000, messages: 8 });
     assert.deepEqual(
       [put(small, ""), put(small, ""), put(small, ""), put(small, "")],
       ["stored", "stored", "quota", "quota"],
@@ -413,7 +414,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
 );
 
 test("does what a simple model does", () => {
-  const quota: Quota = { octets: 4 * CHUNK_SIZE + 5000, messages: 12 };
+  const quota: Quota = { share: 0.5, octets: 4 * CHUNK_SIZE + 5000, messages: 12 };
   const folder = mkdtempSync(join(tmpdir(), "grooveway-store-"));
   let run = 0;
   try {

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { QUOTA, type Quota } from "../../store-and-forward/share.ts";
+import { longestIn, QUOTA, type Quota } from "../../store-and-forward/share.ts";
+import { MESSAGE_LIMIT } from "../defaults.ts";
 
 /** A QUOTA that is not well formed; the message says what to change. */
 export class QuotaError extends Error {
@@ -59,6 +60,11 @@ let last: { readonly text: string; readonly quota: Quota } = { text: "", quota: 
 export function parseQuota(text: string): Quota {
   if (text !== last.text) last = { text, quota: read(text) };
   return last.quota;
+}
+
+/** The longest message that a mailbox takes: one sender alone must be able to have it waiting. @throws QuotaError */
+export function messageLimit(text: string): number {
+  return Math.min(MESSAGE_LIMIT, longestIn(parseQuota(text)));
 }
 
 function read(text: string): Quota {

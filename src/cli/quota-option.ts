@@ -1,0 +1,18 @@
+/**
+ * The option --quota of `edge` and `relay`, which is written like the setting QUOTA.
+ *
+ * @module
+ */
+import { parseQuota, QuotaError } from "../edge/policy/quota.ts";
+import type { Quota } from "../store-and-forward/share.ts";
+import { usage } from "./arguments.ts";
+
+/** @throws CommandError Usage */
+export function quotaOf(command: string, text: string): { readonly text: string; readonly quota: Quota } {
+  try {
+    return { text, quota: parseQuota(text) };
+  } catch (error) {
+    if (error instanceof QuotaError) throw usage(command, `--quota ${error.problem}: ${error.cure}`);
+    throw error;
+  }
+}
