@@ -69,7 +69,7 @@ export const EXIT_CODES = {
   SomeFailed: {
     status: 8,
     meaning: "some of several files failed, each with a line of its own; the others are done",
-    errors: ["PartMissing", "SomeFailed"],
+    errors: ["SomeFailed"],
   },
   WaitedTooLong: { status: 9, meaning: "the recipient made no room within --wait", errors: ["WaitedTooLong"] },
   // EX_SOFTWARE of sysexits.h.
