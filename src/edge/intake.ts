@@ -11,6 +11,8 @@
  *
  * @module
  */
+
+import { RoundRobin } from "../lib/round-robin.ts";
 import {
   CloseReasonId,
   ConnectCloseReasonId,
@@ -20,7 +22,7 @@ import {
 } from "../sstp/index.ts";
 import { type Envelope, fitsMessage, type Mail, type Recipient } from "../store-and-forward/envelope.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
-import { Voucher } from "../store-and-forward/vouch.ts";
+import { identityIn, Voucher } from "../store-and-forward/vouch.ts";
 import { lengthOfMail, pack } from "./bundle.ts";
 import { Calls } from "./calls.ts";
 import {
@@ -137,12 +139,18 @@ interface Pending extends Mail {
 /** Messages on their way into mailboxes, by the mailbox: those that are stored, or those with flag D that are handed on or lost. */
 interface Lane {
   readonly volatile: boolean;
+  /** Mailboxes with a queue that have to be woken. Behind a relay there are many senders, who take turns. */
+  readonly asleep: RoundRobin<string>;
   readonly queues: Map<string, Pending[]>;
   readonly busy: Set<string>;
   readonly calls: Calls;
 }
 
 const NOTHING = new Uint8Array(0);
+
+function laneOf(volatile: boolean, timeout: number): Lane {
+  return { volatile, asleep: new RoundRobin(), queues: new Map(), busy: new Set(), calls: new Calls(timeout) };
+}
 
 /** Entries of the list of messages that are done with, above which it is cut: less often costs memory, more often time. */
 const DONE_JOBS = 1024;
@@ -169,8 +177,8 @@ export class Intake {
   readonly #sessions = new Map<number, Session>();
   readonly #arriving = new Map<number, Arriving>();
   readonly #arena = new Arena();
-  readonly #stored: Lane = { volatile: false, queues: new Map(), busy: new Set(), calls: new Calls(CALL_TIMEOUT) };
-  readonly #passed: Lane = { volatile: true, queues: new Map(), busy: new Set(), calls: new Calls(VOLATILE_TIMEOUT) };
+  readonly #stored = laneOf(false, CALL_TIMEOUT);
+  readonly #passed = laneOf(true, VOLATILE_TIMEOUT);
   /** In the order in which they came; those before `#head` are done with. */
   #jobs: Job[] = [];
   #head = 0;
@@ -360,7 +368,7 @@ export class Intake {
   /** Gives copies of a message to the queues of their mailboxes. */
   #give(job: Job, copies: readonly Copy[]): void {
     const { fields, body, session } = job;
-    const { queues } = fields.doNotDeliverIfOffline ? this.#passed : this.#stored;
+    const { queues, asleep } = fields.doNotDeliverIfOffline ? this.#passed : this.#stored;
     for (const copy of copies) {
       // A message before it may have been refused meanwhile.
       if (!isWanted(session, copy)) {
@@ -369,8 +377,12 @@ export class Intake {
       }
       const pending: Pending = { job, copy, envelope: copy.envelope, fields, body };
       const queue = queues.get(copy.peer);
-      if (queue === undefined) queues.set(copy.peer, [pending]);
-      else queue.push(pending);
+      if (queue !== undefined) {
+        queue.push(pending);
+        continue;
+      }
+      queues.set(copy.peer, [pending]);
+      if (!this.#woken.has(copy.peer)) asleep.push(identityIn(fields.userRef), copy.peer);
     }
     if (job.left === 0) this.#done(job);
   }
@@ -424,23 +436,40 @@ export class Intake {
   flush(): void {
     for (const lane of [this.#passed, this.#stored]) {
       for (const peer of lane.queues.keys()) {
-        if (this.#calling > CALL_OCTETS) return;
-        // What cannot wait waits for nobody: each of these calls has a deadline, and costs its mailbox nothing.
-        if (!lane.volatile && lane.busy.size >= CALLS_AT_ONCE) break;
-        if (!lane.busy.has(peer) && this.#mayCall(peer)) this.#host.waitUntil(this.#run(lane, peer));
+        if (!this.#mayCall(lane)) break;
+        if (!lane.busy.has(peer) && this.#woken.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
       }
+      while (!this.#waking && lane.asleep.first !== undefined && this.#mayCall(lane)) this.#wake(lane);
     }
   }
 
+  /** What cannot wait waits for nobody: each of these calls has a deadline, and costs its mailbox nothing. */
+  #mayCall({ volatile, busy }: Lane): boolean {
+    return this.#calling <= CALL_OCTETS && (volatile || busy.size < CALLS_AT_ONCE);
+  }
+
   /** A mailbox that this device has not sent to has to be woken, or made: that is paid for, one mailbox at a time. */
-  #mayCall(peer: string): boolean {
-    if (this.#woken.has(peer)) return true;
-    if (this.#waking) return false;
-    if (this.#woken.size >= WOKEN_MAILBOXES) this.#woken.clear();
-    this.#woken.add(peer);
-    const paid = this.#charges.wake();
-    if (paid !== undefined) this.#host.waitUntil(this.#flushLater(paid));
-    return true;
+  #wake(lane: Lane): void {
+    const peer = lane.asleep.shift();
+    // It may have been woken for the other lane, and what was for it may have been taken back.
+    if (peer === undefined || !lane.queues.has(peer)) return;
+    if (!this.#woken.has(peer)) {
+      if (this.#woken.size >= WOKEN_MAILBOXES) this.#forgetOne();
+      this.#woken.add(peer);
+      const paid = this.#charges.wake();
+      if (paid !== undefined) this.#host.waitUntil(this.#flushLater(paid));
+    }
+    if (!lane.busy.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
+  }
+
+  /** Forgets that a mailbox is woken for which nothing waits. */
+  #forgetOne(): void {
+    const lanes = [this.#stored, this.#passed];
+    for (const peer of this.#woken) {
+      if (lanes.some(({ queues, busy }) => queues.has(peer) || busy.has(peer))) continue;
+      this.#woken.delete(peer);
+      return;
+    }
   }
 
   async #flushLater(paid: Promise<void>): Promise<void> {
@@ -463,8 +492,10 @@ export class Intake {
   abandon(): void {
     this.#sessions.clear();
     this.#arriving.clear();
-    this.#stored.queues.clear();
-    this.#passed.queues.clear();
+    for (const { queues, asleep } of [this.#stored, this.#passed]) {
+      queues.clear();
+      asleep.clear();
+    }
     this.#unpaid = [];
     this.#jobs = [];
     this.#head = 0;

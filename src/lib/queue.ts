@@ -7,7 +7,7 @@
 /** Empty places at the beginning are kept until there are so many, and as many as items. */
 const SLACK = 1024;
 
-export class Queue<T extends object> implements Iterable<T> {
+export class Queue<T extends object | string> implements Iterable<T> {
   #items: (T | undefined)[] = [];
   /** Index of the first item; what was before it is gone. */
   #head = 0;

@@ -131,6 +131,17 @@ export function senderIn(id: string): Sender {
   return { address: claim === "" ? "" : `${claim}@${relay}`, vouched: false };
 }
 
+/**
+ * Who counts as the sender, by an id that a relay has written: the devices of an identity are one, and so are all of a relay
+ * that does not vouch for them.
+ */
+export function identityIn(id: string): string {
+  const address = id.slice(id.indexOf("@") + 1);
+  const [identity = "", behind = ""] = address.split("/");
+  const relay = behind.indexOf("@");
+  return relay < 0 ? identity : identity + behind.slice(relay);
+}
+
 /** The sender in an id that nobody vouches for: what stands behind its last @. */
 export function claimIn(id: string): string {
   const at = id.lastIndexOf("@");

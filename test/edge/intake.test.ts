@@ -3,7 +3,14 @@ import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type Bundle, unpack } from "../../src/edge/bundle.ts";
-import { BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, MESSAGE_LIMIT, VOLATILE_TIMEOUT } from "../../src/edge/defaults.ts";
+import {
+  BATCH_OCTETS,
+  CALL_OCTETS,
+  CALLS_AT_ONCE,
+  MESSAGE_LIMIT,
+  VOLATILE_TIMEOUT,
+  WOKEN_MAILBOXES,
+} from "../../src/edge/defaults.ts";
 import { type Charges, Intake } from "../../src/edge/intake.ts";
 import type { Refusal } from "../../src/edge/mailbox.ts";
 import type { Host } from "../../src/edge/terminal.ts";
@@ -222,6 +229,49 @@ describe("mailboxes that a device has not sent to", () => {
       calls.flatMap(({ bodies }) => bodies),
       [10, 10, 20],
     );
+  });
+
+  it("are woken for each sender behind a relay in turn, and in order for each", async () => {
+    const paid: (() => void)[] = [];
+    const wake = () => new Promise<void>((resolve) => paid.push(resolve));
+    const { intake, calls } = started(undefined, undefined, wake);
+    intake.introduce("grooveDNS://relay.example.com", true);
+    const all = targets(40);
+    intake.open(1, "grooveDNS://relay.example.com", "message", all.slice(0, 30), true);
+    intake.open(2, "grooveDNS://relay.example.com", "message", all.slice(30, 35), true);
+    intake.open(3, "grooveDNS://relay.example.com", "message", all.slice(35), true);
+    for (const [sessionId, userRef] of [
+      [1, "1@alice/pc"],
+      [2, "1@alice/phone"],
+      [3, "1@bob/pc"],
+    ] as const) {
+      intake.begin(sessionId, { ...FIELDS, userRef });
+      intake.data(sessionId, new Uint8Array(10));
+      intake.end(sessionId, sessionId);
+    }
+    intake.flush();
+    for (let woken = 1; woken <= 10; woken += 1) {
+      for (let n = 0; n < 20; n += 1) await turn();
+      paid.at(-1)?.();
+    }
+    for (let n = 0; n < 20; n += 1) await turn();
+    const order = calls.map(({ peer }) => Number(/p(\d+)/.exec(peer)?.[1]));
+    assert.deepEqual(order.slice(0, 10), [0, 35, 1, 36, 2, 37, 3, 38, 4, 39]);
+  });
+
+  it("may be more than are remembered", async () => {
+    let woken = 0;
+    const { intake, completed } = started(undefined, undefined, () => {
+      woken += 1;
+      return undefined;
+    });
+    intake.open(1, "grooveDevice://a/pc", "message", targets(WOKEN_MAILBOXES + 10), true);
+    for (let message = 1; message <= 2; message += 1) {
+      give(intake, 1, message);
+      await settled(intake);
+    }
+    assert.deepEqual(completed, [1, 2]);
+    assert.ok(woken > WOKEN_MAILBOXES + 10, `${woken}`);
   });
 });
 

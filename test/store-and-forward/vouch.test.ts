@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { addressOf, deviceURL, encode, MAX_NAME_OCTETS, recipientOf, VERSION_1_6 } from "../../src/sstp/index.ts";
-import { LONGEST_ID, StoredIds, senderIn, Voucher } from "../../src/store-and-forward/vouch.ts";
+import { identityIn, LONGEST_ID, StoredIds, senderIn, Voucher } from "../../src/store-and-forward/vouch.ts";
 
 const ALICE = "grooveDevice://alice/pc";
 const MALLORY = "grooveDevice://mallory/x";
@@ -195,6 +195,22 @@ describe("the sender", () => {
     for (const text of ["", "1", "1@", "x".repeat(300)])
       assert.deepEqual(sender(text), { address: "", vouched: false });
     fc.assert(fc.property(userRef, (text) => assert.equal(sender(text).vouched, false)));
+  });
+});
+
+describe("who counts as the sender", () => {
+  it("is the identity, whichever of its devices sends, at its relay", () => {
+    assert.equal(identityIn("1@alice/pc"), "alice");
+    assert.equal(identityIn("2@alice/phone"), "alice");
+    assert.equal(identityIn("1@alice"), "alice");
+    assert.equal(identityIn("1@alice/pc@relay.example.com"), "alice@relay.example.com");
+    assert.equal(identityIn("1@alice@relay.example.com"), "alice@relay.example.com");
+    assert.notEqual(identityIn("1@alice/pc@other.example.com"), "alice@relay.example.com");
+  });
+
+  it("is a relay that does not vouch for its devices, whatever they write", () => {
+    const first = identityIn(new Voucher(RELAY, false).id("1@alice/pc"));
+    fc.assert(fc.property(userRef, (text) => assert.equal(identityIn(new Voucher(RELAY, false).id(text)), first)));
   });
 });
 
