@@ -1,0 +1,173 @@
+/**
+ * Files of odd names go from `send` to `recv` while both, and the edge with its runtime, are killed whenever chance says so. Every
+ * file arrives whole and once, and nothing is left but what `recv --list` shows.
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { listLeftOvers } from "../../src/cli/left-overs.ts";
+import { folder } from "../cli/support.ts";
+import { pattern } from "../support/watch.ts";
+import { Chance, FULL, Mortal, seedOf, tokenFor } from "./support.ts";
+
+const FILES = FULL ? 300 : 30;
+const BYTES = FULL ? 2 * 1024 ** 3 : 24 * 1024 ** 2;
+const KILLS = FULL ? 200 : 8;
+/** Milliseconds between kills, at most twice as many: each victim starts in about a second, and must get on a little. */
+const PAUSE = FULL ? 2500 : 1500;
+
+/** Names that a file system takes and a recipient has to make harmless, and some that only look alike. */
+const ODD = [
+  "plain.txt",
+  "PLAIN.TXT",
+  " leading and trailing ",
+  "dots...",
+  ".hidden",
+  "new\nline",
+  "\x1b[2K\rsent",
+  "\u202egnp.exe",
+  "caf\u00e9",
+  "cafe\u0301",
+  "CON",
+  "nul.txt",
+  "a:b*c?",
+  "back\\slash",
+  "-rf",
+  "漢".repeat(80),
+  `${"x".repeat(250)}.tar`,
+  "👩‍👩‍👧",
+  "deep/er/and/deeper",
+  "%2e%2e%2fx",
+];
+
+test("kills of sender, receiver, and edge with its runtime: every file arrives once", {
+  timeout: FULL ? 5_400_000 : 600_000,
+}, async (context) => {
+  const seed = seedOf();
+  const chance = new Chance(seed);
+  const at = await folder(context);
+  const [top, out, state] = [join(at, "top"), join(at, "out"), join(at, "recv-state")];
+  const sent = makeFiles(top, chance);
+  const edge = await Mortal.start();
+  context.after(() => edge.close());
+  const way = async (address: string) => [
+    "--edge",
+    `http://127.0.0.1:${edge.port}`,
+    "--as",
+    address,
+    "--token",
+    await tokenFor(address),
+  ];
+  const send = ["send", ...(await way("alice/pc")), "--state", join(at, "send-state"), "bob/x", top];
+  const recv = ["recv", ...(await way("bob/x")), "--state", state, "--out", out, "--follow"];
+
+  let isOver = false;
+  const kills = { sender: 0, receiver: 0, edge: 0 };
+  const errors: string[] = [];
+  const sender = new Repeated(context, send, errors);
+  const receiver = new Repeated(context, recv, errors);
+  const receiving = receiver.run(() => !isOver);
+  const sending = sender.run(({ code }) => code !== 0);
+  const killing = (async () => {
+    for (let n = 0; n < KILLS && !isOver; n += 1) {
+      await sleep(chance.below(2 * PAUSE));
+      const victim = chance.of(["sender", "receiver", "edge"] as const);
+      kills[victim] += 1;
+      if (victim === "edge") await edge.kill();
+      else (victim === "sender" ? sender : receiver).kill();
+    }
+  })();
+  await sending;
+  await killing;
+  while ((await edge.mailbox("bob/x")).messages > 0) await sleep(200);
+  isOver = true;
+  receiver.end();
+  await receiving;
+
+  console.log(`files: seed ${seed}: ${sent.length} files, kills ${JSON.stringify(kills)}`);
+  assert.deepEqual(errors, [], "nothing ended by a fault of its own");
+  assert.deepEqual(hashesUnder(out), sent.sort(), "every file is there, whole and once");
+  assert.deepEqual(await listLeftOvers({ out, state }), []);
+  const left = readdirSync(join(out, ".grooveway")).filter((name) => /\.(part|journal|whole)$/.test(name));
+  assert.deepEqual(left, [], "nothing is left that nobody lists");
+});
+
+/** Makes the files, no two alike, and gives their hashes. */
+function makeFiles(top: string, chance: Chance): string[] {
+  const hashes: string[] = [];
+  // A fifth of them has nearly all bytes.
+  const large = Math.floor((BYTES / FILES) * 5);
+  for (let n = 0; n < FILES; n += 1) {
+    const name = ODD[n % ODD.length] ?? "";
+    const round = Math.floor(n / ODD.length);
+    const path = join(top, `${round}`, name);
+    const bytes = pattern(n % 5 === 0 ? large : 1 + chance.below(4000), n + 1);
+    mkdirSync(join(path, ".."), { recursive: true });
+    writeFileSync(path, bytes);
+    hashes.push(sha256(bytes));
+  }
+  return hashes;
+}
+
+function hashesUnder(out: string): string[] {
+  return readdirSync(out, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.parentPath.includes(".grooveway"))
+    .map((entry) => sha256(readFileSync(join(entry.parentPath, entry.name))))
+    .sort();
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Statuses by which a command may end when the edge is killed: it could not be reached. */
+const UNREACHABLE = 3;
+
+interface Ended {
+  readonly code: number | null;
+}
+
+/** A command that is started again whenever it ends, as a person or a service manager does. */
+class Repeated {
+  readonly #args: readonly string[];
+  readonly #errors: string[];
+  #child: ChildProcess | undefined;
+
+  constructor(context: TestContext, args: readonly string[], errors: string[]) {
+    this.#args = args;
+    this.#errors = errors;
+    context.after(() => this.kill());
+  }
+
+  async run(isAgain: (ended: Ended) => boolean): Promise<void> {
+    const entry = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
+    for (;;) {
+      const child = spawn(process.execPath, [entry, ...this.#args], { stdio: ["ignore", "pipe", "pipe"] });
+      this.#child = child;
+      let stderr = "";
+      child.stdout.resume();
+      child.stderr.setEncoding("utf8").on("data", (text: string) => {
+        stderr = (stderr + text).slice(-2000);
+      });
+      const [code] = (await once(child, "close")) as [number | null];
+      const isExpected = code === null || code === 0 || code === UNREACHABLE;
+      if (!isExpected) this.#errors.push(`${this.#args[0]} ended with ${code}: ${stderr}`);
+      if (!isAgain({ code }) || !isExpected) return;
+      await sleep(100);
+    }
+  }
+
+  kill(): void {
+    this.#child?.kill("SIGKILL");
+  }
+
+  end(): void {
+    this.#child?.kill("SIGTERM");
+  }
+}
