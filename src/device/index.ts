@@ -17,3 +17,5 @@ export { DeviceError, type DeviceErrorCode } from "./error.ts";
 export type { Message, SendOptions, StreamPart } from "./message.ts";
 export type { DeviceOptions, HeldListener } from "./options.ts";
 export { openTransport, TRANSPORTS, type Transport, type TransportName, type TransportOptions } from "./transport.ts";
+export type { Dialler, Patience } from "./transports/dial.ts";
+export type { Endpoint } from "./transports/endpoint.ts";
