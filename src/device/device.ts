@@ -31,6 +31,7 @@ import { PathMtuWatch } from "./path-mtu.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
 import { ReconnectPause } from "./reconnect.ts";
 import { tokenFrom } from "./token.ts";
+import { sendRefusal } from "./token-refusal.ts";
 import type { TransportName } from "./transport.ts";
 
 /** A carrier, and what belongs to it alone. */
@@ -58,6 +59,8 @@ export class Device {
   readonly #recipients: Recipients;
   readonly #outbox: Outbox;
   #run: Run | undefined;
+  /** That of the last connection. */
+  #token: string | undefined;
   #replacing = false;
   readonly #reconnectPause = new ReconnectPause();
   readonly #pathMtu = new PathMtuWatch();
@@ -177,9 +180,14 @@ export class Device {
         signal: options.signal,
         // The relay has the message safe.
         resolve: () => resolve({ id: this.#voucher.id(userRef) }),
-        reject,
+        reject: (error) => reject(this.#meetsToken ? sendRefusal(error, this.#token, destination) : error),
       });
     });
+  }
+
+  /** Whether the token is for whoever takes the messages. One that is passed through by an edge is for the edge. */
+  get #meetsToken(): boolean {
+    return this.#options.relay === undefined || this.#settings.transport === "tcp";
   }
 
   /** The first connection. */
@@ -204,6 +212,7 @@ export class Device {
     const { edge, contentLength, ca, allowPlain, receive = true } = this.#options;
     const { self: address, transport, relay } = this.#settings;
     const token = await tokenFrom(this.#options.token, this.#closing.signal);
+    this.#token = token;
     let run: Run | undefined;
     const carrier = new Carrier(
       {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { mayUse, type Peer, parseRights, type Rights } from "../auth/scopes.ts";
+import { addressee, maySend, mayUse, type Peer, parseRights, type Rights } from "../auth/scopes.ts";
 import { visible } from "../lib/printable.ts";
 import { formatAddress } from "../sstp/index.ts";
 import { DeviceError } from "./error.ts";
@@ -49,6 +49,24 @@ export function tokenRefusal(reason: string | undefined, refused: RefusedToken =
   if (text === undefined) return undefined;
   const words = text({ ...refused, by: refused.by ?? "edge" }, claimsOf(refused.token));
   return new DeviceError("TokenRefused", `${words} [${reason}]`);
+}
+
+/**
+ * A recipient was refused, and the token allows nothing else: the error that says which scope is missing. Otherwise the
+ * error as it is.
+ */
+export function sendRefusal(
+  error: DeviceError,
+  token: string | undefined,
+  recipient: { readonly identityURL: string; readonly deviceURL: string },
+): DeviceError {
+  if (error.code !== "RecipientRefused") return error;
+  const claims = claimsOf(token);
+  const peer = addressee(recipient);
+  if (claims === undefined || peer === undefined || maySend(claims.rights, peer)) return error;
+  const to = formatAddress(peer);
+  const text = `the token lacks the scope send:${to}: ${getScope(claims, `send:${to}`)} [ScopeMissing]`;
+  return new DeviceError(error.code, text, { cause: error });
 }
 
 function why({ detail }: RefusedToken): string {

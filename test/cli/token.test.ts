@@ -157,7 +157,9 @@ describe("an edge with keys", () => {
 
     for (const [done, expected] of await Promise.all([
       send("alice/pc", "bob/laptop").then((done) => [done, /\[TokenNeeded\]$/m] as const),
-      send("alice/pc", "carol/x", "--token", alice).then((done) => [done, /\[RecipientRefused\]/] as const),
+      send("alice/pc", "carol/x", "--token", alice).then(
+        (done) => [done, /lacks the scope send:carol\/x: .*\[ScopeMissing\]$/m] as const,
+      ),
       send("eve/pc", "bob/laptop", "--token", alice).then((done) => [done, /\[ScopeMissing\]$/m] as const),
       run(context, ["recv", "--edge", url, "--as", "alice/pc", "--token", alice]).then(
         (done) => [done, /scope receive.*\[TokenRefused\]/] as const,

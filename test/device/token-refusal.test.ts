@@ -1,7 +1,8 @@
 /** What whoever has a token is told when it does not do: one row for each reason. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type RefusedToken, tokenRefusal } from "../../src/device/token-refusal.ts";
+import { DeviceError } from "../../src/device/error.ts";
+import { type RefusedToken, sendRefusal, tokenRefusal } from "../../src/device/token-refusal.ts";
 
 function tokenOf(claims: Record<string, unknown>): string {
   const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -63,5 +64,40 @@ describe("a token is refused", () => {
 
   it("by no reason that is about something else", () => {
     for (const reason of [undefined, "", "WrongPrefix", "toString"]) assert.equal(tokenRefusal(reason), undefined);
+  });
+});
+
+describe("a recipient is refused", () => {
+  const refused = new DeviceError("RecipientRefused", "the relay takes no messages for this recipient");
+  const bob = { identityURL: "grooveIdentity://bob", deviceURL: "" };
+  const phone = { identityURL: "grooveIdentity://bob", deviceURL: "grooveDevice://bob/my%20phone" };
+  for (const [scope, recipient, missing] of [
+    [
+      "connect receive",
+      bob,
+      /^the token lacks the scope send:bob: .* --scope 'connect receive send:bob'\) \[ScopeMissing\]$/,
+    ],
+    [
+      "connect send:bob",
+      phone,
+      /^the token lacks the scope send:bob\/my%20phone: .* --scope 'connect send:bob send:bob\/my%20phone'/,
+    ],
+    ["connect send:*", bob, undefined],
+    ["connect send:bob/*", phone, undefined],
+  ] as const) {
+    it(`with a token for ${scope}: ${missing === undefined ? "not for its sake" : "which scope it lacks is told"}`, () => {
+      const error = sendRefusal(refused, tokenOf({ ...GOOD, scope }), recipient);
+      if (missing === undefined) assert.equal(error, refused);
+      else assert.match(error.message, missing);
+      assert.equal(error.code, "RecipientRefused");
+    });
+  }
+
+  it("with no token, with one that cannot be read, or for another cause: the error is as it was", () => {
+    const full = new DeviceError("QuotaWouldBeExceeded", "full");
+    assert.equal(sendRefusal(full, tokenOf({ ...GOOD, scope: "" }), bob), full);
+    for (const token of [undefined, "nonsense"]) assert.equal(sendRefusal(refused, token, bob), refused);
+    const foreign = { identityURL: "apphandler", deviceURL: "device2" };
+    assert.equal(sendRefusal(refused, tokenOf({ ...GOOD, scope: "" }), foreign), refused);
   });
 });
