@@ -170,6 +170,13 @@ export class Consumption {
     this.#keepAside();
   }
 
+  /** Messages have been taken back by their sender: they are not waited for. What is on its way may arrive. */
+  withdrawn(ranges: readonly Range[]): void {
+    const before = this.#aside.count;
+    for (const [from, to] of ranges) this.#notAside(from, to);
+    if (this.#aside.count !== before) this.#keepAside();
+  }
+
   /** Offers again what was put off, when it is time. */
   offerLater(now: number): void {
     if (this.#later.count === 0 || now < this.#laterAt) return;

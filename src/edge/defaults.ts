@@ -100,6 +100,9 @@ export const ENVELOPE_LIMIT = 1024 * 1024;
 /** A body longer than this stands in rows of its own, of this size: then one read of a segment stays small. */
 export const BODY_ROW_OCTETS = 512 * 1024;
 
+/** Segments of a mailbox that are read in one turn for a sender that takes messages back: some tens of milliseconds of work. */
+export const FOUND_SEGMENTS = 16;
+
 /** How long a message waits for its peer: two weeks of holiday. */
 export const RETENTION = 14 * 24 * 3600_000;
 

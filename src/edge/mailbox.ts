@@ -20,6 +20,7 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
+import type { Range } from "../lib/ranges.ts";
 import { within } from "../lib/runtime/timeout.ts";
 import { isRelay } from "../sstp/index.ts";
 import { type Drop, type DropCounts, noDrops } from "../store-and-forward/drop-reasons.ts";
@@ -55,7 +56,7 @@ import { parseQuota } from "./policy/quota.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "./policy/senders.ts";
 import { allowedLink } from "./relays.ts";
 import type { Report } from "./report.ts";
-import { MailboxStore, type Outcome, type Waiting } from "./store.ts";
+import { MailboxStore, type Outcome, type Waiting, type Wanted } from "./store.ts";
 import { Waiters } from "./waiters.ts";
 
 /** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
@@ -85,6 +86,25 @@ export interface Appended {
  * consume the mailbox (any more).
  */
 export type Taken = "taken" | { readonly dropped: number } | "gone";
+
+/** What is told to a consumer of what it has said. */
+export interface Acknowledged {
+  /** Everything up to this message has left the mailbox. */
+  readonly position: number;
+  /** Of what it has asked for again, what has left the mailbox as well: it is not waited for. */
+  readonly gone: readonly Range[];
+}
+
+/** What a sender may add to a mailbox before it is suspended, or that it may not send there. */
+export type Room =
+  | {
+      readonly type: "room";
+      readonly octets: number;
+      readonly messages: number;
+      /** Whether somebody consumes it. */
+      readonly attached: boolean;
+    }
+  | { readonly type: "locked" };
 
 /** What an operator sees of a mailbox. */
 export interface MailboxStatus extends Waiting {
@@ -351,9 +371,9 @@ export class Mailbox extends DurableObject<Env> {
    * The consumer tells what became of messages that it was given. What is done with is not sent again, unless this memory
    * is lost at once.
    *
-   * @returns everything up to this message has left the mailbox; undefined when it is no longer the consumer
+   * @returns undefined when it is no longer the consumer
    */
-  async acknowledge(generation: number, report: Report): Promise<number | undefined> {
+  async acknowledge(generation: number, report: Report): Promise<Acknowledged | undefined> {
     if (this.#consumer?.generation !== generation) return undefined;
     const now = Date.now();
     const dropped = this.#consumption.report(report, now);
@@ -364,7 +384,42 @@ export class Mailbox extends DurableObject<Env> {
     this.#cutSoon();
     if (report.later !== undefined) await this.#setAlarm();
     this.#push();
-    return this.#store.position;
+    const gone = report.again === undefined ? [] : this.#store.gone(report.again);
+    return { position: this.#store.position, gone };
+  }
+
+  /** What a sender may add, and whether somebody is there to take it. */
+  async room(source: string): Promise<Room> {
+    this.#cut();
+    if (this.#locked || !maySend(this.#senders, source)) return { type: "locked" };
+    const { octets, messages } = isStorageFull() ? NOTHING : this.#store.roomFor(senderOf(source));
+    return { type: "room", octets, messages, attached: this.#consumer !== undefined };
+  }
+
+  /**
+   * Removes messages that their sender takes back; their ids stay known. What is on its way to the consumer may arrive all
+   * the same.
+   *
+   * @returns how many were removed
+   */
+  async withdraw(wanted: Wanted): Promise<number> {
+    let removed = 0;
+    for (let from: number | undefined = 0; from !== undefined; ) {
+      this.#cut();
+      const { found, next }: ReturnType<MailboxStore["find"]> = this.#store.find(wanted, from);
+      const before = this.#store.messages;
+      this.#store.remove(found);
+      removed += before - this.#store.messages;
+      this.#consumption.withdrawn(found);
+      this.#consumption.prune();
+      this.#tellOfRoom();
+      from = next;
+      // Others have their turn.
+      if (from !== undefined) await scheduler.wait(0);
+    }
+    this.#count("Withdrawn", removed);
+    await this.#setAlarm();
+    return removed;
   }
 
   async status(): Promise<MailboxStatus> {
@@ -815,6 +870,8 @@ export class Mailbox extends DurableObject<Env> {
     this.#store.setFact(name, JSON.stringify(value ?? null));
   }
 }
+
+const NOTHING = { octets: 0, messages: 0 };
 
 const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 

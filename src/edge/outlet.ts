@@ -8,7 +8,7 @@
  * @module
  */
 import { Queue } from "../lib/queue.ts";
-import { Ranges } from "../lib/ranges.ts";
+import { type Range, Ranges } from "../lib/ranges.ts";
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../sstp/index.ts";
 import type { Envelope, Mail } from "../store-and-forward/envelope.ts";
 import { kept } from "../store-and-forward/message-body.ts";
@@ -719,9 +719,13 @@ export class Outlet {
       while (!box.draft.isEmpty && this.#consumed.get(box.peer) === box) {
         const generation = await box.generation;
         const report = box.takeReport().toReport();
-        const position = await this.#calls.keep(this.#host.mailbox(box.peer).acknowledge(generation, report));
-        if (position === undefined) this.#cede(box);
-        else if (report.again !== undefined) box.prune(position, this.#senders);
+        const told = await this.#calls.keep(this.#host.mailbox(box.peer).acknowledge(generation, report));
+        if (told === undefined) this.#cede(box);
+        else if (report.again !== undefined) {
+          box.prune(told.position, this.#senders);
+          // A call has no tuples.
+          box.forget(told.gone as readonly Range[], this.#senders);
+        }
       }
     } catch {
       // It was not told: the messages come again, and the device knows their ids.

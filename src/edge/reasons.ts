@@ -129,6 +129,16 @@ export const REASONS = {
     cause: "The address is not identity or identity/device.",
     cure: "Write it as in grooveway mailbox --help, percent-encoded in the URL.",
   },
+  MalformedSender: {
+    status: 400,
+    cause: "The query does not name the device that sends, or not the ids of its messages.",
+    cure: "Write from=identity/device, and to take messages back also id= with what their ids begin with.",
+  },
+  LockedOut: {
+    status: 403,
+    cause: "The mailbox takes no messages of this sender: it is locked, or its rule shuts the sender out.",
+    cure: "Ask the recipient.",
+  },
   MalformedRule: {
     status: 400,
     cause: "The body is not a JSON object with the rule of who may send as its member senders, or the rule is none.",

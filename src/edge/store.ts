@@ -24,7 +24,7 @@
 import { type Range, Ranges } from "../lib/ranges.ts";
 import { sha256 } from "../lib/sha256.ts";
 import { joinOctets } from "../sstp/index.ts";
-import type { Envelope } from "../store-and-forward/envelope.ts";
+import type { Envelope, Recipient } from "../store-and-forward/envelope.ts";
 import {
   type Amount,
   hasRoom,
@@ -44,6 +44,8 @@ import {
   contentsOf,
   emptyMessage,
   envelopeAt,
+  ID_AT,
+  idLengthAt,
   isElsewhere,
   lengthOf,
   renumbered,
@@ -53,6 +55,7 @@ import {
 import {
   BODY_ROW_OCTETS,
   ENVELOPE_LIMIT,
+  FOUND_SEGMENTS,
   LONG_ENVELOPE,
   MESSAGE_LIMIT,
   PURGED_IDS_AGE,
@@ -133,6 +136,16 @@ interface Extent {
 interface Share {
   messages: number;
   octets: number;
+}
+
+/** Messages that a sender asks for. */
+export interface Wanted {
+  /** Device URL of the sender. */
+  readonly source: string;
+  /** What their ids begin with, as they are stored. */
+  readonly idPrefix: string;
+  /** Only those for this one recipient: in the mailbox of an origin relay there are those for others. */
+  readonly to?: Recipient;
 }
 
 /** How messages are taken. */
@@ -413,6 +426,59 @@ export class MailboxStore {
   #removeAll(ranges: Iterable<Range>): void {
     for (const [from, to] of ranges) this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1));
     this.#advance();
+  }
+
+  /**
+   * Finds messages that a sender may want back, in so many segments and no more: to read them all at once could keep others
+   * waiting.
+   *
+   * @param from where to begin, by number
+   * @returns their numbers, and where to go on; undefined when all were looked at
+   */
+  find(wanted: Wanted, from: number): { readonly found: readonly Range[]; readonly next: number | undefined } {
+    const rows = this.#all(
+      "SELECT first, count, octets, senders, envelopes, body FROM segments WHERE first + count > ? ORDER BY first LIMIT ?",
+      from,
+      FOUND_SEGMENTS,
+    );
+    const sender = senderOf(wanted.source);
+    const begin = encoder.encode(wanted.idPrefix);
+    const found = new Ranges();
+    for (const row of rows) {
+      if (!(JSON.parse(String(row.senders)) as SenderCount[]).some(([name]) => name === sender)) continue;
+      const { first, bundle, starts, sizes } = this.#segmentIn(row);
+      const isTheirs = bundle.envelopes.map((envelope) => isWanted(envelope, wanted));
+      if (!isTheirs.includes(true)) continue;
+      const done = this.#parts.get(first)?.ranges ?? NO_RANGES;
+      for (const index of sizes.keys()) {
+        const start = starts[index] ?? 0;
+        const theirs = isTheirs[envelopeAt(bundle.octets, start)] === true && !done.has(first + index);
+        if (theirs && idBegins(bundle.octets, start, begin)) found.add(first + index);
+      }
+    }
+    const last = rows.at(-1);
+    const isEnd = last === undefined || rows.length < FOUND_SEGMENTS;
+    return { found: [...found], next: isEnd ? undefined : Number(last.first) + Number(last.count) };
+  }
+
+  /** Of these numbers, as far as they have come, those of no message that waits. */
+  gone(ranges: Iterable<Range>): Range[] {
+    const gone = new Ranges();
+    for (const [from, to] of ranges) {
+      const end = Math.min(to, this.#next - 1);
+      for (let at = from; at <= end; ) {
+        const extent = this.#extentAt(at);
+        const first = extent?.first ?? end + 1;
+        gone.add(at, Math.min(end, first - 1));
+        if (extent === undefined || first > end) break;
+        const last = Math.min(end, first + extent.count - 1);
+        for (const [low, high] of this.#parts.get(first)?.ranges ?? NO_RANGES) {
+          gone.add(Math.max(low, at), Math.min(high, last));
+        }
+        at = last + 1;
+      }
+    }
+    return [...gone];
   }
 
   /**
@@ -917,15 +983,20 @@ export class MailboxStore {
     if (kept !== undefined) return kept;
     const found = this.#rowAt("first, count, octets, envelopes, body", seq);
     if (found === undefined) return undefined;
+    const segment = this.#segmentIn(found);
+    this.#cache.keep(segment);
+    return segment;
+  }
+
+  /** The segment in a row. */
+  #segmentIn(found: Record<string, unknown>): Segment {
     const envelopes = (JSON.parse(String(found.envelopes)) as (Envelope | number)[]).map((envelope) => {
       if (typeof envelope !== "number") return envelope;
       const [row] = this.#all("SELECT text FROM envelopes WHERE number = ?", envelope);
       return JSON.parse(String(row?.text)) as Envelope;
     });
     const { texts: _, ...rest } = batchOf({ envelopes, octets: octetsOf(found.body) });
-    const segment = { first: Number(found.first), octets: Number(found.octets), ...rest };
-    this.#cache.keep(segment);
-    return segment;
+    return { first: Number(found.first), octets: Number(found.octets), ...rest };
   }
 
   #rowAt(columns: string, seq: number): Record<string, unknown> | undefined {
@@ -1009,6 +1080,19 @@ function added(amount: Amount, octets: number): Amount {
 }
 
 type SenderCount = readonly [sender: string, messages: number, octets: number];
+
+/** Whether messages of an envelope are those that a sender asks for. */
+function isWanted({ source, entries }: Envelope, { source: wanted, to }: Wanted): boolean {
+  if (source !== wanted) return false;
+  if (to === undefined) return true;
+  const [only, ...others] = entries ?? [];
+  return others.length === 0 && only?.identityURL === to.identityURL && only.deviceURL === to.deviceURL;
+}
+
+function idBegins(octets: Uint8Array, start: number, begin: Uint8Array): boolean {
+  if (idLengthAt(octets, start) < begin.length) return false;
+  return begin.every((octet, at) => octets[start + ID_AT + at] === octet);
+}
 
 /** The sender of all envelopes; undefined when there are several. */
 function onlySenderOf(envelopes: readonly Envelope[]): string | undefined {

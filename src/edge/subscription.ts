@@ -15,7 +15,7 @@
  * @module
  */
 import { Queue } from "../lib/queue.ts";
-import { Ranges } from "../lib/ranges.ts";
+import { type Range, Ranges } from "../lib/ranges.ts";
 import type { Mail } from "../store-and-forward/envelope.ts";
 import { SessionSlot } from "../store-and-forward/session-pool.ts";
 import { SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "./defaults.ts";
@@ -316,6 +316,15 @@ export class Subscription {
   prune(position: number, senders: Iterable<Sender>): void {
     for (const ranges of [this.#declined, this.#later, this.#crowded]) dropUpTo(ranges, position);
     for (const { box, aside } of senders) if (box === this) dropUpTo(aside, position);
+    this.endPass(senders);
+  }
+
+  /** Messages that were asked for again have left the mailbox, since their sender has taken them back. */
+  forget(gone: readonly Range[], senders: Iterable<Sender>): void {
+    if (gone.length === 0) return;
+    const sets = [this.#declined, this.#later, this.#crowded];
+    for (const { box, aside } of senders) if (box === this) sets.push(aside);
+    for (const ranges of sets) for (const [from, to] of gone) ranges.delete(from, to);
     this.endPass(senders);
   }
 

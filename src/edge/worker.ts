@@ -28,6 +28,7 @@ import { sourceOf } from "./policy/source.ts";
 import { answerHeaders, problem, REASONS, type Reason } from "./reasons.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
 import { answerRule } from "./rules.ts";
+import { answerRoom, answerWithdrawal } from "./sending.ts";
 
 export { Directory } from "./directory.ts";
 export { Link } from "./link.ts";
@@ -89,6 +90,18 @@ app.on(["GET", "PUT"], "/mailboxes/:address/rule", async (c) => {
   return answerRule(c.req.raw, c.req.param("address"), c.env, (peer) =>
     owns(rights, peer) ? undefined : "ScopeMissing",
   );
+});
+
+app.get("/mailboxes/:address/room", async (c) => {
+  const admitted = await admitWhole(c.req.raw, c.env, false, c.executionCtx);
+  if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
+  return answerRoom(c.req.raw, c.req.param("address"), admitted.principal, c.env);
+});
+
+app.delete("/mailboxes/:address/messages", async (c) => {
+  const admitted = await admitWhole(c.req.raw, c.env, false, c.executionCtx);
+  if (admitted.type === "refused") return problem(admitted.reason, admitted.detail);
+  return answerWithdrawal(c.req.raw, c.req.param("address"), admitted.principal, c.env);
 });
 
 app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {

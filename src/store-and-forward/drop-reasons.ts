@@ -26,6 +26,7 @@ export const DROPS = {
   ResourceRefused:
     "The peer's device takes nothing for the resource of the message. It waits for a device that does, until the retention time is over.",
   Expired: "Nobody fetched the message within the retention time.",
+  Withdrawn: "Its sender has taken it back before it was fetched.",
   Purged: "An operator has emptied the mailbox.",
 } as const;
 

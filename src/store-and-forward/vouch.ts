@@ -169,7 +169,8 @@ function isVouched(id: string): boolean {
   );
 }
 
-function escaped(text: string): string {
+/** The unique part of an id as it is written, or the beginning of one. */
+export function escaped(text: string): string {
   return text.includes("%") || text.includes("@") ? text.replace(/%/g, "%25").replace(/@/g, "%40") : text;
 }
 

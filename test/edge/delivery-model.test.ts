@@ -81,7 +81,7 @@ class Model {
       ready: async () => true,
       acknowledge: async (_: number, report: Report) => {
         this.consumption.report(report, 0);
-        return this.store.position;
+        return { position: this.store.position, gone: this.store.gone(report.again ?? []) };
       },
     };
     const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as Host;

@@ -7,6 +7,7 @@ import { LATER, OPEN_SESSIONS, SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "../.
 import { Outlet } from "../../src/edge/outlet.ts";
 import type { Report } from "../../src/edge/report.ts";
 import type { Host } from "../../src/edge/terminal.ts";
+import type { Range } from "../../src/lib/ranges.ts";
 import { CloseReasonId, type Connection } from "../../src/sstp/index.ts";
 
 const PEER = "grooveDevice://bob/pc";
@@ -27,6 +28,7 @@ async function started() {
   const ids = new Map<number, string>();
   let answers: (() => void)[] | undefined;
   let position = 0;
+  let gone: readonly Range[] = [];
   const engine = {
     state: "established",
     closed: undefined,
@@ -58,7 +60,7 @@ async function started() {
       told.push(report);
       const waiting = answers;
       if (waiting !== undefined) await new Promise<void>((resolve) => waiting.push(resolve));
-      return position;
+      return { position, gone };
     },
   };
   const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as Host;
@@ -125,6 +127,10 @@ async function started() {
     /** Everything up to a number has left the mailbox. */
     moved(to: number) {
       position = to;
+    },
+    /** These have left the mailbox. */
+    withdrawn(ranges: readonly Range[]) {
+      gone = ranges;
     },
     /** From now on the mailbox does not answer. */
     hold() {
@@ -329,6 +335,22 @@ describe("a session that is suspended", () => {
     one.ready("slow");
     await one.settle();
     assert.deepEqual(one.told.at(-1), { again: [[1, 2]] });
+  });
+
+  it("does not wait for what its sender has taken back meanwhile, in the middle of what waits", async () => {
+    const one = await started();
+    one.deliver(1, some(4, "slow"));
+    one.suspend("slow");
+    one.outlet.settle();
+    await one.settle();
+    one.withdrawn([[1, 2]]);
+    one.ready("slow");
+    // It comes before the mailbox has said what is gone.
+    one.deliver(3, some(2, "slow"));
+    await one.settle();
+    one.deliver(3, some(2, "slow"));
+    await one.settle();
+    assert.deepEqual(one.sent, ["3", "4"]);
   });
 
   it("does not wait for what has left the mailbox meanwhile", async () => {

@@ -60,7 +60,7 @@ function hostOf(more: Partial<Host> = {}): Host {
     pass: async () => [],
     attach: async () => ({ generation: 1 }),
     ready: async () => true,
-    acknowledge: async () => true,
+    acknowledge: async () => ({ position: 0, gone: [] }),
     refuse: async () => undefined,
     detach: async () => undefined,
   };

@@ -243,7 +243,11 @@ describe("mailbox store", () => {
     const octets = 2 * (sizeOf(first) + sizeOf(more)) + 300;
     const store = open(database(), { octets, messages: 8 });
     const others = mail("c", 1, "grooveDevice://carol/pc");
-    const outcomes: Outcome[] = append(store, [...first, mail("b", 1000), mail("c", 1), others, mail("a", 60)], NOW);
+    const outcomes: Outcome[] = append(
+      store,
+      [...first, mail("b", Math.floor(octets / 2)), mail("c", 1), others, mail("a", 60)],
+      NOW,
+    );
     assert.deepEqual(outcomes, ["stored", "quota", "quota", "stored", "duplicate"]);
     store.remove([[2, 2]]);
     assert.deepEqual(append(store, more, NOW), ["stored", "stored", "stored", "quota"]);

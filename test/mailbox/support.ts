@@ -6,8 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { Device, type DeviceOptions, type Message, openTransport, type TransportName } from "../../src/device/index.ts";
 import type { Bundle } from "../../src/edge/bundle.ts";
-import type { Appended, MailboxStatus, Refusal } from "../../src/edge/mailbox.ts";
+import type { Acknowledged, Appended, MailboxStatus, Refusal, Room } from "../../src/edge/mailbox.ts";
 import type { Report } from "../../src/edge/report.ts";
+import type { Wanted } from "../../src/edge/store.ts";
 import {
   accountURL,
   Connection,
@@ -66,7 +67,9 @@ export interface MailboxStub {
   pass(bundle: Bundle): Promise<Refusal[]>;
   attach(): Promise<{ readonly generation: number }>;
   ready(tunnel: string, generation: number): Promise<boolean>;
-  acknowledge(generation: number, report: Report): Promise<number | undefined>;
+  acknowledge(generation: number, report: Report): Promise<Acknowledged | undefined>;
+  room(source: string): Promise<Room>;
+  withdraw(wanted: Wanted): Promise<number>;
   status(): Promise<MailboxStatus>;
   purge(): Promise<number>;
   setLocked(locked: boolean): Promise<void>;
