@@ -202,8 +202,8 @@ describe("grooveway mailbox", () => {
 
   it("says in one line what is wrong, and exits with another code than 0", async (t) => {
     for (const [args, code, pattern] of [
-      [["show", "fay", "--token", "wrong"], 1, /\[AdminTokenNeeded\]$/],
-      [["show", "a/b/c", "--token", TOKEN], 1, /\[MalformedAddress\]$/],
+      [["show", "fay", "--token", "wrong"], 4, /\[AdminTokenNeeded\]$/],
+      [["show", "a/b/c", "--token", TOKEN], 4, /\[MalformedAddress\]$/],
       [["show", "fay", "--token", TOKEN, "--edge", "http://127.0.0.1:1"], 3, /\[ConnectFailed\]$/],
       [["show", "--token", TOKEN], 2, /needs an ADDRESS/],
       [["ls", "fay", "--token", TOKEN], 2, /takes no ADDRESS/],
