@@ -16,6 +16,11 @@ export class RoundRobin<T extends object | string> {
     return undefined;
   }
 
+  /** How many have items. */
+  get owners(): number {
+    return this.#owners.size;
+  }
+
   /** Whether an owner has items. */
   has(owner: string): boolean {
     return this.#owners.has(owner);
@@ -36,6 +41,15 @@ export class RoundRobin<T extends object | string> {
       return item;
     }
     return undefined;
+  }
+
+  /** The owner whose turn it is comes after all others, and keeps what he has. */
+  pass(): void {
+    for (const [owner, items] of this.#owners) {
+      this.#owners.delete(owner);
+      this.#owners.set(owner, items);
+      return;
+    }
   }
 
   clear(): void {

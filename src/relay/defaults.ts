@@ -82,6 +82,12 @@ export const PURGE_INTERVAL = 3600_000;
 /** Sessions that the relay keeps open towards one device. Beyond it the one that has been idle longest is closed. */
 export const OPEN_SESSIONS = 64;
 
+/**
+ * The same towards another relay, which has a session for each sender and recipient there: half of what an edge lets one
+ * connection have. A sender has a share of them.
+ */
+export const RELAY_SESSIONS = 2048;
+
 /** Messages without their bodies that a session which is not ready, or a slow one, has in memory: what one look brings. */
 export const SENDER_PAGE = 64;
 

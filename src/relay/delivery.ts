@@ -3,6 +3,10 @@
  * destination has a sender with a session of its own; those that may send take turns, within a window of what the peer
  * has not acknowledged, so that none waits for another.
  *
+ * Another relay takes messages for many, from many, and not as fast as they come. There everybody who sends has queue,
+ * destinations and share of the sessions to himself, and the turns are his: what one has sent to a thousand holds up nobody
+ * else.
+ *
  *   Queue.take ─► Sender.page ─► fill ─► engine ─► acknowledged ─► Store.remove
  *     │            └ its session is not ready, and its page is full ──► waits in the store from `behind` on
  *     │            └ refused for its length ──────────────────────────► `later`, out of order
@@ -14,15 +18,17 @@
  *
  * @module
  */
-import { Queue as List } from "../lib/queue.ts";
-import { CloseReasonId, type Connection } from "../sstp/index.ts";
+import { RoundRobin } from "../lib/round-robin.ts";
+import { CloseReasonId, type Connection, isRelay } from "../sstp/index.ts";
 import { SessionPool } from "../store-and-forward/session-pool.ts";
+import { isWithinShare, senderOf } from "../store-and-forward/share.ts";
 import { StoredIds } from "../store-and-forward/vouch.ts";
 import {
   DECLINED_DESTINATIONS,
   LATER,
   LOOKED_AT,
   OPEN_SESSIONS,
+  RELAY_SESSIONS,
   SEND_WINDOW,
   SEND_WINDOW_MESSAGES,
   SENDER_PAGE,
@@ -33,8 +39,8 @@ import {
 } from "./defaults.ts";
 import type { Hub } from "./hub.ts";
 import { type Outgoing, PAGE, partOf, Queue } from "./queue.ts";
-import { type Current, type Destination, Sender } from "./sender.ts";
-import type { Stored } from "./store.ts";
+import { type Current, Sender } from "./sender.ts";
+import type { Destination, Envelope, Stored } from "./store.ts";
 
 /** What a Delivery wants of its connection. */
 export interface Transport {
@@ -57,13 +63,17 @@ export class Delivery {
   /** They take turns, so that a full one does not keep the others waiting. */
   readonly #queues: Queue[] = [];
   readonly #byPeer = new Map<string, Queue>();
-  readonly #senders = new SessionPool<Sender>(OPEN_SESSIONS);
+  /** The other relay, when the connection is one's: its queue is one for each who sends. */
+  #relay: string | undefined;
+  readonly #senders = new SessionPool<Sender>(RELAY_SESSIONS);
+  /** How many of them are whose, at another relay. */
+  readonly #slots = new Map<string, number>();
   /** Senders that may send, in turn. */
-  readonly #turns = new List<Sender>();
+  readonly #turns = new RoundRobin<Sender>();
   /** Those that wait for the window. */
   #held: Sender[] = [];
   /** With flag D, for whose destination there is no room for a sender. */
-  readonly #crowdedVolatile = new List<Outgoing>();
+  readonly #crowdedVolatile = new RoundRobin<Outgoing>();
   #volatileOctets = 0;
   /** Destinations that the peer has refused, the oldest first: their messages wait for another connection. */
   readonly #declined = new Set<string>();
@@ -81,24 +91,40 @@ export class Delivery {
   }
 
   addQueue(peer: string): void {
-    if (this.#byPeer.has(peer)) return;
+    if (isRelay(peer)) this.#relay = peer;
+    else this.#addQueue(peer);
+  }
+
+  #addQueue(peer: string, sender?: string): void {
+    const key = queueKey({ peer, sender });
+    if (this.#byPeer.has(key)) return;
     // What it has kept since it consumed the queue before is not sent to it twice.
-    const queue = new Queue(this.#hub.store, peer, this.#underWay());
+    const queue = new Queue(this.#hub.store, peer, this.#underWay(), sender);
     this.#queues.push(queue);
-    this.#byPeer.set(peer, queue);
+    this.#byPeer.set(key, queue);
   }
 
   /** What is being sent is sent to its end. */
   removeQueue(peer: string): void {
-    const queue = this.#byPeer.get(peer);
-    if (queue === undefined) return;
-    this.#byPeer.delete(peer);
-    this.#queues.splice(this.#queues.indexOf(queue), 1);
+    if (peer === this.#relay) this.#relay = undefined;
+    for (const queue of [...this.#queues]) if (queue.peer === peer) this.#drop(queue);
     for (const sender of this.#senders) if (sender.destination.peer === peer) sender.letGo();
   }
 
+  #drop(queue: Queue): void {
+    this.#byPeer.delete(queueKey(queue));
+    this.#queues.splice(this.#queues.indexOf(queue), 1);
+  }
+
+  /** Those who have sent to another relay. */
+  #findSenders(peer: string): void {
+    for (const queue of [...this.#queues]) if (queue.isOver) this.#drop(queue);
+    for (const sender of this.#hub.store.senders(peer)) this.#addQueue(peer, sender);
+  }
+
   addVolatile(message: Outgoing): void {
-    const key = keyOf(message.envelope);
+    const destination = destinationOf(message.envelope);
+    const key = keyOf(destination);
     const sender = this.#senders.get(key);
     // Those of sessions that are suspended have half of it, so that there is room for others.
     const limit = sender?.state === "suspended" ? VOLATILE_OCTETS / 2 : VOLATILE_OCTETS;
@@ -108,8 +134,9 @@ export class Delivery {
       return;
     }
     this.#volatileOctets += message.size;
-    if (this.#crowdedVolatile.first !== undefined || !this.#queueVolatile(message, key)) {
-      this.#crowdedVolatile.push(message);
+    const source = senderOf(message.envelope.source);
+    if (this.#crowdedVolatile.has(source) || !this.#queueVolatile(message, destination)) {
+      this.#crowdedVolatile.push(source, message);
     }
   }
 
@@ -119,6 +146,7 @@ export class Delivery {
     if (this.#wakeAt !== Number.POSITIVE_INFINITY) this.#wake(Date.now());
     this.#admitVolatile();
     const looked = { at: 0 };
+    if (this.#relay !== undefined && this.#hasRoom()) this.#lookBeside(this.#relay);
     while (this.#hasRoom()) {
       if (this.#held.length > 0 && !this.#isFull) this.#release();
       const sender = this.#turns.shift();
@@ -207,7 +235,9 @@ export class Delivery {
   abandon(): void {
     this.#queues.length = 0;
     this.#byPeer.clear();
+    this.#relay = undefined;
     this.#senders.clear();
+    this.#slots.clear();
     this.#turns.clear();
     this.#held = [];
     this.#crowdedVolatile.clear();
@@ -224,7 +254,7 @@ export class Delivery {
   }
 
   #release(): void {
-    for (const sender of this.#held) this.#turns.push(sender);
+    for (const sender of this.#held) this.#turns.push(ownerOf(sender), sender);
     this.#held = [];
   }
 
@@ -232,7 +262,20 @@ export class Delivery {
   #rouse(sender: Sender): void {
     if (sender.inTurn || !maySend(sender)) return;
     sender.inTurn = true;
-    this.#turns.push(sender);
+    this.#turns.push(ownerOf(sender), sender);
+  }
+
+  /** Who sends to another relay gets his turn while others have enough to send: a few of his messages are looked at. */
+  #lookBeside(peer: string): void {
+    this.#findSenders(peer);
+    for (const queue of this.#queues) {
+      if (queue.crowded !== undefined) this.#admitCrowded(queue, queue.crowded);
+      for (let looked = 0; looked < PAGE && !this.#turns.has(queue.sender ?? ""); looked += 1) {
+        const message = queue.take();
+        if (message === undefined) break;
+        this.#place(message, queue);
+      }
+    }
   }
 
   /** Looks for messages whose session is ready, opening sessions for those that have none. True when there is one. */
@@ -259,16 +302,17 @@ export class Delivery {
 
   /** A message that is looked at for the first time. */
   #place(message: Stored, queue: Queue): void {
-    const key = keyOf(message);
+    const destination = destinationOf(message);
+    const key = keyOf(destination);
     let sender = this.#senders.get(key);
     if (sender === undefined) {
       if (this.#declined.has(key)) {
-        this.#hub.declined(key, message, message.seq);
+        this.#hub.declined(key, destination, message.seq);
         return;
       }
       // One of the same destination may wait for room.
       if (queue.crowded !== undefined) return;
-      sender = this.#make(key, message);
+      sender = this.#make(key, destination);
     }
     if (sender === undefined) {
       queue.crowded = message.seq;
@@ -282,15 +326,16 @@ export class Delivery {
 
   /** Makes senders for messages that found no room, as far as there is room now. */
   #admitCrowded(queue: Queue, from: number): void {
-    if (this.#senders.full && this.#idlest() === undefined) return;
+    if (!this.#hasSlot(queue.sender) && this.#idlest(queue.sender) === undefined) return;
     const here = this.#underWay();
     for (let at = from; ; ) {
-      const page = this.#hub.store.after(queue.peer, at - 1, PAGE);
+      const page = this.#hub.store.after(queue.peer, at - 1, PAGE, queue.sender);
       for (const message of page) {
         if (message.seq > queue.cursor) break;
-        const key = keyOf(message);
+        const destination = destinationOf(message);
+        const key = keyOf(destination);
         if (here.has(message.seq) || this.#declined.has(key) || this.#senders.get(key) !== undefined) continue;
-        const sender = this.#make(key, message);
+        const sender = this.#make(key, destination);
         if (sender === undefined) {
           queue.crowded = message.seq;
           return;
@@ -306,26 +351,33 @@ export class Delivery {
   }
 
   #admitVolatile(): void {
-    for (let next = this.#crowdedVolatile.first; next !== undefined; next = this.#crowdedVolatile.first) {
-      const key = keyOf(next.envelope);
-      if (this.#declined.has(key)) {
+    for (let failed = 0; failed < this.#crowdedVolatile.owners; ) {
+      const next = this.#crowdedVolatile.first;
+      if (next === undefined) return;
+      const destination = destinationOf(next.envelope);
+      if (this.#declined.has(keyOf(destination))) {
         this.#volatileOctets -= next.size;
         this.#hub.drop("SlowPeer");
-      } else if (!this.#queueVolatile(next, key)) {
-        return;
+      } else if (!this.#queueVolatile(next, destination)) {
+        // Elsewhere there is no room for anybody then.
+        if (destination.sender === undefined) return;
+        failed += 1;
+        this.#crowdedVolatile.pass();
+        continue;
       }
       this.#crowdedVolatile.shift();
     }
   }
 
   /** False when there is no room for a sender. */
-  #queueVolatile(message: Outgoing, key: string): boolean {
+  #queueVolatile(message: Outgoing, destination: Destination): boolean {
+    const key = keyOf(destination);
     let sender = this.#senders.get(key);
     if (sender === undefined) {
-      sender = this.#make(key, message.envelope);
+      sender = this.#make(key, destination);
       if (sender === undefined) return false;
       // Stored ones of the same destination may wait for room.
-      sender.behind = this.#byPeer.get(message.envelope.peer)?.crowded;
+      sender.behind = this.#queueOf(destination)?.crowded;
     }
     sender.volatile.push(message);
     this.#senders.use(sender);
@@ -336,22 +388,51 @@ export class Delivery {
 
   /** A sender for a destination that has none; undefined when all of them are at work. */
   #make(key: string, destination: Destination): Sender | undefined {
-    if (this.#senders.full) {
-      const idle = this.#idlest();
+    while (!this.#hasSlot(destination.sender)) {
+      const idle = this.#idlest(destination.sender);
       if (idle === undefined) return undefined;
       const { sessionId } = idle;
-      this.#senders.delete(idle);
+      this.#forget(idle);
       if (sessionId !== undefined && this.#engine.session(sessionId) !== undefined) {
         this.#engine.closeSession(sessionId, CloseReasonId.Idle);
       }
     }
     const sender = new Sender(key, destination);
     this.#senders.add(sender);
+    this.#countSlot(sender, 1);
     return sender;
   }
 
-  #idlest(): Sender | undefined {
-    return this.#senders.idlest((sender) => sender.isIdle && sender.state !== "opening");
+  #forget(sender: Sender): void {
+    this.#senders.delete(sender);
+    this.#countSlot(sender, -1);
+  }
+
+  #countSlot(sender: Sender, by: number): void {
+    const owner = ownerOf(sender);
+    const count = (this.#slots.get(owner) ?? 0) + by;
+    if (count === 0) this.#slots.delete(owner);
+    else this.#slots.set(owner, count);
+  }
+
+  /** Whether there may be one sender more. Recipients at another relay that are suspended for one who sends leave room for others. */
+  #hasSlot(owner: string | undefined): boolean {
+    const { size } = this.#senders;
+    if (owner === undefined) return size < OPEN_SESSIONS;
+    return isWithinShare((this.#slots.get(owner) ?? 0) + 1, size + 1, RELAY_SESSIONS);
+  }
+
+  #queueOf(destination: Destination): Queue | undefined {
+    return this.#byPeer.get(queueKey(destination));
+  }
+
+  /** The sender that may make room for another. At another relay who has many gives up his own before those of others. */
+  #idlest(owner: string | undefined): Sender | undefined {
+    const mayGo = (sender: Sender) => sender.isIdle && sender.state !== "opening";
+    if (owner === undefined) return this.#senders.idlest(mayGo);
+    const own = this.#senders.idlest((sender) => sender.destination.sender === owner && mayGo(sender));
+    if (own !== undefined || (this.#slots.get(owner) ?? 0) > RELAY_SESSIONS / 4) return own;
+    return this.#senders.idlest(mayGo);
   }
 
   /** Opens the session of a sender that has something to send and none. */
@@ -435,7 +516,7 @@ export class Delivery {
   #refill(sender: Sender): void {
     const { behind, destination, later } = sender;
     if (behind === undefined) return;
-    const to = this.#byPeer.get(destination.peer)?.cursor ?? 0;
+    const to = this.#queueOf(destination)?.cursor ?? 0;
     const page = this.#hub.store.between(destination, behind, to, SENDER_PAGE);
     const here = this.#underWay();
     for (const message of page) if (!later.has(message.seq) && !here.has(message.seq)) sender.page.push(message);
@@ -454,8 +535,8 @@ export class Delivery {
   #decline(sender: Sender): void {
     const { key, destination } = sender;
     this.#dropVolatile(sender);
-    this.#senders.delete(sender);
-    const queue = this.#byPeer.get(destination.peer);
+    this.#forget(sender);
+    const queue = this.#queueOf(destination);
     if (queue !== undefined) this.#hub.declined(key, destination, queue.cursor);
     this.#declined.add(key);
     if (this.#declined.size <= DECLINED_DESTINATIONS) return;
@@ -495,7 +576,7 @@ export class Delivery {
 
   #goBack(sender: Sender, lost: readonly Outgoing[]): void {
     // Another connection has the queue.
-    if (!this.#byPeer.has(sender.destination.peer)) return;
+    if (this.#queueOf(sender.destination) === undefined) return;
     const stored = lost.flatMap((message) => (message.kind === "stored" ? [message.seq] : []));
     if (stored.length > 0) sender.goBack(stored);
   }
@@ -579,7 +660,22 @@ function maySend(sender: Sender): boolean {
   return sender.hasWaiting && (sender.probing === 0 || sender.outstanding === 0);
 }
 
+/** Whose messages a session is for; at another relay each who sends has his own. */
+function destinationOf({ peer, resourceURL, identityURL, deviceURL, source }: Envelope): Destination {
+  const sender = isRelay(peer) ? senderOf(source) : undefined;
+  return { peer, resourceURL, identityURL, deviceURL, sender };
+}
+
 /** What a session is for; of one connection's queues only one has messages for it. */
-function keyOf({ resourceURL, identityURL, deviceURL }: Destination): string {
-  return `${resourceURL}\n${identityURL}\n${deviceURL}`;
+function keyOf({ resourceURL, identityURL, deviceURL, sender = "" }: Destination): string {
+  return `${resourceURL}\n${identityURL}\n${deviceURL}\n${sender}`;
+}
+
+function queueKey({ peer, sender = "" }: Pick<Destination, "peer" | "sender">): string {
+  return `${peer}\n${sender}`;
+}
+
+/** Who takes turns at another relay: those who send. Elsewhere it is nobody's business. */
+function ownerOf({ destination }: Sender): string {
+  return destination.sender ?? "";
 }

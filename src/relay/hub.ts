@@ -10,8 +10,7 @@ import { Patience, SIGN_OF_LIFE } from "../store-and-forward/patience.ts";
 import { ACKNOWLEDGE_TIME, COMMIT_REMOVALS, DECLINED_COUNTED, REFUSED_FOR, REFUSED_MESSAGES } from "./defaults.ts";
 import type { Outgoing } from "./queue.ts";
 import type { RelayTrust } from "./relay-trust.ts";
-import type { Destination } from "./sender.ts";
-import type { Envelope, Store } from "./store.ts";
+import type { Destination, Envelope, Store } from "./store.ts";
 
 /** A message of the store, as far as it takes to remove it. */
 interface Removable {

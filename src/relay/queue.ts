@@ -20,9 +20,14 @@ export type Outgoing =
       readonly body: readonly Uint8Array[];
     };
 
-/** The reading end of one peer's queue in the store: each message is looked at once, and left to its sender. */
+/**
+ * The reading end of one peer's queue in the store: each message is looked at once, and left to its sender. Of another
+ * relay's queue each sender's messages are one by themselves, so that those of all others need not be looked through.
+ */
 export class Queue {
   readonly peer: string;
+  /** Whose messages it has; undefined when those of all. */
+  readonly sender: string | undefined;
   readonly #store: Store;
   /** Numbers of messages that are not taken. */
   readonly #except: ReadonlySet<number>;
@@ -32,11 +37,23 @@ export class Queue {
   #crowded: number | undefined;
   /** How many were looked at since. */
   #ahead = 0;
+  /** What the store says of the sender's last message, when all were looked at. */
+  #ended = 0;
 
-  constructor(store: Store, peer: string, except: ReadonlySet<number>) {
+  constructor(store: Store, peer: string, except: ReadonlySet<number>, sender?: string) {
     this.#store = store;
     this.#except = except;
     this.peer = peer;
+    this.sender = sender;
+  }
+
+  /** Whether nothing of its sender waits. */
+  get isOver(): boolean {
+    return this.sender !== undefined && this.#crowded === undefined && this.#arrival === 0;
+  }
+
+  get #arrival(): number {
+    return this.sender === undefined ? 0 : this.#store.arrival(this.peer, this.sender);
   }
 
   /** The last message that was looked at. */
@@ -56,15 +73,19 @@ export class Queue {
   /** Takes the next message that was not yet looked at; undefined when all were, or too many wait for room. */
   take(): Stored | undefined {
     if (this.#crowded !== undefined && this.#ahead >= CROWDED_AHEAD) return undefined;
+    if (this.sender !== undefined && this.#page.first === undefined && this.#arrival === this.#ended) return undefined;
     while (this.#page.first === undefined) {
-      const page = this.#store.after(this.peer, this.#cursor, PAGE);
+      const page = this.#store.after(this.peer, this.#cursor, PAGE, this.sender);
       for (const stored of page) if (!this.#except.has(stored.seq)) this.#page.push(stored);
       const last = page.at(-1);
       if (last === undefined) break;
       if (this.#page.first === undefined) this.#cursor = last.seq;
     }
     const first = this.#page.shift();
-    if (first === undefined) return undefined;
+    if (first === undefined) {
+      this.#ended = this.#arrival;
+      return undefined;
+    }
     this.#cursor = first.seq;
     this.#ahead += 1;
     return first;

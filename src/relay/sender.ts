@@ -12,10 +12,7 @@ import { Queue as List } from "../lib/queue.ts";
 import { SessionSlot } from "../store-and-forward/session-pool.ts";
 import { SENDER_PAGE } from "./defaults.ts";
 import type { Outgoing } from "./queue.ts";
-import type { Envelope, Stored } from "./store.ts";
-
-/** What a session is for. */
-export type Destination = Pick<Envelope, "peer" | "resourceURL" | "identityURL" | "deviceURL">;
+import type { Destination, Stored } from "./store.ts";
 
 /** The message that is being sent. */
 export interface Current {
@@ -54,9 +51,9 @@ export class Sender extends SessionSlot {
   /** It is among those that take turns. */
   inTurn = false;
 
-  constructor(key: string, { peer, resourceURL, identityURL, deviceURL }: Destination) {
+  constructor(key: string, { peer, resourceURL, identityURL, deviceURL, sender }: Destination) {
     super(key);
-    this.destination = { peer, resourceURL, identityURL, deviceURL };
+    this.destination = { peer, resourceURL, identityURL, deviceURL, sender };
   }
 
   /** Whether there is something that could be begun. */

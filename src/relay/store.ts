@@ -43,7 +43,10 @@ export interface Stored extends Envelope {
 }
 
 /** Whose messages go on one session. */
-type Destination = Pick<Envelope, "peer" | "resourceURL" | "identityURL" | "deviceURL">;
+export interface Destination extends Pick<Envelope, "peer" | "resourceURL" | "identityURL" | "deviceURL"> {
+  /** In the queue of another relay each sender has sessions of its own; undefined elsewhere. */
+  readonly sender?: string | undefined;
+}
 
 /** A message on its way in. */
 export interface Incoming {
@@ -69,12 +72,19 @@ const ROW_OCTETS = 64;
 /** Octets of ids in the store. */
 const ID_SUM = `SELECT sum(length(peer) + length(source) + length(id) + ${ROW_OCTETS}) AS octets FROM seen`;
 
+/** Queues of relays, in which senders are looked up one by one. An index is used only where a query says the same. */
+const OF_RELAYS = "peer >= 'grooveDNS:' AND peer < 'grooveDNS;'";
+
+/** Columns of a message without its body. */
+const HEAD = "seq, peer, source, resource, identity, device, fields, size";
+
 const schema = `
   CREATE TABLE IF NOT EXISTS messages (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, source TEXT NOT NULL, resource TEXT NOT NULL,
     identity TEXT NOT NULL, device TEXT NOT NULL, fields TEXT NOT NULL, size INTEGER NOT NULL, at INTEGER NOT NULL,
     key INTEGER, body BLOB, sender TEXT NOT NULL DEFAULT '', octets INTEGER NOT NULL DEFAULT 0);
   CREATE INDEX IF NOT EXISTS messages_of_peer ON messages (peer, seq);
+  CREATE INDEX IF NOT EXISTS messages_of_sender ON messages (peer, sender, seq) WHERE ${OF_RELAYS};
   CREATE TABLE IF NOT EXISTS chunks (key INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (key, n));
   CREATE TABLE IF NOT EXISTS seen (
     n INTEGER PRIMARY KEY AUTOINCREMENT, peer TEXT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, at INTEGER NOT NULL,
@@ -92,6 +102,7 @@ const migration = `
   UPDATE messages SET sender = sender_of(source), octets = size + length(peer) + length(source) + length(resource)
     + length(identity) + length(device) + length(fields) + ${ROW_OCTETS};
   UPDATE seen SET sender = sender_of(source);
+  CREATE INDEX messages_of_sender ON messages (peer, sender, seq) WHERE ${OF_RELAYS};
 `;
 
 /** What is there of a peer, and of each sender by itself. */
@@ -102,6 +113,8 @@ interface Waiting extends Share {
 interface Share {
   octets: number;
   messages: number;
+  /** Grows with each message that comes. */
+  arrival: number;
 }
 
 /** Octets of the ids of a peer, and of those of each sender. */
@@ -120,6 +133,7 @@ export class Store {
   /** Of peers that were sent something. */
   readonly #ids = new Map<string, IdOctets>();
   #key: number;
+  #arrivals = 0;
   #open = false;
   /** Whether nothing new is taken, so that there is room for what empties the store. */
   full = false;
@@ -281,8 +295,17 @@ export class Store {
 
   /** Adds to what waits for a peer. */
   #addWaiting(peer: string, sender: string, messages: number, octets: number): void {
-    const waiting = this.#waiting.get(peer) ?? { messages: 0, octets: 0, senders: new Map<string, Share>() };
-    const own = waiting.senders.get(sender) ?? { messages: 0, octets: 0 };
+    const waiting = this.#waiting.get(peer) ?? {
+      messages: 0,
+      octets: 0,
+      arrival: 0,
+      senders: new Map<string, Share>(),
+    };
+    const own = waiting.senders.get(sender) ?? { messages: 0, octets: 0, arrival: 0 };
+    if (messages > 0) {
+      this.#arrivals += 1;
+      own.arrival = this.#arrivals;
+    }
     for (const share of [waiting, own]) {
       share.messages += messages;
       share.octets += octets;
@@ -338,10 +361,33 @@ export class Store {
     this.#run("DELETE FROM chunks WHERE key = ?", incoming.key);
   }
 
-  /** The messages of a peer after `seq`, oldest first, without their bodies. */
-  after(peer: string, seq: number, limit: number): Stored[] {
+  /** Those of whose messages some wait for a peer. */
+  senders(peer: string): Iterable<string> {
+    return this.#waiting.get(peer)?.senders.keys() ?? [];
+  }
+
+  /** Grows with each message of a sender that comes for a peer; 0 when none waits. */
+  arrival(peer: string, sender: string): number {
+    return this.#waiting.get(peer)?.senders.get(sender)?.arrival ?? 0;
+  }
+
+  /**
+   * The messages of a peer after `seq`, oldest first, without their bodies.
+   *
+   * @param sender only those of this one, in the queue of a relay
+   */
+  after(peer: string, seq: number, limit: number, sender?: string): Stored[] {
+    if (sender !== undefined) {
+      return this.#all(
+        `SELECT ${HEAD} FROM messages WHERE ${OF_RELAYS} AND peer = ? AND sender = ? AND seq > ? ORDER BY seq LIMIT ?`,
+        peer,
+        sender,
+        seq,
+        limit,
+      ).map(storedFrom);
+    }
     return this.#all(
-      "SELECT seq, peer, source, resource, identity, device, fields, size FROM messages WHERE peer = ? AND seq > ? ORDER BY seq LIMIT ?",
+      `SELECT ${HEAD} FROM messages WHERE peer = ? AND seq > ? ORDER BY seq LIMIT ?`,
       peer,
       seq,
       limit,
@@ -349,36 +395,17 @@ export class Store {
   }
 
   /** The messages of one destination from one number to another, oldest first, without their bodies. */
-  between(
-    { peer, resourceURL, identityURL, deviceURL }: Destination,
-    from: number,
-    to: number,
-    limit: number,
-  ): Stored[] {
-    return this.#all(
-      "SELECT seq, peer, source, resource, identity, device, fields, size FROM messages WHERE peer = ? AND seq BETWEEN ? AND ? AND resource = ? AND identity = ? AND device = ? ORDER BY seq LIMIT ?",
-      peer,
-      from,
-      to,
-      resourceURL,
-      identityURL,
-      deviceURL,
-      limit,
-    ).map(storedFrom);
+  between(destination: Destination, from: number, to: number, limit: number): Stored[] {
+    const { where, values } = whereOf(destination, from, to);
+    return this.#all(`SELECT ${HEAD} FROM messages WHERE ${where} ORDER BY seq LIMIT ?`, ...values, limit).map(
+      storedFrom,
+    );
   }
 
   /** How many there are of them. */
-  countBetween({ peer, resourceURL, identityURL, deviceURL }: Destination, from: number, to: number): number {
-    const [row] = this.#all(
-      "SELECT count(*) AS n FROM messages WHERE peer = ? AND seq BETWEEN ? AND ? AND resource = ? AND identity = ? AND device = ?",
-      peer,
-      from,
-      to,
-      resourceURL,
-      identityURL,
-      deviceURL,
-    );
-    return Number(row?.n ?? 0);
+  countBetween(destination: Destination, from: number, to: number): number {
+    const { where, values } = whereOf(destination, from, to);
+    return Number(this.#one(`SELECT count(*) AS n FROM messages WHERE ${where}`, ...values).n ?? 0);
   }
 
   /** Row `n` of a message's body, from 0; undefined after the last. */
@@ -528,6 +555,18 @@ const NOTHING: Amount = { messages: 0, octets: 0 };
 
 function added(amount: Amount, octets: number): Amount {
   return { messages: amount.messages + 1, octets: amount.octets + octets };
+}
+
+/** The condition for messages of a destination, and its values. */
+function whereOf(
+  { peer, resourceURL, identityURL, deviceURL, sender }: Destination,
+  from: number,
+  to: number,
+): { readonly where: string; readonly values: readonly (string | number)[] } {
+  const where = "peer = ? AND seq BETWEEN ? AND ? AND resource = ? AND identity = ? AND device = ?";
+  const values = [peer, from, to, resourceURL, identityURL, deviceURL];
+  if (sender === undefined) return { where, values };
+  return { where: `${OF_RELAYS} AND ${where} AND sender = ?`, values: [...values, sender] };
 }
 
 /** Octets of a message in the store beside its body. */

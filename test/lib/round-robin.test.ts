@@ -13,6 +13,16 @@ describe("round-robin", () => {
     assert.equal(turns.shift(), undefined);
   });
 
+  it("goes on with the next when one lets his turn pass", () => {
+    const turns = new RoundRobin<string>();
+    for (const item of ["a1", "a2", "b1"]) turns.push(item[0] ?? "", item);
+    turns.pass();
+    assert.equal(turns.owners, 2);
+    assert.deepEqual([turns.shift(), turns.shift(), turns.shift()], ["b1", "a1", "a2"]);
+    turns.pass();
+    assert.equal(turns.owners, 0);
+  });
+
   it("keeps an item from its turn no longer than one item of each other owner and those before it of its own", () => {
     const step = fc.oneof(fc.nat(3), fc.constant("shift" as const));
     fc.assert(
