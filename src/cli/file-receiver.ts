@@ -713,9 +713,10 @@ async function writeWhole(
 }
 
 async function isSame(file: OpenFile, bytes: Uint8Array): Promise<boolean> {
-  // With room for one more, so that a longer file shows.
+  // With room for one more, so that a longer file shows: then one call is enough nearly always.
   const read = Buffer.alloc(bytes.length + 1);
-  const length = await readFully(file, read, 0);
+  let length = await file.read(read, 0);
+  if (length < bytes.length) length += await readFully(file, read.subarray(length), length);
   return length === bytes.length && read.subarray(0, length).equals(bytes);
 }
 

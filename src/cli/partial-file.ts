@@ -86,6 +86,8 @@ export class PartialFile {
   #hashed: number;
   #endWritten: boolean;
   readonly #readOn = coalesced(() => this.#hashOn());
+  /** What is read back: one for all, since as much again for each part would be more than the parts themselves. */
+  readonly #buffer = new Uint8Array(PART_BYTES);
 
   private constructor(
     part: OpenFile,
@@ -229,9 +231,8 @@ export class PartialFile {
   }
 
   async #hashOn(): Promise<void> {
-    const buffer = new Uint8Array(PART_BYTES);
     while (this.#hashed < this.receiving.contiguous) {
-      const room = buffer.subarray(0, Math.min(PART_BYTES, this.receiving.contiguous - this.#hashed));
+      const room = this.#buffer.subarray(0, Math.min(PART_BYTES, this.receiving.contiguous - this.#hashed));
       const read = await readFully(this.#part, room, this.#hashed);
       if (read === 0)
         throw Object.assign(new Error("the file is shorter than what was written to it"), { code: "EIO" });
