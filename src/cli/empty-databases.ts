@@ -1,7 +1,8 @@
 /**
  * What the runtime leaves in a state folder beside what objects hold: a file for each object that is merely named or has
  * deleted all it had, and write-ahead logs of up to 4 MiB that nobody folds into their databases when it stops. On
- * Cloudflare there is neither.
+ * Cloudflare there is neither. And what the first release left in Meters: it set no alarm, so that of a principal who does
+ * not come again nothing would wake the object to clear up.
  *
  * Only for a state folder that no runtime uses.
  *
@@ -15,6 +16,9 @@ import { DatabaseSync } from "node:sqlite";
 const OBJECT = /^([0-9a-f]{64})\.sqlite$/;
 const METADATA = "metadata.sqlite";
 
+/** What the name of the folder of Meters ends with. */
+const METER = "-Meter";
+
 /** Files with more octets than this, with the write-ahead log, are no leftovers: they are not even opened. */
 const LARGEST = { database: 256 * 1024, log: 8 * 1024 * 1024 };
 
@@ -22,7 +26,8 @@ const LARGEST = { database: 256 * 1024, log: 8 * 1024 * 1024 };
 const ALARM = 1;
 
 /**
- * Removes the databases of objects without a row, a key or an alarm, and folds the logs of the others.
+ * Removes the databases of objects without a row, a key or an alarm, and of Meters without an alarm, and folds the logs of
+ * the others.
  *
  * @param state folder that miniflare keeps its state in
  * @returns how many were removed
@@ -38,7 +43,8 @@ export function sweepEmptyDatabases(state: string): number {
     for (const { name } of entriesOf(path)) {
       const id = OBJECT.exec(name)?.[1];
       if (id === undefined) continue;
-      if (alarms.has(id) || !isEmpty(join(path, name))) {
+      const file = join(path, name);
+      if (alarms.has(id) || !(isEmpty(file) || (folder.name.endsWith(METER) && isForgottenMeter(file)))) {
         foldLog(join(path, name));
         continue;
       }
@@ -119,12 +125,24 @@ function hasNoTable(path: string, size: number): boolean {
   );
 }
 
-function hasNoRow(database: DatabaseSync): boolean {
+/**
+ * Whether a Meter without an alarm has nothing but what it counts. Those of later releases have an alarm as long as something
+ * counts, and what a restart has left alive counts anew when it is heard of.
+ */
+function isForgottenMeter(path: string): boolean {
+  return looking(path, (database) => hasNoRow(database, ["connects", "connection:*"])) ?? false;
+}
+
+/** @param known patterns of keys that do not count as rows */
+function hasNoRow(database: DatabaseSync, known: readonly string[] = []): boolean {
   const tables = database.prepare("SELECT name FROM sqlite_master WHERE type = 'table'").all();
   return tables.every(({ name }) => {
     const table = `"${String(name).replaceAll('"', '""')}"`;
-    const where = name === "_cf_METADATA" ? `WHERE key = ${ALARM} AND value IS NOT NULL` : "";
-    return database.prepare(`SELECT 1 FROM ${table} ${where} LIMIT 1`).all().length === 0;
+    const conditions = name === "_cf_METADATA" ? [`key = ${ALARM} AND value IS NOT NULL`] : [];
+    if (name === "_cf_KV") conditions.push(...known.map(() => "key NOT GLOB ?"));
+    const where = conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`;
+    const values = name === "_cf_KV" ? known : [];
+    return database.prepare(`SELECT 1 FROM ${table} ${where} LIMIT 1`).all(...values).length === 0;
   });
 }
 

@@ -206,6 +206,26 @@ describe("databases of objects that hold nothing", () => {
     assert.deepEqual(left.sort(), expected.sort());
   });
 
+  it("are also Meters of the first release, which no alarm would ever wake", async (context) => {
+    const state = await folder(context);
+    const at = join(state, "do", "grooveway-Meter");
+    mkdirSync(at, { recursive: true });
+    const meter = (id: string, ...keys: string[]) =>
+      database(
+        join(at, `${id}.sqlite`),
+        `CREATE TABLE _cf_KV (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID; INSERT INTO _cf_KV VALUES ${keys.map((key) => `('${key}', x'00')`).join()}`,
+      );
+    meter(ids.kept, "connects", "connection:of somebody");
+    meter(ids.alarmed, "connects", "connection:of somebody");
+    meter(ids.key, "connects", "something else");
+    database(
+      join(at, "metadata.sqlite"),
+      `CREATE TABLE _cf_ALARM (actor_id TEXT PRIMARY KEY, scheduled_time INTEGER) WITHOUT ROWID; INSERT INTO _cf_ALARM VALUES ('${ids.alarmed}', 1797115789765000000)`,
+    );
+    assert.equal(sweepEmptyDatabases(state), 1);
+    assert.equal(existsSync(join(at, `${ids.kept}.sqlite`)), false);
+  });
+
   it("are found in the log as well: what has been written and not yet moved is there", async (context) => {
     const state = await folder(context);
     const at = join(state, "do", "grooveway-Mailbox");
