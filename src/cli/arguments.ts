@@ -6,6 +6,7 @@
 import { readFileSync } from "node:fs";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { nearest } from "../lib/nearest.ts";
+import { printable } from "../lib/printable.ts";
 import { CommandError } from "./output.ts";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
@@ -68,6 +69,11 @@ export function usage(command: string, why: string): CommandError {
   return new CommandError("Usage", `${why}; see grooveway ${command} --help`);
 }
 
+/** An argument that a command has no use for, in quotes: what somebody typed is not to look like a code or a word of ours. */
+export function unexpected(command: string, argument: string | undefined): CommandError {
+  return usage(command, `${printable(argument ?? "")} is one argument too many`);
+}
+
 /** Octets from an option in MiB. */
 export function mebibytes(command: string, text: string): number {
   if (!/^[0-9]{1,9}$/.test(text)) throw usage(command, `${text} is no number of MiB`);
@@ -92,7 +98,8 @@ export function readText(path: string): string {
     return readFileSync(path, "utf8");
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const why = code === "ENOENT" ? `there is no file ${path}` : `cannot read ${path} (${code ?? error})`;
+    const why =
+      code === "ENOENT" ? `there is no file ${path}: check its name` : `cannot read ${path} (${code ?? error})`;
     throw new CommandError("CannotRead", why);
   }
 }

@@ -5,6 +5,8 @@
  */
 import { hostname, userInfo } from "node:os";
 import { type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
+import { printable } from "../lib/printable.ts";
+import { AddressError, parseAddress } from "../sstp/index.ts";
 import { readText, usage } from "./arguments.ts";
 import { size } from "./output.ts";
 import { readAuthorities } from "./tls.ts";
@@ -54,7 +56,7 @@ export function deviceOptions(
   }
   const token = tokenOf(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
   return {
-    address: values.as ?? defaultAddress(),
+    address: values.as === undefined ? defaultAddress() : ownAddress(command, values.as),
     ...relayOf(values.relay, values.edge),
     ...(values.edge !== undefined && { edge: values.edge }),
     ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
@@ -64,6 +66,21 @@ export function deviceOptions(
     ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
     onReconnect: (error) => console.error(`grooveway: ${error.message}; connecting again`),
   };
+}
+
+/** The address of --as. */
+function ownAddress(command: string, text: string): string {
+  const as = `--as ${printable(text)}`;
+  try {
+    const { device, relay } = parseAddress(text);
+    if (device === undefined) throw usage(command, `${as} names no device: write ${text}/laptop`);
+    if (relay !== undefined)
+      throw usage(command, `${as} names a relay: write ${text.split("@")[0]}, and --relay ${relay}`);
+    return text;
+  } catch (error) {
+    if (error instanceof AddressError) throw usage(command, `${as} is no address: ${error.message}`);
+    throw error;
+  }
 }
 
 /** A token that stands in an option, or in a file that it names, which is read whenever the token is needed. */

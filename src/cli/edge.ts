@@ -2,7 +2,7 @@
 
 import { parseAcknowledgeTime } from "../edge/policy/acknowledge-time.ts";
 import { parseRate, RateError } from "../edge/policy/rate.ts";
-import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
+import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "./arguments.ts";
 import { startLocalEdge } from "./local-edge.ts";
 import { quotaOf } from "./quota-option.ts";
 import { startSettingsServer } from "./settings-server.ts";
@@ -87,7 +87,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       json: { type: "boolean", default: false },
       verbose: { type: "boolean", short: "v", default: false },
     });
-    if (positionals.length > 0) throw usage("edge", `${positionals[0]} is not an option`);
+    if (positionals.length > 0) throw unexpected("edge", positionals[0]);
     const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("edge", "--tls-key and --tls-cert go together");
     const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);

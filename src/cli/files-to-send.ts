@@ -159,7 +159,7 @@ export function cannotRead(path: string, error: unknown): CommandError {
   switch (code) {
     case "ENOENT":
     case "ENOTDIR":
-      return new CommandError("CannotRead", `there is no file ${path}`);
+      return new CommandError("CannotRead", `there is no file ${path}: check its name`);
     case "EACCES":
     case "EPERM":
       return new CommandError(

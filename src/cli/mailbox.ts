@@ -1,6 +1,7 @@
 /** `grooveway mailbox`: an operator's look into the mailboxes of an edge. */
 import { askEdge, type Question } from "../device/transports/ask-edge.ts";
-import { type Command, parse, usage } from "./arguments.ts";
+import { printable } from "../lib/printable.ts";
+import { type Command, parse, unexpected, usage } from "./arguments.ts";
 import { tokenOf } from "./connection.ts";
 import { CommandError, size } from "./output.ts";
 import { readAuthorities } from "./tls.ts";
@@ -30,7 +31,7 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
       json: { type: "boolean", default: false },
     });
     const [action, address, ...more] = positionals;
-    if (more.length > 0 && action !== "rule") throw usage("mailbox", `${more[0]} is one argument too many`);
+    if (more.length > 0 && action !== "rule") throw unexpected("mailbox", more[0]);
     const token = tokenOf(values.token);
     if (token === undefined) throw usage("mailbox", "the edge's admin token is needed: give --token");
     const edge = edgeOf(values.edge);
@@ -51,7 +52,10 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     };
     const call = action === undefined || !Object.hasOwn(calls, action) ? undefined : calls[action];
     if (call === undefined)
-      throw usage("mailbox", `${action ?? "nothing"} is none of ls, show, purge, lock, unlock and rule`);
+      throw usage(
+        "mailbox",
+        `${action === undefined ? "nothing" : printable(action)} is none of ls, show, purge, lock, unlock and rule`,
+      );
     if (address === undefined) throw usage("mailbox", `${action} needs an ADDRESS`);
     const [method, part] = call;
     const told = await ask({

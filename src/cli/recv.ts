@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Device, DeviceError, type DeviceOptions } from "../device/index.ts";
 import { ReconnectPause } from "../device/reconnect.ts";
 import { jsonLine, visible } from "../lib/printable.ts";
-import { type Command, parse, usage } from "./arguments.ts";
+import { type Command, parse, unexpected, usage } from "./arguments.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "./connection.ts";
 import { secondsIn } from "./duration.ts";
 import { type EndSignal, EXIT_CODES, statusOfSignal } from "./exit-codes.ts";
@@ -54,7 +54,7 @@ Example: grooveway recv --edge https://edge.example.com --relay relay.example.co
       remove: { type: "string", multiple: true },
       "remove-older": { type: "string" },
     });
-    if (positionals.length > 0) throw usage("recv", `${positionals[0]} is not an option`);
+    if (positionals.length > 0) throw unexpected("recv", positionals[0]);
     const { json, raw, follow, list, out = "." } = values;
     if (raw && json) throw usage("recv", "--raw and --json do not go together");
     if (raw && follow) throw usage("recv", "--raw gives one message: leave out --follow");

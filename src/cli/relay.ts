@@ -3,7 +3,7 @@ import { forbidden } from "../edge/policy/configuration.ts";
 import { describe, LockHeld } from "../lib/node/file-lock.ts";
 import { type Relay, startRelay, TLS_PORT } from "../relay/index.ts";
 import { AddressError, SSTP_PORT } from "../sstp/index.ts";
-import { type Command, mebibytes, parse, port, readText, usage } from "./arguments.ts";
+import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "./arguments.ts";
 import { CommandError, size } from "./output.ts";
 import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "./path-problem.ts";
 import { quotaOf } from "./quota-option.ts";
@@ -65,7 +65,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
       json: { type: "boolean", default: false },
       verbose: { type: "boolean", short: "v", default: false },
     });
-    if (positionals.length > 0) throw usage("relay", `${positionals[0]} is not an option`);
+    if (positionals.length > 0) throw unexpected("relay", positionals[0]);
     const { "tls-key": key, "tls-cert": cert, "link-secret": secrets } = values;
     if ((key === undefined) !== (cert === undefined)) throw usage("relay", "--tls-key and --tls-cert go together");
     if (values.store === "") throw usage("relay", "--store is empty: name a file");

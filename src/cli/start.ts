@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Device, type TransportName } from "../device/index.ts";
 import { visible } from "../lib/printable.ts";
 import { SSTP_PORT } from "../sstp/index.ts";
-import { type Command, parse, port, usage } from "./arguments.ts";
+import { type Command, parse, port, unexpected } from "./arguments.ts";
 import { rate } from "./connection.ts";
 import { FileReceiver, type ReceivedFile } from "./file-receiver.ts";
 import { FileSender, type SentFile, type StreamToSend } from "./file-sender.ts";
@@ -43,7 +43,7 @@ Example: npm start -- --once package-lock.json`,
       json: { type: "boolean", default: false },
     });
     const [path, ...more] = positionals;
-    if (more.length > 0) throw usage("start", `${more[0]} is one file too many`);
+    if (more.length > 0) throw unexpected("start", more[0]);
     const say = (line: string) => values.json || console.log(line);
     // Before anything is started: a file that cannot be read needs no relay.
     const file = path === undefined ? generated() : await fileAt(path);

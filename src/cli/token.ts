@@ -14,7 +14,8 @@ import {
 import { newLinkSecret } from "../auth/relay-proof.ts";
 import { parseRights, ScopeError, unknownScopes } from "../auth/scopes.ts";
 import { authenticate } from "../auth/verify-token.ts";
-import { type Command, parse, readText, usage } from "./arguments.ts";
+import { printable } from "../lib/printable.ts";
+import { type Command, parse, readText, unexpected, usage } from "./arguments.ts";
 import { secondsIn } from "./duration.ts";
 import { CommandError } from "./output.ts";
 
@@ -60,7 +61,7 @@ Example: grooveway token keygen --out key.json > keys.json
     });
     const [action, token, ...more] = positionals;
     const given = action === "inspect" ? more : positionals.slice(1);
-    if (given.length > 0) throw usage("token", `${given[0]} is one argument too many`);
+    if (given.length > 0) throw unexpected("token", given[0]);
     switch (action) {
       case "keygen":
         await keygen(values);
@@ -73,11 +74,14 @@ Example: grooveway token keygen --out key.json > keys.json
         await inspect(await tokenText(token), values);
         return 0;
       case "secret":
-        if (token !== undefined) throw usage("token", `${token} is one argument too many`);
+        if (token !== undefined) throw unexpected("token", token);
         console.log(newLinkSecret());
         return 0;
       default:
-        throw usage("token", `${action ?? "nothing"} is none of keygen, issue, inspect and secret`);
+        throw usage(
+          "token",
+          `${action === undefined ? "nothing" : printable(action)} is none of keygen, issue, inspect and secret`,
+        );
     }
   },
 };
@@ -248,7 +252,7 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
   });
   const verified = keys === undefined ? undefined : await verify(token, readText(keys), audience ?? claims.aud);
   if (json) {
-    console.log(JSON.stringify({ header, claims, verified: verified === undefined ? null : verified === "" }));
+    console.log(JSON.stringify({ header, claims, verified: verified === undefined ? null : verified.type === "ok" }));
   } else {
     for (const [name, value] of Object.entries({ ...header, ...claims })) {
       const time = times.find(([claim]) => claim === name)?.[1];
@@ -257,18 +261,18 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
       );
     }
     if (verified === undefined) console.log("not verified: give --keys FILE");
-    else if (verified === "") console.log("verified: the edge with these keys lets it in");
+    else if (verified.type === "ok") console.log("verified: the edge with these keys lets it in");
   }
-  if (verified !== undefined && verified !== "")
-    throw new CommandError("TokenRefused", `an edge refuses it: ${verified}`);
+  if (verified?.type === "refused") {
+    throw new CommandError(verified.reason, `an edge refuses it: ${verified.detail}`, "Refused");
+  }
 }
 
-/** Why the edge would refuse a token; empty when it would not. */
-async function verify(token: string, keys: string, audience: unknown): Promise<string> {
+/** Whether an edge with these keys would let a token in. */
+async function verify(token: string, keys: string, audience: unknown): ReturnType<typeof authenticate> {
   const name = Array.isArray(audience) ? audience[0] : audience;
   const settings = { KEYS: keys, RELAY_NAME: typeof name === "string" ? name : "" };
-  const answer = await authenticate(token, settings, Date.now());
-  return answer.type === "ok" ? "" : `${answer.detail} [${answer.reason}]`;
+  return authenticate(token, settings, Date.now());
 }
 
 function isoOf(seconds: number): string {

@@ -66,7 +66,11 @@ export interface Settings {
 
 /** @throws DeviceError InvalidOption */
 export function settingsOf(options: DeviceOptions): Settings {
-  const { identity, device } = checked("address", () => parseAddress(options.address));
+  const { identity, device, relay: own } = checked("address", () => parseAddress(options.address));
+  if (own !== undefined) {
+    const cure = `leave out @${own}, and give it as the option relay`;
+    throw new DeviceError("InvalidOption", `address ${options.address} names a relay: ${cure}`);
+  }
   if (device === undefined) {
     throw new DeviceError(
       "InvalidOption",

@@ -40,7 +40,27 @@ test("usage errors: one line that says what is wrong, exit code 2", async (conte
     [["send", "bob", "x", "--wait", "15d"], /--wait 15d is no time/],
     [["recv", "--transport", "pigeon"], /--transport pigeon is none of tcp, websocket, longlived, keepalive, polling/],
     [["recv", "--content-length", "many"], /--content-length many is not a number of octets/],
-    [["start", "x", "y"], /y is one file too many/],
+    [["recv", "[2]"], /"\[2\]" is one argument too many; see grooveway recv --help \[Usage\]$/m],
+    [["edge", "[2]"], /"\[2\]" is one argument too many/],
+    [["relay", "[2]"], /"\[2\]" is one argument too many/],
+    [["mailbox", "show", "bob", "[2]"], /"\[2\]" is one argument too many/],
+    [["token", "[2]"], /"\[2\]" is none of keygen, issue, inspect and secret/],
+    [["recv", "--as", "alice"], /--as "alice" names no device: write alice\/laptop;/],
+    [["recv", "--as", "alice/"], /--as "alice\/" is no address: the device is empty/],
+    [
+      ["recv", "--as", "alice/pc/x"],
+      /--as "alice\/pc\/x" is no address: .* more than one \/: write the others as %2F;/,
+    ],
+    [
+      ["recv", "--as", "a%/b"],
+      /--as "a%\/b" is no address: the identity "a%" has a broken percent sign: write it as %25;/,
+    ],
+    [["recv", "--as", "a\x1b[31m/b"], /--as "a\\u001b\[31m\/b" is no address: .* control character/],
+    [
+      ["recv", "--as", "alice/pc@relay.example.com"],
+      /--as .* names a relay: write alice\/pc, and --relay relay\.example\.com;/,
+    ],
+    [["start", "x", "y"], /"y" is one argument too many/],
   ];
   for (const [args, expected] of cases) {
     const { code, stderr, stdout } = await run(context, args);
@@ -82,14 +102,18 @@ test("errors at run time: one line, a code, its exit code", async (context) => {
     [["edge", "--port", "0"], /KEYS is empty.*--keys FILE.*--dev.*\[InsecureEdge\]/, Usage],
     [["start", "--once", "--port", "0", "--relay-port", String(port)], /--relay-port \[PortTaken\]/, InUse],
     [["start", "--once", "--port", String(port), "--relay-port", "0"], /--port \[PortTaken\]/, InUse],
-    [["start", "--once", "/nowhere/at/all"], /there is no file \/nowhere\/at\/all \[CannotRead\]/, CannotRead],
+    [
+      ["start", "--once", "/nowhere/at/all"],
+      /there is no file \/nowhere\/at\/all: check its name \[CannotRead\]/,
+      CannotRead,
+    ],
     [["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"], /no file \/nowhere \[CannotRead\]/, CannotRead],
     [
       ["relay", "--port", "0", "--store", join(out, "not-a-store.db")],
       /choose another --store FILE \[StoreFailed\]/,
       CannotWrite,
     ],
-    [["send", "bob", "/nowhere"], /there is no file \/nowhere \[CannotRead\]/, CannotRead],
+    [["send", "bob", "/nowhere"], /there is no file \/nowhere: check its name \[CannotRead\]/, CannotRead],
     [
       ["send", "--relay", "127.0.0.1:1", "--as", "a/b", "bob", "package.json"],
       /ECONNREFUSED.*\[ConnectFailed\]/,
@@ -111,7 +135,7 @@ test("errors at run time: one line, a code, its exit code", async (context) => {
     [["recv", "--relay", "127.0.0.1:1", "--edge", "ftp://x", "--as", "a/b"], /must be a URL.*\[InvalidOption\]/, Usage],
     [
       ["recv", "--relay", "127.0.0.1:1", "--as", "nobody"],
-      /names no device: write nobody\/laptop \[InvalidOption\]/,
+      /names no device: write nobody\/laptop; see grooveway recv --help \[Usage\]/,
       Usage,
     ],
   ];

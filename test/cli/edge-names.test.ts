@@ -6,6 +6,7 @@ import { edgeNames } from "../../src/cli/edge-names.ts";
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge.ts";
 import { DeviceError } from "../../src/device/error.ts";
 import { Device } from "../../src/device/index.ts";
+import { startRelay } from "../../src/relay/index.ts";
 
 describe("names of an edge", () => {
   for (const [host, said, names] of [
@@ -61,6 +62,30 @@ describe("a device that names the edge by the host of its URL", () => {
       if (host !== "::1") await meet(edge.url.replace("127.0.0.1", "localhost"), "websocket");
     });
   }
+
+  it("exchanges messages by a link with a relay, when both listen on ::1 and have no other name", async (context) => {
+    const relay = await startRelay({ host: "::1", port: 0 });
+    context.after(() => relay.close());
+    const at = `[::1]:${relay.port}`;
+    const edge = await start(context, { host: "::1", relayAllow: [at], dev: "open private" });
+    assert.equal(edge.names[0], "[::1]");
+    const alice = await Device.connect({ edge: edge.url, address: "alice/pc", transport: "websocket" });
+    context.after(() => alice.close());
+    const bob = await Device.connect({ relay: at, address: "bob/pc", transport: "tcp" });
+    context.after(() => bob.close());
+    await alice.send(`bob/pc@${at}`, "there");
+    for await (const message of bob.messages()) {
+      message.done();
+      assert.deepEqual([message.text(), message.from, message.vouched], ["there", "alice/pc@[::1]", true]);
+      await bob.send(message.from ?? "", "and back");
+      break;
+    }
+    for await (const message of alice.messages()) {
+      message.done();
+      assert.deepEqual([message.text(), message.from], ["and back", `bob/pc@${at}`]);
+      break;
+    }
+  });
 
   it("reaches one that has other names besides, and sends to a peer by any of them", async (context) => {
     const edge = await start(context, { relayName: ["edge.example.com", "edge.example.net"] });

@@ -76,13 +76,13 @@ const ROWS: readonly Row[] = [
     what: "what does not exist",
     make: () => undefined,
     path: "nowhere",
-    expected: ["failed there is no file nowhere [CannotRead]"],
+    expected: ["failed there is no file nowhere: check its name [CannotRead]"],
   },
   {
     what: "a file as a folder",
     make: file("b"),
     path: "b/c",
-    expected: ["failed there is no file b/c [CannotRead]"],
+    expected: ["failed there is no file b/c: check its name [CannotRead]"],
   },
   {
     what: "a symbolic link that is named is refused, and what it leads to is told",

@@ -399,7 +399,7 @@ describe("wrong calls", () => {
       [["--remove", "nothing"], /there is no such key in --list/],
       [["--remove-older", "soon"], /soon is no time such as 90s/],
       [["--out", ""], /--out is empty/],
-      [["file"], /file is not an option/],
+      [["file"], /"file" is one argument too many/],
     ] as const) {
       const called = recvCommand.run(["--as", "bob/x", "--state", state, ...args]);
       await assert.rejects(

@@ -138,7 +138,7 @@ describe("what cannot be sent is told, and the others go", () => {
       paths: ["nowhere"],
       status: CannotRead.status,
       arrives: [],
-      stderr: /^grooveway: there is no file \S+nowhere \[CannotRead\]\n$/,
+      stderr: /^grooveway: there is no file \S+nowhere: check its name \[CannotRead\]\n$/,
     },
     {
       what: "a file that does not exist, among others",
@@ -146,7 +146,7 @@ describe("what cannot be sent is told, and the others go", () => {
       status: SomeFailed.status,
       arrives: ["a", "top/b"],
       stderr:
-        /^grooveway: there is no file \S+nowhere \[CannotRead\]\ngrooveway: 1 of 3 files could not be sent \[SomeFailed\]\n$/,
+        /^grooveway: there is no file \S+nowhere: check its name \[CannotRead\]\ngrooveway: 1 of 3 files could not be sent \[SomeFailed\]\n$/,
     },
     {
       what: "several of which none can be read",

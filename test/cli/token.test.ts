@@ -103,9 +103,9 @@ describe("grooveway token", () => {
     await writeFile(short, JSON.stringify({ kty: "OKP", crv: "Ed25519", d: "AAAA", x: "AAAA" }));
     for (const [args, code, expected] of [
       [[], 2, /nothing is none of keygen, issue, inspect and secret/],
-      [["sign"], 2, /sign is none of/],
+      [["sign"], 2, /"sign" is none of/],
       [["keygen"], 2, /--out FILE/],
-      [["keygen", "x", "--out", join(at, "x")], 2, /x is one argument too many/],
+      [["keygen", "x", "--out", join(at, "x")], 2, /"x" is one argument too many/],
       [["inspect"], 2, /needs a TOKEN/],
       [["issue", "--key", key, "--scope", "connect"], 2, /--audience NAME/],
       [issue, 2, /--scope/],
@@ -116,7 +116,7 @@ describe("grooveway token", () => {
       [
         ["issue", "--key", "/nowhere", ...ALICE],
         EXIT_CODES.CannotRead.status,
-        /there is no file \/nowhere \[CannotRead\]/,
+        /there is no file \/nowhere: check its name \[CannotRead\]/,
       ],
       [["issue", "--key", keys, ...ALICE], 2, /no private Ed25519 key.*\[KeysUnusable\]/],
       [["issue", "--key", short, ...ALICE], 2, /cannot be used.*\[KeysUnusable\]/],
