@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
 import { Device, type TransportName } from "../../src/device/index.ts";
+import { PING_SILENCE } from "../../src/edge/defaults.ts";
 import { REST_FORMAT } from "../../src/edge/sleep.ts";
+import { Connection, relayURL } from "../../src/sstp/index.ts";
 import type { MailboxStub } from "../mailbox/support.ts";
 import { fresh, receive, until } from "../mailbox/support.ts";
 import type { Meter, Tunnel } from "../support/driven-worker.ts";
@@ -12,13 +14,14 @@ import {
   assertCut,
   assertNothingLeft,
   assertRefused,
+  newGuid,
   Device as RawDevice,
   startDrivenEdge,
   type TestEdge,
   type TestRelay,
 } from "./support.ts";
 
-type TunnelStub = Pick<Tunnel, "fail" | "left" | "status">;
+type TunnelStub = Pick<Tunnel, "fail" | "left" | "status" | "lastSign" | "deliver">;
 type MeterStub = Pick<Meter, "left">;
 
 let edge: TestEdge;
@@ -88,6 +91,61 @@ describe("an exception in a Tunnel ends its virtual connection by name", () => {
     await (await tunnelOf(device.guid)).fail();
     await device.assertRefused(device.next("octets"), "500 Internal Server Error", "InternalError");
     await assertEnded(device.guid, relay);
+  });
+});
+
+describe("a WebSocket is ended by name", () => {
+  /** A device that speaks SSTP over a socket of its own, and whose mailbox it consumes. */
+  async function wired(): Promise<{ socket: WebSocket; closed: Promise<string>; guid: string; mailbox: MailboxStub }> {
+    const peer = `grooveDevice://${fresh("wired")}/pc`;
+    const guid = newGuid();
+    const socket = new WebSocket(`ws://127.0.0.1:${edge.port}/2.0/localhost/${guid},ConnType=WebSocket`);
+    socket.binaryType = "arraybuffer";
+    const closed = new Promise<string>((resolve) => {
+      socket.addEventListener("close", ({ reason }) => resolve(reason));
+    });
+    await new Promise((resolve) => socket.addEventListener("open", resolve));
+    const engine = new Connection({ role: "client", outbound: true, localDeviceURLs: [peer], now: 0 });
+    socket.addEventListener("message", ({ data }) => {
+      if (data instanceof ArrayBuffer) engine.receive(new Uint8Array(data), 0);
+    });
+    engine.connect(relayURL("localhost"));
+    for (const block of engine.output()) socket.send(block);
+    const mailboxes = await miniflare.getDurableObjectNamespace("MAILBOX");
+    const mailbox = mailboxes.getByName(peer) as unknown as MailboxStub;
+    await until("it is consumed", async () => (await mailbox.status()).consumer === guid);
+    return { socket, closed, guid, mailbox };
+  }
+
+  it("when messages wait for its device, which has pinged before, and has been silent for too long", async () => {
+    const { socket, closed, guid, mailbox } = await wired();
+    const clock = (ahead: number) => fetch(`${edge.edge.url}/clock/${ahead}`);
+    const pinged = new Promise((resolve) => {
+      socket.addEventListener("message", ({ data }) => data === "pong" && resolve(data));
+    });
+    socket.send("ping");
+    await pinged;
+    const lastSign = async () => (await tunnelOf(guid)).lastSign();
+    await clock(PING_SILENCE - 10_000);
+    assert.ok((await lastSign()) > 0, "it is waited for");
+    await clock(PING_SILENCE + 1000);
+    const { generation } = await mailbox.status();
+    const tunnel = await tunnelOf(guid);
+    assert.equal(await tunnel.deliver((await mailbox.status()).peer, generation, [], 0), "gone");
+    assert.equal(await closed, "NoSignOfLife");
+    assert.equal((await tunnel.status()).ended, "NoSignOfLife");
+    await until("the mailbox knows", async () => (await mailbox.status()).consumer === undefined);
+    await clock(0);
+  });
+
+  it("when what is delivered to it throws", async () => {
+    const { closed, guid, mailbox } = await wired();
+    const { peer, generation } = await mailbox.status();
+    const tunnel = await tunnelOf(guid);
+    const bundle = { envelopes: [], octets: new Uint8Array(100).fill(255) };
+    assert.equal(await tunnel.deliver(peer, generation, [{ first: 1, bundle }], 0), "gone");
+    assert.equal(await closed, "InternalError");
+    assert.equal((await tunnel.status()).ended, "InternalError");
   });
 });
 

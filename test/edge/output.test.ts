@@ -18,6 +18,7 @@ import {
   SEND_WINDOW,
   UNTAKEN_OCTETS,
   UNTAKEN_TIMEOUT,
+  WAKES,
   WINDOW_OCTETS,
 } from "../../src/edge/defaults.ts";
 import type { Reason } from "../../src/edge/reasons.ts";
@@ -358,6 +359,55 @@ describe("what a device is charged", () => {
     await turns();
     assert.equal(asked.length, 0);
     assert.equal(terminal.ended, true);
+  });
+});
+
+describe("a relay", () => {
+  it("wakes so many mailboxes a second, and sends to those that are awake as fast as it likes", async (t) => {
+    const called: string[] = [];
+    const plain = hostOf();
+    const terminal = terminalOf({
+      mailbox: (peer) => {
+        const append = async () => {
+          called.push(peer);
+          return { refusals: [] };
+        };
+        return { ...plain.mailbox(peer), append } as unknown as ReturnType<Host["mailbox"]>;
+      },
+    });
+    t.after(() => terminal.close());
+    const source = relayURL("other.example.com");
+    await terminal.write(octetsOf({ ...CONNECT, sourceDeviceURLs: [source] } as Command));
+    await turns();
+    const fanoutDeviceEntries = Array.from({ length: 5 * WAKES }, (_, n) => ({
+      identityURL: `grooveIdentity://u${n}`,
+      deviceURL: "",
+      relayURL: "",
+    }));
+    const say = async (userRef: string) => {
+      await terminal.write(
+        octetsOf(
+          { command: "Message", sessionId: 1, messageCount: 0, flags: 4, userRef },
+          { command: "EndMessage", sessionId: 1 },
+        ),
+      );
+      await turns(2000);
+    };
+    await terminal.write(octetsOf({ command: "FanoutOpen", sessionId: 1, resourceURL: "m", fanoutDeviceEntries }));
+    await turns();
+    await say("1");
+    // A second's worth at once, and one on credit.
+    assert.equal(called.length, WAKES + 1);
+    for (let second = 2; second <= 4; second += 1) {
+      for (let passed = 0; passed < 1000; passed += 10) {
+        mock.timers.tick(10);
+        await turns(200);
+      }
+      assert.ok(Math.abs(called.length - second * WAKES) <= 2, `${called.length} after ${second} s`);
+    }
+    const awake = called.length;
+    await say("2");
+    assert.equal(called.length, 2 * awake, "nobody waits who is awake");
   });
 });
 

@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
+import type { LocalEdge } from "../../src/cli/local-edge.ts";
 import { Device } from "../../src/device/index.ts";
 import { EMPTY_TIME, MISSES, RANGE_TIME, REMEMBER_IDS } from "../../src/edge/defaults.ts";
-import type { Left } from "../support/driven-worker.ts";
+import type { Left, Tunnel } from "../support/driven-worker.ts";
 import { startWorker } from "../support/worker.ts";
-import { type MailboxStub, receive, until } from "./support.ts";
+import { type MailboxStub, RawClient, receive, until } from "./support.ts";
 
 const TOKEN = "an admin's secret";
 const DAY = 24 * 3600_000;
@@ -18,6 +19,7 @@ interface Driven extends MailboxStub {
   letPass(milliseconds: number): Promise<void>;
   left(): Promise<Left>;
   next(): Promise<number>;
+  alarmIn(): Promise<number>;
 }
 
 interface Shown {
@@ -32,7 +34,7 @@ describe("a mailbox", () => {
   let url = "";
   before(async () => {
     miniflare = await startWorker({
-      RELAY_NAME: "localhost",
+      RELAY_NAME: "localhost 127.0.0.1",
       ADMIN_TOKEN: TOKEN,
       DEV: "1",
     });
@@ -158,6 +160,46 @@ describe("a mailbox", () => {
     assert.ok((generations[1] ?? 0) > (generations[0] ?? 0), `consumers ${generations}`);
     assert.ok((numbers[1] ?? 0) > (numbers[0] ?? 0), `messages ${numbers}`);
     await sender.close();
+  });
+
+  it("that goes between attach and ready enters again, is consumed, and goes again", async () => {
+    const peer = "grooveDevice://gus/pc";
+    const mailbox = await mailboxOf(peer);
+    const { generation } = await mailbox.attach();
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    await gone(mailbox);
+    assert.equal(await mailbox.ready("a-tunnel", generation), true);
+    assert.ok((await listed()).includes(peer), "the directory knows it before it keeps a consumer");
+    assert.equal((await mailbox.status()).consumer, "a-tunnel");
+    assert.equal((await mailbox.left()).alarm, true);
+    await mailbox.detach(generation);
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    await gone(mailbox);
+  });
+
+  it("goes when its consumer has left, and none of those before comes back", async () => {
+    const peer = "grooveIdentity://hal";
+    const mailbox = await mailboxOf(peer);
+    const attached = (address: string) => {
+      const edge = { url } as LocalEdge;
+      return RawClient.open(edge, "websocket", `grooveDevice://${address}`, "hal");
+    };
+    const desk = await attached("hal/desk");
+    await until("the first consumes", async () => (await mailbox.status()).consumer !== undefined);
+    const deskTunnel = (await mailbox.status()).consumer ?? "";
+    const phone = await attached("hal/phone");
+    await until("the second consumes", async () => (await mailbox.status()).consumer !== deskTunnel);
+    await mailbox.letPass(EMPTY_TIME);
+    assert.ok((await mailbox.alarmIn()) > EMPTY_TIME, "while it is consumed it is hardly looked at");
+    // Without a word to the mailbox, which still counts on it.
+    const tunnels = await miniflare.getDurableObjectNamespace("TUNNEL");
+    await assert.rejects((tunnels.getByName(deskTunnel) as unknown as Pick<Tunnel, "crash">).crash());
+    phone.close();
+    await until("the second has left", async () => (await mailbox.status()).consumer === undefined);
+    await until("it is looked at soon", async () => (await mailbox.alarmIn()) <= EMPTY_TIME);
+    await mailbox.letPass(EMPTY_TIME + 1000);
+    await gone(mailbox);
+    desk.close();
   });
 
   it("goes though its consumer was killed without a word", async () => {

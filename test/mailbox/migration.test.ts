@@ -106,9 +106,25 @@ describe("a state folder of the first release", () => {
     t.after(() => rmSync(state, { recursive: true, force: true }));
     const device = await connect(edge, "bob/pc", "websocket");
     t.after(() => device.close());
-    const bodies = (await receive(device, 5)).map(({ body }) => (body.length > 100 ? body.length : text(body)));
+    const received = await receive(device, 5);
+    const bodies = received.map(({ body }) => (body.length > 100 ? body.length : text(body)));
     // Each session of the device has its own order.
     assert.deepEqual(new Set(bodies), new Set(["first", "second", "third", 600_000, "to many"]));
+    // Their ids say who has sent them, whatever was written then.
+    assert.deepEqual(
+      new Map(
+        received.map(({ body, id, from, vouched }) => [body.length > 100 ? "long" : text(body), [id, from, vouched]]),
+      ),
+      new Map(
+        [
+          ["first", "gw-4@alice/laptop", "alice/laptop"],
+          ["second", "4f7d-cafe@carol/pc", "carol/pc"],
+          ["third", "gw-5@alice/laptop", "alice/laptop"],
+          ["long", "%s7@carol/pc", "carol/pc"],
+          ["to many", "gw-6@alice/laptop", "alice/laptop"],
+        ].map(([body = "", id, from]) => [body, [id, from, true]]),
+      ),
+    );
     const { generation, senders } = await (await mailboxOf(edge, "grooveDevice://bob/pc")).status();
     assert.ok(generation > 7 && senders === "alice carol");
   });

@@ -157,6 +157,11 @@ export class Mailbox extends RealMailbox {
     return leftOf(this.ctx.storage);
   }
 
+  /** Milliseconds until the alarm; infinite when there is none. */
+  async alarmIn(): Promise<number> {
+    return ((await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY) - Date.now();
+  }
+
   /** The number of the next message. */
   async next(): Promise<number> {
     const [row] = this.ctx.storage.sql.exec("SELECT value FROM facts WHERE name = 'next'").toArray();
