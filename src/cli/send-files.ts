@@ -12,8 +12,8 @@ import type { FileToSend } from "./files-to-send.ts";
 import { CommandError } from "./output.ts";
 import { StallWatch, type WaitingFor } from "./stall-watch.ts";
 
-/** How long a word to the recipient may take that a transfer is given up, in milliseconds: some round trips. */
-const CANCEL_TIMEOUT = 5000;
+/** How long it may take to take messages back and to tell the recipient, in milliseconds: a few round trips each. */
+const CANCEL_TIMEOUT = 10_000;
 
 /** Errors of one file, which leave the others alone. */
 const OF_ONE_FILE: readonly string[] = ["CannotRead", "NameTooLong"];
@@ -27,6 +27,8 @@ export interface SendFilesOptions extends Omit<FileSenderOptions, "onProgress"> 
   /** Ends it when it aborts. */
   readonly signal: AbortSignal;
   readonly listener: SendListener;
+  /** Takes back what waits of a transfer that is given up, where the edge can. */
+  readonly takeBack?: (transfer: string) => Promise<void>;
 }
 
 /** What a run tells while it goes on. A promise that rejects ends it. */
@@ -158,7 +160,12 @@ export class SendFiles {
     const isGivenUp = end === "recipientWaitedFor";
     const reason = isGivenUp ? "WaitedTooLong" : "Interrupted";
     const over = this.#sender.unfinished.filter(({ canGoOn }) => isGivenUp || !canGoOn);
-    const told = over.map(({ transfer }) => this.#sender.cancel(transfer, reason).catch(() => undefined));
+    const { takeBack } = this.#options;
+    const told = over.map(async ({ transfer }) => {
+      // First: the cancellation has an id of the same transfer.
+      if (isGivenUp) await takeBack?.(transfer).catch(() => undefined);
+      await this.#sender.cancel(transfer, reason).catch(() => undefined);
+    });
     if (told.length > 0) await within(CANCEL_TIMEOUT, Promise.all(told));
   }
 }

@@ -11,6 +11,7 @@ import type { ExitName } from "./exit-codes.ts";
 import type { SentFile, StreamToSend } from "./file-sender.ts";
 import type { FileToSend, Finding } from "./files-to-send.ts";
 import { CommandError, type Progress, size } from "./output.ts";
+import type { Room } from "./recipient-mailbox.ts";
 import type { SendEnd, SendListener } from "./send-files.ts";
 import type { WaitingFor } from "./stall-watch.ts";
 import type { Output } from "./standard-output.ts";
@@ -116,6 +117,22 @@ export class SendReport implements SendListener {
   progress(bytes: number): void {
     this.#safe += bytes;
     this.#draw();
+  }
+
+  /**
+   * What the recipient's mailbox has room for, before anything goes there.
+   *
+   * @throws CommandError QuotaWouldBeExceeded when it cannot fit and is not to be waited for
+   */
+  room({ octets, attached }: Room): void {
+    const { bytes } = this;
+    if (bytes === undefined || attached || bytes <= octets) return;
+    const { wait } = this.#options;
+    const what = `${this.#to} is not connected, and its mailbox has room for ${size(octets)} of ${size(bytes)}`;
+    if (wait === 0) throw new CommandError("QuotaWouldBeExceeded", `${what}: nothing was sent; wait for it by --wait`);
+    this.#tell(
+      `${what}: the rest goes when it receives, given up after ${durationText(wait)} (--wait) without progress`,
+    );
   }
 
   /** The connection was lost, or refused for now. */

@@ -9,6 +9,7 @@ import { secondsIn } from "./duration.ts";
 import { type EndSignal, EXIT_CODES, type ExitName, endingOfSignal } from "./exit-codes.ts";
 import { filesAt } from "./files-to-send.ts";
 import { progressBar } from "./output.ts";
+import { roomFor, takeBack } from "./recipient-mailbox.ts";
 import { type SendEnd, SendFiles } from "./send-files.ts";
 import { SendJournal } from "./send-journal.ts";
 import { SendReport } from "./send-report.ts";
@@ -209,6 +210,8 @@ async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
   );
   if (device === undefined) return "interrupted";
   try {
+    const room = report.bytes === undefined ? undefined : await roomFor(way, to);
+    if (room !== undefined) report.room(room);
     run = new SendFiles({
       device,
       to,
@@ -219,6 +222,7 @@ async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
       silence: process.stderr.isTTY ? SILENCE.terminal : SILENCE.log,
       signal: interruption.signal,
       listener: report,
+      takeBack: (transfer) => takeBack(way, to, transfer),
     });
     return await run.run();
   } catch (error) {

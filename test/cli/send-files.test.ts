@@ -182,6 +182,25 @@ test("a recipient that takes nothing is waited for and given up: what it has beg
   );
 });
 
+test("what waits of a transfer that is given up is taken back before the recipient is told", async (context) => {
+  const order: string[] = [];
+  const started = runOf(await filesOf(context, [40 * PART_BYTES]), {
+    takeBack: async () => void order.push("taken back"),
+  });
+  started.relay.onMessage = ({ type }) => {
+    if (type === "cancel") order.push("cancelled");
+    return type === "part" ? NEVER() : undefined;
+  };
+  const end = started.run.run();
+  await until(() => started.messages.length > 10);
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  started.run.held();
+  context.mock.timers.tick(60_000);
+  context.mock.timers.reset();
+  assert.equal(await end, "recipientWaitedFor");
+  assert.deepEqual(order, ["taken back", "cancelled"]);
+});
+
 test("a connection that does not come back is given up, and nothing can be said to the recipient", async (context) => {
   const { run, relay, messages, arrivals } = runOf(await filesOf(context, [40 * PART_BYTES]));
   relay.onMessage = ({ type }) => (type === "part" ? NEVER() : undefined);

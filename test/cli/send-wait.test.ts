@@ -63,6 +63,19 @@ describe("a recipient whose mailbox is full", () => {
     assert.ok(readFileSync(join(out, "big")).equals(BYTES));
   });
 
+  it("is told before anything is sent, and with no time to wait nothing is", async (context) => {
+    const { url, args } = await place(context);
+    const { code, stderr } = await run(context, args("--wait", "0s"));
+    assert.equal(code, EXIT_CODES.Refused.status, stderr);
+    assert.match(
+      stderr,
+      /^grooveway: bob\/x is not connected, and its mailbox has room for .* of 60\.0 MiB: nothing was sent/,
+    );
+    const room = await fetch(`${url}/mailboxes/bob%2Fx/room?from=alice/pc`);
+    const { octets } = (await room.json()) as { octets: number };
+    assert.equal(octets, 8 * 1024 * 1024, "its share is untouched");
+  });
+
   it("is given up after --wait with a status of its own, and hears that the file is over", async (context) => {
     const { url, at, args } = await place(context);
     const { code, stdout, stderr } = await run(context, args("--wait", "1s"));
