@@ -2,6 +2,9 @@
  * How far the consumer of a mailbox is: what it was sent and has not acknowledged, what it has set aside, and what it
  * refuses. Here is decided which messages it is sent next.
  *
+ * They go in the order in which they came, whoever has sent them, also to another relay: its connection knows by number what
+ * it was given, and a message with a number below the last counts as one that it has had.
+ *
  * What is done with comes off the log a little later, together with other writes. What is set aside is kept in the facts
  * of the store, so that an object which was thrown out of memory does not send all of it again. What is on its way is
  * memory alone: it is sent again, and the consumer knows by number what it has.

@@ -20,6 +20,9 @@ const PROGRAM = fileURLToPath(new URL("link-tls.ts", import.meta.url));
 
 const LENGTHS: readonly number[] = [0, 1, 100, 2048, 2049, 32_768, 65_537, 1_048_576, 3_000_000];
 
+/** Mailboxes that take their edge some 20 s to make. */
+const MANY = 400;
+
 /** The longest message that there is. */
 const LONGEST = 16 * 1024 * 1024;
 
@@ -65,6 +68,25 @@ describe("a link", () => {
     assert.ok(messages.every(({ body }, i) => Buffer.from(body).equals(bodies[i] ?? Buffer.alloc(0))));
     await bob.send("alice/pc@localhost", "and back");
     assert.equal((await receive(alice, 1))[0]?.text(), "and back");
+  });
+
+  it("brings a message of one sender while those of another wait for hundreds of mailboxes to be made", {
+    timeout: 120_000,
+  }, async (t) => {
+    const relay = await originRelay(t);
+    const edge = await edgeFor(t, [relay.port]);
+    const carol = await atEdge(t, edge, "carol/pc");
+    await carol.send(`nobody/pc@127.0.0.1:${relay.port}`, "so that there is a link");
+    await until(
+      "the relay knows the edge",
+      async () => (await linkOf(edge, relay.port).then((link) => link.status())).connected,
+    );
+    const [alice, bob] = [await atRelay(t, relay.port, "alice/pc"), await atRelay(t, relay.port, "bob/pc")];
+    await Promise.all(Array.from({ length: MANY }, (_, n) => alice.send(`new${n}/pc@localhost`, "to many")));
+    await bob.send("carol/pc@localhost", "to one");
+    assert.equal((await receive(carol, 1))[0]?.text(), "to one");
+    const { messages } = relay.waiting("grooveDNS://localhost");
+    assert.ok(messages > MANY / 2, `${messages} of ${MANY} wait`);
   });
 
   it("keeps what is sent while the relay is down, and brings it once and in order when it is back", {
