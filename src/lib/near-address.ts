@@ -27,3 +27,8 @@ export function isNear(address: string): boolean {
   const family = isIP(bare);
   return family !== 0 && NEAR.check(bare, family === 4 ? "ipv4" : "ipv6");
 }
+
+/** Whether an IP address is one that only this machine has. */
+export function isLoopback(address: string): boolean {
+  return address === "::1" || /^(::ffff:)?127\./.test(address);
+}

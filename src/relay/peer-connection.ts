@@ -14,6 +14,7 @@ import { addressee } from "../auth/scopes.ts";
 import { Standing } from "../auth/standing.ts";
 import type { TokenProblem } from "../auth/token-problems.ts";
 import type { TokenSettings } from "../auth/verify-token.ts";
+import { isLoopback } from "../lib/near-address.ts";
 import { printable } from "../lib/printable.ts";
 import { type Bucket, bucket, charge } from "../lib/token-bucket.ts";
 import {
@@ -432,9 +433,15 @@ export class PeerConnection implements Consumer {
     this.#principal = ANYBODY;
     this.#source = source;
     this.#intake.introduce(source, this.#vouched);
-    this.#hub.relays.admit(source);
+    this.#hub.relays.admit(source, this.#isFromHere());
     this.#consume(source);
     this.#hub.log(`connected ${source}`);
+  }
+
+  /** By the address of the other end: a loopback one, or the very one that it has reached here. */
+  #isFromHere(): boolean {
+    const { remoteAddress = "", localAddress } = this.#socket;
+    return remoteAddress === localAddress || isLoopback(remoteAddress);
   }
 
   #refuseRelay(source: string | undefined): void {
@@ -462,8 +469,10 @@ export class PeerConnection implements Consumer {
     const nobodys: number[] = [];
     const surplus: number[] = [];
     const targets = event.entries.map((entry, index) => {
-      const here = isMultidrop(entry, this.#localDeviceURLs);
-      const relay = here ? undefined : relayNamed(entry.relayURL);
+      const named = relayNamed(entry.relayURL);
+      const isOfAnother = named !== undefined && this.#hub.relays.isOfAnother(named);
+      const here = !isOfAnother && isMultidrop(entry, this.#localDeviceURLs);
+      const relay = here ? undefined : named;
       // From a relay it would be the second hop.
       const reachable = here || (relay !== undefined && this.#hub.relays.knows(relay) && !isRelay(this.#source));
       if (!this.#isAddressable(entry) || shutOut.has(index)) nobodys.push(index);

@@ -98,9 +98,12 @@ export interface Relay {
 export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   // Before anything is opened that an error would leave behind.
   for (const name of options.names ?? []) relayURL(name);
+  const host = options.host ?? "127.0.0.1";
+  const machine = ["localhost", host.includes(":") ? `[${host}]` : host];
   // Where devices are asked for tokens a relay, which has none, is not believed for the address that it comes from.
   const trust = new RelayTrust(
     secretsOf(options.linkSecrets) ?? (hasKeys(keySettings(options)) ? new Map() : undefined),
+    options.names === undefined ? machine.map(relayURL) : [],
   );
   if (options.keys) await parseKeySet(options.keys);
   const log = options.log ?? (() => undefined);
@@ -110,7 +113,6 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   const disk = watchDisk(options, store, hub);
   const connections = new Map<Socket, PeerConnection>();
   const plain = options.tlsOnly === true ? undefined : createServer({ noDelay: true, allowHalfOpen: true });
-  const host = options.host ?? "127.0.0.1";
   const servers = [plain, secure].filter((server) => server !== undefined);
   /** What has connected and not ended, also within the handshake of TLS. */
   const sockets = new Set<Socket>();
@@ -126,7 +128,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   }
   const tlsPort = secure && portOf(secure);
   const port = plain === undefined ? (tlsPort ?? 0) : portOf(plain);
-  const names = options.names ?? [hostname(), "localhost", host.includes(":") ? `[${host}]` : host];
+  const names = options.names ?? [hostname(), ...machine];
   const ports = [...new Set([port, ...(tlsPort === undefined ? [] : [tlsPort])])];
   const all = names.flatMap((name) => ports.flatMap((one) => namesOf(name, one)));
   const localDeviceURLs = [...new Set(all.map(relayURL))];

@@ -76,23 +76,35 @@ describe("a recipient whose mailbox is full", () => {
     assert.equal(octets, 8 * 1024 * 1024, "its share is untouched");
   });
 
-  it("is given up after --wait with a status of its own, and hears that the file is over", async (context) => {
+  it("is given up after --wait with a status of its own, and is told that what it has begun is over", async (context) => {
     const { url, at, args } = await place(context);
-    const { code, stdout, stderr } = await run(context, args("--wait", "1s"));
-    assert.equal(code, EXIT_CODES.WaitedTooLong.status, stderr);
-    assert.equal(stdout, "");
-    assert.match(stderr, /bob\/x took nothing for 1s, and what was under way is cancelled: .*\[WaitedTooLong\]\n$/);
+    const sending = start(context, args("--json", "--wait", "4s"));
     const out = join(at, "out");
-    let isCancelled = false;
-    await takeUntil(context, url, out, (outcome) => {
-      isCancelled ||= outcome.kind === "setAside" && outcome.reason === "Cancelled";
-      return isCancelled;
-    });
+    await takeUntil(context, url, out, ({ kind }) => kind === "kept");
+    const { code, stdout, stderr } = await sending.finished;
+    assert.equal(code, EXIT_CODES.WaitedTooLong.status, stderr);
+    assert.doesNotMatch(stdout, /"event":"sent"/);
+    assert.match(stderr, /bob\/x took nothing for 4s, and what was under way is cancelled: .*\[WaitedTooLong\]\n$/);
+    await takeUntil(context, url, out, (outcome) => outcome.kind === "setAside" && outcome.reason === "Cancelled");
     assert.deepEqual(
       readdirSync(out).filter((name) => name !== ".grooveway"),
       [],
       "nothing is taken for a file",
     );
     assert.deepEqual(await listLeftOvers({ out, state: `${out}-state` }), [], "what had arrived of it was removed");
+  });
+
+  it("is given up after --wait, and finds nothing of what it never saw but that it is over", async (context) => {
+    const { url, at, args } = await place(context);
+    const { code, stdout, stderr } = await run(context, args("--wait", "1s"));
+    assert.equal(code, EXIT_CODES.WaitedTooLong.status, stderr);
+    assert.equal(stdout, "");
+    const room = await fetch(`${url}/mailboxes/bob%2Fx/room?from=alice/pc`);
+    const { octets } = (await room.json()) as { octets: number };
+    assert.ok(octets > 8 * 1024 * 1024 - 4096, `the room is free again, but for the cancellation: ${octets}`);
+    const out = join(at, "out");
+    const outcomes: Outcome["kind"][] = [];
+    await takeUntil(context, url, out, ({ kind }) => outcomes.push(kind) > 0);
+    assert.deepEqual(outcomes, ["repeated"]);
   });
 });

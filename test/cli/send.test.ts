@@ -154,7 +154,7 @@ describe("what cannot be sent is told, and the others go", () => {
       status: CannotRead.status,
       arrives: [],
       stderr:
-        /nowhere \[CannotRead\]\n.*link is a symbolic link.*\[CannotRead\]\ngrooveway: 2 of 2 files could not be sent \[CannotRead\]\n$/,
+        /nowhere: check its name \[CannotRead\]\n.*link is a symbolic link.*\[CannotRead\]\ngrooveway: 2 of 2 files could not be sent \[CannotRead\]\n$/,
     },
     {
       what: "a symbolic link that is named",

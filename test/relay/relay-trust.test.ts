@@ -214,10 +214,21 @@ describe("a relay that connects", () => {
     assert.equal(new RelayTrust(listed).knows(EDGE), true);
     const trust = new RelayTrust(undefined);
     assert.equal(trust.knows(EDGE), false);
-    trust.admit(EDGE);
+    trust.admit(EDGE, false);
     assert.equal(trust.knows(EDGE), true);
-    for (let n = 0; n < KNOWN_RELAYS; n += 1) trust.admit(`grooveDNS://edge${n}.example.com`);
+    for (let n = 0; n < KNOWN_RELAYS; n += 1) trust.admit(`grooveDNS://edge${n}.example.com`, false);
     assert.equal(trust.knows(EDGE), false, "no more are known than there is room for");
+  });
+
+  it("has a name of the machine, such as localhost, from when it connects from this machine, and not from elsewhere", () => {
+    const trust = new RelayTrust(undefined, ["grooveDNS://localhost", "grooveDNS://[::1]"]);
+    trust.admit("grooveDNS://localhost", false);
+    assert.equal(trust.isOfAnother("grooveDNS://localhost"), false, "whoever connects from elsewhere is elsewhere");
+    trust.admit("grooveDNS://localhost", true);
+    assert.equal(trust.isOfAnother("grooveDNS://localhost"), true);
+    assert.equal(trust.isOfAnother("grooveDNS://[::1]"), false);
+    trust.admit(EDGE, true);
+    assert.equal(trust.isOfAnother(EDGE), false, "it was never this relay's");
   });
 
   it("is near in a network of this machine's own", () => {
