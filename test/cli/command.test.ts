@@ -107,7 +107,11 @@ test("errors at run time: one line, a code, its exit code", async (context) => {
       /there is no file \/nowhere\/at\/all: check its name \[CannotRead\]/,
       CannotRead,
     ],
-    [["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"], /no file \/nowhere: check its name \[CannotRead\]/, CannotRead],
+    [
+      ["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"],
+      /no file \/nowhere: check its name \[CannotRead\]/,
+      CannotRead,
+    ],
     [
       ["relay", "--port", "0", "--store", join(out, "not-a-store.db")],
       /choose another --store FILE \[StoreFailed\]/,
