@@ -27,7 +27,7 @@ const ALARM = 1;
 
 /**
  * Removes the databases of objects without a row, a key or an alarm, and of Meters without an alarm, and folds the logs of
- * the others.
+ * all others.
  *
  * @param state folder that miniflare keeps its state in
  * @returns how many were removed
@@ -52,6 +52,7 @@ export function sweepEmptyDatabases(state: string): number {
       for (const suffix of ["", "-shm", "-wal"]) rmSync(join(path, `${name}${suffix}`), { force: true });
       removed += 1;
     }
+    foldLog(join(path, METADATA));
   }
   return removed;
 }

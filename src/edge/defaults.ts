@@ -110,16 +110,16 @@ export const RETENTION = 14 * 24 * 3600_000;
 export const REMEMBER_IDS = 7 * 24 * 3600_000;
 
 /**
- * Octets of ids that a mailbox remembers. Of a sender that counts 168 ranges of some 100 octets are kept, one for each
- * hour of a week: room for five hundred such senders, and for eighty thousand ids of others.
+ * Octets of ids that a mailbox remembers. Of a sender that counts 42 ranges of some 100 octets are kept, one for each four
+ * hours of a week: room for two hundred and fifty such senders, and for fifteen thousand ids of others.
  */
-export const ID_OCTETS = 8 * 1024 * 1024;
+export const ID_OCTETS = 1024 * 1024;
 
 /** What a row of ids takes beside its texts: three numbers of up to eight octets, and the row's own header. */
 export const ID_ROW_OCTETS = 32;
 
 /** How long the ids of a sender that counts are added to the same range: an id is remembered for so much longer at most. */
-export const RANGE_TIME = 3600_000;
+export const RANGE_TIME = 4 * 3600_000;
 
 /** Senders and ranges of ids that stay in memory, beyond which all are looked up again. */
 export const KEPT_RANGES = 5000;
@@ -173,6 +173,11 @@ export const UNSTORED_MESSAGES = 8000;
 
 /** The most that one call to a mailbox carries beyond a single long message: a quarter of what the platform allows. */
 export const BATCH_OCTETS = 8 * 1024 * 1024;
+
+/**
+ * The same for messages with flag D: as much as may wait for a slow device, beyond which the next are dropped in any case.
+ */
+export const VOLATILE_BATCH_OCTETS = 1024 * 1024;
 
 /** The same by number: a call must not keep a mailbox from its other senders for long. */
 export const BATCH_MESSAGES = 1000;
@@ -424,7 +429,7 @@ export const GO_ON_OCTETS = 64 * 1024;
  * Those above which its virtual connection is ended: what two kernels, the platform and a device that holds at once can
  * have on the way is less.
  */
-export const HOLD_IGNORED_OCTETS = 16 * 1024 * 1024;
+export const HOLD_IGNORED_OCTETS = 8 * 1024 * 1024;
 
 /**
  * Octets of all WebSockets of an isolate that may wait or be in the course of being taken: half of its 128 MiB. Above that
@@ -527,8 +532,20 @@ export const BURST = 0.5;
 /** How long a lease of octets and messages holds: a meter is asked about so often by whoever has traffic. */
 export const LEASE_TIME = 1000;
 
-/** Of what is not there yet the milliseconds' worth that are given out in advance: the time for which one waits in turn. */
-export const SLICE = 250;
+/**
+ * The milliseconds' worth of a share that are given out at a time. What is given out comes at once, and all others wait while
+ * it is worked on, so it is little; a lease costs a call.
+ */
+export const SLICE = 50;
+
+/**
+ * How much longer a lease may take than it should before its isolate counts as busy: with one device that sends all it may
+ * it is 1 or 2 ms. Of what is beyond that a device waits a multiple, so that it has a small part of a busy isolate and the
+ * whole of its share of an idle one; at most a second, since its connection is to live.
+ */
+export const LATE = 5;
+export const YIELD = 20;
+export const YIELD_MOST = 1000;
 
 /** What a Tunnel wants at least, beside what it owes: an answer and the next, small against the share of many. */
 export const FIRST_LEASE = { octets: 16384, messages: 16 } as const;

@@ -4,10 +4,14 @@
  *
  * @module
  */
+import { sha256 } from "../lib/sha256.ts";
 import { textOf } from "../sstp/index.ts";
 import { type Bundle, type Contents, envelopeAt, ID_AT, idLengthAt } from "./bundle.ts";
 
-/** Ids of one source that differ in nothing but their number: head, number, tail. One without a number is all head. */
+/**
+ * Ids of one source that differ in nothing but their number: head, number, tail. One without a number is all head; of a long
+ * one the head is a hash, so that a sender which does not count cannot fill a mailbox with the texts of its ids.
+ */
 export interface Series {
   readonly source: string;
   readonly head: string;
@@ -64,7 +68,17 @@ export function idsOf({ envelopes, octets }: Bundle, { sizes, starts }: Contents
   return { series, numbers };
 }
 
+/** An id without a number that is longer than this is remembered by its hash, which takes as much as a UUID. */
+const LONGEST_TEXT = 40;
+
+/** Octets of the hash: as unlikely to be the same for two ids as a UUID. */
+const HASH_OCTETS = 16;
+
 function seriesOf(source: string, octets: Uint8Array, from: number, length: number, { begin, end }: Place): Series {
+  if (begin === end && length > LONGEST_TEXT) {
+    const hash = sha256(octets.subarray(from, from + length)).subarray(0, HASH_OCTETS);
+    return { source, head: `#${btoa(String.fromCharCode(...hash))}`, tail: "" };
+  }
   return { source, head: textOf(octets, from, begin), tail: textOf(octets, end, from + length) };
 }
 

@@ -36,6 +36,7 @@ import {
   REFUSED_REST,
   STATUS_INDEXES,
   UNFINISHED_OCTETS,
+  VOLATILE_BATCH_OCTETS,
   VOLATILE_TIMEOUT,
   WOKEN_MAILBOXES,
 } from "./defaults.ts";
@@ -673,7 +674,8 @@ function isWanted({ failed }: Session, { indexes }: Copy): boolean {
 }
 
 /** The next batch for a mailbox: as much as one call may carry. */
-function next({ queues }: Lane, peer: string): Pending[] {
+function next({ queues, volatile }: Lane, peer: string): Pending[] {
+  const most = volatile ? VOLATILE_BATCH_OCTETS : BATCH_OCTETS;
   const queue = queues.get(peer) ?? [];
   let octets = 0;
   let count = 0;
@@ -688,7 +690,7 @@ function next({ queues }: Lane, peer: string): Pending[] {
       octets += envelopeOctets(envelope);
     }
     last = envelope;
-    if (count > 0 && (octets > BATCH_OCTETS || count >= BATCH_MESSAGES)) break;
+    if (count > 0 && (octets > most || count >= BATCH_MESSAGES)) break;
     // Those of sessions that cannot be suspended have no reserve.
     if (pending.job.session.suspendable !== queue[0]?.job.session.suspendable) break;
     count += 1;

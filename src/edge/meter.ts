@@ -160,7 +160,7 @@ export class Meter extends DurableObject<Env> {
   }
 
   /**
-   * Leases to a virtual connection what it wants, or a part of it. What is not there yet is given in advance and in
+   * Leases to a virtual connection what it wants, or a slice of it. What is not there yet is given in advance and in
    * turn, with the time to wait for it: so everybody who asks moves on, and nobody has to ask again to be heard.
    *
    * @param unused what is left of earlier leases, and is given back
@@ -172,8 +172,8 @@ export class Meter extends DurableObject<Env> {
     for (const [other, at] of this.#active) if (at < now - 2 * LEASE_TIME) this.#active.delete(other);
     giveBack(this.#octets, unused.octets, now);
     giveBack(this.#messages, unused.messages, now);
-    const octets = this.#portion(this.#octets, wanted.octets, now);
-    const messages = this.#portion(this.#messages, wanted.messages, now);
+    const octets = this.#portion(this.#octets, wanted.octets);
+    const messages = this.#portion(this.#messages, wanted.messages);
     const waits = [charge(this.#octets, octets, now), charge(this.#messages, messages, now)];
     return { octets, messages, wait: Math.max(...waits), holds: LEASE_TIME };
   }
@@ -192,10 +192,9 @@ export class Meter extends DurableObject<Env> {
     };
   }
 
-  /** All that is wanted when it is there, otherwise what is, or a slice of what will come, by the number of those who ask. */
-  #portion(of: Bucket, wanted: number, now: number): number {
-    const slice = Math.ceil((of.rate * SLICE) / 1000 / this.#active.size);
-    return Math.min(wanted, Math.max(Math.floor(levelOf(of, now)), slice));
+  /** What is wanted, up to a slice, of which all who ask have a part. */
+  #portion(of: Bucket, wanted: number): number {
+    return Math.min(wanted, Math.ceil((of.rate * SLICE) / 1000 / this.#active.size));
   }
 
   #untilConnect(): number {

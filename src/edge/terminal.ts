@@ -617,10 +617,10 @@ export class Terminal implements Origin {
 
   #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
     const session = this.#engine.session(event.eventId);
-    if (session === undefined) return;
-    // The first is paid for by the Connect.
-    if (this.#attached) this.#messages += ATTACH_MESSAGES;
+    // The first is paid for by the Connect. One that was closed in the same octets costs little, but not nothing.
+    if (this.#attached) this.#messages += session === undefined ? 1 : ATTACH_MESSAGES;
     this.#attached = true;
+    if (session === undefined) return;
     // An origin relay has a mailbox of its own and no business with those of accounts here.
     const account = isRelay(this.#source) ? undefined : accountOf(event.accountURL);
     const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });

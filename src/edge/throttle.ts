@@ -10,7 +10,7 @@
  */
 import { within } from "../lib/runtime/timeout.ts";
 import { type Bucket, bucket, charge } from "../lib/token-bucket.ts";
-import { CREDIT, FIRST_LEASE, METER_TIMEOUT, WAKES } from "./defaults.ts";
+import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } from "./defaults.ts";
 import type { Env } from "./env.ts";
 import type { Amount, Entrance, Lease } from "./meter.ts";
 import { parseRate, type Rate } from "./policy/rate.ts";
@@ -120,13 +120,29 @@ export class Throttle {
       const unused = this.#unused;
       this.#unused = { octets: 0, messages: 0 };
       this.#used = { octets: 0, messages: 0 };
+      const asked = this.#clock.now();
       const leased = await this.#ask(() => this.#meter.lease(this.#connection, wanted, unused));
       const lease = leased ?? this.#ownLease(wanted);
-      if (lease.wait > 0) await Promise.race([this.#clock.sleep(lease.wait), this.#over.promise]);
+      await this.#sleep(lease.wait);
+      if (leased !== undefined) await this.#yield(this.#clock.now() - asked - lease.wait);
       this.#since = this.#clock.now();
       this.#lapses = this.#since + lease.holds;
       for (const kind of KINDS) this.#left[kind] += lease[kind];
     } while (!this.#ended && KINDS.some((kind) => this.#left[kind] < 0));
+  }
+
+  /**
+   * A lease that took longer than it should says that the isolate is behind with its work, and everybody waits: then
+   * whoever has to ask for leases, since it sends much, waits longer still, so that others are served.
+   *
+   * @param late milliseconds
+   */
+  async #yield(late: number): Promise<void> {
+    if (late > LATE) await this.#sleep(Math.min((late - LATE) * YIELD, YIELD_MOST));
+  }
+
+  async #sleep(milliseconds: number): Promise<void> {
+    if (milliseconds > 0 && !this.#ended) await Promise.race([this.#clock.sleep(milliseconds), this.#over.promise]);
   }
 
   /** What is left of a lease whose time is over is given back with the next. */

@@ -3,12 +3,12 @@ import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { TransportName } from "../../src/device/index.ts";
+import { Device, type TransportName } from "../../src/device/index.ts";
 import { ed25519, jwks } from "../edge/issuer.ts";
 import type { Delivered, Pair } from "./bystanders.ts";
 import { residentOctets, startEdge } from "./edges.ts";
-import { ADMIN_TOKEN } from "./letters.ts";
 import type { Attack, Deeds } from "./malicious-peer.ts";
 import { type Figure, quantile, type Section, short } from "./report.ts";
 import { Child } from "./rpc.ts";
@@ -25,6 +25,8 @@ const MEMORY = 200 * MEBI;
 const LEFT = MEBI;
 /** When what an attack has left behind is looked at. */
 const AFTER = 60_000;
+/** Octets of a page of SQLite. */
+const PAGE = 4096;
 const WAYS: readonly (readonly [TransportName, TransportName])[] = [
   ["websocket", "websocket"],
   ["websocket", "longlived"],
@@ -42,7 +44,7 @@ export async function malice(quick: boolean): Promise<Section> {
   const tokenOf = (address: string) => issuer.issue({ address, scope: "connect receive send:*" });
   const silent = await silentRelay();
   const state = mkdtempSync(join(tmpdir(), "grooveway-malice-"));
-  const options = { state, adminToken: ADMIN_TOKEN, keys: jwks(issuer) };
+  const options = { state, keys: jwks(issuer) };
   let edge = await startEdge([silent.name], options);
   const bystanders = new Child("bystanders.ts");
   const mallory = new Child("malicious-peer.ts");
@@ -91,13 +93,13 @@ export async function malice(quick: boolean): Promise<Section> {
     await bystanders.call("close");
     await sleep(quick ? 10_000 : AFTER);
     const before = folderOctets(state);
-    const waiting = await whatWaits(url);
     await edge.close();
     // What the runtime leaves of objects that are gone is swept at the next start.
     edge = await startEdge([silent.name], options);
     await sleep(1000);
     const after = folderOctets(state);
-    return section(phases, deeds, { before, after, least: leastMailbox(state), ...waiting });
+    await edge.close();
+    return section(phases, deeds, { before, after, least: await leastMailbox(), ...whatWaits(state) });
   } finally {
     await mallory.end();
     await bystanders.end();
@@ -110,10 +112,10 @@ export async function malice(quick: boolean): Promise<Section> {
 interface Folder {
   readonly before: number;
   readonly after: number;
-  /** Octets of the messages that wait. */
+  /** Octets that the messages which wait take. */
   readonly octets: number;
   readonly mailboxes: number;
-  /** Octets that a mailbox takes at the least. */
+  /** Octets that a mailbox with a message takes at the least. */
   readonly least: number;
 }
 
@@ -160,7 +162,7 @@ function section(phases: readonly Phase[], deeds: Deeds, folder: Folder): Sectio
       },
       { text: `memory of workerd at most ${MEMORY / MEBI} MiB more (${short(grown / MEBI)})`, met: grown <= MEMORY },
       {
-        text: `the state folder within 1 MiB of what waits and its mailboxes' own databases, after a restart (${short(left / MEBI)} MiB)`,
+        text: `the state folder within 1 MiB of what waits and the tables of its mailboxes, after a restart (${short(left / MEBI)} MiB)`,
         met: left <= LEFT,
       },
     ],
@@ -207,34 +209,48 @@ function folderOctets(folder: string): number {
     );
 }
 
-/** Octets of the smallest database of a mailbox: what the platform takes for one that holds a single message. */
-function leastMailbox(folder: string): number {
-  const sizes = readdirSync(join(folder, "do", "grooveway-Mailbox"), { withFileTypes: true })
-    .filter((entry) => /^[0-9a-f]{64}\.sqlite$/.test(entry.name))
-    .map((entry) => statSync(join(entry.parentPath, entry.name)).size)
-    .filter((size) => size > 4096);
-  return sizes.length === 0 ? 0 : Math.min(...sizes);
+/** Octets of the database of a mailbox that holds a single message of one octet: what the platform takes for its tables. */
+async function leastMailbox(): Promise<number> {
+  const state = mkdtempSync(join(tmpdir(), "grooveway-malice-"));
+  try {
+    const edge = await startEdge([], { state });
+    const device = await Device.connect({
+      edge: `http://127.0.0.1:${edge.port}`,
+      address: "alice/pc",
+      transport: "websocket",
+    });
+    await device.send("bob/pc", "x");
+    await device.close();
+    await edge.close();
+    // The next start folds the log.
+    await (await startEdge([], { state })).close();
+    const folder = join(state, "do", "grooveway-Mailbox");
+    const sizes = readdirSync(folder).map((name) => statSync(join(folder, name)).size);
+    return Math.max(...sizes);
+  } finally {
+    rmSync(state, { recursive: true, force: true });
+  }
 }
 
-/** Octets of the messages that wait, and how many mailboxes there are. */
-async function whatWaits(edge: string): Promise<{ readonly octets: number; readonly mailboxes: number }> {
+/**
+ * Octets that the tables of waiting messages take in the databases of mailboxes, in whole pages, beyond the one page that each
+ * has in any case; and how many mailboxes there are. Of folded databases that nobody uses.
+ */
+function whatWaits(folder: string): { readonly octets: number; readonly mailboxes: number } {
   let octets = 0;
   let mailboxes = 0;
-  for (let after = ""; ; ) {
-    const answer = await fetch(`${edge}/admin/mailboxes${after === "" ? "" : `?after=${encodeURIComponent(after)}`}`, {
-      headers: { Authorization: `Bearer ${ADMIN_TOKEN}` },
-    });
-    const page = (await answer.json()) as {
-      readonly peer: string;
-      readonly octets: number;
-      readonly messages: number;
-    }[];
-    for (const status of page) {
-      octets += status.octets;
-      mailboxes += 1;
-    }
-    const last = page.at(-1);
-    if (last === undefined) return { octets, mailboxes };
-    after = last.peer;
+  for (const { name, parentPath } of readdirSync(join(folder, "do", "grooveway-Mailbox"), { withFileTypes: true })) {
+    if (!/^[0-9a-f]{64}\.sqlite$/.test(name)) continue;
+    const database = new DatabaseSync(join(parentPath, name), { readOnly: true });
+    const tables = database
+      .prepare(
+        "SELECT sum(pgsize) AS octets FROM dbstat WHERE name IN ('segments', 'bodies', 'envelopes') GROUP BY name",
+      )
+      .all();
+    database.close();
+    if (tables.length === 0) continue;
+    mailboxes += 1;
+    for (const table of tables) octets += Number(table.octets) - PAGE;
   }
+  return { octets, mailboxes };
 }

@@ -1,10 +1,10 @@
 /** A Tunnel's end of the meter, with a clock and a meter of the tests' own. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { CREDIT, FIRST_LEASE } from "../../src/edge/defaults.ts";
+import { CREDIT, FIRST_LEASE, LATE, SLICE, YIELD, YIELD_MOST } from "../../src/edge/defaults.ts";
 import type { Amount, Entrance, Lease } from "../../src/edge/meter.ts";
 import { type Clock, type MeterStub, Throttle } from "../../src/edge/throttle.ts";
-import { bucket, charge, giveBack, levelOf } from "../../src/lib/token-bucket.ts";
+import { bucket, charge, giveBack } from "../../src/lib/token-bucket.ts";
 
 const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000, recipients: 1 };
 
@@ -19,7 +19,7 @@ class TestClock implements Clock {
   }
 }
 
-/** A meter that gives what there is at the rate, or a quarter of a second's worth in advance. */
+/** A meter that gives slices at the rate. */
 class TestMeter implements MeterStub {
   readonly asked: Amount[] = [];
   readonly left: string[] = [];
@@ -42,7 +42,7 @@ class TestMeter implements MeterStub {
     const now = this.#clock.now();
     const [octets = 0, messages = 0] = (["octets", "messages"] as const).map((kind) => {
       giveBack(this.#of[kind], unused[kind], now);
-      return Math.min(wanted[kind], Math.max(levelOf(this.#of[kind], now), RATE[kind] / 4));
+      return Math.min(wanted[kind], (RATE[kind] * SLICE) / 1000);
     });
     const wait = Math.max(charge(this.#of.octets, octets, now), charge(this.#of.messages, messages, now));
     return { octets, messages, wait, holds: 1000 };
@@ -61,7 +61,7 @@ describe("throttle", () => {
     ["messages", 50, 10],
     ["large reads", 262_144, 40],
   ] as const) {
-    it(`holds ${what} to the rate, and asks a few times a second at most`, async () => {
+    it(`holds ${what} to the rate, and asks once a slice at most`, async () => {
       const { clock, meter, throttle } = started();
       const began = clock.time;
       const used = { octets: 0, messages: 0 };
@@ -74,7 +74,10 @@ describe("throttle", () => {
       const seconds = (clock.time - began) / 1000;
       const share = Math.max(used.octets / RATE.octets, used.messages / RATE.messages) / seconds;
       assert.ok(share > 0.8 && share < 1.05, `${share} of the rate`);
-      assert.ok(meter.asked.length <= 6 * seconds, `asked ${meter.asked.length} times in ${seconds} s`);
+      assert.ok(
+        meter.asked.length <= (1.1 * seconds * 1000) / SLICE,
+        `asked ${meter.asked.length} times in ${seconds} s`,
+      );
     });
   }
 
@@ -86,7 +89,7 @@ describe("throttle", () => {
       clock.time += 10;
     }
     assert.equal(clock.time - began, 10_000, "nobody has slept");
-    assert.ok(meter.asked.length <= 15, `about once a second: ${meter.asked.length} times in 10 s`);
+    assert.ok(meter.asked.length <= 200, `no more than once a slice: ${meter.asked.length} times in 10 s`);
   });
 
   it("asks nobody for a device that only says that it is there", () => {
@@ -104,6 +107,30 @@ describe("throttle", () => {
     const [first] = meter.asked;
     assert.ok(first && first.octets >= 100_000 + FIRST_LEASE.octets && first.octets <= 100_000 + RATE.octets);
     assert.ok(first.messages >= 20 + FIRST_LEASE.messages);
+  });
+
+  it("makes whoever sends much wait longer when leases are late, since others wait as well", async () => {
+    const { clock, meter, throttle } = started();
+    const late = { lease: 0 };
+    const lease = meter.lease.bind(meter);
+    meter.lease = async (...asked) => {
+      const leased = await lease(...asked);
+      clock.time += late.lease;
+      return leased;
+    };
+    const slice = (RATE.octets * SLICE) / 1000;
+    const timeOf = async () => {
+      const began = clock.time;
+      await throttle.spend(slice, 0);
+      return clock.time - began;
+    };
+    for (let n = 0; n < 20; n += 1) await timeOf();
+    late.lease = LATE;
+    const idle = await timeOf();
+    late.lease = LATE + 10;
+    assert.ok((await timeOf()) >= idle + 10 * YIELD, "each lease is followed by a pause");
+    late.lease = 900;
+    assert.ok((await timeOf()) <= idle + 2 * (900 + YIELD_MOST), "which has an end");
   });
 
   it("passes on that there is no room", async () => {

@@ -49,6 +49,15 @@ const id = fc
 const sent: fc.Arbitrary<Sent> = fc.record({ source: fc.constantFrom("one", "two", ""), id });
 
 describe("ids", () => {
+  it("without a number are remembered by a hash when they are long, which differs when they do", () => {
+    const [first, second] = [parts("x".repeat(200)), parts(`${"x".repeat(199)}y`)];
+    assert.deepEqual(first, parts("x".repeat(200)));
+    assert.match(String(first?.[0]), /^#.{24}$/);
+    assert.notDeepEqual(first, second);
+    assert.deepEqual(parts("x".repeat(40)), ["x".repeat(40), NONE, ""]);
+    assert.deepEqual(parts(`${"x".repeat(200)}-3@alice`), [`${"x".repeat(200)}-`, 3, "@alice"]);
+  });
+
   it("are taken apart at the number before the sender's address, or at the end", () => {
     assert.deepEqual(parts("m-17@alice/pc2"), ["m-", 17, "@alice/pc2"]);
     assert.deepEqual(parts("17@"), ["", 17, "@"]);
