@@ -19,8 +19,8 @@ const METADATA = "metadata.sqlite";
 /** What the name of the folder of Meters ends with. */
 const METER = "-Meter";
 
-/** Files with more octets than this, with the write-ahead log, are no leftovers: they are not even opened. */
-const LARGEST = { database: 256 * 1024, log: 8 * 1024 * 1024 };
+/** A database with more octets in use than this is no leftover: it is not even looked into. */
+const LARGEST = 256 * 1024;
 
 /** The key of the alarm in the runtime's own table. */
 const ALARM = 1;
@@ -44,10 +44,8 @@ export function sweepEmptyDatabases(state: string): number {
       const id = OBJECT.exec(name)?.[1];
       if (id === undefined) continue;
       const file = join(path, name);
-      if (alarms.has(id) || !(isEmpty(file) || (folder.name.endsWith(METER) && isForgottenMeter(file)))) {
-        foldLog(join(path, name));
-        continue;
-      }
+      foldLog(file);
+      if (alarms.has(id) || !(isEmpty(file) || (folder.name.endsWith(METER) && isForgottenMeter(file)))) continue;
       // The log last: a database without its log would be an older state of itself.
       for (const suffix of ["", "-shm", "-wal"]) rmSync(join(path, `${name}${suffix}`), { force: true });
       removed += 1;
@@ -97,33 +95,41 @@ function alarmsOf(path: string): Set<string> | undefined {
 
 function isEmpty(path: string): boolean {
   const { size } = statSync(path);
-  const log = statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
-  if (size > LARGEST.database || log > LARGEST.log) return false;
-  if (log === 0 && size <= PAGE && hasNoTable(path, size)) return true;
+  if (size === 0) return true;
+  const head = headOf(path);
+  if (head === undefined) return false;
+  // A log that could not be folded has what the head does not say.
+  const isFolded = (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) === 0;
+  if (isFolded && size <= PAGE && head.hasNoTable) return true;
+  // What was deleted leaves its pages free.
+  if (size - head.freePages * PAGE > LARGEST) return false;
   return looking(path, hasNoRow) ?? false;
 }
 
 /** Octets of a page, which is what a database begins with. */
 const PAGE = 4096;
-/** Where the first page says how many entries the list of tables has, on a page without branches. */
+/** Where the first page says how many pages are free, and how many entries the list of tables has when it has no branches. */
+const FREE_PAGES = 36;
 const TREE = 100;
 const LEAF = 0x0d;
 
-/** Most leftovers are one page with an empty list of tables: to open each as a database would take ten times as long. */
-function hasNoTable(path: string, size: number): boolean {
-  if (size === 0) return true;
+/**
+ * What the head of a database says. Most leftovers are one page with an empty list of tables: to open each as a database
+ * would take ten times as long.
+ */
+function headOf(path: string): { readonly hasNoTable: boolean; readonly freePages: number } | undefined {
   const page = Buffer.alloc(TREE + 8);
   const file = openSync(path, "r");
   try {
-    if (readSync(file, page, 0, page.length, 0) < page.length) return false;
+    if (readSync(file, page, 0, page.length, 0) < page.length) return undefined;
   } finally {
     closeSync(file);
   }
-  return (
-    page.subarray(0, 15).toString("latin1") === "SQLite format 3" &&
-    page[TREE] === LEAF &&
-    page.readUInt16BE(TREE + 3) === 0
-  );
+  if (page.subarray(0, 15).toString("latin1") !== "SQLite format 3") return undefined;
+  return {
+    hasNoTable: page[TREE] === LEAF && page.readUInt16BE(TREE + 3) === 0,
+    freePages: page.readUInt32BE(FREE_PAGES),
+  };
 }
 
 /**

@@ -97,8 +97,8 @@ export async function malice(quick: boolean): Promise<Section> {
     // What the runtime leaves of objects that are gone is swept at the next start.
     edge = await startEdge([silent.name], options);
     await sleep(1000);
-    const after = folderOctets(state);
     await edge.close();
+    const after = folderOctets(state);
     return section(phases, deeds, { before, after, least: await leastMailbox(), ...whatWaits(state) });
   } finally {
     await mallory.end();

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -238,6 +238,24 @@ describe("databases of objects that hold nothing", () => {
     open.exec("DELETE FROM facts");
     assert.equal(sweepEmptyDatabases(state), 1);
     open.close();
+  });
+
+  it("go also when they were large: what was deleted leaves its pages free", async (context) => {
+    const state = await folder(context);
+    const at = join(state, "do", "grooveway-Tunnel");
+    mkdirSync(at, { recursive: true });
+    database(
+      join(at, `${ids.key}.sqlite`),
+      "CREATE TABLE _cf_KV (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID; INSERT INTO _cf_KV VALUES ('rest', zeroblob(2000000)); DELETE FROM _cf_KV",
+    );
+    database(
+      join(at, `${ids.kept}.sqlite`),
+      "CREATE TABLE _cf_KV (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID; INSERT INTO _cf_KV VALUES ('rest', zeroblob(2000000))",
+    );
+    assert.ok(statSync(join(at, `${ids.key}.sqlite`)).size > 2_000_000);
+    assert.equal(sweepEmptyDatabases(state), 1);
+    assert.equal(existsSync(join(at, `${ids.key}.sqlite`)), false);
+    assert.equal(existsSync(join(at, `${ids.kept}.sqlite`)), true);
   });
 
   it("are as many after a restart as before 90 strangers came, who named what is not there", async (context) => {
