@@ -197,9 +197,9 @@ export const CALLS_AT_ONCE = 128;
 /**
  * Mailboxes a second that a device may send to for the first time on a connection: each is charged as the share of a
  * second's messages. A relay, which is not charged, has as many. To make one takes ten milliseconds, and some 350 KB of
- * memory until it is idle, so these are a fifth of a small machine and 70 MB.
+ * memory until it is idle, so these are a sixth of a small machine and 56 MB.
  */
-export const WAKES = 20;
+export const WAKES = 16;
 
 /** How many of them a Tunnel remembers: more than the recipients of the largest fanout, at a hundred bytes each. */
 export const WOKEN_MAILBOXES = 4096;
