@@ -56,8 +56,14 @@ export function startFilesWorker(state: string): Promise<Running> {
   return startWorker(
     "files-worker.ts",
     {
-      exports: { Store: { type: "durable-object", storage: "sqlite" } },
-      env: { STORE: { type: "durable-object", worker: "bench", exportName: "Store" } },
+      exports: {
+        Store: { type: "durable-object", storage: "sqlite" },
+        End: { type: "durable-object", storage: "sqlite" },
+      },
+      env: {
+        STORE: { type: "durable-object", worker: "bench", exportName: "Store" },
+        END: { type: "durable-object", worker: "bench", exportName: "End" },
+      },
     },
     state,
   );

@@ -1,14 +1,18 @@
 /**
- * The floor of files: a worker with one kind of object, which keeps bodies as rows until its reader has them, and no more
- * of them than a mailbox has in flight.
+ * The floors of files: a worker whose object keeps bodies as rows until its reader has them, and no more of them than a
+ * mailbox has in flight.
  *
  *   POST /name?n=0   a row with the body; it is answered when the row is durable
  *   GET /name        one endless body: the rows in order, each removed when it was handed over
+ *
+ * Under `/via/name` the same goes through an object for each end, as a connection of a device that may sleep needs one: the
+ * sender's calls the store, which calls the reader's.
  */
 import { DurableObject } from "cloudflare:workers";
 
 interface Env {
   readonly STORE: DurableObjectNamespace<Store>;
+  readonly END: DurableObjectNamespace<End>;
 }
 
 /** Rows that wait for the reader. Bodies have 1 MiB, so that is what a device has in flight. */
@@ -29,9 +33,7 @@ export class Store extends DurableObject<Env> {
     if (request.method === "POST") {
       const n = Number(new URL(request.url).searchParams.get("n"));
       const body = await request.arrayBuffer();
-      while (n >= this.#next + ROWS) await this.#changed();
-      this.#sql.exec("INSERT INTO rows (n, body) VALUES (?, ?)", n, body).toArray();
-      this.#wake();
+      await this.append(n, body);
       return new Response(null, { status: 204 });
     }
     this.#next = 0;
@@ -40,7 +42,20 @@ export class Store extends DurableObject<Env> {
     return new Response(readable);
   }
 
-  async #read(writer: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
+  async append(n: number, body: ArrayBuffer): Promise<void> {
+    while (n >= this.#next + ROWS) await this.#changed();
+    this.#sql.exec("INSERT INTO rows (n, body) VALUES (?, ?)", n, body).toArray();
+    this.#wake();
+  }
+
+  /** Sends the rows to a reader's object from now on. */
+  attach(reader: string): void {
+    this.#next = 0;
+    const end = this.env.END.getByName(reader);
+    this.ctx.waitUntil(this.#read({ write: (body) => end.deliver(body) }).catch(() => undefined));
+  }
+
+  async #read(writer: { write(body: Uint8Array): Promise<void> }): Promise<void> {
     for (;;) {
       const [row] = this.#sql.exec<{ body: ArrayBuffer }>("SELECT body FROM rows WHERE n = ?", this.#next).toArray();
       if (row === undefined) {
@@ -65,8 +80,31 @@ export class Store extends DurableObject<Env> {
   }
 }
 
+export class End extends DurableObject<Env> {
+  #writer: WritableStreamDefaultWriter<Uint8Array> | undefined;
+
+  override async fetch(request: Request): Promise<Response> {
+    const { pathname, searchParams } = new URL(request.url);
+    const store = this.env.STORE.getByName(pathname);
+    if (request.method === "POST") {
+      await store.append(Number(searchParams.get("n")), await request.arrayBuffer());
+      return new Response(null, { status: 204 });
+    }
+    const { readable, writable } = new IdentityTransformStream();
+    this.#writer = writable.getWriter();
+    await store.attach(this.ctx.id.name ?? "");
+    return new Response(readable);
+  }
+
+  async deliver(body: Uint8Array): Promise<void> {
+    await this.#writer?.write(body);
+  }
+}
+
 export default {
   fetch(request: Request, env: Env): Promise<Response> {
-    return env.STORE.getByName(new URL(request.url).pathname).fetch(request);
+    const { pathname } = new URL(request.url);
+    if (!pathname.startsWith("/via/")) return env.STORE.getByName(pathname).fetch(request);
+    return env.END.getByName(`${request.method} ${pathname}`).fetch(request);
   },
 };

@@ -71,12 +71,12 @@ class Bench {
   async large(bytes: number, rounds: number): Promise<Section> {
     const path = join(this.#folder, "large");
     const sha256 = await generate(path, bytes);
-    const bare: Contender = {
-      name: "bare platform",
+    const platform = (name: string, prefix: string): Contender => ({
+      name,
       against: [],
       round: async () => {
         this.#rounds += 1;
-        const url = `http://127.0.0.1:${this.#floor.port}/${this.#rounds}`;
+        const url = `http://127.0.0.1:${this.#floor.port}${prefix}/${this.#rounds}`;
         await this.#reader.call("read", { url, bytes });
         const began = performance.now();
         const [sent, read] = await Promise.all([
@@ -91,13 +91,14 @@ class Bench {
           duplicated: 0,
         };
       },
-    };
+    });
     const product = (transport: string): Contender => ({
       name: `send to recv, ${transport}`,
-      against: ["bare platform"],
+      against: ["bare platform", "platform, an object for each end"],
       round: () => this.#carry(transport, [path], new Map([["large", sha256]]), (seconds) => bytes / 1e6 / seconds),
     });
-    const figures = await alternate([bare, product("longlived"), product("websocket")], rounds, { warmUp: false });
+    const floors = [platform("bare platform", ""), platform("platform, an object for each end", "/via")];
+    const figures = await alternate([...floors, product("longlived"), product("websocket")], rounds, { warmUp: false });
     return {
       name: `a file of ${bytes / MEBI} MiB, by the edge, to a recipient that receives`,
       unit: "MB/s",
