@@ -4,7 +4,7 @@
  * @module
  */
 import { inspect } from "node:util";
-import { DeviceError } from "../device/error.ts";
+import { DeviceError } from "../device/device-error.ts";
 import { visible } from "../lib/printable.ts";
 import { statusOfError } from "./exit-codes.ts";
 import { CommandError } from "./output.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { coalesced } from "../lib/coalesced.ts";
-import { appendAll, codeOf, type Folder, type OpenFile, readFully } from "./file-system.ts";
+import { appendAll, codeOf, type Folder, type OpenFile, readFully } from "./files/file-system.ts";
 
 const encoder = new TextEncoder();
 

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { format } from "node:util";
 import { nearest } from "../lib/nearest.ts";
-import type { Command } from "./arguments.ts";
+import type { Command } from "./parse-arguments.ts";
 import { errorLine, statusOf } from "./error-line.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
 import { generalHelp } from "./help.ts";
@@ -13,28 +13,28 @@ import { CommandError } from "./output.ts";
 const COMMANDS: Record<string, { readonly summary: string; readonly load: () => Promise<Command> }> = {
   start: {
     summary: "show it all on this machine: a relay, the edge, two devices and a file",
-    load: async () => (await import("./start.ts")).startCommand,
+    load: async () => (await import("./commands/start.ts")).startCommand,
   },
   relay: {
     summary: "run an origin relay: SSTP on TCP, a queue for every device",
-    load: async () => (await import("./relay.ts")).relayCommand,
+    load: async () => (await import("./commands/relay.ts")).relayCommand,
   },
-  edge: { summary: "run the edge on this machine", load: async () => (await import("./edge.ts")).edgeCommand },
+  edge: { summary: "run the edge on this machine", load: async () => (await import("./commands/edge.ts")).edgeCommand },
   token: {
     summary: "make keys and tokens, and look into tokens",
-    load: async () => (await import("./token.ts")).tokenCommand,
+    load: async () => (await import("./commands/token.ts")).tokenCommand,
   },
   send: {
     summary: "send files to a device or an identity",
-    load: async () => (await import("./send.ts")).sendCommand,
+    load: async () => (await import("./commands/send.ts")).sendCommand,
   },
   recv: {
     summary: "receive what was sent to this device",
-    load: async () => (await import("./recv.ts")).recvCommand,
+    load: async () => (await import("./commands/recv.ts")).recvCommand,
   },
   mailbox: {
     summary: "look into the mailboxes of an edge",
-    load: async () => (await import("./mailbox.ts")).mailboxCommand,
+    load: async () => (await import("./commands/mailbox.ts")).mailboxCommand,
   },
 };
 

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { parseQuota, QuotaError } from "../edge/policy/quota.ts";
+import { parseQuota, QuotaError } from "../edge/policy/quota-setting.ts";
 import type { Quota } from "../store-and-forward/share.ts";
-import { usage } from "./arguments.ts";
+import { usage } from "./parse-arguments.ts";
 
 /** @throws CommandError Usage */
 export function quotaOf(command: string, text: string): { readonly text: string; readonly quota: Quota } {

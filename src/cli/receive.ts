@@ -13,7 +13,7 @@ import type { Message } from "../device/index.ts";
 import { jsonLine, visible } from "../lib/printable.ts";
 import { within } from "../lib/runtime/timeout.ts";
 import { decodeMessage, isTransferResource } from "../transfer/index.ts";
-import type { FileReceiver, FileSource, Outcome } from "./file-receiver.ts";
+import type { FileReceiver, FileSource, Outcome } from "./files/file-receiver.ts";
 import { decoded, messageLines } from "./message-lines.ts";
 import { type Progress, size } from "./output.ts";
 import type { Output, Piece } from "./standard-output.ts";

@@ -12,7 +12,7 @@
  */
 import { access, constants } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
-import { makeFolders } from "./file-system.ts";
+import { makeFolders } from "./files/file-system.ts";
 import { CommandError } from "./output.ts";
 
 /** The folder of this name beside received files: unfinished parts, and state when there is no other place for it. */

@@ -13,7 +13,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ConnectionEvent, deviceURL } from "../sstp/index.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
-import { Carrier, closure } from "./carrier.ts";
+import { Carrier, closure } from "./relay-connection.ts";
 import {
   BUSY_PATIENCE,
   CONNECT_TIMEOUT,
@@ -21,18 +21,18 @@ import {
   DRAIN_PATIENCE,
   LONGEST_REST,
   RECONNECT_FIRST,
-} from "./defaults.ts";
-import { DeviceError } from "./error.ts";
+} from "./limits.ts";
+import { DeviceError } from "./device-error.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Outbox, onWire, tooLong } from "./outbox.ts";
-import { PathMtuWatch } from "./path-mtu.ts";
+import { PathMtuWatch } from "./transports/path-mtu.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
 import { ReconnectPause } from "./reconnect.ts";
-import { tokenFrom } from "./token.ts";
+import { tokenFrom } from "./token-source.ts";
 import { sendRefusal } from "./token-refusal.ts";
-import type { TransportName } from "./transport.ts";
+import type { TransportName } from "./transports/open-transport.ts";
 
 /** A carrier, and what belongs to it alone. */
 interface Run {

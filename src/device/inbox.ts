@@ -10,11 +10,11 @@ import { CloseReasonId } from "../sstp/index.ts";
 import { parseCapabilities } from "../store-and-forward/capabilities.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
 import { claimIn, senderIn } from "../store-and-forward/vouch.ts";
-import type { Carrier } from "./carrier.ts";
-import { INBOX_OCTETS } from "./defaults.ts";
-import type { DeviceError } from "./error.ts";
+import type { Carrier } from "./relay-connection.ts";
+import { INBOX_OCTETS } from "./limits.ts";
+import type { DeviceError } from "./device-error.ts";
 import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";
-import { Remembered } from "./remembered.ts";
+import { Remembered } from "../lib/recent-set.ts";
 
 /** A message that is arriving on one session of one carrier. */
 interface Arriving {

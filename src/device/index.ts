@@ -13,9 +13,9 @@
  * @module
  */
 export { Device } from "./device.ts";
-export { DeviceError, type DeviceErrorCode } from "./error.ts";
+export { DeviceError, type DeviceErrorCode } from "./device-error.ts";
 export type { Message, SendOptions, StreamPart } from "./message.ts";
 export type { DeviceOptions, HeldListener } from "./options.ts";
-export { openTransport, TRANSPORTS, type Transport, type TransportName, type TransportOptions } from "./transport.ts";
+export { openTransport, TRANSPORTS, type Transport, type TransportName, type TransportOptions } from "./transports/open-transport.ts";
 export type { Dialler, Patience } from "./transports/dial.ts";
 export type { Endpoint } from "./transports/endpoint.ts";

@@ -4,11 +4,11 @@
  * @module
  */
 import { type Address, parseAddress, relayURL } from "../sstp/index.ts";
-import { MESSAGE_LIMIT } from "./defaults.ts";
-import { DeviceError } from "./error.ts";
+import { MESSAGE_LIMIT } from "./limits.ts";
+import { DeviceError } from "./device-error.ts";
 import { checked } from "./recipients.ts";
-import type { TokenSource } from "./token.ts";
-import type { TransportName } from "./transport.ts";
+import type { TokenSource } from "./token-source.ts";
+import type { TransportName } from "./transports/open-transport.ts";
 
 /** Told of a recipient, as it was given to `send`, and of the resource of the messages that wait. */
 export type HeldListener = (to: string, resource: string) => void;

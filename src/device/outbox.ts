@@ -18,7 +18,7 @@
 import { Queue } from "../lib/queue.ts";
 import { type ConnectionEvent, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
 import { FLIGHT } from "../store-and-forward/share.ts";
-import { type Carrier, type Destination, isPassing, sessionRefusal, statusRefusal } from "./carrier.ts";
+import { type Carrier, type Destination, isPassing, sessionRefusal, statusRefusal } from "./relay-connection.ts";
 import {
   HELD_FIRST,
   HELD_LAST,
@@ -27,10 +27,10 @@ import {
   RECONNECT_FIRST,
   SESSIONS_ASKED,
   SLICE,
-} from "./defaults.ts";
-import { DeviceError } from "./error.ts";
+} from "./limits.ts";
+import { DeviceError } from "./device-error.ts";
 import type { HeldListener } from "./options.ts";
-import type { EndedConnection } from "./path-mtu.ts";
+import type { EndedConnection } from "./transports/path-mtu.ts";
 
 /** A message to be sent. */
 export interface Outgoing extends MessageFields {

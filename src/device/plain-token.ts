@@ -4,7 +4,7 @@
  * @module
  */
 import { isNear } from "../lib/near-address.ts";
-import { DeviceError } from "./error.ts";
+import { DeviceError } from "./device-error.ts";
 
 /** Refuses the addresses of a name that are a stranger's, for a connection that will carry a token. */
 export function nearOnly(host: string): (address: string) => DeviceError | undefined {

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { RECONNECT_FIRST, RECONNECT_LAST, STOOD } from "./defaults.ts";
+import { RECONNECT_FIRST, RECONNECT_LAST, STOOD } from "./limits.ts";
 
 export class ReconnectPause {
   #failures = 0;

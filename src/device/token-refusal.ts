@@ -7,7 +7,7 @@
 import { addressee, maySend, mayUse, type Peer, parseRights, type Rights } from "../auth/scopes.ts";
 import { visible } from "../lib/printable.ts";
 import { formatAddress } from "../sstp/index.ts";
-import { DeviceError } from "./error.ts";
+import { DeviceError } from "./device-error.ts";
 
 /** What is known of a token that was refused, and of who has refused it. */
 export interface RefusedToken {

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { isEqual } from "./authorization.ts";
+import { isEqual } from "./http/authorize.ts";
 
 /** Undefined until the command has said something. The worker and its objects share one isolate on a machine. */
 let full: boolean | undefined;

@@ -3,12 +3,12 @@
  *
  * @module
  */
-import type { Directory } from "./directory.ts";
-import type { Link } from "./link.ts";
-import type { Mailbox } from "./mailbox.ts";
-import type { Meter } from "./meter.ts";
-import type { Settings } from "./settings.ts";
-import type { Tunnel } from "./tunnel.ts";
+import type { Directory } from "./mailbox/directory.ts";
+import type { Link } from "./link/link.ts";
+import type { Mailbox } from "./mailbox/mailbox.ts";
+import type { Meter } from "./admission/meter.ts";
+import type { Settings } from "./policy/settings.ts";
+import type { Tunnel } from "./tunnel/tunnel.ts";
 
 export interface Env extends Settings {
   /** One object per virtual connection, named by its Virtual-Connection-GUID. */

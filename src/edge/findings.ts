@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Finding, forbidden, type Settings, UNSERVED } from "./policy/configuration.ts";
+import { type Finding, forbidden, type Settings, UNSERVED } from "./policy/check-settings.ts";
 
 /** The settings of an isolate do not change: each thing is said once. */
 const told = new Set<string>();

@@ -12,29 +12,29 @@ import { owns } from "../auth/scopes.ts";
 import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target, TWO_HOSTS } from "../encapsulation/index.ts";
 import { readBody } from "../lib/runtime/byte-reader.ts";
 import { within } from "../lib/runtime/timeout.ts";
-import { admin } from "./admin.ts";
-import { admit } from "./authorization.ts";
+import { admin } from "./http/admin.ts";
+import { admit } from "./http/authorize.ts";
 import { WHOLE_BODY_TIMEOUT } from "./defaults.ts";
 import { hearOfDisk, isStorageFull } from "./disk.ts";
 import type { Env } from "./env.ts";
 import { inspect } from "./findings.ts";
-import { keepAliveGet, keepAlivePost } from "./keepalive.ts";
-import { longLivedGet, longLivedPost } from "./longlived.ts";
-import { page } from "./page.ts";
-import { type Caller, type Context, type TunnelStub, tunnelFor } from "./parking.ts";
-import { parseDev } from "./policy/dev.ts";
-import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "./policy/prefix.ts";
-import { sourceOf } from "./policy/source.ts";
+import { keepAliveGet, keepAlivePost } from "./pumps/keepalive.ts";
+import { longLivedGet, longLivedPost } from "./pumps/longlived.ts";
+import { page } from "./http/landing-page.ts";
+import { type Caller, type Context, type TunnelStub, tunnelFor } from "./pumps/tunnel-client.ts";
+import { parseDev } from "./policy/dev-setting.ts";
+import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "./policy/prefix-setting.ts";
+import { sourceOf } from "./policy/client-network.ts";
 import { answerHeaders, problem, REASONS, type Reason } from "./reasons.ts";
-import { allowedRelay, isOwnName, type RelayRefused } from "./relays.ts";
-import { answerRule } from "./rules.ts";
-import { answerRoom, answerWithdrawal } from "./sending.ts";
+import { allowedRelay, isOwnName, type RelayRefused } from "./origin/relay-policy.ts";
+import { answerRule } from "./http/mailbox-rule.ts";
+import { answerRoom, answerWithdrawal } from "./http/mailbox-senders.ts";
 
-export { Directory } from "./directory.ts";
-export { Link } from "./link.ts";
-export { Mailbox } from "./mailbox.ts";
-export { Meter } from "./meter.ts";
-export { Tunnel } from "./tunnel.ts";
+export { Directory } from "./mailbox/directory.ts";
+export { Link } from "./link/link.ts";
+export { Mailbox } from "./mailbox/mailbox.ts";
+export { Meter } from "./admission/meter.ts";
+export { Tunnel } from "./tunnel/tunnel.ts";
 
 const app = new Hono<{ Bindings: Env }>({
   // Whatever is not under the prefix has been refused before.

@@ -1,8 +1,8 @@
 /** The client's end of a Polling virtual connection [MS-GRVHENC 3.5]. */
 
-import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client.ts";
-import { authorityOf, baseOf, ClientSession, lost, lostByStatus, OctetQueue, relayOf, timersOf } from "./client.ts";
-import type { Timers } from "./grammar.ts";
+import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client-session.ts";
+import { authorityOf, baseOf, ClientSession, lost, lostByStatus, OctetQueue, relayOf, timersOf } from "./client-session.ts";
+import type { Timers } from "./registry.ts";
 import {
   EncapsulationError,
   MAX_BODY,
@@ -10,10 +10,10 @@ import {
   POLLING_PATH,
   POLLING_RETRY_DELAY,
   POLLING_TRIES,
-} from "./grammar.ts";
+} from "./registry.ts";
 import type { PollParameters } from "./polling-message.ts";
 import { checksumOf, formatPoll, parsePollResponse, pollRoom } from "./polling-message.ts";
-import type { Session } from "./virtual-connection.ts";
+import type { Session } from "./virtual-connection-server.ts";
 
 /** Statuses of a proxy that did not ask the server: the exchange failed, the virtual connection did not. */
 const TRANSIENT: ReadonlySet<number> = new Set([429, 502, 503, 504]);

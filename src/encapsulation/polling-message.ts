@@ -3,7 +3,7 @@
  * behind them.
  */
 
-import type { Refusal } from "./grammar.ts";
+import type { Refusal } from "./registry.ts";
 import {
   EncapsulationError,
   MAX_BODY,
@@ -12,7 +12,7 @@ import {
   POLLING_VERSION,
   RELAY_URL_SCHEME,
   refuse,
-} from "./grammar.ts";
+} from "./registry.ts";
 import { isGuid, parseRelay } from "./target.ts";
 
 /** The Polling-Virtual-Connection-Message and the application data behind it [MS-GRVHENC 2.2.4.1.3]. */

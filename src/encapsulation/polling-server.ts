@@ -6,8 +6,8 @@
  * server knows it by its octets: the same answer is given again and no data is passed up twice.
  */
 
-import type { Reason, Refusal, Timers } from "./grammar.ts";
-import { EncapsulationError, REASONS, refuse, TIMERS } from "./grammar.ts";
+import type { Reason, Refusal, Timers } from "./registry.ts";
+import { EncapsulationError, REASONS, refuse, TIMERS } from "./registry.ts";
 import type { Poll, PollParameters } from "./polling-message.ts";
 import { checksumOf, formatPoll, pollRoom, sameOctets } from "./polling-message.ts";
 

@@ -3,7 +3,7 @@
  * the grammar of KeepAlive; and the names inside them.
  */
 
-import type { Encapsulation, Refusal } from "./grammar.ts";
+import type { Encapsulation, Refusal } from "./registry.ts";
 import {
   COUNTED_ID,
   EncapsulationError,
@@ -16,7 +16,7 @@ import {
   REQUEST_ID_LIMIT,
   refuse,
   TARGET_LIMIT,
-} from "./grammar.ts";
+} from "./registry.ts";
 
 type Common = {
   readonly version: string;

@@ -44,11 +44,11 @@ import {
   WORK_BURST,
   WORK_PAUSE,
   WORK_RATE,
-} from "./defaults.ts";
-import { Delivery } from "./delivery.ts";
+} from "./limits.ts";
+import { Delivery } from "./outbound-messages.ts";
 import type { Consumer, Hub } from "./hub.ts";
-import { Intake } from "./intake.ts";
-import type { Outgoing } from "./queue.ts";
+import { Intake } from "./inbound-messages.ts";
+import type { Outgoing } from "./stored-queue.ts";
 
 /** What all connections of a relay go by. */
 export interface ConnectionSettings {

@@ -12,7 +12,7 @@
  */
 import type { LinkSecrets } from "../auth/relay-proof.ts";
 import { isNear } from "../lib/near-address.ts";
-import { KNOWN_RELAYS } from "./defaults.ts";
+import { KNOWN_RELAYS } from "./limits.ts";
 
 export type Judgement =
   | { readonly type: "prove"; readonly secrets: readonly Uint8Array[] }

@@ -17,7 +17,7 @@ import { FileLock } from "../lib/node/file-lock.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
 import { type Amount, longestIn, QUOTA, type Quota } from "../store-and-forward/share.ts";
-import { LINGER, MESSAGE_LIMIT, PURGE_INTERVAL, TLS_TIMEOUT } from "./defaults.ts";
+import { LINGER, MESSAGE_LIMIT, PURGE_INTERVAL, TLS_TIMEOUT } from "./limits.ts";
 import { Hub } from "./hub.ts";
 import { PeerConnection } from "./peer-connection.ts";
 import { RelayTrust } from "./relay-trust.ts";

@@ -25,7 +25,7 @@ import {
   senderOf,
 } from "../store-and-forward/share.ts";
 import { storedVersion } from "../store-and-forward/stored-version.ts";
-import { CHUNK_SIZE, ID_OCTETS, PIECES, REMEMBER_IDS, RETENTION } from "./defaults.ts";
+import { CHUNK_SIZE, ID_OCTETS, PIECES, REMEMBER_IDS, RETENTION } from "./limits.ts";
 
 /** A message without its body, and in whose queue it waits. */
 export interface Envelope extends Pick<Common, "source" | "resourceURL" | "identityURL" | "deviceURL"> {

@@ -3,7 +3,7 @@
  * octets and the time go in; octets, events and the next deadline come out.
  */
 
-import type { ConnectionOptions, ConnectionState, Core, Mutable } from "./core.ts";
+import type { ConnectionOptions, ConnectionState, Core, Mutable } from "./connection-state.ts";
 import {
   acknowledgementSent,
   createCore,
@@ -17,7 +17,7 @@ import {
   sendConnectClose,
   sendConnectResponse,
   violation,
-} from "./core.ts";
+} from "./connection-state.ts";
 import type { AddressingEntry, Closed, ConnectionEvent, FanoutAddressing, MessageFields } from "./events.ts";
 import { StateError } from "./events.ts";
 import { loseEntries, statusCommands } from "./fanout.ts";
@@ -33,8 +33,8 @@ import {
   requireReady,
   requireSecurity,
   unknownSession,
-} from "./guards.ts";
-import { handleCommand } from "./inbound.ts";
+} from "./preconditions.ts";
+import { handleCommand } from "./command-handlers.ts";
 import type { Session } from "./sessions.ts";
 import type { ConnectionSnapshot } from "./snapshot.ts";
 import { restoreCore, saveCore } from "./snapshot.ts";

@@ -32,17 +32,17 @@
  */
 
 export * from "./address.ts";
-export * from "./boundary.ts";
+export * from "./command-boundary.ts";
 export type { Availability } from "./connection.ts";
 export { Connection } from "./connection.ts";
-export type { ConnectionOptions, ConnectionState } from "./core.ts";
+export type { ConnectionOptions, ConnectionState } from "./connection-state.ts";
 export type { CommandSink } from "./decoder.ts";
 export { Decoder, decode, textOf } from "./decoder.ts";
 export { encode, encodeDataInto } from "./encoder.ts";
 export * from "./events.ts";
 export { isMultidrop } from "./fanout.ts";
-export { joinOctets } from "./octets.ts";
-export { OUTPUT_BLOCK_OCTETS } from "./output.ts";
+export { joinOctets } from "../lib/octets.ts";
+export { OUTPUT_BLOCK_OCTETS } from "./output-buffer.ts";
 export type { InboundSession, OutboundSession, SecuritySession, Session, SessionState } from "./sessions.ts";
 export type { ConnectionSnapshot } from "./snapshot.ts";
 export * from "./wire.ts";

@@ -2,12 +2,12 @@
  * The saved form of a connection: plain data that JSON and structured clone keep as it is.
  */
 
-import type { ConnectionState, Core } from "./core.ts";
+import type { ConnectionState, Core } from "./connection-state.ts";
 import { Decoder } from "./decoder.ts";
 import type { Closed } from "./events.ts";
 import { StateError } from "./events.ts";
-import type { LedgerSnapshot } from "./ledger.ts";
-import { Ledger } from "./ledger.ts";
+import type { LedgerSnapshot } from "./message-ledger.ts";
+import { Ledger } from "./message-ledger.ts";
 import type { SessionsSnapshot } from "./sessions.ts";
 import { SessionTable } from "./sessions.ts";
 import type { Version } from "./wire.ts";

@@ -1,7 +1,7 @@
 /** Clients of mailboxes: the product's device, the product's engine alone, and the floor. */
 import { WebSocket } from "ws";
 import { Device, openTransport, type Transport } from "../../src/device/index.ts";
-import type { MailboxStatus } from "../../src/edge/mailbox.ts";
+import type { MailboxStatus } from "../../src/edge/mailbox/mailbox.ts";
 import {
   accountURL,
   Connection,

@@ -10,7 +10,7 @@ import { eventually } from "../edge/support.ts";
 import { folder, start } from "./support.ts";
 
 const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
-const SIGNALS = new URL("../../src/cli/signals.ts", import.meta.url).href;
+const SIGNALS = new URL("../../src/cli/interrupt.ts", import.meta.url).href;
 
 interface Ended {
   readonly code: number | null;

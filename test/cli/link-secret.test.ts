@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { Device } from "../../src/device/index.ts";
-import { receive } from "../mailbox/support.ts";
+import { receive } from "../edge/mailbox/support.ts";
 import { authority } from "../support/certificates.ts";
 import { folder, run, start } from "./support.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { RECONNECT_FIRST, RECONNECT_LAST, STOOD } from "../../src/device/defaults.ts";
+import { RECONNECT_FIRST, RECONNECT_LAST, STOOD } from "../../src/device/limits.ts";
 import { ReconnectPause } from "../../src/device/reconnect.ts";
 import { eventually } from "../support/watch.ts";
 import { deviceFor, ScriptedRelay } from "./support.ts";

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
-import { closure } from "../../src/device/carrier.ts";
-import { DeviceError } from "../../src/device/error.ts";
-import { openTransport, type TransportName } from "../../src/device/transport.ts";
+import { closure } from "../../src/device/relay-connection.ts";
+import { DeviceError } from "../../src/device/device-error.ts";
+import { openTransport, type TransportName } from "../../src/device/transports/open-transport.ts";
 
 async function busyProxy(context: TestContext, headers: Record<string, string>): Promise<string> {
   const server = createServer((_, response) => response.writeHead(429, headers).end());

@@ -1,7 +1,7 @@
 /** What whoever has a token is told when it does not do: one row for each reason. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { DeviceError } from "../../src/device/error.ts";
+import { DeviceError } from "../../src/device/device-error.ts";
 import { type RefusedToken, sendRefusal, tokenRefusal } from "../../src/device/token-refusal.ts";
 
 function tokenOf(claims: Record<string, unknown>): string {

@@ -1,10 +1,10 @@
 /** Who sent a message: what devices learn of it, whatever its sender says, at an edge, at a relay, and across both. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { newKey, sign } from "../../src/cli/token.ts";
+import { newKey, sign } from "../../src/cli/commands/token.ts";
 import type { Device } from "../../src/device/index.ts";
-import { atEdge, atRelay, edgeFor, originRelay } from "../edge/link-support.ts";
-import { connect, RawClient, receive, startEdge, TRANSPORTS } from "../mailbox/support.ts";
+import { atEdge, atRelay, edgeFor, originRelay } from "../edge/link/link-support.ts";
+import { connect, RawClient, receive, startEdge, TRANSPORTS } from "../edge/mailbox/support.ts";
 import { Peer } from "../relay/support.ts";
 
 /** What a device sees of its next messages. */

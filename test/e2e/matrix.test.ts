@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, describe, test } from "node:test";
-import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
+import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/index.ts";
 import { type Relay, startRelay } from "../../src/relay/index.ts";
 import { authority } from "../support/certificates.ts";

@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
-import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge.ts";
+import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { type Relay, startRelay } from "../../src/relay/index.ts";
 import { RawSocket } from "../support/sockets.ts";
 

@@ -1,6 +1,6 @@
 /** A device that makes each request of its KeepAlive virtual connection by hand, with the headers that a test likes. */
 import assert from "node:assert/strict";
-import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
 import { Connection, type ConnectionEvent, relayURL } from "../../src/sstp/index.ts";
 import { AUDIENCE } from "./issuer.ts";

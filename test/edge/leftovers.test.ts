@@ -9,10 +9,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, it } from "node:test";
-import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
-import { startEdge, until } from "../mailbox/support.ts";
+import { startEdge, until } from "./mailbox/support.ts";
 import { ed25519, type Issuer } from "./issuer.ts";
 import { newGuid } from "./support.ts";
 

@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { TestContext } from "node:test";
 import { WebSocket } from "ws";
-import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge.ts";
+import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
 import { AUDIENCE, type Claims, type Issuer, jwks } from "./issuer.ts";

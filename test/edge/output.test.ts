@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { tokenAuthenticator } from "../../src/auth/permissions.ts";
 import { ANYBODY } from "../../src/auth/principal.ts";
 import { UNQUESTIONED } from "../../src/auth/standing.ts";
-import { pack } from "../../src/edge/bundle.ts";
+import { pack } from "../../src/edge/rpc/message-batch.ts";
 import {
   ANSWERS_AHEAD,
   ATTACH_MESSAGES,
@@ -22,9 +22,9 @@ import {
   WINDOW_OCTETS,
 } from "../../src/edge/defaults.ts";
 import type { Reason } from "../../src/edge/reasons.ts";
-import { type Host, Terminal } from "../../src/edge/terminal.ts";
-import type { Throttle } from "../../src/edge/throttle.ts";
-import { Wired } from "../../src/edge/wired.ts";
+import { type Host, Terminal } from "../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Throttle } from "../../src/edge/admission/throttle.ts";
+import { Wired } from "../../src/edge/tunnel/websocket-connection.ts";
 import {
   CloseReasonId,
   type Command,

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { inspect } from "../../src/edge/findings.ts";
 import { isReason, problem, REASONS, type Reason } from "../../src/edge/reasons.ts";
-import { allowedRelay } from "../../src/edge/relays.ts";
+import { allowedRelay } from "../../src/edge/origin/relay-policy.ts";
 import { STATUS_PAIRS } from "../../src/encapsulation/index.ts";
 
 describe("relays by the settings of an edge", () => {

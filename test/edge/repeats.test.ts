@@ -6,7 +6,7 @@ import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TransportName } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
-import { bodyOf, fresh, mailboxOf, RawClient, tunnelOf, until } from "../mailbox/support.ts";
+import { bodyOf, fresh, mailboxOf, RawClient, tunnelOf, until } from "./mailbox/support.ts";
 import { target, upgrade } from "./operator.ts";
 import { PollingDevice } from "./polling-device.ts";
 import { assertNothingLeft, assertRefused, Device, RELAY_NAME, startTestEdge, type TestEdge } from "./support.ts";

@@ -1,7 +1,7 @@
 /** An identity's queue, while several of its devices are connected: one that takes and never acknowledges starves no other. */
 import assert from "node:assert/strict";
 import { describe, mock, type TestContext, test } from "node:test";
-import { ACKNOWLEDGE_TIME } from "../../src/relay/defaults.ts";
+import { ACKNOWLEDGE_TIME } from "../../src/relay/limits.ts";
 import { BENCH_TIME, SIGN_OF_LIFE } from "../../src/store-and-forward/patience.ts";
 import { Peer, type PeerOptions, relayFor, texts, waiting } from "./support.ts";
 

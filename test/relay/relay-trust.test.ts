@@ -5,7 +5,7 @@ import { describe, it } from "node:test";
 import { connect as dialSecurely } from "node:tls";
 import { DiallerProof, newLinkSecret, parseLinkSecrets } from "../../src/auth/relay-proof.ts";
 import { isNear } from "../../src/lib/near-address.ts";
-import { KNOWN_RELAYS, RECIPIENTS } from "../../src/relay/defaults.ts";
+import { KNOWN_RELAYS, RECIPIENTS } from "../../src/relay/limits.ts";
 import { RelayTrust } from "../../src/relay/relay-trust.ts";
 import {
   CloseReasonId,

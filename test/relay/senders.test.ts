@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { RELAY_SESSIONS, SEND_WINDOW_MESSAGES } from "../../src/relay/defaults.ts";
+import { RELAY_SESSIONS, SEND_WINDOW_MESSAGES } from "../../src/relay/limits.ts";
 import { Connection, type ConnectionEvent } from "../../src/sstp/index.ts";
 import { eventually, Watch } from "../support/watch.ts";
 import { destination, Peer, relayFor } from "./support.ts";

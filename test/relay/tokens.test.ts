@@ -14,7 +14,7 @@ import {
 import { failure } from "../device/support.ts";
 import { type Claims, ed25519, jwks } from "../edge/issuer.ts";
 import { type Operator, startOperator } from "../edge/operator.ts";
-import { receive, until } from "../mailbox/support.ts";
+import { receive, until } from "../edge/mailbox/support.ts";
 
 const NAME = "relay.example.com";
 const issuer = await ed25519("first");

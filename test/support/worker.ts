@@ -1,7 +1,7 @@
 /** The edge's worker as tests drive it: see driven-worker.ts. */
 import { fileURLToPath } from "node:url";
 import { Miniflare, NoOpLog } from "miniflare";
-import { bundleWorker } from "../../src/cli/bundle.ts";
+import { bundleWorker } from "../../src/cli/local-edge/bundle-worker.ts";
 
 const WORKER = "grooveway";
 /** Classes of the edge's objects, by the bindings of wrangler.toml. */

@@ -9,11 +9,11 @@ import { constants, setPriority } from "node:os";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
 import { HALF_OPEN, MISSES, MISSES_RATE } from "../../src/edge/defaults.ts";
 import { edgeMemory } from "../edge/support.ts";
-import { startEdge } from "../mailbox/support.ts";
+import { startEdge } from "../edge/mailbox/support.ts";
 import type { Attack, Outcome } from "./attacker.ts";
 import { FULL, insist, KEYS } from "./support.ts";
 

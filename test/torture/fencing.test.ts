@@ -5,11 +5,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { Device, DeviceError } from "../../src/device/index.ts";
-import type { Mailbox, MailboxStatus } from "../../src/edge/mailbox.ts";
+import type { Mailbox, MailboxStatus } from "../../src/edge/mailbox/mailbox.ts";
 import { ConnectCloseReasonId, deviceURL, parseAddress } from "../../src/sstp/index.ts";
-import { mailboxOf, RawClient, startEdge, until } from "../mailbox/support.ts";
+import { mailboxOf, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { statusOf } from "./lossy.ts";
 import {
   ADMIN_TOKEN,

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { listLeftOvers } from "../../src/cli/left-overs.ts";
+import { listLeftOvers } from "../../src/cli/files/left-overs.ts";
 import { folder } from "../cli/support.ts";
 import { pattern } from "../support/watch.ts";
 import { Chance, FULL, Mortal, seedOf, tokenFor } from "./support.ts";

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Device } from "../../src/device/index.ts";
 import { type Relay, startRelay } from "../../src/relay/index.ts";
-import { atEdge, atRelay, edgeFor, linkOf } from "../edge/link-support.ts";
+import { atEdge, atRelay, edgeFor, linkOf } from "../edge/link/link-support.ts";
 import { Books, Chance, CuttingProxy, ENCAPSULATIONS, FULL, seedOf, stamped, stampOf } from "./support.ts";
 
 const PAIRS = 8;

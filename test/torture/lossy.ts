@@ -7,9 +7,9 @@
  *   chunks   longlived            does, for a while, and then all connections are cut
  */
 import { connect, type Socket } from "node:net";
-import type { LocalEdge } from "../../src/cli/local-edge.ts";
-import type { MailboxStatus } from "../../src/edge/mailbox.ts";
-import { ResponseReader } from "../../src/encapsulation/body.ts";
+import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
+import type { MailboxStatus } from "../../src/edge/mailbox/mailbox.ts";
+import { ResponseReader } from "../../src/encapsulation/http-body.ts";
 import { listen } from "../support/sockets.ts";
 import { ADMIN_TOKEN, type ENCAPSULATIONS } from "./support.ts";
 

@@ -4,10 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import type { LocalEdge } from "../../src/cli/local-edge.ts";
+import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
 import { deviceURL, parseAddress } from "../../src/sstp/index.ts";
-import { RawClient, startEdge, until } from "../mailbox/support.ts";
+import { RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { type Loss, LossyProxy, statusOf } from "./lossy.ts";
 import {
   ADMIN_TOKEN,

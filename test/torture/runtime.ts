@@ -2,7 +2,7 @@
  * An edge in a process of its own, `node runtime.ts FOLDER PORT ADMIN_TOKEN KEYS`: to throw an object out of memory stops the
  * process that asks for it until the object is idle, which would never come if its devices were in that process.
  */
-import { startLocalEdge } from "../../src/cli/local-edge.ts";
+import { startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 
 /** What it can be asked for. */
 export type Order = { readonly evict: { readonly kind: "Tunnel" | "Mailbox"; readonly name: string } } | "close";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DeviceError } from "../error.ts";
+import { DeviceError } from "../device-error.ts";
 import { formatEndpoint } from "./endpoint.ts";
 
 /** An address, and why it could not be connected to. */

@@ -6,7 +6,7 @@
  */
 import { prefixOf } from "../../encapsulation/index.ts";
 import { printable, visible } from "../../lib/printable.ts";
-import { DeviceError } from "../error.ts";
+import { DeviceError } from "../device-error.ts";
 
 /** What came in place of an edge's answer. */
 export interface ForeignAnswer {

@@ -4,7 +4,7 @@
  * @module
  */
 import { HTTP_PORT, parseRelay, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../encapsulation/index.ts";
-import { DeviceError } from "../error.ts";
+import { DeviceError } from "../device-error.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 export interface Route extends Endpoint {

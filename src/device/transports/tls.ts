@@ -8,8 +8,8 @@ import { X509Certificate } from "node:crypto";
 import { isIP, type Socket } from "node:net";
 import { connect, type PeerCertificate } from "node:tls";
 import { printable } from "../../lib/printable.ts";
-import { DeviceError, type DeviceErrorCode } from "../error.ts";
-import { LOWER_MTU } from "../path-mtu.ts";
+import { DeviceError, type DeviceErrorCode } from "../device-error.ts";
+import { LOWER_MTU } from "./path-mtu.ts";
 import { seconds } from "./dial-error.ts";
 import { type Endpoint, formatEndpoint } from "./endpoint.ts";
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { LOST_LOOK } from "../defaults.ts";
-import type { Owned } from "../ownership.ts";
+import type { Owned } from "./owner.ts";
 
 /** Whose the virtual connection is: an object that has lost its memory knows by it that it has. */
 const OWNER = "owned";

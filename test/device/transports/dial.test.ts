@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
 import { connect, type Socket } from "node:net";
 import { describe, it, type TestContext } from "node:test";
-import { DeviceError } from "../../../src/device/error.ts";
+import { DeviceError } from "../../../src/device/device-error.ts";
 import { type Dialler, dial, direct, type Network, type ResolvedAddress } from "../../../src/device/transports/dial.ts";
 import { listen } from "../../support/sockets.ts";
 

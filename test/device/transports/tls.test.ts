@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 import { describe, it, type TestContext } from "node:test";
 import { createServer, type TLSSocket, type TlsOptions } from "node:tls";
-import { DeviceError } from "../../../src/device/error.ts";
+import { DeviceError } from "../../../src/device/device-error.ts";
 import { type Dialler, type DialOptions, dial } from "../../../src/device/transports/dial.ts";
 import { authority, selfSigned } from "../../support/certificates.ts";
 import { listen } from "../../support/sockets.ts";

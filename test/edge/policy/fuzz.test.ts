@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { BlockList, isIP } from "node:net";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { judgeAddresses, judgeRelay, parseRelays, type Rules } from "../../../src/edge/policy/destinations.ts";
+import { judgeAddresses, judgeRelay, parseRelays, type Rules } from "../../../src/edge/policy/relay-allow-list.ts";
 
 const RUNS = 25_000;
 

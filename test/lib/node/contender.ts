@@ -1,6 +1,6 @@
 /** A process that takes what it is told to, and says what came of it. For tests of locks. */
 import { createInterface } from "node:readline";
-import { beginRun } from "../../../src/cli/edge-run.ts";
+import { beginRun } from "../../../src/cli/local-edge/edge-run.ts";
 import { CommandError } from "../../../src/cli/output.ts";
 import { FileLock, LockHeld } from "../../../src/lib/node/file-lock.ts";
 

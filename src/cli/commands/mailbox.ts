@@ -1,0 +1,141 @@
+/** `grooveway mailbox`: an operator's look into the mailboxes of an edge. */
+import { askEdge, type Question } from "../../device/transports/ask-edge.ts";
+import { printable } from "../../lib/printable.ts";
+import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
+import { tokenOf } from "../device-options.ts";
+import { CommandError, size } from "../output.ts";
+import { readAuthorities } from "../tls.ts";
+
+export const mailboxCommand: Command = {
+  help: `Usage: grooveway mailbox ls|show|purge|lock|unlock|rule [ADDRESS] [options]
+       grooveway mailbox rule ADDRESS [everyone|nobody|PATTERN...]
+
+Looks into the mailboxes of an edge. ls lists them, show shows one, purge removes what waits in it, lock shuts all senders
+out of it and unlock takes that back. rule shows who may send to it, or sets it: everyone, nobody, or senders by patterns
+like addresses, in which * stands for any characters of one name: alice (any device of hers), bob/phone, '*-bot'.
+
+  --edge URL     the edge; default http://127.0.0.1:8787
+  --token TOKEN|@FILE
+                 the edge's admin token, or a token with the scope admin; default the environment variable
+                 GROOVEWAY_ADMIN_TOKEN, or GROOVEWAY_TOKEN
+  --ca FILE      certificate authorities to trust for the edge (PEM)
+  --json         print JSON
+
+Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --token "$TOKEN"`,
+
+  async run(args) {
+    const { values, positionals } = parse("mailbox", args, {
+      edge: { type: "string", default: "http://127.0.0.1:8787" },
+      ca: { type: "string" },
+      token: { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? process.env.GROOVEWAY_TOKEN ?? "" },
+      json: { type: "boolean", default: false },
+    });
+    const [action, address, ...more] = positionals;
+    if (more.length > 0 && action !== "rule") throw unexpected("mailbox", more[0]);
+    const token = tokenOf(values.token);
+    if (token === undefined) throw usage("mailbox", "the edge's admin token is needed: give --token");
+    const edge = edgeOf(values.edge);
+    const ca = values.ca === undefined ? undefined : readAuthorities(values.ca);
+    const ask: Ask = (question) => request({ edge, ca, token: token(), ...question });
+
+    if (action === "ls") {
+      if (address !== undefined) throw usage("mailbox", "ls takes no ADDRESS");
+      await list(ask, values.json);
+      return 0;
+    }
+    const calls: Record<string, readonly [string, string]> = {
+      show: ["GET", ""],
+      purge: ["DELETE", ""],
+      lock: ["PUT", "/lock"],
+      unlock: ["DELETE", "/lock"],
+      rule: [more.length > 0 ? "PUT" : "GET", "/rule"],
+    };
+    const call = action === undefined || !Object.hasOwn(calls, action) ? undefined : calls[action];
+    if (call === undefined)
+      throw usage(
+        "mailbox",
+        `${action === undefined ? "nothing" : printable(action)} is none of ls, show, purge, lock, unlock and rule`,
+      );
+    if (address === undefined) throw usage("mailbox", `${action} needs an ADDRESS`);
+    const [method, part] = call;
+    const told = await ask({
+      method,
+      path: `/admin/mailboxes/${encodeURIComponent(address)}${part}`,
+      body: more.length > 0 ? { senders: more.join(" ") } : undefined,
+      expects: action === "rule" ? isRule : isStatus,
+    });
+    if (values.json) console.log(JSON.stringify(told));
+    else console.log(action === "rule" ? (told as Pick<Status, "senders">).senders : describe(told as Status));
+    return 0;
+  },
+};
+
+/** What the edge tells of a mailbox. */
+interface Status {
+  readonly peer: string;
+  readonly messages: number;
+  readonly octets: number;
+  readonly oldest?: number;
+  readonly consumer?: string;
+  readonly generation: number;
+  readonly aside: number;
+  readonly locked: boolean;
+  readonly senders: string;
+  readonly dropped: Readonly<Record<string, number>>;
+}
+
+type Ask = (question: Pick<Question, "method" | "path" | "body" | "expects">) => Promise<unknown>;
+
+async function list(ask: Ask, json: boolean): Promise<void> {
+  for (let after = ""; ; ) {
+    const path = `/admin/mailboxes${after === "" ? "" : `?after=${encodeURIComponent(after)}`}`;
+    const page = (await ask({ path, expects: isPage })) as readonly Status[];
+    const last = page.at(-1);
+    if (last === undefined) return;
+    for (const status of page) console.log(json ? JSON.stringify(status) : line(status));
+    after = last.peer;
+  }
+}
+
+function line({ peer, messages, octets, consumer }: Status): string {
+  return `${peer}  ${messages} messages, ${size(octets)}${consumer === undefined ? "" : ", connected"}`;
+}
+
+function describe(status: Status): string {
+  const drops = Object.entries(status.dropped).filter(([, count]) => count > 0);
+  return [
+    `peer        ${status.peer}`,
+    `waiting     ${status.messages} messages, ${size(status.octets)}${status.aside > 0 ? `, ${status.aside} set aside` : ""}`,
+    `oldest      ${status.oldest === undefined ? "–" : new Date(status.oldest).toISOString()}`,
+    `consumer    ${status.consumer ?? "–"}`,
+    `generation  ${status.generation}`,
+    `locked      ${status.locked ? "yes" : "no"}`,
+    `senders     ${status.senders}`,
+    `dropped     ${drops.length === 0 ? "–" : drops.map(([name, count]) => `${name} ${count}`).join(", ")}`,
+  ].join("\n");
+}
+
+/** Asks an edge; a refusal of its own ends the command. */
+async function request(question: Question): Promise<unknown> {
+  const answer = await askEdge(question);
+  if (answer.ok) return answer.value;
+  throw new CommandError(answer.code, `${answer.detail} ${answer.cure}`.trim(), "Refused");
+}
+
+function edgeOf(text: string): URL {
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return new URL(text);
+  throw usage("mailbox", `--edge ${text} is not a URL such as https://edge.example.com`);
+}
+
+function isStatus(value: unknown): value is Status {
+  const { peer, messages, octets } = (value ?? {}) as Partial<Status>;
+  return typeof peer === "string" && typeof messages === "number" && typeof octets === "number";
+}
+
+function isPage(value: unknown): value is readonly Status[] {
+  return Array.isArray(value) && value.every(isStatus);
+}
+
+function isRule(value: unknown): value is Pick<Status, "senders"> {
+  return typeof (value as Partial<Status> | null)?.senders === "string";
+}

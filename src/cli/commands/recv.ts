@@ -1,0 +1,203 @@
+/** `grooveway recv`: what was sent to this device. */
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Device, DeviceError, type DeviceOptions } from "../../device/index.ts";
+import { ReconnectPause } from "../../device/reconnect.ts";
+import { jsonLine, visible } from "../../lib/printable.ts";
+import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
+import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
+import { secondsIn } from "../duration.ts";
+import { type EndSignal, EXIT_CODES, statusOfSignal } from "../exit-codes.ts";
+import { FileReceiver, type FileReceiverOptions } from "../files/file-receiver.ts";
+import { type LeftOver, type LeftOversOptions, listLeftOvers, removeLeftOvers } from "../files/left-overs.ts";
+import { CommandError, progressBar, size } from "../output.ts";
+import { type Form, receive, senderOf } from "../receive.ts";
+import { untilInterrupted } from "../interrupt.ts";
+import { Output } from "../standard-output.ts";
+import { BESIDE, openStateFolder, type StateFolderOptions } from "../state-folder.ts";
+
+export const recvCommand: Command = {
+  help: `Usage: grooveway recv [options]
+       grooveway recv --list | --remove KEY | --remove-older TIME
+
+Receives the next file or message that was sent to this device or its identity, and ends. A file is written under its own
+name, made harmless, and never over an existing file; "received" is said when it is on the disk and its hash is the sender's.
+Another message is printed as a line, with its sender in front; what a terminal would obey is escaped, and further lines
+of a message are marked with "|". A message is acknowledged when it was written out: what could not be written comes again.
+
+${CONNECTION_HELP}
+  --follow              go on receiving until interrupted; the first connection is tried until it can be made
+  --out DIR             folder for files; default the current one. It is made when it is not there
+  --allow-dotfiles      leave names that begin with a dot as they are; otherwise they get a _ in front
+  --json                print a JSON object for each file and message; a body that is not UTF-8 as base64
+  --raw                 print the body of the next message and nothing else, octet for octet: recv --raw > FILE
+  --state DIR           folder for what must be remembered between runs; default ~/.local/state/grooveway
+
+Transfers that did not come to their end are kept: they go on when the sender does, also with another --out.
+  --list                show them, and those that were set aside, and why
+  --remove KEY          remove one, by its key in that list; may be given several times
+  --remove-older TIME   remove those of which nothing has come for so long: 12h, 30d
+
+Example: grooveway recv --edge https://edge.example.com --relay relay.example.com --as bob/laptop --follow --out inbox`,
+
+  async run(args) {
+    const { values, positionals } = parse("recv", args, {
+      ...CONNECTION_OPTIONS,
+      follow: { type: "boolean", default: false },
+      out: { type: "string" },
+      "allow-dotfiles": { type: "boolean", default: false },
+      json: { type: "boolean", default: false },
+      raw: { type: "boolean", default: false },
+      state: { type: "string" },
+      list: { type: "boolean", default: false },
+      remove: { type: "string", multiple: true },
+      "remove-older": { type: "string" },
+    });
+    if (positionals.length > 0) throw unexpected("recv", positionals[0]);
+    const { json, raw, follow, list, out = "." } = values;
+    if (raw && json) throw usage("recv", "--raw and --json do not go together");
+    if (raw && follow) throw usage("recv", "--raw gives one message: leave out --follow");
+    if (out === "") throw usage("recv", "--out is empty: name a folder");
+    const output = Output.open();
+    const place = { state: values.state, beside: out };
+    const older = values["remove-older"];
+    if (list || values.remove !== undefined || older !== undefined) {
+      const options = { state: (await openStateFolder(place)).path, out };
+      if (values.remove !== undefined) await removeKeys(options, values.remove);
+      if (older !== undefined) await removeOlder(options, older);
+      if (list) await output.write(listed(await listLeftOvers(options), json));
+      return EXIT_CODES.Done.status;
+    }
+    if (raw && output.columns !== undefined) {
+      throw usage("recv", "--raw prints what others have sent as it is, and a terminal would obey it: add > FILE");
+    }
+    const options = deviceOptions("recv", values);
+    const progress = progressBar("");
+    const tell = (line: string) => {
+      progress.hide();
+      console.error(`grooveway: ${line}`);
+    };
+    let opened: Promise<FileReceiver> | undefined;
+    const files = () => {
+      const opening = opened ?? openFiles(place, { out, allowDotfiles: values["allow-dotfiles"] }, tell);
+      opened = opening;
+      return opening;
+    };
+    // What somebody named is looked at at once. The current folder need not be writable, and stays as it is for messages.
+    const opensFilesFirst = values.out !== undefined || existsSync(join(out, BESIDE));
+    if (opensFilesFirst) await files();
+    const connecting = new AbortController();
+    const interrupted = new AbortController();
+    let ended: EndSignal | undefined;
+    void untilInterrupted().then((signal) => {
+      ended = signal;
+      connecting.abort();
+      interrupted.abort();
+    });
+    try {
+      const onReconnect = (error: DeviceError) => tell(`${visible(error.message)}; connecting again`);
+      const device = await connect({ ...options, signal: connecting.signal, onReconnect }, follow, tell);
+      if (process.stderr.isTTY && !json) {
+        tell(`${device.address} is connected by ${device.transport}; files go to ${visible(resolve(out))}`);
+      }
+      const { received, setAside } = await receive({
+        source: device,
+        files,
+        opensFilesFirst,
+        output,
+        form: formOf(values),
+        isFollowing: follow,
+        tell,
+        progress,
+        signal: interrupted.signal,
+      });
+      if (setAside > 0) tell(`${setAside} set aside in all: grooveway recv --list shows what is kept of them`);
+      return ended === undefined || received > 0 ? EXIT_CODES.Done.status : statusOfSignal(ended);
+    } catch (error) {
+      // What ended because of the signal is not what the user wants to know.
+      if (ended !== undefined && error instanceof DeviceError) return statusOfSignal(ended);
+      // A reader that has had enough, as head -1, is no news. One that has taken nothing is.
+      if (error instanceof CommandError && error.code === "OutputClosed" && output.hasWritten) {
+        return EXIT_CODES.OutputClosed.status;
+      }
+      throw error;
+    } finally {
+      progress.end();
+      await (await opened?.catch(() => undefined))?.close();
+    }
+  },
+};
+
+async function openFiles(
+  place: StateFolderOptions,
+  options: Omit<FileReceiverOptions, "state">,
+  tell: (line: string) => void,
+): Promise<FileReceiver> {
+  const { path, notice } = await openStateFolder(place);
+  if (notice !== undefined) tell(notice);
+  return FileReceiver.open({ ...options, state: path });
+}
+
+function formOf({ json, raw }: { readonly json: boolean; readonly raw: boolean }): Form {
+  if (json) return "json";
+  return raw ? "raw" : "lines";
+}
+
+/**
+ * The first connection. With patience one that fails for now is made again, after pauses that grow.
+ *
+ * @throws DeviceError
+ */
+async function connect(options: DeviceOptions, isPatient: boolean, tell: (line: string) => void): Promise<Device> {
+  const pause = new ReconnectPause();
+  for (let isTold = false; ; isTold = true) {
+    try {
+      const device = await Device.connect(options);
+      if (isTold) tell("connected");
+      return device;
+    } catch (error) {
+      if (!isPatient || !(error instanceof DeviceError) || !error.retryable || options.signal?.aborted) throw error;
+      if (!isTold) tell(`${visible(error.message)} [${error.code}]; trying again until it works`);
+      const rest = (error.retryAfter ?? 0) * 1000 + Math.random() * pause.next();
+      // It ends early when the user has enough.
+      await sleep(rest, undefined, { signal: options.signal }).catch(() => undefined);
+    }
+  }
+}
+
+/** Left-overs as lines, or as JSON. */
+function* listed(leftOvers: readonly LeftOver[], json: boolean): Generator<string> {
+  for (const leftOver of leftOvers) {
+    if (json) {
+      yield `${jsonLine(leftOver)}\n`;
+      continue;
+    }
+    const { key, name, from, vouched, folder, held, size: whole, reason, changed } = leftOver;
+    const what = name === undefined ? "a file without its beginning" : visible(name);
+    const sender = senderOf({ from, vouched });
+    const much = whole === undefined ? size(held) : `${size(held)} of ${size(whole)}`;
+    const since = new Date(changed).toISOString().replace(/\.[0-9]*Z$/, "Z");
+    yield `${key}  ${what} from ${sender}: ${much} in ${visible(folder)} since ${since}${reason === undefined ? "" : ` [${reason}]`}\n`;
+  }
+}
+
+/** @throws CommandError Usage for a key that is none, or that of several */
+async function removeKeys(options: LeftOversOptions, wanted: readonly string[]): Promise<void> {
+  const keys = (await listLeftOvers(options)).map(({ key }) => key);
+  const chosen = wanted.map((text) => {
+    // As much of it as tells it from the others will do.
+    const [key, other] = text === "" ? [] : keys.filter((found) => found.startsWith(text));
+    if (key === undefined) throw usage("recv", `--remove ${text}: there is no such key in --list`);
+    if (other !== undefined) throw usage("recv", `--remove ${text}: several keys begin so, write more of it`);
+    return key;
+  });
+  await removeLeftOvers(options, ({ key }) => chosen.includes(key));
+}
+
+async function removeOlder(options: LeftOversOptions, age: string): Promise<void> {
+  const seconds = secondsIn(age);
+  if (seconds === undefined) throw usage("recv", `--remove-older ${age} is no time such as 90s, 15m, 12h or 30d`);
+  const before = Date.now() - seconds * 1000;
+  await removeLeftOvers(options, ({ changed }) => changed <= before);
+}

@@ -1,0 +1,196 @@
+/** `grooveway relay`: the origin relay. */
+import { forbidden } from "../../edge/policy/check-settings.ts";
+import { describe, LockHeld } from "../../lib/node/file-lock.ts";
+import { type Relay, startRelay, TLS_PORT } from "../../relay/index.ts";
+import { AddressError, SSTP_PORT } from "../../sstp/index.ts";
+import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
+import { CommandError, size } from "../output.ts";
+import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "../files/path-problem.ts";
+import { quotaOf } from "../quota-option.ts";
+import { type SettingsServer, startSettingsServer } from "../local-edge/settings-server.ts";
+import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
+import { readKeyPair } from "../tls.ts";
+
+export const relayCommand: Command = {
+  help: `Usage: grooveway relay [options]
+
+Runs an origin relay: SSTP on TCP, with a queue for every device and identity.
+
+  --port N       TCP port; default ${SSTP_PORT}, 0 for any free one
+  --host HOST    address to listen on; default 127.0.0.1, use 0.0.0.0 or :: to be reached from elsewhere
+  --min-free MIB refuse new messages when less is free on the disk of the store; default 64, or
+                 an eighth of a small disk
+  --store FILE   keep what waits in this file; without it a restart forgets it
+  --quota TEXT   what may wait for one device or identity; default "octets=256MiB messages=100000 share=0.5": share is the
+                 part of it that one sender alone may fill. A sender that has filled it is suspended until half of it is
+                 free again
+  --name NAME    name that clients know this relay by; may be given more than once
+                 default: this host's name, localhost and the address listened on
+  --tls-key FILE, --tls-cert FILE
+                 also SSTP over TLS, with this key and certificate (PEM)
+  --tls-port N   port for TLS; default ${TLS_PORT}
+  --tls-only     TLS alone: nothing listens on --port
+  --link-secret FILE
+                 secrets shared with edges, NAME=SECRET on each line (see grooveway token secret): an edge that is named there
+                 must prove that it has the secret, and no other edge is let in. NAME=none: it need not
+                 without it and without --keys an edge is believed when it connects from a loopback or private address
+  --keys FILE    the keys that tokens of devices are verified by: a JSON Web Key Set, as grooveway token keygen makes it
+                 without keys anybody may use this relay. The aud of a token is one of its names
+  --jwks-url URL  where to fetch such a key set from, instead
+  --revoked FILE  ids of tokens that are no longer let in, one on each line or a JSON array
+  --revoked-url URL
+                 where to fetch a JSON array of such ids from, instead
+  --json         print one JSON object when it listens
+  -v, --verbose  a line for each connection
+
+Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/lib/grooveway/relay.db`,
+
+  async run(args) {
+    const { values, positionals } = parse("relay", args, {
+      port: { type: "string", default: String(SSTP_PORT) },
+      host: { type: "string", default: "127.0.0.1" },
+      store: { type: "string" },
+      "min-free": { type: "string" },
+      name: { type: "string", multiple: true },
+      quota: { type: "string", default: "" },
+      "tls-key": { type: "string" },
+      "tls-cert": { type: "string" },
+      "tls-port": { type: "string", default: String(TLS_PORT) },
+      "tls-only": { type: "boolean", default: false },
+      "link-secret": { type: "string" },
+      keys: { type: "string" },
+      "jwks-url": { type: "string" },
+      revoked: { type: "string" },
+      "revoked-url": { type: "string" },
+      json: { type: "boolean", default: false },
+      verbose: { type: "boolean", short: "v", default: false },
+    });
+    if (positionals.length > 0) throw unexpected("relay", positionals[0]);
+    const { "tls-key": key, "tls-cert": cert, "link-secret": secrets } = values;
+    if ((key === undefined) !== (cert === undefined)) throw usage("relay", "--tls-key and --tls-cert go together");
+    if (values.store === "") throw usage("relay", "--store is empty: name a file");
+    if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
+    const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
+    const settings = await tokenSettings(values);
+    // An option that cannot be used is found in here as well: then the settings server must not keep the command alive.
+    const starting = async () =>
+      startRelayHere({
+        port: port("relay", values.port),
+        host: values.host,
+        ...(values.store !== undefined && { store: values.store }),
+        ...(values["min-free"] !== undefined && { minFree: mebibytes("relay", values["min-free"]) }),
+        onDisk: (full, minFree) =>
+          console.error(
+            full
+              ? `grooveway: less than ${size(minFree)} are free on the disk of ${values.store}: new messages are refused [StorageFull]`
+              : `grooveway: there is room again on the disk of ${values.store}: new messages are taken`,
+          ),
+        ...(values.name !== undefined && { names: values.name }),
+        quota: quotaOf("relay", values.quota).quota,
+        ...(tls !== undefined && { tls: { ...tls, port: port("relay", values["tls-port"]) } }),
+        tlsOnly: values["tls-only"],
+        ...(secrets !== undefined && { linkSecrets: readText(secrets) }),
+        ...(settings.keysURL !== undefined && { keysURL: settings.keysURL }),
+        ...(settings.revokedURL !== undefined && { revokedURL: settings.revokedURL }),
+        ...(values.verbose && { log: (line: string) => console.error(line) }),
+      });
+    const interrupted = untilInterrupted();
+    const relay = await unlessInterrupted(interrupted, starting()).catch(async (error: unknown) => {
+      await settings.close();
+      throw error;
+    });
+    const { host, tlsPort } = relay;
+    if (values.json) console.log(JSON.stringify({ event: "listening", host, port: relay.port, tlsPort }));
+    else {
+      if (!values["tls-only"]) console.log(`relay listens on ${host}:${relay.port}`);
+      if (tlsPort !== undefined) console.log(`relay listens on ${host}:${tlsPort} with TLS`);
+      if (settings.keysURL === undefined) console.log("anybody may use it: give --keys FILE to ask devices for tokens");
+      if (values.store === undefined) console.log("it forgets what waits when it stops: give --store FILE to keep it");
+    }
+    await interrupted;
+    await relay.close();
+    await settings.close();
+    return 0;
+  },
+};
+
+/**
+ * Where the relay fetches what tokens are verified by. Files are served to it, so that a change of one needs no restart.
+ *
+ * @throws CommandError Usage, KeysUnusable, CannotRead, InsecureRelay
+ */
+async function tokenSettings(values: {
+  readonly keys?: string | undefined;
+  readonly "jwks-url"?: string | undefined;
+  readonly revoked?: string | undefined;
+  readonly "revoked-url"?: string | undefined;
+}): Promise<Partial<Omit<SettingsServer, "close">> & Pick<SettingsServer, "close">> {
+  const { keys, "jwks-url": jwksURL, revoked, "revoked-url": revokedURL } = values;
+  if (keys !== undefined && jwksURL !== undefined) throw usage("relay", "--keys and --jwks-url: give one of them");
+  if (revoked !== undefined && revokedURL !== undefined) {
+    throw usage("relay", "--revoked and --revoked-url: give one of them");
+  }
+  if ((revoked ?? revokedURL) !== undefined && (keys ?? jwksURL) === undefined) {
+    throw usage("relay", "a list of revoked tokens needs --keys or --jwks-url");
+  }
+  const insecure = forbidden({ KEYS: "", JWKS_URL: jwksURL, REVOKED_URL: revokedURL, DEV: "open" });
+  if (insecure.length > 0) {
+    const all = insecure.map(({ setting, problem, cure }) => `${OPTIONS[setting] ?? setting} ${problem}: ${cure}`);
+    throw new CommandError("InsecureRelay", all.join("; "));
+  }
+  const served = keys === undefined && revoked === undefined ? undefined : await startSettingsServer(keys, revoked);
+  return {
+    keysURL: served?.keysURL ?? jwksURL,
+    revokedURL: served?.revokedURL ?? revokedURL,
+    close: async () => served?.close(),
+  };
+}
+
+const OPTIONS: Readonly<Record<string, string>> = { JWKS_URL: "--jwks-url", REVOKED_URL: "--revoked-url" };
+
+/**
+ * Starts a relay, with errors that a user can mend.
+ *
+ * @throws CommandError PortTaken, CannotListen, CannotWrite, StoreFailed, StoreInUse
+ */
+export async function startRelayHere(options: Parameters<typeof startRelay>[0] & object): Promise<Relay> {
+  try {
+    if (options.store !== undefined) await checkStore(options.store);
+    return await startRelay(options);
+  } catch (error) {
+    if (error instanceof CommandError) throw error;
+    if (error instanceof AddressError) throw usage("relay", `--name: ${error.message}`);
+    if (error instanceof LockHeld) {
+      const who = describe(error.holder);
+      throw new CommandError("StoreInUse", `${options.store} is in use by ${who}: stop it, or choose another --store`);
+    }
+    const { code, message } = error as NodeJS.ErrnoException;
+    const where = `${options.host ?? "127.0.0.1"}:${options.port ?? SSTP_PORT}`;
+    if (code === "EADDRINUSE") {
+      throw new CommandError(
+        "PortTaken",
+        `${where} is taken by another program: stop it, or choose another port with --port`,
+      );
+    }
+    if (error instanceof TypeError && message.startsWith("linkSecrets: ")) {
+      throw new CommandError(
+        "LinkSecretsUnusable",
+        `--link-secret has an entry that cannot be used (${message.slice("linkSecrets: ".length)}): write NAME=SECRET, with a secret from grooveway token secret, or NAME=none`,
+      );
+    }
+    if (code?.startsWith("ERR_OSSL") || code?.startsWith("ERR_SSL")) {
+      throw new CommandError(
+        "TlsUnusable",
+        `--tls-key and --tls-cert are no key and its certificate in PEM (${code}): check both files`,
+      );
+    }
+    if (isCannotOpen(error)) throw cannotUseStore(`${options.store}`, `${wordsOf(error)}: ${OTHER_STORE}`);
+    if (code === "ERR_SQLITE_ERROR") {
+      throw new CommandError("StoreFailed", `cannot use ${options.store} as the store (${message}): ${OTHER_STORE}`);
+    }
+    if (code === "EACCES" || code === "EADDRNOTAVAIL" || code === "ENOTFOUND") {
+      throw new CommandError("CannotListen", `cannot listen on ${where} (${code}): choose another --host or --port`);
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,249 @@
+/** `grooveway send`: files to a device. */
+import { lstatSync } from "node:fs";
+import { join } from "node:path";
+import { Device, DeviceError, type DeviceOptions } from "../../device/index.ts";
+import { FILE_RESOURCE } from "../../transfer/index.ts";
+import { type Command, parse, usage } from "../parse-arguments.ts";
+import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
+import { secondsIn } from "../duration.ts";
+import { type EndSignal, EXIT_CODES, type ExitName, endingOfSignal } from "../exit-codes.ts";
+import { filesAt } from "../files/files-to-send.ts";
+import { progressBar } from "../output.ts";
+import { roomFor, takeBack } from "../files/recipient-mailbox.ts";
+import { type SendEnd, SendFiles } from "../files/send-files.ts";
+import { SendJournal } from "../files/send-journal.ts";
+import { SendReport } from "../send-report.ts";
+import { untilInterrupted } from "../interrupt.ts";
+import { Output } from "../standard-output.ts";
+import { openStateFolder } from "../state-folder.ts";
+
+/** A laptop that wakes up or a relay that restarts is back by then, and whoever waits at a terminal wants to know. */
+const DEFAULT_WAIT = "10m";
+
+/** A mailbox keeps nothing for longer. */
+const LONGEST_WAIT = 14 * 24 * 3600;
+
+/** How long nothing goes on before that is said: on a terminal, where it is seen, and in a log, where each line stays. */
+const SILENCE = { terminal: 2000, log: 10_000 };
+
+/** Name of the journal in the state folder. */
+const JOURNAL = "sending.db";
+
+export const sendCommand: Command = {
+  help: `Usage: grooveway send [options] ADDRESS PATH...
+
+Sends files and folders, or standard input for -, to IDENTITY or IDENTITY/DEVICE. It returns when the edge or relay has all
+of it safe; the recipient may come later. Files of a folder have their way from it in their names. Symbolic links
+are neither sent nor followed, and empty folders are not sent. When it was interrupted, the same command goes on where it was.
+
+${CONNECTION_HELP}
+  --name NAME           with one PATH: its name at the recipient; default its own, stdin for -
+  --wait TIME           how long to wait while the recipient takes nothing and its mailbox has no more room, or while there
+                        is no connection: 90s, 15m, 12h, at most 14d; default ${DEFAULT_WAIT}. Then what is under way is cancelled
+  --fresh               begin anew, whatever an interrupted run has sent
+  --state DIR           where the journal of interrupted runs lies; default GROOVEWAY_STATE, or
+                        $XDG_STATE_HOME/grooveway, or ~/.local/state/grooveway
+  --json                print a JSON object for each file, and one at the end
+
+Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf photos
+         tar c photos | grooveway send --edge https://edge.example.com bob/laptop - --name photos.tar`,
+
+  async run(args) {
+    const { values, positionals } = parse("send", args, {
+      ...CONNECTION_OPTIONS,
+      name: { type: "string" },
+      wait: { type: "string", default: DEFAULT_WAIT },
+      fresh: { type: "boolean", default: false },
+      state: { type: "string" },
+      json: { type: "boolean", default: false },
+    });
+    const [to, ...paths] = positionals;
+    if (to === undefined || paths.length === 0) throw usage("send", "an ADDRESS and a PATH are needed");
+    if (values.name !== undefined && paths.length > 1) throw usage("send", "--name goes with one PATH only");
+    if (paths.filter((path) => path === "-").length > 1) throw usage("send", "standard input can be sent once");
+    const wait = secondsIn(values.wait);
+    if (wait === undefined || wait > LONGEST_WAIT) {
+      throw usage("send", `--wait ${values.wait} is no time such as 90s, 15m, 12h or 14d, or a longer one`);
+    }
+    const output = Output.open();
+    const way = deviceOptions("send", values);
+    const interruption = new Interruption();
+    const report = new SendReport({
+      output,
+      tell: (line) => console.error(`grooveway: ${line}`),
+      progress: progressBar(`to ${to}`),
+      to,
+      paths,
+      isOne: paths.length === 1 && !isFolder(paths[0] ?? ""),
+      isJson: values.json,
+      isTerminal: process.stderr.isTTY,
+      wait,
+    });
+    let journal: SendJournal | undefined;
+    try {
+      await findSources(paths, values.name, report, interruption);
+      let end: SendEnd = interruption.isOver ? "interrupted" : "done";
+      if (report.sources.length > 0 && !interruption.isOver) {
+        const destination = [way.edge ?? "", way.relay ?? "", way.address, to].join(" ");
+        journal = await openJournal(values.state, destination, report);
+        end = await sendSources({ way, to, journal, isFresh: values.fresh, wait, report, interruption });
+      }
+      const failure = await report.finish(end, interruption.ending);
+      // Not before it was said: who repeats a command that has said nothing finds what it has done.
+      if (end === "done") journal?.finish();
+      if (failure !== undefined) throw failure;
+      return EXIT_CODES.Done.status;
+    } finally {
+      journal?.close();
+      report.end();
+      if (paths.includes("-")) process.stdin.destroy();
+    }
+  },
+};
+
+/** A signal that asks the command to end, once it came. */
+class Interruption {
+  readonly #controller = new AbortController();
+  #received: EndSignal | undefined;
+
+  constructor() {
+    void untilInterrupted().then((received) => {
+      this.#received = received;
+      this.#controller.abort();
+    });
+  }
+
+  /** Aborted when it came. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get isOver(): boolean {
+    return this.#received !== undefined;
+  }
+
+  /** How the command ends by it. */
+  get ending(): ExitName | undefined {
+    return this.#received && endingOfSignal(this.#received);
+  }
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return path !== "-" && lstatSync(path).isDirectory();
+  } catch {
+    // It is told when it is looked for.
+    return false;
+  }
+}
+
+async function findSources(
+  paths: readonly string[],
+  name: string | undefined,
+  report: SendReport,
+  { signal }: Interruption,
+): Promise<void> {
+  for (const path of paths) {
+    if (path === "-") {
+      report.foundStream({ name: name ?? "stdin", stream: process.stdin });
+      continue;
+    }
+    for await (const finding of filesAt(path, name)) {
+      if (signal.aborted) return;
+      await report.found(finding);
+    }
+  }
+}
+
+/** The journal of interrupted runs; undefined when there is no place for one. */
+async function openJournal(
+  state: string | undefined,
+  destination: string,
+  report: SendReport,
+): Promise<SendJournal | undefined> {
+  const { path } = await openStateFolder({ state });
+  let journal: SendJournal | undefined;
+  const file = path === undefined ? undefined : join(path, JOURNAL);
+  const failed = (error: unknown) => {
+    report.begin(false);
+    console.error(
+      `grooveway: the journal ${file} cannot be used (${(error as Error).message}): an interrupted run will begin anew; choose another --state`,
+    );
+  };
+  try {
+    if (file !== undefined) journal = new SendJournal(file, destination, failed);
+  } catch (error) {
+    failed(error);
+  }
+  const isFile = (source: object) => "path" in source;
+  report.begin(journal !== undefined && report.sources.some(isFile));
+  return journal;
+}
+
+interface SendSourcesOptions {
+  readonly way: DeviceOptions;
+  readonly to: string;
+  readonly journal: SendJournal | undefined;
+  readonly isFresh: boolean;
+  /** Seconds. */
+  readonly wait: number;
+  readonly report: SendReport;
+  readonly interruption: Interruption;
+}
+
+async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
+  const { way, to, journal, isFresh, wait, report, interruption } = options;
+  let run: SendFiles | undefined;
+  const device = await connected(
+    {
+      ...way,
+      receive: false,
+      onReconnect(error) {
+        report.reconnecting(error);
+        run?.lost();
+      },
+      // The word that a transfer is over may wait as well, and says nothing of the files.
+      onHeld: (_, resource) => resource === FILE_RESOURCE && run?.held(),
+      onReleased: (_, resource) => resource === FILE_RESOURCE && run?.released(),
+    },
+    interruption.signal,
+  );
+  if (device === undefined) return "interrupted";
+  try {
+    const room = report.bytes === undefined ? undefined : await roomFor(way, to);
+    if (room !== undefined) report.room(room);
+    run = new SendFiles({
+      device,
+      to,
+      journal,
+      isFresh,
+      sources: report.sources,
+      wait: wait * 1000,
+      silence: process.stderr.isTTY ? SILENCE.terminal : SILENCE.log,
+      signal: interruption.signal,
+      listener: report,
+      takeBack: (transfer) => takeBack(way, to, transfer),
+    });
+    return await run.run();
+  } catch (error) {
+    throw error instanceof DeviceError ? report.explained(error) : error;
+  } finally {
+    await device.close();
+  }
+}
+
+/** A device that has connected; undefined when the signal aborts meanwhile. A later abort does not close it. */
+async function connected(options: DeviceOptions, signal: AbortSignal): Promise<Device | undefined> {
+  const connecting = new AbortController();
+  const stop = () => connecting.abort();
+  signal.addEventListener("abort", stop);
+  if (signal.aborted) stop();
+  try {
+    return await Device.connect({ ...options, signal: connecting.signal });
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+}

@@ -1,0 +1,269 @@
+/** `npm start`: the whole way on this machine, with a real file. */
+import { rmSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Device, type TransportName } from "../../device/index.ts";
+import { visible } from "../../lib/printable.ts";
+import { SSTP_PORT } from "../../sstp/index.ts";
+import { type Command, parse, port, unexpected } from "../parse-arguments.ts";
+import { rate } from "../device-options.ts";
+import { FileReceiver, type ReceivedFile } from "../files/file-receiver.ts";
+import { FileSender, type SentFile, type StreamToSend } from "../files/file-sender.ts";
+import { type FileToSend, filesAt } from "../files/files-to-send.ts";
+import { startLocalEdge } from "../local-edge/local-edge.ts";
+import { CommandError, progressBar, size } from "../output.ts";
+import { startRelayHere } from "./relay.ts";
+import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
+import { makeTemporaryFolder } from "../local-edge/temporary-folder.ts";
+import { newKey, sign } from "./token.ts";
+
+/** Octets of the file that is made when none is named. */
+const GENERATED = 8 * 1024 * 1024;
+
+export const startCommand: Command = {
+  help: `Usage: grooveway start [options] [FILE]
+
+Starts a relay and the edge on this machine, and sends a file (a generated one of 8 MiB by default) from a device that
+speaks LongLived to one that speaks KeepAlive, both only through the edge. Then it shows a mailbox at work: a message to a
+device that is not there yet, and its arrival. Every device has a token, which the edge verifies with a key that is made
+for this. It stays up for you to try.
+
+  --once           end after the transfer, with exit code 0 when the file arrived whole
+  --relay-port N   default ${SSTP_PORT}
+  --port N         port of the edge; default 8787
+  --json           print one JSON object for the transfer
+
+Example: npm start -- --once package-lock.json`,
+
+  async run(args) {
+    const { values, positionals } = parse("start", args, {
+      once: { type: "boolean", default: false },
+      "relay-port": { type: "string", default: String(SSTP_PORT) },
+      port: { type: "string", default: "8787" },
+      json: { type: "boolean", default: false },
+    });
+    const [path, ...more] = positionals;
+    if (more.length > 0) throw unexpected("start", more[0]);
+    const say = (line: string) => values.json || console.log(line);
+    // Before anything is started: a file that cannot be read needs no relay.
+    const file = path === undefined ? generated() : await fileAt(path);
+
+    const interrupted = untilInterrupted();
+    const folder = temporaryFolder();
+    const issuer = await startIssuer();
+    const relay = await startRelayOn(port("start", values["relay-port"]));
+    try {
+      const starting = startLocalEdge({
+        port: port("start", values.port),
+        relayAllow: [`127.0.0.1:${relay.port}`],
+        dev: "private",
+        keys: issuer.keys,
+      });
+      const edge = await unlessInterrupted(interrupted, starting);
+      try {
+        say(`relay    127.0.0.1:${relay.port}   SSTP on TCP`);
+        say(`edge     ${edge.url}   HTTP`);
+        const way: Way = { edge: edge.url, relay: `127.0.0.1:${relay.port}`, token: issuer.token };
+        report(await unlessInterrupted(interrupted, transfer(way, file, folder)), values.json);
+        const { id, waited } = await unlessInterrupted(interrupted, storeAndForward(way));
+        if (values.json) console.log(JSON.stringify({ event: "mailbox", id, waited }));
+        say(`
+A mailbox at work: carol/pc sent a message to dave/tablet, who was not there, and left. The edge kept it; dave/tablet came
+${waited} ms later and has it.`);
+        if (values.once) return 0;
+        await writeTokens(issuer, ["erin/pc", "frank/tablet"], folder);
+        say(invitation(way, folder));
+        await interrupted;
+        return 0;
+      } finally {
+        await edge.close();
+      }
+    } finally {
+      await relay.close();
+    }
+  },
+};
+
+/** The way from device to device through this machine's edge and relay. */
+interface Way {
+  readonly edge: string;
+  readonly relay: string;
+  /** A token for an address. */
+  token(address: string): Promise<string>;
+}
+
+/** Whoever issues tokens for this machine's edge. */
+interface Issuer {
+  /** The key set that the edge verifies by. */
+  readonly keys: string;
+  token(address: string): Promise<string>;
+}
+
+/** A key that is made now and known to nobody else. */
+async function startIssuer(): Promise<Issuer> {
+  const { jwks, privateKey } = await newKey("start");
+  return {
+    keys: JSON.stringify(jwks),
+    token: (address) =>
+      sign(privateKey, {
+        address,
+        scope: "connect receive send:*",
+        aud: "127.0.0.1",
+        jti: address,
+        exp: Math.floor(Date.now() / 1000) + 24 * 3600,
+      }),
+  };
+}
+
+/** A folder of this command alone, which is gone when it ends. */
+function temporaryFolder(): string {
+  const folder = makeTemporaryFolder("grooveway-start-");
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Files with a token each, for commands: `erin.token` for erin/pc. */
+async function writeTokens(issuer: Issuer, addresses: readonly string[], folder: string): Promise<void> {
+  for (const address of addresses) {
+    const name = `${address.split("/")[0]}.token`;
+    await writeFile(join(folder, name), await issuer.token(address), { mode: 0o600 });
+  }
+}
+
+/** @throws CommandError Corrupted */
+function report({ sent, received, milliseconds }: Result, json: boolean): void {
+  if (json) {
+    console.log(JSON.stringify({ event: "transfer", sent, received, milliseconds }));
+  } else {
+    console.log(`
+  alice/laptop ──LongLived──► edge ──SSTP──► relay ──SSTP──► edge ──KeepAlive──► bob/phone
+
+${visible(sent.name)}: ${size(sent.bytes)} at ${rate(sent.bytes, milliseconds)}
+sent     sha256 ${sent.sha256}
+received sha256 ${received.sha256}`);
+  }
+  if (sent.sha256 !== received.sha256 || sent.bytes !== received.bytes) {
+    throw new CommandError("Corrupted", "the file that arrived is not the one that was sent: please report this");
+  }
+  if (!json) console.log("They are equal.");
+}
+
+function invitation({ edge, relay }: Way, tokens: string): string {
+  return `
+It stays up. In a second terminal, in this folder:
+  npm run -s grooveway -- send --edge ${edge} --as erin/pc --token @${tokens}/erin.token frank/tablet README.md
+  npm run -s grooveway -- recv --edge ${edge} --as frank/tablet --token @${tokens}/frank.token --transport keepalive --out received
+The order does not matter: the edge keeps the file until frank comes. With --relay ${relay} as well the file
+goes through the edge to the origin relay, and waits there. Ctrl-C ends it.`;
+}
+
+/** A message to a device that is not there, by the mailboxes of the edge itself. */
+async function storeAndForward({ edge, token }: Way): Promise<{ readonly id: string; readonly waited: number }> {
+  const carol = await Device.connect({
+    edge,
+    address: "carol/pc",
+    transport: "longlived",
+    token: await token("carol/pc"),
+  });
+  const { id } = await carol.send("dave/tablet", "are you there?");
+  await carol.close();
+  const started = performance.now();
+  const dave = await Device.connect({
+    edge,
+    address: "dave/tablet",
+    transport: "keepalive",
+    token: await token("dave/tablet"),
+  });
+  try {
+    for await (const message of dave.messages()) {
+      message.done();
+      if (message.id !== id) continue;
+      return { id, waited: Math.round(performance.now() - started) };
+    }
+    throw new CommandError("ConnectFailed", "the connection ended before the mailbox had delivered");
+  } finally {
+    await dave.close();
+  }
+}
+
+interface Result {
+  readonly sent: SentFile;
+  readonly received: ReceivedFile;
+  readonly milliseconds: number;
+}
+
+async function startRelayOn(relayPort: number) {
+  try {
+    return await startRelayHere({ port: relayPort });
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    throw new CommandError(error.code, error.message.replace("--port", "--relay-port"));
+  }
+}
+
+/** @throws CommandError CannotRead */
+async function fileAt(path: string): Promise<FileToSend> {
+  for await (const finding of filesAt(path)) {
+    if (finding.type === "failed") throw finding.error;
+    if (finding.type === "file" && finding.file.place === undefined) return finding.file;
+    break;
+  }
+  throw new CommandError("CannotRead", `${visible(path)} is a folder: name a file`);
+}
+
+async function transfer({ edge, relay, token }: Way, file: FileToSend | StreamToSend, folder: string): Promise<Result> {
+  const connect = async (address: string, transport: TransportName) =>
+    Device.connect({ edge, relay, address, transport, token: await token(address) });
+  const bob = await connect("bob/phone", "keepalive");
+  const alice = await connect("alice/laptop", "longlived");
+  const bar = progressBar(file.name);
+  const started = performance.now();
+  try {
+    const received = receiveOne(bob, folder, (bytes, total) => bar.update(bytes, total));
+    // When sending fails nobody will await this.
+    received.catch(() => undefined);
+    const sent = await new FileSender({ device: alice, to: "bob/phone" }).send(file);
+    return { sent, received: await received, milliseconds: performance.now() - started };
+  } finally {
+    bar.end();
+    await Promise.all([alice.close(), bob.close()]);
+  }
+}
+
+async function receiveOne(
+  device: Device,
+  folder: string,
+  progress: (bytes: number, total: number | undefined) => void,
+): Promise<ReceivedFile> {
+  const files = await FileReceiver.open({ out: folder, state: folder });
+  try {
+    for await (const message of device.messages()) {
+      const outcome = await files.take(message);
+      if (outcome.kind === "received") return outcome.file;
+      if (outcome.kind === "kept") progress(outcome.held, outcome.size);
+    }
+    throw new CommandError("ConnectFailed", "the receiving device was closed before the file had arrived");
+  } finally {
+    await files.close();
+  }
+}
+
+/** Octets that look different everywhere, so that a lost or doubled part shows. */
+function generated(): StreamToSend {
+  async function* stream(): AsyncGenerator<Uint8Array> {
+    const size = 64 * 1024;
+    let state = 0x9e3779b9;
+    for (let made = 0; made < GENERATED; made += size) {
+      const octets = new Uint32Array(size / 4);
+      for (let i = 0; i < octets.length; i += 1) {
+        // xorshift32
+        state ^= state << 13;
+        state ^= state >>> 17;
+        state ^= state << 5;
+        octets[i] = state;
+      }
+      yield new Uint8Array(octets.buffer);
+    }
+  }
+  return { name: "generated.bin", stream: stream() };
+}

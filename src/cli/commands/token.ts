@@ -1,0 +1,298 @@
+/** `grooveway token`: keys for tokens, tokens, and a look into them. */
+import { randomBytes } from "node:crypto";
+import { readFile, rename, writeFile } from "node:fs/promises";
+import {
+  calculateJwkThumbprint,
+  decodeJwt,
+  decodeProtectedHeader,
+  exportJWK,
+  generateKeyPair,
+  importJWK,
+  type JWK,
+  SignJWT,
+} from "jose";
+import { newLinkSecret } from "../../auth/relay-proof.ts";
+import { parseRights, ScopeError, unknownScopes } from "../../auth/scopes.ts";
+import { authenticate } from "../../auth/verify-token.ts";
+import { printable } from "../../lib/printable.ts";
+import { type Command, parse, readText, unexpected, usage } from "../parse-arguments.ts";
+import { secondsIn } from "../duration.ts";
+import { CommandError } from "../output.ts";
+
+export const tokenCommand: Command = {
+  help: `Usage: grooveway token keygen --out FILE [--keys FILE] [--id KID]
+       grooveway token issue --key FILE --audience NAME --scope WORDS [--address PATTERN] [options]
+       grooveway token inspect TOKEN|@FILE|- [--keys FILE] [--audience NAME]
+       grooveway token secret
+
+keygen makes a key to sign tokens with, an Ed25519 key, which stays with whoever issues them, and prints the key set with
+its public half, which is the edge's. issue makes a token. inspect shows what a token says, without or with verifying it.
+secret prints a new secret by which an edge and a relay know each other: give it to both with --link-secret, each under the
+other's name.
+
+  --out FILE         the private key is written here (JWK); an existing file is not overwritten
+  --keys FILE        keygen: add the public key to this key set, instead of printing one; inspect: verify by it
+  --id ID            keygen: the key's kid, default its thumbprint; issue: the token's jti, by which it can be revoked,
+                     default a random one
+  --key FILE         the private key to sign with: a JWK, Ed25519 or oct (HS256)
+  --audience NAME    the edge that the token is for: its RELAY_NAME, which is --name of grooveway edge
+  --address PATTERN  the address that the device may use: alice/laptop, alice/*, or * for any
+  --scope WORDS      what it may do: connect, receive, send:PATTERN, stream:PATTERN, admin; send:* is everybody,
+                     send:bob the identity, send:bob/* all devices of bob
+  --expires TIME     how long it is good: 90s, 15m, 12h, 30d; default 30d
+  --subject TEXT     whom it is for, for logs
+  --json             print JSON
+
+Example: grooveway token keygen --out key.json > keys.json
+         grooveway token issue --key key.json --audience edge.example.com --address 'alice/*' --scope 'connect receive send:*'`,
+
+  async run(args) {
+    const { values, positionals } = parse("token", args, {
+      out: { type: "string" },
+      keys: { type: "string" },
+      id: { type: "string" },
+      key: { type: "string" },
+      audience: { type: "string" },
+      address: { type: "string" },
+      scope: { type: "string" },
+      expires: { type: "string", default: "30d" },
+      subject: { type: "string" },
+      json: { type: "boolean", default: false },
+    });
+    const [action, token, ...more] = positionals;
+    const given = action === "inspect" ? more : positionals.slice(1);
+    if (given.length > 0) throw unexpected("token", given[0]);
+    switch (action) {
+      case "keygen":
+        await keygen(values);
+        return 0;
+      case "issue":
+        await issue(values);
+        return 0;
+      case "inspect":
+        if (token === undefined) throw usage("token", "inspect needs a TOKEN, @FILE, or - for standard input");
+        await inspect(await tokenText(token), values);
+        return 0;
+      case "secret":
+        if (token !== undefined) throw unexpected("token", token);
+        console.log(newLinkSecret());
+        return 0;
+      default:
+        throw usage(
+          "token",
+          `${action === undefined ? "nothing" : printable(action)} is none of keygen, issue, inspect and secret`,
+        );
+    }
+  },
+};
+
+async function keygen({ out, keys, id }: { out?: string; keys?: string; id?: string }): Promise<void> {
+  if (out === undefined) throw usage("token", "keygen needs --out FILE for the private key");
+  // Before anything is written: a key set that cannot be read gets no key.
+  const set = keys === undefined ? { keys: [] } : await keySetAt(keys);
+  const { jwks, privateKey } = await newKey(id);
+  if (set.keys.some((key) => key.kid === privateKey.kid)) {
+    throw usage("token", `${keys} has a key with the kid ${privateKey.kid} already`);
+  }
+  const secret = `${JSON.stringify(privateKey, null, 2)}\n`;
+  try {
+    await writeFile(out, secret, { flag: "wx", mode: 0o600 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new CommandError(
+      "CannotWrite",
+      code === "EEXIST"
+        ? `${out} exists: a key is never overwritten, name another file`
+        : `cannot write ${out} (${code})`,
+    );
+  }
+  const text = `${JSON.stringify({ keys: [...set.keys, ...jwks.keys] }, null, 2)}\n`;
+  if (keys === undefined) process.stdout.write(text);
+  else {
+    // An edge may be reading it.
+    await writeFile(`${keys}.new`, text);
+    await rename(`${keys}.new`, keys);
+  }
+  console.error(`the private key is in ${out}: keep it where tokens are issued, and nowhere else`);
+}
+
+/** A new key: the set with its public half for the edge, and the private one for whoever issues tokens. */
+export async function newKey(id?: string): Promise<{ readonly jwks: { keys: JWK[] }; readonly privateKey: JWK }> {
+  const { publicKey, privateKey } = await generateKeyPair("EdDSA", { extractable: true });
+  const jwk = await exportJWK(publicKey);
+  const kid = id ?? (await calculateJwkThumbprint(jwk)).slice(0, 16);
+  const common = { kid, alg: "EdDSA" };
+  return { jwks: { keys: [{ ...jwk, ...common }] }, privateKey: { ...(await exportJWK(privateKey)), ...common } };
+}
+
+async function keySetAt(path: string): Promise<{ keys: JWK[] }> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return { keys: [] };
+    throw new CommandError("CannotRead", `cannot read ${path} (${(error as NodeJS.ErrnoException).code})`);
+  }
+  const set: unknown = jsonOf(text);
+  const keys = typeof set === "object" && set !== null && "keys" in set ? set.keys : undefined;
+  if (!Array.isArray(keys)) throw new CommandError("KeysUnusable", `${path} is no key set: write {"keys":[...]}`);
+  return { keys: keys as JWK[] };
+}
+
+interface IssueOptions {
+  readonly key?: string;
+  readonly audience?: string;
+  readonly address?: string;
+  readonly scope?: string;
+  readonly expires: string;
+  readonly id?: string;
+  readonly subject?: string;
+  readonly json: boolean;
+}
+
+async function issue(options: IssueOptions): Promise<void> {
+  const { key, audience, scope, address, subject, json } = options;
+  if (key === undefined) throw usage("token", "issue needs --key FILE with the private key");
+  if (audience === undefined) throw usage("token", "issue needs --audience NAME, the edge's RELAY_NAME");
+  if (scope === undefined) throw usage("token", "issue needs --scope, such as 'connect receive send:*'");
+  checkRights(address, scope);
+  const lifetime = lifetimeOf(options.expires);
+  const id = options.id ?? randomBytes(12).toString("base64url");
+  const expires = Math.floor(Date.now() / 1000) + lifetime;
+  const token = await sign(JSON.parse(privateKeyText(key)) as JWK, {
+    ...(address !== undefined && { address }),
+    scope,
+    aud: audience,
+    jti: id,
+    exp: expires,
+    ...(subject !== undefined && { sub: subject }),
+  });
+  console.log(json ? JSON.stringify({ token, id, expires: new Date(expires * 1000).toISOString() }) : token);
+}
+
+/** What a token says. */
+export interface TokenClaims {
+  readonly address?: string;
+  readonly scope: string;
+  readonly aud: string;
+  readonly jti: string;
+  /** Seconds since 1970. */
+  readonly exp: number;
+  readonly sub?: string;
+}
+
+/**
+ * Signs a token with a private key.
+ *
+ * @throws CommandError KeysUnusable
+ */
+export async function sign(jwk: JWK, claims: TokenClaims): Promise<string> {
+  const alg = jwk.kty === "OKP" && jwk.crv === "Ed25519" ? "EdDSA" : jwk.kty === "oct" ? "HS256" : undefined;
+  if (alg === undefined || (alg === "EdDSA" && jwk.d === undefined)) {
+    throw new CommandError("KeysUnusable", "the key is no private Ed25519 key nor an oct secret: make one with keygen");
+  }
+  try {
+    const key = await importJWK(jwk, alg);
+    const header = { alg, typ: "JWT", ...(jwk.kid !== undefined && { kid: jwk.kid }) };
+    return await new SignJWT({ ...claims }).setProtectedHeader(header).setIssuedAt().sign(key);
+  } catch {
+    // What went wrong may speak of the key.
+    throw new CommandError(
+      "KeysUnusable",
+      "the key cannot be used: it is damaged, or an HS256 secret that is too short",
+    );
+  }
+}
+
+function privateKeyText(path: string): string {
+  const text = readText(path);
+  if (jsonOf(text) === undefined) throw new CommandError("KeysUnusable", `${path} is no JWK: make one with keygen`);
+  return text;
+}
+
+/** What the edge would pass over is most likely a slip here. */
+function checkRights(address: string | undefined, scope: string): void {
+  try {
+    parseRights({ ...(address !== undefined && { address }), scope });
+  } catch (error) {
+    if (error instanceof ScopeError) throw usage("token", error.message);
+    throw error;
+  }
+  const [unknown] = unknownScopes(scope);
+  if (unknown !== undefined) throw usage("token", `${unknown} is no scope`);
+  if (address === undefined && /\b(connect|receive)\b/.test(scope)) {
+    throw usage("token", "a device needs --address, the address that it may use");
+  }
+}
+
+function lifetimeOf(text: string): number {
+  const seconds = secondsIn(text);
+  if (!seconds) throw usage("token", `--expires ${text} is no time such as 90s, 15m, 12h or 30d`);
+  return seconds;
+}
+
+interface InspectOptions {
+  readonly keys?: string;
+  readonly audience?: string;
+  readonly json: boolean;
+}
+
+async function inspect(token: string, { keys, audience, json }: InspectOptions): Promise<void> {
+  let header: ReturnType<typeof decodeProtectedHeader>;
+  let claims: ReturnType<typeof decodeJwt>;
+  try {
+    header = decodeProtectedHeader(token);
+    claims = decodeJwt(token);
+  } catch {
+    throw new CommandError("TokenInvalid", "it is not a JWT that can be read: look whether it was cut off");
+  }
+  const times = (["iat", "nbf", "exp"] as const).flatMap((claim) => {
+    const at = claims[claim];
+    return typeof at === "number" ? [[claim, isoOf(at)] as const] : [];
+  });
+  const verified = keys === undefined ? undefined : await verify(token, readText(keys), audience ?? claims.aud);
+  if (json) {
+    console.log(JSON.stringify({ header, claims, verified: verified === undefined ? null : verified.type === "ok" }));
+  } else {
+    for (const [name, value] of Object.entries({ ...header, ...claims })) {
+      const time = times.find(([claim]) => claim === name)?.[1];
+      console.log(
+        `${name.padEnd(8)} ${typeof value === "string" ? value : JSON.stringify(value)}${time ? `  ${time}` : ""}`,
+      );
+    }
+    if (verified === undefined) console.log("not verified: give --keys FILE");
+    else if (verified.type === "ok") console.log("verified: the edge with these keys lets it in");
+  }
+  if (verified?.type === "refused") {
+    throw new CommandError(verified.reason, `an edge refuses it: ${verified.detail}`, "Refused");
+  }
+}
+
+/** Whether an edge with these keys would let a token in. */
+async function verify(token: string, keys: string, audience: unknown): ReturnType<typeof authenticate> {
+  const name = Array.isArray(audience) ? audience[0] : audience;
+  const settings = { KEYS: keys, RELAY_NAME: typeof name === "string" ? name : "" };
+  return authenticate(token, settings, Date.now());
+}
+
+function isoOf(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  return Number.isNaN(date.getTime()) ? "" : date.toISOString();
+}
+
+async function tokenText(text: string): Promise<string> {
+  if (text === "-") {
+    let all = "";
+    for await (const chunk of process.stdin) all += chunk;
+    return all.trim();
+  }
+  return (text.startsWith("@") ? readText(text.slice(1)) : text).trim();
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * The options by which a command connects as a device, common to `send` and `recv`.
+ *
+ * @module
+ */
+import { hostname, userInfo } from "node:os";
+import { type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
+import { printable } from "../lib/printable.ts";
+import { AddressError, parseAddress } from "../sstp/index.ts";
+import { readText, usage } from "./parse-arguments.ts";
+import { size } from "./output.ts";
+import { readAuthorities } from "./tls.ts";
+
+export const CONNECTION_OPTIONS = {
+  as: { type: "string" },
+  relay: { type: "string" },
+  edge: { type: "string" },
+  transport: { type: "string" },
+  ca: { type: "string" },
+  token: { type: "string" },
+  "allow-plain": { type: "boolean", default: false },
+  "content-length": { type: "string" },
+} as const;
+
+export const CONNECTION_HELP = `  --edge URL            connect to this edge, which keeps a mailbox for every device
+  --relay HOST[:PORT]   use this origin relay, through the edge or, without --edge, by TCP; then the default is
+                        127.0.0.1:2492
+  --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, else tcp
+  --as IDENTITY/DEVICE  who you are; default ${defaultAddress()}
+  --token TOKEN|@FILE   lets you in at the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this machine
+                        see what stands on a command line: a file is better, and is read anew for each connection
+  --allow-plain         without --edge: the token may go in clear to a relay that is not in a network of your own
+  --ca FILE             certificate authorities to trust for the edge (PEM)
+  --content-length N    octets that one LongLived session may carry; default 67108864`;
+
+/** The device options that the command line asks for. */
+export function deviceOptions(
+  command: string,
+  values: {
+    as?: string | undefined;
+    relay?: string | undefined;
+    edge?: string | undefined;
+    transport?: string | undefined;
+    ca?: string | undefined;
+    token?: string | undefined;
+    "allow-plain"?: boolean | undefined;
+    "content-length"?: string | undefined;
+  },
+): DeviceOptions {
+  const contentLength = values["content-length"];
+  if (contentLength !== undefined && !/^[0-9]{1,10}$/.test(contentLength)) {
+    throw usage(command, `--content-length ${contentLength} is not a number of octets`);
+  }
+  if (values.edge !== undefined && values.transport === "tcp") {
+    throw usage(command, "--transport tcp goes to the relay itself: leave out --edge, or choose another transport");
+  }
+  const token = tokenOf(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
+  return {
+    address: values.as === undefined ? defaultAddress() : ownAddress(command, values.as),
+    ...relayOf(values.relay, values.edge),
+    ...(values.edge !== undefined && { edge: values.edge }),
+    ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
+    ...(values.ca !== undefined && { ca: readAuthorities(values.ca) }),
+    ...(token !== undefined && { token }),
+    ...(values["allow-plain"] === true && { allowPlain: true }),
+    ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
+    onReconnect: (error) => console.error(`grooveway: ${error.message}; connecting again`),
+  };
+}
+
+/** The address of --as. */
+function ownAddress(command: string, text: string): string {
+  const as = `--as ${printable(text)}`;
+  try {
+    const { device, relay } = parseAddress(text);
+    if (device === undefined) throw usage(command, `${as} names no device: write ${text}/laptop`);
+    if (relay !== undefined)
+      throw usage(command, `${as} names a relay: write ${text.split("@")[0]}, and --relay ${relay}`);
+    return text;
+  } catch (error) {
+    if (error instanceof AddressError) throw usage(command, `${as} is no address: ${error.message}`);
+    throw error;
+  }
+}
+
+/** A token that stands in an option, or in a file that it names, which is read whenever the token is needed. */
+export function tokenOf(text: string): (() => string) | undefined {
+  if (text === "") return undefined;
+  const read = () => (text.startsWith("@") ? readText(text.slice(1)) : text).trim();
+  // A file that is not there is told at once.
+  read();
+  return read;
+}
+
+/** With an edge and no relay the edge is the relay. */
+function relayOf(relay: string | undefined, edge: string | undefined): { relay?: string } {
+  if (relay !== undefined) return { relay };
+  return edge === undefined ? { relay: "127.0.0.1:2492" } : {};
+}
+
+/** A rate for a person. */
+export function rate(octets: number, milliseconds: number): string {
+  return `${size(Math.round(octets / Math.max(milliseconds / 1000, 0.001)))}/s`;
+}
+
+function transportName(command: string, text: string): TransportName {
+  const name = TRANSPORTS.find((transport) => transport === text);
+  if (name === undefined) throw usage(command, `--transport ${text} is none of ${TRANSPORTS.join(", ")}`);
+  return name;
+}
+
+/** This user on this machine. A container may have neither a name for its user nor one of its own. */
+export function defaultAddress({ user, host } = { user: () => userInfo().username, host: hostname }): string {
+  const name = told(user) || process.env.USER || process.env.LOGNAME || `user${process.getuid?.() ?? ""}`;
+  const [device = ""] = told(host).split(".");
+  return `${encodeURIComponent(name)}/${encodeURIComponent(device || "device")}`;
+}
+
+/** What the system says, or nothing when it cannot: userInfo() throws for a user without an entry in the list of users. */
+function told(ask: () => string): string {
+  try {
+    return ask();
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,743 @@
+/**
+ * Receives files into a folder: the I/O of incoming transfers.
+ *
+ *   DIR/.grooveway/KEY.part, KEY.journal   a transfer that comes in parts
+ *   DIR/.grooveway/KEY.whole               a file that came in one message, for a moment
+ *   STATE/transfers/*.log                  where unfinished transfers lie, and which are over
+ *
+ * KEY stands for the sender and its identifier of the transfer. A message is acknowledged when what it says is on the disk,
+ * each for itself, and their syncs overlap. A file is finished in this order:
+ *
+ *   1. contents, mode and time are on the disk, read back, and what the sender has sent
+ *   2. it has its name in DIR (link), and that and the line in the index are on the disk
+ *   3. its name in .grooveway is removed, the last message acknowledged
+ *
+ * So after a crash a transfer is over when the index says so and nothing of it is in .grooveway. What is there and has a
+ * second name has got it before the crash; what has none is finished once more.
+ *
+ * @module
+ */
+import { hash } from "node:crypto";
+import { join, resolve } from "node:path";
+import { printable } from "../../lib/printable.ts";
+import { Turns } from "../../lib/turns.ts";
+import {
+  type BeginMessage,
+  type CancelMessage,
+  decodeMessage,
+  type EndMessage,
+  NotATransfer,
+  OPEN_TRANSFERS,
+  type PartMessage,
+  SET_ASIDE,
+  type SetAsideReason,
+  type TransferMessage,
+  UNFINISHED_OF_SENDER,
+  WHOLE_AT_ONCE,
+  type WholeMessage,
+} from "../../transfer/index.ts";
+import { codeOf, type FileSystem, nodeFileSystem, type OpenFile, readFully, writeAll } from "./file-system.ts";
+import { textIfThere } from "../line-log.ts";
+import { NameRefused, OutFolder } from "./out-folder.ts";
+import { CommandError } from "../output.ts";
+import {
+  describeJournal,
+  journalName,
+  PartialFile,
+  partName,
+  removeIfThere,
+  removePartial,
+  type TransferOwner,
+} from "./partial-file.ts";
+import { BESIDE } from "../state-folder.ts";
+import { type Finished, TransferIndex, type TransferIndexOptions } from "./transfer-index.ts";
+
+/** What a message that arrived must have: `Message` of the device library does. */
+export interface IncomingMessage {
+  readonly id: string;
+  readonly from: string | undefined;
+  readonly vouched: boolean;
+  /** `isTransferResource` of it is true. */
+  readonly resource: string;
+  readonly body: Uint8Array;
+  /** Called when what it says is on the disk for good, and not when `take` rejects. */
+  done(): void;
+}
+
+/** Who sent a file, as a message says it. */
+export interface FileSource {
+  readonly from: string | undefined;
+  readonly vouched: boolean;
+}
+
+/** A file that is complete, under its name. */
+export interface ReceivedFile extends FileSource {
+  readonly transfer: string;
+  /** As the sender calls it: anybody's text. */
+  readonly name: string;
+  /** Where it is: absolute, below the folder that it was begun in. */
+  readonly path: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  /** It was begun by a run with another --out, and lies there. */
+  readonly elsewhere: boolean;
+}
+
+/** What became of a message. It has been acknowledged. */
+export type Outcome =
+  /** It is kept; more is to come. `held` of `size` bytes are there. */
+  | {
+      readonly kind: "kept";
+      readonly transfer: string;
+      readonly name: string | undefined;
+      readonly held: number;
+      readonly size: number | undefined;
+    }
+  /** A file is complete. */
+  | { readonly kind: "received"; readonly file: ReceivedFile }
+  /** Nothing of it was kept: it had come before, or its transfer is over, or can never be completed. Not worth a line. */
+  | { readonly kind: "repeated"; readonly transfer: string }
+  /** The transfer was set aside, just now: worth a line. Later messages of it are `kept`. */
+  | {
+      readonly kind: "setAside";
+      readonly source: FileSource;
+      readonly transfer: string | undefined;
+      readonly name: string | undefined;
+      readonly reason: SetAsideReason;
+      /** A sentence on what was wrong, escaped for a terminal. */
+      readonly detail: string;
+    };
+
+export interface FileReceiverOptions {
+  /** The folder for files. It is made when it is not there. */
+  readonly out: string;
+  /** `openStateFolder().path`; without one, state is kept in `out`. */
+  readonly state: string | undefined;
+  /** Leave names that begin with a dot as they are. */
+  readonly allowDotfiles?: boolean;
+  /** The disk by default. */
+  readonly fileSystem?: FileSystem;
+  /** `Date.now` by default. */
+  readonly now?: () => number;
+  /** Bits that new files do not get; this process's by default. */
+  readonly umask?: number;
+  /** See `TransferIndexOptions`. */
+  readonly run?: TransferIndexOptions["run"];
+  readonly isRunning?: TransferIndexOptions["isRunning"];
+}
+
+/** One transfer: who works on it, and its files while they are open. */
+interface Slot {
+  readonly key: string;
+  readonly turns: Turns;
+  file: Promise<Opened> | undefined;
+}
+
+type Opened =
+  | {
+      readonly kind: "open";
+      readonly partial: PartialFile;
+      readonly out: OutFolder;
+    }
+  | Over
+  /** Nothing more of this sender can be begun. */
+  | { readonly kind: "refused" };
+
+/** Nothing of it is wanted. `settled` when only now everything of it is in its place: nobody was told yet. */
+interface Over {
+  readonly kind: "over";
+  readonly settled: Finished | undefined;
+}
+
+/** What the index says of a transfer, and what is there says as well. */
+type Found = Over | { readonly kind: "unfinished"; readonly out: OutFolder | undefined } | { readonly kind: "unknown" };
+
+/** Permission bits of a file whose sender has named none. */
+const USUAL_MODE = 0o666;
+
+/** Never setuid, setgid or sticky. */
+const PERMISSIONS = 0o777;
+
+const FULL = new Set(["ENOSPC", "EDQUOT"]);
+
+/** The file is longer than the file system allows; others are not. */
+const TOO_LONG = "EFBIG";
+
+export function wholeName(key: string): string {
+  return `${key}.whole`;
+}
+
+/** What a transfer is known by here: nobody else can name the same. */
+export function keyOf({ from, vouched }: FileSource, transfer: string): string {
+  return hash("sha256", JSON.stringify([from ?? null, vouched, transfer])).slice(0, 32);
+}
+
+/** Puts received files into a folder. Any number of messages may be taken at a time. */
+export class FileReceiver {
+  readonly #options: FileReceiverOptions;
+  readonly #fileSystem: FileSystem;
+  readonly #now: () => number;
+  readonly #umask: number;
+  readonly #index: TransferIndex;
+  /** The folder for files, absolute. */
+  readonly #path: string;
+  /** Folders that are open, by path: those of unfinished transfers of runs before may be others. */
+  readonly #folders = new Map<string, Promise<OutFolder>>();
+  /** Transfers that are worked on, or have open files; the one used longest ago is first. */
+  readonly #slots = new Map<string, Slot>();
+  #wholes = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  private constructor(options: FileReceiverOptions, index: TransferIndex, path: string) {
+    this.#options = options;
+    this.#fileSystem = options.fileSystem ?? nodeFileSystem;
+    this.#now = options.now ?? Date.now;
+    this.#umask = options.umask ?? process.umask();
+    this.#index = index;
+    this.#path = path;
+  }
+
+  /**
+   * Opens the folder for files and the index.
+   *
+   * @throws CommandError CannotWrite when one of them cannot be used
+   */
+  static async open(options: FileReceiverOptions): Promise<FileReceiver> {
+    const path = resolve(options.out);
+    const { fileSystem = nodeFileSystem, now = Date.now, run, isRunning } = options;
+    const rules = { allowDotfiles: options.allowDotfiles ?? false };
+    let out: OutFolder;
+    try {
+      out = await OutFolder.open(fileSystem, path, { make: true, rules, now });
+    } catch (error) {
+      throw new CommandError(
+        "CannotWrite",
+        `cannot use ${path} as the folder for files (${reasonOf(error)}): choose another --out`,
+      );
+    }
+    const state = options.state ?? join(path, BESIDE);
+    try {
+      const index = await TransferIndex.open(
+        { fileSystem, state, now, ...(run && { run }), ...(isRunning && { isRunning }) },
+        true,
+      );
+      const receiver = new FileReceiver(options, index, path);
+      receiver.#folders.set(path, Promise.resolve(out));
+      await receiver.#sweep(out);
+      return receiver;
+    } catch (error) {
+      await out.close();
+      throw new CommandError(
+        "CannotWrite",
+        `cannot use ${state} as the state folder (${reasonOf(error)}): choose another --state`,
+      );
+    }
+  }
+
+  /** Where files go, absolute. */
+  get path(): string {
+    return this.#path;
+  }
+
+  /**
+   * Takes a message, and acknowledges it when what it says is on the disk. Never rejects for what the sender has done.
+   *
+   * @throws CommandError CannotWrite when the disk fails or is full: the message is not acknowledged, and may be taken again
+   */
+  async take(message: IncomingMessage): Promise<Outcome> {
+    const source: FileSource = { from: message.from, vouched: message.vouched };
+    let read: TransferMessage;
+    try {
+      read = decodeMessage(message.body);
+    } catch (error) {
+      if (!(error instanceof NotATransfer)) throw error;
+      message.done();
+      return {
+        kind: "setAside",
+        source,
+        transfer: undefined,
+        name: undefined,
+        reason: error.code,
+        detail: error.message,
+      };
+    }
+    const slot = this.#slotOf(keyOf(source, read.transfer));
+    try {
+      const outcome = await this.#taken(slot, source, read);
+      message.done();
+      return outcome;
+    } catch (error) {
+      this.#closeLater(slot);
+      throw this.#cannotWrite(error);
+    } finally {
+      this.#tidy(slot);
+    }
+  }
+
+  /**
+   * Completes the transfers whose contents are all there and which could only not be put in their place: the user may have
+   * made that possible meanwhile.
+   *
+   * @throws CommandError CannotWrite
+   */
+  async retry(): Promise<Outcome[]> {
+    const outcomes: Outcome[] = [];
+    for (const { key, folder } of this.#index.unfinished) {
+      const slot = this.#slotOf(key);
+      try {
+        const outcome = await slot.turns.alone(() => this.#retry(slot, folder));
+        if (outcome?.kind === "received") outcomes.push(outcome);
+      } catch (error) {
+        this.#closeLater(slot);
+        throw this.#cannotWrite(error);
+      } finally {
+        this.#tidy(slot);
+      }
+    }
+    return outcomes;
+  }
+
+  /** Waits for what is being written. Unfinished transfers stay, to go on with later. */
+  async close(): Promise<void> {
+    for (const slot of [...this.#slots.values()]) await slot.turns.alone(() => this.#closeFile(slot));
+    this.#slots.clear();
+    const folders = await Promise.allSettled(this.#folders.values());
+    for (const folder of folders) if (folder.status === "fulfilled") await folder.value.close();
+    await this.#index.close();
+  }
+
+  #slotOf(key: string): Slot {
+    const slot = this.#slots.get(key) ?? { key, turns: new Turns(), file: undefined };
+    this.#slots.delete(key);
+    this.#slots.set(key, slot);
+    return slot;
+  }
+
+  #taken(slot: Slot, source: FileSource, message: TransferMessage): Promise<Outcome> {
+    switch (message.type) {
+      case "whole":
+        return this.#inTurn(() => slot.turns.alone(() => this.#whole(slot, source, message)));
+      case "begin":
+        return slot.turns.alone(() => this.#begin(slot, source, message));
+      case "part":
+        return this.#part(slot, source, message);
+      case "end":
+        return slot.turns.alone(() => this.#end(slot, source, message));
+      case "cancel":
+        return slot.turns.alone(() => this.#cancel(slot, source, message));
+    }
+  }
+
+  async #begin(slot: Slot, source: FileSource, begin: BeginMessage): Promise<Outcome> {
+    const opened = await this.#opened(slot, { ...source, transfer: begin.transfer });
+    if (opened.kind === "refused") return setAside(source, begin, "TooManyUnfinished");
+    if (opened.kind === "over") return { kind: "repeated", transfer: begin.transfer };
+    await opened.partial.begin(begin);
+    return this.#settle(slot, opened, source);
+  }
+
+  async #part(slot: Slot, source: FileSource, part: PartMessage): Promise<Outcome> {
+    const { transfer } = part;
+    const written = await slot.turns.together(async () => {
+      const opened = await this.#opened(slot, { ...source, transfer });
+      if (opened.kind !== "open") return undefined;
+      try {
+        return { opened, decision: await opened.partial.part(part) };
+      } catch (error) {
+        if (codeOf(error) !== TOO_LONG) throw error;
+        return { opened, decision: { do: "setAside", reason: "CannotWrite" } as const };
+      }
+    });
+    if (written === undefined) return { kind: "repeated", transfer };
+    const { decision, opened } = written;
+    if (decision.do === "setAside") {
+      const { reason } = decision;
+      return slot.turns.alone(() => this.#setAside(opened.partial, source, transfer, reason));
+    }
+    const { receiving } = opened.partial;
+    if (receiving.end === undefined || receiving.contiguous < receiving.end.size) {
+      return decision.do === "ignore" ? { kind: "repeated", transfer } : kept(transfer, opened.partial);
+    }
+    // The end came before it: now the file is complete.
+    return slot.turns.alone(async () => {
+      const again = await this.#opened(slot, { ...source, transfer });
+      return again.kind === "open" ? this.#settle(slot, again, source) : { kind: "repeated", transfer };
+    });
+  }
+
+  async #end(slot: Slot, source: FileSource, end: EndMessage): Promise<Outcome> {
+    const opened = await this.#opened(slot, { ...source, transfer: end.transfer });
+    if (opened.kind === "refused") return { kind: "repeated", transfer: end.transfer };
+    if (opened.kind === "over") return this.#over(opened, source, end);
+    opened.partial.end(end);
+    return this.#settle(slot, opened, source);
+  }
+
+  /** Everything that came before has been written: completes the transfer, sets it aside, or leaves it as it is. */
+  async #settle(slot: Slot, opened: Opened & { kind: "open" }, source: FileSource): Promise<Outcome> {
+    const { partial, out } = opened;
+    const { begin, end } = partial.receiving;
+    const transfer = begin?.transfer ?? end?.transfer ?? "";
+    const next = partial.receiving.progress();
+    if (next.do === "wait") return kept(transfer, partial);
+    if (next.do === "setAside") return this.#setAside(partial, source, transfer, next.reason);
+    const { name = "", mode = USUAL_MODE, modified } = begin ?? {};
+    const wrong = await partial.verify(next.end, { mode: mode & PERMISSIONS & ~this.#umask, modified });
+    if (wrong !== undefined) return this.#setAside(partial, source, transfer, wrong);
+    const { recovered } = partial;
+    partial.recovered = true;
+    let place: readonly string[] | undefined;
+    try {
+      place = await out.place({
+        file: partName(slot.key),
+        name,
+        recovered,
+        before: this.#index.get(slot.key)?.place,
+        record: (at) => this.#record(slot.key, source, out.path, "received", at),
+      });
+    } catch (error) {
+      if (!(error instanceof NameRefused)) throw error;
+      await this.#reopen(slot.key);
+      return this.#setAside(partial, source, transfer, error.reason, error.message);
+    }
+    // Somebody has removed it, and wants nothing of it.
+    if (this.#index.get(slot.key)?.state !== "finished") {
+      await this.#record(slot.key, source, out.path, "removed", []);
+    }
+    await removePartial(out.work, slot.key);
+    this.#index.clear(slot.key);
+    await this.#closeFile(slot);
+    if (place === undefined) return { kind: "repeated", transfer };
+    return this.#received(source, { ...next.end, name }, out.path, place);
+  }
+
+  async #whole(slot: Slot, source: FileSource, whole: WholeMessage): Promise<Outcome> {
+    const { transfer, name, size, sha256, bytes } = whole;
+    if (hash("sha256", bytes) !== sha256) return this.#inParts(slot, source, whole);
+    const found = await this.#find(slot.key);
+    if (found.kind === "over") return this.#over(found, source, whole);
+    await this.#closeFile(slot);
+    const known = found.kind === "unfinished" ? found : undefined;
+    const out = known?.out ?? (await this.#out());
+    // It is in one message from now on. What is removed here does not come back once that is on the disk.
+    if (known !== undefined) await removePartial(out.work, slot.key);
+    const file = wholeName(slot.key);
+    const mode = (whole.mode ?? USUAL_MODE) & PERMISSIONS & ~this.#umask;
+    const recorded = this.#index.get(slot.key)?.place !== undefined;
+    const [written] = await Promise.all([
+      writeWhole(out, file, mode, whole, recorded),
+      // Another run must find what this one has begun, wherever that writes to.
+      known?.out === undefined ? this.#begun(slot.key, source, out) : undefined,
+    ]);
+    let place: readonly string[] | undefined;
+    try {
+      place = await out.place({
+        file,
+        name,
+        recovered: !written,
+        before: this.#index.get(slot.key)?.place,
+        record: (at) => this.#record(slot.key, source, out.path, "received", at),
+      });
+    } catch (error) {
+      if (!(error instanceof NameRefused)) throw error;
+      await this.#reopen(slot.key);
+      return this.#inParts(slot, source, whole);
+    }
+    await removeIfThere(out.work, file);
+    this.#index.clear(slot.key);
+    if (place === undefined) return { kind: "repeated", transfer };
+    return this.#received(source, { transfer, name, size, sha256 }, out.path, place);
+  }
+
+  /** A file in one message that cannot be completed is kept as one in parts is. */
+  async #inParts(slot: Slot, source: FileSource, whole: WholeMessage): Promise<Outcome> {
+    const { transfer, size, sha256, bytes } = whole;
+    const opened = await this.#opened(slot, { ...source, transfer });
+    if (opened.kind === "refused") return setAside(source, whole, "TooManyUnfinished");
+    if (opened.kind === "over") return { kind: "repeated", transfer };
+    await opened.partial.begin(beginOf(whole));
+    if (size > 0) await opened.partial.part({ type: "part", transfer, offset: 0, bytes });
+    opened.partial.end({ type: "end", transfer, size, sha256 });
+    return this.#settle(slot, opened, source);
+  }
+
+  async #cancel(slot: Slot, source: FileSource, cancel: CancelMessage): Promise<Outcome> {
+    const { transfer } = cancel;
+    const found = await this.#find(slot.key);
+    if (found.kind === "over") return { kind: "repeated", transfer };
+    await this.#closeFile(slot);
+    const out = (found.kind === "unfinished" ? found.out : undefined) ?? (await this.#out());
+    const journal = await textIfThere(out.work, journalName(slot.key));
+    const reserved = this.#index.get(slot.key)?.place;
+    if (reserved !== undefined) await out.unreserve(reserved);
+    await this.#record(slot.key, source, out.path, "cancelled", []);
+    await removePartial(out.work, slot.key);
+    await removeIfThere(out.work, wholeName(slot.key));
+    this.#index.clear(slot.key);
+    if (journal === undefined) return { kind: "repeated", transfer };
+    const name = describeJournal(journal).is.begin?.name;
+    return setAside(source, { transfer, name }, "Cancelled", `the sender says ${printable(cancel.reason)}`);
+  }
+
+  async #retry(slot: Slot, folder: string): Promise<Outcome | undefined> {
+    const out = await this.#folderAt(folder);
+    const journal = out && (await textIfThere(out.work, journalName(slot.key)));
+    if (journal === undefined) return undefined;
+    const { owner, is } = describeJournal(journal);
+    if (owner === undefined || (is.reason !== "CannotWrite" && is.reason !== "NameUnusable")) return undefined;
+    if (is.progress().do !== "verify") return undefined;
+    const opened = await this.#opened(slot, owner);
+    return opened.kind === "open" ? this.#settle(slot, opened, owner) : undefined;
+  }
+
+  /** The files of a transfer, opened once; made when it is new. */
+  #opened(slot: Slot, owner: TransferOwner): Promise<Opened> {
+    slot.file ??= this.#open(slot.key, owner);
+    return slot.file;
+  }
+
+  async #open(key: string, owner: TransferOwner): Promise<Opened> {
+    const found = await this.#find(key);
+    if (found.kind === "over") return found;
+    const out = (found.kind === "unfinished" ? found.out : undefined) ?? (await this.#out());
+    const source = sourceOf(owner);
+    if (found.kind === "unknown") {
+      const others = this.#index.unfinished.filter((other) => other.source === source);
+      if (others.length >= UNFINISHED_OF_SENDER) return { kind: "refused" };
+    }
+    // Before there is something of it, so that it is found from everywhere.
+    if (found.kind === "unknown" || found.out === undefined) await this.#begun(key, owner, out);
+    // It is in parts from now on. What is removed here does not come back once the files of the parts are on the disk.
+    if (found.kind === "unfinished") await removeIfThere(out.work, wholeName(key));
+    const partial = await PartialFile.open(out.work, out.syncWork, key, owner);
+    return { kind: "open", partial, out };
+  }
+
+  async #find(key: string): Promise<Found> {
+    if (this.#index.get(key) === undefined) await this.#index.refresh();
+    const entry = this.#index.get(key);
+    if (entry === undefined) return { kind: "unknown" };
+    if (entry.state === "finished" && this.#index.isCleared(key)) return { kind: "over", settled: undefined };
+    const out = await this.#folderAt(entry.folder);
+    if (entry.state === "unfinished") return { kind: "unfinished", out };
+    const names = [wholeName(key), partName(key)];
+    const left = await Promise.all(names.map((name) => out?.work.entry(name)));
+    if (entry.how === "received" && left.some((file) => file !== undefined && file.links < 2)) {
+      // The run before was ended after it had written that down, and before it had done it.
+      await this.#index.reopen(entry);
+      return { kind: "unfinished", out };
+    }
+    // It may have been ended before what it had done was on the disk.
+    if (entry.how === "received") await out?.settle(entry.place);
+    for (const name of [journalName(key), ...names]) if (out !== undefined) await removeIfThere(out.work, name);
+    this.#index.clear(key);
+    const isNews = entry.how === "received" && left.some((file) => file !== undefined);
+    return { kind: "over", settled: isNews ? entry : undefined };
+  }
+
+  /** It was written down that a file is finished, and it did not get its name. */
+  async #reopen(key: string): Promise<void> {
+    const entry = this.#index.get(key);
+    if (entry?.state === "finished") await this.#index.reopen(entry);
+  }
+
+  #over({ settled }: Over, source: FileSource, of: WholeMessage | EndMessage): Outcome {
+    const { transfer, size, sha256 } = of;
+    if (settled === undefined) return { kind: "repeated", transfer };
+    const name = of.type === "whole" ? of.name : (settled.place.at(-1) ?? "");
+    return this.#received(source, { transfer, name, size, sha256 }, settled.folder, settled.place);
+  }
+
+  #received(
+    source: FileSource,
+    { transfer, name, size, sha256 }: Pick<WholeMessage, "transfer" | "name" | "size" | "sha256">,
+    folder: string,
+    place: readonly string[],
+  ): Outcome {
+    const path = join(folder, ...place);
+    const { from, vouched } = source;
+    const elsewhere = folder !== this.#path;
+    return { kind: "received", file: { from, vouched, transfer, name, path, bytes: size, sha256, elsewhere } };
+  }
+
+  async #setAside(
+    partial: PartialFile,
+    source: FileSource,
+    transfer: string,
+    reason: SetAsideReason,
+    detail?: string,
+  ): Promise<Outcome> {
+    if (!(await partial.setAside(reason))) return kept(transfer, partial);
+    return setAside(source, { transfer, name: partial.receiving.begin?.name }, reason, detail);
+  }
+
+  #begun(key: string, source: FileSource, { path: folder }: OutFolder): Promise<void> {
+    return this.#index.put({ state: "unfinished", key, source: sourceOf(source), folder, at: this.#now() });
+  }
+
+  #record(
+    key: string,
+    source: FileSource,
+    folder: string,
+    how: Finished["how"],
+    place: readonly string[],
+  ): Promise<void> {
+    return this.#index.put({ state: "finished", key, source: sourceOf(source), how, folder, place, at: this.#now() });
+  }
+
+  async #out(): Promise<OutFolder> {
+    const out = await this.#folders.get(this.#path);
+    if (out === undefined) throw new Error("the receiver is closed");
+    return out;
+  }
+
+  /** The folder for files of a run before; undefined when it is not there any more. */
+  async #folderAt(path: string): Promise<OutFolder | undefined> {
+    let opening = this.#folders.get(path);
+    if (opening === undefined) {
+      const rules = { allowDotfiles: this.#options.allowDotfiles ?? false };
+      opening = OutFolder.open(this.#fileSystem, path, { make: false, rules, now: this.#now });
+      this.#folders.set(path, opening);
+    }
+    try {
+      return await opening;
+    } catch (error) {
+      this.#folders.delete(path);
+      if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return undefined;
+      throw error;
+    }
+  }
+
+  /** Removes what a run before has left of transfers that are over: it was ended before it could. */
+  async #sweep(out: OutFolder): Promise<void> {
+    const names = new Set(await out.work.names());
+    for (const name of names) {
+      const [key = "", ending] = name.split(".");
+      const entry = this.#index.get(key);
+      if (entry?.state === "finished" && entry.folder === out.path) await this.#find(key);
+      else if (entry?.state === "finished") await removeIfThere(out.work, name);
+      // The journal is made first and removed first.
+      else if (ending === "part" && !names.has(journalName(key))) await removeIfThere(out.work, name);
+    }
+  }
+
+  /** Closes the files of a transfer after something went wrong: what is on the disk is looked at anew. */
+  #closeLater(slot: Slot): void {
+    slot.turns
+      .alone(() => this.#closeFile(slot))
+      .catch(() => undefined)
+      .finally(() => this.#tidy(slot));
+  }
+
+  async #closeFile(slot: Slot): Promise<void> {
+    const file = slot.file;
+    slot.file = undefined;
+    const opened = await file?.catch(() => undefined);
+    if (opened?.kind === "open") await opened.partial.close();
+  }
+
+  /** Forgets transfers that nobody works on, and closes the files of those that are too many. */
+  #tidy(slot: Slot): void {
+    if (slot.turns.count === 0 && slot.file === undefined && this.#slots.get(slot.key) === slot) {
+      this.#slots.delete(slot.key);
+    }
+    if (this.#slots.size <= OPEN_TRANSFERS) return;
+    for (const other of this.#slots.values()) {
+      if (other.turns.count > 0 || other.file === undefined) continue;
+      this.#closeLater(other);
+      return;
+    }
+  }
+
+  /** At most WHOLE_AT_ONCE at a time. */
+  async #inTurn<T>(use: () => Promise<T>): Promise<T> {
+    if (this.#wholes >= WHOLE_AT_ONCE) await new Promise<void>((next) => this.#waiting.push(next));
+    else this.#wholes += 1;
+    try {
+      return await use();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#wholes -= 1;
+      else next();
+    }
+  }
+
+  #cannotWrite(error: unknown): unknown {
+    const code = codeOf(error);
+    if (code === undefined || code.startsWith("ERR_") || error instanceof CommandError) return error;
+    const cure = FULL.has(code) ? "make room, or choose another --out" : "see that it can be written to";
+    return new CommandError("CannotWrite", `cannot write to ${this.#path} or the state folder (${code}): ${cure}`);
+  }
+}
+
+function beginOf({ transfer, name, modified, mode, size }: WholeMessage): BeginMessage {
+  return { type: "begin", transfer, name, modified, mode, size };
+}
+
+/**
+ * Writes a file and reads it back. False when a run before had done that: it has given it its name already, or has written
+ * down that it would.
+ */
+async function writeWhole(
+  out: OutFolder,
+  name: string,
+  mode: number,
+  whole: WholeMessage,
+  recorded: boolean,
+): Promise<boolean> {
+  const { bytes, modified } = whole;
+  let file: OpenFile;
+  try {
+    file = await out.work.open(name, { create: mode });
+  } catch (error) {
+    if (codeOf(error) !== "EEXIST") throw error;
+    if (recorded || ((await out.work.entry(name))?.links ?? 0) > 1) {
+      await out.syncWork();
+      return false;
+    }
+    await removeIfThere(out.work, name);
+    file = await out.work.open(name, { create: mode });
+  }
+  try {
+    await writeAll(file, bytes, 0);
+    if (modified !== undefined) await file.setModified(modified);
+    const [same] = await Promise.all([isSame(file, bytes), file.sync(), out.syncWork()]);
+    if (!same) throw Object.assign(new Error("the file system gives back what was not written"), { code: "EIO" });
+    return true;
+  } catch (error) {
+    await removeIfThere(out.work, name).catch(() => undefined);
+    throw error;
+  } finally {
+    await file.close();
+  }
+}
+
+async function isSame(file: OpenFile, bytes: Uint8Array): Promise<boolean> {
+  // With room for one more, so that a longer file shows: then one call is enough nearly always.
+  const read = Buffer.alloc(bytes.length + 1);
+  let length = await file.read(read, 0);
+  if (length < bytes.length) length += await readFully(file, read.subarray(length), length);
+  return length === bytes.length && read.subarray(0, length).equals(bytes);
+}
+
+function kept(transfer: string, { receiving }: PartialFile): Outcome {
+  return { kind: "kept", transfer, name: receiving.begin?.name, held: receiving.held.count, size: receiving.size };
+}
+
+function setAside(
+  source: FileSource,
+  { transfer, name }: { readonly transfer: string; readonly name?: string | undefined },
+  reason: SetAsideReason,
+  detail: string = SET_ASIDE[reason],
+): Outcome {
+  return { kind: "setAside", source, transfer, name, reason, detail };
+}
+
+/** Senders are told apart by it. */
+function sourceOf({ from, vouched }: FileSource): string {
+  return hash("sha256", JSON.stringify([from ?? null, vouched])).slice(0, 16);
+}
+
+function reasonOf(error: unknown): string {
+  return codeOf(error) ?? (error instanceof Error ? error.message : String(error));
+}

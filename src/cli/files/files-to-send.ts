@@ -1,0 +1,200 @@
+/**
+ * What the PATHs of `grooveway send` stand for: files, each with the name it gets at the recipient. Folders are walked.
+ * Symbolic links are neither sent nor followed, and what is no file is refused by name.
+ *
+ * Paths are bytes: a name that is not UTF-8 can be opened by its bytes alone.
+ *
+ * @module
+ */
+import { constants, lstatSync, readlinkSync, realpathSync, type Stats } from "node:fs";
+import { type FileHandle, open, readdir, readlink, realpath } from "node:fs/promises";
+import { basename, dirname, resolve } from "node:path";
+import { visible } from "../../lib/printable.ts";
+import { CommandError } from "../output.ts";
+
+/** A regular file that was found. */
+export interface FileToSend {
+  readonly path: Buffer;
+  /** Its name at the recipient: that of the PATH, and behind it the way from there, with slashes. */
+  readonly name: string;
+  /** Bytes, when it was found. It may be another when it is read; files of /proc say 0. */
+  readonly size: number;
+  /** Where it lies when no folder on the way was changed for a symbolic link; undefined for a PATH itself. */
+  readonly place: Buffer | undefined;
+}
+
+/** What was found under a PATH: what is `skipped` may well be there, and what `failed` was to be sent. Texts are for a terminal. */
+export type Finding =
+  | { readonly type: "file"; readonly file: FileToSend }
+  | { readonly type: "skipped"; readonly path: string; readonly why: string }
+  | { readonly type: "failed"; readonly path: string; readonly error: CommandError };
+
+const SLASH = Buffer.from("/");
+
+/**
+ * The files of one PATH, in the order of their names.
+ *
+ * @param name in place of the last part of the path
+ */
+export async function* filesAt(path: string, name?: string): AsyncGenerator<Finding> {
+  const absolute = resolve(path);
+  const shown = visible(path);
+  const named = name ?? basename(absolute);
+  let found: Stats;
+  let place: Buffer;
+  try {
+    found = lstatSync(absolute);
+    place = joined(
+      Buffer.from(realpathSync(dirname(absolute), { encoding: "buffer" })),
+      Buffer.from(basename(absolute)),
+    );
+  } catch (error) {
+    yield { type: "failed", path: shown, error: cannotRead(shown, error) };
+    return;
+  }
+  if (found.isSymbolicLink()) {
+    yield { type: "failed", path: shown, error: linkRefused(shown, absolute) };
+  } else if (found.isDirectory()) {
+    yield* filesUnder({ path: Buffer.from(absolute), name: named, place });
+  } else if (found.isFile()) {
+    yield { type: "file", file: { path: Buffer.from(absolute), name: named, size: found.size, place: undefined } };
+  } else {
+    yield { type: "failed", path: shown, error: specialRefused(shown, found) };
+  }
+}
+
+interface Folder {
+  readonly path: Buffer;
+  readonly name: string;
+  readonly place: Buffer;
+}
+
+async function* filesUnder(top: Folder): AsyncGenerator<Finding> {
+  // The next one stands last.
+  const folders = [top];
+  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+    let entries: Buffer[];
+    try {
+      entries = await readdir(folder.path, { encoding: "buffer" });
+    } catch (error) {
+      const path = visible(String(folder.path));
+      yield { type: "failed", path, error: cannotRead(path, error) };
+      continue;
+    }
+    entries.sort(Buffer.compare);
+    const inside: Folder[] = [];
+    for (const entry of entries) {
+      const path = joined(folder.path, entry);
+      const shown = visible(String(path));
+      const name = folder.name === "" ? String(entry) : `${folder.name}/${String(entry)}`;
+      const place = joined(folder.place, entry);
+      let found: Stats;
+      try {
+        found = lstatSync(path);
+      } catch (error) {
+        yield { type: "failed", path: shown, error: cannotRead(shown, error) };
+        continue;
+      }
+      if (found.isFile()) yield { type: "file", file: { path, name, size: found.size, place } };
+      else if (found.isDirectory()) inside.push({ path, name, place });
+      else if (found.isSymbolicLink()) yield { type: "skipped", path: shown, why: "is a symbolic link" };
+      else yield { type: "skipped", path: shown, why: `is ${kindOf(found)}` };
+    }
+    folders.push(...inside.reverse());
+  }
+}
+
+function joined(folder: Buffer, entry: Buffer): Buffer {
+  return folder.at(-1) === SLASH[0] ? Buffer.concat([folder, entry]) : Buffer.concat([folder, SLASH, entry]);
+}
+
+/** A file that is open for reading, and what it is. */
+export interface OpenFile {
+  readonly handle: FileHandle;
+  readonly found: Stats;
+}
+
+/** Symbolic links are not followed; a pipe that has come to its place would be waited for, were it not for the last one. */
+const OPEN = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
+
+/**
+ * Opens a file that was found before. What has come to its place meanwhile is looked at: it must be a regular file that
+ * lies where the walk has been.
+ *
+ * @throws CommandError CannotRead
+ */
+export async function openToSend({ path, place }: Pick<FileToSend, "path" | "place">): Promise<OpenFile> {
+  const shown = visible(String(path));
+  let handle: FileHandle;
+  try {
+    handle = await open(path, OPEN);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ELOOP") throw linkRefused(shown, path);
+    throw cannotRead(shown, error);
+  }
+  try {
+    const found = await handle.stat();
+    if (!found.isFile()) throw specialRefused(shown, found);
+    if (place !== undefined && !(await liesAt(handle, path, place))) {
+      throw new CommandError("CannotRead", `${shown} was moved, or a folder on the way to it was, while it was sent`);
+    }
+    return { handle, found };
+  } catch (error) {
+    await handle.close();
+    throw error instanceof CommandError ? error : cannotRead(shown, error);
+  }
+}
+
+/** Linux tells where an open file lies. Elsewhere the path is asked again, which is as good unless it changes twice. */
+async function liesAt(handle: FileHandle, path: Buffer, place: Buffer): Promise<boolean> {
+  const real = await readlink(`/proc/self/fd/${handle.fd}`, { encoding: "buffer" }).catch(() =>
+    realpath(path, { encoding: "buffer" }),
+  );
+  return place.equals(real);
+}
+
+/** What to say when a file cannot be read. @param path for a terminal */
+export function cannotRead(path: string, error: unknown): CommandError {
+  const code = (error as NodeJS.ErrnoException).code ?? String(error);
+  switch (code) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return new CommandError("CannotRead", `there is no file ${path}: check its name`);
+    case "EACCES":
+    case "EPERM":
+      return new CommandError(
+        "CannotRead",
+        `cannot read ${path}: its permissions do not let this user read it (${code})`,
+      );
+    case "ENAMETOOLONG":
+      return new CommandError("CannotRead", `cannot read ${path}: the path is too long for this system`);
+    case "EMFILE":
+    case "ENFILE":
+      return new CommandError("CannotRead", `cannot read ${path}: too many files are open; raise ulimit -n (${code})`);
+    default:
+      return new CommandError("CannotRead", `cannot read ${path} (${code})`);
+  }
+}
+
+function linkRefused(shown: string, path: string | Buffer): CommandError {
+  let target = "what it leads to";
+  try {
+    target = visible(readlinkSync(path));
+  } catch {
+    // It is another thing by now.
+  }
+  return new CommandError("CannotRead", `${shown} is a symbolic link, which is not followed: name ${target} itself`);
+}
+
+function specialRefused(shown: string, found: Stats): CommandError {
+  const cure = "let a program read it, and give its output to grooveway send ADDRESS - --name NAME";
+  return new CommandError("CannotRead", `${shown} is ${kindOf(found)}, and no file: ${cure}`);
+}
+
+function kindOf(found: Stats): string {
+  if (found.isFIFO()) return "a pipe";
+  if (found.isSocket()) return "a socket";
+  if (found.isCharacterDevice() || found.isBlockDevice()) return "a device";
+  if (found.isDirectory()) return "a folder";
+  return "something else";
+}

@@ -1,0 +1,283 @@
+/**
+ * The files of one unfinished transfer, `KEY.part` and `KEY.journal`, and what they say after a crash.
+ *
+ * A part is written, synced, and then claimed by a line of the journal: what is claimed is on the disk. A run that goes on
+ * reads back all that is claimed, and believes what has the checksum that the journal says. The journal is made first and
+ * removed first, so that a part without journal is one that nobody needs.
+ *
+ * The hash of the file is made of what is read back from it, as it grows.
+ *
+ * @module
+ */
+import { createHash, type Hash } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { coalesced } from "../../lib/coalesced.ts";
+import { type JournalEntry, journalLine, readJournal } from "../../transfer/journal.ts";
+import { PART_BYTES } from "../../transfer/limits.ts";
+import type { BeginMessage, EndMessage, PartMessage } from "../../transfer/message.ts";
+import { type PartDecision, Receiving, type SetAsideReason } from "../../transfer/receiving.ts";
+import { codeOf, type Folder, type OpenFile, readFully, writeAll } from "./file-system.ts";
+import { LineLog, readText } from "../line-log.ts";
+
+/** Whose transfer it is. */
+export interface TransferOwner {
+  readonly transfer: string;
+  readonly from: string | undefined;
+  readonly vouched: boolean;
+}
+
+export function partName(key: string): string {
+  return `${key}.part`;
+}
+
+export function journalName(key: string): string {
+  return `${key}.journal`;
+}
+
+/** Removes what is there of a transfer. */
+export async function removePartial(work: Folder, key: string): Promise<void> {
+  for (const name of [journalName(key), partName(key)]) await removeIfThere(work, name);
+}
+
+export async function removeIfThere(folder: Folder, name: string): Promise<void> {
+  try {
+    await folder.remove(name);
+  } catch (error) {
+    if (codeOf(error) !== "ENOENT") throw error;
+  }
+}
+
+/** What a journal says of a transfer, unchecked: for a list. */
+export function describeJournal(text: string): { readonly owner: TransferOwner | undefined; readonly is: Receiving } {
+  const is = new Receiving();
+  let owner: TransferOwner | undefined;
+  for (const entry of readJournal(text)) {
+    switch (entry.type) {
+      case "transfer":
+        owner ??= { transfer: entry.transfer, from: entry.from ?? undefined, vouched: entry.vouched };
+        break;
+      case "begin":
+        is.begun({ ...entry, transfer: owner?.transfer ?? "" });
+        break;
+      case "range":
+        is.written(entry.offset, entry.offset + entry.length - 1);
+        break;
+      case "end":
+        is.ended({ ...entry, transfer: owner?.transfer ?? "" });
+        break;
+      case "setAside":
+        is.setAside(entry.reason ?? undefined);
+        break;
+    }
+  }
+  return { owner, is };
+}
+
+export class PartialFile {
+  /** What has arrived. */
+  readonly receiving: Receiving;
+  /** Whether it may have got its name already: a run before has begun it, or this one has tried. */
+  recovered: boolean;
+  readonly #part: OpenFile;
+  readonly #journal: LineLog;
+  readonly #sync: () => Promise<void>;
+  #hash: Hash;
+  /** How far the hash goes. */
+  #hashed: number;
+  #endWritten: boolean;
+  readonly #readOn = coalesced(() => this.#hashOn());
+  /** What is read back: one for all, since as much again for each part would be more than the parts themselves. */
+  readonly #buffer = new Uint8Array(PART_BYTES);
+
+  private constructor(
+    part: OpenFile,
+    journal: LineLog,
+    { receiving, hash, hashed, recovered }: { receiving: Receiving; hash: Hash; hashed: number; recovered: boolean },
+  ) {
+    this.receiving = receiving;
+    this.recovered = recovered;
+    this.#part = part;
+    this.#journal = journal;
+    this.#sync = coalesced(() => part.datasync());
+    this.#hash = hash;
+    this.#hashed = hashed;
+    this.#endWritten = receiving.end !== undefined;
+  }
+
+  /** Opens the files of a transfer; makes them when they are not there. On the disk when it resolves. */
+  static async open(
+    work: Folder,
+    syncWork: () => Promise<void>,
+    key: string,
+    owner: TransferOwner,
+  ): Promise<PartialFile> {
+    const names = [journalName(key), partName(key)] as const;
+    const [journal, part] = await Promise.all(names.map((name) => work.entry(name)));
+    if (journal !== undefined && part !== undefined) return PartialFile.#recover(work, syncWork, key, owner);
+    await removePartial(work, key);
+    const log = new LineLog(await work.open(names[0], { create: 0o600, append: true }), false);
+    let file: OpenFile | undefined;
+    try {
+      file = await work.open(names[1], { create: 0o600 });
+      await Promise.all([log.append(ownerLine(owner)), syncWork()]);
+      const state = { receiving: new Receiving(), hash: createHash("sha256"), hashed: 0, recovered: false };
+      return new PartialFile(file, log, state);
+    } catch (error) {
+      await file?.close();
+      await log.close();
+      throw error;
+    }
+  }
+
+  /** A run that was killed has perhaps not synced what it wrote: nothing rests on it before that is done. */
+  static async #recover(
+    work: Folder,
+    syncWork: () => Promise<void>,
+    key: string,
+    owner: TransferOwner,
+  ): Promise<PartialFile> {
+    const text = await readText(work, journalName(key));
+    const part = await work.open(partName(key));
+    let journal: OpenFile | undefined;
+    try {
+      journal = await work.open(journalName(key), { append: true });
+      await Promise.all([part.datasync(), journal.datasync(), syncWork()]);
+      const log = new LineLog(journal, true);
+      // Its first line may be torn.
+      if (describeJournal(text).owner === undefined) await log.append(ownerLine(owner));
+      const state = await believed(part, text);
+      return new PartialFile(part, log, { ...state, recovered: true });
+    } catch (error) {
+      await part.close();
+      await journal?.close();
+      throw error;
+    }
+  }
+
+  /** The first message of the transfer. */
+  async begin(begin: BeginMessage): Promise<void> {
+    if (this.receiving.begin !== undefined) return;
+    const { transfer: _, ...entry } = begin;
+    await this.#journal.append(journalLine(entry));
+    this.receiving.begun(begin);
+  }
+
+  /** Writes what is not there yet of a part. Several may be written at a time. */
+  async part(part: PartMessage): Promise<PartDecision> {
+    const decision = this.receiving.part(part);
+    if (decision.do !== "write") return decision;
+    const pieces = decision.ranges.map(([from, to]) => ({
+      from,
+      bytes: part.bytes.subarray(from - part.offset, to + 1 - part.offset),
+    }));
+    await Promise.all(pieces.map(({ from, bytes }) => writeAll(this.#part, bytes, from)));
+    await this.#sync();
+    const lines = pieces.map(({ from, bytes }) =>
+      journalLine({ type: "range", offset: from, length: bytes.length, crc32: crc32(bytes) }),
+    );
+    await this.#journal.append(lines.join(""));
+    for (const [from, to] of decision.ranges) this.receiving.written(from, to);
+    // Whoever needs the hash asks again, and is told what is wrong.
+    this.#readOn().catch(() => undefined);
+    return decision;
+  }
+
+  /** The last message of the transfer; on the disk when the transfer is set aside. */
+  end(end: EndMessage): void {
+    this.receiving.ended(end);
+  }
+
+  /** Writes down why it cannot go on. False when that was known. */
+  async setAside(reason: SetAsideReason): Promise<boolean> {
+    const { end } = this.receiving;
+    const isNew = this.receiving.reason !== reason;
+    const lines: JournalEntry[] = [];
+    if (end !== undefined && !this.#endWritten) {
+      const { transfer: _, ...entry } = end;
+      lines.push(entry);
+    }
+    if (isNew) lines.push({ type: "setAside", reason });
+    if (lines.length === 0) return false;
+    await this.#journal.append(lines.map(journalLine).join(""));
+    this.#endWritten ||= end !== undefined;
+    this.receiving.setAside(reason);
+    return isNew;
+  }
+
+  /**
+   * Reads the file to its end, which the sender has named. Why it is not what was sent; undefined when it is, and it has
+   * its mode and time and is on the disk.
+   */
+  async verify(
+    end: EndMessage,
+    attributes: { readonly mode: number; readonly modified: number | undefined },
+  ): Promise<SetAsideReason | undefined> {
+    // Behind the end there may be what a crash has left of something that was never acknowledged.
+    if ((await this.#part.size()) > end.size) await this.#part.truncate(end.size);
+    await this.#readOn();
+    const size = await this.#part.size();
+    const found = this.receiving.verified(size, this.#hash.copy().digest("hex"));
+    if (found !== undefined || this.#hashed !== end.size) return found ?? "HashMismatch";
+    await this.#part.setMode(attributes.mode);
+    if (attributes.modified !== undefined) await this.#part.setModified(attributes.modified);
+    await this.#part.sync();
+    return undefined;
+  }
+
+  async close(): Promise<void> {
+    await this.#readOn().catch(() => undefined);
+    await this.#journal.close();
+    await this.#part.close();
+  }
+
+  async #hashOn(): Promise<void> {
+    while (this.#hashed < this.receiving.contiguous) {
+      const room = this.#buffer.subarray(0, Math.min(PART_BYTES, this.receiving.contiguous - this.#hashed));
+      const read = await readFully(this.#part, room, this.#hashed);
+      if (read === 0)
+        throw Object.assign(new Error("the file is shorter than what was written to it"), { code: "EIO" });
+      this.#hash.update(room.subarray(0, read));
+      this.#hashed += read;
+    }
+  }
+}
+
+function ownerLine({ transfer, from, vouched }: TransferOwner): string {
+  return journalLine({ type: "transfer", transfer, from: from ?? null, vouched });
+}
+
+/** What a journal claims and the file has, and the hash of its beginning. */
+async function believed(
+  part: OpenFile,
+  journal: string,
+): Promise<{ readonly receiving: Receiving; readonly hash: Hash; readonly hashed: number }> {
+  const { is: receiving } = describeJournal(journal);
+  receiving.held.clear();
+  const claims = readJournal(journal)
+    .filter((entry) => entry.type === "range")
+    .sort((a, b) => a.offset - b.offset);
+  const buffer = new Uint8Array(PART_BYTES);
+  let hash = createHash("sha256");
+  let hashed = 0;
+  for (const { offset, length, crc32: claimed } of claims) {
+    if (receiving.held.nextMissing(offset) >= offset + length) continue;
+    const inOrder = offset === hashed;
+    const ahead = inOrder ? hash.copy() : undefined;
+    let checksum = 0;
+    let done = 0;
+    while (done < length) {
+      const room = buffer.subarray(0, Math.min(PART_BYTES, length - done));
+      const read = await readFully(part, room, offset + done);
+      if (read === 0) break;
+      checksum = crc32(room.subarray(0, read), checksum);
+      ahead?.update(room.subarray(0, read));
+      done += read;
+    }
+    if (done < length || checksum !== claimed) continue;
+    receiving.written(offset, offset + length - 1);
+    if (ahead === undefined) continue;
+    hash = ahead;
+    hashed = offset + length;
+  }
+  return { receiving, hash, hashed };
+}

@@ -1,0 +1,280 @@
+/**
+ * The edge on this machine: the same worker and objects that are deployed, run by workerd through miniflare.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
+import { forbidden } from "../../edge/policy/check-settings.ts";
+import { parsePrefix } from "../../edge/policy/prefix-setting.ts";
+import { DiskTeller } from "./disk-teller.ts";
+import { edgeNames } from "./edge-names.ts";
+import { beginRun } from "./edge-run.ts";
+import { sweepEmptyDatabases } from "./empty-databases.ts";
+import { type Front, freePort, frontBinding, urlOf } from "./workerd-socket.ts";
+import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
+import { CommandError } from "../output.ts";
+
+export interface LocalEdgeOptions {
+  /** Address to listen on; 127.0.0.1 by default: nobody else reaches the edge unless you say so. */
+  readonly host?: string;
+  /** Port to listen on; 0 for any free one. */
+  readonly port: number;
+  /** Origin relays that devices may be passed through to: the variable ORIGIN_RELAYS. */
+  readonly relayAllow: readonly string[];
+  /** What is permitted for development: the variable DEV. By default nothing, so that no relay of this machine is dialled. */
+  readonly dev?: string;
+  /** URL of the DNS over HTTPS that resolves relays: the variable RESOLVER. By default names mean what they mean on this machine. */
+  readonly resolver?: string;
+  /** Origin relays to stay connected to: the variable LINKS. */
+  readonly links?: readonly string[];
+  /** How origin relays are connected to: the variable LINK_WAYS. */
+  readonly linkWays?: string;
+  /**
+   * This edge's own Relay-Server-Names: the variable RELAY_NAME, which has those of the address listened on as well. The
+   * first is the one that the edge calls itself by.
+   */
+  readonly relayName?: string | readonly string[];
+  /** Reverse proxies that say where a request comes from: the variable TRUSTED_PROXIES. */
+  readonly trustedProxies?: readonly string[];
+  /** The path under which it stands, when no proxy takes it away: the variable PREFIX. */
+  readonly prefix?: string;
+  /** Secrets shared with other relays: the variable LINK_SECRETS. */
+  readonly linkSecrets?: string;
+  /** Relays with a secret that may be linked without TLS across the internet: the variable LINK_PLAIN. */
+  readonly linkPlain?: readonly string[];
+  /** The keys that tokens are verified by, a JSON Web Key Set as text: the variable KEYS. */
+  readonly keys?: string;
+  /** Where such a key set is fetched from: the variable JWKS_URL. */
+  readonly keysURL?: string;
+  /** Ids of tokens that are no longer let in: the variable REVOKED. */
+  readonly revoked?: readonly string[];
+  /** Where a JSON array of such ids is fetched from: the variable REVOKED_URL. */
+  readonly revokedURL?: string;
+  /** The variable ACKNOWLEDGE_TIME. */
+  readonly acknowledgeTime?: string;
+  /** `origin`: who is passed through needs no token here, since the origin relay asks: the variable AUTH_ORIGIN. */
+  readonly authOrigin?: string;
+  /** Opens /admin: the variable ADMIN_TOKEN. */
+  readonly adminToken?: string;
+  /** What one address may do: the variable RATE. Without it there are no limits. */
+  readonly rate?: string;
+  /** What may wait for one peer: the variable QUOTA. */
+  readonly quota?: string;
+  /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
+  readonly state?: string;
+  /** Octets that have to be free on the disk; below that new messages are refused. Default 64 MiB, or an eighth of a small disk. */
+  readonly minFree?: number;
+  /** Called with a line for the operator when the disk has become full, and when it has room again. */
+  readonly onDisk?: (line: string) => void;
+  /** PEM texts: with them the edge speaks HTTPS. */
+  readonly tls?: { readonly key: string; readonly cert: string };
+  /** Called for each line that the worker or its runtime logs. */
+  readonly log?: (level: string, line: string) => void;
+  /** The worker as one module, in place of the edge's own: for tests, which put another around it. */
+  readonly code?: string;
+}
+
+export interface LocalEdge {
+  /** Where it listens, without a slash at the end. */
+  readonly url: string;
+  /** The names by which devices mean it. */
+  readonly names: readonly string[];
+  readonly miniflare: Miniflare;
+  close(): Promise<void>;
+}
+
+const WORKER = "grooveway";
+
+/** How often another port is tried when any will do. */
+const ANY_PORT_TRIES = 3;
+
+/** A runtime that does not say within so many milliseconds that it listens will not: it takes one second, or ten on a busy machine. */
+const START_TIMEOUT = 60_000;
+
+/**
+ * Starts the edge.
+ *
+ * @throws CommandError when the state folder is in use, the port is taken, the certificate is not one, or a setting is malformed or insecure
+ */
+export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
+  assertSecure(options);
+  const code = options.code ?? (await workerCode());
+  const run = await beginRun(options.state);
+  let resolver: LocalResolver | undefined;
+  // Nobody else on this machine may tell the worker about the disk.
+  const secret = randomBytes(16).toString("hex");
+  let heed: DiskTeller | undefined;
+  const host = options.host ?? "127.0.0.1";
+  const prefix = parsePrefix(options.prefix ?? "") ?? "";
+  try {
+    if (options.state !== undefined) sweepEmptyDatabases(options.state);
+    if (options.resolver === undefined) resolver = await startLocalResolver();
+    for (let tries = ANY_PORT_TRIES; ; tries -= 1) {
+      const front = { worker: WORKER, host, port: await portOf(host, options.port), tls: options.tls };
+      const heard = (level: string, line: string) => {
+        heed?.hear(line);
+        options.log?.(level, line);
+      };
+      const settings = configuration(code, front, secret, { resolver: resolver?.url ?? "", ...options, log: heard });
+      const miniflare = run.start(() => new Miniflare(settings));
+      try {
+        await inTime(miniflare.ready);
+      } catch (cause) {
+        // One that has not started may not stop either, but it does with this process.
+        await inTime(miniflare.dispose()).catch(() => undefined);
+        // Somebody else may have been quicker to take what was free.
+        if (options.port === 0 && tries > 1) continue;
+        throw new CommandError(
+          "EdgeFailed",
+          `the edge did not start: ${cause instanceof Error ? cause.message : cause}`,
+        );
+      }
+      // Before the command reports that it is up: messages to a full disk are refused from the first one on.
+      const disk = new DiskTeller(miniflare, secret, { ...options, prefix }, run);
+      await disk.tell();
+      heed = disk;
+      const close = async () => {
+        await disk.close();
+        await miniflare.dispose();
+        await resolver?.close();
+        run.close();
+      };
+      const url = `${urlOf(front)}${prefix}`;
+      return { url, names: namesOf(options), miniflare, close };
+    }
+  } catch (error) {
+    await resolver?.close();
+    run.close();
+    throw error;
+  }
+}
+
+/** What a promise gives, if it does so in time. */
+async function inTime<T>(promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const why = new Error(`the runtime has said nothing for ${START_TIMEOUT / 1000} s: try again`);
+    timer = setTimeout(() => reject(why), START_TIMEOUT);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function namesOf({ host = "127.0.0.1", relayName = [], relayAllow }: LocalEdgeOptions): string[] {
+  return edgeNames(host, [relayName].flat(), relayAllow);
+}
+
+/** Which findings stop it, policy/configuration.ts says. */
+function assertSecure(options: LocalEdgeOptions): void {
+  const found = forbidden({
+    ORIGIN_RELAYS: options.relayAllow.join(","),
+    RESOLVER: options.resolver,
+    DEV: options.dev,
+    KEYS: options.keys,
+    JWKS_URL: options.keysURL,
+    REVOKED_URL: options.revokedURL,
+    RATE: options.rate,
+    QUOTA: options.quota,
+    LINKS: options.links?.join(","),
+    LINK_WAYS: options.linkWays,
+    RELAY_NAME: namesOf(options).join(","),
+    TRUSTED_PROXIES: options.trustedProxies?.join(","),
+    PREFIX: options.prefix,
+    LINK_SECRETS: options.linkSecrets,
+    LINK_PLAIN: options.linkPlain?.join(","),
+    REVOKED: options.revoked?.join(","),
+    ACKNOWLEDGE_TIME: options.acknowledgeTime,
+    AUTH_ORIGIN: options.authOrigin,
+  });
+  if (found.length === 0) return;
+  const all = found.map(({ setting, problem, cure }) => `${setting} ${problem}: ${cure}`);
+  throw new CommandError("InsecureEdge", all.join("; "));
+}
+
+function configuration(code: string, front: Front, secret: string, options: LocalEdgeOptions): MiniflareOptions {
+  const env = {
+    TUNNEL: { type: "durable-object", worker: WORKER, exportName: "Tunnel" },
+    ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
+    RESOLVER: { type: "text", value: options.resolver ?? "" },
+    DEV: { type: "text", value: options.dev ?? "" },
+    MAILBOX: { type: "durable-object", worker: WORKER, exportName: "Mailbox" },
+    LINK: { type: "durable-object", worker: WORKER, exportName: "Link" },
+    DIRECTORY: { type: "durable-object", worker: WORKER, exportName: "Directory" },
+    METER: { type: "durable-object", worker: WORKER, exportName: "Meter" },
+    RATE: { type: "text", value: options.rate ?? "" },
+    QUOTA: { type: "text", value: options.quota ?? "" },
+    LINKS: { type: "text", value: (options.links ?? []).join(",") },
+    LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
+    RELAY_NAME: { type: "text", value: namesOf(options).join(",") },
+    TRUSTED_PROXIES: { type: "text", value: (options.trustedProxies ?? []).join(",") },
+    PREFIX: { type: "text", value: options.prefix ?? "" },
+    LINK_SECRETS: { type: "text", value: options.linkSecrets ?? "" },
+    LINK_PLAIN: { type: "text", value: (options.linkPlain ?? []).join(",") },
+    KEYS: { type: "text", value: options.keys ?? "" },
+    JWKS_URL: { type: "text", value: options.keysURL ?? "" },
+    REVOKED: { type: "text", value: options.revoked?.join(",") ?? "" },
+    REVOKED_URL: { type: "text", value: options.revokedURL ?? "" },
+    ACKNOWLEDGE_TIME: { type: "text", value: options.acknowledgeTime ?? "" },
+    AUTH_ORIGIN: { type: "text", value: options.authOrigin ?? "" },
+    ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
+    LOCAL_SECRET: { type: "text", value: secret },
+    FRONT: frontBinding(front),
+  } as const;
+  return {
+    // Where miniflare itself listens: nobody else is to reach it.
+    host: "127.0.0.1",
+    port: 0,
+    // Without these miniflare asks the internet for a sample of request metadata and reports its use.
+    cf: false,
+    // Nor does it tell other programs of this user, by files in the home folder, that it is there.
+    enableDevRegistry: false,
+    telemetry: { enabled: false },
+    ...(options.state !== undefined && { resourcePersistencePath: options.state }),
+    log: new NoOpLog(),
+    handleStructuredLogs: (entry: { level: string; message: string }) => options.log?.(entry.level, entry.message),
+    workers: [
+      {
+        config: {
+          name: WORKER,
+          compatibilityDate: "2026-11-09",
+          compatibilityFlags: ["enable_request_signal"],
+          manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
+          exports: {
+            Tunnel: { type: "durable-object", storage: "sqlite" },
+            Mailbox: { type: "durable-object", storage: "sqlite" },
+            Link: { type: "durable-object", storage: "sqlite" },
+            Directory: { type: "durable-object", storage: "sqlite" },
+            Meter: { type: "durable-object", storage: "sqlite" },
+          },
+          env,
+        },
+      },
+    ],
+  };
+}
+
+/** The worker as one module: built beside this file in the published package, bundled from source in the repository. */
+async function workerCode(): Promise<string> {
+  if (!import.meta.url.endsWith(".ts")) return readFile(new URL("../edge/worker.bundle.js", import.meta.url), "utf8");
+  const { bundleWorker } = await import("./bundle-worker.ts");
+  return bundleWorker();
+}
+
+async function portOf(host: string, wanted: number): Promise<number> {
+  try {
+    return await freePort(host, wanted);
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code;
+    throw new CommandError(
+      why === "EADDRINUSE" ? "PortTaken" : "CannotListen",
+      why === "EADDRINUSE"
+        ? `port ${wanted} on ${host} is taken by another program: stop it, or choose another port with --port`
+        : `cannot listen on ${host}:${wanted} (${why}): choose another address or port`,
+    );
+  }
+}

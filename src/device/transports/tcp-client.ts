@@ -1,0 +1,20 @@
+/**
+ * TCP itself in the shape of an encapsulation: octets go as they are, on one session.
+ *
+ * @module
+ */
+import type { EncapsulationClient } from "../../encapsulation/index.ts";
+
+/** A client that encapsulates nothing. It is established when its connection is made, which its transport knows. */
+export function rawClient(): EncapsulationClient {
+  return {
+    pending: 0,
+    deadline: Number.POSITIVE_INFINITY,
+    start: () => [{ type: "open", session: "get" }],
+    feed: (_session, octets) => [{ type: "data", data: octets }],
+    ended: () => [{ type: "lost", reason: "SessionEnded", detail: "The TCP connection ended." }],
+    send: (octets) => [{ type: "write", session: "get", octets: octets instanceof Uint8Array ? [octets] : octets }],
+    expire: () => [],
+    close: () => [{ type: "close", session: "get" }],
+  };
+}

@@ -1,0 +1,303 @@
+/**
+ * The WebSocket transport: our own fourth encapsulation. Binary messages carry the same octets; a text message "ping" is
+ * answered by the edge's platform itself, without waking anything. Between "hold" and "go on" the edge wants nothing. Its
+ * "mark X" is answered by "took X" when all before it was read, so that the edge knows what it may send; "marks" says that
+ * it will be.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import { type ClientOptions, WebSocket } from "ws";
+import {
+  formatTarget,
+  guidFrom,
+  type Lost,
+  prefixOf,
+  REASON_HEADER,
+  refusalText,
+  retryAfterOf,
+  TIMERS,
+} from "../../encapsulation/index.ts";
+import {
+  ANSWER_HEAD,
+  CLOSE_TIMEOUT,
+  DIAL_TIMEOUT,
+  READ_AHEAD,
+  WEBSOCKET_BUSY_PING,
+  WEBSOCKET_MESSAGE,
+  WEBSOCKET_PING,
+  WRITE_AHEAD,
+} from "../limits.ts";
+import { DeviceError } from "../device-error.ts";
+import { authorization } from "../token-source.ts";
+import { type RefusedToken, tokenRefusal } from "../token-refusal.ts";
+import type { Transport, TransportOptions } from "./open-transport.ts";
+import { type Dialler, dial } from "./dial.ts";
+import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
+import type { EdgeRoute } from "./route.ts";
+
+/** The edge, and how it is connected to. */
+export interface WebSocketWay extends EdgeRoute {
+  /** PEM text of the certificate authorities to trust instead of the system's. */
+  readonly ca: string | undefined;
+  readonly dialler: Dialler;
+}
+
+/** Opens a virtual connection by WebSocket. */
+export function openWebSocket(options: TransportOptions, way: WebSocketWay): Transport {
+  return new WebSocketTransport(options, way);
+}
+
+class WebSocketTransport implements Transport {
+  readonly name = "websocket";
+  readonly established: Promise<void>;
+  readonly remaining = Number.POSITIVE_INFINITY;
+  readonly #socket: WebSocket;
+  /** What has come and is not read: octets, and marks between them as text. */
+  readonly #inbox: (Uint8Array | string)[] = [];
+  #inboxOctets = 0;
+  #reader: ((octets: Uint8Array | undefined) => void) | undefined;
+  #writers: (() => void)[] = [];
+  #lost: Lost | undefined;
+  #failure: DeviceError | undefined;
+  #alive = true;
+  /** The edge has said that it wants nothing more for now. */
+  #held = false;
+  #pinging: NodeJS.Timeout | undefined;
+  /** Milliseconds since it was last asked whether the edge is there. */
+  #quiet = 0;
+
+  constructor({ relay, token, isBusy = () => false }: TransportOptions, way: WebSocketWay) {
+    const { edge } = way;
+    const target = formatTarget({ encapsulation: "WebSocket", relay, guid: guidFrom(randomBytes(24)) });
+    const url = new URL(`${prefixOf(edge)}${target}`, edge.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    const settled = Promise.withResolvers<void>();
+    this.established = settled.promise;
+    this.established.catch(() => undefined);
+    const dialling = new AbortController();
+    const socket = new WebSocket(url, {
+      perMessageDeflate: false,
+      headers: authorization(token),
+      handshakeTimeout: DIAL_TIMEOUT + TIMERS.establishment,
+      createConnection: connection(() => dial({ ...way, signal: dialling.signal })),
+    });
+    socket.binaryType = "nodebuffer";
+    this.#socket = socket;
+    socket.on("open", () => {
+      socket.send("marks");
+      settled.resolve();
+      this.#pinging = setInterval(() => this.#tick(isBusy()), WEBSOCKET_BUSY_PING);
+    });
+    socket.on("message", (data: Buffer, isBinary: boolean) => {
+      this.#alive = true;
+      if (isBinary) this.#deliver(data);
+      else this.#obey(data.toString("latin1"));
+    });
+    socket.on("unexpected-response", (_request, response) => {
+      const end = () => {
+        this.#failure ??= refusal(edge, response, { body: Buffer.concat(body), token, name: relay });
+        socket.terminate();
+      };
+      // What a page says of itself, as far as it comes in time.
+      const body: Buffer[] = [];
+      let octets = 0;
+      const late = setTimeout(end, CLOSE_TIMEOUT);
+      response.on("data", (piece: Buffer) => {
+        body.push(piece);
+        octets += piece.length;
+        if (octets >= ANSWER_HEAD) end();
+      });
+      response.on("error", () => undefined);
+      response.on("close", () => {
+        clearTimeout(late);
+        end();
+      });
+    });
+    socket.on("error", (error) => {
+      this.#failure ??= this.#pinging === undefined ? failureOf(edge, error) : brokenBy(error);
+    });
+    socket.on("close", (code, reason) => {
+      dialling.abort();
+      const detail = this.#failure?.message ?? `The WebSocket was closed with ${code} ${reason.toString()}.`.trim();
+      // Before the end of the transport: who waits for both is to hear why there never was one.
+      settled.reject(
+        this.#failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`, { retryable: true }),
+      );
+      this.#end({
+        type: "lost",
+        reason: "SessionEnded",
+        detail,
+        ...(reason.length > 0 && { code: reason.toString() }),
+        ...(this.#failure?.retryAfter !== undefined && { retryAfter: this.#failure.retryAfter }),
+      });
+    });
+  }
+
+  get lost(): Lost | undefined {
+    return this.#lost;
+  }
+
+  get failure(): DeviceError | undefined {
+    return this.#failure;
+  }
+
+  read(): Promise<Uint8Array | undefined> {
+    const octets = this.#inbox.shift();
+    if (octets instanceof Uint8Array) {
+      this.#inboxOctets -= octets.length;
+      if (this.#inboxOctets < READ_AHEAD) this.#socket.resume();
+      this.#answerMarks();
+      return Promise.resolve(octets);
+    }
+    if (this.#lost !== undefined) return Promise.resolve(undefined);
+    return new Promise((resolve) => {
+      this.#reader = resolve;
+    });
+  }
+
+  async write(octets: readonly Uint8Array[]): Promise<void> {
+    await this.established.catch(() => undefined);
+    if (this.#lost !== undefined) return;
+    for (const piece of joined(octets)) this.#socket.send(piece, { binary: true }, () => this.#written());
+    if (!this.#held && this.#socket.bufferedAmount <= WRITE_AHEAD) return;
+    await new Promise<void>((resolve) => this.#writers.push(resolve));
+  }
+
+  close(): void {
+    this.#socket.close(1000);
+    this.#end({ type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." });
+  }
+
+  /** Each time that the device may have to show that it is there. */
+  #tick(isBusy: boolean): void {
+    this.#quiet += WEBSOCKET_BUSY_PING;
+    if (this.#quiet >= WEBSOCKET_PING) {
+      this.#quiet = 0;
+      this.#ping();
+    } else if (isBusy) this.#socket.send("ping");
+  }
+
+  #ping(): void {
+    if (!this.#alive) {
+      const silent = `the edge has not answered for ${WEBSOCKET_PING / 1000} s`;
+      this.#failure = new DeviceError("ConnectFailed", `the connection was lost: ${silent}`, { retryable: true });
+      this.#socket.terminate();
+      return;
+    }
+    this.#alive = false;
+    this.#socket.send("ping");
+  }
+
+  #obey(word: string): void {
+    if (word.startsWith("mark ")) {
+      this.#inbox.push(word);
+      this.#answerMarks();
+    }
+    if (word === "hold") this.#held = true;
+    if (word !== "go on") return;
+    this.#held = false;
+    this.#written();
+  }
+
+  /** Of the marks that have come those before which everything was read. */
+  #answerMarks(): void {
+    for (let [mark] = this.#inbox; typeof mark === "string"; [mark] = this.#inbox) {
+      this.#inbox.shift();
+      this.#socket.send(mark.replace("mark", "took"));
+    }
+  }
+
+  #written(): void {
+    if (this.#held || this.#socket.bufferedAmount > WRITE_AHEAD) return;
+    const writers = this.#writers;
+    this.#writers = [];
+    for (const resolve of writers) resolve();
+  }
+
+  #deliver(octets: Uint8Array): void {
+    if (this.#reader !== undefined) {
+      const reader = this.#reader;
+      this.#reader = undefined;
+      reader(octets);
+      return;
+    }
+    this.#inbox.push(octets);
+    this.#inboxOctets += octets.length;
+    if (this.#inboxOctets >= READ_AHEAD) this.#socket.pause();
+  }
+
+  #end(lost: Lost): void {
+    if (this.#lost !== undefined) return;
+    this.#lost = lost;
+    clearInterval(this.#pinging);
+    this.#reader?.(undefined);
+    this.#reader = undefined;
+    const writers = this.#writers;
+    this.#writers = [];
+    for (const resolve of writers) resolve();
+  }
+}
+
+/** A connection that is made first, in the shape that node:http asks for. */
+function connection(make: () => Promise<Socket>): NonNullable<ClientOptions["createConnection"]> {
+  const create = (_: unknown, made: (error: Error | null, socket?: Socket) => void) => {
+    make().then((socket) => made(null, socket), made);
+  };
+  // Its type is that of net.connect, which gives its socket at once.
+  return create as unknown as NonNullable<ClientOptions["createConnection"]>;
+}
+
+/** Why something else than a WebSocket came in answer. */
+function refusal(
+  edge: URL,
+  { statusCode: status = 0, statusMessage: phrase = "", headers }: IncomingMessage,
+  { body, ...shown }: RefusedToken & { readonly body: Uint8Array },
+): DeviceError {
+  const header = (name: string) => {
+    const value = headers[name.toLowerCase()];
+    return typeof value === "string" ? value : value?.[0];
+  };
+  const retryAfter = retryAfterOf(header("retry-after"), header("date"));
+  const code = header(REASON_HEADER);
+  if (code === undefined) return foreignAnswer(edge, { status, phrase, header, body }, retryAfter);
+  const { detail, cure } = refusalText(header, `${status} ${phrase}`);
+  const refused = tokenRefusal(code, { ...shown, detail });
+  if (refused !== undefined) return refused;
+  const text = `the edge refused websocket: ${detail}${cure === undefined ? "" : ` ${cure}`} [${code}]`;
+  return new DeviceError("Refused", text, { retryable: status !== 403, retryAfter });
+}
+
+/** An error of a socket, of Node's HTTP parser, or of the dialler. */
+function failureOf(edge: URL, error: NodeJS.ErrnoException & { readonly rawPacket?: Uint8Array }): DeviceError {
+  if (error instanceof DeviceError) return error;
+  if (error.rawPacket !== undefined) return notHttp(edge, error.rawPacket);
+  if (error.code === "ECONNRESET") return noAnswer(edge, error);
+  const text = `no connection by websocket: ${error.message || (error.code ?? error.name)}`;
+  return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
+}
+
+/** An error on a connection that stood. */
+function brokenBy(error: NodeJS.ErrnoException): DeviceError {
+  const text = `the connection was lost: ${error.message || (error.code ?? error.name)}`;
+  return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
+}
+
+/** Small pieces become one message: the edge stores what comes together in one write. */
+function joined(pieces: readonly Uint8Array[]): readonly Uint8Array[] {
+  const groups: Uint8Array[][] = [];
+  let length = 0;
+  for (const piece of pieces) {
+    const group = groups.at(-1);
+    if (group === undefined || length + piece.length > WEBSOCKET_MESSAGE) {
+      groups.push([piece]);
+      length = piece.length;
+    } else {
+      group.push(piece);
+      length += piece.length;
+    }
+  }
+  return groups.map((group) => (group.length === 1 && group[0] !== undefined ? group[0] : Buffer.concat(group)));
+}

@@ -1,0 +1,776 @@
+/**
+ * What one device takes out: messages of the mailboxes that it consumes, through sessions that the edge opens towards
+ * it. Each destination has a sender with a queue and a session of its own; those that may send take turns, so that none
+ * waits for another. How much a mailbox sends ahead is the mailbox's to bound.
+ *
+ *   deliver ─► Subscription.place ─► Sender.queue ─► fill ─► engine ─► acknowledged ─► Mailbox.acknowledge
+ *
+ * @module
+ */
+import { Queue } from "../../lib/queue.ts";
+import { type Range, Ranges } from "../../lib/ranges.ts";
+import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../../sstp/index.ts";
+import type { Envelope, Mail } from "../../store-and-forward/envelope.ts";
+import { kept } from "../../store-and-forward/message-body.ts";
+import { SessionPool } from "../../store-and-forward/session-pool.ts";
+import { StoredIds } from "../../store-and-forward/vouch.ts";
+import { unpack } from "../rpc/message-batch.ts";
+import { Calls } from "../../lib/runtime/deadline-pool.ts";
+import {
+  CALL_TIMEOUT,
+  DECLINED_DESTINATIONS,
+  LATER,
+  LINK_SESSIONS,
+  MESSAGE_COST,
+  OPEN_SESSIONS,
+  SEND_WINDOW,
+  SEND_WINDOW_MESSAGES,
+  SESSION_FAILURES,
+  SESSION_OUTPUT,
+  SESSION_REFUSALS,
+  STUCK_OCTETS,
+  VOLATILE_OCTETS,
+} from "../defaults.ts";
+import type { Delivery, Taken } from "../mailbox/mailbox.ts";
+import { Sender, type Senders, Subscription, type SubscriptionSnapshot, type Waiting } from "./mailbox-subscription.ts";
+import type { Host } from "./sstp-endpoint.ts";
+
+/** A message that was sent and is not acknowledged. */
+interface Sent {
+  readonly sender: Sender;
+  readonly seq: number;
+  /** Octets that count when nobody keeps it. */
+  readonly size: number;
+}
+
+interface SenderSnapshot {
+  readonly peer: string;
+  readonly key: string;
+  readonly sessionId: number | undefined;
+  readonly state: Sender["state"];
+  readonly clean: boolean;
+  readonly until: number;
+  readonly aside: readonly (readonly [number, number])[];
+}
+
+export interface OutletSnapshot {
+  readonly consumed: readonly (readonly [string, SubscriptionSnapshot])[];
+  readonly senders: readonly SenderSnapshot[];
+  readonly sent: readonly (readonly [number, Omit<Sent, "sender"> & { readonly peer: string; readonly key: string }])[];
+  readonly ceded: readonly string[];
+}
+
+export class Outlet {
+  readonly #host: Host;
+  readonly #engine: Connection;
+  readonly #relay: string | undefined;
+  readonly #calls = new Calls(CALL_TIMEOUT);
+  readonly #changed: () => void;
+  readonly #lost: (peer: string) => void;
+  readonly #consumed = new Map<string, Subscription>();
+  /** Mailboxes that another connection consumes now, and that this one would have back. */
+  readonly #ceded: Set<string>;
+  readonly #senders: SessionPool<Sender>;
+  /** Senders that may send, in turn. */
+  readonly #turns = new Queue<Sender>();
+  /** Sent and not acknowledged, by the engine's number. */
+  readonly #sent = new Map<number, Sent>();
+  /** Of these what nobody keeps. */
+  readonly #volatileSent = { octets: 0, messages: 0 };
+  readonly #ids = new StoredIds();
+  /** Destinations that the device has refused, the oldest first. */
+  readonly #declined = new Set<string>();
+  #paused = false;
+  /** Whether anything was ever acknowledged. */
+  progressed = false;
+
+  /**
+   * @param relay the origin relay at the other end, when there is one: what it refuses does not hold up the rest
+   * @param changed called when there may be octets for the device
+   * @param lost called with a mailbox that another connection consumes from now on
+   */
+  constructor(
+    host: Host,
+    engine: Connection,
+    relay: string | undefined,
+    changed: () => void,
+    lost: (peer: string) => void,
+    snapshot?: OutletSnapshot,
+  ) {
+    this.#host = host;
+    this.#engine = engine;
+    this.#relay = relay;
+    this.#changed = changed;
+    this.#lost = lost;
+    this.#senders = new SessionPool(relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS);
+    this.#ceded = new Set(snapshot?.ceded);
+    for (const [peer, kept] of snapshot?.consumed ?? []) {
+      this.#consumed.set(peer, new Subscription(peer, kept.generation, kept));
+    }
+    for (const { peer, key, sessionId, state, clean, until, aside } of snapshot?.senders ?? []) {
+      const box = this.#consumed.get(peer);
+      if (box === undefined) continue;
+      const sender = new Sender(key, box, new Ranges(aside));
+      sender.clean = clean;
+      sender.until = until;
+      sender.sessionId = sessionId;
+      sender.state = state;
+      this.#senders.add(sender);
+    }
+    for (const [number, { peer, key, seq, size }] of snapshot?.sent ?? []) {
+      const box = this.#consumed.get(peer) ?? new Subscription(peer, 0);
+      const sender = this.#senders.get(key) ?? new Sender(key, box);
+      sender.outstanding += 1;
+      sender.used = true;
+      this.#note(number, { sender, seq, size });
+    }
+  }
+
+  get quiet(): boolean {
+    for (const { current, queue } of this.#senders)
+      if (current !== undefined || queue.first !== undefined) return false;
+    return [...this.#consumed.values()].every(
+      ({ generation, telling, draft }) => typeof generation === "number" && !telling && draft.isEmpty,
+    );
+  }
+
+  /** What waits for sessions that are not ready goes back to its mailbox, so that nothing keeps the object awake. */
+  settle(): void {
+    for (const sender of this.#senders) {
+      if (sender.state === "ready") continue;
+      if (sender.current !== undefined) this.#breakOff(sender);
+      for (const seq of sender.takeOff()) sender.box.setAside(seq, sender);
+      this.#dropVolatile(sender);
+    }
+    this.#tellAll();
+  }
+
+  snapshot(): OutletSnapshot {
+    return {
+      consumed: [...this.#consumed].map(([peer, box]) => [peer, box.snapshot()]),
+      senders: [...this.#senders].map(({ box, key, sessionId, state, clean, until, aside }) => ({
+        peer: box.peer,
+        key,
+        sessionId,
+        state,
+        clean,
+        until,
+        aside: [...aside],
+      })),
+      sent: [...this.#sent].map(([number, { sender, seq, size }]) => [
+        number,
+        { peer: sender.box.peer, key: sender.key, seq, size },
+      ]),
+      ceded: [...this.#ceded],
+    };
+  }
+
+  /** Asks a mailbox to send what it has to this connection. Resolves when it does, or with false when it will not. */
+  consume(peer: string): Promise<boolean> {
+    const before = this.#consumed.get(peer);
+    if (before !== undefined) this.#drop(before);
+    const attaching = this.#calls.keep(this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
+    const box = new Subscription(peer, attaching);
+    this.#consumed.set(peer, box);
+    this.#ceded.delete(peer);
+    const begun = this.#begin(peer, box, attaching);
+    this.#host.waitUntil(begun);
+    return begun;
+  }
+
+  /** A connection that has ended meanwhile must not take the mailbox from the one that has followed it. */
+  async #begin(peer: string, box: Subscription, attaching: Promise<number>): Promise<boolean> {
+    let ours = false;
+    try {
+      const generation = await attaching;
+      box.generation = generation;
+      if (this.#consumed.get(peer) !== box) return false;
+      ours = await this.#calls.keep(this.#host.mailbox(peer).ready(this.#host.name, generation));
+      if (!ours) this.#cede(box);
+    } catch {
+      // Without its mailbox the device would wait in vain: it connects again.
+      this.#engine.close(ConnectCloseReasonId.Resting);
+    }
+    this.#changed();
+    return ours;
+  }
+
+  /**
+   * A mailbox gives messages.
+   *
+   * @param position everything up to this message has left the mailbox
+   */
+  deliver(peer: string, generation: number, deliveries: readonly Delivery[], position = 0): Taken {
+    const box = this.#consumed.get(peer);
+    if (box?.generation !== generation || this.#engine.closed !== undefined) return "gone";
+    if (position > 0) box.prune(position, this.#senders);
+    let dropped = 0;
+    let here: Set<number> | undefined;
+    const isHere = (seq: number) => {
+      here ??= this.#here(box);
+      return here.has(seq);
+    };
+    const senders = this.#sendersOf(box);
+    for (const { first, bundle } of deliveries) {
+      const keys = new Map(bundle.envelopes.map((envelope) => [envelope, keyOf(peer, envelope)]));
+      for (const [at, mail] of unpack(bundle).entries()) {
+        const key = keys.get(mail.envelope) ?? "";
+        const size = mail.body.length + MESSAGE_COST;
+        if (first === 0) {
+          if (!this.#pass({ seq: 0, mail, size }, key, senders)) dropped += 1;
+          continue;
+        }
+        const seq = first + at;
+        const sender = box.place(seq, size, key, senders, isHere);
+        if (sender !== undefined) this.#queue({ seq, mail, size }, sender);
+        else this.#openFor(key, mail);
+      }
+    }
+    box.endPass(this.#senders);
+    this.#admitCrowded(box);
+    this.#advance(box);
+    this.#changed();
+    return dropped === 0 ? "taken" : { dropped };
+  }
+
+  /** Numbers of a mailbox's messages that wait here, or are sent and not acknowledged. */
+  #here(box: Subscription): Set<number> {
+    const here = new Set<number>();
+    for (const { sender, seq } of this.#sent.values()) if (sender.box === box) here.add(seq);
+    for (const sender of this.#senders) {
+      if (sender.box !== box) continue;
+      if (sender.current !== undefined) here.add(sender.current.message.seq);
+      for (const { seq } of sender.queue) here.add(seq);
+    }
+    return here;
+  }
+
+  #sendersOf(box: Subscription): Senders {
+    return {
+      find: (key) => this.#senders.get(key),
+      make: (key) => this.#make(key, box),
+      isDeclined: (key) => this.#declined.size > 0 && this.#declined.has(key),
+    };
+  }
+
+  /** A sender for a destination that has none; undefined when all of them are at work. */
+  #make(key: string, box: Subscription): Sender | undefined {
+    if (this.#senders.full && !this.#makeRoom()) return undefined;
+    const sender = new Sender(key, box);
+    this.#senders.add(sender);
+    return sender;
+  }
+
+  #makeRoom(): boolean {
+    const idle = this.#idlest();
+    if (idle === undefined) return false;
+    this.#remove(idle);
+    return true;
+  }
+
+  #idlest(): Sender | undefined {
+    return this.#senders.idlest((sender) => sender.isIdle && sender.state !== "opening");
+  }
+
+  /** A message that nobody keeps; false when it is dropped. */
+  #pass(message: Waiting, key: string, senders: Senders): boolean {
+    if (senders.isDeclined(key)) return false;
+    const sender = senders.find(key) ?? senders.make(key);
+    if (sender === undefined) return false;
+    if (sender.until > Date.now()) return false;
+    if (sender.volatile > 0 && sender.volatile + message.size > VOLATILE_OCTETS) return false;
+    let volatile = message.size;
+    for (const other of this.#senders) volatile += other.volatile;
+    // Those that are suspended share half of it, so that there is room for others.
+    const limit = sender.state === "ready" ? VOLATILE_OCTETS : VOLATILE_OCTETS / 2;
+    if (volatile > message.size && volatile > limit) return false;
+    this.#queue({ ...message, mail: ownOf(message.mail) }, sender);
+    return true;
+  }
+
+  #queue(message: Waiting, sender: Sender): void {
+    sender.push(message);
+    this.#senders.use(sender);
+    if (sender.state === "closed") this.#open(sender, message.mail);
+    else this.#rouse(sender);
+  }
+
+  /** A message of a destination waits in the mailbox: it is asked for when there is a session. */
+  #openFor(key: string, mail: Mail): void {
+    const sender = this.#senders.get(key);
+    if (sender?.state === "closed" && sender.aside.count > 0 && sender.until <= Date.now()) this.#open(sender, mail);
+  }
+
+  /** Whether this connection takes what waits in a mailbox. */
+  consumes(peer: string): boolean {
+    return this.#consumed.has(peer);
+  }
+
+  /** How many mailboxes it takes from, or would if another did not. */
+  get mailboxes(): number {
+    return this.#consumed.size + this.#ceded.size;
+  }
+
+  /** The mailbox has another consumer. True when it was ours until then. */
+  cede(peer: string, generation: number): boolean {
+    const box = this.#consumed.get(peer);
+    if (box?.generation !== generation) return false;
+    this.#cede(box);
+    return true;
+  }
+
+  /** The mailbox has lost its consumer. True when this connection takes it back. */
+  recall(peer: string): boolean {
+    if (this.#engine.closed !== undefined) return false;
+    if (this.#ceded.has(peer)) void this.consume(peer);
+    return this.#consumed.has(peer);
+  }
+
+  #cede(box: Subscription): void {
+    if (this.#consumed.get(box.peer) !== box) return;
+    this.#drop(box);
+    this.#ceded.add(box.peer);
+    this.#lost(box.peer);
+  }
+
+  /** A mailbox is no longer consumed: nothing more of it is sent. */
+  #drop(box: Subscription): void {
+    this.#consumed.delete(box.peer);
+    for (const sender of [...this.#senders]) if (sender.box === box) this.#remove(sender);
+  }
+
+  /** A sender goes, and with it its session. */
+  #remove(sender: Sender): void {
+    const { sessionId } = sender;
+    this.#senders.delete(sender);
+    sender.current = undefined;
+    sender.queue.clear();
+    if (sessionId !== undefined && this.#engine.session(sessionId) !== undefined) {
+      this.#engine.closeSession(sessionId, CloseReasonId.Idle);
+    }
+  }
+
+  /** Gives the engine as much as is useful. */
+  fill(): void {
+    if (this.#engine.state !== "established") return;
+    while (this.#engine.pendingOctets < SESSION_OUTPUT) {
+      const sender = this.#turns.shift();
+      if (sender === undefined) return;
+      sender.inTurn = false;
+      if (!this.#maySend(sender)) continue;
+      this.#send(sender);
+      this.#rouse(sender);
+      this.#admitCrowded(sender.box);
+    }
+  }
+
+  #maySend({ state, current, queue, probing, outstanding }: Sender): boolean {
+    if (state !== "ready") return false;
+    if (current !== undefined) return true;
+    const { first } = queue;
+    if (first === undefined || this.#paused || (first.seq === 0 && this.#volatileFull)) return false;
+    return probing === 0 || outstanding === 0;
+  }
+
+  /** A sender that may send takes its turn. */
+  #rouse(sender: Sender): void {
+    if (sender.inTurn || !this.#maySend(sender)) return;
+    sender.inTurn = true;
+    this.#turns.push(sender);
+  }
+
+  /** Sends a message, or a part of a long one. */
+  #send(sender: Sender): void {
+    const { sessionId } = sender;
+    if (sessionId === undefined) return;
+    const message = sender.current?.message ?? sender.next();
+    if (message === undefined) return;
+    const { body, fields } = message.mail;
+    let { current } = sender;
+    if (current === undefined) {
+      const { userRef, track, ephemeral, streamSize, fragmentation } = fields;
+      this.#engine.beginMessage(sessionId, {
+        userRef: this.#ids.id(userRef, message.mail.envelope.source, message.seq),
+        track,
+        acknowledgeImmediately: true,
+        doNotDeliverIfOffline: message.seq === 0,
+        ephemeral,
+        streamSize,
+        fragmentation,
+      });
+      sender.used = true;
+      current = { message, at: 0 };
+    }
+    if (current.at < body.length) {
+      this.#engine.data(sessionId, body.subarray(current.at, current.at + SESSION_OUTPUT));
+      current.at += SESSION_OUTPUT;
+    }
+    if (current.at < body.length) {
+      sender.current = current;
+      return;
+    }
+    sender.current = undefined;
+    sender.outstanding += 1;
+    this.#note(this.#engine.endMessage(sessionId), { sender, seq: message.seq, size: message.size });
+  }
+
+  /** A message is under way. */
+  #note(number: number, sent: Sent): void {
+    this.#sent.set(number, sent);
+    if (sent.seq !== 0) return;
+    this.#volatileSent.octets += sent.size;
+    this.#volatileSent.messages += 1;
+  }
+
+  /** A message is no longer under way. */
+  #taken(number: number): Sent | undefined {
+    const sent = this.#sent.get(number);
+    this.#sent.delete(number);
+    if (sent === undefined) return undefined;
+    sent.sender.outstanding -= 1;
+    if (sent.seq !== 0) return sent;
+    const wasFull = this.#volatileFull;
+    this.#volatileSent.octets -= sent.size;
+    this.#volatileSent.messages -= 1;
+    if (wasFull && !this.#volatileFull) for (const sender of this.#senders) this.#rouse(sender);
+    return sent;
+  }
+
+  /** What nobody keeps has no mailbox whose window bounds it: a device has as much of it under way as from a mailbox. */
+  get #volatileFull(): boolean {
+    const { octets, messages } = this.#volatileSent;
+    return octets >= SEND_WINDOW || messages >= SEND_WINDOW_MESSAGES;
+  }
+
+  /** Nothing more is begun. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Whether all that was sent is acknowledged, and its mailboxes know. */
+  get idle(): boolean {
+    for (const { current } of this.#senders) if (current !== undefined) return false;
+    return this.#sent.size === 0 && [...this.#consumed.values()].every(({ telling }) => !telling);
+  }
+
+  sessionState(sessionId: number, state: "ready" | "suspended"): void {
+    const sender = this.#senders.of(sessionId);
+    if (sender === undefined) return;
+    const before = sender.state === "ready";
+    sender.state = state;
+    sender.box.changed(sender, before, state === "ready");
+    if (state === "ready") this.#rouse(sender);
+    else this.#hold(sender);
+    this.#advance(sender.box);
+  }
+
+  /** A session is suspended: what is too much to wait here goes back to the mailbox. */
+  #hold(sender: Sender): void {
+    const { box, current } = sender;
+    for (const seq of sender.takeOff(box.allowance(sender))) box.setAside(seq, sender);
+    if (current === undefined) return;
+    let stuck = 0;
+    for (const other of this.#senders) {
+      if (other.state !== "ready" && other.current !== undefined) stuck += other.current.message.size;
+    }
+    if (stuck > STUCK_OCTETS) this.#breakOff(sender);
+    // It stays, and takes no room in what may be on its way.
+    else if (current.message.seq !== 0) box.draft.setAside(current.message.seq);
+  }
+
+  /** Ends a session in the middle of a message, which is the only way to do so. The message is asked for again. */
+  #breakOff(sender: Sender): void {
+    const { sessionId, box } = sender;
+    const message = this.#takeCurrent(sender);
+    this.#over(sender);
+    if (sessionId !== undefined) this.#engine.closeSession(sessionId, CloseReasonId.Idle);
+    for (const seq of sender.takeOff()) box.setAside(seq, sender);
+    if (message !== undefined) box.setAside(message, sender);
+    box.askFor(sender);
+  }
+
+  /** Gives up the message that is being sent; its number when a mailbox keeps it. */
+  #takeCurrent(sender: Sender): number | undefined {
+    const message = sender.current?.message;
+    if (message === undefined) return undefined;
+    sender.current = undefined;
+    return message.seq === 0 ? undefined : message.seq;
+  }
+
+  /** A sender's session is no longer there. */
+  #over(sender: Sender): void {
+    const before = sender.state === "ready";
+    this.#senders.over(sender);
+    sender.used = false;
+    sender.box.changed(sender, before, false);
+  }
+
+  #dropVolatile(sender: Sender): void {
+    let dropped = 0;
+    while (sender.next() !== undefined) dropped += 1;
+    sender.box.draft.dropped(dropped);
+  }
+
+  /**
+   * The device has refused or closed a session. What it did not acknowledge is asked for again, put off, or left to its
+   * next connection, by the reason; other sessions go on.
+   *
+   * @param reasonId undefined when OpenResponse has refused it
+   */
+  sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
+    const sender = this.#senders.of(sessionId);
+    if (sender === undefined) return;
+    const lost: number[] = [];
+    for (const number of unacknowledged) {
+      const sent = this.#taken(number);
+      if (sent !== undefined && sent.seq !== 0) lost.push(sent.seq);
+    }
+    const broken = sender.current !== undefined;
+    const current = this.#takeCurrent(sender);
+    if (current !== undefined) lost.push(current);
+    const { used } = sender;
+    this.#over(sender);
+    if (reasonId === undefined || FINAL.includes(reasonId)) this.#refused(sender, lost);
+    else if (reasonId === CloseReasonId.QuotaWouldBeExceeded && lost.length > 0) {
+      // One with flag D, which nobody keeps, may be the one that was meant as well.
+      const candidates = unacknowledged.length + (broken ? 1 : 0);
+      this.#tooLarge(sender, lost, candidates);
+    } else if (used && !broken && unacknowledged.length === 0) this.#reopen(sender);
+    else this.#failed(sender, lost);
+    this.#admitCrowded(sender.box);
+    this.#advance(sender.box);
+  }
+
+  /** The device takes nothing for a destination. */
+  #refused(sender: Sender, lost: readonly number[]): void {
+    const { box } = sender;
+    const all = this.#waitingFor(sender, lost);
+    if (this.#relay !== undefined) {
+      // Its relay knows that the recipient will never have them.
+      this.#skip(box, all, all.length);
+      this.#dropVolatile(sender);
+      box.askFor(sender);
+      return;
+    }
+    for (const seq of all) box.decline(seq);
+    for (const [from, to] of sender.aside) for (let seq = from; seq <= to; seq += 1) box.decline(seq);
+    this.#dropVolatile(sender);
+    this.#senders.delete(sender);
+    this.#declined.add(sender.key);
+    if (this.#declined.size <= DECLINED_DESTINATIONS) return;
+    const [oldest] = this.#declined;
+    if (oldest !== undefined) this.#declined.delete(oldest);
+  }
+
+  /** What the session of a sender was for: what is here of it, or else the first that waits in the mailbox. */
+  #waitingFor(sender: Sender, lost: readonly number[] = []): number[] {
+    const here = [...lost, ...sender.takeOff()];
+    const { first } = sender.aside;
+    if (here.length > 0 || first === undefined) return here;
+    sender.aside.delete(first);
+    return [first];
+  }
+
+  /**
+   * The device says that a message is too much for it. Of several it is not known which one it means: they are sent one
+   * at a time.
+   */
+  #tooLarge(sender: Sender, lost: readonly number[], candidates: number): void {
+    const { box } = sender;
+    const [only] = lost;
+    if (candidates > 1 || only === undefined) {
+      sender.probing = Math.max(sender.probing, candidates);
+      this.#askAgain(sender, lost);
+      return;
+    }
+    sender.refusals += 1;
+    sender.probing = Math.max(0, sender.probing - 1);
+    box.refuse(only);
+    if (sender.refusals < SESSION_REFUSALS) this.#reopen(sender);
+    else this.#putOff(sender, []);
+  }
+
+  /** A session was closed though there was something to send. */
+  #failed(sender: Sender, lost: readonly number[]): void {
+    sender.failures += 1;
+    if (sender.failures < SESSION_FAILURES) this.#askAgain(sender, lost);
+    else this.#putOff(sender, lost);
+  }
+
+  /** All that waits for a sender is asked for again, from the first that was not acknowledged. */
+  #askAgain(sender: Sender, lost: readonly number[]): void {
+    const { box } = sender;
+    for (const seq of [...lost, ...sender.takeOff()]) box.setAside(seq, sender);
+    box.askFor(sender);
+    this.#reopen(sender);
+  }
+
+  /** Nothing is sent to a destination for a while. */
+  #putOff(sender: Sender, lost: readonly number[]): void {
+    const { box } = sender;
+    for (const seq of [...lost, ...sender.takeOff()]) box.putOff(seq, sender);
+    for (const [from, to] of sender.aside) for (let seq = from; seq <= to; seq += 1) box.draft.putOff(seq);
+    this.#dropVolatile(sender);
+    sender.until = Date.now() + LATER;
+  }
+
+  /** Opens a session for what waits here. What waits in the mailbox opens one when it comes. */
+  #reopen(sender: Sender): void {
+    const first = sender.queue.first;
+    if (first !== undefined) this.#open(sender, first.mail);
+  }
+
+  /**
+   * All recipients of a session were refused by their relay. What was sent on it whole is acknowledged all the same; what
+   * was not is passed over, since it would be refused again.
+   */
+  nobodyLeft(sessionId: number): void {
+    const sender = this.#senders.of(sessionId);
+    if (sender === undefined) return;
+    const current = this.#takeCurrent(sender);
+    const { used, box } = sender;
+    this.#over(sender);
+    if (current !== undefined) this.#skip(box, [current], 0);
+    else if (!used) {
+      const passedOver = this.#waitingFor(sender);
+      // The recipients were counted one by one.
+      this.#skip(box, passedOver, Math.max(0, passedOver.length - 1));
+    }
+    box.askFor(sender);
+    this.#reopen(sender);
+    this.#advance(box);
+  }
+
+  /** Some recipients of a session were refused by their relay; the message itself is acknowledged all the same. */
+  recipientsRefused(sessionId: number, count: number): void {
+    this.#senders.of(sessionId)?.box.draft.recipients(count);
+  }
+
+  /** Messages are done with, though nobody has them. */
+  #skip({ draft }: Subscription, messages: readonly number[], recipients: number): void {
+    for (const seq of messages) draft.done(seq);
+    draft.recipients(recipients);
+  }
+
+  /** Asks for messages that had no sender, when there is room for one. */
+  #admitCrowded(box: Subscription): void {
+    if (!box.isCrowded || (this.#senders.full && this.#idlest() === undefined)) return;
+    box.askForCrowded();
+    this.#advance(box);
+  }
+
+  acknowledged(numbers: readonly number[]): void {
+    this.progressed ||= numbers.length > 0;
+    const boxes = new Set<Subscription>();
+    for (const number of numbers) {
+      const sent = this.#taken(number);
+      if (sent === undefined) continue;
+      const { sender, seq } = sent;
+      sender.failures = 0;
+      sender.refusals = 0;
+      if (sender.probing > 0) {
+        sender.probing -= 1;
+        this.#rouse(sender);
+      }
+      if (seq === 0) continue;
+      sender.box.draft.done(seq);
+      boxes.add(sender.box);
+    }
+    // A session on which all is acknowledged may make room for another, of whichever mailbox.
+    for (const box of this.#consumed.values()) this.#admitCrowded(box);
+    for (const box of boxes) this.#advance(box);
+  }
+
+  abandon(): void {
+    for (const box of this.#consumed.values()) this.#host.waitUntil(this.#release(box).catch(() => undefined));
+    this.#consumed.clear();
+    this.#ceded.clear();
+    this.#senders.clear();
+    this.#turns.clear();
+  }
+
+  /** Gives a mailbox back. The last acknowledgement often comes with the end of the connection: it must not be lost. */
+  async #release(box: Subscription): Promise<void> {
+    const generation = await box.generation;
+    const mailbox = this.#host.mailbox(box.peer);
+    const draft = box.takeReport();
+    if (!draft.isEmpty) await mailbox.acknowledge(generation, draft.toReport());
+    // A call that comes after the news of a newer consumer changes nothing.
+    await mailbox.detach(generation);
+  }
+
+  #tellAll(): void {
+    for (const box of this.#consumed.values()) this.#advance(box);
+  }
+
+  /** Tells the mailbox what it does not know. */
+  #advance(box: Subscription): void {
+    if (!box.telling && !box.draft.isEmpty && this.#consumed.get(box.peer) === box) {
+      this.#host.waitUntil(this.#tell(box));
+    }
+  }
+
+  /** Tells a mailbox what became of its messages, one call at a time, all that is known each time. */
+  async #tell(box: Subscription): Promise<void> {
+    box.telling = true;
+    try {
+      // What is acknowledged in this turn goes in one call.
+      await Promise.resolve();
+      while (!box.draft.isEmpty && this.#consumed.get(box.peer) === box) {
+        const generation = await box.generation;
+        const report = box.takeReport().toReport();
+        const told = await this.#calls.keep(this.#host.mailbox(box.peer).acknowledge(generation, report));
+        if (told === undefined) this.#cede(box);
+        else if (report.again !== undefined) {
+          box.prune(told.position, this.#senders);
+          // A call has no tuples.
+          box.forget(told.gone as readonly Range[], this.#senders);
+        }
+      }
+    } catch {
+      // It was not told: the messages come again, and the device knows their ids.
+      this.#engine.close(ConnectCloseReasonId.Resting);
+    } finally {
+      box.telling = false;
+      this.#changed();
+    }
+  }
+
+  /** To an origin relay it is a fanout session of one hop, also for a single recipient [MS-GRVSSTP 3.3.5.6.1]. */
+  #open(sender: Sender, { envelope }: Mail): void {
+    if (this.#engine.state !== "established" || this.#paused) return;
+    const { resourceURL, identityURL, deviceURL, entries } = envelope;
+    if (this.#relay === undefined) {
+      this.#senders.open(sender, this.#engine.open({ resourceURL, identityURL, deviceURL }));
+      return;
+    }
+    const relayURL = this.#relay;
+    const recipients = entries ?? [{ identityURL, deviceURL }];
+    const addressing = { resourceURL, entries: recipients.map((entry) => ({ ...entry, relayURL })) };
+    this.#senders.open(sender, this.#engine.openFanout(addressing));
+  }
+}
+
+/** Why a session is closed that the device, or the relay, will never have. */
+const FINAL: readonly number[] = [
+  CloseReasonId.DeviceAuthenticationFailed,
+  CloseReasonId.UserAuthenticationFailed,
+  CloseReasonId.EmptySession,
+];
+
+/** What a session is for: messages of one mailbox with the same go on the same. */
+function keyOf(peer: string, { resourceURL, identityURL, deviceURL, entries }: Envelope): string {
+  const key = `${peer}\n${resourceURL}\n${identityURL}\n${deviceURL}`;
+  if (entries === undefined) return key;
+  return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
+}
+
+/** A message as it may be kept: in a bundle it is a view of all that came with it, and most of that is soon gone. */
+function ownOf({ envelope, fields, body }: Mail): Mail {
+  const { fragmentation } = fields;
+  return {
+    envelope,
+    fields: fragmentation ? { ...fields, fragmentation: kept(fragmentation) } : fields,
+    body: kept(body),
+  };
+}

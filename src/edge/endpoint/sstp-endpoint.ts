@@ -1,0 +1,900 @@
+/**
+ * Terminal: where SSTP ends at this edge. The engine in the relay role, between the octets of one peer, a device or an
+ * origin relay, and the mailboxes of all.
+ *
+ *   octets ─► engine ─► Intake ─► Mailbox.append ─► acknowledgement ─► octets
+ *   Mailbox.deliver ─► Outlet ─► engine ─► octets ─► acknowledged ─► Mailbox.acknowledge
+ *
+ * It has the face of an origin relay's socket, so the Tunnel does not care which of both it carries octets to.
+ *
+ * @module
+ */
+
+import type { Authenticator, ConnectDecision } from "../../auth/permissions.ts";
+import { ANYBODY, isSame, NOBODY, type Principal } from "../../auth/principal.ts";
+import { AcceptorProof, type DiallerProof, type LinkTrust, relayNamed } from "../../auth/relay-proof.ts";
+import { addressee } from "../../auth/scopes.ts";
+import type { Judge } from "../../auth/standing.ts";
+import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import { promptly, within } from "../../lib/runtime/timeout.ts";
+import { bucket, charge } from "../../lib/token-bucket.ts";
+import {
+  accountOf,
+  CloseReasonId,
+  ConnectCloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  type ConnectionSnapshot,
+  ConnectResponseId,
+  type FanoutDeviceEntry,
+  identityURL,
+  isMultidrop,
+  isPeer,
+  isRelay,
+  wholeCommands,
+} from "../../sstp/index.ts";
+import { formatCapabilities, parseCapabilities } from "../../store-and-forward/capabilities.ts";
+import {
+  ATTACH_MESSAGES,
+  BULK_IDLE,
+  COMMAND_OCTETS,
+  CONNECT_PATIENCE,
+  CONSUMED_MAILBOXES,
+  DECISION_RETRY,
+  DECISION_TIMEOUT,
+  HELD_OCTETS,
+  LINK_KEEP_ALIVE,
+  LINK_RECEIVE_TIMEOUT,
+  UNSTORED_MESSAGES,
+  UNSTORED_OCTETS,
+  UNTAKEN_OCTETS,
+  UNTAKEN_TIMEOUT,
+  WAKES,
+} from "../defaults.ts";
+import { Intake, type IntakeSnapshot } from "./inbound-messages.ts";
+import { report } from "../log.ts";
+import type { Delivery, Mailbox, Taken } from "../mailbox/mailbox.ts";
+import type { Entrance } from "../admission/meter.ts";
+import type { Inflow, Origin } from "../origin/tcp-channel.ts";
+import { Outlet, type OutletSnapshot } from "./outbound-messages.ts";
+import { isReason, type Reason } from "../reasons.ts";
+import type { Throttle } from "../admission/throttle.ts";
+
+/** What a terminal needs of the object that it lives in. */
+export interface Host {
+  /** The object's name, by which mailboxes call it back. */
+  readonly name: string;
+  mailbox(peer: string): DurableObjectStub<Mailbox>;
+  /** What a device's share is metered by; undefined when it has no limits. */
+  throttle(source: string, who: Principal): Throttle | undefined;
+  /** The one URL of an origin relay that messages may be sent to, or undefined when that is not allowed. */
+  remote(relayURL: string): string | undefined;
+  /** By what a relay that connects to this edge is trusted; undefined when the operator has said nothing of it. */
+  trust(relayURL: string): LinkTrust | undefined;
+  /** A peer has connected: links that the operator wants kept are looked after. */
+  arrived(): void;
+  /** Keeps the object alive until the promise settles. */
+  waitUntil(promise: Promise<unknown>): void;
+  /** How many recipients one session may have. */
+  readonly recipients: number;
+  /** The longest message that a mailbox takes, in octets. */
+  readonly messageLimit: number;
+  /** Decides what the device may do. */
+  readonly authenticator: Authenticator;
+  /** Who has opened the virtual connection. */
+  readonly owner: Principal;
+  /** Whether the bearer of its token may still be served: it is asked before anything is taken or handed over. */
+  readonly standing: Judge;
+}
+
+/** A terminal at rest, as plain data. */
+export interface TerminalSnapshot {
+  readonly engine: ConnectionSnapshot;
+  readonly source: string;
+  /** Whether the peer says that it vouches for its devices. */
+  readonly vouched: boolean;
+  readonly principal: Principal;
+  readonly intake: IntakeSnapshot;
+  readonly outlet: OutletSnapshot;
+  readonly answersUnread: number;
+}
+
+/** Which side of the connection the edge is. */
+export interface Side {
+  /** The URLs by which the peer may mean this edge, and by which it introduces itself. */
+  readonly localDeviceURLs: readonly string[];
+  /** The origin relay that the edge has connected to; absent when the peer has connected to the edge. */
+  readonly relay?: string;
+  /** What that relay has to prove before anything is taken from it or handed to it. */
+  readonly proof?: DiallerProof | undefined;
+}
+
+export class Terminal implements Origin {
+  readonly #host: Host;
+  readonly #side: Side;
+  readonly #engine: Connection;
+  readonly #intake: Intake;
+  readonly #outlet: Outlet;
+  #source: string;
+  /** Whether the peer says that it vouches for its devices. */
+  #vouched: boolean;
+  /** Octets made and not taken. */
+  #blocks: Uint8Array[] = [];
+  readonly #opened = Promise.withResolvers<boolean>();
+  readonly #over = Promise.withResolvers<void>();
+  #ended = false;
+  #endReason: Reason = "OriginClosed";
+  #waiters: (() => void)[] = [];
+  #answersUnread: number;
+  #attached = false;
+  /** Writes that wait until the peer has taken more of what was made for it. */
+  #takers: (() => void)[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #principal: Principal;
+  /** Until when somebody without a token has to show one. */
+  #patience: ReturnType<typeof setTimeout> | undefined;
+  /** Decisions that are awaited. */
+  #deciding = 0;
+  /** The one about Connect, or about a proof: until it is there nothing more is read. */
+  #connecting: Promise<void> | undefined;
+  /** What came in the same octets as a proof that is being checked. */
+  #behind: ConnectionEvent[] | undefined;
+  /** A relay that has to prove itself, as this side must to it: until both have, nothing is taken or handed over. */
+  #proof:
+    | { readonly dialler: DiallerProof }
+    | { readonly acceptor: AcceptorProof; readonly source: string }
+    | undefined;
+  #refusal: Reason | undefined;
+  /** How often something was said, either way, that is more than a sign of life. */
+  #uses = 0;
+  /** Octets that wait for it. */
+  #held = 0;
+  #throttle: Throttle | undefined;
+  readonly #relayWakes = bucket(WAKES, WAKES, Date.now());
+  /** Messages that have come whole, and what else has come that is work, as messages. */
+  #messages = 0;
+  /** Calls whose octets are taken, and whose device is not read meanwhile. */
+  #writing = 0;
+  #judging = false;
+
+  constructor(host: Host, { localDeviceURLs, relay, proof }: Side, snapshot?: TerminalSnapshot) {
+    const options = {
+      role: "relay",
+      outbound: relay !== undefined,
+      localDeviceURLs,
+      now: Date.now(),
+      multidropSupported: true,
+      // A message goes by one other relay at the most: what comes from a relay is for peers of ours.
+      singleHopSupported: relay === undefined,
+      capabilities: formatCapabilities(host.messageLimit),
+      ...(relay !== undefined && { keepAlive: LINK_KEEP_ALIVE, receiveTimeout: LINK_RECEIVE_TIMEOUT }),
+    } as const;
+    this.#host = host;
+    this.#side = { localDeviceURLs, ...(relay !== undefined && { relay }) };
+    this.#engine = snapshot === undefined ? new Connection(options) : Connection.restore(snapshot.engine, options);
+    this.#answersUnread = snapshot?.answersUnread ?? 0;
+    this.#source = snapshot?.source ?? relay ?? "";
+    this.#vouched = snapshot?.vouched ?? false;
+    this.#principal = snapshot?.principal ?? host.owner;
+    if (isSame(this.#principal, NOBODY)) this.#expectToken();
+    if (this.#source !== "") this.#throttle = host.throttle(this.#source, this.#principal);
+    this.#intake = new Intake(
+      host,
+      this.#engine,
+      () => this.#changed(),
+      {
+        copies: (octets, messages) => this.#throttle?.spend(octets, messages),
+        wake: () => (this.#throttle === undefined ? this.#paceRelay() : this.#throttle.wake()),
+      },
+      snapshot?.intake,
+    );
+    this.#intake.introduce(this.#source, this.#vouched);
+    this.#outlet = new Outlet(
+      host,
+      this.#engine,
+      relay,
+      () => this.#changed(),
+      (peer) => this.#lost(peer),
+      snapshot?.outlet,
+    );
+    if (proof !== undefined) this.#proof = { dialler: proof };
+    if (relay !== undefined) this.#engine.connect(relay, proof?.hello);
+  }
+
+  /** Who speaks: the owner of the virtual connection, or whom the token of the Connect says. */
+  get principal(): Principal {
+    return this.#principal;
+  }
+
+  async write(octets: Uint8Array): Promise<void> {
+    if (!this.#host.standing.fresh() && !(await this.#judged())) return;
+    // When the connection is over meanwhile, nobody acts on the decision any more.
+    while (this.#connecting !== undefined && !this.#ended && this.#engine.closed === undefined) {
+      await this.#hold(octets.length, this.#connecting);
+    }
+    const before = this.#messages;
+    let commands = 0;
+    this.#guarded(() => {
+      const events = this.#engine.receive(octets, Date.now());
+      commands = events.length;
+      this.#handle(events);
+    });
+    this.#writing += 1;
+    try {
+      // What has come is taken; whoever has used up what he may is not read for a while.
+      await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS), this.#messages - before);
+      // The mailboxes are behind: the device is not read until they have caught up.
+      while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
+        await this.#intake.progress();
+      }
+      if (this.#untaken > UNTAKEN_OCTETS) await this.#untilTaken();
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#writing -= 1;
+    }
+  }
+
+  ready(): Promise<void> {
+    if (this.peek() !== undefined) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  peek(): Inflow | undefined {
+    const waiting = this.#waiting();
+    // Nobody is judged for having nothing to take.
+    if (waiting?.kind !== "octets" || this.#host.standing.fresh()) return waiting;
+    this.#judge();
+    return undefined;
+  }
+
+  #waiting(): Inflow | undefined {
+    // No more is made before what was made is taken: a peer that does not read must not have it pile up here.
+    if (this.#blocks.length === 0) this.#guarded(() => this.#make());
+    const [octets] = this.#blocks;
+    if (octets !== undefined) return { kind: "octets", octets };
+    return this.#ended ? { kind: "ended", reason: this.#endReason } : undefined;
+  }
+
+  #make(): void {
+    const answers = this.#engine.pendingOctets;
+    this.#outlet.fill();
+    this.#answersUnread += answers;
+    this.#blocks = this.#engine.output(Date.now());
+  }
+
+  /** What waits is handed over when its peer has been judged. */
+  #judge(): void {
+    if (this.#judging) return;
+    this.#judging = true;
+    const judged = this.#judged().finally(() => {
+      this.#judging = false;
+    });
+    this.#host.waitUntil(judged.then((may) => may && this.#changed()));
+  }
+
+  async #judged(): Promise<boolean> {
+    this.#deciding += 1;
+    try {
+      return await this.#host.standing.judge();
+    } finally {
+      this.#deciding -= 1;
+    }
+  }
+
+  /** Whole commands only: between two takes the stream stands at a boundary, where a Noop may be put in. */
+  take(max: number): Inflow | undefined {
+    const waiting = this.peek();
+    if (waiting?.kind !== "octets") return waiting;
+    const length = wholeCommands(waiting.octets, max);
+    if (length === waiting.octets.length) this.#blocks.shift();
+    else this.#blocks[0] = waiting.octets.subarray(length);
+    if (this.#takers.length > 0) this.#taken();
+    return { kind: "octets", octets: waiting.octets.subarray(0, length) };
+  }
+
+  async pipeFrom(stream: ReadableStream<Uint8Array>): Promise<void> {
+    const read = byteReader(stream, READ_SIZE);
+    for (let octets = await read(); typeof octets !== "string"; octets = await read()) await this.write(octets);
+  }
+
+  /** Only until it pauses: then the object may sleep, and the bell rings again. */
+  async pipeTo(stream: WritableStream<Uint8Array>): Promise<void> {
+    const writer = stream.getWriter();
+    while ((await within(BULK_IDLE, this.ready())) !== undefined) {
+      if (this.peek()?.kind !== "octets") break;
+      const taken = this.take(READ_SIZE);
+      if (taken?.kind === "octets") await writer.write(taken.octets);
+    }
+    await writer.close();
+  }
+
+  /** Whether the device has said Connect and was let in. */
+  get connected(): boolean {
+    return this.#engine.state === "established" && this.#proof === undefined;
+  }
+
+  /** The virtual connection is over. */
+  close(): void {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#patience);
+    this.#engine.transportLost();
+    this.#end();
+  }
+
+  /** A mailbox sends messages. */
+  deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Taken {
+    this.#uses += 1;
+    return this.#guarded(() => this.#outlet.deliver(peer, generation, deliveries, position)) ?? "gone";
+  }
+
+  /** Another connection consumes a mailbox of ours from now on. True when this one stays, and would have it back. */
+  fenced(peer: string, generation: number): boolean {
+    return this.#guarded(() => this.#outlet.cede(peer, generation) && this.#engine.closed === undefined) ?? false;
+  }
+
+  /**
+   * A mailbox for which sessions were suspended has room again.
+   *
+   * @param upTo its last message by then
+   */
+  room(peer: string, upTo: number): void {
+    this.#guarded(() => {
+      if (this.#engine.state !== "established") return;
+      this.#intake.room(peer, upTo);
+      this.#changed();
+    });
+  }
+
+  /** A mailbox that was ours has lost its consumer. True when this connection takes it back. */
+  recall(peer: string): boolean {
+    return this.#guarded(() => this.#outlet.recall(peer)) ?? false;
+  }
+
+  /** A device has one connection: the older one is dead, or about to be replaced. An identity may have several. */
+  #lost(peer: string): void {
+    if (peer === this.#source) this.#engine.close(ConnectCloseReasonId.CrossedConnections);
+    this.#changed();
+  }
+
+  /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
+  get quiet(): boolean {
+    if (this.#deciding > 0 || this.#writing > 0 || this.#timer !== undefined || this.#proof !== undefined) return false;
+    return this.#intake.quiet && this.#outlet.quiet && this.#waiting() === undefined;
+  }
+
+  /** The state to go on from, when it is quiet; undefined otherwise. */
+  snapshot(): TerminalSnapshot | undefined {
+    this.#outlet.settle();
+    if (!this.quiet || this.#ended) return undefined;
+    return {
+      engine: this.#engine.snapshot(),
+      source: this.#source,
+      vouched: this.#vouched,
+      principal: this.#principal,
+      intake: this.#intake.snapshot(),
+      outlet: this.#outlet.snapshot(),
+      answersUnread: this.#answersUnread,
+    };
+  }
+
+  #handle(events: readonly ConnectionEvent[]): void {
+    if (events.some(({ type }) => !OF_CONNECTION.includes(type))) this.#uses += 1;
+    for (const event of events) {
+      if (this.#behind === undefined) this.#on(event);
+      else this.#behind.push(event.type === "data" ? { ...event, octets: event.octets.slice() } : event);
+    }
+    this.#intake.flush();
+    this.#changed();
+  }
+
+  /** By the time that an event is looked at, octets behind it may have ended its session, or the connection. */
+  #on(event: ConnectionEvent): void {
+    if (this.#proof !== undefined && !OF_CONNECTION.includes(event.type)) {
+      this.#unproven();
+      return;
+    }
+    switch (event.type) {
+      case "connect":
+        if (this.#engine.state !== "connecting") break;
+        this.#vouched = parseCapabilities(event.productCapabilities).vouched;
+        if (this.#challenge(event)) break;
+        this.#await(this.#host.authenticator.connect(this.#principal, event), (decision) => {
+          if (this.#engine.state === "connecting") this.#connect(event.sourceDeviceURLs, decision);
+        });
+        break;
+      case "connected":
+        this.#vouched = parseCapabilities(event.productCapabilities).vouched;
+        this.#intake.introduce(this.#source, this.#vouched);
+        if (this.#proof === undefined) this.#serveRelay();
+        else this.#prove(event.token);
+        break;
+      case "connectAuthenticate":
+        this.#checkProof(event.token);
+        break;
+      case "refused": {
+        const said = new TextDecoder().decode(event.token);
+        if (isReason(said)) this.#refusal = said;
+        break;
+      }
+      case "attach":
+        this.#attach(event);
+        break;
+      case "register": {
+        this.#messages += 1;
+        const session = this.#engine.session(event.eventId);
+        if (session === undefined) break;
+        void this.#decide(this.#host.authenticator.register(this.#principal, event), (may) => {
+          if (this.#engine.session(event.eventId) !== session) return;
+          if (may) this.#engine.acceptRegister(event.eventId);
+          else this.#engine.closeSession(event.eventId, refusalOf(may, CloseReasonId.DeviceAuthenticationFailed));
+        });
+        break;
+      }
+      case "open":
+        this.#messages += 1;
+        this.#open(event, [{ ...event, relayURL: "" }], false);
+        break;
+      case "fanoutOpen":
+        this.#messages += event.entries.length;
+        this.#open(event, event.entries, true);
+        break;
+      case "message":
+        this.#intake.begin(event.sessionId, event.fields);
+        break;
+      case "data":
+        this.#intake.data(event.sessionId, event.octets);
+        break;
+      case "endMessage":
+        this.#messages += 1;
+        this.#intake.end(event.sessionId, event.message);
+        break;
+      case "sessionClosed":
+        if (event.kind === "inbound") this.#intake.close(event.sessionId);
+        else this.#outlet.sessionLost(event.sessionId, event.unacknowledged, event.reasonId);
+        break;
+      case "sessionState":
+        this.#outlet.sessionState(event.sessionId, event.state);
+        break;
+      case "sessionStatus":
+        this.#outlet.recipientsRefused(event.sessionId, event.indexes.length);
+        if (event.remaining === 0) this.#outlet.nobodyLeft(event.sessionId);
+        break;
+      case "sessionRefused":
+        this.#outlet.sessionLost(event.sessionId, event.unacknowledged);
+        break;
+      case "acknowledged":
+        this.#answersUnread = 0;
+        this.#outlet.acknowledged(event.messages);
+        break;
+      case "closed":
+        // Whoever has said that it goes is told nothing more, and not waited for.
+        if (event.by === "peer") this.#endReason = "DeviceGone";
+        this.#end();
+        break;
+    }
+  }
+
+  /** The origin relay that the edge has connected to is served from now on. */
+  #serveRelay(): void {
+    if (this.#side.relay !== undefined) this.#opened.resolve(this.#outlet.consume(this.#side.relay));
+  }
+
+  /**
+   * Whoever connects as a relay has to prove it when there is a secret for that name; and where tokens are asked for, since
+   * a relay has none. False for one that needs no proof, and for a device.
+   */
+  #challenge(event: Extract<ConnectionEvent, { type: "connect" }>): boolean {
+    const { sourceDeviceURLs, targetDeviceURL, token } = event;
+    if (!sourceDeviceURLs.some(isRelay)) return false;
+    // A relay speaks for itself alone: with another name beside its own it would take what waits for that.
+    const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
+    const acceptor = relayNamed(targetDeviceURL);
+    const trust = source === undefined ? undefined : this.#host.trust(source);
+    if (source === undefined || acceptor === undefined || source === acceptor) return this.#refuseRelay();
+    if (trust?.type !== "secrets") return isSame(this.#principal, ANYBODY) ? false : this.#refuseRelay();
+    this.#await(AcceptorProof.begin(trust.secrets, { dialler: source, acceptor }, token), (proof) => {
+      if (this.#engine.state !== "connecting") return;
+      if (proof === undefined) {
+        this.#refuseRelay();
+        return;
+      }
+      this.#proof = { acceptor: proof, source };
+      this.#engine.acceptConnect({ token: proof.challenge });
+      this.#expectToken();
+    });
+    return true;
+  }
+
+  #refuseRelay(): true {
+    this.#refusal = "RelayNotProven";
+    this.#engine.refuseConnect(ConnectResponseId.AuthenticationFailed, 0, new TextEncoder().encode("RelayNotProven"));
+    return true;
+  }
+
+  /** The origin relay has answered: it must have proved itself, and hears this side's proof. */
+  #prove(challenge: Uint8Array): void {
+    if (this.#proof === undefined || !("dialler" in this.#proof)) return;
+    this.#check(this.#proof.dialler.answer(challenge.slice()), (answer) => {
+      if (answer === undefined) return false;
+      this.#engine.connectAuthenticate(answer);
+      this.#serveRelay();
+      return true;
+    });
+  }
+
+  #checkProof(token: Uint8Array): void {
+    if (this.#proof === undefined || !("acceptor" in this.#proof)) return;
+    const { acceptor, source } = this.#proof;
+    this.#check(acceptor.verify(token.slice()), (good) => {
+      if (good !== true) return false;
+      clearTimeout(this.#patience);
+      // It has no token, and needs none: what a relay may address is the same for each.
+      this.#principal = ANYBODY;
+      this.#source = source;
+      this.#intake.introduce(source, this.#vouched);
+      this.#host.arrived();
+      void this.#outlet.consume(source);
+      return true;
+    });
+  }
+
+  /** Acts on the result of a proof, and then on what came behind it. */
+  #check<T>(result: Promise<T>, act: (result: T | undefined) => boolean): void {
+    this.#behind = [];
+    this.#await(result, (outcome) => {
+      const behind = this.#behind ?? [];
+      this.#behind = undefined;
+      this.#proof = undefined;
+      if (!act(outcome)) this.#unproven();
+      else for (const event of behind) this.#on(event);
+    });
+  }
+
+  #unproven(): void {
+    this.#refusal = "RelayNotProven";
+    this.#engine.close(ConnectCloseReasonId.ProtocolError);
+    this.#changed();
+  }
+
+  #connect(sourceDeviceURLs: readonly string[], decision: ConnectDecision | undefined): void {
+    if (decision === undefined) {
+      this.#engine.refuseConnect(ConnectResponseId.TryLater, DECISION_RETRY);
+      return;
+    }
+    if (decision.type === "refused") {
+      const { responseId, reason } = decision;
+      const retry = responseId === ConnectResponseId.TryLater ? DECISION_RETRY : 0;
+      // The answer's token is where SSTP has the security layer say why.
+      this.#engine.refuseConnect(responseId, retry, new TextEncoder().encode(reason));
+      return;
+    }
+    clearTimeout(this.#patience);
+    const { principal, consumes } = decision;
+    this.#principal = principal;
+    const throttle = this.#host.throttle(sourceDeviceURLs[0] ?? "", principal);
+    if (throttle === undefined) this.#accept(sourceDeviceURLs, consumes);
+    else {
+      this.#throttle = throttle;
+      this.#await(this.#enter(throttle), (entrance) => {
+        if (this.#engine.state !== "connecting") return;
+        // A meter that cannot say is done without.
+        if (entrance === undefined || entrance.ok) this.#accept(sourceDeviceURLs, consumes);
+        else this.#engine.refuseConnect(ConnectResponseId.TryLater, entrance.retryAfter);
+      });
+    }
+  }
+
+  /** Whoever has as many virtual connections as he may, or makes them too fast, is told when to try again. */
+  async #enter(throttle: Throttle): Promise<Entrance> {
+    const entrance = await throttle.enter();
+    // It may have left before it had entered.
+    if (this.#ended) await throttle.leave();
+    return entrance;
+  }
+
+  /** A decision about the Connect: until it is there nothing more is read. */
+  #await<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): void {
+    const deciding = this.#decide(decision, (outcome) => {
+      this.#connecting = undefined;
+      act(outcome);
+    });
+    if (deciding !== undefined) this.#connecting = deciding;
+  }
+
+  #accept(sourceDeviceURLs: readonly string[], consumes: boolean): void {
+    if (consumes && sourceDeviceURLs.length > CONSUMED_MAILBOXES) {
+      const reason: Reason = "TooManyMailboxes";
+      this.#engine.refuseConnect(ConnectResponseId.ConnectRejected, 0, new TextEncoder().encode(reason));
+      return;
+    }
+    this.#engine.acceptConnect();
+    this.#source = sourceDeviceURLs[0] ?? "";
+    this.#intake.introduce(this.#source, this.#vouched);
+    this.#host.arrived();
+    if (consumes) for (const url of sourceDeviceURLs) void this.#outlet.consume(url);
+  }
+
+  #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
+    const session = this.#engine.session(event.eventId);
+    // The first is paid for by the Connect. One that was closed in the same octets costs little, but not nothing.
+    if (this.#attached) this.#messages += session === undefined ? 1 : ATTACH_MESSAGES;
+    this.#attached = true;
+    if (session === undefined) return;
+    // An origin relay has a mailbox of its own and no business with those of accounts here.
+    const account = isRelay(this.#source) ? undefined : accountOf(event.accountURL);
+    const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });
+    void this.#decide(may ?? false, (decision) => {
+      if (this.#engine.session(event.eventId) !== session) return;
+      if (decision && account !== undefined) {
+        const peer = identityURL(account);
+        if (!this.#outlet.consumes(peer) && this.#outlet.mailboxes >= CONSUMED_MAILBOXES) {
+          this.#engine.closeSession(event.eventId, CloseReasonId.QuotaWouldBeExceeded);
+          return;
+        }
+        this.#engine.acceptAttach(event.eventId);
+        void this.#outlet.consume(peer);
+      } else {
+        this.#engine.closeSession(event.eventId, refusalOf(decision, CloseReasonId.UserAuthenticationFailed));
+      }
+    });
+  }
+
+  #open(
+    { sessionId, resourceURL }: { readonly sessionId: number; readonly resourceURL: string },
+    entries: readonly FanoutDeviceEntry[],
+    fanout: boolean,
+  ): void {
+    const session = this.#engine.session(sessionId);
+    if (session === undefined) return;
+    const decision = this.#host.authenticator.open(this.#principal, { resourceURL, entries });
+    void this.#decide(decision, (refused) => {
+      if (this.#engine.session(sessionId) !== session) return;
+      // What nobody could read is nobody's to send.
+      const nobodys = entries.flatMap((entry, i) => (this.#isAddressable(entry) ? [] : [i]));
+      if (refused === undefined) this.#engine.closeSession(sessionId, CloseReasonId.InternalError);
+      else if (!fanout && refused.length + nobodys.length > 0) this.#engine.setAvailability(sessionId, "fault");
+      else {
+        const locked = new Set([...refused, ...nobodys]);
+        const targets = entries.slice(0, this.#host.recipients).map((entry) => this.#target(entry));
+        const surplus = [...entries.keys()].slice(targets.length).filter((i) => !locked.has(i));
+        const unreachable = [...targets.keys()].filter((i) => targets[i] === undefined && !locked.has(i));
+        this.#engine.setAvailability(sessionId, "ready");
+        const known = targets.map((target, i) => target ?? (entries[i] as FanoutDeviceEntry));
+        this.#intake.open(sessionId, this.#source, resourceURL, known, fanout);
+        this.#intake.fail(sessionId, [...locked], "locked");
+        this.#intake.fail(sessionId, surplus, "recipients");
+        this.#intake.fail(sessionId, unreachable, "HostNotReachable");
+      }
+    });
+  }
+
+  /** A relay may address peers that there may be here; a device also those by the names of others' products. */
+  #isAddressable(entry: FanoutDeviceEntry): boolean {
+    if (isRelay(this.#source)) return addressee(entry) !== undefined;
+    return isPeer(entry.identityURL) && (entry.deviceURL === "" || isPeer(entry.deviceURL));
+  }
+
+  /** Peers of ours are served here, those of another relay by its mailbox; undefined when the edge may not connect to it. */
+  #target(entry: FanoutDeviceEntry): FanoutDeviceEntry | undefined {
+    if (isMultidrop(entry, this.#side.localDeviceURLs)) return { ...entry, relayURL: "" };
+    // From a relay it would be the second hop.
+    const relayURL = isRelay(this.#source) ? undefined : this.#host.remote(entry.relayURL);
+    return relayURL === undefined ? undefined : { ...entry, relayURL };
+  }
+
+  /**
+   * Acts on a decision, at once when it is there; one that fails or does not come in time is undefined. By the time of a
+   * later one everything may be different, which `act` looks at; it is not called when the connection is over.
+   */
+  #decide<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): Promise<void> | undefined {
+    if (!(decision instanceof Promise)) {
+      act(decision);
+      return undefined;
+    }
+    const decided = async () => {
+      const outcome = await promptly(DECISION_TIMEOUT, decision).catch(() => undefined);
+      this.#deciding -= 1;
+      if (this.#ended || this.#engine.closed !== undefined) return;
+      this.#guarded(() => {
+        act(outcome);
+        this.#intake.flush();
+        this.#changed();
+      });
+    };
+    this.#deciding += 1;
+    const acted = decided();
+    this.#host.waitUntil(acted);
+    return acted;
+  }
+
+  /** Octets that come before a Connect is answered wait; somebody who sends many does not know the protocol. */
+  async #hold(octets: number, until: Promise<void>): Promise<void> {
+    this.#held += octets;
+    if (this.#held > HELD_OCTETS) {
+      this.#engine.close(ConnectCloseReasonId.ProtocolError);
+      this.#changed();
+    }
+    await until;
+    this.#held -= octets;
+  }
+
+  #expectToken(): void {
+    clearTimeout(this.#patience);
+    this.#patience = setTimeout(() => {
+      this.#endReason = "TokenNeeded";
+      this.#engine.transportLost();
+      this.#end();
+    }, CONNECT_PATIENCE);
+  }
+
+  /** Resolves when messages go to the origin relay, or with false when they will not. */
+  get opened(): Promise<boolean> {
+    return this.#opened.promise;
+  }
+
+  /** Resolves when the connection is over; octets may still be to be taken. */
+  get over(): Promise<void> {
+    return this.#over.promise;
+  }
+
+  /** Seconds for which the peer wants to be left alone [MS-GRVSSTP 3.1.5.1, 3.1.5.4]. */
+  get returnTime(): number {
+    return this.#engine.closed?.by === "peer" ? (this.#engine.closed.returnTime ?? 0) : 0;
+  }
+
+  /** Whether nothing more comes in or is made: what is left may be taken. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Octets of all but messages that were made since the peer last acknowledged one. */
+  get answersUnread(): number {
+    return this.#answersUnread;
+  }
+
+  /** Why there is no connection, when one of both sides has said so. */
+  get refusal(): Reason | undefined {
+    return this.#refusal;
+  }
+
+  /** Grows when there is something of a message or a session, either way, or an acknowledgement: more than a Noop. */
+  get uses(): number {
+    return this.#uses;
+  }
+
+  /** Whether the peer has acknowledged anything. */
+  get progressed(): boolean {
+    return this.#outlet.progressed;
+  }
+
+  /** Nothing more is sent to the peer than what has been begun. */
+  pause(): void {
+    this.#outlet.pause();
+  }
+
+  /** Whether nothing is on its way, to the peer or to a mailbox. */
+  get idle(): boolean {
+    return this.#outlet.idle && this.#intake.quiet;
+  }
+
+  /** Ends the connection in good order: what has been processed is acknowledged. */
+  rest(): void {
+    this.#engine.close(ConnectCloseReasonId.Resting);
+    this.#changed();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    clearTimeout(this.#patience);
+    this.#ended = true;
+    this.#opened.resolve(false);
+    this.#over.resolve();
+    this.#wake();
+    this.#taken();
+    // Whatever fails here, the others hear of the end all the same.
+    for (const tell of [
+      () => this.#throttle !== undefined && this.#host.waitUntil(this.#throttle.leave()),
+      () => this.#intake.abandon(),
+      () => this.#outlet.abandon(),
+    ]) {
+      try {
+        tell();
+      } catch (error) {
+        report(error);
+      }
+    }
+  }
+
+  /**
+   * Runs what acts on the engine or the host. Whatever it throws ends the virtual connection by name: one that goes on
+   * after half an event neither answers nor ends.
+   */
+  #guarded<T>(act: () => T): T | undefined {
+    try {
+      return act();
+    } catch (error) {
+      this.#fail(error);
+      return undefined;
+    }
+  }
+
+  #fail(error: unknown): void {
+    report(error);
+    this.abort("InternalError");
+  }
+
+  /** Ends the virtual connection for a reason of this edge; its device may come again. */
+  abort(reason: Reason): void {
+    if (!this.#ended) this.#endReason = reason;
+    try {
+      this.#engine.close(ConnectCloseReasonId.Resting);
+    } catch {
+      this.#engine.transportLost();
+    }
+    this.#end();
+  }
+
+  /** Octets made for the peer, which it has not taken. */
+  get #untaken(): number {
+    return this.#blocks.reduce((sum, { length }) => sum + length, this.#engine.pendingOctets);
+  }
+
+  /** A peer that asks and does not read the answers is not read either, and is given up when it takes nothing at all. */
+  async #untilTaken(): Promise<void> {
+    while (!this.#ended && this.#untaken > UNTAKEN_OCTETS) {
+      const taken = new Promise<void>((resolve) => this.#takers.push(resolve));
+      if ((await within(UNTAKEN_TIMEOUT, taken)) === undefined) this.abort("OutputNotTaken");
+    }
+  }
+
+  #taken(): void {
+    const takers = this.#takers;
+    this.#takers = [];
+    for (const resolve of takers) resolve();
+  }
+
+  /** What a relay brings is not metered by token or address. It wakes so many mailboxes a second and no more. */
+  #paceRelay(): Promise<void> | undefined {
+    if (!isRelay(this.#source)) return undefined;
+    const waits = charge(this.#relayWakes, 1, Date.now());
+    return waits === 0 ? undefined : new Promise((resolve) => setTimeout(resolve, waits));
+  }
+
+  /** There may be octets, or a deadline. */
+  #changed(): void {
+    if (this.#engine.closed !== undefined) this.#end();
+    if (this.peek() !== undefined) this.#wake();
+    const { deadline } = this.#engine;
+    if (deadline === Number.POSITIVE_INFINITY || this.#ended || this.#timer !== undefined) return;
+    // With a device it is the acknowledgement timer of SSTP alone: five seconds, and then the object may rest. With a
+    // relay also the Noop, while the socket keeps the object in memory in any case.
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#guarded(() => this.#handle(this.#engine.advance(Date.now())));
+      },
+      Math.max(0, deadline - Date.now()),
+    );
+  }
+
+  #wake(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake();
+  }
+}
+
+/** Events of the connection itself: no others may come before both relays have proved themselves. */
+const OF_CONNECTION: readonly ConnectionEvent["type"][] = [
+  "connect",
+  "connected",
+  "connectAuthenticate",
+  "refused",
+  "closed",
+];
+
+/** Why a session of security is closed: it may not be, or nobody could say. */
+function refusalOf(may: boolean | undefined, reasonId: number): number {
+  return may === undefined ? CloseReasonId.InternalError : reasonId;
+}

@@ -1,0 +1,98 @@
+/**
+ * Who may send to a mailbox, asked and set over HTTP.
+ *
+ *   GET  {"peer": "grooveDevice://bob/laptop", "senders": "alice carol/phone"}
+ *   PUT  {"senders": "everyone"}, answered like GET
+ *
+ * @module
+ */
+
+import { readBody } from "../../lib/runtime/byte-reader.ts";
+import { AddressError, deviceURL, identityURL, parseAddress } from "../../sstp/index.ts";
+import { RULE_OCTETS } from "../defaults.ts";
+import { mailboxAt } from "../mailbox/directory.ts";
+import type { Env } from "../env.ts";
+import { gate } from "../admission/source-gate.ts";
+import { EVERYONE, formatSenderRule, parseSenderRule, SenderRuleError } from "../policy/sender-rule.ts";
+import { sourceOf } from "../policy/client-network.ts";
+import { problem, type Reason } from "../reasons.ts";
+
+/**
+ * Answers a GET or PUT of a mailbox's rule.
+ *
+ * @param address of the mailbox's peer, as it stands in the path
+ * @param forbidden why whoever asks may not do so with the mailbox of this peer (its URL); undefined when he may
+ */
+export async function answerRule(
+  request: Request,
+  address: string,
+  env: Pick<Env, "DIRECTORY" | "MAILBOX" | "TRUSTED_PROXIES">,
+  forbidden: (peer: string) => Reason | undefined | Promise<Reason | undefined>,
+): Promise<Response> {
+  const peer = peerOf(address);
+  if (peer === undefined) return problem("MalformedAddress");
+  const refused = await forbidden(peer);
+  if (refused !== undefined) return problem(refused);
+  const wanted = request.method === "PUT" ? await sendersOf(request) : undefined;
+  if (wanted?.ok === false) return problem("MalformedRule", wanted.detail);
+  return lookAt(request, env, peer, async (there) => {
+    // One that is not there has the rule of all that have none.
+    const isNew = wanted !== undefined && formatSenderRule(parseSenderRule(wanted.senders)) !== EVERYONE_TEXT;
+    const mailbox = there ?? (isNew ? env.MAILBOX.getByName(peer) : undefined);
+    if (mailbox === undefined) return Response.json({ peer, senders: EVERYONE_TEXT });
+    if (wanted !== undefined) await mailbox.setSenders(wanted.senders);
+    const { senders } = await mailbox.status();
+    return Response.json({ peer, senders });
+  });
+}
+
+/**
+ * Asks something about a mailbox, which is not made by it. Who asks for mailboxes that are not there may do so as often as
+ * for virtual connections that are not.
+ */
+export async function lookAt(
+  request: Request,
+  env: Pick<Env, "DIRECTORY" | "MAILBOX" | "TRUSTED_PROXIES">,
+  peer: string,
+  answer: (mailbox: MailboxStub | undefined) => Promise<Response>,
+): Promise<Response> {
+  const source = sourceOf(request, env.TRUSTED_PROXIES);
+  const turned = await gate.look(source);
+  if (turned !== undefined) return problem(turned.reason, undefined, turned.retryAfter);
+  const mailbox = await mailboxAt(env, peer);
+  if (mailbox !== undefined) gate.found(source);
+  return answer(mailbox);
+}
+
+type MailboxStub = NonNullable<Awaited<ReturnType<typeof mailboxAt>>>;
+
+const EVERYONE_TEXT = formatSenderRule(EVERYONE);
+
+/** The URL of the peer that an address names; undefined when it is none. */
+export function peerOf(text: string): string | undefined {
+  try {
+    const address = parseAddress(text);
+    return address.device === undefined ? identityURL(address) : deviceURL(address);
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
+}
+
+type Wanted = { readonly ok: true; readonly senders: string } | { readonly ok: false; readonly detail?: string };
+
+async function sendersOf(request: Request): Promise<Wanted> {
+  const octets = await readBody(request.body, RULE_OCTETS).catch(() => undefined);
+  if (octets === undefined) return { ok: false, detail: `The rule is longer than ${RULE_OCTETS} octets: use stars.` };
+  try {
+    const body: unknown = JSON.parse(new TextDecoder().decode(octets));
+    if (typeof body !== "object" || body === null || !("senders" in body)) return { ok: false };
+    if (typeof body.senders !== "string") return { ok: false };
+    parseSenderRule(body.senders);
+    return { ok: true, senders: body.senders };
+  } catch (error) {
+    if (error instanceof SenderRuleError) return { ok: false, detail: error.message };
+    if (error instanceof SyntaxError) return { ok: false };
+    throw error;
+  }
+}

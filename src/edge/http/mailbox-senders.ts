@@ -1,0 +1,109 @@
+/**
+ * What a sender may ask over HTTP about the mailbox of a recipient, with a token that may send there.
+ *
+ *   GET    /mailboxes/{address}/room?from=alice/pc                  {"octets": 134217728, "messages": 50000, "attached": false}
+ *   DELETE /mailboxes/{address}/messages?from=alice/pc&id=TEXT      {"removed": 12}
+ *
+ * `room` is what the sender, with all devices of its identity, may add before it is suspended, and whether somebody is there
+ * to take it. DELETE takes back the messages of one device whose ids begin with a text and that wait; their ids stay known,
+ * so that one which is sent again is not stored. A recipient at another relay has its messages in that relay's mailbox.
+ *
+ * @module
+ */
+import { ANYBODY, isSame, type Principal } from "../../auth/principal.ts";
+import { maySend, mayUse } from "../../auth/scopes.ts";
+import { within } from "../../lib/runtime/timeout.ts";
+import { type Address, AddressError, deviceURL, identityURL, parseAddress, relayURL } from "../../sstp/index.ts";
+import type { Recipient } from "../../store-and-forward/envelope.ts";
+import { roomFor } from "../../store-and-forward/share.ts";
+import { escaped, LONGEST_ID } from "../../store-and-forward/vouch.ts";
+import { METER_TIMEOUT, WAKES } from "../defaults.ts";
+import type { Env } from "../env.ts";
+import { mayLink } from "../policy/link-settings.ts";
+import { parseQuota } from "../policy/quota-setting.ts";
+import { meteredName, parseRate } from "../policy/rate-setting.ts";
+import { problem, type Reason } from "../reasons.ts";
+import { allowedLink, isOwnName } from "../origin/relay-policy.ts";
+import { lookAt } from "./mailbox-rule.ts";
+
+/** A sender and a recipient, and in whose mailbox messages between them wait. */
+interface Way {
+  /** Device URL of the sender. */
+  readonly source: string;
+  readonly mailbox: string;
+  /** The recipient, when it is at another relay. */
+  readonly to?: Recipient;
+}
+
+/** Answers a GET of the room for a sender. */
+export async function answerRoom(request: Request, address: string, who: Principal, env: Env): Promise<Response> {
+  const way = wayOf(address, new URL(request.url).searchParams, who, env);
+  if (typeof way === "string") return problem(way);
+  await charge(way, who, env);
+  return lookAt(request, env, way.mailbox, async (mailbox) => {
+    if (mailbox === undefined) {
+      const { octets, messages } = roomFor(NOTHING, NOTHING, parseQuota(env.QUOTA ?? ""));
+      return Response.json({ octets, messages, attached: false });
+    }
+    const room = await mailbox.room(way.source);
+    if (room.type === "locked") return problem("LockedOut");
+    const { octets, messages, attached } = room;
+    return Response.json({ octets, messages, attached });
+  });
+}
+
+/** Answers a DELETE of messages that wait. */
+export async function answerWithdrawal(request: Request, address: string, who: Principal, env: Env): Promise<Response> {
+  const query = new URL(request.url).searchParams;
+  const way = wayOf(address, query, who, env);
+  if (typeof way === "string") return problem(way);
+  const id = query.get("id") ?? "";
+  if (id === "" || id.length > LONGEST_ID) return problem("MalformedSender");
+  await charge(way, who, env);
+  const { source, to, mailbox: peer } = way;
+  return lookAt(request, env, peer, async (mailbox) => {
+    const removed = await mailbox?.withdraw({ source, idPrefix: escaped(id), ...(to !== undefined && { to }) });
+    return Response.json({ removed: removed ?? 0 });
+  });
+}
+
+/** Who sends to whom, or why that may not be asked. */
+function wayOf(text: string, query: URLSearchParams, { rights }: Principal, env: Env): Way | Reason {
+  const address = parsed(text);
+  if (address === undefined) return "MalformedAddress";
+  const from = parsed(query.get("from") ?? "");
+  if (from?.device === undefined || from.relay !== undefined) return "MalformedSender";
+  if (!maySend(rights, address) || !mayUse(rights, from)) return "ScopeMissing";
+  const source = deviceURL(from);
+  const to = { identityURL: identityURL(address), deviceURL: address.device === undefined ? "" : deviceURL(address) };
+  const { relay } = address;
+  if (relay === undefined || isOwnName(relay, env)) return { source, mailbox: to.deviceURL || to.identityURL };
+  const allowed = allowedLink(relayURL(relay), env);
+  if (allowed.type === "refused") return allowed.reason;
+  return mayLink(allowed.url, env) ? { source, mailbox: allowed.url, to } : "LinkInClear";
+}
+
+function parsed(text: string): Address | undefined {
+  try {
+    return parseAddress(text);
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
+  }
+}
+
+/** Each counts as a mailbox that has to be woken. Whoever has used up what he may waits; a meter that fails is done without. */
+async function charge({ source }: Way, who: Principal, env: Env): Promise<void> {
+  const name = meteredName(source, isSame(who, ANYBODY) ? undefined : who.id, env);
+  if (name === undefined) return;
+  const messages = Math.ceil(parseRate(env.RATE ?? "").messages / WAKES);
+  for (let left = messages; left > 0; ) {
+    const asked = env.METER.getByName(name).lease("http", { octets: 0, messages: left }, { octets: 0, messages: 0 });
+    const lease = await within(METER_TIMEOUT, asked).catch(() => undefined);
+    if (lease === undefined) return;
+    if (lease.value.wait > 0) await scheduler.wait(lease.value.wait);
+    left -= Math.max(1, lease.value.messages);
+  }
+}
+
+const NOTHING = { octets: 0, messages: 0 };

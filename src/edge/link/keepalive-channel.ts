@@ -1,0 +1,148 @@
+/**
+ * A link's octets in KeepAlive, where only HTTP gets through to an origin relay: the client of the encapsulation over the
+ * platform's sockets.
+ *
+ * @module
+ */
+
+import type { ClientOutput, EncapsulationClient, Session } from "../../encapsulation/index.ts";
+import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import { ENCAPSULATED_AHEAD } from "../defaults.ts";
+import type { Inflow, Origin } from "../origin/tcp-channel.ts";
+
+/** What a link needs of the way to its relay. */
+export type Wire = Pick<Origin, "write" | "ready" | "take" | "close"> & {
+  /** Seconds for which whoever refused it, such as a proxy, wants to be left alone. */
+  readonly retryAfter?: number;
+};
+
+export class Encapsulated implements Wire {
+  readonly #client: EncapsulationClient;
+  readonly #dial: () => Promise<Wire | undefined>;
+  /** The sockets of the two requests. What is written to one that is still being dialled waits for it. */
+  readonly #sockets = new Map<Session, Promise<Wire | undefined>>();
+  #inbox: Uint8Array[] = [];
+  #inboxOctets = 0;
+  #over = false;
+  #retryAfter = 0;
+  #waiters: (() => void)[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @param dial makes a connection to the relay's HTTP port; undefined when it cannot be had */
+  constructor(client: EncapsulationClient, dial: () => Promise<Wire | undefined>) {
+    this.#client = client;
+    this.#dial = dial;
+    this.#apply(client.start(Date.now()));
+  }
+
+  get retryAfter(): number {
+    return this.#retryAfter;
+  }
+
+  async write(octets: Uint8Array): Promise<void> {
+    if (!this.#over) this.#apply(this.#client.send(octets, Date.now()));
+    while (!this.#over && this.#client.pending > ENCAPSULATED_AHEAD) await this.#change();
+    if (this.#over) throw new Error("the virtual connection to the relay is over");
+  }
+
+  async ready(): Promise<void> {
+    while (this.#inbox.length === 0 && !this.#over) await this.#change();
+  }
+
+  take(max: number): Inflow | undefined {
+    const [octets] = this.#inbox;
+    if (octets === undefined) return this.#over ? { kind: "ended", reason: "OriginClosed" } : undefined;
+    const taken = octets.subarray(0, max);
+    if (taken.length === octets.length) this.#inbox.shift();
+    else this.#inbox[0] = octets.subarray(max);
+    this.#inboxOctets -= taken.length;
+    this.#changed();
+    return { kind: "octets", octets: taken };
+  }
+
+  close(): void {
+    if (!this.#over) this.#apply(this.#client.close());
+    this.#end();
+  }
+
+  #apply(outputs: readonly ClientOutput[]): void {
+    for (const output of outputs) {
+      switch (output.type) {
+        case "open": {
+          const socket = this.#dial();
+          this.#sockets.set(output.session, socket);
+          void this.#read(output.session, socket);
+          break;
+        }
+        case "write": {
+          const { session, octets } = output;
+          void this.#sockets
+            .get(session)
+            ?.then(async (socket) => {
+              for (const piece of octets) await socket?.write(piece);
+            })
+            .catch(() => undefined);
+          break;
+        }
+        case "close": {
+          const socket = this.#sockets.get(output.session);
+          this.#sockets.delete(output.session);
+          void socket?.then((open) => open?.close());
+          break;
+        }
+        case "data":
+          this.#inbox.push(output.data.slice());
+          this.#inboxOctets += output.data.length;
+          break;
+        case "lost":
+          this.#retryAfter = output.retryAfter ?? 0;
+          this.#end();
+          break;
+      }
+    }
+    this.#changed();
+    this.#setTimer();
+  }
+
+  /** Reads a session's socket to its end, no faster than the octets are taken. */
+  async #read(session: Session, dialling: Promise<Wire | undefined>): Promise<void> {
+    const socket = await dialling.catch(() => undefined);
+    const current = () => this.#sockets.get(session) === dialling;
+    while (socket !== undefined && current()) {
+      await socket.ready();
+      while (this.#inboxOctets > ENCAPSULATED_AHEAD && current()) await this.#change();
+      const waiting = socket.take(READ_SIZE);
+      if (waiting?.kind === "ended") break;
+      if (waiting !== undefined && current()) this.#apply(this.#client.feed(session, waiting.octets, Date.now()));
+    }
+    if (!current()) return;
+    this.#sockets.delete(session);
+    this.#apply(this.#client.ended(session, Date.now()));
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#timer);
+    for (const socket of this.#sockets.values()) void socket.then((open) => open?.close());
+    this.#sockets.clear();
+    this.#changed();
+  }
+
+  #setTimer(): void {
+    clearTimeout(this.#timer);
+    const { deadline } = this.#client;
+    if (this.#over || deadline === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(() => this.#apply(this.#client.expire(Date.now())), Math.max(0, deadline - Date.now()));
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  #changed(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const resolve of waiters) resolve();
+  }
+}

@@ -1,0 +1,262 @@
+/**
+ * How far the consumer of a mailbox is: what it was sent and has not acknowledged, what it has set aside, and what it
+ * refuses. Here is decided which messages it is sent next.
+ *
+ * They go in the order in which they came, whoever has sent them, also to another relay: its connection knows by number what
+ * it was given, and a message with a number below the last counts as one that it has had.
+ *
+ * What is done with comes off the log a little later, together with other writes. What is set aside is kept in the facts
+ * of the store, so that an object which was thrown out of memory does not send all of it again. What is on its way is
+ * memory alone: it is sent again, and the consumer knows by number what it has.
+ *
+ * @module
+ */
+import { type Range, Ranges } from "../../lib/ranges.ts";
+import type { Drop } from "../../store-and-forward/drop-reasons.ts";
+import {
+  ASIDE_RANGES,
+  DECLINED_RANGES,
+  LATER,
+  REFUSED_FOR,
+  REFUSED_MESSAGES,
+  SEND_WINDOW,
+  SEND_WINDOW_MESSAGES,
+} from "../defaults.ts";
+import { Flying } from "./send-window.ts";
+import type { Report } from "../rpc/delivery-report.ts";
+import type { MailboxStore, Slice } from "./mailbox-store.ts";
+
+/** What is set aside, as it is kept. */
+interface AsideRow {
+  readonly aside: readonly Range[];
+  /** Of these, what is offered again by itself, and when. */
+  readonly later: readonly Range[];
+  readonly at: number;
+}
+
+/** A message that was refused for its size, and when it was refused first. */
+type RefusedRow = readonly [seq: number, since: number];
+
+/** Drops that a report has made, by their reason. */
+export type Dropped = Partial<Record<Drop, number>>;
+
+export class Consumption {
+  readonly #store: MailboxStore;
+  readonly #flying = new Flying();
+  /** The last message sent; below the last that ever was while some are sent again. */
+  #sent: number;
+  #top: number;
+  /** Done with, and not yet off the log. */
+  readonly #done = new Ranges();
+  readonly #aside: Ranges;
+  readonly #later: Ranges;
+  #laterAt: number;
+  readonly #refused: Map<number, number>;
+  /** Refused for good by some device, and counted as such. */
+  readonly #declined: Ranges;
+
+  constructor(store: MailboxStore) {
+    this.#store = store;
+    const { aside, later, at } = this.#kept<AsideRow>("aside") ?? { aside: [], later: [], at: 0 };
+    this.#aside = new Ranges(aside);
+    this.#later = new Ranges(later);
+    this.#laterAt = at;
+    this.#refused = new Map(this.#kept<RefusedRow[]>("refusals"));
+    this.#declined = new Ranges(this.#kept<Range[]>("declined"));
+    this.#sent = store.position;
+    this.#top = store.position;
+  }
+
+  /** Another consumer, or none: everything that waits is offered to the next. */
+  restart(): void {
+    this.repeat();
+    if (this.#aside.count === 0) return;
+    this.#aside.clear();
+    this.#later.clear();
+    this.#keepAside();
+  }
+
+  /** What is not acknowledged is sent again. */
+  repeat(): void {
+    this.#sent = this.#store.position;
+    this.#top = this.#sent;
+    this.#flying.clear();
+  }
+
+  /** Whether the consumer has something that it has not acknowledged. */
+  get isBusy(): boolean {
+    return this.#flying.count > 0;
+  }
+
+  /** How many messages wait and are not set aside. */
+  get waiting(): number {
+    return this.#store.messages - this.#aside.count;
+  }
+
+  /** How many are set aside. */
+  get aside(): number {
+    return this.#aside.count;
+  }
+
+  /** When some of what is set aside is offered again; undefined when none is. */
+  get laterAt(): number | undefined {
+    return this.#later.count === 0 ? undefined : this.#laterAt;
+  }
+
+  /** The next messages for the consumer, as far as its window allows. They are on their way from now on. */
+  next(): Slice[] {
+    const octets = SEND_WINDOW - this.#flying.octets;
+    const count = SEND_WINDOW_MESSAGES - this.#flying.count;
+    if (octets <= 0 || count <= 0) return [];
+    if ((this.#done.last ?? 0) > this.#sent) this.cut();
+    const slices = this.#store.read(this.#sent, octets, count, this.#excluded());
+    if (slices.length === 0) this.#sent = Math.max(this.#sent, this.#top);
+    // One that is larger than what is left of the window waits for half of it: the other half may be held by sessions that
+    // are not ready.
+    if ((slices[0]?.sizes[0] ?? 0) > octets && this.#flying.octets > SEND_WINDOW / 2) return [];
+    for (const { first, sizes } of slices) {
+      this.#flying.add(first, sizes);
+      this.#sent = first + sizes.length - 1;
+    }
+    this.#top = Math.max(this.#top, this.#sent);
+    return slices;
+  }
+
+  /** What the consumer tells of its messages. Returns what is dropped over it. */
+  report(report: Report, now: number): Dropped {
+    // What has not come yet is not done with, whatever a consumer says: it would be cut when it comes.
+    const [done, aside, later, again] = [report.done, report.aside, report.later, report.again].map((ranges) =>
+      this.#known(ranges ?? []),
+    ) as [Range[], Range[], Range[], Range[]];
+    const dropped: Dropped = {};
+    const asideBefore = this.#aside.count;
+    for (const [from, to] of done) {
+      this.#done.add(from, to);
+      if (asideBefore > 0) this.#notAside(from, to);
+    }
+    this.#flying.landed(done);
+    if (report.dropped !== undefined) dropped.SlowPeer = report.dropped;
+    if (report.recipients !== undefined) dropped.RefusedByPeer = report.recipients;
+    if (aside.length + later.length + again.length > 0) {
+      for (const [from, to] of [...aside, ...later]) this.#aside.add(from, to);
+      for (const [from, to] of later) this.#later.add(from, to);
+      if (later.length > 0) this.#laterAt = Math.max(this.#laterAt, now + LATER);
+      for (const [from, to] of again) {
+        this.#notAside(from, to);
+        this.#sent = Math.min(this.#sent, from - 1);
+      }
+      for (const landed of [aside, later, again]) this.#flying.landed(landed);
+      const declined = this.#decline(this.#known(report.declined ?? []));
+      if (declined > 0) dropped.ResourceRefused = declined;
+      const refused = this.#refuse(report.refused ?? [], now);
+      if (refused > 0) dropped.RefusedByPeer = (dropped.RefusedByPeer ?? 0) + refused;
+    }
+    if (aside.length + later.length + again.length > 0 || this.#aside.count !== asideBefore) this.#keepAside();
+    return dropped;
+  }
+
+  /** Takes off the log what the consumer is done with. */
+  cut(): void {
+    if (this.#done.count === 0) return;
+    const done = [...this.#done];
+    this.#done.clear();
+    this.#store.remove(done);
+  }
+
+  /** Messages have left the mailbox in another way: a consumer that set them aside no longer waits for them. */
+  prune(): void {
+    const { position } = this.#store;
+    this.#sent = Math.max(this.#sent, position);
+    this.#top = Math.max(this.#top, position);
+    if ((this.#aside.first ?? Number.POSITIVE_INFINITY) > position) return;
+    this.#notAside(0, position);
+    this.#keepAside();
+  }
+
+  /** Messages have been taken back by their sender: they are not waited for. What is on its way may arrive. */
+  withdrawn(ranges: readonly Range[]): void {
+    const before = this.#aside.count;
+    for (const [from, to] of ranges) this.#notAside(from, to);
+    if (this.#aside.count !== before) this.#keepAside();
+  }
+
+  /** Offers again what was put off, when it is time. */
+  offerLater(now: number): void {
+    if (this.#later.count === 0 || now < this.#laterAt) return;
+    this.report({ again: [...this.#later] }, now);
+  }
+
+  /** What is not sent again: what is set aside, and what is on its way. */
+  #excluded(): Ranges {
+    if (this.#sent >= this.#top || this.#flying.count === 0) return this.#aside;
+    const excluded = this.#flying.ranges;
+    for (const [from, to] of this.#aside) excluded.add(from, to);
+    return excluded;
+  }
+
+  /** As far as they have come. */
+  #known(ranges: readonly Range[]): Range[] {
+    const { last } = this.#store;
+    return ranges.flatMap(([from, to]) => (from > last ? [] : [[from, Math.min(to, last)] as const]));
+  }
+
+  #notAside(from: number, to: number): void {
+    this.#aside.delete(from, to);
+    this.#later.delete(from, to);
+  }
+
+  /** Counts those that were not refused for good before. */
+  #decline(ranges: readonly Range[]): number {
+    const before = this.#declined.count;
+    for (const [from, to] of ranges) this.#declined.add(from, to);
+    const count = this.#declined.count - before;
+    if (count === 0) return 0;
+    this.#declined.delete(0, this.#store.position);
+    // Too many holes are filled from the oldest: a message in one is then not counted.
+    for (let ranges = [...this.#declined]; ranges.length > DECLINED_RANGES; ranges = [...this.#declined]) {
+      const [oldest, next] = ranges;
+      this.#declined.add(oldest?.[0] ?? 0, next?.[0] ?? 0);
+    }
+    this.#keep("declined", [...this.#declined]);
+    return count;
+  }
+
+  /** Drops those that have been refused for long enough; how many. */
+  #refuse(messages: readonly number[], now: number): number {
+    let dropped = 0;
+    for (const seq of messages) {
+      if (seq > this.#store.last) continue;
+      const since = this.#refused.get(seq) ?? now;
+      if (now - since < REFUSED_FOR) {
+        if (this.#refused.size < REFUSED_MESSAGES) this.#refused.set(seq, since);
+        continue;
+      }
+      this.#refused.delete(seq);
+      this.#notAside(seq, seq);
+      this.#done.add(seq);
+      dropped += 1;
+    }
+    if (messages.length === 0) return 0;
+    for (const seq of this.#refused.keys()) if (seq <= this.#store.position) this.#refused.delete(seq);
+    this.#keep("refusals", [...this.#refused]);
+    return dropped;
+  }
+
+  #keepAside(): void {
+    const kept: AsideRow = {
+      aside: [...this.#aside].slice(0, ASIDE_RANGES),
+      later: [...this.#later].slice(0, ASIDE_RANGES),
+      at: this.#laterAt,
+    };
+    this.#keep("aside", kept);
+  }
+
+  #kept<T>(name: string): T | undefined {
+    const value = this.#store.fact(name);
+    return value === undefined ? undefined : ((JSON.parse(value) as T | null) ?? undefined);
+  }
+
+  #keep(name: string, value: unknown): void {
+    this.#store.setFact(name, JSON.stringify(value));
+  }
+}

@@ -1,0 +1,1165 @@
+/**
+ * A mailbox's store: the log of what waits for one peer, in the SQLite of its object. With `id-store.ts`, which is a part
+ * of it, the only file of the edge with SQL.
+ *
+ *   segments   a bundle of messages in a row, keyed by the sequence number of its first
+ *   done       which messages of a segment are done with, while others of it wait, under the same key
+ *   bodies     the body of a message longer than a row, row by row, keyed by its sequence number
+ *   envelopes  long envelopes, each once for all segments that have it
+ *   ids        ids of messages that have come, to know what is sent again, whether they still wait or not
+ *   facts      what else must survive: version, next sequence number, generation, rule, counters
+ *
+ * Messages are done with in any order. A segment goes when all of its messages are; until then its row keeps them, and is
+ * made smaller when most of it is done with.
+ *
+ * Sizes are what is stored and sent: a message counts with its header, id and body, an envelope once where it stands.
+ *
+ * A store that nothing was written to has no tables: to look at it leaves nothing behind.
+ *
+ * Every call is one synchronous turn: what it writes is one transaction, and the platform's output gate keeps every
+ * answer back until that is durable. Memory is a cache of the tables, filled again when the object wakes.
+ *
+ * @module
+ */
+import { type Range, Ranges } from "../../lib/ranges.ts";
+import { sha256 } from "../../lib/sha256.ts";
+import { joinOctets } from "../../sstp/index.ts";
+import type { Envelope, Recipient } from "../../store-and-forward/envelope.ts";
+import {
+  type Amount,
+  hasRoom,
+  isAtMark,
+  isEasy,
+  isPlenty,
+  longestIn,
+  mayGoOn,
+  QUOTA,
+  type Quota,
+  roomFor,
+  senderOf,
+} from "../../store-and-forward/share.ts";
+import { storedVersion } from "../../store-and-forward/stored-version.ts";
+import {
+  type Bundle,
+  contentsOf,
+  emptyMessage,
+  envelopeAt,
+  ID_AT,
+  idLengthAt,
+  isElsewhere,
+  lengthOf,
+  renumbered,
+  withBody,
+  withoutBody,
+} from "../rpc/message-batch.ts";
+import {
+  BODY_ROW_OCTETS,
+  ENVELOPE_LIMIT,
+  FOUND_SEGMENTS,
+  LONG_ENVELOPE,
+  MESSAGE_LIMIT,
+  PURGED_IDS_AGE,
+  RANGE_TIME,
+  REMEMBER_IDS,
+  RETENTION,
+  SEGMENT_ENVELOPES,
+  SEGMENT_OCTETS,
+} from "../defaults.ts";
+import { ID_SCHEMA, IdTable } from "./id-store.ts";
+import { eachOf, idsOf, NONE, type WrittenIds } from "./seen-ids.ts";
+import { type Segment, Segments } from "./segment-cache.ts";
+
+/** What is used of the platform's SqlStorage, so that the store can be tested on any SQLite. */
+export interface Sql {
+  exec(
+    query: string,
+    ...bindings: (string | number | null | ArrayBuffer | Uint8Array)[]
+  ): {
+    toArray(): Record<string, unknown>[];
+    readonly rowsWritten: number;
+  };
+}
+
+/**
+ * What became of a message. One that is locked came from somebody who may not send to this mailbox. One that is too long
+ * can never be stored, one over the quota later, and so one for which the disk is too full, or whose mailbox is new and
+ * cannot be entered in the directory now. The last three are of one that cannot wait for an origin relay that is out of
+ * reach.
+ */
+export type Outcome =
+  | "stored"
+  | "duplicate"
+  | "quota"
+  | "tooLong"
+  | "full"
+  | "locked"
+  | "notEntered"
+  | "DNSLookupFailed"
+  | "HostNotReachable"
+  | "ConnectionClosed";
+
+/** Messages of a mailbox, numbered one by one from `first` on. */
+export interface Slice {
+  readonly first: number;
+  readonly bundle: Bundle;
+  /** By how much each counts: what it adds to the call that carries the slice, its envelope with the first that has it. */
+  readonly sizes: readonly number[];
+}
+
+/** What waits. */
+export interface Waiting {
+  readonly messages: number;
+  readonly octets: number;
+  /** When the oldest came, in milliseconds since 1970; undefined when nothing waits. */
+  readonly oldest: number | undefined;
+}
+
+/** Messages that are to be written down, with their envelopes as they are stored. */
+interface Batch extends Omit<Segment, "first" | "octets"> {
+  readonly texts: readonly string[];
+}
+
+/** What is done with of a segment of which some messages wait. */
+interface Part {
+  readonly ranges: Ranges;
+  octets: number;
+}
+
+/** Where a segment stands, without its messages. */
+interface Extent {
+  readonly first: number;
+  readonly count: number;
+  readonly octets: number;
+}
+
+/** What waits of one sender, done with in part or not. */
+interface Share {
+  messages: number;
+  octets: number;
+}
+
+/** Messages that a sender asks for. */
+export interface Wanted {
+  /** Device URL of the sender. */
+  readonly source: string;
+  /** What their ids begin with, as they are stored. */
+  readonly idPrefix: string;
+  /** Only those for this one recipient: in the mailbox of an origin relay there are those for others. */
+  readonly to?: Recipient;
+}
+
+/** How messages are taken. */
+export interface Terms {
+  /** Whether messages of an envelope may not come in. */
+  readonly shutOut?: (envelope: Envelope) => boolean;
+  /** Whether somebody is about to read them: then they stay in memory, as far as there is room. Default true. */
+  readonly awaited?: boolean;
+  /** Whether the disk has no room for what is new; then nothing is written. */
+  readonly full?: boolean;
+  /** Whether their sender can be suspended, so that it has the reserve beyond its share. */
+  readonly reserve?: boolean;
+}
+
+/** The version that this release writes. */
+const VERSION = 2;
+
+const schema = `
+  CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE segments (
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, octets INTEGER NOT NULL, at INTEGER NOT NULL,
+    apart INTEGER NOT NULL, senders TEXT NOT NULL, envelopes TEXT NOT NULL, body BLOB NOT NULL);
+  CREATE TABLE done (
+    first INTEGER PRIMARY KEY, messages INTEGER NOT NULL, octets INTEGER NOT NULL, ranges TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS bodies (
+    seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (seq, n)) WITHOUT ROWID;
+  CREATE TABLE envelopes (
+    number INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, segments INTEGER NOT NULL, octets INTEGER NOT NULL,
+    sender TEXT NOT NULL, text TEXT NOT NULL);
+  ${ID_SCHEMA}
+`;
+
+/** A row of which less is done with is left as it is: SQLite would not give back a page for it. */
+const LEAST_COMPACTION = 4096;
+
+const NO_RANGES = new Ranges();
+
+const NOTHING: Amount = { messages: 0, octets: 0 };
+
+export interface StoreOptions {
+  readonly quota?: Quota;
+  /** Octets of ids that are remembered. */
+  readonly idOctets?: number;
+  /** The number of the first message, when the store is made: above all that were used before. */
+  readonly firstNumber?: () => number;
+}
+
+export class MailboxStore {
+  readonly #sql: Sql;
+  readonly #transaction: <T>(run: () => T) => T;
+  readonly #quota: Quota;
+  readonly #messageLimit: number;
+  readonly #firstNumber: () => number;
+  /** Whether there are tables. */
+  #made = false;
+  /** The last number before the first message that waits. */
+  #position = 0;
+  #next = 1;
+  #messages = 0;
+  #octets = 0;
+  /** Segments that are done with in part, by their first number. */
+  readonly #parts = new Map<number, Part>();
+  /** How many envelopes stand apart. */
+  #apart = 0;
+  /** What waits of each sender; undefined while so little waits that it does not matter. */
+  #shares: Map<string, Share> | undefined;
+  readonly #ids: IdTable;
+  readonly #cache = new Segments();
+  /** Rows written since the object woke, as the platform bills them. */
+  rowsWritten = 0;
+
+  /**
+   * @param transaction runs a function whose writes happen all or not at all
+   * @throws NewerSchemaError
+   */
+  constructor(sql: Sql, transaction: <T>(run: () => T) => T, options: StoreOptions = {}) {
+    this.#sql = sql;
+    this.#transaction = transaction;
+    this.#quota = options.quota ?? QUOTA;
+    this.#messageLimit = Math.min(MESSAGE_LIMIT, longestIn(this.#quota));
+    this.#firstNumber = options.firstNumber ?? (() => 1);
+    const statements = { all: this.#all.bind(this), run: this.#run.bind(this) };
+    this.#ids = new IdTable(statements, options.idOctets);
+    this.#open();
+  }
+
+  #open(): void {
+    this.#made = sqlRows(this.#sql, "SELECT 1 FROM sqlite_master WHERE name = 'facts'").length > 0;
+    if (this.#made && storedVersion("a mailbox", this.fact("version"), VERSION) === 1) {
+      this.#transaction(() => this.#migrate());
+    }
+    this.#load();
+  }
+
+  /** Makes the tables. */
+  #make(): void {
+    this.#transaction(() => {
+      this.#sql.exec(schema).toArray();
+      this.#made = true;
+      this.#next = this.#firstNumber();
+      this.#position = this.#next - 1;
+      this.setFact("version", String(VERSION));
+      this.setFact("next", String(this.#next));
+    });
+  }
+
+  /**
+   * From the first schema, in which each segment had its ids and all of its envelopes with it, ids of what was done with
+   * stood in segments of their own, messages were done with from the front only, and sizes were those of bodies.
+   */
+  #migrate(): void {
+    this.#sql.exec("ALTER TABLE segments RENAME TO segments_1; ALTER TABLE ids RENAME TO ids_1;").toArray();
+    this.#sql.exec(schema).toArray();
+    for (let after = -1; ; ) {
+      const [row] = this.#all("SELECT * FROM ids_1 WHERE first > ? ORDER BY first LIMIT 1", after);
+      if (row === undefined) break;
+      after = Number(row.first);
+      this.#learn(JSON.parse(String(row.ids)) as WrittenIds, Number(row.at));
+    }
+    for (let after = -1; ; ) {
+      const [row] = this.#all("SELECT * FROM segments_1 WHERE first > ? ORDER BY first LIMIT 1", after);
+      if (row === undefined) break;
+      after = Number(row.first);
+      const octets = octetsOf(row.body);
+      const envelopes = JSON.parse(String(row.envelopes)) as Envelope[];
+      this.#insert(batchOf({ envelopes, octets }), after, Number(row.at));
+      this.#learn(JSON.parse(String(row.ids)) as WrittenIds, Number(row.at));
+    }
+    const position = Number(this.fact("position") ?? 0);
+    this.#sql
+      .exec("DROP TABLE segments_1; DROP TABLE ids_1; DELETE FROM facts WHERE name IN ('position', 'entered');")
+      .toArray();
+    this.setFact("version", String(VERSION));
+    this.#load();
+    this.#removeAll([[this.#position + 1, position]]);
+  }
+
+  #learn(written: WrittenIds, at: number): void {
+    const all = [...eachOf(written)];
+    this.#ids.lookUp({ series: all.map(({ series }) => series), numbers: all.map(({ number }) => number) });
+    for (const { series, number } of all) {
+      if (!this.#ids.isKnown(series, number)) this.#ids.add(series, number, at);
+    }
+    this.#ids.flush(at);
+  }
+
+  /** Fills memory from the tables. */
+  #load(): void {
+    this.#cache.clear();
+    this.#ids.forgetMemory();
+    this.#parts.clear();
+    this.#shares = undefined;
+    this.#next = Number(this.fact("next") ?? 1);
+    const [last] = this.#all("SELECT first + count AS next FROM segments ORDER BY first DESC LIMIT 1");
+    if (last !== undefined) this.#next = Math.max(this.#next, Number(last.next));
+    const [sums] = this.#all(
+      "SELECT coalesce(sum(count), 0) AS messages, coalesce(sum(octets), 0) AS octets FROM segments",
+    );
+    const [apart] = this.#all("SELECT count(*) AS count, coalesce(sum(octets), 0) AS octets FROM envelopes");
+    this.#apart = Number(apart?.count ?? 0);
+    this.#messages = Number(sums?.messages ?? 0);
+    this.#octets = Number(sums?.octets ?? 0) + Number(apart?.octets ?? 0);
+    for (const { first, messages, octets, ranges } of this.#all("SELECT first, messages, octets, ranges FROM done")) {
+      this.#messages -= Number(messages);
+      this.#octets -= Number(octets);
+      const done = new Ranges(JSON.parse(String(ranges)) as Range[]);
+      this.#parts.set(Number(first), { ranges: done, octets: Number(octets) });
+    }
+    this.#position = 0;
+    this.#advance();
+  }
+
+  /**
+   * Takes messages, in order.
+   *
+   * @returns for each what became of it
+   */
+  append(bundle: Bundle, now: number, terms: Terms = {}): Outcome[] {
+    const { shutOut = () => false, awaited = true, full = false, reserve = false } = terms;
+    const batch = batchOf(bundle);
+    if (full && !this.#made) return batch.sizes.map(() => "full");
+    if (!this.#made) this.#make();
+    const { envelopes, octets } = bundle;
+    const { starts, sizes, shares } = batch;
+    const inline = shares.reduce((sum, share) => sum + share, 0);
+    const ids = idsOf(bundle, batch);
+    const { series, numbers } = ids;
+    return this.#safely(() => {
+      this.#ids.lookUp(ids);
+      const shut = envelopes.map(shutOut);
+      const room = this.#roomFor({ messages: sizes.length, octets: octets.length + inline }, reserve);
+      const counted = new Set<number>();
+      const kept: number[] = [];
+      const outcomes = sizes.map((size, index): Outcome => {
+        const one = series[index];
+        const id = numbers[index] ?? NONE;
+        // What is stored is acknowledged, whatever has become of its sender's right meanwhile.
+        if (one !== undefined && this.#ids.isKnown(one, id)) return "duplicate";
+        const number = envelopeAt(octets, starts[index] ?? 0);
+        if (shut[number] ?? true) return "locked";
+        if (full) return "full";
+        const share = shares[number] ?? 0;
+        if (size > this.#messageLimit || share > ENVELOPE_LIMIT) return "tooLong";
+        // Nearly always there is plenty, and nothing to count.
+        if (room !== undefined) {
+          const counts = lengthOf(octets, batch, index) + (counted.has(number) ? 0 : share);
+          if (!room.take(envelopes[number]?.source ?? "", counts)) return "quota";
+          counted.add(number);
+        }
+        kept.push(index);
+        if (one !== undefined) this.#ids.add(one, id, now);
+        return "stored";
+      });
+      if (kept.length === 0) return outcomes;
+      const before = this.#next;
+      const write = () => {
+        const written = this.#write(batch, kept, now);
+        this.#ids.flush(now);
+        return written;
+      };
+      // Nearly always it is one row, and one number in another that is written last: to begin a transaction for them would
+      // cost as much as one of them.
+      const few = this.#ids.pending <= 1 && octets.length <= BODY_ROW_OCTETS && inline <= LONG_ENVELOPE;
+      const written = few ? this.#undoing(before, write) : this.#transaction(write);
+      if (awaited) for (const segment of written) this.#cache.offer(segment);
+      return outcomes;
+    });
+  }
+
+  /**
+   * Messages that wait, with numbers above `after`, oldest first, until there are `octets` of them or `count`; one is given
+   * however long it is. Those that follow each other by number come in one slice, as far as they stand in one segment.
+   *
+   * @param excluded messages that are left out
+   */
+  read(after: number, octets: number, count: number, excluded: Ranges = NO_RANGES): Slice[] {
+    const slices: Slice[] = [];
+    let taken = 0;
+    let found = 0;
+    let from = Math.max(after, this.#position) + 1;
+    while (found < count) {
+      from = excluded.nextMissing(from);
+      if (from >= this.#next) break;
+      const segment = this.#segmentAt(from);
+      if (segment === undefined) break;
+      const { first, starts, sizes, bundle, shares } = segment;
+      const end = first + sizes.length;
+      const done = this.#parts.get(first)?.ranges ?? NO_RANGES;
+      from = done.nextMissing(Math.max(from, first));
+      if (from >= end || excluded.has(from)) continue;
+      // Up to the next that is done with or left out.
+      const stop = Math.min(end, done.next(from) ?? end, excluded.next(from) ?? end);
+      const begin = from;
+      const counted: number[] = [];
+      const counts: number[] = [];
+      for (; from < stop && found < count; from += 1) {
+        const index = from - first;
+        const number = envelopeAt(bundle.octets, starts[index] ?? 0);
+        const isFirst = !counted.includes(number);
+        const size = lengthOf(bundle.octets, segment, index) + (isFirst ? (shares[number] ?? 0) : 0);
+        if (found > 0 && taken + size > octets) break;
+        if (isFirst) counted.push(number);
+        counts.push(size);
+        taken += size;
+        found += 1;
+      }
+      if (from > begin) slices.push(this.#slice(segment, begin - first, from - first, counted, counts));
+      if (from < stop) break;
+    }
+    return slices;
+  }
+
+  /** These messages are done with. Numbers of none that waits change nothing. */
+  remove(ranges: Iterable<Range>): void {
+    this.#atomically(() => this.#removeAll(ranges));
+  }
+
+  #removeAll(ranges: Iterable<Range>): void {
+    for (const [from, to] of ranges) this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1));
+    this.#advance();
+  }
+
+  /**
+   * Finds messages that a sender may want back, in so many segments and no more: to read them all at once could keep others
+   * waiting.
+   *
+   * @param from where to begin, by number
+   * @returns their numbers, and where to go on; undefined when all were looked at
+   */
+  find(wanted: Wanted, from: number): { readonly found: readonly Range[]; readonly next: number | undefined } {
+    const rows = this.#all(
+      "SELECT first, count, octets, senders, envelopes, body FROM segments WHERE first + count > ? ORDER BY first LIMIT ?",
+      from,
+      FOUND_SEGMENTS,
+    );
+    const sender = senderOf(wanted.source);
+    const begin = encoder.encode(wanted.idPrefix);
+    const found = new Ranges();
+    for (const row of rows) {
+      if (!(JSON.parse(String(row.senders)) as SenderCount[]).some(([name]) => name === sender)) continue;
+      const { first, bundle, starts, sizes } = this.#segmentIn(row);
+      const isTheirs = bundle.envelopes.map((envelope) => isWanted(envelope, wanted));
+      if (!isTheirs.includes(true)) continue;
+      const done = this.#parts.get(first)?.ranges ?? NO_RANGES;
+      for (const index of sizes.keys()) {
+        const start = starts[index] ?? 0;
+        const theirs = isTheirs[envelopeAt(bundle.octets, start)] === true && !done.has(first + index);
+        if (theirs && idBegins(bundle.octets, start, begin)) found.add(first + index);
+      }
+    }
+    const last = rows.at(-1);
+    const isEnd = last === undefined || rows.length < FOUND_SEGMENTS;
+    return { found: [...found], next: isEnd ? undefined : Number(last.first) + Number(last.count) };
+  }
+
+  /** Of these numbers, as far as they have come, those of no message that waits. */
+  gone(ranges: Iterable<Range>): Range[] {
+    const gone = new Ranges();
+    for (const [from, to] of ranges) {
+      const end = Math.min(to, this.#next - 1);
+      for (let at = from; at <= end; ) {
+        const extent = this.#extentAt(at);
+        const first = extent?.first ?? end + 1;
+        gone.add(at, Math.min(end, first - 1));
+        if (extent === undefined || first > end) break;
+        const last = Math.min(end, first + extent.count - 1);
+        for (const [low, high] of this.#parts.get(first)?.ranges ?? NO_RANGES) {
+          gone.add(Math.max(low, at), Math.min(high, last));
+        }
+        at = last + 1;
+      }
+    }
+    return [...gone];
+  }
+
+  /**
+   * Removes all that waits, and the ids that are hardly sent again.
+   *
+   * @returns how many messages that were
+   */
+  purge(now: number): number {
+    const messages = this.#messages;
+    this.#atomically(() => {
+      this.#removeAll([[this.#position + 1, this.#next - 1]]);
+      this.#ids.forgetBefore(now - PURGED_IDS_AGE);
+    });
+    return messages;
+  }
+
+  /**
+   * Removes what came too long ago, and ids that nobody will use again.
+   *
+   * @returns how many messages were removed
+   */
+  expire(now: number): number {
+    const before = this.#messages;
+    // They stand in the order in which they came.
+    const [young] = this.#all("SELECT first FROM segments WHERE at >= ? ORDER BY first LIMIT 1", now - RETENTION);
+    const last = young === undefined ? this.#next - 1 : Number(young.first) - 1;
+    if (last > this.#position) this.remove([[this.#position + 1, last]]);
+    this.#atomically(() => this.#ids.forgetBefore(now - REMEMBER_IDS - RANGE_TIME));
+    return before - this.#messages;
+  }
+
+  /** When `expire` will have something to do; undefined when nothing waits and no id is remembered. */
+  expiry(): number | undefined {
+    const [segment] = this.#all("SELECT at FROM segments ORDER BY first LIMIT 1");
+    const times = segment === undefined ? [] : [Number(segment.at) + RETENTION + 1];
+    const ids = this.#ids.expiry;
+    if (ids !== undefined) times.push(ids);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** Whether nothing waits and no id is remembered. */
+  get empty(): boolean {
+    return this.#messages === 0 && this.#ids.expiry === undefined;
+  }
+
+  /** All tables have been deleted. */
+  deleted(): void {
+    this.#made = false;
+    this.#load();
+  }
+
+  /** How many messages wait. */
+  get messages(): number {
+    return this.#messages;
+  }
+
+  /** Whether a sender has used up its share. To ask costs next to nothing while less waits than one sender may have. */
+  isAtMark(sender: string): boolean {
+    if (isPlenty(this.#waiting, this.#quota)) return false;
+    return isAtMark(this.#ownOf(sender), this.#waiting, this.#quota);
+  }
+
+  /** Whether a sender that had used up its share may go on. */
+  mayGoOn(sender: string): boolean {
+    return isEasy(this.#waiting, this.#quota) || mayGoOn(this.#ownOf(sender), this.#waiting, this.#quota);
+  }
+
+  /** What a sender may add before it has used up its share. */
+  roomFor(sender: string): Amount {
+    return roomFor(this.#ownOf(sender), this.#waiting, this.#quota);
+  }
+
+  waiting(): Waiting {
+    const [first] = this.#all("SELECT at FROM segments ORDER BY first LIMIT 1");
+    return {
+      messages: this.#messages,
+      octets: this.#octets,
+      oldest: first === undefined ? undefined : Number(first.at),
+    };
+  }
+
+  /** The last number before the first message that waits: all up to it are done with. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** The number of the last message that has come. */
+  get last(): number {
+    return this.#next - 1;
+  }
+
+  /** The facts whose names begin with a text, without it. */
+  facts(prefix: string): [name: string, value: string][] {
+    // The text ends with a blank, and nothing is between it and the next character.
+    const after = `${prefix.slice(0, -1)}!`;
+    const rows = this.#all("SELECT name, value FROM facts WHERE name > ? AND name < ? ORDER BY name", prefix, after);
+    return rows.map(({ name, value }) => [String(name).slice(prefix.length), String(value)]);
+  }
+
+  removeFact(name: string): void {
+    this.#run("DELETE FROM facts WHERE name = ?", name);
+  }
+
+  fact(name: string): string | undefined {
+    const [row] = this.#all("SELECT value FROM facts WHERE name = ?", name);
+    return row === undefined ? undefined : String(row.value);
+  }
+
+  setFact(name: string, value: string): void {
+    this.#run(
+      "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+      name,
+      value,
+    );
+  }
+
+  #atomically<T>(run: () => T): T {
+    return this.#safely(() => this.#transaction(run));
+  }
+
+  /** When the writes fail none of them has happened, and memory must not be ahead: an id in it would drop its message. */
+  #safely<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      this.#load();
+      throw error;
+    }
+  }
+
+  /** Decides what of a batch has room; undefined when all of it has. */
+  #roomFor(batch: Amount, reserve: boolean): Room | undefined {
+    const after = { messages: this.#messages + batch.messages, octets: this.#octets + batch.octets };
+    if (isPlenty(after, this.#quota)) return undefined;
+    return new Room(this.#quota, this.#waiting, this.#loadShares(), reserve);
+  }
+
+  get #waiting(): Amount {
+    return { messages: this.#messages, octets: this.#octets };
+  }
+
+  #ownOf(sender: string): Amount {
+    return this.#loadShares().get(sender) ?? NOTHING;
+  }
+
+  /** Runs a function that writes segments and one other row. When it fails, the segments go. */
+  #undoing<T>(before: number, run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      try {
+        this.#run("DELETE FROM segments WHERE first >= ?", before);
+      } catch {
+        // On a full disk SQLite has taken back everything.
+      }
+      throw error;
+    }
+  }
+
+  /** Writes some messages of a bundle, as they are where nothing is left out of it and nothing stands elsewhere. */
+  #write(batch: Batch, kept: readonly number[], now: number): Segment[] {
+    const { bundle, starts, sizes } = batch;
+    const { envelopes, octets } = bundle;
+    const written: Segment[] = [];
+    let pieces: Uint8Array[] = [];
+    let held = 0;
+    let length = 0;
+    // Messages that stand behind each other are one piece.
+    let runStart = 0;
+    let runEnd = 0;
+    const endRun = () => {
+      if (runEnd > runStart) pieces.push(octets.subarray(runStart, runEnd));
+      runStart = runEnd;
+    };
+    const flush = () => {
+      endRun();
+      const [first] = pieces;
+      if (first !== undefined) {
+        const part = pieces.length === 1 ? first : joinOctets(pieces, length);
+        const whole = length === octets.length ? batch : partOf(batch, { envelopes, octets: part });
+        const segment = this.#insert(whole, this.#next, now);
+        this.#next += segment.sizes.length;
+        this.#messages += segment.sizes.length;
+        written.push(segment);
+      }
+      pieces = [];
+      held = 0;
+      length = 0;
+    };
+    for (const index of kept) {
+      const start = starts[index] ?? 0;
+      const end = starts[index + 1] ?? start;
+      const size = sizes[index] ?? 0;
+      const long = size > BODY_ROW_OCTETS;
+      const octetsHere = long ? end - start - size : end - start;
+      if (length + octetsHere > SEGMENT_OCTETS) flush();
+      if (long) {
+        endRun();
+        this.#writeBody(this.#next + held, octets.subarray(end - size, end));
+        pieces.push(withoutBody(octets.subarray(start, end), size));
+      } else {
+        if (runEnd !== start) {
+          endRun();
+          runStart = start;
+        }
+        runEnd = end;
+      }
+      held += 1;
+      length += octetsHere;
+    }
+    flush();
+    return written;
+  }
+
+  /** Writes a segment, and counts its octets. */
+  #insert(batch: Batch, first: number, at: number): Segment {
+    const { bundle, starts, sizes, texts, shares } = batch;
+    const { envelopes } = bundle;
+    const inline = shares.reduce((sum, share) => sum + share, 0);
+    const apart = shares.map((share) => inline > SEGMENT_ENVELOPES || share > LONG_ENVELOPE);
+    let octets = octetsIn(batch);
+    const column = texts.map((text, number) => {
+      const share = shares[number] ?? 0;
+      if (apart[number] === true) return this.#keepEnvelope(text, share, envelopes[number]?.source ?? "");
+      octets += share;
+      return text;
+    });
+    const senders = sendersOf(batch, apart);
+    this.#run(
+      "INSERT INTO segments (first, count, octets, at, apart, senders, envelopes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+      first,
+      sizes.length,
+      octets,
+      at,
+      apart.filter((one) => one).length,
+      JSON.stringify(senders),
+      `[${column.join()}]`,
+      bundle.octets,
+    );
+    this.#octets += octets;
+    for (const [sender, count, taken] of senders) this.#share(sender, count, taken);
+    return { first, bundle, starts, sizes, shares, octets };
+  }
+
+  /** Keeps an envelope once for all segments that have it. Returns its number. */
+  #keepEnvelope(text: string, octets: number, source: string): number {
+    const hash = sha256(encoder.encode(text)).reduce((hex, octet) => hex + octet.toString(16).padStart(2, "0"), "");
+    const [known] = this.#all("SELECT number FROM envelopes WHERE hash = ?", hash);
+    if (known !== undefined) {
+      this.#run("UPDATE envelopes SET segments = segments + 1 WHERE number = ?", Number(known.number));
+      return Number(known.number);
+    }
+    const sender = senderOf(source);
+    this.#run(
+      "INSERT INTO envelopes (hash, segments, octets, sender, text) VALUES (?, 1, ?, ?, ?)",
+      hash,
+      octets,
+      sender,
+      text,
+    );
+    this.#apart += 1;
+    this.#octets += octets;
+    this.#share(sender, 0, octets);
+    const [row] = this.#all("SELECT number FROM envelopes WHERE hash = ?", hash);
+    return Number(row?.number);
+  }
+
+  /** A segment that has gone had these envelopes. */
+  #releaseEnvelopes(column: string): void {
+    for (const number of JSON.parse(column) as (Envelope | number)[]) {
+      if (typeof number !== "number") continue;
+      this.#run("UPDATE envelopes SET segments = segments - 1 WHERE number = ?", number);
+      const [unused] = this.#all("SELECT octets, sender FROM envelopes WHERE number = ? AND segments = 0", number);
+      if (unused === undefined) continue;
+      this.#run("DELETE FROM envelopes WHERE number = ?", number);
+      this.#apart -= 1;
+      this.#octets -= Number(unused.octets);
+      this.#share(String(unused.sender), 0, -Number(unused.octets));
+    }
+  }
+
+  /** Adds to what waits of a sender, if that is known. */
+  #share(sender: string, messages: number, octets: number): void {
+    if (this.#shares === undefined) return;
+    const share = this.#shares.get(sender) ?? { messages: 0, octets: 0 };
+    share.messages += messages;
+    share.octets += octets;
+    if (share.messages === 0 && share.octets === 0) this.#shares.delete(sender);
+    else this.#shares.set(sender, share);
+  }
+
+  /**
+   * Adds what waits of a segment to what waits of its senders, or takes it off. Of several senders in one it is not known
+   * whose messages are done with: they count until it has gone. What comes by one connection has one sender.
+   */
+  #shareSegment(column: string, done: Part | undefined, sign: 1 | -1): void {
+    const senders = JSON.parse(column) as SenderCount[];
+    const part = senders.length === 1 ? done : undefined;
+    for (const [sender, count, octets] of senders) {
+      this.#share(sender, sign * (count - (part?.ranges.count ?? 0)), sign * (octets - (part?.octets ?? 0)));
+    }
+  }
+
+  #loadShares(): ReadonlyMap<string, Share> {
+    if (this.#shares !== undefined) return this.#shares;
+    const shares = new Map<string, Share>();
+    this.#shares = shares;
+    for (const { first, senders } of this.#all("SELECT first, senders FROM segments")) {
+      this.#shareSegment(String(senders), this.#parts.get(Number(first)), 1);
+    }
+    for (const { sender, octets } of this.#all("SELECT sender, octets FROM envelopes")) {
+      this.#share(String(sender), 0, Number(octets));
+    }
+    return shares;
+  }
+
+  #writeBody(seq: number, body: Uint8Array): void {
+    for (let n = 0, at = 0; at < body.length; n += 1, at += BODY_ROW_OCTETS) {
+      const part = body.subarray(at, at + BODY_ROW_OCTETS);
+      this.#run("INSERT INTO bodies (seq, n, body) VALUES (?, ?, ?)", seq, n, part);
+    }
+  }
+
+  /**
+   * Messages of a segment, with their bodies, wherever those stand, in memory of its own.
+   *
+   * @param used the envelopes that they have, by number
+   */
+  #slice(segment: Segment, begin: number, end: number, used: readonly number[], counts: readonly number[]): Slice {
+    const { first, bundle, starts, sizes } = segment;
+    const { envelopes, octets } = bundle;
+    const pieces: Uint8Array[] = [];
+    let length = 0;
+    let from = starts[begin] ?? 0;
+    const add = (piece: Uint8Array) => {
+      pieces.push(piece);
+      length += piece.length;
+    };
+    for (let index = begin; index < end; index += 1) {
+      const start = starts[index] ?? 0;
+      if (!isElsewhere(octets, start)) continue;
+      const after = starts[index + 1] ?? start;
+      add(octets.subarray(from, start));
+      add(withBody(octets.subarray(start, after), this.#body(first + index, sizes[index] ?? 0)));
+      from = after;
+    }
+    add(octets.subarray(from, starts[end] ?? from));
+    const [only] = pieces;
+    const whole = pieces.length === 1 && only !== undefined ? only.slice() : joinOctets(pieces, length);
+    const mine = { envelopes, octets: whole };
+    const sent = used.length === envelopes.length ? mine : renumbered(mine, used);
+    return { first: first + begin, bundle: sent, sizes: counts };
+  }
+
+  /** Takes messages off the counts, and rows off the tables of which all messages are done with. */
+  #forget(from: number, to: number): void {
+    // Segments behind each other that go whole, and what of them was done with before.
+    let begin = 0;
+    let end = 0;
+    const before = new Map<number, Part>();
+    for (let at = from; at <= to; ) {
+      const extent = this.#extentAt(at);
+      if (extent === undefined || extent.first > to) break;
+      const { first, count, octets } = extent;
+      const last = first + count - 1;
+      const part = this.#parts.get(first);
+      const low = Math.max(at, first);
+      const high = Math.min(to, last);
+      at = last + 1;
+      const whole = low === first && high === last;
+      const ranges = whole ? undefined : new Ranges(part?.ranges);
+      ranges?.add(low, high);
+      if (ranges === undefined || ranges.count === count) {
+        this.#messages -= count - (part?.ranges.count ?? 0);
+        this.#octets -= octets - (part?.octets ?? 0);
+        if (part !== undefined) {
+          before.set(first, part);
+          this.#parts.delete(first);
+          this.#run("DELETE FROM done WHERE first = ?", first);
+        }
+        this.#cache.drop(first);
+        if (begin === 0) begin = first;
+        end = last;
+      } else if (ranges.count > (part?.ranges.count ?? 0)) {
+        this.#keepPart(first, ranges, part);
+      }
+    }
+    if (begin === 0) return;
+    this.#release(begin, end, before);
+    this.#run("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
+    this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", begin, end);
+    // Numbers must never come again: once the last segment has gone, nothing else tells which they were.
+    if (end === this.#next - 1) this.setFact("next", String(this.#next));
+    if (isEasy(this.#waiting, this.#quota)) this.#shares = undefined;
+  }
+
+  /**
+   * Takes segments off what is kept for several. Only then they need to be looked at.
+   *
+   * @param before what was done with of them
+   */
+  #release(begin: number, end: number, before: ReadonlyMap<number, Part>): void {
+    if (this.#shares !== undefined) {
+      const rows = this.#all("SELECT first, senders FROM segments WHERE first BETWEEN ? AND ?", begin, end);
+      for (const { first, senders } of rows) this.#shareSegment(String(senders), before.get(Number(first)), -1);
+    }
+    if (this.#apart === 0) return;
+    const columns = "SELECT envelopes FROM segments WHERE first BETWEEN ? AND ? AND apart > 0";
+    for (const { envelopes } of this.#all(columns, begin, end)) this.#releaseEnvelopes(String(envelopes));
+  }
+
+  /** Writes down which messages of a segment are done with. */
+  #keepPart(first: number, ranges: Ranges, before: Part | undefined): void {
+    const segment = this.#segmentAt(first);
+    if (segment === undefined) return;
+    const { bundle, starts } = segment;
+    let octets = 0;
+    let inRow = 0;
+    for (const [from, to] of ranges) {
+      for (let number = from; number <= to; number += 1) {
+        const start = starts[number - first] ?? 0;
+        octets += lengthOf(bundle.octets, segment, number - first);
+        inRow += (starts[number - first + 1] ?? start) - start;
+        if (before?.ranges.has(number) === true || !isElsewhere(bundle.octets, start)) continue;
+        this.#run("DELETE FROM bodies WHERE seq = ?", number);
+      }
+    }
+    const doneNow = { messages: ranges.count - (before?.ranges.count ?? 0), octets: octets - (before?.octets ?? 0) };
+    this.#messages -= doneNow.messages;
+    this.#octets -= doneNow.octets;
+    const sender = onlySenderOf(bundle.envelopes);
+    if (sender !== undefined) this.#share(sender, -doneNow.messages, -doneNow.octets);
+    if (inRow >= LEAST_COMPACTION && inRow * 2 > bundle.octets.length) octets = this.#compact(segment, ranges, octets);
+    this.#run(
+      "INSERT INTO done (first, messages, octets, ranges) VALUES (?, ?, ?, ?) ON CONFLICT (first) DO UPDATE SET messages = excluded.messages, octets = excluded.octets, ranges = excluded.ranges",
+      first,
+      ranges.count,
+      octets,
+      JSON.stringify([...ranges]),
+    );
+    this.#parts.set(first, { ranges, octets });
+  }
+
+  /**
+   * Writes a segment anew with nothing in it of messages that are done with but their places, so that one that waits for
+   * long does not keep the room of all that came with it.
+   *
+   * @returns octets of what is done with, which are to be taken off those of the segment
+   */
+  #compact({ first, bundle, starts, sizes, octets: before }: Segment, ranges: Ranges, done: number): number {
+    const live = sizes.findIndex((_, index) => !ranges.has(first + index));
+    const place = emptyMessage(envelopeAt(bundle.octets, starts[live] ?? 0));
+    const pieces = sizes.map((_, index) =>
+      ranges.has(first + index) ? place : bundle.octets.subarray(starts[index], starts[index + 1]),
+    );
+    const octets = joinOctets(
+      pieces,
+      pieces.reduce((sum, piece) => sum + piece.length, 0),
+    );
+    const left = partOf(batchOf(bundle), { envelopes: bundle.envelopes, octets });
+    const [row] = this.#all("SELECT at FROM segments WHERE first = ?", first);
+    // As it is counted by now.
+    this.#release(first, first, new Map([[first, { ranges, octets: done }]]));
+    this.#run("DELETE FROM segments WHERE first = ?", first);
+    this.#cache.drop(first);
+    this.#octets -= before - done;
+    const segment = this.#insert(left, first, Number(row?.at));
+    this.#cache.keep(segment);
+    const places = ranges.count * place.length;
+    this.#octets -= places;
+    const sender = onlySenderOf(left.bundle.envelopes);
+    if (sender !== undefined) this.#share(sender, -ranges.count, -places);
+    return places;
+  }
+
+  /** Moves the position up to the first message that waits. */
+  #advance(): void {
+    for (let next = this.#position + 1; ; ) {
+      const extent = this.#extentAt(next);
+      next = extent === undefined ? this.#next : Math.max(next, extent.first);
+      const waiting = extent && (this.#parts.get(extent.first)?.ranges.nextMissing(next) ?? next);
+      if (extent === undefined || waiting === undefined || waiting < extent.first + extent.count) {
+        this.#position = (waiting ?? next) - 1;
+        return;
+      }
+      next = extent.first + extent.count;
+    }
+  }
+
+  /** Where the segment stands that holds a number, or else the next. */
+  #extentAt(seq: number): Extent | undefined {
+    if (seq >= this.#next) return undefined;
+    const kept = this.#cache.find(seq);
+    if (kept !== undefined) return { first: kept.first, count: kept.sizes.length, octets: kept.octets };
+    const row = this.#rowAt("first, count, octets", seq);
+    return row && { first: Number(row.first), count: Number(row.count), octets: Number(row.octets) };
+  }
+
+  /** The segment that holds a number, or else the next. */
+  #segmentAt(seq: number): Segment | undefined {
+    const kept = this.#cache.find(seq);
+    if (kept !== undefined) return kept;
+    const found = this.#rowAt("first, count, octets, envelopes, body", seq);
+    if (found === undefined) return undefined;
+    const segment = this.#segmentIn(found);
+    this.#cache.keep(segment);
+    return segment;
+  }
+
+  /** The segment in a row. */
+  #segmentIn(found: Record<string, unknown>): Segment {
+    const envelopes = (JSON.parse(String(found.envelopes)) as (Envelope | number)[]).map((envelope) => {
+      if (typeof envelope !== "number") return envelope;
+      const [row] = this.#all("SELECT text FROM envelopes WHERE number = ?", envelope);
+      return JSON.parse(String(row?.text)) as Envelope;
+    });
+    const { texts: _, ...rest } = batchOf({ envelopes, octets: octetsOf(found.body) });
+    return { first: Number(found.first), octets: Number(found.octets), ...rest };
+  }
+
+  #rowAt(columns: string, seq: number): Record<string, unknown> | undefined {
+    const [row] = this.#all(`SELECT ${columns} FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1`, seq);
+    if (row !== undefined && seq < Number(row.first) + Number(row.count)) return row;
+    return this.#all(`SELECT ${columns} FROM segments WHERE first > ? ORDER BY first LIMIT 1`, seq)[0];
+  }
+
+  #body(seq: number, size: number): Uint8Array {
+    const whole = new Uint8Array(size);
+    let at = 0;
+    for (const row of this.#all("SELECT body FROM bodies WHERE seq = ? ORDER BY n", seq)) {
+      const part = octetsOf(row.body);
+      whole.set(part, at);
+      at += part.length;
+    }
+    return whole;
+  }
+
+  #all(query: string, ...bindings: (string | number)[]): Record<string, unknown>[] {
+    return this.#made ? sqlRows(this.#sql, query, ...bindings) : [];
+  }
+
+  #run(query: string, ...bindings: (string | number | Uint8Array)[]): number {
+    if (!this.#made) this.#make();
+    const cursor = this.#sql.exec(query, ...bindings);
+    cursor.toArray();
+    this.rowsWritten += cursor.rowsWritten;
+    return cursor.rowsWritten;
+  }
+}
+
+/** The platform gives blobs as ArrayBuffer, other SQLites as Uint8Array. */
+function octetsOf(blob: unknown): Uint8Array {
+  if (blob instanceof Uint8Array) return blob;
+  if (blob instanceof ArrayBuffer) return new Uint8Array(blob);
+  throw new TypeError("a row of the mailbox has no octets where it should");
+}
+
+/** Decides for the messages of a batch, in order, whether there is room for them. */
+class Room {
+  readonly #quota: Quota;
+  readonly #shares: ReadonlyMap<string, Share>;
+  readonly #reserve: boolean;
+  readonly #all: Share;
+  /** What each sender has, with its messages that were let in. */
+  readonly #own = new Map<string, Share>();
+  readonly #full = new Set<string>();
+
+  /**
+   * @param all what waits
+   * @param shares what waits of each sender
+   * @param reserve whether what is beyond a sender's share may use the reserve
+   */
+  constructor(quota: Quota, all: Amount, shares: ReadonlyMap<string, Share>, reserve: boolean) {
+    this.#quota = quota;
+    this.#all = { ...all };
+    this.#shares = shares;
+    this.#reserve = reserve;
+  }
+
+  take(source: string, octets: number): boolean {
+    // What follows one that is refused must not overtake it.
+    if (this.#full.has(source)) return false;
+    const sender = senderOf(source);
+    const own = this.#own.get(sender) ?? this.#shares.get(sender) ?? NOTHING;
+    const ownAfter = added(own, octets);
+    const allAfter = added(this.#all, octets);
+    if (!hasRoom(ownAfter, allAfter, this.#quota, this.#reserve)) {
+      this.#full.add(source);
+      return false;
+    }
+    Object.assign(this.#all, allAfter);
+    this.#own.set(sender, ownAfter);
+    return true;
+  }
+}
+
+function added(amount: Amount, octets: number): Amount {
+  return { messages: amount.messages + 1, octets: amount.octets + octets };
+}
+
+type SenderCount = readonly [sender: string, messages: number, octets: number];
+
+/** Whether messages of an envelope are those that a sender asks for. */
+function isWanted({ source, entries }: Envelope, { source: wanted, to }: Wanted): boolean {
+  if (source !== wanted) return false;
+  if (to === undefined) return true;
+  const [only, ...others] = entries ?? [];
+  return others.length === 0 && only?.identityURL === to.identityURL && only.deviceURL === to.deviceURL;
+}
+
+function idBegins(octets: Uint8Array, start: number, begin: Uint8Array): boolean {
+  if (idLengthAt(octets, start) < begin.length) return false;
+  return begin.every((octet, at) => octets[start + ID_AT + at] === octet);
+}
+
+/** The sender of all envelopes; undefined when there are several. */
+function onlySenderOf(envelopes: readonly Envelope[]): string | undefined {
+  const [first, ...others] = envelopes;
+  if (first === undefined) return undefined;
+  const sender = senderOf(first.source);
+  return others.every(({ source }) => senderOf(source) === sender) ? sender : undefined;
+}
+
+/** What a segment has of each sender: its messages, and its envelopes but those that stand apart. */
+function sendersOf(batch: Batch, apart: readonly boolean[]): SenderCount[] {
+  const { bundle, starts, sizes, shares } = batch;
+  const names = bundle.envelopes.map(({ source }) => senderOf(source));
+  const [only] = names;
+  if (only !== undefined && names.every((name) => name === only)) {
+    const envelopes = shares.reduce((sum, share, number) => sum + (apart[number] === true ? 0 : share), 0);
+    return [[only, sizes.length, octetsIn(batch) + envelopes]];
+  }
+  const sums = new Map<string, { messages: number; octets: number }>();
+  const sumOf = (name: string) => {
+    const sum = sums.get(name) ?? { messages: 0, octets: 0 };
+    sums.set(name, sum);
+    return sum;
+  };
+  for (const [number, name] of names.entries()) if (apart[number] !== true) sumOf(name).octets += shares[number] ?? 0;
+  for (const index of sizes.keys()) {
+    const sum = sumOf(names[envelopeAt(bundle.octets, starts[index] ?? 0)] ?? "");
+    sum.messages += 1;
+    sum.octets += lengthOf(bundle.octets, batch, index);
+  }
+  return [...sums].map(([name, { messages, octets }]) => [name, messages, octets]);
+}
+
+/** Octets of the messages of a batch, with their bodies, wherever those stand. */
+function octetsIn({ bundle, starts, sizes }: Omit<Batch, "texts" | "shares">): number {
+  let { length } = bundle.octets;
+  for (let at = 0; at < sizes.length; at += 1) {
+    if (isElsewhere(bundle.octets, starts[at] ?? 0)) length += sizes[at] ?? 0;
+  }
+  return length;
+}
+
+function batchOf(bundle: Bundle): Batch {
+  const texts = bundle.envelopes.map((envelope) => JSON.stringify(envelope));
+  return { bundle, ...contentsOf(bundle.octets), texts, shares: texts.map(utf8Length) };
+}
+
+/** Some messages of a batch, with no more of its envelopes than they have. */
+function partOf({ texts, shares }: Batch, { envelopes, octets }: Bundle): Batch {
+  const contents = contentsOf(octets);
+  const used = [...new Set(contents.sizes.map((_, index) => envelopeAt(octets, contents.starts[index] ?? 0)))];
+  if (used.length === envelopes.length) return { bundle: { envelopes, octets }, ...contents, texts, shares };
+  return {
+    bundle: renumbered({ envelopes, octets: octets.slice() }, used),
+    ...contents,
+    texts: used.map((number) => texts[number] ?? ""),
+    shares: used.map((number) => shares[number] ?? 0),
+  };
+}
+
+function sqlRows(sql: Sql, query: string, ...bindings: (string | number)[]): Record<string, unknown>[] {
+  return sql.exec(query, ...bindings).toArray();
+}
+
+const encoder = new TextEncoder();
+
+/** Octets of a text where it is stored. */
+function utf8Length(text: string): number {
+  return encoder.encode(text).length;
+}

@@ -1,0 +1,146 @@
+/**
+ * Ids taken apart. Most senders count, so an id is what stays the same and the number in it: then the ids of a batch are
+ * one range, which is looked up and remembered as one (see `id-store.ts`).
+ *
+ * @module
+ */
+import { sha256 } from "../../lib/sha256.ts";
+import { textOf } from "../../sstp/index.ts";
+import { type Bundle, type Contents, envelopeAt, ID_AT, idLengthAt } from "../rpc/message-batch.ts";
+
+/**
+ * Ids of one source that differ in nothing but their number: head, number, tail. One without a number is all head; of a long
+ * one the head is a hash, so that a sender which does not count cannot fill a mailbox with the texts of its ids.
+ */
+export interface Series {
+  readonly source: string;
+  readonly head: string;
+  readonly tail: string;
+}
+
+/** The ids of a bundle's messages, by their place in it. */
+export interface Ids {
+  readonly series: readonly (Series | undefined)[];
+  /** {@link NONE} where the id has no number. */
+  readonly numbers: readonly number[];
+}
+
+/** Ids by source as the first schema had them: one by itself as it is, and ranges with both ends. */
+export type WrittenIds = readonly (readonly [
+  source: string,
+  ids: readonly (string | readonly [head: string, tail: string, from: number, to: number])[],
+])[];
+
+export const NONE = -1;
+
+/** Numbers of more digits may not be exact. */
+const MOST_DIGITS = 15;
+const [AT, ZERO, NINE] = [0x40, 0x30, 0x39];
+
+/** Where the number of an id begins, and where it ends; both at the id's end when there is none. */
+interface Place {
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** Takes the ids of a bundle apart. A message without one has no series. */
+export function idsOf({ envelopes, octets }: Bundle, { sizes, starts }: Contents): Ids {
+  const series: (Series | undefined)[] = [];
+  const numbers: number[] = [];
+  // What was found last is often what comes next.
+  let last: { readonly series: Series; readonly at: number; readonly place: Place } | undefined;
+  for (let index = 0; index < sizes.length; index += 1) {
+    const start = starts[index] ?? 0;
+    const length = idLengthAt(octets, start);
+    if (length === 0) {
+      series.push(undefined);
+      numbers.push(NONE);
+      continue;
+    }
+    const place = numberIn(octets, start + ID_AT, length);
+    if (last === undefined || !isOfSeries(octets, start, length, place, last.at, last.place)) {
+      const source = envelopes[envelopeAt(octets, start)]?.source ?? "";
+      last = { series: seriesOf(source, octets, start + ID_AT, length, place), at: start, place };
+    }
+    series.push(last.series);
+    numbers.push(numberOf(octets, place));
+  }
+  return { series, numbers };
+}
+
+/** An id without a number that is longer than this is remembered by its hash, which takes as much as a UUID. */
+const LONGEST_TEXT = 40;
+
+/** Octets of the hash: as unlikely to be the same for two ids as a UUID. */
+const HASH_OCTETS = 16;
+
+function seriesOf(source: string, octets: Uint8Array, from: number, length: number, { begin, end }: Place): Series {
+  if (begin === end && length > LONGEST_TEXT) {
+    const hash = sha256(octets.subarray(from, from + length)).subarray(0, HASH_OCTETS);
+    return { source, head: `#${btoa(String.fromCharCode(...hash))}`, tail: "" };
+  }
+  return { source, head: textOf(octets, from, begin), tail: textOf(octets, end, from + length) };
+}
+
+/**
+ * The digits before the sender's address, which begins with the first @, or at the end; never with a zero in front, so
+ * that the id can be put together from its parts.
+ */
+function numberIn(octets: Uint8Array, from: number, length: number): Place {
+  let end = from;
+  while (end < from + length && octets[end] !== AT) end += 1;
+  let begin = end;
+  while (begin > from && end - begin < MOST_DIGITS && isDigit(octets[begin - 1] ?? 0)) begin -= 1;
+  while (begin < end && octets[begin] === ZERO) begin += 1;
+  return begin < end ? { begin, end } : { begin: from + length, end: from + length };
+}
+
+function isDigit(octet: number): boolean {
+  return octet >= ZERO && octet <= NINE;
+}
+
+function numberOf(octets: Uint8Array, { begin, end }: Place): number {
+  if (begin === end) return NONE;
+  let value = 0;
+  for (let at = begin; at < end; at += 1) value = value * 10 + (octets[at] ?? 0) - ZERO;
+  return value;
+}
+
+/** Whether the id of a message differs from that of another in its number alone. Both have one. */
+function isOfSeries(
+  octets: Uint8Array,
+  start: number,
+  length: number,
+  { begin, end }: Place,
+  otherStart: number,
+  other: Place,
+): boolean {
+  const head = begin - start;
+  const tail = start + ID_AT + length - end;
+  if (begin === end || other.begin === other.end) return false;
+  if (head !== other.begin - otherStart) return false;
+  if (tail !== otherStart + ID_AT + idLengthAt(octets, otherStart) - other.end) return false;
+  if (envelopeAt(octets, start) !== envelopeAt(octets, otherStart)) return false;
+  for (let i = ID_AT; i < head; i += 1) if (octets[start + i] !== octets[otherStart + i]) return false;
+  for (let i = 0; i < tail; i += 1) if (octets[end + i] !== octets[other.end + i]) return false;
+  return true;
+}
+
+const encoder = new TextEncoder();
+
+/** The ids that the first schema has written down. */
+export function* eachOf(written: WrittenIds): Generator<{ readonly series: Series; readonly number: number }> {
+  for (const [source, ids] of written) {
+    for (const id of ids) {
+      if (typeof id === "string") {
+        const octets = encoder.encode(id);
+        const place = numberIn(octets, 0, octets.length);
+        yield { series: seriesOf(source, octets, 0, octets.length, place), number: numberOf(octets, place) };
+        continue;
+      }
+      const [head, tail, from, to] = id;
+      const series = { source, head, tail };
+      for (let number = from; number <= to; number += 1) yield { series, number };
+    }
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Resolves the names of origin relays, by DNS over HTTPS in its JSON form, so that what is judged is what is dialled.
+ *
+ * @module
+ */
+
+import { readBody } from "../../lib/runtime/byte-reader.ts";
+import { within } from "../../lib/runtime/timeout.ts";
+import { RESOLVE_OCTETS, RESOLVE_TIMEOUT } from "../defaults.ts";
+
+/** Where names are resolved when RESOLVER is not set. */
+export const DEFAULT_RESOLVER = "https://cloudflare-dns.com/dns-query";
+
+/** What a name stands for. The addresses are as they came: judge them before dialling one. */
+export type Resolved =
+  | { readonly type: "addresses"; readonly addresses: readonly string[] }
+  | { readonly type: "refused"; readonly reason: "DNSLookupFailed"; readonly detail: string };
+
+/** Record types of DNS, which are asked for and taken from the answer. What a chain of CNAMEs leads to is among them. */
+const TYPES = { A: 1, AAAA: 28 } as const;
+
+/**
+ * Asks for the IPv4 and the IPv6 addresses of a name, both at once.
+ *
+ * @param resolver URL of the JSON API
+ * @returns IPv4 first, each family in the order of its answer
+ */
+export async function resolve(name: string, resolver: string): Promise<Resolved> {
+  const answers = await Promise.all([ask(name, "A", resolver), ask(name, "AAAA", resolver)]);
+  const addresses = answers.flatMap((answer) => (typeof answer === "string" ? [] : answer));
+  if (addresses.length > 0) return { type: "addresses", addresses };
+  const why = answers.find((answer) => typeof answer === "string") ?? "it has no address";
+  return { type: "refused", reason: "DNSLookupFailed", detail: `The relay's name was not resolved: ${why}.` };
+}
+
+/** The addresses of one family, or why there are none. */
+async function ask(name: string, type: keyof typeof TYPES, resolver: string): Promise<string[] | string> {
+  const url = new URL(resolver);
+  url.searchParams.set("name", name);
+  url.searchParams.set("type", type);
+  const over = new AbortController();
+  try {
+    const asked = fetch(url, {
+      headers: { Accept: "application/dns-json" },
+      // An answer from elsewhere is not the operator's resolver's.
+      redirect: "manual",
+      signal: over.signal,
+    }).then((response) => read(response, TYPES[type]));
+    const answer = await within(RESOLVE_TIMEOUT, asked);
+    return answer?.value ?? "the resolver has not answered in time";
+  } catch {
+    return "the resolver cannot be reached";
+  } finally {
+    over.abort();
+  }
+}
+
+async function read(response: Response, type: number): Promise<string[] | string> {
+  if (response.status !== 200) {
+    await response.body?.cancel();
+    return `the resolver answered with status ${response.status}`;
+  }
+  const body = await readBody(response.body, RESOLVE_OCTETS);
+  if (body === undefined) return "the resolver's answer is too long";
+  let document: unknown;
+  try {
+    document = JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    return "the resolver's answer is not JSON";
+  }
+  const { Status, Answer = [] } = (document ?? {}) as { readonly Status?: unknown; readonly Answer?: unknown };
+  if (Status === 3) return "there is no such name";
+  if (Status !== 0) return "the resolver could not tell";
+  if (!Array.isArray(Answer)) return "the resolver's answer is none of DNS";
+  const addresses: string[] = [];
+  for (const record of Answer as readonly ({ readonly type?: unknown; readonly data?: unknown } | null)[]) {
+    if (record?.type !== type) continue;
+    if (typeof record.data !== "string") return "the resolver's answer is none of DNS";
+    addresses.push(record.data);
+  }
+  return addresses;
+}

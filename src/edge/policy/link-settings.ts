@@ -1,0 +1,130 @@
+/**
+ * Links to origin relays: which an edge stays connected to, and by what it trusts the other end. The settings LINKS,
+ * LINK_SECRETS and LINK_PLAIN. Pure.
+ *
+ * @module
+ */
+import { type LinkSecrets, type LinkTrust, parseLinkSecrets } from "../../auth/relay-proof.ts";
+import { AddressError, relayURL } from "../../sstp/index.ts";
+import { judgeRelay, type Permits, type Refusal, type Rules } from "./relay-allow-list.ts";
+import { parseDev } from "./dev-setting.ts";
+import { parseWays, type Way, waysTo } from "./link-ways.ts";
+
+/** What is asked of a link to one relay. */
+export interface LinkTerms {
+  /** The secrets of the pair, one of which the relay must prove to have; undefined when there are none. */
+  readonly secrets: readonly Uint8Array[] | undefined;
+  /** Whether it may go over the public internet without TLS. */
+  readonly clear: boolean;
+}
+
+/**
+ * What is asked of the link to a relay. Without TLS a link may go over the public internet only when the operator says so:
+ * by `NAME=none` in LINK_SECRETS, which does without a proof as well, or by LINK_PLAIN for one that is proved. Undefined
+ * when the settings cannot be read.
+ */
+export function linkTerms(
+  url: string,
+  { LINK_SECRETS = "", LINK_PLAIN = "" }: { readonly LINK_SECRETS?: string; readonly LINK_PLAIN?: string },
+): LinkTerms | undefined {
+  const all = linkSecrets(LINK_SECRETS);
+  if (all === undefined) return undefined;
+  const trust = all.get(url);
+  if (trust?.type !== "secrets") return { secrets: undefined, clear: trust?.type === "none" };
+  return { secrets: trust.secrets, clear: parseLinks(LINK_PLAIN).urls.includes(url) };
+}
+
+/** A way to a relay, with the name to dial. */
+export interface NamedWay {
+  readonly way: Way;
+  readonly name: string;
+}
+
+/**
+ * The ways to a relay that the allow list allows. One is enough for a link: an entry that names the port of one way need
+ * not be joined by another for the port that the relay's name stands for elsewhere.
+ *
+ * @param relay Relay-Server-Name
+ * @param last the name that worked last: it is tried first
+ * @returns why there is none: the way's reason that is nearest to being allowed
+ */
+export function judgeLink(
+  relay: string,
+  { ways, rules, permits }: { readonly ways: readonly Way[]; readonly rules: Rules; readonly permits: Permits },
+  last?: string,
+): { readonly type: "allowed"; readonly ways: readonly NamedWay[] } | Refusal {
+  const allowed: NamedWay[] = [];
+  const refusals: Refusal[] = [];
+  for (const named of waysTo(relay, ways, last)) {
+    const verdict = judgeRelay(named.name, rules, permits);
+    if (verdict.type === "allowed") allowed.push(named);
+    else refusals.push(verdict);
+  }
+  if (allowed.length > 0) return { type: "allowed", ways: allowed };
+  const listed = refusals.find(({ reason }) => reason === "RelayPrivate");
+  return listed ?? refusals[0] ?? { type: "refused", reason: "MalformedRelay", detail: "It is no relay's name." };
+}
+
+/**
+ * Whether there may ever be a link to a relay: without, what is sent there would wait in vain. One with a secret may also
+ * connect by itself, and which of a private network's addresses it has shows when it is dialled.
+ */
+export function mayLink(
+  url: string,
+  settings: {
+    readonly LINK_SECRETS?: string;
+    readonly LINK_PLAIN?: string;
+    readonly LINK_WAYS?: string;
+    readonly DEV?: string;
+  },
+): boolean {
+  const terms = linkTerms(url, settings);
+  if (terms === undefined) return false;
+  if (terms.clear || terms.secrets !== undefined || parseDev(settings.DEV).private) return true;
+  const ways = parseWays(settings.LINK_WAYS ?? "");
+  return !("problem" in ways) && ways.every(({ kind }) => kind === "tls");
+}
+
+/** By what a relay that connects is trusted. When the setting cannot be read, no proof is good enough. */
+export function trustIn(url: string, text = ""): LinkTrust | undefined {
+  const secrets = linkSecrets(text);
+  return secrets === undefined ? { type: "secrets", secrets: [] } : secrets.get(url);
+}
+
+/** The settings of an isolate do not change: they are read once. */
+let last: { readonly text: string; readonly secrets: LinkSecrets | undefined } | undefined;
+
+function linkSecrets(text: string): LinkSecrets | undefined {
+  if (last?.text !== text) {
+    const parsed = parseLinkSecrets(text);
+    last = { text, secrets: "problem" in parsed ? undefined : parsed };
+  }
+  return last.secrets;
+}
+
+export interface Links {
+  /** Relay-Server-Names, as they were written. */
+  readonly names: readonly string[];
+  /** The URLs of these relays, which are the names of their Links. */
+  readonly urls: readonly string[];
+  /** Entries that are no relay's name. */
+  readonly malformed: readonly string[];
+}
+
+/** Reads LINKS or LINK_PLAIN: entries separated by commas or spaces. */
+export function parseLinks(text: string): Links {
+  const names: string[] = [];
+  const urls: string[] = [];
+  const malformed: string[] = [];
+  for (const entry of text.split(/[\s,]+/)) {
+    if (entry === "") continue;
+    try {
+      urls.push(relayURL(entry));
+      names.push(entry);
+    } catch (error) {
+      if (!(error instanceof AddressError)) throw error;
+      malformed.push(entry);
+    }
+  }
+  return { names, urls, malformed };
+}

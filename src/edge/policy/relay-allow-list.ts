@@ -1,0 +1,395 @@
+/**
+ * Which origin relays may be dialled: the allow list ORIGIN_RELAYS, default deny. Pure.
+ *
+ * An entry is a host name (`relay.example.com`), a glob (`*.relays.example.com`, `relay?.example.com`: `*` is any text,
+ * dots included, `?` one character of a label), an address (`63.209.254.7`, `2001:db8::7`), or a range of them
+ * (`63.209.254.0/24`, `63.209.254.*`, `2001:db8::/32`), each with an optional port (`:8443`; `[2001:db8::7]:8443`).
+ * An entry without a port stands for 2492, 443 and 80. `!entry` denies, for all ports when it has none, and wins.
+ *
+ * @module
+ */
+import { HTTP_PORT, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../encapsulation/registry.ts";
+import {
+  type Address,
+  classify,
+  embedded,
+  firstOf,
+  formatAddress,
+  isWithin,
+  type Network,
+  readAddress,
+  readStrictAddress,
+} from "./ip-address.ts";
+
+/** Where one origin relay listens. */
+export interface RelayEndpoint {
+  /** Host name in lower case, IPv4 address, or IPv6 address in brackets. */
+  readonly hostname: string;
+  readonly port: number;
+}
+
+/** One entry of the list. */
+export interface Rule {
+  /** As it was written. */
+  readonly text: string;
+  readonly hosts: Hosts;
+  /** Undefined: the usual ports of an allowed relay, all ports of a denied one. */
+  readonly port: number | undefined;
+}
+
+type Hosts =
+  | { readonly type: "everything" }
+  | { readonly type: "name"; readonly name: string }
+  | { readonly type: "glob"; readonly pattern: string }
+  | { readonly type: "network"; readonly network: Network };
+
+/** The list. */
+export interface Rules {
+  readonly allow: readonly Rule[];
+  readonly deny: readonly Rule[];
+  /** Allowing entries that strangers can come under: `*`, `*.com`, `0.0.0.0/0`. */
+  readonly wildcards: readonly Rule[];
+}
+
+/** A list that cannot be read: which entry, and how to write it. */
+export interface MalformedRelays {
+  readonly type: "malformed";
+  readonly entry: string;
+  readonly detail: string;
+}
+
+/** Why a relay is not dialled. */
+export interface Refusal {
+  readonly type: "refused";
+  readonly reason: "MalformedRelay" | "RelayNotAllowed" | "RelayPrivate" | "DNSLookupFailed";
+  /** For the device: it tells nothing about the list. */
+  readonly detail: string;
+  /** What the operator changes to allow it, as the end of a sentence. It quotes the list, so devices do not see it. */
+  readonly cure?: string;
+}
+
+/** What is permitted beyond the list. */
+export interface Permits {
+  /** Addresses that are not public, and names that mean something on one network only. */
+  readonly private: boolean;
+}
+
+/** Ports of an entry that names none [MS-GRVHENC 1.9]. */
+export const RELAY_PORTS: readonly number[] = [SSTP_PORT, SECURE_TUNNEL_PORT, HTTP_PORT];
+
+/** A range wider than this is taken by strangers as well: the largest blocks that were ever given to one holder. */
+const WIDEST = { 4: 8, 6: 16 } as const;
+
+/** The longest host name of DNS. */
+const LONGEST_NAME = 253;
+
+/** Not even what IDNA would turn into ASCII: full-width digits are a way to write an address. */
+const NOT_ASCII = /[^!-~]/;
+const NOT_ASCII_CURE = "it has characters beyond printable ASCII: write the name as DNS has it, with xn--";
+
+const LABEL = /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/;
+
+/** Names that no public DNS answers for, or that mean another machine in each network. */
+const PRIVATE_ZONES = ["localhost", "localdomain", "local", "internal", "home.arpa"];
+
+/**
+ * Reads the list. Entries are separated by commas or spaces; an empty list allows nothing.
+ *
+ * @example
+ * parseRelays("*.relays.example.com, 63.209.254.*, !63.209.254.9"); // { type: "rules", rules: ... }
+ * parseRelays("10.0.0.1/8"); // { type: "malformed", entry: "10.0.0.1/8", detail: "... write 10.0.0.0/8" }
+ */
+export function parseRelays(text: string): { readonly type: "rules"; readonly rules: Rules } | MalformedRelays {
+  const rules = { allow: [] as Rule[], deny: [] as Rule[], wildcards: [] as Rule[] };
+  for (const entry of text.split(/[\s,]+/)) {
+    if (entry === "") continue;
+    const denies = entry.startsWith("!");
+    const rule = parseEntry(entry, denies ? entry.slice(1) : entry);
+    if (typeof rule === "string") return { type: "malformed", entry, detail: rule };
+    rules[denies ? "deny" : "allow"].push(rule);
+    if (!denies && isWildcard(rule)) rules.wildcards.push(rule);
+  }
+  return { type: "rules", rules };
+}
+
+/**
+ * Judges a relay by its name alone. What is allowed and is a name has to be resolved, and its addresses judged by
+ * {@link judgeAddresses}; then only these may be dialled.
+ *
+ * @param name Relay-Server-Name of the request [MS-GRVHENC 2.2.1.1.2]; without a port it means 2492
+ *
+ * @example
+ * judgeRelay("relay.example.com", rules, { private: false });
+ * // { type: "allowed", endpoint: { hostname: "relay.example.com", port: 2492 }, resolve: true }
+ */
+export function judgeRelay(
+  name: string,
+  rules: Rules,
+  permits: Permits,
+): { readonly type: "allowed"; readonly endpoint: RelayEndpoint; readonly resolve: boolean } | Refusal {
+  // Before any folding: lower case makes an ASCII k of a Kelvin sign.
+  if (NOT_ASCII.test(name)) return refused("MalformedRelay", `The host cannot be used: ${NOT_ASCII_CURE}.`);
+  const parts = splitPort(name.toLowerCase());
+  if (parts === undefined) return refused("MalformedRelay", "Its port is not a number from 1 to 65535.");
+  const { host, port = SSTP_PORT } = parts;
+  if (host.includes(":") && !host.startsWith("["))
+    return refused("MalformedRelay", "Write IPv6 in brackets: [2001:db8::7].");
+  const reading = readAddress(host);
+  if (reading.type === "malformed") return refused("MalformedRelay", `The host cannot be used: ${reading.detail}.`);
+  if (reading.type === "address") {
+    const { address } = reading;
+    const refusal = !permits.private && classify(address) !== "public" ? isPrivate(address) : undefined;
+    const wrong = listRefusal(rules, address, { port, also: refusal }) ?? refusal;
+    return wrong ?? { type: "allowed", endpoint: { hostname: dialled(address), port }, resolve: false };
+  }
+  const hostname = host.endsWith(".") ? host.slice(0, -1) : host;
+  const wrong = nameError(hostname);
+  if (wrong !== undefined) return refused("MalformedRelay", `The host cannot be used: ${wrong}.`);
+  const refusal = !permits.private && isPrivateName(hostname) ? isPrivate(hostname) : undefined;
+  return (
+    listRefusal(rules, hostname, { port, also: refusal }) ??
+    refusal ?? { type: "allowed", endpoint: { hostname, port }, resolve: true }
+  );
+}
+
+/**
+ * Judges what an allowed name was resolved to. One address that may not be dialled condemns all: the name is not what
+ * the operator believed it to be.
+ *
+ * @returns hosts to dial, in the same order, IPv6 in brackets
+ */
+export function judgeAddresses(
+  addresses: readonly string[],
+  rules: Rules,
+  permits: Permits & { readonly port: number },
+): { readonly type: "allowed"; readonly hosts: readonly string[] } | Refusal {
+  if (addresses.length === 0) return refused("DNSLookupFailed", "The relay's name has no address.");
+  const hosts: string[] = [];
+  for (const text of addresses) {
+    const address = readStrictAddress(text);
+    if (address === undefined) return refused("DNSLookupFailed", "The relay's name has an address that is none.");
+    const denied = denialOf(rules, address, permits.port);
+    if (denied !== undefined) {
+      const detail = "The relay's name has an address that this edge's allow list does not allow.";
+      return refused("RelayNotAllowed", detail, removalOf(denied));
+    }
+    if (!permits.private && classify(address) !== "public") return isPrivate(address);
+    hosts.push(dialled(address));
+  }
+  return { type: "allowed", hosts };
+}
+
+/** What an entry says, or what is wrong with it and how to write it. */
+function parseEntry(text: string, written: string): Rule | string {
+  if (NOT_ASCII.test(written)) return NOT_ASCII_CURE;
+  const entry = written.toLowerCase();
+  const slash = entry.indexOf("/");
+  // In a range the port follows the number of bits.
+  const parts = slash < 0 || entry.startsWith("[") ? splitPort(entry) : splitRange(entry, slash);
+  if (parts === undefined)
+    return "its port is not a number from 1 to 65535: write HOST:PORT, and [ADDRESS]:PORT for IPv6";
+  const { host, port } = parts;
+  const hosts = parseHosts(host.startsWith("[") && host.endsWith("]") ? host.slice(1, -1) : host, host.startsWith("["));
+  return typeof hosts === "string" ? hosts : { text, hosts, port };
+}
+
+function parseHosts(host: string, bracketed: boolean): Hosts | string {
+  if (host === "")
+    return "it has no host: write a name, an address or a range before the port, and nothing but ! before that";
+  if (host === "*") return { type: "everything" };
+  const [first = "", bits, more] = host.split("/");
+  if (more !== undefined) return "it has two slashes: write ADDRESS/BITS";
+  if (bits !== undefined) return parseRange(first, bits);
+  if (/^[0-9.*?]+$/.test(host) && /[*?]/.test(host)) return parseStars(host);
+  const reading = readAddress(host);
+  if (reading.type === "malformed") return `${reading.detail}; write 63.209.254.7 or [2001:db8::7]:443`;
+  if (reading.type === "address") {
+    const { address } = reading;
+    if (readStrictAddress(host) === undefined)
+      return `it can be read in more than one way: write ${formatAddress(address)}`;
+    return { type: "network", network: { base: address, bits: address.family === 4 ? 32 : 128 } };
+  }
+  if (bracketed) return "only IPv6 stands in brackets: write the name without them";
+  const name = host.endsWith(".") ? host.slice(0, -1) : host;
+  if (!/[*?]/.test(name)) return nameError(name) ?? { type: "name", name };
+  const wrong = nameError(name.replace(/[*?]/g, "x"));
+  if (wrong !== undefined) return wrong;
+  if (/[*?]/.test(name.slice(name.lastIndexOf(".") + 1))) {
+    return "its last label is open, so that anybody's name would match: write the end out, as in *.example.com";
+  }
+  return { type: "glob", pattern: name };
+}
+
+function parseRange(first: string, digits: string): Hosts | string {
+  const address = readStrictAddress(first);
+  if (address === undefined)
+    return "what stands before the slash is not an address: write 63.209.254.0/24 or 2001:db8::/32";
+  // An IPv4-mapped range is one of IPv4.
+  const mapped = address.family === 4 && first.includes(":");
+  const most = address.family === 4 && !mapped ? 32 : 128;
+  const written = Number(digits);
+  if (!/^(?:0|[1-9][0-9]{0,2})$/.test(digits) || written > most) return `its bits are not a number from 0 to ${most}`;
+  if (mapped && written < 96) return "it is wider than all of IPv4: write 0.0.0.0/0 for that";
+  const bits = mapped ? written - 96 : written;
+  const base = firstOf(address, bits);
+  if (base.value !== address.value) {
+    return `it is not the first address of its range: write ${formatAddress(base)}/${bits}, or leave /${digits} out`;
+  }
+  return { type: "network", network: { base, bits } };
+}
+
+/** `63.209.254.*` */
+function parseStars(host: string): Hosts | string {
+  const fixed = /^((?:[0-9]+\.)*)\*(?:\.\*)*$/.exec(host)?.[1];
+  const base =
+    fixed === undefined || host.split(".").length !== 4 ? undefined : readStrictAddress(host.replaceAll("*", "0"));
+  if (fixed === undefined || base === undefined) return "write a range of addresses as 63.209.254.* or 63.209.254.0/24";
+  return { type: "network", network: { base, bits: 8 * (fixed.split(".").length - 1) } };
+}
+
+interface Parts {
+  readonly host: string;
+  readonly port?: number;
+}
+
+/** `host`, `host:port`, `[v6]`, `[v6]:port`; two colons without brackets are an IPv6 address without a port. */
+function splitPort(text: string): Parts | undefined {
+  const bracket = text.startsWith("[") ? text.lastIndexOf("]") : -1;
+  const colon = text.indexOf(":", bracket + 1);
+  if (colon < 0 || (bracket < 0 && text.includes(":", colon + 1))) return { host: text };
+  return withPort(text.slice(0, colon), text.slice(colon + 1));
+}
+
+/** `range/bits`, `range/bits:port` */
+function splitRange(text: string, slash: number): Parts | undefined {
+  const colon = text.indexOf(":", slash);
+  return colon < 0 ? { host: text } : withPort(text.slice(0, colon), text.slice(colon + 1));
+}
+
+function withPort(host: string, digits: string): Parts | undefined {
+  const port = Number(digits);
+  return /^[1-9][0-9]{0,4}$/.test(digits) && port <= 65535 ? { host, port } : undefined;
+}
+
+/** What is wrong with a host name; undefined when nothing is. */
+function nameError(name: string): string | undefined {
+  if (name.length > LONGEST_NAME) return `it is longer than ${LONGEST_NAME} characters`;
+  if (name.split(".").every((label) => LABEL.test(label))) return undefined;
+  return "it is not a host name: labels of up to 63 letters, digits, - and _, parted by single dots";
+}
+
+function isPrivateName(name: string): boolean {
+  return !name.includes(".") || PRIVATE_ZONES.some((zone) => name === zone || name.endsWith(`.${zone}`));
+}
+
+function isWildcard({ hosts }: Rule): boolean {
+  switch (hosts.type) {
+    case "everything":
+      return true;
+    case "glob":
+      // Anybody can have a name that ends like this.
+      return !/\.[^*?.]+\.[^*?.]+$/.test(`.${hosts.pattern}`);
+    case "network":
+      return hosts.network.bits < WIDEST[hosts.network.base.family];
+    case "name":
+      return false;
+  }
+}
+
+function allows(rules: Rules, host: string | Address, port: number): boolean {
+  return rules.allow.some(
+    (rule) => (rule.port === undefined ? RELAY_PORTS.includes(port) : rule.port === port) && covers(rule.hosts, host),
+  );
+}
+
+/** The entry that denies a host. An address is denied with all that it would be carried to. */
+function denialOf(rules: Rules, host: string | Address, port: number): Rule | undefined {
+  const all = typeof host === "string" ? [host] : [host, ...embedded(host)];
+  return rules.deny.find(
+    (rule) => (rule.port === undefined || rule.port === port) && all.some((one) => covers(rule.hosts, one)),
+  );
+}
+
+/**
+ * What the list has against a host; undefined when it allows it.
+ *
+ * @param also what would be against it if the list allowed it
+ */
+function listRefusal(
+  rules: Rules,
+  host: string | Address,
+  { port, also }: { readonly port: number; readonly also: Refusal | undefined },
+): Refusal | undefined {
+  const denied = denialOf(rules, host, port);
+  if (denied === undefined && allows(rules, host, port)) return undefined;
+  const cure = denied === undefined ? `add ${entryFor(host, port)} to ${LIST}` : removalOf(denied);
+  const hostname = typeof host === "string" ? host : formatAddress(host);
+  const detail = `This edge's allow list does not allow ${hostname} on port ${port}.`;
+  return refused("RelayNotAllowed", detail, also?.cure === undefined ? cure : `${cure}, and ${also.cure}`);
+}
+
+function covers(hosts: Hosts, host: string | Address): boolean {
+  switch (hosts.type) {
+    case "everything":
+      return true;
+    case "name":
+      return host === hosts.name;
+    case "glob":
+      return typeof host === "string" && matches(hosts.pattern, host);
+    case "network":
+      return typeof host !== "string" && isWithin(host, hosts.network);
+  }
+}
+
+/** In time of pattern times name at worst, whatever the pattern. */
+function matches(pattern: string, name: string): boolean {
+  let [p, n] = [0, 0];
+  let star = -1;
+  let retry = 0;
+  while (n < name.length) {
+    if (pattern[p] === "*") {
+      star = p;
+      retry = n;
+      p += 1;
+    } else if (pattern[p] === name[n] || (pattern[p] === "?" && name[n] !== ".")) {
+      p += 1;
+      n += 1;
+    } else if (star >= 0) {
+      p = star + 1;
+      retry += 1;
+      n = retry;
+    } else return false;
+  }
+  while (pattern[p] === "*") p += 1;
+  return p === pattern.length;
+}
+
+function dialled(address: Address): string {
+  return address.family === 4 ? formatAddress(address) : `[${formatAddress(address)}]`;
+}
+
+/** The setting, and the option of the command that sets it. */
+const LIST = "ORIGIN_RELAYS (--relay-allow)";
+const PRIVATE_CURE = "give the relay a public address, or set DEV=private (--dev) for development";
+
+/** The entry that allows one host on one port. */
+function entryFor(host: string | Address, port: number): string {
+  const hostname = typeof host === "string" ? host : dialled(host);
+  return RELAY_PORTS.includes(port) ? hostname.replace(/^\[(.*)\]$/, "$1") : `${hostname}:${port}`;
+}
+
+function removalOf(denied: Rule): string {
+  return `remove ${denied.text} from ${LIST}`;
+}
+
+function refused(reason: Refusal["reason"], detail: string, cure?: string): Refusal {
+  return { type: "refused", reason, detail, ...(cure !== undefined && { cure }) };
+}
+
+function isPrivate(host: string | Address): Refusal {
+  const detail =
+    typeof host === "string"
+      ? "The relay's name means something on one network only."
+      : `The relay is at an address that is not public: ${classify(host)}.`;
+  return refused("RelayPrivate", detail, PRIVATE_CURE);
+}

@@ -1,0 +1,99 @@
+/**
+ * How a Worker speaks with a Tunnel: each call says for whom, so that a Tunnel knows its owner from strangers.
+ *
+ * @module
+ */
+import type { Principal } from "../../auth/principal.ts";
+import {
+  formatTarget,
+  type KeepAliveTarget,
+  type LongLivedTarget,
+  REASON_HEADER,
+  type Target,
+} from "../../encapsulation/index.ts";
+import { gate } from "../admission/source-gate.ts";
+import type { Verdict } from "../tunnel/http-connection.ts";
+import type { Exchange } from "../tunnel/polling-connection.ts";
+import { isReason, problem, type Reason } from "../reasons.ts";
+import type { Tunnel } from "../tunnel/tunnel.ts";
+
+/** What a Worker's invocation lives in. */
+export interface Context {
+  waitUntil(promise: Promise<unknown>): void;
+}
+
+/** For whom a Worker speaks with a Tunnel. */
+export interface Caller {
+  readonly principal: Principal;
+  /** The moment that the judgement about its token dates from, milliseconds since 1970. */
+  readonly asOf: number;
+  /** Where the request comes from, as sourceOf tells it. */
+  readonly source: string;
+}
+
+/** A Tunnel, spoken to for one caller. What may be the first that it hears waits for its source's turn. */
+export interface TunnelStub {
+  post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict>;
+  push(octets: Uint8Array): Promise<Verdict>;
+  exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
+  poll(body: Uint8Array): Promise<Exchange>;
+  /** Hands it a GET, which it answers or parks. */
+  get(target: Target): Promise<Response>;
+  end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
+  fetch(url: string, init?: { method?: string; headers?: Record<string, string>; body?: BodyInit }): Promise<Response>;
+}
+
+/** The header of a request to a Tunnel that says for whom it is. Requests are made anew here: nobody else can set it. */
+const CALLER = "Grooveway-Caller";
+
+export function tunnelFor(stub: DurableObjectStub<Tunnel>, guid: string, caller: Caller): TunnelStub {
+  const header = encodeURIComponent(JSON.stringify(caller));
+  const fetch: TunnelStub["fetch"] = (url, init = {}) =>
+    stub.fetch(url, { ...init, headers: { ...init.headers, [CALLER]: header } });
+  const ask = <T extends { readonly ok: true } | { readonly ok: false; readonly reason: Reason }>(
+    call: () => Promise<T>,
+  ): Promise<T | Refusal> =>
+    gate.ask<T | Refusal>(caller.source, guid, call, {
+      reasonOf: (answer) => (answer.ok ? undefined : answer.reason),
+      turn: (turned) => ({ ok: false, scope: "request", ...turned }),
+    });
+  return {
+    post: (target, octets) => ask<Verdict>(async () => stub.post(caller, target, octets)),
+    push: (octets) => stub.push(caller, octets),
+    exchange: (target, body) => ask<Verdict>(async () => stub.exchange(caller, target, body)),
+    poll: (body) => ask<Exchange>(async () => stub.poll(caller, body)),
+    get(target) {
+      const url = `http://tunnel${formatTarget(target)}`;
+      return gate.ask(caller.source, guid, () => fetch(url, { headers: { Upgrade: "websocket" } }), {
+        reasonOf(answer) {
+          // To look into headers costs more than all else here.
+          if (answer.status < 400) return undefined;
+          const reason = answer.headers.get(REASON_HEADER);
+          return reason !== null && isReason(reason) ? reason : undefined;
+        },
+        turn: ({ reason, retryAfter }) => problem(reason, undefined, retryAfter),
+      });
+    },
+    end: (reason, target) => stub.end(caller, reason, target),
+    fetch,
+  };
+}
+
+type Refusal = {
+  readonly ok: false;
+  readonly reason: Reason;
+  readonly scope: "request" | "connection";
+  readonly detail?: string;
+  readonly retryAfter?: number;
+};
+
+/** Requests of a virtual connection are for the same caller nearly always. */
+let last: { readonly header: string; readonly caller: Caller } | undefined;
+
+/** For whom a request to a Tunnel is. */
+export function callerOf(request: Request): Caller {
+  const header = request.headers.get(CALLER);
+  if (header === null) throw new Error("a request to a Tunnel says for whom it is");
+  if (last?.header !== header) last = { header, caller: JSON.parse(decodeURIComponent(header)) as Caller };
+  return last.caller;
+}

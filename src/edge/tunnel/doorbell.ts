@@ -1,0 +1,66 @@
+/**
+ * Bell: the socket between a Tunnel and the Worker that has parked a GET for it, at the Tunnel's end.
+ *
+ * @module
+ */
+import { ECHO_STRING, keepAnswer, releaseGet, room, sendDown } from "../../encapsulation/index.ts";
+import { BELL_OCTETS } from "../defaults.ts";
+import { BELL_CLOSE } from "../pumps/doorbell-client.ts";
+import type { Live } from "./http-connection.ts";
+import type { Origin } from "../origin/tcp-channel.ts";
+
+/** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
+export interface Bell {
+  readonly socket: WebSocket;
+  armed: boolean;
+  waiting: boolean;
+}
+
+export function bellOf(socket: WebSocket, armed: boolean): Bell {
+  return { socket, armed, waiting: false };
+}
+
+/** The handshake is complete: the GET is told so, which is all that one of KeepAlive is for. */
+export function echo(live: Live): void {
+  const { bell } = live;
+  if (bell === undefined) return;
+  bell.armed = false;
+  bell.socket.send(ECHO_STRING);
+  if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
+}
+
+/** A word of the Worker: it can be rung for again, or the device wants its GET back. */
+export function hear(live: Live, bell: Bell, word: string | ArrayBuffer): "armed" | "released" | undefined {
+  if (typeof word === "string" && word.startsWith("arm")) {
+    live.state.getContentLength += Number(word.slice("arm ".length));
+    bell.armed = true;
+    return "armed";
+  }
+  if (word !== "release" || !bell.armed || releaseGet(live.state).type !== "send") return undefined;
+  live.bell = undefined;
+  bell.socket.close(BELL_CLOSE.done);
+  return "released";
+}
+
+/** Rings an armed bell with what waits, or for it when it is much. "full": it is more than the GET has room for. */
+export function ring(live: Live, bell: Bell, origin: Origin, waiting: Uint8Array): "answered" | "full" | undefined {
+  const space = room(live.state);
+  bell.armed = false;
+  if (space === 0) return "full";
+  const oneAnswer = live.state.encapsulation === "KeepAlive";
+  if (!oneAnswer && waiting.length > BELL_OCTETS) {
+    bell.socket.send("pull");
+    return undefined;
+  }
+  if (!oneAnswer && waiting.length > space) return "full";
+  // What does not fit into a KeepAlive answer is there for the next GET.
+  const taken = origin.take(Math.min(space, BELL_OCTETS));
+  if (taken?.kind !== "octets") return undefined;
+  sendDown(live.state, taken.octets.length, Date.now());
+  if (oneAnswer) {
+    live.bell = undefined;
+    keepAnswer(live.state, taken.octets);
+  }
+  bell.socket.send(taken.octets);
+  return oneAnswer ? "answered" : undefined;
+}

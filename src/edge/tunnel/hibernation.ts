@@ -1,0 +1,176 @@
+/**
+ * Sleep: how a Tunnel whose virtual connection ends here gets through being thrown out of memory. When it has been left
+ * alone for a while and everything has settled, it leaves what it needs to go on: with the socket that will wake it, or
+ * in storage when that is too large or there is no socket. As soon as something happens that is no longer true and is
+ * taken back, so that an object which wakes finds either the whole truth or none.
+ *
+ * @module
+ */
+import type { PollingConnection, VirtualConnection } from "../../encapsulation/index.ts";
+import { REST_AFTER, REST_TRIES } from "../defaults.ts";
+import type { Live } from "./http-connection.ts";
+import type { Owned } from "./owner.ts";
+import type { TerminalSnapshot } from "../endpoint/sstp-endpoint.ts";
+import type { Kept } from "./kept.ts";
+import type { Wired, WiredSnapshot } from "./websocket-connection.ts";
+
+/**
+ * The format of what is left. A version of the edge that finds another one cannot read it: the virtual connection is lost
+ * then, by name. To be counted up with every change of {@link Rest} or of a snapshot in it.
+ */
+export const REST_FORMAT = 1;
+
+/** What a Tunnel at rest leaves. */
+export interface Rest extends Owned {
+  readonly format: typeof REST_FORMAT;
+  readonly terminal: TerminalSnapshot;
+  /** Of a LongLived or KeepAlive virtual connection: its state, and whether its bell may be rung if it has one. */
+  readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
+  /** Of a Polling one. */
+  readonly polling?: PollingConnection;
+  /** Of a WebSocket one: what is on its way to the device. */
+  readonly wired?: WiredSnapshot;
+}
+
+export function restOf(
+  terminal: TerminalSnapshot,
+  owned: Owned,
+  live: Live | undefined,
+  polling: { readonly state: PollingConnection } | undefined,
+  wired: Wired | undefined,
+): Rest {
+  return {
+    format: REST_FORMAT,
+    terminal,
+    ...owned,
+    // The last answer is kept in memory only: by far most are never asked for again.
+    ...(live && { live: { state: { ...live.state, answer: null }, armed: live.bell?.armed ?? false } }),
+    ...(polling && { polling: polling.state }),
+    ...(wired && { wired: wired.snapshot() }),
+  };
+}
+
+/** What was left, and the socket that it was left with. */
+export interface Left {
+  readonly rest: Rest;
+  readonly socket: WebSocket | undefined;
+}
+
+/** What a Tunnel has to leave; undefined while there is nothing to leave. */
+export type Settle = () => Left | "unsettled" | undefined;
+
+type Attachment = { readonly rest: Rest } | { readonly stored: true } | null;
+
+/** What stands in an attachment or in storage, when it is of this format. */
+function readRest(left: unknown): Rest | undefined {
+  const rest = left as Rest | undefined;
+  return rest?.format === REST_FORMAT ? rest : undefined;
+}
+
+/** Whether a request or a socket of the device was there when this was left, and must be there still. */
+function needsSocket({ live, polling }: Rest): boolean {
+  return polling === undefined && (live === undefined || live.state.getOutstanding);
+}
+
+export class Sleep {
+  readonly #kept: Kept;
+  readonly #settle: Settle;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When it will have been left alone for long enough. */
+  #quietAt = 0;
+  #tries = 0;
+  #socket: WebSocket | undefined;
+
+  constructor(kept: Kept, settle: Settle) {
+    this.#kept = kept;
+    this.#settle = settle;
+  }
+
+  /**
+   * What was left before the object was thrown out of memory; undefined when there is nothing that can be gone on from. It
+   * holds until `stir`.
+   */
+  recall(sockets: readonly WebSocket[]): Left | undefined {
+    // A bell that has rung may still be closing beside the one that something was left with.
+    for (const socket of sockets) {
+      const attachment = attachmentOf(socket);
+      if (attachment === null) continue;
+      this.#socket = socket;
+      const rest = readRest("rest" in attachment ? attachment.rest : this.#kept.rest);
+      return rest && { rest, socket };
+    }
+    const rest = readRest(this.#kept.rest);
+    // What was left with a socket is worth nothing without it.
+    return rest === undefined || needsSocket(rest) ? undefined : { rest, socket: undefined };
+  }
+
+  /** Something happens: what was left is no longer true. When all is quiet again it is left anew. */
+  stir(): void {
+    this.#takeBack();
+    this.#tries = 0;
+    this.#quietAt = Date.now() + REST_AFTER;
+    this.#later();
+  }
+
+  /** The virtual connection is over. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#takeBack();
+  }
+
+  #takeBack(): void {
+    this.#socket?.serializeAttachment(null);
+    this.#socket = undefined;
+    this.#kept.dropRest();
+  }
+
+  /** A timer that fires too early looks again: cheaper than a new one for everything that happens. */
+  #later(): void {
+    this.#timer ??= setTimeout(
+      () => {
+        this.#timer = undefined;
+        if (Date.now() < this.#quietAt) this.#later();
+        else this.#leave();
+      },
+      Math.max(0, this.#quietAt - Date.now()),
+    );
+  }
+
+  #leave(): void {
+    const settled = this.#settle();
+    if (settled === undefined) return;
+    if (settled === "unsettled") {
+      this.#tries += 1;
+      this.#quietAt = Date.now() + REST_AFTER;
+      if (this.#tries < REST_TRIES) this.#later();
+      return;
+    }
+    const { rest, socket } = settled;
+    try {
+      socket?.serializeAttachment({ rest } satisfies Attachment);
+      this.#socket = socket;
+      if (socket !== undefined) return;
+    } catch {
+      // Too large for an attachment.
+      socket?.serializeAttachment({ stored: true } satisfies Attachment);
+      this.#socket = socket;
+    }
+    try {
+      this.#kept.keepRest(rest);
+    } catch (error) {
+      // Too large for storage as well, or the disk is full: should the object be put to sleep, its connection is lost by name.
+      console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
+    }
+  }
+}
+
+/** What was left with a socket; null when that is nothing, or cannot be read any more. */
+function attachmentOf(socket: WebSocket): Attachment {
+  try {
+    const attachment: unknown = socket.deserializeAttachment();
+    return typeof attachment === "object" ? (attachment as Attachment) : null;
+  } catch {
+    return null;
+  }
+}

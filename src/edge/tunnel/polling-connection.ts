@@ -1,0 +1,88 @@
+/**
+ * The Tunnel's end of a Polling virtual connection: one exchange at a time between a request and the origin relay.
+ *
+ * @module
+ */
+
+import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } from "../../encapsulation/index.ts";
+import { within } from "../../lib/runtime/timeout.ts";
+import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "../defaults.ts";
+import type { Origin } from "../origin/tcp-channel.ts";
+import type { Reason } from "../reasons.ts";
+
+/** A Polling virtual connection that lives. */
+export interface Polling {
+  readonly state: PollingConnection;
+  /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
+  origin: Promise<Origin | undefined> | undefined;
+  /** Why it could not be reached. */
+  unreached?: Reason;
+  /** The last data for the relay, on its way. */
+  written: Promise<void>;
+  /** Counts requests taken, so that one which was sent again knows that it is no longer wanted. */
+  turn: number;
+}
+
+/** @param origin where it ends, when it has been established before */
+export function pollingOf(state: PollingConnection, origin?: Origin): Polling {
+  return { state, origin: origin && Promise.resolve(origin), written: Promise.resolve(), turn: 0 };
+}
+
+/** What became of an exchange: the body of its answer, or why there is none and whether the virtual connection goes with it. */
+export type Exchange =
+  | { readonly ok: true; readonly body: Uint8Array }
+  | {
+      readonly ok: false;
+      readonly reason: Reason;
+      readonly scope: "request" | "connection";
+      readonly detail?: string;
+      readonly retryAfter?: number;
+    };
+
+/** Takes one poll, passes its data to the relay, and answers with what the relay has sent. */
+export async function exchangePoll(
+  polling: Polling,
+  poll: Poll,
+  dialRelay: () => Promise<Origin | undefined>,
+): Promise<Exchange> {
+  const received = receivePoll(polling.state, poll, Date.now());
+  if (received.type === "refuse") return failed(received.reason, received.scope, received.detail);
+  if (received.type === "repeat") return { ok: true, body: received.body };
+  polling.turn += 1;
+  const turn = polling.turn;
+  if (received.type === "probe") return answer(polling, []) ?? failed("InternalError", "connection");
+
+  if (received.type === "data" && received.handshake) polling.origin = dialRelay();
+  const origin = await polling.origin;
+  if (origin === undefined) return failed(polling.unreached ?? "OriginUnreachable", "connection");
+  if (received.type === "data" && received.data.length > 0) polling.written = origin.write(received.data);
+  try {
+    // Also of a request that was sent again: an answer would let the next data come while the relay takes none.
+    await polling.written;
+  } catch {
+    return failed("OriginReset", "connection");
+  }
+  // A body that is full is one of many: nobody waits for an answer yet, and holding it would only slow them.
+  const bulk = received.type === "data" && !received.handshake && received.data.length > FULL_POLL;
+  for (;;) {
+    const something = origin.ready();
+    if (!bulk) await within(POLL_HOLD, something);
+    if (polling.turn !== turn)
+      return failed("SecondPost", "request", "The request was sent again; that one is answered.");
+    const waiting = origin.take(respondRoom(polling.state, POLL_TIMES));
+    if (waiting?.kind === "ended") return failed(waiting.reason, "connection");
+    const exchange = answer(polling, waiting === undefined ? [] : [waiting.octets]);
+    if (exchange !== undefined) return exchange;
+  }
+}
+
+/** Undefined: the answer must wait for octets, since it ends the handshake [MS-GRVHENC 3.5.5.1.1.1]. */
+function answer(polling: Polling, data: readonly Uint8Array[]): Exchange | undefined {
+  const response = respond(polling.state, data, POLL_TIMES);
+  if (response.type === "body") return { ok: true, body: response.body };
+  return response.type === "hold" ? undefined : failed(response.reason, response.scope, response.detail);
+}
+
+function failed(reason: Reason, scope: "request" | "connection", detail?: string): Exchange {
+  return { ok: false, reason, scope, ...(detail !== undefined && { detail }) };
+}

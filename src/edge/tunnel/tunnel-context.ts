@@ -1,0 +1,68 @@
+/**
+ * What a terminal finds around it in a Tunnel: mailboxes, other relays, who decides and who is metered.
+ *
+ * @module
+ */
+import { tokenAuthenticator } from "../../auth/permissions.ts";
+import { ANYBODY, hasToken, isSame, NOBODY, type Principal } from "../../auth/principal.ts";
+import { bucket, take } from "../../lib/token-bucket.ts";
+import type { Env } from "../env.ts";
+import type { Ownership } from "./owner.ts";
+import { mayLink, parseLinks, trustIn } from "../policy/link-settings.ts";
+import { messageLimit } from "../policy/quota-setting.ts";
+import { meteredName, parseRate } from "../policy/rate-setting.ts";
+import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
+import type { Host } from "../endpoint/sstp-endpoint.ts";
+import { type Throttle, throttleOf } from "../admission/throttle.ts";
+
+/** Devices choose the names that are refused, so the log takes ten lines about them at once, and then one a second. */
+const lines = bucket(1, 10, 0);
+
+/**
+ * @param ownership whose the virtual connection is
+ * @param arrived called when its device has been let in
+ */
+export function tunnelHost(ctx: DurableObjectState, env: Env, ownership: Ownership, arrived: () => void): Host {
+  const name = ctx.id.name ?? "";
+  return {
+    name,
+    owner: ownership.owner ?? NOBODY,
+    standing: ownership.standing,
+    authenticator: tokenAuthenticator(env, (principal, asOf) => ownership.standing.show(principal, asOf)),
+    mailbox: (peer) => env.MAILBOX.getByName(peer),
+    remote(relay) {
+      const allowed = allowedLink(relay, env);
+      const verdict =
+        allowed.type === "allowed" && !mayLink(allowed.url, env)
+          ? ({ type: "refused", reason: "LinkInClear" } as const)
+          : allowed;
+      if (verdict.type === "allowed") return verdict.url;
+      if (take(lines, 1, Date.now())) tellRefusal(relay, verdict);
+      return undefined;
+    },
+    recipients: parseRate(env.RATE ?? "").recipients,
+    messageLimit: messageLimit(env.QUOTA ?? ""),
+    trust: (relay) => trustIn(relay, env.LINK_SECRETS),
+    throttle(source, who) {
+      const token = isSame(who, ANYBODY) ? undefined : who.id;
+      return throttleOf(meteredName(source, token, env), name, env);
+    },
+    arrived() {
+      arrived();
+      for (const relay of parseLinks(env.LINKS ?? "").urls) {
+        // One that may not be dialled has no Link to be named.
+        if (allowedLink(relay, env).type === "refused") continue;
+        const woken = env.LINK.getByName(relay).wake();
+        // It has an alarm of its own, and the next peer to arrive asks again.
+        ctx.waitUntil(woken.catch(() => undefined));
+      }
+    },
+    waitUntil: (promise) => ctx.waitUntil(promise),
+  };
+}
+
+/** What a virtual connection was metered by of which nothing is known but whose it was; undefined when that says nothing. */
+export function throttleOfBearer(bearer: Principal | undefined, name: string, env: Env): Throttle | undefined {
+  if (bearer === undefined || !hasToken(bearer)) return undefined;
+  return throttleOf(meteredName("", bearer.id, env), name, env);
+}

@@ -1,0 +1,745 @@
+/**
+ * Tunnel: the edge's end of one virtual connection, an object named by its Virtual-Connection-GUID. It joins the GET
+ * and the POST, holds the encapsulation's state, and copies octets to and from the origin relay.
+ *
+ *   POST octets ─► receive() ─► Origin.write ─► relay         a relay that stops reading stops the POST
+ *   relay ─► Origin, one chunk ahead ─► doorbell or stream ─► GET   a device that stops reading stops the relay
+ *
+ * Everything here dies with the virtual connection: state is memory, and an object that has lost it tells both sides
+ * so. What has to outlive memory is in tunnel/kept.ts, and nothing of it stays. One deadline carries the timers.
+ *
+ * @module
+ */
+
+import { DurableObject } from "cloudflare:workers";
+import { ownNames } from "../../auth/own-names.ts";
+import type { Judge } from "../../auth/standing.ts";
+import {
+  arriveGet,
+  arrivePost,
+  closePolling,
+  closeVirtualConnection,
+  ECHO_STRING,
+  endPost,
+  expire,
+  expirePolling,
+  type KeepAliveTarget,
+  keepAnswer,
+  type LongLivedTarget,
+  parsePoll,
+  parseTarget,
+  type Received,
+  receive,
+  requestNumber,
+  room,
+  sendDown,
+  type Target,
+} from "../../encapsulation/index.ts";
+import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import { Beginning } from "./opening.ts";
+import { type Bell, bellOf, echo, hear, ring } from "./doorbell.ts";
+import { type Carrier, pull, push } from "./bulk-streams.ts";
+import { Calls } from "../../lib/runtime/deadline-pool.ts";
+import {
+  ABSENCE,
+  BELL_OCTETS,
+  HOLD_TIME,
+  LOST_LOOK,
+  PING_SILENCE,
+  POLL_TIMES,
+  REPEAT_PATIENCE,
+  SHORT_HOLD,
+} from "../defaults.ts";
+import { BELL_CLOSE } from "../pumps/doorbell-client.ts";
+import type { Env } from "../env.ts";
+import { throttleOfBearer, tunnelHost } from "./tunnel-context.ts";
+import {
+  answer,
+  deadlineOf,
+  type Found,
+  isBetween,
+  type Live,
+  liveOf,
+  OK,
+  type Refused,
+  refused,
+  side,
+  TAG,
+  type Verdict,
+} from "./http-connection.ts";
+import { report } from "../log.ts";
+import type { Delivery, Taken } from "../mailbox/mailbox.ts";
+import type { Origin } from "../origin/tcp-channel.ts";
+import { Ownership } from "./owner.ts";
+import { type Caller, callerOf } from "../pumps/tunnel-client.ts";
+import { type Exchange, exchangePoll, type Polling, pollingOf } from "./polling-connection.ts";
+import { reachRelay } from "../origin/dial-relay.ts";
+import { problem, type Reason } from "../reasons.ts";
+import { isOwnName } from "../origin/relay-policy.ts";
+import { type Left, restOf, type Settle, Sleep } from "./hibernation.ts";
+import { Terminal, type TerminalSnapshot } from "../endpoint/sstp-endpoint.ts";
+import { Deadline } from "./deadline.ts";
+import { Kept } from "./kept.ts";
+import { Wired } from "./websocket-connection.ts";
+
+export class Tunnel extends DurableObject<Env> {
+  /** A LongLived or KeepAlive virtual connection. */
+  #live: Live | undefined;
+  /** A Polling one. There is one of the three. */
+  #polling: Polling | undefined;
+  #wired: Wired | undefined;
+  /** The end of the virtual connection, when it is here and not at an origin relay. */
+  #terminal: Terminal | undefined;
+  readonly #kept: Kept;
+  readonly #deadline: Deadline;
+  readonly #sleep: Sleep;
+  readonly #ownership: Ownership;
+  readonly #beginning: Beginning;
+  readonly #carrier: Carrier = {
+    live: () => this.#live,
+    here: () => this.#terminal !== undefined,
+    absent: () => this.#absent,
+    receive: (live, octets) => this.#receive(live, octets),
+    close: (live, reason) => this.#close(live, reason),
+  };
+  /** KeepAlive GETs that wait for what is about to come. */
+  readonly #holds = new Calls(SHORT_HOLD);
+  /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
+  #ended: Reason | undefined;
+  readonly #since = Date.now();
+  /** When the device was heard of last, as far as this memory knows. */
+  #heardAt = 0;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
+    this.#kept = new Kept(ctx);
+    this.#deadline = new Deadline(this.#kept, () => this.#look());
+    this.#sleep = new Sleep(this.#kept, () => this.#settled());
+    const left = this.#sleep.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
+    this.#ownership = new Ownership(env, ctx, (reason) => this.#evict(reason), left?.rest ?? this.#kept.owned);
+    this.#beginning = new Beginning(env, ctx, this.#ownership);
+    if (left !== undefined && this.#wake(left)) return;
+    // The virtual connection is older than this memory, and lost; those who wait for it must not wait on.
+    const sockets = ctx.getWebSockets();
+    for (const socket of sockets) socket.close(BELL_CLOSE.refused, "ConnectionLost");
+    if (!this.#kept.some && sockets.length === 0) return;
+    this.#over(undefined, "ConnectionLost");
+    const throttle = throttleOfBearer(this.#ownership.standing.bearer, ctx.id.name ?? "", env);
+    if (throttle !== undefined) ctx.waitUntil(throttle.leave());
+  }
+
+  /** A GET to be parked, or one of the two streams for bulk. */
+  override async fetch(request: Request): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    const caller = callerOf(request);
+    const denied = await this.#denied(caller);
+    if (denied !== undefined) return problem(denied);
+    return this.#guarded(
+      () => this.#serve(pathname, caller, request),
+      () => problem("InternalError"),
+    );
+  }
+
+  async #serve(pathname: string, caller: Caller, request: Request): Promise<Response> {
+    if (pathname === "/pull") return pull(this.#carrier);
+    if (pathname === "/push") return push(this.#carrier, request);
+    if (pathname === "/over") return this.#watch();
+    const parsed = parseTarget(pathname);
+    if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
+    const crowded = isFirst(parsed.target) ? await this.#beginning.crowded(caller) : undefined;
+    if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
+    if (parsed.target.encapsulation === "WebSocket") return this.#wire(caller, parsed.target.relay);
+    return this.#get(caller, parsed.target);
+  }
+
+  /** The first octets of a LongLived POST. */
+  async post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    return this.#guarded(() => this.#post(caller, target, octets), broken);
+  }
+
+  async #post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    const admitted = await this.#admit(caller, target, octets[0] === ECHO_STRING[0]);
+    if (!admitted.ok) return admitted;
+    const { live } = admitted;
+    const arrived = arrivePost(live.state, target, Date.now());
+    return arrived.type === "refuse" ? this.#refuse(live, arrived) : this.#receive(live, octets);
+  }
+
+  /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
+  async push(caller: Caller, octets: Uint8Array): Promise<Verdict> {
+    const denied = await this.#denied(caller);
+    if (denied !== undefined) return refused(denied);
+    const live = this.#live;
+    if (live === undefined) return refused(this.#absent);
+    return this.#guarded(() => this.#receive(live, octets), broken);
+  }
+
+  /** A whole KeepAlive POST. */
+  async exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    return this.#guarded(() => this.#exchange(caller, target, body), broken);
+  }
+
+  async #exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    const mayBegin = body[0] === ECHO_STRING[0] && body.length === ECHO_STRING.length;
+    const admitted = await this.#admit(caller, target, mayBegin);
+    if (!admitted.ok) return admitted;
+    const { live } = admitted;
+    const arrived = arrivePost(live.state, target, Date.now(), body.length);
+    if (arrived.type === "refuse") return this.#refuse(live, arrived);
+    if (arrived.type === "repeat") return (await live.posting) ?? OK;
+    const posting = this.#take(live, body);
+    live.posting = posting;
+    try {
+      return await posting;
+    } finally {
+      if (live.posting === posting) live.posting = undefined;
+    }
+  }
+
+  async #take(live: Live, body: Uint8Array): Promise<Verdict> {
+    const received = receive(live.state, body, Date.now());
+    if (received.type === "refuse") return this.#refuse(live, received);
+    // The POST is outstanding until the relay has taken its octets: a second one is refused, so that none pile up here.
+    const taken = received.type === "data" ? await this.#up(live, received.data) : OK;
+    if (!taken.ok) return taken;
+    const ended = endPost(live.state, Date.now());
+    if (ended.type === "refuse") return this.#refuse(live, ended);
+    return ended.handshake ? this.#handshake(live) : OK;
+  }
+
+  /** One exchange of a Polling virtual connection. */
+  async poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
+    const denied = await this.#denied(caller);
+    if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
+    return this.#guarded(
+      () => this.#poll(caller, body),
+      () => ({ ...broken(), scope: "connection" }),
+    );
+  }
+
+  async #poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
+    const parsed = parsePoll(body);
+    if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
+    const crowded = await this.#beginning.crowded(caller);
+    if (crowded !== undefined) return { ...crowded, scope: "request" };
+    const { poll } = parsed;
+    if (this.#polling === undefined) {
+      if (this.#taken !== undefined) return { ok: false, reason: this.#taken, scope: "request" };
+      this.#polling = this.#beginning.beginPolling(caller, poll);
+      this.#deadline.set(deadlineOf(this.#polling.state));
+    }
+    const polling = this.#polling;
+    const exchange = await exchangePoll(polling, poll, () => this.#dial(polling, poll.relay, BELL_OCTETS));
+    if (exchange.ok || exchange.scope === "request") return exchange;
+    this.#unpoll(polling, exchange.reason);
+    // What failed only because the virtual connection had ended meanwhile is told why that was.
+    return { ...exchange, reason: this.#ended ?? exchange.reason };
+  }
+
+  /** A mailbox sends messages for the device. */
+  async deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken> {
+    this.#sleep.stir();
+    // In the same turn when the judgement is fresh.
+    if (!this.#standing.fresh() && !(await this.#judged())) return "gone";
+    if (this.#endIfSilent(Date.now())) return "gone";
+    return this.#terminal?.deliver(peer, generation, deliveries, position) ?? "gone";
+  }
+
+  /** Another virtual connection consumes a mailbox from now on. True when this one would have it back. */
+  async fenced(peer: string, generation: number): Promise<boolean> {
+    this.#sleep.stir();
+    return this.#terminal?.fenced(peer, generation) ?? false;
+  }
+
+  /** A mailbox that this virtual connection consumed has lost its consumer. True when it is taken back. */
+  async recall(peer: string): Promise<boolean> {
+    this.#sleep.stir();
+    if (!this.#standing.fresh() && !(await this.#judged())) return false;
+    return this.#terminal?.recall(peer) ?? false;
+  }
+
+  /** A mailbox for which sessions of the device were suspended has room again. */
+  async room(peer: string, upTo: number): Promise<void> {
+    this.#sleep.stir();
+    this.#terminal?.room(peer, upTo);
+  }
+
+  /** A Worker has found that a request of this virtual connection is over. */
+  async end({ principal }: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
+    const live = this.#live;
+    // Whose request has other properties is not the owner of the virtual connection: it must not suffer.
+    if (this.#ownership.isStranger(principal)) return;
+    if (live?.state.encapsulation !== target.encapsulation || live.state.relay !== target.relay) return;
+    this.#close(live, reason);
+  }
+
+  /** What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970. */
+  async status(): Promise<{ readonly live: boolean; readonly ended: Reason | undefined; readonly since: number }> {
+    const live = this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined;
+    return { live, ended: this.#ended, since: this.#since };
+  }
+
+  /**
+   * When the device showed last that it is there. To ask does not keep the object awake. A WebSocket that is found dead is
+   * ended.
+   */
+  async lastSign(): Promise<number> {
+    const now = Date.now();
+    if (this.#endIfSilent(now) || this.#terminal === undefined) return 0;
+    const [live, wired] = [this.#live, this.#wired];
+    if (wired !== undefined) {
+      const pinged = this.ctx.getWebSocketAutoResponseTimestamp(wired.socket);
+      // Of one that never pings nobody can say.
+      return pinged === null ? now : Math.max(pinged.getTime(), this.#heardAt);
+    }
+    // What was before this memory nobody knows.
+    const heardAt = Math.max(this.#heardAt, this.#since);
+    if (live?.state.encapsulation === "LongLived") return now;
+    // A GET that is held says so much longer that its device is there.
+    if (live !== undefined) return live.state.getOutstanding ? heardAt + HOLD_TIME : heardAt;
+    // A device that polls may be silent for as long as it was told.
+    return heardAt + POLL_TIMES.maximum * 1000;
+  }
+
+  /** Ends a WebSocket that has pinged before, and has not for too long. True when it has. */
+  #endIfSilent(now: number): boolean {
+    const wired = this.#wired;
+    const pinged = wired && this.ctx.getWebSocketAutoResponseTimestamp(wired.socket);
+    if (!pinged || now - Math.max(pinged.getTime(), this.#heardAt) < PING_SILENCE) return false;
+    this.#unwire("NoSignOfLife");
+    return true;
+  }
+
+  override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
+    this.#heardAt = Date.now();
+    this.#sleep.stir();
+    if (this.#wired?.socket === socket) return this.#wired.hear(word);
+    return this.#guarded(
+      async () => this.#hear(socket, word),
+      () => undefined,
+    );
+  }
+
+  #hear(socket: WebSocket, word: string | ArrayBuffer): void {
+    const live = this.#live;
+    if (live?.bell?.socket !== socket) {
+      socket.close(BELL_CLOSE.refused, this.#ended ?? "ConnectionLost");
+      return;
+    }
+    const heard = hear(live, live.bell, word);
+    if (heard === "armed") void this.#ring(live, live.bell);
+  }
+
+  override webSocketClose(socket: WebSocket, code: number): void {
+    if (this.#wired?.socket === socket) {
+      this.#unwire("DeviceGone");
+      return;
+    }
+    const live = this.#live;
+    if (live?.bell?.socket !== socket) return;
+    live.bell = undefined;
+    if (code === BELL_CLOSE.done) return;
+    if (live.state.getNumber === 0) this.#close(live, "DeviceGone");
+    else this.#expectAgain(live);
+  }
+
+  /** The connection of a GET has broken. A proxy may send it again, by the same number, and then at once. */
+  #expectAgain(live: Live): void {
+    const { turn } = live;
+    setTimeout(() => {
+      if (live.turn === turn && live.bell === undefined) this.#close(live, "DeviceGone");
+    }, REPEAT_PATIENCE);
+  }
+
+  override webSocketError(socket: WebSocket): void {
+    this.webSocketClose(socket, BELL_CLOSE.deviceGone);
+  }
+
+  override async alarm(): Promise<void> {
+    this.#look();
+    // What could not be cleared is tried again by the platform.
+    await this.#kept.cleared;
+  }
+
+  /** The time has come to see whether the device is still there. */
+  #look(): void {
+    try {
+      const next = this.#expire(Date.now());
+      if (next !== undefined) this.#deadline.set(next);
+    } catch (error) {
+      report(error);
+      this.#evict("InternalError");
+      if (this.#kept.some) this.#over(undefined, "InternalError");
+    }
+  }
+
+  /** Ends what is late. Returns when to look again; undefined when nothing has to be looked for. */
+  #expire(now: number): number | undefined {
+    const live = this.#live;
+    const polling = this.#polling;
+    const entering = this.#terminal?.connected === false;
+    const late = entering ? this.#beginning.late : undefined;
+    if (late !== undefined) {
+      this.#evict(late);
+      return undefined;
+    }
+    const connectBy = entering ? this.#beginning.connectBy : Number.POSITIVE_INFINITY;
+    if (polling !== undefined) {
+      const expired = expirePolling(polling.state, now);
+      if (expired.type === "none") return Math.min(deadlineOf(polling.state), connectBy);
+      this.#unpoll(polling, expired.reason);
+      return undefined;
+    }
+    if (this.#terminal !== undefined && !entering && (live === undefined || live.bell !== undefined)) {
+      // Somebody is there who will tell: the device's own socket, or the Worker that has parked the GET.
+      if (!this.#kept.some) return undefined;
+      return now + (live?.state.encapsulation === "KeepAlive" ? HOLD_TIME + ABSENCE : LOST_LOOK);
+    }
+    if (live === undefined) return entering ? connectBy : undefined;
+    // A device that is kept from sending by a relay that does not read is not silent.
+    if (live.writing > 0) live.state.receiveDeadline = now + live.state.timers.receive;
+    const expired = expire(live.state, now);
+    if (expired.type !== "refuse") return Math.min(deadlineOf(live.state), connectBy);
+    this.#close(live, expired.reason);
+    return undefined;
+  }
+
+  async #get(caller: Caller, target: LongLivedTarget | KeepAliveTarget): Promise<Response> {
+    const found = this.#find(caller, target, true);
+    if (!found.ok) return problem(found.reason);
+    const { live } = found;
+    const arrived = arriveGet(live.state, target, Date.now());
+    if (arrived.type === "refuse") {
+      this.#refuse(live, arrived);
+      return problem(arrived.reason, arrived.detail);
+    }
+    if (arrived.type === "repeat") return answer(arrived.answer);
+    live.turn += 1;
+    const { turn } = live;
+    if (arrived.type === "supersede") {
+      live.bell?.socket.close(BELL_CLOSE.refused, "RepeatedRequest");
+      live.bell = undefined;
+    }
+    if (arrived.type === "handshake") {
+      const verdict = await this.#handshake(live);
+      if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+      if (target.encapsulation === "KeepAlive") return answer(ECHO_STRING);
+    } else if (room(live.state) > 0 && target.encapsulation === "KeepAlive") {
+      const origin = await live.origin;
+      // A busy device's answer is often about to come, and a doorbell costs more than to wait for it here.
+      if (origin !== undefined) await this.#holds.within(origin.ready());
+      if (this.#live !== live) return problem(this.#ended ?? "ConnectionClosed");
+      // It has come again meanwhile, and that one is answered.
+      if (live.turn !== turn) return problem("RepeatedRequest");
+      const waiting = origin?.take(room(live.state));
+      if (waiting?.kind === "ended") {
+        this.#close(live, waiting.reason);
+        return problem(waiting.reason);
+      }
+      if (waiting !== undefined) {
+        sendDown(live.state, waiting.octets.length, Date.now());
+        keepAnswer(live.state, waiting.octets);
+        return answer(waiting.octets);
+      }
+    }
+    return this.#park(live, arrived.type === "handshake");
+  }
+
+  #park(live: Live, established: boolean): Response {
+    const { 0: worker, 1: ours } = new WebSocketPair();
+    this.ctx.acceptWebSocket(ours, [TAG.bell]);
+    const bell = bellOf(ours, !established);
+    live.bell = bell;
+    if (established) ours.send(ECHO_STRING);
+    else void this.#ring(live, bell);
+    return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** A POST waits for the end of the virtual connection: its socket is closed with the reason. */
+  #watch(): Response {
+    const { 0: worker, 1: ours } = new WebSocketPair();
+    this.ctx.acceptWebSocket(ours, [TAG.post]);
+    if (this.#live === undefined) ours.close(BELL_CLOSE.refused, this.#absent);
+    return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** A device that speaks WebSocket: its messages are octets of SSTP, and so are ours. */
+  #wire(caller: Caller, relay: string): Response {
+    if (this.#taken !== undefined) return problem(this.#taken);
+    if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
+    const { 0: device, 1: ours } = new WebSocketPair();
+    this.ctx.acceptWebSocket(ours, [TAG.device]);
+    this.#ownership.claim(caller);
+    this.#wired = new Wired(ours, this.#terminate(), (reason) => this.#unwire(reason));
+    return new Response(null, { status: 101, webSocket: device });
+  }
+
+  #unwire(reason: Reason): void {
+    const wired = this.#wired;
+    if (wired === undefined) return;
+    this.#wired = undefined;
+    wired.close(reason);
+    this.#over(Promise.resolve(wired.terminal), reason);
+  }
+
+  /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
+  async #handshake(live: Live): Promise<Verdict> {
+    const readSize = live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
+    live.origin = this.#dial(live, live.state.relay, readSize);
+    const origin = await live.origin;
+    if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
+    if (origin === undefined) return this.#close(live, live.unreached ?? "OriginUnreachable");
+    echo(live);
+    return OK;
+  }
+
+  async #receive(live: Live, octets: Uint8Array): Promise<Verdict> {
+    if (!this.#standing.fresh() && !(await this.#judged())) return refused(this.#ended ?? "ConnectionClosed");
+    if (this.#live !== live) return refused(this.#ended ?? "ConnectionClosed");
+    const received: Received = receive(live.state, octets, Date.now());
+    if (received.type === "refuse") return this.#refuse(live, received);
+    if (received.type === "wait") return OK;
+    if (received.type === "handshake") {
+      const verdict = await this.#handshake(live);
+      if (!verdict.ok) return verdict;
+    }
+    return this.#up(live, received.data);
+  }
+
+  /** Octets of the device go to the relay; resolves when its socket has them. */
+  async #up(live: Live, octets: Uint8Array): Promise<Verdict> {
+    if (octets.length === 0) return OK;
+    const origin = await live.origin;
+    if (this.#live !== live || origin === undefined) return refused(this.#ended ?? "ConnectionClosed");
+    // The first octets up are what allows octets down [MS-GRVHENC 3.2.5.2.2].
+    if (live.bell?.armed) void this.#ring(live, live.bell);
+    live.writing += 1;
+    try {
+      await origin.write(octets);
+      return this.#live === live ? OK : refused(this.#ended ?? "ConnectionClosed");
+    } catch {
+      return this.#close(live, "OriginReset");
+    } finally {
+      live.writing -= 1;
+    }
+  }
+
+  /** Rings an armed bell once, when there is something. */
+  #ring(live: Live, bell: Bell): Promise<void> {
+    return this.#guarded(
+      () => this.#ringOnce(live, bell),
+      () => undefined,
+    );
+  }
+
+  async #ringOnce(live: Live, bell: Bell): Promise<void> {
+    if (bell.waiting) return;
+    bell.waiting = true;
+    const origin = await live.origin;
+    await origin?.ready();
+    bell.waiting = false;
+    const waiting = origin?.peek();
+    if (origin === undefined || waiting === undefined) return;
+    if (this.#live !== live || live.bell !== bell || !bell.armed) return;
+    if (waiting.kind === "ended") {
+      this.#close(live, waiting.reason);
+      return;
+    }
+    // The device's first octets up allow octets down, and ring again.
+    if (!live.state.getSessionReady) return;
+    const rung = ring(live, bell, origin, waiting.octets);
+    if (rung === "full") this.#close(live, "ContentLengthReached");
+  }
+
+  /** Lets a caller to the virtual connection that it asks for. */
+  async #admit(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Promise<Found> {
+    const denied = await this.#denied(caller);
+    if (denied !== undefined) return refused(denied);
+    const crowded = mayBegin && isFirst(target) ? await this.#beginning.crowded(caller) : undefined;
+    return crowded ?? this.#find(caller, target, mayBegin);
+  }
+
+  /** The live virtual connection, or a new one for the first request of a GUID. */
+  #find(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Found {
+    if (this.#live === undefined) {
+      const taken = this.#taken ?? (mayBegin && isFirst(target) ? undefined : "UnknownConnection");
+      if (taken !== undefined) return refused(taken);
+      this.#live = this.#beginning.begin(caller, target);
+      this.#deadline.set(deadlineOf(this.#live.state));
+    }
+    return { ok: true, live: this.#live };
+  }
+
+  /** Why no virtual connection can begin here: there is one, or was. */
+  get #taken(): Reason | undefined {
+    return (this.#live ?? this.#polling ?? this.#wired) === undefined ? this.#ended : "DuplicateConnection";
+  }
+
+  /** What a request is told that was let in once, and whose virtual connection is not here. */
+  get #absent(): Reason {
+    return this.#ended ?? "ConnectionLost";
+  }
+
+  /** Why somebody who asks something of the virtual connection is not heard: a stranger is told nothing. */
+  async #denied(caller: Caller): Promise<Reason | undefined> {
+    if (this.#ownership.isStranger(caller.principal)) return "UnknownConnection";
+    this.#heardAt = Date.now();
+    this.#sleep.stir();
+    this.#ownership.show(caller);
+    if (this.#standing.fresh() || (await this.#judged())) return undefined;
+    return this.#ended ?? "ConnectionClosed";
+  }
+
+  async #judged(): Promise<boolean> {
+    const may = await this.#standing.judge();
+    // What has been left for after sleep meanwhile is no longer true.
+    if (may) this.#sleep.stir();
+    return may;
+  }
+
+  /** Whether the bearer of the virtual connection's token may still be served. */
+  get #standing(): Judge {
+    return this.#ownership.standing;
+  }
+
+  /**
+   * Whatever goes wrong in here ends the virtual connection by name: one that goes on after half a step neither answers nor
+   * ends. @param told what its caller is told then
+   */
+  async #guarded<T>(run: () => Promise<T>, told: () => T): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      report(error);
+      this.#evict("InternalError");
+      return told();
+    }
+  }
+
+  #evict(reason: Reason): void {
+    this.#unwire(reason);
+    if (this.#live !== undefined) this.#close(this.#live, reason);
+    if (this.#polling !== undefined) this.#unpoll(this.#polling, reason);
+  }
+
+  #unpoll(polling: Polling, reason: Reason): void {
+    if (this.#polling !== polling) return;
+    this.#polling = undefined;
+    closePolling(polling.state);
+    this.#over(polling.origin, reason);
+  }
+
+  /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
+  async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
+    if (isOwnName(relay, this.env)) return this.#terminate();
+    // What is copied through no code of ours keeps the object in memory in any case.
+    this.#ownership.standing.patrol();
+    // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
+    const reached = await reachRelay(relay, this.env, readSize);
+    // Who its device is, and how long it may take, is the relay's to ask from now on.
+    if (connection === this.#live || connection === this.#polling) this.#arrived();
+    if (reached.type === "origin") return reached.origin;
+    connection.unreached = reached.reason;
+    return undefined;
+  }
+
+  /** The virtual connection ends here. */
+  #terminate(left?: TerminalSnapshot): Terminal {
+    const host = tunnelHost(this.ctx, this.env, this.#ownership, () => this.#arrived());
+    this.#terminal = new Terminal(host, side(this.env), left);
+    if (left === undefined) this.#deadline.set(this.#beginning.expectConnect());
+    return this.#terminal;
+  }
+
+  /** The device was let in, or is the origin relay's to judge. */
+  #arrived(): void {
+    this.#beginning.arrived();
+    const state = this.#polling?.state ?? this.#live?.state;
+    // A device that comes by single requests can come to an object that has lost its memory, and is to be told so.
+    if (state !== undefined && (!("encapsulation" in state) || state.encapsulation === "KeepAlive")) {
+      this.#kept.keepOwner(this.#ownership.owned);
+      this.#deadline.set(deadlineOf(state));
+    } else if (this.#terminal !== undefined) this.#deadline.clear();
+  }
+
+  /** What to leave for after sleep. */
+  #settled(): ReturnType<Settle> {
+    const [live, polling] = [this.#live, this.#polling];
+    const socket = this.#wired?.socket ?? live?.bell?.socket;
+    const byRequests = polling !== undefined || live?.state.encapsulation === "KeepAlive";
+    // Nothing is left of a device that was not let in: a timer keeps its object in memory meanwhile.
+    if (this.#terminal?.connected !== true || (socket === undefined && !byRequests)) return undefined;
+    const terminal = this.#terminal.snapshot();
+    // A request that is here and has no bell is about to be answered.
+    if (terminal === undefined || (socket === undefined && live !== undefined && !isBetween(live.state))) {
+      return "unsettled";
+    }
+    return { rest: restOf(terminal, this.#ownership.owned, live, polling, this.#wired), socket };
+  }
+
+  /** Goes on after sleep. False when that cannot be done: what was left is not what this version leaves. */
+  #wake({ rest, socket }: Left): boolean {
+    if (ownNames(this.env.RELAY_NAME).length === 0) return false;
+    try {
+      const terminal = this.#terminate(rest.terminal);
+      const { standing } = this.#ownership;
+      standing.show(rest.terminal.principal, 0);
+      if (terminal.connected) standing.connected();
+      if (rest.polling !== undefined) {
+        this.#polling = pollingOf(rest.polling, terminal);
+      } else if (rest.live === undefined) {
+        if (socket !== undefined)
+          this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason), rest.wired);
+      } else {
+        const bell = socket && bellOf(socket, rest.live.armed);
+        this.#live = liveOf(rest.live.state, bell, terminal);
+        if (bell?.armed) void this.#ring(this.#live, bell);
+      }
+      return true;
+    } catch (error) {
+      console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
+      this.#terminal = undefined;
+      return false;
+    }
+  }
+
+  #refuse(
+    live: Live,
+    refusal: { readonly reason: Reason; readonly scope: "request" | "connection"; readonly detail: string },
+  ): Verdict {
+    if (refusal.scope === "connection") this.#close(live, refusal.reason);
+    return { ok: false, reason: refusal.reason, detail: refusal.detail };
+  }
+
+  #close(live: Live, reason: Reason): Refused {
+    if (this.#live === live) {
+      this.#live = undefined;
+      closeVirtualConnection(live.state);
+      for (const socket of this.ctx.getWebSockets()) socket.close(BELL_CLOSE.refused, reason);
+      this.#over(live.origin, reason);
+    }
+    return refused(this.#ended ?? reason);
+  }
+
+  #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
+    this.#ended = reason;
+    this.#beginning.over();
+    this.#terminal = undefined;
+    this.#sleep.end();
+    this.#ownership.standing.end();
+    void origin?.then((socket) => socket?.close());
+    this.#deadline.clear();
+    this.#kept.clear();
+  }
+}
+
+/** What a request is told by which something unexpected has happened. */
+function broken(): Refused {
+  return refused("InternalError");
+}
+
+/** Whether a request can be the first of its session: one that does not count may be any. */
+function isFirst(target: Target): boolean {
+  return (requestNumber(target) ?? 1) === 1;
+}

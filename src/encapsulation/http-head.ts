@@ -1,0 +1,285 @@
+/**
+ * HTTP/1.0 heads as octets: read from and written to raw streams, HTTP/1.1 tolerated. Bodies are in `body.ts`.
+ */
+
+import type { Encapsulation, Reason, StatusCode } from "./registry.ts";
+import {
+  EncapsulationError,
+  HEAD_LIMIT,
+  HEADERS_LIMIT,
+  HTTP_VERSION,
+  PROXY_CONNECTION,
+  REASON_HEADER,
+  REASONS,
+  REQUEST_HEADERS,
+  RESPONSE_HEADERS,
+  SERVER,
+  STATUS_PAIRS,
+  USER_AGENT,
+} from "./registry.ts";
+
+/** One header: name in lower case when read, as given when written. */
+export type Header = readonly [name: string, value: string];
+
+export type RequestHead = {
+  readonly kind: "request";
+  readonly method: "GET" | "POST";
+  readonly target: string;
+  /** Minor version of HTTP/1. */
+  readonly minor: 0 | 1;
+  readonly headers: readonly Header[];
+};
+
+export type ResponseHead = {
+  readonly kind: "response";
+  readonly status: number;
+  readonly phrase: string;
+  readonly minor: 0 | 1;
+  readonly headers: readonly Header[];
+};
+
+/** A head that cannot be taken; the octet stream is useless after it. */
+export type HeadFault = { readonly type: "fault"; readonly reason: Reason; readonly detail: string };
+
+/** "more": feed on. "head": `rest` is a view of what followed the head in the octets given. */
+export type HeadRead<Head> =
+  | { readonly type: "more" }
+  | { readonly type: "head"; readonly head: Head; readonly rest: Uint8Array }
+  | HeadFault;
+
+/**
+ * Reads one head, fed in pieces cut anywhere. Keeps at most 16 KiB. A bare LF ends a line as CRLF does; empty lines
+ * before the first line are passed over; folded lines, blanks before a colon and control characters are refused,
+ * because two readers can disagree about them. After "head" or "fault" it is used up.
+ */
+export class HeadReader<Head extends RequestHead | ResponseHead> {
+  readonly #parse: (lines: readonly string[]) => Head | HeadFault;
+  #held = new Uint8Array(512);
+  #length = 0;
+  #line = 0;
+  #started = false;
+
+  constructor(parse: (lines: readonly string[]) => Head | HeadFault) {
+    this.#parse = parse;
+  }
+
+  feed(octets: Uint8Array): HeadRead<Head> {
+    for (let at = 0; at < octets.length; at++) {
+      const octet = octets[at] ?? 0;
+      if (this.#length === HEAD_LIMIT) return fault("HeadTooLong", `The head is longer than ${HEAD_LIMIT} octets.`);
+      if (this.#length === this.#held.length) {
+        const larger = new Uint8Array(this.#held.length * 2);
+        larger.set(this.#held);
+        this.#held = larger;
+      }
+      this.#held[this.#length++] = octet;
+      if (octet !== 0x0a) {
+        if (octet !== 0x0d) this.#line += 1;
+        continue;
+      }
+      if (this.#line > 0) {
+        this.#started = true;
+        this.#line = 0;
+      } else if (this.#started) {
+        const head = this.#parse(linesOf(this.#held.subarray(0, this.#length)));
+        return "type" in head ? head : { type: "head", head, rest: octets.subarray(at + 1) };
+      }
+    }
+    return { type: "more" };
+  }
+
+  /** Whether any octet of the head has come. */
+  get begun(): boolean {
+    return this.#length > 0;
+  }
+}
+
+/** Reads the head of a request, as a server that listens on a raw socket does. */
+export function requestHeadReader(): HeadReader<RequestHead> {
+  return new HeadReader(parseRequest);
+}
+
+/** Reads the head of a response. */
+export function responseHeadReader(): HeadReader<ResponseHead> {
+  return new HeadReader(parseResponse);
+}
+
+/** The first header of that name (any case), undefined when there is none. */
+export function headerOf(headers: readonly Header[], name: string): string | undefined {
+  const wanted = name.toLowerCase();
+  return headers.find(([found]) => found.toLowerCase() === wanted)?.[1];
+}
+
+/** Whether a header that is a comma-separated list, given once or several times, has that member (any case). */
+export function hasMember(headers: readonly Header[], name: string, member: string): boolean {
+  const wanted = name.toLowerCase();
+  return headers.some(
+    ([found, value]) =>
+      found.toLowerCase() === wanted && value.split(",").some((part) => part.trim().toLowerCase() === member),
+  );
+}
+
+/** Whether the sender of this head keeps the TCP connection after the body. */
+export function keepsConnection(head: RequestHead | ResponseHead): boolean {
+  for (const name of ["connection", "proxy-connection"]) {
+    if (hasMember(head.headers, name, "close")) return false;
+    if (hasMember(head.headers, name, "keep-alive")) return true;
+  }
+  return head.minor === 1;
+}
+
+/** What a request of the encapsulations is made of. */
+export type RequestFields = {
+  readonly method: "GET" | "POST";
+  readonly encapsulation: Exclude<Encapsulation, "WebSocket">;
+  readonly target: string;
+  /** Value of `Host`: the server's name or address, and its port when it is not the default. */
+  readonly host: string;
+  /** Octets of the body that follows; POST only. */
+  readonly contentLength?: number;
+  readonly userAgent?: string;
+  /** Whether the request goes to a proxy, which adds `Proxy-Connection` in KeepAlive [MS-GRVHENC 2.2.3.1]. */
+  readonly proxy?: boolean;
+  /** Further headers, after those of the specification: credentials. */
+  readonly headers?: readonly Header[];
+};
+
+/**
+ * The octets of a request head, in the order of the example [MS-GRVHENC 4.2], both Cache-Control headers included
+ * [2.2.1.2.8]. A KeepAlive GET is the example's octet for octet; the POST differs in the line `Host:`, where the
+ * example has a slip (see REQUEST_HEADERS).
+ * @throws EncapsulationError when a part would break the head.
+ */
+export function formatRequest(fields: RequestFields): Uint8Array {
+  const { method, encapsulation, target, host, contentLength, userAgent = USER_AGENT, proxy, headers = [] } = fields;
+  if (!/^[!-~]+$/.test(target)) throw new EncapsulationError("target must be visible US-ASCII without blanks");
+  const filled: ReadonlyMap<string, string> = new Map([
+    ["Host", host],
+    ["User-Agent", userAgent],
+    ["Content-Length", String(contentLength ?? 0)],
+  ]);
+  const lines: Header[] = [];
+  for (const { name, value } of REQUEST_HEADERS[method]) {
+    if (name === "Connection" && encapsulation !== "KeepAlive") continue;
+    lines.push([name, value ?? filled.get(name) ?? ""]);
+  }
+  if (proxy && encapsulation === "KeepAlive") lines.push([PROXY_CONNECTION.name, PROXY_CONNECTION.value ?? ""]);
+  return formatHead(`${method} ${target} ${HTTP_VERSION}`, [...lines, ...headers]);
+}
+
+/** What a response is made of. */
+export type ResponseFields = {
+  readonly status: StatusCode;
+  /** Time of the response, milliseconds since 1970 UTC. */
+  readonly now: number;
+  /** Octets of the body that follows. */
+  readonly contentLength: number;
+  readonly server?: string;
+  /** Value of `Connection`, by default `Keep-Alive`, which KeepAlive responses MUST have [MS-GRVHENC 3.4.4.3]. */
+  readonly connection?: "Keep-Alive" | "close";
+  readonly headers?: readonly Header[];
+};
+
+/**
+ * The octets of a response head: status line, Date, Server, Connection, Content-Length
+ * [MS-GRVHENC 2.2.2.3.2, 2.2.3.3].
+ * @throws EncapsulationError when a part would break the head.
+ */
+export function formatResponse(fields: ResponseFields): Uint8Array {
+  const { status, now, contentLength, server = SERVER, connection = "Keep-Alive", headers = [] } = fields;
+  const values = [httpDate(now), server, connection, String(contentLength)];
+  const lines = RESPONSE_HEADERS.map((name, index): Header => [name, values[index] ?? ""]);
+  return formatHead(`${HTTP_VERSION} ${status} ${STATUS_PAIRS[status]}`, [...lines, ...headers]);
+}
+
+/** The octets of the response that refuses a request for this reason, with the reason in `Grooveway-Reason`. */
+export function formatRefusal(reason: Reason, now: number, server: string = SERVER): Uint8Array {
+  return formatResponse({
+    status: REASONS[reason].status ?? 500,
+    now,
+    contentLength: 0,
+    server,
+    connection: "close",
+    headers: [[REASON_HEADER, reason]],
+  });
+}
+
+/** An HTTP-date such as `Wed, 26 Dec 2007 19:50:26 GMT` [MS-GRVHENC 2.2.1.2] of milliseconds since 1970 UTC. */
+export function httpDate(now: number): string {
+  return new Date(now).toUTCString();
+}
+
+const encoder = new TextEncoder();
+
+function formatHead(first: string, headers: readonly Header[]): Uint8Array {
+  let text = `${first}\r\n`;
+  for (const [name, value] of headers) {
+    if (!TOKEN.test(name) || !VALUE.test(value)) {
+      throw new EncapsulationError(`header ${JSON.stringify(name)} must have a token as name and a US-ASCII value`);
+    }
+    text += `${name}: ${value}\r\n`;
+  }
+  return encoder.encode(`${text}\r\n`);
+}
+
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const VALUE = /^[\t -~]*$/;
+/** Two readers can disagree about which one counts [RFC 9112 3.2]. */
+export const TWO_HOSTS = "There is more than one Host.";
+const CONTROL = /[^\t -~\x80-\xff]/;
+const REQUEST_LINE = /^([^ ]+) ([^ ]+) HTTP\/(\d)\.(\d)$/;
+const STATUS_LINE = /^HTTP\/(\d)\.(\d) (\d{3})(?: (.*))?$/;
+
+function parseRequest(lines: readonly string[]): RequestHead | HeadFault {
+  const parts = REQUEST_LINE.exec(lines[0] ?? "");
+  if (parts === null) return fault("MalformedHead", "The first line is not a request line.");
+  const [, method = "", target = "", major, minor] = parts;
+  if (major !== "1" || (minor !== "0" && minor !== "1")) {
+    return fault("HttpVersionNotSupported", `The HTTP version is ${major}.${minor}; speak HTTP/1.0.`);
+  }
+  const headers = parseHeaders(lines);
+  if ("type" in headers) return headers;
+  if (headers.filter(([name]) => name === "host").length > 1) return fault("MalformedHead", TWO_HOSTS);
+  if (method !== "GET" && method !== "POST") {
+    return TOKEN.test(method) ? fault("MethodNotImplemented") : fault("MalformedHead", "The method is not a token.");
+  }
+  return { kind: "request", method, target, minor: minor === "1" ? 1 : 0, headers };
+}
+
+function parseResponse(lines: readonly string[]): ResponseHead | HeadFault {
+  const parts = STATUS_LINE.exec(lines[0] ?? "");
+  if (parts === null) return fault("MalformedHead", "The first line is not a status line.");
+  const [, major, minor, status = "", phrase = ""] = parts;
+  if (major !== "1" || (minor !== "0" && minor !== "1") || status < "100") {
+    return fault("MalformedHead", "The status line is not one of HTTP/1.0 or HTTP/1.1.");
+  }
+  const headers = parseHeaders(lines);
+  if ("type" in headers) return headers;
+  return { kind: "response", status: Number(status), phrase, minor: minor === "1" ? 1 : 0, headers };
+}
+
+function parseHeaders(lines: readonly string[]): Header[] | HeadFault {
+  if (lines.length - 1 > HEADERS_LIMIT) return fault("HeadTooLong", `There are more than ${HEADERS_LIMIT} headers.`);
+  if (CONTROL.test(lines[0] ?? "")) return fault("MalformedHead", "There is a control character in the first line.");
+  const headers: Header[] = [];
+  for (const line of lines.slice(1)) {
+    if (line.startsWith(" ") || line.startsWith("\t")) return fault("MalformedHead", "A header is folded.");
+    const colon = line.indexOf(":");
+    const name = line.slice(0, Math.max(colon, 0));
+    if (!TOKEN.test(name)) return fault("MalformedHead", "A header name is not a token.");
+    const value = line.slice(colon + 1).replace(/^[\t ]+|[\t ]+$/g, "");
+    if (CONTROL.test(value)) return fault("MalformedHead", `There is a control character in the header ${name}.`);
+    headers.push([name.toLowerCase(), value]);
+  }
+  return headers;
+}
+
+function linesOf(octets: Uint8Array): string[] {
+  let text = "";
+  for (let at = 0; at < octets.length; at += 4096) text += String.fromCharCode(...octets.subarray(at, at + 4096));
+  return text.split(/\r?\n/).filter((line) => line !== "");
+}
+
+function fault(reason: Reason, detail: string = REASONS[reason].cause): HeadFault {
+  return { type: "fault", reason, detail };
+}

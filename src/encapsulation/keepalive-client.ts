@@ -1,0 +1,204 @@
+/** The client's end of a KeepAlive virtual connection [MS-GRVHENC 3.3]. */
+
+import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client-session.ts";
+import { baseOf, ClientSession, lost, lostByStatus, OctetQueue, relayOf, timersOf } from "./client-session.ts";
+import type { Timers } from "./registry.ts";
+import { ECHO_STRING, EncapsulationError, MAX_BODY } from "./registry.ts";
+import { countedId, formatTarget } from "./target.ts";
+import type { ConnectionState, Session } from "./virtual-connection-server.ts";
+
+/**
+ * One GET held by the server until it has data, and one POST at a time with up to 32768 octets. A connection that ends
+ * between two requests is opened again for the next; one that ends within an exchange loses the virtual connection,
+ * because nobody can know what came through.
+ *
+ * The requests of each session are counted in their IDs, so that a server of ours knows one that a proxy sends again.
+ */
+export class KeepAliveClient implements EncapsulationClient {
+  readonly #options: ClientOptions;
+  readonly #timers: Timers;
+  readonly #get: ClientSession;
+  readonly #post: ClientSession;
+  readonly #queue = new OctetQueue();
+  #state: ConnectionState = "Connecting";
+  #started = false;
+  /** Requests sent on each session. */
+  readonly #sent = { get: 0, post: 0 };
+  #echoed = 0;
+  #getEstablished = false;
+  #postEstablished = false;
+  /** Octets of the body of the response being read on the GET session. */
+  #bodyLength = 0;
+  #establishmentDeadline = Number.POSITIVE_INFINITY;
+  #getDeadline = Number.POSITIVE_INFINITY;
+  #postDeadline = Number.POSITIVE_INFINITY;
+  #keepAliveDeadline = Number.POSITIVE_INFINITY;
+
+  /** @throws EncapsulationError when an option cannot be used. */
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    this.#timers = timersOf(options);
+    this.#get = new ClientSession("get", "KeepAlive", options);
+    this.#post = new ClientSession("post", "KeepAlive", options);
+    this.#target("get");
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  get pending(): number {
+    return this.#queue.length;
+  }
+
+  get deadline(): number {
+    return Math.min(this.#establishmentDeadline, this.#getDeadline, this.#postDeadline, this.#keepAliveDeadline);
+  }
+
+  start(now: number): ClientOutput[] {
+    if (this.#started) throw new EncapsulationError("start may be called once; make a new client");
+    this.#started = true;
+    this.#establishmentDeadline = now + this.#timers.establishment;
+    return [...this.#sendGet(now), ...this.#sendPost([ECHO_STRING], now)];
+  }
+
+  feed(session: Session, octets: Uint8Array, now: number): ClientOutput[] {
+    if (this.#state === "Closed" || octets.length === 0) return [];
+    if (session === "get") {
+      this.#getDeadline = now + this.#timers.receive;
+      return this.#handle(session, this.#get.feed(octets), now);
+    }
+    // Some proxies send a 408 on an idle connection before they close it; that concerns no request of ours.
+    if (!this.#post.outstanding) return this.#post.close();
+    this.#postDeadline = now + this.#timers.receive;
+    return this.#handle(session, this.#post.feed(octets), now);
+  }
+
+  ended(session: Session, now: number): ClientOutput[] {
+    if (this.#state === "Closed") return [];
+    const which = session === "get" ? this.#get : this.#post;
+    const events = which.ended();
+    if (events.length === 0 && which.outstanding) return this.#lose(lost("SessionEnded"));
+    return this.#handle(session, events, now);
+  }
+
+  send(octets: Uint8Array | readonly Uint8Array[], now: number): ClientOutput[] {
+    if (this.#state === "Closed") return [];
+    this.#queue.push(octets);
+    return this.#flush(now);
+  }
+
+  expire(now: number): ClientOutput[] {
+    if (this.#state === "Closed") return [];
+    if (now >= this.#establishmentDeadline) return this.#lose(lost("EstablishmentTimeout"));
+    if (now >= Math.min(this.#getDeadline, this.#postDeadline)) return this.#lose(lost("ReceiveTimeout"));
+    if (now < this.#keepAliveDeadline) return [];
+    this.#keepAliveDeadline = now + this.#timers.keepAlive;
+    return [{ type: "keepAlive" }];
+  }
+
+  close(): ClientOutput[] {
+    const outputs = [...this.#get.close(), ...this.#post.close()];
+    this.#state = "Closed";
+    this.#queue.clear();
+    this.#establishmentDeadline = Number.POSITIVE_INFINITY;
+    this.#getDeadline = Number.POSITIVE_INFINITY;
+    this.#postDeadline = Number.POSITIVE_INFINITY;
+    this.#keepAliveDeadline = Number.POSITIVE_INFINITY;
+    return outputs;
+  }
+
+  #target(session: Session): string {
+    const requestId = this.#options.requestId?.() ?? countedId(this.#sent[session]);
+    return formatTarget({
+      encapsulation: "KeepAlive",
+      relay: relayOf(this.#options),
+      guid: this.#options.guid,
+      requestId,
+      ...baseOf(this.#options),
+    });
+  }
+
+  #sendGet(now: number): ClientOutput[] {
+    this.#bodyLength = 0;
+    this.#getDeadline = now + this.#timers.receive;
+    this.#sent.get += 1;
+    return this.#get.request({ method: "GET", target: this.#target("get"), contentLength: 0, body: [] });
+  }
+
+  #sendPost(body: readonly Uint8Array[], now: number): ClientOutput[] {
+    const contentLength = body.reduce((sum, octets) => sum + octets.length, 0);
+    this.#postDeadline = now + this.#timers.receive;
+    this.#sent.post += 1;
+    return this.#post.request({ method: "POST", target: this.#target("post"), contentLength, body });
+  }
+
+  /** Sends the next POST when it may: as full as it can be. */
+  #flush(now: number): ClientOutput[] {
+    if (this.#state !== "Established" || this.#post.outstanding || this.#queue.length === 0) return [];
+    this.#keepAliveDeadline = now + this.#timers.keepAlive;
+    return this.#sendPost(this.#queue.take(MAX_BODY), now);
+  }
+
+  #handle(session: Session, events: readonly SessionEvent[], now: number): ClientOutput[] {
+    const outputs: ClientOutput[] = [];
+    for (const event of events) {
+      if (event.type === "repeated") {
+        outputs.push(...event.outputs);
+        if (this.#state !== "Established") this.#establishmentDeadline = now + this.#timers.establishment;
+      } else if (event.type === "lost") {
+        return [...outputs, ...this.#lose(event)];
+      } else if (event.type === "head") {
+        if (event.head.status !== 200) return [...outputs, ...this.#lose(lostByStatus(event.head))];
+      } else if (session === "post") {
+        if (event.type === "end") outputs.push(...this.#endPost(now));
+      } else if (event.type === "end") {
+        if (this.#echoed < ECHO_STRING.length) return [...outputs, ...this.#lose(lost("BadEcho"))];
+        outputs.push(...this.#endGet(now));
+      } else {
+        const why = this.#take(event.data, outputs);
+        if (why !== undefined) return [...outputs, ...this.#lose(why)];
+      }
+    }
+    return outputs;
+  }
+
+  #take(data: Uint8Array, outputs: ClientOutput[]): Lost | undefined {
+    this.#bodyLength += data.length;
+    if (this.#bodyLength > MAX_BODY) return lost("BodyTooLong");
+    if (this.#getEstablished) {
+      outputs.push({ type: "data", data });
+      return undefined;
+    }
+    for (const octet of data) {
+      if (octet !== ECHO_STRING[this.#echoed]) return lost("BadEcho");
+      this.#echoed += 1;
+    }
+    return undefined;
+  }
+
+  #endGet(now: number): ClientOutput[] {
+    this.#getEstablished = true;
+    const next = this.#sendGet(now);
+    return [...next, ...this.#establish(now)];
+  }
+
+  #endPost(now: number): ClientOutput[] {
+    this.#postEstablished = true;
+    this.#postDeadline = Number.POSITIVE_INFINITY;
+    return [...this.#establish(now), ...this.#flush(now)];
+  }
+
+  /** The first time both sessions are, the virtual connection is 'Established'. */
+  #establish(now: number): ClientOutput[] {
+    if (this.#state === "Established" || !this.#getEstablished || !this.#postEstablished) return [];
+    this.#state = "Established";
+    this.#establishmentDeadline = Number.POSITIVE_INFINITY;
+    this.#keepAliveDeadline = now + this.#timers.keepAlive;
+    return [{ type: "established" }, ...this.#flush(now)];
+  }
+
+  #lose(why: Lost): ClientOutput[] {
+    return [...this.close(), why];
+  }
+}

@@ -1,0 +1,451 @@
+/**
+ * The server's end of a LongLived or KeepAlive virtual connection [MS-GRVHENC 3.2, 3.4]: a record of plain data and
+ * functions that change it. The caller holds the requests: it parks what is to be parked, answers what is to be
+ * answered, and closes both when told that the virtual connection is refused.
+ *
+ * Of a client that counts its requests the server knows which have come before: a proxy may send one again when its answer
+ * was lost. In KeepAlive that answer is whole commands, and what is acknowledged is a count of messages, so a lost one would
+ * be a loss for ever. The same request is answered with the same octets and its body is not taken twice. Of a client that
+ * does not count nothing of the kind is known: an answer that gets lost unnoticed between a proxy and the server, and whose
+ * GET the proxy repeats, is lost; and a POST that the proxy repeats after its answer is taken twice.
+ *
+ * A call that ends the virtual connection returns a refusal of scope "connection", and the state is then 'Closed':
+ * the caller closes both sessions, with the status of the reason where a request still waits for its answer.
+ */
+
+import type { Reason, Refusal, Timers } from "./registry.ts";
+import { ECHO_STRING, MAX_BODY, REASONS, refuse, TIMERS } from "./registry.ts";
+import { type KeepAliveTarget, type LongLivedTarget, requestNumber } from "./target.ts";
+
+const NOTHING = new Uint8Array(0);
+
+/** ConnectionState [MS-GRVHENC 3.1.1]: 'Connected' once both requests are there, 'Established' once both echoed. */
+export type ConnectionState = "Connecting" | "Connected" | "Established" | "Closed";
+/** GetSessionState and PostSessionState [MS-GRVHENC 3.2.5.1.1]. */
+export type SessionState = "Uninitialised" | "Connected" | "Established" | "Closed";
+
+/** A session of a virtual connection. */
+export type Session = "get" | "post";
+
+/**
+ * State of one virtual connection at the server. Plain data: it survives `structuredClone`. Names are the
+ * specification's; times are those of the caller's clock, in milliseconds, `Infinity` for none.
+ */
+export type VirtualConnection = {
+  readonly encapsulation: "LongLived" | "KeepAlive";
+  readonly relay: string;
+  readonly guid: string;
+  /** Octets each LongLived session may carry, echo string included; `Infinity` for KeepAlive. */
+  readonly connectionContentLength: number;
+  readonly timers: Timers;
+  connectionState: ConnectionState;
+  getSessionState: SessionState;
+  postSessionState: SessionState;
+  /** Whether application data may go down: set by the first data up, in KeepAlive by the second GET. */
+  getSessionReady: boolean;
+  /** KeepAlive: one response for each GET. */
+  serverOKtoSend: boolean;
+  getOutstanding: boolean;
+  postOutstanding: boolean;
+  /** Octets sent down and received on the sessions so far, echo string included. */
+  getContentLength: number;
+  postContentLength: number;
+  /** KeepAlive: which GET and which POST came last, when the client counts them, else 0. */
+  getNumber: number;
+  postNumber: number;
+  /** KeepAlive: the octets with which the GET of that number was answered; null when it was not, or they are not kept. */
+  answer: Uint8Array | null;
+  /** Octets of the echo string received so far. */
+  echoed: number;
+  /** Octets received in the body of the outstanding POST. */
+  bodyLength: number;
+  establishmentDeadline: number;
+  receiveDeadline: number;
+  keepAliveDeadline: number;
+  /** Why the state is 'Closed'. */
+  closed: Reason | null;
+};
+
+/**
+ * Makes the state for the first request of a new GUID, GET or POST in either order, and starts the
+ * ConnectionEstablishment timer [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. Follow it with {@link arriveGet} or
+ * {@link arrivePost} of the same target.
+ */
+export function openVirtualConnection(
+  target: LongLivedTarget | KeepAliveTarget,
+  now: number,
+  timers: Partial<Timers> = {},
+): VirtualConnection {
+  const all = { ...TIMERS, ...timers };
+  return {
+    encapsulation: target.encapsulation,
+    relay: target.relay,
+    guid: target.guid,
+    connectionContentLength: target.encapsulation === "LongLived" ? target.contentLength : Number.POSITIVE_INFINITY,
+    timers: all,
+    connectionState: "Connecting",
+    getSessionState: "Uninitialised",
+    postSessionState: "Uninitialised",
+    getSessionReady: false,
+    serverOKtoSend: false,
+    getOutstanding: false,
+    postOutstanding: false,
+    getContentLength: 0,
+    postContentLength: 0,
+    getNumber: 0,
+    postNumber: 0,
+    answer: null,
+    echoed: 0,
+    bodyLength: 0,
+    establishmentDeadline: now + all.establishment,
+    receiveDeadline: now + all.receive,
+    keepAliveDeadline: Number.POSITIVE_INFINITY,
+    closed: null,
+  };
+}
+
+/**
+ * What to do with a GET. "park": answer nothing yet. "handshake": answer 200 with the echo string as the first (in
+ * KeepAlive the only) octets of the body; the virtual connection is established. The Content-Length of that answer is
+ * ConnectionContentLength in LongLived, 22 in KeepAlive.
+ * - "repeat": the GET was answered before; answer it with these octets.
+ * - "supersede": the GET that is parked came again; refuse the older one by RepeatedRequest, and park this in its place.
+ */
+export type GetArrived =
+  | { readonly type: "park" }
+  | { readonly type: "handshake" }
+  | { readonly type: "repeat"; readonly answer: Uint8Array }
+  | { readonly type: "supersede" }
+  | Refusal;
+
+/** A GET request came [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1, 3.4.5.1.2]. After "park" in KeepAlive, ask {@link room}. */
+export function arriveGet(
+  state: VirtualConnection,
+  target: LongLivedTarget | KeepAliveTarget,
+  now: number,
+): GetArrived {
+  const wrong = mismatch(state, target);
+  if (wrong !== undefined) return wrong;
+  const number = numberOf(target);
+  const order = orderOf(state.getNumber, number);
+  if (order === "old") return refuse("OldRequest", "request");
+  if (order === "again") {
+    touch(state, now);
+    if (state.getOutstanding) return { type: "supersede" };
+    return state.answer === null ? close(state, "AnswerForgotten") : { type: "repeat", answer: state.answer };
+  }
+  if (order === "gap") return close(state, "BadSequence");
+  if (state.getOutstanding || (state.encapsulation === "LongLived" && state.getSessionState !== "Uninitialised")) {
+    return close(state, "SecondGet");
+  }
+  touch(state, now);
+  state.getOutstanding = true;
+  state.getNumber = number ?? state.getNumber;
+  // The next request shows that the answer to the one before has come through.
+  state.answer = null;
+  if (state.getSessionState === "Established") {
+    // A GET after the handshake's shows that its answer has come through.
+    state.getSessionReady = true;
+    state.serverOKtoSend = true;
+    return { type: "park" };
+  }
+  state.getSessionState = "Connected";
+  if (state.postSessionState === "Connected") state.connectionState = "Connected";
+  return establish(state, now) ? { type: "handshake" } : { type: "park" };
+}
+
+/**
+ * What to do with a POST. "read": read its body and hand it to {@link receive}, then {@link endPost}. "repeat": it came
+ * before; answer it as that one is answered, or was, and take nothing of its body.
+ */
+export type PostArrived = { readonly type: "read" } | { readonly type: "repeat" } | Refusal;
+
+/**
+ * A POST request came [MS-GRVHENC 3.2.5.2.1, 3.4.5.2]. `contentLength` is its Content-Length when known; only
+ * KeepAlive looks at it: a LongLived server MUST NOT find the length of a message by it [3.2.5].
+ */
+export function arrivePost(
+  state: VirtualConnection,
+  target: LongLivedTarget | KeepAliveTarget,
+  now: number,
+  contentLength = 0,
+): PostArrived {
+  const wrong = mismatch(state, target);
+  if (wrong !== undefined) return wrong;
+  const number = numberOf(target);
+  const order = orderOf(state.postNumber, number);
+  if (order === "old") return refuse("OldRequest", "request");
+  if (order === "again") {
+    touch(state, now);
+    return { type: "repeat" };
+  }
+  if (order === "gap") return close(state, "BadSequence");
+  if (state.postOutstanding || (state.encapsulation === "LongLived" && state.postSessionState !== "Uninitialised")) {
+    return close(state, "SecondPost");
+  }
+  if (state.encapsulation === "KeepAlive" && contentLength > MAX_BODY) return close(state, "BodyTooLong");
+  touch(state, now);
+  state.postOutstanding = true;
+  state.postNumber = number ?? state.postNumber;
+  state.bodyLength = 0;
+  if (state.postSessionState === "Uninitialised") {
+    state.postSessionState = "Connected";
+    if (state.getSessionState === "Connected") state.connectionState = "Connected";
+  }
+  return { type: "read" };
+}
+
+/**
+ * What octets of a POST body meant. "wait": nothing yet. "handshake": answer the parked GET with 200 and the echo
+ * string; `data` (may be empty) is what followed the echo. "data": application data, to be passed up. `data` is a
+ * view of the octets given.
+ */
+export type Received =
+  | { readonly type: "wait" }
+  | { readonly type: "handshake"; readonly data: Uint8Array }
+  | { readonly type: "data"; readonly data: Uint8Array }
+  | Refusal;
+
+/** Octets of the outstanding POST's body came, cut anywhere [MS-GRVHENC 3.2.5.2.2]. */
+export function receive(state: VirtualConnection, octets: Uint8Array, now: number): Received {
+  if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
+  if (!state.postOutstanding) return close(state, "DataBeforeEstablished", "Octets came without a POST.");
+  if (octets.length === 0) return { type: "wait" };
+  touch(state, now);
+  state.bodyLength += octets.length;
+  state.postContentLength += octets.length;
+  if (state.encapsulation === "KeepAlive" && state.bodyLength > MAX_BODY) return close(state, "BodyTooLong");
+  if (state.postContentLength > state.connectionContentLength) return close(state, "ContentLengthExceeded");
+
+  let from = 0;
+  while (state.echoed < ECHO_STRING.length && from < octets.length) {
+    if (octets[from] !== ECHO_STRING[state.echoed]) return close(state, "BadEcho");
+    state.echoed += 1;
+    from += 1;
+  }
+  const echoCame = from > 0;
+  const data = octets.subarray(from);
+  if (echoCame && state.encapsulation === "KeepAlive") {
+    // There the echo string is a whole body; the body's end completes the handshake.
+    return data.length > 0
+      ? close(state, "BadEcho", "The first body is longer than the echo string.")
+      : { type: "wait" };
+  }
+  const established = echoCame && establish(state, now);
+  if (data.length === 0) return established ? { type: "handshake", data } : { type: "wait" };
+  if (state.connectionState !== "Established") return close(state, "DataBeforeEstablished");
+  if (state.encapsulation === "LongLived") state.getSessionReady = true;
+  return { type: established ? "handshake" : "data", data };
+}
+
+/**
+ * What to do at the end of a POST body. "answer": answer the POST with 200 and Content-Length 0 [MS-GRVHENC 2.2.3.4];
+ * with `handshake` also answer the parked GET with 200 and the echo string.
+ */
+export type PostEnded = { readonly type: "answer"; readonly handshake: boolean } | Refusal;
+
+/**
+ * The body of the outstanding POST is complete. The handshake POST of KeepAlive is answered at once, GET or no GET.
+ * A LongLived POST never ends by rule, so its end ends the virtual connection.
+ */
+export function endPost(state: VirtualConnection, now: number): PostEnded {
+  if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
+  if (state.encapsulation === "LongLived" || !state.postOutstanding) return lose(state);
+  if (state.echoed < ECHO_STRING.length) return close(state, "BadEcho", "The first body is not the echo string.");
+  touch(state, now);
+  state.postOutstanding = false;
+  return { type: "answer", handshake: establish(state, now) };
+}
+
+/** Outcome of {@link exchangePost}: `data` (may be empty) is to be passed up, then the POST answered 200, length 0. */
+export type Exchanged = { readonly type: "answer"; readonly handshake: boolean; readonly data: Uint8Array } | Refusal;
+
+/** A whole KeepAlive POST in one call: {@link arrivePost}, {@link receive} and {@link endPost}. */
+export function exchangePost(
+  state: VirtualConnection,
+  target: KeepAliveTarget,
+  body: Uint8Array,
+  now: number,
+): Exchanged {
+  const arrived = arrivePost(state, target, now, body.length);
+  if (arrived.type === "refuse") return arrived;
+  if (arrived.type === "repeat") return { type: "answer", handshake: false, data: NOTHING };
+  const received = receive(state, body, now);
+  if (received.type === "refuse") return received;
+  const ended = endPost(state, now);
+  if (ended.type === "refuse") return ended;
+  return { ...ended, data: received.type === "wait" ? NOTHING : received.data };
+}
+
+/**
+ * How many octets of application data may go down now, 0 while they must be buffered. Needs 'Established' and
+ * GetSessionReady [MS-GRVHENC 3.2.4.2], in KeepAlive ServerOKtoSend as well [3.4.4.3]. In LongLived it is what is
+ * left of ConnectionContentLength.
+ */
+export function room(state: VirtualConnection): number {
+  if (!mayMoveDown(state)) return 0;
+  return state.encapsulation === "KeepAlive" ? MAX_BODY : state.connectionContentLength - state.getContentLength;
+}
+
+/**
+ * What to do with octets for the client. "hold": buffer them, in order. "send": write the first `length` octets to the
+ * GET; in KeepAlive as the whole body of a 200, and what is left waits for the next GET.
+ */
+export type Down = { readonly type: "hold" } | { readonly type: "send"; readonly length: number } | Refusal;
+
+/**
+ * The caller has `available` octets to send down. In LongLived a write that would pass ConnectionContentLength MUST
+ * close the virtual connection (ContentLengthReached) [MS-GRVHENC 3.2.4.2]; ask {@link room} to write less.
+ */
+export function sendDown(state: VirtualConnection, available: number, now: number): Down {
+  if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
+  if (available === 0 || !mayMoveDown(state)) return { type: "hold" };
+  if (state.encapsulation === "LongLived" && available > room(state)) return close(state, "ContentLengthReached");
+  const length = Math.min(available, room(state));
+  state.getContentLength += length;
+  state.keepAliveDeadline = now + state.timers.keepAlive;
+  if (state.encapsulation === "KeepAlive") {
+    state.serverOKtoSend = false;
+    state.getOutstanding = false;
+  }
+  return { type: "send", length };
+}
+
+/**
+ * Keeps what a KeepAlive GET is answered with after {@link sendDown}, in case that the same GET comes again. Of a client that
+ * does not count nothing is kept. The octets are copied: they may be a small part of a large block.
+ */
+export function keepAnswer(state: VirtualConnection, octets: Uint8Array): void {
+  if (state.getNumber > 0 && state.connectionState !== "Closed") state.answer = octets.slice();
+}
+
+/**
+ * The hold time of a parked KeepAlive GET is over. "send" with length 0: answer it with 200 and an empty body.
+ * "hold": there is none, or it is the GET of the handshake, which only the echo string or a refusal answers.
+ */
+export function releaseGet(state: VirtualConnection): Down {
+  if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
+  if (state.encapsulation !== "KeepAlive" || !mayMoveDown(state)) return { type: "hold" };
+  state.serverOKtoSend = false;
+  state.getOutstanding = false;
+  keepAnswer(state, NOTHING);
+  return { type: "send", length: 0 };
+}
+
+/**
+ * The TCP connection of a session ended. A KeepAlive session may end between two requests [MS-GRVHENC 3.3.4.3];
+ * anything else ends the virtual connection, since octets may be lost.
+ */
+export function sessionLost(state: VirtualConnection, session: Session): Refusal | { readonly type: "none" } {
+  if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
+  const outstanding = session === "get" ? state.getOutstanding : state.postOutstanding;
+  return outstanding ? lose(state) : { type: "none" };
+}
+
+/** The earliest time at which {@link expire} has something to do, `Infinity` for never. */
+export function deadline(state: VirtualConnection): number {
+  return Math.min(state.establishmentDeadline, state.receiveDeadline, state.keepAliveDeadline);
+}
+
+/**
+ * What a timer did. "keepAlive": SSTP SHOULD be asked to send a Noop on the GET session [MS-GRVHENC 3.2.6.3]. A
+ * refusal has the reason EstablishmentTimeout or ReceiveTimeout.
+ */
+export type Expired = { readonly type: "none" } | { readonly type: "keepAlive" } | Refusal;
+
+/** The time has come to look at the timers [MS-GRVHENC 3.2.6, 3.4.6]. */
+export function expire(state: VirtualConnection, now: number): Expired {
+  if (state.connectionState === "Closed") return { type: "none" };
+  if (now >= state.establishmentDeadline) return close(state, "EstablishmentTimeout");
+  if (now >= state.receiveDeadline) return close(state, "ReceiveTimeout");
+  if (now < state.keepAliveDeadline) return { type: "none" };
+  state.keepAliveDeadline = now + state.timers.keepAlive;
+  return { type: "keepAlive" };
+}
+
+/** Closes the virtual connection; the caller closes both sessions and forgets the GUID [MS-GRVHENC 3.2.4.1]. */
+export function closeVirtualConnection(state: VirtualConnection, reason: Reason = "ConnectionClosed"): Refusal {
+  return close(state, reason);
+}
+
+/** Which request of a KeepAlive session it is; in LongLived there is one. */
+function numberOf(target: LongLivedTarget | KeepAliveTarget): number | undefined {
+  return target.encapsulation === "KeepAlive" ? requestNumber(target) : undefined;
+}
+
+/** How a request stands to the last of its session. */
+function orderOf(last: number, number: number | undefined): "next" | "again" | "old" | "gap" {
+  if (number === undefined || number === last + 1) return "next";
+  if (number === last) return "again";
+  return number < last ? "old" : "gap";
+}
+
+function mismatch(state: VirtualConnection, target: LongLivedTarget | KeepAliveTarget): Refusal | undefined {
+  const contentLength = target.encapsulation === "LongLived" ? target.contentLength : Number.POSITIVE_INFINITY;
+  if (
+    target.guid !== state.guid ||
+    target.encapsulation !== state.encapsulation ||
+    target.relay !== state.relay ||
+    contentLength !== state.connectionContentLength
+  ) {
+    // Whoever asks is not the owner of the virtual connection: it must not suffer.
+    return refuse("DuplicateConnection", "request");
+  }
+  if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
+  if (contentLength < ECHO_STRING.length) return close(state, "ContentLengthExceeded");
+  return undefined;
+}
+
+function mayMoveDown(state: VirtualConnection): boolean {
+  return (
+    state.connectionState === "Established" &&
+    state.getOutstanding &&
+    state.getSessionReady &&
+    (state.encapsulation === "LongLived" || state.serverOKtoSend)
+  );
+}
+
+/** Completes the handshake when both sides of it are there; true when it does so now. */
+function establish(state: VirtualConnection, now: number): boolean {
+  const postComplete =
+    state.echoed === ECHO_STRING.length && (state.encapsulation === "LongLived" || !state.postOutstanding);
+  if (state.connectionState !== "Connected" || !postComplete || state.getSessionState !== "Connected") return false;
+  state.connectionState = "Established";
+  state.getSessionState = "Established";
+  state.postSessionState = "Established";
+  state.getContentLength += ECHO_STRING.length;
+  if (state.encapsulation === "KeepAlive") {
+    state.getOutstanding = false;
+    keepAnswer(state, ECHO_STRING);
+  }
+  state.establishmentDeadline = Number.POSITIVE_INFINITY;
+  state.keepAliveDeadline = now + state.timers.keepAlive;
+  return true;
+}
+
+function lose(state: VirtualConnection): Refusal {
+  const carried = Math.max(state.getContentLength, state.postContentLength);
+  return close(state, carried >= state.connectionContentLength ? "ContentLengthReached" : "SessionEnded");
+}
+
+function touch(state: VirtualConnection, now: number): void {
+  state.receiveDeadline = now + state.timers.receive;
+}
+
+function close(state: VirtualConnection, reason: Reason, detail: string = REASONS[reason].cause): Refusal {
+  if (state.connectionState !== "Closed") {
+    state.connectionState = "Closed";
+    state.getSessionState = "Closed";
+    state.postSessionState = "Closed";
+    state.getSessionReady = false;
+    state.serverOKtoSend = false;
+    state.getOutstanding = false;
+    state.postOutstanding = false;
+    state.answer = null;
+    state.establishmentDeadline = Number.POSITIVE_INFINITY;
+    state.receiveDeadline = Number.POSITIVE_INFINITY;
+    state.keepAliveDeadline = Number.POSITIVE_INFINITY;
+    state.closed = reason;
+  }
+  return refuse(reason, "connection", detail);
+}

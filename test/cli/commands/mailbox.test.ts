@@ -1,0 +1,102 @@
+/** `grooveway mailbox` before whatever may answer in the place of an edge. */
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { createServer as createPlain, type RequestListener, type Server } from "node:http";
+import { createServer as createSecure } from "node:https";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { authority } from "../../support/certificates.ts";
+import { folder, run } from "../support.ts";
+
+async function listening(context: TestContext, server: Server): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  context.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+const ASK = ["mailbox", "show", "bob", "--token", "secret", "--edge"];
+
+test("a login page, nothing, another server: one line that says what came, and from where", async (context) => {
+  const other = { "Content-Type": "application/json" };
+  const cases: [RequestListener, RegExp][] = [
+    [
+      (_, response) => response.writeHead(302, { Location: "http://portal.example.net/login" }).end(),
+      /^grooveway: http:\/\/127\.0\.0\.1:\d+ answered 302 Found and leads to "http:\/\/portal\.example\.net\/login", .* \[NotAnEdge\]$/,
+    ],
+    [(_, response) => response.writeHead(204).end(), /answered 204 No Content with nothing in it, .* \[NotAnEdge\]$/],
+    [
+      (_, response) => response.writeHead(200, { "Content-Type": "text/html" }).end("<title>Hotel</title>"),
+      /answered 200 OK with the page "Hotel", .* \[NotAnEdge\]$/,
+    ],
+    [
+      (_, response) => response.writeHead(200, other).end('{"status":"ok"}'),
+      /with "application\/json", .* \[NotAnEdge\]$/,
+    ],
+    [(_, response) => response.writeHead(200, other).end("null"), /with "application\/json", .* \[NotAnEdge\]$/],
+  ];
+  for (const [answer, expected] of cases) {
+    const port = await listening(context, createPlain(answer));
+    const { code, stdout, stderr } = await run(context, [...ASK, `http://127.0.0.1:${port}`]);
+    assert.deepEqual([code, stdout], [3, ""], stderr);
+    assert.match(stderr.trimEnd(), expected);
+  }
+});
+
+test("a redirect is not followed: the token goes nowhere else", async (context) => {
+  const tokens: unknown[] = [];
+  const elsewhere = await listening(
+    context,
+    createPlain((request, response) => {
+      tokens.push(request.headers.authorization);
+      response.end("[]");
+    }),
+  );
+  const location = `http://127.0.0.1:${elsewhere}/admin/mailboxes`;
+  const port = await listening(
+    context,
+    createPlain((_, response) => response.writeHead(307, { location }).end()),
+  );
+  const { code, stderr } = await run(context, ["mailbox", "ls", "--token", "t", "--edge", `http://127.0.0.1:${port}`]);
+  assert.equal(code, 3, stderr);
+  assert.deepEqual(tokens, []);
+});
+
+test("an edge by https: --ca says whom to trust, and without it the certificate's authority is told", async (context) => {
+  const { ca, key, cert } = authority();
+  const file = join(await folder(context), "ca.pem");
+  await writeFile(file, ca);
+  const asked: unknown[] = [];
+  const server = createSecure({ key, cert }, ({ url, headers }, response) => {
+    asked.push([url, headers.authorization]);
+    response.end(JSON.stringify([{ peer: "grooveIdentity://bob", messages: 1, octets: 2 }].slice(asked.length - 1)));
+  });
+  const edge = `https://localhost:${await listening(context, server)}/groove`;
+  const untrusted = await run(context, ["mailbox", "ls", "--token", "t", "--edge", edge]);
+  assert.equal(untrusted.code, 3);
+  assert.match(untrusted.stderr, /certificate is from "test authority", .*--ca FILE.* \[CertificateRefused\]$/m);
+  assert.deepEqual(asked, [], "nothing was sent to it");
+  const trusted = await run(context, ["mailbox", "ls", "--token", "t", "--edge", edge, "--ca", file]);
+  assert.deepEqual([trusted.code, trusted.stdout], [0, "grooveIdentity://bob  1 messages, 2 B\n"], trusted.stderr);
+  assert.deepEqual(asked[0], ["/groove/admin/mailboxes", "Bearer t"]);
+});
+
+test("where nothing listens, each address is told with its reason", async (context) => {
+  for (const args of [
+    ["mailbox", "ls", "--token", "t"],
+    ["send", "bob", "package.json", "--as", "a/b"],
+    ["recv", "--as", "a/b", "--transport", "websocket"],
+    ["recv", "--as", "a/b", "--transport", "keepalive"],
+  ]) {
+    const { code, stderr } = await run(context, [...args, "--edge", "http://localhost:1"]);
+    assert.equal(code, 3, stderr);
+    assert.match(
+      stderr,
+      /^grooveway: connect to localhost failed: \S+:1 ECONNREFUSED(, \S+:1 ECONNREFUSED)?; nothing listens there: .*\[ConnectFailed\]$/m,
+    );
+  }
+});

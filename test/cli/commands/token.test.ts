@@ -1,0 +1,206 @@
+/** Keys, tokens and an edge that asks for them, by the command. */
+import assert from "node:assert/strict";
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { decodeJwt, decodeProtectedHeader } from "jose";
+import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
+import { folder, run, start } from "../support.ts";
+
+/** Runs `grooveway token` and fails when it does. */
+async function token(context: TestContext, ...args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(context, ["token", ...args]);
+  assert.equal(code, 0, stderr);
+  return stdout.trim();
+}
+
+async function keyIn(context: TestContext): Promise<{ at: string; key: string; keys: string }> {
+  const at = await folder(context);
+  const [key, keys] = [join(at, "key.json"), join(at, "keys.json")];
+  await writeFile(keys, await token(context, "keygen", "--out", key));
+  return { at, key, keys };
+}
+
+const FOR = ["--audience", "127.0.0.1"];
+const ALICE = [...FOR, "--address", "alice/*", "--scope", "connect receive send:*"];
+
+describe("grooveway token", () => {
+  it("keygen keeps the private key to itself and its file", async (context) => {
+    const { key, keys } = await keyIn(context);
+    const secret = JSON.parse(await readFile(key, "utf8"));
+    const [shown, ...more] = JSON.parse(await readFile(keys, "utf8")).keys;
+    assert.deepEqual(Object.keys(shown).sort(), ["alg", "crv", "kid", "kty", "x"]);
+    assert.equal(more.length, 0);
+    assert.deepEqual({ ...shown, d: secret.d }, secret);
+    assert.equal((await stat(key)).mode & 0o777, 0o600);
+    const again = await run(context, ["token", "keygen", "--out", key]);
+    assert.equal(again.code, EXIT_CODES.CannotWrite.status);
+    assert.match(again.stderr, /never overwritten.*\[CannotWrite\]/);
+    assert.equal(JSON.parse(await readFile(key, "utf8")).d, secret.d);
+    assert(!`${again.stdout}${again.stderr}`.includes(secret.d));
+  });
+
+  it("keygen adds a key to a key set, under a kid of its own", async (context) => {
+    const { at, keys } = await keyIn(context);
+    assert.equal(await token(context, "keygen", "--out", join(at, "second.json"), "--keys", keys, "--id", "two"), "");
+    const kids = JSON.parse(await readFile(keys, "utf8")).keys.map(({ kid }: { kid: string }) => kid);
+    assert.equal(kids.length, 2);
+    assert.equal(kids[1], "two");
+    const third = ["token", "keygen", "--out", join(at, "third.json"), "--keys", keys, "--id", "two"];
+    assert.match((await run(context, third)).stderr, /kid two already/);
+    await assert.rejects(stat(join(at, "third.json")), { code: "ENOENT" });
+  });
+
+  it("issue makes what was asked for", async (context) => {
+    const { key } = await keyIn(context);
+    const options = [...ALICE, "--expires", "90s", "--id", "one", "--subject", "Alice's laptop"];
+    const made = await token(context, "issue", "--key", key, ...options);
+    const { kid } = JSON.parse(await readFile(key, "utf8"));
+    assert.deepEqual(decodeProtectedHeader(made), { alg: "EdDSA", typ: "JWT", kid });
+    const { iat = 0, exp = 0, ...claims } = decodeJwt(made);
+    assert.deepEqual(claims, {
+      address: "alice/*",
+      scope: "connect receive send:*",
+      aud: "127.0.0.1",
+      jti: "one",
+      sub: "Alice's laptop",
+    });
+    assert(Math.abs(exp - iat - 90) <= 1 && Math.abs(iat * 1000 - Date.now()) < 60_000);
+    const [first, second] = await Promise.all(
+      [1, 2].map(async () => JSON.parse(await token(context, "issue", "--key", key, ...ALICE, "--json"))),
+    );
+    assert.notEqual(first.id, second.id, "ids are made when none is given");
+    assert.equal(decodeJwt(first.token).jti, first.id);
+  });
+
+  it("inspect shows, and verifies as an edge does", async (context) => {
+    const { at, key, keys } = await keyIn(context);
+    const made = await token(context, "issue", "--key", key, ...ALICE, "--id", "one");
+    assert.match(await token(context, "inspect", made), /^jti +one\n(.*\n)*not verified/m);
+    assert.match(await token(context, "inspect", made, "--keys", keys), /verified: the edge/);
+    const file = join(at, "one.token");
+    await writeFile(file, `${made}\n`);
+    assert.equal(JSON.parse(await token(context, "inspect", `@${file}`, "--keys", keys, "--json")).verified, true);
+    const other = await keyIn(context);
+    const signature = made.slice(made.lastIndexOf(".") + 1);
+    for (const [args, expected] of [
+      [[made, "--keys", other.keys], /\[TokenInvalid\]$/m],
+      [[made, "--keys", keys, "--audience", "edge.example.com"], /\[WrongAudience\]$/m],
+      [[made.slice(0, 20)], /cut off.*\[TokenInvalid\]/],
+    ] as const) {
+      const { code, stdout, stderr } = await run(context, ["token", "inspect", ...args]);
+      assert.equal(code, EXIT_CODES.Refused.status);
+      assert.match(stderr, expected);
+      assert(!`${stdout}${stderr}`.includes(signature), "a token that could be used is not shown");
+    }
+  });
+
+  it("says what is wrong", async (context) => {
+    const { at, key, keys } = await keyIn(context);
+    const issue = ["issue", "--key", key, ...FOR];
+    const short = join(at, "short.json");
+    await writeFile(short, JSON.stringify({ kty: "OKP", crv: "Ed25519", d: "AAAA", x: "AAAA" }));
+    for (const [args, code, expected] of [
+      [[], 2, /nothing is none of keygen, issue, inspect and secret/],
+      [["sign"], 2, /"sign" is none of/],
+      [["keygen"], 2, /--out FILE/],
+      [["keygen", "x", "--out", join(at, "x")], 2, /"x" is one argument too many/],
+      [["inspect"], 2, /needs a TOKEN/],
+      [["issue", "--key", key, "--scope", "connect"], 2, /--audience NAME/],
+      [issue, 2, /--scope/],
+      [[...issue, "--scope", "connect"], 2, /--address/],
+      [[...issue, "--scope", "connect recieve", "--address", "a/b"], 2, /recieve is no scope/],
+      [[...issue, "--scope", "send:a/b/c", "--address", "a/b"], 2, /more than one \//],
+      [[...issue, "--scope", "admin", "--expires", "soon"], 2, /--expires soon is no time/],
+      [
+        ["issue", "--key", "/nowhere", ...ALICE],
+        EXIT_CODES.CannotRead.status,
+        /there is no file \/nowhere: check its name \[CannotRead\]/,
+      ],
+      [["issue", "--key", keys, ...ALICE], 2, /no private Ed25519 key.*\[KeysUnusable\]/],
+      [["issue", "--key", short, ...ALICE], 2, /cannot be used.*\[KeysUnusable\]/],
+    ] as const) {
+      const done = await run(context, ["token", ...args]);
+      assert.equal(done.code, code, args.join(" "));
+      assert.match(done.stderr, expected);
+      assert.equal(done.stderr.trim().split("\n").length, 1, done.stderr);
+    }
+  });
+});
+
+describe("an edge with keys", () => {
+  it("lets in who has a token, and changes its mind with its files", async (context) => {
+    const { at, key, keys } = await keyIn(context);
+    const revoked = join(at, "revoked");
+    await writeFile(revoked, "# nobody yet\n");
+    const edge = start(context, ["edge", "--port", "0", "--keys", keys, "--revoked", revoked]);
+    const [, url = ""] = await edge.line(/edge listens on (\S+)\nit forgets/);
+    const out = join(at, "out");
+    const tokenFile = async (name: string, ...options: string[]) => {
+      const file = join(at, `${name}.token`);
+      await writeFile(file, await token(context, "issue", "--id", name, ...FOR, ...options));
+      return `@${file}`;
+    };
+    const [alice, bob] = await Promise.all([
+      tokenFile("alice", "--key", key, "--address", "alice/pc", "--scope", "connect send:bob/*"),
+      tokenFile("bob", "--key", key, "--address", "bob/laptop", "--scope", "connect receive"),
+    ]);
+    const send = (as: string, to: string, ...options: string[]) =>
+      run(context, ["send", "--edge", url, "--as", as, ...options, to, "package.json"]);
+
+    const sent = await send("alice/pc", "bob/laptop", "--token", alice);
+    assert.equal(sent.code, 0, sent.stderr);
+    const received = await run(context, ["recv", "--edge", url, "--as", "bob/laptop", "--token", bob, "--out", out]);
+    assert.equal(received.code, 0, received.stderr);
+    assert.deepEqual(await readFile(join(out, "package.json")), await readFile("package.json"));
+
+    for (const [done, expected] of await Promise.all([
+      send("alice/pc", "bob/laptop").then((done) => [done, /\[TokenNeeded\]$/m] as const),
+      send("alice/pc", "carol/x", "--token", alice).then(
+        (done) => [done, /lacks the scope send:carol\/x: .*\[ScopeMissing\]$/m] as const,
+      ),
+      send("eve/pc", "bob/laptop", "--token", alice).then((done) => [done, /\[ScopeMissing\]$/m] as const),
+      run(context, ["recv", "--edge", url, "--as", "alice/pc", "--token", alice]).then(
+        (done) => [done, /scope receive.*\[TokenRefused\]/] as const,
+      ),
+    ])) {
+      assert.equal(done.code, EXIT_CODES.Refused.status, done.stdout);
+      assert.match(done.stderr, expected);
+    }
+
+    // A new key is known at once, a token that was revoked within a minute.
+    const second = join(at, "second.json");
+    await token(context, "keygen", "--out", second, "--keys", keys);
+    const renewed = await tokenFile("renewed", "--key", second, "--address", "alice/pc", "--scope", "connect send:*");
+    // The key set that was fetched a moment ago may be fetched again.
+    await sleep(5000);
+    const again = await send("alice/pc", "bob/laptop", "--token", renewed);
+    assert.equal(again.code, 0, again.stderr);
+    await writeFile(revoked, "renewed\n");
+    const until = Date.now() + 60_000;
+    let last = again;
+    while (last.code === 0 && Date.now() < until) {
+      await sleep(1000);
+      last = await send("alice/pc", "bob/laptop", "--token", renewed);
+    }
+    assert.match(last.stderr, /\[TokenRevoked\]$/m);
+    assert.equal((await send("alice/pc", "bob/laptop", "--token", alice)).code, 0, "the others stay");
+  });
+
+  it("does not start with keys that it could not use", async (context) => {
+    const { at, key, keys } = await keyIn(context);
+    const list = join(at, "list");
+    await writeFile(list, "[1]");
+    for (const [args, code, expected] of [
+      [["--keys", key], EXIT_CODES.Usage.status, /no key set that can be used.*\[KeysUnusable\]/],
+      [["--keys", join(at, "none")], EXIT_CODES.CannotRead.status, /cannot read.*ENOENT.*\[CannotRead\]/],
+      [["--keys", keys, "--revoked", list], EXIT_CODES.CannotRead.status, /no list of token ids.*\[CannotRead\]/],
+      [["--revoked", list], 2, /--revoked needs --keys/],
+    ] as const) {
+      const done = await run(context, ["edge", "--port", "0", ...args]);
+      assert.equal(done.code, code, args.join(" "));
+      assert.match(done.stderr, expected);
+    }
+  });
+});

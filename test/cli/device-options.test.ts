@@ -1,0 +1,35 @@
+/** Who a device is when nobody says. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { defaultAddress } from "../../src/cli/device-options.ts";
+import { parseAddress } from "../../src/sstp/index.ts";
+
+function fails(): string {
+  throw new Error("uv_os_get_passwd returned ENOENT");
+}
+
+test("a user or a machine without a name has an address all the same", (context) => {
+  const before = { USER: process.env.USER, LOGNAME: process.env.LOGNAME };
+  context.after(() => {
+    for (const [name, value] of Object.entries(before)) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  });
+  delete process.env.USER;
+  delete process.env.LOGNAME;
+  const numbered = `user${process.getuid?.() ?? ""}`;
+  const table: readonly (readonly [() => string, () => string, string])[] = [
+    [() => "alice", () => "laptop.example.com", "alice/laptop"],
+    [fails, () => "laptop", `${numbered}/laptop`],
+    [() => "", () => "", `${numbered}/device`],
+    [() => "CORP\\alice b", () => ".local", "CORP%5Calice%20b/device"],
+    [() => "alice", fails, "alice/device"],
+  ];
+  for (const [user, host, expected] of table) {
+    assert.equal(defaultAddress({ user, host }), expected);
+    assert.ok(parseAddress(expected).device !== undefined);
+  }
+  process.env.USER = "bob";
+  assert.equal(defaultAddress({ user: fails, host: () => "pc" }), "bob/pc");
+});

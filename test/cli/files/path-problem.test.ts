@@ -1,0 +1,130 @@
+/** Places that cannot be written to, as the state folder of an edge and as the store of a relay: told at once, with what to change. */
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import { accessSync, constants } from "node:fs";
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, it, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { beginRun } from "../../../src/cli/local-edge/edge-run.ts";
+import { startRelayHere } from "../../../src/cli/commands/relay.ts";
+import { run } from "../support.ts";
+
+const MAIN = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
+
+const root = await mkdtemp(join(tmpdir(), "grooveway-path-"));
+after(() => rm(root, { recursive: true, force: true }));
+const at = (...names: string[]) => join(root, ...names);
+await writeFile(at("file"), "");
+await mkdir(at("folder"));
+await symlink(at("nowhere", "at", "all"), at("dangling"));
+await symlink(at("round"), at("round"));
+
+describe("the state folder of an edge", () => {
+  for (const [what, path, words] of [
+    ["a file", at("file"), /part of the path is a file, not a folder/],
+    ["in a file", at("file", "state"), /part of the path is a file, not a folder/],
+    ["where nothing can be made", "/proc/x", /nothing can be made there/],
+    ["deep where nothing can be made", "/proc/x/y/z", /nothing can be made there/],
+    ["where no file can be made", "/proc/self/fd", /no file can be made there|no right to write/],
+    ["a link that goes round", at("round"), /ELOOP|not a folder/],
+    ["too long", at("x".repeat(300)), /its name is too long/],
+  ] as const) {
+    it(`that is ${what} is refused at once`, async () => {
+      await assert.rejects(beginRun(path), (error: Error & { code?: string }) => {
+        assert.equal(error.code, "CannotWrite", error.message);
+        assert.match(error.message, words);
+        assert.match(error.message, /: choose another folder with --state$/);
+        return true;
+      });
+    });
+  }
+
+  it("is made with all that leads to it", async () => {
+    const begun = await beginRun(at("new", "state"));
+    begun.close();
+  });
+});
+
+describe("the store of a relay", () => {
+  for (const [what, path, words] of [
+    ["a folder", at("folder"), /it is a folder: name a file in it, such as --store .*folder\/relay\.db$/],
+    ["in a file", at("file", "relay.db"), /file is a file, not a folder: choose another --store FILE$/],
+    ["in a folder that is not there", at("none", "relay.db"), /the folder .*none does not exist: make it, or choose/],
+    ["where no file can be made", "/proc/x", /: choose another --store FILE$/],
+    ["a link that leads nowhere", at("dangling"), /: choose another --store FILE$/],
+  ] as const) {
+    it(`that is ${what} is refused at once`, async () => {
+      await assert.rejects(startRelayHere({ port: 0, store: path }), (error: Error & { code?: string }) => {
+        assert.equal(error.code, "CannotWrite", error.message);
+        assert.match(error.message, words);
+        return true;
+      });
+    });
+  }
+});
+
+it("an empty name, as of a variable that is not set, is a wrong call", async (context) => {
+  for (const [command, option] of [
+    ["edge", "--state"],
+    ["relay", "--store"],
+  ] as const) {
+    const { code, stderr } = await run(context, [command, "--port", "0", option, ""]);
+    assert.equal(code, 2);
+    assert.match(stderr, new RegExp(`${option} is empty: name a`));
+  }
+});
+
+/** What the command says that may not write in the folder; undefined when it cannot be run like that. */
+function saidWithoutRights(context: TestContext, folder: string, args: readonly string[]): string | undefined {
+  const nobody = 65534;
+  const isRoot = process.getuid?.() === 0;
+  const options = {
+    encoding: "utf8",
+    timeout: 60_000,
+    cwd: folder,
+    ...(isRoot && { uid: nobody, gid: nobody }),
+  } as const;
+  const node = ["--disable-warning=ExperimentalWarning", MAIN, ...args];
+  if (isRoot && spawnSync(process.execPath, ["-e", `fs.accessSync(${JSON.stringify(MAIN)})`], options).status !== 0) {
+    context.skip("SKIPPED: another user may not read this program");
+    return undefined;
+  }
+  return spawnSync(process.execPath, node, options).stderr;
+}
+
+it("a folder of somebody else is refused at once", async (context) => {
+  await chmod(root, 0o755);
+  const folder = at("others");
+  await mkdir(folder);
+  await chmod(folder, 0o555);
+  context.after(() => chmod(folder, 0o755));
+  for (const args of [
+    ["edge", "--dev", "--port", "0", "--state", folder],
+    ["edge", "--dev", "--port", "0", "--state", join(folder, "state")],
+    ["relay", "--port", "0", "--store", join(folder, "relay.db")],
+  ]) {
+    const said = saidWithoutRights(context, folder, args);
+    if (said === undefined) return;
+    assert.match(said, /this user has no right to write there \(EACCES\): choose another .*\[CannotWrite\]$/m);
+    assert.equal(said.trim().split("\n").length, 1, said);
+  }
+});
+
+it("a read-only file system is refused at once", async (context) => {
+  const disk = at("read-only");
+  await mkdir(disk);
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "ro", "tmpfs", disk], { stdio: "pipe" });
+  } catch (error) {
+    context.skip(`SKIPPED: no file system can be mounted here (${(error as Error).message.split("\n")[0]})`);
+    return;
+  }
+  context.after(() => execFileSync("umount", ["-l", disk]));
+  assert.throws(() => accessSync(disk, constants.W_OK));
+  const readOnly = { code: "CannotWrite", message: /the file system is read-only \(EROFS\): choose another/ };
+  await assert.rejects(beginRun(disk), readOnly);
+  await assert.rejects(beginRun(join(disk, "state")), readOnly);
+  await assert.rejects(startRelayHere({ port: 0, store: join(disk, "relay.db") }), readOnly);
+});

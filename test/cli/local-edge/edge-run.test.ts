@@ -1,0 +1,279 @@
+/** What an edge and a relay hold while they run, and what is left of them however they end: nothing. */
+import assert from "node:assert/strict";
+import { type ChildProcess, execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { describe, it, type TestContext } from "node:test";
+import { sweepEmptyDatabases } from "../../../src/cli/local-edge/empty-databases.ts";
+import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
+import { startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import { Device } from "../../../src/device/index.ts";
+import { type Holder, readRecord } from "../../../src/lib/node/file-lock.ts";
+import { isRunning } from "../../../src/lib/node/process-id.ts";
+import { eventually } from "../../support/watch.ts";
+import { folder, type Running, run, start } from "../support.ts";
+
+async function edgeOn(context: TestContext, state: string): Promise<{ edge: Running; url: string; holder: Holder }> {
+  const edge = start(context, ["edge", "--port", "0", "--json", "--dev", "--state", state]);
+  const [, url = ""] = await edge.line(/"url":"([^"]+)"/);
+  const holder = readRecord(join(state, "lock"));
+  assert(holder !== undefined);
+  return { edge, url, holder };
+}
+
+async function kill(process: ChildProcess): Promise<void> {
+  process.kill("SIGKILL");
+  await once(process, "exit");
+}
+
+/** The process that watches over a runtime. */
+function guardOf(runtime: number): number | undefined {
+  const line = execFileSync("ps", ["-eo", "pid,args"], { encoding: "utf8" })
+    .split("\n")
+    .find((text) => text.includes("grooveway-guard") && text.trim().endsWith(` ${runtime}`));
+  return line === undefined ? undefined : Number.parseInt(line, 10);
+}
+
+async function answers(url: string): Promise<boolean> {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function message(edge: string, id: string): Promise<void> {
+  const alice = await Device.connect({ edge, address: "alice/pc", transport: "websocket" });
+  await alice.send("bob/pc", "kept", { id });
+  await alice.close();
+}
+
+async function waits(edge: string): Promise<string> {
+  const bob = await Device.connect({ edge, address: "bob/pc", transport: "websocket" });
+  try {
+    for await (const { body } of bob.messages()) return new TextDecoder().decode(body);
+    return "";
+  } finally {
+    await bob.close();
+  }
+}
+
+describe("one state folder, one edge", () => {
+  it("a second edge is refused, and told who has it", async (context) => {
+    const state = await folder(context);
+    const { edge } = await edgeOn(context, state);
+    const second = await run(context, ["edge", "--port", "0", "--dev", "--state", state]);
+    assert.equal(second.code, EXIT_CODES.InUse.status);
+    assert.match(
+      second.stderr,
+      new RegExp(`in use by process ${edge.process.pid} \\(.* edge, since 20.*\\[StateInUse\\]`),
+    );
+  });
+
+  it("a second relay on one store is refused, by whatever name", async (context) => {
+    const store = join(await folder(context), "relay.db");
+    const relay = start(context, ["relay", "--port", "0", "--json", "--store", store]);
+    await relay.line(/"port":/);
+    const second = await run(context, ["relay", "--port", "0", "--store", join(store, "..", ".", "relay.db")]);
+    assert.equal(second.code, EXIT_CODES.InUse.status);
+    assert.match(
+      second.stderr,
+      new RegExp(`in use by process ${relay.process.pid} \\(.* relay, since 20.*\\[StoreInUse\\]`),
+    );
+    relay.process.kill("SIGTERM");
+    assert.equal((await relay.finished).code, 0);
+    await start(context, ["relay", "--port", "0", "--json", "--store", store]).line(/"port":/);
+  });
+});
+
+describe("an edge that ends", () => {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const) {
+    it(`by ${signal} leaves nothing, and says so with its exit code`, async (context) => {
+      const state = await folder(context);
+      const { edge, holder } = await edgeOn(context, state);
+      assert(holder.children.length === 1 && holder.folder !== undefined && existsSync(holder.folder));
+      edge.process.kill(signal);
+      assert.equal((await edge.finished).code, 0);
+      assert(!holder.children.some(isRunning));
+      assert(!existsSync(holder.folder));
+      const left = readdirSync(state).filter((name) => name !== "ballast");
+      assert.deepEqual(left.sort(), ["cache", "do", "lock"]);
+    });
+  }
+
+  it("by SIGKILL takes its runtime with it at once", async (context) => {
+    const { edge, url, holder } = await edgeOn(context, await folder(context));
+    await kill(edge.process);
+    await eventually(() => !holder.children.some(isRunning), "the runtime ends");
+    assert(!(await answers(url)));
+  });
+
+  it("by SIGKILL, with its guard, is cleared away by the next edge, which has all that it kept", async (context) => {
+    const state = await folder(context);
+    const { edge, url, holder } = await edgeOn(context, state);
+    await message(url, "one");
+    const [runtime] = holder.children;
+    assert(runtime !== undefined && holder.folder !== undefined);
+    process.kill(guardOf(runtime.pid) ?? 0, "SIGKILL");
+    await kill(edge.process);
+    assert(await answers(url), "the runtime has outlived the command");
+    const next = await edgeOn(context, state);
+    assert(!isRunning(runtime));
+    assert(!existsSync(holder.folder));
+    assert.equal(await waits(next.url), "kept");
+  });
+
+  it("by SIGKILL without a state folder leaves a temporary folder, which the next edge removes", async (context) => {
+    const temporary = await mkdtemp(join(tmpdir(), "grooveway-test-tmp-"));
+    context.after(() => rm(temporary, { recursive: true, force: true }));
+    const before = process.env.TMPDIR;
+    process.env.TMPDIR = temporary;
+    context.after(() => {
+      if (before === undefined) delete process.env.TMPDIR;
+      else process.env.TMPDIR = before;
+    });
+    const options = ["edge", "--port", "0", "--json", "--dev"];
+    const first = start(context, options);
+    await first.line(/"url"/);
+    const made = readdirSync(temporary).filter((name) => name.startsWith("grooveway-edge-"));
+    assert.equal(made.length, 1);
+    const [runtime] = readRecord(join(temporary, made[0] ?? "", "lock"))?.children ?? [];
+    assert(runtime !== undefined);
+    process.kill(guardOf(runtime.pid) ?? 0, "SIGKILL");
+    await kill(first.process);
+    const second = start(context, options);
+    await second.line(/"url"/);
+    assert(!isRunning(runtime));
+    assert(!existsSync(join(temporary, made[0] ?? "")));
+    second.process.kill("SIGTERM");
+    await second.finished;
+    assert.deepEqual(
+      readdirSync(temporary).filter((name) => name.startsWith("grooveway-edge-") || name.startsWith("miniflare-")),
+      [],
+    );
+  });
+});
+
+describe("databases of objects that hold nothing", () => {
+  const ids = {
+    kept: "a".repeat(64),
+    empty: "b".repeat(64),
+    bare: "c".repeat(64),
+    alarmed: "d".repeat(64),
+    key: "e".repeat(64),
+  };
+
+  function database(path: string, sql: string): void {
+    const made = new DatabaseSync(path);
+    made.exec(`PRAGMA journal_mode = WAL; ${sql}`);
+    made.close();
+  }
+
+  it("are removed, and no other", async (context) => {
+    const state = await folder(context);
+    const at = join(state, "do", "grooveway-Tunnel");
+    mkdirSync(at, { recursive: true });
+    const of = (id: string) => join(at, `${id}.sqlite`);
+    const tables = "CREATE TABLE segments (n); CREATE TABLE _cf_KV (key TEXT PRIMARY KEY, value BLOB);";
+    database(of(ids.kept), `${tables} INSERT INTO segments VALUES (1)`);
+    database(
+      of(ids.empty),
+      `${tables} CREATE TABLE _cf_METADATA (key INTEGER PRIMARY KEY, value BLOB); INSERT INTO _cf_METADATA VALUES (1, NULL), (2, 'x')`,
+    );
+    database(of(ids.bare), "CREATE TABLE t (n); DROP TABLE t");
+    database(of(ids.alarmed), "CREATE TABLE t (n); DROP TABLE t");
+    database(of(ids.key), `${tables} INSERT INTO _cf_KV VALUES ('a', x'00')`);
+    database(
+      join(at, "metadata.sqlite"),
+      `CREATE TABLE _cf_ALARM (actor_id TEXT PRIMARY KEY, scheduled_time INTEGER) WITHOUT ROWID; INSERT INTO _cf_ALARM VALUES ('${ids.alarmed}', 1797115789765000000)`,
+    );
+    await writeFile(of("f".repeat(64)), "");
+    await writeFile(of("0".repeat(64)), "no database at all");
+    await writeFile(join(at, "notes.txt"), "");
+    assert.equal(sweepEmptyDatabases(state), 3);
+    const left = readdirSync(at).filter((name) => name.endsWith(".sqlite"));
+    const expected = [ids.kept, ids.alarmed, ids.key, "0".repeat(64), "metadata"].map((id) => `${id}.sqlite`);
+    assert.deepEqual(left.sort(), expected.sort());
+  });
+
+  it("are also Meters of the first release, which no alarm would ever wake", async (context) => {
+    const state = await folder(context);
+    const at = join(state, "do", "grooveway-Meter");
+    mkdirSync(at, { recursive: true });
+    const meter = (id: string, ...keys: string[]) =>
+      database(
+        join(at, `${id}.sqlite`),
+        `CREATE TABLE _cf_KV (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID; INSERT INTO _cf_KV VALUES ${keys.map((key) => `('${key}', x'00')`).join()}`,
+      );
+    meter(ids.kept, "connects", "connection:of somebody");
+    meter(ids.alarmed, "connects", "connection:of somebody");
+    meter(ids.key, "connects", "something else");
+    database(
+      join(at, "metadata.sqlite"),
+      `CREATE TABLE _cf_ALARM (actor_id TEXT PRIMARY KEY, scheduled_time INTEGER) WITHOUT ROWID; INSERT INTO _cf_ALARM VALUES ('${ids.alarmed}', 1797115789765000000)`,
+    );
+    assert.equal(sweepEmptyDatabases(state), 1);
+    assert.equal(existsSync(join(at, `${ids.kept}.sqlite`)), false);
+  });
+
+  it("are found in the log as well: what has been written and not yet moved is there", async (context) => {
+    const state = await folder(context);
+    const at = join(state, "do", "grooveway-Mailbox");
+    mkdirSync(at, { recursive: true });
+    const open = new DatabaseSync(join(at, `${ids.kept}.sqlite`));
+    open.exec(
+      "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE facts (n); INSERT INTO facts VALUES (1)",
+    );
+    assert.equal(sweepEmptyDatabases(state), 0);
+    open.exec("DELETE FROM facts");
+    assert.equal(sweepEmptyDatabases(state), 1);
+    open.close();
+  });
+
+  it("go also when they were large: what was deleted leaves its pages free", async (context) => {
+    const state = await folder(context);
+    const at = join(state, "do", "grooveway-Tunnel");
+    mkdirSync(at, { recursive: true });
+    database(
+      join(at, `${ids.key}.sqlite`),
+      "CREATE TABLE _cf_KV (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID; INSERT INTO _cf_KV VALUES ('rest', zeroblob(2000000)); DELETE FROM _cf_KV",
+    );
+    database(
+      join(at, `${ids.kept}.sqlite`),
+      "CREATE TABLE _cf_KV (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID; INSERT INTO _cf_KV VALUES ('rest', zeroblob(2000000))",
+    );
+    assert.ok(statSync(join(at, `${ids.key}.sqlite`)).size > 2_000_000);
+    assert.equal(sweepEmptyDatabases(state), 1);
+    assert.equal(existsSync(join(at, `${ids.key}.sqlite`)), false);
+    assert.equal(existsSync(join(at, `${ids.kept}.sqlite`)), true);
+  });
+
+  it("are as many after a restart as before 90 strangers came, who named what is not there", async (context) => {
+    const state = await folder(context);
+    const files = () =>
+      readdirSync(state, { recursive: true }).filter((name) => String(name).endsWith(".sqlite")).length;
+    const edge = () => startLocalEdge({ port: 0, relayAllow: [], dev: "open", state });
+    await (await edge()).close();
+    const before = files();
+    const busy = await edge();
+    for (let n = 0; n < 90; n += 1) {
+      const guid = String(n).padStart(39, "0");
+      const answer = await fetch(`${busy.url}/2.0/127.0.0.1/${guid},ConnType=KeepAlive`, { method: "POST", body: "x" });
+      await answer.arrayBuffer();
+    }
+    await busy.close();
+    assert(files() > before + 50, "the runtime leaves files");
+    await (await edge()).close();
+    assert.equal(files(), before);
+  });
+});

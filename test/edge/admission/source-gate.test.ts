@@ -1,0 +1,157 @@
+/** The Worker's gate, with a clock of the tests' own. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import {
+  CONTACTS,
+  CONTACTS_PATIENCE,
+  CONTACTS_RATE,
+  CROWDED_TIME,
+  MISSES,
+  MISSES_RATE,
+  TURNED_PAUSE,
+  TURNED_WAITING,
+} from "../../../src/edge/defaults.ts";
+import { Gate, type Turned } from "../../../src/edge/admission/source-gate.ts";
+import type { Reason } from "../../../src/edge/reasons.ts";
+
+type Answer = "lives" | Reason | Turned;
+
+function started() {
+  const slept: number[] = [];
+  const clock = {
+    time: 1_000_000,
+    now: () => clock.time,
+    sleep: async (milliseconds: number) => {
+      slept.push(milliseconds);
+    },
+  };
+  const gate = new Gate(clock);
+  let calls = 0;
+  const ask = (source: string, guid: string, answer: Answer = "lives") =>
+    gate.ask<Answer>(
+      source,
+      guid,
+      async () => {
+        calls += 1;
+        return answer;
+      },
+      {
+        reasonOf: (said) => (said === "lives" || typeof said === "object" ? undefined : said),
+        turn: (turned) => turned,
+      },
+    );
+  return { clock, slept, ask, calls: () => calls };
+}
+
+describe("gate", () => {
+  it("lets known virtual connections through at once, however many requests they make", async () => {
+    const { ask, slept, calls } = started();
+    for (let n = 0; n < 10_000; n += 1) assert.equal(await ask("a", "guid"), "lives");
+    assert.deepEqual([slept.length, calls()], [0, 10_000]);
+  });
+
+  it("paces new ones of a source, refuses those whose turn is too far off, and lets others by", async () => {
+    const { ask, slept, calls } = started();
+    const most = CONTACTS + (CONTACTS_RATE * CONTACTS_PATIENCE) / 1000;
+    const answers: Answer[] = [];
+    for (let n = 0; n < most + 100; n += 1) answers.push(await ask("a", `guid ${n}`));
+    assert.equal(calls(), most);
+    const turns = slept.length - 100;
+    assert.equal(turns, most - CONTACTS);
+    assert.ok(slept.slice(0, turns).every((pause) => pause <= CONTACTS_PATIENCE));
+    assert.ok(slept.slice(turns).every((pause) => pause === TURNED_PAUSE));
+    assert.deepEqual(answers.at(-1), { reason: "TooManyHalfOpen", retryAfter: 11 });
+    assert.equal(await ask("b", "from elsewhere"), "lives");
+    assert.equal(await ask("", "from nowhere"), "lives");
+    assert.equal(slept.length, turns + 100, "neither has waited");
+  });
+
+  it("keeps whom it turns away waiting, so many of a source at a time and no more", async () => {
+    const { ask, slept, clock } = started();
+    await ask("a", "guid", "TooManyHalfOpen");
+    for (let n = 0; n < TURNED_WAITING + 50; n += 1) assert.notEqual(await ask("a", `new ${n}`), "lives");
+    assert.deepEqual(new Set(slept), new Set([TURNED_PAUSE]));
+    assert.equal(slept.length, TURNED_WAITING);
+    clock.time += TURNED_PAUSE;
+    await ask("a", "later");
+    assert.equal(slept.length, TURNED_WAITING + 1);
+    assert.equal(await ask("b", "from elsewhere"), "lives");
+  });
+
+  it("gives both requests of a virtual connection one turn", async () => {
+    const { ask, slept, calls, clock } = started();
+    for (let n = 0; n < CONTACTS; n += 1) await ask("a", `guid ${n}`);
+    const [get, post] = [ask("a", "pair"), ask("a", "pair")];
+    assert.deepEqual([await get, await post], ["lives", "lives"]);
+    assert.deepEqual(slept, [1000 / CONTACTS_RATE, 1000 / CONTACTS_RATE]);
+    await ask("a", "next");
+    assert.equal(slept.at(-1), 2000 / CONTACTS_RATE, "the pair has taken one turn");
+    assert.equal(calls(), CONTACTS + 3);
+    clock.time += 1000 / CONTACTS_RATE;
+    await ask("a", "pair");
+    assert.equal(slept.length, 3, "known by now, and waits no more");
+  });
+
+  it("turns both away when the source is crowded meanwhile, and forgets them", async () => {
+    const { ask, calls, clock } = started();
+    for (let n = 0; n < CONTACTS - 1; n += 1) await ask("a", `guid ${n}`);
+    const crowding = ask("a", "crowding", "TooManyHalfOpen");
+    const turn = Promise.withResolvers<void>();
+    clock.sleep = () => turn.promise;
+    const pair = [ask("a", "pair"), ask("a", "pair")];
+    assert.equal(await crowding, "TooManyHalfOpen");
+    turn.resolve();
+    for (const answer of await Promise.all(pair)) {
+      assert.deepEqual(answer, { reason: "TooManyHalfOpen", retryAfter: CROWDED_TIME / 1000 });
+    }
+    assert.equal(calls(), CONTACTS);
+    clock.time += CROWDED_TIME;
+    assert.equal(await ask("a", "pair"), "lives");
+  });
+
+  it("lets nobody guess", async () => {
+    const { ask, calls, clock } = started();
+    for (let n = 0; n < MISSES; n += 1)
+      assert.equal(await ask("a", `guess ${n}`, "UnknownConnection"), "UnknownConnection");
+    assert.deepEqual(await ask("a", "one more", "UnknownConnection"), { reason: "TooManyMisses", retryAfter: 1 });
+    assert.equal(calls(), MISSES);
+    assert.equal(await ask("b", "from elsewhere"), "lives");
+    clock.time += 1000 / MISSES_RATE;
+    assert.equal(await ask("a", "later"), "lives");
+  });
+
+  it("counts guesses that were on their way at once", async () => {
+    const { ask, clock } = started();
+    for (let n = 1; n < MISSES; n += 1) await ask("a", `guess ${n}`, "UnknownConnection");
+    const last = await Promise.all(
+      Array.from({ length: CONTACTS }, (_, n) => ask("a", `last ${n}`, "UnknownConnection")),
+    );
+    assert.ok(last.every((answer) => answer === "UnknownConnection"));
+    clock.time += 1000 / MISSES_RATE;
+    assert.notEqual(await ask("a", "one more"), "lives");
+    clock.time += (CONTACTS * 1000) / MISSES_RATE;
+    assert.equal(await ask("a", "one more"), "lives");
+  });
+
+  it("asks again for one that is over, which is no guess", async () => {
+    const { ask, calls, clock } = started();
+    assert.equal(await ask("a", "guid"), "lives");
+    for (let n = 0; n < 10 * MISSES; n += 1) {
+      clock.time += 1000 / CONTACTS_RATE;
+      assert.equal(await ask("a", `ended ${n}`, "ConnectionClosed"), "ConnectionClosed");
+    }
+    assert.equal(calls(), 1 + 10 * MISSES);
+    assert.equal(await ask("a", "guid"), "lives");
+  });
+
+  it("tells a crowded source so for a while without asking", async () => {
+    const { ask, calls, clock } = started();
+    await ask("a", "old");
+    assert.equal(await ask("a", "new", "TooManyHalfOpen"), "TooManyHalfOpen");
+    assert.deepEqual(await ask("a", "newer"), { reason: "TooManyHalfOpen", retryAfter: CROWDED_TIME / 1000 });
+    assert.equal(await ask("a", "old"), "lives", "what lives goes on");
+    assert.equal(calls(), 3);
+    clock.time += CROWDED_TIME;
+    assert.equal(await ask("a", "newer"), "lives");
+  });
+});

@@ -1,0 +1,394 @@
+/**
+ * Nothing is acknowledged that is not stored: a terminal between a device and mailboxes that take, refuse and vanish when
+ * the test says so, and a device that closes its sessions and its connection whenever it likes.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, it, mock, type TestContext } from "node:test";
+import fc from "fast-check";
+import type { Authenticator } from "../../../src/auth/permissions.ts";
+import { ANYBODY } from "../../../src/auth/principal.ts";
+import { UNQUESTIONED } from "../../../src/auth/standing.ts";
+import { type Bundle, unpack } from "../../../src/edge/rpc/message-batch.ts";
+import { MESSAGE_LIMIT } from "../../../src/edge/defaults.ts";
+import type { Refusal } from "../../../src/edge/mailbox/mailbox.ts";
+import { type Host, Terminal } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import {
+  CloseReasonId,
+  ConnectCloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  decode,
+  encode,
+  relayURL,
+  type SessionStatus,
+  VERSION_1_6,
+} from "../../../src/sstp/index.ts";
+
+const EDGE = relayURL("edge.example.com");
+const FAR = relayURL("far.example.com");
+
+/** Whom sessions are opened to: peers of the edge, and one at another relay. */
+const PEERS = [0, 1, 2].map((n) => ({
+  identityURL: `grooveIdentity://p${n}`,
+  deviceURL: `grooveDevice://p${n}/pc`,
+  relayURL: n === 2 ? FAR : EDGE,
+}));
+
+/** The mailbox that a peer's messages go to. */
+const MAILBOXES = PEERS.map(({ deviceURL, relayURL }) => (relayURL === FAR ? FAR : deviceURL));
+
+const OUTCOMES = ["quota", "locked", "DNSLookupFailed", "ConnectionClosed"] as const;
+
+/** What a message was sent as. */
+interface Sent {
+  readonly session: number;
+  readonly number: number;
+  readonly text: string;
+  readonly to: readonly number[];
+  readonly fanout: boolean;
+  /** With flag D. They wait for no others, and those not for them. */
+  readonly volatile: boolean;
+}
+
+class World {
+  readonly device = new Connection({
+    role: "client",
+    outbound: true,
+    localDeviceURLs: ["grooveDevice://alice/pc"],
+    now: 0,
+  });
+  readonly terminal: Terminal;
+  readonly events: ConnectionEvent[] = [];
+  readonly sent: Sent[] = [];
+  /** Texts of the messages that a mailbox has, in order. */
+  readonly stored = MAILBOXES.map((): string[] => []);
+  /** Mailboxes that have vanished with messages with flag D: these may be lost. */
+  readonly losing = new Set<number>();
+  /** Whether what is sent has to be paid for, and what is being paid for. */
+  paying = false;
+  readonly payments: (() => void)[] = [];
+  /** What mailboxes say of all that comes at the end. */
+  refusing: Refusal["outcome"] | undefined;
+  /** Calls that have not come back, oldest first, by mailbox. */
+  readonly calls = MAILBOXES.map((): ((outcome?: Refusal["outcome"] | "vanished") => void)[] => []);
+  /** Octets of the device that are on their way. */
+  #wire: Uint8Array[] = [];
+  readonly sessions: { readonly id: number; readonly to: readonly number[]; readonly fanout: boolean }[] = [];
+
+  constructor() {
+    const authenticator: Authenticator = {
+      connect: () => ({ type: "ok", principal: ANYBODY, consumes: false }),
+      attach: () => true,
+      register: () => true,
+      open: () => [],
+    };
+    const pay = () => (this.paying ? new Promise<void>((resolve) => this.payments.push(resolve)) : undefined);
+    const host = {
+      name: "tunnel",
+      mailbox: (peer: string) => {
+        const at = MAILBOXES.indexOf(peer);
+        return {
+          append: async (bundle: Bundle) => ({ refusals: await this.#take(at, bundle) }),
+          pass: (bundle: Bundle) => this.#take(at, bundle, true),
+        };
+      },
+      waitUntil: () => undefined,
+      remote: (url: string) => url,
+      trust: () => undefined,
+      throttle: () => ({
+        enter: async () => ({ ok: true }),
+        leave: async () => undefined,
+        spend: pay,
+        wake: pay,
+      }),
+      arrived: () => undefined,
+      authenticator,
+      owner: ANYBODY,
+      recipients: 1000,
+      messageLimit: MESSAGE_LIMIT,
+      standing: UNQUESTIONED,
+    };
+    this.terminal = new Terminal(host as unknown as Host, { localDeviceURLs: [EDGE] });
+    this.device.connect(EDGE);
+  }
+
+  #take(at: number, bundle: Bundle, volatile = false): Promise<Refusal[]> {
+    return new Promise((resolve, reject) => {
+      this.calls[at]?.push((outcome) => {
+        const mails = unpack(bundle);
+        if (outcome === "vanished") {
+          if (volatile) this.losing.add(at);
+          reject(new Error("the object was reset"));
+        } else if (outcome !== undefined) resolve(mails.map((_, index) => ({ at: index, outcome })));
+        else {
+          for (const { body } of mails) this.stored[at]?.push(Buffer.from(body).toString());
+          resolve([]);
+        }
+      });
+    });
+  }
+
+  open(to: readonly number[], fanout: boolean): void {
+    const [first = 0] = to;
+    const entries = to.flatMap((n) => PEERS[n] ?? []);
+    const entry = PEERS[first] ?? assert.fail();
+    const id = fanout
+      ? this.device.openFanout({ resourceURL: "message", entries })
+      : this.device.open({ ...entry, resourceURL: "message" });
+    this.sessions.push({ id, to, fanout });
+  }
+
+  send(at: number, volatile: boolean, long: boolean): void {
+    const session = this.sessions[at % this.sessions.length];
+    const known = session && this.device.session(session.id);
+    if (session === undefined || known?.kind !== "outbound" || known.state !== "ready") return;
+    const text = `${this.sent.length}`;
+    this.device.beginMessage(session.id, {
+      userRef: `x-${text}`,
+      doNotDeliverIfOffline: volatile,
+      acknowledgeImmediately: true,
+      // With its sender's address the id does not fit beside it.
+      ...(long && { fragmentation: new Uint8Array(2055 - 41 - `x-${text}`.length) }),
+    });
+    this.device.data(session.id, Buffer.from(text));
+    const number = this.device.endMessage(session.id);
+    this.sent.push({ session: session.id, number, text, to: session.to, fanout: session.fanout, volatile });
+  }
+
+  close(at: number): void {
+    const session = this.sessions[at % this.sessions.length];
+    if (session !== undefined && this.device.session(session.id) !== undefined) {
+      this.device.closeSession(session.id, CloseReasonId.Idle);
+    }
+  }
+
+  /** The octets of the device go out, in one piece. */
+  flush(): void {
+    this.#wire.push(...this.device.output(0));
+    const octets = Buffer.concat(this.#wire);
+    this.#wire = [];
+    if (octets.length > 0) void this.terminal.write(octets);
+  }
+
+  async settle(): Promise<void> {
+    for (let i = 0; i < 30; i += 1) await Promise.resolve();
+    for (;;) {
+      const said = this.terminal.take(65536);
+      if (said?.kind !== "octets") break;
+      for (const command of decode(said.octets, VERSION_1_6)) {
+        const events = this.device.receive(encode(command, VERSION_1_6), 0);
+        // A device that has closed its session does not hear of it any more, but it was told.
+        const { session } =
+          this.sent.find((sent) => command.command === "SessionStatus" && sent.session === command.sessionId) ?? {};
+        if (
+          command.command === "SessionStatus" &&
+          session !== undefined &&
+          !events.some(({ type }) => type === "sessionStatus")
+        ) {
+          this.events.push({ ...command, type: "sessionStatus", indexes: this.#indexes(command), remaining: 0 });
+        }
+        this.events.push(...events);
+      }
+    }
+  }
+
+  #indexes({ sessionId, deviceURL, fanoutDeviceIndexes }: SessionStatus): number[] {
+    if (fanoutDeviceIndexes !== undefined) return [...fanoutDeviceIndexes];
+    const { to } = this.sessions.find(({ id }) => id === sessionId) ?? assert.fail();
+    return to.flatMap((peer, index) => (Object.values(PEERS[peer] ?? {}).includes(deviceURL) ? [index] : []));
+  }
+
+  /** What the device knows to be safe is safe, and nothing has overtaken. */
+  check(): void {
+    const told = new Map<number, Set<number>>();
+    for (const event of this.events) {
+      if (event.type === "sessionStatus") {
+        const lost = told.get(event.sessionId) ?? new Set();
+        for (const index of event.indexes) lost.add(index);
+        told.set(event.sessionId, lost);
+      }
+      if (event.type !== "acknowledged") continue;
+      for (const number of event.messages) {
+        const { session, text, to, volatile } = this.sent.find((sent) => sent.number === number) ?? assert.fail();
+        for (const [index, peer] of to.entries()) {
+          const lost = volatile && this.losing.has(peer);
+          const safe = lost || this.stored[peer]?.includes(text) === true || told.get(session)?.has(index) === true;
+          assert.ok(safe, `message ${text} is acknowledged and peer ${peer} has not got it`);
+        }
+      }
+    }
+    for (const [peer, texts] of this.stored.entries()) {
+      for (const { id } of this.sessions) {
+        for (const volatile of [false, true]) {
+          const all = this.sent
+            .filter((sent) => sent.session === id && sent.to.includes(peer) && sent.volatile === volatile)
+            .map(({ text }) => text);
+          const come = texts.filter((text) => all.includes(text));
+          if (volatile && this.losing.has(peer)) continue;
+          assert.deepEqual(come, all.slice(0, come.length), `what peer ${peer} has of session ${id}`);
+        }
+      }
+    }
+  }
+}
+
+const seldom = fc.nat(5).map((n) => n === 0);
+const outcome = fc.option(fc.constantFrom(...OUTCOMES), { nil: undefined, freq: 1 });
+const at = fc.nat(3);
+const step = fc.oneof(
+  {
+    weight: 10,
+    arbitrary: fc.record({
+      do: fc.constant("send" as const),
+      at,
+      volatile: seldom,
+      long: seldom,
+      closed: seldom,
+      flushed: fc.boolean(),
+    }),
+  },
+  { weight: 10, arbitrary: fc.record({ do: fc.constant("answer" as const), at: fc.nat(2), outcome }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("pay" as const), at }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("open" as const), at }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("vanish" as const), at }) },
+);
+const end = fc.constantFrom("nothing", "ConnectClose", "transport");
+
+async function play(
+  world: World,
+  steps: readonly (typeof step extends fc.Arbitrary<infer S> ? S : never)[],
+): Promise<void> {
+  for (const one of steps) {
+    if (world.device.closed !== undefined) return;
+    if (one.do === "send") {
+      world.send(one.at, one.volatile, one.long);
+      if (one.closed) world.close(one.at);
+      if (one.flushed) world.flush();
+    } else if (one.do === "answer") world.calls[one.at]?.shift()?.(one.outcome);
+    else if (one.do === "pay") world.payments.shift()?.();
+    else if (one.do === "vanish") world.calls[one.at]?.shift()?.("vanished");
+    else world.open([[0], [1], [0, 1, 2], [0, 1]][one.at] ?? [0], one.at > 1);
+    await world.settle();
+    world.check();
+  }
+}
+
+async function begun(t?: TestContext): Promise<World> {
+  const world = new World();
+  t?.after(() => world.terminal.close());
+  world.flush();
+  await world.settle();
+  for (const [to, fanout] of [
+    [[0], false],
+    [[1], false],
+    [[0, 1, 2], true],
+    [[2, 1], true],
+  ] as const)
+    world.open(to, fanout);
+  world.flush();
+  await world.settle();
+  return world;
+}
+
+/** All mailboxes answer all that is asked, and the device hears of it. */
+async function drained(world: World): Promise<void> {
+  world.flush();
+  for (let round = 0; round < 50; round += 1) {
+    await world.settle();
+    for (const pay of world.payments.splice(0)) pay();
+    for (const calls of world.calls) for (const answer of calls.splice(0)) answer(world.refusing);
+  }
+  await world.settle();
+}
+
+describe("what is acknowledged", () => {
+  // A mailbox that vanishes is reported.
+  before(() => mock.method(console, "error", () => undefined));
+  after(() => mock.restoreAll());
+
+  it("is stored, or its fanout was told who has not got it, whatever happens in whatever order", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(step, { maxLength: 40, size: "max" }),
+        end,
+        fc.boolean(),
+        outcome,
+        async (steps, how, paying, refusing) => {
+          const world = await begun();
+          world.paying = paying;
+          world.refusing = refusing;
+          try {
+            await play(world, steps);
+            if (world.device.closed === undefined && how === "ConnectClose")
+              world.device.close(ConnectCloseReasonId.Resting);
+            if (how === "transport") world.terminal.close();
+            await drained(world);
+            world.check();
+            if (how !== "nothing" || world.device.closed !== undefined) return;
+            // Nobody is left waiting: each message was acknowledged, or its session was closed over it.
+            assert.deepEqual(world.device.unacknowledged, []);
+          } finally {
+            await drained(world);
+            world.terminal.close();
+          }
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  for (const outcome of OUTCOMES) {
+    for (const fanout of [false, true]) {
+      const what = fanout ? "a fanout" : "a session";
+      it(`is not a message that ${outcome} has refused when ${what} was closed behind it: the connection ends`, async (t) => {
+        const world = await begun(t);
+        world.send(1, false, false);
+        await drained(world);
+        world.refusing = outcome;
+        for (const at of [fanout ? 2 : 0, 1]) world.send(at, false, false);
+        world.close(fanout ? 2 : 0);
+        await drained(world);
+        world.check();
+        const acknowledged = world.events.flatMap((event) => (event.type === "acknowledged" ? event.messages : []));
+        assert.deepEqual(acknowledged, [1], "what came before it is");
+        const { closed } = world.device;
+        assert.deepEqual(
+          [closed?.by, closed?.reasonId, closed?.unacknowledged],
+          ["peer", ConnectCloseReasonId.Resting, [2, 3]],
+        );
+        assert.ok((closed?.returnTime ?? 0) > 0, "it is asked to stay away for a little");
+      });
+    }
+  }
+
+  for (const at of [0, 2]) {
+    it(`is not followed into a mailbox by what was sent behind a message that was refused, on session ${at}`, async (t) => {
+      const world = await begun(t);
+      for (const outcome of ["quota", undefined] as const) {
+        for (let n = 0; n < 2; n += 1) {
+          world.send(at, false, false);
+          world.flush();
+          await world.settle();
+        }
+        world.calls[0]?.shift()?.(outcome);
+        await world.settle();
+      }
+      await drained(world);
+      world.check();
+      assert.deepEqual(world.stored[0], []);
+    });
+  }
+
+  it("is not a message that is too long when its session was closed in the same octets, and opened again", async (t) => {
+    const world = await begun(t);
+    world.send(0, false, true);
+    world.close(0);
+    const { id } = world.sessions[0] ?? assert.fail();
+    const addressing = { resourceURL: "message", identityURL: "grooveIdentity://p0", deviceURL: "" };
+    const again = encode({ command: "Open", sessionId: id, ...addressing }, VERSION_1_6);
+    void world.terminal.write(Buffer.concat([...world.device.output(0), again]));
+    await drained(world);
+    world.check();
+    assert.equal(world.device.closed?.reasonId, ConnectCloseReasonId.Resting);
+  });
+});

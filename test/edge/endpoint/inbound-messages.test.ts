@@ -1,0 +1,406 @@
+/** What a Tunnel has in memory for one message to many, and what becomes of it when mailboxes refuse or vanish. */
+import assert from "node:assert/strict";
+import { describe, it, mock } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import { type Bundle, unpack } from "../../../src/edge/rpc/message-batch.ts";
+import {
+  BATCH_OCTETS,
+  CALL_OCTETS,
+  CALLS_AT_ONCE,
+  MESSAGE_LIMIT,
+  VOLATILE_TIMEOUT,
+  WOKEN_MAILBOXES,
+} from "../../../src/edge/defaults.ts";
+import { type Charges, Intake } from "../../../src/edge/endpoint/inbound-messages.ts";
+import type { Refusal } from "../../../src/edge/mailbox/mailbox.ts";
+import type { Host } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import { type Connection, SessionStatusId } from "../../../src/sstp/index.ts";
+
+const MIB = 1024 * 1024;
+const FIELDS = { userRef: "1@a", track: false, acknowledgeImmediately: true, doNotDeliverIfOffline: false };
+
+/**
+ * An intake between an engine that notes what it is told and mailboxes that answer after a while.
+ *
+ * @param copies asked for copies
+ * @param wake asked for mailboxes that are sent to for the first time
+ */
+function started(
+  answer: (peer: string, bundle: Bundle) => Refusal[] = () => [],
+  copies: Charges["copies"] = () => undefined,
+  wake: Charges["wake"] = () => undefined,
+) {
+  const calls: { peer: string; bodies: number[] }[] = [];
+  const completed: number[] = [];
+  const statuses: { statusId: number; indexes: readonly number[] }[] = [];
+  let under = 0;
+  const seen = { most: 0, closed: false };
+  const append = async (peer: string, bundle: Bundle) => {
+    under += bundle.octets.length;
+    seen.most = Math.max(seen.most, under);
+    for (let n = 0; n < 3; n += 1) await turn();
+    under -= bundle.octets.length;
+    calls.push({ peer, bodies: unpack(bundle).map(({ body }) => body.length) });
+    return { refusals: answer(peer, bundle) };
+  };
+  const session = {};
+  const engine = {
+    closed: undefined,
+    complete: (message: number) => completed.push(message),
+    session: () => session,
+    noop: () => undefined,
+    sessionStatus: (_: number, statusId: number, indexes: readonly number[]) => statuses.push({ statusId, indexes }),
+    close: () => {
+      seen.closed = true;
+    },
+  } as unknown as Connection;
+  const host = {
+    mailbox: (peer: string) => ({ append: (bundle: Bundle) => append(peer, bundle) }),
+    waitUntil: () => undefined,
+    messageLimit: MESSAGE_LIMIT,
+  } as unknown as Host;
+  return { intake: new Intake(host, engine, () => undefined, { copies, wake }), calls, completed, statuses, seen };
+}
+
+function targets(count: number) {
+  return Array.from({ length: count }, (_, n) => ({
+    identityURL: `grooveIdentity://p${n}`,
+    deviceURL: `grooveDevice://p${n}/pc`,
+    relayURL: "",
+  }));
+}
+
+function give(intake: Intake, octets: number, message: number): void {
+  intake.begin(1, FIELDS);
+  intake.data(1, new Uint8Array(octets));
+  intake.end(1, message);
+  intake.flush();
+}
+
+async function settled(intake: Intake): Promise<void> {
+  for (let n = 0; n < 10_000 && !intake.quiet; n += 1) await turn();
+  assert.ok(intake.quiet);
+}
+
+describe("intake", () => {
+  it("has a long message to many under way a few copies at a time, and acknowledges it once all have it", async () => {
+    const { intake, calls, completed, seen } = started();
+    intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
+    give(intake, 4 * MIB, 7);
+    assert.equal(intake.octets, 4 * MIB);
+    await settled(intake);
+    assert.equal(new Set(calls.map(({ peer }) => peer)).size, 40);
+    assert.ok(calls.every(({ bodies }) => bodies.length === 1 && bodies[0] === 4 * MIB));
+    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
+    assert.ok(seen.most > 5 * MIB, "several at a time");
+    assert.deepEqual([completed, intake.octets], [[7], 0]);
+  });
+
+  it("keeps to that when all mailboxes are busy with something short before", async () => {
+    const { intake, calls, completed, seen } = started();
+    intake.open(1, "grooveDevice://a/pc", "message", targets(CALLS_AT_ONCE), true);
+    give(intake, 1, 1);
+    give(intake, 4 * MIB, 2);
+    await settled(intake);
+    assert.deepEqual(
+      calls.filter(({ peer }) => peer === `grooveDevice://p${CALLS_AT_ONCE - 1}/pc`).map(({ bodies }) => bodies),
+      [[1], [4 * MIB]],
+    );
+    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
+    assert.deepEqual([completed, intake.octets], [[1, 2], 0]);
+  });
+
+  it("gathers what comes while a mailbox is busy into one call, in order", async () => {
+    const { intake, calls, completed } = started();
+    intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
+    for (let n = 1; n <= 5; n += 1) give(intake, n, n);
+    await settled(intake);
+    assert.deepEqual(
+      calls.map(({ bodies }) => bodies),
+      [[1], [2, 3, 4, 5]],
+    );
+    assert.deepEqual(completed, [1, 2, 3, 4, 5]);
+  });
+
+  it("keeps a call small when it is the envelopes that are long", async () => {
+    const octets: number[] = [];
+    const { intake, completed } = started((_, bundle) => {
+      octets.push(bundle.octets.length + JSON.stringify(bundle.envelopes).length);
+      return [];
+    });
+    const entries = Array.from({ length: 2000 }, (_, n) => ({
+      identityURL: `grooveIdentity://user${n}`,
+      deviceURL: "",
+      relayURL: "grooveDNS://relay",
+    }));
+    for (let session = 1; session <= 300; session += 1) {
+      intake.open(session, "grooveDevice://a/pc", "message", entries, true);
+      intake.begin(session, { ...FIELDS, userRef: `${session}@a` });
+      intake.end(session, session);
+    }
+    intake.flush();
+    await settled(intake);
+    assert.equal(completed.length, 300);
+    assert.ok(Math.max(...octets) <= BATCH_OCTETS + 1000, `${Math.max(...octets)} octets in a call`);
+  });
+
+  it("brings one copy to a mailbox that is named several times, and tells of each entry when it refuses", async () => {
+    const { intake, calls, completed, statuses } = started((peer) =>
+      peer.includes("p1") ? [{ at: 0, outcome: "locked" }] : [],
+    );
+    const [one, two] = targets(2);
+    assert.ok(one && two);
+    intake.open(
+      1,
+      "grooveDevice://a/pc",
+      "message",
+      [one, two, one, { ...one, identityURL: "grooveIdentity://x" }, two],
+      true,
+    );
+    give(intake, 1000, 1);
+    await settled(intake);
+    assert.deepEqual(
+      calls.map(({ peer, bodies }) => [peer, bodies]),
+      [
+        ["grooveDevice://p0/pc", [1000]],
+        ["grooveDevice://p1/pc", [1000]],
+      ],
+    );
+    assert.deepEqual(statuses, [{ statusId: SessionStatusId.LockedOut, indexes: [1, 4] }]);
+    assert.deepEqual(completed, [1]);
+  });
+
+  it("tells the sender which recipients of a fanout have refused, and acknowledges it all the same", async () => {
+    const { intake, completed, statuses } = started((peer) =>
+      peer.includes("p1") ? [{ at: 0, outcome: "quota" }] : peer.includes("p2") ? [{ at: 0, outcome: "locked" }] : [],
+    );
+    intake.open(1, "grooveDevice://a/pc", "message", targets(4), true);
+    give(intake, 10, 3);
+    await settled(intake);
+    assert.deepEqual(
+      statuses.map(({ indexes }) => indexes),
+      [[1], [2]],
+    );
+    assert.deepEqual(completed, [3]);
+  });
+
+  it("ends the connection when a mailbox vanishes under a call: the sender asks again", async () => {
+    const { intake, completed, seen } = started(() => {
+      throw new Error("the object was reset");
+    });
+    intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
+    give(intake, 10, 3);
+    await settled(intake);
+    assert.equal(seen.closed, true);
+    assert.deepEqual(completed, []);
+  });
+});
+
+describe("mailboxes that a device has not sent to", () => {
+  it("are woken one at a time, each when the one before is paid for, and are charged for once", async () => {
+    const paid: (() => void)[] = [];
+    const wake = () => new Promise<void>((resolve) => paid.push(resolve));
+    const { intake, calls, completed } = started(undefined, undefined, wake);
+    intake.open(1, "grooveDevice://a/pc", "message", targets(3), true);
+    give(intake, 10, 7);
+    for (let woken = 1; woken <= 3; woken += 1) {
+      for (let n = 0; n < 20; n += 1) await turn();
+      assert.deepEqual([calls.length, paid.length], [woken, woken]);
+      paid.at(-1)?.();
+    }
+    give(intake, 10, 8);
+    await settled(intake);
+    assert.deepEqual([calls.length, paid.length, completed], [6, 3, [7, 8]]);
+  });
+
+  it("hold up no message for those that are awake", async () => {
+    const wake = () => new Promise<void>(() => undefined);
+    const { intake, calls } = started(undefined, undefined, wake);
+    intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
+    intake.open(2, "grooveDevice://a/pc", "message", targets(3), true);
+    give(intake, 10, 1);
+    intake.begin(2, FIELDS);
+    intake.data(2, new Uint8Array(10));
+    intake.end(2, 2);
+    give(intake, 20, 3);
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.deepEqual(new Set(calls.map(({ peer }) => peer)), new Set(["grooveDevice://p0/pc"]));
+    assert.deepEqual(
+      calls.flatMap(({ bodies }) => bodies),
+      [10, 10, 20],
+    );
+  });
+
+  it("are woken for each sender behind a relay in turn, and in order for each", async () => {
+    const paid: (() => void)[] = [];
+    const wake = () => new Promise<void>((resolve) => paid.push(resolve));
+    const { intake, calls } = started(undefined, undefined, wake);
+    intake.introduce("grooveDNS://relay.example.com", true);
+    const all = targets(40);
+    intake.open(1, "grooveDNS://relay.example.com", "message", all.slice(0, 30), true);
+    intake.open(2, "grooveDNS://relay.example.com", "message", all.slice(30, 35), true);
+    intake.open(3, "grooveDNS://relay.example.com", "message", all.slice(35), true);
+    for (const [sessionId, userRef] of [
+      [1, "1@alice/pc"],
+      [2, "1@alice/phone"],
+      [3, "1@bob/pc"],
+    ] as const) {
+      intake.begin(sessionId, { ...FIELDS, userRef });
+      intake.data(sessionId, new Uint8Array(10));
+      intake.end(sessionId, sessionId);
+    }
+    intake.flush();
+    for (let woken = 1; woken <= 10; woken += 1) {
+      for (let n = 0; n < 20; n += 1) await turn();
+      paid.at(-1)?.();
+    }
+    for (let n = 0; n < 20; n += 1) await turn();
+    const order = calls.map(({ peer }) => Number(/p(\d+)/.exec(peer)?.[1]));
+    assert.deepEqual(order.slice(0, 10), [0, 35, 1, 36, 2, 37, 3, 38, 4, 39]);
+  });
+
+  it("may be more than are remembered", async () => {
+    let woken = 0;
+    const { intake, completed } = started(undefined, undefined, () => {
+      woken += 1;
+      return undefined;
+    });
+    intake.open(1, "grooveDevice://a/pc", "message", targets(WOKEN_MAILBOXES + 10), true);
+    for (let message = 1; message <= 2; message += 1) {
+      give(intake, 1, message);
+      await settled(intake);
+    }
+    assert.deepEqual(completed, [1, 2]);
+    assert.ok(woken > WOKEN_MAILBOXES + 10, `${woken}`);
+  });
+});
+
+describe("a message to many", () => {
+  it("is paid for by copies, before any of them is stored, and the next waits its turn", async () => {
+    const asked: number[][] = [];
+    const paid: (() => void)[] = [];
+    const { intake, calls, completed } = started(undefined, (octets, messages) => {
+      asked.push([octets, messages]);
+      return new Promise((resolve) => paid.push(resolve));
+    });
+    intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
+    for (const message of [7, 8]) give(intake, 1000, message);
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.deepEqual([asked, calls.length, intake.quiet], [[[39_000, 39]], 0, false]);
+    paid[0]?.();
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.deepEqual([calls.length, completed, asked.length], [40, [7], 2]);
+    paid[1]?.();
+    await settled(intake);
+    assert.deepEqual([calls.length, completed], [80, [7, 8]]);
+  });
+
+  it("that is long is paid for and stored copy by copy", async () => {
+    const paid: (() => void)[] = [];
+    const { intake, calls, completed } = started(undefined, () => new Promise((resolve) => paid.push(resolve)));
+    intake.open(1, "grooveDevice://a/pc", "message", targets(4), true);
+    give(intake, MIB, 7);
+    for (let copies = 1; copies < 4; copies += 1) {
+      for (let n = 0; n < 20; n += 1) await turn();
+      assert.deepEqual([calls.length, paid.length], [copies, copies]);
+      paid.at(-1)?.();
+    }
+    await settled(intake);
+    assert.deepEqual([calls.length, completed], [4, [7]]);
+  });
+
+  it("does not hold up what is for one", async () => {
+    const { intake, calls } = started(undefined, () => new Promise(() => undefined));
+    intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
+    intake.open(2, "grooveDevice://a/pc", "message", targets(1), false);
+    give(intake, 1000, 7);
+    intake.begin(2, FIELDS);
+    intake.end(2, 8);
+    intake.flush();
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.equal(calls.length, 1);
+  });
+
+  it("is not stored when its connection has ended before it was paid for", async () => {
+    const paid: (() => void)[] = [];
+    const { intake, calls } = started(undefined, () => new Promise((resolve) => paid.push(resolve)));
+    intake.open(1, "grooveDevice://a/pc", "message", targets(2), true);
+    give(intake, 1000, 7);
+    intake.abandon();
+    paid[0]?.();
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.equal(calls.length, 0);
+  });
+});
+
+describe("messages with flag D", () => {
+  /** Mailboxes that store at once, and that do not say what becomes of what they are to hand on until they are told to. */
+  function hung(t: { after(run: () => void): void }) {
+    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    t.after(() => mock.timers.reset());
+    const calls: string[] = [];
+    const completed: number[] = [];
+    const statuses: (readonly number[])[] = [];
+    const answers: ((refusals: Refusal[]) => void)[] = [];
+    const engine = {
+      closed: undefined,
+      complete: (message: number) => completed.push(message),
+      session: () => open,
+      noop: () => undefined,
+      sessionStatus: (_: number, statusId: number, indexes: readonly number[]) => statuses.push([statusId, ...indexes]),
+    } as unknown as Connection;
+    const open = {};
+    const mailbox = {
+      append: async () => {
+        calls.push("append");
+        return { refusals: [] };
+      },
+      pass: () => {
+        calls.push("pass");
+        return new Promise((resolve) => answers.push(resolve));
+      },
+    };
+    const host = { mailbox: () => mailbox, waitUntil: () => undefined, messageLimit: MESSAGE_LIMIT } as unknown as Host;
+    const intake = new Intake(host, engine, () => undefined, { copies: () => undefined, wake: () => undefined });
+    const send = (sessionId: number, message: number, doNotDeliverIfOffline: boolean) => {
+      intake.begin(sessionId, { ...FIELDS, doNotDeliverIfOffline });
+      intake.end(sessionId, message);
+      intake.flush();
+    };
+    const pass = async (milliseconds: number) => {
+      mock.timers.tick(milliseconds);
+      for (let n = 0; n < 100; n += 1) await Promise.resolve();
+    };
+    return { intake, calls, completed, statuses, answers, send, pass };
+  }
+
+  it("and stored ones of one session do not wait for each other's calls", async (t) => {
+    const { intake, calls, completed, answers, send, pass } = hung(t);
+    intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
+    for (let n = 1; n <= 4; n += 1) send(1, n, n % 2 === 0);
+    await pass(0);
+    assert.deepEqual(calls, ["append", "pass", "append"]);
+    assert.deepEqual(completed, [1], "acknowledged in the order in which they came");
+    answers[0]?.([]);
+    await pass(0);
+    answers[1]?.([]);
+    await pass(0);
+    assert.deepEqual(completed, [1, 2, 3, 4]);
+  });
+
+  it("hold up acknowledgements for 5 s at the most, however many come for a peer that hangs", async (t) => {
+    const { intake, completed, statuses, send, pass } = hung(t);
+    const [local = { identityURL: "", deviceURL: "", relayURL: "" }] = targets(1);
+    intake.open(1, "grooveDevice://a/pc", "message", [local], false);
+    intake.open(3, "grooveDevice://a/pc", "message", [{ ...local, relayURL: "grooveDNS://relay" }], true);
+    const at = new Map<number, number>();
+    for (let message = 1; message <= 90; message += 1) {
+      at.set(message, Date.now());
+      send(message % 3 === 0 ? 3 : 1, message, message % 3 !== 1);
+      await pass(250);
+      for (const [came, when] of at) if (Date.now() - when > 5000) assert.ok(completed.includes(came), `${came}`);
+    }
+    assert.deepEqual(new Set(statuses.map(String)), new Set([[SessionStatusId.HostNotReachable, 0].join()]));
+    assert.ok(VOLATILE_TIMEOUT < 5000);
+  });
+});

@@ -1,0 +1,482 @@
+/** What goes to a device on which session, and what its mailbox is told, also when it has lost its memory. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import { pack } from "../../../src/edge/rpc/message-batch.ts";
+import { LATER, OPEN_SESSIONS, SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "../../../src/edge/defaults.ts";
+import { Outlet } from "../../../src/edge/endpoint/outbound-messages.ts";
+import type { Report } from "../../../src/edge/rpc/delivery-report.ts";
+import type { Host } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Range } from "../../../src/lib/ranges.ts";
+import { CloseReasonId, type Connection } from "../../../src/sstp/index.ts";
+
+const PEER = "grooveDevice://bob/pc";
+
+interface Sent {
+  readonly session: number;
+  readonly resource: string;
+  readonly id: string;
+}
+
+/** An outlet between an engine that does what the test says and a mailbox that answers when the test lets it. */
+async function started() {
+  const sent: Sent[] = [];
+  const told: Report[] = [];
+  const opened = new Map<number, string>();
+  const closed: number[] = [];
+  const numbers = new Map<number, number[]>();
+  const ids = new Map<number, string>();
+  let answers: (() => void)[] | undefined;
+  let position = 0;
+  let gone: readonly Range[] = [];
+  const engine = {
+    state: "established",
+    closed: undefined,
+    pendingOctets: 0,
+    open({ resourceURL }: { resourceURL: string }) {
+      const session = opened.size * 2 + 1;
+      opened.set(session, resourceURL);
+      numbers.set(session, []);
+      return session;
+    },
+    session: (session: number) => opened.get(session),
+    closeSession: (session: number) => closed.push(session),
+    beginMessage(session: number, { userRef }: { userRef: string }) {
+      sent.push({ session, resource: opened.get(session) ?? "", id: userRef.split("@")[0] ?? "" });
+    },
+    data: () => undefined,
+    endMessage(session: number) {
+      const number = ids.size + 1;
+      ids.set(number, sent.findLast((one) => one.session === session)?.id ?? "");
+      numbers.get(session)?.push(number);
+      return number;
+    },
+    close: () => assert.fail("the connection goes on"),
+  };
+  const mailbox = {
+    attach: async () => ({ generation: 1 }),
+    ready: async () => true,
+    async acknowledge(_: number, report: Report) {
+      told.push(report);
+      const waiting = answers;
+      if (waiting !== undefined) await new Promise<void>((resolve) => waiting.push(resolve));
+      return { position, gone };
+    },
+  };
+  const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as Host;
+  const outlet = new Outlet(
+    host,
+    engine as unknown as Connection,
+    undefined,
+    () => outlet.fill(),
+    () => assert.fail("nobody else consumes it"),
+  );
+  assert.equal(await outlet.consume(PEER), true);
+  return {
+    outlet,
+    engine,
+    told,
+    opened,
+    closed,
+    /** Ids of what was sent, in order. */
+    get sent() {
+      return sent.map(({ id }) => id);
+    },
+    /** The mailbox gives messages, numbered from one on: one for each resource, with its number as id. */
+    deliver(from: number, resources: readonly string[], { size = 3, at = 0 } = {}) {
+      const mails = resources.map((resourceURL, n) => ({
+        envelope: { source: "grooveDevice://a/pc", resourceURL, identityURL: "", deviceURL: PEER },
+        fields: { userRef: `${from + n}`, track: false },
+        body: new Uint8Array(size),
+      }));
+      assert.equal(outlet.deliver(PEER, 1, [{ first: from, bundle: pack(mails) }], at), "taken");
+      outlet.fill();
+    },
+    /** The session that was opened last for a resource. */
+    sessionOf(resource: string): number {
+      const session = [...opened].findLast(([, other]) => other === resource)?.[0];
+      assert.ok(session !== undefined, `a session for ${resource} was opened`);
+      return session;
+    },
+    ready(resource: string) {
+      outlet.sessionState(this.sessionOf(resource), "ready");
+      outlet.fill();
+    },
+    suspend(resource: string) {
+      outlet.sessionState(this.sessionOf(resource), "suspended");
+    },
+    /** The device acknowledges messages by their ids. */
+    acknowledge(...done: readonly number[]) {
+      const found = done.map((id) => [...ids].findLast(([, other]) => other === `${id}`)?.[0] ?? 0);
+      for (const [, list] of numbers)
+        for (const number of found) if (list.includes(number)) list.splice(list.indexOf(number), 1);
+      outlet.acknowledged(found);
+      outlet.fill();
+    },
+    /** The device refuses or closes a session, with all that it has not acknowledged on it. */
+    lose(resource: string, reasonId?: number) {
+      const session = this.sessionOf(resource);
+      outlet.sessionLost(session, numbers.get(session) ?? [], reasonId);
+      numbers.delete(session);
+      outlet.fill();
+    },
+    async settle() {
+      for (let n = 0; n < 20; n += 1) await turn();
+      outlet.fill();
+    },
+    /** Everything up to a number has left the mailbox. */
+    moved(to: number) {
+      position = to;
+    },
+    /** These have left the mailbox. */
+    withdrawn(ranges: readonly Range[]) {
+      gone = ranges;
+    },
+    /** From now on the mailbox does not answer. */
+    hold() {
+      answers = [];
+    },
+    answer() {
+      const waiting = answers ?? [];
+      answers = undefined;
+      for (const resolve of waiting) resolve();
+    },
+  };
+}
+
+const some = (count: number, resource = "message") => Array.from({ length: count }, () => resource);
+
+describe("what a mailbox is told", () => {
+  it("is what is done with, in any order", async () => {
+    const one = await started();
+    one.deliver(1, some(5));
+    one.ready("message");
+    one.acknowledge(2, 3, 5);
+    await one.settle();
+    assert.deepEqual(one.told, [
+      {
+        done: [
+          [2, 3],
+          [5, 5],
+        ],
+      },
+    ]);
+  });
+
+  it("is told again when it shows that it has forgotten it, and nothing is sent again", async () => {
+    const one = await started();
+    one.deliver(1, some(5));
+    one.ready("message");
+    one.acknowledge(1, 2, 3);
+    await one.settle();
+    one.deliver(2, some(4));
+    await one.settle();
+    one.acknowledge(4, 5);
+    await one.settle();
+    assert.deepEqual(one.told, [{ done: [[1, 3]] }, { done: [[2, 3]] }, { done: [[4, 5]] }]);
+    assert.deepEqual(one.sent, ["1", "2", "3", "4", "5"]);
+  });
+
+  it("is told again when it has forgotten it while it was being told of more", async () => {
+    const one = await started();
+    one.deliver(1, some(5));
+    one.ready("message");
+    one.acknowledge(1, 2, 3);
+    await one.settle();
+    one.hold();
+    one.acknowledge(4);
+    await one.settle();
+    one.deliver(1, some(5));
+    one.answer();
+    await one.settle();
+    one.acknowledge(5);
+    await one.settle();
+    assert.deepEqual(one.told, [{ done: [[1, 3]] }, { done: [[4, 4]] }, { done: [[1, 4]] }, { done: [[5, 5]] }]);
+  });
+
+  it("is not told of what was never acknowledged, though it comes again", async () => {
+    const one = await started();
+    one.deliver(1, some(5));
+    one.ready("message");
+    one.deliver(1, some(5));
+    await one.settle();
+    assert.deepEqual(one.told, []);
+    assert.equal(one.sent.length, 5);
+  });
+
+  it("is told what was set aside when it gives it again", async () => {
+    const one = await started();
+    one.deliver(1, ["chess", "message"]);
+    one.ready("message");
+    one.lose("chess");
+    await one.settle();
+    one.deliver(1, ["chess"]);
+    await one.settle();
+    assert.deepEqual(
+      one.told.map(({ aside }) => aside),
+      [[[1, 1]], [[1, 1]]],
+    );
+    assert.deepEqual(one.sent, ["2"]);
+  });
+});
+
+describe("a resource that the device refuses", () => {
+  it("is refused for this connection, and the rest is delivered", async () => {
+    const one = await started();
+    one.deliver(1, ["chess", "message", "chess"]);
+    one.lose("chess");
+    one.ready("message");
+    one.deliver(4, ["chess", "message"]);
+    await one.settle();
+    assert.deepEqual(one.sent, ["2", "5"]);
+    const [first, second] = one.told;
+    assert.deepEqual(first?.declined ?? second?.declined, [
+      [1, 1],
+      [3, 4],
+    ]);
+    assert.equal([...one.opened.values()].filter((resource) => resource === "chess").length, 1);
+  });
+
+  for (const [name, reasonId] of Object.entries({ ...CloseReasonId, OpenResponse: undefined })) {
+    if (name === "QuotaWouldBeExceeded") continue;
+    it(`in the middle, by ${name}: nothing is lost, and other sessions go on`, async () => {
+      const one = await started();
+      one.deliver(1, ["chess", "chess", "message"]);
+      one.ready("chess");
+      one.acknowledge(1);
+      one.lose("chess", reasonId);
+      one.ready("message");
+      await one.settle();
+      assert.deepEqual(one.sent, ["1", "2", "3"]);
+      const declined = one.told.some((report) => report.declined !== undefined);
+      const again = one.told.some((report) => report.again !== undefined);
+      assert.notEqual(declined, again, "it is refused, or tried again");
+      if (!again) return;
+      one.deliver(2, ["chess"]);
+      one.ready("chess");
+      assert.deepEqual(one.sent, ["1", "2", "3", "2"]);
+    });
+  }
+});
+
+describe("a session that is suspended", () => {
+  it("holds up nobody else", async () => {
+    const one = await started();
+    one.deliver(1, ["slow", "message", "slow", "message"]);
+    one.suspend("slow");
+    one.ready("message");
+    assert.deepEqual(one.sent, ["2", "4"]);
+    one.ready("slow");
+    assert.deepEqual(one.sent, ["2", "4", "1", "3"]);
+  });
+
+  it("holds up nobody else in the middle of a long message, which takes no room on its way", async () => {
+    const one = await started();
+    one.deliver(1, ["slow"]);
+    one.ready("slow");
+    // The engine is full as soon as the long one is begun.
+    Object.defineProperty(one.engine, "pendingOctets", {
+      get: () => (one.sent.length === 2 ? 1_000_000 : 0),
+      configurable: true,
+    });
+    one.deliver(2, ["slow"], { size: 4_000_000 });
+    one.suspend("slow");
+    Object.defineProperty(one.engine, "pendingOctets", { value: 0 });
+    one.deliver(3, ["message"]);
+    one.ready("message");
+    await one.settle();
+    assert.deepEqual(one.sent, ["1", "2", "3"]);
+    assert.deepEqual(one.told, [{ aside: [[2, 2]] }]);
+    one.ready("slow");
+    one.acknowledge(2);
+    await one.settle();
+    assert.deepEqual(one.told.at(-1), { done: [[2, 2]] });
+  });
+
+  it("has no more than its share waiting here: the rest waits in the mailbox, and comes in order", async () => {
+    const one = await started();
+    const size = SUSPENDED_OCTETS / 4;
+    one.deliver(1, some(10, "slow"), { size });
+    one.suspend("slow");
+    await one.settle();
+    assert.deepEqual(one.told, [{ aside: [[4, 10]] }]);
+    one.deliver(11, ["slow", "message"]);
+    one.ready("message");
+    assert.deepEqual(one.sent, ["12"]);
+    one.ready("slow");
+    await one.settle();
+    assert.deepEqual(one.sent, ["12", "1", "2", "3"]);
+    assert.deepEqual(one.told.at(-1)?.again, [[4, 11]]);
+    // One that comes before those that were asked for must not pass them.
+    one.deliver(13, ["slow"]);
+    one.deliver(4, some(8, "slow"));
+    await one.settle();
+    assert.deepEqual(one.told.at(-1)?.again, [[13, 13]]);
+    one.deliver(13, ["slow"]);
+    assert.deepEqual(one.sent.slice(4), ["4", "5", "6", "7", "8", "9", "10", "11", "13"]);
+  });
+
+  it("of many small messages keeps but so many here", async () => {
+    const one = await started();
+    one.deliver(1, some(SUSPENDED_MESSAGES + 5, "slow"));
+    await one.settle();
+    assert.deepEqual(one.told[0]?.aside, [[SUSPENDED_MESSAGES + 1, SUSPENDED_MESSAGES + 5]]);
+  });
+
+  it("does not keep its object awake", async () => {
+    const one = await started();
+    one.deliver(1, ["slow", "slow"]);
+    one.suspend("slow");
+    assert.equal(one.outlet.quiet, false);
+    one.outlet.settle();
+    await one.settle();
+    assert.equal(one.outlet.quiet, true);
+    assert.deepEqual(one.told, [{ aside: [[1, 2]] }]);
+    one.ready("slow");
+    await one.settle();
+    assert.deepEqual(one.told.at(-1), { again: [[1, 2]] });
+  });
+
+  it("does not wait for what its sender has taken back meanwhile, in the middle of what waits", async () => {
+    const one = await started();
+    one.deliver(1, some(4, "slow"));
+    one.suspend("slow");
+    one.outlet.settle();
+    await one.settle();
+    one.withdrawn([[1, 2]]);
+    one.ready("slow");
+    // It comes before the mailbox has said what is gone.
+    one.deliver(3, some(2, "slow"));
+    await one.settle();
+    one.deliver(3, some(2, "slow"));
+    await one.settle();
+    assert.deepEqual(one.sent, ["3", "4"]);
+  });
+
+  it("does not wait for what has left the mailbox meanwhile", async () => {
+    const one = await started();
+    one.deliver(1, ["slow", "slow"]);
+    one.suspend("slow");
+    one.outlet.settle();
+    await one.settle();
+    one.moved(2);
+    one.ready("slow");
+    await one.settle();
+    one.deliver(3, ["slow"], { at: 2 });
+    assert.deepEqual(one.sent, ["3"]);
+  });
+});
+
+describe("more destinations than there may be sessions", () => {
+  it("wait in the mailbox until one is idle, each in its order", async () => {
+    const one = await started();
+    const names = Array.from({ length: OPEN_SESSIONS }, (_, n) => `r${n}`);
+    one.deliver(1, [...names, "late", "later", "late"]);
+    await one.settle();
+    const last = OPEN_SESSIONS;
+    assert.equal(one.opened.size, OPEN_SESSIONS);
+    assert.deepEqual(one.told, [{ aside: [[last + 1, last + 3]] }]);
+    one.ready("r0");
+    await one.settle();
+    // What the device acknowledges after the Close of a session would not be heard.
+    assert.deepEqual(one.told.length, 1);
+    one.acknowledge(1);
+    await one.settle();
+    assert.deepEqual(one.told.at(-1), { done: [[1, 1]], again: [[last + 1, last + 3]] });
+    one.deliver(last + 4, ["late"]);
+    one.deliver(last + 1, ["late", "later", "late"]);
+    await one.settle();
+    assert.deepEqual(one.closed, [1]);
+    one.deliver(last + 4, ["late"]);
+    one.ready("late");
+    assert.deepEqual(one.sent, ["1", `${last + 1}`, `${last + 3}`, `${last + 4}`]);
+    one.acknowledge(last + 1, last + 3, last + 4);
+    await one.settle();
+    // The session that is idle by now makes room for the other.
+    assert.deepEqual(one.told.at(-1)?.again, [[last + 2, last + 2]]);
+    one.deliver(last + 2, ["later"]);
+    one.ready("later");
+    assert.equal(one.sent.at(-1), `${last + 2}`);
+  });
+});
+
+describe("a message that the device refuses for its size", () => {
+  it("is put off alone, and what is behind it is sent", async () => {
+    const one = await started();
+    one.deliver(1, some(3));
+    one.ready("message");
+    one.lose("message", CloseReasonId.QuotaWouldBeExceeded);
+    await one.settle();
+    // It is not known which of them it was: they come again, and go one at a time.
+    assert.deepEqual(one.told, [{ again: [[1, 3]] }]);
+    one.deliver(1, some(3));
+    one.ready("message");
+    assert.deepEqual(one.sent.slice(3), ["1"]);
+    one.acknowledge(1);
+    assert.deepEqual(one.sent.slice(3), ["1", "2"]);
+    one.lose("message", CloseReasonId.QuotaWouldBeExceeded);
+    one.ready("message");
+    assert.deepEqual(one.sent.slice(3), ["1", "2", "3"]);
+    one.acknowledge(3);
+    await one.settle();
+    const all = one.told.slice(1);
+    assert.deepEqual(
+      all.flatMap(({ refused = [] }) => refused),
+      [2],
+    );
+    assert.deepEqual(
+      all.flatMap(({ later = [] }) => later),
+      [[2, 2]],
+    );
+  });
+
+  it("is not taken for the one that was meant while one with flag D is under way as well", async () => {
+    const one = await started();
+    one.deliver(1, some(1));
+    one.ready("message");
+    one.deliver(0, some(1));
+    one.lose("message", CloseReasonId.QuotaWouldBeExceeded);
+    await one.settle();
+    assert.deepEqual(one.told, [{ again: [[1, 1]] }]);
+  });
+
+  it("is tried again when its mailbox gives it again", async () => {
+    const one = await started();
+    one.deliver(1, some(1));
+    one.ready("message");
+    for (let tries = 0; tries < 2; tries += 1) {
+      one.lose("message", CloseReasonId.QuotaWouldBeExceeded);
+      await one.settle();
+      one.deliver(1, some(1));
+      one.ready("message");
+    }
+    assert.deepEqual(one.sent, ["1", "1", "1"]);
+    assert.deepEqual(
+      one.told.map(({ refused }) => refused),
+      [[1], [1]],
+    );
+  });
+});
+
+describe("a session that is closed again and again", () => {
+  it("is opened a few times, and then not for a while", async (t) => {
+    t.mock.timers.enable({ apis: ["Date"] });
+    const one = await started();
+    one.deliver(1, ["odd", "message"]);
+    for (let times = 0; times < 10; times += 1) {
+      one.lose("odd", CloseReasonId.NoReason);
+      await one.settle();
+      one.deliver(1, ["odd"]);
+    }
+    const opens = () => [...one.opened.values()].filter((resource) => resource === "odd").length;
+    assert.equal(opens(), 3);
+    await one.settle();
+    assert.deepEqual(one.told.at(-1), { later: [[1, 1]] });
+    one.ready("message");
+    assert.deepEqual(one.sent, ["2"]);
+    t.mock.timers.tick(LATER);
+    one.deliver(1, ["odd"]);
+    one.ready("odd");
+    assert.deepEqual(one.sent, ["2", "1"]);
+  });
+});

@@ -1,0 +1,287 @@
+/** A terminal that has to wait for its authenticator: nothing gets out of order, and nothing waits for ever. */
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it, mock, type TestContext } from "node:test";
+import type { Authenticator, ConnectDecision } from "../../../src/auth/permissions.ts";
+import { NOBODY, type Principal } from "../../../src/auth/principal.ts";
+import { EVERYTHING } from "../../../src/auth/scopes.ts";
+import { UNQUESTIONED } from "../../../src/auth/standing.ts";
+import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS, MESSAGE_LIMIT } from "../../../src/edge/defaults.ts";
+import { type Host, Terminal } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import {
+  CloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  ConnectResponseId,
+  OpenResponseId,
+  relayURL,
+} from "../../../src/sstp/index.ts";
+
+const RELAY = relayURL("edge.example.com");
+const ALICE: Principal = {
+  id: "jti:alice",
+  subject: "",
+  rights: EVERYTHING,
+  key: "thumbprint",
+  expires: Number.MAX_SAFE_INTEGER,
+};
+const GRANTED: ConnectDecision = { type: "ok", principal: ALICE, consumes: true };
+
+/** A decision that the test makes when it likes. */
+type Question<T> = { resolve(decision: T): void; reject(error: Error): void };
+
+interface Questions {
+  readonly connect: Question<ConnectDecision>[];
+  readonly attach: Question<boolean>[];
+  readonly register: Question<boolean>[];
+  readonly open: Question<readonly number[]>[];
+}
+
+/** One device and its terminal, without anything between them. */
+class Line {
+  readonly questions: Questions = { connect: [], attach: [], register: [], open: [] };
+  readonly events: ConnectionEvent[] = [];
+  /** Peers whose mailboxes were asked for something. */
+  readonly asked: string[] = [];
+  readonly terminal: Terminal;
+  readonly device = new Connection({
+    role: "client",
+    outbound: true,
+    localDeviceURLs: ["grooveDevice://alice/laptop"],
+    now: 0,
+  });
+
+  constructor(t: TestContext, owner: Principal = ALICE) {
+    const ask = <T>(list: Question<T>[]) => new Promise<T>((resolve, reject) => list.push({ resolve, reject }));
+    const authenticator: Authenticator = {
+      connect: () => ask(this.questions.connect),
+      attach: () => ask(this.questions.attach),
+      register: () => ask(this.questions.register),
+      open: () => ask(this.questions.open),
+    };
+    const mailbox = new Proxy({}, { get: () => () => new Promise(() => undefined) });
+    const host = {
+      name: "tunnel",
+      mailbox: (peer: string) => {
+        this.asked.push(peer);
+        return mailbox;
+      },
+      waitUntil: () => undefined,
+      remote: () => undefined,
+      throttle: () => undefined,
+      arrived: () => undefined,
+      messageLimit: MESSAGE_LIMIT,
+      authenticator,
+      owner,
+      standing: UNQUESTIONED,
+    };
+    this.terminal = new Terminal(host as unknown as Host, { localDeviceURLs: [RELAY] });
+    t.after(() => this.terminal.close());
+  }
+
+  /** Sends what the device has to say; not awaited, as a socket does not wait. */
+  say(): void {
+    for (const block of this.device.output(0)) void this.terminal.write(block);
+  }
+
+  /** Lets everything that can happen happen, and the device hear of it. */
+  async settle(): Promise<this> {
+    for (let i = 0; i < 50; i += 1) await Promise.resolve();
+    for (;;) {
+      const said = this.terminal.take(65536);
+      if (said?.kind !== "octets") break;
+      this.events.push(...this.device.receive(said.octets, 0));
+    }
+    return this;
+  }
+
+  async connected(): Promise<this> {
+    this.device.connect(RELAY);
+    this.say();
+    await this.settle();
+    this.questions.connect[0]?.resolve(GRANTED);
+    await this.settle();
+    assert.deepEqual(this.types, ["connected"]);
+    this.events.length = 0;
+    return this;
+  }
+
+  get types(): string[] {
+    return this.events.map(({ type }) => type);
+  }
+}
+
+beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
+afterEach(() => mock.timers.reset());
+
+const open = { resourceURL: "m", identityURL: "grooveIdentity://bob", deviceURL: "" };
+
+describe("a decision about Connect", () => {
+  it("is waited for, and what comes meanwhile is heard after it, in order", async (t) => {
+    const line = new Line(t);
+    line.device.connect(RELAY);
+    line.say();
+    await line.settle();
+    assert.deepEqual(line.types, []);
+    assert.equal(line.terminal.snapshot(), undefined, "it cannot be put to sleep now");
+    // What a device would say that does not wait: taken from one that was answered.
+    const eager = new Line(t);
+    await eager.connected();
+    const ids = ["a", "b", "c"].map((name) => eager.device.attach({ accountURL: `grooveAccount://${name}` }));
+    const [block = new Uint8Array(0)] = eager.device.output(0);
+    // In pieces cut anywhere.
+    for (let at = 0; at < block.length; at += 5) void line.terminal.write(block.subarray(at, at + 5));
+    await line.settle();
+    assert.equal(line.questions.attach.length, 0);
+    line.questions.connect[0]?.resolve(GRANTED);
+    await line.settle();
+    assert.equal(line.types[0], "connected");
+    assert.equal(line.questions.attach.length, ids.length, "each is asked for now");
+    assert.equal(line.terminal.peek(), undefined);
+  });
+
+  it("that does not come, or fails, sends the device away to try again", async (t) => {
+    for (const end of [
+      () => mock.timers.tick(DECISION_TIMEOUT),
+      (line: Line) => line.questions.connect[0]?.reject(new Error("away")),
+    ]) {
+      const line = new Line(t);
+      line.device.connect(RELAY);
+      line.say();
+      await line.settle();
+      end(line);
+      await line.settle();
+      const [refused] = line.events;
+      assert(refused?.type === "refused");
+      assert.deepEqual([refused.responseId, refused.retryTime], [ConnectResponseId.TryLater, DECISION_RETRY]);
+      // Too late.
+      line.questions.connect[0]?.resolve(GRANTED);
+      await line.settle();
+      assert.deepEqual(line.asked, [], "no mailbox was touched");
+      assert.deepEqual(line.types, ["refused", "closed"]);
+    }
+  });
+
+  it("comes to nothing when the device has gone meanwhile", async (t) => {
+    const line = new Line(t);
+    line.device.connect(RELAY);
+    line.say();
+    await line.settle();
+    const held = line.terminal.write(new Uint8Array([1, 2, 3]));
+    line.terminal.close();
+    line.questions.connect[0]?.resolve(GRANTED);
+    await line.settle();
+    assert.deepEqual([line.asked, line.types], [[], []]);
+    await held;
+  });
+
+  it("is not waited for with all that a device may send", async (t) => {
+    const line = new Line(t);
+    line.device.connect(RELAY);
+    line.say();
+    for (let sent = 0; sent <= HELD_OCTETS; sent += 65536) void line.terminal.write(new Uint8Array(65536));
+    await line.settle();
+    assert.equal(line.events.at(-1)?.type, "closed");
+    line.questions.connect[0]?.resolve(GRANTED);
+    await line.settle();
+    assert.deepEqual(line.asked, []);
+  });
+
+  it("without the right to receive touches no mailbox", async (t) => {
+    const line = new Line(t, NOBODY);
+    line.device.connect(RELAY);
+    line.say();
+    await line.settle();
+    line.questions.connect[0]?.resolve({ ...GRANTED, consumes: false });
+    await line.settle();
+    assert.deepEqual([line.types, line.asked], [["connected"], []]);
+    assert.equal(line.terminal.principal, ALICE);
+  });
+});
+
+describe("decisions about sessions", () => {
+  it("may come in any order", async (t) => {
+    const line = await new Line(t).connected();
+    const ids = [1, 2, 3].map((n) => line.device.open({ ...open, resourceURL: `m${n}` }));
+    line.say();
+    await line.settle();
+    assert.equal(line.terminal.snapshot(), undefined);
+    for (const [index, refused] of [
+      [2, []],
+      [0, [0]],
+      [1, []],
+    ] as const) {
+      line.questions.open[index]?.resolve(refused);
+      await line.settle();
+      const last = line.events.at(-1);
+      assert(last?.type === "sessionState" || last?.type === "sessionRefused");
+      assert.deepEqual([last.sessionId, last.type === "sessionState"], [ids[index], refused.length === 0]);
+      if (last.type === "sessionRefused") assert.equal(last.responseId, OpenResponseId.Unknown);
+    }
+  });
+
+  it("that do not come close the session so that it is tried again", async (t) => {
+    const line = await new Line(t).connected();
+    const ids = [
+      line.device.open(open),
+      line.device.openFanout({
+        resourceURL: "m",
+        entries: [{ ...open, deviceURL: "grooveDevice://b/x", relayURL: RELAY }],
+      }),
+      line.device.attach({ accountURL: "grooveAccount://alice" }),
+      line.device.register(new Uint8Array(0)),
+    ];
+    line.say();
+    await line.settle();
+    mock.timers.tick(DECISION_TIMEOUT);
+    await line.settle();
+    assert.deepEqual(
+      line.events.map((event) => event.type === "sessionClosed" && [event.sessionId, event.reasonId]),
+      ids.map((id) => [id, CloseReasonId.InternalError]),
+    );
+    for (const { resolve } of [...line.questions.attach, ...line.questions.register]) resolve(true);
+    for (const { resolve } of line.questions.open) resolve([]);
+    await line.settle();
+    assert.equal(line.events.length, ids.length, "too late");
+    assert(!line.asked.includes("grooveIdentity://alice"));
+  });
+
+  it("are not taken for a session that has come in its place", async (t) => {
+    const line = await new Line(t).connected();
+    const raw = (block: Uint8Array) => void line.terminal.write(block);
+    const id = line.device.open(open);
+    line.say();
+    line.device.closeSession(id, CloseReasonId.NoReason);
+    line.say();
+    await line.settle();
+    // Another device's Open, which has the same id, for somebody else.
+    const other = await new Line(t).connected();
+    assert.equal(other.device.open({ ...open, identityURL: "grooveIdentity://carol" }), id);
+    for (const block of other.device.output(0)) raw(block);
+    await line.settle();
+    assert.equal(line.questions.open.length, 2);
+    line.questions.open[0]?.resolve([]);
+    for (let i = 0; i < 50; i += 1) await Promise.resolve();
+    assert.equal(line.terminal.peek(), undefined, "the first decision opens nothing");
+    line.questions.open[1]?.resolve([]);
+    for (let i = 0; i < 50; i += 1) await Promise.resolve();
+    assert.equal(line.terminal.peek()?.kind, "octets");
+  });
+
+  it("refuse an account and a registration by their own reasons", async (t) => {
+    const line = await new Line(t).connected();
+    const ids = [line.device.attach({ accountURL: "grooveAccount://alice" }), line.device.register(new Uint8Array(0))];
+    line.say();
+    await line.settle();
+    line.questions.attach[0]?.resolve(false);
+    line.questions.register[0]?.resolve(false);
+    await line.settle();
+    assert.deepEqual(
+      line.events.map((event) => event.type === "sessionClosed" && [event.sessionId, event.reasonId]),
+      [
+        [ids[0], CloseReasonId.UserAuthenticationFailed],
+        [ids[1], CloseReasonId.DeviceAuthenticationFailed],
+      ],
+    );
+  });
+});

@@ -1,0 +1,21 @@
+/** A link in KeepAlive through a proxy that is busy. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Encapsulated, type Wire } from "../../../src/edge/link/keepalive-channel.ts";
+import { KeepAliveClient } from "../../../src/encapsulation/index.ts";
+
+test("a link hears for how long a proxy before its relay wants to be left alone", async () => {
+  const answer = new TextEncoder().encode("HTTP/1.1 429 Busy\r\nRetry-After: 90\r\nContent-Length: 0\r\n\r\n");
+  const busy = (): Wire => ({
+    write: async () => undefined,
+    ready: async () => undefined,
+    take: () => ({ kind: "octets", octets: answer }),
+    close: () => undefined,
+  });
+  const client = new KeepAliveClient({ serverHost: "relay.example.com", guid: "G".repeat(39) });
+  const link = new Encapsulated(client, async () => busy());
+  assert.equal(link.retryAfter, 0);
+  await link.ready();
+  assert.equal(link.take(1000)?.kind, "ended");
+  assert.equal(link.retryAfter, 90);
+});

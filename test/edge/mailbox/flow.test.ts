@@ -1,0 +1,235 @@
+/** A sender that has used up its share of a mailbox is suspended, and goes on when half of it is free; nothing is lost. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { connect as dial, type Socket } from "node:net";
+import { after, before, describe, it } from "node:test";
+import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import type { DeviceOptions } from "../../../src/device/index.ts";
+import { CloseReasonId, deviceURL, identityURL, parseAddress, SessionStatusId } from "../../../src/sstp/index.ts";
+import { listen } from "../../support/sockets.ts";
+import { soon } from "../../support/watch.ts";
+import { bodyOf, connect, fresh, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
+
+const MIB = 1024 * 1024;
+
+let edge: LocalEdge;
+const closing: (() => Promise<unknown>)[] = [];
+before(async () => {
+  // One sender may have 2 MiB or 50 messages, and 3.2 MiB or 80 messages when it goes on regardless.
+  edge = await startEdge({ after: (run) => closing.push(run) }, { quota: "octets=4MiB messages=100" });
+});
+after(async () => {
+  for (const close of closing) await close();
+});
+
+/** Throws an object out of memory. */
+function evict(kind: "Tunnel" | "Mailbox", name: string): Promise<unknown> {
+  return edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name });
+}
+
+const mailboxOfDevice = (address: string) => mailboxOf(edge, deviceURL(parseAddress(address)));
+
+/** A sender, and which of its recipients are held. */
+async function sender(address: string, options: Partial<DeviceOptions> = {}) {
+  const held = new Set<string>();
+  const device = await connect(edge, address, options.transport ?? "websocket", {
+    onHeld: (to) => held.add(to),
+    onReleased: (to) => held.delete(to),
+    ...options,
+  });
+  return { device, held };
+}
+
+/** Sends 80 messages, of which a recipient that is not there has 50, and is held. */
+async function fill(from: Awaited<ReturnType<typeof sender>>, to: string): Promise<{ all: Promise<unknown> }> {
+  // Those up to the mark one by one: what is on its way when it is reached would be too much for so small a quota.
+  for (let n = 0; n < 50; n += 1) await from.device.send(to, `${n}`);
+  const all = Promise.all(Array.from({ length: 30 }, (_, n) => from.device.send(to, `${n + 50}`)));
+  all.catch(() => undefined);
+  await until(`${to} is held`, () => from.held.has(to));
+  return { all };
+}
+
+describe("a sender that has used up its share", () => {
+  for (const transport of TRANSPORTS) {
+    it(`waits, others go on, and it goes on when half is free, by ${transport}`, { timeout: 120_000 }, async () => {
+      const [name, to] = [fresh("alice"), `${fresh("bob")}/pc`];
+      const from = await sender(`${name}/pc`, { transport });
+      const sent = await fill(from, to);
+      const mailbox = await mailboxOfDevice(to);
+      const { messages, suspended, dropped } = await mailbox.status();
+      assert.deepEqual([messages, suspended, dropped.QuotaWouldBeExceeded], [50, 1, 0]);
+      await soon(from.device.send(`${fresh("carol")}/pc`, "another"), "a message for somebody else");
+      const another = await sender(`${fresh("dora")}/pc`);
+      await soon(another.device.send(to, "by somebody else"), "a message by somebody else");
+      const receiver = await connect(edge, to, "websocket");
+      const texts = (await receive(receiver, 81)).map((message) => message.text());
+      assert.deepEqual(
+        texts.filter((text) => text !== "by somebody else"),
+        Array.from({ length: 80 }, (_, n) => `${n}`),
+      );
+      await soon(sent.all, "the acknowledgements");
+      assert.deepEqual([...from.held], []);
+      await until("nobody waits for room", async () => (await mailbox.status()).suspended === 0);
+      await Promise.all([from.device, another.device, receiver].map((device) => device.close()));
+    });
+  }
+
+  it("goes on though mailbox and Tunnel were thrown out of memory while it was suspended", async () => {
+    const to = `${fresh("bob")}/pc`;
+    const from = await sender(`${fresh("alice")}/pc`);
+    const own = await mailboxOfDevice(from.device.address);
+    const guid = (await own.status()).consumer ?? "";
+    const sent = await fill(from, to);
+    // A mailbox that is asked through this test stays in memory. What the Tunnel leaves for after sleep is written down when it has been left alone for a while.
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await evict("Tunnel", guid);
+    await evict("Mailbox", deviceURL(parseAddress(to)));
+    const receiver = await connect(edge, to, "websocket");
+    const texts = (await receive(receiver, 80)).map((message) => message.text());
+    assert.deepEqual(
+      texts,
+      Array.from({ length: 80 }, (_, n) => `${n}`),
+    );
+    await soon(sent.all, "the acknowledgements");
+    assert.deepEqual([...from.held], []);
+    await Promise.all([from.device, receiver].map((device) => device.close()));
+  });
+
+  it("goes on when an operator has emptied the mailbox", async () => {
+    const to = `${fresh("bob")}/pc`;
+    const from = await sender(`${fresh("alice")}/pc`);
+    const sent = await fill(from, to);
+    const mailbox = await mailboxOfDevice(to);
+    await mailbox.purge();
+    await soon(sent.all, "the acknowledgements");
+    await from.device.close();
+  });
+
+  it("that has gone meanwhile is waited for by nobody", async () => {
+    const to = `${fresh("bob")}/pc`;
+    const from = await sender(`${fresh("alice")}/pc`);
+    const sent = await fill(from, to);
+    await from.device.close();
+    await assert.rejects(sent.all);
+    const mailbox = await mailboxOfDevice(to);
+    assert.equal((await mailbox.status()).suspended, 1);
+    await mailbox.purge();
+    await until("it is forgotten", async () => (await mailbox.status()).suspended === 0);
+  });
+
+  it("brings in a small message on a session of its own", async () => {
+    const to = `${fresh("bob")}/pc`;
+    const from = await sender(`${fresh("alice")}/pc`);
+    const sent = await fill(from, to);
+    await soon(from.device.send(to, "cancel", { resource: "file-cancel" }), "the message");
+    const receiver = await connect(edge, to, "websocket");
+    const all = await receive(receiver, 81);
+    assert.ok(all.some((message) => message.resource === "file-cancel"));
+    await soon(sent.all, "the acknowledgements");
+    await Promise.all([from.device, receiver].map((device) => device.close()));
+  });
+
+  it("that reconnects brings in one message at a time, and is refused nothing", async (t) => {
+    const to = `${fresh("bob")}/pc`;
+    const sockets = new Set<Socket>();
+    const between = await listen((socket) => {
+      const onwards = dial(Number(new URL(edge.url).port), "127.0.0.1");
+      for (const one of [socket, onwards]) sockets.add(one.on("error", () => undefined));
+      socket.pipe(onwards).pipe(socket);
+    });
+    t.after(() => between.close());
+    const from = await sender(`${fresh("alice")}/pc`, { edge: `http://127.0.0.1:${between.port}` });
+    const sent = await fill(from, to);
+    const mailbox = await mailboxOfDevice(to);
+    for (let n = 1; n <= 3; n += 1) {
+      for (const socket of sockets) socket.destroy();
+      await until("it is suspended again", async () => (await mailbox.status()).messages === 50 + n);
+    }
+    assert.equal((await mailbox.status()).dropped.QuotaWouldBeExceeded, 0);
+    assert.deepEqual([...from.held], [to]);
+    const receiver = await connect(edge, to, "websocket");
+    const texts = (await receive(receiver, 80)).map((message) => message.text());
+    assert.deepEqual(
+      texts,
+      Array.from({ length: 80 }, (_, n) => `${n}`),
+    );
+    await soon(sent.all, "the acknowledgements");
+    await Promise.all([from.device, receiver].map((device) => device.close()));
+  });
+});
+
+describe("a sender that goes on regardless", () => {
+  it("is refused beyond the reserve, and what came before is delivered", async () => {
+    const [mallory, to] = [fresh("mallory"), fresh("bob")];
+    const client = await RawClient.open(edge, "websocket", deviceURL({ identity: mallory, device: "pc" }));
+    const session = await client.session("message", identityURL({ identity: to }));
+    // An engine of ours would not.
+    const said = client.engine.session(session) as { state: string };
+    let acknowledged = 0;
+    let refused = false;
+    for (let n = 0; n < 200 && !refused; n += 1) {
+      said.state = "ready";
+      client.send(session, `${n}`, { userRef: `m-${n}` });
+      await until("an answer", () => {
+        acknowledged = client.events.flatMap((event) => (event.type === "acknowledged" ? event.messages : [])).length;
+        refused = client.events.some((event) => event.type === "sessionClosed");
+        return refused || acknowledged > n;
+      });
+    }
+    const closed = await client.event("sessionClosed");
+    assert.equal(closed.reasonId, CloseReasonId.QuotaWouldBeExceeded);
+    assert.equal(acknowledged, 80);
+    const mailbox = await mailboxOf(edge, identityURL({ identity: to }));
+    assert.equal((await mailbox.status()).messages, 80);
+    const honest = await sender(`${fresh("alice")}/pc`);
+    await soon(honest.device.send(to, "there is room for others"), "a message by somebody else");
+    client.close();
+    await honest.device.close();
+  });
+
+  it("has no reserve for messages to many, which suspend nothing", async () => {
+    const [mallory, one, two] = [fresh("mallory"), fresh("bob"), fresh("carol")];
+    const client = await RawClient.open(edge, "websocket", deviceURL({ identity: mallory, device: "pc" }));
+    const entries = [one, two].map((identity) => ({
+      identityURL: identityURL({ identity }),
+      deviceURL: "",
+      relayURL: "",
+    }));
+    const session = client.engine.openFanout({ resourceURL: "message", entries });
+    client.flush();
+    await client.event("sessionState", (event) => event.sessionId === session);
+    for (let n = 0; n < 60; n += 1) client.send(session, `${n}`, { userRef: `m-${n}` });
+    const status = await client.event("sessionStatus");
+    assert.equal(status.statusId, SessionStatusId.QuotaWouldBeExceeded);
+    assert.equal(client.events.filter((event) => event.type === "sessionState").length, 1);
+    for (const identity of [one, two]) {
+      const { messages, suspended } = await (await mailboxOf(edge, identityURL({ identity }))).status();
+      assert.deepEqual([messages, suspended], [50, 0]);
+    }
+    client.close();
+  });
+});
+
+it("carries many times the quota to a recipient that reads, and nothing is refused", {
+  timeout: 180_000,
+}, async (t) => {
+  const edge = await startEdge(t, { quota: "octets=16MiB" });
+  const alice = await connect(edge, "alice/pc", "websocket");
+  const bob = await connect(edge, "bob/pc", "websocket");
+  const sent = createHash("sha256");
+  const got = createHash("sha256");
+  const sending = Promise.all(
+    Array.from({ length: 64 }, (_, n) => {
+      const body = bodyOf(MIB, `${n}`);
+      sent.update(body);
+      return alice.send("bob/pc", body);
+    }),
+  );
+  for (let n = 0; n < 64; n += 1) for (const { body } of await receive(bob, 1)) got.update(body);
+  await soon(sending, "the acknowledgements");
+  assert.equal(got.digest("hex"), sent.digest("hex"));
+  const { dropped } = await (await mailboxOf(edge, "grooveDevice://bob/pc")).status();
+  assert.equal(dropped.QuotaWouldBeExceeded, 0);
+  await Promise.all([alice.close(), bob.close()]);
+});

@@ -1,0 +1,160 @@
+/** The ids that a mailbox remembers: which it knows, how much they take, and whose are forgotten. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { pack } from "../../../src/edge/rpc/message-batch.ts";
+import { ID_OCTETS, RANGE_TIME } from "../../../src/edge/defaults.ts";
+import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
+import type { Mail } from "../../../src/store-and-forward/envelope.ts";
+import { database, type TestDatabase } from "./sqlite.ts";
+
+const NOW = Date.UTC(2026, 10, 1);
+
+function mail(id: string, source: string): Mail {
+  return {
+    envelope: { source, resourceURL: "message", identityURL: "grooveIdentity://bob", deviceURL: "" },
+    fields: { userRef: id, track: false },
+    body: new Uint8Array(0),
+  };
+}
+
+/** Sends messages that their reader is done with at once; how many of them are new. */
+function pass(store: MailboxStore, source: string, ids: readonly string[], now = NOW): number {
+  const { envelope } = mail("", source);
+  const outcomes = store.append(pack(ids.map((id) => ({ ...mail(id, source), envelope }))), now);
+  store.remove([[1, store.last]]);
+  return outcomes.filter((outcome) => outcome === "stored").length;
+}
+
+function idRows(db: TestDatabase): Record<string, unknown>[] {
+  return db.sql.exec("SELECT head, tail, low, high FROM ids").toArray();
+}
+
+function idOctets(db: TestDatabase): number {
+  return idRows(db).reduce((sum, { head, tail }) => sum + String(head).length + String(tail).length, 0);
+}
+
+/** Ids without a number, which cannot be told from each other by less than their whole text. */
+function plain(count: number, length: number, seed: string): string[] {
+  return Array.from({ length: count }, (_, i) => `${seed}${i}x`.padEnd(length, "y"));
+}
+
+const ALICE = "grooveDevice://alice/pc";
+const MALLORY = "grooveDevice://mallory/pc";
+
+describe("ids that a mailbox remembers", () => {
+  it("are those of a set of texts, in whatever order they come and whenever the store is opened anew", () => {
+    const id = fc
+      .tuple(
+        fc.constantFrom("", "a", "a-", "7", "@"),
+        fc.oneof(fc.integer({ min: 0, max: 25 }).map(String), fc.constantFrom("", "007", "90071992547409931")),
+        fc.constantFrom("", "@", "@alice/pc", "x"),
+      )
+      .map((parts) => parts.join(""))
+      .filter((text) => text !== "");
+    const source = fc.constantFrom(ALICE, "grooveDevice://alice/phone", MALLORY, "grooveDNS://relay");
+    const step = fc.record({
+      batch: fc.array(fc.record({ id, source }), { maxLength: 25 }),
+      reopen: fc.boolean(),
+      later: fc.constantFrom(0, 1000, RANGE_TIME),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 15 }), (steps) => {
+        const db = database();
+        let store = new MailboxStore(db.sql, db.transaction);
+        const known = new Set<string>();
+        let now = NOW;
+        for (const { batch, reopen, later } of steps) {
+          now += later;
+          if (reopen) store = new MailboxStore(db.sql, db.transaction);
+          const expected = batch.map((one) => {
+            const key = `${one.source} ${one.id}`;
+            if (known.has(key)) return "duplicate";
+            known.add(key);
+            return "stored";
+          });
+          const outcomes = store.append(pack(batch.map((one) => mail(one.id, one.source))), now);
+          assert.deepEqual(outcomes, expected);
+          store.remove([[1, store.last]]);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it("take one row for a sender that counts, and another each hour", () => {
+    const db = database();
+    const store = new MailboxStore(db.sql, db.transaction);
+    const count = (from: number, to: number) =>
+      Array.from({ length: to - from + 1 }, (_, i) => `m-${from + i}@alice/pc`);
+    for (let from = 1; from < 100_000; from += 1000) pass(store, ALICE, count(from, from + 999));
+    assert.deepEqual(
+      idRows(db).map(({ low, high }) => [low, high]),
+      [[1, 100_000]],
+    );
+    assert.equal(pass(store, ALICE, count(99_990, 100_010), NOW + RANGE_TIME), 10);
+    assert.deepEqual(
+      idRows(db).map(({ low, high }) => [low, high]),
+      [
+        [1, 100_000],
+        [100_001, 100_010],
+      ],
+    );
+  });
+
+  it("are bounded by octets, however long they are, and are looked up without being loaded", () => {
+    const db = database();
+    const store = new MailboxStore(db.sql, db.transaction);
+    for (let i = 0; i < 25; i += 1) pass(store, MALLORY, plain(1000, 2000, `${i}-`));
+    assert.ok(idOctets(db) <= ID_OCTETS / 2, `${idOctets(db)} octets of ids are kept`);
+    assert.equal(pass(store, MALLORY, plain(1000, 2000, "24-")), 0, "the newest are known");
+    assert.equal(pass(store, MALLORY, plain(10, 2000, "0-")), 10, "the oldest are forgotten");
+    const [{ kept } = {}] = db.sql.exec("SELECT count(*) AS kept FROM ids").toArray();
+    assert.ok(Number(kept) > 10_000, `${kept} ids are kept, since a long one takes no more room than a UUID`);
+    // The object wakes anew: what it reads for one message is not what is there.
+    let read = 0;
+    const counting: typeof db.sql = {
+      exec(query, ...bindings) {
+        const cursor = db.sql.exec(query, ...bindings);
+        return {
+          rowsWritten: cursor.rowsWritten,
+          toArray: () => {
+            const rows = cursor.toArray();
+            read += rows.length;
+            return rows;
+          },
+        };
+      },
+    };
+    pass(new MailboxStore(counting, db.transaction), ALICE, ["one"]);
+    assert.ok(read < 30, `${read} rows were read`);
+  });
+
+  it("of one sender push out none of another's", () => {
+    const db = database();
+    const store = new MailboxStore(db.sql, db.transaction, { idOctets: 100_000 });
+    pass(store, ALICE, ["a", "b", ...plain(50, 100, "c")]);
+    for (let i = 0; i < 50; i += 1) {
+      pass(store, `grooveDevice://mallory/${i % 3}`, plain(100, 500, `m${i}`), NOW + i);
+      pass(store, `grooveDevice://eve${i}/pc`, plain(5, 200, "e"), NOW + i);
+    }
+    assert.ok(idOctets(db) < 100_000);
+    assert.equal(pass(store, ALICE, ["a", "b", ...plain(50, 100, "c")]), 0, "all of them are known");
+    const left = db.sql.exec("SELECT sum(octets) AS octets FROM senders").toArray()[0]?.octets;
+    assert.ok(Number(left) < 100_000);
+  });
+
+  it("go with a purge, but for those of the last hour, and count for nobody then", () => {
+    const db = database();
+    const store = new MailboxStore(db.sql, db.transaction);
+    pass(store, MALLORY, plain(500, 1000, "old"));
+    pass(store, MALLORY, plain(5, 100, "new"), NOW + 2 * RANGE_TIME);
+    store.purge(NOW + 2 * RANGE_TIME + 1000);
+    assert.equal(idRows(db).length, 5);
+    const [{ octets } = {}] = db.sql.exec("SELECT octets FROM senders").toArray();
+    assert.ok(Number(octets) < 1000, `${octets} octets are counted`);
+    assert.equal(pass(store, MALLORY, plain(5, 100, "new")), 0);
+    store.purge(NOW + 20 * RANGE_TIME);
+    assert.deepEqual(db.sql.exec("SELECT name FROM senders").toArray(), []);
+  });
+});

@@ -1,0 +1,263 @@
+/** What one principal may do at an edge with limits: virtual connections, connects a minute, octets and messages. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import type { Device, DeviceError, TransportName } from "../../../src/device/index.ts";
+import { ASK_AFTER, CREDIT, HOLD_IGNORED_OCTETS, WAKES } from "../../../src/edge/defaults.ts";
+import type { Meter } from "../../../src/edge/admission/meter.ts";
+import { meteredName } from "../../../src/edge/policy/rate-setting.ts";
+import { type ConnectionEvent, ConnectResponseId } from "../../../src/sstp/index.ts";
+import { run } from "../../cli/support.ts";
+import { connect, fresh, mailboxOf, RawClient, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
+
+const OCTETS = 400_000;
+const MESSAGES = 200;
+const CONNECTS = 20;
+const RATE = `octets=${OCTETS} messages=${MESSAGES} connects=${CONNECTS} connections=3`;
+/** How long a flood lasts, and how much of its beginning, when what has gathered is used up, does not count. */
+const FLOOD = 6000;
+const BEGINNING = 1500;
+
+const closing: (() => Promise<unknown>)[] = [];
+let edge: LocalEdge;
+before(async () => {
+  edge = await startEdge({ after: (close) => closing.push(close) }, { rate: RATE });
+});
+after(async () => {
+  for (const close of closing) await close();
+});
+
+type MeterStub = Pick<Meter, "enter" | "leave" | "lease" | "status">;
+
+async function meterOf(name: string, of = edge): Promise<MeterStub> {
+  const namespace = await of.miniflare.getDurableObjectNamespace("METER");
+  return namespace.get(namespace.idFromName(name)) as unknown as MeterStub;
+}
+
+function meterOfAddress(address: string): Promise<MeterStub> {
+  return meterOf(meteredName(`grooveDevice://${address}`, undefined, { RATE }) ?? "");
+}
+
+/** Sends as fast as it can for a while; what was acknowledged a second, once the beginning is over. */
+async function flood(device: Device, to: string, length: number): Promise<{ messages: number; octets: number }> {
+  const began = performance.now();
+  const body = new Uint8Array(length);
+  let counted = 0;
+  let over = false;
+  const sending = Array.from({ length: Math.max(4, Math.min(64, Math.floor(2_000_000 / length))) }, async () => {
+    while (!over) {
+      await device.send(to, body).catch((error: unknown) => {
+        if (!over) throw error;
+      });
+      const at = performance.now() - began;
+      if (at > BEGINNING && at <= FLOOD) counted += 1;
+    }
+  });
+  const all = Promise.all(sending);
+  await Promise.race([all, sleep(FLOOD)]);
+  over = true;
+  void all.catch(() => undefined);
+  const messages = counted / ((FLOOD - BEGINNING) / 1000);
+  return { messages, octets: messages * length };
+}
+
+function assertWithin(what: string, actual: number, limit: number): void {
+  assert.ok(actual > 0.8 * limit && actual < 1.2 * limit, `${what}: ${Math.round(actual)} a second of ${limit}`);
+}
+
+describe("octets and messages", () => {
+  for (const transport of ["websocket", "longlived", "keepalive"] satisfies TransportName[]) {
+    it(`are held to their rates over ${transport}, and others are not slowed`, { timeout: 180_000 }, async (t) => {
+      const [big, small, other] = await Promise.all(
+        ["big", "small", "other"].map((name) => connect(edge, `${fresh(name)}/pc`, transport)),
+      );
+      assert.ok(big && small && other);
+      const delays: number[] = [];
+      let over = false;
+      const steady = (async () => {
+        while (!over) {
+          const began = performance.now();
+          await other.send(fresh("nobody"), "well behaved");
+          delays.push(performance.now() - began);
+          await sleep(50);
+        }
+      })();
+      const [octets, messages] = await Promise.all([
+        flood(big, fresh("nobody"), 10_000),
+        flood(small, fresh("nobody"), 40),
+      ]);
+      over = true;
+      await steady;
+      delays.sort((a, b) => a - b);
+      const p99 = delays[Math.floor(delays.length * 0.99)] ?? 0;
+      t.diagnostic(
+        `${Math.round(octets.octets)} octets/s of ${OCTETS}, ${Math.round(messages.messages)} messages/s of ${MESSAGES}; another's p99 ${p99.toFixed(1)} ms of ${delays.length}`,
+      );
+      assertWithin("octets", octets.octets, OCTETS);
+      assertWithin("messages", messages.messages, MESSAGES);
+      // What those at their limit have outstanding takes seconds; another's waits for the machine alone.
+      assert.ok(p99 < 2000, `another waited ${p99} ms`);
+      await Promise.all([big, small, other].map((device) => device.close()));
+    });
+  }
+
+  it("are shared in turn by all who are metered together, and nobody is left out", async () => {
+    const meter = await meterOf(fresh("token"));
+    const names = ["a", "b", "c", "d"];
+    const got = new Map<string, number>(names.map((name) => [name, 0]));
+    const began = performance.now();
+    await Promise.all(
+      names.map(async (name, index) => {
+        // One of them wants far more than the others.
+        const wanted = { octets: index === 0 ? 50_000_000 : 200_000, messages: 1 };
+        while (performance.now() - began < 4000) {
+          const lease = await meter.lease(name, wanted, { octets: 0, messages: 0 });
+          await sleep(lease.wait);
+          got.set(name, (got.get(name) ?? 0) + lease.octets);
+        }
+      }),
+    );
+    const seconds = (performance.now() - began) / 1000;
+    const sum = [...got.values()].reduce((all, one) => all + one, 0);
+    // What gathers during a pause comes first.
+    assertWithin("together", (sum - OCTETS / 2) / seconds, OCTETS);
+    for (const [name, octets] of got) assert.ok(octets > sum / 10, `${name} got ${octets} of ${sum}`);
+  });
+
+  it("end a WebSocket that goes on after it was told to hold", async (t) => {
+    const url = `grooveDevice://${fresh("deaf")}/pc`;
+    const client = await RawClient.open(edge, "websocket", url);
+    t.after(() => client.close());
+    const mailbox = await mailboxOf(edge, url);
+    await until("it is connected", async () => (await mailbox.status()).consumer !== undefined);
+    const tunnel = await tunnelOf(edge, (await mailbox.status()).consumer ?? "");
+    const session = await client.session("grooveway", `grooveIdentity://${fresh("nobody")}`);
+    // Twice what may wait, however much of it is taken in a few seconds.
+    const body = new Uint8Array(64 * 1024);
+    for (let n = 0; n < (2 * HOLD_IGNORED_OCTETS) / body.length; n += 1) client.send(session, body);
+    await client.event("closed");
+    assert.equal((await tunnel.status()).ended, "HoldIgnored");
+  });
+
+  it("lets pass what is below without asking", async () => {
+    const address = `${fresh("quiet")}/pc`;
+    const device = await connect(edge, address, "websocket");
+    const to = fresh("nobody");
+    // To wake a mailbox and to open a session count as well.
+    const left = CREDIT.messages - Math.ceil(MESSAGES / WAKES) - 1;
+    for (let n = 0; n < left; n += 1) await device.send(to, "x");
+    const { messages } = await (await meterOfAddress(address)).status();
+    assert.equal(messages, MESSAGES / 2, "the bucket is full");
+    await device.close();
+  });
+});
+
+describe("virtual connections", () => {
+  for (const transport of TRANSPORTS) {
+    it(`beyond a minute's share are told TryLater and when over ${transport}, and are let in then`, {
+      timeout: 180_000,
+    }, async (t) => {
+      const address = `${fresh("hasty")}/pc`;
+      const meter = await meterOfAddress(address);
+      const useUp = async () => {
+        while ((await meter.enter("made up")).ok) await meter.leave("made up");
+      };
+      // What gathers while a busy machine begins to connect may let it in at once: then it tries again.
+      const tries: RawClient[] = [];
+      t.after(() => {
+        for (const client of tries) client.close();
+      });
+      const knock = async (): Promise<ConnectionEvent | undefined> => {
+        await useUp();
+        const client = new RawClient(edge, transport, `grooveDevice://${address}`);
+        tries.push(client);
+        client.connect("127.0.0.1");
+        await until("it is answered", () =>
+          client.events.some(({ type }) => type === "connected" || type === "refused"),
+        );
+        const refused = client.events.find(({ type }) => type === "refused");
+        client.close();
+        return refused;
+      };
+      let refused = await knock();
+      while (refused === undefined) refused = await knock();
+      assert.ok(refused.type === "refused" && refused.responseId === ConnectResponseId.TryLater);
+      assert.ok(refused.retryTime >= 1 && refused.retryTime <= 60 / CONNECTS + 1, `${refused.retryTime} s`);
+      // The library waits by itself.
+      const told: DeviceError[] = [];
+      let device: Device | undefined;
+      while (told.length === 0) {
+        await device?.close();
+        await useUp();
+        const connecting = connect(edge, address, transport, { onReconnect: (error) => told.push(error) });
+        connecting.catch(() => undefined);
+        const stranger = await connect(edge, `${fresh("other")}/pc`, transport);
+        await stranger.close();
+        device = await connecting;
+      }
+      for (const { message } of told) assert.match(message, /try again in \d+ s/);
+      await device?.send(fresh("nobody"), "in at last");
+      await until("it alone is connected", async () => (await meter.status()).connections === 1);
+      await device?.close();
+      await until("it has left", async () => (await meter.status()).connections === 0);
+    });
+  }
+
+  it("at a time are limited; who has left makes room", async () => {
+    const meter = await meterOf(fresh("token"));
+    for (const name of ["a", "b", "c"]) assert.ok((await meter.enter(name)).ok);
+    // They are of this second: nobody is asked whether he is there.
+    const refused = await meter.enter("d");
+    assert.ok(!refused.ok && refused.limit === "connections" && refused.retryAfter > 0);
+    assert.ok((await meter.enter("a")).ok, "whoever is in may say so again");
+    await meter.leave("b");
+    await meter.leave("b");
+    await meter.leave("never there");
+    assert.ok((await meter.enter("d")).ok);
+    assert.equal((await meter.status()).connections, 3);
+  });
+
+  it("that have vanished without a word are forgotten, and those that are there are not", {
+    timeout: 180_000,
+  }, async (t) => {
+    const state = await mkdtemp(join(tmpdir(), "grooveway-limits-"));
+    t.after(() => rm(state, { recursive: true, force: true }));
+    const first = await startEdge(t, { rate: RATE, state });
+    const before = await meterOf("token:vanishing", first);
+    for (const connection of ["vanished 1", "vanished 2"]) assert.ok((await before.enter(connection)).ok);
+    // What is in memory is lost here, and so would be every Tunnel.
+    await first.close();
+    const second = await startEdge(t, { rate: RATE, state });
+    const meter = await meterOf("token:vanishing", second);
+    assert.equal((await meter.status()).connections, 2, "they are written down");
+    const url = `grooveDevice://${fresh("here")}/pc`;
+    const client = await RawClient.open(second, "websocket", url);
+    t.after(() => client.close());
+    const mailbox = await mailboxOf(second, url);
+    await until("it is connected", async () => (await mailbox.status()).consumer !== undefined);
+    const { consumer = "" } = await mailbox.status();
+    assert.ok((await meter.enter(consumer)).ok);
+    assert.ok((await meter.enter("new")).ok, "the two that have vanished were forgotten");
+    assert.equal((await meter.status()).connections, 2);
+    assert.ok((await meter.enter("newer")).ok);
+    await sleep(ASK_AFTER + 200);
+    assert.ok((await meter.enter("newest")).ok, "and the two that never were Tunnels");
+    assert.ok((await meter.enter("one more")).ok);
+    assert.ok(!(await meter.enter("one too many")).ok, "the one that is there was asked and is not forgotten");
+  });
+});
+
+describe("grooveway edge --rate", () => {
+  it("names the entry that is wrong", async (t) => {
+    const { code, stderr } = await run(t, ["edge", "--port", "0", "--rate", "octets=1000000 mesages=3"]);
+    assert.equal(code, 2);
+    assert.match(
+      stderr,
+      /^grooveway: RATE has "mesages=3", which is no limit: write connections, .*see grooveway edge --help/,
+    );
+  });
+});

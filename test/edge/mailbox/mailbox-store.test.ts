@@ -1,0 +1,762 @@
+/** The log of a mailbox: what it keeps, in which order, under which numbers, and what it costs. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
+import { MESSAGE_LIMIT, PURGED_IDS_AGE, RANGE_TIME, REMEMBER_IDS, RETENTION } from "../../../src/edge/defaults.ts";
+import { MailboxStore, type Outcome } from "../../../src/edge/mailbox/mailbox-store.ts";
+import { type Range, Ranges } from "../../../src/lib/ranges.ts";
+import type { Envelope, Mail } from "../../../src/store-and-forward/envelope.ts";
+import { type Amount, RESERVE } from "../../../src/store-and-forward/share.ts";
+import { database, type TestDatabase } from "./sqlite.ts";
+
+const MIB = 1024 * 1024;
+const NOW = Date.UTC(2026, 10, 1);
+
+function open(db: TestDatabase, quota?: Amount, share = 0.5): MailboxStore {
+  return quota === undefined
+    ? new MailboxStore(db.sql, db.transaction)
+    : new MailboxStore(db.sql, db.transaction, { quota: { ...quota, share } });
+}
+
+const envelopes = new Map<string, Envelope>();
+
+/** One envelope for each source, as the messages of a session have one in common. */
+function envelopeOf(source: string): Envelope {
+  const known = envelopes.get(source);
+  if (known !== undefined) return known;
+  const envelope = { source, resourceURL: "message", identityURL: "grooveIdentity://bob", deviceURL: "" };
+  envelopes.set(source, envelope);
+  return envelope;
+}
+
+function mail(id: string, body: Uint8Array | number = 10, source = "grooveDevice://alice/laptop"): Mail {
+  return {
+    envelope: envelopeOf(source),
+    fields: { userRef: id, track: false },
+    body: typeof body === "number" ? pattern(body, id) : body,
+  };
+}
+
+function append(store: MailboxStore, mails: readonly Mail[], now: number, reserve = false): Outcome[] {
+  return store.append(pack(mails), now, { reserve });
+}
+
+/** What a message takes beside its envelope, and what its envelope takes, where they are stored and sent. */
+function lengthOf(mail: Mail): number {
+  return pack([mail]).octets.length;
+}
+
+function shareOf({ envelope }: Mail): number {
+  return new TextEncoder().encode(JSON.stringify(envelope)).length;
+}
+
+/** What a batch takes in a store that is empty: each envelope counts once. */
+function sizeOf(mails: readonly Mail[]): number {
+  const envelopes = new Map(mails.map((one) => [JSON.stringify(one.envelope), shareOf(one)]));
+  return [...envelopes.values(), ...mails.map(lengthOf)].reduce((sum, octets) => sum + octets, 0);
+}
+
+/** What `read` gives, message by message, with what each counts. */
+function read(
+  store: MailboxStore,
+  after: number,
+  octets: number,
+  count: number,
+  excluded?: Ranges,
+): { seq: number; size: number; mail: Mail }[] {
+  return store.read(after, octets, count, excluded).flatMap(({ first, bundle, sizes }) => {
+    const mails = unpack(bundle);
+    const envelopes = new Set(mails.map(({ envelope }) => envelope));
+    assert.equal(envelopes.size, bundle.envelopes.length, "no envelope is sent that no message has");
+    assert.deepEqual(
+      sizes.reduce((sum, size) => sum + size, 0),
+      bundle.octets.length + JSON.stringify(bundle.envelopes).length - 1 - bundle.envelopes.length,
+    );
+    return mails.map((mail, at) => ({ seq: first + at, size: sizes[at] ?? 0, mail }));
+  });
+}
+
+function all(store: MailboxStore, after = 0): { seq: number; mail: Mail }[] {
+  return read(store, after, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+}
+
+/** Octets that differ between messages and between places in one. */
+function pattern(length: number, id: string): Uint8Array {
+  const octets = new Uint8Array(length);
+  let state = [...id].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) | 0, 7);
+  for (let i = 0; i < length; i += 1) {
+    state = (state * 1103515245 + 12345) | 0;
+    octets[i] = state >>> 16;
+  }
+  return octets;
+}
+
+function ids(store: MailboxStore, after = 0): string[] {
+  return all(store, after).map((one) => one.mail.fields.userRef);
+}
+
+function numbers(store: MailboxStore, after = 0): number[] {
+  return all(store, after).map((one) => one.seq);
+}
+
+describe("mailbox store", () => {
+  it("gives messages in the order in which they came, and numbers them one by one", () => {
+    const store = open(database());
+    assert.deepEqual(append(store, [mail("a"), mail("b")], NOW), ["stored", "stored"]);
+    assert.deepEqual(append(store, [mail("c")], NOW), ["stored"]);
+    assert.deepEqual(ids(store), ["a", "b", "c"]);
+    assert.deepEqual(numbers(store), [1, 2, 3]);
+    assert.deepEqual(ids(store, 2), ["c"]);
+    assert.deepEqual(ids(store, 3), []);
+  });
+
+  it("reads no more than asked for, and one message however long it is", () => {
+    const store = open(database());
+    append(store, [mail("a", 100), mail("b", 100), mail("c", 100)], NOW);
+    append(store, [mail("d", 100)], NOW);
+    const numbersOf = (after: number, octets: number, count: number) =>
+      read(store, after, octets, count).map((m) => m.seq);
+    const two = sizeOf([mail("a", 100), mail("b", 100)]);
+    const three = sizeOf([mail("a", 100), mail("b", 100), mail("c", 100)]);
+    assert.deepEqual(numbersOf(0, two, 10), [1, 2]);
+    assert.deepEqual(numbersOf(0, three - 1, 10), [1, 2]);
+    assert.deepEqual(numbersOf(0, three, 10), [1, 2, 3]);
+    assert.deepEqual(numbersOf(0, 1, 10), [1]);
+    assert.deepEqual(numbersOf(1, 10_000, 2), [2, 3]);
+    assert.deepEqual(numbersOf(1, 10_000, 0), []);
+    assert.deepEqual(numbersOf(2, 10_000, 10), [3, 4]);
+  });
+
+  it("never uses a number again, also when all was removed and the store was opened anew", () => {
+    const db = database();
+    let store = open(db);
+    append(store, [mail("a"), mail("b"), mail("c")], NOW);
+    store.remove([[1, 3]]);
+    assert.equal(store.position, 3);
+    store = open(db);
+    assert.equal(store.position, 3);
+    append(store, [mail("d")], NOW);
+    assert.deepEqual(numbers(store), [4]);
+    store.purge(NOW);
+    store.purge(NOW);
+    store = open(db);
+    append(store, [mail("e")], NOW);
+    assert.deepEqual(numbers(store), [5]);
+    store.remove([[1, 1000]]);
+    append(store, [mail("f")], NOW);
+    assert.deepEqual(numbers(store), [6], "what was never there is not done with");
+  });
+
+  it("keeps counts and octets, with a segment that is done with in part, over reopening", () => {
+    const db = database();
+    let store = open(db);
+    append(store, [mail("a", 1), mail("b", 10), mail("c", 100)], NOW);
+    append(store, [mail("d", 1000), mail("e", 10_000)], NOW + 5);
+    store.remove([[1, 2]]);
+    const left = sizeOf([mail("c", 100)]) + sizeOf([mail("d", 1000), mail("e", 10_000)]);
+    for (const turn of ["before", "after"]) {
+      const { messages, octets, oldest } = store.waiting();
+      assert.deepEqual([messages, octets, oldest], [3, left, NOW], `${turn} reopening`);
+      assert.deepEqual(ids(store), ["c", "d", "e"]);
+      store = open(db);
+    }
+  });
+
+  it("takes messages off in any order, over reopening", () => {
+    const db = database();
+    let store = open(db);
+    append(store, [mail("a"), mail("b"), mail("c"), mail("d")], NOW);
+    append(store, [mail("e"), mail("f")], NOW);
+    append(store, [mail("g")], NOW);
+    store.remove([
+      [2, 3],
+      [5, 7],
+    ]);
+    for (const turn of ["before", "after"]) {
+      assert.deepEqual(ids(store), ["a", "d"], `${turn} reopening`);
+      assert.deepEqual([store.position, store.last], [0, 7]);
+      const { messages, octets } = store.waiting();
+      assert.deepEqual([messages, octets], [2, sizeOf([mail("a"), mail("d")])]);
+      store = open(db);
+    }
+    store.remove([[1, 1]]);
+    assert.equal(store.position, 3);
+    store.remove([[1, 7]]);
+    assert.deepEqual([store.position, store.messages, store.waiting().octets], [7, 0, 0]);
+    store = open(db);
+    append(store, [mail("h")], NOW);
+    assert.deepEqual(numbers(store), [8], "the last numbers are not used again though they went first");
+  });
+
+  it("gives what waits between holes in runs, and leaves out what it is told to", () => {
+    const store = open(database());
+    append(
+      store,
+      ["a", "b", "c", "d", "e", "f"].map((id) => mail(id)),
+      NOW,
+    );
+    append(store, [mail("g"), mail("h")], NOW);
+    store.remove([[2, 2]]);
+    const runs = (after: number, count: number, ...excluded: Range[]) =>
+      store.read(after, MIB, count, new Ranges(excluded)).map(({ first, sizes }) => [first, sizes.length]);
+    assert.deepEqual(runs(0, 10), [
+      [1, 1],
+      [3, 4],
+      [7, 2],
+    ]);
+    assert.deepEqual(runs(0, 3, [4, 5]), [
+      [1, 1],
+      [3, 1],
+      [6, 1],
+    ]);
+    assert.deepEqual(runs(1, 10, [3, 6], [8, 20]), [[7, 1]]);
+    assert.deepEqual(runs(0, 10, [1, 8]), []);
+  });
+
+  it("removes what is too old behind a message that is done with", () => {
+    const store = open(database());
+    append(store, [mail("a"), mail("b"), mail("c")], NOW);
+    append(store, [mail("d")], NOW + 1000);
+    store.remove([[2, 2]]);
+    assert.equal(store.expire(NOW + RETENTION + 1), 2);
+    assert.deepEqual(ids(store), ["d"]);
+    assert.equal(store.position, 3);
+  });
+
+  it("drops an id that the same source has used, also after the message is gone and the store was opened anew", () => {
+    const db = database();
+    let store = open(db);
+    append(store, [mail("a"), mail("b")], NOW);
+    assert.deepEqual(append(store, [mail("b"), mail("c"), mail("c")], NOW), ["duplicate", "stored", "duplicate"]);
+    assert.deepEqual(append(store, [mail("a", 10, "grooveDevice://carol/pc")], NOW), ["stored"]);
+    store.remove([[1, 2]]);
+    store = open(db);
+    assert.deepEqual(append(store, [mail("a"), mail("d")], NOW), ["duplicate", "stored"]);
+    assert.deepEqual(append(store, [mail("a", 10, "grooveDevice://carol/pc")], NOW), ["duplicate"]);
+    assert.deepEqual(append(store, [mail(""), mail("")], NOW), ["stored", "stored"], "without an id each is its own");
+  });
+
+  it("refuses what is over the quota of octets or messages, and all that follows from its source in the batch", () => {
+    const first = [mail("a", 60)];
+    const more = [mail("c", 40), mail("d", 0), mail("e", 0), mail("f", 0)];
+    const octets = 2 * (sizeOf(first) + sizeOf(more)) + 300;
+    const store = open(database(), { octets, messages: 8 });
+    const others = mail("c", 1, "grooveDevice://carol/pc");
+    const outcomes: Outcome[] = append(
+      store,
+      [...first, mail("b", Math.floor(octets / 2)), mail("c", 1), others, mail("a", 60)],
+      NOW,
+    );
+    assert.deepEqual(outcomes, ["stored", "quota", "quota", "stored", "duplicate"]);
+    store.remove([[2, 2]]);
+    assert.deepEqual(append(store, more, NOW), ["stored", "stored", "stored", "quota"]);
+    store.remove([[1, 1]]);
+    assert.deepEqual(append(store, [mail("b", 60)], NOW), ["stored"], "a refused id was not remembered");
+    assert.deepEqual(ids(store), ["c", "d", "e", "b"]);
+  });
+
+  it("leaves a sender who comes later as much room as the one before has taken", () => {
+    const db = database();
+    let store = open(db, { octets: 100 * MIB, messages: 64 });
+    const fill = (name: string, device = "pc") =>
+      append(
+        store,
+        Array.from({ length: 64 }, (_, i) => mail(`${i}`, 0, `grooveDevice://${name}/${device}`)),
+        NOW,
+      ).filter((outcome) => outcome === "stored").length;
+    assert.equal(fill("mallory"), 32);
+    assert.equal(fill("mallory", "phone"), 0, "the devices of an identity have their room together");
+    store = open(db, { octets: 100 * MIB, messages: 64 });
+    assert.deepEqual(
+      ["alice", "bob", "carol"].map((name) => fill(name)),
+      [16, 8, 4],
+    );
+    assert.equal(store.messages, 60);
+    store.remove([[1, 32]]);
+    assert.equal(fill("dora"), 18, "half of what is free again");
+  });
+
+  it("lets no message of an envelope in that is shut out, and those of others", () => {
+    const store = open(database());
+    const batch = [mail("a"), mail("b", 10, "grooveDevice://mallory/pc"), mail("c")];
+    const outcomes = store.append(pack(batch), NOW, { shutOut: ({ source }) => source.includes("mallory") });
+    assert.deepEqual(outcomes, ["stored", "locked", "stored"]);
+    assert.deepEqual(ids(store), ["a", "c"]);
+    assert.deepEqual(append(store, batch, NOW), ["duplicate", "stored", "duplicate"]);
+  });
+
+  it("acknowledges again what it has stored, though its sender is shut out now", () => {
+    const store = open(database());
+    append(store, [mail("a")], NOW);
+    const outcomes = store.append(pack([mail("a"), mail("b")]), NOW, { shutOut: () => true });
+    assert.deepEqual(outcomes, ["duplicate", "locked"]);
+  });
+
+  it("refuses a message that can never be stored, and nothing else", () => {
+    const store = open(database());
+    const entries = Array.from({ length: 20_000 }, (_, i) => ({
+      identityURL: `grooveIdentity://somebody-with-a-long-name-${i}`,
+      deviceURL: "",
+    }));
+    const huge: Mail = { ...mail("b"), envelope: { ...mail("b").envelope, entries } };
+    const batch = [mail("a"), huge, mail("c", MESSAGE_LIMIT + 1), mail("d")];
+    assert.deepEqual(append(store, batch, NOW), ["stored", "tooLong", "tooLong", "stored"]);
+    assert.deepEqual(ids(store), ["a", "d"]);
+  });
+
+  it("keeps a long envelope once for all segments, as long as one has it", () => {
+    const db = database();
+    let store = open(db);
+    const entries = Array.from({ length: 1000 }, (_, i) => ({ identityURL: `grooveIdentity://u${i}`, deviceURL: "" }));
+    const envelope = { ...mail("").envelope, identityURL: "", entries };
+    const long = (id: string): Mail => ({ ...mail(id), envelope: { ...envelope } });
+    const rows = () => db.sql.exec("SELECT segments FROM envelopes").toArray();
+    append(store, [long("a"), mail("b")], NOW);
+    const { octets } = store.waiting();
+    append(store, [long("c")], NOW);
+    assert.deepEqual(
+      rows().map(({ segments }) => segments),
+      [2],
+    );
+    assert.equal(store.waiting().octets - octets, lengthOf(long("c")));
+    store = open(db);
+    assert.deepEqual(
+      all(store).map((one) => one.mail.envelope.entries?.length),
+      [1000, undefined, 1000],
+    );
+    store.remove([[1, 1]]);
+    store.remove([[3, 3]]);
+    assert.equal(rows().length, 1);
+    store.remove([[2, 2]]);
+    assert.deepEqual([rows().length, store.waiting().octets], [0, 0]);
+  });
+
+  it("keeps each row far below what the platform allows, whatever comes", () => {
+    const many = (count: number, resource: number, id: string, size: number) =>
+      Array.from({ length: count }, (_, i) => ({
+        ...mail(`${id}${i}x`, size),
+        envelope: { ...mail("").envelope, resourceURL: "r".repeat(resource) + i },
+      }));
+    for (const batch of [
+      many(1000, 2000, "i", 0),
+      many(1000, 5000, "i", 100),
+      many(1000, 200, "\u0001".repeat(1990), 0),
+      many(40, 100_000, "i", 30_000),
+    ]) {
+      const db = database();
+      const store = open(db);
+      append(store, batch, NOW);
+      assert.equal(all(open(db)).length, batch.length);
+      for (const table of ["segments", "envelopes", "ids", "bodies", "senders"]) {
+        for (const row of db.sql.exec(`SELECT * FROM ${table}`).toArray()) {
+          const octets = Object.values(row).reduce<number>((sum, one) => sum + sizeOfCell(one), 0);
+          assert.ok(octets < 1_500_000, `${octets} octets in a row of ${table}`);
+        }
+      }
+    }
+  });
+
+  it("gives back the room of what is done with behind a message that goes on waiting", () => {
+    const db = database();
+    let store = open(db);
+    const batch = [mail("a", 20_000), mail("b", 100), mail("c", 30_000), mail("d", 2 * MIB)];
+    append(store, batch, NOW);
+    store.remove([
+      [1, 1],
+      [3, 4],
+    ]);
+    const stored = () => Number(db.sql.exec("SELECT sum(length(body)) AS octets FROM segments").toArray()[0]?.octets);
+    assert.ok(stored() < 1000, `${stored()} octets are kept`);
+    assert.equal(store.waiting().octets, sizeOf([mail("b", 100)]));
+    store = open(db);
+    assert.deepEqual(store.waiting(), { messages: 1, octets: sizeOf([mail("b", 100)]), oldest: NOW });
+    assert.deepEqual(
+      all(store).map(({ seq, mail: { fields, body } }) => [seq, fields.userRef, body.length]),
+      [[2, "b", 100]],
+    );
+    store.remove([[2, 2]]);
+    assert.deepEqual([store.position, store.waiting().octets], [4, 0]);
+  });
+
+  it("keeps long bodies over rows, and takes the rows away with them", () => {
+    const db = database();
+    let store = open(db);
+    const sizes = [512 * 1024, 512 * 1024 + 1, MIB, 3 * MIB + 17, 16 * MIB];
+    append(
+      store,
+      sizes.map((size, i) => mail(`m${i}`, size)),
+      NOW,
+    );
+    store = open(db);
+    assert.equal(store.waiting().octets, sizeOf(sizes.map((size, i) => mail(`m${i}`, size))));
+    const kept = all(store);
+    for (const [i, size] of sizes.entries()) {
+      assert.ok(Buffer.from(kept[i]?.mail.body ?? []).equals(pattern(size, `m${i}`)), `body of ${size} octets`);
+    }
+    store.remove([[1, 4]]);
+    assert.deepEqual(
+      db.sql
+        .exec("SELECT DISTINCT seq FROM bodies")
+        .toArray()
+        .map(({ seq }) => seq),
+      [5],
+    );
+    store.purge(NOW);
+    assert.deepEqual(db.sql.exec("SELECT seq FROM bodies").toArray(), []);
+  });
+
+  it("splits a batch into segments that stay within a row", () => {
+    const db = database();
+    const store = open(db);
+    append(
+      store,
+      Array.from({ length: 30 }, (_, i) => mail(`m${i}`, 100_000)),
+      NOW,
+    );
+    const rows = db.sql.exec("SELECT length(body) AS octets, count FROM segments ORDER BY first").toArray();
+    assert.ok(rows.length > 1);
+    for (const { octets } of rows) assert.ok(Number(octets) <= MIB, `${octets} octets in a row`);
+    assert.equal(ids(open(db)).length, 30);
+  });
+
+  it("removes what is older than the retention, and says when that will be", () => {
+    const db = database();
+    const store = open(db);
+    assert.equal(store.expiry(), undefined);
+    append(store, [mail("", 1), mail("", 2)], NOW);
+    append(store, [mail("", 3)], NOW + 1000);
+    assert.equal(store.expiry(), NOW + RETENTION + 1);
+    assert.equal(store.expire(NOW + RETENTION), 0);
+    assert.equal(store.expire(NOW + RETENTION + 1), 2);
+    assert.deepEqual(
+      all(store).map((one) => one.mail.body.length),
+      [3],
+    );
+    assert.equal(store.expiry(), NOW + 1000 + RETENTION + 1);
+    assert.equal(store.expire(store.expiry() ?? 0), 1);
+    assert.equal(store.expiry(), undefined);
+    assert.deepEqual(store.waiting(), { messages: 0, octets: 0, oldest: undefined });
+  });
+
+  it("always has something to do at the time that expiry names", () => {
+    const db = database();
+    const store = open(db);
+    for (let i = 0; i < 20; i += 1) append(store, [mail(`m${i}`)], NOW + i * 3600_000 * 17);
+    let steps = 0;
+    for (let due = store.expiry(); due !== undefined; due = store.expiry()) {
+      store.expire(due);
+      const next = store.expiry();
+      assert.ok(next === undefined || next > due, "an alarm must not ring for nothing, for ever");
+      steps += 1;
+      assert.ok(steps < 100);
+    }
+    assert.equal(store.waiting().messages, 0);
+  });
+
+  it("forgets ids by age", () => {
+    const db = database();
+    let store = open(db);
+    append(store, [mail("a")], NOW);
+    append(store, [mail("b")], NOW + 1000);
+    store.purge(NOW);
+    const kept = REMEMBER_IDS + RANGE_TIME;
+    assert.equal(store.expiry(), NOW + kept + 1);
+    store.expire(NOW + kept + 1);
+    assert.equal(store.expiry(), NOW + 1000 + kept + 1);
+    assert.deepEqual(append(store, [mail("a"), mail("b")], NOW + kept + 1), ["stored", "duplicate"]);
+    store = open(db);
+    assert.deepEqual(append(store, [mail("b")], NOW), ["duplicate"]);
+  });
+
+  it("forgets ids by age though their messages still wait, over reopening", () => {
+    const db = database();
+    let store = open(db);
+    append(store, [mail("a")], NOW);
+    // After the third their messages are too old as well.
+    for (const turn of [1]) {
+      const now = NOW + turn * (REMEMBER_IDS + RANGE_TIME + 1);
+      store.expire(now);
+      assert.deepEqual(append(store, [mail("a")], now), ["stored"]);
+      store = open(db);
+      assert.deepEqual(append(store, [mail("a")], now), ["duplicate"]);
+    }
+    assert.deepEqual(ids(store), ["a", "a"]);
+  });
+
+  it("keeps nothing of messages without an id once they are done with", () => {
+    const db = database();
+    const store = open(db);
+    append(store, [mail(""), mail("")], NOW);
+    append(store, [mail(""), mail("x")], NOW);
+    store.purge(NOW);
+    assert.equal(db.sql.exec("SELECT head FROM ids").toArray().length, 1);
+    assert.deepEqual(append(store, [mail(""), mail("x")], NOW), ["stored", "duplicate"]);
+  });
+
+  it("forgets nothing of a batch that could not be written: it is stored when it is sent again", () => {
+    const db = database();
+    const store = open(db);
+    append(store, [mail("a")], NOW);
+    for (const statement of ["INSERT INTO bodies", "INSERT INTO segments", "INSERT INTO ids", "UPDATE senders"]) {
+      db.failAt = statement;
+      assert.throws(() => append(store, [mail("b"), mail("c", 2 * MIB)], NOW), /disk is full/);
+    }
+    for (const statement of ["DELETE FROM segments", "DELETE FROM bodies"]) {
+      db.failAt = statement;
+      assert.throws(() => store.remove([[1, 1]]), /disk is full/);
+    }
+    db.failAt = undefined;
+    assert.deepEqual(store.waiting(), { messages: 1, octets: sizeOf([mail("a")]), oldest: NOW });
+    assert.deepEqual(append(store, [mail("b"), mail("c", 2 * MIB)], NOW), ["stored", "stored"]);
+    assert.deepEqual(numbers(store), [1, 2, 3]);
+    assert.deepEqual(ids(open(db)), ["a", "b", "c"]);
+    assert.deepEqual(append(store, [mail("m-1")], NOW), ["stored"]);
+    db.failAt = "UPDATE ids";
+    assert.throws(() => append(store, [mail("m-2")], NOW), /disk is full/);
+    db.failAt = undefined;
+    assert.deepEqual(ids(open(db)), ["a", "b", "c", "m-1"], "it is not there by half");
+    assert.deepEqual(append(store, [mail("m-2")], NOW), ["stored"]);
+    assert.deepEqual(numbers(store), [1, 2, 3, 4, 5]);
+  });
+
+  it("leaves no table behind where nothing was written", () => {
+    const db = database();
+    const store = open(db);
+    assert.deepEqual([store.expire(NOW), store.purge(NOW), store.expiry()], [0, 0, undefined]);
+    store.remove([[1, 5]]);
+    assert.deepEqual([all(store), store.fact("locked"), store.waiting().messages, store.last], [[], undefined, 0, 0]);
+    assert.deepEqual(db.sql.exec("SELECT name FROM sqlite_master").toArray(), []);
+  });
+
+  it("begins with the number that it is told, and refuses what a later release has written", () => {
+    const db = database();
+    const made = new MailboxStore(db.sql, db.transaction, { firstNumber: () => 7000 });
+    append(made, [mail("a")], NOW);
+    assert.deepEqual(numbers(made), [7000]);
+    made.purge(NOW);
+    assert.deepEqual([open(db).position, open(db).last], [7000, 7000]);
+    made.setFact("version", "3");
+    assert.throws(() => open(db), /NewerSchema: a mailbox has version 3/);
+  });
+
+  it("writes at most a tenth of a row for each message of a batch, its removal included", () => {
+    const db = database();
+    const store = open(db);
+    append(store, [mail("first", 100)], NOW);
+    const before = store.rowsWritten;
+    const rounds = 10;
+    for (let round = 0; round < rounds; round += 1) {
+      append(
+        store,
+        Array.from({ length: 100 }, (_, i) => mail(`${round}-${i}`, 100)),
+        NOW,
+      );
+      store.remove([[1, all(store).at(-1)?.seq ?? 0]]);
+    }
+    const each = (store.rowsWritten - before) / (rounds * 100);
+    assert.ok(each <= 0.1, `${each} rows for a message`);
+  });
+
+  it("agrees with a model, whatever is done to it and whenever it is opened anew", () => {
+    const quota = { octets: 3 * MIB, messages: 40 };
+    const size = fc.oneof(
+      { weight: 6, arbitrary: fc.integer({ min: 0, max: 300 }) },
+      { weight: 2, arbitrary: fc.integer({ min: 100_000, max: 400_000 }) },
+      { weight: 1, arbitrary: fc.integer({ min: 520_000, max: 1_200_000 }) },
+    );
+    const message = fc.record({
+      id: fc.oneof({ weight: 1, arbitrary: fc.constant("") }, { weight: 8, arbitrary: fc.nat(60).map(String) }),
+      source: fc.constantFrom("grooveDevice://alice/laptop", "grooveDevice://carol/pc"),
+      size,
+    });
+    const step = fc.oneof(
+      {
+        weight: 6,
+        arbitrary: fc.record({
+          do: fc.constant("append"),
+          batch: fc.array(message, { maxLength: 15 }),
+          reserve: fc.boolean(),
+        }),
+      },
+      {
+        weight: 3,
+        arbitrary: fc.record({ do: fc.constant("remove"), part: fc.double({ min: 0, max: 1, noNaN: true }) }),
+      },
+      {
+        weight: 4,
+        arbitrary: fc.record({
+          do: fc.constant("remove some"),
+          ranges: fc.array(fc.tuple(fc.nat(40), fc.nat(6)), { maxLength: 5 }),
+        }),
+      },
+      {
+        weight: 3,
+        arbitrary: fc.record({
+          do: fc.constant("read"),
+          skip: fc.nat(30),
+          octets: fc.nat(MIB),
+          count: fc.nat(20),
+          excluded: fc.array(fc.tuple(fc.nat(40), fc.nat(6)), { maxLength: 3 }),
+        }),
+      },
+      { weight: 3, arbitrary: fc.record({ do: fc.constant("reopen") }) },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant("purge") }) },
+      { weight: 1, arbitrary: fc.record({ do: fc.constant("expire"), days: fc.nat(9) }) },
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const db = database();
+        let store = open(db, quota);
+        let now = NOW;
+        let next = 1;
+        let waiting: { seq: number; at: number; mail: Mail }[] = [];
+        let known: { key: string; at: number }[] = [];
+        for (const one of steps as readonly Step[]) {
+          switch (one.do) {
+            case "append": {
+              const batch = one.batch.map(({ id, source, size }) => mail(id, size, source));
+              const full = new Set<string>();
+              const own = sharesIn(db);
+              let octets = store.waiting().octets;
+              const counted = new Set<string>();
+              const expected = batch.map((each): Outcome => {
+                const id = each.fields.userRef;
+                const key = `${each.envelope.source} ${id}`;
+                if (id !== "" && known.some((other) => other.key === key)) return "duplicate";
+                const share = counted.has(each.envelope.source) ? 0 : shareOf(each);
+                const size = lengthOf(each) + share;
+                const sender = each.envelope.source.replace(/\/[^/]*$/, "");
+                const of = own.get(sender) ?? { messages: 0, octets: 0 };
+                own.set(sender, of);
+                const room = (free: number, reserve: number) =>
+                  one.reserve ? Math.min(free * FOUR_TIMES, free + 2 * reserve) : free;
+                const free = { messages: quota.messages - waiting.length - 1, octets: quota.octets - octets - size };
+                const fits =
+                  of.messages + 1 <= room(free.messages, RESERVE.messages) &&
+                  of.octets + size <= room(free.octets, RESERVE.octets);
+                if (!fits) full.add(each.envelope.source);
+                if (full.has(each.envelope.source)) return "quota";
+                of.messages += 1;
+                of.octets += size;
+                octets += size;
+                counted.add(each.envelope.source);
+                waiting.push({ seq: next, at: now, mail: each });
+                next += 1;
+                if (id !== "") known.push({ key, at: now });
+                return "stored";
+              });
+              assert.deepEqual(append(store, batch, now, one.reserve), expected);
+              break;
+            }
+            case "remove": {
+              const seq = waiting[Math.floor(one.part * waiting.length)]?.seq ?? next - 1;
+              store.remove([[1, seq]]);
+              waiting = waiting.filter((each) => each.seq > seq);
+              break;
+            }
+            case "remove some": {
+              const done = new Ranges(one.ranges.map(([back, length]) => [next - back, next - back + length]));
+              store.remove(done);
+              // Numbers that have not come yet are not done with.
+              waiting = waiting.filter(({ seq }) => !done.has(seq));
+              break;
+            }
+            case "read": {
+              const after = Math.max(0, next - one.skip);
+              const excluded = new Ranges(one.excluded.map(([back, length]) => [next - back, next - back + length]));
+              const candidates = waiting.filter(({ seq }) => seq > after && !excluded.has(seq));
+              const found = read(store, after, one.octets, one.count, excluded);
+              assert.deepEqual(
+                found.map(({ seq }) => seq),
+                candidates.slice(0, found.length).map(({ seq }) => seq),
+              );
+              const octets = found.reduce((sum, { size }) => sum + size, 0);
+              assert.ok(found.length <= one.count && (found.length <= 1 || octets <= one.octets));
+              const more = candidates[found.length]?.mail;
+              const wanted = found.length < one.count && more !== undefined;
+              // No message is left out for which there was room.
+              if (wanted) assert.ok(found.length > 0 && octets + lengthOf(more) + shareOf(more) > one.octets);
+              break;
+            }
+            case "reopen":
+              store = open(db, quota);
+              break;
+            case "purge":
+              assert.equal(store.purge(now), waiting.length);
+              waiting = [];
+              known = known.filter(({ at }) => at >= now - PURGED_IDS_AGE);
+              break;
+            case "expire": {
+              now += one.days * 24 * 3600_000;
+              const old = waiting.filter(({ at }) => at < now - RETENTION).length;
+              assert.equal(store.expire(now), old);
+              waiting = waiting.slice(old);
+              known = known.filter(({ at }) => at >= now - REMEMBER_IDS - RANGE_TIME);
+              break;
+            }
+          }
+          const { messages, octets, oldest } = store.waiting();
+          assert.deepEqual([messages, oldest], [waiting.length, waiting[0]?.at]);
+          const least = waiting.reduce((sum, each) => sum + lengthOf(each.mail), 0);
+          assert.ok(waiting.length === 0 ? octets === 0 : octets > least, `${octets} octets of ${least} are counted`);
+          assert.equal(store.position, (waiting[0]?.seq ?? next) - 1);
+          const again = open(db, quota);
+          assert.deepEqual(again.waiting(), store.waiting());
+          assert.deepEqual([again.position, again.last], [store.position, store.last]);
+        }
+        for (const opened of [store, open(db, quota)]) {
+          const kept = all(opened);
+          const headOf = ({ seq, mail: { envelope, fields } }: { seq: number; mail: Mail }) => [
+            seq,
+            fields.userRef,
+            envelope.source,
+          ];
+          assert.deepEqual(kept.map(headOf), waiting.map(headOf));
+          for (const [i, one] of kept.entries())
+            assert.ok(Buffer.from(one.mail.body).equals(waiting[i]?.mail.body ?? new Uint8Array()));
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+/** What a sender that goes on regardless may have, as a multiple of its share. */
+const FOUR_TIMES = 4;
+
+function sizeOfCell(cell: unknown): number {
+  if (typeof cell === "string") return new TextEncoder().encode(cell).length;
+  return cell instanceof Uint8Array ? cell.length : 8;
+}
+
+/** What each sender has in a store, as it is written down. */
+function sharesIn(db: TestDatabase): Map<string, { messages: number; octets: number }> {
+  const shares = new Map<string, { messages: number; octets: number }>();
+  if (db.sql.exec("SELECT name FROM sqlite_master").toArray().length === 0) return shares;
+  const rows = db.sql.exec(
+    "SELECT senders, messages, octets FROM (SELECT first, senders FROM segments) LEFT JOIN done USING (first)",
+  );
+  for (const row of rows.toArray()) {
+    const all = JSON.parse(String(row.senders)) as [string, number, number][];
+    for (const [sender, messages, octets] of all) {
+      const share = shares.get(sender) ?? { messages: 0, octets: 0 };
+      // Where there are several it is not known whose messages are done with.
+      const done = all.length === 1 ? row : {};
+      shares.set(sender, {
+        messages: share.messages + messages - Number(done.messages ?? 0),
+        octets: share.octets + octets - Number(done.octets ?? 0),
+      });
+    }
+  }
+  return shares;
+}
+
+type Step =
+  | { do: "append"; batch: readonly { id: string; source: string; size: number }[]; reserve: boolean }
+  | { do: "remove"; part: number }
+  | { do: "remove some"; ranges: readonly [number, number][] }
+  | { do: "read"; skip: number; octets: number; count: number; excluded: readonly [number, number][] }
+  | { do: "reopen" }
+  | { do: "purge" }
+  | { do: "expire"; days: number };

@@ -1,0 +1,155 @@
+/** What earlier releases have stored: `schema-1.sql` is what that of 234613b has written, as text. */
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { describe, it } from "node:test";
+import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
+import { RETENTION } from "../../../src/edge/defaults.ts";
+import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
+import type { Mail } from "../../../src/store-and-forward/envelope.ts";
+import { database } from "./sqlite.ts";
+import { connect, mailboxOf, receive, startEdge } from "./support.ts";
+
+const NOW = Date.UTC(2026, 10, 1);
+const schema = readFileSync(new URL("schema-1.sql", import.meta.url), "utf8");
+
+function written() {
+  const db = database();
+  db.sql.exec(schema).toArray();
+  return db;
+}
+
+function mail(source: string, id: string): Mail {
+  const envelope = { source: `grooveDevice://${source}`, resourceURL: "grooveway", identityURL: "", deviceURL: "" };
+  return { envelope, fields: { userRef: id, track: false }, body: new Uint8Array(3) };
+}
+
+describe("a mailbox of the first schema", () => {
+  it("has what waited, in order, under the same numbers, with bodies and envelopes", () => {
+    const db = written();
+    for (const store of [new MailboxStore(db.sql, db.transaction), new MailboxStore(db.sql, db.transaction)]) {
+      assert.deepEqual([store.position, store.last, store.messages], [3, 8, 5]);
+      const kept = store.read(0, Number.POSITIVE_INFINITY, 100).flatMap(({ first, bundle }) =>
+        unpack(bundle).map(({ envelope, fields, body }, at) => ({
+          seq: first + at,
+          id: fields.userRef,
+          source: envelope.source.slice("grooveDevice://".length),
+          entries: envelope.entries?.length,
+          body: body.length > 100 ? body.length : new TextDecoder().decode(body),
+        })),
+      );
+      const [alice, carol, entries] = ["alice/laptop", "carol/pc", undefined];
+      assert.deepEqual(kept, [
+        { seq: 4, id: "gw-4@alice/laptop", source: alice, entries, body: "first" },
+        { seq: 5, id: "4f7d-cafe", source: carol, entries, body: "second" },
+        { seq: 6, id: "gw-5@alice/laptop", source: alice, entries, body: "third" },
+        { seq: 7, id: "", source: carol, entries, body: 600_000 },
+        { seq: 8, id: "gw-6@alice/laptop", source: alice, entries: 120, body: "to many" },
+      ]);
+      assert.equal(store.waiting().oldest, NOW + 1000);
+      assert.ok(store.waiting().octets > 600_000 + 5 * 50);
+    }
+  });
+
+  it("knows the ids that came, whether their messages wait or not, and no others", () => {
+    const db = written();
+    const store = new MailboxStore(db.sql, db.transaction);
+    const again = ["gw-1@alice/laptop", "gw-3@alice/laptop", "gw-5@alice/laptop", "gw-6@alice/laptop"];
+    const outcomes = store.append(pack(again.map((id) => mail("alice/laptop", id))), NOW + 3000);
+    assert.deepEqual(new Set(outcomes), new Set(["duplicate"]));
+    const others = [
+      mail("carol/pc", "4f7d-cafe"),
+      mail("alice/laptop", "gw-7@alice/laptop"),
+      mail("carol/pc", "gw-1@alice/laptop"),
+    ];
+    assert.deepEqual(store.append(pack(others), NOW + 3000), ["duplicate", "stored", "stored"]);
+  });
+
+  it("keeps its rule, generation and counters, and is done with as any other", () => {
+    const db = written();
+    const store = new MailboxStore(db.sql, db.transaction);
+    assert.deepEqual(
+      ["generation", "senders", "locked", "dropped", "version"].map((name) => store.fact(name)),
+      ["7", "alice carol", "0", '{"DuplicateMessage":2}', "2"],
+    );
+    store.remove([[5, 7]]);
+    assert.equal(db.sql.exec("SELECT seq FROM bodies").toArray().length, 0);
+    assert.equal(store.expire(NOW + RETENTION + 3_000), 2);
+    assert.deepEqual([store.position, store.waiting().octets, store.empty], [8, 0, true]);
+    assert.equal(db.sql.exec("SELECT number FROM envelopes").toArray().length, 0);
+  });
+
+  it("stays as it is when the disk is full, and is migrated at the next try", () => {
+    const db = written();
+    const before = db.sql.exec("SELECT first, count, ids FROM segments").toArray();
+    db.failAt = "INSERT INTO segments";
+    assert.throws(() => new MailboxStore(db.sql, db.transaction), /disk is full/);
+    db.failAt = undefined;
+    assert.deepEqual(db.sql.exec("SELECT first, count, ids FROM segments").toArray(), before);
+    assert.equal(new MailboxStore(db.sql, db.transaction).messages, 5);
+  });
+});
+
+describe("a state folder of the first release", () => {
+  it("is read by this one: what waited is delivered", { timeout: 120_000 }, async (t) => {
+    const state = mkdtempSync(join(tmpdir(), "grooveway-"));
+    const first = await startEdge(t, { state });
+    const sender = await connect(first, "alice/laptop", "websocket");
+    await sender.send("bob/pc", "so that the object has a file");
+    await sender.close();
+    await first.close();
+    assert.equal(asWrittenBefore(state), 1);
+    const edge = await startEdge(t, { state });
+    // After both have closed.
+    t.after(() => rmSync(state, { recursive: true, force: true }));
+    const device = await connect(edge, "bob/pc", "websocket");
+    t.after(() => device.close());
+    const received = await receive(device, 5);
+    const bodies = received.map(({ body }) => (body.length > 100 ? body.length : text(body)));
+    // Each session of the device has its own order.
+    assert.deepEqual(new Set(bodies), new Set(["first", "second", "third", 600_000, "to many"]));
+    // Their ids say who has sent them, whatever was written then.
+    assert.deepEqual(
+      new Map(
+        received.map(({ body, id, from, vouched }) => [body.length > 100 ? "long" : text(body), [id, from, vouched]]),
+      ),
+      new Map(
+        [
+          ["first", "gw-4@alice/laptop", "alice/laptop"],
+          ["second", "4f7d-cafe@carol/pc", "carol/pc"],
+          ["third", "gw-5@alice/laptop", "alice/laptop"],
+          ["long", "%s7@carol/pc", "carol/pc"],
+          ["to many", "gw-6@alice/laptop", "alice/laptop"],
+        ].map(([body = "", id, from]) => [body, [id, from, true]]),
+      ),
+    );
+    const { generation, senders } = await (await mailboxOf(edge, "grooveDevice://bob/pc")).status();
+    assert.ok(generation > 7 && senders === "alice carol");
+  });
+});
+
+/** Puts what the first release has written in the place of each mailbox that has messages. Returns of how many. */
+function asWrittenBefore(state: string): number {
+  let count = 0;
+  for (const name of readdirSync(state, { recursive: true, encoding: "utf8" })) {
+    if (!name.endsWith(".sqlite")) continue;
+    const db = new DatabaseSync(join(state, name));
+    const tables = db
+      .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\'")
+      .all();
+    const names = tables.map((row) => String(row.name)).filter((table) => !table.startsWith("sqlite"));
+    if (names.includes("segments") && Number(db.prepare("SELECT count(*) AS n FROM segments").get()?.n) > 0) {
+      for (const table of names) db.exec(`DROP TABLE ${table}`);
+      db.exec(schema);
+      count += 1;
+    }
+    db.close();
+  }
+  return count;
+}
+
+function text(body: Uint8Array): string {
+  return new TextDecoder().decode(body);
+}

@@ -1,0 +1,74 @@
+/** Who waits for room in a mailbox: each is told, whatever fails, and nobody who was suspended anew meanwhile is forgotten. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { ROOM_CALLS, ROOM_RETRY, WAITERS } from "../../../src/edge/defaults.ts";
+import { type Facts, Waiters } from "../../../src/edge/mailbox/room-waiters.ts";
+
+function started() {
+  const kept = new Map<string, string>();
+  const facts: Facts = {
+    facts: (prefix) =>
+      [...kept].filter(([name]) => name.startsWith(prefix)).map(([name, value]) => [name.slice(prefix.length), value]),
+    setFact: (name, value) => void kept.set(name, value),
+    removeFact: (name) => void kept.delete(name),
+  };
+  return { kept, waiters: new Waiters(facts), woken: () => new Waiters(facts) };
+}
+
+const all = () => true;
+const nobody = () => false;
+
+describe("those who wait for room", () => {
+  it("are told when their sender may go on, and are forgotten then", () => {
+    const { waiters, kept } = started();
+    assert.ok(waiters.add("one", "alice") && waiters.add("two", "bob"));
+    assert.deepEqual(waiters.take(nobody, 0), []);
+    assert.deepEqual(
+      waiters.take((sender) => sender === "bob", 0),
+      ["two"],
+    );
+    waiters.told("two");
+    assert.deepEqual([waiters.size, [...kept.keys()]], [1, ["waits one"]]);
+  });
+
+  it("are told again when a call has failed, after a while, and when the mailbox has lost its memory", () => {
+    const { waiters, woken } = started();
+    waiters.add("one", "alice");
+    assert.deepEqual(waiters.take(all, 1000), ["one"]);
+    assert.deepEqual(waiters.take(all, 1000), [], "it is being told");
+    waiters.failed("one", 2000);
+    assert.equal(waiters.retryAt, 2000 + ROOM_RETRY);
+    assert.deepEqual(waiters.take(all, 2000), []);
+    assert.deepEqual(woken().take(all, 2000), ["one"]);
+    assert.deepEqual(waiters.take(all, 2000 + ROOM_RETRY), ["one"]);
+    waiters.told("one");
+    assert.deepEqual([waiters.size, woken().size, waiters.retryAt], [0, 0, Number.POSITIVE_INFINITY]);
+  });
+
+  it("stay when they are suspended once more while they are told", () => {
+    const { waiters, woken } = started();
+    waiters.add("one", "alice");
+    waiters.take(all, 0);
+    waiters.add("one", "alice");
+    waiters.told("one");
+    assert.deepEqual([waiters.size, woken().size], [1, 1]);
+    assert.deepEqual(waiters.take(all, 0), ["one"]);
+    waiters.told("one");
+    assert.equal(waiters.size, 0);
+  });
+
+  it("are so many and no more, and so many are told at a time, those who wait for longest first", () => {
+    const { waiters } = started();
+    for (let n = 0; n < WAITERS; n += 1) assert.ok(waiters.add(`${n}`, "alice"));
+    assert.ok(!waiters.add("one more", "alice"), "it is not suspended");
+    assert.ok(waiters.add("7", "alice"), "this one waits already");
+    const first = waiters.take(all, 0);
+    assert.deepEqual(
+      first,
+      Array.from({ length: ROOM_CALLS }, (_, n) => `${n}`),
+    );
+    assert.deepEqual(waiters.take(all, 0), []);
+    waiters.told("3");
+    assert.deepEqual(waiters.take(all, 0), [`${ROOM_CALLS}`]);
+  });
+});

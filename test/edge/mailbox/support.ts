@@ -1,0 +1,287 @@
+/** Edges, devices and raw SSTP clients for the tests of mailboxes. */
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { after } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import { Device, type DeviceOptions, type Message, openTransport, type TransportName } from "../../../src/device/index.ts";
+import type { Bundle } from "../../../src/edge/rpc/message-batch.ts";
+import type { Acknowledged, Appended, MailboxStatus, Refusal, Room } from "../../../src/edge/mailbox/mailbox.ts";
+import type { Report } from "../../../src/edge/rpc/delivery-report.ts";
+import type { Wanted } from "../../../src/edge/mailbox/mailbox-store.ts";
+import {
+  accountURL,
+  Connection,
+  type ConnectionEvent,
+  type ConnectionOptions,
+  relayURL,
+} from "../../../src/sstp/index.ts";
+import { PATIENCE } from "../../support/sockets.ts";
+
+/** The ways to an edge that is the relay itself. */
+export const TRANSPORTS = ["websocket", "longlived", "keepalive", "polling"] as const satisfies TransportName[];
+
+/** Whether the long form of the tests was asked for. */
+export const FULL = process.env.GROOVEWAY_TORTURE === "full";
+
+interface Context {
+  after(run: () => Promise<unknown>): void;
+}
+
+/** An edge on any free port, stopped when the test is over. */
+export async function startEdge(context: Context, options: Partial<LocalEdgeOptions> = {}): Promise<LocalEdge> {
+  const edge = await startLocalEdge({
+    port: 0,
+    relayAllow: [],
+    dev: options.keys === undefined ? "1" : "private",
+    ...options,
+  });
+  let closing: Promise<void> | undefined;
+  const close = () => {
+    closing ??= edge.close();
+    return closing;
+  };
+  context.after(close);
+  return { ...edge, close };
+}
+
+const connected: Device[] = [];
+// A test that has failed leaves its devices behind, which would look for their edge as long as the process lives.
+after(() => Promise.all(connected.map((device) => device.close())));
+
+/** A device connected to the edge itself. It is closed at the end of all tests, if it is not before. */
+export async function connect(
+  edge: LocalEdge,
+  address: string,
+  transport: TransportName,
+  options: Partial<DeviceOptions> = {},
+): Promise<Device> {
+  const device = await Device.connect({ edge: edge.url, address, transport, ...options });
+  connected.push(device);
+  return device;
+}
+
+/** What a test asks of a mailbox's object. */
+export interface MailboxStub {
+  append(bundle: Bundle, from?: string): Promise<Appended>;
+  pass(bundle: Bundle): Promise<Refusal[]>;
+  attach(): Promise<{ readonly generation: number }>;
+  ready(tunnel: string, generation: number): Promise<boolean>;
+  acknowledge(generation: number, report: Report): Promise<Acknowledged | undefined>;
+  room(source: string): Promise<Room>;
+  withdraw(wanted: Wanted): Promise<number>;
+  status(): Promise<MailboxStatus>;
+  purge(): Promise<number>;
+  setLocked(locked: boolean): Promise<void>;
+}
+
+/** The object of a mailbox, by its peer's URL. */
+export async function mailboxOf(edge: LocalEdge, peer: string): Promise<MailboxStub> {
+  const namespace = await edge.miniflare.getDurableObjectNamespace("MAILBOX");
+  return namespace.get(namespace.idFromName(peer)) as unknown as MailboxStub;
+}
+
+export interface TunnelStub {
+  status(): Promise<{ readonly live: boolean; readonly ended?: string; readonly since: number }>;
+}
+
+/** The object of a virtual connection, by its GUID. */
+export async function tunnelOf(edge: LocalEdge, guid: string): Promise<TunnelStub> {
+  const namespace = await edge.miniflare.getDurableObjectNamespace("TUNNEL");
+  return namespace.get(namespace.idFromName(guid)) as unknown as TunnelStub;
+}
+
+/** The next messages of a device, each done at once. Fails when they do not come. */
+export async function receive(device: Device, count: number, patience = PATIENCE): Promise<Message[]> {
+  const taken: Message[] = [];
+  const late = new AbortController();
+  const limit = sleep(patience, undefined, { signal: late.signal }).then(
+    () => {
+      throw new Error(`${taken.length} of ${count} messages came within ${patience} ms`);
+    },
+    () => undefined,
+  );
+  const all = (async () => {
+    const messages = device.messages();
+    while (taken.length < count) {
+      const { value, done } = await messages.next();
+      if (done === true) throw new Error(`the device ended after ${taken.length} of ${count} messages`);
+      value.done();
+      taken.push(value);
+    }
+  })();
+  try {
+    await Promise.race([all, limit]);
+  } finally {
+    late.abort();
+  }
+  return taken;
+}
+
+/** Waits until something holds. */
+export async function until(what: string, holds: () => boolean | Promise<boolean>, patience = PATIENCE): Promise<void> {
+  const end = Date.now() + patience;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`in vain: ${what}`);
+    await sleep(20);
+  }
+}
+
+/** A body of a length that no other message has in the same place. */
+export function bodyOf(length: number, seed: string): Uint8Array {
+  const block = createHash("sha256").update(seed).digest();
+  return Uint8Array.from({ length }, (_, i) => (block[i % 32] ?? 0) ^ (i >>> 5));
+}
+
+/** A client that speaks SSTP itself: the engine of src/sstp over a transport of src/device. */
+export class RawClient {
+  readonly engine: Connection;
+  readonly events: ConnectionEvent[] = [];
+  readonly #transport: ReturnType<typeof openTransport>;
+  #octets = new Map<number, Uint8Array[]>();
+  /** Messages that have come whole: session, fields and body. */
+  readonly messages: { sessionId: number; number: number; fields: object; body: Buffer }[] = [];
+  #fields = new Map<number, object>();
+  /** Resources for which it takes nothing. */
+  refused: readonly string[] = [];
+
+  constructor(
+    edge: LocalEdge,
+    transport: TransportName,
+    url: string,
+    options: Partial<ConnectionOptions> = {},
+    relay = "127.0.0.1",
+    token?: string,
+  ) {
+    this.#transport = openTransport({ transport, relay, edge: edge.url, token });
+    this.engine = new Connection({
+      role: "client",
+      outbound: true,
+      localDeviceURLs: [url],
+      now: performance.now(),
+      ...options,
+    });
+  }
+
+  /**
+   * Connects, and attaches the account of an identity when one is given.
+   *
+   * @param token sent with each request
+   */
+  static async open(
+    edge: LocalEdge,
+    transport: TransportName,
+    url: string,
+    identity?: string,
+    options: Partial<ConnectionOptions> = {},
+    token?: string,
+  ): Promise<RawClient> {
+    const client = new RawClient(edge, transport, url, options, "127.0.0.1", token);
+    client.connect("127.0.0.1");
+    await client.event("connected");
+    if (identity !== undefined) {
+      client.engine.attach({ accountURL: accountURL({ identity }) });
+      client.flush();
+      await client.event("attached");
+    }
+    return client;
+  }
+
+  /** @param token the AuthenticationToken */
+  connect(relay: string, token = ""): void {
+    this.engine.connect(relayURL(relay), new TextEncoder().encode(token));
+    this.flush();
+    void this.#read();
+  }
+
+  flush(): void {
+    const blocks = this.engine.output(performance.now());
+    if (blocks.length > 0) void this.#transport.write(blocks);
+  }
+
+  /** Opens a session and waits until it may be sent on. */
+  async session(resourceURL: string, identityURL: string, deviceURL = ""): Promise<number> {
+    const sessionId = this.engine.open({ resourceURL, identityURL, deviceURL });
+    this.flush();
+    await this.event("sessionState", (event) => event.sessionId === sessionId);
+    return sessionId;
+  }
+
+  /** Sends a message; the number that its acknowledgement will have. */
+  send(sessionId: number, body: string | Uint8Array, fields: Parameters<Connection["beginMessage"]>[1] = {}): number {
+    this.engine.beginMessage(sessionId, { acknowledgeImmediately: true, ...fields });
+    this.engine.data(sessionId, typeof body === "string" ? new TextEncoder().encode(body) : body);
+    const number = this.engine.endMessage(sessionId);
+    this.flush();
+    return number;
+  }
+
+  /** Waits for an event, also one that has come already. */
+  async event<T extends ConnectionEvent["type"]>(
+    type: T,
+    which: (event: Extract<ConnectionEvent, { type: T }>) => boolean = () => true,
+    patience = PATIENCE,
+  ): Promise<Extract<ConnectionEvent, { type: T }>> {
+    let found: Extract<ConnectionEvent, { type: T }> | undefined;
+    const looking = until(
+      `event ${type}`,
+      () => {
+        found = this.events.find(
+          (event): event is Extract<ConnectionEvent, { type: T }> => event.type === type && which(event as never),
+        );
+        return found !== undefined;
+      },
+      patience,
+    );
+    await looking.catch((error: Error) => {
+      throw new Error(`${error.message}; came ${this.events.map((event) => event.type).join(" ")}`);
+    });
+    assert.ok(found);
+    return found;
+  }
+
+  /** The edge's reason for ending the transport. */
+  get lost(): string | undefined {
+    return this.#transport.lost?.code;
+  }
+
+  close(): void {
+    this.#transport.close();
+  }
+
+  async #read(): Promise<void> {
+    for (;;) {
+      const octets = await this.#transport.read();
+      if (octets === undefined) break;
+      this.#handle(this.engine.receive(octets, performance.now()));
+    }
+    this.#handle(this.engine.transportLost());
+  }
+
+  #handle(events: readonly ConnectionEvent[]): void {
+    for (const event of events) {
+      this.events.push(event);
+      if (event.type === "open") {
+        const refused = this.refused.includes(event.resourceURL);
+        this.engine.setAvailability(event.sessionId, refused ? "fault" : "ready");
+      }
+      if (event.type === "message") {
+        this.#fields.set(event.sessionId, event.fields);
+        this.#octets.set(event.sessionId, []);
+      }
+      if (event.type === "data") this.#octets.get(event.sessionId)?.push(event.octets.slice());
+      if (event.type === "endMessage") {
+        const body = Buffer.concat(this.#octets.get(event.sessionId) ?? []);
+        const fields = this.#fields.get(event.sessionId) ?? {};
+        this.messages.push({ sessionId: event.sessionId, number: event.message, fields, body });
+        this.engine.complete(event.message, performance.now());
+      }
+    }
+    this.flush();
+  }
+}
+
+/** A name that no other test has used. */
+export function fresh(prefix: string): string {
+  return `${prefix}-${randomBytes(4).toString("hex")}`;
+}

@@ -1,0 +1,110 @@
+/** A consumer that takes and does not acknowledge, while another device of its identity waits. */
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import type { Device } from "../../../src/device/index.ts";
+import { HOLD_TIME } from "../../../src/edge/defaults.ts";
+import { ACKNOWLEDGE_SECONDS } from "../../../src/edge/policy/acknowledge-time.ts";
+import { SIGN_OF_LIFE } from "../../../src/store-and-forward/patience.ts";
+import { drivenWorker } from "../../support/worker.ts";
+import { connect, fresh, type MailboxStub, mailboxOf, RawClient, receive, startEdge, until } from "./support.ts";
+
+type Driven = MailboxStub & { elapse(milliseconds: number): Promise<void> };
+
+const SECOND = 1000;
+const code = await drivenWorker();
+
+let edge: LocalEdge;
+const closing: (() => Promise<unknown>)[] = [];
+before(async () => {
+  edge = await startEdge({ after: (run) => closing.push(run) }, { code });
+});
+after(async () => {
+  for (const close of closing) await close();
+});
+
+/** Two devices of an identity; the newer one takes messages and acknowledges none. */
+async function started(transport: "websocket" | "keepalive") {
+  const name = fresh("alice");
+  const healthy = await connect(edge, `${name}/desk`, "websocket");
+  const mailbox = (await mailboxOf(edge, `grooveIdentity://${name}`)) as Driven;
+  await until("the first one consumes", async () => (await mailbox.status()).consumer !== undefined);
+  const { generation } = await mailbox.status();
+  /** How many have consumed the mailbox so far. */
+  const consumers = async () => (await mailbox.status()).generation - generation + 1;
+  const hung = new RawClient(edge, transport, `grooveDevice://${name}/phone`);
+  const complete = hung.engine.complete.bind(hung.engine);
+  hung.engine.complete = () => false;
+  hung.connect("127.0.0.1");
+  await hung.event("connected");
+  hung.engine.attach({ accountURL: `grooveAccount://${name}` });
+  hung.flush();
+  await hung.event("attached");
+  await until("the newer one consumes", async () => (await consumers()) === 2);
+  const sender = await connect(edge, `${fresh("bob")}/pc`, "websocket");
+  const send = async (text: string) => {
+    await sender.send(name, text);
+    await hung.event("endMessage", ({ message }) => message === hung.messages.length);
+  };
+  const texts = async (device: Device, count: number) => (await receive(device, count)).map((one) => one.text());
+  return { name, healthy, hung, complete, mailbox, consumers, send, texts };
+}
+
+describe("messages of an identity with two devices", { concurrency: false }, () => {
+  it("go to the other one when a device that lives keeps them for long", async () => {
+    const { healthy, hung, mailbox, consumers, send, texts } = await started("websocket");
+    await send("urgent");
+    await mailbox.elapse((ACKNOWLEDGE_SECONDS - 5) * SECOND);
+    assert.equal(await consumers(), 2, "it is waited for");
+    await mailbox.elapse(10 * SECOND);
+    assert.deepEqual(await texts(healthy, 1), ["urgent"]);
+    await until("it is acknowledged", async () => (await mailbox.status()).messages === 0);
+    // It stays, and does not get them back as long as the other one is there.
+    assert.equal(hung.engine.closed, undefined);
+    await healthy.close();
+    await until("the other has left", async () => (await consumers()) === 4);
+  });
+
+  it("stay with a device that acknowledges from time to time", async () => {
+    const { hung, complete, mailbox, consumers, send } = await started("websocket");
+    for (let turn = 0; turn < 3; turn += 1) {
+      await send(`one ${turn}`);
+      await mailbox.elapse((ACKNOWLEDGE_SECONDS - 10) * SECOND);
+      assert.equal(await consumers(), 2);
+      await send(`two ${turn}`);
+      const [first] = hung.messages.splice(0);
+      complete(first?.number ?? 0);
+      hung.flush();
+      await until("it is acknowledged", async () => (await mailbox.status()).messages < 2 * turn + 2);
+    }
+  });
+
+  it("go to the other one soon when nothing is heard of a device", async () => {
+    const { healthy, hung, mailbox, consumers, send, texts } = await started("keepalive");
+    await send("first");
+    hung.close();
+    // Its last GET may have been held.
+    await mailbox.elapse(HOLD_TIME + SIGN_OF_LIFE - 5 * SECOND);
+    assert.equal(await consumers(), 2, "it is waited for");
+    await mailbox.elapse(10 * SECOND);
+    assert.deepEqual(await texts(healthy, 1), ["first"]);
+  });
+
+  it("do not go back and forth between two that keep them", async () => {
+    const { name, hung, mailbox, consumers, send } = await started("websocket");
+    const third = await RawClient.open(edge, "websocket", `grooveDevice://${name}/tablet`, name);
+    third.engine.complete = () => false;
+    await until("the newest consumes", async () => (await consumers()) === 3);
+    void hung;
+    const sent = send("one").catch(() => undefined);
+    await third.event("endMessage");
+    const generations: number[] = [];
+    for (let turn = 0; turn < 4; turn += 1) {
+      await mailbox.elapse((ACKNOWLEDGE_SECONDS + 1) * SECOND);
+      await until("it is quiet", async () => (await mailbox.status()).consumer !== undefined);
+      generations.push(await consumers());
+    }
+    await sent;
+    assert.ok((generations.at(-1) ?? 0) <= 5, `generations ${generations}`);
+  });
+});

@@ -1,0 +1,150 @@
+/** Where a request comes from, and who is believed about it. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { sourceOf } from "../../../src/edge/policy/client-network.ts";
+
+/** What is used of a request of the platform. */
+function request(headers: Record<string, string>, peer?: string): Parameters<typeof sourceOf>[0] {
+  return { headers: new Headers(headers), cf: peer === undefined ? undefined : { clientIp: peer } } as never;
+}
+
+const cloudflare = (address: string) => request({ "CF-Connecting-IP": address });
+
+/** How a proxy says where a request comes from. */
+const SAID = [
+  ["X-Forwarded-For", "203.0.113.9"],
+  ["Forwarded", "for=203.0.113.9"],
+] as const;
+
+describe("source of a request", () => {
+  for (const [address, source] of [
+    ["192.0.2.1", "192.0.2.1"],
+    ["::ffff:192.0.2.1", "192.0.2.1"],
+    ["::FFFF:c000:201", "192.0.2.1"],
+    ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+    ["2001:DB8:0001:0002::6", "2001:db8:1:2::/64"],
+    ["2001:db8::1", "2001:db8:0:0::/64"],
+    ["2001:db8:0:0:9::", "2001:db8:0:0::/64"],
+    ["::1", "0:0:0:0::/64"],
+    ["", ""],
+  ] as const) {
+    it(`${address || "nothing"} is ${source || "nowhere"}`, () => {
+      assert.equal(sourceOf(cloudflare(address)), source);
+    });
+  }
+
+  it("is what the platform says, when it does not tell of the connection, whatever is written elsewhere", () => {
+    assert.equal(sourceOf(cloudflare("203.0.113.9")), "203.0.113.9");
+    const forged = request({ "CF-Connecting-IP": "203.0.113.9", "X-Forwarded-For": "192.0.2.1" });
+    assert.equal(sourceOf(forged), "203.0.113.9");
+    assert.equal(sourceOf(request({})), "");
+  });
+
+  it("tells IPv4 clients apart on a socket that listens on ::", () => {
+    assert.equal(sourceOf(request({}, "[::ffff:192.0.2.1]:4000")), "192.0.2.1");
+    assert.equal(sourceOf(request({}, "[::ffff:192.0.2.2]:4000")), "192.0.2.2");
+  });
+
+  for (const peer of [
+    "8.8.8.8:4000",
+    "[2001:4860:4860::8888]:4000",
+    "10.1.2.3:4000",
+    "192.168.0.7:4000",
+    "[fd00::1]:4000",
+  ]) {
+    it(`is ${peer} itself, whatever it says: a machine of the same network is no trusted proxy`, () => {
+      const alone = sourceOf(request({}, peer));
+      assert.notEqual(alone, "");
+      for (const [header, value] of SAID) assert.equal(sourceOf(request({ [header]: value }, peer)), alone, header);
+      assert.equal(sourceOf(request({ "CF-Connecting-IP": "203.0.113.9" }, peer)), alone);
+    });
+  }
+
+  for (const peer of ["127.0.0.1:4000", "127.0.0.9:4000", "[::1]:4000", "[::ffff:127.0.0.1]:4000"]) {
+    it(`is what the proxy ${peer} on this machine says, and the proxy when it says nothing`, () => {
+      for (const [header, value] of SAID) {
+        assert.equal(sourceOf(request({ [header]: value }, peer)), "203.0.113.9", header);
+      }
+      assert.notEqual(sourceOf(request({}, peer)), "");
+    });
+  }
+
+  it("is the proxy when it passes on a CF-Connecting-IP that a client has written, and says nothing itself", () => {
+    assert.equal(sourceOf(request({ "CF-Connecting-IP": "203.0.113.9" }, "127.0.0.1:1")), "127.0.0.1");
+    const both = request({ "CF-Connecting-IP": "203.0.113.9", "X-Forwarded-For": "203.0.113.10" }, "127.0.0.1:1");
+    assert.equal(sourceOf(both), "203.0.113.10");
+  });
+
+  const proxies = "10.0.0.7, 2001:db8:1::/48";
+  for (const [forwarded, source] of [
+    ["for=203.0.113.9", "203.0.113.9"],
+    ["for=192.0.2.66, For=203.0.113.9;proto=https;by=10.0.0.7", "203.0.113.9"],
+    ['for=203.0.113.9, for="10.0.0.7:4711"', "203.0.113.9"],
+    ['for="[2001:db8:2::1]:4711"', "2001:db8:2:0::/64"],
+    ['for="\\203.0.113.9:_port"', "203.0.113.9"],
+    // A hop of which the proxy does not say where it is, and a header that is not one: nobody knows but who the proxy is.
+    ["for=192.0.2.66, for=unknown", "10.0.0.7"],
+    ["for=192.0.2.66, for=_hidden", "10.0.0.7"],
+    ["for=192.0.2.66, proto=https", "10.0.0.7"],
+    ['for="192.0.2.66, for=203.0.113.9', "10.0.0.7"],
+    ['for=192.0.2.66;x=", for="[2001:db8:2::1]"', "10.0.0.7"],
+    ["for=203.0.113.9;for=192.0.2.66", "10.0.0.7"],
+    ["203.0.113.9", "10.0.0.7"],
+    ["", "10.0.0.7"],
+  ] as const) {
+    it(`is ${source} when the trusted proxy says Forwarded: ${forwarded}`, () => {
+      assert.equal(sourceOf(request({ Forwarded: forwarded }, "10.0.0.7:1"), proxies), source);
+    });
+  }
+
+  it("is the proxy when X-Forwarded-For and Forwarded disagree: a client has written one of them", () => {
+    const said = (xForwardedFor: string, forwarded: string) =>
+      sourceOf(request({ "X-Forwarded-For": xForwardedFor, Forwarded: forwarded }, "10.0.0.7:1"), proxies);
+    assert.equal(said("203.0.113.9", "for=192.0.2.66"), "10.0.0.7");
+    assert.equal(said("203.0.113.9", "for=192.0.2.66, for=203.0.113.9"), "203.0.113.9");
+    assert.equal(said("203.0.113.9", "nonsense"), "10.0.0.7");
+  });
+
+  for (const [forwarded, peer, source] of [
+    ["203.0.113.9", "10.0.0.7:1", "203.0.113.9"],
+    ["192.0.2.66, 203.0.113.9", "10.0.0.7:1", "203.0.113.9"],
+    ["203.0.113.9, 10.0.0.7", "[2001:db8:1::2]:1", "203.0.113.9"],
+    ["203.0.113.9:55", "10.0.0.7:1", "203.0.113.9"],
+    ["[2001:db8:2::1]:55", "10.0.0.7:1", "2001:db8:2:0::/64"],
+    ["10.0.0.7", "10.0.0.7:1", "10.0.0.7"],
+    ["192.0.2.66, unknown", "10.0.0.7:1", "10.0.0.7"],
+    ["203.0.113.9", "10.0.0.8:1", "10.0.0.8"],
+    ["203.0.113.9", "127.0.0.1:1", "127.0.0.1"],
+  ] as const) {
+    it(`${peer} says ${forwarded}: it is ${source} when ${proxies} are trusted`, () => {
+      assert.equal(sourceOf(request({ "X-Forwarded-For": forwarded }, peer), proxies), source);
+    });
+  }
+
+  it("is never one that a client wrote itself, however many addresses it wrote", () => {
+    const address = fc.ipV4();
+    fc.assert(
+      fc.property(fc.array(fc.oneof(address, fc.ipV6(), fc.string())), address, (written, client) => {
+        fc.pre(client !== "10.0.0.7");
+        const headers = {
+          "X-Forwarded-For": [...written.map((text) => text.replace(/[^\w.:]/g, "")), client].join(", "),
+        };
+        assert.equal(sourceOf(request(headers, "10.0.0.7:1"), "10.0.0.7"), client);
+        const elements = written.map((text) => text.replace(/[^ -~]/g, "").replace(/^/, "for="));
+        const source = sourceOf(
+          request({ Forwarded: [...elements, `for=${client}`].join(", ") }, "10.0.0.7:1"),
+          "10.0.0.7",
+        );
+        assert.ok(source === client || source === "10.0.0.7", source);
+      }),
+    );
+  });
+
+  it("is believed from nobody when none are trusted, or the setting cannot be read", () => {
+    for (const setting of ["none", "10.0.0.1/8", "proxy.example.com", "10.0.0.0/33", "10.0.0.7 none"]) {
+      const said = request({ "X-Forwarded-For": "203.0.113.9" }, "127.0.0.1:1");
+      assert.equal(sourceOf(said, setting), "127.0.0.1", setting);
+    }
+  });
+});

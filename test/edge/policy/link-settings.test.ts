@@ -1,0 +1,43 @@
+/** What is asked of a link, by LINK_SECRETS and LINK_PLAIN. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { linkTerms, mayLink, trustIn } from "../../../src/edge/policy/link-settings.ts";
+
+const SECRET = Buffer.alloc(32, 7).toString("base64url");
+const RELAY = "grooveDNS://relay.example.com";
+
+describe("a link", () => {
+  for (const [settings, proved, clear] of [
+    [{}, false, false],
+    [{ LINK_PLAIN: "relay.example.com" }, false, false],
+    [{ LINK_SECRETS: `other.example.com=${SECRET}` }, false, false],
+    [{ LINK_SECRETS: "relay.example.com=none" }, false, true],
+    [{ LINK_SECRETS: `relay.example.com=${SECRET}` }, true, false],
+    [{ LINK_SECRETS: `relay.example.com=${SECRET}`, LINK_PLAIN: "Relay.Example.com:2492" }, true, true],
+    [{ LINK_SECRETS: `relay.example.com=${SECRET}`, LINK_PLAIN: "other.example.com" }, true, false],
+  ] as const) {
+    it(`by ${JSON.stringify(settings)} ${proved ? "is" : "is not"} proved, and ${clear ? "may" : "may not"} be public in clear`, () => {
+      const terms = linkTerms(RELAY, settings);
+      assert.deepEqual([terms?.secrets !== undefined, terms?.clear], [proved, clear]);
+    });
+  }
+
+  for (const [settings, may] of [
+    [{}, false],
+    [{ DEV: "private" }, true],
+    [{ LINK_WAYS: "tls:443" }, true],
+    [{ LINK_WAYS: "tls:443 sstp:2492" }, false],
+    [{ LINK_SECRETS: "relay.example.com=none" }, true],
+    [{ LINK_SECRETS: `relay.example.com=${SECRET}` }, true],
+    [{ LINK_SECRETS: "relay.example.com=short", LINK_WAYS: "tls:443" }, false],
+  ] as const) {
+    it(`${may ? "may" : "can never"} be made by ${JSON.stringify(settings)}, so messages for it are ${may ? "taken" : "refused"}`, () => {
+      assert.equal(mayLink(RELAY, settings), may);
+    });
+  }
+
+  it("is neither made nor let in by a setting that cannot be read", () => {
+    assert.equal(linkTerms(RELAY, { LINK_SECRETS: "relay.example.com=short" }), undefined);
+    assert.deepEqual(trustIn(RELAY, "other.example.com=short"), { type: "secrets", secrets: [] });
+  });
+});

@@ -1,0 +1,81 @@
+/** QUOTA: what may wait for one peer. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { parseQuota, QuotaError } from "../../../src/edge/policy/quota-setting.ts";
+import { QUOTA } from "../../../src/store-and-forward/share.ts";
+
+describe("QUOTA", () => {
+  it("is what it names, and by default what it does not", () => {
+    const named = fc.record(
+      {
+        octets: fc.integer({ min: 1024 ** 2, max: 10 ** 12 }),
+        messages: fc.integer({ min: 16, max: 10 ** 9 }),
+        share: fc.integer({ min: 10, max: 900 }).map((thousandths) => thousandths / 1000),
+      },
+      { requiredKeys: [], noNullPrototype: true },
+    );
+    fc.assert(
+      fc.property(named, fc.constantFrom(" ", ",", ", ", "\n"), (quota, between) => {
+        const text = Object.entries(quota).map(([name, value]) => `${name}=${value}`);
+        assert.deepEqual(parseQuota(text.join(between)), { ...QUOTA, ...quota });
+      }),
+    );
+    assert.deepEqual(parseQuota(""), QUOTA);
+  });
+
+  it("takes octets in units", () => {
+    for (const [text, octets] of [
+      ["octets=2048KiB", 2 * 1024 ** 2],
+      ["octets=64MiB", 64 * 1024 ** 2],
+      ["octets=3GiB", 3 * 1024 ** 3],
+    ] as const) {
+      assert.equal(parseQuota(text).octets, octets);
+    }
+  });
+
+  it("says which entry is wrong, and what to write", () => {
+    for (const [text, entry] of [
+      ["octets=64MiB octet=3", "octet=3"],
+      ["octets", "octets"],
+      ["octets=", "octets="],
+      ["octets=1e9", "octets=1e9"],
+      ["octets=64MB", "octets=64MB"],
+      ["octets=67108864 MiB", "MiB"],
+      ["octets=1048575", "octets=1048575"],
+      ["octets=999999999999GiB", "octets=999999999999GiB"],
+      ["messages=15", "messages=15"],
+      ["messages=100MiB", "messages=100MiB"],
+      ["messages=-1", "messages=-1"],
+      ["share=1", "share=1"],
+      ["share=0", "share=0"],
+      ["share=0.95", "share=0.95"],
+      ["share=.5", "share=.5"],
+      ["share=50%", "share=50%"],
+      ["share=0.5 share=0.5", "share=0.5"],
+      ["toString=1", "toString=1"],
+    ] as const) {
+      assert.throws(
+        () => parseQuota(text),
+        (error) =>
+          error instanceof QuotaError &&
+          error.message.includes(JSON.stringify(entry)) &&
+          /(write|leave) /.test(error.message),
+        text,
+      );
+    }
+  });
+
+  it("is read or refused, whatever it is", () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.stringMatching(/^(octets|messages|share)=[0-9.KMGiB]{0,20}$/)), (text) => {
+        try {
+          const { octets, messages, share } = parseQuota(text);
+          assert.ok(octets > 0 && messages > 0 && share > 0 && share < 1);
+        } catch (error) {
+          assert.ok(error instanceof QuotaError);
+        }
+      }),
+    );
+  });
+});

@@ -1,0 +1,63 @@
+/** RATE, and under which name somebody is metered. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { LEAST_RATE_OCTETS, RATE } from "../../../src/edge/defaults.ts";
+import { meteredName, parseRate, RateError } from "../../../src/edge/policy/rate-setting.ts";
+
+describe("RATE", () => {
+  it("is what it names, and by default what it does not", () => {
+    const figure = (least: number) => fc.integer({ min: least, max: 10 ** 12 });
+    const named = fc.record(
+      {
+        connections: figure(1),
+        connects: figure(1),
+        octets: figure(LEAST_RATE_OCTETS),
+        messages: figure(1),
+        recipients: figure(1),
+      },
+      { requiredKeys: [], noNullPrototype: true },
+    );
+    fc.assert(
+      fc.property(named, fc.constantFrom(" ", ",", ", ", "\n"), (rate, between) => {
+        const text = Object.entries(rate).map(([name, value]) => `${name}=${value}`);
+        assert.deepEqual(parseRate(text.join(between)), { ...RATE, ...rate });
+      }),
+    );
+    assert.deepEqual(parseRate(""), RATE);
+  });
+
+  it("says which entry is wrong, and what to write", () => {
+    for (const [text, entry] of [
+      ["connections=200 conects=3", "conects=3"],
+      ["octets", "octets"],
+      ["octets=", "octets="],
+      ["octets=1e6", "octets=1e6"],
+      ["messages=-1", "messages=-1"],
+      ["messages=0", "messages=0"],
+      ["messages=1.5", "messages=1.5"],
+      [`octets=${LEAST_RATE_OCTETS - 1}`, `octets=${LEAST_RATE_OCTETS - 1}`],
+      ["connects=1 connects=1", "connects=1"],
+      ["toString=1", "toString=1"],
+      ["messages=9999999999999999", "messages=9999999999999999"],
+    ] as const) {
+      assert.throws(
+        () => parseRate(text),
+        (error) =>
+          error instanceof RateError &&
+          error.message.includes(JSON.stringify(entry)) &&
+          /(write|leave) /.test(error.message),
+        text,
+      );
+    }
+  });
+
+  it("meters nobody unless it is set, and then each address by itself", () => {
+    const source = "grooveDevice://alice/pc";
+    assert.equal(meteredName(source, undefined, {}), undefined);
+    assert.equal(meteredName(source, undefined, { RATE: "" }), undefined);
+    assert.equal(meteredName("", undefined, { RATE: "messages=1" }), undefined);
+    assert.equal(meteredName(source, "id", {}), "token:id");
+    assert.equal(meteredName(source, undefined, { RATE: "messages=1" }), "address:grooveDevice://alice/pc");
+  });
+});
