@@ -14,14 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type ConnectionEvent, deviceURL } from "../sstp/index.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
 import { Carrier, closure } from "./relay-connection.ts";
-import {
-  BUSY_PATIENCE,
-  CONNECT_TIMEOUT,
-  CONTENT_RESERVE,
-  DRAIN_PATIENCE,
-  LONGEST_REST,
-  RECONNECT_FIRST,
-} from "./limits.ts";
+import { BUSY_PATIENCE, CONNECT_TIMEOUT, CONTENT_RESERVE, DRAIN_PATIENCE, LONGEST_REST, RECONNECT_FIRST } from "./limits.ts";
 import { DeviceError } from "./device-error.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
@@ -32,7 +25,7 @@ import { assertSayable, Recipients } from "./recipients.ts";
 import { ReconnectPause } from "./reconnect.ts";
 import { tokenFrom } from "./token-source.ts";
 import { sendRefusal } from "./token-refusal.ts";
-import type { TransportName } from "./transports/open-transport.ts";
+import type { TransportName } from "./transports/transport.ts";
 
 /** A carrier, and what belongs to it alone. */
 interface Run {

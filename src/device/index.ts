@@ -16,6 +16,7 @@ export { Device } from "./device.ts";
 export { DeviceError, type DeviceErrorCode } from "./device-error.ts";
 export type { Message, SendOptions, StreamPart } from "./message.ts";
 export type { DeviceOptions, HeldListener } from "./options.ts";
-export { openTransport, TRANSPORTS, type Transport, type TransportName, type TransportOptions } from "./transports/open-transport.ts";
+export { openTransport } from "./transports/open-transport.ts";
+export { TRANSPORTS, type Transport, type TransportName, type TransportOptions } from "./transports/transport.ts";
 export type { Dialler, Patience } from "./transports/dial.ts";
 export type { Endpoint } from "./transports/endpoint.ts";

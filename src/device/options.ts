@@ -8,7 +8,7 @@ import { MESSAGE_LIMIT } from "./limits.ts";
 import { DeviceError } from "./device-error.ts";
 import { checked } from "./recipients.ts";
 import type { TokenSource } from "./token-source.ts";
-import type { TransportName } from "./transports/open-transport.ts";
+import type { TransportName } from "./transports/transport.ts";
 
 /** Told of a recipient, as it was given to `send`, and of the resource of the messages that wait. */
 export type HeldListener = (to: string, resource: string) => void;

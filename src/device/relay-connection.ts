@@ -4,33 +4,13 @@
  *
  * @module
  */
-import {
-  type Address,
-  type AddressingEntry,
-  accountURL,
-  type Closed,
-  CloseReasonId,
-  ConnectCloseReasonId,
-  Connection,
-  type ConnectionEvent,
-  ConnectResponseId,
-  deviceURL,
-  relayURL,
-  SessionStatusId,
-} from "../sstp/index.ts";
+import { type Address, type AddressingEntry, accountURL, type Closed, CloseReasonId, ConnectCloseReasonId, Connection, type ConnectionEvent, ConnectResponseId, deviceURL, relayURL, SessionStatusId } from "../sstp/index.ts";
 import { parseCapabilities } from "../store-and-forward/capabilities.ts";
-import {
-  ACKNOWLEDGE_PAUSE,
-  ANSWERS_AHEAD,
-  BUSY_KEEP_ALIVE,
-  CLOSE_TIMEOUT,
-  KEEP_ALIVE,
-  OPEN_SESSIONS,
-  RECEIVE_TIMEOUT,
-} from "./limits.ts";
+import { ACKNOWLEDGE_PAUSE, ANSWERS_AHEAD, BUSY_KEEP_ALIVE, CLOSE_TIMEOUT, KEEP_ALIVE, OPEN_SESSIONS, RECEIVE_TIMEOUT } from "./limits.ts";
 import { DeviceError } from "./device-error.ts";
 import { tokenRefusal } from "./token-refusal.ts";
-import { openTransport, type Transport, type TransportOptions } from "./transports/open-transport.ts";
+import { openTransport } from "./transports/open-transport.ts";
+import type { Transport, TransportOptions } from "./transports/transport.ts";
 
 /** What a session of ours is when it may be sent on, or why it cannot be had. */
 type SessionOutcome =

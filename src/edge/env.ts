@@ -3,22 +3,22 @@
  *
  * @module
  */
-import type { Directory } from "./mailbox/directory.ts";
-import type { Link } from "./link/link.ts";
-import type { Mailbox } from "./mailbox/mailbox.ts";
-import type { Meter } from "./admission/meter.ts";
+import type { DirectoryRpc } from "./rpc/directory-rpc.ts";
+import type { LinkRpc } from "./rpc/link-rpc.ts";
+import type { MailboxRpc } from "./rpc/mailbox-rpc.ts";
+import type { MeterRpc } from "./rpc/meter-rpc.ts";
 import type { Settings } from "./policy/settings.ts";
-import type { Tunnel } from "./tunnel/tunnel.ts";
+import type { TunnelRpc } from "./rpc/tunnel-rpc.ts";
 
 export interface Env extends Settings {
   /** One object per virtual connection, named by its Virtual-Connection-GUID. */
-  readonly TUNNEL: DurableObjectNamespace<Tunnel>;
+  readonly TUNNEL: DurableObjectNamespace<TunnelRpc>;
   /** One object per peer, named by its device URL or identity URL. */
-  readonly MAILBOX: DurableObjectNamespace<Mailbox>;
+  readonly MAILBOX: DurableObjectNamespace<MailboxRpc>;
   /** One object that knows which mailboxes there are. */
-  readonly DIRECTORY: DurableObjectNamespace<Directory>;
+  readonly DIRECTORY: DurableObjectNamespace<DirectoryRpc>;
   /** One object per principal with limits, named as meteredName says. */
-  readonly METER: DurableObjectNamespace<Meter>;
+  readonly METER: DurableObjectNamespace<MeterRpc>;
   /** One object per origin relay, named by the relay's URL. */
-  readonly LINK: DurableObjectNamespace<Link>;
+  readonly LINK: DurableObjectNamespace<LinkRpc>;
 }

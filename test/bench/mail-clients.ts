@@ -1,16 +1,8 @@
 /** Clients of mailboxes: the product's device, the product's engine alone, and the floor. */
 import { WebSocket } from "ws";
 import { Device, openTransport, type Transport } from "../../src/device/index.ts";
-import type { MailboxStatus } from "../../src/edge/mailbox/mailbox.ts";
-import {
-  accountURL,
-  Connection,
-  type ConnectionEvent,
-  deviceURL,
-  identityURL,
-  parseAddress,
-  relayURL,
-} from "../../src/sstp/index.ts";
+import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
+import { accountURL, Connection, type ConnectionEvent, deviceURL, identityURL, parseAddress, relayURL } from "../../src/sstp/index.ts";
 import { agentOf, ask } from "./ask.ts";
 import { ADMIN_TOKEN, type Client, eachBox, LETTER, type Letter, type MailTransport, type Way } from "./letters.ts";
 

@@ -5,7 +5,8 @@ import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { closure } from "../../src/device/relay-connection.ts";
 import { DeviceError } from "../../src/device/device-error.ts";
-import { openTransport, type TransportName } from "../../src/device/transports/open-transport.ts";
+import { openTransport } from "../../src/device/transports/open-transport.ts";
+import type { TransportName } from "../../src/device/transports/transport.ts";
 
 async function busyProxy(context: TestContext, headers: Record<string, string>): Promise<string> {
   const server = createServer((_, response) => response.writeHead(429, headers).end());

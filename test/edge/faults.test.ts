@@ -3,23 +3,13 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
 import { Device, type TransportName } from "../../src/device/index.ts";
-import { PING_SILENCE } from "../../src/edge/defaults.ts";
+import { PING_SILENCE } from "../../src/edge/tunnel/limits.ts";
 import { REST_FORMAT } from "../../src/edge/tunnel/hibernation.ts";
 import { Connection, relayURL } from "../../src/sstp/index.ts";
-import type { MailboxStub } from "./mailbox/support.ts";
-import { fresh, receive, until } from "./mailbox/support.ts";
+import { type MailboxStub, fresh, receive, until } from "./mailbox/support.ts";
 import type { Meter, Tunnel } from "../support/driven-worker.ts";
 import { PollingDevice } from "./polling-device.ts";
-import {
-  assertCut,
-  assertNothingLeft,
-  assertRefused,
-  newGuid,
-  Device as RawDevice,
-  startDrivenEdge,
-  type TestEdge,
-  type TestRelay,
-} from "./support.ts";
+import { assertCut, assertNothingLeft, assertRefused, newGuid, Device as RawDevice, startDrivenEdge, type TestEdge, type TestRelay } from "./support.ts";
 
 type TunnelStub = Pick<Tunnel, "fail" | "left" | "status" | "lastSign" | "deliver">;
 type MeterStub = Pick<Meter, "left">;

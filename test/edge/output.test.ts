@@ -6,36 +6,17 @@ import { tokenAuthenticator } from "../../src/auth/permissions.ts";
 import { ANYBODY } from "../../src/auth/principal.ts";
 import { UNQUESTIONED } from "../../src/auth/standing.ts";
 import { pack } from "../../src/edge/rpc/message-batch.ts";
-import {
-  ANSWERS_AHEAD,
-  ATTACH_MESSAGES,
-  CONSUMED_MAILBOXES,
-  HOLD_FLIGHT_OCTETS,
-  HOLD_IGNORED_OCTETS,
-  HOLD_OCTETS,
-  MESSAGE_LIMIT,
-  REFUSED_REST,
-  SEND_WINDOW,
-  UNTAKEN_OCTETS,
-  UNTAKEN_TIMEOUT,
-  WAKES,
-  WINDOW_OCTETS,
-} from "../../src/edge/defaults.ts";
+import { ANSWERS_AHEAD, HOLD_FLIGHT_OCTETS, HOLD_IGNORED_OCTETS, HOLD_OCTETS, WINDOW_OCTETS } from "../../src/edge/tunnel/limits.ts";
+import { ATTACH_MESSAGES, CONSUMED_MAILBOXES, REFUSED_REST, UNTAKEN_OCTETS, UNTAKEN_TIMEOUT } from "../../src/edge/endpoint/limits.ts";
+import { MESSAGE_LIMIT } from "../../src/edge/policy/limits.ts";
+import { SEND_WINDOW } from "../../src/edge/mailbox/limits.ts";
+import { WAKES } from "../../src/edge/admission/limits.ts";
 import type { Reason } from "../../src/edge/reasons.ts";
-import { type Host, Terminal } from "../../src/edge/endpoint/sstp-endpoint.ts";
+import { Terminal } from "../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Host } from "../../src/edge/endpoint/endpoint-context.ts";
 import type { Throttle } from "../../src/edge/admission/throttle.ts";
 import { Wired } from "../../src/edge/tunnel/websocket-connection.ts";
-import {
-  CloseReasonId,
-  type Command,
-  ConnectCloseReasonId,
-  Connection,
-  decode,
-  encode,
-  relayURL,
-  SessionStatusId,
-  VERSION_1_6,
-} from "../../src/sstp/index.ts";
+import { CloseReasonId, type Command, ConnectCloseReasonId, Connection, decode, encode, relayURL, SessionStatusId, VERSION_1_6 } from "../../src/sstp/index.ts";
 
 /** Messages that waking a mailbox counts for here. */
 const WAKE = 7;

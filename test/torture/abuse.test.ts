@@ -11,7 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
-import { HALF_OPEN, MISSES, MISSES_RATE } from "../../src/edge/defaults.ts";
+import { HALF_OPEN, MISSES, MISSES_RATE } from "../../src/edge/admission/limits.ts";
 import { edgeMemory } from "../edge/support.ts";
 import { startEdge } from "../edge/mailbox/support.ts";
 import type { Attack, Outcome } from "./attacker.ts";

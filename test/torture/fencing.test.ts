@@ -7,23 +7,12 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { Device, DeviceError } from "../../src/device/index.ts";
-import type { Mailbox, MailboxStatus } from "../../src/edge/mailbox/mailbox.ts";
+import type { Mailbox } from "../../src/edge/mailbox/mailbox.ts";
+import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
 import { ConnectCloseReasonId, deviceURL, parseAddress } from "../../src/sstp/index.ts";
 import { mailboxOf, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { statusOf } from "./lossy.ts";
-import {
-  ADMIN_TOKEN,
-  Chance,
-  ENCAPSULATIONS,
-  FULL,
-  insist,
-  KEYS,
-  seedOf,
-  stamped,
-  stampOf,
-  tokenFor,
-  withToken,
-} from "./support.ts";
+import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, FULL, insist, KEYS, seedOf, stamped, stampOf, tokenFor, withToken } from "./support.ts";
 
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 

@@ -8,7 +8,7 @@
  */
 import { connect, type Socket } from "node:net";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
-import type { MailboxStatus } from "../../src/edge/mailbox/mailbox.ts";
+import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
 import { ResponseReader } from "../../src/encapsulation/http-body.ts";
 import { listen } from "../support/sockets.ts";
 import { ADMIN_TOKEN, type ENCAPSULATIONS } from "./support.ts";

@@ -5,14 +5,14 @@
  * @module
  */
 import { within } from "../../lib/runtime/timeout.ts";
-import { CONNECT_TIMEOUT, METER_TIMEOUT } from "../defaults.ts";
+import { CONNECT_TIMEOUT, METER_TIMEOUT } from "./limits.ts";
 import type { Env } from "../env.ts";
-import type { Entrance, Meter } from "./meter.ts";
+import type { Entrance, MeterRpc } from "../rpc/meter-rpc.ts";
 
 export class HalfOpen {
   readonly #env: Pick<Env, "METER">;
   readonly #context: Pick<DurableObjectState, "id" | "waitUntil">;
-  #meter: DurableObjectStub<Meter> | undefined;
+  #meter: DurableObjectStub<MeterRpc> | undefined;
   /** By when the device has to have said Connect. */
   #connectBy = Number.POSITIVE_INFINITY;
 

@@ -13,46 +13,19 @@
  * @module
  */
 
+import type { Entrance, Amount, Lease, MeterRpc, MeterStatus } from "../rpc/meter-rpc.ts";
 import { DurableObject } from "cloudflare:workers";
 import { within } from "../../lib/runtime/timeout.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../../lib/token-bucket.ts";
-import {
-  ASK_AFTER,
-  ASK_AT_ONCE,
-  ASK_TIMEOUT,
-  BURST,
-  FULL_RETRY,
-  HALF_OPEN,
-  HALF_OPEN_TIME,
-  LEASE_TIME,
-  METER_LOOK,
-  SLICE,
-} from "../defaults.ts";
+import { ASK_AFTER, ASK_AT_ONCE, ASK_TIMEOUT, BURST, FULL_RETRY, HALF_OPEN, HALF_OPEN_TIME, LEASE_TIME, METER_LOOK, SLICE } from "./limits.ts";
 import type { Env } from "../env.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
-
-/** Whether one more virtual connection may be; if not, in how many seconds it is worth another try. */
-export type Entrance =
-  | { readonly ok: true }
-  | { readonly ok: false; readonly retryAfter: number; readonly limit: "connections" | "connects" | "halfOpen" };
-
-/** An amount of each of what is metered by the second. */
-export interface Amount {
-  readonly octets: number;
-  readonly messages: number;
-}
-
-/** What may be used, after `wait` milliseconds and within the `holds` that follow. */
-export interface Lease extends Amount {
-  readonly wait: number;
-  readonly holds: number;
-}
 
 /** A virtual connection is written down under this prefix and its name; the bucket of connects by its own. */
 const CONNECTION = "connection:";
 const CONNECTS = "connects";
 
-export class Meter extends DurableObject<Env> {
+export class Meter extends DurableObject<Env> implements MeterRpc {
   readonly #rate: Rate;
   readonly #connects: Bucket;
   readonly #octets: Bucket;
@@ -179,9 +152,7 @@ export class Meter extends DurableObject<Env> {
   }
 
   /** What there is, for tests and for an operator's look. */
-  async status(): Promise<
-    Amount & { readonly connections: number; readonly connects: number; readonly halfOpen: number }
-  > {
+  async status(): Promise<MeterStatus> {
     const now = Date.now();
     return {
       connections: this.#connections.size,

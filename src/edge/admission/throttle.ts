@@ -10,17 +10,10 @@
  */
 import { within } from "../../lib/runtime/timeout.ts";
 import { type Bucket, bucket, charge } from "../../lib/token-bucket.ts";
-import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } from "../defaults.ts";
+import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } from "./limits.ts";
 import type { Env } from "../env.ts";
-import type { Amount, Entrance, Lease } from "./meter.ts";
+import type { Amount, Entrance, Lease, MeterRpc } from "../rpc/meter-rpc.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
-
-/** What is asked of a Meter. */
-export interface MeterStub {
-  enter(connection: string): Promise<Entrance>;
-  leave(connection: string): Promise<void>;
-  lease(connection: string, wanted: Amount, unused: Amount): Promise<Lease>;
-}
 
 /**
  * The throttle of a virtual connection that is metered under a name; undefined when it has none.
@@ -47,7 +40,7 @@ const REAL: Clock = { now: Date.now, sleep: (milliseconds) => scheduler.wait(mil
 const KINDS = ["octets", "messages"] as const;
 
 export class Throttle {
-  readonly #meter: MeterStub;
+  readonly #meter: Pick<MeterRpc, "enter" | "leave" | "lease">;
   readonly #connection: string;
   readonly #rate: Rate;
   readonly #clock: Clock;
@@ -66,7 +59,7 @@ export class Throttle {
   #ended = false;
 
   /** @param connection the Tunnel's name */
-  constructor(meter: MeterStub, connection: string, rate: Rate, clock: Clock = REAL) {
+  constructor(meter: Pick<MeterRpc, "enter" | "leave" | "lease">, connection: string, rate: Rate, clock: Clock = REAL) {
     this.#meter = meter;
     this.#connection = connection;
     this.#rate = rate;

@@ -13,37 +13,19 @@
  */
 
 import { RoundRobin } from "../../lib/round-robin.ts";
-import {
-  CloseReasonId,
-  ConnectCloseReasonId,
-  type Connection,
-  type ReceivedMessageFields,
-  SessionStatusId,
-} from "../../sstp/index.ts";
+import { CloseReasonId, ConnectCloseReasonId, type Connection, type ReceivedMessageFields, SessionStatusId } from "../../sstp/index.ts";
 import { type Envelope, fitsMessage, type Mail, type Recipient } from "../../store-and-forward/envelope.ts";
 import { Arena, MessageBody } from "../../store-and-forward/message-body.ts";
 import { identityIn, Voucher } from "../../store-and-forward/vouch.ts";
 import { lengthOfMail, pack } from "../rpc/message-batch.ts";
 import { Calls } from "../../lib/runtime/deadline-pool.ts";
-import {
-  BATCH_MESSAGES,
-  BATCH_OCTETS,
-  CALL_OCTETS,
-  CALL_TIMEOUT,
-  CALLS_AT_ONCE,
-  COPIES_OCTETS,
-  COPY_COST,
-  REFUSED_REST,
-  STATUS_INDEXES,
-  UNFINISHED_OCTETS,
-  VOLATILE_BATCH_OCTETS,
-  VOLATILE_TIMEOUT,
-  WOKEN_MAILBOXES,
-} from "../defaults.ts";
+import { BATCH_MESSAGES, BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, COPIES_OCTETS, COPY_COST, REFUSED_REST, STATUS_INDEXES, UNFINISHED_OCTETS, VOLATILE_BATCH_OCTETS, WOKEN_MAILBOXES } from "./limits.ts";
+import { VOLATILE_TIMEOUT } from "../rpc/deadlines.ts";
+import { CALL_TIMEOUT } from "../mailbox/limits.ts";
 import { noticeStorageFull } from "../disk.ts";
 import { report } from "../log.ts";
-import type { Appended, Refusal } from "../mailbox/mailbox.ts";
-import type { Host } from "./sstp-endpoint.ts";
+import type { Appended, Refusal } from "../rpc/mailbox-rpc.ts";
+import type { Host } from "./endpoint-context.ts";
 
 /** Who gets a copy: one peer of ours, or an origin relay for all of its own. */
 interface Copy {

@@ -18,7 +18,7 @@ import { Queue } from "../../lib/queue.ts";
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import type { Mail } from "../../store-and-forward/envelope.ts";
 import { SessionSlot } from "../../store-and-forward/session-pool.ts";
-import { SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "../defaults.ts";
+import { SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "./limits.ts";
 import { ReportDraft } from "../rpc/delivery-report.ts";
 
 /** A message that waits to be sent; number 0 is one that nobody keeps. */

@@ -16,24 +16,11 @@ import { SessionPool } from "../../store-and-forward/session-pool.ts";
 import { StoredIds } from "../../store-and-forward/vouch.ts";
 import { unpack } from "../rpc/message-batch.ts";
 import { Calls } from "../../lib/runtime/deadline-pool.ts";
-import {
-  CALL_TIMEOUT,
-  DECLINED_DESTINATIONS,
-  LATER,
-  LINK_SESSIONS,
-  MESSAGE_COST,
-  OPEN_SESSIONS,
-  SEND_WINDOW,
-  SEND_WINDOW_MESSAGES,
-  SESSION_FAILURES,
-  SESSION_OUTPUT,
-  SESSION_REFUSALS,
-  STUCK_OCTETS,
-  VOLATILE_OCTETS,
-} from "../defaults.ts";
-import type { Delivery, Taken } from "../mailbox/mailbox.ts";
+import { CALL_TIMEOUT, LATER, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
+import { DECLINED_DESTINATIONS, LINK_SESSIONS, MESSAGE_COST, OPEN_SESSIONS, SESSION_FAILURES, SESSION_OUTPUT, SESSION_REFUSALS, STUCK_OCTETS, VOLATILE_OCTETS } from "./limits.ts";
+import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
 import { Sender, type Senders, Subscription, type SubscriptionSnapshot, type Waiting } from "./mailbox-subscription.ts";
-import type { Host } from "./sstp-endpoint.ts";
+import type { Host } from "./endpoint-context.ts";
 
 /** A message that was sent and is not acknowledged. */
 interface Sent {

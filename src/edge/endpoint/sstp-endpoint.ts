@@ -10,82 +10,27 @@
  * @module
  */
 
-import type { Authenticator, ConnectDecision } from "../../auth/permissions.ts";
+import type { Host } from "./endpoint-context.ts";
+import type { ConnectDecision } from "../../auth/permissions.ts";
 import { ANYBODY, isSame, NOBODY, type Principal } from "../../auth/principal.ts";
-import { AcceptorProof, type DiallerProof, type LinkTrust, relayNamed } from "../../auth/relay-proof.ts";
+import { AcceptorProof, type DiallerProof, relayNamed } from "../../auth/relay-proof.ts";
 import { addressee } from "../../auth/scopes.ts";
-import type { Judge } from "../../auth/standing.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { promptly, within } from "../../lib/runtime/timeout.ts";
 import { bucket, charge } from "../../lib/token-bucket.ts";
-import {
-  accountOf,
-  CloseReasonId,
-  ConnectCloseReasonId,
-  Connection,
-  type ConnectionEvent,
-  type ConnectionSnapshot,
-  ConnectResponseId,
-  type FanoutDeviceEntry,
-  identityURL,
-  isMultidrop,
-  isPeer,
-  isRelay,
-  wholeCommands,
-} from "../../sstp/index.ts";
+import { accountOf, CloseReasonId, ConnectCloseReasonId, Connection, type ConnectionEvent, type ConnectionSnapshot, ConnectResponseId, type FanoutDeviceEntry, identityURL, isMultidrop, isPeer, isRelay, wholeCommands } from "../../sstp/index.ts";
 import { formatCapabilities, parseCapabilities } from "../../store-and-forward/capabilities.ts";
-import {
-  ATTACH_MESSAGES,
-  BULK_IDLE,
-  COMMAND_OCTETS,
-  CONNECT_PATIENCE,
-  CONSUMED_MAILBOXES,
-  DECISION_RETRY,
-  DECISION_TIMEOUT,
-  HELD_OCTETS,
-  LINK_KEEP_ALIVE,
-  LINK_RECEIVE_TIMEOUT,
-  UNSTORED_MESSAGES,
-  UNSTORED_OCTETS,
-  UNTAKEN_OCTETS,
-  UNTAKEN_TIMEOUT,
-  WAKES,
-} from "../defaults.ts";
+import { ATTACH_MESSAGES, COMMAND_OCTETS, CONNECT_PATIENCE, CONSUMED_MAILBOXES, DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS, LINK_KEEP_ALIVE, LINK_RECEIVE_TIMEOUT, UNSTORED_MESSAGES, UNSTORED_OCTETS, UNTAKEN_OCTETS, UNTAKEN_TIMEOUT } from "./limits.ts";
+import { BULK_IDLE } from "../rpc/doorbell-protocol.ts";
+import { WAKES } from "../admission/limits.ts";
 import { Intake, type IntakeSnapshot } from "./inbound-messages.ts";
 import { report } from "../log.ts";
-import type { Delivery, Mailbox, Taken } from "../mailbox/mailbox.ts";
-import type { Entrance } from "../admission/meter.ts";
+import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
+import type { Entrance } from "../rpc/meter-rpc.ts";
 import type { Inflow, Origin } from "../origin/tcp-channel.ts";
 import { Outlet, type OutletSnapshot } from "./outbound-messages.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import type { Throttle } from "../admission/throttle.ts";
-
-/** What a terminal needs of the object that it lives in. */
-export interface Host {
-  /** The object's name, by which mailboxes call it back. */
-  readonly name: string;
-  mailbox(peer: string): DurableObjectStub<Mailbox>;
-  /** What a device's share is metered by; undefined when it has no limits. */
-  throttle(source: string, who: Principal): Throttle | undefined;
-  /** The one URL of an origin relay that messages may be sent to, or undefined when that is not allowed. */
-  remote(relayURL: string): string | undefined;
-  /** By what a relay that connects to this edge is trusted; undefined when the operator has said nothing of it. */
-  trust(relayURL: string): LinkTrust | undefined;
-  /** A peer has connected: links that the operator wants kept are looked after. */
-  arrived(): void;
-  /** Keeps the object alive until the promise settles. */
-  waitUntil(promise: Promise<unknown>): void;
-  /** How many recipients one session may have. */
-  readonly recipients: number;
-  /** The longest message that a mailbox takes, in octets. */
-  readonly messageLimit: number;
-  /** Decides what the device may do. */
-  readonly authenticator: Authenticator;
-  /** Who has opened the virtual connection. */
-  readonly owner: Principal;
-  /** Whether the bearer of its token may still be served: it is asked before anything is taken or handed over. */
-  readonly standing: Judge;
-}
 
 /** A terminal at rest, as plain data. */
 export interface TerminalSnapshot {

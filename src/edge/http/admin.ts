@@ -15,11 +15,11 @@
 import { type Context, Hono, type Next } from "hono";
 import { noDrops } from "../../store-and-forward/drop-reasons.ts";
 import { admitOperator } from "./authorize.ts";
-import { ADMIN_PAGE } from "../defaults.ts";
-import { DIRECTORY } from "../mailbox/directory.ts";
+import { ADMIN_PAGE } from "./limits.ts";
+import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import type { Env } from "../env.ts";
-import type { LinkStatus } from "../link/link.ts";
-import type { MailboxStatus } from "../mailbox/mailbox.ts";
+import type { LinkStatus } from "../rpc/link-rpc.ts";
+import type { MailboxStatus } from "../rpc/mailbox-rpc.ts";
 import { parseLinks } from "../policy/link-settings.ts";
 import { problem, REASONS } from "../reasons.ts";
 import { allowedLink, forOperator } from "../origin/relay-policy.ts";

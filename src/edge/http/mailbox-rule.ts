@@ -9,8 +9,8 @@
 
 import { readBody } from "../../lib/runtime/byte-reader.ts";
 import { AddressError, deviceURL, identityURL, parseAddress } from "../../sstp/index.ts";
-import { RULE_OCTETS } from "../defaults.ts";
-import { mailboxAt } from "../mailbox/directory.ts";
+import { RULE_OCTETS } from "./limits.ts";
+import { mailboxAt } from "./existing-mailbox.ts";
 import type { Env } from "../env.ts";
 import { gate } from "../admission/source-gate.ts";
 import { EVERYONE, formatSenderRule, parseSenderRule, SenderRuleError } from "../policy/sender-rule.ts";

@@ -17,7 +17,7 @@ import { type Address, AddressError, deviceURL, identityURL, parseAddress, relay
 import type { Recipient } from "../../store-and-forward/envelope.ts";
 import { roomFor } from "../../store-and-forward/share.ts";
 import { escaped, LONGEST_ID } from "../../store-and-forward/vouch.ts";
-import { METER_TIMEOUT, WAKES } from "../defaults.ts";
+import { METER_TIMEOUT, WAKES } from "../admission/limits.ts";
 import type { Env } from "../env.ts";
 import { mayLink } from "../policy/link-settings.ts";
 import { parseQuota } from "../policy/quota-setting.ts";

@@ -7,7 +7,7 @@
 
 import type { ClientOutput, EncapsulationClient, Session } from "../../encapsulation/index.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
-import { ENCAPSULATED_AHEAD } from "../defaults.ts";
+import { ENCAPSULATED_AHEAD } from "./limits.ts";
 import type { Inflow, Origin } from "../origin/tcp-channel.ts";
 
 /** What a link needs of the way to its relay. */

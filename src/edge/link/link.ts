@@ -16,6 +16,7 @@
  * @module
  */
 
+import type { Reach, LinkStatus, LinkRpc } from "../rpc/link-rpc.ts";
 import { DurableObject } from "cloudflare:workers";
 import { ownNames } from "../../auth/own-names.ts";
 import { tokenAuthenticator } from "../../auth/permissions.ts";
@@ -25,46 +26,19 @@ import { UNQUESTIONED } from "../../auth/standing.ts";
 import { guidFrom, KeepAliveClient } from "../../encapsulation/index.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import {
-  LINK_CONNECT_TIMEOUT,
-  LINK_DRAIN,
-  LINK_IDLE,
-  LINK_LIFE,
-  LINK_RECIPIENTS,
-  LINK_REST_LAST,
-  LINK_RETRY_FIRST,
-  LINK_RETRY_LAST,
-  LINK_WANTED,
-  REACH_TIMEOUT,
-} from "../defaults.ts";
+import { LINK_CONNECT_TIMEOUT, LINK_DRAIN, LINK_IDLE, LINK_LIFE, LINK_RECIPIENTS, LINK_REST_LAST, LINK_RETRY_FIRST, LINK_RETRY_LAST, LINK_WANTED } from "./limits.ts";
+import { REACH_TIMEOUT } from "../rpc/deadlines.ts";
 import { Encapsulated, type Wire } from "./keepalive-channel.ts";
 import type { Env } from "../env.ts";
-import type { Delivery, Taken } from "../mailbox/mailbox.ts";
+import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
 import { type LinkTerms, linkTerms, type NamedWay, parseLinks } from "../policy/link-settings.ts";
 import { messageLimit } from "../policy/quota-setting.ts";
 import type { Way } from "../policy/link-ways.ts";
 import { reachRelay } from "../origin/dial-relay.ts";
 import type { Reason } from "../reasons.ts";
 import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
-import { type Host, Terminal } from "../endpoint/sstp-endpoint.ts";
-
-/** Whether the relay can be had now, or in the words of SessionStatus why not [MS-GRVSSTP 2.2.8.1]. */
-export type Reach = "connected" | "DNSLookupFailed" | "HostNotReachable" | "ConnectionClosed";
-
-/** What an operator sees of a link. */
-export interface LinkStatus {
-  readonly relay: string;
-  readonly connected: boolean;
-  /** When it was connected, in milliseconds since 1970. */
-  readonly since: number | undefined;
-  /** Where it was reached last: host and port. */
-  readonly way: string | undefined;
-  /** Tries in a row that have failed, and why the last did. */
-  readonly failures: number;
-  readonly why: Reach | undefined;
-  /** Why exactly, when there is a name for it. */
-  readonly reason: Reason | undefined;
-}
+import { Terminal } from "../endpoint/sstp-endpoint.ts";
+import type { Host } from "../endpoint/endpoint-context.ts";
 
 /** A connection to the relay. */
 interface Line {
@@ -92,7 +66,7 @@ type Failure = Pick<Failed, "why" | "reason">;
 const FAILED = "failed";
 const WAY = "way";
 
-export class Link extends DurableObject<Env> {
+export class Link extends DurableObject<Env> implements LinkRpc {
   #line: Line | undefined;
   #connecting: Promise<Reach> | undefined;
   #connectingSince = 0;

@@ -13,15 +13,7 @@
  */
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import type { Drop } from "../../store-and-forward/drop-reasons.ts";
-import {
-  ASIDE_RANGES,
-  DECLINED_RANGES,
-  LATER,
-  REFUSED_FOR,
-  REFUSED_MESSAGES,
-  SEND_WINDOW,
-  SEND_WINDOW_MESSAGES,
-} from "../defaults.ts";
+import { ASIDE_RANGES, DECLINED_RANGES, LATER, REFUSED_FOR, REFUSED_MESSAGES, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "./limits.ts";
 import { Flying } from "./send-window.ts";
 import type { Report } from "../rpc/delivery-report.ts";
 import type { MailboxStore, Slice } from "./mailbox-store.ts";

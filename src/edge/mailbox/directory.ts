@@ -8,15 +8,13 @@
  * @module
  */
 import { DurableObject } from "cloudflare:workers";
+import type { DirectoryRpc } from "../rpc/directory-rpc.ts";
 import type { Env } from "../env.ts";
-
-/** The object's name. */
-export const DIRECTORY = "directory";
 
 /** Where the highest number is kept; mailboxes stand under `mailbox:` and their peer's URL. */
 const USED = "used";
 
-export class Directory extends DurableObject<Env> {
+export class Directory extends DurableObject<Env> implements DirectoryRpc {
   /**
    * Enters a mailbox, by its peer's URL.
    *
@@ -53,13 +51,4 @@ export class Directory extends DurableObject<Env> {
     const options = { prefix: "mailbox:", limit, ...(after !== undefined && { startAfter: `mailbox:${after}` }) };
     return [...this.ctx.storage.kv.list(options)].map(([key]) => key.slice("mailbox:".length));
   }
-}
-
-/** A mailbox that is there. */
-export async function mailboxAt(
-  env: Pick<Env, "DIRECTORY" | "MAILBOX">,
-  peer: string,
-): Promise<ReturnType<Env["MAILBOX"]["getByName"]> | undefined> {
-  const there = await env.DIRECTORY.getByName(DIRECTORY).has(peer);
-  return there ? env.MAILBOX.getByName(peer) : undefined;
 }

@@ -17,7 +17,7 @@
  */
 
 import { senderOf } from "../../store-and-forward/share.ts";
-import { ID_OCTETS, ID_ROW_OCTETS, KEPT_RANGES, RANGE_TIME, REMEMBER_IDS } from "../defaults.ts";
+import { ID_OCTETS, ID_ROW_OCTETS, KEPT_RANGES, RANGE_TIME, REMEMBER_IDS } from "./limits.ts";
 import { type Ids, NONE, type Series } from "./seen-ids.ts";
 
 /** The statements of a store. */

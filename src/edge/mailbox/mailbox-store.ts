@@ -21,50 +21,16 @@
  *
  * @module
  */
+import type { Outcome, Waiting, Wanted } from "../rpc/mailbox-rpc.ts";
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { joinOctets } from "../../sstp/index.ts";
 import type { Envelope, Recipient } from "../../store-and-forward/envelope.ts";
-import {
-  type Amount,
-  hasRoom,
-  isAtMark,
-  isEasy,
-  isPlenty,
-  longestIn,
-  mayGoOn,
-  QUOTA,
-  type Quota,
-  roomFor,
-  senderOf,
-} from "../../store-and-forward/share.ts";
+import { type Amount, hasRoom, isAtMark, isEasy, isPlenty, longestIn, mayGoOn, QUOTA, type Quota, roomFor, senderOf } from "../../store-and-forward/share.ts";
 import { storedVersion } from "../../store-and-forward/stored-version.ts";
-import {
-  type Bundle,
-  contentsOf,
-  emptyMessage,
-  envelopeAt,
-  ID_AT,
-  idLengthAt,
-  isElsewhere,
-  lengthOf,
-  renumbered,
-  withBody,
-  withoutBody,
-} from "../rpc/message-batch.ts";
-import {
-  BODY_ROW_OCTETS,
-  ENVELOPE_LIMIT,
-  FOUND_SEGMENTS,
-  LONG_ENVELOPE,
-  MESSAGE_LIMIT,
-  PURGED_IDS_AGE,
-  RANGE_TIME,
-  REMEMBER_IDS,
-  RETENTION,
-  SEGMENT_ENVELOPES,
-  SEGMENT_OCTETS,
-} from "../defaults.ts";
+import { type Bundle, contentsOf, emptyMessage, envelopeAt, ID_AT, idLengthAt, isElsewhere, lengthOf, renumbered, withBody, withoutBody } from "../rpc/message-batch.ts";
+import { BODY_ROW_OCTETS, ENVELOPE_LIMIT, FOUND_SEGMENTS, LONG_ENVELOPE, PURGED_IDS_AGE, RANGE_TIME, REMEMBER_IDS, RETENTION, SEGMENT_ENVELOPES, SEGMENT_OCTETS } from "./limits.ts";
+import { MESSAGE_LIMIT } from "../policy/limits.ts";
 import { ID_SCHEMA, IdTable } from "./id-store.ts";
 import { eachOf, idsOf, NONE, type WrittenIds } from "./seen-ids.ts";
 import { type Segment, Segments } from "./segment-cache.ts";
@@ -80,38 +46,12 @@ export interface Sql {
   };
 }
 
-/**
- * What became of a message. One that is locked came from somebody who may not send to this mailbox. One that is too long
- * can never be stored, one over the quota later, and so one for which the disk is too full, or whose mailbox is new and
- * cannot be entered in the directory now. The last three are of one that cannot wait for an origin relay that is out of
- * reach.
- */
-export type Outcome =
-  | "stored"
-  | "duplicate"
-  | "quota"
-  | "tooLong"
-  | "full"
-  | "locked"
-  | "notEntered"
-  | "DNSLookupFailed"
-  | "HostNotReachable"
-  | "ConnectionClosed";
-
 /** Messages of a mailbox, numbered one by one from `first` on. */
 export interface Slice {
   readonly first: number;
   readonly bundle: Bundle;
   /** By how much each counts: what it adds to the call that carries the slice, its envelope with the first that has it. */
   readonly sizes: readonly number[];
-}
-
-/** What waits. */
-export interface Waiting {
-  readonly messages: number;
-  readonly octets: number;
-  /** When the oldest came, in milliseconds since 1970; undefined when nothing waits. */
-  readonly oldest: number | undefined;
 }
 
 /** Messages that are to be written down, with their envelopes as they are stored. */
@@ -136,16 +76,6 @@ interface Extent {
 interface Share {
   messages: number;
   octets: number;
-}
-
-/** Messages that a sender asks for. */
-export interface Wanted {
-  /** Device URL of the sender. */
-  readonly source: string;
-  /** What their ids begin with, as they are stored. */
-  readonly idPrefix: string;
-  /** Only those for this one recipient: in the mailbox of an origin relay there are those for others. */
-  readonly to?: Recipient;
 }
 
 /** How messages are taken. */

@@ -19,6 +19,7 @@
  * @module
  */
 
+import type { Delivery, Refusal, Appended, Taken, Acknowledged, Room, MailboxStatus, ConsumerRpc, MailboxRpc, Outcome, SenderRpc, Wanted } from "../rpc/mailbox-rpc.ts";
 import { DurableObject } from "cloudflare:workers";
 import type { Range } from "../../lib/ranges.ts";
 import { within } from "../../lib/runtime/timeout.ts";
@@ -30,24 +31,9 @@ import { senderOf } from "../../store-and-forward/share.ts";
 import { type Bundle, contentsOf, envelopeAt, pack, unpack } from "../rpc/message-batch.ts";
 import { Calls } from "../../lib/runtime/deadline-pool.ts";
 import { Consumption } from "./consumption.ts";
-import {
-  CALL_TIMEOUT,
-  CONSUMER_CHECK,
-  CUT_PAUSE,
-  DELIVER_TIMEOUT,
-  EMPTY_TIME,
-  ENTER_PAUSE,
-  ENTER_TIMEOUT,
-  FORMER_CONSUMERS,
-  FULL_PAUSE,
-  HAND_TIMEOUT,
-  HUNG_TIME,
-  RETRY_PAUSES,
-  ROOM_RETRY,
-  SIGN_TIMEOUT,
-  WATCH_INTERVAL,
-} from "../defaults.ts";
-import { DIRECTORY } from "./directory.ts";
+import { CALL_TIMEOUT, CONSUMER_CHECK, CUT_PAUSE, DELIVER_TIMEOUT, EMPTY_TIME, ENTER_PAUSE, ENTER_TIMEOUT, FORMER_CONSUMERS, FULL_PAUSE, HUNG_TIME, RETRY_PAUSES, ROOM_RETRY, SIGN_TIMEOUT, WATCH_INTERVAL } from "./limits.ts";
+import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
+import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import { isStorageFull, noticeStorageFull } from "../disk.ts";
 import type { Env } from "../env.ts";
 import { report } from "../log.ts";
@@ -56,96 +42,15 @@ import { parseQuota } from "../policy/quota-setting.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "../policy/sender-rule.ts";
 import { allowedLink } from "../origin/relay-policy.ts";
 import type { Report } from "../rpc/delivery-report.ts";
-import { MailboxStore, type Outcome, type Waiting, type Wanted } from "./mailbox-store.ts";
+import { MailboxStore } from "./mailbox-store.ts";
 import { Waiters } from "./room-waiters.ts";
-
-/** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
-export interface Delivery {
-  readonly first: number;
-  readonly bundle: Bundle;
-}
-
-/** A message that did not come in, by its place in its bundle. */
-export interface Refusal {
-  readonly at: number;
-  readonly outcome: Exclude<Outcome, "stored" | "duplicate">;
-}
-
-/** What became of messages. */
-export interface Appended {
-  readonly refusals: readonly Refusal[];
-  /**
-   * The sender has used up its share: the sessions on which they came are to be suspended until `room` is called with this
-   * number or a later one. Undefined when they may go on.
-   */
-  readonly suspend?: number;
-}
-
-/**
- * What its consumer says: it has them, it has them but for some that nobody keeps and that are too many, or it does not
- * consume the mailbox (any more).
- */
-export type Taken = "taken" | { readonly dropped: number } | "gone";
-
-/** What is told to a consumer of what it has said. */
-export interface Acknowledged {
-  /** Everything up to this message has left the mailbox. */
-  readonly position: number;
-  /** Of what it has asked for again, what has left the mailbox as well: it is not waited for. */
-  readonly gone: readonly Range[];
-}
-
-/** What a sender may add to a mailbox before it is suspended, or that it may not send there. */
-export type Room =
-  | {
-      readonly type: "room";
-      readonly octets: number;
-      readonly messages: number;
-      /** Whether somebody consumes it. */
-      readonly attached: boolean;
-    }
-  | { readonly type: "locked" };
-
-/** What an operator sees of a mailbox. */
-export interface MailboxStatus extends Waiting {
-  readonly peer: string;
-  /** The Tunnel that consumes it, by its GUID; undefined when nobody does. */
-  readonly consumer: string | undefined;
-  readonly generation: number;
-  /** How many messages the consumer has set aside: refused, or meant for a session that is not ready. */
-  readonly aside: number;
-  /** How many connections are suspended until their sender has less waiting. */
-  readonly suspended: number;
-  /** Whether an operator has shut all senders out, whatever the rule says. */
-  readonly locked: boolean;
-  /** The owner's rule of who may send. */
-  readonly senders: string;
-  readonly dropped: DropCounts;
-  /** Rows written since the object woke. */
-  readonly rowsWritten: number;
-  /** Calls to a consumer that failed since then. */
-  readonly failedDeliveries: number;
-}
-
-/** What a mailbox asks of a Tunnel or a Link. */
-interface Reader {
-  deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken>;
-  fenced(peer: string, generation: number): Promise<boolean>;
-  recall(peer: string): Promise<boolean>;
-  lastSign(): Promise<number | undefined>;
-}
-
-/** What it asks of one that sends to it. */
-interface Writer {
-  room(peer: string, upTo: number): Promise<void>;
-}
 
 interface Consumer {
   readonly tunnel: string;
   readonly generation: number;
 }
 
-export class Mailbox extends DurableObject<Env> {
+export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   readonly #store: MailboxStore;
   #consumer: Consumer | undefined;
   /** Tunnels that consumed it before, are still there and would again; the newest is the last. */
@@ -582,7 +487,7 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   /** A Link consumes the mailbox that has its own name; a relay that has connected by itself has a Tunnel, as devices do. */
-  #reader(name: string): Reader {
+  #reader(name: string): ConsumerRpc {
     return name === this.#peer ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
   }
 
@@ -768,7 +673,7 @@ export class Mailbox extends DurableObject<Env> {
   }
 
   /** A Link brings what its relay sends; devices, and relays that have connected by themselves, have Tunnels. */
-  #writer(name: string): Writer {
+  #writer(name: string): SenderRpc {
     return isRelay(name) ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
   }
 

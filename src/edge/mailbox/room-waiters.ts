@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { ROOM_CALLS, ROOM_RETRY, WAITERS } from "../defaults.ts";
+import { ROOM_CALLS, ROOM_RETRY, WAITERS } from "./limits.ts";
 
 /** Where they are kept: the facts of a mailbox. */
 export interface Facts {

@@ -6,7 +6,7 @@
 
 import { kept } from "../../store-and-forward/message-body.ts";
 import type { Bundle, Contents } from "../rpc/message-batch.ts";
-import { CACHED_OCTETS, CACHED_SEGMENTS } from "../defaults.ts";
+import { CACHED_OCTETS, CACHED_SEGMENTS } from "./limits.ts";
 
 /** A row of the log: messages numbered one by one from `first` on. */
 export interface Segment extends Contents {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { DIAL_CANDIDATES, DIAL_TIMEOUT } from "../defaults.ts";
+import { DIAL_CANDIDATES, DIAL_TIMEOUT } from "./limits.ts";
 import { dial, type Origin } from "./tcp-channel.ts";
 import { classify, readAddress } from "../policy/ip-address.ts";
 import { judgeAddresses, judgeRelay } from "../policy/relay-allow-list.ts";

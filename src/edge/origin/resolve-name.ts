@@ -6,7 +6,7 @@
 
 import { readBody } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { RESOLVE_OCTETS, RESOLVE_TIMEOUT } from "../defaults.ts";
+import { RESOLVE_OCTETS, RESOLVE_TIMEOUT } from "./limits.ts";
 
 /** Where names are resolved when RESOLVER is not set. */
 export const DEFAULT_RESOLVER = "https://cloudflare-dns.com/dns-query";

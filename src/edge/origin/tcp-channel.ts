@@ -4,7 +4,7 @@
  * @module
  */
 import { connect } from "cloudflare:sockets";
-import { DIAL_TIMEOUT } from "../defaults.ts";
+import { DIAL_TIMEOUT } from "./limits.ts";
 import type { RelayEndpoint } from "../policy/relay-allow-list.ts";
 import type { Reason } from "../reasons.ts";
 

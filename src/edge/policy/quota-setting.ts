@@ -4,7 +4,7 @@
  * @module
  */
 import { longestIn, QUOTA, type Quota } from "../../store-and-forward/share.ts";
-import { MESSAGE_LIMIT } from "../defaults.ts";
+import { MESSAGE_LIMIT } from "./limits.ts";
 
 /** A QUOTA that is not well formed; the message says what to change. */
 export class QuotaError extends Error {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LEAST_RATE_OCTETS, RATE } from "../defaults.ts";
+import { LEAST_RATE_OCTETS, RATE } from "./limits.ts";
 
 /** What one principal may do. */
 export interface Rate {

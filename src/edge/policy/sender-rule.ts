@@ -12,7 +12,7 @@
  * @module
  */
 import { AddressError, formatAddress, type Named, parseAddress, parseURL, relayURL } from "../../sstp/index.ts";
-import { SENDER_PATTERNS } from "../defaults.ts";
+import { SENDER_PATTERNS } from "./limits.ts";
 
 /** A name cut at its stars, as plain text: one piece is the name itself. */
 type Glob = readonly string[];

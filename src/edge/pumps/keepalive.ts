@@ -9,8 +9,9 @@
  * @module
  */
 import { type KeepAliveTarget, requestNumber } from "../../encapsulation/index.ts";
-import { HOLD_TIME } from "../defaults.ts";
-import { BELL_CLOSE, doorbell } from "./doorbell-client.ts";
+import { HOLD_TIME } from "./limits.ts";
+import { doorbell } from "./doorbell-client.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { TunnelStub } from "./tunnel-client.ts";
 import { answerHeaders, isReason, problem, type Reason } from "../reasons.ts";
 

@@ -11,9 +11,10 @@ import { REASON_HEADER } from "../../encapsulation/index.ts";
 import { type ByteReader, byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { type CommandWalker, encode, VERSION_1_6 } from "../../sstp/index.ts";
-import { BODY_TIMEOUT, BULK_IDLE, BULK_OCTETS, NOOP_INTERVAL } from "../defaults.ts";
-import { BELL_CLOSE, type Doorbell, type Ring } from "./doorbell-client.ts";
-import type { Verdict } from "../tunnel/http-connection.ts";
+import { BODY_TIMEOUT, BULK_OCTETS, NOOP_INTERVAL } from "./limits.ts";
+import { BULK_IDLE, BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
+import type { Doorbell, Ring } from "./doorbell-client.ts";
+import { STREAM, type Verdict } from "../rpc/tunnel-rpc.ts";
 import type { TunnelStub } from "./tunnel-client.ts";
 import { isReason, type Reason } from "../reasons.ts";
 
@@ -56,7 +57,7 @@ export async function driveDown(
 }
 
 async function pumpStream(tunnel: TunnelStub, device: DeviceWriter): Promise<void> {
-  const { ok, body } = await tunnel.fetch("http://tunnel/pull");
+  const { ok, body } = await tunnel.fetch(`http://tunnel${STREAM.pull}`);
   // A refusal's body is not for the device: the virtual connection is over, and the bell says so.
   if (!ok || body === null) return;
   const read = byteReader(body, READ_SIZE);
@@ -94,7 +95,7 @@ async function pushStream(
   walker: CommandWalker,
 ): Promise<Verdict> {
   const { readable, writable } = new IdentityTransformStream();
-  const answered = tunnel.fetch("http://tunnel/push", { method: "POST", body: readable });
+  const answered = tunnel.fetch(`http://tunnel${STREAM.push}`, { method: "POST", body: readable });
   const writer = writable.getWriter();
   try {
     for (let octets: Uint8Array | "end" | "late" = first; typeof octets !== "string"; octets = await read(BULK_IDLE)) {

@@ -11,10 +11,11 @@
 import { ECHO_STRING, type LongLivedTarget, REASON_HEADER } from "../../encapsulation/index.ts";
 import { type ByteReader, byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { CommandWalker } from "../../sstp/index.ts";
-import { BODY_TIMEOUT, BULK_OCTETS, FAREWELL, LINGER } from "../defaults.ts";
-import { BELL_CLOSE, type Doorbell, doorbell } from "./doorbell-client.ts";
+import { BODY_TIMEOUT, BULK_OCTETS, FAREWELL, LINGER } from "./limits.ts";
+import { type Doorbell, doorbell } from "./doorbell-client.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import { driveDown, driveUp } from "./longlived-terminated.ts";
-import type { Verdict } from "../tunnel/http-connection.ts";
+import { STREAM, type Verdict } from "../rpc/tunnel-rpc.ts";
 import type { Context, TunnelStub } from "./tunnel-client.ts";
 import { answerHeaders, isReason, problem, type Reason } from "../reasons.ts";
 
@@ -110,7 +111,7 @@ async function pipeDown(
   device: WritableStream<Uint8Array>,
   over: AbortSignal,
 ): Promise<void> {
-  const { ok, body } = await tunnel.fetch("http://tunnel/pull");
+  const { ok, body } = await tunnel.fetch(`http://tunnel${STREAM.pull}`);
   // A refusal's body is not for the device: the virtual connection is over, and the bell says so.
   if (ok && body !== null) {
     await body.pipeTo(device, { preventClose: true, signal: over }).catch(async (error: unknown) => {
@@ -192,7 +193,7 @@ async function pipeUp(tunnel: TunnelStub, body: ReadableStream<Uint8Array>): Pro
   try {
     // A body of which something was read cannot be handed on as it is.
     const { readable, writable } = new IdentityTransformStream();
-    const answered = tunnel.fetch("http://tunnel/push", { method: "POST", body: readable });
+    const answered = tunnel.fetch(`http://tunnel${STREAM.push}`, { method: "POST", body: readable });
     await body.pipeTo(writable).catch(() => undefined);
     const answer = await answered;
     if (answer.ok) return "DeviceGone";
@@ -209,7 +210,7 @@ function refused(reason: Reason): Verdict {
 
 /** Resolves with the reason when the virtual connection is over; meanwhile its object may sleep. */
 async function overOf(tunnel: TunnelStub): Promise<Reason> {
-  const { webSocket } = await tunnel.fetch("http://tunnel/over", { headers: { Upgrade: "websocket" } });
+  const { webSocket } = await tunnel.fetch(`http://tunnel${STREAM.over}`, { headers: { Upgrade: "websocket" } });
   if (webSocket === null) return "ConnectionLost";
   const reason = await doorbell(webSocket).closed;
   return isReason(reason) ? reason : "ConnectionLost";

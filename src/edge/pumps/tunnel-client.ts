@@ -3,32 +3,15 @@
  *
  * @module
  */
+import { type Caller, CALLER, type Verdict, type Exchange, type TunnelRpc } from "../rpc/tunnel-rpc.ts";
 import type { Principal } from "../../auth/principal.ts";
-import {
-  formatTarget,
-  type KeepAliveTarget,
-  type LongLivedTarget,
-  REASON_HEADER,
-  type Target,
-} from "../../encapsulation/index.ts";
+import { formatTarget, type KeepAliveTarget, type LongLivedTarget, REASON_HEADER, type Target } from "../../encapsulation/index.ts";
 import { gate } from "../admission/source-gate.ts";
-import type { Verdict } from "../tunnel/http-connection.ts";
-import type { Exchange } from "../tunnel/polling-connection.ts";
 import { isReason, problem, type Reason } from "../reasons.ts";
-import type { Tunnel } from "../tunnel/tunnel.ts";
 
 /** What a Worker's invocation lives in. */
 export interface Context {
   waitUntil(promise: Promise<unknown>): void;
-}
-
-/** For whom a Worker speaks with a Tunnel. */
-export interface Caller {
-  readonly principal: Principal;
-  /** The moment that the judgement about its token dates from, milliseconds since 1970. */
-  readonly asOf: number;
-  /** Where the request comes from, as sourceOf tells it. */
-  readonly source: string;
 }
 
 /** A Tunnel, spoken to for one caller. What may be the first that it hears waits for its source's turn. */
@@ -43,10 +26,7 @@ export interface TunnelStub {
   fetch(url: string, init?: { method?: string; headers?: Record<string, string>; body?: BodyInit }): Promise<Response>;
 }
 
-/** The header of a request to a Tunnel that says for whom it is. Requests are made anew here: nobody else can set it. */
-const CALLER = "Grooveway-Caller";
-
-export function tunnelFor(stub: DurableObjectStub<Tunnel>, guid: string, caller: Caller): TunnelStub {
+export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, caller: Caller): TunnelStub {
   const header = encodeURIComponent(JSON.stringify(caller));
   const fetch: TunnelStub["fetch"] = (url, init = {}) =>
     stub.fetch(url, { ...init, headers: { ...init.headers, [CALLER]: header } });
@@ -86,14 +66,3 @@ type Refusal = {
   readonly detail?: string;
   readonly retryAfter?: number;
 };
-
-/** Requests of a virtual connection are for the same caller nearly always. */
-let last: { readonly header: string; readonly caller: Caller } | undefined;
-
-/** For whom a request to a Tunnel is. */
-export function callerOf(request: Request): Caller {
-  const header = request.headers.get(CALLER);
-  if (header === null) throw new Error("a request to a Tunnel says for whom it is");
-  if (last?.header !== header) last = { header, caller: JSON.parse(decodeURIComponent(header)) as Caller };
-  return last.caller;
-}

@@ -4,7 +4,8 @@
  * @module
  */
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
-import type { Live, Refused, Verdict } from "./http-connection.ts";
+import type { Live } from "./http-connection.ts";
+import type { Refused, Verdict } from "../rpc/tunnel-rpc.ts";
 import type { Origin } from "../origin/tcp-channel.ts";
 import { problem, type Reason } from "../reasons.ts";
 

@@ -3,22 +3,11 @@
  *
  * @module
  */
+import type { Bell, Live } from "./http-connection.ts";
 import { ECHO_STRING, keepAnswer, releaseGet, room, sendDown } from "../../encapsulation/index.ts";
-import { BELL_OCTETS } from "../defaults.ts";
-import { BELL_CLOSE } from "../pumps/doorbell-client.ts";
-import type { Live } from "./http-connection.ts";
+import { BELL_OCTETS } from "./limits.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { Origin } from "../origin/tcp-channel.ts";
-
-/** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
-export interface Bell {
-  readonly socket: WebSocket;
-  armed: boolean;
-  waiting: boolean;
-}
-
-export function bellOf(socket: WebSocket, armed: boolean): Bell {
-  return { socket, armed, waiting: false };
-}
 
 /** The handshake is complete: the GET is told so, which is all that one of KeepAlive is for. */
 export function echo(live: Live): void {

@@ -7,7 +7,7 @@
  * @module
  */
 import type { PollingConnection, VirtualConnection } from "../../encapsulation/index.ts";
-import { REST_AFTER, REST_TRIES } from "../defaults.ts";
+import { REST_AFTER, REST_TRIES } from "./limits.ts";
 import type { Live } from "./http-connection.ts";
 import type { Owned } from "./owner.ts";
 import type { TerminalSnapshot } from "../endpoint/sstp-endpoint.ts";

@@ -3,22 +3,24 @@
  *
  * @module
  */
+import type { Verdict, Refused } from "../rpc/tunnel-rpc.ts";
 import { ownNames } from "../../auth/own-names.ts";
 import type { VirtualConnection } from "../../encapsulation/index.ts";
 import { relayURL } from "../../sstp/index.ts";
-import type { Bell } from "./doorbell.ts";
 import type { Origin } from "../origin/tcp-channel.ts";
 import { answerHeaders, type Reason } from "../reasons.ts";
 import type { Side } from "../endpoint/sstp-endpoint.ts";
 
-/** What became of octets that a Worker brought. */
-export type Verdict =
-  | { readonly ok: true }
-  | { readonly ok: false; readonly reason: Reason; readonly detail?: string; readonly retryAfter?: number };
+/** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
+export interface Bell {
+  readonly socket: WebSocket;
+  armed: boolean;
+  waiting: boolean;
+}
 
-export type Refused = Extract<Verdict, { ok: false }>;
-
-export const OK: Verdict = { ok: true };
+export function bellOf(socket: WebSocket, armed: boolean): Bell {
+  return { socket, armed, waiting: false };
+}
 
 /** A virtual connection that lives. */
 export interface Live {
@@ -58,10 +60,6 @@ export function deadlineOf(state: {
   readonly receiveDeadline: number;
 }): number {
   return Math.min(state.establishmentDeadline, state.receiveDeadline);
-}
-
-export function refused(reason: Reason): Refused {
-  return { ok: false, reason };
 }
 
 /** A KeepAlive GET response with a body [MS-GRVHENC 3.4.4.3]. */

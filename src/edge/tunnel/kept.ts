@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { LOST_LOOK } from "../defaults.ts";
+import { LOST_LOOK } from "./limits.ts";
 import type { Owned } from "./owner.ts";
 
 /** Whose the virtual connection is: an object that has lost its memory knows by it that it has. */

@@ -8,19 +8,13 @@
  * @module
  */
 import { NOBODY } from "../../auth/principal.ts";
-import {
-  type KeepAliveTarget,
-  type LongLivedTarget,
-  openPolling,
-  openVirtualConnection,
-  type Poll,
-} from "../../encapsulation/index.ts";
-import { POLL_RECEIVE_TIMEOUT } from "../defaults.ts";
+import { type KeepAliveTarget, type LongLivedTarget, openPolling, openVirtualConnection, type Poll } from "../../encapsulation/index.ts";
+import { POLL_RECEIVE_TIMEOUT } from "./limits.ts";
 import type { Env } from "../env.ts";
 import { HalfOpen } from "../admission/half-open.ts";
-import { type Live, liveOf, type Refused, refused } from "./http-connection.ts";
+import { type Live, liveOf } from "./http-connection.ts";
+import { type Refused, refused, type Caller } from "../rpc/tunnel-rpc.ts";
 import type { Ownership } from "./owner.ts";
-import type { Caller } from "../pumps/tunnel-client.ts";
 import { type Polling, pollingOf } from "./polling-connection.ts";
 import type { Reason } from "../reasons.ts";
 

@@ -7,7 +7,7 @@
 import { hasToken, isSame, isSameBearer, NOBODY, type Principal } from "../../auth/principal.ts";
 import { Standing } from "../../auth/standing.ts";
 import type { Env } from "../env.ts";
-import type { Caller } from "../pumps/tunnel-client.ts";
+import type { Caller } from "../rpc/tunnel-rpc.ts";
 import type { Reason } from "../reasons.ts";
 
 /** Whose a virtual connection is, as plain data. */

@@ -4,9 +4,10 @@
  * @module
  */
 
+import type { Exchange } from "../rpc/tunnel-rpc.ts";
 import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } from "../../encapsulation/index.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "../defaults.ts";
+import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./limits.ts";
 import type { Origin } from "../origin/tcp-channel.ts";
 import type { Reason } from "../reasons.ts";
 
@@ -27,17 +28,6 @@ export interface Polling {
 export function pollingOf(state: PollingConnection, origin?: Origin): Polling {
   return { state, origin: origin && Promise.resolve(origin), written: Promise.resolve(), turn: 0 };
 }
-
-/** What became of an exchange: the body of its answer, or why there is none and whether the virtual connection goes with it. */
-export type Exchange =
-  | { readonly ok: true; readonly body: Uint8Array }
-  | {
-      readonly ok: false;
-      readonly reason: Reason;
-      readonly scope: "request" | "connection";
-      readonly detail?: string;
-      readonly retryAfter?: number;
-    };
 
 /** Takes one poll, passes its data to the relay, and answers with what the relay has sent. */
 export async function exchangePoll(

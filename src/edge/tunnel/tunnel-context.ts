@@ -12,7 +12,7 @@ import { mayLink, parseLinks, trustIn } from "../policy/link-settings.ts";
 import { messageLimit } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";
 import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
-import type { Host } from "../endpoint/sstp-endpoint.ts";
+import type { Host } from "../endpoint/endpoint-context.ts";
 import { type Throttle, throttleOf } from "../admission/throttle.ts";
 
 /** Devices choose the names that are refused, so the log takes ten lines about them at once, and then one a second. */

@@ -14,65 +14,24 @@
 import { DurableObject } from "cloudflare:workers";
 import { ownNames } from "../../auth/own-names.ts";
 import type { Judge } from "../../auth/standing.ts";
-import {
-  arriveGet,
-  arrivePost,
-  closePolling,
-  closeVirtualConnection,
-  ECHO_STRING,
-  endPost,
-  expire,
-  expirePolling,
-  type KeepAliveTarget,
-  keepAnswer,
-  type LongLivedTarget,
-  parsePoll,
-  parseTarget,
-  type Received,
-  receive,
-  requestNumber,
-  room,
-  sendDown,
-  type Target,
-} from "../../encapsulation/index.ts";
+import { arriveGet, arrivePost, closePolling, closeVirtualConnection, ECHO_STRING, endPost, expire, expirePolling, type KeepAliveTarget, keepAnswer, type LongLivedTarget, parsePoll, parseTarget, type Received, receive, requestNumber, room, sendDown, type Target } from "../../encapsulation/index.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { Beginning } from "./opening.ts";
-import { type Bell, bellOf, echo, hear, ring } from "./doorbell.ts";
+import { echo, hear, ring } from "./doorbell.ts";
+import { type Bell, bellOf, answer, deadlineOf, type Found, isBetween, type Live, liveOf, side, TAG } from "./http-connection.ts";
 import { type Carrier, pull, push } from "./bulk-streams.ts";
 import { Calls } from "../../lib/runtime/deadline-pool.ts";
-import {
-  ABSENCE,
-  BELL_OCTETS,
-  HOLD_TIME,
-  LOST_LOOK,
-  PING_SILENCE,
-  POLL_TIMES,
-  REPEAT_PATIENCE,
-  SHORT_HOLD,
-} from "../defaults.ts";
-import { BELL_CLOSE } from "../pumps/doorbell-client.ts";
+import { ABSENCE, BELL_OCTETS, LOST_LOOK, PING_SILENCE, POLL_TIMES, REPEAT_PATIENCE, SHORT_HOLD } from "./limits.ts";
+import { HOLD_TIME } from "../pumps/limits.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { Env } from "../env.ts";
 import { throttleOfBearer, tunnelHost } from "./tunnel-context.ts";
-import {
-  answer,
-  deadlineOf,
-  type Found,
-  isBetween,
-  type Live,
-  liveOf,
-  OK,
-  type Refused,
-  refused,
-  side,
-  TAG,
-  type Verdict,
-} from "./http-connection.ts";
+import { OK, type Refused, refused, STREAM, type TunnelRpc, type TunnelStatus, type Verdict, type Caller, callerOf, type Exchange } from "../rpc/tunnel-rpc.ts";
 import { report } from "../log.ts";
-import type { Delivery, Taken } from "../mailbox/mailbox.ts";
+import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
 import type { Origin } from "../origin/tcp-channel.ts";
 import { Ownership } from "./owner.ts";
-import { type Caller, callerOf } from "../pumps/tunnel-client.ts";
-import { type Exchange, exchangePoll, type Polling, pollingOf } from "./polling-connection.ts";
+import { exchangePoll, type Polling, pollingOf } from "./polling-connection.ts";
 import { reachRelay } from "../origin/dial-relay.ts";
 import { problem, type Reason } from "../reasons.ts";
 import { isOwnName } from "../origin/relay-policy.ts";
@@ -82,7 +41,7 @@ import { Deadline } from "./deadline.ts";
 import { Kept } from "./kept.ts";
 import { Wired } from "./websocket-connection.ts";
 
-export class Tunnel extends DurableObject<Env> {
+export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   /** A LongLived or KeepAlive virtual connection. */
   #live: Live | undefined;
   /** A Polling one. There is one of the three. */
@@ -142,9 +101,9 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   async #serve(pathname: string, caller: Caller, request: Request): Promise<Response> {
-    if (pathname === "/pull") return pull(this.#carrier);
-    if (pathname === "/push") return push(this.#carrier, request);
-    if (pathname === "/over") return this.#watch();
+    if (pathname === STREAM.pull) return pull(this.#carrier);
+    if (pathname === STREAM.push) return push(this.#carrier, request);
+    if (pathname === STREAM.over) return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
     const crowded = isFirst(parsed.target) ? await this.#beginning.crowded(caller) : undefined;
@@ -275,7 +234,7 @@ export class Tunnel extends DurableObject<Env> {
   }
 
   /** What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970. */
-  async status(): Promise<{ readonly live: boolean; readonly ended: Reason | undefined; readonly since: number }> {
+  async status(): Promise<TunnelStatus> {
     const live = this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined;
     return { live, ended: this.#ended, since: this.#since };
   }

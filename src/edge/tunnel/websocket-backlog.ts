@@ -11,14 +11,7 @@
  *
  * @module
  */
-import {
-  GO_ON_OCTETS,
-  HOLD_ALL_OCTETS,
-  HOLD_FLIGHT_OCTETS,
-  HOLD_MESSAGE,
-  HOLD_MOST_OCTETS,
-  HOLD_OCTETS,
-} from "../defaults.ts";
+import { GO_ON_OCTETS, HOLD_ALL_OCTETS, HOLD_FLIGHT_OCTETS, HOLD_MESSAGE, HOLD_MOST_OCTETS, HOLD_OCTETS } from "./limits.ts";
 
 /** Of one WebSocket. */
 export class Backlog {

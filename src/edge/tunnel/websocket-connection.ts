@@ -20,8 +20,8 @@
  */
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { Backlog, BacklogPool } from "./websocket-backlog.ts";
-import { ANSWERS_AHEAD, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, MARK_OCTETS, WINDOW_OCTETS } from "../defaults.ts";
-import { BELL_CLOSE } from "../pumps/doorbell-client.ts";
+import { ANSWERS_AHEAD, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, MARK_OCTETS, WINDOW_OCTETS } from "./limits.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import { report } from "../log.ts";
 import type { Reason } from "../reasons.ts";
 import type { Terminal } from "../endpoint/sstp-endpoint.ts";

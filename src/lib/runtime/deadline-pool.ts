@@ -5,7 +5,9 @@
  *
  * @module
  */
-import { CALL_LOOK } from "../../edge/defaults.ts";
+
+/** How often calls that are under way are looked at: one that has failed is known so much later, which hardly matters. */
+export const CALL_LOOK = 1_000;
 
 interface Waiting {
   readonly until: number;

@@ -1,9 +1,9 @@
 /** A Tunnel's end of the meter, with a clock and a meter of the tests' own. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { CREDIT, FIRST_LEASE, LATE, SLICE, YIELD, YIELD_MOST } from "../../../src/edge/defaults.ts";
-import type { Amount, Entrance, Lease } from "../../../src/edge/admission/meter.ts";
-import { type Clock, type MeterStub, Throttle } from "../../../src/edge/admission/throttle.ts";
+import { CREDIT, FIRST_LEASE, LATE, SLICE, YIELD, YIELD_MOST } from "../../../src/edge/admission/limits.ts";
+import type { Amount, Entrance, Lease, MeterRpc } from "../../../src/edge/rpc/meter-rpc.ts";
+import { type Clock, Throttle } from "../../../src/edge/admission/throttle.ts";
 import { bucket, charge, giveBack } from "../../../src/lib/token-bucket.ts";
 
 const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000, recipients: 1 };
@@ -20,7 +20,7 @@ class TestClock implements Clock {
 }
 
 /** A meter that gives slices at the rate. */
-class TestMeter implements MeterStub {
+class TestMeter implements Pick<MeterRpc, "enter" | "leave" | "lease"> {
   readonly asked: Amount[] = [];
   readonly left: string[] = [];
   readonly #clock: TestClock;

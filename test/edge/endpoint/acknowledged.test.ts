@@ -9,20 +9,11 @@ import type { Authenticator } from "../../../src/auth/permissions.ts";
 import { ANYBODY } from "../../../src/auth/principal.ts";
 import { UNQUESTIONED } from "../../../src/auth/standing.ts";
 import { type Bundle, unpack } from "../../../src/edge/rpc/message-batch.ts";
-import { MESSAGE_LIMIT } from "../../../src/edge/defaults.ts";
-import type { Refusal } from "../../../src/edge/mailbox/mailbox.ts";
-import { type Host, Terminal } from "../../../src/edge/endpoint/sstp-endpoint.ts";
-import {
-  CloseReasonId,
-  ConnectCloseReasonId,
-  Connection,
-  type ConnectionEvent,
-  decode,
-  encode,
-  relayURL,
-  type SessionStatus,
-  VERSION_1_6,
-} from "../../../src/sstp/index.ts";
+import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
+import type { Refusal } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import { Terminal } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
+import { CloseReasonId, ConnectCloseReasonId, Connection, type ConnectionEvent, decode, encode, relayURL, type SessionStatus, VERSION_1_6 } from "../../../src/sstp/index.ts";
 
 const EDGE = relayURL("edge.example.com");
 const FAR = relayURL("far.example.com");

@@ -8,11 +8,12 @@ import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { Consumption } from "../../../src/edge/mailbox/consumption.ts";
-import { LATER, OPEN_SESSIONS } from "../../../src/edge/defaults.ts";
+import { LATER } from "../../../src/edge/mailbox/limits.ts";
+import { OPEN_SESSIONS } from "../../../src/edge/endpoint/limits.ts";
 import { Outlet } from "../../../src/edge/endpoint/outbound-messages.ts";
 import type { Report } from "../../../src/edge/rpc/delivery-report.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
-import type { Host } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { CloseReasonId, type Connection } from "../../../src/sstp/index.ts";
 import { database } from "../mailbox/sqlite.ts";
 

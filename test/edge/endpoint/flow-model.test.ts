@@ -11,11 +11,11 @@ import type { Carrier, Destination } from "../../../src/device/relay-connection.
 import { DeviceError } from "../../../src/device/device-error.ts";
 import { Outbox } from "../../../src/device/outbox.ts";
 import { type Bundle, unpack } from "../../../src/edge/rpc/message-batch.ts";
-import { ROOM_RETRY } from "../../../src/edge/defaults.ts";
+import { ROOM_RETRY } from "../../../src/edge/mailbox/limits.ts";
 import { Intake } from "../../../src/edge/endpoint/inbound-messages.ts";
-import type { Appended } from "../../../src/edge/mailbox/mailbox.ts";
-import { MailboxStore, type Outcome } from "../../../src/edge/mailbox/mailbox-store.ts";
-import type { Host } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Appended, Outcome } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
+import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { Waiters } from "../../../src/edge/mailbox/room-waiters.ts";
 import { CloseReasonId, Connection, type ConnectionEvent, deviceURL, relayURL } from "../../../src/sstp/index.ts";
 import { senderOf } from "../../../src/store-and-forward/share.ts";

@@ -3,17 +3,12 @@ import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { type Bundle, unpack } from "../../../src/edge/rpc/message-batch.ts";
-import {
-  BATCH_OCTETS,
-  CALL_OCTETS,
-  CALLS_AT_ONCE,
-  MESSAGE_LIMIT,
-  VOLATILE_TIMEOUT,
-  WOKEN_MAILBOXES,
-} from "../../../src/edge/defaults.ts";
+import { BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, WOKEN_MAILBOXES } from "../../../src/edge/endpoint/limits.ts";
+import { VOLATILE_TIMEOUT } from "../../../src/edge/rpc/deadlines.ts";
+import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import { type Charges, Intake } from "../../../src/edge/endpoint/inbound-messages.ts";
-import type { Refusal } from "../../../src/edge/mailbox/mailbox.ts";
-import type { Host } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Refusal } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { type Connection, SessionStatusId } from "../../../src/sstp/index.ts";
 
 const MIB = 1024 * 1024;

@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
-import { LATER, OPEN_SESSIONS, SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "../../../src/edge/defaults.ts";
+import { LATER } from "../../../src/edge/mailbox/limits.ts";
+import { OPEN_SESSIONS, SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "../../../src/edge/endpoint/limits.ts";
 import { Outlet } from "../../../src/edge/endpoint/outbound-messages.ts";
 import type { Report } from "../../../src/edge/rpc/delivery-report.ts";
-import type { Host } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
 import type { Range } from "../../../src/lib/ranges.ts";
 import { CloseReasonId, type Connection } from "../../../src/sstp/index.ts";
 

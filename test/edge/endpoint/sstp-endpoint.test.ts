@@ -6,16 +6,11 @@ import type { Authenticator, ConnectDecision } from "../../../src/auth/permissio
 import { NOBODY, type Principal } from "../../../src/auth/principal.ts";
 import { EVERYTHING } from "../../../src/auth/scopes.ts";
 import { UNQUESTIONED } from "../../../src/auth/standing.ts";
-import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS, MESSAGE_LIMIT } from "../../../src/edge/defaults.ts";
-import { type Host, Terminal } from "../../../src/edge/endpoint/sstp-endpoint.ts";
-import {
-  CloseReasonId,
-  Connection,
-  type ConnectionEvent,
-  ConnectResponseId,
-  OpenResponseId,
-  relayURL,
-} from "../../../src/sstp/index.ts";
+import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS } from "../../../src/edge/endpoint/limits.ts";
+import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
+import { Terminal } from "../../../src/edge/endpoint/sstp-endpoint.ts";
+import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
+import { CloseReasonId, Connection, type ConnectionEvent, ConnectResponseId, OpenResponseId, relayURL } from "../../../src/sstp/index.ts";
 
 const RELAY = relayURL("edge.example.com");
 const ALICE: Principal = {

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { DeviceError } from "../../../src/device/index.ts";
-import { ADMIN_PAGE } from "../../../src/edge/defaults.ts";
-import type { MailboxStatus } from "../../../src/edge/mailbox/mailbox.ts";
+import { ADMIN_PAGE } from "../../../src/edge/http/limits.ts";
+import type { MailboxStatus } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { run } from "../../cli/support.ts";
 import { connect, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
 

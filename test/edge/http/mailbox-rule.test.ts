@@ -5,7 +5,7 @@ import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { DeviceError } from "../../../src/device/index.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
-import { RULE_OCTETS } from "../../../src/edge/defaults.ts";
+import { RULE_OCTETS } from "../../../src/edge/http/limits.ts";
 import { SessionStatusId } from "../../../src/sstp/index.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { run } from "../../cli/support.ts";

@@ -2,7 +2,7 @@
 import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
 import type { LocalEdge, LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device, type DeviceOptions, type TransportName } from "../../../src/device/index.ts";
-import type { LinkStatus } from "../../../src/edge/link/link.ts";
+import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
 import { type Relay, startRelay } from "../../../src/relay/index.ts";
 import { startEdge } from "../mailbox/support.ts";
 

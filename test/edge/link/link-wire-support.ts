@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device, openTransport, type SendOptions } from "../../../src/device/index.ts";
-import type { LinkStatus } from "../../../src/edge/link/link.ts";
-import type { MailboxStatus } from "../../../src/edge/mailbox/mailbox.ts";
+import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
+import type { MailboxStatus } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { fresh, mailboxOf, startEdge, until } from "../mailbox/support.ts";
 import { Peer, type Script, ScriptedRelay, say } from "../scripted-relay.ts";
 

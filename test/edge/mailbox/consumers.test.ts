@@ -5,7 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../../src/device/index.ts";
-import { HOLD_TIME } from "../../../src/edge/defaults.ts";
+import { HOLD_TIME } from "../../../src/edge/pumps/limits.ts";
 import { listen } from "../../support/sockets.ts";
 import { soon } from "../../support/watch.ts";
 import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it } from "node:test";
 import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
-import { RETENTION } from "../../../src/edge/defaults.ts";
+import { RETENTION } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { database } from "./sqlite.ts";

@@ -1,7 +1,7 @@
 /** Who waits for room in a mailbox: each is told, whatever fails, and nobody who was suspended anew meanwhile is forgotten. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { ROOM_CALLS, ROOM_RETRY, WAITERS } from "../../../src/edge/defaults.ts";
+import { ROOM_CALLS, ROOM_RETRY, WAITERS } from "../../../src/edge/mailbox/limits.ts";
 import { type Facts, Waiters } from "../../../src/edge/mailbox/room-waiters.ts";
 
 function started() {

@@ -6,16 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { Device, type DeviceOptions, type Message, openTransport, type TransportName } from "../../../src/device/index.ts";
 import type { Bundle } from "../../../src/edge/rpc/message-batch.ts";
-import type { Acknowledged, Appended, MailboxStatus, Refusal, Room } from "../../../src/edge/mailbox/mailbox.ts";
+import type { Acknowledged, Appended, MailboxStatus, Refusal, Room, Wanted } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import type { Report } from "../../../src/edge/rpc/delivery-report.ts";
-import type { Wanted } from "../../../src/edge/mailbox/mailbox-store.ts";
-import {
-  accountURL,
-  Connection,
-  type ConnectionEvent,
-  type ConnectionOptions,
-  relayURL,
-} from "../../../src/sstp/index.ts";
+import { accountURL, Connection, type ConnectionEvent, type ConnectionOptions, relayURL } from "../../../src/sstp/index.ts";
 import { PATIENCE } from "../../support/sockets.ts";
 
 /** The ways to an edge that is the relay itself. */

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../../src/device/index.ts";
-import { HOLD_TIME } from "../../../src/edge/defaults.ts";
+import { HOLD_TIME } from "../../../src/edge/pumps/limits.ts";
 import { ACKNOWLEDGE_SECONDS } from "../../../src/edge/policy/acknowledge-time.ts";
 import { SIGN_OF_LIFE } from "../../../src/store-and-forward/patience.ts";
 import { drivenWorker } from "../../support/worker.ts";

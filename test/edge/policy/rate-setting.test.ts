@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { LEAST_RATE_OCTETS, RATE } from "../../../src/edge/defaults.ts";
+import { LEAST_RATE_OCTETS, RATE } from "../../../src/edge/policy/limits.ts";
 import { meteredName, parseRate, RateError } from "../../../src/edge/policy/rate-setting.ts";
 
 describe("RATE", () => {

@@ -3,13 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { Backlog, BacklogPool } from "../../../src/edge/tunnel/websocket-backlog.ts";
-import {
-  HOLD_ALL_OCTETS,
-  HOLD_FLIGHT_OCTETS,
-  HOLD_MESSAGE,
-  HOLD_MOST_OCTETS,
-  HOLD_OCTETS,
-} from "../../../src/edge/defaults.ts";
+import { HOLD_ALL_OCTETS, HOLD_FLIGHT_OCTETS, HOLD_MESSAGE, HOLD_MOST_OCTETS, HOLD_OCTETS } from "../../../src/edge/tunnel/limits.ts";
 
 const MESSAGE = 65_536;
 

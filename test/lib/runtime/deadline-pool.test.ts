@@ -1,8 +1,7 @@
 /** Waiting with a limit of time, and what it costs in timers. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import { Calls } from "../../../src/lib/runtime/deadline-pool.ts";
-import { CALL_LOOK } from "../../../src/edge/defaults.ts";
+import { Calls, CALL_LOOK } from "../../../src/lib/runtime/deadline-pool.ts";
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 const never = new Promise<never>(() => undefined);

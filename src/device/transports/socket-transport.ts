@@ -1,0 +1,356 @@
+/**
+ * A transport over TCP sockets: it drives the client of one encapsulation.
+ *
+ * @module
+ */
+import type { TransportName } from "./transport.ts";
+import type { Socket } from "node:net";
+import { type ClientOutput, headerOf, type Lost, REASONS, responseHeadReader, type Session } from "../../encapsulation/index.ts";
+import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
+import { tokenRefusal } from "../token-refusal.ts";
+import { type Dialler, dial } from "./dial.ts";
+import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
+import type { Route } from "./route.ts";
+import type { Transport } from "./transport.ts";
+import { type EncapsulationClient, LongLivedClient } from "../../encapsulation/index.ts";
+import { DeviceError } from "../device-error.ts";
+import type { EdgeRoute } from "./route.ts";
+
+/** Ends a socket when what was written to it has gone; one whose peer does not read must not stay for ever. */
+function endSoon(socket: Socket): void {
+  socket.destroySoon();
+  if (socket.destroyed) return;
+  const timer = setTimeout(() => socket.destroy(), CLOSE_TIMEOUT);
+  timer.unref();
+  socket.once("close", () => clearTimeout(timer));
+}
+
+/** The connection of one session: being made, or made. */
+interface Line {
+  readonly dialling: AbortController;
+  socket: Socket | undefined;
+  /** What is to be written when it is made. */
+  waiting: Uint8Array[];
+  waitingOctets: number;
+  /** The beginning of what has come since the last request, to tell who answers. */
+  answer: Uint8Array[];
+  answerOctets: number;
+}
+
+/** How the lines of a transport are connected. */
+export interface SocketWay {
+  readonly route: Route | EdgeRoute;
+  readonly ca: string | undefined;
+  readonly dialler: Dialler;
+  readonly token: string | undefined;
+  readonly relay: string;
+}
+
+/** Drives one encapsulation's client over Node sockets. */
+export class SocketTransport implements Transport {
+  readonly name: TransportName;
+  readonly established: Promise<void>;
+  readonly #client: EncapsulationClient;
+  readonly #way: SocketWay;
+  readonly #lines = new Map<Session, Line>();
+  #settle: { resolve: () => void; reject: (error: DeviceError) => void };
+  #isEstablished = false;
+  readonly #inbox: Uint8Array[] = [];
+  #inboxOctets = 0;
+  #reader: ((octets: Uint8Array | undefined) => void) | undefined;
+  #writers: (() => void)[] = [];
+  #lost: Lost | undefined;
+  #failure: DeviceError | undefined;
+  #socketError: Error | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+
+  constructor(name: TransportName, client: EncapsulationClient, way: SocketWay) {
+    this.name = name;
+    this.#client = client;
+    this.#way = way;
+    let settle = { resolve: () => {}, reject: (_: DeviceError) => {} };
+    this.established = new Promise((resolve, reject) => {
+      settle = { resolve, reject };
+    });
+    this.established.catch(() => undefined);
+    this.#settle = settle;
+    this.#apply(client.start(performance.now()));
+  }
+
+  get lost(): Lost | undefined {
+    return this.#lost;
+  }
+
+  get failure(): DeviceError | undefined {
+    return this.#failure;
+  }
+
+  get remaining(): number {
+    const client = this.#client;
+    if (!(client instanceof LongLivedClient)) return Number.POSITIVE_INFINITY;
+    return Math.min(client.remainingUp, client.remainingDown);
+  }
+
+  read(): Promise<Uint8Array | undefined> {
+    const octets = this.#inbox.shift();
+    if (octets !== undefined) {
+      this.#inboxOctets -= octets.length;
+      if (this.#inboxOctets < READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.resume();
+      return Promise.resolve(octets);
+    }
+    if (this.#lost !== undefined) return Promise.resolve(undefined);
+    return new Promise((resolve) => {
+      this.#reader = resolve;
+    });
+  }
+
+  async write(octets: readonly Uint8Array[]): Promise<void> {
+    this.#apply(this.#client.send(octets, performance.now()));
+    if (this.#queued() <= WRITE_AHEAD || this.#lost !== undefined) return;
+    await new Promise<void>((resolve) => this.#writers.push(resolve));
+  }
+
+  close(): void {
+    this.#apply(this.#client.close());
+    this.#end({ type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." });
+  }
+
+  #queued(): number {
+    let octets = this.#client.pending;
+    for (const { socket, waitingOctets } of this.#lines.values()) octets += socket?.writableLength ?? waitingOctets;
+    return octets;
+  }
+
+  /** Does what the client says, which it says because of what came on a line, or of its end. */
+  #apply(outputs: readonly ClientOutput[], line?: Line): void {
+    for (const output of outputs) {
+      switch (output.type) {
+        case "open":
+          this.#open(output.session);
+          break;
+        case "write":
+          this.#write(output.session, output.octets);
+          break;
+        case "close": {
+          const closing = this.#lines.get(output.session);
+          this.#lines.delete(output.session);
+          if (closing !== undefined) closeLine(closing);
+          break;
+        }
+        case "established":
+          this.#establish();
+          break;
+        case "data":
+          this.#deliver(output.data);
+          break;
+        case "lost":
+          this.#end(output, line);
+          break;
+        case "probed":
+        case "keepAlive":
+          // The engine above sends first in any case, and has a keep-alive of its own.
+          break;
+      }
+    }
+    if (this.#writers.length > 0 && this.#queued() <= WRITE_AHEAD) this.#releaseWriters();
+    this.#setTimer();
+  }
+
+  #establish(): void {
+    this.#isEstablished = true;
+    this.#settle.resolve();
+  }
+
+  #open(session: Session): void {
+    const line: Line = {
+      dialling: new AbortController(),
+      socket: undefined,
+      waiting: [],
+      waitingOctets: 0,
+      answer: [],
+      answerOctets: 0,
+    };
+    this.#lines.set(session, line);
+    const isCurrent = () => this.#lines.get(session) === line;
+    const { route, ca, dialler } = this.#way;
+    dial({ ...route, ca, dialler, signal: line.dialling.signal }).then(
+      (socket) => {
+        if (isCurrent()) this.#connected(session, line, socket);
+        else socket.on("error", () => undefined).destroy();
+      },
+      (error) => {
+        if (!isCurrent()) return;
+        this.#socketError = error;
+        this.#ended(session, line);
+      },
+    );
+  }
+
+  #connected(session: Session, line: Line, socket: Socket): void {
+    line.socket = socket;
+    this.#socketError = undefined;
+    const isCurrent = () => this.#lines.get(session) === line;
+    socket.on("data", (octets: Buffer) => {
+      if (!isCurrent()) return;
+      if (line.answerOctets < ANSWER_HEAD) {
+        line.answer.push(octets);
+        line.answerOctets += octets.length;
+      }
+      this.#apply(this.#client.feed(session, octets, performance.now()), line);
+    });
+    socket.on("drain", () => this.#apply([]));
+    socket.on("error", (error) => {
+      if (isCurrent()) this.#socketError = error;
+    });
+    const onEnd = () => {
+      if (isCurrent()) this.#ended(session, line);
+    };
+    socket.on("end", onEnd);
+    socket.on("close", onEnd);
+    // Polling has a new connection for each exchange: a reader that is behind must stop these, too.
+    if (this.#inboxOctets >= READ_AHEAD) socket.pause();
+    const { waiting } = line;
+    line.waiting = [];
+    line.waitingOctets = 0;
+    writeAll(socket, waiting);
+    // Nothing but the connection is needed without an edge.
+    if (!("edge" in this.#way.route)) this.#establish();
+    this.#apply([]);
+  }
+
+  #ended(session: Session, line: Line): void {
+    this.#lines.delete(session);
+    this.#apply(this.#client.ended(session, performance.now()), line);
+  }
+
+  #write(session: Session, octets: readonly Uint8Array[]): void {
+    const line = this.#lines.get(session);
+    if (line === undefined) return;
+    if (line.answerOctets > 0) {
+      line.answer = [];
+      line.answerOctets = 0;
+    }
+    if (line.socket !== undefined) {
+      writeAll(line.socket, octets);
+      return;
+    }
+    for (const piece of octets) {
+      line.waiting.push(piece);
+      line.waitingOctets += piece.length;
+    }
+  }
+
+  #deliver(octets: Uint8Array): void {
+    if (this.#reader !== undefined) {
+      const reader = this.#reader;
+      this.#reader = undefined;
+      reader(octets);
+      return;
+    }
+    this.#inbox.push(octets);
+    this.#inboxOctets += octets.length;
+    if (this.#inboxOctets >= READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.pause();
+  }
+
+  #end(lost: Lost, line?: Line): void {
+    if (this.#lost !== undefined) return;
+    this.#failure = this.#explain(lost, line);
+    const why = this.#failure?.message ?? (this.#socketError && textOf(this.#socketError));
+    this.#lost = why === undefined ? lost : { ...lost, detail: `${lost.detail} (${why})` };
+    clearTimeout(this.#timer);
+    for (const open of this.#lines.values()) closeLine(open);
+    this.#lines.clear();
+    this.#settle.reject(this.#failure ?? failure(this.name, this.#lost, this.#way));
+    this.#reader?.(undefined);
+    this.#reader = undefined;
+    this.#releaseWriters();
+  }
+
+  /** What is known of a loss beyond what the client can tell: that of the dialler, or who it was that answered. */
+  #explain({ code, retryAfter }: Lost, line: Line | undefined): DeviceError | undefined {
+    if (this.#socketError instanceof DeviceError) return this.#socketError;
+    const { route } = this.#way;
+    if (!("edge" in route) || code !== undefined || line?.socket === undefined) return undefined;
+    if (line.answer.length > 0) return foreign(route.edge, line.answer, this.#isEstablished, retryAfter);
+    return this.#isEstablished ? undefined : noAnswer(route.edge, this.#socketError);
+  }
+
+  #releaseWriters(): void {
+    const writers = this.#writers;
+    this.#writers = [];
+    for (const resolve of writers) resolve();
+  }
+
+  /** A timer that fires too early only looks and is set again: cheaper than a new one for every piece of data. */
+  #setTimer(): void {
+    const { deadline } = this.#client;
+    if (this.#timerAt <= deadline || this.#lost !== undefined) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = deadline;
+    this.#timer = setTimeout(
+      () => {
+        this.#timerAt = Number.POSITIVE_INFINITY;
+        this.#apply(this.#client.expire(performance.now()));
+      },
+      Math.max(0, deadline - performance.now()),
+    );
+  }
+}
+
+function writeAll(socket: Socket, octets: readonly Uint8Array[]): void {
+  socket.cork();
+  for (const piece of octets) socket.write(piece);
+  socket.uncork();
+}
+
+function closeLine({ dialling, socket }: Line): void {
+  if (socket === undefined) dialling.abort();
+  else endSoon(socket);
+}
+
+/** Who it was that answered, if it was no edge. */
+function foreign(
+  edge: URL,
+  pieces: readonly Uint8Array[],
+  isEstablished: boolean,
+  retryAfter: number | undefined,
+): DeviceError | undefined {
+  const octets = Buffer.concat(pieces);
+  const read = responseHeadReader().feed(octets);
+  if (read.type !== "head") {
+    const isCutOff = read.type === "more" && octets.subarray(0, 5).toString("latin1") === "HTTP/";
+    return isEstablished || isCutOff ? undefined : notHttp(edge, octets);
+  }
+  const { status, phrase, headers } = read.head;
+  const header = (name: string) => headerOf(headers, name);
+  // The relays of Groove name no reason, and are meant.
+  if (/^groove/i.test(header("server") ?? "")) return undefined;
+  const type = header("content-type") ?? "";
+  if (status === 200 && (/octet-stream/i.test(type) || (isEstablished && !/html/i.test(type)))) return undefined;
+  return foreignAnswer(edge, { status, phrase, header, body: read.rest }, retryAfter);
+}
+
+function textOf(error: NodeJS.ErrnoException): string {
+  return error.message || (error.code ?? error.name);
+}
+
+/** Why a transport could not be established, as an error. */
+function failure(name: TransportName, lost: Lost, { token, relay }: SocketWay): DeviceError {
+  const { code, reason, detail, cure, status, retryAfter } = lost;
+  const refused = tokenRefusal(code, { detail, token, name: relay });
+  if (refused !== undefined) return refused;
+  return code === undefined
+    ? new DeviceError("ConnectFailed", `no connection by ${name}: ${detail} ${REASONS[reason].cure} [${reason}]`, {
+        retryable: true,
+        retryAfter,
+      })
+    : new DeviceError(
+        "Refused",
+        `the edge refused ${name}: ${detail}${cure === undefined ? "" : ` ${cure}`} [${code}]`,
+        {
+          retryable: status !== 403,
+          retryAfter,
+        },
+      );
+}

@@ -1,0 +1,17 @@
+/**
+ * What the Directory answers to.
+ *
+ * @module
+ */
+
+/** The object's name. */
+export const DIRECTORY = "directory";
+
+/** The one object that knows which mailboxes there are. */
+export interface DirectoryRpc extends Rpc.DurableObjectBranded {
+  enter(peer: string, stamp: string): Promise<number>;
+  keepUsed(number: number): Promise<void>;
+  leave(peer: string, stamp?: string): Promise<void>;
+  has(peer: string): Promise<boolean>;
+  list(after: string | undefined, limit: number): Promise<string[]>;
+}
