@@ -3,7 +3,13 @@
  *
  * @module
  */
-import type { ReasonRule } from "../encapsulation/index.ts";
+
+/** A problem as the edge tells it over HTTP: its status, why, and what to do. */
+interface TokenProblemRule {
+  readonly status: 401 | 403 | 500;
+  readonly cause: string;
+  readonly cure: string;
+}
 
 export const TOKEN_PROBLEMS = {
   NoKeys: {
@@ -43,7 +49,7 @@ export const TOKEN_PROBLEMS = {
     cause: "The token does not allow this.",
     cure: "Get a token with the scope that is named.",
   },
-} as const satisfies Record<string, ReasonRule>;
+} as const satisfies Record<string, TokenProblemRule>;
 
 /** Name of a token problem: stable, and listed in the README. */
 export type TokenProblem = keyof typeof TOKEN_PROBLEMS;

@@ -25,18 +25,6 @@ export const READ_AHEAD = 256 * 1024;
 /** Messages that wait for the application are worth this much at most; then the connection is not read. */
 export const INBOX_OCTETS = 2 * MESSAGE_LIMIT;
 
-/**
- * Octets of ids of processed messages that are remembered, to drop one that is sent again after a reconnect: some hundred
- * thousand. A relay resends what was not acknowledged, which is less than this by far.
- */
-export const REMEMBERED_OCTETS = 16 * 1024 * 1024;
-
-/** The same of one identity, or of one other relay: thirty thousand, many times what a mailbox has on its way. */
-export const REMEMBERED_OF_SOURCE = 4 * 1024 * 1024;
-
-/** What each of them keeps however many there are, as long as there are no more than a thousand: a hundred ids. */
-export const REMEMBERED_SHARE = 16 * 1024;
-
 /** From TCP to an attached account. Longer than the encapsulations' own 30 s, so that their reasons are seen first. */
 export const CONNECT_TIMEOUT = 35_000;
 

@@ -5,14 +5,7 @@
  * @module
  */
 import { TOKEN_PROBLEMS } from "../auth/token-problems.ts";
-import {
-  CURE_HEADER,
-  DETAIL_HEADER,
-  REASONS as ENCAPSULATION,
-  REASON_HEADER,
-  type ReasonRule,
-  STATUS_PAIRS,
-} from "../encapsulation/index.ts";
+import { REASONS as ENCAPSULATION, type ReasonRule } from "../encapsulation/index.ts";
 
 export const REASONS = {
   ...ENCAPSULATION,
@@ -178,51 +171,4 @@ export type Reason = keyof typeof REASONS;
 /** Whether a text, such as the reason of a closed doorbell, is one of ours. */
 export function isReason(text: string): text is Reason {
   return Object.hasOwn(REASONS, text);
-}
-
-/**
- * The status pair and headers of a refusal, and its RFC 9457 problem document as body.
- *
- * @param retryAfter in how many seconds another try may be worth it
- */
-export function problem(reason: Reason, detail?: string, retryAfter?: number): Response {
-  const rule: ReasonRule = REASONS[reason];
-  const status = rule.status === null || rule.status === 200 ? 404 : rule.status;
-  const body = {
-    type: "about:blank",
-    title: STATUS_PAIRS[status],
-    status,
-    code: reason,
-    detail: detail || rule.cause,
-    cure: rule.cure,
-  };
-  return new Response(JSON.stringify(body), {
-    status,
-    statusText: STATUS_PAIRS[status],
-    headers: {
-      ...answerHeaders(),
-      "Content-Type": "application/problem+json",
-      [REASON_HEADER]: reason,
-      [DETAIL_HEADER]: headerValue(body.detail),
-      [CURE_HEADER]: headerValue(body.cure),
-      ...(status === 401 && { "WWW-Authenticate": "Bearer" }),
-      ...(retryAfter !== undefined && { "Retry-After": String(retryAfter) }),
-    },
-  });
-}
-
-/** Text as a header may have it. */
-function headerValue(text: string): string {
-  return text.replace(/[^ -~]+/g, "?");
-}
-
-/** Headers of every answer on a tunnel [MS-GRVHENC 2.2.1.3], and what keeps proxies from holding or changing it. */
-export function answerHeaders(): Record<string, string> {
-  return {
-    Date: new Date().toUTCString(),
-    Server: "Grooveway",
-    Connection: "Keep-Alive",
-    "Content-Type": "application/octet-stream",
-    "Cache-Control": "no-store, no-transform",
-  };
 }

@@ -4,7 +4,18 @@
  *
  * @module
  */
-import { REMEMBERED_OCTETS, REMEMBERED_OF_SOURCE, REMEMBERED_SHARE } from "../device/limits.ts";
+
+/**
+ * Octets of ids of processed messages that are remembered, to drop one that is sent again after a reconnect: some hundred
+ * thousand. A relay resends what was not acknowledged, which is less than this by far.
+ */
+export const REMEMBERED_OCTETS = 16 * 1024 * 1024;
+
+/** The same of one identity, or of one other relay: thirty thousand, many times what a mailbox has on its way. */
+export const REMEMBERED_OF_SOURCE = 4 * 1024 * 1024;
+
+/** What each of them keeps however many there are, as long as there are no more than a thousand: a hundred ids. */
+export const REMEMBERED_SHARE = 16 * 1024;
 
 /** What a remembered text costs beside its characters. */
 const COST = 64;

@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { REMEMBERED_OF_SOURCE, REMEMBERED_RECIPIENTS } from "../../src/device/limits.ts";
+import { REMEMBERED_RECIPIENTS } from "../../src/device/limits.ts";
+import { REMEMBERED_OF_SOURCE, Remembered } from "../../src/lib/recent-set.ts";
 import { Recipients } from "../../src/device/recipients.ts";
-import { Remembered } from "../../src/lib/recent-set.ts";
 import { Queue } from "../../src/lib/queue.ts";
 
 test("a queue is an array that is taken from at its beginning", () => {

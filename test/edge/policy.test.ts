@@ -1,8 +1,9 @@
 /** Which relays may be dialled, and what a refusal looks like. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { inspect } from "../../src/edge/findings.ts";
-import { isReason, problem, REASONS, type Reason } from "../../src/edge/reasons.ts";
+import { inspect } from "../../src/edge/log.ts";
+import { isReason, REASONS, type Reason } from "../../src/edge/reasons.ts";
+import { problem } from "../../src/edge/problem.ts";
 import { allowedRelay } from "../../src/edge/origin/relay-policy.ts";
 import { STATUS_PAIRS } from "../../src/encapsulation/index.ts";
 

@@ -27,7 +27,7 @@ import { Intake, type IntakeSnapshot } from "./inbound-messages.ts";
 import { report } from "../log.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
 import type { Entrance } from "../rpc/meter-rpc.ts";
-import type { Inflow, Origin } from "../origin/tcp-channel.ts";
+import type { Inflow, ByteChannel } from "../byte-channel.ts";
 import { Outlet, type OutletSnapshot } from "./outbound-messages.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import type { Throttle } from "../admission/throttle.ts";
@@ -54,7 +54,7 @@ export interface Side {
   readonly proof?: DiallerProof | undefined;
 }
 
-export class Terminal implements Origin {
+export class Terminal implements ByteChannel {
   readonly #host: Host;
   readonly #side: Side;
   readonly #engine: Connection;

@@ -21,7 +21,8 @@ import type { Env } from "../env.ts";
 import type { LinkStatus } from "../rpc/link-rpc.ts";
 import type { MailboxStatus } from "../rpc/mailbox-rpc.ts";
 import { parseLinks } from "../policy/link-settings.ts";
-import { problem, REASONS } from "../reasons.ts";
+import { REASONS } from "../reasons.ts";
+import { problem } from "../problem.ts";
 import { allowedLink, forOperator } from "../origin/relay-policy.ts";
 import { answerRule, lookAt, peerOf } from "./mailbox-rule.ts";
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isEqual } from "../../lib/runtime/timing-safe-equal.ts";
 import { hasKeys } from "../../auth/key-set.ts";
 import { ANYBODY, NOBODY, type Principal } from "../../auth/principal.ts";
 import { has } from "../../auth/scopes.ts";
@@ -51,14 +52,6 @@ export async function admitOperator(request: Request, env: Env): Promise<Admissi
     return refused("ScopeMissing", "It has not the scope admin.");
   }
   return answer;
-}
-
-/** Compares in a time that says nothing about where the two differ. */
-export async function isEqual(one: string, other: string): Promise<boolean> {
-  const [first, second] = await Promise.all(
-    [one, other].map((text) => crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))),
-  );
-  return first !== undefined && second !== undefined && crypto.subtle.timingSafeEqual(first, second);
 }
 
 async function bearer(header: string, env: Env): Promise<Authentication> {

@@ -15,7 +15,8 @@ import type { Env } from "../env.ts";
 import { gate } from "../admission/source-gate.ts";
 import { EVERYONE, formatSenderRule, parseSenderRule, SenderRuleError } from "../policy/sender-rule.ts";
 import { sourceOf } from "../policy/client-network.ts";
-import { problem, type Reason } from "../reasons.ts";
+import type { Reason } from "../reasons.ts";
+import { problem } from "../problem.ts";
 
 /**
  * Answers a GET or PUT of a mailbox's rule.

@@ -22,7 +22,8 @@ import type { Env } from "../env.ts";
 import { mayLink } from "../policy/link-settings.ts";
 import { parseQuota } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";
-import { problem, type Reason } from "../reasons.ts";
+import type { Reason } from "../reasons.ts";
+import { problem } from "../problem.ts";
 import { allowedLink, isOwnName } from "../origin/relay-policy.ts";
 import { lookAt } from "./mailbox-rule.ts";
 

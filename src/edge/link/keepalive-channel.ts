@@ -8,10 +8,10 @@
 import type { ClientOutput, EncapsulationClient, Session } from "../../encapsulation/index.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { ENCAPSULATED_AHEAD } from "./limits.ts";
-import type { Inflow, Origin } from "../origin/tcp-channel.ts";
+import type { Inflow, ByteChannel } from "../byte-channel.ts";
 
 /** What a link needs of the way to its relay. */
-export type Wire = Pick<Origin, "write" | "ready" | "take" | "close"> & {
+export type Wire = Pick<ByteChannel, "write" | "ready" | "take" | "close"> & {
   /** Seconds for which whoever refused it, such as a proxy, wants to be left alone. */
   readonly retryAfter?: number;
 };

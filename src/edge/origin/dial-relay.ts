@@ -5,7 +5,8 @@
  * @module
  */
 import { DIAL_CANDIDATES, DIAL_TIMEOUT } from "./limits.ts";
-import { dial, type Origin } from "./tcp-channel.ts";
+import { dial } from "./tcp-channel.ts";
+import type { ByteChannel } from "../byte-channel.ts";
 import { classify, readAddress } from "../policy/ip-address.ts";
 import { judgeAddresses, judgeRelay } from "../policy/relay-allow-list.ts";
 import { policyOf, type RelayRefused, type RelaySettings, tellRefusal } from "./relay-policy.ts";
@@ -32,7 +33,7 @@ export async function reachRelay(
   env: RelaySettings,
   readSize: number,
   { tls, clear }: Way = PASSED_THROUGH,
-): Promise<{ readonly type: "origin"; readonly origin: Origin } | RelayRefused> {
+): Promise<{ readonly type: "origin"; readonly origin: ByteChannel } | RelayRefused> {
   const policy = policyOf(env);
   if (policy === undefined) return { type: "refused", reason: "EdgeMisconfigured" };
   const verdict = judgeRelay(name, policy.rules, policy.dev);

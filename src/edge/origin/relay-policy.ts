@@ -5,7 +5,7 @@
  */
 import { ownNames } from "../../auth/own-names.ts";
 import { relayNamed } from "../../auth/relay-proof.ts";
-import { tell } from "../findings.ts";
+import { tell } from "../log.ts";
 import { forbidden } from "../policy/check-settings.ts";
 import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "../policy/relay-allow-list.ts";
 import { type Dev, parseDev } from "../policy/dev-setting.ts";

@@ -13,7 +13,8 @@ import { HOLD_TIME } from "./limits.ts";
 import { doorbell } from "./doorbell-client.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { TunnelStub } from "./tunnel-client.ts";
-import { answerHeaders, isReason, problem, type Reason } from "../reasons.ts";
+import { isReason, type Reason } from "../reasons.ts";
+import { answerHeaders, problem } from "../problem.ts";
 
 export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
   const counted = requestNumber(target) !== undefined;

@@ -17,7 +17,8 @@ import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import { driveDown, driveUp } from "./longlived-terminated.ts";
 import { STREAM, type Verdict } from "../rpc/tunnel-rpc.ts";
 import type { Context, TunnelStub } from "./tunnel-client.ts";
-import { answerHeaders, isReason, problem, type Reason } from "../reasons.ts";
+import { isReason, type Reason } from "../reasons.ts";
+import { answerHeaders, problem } from "../problem.ts";
 
 export async function longLivedGet(
   target: LongLivedTarget,

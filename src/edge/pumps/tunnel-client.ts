@@ -7,7 +7,8 @@ import { type Caller, CALLER, type Verdict, type Exchange, type TunnelRpc } from
 import type { Principal } from "../../auth/principal.ts";
 import { formatTarget, type KeepAliveTarget, type LongLivedTarget, REASON_HEADER, type Target } from "../../encapsulation/index.ts";
 import { gate } from "../admission/source-gate.ts";
-import { isReason, problem, type Reason } from "../reasons.ts";
+import { isReason, type Reason } from "../reasons.ts";
+import { problem } from "../problem.ts";
 
 /** What a Worker's invocation lives in. */
 export interface Context {

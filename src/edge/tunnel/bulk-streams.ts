@@ -6,8 +6,9 @@
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import type { Live } from "./http-connection.ts";
 import type { Refused, Verdict } from "../rpc/tunnel-rpc.ts";
-import type { Origin } from "../origin/tcp-channel.ts";
-import { problem, type Reason } from "../reasons.ts";
+import type { ByteChannel } from "../byte-channel.ts";
+import type { Reason } from "../reasons.ts";
+import { problem } from "../problem.ts";
 
 /** The Tunnel whose virtual connection has bulk to carry. */
 export interface Carrier {
@@ -52,7 +53,7 @@ export async function push(carrier: Carrier, { body }: Request): Promise<Respons
 }
 
 /** What carries bulk, if it still lives when its relay has been reached. */
-async function reach(carrier: Carrier): Promise<{ readonly live: Live; readonly origin: Origin } | undefined> {
+async function reach(carrier: Carrier): Promise<{ readonly live: Live; readonly origin: ByteChannel } | undefined> {
   const live = carrier.live();
   const origin = await live?.origin;
   return live === undefined || origin === undefined || carrier.live() !== live ? undefined : { live, origin };

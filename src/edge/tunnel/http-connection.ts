@@ -7,8 +7,9 @@ import type { Verdict, Refused } from "../rpc/tunnel-rpc.ts";
 import { ownNames } from "../../auth/own-names.ts";
 import type { VirtualConnection } from "../../encapsulation/index.ts";
 import { relayURL } from "../../sstp/index.ts";
-import type { Origin } from "../origin/tcp-channel.ts";
-import { answerHeaders, type Reason } from "../reasons.ts";
+import type { ByteChannel } from "../byte-channel.ts";
+import type { Reason } from "../reasons.ts";
+import { answerHeaders } from "../problem.ts";
 import type { Side } from "../endpoint/sstp-endpoint.ts";
 
 /** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
@@ -26,7 +27,7 @@ export function bellOf(socket: WebSocket, armed: boolean): Bell {
 export interface Live {
   readonly state: VirtualConnection;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
-  origin: Promise<Origin | undefined> | undefined;
+  origin: Promise<ByteChannel | undefined> | undefined;
   /** Why it could not be reached. */
   unreached?: Reason;
   /** Calls that wait for the relay to take octets. */
@@ -42,7 +43,7 @@ export interface Live {
 export type Found = { readonly ok: true; readonly live: Live } | Refused;
 
 /** @param origin where it ends, when it has been established before */
-export function liveOf(state: VirtualConnection, bell?: Bell, origin?: Origin): Live {
+export function liveOf(state: VirtualConnection, bell?: Bell, origin?: ByteChannel): Live {
   return { state, origin: origin && Promise.resolve(origin), writing: 0, bell, turn: 0 };
 }
 

@@ -8,14 +8,14 @@ import type { Exchange } from "../rpc/tunnel-rpc.ts";
 import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } from "../../encapsulation/index.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./limits.ts";
-import type { Origin } from "../origin/tcp-channel.ts";
+import type { ByteChannel } from "../byte-channel.ts";
 import type { Reason } from "../reasons.ts";
 
 /** A Polling virtual connection that lives. */
 export interface Polling {
   readonly state: PollingConnection;
   /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
-  origin: Promise<Origin | undefined> | undefined;
+  origin: Promise<ByteChannel | undefined> | undefined;
   /** Why it could not be reached. */
   unreached?: Reason;
   /** The last data for the relay, on its way. */
@@ -25,7 +25,7 @@ export interface Polling {
 }
 
 /** @param origin where it ends, when it has been established before */
-export function pollingOf(state: PollingConnection, origin?: Origin): Polling {
+export function pollingOf(state: PollingConnection, origin?: ByteChannel): Polling {
   return { state, origin: origin && Promise.resolve(origin), written: Promise.resolve(), turn: 0 };
 }
 
@@ -33,7 +33,7 @@ export function pollingOf(state: PollingConnection, origin?: Origin): Polling {
 export async function exchangePoll(
   polling: Polling,
   poll: Poll,
-  dialRelay: () => Promise<Origin | undefined>,
+  dialRelay: () => Promise<ByteChannel | undefined>,
 ): Promise<Exchange> {
   const received = receivePoll(polling.state, poll, Date.now());
   if (received.type === "refuse") return failed(received.reason, received.scope, received.detail);

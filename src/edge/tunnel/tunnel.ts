@@ -2,8 +2,8 @@
  * Tunnel: the edge's end of one virtual connection, an object named by its Virtual-Connection-GUID. It joins the GET
  * and the POST, holds the encapsulation's state, and copies octets to and from the origin relay.
  *
- *   POST octets ─► receive() ─► Origin.write ─► relay         a relay that stops reading stops the POST
- *   relay ─► Origin, one chunk ahead ─► doorbell or stream ─► GET   a device that stops reading stops the relay
+ *   POST octets ─► receive() ─► ByteChannel.write ─► relay         a relay that stops reading stops the POST
+ *   relay ─► ByteChannel, one chunk ahead ─► doorbell or stream ─► GET   a device that stops reading stops the relay
  *
  * Everything here dies with the virtual connection: state is memory, and an object that has lost it tells both sides
  * so. What has to outlive memory is in tunnel/kept.ts, and nothing of it stays. One deadline carries the timers.
@@ -29,11 +29,12 @@ import { throttleOfBearer, tunnelHost } from "./tunnel-context.ts";
 import { OK, type Refused, refused, STREAM, type TunnelRpc, type TunnelStatus, type Verdict, type Caller, callerOf, type Exchange } from "../rpc/tunnel-rpc.ts";
 import { report } from "../log.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
-import type { Origin } from "../origin/tcp-channel.ts";
+import type { ByteChannel } from "../byte-channel.ts";
 import { Ownership } from "./owner.ts";
 import { exchangePoll, type Polling, pollingOf } from "./polling-connection.ts";
 import { reachRelay } from "../origin/dial-relay.ts";
-import { problem, type Reason } from "../reasons.ts";
+import type { Reason } from "../reasons.ts";
+import { problem } from "../problem.ts";
 import { isOwnName } from "../origin/relay-policy.ts";
 import { type Left, restOf, type Settle, Sleep } from "./hibernation.ts";
 import { Terminal, type TerminalSnapshot } from "../endpoint/sstp-endpoint.ts";
@@ -590,7 +591,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
-  async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<Origin | undefined> {
+  async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<ByteChannel | undefined> {
     if (isOwnName(relay, this.env)) return this.#terminate();
     // What is copied through no code of ours keeps the object in memory in any case.
     this.#ownership.standing.patrol();
@@ -681,7 +682,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return refused(this.#ended ?? reason);
   }
 
-  #over(origin: Promise<Origin | undefined> | undefined, reason: Reason): void {
+  #over(origin: Promise<ByteChannel | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
     this.#beginning.over();
     this.#terminal = undefined;
