@@ -7,8 +7,8 @@ import { hostname, userInfo } from "node:os";
 import { type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
 import { printable } from "../lib/printable.ts";
 import { AddressError, parseAddress } from "../sstp/index.ts";
-import { readText, usage } from "./parse-arguments.ts";
 import { size } from "./output.ts";
+import { readText, usage } from "./parse-arguments.ts";
 import { readAuthorities } from "./tls.ts";
 
 export const CONNECTION_OPTIONS = {

@@ -3,11 +3,11 @@ import { readFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { format } from "node:util";
 import { nearest } from "../lib/nearest.ts";
-import type { Command } from "./parse-arguments.ts";
 import { errorLine, statusOf } from "./error-line.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
 import { generalHelp } from "./help.ts";
 import { CommandError } from "./output.ts";
+import type { Command } from "./parse-arguments.ts";
 
 /** Each is loaded when it is asked for: help needs no database and no runtime. */
 const COMMANDS: Record<string, { readonly summary: string; readonly load: () => Promise<Command> }> = {

@@ -10,10 +10,10 @@ import { durationText } from "./duration.ts";
 import type { ExitName } from "./exit-codes.ts";
 import type { SentFile, StreamToSend } from "./files/file-sender.ts";
 import type { FileToSend, Finding } from "./files/files-to-send.ts";
-import { CommandError, type Progress, size } from "./output.ts";
 import type { Room } from "./files/recipient-mailbox.ts";
 import type { SendEnd, SendListener } from "./files/send-files.ts";
 import type { WaitingFor } from "./files/stall-watch.ts";
+import { CommandError, type Progress, size } from "./output.ts";
 import type { Output } from "./standard-output.ts";
 
 export interface SendReportOptions {

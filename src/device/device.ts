@@ -13,23 +13,30 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ConnectionEvent, deviceURL } from "../sstp/index.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
-import { Carrier, closure } from "./relay-connection.ts";
-import { BUSY_PATIENCE, CONNECT_TIMEOUT, CONTENT_RESERVE, DRAIN_PATIENCE, LONGEST_REST, RECONNECT_FIRST } from "./limits.ts";
 import { DeviceError } from "./device-error.ts";
 import { Inbox } from "./inbox.ts";
+import {
+  BUSY_PATIENCE,
+  CONNECT_TIMEOUT,
+  CONTENT_RESERVE,
+  DRAIN_PATIENCE,
+  LONGEST_REST,
+  RECONNECT_FIRST,
+} from "./limits.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Outbox, onWire, tooLong } from "./outbox.ts";
-import { PathMtuWatch } from "./transports/path-mtu.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
 import { ReconnectPause } from "./reconnect.ts";
-import { tokenFrom } from "./token-source.ts";
+import { closure, RelayConnection } from "./relay-connection.ts";
 import { sendRefusal } from "./token-refusal.ts";
+import { tokenFrom } from "./token-source.ts";
+import { PathMtuWatch } from "./transports/path-mtu.ts";
 import type { TransportName } from "./transports/transport.ts";
 
 /** A carrier, and what belongs to it alone. */
 interface Run {
-  readonly carrier: Carrier;
+  readonly carrier: RelayConnection;
   /** When it was connected. */
   readonly since: number;
   /** The relay has acknowledged a message on it, or the application has taken one for good. */
@@ -59,7 +66,7 @@ export class Device {
   readonly #pathMtu = new PathMtuWatch();
   #renewal: Promise<void> | undefined;
   /** Carriers that are being connected. */
-  readonly #opening = new Set<Carrier>();
+  readonly #opening = new Set<RelayConnection>();
   /** Aborts pauses, so that a closed device holds no timer. */
   readonly #closing = new AbortController();
   #ended: DeviceError | undefined;
@@ -207,7 +214,7 @@ export class Device {
     const token = await tokenFrom(this.#options.token, this.#closing.signal);
     this.#token = token;
     let run: Run | undefined;
-    const carrier = new Carrier(
+    const carrier = new RelayConnection(
       {
         transport,
         relay,

@@ -5,16 +5,16 @@
  */
 
 import { Queue } from "../lib/queue.ts";
+import { RecentSet } from "../lib/recent-set.ts";
 import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
 import { CloseReasonId } from "../sstp/index.ts";
 import { parseCapabilities } from "../store-and-forward/capabilities.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
 import { claimIn, senderIn } from "../store-and-forward/vouch.ts";
-import type { Carrier } from "./relay-connection.ts";
-import { INBOX_OCTETS } from "./limits.ts";
 import type { DeviceError } from "./device-error.ts";
+import { INBOX_OCTETS } from "./limits.ts";
 import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";
-import { Remembered } from "../lib/recent-set.ts";
+import type { RelayConnection } from "./relay-connection.ts";
 
 /** A message that is arriving on one session of one carrier. */
 interface Arriving {
@@ -32,7 +32,7 @@ interface PeerSession {
 
 /** A message that has arrived and is not done: where it is to be acknowledged, since it may have come more than once. */
 interface Waiting {
-  readonly acknowledge: { readonly carrier: Carrier; readonly number: number }[];
+  readonly acknowledge: { readonly carrier: RelayConnection; readonly number: number }[];
 }
 
 const decoder = new TextDecoder();
@@ -43,7 +43,7 @@ export class Inbox {
   readonly #sessions = new Map<Connection, Map<number, PeerSession>>();
   readonly #waiting = new Map<string, Waiting>();
   /** Recipients and ids of messages that are done. */
-  readonly #done = new Remembered();
+  readonly #done = new RecentSet();
   readonly #arena = new Arena();
   /** Connections to a relay that vouches for the senders of its messages. */
   readonly #vouched = new WeakSet<Connection>();
@@ -68,7 +68,7 @@ export class Inbox {
     return this.#drained?.promise;
   }
 
-  on(carrier: Carrier, event: ConnectionEvent): void {
+  on(carrier: RelayConnection, event: ConnectionEvent): void {
     const { engine } = carrier;
     switch (event.type) {
       case "connected":
@@ -148,7 +148,7 @@ export class Inbox {
     }
   }
 
-  #arrived(carrier: Carrier, sessionId: number, number: number): void {
+  #arrived(carrier: RelayConnection, sessionId: number, number: number): void {
     const session = this.#sessions.get(carrier.engine)?.get(sessionId);
     const arriving = session?.arriving;
     if (session === undefined || arriving === undefined) return;

@@ -4,8 +4,8 @@
  * @module
  */
 import { type Address, parseAddress, relayURL } from "../sstp/index.ts";
-import { MESSAGE_LIMIT } from "./limits.ts";
 import { DeviceError } from "./device-error.ts";
+import { MESSAGE_LIMIT } from "./limits.ts";
 import { checked } from "./recipients.ts";
 import type { TokenSource } from "./token-source.ts";
 import type { TransportName } from "./transports/transport.ts";

@@ -18,7 +18,7 @@
 import { Queue } from "../lib/queue.ts";
 import { type ConnectionEvent, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
 import { FLIGHT } from "../store-and-forward/share.ts";
-import { type Carrier, type Destination, isPassing, sessionRefusal, statusRefusal } from "./relay-connection.ts";
+import { DeviceError } from "./device-error.ts";
 import {
   HELD_FIRST,
   HELD_LAST,
@@ -28,8 +28,14 @@ import {
   SESSIONS_ASKED,
   SLICE,
 } from "./limits.ts";
-import { DeviceError } from "./device-error.ts";
 import type { HeldListener } from "./options.ts";
+import {
+  type Destination,
+  isPassing,
+  type RelayConnection,
+  sessionRefusal,
+  statusRefusal,
+} from "./relay-connection.ts";
 import type { EndedConnection } from "./transports/path-mtu.ts";
 
 /** A message to be sent. */
@@ -107,7 +113,7 @@ export class Outbox {
   readonly #uncertain = new WeakSet<Outgoing>();
   /** Octets of all that is not acknowledged. */
   #octets = 0;
-  #carrier: Carrier | undefined;
+  #carrier: RelayConnection | undefined;
   /** When something has moved: octets of a message were taken, or one was acknowledged. */
   #movedAt = 0;
   /** Octets of the longest message that was acknowledged, since it was asked for. */
@@ -152,7 +158,7 @@ export class Outbox {
   }
 
   /** Sends what there is on a carrier from now on. */
-  attach(carrier: Carrier): void {
+  attach(carrier: RelayConnection): void {
     this.#carrier = carrier;
     this.#run += 1;
     for (const [key, { run }] of this.#suspended) if (run < this.#run - 1) this.#suspended.delete(key);
@@ -297,7 +303,7 @@ export class Outbox {
   }
 
   /** Sends what the lines have, as long as this carrier is the one in use. */
-  async #pump(carrier: Carrier): Promise<void> {
+  async #pump(carrier: RelayConnection): Promise<void> {
     while (this.#isInUse(carrier)) {
       const line = this.#turns.shift();
       if (line === undefined) {
@@ -311,12 +317,12 @@ export class Outbox {
     }
   }
 
-  #isInUse(carrier: Carrier): boolean {
+  #isInUse(carrier: RelayConnection): boolean {
     return this.#carrier === carrier && carrier.engine.closed === undefined;
   }
 
   /** Sends a slice of what a line has, or as many small messages as are one. False when it must wait for something. */
-  async #serve(carrier: Carrier, line: Line): Promise<boolean> {
+  async #serve(carrier: RelayConnection, line: Line): Promise<boolean> {
     // It was roused while it was sent on, and waits by now.
     if (line.asking) return false;
     for (let made = 0; made < SLICE; ) {
@@ -340,7 +346,7 @@ export class Outbox {
   }
 
   /** Whether a message may be begun now; when not, whoever rouses its line again has been seen to. */
-  #mayBegin(carrier: Carrier, line: Line, next: Outgoing): boolean {
+  #mayBegin(carrier: RelayConnection, line: Line, next: Outgoing): boolean {
     const { flight, hold } = line;
     const { length } = next.body;
     if (length > carrier.messageLimit) {
@@ -360,7 +366,7 @@ export class Outbox {
   }
 
   /** Whether a carrier cannot take a message to its end any more, with those that are begun on it. */
-  #isShort({ transport, engine }: Carrier, length: number): boolean {
+  #isShort({ transport, engine }: RelayConnection, length: number): boolean {
     const left = transport.remaining - engine.pendingOctets;
     if (left === Number.POSITIVE_INFINITY) return false;
     let begun = 0;
@@ -371,7 +377,7 @@ export class Outbox {
   }
 
   /** A line waits until the carrier is replaced. */
-  #park(carrier: Carrier, line: Line): void {
+  #park(carrier: RelayConnection, line: Line): void {
     line.asking = true;
     this.#parked.push(line);
     if (this.#parked.length > 1) return;
@@ -391,7 +397,7 @@ export class Outbox {
   }
 
   /** Waits for the session of a line. One that cannot be had costs the message that asked for it, or some time. */
-  #await(carrier: Carrier, line: Line, next: Outgoing): void {
+  #await(carrier: RelayConnection, line: Line, next: Outgoing): void {
     const suspended = carrier.suspendedSession(line.destination);
     if (suspended !== undefined) this.#hold(line, suspended);
     line.asking = true;
@@ -403,7 +409,7 @@ export class Outbox {
     this.#ask(carrier, line, next).catch((error: unknown) => carrier.end(error));
   }
 
-  async #ask(carrier: Carrier, line: Line, next: Outgoing): Promise<void> {
+  async #ask(carrier: RelayConnection, line: Line, next: Outgoing): Promise<void> {
     const outcome = await carrier.session(line.destination);
     // What was awaited may be over by now; then the next carrier is asked.
     if (!this.#isInUse(carrier)) return;
@@ -432,7 +438,7 @@ export class Outbox {
   }
 
   /** Sends a message, or a slice of it. Returns how much that was. */
-  #transmit({ engine }: Carrier, line: Line, outgoing: Outgoing, sessionId: number): number {
+  #transmit({ engine }: RelayConnection, line: Line, outgoing: Outgoing, sessionId: number): number {
     const { body } = outgoing;
     let { current } = line;
     this.#movedAt = performance.now();

@@ -16,9 +16,9 @@ import {
   VERSION_1_6,
   WireError,
 } from "../sstp/index.ts";
-import type { Destination } from "./relay-connection.ts";
-import { ID_OCTETS, REMEMBERED_RECIPIENTS } from "./limits.ts";
 import { DeviceError } from "./device-error.ts";
+import { ID_OCTETS, REMEMBERED_RECIPIENTS } from "./limits.ts";
+import type { Destination } from "./relay-connection.ts";
 
 export class Recipients {
   readonly #idSuffix: string;

@@ -4,10 +4,31 @@
  *
  * @module
  */
-import { type Address, type AddressingEntry, accountURL, type Closed, CloseReasonId, ConnectCloseReasonId, Connection, type ConnectionEvent, ConnectResponseId, deviceURL, relayURL, SessionStatusId } from "../sstp/index.ts";
+import {
+  type Address,
+  type AddressingEntry,
+  accountURL,
+  type Closed,
+  CloseReasonId,
+  ConnectCloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  ConnectResponseId,
+  deviceURL,
+  relayURL,
+  SessionStatusId,
+} from "../sstp/index.ts";
 import { parseCapabilities } from "../store-and-forward/capabilities.ts";
-import { ACKNOWLEDGE_PAUSE, ANSWERS_AHEAD, BUSY_KEEP_ALIVE, CLOSE_TIMEOUT, KEEP_ALIVE, OPEN_SESSIONS, RECEIVE_TIMEOUT } from "./limits.ts";
 import { DeviceError } from "./device-error.ts";
+import {
+  ACKNOWLEDGE_PAUSE,
+  ANSWERS_AHEAD,
+  BUSY_KEEP_ALIVE,
+  CLOSE_TIMEOUT,
+  KEEP_ALIVE,
+  OPEN_SESSIONS,
+  RECEIVE_TIMEOUT,
+} from "./limits.ts";
 import { tokenRefusal } from "./token-refusal.ts";
 import { openTransport } from "./transports/open-transport.ts";
 import type { Transport, TransportOptions } from "./transports/transport.ts";
@@ -34,7 +55,7 @@ export interface CarrierOptions extends TransportOptions {
   readonly receive: boolean;
 }
 
-export class Carrier {
+export class RelayConnection {
   readonly transport: Transport;
   readonly engine: Connection;
   readonly #options: CarrierOptions;

@@ -4,8 +4,8 @@
  * @module
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CONNECT_TIMEOUT } from "./limits.ts";
 import { DeviceError } from "./device-error.ts";
+import { CONNECT_TIMEOUT } from "./limits.ts";
 
 /** A token of the edge's operator, or where to get one, which is asked for each new connection. */
 export type TokenSource = string | (() => string | Promise<string>);

@@ -3,11 +3,12 @@
  *
  * @module
  */
+
+import type { Settings } from "./policy/settings.ts";
 import type { DirectoryRpc } from "./rpc/directory-rpc.ts";
 import type { LinkRpc } from "./rpc/link-rpc.ts";
 import type { MailboxRpc } from "./rpc/mailbox-rpc.ts";
 import type { MeterRpc } from "./rpc/meter-rpc.ts";
-import type { Settings } from "./policy/settings.ts";
 import type { TunnelRpc } from "./rpc/tunnel-rpc.ts";
 
 export interface Env extends Settings {

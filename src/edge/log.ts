@@ -7,7 +7,7 @@
 import { type Finding, forbidden, type Settings, UNSERVED } from "./policy/check-settings.ts";
 
 /** Something went wrong in here that should not have: an operator has to hear of it. */
-export function report(error: unknown): void {
+export function logError(error: unknown): void {
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
   console.error(JSON.stringify({ reason: "InternalError", message }));
 }
@@ -16,7 +16,7 @@ export function report(error: unknown): void {
 const told = new Set<string>();
 
 /** Writes findings into the log, unless this isolate has done so. */
-export function tell(findings: readonly Finding[]): void {
+export function logFindings(findings: readonly Finding[]): void {
   for (const { code, setting, problem, cure } of findings) {
     const message = `${setting} ${problem}: ${cure}`;
     if (told.has(message)) continue;
@@ -32,10 +32,10 @@ let looked: { readonly unserved: Finding | undefined } | undefined;
  *
  * @returns a finding for which nobody is served
  */
-export function inspect(settings: Settings): Finding | undefined {
+export function inspectSettings(settings: Settings): Finding | undefined {
   if (looked === undefined) {
     const wrong = forbidden(settings);
-    tell(wrong);
+    logFindings(wrong);
     looked = { unserved: wrong.find(({ code }) => UNSERVED.includes(code)) };
   }
   return looked.unserved;

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { REASONS, type Reason } from "./reasons.ts";
+
 import { CURE_HEADER, DETAIL_HEADER, REASON_HEADER, type ReasonRule, STATUS_PAIRS } from "../encapsulation/index.ts";
+import { REASONS, type Reason } from "./reasons.ts";
 
 /**
  * The status pair and headers of a refusal, and its RFC 9457 problem document as body.

@@ -12,30 +12,30 @@ import { owns } from "../auth/scopes.ts";
 import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target, TWO_HOSTS } from "../encapsulation/index.ts";
 import { readBody } from "../lib/runtime/byte-reader.ts";
 import { within } from "../lib/runtime/timeout.ts";
-import { admin } from "./http/admin.ts";
-import { admit } from "./http/authorize.ts";
-import { WHOLE_BODY_TIMEOUT } from "./http/limits.ts";
 import { hearOfDisk, isStorageFull } from "./disk.ts";
 import type { Env } from "./env.ts";
-import { inspect } from "./log.ts";
-import { keepAliveGet, keepAlivePost } from "./pumps/keepalive.ts";
-import { longLivedGet, longLivedPost } from "./pumps/longlived.ts";
-import { page } from "./http/landing-page.ts";
-import { type Context, type TunnelStub, tunnelFor } from "./pumps/tunnel-client.ts";
-import type { Caller } from "./rpc/tunnel-rpc.ts";
-import { parseDev } from "./policy/dev-setting.ts";
-import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "./policy/prefix-setting.ts";
-import { sourceOf } from "./policy/client-network.ts";
-import { REASONS, type Reason } from "./reasons.ts";
-import { answerHeaders, problem } from "./problem.ts";
-import { allowedRelay, isOwnName, type RelayRefused } from "./origin/relay-policy.ts";
+import { admin } from "./http/admin.ts";
+import { admit } from "./http/authorize.ts";
+import { landingPage } from "./http/landing-page.ts";
+import { WHOLE_BODY_TIMEOUT } from "./http/limits.ts";
 import { answerRule } from "./http/mailbox-rule.ts";
 import { answerRoom, answerWithdrawal } from "./http/mailbox-senders.ts";
+import { inspectSettings } from "./log.ts";
+import { allowedRelay, isOwnName, type RelayRefused } from "./origin/relay-policy.ts";
+import { sourceOf } from "./policy/client-network.ts";
+import { parseDev } from "./policy/dev-setting.ts";
+import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "./policy/prefix-setting.ts";
+import { answerHeaders, problem } from "./problem.ts";
+import { keepAliveGet, keepAlivePost } from "./pumps/keepalive.ts";
+import { longLivedGet, longLivedPost } from "./pumps/longlived.ts";
+import { type Context, type TunnelStub, tunnelFor } from "./pumps/tunnel-client.ts";
+import { REASONS, type Reason } from "./reasons.ts";
+import type { Caller } from "./rpc/tunnel-rpc.ts";
 
-export { Directory } from "./mailbox/directory.ts";
-export { Link } from "./link/link.ts";
-export { Mailbox } from "./mailbox/mailbox.ts";
 export { Meter } from "./admission/meter.ts";
+export { Link } from "./link/link.ts";
+export { Directory } from "./mailbox/directory.ts";
+export { Mailbox } from "./mailbox/mailbox.ts";
 export { Tunnel } from "./tunnel/tunnel.ts";
 
 const app = new Hono<{ Bindings: Env }>({
@@ -49,7 +49,7 @@ app.get("/", (c) => {
   // The links of the page are relative.
   if (pathname === prefix) return c.redirect(`${prefix}/`, 302);
   return c.html(
-    page({
+    landingPage({
       url: `${origin}${prefix}`,
       name: ownNames(c.env.RELAY_NAME)[0],
       isOwnHost: isOwnName(hostname, c.env),
@@ -236,7 +236,7 @@ async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" |
 export default {
   fetch(request, env, context) {
     // With the first request of any kind: an operator who has deployed it and looks finds in the log what is wrong.
-    const unserved = inspect(env);
+    const unserved = inspectSettings(env);
     if (unserved !== undefined) return problem("EdgeMisconfigured", `The setting ${unserved.setting} cannot be read.`);
     return misaddressed(request, env) ?? app.fetch(request, env, context);
   },

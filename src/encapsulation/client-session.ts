@@ -10,6 +10,8 @@
 import { visible } from "../lib/printable.ts";
 import type { ResponseEvent } from "./http-body.ts";
 import { ResponseReader } from "./http-body.ts";
+import type { Header, ResponseHead } from "./http-head.ts";
+import { formatRequest, headerOf, keepsConnection } from "./http-head.ts";
 import type { Encapsulation, Reason, Timers } from "./registry.ts";
 import {
   AUTHENTICATION_ROUNDS,
@@ -23,8 +25,6 @@ import {
   SECURE_TUNNEL_PORT,
   TIMERS,
 } from "./registry.ts";
-import type { Header, ResponseHead } from "./http-head.ts";
-import { formatRequest, headerOf, keepsConnection } from "./http-head.ts";
 import { parseRelay } from "./target.ts";
 import type { Session } from "./virtual-connection-server.ts";
 

@@ -3,10 +3,10 @@
  * the TCP connection; and whole responses. What is read comes out as views of what went in.
  */
 
-import type { Reason } from "./registry.ts";
-import { HEAD_LIMIT } from "./registry.ts";
 import type { HeadFault, RequestHead, ResponseHead } from "./http-head.ts";
 import { hasMember, responseHeadReader } from "./http-head.ts";
+import type { Reason } from "./registry.ts";
+import { HEAD_LIMIT } from "./registry.ts";
 
 /** How the end of a body is found. */
 export type Framing =

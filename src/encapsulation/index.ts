@@ -15,10 +15,9 @@
  * @module
  */
 
-export * from "./http-body.ts";
 export type { Challenge, ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client-session.ts";
 export { nameHint, OctetQueue, prefixOf, refusalText, retryAfterOf } from "./client-session.ts";
-export * from "./registry.ts";
+export * from "./http-body.ts";
 export * from "./http-head.ts";
 export * from "./keepalive-client.ts";
 export * from "./longlived-client.ts";
@@ -26,5 +25,6 @@ export * from "./polling-client.ts";
 export type { Poll, PollParameters } from "./polling-message.ts";
 export { checksumOf, formatPoll, parsePoll, parsePollResponse, pollRoom } from "./polling-message.ts";
 export * from "./polling-server.ts";
+export * from "./registry.ts";
 export * from "./target.ts";
 export * from "./virtual-connection-server.ts";

@@ -1,7 +1,16 @@
 /** The client's end of a LongLived virtual connection [MS-GRVHENC 3.1]. */
 
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client-session.ts";
-import { baseOf, ClientSession, lost, lostByStatus, OctetQueue, piecesOf, relayOf, timersOf } from "./client-session.ts";
+import {
+  baseOf,
+  ClientSession,
+  lost,
+  lostByStatus,
+  OctetQueue,
+  piecesOf,
+  relayOf,
+  timersOf,
+} from "./client-session.ts";
 import type { Timers } from "./registry.ts";
 import { DEFAULT_CONTENT_LENGTH, ECHO_STRING, EncapsulationError } from "./registry.ts";
 import { formatTarget } from "./target.ts";

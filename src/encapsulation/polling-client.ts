@@ -1,7 +1,18 @@
 /** The client's end of a Polling virtual connection [MS-GRVHENC 3.5]. */
 
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client-session.ts";
-import { authorityOf, baseOf, ClientSession, lost, lostByStatus, OctetQueue, relayOf, timersOf } from "./client-session.ts";
+import {
+  authorityOf,
+  baseOf,
+  ClientSession,
+  lost,
+  lostByStatus,
+  OctetQueue,
+  relayOf,
+  timersOf,
+} from "./client-session.ts";
+import type { PollParameters } from "./polling-message.ts";
+import { checksumOf, formatPoll, parsePollResponse, pollRoom } from "./polling-message.ts";
 import type { Timers } from "./registry.ts";
 import {
   EncapsulationError,
@@ -11,8 +22,6 @@ import {
   POLLING_RETRY_DELAY,
   POLLING_TRIES,
 } from "./registry.ts";
-import type { PollParameters } from "./polling-message.ts";
-import { checksumOf, formatPoll, parsePollResponse, pollRoom } from "./polling-message.ts";
 import type { Session } from "./virtual-connection-server.ts";
 
 /** Statuses of a proxy that did not ask the server: the exchange failed, the virtual connection did not. */

@@ -6,10 +6,10 @@
  * server knows it by its octets: the same answer is given again and no data is passed up twice.
  */
 
-import type { Reason, Refusal, Timers } from "./registry.ts";
-import { EncapsulationError, REASONS, refuse, TIMERS } from "./registry.ts";
 import type { Poll, PollParameters } from "./polling-message.ts";
 import { checksumOf, formatPoll, pollRoom, sameOctets } from "./polling-message.ts";
+import type { Reason, Refusal, Timers } from "./registry.ts";
+import { EncapsulationError, REASONS, refuse, TIMERS } from "./registry.ts";
 
 /** PostSessionState of Polling [MS-GRVHENC 3.6.5]. */
 export type PollingSessionState = "Probing" | "Probed" | "Established" | "Closed";

@@ -56,7 +56,7 @@ class Source {
   }
 }
 
-export class Remembered {
+export class RecentSet {
   /** Least recently used first. */
   readonly #sources = new Map<string, Source>();
   #octets = 0;

@@ -8,9 +8,9 @@ import { ConnectCloseReasonId } from "../sstp/index.ts";
 import { type Drop, noDrops } from "../store-and-forward/drop-reasons.ts";
 import { Patience, SIGN_OF_LIFE } from "../store-and-forward/patience.ts";
 import { ACKNOWLEDGE_TIME, COMMIT_REMOVALS, DECLINED_COUNTED, REFUSED_FOR, REFUSED_MESSAGES } from "./limits.ts";
-import type { Outgoing } from "./stored-queue.ts";
 import type { RelayTrust } from "./relay-trust.ts";
 import type { Destination, Envelope, Store } from "./store.ts";
+import type { Outgoing } from "./stored-queue.ts";
 
 /** A message of the store, as far as it takes to remove it. */
 interface Removable {

@@ -17,8 +17,8 @@ import { fitsMessage } from "../store-and-forward/envelope.ts";
 import { Arena, GATHERING_BLOCK, MessageBody } from "../store-and-forward/message-body.ts";
 import { senderOf } from "../store-and-forward/share.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
-import { REFUSED_REST, UNFINISHED_OCTETS, WORK_OCTETS } from "./limits.ts";
 import type { Hub } from "./hub.ts";
+import { REFUSED_REST, UNFINISHED_OCTETS, WORK_OCTETS } from "./limits.ts";
 import type { Envelope, Incoming } from "./store.ts";
 
 /** Where one session's messages go. */
@@ -61,7 +61,7 @@ type Verdict = { readonly sessionId: number; readonly session: Session; readonly
   | { readonly kind: "lost"; readonly indexes: readonly number[] }
 );
 
-export class Intake {
+export class InboundMessages {
   readonly #hub: Hub;
   readonly #engine: Connection;
   readonly #limit: number;

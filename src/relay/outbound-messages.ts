@@ -23,6 +23,7 @@ import { CloseReasonId, type Connection, isRelay } from "../sstp/index.ts";
 import { SessionPool } from "../store-and-forward/session-pool.ts";
 import { isWithinShare, senderOf } from "../store-and-forward/share.ts";
 import { StoredIds } from "../store-and-forward/vouch.ts";
+import type { Hub } from "./hub.ts";
 import {
   DECLINED_DESTINATIONS,
   LATER,
@@ -37,12 +38,11 @@ import {
   SOCKET_QUEUE,
   VOLATILE_OCTETS,
 } from "./limits.ts";
-import type { Hub } from "./hub.ts";
-import { type Outgoing, PAGE, partOf, Queue } from "./stored-queue.ts";
 import { type Current, Sender } from "./sender.ts";
 import type { Destination, Envelope, Stored } from "./store.ts";
+import { type Outgoing, PAGE, partOf, Queue } from "./stored-queue.ts";
 
-/** What a Delivery wants of its connection. */
+/** What is wanted of its connection. */
 export interface Transport {
   /** Octets that wait for the socket. */
   socketQueue(): number;
@@ -56,7 +56,7 @@ interface Sent {
   readonly sender: Sender;
 }
 
-export class Delivery {
+export class OutboundMessages {
   readonly #hub: Hub;
   readonly #engine: Connection;
   readonly #transport: Transport;

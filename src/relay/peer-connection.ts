@@ -1,8 +1,8 @@
 /**
  * One SSTP connection at the relay: the engine in the relay role between a socket, the store and the other peers.
  *
- *   socket ─► engine events ─► Intake ─► store ─(commit)─► acknowledgement ─► socket
- *   Delivery: queues of the peers that it consumes ─► engine ─► socket, within a window of what is unacknowledged
+ *   socket ─► engine events ─► InboundMessages ─► store ─(commit)─► acknowledgement ─► socket
+ *   OutboundMessages: queues of the peers that it consumes ─► engine ─► socket, within a window of what is unacknowledged
  *
  * @module
  */
@@ -32,6 +32,8 @@ import {
   SessionStatusId,
 } from "../sstp/index.ts";
 import { formatCapabilities, parseCapabilities } from "../store-and-forward/capabilities.ts";
+import type { Consumer, Hub } from "./hub.ts";
+import { InboundMessages } from "./inbound-messages.ts";
 import {
   ANSWER_QUEUE,
   CONNECT_TIMEOUT,
@@ -45,9 +47,7 @@ import {
   WORK_PAUSE,
   WORK_RATE,
 } from "./limits.ts";
-import { Delivery } from "./outbound-messages.ts";
-import type { Consumer, Hub } from "./hub.ts";
-import { Intake } from "./inbound-messages.ts";
+import { OutboundMessages } from "./outbound-messages.ts";
 import type { Outgoing } from "./stored-queue.ts";
 
 /** What all connections of a relay go by. */
@@ -63,8 +63,8 @@ export class PeerConnection implements Consumer {
   readonly #socket: Socket;
   readonly #engine: Connection;
   readonly #localDeviceURLs: readonly string[];
-  readonly #intake: Intake;
-  readonly #delivery: Delivery;
+  readonly #intake: InboundMessages;
+  readonly #delivery: OutboundMessages;
   /** URLs of the peers whose queues this connection consumes. */
   readonly #peers = new Set<string>();
   #source = "";
@@ -118,8 +118,10 @@ export class PeerConnection implements Consumer {
       capabilities: formatCapabilities(messageLimit),
     });
     this.#localDeviceURLs = localDeviceURLs;
-    this.#intake = new Intake(hub, this.#engine, messageLimit, (peer, sender) => hub.suspend(peer, sender, this));
-    this.#delivery = new Delivery(hub, this.#engine, {
+    this.#intake = new InboundMessages(hub, this.#engine, messageLimit, (peer, sender) =>
+      hub.suspend(peer, sender, this),
+    );
+    this.#delivery = new OutboundMessages(hub, this.#engine, {
       socketQueue: () => this.#socket.writableLength,
       // Others have their turn before.
       pumpLater: () => this.#hub.settleLater(this),

@@ -11,8 +11,8 @@
 import { Queue as List } from "../lib/queue.ts";
 import { SessionSlot } from "../store-and-forward/session-pool.ts";
 import { SENDER_PAGE } from "./limits.ts";
-import type { Outgoing } from "./stored-queue.ts";
 import type { Destination, Stored } from "./store.ts";
+import type { Outgoing } from "./stored-queue.ts";
 
 /** The message that is being sent. */
 export interface Current {

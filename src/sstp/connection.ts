@@ -3,6 +3,7 @@
  * octets and the time go in; octets, events and the next deadline come out.
  */
 
+import { handleCommand } from "./command-handlers.ts";
 import type { ConnectionOptions, ConnectionState, Core, Mutable } from "./connection-state.ts";
 import {
   acknowledgementSent,
@@ -34,7 +35,6 @@ import {
   requireSecurity,
   unknownSession,
 } from "./preconditions.ts";
-import { handleCommand } from "./command-handlers.ts";
 import type { Session } from "./sessions.ts";
 import type { ConnectionSnapshot } from "./snapshot.ts";
 import { restoreCore, saveCore } from "./snapshot.ts";

@@ -31,6 +31,7 @@
  * @module
  */
 
+export { joinOctets } from "../lib/octets.ts";
 export * from "./address.ts";
 export * from "./command-boundary.ts";
 export type { Availability } from "./connection.ts";
@@ -41,7 +42,6 @@ export { Decoder, decode, textOf } from "./decoder.ts";
 export { encode, encodeDataInto } from "./encoder.ts";
 export * from "./events.ts";
 export { isMultidrop } from "./fanout.ts";
-export { joinOctets } from "../lib/octets.ts";
 export { OUTPUT_BLOCK_OCTETS } from "./output-buffer.ts";
 export type { InboundSession, OutboundSession, SecuritySession, Session, SessionState } from "./sessions.ts";
 export type { ConnectionSnapshot } from "./snapshot.ts";

@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
-import { freePort, frontBinding } from "../../src/cli/local-edge/workerd-socket.ts";
 import { type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
+import { freePort, frontBinding } from "../../src/cli/local-edge/workerd-socket.ts";
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 
 export interface Running {

@@ -2,7 +2,15 @@
 import { WebSocket } from "ws";
 import { Device, openTransport, type Transport } from "../../src/device/index.ts";
 import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
-import { accountURL, Connection, type ConnectionEvent, deviceURL, identityURL, parseAddress, relayURL } from "../../src/sstp/index.ts";
+import {
+  accountURL,
+  Connection,
+  type ConnectionEvent,
+  deviceURL,
+  identityURL,
+  parseAddress,
+  relayURL,
+} from "../../src/sstp/index.ts";
 import { agentOf, ask } from "./ask.ts";
 import { ADMIN_TOKEN, type Client, eachBox, LETTER, type Letter, type MailTransport, type Way } from "./letters.ts";
 

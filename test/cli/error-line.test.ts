@@ -4,8 +4,8 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { errorLine, statusOf } from "../../src/cli/error-line.ts";
 import { END_SIGNALS, EXIT_CODES, type ExitName, statusOfSignal } from "../../src/cli/exit-codes.ts";
-import { CommandError } from "../../src/cli/output.ts";
 import { interruption } from "../../src/cli/interrupt.ts";
+import { CommandError } from "../../src/cli/output.ts";
 import { DeviceError } from "../../src/device/device-error.ts";
 
 function systemError(code: string, path: string): Error {

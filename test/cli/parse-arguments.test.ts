@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { parse } from "../../src/cli/parse-arguments.ts";
 import { CommandError } from "../../src/cli/output.ts";
+import { parse } from "../../src/cli/parse-arguments.ts";
 
 const OPTIONS = {
   port: { type: "string" },

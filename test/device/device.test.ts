@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, mock, type TestContext, test } from "node:test";
-import { freePort } from "../../src/cli/local-edge/workerd-socket.ts";
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
-import { INBOX_OCTETS } from "../../src/device/limits.ts";
+import { freePort } from "../../src/cli/local-edge/workerd-socket.ts";
 import { Inbox } from "../../src/device/inbox.ts";
 import { Device, DeviceError, openTransport } from "../../src/device/index.ts";
+import { INBOX_OCTETS } from "../../src/device/limits.ts";
 import { startRelay } from "../../src/relay/index.ts";
 import {
   CloseReasonId,

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { REMEMBERED_RECIPIENTS } from "../../src/device/limits.ts";
-import { REMEMBERED_OF_SOURCE, Remembered } from "../../src/lib/recent-set.ts";
 import { Recipients } from "../../src/device/recipients.ts";
 import { Queue } from "../../src/lib/queue.ts";
+import { REMEMBERED_OF_SOURCE, RecentSet } from "../../src/lib/recent-set.ts";
 
 test("a queue is an array that is taken from at its beginning", () => {
   const step = fc.record({
@@ -42,7 +42,7 @@ test("a queue is an array that is taken from at its beginning", () => {
 const ID = "x".repeat(60);
 
 test("the last ids of a source are remembered, each once, and no more than memory allows", () => {
-  const remembered = new Remembered();
+  const remembered = new RecentSet();
   const count = 2 * Math.ceil(REMEMBERED_OF_SOURCE / 64);
   for (let n = 0; n < count; n += 1) remembered.add("alice", `${ID}${n}`);
   for (let n = 0; n < count; n += 1) remembered.add("alice", `${ID}${count - 1}`);
@@ -53,7 +53,7 @@ test("the last ids of a source are remembered, each once, and no more than memor
 });
 
 test("a source that sends without end pushes out no other's ids", () => {
-  const remembered = new Remembered();
+  const remembered = new RecentSet();
   remembered.add("alice", "1");
   for (let n = 0; n < 10; n += 1) {
     for (let i = 0; i < 40_000; i += 1) remembered.add(`mallory-${n}`, `${ID}${i}`);
@@ -63,7 +63,7 @@ test("a source that sends without end pushes out no other's ids", () => {
 });
 
 test("however many sources there are, memory is bounded, and those heard of last are known", () => {
-  const remembered = new Remembered();
+  const remembered = new RecentSet();
   const before = process.memoryUsage().heapUsed;
   for (let n = 0; n < 400_000; n += 1) remembered.add(`source-${n}`, `${ID}${n}`);
   assert.ok(remembered.has("source-399999", `${ID}399999`));

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
-import { closure } from "../../src/device/relay-connection.ts";
 import { DeviceError } from "../../src/device/device-error.ts";
+import { closure } from "../../src/device/relay-connection.ts";
 import { openTransport } from "../../src/device/transports/open-transport.ts";
 import type { TransportName } from "../../src/device/transports/transport.ts";
 

@@ -3,13 +3,22 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
 import { Device, type TransportName } from "../../src/device/index.ts";
+import { SAVED_FORMAT } from "../../src/edge/tunnel/hibernation.ts";
 import { PING_SILENCE } from "../../src/edge/tunnel/limits.ts";
-import { REST_FORMAT } from "../../src/edge/tunnel/hibernation.ts";
 import { Connection, relayURL } from "../../src/sstp/index.ts";
-import { type MailboxStub, fresh, receive, until } from "./mailbox/support.ts";
 import type { Meter, Tunnel } from "../support/driven-worker.ts";
+import { fresh, type MailboxStub, receive, until } from "./mailbox/support.ts";
 import { PollingDevice } from "./polling-device.ts";
-import { assertCut, assertNothingLeft, assertRefused, newGuid, Device as RawDevice, startDrivenEdge, type TestEdge, type TestRelay } from "./support.ts";
+import {
+  assertCut,
+  assertNothingLeft,
+  assertRefused,
+  newGuid,
+  Device as RawDevice,
+  startDrivenEdge,
+  type TestEdge,
+  type TestRelay,
+} from "./support.ts";
 
 type TunnelStub = Pick<Tunnel, "fail" | "left" | "status" | "lastSign" | "deliver">;
 type MeterStub = Pick<Meter, "left">;
@@ -140,8 +149,8 @@ describe("a WebSocket is ended by name", () => {
 });
 
 describe("a virtual connection is lost by name when its object wakes to", () => {
-  const other = { format: REST_FORMAT + 1, terminal: { of: "another version" } };
-  const broken = { format: REST_FORMAT, terminal: { nothing: "of a terminal" }, owner: {} };
+  const other = { format: SAVED_FORMAT + 1, endpoint: { of: "another version" } };
+  const broken = { format: SAVED_FORMAT, endpoint: { nothing: "of an endpoint" }, owner: {} };
   const cases: readonly (readonly [string, TransportName, unknown, unknown])[] = [
     ["a snapshot of another format with its socket", "websocket", { rest: other }, undefined],
     ["a snapshot of another format in storage", "websocket", { stored: true }, other],

@@ -12,8 +12,8 @@ import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
-import { startEdge, until } from "./mailbox/support.ts";
 import { ed25519, type Issuer } from "./issuer.ts";
+import { startEdge, until } from "./mailbox/support.ts";
 import { newGuid } from "./support.ts";
 
 /** A new virtual connection takes its turn, 50 a second: a thousand of each kind takes minutes. */

@@ -5,18 +5,40 @@ import fc from "fast-check";
 import { tokenAuthenticator } from "../../src/auth/permissions.ts";
 import { ANYBODY } from "../../src/auth/principal.ts";
 import { UNQUESTIONED } from "../../src/auth/standing.ts";
-import { pack } from "../../src/edge/rpc/message-batch.ts";
-import { ANSWERS_AHEAD, HOLD_FLIGHT_OCTETS, HOLD_IGNORED_OCTETS, HOLD_OCTETS, WINDOW_OCTETS } from "../../src/edge/tunnel/limits.ts";
-import { ATTACH_MESSAGES, CONSUMED_MAILBOXES, REFUSED_REST, UNTAKEN_OCTETS, UNTAKEN_TIMEOUT } from "../../src/edge/endpoint/limits.ts";
-import { MESSAGE_LIMIT } from "../../src/edge/policy/limits.ts";
-import { SEND_WINDOW } from "../../src/edge/mailbox/limits.ts";
 import { WAKES } from "../../src/edge/admission/limits.ts";
-import type { Reason } from "../../src/edge/reasons.ts";
-import { Terminal } from "../../src/edge/endpoint/sstp-endpoint.ts";
-import type { Host } from "../../src/edge/endpoint/endpoint-context.ts";
 import type { Throttle } from "../../src/edge/admission/throttle.ts";
-import { Wired } from "../../src/edge/tunnel/websocket-connection.ts";
-import { CloseReasonId, type Command, ConnectCloseReasonId, Connection, decode, encode, relayURL, SessionStatusId, VERSION_1_6 } from "../../src/sstp/index.ts";
+import type { EndpointContext } from "../../src/edge/endpoint/endpoint-context.ts";
+import {
+  ATTACH_MESSAGES,
+  CONSUMED_MAILBOXES,
+  REFUSED_REST,
+  UNTAKEN_OCTETS,
+  UNTAKEN_TIMEOUT,
+} from "../../src/edge/endpoint/limits.ts";
+import { SstpEndpoint } from "../../src/edge/endpoint/sstp-endpoint.ts";
+import { SEND_WINDOW } from "../../src/edge/mailbox/limits.ts";
+import { MESSAGE_LIMIT } from "../../src/edge/policy/limits.ts";
+import type { Reason } from "../../src/edge/reasons.ts";
+import { pack } from "../../src/edge/rpc/message-batch.ts";
+import {
+  ANSWERS_AHEAD,
+  HOLD_FLIGHT_OCTETS,
+  HOLD_IGNORED_OCTETS,
+  HOLD_OCTETS,
+  WINDOW_OCTETS,
+} from "../../src/edge/tunnel/limits.ts";
+import { WebSocketConnection } from "../../src/edge/tunnel/websocket-connection.ts";
+import {
+  CloseReasonId,
+  type Command,
+  ConnectCloseReasonId,
+  Connection,
+  decode,
+  encode,
+  relayURL,
+  SessionStatusId,
+  VERSION_1_6,
+} from "../../src/sstp/index.ts";
 
 /** Messages that waking a mailbox counts for here. */
 const WAKE = 7;
@@ -36,7 +58,7 @@ const CONNECT: Command = {
 };
 
 /** A host at which all goes well, and whose mailboxes give a consumer the generation 1. */
-function hostOf(more: Partial<Host> = {}): Host {
+function hostOf(more: Partial<EndpointContext> = {}): EndpointContext {
   const mailbox = {
     append: async () => ({ refusals: [] }),
     pass: async () => [],
@@ -60,11 +82,11 @@ function hostOf(more: Partial<Host> = {}): Host {
     owner: ANYBODY,
     standing: UNQUESTIONED,
     ...more,
-  } as unknown as Host;
+  } as unknown as EndpointContext;
 }
 
-function terminalOf(more?: Partial<Host>): Terminal {
-  return new Terminal(hostOf(more), { localDeviceURLs: [RELAY] });
+function endpointOf(more?: Partial<EndpointContext>): SstpEndpoint {
+  return new SstpEndpoint(hostOf(more), { localDeviceURLs: [RELAY] });
 }
 
 function octetsOf(...commands: Command[]): Uint8Array {
@@ -78,10 +100,10 @@ function asking(count: number, from: number): Uint8Array {
 }
 
 /** Takes all that there is; returns its octets and how it ended. */
-function drain(terminal: Terminal): { octets: number; reason: Reason | undefined } {
+function drain(endpoint: SstpEndpoint): { octets: number; reason: Reason | undefined } {
   let octets = 0;
   for (;;) {
-    const taken = terminal.take(65536);
+    const taken = endpoint.take(65536);
     if (taken === undefined) return { octets, reason: undefined };
     if (taken.kind === "ended") return { octets, reason: taken.reason };
     octets += taken.octets.length;
@@ -113,41 +135,41 @@ afterEach(() => {
 
 describe("a device that asks and does not read", () => {
   async function flooded() {
-    const terminal = terminalOf();
-    await terminal.write(octetsOf(CONNECT));
+    const endpoint = endpointOf();
+    await endpoint.write(octetsOf(CONNECT));
     for (let from = 1; ; from += 4000) {
-      const writing = terminal.write(asking(2000, from));
+      const writing = endpoint.write(asking(2000, from));
       assert.ok(from < UNTAKEN_OCTETS / 2, "it is read for ever");
-      if (!(await isSettled(writing))) return { terminal, writing };
+      if (!(await isSettled(writing))) return { endpoint, writing };
     }
   }
 
   it("is not read until it has taken what was made for it", async (t) => {
-    const { terminal, writing } = await flooded();
-    t.after(() => terminal.close());
-    assert.ok(drain(terminal).octets < UNTAKEN_OCTETS + 32 * 1024);
+    const { endpoint, writing } = await flooded();
+    t.after(() => endpoint.close());
+    assert.ok(drain(endpoint).octets < UNTAKEN_OCTETS + 32 * 1024);
     assert.ok(await isSettled(writing));
-    assert.ok(await isSettled(terminal.write(asking(10, 9_000_001))), "it is read as before");
+    assert.ok(await isSettled(endpoint.write(asking(10, 9_000_001))), "it is read as before");
   });
 
   it("is given up when it takes nothing at all for a minute, and not while it takes a little", async () => {
-    const { terminal } = await flooded();
+    const { endpoint } = await flooded();
     mock.timers.tick(UNTAKEN_TIMEOUT - 1000);
     await turns();
-    terminal.take(100);
+    endpoint.take(100);
     await turns();
     mock.timers.tick(2000);
     await turns();
-    assert.equal(terminal.ended, false);
+    assert.equal(endpoint.ended, false);
     mock.timers.tick(UNTAKEN_TIMEOUT);
     await turns();
-    assert.equal(drain(terminal).reason, "OutputNotTaken");
+    assert.equal(drain(endpoint).reason, "OutputNotTaken");
   });
 });
 
 it("acknowledgements that a device does not take become one", async (t) => {
-  const terminal = terminalOf();
-  t.after(() => terminal.close());
+  const endpoint = endpointOf();
+  t.after(() => endpoint.close());
   const open = {
     command: "Open",
     sessionId: 1,
@@ -155,22 +177,22 @@ it("acknowledgements that a device does not take become one", async (t) => {
     identityURL: "grooveIdentity://a",
     deviceURL: "",
   } as const;
-  for (const command of [CONNECT, open]) await terminal.write(octetsOf(command));
-  drain(terminal);
+  for (const command of [CONNECT, open]) await endpoint.write(octetsOf(command));
+  drain(endpoint);
   // Something lies there untaken before them.
-  await terminal.write(asking(1, 3));
+  await endpoint.write(asking(1, 3));
   for (let n = 0; n < 1000; n += 1) {
     const message = { command: "Message", sessionId: 1, messageCount: 0, flags: 0x04, userRef: `${n}` } as const;
     const data = { command: "Data", sessionId: 1, data: new Uint8Array(1) } as const;
-    await terminal.write(octetsOf(message, data, { command: "EndMessage", sessionId: 1 }));
+    await endpoint.write(octetsOf(message, data, { command: "EndMessage", sessionId: 1 }));
     await turns(5);
   }
-  assert.equal(terminal.ended, false);
-  assert.ok(drain(terminal).octets < 100);
+  assert.equal(endpoint.ended, false);
+  assert.ok(drain(endpoint).octets < 100);
 });
 
 it("a message that is too long, and whose session is closed in the same octets, ends the connection unacknowledged", async () => {
-  const terminal = terminalOf();
+  const endpoint = endpointOf();
   const open = {
     command: "Open",
     sessionId: 1,
@@ -178,16 +200,16 @@ it("a message that is too long, and whose session is closed in the same octets, 
     identityURL: "grooveIdentity://a",
     deviceURL: "",
   } as const;
-  for (const command of [CONNECT, open]) await terminal.write(octetsOf(command));
-  drain(terminal);
-  await terminal.write(octetsOf({ command: "Message", sessionId: 1, messageCount: 0, flags: 0x04, userRef: "long" }));
+  for (const command of [CONNECT, open]) await endpoint.write(octetsOf(command));
+  drain(endpoint);
+  await endpoint.write(octetsOf({ command: "Message", sessionId: 1, messageCount: 0, flags: 0x04, userRef: "long" }));
   const data = octetsOf({ command: "Data", sessionId: 1, data: new Uint8Array(2048) });
   const some = Buffer.concat(Array.from({ length: 128 }, () => data));
-  for (let octets = 0; octets <= MESSAGE_LIMIT; octets += 128 * 2048) await terminal.write(some);
-  await terminal.write(
+  for (let octets = 0; octets <= MESSAGE_LIMIT; octets += 128 * 2048) await endpoint.write(some);
+  await endpoint.write(
     octetsOf({ command: "EndMessage", sessionId: 1 }, { command: "Close", sessionId: 1, reasonId: CloseReasonId.Idle }),
   );
-  const said = terminal.take(65536);
+  const said = endpoint.take(65536);
   assert.ok(said?.kind === "octets");
   const close = {
     command: "ConnectClose",
@@ -196,38 +218,38 @@ it("a message that is too long, and whose session is closed in the same octets, 
     returnTime: REFUSED_REST,
   } as const;
   assert.deepEqual(Buffer.from(said.octets), octetsOf(close));
-  assert.equal(terminal.ended, true);
+  assert.equal(endpoint.ended, true);
 });
 
 describe("messages with flag D", () => {
   it("are under way to a device that does not acknowledge them up to a window, whatever their number", async (t) => {
     for (const size of [0, 50_000]) {
-      const terminal = terminalOf();
-      t.after(() => terminal.close());
+      const endpoint = endpointOf();
+      t.after(() => endpoint.close());
       const device = new Connection({ role: "client", outbound: true, localDeviceURLs: [DEVICE], now: 0 });
       device.connect(RELAY);
       const hear = async () => {
         let octets = 0;
-        for (let taken = terminal.take(65536); taken?.kind === "octets"; taken = terminal.take(65536)) {
+        for (let taken = endpoint.take(65536); taken?.kind === "octets"; taken = endpoint.take(65536)) {
           octets += taken.octets.length;
           for (const event of device.receive(taken.octets, 0)) {
             if (event.type === "open") device.setAvailability(event.sessionId, "ready");
             if (event.type === "endMessage") ended.push(event.message);
           }
-          for (const block of device.output(0)) void terminal.write(block);
+          for (const block of device.output(0)) void endpoint.write(block);
         }
         await turns();
         return octets;
       };
       const ended: number[] = [];
-      for (const block of device.output(0)) void terminal.write(block);
+      for (const block of device.output(0)) void endpoint.write(block);
       await turns();
       const envelope = { source: "a", resourceURL: "m", identityURL: "grooveIdentity://bob", deviceURL: DEVICE };
       const fields = { userRef: "1@a", track: false };
       const mail = { envelope, fields, body: new Uint8Array(size) } as Parameters<typeof pack>[0][number];
       let octets = 0;
       for (let n = 0; n < 5000; n += 1) {
-        terminal.deliver(DEVICE, 1, [{ first: 0, bundle: pack([mail]) }], 0);
+        endpoint.deliver(DEVICE, 1, [{ first: 0, bundle: pack([mail]) }], 0);
         octets += await hear();
       }
       assert.ok(octets < SEND_WINDOW + 2 * size + 100_000, `${octets} octets of messages of ${size}`);
@@ -235,7 +257,7 @@ describe("messages with flag D", () => {
       // Acknowledged, they make room.
       const before = ended.length;
       for (const message of ended) device.complete(message, 0);
-      for (const block of device.output(0)) void terminal.write(block);
+      for (const block of device.output(0)) void endpoint.write(block);
       await hear();
       assert.ok(ended.length > before);
     }
@@ -257,7 +279,7 @@ describe("what a device is charged", () => {
       },
     } as unknown as Throttle;
     const plain = hostOf();
-    const terminal = terminalOf({
+    const endpoint = endpointOf({
       recipients: 10,
       throttle: () => throttle,
       mailbox: (peer) => {
@@ -265,22 +287,22 @@ describe("what a device is charged", () => {
         return plain.mailbox(peer);
       },
     });
-    await terminal.write(octetsOf(CONNECT));
+    await endpoint.write(octetsOf(CONNECT));
     await turns();
-    drain(terminal);
+    drain(endpoint);
     attached.length = 0;
     const write = async (...commands: Command[]) => {
       Object.assign(spent, { octets: 0, messages: 0 });
-      await terminal.write(octetsOf(...commands));
+      await endpoint.write(octetsOf(...commands));
       await turns();
       return { ...spent };
     };
-    return { terminal, write, attached };
+    return { endpoint, write, attached };
   }
 
   it("for a session is a message for each recipient, and for a message its copies", async (t) => {
-    const { terminal, write, attached } = await charged();
-    t.after(() => terminal.close());
+    const { endpoint, write, attached } = await charged();
+    t.after(() => endpoint.close());
     const fanoutDeviceEntries = Array.from({ length: 30 }, (_, n) => ({
       identityURL: `grooveIdentity://u${n}`,
       deviceURL: "",
@@ -296,7 +318,7 @@ describe("what a device is charged", () => {
     assert.equal(sent.messages, 10 + 10 * WAKE, "of thirty recipients ten are served, whose mailboxes are woken");
     assert.ok(sent.octets > 10 * 2000 && sent.octets < 10 * 2000 + 100);
     assert.equal(new Set(attached).size, 10);
-    const said = terminal.take(65536);
+    const said = endpoint.take(65536);
     assert.ok(said?.kind === "octets");
     const statuses: number[] = [];
     for (const command of decode(said.octets, VERSION_1_6)) {
@@ -307,8 +329,8 @@ describe("what a device is charged", () => {
   });
 
   it("for commands that are small is more than their octets, and for accounts beyond the first much more", async (t) => {
-    const { terminal, write, attached } = await charged();
-    t.after(() => terminal.close());
+    const { endpoint, write, attached } = await charged();
+    t.after(() => endpoint.close());
     const attach = (eventId: number): Command => ({
       command: "Attach",
       eventId,
@@ -329,17 +351,17 @@ describe("what a device is charged", () => {
   it("does not buy mailboxes for hundreds of devices", async () => {
     const asked: string[] = [];
     const plain = hostOf();
-    const terminal = terminalOf({
+    const endpoint = endpointOf({
       mailbox: (peer) => {
         asked.push(peer);
         return plain.mailbox(peer);
       },
     });
     const sourceDeviceURLs = Array.from({ length: 200 }, (_, n) => `grooveDevice://a/${n}`);
-    await terminal.write(octetsOf({ ...CONNECT, sourceDeviceURLs } as Command));
+    await endpoint.write(octetsOf({ ...CONNECT, sourceDeviceURLs } as Command));
     await turns();
     assert.equal(asked.length, 0);
-    assert.equal(terminal.ended, true);
+    assert.equal(endpoint.ended, true);
   });
 });
 
@@ -347,18 +369,18 @@ describe("a relay", () => {
   it("wakes so many mailboxes a second, and sends to those that are awake as fast as it likes", async (t) => {
     const called: string[] = [];
     const plain = hostOf();
-    const terminal = terminalOf({
+    const endpoint = endpointOf({
       mailbox: (peer) => {
         const append = async () => {
           called.push(peer);
           return { refusals: [] };
         };
-        return { ...plain.mailbox(peer), append } as unknown as ReturnType<Host["mailbox"]>;
+        return { ...plain.mailbox(peer), append } as unknown as ReturnType<EndpointContext["mailbox"]>;
       },
     });
-    t.after(() => terminal.close());
+    t.after(() => endpoint.close());
     const source = relayURL("other.example.com");
-    await terminal.write(octetsOf({ ...CONNECT, sourceDeviceURLs: [source] } as Command));
+    await endpoint.write(octetsOf({ ...CONNECT, sourceDeviceURLs: [source] } as Command));
     await turns();
     const fanoutDeviceEntries = Array.from({ length: 5 * WAKES }, (_, n) => ({
       identityURL: `grooveIdentity://u${n}`,
@@ -366,7 +388,7 @@ describe("a relay", () => {
       relayURL: "",
     }));
     const say = async (userRef: string) => {
-      await terminal.write(
+      await endpoint.write(
         octetsOf(
           { command: "Message", sessionId: 1, messageCount: 0, flags: 4, userRef },
           { command: "EndMessage", sessionId: 1 },
@@ -374,7 +396,7 @@ describe("a relay", () => {
       );
       await turns(2000);
     };
-    await terminal.write(octetsOf({ command: "FanoutOpen", sessionId: 1, resourceURL: "m", fanoutDeviceEntries }));
+    await endpoint.write(octetsOf({ command: "FanoutOpen", sessionId: 1, resourceURL: "m", fanoutDeviceEntries }));
     await turns();
     await say("1");
     // A second's worth at once, and one on credit.
@@ -392,11 +414,11 @@ describe("a relay", () => {
   });
 });
 
-/** A terminal that always has another octet to say, and a socket that notes what it is sent. */
-function wiredUp(snapshot?: ConstructorParameters<typeof Wired>[3], id = "somebody") {
+/** An endpoint that always has another octet to say, and a socket that notes what it is sent. */
+function wiredUp(snapshot?: ConstructorParameters<typeof WebSocketConnection>[3], id = "somebody") {
   const seen = { octets: 0, words: [] as string[], ended: undefined as Reason | undefined, answers: 0 };
   let over = false;
-  const terminal = {
+  const endpoint = {
     principal: { id },
     ready: async () => undefined,
     take: () => (over ? { kind: "ended", reason: "OutputNotTaken" } : { kind: "octets", octets: new Uint8Array(1000) }),
@@ -420,9 +442,9 @@ function wiredUp(snapshot?: ConstructorParameters<typeof Wired>[3], id = "somebo
     },
     close: () => undefined,
   };
-  const wired = new Wired(
+  const wired = new WebSocketConnection(
     socket as unknown as WebSocket,
-    terminal as unknown as Terminal,
+    endpoint as unknown as SstpEndpoint,
     (reason) => {
       seen.ended = reason;
     },
@@ -473,7 +495,7 @@ describe("a WebSocket", () => {
   /** One whose octets nobody takes. */
   function stuck(id: string) {
     const one = wiredUp(undefined, id);
-    Object.assign(one.wired.terminal, {
+    Object.assign(one.wired.endpoint, {
       ready: () => new Promise(() => undefined),
       write: () => new Promise(() => undefined),
     });
@@ -517,7 +539,7 @@ describe("a WebSocket", () => {
   it("that was dropped for what another sent is ended by name when next it is heard of", async () => {
     const write = Promise.withResolvers<void>();
     const one = stuck("many");
-    Object.assign(one.wired.terminal, { write: () => write.promise });
+    Object.assign(one.wired.endpoint, { write: () => write.promise });
     const others = Array.from({ length: 100 }, () => stuck("many"));
     for (let octets = 0; octets < 4 * 1024 * 1024; octets += MESSAGE) one.hear(MESSAGE);
     for (let octets = 0; octets < HOLD_FLIGHT_OCTETS; octets += MESSAGE)
@@ -529,9 +551,9 @@ describe("a WebSocket", () => {
     for (const { wired } of [one, ...others]) wired.close("DeviceGone");
   });
 
-  it("whose terminal or socket throws is ended by name", async () => {
+  it("whose endpoint or socket throws is ended by name", async () => {
     const { wired, seen } = wiredUp();
-    (wired.terminal as unknown as { write: () => never }).write = () => {
+    (wired.endpoint as unknown as { write: () => never }).write = () => {
       throw new Error("a mistake");
     };
     await wired.hear(new ArrayBuffer(5));
@@ -609,21 +631,21 @@ describe("whatever throws under a virtual connection", () => {
           },
           true,
         );
-        const terminal = new Terminal(host as Host, { localDeviceURLs: [RELAY] });
-        let said = drain(terminal);
-        const write = (...commands: Command[]) => terminal.write(octetsOf(...commands));
+        const endpoint = new SstpEndpoint(host as EndpointContext, { localDeviceURLs: [RELAY] });
+        let said = drain(endpoint);
+        const write = (...commands: Command[]) => endpoint.write(octetsOf(...commands));
         await write(CONNECT);
         for (const one of steps) {
           if ("commands" in one) await write(...one.commands);
           else if ("pass" in one) mock.timers.tick(one.pass);
-          else said = drain(terminal);
+          else said = drain(endpoint);
           await turns();
         }
         healthy = true;
         mock.timers.tick(60_000);
         await turns();
-        drain(terminal);
-        if (!terminal.ended) {
+        drain(endpoint);
+        if (!endpoint.ended) {
           await write({
             command: "Open",
             sessionId: 99,
@@ -633,14 +655,14 @@ describe("whatever throws under a virtual connection", () => {
           });
           mock.timers.tick(20_000);
           await turns();
-          said = drain(terminal);
+          said = drain(endpoint);
           assert.ok(said.octets > 0, "it neither answers nor ends");
           answered += 1;
         } else {
-          assert.notEqual(drain(terminal).reason, undefined);
+          assert.notEqual(drain(endpoint).reason, undefined);
           ended += 1;
         }
-        terminal.close();
+        endpoint.close();
       }),
       { numRuns: 300 },
     );

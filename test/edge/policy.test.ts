@@ -1,10 +1,10 @@
 /** Which relays may be dialled, and what a refusal looks like. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { inspect } from "../../src/edge/log.ts";
-import { isReason, REASONS, type Reason } from "../../src/edge/reasons.ts";
-import { problem } from "../../src/edge/problem.ts";
+import { inspectSettings } from "../../src/edge/log.ts";
 import { allowedRelay } from "../../src/edge/origin/relay-policy.ts";
+import { problem } from "../../src/edge/problem.ts";
+import { isReason, REASONS, type Reason } from "../../src/edge/reasons.ts";
 import { STATUS_PAIRS } from "../../src/encapsulation/index.ts";
 
 describe("relays by the settings of an edge", () => {
@@ -50,7 +50,7 @@ describe("relays by the settings of an edge", () => {
   it("the log says what is wrong with any setting before somebody connects, once", (t) => {
     const log = t.mock.method(console, "error", () => undefined);
     const settings = { KEYS: "k", RATE: "octets", LINK_WAYS: "tls", ACKNOWLEDGE_TIME: "soon" };
-    for (let n = 0; n < 3; n += 1) inspect(settings);
+    for (let n = 0; n < 3; n += 1) inspectSettings(settings);
     const told = log.mock.calls.map((call) => JSON.parse(String(call.arguments[0])));
     assert.deepEqual(
       told.map(({ reason, code }) => `${reason} ${code}`),

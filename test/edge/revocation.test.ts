@@ -9,11 +9,22 @@ import { CONNECTED_AGE, CONNECTING_AGE, STALE } from "../../src/auth/limits.ts";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device, DeviceOptions } from "../../src/device/index.ts";
 import { REST_AFTER } from "../../src/edge/tunnel/limits.ts";
-import { mailboxOf, RawClient, receive, TRANSPORTS, until } from "./mailbox/support.ts";
 import { drivenWorker } from "../support/worker.ts";
 import { AUDIENCE, ed25519 } from "./issuer.ts";
 import { ByHand } from "./keepalive-by-hand.ts";
-import { assertSecretsKept, bearer, deviceAt, issued, knockAt, type Operator, startAsking, startOperator, target, upgrade } from "./operator.ts";
+import { mailboxOf, RawClient, receive, TRANSPORTS, until } from "./mailbox/support.ts";
+import {
+  assertSecretsKept,
+  bearer,
+  deviceAt,
+  issued,
+  knockAt,
+  type Operator,
+  startAsking,
+  startOperator,
+  target,
+  upgrade,
+} from "./operator.ts";
 
 const first = await ed25519("first");
 const second = await ed25519("second");

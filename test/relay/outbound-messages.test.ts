@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, mock, type TestContext, test } from "node:test";
 import fc from "fast-check";
+import type { Relay } from "../../src/relay/index.ts";
 import {
   LATER,
   OPEN_SESSIONS,
@@ -10,7 +11,6 @@ import {
   SESSION_FAILURES,
   SESSION_REFUSALS,
 } from "../../src/relay/limits.ts";
-import type { Relay } from "../../src/relay/index.ts";
 import { CloseReasonId, type ConnectionEvent } from "../../src/sstp/index.ts";
 import { eventually, pattern } from "../support/watch.ts";
 import { Peer, type PeerOptions, relayFor, texts, waiting } from "./support.ts";

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, mock, type TestContext, test } from "node:test";
-import { QUEUES, SEND_WINDOW, SEND_WINDOW_MESSAGES, SOCKET_QUEUE, VOLATILE_OCTETS } from "../../src/relay/limits.ts";
 import type { Relay } from "../../src/relay/index.ts";
+import { QUEUES, SEND_WINDOW, SEND_WINDOW_MESSAGES, SOCKET_QUEUE, VOLATILE_OCTETS } from "../../src/relay/limits.ts";
 import { Store } from "../../src/relay/store.ts";
 import {
   CloseReasonId,

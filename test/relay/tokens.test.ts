@@ -13,8 +13,8 @@ import {
 } from "../../src/sstp/index.ts";
 import { failure } from "../device/support.ts";
 import { type Claims, ed25519, jwks } from "../edge/issuer.ts";
-import { type Operator, startOperator } from "../edge/operator.ts";
 import { receive, until } from "../edge/mailbox/support.ts";
+import { type Operator, startOperator } from "../edge/operator.ts";
 
 const NAME = "relay.example.com";
 const issuer = await ed25519("first");

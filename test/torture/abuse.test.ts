@@ -12,8 +12,8 @@ import { fileURLToPath } from "node:url";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
 import { HALF_OPEN, MISSES, MISSES_RATE } from "../../src/edge/admission/limits.ts";
-import { edgeMemory } from "../edge/support.ts";
 import { startEdge } from "../edge/mailbox/support.ts";
+import { edgeMemory } from "../edge/support.ts";
 import type { Attack, Outcome } from "./attacker.ts";
 import { FULL, insist, KEYS } from "./support.ts";
 

@@ -12,7 +12,19 @@ import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
 import { ConnectCloseReasonId, deviceURL, parseAddress } from "../../src/sstp/index.ts";
 import { mailboxOf, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { statusOf } from "./lossy.ts";
-import { ADMIN_TOKEN, Chance, ENCAPSULATIONS, FULL, insist, KEYS, seedOf, stamped, stampOf, tokenFor, withToken } from "./support.ts";
+import {
+  ADMIN_TOKEN,
+  Chance,
+  ENCAPSULATIONS,
+  FULL,
+  insist,
+  KEYS,
+  seedOf,
+  stamped,
+  stampOf,
+  tokenFor,
+  withToken,
+} from "./support.ts";
 
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 

@@ -2,11 +2,11 @@
 
 import { parseAcknowledgeTime } from "../../edge/policy/acknowledge-time.ts";
 import { parseRate, RateError } from "../../edge/policy/rate-setting.ts";
-import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
-import { startLocalEdge } from "../local-edge/local-edge.ts";
-import { quotaOf } from "../quota-option.ts";
-import { startSettingsServer } from "../local-edge/settings-server.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
+import { startLocalEdge } from "../local-edge/local-edge.ts";
+import { startSettingsServer } from "../local-edge/settings-server.ts";
+import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
+import { quotaOf } from "../quota-option.ts";
 import { readKeyPair } from "../tls.ts";
 
 export const edgeCommand: Command = {

@@ -1,9 +1,9 @@
 /** `grooveway mailbox`: an operator's look into the mailboxes of an edge. */
 import { askEdge, type Question } from "../../device/transports/ask-edge.ts";
 import { printable } from "../../lib/printable.ts";
-import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
 import { tokenOf } from "../device-options.ts";
 import { CommandError, size } from "../output.ts";
+import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
 import { readAuthorities } from "../tls.ts";
 
 export const mailboxCommand: Command = {

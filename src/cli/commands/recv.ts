@@ -5,15 +5,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Device, DeviceError, type DeviceOptions } from "../../device/index.ts";
 import { ReconnectPause } from "../../device/reconnect.ts";
 import { jsonLine, visible } from "../../lib/printable.ts";
-import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
 import { secondsIn } from "../duration.ts";
 import { type EndSignal, EXIT_CODES, statusOfSignal } from "../exit-codes.ts";
 import { FileReceiver, type FileReceiverOptions } from "../files/file-receiver.ts";
 import { type LeftOver, type LeftOversOptions, listLeftOvers, removeLeftOvers } from "../files/left-overs.ts";
-import { CommandError, progressBar, size } from "../output.ts";
-import { type Form, receive, senderOf } from "../receive.ts";
 import { untilInterrupted } from "../interrupt.ts";
+import { CommandError, progressBar, size } from "../output.ts";
+import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
+import { type Form, receive, senderOf } from "../receive.ts";
 import { Output } from "../standard-output.ts";
 import { BESIDE, openStateFolder, type StateFolderOptions } from "../state-folder.ts";
 

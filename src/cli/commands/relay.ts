@@ -3,12 +3,12 @@ import { forbidden } from "../../edge/policy/check-settings.ts";
 import { describe, LockHeld } from "../../lib/node/file-lock.ts";
 import { type Relay, startRelay, TLS_PORT } from "../../relay/index.ts";
 import { AddressError, SSTP_PORT } from "../../sstp/index.ts";
-import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
-import { CommandError, size } from "../output.ts";
 import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "../files/path-problem.ts";
-import { quotaOf } from "../quota-option.ts";
-import { type SettingsServer, startSettingsServer } from "../local-edge/settings-server.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
+import { type SettingsServer, startSettingsServer } from "../local-edge/settings-server.ts";
+import { CommandError, size } from "../output.ts";
+import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
+import { quotaOf } from "../quota-option.ts";
 import { readKeyPair } from "../tls.ts";
 
 export const relayCommand: Command = {

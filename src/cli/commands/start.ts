@@ -5,16 +5,16 @@ import { join } from "node:path";
 import { Device, type TransportName } from "../../device/index.ts";
 import { visible } from "../../lib/printable.ts";
 import { SSTP_PORT } from "../../sstp/index.ts";
-import { type Command, parse, port, unexpected } from "../parse-arguments.ts";
 import { rate } from "../device-options.ts";
 import { FileReceiver, type ReceivedFile } from "../files/file-receiver.ts";
 import { FileSender, type SentFile, type StreamToSend } from "../files/file-sender.ts";
 import { type FileToSend, filesAt } from "../files/files-to-send.ts";
-import { startLocalEdge } from "../local-edge/local-edge.ts";
-import { CommandError, progressBar, size } from "../output.ts";
-import { startRelayHere } from "./relay.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
+import { startLocalEdge } from "../local-edge/local-edge.ts";
 import { makeTemporaryFolder } from "../local-edge/temporary-folder.ts";
+import { CommandError, progressBar, size } from "../output.ts";
+import { type Command, parse, port, unexpected } from "../parse-arguments.ts";
+import { startRelayHere } from "./relay.ts";
 import { newKey, sign } from "./token.ts";
 
 /** Octets of the file that is made when none is named. */

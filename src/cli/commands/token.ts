@@ -15,9 +15,9 @@ import { newLinkSecret } from "../../auth/relay-proof.ts";
 import { parseRights, ScopeError, unknownScopes } from "../../auth/scopes.ts";
 import { authenticate } from "../../auth/verify-token.ts";
 import { printable } from "../../lib/printable.ts";
-import { type Command, parse, readText, unexpected, usage } from "../parse-arguments.ts";
 import { secondsIn } from "../duration.ts";
 import { CommandError } from "../output.ts";
+import { type Command, parse, readText, unexpected, usage } from "../parse-arguments.ts";
 
 export const tokenCommand: Command = {
   help: `Usage: grooveway token keygen --out FILE [--keys FILE] [--id KID]

@@ -36,10 +36,11 @@ import {
   WHOLE_AT_ONCE,
   type WholeMessage,
 } from "../../transfer/index.ts";
-import { codeOf, type FileSystem, nodeFileSystem, type OpenFile, readFully, writeAll } from "./file-system.ts";
 import { textIfThere } from "../line-log.ts";
-import { NameRefused, OutFolder } from "./out-folder.ts";
 import { CommandError } from "../output.ts";
+import { BESIDE } from "../state-folder.ts";
+import { codeOf, type FileSystem, nodeFileSystem, type OpenFile, readFully, writeAll } from "./file-system.ts";
+import { NameRefused, OutFolder } from "./out-folder.ts";
 import {
   describeJournal,
   journalName,
@@ -49,7 +50,6 @@ import {
   removePartial,
   type TransferOwner,
 } from "./partial-file.ts";
-import { BESIDE } from "../state-folder.ts";
 import { type Finished, TransferIndex, type TransferIndexOptions } from "./transfer-index.ts";
 
 /** What a message that arrived must have: `Message` of the device library does. */

@@ -26,8 +26,8 @@ import {
   transferId,
   wholeMessage,
 } from "../../transfer/index.ts";
-import { cannotRead, type FileToSend, openToSend } from "./files-to-send.ts";
 import { CommandError } from "../output.ts";
+import { cannotRead, type FileToSend, openToSend } from "./files-to-send.ts";
 import type { Claim, SendJournal } from "./send-journal.ts";
 
 /** Bytes that are sent and not acknowledged: a second of a 100 Mbit/s line, and a small process. */

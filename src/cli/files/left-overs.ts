@@ -5,13 +5,13 @@
  */
 import { join, resolve } from "node:path";
 import type { SetAsideReason } from "../../transfer/receiving.ts";
+import { textIfThere } from "../line-log.ts";
+import { CommandError } from "../output.ts";
+import { BESIDE } from "../state-folder.ts";
 import { type FileSource, wholeName } from "./file-receiver.ts";
 import { codeOf, type FileSystem, type Folder, nodeFileSystem } from "./file-system.ts";
-import { textIfThere } from "../line-log.ts";
 import { unreserve } from "./out-folder.ts";
-import { CommandError } from "../output.ts";
 import { describeJournal, journalName, partName, removeIfThere, removePartial } from "./partial-file.ts";
-import { BESIDE } from "../state-folder.ts";
 import { TransferIndex, type TransferIndexOptions } from "./transfer-index.ts";
 
 /** A transfer that is not complete. */

@@ -11,8 +11,8 @@ import { basename, join } from "node:path";
 import { coalesced } from "../../lib/coalesced.ts";
 import { collisionKey, harmlessPath, type NameRules, numbered } from "../../transfer/file-name.ts";
 import { COMPONENT_BYTES } from "../../transfer/limits.ts";
-import { codeOf, type FileSystem, type Folder } from "./file-system.ts";
 import { BESIDE } from "../state-folder.ts";
+import { codeOf, type FileSystem, type Folder } from "./file-system.ts";
 
 /** The file system takes no file of this name, also made harmless. */
 export class NameRefused extends Error {

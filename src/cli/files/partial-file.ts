@@ -16,8 +16,8 @@ import { type JournalEntry, journalLine, readJournal } from "../../transfer/jour
 import { PART_BYTES } from "../../transfer/limits.ts";
 import type { BeginMessage, EndMessage, PartMessage } from "../../transfer/message.ts";
 import { type PartDecision, Receiving, type SetAsideReason } from "../../transfer/receiving.ts";
-import { codeOf, type Folder, type OpenFile, readFully, writeAll } from "./file-system.ts";
 import { LineLog, readText } from "../line-log.ts";
+import { codeOf, type Folder, type OpenFile, readFully, writeAll } from "./file-system.ts";
 
 /** Whose transfer it is. */
 export interface TransferOwner {

@@ -7,9 +7,9 @@
 
 import { within } from "../../lib/runtime/timeout.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
+import { CommandError } from "../output.ts";
 import { FILES_AT_ONCE, FileSender, type FileSenderOptions, type SentFile, type StreamToSend } from "./file-sender.ts";
 import type { FileToSend } from "./files-to-send.ts";
-import { CommandError } from "../output.ts";
 import { StallWatch, type WaitingFor } from "./stall-watch.ts";
 
 /** How long it may take to take messages back and to tell the recipient, in milliseconds: a few round trips each. */

@@ -14,8 +14,8 @@ import { coalesced } from "../../lib/coalesced.ts";
 import { isRunning, type ProcessId, processId } from "../../lib/node/process-id.ts";
 import { objectIn } from "../../transfer/journal.ts";
 import { FINISHED_TIME, FINISHED_TRANSFERS, INDEX_BYTES } from "../../transfer/limits.ts";
-import { appendAll, codeOf, type FileSystem, type Folder, type OpenFile } from "./file-system.ts";
 import { readText } from "../line-log.ts";
+import { appendAll, codeOf, type FileSystem, type Folder, type OpenFile } from "./file-system.ts";
 
 /** A transfer of which something is there. */
 export interface Unfinished {

@@ -6,8 +6,8 @@
 import { join } from "node:path";
 import type { Miniflare } from "miniflare";
 import { DiskWatch } from "../../lib/node/disk-watch.ts";
-import type { EdgeRun } from "./edge-run.ts";
 import { size } from "../output.ts";
+import type { EdgeRun } from "./edge-run.ts";
 
 /** The ballast, in the state folder. */
 const BALLAST = "ballast";

@@ -8,13 +8,13 @@ import { readFile } from "node:fs/promises";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../../edge/policy/check-settings.ts";
 import { parsePrefix } from "../../edge/policy/prefix-setting.ts";
+import { CommandError } from "../output.ts";
 import { DiskTeller } from "./disk-teller.ts";
+import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
 import { edgeNames } from "./edge-names.ts";
 import { beginRun } from "./edge-run.ts";
 import { sweepEmptyDatabases } from "./empty-databases.ts";
 import { type Front, freePort, frontBinding, urlOf } from "./workerd-socket.ts";
-import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
-import { CommandError } from "../output.ts";
 
 export interface LocalEdgeOptions {
   /** Address to listen on; 127.0.0.1 by default: nobody else reaches the edge unless you say so. */

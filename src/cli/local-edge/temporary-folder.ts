@@ -6,8 +6,8 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CommandError } from "../output.ts";
 import { wordsOf } from "../files/path-problem.ts";
+import { CommandError } from "../output.ts";
 
 /** Folders that temporary files may go to, the best first. */
 export function temporaryRoots(state: string | undefined): readonly string[] {

@@ -13,8 +13,8 @@
  */
 import { lookup } from "node:dns";
 import { connect, isIP, type Socket } from "node:net";
-import { ATTEMPT_DELAY, DIAL_ADDRESSES, DIAL_TIMEOUT } from "../limits.ts";
 import type { DeviceError } from "../device-error.ts";
+import { ATTEMPT_DELAY, DIAL_ADDRESSES, DIAL_TIMEOUT } from "../limits.ts";
 import { unreachable, unresolved } from "./dial-error.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { handshake } from "./tls.ts";

@@ -4,16 +4,26 @@
  *
  * @module
  */
-import type { TransportOptions, Transport } from "./transport.ts";
-import { SocketTransport } from "./socket-transport.ts";
+
 import { randomBytes } from "node:crypto";
-import { type ClientOptions, type EncapsulationClient, EncapsulationError, guidFrom, KeepAliveClient, LongLivedClient, PollingClient, prefixOf } from "../../encapsulation/index.ts";
+import {
+  type ClientOptions,
+  type EncapsulationClient,
+  EncapsulationError,
+  guidFrom,
+  KeepAliveClient,
+  LongLivedClient,
+  PollingClient,
+  prefixOf,
+} from "../../encapsulation/index.ts";
 import { DeviceError } from "../device-error.ts";
 import { nearOnly } from "../plain-token.ts";
-import { rawClient } from "./tcp-client.ts";
 import { authorization } from "../token-source.ts";
 import { direct } from "./dial.ts";
 import { type EdgeRoute, edgeRoute, parsedRelay, relayRoute } from "./route.ts";
+import { SocketTransport } from "./socket-transport.ts";
+import { rawClient } from "./tcp-client.ts";
+import type { Transport, TransportOptions } from "./transport.ts";
 import { openWebSocket } from "./websocket-transport.ts";
 
 /**

@@ -5,8 +5,9 @@
  *
  * @module
  */
-import { BLACK_HOLE_STALLS, LARGE_MESSAGE, STALL } from "../limits.ts";
+
 import { DeviceError } from "../device-error.ts";
+import { BLACK_HOLE_STALLS, LARGE_MESSAGE, STALL } from "../limits.ts";
 
 /** What to do about it. */
 export const LOWER_MTU =

@@ -3,18 +3,25 @@
  *
  * @module
  */
-import type { TransportName } from "./transport.ts";
+
 import type { Socket } from "node:net";
-import { type ClientOutput, headerOf, type Lost, REASONS, responseHeadReader, type Session } from "../../encapsulation/index.ts";
+import {
+  type ClientOutput,
+  type EncapsulationClient,
+  headerOf,
+  LongLivedClient,
+  type Lost,
+  REASONS,
+  responseHeadReader,
+  type Session,
+} from "../../encapsulation/index.ts";
+import { DeviceError } from "../device-error.ts";
 import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
 import { tokenRefusal } from "../token-refusal.ts";
 import { type Dialler, dial } from "./dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
-import type { Route } from "./route.ts";
-import type { Transport } from "./transport.ts";
-import { type EncapsulationClient, LongLivedClient } from "../../encapsulation/index.ts";
-import { DeviceError } from "../device-error.ts";
-import type { EdgeRoute } from "./route.ts";
+import type { EdgeRoute, Route } from "./route.ts";
+import type { Transport, TransportName } from "./transport.ts";
 
 /** Ends a socket when what was written to it has gone; one whose peer does not read must not stay for ever. */
 function endSoon(socket: Socket): void {

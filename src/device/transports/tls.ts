@@ -9,9 +9,9 @@ import { isIP, type Socket } from "node:net";
 import { connect, type PeerCertificate } from "node:tls";
 import { printable } from "../../lib/printable.ts";
 import { DeviceError, type DeviceErrorCode } from "../device-error.ts";
-import { LOWER_MTU } from "./path-mtu.ts";
 import { seconds } from "./dial-error.ts";
 import { type Endpoint, formatEndpoint } from "./endpoint.ts";
+import { LOWER_MTU } from "./path-mtu.ts";
 
 export interface HandshakeOptions extends Endpoint {
   /** PEM text of the certificate authorities to trust instead of the system's. */

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Lost } from "../../encapsulation/index.ts";
-import { DeviceError } from "../device-error.ts";
+import type { DeviceError } from "../device-error.ts";
 import type { Dialler } from "./dial.ts";
 
 /** Names of the transports, best first. */

@@ -10,15 +10,33 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { type ClientOptions, WebSocket } from "ws";
-import { formatTarget, guidFrom, type Lost, prefixOf, REASON_HEADER, refusalText, retryAfterOf, TIMERS } from "../../encapsulation/index.ts";
-import { ANSWER_HEAD, CLOSE_TIMEOUT, DIAL_TIMEOUT, READ_AHEAD, WEBSOCKET_BUSY_PING, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "../limits.ts";
+import {
+  formatTarget,
+  guidFrom,
+  type Lost,
+  prefixOf,
+  REASON_HEADER,
+  refusalText,
+  retryAfterOf,
+  TIMERS,
+} from "../../encapsulation/index.ts";
 import { DeviceError } from "../device-error.ts";
-import { authorization } from "../token-source.ts";
+import {
+  ANSWER_HEAD,
+  CLOSE_TIMEOUT,
+  DIAL_TIMEOUT,
+  READ_AHEAD,
+  WEBSOCKET_BUSY_PING,
+  WEBSOCKET_MESSAGE,
+  WEBSOCKET_PING,
+  WRITE_AHEAD,
+} from "../limits.ts";
 import { type RefusedToken, tokenRefusal } from "../token-refusal.ts";
-import type { Transport, TransportOptions } from "./transport.ts";
+import { authorization } from "../token-source.ts";
 import { type Dialler, dial } from "./dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
 import type { EdgeRoute } from "./route.ts";
+import type { Transport, TransportOptions } from "./transport.ts";
 
 /** The edge, and how it is connected to. */
 export interface WebSocketWay extends EdgeRoute {

@@ -5,9 +5,9 @@
  * @module
  */
 import { within } from "../../lib/runtime/timeout.ts";
-import { CONNECT_TIMEOUT, METER_TIMEOUT } from "./limits.ts";
 import type { Env } from "../env.ts";
 import type { Entrance, MeterRpc } from "../rpc/meter-rpc.ts";
+import { CONNECT_TIMEOUT, METER_TIMEOUT } from "./limits.ts";
 
 export class HalfOpen {
   readonly #env: Pick<Env, "METER">;

@@ -13,13 +13,24 @@
  * @module
  */
 
-import type { Entrance, Amount, Lease, MeterRpc, MeterStatus } from "../rpc/meter-rpc.ts";
 import { DurableObject } from "cloudflare:workers";
 import { within } from "../../lib/runtime/timeout.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../../lib/token-bucket.ts";
-import { ASK_AFTER, ASK_AT_ONCE, ASK_TIMEOUT, BURST, FULL_RETRY, HALF_OPEN, HALF_OPEN_TIME, LEASE_TIME, METER_LOOK, SLICE } from "./limits.ts";
 import type { Env } from "../env.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
+import type { Amount, Entrance, Lease, MeterRpc, MeterStatus } from "../rpc/meter-rpc.ts";
+import {
+  ASK_AFTER,
+  ASK_AT_ONCE,
+  ASK_TIMEOUT,
+  BURST,
+  FULL_RETRY,
+  HALF_OPEN,
+  HALF_OPEN_TIME,
+  LEASE_TIME,
+  METER_LOOK,
+  SLICE,
+} from "./limits.ts";
 
 /** A virtual connection is written down under this prefix and its name; the bucket of connects by its own. */
 const CONNECTION = "connection:";

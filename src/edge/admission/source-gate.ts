@@ -14,8 +14,19 @@
  */
 
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../../lib/token-bucket.ts";
-import { CONTACTS, CONTACTS_PATIENCE, CONTACTS_RATE, CROWDED_TIME, GATE_SOURCES, KNOWN_GUIDS, MISSES, MISSES_RATE, TURNED_PAUSE, TURNED_WAITING } from "./limits.ts";
 import type { Reason } from "../reasons.ts";
+import {
+  CONTACTS,
+  CONTACTS_PATIENCE,
+  CONTACTS_RATE,
+  CROWDED_TIME,
+  GATE_SOURCES,
+  KNOWN_GUIDS,
+  MISSES,
+  MISSES_RATE,
+  TURNED_PAUSE,
+  TURNED_WAITING,
+} from "./limits.ts";
 
 /** What is known of a source. */
 interface Source {

@@ -10,10 +10,10 @@
  */
 import { within } from "../../lib/runtime/timeout.ts";
 import { type Bucket, bucket, charge } from "../../lib/token-bucket.ts";
-import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } from "./limits.ts";
 import type { Env } from "../env.ts";
-import type { Amount, Entrance, Lease, MeterRpc } from "../rpc/meter-rpc.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
+import type { Amount, Entrance, Lease, MeterRpc } from "../rpc/meter-rpc.ts";
+import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } from "./limits.ts";
 
 /**
  * The throttle of a virtual connection that is metered under a name; undefined when it has none.
@@ -116,7 +116,7 @@ export class Throttle {
       const asked = this.#clock.now();
       const leased = await this.#ask(() => this.#meter.lease(this.#connection, wanted, unused));
       const lease = leased ?? this.#ownLease(wanted);
-      await this.#sleep(lease.wait);
+      await this.#hibernation(lease.wait);
       if (leased !== undefined) await this.#yield(this.#clock.now() - asked - lease.wait);
       this.#since = this.#clock.now();
       this.#lapses = this.#since + lease.holds;
@@ -131,10 +131,10 @@ export class Throttle {
    * @param late milliseconds
    */
   async #yield(late: number): Promise<void> {
-    if (late > LATE) await this.#sleep(Math.min((late - LATE) * YIELD, YIELD_MOST));
+    if (late > LATE) await this.#hibernation(Math.min((late - LATE) * YIELD, YIELD_MOST));
   }
 
-  async #sleep(milliseconds: number): Promise<void> {
+  async #hibernation(milliseconds: number): Promise<void> {
     if (milliseconds > 0 && !this.#ended) await Promise.race([this.#clock.sleep(milliseconds), this.#over.promise]);
   }
 

@@ -7,11 +7,11 @@ import type { Authenticator } from "../../auth/permissions.ts";
 import type { Principal } from "../../auth/principal.ts";
 import type { LinkTrust } from "../../auth/relay-proof.ts";
 import type { Judge } from "../../auth/standing.ts";
-import type { MailboxRpc } from "../rpc/mailbox-rpc.ts";
 import type { Throttle } from "../admission/throttle.ts";
+import type { MailboxRpc } from "../rpc/mailbox-rpc.ts";
 
-/** What a terminal needs of the object that it lives in. */
-export interface Host {
+/** What an endpoint needs of the object that it lives in. */
+export interface EndpointContext {
   /** The object's name, by which mailboxes call it back. */
   readonly name: string;
   mailbox(peer: string): DurableObjectStub<MailboxRpc>;

@@ -13,19 +13,37 @@
  */
 
 import { RoundRobin } from "../../lib/round-robin.ts";
-import { CloseReasonId, ConnectCloseReasonId, type Connection, type ReceivedMessageFields, SessionStatusId } from "../../sstp/index.ts";
+import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
+import {
+  CloseReasonId,
+  ConnectCloseReasonId,
+  type Connection,
+  type ReceivedMessageFields,
+  SessionStatusId,
+} from "../../sstp/index.ts";
 import { type Envelope, fitsMessage, type Mail, type Recipient } from "../../store-and-forward/envelope.ts";
 import { Arena, MessageBody } from "../../store-and-forward/message-body.ts";
 import { identityIn, Voucher } from "../../store-and-forward/vouch.ts";
-import { lengthOfMail, pack } from "../rpc/message-batch.ts";
-import { Calls } from "../../lib/runtime/deadline-pool.ts";
-import { BATCH_MESSAGES, BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, COPIES_OCTETS, COPY_COST, REFUSED_REST, STATUS_INDEXES, UNFINISHED_OCTETS, VOLATILE_BATCH_OCTETS, WOKEN_MAILBOXES } from "./limits.ts";
-import { VOLATILE_TIMEOUT } from "../rpc/deadlines.ts";
-import { CALL_TIMEOUT } from "../mailbox/limits.ts";
 import { noticeStorageFull } from "../disk.ts";
-import { report } from "../log.ts";
+import { logError } from "../log.ts";
+import { CALL_TIMEOUT } from "../mailbox/limits.ts";
+import { VOLATILE_TIMEOUT } from "../rpc/deadlines.ts";
 import type { Appended, Refusal } from "../rpc/mailbox-rpc.ts";
-import type { Host } from "./endpoint-context.ts";
+import { lengthOfMail, pack } from "../rpc/message-batch.ts";
+import type { EndpointContext } from "./endpoint-context.ts";
+import {
+  BATCH_MESSAGES,
+  BATCH_OCTETS,
+  CALL_OCTETS,
+  CALLS_AT_ONCE,
+  COPIES_OCTETS,
+  COPY_COST,
+  REFUSED_REST,
+  STATUS_INDEXES,
+  UNFINISHED_OCTETS,
+  VOLATILE_BATCH_OCTETS,
+  WOKEN_MAILBOXES,
+} from "./limits.ts";
 
 /** Who gets a copy: one peer of ours, or an origin relay for all of its own. */
 interface Copy {
@@ -126,19 +144,19 @@ interface Lane {
   readonly asleep: RoundRobin<string>;
   readonly queues: Map<string, Pending[]>;
   readonly busy: Set<string>;
-  readonly calls: Calls;
+  readonly calls: DeadlinePool;
 }
 
 const NOTHING = new Uint8Array(0);
 
 function laneOf(volatile: boolean, timeout: number): Lane {
-  return { volatile, asleep: new RoundRobin(), queues: new Map(), busy: new Set(), calls: new Calls(timeout) };
+  return { volatile, asleep: new RoundRobin(), queues: new Map(), busy: new Set(), calls: new DeadlinePool(timeout) };
 }
 
 /** Entries of the list of messages that are done with, above which it is cut: less often costs memory, more often time. */
 const DONE_JOBS = 1024;
 
-export interface IntakeSnapshot {
+export interface InboundSnapshot {
   readonly sessions: readonly (readonly [
     number,
     { readonly copies: readonly Copy[]; readonly fanout: boolean; readonly failed: readonly number[] },
@@ -152,8 +170,8 @@ export interface Charges {
   wake(): Promise<void> | undefined;
 }
 
-export class Intake {
-  readonly #host: Host;
+export class InboundMessages {
+  readonly #host: EndpointContext;
   readonly #engine: Connection;
   readonly #changed: () => void;
   readonly #charges: Charges;
@@ -182,7 +200,13 @@ export class Intake {
   #unfinished = 0;
 
   /** @param charges asked before a message is stored more than once, with what it costs beyond the one that came */
-  constructor(host: Host, engine: Connection, changed: () => void, charges: Charges, snapshot?: IntakeSnapshot) {
+  constructor(
+    host: EndpointContext,
+    engine: Connection,
+    changed: () => void,
+    charges: Charges,
+    snapshot?: InboundSnapshot,
+  ) {
     this.#host = host;
     this.#engine = engine;
     this.#changed = changed;
@@ -206,7 +230,7 @@ export class Intake {
     return idle && this.#arriving.size === 0 && this.#unpaid.length === 0;
   }
 
-  snapshot(): IntakeSnapshot {
+  snapshot(): InboundSnapshot {
     const sessions = [...this.#sessions].map(
       ([sessionId, { copies, fanout, failed }]) => [sessionId, { copies, fanout, failed: [...failed] }] as const,
     );
@@ -530,7 +554,7 @@ export class Intake {
    * connection, in order, and ids tell what is there.
    */
   #fail(error: unknown): void {
-    if (!noticeStorageFull(error)) report(error);
+    if (!noticeStorageFull(error)) logError(error);
     this.#engine.close(ConnectCloseReasonId.Resting);
     this.#changed();
   }
@@ -545,7 +569,7 @@ export class Intake {
         const suspendable = batch[0]?.job.session.suspendable === true;
         return await lane.calls.keep(mailbox.append(bundle, suspendable ? this.#host.name : undefined));
       }
-      const passed = await lane.calls.within(mailbox.pass(bundle)).catch(report);
+      const passed = await lane.calls.within(mailbox.pass(bundle)).catch(logError);
       return { refusals: passed === undefined ? this.#lost(lane, peer, batch) : passed.value };
     } finally {
       this.#calling -= octets;

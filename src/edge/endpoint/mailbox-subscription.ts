@@ -18,8 +18,8 @@ import { Queue } from "../../lib/queue.ts";
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import type { Mail } from "../../store-and-forward/envelope.ts";
 import { SessionSlot } from "../../store-and-forward/session-pool.ts";
+import { DeliveryReportDraft } from "../rpc/delivery-report.ts";
 import { SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "./limits.ts";
-import { ReportDraft } from "../rpc/delivery-report.ts";
 
 /** A message that waits to be sent; number 0 is one that nobody keeps. */
 export interface Waiting {
@@ -36,7 +36,7 @@ export interface Current {
 
 /** A destination of one mailbox's messages: what waits for it, in order, and its session. */
 export class Sender extends SessionSlot {
-  readonly box: Subscription;
+  readonly box: MailboxSubscription;
   readonly queue = new Queue<Waiting>();
   /** What is in the queue of those that a mailbox keeps. */
   octets = 0;
@@ -62,7 +62,7 @@ export class Sender extends SessionSlot {
   /** It waits for its turn. */
   inTurn = false;
 
-  constructor(key: string, box: Subscription, aside = new Ranges()) {
+  constructor(key: string, box: MailboxSubscription, aside = new Ranges()) {
     super(key);
     this.box = box;
     this.aside = aside;
@@ -143,7 +143,7 @@ interface Pass {
   closed: boolean;
 }
 
-/** Subscription as plain data, once the mailbox has been told everything. */
+/** MailboxSubscription as plain data, once the mailbox has been told everything. */
 export interface SubscriptionSnapshot {
   readonly generation: number;
   readonly delivered: number;
@@ -152,7 +152,7 @@ export interface SubscriptionSnapshot {
   readonly crowded: readonly (readonly [number, number])[];
 }
 
-export class Subscription {
+export class MailboxSubscription {
   readonly peer: string;
   /** Settled once the mailbox has said by which number it knows us. */
   generation: number | Promise<number>;
@@ -165,7 +165,7 @@ export class Subscription {
   /** What is here of sessions that are not ready. */
   #heldOctets = 0;
   #heldMessages = 0;
-  #draft = new ReportDraft();
+  #draft = new DeliveryReportDraft();
   /** The mailbox is being told. */
   telling = false;
 
@@ -188,7 +188,7 @@ export class Subscription {
     };
   }
 
-  get draft(): ReportDraft {
+  get draft(): DeliveryReportDraft {
     return this.#draft;
   }
 
@@ -203,9 +203,9 @@ export class Subscription {
   }
 
   /** What the mailbox is to be told; nothing of it is told again. */
-  takeReport(): ReportDraft {
+  takeReport(): DeliveryReportDraft {
     const draft = this.#draft;
-    this.#draft = new ReportDraft();
+    this.#draft = new DeliveryReportDraft();
     return draft;
   }
 

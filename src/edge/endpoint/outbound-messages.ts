@@ -3,24 +3,40 @@
  * it. Each destination has a sender with a queue and a session of its own; those that may send take turns, so that none
  * waits for another. How much a mailbox sends ahead is the mailbox's to bound.
  *
- *   deliver ─► Subscription.place ─► Sender.queue ─► fill ─► engine ─► acknowledged ─► Mailbox.acknowledge
+ *   deliver ─► MailboxSubscription.place ─► Sender.queue ─► fill ─► engine ─► acknowledged ─► Mailbox.acknowledge
  *
  * @module
  */
 import { Queue } from "../../lib/queue.ts";
 import { type Range, Ranges } from "../../lib/ranges.ts";
+import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../../sstp/index.ts";
 import type { Envelope, Mail } from "../../store-and-forward/envelope.ts";
 import { kept } from "../../store-and-forward/message-body.ts";
 import { SessionPool } from "../../store-and-forward/session-pool.ts";
 import { StoredIds } from "../../store-and-forward/vouch.ts";
-import { unpack } from "../rpc/message-batch.ts";
-import { Calls } from "../../lib/runtime/deadline-pool.ts";
 import { CALL_TIMEOUT, LATER, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
-import { DECLINED_DESTINATIONS, LINK_SESSIONS, MESSAGE_COST, OPEN_SESSIONS, SESSION_FAILURES, SESSION_OUTPUT, SESSION_REFUSALS, STUCK_OCTETS, VOLATILE_OCTETS } from "./limits.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
-import { Sender, type Senders, Subscription, type SubscriptionSnapshot, type Waiting } from "./mailbox-subscription.ts";
-import type { Host } from "./endpoint-context.ts";
+import { unpack } from "../rpc/message-batch.ts";
+import type { EndpointContext } from "./endpoint-context.ts";
+import {
+  DECLINED_DESTINATIONS,
+  LINK_SESSIONS,
+  MESSAGE_COST,
+  OPEN_SESSIONS,
+  SESSION_FAILURES,
+  SESSION_OUTPUT,
+  SESSION_REFUSALS,
+  STUCK_OCTETS,
+  VOLATILE_OCTETS,
+} from "./limits.ts";
+import {
+  MailboxSubscription,
+  Sender,
+  type Senders,
+  type SubscriptionSnapshot,
+  type Waiting,
+} from "./mailbox-subscription.ts";
 
 /** A message that was sent and is not acknowledged. */
 interface Sent {
@@ -40,21 +56,21 @@ interface SenderSnapshot {
   readonly aside: readonly (readonly [number, number])[];
 }
 
-export interface OutletSnapshot {
+export interface OutboundSnapshot {
   readonly consumed: readonly (readonly [string, SubscriptionSnapshot])[];
   readonly senders: readonly SenderSnapshot[];
   readonly sent: readonly (readonly [number, Omit<Sent, "sender"> & { readonly peer: string; readonly key: string }])[];
   readonly ceded: readonly string[];
 }
 
-export class Outlet {
-  readonly #host: Host;
+export class OutboundMessages {
+  readonly #host: EndpointContext;
   readonly #engine: Connection;
   readonly #relay: string | undefined;
-  readonly #calls = new Calls(CALL_TIMEOUT);
+  readonly #calls = new DeadlinePool(CALL_TIMEOUT);
   readonly #changed: () => void;
   readonly #lost: (peer: string) => void;
-  readonly #consumed = new Map<string, Subscription>();
+  readonly #consumed = new Map<string, MailboxSubscription>();
   /** Mailboxes that another connection consumes now, and that this one would have back. */
   readonly #ceded: Set<string>;
   readonly #senders: SessionPool<Sender>;
@@ -77,12 +93,12 @@ export class Outlet {
    * @param lost called with a mailbox that another connection consumes from now on
    */
   constructor(
-    host: Host,
+    host: EndpointContext,
     engine: Connection,
     relay: string | undefined,
     changed: () => void,
     lost: (peer: string) => void,
-    snapshot?: OutletSnapshot,
+    snapshot?: OutboundSnapshot,
   ) {
     this.#host = host;
     this.#engine = engine;
@@ -92,7 +108,7 @@ export class Outlet {
     this.#senders = new SessionPool(relay === undefined ? OPEN_SESSIONS : LINK_SESSIONS);
     this.#ceded = new Set(snapshot?.ceded);
     for (const [peer, kept] of snapshot?.consumed ?? []) {
-      this.#consumed.set(peer, new Subscription(peer, kept.generation, kept));
+      this.#consumed.set(peer, new MailboxSubscription(peer, kept.generation, kept));
     }
     for (const { peer, key, sessionId, state, clean, until, aside } of snapshot?.senders ?? []) {
       const box = this.#consumed.get(peer);
@@ -105,7 +121,7 @@ export class Outlet {
       this.#senders.add(sender);
     }
     for (const [number, { peer, key, seq, size }] of snapshot?.sent ?? []) {
-      const box = this.#consumed.get(peer) ?? new Subscription(peer, 0);
+      const box = this.#consumed.get(peer) ?? new MailboxSubscription(peer, 0);
       const sender = this.#senders.get(key) ?? new Sender(key, box);
       sender.outstanding += 1;
       sender.used = true;
@@ -132,7 +148,7 @@ export class Outlet {
     this.#tellAll();
   }
 
-  snapshot(): OutletSnapshot {
+  snapshot(): OutboundSnapshot {
     return {
       consumed: [...this.#consumed].map(([peer, box]) => [peer, box.snapshot()]),
       senders: [...this.#senders].map(({ box, key, sessionId, state, clean, until, aside }) => ({
@@ -157,7 +173,7 @@ export class Outlet {
     const before = this.#consumed.get(peer);
     if (before !== undefined) this.#drop(before);
     const attaching = this.#calls.keep(this.#host.mailbox(peer).attach()).then(({ generation }) => generation);
-    const box = new Subscription(peer, attaching);
+    const box = new MailboxSubscription(peer, attaching);
     this.#consumed.set(peer, box);
     this.#ceded.delete(peer);
     const begun = this.#begin(peer, box, attaching);
@@ -166,7 +182,7 @@ export class Outlet {
   }
 
   /** A connection that has ended meanwhile must not take the mailbox from the one that has followed it. */
-  async #begin(peer: string, box: Subscription, attaching: Promise<number>): Promise<boolean> {
+  async #begin(peer: string, box: MailboxSubscription, attaching: Promise<number>): Promise<boolean> {
     let ours = false;
     try {
       const generation = await attaching;
@@ -221,7 +237,7 @@ export class Outlet {
   }
 
   /** Numbers of a mailbox's messages that wait here, or are sent and not acknowledged. */
-  #here(box: Subscription): Set<number> {
+  #here(box: MailboxSubscription): Set<number> {
     const here = new Set<number>();
     for (const { sender, seq } of this.#sent.values()) if (sender.box === box) here.add(seq);
     for (const sender of this.#senders) {
@@ -232,7 +248,7 @@ export class Outlet {
     return here;
   }
 
-  #sendersOf(box: Subscription): Senders {
+  #sendersOf(box: MailboxSubscription): Senders {
     return {
       find: (key) => this.#senders.get(key),
       make: (key) => this.#make(key, box),
@@ -241,7 +257,7 @@ export class Outlet {
   }
 
   /** A sender for a destination that has none; undefined when all of them are at work. */
-  #make(key: string, box: Subscription): Sender | undefined {
+  #make(key: string, box: MailboxSubscription): Sender | undefined {
     if (this.#senders.full && !this.#makeRoom()) return undefined;
     const sender = new Sender(key, box);
     this.#senders.add(sender);
@@ -313,7 +329,7 @@ export class Outlet {
     return this.#consumed.has(peer);
   }
 
-  #cede(box: Subscription): void {
+  #cede(box: MailboxSubscription): void {
     if (this.#consumed.get(box.peer) !== box) return;
     this.#drop(box);
     this.#ceded.add(box.peer);
@@ -321,7 +337,7 @@ export class Outlet {
   }
 
   /** A mailbox is no longer consumed: nothing more of it is sent. */
-  #drop(box: Subscription): void {
+  #drop(box: MailboxSubscription): void {
     this.#consumed.delete(box.peer);
     for (const sender of [...this.#senders]) if (sender.box === box) this.#remove(sender);
   }
@@ -634,13 +650,13 @@ export class Outlet {
   }
 
   /** Messages are done with, though nobody has them. */
-  #skip({ draft }: Subscription, messages: readonly number[], recipients: number): void {
+  #skip({ draft }: MailboxSubscription, messages: readonly number[], recipients: number): void {
     for (const seq of messages) draft.done(seq);
     draft.recipients(recipients);
   }
 
   /** Asks for messages that had no sender, when there is room for one. */
-  #admitCrowded(box: Subscription): void {
+  #admitCrowded(box: MailboxSubscription): void {
     if (!box.isCrowded || (this.#senders.full && this.#idlest() === undefined)) return;
     box.askForCrowded();
     this.#advance(box);
@@ -648,7 +664,7 @@ export class Outlet {
 
   acknowledged(numbers: readonly number[]): void {
     this.progressed ||= numbers.length > 0;
-    const boxes = new Set<Subscription>();
+    const boxes = new Set<MailboxSubscription>();
     for (const number of numbers) {
       const sent = this.#taken(number);
       if (sent === undefined) continue;
@@ -677,7 +693,7 @@ export class Outlet {
   }
 
   /** Gives a mailbox back. The last acknowledgement often comes with the end of the connection: it must not be lost. */
-  async #release(box: Subscription): Promise<void> {
+  async #release(box: MailboxSubscription): Promise<void> {
     const generation = await box.generation;
     const mailbox = this.#host.mailbox(box.peer);
     const draft = box.takeReport();
@@ -691,14 +707,14 @@ export class Outlet {
   }
 
   /** Tells the mailbox what it does not know. */
-  #advance(box: Subscription): void {
+  #advance(box: MailboxSubscription): void {
     if (!box.telling && !box.draft.isEmpty && this.#consumed.get(box.peer) === box) {
       this.#host.waitUntil(this.#tell(box));
     }
   }
 
   /** Tells a mailbox what became of its messages, one call at a time, all that is known each time. */
-  async #tell(box: Subscription): Promise<void> {
+  async #tell(box: MailboxSubscription): Promise<void> {
     box.telling = true;
     try {
       // What is acknowledged in this turn goes in one call.

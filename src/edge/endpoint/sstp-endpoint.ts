@@ -1,16 +1,15 @@
 /**
- * Terminal: where SSTP ends at this edge. The engine in the relay role, between the octets of one peer, a device or an
+ * SstpEndpoint: where SSTP ends at this edge. The engine in the relay role, between the octets of one peer, a device or an
  * origin relay, and the mailboxes of all.
  *
- *   octets ─► engine ─► Intake ─► Mailbox.append ─► acknowledgement ─► octets
- *   Mailbox.deliver ─► Outlet ─► engine ─► octets ─► acknowledged ─► Mailbox.acknowledge
+ *   octets ─► engine ─► InboundMessages ─► Mailbox.append ─► acknowledgement ─► octets
+ *   Mailbox.deliver ─► OutboundMessages ─► engine ─► octets ─► acknowledged ─► Mailbox.acknowledge
  *
  * It has the face of an origin relay's socket, so the Tunnel does not care which of both it carries octets to.
  *
  * @module
  */
 
-import type { Host } from "./endpoint-context.ts";
 import type { ConnectDecision } from "../../auth/permissions.ts";
 import { ANYBODY, isSame, NOBODY, type Principal } from "../../auth/principal.ts";
 import { AcceptorProof, type DiallerProof, relayNamed } from "../../auth/relay-proof.ts";
@@ -18,29 +17,58 @@ import { addressee } from "../../auth/scopes.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { promptly, within } from "../../lib/runtime/timeout.ts";
 import { bucket, charge } from "../../lib/token-bucket.ts";
-import { accountOf, CloseReasonId, ConnectCloseReasonId, Connection, type ConnectionEvent, type ConnectionSnapshot, ConnectResponseId, type FanoutDeviceEntry, identityURL, isMultidrop, isPeer, isRelay, wholeCommands } from "../../sstp/index.ts";
+import {
+  accountOf,
+  CloseReasonId,
+  ConnectCloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  type ConnectionSnapshot,
+  ConnectResponseId,
+  type FanoutDeviceEntry,
+  identityURL,
+  isMultidrop,
+  isPeer,
+  isRelay,
+  wholeCommands,
+} from "../../sstp/index.ts";
 import { formatCapabilities, parseCapabilities } from "../../store-and-forward/capabilities.ts";
-import { ATTACH_MESSAGES, COMMAND_OCTETS, CONNECT_PATIENCE, CONSUMED_MAILBOXES, DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS, LINK_KEEP_ALIVE, LINK_RECEIVE_TIMEOUT, UNSTORED_MESSAGES, UNSTORED_OCTETS, UNTAKEN_OCTETS, UNTAKEN_TIMEOUT } from "./limits.ts";
-import { BULK_IDLE } from "../rpc/doorbell-protocol.ts";
 import { WAKES } from "../admission/limits.ts";
-import { Intake, type IntakeSnapshot } from "./inbound-messages.ts";
-import { report } from "../log.ts";
+import type { Throttle } from "../admission/throttle.ts";
+import type { ByteChannel, Inflow } from "../byte-channel.ts";
+import { logError } from "../log.ts";
+import { isReason, type Reason } from "../reasons.ts";
+import { BULK_IDLE } from "../rpc/doorbell-protocol.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
 import type { Entrance } from "../rpc/meter-rpc.ts";
-import type { Inflow, ByteChannel } from "../byte-channel.ts";
-import { Outlet, type OutletSnapshot } from "./outbound-messages.ts";
-import { isReason, type Reason } from "../reasons.ts";
-import type { Throttle } from "../admission/throttle.ts";
+import type { EndpointContext } from "./endpoint-context.ts";
+import { InboundMessages, type InboundSnapshot } from "./inbound-messages.ts";
+import {
+  ATTACH_MESSAGES,
+  COMMAND_OCTETS,
+  CONNECT_PATIENCE,
+  CONSUMED_MAILBOXES,
+  DECISION_RETRY,
+  DECISION_TIMEOUT,
+  HELD_OCTETS,
+  LINK_KEEP_ALIVE,
+  LINK_RECEIVE_TIMEOUT,
+  UNSTORED_MESSAGES,
+  UNSTORED_OCTETS,
+  UNTAKEN_OCTETS,
+  UNTAKEN_TIMEOUT,
+} from "./limits.ts";
+import { OutboundMessages, type OutboundSnapshot } from "./outbound-messages.ts";
 
-/** A terminal at rest, as plain data. */
-export interface TerminalSnapshot {
+/** An endpoint at rest, as plain data. */
+export interface SstpEndpointSnapshot {
   readonly engine: ConnectionSnapshot;
   readonly source: string;
   /** Whether the peer says that it vouches for its devices. */
   readonly vouched: boolean;
   readonly principal: Principal;
-  readonly intake: IntakeSnapshot;
-  readonly outlet: OutletSnapshot;
+  readonly intake: InboundSnapshot;
+  readonly outlet: OutboundSnapshot;
   readonly answersUnread: number;
 }
 
@@ -54,12 +82,12 @@ export interface Side {
   readonly proof?: DiallerProof | undefined;
 }
 
-export class Terminal implements ByteChannel {
-  readonly #host: Host;
+export class SstpEndpoint implements ByteChannel {
+  readonly #host: EndpointContext;
   readonly #side: Side;
   readonly #engine: Connection;
-  readonly #intake: Intake;
-  readonly #outlet: Outlet;
+  readonly #inbound: InboundMessages;
+  readonly #outbound: OutboundMessages;
   #source: string;
   /** Whether the peer says that it vouches for its devices. */
   #vouched: boolean;
@@ -102,7 +130,7 @@ export class Terminal implements ByteChannel {
   #writing = 0;
   #judging = false;
 
-  constructor(host: Host, { localDeviceURLs, relay, proof }: Side, snapshot?: TerminalSnapshot) {
+  constructor(host: EndpointContext, { localDeviceURLs, relay, proof }: Side, snapshot?: SstpEndpointSnapshot) {
     const options = {
       role: "relay",
       outbound: relay !== undefined,
@@ -123,7 +151,7 @@ export class Terminal implements ByteChannel {
     this.#principal = snapshot?.principal ?? host.owner;
     if (isSame(this.#principal, NOBODY)) this.#expectToken();
     if (this.#source !== "") this.#throttle = host.throttle(this.#source, this.#principal);
-    this.#intake = new Intake(
+    this.#inbound = new InboundMessages(
       host,
       this.#engine,
       () => this.#changed(),
@@ -133,8 +161,8 @@ export class Terminal implements ByteChannel {
       },
       snapshot?.intake,
     );
-    this.#intake.introduce(this.#source, this.#vouched);
-    this.#outlet = new Outlet(
+    this.#inbound.introduce(this.#source, this.#vouched);
+    this.#outbound = new OutboundMessages(
       host,
       this.#engine,
       relay,
@@ -169,8 +197,8 @@ export class Terminal implements ByteChannel {
       // What has come is taken; whoever has used up what he may is not read for a while.
       await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS), this.#messages - before);
       // The mailboxes are behind: the device is not read until they have caught up.
-      while (!this.#ended && (this.#intake.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
-        await this.#intake.progress();
+      while (!this.#ended && (this.#inbound.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
+        await this.#inbound.progress();
       }
       if (this.#untaken > UNTAKEN_OCTETS) await this.#untilTaken();
     } catch (error) {
@@ -203,7 +231,7 @@ export class Terminal implements ByteChannel {
 
   #make(): void {
     const answers = this.#engine.pendingOctets;
-    this.#outlet.fill();
+    this.#outbound.fill();
     this.#answersUnread += answers;
     this.#blocks = this.#engine.output(Date.now());
   }
@@ -270,12 +298,12 @@ export class Terminal implements ByteChannel {
   /** A mailbox sends messages. */
   deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Taken {
     this.#uses += 1;
-    return this.#guarded(() => this.#outlet.deliver(peer, generation, deliveries, position)) ?? "gone";
+    return this.#guarded(() => this.#outbound.deliver(peer, generation, deliveries, position)) ?? "gone";
   }
 
   /** Another connection consumes a mailbox of ours from now on. True when this one stays, and would have it back. */
   fenced(peer: string, generation: number): boolean {
-    return this.#guarded(() => this.#outlet.cede(peer, generation) && this.#engine.closed === undefined) ?? false;
+    return this.#guarded(() => this.#outbound.cede(peer, generation) && this.#engine.closed === undefined) ?? false;
   }
 
   /**
@@ -286,14 +314,14 @@ export class Terminal implements ByteChannel {
   room(peer: string, upTo: number): void {
     this.#guarded(() => {
       if (this.#engine.state !== "established") return;
-      this.#intake.room(peer, upTo);
+      this.#inbound.room(peer, upTo);
       this.#changed();
     });
   }
 
   /** A mailbox that was ours has lost its consumer. True when this connection takes it back. */
   recall(peer: string): boolean {
-    return this.#guarded(() => this.#outlet.recall(peer)) ?? false;
+    return this.#guarded(() => this.#outbound.recall(peer)) ?? false;
   }
 
   /** A device has one connection: the older one is dead, or about to be replaced. An identity may have several. */
@@ -305,20 +333,20 @@ export class Terminal implements ByteChannel {
   /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
   get quiet(): boolean {
     if (this.#deciding > 0 || this.#writing > 0 || this.#timer !== undefined || this.#proof !== undefined) return false;
-    return this.#intake.quiet && this.#outlet.quiet && this.#waiting() === undefined;
+    return this.#inbound.quiet && this.#outbound.quiet && this.#waiting() === undefined;
   }
 
   /** The state to go on from, when it is quiet; undefined otherwise. */
-  snapshot(): TerminalSnapshot | undefined {
-    this.#outlet.settle();
+  snapshot(): SstpEndpointSnapshot | undefined {
+    this.#outbound.settle();
     if (!this.quiet || this.#ended) return undefined;
     return {
       engine: this.#engine.snapshot(),
       source: this.#source,
       vouched: this.#vouched,
       principal: this.#principal,
-      intake: this.#intake.snapshot(),
-      outlet: this.#outlet.snapshot(),
+      intake: this.#inbound.snapshot(),
+      outlet: this.#outbound.snapshot(),
       answersUnread: this.#answersUnread,
     };
   }
@@ -329,7 +357,7 @@ export class Terminal implements ByteChannel {
       if (this.#behind === undefined) this.#on(event);
       else this.#behind.push(event.type === "data" ? { ...event, octets: event.octets.slice() } : event);
     }
-    this.#intake.flush();
+    this.#inbound.flush();
     this.#changed();
   }
 
@@ -350,7 +378,7 @@ export class Terminal implements ByteChannel {
         break;
       case "connected":
         this.#vouched = parseCapabilities(event.productCapabilities).vouched;
-        this.#intake.introduce(this.#source, this.#vouched);
+        this.#inbound.introduce(this.#source, this.#vouched);
         if (this.#proof === undefined) this.#serveRelay();
         else this.#prove(event.token);
         break;
@@ -385,32 +413,32 @@ export class Terminal implements ByteChannel {
         this.#open(event, event.entries, true);
         break;
       case "message":
-        this.#intake.begin(event.sessionId, event.fields);
+        this.#inbound.begin(event.sessionId, event.fields);
         break;
       case "data":
-        this.#intake.data(event.sessionId, event.octets);
+        this.#inbound.data(event.sessionId, event.octets);
         break;
       case "endMessage":
         this.#messages += 1;
-        this.#intake.end(event.sessionId, event.message);
+        this.#inbound.end(event.sessionId, event.message);
         break;
       case "sessionClosed":
-        if (event.kind === "inbound") this.#intake.close(event.sessionId);
-        else this.#outlet.sessionLost(event.sessionId, event.unacknowledged, event.reasonId);
+        if (event.kind === "inbound") this.#inbound.close(event.sessionId);
+        else this.#outbound.sessionLost(event.sessionId, event.unacknowledged, event.reasonId);
         break;
       case "sessionState":
-        this.#outlet.sessionState(event.sessionId, event.state);
+        this.#outbound.sessionState(event.sessionId, event.state);
         break;
       case "sessionStatus":
-        this.#outlet.recipientsRefused(event.sessionId, event.indexes.length);
-        if (event.remaining === 0) this.#outlet.nobodyLeft(event.sessionId);
+        this.#outbound.recipientsRefused(event.sessionId, event.indexes.length);
+        if (event.remaining === 0) this.#outbound.nobodyLeft(event.sessionId);
         break;
       case "sessionRefused":
-        this.#outlet.sessionLost(event.sessionId, event.unacknowledged);
+        this.#outbound.sessionLost(event.sessionId, event.unacknowledged);
         break;
       case "acknowledged":
         this.#answersUnread = 0;
-        this.#outlet.acknowledged(event.messages);
+        this.#outbound.acknowledged(event.messages);
         break;
       case "closed":
         // Whoever has said that it goes is told nothing more, and not waited for.
@@ -422,7 +450,7 @@ export class Terminal implements ByteChannel {
 
   /** The origin relay that the edge has connected to is served from now on. */
   #serveRelay(): void {
-    if (this.#side.relay !== undefined) this.#opened.resolve(this.#outlet.consume(this.#side.relay));
+    if (this.#side.relay !== undefined) this.#opened.resolve(this.#outbound.consume(this.#side.relay));
   }
 
   /**
@@ -477,9 +505,9 @@ export class Terminal implements ByteChannel {
       // It has no token, and needs none: what a relay may address is the same for each.
       this.#principal = ANYBODY;
       this.#source = source;
-      this.#intake.introduce(source, this.#vouched);
+      this.#inbound.introduce(source, this.#vouched);
       this.#host.arrived();
-      void this.#outlet.consume(source);
+      void this.#outbound.consume(source);
       return true;
     });
   }
@@ -555,9 +583,9 @@ export class Terminal implements ByteChannel {
     }
     this.#engine.acceptConnect();
     this.#source = sourceDeviceURLs[0] ?? "";
-    this.#intake.introduce(this.#source, this.#vouched);
+    this.#inbound.introduce(this.#source, this.#vouched);
     this.#host.arrived();
-    if (consumes) for (const url of sourceDeviceURLs) void this.#outlet.consume(url);
+    if (consumes) for (const url of sourceDeviceURLs) void this.#outbound.consume(url);
   }
 
   #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
@@ -573,12 +601,12 @@ export class Terminal implements ByteChannel {
       if (this.#engine.session(event.eventId) !== session) return;
       if (decision && account !== undefined) {
         const peer = identityURL(account);
-        if (!this.#outlet.consumes(peer) && this.#outlet.mailboxes >= CONSUMED_MAILBOXES) {
+        if (!this.#outbound.consumes(peer) && this.#outbound.mailboxes >= CONSUMED_MAILBOXES) {
           this.#engine.closeSession(event.eventId, CloseReasonId.QuotaWouldBeExceeded);
           return;
         }
         this.#engine.acceptAttach(event.eventId);
-        void this.#outlet.consume(peer);
+        void this.#outbound.consume(peer);
       } else {
         this.#engine.closeSession(event.eventId, refusalOf(decision, CloseReasonId.UserAuthenticationFailed));
       }
@@ -606,10 +634,10 @@ export class Terminal implements ByteChannel {
         const unreachable = [...targets.keys()].filter((i) => targets[i] === undefined && !locked.has(i));
         this.#engine.setAvailability(sessionId, "ready");
         const known = targets.map((target, i) => target ?? (entries[i] as FanoutDeviceEntry));
-        this.#intake.open(sessionId, this.#source, resourceURL, known, fanout);
-        this.#intake.fail(sessionId, [...locked], "locked");
-        this.#intake.fail(sessionId, surplus, "recipients");
-        this.#intake.fail(sessionId, unreachable, "HostNotReachable");
+        this.#inbound.open(sessionId, this.#source, resourceURL, known, fanout);
+        this.#inbound.fail(sessionId, [...locked], "locked");
+        this.#inbound.fail(sessionId, surplus, "recipients");
+        this.#inbound.fail(sessionId, unreachable, "HostNotReachable");
       }
     });
   }
@@ -643,7 +671,7 @@ export class Terminal implements ByteChannel {
       if (this.#ended || this.#engine.closed !== undefined) return;
       this.#guarded(() => {
         act(outcome);
-        this.#intake.flush();
+        this.#inbound.flush();
         this.#changed();
       });
     };
@@ -710,17 +738,17 @@ export class Terminal implements ByteChannel {
 
   /** Whether the peer has acknowledged anything. */
   get progressed(): boolean {
-    return this.#outlet.progressed;
+    return this.#outbound.progressed;
   }
 
   /** Nothing more is sent to the peer than what has been begun. */
   pause(): void {
-    this.#outlet.pause();
+    this.#outbound.pause();
   }
 
   /** Whether nothing is on its way, to the peer or to a mailbox. */
   get idle(): boolean {
-    return this.#outlet.idle && this.#intake.quiet;
+    return this.#outbound.idle && this.#inbound.quiet;
   }
 
   /** Ends the connection in good order: what has been processed is acknowledged. */
@@ -740,13 +768,13 @@ export class Terminal implements ByteChannel {
     // Whatever fails here, the others hear of the end all the same.
     for (const tell of [
       () => this.#throttle !== undefined && this.#host.waitUntil(this.#throttle.leave()),
-      () => this.#intake.abandon(),
-      () => this.#outlet.abandon(),
+      () => this.#inbound.abandon(),
+      () => this.#outbound.abandon(),
     ]) {
       try {
         tell();
       } catch (error) {
-        report(error);
+        logError(error);
       }
     }
   }
@@ -765,7 +793,7 @@ export class Terminal implements ByteChannel {
   }
 
   #fail(error: unknown): void {
-    report(error);
+    logError(error);
     this.abort("InternalError");
   }
 

@@ -14,17 +14,17 @@
  */
 import { type Context, Hono, type Next } from "hono";
 import { noDrops } from "../../store-and-forward/drop-reasons.ts";
-import { admitOperator } from "./authorize.ts";
-import { ADMIN_PAGE } from "./limits.ts";
-import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import type { Env } from "../env.ts";
+import { allowedLink, forOperator } from "../origin/relay-policy.ts";
+import { parseLinks } from "../policy/link-settings.ts";
+import { problem } from "../problem.ts";
+import { REASONS } from "../reasons.ts";
+import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import type { LinkStatus } from "../rpc/link-rpc.ts";
 import type { MailboxStatus } from "../rpc/mailbox-rpc.ts";
-import { parseLinks } from "../policy/link-settings.ts";
-import { REASONS } from "../reasons.ts";
-import { problem } from "../problem.ts";
-import { allowedLink, forOperator } from "../origin/relay-policy.ts";
-import { answerRule, lookAt, peerOf } from "./mailbox-rule.ts";
+import { admitOperator } from "./authorize.ts";
+import { ADMIN_PAGE } from "./limits.ts";
+import { answerRule, lookAt, peerUrlOfAddress } from "./mailbox-rule.ts";
 
 type Bindings = { Bindings: Env };
 
@@ -81,7 +81,7 @@ async function withMailbox(
   act: (mailbox: ReturnType<Env["MAILBOX"]["getByName"]>) => Promise<unknown>,
   makes = false,
 ): Promise<Response> {
-  const peer = peerOf(c.req.param("address") ?? "");
+  const peer = peerUrlOfAddress(c.req.param("address") ?? "");
   if (peer === undefined) return problem("MalformedAddress");
   return lookAt(c.req.raw, c.env, peer, async (there) => {
     const mailbox = there ?? (makes ? c.env.MAILBOX.getByName(peer) : undefined);

@@ -19,7 +19,7 @@ export interface PageOptions {
 const PLAIN = /^[A-Za-z0-9\-._~:/[\]]+$/;
 
 /** The page, as HTML. */
-export function page({ url, name, isOwnHost, entry }: PageOptions): string {
+export function landingPage({ url, name, isOwnHost, entry }: PageOptions): string {
   const shown = PLAIN.test(url) ? url : "https://EDGE";
   const relay = isOwnHost || name === undefined ? "" : ` --relay ${name}`;
   return `<!doctype html>

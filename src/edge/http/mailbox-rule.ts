@@ -9,14 +9,14 @@
 
 import { readBody } from "../../lib/runtime/byte-reader.ts";
 import { AddressError, deviceURL, identityURL, parseAddress } from "../../sstp/index.ts";
-import { RULE_OCTETS } from "./limits.ts";
-import { mailboxAt } from "./existing-mailbox.ts";
-import type { Env } from "../env.ts";
 import { gate } from "../admission/source-gate.ts";
-import { EVERYONE, formatSenderRule, parseSenderRule, SenderRuleError } from "../policy/sender-rule.ts";
+import type { Env } from "../env.ts";
 import { sourceOf } from "../policy/client-network.ts";
-import type { Reason } from "../reasons.ts";
+import { EVERYONE, formatSenderRule, parseSenderRule, SenderRuleError } from "../policy/sender-rule.ts";
 import { problem } from "../problem.ts";
+import type { Reason } from "../reasons.ts";
+import { mailboxAt } from "./existing-mailbox.ts";
+import { RULE_OCTETS } from "./limits.ts";
 
 /**
  * Answers a GET or PUT of a mailbox's rule.
@@ -30,7 +30,7 @@ export async function answerRule(
   env: Pick<Env, "DIRECTORY" | "MAILBOX" | "TRUSTED_PROXIES">,
   forbidden: (peer: string) => Reason | undefined | Promise<Reason | undefined>,
 ): Promise<Response> {
-  const peer = peerOf(address);
+  const peer = peerUrlOfAddress(address);
   if (peer === undefined) return problem("MalformedAddress");
   const refused = await forbidden(peer);
   if (refused !== undefined) return problem(refused);
@@ -70,7 +70,7 @@ type MailboxStub = NonNullable<Awaited<ReturnType<typeof mailboxAt>>>;
 const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 
 /** The URL of the peer that an address names; undefined when it is none. */
-export function peerOf(text: string): string | undefined {
+export function peerUrlOfAddress(text: string): string | undefined {
   try {
     const address = parseAddress(text);
     return address.device === undefined ? identityURL(address) : deviceURL(address);

@@ -19,12 +19,12 @@ import { roomFor } from "../../store-and-forward/share.ts";
 import { escaped, LONGEST_ID } from "../../store-and-forward/vouch.ts";
 import { METER_TIMEOUT, WAKES } from "../admission/limits.ts";
 import type { Env } from "../env.ts";
+import { allowedLink, isOwnName } from "../origin/relay-policy.ts";
 import { mayLink } from "../policy/link-settings.ts";
 import { parseQuota } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";
-import type { Reason } from "../reasons.ts";
 import { problem } from "../problem.ts";
-import { allowedLink, isOwnName } from "../origin/relay-policy.ts";
+import type { Reason } from "../reasons.ts";
 import { lookAt } from "./mailbox-rule.ts";
 
 /** A sender and a recipient, and in whose mailbox messages between them wait. */

@@ -7,8 +7,8 @@
 
 import type { ClientOutput, EncapsulationClient, Session } from "../../encapsulation/index.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import type { ByteChannel, Inflow } from "../byte-channel.ts";
 import { ENCAPSULATED_AHEAD } from "./limits.ts";
-import type { Inflow, ByteChannel } from "../byte-channel.ts";
 
 /** What a link needs of the way to its relay. */
 export type Wire = Pick<ByteChannel, "write" | "ready" | "take" | "close"> & {
@@ -16,7 +16,7 @@ export type Wire = Pick<ByteChannel, "write" | "ready" | "take" | "close"> & {
   readonly retryAfter?: number;
 };
 
-export class Encapsulated implements Wire {
+export class KeepAliveChannel implements Wire {
   readonly #client: EncapsulationClient;
   readonly #dial: () => Promise<Wire | undefined>;
   /** The sockets of the two requests. What is written to one that is still being dialled waits for it. */

@@ -16,7 +16,6 @@
  * @module
  */
 
-import type { Reach, LinkStatus, LinkRpc } from "../rpc/link-rpc.ts";
 import { DurableObject } from "cloudflare:workers";
 import { ownNames } from "../../auth/own-names.ts";
 import { tokenAuthenticator } from "../../auth/permissions.ts";
@@ -26,26 +25,37 @@ import { UNQUESTIONED } from "../../auth/standing.ts";
 import { guidFrom, KeepAliveClient } from "../../encapsulation/index.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { LINK_CONNECT_TIMEOUT, LINK_DRAIN, LINK_IDLE, LINK_LIFE, LINK_RECIPIENTS, LINK_REST_LAST, LINK_RETRY_FIRST, LINK_RETRY_LAST, LINK_WANTED } from "./limits.ts";
-import { REACH_TIMEOUT } from "../rpc/deadlines.ts";
-import { Encapsulated, type Wire } from "./keepalive-channel.ts";
+import type { EndpointContext } from "../endpoint/endpoint-context.ts";
+import { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import type { Env } from "../env.ts";
-import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
-import { type LinkTerms, linkTerms, type NamedWay, parseLinks } from "../policy/link-settings.ts";
-import { messageLimit } from "../policy/quota-setting.ts";
-import type { Way } from "../policy/link-ways.ts";
-import { reachRelay } from "../origin/dial-relay.ts";
-import type { Reason } from "../reasons.ts";
+import { dialRelay } from "../origin/dial-relay.ts";
 import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
-import { Terminal } from "../endpoint/sstp-endpoint.ts";
-import type { Host } from "../endpoint/endpoint-context.ts";
+import { type LinkTerms, linkTerms, type NamedWay, parseLinks } from "../policy/link-settings.ts";
+import type { Way } from "../policy/link-ways.ts";
+import { messageLimit } from "../policy/quota-setting.ts";
+import type { Reason } from "../reasons.ts";
+import { REACH_TIMEOUT } from "../rpc/deadlines.ts";
+import type { LinkRpc, LinkStatus, Reach } from "../rpc/link-rpc.ts";
+import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
+import { KeepAliveChannel, type Wire } from "./keepalive-channel.ts";
+import {
+  LINK_CONNECT_TIMEOUT,
+  LINK_DRAIN,
+  LINK_IDLE,
+  LINK_LIFE,
+  LINK_RECIPIENTS,
+  LINK_REST_LAST,
+  LINK_RETRY_FIRST,
+  LINK_RETRY_LAST,
+  LINK_WANTED,
+} from "./limits.ts";
 
 /** A connection to the relay. */
 interface Line {
-  readonly terminal: Terminal;
+  readonly endpoint: SstpEndpoint;
   readonly wire: Wire;
   readonly since: number;
-  /** When it was last used, and how often the terminal had been until then. */
+  /** When it was last used, and how often the endpoint had been until then. */
   usedAt: number;
   uses: number;
 }
@@ -95,12 +105,12 @@ export class Link extends DurableObject<Env> implements LinkRpc {
 
   /** The relay's mailbox sends messages. */
   async deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken> {
-    return this.#line?.terminal.deliver(peer, generation, deliveries, position) ?? "gone";
+    return this.#line?.endpoint.deliver(peer, generation, deliveries, position) ?? "gone";
   }
 
   /** A later connection of this link consumes the mailbox. */
   async fenced(peer: string, generation: number): Promise<boolean> {
-    this.#line?.terminal.fenced(peer, generation);
+    this.#line?.endpoint.fenced(peer, generation);
     return false;
   }
 
@@ -116,7 +126,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
 
   /** A mailbox for which sessions of the relay were suspended has room again. */
   async room(peer: string, upTo: number): Promise<void> {
-    this.#line?.terminal.room(peer, upTo);
+    this.#line?.endpoint.room(peer, upTo);
   }
 
   /** Replaces the connection by a new one, in good order: what is on its way is acknowledged first. */
@@ -126,7 +136,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
   }
 
   async status(): Promise<LinkStatus> {
-    const line = this.#line?.terminal.connected ? this.#line : undefined;
+    const line = this.#line?.endpoint.connected ? this.#line : undefined;
     const failed = line === undefined ? this.#failed : undefined;
     return {
       relay: this.#relay,
@@ -150,10 +160,10 @@ export class Link extends DurableObject<Env> implements LinkRpc {
       else await this.#forget();
       return;
     }
-    if (!this.#kept && now >= line.usedAt + LINK_IDLE && line.terminal.idle) {
+    if (!this.#kept && now >= line.usedAt + LINK_IDLE && line.endpoint.idle) {
       await this.#rest(line);
       // A message that has come meanwhile was not sent any more.
-      if (line.terminal.uses === line.uses) await this.#forget();
+      if (line.endpoint.uses === line.uses) await this.#forget();
       else await this.#connect();
     } else if (now >= line.since + LINK_LIFE) {
       await this.renew();
@@ -245,7 +255,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
       const proof = secrets && (await DiallerProof.begin(secrets, { dialler: own, acceptor: this.#relay }));
       const line = this.#begin(wire, own, proof);
       this.#opening = line;
-      const opened = await within(LINK_CONNECT_TIMEOUT, line.terminal.opened);
+      const opened = await within(LINK_CONNECT_TIMEOUT, line.endpoint.opened);
       if (opened?.value) {
         this.ctx.storage.kv.put(WAY, name);
         await this.#setAlarm(line);
@@ -253,11 +263,11 @@ export class Link extends DurableObject<Env> implements LinkRpc {
       this.#opening = undefined;
       // It may have ended as soon as it was open.
       if (opened?.value && this.#line === line) return "connected";
-      // One that the terminal has ended says why before it goes.
+      // One that the endpoint has ended says why before it goes.
       if (opened === undefined) this.#over(line);
       else if (this.#line === line) this.#line = undefined;
       rest = Math.max(rest, restOf(line));
-      failure = { why: "ConnectionClosed", reason: line.terminal.refusal };
+      failure = { why: "ConnectionClosed", reason: line.endpoint.refusal };
       if (failure.reason !== undefined) this.#tell(failure.reason, name);
     }
     await this.#retry(failure, rest);
@@ -281,7 +291,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
   async #wire(way: Way, name: string, { clear }: LinkTerms): Promise<Wire | Failure> {
     let failure: Failure = { why: "HostNotReachable" };
     const dial = async (): Promise<Wire | undefined> => {
-      const reached = await reachRelay(name, this.env, READ_SIZE, { tls: way.kind === "tls", clear });
+      const reached = await dialRelay(name, this.env, READ_SIZE, { tls: way.kind === "tls", clear });
       if (reached.type === "origin") return reached.origin;
       const { reason } = reached;
       failure = { why: reason === "DNSLookupFailed" ? reason : "HostNotReachable", reason };
@@ -297,30 +307,30 @@ export class Link extends DurableObject<Env> implements LinkRpc {
       relay: this.#relay.slice(this.#relay.indexOf("//") + 2),
       guid: guidFrom(crypto.getRandomValues(new Uint8Array(24))),
     });
-    return new Encapsulated(client, async () => sockets.pop() ?? dial());
+    return new KeepAliveChannel(client, async () => sockets.pop() ?? dial());
   }
 
   #begin(wire: Wire, own: string, proof: DiallerProof | undefined): Line {
     const relay = this.#relay;
-    const terminal = new Terminal(this.#host, { localDeviceURLs: [own], relay, proof });
+    const endpoint = new SstpEndpoint(this.#host, { localDeviceURLs: [own], relay, proof });
     const now = this.now();
-    const line: Line = { terminal, wire, since: now, usedAt: now, uses: 0 };
+    const line: Line = { endpoint, wire, since: now, usedAt: now, uses: 0 };
     this.#line = line;
     const moved = () => {
-      if (terminal.uses === line.uses) return;
-      line.uses = terminal.uses;
+      if (endpoint.uses === line.uses) return;
+      line.uses = endpoint.uses;
       line.usedAt = this.now();
     };
     const pumps = Promise.all([up(line, moved), down(line, moved)]).catch(() => undefined);
     // A relay that does not read what is said to it at the end is not waited for.
-    const late = terminal.over.then(() => scheduler.wait(LINK_DRAIN));
+    const late = endpoint.over.then(() => scheduler.wait(LINK_DRAIN));
     this.ctx.waitUntil(
       Promise.race([pumps, late]).then(async () => {
         const ours = this.#line === line;
         this.#over(line);
         if (!ours || this.#opening === line) return;
         // One that has ended each connection so far may end the next, unless it stood or was of use.
-        if (terminal.progressed || this.now() - line.since >= LINK_RETRY_LAST) this.ctx.storage.kv.delete(FAILED);
+        if (endpoint.progressed || this.now() - line.since >= LINK_RETRY_LAST) this.ctx.storage.kv.delete(FAILED);
         // What was on its way has to come again, and one that was never used was not wanted for that.
         if (line.uses > 0) this.#wantedAt = Math.max(this.#wantedAt, line.usedAt);
         await this.#retry({ why: "ConnectionClosed" }, restOf(line));
@@ -331,18 +341,18 @@ export class Link extends DurableObject<Env> implements LinkRpc {
 
   /** Ends a connection in good order: nothing new goes on it, and what is on its way is waited for a little. */
   async #rest(line: Line): Promise<void> {
-    line.terminal.pause();
-    for (let waited = 0; waited < LINK_DRAIN && !line.terminal.idle; waited += LINK_DRAIN / 50) {
+    line.endpoint.pause();
+    for (let waited = 0; waited < LINK_DRAIN && !line.endpoint.idle; waited += LINK_DRAIN / 50) {
       await scheduler.wait(LINK_DRAIN / 50);
     }
     if (this.#line === line) this.#line = undefined;
     this.ctx.storage.kv.delete(FAILED);
-    line.terminal.rest();
+    line.endpoint.rest();
   }
 
   #over(line: Line): void {
     if (this.#line === line) this.#line = undefined;
-    line.terminal.close();
+    line.endpoint.close();
     line.wire.close();
   }
 
@@ -366,7 +376,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     await this.ctx.storage.setAlarm(Math.min(life, idle > now ? idle : now + LINK_IDLE));
   }
 
-  get #host(): Host {
+  get #host(): EndpointContext {
     return {
       name: this.#relay,
       mailbox: (peer) => this.env.MAILBOX.getByName(peer),
@@ -387,15 +397,15 @@ export class Link extends DurableObject<Env> implements LinkRpc {
 }
 
 /** Seconds for which the relay, or a proxy before it, wants to be left alone. */
-function restOf({ terminal, wire }: Line): number {
-  return Math.max(terminal.returnTime, wire.retryAfter ?? 0);
+function restOf({ endpoint, wire }: Line): number {
+  return Math.max(endpoint.returnTime, wire.retryAfter ?? 0);
 }
 
 async function up(line: Line, moved: () => void): Promise<void> {
-  const { terminal, wire } = line;
+  const { endpoint, wire } = line;
   for (;;) {
-    await terminal.ready();
-    const waiting = terminal.take(READ_SIZE);
+    await endpoint.ready();
+    const waiting = endpoint.take(READ_SIZE);
     if (waiting === undefined) continue;
     if (waiting.kind === "ended") break;
     moved();
@@ -405,14 +415,14 @@ async function up(line: Line, moved: () => void): Promise<void> {
 }
 
 async function down(line: Line, moved: () => void): Promise<void> {
-  const { terminal, wire } = line;
+  const { endpoint, wire } = line;
   for (;;) {
     await wire.ready();
     const waiting = wire.take(READ_SIZE);
     if (waiting === undefined) continue;
     if (waiting.kind === "ended") break;
-    await terminal.write(waiting.octets);
+    await endpoint.write(waiting.octets);
     moved();
   }
-  terminal.close();
+  endpoint.close();
 }

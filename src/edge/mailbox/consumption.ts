@@ -13,10 +13,18 @@
  */
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import type { Drop } from "../../store-and-forward/drop-reasons.ts";
-import { ASIDE_RANGES, DECLINED_RANGES, LATER, REFUSED_FOR, REFUSED_MESSAGES, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "./limits.ts";
-import { Flying } from "./send-window.ts";
-import type { Report } from "../rpc/delivery-report.ts";
+import type { DeliveryReport } from "../rpc/delivery-report.ts";
+import {
+  ASIDE_RANGES,
+  DECLINED_RANGES,
+  LATER,
+  REFUSED_FOR,
+  REFUSED_MESSAGES,
+  SEND_WINDOW,
+  SEND_WINDOW_MESSAGES,
+} from "./limits.ts";
 import type { MailboxStore, Slice } from "./mailbox-store.ts";
+import { SendWindow } from "./send-window.ts";
 
 /** What is set aside, as it is kept. */
 interface AsideRow {
@@ -34,7 +42,7 @@ export type Dropped = Partial<Record<Drop, number>>;
 
 export class Consumption {
   readonly #store: MailboxStore;
-  readonly #flying = new Flying();
+  readonly #flying = new SendWindow();
   /** The last message sent; below the last that ever was while some are sent again. */
   #sent: number;
   #top: number;
@@ -115,7 +123,7 @@ export class Consumption {
   }
 
   /** What the consumer tells of its messages. Returns what is dropped over it. */
-  report(report: Report, now: number): Dropped {
+  report(report: DeliveryReport, now: number): Dropped {
     // What has not come yet is not done with, whatever a consumer says: it would be cut when it comes.
     const [done, aside, later, again] = [report.done, report.aside, report.later, report.again].map((ranges) =>
       this.#known(ranges ?? []),

@@ -8,8 +8,8 @@
  * @module
  */
 import { DurableObject } from "cloudflare:workers";
-import type { DirectoryRpc } from "../rpc/directory-rpc.ts";
 import type { Env } from "../env.ts";
+import type { DirectoryRpc } from "../rpc/directory-rpc.ts";
 
 /** Where the highest number is kept; mailboxes stand under `mailbox:` and their peer's URL. */
 const USED = "used";

@@ -21,19 +21,55 @@
  *
  * @module
  */
-import type { Outcome, Waiting, Wanted } from "../rpc/mailbox-rpc.ts";
+
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { joinOctets } from "../../sstp/index.ts";
-import type { Envelope, Recipient } from "../../store-and-forward/envelope.ts";
-import { type Amount, hasRoom, isAtMark, isEasy, isPlenty, longestIn, mayGoOn, QUOTA, type Quota, roomFor, senderOf } from "../../store-and-forward/share.ts";
+import type { Envelope } from "../../store-and-forward/envelope.ts";
+import {
+  type Amount,
+  hasRoom,
+  isAtMark,
+  isEasy,
+  isPlenty,
+  longestIn,
+  mayGoOn,
+  QUOTA,
+  type Quota,
+  roomFor,
+  senderOf,
+} from "../../store-and-forward/share.ts";
 import { storedVersion } from "../../store-and-forward/stored-version.ts";
-import { type Bundle, contentsOf, emptyMessage, envelopeAt, ID_AT, idLengthAt, isElsewhere, lengthOf, renumbered, withBody, withoutBody } from "../rpc/message-batch.ts";
-import { BODY_ROW_OCTETS, ENVELOPE_LIMIT, FOUND_SEGMENTS, LONG_ENVELOPE, PURGED_IDS_AGE, RANGE_TIME, REMEMBER_IDS, RETENTION, SEGMENT_ENVELOPES, SEGMENT_OCTETS } from "./limits.ts";
 import { MESSAGE_LIMIT } from "../policy/limits.ts";
+import type { Outcome, Waiting, Wanted } from "../rpc/mailbox-rpc.ts";
+import {
+  contentsOf,
+  emptyMessage,
+  envelopeAt,
+  ID_AT,
+  idLengthAt,
+  isElsewhere,
+  lengthOf,
+  type MessageBatch,
+  renumbered,
+  withBody,
+  withoutBody,
+} from "../rpc/message-batch.ts";
 import { ID_SCHEMA, IdTable } from "./id-store.ts";
+import {
+  BODY_ROW_OCTETS,
+  ENVELOPE_LIMIT,
+  FOUND_SEGMENTS,
+  LONG_ENVELOPE,
+  PURGED_IDS_AGE,
+  RANGE_TIME,
+  REMEMBER_IDS,
+  RETENTION,
+  SEGMENT_ENVELOPES,
+  SEGMENT_OCTETS,
+} from "./limits.ts";
 import { eachOf, idsOf, NONE, type WrittenIds } from "./seen-ids.ts";
-import { type Segment, Segments } from "./segment-cache.ts";
+import { type Segment, SegmentCache } from "./segment-cache.ts";
 
 /** What is used of the platform's SqlStorage, so that the store can be tested on any SQLite. */
 export interface Sql {
@@ -49,7 +85,7 @@ export interface Sql {
 /** Messages of a mailbox, numbered one by one from `first` on. */
 export interface Slice {
   readonly first: number;
-  readonly bundle: Bundle;
+  readonly bundle: MessageBatch;
   /** By how much each counts: what it adds to the call that carries the slice, its envelope with the first that has it. */
   readonly sizes: readonly number[];
 }
@@ -143,7 +179,7 @@ export class MailboxStore {
   /** What waits of each sender; undefined while so little waits that it does not matter. */
   #shares: Map<string, Share> | undefined;
   readonly #ids: IdTable;
-  readonly #cache = new Segments();
+  readonly #cache = new SegmentCache();
   /** Rows written since the object woke, as the platform bills them. */
   rowsWritten = 0;
 
@@ -253,7 +289,7 @@ export class MailboxStore {
    *
    * @returns for each what became of it
    */
-  append(bundle: Bundle, now: number, terms: Terms = {}): Outcome[] {
+  append(bundle: MessageBatch, now: number, terms: Terms = {}): Outcome[] {
     const { shutOut = () => false, awaited = true, full = false, reserve = false } = terms;
     const batch = batchOf(bundle);
     if (full && !this.#made) return batch.sizes.map(() => "full");
@@ -1065,13 +1101,13 @@ function octetsIn({ bundle, starts, sizes }: Omit<Batch, "texts" | "shares">): n
   return length;
 }
 
-function batchOf(bundle: Bundle): Batch {
+function batchOf(bundle: MessageBatch): Batch {
   const texts = bundle.envelopes.map((envelope) => JSON.stringify(envelope));
   return { bundle, ...contentsOf(bundle.octets), texts, shares: texts.map(utf8Length) };
 }
 
 /** Some messages of a batch, with no more of its envelopes than they have. */
-function partOf({ texts, shares }: Batch, { envelopes, octets }: Bundle): Batch {
+function partOf({ texts, shares }: Batch, { envelopes, octets }: MessageBatch): Batch {
   const contents = contentsOf(octets);
   const used = [...new Set(contents.sizes.map((_, index) => envelopeAt(octets, contents.starts[index] ?? 0)))];
   if (used.length === envelopes.length) return { bundle: { envelopes, octets }, ...contents, texts, shares };

@@ -19,31 +19,58 @@
  * @module
  */
 
-import type { Delivery, Refusal, Appended, Taken, Acknowledged, Room, MailboxStatus, ConsumerRpc, MailboxRpc, Outcome, SenderRpc, Wanted } from "../rpc/mailbox-rpc.ts";
 import { DurableObject } from "cloudflare:workers";
-import type { Range } from "../../lib/ranges.ts";
+import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { isRelay } from "../../sstp/index.ts";
 import { type Drop, type DropCounts, noDrops } from "../../store-and-forward/drop-reasons.ts";
 import type { Envelope } from "../../store-and-forward/envelope.ts";
 import { Patience } from "../../store-and-forward/patience.ts";
 import { senderOf } from "../../store-and-forward/share.ts";
-import { type Bundle, contentsOf, envelopeAt, pack, unpack } from "../rpc/message-batch.ts";
-import { Calls } from "../../lib/runtime/deadline-pool.ts";
-import { Consumption } from "./consumption.ts";
-import { CALL_TIMEOUT, CONSUMER_CHECK, CUT_PAUSE, DELIVER_TIMEOUT, EMPTY_TIME, ENTER_PAUSE, ENTER_TIMEOUT, FORMER_CONSUMERS, FULL_PAUSE, HUNG_TIME, RETRY_PAUSES, ROOM_RETRY, SIGN_TIMEOUT, WATCH_INTERVAL } from "./limits.ts";
-import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
-import { DIRECTORY } from "../rpc/directory-rpc.ts";
 import { isStorageFull, noticeStorageFull } from "../disk.ts";
 import type { Env } from "../env.ts";
-import { report } from "../log.ts";
+import { logError } from "../log.ts";
+import { allowedLink } from "../origin/relay-policy.ts";
 import { ACKNOWLEDGE_SECONDS, parseAcknowledgeTime } from "../policy/acknowledge-time.ts";
 import { parseQuota } from "../policy/quota-setting.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "../policy/sender-rule.ts";
-import { allowedLink } from "../origin/relay-policy.ts";
-import type { Report } from "../rpc/delivery-report.ts";
+import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
+import type { DeliveryReport } from "../rpc/delivery-report.ts";
+import { DIRECTORY } from "../rpc/directory-rpc.ts";
+import type {
+  Acknowledged,
+  Appended,
+  ConsumerRpc,
+  Delivery,
+  MailboxRpc,
+  MailboxStatus,
+  Outcome,
+  Refusal,
+  Room,
+  SenderRpc,
+  Taken,
+  Wanted,
+} from "../rpc/mailbox-rpc.ts";
+import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
+import { Consumption } from "./consumption.ts";
+import {
+  CALL_TIMEOUT,
+  CONSUMER_CHECK,
+  CUT_PAUSE,
+  DELIVER_TIMEOUT,
+  EMPTY_TIME,
+  ENTER_PAUSE,
+  ENTER_TIMEOUT,
+  FORMER_CONSUMERS,
+  FULL_PAUSE,
+  HUNG_TIME,
+  RETRY_PAUSES,
+  ROOM_RETRY,
+  SIGN_TIMEOUT,
+  WATCH_INTERVAL,
+} from "./limits.ts";
 import { MailboxStore } from "./mailbox-store.ts";
-import { Waiters } from "./room-waiters.ts";
+import { RoomWaiters } from "./room-waiters.ts";
 
 interface Consumer {
   readonly tunnel: string;
@@ -57,14 +84,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #former: readonly string[];
   #consumption: Consumption;
   readonly #patience: Patience;
-  readonly #asking = new Calls(SIGN_TIMEOUT);
-  readonly #waiters: Waiters;
+  readonly #asking = new DeadlinePool(SIGN_TIMEOUT);
+  readonly #waiters: RoomWaiters;
   /** Those who wait for room are being told of it. */
   #telling = false;
-  readonly #roomCalls = new Calls(CALL_TIMEOUT);
+  readonly #roomCalls = new DeadlinePool(CALL_TIMEOUT);
   #cutting = false;
-  readonly #deliveries = new Calls(DELIVER_TIMEOUT);
-  readonly #handing = new Calls(HAND_TIMEOUT);
+  readonly #deliveries = new DeadlinePool(DELIVER_TIMEOUT);
+  readonly #handing = new DeadlinePool(HAND_TIMEOUT);
   /** A consumer that did not take a message with flag D in time, and until when it is not asked again. */
   #hung: { readonly consumer: Consumer; readonly until: number } | undefined;
   /** The consumer that is being sent to. A call to one before may hang: it must not hold up the next. */
@@ -90,7 +117,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       firstNumber: () => this.#firstNumber(),
       quota: parseQuota(env.QUOTA ?? ""),
     });
-    this.#waiters = new Waiters(this.#store);
+    this.#waiters = new RoomWaiters(this.#store);
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
@@ -109,7 +136,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    * @param from the object that brings them, when it can suspend the sessions on which they came; otherwise what is over
    *   their sender's share is refused
    */
-  async append(bundle: Bundle, from?: string): Promise<Appended> {
+  async append(bundle: MessageBatch, from?: string): Promise<Appended> {
     if (!this.#entered && !(await this.#mayKeep())) return { refusals: this.#turnAway(bundle) };
     const outcomes = this.#append(bundle, from !== undefined);
     const suspend = from !== undefined && this.#suspends(bundle, outcomes, from);
@@ -136,7 +163,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
         if (left <= 0 || (await within(left, this.#enter())) === undefined) return false;
       } catch (error) {
         if (noticeStorageFull(error)) continue;
-        report(error);
+        logError(error);
         await scheduler.wait(Math.min(ENTER_PAUSE, left));
       }
     }
@@ -144,14 +171,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /** Nothing of this touches a table: there may be none. */
-  #turnAway({ octets }: Bundle): Refusal[] {
+  #turnAway({ octets }: MessageBatch): Refusal[] {
     const { sizes } = contentsOf(octets);
     this.#untold.DirectoryUnavailable += sizes.length;
     console.warn(JSON.stringify({ reason: "DirectoryUnavailable", message: `${this.#peer} takes no message` }));
     return sizes.map((_, at) => ({ at, outcome: "notEntered" }));
   }
 
-  #append(bundle: Bundle, reserve: boolean): Outcome[] {
+  #append(bundle: MessageBatch, reserve: boolean): Outcome[] {
     const awaited = this.#consumer !== undefined || this.#isRelay;
     const shutOut = (envelope: Envelope) => this.#isShutOut(envelope);
     const terms = { shutOut, awaited, reserve };
@@ -168,7 +195,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /** Whether the sessions on which messages came are to be suspended, and their object will be told of room. */
-  #suspends(bundle: Bundle, outcomes: readonly Outcome[], from: string): boolean {
+  #suspends(bundle: MessageBatch, outcomes: readonly Outcome[], from: string): boolean {
     const [envelope] = bundle.envelopes;
     // All that one object brings has one source.
     if (envelope === undefined || isStorageFull()) return false;
@@ -183,7 +210,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    * send here, and, when they are for an origin relay that is out of reach, why: of others nobody is told what becomes of
    * them.
    */
-  async pass(bundle: Bundle): Promise<Refusal[]> {
+  async pass(bundle: MessageBatch): Promise<Refusal[]> {
     const { sizes, starts } = contentsOf(bundle.octets);
     const shut = bundle.envelopes.map((envelope) => this.#isShutOut(envelope));
     const outcomes = sizes.map(
@@ -198,7 +225,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return refusalsOf(outcomes.map((before) => (before === "stored" ? outcome : before)));
   }
 
-  async #pass(bundle: Bundle, count: number): Promise<Outcome> {
+  async #pass(bundle: MessageBatch, count: number): Promise<Outcome> {
     if (this.#consumer === undefined && this.#link !== undefined) {
       const reached = await this.env.LINK.getByName(this.#peer)
         .reach()
@@ -220,7 +247,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /** One try: what is lost with a call that failed is lost by its sender's wish. Undefined when it is lost. */
-  async #hand(consumer: Consumer, bundle: Bundle): Promise<Taken | undefined> {
+  async #hand(consumer: Consumer, bundle: MessageBatch): Promise<Taken | undefined> {
     if (this.#hung?.consumer === consumer && Date.now() < this.#hung.until) return undefined;
     const peer = this.#peer;
     const { generation } = consumer;
@@ -278,7 +305,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    *
    * @returns undefined when it is no longer the consumer
    */
-  async acknowledge(generation: number, report: Report): Promise<Acknowledged | undefined> {
+  async acknowledge(generation: number, report: DeliveryReport): Promise<Acknowledged | undefined> {
     if (this.#consumer?.generation !== generation) return undefined;
     const now = Date.now();
     const dropped = this.#consumption.report(report, now);
@@ -409,7 +436,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#entered = false;
     this.#consumption = new Consumption(this.#store);
     await deleted;
-    this.#leaving = within(ENTER_TIMEOUT, this.#directory.leave(this.#peer, stamp)).catch(report);
+    this.#leaving = within(ENTER_TIMEOUT, this.#directory.leave(this.#peer, stamp)).catch(logError);
     // When it does not hear of it, the directory names a mailbox that is not there, which hurts nobody.
     this.ctx.waitUntil(this.#leaving);
   }
@@ -417,7 +444,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   /** Tells the directory which numbers were used. False when it has not heard, or something has happened meanwhile. */
   async #tellUsed(): Promise<boolean> {
     const used = this.#lastNumber;
-    const told = await within(ENTER_TIMEOUT, this.#directory.keepUsed(used)).catch(report);
+    const told = await within(ENTER_TIMEOUT, this.#directory.keepUsed(used)).catch(logError);
     return told !== undefined && this.#isEmpty && this.#lastNumber === used;
   }
 
@@ -667,7 +694,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       await this.#roomCalls.keep(this.#writer(name).room(this.#peer, this.#store.last));
       this.#waiters.told(name);
     } catch (error) {
-      report(error);
+      logError(error);
       this.#waiters.failed(name, Date.now());
     }
   }
@@ -704,7 +731,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       );
     } catch (error) {
       this.#failedDeliveries += 1;
-      report(error);
+      logError(error);
       return undefined;
     }
   }

@@ -29,7 +29,7 @@ interface Waiter {
 
 const PREFIX = "waits ";
 
-export class Waiters {
+export class RoomWaiters {
   readonly #facts: Facts;
   /** By the name of their object, those who wait for longest first. */
   readonly #waiters = new Map<string, Waiter>();

@@ -6,7 +6,7 @@
  */
 import { sha256 } from "../../lib/sha256.ts";
 import { textOf } from "../../sstp/index.ts";
-import { type Bundle, type Contents, envelopeAt, ID_AT, idLengthAt } from "../rpc/message-batch.ts";
+import { type Contents, envelopeAt, ID_AT, idLengthAt, type MessageBatch } from "../rpc/message-batch.ts";
 
 /**
  * Ids of one source that differ in nothing but their number: head, number, tail. One without a number is all head; of a long
@@ -44,7 +44,7 @@ interface Place {
 }
 
 /** Takes the ids of a bundle apart. A message without one has no series. */
-export function idsOf({ envelopes, octets }: Bundle, { sizes, starts }: Contents): Ids {
+export function idsOf({ envelopes, octets }: MessageBatch, { sizes, starts }: Contents): Ids {
   const series: (Series | undefined)[] = [];
   const numbers: number[] = [];
   // What was found last is often what comes next.

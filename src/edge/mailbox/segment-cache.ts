@@ -1,24 +1,24 @@
 /**
- * Segments that a mailbox keeps in memory: what is pushed to its consumer, what is acknowledged, and what is between.
+ * The segments that a mailbox keeps in memory: what is pushed to its consumer, what is acknowledged, and what is between.
  *
  * @module
  */
 
 import { kept } from "../../store-and-forward/message-body.ts";
-import type { Bundle, Contents } from "../rpc/message-batch.ts";
+import type { Contents, MessageBatch } from "../rpc/message-batch.ts";
 import { CACHED_OCTETS, CACHED_SEGMENTS } from "./limits.ts";
 
 /** A row of the log: messages numbered one by one from `first` on. */
 export interface Segment extends Contents {
   readonly first: number;
-  readonly bundle: Bundle;
+  readonly bundle: MessageBatch;
   /** Octets of its envelopes, where they are stored. */
   readonly shares: readonly number[];
   /** Octets of its messages and of those of its envelopes that stand with it. */
   readonly octets: number;
 }
 
-export class Segments {
+export class SegmentCache {
   /** By the number of their first message, those that came first in front. */
   readonly #kept = new Map<number, Segment>();
   #octets = 0;

@@ -5,7 +5,7 @@
  */
 import { type Range, Ranges } from "../../lib/ranges.ts";
 
-export class Flying {
+export class SendWindow {
   /** By how much each message counts, by its number. */
   readonly #sizes = new Map<number, number>();
   #octets = 0;

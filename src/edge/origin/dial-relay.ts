@@ -4,13 +4,14 @@
  *
  * @module
  */
-import { DIAL_CANDIDATES, DIAL_TIMEOUT } from "./limits.ts";
-import { dial } from "./tcp-channel.ts";
+
 import type { ByteChannel } from "../byte-channel.ts";
 import { classify, readAddress } from "../policy/ip-address.ts";
 import { judgeAddresses, judgeRelay } from "../policy/relay-allow-list.ts";
+import { DIAL_CANDIDATES, DIAL_TIMEOUT } from "./limits.ts";
 import { policyOf, type RelayRefused, type RelaySettings, tellRefusal } from "./relay-policy.ts";
-import { DEFAULT_RESOLVER, resolve } from "./resolve-name.ts";
+import { DEFAULT_RESOLVER, resolveName } from "./resolve-name.ts";
+import { dial } from "./tcp-channel.ts";
 
 /** How a relay is connected to. */
 export interface Way {
@@ -28,7 +29,7 @@ const PASSED_THROUGH: Way = { tls: false, clear: true };
  * @param name Relay-Server-Name [MS-GRVHENC 2.2.1.1.2]
  * @param readSize the most that is read ahead, in octets
  */
-export async function reachRelay(
+export async function dialRelay(
   name: string,
   env: RelaySettings,
   readSize: number,
@@ -41,7 +42,7 @@ export async function reachRelay(
   const { hostname, port } = verdict.endpoint;
   let hosts: readonly string[] = [hostname];
   if (verdict.resolve) {
-    const resolved = await resolve(hostname, env.RESOLVER || DEFAULT_RESOLVER);
+    const resolved = await resolveName(hostname, env.RESOLVER || DEFAULT_RESOLVER);
     if (resolved.type === "refused") return told(name, resolved);
     const judged = judgeAddresses(resolved.addresses, policy.rules, { ...policy.dev, port });
     if (judged.type === "refused") return told(name, judged);

@@ -5,14 +5,14 @@
  */
 import { ownNames } from "../../auth/own-names.ts";
 import { relayNamed } from "../../auth/relay-proof.ts";
-import { tell } from "../log.ts";
+import { logFindings } from "../log.ts";
 import { forbidden } from "../policy/check-settings.ts";
-import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "../policy/relay-allow-list.ts";
 import { type Dev, parseDev } from "../policy/dev-setting.ts";
 import { judgeLink, type NamedWay } from "../policy/link-settings.ts";
 import { parseWays } from "../policy/link-ways.ts";
-import { REASONS, type Reason } from "../reasons.ts";
+import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "../policy/relay-allow-list.ts";
 import type { Settings } from "../policy/settings.ts";
+import { REASONS, type Reason } from "../reasons.ts";
 
 /** The settings by which relays are judged. */
 export type RelaySettings = Pick<Settings, "ORIGIN_RELAYS" | "DEV" | "RESOLVER">;
@@ -99,7 +99,7 @@ export function policyOf({ ORIGIN_RELAYS = "", DEV = "", RESOLVER = "" }: RelayS
   const key = JSON.stringify([ORIGIN_RELAYS, DEV, RESOLVER]);
   if (last?.key === key) return last.policy;
   const wrong = forbidden({ ORIGIN_RELAYS, DEV, RESOLVER }).filter(({ setting }) => setting !== "KEYS");
-  tell(wrong);
+  logFindings(wrong);
   const parsed = parseRelays(ORIGIN_RELAYS);
   const policy =
     wrong.length === 0 && parsed.type === "rules" ? { rules: parsed.rules, dev: parseDev(DEV) } : undefined;

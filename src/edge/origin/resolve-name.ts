@@ -25,7 +25,7 @@ const TYPES = { A: 1, AAAA: 28 } as const;
  * @param resolver URL of the JSON API
  * @returns IPv4 first, each family in the order of its answer
  */
-export async function resolve(name: string, resolver: string): Promise<Resolved> {
+export async function resolveName(name: string, resolver: string): Promise<Resolved> {
   const answers = await Promise.all([ask(name, "A", resolver), ask(name, "AAAA", resolver)]);
   const addresses = answers.flatMap((answer) => (typeof answer === "string" ? [] : answer));
   if (addresses.length > 0) return { type: "addresses", addresses };

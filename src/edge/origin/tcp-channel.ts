@@ -3,10 +3,11 @@
  *
  * @module
  */
-import type { Inflow, ByteChannel } from "../byte-channel.ts";
+
 import { connect } from "cloudflare:sockets";
-import { DIAL_TIMEOUT } from "./limits.ts";
+import type { ByteChannel, Inflow } from "../byte-channel.ts";
 import type { RelayEndpoint } from "../policy/relay-allow-list.ts";
+import { DIAL_TIMEOUT } from "./limits.ts";
 
 /**
  * Dials an origin relay.

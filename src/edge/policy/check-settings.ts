@@ -9,15 +9,15 @@ import { parseOwnNames } from "../../auth/own-names.ts";
 import { parseLinkSecrets } from "../../auth/relay-proof.ts";
 import { relayURL } from "../../sstp/index.ts";
 import { LEAST_SECONDS, MOST_SECONDS, parseAcknowledgeTime } from "./acknowledge-time.ts";
-import { classify, readAddress } from "./ip-address.ts";
-import { parseRelays } from "./relay-allow-list.ts";
 import { type Dev, parseDev } from "./dev-setting.ts";
+import { classify, readAddress } from "./ip-address.ts";
 import { judgeLink, linkTerms, parseLinks } from "./link-settings.ts";
+import { parseWays } from "./link-ways.ts";
 import { parsePrefix } from "./prefix-setting.ts";
-import { parseProxies } from "./trusted-proxies.ts";
 import { parseQuota, QuotaError } from "./quota-setting.ts";
 import { parseRate, RateError } from "./rate-setting.ts";
-import { parseWays } from "./link-ways.ts";
+import { parseRelays } from "./relay-allow-list.ts";
+import { parseProxies } from "./trusted-proxies.ts";
 
 /** The settings that are looked at: variables and secrets of the edge, undefined or empty when they are not set. */
 export interface Settings {

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { formatAddress, type Network, readStrictAddress } from "./ip-address.ts";
+
 import { forwardedHops, xForwardedForHops } from "./forwarded.ts";
+import { formatAddress, type Network, readStrictAddress } from "./ip-address.ts";
 import { isTrusted, parseProxies } from "./trusted-proxies.ts";
 
 /** The setting of an isolate does not change: it is read once. */

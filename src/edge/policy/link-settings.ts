@@ -6,9 +6,9 @@
  */
 import { type LinkSecrets, type LinkTrust, parseLinkSecrets } from "../../auth/relay-proof.ts";
 import { AddressError, relayURL } from "../../sstp/index.ts";
-import { judgeRelay, type Permits, type Refusal, type Rules } from "./relay-allow-list.ts";
 import { parseDev } from "./dev-setting.ts";
 import { parseWays, type Way, waysTo } from "./link-ways.ts";
+import { judgeRelay, type Permits, type Refusal, type Rules } from "./relay-allow-list.ts";
 
 /** What is asked of a link to one relay. */
 export interface LinkTerms {

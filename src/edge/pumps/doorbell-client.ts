@@ -5,7 +5,6 @@
  */
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 
-
 export type Ring =
   | { readonly kind: "octets"; readonly octets: Uint8Array }
   | { readonly kind: "pull" }

@@ -9,12 +9,12 @@
  * @module
  */
 import { type KeepAliveTarget, requestNumber } from "../../encapsulation/index.ts";
-import { HOLD_TIME } from "./limits.ts";
-import { doorbell } from "./doorbell-client.ts";
-import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import type { TunnelStub } from "./tunnel-client.ts";
-import { isReason, type Reason } from "../reasons.ts";
 import { answerHeaders, problem } from "../problem.ts";
+import { isReason, type Reason } from "../reasons.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
+import { doorbell } from "./doorbell-client.ts";
+import { HOLD_TIME } from "./limits.ts";
+import type { TunnelStub } from "./tunnel-client.ts";
 
 export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
   const counted = requestNumber(target) !== undefined;

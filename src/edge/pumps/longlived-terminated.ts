@@ -11,12 +11,12 @@ import { REASON_HEADER } from "../../encapsulation/index.ts";
 import { type ByteReader, byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { type CommandWalker, encode, VERSION_1_6 } from "../../sstp/index.ts";
-import { BODY_TIMEOUT, BULK_OCTETS, NOOP_INTERVAL } from "./limits.ts";
-import { BULK_IDLE, BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import type { Doorbell, Ring } from "./doorbell-client.ts";
-import { STREAM, type Verdict } from "../rpc/tunnel-rpc.ts";
-import type { TunnelStub } from "./tunnel-client.ts";
 import { isReason, type Reason } from "../reasons.ts";
+import { BELL_CLOSE, BULK_IDLE } from "../rpc/doorbell-protocol.ts";
+import { STREAM, type Verdict } from "../rpc/tunnel-rpc.ts";
+import type { Doorbell, Ring } from "./doorbell-client.ts";
+import { BODY_TIMEOUT, BULK_OCTETS, NOOP_INTERVAL } from "./limits.ts";
+import type { TunnelStub } from "./tunnel-client.ts";
 
 type DeviceWriter = WritableStreamDefaultWriter<Uint8Array>;
 

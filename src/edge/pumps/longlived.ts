@@ -11,14 +11,14 @@
 import { ECHO_STRING, type LongLivedTarget, REASON_HEADER } from "../../encapsulation/index.ts";
 import { type ByteReader, byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { CommandWalker } from "../../sstp/index.ts";
-import { BODY_TIMEOUT, BULK_OCTETS, FAREWELL, LINGER } from "./limits.ts";
-import { type Doorbell, doorbell } from "./doorbell-client.ts";
-import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import { driveDown, driveUp } from "./longlived-terminated.ts";
-import { STREAM, type Verdict } from "../rpc/tunnel-rpc.ts";
-import type { Context, TunnelStub } from "./tunnel-client.ts";
-import { isReason, type Reason } from "../reasons.ts";
 import { answerHeaders, problem } from "../problem.ts";
+import { isReason, type Reason } from "../reasons.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
+import { STREAM, type Verdict } from "../rpc/tunnel-rpc.ts";
+import { type Doorbell, doorbell } from "./doorbell-client.ts";
+import { BODY_TIMEOUT, BULK_OCTETS, FAREWELL, LINGER } from "./limits.ts";
+import { driveDown, driveUp } from "./longlived-terminated.ts";
+import type { Context, TunnelStub } from "./tunnel-client.ts";
 
 export async function longLivedGet(
   target: LongLivedTarget,

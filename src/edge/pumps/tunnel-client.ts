@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { type Caller, CALLER, type Verdict, type Exchange, type TunnelRpc } from "../rpc/tunnel-rpc.ts";
-import type { Principal } from "../../auth/principal.ts";
-import { formatTarget, type KeepAliveTarget, type LongLivedTarget, REASON_HEADER, type Target } from "../../encapsulation/index.ts";
+
+import { type KeepAliveTarget, type LongLivedTarget, REASON_HEADER, type Target } from "../../encapsulation/index.ts";
 import { gate } from "../admission/source-gate.ts";
-import { isReason, type Reason } from "../reasons.ts";
 import { problem } from "../problem.ts";
+import { isReason, type Reason } from "../reasons.ts";
+import { CALLER, type Caller, type Exchange, type TunnelRpc, type Verdict } from "../rpc/tunnel-rpc.ts";
 
 /** What a Worker's invocation lives in. */
 export interface Context {

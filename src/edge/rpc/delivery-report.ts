@@ -7,7 +7,7 @@
 import { type Range, Ranges } from "../../lib/ranges.ts";
 
 /** Absent lists are empty. Numbers are those of the mailbox. */
-export interface Report {
+export interface DeliveryReport {
   /** Done with, in any order: they are not given again. */
   readonly done?: readonly Range[];
   /** Set aside: they wait in the mailbox, and take no room in what may be on its way. */
@@ -26,7 +26,7 @@ export interface Report {
   readonly dropped?: number;
 }
 
-export class ReportDraft {
+export class DeliveryReportDraft {
   readonly #done = new Ranges();
   readonly #aside = new Ranges();
   readonly #later = new Ranges();
@@ -84,7 +84,7 @@ export class ReportDraft {
   }
 
   /** As it is sent. */
-  toReport(): Report {
+  toReport(): DeliveryReport {
     return {
       ...listed("done", this.#done),
       ...listed("aside", this.#aside),
@@ -98,6 +98,6 @@ export class ReportDraft {
   }
 }
 
-function listed(name: "done" | "aside" | "later" | "again" | "declined", ranges: Ranges): Partial<Report> {
+function listed(name: "done" | "aside" | "later" | "again" | "declined", ranges: Ranges): Partial<DeliveryReport> {
   return ranges.count === 0 ? {} : { [name]: [...ranges] };
 }

@@ -6,8 +6,8 @@
 import type { Range } from "../../lib/ranges.ts";
 import type { DropCounts } from "../../store-and-forward/drop-reasons.ts";
 import type { Recipient } from "../../store-and-forward/envelope.ts";
-import type { Report } from "./delivery-report.ts";
-import type { Bundle } from "./message-batch.ts";
+import type { DeliveryReport } from "./delivery-report.ts";
+import type { MessageBatch } from "./message-batch.ts";
 
 /**
  * What became of a message. One that is locked came from somebody who may not send to this mailbox. One that is too long
@@ -30,7 +30,7 @@ export type Outcome =
 /** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
 export interface Delivery {
   readonly first: number;
-  readonly bundle: Bundle;
+  readonly bundle: MessageBatch;
 }
 
 /** A message that did not come in, by its place in its bundle. */
@@ -115,12 +115,12 @@ export interface Wanted {
 
 /** The object of one peer, named by the peer's URL. */
 export interface MailboxRpc extends Rpc.DurableObjectBranded {
-  append(bundle: Bundle, from?: string): Promise<Appended>;
-  pass(bundle: Bundle): Promise<Refusal[]>;
+  append(bundle: MessageBatch, from?: string): Promise<Appended>;
+  pass(bundle: MessageBatch): Promise<Refusal[]>;
   attach(): Promise<{ readonly generation: number }>;
   ready(tunnel: string, generation: number): Promise<boolean>;
   detach(generation: number): Promise<void>;
-  acknowledge(generation: number, report: Report): Promise<Acknowledged | undefined>;
+  acknowledge(generation: number, report: DeliveryReport): Promise<Acknowledged | undefined>;
   room(source: string): Promise<Room>;
   withdraw(wanted: Wanted): Promise<number>;
   status(): Promise<MailboxStatus>;

@@ -1,5 +1,5 @@
 /**
- * Bundle: how messages travel between objects and lie in a mailbox: as octets behind each other, with what many of them
+ * MessageBatch: how messages travel between objects and lie in a mailbox: as octets behind each other, with what many of them
  * have in common said once. Nobody between the sender's Tunnel and the reader's makes them into objects.
  *
  *   message  = envelope, flags, length of id, length of body, id, [ephemeral], [stream size], [fragmentation], [body]
@@ -13,7 +13,7 @@ import { joinOctets, type StreamSize, textOf } from "../../sstp/index.ts";
 import type { Envelope, Fields, Mail } from "../../store-and-forward/envelope.ts";
 
 /** Messages behind each other, in order. */
-export interface Bundle {
+export interface MessageBatch {
   readonly envelopes: readonly Envelope[];
   readonly octets: Uint8Array;
 }
@@ -40,7 +40,7 @@ export function lengthOfMail({ fields, body }: Pick<Mail, "fields" | "body">): n
 }
 
 /** Makes a bundle, of memory of its own: a bundle is sent whole, and with it all the memory that it is a view of. */
-export function pack(mails: readonly Mail[]): Bundle {
+export function pack(mails: readonly Mail[]): MessageBatch {
   let length = 0;
   for (const { fields, body } of mails) length += overhead(fields) + body.length;
   const octets = new Uint8Array(length);
@@ -87,7 +87,7 @@ export function pack(mails: readonly Mail[]): Bundle {
 }
 
 /** The messages of a bundle in which no body stands elsewhere; bodies are views of it. */
-export function unpack({ envelopes, octets }: Bundle): Mail[] {
+export function unpack({ envelopes, octets }: MessageBatch): Mail[] {
   const view = viewOf(octets);
   const mails: Mail[] = [];
   for (let at = 0; at < octets.length; ) {
@@ -192,7 +192,7 @@ export function lengthOf(octets: Uint8Array, { starts, sizes }: Contents, index:
  *
  * @param used the numbers of those
  */
-export function renumbered({ envelopes, octets }: Bundle, used: readonly number[]): Bundle {
+export function renumbered({ envelopes, octets }: MessageBatch, used: readonly number[]): MessageBatch {
   const numbers = new Map(used.map((before, number) => [before, number]));
   const view = viewOf(octets);
   const { starts, sizes } = contentsOf(octets);

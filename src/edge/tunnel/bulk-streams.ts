@@ -4,11 +4,11 @@
  * @module
  */
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
-import type { Live } from "./http-connection.ts";
-import type { Refused, Verdict } from "../rpc/tunnel-rpc.ts";
 import type { ByteChannel } from "../byte-channel.ts";
-import type { Reason } from "../reasons.ts";
 import { problem } from "../problem.ts";
+import type { Reason } from "../reasons.ts";
+import type { Refused, Verdict } from "../rpc/tunnel-rpc.ts";
+import type { Live } from "./http-connection.ts";
 
 /** The Tunnel whose virtual connection has bulk to carry. */
 export interface Carrier {
@@ -29,7 +29,7 @@ export async function pull(carrier: Carrier): Promise<Response> {
   const { readable, writable } = new IdentityTransformStream();
   void origin.pipeTo(writable).then(
     () => {
-      // A terminal only pauses; when it ends it rings. When it is the device that is gone, the Worker was first to say so.
+      // An endpoint only pauses; when it ends it rings. When it is the device that is gone, the Worker was first to say so.
       if (!carrier.here()) carrier.close(live, "OriginClosed");
     },
     () => carrier.close(live, "OriginReset"),

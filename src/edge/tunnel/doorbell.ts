@@ -3,11 +3,12 @@
  *
  * @module
  */
-import type { Bell, Live } from "./http-connection.ts";
+
 import { ECHO_STRING, keepAnswer, releaseGet, room, sendDown } from "../../encapsulation/index.ts";
-import { BELL_OCTETS } from "./limits.ts";
-import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { ByteChannel } from "../byte-channel.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
+import type { Bell, Live } from "./http-connection.ts";
+import { BELL_OCTETS } from "./limits.ts";
 
 /** The handshake is complete: the GET is told so, which is all that one of KeepAlive is for. */
 export function echo(live: Live): void {
@@ -32,7 +33,12 @@ export function hear(live: Live, bell: Bell, word: string | ArrayBuffer): "armed
 }
 
 /** Rings an armed bell with what waits, or for it when it is much. "full": it is more than the GET has room for. */
-export function ring(live: Live, bell: Bell, origin: ByteChannel, waiting: Uint8Array): "answered" | "full" | undefined {
+export function ring(
+  live: Live,
+  bell: Bell,
+  origin: ByteChannel,
+  waiting: Uint8Array,
+): "answered" | "full" | undefined {
   const space = room(live.state);
   bell.armed = false;
   if (space === 0) return "full";

@@ -1,5 +1,5 @@
 /**
- * Sleep: how a Tunnel whose virtual connection ends here gets through being thrown out of memory. When it has been left
+ * Hibernation: how a Tunnel whose virtual connection ends here gets through being thrown out of memory. When it has been left
  * alone for a while and everything has settled, it leaves what it needs to go on: with the socket that will wake it, or
  * in storage when that is too large or there is no socket. As soon as something happens that is no longer true and is
  * taken back, so that an object which wakes finds either the whole truth or none.
@@ -7,41 +7,41 @@
  * @module
  */
 import type { PollingConnection, VirtualConnection } from "../../encapsulation/index.ts";
-import { REST_AFTER, REST_TRIES } from "./limits.ts";
+import type { SstpEndpointSnapshot } from "../endpoint/sstp-endpoint.ts";
 import type { Live } from "./http-connection.ts";
-import type { Owned } from "./owner.ts";
-import type { TerminalSnapshot } from "../endpoint/sstp-endpoint.ts";
 import type { Kept } from "./kept.ts";
-import type { Wired, WiredSnapshot } from "./websocket-connection.ts";
+import { REST_AFTER, REST_TRIES } from "./limits.ts";
+import type { Owned } from "./owner.ts";
+import type { WebSocketConnection, WebSocketSnapshot } from "./websocket-connection.ts";
 
 /**
  * The format of what is left. A version of the edge that finds another one cannot read it: the virtual connection is lost
- * then, by name. To be counted up with every change of {@link Rest} or of a snapshot in it.
+ * then, by name. To be counted up with every change of {@link SavedState} or of a snapshot in it.
  */
-export const REST_FORMAT = 1;
+export const SAVED_FORMAT = 2;
 
 /** What a Tunnel at rest leaves. */
-export interface Rest extends Owned {
-  readonly format: typeof REST_FORMAT;
-  readonly terminal: TerminalSnapshot;
+export interface SavedState extends Owned {
+  readonly format: typeof SAVED_FORMAT;
+  readonly endpoint: SstpEndpointSnapshot;
   /** Of a LongLived or KeepAlive virtual connection: its state, and whether its bell may be rung if it has one. */
   readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
   /** Of a Polling one. */
   readonly polling?: PollingConnection;
   /** Of a WebSocket one: what is on its way to the device. */
-  readonly wired?: WiredSnapshot;
+  readonly wired?: WebSocketSnapshot;
 }
 
-export function restOf(
-  terminal: TerminalSnapshot,
+export function savedStateOf(
+  endpoint: SstpEndpointSnapshot,
   owned: Owned,
   live: Live | undefined,
   polling: { readonly state: PollingConnection } | undefined,
-  wired: Wired | undefined,
-): Rest {
+  wired: WebSocketConnection | undefined,
+): SavedState {
   return {
-    format: REST_FORMAT,
-    terminal,
+    format: SAVED_FORMAT,
+    endpoint,
     ...owned,
     // The last answer is kept in memory only: by far most are never asked for again.
     ...(live && { live: { state: { ...live.state, answer: null }, armed: live.bell?.armed ?? false } }),
@@ -51,28 +51,28 @@ export function restOf(
 }
 
 /** What was left, and the socket that it was left with. */
-export interface Left {
-  readonly rest: Rest;
+export interface Saved {
+  readonly rest: SavedState;
   readonly socket: WebSocket | undefined;
 }
 
 /** What a Tunnel has to leave; undefined while there is nothing to leave. */
-export type Settle = () => Left | "unsettled" | undefined;
+export type Settle = () => Saved | "unsettled" | undefined;
 
-type Attachment = { readonly rest: Rest } | { readonly stored: true } | null;
+type Attachment = { readonly rest: SavedState } | { readonly stored: true } | null;
 
 /** What stands in an attachment or in storage, when it is of this format. */
-function readRest(left: unknown): Rest | undefined {
-  const rest = left as Rest | undefined;
-  return rest?.format === REST_FORMAT ? rest : undefined;
+function readRest(left: unknown): SavedState | undefined {
+  const rest = left as SavedState | undefined;
+  return rest?.format === SAVED_FORMAT ? rest : undefined;
 }
 
 /** Whether a request or a socket of the device was there when this was left, and must be there still. */
-function needsSocket({ live, polling }: Rest): boolean {
+function needsSocket({ live, polling }: SavedState): boolean {
   return polling === undefined && (live === undefined || live.state.getOutstanding);
 }
 
-export class Sleep {
+export class Hibernation {
   readonly #kept: Kept;
   readonly #settle: Settle;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -90,7 +90,7 @@ export class Sleep {
    * What was left before the object was thrown out of memory; undefined when there is nothing that can be gone on from. It
    * holds until `stir`.
    */
-  recall(sockets: readonly WebSocket[]): Left | undefined {
+  recall(sockets: readonly WebSocket[]): Saved | undefined {
     // A bell that has rung may still be closing beside the one that something was left with.
     for (const socket of sockets) {
       const attachment = attachmentOf(socket);

@@ -3,14 +3,15 @@
  *
  * @module
  */
-import type { Verdict, Refused } from "../rpc/tunnel-rpc.ts";
+
 import { ownNames } from "../../auth/own-names.ts";
 import type { VirtualConnection } from "../../encapsulation/index.ts";
 import { relayURL } from "../../sstp/index.ts";
 import type { ByteChannel } from "../byte-channel.ts";
-import type { Reason } from "../reasons.ts";
-import { answerHeaders } from "../problem.ts";
 import type { Side } from "../endpoint/sstp-endpoint.ts";
+import { answerHeaders } from "../problem.ts";
+import type { Reason } from "../reasons.ts";
+import type { Refused, Verdict } from "../rpc/tunnel-rpc.ts";
 
 /** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
 export interface Bell {

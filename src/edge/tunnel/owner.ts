@@ -7,8 +7,8 @@
 import { hasToken, isSame, isSameBearer, NOBODY, type Principal } from "../../auth/principal.ts";
 import { Standing } from "../../auth/standing.ts";
 import type { Env } from "../env.ts";
-import type { Caller } from "../rpc/tunnel-rpc.ts";
 import type { Reason } from "../reasons.ts";
+import type { Caller } from "../rpc/tunnel-rpc.ts";
 
 /** Whose a virtual connection is, as plain data. */
 export interface Owned {
@@ -17,7 +17,7 @@ export interface Owned {
   readonly bearer?: Principal;
 }
 
-export class Ownership {
+export class Owner {
   /** Whether its bearer may still be served. */
   readonly standing: Standing;
   #owner: Principal | undefined;

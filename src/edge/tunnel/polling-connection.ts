@@ -4,12 +4,12 @@
  * @module
  */
 
-import type { Exchange } from "../rpc/tunnel-rpc.ts";
 import { type Poll, type PollingConnection, receivePoll, respond, respondRoom } from "../../encapsulation/index.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./limits.ts";
 import type { ByteChannel } from "../byte-channel.ts";
 import type { Reason } from "../reasons.ts";
+import type { Exchange } from "../rpc/tunnel-rpc.ts";
+import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./limits.ts";
 
 /** A Polling virtual connection that lives. */
 export interface Polling {

@@ -1,19 +1,19 @@
 /**
- * What a terminal finds around it in a Tunnel: mailboxes, other relays, who decides and who is metered.
+ * What an endpoint finds around it in a Tunnel: mailboxes, other relays, who decides and who is metered.
  *
  * @module
  */
 import { tokenAuthenticator } from "../../auth/permissions.ts";
 import { ANYBODY, hasToken, isSame, NOBODY, type Principal } from "../../auth/principal.ts";
 import { bucket, take } from "../../lib/token-bucket.ts";
+import { type Throttle, throttleOf } from "../admission/throttle.ts";
+import type { EndpointContext } from "../endpoint/endpoint-context.ts";
 import type { Env } from "../env.ts";
-import type { Ownership } from "./owner.ts";
+import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
 import { mayLink, parseLinks, trustIn } from "../policy/link-settings.ts";
 import { messageLimit } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";
-import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
-import type { Host } from "../endpoint/endpoint-context.ts";
-import { type Throttle, throttleOf } from "../admission/throttle.ts";
+import type { Owner } from "./owner.ts";
 
 /** Devices choose the names that are refused, so the log takes ten lines about them at once, and then one a second. */
 const lines = bucket(1, 10, 0);
@@ -22,7 +22,12 @@ const lines = bucket(1, 10, 0);
  * @param ownership whose the virtual connection is
  * @param arrived called when its device has been let in
  */
-export function tunnelHost(ctx: DurableObjectState, env: Env, ownership: Ownership, arrived: () => void): Host {
+export function tunnelContext(
+  ctx: DurableObjectState,
+  env: Env,
+  ownership: Owner,
+  arrived: () => void,
+): EndpointContext {
   const name = ctx.id.name ?? "";
   return {
     name,

@@ -14,56 +14,98 @@
 import { DurableObject } from "cloudflare:workers";
 import { ownNames } from "../../auth/own-names.ts";
 import type { Judge } from "../../auth/standing.ts";
-import { arriveGet, arrivePost, closePolling, closeVirtualConnection, ECHO_STRING, endPost, expire, expirePolling, type KeepAliveTarget, keepAnswer, type LongLivedTarget, parsePoll, parseTarget, type Received, receive, requestNumber, room, sendDown, type Target } from "../../encapsulation/index.ts";
+import {
+  arriveGet,
+  arrivePost,
+  closePolling,
+  closeVirtualConnection,
+  ECHO_STRING,
+  endPost,
+  expire,
+  expirePolling,
+  type KeepAliveTarget,
+  keepAnswer,
+  type LongLivedTarget,
+  parsePoll,
+  parseTarget,
+  type Received,
+  receive,
+  requestNumber,
+  room,
+  sendDown,
+  type Target,
+} from "../../encapsulation/index.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
-import { Beginning } from "./opening.ts";
-import { echo, hear, ring } from "./doorbell.ts";
-import { type Bell, bellOf, answer, deadlineOf, type Found, isBetween, type Live, liveOf, side, TAG } from "./http-connection.ts";
-import { type Carrier, pull, push } from "./bulk-streams.ts";
-import { Calls } from "../../lib/runtime/deadline-pool.ts";
-import { ABSENCE, BELL_OCTETS, LOST_LOOK, PING_SILENCE, POLL_TIMES, REPEAT_PATIENCE, SHORT_HOLD } from "./limits.ts";
-import { HOLD_TIME } from "../pumps/limits.ts";
-import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import type { Env } from "../env.ts";
-import { throttleOfBearer, tunnelHost } from "./tunnel-context.ts";
-import { OK, type Refused, refused, STREAM, type TunnelRpc, type TunnelStatus, type Verdict, type Caller, callerOf, type Exchange } from "../rpc/tunnel-rpc.ts";
-import { report } from "../log.ts";
-import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
+import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import type { ByteChannel } from "../byte-channel.ts";
-import { Ownership } from "./owner.ts";
-import { exchangePoll, type Polling, pollingOf } from "./polling-connection.ts";
-import { reachRelay } from "../origin/dial-relay.ts";
-import type { Reason } from "../reasons.ts";
-import { problem } from "../problem.ts";
+import { SstpEndpoint, type SstpEndpointSnapshot } from "../endpoint/sstp-endpoint.ts";
+import type { Env } from "../env.ts";
+import { logError } from "../log.ts";
+import { dialRelay } from "../origin/dial-relay.ts";
 import { isOwnName } from "../origin/relay-policy.ts";
-import { type Left, restOf, type Settle, Sleep } from "./hibernation.ts";
-import { Terminal, type TerminalSnapshot } from "../endpoint/sstp-endpoint.ts";
+import { problem } from "../problem.ts";
+import { HOLD_TIME } from "../pumps/limits.ts";
+import type { Reason } from "../reasons.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
+import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
+import {
+  type Caller,
+  callerOf,
+  type Exchange,
+  OK,
+  type Refused,
+  refused,
+  STREAM,
+  type TunnelRpc,
+  type TunnelStatus,
+  type Verdict,
+} from "../rpc/tunnel-rpc.ts";
+import { type Carrier, pull, push } from "./bulk-streams.ts";
 import { Deadline } from "./deadline.ts";
+import { echo, hear, ring } from "./doorbell.ts";
+import { Hibernation, type Saved, type Settle, savedStateOf } from "./hibernation.ts";
+import {
+  answer,
+  type Bell,
+  bellOf,
+  deadlineOf,
+  type Found,
+  isBetween,
+  type Live,
+  liveOf,
+  side,
+  TAG,
+} from "./http-connection.ts";
 import { Kept } from "./kept.ts";
-import { Wired } from "./websocket-connection.ts";
+import { ABSENCE, BELL_OCTETS, LOST_LOOK, PING_SILENCE, POLL_TIMES, REPEAT_PATIENCE, SHORT_HOLD } from "./limits.ts";
+import { Opening } from "./opening.ts";
+import { Owner } from "./owner.ts";
+import { exchangePoll, type Polling, pollingOf } from "./polling-connection.ts";
+import { throttleOfBearer, tunnelContext } from "./tunnel-context.ts";
+import { WebSocketConnection } from "./websocket-connection.ts";
 
 export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   /** A LongLived or KeepAlive virtual connection. */
   #live: Live | undefined;
   /** A Polling one. There is one of the three. */
   #polling: Polling | undefined;
-  #wired: Wired | undefined;
+  #webSocket: WebSocketConnection | undefined;
   /** The end of the virtual connection, when it is here and not at an origin relay. */
-  #terminal: Terminal | undefined;
+  #endpoint: SstpEndpoint | undefined;
   readonly #kept: Kept;
   readonly #deadline: Deadline;
-  readonly #sleep: Sleep;
-  readonly #ownership: Ownership;
-  readonly #beginning: Beginning;
-  readonly #carrier: Carrier = {
+  readonly #hibernation: Hibernation;
+  readonly #owner: Owner;
+  readonly #opening: Opening;
+  readonly #bulk: Carrier = {
     live: () => this.#live,
-    here: () => this.#terminal !== undefined,
+    here: () => this.#endpoint !== undefined,
     absent: () => this.#absent,
     receive: (live, octets) => this.#receive(live, octets),
     close: (live, reason) => this.#close(live, reason),
   };
   /** KeepAlive GETs that wait for what is about to come. */
-  readonly #holds = new Calls(SHORT_HOLD);
+  readonly #holds = new DeadlinePool(SHORT_HOLD);
   /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
   #ended: Reason | undefined;
   readonly #since = Date.now();
@@ -75,17 +117,17 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     this.#kept = new Kept(ctx);
     this.#deadline = new Deadline(this.#kept, () => this.#look());
-    this.#sleep = new Sleep(this.#kept, () => this.#settled());
-    const left = this.#sleep.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
-    this.#ownership = new Ownership(env, ctx, (reason) => this.#evict(reason), left?.rest ?? this.#kept.owned);
-    this.#beginning = new Beginning(env, ctx, this.#ownership);
+    this.#hibernation = new Hibernation(this.#kept, () => this.#settled());
+    const left = this.#hibernation.recall([...ctx.getWebSockets(TAG.device), ...ctx.getWebSockets(TAG.bell)]);
+    this.#owner = new Owner(env, ctx, (reason) => this.#evict(reason), left?.rest ?? this.#kept.owned);
+    this.#opening = new Opening(env, ctx, this.#owner);
     if (left !== undefined && this.#wake(left)) return;
     // The virtual connection is older than this memory, and lost; those who wait for it must not wait on.
     const sockets = ctx.getWebSockets();
     for (const socket of sockets) socket.close(BELL_CLOSE.refused, "ConnectionLost");
     if (!this.#kept.some && sockets.length === 0) return;
     this.#over(undefined, "ConnectionLost");
-    const throttle = throttleOfBearer(this.#ownership.standing.bearer, ctx.id.name ?? "", env);
+    const throttle = throttleOfBearer(this.#owner.standing.bearer, ctx.id.name ?? "", env);
     if (throttle !== undefined) ctx.waitUntil(throttle.leave());
   }
 
@@ -102,12 +144,12 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   async #serve(pathname: string, caller: Caller, request: Request): Promise<Response> {
-    if (pathname === STREAM.pull) return pull(this.#carrier);
-    if (pathname === STREAM.push) return push(this.#carrier, request);
+    if (pathname === STREAM.pull) return pull(this.#bulk);
+    if (pathname === STREAM.push) return push(this.#bulk, request);
     if (pathname === STREAM.over) return this.#watch();
     const parsed = parseTarget(pathname);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    const crowded = isFirst(parsed.target) ? await this.#beginning.crowded(caller) : undefined;
+    const crowded = isFirst(parsed.target) ? await this.#opening.crowded(caller) : undefined;
     if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
     if (parsed.target.encapsulation === "WebSocket") return this.#wire(caller, parsed.target.relay);
     return this.#get(caller, parsed.target);
@@ -181,12 +223,12 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   async #poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
     const parsed = parsePoll(body);
     if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
-    const crowded = await this.#beginning.crowded(caller);
+    const crowded = await this.#opening.crowded(caller);
     if (crowded !== undefined) return { ...crowded, scope: "request" };
     const { poll } = parsed;
     if (this.#polling === undefined) {
       if (this.#taken !== undefined) return { ok: false, reason: this.#taken, scope: "request" };
-      this.#polling = this.#beginning.beginPolling(caller, poll);
+      this.#polling = this.#opening.beginPolling(caller, poll);
       this.#deadline.set(deadlineOf(this.#polling.state));
     }
     const polling = this.#polling;
@@ -199,44 +241,44 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   /** A mailbox sends messages for the device. */
   async deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken> {
-    this.#sleep.stir();
+    this.#hibernation.stir();
     // In the same turn when the judgement is fresh.
     if (!this.#standing.fresh() && !(await this.#judged())) return "gone";
     if (this.#endIfSilent(Date.now())) return "gone";
-    return this.#terminal?.deliver(peer, generation, deliveries, position) ?? "gone";
+    return this.#endpoint?.deliver(peer, generation, deliveries, position) ?? "gone";
   }
 
   /** Another virtual connection consumes a mailbox from now on. True when this one would have it back. */
   async fenced(peer: string, generation: number): Promise<boolean> {
-    this.#sleep.stir();
-    return this.#terminal?.fenced(peer, generation) ?? false;
+    this.#hibernation.stir();
+    return this.#endpoint?.fenced(peer, generation) ?? false;
   }
 
   /** A mailbox that this virtual connection consumed has lost its consumer. True when it is taken back. */
   async recall(peer: string): Promise<boolean> {
-    this.#sleep.stir();
+    this.#hibernation.stir();
     if (!this.#standing.fresh() && !(await this.#judged())) return false;
-    return this.#terminal?.recall(peer) ?? false;
+    return this.#endpoint?.recall(peer) ?? false;
   }
 
   /** A mailbox for which sessions of the device were suspended has room again. */
   async room(peer: string, upTo: number): Promise<void> {
-    this.#sleep.stir();
-    this.#terminal?.room(peer, upTo);
+    this.#hibernation.stir();
+    this.#endpoint?.room(peer, upTo);
   }
 
   /** A Worker has found that a request of this virtual connection is over. */
   async end({ principal }: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
     const live = this.#live;
     // Whose request has other properties is not the owner of the virtual connection: it must not suffer.
-    if (this.#ownership.isStranger(principal)) return;
+    if (this.#owner.isStranger(principal)) return;
     if (live?.state.encapsulation !== target.encapsulation || live.state.relay !== target.relay) return;
     this.#close(live, reason);
   }
 
   /** What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970. */
   async status(): Promise<TunnelStatus> {
-    const live = this.#live !== undefined || this.#polling !== undefined || this.#wired !== undefined;
+    const live = this.#live !== undefined || this.#polling !== undefined || this.#webSocket !== undefined;
     return { live, ended: this.#ended, since: this.#since };
   }
 
@@ -246,8 +288,8 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
    */
   async lastSign(): Promise<number> {
     const now = Date.now();
-    if (this.#endIfSilent(now) || this.#terminal === undefined) return 0;
-    const [live, wired] = [this.#live, this.#wired];
+    if (this.#endIfSilent(now) || this.#endpoint === undefined) return 0;
+    const [live, wired] = [this.#live, this.#webSocket];
     if (wired !== undefined) {
       const pinged = this.ctx.getWebSocketAutoResponseTimestamp(wired.socket);
       // Of one that never pings nobody can say.
@@ -264,7 +306,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   /** Ends a WebSocket that has pinged before, and has not for too long. True when it has. */
   #endIfSilent(now: number): boolean {
-    const wired = this.#wired;
+    const wired = this.#webSocket;
     const pinged = wired && this.ctx.getWebSocketAutoResponseTimestamp(wired.socket);
     if (!pinged || now - Math.max(pinged.getTime(), this.#heardAt) < PING_SILENCE) return false;
     this.#unwire("NoSignOfLife");
@@ -273,8 +315,8 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   override async webSocketMessage(socket: WebSocket, word: string | ArrayBuffer): Promise<void> {
     this.#heardAt = Date.now();
-    this.#sleep.stir();
-    if (this.#wired?.socket === socket) return this.#wired.hear(word);
+    this.#hibernation.stir();
+    if (this.#webSocket?.socket === socket) return this.#webSocket.hear(word);
     return this.#guarded(
       async () => this.#hear(socket, word),
       () => undefined,
@@ -292,7 +334,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   override webSocketClose(socket: WebSocket, code: number): void {
-    if (this.#wired?.socket === socket) {
+    if (this.#webSocket?.socket === socket) {
       this.#unwire("DeviceGone");
       return;
     }
@@ -328,7 +370,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
       const next = this.#expire(Date.now());
       if (next !== undefined) this.#deadline.set(next);
     } catch (error) {
-      report(error);
+      logError(error);
       this.#evict("InternalError");
       if (this.#kept.some) this.#over(undefined, "InternalError");
     }
@@ -338,20 +380,20 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   #expire(now: number): number | undefined {
     const live = this.#live;
     const polling = this.#polling;
-    const entering = this.#terminal?.connected === false;
-    const late = entering ? this.#beginning.late : undefined;
+    const entering = this.#endpoint?.connected === false;
+    const late = entering ? this.#opening.late : undefined;
     if (late !== undefined) {
       this.#evict(late);
       return undefined;
     }
-    const connectBy = entering ? this.#beginning.connectBy : Number.POSITIVE_INFINITY;
+    const connectBy = entering ? this.#opening.connectBy : Number.POSITIVE_INFINITY;
     if (polling !== undefined) {
       const expired = expirePolling(polling.state, now);
       if (expired.type === "none") return Math.min(deadlineOf(polling.state), connectBy);
       this.#unpoll(polling, expired.reason);
       return undefined;
     }
-    if (this.#terminal !== undefined && !entering && (live === undefined || live.bell !== undefined)) {
+    if (this.#endpoint !== undefined && !entering && (live === undefined || live.bell !== undefined)) {
       // Somebody is there who will tell: the device's own socket, or the Worker that has parked the GET.
       if (!this.#kept.some) return undefined;
       return now + (live?.state.encapsulation === "KeepAlive" ? HOLD_TIME + ABSENCE : LOST_LOOK);
@@ -430,17 +472,17 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
     const { 0: device, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.device]);
-    this.#ownership.claim(caller);
-    this.#wired = new Wired(ours, this.#terminate(), (reason) => this.#unwire(reason));
+    this.#owner.claim(caller);
+    this.#webSocket = new WebSocketConnection(ours, this.#terminate(), (reason) => this.#unwire(reason));
     return new Response(null, { status: 101, webSocket: device });
   }
 
   #unwire(reason: Reason): void {
-    const wired = this.#wired;
+    const wired = this.#webSocket;
     if (wired === undefined) return;
-    this.#wired = undefined;
+    this.#webSocket = undefined;
     wired.close(reason);
-    this.#over(Promise.resolve(wired.terminal), reason);
+    this.#over(Promise.resolve(wired.endpoint), reason);
   }
 
   /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
@@ -516,7 +558,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   async #admit(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Promise<Found> {
     const denied = await this.#denied(caller);
     if (denied !== undefined) return refused(denied);
-    const crowded = mayBegin && isFirst(target) ? await this.#beginning.crowded(caller) : undefined;
+    const crowded = mayBegin && isFirst(target) ? await this.#opening.crowded(caller) : undefined;
     return crowded ?? this.#find(caller, target, mayBegin);
   }
 
@@ -525,7 +567,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     if (this.#live === undefined) {
       const taken = this.#taken ?? (mayBegin && isFirst(target) ? undefined : "UnknownConnection");
       if (taken !== undefined) return refused(taken);
-      this.#live = this.#beginning.begin(caller, target);
+      this.#live = this.#opening.begin(caller, target);
       this.#deadline.set(deadlineOf(this.#live.state));
     }
     return { ok: true, live: this.#live };
@@ -533,7 +575,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   /** Why no virtual connection can begin here: there is one, or was. */
   get #taken(): Reason | undefined {
-    return (this.#live ?? this.#polling ?? this.#wired) === undefined ? this.#ended : "DuplicateConnection";
+    return (this.#live ?? this.#polling ?? this.#webSocket) === undefined ? this.#ended : "DuplicateConnection";
   }
 
   /** What a request is told that was let in once, and whose virtual connection is not here. */
@@ -543,10 +585,10 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   /** Why somebody who asks something of the virtual connection is not heard: a stranger is told nothing. */
   async #denied(caller: Caller): Promise<Reason | undefined> {
-    if (this.#ownership.isStranger(caller.principal)) return "UnknownConnection";
+    if (this.#owner.isStranger(caller.principal)) return "UnknownConnection";
     this.#heardAt = Date.now();
-    this.#sleep.stir();
-    this.#ownership.show(caller);
+    this.#hibernation.stir();
+    this.#owner.show(caller);
     if (this.#standing.fresh() || (await this.#judged())) return undefined;
     return this.#ended ?? "ConnectionClosed";
   }
@@ -554,13 +596,13 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   async #judged(): Promise<boolean> {
     const may = await this.#standing.judge();
     // What has been left for after sleep meanwhile is no longer true.
-    if (may) this.#sleep.stir();
+    if (may) this.#hibernation.stir();
     return may;
   }
 
   /** Whether the bearer of the virtual connection's token may still be served. */
   get #standing(): Judge {
-    return this.#ownership.standing;
+    return this.#owner.standing;
   }
 
   /**
@@ -571,7 +613,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     try {
       return await run();
     } catch (error) {
-      report(error);
+      logError(error);
       this.#evict("InternalError");
       return told();
     }
@@ -594,9 +636,9 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<ByteChannel | undefined> {
     if (isOwnName(relay, this.env)) return this.#terminate();
     // What is copied through no code of ours keeps the object in memory in any case.
-    this.#ownership.standing.patrol();
+    this.#owner.standing.patrol();
     // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
-    const reached = await reachRelay(relay, this.env, readSize);
+    const reached = await dialRelay(relay, this.env, readSize);
     // Who its device is, and how long it may take, is the relay's to ask from now on.
     if (connection === this.#live || connection === this.#polling) this.#arrived();
     if (reached.type === "origin") return reached.origin;
@@ -605,61 +647,61 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   /** The virtual connection ends here. */
-  #terminate(left?: TerminalSnapshot): Terminal {
-    const host = tunnelHost(this.ctx, this.env, this.#ownership, () => this.#arrived());
-    this.#terminal = new Terminal(host, side(this.env), left);
-    if (left === undefined) this.#deadline.set(this.#beginning.expectConnect());
-    return this.#terminal;
+  #terminate(left?: SstpEndpointSnapshot): SstpEndpoint {
+    const host = tunnelContext(this.ctx, this.env, this.#owner, () => this.#arrived());
+    this.#endpoint = new SstpEndpoint(host, side(this.env), left);
+    if (left === undefined) this.#deadline.set(this.#opening.expectConnect());
+    return this.#endpoint;
   }
 
   /** The device was let in, or is the origin relay's to judge. */
   #arrived(): void {
-    this.#beginning.arrived();
+    this.#opening.arrived();
     const state = this.#polling?.state ?? this.#live?.state;
     // A device that comes by single requests can come to an object that has lost its memory, and is to be told so.
     if (state !== undefined && (!("encapsulation" in state) || state.encapsulation === "KeepAlive")) {
-      this.#kept.keepOwner(this.#ownership.owned);
+      this.#kept.keepOwner(this.#owner.owned);
       this.#deadline.set(deadlineOf(state));
-    } else if (this.#terminal !== undefined) this.#deadline.clear();
+    } else if (this.#endpoint !== undefined) this.#deadline.clear();
   }
 
   /** What to leave for after sleep. */
   #settled(): ReturnType<Settle> {
     const [live, polling] = [this.#live, this.#polling];
-    const socket = this.#wired?.socket ?? live?.bell?.socket;
+    const socket = this.#webSocket?.socket ?? live?.bell?.socket;
     const byRequests = polling !== undefined || live?.state.encapsulation === "KeepAlive";
     // Nothing is left of a device that was not let in: a timer keeps its object in memory meanwhile.
-    if (this.#terminal?.connected !== true || (socket === undefined && !byRequests)) return undefined;
-    const terminal = this.#terminal.snapshot();
+    if (this.#endpoint?.connected !== true || (socket === undefined && !byRequests)) return undefined;
+    const endpoint = this.#endpoint.snapshot();
     // A request that is here and has no bell is about to be answered.
-    if (terminal === undefined || (socket === undefined && live !== undefined && !isBetween(live.state))) {
+    if (endpoint === undefined || (socket === undefined && live !== undefined && !isBetween(live.state))) {
       return "unsettled";
     }
-    return { rest: restOf(terminal, this.#ownership.owned, live, polling, this.#wired), socket };
+    return { rest: savedStateOf(endpoint, this.#owner.owned, live, polling, this.#webSocket), socket };
   }
 
   /** Goes on after sleep. False when that cannot be done: what was left is not what this version leaves. */
-  #wake({ rest, socket }: Left): boolean {
+  #wake({ rest, socket }: Saved): boolean {
     if (ownNames(this.env.RELAY_NAME).length === 0) return false;
     try {
-      const terminal = this.#terminate(rest.terminal);
-      const { standing } = this.#ownership;
-      standing.show(rest.terminal.principal, 0);
-      if (terminal.connected) standing.connected();
+      const endpoint = this.#terminate(rest.endpoint);
+      const { standing } = this.#owner;
+      standing.show(rest.endpoint.principal, 0);
+      if (endpoint.connected) standing.connected();
       if (rest.polling !== undefined) {
-        this.#polling = pollingOf(rest.polling, terminal);
+        this.#polling = pollingOf(rest.polling, endpoint);
       } else if (rest.live === undefined) {
         if (socket !== undefined)
-          this.#wired = new Wired(socket, terminal, (reason) => this.#unwire(reason), rest.wired);
+          this.#webSocket = new WebSocketConnection(socket, endpoint, (reason) => this.#unwire(reason), rest.wired);
       } else {
         const bell = socket && bellOf(socket, rest.live.armed);
-        this.#live = liveOf(rest.live.state, bell, terminal);
+        this.#live = liveOf(rest.live.state, bell, endpoint);
         if (bell?.armed) void this.#ring(this.#live, bell);
       }
       return true;
     } catch (error) {
       console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
-      this.#terminal = undefined;
+      this.#endpoint = undefined;
       return false;
     }
   }
@@ -684,10 +726,10 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   #over(origin: Promise<ByteChannel | undefined> | undefined, reason: Reason): void {
     this.#ended = reason;
-    this.#beginning.over();
-    this.#terminal = undefined;
-    this.#sleep.end();
-    this.#ownership.standing.end();
+    this.#opening.over();
+    this.#endpoint = undefined;
+    this.#hibernation.end();
+    this.#owner.standing.end();
     void origin?.then((socket) => socket?.close());
     this.#deadline.clear();
     this.#kept.clear();

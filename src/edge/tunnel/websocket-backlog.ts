@@ -11,10 +11,17 @@
  *
  * @module
  */
-import { GO_ON_OCTETS, HOLD_ALL_OCTETS, HOLD_FLIGHT_OCTETS, HOLD_MESSAGE, HOLD_MOST_OCTETS, HOLD_OCTETS } from "./limits.ts";
+import {
+  GO_ON_OCTETS,
+  HOLD_ALL_OCTETS,
+  HOLD_FLIGHT_OCTETS,
+  HOLD_MESSAGE,
+  HOLD_MOST_OCTETS,
+  HOLD_OCTETS,
+} from "./limits.ts";
 
 /** Of one WebSocket. */
-export class Backlog {
+export class WebSocketBacklog {
   readonly #pool: BacklogPool;
   /** The id of the principal whose connection it is. */
   #principal = "";
@@ -122,7 +129,7 @@ export class Backlog {
 /** The backlogs of an isolate. */
 export class BacklogPool {
   /** Those that have something. */
-  readonly #backlogs = new Set<Backlog>();
+  readonly #backlogs = new Set<WebSocketBacklog>();
   #octets = 0;
 
   /** Octets of all. */
@@ -130,14 +137,14 @@ export class BacklogPool {
     return this.#octets;
   }
 
-  resized(backlog: Backlog, by: number): void {
+  resized(backlog: WebSocketBacklog, by: number): void {
     this.#octets += by;
     if (backlog.octets > 0) this.#backlogs.add(backlog);
     else this.#backlogs.delete(backlog);
   }
 
   /** Drops what is too much, after a message has come. */
-  bound(backlog: Backlog): void {
+  bound(backlog: WebSocketBacklog): void {
     if (this.#octets <= HOLD_ALL_OCTETS) return;
     // No share is below what whoever holds when told may have waiting.
     const share = Math.max(HOLD_OCTETS, HOLD_ALL_OCTETS / this.#backlogs.size);
@@ -146,11 +153,11 @@ export class BacklogPool {
   }
 
   /** The largest of the principal that has most in all. */
-  #largest(): Backlog | undefined {
+  #largest(): WebSocketBacklog | undefined {
     const sums = new Map<string, number>();
     for (const { principal, octets } of this.#backlogs) sums.set(principal, (sums.get(principal) ?? 0) + octets);
     const most = Math.max(...sums.values());
-    let largest: Backlog | undefined;
+    let largest: WebSocketBacklog | undefined;
     for (const backlog of this.#backlogs) {
       if (sums.get(backlog.principal) === most && backlog.octets > (largest?.octets ?? 0)) largest = backlog;
     }

@@ -19,15 +19,15 @@
  * @module
  */
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
-import { Backlog, BacklogPool } from "./websocket-backlog.ts";
-import { ANSWERS_AHEAD, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, MARK_OCTETS, WINDOW_OCTETS } from "./limits.ts";
-import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import { report } from "../log.ts";
+import type { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
+import { logError } from "../log.ts";
 import type { Reason } from "../reasons.ts";
-import type { Terminal } from "../endpoint/sstp-endpoint.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
+import { ANSWERS_AHEAD, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, MARK_OCTETS, WINDOW_OCTETS } from "./limits.ts";
+import { BacklogPool, WebSocketBacklog } from "./websocket-backlog.ts";
 
 /** What is on its way to the device, for after sleep. */
-export interface WiredSnapshot {
+export interface WebSocketSnapshot {
   /** The device answers marks. */
   readonly marks: boolean;
   /** Marks that are not answered, oldest first, and the octets between each and the one before. */
@@ -40,14 +40,14 @@ export interface WiredSnapshot {
 const pool = new BacklogPool();
 
 /** An object that is thrown out of memory with a backlog does not say so. */
-const forgotten = new FinalizationRegistry((backlog: Backlog) => backlog.drop());
+const forgotten = new FinalizationRegistry((backlog: WebSocketBacklog) => backlog.drop());
 
-export class Wired {
+export class WebSocketConnection {
   readonly socket: WebSocket;
-  readonly terminal: Terminal;
+  readonly endpoint: SstpEndpoint;
   readonly #ended: (reason: Reason) => void;
   #over = false;
-  readonly #backlog = new Backlog(pool);
+  readonly #backlog = new WebSocketBacklog(pool);
   #taking = false;
   #marks: boolean;
   #unanswered: (readonly [string, number])[];
@@ -57,10 +57,15 @@ export class Wired {
   /** Called when it has read more. */
   #goOn: (() => void) | undefined;
 
-  /** @param ended called once, when the terminal has ended the virtual connection and the device has been told all */
-  constructor(socket: WebSocket, terminal: Terminal, ended: (reason: Reason) => void, snapshot?: WiredSnapshot) {
+  /** @param ended called once, when the endpoint has ended the virtual connection and the device has been told all */
+  constructor(
+    socket: WebSocket,
+    endpoint: SstpEndpoint,
+    ended: (reason: Reason) => void,
+    snapshot?: WebSocketSnapshot,
+  ) {
     this.socket = socket;
-    this.terminal = terminal;
+    this.endpoint = endpoint;
     this.#ended = ended;
     forgotten.register(this, this.#backlog);
     this.#marks = snapshot?.marks ?? false;
@@ -79,7 +84,7 @@ export class Wired {
     }
     const octets = new Uint8Array(word);
     const backlog = this.#backlog;
-    backlog.came(octets.length, this.terminal.principal.id);
+    backlog.came(octets.length, this.endpoint.principal.id);
     if (backlog.dropped) {
       this.#drop();
       return;
@@ -115,14 +120,14 @@ export class Wired {
     this.#backlog.drop();
   }
 
-  snapshot(): WiredSnapshot {
+  snapshot(): WebSocketSnapshot {
     return { marks: this.#marks, unanswered: this.#unanswered, unmarked: this.#unmarked };
   }
 
   /** A message may be of 32 MiB: in pieces, what it asks for is bounded by what the device takes. */
   async #take(octets: Uint8Array): Promise<void> {
     for (let at = 0; at < octets.length && !this.#over; at += READ_SIZE) {
-      await this.terminal.write(octets.length <= READ_SIZE ? octets : octets.subarray(at, at + READ_SIZE));
+      await this.endpoint.write(octets.length <= READ_SIZE ? octets : octets.subarray(at, at + READ_SIZE));
       // Another device's message may have been one too many.
       if (this.#backlog.dropped) this.#drop();
     }
@@ -146,7 +151,7 @@ export class Wired {
   }
 
   #fail(error: unknown): void {
-    report(error);
+    logError(error);
     if (!this.#over) this.#ended("InternalError");
   }
 
@@ -159,14 +164,14 @@ export class Wired {
     if (this.#ahead < WINDOW_OCTETS) this.#goOn?.();
   }
 
-  /** Sends the device what the terminal makes, as it says that it reads. */
+  /** Sends the device what the endpoint makes, as it says that it reads. */
   async #speak(): Promise<void> {
     while (!this.#over) {
-      await this.terminal.ready();
-      // What a terminal has left to say at its end is little, and nobody is waited for any more.
-      if (this.#ahead >= WINDOW_OCTETS && !this.terminal.ended) await this.#room();
+      await this.endpoint.ready();
+      // What an endpoint has left to say at its end is little, and nobody is waited for any more.
+      if (this.#ahead >= WINDOW_OCTETS && !this.endpoint.ended) await this.#room();
       if (this.#over) return;
-      const waiting = this.terminal.take(READ_SIZE);
+      const waiting = this.endpoint.take(READ_SIZE);
       if (waiting?.kind === "octets") {
         this.socket.send(waiting.octets);
         this.#count(waiting.octets.length);
@@ -181,13 +186,13 @@ export class Wired {
     const more = new Promise<void>((resolve) => {
       this.#goOn = resolve;
     });
-    await Promise.race([more, this.terminal.over]);
+    await Promise.race([more, this.endpoint.over]);
     this.#goOn = undefined;
   }
 
   #count(octets: number): void {
     if (!this.#marks) {
-      if (this.terminal.answersUnread > ANSWERS_AHEAD) this.terminal.abort("OutputNotTaken");
+      if (this.endpoint.answersUnread > ANSWERS_AHEAD) this.endpoint.abort("OutputNotTaken");
       return;
     }
     this.#ahead += octets + HOLD_MESSAGE;

@@ -14,7 +14,7 @@ interface Waiting {
   readonly expire: () => void;
 }
 
-export class Calls {
+export class DeadlinePool {
   readonly #timeout: number;
   /** What is waited for, the oldest first. */
   readonly #waiting = new Set<Waiting>();

@@ -7,9 +7,9 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
+import { recvCommand } from "../../../src/cli/commands/recv.ts";
 import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
 import { CommandError } from "../../../src/cli/output.ts";
-import { recvCommand } from "../../../src/cli/commands/recv.ts";
 import { Device } from "../../../src/device/index.ts";
 import { type Relay, startRelay } from "../../../src/relay/index.ts";
 import {

@@ -20,8 +20,8 @@ import { type FileToSend, filesAt } from "../../../src/cli/files/files-to-send.t
 import type { Claim } from "../../../src/cli/files/send-journal.ts";
 import { decodeMessage, PART_BYTES, type TransferMessage } from "../../../src/transfer/index.ts";
 import { pattern } from "../../support/watch.ts";
-import { Arrivals } from "./arrivals.ts";
 import { folder } from "../support.ts";
+import { Arrivals } from "./arrivals.ts";
 
 /** A relay that takes every message, by default at once, and what has come of them. */
 class Relay implements MessageSender {

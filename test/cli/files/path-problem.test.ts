@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
-import { beginRun } from "../../../src/cli/local-edge/edge-run.ts";
 import { startRelayHere } from "../../../src/cli/commands/relay.ts";
+import { beginRun } from "../../../src/cli/local-edge/edge-run.ts";
 import { run } from "../support.ts";
 
 const MAIN = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));

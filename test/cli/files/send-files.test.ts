@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import type { SentFile } from "../../../src/cli/files/file-sender.ts";
 import { type FileToSend, filesAt } from "../../../src/cli/files/files-to-send.ts";
-import { CommandError } from "../../../src/cli/output.ts";
 import { SendFiles, type SendFilesOptions } from "../../../src/cli/files/send-files.ts";
+import { CommandError } from "../../../src/cli/output.ts";
 import { decodeMessage, PART_BYTES, type TransferMessage } from "../../../src/transfer/index.ts";
 import { pattern } from "../../support/watch.ts";
-import { Arrivals } from "./arrivals.ts";
 import { folder } from "../support.ts";
+import { Arrivals } from "./arrivals.ts";
 
 /** A run, what it has told, and what has arrived. */
 function runOf(sources: SendFilesOptions["sources"], options: Partial<SendFilesOptions> = {}) {

@@ -1,7 +1,16 @@
 /** The Worker's gate, with a clock of the tests' own. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { CONTACTS, CONTACTS_PATIENCE, CONTACTS_RATE, CROWDED_TIME, MISSES, MISSES_RATE, TURNED_PAUSE, TURNED_WAITING } from "../../../src/edge/admission/limits.ts";
+import {
+  CONTACTS,
+  CONTACTS_PATIENCE,
+  CONTACTS_RATE,
+  CROWDED_TIME,
+  MISSES,
+  MISSES_RATE,
+  TURNED_PAUSE,
+  TURNED_WAITING,
+} from "../../../src/edge/admission/limits.ts";
 import { Gate, type Turned } from "../../../src/edge/admission/source-gate.ts";
 import type { Reason } from "../../../src/edge/reasons.ts";
 

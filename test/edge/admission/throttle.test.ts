@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CREDIT, FIRST_LEASE, LATE, SLICE, YIELD, YIELD_MOST } from "../../../src/edge/admission/limits.ts";
-import type { Amount, Entrance, Lease, MeterRpc } from "../../../src/edge/rpc/meter-rpc.ts";
 import { type Clock, Throttle } from "../../../src/edge/admission/throttle.ts";
+import type { Amount, Entrance, Lease, MeterRpc } from "../../../src/edge/rpc/meter-rpc.ts";
 import { bucket, charge, giveBack } from "../../../src/lib/token-bucket.ts";
 
 const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000, recipients: 1 };

@@ -1,5 +1,5 @@
 /**
- * Nothing is acknowledged that is not stored: a terminal between a device and mailboxes that take, refuse and vanish when
+ * Nothing is acknowledged that is not stored: an endpoint between a device and mailboxes that take, refuse and vanish when
  * the test says so, and a device that closes its sessions and its connection whenever it likes.
  */
 import assert from "node:assert/strict";
@@ -8,12 +8,22 @@ import fc from "fast-check";
 import type { Authenticator } from "../../../src/auth/permissions.ts";
 import { ANYBODY } from "../../../src/auth/principal.ts";
 import { UNQUESTIONED } from "../../../src/auth/standing.ts";
-import { type Bundle, unpack } from "../../../src/edge/rpc/message-batch.ts";
+import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
+import { SstpEndpoint } from "../../../src/edge/endpoint/sstp-endpoint.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import type { Refusal } from "../../../src/edge/rpc/mailbox-rpc.ts";
-import { Terminal } from "../../../src/edge/endpoint/sstp-endpoint.ts";
-import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
-import { CloseReasonId, ConnectCloseReasonId, Connection, type ConnectionEvent, decode, encode, relayURL, type SessionStatus, VERSION_1_6 } from "../../../src/sstp/index.ts";
+import { type MessageBatch, unpack } from "../../../src/edge/rpc/message-batch.ts";
+import {
+  CloseReasonId,
+  ConnectCloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  decode,
+  encode,
+  relayURL,
+  type SessionStatus,
+  VERSION_1_6,
+} from "../../../src/sstp/index.ts";
 
 const EDGE = relayURL("edge.example.com");
 const FAR = relayURL("far.example.com");
@@ -48,7 +58,7 @@ class World {
     localDeviceURLs: ["grooveDevice://alice/pc"],
     now: 0,
   });
-  readonly terminal: Terminal;
+  readonly endpoint: SstpEndpoint;
   readonly events: ConnectionEvent[] = [];
   readonly sent: Sent[] = [];
   /** Texts of the messages that a mailbox has, in order. */
@@ -79,8 +89,8 @@ class World {
       mailbox: (peer: string) => {
         const at = MAILBOXES.indexOf(peer);
         return {
-          append: async (bundle: Bundle) => ({ refusals: await this.#take(at, bundle) }),
-          pass: (bundle: Bundle) => this.#take(at, bundle, true),
+          append: async (bundle: MessageBatch) => ({ refusals: await this.#take(at, bundle) }),
+          pass: (bundle: MessageBatch) => this.#take(at, bundle, true),
         };
       },
       waitUntil: () => undefined,
@@ -99,11 +109,11 @@ class World {
       messageLimit: MESSAGE_LIMIT,
       standing: UNQUESTIONED,
     };
-    this.terminal = new Terminal(host as unknown as Host, { localDeviceURLs: [EDGE] });
+    this.endpoint = new SstpEndpoint(host as unknown as EndpointContext, { localDeviceURLs: [EDGE] });
     this.device.connect(EDGE);
   }
 
-  #take(at: number, bundle: Bundle, volatile = false): Promise<Refusal[]> {
+  #take(at: number, bundle: MessageBatch, volatile = false): Promise<Refusal[]> {
     return new Promise((resolve, reject) => {
       this.calls[at]?.push((outcome) => {
         const mails = unpack(bundle);
@@ -158,13 +168,13 @@ class World {
     this.#wire.push(...this.device.output(0));
     const octets = Buffer.concat(this.#wire);
     this.#wire = [];
-    if (octets.length > 0) void this.terminal.write(octets);
+    if (octets.length > 0) void this.endpoint.write(octets);
   }
 
   async settle(): Promise<void> {
     for (let i = 0; i < 30; i += 1) await Promise.resolve();
     for (;;) {
-      const said = this.terminal.take(65536);
+      const said = this.endpoint.take(65536);
       if (said?.kind !== "octets") break;
       for (const command of decode(said.octets, VERSION_1_6)) {
         const events = this.device.receive(encode(command, VERSION_1_6), 0);
@@ -266,7 +276,7 @@ async function play(
 
 async function begun(t?: TestContext): Promise<World> {
   const world = new World();
-  t?.after(() => world.terminal.close());
+  t?.after(() => world.endpoint.close());
   world.flush();
   await world.settle();
   for (const [to, fanout] of [
@@ -312,7 +322,7 @@ describe("what is acknowledged", () => {
             await play(world, steps);
             if (world.device.closed === undefined && how === "ConnectClose")
               world.device.close(ConnectCloseReasonId.Resting);
-            if (how === "transport") world.terminal.close();
+            if (how === "transport") world.endpoint.close();
             await drained(world);
             world.check();
             if (how !== "nothing" || world.device.closed !== undefined) return;
@@ -320,7 +330,7 @@ describe("what is acknowledged", () => {
             assert.deepEqual(world.device.unacknowledged, []);
           } finally {
             await drained(world);
-            world.terminal.close();
+            world.endpoint.close();
           }
         },
       ),
@@ -377,7 +387,7 @@ describe("what is acknowledged", () => {
     const { id } = world.sessions[0] ?? assert.fail();
     const addressing = { resourceURL: "message", identityURL: "grooveIdentity://p0", deviceURL: "" };
     const again = encode({ command: "Open", sessionId: id, ...addressing }, VERSION_1_6);
-    void world.terminal.write(Buffer.concat([...world.device.output(0), again]));
+    void world.endpoint.write(Buffer.concat([...world.device.output(0), again]));
     await drained(world);
     world.check();
     assert.equal(world.device.closed?.reasonId, ConnectCloseReasonId.Resting);

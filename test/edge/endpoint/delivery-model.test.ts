@@ -6,14 +6,14 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
-import { pack } from "../../../src/edge/rpc/message-batch.ts";
+import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
+import { OPEN_SESSIONS } from "../../../src/edge/endpoint/limits.ts";
+import { OutboundMessages } from "../../../src/edge/endpoint/outbound-messages.ts";
 import { Consumption } from "../../../src/edge/mailbox/consumption.ts";
 import { LATER } from "../../../src/edge/mailbox/limits.ts";
-import { OPEN_SESSIONS } from "../../../src/edge/endpoint/limits.ts";
-import { Outlet } from "../../../src/edge/endpoint/outbound-messages.ts";
-import type { Report } from "../../../src/edge/rpc/delivery-report.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
-import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
+import type { DeliveryReport } from "../../../src/edge/rpc/delivery-report.ts";
+import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { CloseReasonId, type Connection } from "../../../src/sstp/index.ts";
 import { database } from "../mailbox/sqlite.ts";
 
@@ -70,7 +70,7 @@ class Model {
   readonly device = new ModelDevice();
   readonly store: MailboxStore;
   consumption: Consumption;
-  readonly outlet: Outlet;
+  readonly outlet: OutboundMessages;
   next = 0;
 
   constructor() {
@@ -80,13 +80,13 @@ class Model {
     const mailbox = {
       attach: async () => ({ generation: 1 }),
       ready: async () => true,
-      acknowledge: async (_: number, report: Report) => {
+      acknowledge: async (_: number, report: DeliveryReport) => {
         this.consumption.report(report, 0);
         return { position: this.store.position, gone: this.store.gone(report.again ?? []) };
       },
     };
-    const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as Host;
-    this.outlet = new Outlet(
+    const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as EndpointContext;
+    this.outlet = new OutboundMessages(
       host,
       this.device as unknown as Connection,
       undefined,

@@ -7,16 +7,16 @@ import assert from "node:assert/strict";
 import { it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
-import type { Carrier, Destination } from "../../../src/device/relay-connection.ts";
 import { DeviceError } from "../../../src/device/device-error.ts";
 import { Outbox } from "../../../src/device/outbox.ts";
-import { type Bundle, unpack } from "../../../src/edge/rpc/message-batch.ts";
+import type { Destination, RelayConnection } from "../../../src/device/relay-connection.ts";
+import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
+import { InboundMessages } from "../../../src/edge/endpoint/inbound-messages.ts";
 import { ROOM_RETRY } from "../../../src/edge/mailbox/limits.ts";
-import { Intake } from "../../../src/edge/endpoint/inbound-messages.ts";
-import type { Appended, Outcome } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
-import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
-import { Waiters } from "../../../src/edge/mailbox/room-waiters.ts";
+import { RoomWaiters } from "../../../src/edge/mailbox/room-waiters.ts";
+import type { Appended, Outcome } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import { type MessageBatch, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { CloseReasonId, Connection, type ConnectionEvent, deviceURL, relayURL } from "../../../src/sstp/index.ts";
 import { senderOf } from "../../../src/store-and-forward/share.ts";
 import { database } from "../mailbox/sqlite.ts";
@@ -108,7 +108,7 @@ class Peer {
   readonly outbox: Outbox;
   line: Line | undefined;
   relay: Connection | undefined;
-  intake: Intake | undefined;
+  intake: InboundMessages | undefined;
   sent = 0;
   readonly acknowledged = new Set<string>();
   readonly failures: DeviceError[] = [];
@@ -135,11 +135,11 @@ class Peer {
     this.relay = new Connection({ role: "relay", outbound: false, localDeviceURLs: [EDGE], now: 0 });
     const host = {
       name: `tunnel-${this.#at}-${this.#world.tunnels++}`,
-      mailbox: () => ({ append: (bundle: Bundle, from?: string) => this.#world.append(this.#at, bundle, from) }),
+      mailbox: () => ({ append: (bundle: MessageBatch, from?: string) => this.#world.append(this.#at, bundle, from) }),
       waitUntil: () => undefined,
       messageLimit: QUOTA.octets / 2,
-    } as unknown as Host;
-    this.intake = new Intake(host, this.relay, () => this.exchange(), {
+    } as unknown as EndpointContext;
+    this.intake = new InboundMessages(host, this.relay, () => this.exchange(), {
       copies: () => undefined,
       wake: () => undefined,
     });
@@ -147,7 +147,7 @@ class Peer {
     this.#world.intakes.set(host.name, this.intake);
     line.engine.connect(EDGE);
     this.exchange();
-    this.outbox.attach(line as unknown as Carrier);
+    this.outbox.attach(line as unknown as RelayConnection);
   }
 
   disconnect(): void {
@@ -225,10 +225,10 @@ class Peer {
 class World {
   readonly #db = database();
   store!: MailboxStore;
-  waiters!: Waiters;
+  waiters!: RoomWaiters;
   now = 0;
   tunnels = 0;
-  readonly intakes = new Map<string, Intake>();
+  readonly intakes = new Map<string, InboundMessages>();
   readonly peers: Peer[];
   calls: Call[] = [];
   /** Those who are being told of room: whether they have heard, and what becomes of the call. */
@@ -247,10 +247,10 @@ class World {
   wake(): void {
     const { sql, transaction } = this.#db;
     this.store = new MailboxStore(sql, transaction, { quota: QUOTA });
-    this.waiters = new Waiters(this.store);
+    this.waiters = new RoomWaiters(this.store);
   }
 
-  append(sender: number, bundle: Bundle, from: string | undefined): Promise<Appended> {
+  append(sender: number, bundle: MessageBatch, from: string | undefined): Promise<Appended> {
     return new Promise((resolve, reject) => {
       const call: Call = {
         sender,
@@ -266,7 +266,7 @@ class World {
   }
 
   /** As a mailbox does it. */
-  #append(bundle: Bundle, from: string | undefined): Appended {
+  #append(bundle: MessageBatch, from: string | undefined): Appended {
     const outcomes = this.store.append(bundle, this.now, { reserve: from !== undefined });
     const sender = senderOf(bundle.envelopes[0]?.source ?? "");
     const some = outcomes.some((outcome) => outcome !== "tooLong");

@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import { type Bundle, unpack } from "../../../src/edge/rpc/message-batch.ts";
+import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
+import { type Charges, InboundMessages } from "../../../src/edge/endpoint/inbound-messages.ts";
 import { BATCH_OCTETS, CALL_OCTETS, CALLS_AT_ONCE, WOKEN_MAILBOXES } from "../../../src/edge/endpoint/limits.ts";
-import { VOLATILE_TIMEOUT } from "../../../src/edge/rpc/deadlines.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
-import { type Charges, Intake } from "../../../src/edge/endpoint/inbound-messages.ts";
+import { VOLATILE_TIMEOUT } from "../../../src/edge/rpc/deadlines.ts";
 import type { Refusal } from "../../../src/edge/rpc/mailbox-rpc.ts";
-import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
+import { type MessageBatch, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { type Connection, SessionStatusId } from "../../../src/sstp/index.ts";
 
 const MIB = 1024 * 1024;
@@ -21,7 +21,7 @@ const FIELDS = { userRef: "1@a", track: false, acknowledgeImmediately: true, doN
  * @param wake asked for mailboxes that are sent to for the first time
  */
 function started(
-  answer: (peer: string, bundle: Bundle) => Refusal[] = () => [],
+  answer: (peer: string, bundle: MessageBatch) => Refusal[] = () => [],
   copies: Charges["copies"] = () => undefined,
   wake: Charges["wake"] = () => undefined,
 ) {
@@ -30,7 +30,7 @@ function started(
   const statuses: { statusId: number; indexes: readonly number[] }[] = [];
   let under = 0;
   const seen = { most: 0, closed: false };
-  const append = async (peer: string, bundle: Bundle) => {
+  const append = async (peer: string, bundle: MessageBatch) => {
     under += bundle.octets.length;
     seen.most = Math.max(seen.most, under);
     for (let n = 0; n < 3; n += 1) await turn();
@@ -50,11 +50,17 @@ function started(
     },
   } as unknown as Connection;
   const host = {
-    mailbox: (peer: string) => ({ append: (bundle: Bundle) => append(peer, bundle) }),
+    mailbox: (peer: string) => ({ append: (bundle: MessageBatch) => append(peer, bundle) }),
     waitUntil: () => undefined,
     messageLimit: MESSAGE_LIMIT,
-  } as unknown as Host;
-  return { intake: new Intake(host, engine, () => undefined, { copies, wake }), calls, completed, statuses, seen };
+  } as unknown as EndpointContext;
+  return {
+    intake: new InboundMessages(host, engine, () => undefined, { copies, wake }),
+    calls,
+    completed,
+    statuses,
+    seen,
+  };
 }
 
 function targets(count: number) {
@@ -65,14 +71,14 @@ function targets(count: number) {
   }));
 }
 
-function give(intake: Intake, octets: number, message: number): void {
+function give(intake: InboundMessages, octets: number, message: number): void {
   intake.begin(1, FIELDS);
   intake.data(1, new Uint8Array(octets));
   intake.end(1, message);
   intake.flush();
 }
 
-async function settled(intake: Intake): Promise<void> {
+async function settled(intake: InboundMessages): Promise<void> {
   for (let n = 0; n < 10_000 && !intake.quiet; n += 1) await turn();
   assert.ok(intake.quiet);
 }
@@ -355,8 +361,15 @@ describe("messages with flag D", () => {
         return new Promise((resolve) => answers.push(resolve));
       },
     };
-    const host = { mailbox: () => mailbox, waitUntil: () => undefined, messageLimit: MESSAGE_LIMIT } as unknown as Host;
-    const intake = new Intake(host, engine, () => undefined, { copies: () => undefined, wake: () => undefined });
+    const host = {
+      mailbox: () => mailbox,
+      waitUntil: () => undefined,
+      messageLimit: MESSAGE_LIMIT,
+    } as unknown as EndpointContext;
+    const intake = new InboundMessages(host, engine, () => undefined, {
+      copies: () => undefined,
+      wake: () => undefined,
+    });
     const send = (sessionId: number, message: number, doNotDeliverIfOffline: boolean) => {
       intake.begin(sessionId, { ...FIELDS, doNotDeliverIfOffline });
       intake.end(sessionId, message);

@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import { pack } from "../../../src/edge/rpc/message-batch.ts";
-import { LATER } from "../../../src/edge/mailbox/limits.ts";
+import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { OPEN_SESSIONS, SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "../../../src/edge/endpoint/limits.ts";
-import { Outlet } from "../../../src/edge/endpoint/outbound-messages.ts";
-import type { Report } from "../../../src/edge/rpc/delivery-report.ts";
-import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
+import { OutboundMessages } from "../../../src/edge/endpoint/outbound-messages.ts";
+import { LATER } from "../../../src/edge/mailbox/limits.ts";
+import type { DeliveryReport } from "../../../src/edge/rpc/delivery-report.ts";
+import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Range } from "../../../src/lib/ranges.ts";
 import { CloseReasonId, type Connection } from "../../../src/sstp/index.ts";
 
@@ -22,7 +22,7 @@ interface Sent {
 /** An outlet between an engine that does what the test says and a mailbox that answers when the test lets it. */
 async function started() {
   const sent: Sent[] = [];
-  const told: Report[] = [];
+  const told: DeliveryReport[] = [];
   const opened = new Map<number, string>();
   const closed: number[] = [];
   const numbers = new Map<number, number[]>();
@@ -57,15 +57,15 @@ async function started() {
   const mailbox = {
     attach: async () => ({ generation: 1 }),
     ready: async () => true,
-    async acknowledge(_: number, report: Report) {
+    async acknowledge(_: number, report: DeliveryReport) {
       told.push(report);
       const waiting = answers;
       if (waiting !== undefined) await new Promise<void>((resolve) => waiting.push(resolve));
       return { position, gone };
     },
   };
-  const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as Host;
-  const outlet = new Outlet(
+  const host = { name: "tunnel", mailbox: () => mailbox, waitUntil: () => undefined } as unknown as EndpointContext;
+  const outlet = new OutboundMessages(
     host,
     engine as unknown as Connection,
     undefined,

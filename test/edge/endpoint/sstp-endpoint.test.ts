@@ -1,4 +1,4 @@
-/** A terminal that has to wait for its authenticator: nothing gets out of order, and nothing waits for ever. */
+/** An endpoint that has to wait for its authenticator: nothing gets out of order, and nothing waits for ever. */
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock, type TestContext } from "node:test";
@@ -6,11 +6,18 @@ import type { Authenticator, ConnectDecision } from "../../../src/auth/permissio
 import { NOBODY, type Principal } from "../../../src/auth/principal.ts";
 import { EVERYTHING } from "../../../src/auth/scopes.ts";
 import { UNQUESTIONED } from "../../../src/auth/standing.ts";
+import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS } from "../../../src/edge/endpoint/limits.ts";
+import { SstpEndpoint } from "../../../src/edge/endpoint/sstp-endpoint.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
-import { Terminal } from "../../../src/edge/endpoint/sstp-endpoint.ts";
-import type { Host } from "../../../src/edge/endpoint/endpoint-context.ts";
-import { CloseReasonId, Connection, type ConnectionEvent, ConnectResponseId, OpenResponseId, relayURL } from "../../../src/sstp/index.ts";
+import {
+  CloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  ConnectResponseId,
+  OpenResponseId,
+  relayURL,
+} from "../../../src/sstp/index.ts";
 
 const RELAY = relayURL("edge.example.com");
 const ALICE: Principal = {
@@ -32,13 +39,13 @@ interface Questions {
   readonly open: Question<readonly number[]>[];
 }
 
-/** One device and its terminal, without anything between them. */
+/** One device and its endpoint, without anything between them. */
 class Line {
   readonly questions: Questions = { connect: [], attach: [], register: [], open: [] };
   readonly events: ConnectionEvent[] = [];
   /** Peers whose mailboxes were asked for something. */
   readonly asked: string[] = [];
-  readonly terminal: Terminal;
+  readonly endpoint: SstpEndpoint;
   readonly device = new Connection({
     role: "client",
     outbound: true,
@@ -70,20 +77,20 @@ class Line {
       owner,
       standing: UNQUESTIONED,
     };
-    this.terminal = new Terminal(host as unknown as Host, { localDeviceURLs: [RELAY] });
-    t.after(() => this.terminal.close());
+    this.endpoint = new SstpEndpoint(host as unknown as EndpointContext, { localDeviceURLs: [RELAY] });
+    t.after(() => this.endpoint.close());
   }
 
   /** Sends what the device has to say; not awaited, as a socket does not wait. */
   say(): void {
-    for (const block of this.device.output(0)) void this.terminal.write(block);
+    for (const block of this.device.output(0)) void this.endpoint.write(block);
   }
 
   /** Lets everything that can happen happen, and the device hear of it. */
   async settle(): Promise<this> {
     for (let i = 0; i < 50; i += 1) await Promise.resolve();
     for (;;) {
-      const said = this.terminal.take(65536);
+      const said = this.endpoint.take(65536);
       if (said?.kind !== "octets") break;
       this.events.push(...this.device.receive(said.octets, 0));
     }
@@ -118,21 +125,21 @@ describe("a decision about Connect", () => {
     line.say();
     await line.settle();
     assert.deepEqual(line.types, []);
-    assert.equal(line.terminal.snapshot(), undefined, "it cannot be put to sleep now");
+    assert.equal(line.endpoint.snapshot(), undefined, "it cannot be put to sleep now");
     // What a device would say that does not wait: taken from one that was answered.
     const eager = new Line(t);
     await eager.connected();
     const ids = ["a", "b", "c"].map((name) => eager.device.attach({ accountURL: `grooveAccount://${name}` }));
     const [block = new Uint8Array(0)] = eager.device.output(0);
     // In pieces cut anywhere.
-    for (let at = 0; at < block.length; at += 5) void line.terminal.write(block.subarray(at, at + 5));
+    for (let at = 0; at < block.length; at += 5) void line.endpoint.write(block.subarray(at, at + 5));
     await line.settle();
     assert.equal(line.questions.attach.length, 0);
     line.questions.connect[0]?.resolve(GRANTED);
     await line.settle();
     assert.equal(line.types[0], "connected");
     assert.equal(line.questions.attach.length, ids.length, "each is asked for now");
-    assert.equal(line.terminal.peek(), undefined);
+    assert.equal(line.endpoint.peek(), undefined);
   });
 
   it("that does not come, or fails, sends the device away to try again", async (t) => {
@@ -162,8 +169,8 @@ describe("a decision about Connect", () => {
     line.device.connect(RELAY);
     line.say();
     await line.settle();
-    const held = line.terminal.write(new Uint8Array([1, 2, 3]));
-    line.terminal.close();
+    const held = line.endpoint.write(new Uint8Array([1, 2, 3]));
+    line.endpoint.close();
     line.questions.connect[0]?.resolve(GRANTED);
     await line.settle();
     assert.deepEqual([line.asked, line.types], [[], []]);
@@ -174,7 +181,7 @@ describe("a decision about Connect", () => {
     const line = new Line(t);
     line.device.connect(RELAY);
     line.say();
-    for (let sent = 0; sent <= HELD_OCTETS; sent += 65536) void line.terminal.write(new Uint8Array(65536));
+    for (let sent = 0; sent <= HELD_OCTETS; sent += 65536) void line.endpoint.write(new Uint8Array(65536));
     await line.settle();
     assert.equal(line.events.at(-1)?.type, "closed");
     line.questions.connect[0]?.resolve(GRANTED);
@@ -190,7 +197,7 @@ describe("a decision about Connect", () => {
     line.questions.connect[0]?.resolve({ ...GRANTED, consumes: false });
     await line.settle();
     assert.deepEqual([line.types, line.asked], [["connected"], []]);
-    assert.equal(line.terminal.principal, ALICE);
+    assert.equal(line.endpoint.principal, ALICE);
   });
 });
 
@@ -200,7 +207,7 @@ describe("decisions about sessions", () => {
     const ids = [1, 2, 3].map((n) => line.device.open({ ...open, resourceURL: `m${n}` }));
     line.say();
     await line.settle();
-    assert.equal(line.terminal.snapshot(), undefined);
+    assert.equal(line.endpoint.snapshot(), undefined);
     for (const [index, refused] of [
       [2, []],
       [0, [0]],
@@ -243,7 +250,7 @@ describe("decisions about sessions", () => {
 
   it("are not taken for a session that has come in its place", async (t) => {
     const line = await new Line(t).connected();
-    const raw = (block: Uint8Array) => void line.terminal.write(block);
+    const raw = (block: Uint8Array) => void line.endpoint.write(block);
     const id = line.device.open(open);
     line.say();
     line.device.closeSession(id, CloseReasonId.NoReason);
@@ -257,10 +264,10 @@ describe("decisions about sessions", () => {
     assert.equal(line.questions.open.length, 2);
     line.questions.open[0]?.resolve([]);
     for (let i = 0; i < 50; i += 1) await Promise.resolve();
-    assert.equal(line.terminal.peek(), undefined, "the first decision opens nothing");
+    assert.equal(line.endpoint.peek(), undefined, "the first decision opens nothing");
     line.questions.open[1]?.resolve([]);
     for (let i = 0; i < 50; i += 1) await Promise.resolve();
-    assert.equal(line.terminal.peek()?.kind, "octets");
+    assert.equal(line.endpoint.peek()?.kind, "octets");
   });
 
   it("refuse an account and a registration by their own reasons", async (t) => {

@@ -4,17 +4,37 @@ import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge, LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
 import { type Device, type DeviceOptions, openTransport, type TransportName } from "../../../src/device/index.ts";
-import { admit } from "../../../src/edge/http/authorize.ts";
 import { CONNECT_PATIENCE } from "../../../src/edge/endpoint/limits.ts";
 import type { Env } from "../../../src/edge/env.ts";
+import { admit } from "../../../src/edge/http/authorize.ts";
 import { isReason, type Reason } from "../../../src/edge/reasons.ts";
 import { startRelay } from "../../../src/relay/index.ts";
-import { CloseReasonId, Connection, type ConnectionEvent, ConnectResponseId, relayURL, SessionStatusId } from "../../../src/sstp/index.ts";
+import {
+  CloseReasonId,
+  Connection,
+  type ConnectionEvent,
+  ConnectResponseId,
+  relayURL,
+  SessionStatusId,
+} from "../../../src/sstp/index.ts";
 import { failure } from "../../device/support.ts";
-import { receive, TRANSPORTS, until } from "../mailbox/support.ts";
 import { RawSocket } from "../../support/sockets.ts";
 import { AUDIENCE, type Claims, ed25519, hs256, jwks } from "../issuer.ts";
-import { assertSecretsKept, bearer, deviceAt, issued, knockAt, type Operator, refusal, said, startAsking, startOperator, target, upgrade } from "../operator.ts";
+import { receive, TRANSPORTS, until } from "../mailbox/support.ts";
+import {
+  assertSecretsKept,
+  bearer,
+  deviceAt,
+  issued,
+  knockAt,
+  type Operator,
+  refusal,
+  said,
+  startAsking,
+  startOperator,
+  target,
+  upgrade,
+} from "../operator.ts";
 import { newGuid } from "../support.ts";
 
 const first = await ed25519("first");

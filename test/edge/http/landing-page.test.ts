@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { runInNewContext } from "node:vm";
-import { type PageOptions, page } from "../../../src/edge/http/landing-page.ts";
+import { landingPage, type PageOptions } from "../../../src/edge/http/landing-page.ts";
 import { folder, run, start } from "../../cli/support.ts";
 
 const MAIN = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
@@ -45,32 +45,38 @@ function inBrowser(html: string, asked: string): string {
 }
 
 test("shows commands with the URL and the name that lead to this edge", () => {
-  assert.match(boxes(page(OPTIONS)), /send --edge http:\/\/edge\.example\.com --as alice\/pc bob\/laptop - --name/);
-  const proxied = page({ ...OPTIONS, url: "http://www.example.com", isOwnHost: false });
+  assert.match(
+    boxes(landingPage(OPTIONS)),
+    /send --edge http:\/\/edge\.example\.com --as alice\/pc bob\/laptop - --name/,
+  );
+  const proxied = landingPage({ ...OPTIONS, url: "http://www.example.com", isOwnHost: false });
   assert.match(boxes(proxied), /recv --edge http:\/\/www\.example\.com --relay edge\.example\.com --as bob\/laptop$/m);
 });
 
 test("shows the URL that the browser has asked for, when a proxy has changed it", () => {
-  const own = inBrowser(page(OPTIONS), "https://edge.example.com/groove/");
+  const own = inBrowser(landingPage(OPTIONS), "https://edge.example.com/groove/");
   assert.match(own, /recv --edge https:\/\/edge\.example\.com\/groove --as bob/);
-  const other = inBrowser(page({ ...OPTIONS, url: "http://127.0.0.1:8787" }), "https://www.example.com/");
+  const other = inBrowser(landingPage({ ...OPTIONS, url: "http://127.0.0.1:8787" }), "https://www.example.com/");
   assert.match(other, /recv --edge https:\/\/www\.example\.com --relay edge\.example\.com --as bob/);
-  assert.equal(inBrowser(page(OPTIONS), "http://edge.example.com/"), boxes(page(OPTIONS)));
-  const odd = inBrowser(page(OPTIONS), "https://edge.example.com/$(id)/");
-  assert.equal(odd, boxes(page(OPTIONS)), "what a shell would run is not shown");
+  assert.equal(inBrowser(landingPage(OPTIONS), "http://edge.example.com/"), boxes(landingPage(OPTIONS)));
+  const odd = inBrowser(landingPage(OPTIONS), "https://edge.example.com/$(id)/");
+  assert.equal(odd, boxes(landingPage(OPTIONS)), "what a shell would run is not shown");
 });
 
 test("shows no command with a host that a shell or a browser would read otherwise", () => {
   for (const url of ["http://a$(id).example.com", "http://a`id`.example.com", "http://a&b;c.example.com"]) {
-    const html = page({ ...OPTIONS, url });
+    const html = landingPage({ ...OPTIONS, url });
     assert.doesNotMatch(html, /\$\(id\)|`id`|a&b/);
     assert.match(boxes(html), /--edge https:\/\/EDGE/);
   }
 });
 
 test("says why nobody is let in, and that the edge has no name", () => {
-  assert.match(page({ ...OPTIONS, entry: "nobody" }), /nobody is let in yet: its operator sets KEYS or JWKS_URL/);
-  assert.match(page({ ...OPTIONS, name: undefined, isOwnHost: false }), /its operator sets RELAY_NAME/);
+  assert.match(
+    landingPage({ ...OPTIONS, entry: "nobody" }),
+    /nobody is let in yet: its operator sets KEYS or JWKS_URL/,
+  );
+  assert.match(landingPage({ ...OPTIONS, name: undefined, isOwnHost: false }), /its operator sets RELAY_NAME/);
 });
 
 for (const prefix of ["", "/groove"]) {

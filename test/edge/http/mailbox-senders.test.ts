@@ -4,8 +4,8 @@ import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { deviceURL, parseAddress } from "../../../src/sstp/index.ts";
 import { QUOTA } from "../../../src/store-and-forward/share.ts";
-import { ed25519, jwks } from "../issuer.ts";
 import { soon } from "../../support/watch.ts";
+import { ed25519, jwks } from "../issuer.ts";
 import { connect, fresh, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
 
 let edge: LocalEdge;

@@ -1,7 +1,7 @@
 /** A link in KeepAlive through a proxy that is busy. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Encapsulated, type Wire } from "../../../src/edge/link/keepalive-channel.ts";
+import { KeepAliveChannel, type Wire } from "../../../src/edge/link/keepalive-channel.ts";
 import { KeepAliveClient } from "../../../src/encapsulation/index.ts";
 
 test("a link hears for how long a proxy before its relay wants to be left alone", async () => {
@@ -13,7 +13,7 @@ test("a link hears for how long a proxy before its relay wants to be left alone"
     close: () => undefined,
   });
   const client = new KeepAliveClient({ serverHost: "relay.example.com", guid: "G".repeat(39) });
-  const link = new Encapsulated(client, async () => busy());
+  const link = new KeepAliveChannel(client, async () => busy());
   assert.equal(link.retryAfter, 0);
   await link.ready();
   assert.equal(link.take(1000)?.kind, "ended");

@@ -5,9 +5,9 @@ import type { Miniflare } from "miniflare";
 import { Device } from "../../../src/device/index.ts";
 import { LINK_IDLE, LINK_LIFE, LINK_WANTED } from "../../../src/edge/link/limits.ts";
 import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
-import { receive, until } from "../mailbox/support.ts";
 import type { Link } from "../../support/driven-worker.ts";
 import { startWorker } from "../../support/worker.ts";
+import { receive, until } from "../mailbox/support.ts";
 import { type Script, ScriptedRelay, say } from "../scripted-relay.ts";
 
 type DrivenLink = Pick<Link, "letPass" | "write" | "left"> & { status(): Promise<LinkStatus> };

@@ -2,15 +2,15 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { newLinkSecret } from "../../../src/auth/relay-proof.ts";
-import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
 import { Device } from "../../../src/device/index.ts";
 import { type Relay, startRelay } from "../../../src/relay/index.ts";
 import { accountURL, ConnectCloseReasonId, relayURL } from "../../../src/sstp/index.ts";
-import { fresh, mailboxOf, RawClient, receive, startEdge, until } from "../mailbox/support.ts";
 import { ed25519, jwks } from "../issuer.ts";
-import { atEdge, atRelay, type Context, edgeFor, type LinkStub, linkOf } from "./link-support.ts";
+import { fresh, mailboxOf, RawClient, receive, startEdge, until } from "../mailbox/support.ts";
 import { ScriptedRelay, say } from "../scripted-relay.ts";
+import { atEdge, atRelay, type Context, edgeFor, type LinkStub, linkOf } from "./link-support.ts";
 
 const SECRET = newLinkSecret();
 

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fresh, mailboxOf, receive, until } from "../mailbox/support.ts";
+import { type Line, type ScriptedRelay, say } from "../scripted-relay.ts";
 import {
   big,
   client,
@@ -19,7 +20,6 @@ import {
   TOGETHER,
   urls,
 } from "./link-wire-support.ts";
-import { type Line, type ScriptedRelay, say } from "../scripted-relay.ts";
 
 describe("the sessions of a Link", TOGETHER, () => {
   /** Close.ReasonId, complete, and one that there is not; whether it says that the relay will never have the session. */

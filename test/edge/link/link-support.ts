@@ -1,6 +1,7 @@
 /** Edges, origin relays that come and go, and devices on both sides, for the tests of links. */
-import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
+
 import type { LocalEdge, LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
+import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
 import { Device, type DeviceOptions, type TransportName } from "../../../src/device/index.ts";
 import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
 import { type Relay, startRelay } from "../../../src/relay/index.ts";

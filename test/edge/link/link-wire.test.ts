@@ -6,8 +6,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fresh, receive, until } from "../mailbox/support.ts";
-import { big, connect, EDGE, given, gives, link, outbox, relayThat, send, TOGETHER } from "./link-wire-support.ts";
 import { command, type Entry, type Line, type Script, say } from "../scripted-relay.ts";
+import { big, connect, EDGE, given, gives, link, outbox, relayThat, send, TOGETHER } from "./link-wire-support.ts";
 
 describe("a Link on the wire", TOGETHER, () => {
   describe("a connection", TOGETHER, () => {

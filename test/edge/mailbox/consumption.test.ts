@@ -1,10 +1,10 @@
 /** What a mailbox sends its consumer next, and what becomes of what the consumer refuses. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { Consumption } from "../../../src/edge/mailbox/consumption.ts";
 import { DECLINED_RANGES, LATER, REFUSED_FOR, SEND_WINDOW } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
+import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { database } from "./sqlite.ts";
 
 function started(count: number, size = 10) {

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { Device } from "../../../src/device/index.ts";
 import { CloseReasonId } from "../../../src/sstp/index.ts";
-import { startDrivenEdge, type TestEdge } from "../support.ts";
 import type { Directory, Mailbox } from "../../support/driven-worker.ts";
+import { startDrivenEdge, type TestEdge } from "../support.ts";
 import { type MailboxStub, RawClient, receive, until } from "./support.ts";
 
 type DirectoryStub = Pick<Directory, "hang" | "list">;

@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { ID_OCTETS, RANGE_TIME } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
+import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 

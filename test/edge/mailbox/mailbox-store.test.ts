@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
-import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import { PURGED_IDS_AGE, RANGE_TIME, REMEMBER_IDS, RETENTION } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
+import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
 import type { Outcome } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { type Range, Ranges } from "../../../src/lib/ranges.ts";
 import type { Envelope, Mail } from "../../../src/store-and-forward/envelope.ts";
 import { type Amount, RESERVE } from "../../../src/store-and-forward/share.ts";

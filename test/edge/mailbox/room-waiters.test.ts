@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ROOM_CALLS, ROOM_RETRY, WAITERS } from "../../../src/edge/mailbox/limits.ts";
-import { type Facts, Waiters } from "../../../src/edge/mailbox/room-waiters.ts";
+import { type Facts, RoomWaiters } from "../../../src/edge/mailbox/room-waiters.ts";
 
 function started() {
   const kept = new Map<string, string>();
@@ -12,7 +12,7 @@ function started() {
     setFact: (name, value) => void kept.set(name, value),
     removeFact: (name) => void kept.delete(name),
   };
-  return { kept, waiters: new Waiters(facts), woken: () => new Waiters(facts) };
+  return { kept, waiters: new RoomWaiters(facts), woken: () => new RoomWaiters(facts) };
 }
 
 const all = () => true;

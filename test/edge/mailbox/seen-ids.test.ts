@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { contentsOf, pack } from "../../../src/edge/rpc/message-batch.ts";
 import { idsOf, NONE } from "../../../src/edge/mailbox/seen-ids.ts";
+import { contentsOf, pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Envelope } from "../../../src/store-and-forward/envelope.ts";
 
 interface Sent {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Flying } from "../../../src/edge/mailbox/send-window.ts";
+import { SendWindow } from "../../../src/edge/mailbox/send-window.ts";
 
 test("counts what is sent and not acknowledged", () => {
   const step = fc.oneof(
@@ -15,7 +15,7 @@ test("counts what is sent and not acknowledged", () => {
   );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
-      const flying = new Flying();
+      const flying = new SendWindow();
       let model: { seq: number; size: number }[] = [];
       let next = 1;
       for (const one of steps) {

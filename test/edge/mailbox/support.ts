@@ -4,11 +4,30 @@ import { createHash, randomBytes } from "node:crypto";
 import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type LocalEdge, type LocalEdgeOptions, startLocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
-import { Device, type DeviceOptions, type Message, openTransport, type TransportName } from "../../../src/device/index.ts";
-import type { Bundle } from "../../../src/edge/rpc/message-batch.ts";
-import type { Acknowledged, Appended, MailboxStatus, Refusal, Room, Wanted } from "../../../src/edge/rpc/mailbox-rpc.ts";
-import type { Report } from "../../../src/edge/rpc/delivery-report.ts";
-import { accountURL, Connection, type ConnectionEvent, type ConnectionOptions, relayURL } from "../../../src/sstp/index.ts";
+import {
+  Device,
+  type DeviceOptions,
+  type Message,
+  openTransport,
+  type TransportName,
+} from "../../../src/device/index.ts";
+import type { DeliveryReport } from "../../../src/edge/rpc/delivery-report.ts";
+import type {
+  Acknowledged,
+  Appended,
+  MailboxStatus,
+  Refusal,
+  Room,
+  Wanted,
+} from "../../../src/edge/rpc/mailbox-rpc.ts";
+import type { MessageBatch } from "../../../src/edge/rpc/message-batch.ts";
+import {
+  accountURL,
+  Connection,
+  type ConnectionEvent,
+  type ConnectionOptions,
+  relayURL,
+} from "../../../src/sstp/index.ts";
 import { PATIENCE } from "../../support/sockets.ts";
 
 /** The ways to an edge that is the relay itself. */
@@ -56,11 +75,11 @@ export async function connect(
 
 /** What a test asks of a mailbox's object. */
 export interface MailboxStub {
-  append(bundle: Bundle, from?: string): Promise<Appended>;
-  pass(bundle: Bundle): Promise<Refusal[]>;
+  append(bundle: MessageBatch, from?: string): Promise<Appended>;
+  pass(bundle: MessageBatch): Promise<Refusal[]>;
   attach(): Promise<{ readonly generation: number }>;
   ready(tunnel: string, generation: number): Promise<boolean>;
-  acknowledge(generation: number, report: Report): Promise<Acknowledged | undefined>;
+  acknowledge(generation: number, report: DeliveryReport): Promise<Acknowledged | undefined>;
   room(source: string): Promise<Room>;
   withdraw(wanted: Wanted): Promise<number>;
   status(): Promise<MailboxStatus>;

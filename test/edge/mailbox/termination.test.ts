@@ -7,7 +7,13 @@ import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { type Device, DeviceError, type DeviceOptions } from "../../../src/device/index.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
-import { CloseReasonId, ConnectCloseReasonId, ConnectResponseId, MessageFlag, type StreamSize } from "../../../src/sstp/index.ts";
+import {
+  CloseReasonId,
+  ConnectCloseReasonId,
+  ConnectResponseId,
+  MessageFlag,
+  type StreamSize,
+} from "../../../src/sstp/index.ts";
 import { QUOTA } from "../../../src/store-and-forward/share.ts";
 import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 

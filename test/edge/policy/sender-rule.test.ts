@@ -3,7 +3,14 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { SENDER_PATTERNS } from "../../../src/edge/policy/limits.ts";
-import { formatSenderRule, maySend, parseSenderRule, type SenderPattern, type SenderRule, SenderRuleError } from "../../../src/edge/policy/sender-rule.ts";
+import {
+  formatSenderRule,
+  maySend,
+  parseSenderRule,
+  type SenderPattern,
+  type SenderRule,
+  SenderRuleError,
+} from "../../../src/edge/policy/sender-rule.ts";
 import { deviceURL, formatAddress, identityURL, relayURL } from "../../../src/sstp/index.ts";
 
 /** Names with whatever has a meaning in rules, addresses or percent-encoding, and few letters, so that pieces meet. */

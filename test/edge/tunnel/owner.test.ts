@@ -8,9 +8,9 @@ import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device, DeviceOptions, TransportName } from "../../../src/device/index.ts";
 import { ECHO_TEXT, formatPoll } from "../../../src/encapsulation/index.ts";
 import { startRelay } from "../../../src/relay/index.ts";
-import { mailboxOf, RawClient, receive, TRANSPORTS, tunnelOf, until } from "../mailbox/support.ts";
 import { AUDIENCE, type Claims, ed25519 } from "../issuer.ts";
 import { ByHand } from "../keepalive-by-hand.ts";
+import { mailboxOf, RawClient, receive, TRANSPORTS, tunnelOf, until } from "../mailbox/support.ts";
 import {
   assertSecretsKept,
   bearer,

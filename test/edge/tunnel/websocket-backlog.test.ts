@@ -2,8 +2,14 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { Backlog, BacklogPool } from "../../../src/edge/tunnel/websocket-backlog.ts";
-import { HOLD_ALL_OCTETS, HOLD_FLIGHT_OCTETS, HOLD_MESSAGE, HOLD_MOST_OCTETS, HOLD_OCTETS } from "../../../src/edge/tunnel/limits.ts";
+import {
+  HOLD_ALL_OCTETS,
+  HOLD_FLIGHT_OCTETS,
+  HOLD_MESSAGE,
+  HOLD_MOST_OCTETS,
+  HOLD_OCTETS,
+} from "../../../src/edge/tunnel/limits.ts";
+import { BacklogPool, WebSocketBacklog } from "../../../src/edge/tunnel/websocket-backlog.ts";
 
 const MESSAGE = 65_536;
 
@@ -17,10 +23,10 @@ describe("the backlogs of an isolate", () => {
     it(`stay below a bound when 200 connections with ${tokens} tokens ignore hold, and one that comes later and heeds it loses nothing`, () => {
       const pool = new BacklogPool();
       const deaf = Array.from({ length: 200 }, (_, n) => ({
-        backlog: new Backlog(pool),
+        backlog: new WebSocketBacklog(pool),
         token: `token ${n % tokens}`,
       }));
-      const honest = { backlog: new Backlog(pool), token: "an honest one" };
+      const honest = { backlog: new WebSocketBacklog(pool), token: "an honest one" };
       let most = 0;
       const come = ({ backlog, token }: typeof honest) => {
         backlog.came(MESSAGE, token);
@@ -44,8 +50,8 @@ describe("the backlogs of an isolate", () => {
 
   it("are those of one that goes on after hold, before others of its principal go", () => {
     const pool = new BacklogPool();
-    const others = Array.from({ length: 60 }, () => new Backlog(pool));
-    const deaf = new Backlog(pool);
+    const others = Array.from({ length: 60 }, () => new WebSocketBacklog(pool));
+    const deaf = new WebSocketBacklog(pool);
     for (const one of [...others, deaf]) {
       one.came(HOLD_OCTETS, "somebody");
       one.hold();
@@ -66,7 +72,10 @@ describe("the backlogs of an isolate", () => {
     fc.assert(
       fc.property(fc.array(step), (steps) => {
         const pool = new BacklogPool();
-        const backlogs = Array.from({ length: 5 }, () => ({ backlog: new Backlog(pool), messages: [] as number[] }));
+        const backlogs = Array.from({ length: 5 }, () => ({
+          backlog: new WebSocketBacklog(pool),
+          messages: [] as number[],
+        }));
         for (const { who, what, octets } of steps) {
           const one = backlogs[who];
           if (one === undefined) continue;

@@ -1,7 +1,7 @@
 /** Waiting with a limit of time, and what it costs in timers. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import { Calls, CALL_LOOK } from "../../../src/lib/runtime/deadline-pool.ts";
+import { CALL_LOOK, DeadlinePool } from "../../../src/lib/runtime/deadline-pool.ts";
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 const never = new Promise<never>(() => undefined);
@@ -18,14 +18,14 @@ beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
 afterEach(() => mock.timers.reset());
 
 test("a call gives what it gives, also an error", async () => {
-  const calls = new Calls(30_000);
+  const calls = new DeadlinePool(30_000);
   assert.equal(await calls.keep(Promise.resolve("done")), "done");
   assert.deepEqual(await calls.within(Promise.resolve(undefined)), { value: undefined });
   await assert.rejects(calls.keep(Promise.reject(new Error("refused"))), /refused/);
 });
 
 test("a call that does not come back has failed after its time, each by its own", async () => {
-  const calls = new Calls(5_000);
+  const calls = new DeadlinePool(5_000);
   const failed: string[] = [];
   const call = (name: string) => calls.keep(never).catch((error: Error) => failed.push(`${name}: ${error.message}`));
   void call("first");
@@ -40,7 +40,7 @@ test("a call that does not come back has failed after its time, each by its own"
 });
 
 test("a short wait ends in its time, though others before it have ended early", async () => {
-  const holds = new Calls(20);
+  const holds = new DeadlinePool(20);
   assert.deepEqual(await holds.within(Promise.resolve(1)), { value: 1 });
   await pass(10);
   let ended = false;
@@ -56,7 +56,7 @@ test("a short wait ends in its time, though others before it have ended early", 
 
 test("a thousand calls share a timer, and when the last is back one more runs out and none is left", async (t) => {
   const set = t.mock.method(globalThis, "setTimeout");
-  const calls = new Calls(30_000);
+  const calls = new DeadlinePool(30_000);
   for (let n = 0; n < 1000; n += 1) await calls.keep(Promise.resolve(n));
   assert.equal(set.mock.callCount(), 1);
   await pass(10 * CALL_LOOK);
