@@ -4,7 +4,13 @@
  * @module
  */
 
-import { type KeepAliveTarget, type LongLivedTarget, REASON_HEADER, type Target } from "../../encapsulation/index.ts";
+import {
+  formatTarget,
+  type KeepAliveTarget,
+  type LongLivedTarget,
+  REASON_HEADER,
+  type Target,
+} from "../../encapsulation/index.ts";
 import { gate } from "../admission/source-gate.ts";
 import { problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";

@@ -1,0 +1,120 @@
+/** Which folder may import which: the arrows of src/README.md. Circles between files are biome's to find. */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const SRC = fileURLToPath(new URL("../src", import.meta.url));
+
+/** What the files of each room may import, beside each other. */
+const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  lib: [],
+  sstp: ["lib"],
+  encapsulation: ["lib"],
+  "store-and-forward": ["sstp", "lib"],
+  auth: ["sstp", "lib"],
+  transfer: ["lib"],
+  relay: ["auth", "store-and-forward", "sstp", "lib"],
+  device: ["auth", "store-and-forward", "encapsulation", "sstp", "lib"],
+  "edge/policy": ["auth", "store-and-forward", "encapsulation", "sstp", "lib"],
+  edge: ["auth", "store-and-forward", "encapsulation", "sstp", "lib"],
+  cli: ["edge/policy", "device", "relay", "transfer", "auth", "store-and-forward", "sstp", "lib"],
+};
+
+/** Rooms and files of the edge: each may import what stands behind it, and nothing else. */
+const EDGE = [
+  ["worker.ts"],
+  ["http", "tunnel", "link"],
+  ["endpoint", "pumps"],
+  ["mailbox"],
+  ["admission"],
+  ["origin"],
+  ["env.ts", "disk.ts"],
+  ["rpc"],
+  ["log.ts", "problem.ts"],
+  ["policy", "byte-channel.ts"],
+  ["reasons.ts"],
+];
+
+/** Rooms that know nothing of timers, sockets or files. */
+const PURE = ["sstp", "encapsulation", "transfer"];
+
+interface Import {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** The imports of a folder's files, by paths within it; types included. */
+function importsOf(folder: string): Import[] {
+  const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
+  return files.flatMap((from) => {
+    const text = readFileSync(join(folder, from), "utf8");
+    const found = text.matchAll(/\b(?:from|import)\s*\(?\s*"(\.[^"]+)"/g);
+    return [...found].map(([, path = ""]) => ({ from, to: normalize(join(dirname(from), path)) }));
+  });
+}
+
+function roomOf(file: string): string {
+  const [first = "", second = ""] = file.split("/");
+  return first === "edge" && second === "policy" ? "edge/policy" : first;
+}
+
+/** Imports along no arrow. */
+function astray(imports: readonly Import[]): Import[] {
+  const levelOf = (file: string) => EDGE.findIndex((level) => level.includes(file.split("/")[1] ?? ""));
+  return imports.filter(({ from, to }) => {
+    const [here, there] = [roomOf(from), roomOf(to)];
+    if (from.startsWith("edge/") && to.startsWith("edge/")) {
+      const same = from.split("/")[1] === to.split("/")[1];
+      return levelOf(from) < 0 || levelOf(to) < 0 || (!same && levelOf(from) >= levelOf(to));
+    }
+    if (PURE.includes(here) && to.startsWith("lib/runtime/")) return true;
+    if (to.startsWith("lib/node/")) return !["cli", "relay", "lib"].includes(here);
+    return here !== there && ROOMS[here]?.includes(there) !== true;
+  });
+}
+
+describe("layout", () => {
+  it("files import along the arrows alone", () => {
+    assert.deepEqual(astray(importsOf(SRC)), []);
+  });
+
+  for (const [what, from, to] of [
+    ["the protocol, the edge", "sstp/wire.ts", "edge/reasons.ts"],
+    ["a pure room, timers", "encapsulation/target.ts", "lib/runtime/timeout.ts"],
+    ["the device, files of Node's", "device/device.ts", "lib/node/file-lock.ts"],
+    ["a mailbox, the objects that call it", "edge/mailbox/mailbox.ts", "edge/tunnel/tunnel.ts"],
+    ["an endpoint, the pumps beside it", "edge/endpoint/limits.ts", "edge/pumps/limits.ts"],
+    ["the command, rooms of the edge beyond its settings", "cli/main.ts", "edge/worker.ts"],
+    ["a room that nobody has put in its place", "edge/somewhere/new.ts", "edge/reasons.ts"],
+  ] as const) {
+    it(`would find ${what}`, () => {
+      assert.deepEqual(astray([{ from, to }]), [{ from, to }]);
+    });
+  }
+});
+
+describe("src/README.md", () => {
+  const text = readFileSync(join(SRC, "README.md"), "utf8");
+
+  it("names files that exist", () => {
+    const named = [...text.matchAll(/`([\w/-]+\.ts)`/g)].map(([, name = ""]) => name);
+    assert.ok(named.length > 10);
+    for (const name of named) {
+      const path = name.startsWith("test/") ? join(SRC, "..", name) : join(SRC, name);
+      assert.ok(existsSync(path), name);
+    }
+  });
+
+  it("has a line for each room", () => {
+    const folders = (path: string) =>
+      readdirSync(path, { withFileTypes: true })
+        .filter((entry) => entry.isDirectory())
+        .map(({ name }) => name);
+    for (const room of folders(SRC)) assert.match(text, new RegExp(`^${room}/ +\\S`, "m"));
+    for (const room of ["cli", "edge"]) {
+      for (const name of folders(join(SRC, room))) assert.match(text, new RegExp(`^ {2}${name}/ +\\S`, "m"));
+    }
+  });
+});
