@@ -32,7 +32,7 @@ const EDGE = [
   ["origin"],
   ["env.ts", "disk.ts"],
   ["rpc"],
-  ["log.ts", "problem.ts"],
+  ["log.ts", "problem.ts", "timing-safe-equal.ts"],
   ["policy", "byte-channel.ts"],
   ["reasons.ts"],
 ];

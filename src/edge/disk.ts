@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { isEqual } from "../lib/runtime/timing-safe-equal.ts";
+import { isEqual } from "./timing-safe-equal.ts";
 
 /** Undefined until the command has said something. The worker and its objects share one isolate on a machine. */
 let full: boolean | undefined;

@@ -1,15 +1,37 @@
 /** What is published and what is deployed. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readdir, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
+import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
+import { publint } from "publint";
+import { formatMessage } from "publint/utils";
 import { folder, olderNode } from "./support.ts";
 
 const execute = promisify(execFile);
 /** The Node that runs this test, first on the path: the host's own may be older. */
 const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}`, NODE_OPTIONS: "" };
+
+test("npm pack: publint and Are The Types Wrong have nothing to say of the package", async (context) => {
+  const out = await folder(context);
+  await execute("npm", ["pack", "--pack-destination", out], { env });
+  const [archive = ""] = await readdir(out);
+  const tarball = new Uint8Array(await readFile(join(out, archive)));
+  const { messages, pkg } = await publint({ pack: { tarball: tarball.buffer } });
+  assert.deepEqual(
+    messages.map((message) => formatMessage(message, pkg)),
+    [],
+  );
+  const checked = await checkPackage(createPackageFromTarballData(tarball));
+  assert.ok(checked.types !== false);
+  // It is ESM alone: the resolutions of CommonJS, and those of Node before exports, do not apply.
+  const modules = checked.problems.filter(
+    (problem) => !("resolutionKind" in problem && ["node10", "node16-cjs"].includes(problem.resolutionKind)),
+  );
+  assert.deepEqual(modules, []);
+});
 
 test("npm pack, installed in an empty folder: the command and the typed exports work", async (context) => {
   const out = await folder(context);

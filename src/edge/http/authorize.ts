@@ -8,10 +8,10 @@ import { hasKeys } from "../../auth/key-set.ts";
 import { ANYBODY, NOBODY, type Principal } from "../../auth/principal.ts";
 import { has } from "../../auth/scopes.ts";
 import { type Authentication, authenticate } from "../../auth/verify-token.ts";
-import { isEqual } from "../../lib/runtime/timing-safe-equal.ts";
 import type { Env } from "../env.ts";
 import { parseDev } from "../policy/dev-setting.ts";
 import type { Reason } from "../reasons.ts";
+import { isEqual } from "../timing-safe-equal.ts";
 
 /**
  * Who sends a request of a virtual connection.
