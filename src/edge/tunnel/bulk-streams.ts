@@ -29,7 +29,8 @@ export async function pull(carrier: Carrier): Promise<Response> {
   const { readable, writable } = new IdentityTransformStream();
   void origin.pipeTo(writable).then(
     () => {
-      // An endpoint only pauses; when it ends it rings. When it is the device that is gone, the Worker was first to say so.
+      // An endpoint only pauses; when it ends it rings. When it is the device that is gone, the Worker was first to say
+      // so.
       if (!carrier.here()) carrier.close(live, "OriginClosed");
     },
     () => carrier.close(live, "OriginReset"),

@@ -2,8 +2,9 @@
  * When a Tunnel has to look whether its device is still there: one time, with one owner.
  *
  * While nothing is kept in storage it is a timer. Until the device is let in, nothing may be, and the timer keeps the
- * object in memory for half a minute at most; later, only an object that a relay's socket keeps in memory in any case has
- * one. A device that comes by single requests is missed by nobody while its object sleeps: its time is kept by the alarm.
+ * object in memory for half a minute at most; later, only an object that a relay's socket keeps in memory in any case
+ * has one. A device that comes by single requests is missed by nobody while its object sleeps: its time is kept by the
+ * alarm.
  *
  * @module
  */

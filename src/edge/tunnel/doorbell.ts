@@ -1,5 +1,5 @@
 /**
- * Bell: the socket between a Tunnel and the Worker that has parked a GET for it, at the Tunnel's end.
+ * The Tunnel's end of the doorbell, the socket to the Worker that holds a parked GET (`rpc/doorbell-protocol.ts`).
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { Bell, Live } from "./http-connection.ts";
 import { BELL_OCTETS } from "./limits.ts";
 
-/** The handshake is complete: the GET is told so, which is all that one of KeepAlive is for. */
+/** Sends the echo string when the handshake is complete. It is the whole answer of a KeepAlive GET. */
 export function echo(live: Live): void {
   const { bell } = live;
   if (bell === undefined) return;
@@ -19,7 +19,9 @@ export function echo(live: Live): void {
   if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
 }
 
-/** A word of the Worker: it can be rung for again, or the device wants its GET back. */
+/**
+ * Handles a word of the Worker: "arm" when it is ready for the next ring, "release" when the GET's hold time is over.
+ */
 export function hear(live: Live, bell: Bell, word: string | ArrayBuffer): "armed" | "released" | undefined {
   if (typeof word === "string" && word.startsWith("arm")) {
     live.state.getContentLength += Number(word.slice("arm ".length));
@@ -32,7 +34,9 @@ export function hear(live: Live, bell: Bell, word: string | ArrayBuffer): "armed
   return "released";
 }
 
-/** Rings an armed bell with what waits, or for it when it is much. "full": it is more than the GET has room for. */
+/**
+ * Rings an armed bell with the waiting data, or with "pull" if it is too long. Returns "full" if the GET has no room.
+ */
 export function ring(
   live: Live,
   bell: Bell,
@@ -48,7 +52,7 @@ export function ring(
     return undefined;
   }
   if (!oneAnswer && waiting.length > space) return "full";
-  // What does not fit into a KeepAlive answer is there for the next GET.
+  // What does not fit into a KeepAlive answer waits for the next GET.
   const taken = origin.take(Math.min(space, BELL_OCTETS));
   if (taken?.kind !== "octets") return undefined;
   sendDown(live.state, taken.octets.length, Date.now());

@@ -1,8 +1,8 @@
 /**
- * Hibernation: how a Tunnel whose virtual connection ends here gets through being thrown out of memory. When it has been left
- * alone for a while and everything has settled, it leaves what it needs to go on: with the socket that will wake it, or
- * in storage when that is too large or there is no socket. As soon as something happens that is no longer true and is
- * taken back, so that an object which wakes finds either the whole truth or none.
+ * Hibernation: how a Tunnel whose virtual connection ends here gets through being thrown out of memory. When it has
+ * been left alone for a while and everything has settled, it leaves what it needs to go on: with the socket that will
+ * wake it, or in storage when that is too large or there is no socket. As soon as something happens that is no longer
+ * true and is taken back, so that an object which wakes finds either the whole truth or none.
  *
  * @module
  */
@@ -15,8 +15,8 @@ import type { Owned } from "./owner.ts";
 import type { WebSocketConnection, WebSocketSnapshot } from "./websocket-connection.ts";
 
 /**
- * The format of what is left. A version of the edge that finds another one cannot read it: the virtual connection is lost
- * then, by name. To be counted up with every change of {@link SavedState} or of a snapshot in it.
+ * The format of what is left. A version of the edge that finds another one cannot read it: the virtual connection is
+ * lost then, by name. To be counted up with every change of {@link SavedState} or of a snapshot in it.
  */
 export const SAVED_FORMAT = 2;
 
@@ -87,8 +87,8 @@ export class Hibernation {
   }
 
   /**
-   * What was left before the object was thrown out of memory; undefined when there is nothing that can be gone on from. It
-   * holds until `stir`.
+   * What was left before the object was thrown out of memory; undefined when there is nothing that can be gone on from.
+   * It holds until `stir`.
    */
   recall(sockets: readonly WebSocket[]): Saved | undefined {
     // A bell that has rung may still be closing beside the one that something was left with.
@@ -159,7 +159,8 @@ export class Hibernation {
     try {
       this.#kept.keepRest(rest);
     } catch (error) {
-      // Too large for storage as well, or the disk is full: should the object be put to sleep, its connection is lost by name.
+      // Too large for storage as well, or the disk is full: should the object be put to sleep, its connection is lost
+      // by name.
       console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
     }
   }

@@ -1,5 +1,5 @@
 /**
- * What a Tunnel knows of its virtual connection, and what it answers with.
+ * State of a LongLived or KeepAlive virtual connection in its Tunnel.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { answerHeaders } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import type { Refused, Verdict } from "../rpc/tunnel-rpc.ts";
 
-/** The parked GET, whether its Worker is ready for the next ring, and whether the relay is already waited for. */
+/** A parked GET. `armed`: its Worker is ready for a ring. `waiting`: a call already waits for data of the relay. */
 export interface Bell {
   readonly socket: WebSocket;
   armed: boolean;
@@ -24,39 +24,39 @@ export function bellOf(socket: WebSocket, armed: boolean): Bell {
   return { socket, armed, waiting: false };
 }
 
-/** A virtual connection that lives. */
+/** An open LongLived or KeepAlive virtual connection. */
 export interface Live {
   readonly state: VirtualConnection;
-  /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
+  /** The relay's socket, dialled when the handshake is complete. Resolves to undefined if the relay is unreachable. */
   origin: Promise<ByteChannel | undefined> | undefined;
-  /** Why it could not be reached. */
+  /** Why the relay is unreachable. */
   unreached?: Reason;
-  /** Calls that wait for the relay to take octets. */
+  /** Calls that wait for the relay to take data. */
   writing: number;
   bell: Bell | undefined;
-  /** Counts GETs taken, so that one which was sent again knows that it is no longer wanted. */
+  /** Counts GETs, so that a GET can tell that a repeat has replaced it. */
   turn: number;
-  /** The POST that is being taken, for the same one when it is sent again meanwhile. */
+  /** The POST in progress; a repeat of it gets the same verdict. */
   posting?: Promise<Verdict> | undefined;
 }
 
-/** The virtual connection that a request is for, or why it gets none. */
+/** The virtual connection that a request is for, or its refusal. */
 export type Found = { readonly ok: true; readonly live: Live } | Refused;
 
-/** @param origin where it ends, when it has been established before */
+/** @param origin its far end, if it was established before eviction */
 export function liveOf(state: VirtualConnection, bell?: Bell, origin?: ByteChannel): Live {
   return { state, origin: origin && Promise.resolve(origin), writing: 0, bell, turn: 0 };
 }
 
-/** What kind each of the object's hibernatable sockets is. */
+/** Tags that tell the object's hibernatable sockets apart. */
 export const TAG = { bell: "bell", post: "post", device: "device" } as const;
 
-/** Whether the device has had the answers to its requests, and will send the next when it comes to it. */
+/** Whether every request of the device is answered. */
 export function isBetween({ getOutstanding, postOutstanding }: VirtualConnection): boolean {
   return !getOutstanding && !postOutstanding;
 }
 
-/** When the alarm has to look whether the timers of a virtual connection have run out. */
+/** When the first timer of a virtual connection runs out, in milliseconds since 1970. */
 export function deadlineOf(state: {
   readonly establishmentDeadline: number;
   readonly receiveDeadline: number;
@@ -69,7 +69,7 @@ export function answer(octets: Uint8Array): Response {
   return new Response(octets, { headers: answerHeaders() });
 }
 
-/** The end of a virtual connection at this edge: a device may mean any of its names by its Connect. */
+/** The edge's side of SSTP: a device's Connect may name any of the edge's own names. */
 export function side(env: { readonly RELAY_NAME?: string }): Side {
   return { localDeviceURLs: ownNames(env.RELAY_NAME).map(relayURL) };
 }

@@ -1,25 +1,25 @@
 /**
- * What a Tunnel keeps in storage: nothing before its device is let in, so that strangers leave nothing behind, and nothing
- * after the end of the virtual connection. Whatever is kept has an alarm beside it. An object that a crash has taken out of
- * memory is woken by that alarm, finds its virtual connection lost, and clears up.
+ * A Tunnel's storage. It is empty until the device is admitted, so that strangers leave nothing behind, and after the
+ * virtual connection ends. Stored state always has an alarm: it wakes an object that a crash took out of memory, which
+ * finds its virtual connection lost, and clears the storage.
  *
  * @module
  */
 import { LOST_LOOK } from "./limits.ts";
 import type { Owned } from "./owner.ts";
 
-/** Whose the virtual connection is: an object that has lost its memory knows by it that it has. */
+/** The owner of the virtual connection. An object that finds it at startup has lost its memory. */
 const OWNER = "owned";
-/** What the object left when it was put to sleep, where no socket can carry that. */
+/** The saved state, if no socket's attachment can carry it. */
 const REST = "rest";
 
 export class Kept {
   readonly #context: Pick<DurableObjectState, "storage" | "waitUntil">;
-  /** Whose the virtual connection was that was here before the object woke. */
+  /** Owner of the virtual connection that was here before the object woke. */
   readonly owned: Owned | undefined;
-  /** What was left then, in whatever format. */
+  /** The state saved before the object woke, in any version's format. */
   readonly rest: unknown;
-  /** Whether something, of this version or of an older one, may be in storage. */
+  /** Whether storage may hold anything, of this version or an older one. */
   #some: boolean;
   #resting: boolean;
   #cleared: Promise<void> = Promise.resolve();
@@ -34,12 +34,12 @@ export class Kept {
     this.#resting = this.rest !== undefined;
   }
 
-  /** Whether something may be in storage. */
+  /** Whether storage may hold anything. */
   get some(): boolean {
     return this.#some;
   }
 
-  /** The device was let in: from now on an object that loses its memory knows that it has. */
+  /** Stores the owner when the device is admitted, so that an object that loses its memory can tell. */
   keepOwner(owned: Owned): void {
     this.#some = true;
     this.#context.storage.kv.put(OWNER, owned);
@@ -51,7 +51,7 @@ export class Kept {
     this.#context.storage.kv.put(REST, rest);
   }
 
-  /** What was left is no longer true. */
+  /** Deletes saved state that is out of date. */
   dropRest(): void {
     if (this.#resting) this.#context.storage.kv.delete(REST);
     this.#resting = false;
@@ -62,7 +62,7 @@ export class Kept {
     this.#context.waitUntil(this.#context.storage.setAlarm(at));
   }
 
-  /** The virtual connection is over: nothing of it stays, its alarm neither. */
+  /** Deletes everything, the alarm included, when the virtual connection ends. */
   clear(): void {
     if (!this.#some) return;
     this.#some = false;
@@ -71,13 +71,13 @@ export class Kept {
     this.#context.waitUntil(this.#cleared.catch(() => undefined));
   }
 
-  /** Rejects when what had to be cleared could not be. */
+  /** Resolves when the last {@link clear} is done; rejects if it failed. */
   get cleared(): Promise<void> {
     return this.#cleared;
   }
 }
 
-/** Undefined when what is there cannot be read: an other version of the platform may have written it. */
+/** Undefined if the storage cannot be read: another version of the platform may have written it. */
 function read({ kv }: DurableObjectStorage): Map<string, unknown> | undefined {
   try {
     return new Map(kv.list());

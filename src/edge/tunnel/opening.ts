@@ -1,6 +1,7 @@
 /**
- * Opening: a virtual connection until its device has said who it is. It decides who may begin one here, and makes it. All
- * that is known of it meanwhile is in memory, which a timer keeps: nothing is written for somebody whom nobody knows.
+ * Opening: a virtual connection until its device has said who it is. It decides who may begin one here, and makes it.
+ * All that is known of it meanwhile is in memory, which a timer keeps: nothing is written for somebody whom nobody
+ * knows.
  *
  *   crowded() ─► begin() ─► ... ─► expectConnect() ─► arrived()
  *                                  passed through to a relay ─┘

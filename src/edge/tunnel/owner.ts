@@ -1,6 +1,7 @@
 /**
  * Whose a virtual connection is: that of the principal who has sent its first request. To everybody else it is as if it
- * were not there. Whoever has no headers to show a token in shows it in Connect, and then a request may show it as well.
+ * were not there. Whoever has no headers to show a token in shows it in Connect, and then a request may show it as
+ * well.
  *
  * @module
  */

@@ -66,7 +66,10 @@ export function tunnelContext(
   };
 }
 
-/** What a virtual connection was metered by of which nothing is known but whose it was; undefined when that says nothing. */
+/**
+ * What a virtual connection was metered by of which nothing is known but whose it was; undefined when that says
+ * nothing.
+ */
 export function throttleOfBearer(bearer: Principal | undefined, name: string, env: Env): Throttle | undefined {
   if (bearer === undefined || !hasToken(bearer)) return undefined;
   return throttleOf(meteredName("", bearer.id, env), name, env);

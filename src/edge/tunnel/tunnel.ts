@@ -276,15 +276,17 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.#close(live, reason);
   }
 
-  /** What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970. */
+  /**
+   * What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970.
+   */
   async status(): Promise<TunnelStatus> {
     const live = this.#live !== undefined || this.#polling !== undefined || this.#webSocket !== undefined;
     return { live, ended: this.#ended, since: this.#since };
   }
 
   /**
-   * When the device showed last that it is there. To ask does not keep the object awake. A WebSocket that is found dead is
-   * ended.
+   * When the device showed last that it is there. To ask does not keep the object awake. A WebSocket that is found dead
+   * is ended.
    */
   async lastSign(): Promise<number> {
     const now = Date.now();
@@ -606,8 +608,8 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   /**
-   * Whatever goes wrong in here ends the virtual connection by name: one that goes on after half a step neither answers nor
-   * ends. @param told what its caller is told then
+   * Whatever goes wrong in here ends the virtual connection by name: one that goes on after half a step neither answers
+   * nor ends. @param told what its caller is told then
    */
   async #guarded<T>(run: () => Promise<T>, told: () => T): Promise<T> {
     try {

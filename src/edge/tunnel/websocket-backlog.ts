@@ -1,6 +1,6 @@
 /**
- * What WebSockets have sent and nobody has taken. The platform reads a WebSocket whether its messages are taken or not, so
- * they wait in the memory of the isolate, which all of its objects share: one pool bounds them together.
+ * What WebSockets have sent and nobody has taken. The platform reads a WebSocket whether its messages are taken or not,
+ * so they wait in the memory of the isolate, which all of its objects share: one pool bounds them together.
  *
  * Above {@link HOLD_ALL_OCTETS} those are dropped that go on after they were told to hold. At {@link HOLD_MOST_OCTETS}
  * nobody is asked any more: the largest backlog of the principal that has most goes, so that many connections with one

@@ -1,20 +1,20 @@
 /**
- * A WebSocket virtual connection: the device's own socket, which the platform holds while the object sleeps. Its
- * messages are octets of SSTP, and so are ours.
+ * A WebSocket virtual connection: SSTP in binary messages on the device's own socket, which the platform holds while
+ * the object hibernates.
  *
- * The platform reads a WebSocket whether its messages are taken or not, and takes what is sent whether its device reads
- * or not. So both ends say in words, by text messages, what they have taken:
+ * The platform gives a WebSocket no backpressure in either direction: it reads on while messages wait, and accepts what
+ * is sent while the device does not read. So both ends control the flow by text messages:
  *
- *   edge → device   "hold"      send nothing more: what has come is not taken yet
+ *   edge → device   "hold"      stop sending: the backlog is long
  *                   "go on"
- *                   "mark X"    say that you have read all that came before this
+ *                   "mark X"    asks the device to confirm that it has read everything before this
  *   device → edge   "marks"     the first word of a device that answers marks
- *                   "took X"    the answer; X is random, so nobody can say it who has not read it
+ *                   "took X"    the answer; X is random, so only a device that has read it can send it
  *
- * What is on its way after "hold" waits here, up to a limit for each WebSocket and one for all of the isolate (backlog.ts),
- * beyond which the virtual connection is ended. A device that answers marks has at most {@link WINDOW_OCTETS} on the way to it. One that
- * does not is bounded by its acknowledgements of messages, and may have so many octets of answers on the way before it has
- * acknowledged one.
+ * What is in flight after "hold" waits here, up to one limit per WebSocket and one per isolate (websocket-backlog.ts);
+ * beyond them the virtual connection is ended. A device that answers marks has at most {@link WINDOW_OCTETS} in flight
+ * to it. One that does not is bounded by its acknowledgements of messages, and by {@link ANSWERS_AHEAD} until it
+ * acknowledges one.
  *
  * @module
  */
@@ -26,20 +26,20 @@ import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import { ANSWERS_AHEAD, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, MARK_OCTETS, WINDOW_OCTETS } from "./limits.ts";
 import { BacklogPool, WebSocketBacklog } from "./websocket-backlog.ts";
 
-/** What is on its way to the device, for after sleep. */
+/** Flow control towards the device, saved across eviction. */
 export interface WebSocketSnapshot {
   /** The device answers marks. */
   readonly marks: boolean;
-  /** Marks that are not answered, oldest first, and the octets between each and the one before. */
+  /** Unanswered marks, oldest first, each with the bytes since the one before. */
   readonly unanswered: readonly (readonly [string, number])[];
-  /** Octets since the last mark. */
+  /** Bytes since the last mark. */
   readonly unmarked: number;
 }
 
-/** The backlogs of all WebSockets of this isolate. */
+/** Backlogs of all WebSockets of this isolate. */
 const pool = new BacklogPool();
 
-/** An object that is thrown out of memory with a backlog does not say so. */
+/** Eviction calls no handler, so a backlog leaves the pool when its connection is collected. */
 const forgotten = new FinalizationRegistry((backlog: WebSocketBacklog) => backlog.drop());
 
 export class WebSocketConnection {
@@ -52,12 +52,12 @@ export class WebSocketConnection {
   #marks: boolean;
   #unanswered: (readonly [string, number])[];
   #unmarked: number;
-  /** Octets that the device has not said to have read, with what each message costs beside. */
+  /** Bytes the device has not confirmed, including {@link HOLD_MESSAGE} for each message. */
   #ahead: number;
-  /** Called when it has read more. */
+  /** Called when the device has confirmed more. */
   #goOn: (() => void) | undefined;
 
-  /** @param ended called once, when the endpoint has ended the virtual connection and the device has been told all */
+  /** @param ended called once, when the endpoint has ended and all of its output is sent, or on failure */
   constructor(
     socket: WebSocket,
     endpoint: SstpEndpoint,
@@ -75,7 +75,7 @@ export class WebSocketConnection {
     this.#speak().catch((error: unknown) => this.#fail(error));
   }
 
-  /** A message of the device. Resolves when its octets are taken. */
+  /** Handles a message of the device. Resolves when its bytes are taken, or wait in the backlog. */
   async hear(word: string | ArrayBuffer): Promise<void> {
     if (this.#over) return;
     if (typeof word === "string") {
@@ -108,7 +108,7 @@ export class WebSocketConnection {
     }
   }
 
-  /** Too much waits: what has come is let go at once. */
+  /** The backlog is too long: discards it, and ends the connection. */
   #drop(): void {
     if (this.#over) return;
     this.#forget();
@@ -124,11 +124,11 @@ export class WebSocketConnection {
     return { marks: this.#marks, unanswered: this.#unanswered, unmarked: this.#unmarked };
   }
 
-  /** A message may be of 32 MiB: in pieces, what it asks for is bounded by what the device takes. */
+  /** Writes a message of up to 32 MiB in pieces, so that output it causes cannot outrun the device. */
   async #take(octets: Uint8Array): Promise<void> {
     for (let at = 0; at < octets.length && !this.#over; at += READ_SIZE) {
       await this.endpoint.write(octets.length <= READ_SIZE ? octets : octets.subarray(at, at + READ_SIZE));
-      // Another device's message may have been one too many.
+      // A message of another device may have caused the pool to drop this backlog.
       if (this.#backlog.dropped) this.#drop();
     }
     this.#backlog.taken(octets.length);
@@ -164,11 +164,11 @@ export class WebSocketConnection {
     if (this.#ahead < WINDOW_OCTETS) this.#goOn?.();
   }
 
-  /** Sends the device what the endpoint makes, as it says that it reads. */
+  /** Sends the endpoint's output to the device, as fast as the device confirms it. */
   async #speak(): Promise<void> {
     while (!this.#over) {
       await this.endpoint.ready();
-      // What an endpoint has left to say at its end is little, and nobody is waited for any more.
+      // The last output of an ended endpoint is short, and is sent without waiting for the device.
       if (this.#ahead >= WINDOW_OCTETS && !this.endpoint.ended) await this.#room();
       if (this.#over) return;
       const waiting = this.endpoint.take(READ_SIZE);
