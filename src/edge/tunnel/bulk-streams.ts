@@ -1,5 +1,6 @@
 /**
- * Bulk: the two streams of a LongLived virtual connection on which octets go through no code of ours.
+ * Bulk data of a LongLived virtual connection: one stream each way. For an origin relay, the platform copies them
+ * without running our code for each chunk.
  *
  * @module
  */
@@ -10,18 +11,18 @@ import type { Reason } from "../reasons.ts";
 import type { Refused, Verdict } from "../rpc/tunnel-rpc.ts";
 import type { Live } from "./http-connection.ts";
 
-/** The Tunnel whose virtual connection has bulk to carry. */
+/** The Tunnel, as its bulk streams use it. */
 export interface Carrier {
   live(): Live | undefined;
-  /** Whether it ends at this edge, and not at an origin relay. */
+  /** Whether the virtual connection ends at this edge, and not at an origin relay. */
   here(): boolean;
-  /** What a request is told for which there is no virtual connection. */
+  /** The reason to give for a virtual connection that does not exist. */
   absent(): Reason;
   receive(live: Live, octets: Uint8Array): Promise<Verdict>;
   close(live: Live, reason: Reason): Refused;
 }
 
-/** All that the relay sends from now on, as a stream. The device counts it. */
+/** Streams everything that the relay sends from now on. The device counts it against its Content-Length. */
 export async function pull(carrier: Carrier): Promise<Response> {
   const reached = await reach(carrier);
   if (reached === undefined) return problem(carrier.absent());
@@ -38,13 +39,13 @@ export async function pull(carrier: Carrier): Promise<Response> {
   return new Response(readable);
 }
 
-/** The rest of a LongLived POST, as a stream. The Worker has seen to its length. */
+/** Streams the rest of a LongLived POST to the relay. The Worker enforces its length. */
 export async function push(carrier: Carrier, { body }: Request): Promise<Response> {
   const reached = await reach(carrier);
   if (reached === undefined || body === null) return problem(carrier.absent());
   const { live, origin } = reached;
   if (carrier.here()) return take(body, (octets) => carrier.receive(live, octets));
-  // It may pause for as long as the relay allows: a silent device is the relay's to notice now.
+  // From now on the relay detects a silent device: `writing` stays above zero, which stops the receive timer.
   live.writing += 1;
   const whole = await origin.pipeFrom(body).then(
     () => true,
@@ -53,14 +54,14 @@ export async function push(carrier: Carrier, { body }: Request): Promise<Respons
   return whole ? new Response(null) : problem(carrier.close(live, "OriginReset").reason);
 }
 
-/** What carries bulk, if it still lives when its relay has been reached. */
+/** The virtual connection and its far end, if it is still open when the relay has been reached. */
 async function reach(carrier: Carrier): Promise<{ readonly live: Live; readonly origin: ByteChannel } | undefined> {
   const live = carrier.live();
   const origin = await live?.origin;
   return live === undefined || origin === undefined || carrier.live() !== live ? undefined : { live, origin };
 }
 
-/** Takes a stream of octets to the end of a virtual connection that is here, and answers when it ends or is refused. */
+/** Writes a stream to a virtual connection that ends here, and answers when the stream ends or is refused. */
 async function take(
   stream: ReadableStream<Uint8Array>,
   receive: (octets: Uint8Array) => Promise<Verdict>,

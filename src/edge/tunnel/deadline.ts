@@ -15,7 +15,7 @@ export class Deadline {
   readonly #look: () => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param look called when a timer runs out; the alarm the platform calls by itself */
+  /** @param look called when the timer runs out; for an alarm the platform calls the object's `alarm()` */
   constructor(kept: Kept, look: () => void) {
     this.#kept = kept;
     this.#look = look;
@@ -28,7 +28,7 @@ export class Deadline {
     else this.#timer = setTimeout(this.#look, Math.max(0, at - Date.now()));
   }
 
-  /** Ends the timer. The alarm goes with all that is kept. */
+  /** Stops the timer. An alarm goes with the storage (`Kept.clear`). */
   clear(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

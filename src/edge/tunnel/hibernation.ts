@@ -20,15 +20,15 @@ import type { WebSocketConnection, WebSocketSnapshot } from "./websocket-connect
  */
 export const SAVED_FORMAT = 2;
 
-/** What a Tunnel at rest leaves. */
+/** Saved state of an idle Tunnel. */
 export interface SavedState extends Owned {
   readonly format: typeof SAVED_FORMAT;
   readonly endpoint: SstpEndpointSnapshot;
-  /** Of a LongLived or KeepAlive virtual connection: its state, and whether its bell may be rung if it has one. */
+  /** A LongLived or KeepAlive virtual connection, and whether its bell, if any, is armed. */
   readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
-  /** Of a Polling one. */
+  /** A Polling virtual connection. */
   readonly polling?: PollingConnection;
-  /** Of a WebSocket one: what is on its way to the device. */
+  /** A WebSocket virtual connection: its flow control towards the device. */
   readonly wired?: WebSocketSnapshot;
 }
 
@@ -43,31 +43,31 @@ export function savedStateOf(
     format: SAVED_FORMAT,
     endpoint,
     ...owned,
-    // The last answer is kept in memory only: by far most are never asked for again.
+    // The last answer stays in memory only: hardly any is ever asked for again.
     ...(live && { live: { state: { ...live.state, answer: null }, armed: live.bell?.armed ?? false } }),
     ...(polling && { polling: polling.state }),
     ...(wired && { wired: wired.snapshot() }),
   };
 }
 
-/** What was left, and the socket that it was left with. */
+/** Saved state, and the socket whose arrival of data wakes the object, if there is one. */
 export interface Saved {
   readonly rest: SavedState;
   readonly socket: WebSocket | undefined;
 }
 
-/** What a Tunnel has to leave; undefined while there is nothing to leave. */
+/** Returns what to save; "unsettled" while work is in progress; undefined if there is nothing to save. */
 export type Settle = () => Saved | "unsettled" | undefined;
 
 type Attachment = { readonly rest: SavedState } | { readonly stored: true } | null;
 
-/** What stands in an attachment or in storage, when it is of this format. */
+/** The state saved in an attachment or in storage, if it has this version's format. */
 function readRest(left: unknown): SavedState | undefined {
   const rest = left as SavedState | undefined;
   return rest?.format === SAVED_FORMAT ? rest : undefined;
 }
 
-/** Whether a request or a socket of the device was there when this was left, and must be there still. */
+/** Whether the state was saved with a socket of the device, or of its parked GET, and is useless without it. */
 function needsSocket({ live, polling }: SavedState): boolean {
   return polling === undefined && (live === undefined || live.state.getOutstanding);
 }
@@ -76,7 +76,7 @@ export class Hibernation {
   readonly #kept: Kept;
   readonly #settle: Settle;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** When it will have been left alone for long enough. */
+  /** When the Tunnel counts as idle. */
   #quietAt = 0;
   #tries = 0;
   #socket: WebSocket | undefined;
@@ -91,7 +91,7 @@ export class Hibernation {
    * It holds until `stir`.
    */
   recall(sockets: readonly WebSocket[]): Saved | undefined {
-    // A bell that has rung may still be closing beside the one that something was left with.
+    // A bell that has rung may still be closing beside the one that carries the state.
     for (const socket of sockets) {
       const attachment = attachmentOf(socket);
       if (attachment === null) continue;
@@ -100,11 +100,10 @@ export class Hibernation {
       return rest && { rest, socket };
     }
     const rest = readRest(this.#kept.rest);
-    // What was left with a socket is worth nothing without it.
     return rest === undefined || needsSocket(rest) ? undefined : { rest, socket: undefined };
   }
 
-  /** Something happens: what was left is no longer true. When all is quiet again it is left anew. */
+  /** Call this before every event: it deletes the saved state, and saves again when the Tunnel is idle. */
   stir(): void {
     this.#takeBack();
     this.#tries = 0;
@@ -112,7 +111,7 @@ export class Hibernation {
     this.#later();
   }
 
-  /** The virtual connection is over. */
+  /** The virtual connection has ended. */
   end(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -125,7 +124,7 @@ export class Hibernation {
     this.#kept.dropRest();
   }
 
-  /** A timer that fires too early looks again: cheaper than a new one for everything that happens. */
+  /** A timer that fires too early is set again: cheaper than a new timer for every event. */
   #later(): void {
     this.#timer ??= setTimeout(
       () => {
@@ -166,7 +165,7 @@ export class Hibernation {
   }
 }
 
-/** What was left with a socket; null when that is nothing, or cannot be read any more. */
+/** A socket's attachment; null if there is none, or if it cannot be read any more. */
 function attachmentOf(socket: WebSocket): Attachment {
   try {
     const attachment: unknown = socket.deserializeAttachment();

@@ -71,7 +71,7 @@ export class Kept {
     this.#context.waitUntil(this.#cleared.catch(() => undefined));
   }
 
-  /** Resolves when the last {@link clear} is done; rejects if it failed. */
+  /** Resolves when the last `clear()` is done; rejects if it failed. */
   get cleared(): Promise<void> {
     return this.#cleared;
   }

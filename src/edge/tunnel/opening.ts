@@ -35,50 +35,54 @@ export class Opening {
     this.#halfOpen = new HalfOpen(env, context);
   }
 
-  /** Why no virtual connection may be begun here by this caller; undefined when it may, or when there is or was one. */
+  /** Why this caller may not begin a virtual connection here; undefined if it may, or if there is or was one. */
   async crowded({ principal, source }: Caller): Promise<Refused | undefined> {
     if (this.#owner.owner !== undefined) return undefined;
     const retryAfter = await this.#halfOpen.begin(source);
-    // Somebody else may have begun it meanwhile, and it is his then.
+    // Another principal may have begun the virtual connection meanwhile, and owns it then.
     if (this.#owner.isStranger(principal)) return refused("UnknownConnection");
     return retryAfter === undefined ? undefined : { ...refused("TooManyHalfOpen"), retryAfter };
   }
 
-  /** The first request of a LongLived or KeepAlive virtual connection. */
+  /** Opens a LongLived or KeepAlive virtual connection at its first request. */
   begin(caller: Caller, target: LongLivedTarget | KeepAliveTarget): Live {
     this.#owner.claim(caller);
     return liveOf(openVirtualConnection(target, Date.now()));
   }
 
-  /** The first request of a Polling one. */
+  /** Opens a Polling virtual connection at its first request. */
   beginPolling(caller: Caller, poll: Poll): Polling {
     this.#owner.claim(caller);
     return pollingOf(openPolling(poll, Date.now(), { receive: POLL_RECEIVE_TIMEOUT }));
   }
 
-  /** It ends at this edge: its device has to say Connect before long. Returns by when. */
+  /**
+   * Starts the wait for the device's Connect, if the virtual connection ends at this edge.
+   *
+   * @returns the deadline, in milliseconds since 1970
+   */
   expectConnect(): number {
     return this.#halfOpen.expect();
   }
 
-  /** By when the device has to say Connect. */
+  /** Deadline of the device's Connect, in milliseconds since 1970. */
   get connectBy(): number {
     return this.#halfOpen.connectBy;
   }
 
-  /** What became of a Connect that has not come; undefined while there is time for one. */
+  /** Why the virtual connection ends when its Connect is late; undefined before the deadline. */
   get late(): Reason | undefined {
     if (!this.#halfOpen.late) return undefined;
     return this.#owner.owner?.id === NOBODY.id ? "TokenNeeded" : "ConnectTimeout";
   }
 
-  /** Who its device is has been settled, or is the origin relay's to ask. */
+  /** The device is admitted, or the origin relay authenticates it. */
   arrived(): void {
     this.#owner.standing.connected();
     this.#halfOpen.end();
   }
 
-  /** The virtual connection is over, however far it had come. */
+  /** The virtual connection has ended, in any state. */
   over(): void {
     this.#halfOpen.end();
   }

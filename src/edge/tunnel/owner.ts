@@ -11,21 +11,21 @@ import type { Env } from "../env.ts";
 import type { Reason } from "../reasons.ts";
 import type { Caller } from "../rpc/tunnel-rpc.ts";
 
-/** Whose a virtual connection is, as plain data. */
+/** The owner of a virtual connection, as plain data. */
 export interface Owned {
   readonly owner: Principal;
-  /** Whose token counts, when it is another than the owner's own. */
+  /** The principal whose token is judged, if it is not the owner. */
   readonly bearer?: Principal;
 }
 
 export class Owner {
-  /** Whether its bearer may still be served. */
+  /** Judges whether the bearer may still be served. */
   readonly standing: Standing;
   #owner: Principal | undefined;
 
   /**
-   * @param evict ends the virtual connection: the token is no longer good
-   * @param owned whose it was before the object woke; nobody knows how long ago that was judged
+   * @param evict ends the virtual connection when its token is no longer valid
+   * @param owned the owner before the object woke; it is judged anew, since its last judgement is of unknown age
    */
   constructor(
     env: Env,
@@ -38,18 +38,18 @@ export class Owner {
     for (const shown of [owner, bearer]) if (shown !== undefined) this.standing.show(shown, 0);
   }
 
-  /** Undefined before the first request. It stays after the end, which strangers are not told of. */
+  /** Undefined before the first request. It stays after the end, so that strangers do not learn of it. */
   get owner(): Principal | undefined {
     return this.#owner;
   }
 
-  /** What is to be left for after sleep. */
+  /** The part that is saved across eviction. */
   get owned(): Owned {
     const { bearer } = this.standing;
     return { owner: this.#owner ?? NOBODY, ...(bearer !== undefined && bearer !== this.#owner && { bearer }) };
   }
 
-  /** Whether somebody else has opened the virtual connection. */
+  /** Whether another principal owns the virtual connection. */
   isStranger(principal: Principal): boolean {
     if (this.#owner === undefined || isSame(this.#owner, principal)) return false;
     const { bearer } = this.standing;
@@ -62,7 +62,7 @@ export class Owner {
     this.standing.show(principal, asOf);
   }
 
-  /** A request of the virtual connection shows its token, which may be a newer one than before. */
+  /** Takes over the token that a request shows, which may be newer than the one before. */
   show({ principal, asOf }: Caller): void {
     if (this.#owner === undefined) return;
     this.standing.show(principal, asOf);

@@ -11,25 +11,25 @@ import type { Reason } from "../reasons.ts";
 import type { Exchange } from "../rpc/tunnel-rpc.ts";
 import { FULL_POLL, POLL_HOLD, POLL_TIMES } from "./limits.ts";
 
-/** A Polling virtual connection that lives. */
+/** An open Polling virtual connection. */
 export interface Polling {
   readonly state: PollingConnection;
-  /** The relay's socket, dialled when the handshake is complete. Undefined in the end: it could not be reached. */
+  /** The relay's socket, dialled when the handshake is complete. Resolves to undefined if the relay is unreachable. */
   origin: Promise<ByteChannel | undefined> | undefined;
-  /** Why it could not be reached. */
+  /** Why the relay is unreachable. */
   unreached?: Reason;
-  /** The last data for the relay, on its way. */
+  /** The last write to the relay. */
   written: Promise<void>;
-  /** Counts requests taken, so that one which was sent again knows that it is no longer wanted. */
+  /** Counts requests, so that a request can tell that a repeat has replaced it. */
   turn: number;
 }
 
-/** @param origin where it ends, when it has been established before */
+/** @param origin its far end, if it was established before eviction */
 export function pollingOf(state: PollingConnection, origin?: ByteChannel): Polling {
   return { state, origin: origin && Promise.resolve(origin), written: Promise.resolve(), turn: 0 };
 }
 
-/** Takes one poll, passes its data to the relay, and answers with what the relay has sent. */
+/** Handles one poll: writes its data to the relay, and answers with what the relay has sent. */
 export async function exchangePoll(
   polling: Polling,
   poll: Poll,
@@ -47,12 +47,12 @@ export async function exchangePoll(
   if (origin === undefined) return failed(polling.unreached ?? "OriginUnreachable", "connection");
   if (received.type === "data" && received.data.length > 0) polling.written = origin.write(received.data);
   try {
-    // Also of a request that was sent again: an answer would let the next data come while the relay takes none.
+    // A repeat waits too: its answer would invite more data while the relay takes none.
     await polling.written;
   } catch {
     return failed("OriginReset", "connection");
   }
-  // A body that is full is one of many: nobody waits for an answer yet, and holding it would only slow them.
+  // A full body is one of many. The device does not expect an answer yet, and holding the poll would only slow it down.
   const bulk = received.type === "data" && !received.handshake && received.data.length > FULL_POLL;
   for (;;) {
     const something = origin.ready();
@@ -66,7 +66,7 @@ export async function exchangePoll(
   }
 }
 
-/** Undefined: the answer must wait for octets, since it ends the handshake [MS-GRVHENC 3.5.5.1.1.1]. */
+/** Returns undefined if the answer must wait for data, because it completes the handshake [MS-GRVHENC 3.5.5.1.1.1]. */
 function answer(polling: Polling, data: readonly Uint8Array[]): Exchange | undefined {
   const response = respond(polling.state, data, POLL_TIMES);
   if (response.type === "body") return { ok: true, body: response.body };

@@ -1,5 +1,5 @@
 /**
- * What an endpoint finds around it in a Tunnel: mailboxes, other relays, who decides and who is metered.
+ * The environment of an endpoint in a Tunnel: mailboxes, other relays, authentication and metering.
  *
  * @module
  */
@@ -15,12 +15,12 @@ import { messageLimit } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";
 import type { Owner } from "./owner.ts";
 
-/** Devices choose the names that are refused, so the log takes ten lines about them at once, and then one a second. */
+/** Limits log lines about refused relays to a burst of 10, then one a second: devices choose the names. */
 const lines = bucket(1, 10, 0);
 
 /**
- * @param ownership whose the virtual connection is
- * @param arrived called when its device has been let in
+ * @param ownership the owner of the virtual connection
+ * @param arrived called when its device is admitted
  */
 export function tunnelContext(
   ctx: DurableObjectState,
@@ -55,10 +55,10 @@ export function tunnelContext(
     arrived() {
       arrived();
       for (const relay of parseLinks(env.LINKS ?? "").urls) {
-        // One that may not be dialled has no Link to be named.
+        // A relay that may not be dialled has no Link.
         if (allowedLink(relay, env).type === "refused") continue;
         const woken = env.LINK.getByName(relay).wake();
-        // It has an alarm of its own, and the next peer to arrive asks again.
+        // A failed wake is harmless: the Link has an alarm, and the next device to arrive wakes it again.
         ctx.waitUntil(woken.catch(() => undefined));
       }
     },

@@ -20,12 +20,12 @@ import {
   HOLD_OCTETS,
 } from "./limits.ts";
 
-/** Of one WebSocket. */
+/** The backlog of one WebSocket. */
 export class WebSocketBacklog {
   readonly #pool: BacklogPool;
-  /** The id of the principal whose connection it is. */
+  /** Id of the connection's principal. */
   #principal = "";
-  /** What has come behind the message that is being taken, in order. */
+  /** Messages behind the one in progress, in order. */
   #waiting: Uint8Array[] = [];
   #waitingOctets = 0;
   #octets = 0;
@@ -40,43 +40,43 @@ export class WebSocketBacklog {
     return this.#principal;
   }
 
-  /** Octets that wait or are being taken, with what each message costs beside. */
+  /** Bytes that wait or are in progress, including {@link HOLD_MESSAGE} for each message. */
   get octets(): number {
     return this.#octets;
   }
 
-  /** Of these what waits. */
+  /** The part of {@link octets} that waits. */
   get waitingOctets(): number {
     return this.#waitingOctets;
   }
 
-  /** Whether its device was told to hold, and not to go on since. */
+  /** Whether the device was told "hold", and not "go on" since. */
   get held(): boolean {
     return this.#sinceHold !== undefined;
   }
 
-  /** Whether too much waited here, or in all: nothing is taken any more. */
+  /** Whether the backlog was dropped, by its connection or by the pool. It takes nothing any more. */
   get dropped(): boolean {
     return this.#dropped;
   }
 
-  /** Whether its device is to be told to hold: earlier while there is little room in all. */
+  /** Whether to tell the device "hold": earlier while the pool is more than half full. */
   get mustHold(): boolean {
     const limit = this.#pool.octets > HOLD_ALL_OCTETS / 2 ? GO_ON_OCTETS : HOLD_OCTETS;
     return !this.held && this.#waitingOctets > limit;
   }
 
-  /** Whether its device may be told to go on. */
+  /** Whether to tell the device "go on". */
   get mayGoOn(): boolean {
     return this.held && this.#waitingOctets <= GO_ON_OCTETS;
   }
 
-  /** Whether its device has sent more since it was told to hold than can have been on the way. */
+  /** Whether the device has sent more since "hold" than can have been in flight. */
   get ignoresHold(): boolean {
     return this.#sinceHold !== undefined && this.#sinceHold > HOLD_FLIGHT_OCTETS;
   }
 
-  /** A message has come. */
+  /** Counts a message that has arrived. This may drop the backlog. */
   came(octets: number, principal: string): void {
     if (this.#dropped) return;
     this.#principal = principal;
@@ -85,20 +85,20 @@ export class WebSocketBacklog {
     this.#pool.bound(this);
   }
 
-  /** It waits for those before it. */
+  /** Queues a message that {@link came} has counted. */
   push(message: Uint8Array): void {
     this.#waiting.push(message);
     this.#waitingOctets += message.length + HOLD_MESSAGE;
   }
 
-  /** The next to be taken. */
+  /** Takes the next message off the queue. It counts until {@link taken}. */
   shift(): Uint8Array | undefined {
     const message = this.#waiting.shift();
     if (message !== undefined) this.#waitingOctets -= message.length + HOLD_MESSAGE;
     return message;
   }
 
-  /** A message was taken. */
+  /** Uncounts a message that is processed. */
   taken(octets: number): void {
     if (!this.#dropped) this.#resize(this.#octets - octets - HOLD_MESSAGE);
   }
@@ -111,7 +111,7 @@ export class WebSocketBacklog {
     this.#sinceHold = undefined;
   }
 
-  /** Lets go of all that is here, for good. */
+  /** Discards everything, for good. */
   drop(): void {
     this.#dropped = true;
     this.#waiting = [];
@@ -126,13 +126,13 @@ export class WebSocketBacklog {
   }
 }
 
-/** The backlogs of an isolate. */
+/** All backlogs of an isolate. */
 export class BacklogPool {
-  /** Those that have something. */
+  /** The backlogs that are not empty. */
   readonly #backlogs = new Set<WebSocketBacklog>();
   #octets = 0;
 
-  /** Octets of all. */
+  /** Bytes of all backlogs. */
   get octets(): number {
     return this.#octets;
   }
@@ -143,16 +143,16 @@ export class BacklogPool {
     else this.#backlogs.delete(backlog);
   }
 
-  /** Drops what is too much, after a message has come. */
+  /** Enforces the limits after a message has arrived in `backlog`. */
   bound(backlog: WebSocketBacklog): void {
     if (this.#octets <= HOLD_ALL_OCTETS) return;
-    // No share is below what whoever holds when told may have waiting.
+    // No share is smaller than what a device that obeys "hold" may have waiting.
     const share = Math.max(HOLD_OCTETS, HOLD_ALL_OCTETS / this.#backlogs.size);
     if (backlog.ignoresHold && backlog.octets > share) backlog.drop();
     while (this.#octets > HOLD_MOST_OCTETS && this.#backlogs.size > 0) this.#largest()?.drop();
   }
 
-  /** The largest of the principal that has most in all. */
+  /** The largest backlog of the principal whose backlogs sum to the most. */
   #largest(): WebSocketBacklog | undefined {
     const sums = new Map<string, number>();
     for (const { principal, octets } of this.#backlogs) sums.set(principal, (sums.get(principal) ?? 0) + octets);
