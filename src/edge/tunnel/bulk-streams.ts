@@ -30,8 +30,8 @@ export async function pull(carrier: Carrier): Promise<Response> {
   const { readable, writable } = new IdentityTransformStream();
   void origin.pipeTo(writable).then(
     () => {
-      // An endpoint only pauses; when it ends it rings. When it is the device that is gone, the Worker was first to say
-      // so.
+      // An endpoint's stream ends at every pause; its end rings the bell. If the device is gone, the Worker calls
+      // `end`.
       if (!carrier.here()) carrier.close(live, "OriginClosed");
     },
     () => carrier.close(live, "OriginReset"),

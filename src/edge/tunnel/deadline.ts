@@ -1,10 +1,10 @@
 /**
- * When a Tunnel has to look whether its device is still there: one time, with one owner.
+ * A Tunnel's only deadline: when to check whether its device is still there.
  *
- * While nothing is kept in storage it is a timer. Until the device is let in, nothing may be, and the timer keeps the
- * object in memory for half a minute at most; later, only an object that a relay's socket keeps in memory in any case
- * has one. A device that comes by single requests is missed by nobody while its object sleeps: its time is kept by the
- * alarm.
+ * It is a timer while the storage is empty, and an alarm otherwise. The storage stays empty until the device is
+ * admitted; the timer keeps the object in memory for half a minute at most. After that, only an object that a relay's
+ * socket keeps in memory anyway has a timer. A device that comes by single requests needs the alarm: nothing else wakes
+ * its object.
  *
  * @module
  */

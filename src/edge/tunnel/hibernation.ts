@@ -1,8 +1,8 @@
 /**
- * Hibernation: how a Tunnel whose virtual connection ends here gets through being thrown out of memory. When it has
- * been left alone for a while and everything has settled, it leaves what it needs to go on: with the socket that will
- * wake it, or in storage when that is too large or there is no socket. As soon as something happens that is no longer
- * true and is taken back, so that an object which wakes finds either the whole truth or none.
+ * Saves and restores a Tunnel across eviction, if its virtual connection ends at this edge. An idle, settled Tunnel
+ * saves its state in the attachment of the socket that will wake it, or in storage if the state is too large or there
+ * is no socket. The next event deletes that state, so an object that wakes finds either all of its current state or
+ * none.
  *
  * @module
  */
@@ -15,8 +15,8 @@ import type { Owned } from "./owner.ts";
 import type { WebSocketConnection, WebSocketSnapshot } from "./websocket-connection.ts";
 
 /**
- * The format of what is left. A version of the edge that finds another one cannot read it: the virtual connection is
- * lost then, by name. To be counted up with every change of {@link SavedState} or of a snapshot in it.
+ * Format of the saved state. Increment it with every change of {@link SavedState} or of a snapshot in it. An edge that
+ * finds another format cannot restore the virtual connection, and ends it with `ConnectionLost`.
  */
 export const SAVED_FORMAT = 2;
 
@@ -50,7 +50,7 @@ export function savedStateOf(
   };
 }
 
-/** Saved state, and the socket whose arrival of data wakes the object, if there is one. */
+/** Saved state, and the socket that carries it, if there is one. */
 export interface Saved {
   readonly rest: SavedState;
   readonly socket: WebSocket | undefined;
@@ -86,10 +86,7 @@ export class Hibernation {
     this.#settle = settle;
   }
 
-  /**
-   * What was left before the object was thrown out of memory; undefined when there is nothing that can be gone on from.
-   * It holds until `stir`.
-   */
+  /** The state saved before eviction; undefined if there is none that can be restored. It is valid until `stir`. */
   recall(sockets: readonly WebSocket[]): Saved | undefined {
     // A bell that has rung may still be closing beside the one that carries the state.
     for (const socket of sockets) {
@@ -158,8 +155,7 @@ export class Hibernation {
     try {
       this.#kept.keepRest(rest);
     } catch (error) {
-      // Too large for storage as well, or the disk is full: should the object be put to sleep, its connection is lost
-      // by name.
+      // Too large for storage as well, or the disk is full: eviction will end the connection with ConnectionLost.
       console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
     }
   }

@@ -1,7 +1,6 @@
 /**
- * Opening: a virtual connection until its device has said who it is. It decides who may begin one here, and makes it.
- * All that is known of it meanwhile is in memory, which a timer keeps: nothing is written for somebody whom nobody
- * knows.
+ * Opens a virtual connection, and limits it until its device has identified itself. Until then all state is in memory,
+ * kept there by a timer: nothing is stored for an unknown device.
  *
  *   crowded() ─► begin() ─► ... ─► expectConnect() ─► arrived()
  *                                  passed through to a relay ─┘

@@ -1,7 +1,6 @@
 /**
- * Whose a virtual connection is: that of the principal who has sent its first request. To everybody else it is as if it
- * were not there. Whoever has no headers to show a token in shows it in Connect, and then a request may show it as
- * well.
+ * The owner of a virtual connection: the principal of its first request. Other principals get `UnknownConnection`. A
+ * device that cannot set headers shows its token in Connect; after that, requests may show the same token too.
  *
  * @module
  */

@@ -67,8 +67,8 @@ export function tunnelContext(
 }
 
 /**
- * What a virtual connection was metered by of which nothing is known but whose it was; undefined when that says
- * nothing.
+ * The throttle of a lost virtual connection of which only the bearer is known; undefined if that does not determine
+ * one.
  */
 export function throttleOfBearer(bearer: Principal | undefined, name: string, env: Env): Throttle | undefined {
   if (bearer === undefined || !hasToken(bearer)) return undefined;

@@ -1,12 +1,14 @@
 /**
- * Tunnel: the edge's end of one virtual connection, an object named by its Virtual-Connection-GUID. It joins the GET
- * and the POST, holds the encapsulation's state, and copies octets to and from the origin relay.
+ * Tunnel: the edge's end of one virtual connection, a Durable Object named by its Virtual-Connection-GUID. It joins the
+ * GET and the POST, holds the encapsulation's state, and copies bytes to and from an origin relay or the edge's own
+ * endpoint.
  *
- *   POST octets ─► receive() ─► ByteChannel.write ─► relay         a relay that stops reading stops the POST
- *   relay ─► ByteChannel, one chunk ahead ─► doorbell or stream ─► GET   a device that stops reading stops the relay
+ *   POST bytes ─► receive() ─► ByteChannel.write ─► relay                a slow relay blocks the POST
+ *   relay ─► ByteChannel, one chunk ahead ─► doorbell or stream ─► GET   a slow device blocks the relay
  *
- * Everything here dies with the virtual connection: state is memory, and an object that has lost it tells both sides
- * so. What has to outlive memory is in tunnel/kept.ts, and nothing of it stays. One deadline carries the timers.
+ * Invariant: nothing outlives the virtual connection. State is in memory; an object that has lost it closes both sides
+ * with `ConnectionLost`. Storage (kept.ts) is only for surviving eviction, and is cleared at the end. All timers share
+ * one deadline.
  *
  * @module
  */
@@ -85,12 +87,12 @@ import { throttleOfBearer, tunnelContext } from "./tunnel-context.ts";
 import { WebSocketConnection } from "./websocket-connection.ts";
 
 export class Tunnel extends DurableObject<Env> implements TunnelRpc {
-  /** A LongLived or KeepAlive virtual connection. */
+  /** A LongLived or KeepAlive virtual connection. At most one of these three is set. */
   #live: Live | undefined;
-  /** A Polling one. There is one of the three. */
+  /** A Polling virtual connection. */
   #polling: Polling | undefined;
   #webSocket: WebSocketConnection | undefined;
-  /** The end of the virtual connection, when it is here and not at an origin relay. */
+  /** The far end, if the virtual connection ends at this edge and not at an origin relay. */
   #endpoint: SstpEndpoint | undefined;
   readonly #kept: Kept;
   readonly #deadline: Deadline;
@@ -104,12 +106,12 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     receive: (live, octets) => this.#receive(live, octets),
     close: (live, reason) => this.#close(live, reason),
   };
-  /** KeepAlive GETs that wait for what is about to come. */
+  /** Holds KeepAlive GETs for a moment before they are parked. */
   readonly #holds = new DeadlinePool(SHORT_HOLD);
-  /** Why the last virtual connection of this GUID ended: what comes late is told at once. */
+  /** Why the last virtual connection of this GUID ended; late requests get this reason. */
   #ended: Reason | undefined;
   readonly #since = Date.now();
-  /** When the device was heard of last, as far as this memory knows. */
+  /** When the device was last heard from since the object woke; 0 if never. */
   #heardAt = 0;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -122,7 +124,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.#owner = new Owner(env, ctx, (reason) => this.#evict(reason), left?.rest ?? this.#kept.owned);
     this.#opening = new Opening(env, ctx, this.#owner);
     if (left !== undefined && this.#wake(left)) return;
-    // The virtual connection is older than this memory, and lost; those who wait for it must not wait on.
+    // The virtual connection is lost with the object's memory. Requests that wait for it end now.
     const sockets = ctx.getWebSockets();
     for (const socket of sockets) socket.close(BELL_CLOSE.refused, "ConnectionLost");
     if (!this.#kept.some && sockets.length === 0) return;
@@ -131,7 +133,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     if (throttle !== undefined) ctx.waitUntil(throttle.leave());
   }
 
-  /** A GET to be parked, or one of the two streams for bulk. */
+  /** Handles a GET, one of the two bulk streams, or the upgrade of a WebSocket device. */
   override async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
     const caller = callerOf(request);
@@ -155,7 +157,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return this.#get(caller, parsed.target);
   }
 
-  /** The first octets of a LongLived POST. */
+  /** Handles the first bytes of a LongLived POST. */
   async post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
     return this.#guarded(() => this.#post(caller, target, octets), broken);
   }
@@ -168,7 +170,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return arrived.type === "refuse" ? this.#refuse(live, arrived) : this.#receive(live, octets);
   }
 
-  /** Further octets of a LongLived POST. Resolves when the relay has taken them. */
+  /** Handles further bytes of a LongLived POST. Resolves when the relay has taken them. */
   async push(caller: Caller, octets: Uint8Array): Promise<Verdict> {
     const denied = await this.#denied(caller);
     if (denied !== undefined) return refused(denied);
@@ -177,7 +179,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return this.#guarded(() => this.#receive(live, octets), broken);
   }
 
-  /** A whole KeepAlive POST. */
+  /** Handles a whole KeepAlive POST. */
   async exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
     return this.#guarded(() => this.#exchange(caller, target, body), broken);
   }
@@ -202,7 +204,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   async #take(live: Live, body: Uint8Array): Promise<Verdict> {
     const received = receive(live.state, body, Date.now());
     if (received.type === "refuse") return this.#refuse(live, received);
-    // The POST is outstanding until the relay has taken its octets: a second one is refused, so that none pile up here.
+    // The POST is outstanding until the relay has taken its bytes. A second one is refused, so none pile up here.
     const taken = received.type === "data" ? await this.#up(live, received.data) : OK;
     if (!taken.ok) return taken;
     const ended = endPost(live.state, Date.now());
@@ -210,7 +212,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return ended.handshake ? this.#handshake(live) : OK;
   }
 
-  /** One exchange of a Polling virtual connection. */
+  /** Handles one exchange of a Polling virtual connection. */
   async poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
     const denied = await this.#denied(caller);
     if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
@@ -235,58 +237,59 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     const exchange = await exchangePoll(polling, poll, () => this.#dial(polling, poll.relay, BELL_OCTETS));
     if (exchange.ok || exchange.scope === "request") return exchange;
     this.#unpoll(polling, exchange.reason);
-    // What failed only because the virtual connection had ended meanwhile is told why that was.
+    // If the virtual connection had ended meanwhile, the exchange failed because of that: give that reason.
     return { ...exchange, reason: this.#ended ?? exchange.reason };
   }
 
-  /** A mailbox sends messages for the device. */
+  /** Called by a mailbox to send messages to the device. */
   async deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken> {
     this.#hibernation.stir();
-    // In the same turn when the judgement is fresh.
+    // A fresh judgement needs no await: the delivery is handled in the same turn.
     if (!this.#standing.fresh() && !(await this.#judged())) return "gone";
     if (this.#endIfSilent(Date.now())) return "gone";
     return this.#endpoint?.deliver(peer, generation, deliveries, position) ?? "gone";
   }
 
-  /** Another virtual connection consumes a mailbox from now on. True when this one would have it back. */
+  /** Called when another virtual connection takes over a mailbox. Returns true if this one would take it back. */
   async fenced(peer: string, generation: number): Promise<boolean> {
     this.#hibernation.stir();
     return this.#endpoint?.fenced(peer, generation) ?? false;
   }
 
-  /** A mailbox that this virtual connection consumed has lost its consumer. True when it is taken back. */
+  /**
+   * Called when a mailbox that this virtual connection consumed before has no consumer. Returns true if it takes it
+   * back.
+   */
   async recall(peer: string): Promise<boolean> {
     this.#hibernation.stir();
     if (!this.#standing.fresh() && !(await this.#judged())) return false;
     return this.#endpoint?.recall(peer) ?? false;
   }
 
-  /** A mailbox for which sessions of the device were suspended has room again. */
+  /** Called when a mailbox has room again for which sessions of the device were suspended. */
   async room(peer: string, upTo: number): Promise<void> {
     this.#hibernation.stir();
     this.#endpoint?.room(peer, upTo);
   }
 
-  /** A Worker has found that a request of this virtual connection is over. */
+  /** Called by a Worker whose request of this virtual connection is over. */
   async end({ principal }: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void> {
     const live = this.#live;
-    // Whose request has other properties is not the owner of the virtual connection: it must not suffer.
+    // A stranger, or a request of another kind, must not end the virtual connection.
     if (this.#owner.isStranger(principal)) return;
     if (live?.state.encapsulation !== target.encapsulation || live.state.relay !== target.relay) return;
     this.#close(live, reason);
   }
 
-  /**
-   * What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970.
-   */
+  /** State for tests and operators. `since` is when the object woke, in milliseconds since 1970. */
   async status(): Promise<TunnelStatus> {
     const live = this.#live !== undefined || this.#polling !== undefined || this.#webSocket !== undefined;
     return { live, ended: this.#ended, since: this.#since };
   }
 
   /**
-   * When the device showed last that it is there. To ask does not keep the object awake. A WebSocket that is found dead
-   * is ended.
+   * When the device last gave a sign of life, in milliseconds since 1970; 0 if it is gone. A WebSocket that is found
+   * dead is closed. This call does not keep the object awake.
    */
   async lastSign(): Promise<number> {
     const now = Date.now();
@@ -294,19 +297,19 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     const [live, wired] = [this.#live, this.#webSocket];
     if (wired !== undefined) {
       const pinged = this.ctx.getWebSocketAutoResponseTimestamp(wired.socket);
-      // Of one that never pings nobody can say.
+      // A device that never pings counts as present.
       return pinged === null ? now : Math.max(pinged.getTime(), this.#heardAt);
     }
-    // What was before this memory nobody knows.
+    // An object that has just woken does not know when it last heard from its device.
     const heardAt = Math.max(this.#heardAt, this.#since);
     if (live?.state.encapsulation === "LongLived") return now;
-    // A GET that is held says so much longer that its device is there.
+    // A device whose GET is held need not send anything for the hold time.
     if (live !== undefined) return live.state.getOutstanding ? heardAt + HOLD_TIME : heardAt;
-    // A device that polls may be silent for as long as it was told.
+    // A Polling device may be silent for its poll interval.
     return heardAt + POLL_TIMES.maximum * 1000;
   }
 
-  /** Ends a WebSocket that has pinged before, and has not for too long. True when it has. */
+  /** Ends a WebSocket that has pinged before, and is now silent for too long. Returns true if it did. */
   #endIfSilent(now: number): boolean {
     const wired = this.#webSocket;
     const pinged = wired && this.ctx.getWebSocketAutoResponseTimestamp(wired.socket);
@@ -348,7 +351,10 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     else this.#expectAgain(live);
   }
 
-  /** The connection of a GET has broken. A proxy may send it again, by the same number, and then at once. */
+  /**
+   * Waits for a repeat of a GET whose connection has broken. A proxy that retries does so at once, with the same
+   * number.
+   */
   #expectAgain(live: Live): void {
     const { turn } = live;
     setTimeout(() => {
@@ -362,11 +368,11 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   override async alarm(): Promise<void> {
     this.#look();
-    // What could not be cleared is tried again by the platform.
+    // If the clearing failed, this throws, and the platform calls the alarm again.
     await this.#kept.cleared;
   }
 
-  /** The time has come to see whether the device is still there. */
+  /** Checks whether the device is still there. Called by the timer and by the alarm. */
   #look(): void {
     try {
       const next = this.#expire(Date.now());
@@ -378,7 +384,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     }
   }
 
-  /** Ends what is late. Returns when to look again; undefined when nothing has to be looked for. */
+  /** Ends the virtual connection if it is late. Returns when to check again; undefined if there is no need. */
   #expire(now: number): number | undefined {
     const live = this.#live;
     const polling = this.#polling;
@@ -396,12 +402,12 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
       return undefined;
     }
     if (this.#endpoint !== undefined && !entering && (live === undefined || live.bell !== undefined)) {
-      // Somebody is there who will tell: the device's own socket, or the Worker that has parked the GET.
+      // A socket reports the end of the device: its own WebSocket, or the bell of its parked GET.
       if (!this.#kept.some) return undefined;
       return now + (live?.state.encapsulation === "KeepAlive" ? HOLD_TIME + ABSENCE : LOST_LOOK);
     }
     if (live === undefined) return entering ? connectBy : undefined;
-    // A device that is kept from sending by a relay that does not read is not silent.
+    // A device is not silent while a slow relay blocks it.
     if (live.writing > 0) live.state.receiveDeadline = now + live.state.timers.receive;
     const expired = expire(live.state, now);
     if (expired.type !== "refuse") return Math.min(deadlineOf(live.state), connectBy);
@@ -431,10 +437,10 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
       if (target.encapsulation === "KeepAlive") return answer(ECHO_STRING);
     } else if (room(live.state) > 0 && target.encapsulation === "KeepAlive") {
       const origin = await live.origin;
-      // A busy device's answer is often about to come, and a doorbell costs more than to wait for it here.
+      // A busy device's answer often comes soon, and a doorbell costs more than a short wait here.
       if (origin !== undefined) await this.#holds.within(origin.ready());
       if (this.#live !== live) return problem(this.#ended ?? "ConnectionClosed");
-      // It has come again meanwhile, and that one is answered.
+      // The GET was repeated meanwhile, and the repeat is answered.
       if (live.turn !== turn) return problem("RepeatedRequest");
       const waiting = origin?.take(room(live.state));
       if (waiting?.kind === "ended") {
@@ -460,7 +466,9 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return new Response(null, { status: 101, webSocket: worker });
   }
 
-  /** A POST waits for the end of the virtual connection: its socket is closed with the reason. */
+  /**
+   * Answers with a socket that closes with the reason when the virtual connection ends. A LongLived POST waits for it.
+   */
   #watch(): Response {
     const { 0: worker, 1: ours } = new WebSocketPair();
     this.ctx.acceptWebSocket(ours, [TAG.post]);
@@ -468,7 +476,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return new Response(null, { status: 101, webSocket: worker });
   }
 
-  /** A device that speaks WebSocket: its messages are octets of SSTP, and so are ours. */
+  /** Opens a WebSocket virtual connection. */
   #wire(caller: Caller, relay: string): Response {
     if (this.#taken !== undefined) return problem(this.#taken);
     if (!isOwnName(relay, this.env)) return problem("WebSocketNotPassed");
@@ -487,7 +495,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.#over(Promise.resolve(wired.endpoint), reason);
   }
 
-  /** Both requests have echoed: the relay is dialled, and a GET that is parked is answered. */
+  /** Completes the handshake when both requests have echoed: dials the relay, and answers a parked GET. */
   async #handshake(live: Live): Promise<Verdict> {
     const readSize = live.state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
     live.origin = this.#dial(live, live.state.relay, readSize);
@@ -511,12 +519,12 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return this.#up(live, received.data);
   }
 
-  /** Octets of the device go to the relay; resolves when its socket has them. */
+  /** Writes bytes of the device to the relay. Resolves when the relay's socket has taken them. */
   async #up(live: Live, octets: Uint8Array): Promise<Verdict> {
     if (octets.length === 0) return OK;
     const origin = await live.origin;
     if (this.#live !== live || origin === undefined) return refused(this.#ended ?? "ConnectionClosed");
-    // The first octets up are what allows octets down [MS-GRVHENC 3.2.5.2.2].
+    // The first bytes up permit bytes down [MS-GRVHENC 3.2.5.2.2].
     if (live.bell?.armed) void this.#ring(live, live.bell);
     live.writing += 1;
     try {
@@ -529,7 +537,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     }
   }
 
-  /** Rings an armed bell once, when there is something. */
+  /** Rings an armed bell once, when there is data. */
   #ring(live: Live, bell: Bell): Promise<void> {
     return this.#guarded(
       () => this.#ringOnce(live, bell),
@@ -550,13 +558,13 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
       this.#close(live, waiting.reason);
       return;
     }
-    // The device's first octets up allow octets down, and ring again.
+    // No bytes may go down yet. The device's first bytes up ring again.
     if (!live.state.getSessionReady) return;
     const rung = ring(live, bell, origin, waiting.octets);
     if (rung === "full") this.#close(live, "ContentLengthReached");
   }
 
-  /** Lets a caller to the virtual connection that it asks for. */
+  /** Admits a caller to the virtual connection that it asks for. */
   async #admit(caller: Caller, target: LongLivedTarget | KeepAliveTarget, mayBegin: boolean): Promise<Found> {
     const denied = await this.#denied(caller);
     if (denied !== undefined) return refused(denied);
@@ -575,17 +583,19 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return { ok: true, live: this.#live };
   }
 
-  /** Why no virtual connection can begin here: there is one, or was. */
+  /** Why no virtual connection can begin here: there is one, or there was. */
   get #taken(): Reason | undefined {
     return (this.#live ?? this.#polling ?? this.#webSocket) === undefined ? this.#ended : "DuplicateConnection";
   }
 
-  /** What a request is told that was let in once, and whose virtual connection is not here. */
+  /** The reason for an admitted request whose virtual connection is not here. */
   get #absent(): Reason {
     return this.#ended ?? "ConnectionLost";
   }
 
-  /** Why somebody who asks something of the virtual connection is not heard: a stranger is told nothing. */
+  /**
+   * Why a caller is refused; undefined if it is not. A stranger does not learn whether the virtual connection exists.
+   */
   async #denied(caller: Caller): Promise<Reason | undefined> {
     if (this.#owner.isStranger(caller.principal)) return "UnknownConnection";
     this.#heardAt = Date.now();
@@ -597,19 +607,21 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
 
   async #judged(): Promise<boolean> {
     const may = await this.#standing.judge();
-    // What has been left for after sleep meanwhile is no longer true.
+    // State that was saved while this waited is out of date.
     if (may) this.#hibernation.stir();
     return may;
   }
 
-  /** Whether the bearer of the virtual connection's token may still be served. */
+  /** Judges whether the bearer of the virtual connection's token may still be served. */
   get #standing(): Judge {
     return this.#owner.standing;
   }
 
   /**
-   * Whatever goes wrong in here ends the virtual connection by name: one that goes on after half a step neither answers
-   * nor ends. @param told what its caller is told then
+   * Ends the virtual connection with `InternalError` if `run` throws: after half a step it would neither answer nor
+   * end.
+   *
+   * @param told the caller's result in that case
    */
   async #guarded<T>(run: () => Promise<T>, told: () => T): Promise<T> {
     try {
@@ -634,21 +646,22 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.#over(polling.origin, reason);
   }
 
-  /** Undefined when the relay cannot be reached: then its virtual connection is told why. */
+  /** Reaches the relay. Resolves to undefined if it is unreachable, with the reason in `connection.unreached`. */
   async #dial(connection: Live | Polling, relay: string, readSize: number): Promise<ByteChannel | undefined> {
     if (isOwnName(relay, this.env)) return this.#terminate();
-    // What is copied through no code of ours keeps the object in memory in any case.
+    // Bulk data runs no code that could judge the token, so a timer does. A relay's socket keeps the object in memory
+    // anyway.
     this.#owner.standing.patrol();
-    // The Worker has refused what is not allowed; an object must not be talked into a dial all the same.
+    // The Worker has checked the allow list already; dialRelay checks it again, so that no call here can bypass it.
     const reached = await dialRelay(relay, this.env, readSize);
-    // Who its device is, and how long it may take, is the relay's to ask from now on.
+    // From now on the relay authenticates the device, and decides how long that may take.
     if (connection === this.#live || connection === this.#polling) this.#arrived();
     if (reached.type === "origin") return reached.origin;
     connection.unreached = reached.reason;
     return undefined;
   }
 
-  /** The virtual connection ends here. */
+  /** Creates the endpoint of a virtual connection that ends at this edge. */
   #terminate(left?: SstpEndpointSnapshot): SstpEndpoint {
     const host = tunnelContext(this.ctx, this.env, this.#owner, () => this.#arrived());
     this.#endpoint = new SstpEndpoint(host, side(this.env), left);
@@ -656,33 +669,33 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     return this.#endpoint;
   }
 
-  /** The device was let in, or is the origin relay's to judge. */
+  /** The device is admitted, or the origin relay authenticates it. */
   #arrived(): void {
     this.#opening.arrived();
     const state = this.#polling?.state ?? this.#live?.state;
-    // A device that comes by single requests can come to an object that has lost its memory, and is to be told so.
+    // A device that comes by single requests may reach an object that has lost its memory, which must be able to tell.
     if (state !== undefined && (!("encapsulation" in state) || state.encapsulation === "KeepAlive")) {
       this.#kept.keepOwner(this.#owner.owned);
       this.#deadline.set(deadlineOf(state));
     } else if (this.#endpoint !== undefined) this.#deadline.clear();
   }
 
-  /** What to leave for after sleep. */
+  /** What to save for eviction. */
   #settled(): ReturnType<Settle> {
     const [live, polling] = [this.#live, this.#polling];
     const socket = this.#webSocket?.socket ?? live?.bell?.socket;
     const byRequests = polling !== undefined || live?.state.encapsulation === "KeepAlive";
-    // Nothing is left of a device that was not let in: a timer keeps its object in memory meanwhile.
+    // Nothing is saved before the device is admitted: a timer keeps the object in memory until then.
     if (this.#endpoint?.connected !== true || (socket === undefined && !byRequests)) return undefined;
     const endpoint = this.#endpoint.snapshot();
-    // A request that is here and has no bell is about to be answered.
+    // An outstanding request without a bell is about to be answered.
     if (endpoint === undefined || (socket === undefined && live !== undefined && !isBetween(live.state))) {
       return "unsettled";
     }
     return { rest: savedStateOf(endpoint, this.#owner.owned, live, polling, this.#webSocket), socket };
   }
 
-  /** Goes on after sleep. False when that cannot be done: what was left is not what this version leaves. */
+  /** Restores the virtual connection after eviction. Returns false if the saved state cannot be used. */
   #wake({ rest, socket }: Saved): boolean {
     if (ownNames(this.env.RELAY_NAME).length === 0) return false;
     try {
@@ -738,12 +751,12 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 }
 
-/** What a request is told by which something unexpected has happened. */
+/** The answer to a request that has failed unexpectedly. */
 function broken(): Refused {
   return refused("InternalError");
 }
 
-/** Whether a request can be the first of its session: one that does not count may be any. */
+/** Whether a request can be the first of its virtual connection. A request without a number can. */
 function isFirst(target: Target): boolean {
   return (requestNumber(target) ?? 1) === 1;
 }

@@ -1,13 +1,13 @@
 /**
- * What WebSockets have sent and nobody has taken. The platform reads a WebSocket whether its messages are taken or not,
- * so they wait in the memory of the isolate, which all of its objects share: one pool bounds them together.
+ * Backlogs of WebSockets: messages that have arrived and are not processed yet. The platform reads a WebSocket without
+ * backpressure, so they wait in the isolate's memory, which all of its objects share. One pool bounds them together.
  *
- * Above {@link HOLD_ALL_OCTETS} those are dropped that go on after they were told to hold. At {@link HOLD_MOST_OCTETS}
- * nobody is asked any more: the largest backlog of the principal that has most goes, so that many connections with one
- * token cannot take the room of others, and nobody who has less than an equal share is touched.
+ * Above {@link HOLD_ALL_OCTETS} the pool drops backlogs whose devices ignore "hold". Above {@link HOLD_MOST_OCTETS} it
+ * drops the largest backlog of the principal with the most bytes, until the sum is below it. So many connections with
+ * one token cannot crowd out others, and a principal with less than an equal share loses nothing.
  *
- * An object may not end the WebSocket of another. A backlog that is dropped is emptied here, and its owner ends its
- * connection when next it looks.
+ * An object may not close another object's WebSocket. The pool only empties a dropped backlog; its connection notices
+ * later, and ends itself.
  *
  * @module
  */
