@@ -10,18 +10,18 @@ export type Ring =
   | { readonly kind: "pull" }
   | { readonly kind: "closed"; readonly code: number; readonly reason: string };
 
-/** The Worker's end. */
+/** The Worker's end of a doorbell. */
 export interface Doorbell {
-  /** The next ring; after "closed" it is "closed" for ever. */
+  /** Resolves with the next ring. After "closed" it resolves with "closed" for ever. */
   next(): Promise<Ring>;
-  /** Resolves with the reason when either end closes, also while nobody waits for a ring. */
+  /** Resolves with the reason when either end closes, even if no call waits for a ring. */
   readonly closed: Promise<string>;
-  /** Tells the Tunnel something. What is said to a closed bell is lost, as it must be. */
+  /** Sends a word to the Tunnel. A closed bell discards it. */
   say(word: "arm" | `arm ${number}` | "release"): void;
   close(code: number): void;
 }
 
-/** Takes the Worker's end of a doorbell that a Tunnel has answered with. */
+/** Wraps the socket of a Tunnel's answer. */
 export function doorbell(socket: WebSocket): Doorbell {
   const rings: Ring[] = [];
   const over = Promise.withResolvers<string>();
@@ -63,7 +63,7 @@ export function doorbell(socket: WebSocket): Doorbell {
     closed: over.promise,
     close(code) {
       if (closed !== undefined) return;
-      // Whoever waits for the next ring must not wait for ever.
+      // A pending `next()` must not wait for ever.
       ring({ kind: "closed", code, reason: "" });
       socket.close(code);
     },

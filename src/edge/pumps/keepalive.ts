@@ -1,10 +1,10 @@
 /**
- * KeepAlive at the Worker: a GET is parked here until the Tunnel has octets for it or its hold time is over
+ * KeepAlive at the Worker: a GET is parked here until the Tunnel has data for it or its hold time is over
  * [MS-GRVHENC 3.4.5.1.2]; a POST is one call.
  *
- * A request that is cut off may come again, from a proxy. Of a client that counts its requests the Tunnel knows that one
- * again, and waits for it a little. Of one that does not, what was taken for a GET is lost with it when that is noticed here,
- * and the virtual connection ends by name. An answer that is lost beyond a proxy, which says nothing, cannot be noticed.
+ * A proxy may repeat a request whose connection broke. If the client numbers its requests, the Tunnel recognizes the
+ * repeat, and waits a little for it. Otherwise the data taken for a broken GET is lost, and the virtual connection ends
+ * with `DeviceGone`. The Worker cannot notice an answer that is lost beyond a proxy.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, 
   const counted = requestNumber(target) !== undefined;
   const answer = await tunnel.get(target);
   if (answer.webSocket === null) {
-    // What was taken for it is lost with its GET, and the virtual connection with it.
+    // The data in the answer is lost with its GET, so the virtual connection cannot go on.
     if (request.signal.aborted && !counted) await tunnel.end("DeviceGone", target);
     return answer;
   }
@@ -33,7 +33,7 @@ export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, 
     const ring = await bell.next();
     if (ring.kind === "octets") {
       bell.close(BELL_CLOSE.done);
-      // What was rung for is lost with its GET, and the virtual connection with it.
+      // The data of this ring is lost with its GET, so the virtual connection cannot go on.
       if (request.signal.aborted && !counted) await tunnel.end("DeviceGone", target);
       return new Response(ring.octets, { headers: answerHeaders() });
     }
@@ -53,7 +53,7 @@ export async function keepAlivePost(
   body: Uint8Array | Reason,
 ): Promise<Response> {
   if (typeof body === "string") {
-    // The octets of a body that was not taken are missing in the stream: it cannot go on, unless they may come again.
+    // The body's bytes are missing in the stream. It can go on only if the device may repeat a numbered request.
     if (body === "BodyTooLong" || requestNumber(target) === undefined) await tunnel.end(body, target);
     return problem(body);
   }

@@ -1,35 +1,36 @@
 /**
- * The numbers of the Worker's half of a connection, each with its reason. Bytes and milliseconds unless the name says otherwise.
+ * Limits of the Worker's half of a connection, each with its reason. Bytes and milliseconds unless the name says
+ * otherwise.
  *
  * @module
  */
 
 /**
- * A read at least this long is the sign of bulk: then the platform's own copying carries what follows, at several times
- * the rate of calls with a chunk each.
+ * A read at least this long counts as bulk. What follows goes over a stream, at several times the rate of one call per
+ * chunk.
  */
 export const BULK_OCTETS = 64 * 1024;
 
 /**
- * Pause between the last octets of a LongLived GET and its end. The platform ends a body that is shorter than its
- * Content-Length by dropping what it still holds of it, and does not tell when the device's socket has taken it.
+ * Pause between the last bytes of a LongLived GET and its end. When a body ends short of its Content-Length, the
+ * platform drops what it still buffers of it, and it does not tell when the device's socket has taken the rest.
  */
 export const LINGER = 1000;
 
 /**
- * The same where the virtual connection ends at this edge: its last octets say why, and a device that has read them
- * goes by itself. One that is behind has as long to read them.
+ * The same pause if the virtual connection ends at this edge. Its last bytes say why it ends, and a device that has
+ * read them closes the connection itself; a slow device has this long to read them.
  */
 export const FAREWELL = 10_000;
 
-/** How long a KeepAlive GET is held. The field's safe figure under the 30 s after which many proxies give up. */
+/** How long a KeepAlive GET is held: safely below the 30 s after which many proxies give up. */
 export const HOLD_TIME = 25_000;
 
 /**
- * A LongLived POST must not be silent for longer: twice the 45 s at which SSTP sends a Noop on an idle connection
+ * Longest silence of a LongLived POST: twice the 45 s after which SSTP sends a Noop on an idle connection
  * [MS-GRVHENC 3.1.2.3].
  */
 export const BODY_TIMEOUT = 90_000;
 
-/** On an idle LongLived connection the Worker says so often that the edge is there, without waking anybody. */
+/** Interval of the Noops that the Worker sends on an idle LongLived GET. They do not wake the Tunnel. */
 export const NOOP_INTERVAL = 25_000;

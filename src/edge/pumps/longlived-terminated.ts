@@ -1,8 +1,9 @@
 /**
- * LongLived at the Worker when the virtual connection ends at this edge: pumps in two gears, so that its object may sleep.
+ * LongLived at the Worker for virtual connections that end at this edge: pumps in two gears, so that the Tunnel may
+ * hibernate.
  *
- * A quiet connection is parked here: single calls up, the doorbell down. When octets come in bulk a stream to or from the
- * Tunnel carries them until they pause.
+ * A quiet connection is parked here: single calls up, the doorbell down. Bulk data goes over a stream to or from the
+ * Tunnel until it pauses; an open stream keeps the Tunnel awake.
  *
  * @module
  */
@@ -21,9 +22,9 @@ import type { TunnelStub } from "./tunnel-client.ts";
 type DeviceWriter = WritableStreamDefaultWriter<Uint8Array>;
 
 /**
- * Writes what the bell rings for to the device, until either is gone. A device that does not read stops it here.
- * The stream stands at a command's end whenever the bell is silent: then a Noop from here says to an idle device that the
- * edge is there, and wakes nobody.
+ * Writes each ring's data to the device, until either side is gone. A slow device blocks it here. While the bell is
+ * silent the stream is between two commands, so this may insert Noops: they tell an idle device that the edge is there,
+ * without waking the Tunnel.
  */
 export async function driveDown(
   bell: Doorbell,
@@ -58,7 +59,7 @@ export async function driveDown(
 
 async function pumpStream(tunnel: TunnelStub, device: DeviceWriter): Promise<void> {
   const { ok, body } = await tunnel.fetch(`http://tunnel${STREAM.pull}`);
-  // A refusal's body is not for the device: the virtual connection is over, and the bell says so.
+  // A refusal's body is not for the device: the virtual connection has ended, and the bell will say so.
   if (!ok || body === null) return;
   const read = byteReader(body, READ_SIZE);
   for (;;) {
@@ -69,10 +70,10 @@ async function pumpStream(tunnel: TunnelStub, device: DeviceWriter): Promise<voi
 }
 
 /**
- * Takes a POST's octets to the Tunnel until one of both ends it, and tells why.
+ * Copies a POST's bytes to the Tunnel until either side ends it, and returns why.
  *
- * @param walker follows the commands: a Noop that acknowledges nothing, and that stands alone between two commands, says
- * only that the device is there, which this request shows anyway
+ * @param walker follows the commands. A Noop that acknowledges nothing, and that arrives alone between two commands, is
+ * dropped: it says only that the device is there, which the open request shows anyway
  */
 export async function driveUp(tunnel: TunnelStub, read: ByteReader, walker: CommandWalker): Promise<Reason> {
   for (;;) {
@@ -87,7 +88,7 @@ export async function driveUp(tunnel: TunnelStub, read: ByteReader, walker: Comm
   }
 }
 
-/** Streams a POST's octets to the Tunnel until they pause. */
+/** Streams a POST's bytes to the Tunnel until they pause. */
 async function pushStream(
   tunnel: TunnelStub,
   first: Uint8Array,
@@ -104,7 +105,8 @@ async function pushStream(
     }
     await writer.close();
   } catch {
-    // Either the Tunnel has stopped reading, and says why, or the device is gone, and the Tunnel must not wait for more.
+    // Either the Tunnel has stopped reading, and answers why, or the device is gone, and the Tunnel must not wait for
+    // more.
     await writer.abort().catch(() => undefined);
   }
   const answer = await answered;

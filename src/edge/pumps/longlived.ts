@@ -1,9 +1,10 @@
 /**
  * LongLived at the Worker: two pumps, one for each endless body [MS-GRVHENC 3.2].
  *
- * Each has two gears. A quiet connection is parked here: single calls up, the doorbell down. The first octets that come
- * in bulk shift it up for good: from then on the platform copies between device and relay, through no code of ours,
- * at several times the rate. The relay's socket keeps the object in memory in any case.
+ * Each has two gears. A quiet connection is parked here: single calls up, the doorbell down. The first bulk data shifts
+ * up for good: from then on the platform copies between device and relay, without our code, at several times the rate.
+ * Staying in high gear costs nothing, since the relay's socket keeps the object in memory anyway. Virtual connections
+ * that end at this edge use longlived-terminated.ts instead.
  *
  * @module
  */
@@ -32,7 +33,7 @@ export async function longLivedGet(
   const bell = doorbell(answer.webSocket);
   const gone = goneOf(request);
   void gone.then(() => bell.close(BELL_CLOSE.deviceGone));
-  // Until the handshake is complete there is nothing to answer: the first ring is the echo string.
+  // The answer waits for the end of the handshake: the first ring is the echo string.
   const first = await bell.next();
   if (first.kind !== "octets") {
     return problem(first.kind === "closed" && isReason(first.reason) ? first.reason : "ConnectionLost");
@@ -48,7 +49,7 @@ export async function longLivedGet(
   return new Response(readable, { headers: answerHeaders() });
 }
 
-/** Writes what the bell rings for to the device, until either is gone. A device that does not read stops it here. */
+/** Writes each ring's data to the device, until either side is gone. A slow device blocks it here. */
 async function pumpDown(
   bell: Doorbell,
   echo: Uint8Array,
@@ -59,7 +60,7 @@ async function pumpDown(
 ): Promise<void> {
   const writer = device.getWriter();
   const end = () => {
-    // There is no close message: the end of the connection before the end of the body is one [MS-GRVHENC 3.2.4.1].
+    // There is no close message: ending the HTTP connection before the end of the body closes it [MS-GRVHENC 3.2.4.1].
     writer.abort(new Error("virtual connection closed")).catch(() => undefined);
   };
   over.addEventListener("abort", end);
@@ -80,21 +81,21 @@ async function pumpDown(
   }
 }
 
-/** Ends the GET when the bell is closed, also one that waits for a device that does not read. */
+/** Ends the GET when the bell closes, even while a slow device blocks it. */
 async function endWith(bell: Doorbell, over: AbortController, ends: boolean, gone: Promise<unknown>): Promise<void> {
   const reason = await bell.closed;
-  // Only the answer of the POST can say why: it comes first.
+  // Only the POST's answer can carry these reasons, so it goes first.
   if (reason === "TokenExpired" || reason === "TokenRevoked") await pause(LINGER);
   else await linger(reason, ends, gone);
   over.abort(new Error("virtual connection closed"));
 }
 
-/** When the relay has ended in good order its last octets are still on their way to the device. */
+/** After an orderly end of the relay, its last bytes are still in flight to the device. */
 async function linger(reason: string, ends: boolean, gone: Promise<unknown>): Promise<void> {
   if (reason === "OriginClosed") await Promise.race([pause(ends ? FAREWELL : LINGER), gone]);
 }
 
-/** Resolves when the device has ended a request before its answer was complete. */
+/** Resolves when the device aborts a request before its answer is complete. */
 function goneOf({ signal }: Request): Promise<"DeviceGone"> {
   return new Promise((resolve) => {
     signal.addEventListener("abort", () => resolve("DeviceGone"));
@@ -113,15 +114,15 @@ async function pipeDown(
   over: AbortSignal,
 ): Promise<void> {
   const { ok, body } = await tunnel.fetch(`http://tunnel${STREAM.pull}`);
-  // A refusal's body is not for the device: the virtual connection is over, and the bell says so.
+  // A refusal's body is not for the device: the virtual connection has ended, and the bell will say so.
   if (ok && body !== null) {
     await body.pipeTo(device, { preventClose: true, signal: over }).catch(async (error: unknown) => {
-      // The body that was declared cannot take more than was declared [MS-GRVHENC 3.2.4.2].
+      // The stream takes no more than the declared Content-Length [MS-GRVHENC 3.2.4.2].
       if (error instanceof TypeError) await tunnel.end("ContentLengthReached", target);
       throw error;
     });
   }
-  // At the relay's end the bell is closed as well, and after it the GET.
+  // When the relay ends, the bell closes too, and ends the GET.
   over.addEventListener("abort", () => void device.abort(over.reason).catch(() => undefined));
   if (over.aborted) await device.abort(over.reason).catch(() => undefined);
 }
@@ -150,28 +151,28 @@ export async function longLivedPost(
   const read = byteReader(body, READ_SIZE);
   const first = await read(BODY_TIMEOUT).catch(() => "end" as const);
   if (typeof first === "string") return problem(first === "late" ? "ReceiveTimeout" : "DeviceGone");
-  // Only once the Tunnel has taken this POST may its end be the end of the virtual connection: the GUID in the URL may
-  // be that of somebody else's.
+  // Until the Tunnel has accepted this POST, its end must not end the virtual connection: the GUID in the URL may
+  // belong to another principal.
   const taken = await tunnel.post(target, first);
   if (!taken.ok) return problem(taken.reason, taken.detail, taken.retryAfter);
-  // What ends elsewhere ends this POST as well, also while its device is silent or the relay takes nothing.
+  // If the virtual connection ends elsewhere, so does this POST, even while its device is silent or the relay blocks.
   const over = overOf(tunnel).catch(() => "ConnectionLost" as const);
   const bounded = Number(request.headers.get("content-length") ?? Number.NaN) <= target.contentLength;
   const pumped = ends ? driveUp(tunnel, read, follow(first)) : pumpUp(tunnel, read, bounded ? body : undefined);
-  // Nor does its reset wait until the relay, which may have stopped reading, has taken what came before.
+  // A reset of the POST counts at once, even while a blocked relay has not taken the bytes before it.
   const gone = goneOf(request);
   const reason = await Promise.race([pumped, over, gone]);
-  // An object that has lost its memory need not be told, and cannot.
+  // This fails if the object has lost its memory, and then it is not needed.
   await tunnel.end(reason, target).catch(() => undefined);
-  // A device may take the answer of its POST for the end of both: what the GET still carries comes first.
+  // A device may take the POST's answer for the end of both requests, so the GET's last bytes go first.
   await linger(reason, ends, gone);
   return problem(reason);
 }
 
 /**
- * Takes a POST's octets to the Tunnel until one of both ends it, and tells why.
+ * Copies a POST's bytes to the Tunnel until either side ends it, and returns why.
  *
- * @param body the POST's body when it cannot be longer than the target says: then it may go uncounted
+ * @param body the POST's body, if its Content-Length is within the target's: then it may be piped uncounted
  */
 async function pumpUp(
   tunnel: TunnelStub,
@@ -192,7 +193,7 @@ async function pumpUp(
 
 async function pipeUp(tunnel: TunnelStub, body: ReadableStream<Uint8Array>): Promise<Reason> {
   try {
-    // A body of which something was read cannot be handed on as it is.
+    // The platform does not forward a body that is partly read, so it goes through a new stream.
     const { readable, writable } = new IdentityTransformStream();
     const answered = tunnel.fetch(`http://tunnel${STREAM.push}`, { method: "POST", body: readable });
     await body.pipeTo(writable).catch(() => undefined);
@@ -209,7 +210,7 @@ function refused(reason: Reason): Verdict {
   return { ok: false, reason };
 }
 
-/** Resolves with the reason when the virtual connection is over; meanwhile its object may sleep. */
+/** Resolves with the reason when the virtual connection ends. Waiting does not keep the Tunnel awake. */
 async function overOf(tunnel: TunnelStub): Promise<Reason> {
   const { webSocket } = await tunnel.fetch(`http://tunnel${STREAM.over}`, { headers: { Upgrade: "websocket" } });
   if (webSocket === null) return "ConnectionLost";
@@ -217,7 +218,7 @@ async function overOf(tunnel: TunnelStub): Promise<Reason> {
   return isReason(reason) ? reason : "ConnectionLost";
 }
 
-/** Follows the commands of a POST from its first octets on. */
+/** Follows the commands of a POST from its first bytes on, which begin with the echo string. */
 function follow(first: Uint8Array): CommandWalker {
   const walker = new CommandWalker(ECHO_STRING.length);
   walker.push(first);

@@ -1,5 +1,5 @@
 /**
- * How a Worker speaks with a Tunnel: each call says for whom, so that a Tunnel knows its owner from strangers.
+ * The Worker's client of a Tunnel. Every call names its caller, so that the Tunnel can tell its owner from strangers.
  *
  * @module
  */
@@ -16,18 +16,18 @@ import { problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import { CALLER, type Caller, type Exchange, type TunnelRpc, type Verdict } from "../rpc/tunnel-rpc.ts";
 
-/** What a Worker's invocation lives in. */
+/** The execution context of a Worker's invocation. */
 export interface Context {
   waitUntil(promise: Promise<unknown>): void;
 }
 
-/** A Tunnel, spoken to for one caller. What may be the first that it hears waits for its source's turn. */
+/** A Tunnel as one caller sees it. Calls that may open a virtual connection pass the source gate first. */
 export interface TunnelStub {
   post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict>;
   push(octets: Uint8Array): Promise<Verdict>;
   exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
   poll(body: Uint8Array): Promise<Exchange>;
-  /** Hands it a GET, which it answers or parks. */
+  /** Hands over a GET. The Tunnel answers it, or parks it and answers with a doorbell. */
   get(target: Target): Promise<Response>;
   end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   fetch(url: string, init?: { method?: string; headers?: Record<string, string>; body?: BodyInit }): Promise<Response>;
@@ -53,7 +53,7 @@ export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, call
       const url = `http://tunnel${formatTarget(target)}`;
       return gate.ask(caller.source, guid, () => fetch(url, { headers: { Upgrade: "websocket" } }), {
         reasonOf(answer) {
-          // To look into headers costs more than all else here.
+          // Reading headers costs more than everything else here.
           if (answer.status < 400) return undefined;
           const reason = answer.headers.get(REASON_HEADER);
           return reason !== null && isReason(reason) ? reason : undefined;
