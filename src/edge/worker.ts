@@ -1,5 +1,6 @@
 /**
- * The edge: terminates HTTP, parks what waits, and pumps octets between devices and their Tunnels.
+ * The edge's Worker: routes requests, authenticates them, and pumps bytes between devices and their Tunnels. It has no
+ * state: parked requests live in `pumps/`, everything else in Durable Objects.
  *
  * @module
  */
@@ -39,14 +40,14 @@ export { Mailbox } from "./mailbox/mailbox.ts";
 export { Tunnel } from "./tunnel/tunnel.ts";
 
 const app = new Hono<{ Bindings: Env }>({
-  // Whatever is not under the prefix has been refused before.
+  // `misaddressed` has already refused paths outside the prefix.
   getPath: (request, options) => pathUnder(prefixOf(options?.env as Env | undefined), getPath(request)) ?? "/",
 });
 
 app.get("/", (c) => {
   const { origin, hostname, pathname } = new URL(c.req.url);
   const prefix = prefixOf(c.env);
-  // The links of the page are relative.
+  // The page's links are relative, so its URL must end in a slash.
   if (pathname === prefix) return c.redirect(`${prefix}/`, 302);
   return c.html(
     landingPage({
@@ -107,14 +108,14 @@ app.delete("/mailboxes/:address/messages", async (c) => {
 });
 
 app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
-  // The router hands over HEAD as well.
+  // Hono routes HEAD to GET handlers too.
   if (c.req.method === "HEAD") return problem("MethodNotImplemented");
-  // Not c.req.path, which is half decoded.
+  // Not c.req.path, which is partly decoded.
   const parsed = parseTarget(pathUnder(prefixOf(c.env), new URL(c.req.url).pathname) ?? "/");
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const { target } = parsed;
   const ends = isOwnName(target.relay, c.env);
-  // Before it is said which relays are allowed.
+  // Authenticate first, so that strangers do not learn which relays are allowed.
   const admitted = await admitWhole(c.req.raw, c.env, ends, c.executionCtx);
   if (admitted.type === "refused") return refusal(admitted, ends, c.env);
   const refused = route(target.relay, c.env);
@@ -125,15 +126,15 @@ app.on(["GET", "POST"], "/:version{[0-9]+\\.[0-9]+}/*", async (c) => {
   }
   const tunnel = tunnelOf(c.env, target.guid, admitted, c.req.raw);
   const answered = serve(target, ends, tunnel, c.req.raw, c.executionCtx);
-  // A request whose device resets it is stopped in its tracks, unless something is waited for: then it is told, by its
-  // signal or its body, and the Tunnel learns of it.
+  // When a device resets a request, the platform stops its handler, unless waitUntil holds it. Held, the handler sees
+  // the reset by its signal or its body, and tells the Tunnel.
   c.executionCtx.waitUntil(answered);
   return answered;
 });
 
 app.all("/:version{[0-9]+\\.[0-9]+}/*", () => problem("MethodNotImplemented"));
 app.notFound((c) => {
-  // Not c.req.path, which is half decoded.
+  // Not c.req.path, which is partly decoded.
   const own = prefixOf(c.env);
   const path = pathUnder(own, new URL(c.req.url).pathname) ?? "/";
   const whole = withWholeAddress(path);
@@ -146,19 +147,19 @@ app.notFound((c) => {
   return problem("WrongPrefix", `The request came to ${own}${prefix}/, and this edge stands ${place}.`);
 });
 app.onError((error) => {
-  // Of an error in an object only the message comes through.
+  // RPC passes on only the message of an object's error.
   const reason = error.message.startsWith("NewerSchema") ? "NewerSchema" : "InternalError";
   console.error(JSON.stringify({ reason, message: error.message }));
   return problem(reason);
 });
 
-/** The path under which this edge stands; the log tells of one that is malformed. */
+/** The path under which this edge is served. A malformed PREFIX counts as none; the log reports it. */
 function prefixOf(env: Env | undefined): string {
   const text = env?.PREFIX ?? "";
   return text === "" ? "" : (parsePrefix(text) ?? "");
 }
 
-/** What no path of this edge is asked for, undefined when it is all right. */
+/** Refuses a request with two Host headers, or outside the prefix; undefined if there is nothing to refuse. */
 function misaddressed(request: Request, env: Env): Response | undefined {
   // The runtime joins headers of one name; no name of a host has a comma.
   if (request.headers.get("host")?.includes(",")) return problem("MalformedHead", TWO_HOSTS);
@@ -183,12 +184,14 @@ async function serve(
     case "KeepAlive":
       return down ? keepAliveGet(target, tunnel, request) : keepAlivePost(target, tunnel, await wholeBody(request));
     case "WebSocket":
-      // The Tunnel takes the device's own socket: nothing has to be parked here.
+      // The Tunnel holds the device's own socket: nothing is parked here.
       return tunnel.get(target);
   }
 }
 
-/** A fetch of keys that one request has begun is waited for by others: it goes on when its device resets the request. */
+/**
+ * Authenticates to the end even if the device resets its request, because others may wait for the keys that it fetches.
+ */
 function admitWhole(request: Request, env: Env, ends: boolean, context: Context): ReturnType<typeof admit> {
   const admitted = admit(request, env, ends);
   context.waitUntil(admitted);
@@ -200,14 +203,16 @@ function tunnelOf(env: Env, guid: string, { principal, asOf }: Omit<Caller, "sou
   return tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, asOf, source });
 }
 
-/** Why a virtual connection to this relay cannot be had here; undefined when it can. */
+/** Why this edge refuses a virtual connection to a relay; undefined if it does not. */
 function route(relay: string, env: Env): RelayRefused | undefined {
   if (isOwnName(relay, env)) return undefined;
   const verdict = allowedRelay(relay, env);
   return verdict.type === "refused" ? verdict : undefined;
 }
 
-/** A refusal. A device that names another relay may mean this edge: it is told the name to use. */
+/**
+ * The answer of a refusal. A device that names another relay may mean this edge, so the answer gives the edge's name.
+ */
 function refusal(refused: { readonly reason: Reason; readonly detail?: string }, ends: boolean, env: Env): Response {
   const { reason, detail = "" } = refused;
   if (ends || (reason !== "RelayNotAllowed" && reason !== "TokenNeeded")) return problem(reason, detail);
@@ -219,7 +224,7 @@ function refusal(refused: { readonly reason: Reason; readonly detail?: string },
   return response;
 }
 
-/** The whole body of a request that may have up to 32768 octets [MS-GRVHENC 3.4.4.3, 3.5.4.3.1], or why it cannot be had. */
+/** Reads a whole body of up to 32768 bytes [MS-GRVHENC 3.4.4.3, 3.5.4.3.1], or returns why it cannot. */
 async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" | "ReceiveTimeout" | "DeviceGone"> {
   const said = request.headers.get("content-length") ?? "";
   const length = /^\d+$/.test(said) ? Number(said) : undefined;
@@ -235,7 +240,7 @@ async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" |
 
 export default {
   fetch(request, env, context) {
-    // With the first request of any kind: an operator who has deployed it and looks finds in the log what is wrong.
+    // The first request of any kind logs what is wrong with the settings, for an operator who has just deployed.
     const unserved = inspectSettings(env);
     if (unserved !== undefined) return problem("EdgeMisconfigured", `The setting ${unserved.setting} cannot be read.`);
     return misaddressed(request, env) ?? app.fetch(request, env, context);

@@ -1,14 +1,14 @@
 /**
- * What an operator may ask and do, behind the admin token or a token with the scope admin. When neither is configured there
- * is no such surface at all.
+ * The operators' API. It needs ADMIN_TOKEN or a token with the scope admin; if neither is configured, its paths do not
+ * exist.
  *
- *   GET    /admin/mailboxes?after=URL      a page of mailboxes, with what waits in each
- *   GET    /admin/mailboxes/{address}      one
- *   DELETE /admin/mailboxes/{address}      removes what waits
- *   PUT    /admin/mailboxes/{address}/lock, DELETE the same: shuts senders out, lets them in
- *   GET    /admin/mailboxes/{address}/rule, PUT: who may send to it
- *   GET    /admin/links/{relay}            the link to an origin relay
- *   POST   /admin/links/{relay}/renew      replaces its connection by a new one
+ *   GET    /admin/mailboxes?after=URL      one page of the status of mailboxes
+ *   GET    /admin/mailboxes/{address}      status of one mailbox
+ *   DELETE /admin/mailboxes/{address}      removes its waiting messages
+ *   PUT    /admin/mailboxes/{address}/lock shuts out all senders; DELETE admits them again
+ *   GET    /admin/mailboxes/{address}/rule who may send to it; PUT sets that
+ *   GET    /admin/links/{relay}            status of the link to an origin relay
+ *   POST   /admin/links/{relay}/renew      replaces its connection with a new one
  *
  * @module
  */
@@ -36,7 +36,7 @@ export const admin = new Hono<Bindings>()
   })
   .put("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(true), true))
   .delete("/mailboxes/:address/lock", (c) => withMailbox(c, (mailbox) => mailbox.setLocked(false)))
-  // Whoever has the admin token may, whoever's mailbox it is.
+  // An operator may set the rule of any mailbox.
   .on(["GET", "PUT"], "/mailboxes/:address/rule", (c) =>
     answerRule(c.req.raw, c.req.param("address"), c.env, () => undefined),
   )
@@ -51,9 +51,9 @@ export const admin = new Hono<Bindings>()
   .delete("/mailboxes/:address", (c) => withMailbox(c, (mailbox) => mailbox.purge()));
 
 /**
- * Asks something of the link to a relay. One that may not be reached has none.
+ * Answers with the status of the link to a relay. A relay that is not allowed has no link.
  *
- * @param onlyUsed leaves a link alone that was never used, since to ask it would make it
+ * @param onlyUsed does not ask a link that was never used, because asking would create its object
  */
 async function withLink(
   c: Context<Bindings>,
@@ -72,9 +72,9 @@ async function withLink(
 }
 
 /**
- * Does something to a mailbox, and shows how it is then.
+ * Does something to a mailbox, and answers with its status afterwards.
  *
- * @param makes whether it is to be made for that
+ * @param makes whether to create the mailbox if it does not exist
  */
 async function withMailbox(
   c: Context<Bindings>,
@@ -91,7 +91,7 @@ async function withMailbox(
   });
 }
 
-/** What is shown of a mailbox that is not there: it would be like this. */
+/** Status of a mailbox that does not exist: that of a new one. */
 function emptyMailbox(peer: string): MailboxStatus {
   return {
     peer,

@@ -1,5 +1,5 @@
 /**
- * Who is let in by HTTP: `Authorization: Bearer` [RFC 6750] on the requests of virtual connections and of operators.
+ * Authentication of HTTP requests by `Authorization: Bearer` [RFC 6750], for devices and operators.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import type { Reason } from "../reasons.ts";
 import { isEqual } from "../timing-safe-equal.ts";
 
 /**
- * Who sends a request of a virtual connection.
+ * Authenticates a request of a virtual connection.
  *
- * Without a token it is nobody, who may open a virtual connection to this edge, since there SSTP asks for the token
- * again, and to an origin relay only when the operator says that the relay asks itself.
+ * A request without a token is admitted as `NOBODY` if the virtual connection ends at this edge, where Connect must
+ * show a token, or if AUTH_ORIGIN is "origin", by which the operator leaves authentication to the origin relay.
  *
  * @param ends whether the virtual connection ends at this edge, or is passed through
  */
@@ -34,13 +34,13 @@ export async function admit(request: Request, env: Env, ends: boolean): Promise<
   return answer;
 }
 
-/** Who sends a request, or why it is refused. */
+/** The sender of a request, or why it is refused. */
 export type Admission = Authentication | { readonly type: "refused"; readonly reason: Reason; readonly detail: string };
 
-/** Whether a request is an operator's: by ADMIN_TOKEN, or a token with the scope admin. */
+/** Authenticates an operator, by ADMIN_TOKEN or by a token with the scope admin. */
 export async function admitOperator(request: Request, env: Env): Promise<Admission> {
   const { ADMIN_TOKEN = "" } = env;
-  // Nobody has said who an operator is: then there is nothing here.
+  // No operator is configured: answer as if the path did not exist.
   if (ADMIN_TOKEN === "" && !hasKeys(env)) return refused("NotFound", "Nothing is at this path.");
   const header = request.headers.get("Authorization") ?? "";
   const token = tokenOf(header);
@@ -64,7 +64,7 @@ function tokenOf(header: string): string | undefined {
   return /^Bearer +(.+)$/i.exec(header)?.[1];
 }
 
-/** Somebody about whom there is nothing to judge. */
+/** Admits a principal that has no token to judge. */
 function admitted(principal: Principal): Extract<Authentication, { type: "ok" }> {
   return { type: "ok", principal, asOf: Date.now() };
 }

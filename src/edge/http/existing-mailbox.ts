@@ -1,12 +1,12 @@
 /**
- * Reaching a mailbox only if it exists: to ask one that is not there would make it.
+ * Reaches a mailbox only if it exists: a call to its object would create it.
  *
  * @module
  */
 import type { Env } from "../env.ts";
 import { DIRECTORY } from "../rpc/directory-rpc.ts";
 
-/** A mailbox that is there. */
+/** The mailbox of a peer's URL; undefined if the Directory does not know it. */
 export async function mailboxAt(
   env: Pick<Env, "DIRECTORY" | "MAILBOX">,
   peer: string,

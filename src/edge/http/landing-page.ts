@@ -1,24 +1,26 @@
 /**
- * What a person sees at `/`: what this is, commands to paste, and the paths that there are.
+ * The page at `/`, for people: what this is, commands to paste, and the edge's paths.
  *
  * @module
  */
 
 export interface PageOptions {
-  /** Where this edge was reached, by the request, without a slash at the end. Behind a proxy a browser knows better. */
+  /**
+   * The URL at which the request reached this edge, without a trailing slash. Behind a proxy the browser's URL differs.
+   */
   readonly url: string;
-  /** The name that the edge calls itself by; undefined when it has none. */
+  /** The edge's own name; undefined if it has none. */
   readonly name: string | undefined;
   /** Whether the host of `url` is one of the edge's own names. */
   readonly isOwnHost: boolean;
-  /** Who is let in. */
+  /** Who is admitted. */
   readonly entry: "by token" | "anybody" | "nobody";
 }
 
-/** What may stand in a command without quotes, and in HTML. A host name can have other characters. */
+/** URLs that are safe in a shell command without quotes, and in HTML. A host name can contain other characters. */
 const PLAIN = /^[A-Za-z0-9\-._~:/[\]]+$/;
 
-/** The page, as HTML. */
+/** Renders the page as HTML. */
 export function landingPage({ url, name, isOwnHost, entry }: PageOptions): string {
   const shown = PLAIN.test(url) ? url : "https://EDGE";
   const relay = isOwnHost || name === undefined ? "" : ` --relay ${name}`;
@@ -58,7 +60,7 @@ function hostOf(url: string): string {
   return URL.canParse(url) ? new URL(url).hostname : "";
 }
 
-/** What may be tried. */
+/** Commands to try, or why there are none yet. */
 function commands({ at, name, entry }: Pick<PageOptions, "name" | "entry"> & { readonly at: string }): string {
   if (entry === "nobody") {
     return "<p>It has no keys to verify tokens by, so nobody is let in yet: its operator sets KEYS or JWKS_URL.</p>";

@@ -1,17 +1,17 @@
 /**
- * The numbers of requests for the edge itself, each with its reason. Bytes and milliseconds unless the name says otherwise.
+ * Limits of requests to the edge itself, each with its reason. Bytes and milliseconds unless the name says otherwise.
  *
  * @module
  */
 
 /**
- * A body of at most 32768 octets must come in whole within this time: at 9 kbit/s it does. Each that is on its way costs
- * the runtime far more memory than its octets.
+ * Time for a whole body of at most 32768 bytes to arrive: 9 kbit/s suffices. A body in transit costs the runtime far
+ * more memory than its bytes.
  */
 export const WHOLE_BODY_TIMEOUT = 30_000;
 
-/** Octets of a request that sets such a rule: as many patterns of the longest names would be longer than any rule is. */
+/** The longest request that sets the rule of a mailbox: more than any valid rule needs. */
 export const RULE_OCTETS = 64 * 1024;
 
-/** Mailboxes on a page of an operator's list: each is asked, and one request may not ask too many. */
+/** Mailboxes on one page of an operator's list: each is a subrequest, and one request may not make too many. */
 export const ADMIN_PAGE = 100;

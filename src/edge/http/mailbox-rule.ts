@@ -1,5 +1,5 @@
 /**
- * Who may send to a mailbox, asked and set over HTTP.
+ * Reads and sets over HTTP who may send to a mailbox.
  *
  *   GET  {"peer": "grooveDevice://bob/laptop", "senders": "alice carol/phone"}
  *   PUT  {"senders": "everyone"}, answered like GET
@@ -21,8 +21,8 @@ import { RULE_OCTETS } from "./limits.ts";
 /**
  * Answers a GET or PUT of a mailbox's rule.
  *
- * @param address of the mailbox's peer, as it stands in the path
- * @param forbidden why whoever asks may not do so with the mailbox of this peer (its URL); undefined when he may
+ * @param address address of the mailbox's peer, as written in the path
+ * @param forbidden why the caller may not access the mailbox of a peer (its URL); undefined if it may
  */
 export async function answerRule(
   request: Request,
@@ -37,7 +37,7 @@ export async function answerRule(
   const wanted = request.method === "PUT" ? await sendersOf(request) : undefined;
   if (wanted?.ok === false) return problem("MalformedRule", wanted.detail);
   return lookAt(request, env, peer, async (there) => {
-    // One that is not there has the rule of all that have none.
+    // A mailbox that does not exist has the default rule, and setting that does not create it.
     const isNew = wanted !== undefined && formatSenderRule(parseSenderRule(wanted.senders)) !== EVERYONE_TEXT;
     const mailbox = there ?? (isNew ? env.MAILBOX.getByName(peer) : undefined);
     if (mailbox === undefined) return Response.json({ peer, senders: EVERYONE_TEXT });
@@ -48,8 +48,8 @@ export async function answerRule(
 }
 
 /**
- * Asks something about a mailbox, which is not made by it. Who asks for mailboxes that are not there may do so as often as
- * for virtual connections that are not.
+ * Answers a request about a mailbox without creating it. A source that asks for mailboxes that do not exist is slowed
+ * like one that asks for virtual connections that do not exist.
  */
 export async function lookAt(
   request: Request,
@@ -69,7 +69,7 @@ type MailboxStub = NonNullable<Awaited<ReturnType<typeof mailboxAt>>>;
 
 const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 
-/** The URL of the peer that an address names; undefined when it is none. */
+/** The URL of the peer that an address names; undefined if the address is malformed. */
 export function peerUrlOfAddress(text: string): string | undefined {
   try {
     const address = parseAddress(text);

@@ -1,12 +1,13 @@
 /**
- * What a sender may ask over HTTP about the mailbox of a recipient, with a token that may send there.
+ * The senders' API to the mailbox of a recipient. It needs a token that may send there.
  *
  *   GET    /mailboxes/{address}/room?from=alice/pc                  {"octets": 134217728, "messages": 50000, "attached": false}
  *   DELETE /mailboxes/{address}/messages?from=alice/pc&id=TEXT      {"removed": 12}
  *
- * `room` is what the sender, with all devices of its identity, may add before it is suspended, and whether somebody is there
- * to take it. DELETE takes back the messages of one device whose ids begin with a text and that wait; their ids stay known,
- * so that one which is sent again is not stored. A recipient at another relay has its messages in that relay's mailbox.
+ * `room` is how much the sender, with all devices of its identity, may add before it is suspended, and whether a device
+ * consumes the mailbox. DELETE withdraws the waiting messages of one device whose ids begin with a text; the mailbox
+ * remembers their ids, so it does not store a message that is sent again. Messages for a recipient at another relay
+ * wait in that relay's mailbox.
  *
  * @module
  */
@@ -27,16 +28,16 @@ import { problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import { lookAt } from "./mailbox-rule.ts";
 
-/** A sender and a recipient, and in whose mailbox messages between them wait. */
+/** A sender and a recipient, and the mailbox in which messages between them wait. */
 interface Way {
-  /** Device URL of the sender. */
+  /** The sender's device URL. */
   readonly source: string;
   readonly mailbox: string;
-  /** The recipient, when it is at another relay. */
+  /** The recipient, if it is at another relay. */
   readonly to?: Recipient;
 }
 
-/** Answers a GET of the room for a sender. */
+/** Answers a GET of a sender's room. */
 export async function answerRoom(request: Request, address: string, who: Principal, env: Env): Promise<Response> {
   const way = wayOf(address, new URL(request.url).searchParams, who, env);
   if (typeof way === "string") return problem(way);
@@ -53,7 +54,7 @@ export async function answerRoom(request: Request, address: string, who: Princip
   });
 }
 
-/** Answers a DELETE of messages that wait. */
+/** Answers a DELETE of waiting messages. */
 export async function answerWithdrawal(request: Request, address: string, who: Principal, env: Env): Promise<Response> {
   const query = new URL(request.url).searchParams;
   const way = wayOf(address, query, who, env);
@@ -68,7 +69,7 @@ export async function answerWithdrawal(request: Request, address: string, who: P
   });
 }
 
-/** Who sends to whom, or why that may not be asked. */
+/** Resolves the addresses of a request, or returns why it is refused. */
 function wayOf(text: string, query: URLSearchParams, { rights }: Principal, env: Env): Way | Reason {
   const address = parsed(text);
   if (address === undefined) return "MalformedAddress";
@@ -93,7 +94,10 @@ function parsed(text: string): Address | undefined {
   }
 }
 
-/** Each counts as a mailbox that has to be woken. Whoever has used up what he may waits; a meter that fails is done without. */
+/**
+ * Charges a request like waking a mailbox. A principal over its rate waits here; if the meter is unreachable, the
+ * request is free.
+ */
 async function charge({ source }: Way, who: Principal, env: Env): Promise<void> {
   const name = meteredName(source, isSame(who, ANYBODY) ? undefined : who.id, env);
   if (name === undefined) return;
