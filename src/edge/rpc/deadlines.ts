@@ -1,12 +1,13 @@
 /**
- * How the 5 s are divided in which a message that cannot wait is answered, over the objects that have a part in it.
+ * Deadlines of a message that cannot wait, divided among the objects on its way.
  *
  * @module
  */
 
 /**
- * A message that cannot wait (flag D) is answered within 5 s, since what its device sends behind it is acknowledged behind
- * it. A link has so long to be there, by all its ways together; a device so long to take it; and a mailbox to say.
+ * A message that cannot wait (flag D) is answered within 5 s, because its device's later messages are acknowledged only
+ * after it. In milliseconds: REACH_TIMEOUT to connect a Link, over all its ways together; HAND_TIMEOUT for a device to
+ * take the message; VOLATILE_TIMEOUT for the mailbox to answer.
  */
 export const REACH_TIMEOUT = 4000;
 export const HAND_TIMEOUT = 4000;

@@ -1,28 +1,29 @@
 /**
- * What a connection tells a mailbox that it consumes of the messages that it was given, gathered until the mailbox can
- * be told. A message stands in one of the lists: the last that was said of it counts.
+ * Delivery reports: what a connection tells a mailbox about the messages it was given. A draft gathers them until the
+ * mailbox can be called. A message is in only one of `done`, `aside`, `later` and `again`: the last statement about it
+ * counts.
  *
  * @module
  */
 import { type Range, Ranges } from "../../lib/ranges.ts";
 
-/** Absent lists are empty. Numbers are those of the mailbox. */
+/** Ranges of the mailbox's message numbers. An absent list is empty. */
 export interface DeliveryReport {
-  /** Done with, in any order: they are not given again. */
+  /** Messages that are done, in any order. They are not delivered again. */
   readonly done?: readonly Range[];
-  /** Set aside: they wait in the mailbox, and take no room in what may be on its way. */
+  /** Messages set aside: they wait in the mailbox, and do not count against the delivery window. */
   readonly aside?: readonly Range[];
-  /** Set aside, to be given again after a while. */
+  /** Messages set aside, to be delivered again after a while. */
   readonly later?: readonly Range[];
-  /** To be given again now. */
+  /** Messages to be delivered again now. */
   readonly again?: readonly Range[];
-  /** Of those set aside, what the device has refused for good: each is counted once. */
+  /** Those of `aside` that the device has refused for good. Each is counted as a drop once. */
   readonly declined?: readonly Range[];
-  /** Of those for later, what the device has refused for its size. */
+  /** Those of `later` that the device has refused for their size. */
   readonly refused?: readonly number[];
-  /** Recipients of messages that an origin relay would not take for them. */
+  /** How many recipients an origin relay has refused messages for. */
   readonly recipients?: number;
-  /** Messages with flag D that were dropped since their session is not ready. */
+  /** How many messages with flag D were dropped because their session was not ready. */
   readonly dropped?: number;
 }
 
@@ -83,7 +84,7 @@ export class DeliveryReportDraft {
     this.#dropped += count;
   }
 
-  /** As it is sent. */
+  /** The report as sent to the mailbox. */
   toReport(): DeliveryReport {
     return {
       ...listed("done", this.#done),

@@ -1,13 +1,13 @@
 /**
- * What the Directory answers to.
+ * RPC interface of the Directory.
  *
  * @module
  */
 
-/** The object's name. */
+/** Name of the only Directory object. */
 export const DIRECTORY = "directory";
 
-/** The one object that knows which mailboxes there are. */
+/** The one object that knows which mailboxes exist. */
 export interface DirectoryRpc extends Rpc.DurableObjectBranded {
   enter(peer: string, stamp: string): Promise<number>;
   keepUsed(number: number): Promise<void>;

@@ -1,14 +1,14 @@
 /**
- * The doorbell: the hibernatable WebSocket between a Worker that parks a GET and the Tunnel that will have octets for
- * it. It costs nothing while it is silent. At most one message is under way: the Tunnel rings once, then waits to be
- * armed again, so a device that does not read stops the Tunnel.
+ * The doorbell: the hibernatable WebSocket between a Worker that parks a GET and the Tunnel that will have data for it.
+ * It costs nothing while it is silent. At most one ring is in flight: the Tunnel rings once, then waits to be armed
+ * again, so a slow device blocks the Tunnel.
  *
- *   Tunnel → Worker   octets       part of the body, up to 32768; the first is the echo string
- *                     "pull"       more than that waits: fetch the stream of it, then arm
- *                     close 4000   the virtual connection is closed, the close reason is ours by name
- *                     close 1000   the hold time is over and there is nothing: answer with an empty body
- *   Worker → Tunnel   "arm"        what was rung for has been written to the device
- *                     "arm N"      the same, and N octets that the Worker has made itself
+ *   Tunnel → Worker   binary       part of the body, up to 32768 bytes; the first is the echo string
+ *                     "pull"       more than that waits: fetch it as a stream, then arm
+ *                     close 4000   the virtual connection has ended; the close reason is the name of a Reason
+ *                     close 1000   the hold time is over without data: answer with an empty body
+ *   Worker → Tunnel   "arm"        the data of the last ring has been written to the device
+ *                     "arm N"      the same, and the Worker has written N bytes of its own before it
  *                     "release"    the hold time is over
  *                     close 1000   the answer is complete
  *                     close 4001   the device is gone
@@ -16,8 +16,11 @@
  * @module
  */
 
-/** A stream between Worker and object ends after this silence when the object may sleep then. */
+/** Silence in milliseconds after which a stream between a Worker and an object that can hibernate ends. */
 export const BULK_IDLE = 20;
 
-/** Close codes of the doorbell, in the range that WebSocket leaves to applications; 1000 is a normal end. */
+/**
+ * Close codes of the doorbell: 1000 is a normal end, the others are from the range that WebSocket leaves to
+ * applications.
+ */
 export const BELL_CLOSE = { done: 1000, refused: 4000, deviceGone: 4001 } as const;

@@ -1,26 +1,26 @@
 /**
- * What a Link answers to.
+ * RPC interface of a Link.
  *
  * @module
  */
 import type { Reason } from "../reasons.ts";
 import type { ConsumerRpc, SenderRpc } from "./mailbox-rpc.ts";
 
-/** Whether the relay can be had now, or in the words of SessionStatus why not [MS-GRVSSTP 2.2.8.1]. */
+/** Whether the relay is connected, or why not, as a name of SessionStatus [MS-GRVSSTP 2.2.8.1]. */
 export type Reach = "connected" | "DNSLookupFailed" | "HostNotReachable" | "ConnectionClosed";
 
-/** What an operator sees of a link. */
+/** Status of a link, for operators. */
 export interface LinkStatus {
   readonly relay: string;
   readonly connected: boolean;
-  /** When it was connected, in milliseconds since 1970. */
+  /** When the connection began, in milliseconds since 1970. */
   readonly since: number | undefined;
-  /** Where it was reached last: host and port. */
+  /** Host and port that worked last. */
   readonly way: string | undefined;
-  /** Tries in a row that have failed, and why the last did. */
+  /** Consecutive failed tries. `why` is that of the last. */
   readonly failures: number;
   readonly why: Reach | undefined;
-  /** Why exactly, when there is a name for it. */
+  /** The edge's own reason for `why`, if there is one. */
   readonly reason: Reason | undefined;
 }
 

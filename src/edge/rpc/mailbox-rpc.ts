@@ -1,5 +1,5 @@
 /**
- * What a Mailbox answers to, and what it asks of the Tunnels and Links that consume it or send to it.
+ * RPC interface of a Mailbox, and the interfaces that it calls on the Tunnels and Links that consume it or send to it.
  *
  * @module
  */
@@ -10,10 +10,15 @@ import type { DeliveryReport } from "./delivery-report.ts";
 import type { MessageBatch } from "./message-batch.ts";
 
 /**
- * What became of a message. One that is locked came from somebody who may not send to this mailbox. One that is too long
- * can never be stored, one over the quota later, and so one for which the disk is too full, or whose mailbox is new and
- * cannot be entered in the directory now. The last three are of one that cannot wait for an origin relay that is out of
- * reach.
+ * Outcome of a message.
+ *
+ * - `locked`: its sender may not send to this mailbox.
+ * - `tooLong`: it can never be stored.
+ * - `quota`, `full` (the disk), `notEntered` (the mailbox is new, and the Directory cannot enter it now): it may be
+ * stored
+ *   later.
+ * - `DNSLookupFailed`, `HostNotReachable`, `ConnectionClosed`: it cannot wait (flag D), and its origin relay is
+ * unreachable.
  */
 export type Outcome =
   | "stored"
@@ -27,89 +32,89 @@ export type Outcome =
   | "HostNotReachable"
   | "ConnectionClosed";
 
-/** Messages as they are delivered, numbered one by one from `first` on; with flag D they have no numbers, and 0 stands here. */
+/** Messages for delivery, numbered consecutively from `first`; 0 for messages with flag D, which have no numbers. */
 export interface Delivery {
   readonly first: number;
   readonly bundle: MessageBatch;
 }
 
-/** A message that did not come in, by its place in its bundle. */
+/** A refused message, by its index in its batch. */
 export interface Refusal {
   readonly at: number;
   readonly outcome: Exclude<Outcome, "stored" | "duplicate">;
 }
 
-/** What became of messages. */
+/** Result of appending messages. */
 export interface Appended {
   readonly refusals: readonly Refusal[];
   /**
-   * The sender has used up its share: the sessions on which they came are to be suspended until `room` is called with this
-   * number or a later one. Undefined when they may go on.
+   * Set if the sender has used up its share: suspend the sessions that brought the messages, until `room` is called
+   * with this number or a later one.
    */
   readonly suspend?: number;
 }
 
 /**
- * What its consumer says: it has them, it has them but for some that nobody keeps and that are too many, or it does not
- * consume the mailbox (any more).
+ * A consumer's answer to a delivery: it has all messages; it has dropped some with flag D, for which it had no room; or
+ * it does not consume the mailbox (any more).
  */
 export type Taken = "taken" | { readonly dropped: number } | "gone";
 
-/** What is told to a consumer of what it has said. */
+/** A mailbox's answer to a delivery report. */
 export interface Acknowledged {
   /** Everything up to this message has left the mailbox. */
   readonly position: number;
-  /** Of what it has asked for again, what has left the mailbox as well: it is not waited for. */
+  /** Messages that the consumer asked for again, and that have left the mailbox: they will not come. */
   readonly gone: readonly Range[];
 }
 
-/** What a sender may add to a mailbox before it is suspended, or that it may not send there. */
+/** How much a sender may add to a mailbox before it is suspended; `locked` if it may not send there. */
 export type Room =
   | {
       readonly type: "room";
       readonly octets: number;
       readonly messages: number;
-      /** Whether somebody consumes it. */
+      /** Whether a connection consumes the mailbox. */
       readonly attached: boolean;
     }
   | { readonly type: "locked" };
 
-/** What waits. */
+/** The messages that wait in a mailbox. */
 export interface Waiting {
   readonly messages: number;
   readonly octets: number;
-  /** When the oldest came, in milliseconds since 1970; undefined when nothing waits. */
+  /** When the oldest arrived, in milliseconds since 1970; undefined if none waits. */
   readonly oldest: number | undefined;
 }
 
-/** What an operator sees of a mailbox. */
+/** Status of a mailbox, for operators. */
 export interface MailboxStatus extends Waiting {
   readonly peer: string;
-  /** The Tunnel that consumes it, by its GUID; undefined when nobody does. */
+  /** GUID of the Tunnel that consumes it; undefined if none does. */
   readonly consumer: string | undefined;
   readonly generation: number;
-  /** How many messages the consumer has set aside: refused, or meant for a session that is not ready. */
+  /** Messages that the consumer has set aside: refused, or for a session that is not ready. */
   readonly aside: number;
-  /** How many connections are suspended until their sender has less waiting. */
+  /** Connections that are suspended until their sender has fewer messages waiting. */
   readonly suspended: number;
-  /** Whether an operator has shut all senders out, whatever the rule says. */
+  /** Whether an operator has shut out all senders, whatever the owner's rule says. */
   readonly locked: boolean;
-  /** The owner's rule of who may send. */
+  /** The owner's rule for senders. */
   readonly senders: string;
   readonly dropped: DropCounts;
-  /** Rows written since the object woke. */
+  /** SQLite rows written since the object woke. */
   readonly rowsWritten: number;
-  /** Calls to a consumer that failed since then. */
+  /** Failed calls to a consumer since the object woke. */
   readonly failedDeliveries: number;
 }
 
-/** Messages that a sender asks for. */
+/** Selects the messages that a sender withdraws. */
 export interface Wanted {
-  /** Device URL of the sender. */
+  /** The sender's device URL. */
   readonly source: string;
-  /** What their ids begin with, as they are stored. */
+  /** Prefix of their ids, as stored. */
   readonly idPrefix: string;
-  /** Only those for this one recipient: in the mailbox of an origin relay there are those for others. */
+  /** Their recipient, in the mailbox of an origin relay, which also holds messages for others. */
   readonly to?: Recipient;
 }
 
@@ -129,7 +134,7 @@ export interface MailboxRpc extends Rpc.DurableObjectBranded {
   setSenders(text: string): Promise<void>;
 }
 
-/** What a Mailbox asks of the Tunnel or Link that consumes it. */
+/** What a Mailbox calls on the Tunnel or Link that consumes it. */
 export interface ConsumerRpc {
   deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken>;
   fenced(peer: string, generation: number): Promise<boolean>;
@@ -137,7 +142,7 @@ export interface ConsumerRpc {
   lastSign(): Promise<number>;
 }
 
-/** What it asks of one that sends to it. */
+/** What a Mailbox calls on a Tunnel or Link that sends to it. */
 export interface SenderRpc {
   room(peer: string, upTo: number): Promise<void>;
 }

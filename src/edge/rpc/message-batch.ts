@@ -1,24 +1,25 @@
 /**
- * MessageBatch: how messages travel between objects and lie in a mailbox: as octets behind each other, with what many of them
- * have in common said once. Nobody between the sender's Tunnel and the reader's makes them into objects.
+ * MessageBatch: the format of messages between objects and in a mailbox. Messages are concatenated bytes; an envelope
+ * that many share is stored once. No object on the way from the sender's Tunnel to the reader's decodes them one by
+ * one.
  *
  *   message  = envelope, flags, length of id, length of body, id, [ephemeral], [stream size], [fragmentation], [body]
- *   envelope = which of the bundle's it is (2)        flags = 1        length of id = 2        length of body = 4
+ *   envelope = index into the batch's envelopes (2)   flags = 1        length of id = 2        length of body = 4
  *
- * All numbers are little-endian. A body that stands elsewhere, in rows of its own, has its length here and no octets.
+ * All numbers are little-endian. A body that is stored elsewhere, in rows of its own, has its length here but no bytes.
  *
  * @module
  */
 import { joinOctets, type StreamSize, textOf } from "../../sstp/index.ts";
 import type { Envelope, Fields, Mail } from "../../store-and-forward/envelope.ts";
 
-/** Messages behind each other, in order. */
+/** A batch of messages, in order. */
 export interface MessageBatch {
   readonly envelopes: readonly Envelope[];
   readonly octets: Uint8Array;
 }
 
-/** Where the messages of a bundle begin, the end behind them, and the lengths of their bodies. */
+/** Offsets of a batch's messages, followed by the end of the last, and the lengths of their bodies. */
 export interface Contents {
   readonly starts: readonly number[];
   readonly sizes: readonly number[];
@@ -28,18 +29,18 @@ const FLAGS_AT = 2;
 const HEADER_OCTETS = 9;
 const FLAG = { track: 1, ephemeral: 2, streamSize: 4, fragmentation: 8, elsewhere: 16 } as const;
 
-/** Octets of a message beside its body. */
+/** Length of a message without its body. */
 function overhead({ userRef, ephemeral, streamSize, fragmentation }: Fields): number {
   const numbers = (ephemeral === undefined ? 0 : 4) + (streamSize === undefined ? 0 : 24);
   return HEADER_OCTETS + userRef.length + numbers + (fragmentation === undefined ? 0 : 2 + fragmentation.length);
 }
 
-/** Octets of a message in a bundle, beside those of its envelope. */
+/** Length of a message in a batch, without its envelope. */
 export function lengthOfMail({ fields, body }: Pick<Mail, "fields" | "body">): number {
   return overhead(fields) + body.length;
 }
 
-/** Makes a bundle, of memory of its own: a bundle is sent whole, and with it all the memory that it is a view of. */
+/** Makes a batch in its own memory: RPC sends the whole buffer that a view belongs to. */
 export function pack(mails: readonly Mail[]): MessageBatch {
   let length = 0;
   for (const { fields, body } of mails) length += overhead(fields) + body.length;
@@ -86,7 +87,7 @@ export function pack(mails: readonly Mail[]): MessageBatch {
   return { envelopes, octets };
 }
 
-/** The messages of a bundle in which no body stands elsewhere; bodies are views of it. */
+/** Decodes a batch in which no body is stored elsewhere. Bodies are views into it. */
 export function unpack({ envelopes, octets }: MessageBatch): Mail[] {
   const view = viewOf(octets);
   const mails: Mail[] = [];
@@ -121,7 +122,7 @@ export function unpack({ envelopes, octets }: MessageBatch): Mail[] {
   return mails;
 }
 
-/** Finds the messages of a bundle. */
+/** Finds the messages of a batch. */
 export function contentsOf(octets: Uint8Array): Contents {
   const view = viewOf(octets);
   const starts: number[] = [];
@@ -142,55 +143,55 @@ export function contentsOf(octets: Uint8Array): Contents {
   return { starts, sizes };
 }
 
-/** The number of a message's envelope. */
+/** Index of a message's envelope. */
 export function envelopeAt(octets: Uint8Array, start: number): number {
   return (octets[start] ?? 0) | ((octets[start + 1] ?? 0) << 8);
 }
 
-/** Where a message's id stands, counted from the message's beginning. */
+/** Offset of a message's id from the start of the message. */
 export const ID_AT = HEADER_OCTETS;
 
-/** Octets of a message's id; 0 when its sender gave none. */
+/** Length of a message's id; 0 if its sender gave none. */
 export function idLengthAt(octets: Uint8Array, start: number): number {
   return (octets[start + 3] ?? 0) | ((octets[start + 4] ?? 0) << 8);
 }
 
-/** Whether a message's body stands elsewhere. */
+/** Whether a message's body is stored elsewhere. */
 export function isElsewhere(octets: Uint8Array, start: number): boolean {
   return ((octets[start + FLAGS_AT] ?? 0) & FLAG.elsewhere) !== 0;
 }
 
-/** A message whose body stands elsewhere from now on. */
+/** A copy of a message whose body is stored elsewhere. */
 export function withoutBody(message: Uint8Array, size: number): Uint8Array {
   const rest = message.slice(0, message.length - size);
   rest[FLAGS_AT] = (rest[FLAGS_AT] ?? 0) | FLAG.elsewhere;
   return rest;
 }
 
-/** A message with nothing in it, for the place of one that is done with. */
+/** An empty message, to keep the place of one that has left the mailbox. */
 export function emptyMessage(envelope: number): Uint8Array {
   const octets = new Uint8Array(HEADER_OCTETS);
   viewOf(octets).setUint16(0, envelope, true);
   return octets;
 }
 
-/** A message with the body that stood elsewhere. */
+/** Puts the body back into a message whose body was stored elsewhere. */
 export function withBody(message: Uint8Array, body: Uint8Array): Uint8Array {
   const whole = joinOctets([message, body], message.length + body.length);
   whole[FLAGS_AT] = (whole[FLAGS_AT] ?? 0) & ~FLAG.elsewhere;
   return whole;
 }
 
-/** Octets of a message of a bundle, with its body, wherever that stands. */
+/** Length of a batch's message including its body, wherever that is stored. */
 export function lengthOf(octets: Uint8Array, { starts, sizes }: Contents, index: number): number {
   const start = starts[index] ?? 0;
   return (starts[index + 1] ?? start) - start + (isElsewhere(octets, start) ? (sizes[index] ?? 0) : 0);
 }
 
 /**
- * A bundle with no other envelopes than its messages have; its octets are changed.
+ * Removes the envelopes that no message of a batch uses. Changes the batch's bytes in place.
  *
- * @param used the numbers of those
+ * @param used indexes of the envelopes in use
  */
 export function renumbered({ envelopes, octets }: MessageBatch, used: readonly number[]): MessageBatch {
   const numbers = new Map(used.map((before, number) => [before, number]));

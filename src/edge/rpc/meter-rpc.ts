@@ -1,34 +1,34 @@
 /**
- * What a Meter answers to.
+ * RPC interface of a Meter.
  *
  * @module
  */
 
-/** Whether one more virtual connection may be; if not, in how many seconds it is worth another try. */
+/** Whether one more virtual connection is allowed; if not, `retryAfter` seconds until another try may succeed. */
 export type Entrance =
   | { readonly ok: true }
   | { readonly ok: false; readonly retryAfter: number; readonly limit: "connections" | "connects" | "halfOpen" };
 
-/** An amount of each of what is metered by the second. */
+/** Amounts of what is metered per second. */
 export interface Amount {
   readonly octets: number;
   readonly messages: number;
 }
 
-/** What may be used, after `wait` milliseconds and within the `holds` that follow. */
+/** An amount that may be used after `wait` milliseconds, and within the `holds` milliseconds that follow. */
 export interface Lease extends Amount {
   readonly wait: number;
   readonly holds: number;
 }
 
-/** What is left of each limit, and what there is of what is counted one by one. */
+/** What is left of each rate, and the current counts of virtual connections. */
 export interface MeterStatus extends Amount {
   readonly connections: number;
   readonly connects: number;
   readonly halfOpen: number;
 }
 
-/** The object of one principal or source, named as meteredName says. */
+/** The object of one principal or source; `meteredName` gives its name. */
 export interface MeterRpc extends Rpc.DurableObjectBranded {
   enter(connection: string): Promise<Entrance>;
   leave(connection: string): Promise<void>;

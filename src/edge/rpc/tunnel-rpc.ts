@@ -1,5 +1,5 @@
 /**
- * What a Tunnel answers to: calls of a Worker, each of which says for whom, and streams by `fetch`.
+ * RPC interface of a Tunnel: calls of a Worker, each naming its caller, and streams by `fetch`.
  *
  * @module
  */
@@ -8,22 +8,25 @@ import type { KeepAliveTarget, LongLivedTarget } from "../../encapsulation/index
 import type { Reason } from "../reasons.ts";
 import type { ConsumerRpc, SenderRpc } from "./mailbox-rpc.ts";
 
-/** For whom a Worker speaks with a Tunnel. */
+/** The sender of a request that a Worker brings to a Tunnel. */
 export interface Caller {
   readonly principal: Principal;
-  /** The moment that the judgement about its token dates from, milliseconds since 1970. */
+  /** When its token was judged, in milliseconds since 1970. */
   readonly asOf: number;
-  /** Where the request comes from, as sourceOf tells it. */
+  /** Source of the request, as `sourceOf` returns it. */
   readonly source: string;
 }
 
-/** The header of a request to a Tunnel that says for whom it is. Requests are made anew here: nobody else can set it. */
+/**
+ * Header that names the caller of a request to a Tunnel. A device cannot forge it, because the Worker builds these
+ * requests anew.
+ */
 export const CALLER = "Grooveway-Caller";
 
-/** Requests of a virtual connection are for the same caller nearly always. */
+/** Nearly all requests of a virtual connection have the same caller, so the last one is cached. */
 let last: { readonly header: string; readonly caller: Caller } | undefined;
 
-/** For whom a request to a Tunnel is. */
+/** The caller of a request to a Tunnel. */
 export function callerOf(request: Request): Caller {
   const header = request.headers.get(CALLER);
   if (header === null) throw new Error("a request to a Tunnel says for whom it is");
@@ -31,9 +34,9 @@ export function callerOf(request: Request): Caller {
   return last.caller;
 }
 
-/** Paths of the streams of a Tunnel. Any other path is a target, of which the Tunnel takes the GET. */
+/** Paths of a Tunnel's streams. Any other path is the target of a GET. */
 export const STREAM = {
-  /** What the origin sends, until it pauses or ends. */
+  /** Data of the relay or endpoint, until it pauses or ends. */
   pull: "/pull",
   /** The body of a POST. */
   push: "/push",
@@ -41,7 +44,7 @@ export const STREAM = {
   over: "/over",
 } as const;
 
-/** What became of octets that a Worker brought. */
+/** Whether a Tunnel took the bytes that a Worker brought. */
 export type Verdict =
   | { readonly ok: true }
   | { readonly ok: false; readonly reason: Reason; readonly detail?: string; readonly retryAfter?: number };
@@ -54,7 +57,10 @@ export function refused(reason: Reason): Refused {
   return { ok: false, reason };
 }
 
-/** What became of an exchange: the body of its answer, or why there is none and whether the virtual connection goes with it. */
+/**
+ * Result of a Polling exchange: the body of its answer, or why there is none. `scope` says whether that ends the whole
+ * virtual connection.
+ */
 export type Exchange =
   | { readonly ok: true; readonly body: Uint8Array }
   | {
@@ -76,7 +82,7 @@ export interface TunnelRpc extends Rpc.DurableObjectBranded, ConsumerRpc, Sender
   status(): Promise<TunnelStatus>;
 }
 
-/** What there is, for tests and for an operator's look: `since` is when the object woke, in milliseconds since 1970. */
+/** Status for tests and operators. `since` is when the object woke, in milliseconds since 1970. */
 export interface TunnelStatus {
   readonly live: boolean;
   readonly ended: Reason | undefined;
