@@ -1,6 +1,6 @@
 /**
- * Half open: a virtual connection whose device has not said who it is. Where it comes from is all that is known of it, so
- * that is what they are counted by, in the Meter of the source.
+ * Limits half-open virtual connections: those whose device has not identified itself yet. They are counted per source,
+ * in the source's Meter, since nothing else is known of them.
  *
  * @module
  */
@@ -13,7 +13,7 @@ export class HalfOpen {
   readonly #env: Pick<Env, "METER">;
   readonly #context: Pick<DurableObjectState, "id" | "waitUntil">;
   #meter: DurableObjectStub<MeterRpc> | undefined;
-  /** By when the device has to have said Connect. */
+  /** Deadline of the device's Connect. */
   #connectBy = Number.POSITIVE_INFINITY;
 
   /** @param context of the Tunnel */
@@ -23,10 +23,11 @@ export class HalfOpen {
   }
 
   /**
-   * It begins. Returns in how many seconds another try may be worth it when its source has too many; undefined when it may
-   * begin. A meter that does not answer lets it: whoever is half open is ended before long in any case.
+   * Begins a half-open virtual connection. If the meter is unreachable, it is admitted: it ends soon anyway, unless its
+   * device identifies itself.
    *
-   * @param source as sourceOf tells it; what comes from nowhere known is not counted
+   * @param source the source, as `sourceOf` returns it; "" is unknown and not counted
+   * @returns if the source has too many, in how many seconds another try may succeed
    */
   async begin(source: string): Promise<number | undefined> {
     if (source === "") return undefined;
@@ -38,23 +39,29 @@ export class HalfOpen {
     return undefined;
   }
 
-  /** It ends at this edge: its device has to say Connect before long. Returns by when. */
+  /**
+   * Starts the wait for the device's Connect, if the virtual connection ends at this edge.
+   *
+   * @returns the deadline, in milliseconds since 1970
+   */
   expect(): number {
     this.#connectBy = Date.now() + CONNECT_TIMEOUT;
     return this.#connectBy;
   }
 
-  /** By when the device has to have said Connect. */
+  /** Deadline of the device's Connect, in milliseconds since 1970. */
   get connectBy(): number {
     return this.#connectBy;
   }
 
-  /** Whether the time for a Connect is over. */
+  /** Whether the Connect is late. */
   get late(): boolean {
     return Date.now() >= this.#connectBy;
   }
 
-  /** It is open, or over. An object that has lost its memory meanwhile says nothing: then its time runs out. */
+  /**
+   * The virtual connection is open, or has ended. If a crash prevents this call, the Meter uncounts it by a timeout.
+   */
   end(): void {
     this.#connectBy = Number.POSITIVE_INFINITY;
     const ended = this.#meter?.begun(this.#context.id.name ?? "");

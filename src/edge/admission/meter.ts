@@ -1,14 +1,13 @@
 /**
- * Meter: what one principal has used up of what it may, an object for each name under which somebody is metered.
+ * Meter: the usage of one principal or source, a Durable Object for each metered name.
  *
  *   Tunnel ── enter ─► may there be one more virtual connection? ── leave ─► there is one less
- *   Tunnel ── begin ─► may one more of this source be half open? ── begun ─► it is open, or over
- *   Tunnel ── lease, about once a second while there is traffic ─► so much, and from when on
+ *   Tunnel ── begin ─► may one more of this source be half open? ── begun ─► it is open, or has ended
+ *   Tunnel ── lease, about once a second while there is traffic ─► an amount, and when it may be used
  *
- * Octets and messages are counted in memory alone: whoever has been silent for long enough that the object was thrown
- * out has his whole share again in any case. Virtual connections live for days in which nobody says a word, so which
- * there are is written down, once for each. What is written down has an alarm beside it, and all of it goes when nobody
- * counts any more.
+ * Bytes and messages are counted in memory only: after a silence long enough for eviction, the whole burst is available
+ * again anyway. Virtual connections may be silent for days, so each has a row in storage. Stored rows always have an
+ * alarm, and everything is deleted when nothing counts any more.
  *
  * @module
  */
@@ -32,7 +31,7 @@ import {
   SLICE,
 } from "./limits.ts";
 
-/** A virtual connection is written down under this prefix and its name; the bucket of connects by its own. */
+/** Storage keys: one per virtual connection, this prefix and its name; and one for the bucket of connects. */
 const CONNECTION = "connection:";
 const CONNECTS = "connects";
 
@@ -41,13 +40,13 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
   readonly #connects: Bucket;
   readonly #octets: Bucket;
   readonly #messages: Bucket;
-  /** Virtual connections, and when each was last heard of. */
+  /** Virtual connections, and when each last called; 0 if not since the object woke. */
   readonly #connections = new Map<string, number>();
-  /** Virtual connections that are half open, and until when each counts; oldest first. */
+  /** Half-open virtual connections, and until when each counts; oldest first. */
   readonly #halfOpen = new Map<string, number>();
-  /** Those with traffic, and when each last asked. */
+  /** Virtual connections with traffic, and when each last asked for a lease. */
   readonly #active = new Map<string, number>();
-  /** When the alarm looks whether anything that is written down still counts; infinite when that is not known. */
+  /** When the alarm checks whether the stored rows still count; infinite if that is not known. */
   #lookAt = Number.POSITIVE_INFINITY;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -56,7 +55,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     const rate = parseRate(env.RATE ?? "");
     this.#rate = rate;
     this.#octets = bucket(rate.octets, rate.octets * BURST, now);
-    // A limit of one a second must be able to let one through.
+    // A rate of one a second needs a burst of at least one.
     this.#messages = bucket(rate.messages, Math.max(1, rate.messages * BURST), now);
     const connects = ctx.storage.kv.get<Pick<Bucket, "level" | "at">>(CONNECTS);
     this.#connects = { ...bucket(rate.connects / 60, rate.connects, now), ...connects };
@@ -66,17 +65,17 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     if (connects !== undefined || this.#connections.size > 0) ctx.waitUntil(this.#lookIfNever());
   }
 
-  /** An older version has written things down without an alarm: whether they still count is looked at now. */
+  /** Sets the alarm for rows that an older version has stored without one. */
   async #lookIfNever(): Promise<void> {
     if ((await this.ctx.storage.getAlarm()) !== null || this.#lookAt !== Number.POSITIVE_INFINITY) return;
     this.#lookAt = Date.now();
     await this.ctx.storage.setAlarm(this.#lookAt);
   }
 
-  /** A virtual connection begins. One that has entered before is let in. */
+  /** Counts a virtual connection that begins. One that is counted already is admitted. */
   async enter(connection: string): Promise<Entrance> {
     if (this.#connections.has(connection)) return { ok: true };
-    // Counted whatever comes of it: whoever is refused and tries all the time must not have the others asked each time.
+    // A refused try counts too, so that a device that retries all the time does not wake the other Tunnels each time.
     const may = take(this.#connects, 1, Date.now());
     if (!may) return { ok: false, retryAfter: this.#untilConnect(), limit: "connects" };
     const { level, at } = this.#connects;
@@ -92,7 +91,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     return { ok: true };
   }
 
-  /** A virtual connection is over. */
+  /** Uncounts a virtual connection that has ended. */
   async leave(connection: string): Promise<void> {
     this.#active.delete(connection);
     if (!this.#connections.delete(connection)) return;
@@ -102,14 +101,16 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
 
   override async alarm(): Promise<void> {
     this.#lookAt = Number.POSITIVE_INFINITY;
-    // A Tunnel that has lost its memory has not said goodbye.
+    // A Tunnel that has lost its memory has not reported its end.
     await this.#ask(this.#silent(Date.now() - ASK_AFTER));
     const remembered = this.#connections.size > 0 || levelOf(this.#connects, Date.now()) < this.#rate.connects;
     if (remembered) this.#look();
     else await this.ctx.storage.deleteAll();
   }
 
-  /** Has the alarm look whether what is written down still counts: when the last has left, as soon as its connect is forgotten. */
+  /**
+   * Sets the alarm: once a day; after the last virtual connection has left, when the bucket of connects is full again.
+   */
   #look(): void {
     const now = Date.now();
     const at = now + (this.#connections.size > 0 ? METER_LOOK : 1 + wait(this.#connects, this.#rate.connects, now));
@@ -119,8 +120,8 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
   }
 
   /**
-   * A virtual connection is begun, and nobody knows by whom but its source. What is not heard of again stops counting by
-   * itself, and nothing is written down: an object that is thrown out forgets what would soon be over.
+   * Counts a half-open virtual connection of this source. It stops counting after {@link HALF_OPEN_TIME} at the latest.
+   * The count is in memory only: eviction forgets what would soon be over anyway.
    */
   async begin(connection: string): Promise<Entrance> {
     const now = Date.now();
@@ -138,14 +139,14 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     return { ok: true };
   }
 
-  /** It has said who it is, or is over. */
+  /** Uncounts a half-open virtual connection that is open now, or has ended. */
   async begun(connection: string): Promise<void> {
     this.#halfOpen.delete(connection);
   }
 
   /**
-   * Leases to a virtual connection what it wants, or a slice of it. What is not there yet is given in advance and in
-   * turn, with the time to wait for it: so everybody who asks moves on, and nobody has to ask again to be heard.
+   * Leases to a virtual connection the amount that it wants, or a slice of it. An amount that is not available yet is
+   * granted in advance, with the time to wait for it: callers are served in turn, and none has to ask again.
    *
    * @param unused what is left of earlier leases, and is given back
    */
@@ -162,7 +163,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     return { octets, messages, wait: Math.max(...waits), holds: LEASE_TIME };
   }
 
-  /** What there is, for tests and for an operator's look. */
+  /** Status for tests and operators. */
   async status(): Promise<MeterStatus> {
     const now = Date.now();
     return {
@@ -174,7 +175,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     };
   }
 
-  /** What is wanted, up to a slice, of which all who ask have a part. */
+  /** The wanted amount, limited to an equal part of {@link SLICE} among the active virtual connections. */
   #portion(of: Bucket, wanted: number): number {
     return Math.min(wanted, Math.ceil((of.rate * SLICE) / 1000 / this.#active.size));
   }
@@ -184,14 +185,15 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
   }
 
   /**
-   * Asks those that have been silent for longest whether they are still there: an object that has lost its memory has
-   * not said goodbye. It is done only when there is no room, and a few at a time, since it wakes those who sleep.
+   * Asks the virtual connections that were silent for longest whether they still exist: an object that has lost its
+   * memory has not reported its end. This wakes Tunnels, so it is done only when there is no room, and for a few at a
+   * time.
    */
   async #askSilent(): Promise<void> {
     await within(ASK_TIMEOUT, this.#ask(this.#silent(Date.now() - ASK_AFTER).slice(0, ASK_AT_ONCE)));
   }
 
-  /** Virtual connections of which nothing was heard since then, those that have been silent for longest first. */
+  /** Virtual connections that have not called since then, the longest silence first. */
   #silent(since: number): string[] {
     return [...this.#connections]
       .filter(([, heard]) => heard < since)
@@ -199,13 +201,13 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
       .map(([connection]) => connection);
   }
 
-  /** Asks whether they are still there, and forgets those that are not. */
+  /** Asks virtual connections whether they still exist, and uncounts those that do not. */
   async #ask(connections: readonly string[]): Promise<void> {
     const now = Date.now();
     for (const connection of connections) this.#connections.set(connection, now);
     for (let from = 0; from < connections.length; from += ASK_AT_ONCE) {
       const asked = connections.slice(from, from + ASK_AT_ONCE).map(async (connection) => {
-        // Who does not answer counts as there: to forget it would let in more than there may be.
+        // One that does not answer counts as existing; otherwise the limit could be exceeded.
         const status = this.env.TUNNEL.getByName(connection).status();
         const answer = await within(ASK_TIMEOUT, status).catch(() => undefined);
         if (answer?.value.live === false) await this.leave(connection);

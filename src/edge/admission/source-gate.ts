@@ -1,14 +1,14 @@
 /**
- * Gate: the Worker's first contact with a Tunnel. To ask an object that is not there makes it, whatever it answers; so
- * GUIDs that this Worker does not know are asked for at a pace, each source by itself.
+ * Gate: paces the Worker's first contacts with Tunnels, per source. Any call to a Durable Object creates it, even a
+ * call that it refuses, so GUIDs that this Worker does not know are rate-limited.
  *
- * - Who names many waits his turn, and whoever comes from elsewhere does not stand behind him.
- * - Who hits nothing again and again may try so often and no more: a GUID cannot be found by guessing.
- * - When the source has too many half-open virtual connections, the next are told so here.
- * - Whoever is turned away hears of it after a while: somebody who asks again at once costs others less of the Worker.
+ * - A source that names many GUIDs waits in its own queue; other sources do not wait for it.
+ * - Misses are limited, so that a GUID cannot be found by guessing.
+ * - While a source has too many half-open virtual connections, new ones are refused here.
+ * - A refusal is delayed, so that a client which retries at once costs the Worker less.
  *
- * It is memory of one Worker of many, and a first line: what must hold everywhere is counted by the Meter. Nobody here
- * waits for anybody else, only for the time: a request that is cut off leaves nothing behind that would have to be undone.
+ * This is a first line, in the memory of one Worker of many; limits that must hold everywhere are the Meter's. Requests
+ * here wait only for the time, never for each other, so an aborted request leaves nothing to undo.
  *
  * @module
  */
@@ -28,33 +28,33 @@ import {
   TURNED_WAITING,
 } from "./limits.ts";
 
-/** What is known of a source. */
+/** State of a source. */
 interface Source {
-  /** First contacts that it may still make. */
+  /** First contacts that are left. */
   readonly contacts: Bucket;
-  /** What it may still miss. */
+  /** Misses that are left. */
   readonly misses: Bucket;
-  /** How many may be kept waiting for their refusals. */
+  /** Refusals that may still be delayed. */
   readonly waiting: Bucket;
-  /** Until when its new virtual connections are refused without asking. */
+  /** Until when new virtual connections are refused without asking a Tunnel. */
   crowdedUntil: number;
 }
 
-/** Why somebody is not let through, and in how many seconds another try may be worth it. */
+/** A refusal of the gate, and in how many seconds another try may succeed. */
 export interface Turned {
   readonly reason: Extract<Reason, "TooManyHalfOpen" | "TooManyMisses">;
   readonly retryAfter: number;
 }
 
-/** What to make of an answer of a Tunnel. */
+/** How to read a Tunnel's answers, and how to make one of a refusal. */
 export interface Reading<T> {
-  /** Why it refuses; undefined when the virtual connection lives. */
+  /** The reason of a refusal; undefined if the virtual connection exists. */
   reasonOf(answer: T): Reason | undefined;
-  /** The answer to whoever is not let through. */
+  /** The answer for a request that the gate refuses. */
   turn(turned: Turned): T;
 }
 
-/** The time, for tests. */
+/** The clock, replaceable by tests. */
 export interface GateClock {
   now(): number;
   sleep(milliseconds: number): Promise<void>;
@@ -65,7 +65,7 @@ const REAL: GateClock = { now: Date.now, sleep: (milliseconds) => scheduler.wait
 export class Gate {
   readonly #clock: GateClock;
   readonly #sources = new Map<string, Source>();
-  /** GUIDs that are being asked for, or lived when they were last, and when the turn of each has come; oldest first. */
+  /** GUIDs that are being asked for, or that existed when last asked, and when each one's turn comes; oldest first. */
   readonly #known = new Map<string, number>();
 
   constructor(clock: GateClock = REAL) {
@@ -73,9 +73,9 @@ export class Gate {
   }
 
   /**
-   * Asks a Tunnel something that may be the first that it hears.
+   * Makes a call that may be a first contact with a Tunnel.
    *
-   * @param source as sourceOf tells it; what comes from nowhere known has no turn to take
+   * @param source the source, as `sourceOf` returns it; "" is unknown and passes at once
    */
   async ask<T>(source: string, guid: string, call: () => Promise<T>, reading: Reading<T>): Promise<T> {
     if (source === "") return call();
@@ -91,8 +91,10 @@ export class Gate {
   }
 
   /**
-   * A source looks for something that may not be there: it counts as a miss until it is `found`, so that many at once are
-   * no way around. Returns why it may not now, after a while; undefined when it may.
+   * Admits a look-up of something that may not exist. It counts as a miss until `found` is called, so that look-ups in
+   * parallel cannot get around the limit.
+   *
+   * @returns why the look-up is refused, after a delay; undefined if it is admitted
    */
   async look(source: string): Promise<Turned | undefined> {
     if (source === "") return undefined;
@@ -118,7 +120,10 @@ export class Gate {
     return turned;
   }
 
-  /** When the turn of a new GUID comes. It is known from now on: its other request, which often comes beside, has the same. */
+  /**
+   * Gives a new GUID its turn. The GUID is known from now on, so its other request, often in parallel, has the same
+   * turn.
+   */
   #queue(of: Source, guid: string, now: number): number | Turned {
     const turned = this.#turned(of);
     if (turned !== undefined) return turned;
@@ -131,7 +136,7 @@ export class Gate {
     return now + waits;
   }
 
-  /** Waits before a refusal. So many wait at a time and no more: they cost memory. */
+  /** Delays a refusal. The number of delayed requests is limited, because each costs memory. */
   async #pause(of: Source): Promise<void> {
     if (take(of.waiting, 1, this.#clock.now())) await this.#clock.sleep(TURNED_PAUSE);
   }
@@ -156,8 +161,8 @@ export class Gate {
     this.#known.delete(guid);
     const now = this.#clock.now();
     if (reason === "TooManyHalfOpen") of.crowdedUntil = now + CROWDED_TIME;
-    // A virtual connection that has ended is asked for once more by each device that has not heard of it: that hits
-    // something. Several may have been on their way: what they missed beyond what was there is owed.
+    // Only UnknownConnection is a miss: a device may ask for a virtual connection that has just ended. Requests in
+    // parallel may miss more often than is left; the bucket then goes below zero.
     else if (reason === "UnknownConnection") charge(of.misses, 1, now);
   }
 
@@ -176,7 +181,7 @@ export class Gate {
     return source;
   }
 
-  /** Forgets sources of which there is nothing to remember; if there are none, those that have been known for longest. */
+  /** Forgets sources with full buckets; if that is not enough, the oldest. */
   #tidy(): void {
     const now = this.#clock.now();
     for (const [name, { contacts, misses, crowdedUntil }] of this.#sources) {
@@ -190,5 +195,5 @@ export class Gate {
   }
 }
 
-/** That of this Worker. */
+/** The gate of this Worker. */
 export const gate = new Gate();

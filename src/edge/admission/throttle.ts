@@ -1,10 +1,11 @@
 /**
- * Throttle: a Tunnel's end of the meter. It counts what its device brings in, leases from the Meter in advance what that
- * needs, and makes the Tunnel wait with reading when it is used up. Nothing is dropped: the device is pushed back.
+ * Throttle: a Tunnel's client of the Meter. It counts what its device sends, leases the amount from the Meter, and
+ * delays the Tunnel's reading while the lease is used up. A device that sends too fast is slowed by backpressure;
+ * nothing is lost.
  *
- * A meter that fails or does not answer in time is done without: the virtual connection is let in, and held to the whole
- * rate of its principal by itself. A limit is there to share what there is among many; to have lost the object that
- * shares must not become an outage of what it is to protect, and quotas, windows and queues bound everybody all the same.
+ * If the Meter is unreachable, the virtual connection is admitted, and the principal's rate applies per connection
+ * instead. An outage of the Meter must not become an outage of the edge, and quotas, windows and queues still bound
+ * every device.
  *
  * @module
  */
@@ -16,8 +17,9 @@ import type { Amount, Entrance, Lease, MeterRpc } from "../rpc/meter-rpc.ts";
 import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, WAKES, YIELD, YIELD_MOST } from "./limits.ts";
 
 /**
- * The throttle of a virtual connection that is metered under a name; undefined when it has none.
+ * The throttle of a virtual connection; undefined if it is not metered.
  *
+ * @param name the metered name, as `meteredName` returns it
  * @param connection the Tunnel's name
  */
 export function throttleOf(
@@ -29,7 +31,7 @@ export function throttleOf(
   return new Throttle(env.METER.getByName(name), connection, parseRate(env.RATE ?? ""));
 }
 
-/** The time, for tests. */
+/** The clock, replaceable by tests. */
 export interface Clock {
   now(): number;
   sleep(milliseconds: number): Promise<void>;
@@ -44,14 +46,14 @@ export class Throttle {
   readonly #connection: string;
   readonly #rate: Rate;
   readonly #clock: Clock;
-  /** What was leased and is left; below nothing when more was used. */
+  /** What is left of the lease; negative if more was used. */
   readonly #left = { octets: 0, messages: 0 };
-  /** What was used since the last lease began, and when that was. */
+  /** What was used since the last lease began. */
   #used = { octets: 0, messages: 0 };
   #since: number;
-  /** What was leased, was not used in time, and is not given back yet. */
+  /** What was left of expired leases, and is not given back yet. */
   #unused = { octets: 0, messages: 0 };
-  /** When what is left lapses. */
+  /** When the lease expires. */
   #lapses = 0;
   #filling: Promise<void> | undefined;
   readonly #own: Record<(typeof KINDS)[number], Bucket>;
@@ -65,39 +67,42 @@ export class Throttle {
     this.#rate = rate;
     this.#clock = clock;
     this.#since = clock.now();
-    // Used only while the meter does not answer.
+    // Used only while the Meter is unreachable.
     this.#own = {
       octets: bucket(rate.octets, 0, this.#since),
       messages: bucket(rate.messages, 0, this.#since),
     };
   }
 
-  /** The virtual connection begins. */
+  /** Reports the begin of the virtual connection to the Meter. If the Meter is unreachable, it is admitted. */
   async enter(): Promise<Entrance> {
     const entrance = await this.#ask(() => this.#meter.enter(this.#connection));
     return entrance ?? { ok: true };
   }
 
-  /** It is over: whoever waits here waits no longer. A meter that does not hear of it will ask. */
+  /**
+   * Reports the end of the virtual connection, and ends all waits here. If the Meter misses this, it will ask the
+   * Tunnel.
+   */
   async leave(): Promise<void> {
     this.#ended = true;
     this.#over.resolve();
     await this.#ask(() => this.#meter.leave(this.#connection));
   }
 
-  /** A mailbox is woken for the device. Resolves when the next may be. */
+  /** Charges the waking of a mailbox. Resolves when the device may go on; undefined: at once. */
   wake(): Promise<void> | undefined {
     return this.spend(0, Math.ceil(this.#rate.messages / WAKES));
   }
 
-  /** Counts what the device has brought in. Resolves when it may bring more. */
+  /** Charges what the device has sent. Resolves when it may send more; undefined: at once. */
   spend(octets: number, messages: number): Promise<void> | undefined {
     if (this.#clock.now() >= this.#lapses) this.#lapse();
     this.#left.octets -= octets;
     this.#left.messages -= messages;
     this.#used.octets += octets;
     this.#used.messages += messages;
-    // A little is owed without asking, so that a device that says something now and then wakes no meter.
+    // A small debt is allowed, so that a device that sends little does not wake the Meter.
     const owes = KINDS.some((kind) => this.#left[kind] < -CREDIT[kind]);
     if (this.#ended || (!owes && this.#filling === undefined)) return undefined;
     this.#filling ??= this.#fill().finally(() => {
@@ -106,7 +111,7 @@ export class Throttle {
     return this.#filling;
   }
 
-  /** Leases until nothing is owed. */
+  /** Leases until the debt is paid. */
   async #fill(): Promise<void> {
     do {
       const wanted = this.#wanted();
@@ -125,10 +130,10 @@ export class Throttle {
   }
 
   /**
-   * A lease that took longer than it should says that the isolate is behind with its work, and everybody waits: then
-   * whoever has to ask for leases, since it sends much, waits longer still, so that others are served.
+   * A late lease means that the isolate is behind with its work. Devices that need leases are those that send much, so
+   * they wait longer, and the others are served.
    *
-   * @param late milliseconds
+   * @param late delay of the lease in milliseconds
    */
   async #yield(late: number): Promise<void> {
     if (late > LATE) await this.#hibernation(Math.min((late - LATE) * YIELD, YIELD_MOST));
@@ -138,7 +143,7 @@ export class Throttle {
     if (milliseconds > 0 && !this.#ended) await Promise.race([this.#clock.sleep(milliseconds), this.#over.promise]);
   }
 
-  /** What is left of a lease whose time is over is given back with the next. */
+  /** Expires the lease. What is left of it is given back with the next one. */
   #lapse(): void {
     for (const kind of KINDS) {
       this.#unused[kind] += Math.max(0, this.#left[kind]);
@@ -146,9 +151,9 @@ export class Throttle {
     }
   }
 
-  /** What is owed, and what the device will use in a second if it goes on as it does. */
+  /** The debt, plus what the device will use in a second at its current rate. */
   #wanted(): Amount {
-    // What comes after a pause comes at once: a moment says little of the second that follows.
+    // Data after a pause arrives in a burst, so a rate over less than 0.25 s says little.
     const seconds = Math.max(0.25, (this.#clock.now() - this.#since) / 1000);
     const [octets = 0, messages = 0] = KINDS.map((kind) => {
       const coming = Math.min(this.#used[kind] / seconds, this.#rate[kind]);
@@ -157,7 +162,7 @@ export class Throttle {
     return { octets, messages };
   }
 
-  /** Without the meter. */
+  /** A lease without the Meter, from the connection's own buckets. */
   #ownLease(wanted: Amount): Lease {
     const now = this.#clock.now();
     const waits = KINDS.map((kind) => charge(this.#own[kind], wanted[kind], now));
