@@ -1,31 +1,36 @@
 /**
- * Where the octets of a virtual connection go and come from: the socket of an origin relay, or the end of SSTP here.
+ * The far end of a virtual connection, as a channel of bytes: the socket of an origin relay, or the edge's own SSTP
+ * endpoint.
  *
  * @module
  */
 import type { Reason } from "./reasons.ts";
 
-/** What came from the relay: octets, or how its side ended. */
+/** Input from the far end: bytes, or why it has ended. */
 export type Inflow =
   | { readonly kind: "octets"; readonly octets: Uint8Array }
   | { readonly kind: "ended"; readonly reason: Reason };
 
 export interface ByteChannel {
-  /** Resolves when the relay's socket has taken the octets: a relay that stops reading stops its writer. Rejects when it is gone. */
+  /**
+   * Writes bytes. Resolves when the far end has taken them, so a slow relay blocks its writer. Rejects if it is gone.
+   */
   write(octets: Uint8Array): Promise<void>;
-  /** Resolves when something can be taken, an ended side included. Until `take` it keeps resolving. */
+  /** Resolves when there is input to take, or the far end has ended. It keeps resolving until `take`. */
   ready(): Promise<void>;
-  /** What has come and was not taken; undefined when nothing has. */
+  /** The input that waits; undefined if there is none. */
   peek(): Inflow | undefined;
-  /** Takes what has come, at most `max` octets of it; undefined when nothing has. What ended stays ended. */
+  /**
+   * Takes input, at most `max` bytes of it; undefined if there is none. "ended" is returned again by every later call.
+   */
   take(max: number): Inflow | undefined;
-  /** Writes a stream to its end, copied by the platform itself. Rejects when the relay or the sender is gone. */
+  /** Writes a whole stream, copied by the platform where it can. Rejects if the far end or the sender is gone. */
   pipeFrom(stream: ReadableStream<Uint8Array>): Promise<void>;
   /**
-   * Writes what has come and all that comes to a stream, copied by the platform itself; the stream is closed at the
-   * relay's end. Nothing can be taken from then on. Rejects when the relay or the receiver is gone.
+   * Writes waiting and future input to a stream, copied by the platform where it can, and closes the stream at the end.
+   * A socket gives nothing to `take` from then on. Rejects if the far end or the receiver is gone.
    */
   pipeTo(stream: WritableStream<Uint8Array>): Promise<void>;
-  /** Closes both directions at once and frees the socket. */
+  /** Closes both directions at once, and frees the socket. */
   close(): void;
 }

@@ -1,5 +1,5 @@
 /**
- * What the platform hands to the edge: the bindings of wrangler.toml, and its variables.
+ * The bindings and variables of wrangler.toml.
  *
  * @module
  */
@@ -16,9 +16,9 @@ export interface Env extends Settings {
   readonly TUNNEL: DurableObjectNamespace<TunnelRpc>;
   /** One object per peer, named by its device URL or identity URL. */
   readonly MAILBOX: DurableObjectNamespace<MailboxRpc>;
-  /** One object that knows which mailboxes there are. */
+  /** One object that knows which mailboxes exist. */
   readonly DIRECTORY: DurableObjectNamespace<DirectoryRpc>;
-  /** One object per principal with limits, named as meteredName says. */
+  /** One object per limited principal or source; `meteredName` gives the names of principals. */
   readonly METER: DurableObjectNamespace<MeterRpc>;
   /** One object per origin relay, named by the relay's URL. */
   readonly LINK: DurableObjectNamespace<LinkRpc>;

@@ -1,21 +1,21 @@
 /**
- * What the edge says in its log, one line of JSON each: what went wrong, and what is wrong with the settings of a deployed
- * edge, which nobody sees start.
+ * The edge's log, one line of JSON per entry: errors, and findings about the settings. A deployed edge has no console
+ * at start, so its first request logs the findings.
  *
  * @module
  */
 import { type Finding, forbidden, type Settings, UNSERVED } from "./policy/check-settings.ts";
 
-/** Something went wrong in here that should not have: an operator has to hear of it. */
+/** Logs an unexpected error for the operator. */
 export function logError(error: unknown): void {
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
   console.error(JSON.stringify({ reason: "InternalError", message }));
 }
 
-/** The settings of an isolate do not change: each thing is said once. */
+/** Findings that this isolate has logged. Settings do not change during its life, so each is logged once. */
 const told = new Set<string>();
 
-/** Writes findings into the log, unless this isolate has done so. */
+/** Logs findings that this isolate has not logged yet. */
 export function logFindings(findings: readonly Finding[]): void {
   for (const { code, setting, problem, cure } of findings) {
     const message = `${setting} ${problem}: ${cure}`;
@@ -28,9 +28,9 @@ export function logFindings(findings: readonly Finding[]): void {
 let looked: { readonly unserved: Finding | undefined } | undefined;
 
 /**
- * Looks once whether the settings are what they must be.
+ * Checks the settings, once per isolate, and logs what is wrong.
  *
- * @returns a finding for which nobody is served
+ * @returns a finding that keeps the edge from serving any request
  */
 export function inspectSettings(settings: Settings): Finding | undefined {
   if (looked === undefined) {

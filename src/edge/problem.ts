@@ -1,5 +1,5 @@
 /**
- * Refusals as answers: an RFC 9457 problem document, with the reason in its headers as well.
+ * HTTP answers for refusals: an RFC 9457 problem document, with the reason in headers too.
  *
  * @module
  */
@@ -8,9 +8,9 @@ import { CURE_HEADER, DETAIL_HEADER, REASON_HEADER, type ReasonRule, STATUS_PAIR
 import { REASONS, type Reason } from "./reasons.ts";
 
 /**
- * The status pair and headers of a refusal, and its RFC 9457 problem document as body.
+ * Makes the answer of a refusal: status, headers, and an RFC 9457 problem document as body.
  *
- * @param retryAfter in how many seconds another try may be worth it
+ * @param retryAfter in how many seconds another try may succeed
  */
 export function problem(reason: Reason, detail?: string, retryAfter?: number): Response {
   const rule: ReasonRule = REASONS[reason];
@@ -38,12 +38,14 @@ export function problem(reason: Reason, detail?: string, retryAfter?: number): R
   });
 }
 
-/** Text as a header may have it. */
+/** Replaces what a header value must not contain. */
 function headerValue(text: string): string {
   return text.replace(/[^ -~]+/g, "?");
 }
 
-/** Headers of every answer on a tunnel [MS-GRVHENC 2.2.1.3], and what keeps proxies from holding or changing it. */
+/**
+ * Headers of every encapsulation answer [MS-GRVHENC 2.2.1.3], and those that keep proxies from caching or changing it.
+ */
 export function answerHeaders(): Record<string, string> {
   return {
     Date: new Date().toUTCString(),

@@ -1,6 +1,6 @@
 /**
  * Every reason for which the edge refuses or ends something: one enumeration for code, logs, answers and the README.
- * The encapsulations' own reasons stand in their registry; the edge adds what only it can know.
+ * The encapsulations and tokens have registries of their own; the edge adds the rest.
  *
  * @module
  */
@@ -165,10 +165,10 @@ export const REASONS = {
   },
 } as const satisfies Record<string, ReasonRule>;
 
-/** Name of a reason: stable, and listed in the README. */
+/** Name of a reason. Names are stable, and listed in the README. */
 export type Reason = keyof typeof REASONS;
 
-/** Whether a text, such as the reason of a closed doorbell, is one of ours. */
+/** Whether a text, such as the close reason of a doorbell, is the name of a reason. */
 export function isReason(text: string): text is Reason {
   return Object.hasOwn(REASONS, text);
 }

@@ -48,7 +48,7 @@ export class Throttle {
   readonly #clock: Clock;
   /** What is left of the lease; negative if more was used. */
   readonly #left = { octets: 0, messages: 0 };
-  /** What was used since the last lease began. */
+  /** What was used since the last request for a lease, and when that lease began. */
   #used = { octets: 0, messages: 0 };
   #since: number;
   /** What was left of expired leases, and is not given back yet. */
@@ -74,7 +74,7 @@ export class Throttle {
     };
   }
 
-  /** Reports the begin of the virtual connection to the Meter. If the Meter is unreachable, it is admitted. */
+  /** Asks the Meter to admit the virtual connection. If the Meter is unreachable, it is admitted. */
   async enter(): Promise<Entrance> {
     const entrance = await this.#ask(() => this.#meter.enter(this.#connection));
     return entrance ?? { ok: true };

@@ -1,5 +1,5 @@
 /**
- * A link's octets in KeepAlive, where only HTTP gets through to an origin relay: the client of the encapsulation over the
+ * Carries a link in KeepAlive, for origin relays that only HTTP reaches: runs the encapsulation's client over the
  * platform's sockets.
  *
  * @module
@@ -10,16 +10,16 @@ import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import type { ByteChannel, Inflow } from "../byte-channel.ts";
 import { ENCAPSULATED_AHEAD } from "./limits.ts";
 
-/** What a link needs of the way to its relay. */
+/** The byte channel of a link to its relay. */
 export type Wire = Pick<ByteChannel, "write" | "ready" | "take" | "close"> & {
-  /** Seconds for which whoever refused it, such as a proxy, wants to be left alone. */
+  /** Retry-After of a refusal by the relay or a proxy, in seconds. */
   readonly retryAfter?: number;
 };
 
 export class KeepAliveChannel implements Wire {
   readonly #client: EncapsulationClient;
   readonly #dial: () => Promise<Wire | undefined>;
-  /** The sockets of the two requests. What is written to one that is still being dialled waits for it. */
+  /** The sockets of the two requests. Writes wait until their socket is dialled. */
   readonly #sockets = new Map<Session, Promise<Wire | undefined>>();
   #inbox: Uint8Array[] = [];
   #inboxOctets = 0;
@@ -28,7 +28,7 @@ export class KeepAliveChannel implements Wire {
   #waiters: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param dial makes a connection to the relay's HTTP port; undefined when it cannot be had */
+  /** @param dial connects to the relay's HTTP port; resolves to undefined if that fails */
   constructor(client: EncapsulationClient, dial: () => Promise<Wire | undefined>) {
     this.#client = client;
     this.#dial = dial;
@@ -104,7 +104,7 @@ export class KeepAliveChannel implements Wire {
     this.#setTimer();
   }
 
-  /** Reads a session's socket to its end, no faster than the octets are taken. */
+  /** Reads a request's socket to its end, no faster than the link takes the data. */
   async #read(session: Session, dialling: Promise<Wire | undefined>): Promise<void> {
     const socket = await dialling.catch(() => undefined);
     const current = () => this.#sockets.get(session) === dialling;

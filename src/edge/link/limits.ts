@@ -1,36 +1,36 @@
 /**
- * The numbers of a link to an origin relay, each with its reason. Bytes and milliseconds unless the name says otherwise.
+ * Limits of a link to an origin relay, each with its reason. Bytes and milliseconds unless the name says otherwise.
  *
  * @module
  */
 
-/** From TCP to an accepted Connect. */
+/** Time from the start of TCP to an accepted Connect. */
 export const LINK_CONNECT_TIMEOUT = 15_000;
 
-/** A link that fails is tried again after 1 s, then after twice as long each time up to a minute; full jitter. */
+/** Back-off of a failed link: up to 1 s, doubling with each failure up to a minute, with full jitter. */
 export const LINK_RETRY_FIRST = 1000;
 export const LINK_RETRY_LAST = 60_000;
 
-/** Octets that wait in a KeepAlive virtual connection to a relay, either way: several answers of 32768. */
+/** Buffer of a KeepAlive virtual connection to a relay, each way: several answers of 32768 bytes. */
 export const ENCAPSULATED_AHEAD = 256 * 1024;
 
-/** Recipients of one session of a relay: a fanout to more is a mailing list, which has a sender of its own. */
+/** Recipients of one session of a relay. A fanout to more is a mailing list, which has a sender of its own. */
 export const LINK_RECIPIENTS = 1000;
 
-/** The longest that a relay which rests may keep this edge away. */
+/** The longest ReturnTime or Retry-After that this edge honours. */
 export const LINK_REST_LAST = 3600_000;
 
-/** How long a link that is to be closed waits for what is on its way to be acknowledged. */
+/** How long a closing link waits for acknowledgements of what is in flight. */
 export const LINK_DRAIN = 5000;
 
-/** A link is replaced before the 15 minutes after which the platform may end a socket of an object. */
+/** Age at which a link is replaced: the platform may end an object's socket after 15 minutes. */
 export const LINK_LIFE = 13 * 60_000;
 
-/** A link that has carried no message for so long is closed, Noops or not, unless the operator wants it kept. */
+/** A link that has carried no message for so long is closed, even if Noops flow, unless LINKS keeps it. */
 export const LINK_IDLE = 5 * 60_000;
 
 /**
- * A link that has failed is tried again for so long after somebody has last wanted it: a mailbox with messages for the
- * relay asks each {@link WATCH_INTERVAL}, and one of its calls may be lost.
+ * How long a failed link is retried after it was last wanted. A mailbox with messages for the relay calls every
+ * {@link WATCH_INTERVAL}, and one of its calls may be lost.
  */
 export const LINK_WANTED = 90_000;

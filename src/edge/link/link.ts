@@ -1,17 +1,16 @@
 /**
- * Link: the edge's one SSTP connection to an origin relay, an object named by the relay's URL, and the consumer of that
- * relay's mailbox.
+ * Link: the edge's one SSTP connection to an origin relay, and the consumer of that relay's mailbox. A Durable Object
+ * named by the relay's URL.
  *
- *   Tunnels ─► mailbox of the relay ── deliver ─► Link ─► TCP ─► relay        acknowledged by the relay, then cut
- *   relay ─► TCP ─► Link ── append ─► mailboxes of our peers                  acknowledged when they have it
+ *   Tunnels ─► mailbox of the relay ── deliver ─► Link ─► TCP ─► relay     the relay's acknowledgement deletes a message
+ *   relay ─► TCP ─► Link ── append ─► mailboxes of our peers               acknowledged when a mailbox has it
  *
- * The mailbox wakes it; what waits there outlives every connection. It connects as a relay, with as many sessions as
- * there are recipients. While it is up the socket keeps the object in memory; all that is due later is the alarm's:
- * the next try after one that failed, the planned renewal, the end of a link that nobody uses. Of that nothing is left:
- * no row, no alarm.
+ * The mailbox wakes the Link; its messages outlive every connection. The Link connects as a relay, with one session per
+ * recipient. While it is connected, the socket keeps the object in memory. The alarm does everything else: the retry
+ * after a failure, the planned renewal, and the end of an unused link, which leaves no row and no alarm.
  *
- * With a secret for the relay in LINK_SECRETS nothing is taken or handed over before both have proved that they have it,
- * by whatever way the relay is reached.
+ * Invariant: if LINK_SECRETS has a secret for the relay, no message passes in either direction until both sides have
+ * proved that they know it, by whatever way the relay is reached.
  *
  * @module
  */
@@ -55,22 +54,22 @@ interface Line {
   readonly endpoint: SstpEndpoint;
   readonly wire: Wire;
   readonly since: number;
-  /** When it was last used, and how often the endpoint had been until then. */
+  /** When it was last used, and the endpoint's `uses` at that time. */
   usedAt: number;
   uses: number;
 }
 
-/** What is kept of tries that failed. */
+/** The stored record of failed tries. */
 interface Failed {
   readonly failures: number;
   readonly at: number;
   readonly why: Reach;
   readonly reason?: Reason | undefined;
-  /** When there was last something for the relay. */
+  /** When the link was last wanted. */
   readonly wanted: number;
 }
 
-/** Why a try has failed. */
+/** Why a try failed. */
 type Failure = Pick<Failed, "why" | "reason">;
 
 const FAILED = "failed";
@@ -80,56 +79,59 @@ export class Link extends DurableObject<Env> implements LinkRpc {
   #line: Line | undefined;
   #connecting: Promise<Reach> | undefined;
   #connectingSince = 0;
-  /** The connection that is being opened: whoever opens it also tries again. */
+  /** The connection that is being opened. If it fails, `#open` retries, not its end handler. */
   #opening: Line | undefined;
-  /** When there was last something for the relay. */
+  /** When the link was last wanted. */
   #wantedAt = 0;
 
-  /** There is something for the relay. */
+  /** Connects, because there is something for the relay. Does nothing before the next retry is due. */
   async wake(): Promise<void> {
     if (this.#line !== undefined || this.#want() !== undefined) return;
     this.ctx.waitUntil(this.#connect());
   }
 
-  /** For what cannot wait: whether the relay can be had now, by any of its ways. It is tried for longer than is waited here. */
+  /**
+   * Whether the relay is connected now, or can be within {@link REACH_TIMEOUT}, by any of its ways. For messages that
+   * cannot wait. The try itself goes on for longer.
+   */
   async reach(): Promise<Reach> {
     const resting = this.#want()?.why;
     if (resting !== undefined) return resting;
     const connecting = this.#connect();
     this.ctx.waitUntil(connecting);
-    // Who comes while it is tried waits for the rest of the time, so that nobody waits for one after the other.
+    // Calls during a try share its deadline, so that messages behind each other do not each wait for the whole time.
     const left = this.#connecting === undefined ? REACH_TIMEOUT : this.#connectingSince + REACH_TIMEOUT - Date.now();
     const reached = left > 0 ? await within(left, connecting) : undefined;
     return reached?.value ?? "HostNotReachable";
   }
 
-  /** The relay's mailbox sends messages. */
+  /** Called by the relay's mailbox to send messages. */
   async deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Promise<Taken> {
     return this.#line?.endpoint.deliver(peer, generation, deliveries, position) ?? "gone";
   }
 
-  /** A later connection of this link consumes the mailbox. */
+  /** Called when a later connection of this link has taken over the mailbox. */
   async fenced(peer: string, generation: number): Promise<boolean> {
     this.#line?.endpoint.fenced(peer, generation);
     return false;
   }
 
-  /** A link looks after its connection itself. */
+  /** Always now: the Link itself detects a dead connection. */
   async lastSign(): Promise<number> {
     return Date.now();
   }
 
-  /** Nobody but this link consumes the mailbox, and it comes back by itself. */
+  /** Not needed: only this Link consumes the mailbox, and it reconnects by itself. */
   async recall(): Promise<boolean> {
     return false;
   }
 
-  /** A mailbox for which sessions of the relay were suspended has room again. */
+  /** Called when a mailbox has room again for which sessions of the relay were suspended. */
   async room(peer: string, upTo: number): Promise<void> {
     this.#line?.endpoint.room(peer, upTo);
   }
 
-  /** Replaces the connection by a new one, in good order: what is on its way is acknowledged first. */
+  /** Replaces the connection with a new one, after waiting up to {@link LINK_DRAIN} for acknowledgements. */
   async renew(): Promise<Reach> {
     if (this.#line !== undefined) await this.#rest(this.#line);
     return this.#connect();
@@ -153,7 +155,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     const line = this.#line;
     const now = this.now();
     if (line === undefined) {
-      // Opening one sets the next alarm.
+      // `#open` sets the next alarm.
       if (this.#connecting !== undefined) return;
       const wanted = Math.max(this.#failed?.wanted ?? 0, this.#wantedAt);
       if (this.#kept || now < wanted + LINK_WANTED) await this.#connect();
@@ -162,7 +164,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     }
     if (!this.#kept && now >= line.usedAt + LINK_IDLE && line.endpoint.idle) {
       await this.#rest(line);
-      // A message that has come meanwhile was not sent any more.
+      // A message that arrived meanwhile was not sent, and needs a new connection.
       if (line.endpoint.uses === line.uses) await this.#forget();
       else await this.#connect();
     } else if (now >= line.since + LINK_LIFE) {
@@ -172,7 +174,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     }
   }
 
-  /** The time. Tests drive it. */
+  /** The clock, which tests override. */
   protected now(): number {
     return Date.now();
   }
@@ -181,7 +183,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     return this.ctx.id.name ?? "";
   }
 
-  /** Whether the operator wants it to be there always, so that what waits at the relay comes. */
+  /** Whether LINKS keeps this link connected, so that messages waiting at the relay arrive. */
   get #kept(): boolean {
     return parseLinks(this.env.LINKS ?? "").urls.includes(this.#relay);
   }
@@ -191,7 +193,10 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     return typeof way === "string" ? way : undefined;
   }
 
-  /** What is kept of tries that failed. What another release has written in another form is no reason to wait. */
+  /**
+   * The stored record of failed tries; undefined if there is none, or if another release has written it in another
+   * format.
+   */
   get #failed(): Failed | undefined {
     const failed = this.ctx.storage.kv.get<Partial<Failed>>(FAILED);
     if (typeof failed?.failures !== "number" || typeof failed.at !== "number" || failed.why === undefined)
@@ -200,20 +205,23 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     return { failures, at, why, reason, wanted: typeof failed.wanted === "number" ? failed.wanted : at };
   }
 
-  /** Somebody wants the link: it is tried again for a while. Returns what is known when the next try is not due. */
+  /**
+   * Notes that the link is wanted, so it is retried for a while. Returns the last failure if the next try is not due
+   * yet.
+   */
   #want(): Failed | undefined {
     const failed = this.#failed;
     const now = this.now();
     this.#wantedAt = now;
     if (failed === undefined) return undefined;
-    // Not each message that comes while the relay is away is worth a write.
+    // Saves the time rarely: a row written for each message to an unreachable relay would be wasted.
     if (now > failed.wanted + LINK_WANTED / 8) {
       this.ctx.storage.kv.put(FAILED, { ...failed, wanted: now } satisfies Failed);
     }
     return now < failed.at ? failed : undefined;
   }
 
-  /** Nobody uses it: nothing is left, not even the alarm. */
+  /** Deletes everything of an unused link, the alarm included. */
   async #forget(): Promise<void> {
     if (this.#line === undefined && this.#connecting === undefined) await this.ctx.storage.deleteAll();
   }
@@ -251,7 +259,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
         continue;
       }
       const { secrets } = terms;
-      // None of the ways does without it: who keeps the edge from one must not get by on another.
+      // Every way needs the proof: an attacker who blocks one way must not get by on another.
       const proof = secrets && (await DiallerProof.begin(secrets, { dialler: own, acceptor: this.#relay }));
       const line = this.#begin(wire, own, proof);
       this.#opening = line;
@@ -261,9 +269,9 @@ export class Link extends DurableObject<Env> implements LinkRpc {
         await this.#setAlarm(line);
       }
       this.#opening = undefined;
-      // It may have ended as soon as it was open.
+      // The connection may have ended right after it opened.
       if (opened?.value && this.#line === line) return "connected";
-      // One that the endpoint has ended says why before it goes.
+      // A connection that the endpoint has ended still sends why, so it is not closed here.
       if (opened === undefined) this.#over(line);
       else if (this.#line === line) this.#line = undefined;
       rest = Math.max(rest, restOf(line));
@@ -274,12 +282,12 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     return failure.why;
   }
 
-  /** The operator wants to know why a relay that could be reached is not linked. */
+  /** Logs why a relay that was reached is not linked. */
   #tell(reason: Reason, way: string): void {
     console.warn(JSON.stringify({ reason, relay: this.#relay, way }));
   }
 
-  /** Where the relay may be, the way that worked last before all others; or why it may not be dialled at all. */
+  /** The allowed ways to the relay, the one that worked last first; or why it may not be dialled at all. */
   #ways(): readonly NamedWay[] | Failure {
     const allowed = allowedLink(this.#relay, this.env, this.#lastWay);
     if (allowed.type === "allowed") return allowed.ways;
@@ -287,7 +295,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     return { why: "HostNotReachable", reason: allowed.reason };
   }
 
-  /** Octets to and from the relay by one way, or why there are none. */
+  /** Opens a channel to the relay by one way, or returns why that failed. */
   async #wire(way: Way, name: string, { clear }: LinkTerms): Promise<Wire | Failure> {
     let failure: Failure = { why: "HostNotReachable" };
     const dial = async (): Promise<Wire | undefined> => {
@@ -322,16 +330,18 @@ export class Link extends DurableObject<Env> implements LinkRpc {
       line.usedAt = this.now();
     };
     const pumps = Promise.all([up(line, moved), down(line, moved)]).catch(() => undefined);
-    // A relay that does not read what is said to it at the end is not waited for.
+    // A relay that does not read the last output gets LINK_DRAIN to do so.
     const late = endpoint.over.then(() => scheduler.wait(LINK_DRAIN));
     this.ctx.waitUntil(
       Promise.race([pumps, late]).then(async () => {
         const ours = this.#line === line;
         this.#over(line);
         if (!ours || this.#opening === line) return;
-        // One that has ended each connection so far may end the next, unless it stood or was of use.
+        // The back-off starts anew only if the connection was useful or lasted: a relay may end every connection at
+        // once.
         if (endpoint.progressed || this.now() - line.since >= LINK_RETRY_LAST) this.ctx.storage.kv.delete(FAILED);
-        // What was on its way has to come again, and one that was never used was not wanted for that.
+        // A used connection may have lost messages in flight, so the link is still wanted. An unused one proves
+        // nothing.
         if (line.uses > 0) this.#wantedAt = Math.max(this.#wantedAt, line.usedAt);
         await this.#retry({ why: "ConnectionClosed" }, restOf(line));
       }),
@@ -339,7 +349,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     return line;
   }
 
-  /** Ends a connection in good order: nothing new goes on it, and what is on its way is waited for a little. */
+  /** Ends a connection in order: sends nothing new, and waits up to {@link LINK_DRAIN} for what is in flight. */
   async #rest(line: Line): Promise<void> {
     line.endpoint.pause();
     for (let waited = 0; waited < LINK_DRAIN && !line.endpoint.idle; waited += LINK_DRAIN / 50) {
@@ -356,11 +366,15 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     line.wire.close();
   }
 
-  /** @param rest seconds for which the relay wants to be left alone */
+  /**
+   * Stores a failure, and sets the alarm for the next try.
+   *
+   * @param rest seconds for which the relay, or a proxy before it, asks not to be called
+   */
   async #retry({ why, reason }: Failure, rest: number): Promise<void> {
     const { failures = 0, wanted = 0 } = this.#failed ?? {};
     const limit = Math.min(LINK_RETRY_FIRST * 2 ** failures, LINK_RETRY_LAST);
-    // Full jitter: a relay that comes back must not be met by all its edges at once.
+    // Full jitter, so that a relay that comes back is not met by all its edges at once.
     const at = this.now() + Math.min(rest * 1000, LINK_REST_LAST) + Math.random() * limit;
     const failed: Failed = { failures: failures + 1, at, why, reason, wanted: Math.max(wanted, this.#wantedAt) };
     this.ctx.storage.kv.put(FAILED, failed);
@@ -370,7 +384,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
   async #setAlarm({ since, usedAt }: Line): Promise<void> {
     const life = since + LINK_LIFE;
     if (this.#kept) return this.ctx.storage.setAlarm(life);
-    // One that is past its time and has something on its way is looked at again.
+    // A link that is past its idle time and not closed has something in flight: check again later.
     const idle = usedAt + LINK_IDLE;
     const now = this.now();
     await this.ctx.storage.setAlarm(Math.min(life, idle > now ? idle : now + LINK_IDLE));
@@ -384,10 +398,10 @@ export class Link extends DurableObject<Env> implements LinkRpc {
       recipients: LINK_RECIPIENTS,
       messageLimit: messageLimit(this.env.QUOTA ?? ""),
       trust: () => undefined,
-      // What a relay may do, its own operator limits: it serves many.
+      // A relay serves many devices; its own operator limits them.
       throttle: () => undefined,
       arrived: () => undefined,
-      // The operator has chosen the relay: what it brings is taken as the relay's.
+      // The operator has chosen the relay, so its messages need no token.
       authenticator: tokenAuthenticator(this.env, () => undefined),
       standing: UNQUESTIONED,
       owner: ANYBODY,
@@ -396,7 +410,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
   }
 }
 
-/** Seconds for which the relay, or a proxy before it, wants to be left alone. */
+/** Seconds for which the relay, or a proxy before it, asks not to be called. */
 function restOf({ endpoint, wire }: Line): number {
   return Math.max(endpoint.returnTime, wire.retryAfter ?? 0);
 }

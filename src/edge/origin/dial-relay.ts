@@ -1,6 +1,7 @@
 /**
- * The way to an origin relay: judged by its name, resolved, judged by its addresses, and dialled at one of these. A
- * second look at the name cannot lead elsewhere, because there is none.
+ * Dials an origin relay: checks its name against the policy, resolves it, checks the addresses, and dials one of them.
+ * Invariant: without TLS it dials the addresses that it has checked, never the name, so a second DNS look-up cannot
+ * lead elsewhere.
  *
  * @module
  */
@@ -13,21 +14,21 @@ import { policyOf, type RelayRefused, type RelaySettings, tellRefusal } from "./
 import { DEFAULT_RESOLVER, resolveName } from "./resolve-name.ts";
 import { dial } from "./tcp-channel.ts";
 
-/** How a relay is connected to. */
+/** How to connect to a relay. */
 export interface Way {
   readonly tls: boolean;
-  /** Whether a relay on the public internet may be connected to without TLS. */
+  /** Whether a connection without TLS may go to the public internet. */
   readonly clear: boolean;
 }
 
-/** What is passed through is the device's own affair. */
+/** For virtual connections that are passed through: whether to encrypt is the device's decision. */
 const PASSED_THROUGH: Way = { tls: false, clear: true };
 
 /**
- * Reaches a relay, whoever asks: what the Worker has refused is refused here again.
+ * Dials a relay. It checks the policy itself, whether or not its caller has done so before.
  *
  * @param name Relay-Server-Name [MS-GRVHENC 2.2.1.1.2]
- * @param readSize the most that is read ahead, in octets
+ * @param readSize the most that is read ahead, in bytes
  */
 export async function dialRelay(
   name: string,
@@ -46,13 +47,14 @@ export async function dialRelay(
     if (resolved.type === "refused") return told(name, resolved);
     const judged = judgeAddresses(resolved.addresses, policy.rules, { ...policy.dev, port });
     if (judged.type === "refused") return told(name, judged);
-    // A certificate is for the name. Should it lead elsewhere at a second look, no one there can show the certificate.
+    // TLS dials the name, since its certificate is for that. If a second DNS look-up leads elsewhere, the certificate
+    // fails.
     if (!tls) hosts = judged.hosts.slice(0, DIAL_CANDIDATES);
   }
   if (!tls && !clear && hosts.some(isPublic)) return told(name, { type: "refused", reason: "LinkInClear" });
   const end = Date.now() + DIAL_TIMEOUT;
   for (const [n, host] of hosts.entries()) {
-    // One that does not answer leaves as much to each that follows.
+    // The remaining time is divided equally among the remaining addresses.
     const patience = (end - Date.now()) / (hosts.length - n);
     const origin = await dial({ hostname: host, port }, readSize, patience, tls);
     if (origin !== undefined) return { type: "origin", origin };
@@ -65,7 +67,7 @@ function isPublic(host: string): boolean {
   return reading.type === "address" && classify(reading.address) === "public";
 }
 
-/** The operator allowed the name, and should know why it is not dialled all the same. */
+/** Logs a refusal: the operator has allowed the name, and needs to know why it is not dialled. */
 function told(name: string, refusal: RelayRefused): RelayRefused {
   tellRefusal(name, refusal);
   return refusal;

@@ -1,17 +1,17 @@
 /**
- * The numbers of the way to origin relays, each with its reason. Bytes and milliseconds unless the name says otherwise.
+ * Limits of dialling origin relays, each with its reason. Bytes and milliseconds unless the name says otherwise.
  *
  * @module
  */
 
-/** TCP connect to an origin relay. A relay that needs longer is not going to be usable. */
+/** Time to connect to an origin relay over TCP. A relay that needs longer would not be usable. */
 export const DIAL_TIMEOUT = 10_000;
 
-/** The answer of a resolver: one that needs longer has failed, and a device waits meanwhile. */
+/** Time for a resolver's answer, while a device waits. */
 export const RESOLVE_TIMEOUT = 5000;
 
-/** Octets of a resolver's answer: the largest of DNS itself is 64 KiB, and holds over a thousand addresses. */
+/** The longest answer of a resolver: DNS itself allows 64 KiB, which holds over a thousand addresses. */
 export const RESOLVE_OCTETS = 64 * 1024;
 
-/** Addresses of one relay that are dialled, one after the other: each has a second and more of the deadline. */
+/** Addresses of one relay that are dialled, one after the other: each gets more than a second of the deadline. */
 export const DIAL_CANDIDATES = 8;

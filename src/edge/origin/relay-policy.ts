@@ -1,5 +1,5 @@
 /**
- * Which relays may be reached by the settings of this edge, and which is this edge itself.
+ * Decides by the edge's settings which relays it may reach, and which names are its own.
  *
  * @module
  */
@@ -14,39 +14,39 @@ import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "../poli
 import type { Settings } from "../policy/settings.ts";
 import { REASONS, type Reason } from "../reasons.ts";
 
-/** The settings by which relays are judged. */
+/** Settings that decide which relays may be reached. */
 export type RelaySettings = Pick<Settings, "ORIGIN_RELAYS" | "DEV" | "RESOLVER">;
 
-/** The settings by which it is judged whether a relay may be linked. */
+/** Settings that decide which relays may be linked. */
 export type LinkedRelaySettings = RelaySettings & Pick<Settings, "LINK_WAYS">;
 
 /** Why a relay is not dialled. */
 export interface RelayRefused {
   readonly type: "refused";
   readonly reason: Reason;
-  /** For the device. */
+  /** Explanation for the device. */
   readonly detail?: string;
-  /** What the operator changes, as the end of a sentence. */
+  /** What the operator should change, as the end of a sentence. */
   readonly cure?: string;
 }
 
-/** A refusal as its operator reads it: what is wrong, and what to change. */
+/** Text of a refusal for the operator: what is wrong, and what to change. */
 export function forOperator({ reason, detail, cure }: RelayRefused): string {
   const cause = detail ?? REASONS[reason].cause;
   return cure === undefined ? `${cause} ${REASONS[reason].cure}` : `${cause.replace(/\.$/, "")}: ${cure}.`;
 }
 
-/** Writes into the log why a relay is not dialled, and what to change. */
+/** Logs why a relay is not dialled, and what to change. */
 export function tellRefusal(relay: string, refused: RelayRefused): void {
   console.warn(JSON.stringify({ reason: refused.reason, relay, detail: forOperator(refused) }));
 }
 
 /**
- * Judges whether the edge may link to an origin relay, by one of its ways at least.
+ * Decides whether the edge may link to an origin relay, by at least one of its ways.
  *
- * @param url of the relay
- * @param last the name that worked last: it comes first among the ways
- * @returns the relay's one URL, which is the name of its mailbox and of the Link to it, and the ways that are allowed
+ * @param url the relay's URL
+ * @param last the way that worked last: it comes first in the result
+ * @returns the relay's canonical URL, which names its mailbox and its Link, and the allowed ways
  */
 export function allowedLink(
   url: string,
@@ -66,13 +66,13 @@ export function allowedLink(
   return verdict.type === "refused" ? verdict : { ...verdict, url: named };
 }
 
-/** Whether a Relay-Server-Name is one of this edge's own: then the virtual connection ends here. */
+/** Whether a Relay-Server-Name is one of this edge's own, so that the virtual connection ends here. */
 export function isOwnName(name: string, env: { readonly RELAY_NAME?: string }): boolean {
   return ownNames(env.RELAY_NAME).includes(name.toLowerCase());
 }
 
 /**
- * Judges a relay by its name, before anything is kept or asked for it.
+ * Decides by its name whether a relay may be reached, before anything is stored or resolved for it.
  *
  * @param name Relay-Server-Name of the request [MS-GRVHENC 2.2.1.1.2]
  */
@@ -85,16 +85,16 @@ export function allowedRelay(
   return judgeRelay(name, policy.rules, policy.dev);
 }
 
-/** What the settings come to. */
+/** The parsed settings. */
 export interface RelayPolicy {
   readonly rules: Rules;
   readonly dev: Dev;
 }
 
-/** The settings of an isolate do not change: they are read once. */
+/** The last parsed policy. Settings do not change during an isolate's life. */
 let last: { readonly key: string; readonly policy: RelayPolicy | undefined } | undefined;
 
-/** Undefined when the settings are malformed or insecure: nothing is dialled by them. */
+/** Parses the settings. Returns undefined if they are malformed or insecure; then no relay is dialled. */
 export function policyOf({ ORIGIN_RELAYS = "", DEV = "", RESOLVER = "" }: RelaySettings): RelayPolicy | undefined {
   const key = JSON.stringify([ORIGIN_RELAYS, DEV, RESOLVER]);
   if (last?.key === key) return last.policy;

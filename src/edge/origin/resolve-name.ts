@@ -1,5 +1,6 @@
 /**
- * Resolves the names of origin relays, by DNS over HTTPS in its JSON form, so that what is judged is what is dialled.
+ * Resolves names of origin relays, by DNS over HTTPS in its JSON form. The platform's own resolver would not show the
+ * addresses, which the policy checks before one is dialled.
  *
  * @module
  */
@@ -8,19 +9,19 @@ import { readBody } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { RESOLVE_OCTETS, RESOLVE_TIMEOUT } from "./limits.ts";
 
-/** Where names are resolved when RESOLVER is not set. */
+/** The resolver if RESOLVER is not set. */
 export const DEFAULT_RESOLVER = "https://cloudflare-dns.com/dns-query";
 
-/** What a name stands for. The addresses are as they came: judge them before dialling one. */
+/** Result of resolving a name. The addresses are unchecked: check them against the policy before dialling one. */
 export type Resolved =
   | { readonly type: "addresses"; readonly addresses: readonly string[] }
   | { readonly type: "refused"; readonly reason: "DNSLookupFailed"; readonly detail: string };
 
-/** Record types of DNS, which are asked for and taken from the answer. What a chain of CNAMEs leads to is among them. */
+/** DNS record types to ask for. The answer also contains the records at the end of a chain of CNAMEs. */
 const TYPES = { A: 1, AAAA: 28 } as const;
 
 /**
- * Asks for the IPv4 and the IPv6 addresses of a name, both at once.
+ * Asks for the IPv4 and IPv6 addresses of a name in parallel.
  *
  * @param resolver URL of the JSON API
  * @returns IPv4 first, each family in the order of its answer
@@ -33,7 +34,7 @@ export async function resolveName(name: string, resolver: string): Promise<Resol
   return { type: "refused", reason: "DNSLookupFailed", detail: `The relay's name was not resolved: ${why}.` };
 }
 
-/** The addresses of one family, or why there are none. */
+/** Returns the addresses of one family, or why there are none. */
 async function ask(name: string, type: keyof typeof TYPES, resolver: string): Promise<string[] | string> {
   const url = new URL(resolver);
   url.searchParams.set("name", name);
@@ -42,7 +43,7 @@ async function ask(name: string, type: keyof typeof TYPES, resolver: string): Pr
   try {
     const asked = fetch(url, {
       headers: { Accept: "application/dns-json" },
-      // An answer from elsewhere is not the operator's resolver's.
+      // Only the operator's resolver may answer, so redirects are not followed.
       redirect: "manual",
       signal: over.signal,
     }).then((response) => read(response, TYPES[type]));

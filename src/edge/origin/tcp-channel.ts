@@ -1,5 +1,5 @@
 /**
- * The edge's TCP connection to an origin relay: dialled with a deadline, read one chunk ahead, never buffered beyond it.
+ * TCP connections to origin relays, dialled with a deadline. A channel reads one chunk ahead, and buffers no more.
  *
  * @module
  */
@@ -12,10 +12,10 @@ import { DIAL_TIMEOUT } from "./limits.ts";
 /**
  * Dials an origin relay.
  *
- * @param readSize the most that is read ahead, in octets: the bound of what is kept for a device that does not read
- * @param patience milliseconds until it counts as not answering
- * @param secure speaks TLS with the relay, whose certificate must be for `relay.hostname`
- * @returns undefined when the relay refuses, cannot be reached, or does not answer in time
+ * @param readSize the most that is read ahead, in bytes: the buffer for a slow device
+ * @param patience time for the connection in milliseconds
+ * @param secure uses TLS; the relay's certificate must be for `relay.hostname`
+ * @returns undefined if the relay refuses, is unreachable, or does not answer in time
  */
 export async function dial(
   relay: RelayEndpoint,
@@ -23,7 +23,7 @@ export async function dial(
   patience: number = DIAL_TIMEOUT,
   secure = false,
 ): Promise<ByteChannel | undefined> {
-  // The relay's half-close must not cut what the device still has on its way to it. TLS has no half-close.
+  // The relay's half-close must not cut off bytes of the device that are still in flight to it. TLS has no half-close.
   const socket = connect(
     { hostname: relay.hostname, port: relay.port },
     { secureTransport: secure ? "on" : "off", allowHalfOpen: !secure },
@@ -99,17 +99,17 @@ function originOf(socket: Socket, readSize: number): ByteChannel {
         await first.write(ahead.octets);
         first.releaseLock();
       }
-      // Nobody takes from here any more.
+      // From now on `take` and `ready` must return nothing: the stream carries everything.
       ahead = undefined;
       reading = new Promise(() => undefined);
       reader.releaseLock();
       await socket.readable.pipeTo(stream);
     },
     close() {
-      // A stream that is being written has to let go of the socket first; one that is being read ends with it.
+      // A pipe into the socket must release it first; a pipe from the socket ends with it.
       over.abort();
       void piped.then(() => {
-        // With its writing side closing, the socket does not wait until a relay that has stopped reading takes the rest.
+        // Closing the writable side first keeps close() from waiting for a relay that has stopped reading.
         const last = socket.writable.locked ? writer : socket.writable.getWriter();
         last.close().catch(() => undefined);
         abandon(socket);
@@ -118,7 +118,7 @@ function originOf(socket: Socket, readSize: number): ByteChannel {
   };
 }
 
-/** Nobody waits for the end of a socket. */
+/** Closes a socket without waiting for it. */
 function abandon(socket: Socket): void {
   socket.close().catch(() => undefined);
 }
