@@ -2,7 +2,7 @@
  * Link: the edge's one SSTP connection to an origin relay, and the consumer of that relay's mailbox. A Durable Object
  * named by the relay's URL.
  *
- *   Tunnels ─► mailbox of the relay ── deliver ─► Link ─► TCP ─► relay     the relay's acknowledgement deletes a message
+ *   Tunnels ─► mailbox of the relay ── deliver ─► Link ─► TCP ─► relay     deleted when the relay acknowledges
  *   relay ─► TCP ─► Link ── append ─► mailboxes of our peers               acknowledged when a mailbox has it
  *
  * The mailbox wakes the Link; its messages outlive every connection. The Link connects as a relay, with one session per

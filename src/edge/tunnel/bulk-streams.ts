@@ -1,6 +1,6 @@
 /**
- * Bulk data of a LongLived virtual connection: one stream each way. For an origin relay, the platform copies them
- * without running our code for each chunk.
+ * Bulk data of a LongLived virtual connection, one stream each way. To and from an origin relay the platform copies the
+ * bytes, without running our code for each chunk.
  *
  * @module
  */

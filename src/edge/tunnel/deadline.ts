@@ -3,8 +3,8 @@
  *
  * It is a timer while the storage is empty, and an alarm otherwise. The storage stays empty until the device is
  * admitted; the timer keeps the object in memory for half a minute at most. After that, only an object that a relay's
- * socket keeps in memory anyway has a timer. A device that comes by single requests needs the alarm: nothing else wakes
- * its object.
+ * socket keeps in memory anyway has a timer. For a device that sends single requests (KeepAlive, Polling) it is an
+ * alarm: nothing else wakes the object when the device goes away.
  *
  * @module
  */

@@ -100,7 +100,7 @@ export class Hibernation {
     return rest === undefined || needsSocket(rest) ? undefined : { rest, socket: undefined };
   }
 
-  /** Call this before every event: it deletes the saved state, and saves again when the Tunnel is idle. */
+  /** Call at every event: deletes the saved state, which is out of date, and saves again when the Tunnel is idle. */
   stir(): void {
     this.#takeBack();
     this.#tries = 0;

@@ -1,7 +1,7 @@
 /**
- * A Tunnel's storage. It is empty until the device is admitted, so that strangers leave nothing behind, and after the
- * virtual connection ends. Stored state always has an alarm: it wakes an object that a crash took out of memory, which
- * finds its virtual connection lost, and clears the storage.
+ * A Tunnel's storage. It is empty until the device is admitted, so that strangers leave nothing behind, and empty again
+ * after the virtual connection ends. Invariant: stored state always has an alarm. The alarm wakes an object that a
+ * crash took out of memory; it finds its virtual connection lost, and clears the storage.
  *
  * @module
  */

@@ -29,7 +29,7 @@ export const FULL_POLL = 32768 - 1024;
 
 /**
  * The poll timer that this edge gives to Polling clients [MS-GRVHENC 3.6.5.2.1]: seconds, seconds, count. An idle
- * device polls every second at first, and every 30 s in the end.
+ * device polls every second at first, and every 30 s eventually.
  */
 export const POLL_TIMES = { minimum: 1, maximum: 30, repetitions: 10 } as const;
 
@@ -42,16 +42,14 @@ export const PING_SILENCE = 62_500;
 /** Idle time after which a Tunnel saves its state, since the platform may evict it. */
 export const REST_AFTER = 1000;
 
-/**
- * How often an idle Tunnel retries to save while it is unsettled. After that it is not saved, and eviction loses it.
- */
+/** How many times an idle Tunnel that is unsettled tries to save. After that, eviction ends its virtual connection. */
 export const REST_TRIES = 15;
 
 /** A KeepAlive device that has had no GET parked here for so long is gone. */
 export const ABSENCE = 60_000;
 
 /**
- * How often a Tunnel that has state in storage checks that its socket is still there: a crash that takes both the
+ * Interval at which a Tunnel with state in storage checks that its socket is still there: a crash that takes both the
  * object and the socket raises no event. Once an hour costs next to nothing.
  */
 export const LOST_LOOK = 3600_000;
@@ -59,7 +57,7 @@ export const LOST_LOOK = 3600_000;
 /** Backlog of a WebSocket above which its device is told to hold: as much as a device writes ahead. */
 export const HOLD_OCTETS = 256 * 1024;
 
-/** Backlog at which a held device is told to go on: enough to stay busy until its next data arrives. */
+/** Backlog at which a held device is told to go on: enough to keep the edge busy until the next data arrives. */
 export const GO_ON_OCTETS = 64 * 1024;
 
 /**
@@ -87,7 +85,7 @@ export const HOLD_FLIGHT_OCTETS = 1024 * 1024;
 /** Overhead of a message in a backlog, so that empty messages count too. */
 export const HOLD_MESSAGE = 256;
 
-/** The most that is in flight to a WebSocket device, by its answers to marks: as much as a mailbox sends ahead. */
+/** The most unconfirmed data in flight to a WebSocket device that answers marks: as much as a mailbox sends ahead. */
 export const WINDOW_OCTETS = 1024 * 1024;
 
 /** Data between two marks: a small part of the window, and one mark for hundreds of messages. */

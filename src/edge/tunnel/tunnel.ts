@@ -673,7 +673,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   #arrived(): void {
     this.#opening.arrived();
     const state = this.#polling?.state ?? this.#live?.state;
-    // A device that comes by single requests may reach an object that has lost its memory, which must be able to tell.
+    // A single request (KeepAlive, Polling) may reach an object that has lost its memory, which must be able to tell.
     if (state !== undefined && (!("encapsulation" in state) || state.encapsulation === "KeepAlive")) {
       this.#kept.keepOwner(this.#owner.owned);
       this.#deadline.set(deadlineOf(state));
