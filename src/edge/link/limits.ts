@@ -26,7 +26,7 @@ export const LINK_DRAIN = 5000;
 /** Age at which a link is replaced: the platform may end an object's socket after 15 minutes. */
 export const LINK_LIFE = 13 * 60_000;
 
-/** A link that has carried no message for so long is closed, even if Noops flow, unless LINKS keeps it. */
+/** Idle time after which a link is closed, unless LINKS keeps it. Only messages count, not Noops. */
 export const LINK_IDLE = 5 * 60_000;
 
 /**

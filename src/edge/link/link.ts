@@ -214,7 +214,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     const now = this.now();
     this.#wantedAt = now;
     if (failed === undefined) return undefined;
-    // Saves the time rarely: a row written for each message to an unreachable relay would be wasted.
+    // The time is saved rarely: an unreachable relay must not cost a row written for each message.
     if (now > failed.wanted + LINK_WANTED / 8) {
       this.ctx.storage.kv.put(FAILED, { ...failed, wanted: now } satisfies Failed);
     }

@@ -99,7 +99,7 @@ function originOf(socket: Socket, readSize: number): ByteChannel {
         await first.write(ahead.octets);
         first.releaseLock();
       }
-      // From now on `take` and `ready` must return nothing: the stream carries everything.
+      // From now on `take` returns nothing, and `ready` never resolves: the stream carries everything.
       ahead = undefined;
       reading = new Promise(() => undefined);
       reader.releaseLock();

@@ -127,7 +127,7 @@ async function pipeDown(
   if (over.aborted) await device.abort(over.reason).catch(() => undefined);
 }
 
-/** A GET whose virtual connection ends at this edge. */
+/** Drives a GET whose virtual connection ends at this edge. */
 async function driveHere(
   bell: Doorbell,
   echo: Uint8Array,

@@ -45,7 +45,7 @@ export const REST_AFTER = 1000;
 /** How many times an idle Tunnel that is unsettled tries to save. After that, eviction ends its virtual connection. */
 export const REST_TRIES = 15;
 
-/** A KeepAlive device that has had no GET parked here for so long is gone. */
+/** Time without a parked GET after which a KeepAlive device is gone. */
 export const ABSENCE = 60_000;
 
 /**
