@@ -48,7 +48,7 @@ export async function answerRule(
 }
 
 /**
- * Answers a request about a mailbox without creating it. A source that asks for mailboxes that do not exist is slowed
+ * Answers a request about a mailbox without creating it. A source that asks for mailboxes that do not exist is limited
  * like one that asks for virtual connections that do not exist.
  */
 export async function lookAt(
