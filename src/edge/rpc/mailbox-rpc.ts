@@ -14,7 +14,7 @@ import type { MessageBatch } from "./message-batch.ts";
  *
  * - `locked`: its sender may not send to this mailbox.
  * - `tooLong`: it can never be stored.
- * - `quota`, `full` (the disk), `notEntered` (the mailbox is new, and the Directory cannot enter it now): try again later.
+ * - `quota`, `full` (the disk), `notEntered` (a new mailbox that the Directory cannot enter now): it may be stored later.
  * - `DNSLookupFailed`, `HostNotReachable`, `ConnectionClosed`: a message with flag D whose origin relay is unreachable.
  */
 export type Outcome =
