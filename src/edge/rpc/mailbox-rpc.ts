@@ -14,7 +14,7 @@ import type { MessageBatch } from "./message-batch.ts";
  *
  * - `locked`: its sender may not send to this mailbox.
  * - `tooLong`: it can never be stored.
- * - `quota`, `full` (the disk), `notEntered` (a new mailbox that the Directory cannot enter now): it may be stored later.
+ * - `quota`, `full` (the disk), `notEntered` (a new mailbox that the Directory cannot enter now): try later.
  * - `DNSLookupFailed`, `HostNotReachable`, `ConnectionClosed`: a message with flag D whose origin relay is unreachable.
  */
 export type Outcome =
