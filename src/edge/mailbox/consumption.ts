@@ -1,13 +1,13 @@
 /**
- * How far the consumer of a mailbox is: what it was sent and has not acknowledged, what it has set aside, and what it
- * refuses. Here is decided which messages it is sent next.
+ * Tracks the consumer of a mailbox: what it has not acknowledged, what it has set aside, and what it refuses. Decides
+ * which messages it is sent next.
  *
- * They go in the order in which they came, whoever has sent them, also to another relay: its connection knows by number what
- * it was given, and a message with a number below the last counts as one that it has had.
+ * Messages are sent in order of arrival, whoever the sender, to another relay too. A Tunnel or Link knows by sequence
+ * number what it was given, and treats a message with a number below the last as a duplicate.
  *
- * What is done with comes off the log a little later, together with other writes. What is set aside is kept in the facts
- * of the store, so that an object which was thrown out of memory does not send all of it again. What is on its way is
- * memory alone: it is sent again, and the consumer knows by number what it has.
+ * Settled messages leave the log a little later, together with other writes. What is set aside is stored in the facts,
+ * so that it is not sent again after eviction. What is in flight is only in memory: it is sent again, and the consumer
+ * drops what it has by sequence number.
  *
  * @module
  */
@@ -26,33 +26,33 @@ import {
 import type { MailboxStore, Slice } from "./mailbox-store.ts";
 import { SendWindow } from "./send-window.ts";
 
-/** What is set aside, as it is kept. */
+/** The stored form of what is set aside. */
 interface AsideRow {
   readonly aside: readonly Range[];
-  /** Of these, what is offered again by itself, and when. */
+  /** The part that is offered again by itself, and when. */
   readonly later: readonly Range[];
   readonly at: number;
 }
 
-/** A message that was refused for its size, and when it was refused first. */
+/** A message refused for its size, and when it was first refused. */
 type RefusedRow = readonly [seq: number, since: number];
 
-/** Drops that a report has made, by their reason. */
+/** Drops caused by a report, by reason. */
 export type Dropped = Partial<Record<Drop, number>>;
 
 export class Consumption {
   readonly #store: MailboxStore;
   readonly #flying = new SendWindow();
-  /** The last message sent; below the last that ever was while some are sent again. */
+  /** The last message sent. Below `#top`, the highest ever sent, while messages are sent again. */
   #sent: number;
   #top: number;
-  /** Done with, and not yet off the log. */
+  /** Settled, but still in the log. */
   readonly #done = new Ranges();
   readonly #aside: Ranges;
   readonly #later: Ranges;
   #laterAt: number;
   readonly #refused: Map<number, number>;
-  /** Refused for good by some device, and counted as such. */
+  /** Messages that some device has refused for good, and that are counted as such. */
   readonly #declined: Ranges;
 
   constructor(store: MailboxStore) {
@@ -67,7 +67,7 @@ export class Consumption {
     this.#top = store.position;
   }
 
-  /** Another consumer, or none: everything that waits is offered to the next. */
+  /** Starts over for another consumer, or for none: all waiting messages are offered to the next. */
   restart(): void {
     this.repeat();
     if (this.#aside.count === 0) return;
@@ -76,34 +76,34 @@ export class Consumption {
     this.#keepAside();
   }
 
-  /** What is not acknowledged is sent again. */
+  /** Sends unacknowledged messages again. */
   repeat(): void {
     this.#sent = this.#store.position;
     this.#top = this.#sent;
     this.#flying.clear();
   }
 
-  /** Whether the consumer has something that it has not acknowledged. */
+  /** Whether the consumer holds unacknowledged messages. */
   get isBusy(): boolean {
     return this.#flying.count > 0;
   }
 
-  /** How many messages wait and are not set aside. */
+  /** Number of waiting messages that are not set aside. */
   get waiting(): number {
     return this.#store.messages - this.#aside.count;
   }
 
-  /** How many are set aside. */
+  /** Number of messages set aside. */
   get aside(): number {
     return this.#aside.count;
   }
 
-  /** When some of what is set aside is offered again; undefined when none is. */
+  /** When deferred messages are offered again; undefined if there are none. */
   get laterAt(): number | undefined {
     return this.#later.count === 0 ? undefined : this.#laterAt;
   }
 
-  /** The next messages for the consumer, as far as its window allows. They are on their way from now on. */
+  /** Returns the next messages within the consumer's window, and counts them as in flight. */
   next(): Slice[] {
     const octets = SEND_WINDOW - this.#flying.octets;
     const count = SEND_WINDOW_MESSAGES - this.#flying.count;
@@ -111,8 +111,8 @@ export class Consumption {
     if ((this.#done.last ?? 0) > this.#sent) this.cut();
     const slices = this.#store.read(this.#sent, octets, count, this.#excluded());
     if (slices.length === 0) this.#sent = Math.max(this.#sent, this.#top);
-    // One that is larger than what is left of the window waits for half of it: the other half may be held by sessions that
-    // are not ready.
+    // A message larger than the rest of the window waits until half the window is free. The other half may be held by
+    // sessions that are not ready.
     if ((slices[0]?.sizes[0] ?? 0) > octets && this.#flying.octets > SEND_WINDOW / 2) return [];
     for (const { first, sizes } of slices) {
       this.#flying.add(first, sizes);
@@ -122,9 +122,9 @@ export class Consumption {
     return slices;
   }
 
-  /** What the consumer tells of its messages. Returns what is dropped over it. */
+  /** Applies a consumer's report. Returns the drops it causes. */
   report(report: DeliveryReport, now: number): Dropped {
-    // What has not come yet is not done with, whatever a consumer says: it would be cut when it comes.
+    // Clamp to messages that exist: a future number in the report would delete its message on arrival.
     const [done, aside, later, again] = [report.done, report.aside, report.later, report.again].map((ranges) =>
       this.#known(ranges ?? []),
     ) as [Range[], Range[], Range[], Range[]];
@@ -155,7 +155,7 @@ export class Consumption {
     return dropped;
   }
 
-  /** Takes off the log what the consumer is done with. */
+  /** Removes settled messages from the log. */
   cut(): void {
     if (this.#done.count === 0) return;
     const done = [...this.#done];
@@ -163,7 +163,7 @@ export class Consumption {
     this.#store.remove(done);
   }
 
-  /** Messages have left the mailbox in another way: a consumer that set them aside no longer waits for them. */
+  /** Forgets messages that have left the mailbox otherwise, such as by expiry, even if they were set aside. */
   prune(): void {
     const { position } = this.#store;
     this.#sent = Math.max(this.#sent, position);
@@ -173,20 +173,20 @@ export class Consumption {
     this.#keepAside();
   }
 
-  /** Messages have been taken back by their sender: they are not waited for. What is on its way may arrive. */
+  /** Forgets withdrawn messages that were set aside. Messages in flight may still arrive. */
   withdrawn(ranges: readonly Range[]): void {
     const before = this.#aside.count;
     for (const [from, to] of ranges) this.#notAside(from, to);
     if (this.#aside.count !== before) this.#keepAside();
   }
 
-  /** Offers again what was put off, when it is time. */
+  /** Offers deferred messages again when they are due. */
   offerLater(now: number): void {
     if (this.#later.count === 0 || now < this.#laterAt) return;
     this.report({ again: [...this.#later] }, now);
   }
 
-  /** What is not sent again: what is set aside, and what is on its way. */
+  /** Messages not to send: set aside, or in flight. */
   #excluded(): Ranges {
     if (this.#sent >= this.#top || this.#flying.count === 0) return this.#aside;
     const excluded = this.#flying.ranges;
@@ -194,7 +194,7 @@ export class Consumption {
     return excluded;
   }
 
-  /** As far as they have come. */
+  /** The part of the ranges that has arrived. */
   #known(ranges: readonly Range[]): Range[] {
     const { last } = this.#store;
     return ranges.flatMap(([from, to]) => (from > last ? [] : [[from, Math.min(to, last)] as const]));
@@ -205,14 +205,14 @@ export class Consumption {
     this.#later.delete(from, to);
   }
 
-  /** Counts those that were not refused for good before. */
+  /** Counts messages that were not refused for good before. */
   #decline(ranges: readonly Range[]): number {
     const before = this.#declined.count;
     for (const [from, to] of ranges) this.#declined.add(from, to);
     const count = this.#declined.count - before;
     if (count === 0) return 0;
     this.#declined.delete(0, this.#store.position);
-    // Too many holes are filled from the oldest: a message in one is then not counted.
+    // If there are too many ranges, the oldest gap is closed. A message in it will not be counted.
     for (let ranges = [...this.#declined]; ranges.length > DECLINED_RANGES; ranges = [...this.#declined]) {
       const [oldest, next] = ranges;
       this.#declined.add(oldest?.[0] ?? 0, next?.[0] ?? 0);
@@ -221,7 +221,7 @@ export class Consumption {
     return count;
   }
 
-  /** Drops those that have been refused for long enough; how many. */
+  /** Drops messages that have been refused for long enough, and returns their number. */
   #refuse(messages: readonly number[], now: number): number {
     let dropped = 0;
     for (const seq of messages) {

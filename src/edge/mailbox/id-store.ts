@@ -1,17 +1,18 @@
 /**
- * The ids that a mailbox remembers, to know what is sent again: a table of its store, looked up by index and never loaded.
+ * Remembers message ids, to detect duplicates: a table of the mailbox's store, looked up by index and never loaded
+ * whole.
  *
- *   ids      ranges of ids that differ in their number alone (`low` to `high`), or one without a number (-1)
- *   senders  how many octets the ids of each sender take
+ *   ids      ranges of ids that differ only in their number (`low` to `high`), or one id without a number (-1)
+ *   senders  bytes that the ids of each sender take
  *
- * A sender that counts costs one row, whose `high` grows. After {@link RANGE_TIME} another is begun, so that ids are
- * forgotten by age though their sender goes on counting.
+ * A sender with sequential ids costs one row, whose `high` grows. After {@link RANGE_TIME} a new row begins, so that
+ * old ids expire while the sender keeps counting.
  *
- * Each sender may fill as much as nobody has filled (see `store-and-forward/share.ts`); beyond it its own oldest ids are forgotten,
- * never those of another.
+ * Each sender may use as much as is left free (see `store-and-forward/share.ts`). Beyond that its own oldest ids are
+ * forgotten, never those of another sender.
  *
- * A batch is looked up and then asked about message by message. Nothing of that writes: `flush` writes what was added,
- * which must be in one transaction with the messages.
+ * A batch is looked up once and then queried message by message, which writes nothing. `flush` writes what was added,
+ * and must run in one transaction with the messages.
  *
  * @module
  */
@@ -20,38 +21,38 @@ import { senderOf } from "../../store-and-forward/share.ts";
 import { ID_OCTETS, ID_ROW_OCTETS, KEPT_RANGES, RANGE_TIME, REMEMBER_IDS } from "./limits.ts";
 import { type Ids, NONE, type Series } from "./seen-ids.ts";
 
-/** The statements of a store. */
+/** SQL access of a store. */
 export interface Statements {
   all(query: string, ...bindings: (string | number)[]): Record<string, unknown>[];
   run(query: string, ...bindings: (string | number | Uint8Array)[]): number;
 }
 
-/** The columns of the key, with the sender's number. */
+/** Key columns, without the sender's number. */
 interface Key {
   readonly tail: string;
   readonly head: string;
 }
 
-/** Ids whose numbers follow each other. In one that stands for none `high` is below any number. */
+/** A range of consecutive ids. An empty one has a `high` below any number. */
 interface IdRange extends Key {
   readonly low: number;
   high: number;
   readonly at: number;
   /** Numbers above `high` and below this one are not remembered. */
   free: number;
-  /** How far it is written down; undefined when its row is not there. */
+  /** The stored `high`; undefined if there is no row. */
   written: number | undefined;
 }
 
 interface Sender {
   readonly name: string;
-  /** Undefined until it is written down. */
+  /** Undefined until stored. */
   number: number | undefined;
   octets: number;
   writtenOctets: number;
-  /** Ranges of each series that were asked for last; from its `low` up to its `free` each tells all. */
+  /** Cached ranges of each series. Each is authoritative from its `low` up to its `free`. */
   readonly ranges: Map<string, IdRange[]>;
-  /** Ids without a number, by tail: those that were looked up and are remembered, and those that are to be written. */
+  /** Ids without a number, by tail: those found by `lookUp`, and those to be written. */
   readonly plain: Map<string, { readonly known: Set<string>; readonly added: Set<string> }>;
 }
 
@@ -62,21 +63,21 @@ export const ID_SCHEMA = `
   CREATE TABLE senders (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, octets INTEGER NOT NULL);
 `;
 
-/** Ages are kept finer than the clock, so that the oldest of a batch can be told from the newest. */
+/** Steps per millisecond, so that the oldest id of a batch can be told from the newest. */
 const STAMPS = 1000;
 
-/** The part of a sender's oldest ids that are forgotten at once: to find them costs a look at all of them. */
+/** One part in this many of a sender's oldest ids is forgotten at once: finding them scans all of them. */
 const FORGOTTEN_PART = 8;
 
-/** Characters of ids in one value: written as JSON they are at most six times as long, and the platform allows 2 MB. */
+/** Characters of ids in one bound value. JSON makes them at most six times as long, and the platform allows 2 MB. */
 const VALUE_CHARACTERS = 256 * 1024;
 
-/** Where a series is looked for. The devices of a sender have their ids apart, though they have their share together. */
+/** Where to look for a series. A sender's devices have separate ids, but one share. */
 interface Found extends Key {
   readonly series: Series;
   readonly sender: Sender;
   readonly key: string;
-  /** The range that was asked for last: for a sender that counts, the one that is asked for next. */
+  /** The last range used. For a sender with sequential ids it is also the next. */
   range: IdRange | undefined;
 }
 
@@ -84,14 +85,14 @@ export class IdTable {
   readonly #sql: Statements;
   readonly #capacity: number;
   readonly #senders = new Map<string, Sender>();
-  /** Octets of all ids; undefined until somebody has asked. */
+  /** Bytes of all ids; undefined until needed. */
   #octets: number | undefined;
-  /** Ranges and senders with something to write. */
+  /** Ranges and senders with unwritten changes. */
   readonly #dirtyRanges = new Map<IdRange, Sender>();
   readonly #dirtySenders = new Set<Sender>();
   #kept = 0;
   #stamp = 0;
-  /** What was asked for last is often what comes next. */
+  /** The last series, which is often the next one too. */
   #last: Found | undefined;
 
   constructor(sql: Statements, capacity = ID_OCTETS) {
@@ -99,7 +100,7 @@ export class IdTable {
     this.#capacity = capacity;
   }
 
-  /** Looks up the ids of a batch that have no number, together. `isKnown` may be asked about no others of that kind. */
+  /** Looks up a batch's ids without numbers in one go. `isKnown` may be called for no other id of that kind. */
   lookUp({ series, numbers }: Ids): void {
     const wanted = new Map<Sender, Map<string, string[]>>();
     for (const [at, one] of series.entries()) {
@@ -143,7 +144,7 @@ export class IdTable {
     return number >= low && number <= high;
   }
 
-  /** Remembers an id that is not known. */
+  /** Remembers an unknown id. */
   add(series: Series, number: number, now: number): void {
     const found = this.#find(series);
     const { sender, key, tail, head } = found;
@@ -167,7 +168,7 @@ export class IdTable {
     this.#dirtySenders.add(sender);
   }
 
-  /** How many rows `flush` would write at least. */
+  /** Minimum number of rows that `flush` would write. */
   get pending(): number {
     let plain = 0;
     for (const sender of this.#dirtySenders) plain += 1 + sender.plain.size;
@@ -187,7 +188,7 @@ export class IdTable {
     if (this.#kept > KEPT_RANGES) this.forgetMemory();
   }
 
-  /** Forgets ids that came before a time. */
+  /** Forgets ids older than a time. */
   forgetBefore(time: number): void {
     const before = time * STAMPS;
     const gone = this.#sql.all(
@@ -203,16 +204,16 @@ export class IdTable {
     this.#sql.run("DELETE FROM senders WHERE NOT EXISTS (SELECT 1 FROM ids WHERE sender = number)");
   }
 
-  /** When the oldest id is old enough to be forgotten; undefined when there is none. */
+  /** When the oldest id expires; undefined if there is none. */
   get expiry(): number | undefined {
     const [row] = this.#sql.all("SELECT min(at) AS at FROM ids");
-    // The newest of a range is younger than its row.
+    // A range's newest id is younger than its row.
     return row?.at === null || row?.at === undefined
       ? undefined
       : Math.floor(Number(row.at) / STAMPS) + 1 + REMEMBER_IDS + RANGE_TIME;
   }
 
-  /** Memory is a cache of what is written: it is filled again. What was added and not written is forgotten. */
+  /** Empties the cache, which the tables refill. Unwritten additions are lost. */
   forgetMemory(): void {
     this.#senders.clear();
     this.#dirtyRanges.clear();
@@ -240,7 +241,7 @@ export class IdTable {
     return this.#last;
   }
 
-  /** The range that a number is in, or else the last one before it. */
+  /** Returns the range that contains a number, or the last one before it. */
   #rangeAt(found: Found, number: number): IdRange {
     const { sender, key, tail, head, range: last } = found;
     if (last !== undefined && number >= last.low && number < last.free) return last;
@@ -249,7 +250,7 @@ export class IdTable {
       kept = [];
       sender.ranges.set(key, kept);
     }
-    // Of a sender that counts it is the last one.
+    // For sequential ids it is the last one.
     for (let at = kept.length - 1; at >= 0; at -= 1) {
       const range = kept[at];
       if (range !== undefined && number >= range.low && number < range.free) {
@@ -343,7 +344,7 @@ export class IdTable {
     this.#addOctets(sender, tail.length + head.length + ID_ROW_OCTETS);
   }
 
-  /** Whether a sender may have another id. One that has none yet is not entered when nothing is left. */
+  /** Whether a sender may store another id. A new sender is not added if nothing is free. */
   #hasRoom(sender: Sender): boolean {
     return sender.number !== undefined || this.#all() < this.#capacity;
   }
@@ -358,7 +359,7 @@ export class IdTable {
     return sender.number;
   }
 
-  /** Forgets the oldest ids of a sender that has more than is left to others, and writes down what it has. */
+  /** Forgets a sender's oldest ids until it has no more than is free, and stores its size. */
   #bound(sender: Sender): void {
     const { number } = sender;
     if (number === undefined) return;
@@ -404,7 +405,7 @@ export class IdTable {
 
 const ROW_OCTETS = `length(tail) + length(head) + ${ID_ROW_OCTETS}`;
 
-/** Texts in parts that are small enough for a value of a statement. */
+/** Splits texts into parts small enough for one bound value. */
 function* parts(texts: readonly string[]): Generator<readonly string[]> {
   let begin = 0;
   let length = 0;

@@ -1,23 +1,24 @@
 /**
- * A mailbox's store: the log of what waits for one peer, in the SQLite of its object. With `id-store.ts`, which is a part
- * of it, the only file of the edge with SQL.
+ * A mailbox's store: the log of what waits for one peer, in the object's SQLite. Together with `id-store.ts`, which is
+ * part of it, this is the only file of the edge with SQL.
  *
- *   segments   a bundle of messages in a row, keyed by the sequence number of its first
- *   done       which messages of a segment are done with, while others of it wait, under the same key
- *   bodies     the body of a message longer than a row, row by row, keyed by its sequence number
- *   envelopes  long envelopes, each once for all segments that have it
- *   ids        ids of messages that have come, to know what is sent again, whether they still wait or not
+ *   segments   one bundle of messages per row, keyed by the sequence number of its first message
+ *   done       settled messages of a segment of which others still wait, under the same key
+ *   bodies     the body of a message too long for a row, in several rows, keyed by its sequence number
+ *   envelopes  long envelopes, stored once for all segments that use them
+ *   ids        ids of messages that have arrived, waiting or not, to detect duplicates
  *   facts      what else must survive: version, next sequence number, generation, rule, counters
  *
- * Messages are done with in any order. A segment goes when all of its messages are; until then its row keeps them, and is
- * made smaller when most of it is done with.
+ * Messages are settled in any order. A segment is deleted when all of its messages are settled. Until then its row
+ * stays, and is compacted when most of it is settled.
  *
- * Sizes are what is stored and sent: a message counts with its header, id and body, an envelope once where it stands.
+ * Sizes are what is stored and sent: a message counts with its header, id and body, an envelope once where it is
+ * stored.
  *
- * A store that nothing was written to has no tables: to look at it leaves nothing behind.
+ * A store that was never written to has no tables, so looking at it leaves nothing behind.
  *
- * Every call is one synchronous turn: what it writes is one transaction, and the platform's output gate keeps every
- * answer back until that is durable. Memory is a cache of the tables, filled again when the object wakes.
+ * Every call is one synchronous turn. Its writes are one transaction, and the platform's output gate holds every answer
+ * back until they are durable. Memory is a cache of the tables, refilled when the object wakes.
  *
  * @module
  */
@@ -71,7 +72,7 @@ import {
 import { eachOf, idsOf, NONE, type WrittenIds } from "./seen-ids.ts";
 import { type Segment, SegmentCache } from "./segment-cache.ts";
 
-/** What is used of the platform's SqlStorage, so that the store can be tested on any SQLite. */
+/** The part of the platform's SqlStorage in use, so that tests can run the store on any SQLite. */
 export interface Sql {
   exec(
     query: string,
@@ -82,51 +83,54 @@ export interface Sql {
   };
 }
 
-/** Messages of a mailbox, numbered one by one from `first` on. */
+/** Messages of a mailbox, numbered one by one from `first`. */
 export interface Slice {
   readonly first: number;
   readonly bundle: MessageBatch;
-  /** By how much each counts: what it adds to the call that carries the slice, its envelope with the first that has it. */
+  /**
+   * What each message adds to the call that carries the slice, in bytes. An envelope counts with the first message that
+   * uses it.
+   */
   readonly sizes: readonly number[];
 }
 
-/** Messages that are to be written down, with their envelopes as they are stored. */
+/** Messages to be written, with their envelopes as stored. */
 interface Batch extends Omit<Segment, "first" | "octets"> {
   readonly texts: readonly string[];
 }
 
-/** What is done with of a segment of which some messages wait. */
+/** The settled messages of a segment of which others wait. */
 interface Part {
   readonly ranges: Ranges;
   octets: number;
 }
 
-/** Where a segment stands, without its messages. */
+/** The position and size of a segment, without its messages. */
 interface Extent {
   readonly first: number;
   readonly count: number;
   readonly octets: number;
 }
 
-/** What waits of one sender, done with in part or not. */
+/** What waits of one sender, in segments settled in part or not at all. */
 interface Share {
   messages: number;
   octets: number;
 }
 
-/** How messages are taken. */
+/** Conditions of an append. */
 export interface Terms {
-  /** Whether messages of an envelope may not come in. */
+  /** Whether messages of an envelope are refused. */
   readonly shutOut?: (envelope: Envelope) => boolean;
-  /** Whether somebody is about to read them: then they stay in memory, as far as there is room. Default true. */
+  /** Whether a consumer is about to read them. If so they are cached, room permitting. Default true. */
   readonly awaited?: boolean;
-  /** Whether the disk has no room for what is new; then nothing is written. */
+  /** Whether the disk is full; then nothing is written. */
   readonly full?: boolean;
-  /** Whether their sender can be suspended, so that it has the reserve beyond its share. */
+  /** Whether the sender can be suspended, which grants it the reserve beyond its share. */
   readonly reserve?: boolean;
 }
 
-/** The version that this release writes. */
+/** The schema version that this release writes. */
 const VERSION = 2;
 
 const schema = `
@@ -144,7 +148,7 @@ const schema = `
   ${ID_SCHEMA}
 `;
 
-/** A row of which less is done with is left as it is: SQLite would not give back a page for it. */
+/** Smaller savings are not worth a rewrite: SQLite would not free a page for them. */
 const LEAST_COMPACTION = 4096;
 
 const NO_RANGES = new Ranges();
@@ -153,9 +157,9 @@ const NOTHING: Amount = { messages: 0, octets: 0 };
 
 export interface StoreOptions {
   readonly quota?: Quota;
-  /** Octets of ids that are remembered. */
+  /** Bytes of ids to remember. */
   readonly idOctets?: number;
-  /** The number of the first message, when the store is made: above all that were used before. */
+  /** The first message's number in a new store: above all numbers used before. */
   readonly firstNumber?: () => number;
 }
 
@@ -165,18 +169,18 @@ export class MailboxStore {
   readonly #quota: Quota;
   readonly #messageLimit: number;
   readonly #firstNumber: () => number;
-  /** Whether there are tables. */
+  /** Whether the tables exist. */
   #made = false;
-  /** The last number before the first message that waits. */
+  /** The number before the first waiting message. */
   #position = 0;
   #next = 1;
   #messages = 0;
   #octets = 0;
-  /** Segments that are done with in part, by their first number. */
+  /** Segments settled in part, by their first number. */
   readonly #parts = new Map<number, Part>();
-  /** How many envelopes stand apart. */
+  /** Number of rows in `envelopes`. */
   #apart = 0;
-  /** What waits of each sender; undefined while so little waits that it does not matter. */
+  /** What waits of each sender; undefined while too little waits for it to matter. */
   #shares: Map<string, Share> | undefined;
   readonly #ids: IdTable;
   readonly #cache = new SegmentCache();
@@ -206,7 +210,7 @@ export class MailboxStore {
     this.#load();
   }
 
-  /** Makes the tables. */
+  /** Creates the tables. */
   #make(): void {
     this.#transaction(() => {
       this.#sql.exec(schema).toArray();
@@ -219,8 +223,8 @@ export class MailboxStore {
   }
 
   /**
-   * From the first schema, in which each segment had its ids and all of its envelopes with it, ids of what was done with
-   * stood in segments of their own, messages were done with from the front only, and sizes were those of bodies.
+   * Migrates from the first schema. There, each segment held its ids and all of its envelopes, ids of settled messages
+   * had segments of their own, messages were settled only from the front, and sizes were those of the bodies.
    */
   #migrate(): void {
     this.#sql.exec("ALTER TABLE segments RENAME TO segments_1; ALTER TABLE ids RENAME TO ids_1;").toArray();
@@ -258,7 +262,7 @@ export class MailboxStore {
     this.#ids.flush(at);
   }
 
-  /** Fills memory from the tables. */
+  /** Refills memory from the tables. */
   #load(): void {
     this.#cache.clear();
     this.#ids.forgetMemory();
@@ -285,9 +289,9 @@ export class MailboxStore {
   }
 
   /**
-   * Takes messages, in order.
+   * Appends messages in order.
    *
-   * @returns for each what became of it
+   * @returns the outcome of each message
    */
   append(bundle: MessageBatch, now: number, terms: Terms = {}): Outcome[] {
     const { shutOut = () => false, awaited = true, full = false, reserve = false } = terms;
@@ -308,14 +312,14 @@ export class MailboxStore {
       const outcomes = sizes.map((size, index): Outcome => {
         const one = series[index];
         const id = numbers[index] ?? NONE;
-        // What is stored is acknowledged, whatever has become of its sender's right meanwhile.
+        // A stored message is acknowledged even if its sender has lost the right to send meanwhile.
         if (one !== undefined && this.#ids.isKnown(one, id)) return "duplicate";
         const number = envelopeAt(octets, starts[index] ?? 0);
         if (shut[number] ?? true) return "locked";
         if (full) return "full";
         const share = shares[number] ?? 0;
         if (size > this.#messageLimit || share > ENVELOPE_LIMIT) return "tooLong";
-        // Nearly always there is plenty, and nothing to count.
+        // There is nearly always plenty of room, and nothing to count.
         if (room !== undefined) {
           const counts = lengthOf(octets, batch, index) + (counted.has(number) ? 0 : share);
           if (!room.take(envelopes[number]?.source ?? "", counts)) return "quota";
@@ -332,8 +336,8 @@ export class MailboxStore {
         this.#ids.flush(now);
         return written;
       };
-      // Nearly always it is one row, and one number in another that is written last: to begin a transaction for them would
-      // cost as much as one of them.
+      // Usually this is one segment row, and one id row written last. A transaction for them would cost as much as one
+      // of them.
       const few = this.#ids.pending <= 1 && octets.length <= BODY_ROW_OCTETS && inline <= LONG_ENVELOPE;
       const written = few ? this.#undoing(before, write) : this.#transaction(write);
       if (awaited) for (const segment of written) this.#cache.offer(segment);
@@ -342,10 +346,10 @@ export class MailboxStore {
   }
 
   /**
-   * Messages that wait, with numbers above `after`, oldest first, until there are `octets` of them or `count`; one is given
-   * however long it is. Those that follow each other by number come in one slice, as far as they stand in one segment.
+   * Reads waiting messages with numbers above `after`, oldest first, up to `octets` bytes or `count` messages, but at
+   * least one. Consecutive messages of one segment share a slice.
    *
-   * @param excluded messages that are left out
+   * @param excluded messages to leave out
    */
   read(after: number, octets: number, count: number, excluded: Ranges = NO_RANGES): Slice[] {
     const slices: Slice[] = [];
@@ -362,7 +366,7 @@ export class MailboxStore {
       const done = this.#parts.get(first)?.ranges ?? NO_RANGES;
       from = done.nextMissing(Math.max(from, first));
       if (from >= end || excluded.has(from)) continue;
-      // Up to the next that is done with or left out.
+      // Up to the next settled or excluded message.
       const stop = Math.min(end, done.next(from) ?? end, excluded.next(from) ?? end);
       const begin = from;
       const counted: number[] = [];
@@ -384,7 +388,7 @@ export class MailboxStore {
     return slices;
   }
 
-  /** These messages are done with. Numbers of none that waits change nothing. */
+  /** Settles messages. Numbers without a waiting message are ignored. */
   remove(ranges: Iterable<Range>): void {
     this.#atomically(() => this.#removeAll(ranges));
   }
@@ -395,11 +399,11 @@ export class MailboxStore {
   }
 
   /**
-   * Finds messages that a sender may want back, in so many segments and no more: to read them all at once could keep others
-   * waiting.
+   * Finds messages that a sender may withdraw, in a limited number of segments: scanning all of them at once could
+   * block other calls.
    *
-   * @param from where to begin, by number
-   * @returns their numbers, and where to go on; undefined when all were looked at
+   * @param from the number to start at
+   * @returns their numbers, and where to continue; undefined when all were scanned
    */
   find(wanted: Wanted, from: number): { readonly found: readonly Range[]; readonly next: number | undefined } {
     const rows = this.#all(
@@ -427,7 +431,7 @@ export class MailboxStore {
     return { found: [...found], next: isEnd ? undefined : Number(last.first) + Number(last.count) };
   }
 
-  /** Of these numbers, as far as they have come, those of no message that waits. */
+  /** Returns those of the given numbers, up to the last one used, that have no waiting message. */
   gone(ranges: Iterable<Range>): Range[] {
     const gone = new Ranges();
     for (const [from, to] of ranges) {
@@ -448,9 +452,9 @@ export class MailboxStore {
   }
 
   /**
-   * Removes all that waits, and the ids that are hardly sent again.
+   * Removes all waiting messages, and the ids that are unlikely to be sent again.
    *
-   * @returns how many messages that were
+   * @returns the number of messages removed
    */
   purge(now: number): number {
     const messages = this.#messages;
@@ -462,13 +466,13 @@ export class MailboxStore {
   }
 
   /**
-   * Removes what came too long ago, and ids that nobody will use again.
+   * Removes messages past their retention, and ids too old to be sent again.
    *
-   * @returns how many messages were removed
+   * @returns the number of messages removed
    */
   expire(now: number): number {
     const before = this.#messages;
-    // They stand in the order in which they came.
+    // Segments are in order of arrival.
     const [young] = this.#all("SELECT first FROM segments WHERE at >= ? ORDER BY first LIMIT 1", now - RETENTION);
     const last = young === undefined ? this.#next - 1 : Number(young.first) - 1;
     if (last > this.#position) this.remove([[this.#position + 1, last]]);
@@ -476,7 +480,7 @@ export class MailboxStore {
     return before - this.#messages;
   }
 
-  /** When `expire` will have something to do; undefined when nothing waits and no id is remembered. */
+  /** When `expire` next has work to do; undefined if nothing waits and no id is remembered. */
   expiry(): number | undefined {
     const [segment] = this.#all("SELECT at FROM segments ORDER BY first LIMIT 1");
     const times = segment === undefined ? [] : [Number(segment.at) + RETENTION + 1];
@@ -490,24 +494,24 @@ export class MailboxStore {
     return this.#messages === 0 && this.#ids.expiry === undefined;
   }
 
-  /** All tables have been deleted. */
+  /** Resets memory after all tables were deleted. */
   deleted(): void {
     this.#made = false;
     this.#load();
   }
 
-  /** How many messages wait. */
+  /** Number of waiting messages. */
   get messages(): number {
     return this.#messages;
   }
 
-  /** Whether a sender has used up its share. To ask costs next to nothing while less waits than one sender may have. */
+  /** Whether a sender has used up its share. Nearly free while less waits than one sender may have. */
   isAtMark(sender: string): boolean {
     if (isPlenty(this.#waiting, this.#quota)) return false;
     return isAtMark(this.#ownOf(sender), this.#waiting, this.#quota);
   }
 
-  /** Whether a sender that had used up its share may go on. */
+  /** Whether a suspended sender may continue. */
   mayGoOn(sender: string): boolean {
     return isEasy(this.#waiting, this.#quota) || mayGoOn(this.#ownOf(sender), this.#waiting, this.#quota);
   }
@@ -526,19 +530,19 @@ export class MailboxStore {
     };
   }
 
-  /** The last number before the first message that waits: all up to it are done with. */
+  /** The number before the first waiting message: all messages up to it are settled. */
   get position(): number {
     return this.#position;
   }
 
-  /** The number of the last message that has come. */
+  /** The number of the last message that has arrived. */
   get last(): number {
     return this.#next - 1;
   }
 
-  /** The facts whose names begin with a text, without it. */
+  /** Returns the facts whose names begin with `prefix`, with the prefix removed. */
   facts(prefix: string): [name: string, value: string][] {
-    // The text ends with a blank, and nothing is between it and the next character.
+    // The prefix ends with a blank, and "!" is the next character.
     const after = `${prefix.slice(0, -1)}!`;
     const rows = this.#all("SELECT name, value FROM facts WHERE name > ? AND name < ? ORDER BY name", prefix, after);
     return rows.map(({ name, value }) => [String(name).slice(prefix.length), String(value)]);
@@ -565,7 +569,7 @@ export class MailboxStore {
     return this.#safely(() => this.#transaction(run));
   }
 
-  /** When the writes fail none of them has happened, and memory must not be ahead: an id in it would drop its message. */
+  /** Reloads memory if the writes fail. An id that is only in memory would drop its message as a duplicate. */
   #safely<T>(run: () => T): T {
     try {
       return run();
@@ -575,7 +579,7 @@ export class MailboxStore {
     }
   }
 
-  /** Decides what of a batch has room; undefined when all of it has. */
+  /** Decides which messages of a batch have room; undefined if all have. */
   #roomFor(batch: Amount, reserve: boolean): Room | undefined {
     const after = { messages: this.#messages + batch.messages, octets: this.#octets + batch.octets };
     if (isPlenty(after, this.#quota)) return undefined;
@@ -590,7 +594,7 @@ export class MailboxStore {
     return this.#loadShares().get(sender) ?? NOTHING;
   }
 
-  /** Runs a function that writes segments and one other row. When it fails, the segments go. */
+  /** Runs a function that writes segments and one other row. If it fails, the segments are deleted. */
   #undoing<T>(before: number, run: () => T): T {
     try {
       return run();
@@ -598,13 +602,16 @@ export class MailboxStore {
       try {
         this.#run("DELETE FROM segments WHERE first >= ?", before);
       } catch {
-        // On a full disk SQLite has taken back everything.
+        // On a full disk SQLite has already rolled everything back.
       }
       throw error;
     }
   }
 
-  /** Writes some messages of a bundle, as they are where nothing is left out of it and nothing stands elsewhere. */
+  /**
+   * Writes some messages of a bundle. It writes the bundle as it is if none is left out and no body is stored
+   * elsewhere.
+   */
   #write(batch: Batch, kept: readonly number[], now: number): Segment[] {
     const { bundle, starts, sizes } = batch;
     const { envelopes, octets } = bundle;
@@ -612,7 +619,7 @@ export class MailboxStore {
     let pieces: Uint8Array[] = [];
     let held = 0;
     let length = 0;
-    // Messages that stand behind each other are one piece.
+    // Adjacent messages are one piece.
     let runStart = 0;
     let runEnd = 0;
     const endRun = () => {
@@ -659,7 +666,7 @@ export class MailboxStore {
     return written;
   }
 
-  /** Writes a segment, and counts its octets. */
+  /** Writes a segment, and counts its bytes. */
   #insert(batch: Batch, first: number, at: number): Segment {
     const { bundle, starts, sizes, texts, shares } = batch;
     const { envelopes } = bundle;
@@ -689,7 +696,7 @@ export class MailboxStore {
     return { first, bundle, starts, sizes, shares, octets };
   }
 
-  /** Keeps an envelope once for all segments that have it. Returns its number. */
+  /** Stores an envelope once for all segments that use it. Returns its number. */
   #keepEnvelope(text: string, octets: number, source: string): number {
     const hash = sha256(encoder.encode(text)).reduce((hex, octet) => hex + octet.toString(16).padStart(2, "0"), "");
     const [known] = this.#all("SELECT number FROM envelopes WHERE hash = ?", hash);
@@ -712,7 +719,7 @@ export class MailboxStore {
     return Number(row?.number);
   }
 
-  /** A segment that has gone had these envelopes. */
+  /** Releases the envelopes of a deleted segment. */
   #releaseEnvelopes(column: string): void {
     for (const number of JSON.parse(column) as (Envelope | number)[]) {
       if (typeof number !== "number") continue;
@@ -726,7 +733,7 @@ export class MailboxStore {
     }
   }
 
-  /** Adds to what waits of a sender, if that is known. */
+  /** Adds to what waits of a sender, if that is loaded. */
   #share(sender: string, messages: number, octets: number): void {
     if (this.#shares === undefined) return;
     const share = this.#shares.get(sender) ?? { messages: 0, octets: 0 };
@@ -737,8 +744,9 @@ export class MailboxStore {
   }
 
   /**
-   * Adds what waits of a segment to what waits of its senders, or takes it off. Of several senders in one it is not known
-   * whose messages are done with: they count until it has gone. What comes by one connection has one sender.
+   * Adds a segment's waiting messages to those of its senders, or subtracts them. If it has several senders, it is not
+   * known whose messages are settled, so all count until the segment is deleted. What comes by one connection has one
+   * sender.
    */
   #shareSegment(column: string, done: Part | undefined, sign: 1 | -1): void {
     const senders = JSON.parse(column) as SenderCount[];
@@ -769,9 +777,9 @@ export class MailboxStore {
   }
 
   /**
-   * Messages of a segment, with their bodies, wherever those stand, in memory of its own.
+   * Returns messages of a segment with their bodies, wherever stored, in a buffer of their own.
    *
-   * @param used the envelopes that they have, by number
+   * @param used numbers of the envelopes that they use
    */
   #slice(segment: Segment, begin: number, end: number, used: readonly number[], counts: readonly number[]): Slice {
     const { first, bundle, starts, sizes } = segment;
@@ -799,9 +807,9 @@ export class MailboxStore {
     return { first: first + begin, bundle: sent, sizes: counts };
   }
 
-  /** Takes messages off the counts, and rows off the tables of which all messages are done with. */
+  /** Settles messages: updates the counts, and deletes segments that are settled whole. */
   #forget(from: number, to: number): void {
-    // Segments behind each other that go whole, and what of them was done with before.
+    // Consecutive segments to delete, and what of them was settled before.
     let begin = 0;
     let end = 0;
     const before = new Map<number, Part>();
@@ -836,15 +844,15 @@ export class MailboxStore {
     this.#release(begin, end, before);
     this.#run("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
     this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", begin, end);
-    // Numbers must never come again: once the last segment has gone, nothing else tells which they were.
+    // Numbers must never be reused, and after the last segment nothing else records them.
     if (end === this.#next - 1) this.setFact("next", String(this.#next));
     if (isEasy(this.#waiting, this.#quota)) this.#shares = undefined;
   }
 
   /**
-   * Takes segments off what is kept for several. Only then they need to be looked at.
+   * Subtracts segments from what is kept across segments. They are read only if there is such a thing.
    *
-   * @param before what was done with of them
+   * @param before the messages of them that were settled before
    */
   #release(begin: number, end: number, before: ReadonlyMap<number, Part>): void {
     if (this.#shares !== undefined) {
@@ -856,7 +864,7 @@ export class MailboxStore {
     for (const { envelopes } of this.#all(columns, begin, end)) this.#releaseEnvelopes(String(envelopes));
   }
 
-  /** Writes down which messages of a segment are done with. */
+  /** Stores which messages of a segment are settled. */
   #keepPart(first: number, ranges: Ranges, before: Part | undefined): void {
     const segment = this.#segmentAt(first);
     if (segment === undefined) return;
@@ -889,10 +897,10 @@ export class MailboxStore {
   }
 
   /**
-   * Writes a segment anew with nothing in it of messages that are done with but their places, so that one that waits for
-   * long does not keep the room of all that came with it.
+   * Rewrites a segment with settled messages reduced to empty ones, so that one message that waits long does not hold
+   * the space of all that came with it.
    *
-   * @returns octets of what is done with, which are to be taken off those of the segment
+   * @returns bytes of the empty messages, which are subtracted from those of the segment
    */
   #compact({ first, bundle, starts, sizes, octets: before }: Segment, ranges: Ranges, done: number): number {
     const live = sizes.findIndex((_, index) => !ranges.has(first + index));
@@ -906,7 +914,7 @@ export class MailboxStore {
     );
     const left = partOf(batchOf(bundle), { envelopes: bundle.envelopes, octets });
     const [row] = this.#all("SELECT at FROM segments WHERE first = ?", first);
-    // As it is counted by now.
+    // As counted so far.
     this.#release(first, first, new Map([[first, { ranges, octets: done }]]));
     this.#run("DELETE FROM segments WHERE first = ?", first);
     this.#cache.drop(first);
@@ -920,7 +928,7 @@ export class MailboxStore {
     return places;
   }
 
-  /** Moves the position up to the first message that waits. */
+  /** Moves the position up to the first waiting message. */
   #advance(): void {
     for (let next = this.#position + 1; ; ) {
       const extent = this.#extentAt(next);
@@ -934,7 +942,7 @@ export class MailboxStore {
     }
   }
 
-  /** Where the segment stands that holds a number, or else the next. */
+  /** The extent of the segment that contains a number, or else of the next one. */
   #extentAt(seq: number): Extent | undefined {
     if (seq >= this.#next) return undefined;
     const kept = this.#cache.find(seq);
@@ -943,7 +951,7 @@ export class MailboxStore {
     return row && { first: Number(row.first), count: Number(row.count), octets: Number(row.octets) };
   }
 
-  /** The segment that holds a number, or else the next. */
+  /** The segment that contains a number, or else the next one. */
   #segmentAt(seq: number): Segment | undefined {
     const kept = this.#cache.find(seq);
     if (kept !== undefined) return kept;
@@ -954,7 +962,7 @@ export class MailboxStore {
     return segment;
   }
 
-  /** The segment in a row. */
+  /** Decodes the segment in a row. */
   #segmentIn(found: Record<string, unknown>): Segment {
     const envelopes = (JSON.parse(String(found.envelopes)) as (Envelope | number)[]).map((envelope) => {
       if (typeof envelope !== "number") return envelope;
@@ -995,7 +1003,7 @@ export class MailboxStore {
   }
 }
 
-/** The platform gives blobs as ArrayBuffer, other SQLites as Uint8Array. */
+/** The platform returns blobs as ArrayBuffer, other SQLites as Uint8Array. */
 function octetsOf(blob: unknown): Uint8Array {
   if (blob instanceof Uint8Array) return blob;
   if (blob instanceof ArrayBuffer) return new Uint8Array(blob);
@@ -1008,14 +1016,14 @@ class Room {
   readonly #shares: ReadonlyMap<string, Share>;
   readonly #reserve: boolean;
   readonly #all: Share;
-  /** What each sender has, with its messages that were let in. */
+  /** What each sender has, with its messages admitted so far. */
   readonly #own = new Map<string, Share>();
   readonly #full = new Set<string>();
 
   /**
    * @param all what waits
    * @param shares what waits of each sender
-   * @param reserve whether what is beyond a sender's share may use the reserve
+   * @param reserve whether a sender may use the reserve beyond its share
    */
   constructor(quota: Quota, all: Amount, shares: ReadonlyMap<string, Share>, reserve: boolean) {
     this.#quota = quota;
@@ -1025,7 +1033,7 @@ class Room {
   }
 
   take(source: string, octets: number): boolean {
-    // What follows one that is refused must not overtake it.
+    // After a refusal, later messages of the source are refused too: they must not overtake it.
     if (this.#full.has(source)) return false;
     const sender = senderOf(source);
     const own = this.#own.get(sender) ?? this.#shares.get(sender) ?? NOTHING;
@@ -1047,7 +1055,7 @@ function added(amount: Amount, octets: number): Amount {
 
 type SenderCount = readonly [sender: string, messages: number, octets: number];
 
-/** Whether messages of an envelope are those that a sender asks for. */
+/** Whether an envelope's messages are those that a sender withdraws. */
 function isWanted({ source, entries }: Envelope, { source: wanted, to }: Wanted): boolean {
   if (source !== wanted) return false;
   if (to === undefined) return true;
@@ -1060,7 +1068,7 @@ function idBegins(octets: Uint8Array, start: number, begin: Uint8Array): boolean
   return begin.every((octet, at) => octets[start + ID_AT + at] === octet);
 }
 
-/** The sender of all envelopes; undefined when there are several. */
+/** The sender of all envelopes; undefined if there are several. */
 function onlySenderOf(envelopes: readonly Envelope[]): string | undefined {
   const [first, ...others] = envelopes;
   if (first === undefined) return undefined;
@@ -1068,7 +1076,7 @@ function onlySenderOf(envelopes: readonly Envelope[]): string | undefined {
   return others.every(({ source }) => senderOf(source) === sender) ? sender : undefined;
 }
 
-/** What a segment has of each sender: its messages, and its envelopes but those that stand apart. */
+/** What a segment has of each sender: its messages, and the envelopes stored in its row. */
 function sendersOf(batch: Batch, apart: readonly boolean[]): SenderCount[] {
   const { bundle, starts, sizes, shares } = batch;
   const names = bundle.envelopes.map(({ source }) => senderOf(source));
@@ -1092,7 +1100,7 @@ function sendersOf(batch: Batch, apart: readonly boolean[]): SenderCount[] {
   return [...sums].map(([name, { messages, octets }]) => [name, messages, octets]);
 }
 
-/** Octets of the messages of a batch, with their bodies, wherever those stand. */
+/** Bytes of the messages of a batch, with their bodies, wherever stored. */
 function octetsIn({ bundle, starts, sizes }: Omit<Batch, "texts" | "shares">): number {
   let { length } = bundle.octets;
   for (let at = 0; at < sizes.length; at += 1) {
@@ -1106,7 +1114,7 @@ function batchOf(bundle: MessageBatch): Batch {
   return { bundle, ...contentsOf(bundle.octets), texts, shares: texts.map(utf8Length) };
 }
 
-/** Some messages of a batch, with no more of its envelopes than they have. */
+/** Extracts some messages of a batch, with only the envelopes that they use. */
 function partOf({ texts, shares }: Batch, { envelopes, octets }: MessageBatch): Batch {
   const contents = contentsOf(octets);
   const used = [...new Set(contents.sizes.map((_, index) => envelopeAt(octets, contents.starts[index] ?? 0)))];
@@ -1125,7 +1133,7 @@ function sqlRows(sql: Sql, query: string, ...bindings: (string | number)[]): Rec
 
 const encoder = new TextEncoder();
 
-/** Octets of a text where it is stored. */
+/** Bytes of a text as stored. */
 function utf8Length(text: string): number {
   return encoder.encode(text).length;
 }

@@ -1,20 +1,22 @@
 /**
- * Mailbox: the durable queue of one peer, an object named by the peer's URL, and the only owner of what waits for it.
+ * Mailbox: the durable queue of one peer. The object is named by the peer's URL and is the only owner of what waits for
+ * it.
  *
  *   Tunnel of a sender ── append(batch) ─► log (durable) ─► acknowledgement
  *   log ── deliver(messages), within a window ─► Tunnel of the consumer ── acknowledge(report) ─► off the log
  *
- * One consumer, fenced by generation. A Tunnel becomes it in two calls: `attach` gives it a generation, `ready` makes
- * it the consumer if it still wants to be and no newer one has come. From then on nothing that an older one says is
- * heard. A mailbox of an identity has several devices: when its consumer leaves, the one before is asked again.
+ * A mailbox has one consumer, fenced by generation. A Tunnel becomes the consumer in two calls: `attach` gives it a
+ * generation; `ready` makes it the consumer if it still wants to be and no newer one has attached. After that, calls
+ * with an older generation are ignored. An identity has several devices: when the consumer leaves, the previous one is
+ * recalled.
  *
- * The object may vanish at any await: the log, the consumer and the generation are in SQLite; how far the consumer has
- * been sent to is not, so it is sent again what it did not acknowledge, and its Tunnel knows by number what it has.
- * Whatever may have been lost that way is found by an alarm, which is set as long as somebody should be reading.
+ * The object may be evicted at any await. The log, the consumer and the generation are in SQLite. The position of the
+ * consumer is not: unacknowledged messages are sent again, and the Tunnel drops the ones it has by sequence number. An
+ * alarm, set whenever a consumer should be reading, recovers whatever else was lost.
  *
- * It enters itself in the directory before it keeps anything, and leaves it after it has deleted everything: where the
- * directory knows no mailbox there is none. It goes when nobody would miss it, and begins anew with numbers that no one
- * before it has used: above the time, and above the highest that the directory has been told of by those that went.
+ * The mailbox registers in the directory before it stores anything, and unregisters after it has deleted everything: a
+ * mailbox that the directory does not list does not exist. An unused mailbox deletes itself. If it is created again,
+ * its numbers start above the time and above the highest number that the directory has recorded, so none is reused.
  *
  * @module
  */
@@ -80,34 +82,34 @@ interface Consumer {
 export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   readonly #store: MailboxStore;
   #consumer: Consumer | undefined;
-  /** Tunnels that consumed it before, are still there and would again; the newest is the last. */
+  /** Former consumers that are still connected and would consume it again, newest last. */
   #former: readonly string[];
   #consumption: Consumption;
   readonly #patience: Patience;
   readonly #asking = new DeadlinePool(SIGN_TIMEOUT);
   readonly #waiters: RoomWaiters;
-  /** Those who wait for room are being told of it. */
+  /** Room notifications are under way. */
   #telling = false;
   readonly #roomCalls = new DeadlinePool(CALL_TIMEOUT);
   #cutting = false;
   readonly #deliveries = new DeadlinePool(DELIVER_TIMEOUT);
   readonly #handing = new DeadlinePool(HAND_TIMEOUT);
-  /** A consumer that did not take a message with flag D in time, and until when it is not asked again. */
+  /** The consumer that timed out on a message with flag D, and until when it is skipped for such messages. */
   #hung: { readonly consumer: Consumer; readonly until: number } | undefined;
-  /** The consumer that is being sent to. A call to one before may hang: it must not hold up the next. */
+  /** The consumer being pushed to. A call to a former consumer may hang and must not hold up the next one. */
   #pushing: Consumer | undefined;
   #locked: boolean;
   #senders: SenderRule;
-  /** Whether the directory knows it; the calls by which it is told. */
+  /** Whether the directory lists this mailbox, and the calls under way to it. */
   #entered: boolean;
   #entering: Promise<void> | undefined;
   #leaving: Promise<unknown> | undefined;
-  /** A number that no mailbox which has gone has gone beyond, as the directory has said. */
+  /** The highest number that a deleted mailbox has used, according to the directory. */
   #used = 0;
-  /** When the alarm is set for, as far as this memory knows. */
+  /** When the alarm is set for, as far as this instance knows. */
   #alarmAt: number | undefined;
   #failedDeliveries = 0;
-  /** What was dropped and touches no table: it is written down with the next write. */
+  /** Drops not yet written to a table. The next write includes them. */
   #untold = noDrops();
 
   constructor(context: DurableObjectState, env: Env) {
@@ -121,7 +123,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
-    // Where it cannot be read nobody is served.
+    // An unreadable setting: the edge serves no request.
     const acknowledgeTime = parseAcknowledgeTime(env.ACKNOWLEDGE_TIME ?? "") ?? ACKNOWLEDGE_SECONDS * 1000;
     this.#patience = new Patience(acknowledgeTime, this.#kept("held"), this.#kept("benched"));
     this.#locked = this.#store.fact("locked") === "1";
@@ -131,10 +133,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Takes messages, in order, and tells which did not come in. What is told, and what it is silent about, is durable.
+   * Appends messages in order, and returns the refused ones. Messages that it does not return are stored durably.
    *
-   * @param from the object that brings them, when it can suspend the sessions on which they came; otherwise what is over
-   *   their sender's share is refused
+   * @param from name of the object that brings them, if it can suspend the sessions they came on; otherwise what
+   *   exceeds the sender's share is refused
    */
   async append(bundle: MessageBatch, from?: string): Promise<Appended> {
     if (!this.#entered && !(await this.#mayKeep())) return { refusals: this.#turnAway(bundle) };
@@ -145,7 +147,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
     this.#count("QuotaWouldBeExceeded", outcomes.filter((outcome) => outcome === "quota").length);
     this.#count("MessageTooLong", outcomes.filter((outcome) => outcome === "tooLong").length);
-    // Before anything else can happen here: what the answer says is true until then.
+    // Before the next await: the answer is valid only until then.
     const appended = { refusals: refusalsOf(outcomes), ...(suspend && { suspend: this.#store.last }) };
     this.#watchConsumer();
     await this.#setAlarm();
@@ -154,7 +156,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return appended;
   }
 
-  /** Enters before a message is kept. False when the directory does not answer in time, and nothing may be. */
+  /**
+   * Registers before a message is stored. Returns false if the directory does not answer in time; then nothing is
+   * stored.
+   */
   async #mayKeep(): Promise<boolean> {
     const until = Date.now() + ENTER_TIMEOUT;
     while (!this.#entered && !isStorageFull()) {
@@ -170,7 +175,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return true;
   }
 
-  /** Nothing of this touches a table: there may be none. */
+  /** Touches no table, because there may be none. */
   #turnAway({ octets }: MessageBatch): Refusal[] {
     const { sizes } = contentsOf(octets);
     this.#untold.DirectoryUnavailable += sizes.length;
@@ -187,17 +192,17 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
         this.#cut();
         return this.#store.append(bundle, Date.now(), terms);
       } catch (error) {
-        // All of it has failed, so its sender may be told that it was refused.
+        // The whole transaction failed, so the sender may be told that its messages were refused.
         if (!noticeStorageFull(error)) throw error;
       }
     }
     return this.#store.append(bundle, Date.now(), { ...terms, full: true });
   }
 
-  /** Whether the sessions on which messages came are to be suspended, and their object will be told of room. */
+  /** Whether to suspend the sessions that the messages came on. If so, their object is later told of room. */
   #suspends(bundle: MessageBatch, outcomes: readonly Outcome[], from: string): boolean {
     const [envelope] = bundle.envelopes;
-    // All that one object brings has one source.
+    // Everything that one object brings has one source.
     if (envelope === undefined || isStorageFull()) return false;
     const sender = senderOf(envelope.source);
     if (!this.#store.isAtMark(sender)) return false;
@@ -206,9 +211,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Hands messages with flag D to the consumer, if there is one; they are never written down. Tells which sender may not
-   * send here, and, when they are for an origin relay that is out of reach, why: of others nobody is told what becomes of
-   * them.
+   * Passes messages with flag D to the consumer, if there is one, and never stores them. Returns the messages whose
+   * sender may not send here, and, for an origin relay that cannot be reached, the reason. Other losses are not
+   * reported.
    */
   async pass(bundle: MessageBatch): Promise<Refusal[]> {
     const { sizes, starts } = contentsOf(bundle.octets);
@@ -246,7 +251,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return "stored";
   }
 
-  /** One try: what is lost with a call that failed is lost by its sender's wish. Undefined when it is lost. */
+  /** Tries once: a sender that sets flag D accepts the loss. Returns undefined if the messages are lost. */
   async #hand(consumer: Consumer, bundle: MessageBatch): Promise<Taken | undefined> {
     if (this.#hung?.consumer === consumer && Date.now() < this.#hung.until) return undefined;
     const peer = this.#peer;
@@ -258,7 +263,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     } catch {
       return undefined;
     }
-    // Nobody else is to wait for it.
+    // Other senders must not wait for it as well.
     this.#hung = { consumer, until: Date.now() + HUNG_TIME };
     const answers = () => {
       if (this.#hung?.consumer === consumer) this.#hung = undefined;
@@ -267,19 +272,19 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return undefined;
   }
 
-  /** A Tunnel wants to consume this mailbox. It says `ready` with the generation when it has taken note of it. */
+  /** Starts attaching a Tunnel. Once the Tunnel has stored the generation, it calls `ready` with it. */
   async attach(): Promise<{ readonly generation: number }> {
     while (!this.#entered) await this.#enter();
     const generation = Number(this.#store.fact("generation") ?? this.#firstNumber()) + 1;
     this.#store.setFact("generation", String(generation));
-    // Who never says that it is ready leaves nothing else.
+    // A Tunnel that never calls `ready` leaves nothing else behind.
     if (this.#isEmpty) await this.#setAlarm();
     return { generation };
   }
 
-  /** The Tunnel consumes this mailbox from now on; whoever did before is told. False when a newer one does. */
+  /** Makes the Tunnel the consumer and fences the previous one. Returns false if a newer Tunnel is the consumer. */
   async ready(tunnel: string, generation: number): Promise<boolean> {
-    // It may have gone since it was attached to.
+    // The mailbox may have deleted itself since `attach`.
     while (!this.#entered && !isStorageFull()) await this.#enter();
     this.#cut();
     const before = this.#consumer;
@@ -293,17 +298,17 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return true;
   }
 
-  /** The Tunnel's virtual connection is over. */
+  /** Detaches the consumer when its virtual connection has ended. */
   async detach(generation: number): Promise<void> {
     this.#cut();
     if (this.#consumer?.generation === generation) this.#vacate(this.#consumer);
   }
 
   /**
-   * The consumer tells what became of messages that it was given. What is done with is not sent again, unless this memory
-   * is lost at once.
+   * Records what became of delivered messages. Settled messages are not sent again, unless the object is evicted at
+   * once.
    *
-   * @returns undefined when it is no longer the consumer
+   * @returns undefined if the caller is no longer the consumer
    */
   async acknowledge(generation: number, report: DeliveryReport): Promise<Acknowledged | undefined> {
     if (this.#consumer?.generation !== generation) return undefined;
@@ -320,7 +325,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return { position: this.#store.position, gone };
   }
 
-  /** What a sender may add, and whether somebody is there to take it. */
+  /** Returns what a sender may add, and whether a consumer is attached. */
   async room(source: string): Promise<Room> {
     this.#cut();
     if (this.#locked || !maySend(this.#senders, source)) return { type: "locked" };
@@ -329,8 +334,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Removes messages that their sender takes back; their ids stay known. What is on its way to the consumer may arrive all
-   * the same.
+   * Removes messages that their sender withdraws. Their ids stay known. Messages on their way to the consumer may still
+   * arrive.
    *
    * @returns how many were removed
    */
@@ -346,7 +351,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       this.#consumption.prune();
       this.#tellOfRoom();
       from = next;
-      // Others have their turn.
+      // Let other calls run.
       if (from !== undefined) await scheduler.wait(0);
     }
     this.#count("Withdrawn", removed);
@@ -371,7 +376,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     };
   }
 
-  /** Removes all that waits. Returns how many messages that were. */
+  /** Removes all waiting messages and returns their number. */
   async purge(): Promise<number> {
     this.#cut();
     const purged = this.#store.purge(Date.now());
@@ -382,7 +387,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return purged;
   }
 
-  /** Locks all senders out, or lets those in again whom the rule lets in. What waits stays. */
+  /** Locks all senders out, or admits those that the sender rule allows. Waiting messages stay. */
   async setLocked(locked: boolean): Promise<void> {
     while (!this.#entered) await this.#enter();
     this.#locked = locked;
@@ -390,7 +395,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.#setAlarm();
   }
 
-  /** Who may send from now on. What waits stays. @throws SenderRuleError */
+  /** Sets who may send. Waiting messages stay. @throws SenderRuleError */
   async setSenders(text: string): Promise<void> {
     const rule = parseSenderRule(text);
     while (!this.#entered) await this.#enter();
@@ -408,7 +413,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#tellOfRoom();
     this.#consumption.offerLater(Date.now());
     const consumer = this.#consumer;
-    // An edge that was killed may have left it here without a word.
+    // An edge that was killed may have left its consumer here.
     if (consumer !== undefined && this.#store.empty) {
       if ((await this.#deliver(consumer, [])) === "gone") this.#vacate(consumer);
     } else if (this.#isEmpty) return this.#go();
@@ -418,51 +423,53 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#call();
   }
 
-  /** Whether nobody would miss it. Its number of drops goes with it: a week after the last message they are no news. */
+  /**
+   * Whether the mailbox can be deleted. Its drop counters go with it: a week after the last message they are no news.
+   */
   get #isEmpty(): boolean {
     const used = this.#consumer !== undefined || this.#former.length > 0 || this.#waiters.size > 0;
     return !used && !this.#locked && formatSenderRule(this.#senders) === EVERYONE_TEXT && this.#store.empty;
   }
 
-  /** Deletes everything, and leaves the directory. */
+  /** Deletes everything, and unregisters. */
   async #go(): Promise<void> {
-    // A message is just coming.
+    // A message is arriving.
     if (this.#entering !== undefined) return;
     if (this.#entered && !(await this.#tellUsed())) return this.#setAlarm();
     const stamp = this.#store.fact("entered");
-    // Nothing else happens in this object before all is deleted.
+    // No other event runs in this object until everything is deleted.
     const deleted = this.ctx.storage.deleteAll();
     this.#store.deleted();
     this.#entered = false;
     this.#consumption = new Consumption(this.#store);
     await deleted;
     this.#leaving = within(ENTER_TIMEOUT, this.#directory.leave(this.#peer, stamp)).catch(logError);
-    // When it does not hear of it, the directory names a mailbox that is not there, which hurts nobody.
+    // If the call fails, the directory lists a mailbox that does not exist, which is harmless.
     this.ctx.waitUntil(this.#leaving);
   }
 
-  /** Tells the directory which numbers were used. False when it has not heard, or something has happened meanwhile. */
+  /** Records the used numbers in the directory. Returns false if that failed or the mailbox was used meanwhile. */
   async #tellUsed(): Promise<boolean> {
     const used = this.#lastNumber;
     const told = await within(ENTER_TIMEOUT, this.#directory.keepUsed(used)).catch(logError);
     return told !== undefined && this.#isEmpty && this.#lastNumber === used;
   }
 
-  /** The highest number of a message or a consumer. */
+  /** The highest number of a message or a generation. */
   get #lastNumber(): number {
     return Math.max(this.#store.last, Number(this.#store.fact("generation") ?? 0));
   }
 
   /**
-   * What a new mailbox begins with, for messages and consumers: the time, in more than a million steps a second, which is
-   * more than any mailbox takes, or what comes after all numbers that were used when the clock was ahead. It stays below
+   * First number of a new mailbox, for messages and generations: the time, in more than a million steps a second, which
+   * is more than any mailbox takes; or one above the highest number used, if the clock was ahead then. It stays below
    * 2^53 until the year 2248.
    */
   #firstNumber(): number {
     return Math.max(Date.now() * NUMBERS_A_MILLISECOND, this.#used + 1);
   }
 
-  /** Whether a sender may not send here, by the lock or the rule. */
+  /** Whether the lock or the sender rule keeps a sender out. */
   #isShutOut({ source }: Envelope): boolean {
     return this.#locked || !maySend(this.#senders, source);
   }
@@ -472,7 +479,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#count(this.#locked ? "LockedOut" : "SenderNotAllowed", refused);
   }
 
-  /** Shows itself to the directory, before anything is kept here. */
+  /** Registers in the directory. Nothing may be stored before that. */
   #enter(): Promise<void> {
     this.#entering ??= this.#enterAs(crypto.randomUUID()).finally(() => {
       this.#entering = undefined;
@@ -484,11 +491,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.#leaving;
     const entered = await within(ENTER_TIMEOUT, this.#directory.enter(this.#peer, stamp));
     if (entered === undefined) {
-      // If it hears of it later, it has to forget it.
+      // The directory may process the call later, so undo it.
       this.ctx.waitUntil(this.#directory.leave(this.#peer, stamp).catch(() => undefined));
       throw new Error(`the directory has not answered within ${ENTER_TIMEOUT} ms`);
     }
-    // An object of an older version says nothing.
+    // An object of an older version returns nothing.
     this.#used = entered.value ?? 0;
     this.#store.setFact("entered", stamp);
     this.#entered = true;
@@ -506,19 +513,21 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return isRelay(this.#peer);
   }
 
-  /** The name of the Link to the relay whose mailbox this is. A relay that may not be dialled has none. */
+  /** Name of the Link to this mailbox's relay. A relay that may not be dialled has none. */
   get #link(): string | undefined {
     if (!this.#isRelay) return undefined;
     const allowed = allowedLink(this.#peer, this.env);
     return allowed.type === "allowed" && allowed.url === this.#peer ? this.#peer : undefined;
   }
 
-  /** A Link consumes the mailbox that has its own name; a relay that has connected by itself has a Tunnel, as devices do. */
+  /**
+   * A Link consumes the mailbox of its own name. A relay that has connected to the edge has a Tunnel, as devices do.
+   */
   #reader(name: string): ConsumerRpc {
     return name === this.#peer ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
   }
 
-  /** A Link sleeps until there is something for its relay. */
+  /** Wakes the Link, which sleeps until there is something for its relay. */
   #call(): void {
     if (this.#link === undefined || this.#consumer !== undefined || this.#store.messages === 0) return;
     this.ctx.waitUntil(
@@ -528,14 +537,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     );
   }
 
-  /** Tells a Tunnel that it no longer consumes this mailbox. One that stays would take it back. */
+  /** Tells a Tunnel that it no longer consumes this mailbox. If it stays connected, it may be recalled. */
   async #fence({ tunnel, generation }: Consumer): Promise<void> {
     for (const pause of RETRY_PAUSES) {
       try {
         const stays = await this.#reader(tunnel).fenced(this.#peer, generation);
         if (stays && this.#consumer?.tunnel !== tunnel) {
           const former = this.#former.filter((other) => other !== tunnel);
-          // One that others were asked instead of comes after them.
+          // A benched consumer, replaced for not reading, is recalled after the others.
           const benched = this.#patience.isBenched(tunnel, Date.now());
           const all = benched ? [tunnel, ...former] : [...former, tunnel];
           this.#setFormer(all.slice(-FORMER_CONSUMERS));
@@ -544,13 +553,13 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
         }
         return;
       } catch {
-        // It may hear of it later; what it says is not heard in any case.
+        // The Tunnel may learn of it later; its calls are ignored in any case.
         await scheduler.wait(pause);
       }
     }
   }
 
-  /** The consumer has left. Whoever was it before, and is still there, is asked to come back. */
+  /** Handles the consumer's leaving: recalls the former consumers that are still connected. */
   #vacate(consumer: Consumer): void {
     if (this.#consumer !== consumer) return;
     this.#setConsumer(undefined);
@@ -570,7 +579,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.#setAlarm();
   }
 
-  /** While other devices wait, the consumer has to acknowledge in time, or at least to show that it is there. */
+  /** While other devices wait, the consumer must acknowledge in time, or at least show a sign of life. */
   #watchConsumer(): void {
     const changed =
       this.#consumer === undefined || this.#former.length === 0 || this.#store.messages === 0
@@ -580,14 +589,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Messages wait. A consumer that nobody hears of, or that keeps what it has, loses the mailbox to another device that
-   * is there, if there is one.
+   * Judges the consumer while messages wait. If it shows no sign of life, or does not acknowledge, another connected
+   * device gets the mailbox, if there is one.
    */
   async #judgeConsumer(): Promise<void> {
     const consumer = this.#consumer;
     if (consumer === undefined || this.#store.messages === 0) return;
     this.#watchConsumer();
-    // Asked too when nobody else waits: a Tunnel ends a connection that it finds dead.
+    // Asked even if no other device waits: a Tunnel ends a connection that it finds dead.
     const sign = await this.#asking.within(this.#reader(consumer.tunnel).lastSign()).catch(() => undefined);
     if (this.#consumer !== consumer) return;
     const now = Date.now();
@@ -617,7 +626,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#keep("former", former);
   }
 
-  /** Sends what the window allows. One push runs at a time; the platform keeps it back until what it sends is durable. */
+  /** Sends what the window allows. One push runs at a time; the output gate holds it until what it sends is durable. */
   #push(): void {
     const consumer = this.#consumer;
     if (consumer === undefined || this.#pushing === consumer) return;
@@ -644,35 +653,35 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
         failures = 0;
         continue;
       }
-      // Nobody knows what became of the call. The Tunnel knows by number what it has.
+      // The call may have succeeded. The Tunnel drops the messages it has by sequence number.
       const pause = RETRY_PAUSES[failures];
       failures += 1;
       if (pause !== undefined) await scheduler.wait(pause);
       if (this.#consumer !== consumer) return;
       this.#cut();
       this.#consumption.repeat();
-      // The alarm tries again.
+      // The alarm retries.
       if (pause === undefined) return;
     }
   }
 
-  /** Takes off the log what the consumer is done with. */
+  /** Removes settled messages from the log. */
   #cut(): void {
     this.#consumption.cut();
     this.#tellOfRoom();
   }
 
-  /** Tells those who wait for room when their sender may go on. */
+  /** Notifies waiting connections whose sender has room again. */
   #tellOfRoom(): void {
     if (this.#waiters.size === 0 || this.#telling) return;
     const names = this.#takeWaiters();
     if (names.length === 0) return;
-    // With what has made the room: should this memory be lost before they know, the alarm tells them.
+    // In the same write as the removal: if the object is evicted before they know, the alarm notifies them.
     this.#alarmBy(Date.now() + ROOM_RETRY);
     this.#telling = true;
     const told = this.#tellAll(names).finally(() => {
       this.#telling = false;
-      // What has failed is tried again.
+      // Schedules the retry of failed notifications.
       return this.#setAlarm();
     });
     this.ctx.waitUntil(told);
@@ -690,7 +699,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   async #tellWriter(name: string): Promise<void> {
     try {
-      // A connection that is over hears it as well, and has nothing suspended.
+      // A connection that has ended is told too; it has no suspended session.
       await this.#roomCalls.keep(this.#writer(name).room(this.#peer, this.#store.last));
       this.#waiters.told(name);
     } catch (error) {
@@ -699,14 +708,15 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     }
   }
 
-  /** A Link brings what its relay sends; devices, and relays that have connected by themselves, have Tunnels. */
+  /** A Link brings messages of its relay. Devices, and relays that have connected to the edge, have Tunnels. */
   #writer(name: string): SenderRpc {
     return isRelay(name) ? this.env.LINK.getByName(name) : this.env.TUNNEL.getByName(name);
   }
 
   /**
-   * The next append writes to disk in any case, and a cut then costs next to nothing. One that is lost with this memory
-   * is as an acknowledgement that was still on its way: the messages come again, and ids tell.
+   * Removes settled messages soon. The next append writes to disk anyway, which makes the removal nearly free. If the
+   * object is evicted before, it is as if the acknowledgement had been lost: the messages are sent again, and ids
+   * identify them.
    */
   #cutSoon(): void {
     if (this.#cutting) return;
@@ -716,14 +726,14 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       try {
         this.#cut();
       } catch (error) {
-        // It is tried again with whatever is written next, and on a full disk nothing else may be.
+        // The next write includes it. On a full disk there may be no other write, so retry.
         if (noticeStorageFull(error)) void scheduler.wait(FULL_PAUSE).then(() => this.#cutSoon());
         else console.error(JSON.stringify({ reason: "InternalError", message: String(error) }));
       }
     }, CUT_PAUSE);
   }
 
-  /** Undefined when the call failed, so that nobody knows what became of it. */
+  /** Returns undefined if the call failed; the messages may or may not have arrived. */
   async #deliver({ tunnel, generation }: Consumer, deliveries: readonly Delivery[]): Promise<Taken | undefined> {
     try {
       return await this.#deliveries.keep(
@@ -737,9 +747,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * The alarm is for what expires, and sooner for what may have been forgotten while somebody should be reading. Messages
-   * that come later expire later, so one that is set is never too late for them; ids that are kept for longer than they
-   * are needed do no harm.
+   * Sets the alarm for the next expiry, or sooner if work may have been lost while a consumer should be reading. Later
+   * messages expire later, so an alarm that is set is never too late for them. Ids kept longer than needed do no harm.
    */
   async #setAlarm(): Promise<void> {
     const watched = (this.#consumer !== undefined || this.#isRelay) && this.#consumption.waiting > 0;
@@ -759,27 +768,27 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.ctx.storage.setAlarm(due);
   }
 
-  /** The alarm comes by then; whatever it was set for before comes a little later at the worst. */
+  /** Sets the alarm to `at` or earlier. What it was set for before happens a little later at worst. */
   #alarmBy(at: number): void {
     if (this.#alarmAt !== undefined && this.#alarmAt <= at) return;
     this.#alarmAt = at;
     this.ctx.waitUntil(this.ctx.storage.setAlarm(at));
   }
 
-  /** When a mailbox without messages and ids is looked at. */
+  /** When to look at a mailbox without messages and ids. */
   #leastUse(): number {
     if (this.#isEmpty) return this.#entered ? Date.now() + EMPTY_TIME : Number.POSITIVE_INFINITY;
     return this.#consumer === undefined ? Number.POSITIVE_INFINITY : Date.now() + CONSUMER_CHECK;
   }
 
-  /** Writes down what touched no table, when there is a write in any case. */
+  /** Stores pending drop counts. Called when there is a write anyway. */
   #countVolatile(): void {
     if (Object.values(this.#untold).every((count) => count === 0)) return;
     this.#keep("dropped", this.#dropped());
     this.#untold = noDrops();
   }
 
-  /** What was dropped, written down or not. */
+  /** Drop counts, stored and pending. */
   #dropped(): DropCounts {
     const dropped = { ...noDrops(), ...this.#kept<Partial<DropCounts>>("dropped") };
     for (const [drop, count] of Object.entries(this.#untold)) dropped[drop as Drop] += count;
@@ -789,7 +798,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #count(drop: Drop, number: number): void {
     if (number === 0) return;
     this.#untold[drop] += number;
-    // What room is left is for what empties the mailbox.
+    // On a full disk, the remaining room is for what empties the mailbox.
     if (!isStorageFull()) this.#countVolatile();
   }
 
@@ -807,10 +816,10 @@ const NOTHING = { octets: 0, messages: 0 };
 
 const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 
-/** Numbers that a mailbox may use in a millisecond, so that one that is made anew begins above all that were used before. */
+/** Numbers that a mailbox may use per millisecond, so that a new one starts above all numbers used before. */
 const NUMBERS_A_MILLISECOND = 1024;
 
-/** What the sender has to hear of what became of its messages. */
+/** Returns the outcomes that the sender must learn of. */
 function refusalsOf(outcomes: readonly Outcome[]): Refusal[] {
   return outcomes.flatMap((outcome, at) => (outcome === "stored" || outcome === "duplicate" ? [] : [{ at, outcome }]));
 }

@@ -1,15 +1,15 @@
 /**
- * Who waits for room in a mailbox: connections whose sessions are suspended since their sender has used up its share. Each
- * is kept until it was told that there is room again, also when the mailbox is thrown out of memory meanwhile.
+ * Tracks connections whose sessions are suspended because their sender has used up its share of the mailbox. Each is
+ * kept, across eviction too, until it has been told that there is room again.
  *
- * A call that tells a connection of room may cross the answer that suspends it. So an answer and a call both name the last
- * message of the mailbox when it was made, and a connection is suspended by no answer that is older than such a call.
+ * A room notification may cross the answer that suspends the connection. Both therefore name the mailbox's last message
+ * at the time, and a connection ignores a suspension older than a notification it has received.
  *
  * @module
  */
 import { ROOM_CALLS, ROOM_RETRY, WAITERS } from "./limits.ts";
 
-/** Where they are kept: the facts of a mailbox. */
+/** The facts of a mailbox, where waiters are stored. */
 export interface Facts {
   facts(prefix: string): [name: string, value: string][];
   setFact(name: string, value: string): void;
@@ -17,13 +17,13 @@ export interface Facts {
 }
 
 interface Waiter {
-  /** Who counts as its sender. */
+  /** The sender whose share counts. */
   sender: string;
-  /** Nothing is said to it before this time: a call has failed. */
+  /** Not notified before this time, because a call failed. */
   notBefore: number;
-  /** It is being told. */
+  /** A notification is under way. */
   telling: boolean;
-  /** It was suspended once more while it was being told. */
+  /** The connection was suspended again during the notification. */
   again: boolean;
 }
 
@@ -31,7 +31,7 @@ const PREFIX = "waits ";
 
 export class RoomWaiters {
   readonly #facts: Facts;
-  /** By the name of their object, those who wait for longest first. */
+  /** By object name, longest wait first. */
   readonly #waiters = new Map<string, Waiter>();
   #telling = 0;
 
@@ -44,7 +44,9 @@ export class RoomWaiters {
     return this.#waiters.size;
   }
 
-  /** A connection is to be suspended. False when no more can wait: it is not, then. */
+  /**
+   * Adds a connection that is to be suspended. Returns false if the list is full; the connection is then not suspended.
+   */
   add(name: string, sender: string): boolean {
     const known = this.#waiters.get(name);
     if (known === undefined && this.#waiters.size >= WAITERS) return false;
@@ -58,9 +60,9 @@ export class RoomWaiters {
   }
 
   /**
-   * Takes those who may be told, as many as there may be calls at a time. Each is `told` in the end, or `failed`.
+   * Takes waiters to notify, up to the limit of concurrent calls. End each with `told` or `failed`.
    *
-   * @param mayGoOn whether a sender may
+   * @param mayGoOn whether a sender has room again
    */
   take(mayGoOn: (sender: string) => boolean, now: number): string[] {
     const taken: string[] = [];
@@ -80,7 +82,7 @@ export class RoomWaiters {
     return taken;
   }
 
-  /** A connection knows that there is room, or is over. */
+  /** Removes a connection that was notified, or has ended. */
   told(name: string): void {
     const waiter = this.#end(name);
     if (waiter === undefined) return;
@@ -91,13 +93,13 @@ export class RoomWaiters {
     }
   }
 
-  /** Nobody knows whether it has heard of it: it is told again. */
+  /** The notification may have been lost; schedules a retry. */
   failed(name: string, now: number): void {
     const waiter = this.#end(name);
     if (waiter !== undefined) waiter.notBefore = now + ROOM_RETRY;
   }
 
-  /** When one that could not be told is to be told again; never when there is none. */
+  /** When the next failed notification is due; infinity if none is. */
   get retryAt(): number {
     let at = Number.POSITIVE_INFINITY;
     for (const { notBefore } of this.#waiters.values()) if (notBefore > 0) at = Math.min(at, notBefore);

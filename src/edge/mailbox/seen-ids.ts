@@ -1,5 +1,5 @@
 /**
- * Ids taken apart. Most senders count, so an id is what stays the same and the number in it: then the ids of a batch are
+ * Splits message ids into a constant part and a number. Most senders number their messages, so the ids of a batch form
  * one range, which is looked up and remembered as one (see `id-store.ts`).
  *
  * @module
@@ -9,8 +9,8 @@ import { textOf } from "../../sstp/index.ts";
 import { type Contents, envelopeAt, ID_AT, idLengthAt, type MessageBatch } from "../rpc/message-batch.ts";
 
 /**
- * Ids of one source that differ in nothing but their number: head, number, tail. One without a number is all head; of a long
- * one the head is a hash, so that a sender which does not count cannot fill a mailbox with the texts of its ids.
+ * Ids of one source that differ only in their number: head, number, tail. An id without a number is all head; the head
+ * of a long one is a hash, so that a sender with unnumbered ids cannot fill a mailbox with their text.
  */
 export interface Series {
   readonly source: string;
@@ -18,14 +18,14 @@ export interface Series {
   readonly tail: string;
 }
 
-/** The ids of a bundle's messages, by their place in it. */
+/** The ids of a bundle's messages, in the bundle's order. */
 export interface Ids {
   readonly series: readonly (Series | undefined)[];
-  /** {@link NONE} where the id has no number. */
+  /** {@link NONE} for an id without a number. */
   readonly numbers: readonly number[];
 }
 
-/** Ids by source as the first schema had them: one by itself as it is, and ranges with both ends. */
+/** Ids by source as the first schema stored them: single ids as text, ranges with both ends. */
 export type WrittenIds = readonly (readonly [
   source: string,
   ids: readonly (string | readonly [head: string, tail: string, from: number, to: number])[],
@@ -33,21 +33,21 @@ export type WrittenIds = readonly (readonly [
 
 export const NONE = -1;
 
-/** Numbers of more digits may not be exact. */
+/** Longer numbers may not be exact in a double. */
 const MOST_DIGITS = 15;
 const [AT, ZERO, NINE] = [0x40, 0x30, 0x39];
 
-/** Where the number of an id begins, and where it ends; both at the id's end when there is none. */
+/** Where the number of an id begins and ends. Both are the id's end if it has none. */
 interface Place {
   readonly begin: number;
   readonly end: number;
 }
 
-/** Takes the ids of a bundle apart. A message without one has no series. */
+/** Splits the ids of a bundle. A message without an id has no series. */
 export function idsOf({ envelopes, octets }: MessageBatch, { sizes, starts }: Contents): Ids {
   const series: (Series | undefined)[] = [];
   const numbers: number[] = [];
-  // What was found last is often what comes next.
+  // The last series, which is often the next one too.
   let last: { readonly series: Series; readonly at: number; readonly place: Place } | undefined;
   for (let index = 0; index < sizes.length; index += 1) {
     const start = starts[index] ?? 0;
@@ -68,10 +68,10 @@ export function idsOf({ envelopes, octets }: MessageBatch, { sizes, starts }: Co
   return { series, numbers };
 }
 
-/** An id without a number that is longer than this is remembered by its hash, which takes as much as a UUID. */
+/** Longest id without a number that is remembered as text. Longer ones are hashed, which takes as much as a UUID. */
 const LONGEST_TEXT = 40;
 
-/** Octets of the hash: as unlikely to be the same for two ids as a UUID. */
+/** Bytes of the hash: collisions are as unlikely as with UUIDs. */
 const HASH_OCTETS = 16;
 
 function seriesOf(source: string, octets: Uint8Array, from: number, length: number, { begin, end }: Place): Series {
@@ -83,8 +83,8 @@ function seriesOf(source: string, octets: Uint8Array, from: number, length: numb
 }
 
 /**
- * The digits before the sender's address, which begins with the first @, or at the end; never with a zero in front, so
- * that the id can be put together from its parts.
+ * Finds the digits before the sender's address, which begins with the first @, or at the end of the id. Leading zeros
+ * are excluded, so that the id can be rebuilt from its parts.
  */
 function numberIn(octets: Uint8Array, from: number, length: number): Place {
   let end = from;
@@ -106,7 +106,7 @@ function numberOf(octets: Uint8Array, { begin, end }: Place): number {
   return value;
 }
 
-/** Whether the id of a message differs from that of another in its number alone. Both have one. */
+/** Whether the ids of two messages both have a number and differ only in it. */
 function isOfSeries(
   octets: Uint8Array,
   start: number,
@@ -128,7 +128,7 @@ function isOfSeries(
 
 const encoder = new TextEncoder();
 
-/** The ids that the first schema has written down. */
+/** Yields the ids stored by the first schema. */
 export function* eachOf(written: WrittenIds): Generator<{ readonly series: Series; readonly number: number }> {
   for (const [source, ids] of written) {
     for (const id of ids) {

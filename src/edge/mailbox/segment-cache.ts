@@ -1,5 +1,5 @@
 /**
- * The segments that a mailbox keeps in memory: what is pushed to its consumer, what is acknowledged, and what is between.
+ * Caches a mailbox's segments between their push to the consumer and their acknowledgement.
  *
  * @module
  */
@@ -8,24 +8,24 @@ import { kept } from "../../store-and-forward/message-body.ts";
 import type { Contents, MessageBatch } from "../rpc/message-batch.ts";
 import { CACHED_OCTETS, CACHED_SEGMENTS } from "./limits.ts";
 
-/** A row of the log: messages numbered one by one from `first` on. */
+/** A row of the log: messages numbered one by one from `first`. */
 export interface Segment extends Contents {
   readonly first: number;
   readonly bundle: MessageBatch;
-  /** Octets of its envelopes, where they are stored. */
+  /** Bytes of its envelopes as stored. */
   readonly shares: readonly number[];
-  /** Octets of its messages and of those of its envelopes that stand with it. */
+  /** Bytes of its messages, and of the envelopes stored in its row. */
   readonly octets: number;
 }
 
 export class SegmentCache {
-  /** By the number of their first message, those that came first in front. */
+  /** By the number of their first message, in order of insertion. */
   readonly #kept = new Map<number, Segment>();
   #octets = 0;
-  /** What was found last is often what is looked for next. */
+  /** The last hit, which is often the next one too. */
   #last: Segment | undefined;
 
-  /** The segment that holds a message, if it is kept. */
+  /** Returns the cached segment that contains a message. */
   find(seq: number): Segment | undefined {
     if (this.#last !== undefined && holds(this.#last, seq)) return this.#last;
     for (const segment of this.#kept.values()) {
@@ -36,14 +36,14 @@ export class SegmentCache {
     return undefined;
   }
 
-  /** Keeps a segment that has just come, if there is room: what is being read must not be pushed out by it. */
+  /** Caches a new segment if there is room. It must not evict segments that are being read. */
   offer(segment: Segment): void {
     if (this.#kept.size < CACHED_SEGMENTS && this.#octets + weightOf(segment) <= CACHED_OCTETS) {
       this.#add(segment);
     }
   }
 
-  /** Keeps a segment that is being read, in the place of others if need be. */
+  /** Caches a segment that is being read, and evicts the oldest ones if necessary. */
   keep(segment: Segment): void {
     const weight = weightOf(segment);
     for (const { first } of this.#kept.values()) {
@@ -53,7 +53,7 @@ export class SegmentCache {
     this.#add(segment);
   }
 
-  /** A segment is done with. */
+  /** Removes a segment. */
   drop(first: number): void {
     const segment = this.#kept.get(first);
     if (segment === undefined) return;
@@ -71,7 +71,7 @@ export class SegmentCache {
   #add(segment: Segment): void {
     const { envelopes, octets } = segment.bundle;
     const own = kept(octets);
-    // What is left of a bundle when part of it was refused would keep all of it.
+    // A bundle that was refused in part is a view of the whole buffer, and would keep all of it alive.
     this.#kept.set(segment.first, own === octets ? segment : { ...segment, bundle: { envelopes, octets: own } });
     this.#octets += weightOf(segment);
   }
@@ -81,7 +81,7 @@ function holds({ first, sizes }: Segment, seq: number): boolean {
   return seq >= first && seq < first + sizes.length;
 }
 
-/** Octets of a segment in memory. */
+/** Bytes of a segment in memory. */
 function weightOf({ bundle, shares }: Segment): number {
   return shares.reduce((sum, share) => sum + share, bundle.octets.length);
 }

@@ -1,16 +1,16 @@
 /**
- * What a mailbox has sent to its consumer and the consumer has not acknowledged.
+ * Tracks what a mailbox has sent to its consumer and the consumer has not acknowledged.
  *
  * @module
  */
 import { type Range, Ranges } from "../../lib/ranges.ts";
 
 export class SendWindow {
-  /** By how much each message counts, by its number. */
+  /** Sizes of messages by sequence number. */
   readonly #sizes = new Map<number, number>();
   #octets = 0;
 
-  /** By how much they count, as `Slice` has it. */
+  /** Total size in bytes, counted as in `Slice`. */
   get octets(): number {
     return this.#octets;
   }
@@ -19,14 +19,14 @@ export class SendWindow {
     return this.#sizes.size;
   }
 
-  /** Their numbers. */
+  /** Sequence numbers of the messages in flight. */
   get ranges(): Ranges {
     const ranges = new Ranges();
     for (const seq of [...this.#sizes.keys()].sort((a, b) => a - b)) ranges.add(seq);
     return ranges;
   }
 
-  /** Messages have been sent: the first of them by its number, and by how much each counts. */
+  /** Adds sent messages, numbered one by one from `first`, with their sizes. */
   add(first: number, sizes: readonly number[]): void {
     for (const [at, size] of sizes.entries()) {
       const seq = first + at;
@@ -35,7 +35,7 @@ export class SendWindow {
     }
   }
 
-  /** Messages are no longer on their way. */
+  /** Removes messages that are no longer in flight. */
   landed(ranges: Iterable<Range>): void {
     for (const [from, to] of ranges) {
       if (to - from < this.#sizes.size) for (let seq = from; seq <= to; seq += 1) this.#land(seq);
