@@ -1,5 +1,5 @@
 /**
- * What an endpoint finds around it in its object: mailboxes, other relays, who decides and who is metered.
+ * What an endpoint uses of the object around it: mailboxes, other relays, authorization and metering.
  *
  * @module
  */
@@ -10,29 +10,29 @@ import type { Judge } from "../../auth/standing.ts";
 import type { Throttle } from "../admission/throttle.ts";
 import type { MailboxRpc } from "../rpc/mailbox-rpc.ts";
 
-/** What an endpoint needs of the object that it lives in. */
+/** What an endpoint needs from its object. */
 export interface EndpointContext {
   /** The object's name, by which mailboxes call it back. */
   readonly name: string;
   mailbox(peer: string): DurableObjectStub<MailboxRpc>;
-  /** What a device's share is metered by; undefined when it has no limits. */
+  /** The meter of a device's share; undefined if it has no limits. */
   throttle(source: string, who: Principal): Throttle | undefined;
-  /** The one URL of an origin relay that messages may be sent to, or undefined when that is not allowed. */
+  /** The canonical URL of an origin relay that messages may be sent to; undefined if that is not allowed. */
   remote(relayURL: string): string | undefined;
-  /** By what a relay that connects to this edge is trusted; undefined when the operator has said nothing of it. */
+  /** How to trust a relay that connects to this edge; undefined if the operator has not configured it. */
   trust(relayURL: string): LinkTrust | undefined;
-  /** A peer has connected: links that the operator wants kept are looked after. */
+  /** Called when a peer has connected. It checks the links that the operator wants kept. */
   arrived(): void;
   /** Keeps the object alive until the promise settles. */
   waitUntil(promise: Promise<unknown>): void;
-  /** How many recipients one session may have. */
+  /** Maximum recipients of one session. */
   readonly recipients: number;
-  /** The longest message that a mailbox takes, in octets. */
+  /** The longest message that a mailbox takes, in bytes. */
   readonly messageLimit: number;
   /** Decides what the device may do. */
   readonly authenticator: Authenticator;
-  /** Who has opened the virtual connection. */
+  /** The principal that opened the virtual connection. */
   readonly owner: Principal;
-  /** Whether the bearer of its token may still be served: it is asked before anything is taken or handed over. */
+  /** Whether the token's bearer may still be served. Asked before anything is taken or handed over. */
   readonly standing: Judge;
 }

@@ -1,13 +1,13 @@
 /**
- * What one device brings in: messages from its sessions to the mailboxes of their recipients. What comes while a mailbox
- * is busy goes to it in one batch, and one batch at a time, so that order is kept whatever fails. Messages with flag D
- * have a lane of their own beside those that are stored: neither waits for the other, so between the two there is no order.
+ * Takes messages from one device's sessions to the mailboxes of their recipients. Messages that arrive during a call to
+ * a mailbox go there in the next batch, one batch at a time, so that order is kept even if a call fails. Messages with
+ * flag D have a lane of their own. Neither lane waits for the other, so there is no order between them.
  *
- * A message is acknowledged when all its mailboxes have it, or when a fanout has been told who has not. What becomes of
- * messages is told in the order in which they came, over all sessions: what was stored before a refusal is acknowledged
- * before it, so the sender knows which message was refused. From a refusal on nothing more comes in behind it, on that
- * session or for that recipient. SSTP cannot refuse a message whose session its sender has closed, and nothing behind it
- * can be acknowledged while it is not: then the connection ends, and the sender asks again on the next.
+ * A message is acknowledged when all its mailboxes have it, or when the sender of a fanout has been told which do not.
+ * Results are sent in order of arrival, over all sessions: what was stored before a refusal is acknowledged before it,
+ * so the sender knows which message was refused. After a refusal, nothing more is accepted on that session or for that
+ * recipient. SSTP cannot refuse a message whose session its sender has closed, and no later message can be acknowledged
+ * before it. In that case the connection ends, and the sender tries again on the next.
  *
  * @module
  */
@@ -45,24 +45,24 @@ import {
   WOKEN_MAILBOXES,
 } from "./limits.ts";
 
-/** Who gets a copy: one peer of ours, or an origin relay for all of its own. */
+/** A recipient of one copy: a peer of this edge, or an origin relay for all of its own peers. */
 interface Copy {
-  /** Whose mailbox it goes into. */
+  /** The mailbox that it goes to. */
   readonly peer: string;
   readonly envelope: Envelope;
-  /** The entries of the session that it is for. */
+  /** The session's entries that it is for. */
   readonly indexes: readonly number[];
 }
 
-/** An entry of a session; `relayURL` is empty for a peer of ours. */
+/** An entry of a session. `relayURL` is empty for a peer of this edge. */
 export interface Target extends Recipient {
   readonly relayURL: string;
 }
 
-/** Why an entry of a fanout gets nothing: what its mailbox says, or that its session has too many recipients. */
+/** Why an entry of a fanout gets nothing: the mailbox's outcome, or too many recipients in the session. */
 type Failure = Refusal["outcome"] | "recipients";
 
-/** How that is said to the sender. */
+/** The status sent for each in a fanout session. */
 const STATUS: Readonly<Record<Failure, number>> = {
   quota: SessionStatusId.QuotaWouldBeExceeded,
   recipients: SessionStatusId.QuotaWouldBeExceeded,
@@ -75,33 +75,33 @@ const STATUS: Readonly<Record<Failure, number>> = {
   ConnectionClosed: SessionStatusId.ConnectionClosed,
 };
 
-/** And when the session is for one recipient. */
+/** The close reason sent for each in a session with one recipient. */
 const CLOSE_REASON: Readonly<Record<Refusal["outcome"], number>> = {
   quota: CloseReasonId.QuotaWouldBeExceeded,
   tooLong: CloseReasonId.QuotaWouldBeExceeded,
   full: CloseReasonId.QuotaWouldBeExceeded,
   // The recipient can no longer accept data.
   locked: CloseReasonId.EmptySession,
-  // A device of ours sends again at once what was refused for a reason that is the relay's own.
+  // With this reason our devices send again at once: the fault is the relay's own.
   notEntered: CloseReasonId.InternalError,
   DNSLookupFailed: CloseReasonId.EmptySession,
   HostNotReachable: CloseReasonId.EmptySession,
   ConnectionClosed: CloseReasonId.EmptySession,
 };
 
-/** Where one session's messages go. */
+/** Where a session's messages go. */
 interface Session {
   readonly copies: readonly Copy[];
   readonly fanout: boolean;
-  /** Whether it can be suspended for its mailbox: one that goes to several would hold up the others. */
+  /** Whether it can be suspended for its mailbox. A session with several mailboxes would hold up the others. */
   readonly suspendable: boolean;
   /** Entries of a fanout session that have failed for good, by index. */
   readonly failed: Set<number>;
-  /** The engine's session: another one may have the same number once its sender has closed it. */
+  /** The engine's session. Its number may be reused once the sender has closed it. */
   readonly of: ReturnType<Connection["session"]>;
-  /** A message was refused: the session is about to be closed, and nothing behind that message may come in. */
+  /** A message was refused: the session is about to be closed, and nothing after that message is accepted. */
   refused: boolean;
-  /** The session was closed for that: its sender knows. */
+  /** The session was closed for that, so the sender knows. */
   told: boolean;
 }
 
@@ -112,17 +112,17 @@ interface Arriving {
   tooLong: boolean;
 }
 
-/** A message that has ended, and whose sender has not been told what became of it. */
+/** A message that has ended, and whose result has not been sent. */
 interface Job {
   readonly sessionId: number;
   readonly session: Session;
   readonly message: number;
   readonly fields: ReceivedMessageFields;
-  /** Let go once nobody needs it any more. */
+  /** Released once no mailbox needs it. */
   body: Uint8Array;
-  /** Copies that nobody has answered for. */
+  /** Copies without a result. */
   left: number;
-  /** Copies that did not come in. */
+  /** Copies that were refused. */
   refused: Refused[] | undefined;
 }
 
@@ -131,16 +131,16 @@ interface Refused {
   readonly outcome: Refusal["outcome"];
 }
 
-/** A message on its way into one mailbox. */
+/** A message on its way to one mailbox. */
 interface Pending extends Mail {
   readonly job: Job;
   readonly copy: Copy;
 }
 
-/** Messages on their way into mailboxes, by the mailbox: those that are stored, or those with flag D that are handed on or lost. */
+/** Messages on their way, by mailbox: either those to store, or those with flag D, which are passed on or lost. */
 interface Lane {
   readonly volatile: boolean;
-  /** Mailboxes with a queue that have to be woken. Behind a relay there are many senders, who take turns. */
+  /** Mailboxes with a queue that have to be woken. Behind a relay there are many senders, which take turns. */
   readonly asleep: RoundRobin<string>;
   readonly queues: Map<string, Pending[]>;
   readonly busy: Set<string>;
@@ -153,7 +153,7 @@ function laneOf(volatile: boolean, timeout: number): Lane {
   return { volatile, asleep: new RoundRobin(), queues: new Map(), busy: new Set(), calls: new DeadlinePool(timeout) };
 }
 
-/** Entries of the list of messages that are done with, above which it is cut: less often costs memory, more often time. */
+/** Finished entries in the job list before it is compacted. A higher limit costs memory, a lower one time. */
 const DONE_JOBS = 1024;
 
 export interface InboundSnapshot {
@@ -163,10 +163,10 @@ export interface InboundSnapshot {
   ])[];
 }
 
-/** Counts what a device uses beside what it sends. Resolves when it may be used; undefined: at once. */
+/** Charges for what a device uses beyond its own bytes. Resolves when it may proceed; undefined means at once. */
 export interface Charges {
   copies(octets: number, messages: number): Promise<void> | undefined;
-  /** A mailbox has to be woken, or made. */
+  /** Charges for waking or creating a mailbox. */
   wake(): Promise<void> | undefined;
 }
 
@@ -180,26 +180,26 @@ export class InboundMessages {
   readonly #arena = new Arena();
   readonly #stored = laneOf(false, CALL_TIMEOUT);
   readonly #passed = laneOf(true, VOLATILE_TIMEOUT);
-  /** In the order in which they came; those before `#head` are done with. */
+  /** In order of arrival. Those before `#head` are finished. */
   #jobs: Job[] = [];
   #head = 0;
   #voucher = new Voucher("", false);
-  /** Messages to many that are not paid for, in order: the first is being paid. */
+  /** Fanout messages that are not yet charged, in order. The first is being charged. */
   #unpaid: { readonly job: Job; readonly copies: readonly Copy[]; readonly tooLong: boolean; at: number }[] = [];
-  /** Mailboxes that this device has sent to, and is not charged for once more; and whether the last one is being paid for. */
+  /** Mailboxes that this device has sent to, which are charged once; and whether the charge for the last is pending. */
   readonly #woken = new Set<string>();
   #waking = false;
-  /** The last message of each mailbox that has had room since it is busy. */
+  /** For mailboxes with a call under way: the last message when it announced room during the call. */
   readonly #rooms = new Map<string, number>();
-  /** Octets of the calls that are under way: each has a copy of its own. */
+  /** Bytes in calls under way. Each call has a copy of its own. */
   #calling = 0;
   #waiters: (() => void)[] = [];
-  /** Octets of messages that have arrived whole and are not stored. */
+  /** Bytes of messages that have arrived whole and are not stored. */
   octets = 0;
-  /** Octets of messages that have arrived in part. */
+  /** Bytes of messages that have arrived in part. */
   #unfinished = 0;
 
-  /** @param charges asked before a message is stored more than once, with what it costs beyond the one that came */
+  /** @param charges asked before a message is stored more than once, with the cost beyond the first copy */
   constructor(
     host: EndpointContext,
     engine: Connection,
@@ -238,9 +238,9 @@ export class InboundMessages {
   }
 
   /**
-   * Who brings the messages: their ids are written accordingly.
+   * Sets who brings the messages; message ids are rewritten accordingly.
    *
-   * @param vouched whether it says that it vouches for its devices, when it is a relay
+   * @param vouched whether the source, if it is a relay, declares that it vouches for its devices
    */
   introduce(source: string, vouched: boolean): void {
     this.#voucher = new Voucher(source, vouched);
@@ -272,7 +272,7 @@ export class InboundMessages {
     this.#sessions.set(sessionId, { copies, fanout, suspendable, failed: new Set(), of, refused: false, told: false });
   }
 
-  /** Entries of a fanout session that cannot be had: they are told of, and left out from then on. */
+  /** Fails entries of a fanout session. The sender is told, and they are left out from now on. */
   fail(sessionId: number, indexes: readonly number[], outcome: Failure): void {
     const session = this.#sessions.get(sessionId);
     if (session === undefined || indexes.length === 0) return;
@@ -282,7 +282,7 @@ export class InboundMessages {
 
   begin(sessionId: number, received: ReceivedMessageFields): void {
     const session = this.#sessions.get(sessionId);
-    // What comes behind a message that was refused belongs to no session any more.
+    // Messages after a refused one belong to no session.
     if (session === undefined || session.refused) return;
     const userRef = this.#voucher.id(received.userRef);
     const fields = userRef === received.userRef ? received : { ...received, userRef };
@@ -311,7 +311,7 @@ export class InboundMessages {
     const { fields } = arriving;
     const { length } = arriving.body;
     this.#unfinished -= length;
-    // The session is about to be closed for a message before, and this one goes with it.
+    // The session is about to be closed for an earlier message, and this one goes with it.
     if (session.refused) return;
     const body = arriving.body.take();
     this.octets += body.length;
@@ -328,26 +328,26 @@ export class InboundMessages {
     else this.#give(job, copies);
   }
 
-  /** A message that is too long comes in nowhere. */
+  /** Refuses a message that is too long for all of its mailboxes. */
   #refuseAll(job: Job, copies: readonly Copy[]): void {
     for (const copy of copies) this.#lose(job, copy, "quota");
     job.left = 0;
     this.#done(job);
   }
 
-  /** Has copies paid for before they are stored, a few at a time, so that neither memory nor disk gets all at once. */
+  /** Charges for copies before they are stored, a few at a time, to limit the load on memory and disk. */
   #pay(): void {
     for (let first = this.#unpaid[0]; first !== undefined; first = this.#unpaid[0]) {
       const { job, copies, tooLong } = first;
       if (first.at >= copies.length || tooLong) {
         this.#unpaid.shift();
-        // Not before its turn: what came before it comes in.
+        // Only in its turn: earlier messages are stored.
         if (tooLong) this.#refuseAll(job, copies);
         continue;
       }
       const { length } = job.body;
       const some = copies.slice(first.at, first.at + Math.max(1, Math.floor(COPIES_OCTETS / (length + COPY_COST))));
-      // The octets of the first came over the wire, and were counted there.
+      // The bytes of the first copy came over the wire and were charged there.
       const count = some.reduce((sum, { indexes }) => sum + indexes.length, first.at === 0 ? -1 : 0);
       first.at += some.length;
       const paid = count > 0 ? this.#charges.copies(count * length, count) : undefined;
@@ -362,7 +362,7 @@ export class InboundMessages {
   async #giveLater(job: Job, copies: readonly Copy[], paid: Promise<void>): Promise<void> {
     try {
       await paid;
-      // The connection may be over.
+      // The connection may have ended.
       if (this.#unpaid[0]?.job !== job) return;
       this.#give(job, copies);
       this.#pay();
@@ -372,12 +372,12 @@ export class InboundMessages {
     }
   }
 
-  /** Gives copies of a message to the queues of their mailboxes. */
+  /** Queues copies of a message for their mailboxes. */
   #give(job: Job, copies: readonly Copy[]): void {
     const { fields, body, session } = job;
     const { queues, asleep } = fields.doNotDeliverIfOffline ? this.#passed : this.#stored;
     for (const copy of copies) {
-      // A message before it may have been refused meanwhile.
+      // An earlier message may have been refused meanwhile.
       if (!isWanted(session, copy)) {
         job.left -= 1;
         continue;
@@ -408,9 +408,9 @@ export class InboundMessages {
   }
 
   /**
-   * A mailbox has room again: the sessions that were suspended for it may be sent on.
+   * Resumes the sessions suspended for a mailbox, which has room again.
    *
-   * @param upTo the last message of the mailbox when it had; an answer to what came before it suspends no session
+   * @param upTo the mailbox's last message at the time; answers to earlier messages no longer suspend a session
    */
   room(peer: string, upTo: number): void {
     if (this.#stored.busy.has(peer)) this.#rooms.set(peer, upTo);
@@ -422,8 +422,9 @@ export class InboundMessages {
   }
 
   /**
-   * The sender of these messages has used up its share of a mailbox. What is on its way is still taken; one that is refused
-   * all the same knows by this that there is nothing wrong with it.
+   * Suspends the sessions of these messages: their sender has used up its share of a mailbox. Messages in flight are
+   * still accepted. If one is refused nevertheless, the suspension tells the sender that nothing is wrong with the
+   * message.
    */
   #suspend(peer: string, batch: readonly Pending[], at: number): void {
     if (at <= (this.#rooms.get(peer) ?? -1)) return;
@@ -434,12 +435,12 @@ export class InboundMessages {
     }
   }
 
-  /** Whether the engine still has a session: another one may have the same number. */
+  /** Whether the engine still has this session, and not another one of the same number. */
   #isOpen(sessionId: number, { of }: Session): boolean {
     return of !== undefined && this.#engine.session(sessionId) === of;
   }
 
-  /** Sends what has queued up to every mailbox that is not busy, as far as memory allows. */
+  /** Sends queued messages to every mailbox without a call under way, as far as memory allows. */
   flush(): void {
     for (const lane of [this.#passed, this.#stored]) {
       for (const peer of lane.queues.keys()) {
@@ -450,15 +451,15 @@ export class InboundMessages {
     }
   }
 
-  /** What cannot wait waits for nobody: each of these calls has a deadline, and costs its mailbox nothing. */
+  /** Messages with flag D need no slot: each of these calls has a deadline, and costs its mailbox nothing. */
   #mayCall({ volatile, busy }: Lane): boolean {
     return this.#calling <= CALL_OCTETS && (volatile || busy.size < CALLS_AT_ONCE);
   }
 
-  /** A mailbox that this device has not sent to has to be woken, or made: that is paid for, one mailbox at a time. */
+  /** Wakes or creates a mailbox that this device has not sent to. Each is charged, one at a time. */
   #wake(lane: Lane): void {
     const peer = lane.asleep.shift();
-    // It may have been woken for the other lane, and what was for it may have been taken back.
+    // The other lane may have woken it, and its queue may have been withdrawn.
     if (peer === undefined || !lane.queues.has(peer)) return;
     if (!this.#woken.has(peer)) {
       if (this.#woken.size >= WOKEN_MAILBOXES) this.#forgetOne();
@@ -469,7 +470,7 @@ export class InboundMessages {
     if (!lane.busy.has(peer)) this.#host.waitUntil(this.#run(lane, peer));
   }
 
-  /** Forgets that a mailbox is woken for which nothing waits. */
+  /** Forgets one woken mailbox for which nothing waits. */
   #forgetOne(): void {
     const lanes = [this.#stored, this.#passed];
     for (const peer of this.#woken) {
@@ -491,7 +492,7 @@ export class InboundMessages {
     }
   }
 
-  /** Resolves when something more was stored, or the connection is over. */
+  /** Resolves when more messages were stored, or the connection has ended. */
   progress(): Promise<void> {
     return new Promise((resolve) => this.#waiters.push(resolve));
   }
@@ -526,13 +527,13 @@ export class InboundMessages {
           job.left -= 1;
           if (job.left === 0) this.#letGo(job);
         }
-        // Before they are acknowledged: whoever has sent one to see whether it may go on knows by then.
+        // Before the acknowledgements: a sender that probes whether it may continue must see the suspension first.
         if (suspend !== undefined) this.#suspend(peer, batch, suspend);
-        // The platform's clock costs more than to complete a message.
+        // Reading the platform's clock costs more than completing a message.
         this.#settle(Date.now());
         this.#changed();
         this.#release();
-        // Others have the room for now: whoever of them is done lets this one go on.
+        // Other calls fill the memory limit. When one of them ends, this queue continues.
         if (this.#calling > CALL_OCTETS) break;
       }
     } catch (error) {
@@ -550,8 +551,8 @@ export class InboundMessages {
   }
 
   /**
-   * A mailbox has vanished under a call, most likely: nobody knows what it has. The sender asks again on a new
-   * connection, in order, and ids tell what is there.
+   * Ends the connection when a call failed, most likely because the mailbox vanished: what it stored is unknown. The
+   * sender tries again on a new connection, in order, and ids identify what was stored.
    */
   #fail(error: unknown): void {
     if (!noticeStorageFull(error)) logError(error);
@@ -577,8 +578,8 @@ export class InboundMessages {
   }
 
   /**
-   * A mailbox did not say in time what becomes of messages with flag D: they are lost, as that flag allows, and those that
-   * wait behind them, since nobody who sends them is to wait twice. Of another relay it is told.
+   * Handles a timeout of a call with messages with flag D. They are lost, as the flag allows, and so are those queued
+   * behind them: no sender should wait twice. Only a sender to another relay is told.
    */
   #lost(lane: Lane, peer: string, batch: Pending[]): Refusal[] {
     batch.push(...(lane.queues.get(peer) ?? []));
@@ -588,7 +589,7 @@ export class InboundMessages {
     );
   }
 
-  /** A copy did not come in: from here on nothing more does on its session, or for its recipients. */
+  /** Records a refused copy. Nothing more is accepted on its session, or for its recipients. */
   #lose(job: Job, copy: Copy, outcome: Refusal["outcome"]): void {
     const { session } = job;
     job.refused ??= [];
@@ -597,7 +598,7 @@ export class InboundMessages {
     else for (const index of copy.indexes) session.failed.add(index);
   }
 
-  /** Takes back what waits behind a copy that did not come in: it would overtake it. */
+  /** Withdraws queued messages behind a refused copy, which would overtake it. */
   #withdraw({ session }: Job, copy: Copy, outcome: Refusal["outcome"]): void {
     for (const { queues } of [this.#passed, this.#stored]) {
       const queue = queues.get(copy.peer);
@@ -615,13 +616,13 @@ export class InboundMessages {
     }
   }
 
-  /** Nobody needs the body of a message any more, though those before it may hold up what its sender is told. */
+  /** Releases the body of a message. Its result may still have to wait for earlier ones. */
   #letGo(job: Job): void {
     this.octets -= job.body.length;
     job.body = NOTHING;
   }
 
-  /** Tells what became of the messages that nobody has to answer for any more, oldest first. */
+  /** Sends the results of finished messages, oldest first. */
   #settle(now: number): void {
     for (let job = this.#jobs[this.#head]; job !== undefined && job.left === 0; job = this.#jobs[this.#head]) {
       this.#head += 1;
@@ -636,12 +637,12 @@ export class InboundMessages {
 
   #refuse({ sessionId, session, message }: Job, refused: readonly Refused[], now: number): void {
     if (!this.#isOpen(sessionId, session)) {
-      // The engine does not count what came behind a message for which the session was closed.
+      // The engine does not count messages behind the one for which the session was closed.
       if (session.told) return;
       this.#engine.close(ConnectCloseReasonId.Resting, REFUSED_REST);
       this.#changed();
     } else if (session.fanout) {
-      // What was stored before is acknowledged before the status, so the sender knows which message it is about.
+      // Earlier messages are acknowledged before the status, so the sender knows which message it is about.
       this.#engine.noop();
       for (const outcome of new Set(refused.map((one) => one.outcome))) {
         const indexes = refused.filter((one) => one.outcome === outcome).flatMap(({ copy }) => copy.indexes);
@@ -649,7 +650,7 @@ export class InboundMessages {
       }
       this.#engine.complete(message, now);
     } else {
-      // What was acknowledged before is told before the Close, so the sender knows which messages were refused.
+      // Earlier acknowledgements are sent before the Close, so the sender knows which messages were refused.
       session.told = true;
       this.close(sessionId);
       this.#engine.closeSession(sessionId, CLOSE_REASON[refused[0]?.outcome ?? "quota"]);
@@ -674,12 +675,12 @@ export class InboundMessages {
   }
 }
 
-/** Whether a copy is for anybody still. All entries of a relay fail together: what it refuses later is not known here. */
+/** Whether any recipient still gets a copy. A relay's entries fail together: its later refusals are not known here. */
 function isWanted({ failed }: Session, { indexes }: Copy): boolean {
   return !indexes.every((index) => failed.has(index));
 }
 
-/** The next batch for a mailbox: as much as one call may carry. */
+/** Takes the next batch for a mailbox: as much as one call may carry. */
 function next({ queues, volatile }: Lane, peer: string): Pending[] {
   const most = volatile ? VOLATILE_BATCH_OCTETS : BATCH_OCTETS;
   const queue = queues.get(peer) ?? [];
@@ -690,14 +691,14 @@ function next({ queues, volatile }: Lane, peer: string): Pending[] {
   for (const pending of queue) {
     const { envelope } = pending;
     octets += lengthOfMail(pending);
-    // Nearly always it is that of the one before.
+    // Nearly always the same as the last one.
     if (envelope !== last && !envelopes.has(envelope)) {
       envelopes.add(envelope);
       octets += envelopeOctets(envelope);
     }
     last = envelope;
     if (count > 0 && (octets > most || count >= BATCH_MESSAGES)) break;
-    // Those of sessions that cannot be suspended have no reserve.
+    // Messages of sessions that cannot be suspended have no reserve.
     if (pending.job.session.suspendable !== queue[0]?.job.session.suspendable) break;
     count += 1;
   }
@@ -708,7 +709,7 @@ function next({ queues, volatile }: Lane, peer: string): Pending[] {
 
 const lengths = new WeakMap<Envelope, number>();
 
-/** About what an envelope takes in a call: it is measured once for all messages of a session. */
+/** Approximate size of an envelope in a call, measured once for all messages of a session. */
 function envelopeOctets(envelope: Envelope): number {
   let octets = lengths.get(envelope);
   if (octets === undefined) {

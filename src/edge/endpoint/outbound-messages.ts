@@ -1,9 +1,11 @@
 /**
- * What one device takes out: messages of the mailboxes that it consumes, through sessions that the edge opens towards
- * it. Each destination has a sender with a queue and a session of its own; those that may send take turns, so that none
- * waits for another. How much a mailbox sends ahead is the mailbox's to bound.
+ * Sends one device the messages of the mailboxes that it consumes, on sessions that the edge opens towards it. Each
+ * destination has a sender with a queue and a session of its own. Senders take turns, so that none waits for another.
+ * The mailbox bounds how much it sends ahead.
  *
  *   deliver ─► MailboxSubscription.place ─► Sender.queue ─► fill ─► engine ─► acknowledged ─► Mailbox.acknowledge
+ *
+ * A message that no mailbox keeps, one with flag D, is called volatile here.
  *
  * @module
  */
@@ -42,7 +44,7 @@ import {
 interface Sent {
   readonly sender: Sender;
   readonly seq: number;
-  /** Octets that count when nobody keeps it. */
+  /** Its size, which counts if the message is volatile. */
   readonly size: number;
 }
 
@@ -71,25 +73,25 @@ export class OutboundMessages {
   readonly #changed: () => void;
   readonly #lost: (peer: string) => void;
   readonly #consumed = new Map<string, MailboxSubscription>();
-  /** Mailboxes that another connection consumes now, and that this one would have back. */
+  /** Mailboxes that another connection consumes now, and that this one would take back. */
   readonly #ceded: Set<string>;
   readonly #senders: SessionPool<Sender>;
   /** Senders that may send, in turn. */
   readonly #turns = new Queue<Sender>();
-  /** Sent and not acknowledged, by the engine's number. */
+  /** Messages sent and not acknowledged, by the engine's number. */
   readonly #sent = new Map<number, Sent>();
-  /** Of these what nobody keeps. */
+  /** The volatile part of `#sent`. */
   readonly #volatileSent = { octets: 0, messages: 0 };
   readonly #ids = new StoredIds();
-  /** Destinations that the device has refused, the oldest first. */
+  /** Destinations that the device has refused, oldest first. */
   readonly #declined = new Set<string>();
   #paused = false;
   /** Whether anything was ever acknowledged. */
   progressed = false;
 
   /**
-   * @param relay the origin relay at the other end, when there is one: what it refuses does not hold up the rest
-   * @param changed called when there may be octets for the device
+   * @param relay the origin relay at the other end, if it is one: what it refuses does not hold up the rest
+   * @param changed called when there may be output for the device
    * @param lost called with a mailbox that another connection consumes from now on
    */
   constructor(
@@ -137,7 +139,7 @@ export class OutboundMessages {
     );
   }
 
-  /** What waits for sessions that are not ready goes back to its mailbox, so that nothing keeps the object awake. */
+  /** Returns what waits for sessions that are not ready to its mailbox, so that nothing keeps the object awake. */
   settle(): void {
     for (const sender of this.#senders) {
       if (sender.state === "ready") continue;
@@ -168,7 +170,7 @@ export class OutboundMessages {
     };
   }
 
-  /** Asks a mailbox to send what it has to this connection. Resolves when it does, or with false when it will not. */
+  /** Attaches to a mailbox. Resolves to true when it delivers here, to false when it will not. */
   consume(peer: string): Promise<boolean> {
     const before = this.#consumed.get(peer);
     if (before !== undefined) this.#drop(before);
@@ -181,7 +183,7 @@ export class OutboundMessages {
     return begun;
   }
 
-  /** A connection that has ended meanwhile must not take the mailbox from the one that has followed it. */
+  /** Takes the mailbox. A connection that has ended meanwhile must not take it from its successor. */
   async #begin(peer: string, box: MailboxSubscription, attaching: Promise<number>): Promise<boolean> {
     let ours = false;
     try {
@@ -191,7 +193,7 @@ export class OutboundMessages {
       ours = await this.#calls.keep(this.#host.mailbox(peer).ready(this.#host.name, generation));
       if (!ours) this.#cede(box);
     } catch {
-      // Without its mailbox the device would wait in vain: it connects again.
+      // Without its mailbox the device would wait in vain. It connects again.
       this.#engine.close(ConnectCloseReasonId.Resting);
     }
     this.#changed();
@@ -199,9 +201,9 @@ export class OutboundMessages {
   }
 
   /**
-   * A mailbox gives messages.
+   * Accepts messages of a mailbox.
    *
-   * @param position everything up to this message has left the mailbox
+   * @param position all messages up to this one have left the mailbox
    */
   deliver(peer: string, generation: number, deliveries: readonly Delivery[], position = 0): Taken {
     const box = this.#consumed.get(peer);
@@ -256,7 +258,7 @@ export class OutboundMessages {
     };
   }
 
-  /** A sender for a destination that has none; undefined when all of them are at work. */
+  /** Creates a sender for a destination; undefined if all senders are busy. */
   #make(key: string, box: MailboxSubscription): Sender | undefined {
     if (this.#senders.full && !this.#makeRoom()) return undefined;
     const sender = new Sender(key, box);
@@ -275,7 +277,7 @@ export class OutboundMessages {
     return this.#senders.idlest((sender) => sender.isIdle && sender.state !== "opening");
   }
 
-  /** A message that nobody keeps; false when it is dropped. */
+  /** Queues a volatile message; false if it is dropped. */
   #pass(message: Waiting, key: string, senders: Senders): boolean {
     if (senders.isDeclined(key)) return false;
     const sender = senders.find(key) ?? senders.make(key);
@@ -284,7 +286,7 @@ export class OutboundMessages {
     if (sender.volatile > 0 && sender.volatile + message.size > VOLATILE_OCTETS) return false;
     let volatile = message.size;
     for (const other of this.#senders) volatile += other.volatile;
-    // Those that are suspended share half of it, so that there is room for others.
+    // Suspended senders share half of it, which leaves room for the others.
     const limit = sender.state === "ready" ? VOLATILE_OCTETS : VOLATILE_OCTETS / 2;
     if (volatile > message.size && volatile > limit) return false;
     this.#queue({ ...message, mail: ownOf(message.mail) }, sender);
@@ -298,23 +300,23 @@ export class OutboundMessages {
     else this.#rouse(sender);
   }
 
-  /** A message of a destination waits in the mailbox: it is asked for when there is a session. */
+  /** Opens a session for a message that waits in the mailbox. The message is asked for when the session is ready. */
   #openFor(key: string, mail: Mail): void {
     const sender = this.#senders.get(key);
     if (sender?.state === "closed" && sender.aside.count > 0 && sender.until <= Date.now()) this.#open(sender, mail);
   }
 
-  /** Whether this connection takes what waits in a mailbox. */
+  /** Whether this connection consumes a mailbox. */
   consumes(peer: string): boolean {
     return this.#consumed.has(peer);
   }
 
-  /** How many mailboxes it takes from, or would if another did not. */
+  /** Number of mailboxes that it consumes, or would if no other connection did. */
   get mailboxes(): number {
     return this.#consumed.size + this.#ceded.size;
   }
 
-  /** The mailbox has another consumer. True when it was ours until then. */
+  /** Gives up a mailbox that has another consumer. Returns true if it was consumed here until then. */
   cede(peer: string, generation: number): boolean {
     const box = this.#consumed.get(peer);
     if (box?.generation !== generation) return false;
@@ -322,7 +324,7 @@ export class OutboundMessages {
     return true;
   }
 
-  /** The mailbox has lost its consumer. True when this connection takes it back. */
+  /** Takes back a mailbox that has lost its consumer. Returns false if this connection does not. */
   recall(peer: string): boolean {
     if (this.#engine.closed !== undefined) return false;
     if (this.#ceded.has(peer)) void this.consume(peer);
@@ -336,13 +338,13 @@ export class OutboundMessages {
     this.#lost(box.peer);
   }
 
-  /** A mailbox is no longer consumed: nothing more of it is sent. */
+  /** Stops consuming a mailbox. */
   #drop(box: MailboxSubscription): void {
     this.#consumed.delete(box.peer);
     for (const sender of [...this.#senders]) if (sender.box === box) this.#remove(sender);
   }
 
-  /** A sender goes, and with it its session. */
+  /** Removes a sender and closes its session. */
   #remove(sender: Sender): void {
     const { sessionId } = sender;
     this.#senders.delete(sender);
@@ -353,7 +355,7 @@ export class OutboundMessages {
     }
   }
 
-  /** Gives the engine as much as is useful. */
+  /** Gives the engine output, up to a bulk read. */
   fill(): void {
     if (this.#engine.state !== "established") return;
     while (this.#engine.pendingOctets < SESSION_OUTPUT) {
@@ -375,14 +377,14 @@ export class OutboundMessages {
     return probing === 0 || outstanding === 0;
   }
 
-  /** A sender that may send takes its turn. */
+  /** Queues a sender that may send for its turn. */
   #rouse(sender: Sender): void {
     if (sender.inTurn || !this.#maySend(sender)) return;
     sender.inTurn = true;
     this.#turns.push(sender);
   }
 
-  /** Sends a message, or a part of a long one. */
+  /** Sends a message, or part of a long one. */
   #send(sender: Sender): void {
     const { sessionId } = sender;
     if (sessionId === undefined) return;
@@ -417,7 +419,7 @@ export class OutboundMessages {
     this.#note(this.#engine.endMessage(sessionId), { sender, seq: message.seq, size: message.size });
   }
 
-  /** A message is under way. */
+  /** Records a message in flight. */
   #note(number: number, sent: Sent): void {
     this.#sent.set(number, sent);
     if (sent.seq !== 0) return;
@@ -425,7 +427,7 @@ export class OutboundMessages {
     this.#volatileSent.messages += 1;
   }
 
-  /** A message is no longer under way. */
+  /** Removes a message from those in flight. */
   #taken(number: number): Sent | undefined {
     const sent = this.#sent.get(number);
     this.#sent.delete(number);
@@ -439,18 +441,18 @@ export class OutboundMessages {
     return sent;
   }
 
-  /** What nobody keeps has no mailbox whose window bounds it: a device has as much of it under way as from a mailbox. */
+  /** No mailbox's window bounds volatile messages, so as many may be in flight as from one mailbox. */
   get #volatileFull(): boolean {
     const { octets, messages } = this.#volatileSent;
     return octets >= SEND_WINDOW || messages >= SEND_WINDOW_MESSAGES;
   }
 
-  /** Nothing more is begun. */
+  /** Stops starting messages. */
   pause(): void {
     this.#paused = true;
   }
 
-  /** Whether all that was sent is acknowledged, and its mailboxes know. */
+  /** Whether everything sent is acknowledged, and the mailboxes have been told. */
   get idle(): boolean {
     for (const { current } of this.#senders) if (current !== undefined) return false;
     return this.#sent.size === 0 && [...this.#consumed.values()].every(({ telling }) => !telling);
@@ -467,7 +469,7 @@ export class OutboundMessages {
     this.#advance(sender.box);
   }
 
-  /** A session is suspended: what is too much to wait here goes back to the mailbox. */
+  /** Handles a suspended session: returns what is too much to wait here to the mailbox. */
   #hold(sender: Sender): void {
     const { box, current } = sender;
     for (const seq of sender.takeOff(box.allowance(sender))) box.setAside(seq, sender);
@@ -477,11 +479,11 @@ export class OutboundMessages {
       if (other.state !== "ready" && other.current !== undefined) stuck += other.current.message.size;
     }
     if (stuck > STUCK_OCTETS) this.#breakOff(sender);
-    // It stays, and takes no room in what may be on its way.
+    // The message stays, but no longer counts against the mailbox's window.
     else if (current.message.seq !== 0) box.draft.setAside(current.message.seq);
   }
 
-  /** Ends a session in the middle of a message, which is the only way to do so. The message is asked for again. */
+  /** Ends a session in the middle of a message, the only way to abort one. The message is asked for again. */
   #breakOff(sender: Sender): void {
     const { sessionId, box } = sender;
     const message = this.#takeCurrent(sender);
@@ -492,7 +494,7 @@ export class OutboundMessages {
     box.askFor(sender);
   }
 
-  /** Gives up the message that is being sent; its number when a mailbox keeps it. */
+  /** Gives up the message being sent. Returns its number, unless it is volatile. */
   #takeCurrent(sender: Sender): number | undefined {
     const message = sender.current?.message;
     if (message === undefined) return undefined;
@@ -500,7 +502,7 @@ export class OutboundMessages {
     return message.seq === 0 ? undefined : message.seq;
   }
 
-  /** A sender's session is no longer there. */
+  /** Records that a sender has no session any more. */
   #over(sender: Sender): void {
     const before = sender.state === "ready";
     this.#senders.over(sender);
@@ -515,10 +517,10 @@ export class OutboundMessages {
   }
 
   /**
-   * The device has refused or closed a session. What it did not acknowledge is asked for again, put off, or left to its
-   * next connection, by the reason; other sessions go on.
+   * Handles a session that the device has refused or closed. By the reason, its unacknowledged messages are asked for
+   * again, deferred, or left to the device's next connection. Other sessions continue.
    *
-   * @param reasonId undefined when OpenResponse has refused it
+   * @param reasonId undefined if OpenResponse refused the session
    */
   sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
     const sender = this.#senders.of(sessionId);
@@ -535,7 +537,7 @@ export class OutboundMessages {
     this.#over(sender);
     if (reasonId === undefined || FINAL.includes(reasonId)) this.#refused(sender, lost);
     else if (reasonId === CloseReasonId.QuotaWouldBeExceeded && lost.length > 0) {
-      // One with flag D, which nobody keeps, may be the one that was meant as well.
+      // The refused message may also have been a volatile one.
       const candidates = unacknowledged.length + (broken ? 1 : 0);
       this.#tooLarge(sender, lost, candidates);
     } else if (used && !broken && unacknowledged.length === 0) this.#reopen(sender);
@@ -544,7 +546,7 @@ export class OutboundMessages {
     this.#advance(sender.box);
   }
 
-  /** The device takes nothing for a destination. */
+  /** Handles a destination that the device refuses. */
   #refused(sender: Sender, lost: readonly number[]): void {
     const { box } = sender;
     const all = this.#waitingFor(sender, lost);
@@ -565,7 +567,7 @@ export class OutboundMessages {
     if (oldest !== undefined) this.#declined.delete(oldest);
   }
 
-  /** What the session of a sender was for: what is here of it, or else the first that waits in the mailbox. */
+  /** What a sender's session was for: its messages here, or else the first that waits in the mailbox. */
   #waitingFor(sender: Sender, lost: readonly number[] = []): number[] {
     const here = [...lost, ...sender.takeOff()];
     const { first } = sender.aside;
@@ -574,10 +576,7 @@ export class OutboundMessages {
     return [first];
   }
 
-  /**
-   * The device says that a message is too much for it. Of several it is not known which one it means: they are sent one
-   * at a time.
-   */
+  /** Handles a message that is too large for the device. If several are candidates, they are sent one at a time. */
   #tooLarge(sender: Sender, lost: readonly number[], candidates: number): void {
     const { box } = sender;
     const [only] = lost;
@@ -593,14 +592,14 @@ export class OutboundMessages {
     else this.#putOff(sender, []);
   }
 
-  /** A session was closed though there was something to send. */
+  /** Handles a session that was closed although there was something to send. */
   #failed(sender: Sender, lost: readonly number[]): void {
     sender.failures += 1;
     if (sender.failures < SESSION_FAILURES) this.#askAgain(sender, lost);
     else this.#putOff(sender, lost);
   }
 
-  /** All that waits for a sender is asked for again, from the first that was not acknowledged. */
+  /** Asks for all messages that wait for a sender, from the first unacknowledged one. */
   #askAgain(sender: Sender, lost: readonly number[]): void {
     const { box } = sender;
     for (const seq of [...lost, ...sender.takeOff()]) box.setAside(seq, sender);
@@ -608,7 +607,7 @@ export class OutboundMessages {
     this.#reopen(sender);
   }
 
-  /** Nothing is sent to a destination for a while. */
+  /** Sends nothing to a destination for a while. */
   #putOff(sender: Sender, lost: readonly number[]): void {
     const { box } = sender;
     for (const seq of [...lost, ...sender.takeOff()]) box.putOff(seq, sender);
@@ -617,15 +616,15 @@ export class OutboundMessages {
     sender.until = Date.now() + LATER;
   }
 
-  /** Opens a session for what waits here. What waits in the mailbox opens one when it comes. */
+  /** Opens a session for what waits here. Messages in the mailbox open one when they come. */
   #reopen(sender: Sender): void {
     const first = sender.queue.first;
     if (first !== undefined) this.#open(sender, first.mail);
   }
 
   /**
-   * All recipients of a session were refused by their relay. What was sent on it whole is acknowledged all the same; what
-   * was not is passed over, since it would be refused again.
+   * Handles a session whose recipients were all refused by their relay. Messages sent whole are acknowledged
+   * nevertheless; an incomplete one is skipped, since it would be refused again.
    */
   nobodyLeft(sessionId: number): void {
     const sender = this.#senders.of(sessionId);
@@ -636,7 +635,7 @@ export class OutboundMessages {
     if (current !== undefined) this.#skip(box, [current], 0);
     else if (!used) {
       const passedOver = this.#waitingFor(sender);
-      // The recipients were counted one by one.
+      // The recipients have been counted one by one.
       this.#skip(box, passedOver, Math.max(0, passedOver.length - 1));
     }
     box.askFor(sender);
@@ -644,18 +643,18 @@ export class OutboundMessages {
     this.#advance(box);
   }
 
-  /** Some recipients of a session were refused by their relay; the message itself is acknowledged all the same. */
+  /** Counts recipients that their relay refused. The message itself is acknowledged nevertheless. */
   recipientsRefused(sessionId: number, count: number): void {
     this.#senders.of(sessionId)?.box.draft.recipients(count);
   }
 
-  /** Messages are done with, though nobody has them. */
+  /** Settles messages that were not delivered. */
   #skip({ draft }: MailboxSubscription, messages: readonly number[], recipients: number): void {
     for (const seq of messages) draft.done(seq);
     draft.recipients(recipients);
   }
 
-  /** Asks for messages that had no sender, when there is room for one. */
+  /** Asks for messages that had no sender, if there is room for one. */
   #admitCrowded(box: MailboxSubscription): void {
     if (!box.isCrowded || (this.#senders.full && this.#idlest() === undefined)) return;
     box.askForCrowded();
@@ -679,7 +678,7 @@ export class OutboundMessages {
       sender.box.draft.done(seq);
       boxes.add(sender.box);
     }
-    // A session on which all is acknowledged may make room for another, of whichever mailbox.
+    // A sender whose messages are all acknowledged may make room for another, of any mailbox.
     for (const box of this.#consumed.values()) this.#admitCrowded(box);
     for (const box of boxes) this.#advance(box);
   }
@@ -692,13 +691,13 @@ export class OutboundMessages {
     this.#turns.clear();
   }
 
-  /** Gives a mailbox back. The last acknowledgement often comes with the end of the connection: it must not be lost. */
+  /** Gives a mailbox back. The last acknowledgement often comes with the end of the connection and must not be lost. */
   async #release(box: MailboxSubscription): Promise<void> {
     const generation = await box.generation;
     const mailbox = this.#host.mailbox(box.peer);
     const draft = box.takeReport();
     if (!draft.isEmpty) await mailbox.acknowledge(generation, draft.toReport());
-    // A call that comes after the news of a newer consumer changes nothing.
+    // If a newer consumer has attached, this call changes nothing.
     await mailbox.detach(generation);
   }
 
@@ -706,18 +705,18 @@ export class OutboundMessages {
     for (const box of this.#consumed.values()) this.#advance(box);
   }
 
-  /** Tells the mailbox what it does not know. */
+  /** Starts sending a pending report to the mailbox. */
   #advance(box: MailboxSubscription): void {
     if (!box.telling && !box.draft.isEmpty && this.#consumed.get(box.peer) === box) {
       this.#host.waitUntil(this.#tell(box));
     }
   }
 
-  /** Tells a mailbox what became of its messages, one call at a time, all that is known each time. */
+  /** Reports to a mailbox, one call at a time, with all that is known each time. */
   async #tell(box: MailboxSubscription): Promise<void> {
     box.telling = true;
     try {
-      // What is acknowledged in this turn goes in one call.
+      // Acknowledgements of the same turn go in one call.
       await Promise.resolve();
       while (!box.draft.isEmpty && this.#consumed.get(box.peer) === box) {
         const generation = await box.generation;
@@ -726,12 +725,12 @@ export class OutboundMessages {
         if (told === undefined) this.#cede(box);
         else if (report.again !== undefined) {
           box.prune(told.position, this.#senders);
-          // A call has no tuples.
+          // RPC types lose tuples.
           box.forget(told.gone as readonly Range[], this.#senders);
         }
       }
     } catch {
-      // It was not told: the messages come again, and the device knows their ids.
+      // The report was lost. The messages are sent again, and the device recognizes their ids.
       this.#engine.close(ConnectCloseReasonId.Resting);
     } finally {
       box.telling = false;
@@ -739,7 +738,10 @@ export class OutboundMessages {
     }
   }
 
-  /** To an origin relay it is a fanout session of one hop, also for a single recipient [MS-GRVSSTP 3.3.5.6.1]. */
+  /**
+   * Opens a session. To an origin relay it is a fanout session of one hop, even for a single recipient [MS-GRVSSTP
+   * 3.3.5.6.1].
+   */
   #open(sender: Sender, { envelope }: Mail): void {
     if (this.#engine.state !== "established" || this.#paused) return;
     const { resourceURL, identityURL, deviceURL, entries } = envelope;
@@ -754,21 +756,21 @@ export class OutboundMessages {
   }
 }
 
-/** Why a session is closed that the device, or the relay, will never have. */
+/** Close reasons of a session that the device, or the relay, will never accept. */
 const FINAL: readonly number[] = [
   CloseReasonId.DeviceAuthenticationFailed,
   CloseReasonId.UserAuthenticationFailed,
   CloseReasonId.EmptySession,
 ];
 
-/** What a session is for: messages of one mailbox with the same go on the same. */
+/** The key of a session: messages of one mailbox with the same key share a session. */
 function keyOf(peer: string, { resourceURL, identityURL, deviceURL, entries }: Envelope): string {
   const key = `${peer}\n${resourceURL}\n${identityURL}\n${deviceURL}`;
   if (entries === undefined) return key;
   return [key, ...entries.flatMap((one) => [one.identityURL, one.deviceURL])].join("\n");
 }
 
-/** A message as it may be kept: in a bundle it is a view of all that came with it, and most of that is soon gone. */
+/** Copies a message that is kept. In a bundle it is a view of a buffer of which most is soon unused. */
 function ownOf({ envelope, fields, body }: Mail): Mail {
   const { fragmentation } = fields;
   return {

@@ -1,11 +1,11 @@
 /**
- * SstpEndpoint: where SSTP ends at this edge. The engine in the relay role, between the octets of one peer, a device or an
- * origin relay, and the mailboxes of all.
+ * SstpEndpoint: terminates SSTP at this edge. It runs the engine in the relay role, between the byte stream of one
+ * peer, a device or an origin relay, and the mailboxes.
  *
- *   octets ─► engine ─► InboundMessages ─► Mailbox.append ─► acknowledgement ─► octets
- *   Mailbox.deliver ─► OutboundMessages ─► engine ─► octets ─► acknowledged ─► Mailbox.acknowledge
+ *   bytes ─► engine ─► InboundMessages ─► Mailbox.append ─► acknowledgement ─► bytes
+ *   Mailbox.deliver ─► OutboundMessages ─► engine ─► bytes ─► acknowledged ─► Mailbox.acknowledge
  *
- * It has the face of an origin relay's socket, so the Tunnel does not care which of both it carries octets to.
+ * It has the interface of an origin relay's socket, so the Tunnel need not know which of the two it carries bytes to.
  *
  * @module
  */
@@ -60,11 +60,11 @@ import {
 } from "./limits.ts";
 import { OutboundMessages, type OutboundSnapshot } from "./outbound-messages.ts";
 
-/** An endpoint at rest, as plain data. */
+/** A quiet endpoint as plain data. */
 export interface SstpEndpointSnapshot {
   readonly engine: ConnectionSnapshot;
   readonly source: string;
-  /** Whether the peer says that it vouches for its devices. */
+  /** Whether the peer declares that it vouches for its devices. */
   readonly vouched: boolean;
   readonly principal: Principal;
   readonly intake: InboundSnapshot;
@@ -74,11 +74,11 @@ export interface SstpEndpointSnapshot {
 
 /** Which side of the connection the edge is. */
 export interface Side {
-  /** The URLs by which the peer may mean this edge, and by which it introduces itself. */
+  /** The URLs by which the peer may address this edge, and by which the edge introduces itself. */
   readonly localDeviceURLs: readonly string[];
-  /** The origin relay that the edge has connected to; absent when the peer has connected to the edge. */
+  /** The origin relay that the edge has connected to; absent if the peer has connected to the edge. */
   readonly relay?: string;
-  /** What that relay has to prove before anything is taken from it or handed to it. */
+  /** What that relay must prove before anything is exchanged with it. */
   readonly proof?: DiallerProof | undefined;
 }
 
@@ -89,9 +89,9 @@ export class SstpEndpoint implements ByteChannel {
   readonly #inbound: InboundMessages;
   readonly #outbound: OutboundMessages;
   #source: string;
-  /** Whether the peer says that it vouches for its devices. */
+  /** Whether the peer declares that it vouches for its devices. */
   #vouched: boolean;
-  /** Octets made and not taken. */
+  /** Output not yet taken. */
   #blocks: Uint8Array[] = [];
   readonly #opened = Promise.withResolvers<boolean>();
   readonly #over = Promise.withResolvers<void>();
@@ -100,33 +100,33 @@ export class SstpEndpoint implements ByteChannel {
   #waiters: (() => void)[] = [];
   #answersUnread: number;
   #attached = false;
-  /** Writes that wait until the peer has taken more of what was made for it. */
+  /** Writes that wait until the peer takes more output. */
   #takers: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #principal: Principal;
-  /** Until when somebody without a token has to show one. */
+  /** Deadline for a device without a token to present one. */
   #patience: ReturnType<typeof setTimeout> | undefined;
-  /** Decisions that are awaited. */
+  /** Number of pending decisions. */
   #deciding = 0;
-  /** The one about Connect, or about a proof: until it is there nothing more is read. */
+  /** The pending decision about the Connect or a proof. Nothing more is read until it is made. */
   #connecting: Promise<void> | undefined;
-  /** What came in the same octets as a proof that is being checked. */
+  /** Events that arrived together with a proof that is being checked. */
   #behind: ConnectionEvent[] | undefined;
-  /** A relay that has to prove itself, as this side must to it: until both have, nothing is taken or handed over. */
+  /** The proof that a relay and this side owe each other. Until both have given it, nothing is exchanged. */
   #proof:
     | { readonly dialler: DiallerProof }
     | { readonly acceptor: AcceptorProof; readonly source: string }
     | undefined;
   #refusal: Reason | undefined;
-  /** How often something was said, either way, that is more than a sign of life. */
+  /** Counts events in either direction, other than signs of life. */
   #uses = 0;
-  /** Octets that wait for it. */
+  /** Bytes held back until the decision about the Connect. */
   #held = 0;
   #throttle: Throttle | undefined;
   readonly #relayWakes = bucket(WAKES, WAKES, Date.now());
-  /** Messages that have come whole, and what else has come that is work, as messages. */
+  /** Messages received whole, and other work, counted as messages. */
   #messages = 0;
-  /** Calls whose octets are taken, and whose device is not read meanwhile. */
+  /** Calls whose bytes are taken, during which the device is not read. */
   #writing = 0;
   #judging = false;
 
@@ -137,7 +137,7 @@ export class SstpEndpoint implements ByteChannel {
       localDeviceURLs,
       now: Date.now(),
       multidropSupported: true,
-      // A message goes by one other relay at the most: what comes from a relay is for peers of ours.
+      // A message passes one other relay at most: what comes from a relay is for peers of this edge.
       singleHopSupported: relay === undefined,
       capabilities: formatCapabilities(host.messageLimit),
       ...(relay !== undefined && { keepAlive: LINK_KEEP_ALIVE, receiveTimeout: LINK_RECEIVE_TIMEOUT }),
@@ -174,14 +174,14 @@ export class SstpEndpoint implements ByteChannel {
     if (relay !== undefined) this.#engine.connect(relay, proof?.hello);
   }
 
-  /** Who speaks: the owner of the virtual connection, or whom the token of the Connect says. */
+  /** The owner of the virtual connection, or the principal of the Connect's token. */
   get principal(): Principal {
     return this.#principal;
   }
 
   async write(octets: Uint8Array): Promise<void> {
     if (!this.#host.standing.fresh() && !(await this.#judged())) return;
-    // When the connection is over meanwhile, nobody acts on the decision any more.
+    // If the connection ends meanwhile, the decision has no effect.
     while (this.#connecting !== undefined && !this.#ended && this.#engine.closed === undefined) {
       await this.#hold(octets.length, this.#connecting);
     }
@@ -194,7 +194,7 @@ export class SstpEndpoint implements ByteChannel {
     });
     this.#writing += 1;
     try {
-      // What has come is taken; whoever has used up what he may is not read for a while.
+      // The bytes are already taken. A device that exceeds its rate is not read for a while.
       await this.#throttle?.spend(Math.max(octets.length, commands * COMMAND_OCTETS), this.#messages - before);
       // The mailboxes are behind: the device is not read until they have caught up.
       while (!this.#ended && (this.#inbound.octets > UNSTORED_OCTETS || this.#engine.unprocessed > UNSTORED_MESSAGES)) {
@@ -215,14 +215,14 @@ export class SstpEndpoint implements ByteChannel {
 
   peek(): Inflow | undefined {
     const waiting = this.#waiting();
-    // Nobody is judged for having nothing to take.
+    // No need to judge a peer that has nothing to take.
     if (waiting?.kind !== "octets" || this.#host.standing.fresh()) return waiting;
     this.#judge();
     return undefined;
   }
 
   #waiting(): Inflow | undefined {
-    // No more is made before what was made is taken: a peer that does not read must not have it pile up here.
+    // No output is made until the last is taken: a peer that does not read must not accumulate it here.
     if (this.#blocks.length === 0) this.#guarded(() => this.#make());
     const [octets] = this.#blocks;
     if (octets !== undefined) return { kind: "octets", octets };
@@ -236,7 +236,7 @@ export class SstpEndpoint implements ByteChannel {
     this.#blocks = this.#engine.output(Date.now());
   }
 
-  /** What waits is handed over when its peer has been judged. */
+  /** Judges the peer; then waiting output is handed over. */
   #judge(): void {
     if (this.#judging) return;
     this.#judging = true;
@@ -255,7 +255,7 @@ export class SstpEndpoint implements ByteChannel {
     }
   }
 
-  /** Whole commands only: between two takes the stream stands at a boundary, where a Noop may be put in. */
+  /** Takes whole commands only: between two calls the stream is at a command boundary, where a Noop can be inserted. */
   take(max: number): Inflow | undefined {
     const waiting = this.peek();
     if (waiting?.kind !== "octets") return waiting;
@@ -271,7 +271,7 @@ export class SstpEndpoint implements ByteChannel {
     for (let octets = await read(); typeof octets !== "string"; octets = await read()) await this.write(octets);
   }
 
-  /** Only until it pauses: then the object may sleep, and the bell rings again. */
+  /** Ends at the first pause. Then the object may hibernate, and the doorbell rings again. */
   async pipeTo(stream: WritableStream<Uint8Array>): Promise<void> {
     const writer = stream.getWriter();
     while ((await within(BULK_IDLE, this.ready())) !== undefined) {
@@ -282,12 +282,12 @@ export class SstpEndpoint implements ByteChannel {
     await writer.close();
   }
 
-  /** Whether the device has said Connect and was let in. */
+  /** Whether the device has sent Connect and was accepted. */
   get connected(): boolean {
     return this.#engine.state === "established" && this.#proof === undefined;
   }
 
-  /** The virtual connection is over. */
+  /** Ends the virtual connection. */
   close(): void {
     clearTimeout(this.#timer);
     clearTimeout(this.#patience);
@@ -295,21 +295,21 @@ export class SstpEndpoint implements ByteChannel {
     this.#end();
   }
 
-  /** A mailbox sends messages. */
+  /** Delivers messages of a mailbox. */
   deliver(peer: string, generation: number, deliveries: readonly Delivery[], position: number): Taken {
     this.#uses += 1;
     return this.#guarded(() => this.#outbound.deliver(peer, generation, deliveries, position)) ?? "gone";
   }
 
-  /** Another connection consumes a mailbox of ours from now on. True when this one stays, and would have it back. */
+  /** Gives up a mailbox that another connection now consumes. Returns true if this one stays and would take it back. */
   fenced(peer: string, generation: number): boolean {
     return this.#guarded(() => this.#outbound.cede(peer, generation) && this.#engine.closed === undefined) ?? false;
   }
 
   /**
-   * A mailbox for which sessions were suspended has room again.
+   * Resumes the sessions that were suspended for a mailbox, which has room again.
    *
-   * @param upTo its last message by then
+   * @param upTo the mailbox's last message at the time
    */
   room(peer: string, upTo: number): void {
     this.#guarded(() => {
@@ -319,7 +319,7 @@ export class SstpEndpoint implements ByteChannel {
     });
   }
 
-  /** A mailbox that was ours has lost its consumer. True when this connection takes it back. */
+  /** Takes back a mailbox that has lost its consumer. Returns false if this connection does not. */
   recall(peer: string): boolean {
     return this.#guarded(() => this.#outbound.recall(peer)) ?? false;
   }
@@ -330,13 +330,13 @@ export class SstpEndpoint implements ByteChannel {
     this.#changed();
   }
 
-  /** Whether the stream from the device stands between two commands, and nothing waits here to be sent or stored. */
+  /** Whether the stream from the device is between two commands, and nothing waits here to be sent or stored. */
   get quiet(): boolean {
     if (this.#deciding > 0 || this.#writing > 0 || this.#timer !== undefined || this.#proof !== undefined) return false;
     return this.#inbound.quiet && this.#outbound.quiet && this.#waiting() === undefined;
   }
 
-  /** The state to go on from, when it is quiet; undefined otherwise. */
+  /** The state to resume from; undefined unless quiet. */
   snapshot(): SstpEndpointSnapshot | undefined {
     this.#outbound.settle();
     if (!this.quiet || this.#ended) return undefined;
@@ -361,7 +361,7 @@ export class SstpEndpoint implements ByteChannel {
     this.#changed();
   }
 
-  /** By the time that an event is looked at, octets behind it may have ended its session, or the connection. */
+  /** Handles an event. Later bytes may already have ended its session, or the connection. */
   #on(event: ConnectionEvent): void {
     if (this.#proof !== undefined && !OF_CONNECTION.includes(event.type)) {
       this.#unproven();
@@ -441,26 +441,26 @@ export class SstpEndpoint implements ByteChannel {
         this.#outbound.acknowledged(event.messages);
         break;
       case "closed":
-        // Whoever has said that it goes is told nothing more, and not waited for.
+        // A peer that announced its end is sent nothing more.
         if (event.by === "peer") this.#endReason = "DeviceGone";
         this.#end();
         break;
     }
   }
 
-  /** The origin relay that the edge has connected to is served from now on. */
+  /** Starts serving the origin relay that the edge has connected to. */
   #serveRelay(): void {
     if (this.#side.relay !== undefined) this.#opened.resolve(this.#outbound.consume(this.#side.relay));
   }
 
   /**
-   * Whoever connects as a relay has to prove it when there is a secret for that name; and where tokens are asked for, since
-   * a relay has none. False for one that needs no proof, and for a device.
+   * Challenges a relay. It must prove its identity if there is a secret for its name, or if tokens are required, since
+   * a relay has none. Returns false for a device, and for a relay that needs no proof.
    */
   #challenge(event: Extract<ConnectionEvent, { type: "connect" }>): boolean {
     const { sourceDeviceURLs, targetDeviceURL, token } = event;
     if (!sourceDeviceURLs.some(isRelay)) return false;
-    // A relay speaks for itself alone: with another name beside its own it would take what waits for that.
+    // A relay speaks for itself alone. A second name beside its own would give it that name's messages.
     const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
     const acceptor = relayNamed(targetDeviceURL);
     const trust = source === undefined ? undefined : this.#host.trust(source);
@@ -485,7 +485,7 @@ export class SstpEndpoint implements ByteChannel {
     return true;
   }
 
-  /** The origin relay has answered: it must have proved itself, and hears this side's proof. */
+  /** Checks the origin relay's proof, and answers with this side's. */
   #prove(challenge: Uint8Array): void {
     if (this.#proof === undefined || !("dialler" in this.#proof)) return;
     this.#check(this.#proof.dialler.answer(challenge.slice()), (answer) => {
@@ -502,7 +502,7 @@ export class SstpEndpoint implements ByteChannel {
     this.#check(acceptor.verify(token.slice()), (good) => {
       if (good !== true) return false;
       clearTimeout(this.#patience);
-      // It has no token, and needs none: what a relay may address is the same for each.
+      // It has no token and needs none: all relays may address the same peers.
       this.#principal = ANYBODY;
       this.#source = source;
       this.#inbound.introduce(source, this.#vouched);
@@ -512,7 +512,7 @@ export class SstpEndpoint implements ByteChannel {
     });
   }
 
-  /** Acts on the result of a proof, and then on what came behind it. */
+  /** Acts on the result of a proof, then on the events that arrived with it. */
   #check<T>(result: Promise<T>, act: (result: T | undefined) => boolean): void {
     this.#behind = [];
     this.#await(result, (outcome) => {
@@ -538,7 +538,7 @@ export class SstpEndpoint implements ByteChannel {
     if (decision.type === "refused") {
       const { responseId, reason } = decision;
       const retry = responseId === ConnectResponseId.TryLater ? DECISION_RETRY : 0;
-      // The answer's token is where SSTP has the security layer say why.
+      // SSTP has the security layer give the reason in the answer's token.
       this.#engine.refuseConnect(responseId, retry, new TextEncoder().encode(reason));
       return;
     }
@@ -551,22 +551,25 @@ export class SstpEndpoint implements ByteChannel {
       this.#throttle = throttle;
       this.#await(this.#enter(throttle), (entrance) => {
         if (this.#engine.state !== "connecting") return;
-        // A meter that cannot say is done without.
+        // If the meter is unreachable, the connection is accepted.
         if (entrance === undefined || entrance.ok) this.#accept(sourceDeviceURLs, consumes);
         else this.#engine.refuseConnect(ConnectResponseId.TryLater, entrance.retryAfter);
       });
     }
   }
 
-  /** Whoever has as many virtual connections as he may, or makes them too fast, is told when to try again. */
+  /**
+   * Counts the connection. A principal with too many virtual connections, or a too high rate, is told when to try
+   * again.
+   */
   async #enter(throttle: Throttle): Promise<Entrance> {
     const entrance = await throttle.enter();
-    // It may have left before it had entered.
+    // The connection may have left before it entered.
     if (this.#ended) await throttle.leave();
     return entrance;
   }
 
-  /** A decision about the Connect: until it is there nothing more is read. */
+  /** Awaits a decision about the Connect. Nothing more is read until it is made. */
   #await<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): void {
     const deciding = this.#decide(decision, (outcome) => {
       this.#connecting = undefined;
@@ -590,11 +593,11 @@ export class SstpEndpoint implements ByteChannel {
 
   #attach(event: Extract<ConnectionEvent, { type: "attach" }>): void {
     const session = this.#engine.session(event.eventId);
-    // The first is paid for by the Connect. One that was closed in the same octets costs little, but not nothing.
+    // The Connect pays for the first. A session closed in the same bytes costs little, but not nothing.
     if (this.#attached) this.#messages += session === undefined ? 1 : ATTACH_MESSAGES;
     this.#attached = true;
     if (session === undefined) return;
-    // An origin relay has a mailbox of its own and no business with those of accounts here.
+    // An origin relay has a mailbox of its own, and may not attach to those of accounts here.
     const account = isRelay(this.#source) ? undefined : accountOf(event.accountURL);
     const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });
     void this.#decide(may ?? false, (decision) => {
@@ -623,7 +626,7 @@ export class SstpEndpoint implements ByteChannel {
     const decision = this.#host.authenticator.open(this.#principal, { resourceURL, entries });
     void this.#decide(decision, (refused) => {
       if (this.#engine.session(sessionId) !== session) return;
-      // What nobody could read is nobody's to send.
+      // A message that no peer could read may not be sent.
       const nobodys = entries.flatMap((entry, i) => (this.#isAddressable(entry) ? [] : [i]));
       if (refused === undefined) this.#engine.closeSession(sessionId, CloseReasonId.InternalError);
       else if (!fanout && refused.length + nobodys.length > 0) this.#engine.setAvailability(sessionId, "fault");
@@ -642,23 +645,29 @@ export class SstpEndpoint implements ByteChannel {
     });
   }
 
-  /** A relay may address peers that there may be here; a device also those by the names of others' products. */
+  /**
+   * Whether an entry may be addressed. A relay may address peers of this edge; a device also names of other vendors'
+   * products.
+   */
   #isAddressable(entry: FanoutDeviceEntry): boolean {
     if (isRelay(this.#source)) return addressee(entry) !== undefined;
     return isPeer(entry.identityURL) && (entry.deviceURL === "" || isPeer(entry.deviceURL));
   }
 
-  /** Peers of ours are served here, those of another relay by its mailbox; undefined when the edge may not connect to it. */
+  /**
+   * Resolves an entry. Peers of this edge are served here, others through their relay's mailbox; undefined if the edge
+   * may not connect to that relay.
+   */
   #target(entry: FanoutDeviceEntry): FanoutDeviceEntry | undefined {
     if (isMultidrop(entry, this.#side.localDeviceURLs)) return { ...entry, relayURL: "" };
-    // From a relay it would be the second hop.
+    // From a relay, this would be a second hop.
     const relayURL = isRelay(this.#source) ? undefined : this.#host.remote(entry.relayURL);
     return relayURL === undefined ? undefined : { ...entry, relayURL };
   }
 
   /**
-   * Acts on a decision, at once when it is there; one that fails or does not come in time is undefined. By the time of a
-   * later one everything may be different, which `act` looks at; it is not called when the connection is over.
+   * Acts on a decision, at once if it is there. A decision that fails or times out is undefined. Things may have
+   * changed by the time of a late one, so `act` must check; it is not called if the connection has ended.
    */
   #decide<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): Promise<void> | undefined {
     if (!(decision instanceof Promise)) {
@@ -681,7 +690,7 @@ export class SstpEndpoint implements ByteChannel {
     return acted;
   }
 
-  /** Octets that come before a Connect is answered wait; somebody who sends many does not know the protocol. */
+  /** Holds bytes back until the Connect is answered. A peer that sends too many breaks the protocol. */
   async #hold(octets: number, until: Promise<void>): Promise<void> {
     this.#held += octets;
     if (this.#held > HELD_OCTETS) {
@@ -701,37 +710,37 @@ export class SstpEndpoint implements ByteChannel {
     }, CONNECT_PATIENCE);
   }
 
-  /** Resolves when messages go to the origin relay, or with false when they will not. */
+  /** Resolves to true when messages go to the origin relay, to false when they will not. */
   get opened(): Promise<boolean> {
     return this.#opened.promise;
   }
 
-  /** Resolves when the connection is over; octets may still be to be taken. */
+  /** Resolves when the connection has ended. There may still be output to take. */
   get over(): Promise<void> {
     return this.#over.promise;
   }
 
-  /** Seconds for which the peer wants to be left alone [MS-GRVSSTP 3.1.5.1, 3.1.5.4]. */
+  /** Seconds that the peer wants to be left alone [MS-GRVSSTP 3.1.5.1, 3.1.5.4]. */
   get returnTime(): number {
     return this.#engine.closed?.by === "peer" ? (this.#engine.closed.returnTime ?? 0) : 0;
   }
 
-  /** Whether nothing more comes in or is made: what is left may be taken. */
+  /** Whether no more input or output will come. Remaining output may be taken. */
   get ended(): boolean {
     return this.#ended;
   }
 
-  /** Octets of all but messages that were made since the peer last acknowledged one. */
+  /** Bytes of output other than messages since the peer last acknowledged one. */
   get answersUnread(): number {
     return this.#answersUnread;
   }
 
-  /** Why there is no connection, when one of both sides has said so. */
+  /** Why there is no connection, if one of the sides has said. */
   get refusal(): Reason | undefined {
     return this.#refusal;
   }
 
-  /** Grows when there is something of a message or a session, either way, or an acknowledgement: more than a Noop. */
+  /** Grows with every message, session event or acknowledgement in either direction, but not with a Noop. */
   get uses(): number {
     return this.#uses;
   }
@@ -741,17 +750,17 @@ export class SstpEndpoint implements ByteChannel {
     return this.#outbound.progressed;
   }
 
-  /** Nothing more is sent to the peer than what has been begun. */
+  /** Stops starting messages to the peer. Those that have begun are finished. */
   pause(): void {
     this.#outbound.pause();
   }
 
-  /** Whether nothing is on its way, to the peer or to a mailbox. */
+  /** Whether nothing is in flight, to the peer or to a mailbox. */
   get idle(): boolean {
     return this.#outbound.idle && this.#inbound.quiet;
   }
 
-  /** Ends the connection in good order: what has been processed is acknowledged. */
+  /** Ends the connection cleanly: what has been processed is acknowledged. */
   rest(): void {
     this.#engine.close(ConnectCloseReasonId.Resting);
     this.#changed();
@@ -765,7 +774,7 @@ export class SstpEndpoint implements ByteChannel {
     this.#over.resolve();
     this.#wake();
     this.#taken();
-    // Whatever fails here, the others hear of the end all the same.
+    // Each must learn of the end, even if another one fails.
     for (const tell of [
       () => this.#throttle !== undefined && this.#host.waitUntil(this.#throttle.leave()),
       () => this.#inbound.abandon(),
@@ -780,8 +789,8 @@ export class SstpEndpoint implements ByteChannel {
   }
 
   /**
-   * Runs what acts on the engine or the host. Whatever it throws ends the virtual connection by name: one that goes on
-   * after half an event neither answers nor ends.
+   * Runs code that acts on the engine or the host. If it throws, the virtual connection ends with a reason: after half
+   * an event, it would neither answer nor end.
    */
   #guarded<T>(act: () => T): T | undefined {
     try {
@@ -797,7 +806,7 @@ export class SstpEndpoint implements ByteChannel {
     this.abort("InternalError");
   }
 
-  /** Ends the virtual connection for a reason of this edge; its device may come again. */
+  /** Ends the virtual connection for a reason on this side. The device may come again. */
   abort(reason: Reason): void {
     if (!this.#ended) this.#endReason = reason;
     try {
@@ -808,12 +817,12 @@ export class SstpEndpoint implements ByteChannel {
     this.#end();
   }
 
-  /** Octets made for the peer, which it has not taken. */
+  /** Bytes of output that the peer has not taken. */
   get #untaken(): number {
     return this.#blocks.reduce((sum, { length }) => sum + length, this.#engine.pendingOctets);
   }
 
-  /** A peer that asks and does not read the answers is not read either, and is given up when it takes nothing at all. */
+  /** Stops reading a peer that does not read, and gives it up if it takes nothing at all. */
   async #untilTaken(): Promise<void> {
     while (!this.#ended && this.#untaken > UNTAKEN_OCTETS) {
       const taken = new Promise<void>((resolve) => this.#takers.push(resolve));
@@ -827,21 +836,21 @@ export class SstpEndpoint implements ByteChannel {
     for (const resolve of takers) resolve();
   }
 
-  /** What a relay brings is not metered by token or address. It wakes so many mailboxes a second and no more. */
+  /** Paces relays, whose traffic is not metered by token or address: each may wake only so many mailboxes a second. */
   #paceRelay(): Promise<void> | undefined {
     if (!isRelay(this.#source)) return undefined;
     const waits = charge(this.#relayWakes, 1, Date.now());
     return waits === 0 ? undefined : new Promise((resolve) => setTimeout(resolve, waits));
   }
 
-  /** There may be octets, or a deadline. */
+  /** Checks for output, and for a deadline. */
   #changed(): void {
     if (this.#engine.closed !== undefined) this.#end();
     if (this.peek() !== undefined) this.#wake();
     const { deadline } = this.#engine;
     if (deadline === Number.POSITIVE_INFINITY || this.#ended || this.#timer !== undefined) return;
-    // With a device it is the acknowledgement timer of SSTP alone: five seconds, and then the object may rest. With a
-    // relay also the Noop, while the socket keeps the object in memory in any case.
+    // With a device this is only SSTP's acknowledgement timer: five seconds, then the object may hibernate. With a
+    // relay it is also the Noop, but there the socket keeps the object in memory anyway.
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
@@ -858,7 +867,7 @@ export class SstpEndpoint implements ByteChannel {
   }
 }
 
-/** Events of the connection itself: no others may come before both relays have proved themselves. */
+/** Events of the connection itself. Before both relays have proved themselves no others may come. */
 const OF_CONNECTION: readonly ConnectionEvent["type"][] = [
   "connect",
   "connected",
@@ -867,7 +876,7 @@ const OF_CONNECTION: readonly ConnectionEvent["type"][] = [
   "closed",
 ];
 
-/** Why a session of security is closed: it may not be, or nobody could say. */
+/** Close reason of a security session: refused, or not decided. */
 function refusalOf(may: boolean | undefined, reasonId: number): number {
   return may === undefined ? CloseReasonId.InternalError : reasonId;
 }
