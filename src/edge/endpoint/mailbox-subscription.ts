@@ -1,16 +1,17 @@
 /**
- * A mailbox that a connection consumes: which of its messages are here, which are set aside, and on which sender a message
- * goes. Pure: the Outlet drives it.
+ * A mailbox that a connection consumes: which of its messages are here, which are set aside, and which sender each
+ * message goes to. Pure: OutboundMessages drives it.
  *
  *   given ─► queue of its sender ─► sent ─► done
- *     │  its session is not ready, and enough of such is here ─► aside with its sender ─┐
- *     │  there is no sender left for its destination ─────────► crowded out ────────────┤ given again when that has changed
- *     │  its session fails again and again ───────────────────► aside with its sender ──┤ given again after a while
- *     │  refused for its size ────────────────────────────────► later, out of order ────┘
- *     └► its session is refused ──────────────────────────────► declined, on this connection
+ *     │  session not ready, enough such messages here ► aside with its sender ─┐
+ *     │  no sender left for its destination ──────────► crowded out ───────────┤ given again when that has changed
+ *     │  session fails repeatedly ────────────────────► aside with its sender ─┤ given again after a while
+ *     │  refused for its size ────────────────────────► later, out of order ───┘
+ *     └► session refused ─────────────────────────────► declined, on this connection
  *
- * A mailbox gives messages in the order of their numbers, and again in that order what it is asked for. So the messages of
- * one destination keep their order as long as none passes one that is aside or crowded out: that is the invariant here.
+ * A mailbox gives messages in the order of their numbers, and gives requested ones again in that order. The invariant
+ * here: no message passes one of its destination that is aside or crowded out. That keeps the messages of a destination
+ * in order.
  *
  * @module
  */
@@ -21,45 +22,45 @@ import { SessionSlot } from "../../store-and-forward/session-pool.ts";
 import { DeliveryReportDraft } from "../rpc/delivery-report.ts";
 import { SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "./limits.ts";
 
-/** A message that waits to be sent; number 0 is one that nobody keeps. */
+/** A message waiting to be sent. Number 0 is a volatile message, which no mailbox keeps. */
 export interface Waiting {
   readonly seq: number;
   readonly mail: Mail;
   readonly size: number;
 }
 
-/** The message that is being sent, and how much of it is. */
+/** The message being sent, and how much of it has been. */
 export interface Current {
   readonly message: Waiting;
   at: number;
 }
 
-/** A destination of one mailbox's messages: what waits for it, in order, and its session. */
+/** A destination of one mailbox's messages: its queue, in order, and its session. */
 export class Sender extends SessionSlot {
   readonly box: MailboxSubscription;
   readonly queue = new Queue<Waiting>();
-  /** What is in the queue of those that a mailbox keeps. */
+  /** Size of the queue, without volatile messages. */
   octets = 0;
   messages = 0;
-  /** Octets in the queue that nobody keeps. */
+  /** Bytes of volatile messages in the queue. */
   volatile = 0;
   current: Current | undefined;
-  /** Sent and not acknowledged. */
+  /** Messages sent and not acknowledged. */
   outstanding = 0;
-  /** In the mailbox, waiting for this sender. */
+  /** Messages in the mailbox that wait for this sender. */
   readonly aside: Ranges;
-  /** None of its messages is crowded out. */
+  /** Whether none of its messages is crowded out. */
   clean = true;
-  /** How many messages go one at a time, so that it is known which one is refused. */
+  /** Number of messages to send one at a time, to learn which one is refused. */
   probing = 0;
-  /** Something was sent on its session since it was opened. */
+  /** Whether anything was sent on its session since it was opened. */
   used = false;
-  /** Sessions that were closed, and messages that were refused, since the last acknowledgement. */
+  /** Closed sessions, and refused messages, since the last acknowledgement. */
   failures = 0;
   refusals = 0;
   /** Nothing is sent before this time. */
   until = 0;
-  /** It waits for its turn. */
+  /** Whether it is queued for its turn. */
   inTurn = false;
 
   constructor(key: string, box: MailboxSubscription, aside = new Ranges()) {
@@ -69,8 +70,8 @@ export class Sender extends SessionSlot {
   }
 
   /**
-   * Whether nothing waits for its session, here or in the mailbox, and the device has acknowledged all that was sent on it:
-   * what it acknowledges after the Close of the session is not heard.
+   * Whether nothing waits for its session, here or in the mailbox, and the device has acknowledged everything sent on
+   * it. Acknowledgements after the session's Close are ignored.
    */
   get isIdle(): boolean {
     const waits = this.current !== undefined || this.queue.first !== undefined || this.aside.count > 0;
@@ -90,9 +91,9 @@ export class Sender extends SessionSlot {
   }
 
   /**
-   * Takes off the queue what a mailbox keeps; the rest stays.
+   * Takes the messages that a mailbox keeps off the queue. Volatile ones stay.
    *
-   * @param keep octets and messages that may stay, from the front
+   * @param keep bytes and messages that may stay, from the front
    * @returns numbers, in order
    */
   takeOff(keep = { octets: 0, messages: 0 }): number[] {
@@ -124,26 +125,26 @@ export class Sender extends SessionSlot {
   }
 }
 
-/** What a subscription asks of the connection that it is one of. */
+/** What a subscription needs from its connection. */
 export interface Senders {
-  /** The sender of a destination, if there is one. */
+  /** Returns a destination's sender, if it has one. */
   find(key: string): Sender | undefined;
-  /** A new one; undefined when there is no room. */
+  /** Creates a sender; undefined if there is no room. */
   make(key: string): Sender | undefined;
   /** Whether the device has refused the destination on this connection. */
   isDeclined(key: string): boolean;
 }
 
-/** Messages that are crowded out are being given again, in order, to those senders for which there is room now. */
+/** A pass: the mailbox gives the messages that were crowded out again, in order, to senders that now have room. */
 interface Pass {
-  /** The last that has come, and the last that will. */
+  /** The last message that has come, and the last one to come. */
   at: number;
   end: number;
-  /** There was no room for one of them: those behind it must not get what becomes free meanwhile. */
+  /** One message found no room. Later ones must not take room that becomes free meanwhile. */
   closed: boolean;
 }
 
-/** MailboxSubscription as plain data, once the mailbox has been told everything. */
+/** MailboxSubscription as plain data, after the mailbox has received every report. */
 export interface SubscriptionSnapshot {
   readonly generation: number;
   readonly delivered: number;
@@ -154,19 +155,19 @@ export interface SubscriptionSnapshot {
 
 export class MailboxSubscription {
   readonly peer: string;
-  /** Settled once the mailbox has said by which number it knows us. */
+  /** A promise until the mailbox has assigned the generation. */
   generation: number | Promise<number>;
-  /** The last message that the mailbox has given us. */
+  /** The last message that the mailbox has given. */
   #delivered = 0;
   readonly #declined: Ranges;
   readonly #later: Ranges;
   readonly #crowded: Ranges;
   #pass: Pass | undefined;
-  /** What is here of sessions that are not ready. */
+  /** What is here for sessions that are not ready. */
   #heldOctets = 0;
   #heldMessages = 0;
   #draft = new DeliveryReportDraft();
-  /** The mailbox is being told. */
+  /** A report is under way. */
   telling = false;
 
   constructor(peer: string, generation: number | Promise<number>, snapshot?: SubscriptionSnapshot) {
@@ -192,17 +193,17 @@ export class MailboxSubscription {
     return this.#draft;
   }
 
-  /** Whether messages wait for a sender of theirs. */
+  /** Whether messages wait for a sender. */
   get isCrowded(): boolean {
     return this.#crowded.count > 0 && this.#pass === undefined;
   }
 
-  /** Octets of messages for sessions that are not ready. */
+  /** Bytes of messages here for sessions that are not ready. */
   get heldOctets(): number {
     return this.#heldOctets;
   }
 
-  /** What the mailbox is to be told; nothing of it is told again. */
+  /** Takes the pending report, and starts a new one. */
   takeReport(): DeliveryReportDraft {
     const draft = this.#draft;
     this.#draft = new DeliveryReportDraft();
@@ -210,9 +211,9 @@ export class MailboxSubscription {
   }
 
   /**
-   * Where a message goes that the mailbox gives; undefined when not to a sender now.
+   * Returns the sender that a given message goes to; undefined if it goes to none now.
    *
-   * @param isHere whether a message waits here or is sent and not acknowledged
+   * @param isHere whether a message waits here, or is sent and not acknowledged
    */
   place(
     seq: number,
@@ -226,7 +227,7 @@ export class MailboxSubscription {
     else if (isHere(seq)) return undefined;
     const sender = senders.find(key);
     if (!isNew && !this.#isAside(seq, sender)) {
-      // The mailbox has forgotten that it was told.
+      // The mailbox has lost the report.
       this.#draft.done(seq);
       return undefined;
     }
@@ -238,7 +239,7 @@ export class MailboxSubscription {
     }
     if (!isNew) this.#declined.delete(seq);
     if (this.#later.count > 0 && this.#later.has(seq)) {
-      // It has lost its place, and what was behind it did not wait. It goes by itself, to see whether it is taken now.
+      // It has lost its place: later messages did not wait. It is sent by itself, to see whether it is accepted now.
       const again = sender ?? this.#make(key, senders);
       if (again === undefined) {
         this.#draft.putOff(seq);
@@ -252,7 +253,7 @@ export class MailboxSubscription {
     return this.#enter(seq, size, key, sender, senders);
   }
 
-  /** A session may be sent on, or may not any more: what waits for it is counted in another way. */
+  /** Updates the counts when a session becomes ready or stops being ready. */
   changed(sender: Sender, before: boolean, now: boolean): void {
     if (before === now) return;
     const sign = now ? -1 : 1;
@@ -261,14 +262,14 @@ export class MailboxSubscription {
     if (now) this.askFor(sender);
   }
 
-  /** What is here for a sender becomes more or less. */
+  /** Counts a change of a sender's queue. */
   hold(sender: Sender, octets: number, messages: number): void {
     if (sender.state === "ready") return;
     this.#heldOctets += octets;
     this.#heldMessages += messages;
   }
 
-  /** How much of a sender's queue may stay here, when its session is not ready. */
+  /** How much of a sender's queue may stay here while its session is not ready. */
   allowance({ octets, messages }: Sender): { readonly octets: number; readonly messages: number } {
     return {
       octets: Math.max(0, SUSPENDED_OCTETS - (this.#heldOctets - octets)),
@@ -276,13 +277,13 @@ export class MailboxSubscription {
     };
   }
 
-  /** A message waits in the mailbox for its sender. */
+  /** Leaves a message in the mailbox until its sender is ready. */
   setAside(seq: number, sender: Sender): void {
     sender.aside.add(seq);
     this.#draft.setAside(seq);
   }
 
-  /** All that waits in the mailbox for a sender is given again. */
+  /** Asks for all messages that wait in the mailbox for a sender. */
   askFor({ aside }: Sender): void {
     for (const [from, to] of aside) this.#draft.askAgain(from, to);
   }
@@ -292,19 +293,19 @@ export class MailboxSubscription {
     this.#draft.decline(seq);
   }
 
-  /** A message waits in the mailbox for its sender, which is to be asked after a while. */
+  /** Leaves a message in the mailbox, to be offered again after a while. */
   putOff(seq: number, sender: Sender): void {
     sender.aside.add(seq);
     this.#draft.putOff(seq);
   }
 
-  /** The device refuses a message for its size. */
+  /** Records that the device refuses a message for its size. */
   refuse(seq: number): void {
     this.#later.add(seq);
     this.#draft.refuse(seq);
   }
 
-  /** There may be room for more senders. */
+  /** Asks for crowded-out messages, when there may be room for more senders. */
   askForCrowded(): void {
     const end = this.#crowded.last;
     if (this.#pass !== undefined || end === undefined) return;
@@ -312,14 +313,14 @@ export class MailboxSubscription {
     for (const [from, to] of this.#crowded) this.#draft.askAgain(from, to);
   }
 
-  /** Everything up to a message has left the mailbox, also what was never acknowledged here: it is not waited for. */
+  /** Forgets all messages up to `position`, which have left the mailbox, acknowledged here or not. */
   prune(position: number, senders: Iterable<Sender>): void {
     for (const ranges of [this.#declined, this.#later, this.#crowded]) dropUpTo(ranges, position);
     for (const { box, aside } of senders) if (box === this) dropUpTo(aside, position);
     this.endPass(senders);
   }
 
-  /** Messages that were asked for again have left the mailbox, since their sender has taken them back. */
+  /** Forgets requested messages that their sender has withdrawn. */
   forget(gone: readonly Range[], senders: Iterable<Sender>): void {
     if (gone.length === 0) return;
     const sets = [this.#declined, this.#later, this.#crowded];
@@ -328,7 +329,7 @@ export class MailboxSubscription {
     this.endPass(senders);
   }
 
-  /** A pass is over when all of it has come. */
+  /** Ends the pass when all of it has come. */
   endPass(senders: Iterable<Sender>): void {
     const pass = this.#pass;
     if (pass === undefined || (this.#crowded.next(pass.at + 1) ?? Number.POSITIVE_INFINITY) <= pass.end) return;
@@ -340,7 +341,7 @@ export class MailboxSubscription {
     return sender?.aside.has(seq) === true || this.#later.has(seq) || this.#crowded.has(seq) || this.#declined.has(seq);
   }
 
-  /** A message of a destination of which some may be crowded out, or that has no sender. */
+  /** Places a message whose destination has no sender, or may have crowded-out messages. */
   #enter(seq: number, size: number, key: string, sender: Sender | undefined, senders: Senders): Sender | undefined {
     const pass = this.#pass;
     const before = this.#crowded.next((pass?.at ?? 0) + 1);
@@ -371,7 +372,7 @@ export class MailboxSubscription {
     return sender;
   }
 
-  /** A message of a sender all of whose messages are here, done with, or aside with it. */
+  /** Places a message of a sender whose other messages are all here, settled, or aside with it. */
   #admit(seq: number, size: number, sender: Sender): Sender | undefined {
     if (sender.until > Date.now()) {
       this.putOff(seq, sender);
@@ -379,7 +380,7 @@ export class MailboxSubscription {
     }
     const first = sender.aside.first;
     if (first !== undefined && first < seq) {
-      // Too early. A session that is ready has been asked for those before it, and this one comes behind them.
+      // Too early. A ready session has asked for the messages before it; this one follows them.
       sender.aside.add(seq);
       if (sender.state === "ready") this.#draft.askAgain(seq);
       else this.#draft.setAside(seq);
