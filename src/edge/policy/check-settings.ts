@@ -1,6 +1,6 @@
 /**
- * What is insecure or malformed in an edge's settings. Pure: the command refuses to start by it, the edge to dial, and its
- * log tells of it.
+ * Finds what is insecure or malformed in an edge's settings. Pure: by its findings the command refuses to start, the
+ * edge refuses to dial, and the log warns.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import { parseRate, RateError } from "./rate-setting.ts";
 import { parseRelays } from "./relay-allow-list.ts";
 import { parseProxies } from "./trusted-proxies.ts";
 
-/** The settings that are looked at: variables and secrets of the edge, undefined or empty when they are not set. */
+/** The settings to check: variables and secrets of the edge, undefined or empty if unset. */
 export interface Settings {
   readonly ORIGIN_RELAYS?: string | undefined;
   readonly RESOLVER?: string | undefined;
@@ -41,7 +41,7 @@ export interface Settings {
   readonly AUTH_ORIGIN?: string | undefined;
 }
 
-/** Names of the findings. */
+/** Codes of the findings. */
 export type FindingCode =
   | "NoKeys"
   | "InsecureKeys"
@@ -65,7 +65,7 @@ export type FindingCode =
   | "MalformedAuthOrigin"
   | "MalformedRevoked";
 
-/** One thing that is wrong. */
+/** One problem. */
 export interface Finding {
   readonly code: FindingCode;
   readonly setting: keyof Settings;
@@ -73,13 +73,13 @@ export interface Finding {
   readonly problem: string;
   /** What to do. */
   readonly cure: string;
-  /** Whether DEV permits it: then it is only told. */
+  /** Whether DEV permits it; then it is only reported. */
   readonly permitted: boolean;
 }
 
 /**
- * The findings for which the command does not start an edge, unless DEV permits them. This is the one place that says
- * which: add a code here to enforce it.
+ * The findings for which the command does not start an edge, unless DEV permits them. To enforce a code, add it here:
+ * this is the only list.
  */
 export const ENFORCED: readonly FindingCode[] = [
   "NoKeys",
@@ -104,7 +104,10 @@ export const ENFORCED: readonly FindingCode[] = [
   "MalformedRevoked",
 ];
 
-/** Of these, the findings for which a deployed edge, which has started in any case, serves nobody: it cannot guess. */
+/**
+ * Those of them for which a deployed edge, which cannot refuse to start, serves no request: it cannot guess the
+ * setting.
+ */
 export const UNSERVED: readonly FindingCode[] = [
   "MalformedRate",
   "MalformedQuota",
@@ -113,10 +116,9 @@ export const UNSERVED: readonly FindingCode[] = [
 ];
 
 /**
- * All that is insecure or malformed in the settings.
+ * Finds everything insecure or malformed in the settings.
  *
- * @example
- * insecurities({ ORIGIN_RELAYS: "*" }).map(({ code }) => code); // ["NoKeys", "WildcardRelays"]
+ * @example insecurities({ ORIGIN_RELAYS: "*" }).map(({ code }) => code); // ["NoKeys", "WildcardRelays"]
  */
 export function insecurities(settings: Settings): Finding[] {
   const dev = parseDev(settings.DEV);
@@ -140,7 +142,7 @@ export function insecurities(settings: Settings): Finding[] {
   ];
 }
 
-/** Those for which an edge does not start. */
+/** The findings for which an edge does not start. */
 export function forbidden(settings: Settings): Finding[] {
   return insecurities(settings).filter(({ code, permitted }) => !permitted && ENFORCED.includes(code));
 }
@@ -203,7 +205,7 @@ function resolver({ RESOLVER = "" }: Settings): Finding[] {
   ];
 }
 
-/** Whether nobody on the way to a URL can change what it answers. */
+/** Whether a URL's answers are safe from tampering on the way. */
 function isTrustworthy(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const { protocol, hostname } = new URL(text);
@@ -299,7 +301,7 @@ function ways({ LINK_WAYS = "" }: Settings): Finding[] {
   return [{ code: "MalformedWays", setting: "LINK_WAYS", ...parsed, permitted: false }];
 }
 
-/** Whether each link can be made by what the operator says about trust. */
+/** Checks that the operator's trust settings allow each link. */
 function trust(settings: Settings, dev: Dev): Finding[] {
   const { LINK_SECRETS = "", LINK_PLAIN = "" } = settings;
   const secrets = parseLinkSecrets(LINK_SECRETS);
@@ -315,11 +317,11 @@ function trust(settings: Settings, dev: Dev): Finding[] {
     const cure = "write HOST or HOST:PORT, separated by commas";
     return [{ code: "MalformedLinkPlain", setting: "LINK_PLAIN", problem, cure, permitted: false }];
   }
-  // Addresses that are not public are judged when they are dialled.
+  // Non-public addresses are judged when they are dialled.
   return dev.private ? [] : inClear(settings, [...secrets.keys()]);
 }
 
-/** Links that the settings ask for and that would go over the public internet without TLS, which the edge refuses. */
+/** Finds configured links that would cross the public internet without TLS, which the edge refuses. */
 function inClear(settings: Settings, known: readonly string[]): Finding[] {
   const { ORIGIN_RELAYS = "", LINKS = "", LINK_WAYS = "" } = settings;
   const rules = parseRelays(ORIGIN_RELAYS);
@@ -408,7 +410,9 @@ function authOrigin({ AUTH_ORIGIN = "" }: Settings): Finding[] {
   ];
 }
 
-/** A list in another form would be read as ids that no token has, and let all of them in. */
+/**
+ * Checks the revocation list. In another format it would be read as ids that no token has, and would revoke nothing.
+ */
 function revoked({ REVOKED = "" }: Settings): Finding[] {
   const malformed = REVOKED.split(",").find((entry) => /[\s"'[\]]/.test(entry.trim()));
   if (malformed === undefined) return [];

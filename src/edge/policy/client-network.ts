@@ -1,5 +1,5 @@
 /**
- * Where a request comes from: what cannot be chosen by whoever sends it, as far as the platform knows it.
+ * Determines where a request comes from, in a way that its sender cannot forge, as far as the platform allows.
  *
  * @module
  */
@@ -8,16 +8,17 @@ import { forwardedHops, xForwardedForHops } from "./forwarded.ts";
 import { formatAddress, type Network, readStrictAddress } from "./ip-address.ts";
 import { isTrusted, parseProxies } from "./trusted-proxies.ts";
 
-/** The setting of an isolate does not change: it is read once. */
+/** Cached: an isolate's settings do not change. */
 let last: { readonly text: string; readonly networks: readonly Network[] } | undefined;
 
 /**
- * An IPv4 address, or the network of an IPv6 one, of which every household has 2^64. Empty when it is not known.
+ * Returns the source: an IPv4 address, or the /64 of an IPv6 address, since every household has 2^64 of them. Empty if
+ * unknown.
  *
- * On Cloudflare it is CF-Connecting-IP, which Cloudflare sets whatever the sender has written there. An edge that runs
- * elsewhere knows the other end of its connection, and never believes that header. If that end is a trusted proxy, it is
- * the last hop in X-Forwarded-For or Forwarded that is not a trusted proxy itself; if the two headers disagree, a client
- * has written one of them, and the proxy is the source.
+ * On Cloudflare it is CF-Connecting-IP, which Cloudflare always overwrites. An edge elsewhere knows its peer's address,
+ * and ignores that header. If the peer is a trusted proxy, the source is the last hop in X-Forwarded-For or Forwarded
+ * that is not a trusted proxy itself. If the two headers disagree, a client has written one of them, and the source is
+ * the proxy.
  *
  * @param proxies the setting TRUSTED_PROXIES
  */
@@ -33,13 +34,13 @@ export function sourceOf(request: Request, proxies = ""): string {
   return one;
 }
 
-/** The other end of the connection, which workerd tells and Cloudflare does not. */
+/** The peer's address, which workerd provides and Cloudflare does not. */
 function peerOf({ cf }: Request): string | undefined {
   const peer: unknown = cf?.clientIp;
   return typeof peer === "string" ? /^\[?(.*?)\]?:\d+$/.exec(peer)?.[1] : undefined;
 }
 
-/** The hops by each of the headers that are there. */
+/** The hops of each header that is present. */
 function listsOf(headers: Headers): (readonly string[])[] {
   const [first, second] = [headers.get("X-Forwarded-For"), headers.get("Forwarded")];
   return [
@@ -48,13 +49,15 @@ function listsOf(headers: Headers): (readonly string[])[] {
   ];
 }
 
-/** The source by a list of hops; undefined when the last that no trusted proxy has is not an address, or there is none. */
+/** The source in a list of hops; undefined if all hops are trusted proxies, or the last other one is not an address. */
 function clientIn(hops: readonly string[], networks: readonly Network[]): string | undefined {
   const client = hops.findLast((hop) => !isTrusted(hop, networks));
   return client === undefined || readStrictAddress(client) === undefined ? undefined : networkOf(client);
 }
 
-/** One spelling for each source; an IPv4 address is itself in IPv6 clothes too, as a socket that listens on :: sees it. */
+/**
+ * One spelling per source. An IPv4-mapped IPv6 address, as a socket that listens on :: sees it, is the IPv4 address.
+ */
 function networkOf(text: string): string {
   const address = readStrictAddress(text);
   if (address === undefined) return text;

@@ -1,29 +1,28 @@
 /**
- * The setting DEV: which of the things that are refused in production are permitted here. Pure.
+ * The setting DEV: permits things here that are refused in production. Pure.
  *
  * @module
  */
 
 /** What is permitted. */
 export interface Dev {
-  /** Relays at loopback, private and other addresses that are not public. */
+  /** Relays at loopback, private and other non-public addresses. */
   readonly private: boolean;
-  /** No keys: anybody may use the edge. */
+  /** An edge without keys, which any client may use. */
   readonly open: boolean;
-  /** An allow list of everything. */
+  /** An allow list that allows every relay. */
   readonly wildcard: boolean;
-  /** Words of the setting that mean nothing, and permit nothing. */
+  /** Unknown words of the setting, which permit nothing. */
   readonly unknown: readonly string[];
 }
 
 const WORDS: readonly string[] = ["private", "open", "wildcard"];
 
 /**
- * Reads the setting DEV: empty for production, `1` for everything insecure, or a list of `private`, `open` and
- * `wildcard`, separated by commas or spaces.
+ * Parses DEV: empty for production, `1` for everything insecure, or a list of `private`, `open` and `wildcard`,
+ * separated by commas or spaces.
  *
- * @example
- * parseDev("private"); // { private: true, open: false, wildcard: false, unknown: [] }
+ * @example parseDev("private"); // { private: true, open: false, wildcard: false, unknown: [] }
  */
 export function parseDev(text: string | undefined): Dev {
   const words = (text ?? "").split(/[\s,]+/).filter((word) => word !== "");

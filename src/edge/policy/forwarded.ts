@@ -1,27 +1,26 @@
 /**
- * The hops of a request, as reverse proxies write them: X-Forwarded-For, and Forwarded [RFC 7239]. Pure.
+ * Parses the hops of a request from reverse proxies' headers: X-Forwarded-For, and Forwarded [RFC 7239]. Pure.
  *
- * A client may write both headers itself. Each proxy appends the address that it was reached from, so the end of a list is
- * what the nearest proxy says, and a client may have written all that stands before the first proxy's entry.
+ * A client can write both headers itself. Each proxy appends the address that it was reached from. So the last entry
+ * comes from the nearest proxy, and a client may have written everything before the first proxy's entry.
  *
  * @module
  */
 
-/** A name and its value, which is a token or a quoted string, up to the end of it, of the element, or of the header. */
+/** A name and its value, a token or a quoted string, up to the end of the pair, the element or the header. */
 const PAIR = /[ \t]*(?:([!#$%&'*+.^_`|~\w-]+)=(?:([!#$%&'*+.^_`|~\w-]+)|"((?:[^"\\]|\\.)*)"))?[ \t]*([;,]|$)/y;
 
-/** The hops in X-Forwarded-For, the nearest last; an entry that names no address stays as it is. */
+/** Returns the hops in X-Forwarded-For, the nearest last. An entry that is not an address is returned as it is. */
 export function xForwardedForHops(header: string): string[] {
   return header.split(",").map((entry) => withoutPort(entry.trim()));
 }
 
 /**
- * The hops in Forwarded, the nearest last; empty where a proxy does not say which.
+ * Returns the hops in Forwarded, the nearest last. A hop is empty if the proxy does not name it.
  *
- * @returns undefined when the header is malformed: a client's quote may have swallowed what a proxy appended
+ * @returns undefined if the header is malformed: a client's quote may have swallowed what a proxy appended
  *
- * @example
- * forwardedHops('for=192.0.2.43, for="[2001:db8::17]:4711";proto=https'); // ["192.0.2.43", "2001:db8::17"]
+ * @example forwardedHops('for=192.0.2.43, for="[2001:db8::17]:4711";proto=https'); // ["192.0.2.43", "2001:db8::17"]
  */
 export function forwardedHops(header: string): string[] | undefined {
   const hops: string[] = [];
@@ -32,7 +31,7 @@ export function forwardedHops(header: string): string[] | undefined {
     if (pair === null) return undefined;
     const [, name = "", token, quoted = "", end] = pair;
     if (name.toLowerCase() === "for") {
-      // Once at the most in an element, or a client's value could stand in for the proxy's.
+      // At most once per element, or a client's value could replace the proxy's.
       if (hop !== "") return undefined;
       hop = withoutPort(token ?? quoted.replace(/\\(.)/g, "$1"));
     }
@@ -44,7 +43,7 @@ export function forwardedHops(header: string): string[] | undefined {
   }
 }
 
-/** Some proxies write the port as well, and IPv6 addresses in brackets. */
+/** Some proxies add the port, and write IPv6 addresses in brackets. */
 function withoutPort(node: string): string {
   return /^\[(.*)\](?::[\w.-]+)?$/.exec(node)?.[1] ?? /^([\d.]+):[\w.-]+$/.exec(node)?.[1] ?? node;
 }

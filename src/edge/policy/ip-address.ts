@@ -1,13 +1,13 @@
 /**
- * IP addresses: every spelling that a resolver or inet_aton might take for one, and what kind of address it is. Pure.
+ * IP addresses: parses every spelling that a resolver or inet_aton might accept, and classifies the address. Pure.
  *
- * Whoever judges an address must read it as widely as whoever dials it, or more so: what is not understood here is never
- * passed on as a name.
+ * The judge of an address must accept at least the spellings that the dialler does: what is not understood here must
+ * never be passed on as a name.
  *
  * @module
  */
 
-/** An IPv4 or IPv6 address as a number. An IPv4-mapped one is IPv4, since that is what it is dialled as. */
+/** An IPv4 or IPv6 address as a number. An IPv4-mapped one is IPv4, since it is dialled as such. */
 export interface Address {
   readonly family: 4 | 6;
   readonly value: bigint;
@@ -19,7 +19,7 @@ export interface Network {
   readonly bits: number;
 }
 
-/** What an address is for. Only `public` ones are reached over the internet, and by everybody alike. */
+/** The kind of an address. Only `public` ones are reachable over the internet, from everywhere alike. */
 export type AddressKind =
   | "public"
   | "loopback"
@@ -39,23 +39,22 @@ export type AddressKind =
   | "discard"
   | "reserved";
 
-/** What a text is: an address, a text that cannot be one, or one that was meant to be and is none. */
+/** An address, a text that cannot be one, or a malformed address. */
 export type Reading =
   | { readonly type: "address"; readonly address: Address }
   | { readonly type: "name" }
   | { readonly type: "malformed"; readonly detail: string };
 
-/** Longer texts are no address in any spelling, and are not looked at. */
+/** Longer texts are not an address in any spelling, and are not parsed. */
 const LONGEST = 64;
 
 /**
- * Reads an address in any spelling: `127.0.0.1`, `127.1`, `2130706433`, `0177.0.0.1`, `0x7f.1`, `::ffff:7f00:1`, `[::1]`,
- * each also in upper case, and the IPv4 ones with a dot at the end.
+ * Parses an address in any spelling: `127.0.0.1`, `127.1`, `2130706433`, `0177.0.0.1`, `0x7f.1`, `::ffff:7f00:1`,
+ * `[::1]`, each also in upper case, and the IPv4 ones with a trailing dot.
  *
- * @example
- * readAddress("0x7f.1"); // { type: "address", address: { family: 4, value: 2130706433n } }
- * readAddress("relay.example.com"); // { type: "name" }
- * readAddress("127.0.0.256"); // { type: "malformed", detail: "..." }
+ * @example readAddress("0x7f.1"); // { type: "address", address: { family: 4, value: 2130706433n } }
+ *   readAddress("relay.example.com"); // { type: "name" } readAddress("127.0.0.256"); // { type: "malformed", detail:
+ *   "..." }
  */
 export function readAddress(text: string): Reading {
   const bracketed = text.startsWith("[");
@@ -69,14 +68,14 @@ export function readAddress(text: string): Reading {
   }
   const plain = text.endsWith(".") ? text.slice(0, -1) : text;
   const last = plain.slice(plain.lastIndexOf(".") + 1);
-  // The rule of browsers: what ends in a number is an IPv4 address, or nothing.
+  // The rule of browsers: a host that ends in a number is an IPv4 address, or malformed.
   if (!/^(?:[0-9]+|0x[0-9a-f]*)$/i.test(last)) return { type: "name" };
   const value = text.length > LONGEST ? undefined : looseIPv4(plain.toLowerCase());
   if (value === undefined) return malformed("it ends in a number and is not an IPv4 address: four numbers to 255");
   return { type: "address", address: { family: 4, value } };
 }
 
-/** Reads an address as RFC 4291 and dotted decimals without leading zeros write it, and nothing else. */
+/** Parses only RFC 4291 spellings, and dotted decimals without leading zeros. */
 export function readStrictAddress(text: string): Address | undefined {
   if (text.length > LONGEST) return undefined;
   const v4 = strictIPv4(text);
@@ -85,11 +84,11 @@ export function readStrictAddress(text: string): Address | undefined {
   return v6 === undefined ? undefined : normalized({ family: 6, value: v6 });
 }
 
-/** The one spelling that is dialled: `63.209.254.7`, `2001:db8::7`. */
+/** Formats the spelling that is dialled: `63.209.254.7`, `2001:db8::7`. */
 export function formatAddress({ family, value }: Address): string {
   if (family === 4) return [24n, 16n, 8n, 0n].map((shift) => (value >> shift) & 0xffn).join(".");
   const groups = Array.from({ length: 8 }, (_, n) => ((value >> BigInt(112 - 16 * n)) & 0xffffn).toString(16));
-  // RFC 5952: the longest run of two or more zero groups, the first of equals.
+  // RFC 5952: the longest run of two or more zero groups, the first of equal ones.
   let [start, length] = [0, 1];
   for (let n = 0; n < 8; n += 1) {
     let run = 0;
@@ -100,20 +99,20 @@ export function formatAddress({ family, value }: Address): string {
   return `${groups.slice(0, start).join(":")}::${groups.slice(start + length).join(":")}`;
 }
 
-/** Whether an address lies in a network. */
+/** Whether a network contains an address. */
 export function isWithin(address: Address, { base, bits }: Network): boolean {
   if (address.family !== base.family) return false;
   const rest = BigInt((base.family === 4 ? 32 : 128) - bits);
   return address.value >> rest === base.value >> rest;
 }
 
-/** The first address of the network that an address lies in. */
+/** The first address of the network of an address. */
 export function firstOf(address: Address, bits: number): Address {
   const rest = BigInt((address.family === 4 ? 32 : 128) - bits);
   return { family: address.family, value: (address.value >> rest) << rest };
 }
 
-/** The IPv4 addresses that an IPv6 address is carried to by a tunnel or a translator that reads them out of it. */
+/** The IPv4 addresses embedded in an IPv6 address, to which a tunnel or a translator would forward. */
 export function embedded(address: Address): Address[] {
   if (address.family === 4) return [];
   const shifts = TUNNELS.filter(({ network }) => isWithin(address, network)).map(({ shift }) => shift);
@@ -124,10 +123,10 @@ export function embedded(address: Address): Address[] {
 }
 
 /**
- * What kind of address it is. A tunnelling form (NAT64, 6to4, IPv4-compatible, SIIT, ISATAP) is what it embeds.
+ * Classifies an address. A tunnelling form (NAT64, 6to4, IPv4-compatible, SIIT, ISATAP) has the kind of the address
+ * that it embeds.
  *
- * @example
- * classify({ family: 4, value: 0x7f000001n }); // "loopback"
+ * @example classify({ family: 4, value: 0x7f000001n }); // "loopback"
  */
 export function classify(address: Address): AddressKind {
   const known = KINDS.find(([network]) => isWithin(address, network));
@@ -137,11 +136,11 @@ export function classify(address: Address): AddressKind {
     .find((kind) => kind !== "public");
   if (hidden !== undefined) return hidden;
   if (address.family === 4 || isWithin(address, GLOBAL_UNICAST)) return "public";
-  // All else has not been handed out.
+  // Everything else is unassigned.
   return TUNNELS.some(({ network }) => isWithin(address, network)) ? "public" : "reserved";
 }
 
-/** `10.0.0.0/8` and the like, as the registries write them. */
+/** Parses a network such as `10.0.0.0/8`, as the registries write it. */
 function network(text: string): Network {
   const [address = "", bits = ""] = text.split("/");
   const value = address.includes(":") ? ipv6(address) : strictIPv4(address);
@@ -149,7 +148,7 @@ function network(text: string): Network {
   return { base: { family: address.includes(":") ? 6 : 4, value }, bits: Number(bits) };
 }
 
-/** The IANA special-purpose registries, and where clouds keep credentials. The first that holds an address names it. */
+/** The IANA special-purpose registries, and where clouds keep credentials. The first match names the kind. */
 const KINDS: readonly (readonly [Network, AddressKind])[] = (
   [
     ["metadata", "169.254.169.254/32 169.254.170.2/32 100.100.100.200/32 168.63.129.16/32 192.0.0.192/32"],
@@ -163,7 +162,7 @@ const KINDS: readonly (readonly [Network, AddressKind])[] = (
     ["unique-local", "fc00::/7"],
     ["documentation", "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/20"],
     ["benchmarking", "198.18.0.0/15 2001:2::/48"],
-    // 2001::/32 within it is Teredo, which hides its IPv4 addresses.
+    // 2001::/32 within it is Teredo, which obscures its IPv4 addresses.
     ["ietf-protocol", "192.0.0.0/24 192.88.99.0/24 2001::/23"],
     ["broadcast", "255.255.255.255/32"],
     ["multicast", "224.0.0.0/4 ff00::/8"],
@@ -178,7 +177,7 @@ const GLOBAL_UNICAST = network("2000::/3");
 
 const MAPPED = network("::ffff:0:0/96");
 
-/** Where an IPv6 address holds an IPv4 address, and how far from its end. */
+/** Networks whose IPv6 addresses hold an IPv4 address, and its distance from the end in bits. */
 const TUNNELS: readonly { readonly network: Network; readonly shift: bigint }[] = [
   { network: network("::/96"), shift: 0n },
   { network: network("::ffff:0:0:0/96"), shift: 0n },
@@ -190,7 +189,7 @@ function normalized(address: Address): Address {
   return isWithin(address, MAPPED) ? { family: 4, value: address.value & 0xffffffffn } : address;
 }
 
-/** As inet_aton reads it: one to four parts, decimal, octal or hexadecimal, the last of which fills what is left. */
+/** Parses as inet_aton does: one to four parts, decimal, octal or hexadecimal, of which the last fills the rest. */
 function looseIPv4(text: string): bigint | undefined {
   const parts = text.split(".").map(looseNumber);
   if (parts.length > 4) return undefined;
@@ -204,7 +203,7 @@ function looseIPv4(text: string): bigint | undefined {
 }
 
 function looseNumber(text: string): bigint | undefined {
-  // Browsers take a bare 0x for zero.
+  // Browsers read a bare 0x as zero.
   if (/^0x[0-9a-f]*$/.test(text)) return BigInt(`${text}${text === "0x" ? "0" : ""}`);
   if (/^0[0-7]+$/.test(text)) return BigInt(`0o${text.slice(1)}`);
   return /^(?:0|[1-9][0-9]*)$/.test(text) ? BigInt(text) : undefined;
@@ -232,7 +231,7 @@ function ipv6(text: string): bigint | undefined {
   return [...before, ...Array<bigint>(missing).fill(0n), ...after].reduce((value, group) => (value << 16n) | group, 0n);
 }
 
-/** @param last whether the address ends with these groups: only there four decimals may stand for the last two */
+/** @param last whether the address ends with these groups: only there may four decimals stand for the last two */
 function groups(text: string, last: boolean): bigint[] | undefined {
   if (text === "") return [];
   const parts = text.split(":");

@@ -1,5 +1,5 @@
 /**
- * Links to origin relays: which an edge stays connected to, and by what it trusts the other end. The settings LINKS,
+ * Links to origin relays: which ones an edge keeps open, and how it trusts the other end. The settings LINKS,
  * LINK_SECRETS and LINK_PLAIN. Pure.
  *
  * @module
@@ -10,18 +10,18 @@ import { parseDev } from "./dev-setting.ts";
 import { parseWays, type Way, waysTo } from "./link-ways.ts";
 import { judgeRelay, type Permits, type Refusal, type Rules } from "./relay-allow-list.ts";
 
-/** What is asked of a link to one relay. */
+/** Requirements of the link to one relay. */
 export interface LinkTerms {
-  /** The secrets of the pair, one of which the relay must prove to have; undefined when there are none. */
+  /** The pair's secrets, of which the relay must prove to know one; undefined if there are none. */
   readonly secrets: readonly Uint8Array[] | undefined;
-  /** Whether it may go over the public internet without TLS. */
+  /** Whether it may cross the public internet without TLS. */
   readonly clear: boolean;
 }
 
 /**
- * What is asked of the link to a relay. Without TLS a link may go over the public internet only when the operator says so:
- * by `NAME=none` in LINK_SECRETS, which does without a proof as well, or by LINK_PLAIN for one that is proved. Undefined
- * when the settings cannot be read.
+ * Returns the requirements of the link to a relay; undefined if the settings are malformed. Only the operator can allow
+ * a link across the public internet without TLS: by `NAME=none` in LINK_SECRETS, which waives the proof too, or by
+ * LINK_PLAIN for a link with a proof.
  */
 export function linkTerms(
   url: string,
@@ -41,12 +41,12 @@ export interface NamedWay {
 }
 
 /**
- * The ways to a relay that the allow list allows. One is enough for a link: an entry that names the port of one way need
- * not be joined by another for the port that the relay's name stands for elsewhere.
+ * Returns the ways to a relay that the allow list allows. One is enough for a link, so an entry with the port of one
+ * way needs no second entry for the default port.
  *
  * @param relay Relay-Server-Name
- * @param last the name that worked last: it is tried first
- * @returns why there is none: the way's reason that is nearest to being allowed
+ * @param last the name that worked last, which is tried first
+ * @returns if there is none, the refusal that is closest to being allowed
  */
 export function judgeLink(
   relay: string,
@@ -66,8 +66,8 @@ export function judgeLink(
 }
 
 /**
- * Whether there may ever be a link to a relay: without, what is sent there would wait in vain. One with a secret may also
- * connect by itself, and which of a private network's addresses it has shows when it is dialled.
+ * Whether a link to a relay is possible; if not, messages to it would wait in vain. A relay with a secret may also
+ * connect to the edge, and a private network's addresses are known only when dialled.
  */
 export function mayLink(
   url: string,
@@ -85,13 +85,13 @@ export function mayLink(
   return !("problem" in ways) && ways.every(({ kind }) => kind === "tls");
 }
 
-/** By what a relay that connects is trusted. When the setting cannot be read, no proof is good enough. */
+/** How to trust a relay that connects. If the setting is malformed, every proof is refused. */
 export function trustIn(url: string, text = ""): LinkTrust | undefined {
   const secrets = linkSecrets(text);
   return secrets === undefined ? { type: "secrets", secrets: [] } : secrets.get(url);
 }
 
-/** The settings of an isolate do not change: they are read once. */
+/** Cached: an isolate's settings do not change. */
 let last: { readonly text: string; readonly secrets: LinkSecrets | undefined } | undefined;
 
 function linkSecrets(text: string): LinkSecrets | undefined {
@@ -103,15 +103,15 @@ function linkSecrets(text: string): LinkSecrets | undefined {
 }
 
 export interface Links {
-  /** Relay-Server-Names, as they were written. */
+  /** Relay-Server-Names as written. */
   readonly names: readonly string[];
   /** The URLs of these relays, which are the names of their Links. */
   readonly urls: readonly string[];
-  /** Entries that are no relay's name. */
+  /** Entries that are not the name of a relay. */
   readonly malformed: readonly string[];
 }
 
-/** Reads LINKS or LINK_PLAIN: entries separated by commas or spaces. */
+/** Parses LINKS or LINK_PLAIN: entries separated by commas or spaces. */
 export function parseLinks(text: string): Links {
   const names: string[] = [];
   const urls: string[] = [];

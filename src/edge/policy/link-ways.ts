@@ -1,12 +1,12 @@
 /**
- * The ways to an origin relay, in the order in which they are tried: the setting LINK_WAYS.
+ * The setting LINK_WAYS: the ways to an origin relay, in the order in which they are tried.
  *
  *   sstp:2492   SSTP over TCP
  *   sstp:443    the same on the port that firewalls let pass: the specification's direct Secure Tunnel
  *   tls:443     SSTP over TLS
  *   http:80     SSTP in KeepAlive [MS-GRVHENC 2.2.3]
  *
- * Where TLS is named nothing else may be: whoever can keep the edge from the one port would choose the other.
+ * TLS excludes the other ways: an attacker who blocks its port would otherwise force the edge to send in clear.
  *
  * @module
  */
@@ -17,10 +17,10 @@ export interface Way {
   readonly port: number;
 }
 
-/** What is tried when LINK_WAYS is not set. */
+/** The ways tried if LINK_WAYS is not set. */
 export const DEFAULT_WAYS = "sstp:2492 sstp:443 http:80";
 
-/** What is wrong with the setting, as the end of a sentence that begins with it, and what to do. */
+/** What is wrong with the setting, as the end of a sentence that begins with its name, and what to do. */
 export interface MalformedWays {
   readonly problem: string;
   readonly cure: string;
@@ -53,11 +53,11 @@ export function parseWays(text: string): readonly Way[] | MalformedWays {
 }
 
 /**
- * The ways to one relay, each with the name to dial. A name with a port has one way: of the kind that the setting gives
- * to that port, otherwise TLS where the setting has nothing else, and SSTP where it has.
+ * Returns the ways to one relay, each with the name to dial. A name with a port has one way: of the kind that the
+ * setting gives to that port; otherwise TLS if the setting has only TLS, and SSTP if not.
  *
  * @param relay Relay-Server-Name
- * @param last the name that worked last: it is tried first
+ * @param last the name that worked last, which is tried first
  */
 export function waysTo(
   relay: string,

@@ -1,12 +1,12 @@
 /**
- * What may wait for one peer, and how much of it one sender may have: the variable QUOTA.
+ * The setting QUOTA: what may wait for one peer, and how much of it may come from one sender.
  *
  * @module
  */
 import { longestIn, QUOTA, type Quota } from "../../store-and-forward/share.ts";
 import { MESSAGE_LIMIT } from "./limits.ts";
 
-/** A QUOTA that is not well formed; the message says what to change. */
+/** A malformed QUOTA. The message says what to change. */
 export class QuotaError extends Error {
   /** What is wrong, as the end of a sentence that begins with QUOTA. */
   readonly problem: string;
@@ -21,19 +21,19 @@ export class QuotaError extends Error {
   }
 }
 
-/** The least octets: below it a queue would take next to nothing but what stands beside the bodies. */
+/** Minimum bytes. With less, a queue would hold hardly more than the overhead beside the bodies. */
 const LEAST_OCTETS = 1024 * 1024;
 
-/** The least messages: a transfer has a few on its way at any time. */
+/** Minimum messages: a transfer has a few in flight at any time. */
 const LEAST_MESSAGES = 16;
 
-/** Shares beyond these leave next to nothing for one sender, or for all others. */
+/** Shares outside this range leave next to nothing for one sender, or for all others. */
 const LEAST_SHARE = 0.01;
 const LARGEST_SHARE = 0.9;
 
 const UNITS: Readonly<Record<string, number>> = { "": 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 
-/** How each figure is written. */
+/** The format of each figure. */
 const FORMS = {
   octets: /^([0-9]{1,15})(KiB|MiB|GiB|)$/,
   messages: /^([0-9]{1,15})()$/,
@@ -46,23 +46,22 @@ const LIMITS = {
   share: [LEAST_SHARE, LARGEST_SHARE],
 } as const;
 
-/** The setting is read by each object that wakes. */
+/** Cached, because every object that wakes reads the setting. */
 let last: { readonly text: string; readonly quota: Quota } = { text: "", quota: QUOTA };
 
 /**
- * Parses QUOTA: `name=figure`, separated by spaces or commas. What is not named has its default.
+ * Parses QUOTA: `name=figure`, separated by spaces or commas. Unnamed limits have their defaults.
  *
  * @throws QuotaError
  *
- * @example
- * parseQuota("octets=64MiB share=0.25"); // and 100,000 messages as by default
+ * @example parseQuota("octets=64MiB share=0.25"); // and 100,000 messages as by default
  */
 export function parseQuota(text: string): Quota {
   if (text !== last.text) last = { text, quota: read(text) };
   return last.quota;
 }
 
-/** The longest message that a mailbox takes: one sender alone must be able to have it waiting. @throws QuotaError */
+/** The longest message, in bytes, that a mailbox takes: one sender alone must have room for it. @throws QuotaError */
 export function messageLimit(text: string): number {
   return Math.min(MESSAGE_LIMIT, longestIn(parseQuota(text)));
 }

@@ -1,25 +1,25 @@
 /**
- * How much one principal may do: the variable RATE, and under which name its share is metered.
+ * The setting RATE: how much one principal may do, and the name under which it is metered.
  *
  * @module
  */
 import { LEAST_RATE_OCTETS, RATE } from "./limits.ts";
 
-/** What one principal may do. */
+/** Limits of one principal. */
 export interface Rate {
   /** Virtual connections at a time. */
   readonly connections: number;
-  /** New ones, a minute. */
+  /** New virtual connections a minute. */
   readonly connects: number;
-  /** Octets that its devices send, a second. */
+  /** Bytes that its devices send a second. */
   readonly octets: number;
-  /** Messages that its devices send, a second: one to several recipients is as many. */
+  /** Messages that its devices send a second. A message to several recipients counts once for each. */
   readonly messages: number;
-  /** Recipients that one session may have. */
+  /** Recipients of one session. */
   readonly recipients: number;
 }
 
-/** A RATE that is not well formed; the message says what to change. */
+/** A malformed RATE. The message says what to change. */
 export class RateError extends Error {
   /** What is wrong, as the end of a sentence that begins with RATE. */
   readonly problem: string;
@@ -35,12 +35,12 @@ export class RateError extends Error {
 }
 
 /**
- * Parses RATE: `name=number`, separated by spaces or commas. What is not named has its default.
+ * Parses RATE: `name=number`, separated by spaces or commas. Unnamed limits have their defaults.
  *
  * @throws RateError
  *
- * @example
- * parseRate("connections=50 octets=1000000"); // 120 connects a minute and 5,000 messages a second as by default
+ * @example parseRate("connections=50 octets=1000000"); // 120 connects a minute and 5,000 messages a second as by
+ *   default
  */
 export function parseRate(text: string): Rate {
   const rate: Record<keyof Rate, number> = { ...RATE };
@@ -70,15 +70,15 @@ function quote(text: string): string {
 }
 
 /**
- * The name under which a virtual connection is metered; undefined when it has no limits. Whoever has limits shares them
- * among all that is metered under the same name.
+ * Returns the name under which a virtual connection is metered; undefined if it has no limits. All connections of one
+ * name share its limits.
  *
- * Whoever shows a token has a share by that token. Where nobody has to say who he is, it is the address by which a device
- * connects, which it may choose: that keeps a device that runs wild from being in the way of others, and nobody who means
- * to be. There an operator who sets no RATE has no limits.
+ * A connection with a token is metered by the token. Where none is required, it is metered by the address by which the
+ * device connects, which the device may choose: that protects others from a runaway device, not from an attacker. Such
+ * connections have no limits unless the operator sets RATE.
  *
  * @param source the device URL of the SSTP Connect
- * @param token what is the same for the same token; undefined where nobody has to show one
+ * @param token identifies the token; undefined where none is required
  */
 export function meteredName(
   source: string,

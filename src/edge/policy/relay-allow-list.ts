@@ -1,10 +1,10 @@
 /**
- * Which origin relays may be dialled: the allow list ORIGIN_RELAYS, default deny. Pure.
+ * The allow list ORIGIN_RELAYS: which origin relays may be dialled. Default deny. Pure.
  *
  * An entry is a host name (`relay.example.com`), a glob (`*.relays.example.com`, `relay?.example.com`: `*` is any text,
  * dots included, `?` one character of a label), an address (`63.209.254.7`, `2001:db8::7`), or a range of them
- * (`63.209.254.0/24`, `63.209.254.*`, `2001:db8::/32`), each with an optional port (`:8443`; `[2001:db8::7]:8443`).
- * An entry without a port stands for 2492, 443 and 80. `!entry` denies, for all ports when it has none, and wins.
+ * (`63.209.254.0/24`, `63.209.254.*`, `2001:db8::/32`), each with an optional port (`:8443`; `[2001:db8::7]:8443`). An
+ * entry without a port stands for 2492, 443 and 80. `!entry` denies, on all ports if it names none, and wins.
  *
  * @module
  */
@@ -30,7 +30,7 @@ export interface RelayEndpoint {
 
 /** One entry of the list. */
 export interface Rule {
-  /** As it was written. */
+  /** The entry as written. */
   readonly text: string;
   readonly hosts: Hosts;
   /** Undefined: the usual ports of an allowed relay, all ports of a denied one. */
@@ -47,11 +47,11 @@ type Hosts =
 export interface Rules {
   readonly allow: readonly Rule[];
   readonly deny: readonly Rule[];
-  /** Allowing entries that strangers can come under: `*`, `*.com`, `0.0.0.0/0`. */
+  /** Allowing entries that also cover strangers' relays: `*`, `*.com`, `0.0.0.0/0`. */
   readonly wildcards: readonly Rule[];
 }
 
-/** A list that cannot be read: which entry, and how to write it. */
+/** A malformed list: which entry, and how to write it. */
 export interface MalformedRelays {
   readonly type: "malformed";
   readonly entry: string;
@@ -62,42 +62,43 @@ export interface MalformedRelays {
 export interface Refusal {
   readonly type: "refused";
   readonly reason: "MalformedRelay" | "RelayNotAllowed" | "RelayPrivate" | "DNSLookupFailed";
-  /** For the device: it tells nothing about the list. */
+  /** For the device; reveals nothing about the list. */
   readonly detail: string;
-  /** What the operator changes to allow it, as the end of a sentence. It quotes the list, so devices do not see it. */
+  /**
+   * What the operator must change to allow it, as the end of a sentence. It quotes the list, so devices do not see it.
+   */
   readonly cure?: string;
 }
 
 /** What is permitted beyond the list. */
 export interface Permits {
-  /** Addresses that are not public, and names that mean something on one network only. */
+  /** Non-public addresses, and names that are valid in one network only. */
   readonly private: boolean;
 }
 
 /** Ports of an entry that names none [MS-GRVHENC 1.9]. */
 export const RELAY_PORTS: readonly number[] = [SSTP_PORT, SECURE_TUNNEL_PORT, HTTP_PORT];
 
-/** A range wider than this is taken by strangers as well: the largest blocks that were ever given to one holder. */
+/** The largest blocks ever assigned to one holder. A wider range also covers strangers' relays. */
 const WIDEST = { 4: 8, 6: 16 } as const;
 
-/** The longest host name of DNS. */
+/** The longest host name in DNS. */
 const LONGEST_NAME = 253;
 
-/** Not even what IDNA would turn into ASCII: full-width digits are a way to write an address. */
+/** Refuses even characters that IDNA maps to ASCII: full-width digits can spell an address. */
 const NOT_ASCII = /[^!-~]/;
 const NOT_ASCII_CURE = "it has characters beyond printable ASCII: write the name as DNS has it, with xn--";
 
 const LABEL = /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/;
 
-/** Names that no public DNS answers for, or that mean another machine in each network. */
+/** Names that public DNS does not resolve, or that mean a different machine in each network. */
 const PRIVATE_ZONES = ["localhost", "localdomain", "local", "internal", "home.arpa"];
 
 /**
- * Reads the list. Entries are separated by commas or spaces; an empty list allows nothing.
+ * Parses the list. Entries are separated by commas or spaces; an empty list allows nothing.
  *
- * @example
- * parseRelays("*.relays.example.com, 63.209.254.*, !63.209.254.9"); // { type: "rules", rules: ... }
- * parseRelays("10.0.0.1/8"); // { type: "malformed", entry: "10.0.0.1/8", detail: "... write 10.0.0.0/8" }
+ * @example parseRelays("*.relays.example.com, 63.209.254.*, !63.209.254.9"); // { type: "rules", rules: ... }
+ *   parseRelays("10.0.0.1/8"); // { type: "malformed", entry: "10.0.0.1/8", detail: "... write 10.0.0.0/8" }
  */
 export function parseRelays(text: string): { readonly type: "rules"; readonly rules: Rules } | MalformedRelays {
   const rules = { allow: [] as Rule[], deny: [] as Rule[], wildcards: [] as Rule[] };
@@ -113,21 +114,20 @@ export function parseRelays(text: string): { readonly type: "rules"; readonly ru
 }
 
 /**
- * Judges a relay by its name alone. What is allowed and is a name has to be resolved, and its addresses judged by
- * {@link judgeAddresses}; then only these may be dialled.
+ * Judges a relay by its name alone. An allowed name must still be resolved, and its addresses judged by {@link
+ * judgeAddresses}. Only those addresses may be dialled.
  *
  * @param name Relay-Server-Name of the request [MS-GRVHENC 2.2.1.1.2]; without a port it means 2492
  *
- * @example
- * judgeRelay("relay.example.com", rules, { private: false });
- * // { type: "allowed", endpoint: { hostname: "relay.example.com", port: 2492 }, resolve: true }
+ * @example judgeRelay("relay.example.com", rules, { private: false }); // { type: "allowed", endpoint: { hostname:
+ *   "relay.example.com", port: 2492 }, resolve: true }
  */
 export function judgeRelay(
   name: string,
   rules: Rules,
   permits: Permits,
 ): { readonly type: "allowed"; readonly endpoint: RelayEndpoint; readonly resolve: boolean } | Refusal {
-  // Before any folding: lower case makes an ASCII k of a Kelvin sign.
+  // Check before lower-casing, which turns a Kelvin sign into an ASCII k.
   if (NOT_ASCII.test(name)) return refused("MalformedRelay", `The host cannot be used: ${NOT_ASCII_CURE}.`);
   const parts = splitPort(name.toLowerCase());
   if (parts === undefined) return refused("MalformedRelay", "Its port is not a number from 1 to 65535.");
@@ -153,8 +153,8 @@ export function judgeRelay(
 }
 
 /**
- * Judges what an allowed name was resolved to. One address that may not be dialled condemns all: the name is not what
- * the operator believed it to be.
+ * Judges the addresses that an allowed name resolved to. If one of them may not be dialled, none may: the name is not
+ * what the operator believed it to be.
  *
  * @returns hosts to dial, in the same order, IPv6 in brackets
  */
@@ -179,12 +179,12 @@ export function judgeAddresses(
   return { type: "allowed", hosts };
 }
 
-/** What an entry says, or what is wrong with it and how to write it. */
+/** Parses an entry. Returns a rule, or what is wrong and how to write it. */
 function parseEntry(text: string, written: string): Rule | string {
   if (NOT_ASCII.test(written)) return NOT_ASCII_CURE;
   const entry = written.toLowerCase();
   const slash = entry.indexOf("/");
-  // In a range the port follows the number of bits.
+  // In a range, the port follows the number of bits.
   const parts = slash < 0 || entry.startsWith("[") ? splitPort(entry) : splitRange(entry, slash);
   if (parts === undefined)
     return "its port is not a number from 1 to 65535: write HOST:PORT, and [ADDRESS]:PORT for IPv6";
@@ -224,7 +224,7 @@ function parseRange(first: string, digits: string): Hosts | string {
   const address = readStrictAddress(first);
   if (address === undefined)
     return "what stands before the slash is not an address: write 63.209.254.0/24 or 2001:db8::/32";
-  // An IPv4-mapped range is one of IPv4.
+  // An IPv4-mapped range is an IPv4 range.
   const mapped = address.family === 4 && first.includes(":");
   const most = address.family === 4 && !mapped ? 32 : 128;
   const written = Number(digits);
@@ -238,7 +238,7 @@ function parseRange(first: string, digits: string): Hosts | string {
   return { type: "network", network: { base, bits } };
 }
 
-/** `63.209.254.*` */
+/** Parses `63.209.254.*`. */
 function parseStars(host: string): Hosts | string {
   const fixed = /^((?:[0-9]+\.)*)\*(?:\.\*)*$/.exec(host)?.[1];
   const base =
@@ -252,7 +252,7 @@ interface Parts {
   readonly port?: number;
 }
 
-/** `host`, `host:port`, `[v6]`, `[v6]:port`; two colons without brackets are an IPv6 address without a port. */
+/** Splits `host`, `host:port`, `[v6]`, `[v6]:port`. Two colons without brackets are an IPv6 address without a port. */
 function splitPort(text: string): Parts | undefined {
   const bracket = text.startsWith("[") ? text.lastIndexOf("]") : -1;
   const colon = text.indexOf(":", bracket + 1);
@@ -260,7 +260,7 @@ function splitPort(text: string): Parts | undefined {
   return withPort(text.slice(0, colon), text.slice(colon + 1));
 }
 
-/** `range/bits`, `range/bits:port` */
+/** Splits `range/bits`, `range/bits:port`. */
 function splitRange(text: string, slash: number): Parts | undefined {
   const colon = text.indexOf(":", slash);
   return colon < 0 ? { host: text } : withPort(text.slice(0, colon), text.slice(colon + 1));
@@ -271,7 +271,7 @@ function withPort(host: string, digits: string): Parts | undefined {
   return /^[1-9][0-9]{0,4}$/.test(digits) && port <= 65535 ? { host, port } : undefined;
 }
 
-/** What is wrong with a host name; undefined when nothing is. */
+/** What is wrong with a host name; undefined if nothing is. */
 function nameError(name: string): string | undefined {
   if (name.length > LONGEST_NAME) return `it is longer than ${LONGEST_NAME} characters`;
   if (name.split(".").every((label) => LABEL.test(label))) return undefined;
@@ -287,7 +287,7 @@ function isWildcard({ hosts }: Rule): boolean {
     case "everything":
       return true;
     case "glob":
-      // Anybody can have a name that ends like this.
+      // Anyone can register a name that ends like this.
       return !/\.[^*?.]+\.[^*?.]+$/.test(`.${hosts.pattern}`);
     case "network":
       return hosts.network.bits < WIDEST[hosts.network.base.family];
@@ -302,7 +302,7 @@ function allows(rules: Rules, host: string | Address, port: number): boolean {
   );
 }
 
-/** The entry that denies a host. An address is denied with all that it would be carried to. */
+/** The entry that denies a host. An address is denied if an IPv4 address embedded in it is. */
 function denialOf(rules: Rules, host: string | Address, port: number): Rule | undefined {
   const all = typeof host === "string" ? [host] : [host, ...embedded(host)];
   return rules.deny.find(
@@ -311,9 +311,9 @@ function denialOf(rules: Rules, host: string | Address, port: number): Rule | un
 }
 
 /**
- * What the list has against a host; undefined when it allows it.
+ * Why the list refuses a host; undefined if it allows it.
  *
- * @param also what would be against it if the list allowed it
+ * @param also why the host would be refused even if the list allowed it
  */
 function listRefusal(
   rules: Rules,
@@ -341,7 +341,7 @@ function covers(hosts: Hosts, host: string | Address): boolean {
   }
 }
 
-/** In time of pattern times name at worst, whatever the pattern. */
+/** Takes at worst pattern length times name length, whatever the pattern. */
 function matches(pattern: string, name: string): boolean {
   let [p, n] = [0, 0];
   let star = -1;
@@ -368,11 +368,11 @@ function dialled(address: Address): string {
   return address.family === 4 ? formatAddress(address) : `[${formatAddress(address)}]`;
 }
 
-/** The setting, and the option of the command that sets it. */
+/** The setting, and the command's option that sets it. */
 const LIST = "ORIGIN_RELAYS (--relay-allow)";
 const PRIVATE_CURE = "give the relay a public address, or set DEV=private (--dev) for development";
 
-/** The entry that allows one host on one port. */
+/** The entry that would allow one host on one port. */
 function entryFor(host: string | Address, port: number): string {
   const hostname = typeof host === "string" ? host : dialled(host);
   return RELAY_PORTS.includes(port) ? hostname.replace(/^\[(.*)\]$/, "$1") : `${hostname}:${port}`;

@@ -1,30 +1,29 @@
 /**
- * The setting TRUSTED_PROXIES: reverse proxies that are believed when they say where a request comes from. Pure.
+ * The setting TRUSTED_PROXIES: reverse proxies that are trusted to name the client of a request. Pure.
  *
  * @module
  */
 import { firstOf, isWithin, type Network, readStrictAddress } from "./ip-address.ts";
 
 /**
- * What an empty setting means. A proxy on the edge's own machine: whoever runs programs there needs no header to harm the
- * edge. A machine of the same network is not among them, since every guest of that network could choose its source.
+ * The default: proxies on the edge's own machine. Anyone who runs programs there can harm the edge without a header.
+ * Other machines of the network are not included, since every guest of that network could then choose its source.
  */
 const DEFAULT = "127.0.0.0/8 ::1";
 
-/** The word for nobody at all. */
+/** The word that trusts no proxy. */
 const NOBODY = "none";
 
 export interface Proxies {
   readonly networks: readonly Network[];
-  /** The first entry that cannot be read. Nobody is trusted then. */
+  /** The first malformed entry. If there is one, no proxy is trusted. */
   readonly malformed: string | undefined;
 }
 
 /**
- * Reads the setting: addresses and networks separated by commas or spaces, or `none`.
+ * Parses the setting: addresses and networks separated by commas or spaces, or `none`.
  *
- * @example
- * parseProxies("10.0.0.7, 2001:db8::/64");
+ * @example parseProxies("10.0.0.7, 2001:db8::/64");
  */
 export function parseProxies(text: string): Proxies {
   const entries = (text.trim() === "" ? DEFAULT : text).split(/[\s,]+/).filter((entry) => entry !== "");
@@ -38,7 +37,7 @@ export function parseProxies(text: string): Proxies {
   return { networks, malformed: undefined };
 }
 
-/** Whether an address, as text, is one of them. */
+/** Whether an address, as text, is a trusted proxy's. */
 export function isTrusted(text: string, networks: readonly Network[]): boolean {
   const address = readStrictAddress(text);
   return address !== undefined && networks.some((network) => isWithin(address, network));
@@ -50,7 +49,7 @@ function networkIn(entry: string): Network | undefined {
   if (base === undefined) return undefined;
   const most = base.family === 4 ? 32 : 128;
   const length = bits === undefined ? most : Number(bits);
-  // 10.0.0.1/8 may be meant as one machine or as all: neither is guessed.
+  // 10.0.0.1/8 may mean one machine or the network, so it is refused.
   if (length > most || firstOf(base, length).value !== base.value) return undefined;
   return { base, bits: length };
 }
