@@ -1,23 +1,23 @@
 /**
- * Who may send to a mailbox: its owner's rule.
+ * A mailbox owner's rule of who may send to it.
  *
- *     everyone                 whoever may send at all
+ *     everyone                 every sender that may send at all
  *     nobody
- *     alice bob/phone *-bot    one of these: any device of alice, one of bob, any of an identity whose name ends so
- *     @relay.example.com       whatever comes from that origin relay, which does not tell whose it is
+ *     alice bob/phone *-bot    any device of alice, one device of bob, any device of an identity that ends in -bot
+ *     @relay.example.com       everything from that origin relay, which does not say which of its devices sent it
  *
- * A pattern is written like an address, and a star in it stands for any characters of one name. Names are compared as
- * plain text, so that it does not matter how an address percent-encodes them.
+ * A pattern is written like an address, and a star in it matches any characters of one name. Names are compared
+ * decoded, so their percent-encoding does not matter.
  *
  * @module
  */
 import { AddressError, formatAddress, type Named, parseAddress, parseURL, relayURL } from "../../sstp/index.ts";
 import { SENDER_PATTERNS } from "./limits.ts";
 
-/** A name cut at its stars, as plain text: one piece is the name itself. */
+/** A decoded name, split at its stars. A single piece is the name itself. */
 type Glob = readonly string[];
 
-/** Senders that are let in: devices, without a name of one every device of the identity, or an origin relay. */
+/** Admitted senders: one device, every device of an identity if `device` is absent, or an origin relay. */
 export type SenderPattern =
   | { readonly identity: Glob; readonly device?: Glob }
   | {
@@ -31,7 +31,7 @@ export type SenderRule =
   | { readonly kind: "nobody" }
   | { readonly kind: "only"; readonly patterns: readonly SenderPattern[] };
 
-/** A rule that is not well formed; the message says what to change. */
+/** A malformed rule. The message says what to change. */
 export class SenderRuleError extends Error {
   constructor(message: string) {
     super(message);
@@ -39,7 +39,7 @@ export class SenderRuleError extends Error {
   }
 }
 
-/** The rule of a mailbox whose owner has made none. */
+/** The rule of a mailbox whose owner has set none. */
 export const EVERYONE: SenderRule = { kind: "everyone" };
 
 const WORDS = ["everyone", "nobody"] as const;
@@ -49,8 +49,7 @@ const WORDS = ["everyone", "nobody"] as const;
  *
  * @throws SenderRuleError
  *
- * @example
- * parseSenderRule("alice, bob/phone");
+ * @example parseSenderRule("alice, bob/phone");
  */
 export function parseSenderRule(text: string): SenderRule {
   const parts = text.split(/[\s,]+/).filter((part) => part !== "");
@@ -68,13 +67,13 @@ export function parseSenderRule(text: string): SenderRule {
   return { kind: "only", patterns: parts.map(parsePattern) };
 }
 
-/** The one text of a rule, which parses to it again. */
+/** Formats a rule canonically. The text parses to the same rule. */
 export function formatSenderRule(rule: SenderRule): string {
   return rule.kind === "only" ? rule.patterns.map(formatPattern).join(" ") : rule.kind;
 }
 
 /**
- * Whether a rule lets a source send. What names neither a device nor a relay is let in by `everyone` alone.
+ * Whether a rule admits a source. One that is neither a device nor a relay is admitted by `everyone` only.
  *
  * @param source the URL by which the sender has connected
  */
@@ -128,7 +127,7 @@ function parseGlob(pattern: string, what: string, text: string): Glob {
 
 function parseRelay(pattern: string): string {
   try {
-    // The URL has the one form of a relay's name.
+    // The URL contains the canonical form of the relay's name.
     return relayURL(pattern.slice(1)).slice(relayURL("x").length - 1);
   } catch (error) {
     if (error instanceof AddressError) throw new SenderRuleError(`in the pattern ${quote(pattern)} ${error.message}`);
@@ -146,7 +145,7 @@ function formatGlob(glob: Glob): string {
   return glob.map((piece) => (piece === "" ? "" : formatAddress({ identity: piece }))).join("*");
 }
 
-/** Each piece is looked for once, from left to right: no pattern takes longer than its length times the name's. */
+/** Searches each piece once, from left to right: at worst, time is the pattern's length times the name's. */
 function matches(glob: Glob, name: string): boolean {
   const [first = "", ...others] = glob;
   const last = others.pop();
