@@ -1,17 +1,16 @@
 /**
- * What a relay says of itself in its PeerProductCapabilities: words separated by blanks. Those that are not known here, or not
- * well formed, mean nothing.
+ * A relay's PeerProductCapabilities: words separated by blanks. Unknown and malformed words are ignored.
  *
  *     vouched             it vouches for the ids of its messages; see vouch.ts
- *     message=16777216    the longest message that it takes, in octets
+ *     message=16777216    the longest message that it takes, in bytes
  *
  * @module
  */
 
-/** What is known of a relay by its words. */
+/** A relay's capabilities. */
 export interface Capabilities {
   readonly vouched: boolean;
-  /** Undefined when it does not say. */
+  /** Undefined if the relay does not say. */
   readonly longestMessage: number | undefined;
 }
 
@@ -23,12 +22,12 @@ export function parseCapabilities(text: string): Capabilities {
   });
   return {
     vouched: words.includes("vouched"),
-    // Of several none may be exceeded.
+    // If there are several, the lowest applies.
     longestMessage: limits.length === 0 ? undefined : Math.min(...limits),
   };
 }
 
-/** What a relay role of ours says. */
+/** Formats the capabilities of our relay role. */
 export function formatCapabilities(longestMessage: number): string {
   return `vouched message=${longestMessage}`;
 }

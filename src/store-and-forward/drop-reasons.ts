@@ -1,6 +1,6 @@
 /**
- * Why a relay did not keep or deliver a message: one enumeration for the origin relay, the edge's mailboxes, their
- * counters and the README. What is counted here was named to the sender as well, where the protocol has a word for it.
+ * Why a relay did not keep or deliver a message. One enumeration for the origin relay, the edge's mailboxes, their
+ * counters and the README. Every drop counted here was also reported to the sender, if the protocol has a code for it.
  *
  * @module
  */
@@ -33,10 +33,10 @@ export const DROPS = {
 /** Name of a drop reason: stable, and listed in the README. */
 export type Drop = keyof typeof DROPS;
 
-/** How many messages were dropped for each reason. */
+/** Dropped messages by reason. */
 export type DropCounts = Readonly<Record<Drop, number>>;
 
-/** Counters at nothing. */
+/** Returns zeroed counters. */
 export function noDrops(): Record<Drop, number> {
   return Object.fromEntries(Object.keys(DROPS).map((drop) => [drop, 0])) as Record<Drop, number>;
 }

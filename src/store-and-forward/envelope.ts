@@ -1,26 +1,26 @@
 /**
- * Where a message comes from and goes to, and what its sender said of it: what mailboxes and relays keep beside its body.
+ * Where a message comes from and goes to, and its sender's fields: what mailboxes and relays keep beside its body.
  *
  * @module
  */
 import { MAX_SHORT_COMMAND_OCTETS, type StreamSize } from "../sstp/index.ts";
 
-/** A recipient at an origin relay; an empty device URL makes it identity-targeted. */
+/** A recipient at an origin relay. An empty device URL makes it identity-targeted. */
 export interface Recipient {
   readonly identityURL: string;
   readonly deviceURL: string;
 }
 
-/** Where messages of one session come from and go to. */
+/** Where the messages of one session come from and go to. */
 export interface Envelope extends Recipient {
-  /** Device URL of the sender, as it stood in its Connect. */
+  /** Device URL of the sender, as in its Connect. */
   readonly source: string;
   readonly resourceURL: string;
-  /** Recipients at the origin relay whose mailbox this is in, when it is one; the two URLs are empty then. */
+  /** In an origin relay's mailbox: the recipients at that relay. The two URLs are then empty. */
   readonly entries?: readonly Recipient[] | undefined;
 }
 
-/** What a Message command says of its message [MS-GRVSSTP 2.2.10]; passed on unread, but for the id. */
+/** The fields of a Message command [MS-GRVSSTP 2.2.10]. They are passed on unread, except the id. */
 export interface Fields {
   /** The message's id, as the relay role has written it; see `vouch.ts`. */
   readonly userRef: string;
@@ -30,7 +30,7 @@ export interface Fields {
   readonly fragmentation?: Uint8Array | undefined;
 }
 
-/** A message by itself. */
+/** One message. */
 export interface Mail {
   readonly envelope: Envelope;
   readonly fields: Fields;
@@ -40,7 +40,9 @@ export interface Mail {
 /** Octets of a Message beside its UserRef and Fragmentation, with every field and the NUL of UserRef [2.2.10.1]. */
 const MESSAGE_FIXED_OCTETS = 3 + 4 + 4 + 1 + 1 + 4 + 24 + 2;
 
-/** Whether one Message can say a message's id and its Fragmentation, which may be as long as its sender had room for. */
+/**
+ * Whether one Message command has room for an id and a Fragmentation, which may be as long as its sender had room for.
+ */
 export function fitsMessage(userRef: string, fragmentation: Uint8Array | undefined): boolean {
   return MESSAGE_FIXED_OCTETS + userRef.length + (fragmentation?.length ?? 0) <= MAX_SHORT_COMMAND_OCTETS;
 }

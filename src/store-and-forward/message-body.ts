@@ -1,37 +1,40 @@
 /**
- * The body of a message, from pieces: views of what a socket or a call has brought, which are copied, since a view of ten
- * octets keeps all that it is a view of. A million pieces of one octet cost no more memory than the octets; what comes in
- * one piece is copied once.
+ * Assembles the body of a message from pieces. Pieces are views of what a socket or a call has brought, and are copied,
+ * since a view of ten bytes keeps its whole buffer alive. A million pieces of one byte take no more memory than their
+ * bytes. A body that arrives in one piece is copied once.
  *
  * @module
  */
 
 import { joinOctets } from "../sstp/index.ts";
 
-/** The longest block that is set aside for the pieces of a message to come. */
+/** The largest block allocated in advance for the next pieces of a message. */
 export const GATHERING_BLOCK = 64 * 1024;
 
 /**
- * Small pieces are copied into blocks of this size, and the longest that are. A block lives as long as any piece in it: of
- * 8000 messages that wait, each may be in a block of its own in the worst case, which is 64 MB.
+ * Block size for small pieces, and the largest piece that goes into one. A block lives as long as any piece in it: in
+ * the worst case each of 8000 waiting messages is in a block of its own, which is 64 MB.
  */
 export const ARENA_BLOCK = 8 * 1024;
 export const ARENA_PIECE = 1024;
 
-/** Octets to keep: themselves, or a copy when they are a view that would keep more than twice their memory. */
+/**
+ * Returns bytes that are safe to keep: the same, or a copy if they are a view that would keep more than twice their
+ * memory.
+ */
 export function kept(octets: Uint8Array): Uint8Array {
   return octets.buffer.byteLength > 2 * octets.length ? new Uint8Array(octets) : octets;
 }
 
-/** Copies of small pieces, side by side: memory of its own for each would cost more than the copy. */
+/** Copies small pieces side by side. A buffer for each would cost more than the copy. */
 export class Arena {
   #block = new Uint8Array(0);
   #used = 0;
 
-  /** A copy that nobody else changes. */
+  /** Returns a copy that no other code changes. */
   copy(octets: Uint8Array): Uint8Array {
     const { length } = octets;
-    // A Buffer's slice would be a view.
+    // Not `slice`, which returns a view if this is a Buffer.
     if (length > ARENA_PIECE) return new Uint8Array(octets);
     if (length > this.#block.length - this.#used) {
       this.#block = new Uint8Array(ARENA_BLOCK);
@@ -48,9 +51,9 @@ const NOTHING = new Uint8Array(0);
 
 export class MessageBody {
   readonly #arena: Arena;
-  /** The first piece, which often is the only one. */
+  /** The first piece, often the only one. */
   #first: Uint8Array = NOTHING;
-  /** What came behind it: blocks that are full, and one that is being filled. */
+  /** Later pieces: full blocks, and one that is being filled. */
   #full: Uint8Array[] | undefined;
   #block = NOTHING;
   #used = 0;
@@ -60,12 +63,12 @@ export class MessageBody {
     this.#arena = arena;
   }
 
-  /** Octets so far. */
+  /** Bytes so far. */
   get length(): number {
     return this.#length;
   }
 
-  /** Copies a piece: whoever brings it may use its memory again. */
+  /** Copies a piece. The caller may reuse its memory. */
   add(octets: Uint8Array): void {
     if (this.#length === 0) this.#first = this.#arena.copy(octets);
     else this.#append(octets);
@@ -78,7 +81,7 @@ export class MessageBody {
         this.#full ??= [];
         this.#full.push(this.#block.subarray(0, this.#used));
       }
-      // It grows with what there is.
+      // Blocks grow with the body.
       this.#block = new Uint8Array(Math.max(octets.length, Math.min(this.#length, GATHERING_BLOCK)));
       this.#used = 0;
     }
@@ -86,7 +89,7 @@ export class MessageBody {
     this.#used += octets.length;
   }
 
-  /** All that has come, in order; nothing is left. */
+  /** Returns the whole body, and starts over empty. */
   take(): Uint8Array {
     const first = this.#first;
     const whole =

@@ -1,18 +1,18 @@
 /**
- * How long a mailbox of an identity waits for its consumer while other devices of the identity are attached: until it has
- * shown no sign of life for a while, or has kept messages for long without acknowledging any. Pure; an alarm or a timer
- * of the mailbox asks, so none outlives the work.
+ * How long a mailbox of an identity waits for its consumer while other devices of the identity are attached: until the
+ * consumer has shown no sign of life for a while, or has kept messages too long without acknowledging any. Pure; an
+ * alarm or a timer of the mailbox polls it, so no timer outlives the work.
  *
  * @module
  */
 
 /**
- * While another device of its identity waits, a consumer that has messages and has shown no sign of life for so long is
- * not waited for: our devices show three times as often that they are there while they have some.
+ * While another device of its identity waits, a consumer with messages is given up after this long without a sign of
+ * life. Our devices send one three times as often while they have messages.
  */
 export const SIGN_OF_LIFE = 15_000;
 
-/** How long a consumer that others were asked instead of is not asked instead of them. */
+/** How long a replaced consumer is not asked to replace another. */
 export const BENCH_TIME = 10 * 60_000;
 
 /** Since when the consumer of a generation has had messages without acknowledging any. */
@@ -24,14 +24,14 @@ export interface Held {
 /** Why another consumer is asked. */
 export type Impatience = "NoSignOfLife" | "NotAcknowledged";
 
-/** A consumer that others were asked instead of, and until when it is not asked instead of them. */
+/** A replaced consumer, and until when it is not asked to replace another. */
 type Benched<Who> = readonly [who: Who, until: number];
 
-/** @typeParam Who what a consumer is known by */
+/** @typeParam Who identifies a consumer */
 export class Patience<Who = string> {
   readonly #acknowledgeTime: number;
   #held: Held | undefined;
-  /** As it was written down last: when that is recent it is not written again. */
+  /** As last stored. It is not stored again if that was recent. */
   #written: Held | undefined;
   #benched: readonly Benched<Who>[];
 
@@ -50,29 +50,29 @@ export class Patience<Who = string> {
     return this.#benched;
   }
 
-  /** The consumer has messages, or is about to. True when this is to be written down. */
+  /** The consumer has messages, or is about to. Returns true if the state must be stored. */
   begin(generation: number, now: number): boolean {
     if (this.#held?.generation !== generation) this.#held = { generation, since: now };
     return this.#unwritten();
   }
 
-  /** The consumer has acknowledged something. True when this is to be written down. */
+  /** The consumer has acknowledged something. Returns true if the state must be stored. */
   acknowledged(generation: number, now: number, hasMore: boolean): boolean {
     if (this.#held === undefined) return false;
     this.#held = hasMore ? { generation, since: now } : undefined;
     return this.#unwritten();
   }
 
-  /** Nobody waits for the consumer. True when this is to be written down. */
+  /** No other device waits for the consumer. Returns true if the state must be stored. */
   end(): boolean {
     this.#held = undefined;
     return this.#unwritten();
   }
 
   /**
-   * Why another is asked now; undefined when the consumer is waited for.
+   * Returns why another consumer must be asked now; undefined while the current one still has time.
    *
-   * @param lastSign when the device showed last that it is there; undefined when nobody can say
+   * @param lastSign time of the device's last sign of life; undefined if unknown
    */
   impatience(now: number, lastSign: number | undefined): Impatience | undefined {
     if (this.#held === undefined) return undefined;
@@ -81,13 +81,13 @@ export class Patience<Who = string> {
     return now - since >= this.#acknowledgeTime ? "NotAcknowledged" : undefined;
   }
 
-  /** When `impatience` is worth asking again. One whose time is over, and instead of whom nobody came, is no hurry. */
+  /** When to call `impatience` again. Once the time is over and no other consumer came, there is no hurry. */
   due(now: number): number {
     const end = (this.#held?.since ?? now) + this.#acknowledgeTime;
     return end > now ? Math.min(now + SIGN_OF_LIFE, end) : now + SIGN_OF_LIFE;
   }
 
-  /** Others are asked instead of a consumer. It does not get the mailbox back from them at once. */
+  /** Benches a replaced consumer, so that it does not get the mailbox back at once. */
   bench(who: Who, now: number): void {
     const others = this.#benched.filter(([other, until]) => other !== who && until > now);
     this.#benched = [...others, [who, now + BENCH_TIME]];
@@ -97,7 +97,10 @@ export class Patience<Who = string> {
     return this.#benched.some(([other, until]) => other === who && until > now);
   }
 
-  /** An acknowledgement moves the beginning of the time; one that is a little older on disk does no harm. */
+  /**
+   * Whether the state must be stored. An acknowledgement only moves the start time; a slightly older one on disk is
+   * harmless.
+   */
   #unwritten(): boolean {
     const [held, written] = [this.#held, this.#written];
     if (held?.generation === written?.generation && (held?.since ?? 0) - (written?.since ?? 0) < SIGN_OF_LIFE) {

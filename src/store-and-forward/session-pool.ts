@@ -4,13 +4,13 @@
  *
  *   closed ─ open() ─► opening ─► ready ◄─► suspended        over() and a refusal lead back to closed
  *
- * A slot stays while its session is closed, so that what waits for the destination keeps its place. The pool knows no
- * engine: its owner opens and closes what the pool says.
+ * A slot stays while its session is closed, so that what waits for the destination keeps its place. The pool does not
+ * touch the engine: its owner opens and closes the sessions.
  *
  * @module
  */
 
-/** What may be sent on a session: `opening` waits for the peer's answer, `suspended` for the peer to say go on. */
+/** Whether a session may send. `opening` waits for the peer's answer, `suspended` until the peer resumes it. */
 export type SlotState = "closed" | "opening" | "ready" | "suspended";
 
 /** A destination and its session. */
@@ -32,7 +32,7 @@ export class SessionPool<S extends SessionSlot> {
   readonly #byId = new Map<number, S>();
   #newest: S | undefined;
 
-  /** @param limit how many slots there may be */
+  /** @param limit maximum number of slots */
   constructor(limit: number) {
     this.#limit = limit;
   }
@@ -41,7 +41,7 @@ export class SessionPool<S extends SessionSlot> {
     return this.#slots.size;
   }
 
-  /** Whether another slot needs the place of one that is there. */
+  /** Whether a new slot would have to replace another one. */
   get full(): boolean {
     return this.#slots.size >= this.#limit;
   }
@@ -50,7 +50,7 @@ export class SessionPool<S extends SessionSlot> {
     return this.#slots.get(key);
   }
 
-  /** The slot of a session; undefined when it is not, or no longer, one of the pool's. */
+  /** The slot of a session; undefined if the session is not, or no longer, one of the pool's. */
   of(sessionId: number): S | undefined {
     return this.#byId.get(sessionId);
   }
@@ -61,37 +61,37 @@ export class SessionPool<S extends SessionSlot> {
     if (slot.sessionId !== undefined) this.#byId.set(slot.sessionId, slot);
   }
 
-  /** Something goes to the destination: its slot is the last to make room for another. */
+  /** Marks a slot as used, so that it is the last to be replaced. */
   use(slot: S): void {
-    // Nearly always it is the same as before.
+    // Nearly always the same as the last one.
     if (slot === this.#newest) return;
     this.#slots.delete(slot.key);
     this.#slots.set(slot.key, slot);
     this.#newest = slot;
   }
 
-  /** The session has been opened, and its peer has to answer. */
+  /** Records that the session was opened; the peer has yet to answer. */
   open(slot: S, sessionId: number): void {
     slot.sessionId = sessionId;
     slot.state = "opening";
     this.#byId.set(sessionId, slot);
   }
 
-  /** The session is over; the slot stays. */
+  /** Records that the session has ended. The slot stays. */
   over(slot: S): void {
     if (slot.sessionId !== undefined) this.#byId.delete(slot.sessionId);
     slot.sessionId = undefined;
     slot.state = "closed";
   }
 
-  /** The slot goes, with its session. */
+  /** Removes a slot and its session. */
   delete(slot: S): void {
     this.over(slot);
     if (this.#slots.get(slot.key) === slot) this.#slots.delete(slot.key);
     if (this.#newest === slot) this.#newest = undefined;
   }
 
-  /** The slot that was not used for the longest time, of those that may go. */
+  /** Returns the least recently used of the slots that may go. */
   idlest(mayGo: (slot: S) => boolean): S | undefined {
     for (const slot of this.#slots.values()) if (mayGo(slot)) return slot;
     return undefined;

@@ -1,20 +1,21 @@
 /**
- * How much of a queue one sender may fill: a part of what is still free, so that nobody can fill it for all. One alone gets
- * `share` of the whole, the next the same part of what is left; a newcomer always finds as much room as the largest has.
- * These are the dynamic thresholds of shared switch buffers (Choudhury and Hahne, 1998): they need no list of who will come.
+ * How much of a queue one sender may fill: a part of what is still free, so that no sender can fill it for all. A
+ * single sender gets `share` of the whole, the next one the same part of the rest. A new sender always finds as much
+ * room as the largest one has. These are the dynamic thresholds of shared switch buffers (Choudhury and Hahne, 1998),
+ * which need no list of senders.
  *
  *     nothing ──── half of the share ──────────────── share ──────────── share and reserve ──── refused
- *              its sessions are made ready again   they are suspended    for what is on its way
+ *              suspended sessions are made ready    sessions suspended    for messages in flight
  *
- * The share is a mark: what a sender has on its way when it is suspended is still taken, within a reserve. That is a part of
- * what is free as well: senders that go on regardless leave room for the next like all others.
+ * The share is a mark: what a sender has in flight when it is suspended is still accepted, within a reserve. The
+ * reserve is a part of what is free as well, so senders that ignore the suspension also leave room for the next.
  *
  * @module
  */
 
 const DEVICE = "grooveDevice://";
 
-/** An amount of messages, and of what they take. */
+/** A number of messages, and the bytes that they take. */
 export interface Amount {
   readonly octets: number;
   readonly messages: number;
@@ -27,29 +28,29 @@ export interface Quota extends Amount {
 }
 
 /**
- * What may wait for one peer when nobody says otherwise. A device that was away for a fortnight of ordinary use fits, a flood
- * does not; small messages cost by number. One sender alone may have half of it, and the other half is for all others.
+ * The default quota of one peer. It fits a device that was away for a fortnight of ordinary use, but not a flood; small
+ * messages count by number. One sender alone may use half of it, and the other half is for all others.
  */
 export const QUOTA: Quota = { octets: 256 * 1024 * 1024, messages: 100_000, share: 0.5 };
 
 /**
- * What a device of ours has on its way to one recipient and not acknowledged, beyond which it begins no other message: at a
- * round trip of 200 ms the 20 MB/s and more messages a second than the rate of one token allows.
+ * What our devices have in flight to one recipient, above which they start no further message. At a round trip of 200
+ * ms that allows 20 MB/s, and more messages a second than the rate of one token.
  */
 export const FLIGHT: Amount = { octets: 4 * 1024 * 1024, messages: 2000 };
 
-/** The longest message of a device of ours. */
+/** The longest message of our devices, in bytes. */
 const LONGEST_MESSAGE = 16 * 1024 * 1024;
 
-/** What a sender may have beyond its share: what one connection of ours has on its way, and a message of the longest. */
+/** What a sender may have beyond its share: one connection's messages in flight, and one message of maximum length. */
 export const RESERVE: Amount = { octets: FLIGHT.octets + LONGEST_MESSAGE, messages: FLIGHT.messages };
 
-/** A sender that goes on regardless has at most so many times the share of one that does not. */
+/** A sender that ignores the suspension gets at most this many times the share of one that does not. */
 const RESERVE_FACTOR = 4;
 
 /**
- * Who a source counts as: the devices of an identity are one sender, since one token may name all of them; a relay is one,
- * whomever it speaks for.
+ * Returns the sender that a source counts as. The devices of an identity are one sender, since one token may name all
+ * of them. A relay is one sender, whatever devices it speaks for.
  */
 export function senderOf(source: string): string {
   if (!source.startsWith(DEVICE)) return source;
@@ -60,8 +61,8 @@ export function senderOf(source: string): string {
 /**
  * Whether a sender may add something.
  *
- * @param own what the sender has, with what is added
- * @param all what everybody has, with what is added
+ * @param own what the sender has, including the addition
+ * @param all what all senders have, including the addition
  */
 export function isWithinShare(own: number, all: number, capacity: number, share = QUOTA.share): boolean {
   return own <= shareOf(capacity - all, share);
@@ -70,50 +71,50 @@ export function isWithinShare(own: number, all: number, capacity: number, share 
 /**
  * Whether a sender may add a message to a queue.
  *
- * @param own what the sender has, with the message
- * @param all what everybody has, with the message
- * @param reserve whether the sender can be suspended, so that it has the reserve for what is on its way
+ * @param own what the sender has, including the message
+ * @param all what all senders have, including the message
+ * @param reserve whether the sender can be suspended, which grants it the reserve for messages in flight
  */
 export function hasRoom(own: Amount, all: Amount, quota: Quota, reserve: boolean): boolean {
   return KINDS.every((kind) => {
     const free = quota[kind] - all[kind];
     const mark = shareOf(free, quota.share);
-    // What is added beyond the share takes from the share as well.
+    // What is added beyond the share also reduces the share.
     const beyond = RESERVE[kind] / (1 - quota.share);
     const limit = reserve ? Math.min(mark + beyond, mark * RESERVE_FACTOR) : mark;
     return free >= 0 && own[kind] <= limit;
   });
 }
 
-/** Whether nobody can have as much as its share, since all together have less than one alone may. */
+/** Whether no sender can have reached its share, because all together have less than one alone may. */
 export function isPlenty(all: Amount, quota: Quota): boolean {
   return all.messages < quota.messages * quota.share && all.octets < quota.octets * quota.share;
 }
 
-/** Whether nobody can have more than half of its share. */
+/** Whether no sender can have more than half of its share. */
 export function isEasy(all: Amount, quota: Quota): boolean {
   return isPlenty({ messages: all.messages * 2, octets: all.octets * 2 }, quota);
 }
 
-/** Whether a sender has as much as its share or more, and is to be suspended. */
+/** Whether a sender has reached its share and must be suspended. */
 export function isAtMark(own: Amount, all: Amount, quota: Quota): boolean {
   return own.messages > 0 && KINDS.some((kind) => own[kind] >= shareOf(quota[kind] - all[kind], quota.share));
 }
 
-/** Whether a sender that was suspended has half of its share or less, and may go on. */
+/** Whether a suspended sender is down to half of its share and may continue. */
 export function mayGoOn(own: Amount, all: Amount, quota: Quota): boolean {
   return KINDS.every((kind) => own[kind] * 2 <= shareOf(quota[kind] - all[kind], quota.share));
 }
 
-/** What a sender may add before it has its share. */
+/** What a sender may add before it reaches its share. */
 export function roomFor(own: Amount, all: Amount, quota: Quota): Amount {
-  // What is added is no longer free: the share becomes smaller while it is filled.
+  // Whatever is added is no longer free, so the share shrinks while it is filled.
   const room = (kind: keyof Amount) =>
     Math.max(0, Math.floor((quota[kind] - all[kind]) * quota.share - own[kind] * (1 - quota.share)));
   return { octets: room("octets"), messages: room("messages") };
 }
 
-/** The longest message that a queue takes when nothing else is in it. */
+/** The longest message, in bytes, that an empty queue takes. */
 export function longestIn(quota: Quota): number {
   return Math.floor(quota.octets * quota.share);
 }

@@ -1,18 +1,18 @@
 /**
- * The version of what is stored. Each store writes it down beside its data, migrates what earlier releases have written,
- * and refuses what a later one has: to guess at it could lose it.
+ * The version of stored data. Each store records it beside its data, migrates data of earlier releases, and refuses
+ * data of later ones: guessing at their format could lose it.
  *
  * @module
  */
 
-/** What is stored has a version that this release does not know. */
+/** The stored data has a version that this release does not know. */
 export class NewerSchemaError extends Error {
   readonly code = "NewerSchema";
 
   /**
-   * @param what was opened
+   * @param what what was opened
    * @param found its version
-   * @param known the newest that this release knows
+   * @param known the newest version that this release knows
    */
   constructor(what: string, found: string, known: number) {
     super(`NewerSchema: ${what} has version ${found}, and this release knows ${known} and older: run a newer one`);
@@ -21,7 +21,7 @@ export class NewerSchemaError extends Error {
 }
 
 /**
- * The version that was written down: 1 is what the first release wrote, which named none.
+ * Checks the stored version and returns it. The first release stored none, which is version 1.
  *
  * @throws NewerSchemaError
  */

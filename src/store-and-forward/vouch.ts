@@ -1,21 +1,22 @@
 /**
- * How the relay role vouches for where a message comes from: it writes the message's id, so that nobody is impersonated
- * and nobody's id can be used up by somebody else.
+ * How the relay role vouches for the origin of a message: it rewrites the message's id. So no sender can impersonate
+ * another, or use up another's ids.
  *
  *     unique@address            from a device of this relay: `7dq-12@alice/laptop`
  *     unique@address@relay      from that relay's device, by its word: `7dq-12@alice/laptop@relay.example.com`
  *
- * The address is that of the connection's source (`addressOf`), whatever stood in the id. There is no other @ in an id:
- * the unique part is what the sender wrote, with `%` and `@` percent-encoded, and without an own address behind it. So the
- * same id from the same source is always written the same, and different ids differently: what is sent again is known by
- * it. A unique part that begins with `%` and a small letter beyond f is the relay's own; no sender can write one.
+ * The address is that of the connection's source (`addressOf`), whatever the sender's id says. There is no other @ in
+ * an id: the unique part is what the sender wrote, with `%` and `@` percent-encoded, and without its own address at the
+ * end. So the same id from the same source is always written alike, and different ids differently, which makes
+ * duplicates detectable. A unique part that begins with `%` and a small letter beyond f is the relay's own; no sender
+ * can write one.
  *
  *     %n7dq-12                  the sender gave no id: such messages are never duplicates of each other
  *     %h7dq...                  hash of a unique part that makes the id too long
  *     %s12                      the number in its mailbox of a message that was stored without an id
  *
- * A relay is believed about its own devices when it says that it vouches, and when its id has that form with no relay in
- * it; otherwise the relay itself is the source. A message thus goes by one relay after its sender's, as SSTP has it.
+ * A relay is believed about its own devices if it declares that it vouches, and its id has that form without a relay.
+ * Otherwise the relay itself is the source. So a message passes one relay after its sender's, as SSTP requires.
  *
  * @module
  */
@@ -23,34 +24,34 @@ import { sha256 } from "../lib/sha256.ts";
 import { AddressError, addressOf, isRelay, parseURL, relayURL } from "../sstp/index.ts";
 
 /**
- * Characters of an id above which its unique part becomes a hash: a mailbox remembers ids, and a sender must not choose
- * how much memory each takes. An id of a library, a UUID and a Message-ID of mail are far below.
+ * Characters of an id above which its unique part is hashed: a mailbox remembers ids, and a sender must not choose how
+ * much memory each takes. Ids of libraries, UUIDs and Message-IDs of mail are far shorter.
  */
 export const LONGEST_ID = 255;
 
-/** A foreign device URL of more characters has its hash for an address: it can be said in no Open, and so not answered. */
+/** A longer foreign device URL gets its hash as address. It fits in no Open, so it cannot be replied to. */
 const LONGEST_URL = 512;
 
 /** The longest address: such a URL with each character percent-encoded, and the colon before one without a scheme. */
 const LONGEST_ADDRESS = 3 * (LONGEST_URL + 1);
 
-/** Random octets that tell the ids made for one connection from those made for all others. */
+/** Bytes of the random prefix that separates ids made for one connection from those of all others. */
 const RANDOM_OCTETS = 9;
 
-/** The unique part and the address, as relays write them. `!` is there for the hash of a URL alone. */
+/** The unique part and the address as relays write them. Only the hash of a URL has a `!`. */
 const wellFormed = /^[^@]+@!?[A-Za-z0-9\-._~%]+(?:\/[A-Za-z0-9\-._~%]+)?$/;
 
-/** Writes the ids of what comes over one connection. */
+/** Writes the ids of messages that arrive on one connection. */
 export class Voucher {
-  /** What ids of its own devices end with, for a relay that vouches. */
+  /** Suffix of its own devices' ids, for a relay that vouches. */
   readonly #relay: string | undefined;
-  /** What ids of the source itself end with. */
+  /** Suffix of the source's own ids. */
   readonly #own: string;
   #prefix: string | undefined;
   #count = 0;
 
   /**
-   * @param source URL of the peer: that of its Connect, or of the relay that was connected to
+   * @param source URL of the peer: from its Connect, or of the relay that was connected to
    * @param vouched whether the peer, if it is a relay, vouches for its devices
    */
   constructor(source: string, vouched: boolean) {
@@ -59,7 +60,7 @@ export class Voucher {
     this.#own = `@${boundedAddressOf(source)}`;
   }
 
-  /** The id of a message whose sender wrote `userRef`. */
+  /** Returns the id of a message whose sender wrote `userRef`. */
   id(userRef: string): string {
     const relay = this.#relay;
     if (relay !== undefined && isVouched(userRef)) {
@@ -69,7 +70,7 @@ export class Voucher {
     const own = this.#own;
     const named = userRef.length > own.length && userRef.endsWith(own);
     const end = named ? userRef.length - own.length : userRef.length;
-    // Nearly all ids are as a device of ours writes them, and stay as they are.
+    // Nearly all ids are as our devices write them, and stay unchanged.
     if (named && userRef.length <= LONGEST_ID && userRef.indexOf("@") === end && !userRef.includes("%")) return userRef;
     const unique = escaped(userRef.slice(0, end));
     return shortened(unique, unique.length, unique + own);
@@ -83,17 +84,17 @@ export class Voucher {
 }
 
 /**
- * Ids as they are sent on: those that are stored as {@link Voucher} wrote them stay, those of earlier releases are
- * written anew, since whoever reads them is told that all are vouched for.
+ * Ids of stored messages when they are sent on. Those that {@link Voucher} wrote stay. Those of earlier releases are
+ * rewritten, since the reader is told that all ids are vouched for.
  */
 export class StoredIds {
   #source: string | undefined;
   #local = "";
   #relay: string | undefined;
 
-  /** @param seq number of the message where it is stored, the same each time that it is sent; 0 when it is not */
+  /** @param seq number of the stored message, the same each time it is sent; 0 if it is not stored */
   id(userRef: string, source: string, seq: number): string {
-    // What was looked at last is often what comes next.
+    // The next source is often the same as the last.
     if (source !== this.#source) {
       this.#source = source;
       this.#local = `@${boundedAddressOf(source)}`;
@@ -109,17 +110,17 @@ export class StoredIds {
   }
 }
 
-/** Who sent a message, by its id. */
+/** A message's sender according to its id. */
 export interface Sender {
-  /** Empty when nothing in the id says it. */
+  /** Empty if the id does not tell. */
   readonly address: string;
   /** Whether a relay vouches for the whole address. */
   readonly vouched: boolean;
 }
 
 /**
- * The sender in an id that a relay has written. Of a relay that does not vouch for its devices the relay alone is certain:
- * the address is then what the device claims, at that relay.
+ * Returns the sender in an id that a relay has written. If that relay does not vouch for its devices, only the relay is
+ * certain: the address is then what the device claims, at that relay.
  */
 export function senderIn(id: string): Sender {
   const at = id.indexOf("@");
@@ -132,8 +133,8 @@ export function senderIn(id: string): Sender {
 }
 
 /**
- * Who counts as the sender, by an id that a relay has written: the devices of an identity are one, and so are all of a relay
- * that does not vouch for them.
+ * Returns the identity that counts as the sender in an id that a relay has written. The devices of an identity count as
+ * one, and so do all devices of a relay that does not vouch for them.
  */
 export function identityIn(id: string): string {
   const address = id.slice(id.indexOf("@") + 1);
@@ -142,7 +143,7 @@ export function identityIn(id: string): string {
   return relay < 0 ? identity : identity + behind.slice(relay);
 }
 
-/** The sender in an id that nobody vouches for: what stands behind its last @. */
+/** Returns the sender in an id that no relay vouches for: what follows its last @. */
 export function claimIn(id: string): string {
   const at = id.lastIndexOf("@");
   return at < 0 ? "" : id.slice(at + 1);
@@ -169,23 +170,23 @@ function isVouched(id: string): boolean {
   );
 }
 
-/** The unique part of an id as it is written, or the beginning of one. */
+/** Percent-encodes the unique part of an id, or the beginning of one. */
 export function escaped(text: string): string {
   return text.includes("%") || text.includes("@") ? text.replace(/%/g, "%25").replace(/@/g, "%40") : text;
 }
 
-/** An id as it is, or with a hash for its unique part when it is too long and that makes it shorter. */
+/** Replaces the unique part with its hash if the id is too long and the hash makes it shorter. */
 function shortened(text: string, unique: number, id: string): string {
   if (id.length <= LONGEST_ID || unique <= HASH_LENGTH) return id;
   return `%h${hashOf(text.slice(0, unique))}${id.slice(unique)}`;
 }
 
-/** `%h`, and 32 octets in base64url. */
+/** `%h`, and 32 bytes in base64url. */
 const HASH_LENGTH = 2 + 43;
 
 function boundedAddressOf(source: string): string {
   const relay = relayOf(source);
-  // Of a relay's URL there are several forms.
+  // A relay's URL has several spellings.
   const url = relay === undefined ? source : relayURL(relay);
   return url.length > LONGEST_URL ? `!${hashOf(url)}` : addressOf(url);
 }
