@@ -1,6 +1,6 @@
 /**
- * The keys that tokens are verified by: a JSON Web Key Set of RFC 7517 with Ed25519 public keys and HS256 secrets. Which
- * algorithm a key is for is the key's own affair; what a token says of itself chooses only among the keys.
+ * The keys that verify tokens: a JSON Web Key Set [RFC 7517] with Ed25519 public keys and HS256 secrets. The key
+ * determines the algorithm; a token's header only selects a key.
  *
  * @module
  */
@@ -10,20 +10,20 @@ import type { AuthSettings } from "./auth-settings.ts";
 import { FETCHED_AGE, JWKS_OCTETS } from "./limits.ts";
 import { type Fetched, RefreshedUrls, RemoteError } from "./refreshed-url.ts";
 
-/** A key to verify by. */
+/** A key that verifies tokens. */
 export interface VerificationKey {
   readonly kid: string | undefined;
-  /** Names of the one algorithm that it is for. */
+  /** Names of its one algorithm. */
   readonly algorithms: readonly string[];
   readonly key: CryptoKey;
-  /** Tells it from all others, also from one that has taken over its kid [RFC 7638]. */
+  /** Distinguishes it from every other key, even from one that has taken over its kid [RFC 7638]. */
   readonly thumbprint: string;
 }
 
 /** Where keys come from. */
 export type KeySettings = Pick<AuthSettings, "KEYS" | "JWKS_URL">;
 
-/** A key set that cannot be used; the message says what to change, and nothing of the keys. */
+/** A key set that cannot be used. The message says what to change, and reveals nothing of the keys. */
 export class KeySetError extends RemoteError {
   constructor(message: string) {
     super(message);
@@ -31,10 +31,10 @@ export class KeySetError extends RemoteError {
   }
 }
 
-/** Keys of one set, at most: each is imported when the set is read, and rotation needs two or three. */
+/** Maximum keys in a set: each is imported when the set is read, and rotation needs two or three. */
 const MOST_KEYS = 32;
 
-/** Octets of an HS256 secret, at least: as many as its hash has [RFC 7518 3.2]. */
+/** Minimum bytes of an HS256 secret: the size of its hash [RFC 7518 3.2]. */
 const SECRET_OCTETS = 32;
 
 /** Whether the operator has configured keys. */
@@ -43,10 +43,10 @@ export function hasKeys({ KEYS = "", JWKS_URL = "" }: KeySettings): boolean {
 }
 
 /**
- * The keys of the settings, those of KEYS first. Undefined when a key set cannot be had or used.
+ * Returns the configured keys, those of KEYS first. Undefined if a key set cannot be fetched or used.
  *
  * @param now milliseconds since 1970
- * @param age how old a key set may be that was fetched; with 0 it is fetched again, if that was not just done
+ * @param age maximum age of a fetched key set; with 0 it is fetched again, unless that was just done
  */
 export async function verificationKeys(
   { KEYS = "", JWKS_URL = "" }: KeySettings,
@@ -77,7 +77,7 @@ async function inlineKeys(text: string): Promise<readonly VerificationKey[] | un
 const keySets = new RefreshedUrls("key set", JWKS_OCTETS, parseKeySet);
 
 /**
- * Reads a key set. Keys of kinds that are not used here are passed over.
+ * Parses a key set. Keys of other types or uses are ignored.
  *
  * @throws KeySetError
  */

@@ -1,5 +1,5 @@
 /**
- * The names of an edge: its setting RELAY_NAME. Devices mean the edge itself by any of them, and so does the `aud` of a
+ * The edge's own names: the setting RELAY_NAME. Devices address the edge by any of them, and so does the `aud` of a
  * token. Pure.
  *
  * @module
@@ -9,25 +9,24 @@ import { AddressError, relayURL } from "../sstp/index.ts";
 interface Names {
   /** In lower case. */
   readonly names: readonly string[];
-  /** Entries that are no Relay-Server-Name: nothing can be meant by them. */
+  /** Entries that are not a Relay-Server-Name, so nothing can address the edge by them. */
   readonly malformed: readonly string[];
 }
 
-/** The setting is read with each request. */
+/** Cached, because each request reads the setting. */
 let last: { readonly text: string; readonly names: Names } = { text: "", names: { names: [], malformed: [] } };
 
 /**
- * Reads RELAY_NAME: names separated by commas or spaces. The first is the one that the edge calls itself by.
+ * Parses RELAY_NAME: names separated by commas or spaces. The edge introduces itself by the first.
  *
- * @example
- * parseOwnNames("Edge.example.com, 192.0.2.7"); // { names: ["edge.example.com", "192.0.2.7"], malformed: [] }
+ * @example parseOwnNames("Edge.example.com, 192.0.2.7"); // { names: ["edge.example.com", "192.0.2.7"], malformed: [] }
  */
 export function parseOwnNames(text: string | undefined): Names {
   if (text !== undefined && text !== last.text) last = { text, names: namesIn(text) };
   return text === undefined ? { names: [], malformed: [] } : last.names;
 }
 
-/** The names of an edge by its setting RELAY_NAME. */
+/** Returns the well-formed names in RELAY_NAME. */
 export function ownNames(text: string | undefined): readonly string[] {
   return parseOwnNames(text).names;
 }

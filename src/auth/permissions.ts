@@ -1,10 +1,10 @@
 /**
- * What a device may do inside SSTP, at the edge and at the bundled relay. The engine carries tokens without looking at
+ * What a device may do inside SSTP, at the edge and at the bundled relay. The engine carries tokens without reading
  * them; its owner asks an authenticator, which answers at once or later.
  *
- * A device that could send a token by HTTP is known before it speaks SSTP. One that could not puts it, as it is, into the
- * AuthenticationToken of its Connect. Those of Attach and Register are not looked at: what the bearer of a token may do is
- * all in the one token.
+ * A device that can send a token by HTTP is authenticated before it speaks SSTP. One that cannot puts the plain token
+ * into the AuthenticationToken of its Connect. The tokens of Attach and Register are ignored: the one token says
+ * everything that its bearer may do.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import { authenticate, type TokenSettings } from "./verify-token.ts";
 
 type Soon<T> = T | Promise<T>;
 
-/** What becomes of a Connect. */
+/** The decision about a Connect. */
 export type ConnectDecision =
   | {
       readonly type: "ok";
@@ -27,15 +27,15 @@ export type ConnectDecision =
   | { readonly type: "refused"; readonly responseId: number; readonly reason: TokenProblem };
 
 export interface Authenticator {
-  /** @param who who has opened the virtual connection */
+  /** @param who the principal that opened the virtual connection */
   connect(
     who: Principal,
     request: { readonly sourceDeviceURLs: readonly string[]; readonly token: Uint8Array },
   ): Soon<ConnectDecision>;
-  /** Whether the connection takes what waits for an identity. @param who whom `connect` has found */
+  /** Whether the connection may take what waits for an identity. @param who the principal that `connect` returned */
   attach(who: Principal, request: { readonly identity: string; readonly token: Uint8Array }): Soon<boolean>;
   register(who: Principal, request: { readonly token: Uint8Array }): Soon<boolean>;
-  /** The recipients that may not be sent to, by their index. */
+  /** Returns the indexes of recipients that may not be sent to. */
   open(
     who: Principal,
     request: {
@@ -46,9 +46,9 @@ export interface Authenticator {
 }
 
 /**
- * Decides by tokens, and lets everything pass where it is open to anybody.
+ * Decides by tokens. On an edge that is open to every client it allows everything.
  *
- * @param shown called with the bearer of a token in Connect, and the moment that the judgement about it dates from
+ * @param shown called with the bearer of a token in Connect, and the time of the data that its judgement rests on
  */
 export function tokenAuthenticator(
   settings: TokenSettings,
@@ -101,7 +101,9 @@ function isStream(resourceURL: string): boolean {
   return resourceURL === "stream" || resourceURL.startsWith("stream?");
 }
 
-/** A device is addressed as one of the identity that is named beside it, and both in the one way that they are written. */
+/**
+ * Whether an entry may be addressed. A device must belong to the identity beside it, and both URLs must be canonical.
+ */
 function isAllowed(
   rights: Rights,
   entry: Pick<AddressingEntry, "identityURL" | "deviceURL">,

@@ -1,24 +1,24 @@
 /**
- * Who bears a token.
+ * Principals: bearers of tokens, and those without one.
  *
  * @module
  */
 import { EVERYTHING, NOTHING, type Rights } from "./scopes.ts";
 
-/** Somebody who is known here, as plain data. */
+/** A principal as plain data. */
 export interface Principal {
   /** The same for the same token: its jti, or a hash of what is signed. */
   readonly id: string;
-  /** Whom the issuer means, for a log; empty when it does not say. */
+  /** The issuer's name for the principal, for logs; empty if the token has none. */
   readonly subject: string;
   readonly rights: Rights;
-  /** The JWK thumbprint of the key that has verified the token [RFC 7638]; empty when there was no token. */
+  /** The JWK thumbprint of the key that verified the token [RFC 7638]; empty if there was no token. */
   readonly key: string;
-  /** From when the token is no longer let in, milliseconds since 1970. */
+  /** When the token stops being accepted, milliseconds since 1970. */
   readonly expires: number;
 }
 
-/** Anybody, at an edge that is open for development. */
+/** Every client of an edge that is open for development. */
 export const ANYBODY: Principal = {
   id: "anybody",
   subject: "",
@@ -27,7 +27,7 @@ export const ANYBODY: Principal = {
   expires: Number.MAX_SAFE_INTEGER,
 };
 
-/** Somebody who has shown nothing yet, and has to in the Connect of SSTP. */
+/** A client that has presented no token yet, and must do so in its SSTP Connect. */
 export const NOBODY: Principal = {
   id: "nobody",
   subject: "",
@@ -40,19 +40,19 @@ export function isExpired(principal: Principal, now: number): boolean {
   return now >= principal.expires;
 }
 
-/** Whether somebody has shown a token, which can expire, be revoked, or lose its key. */
+/** Whether a principal has presented a token, which can expire, be revoked, or lose its key. */
 export function hasToken(principal: Principal): boolean {
   return principal.key !== "";
 }
 
-/** Whether two principals are the same somebody. */
+/** Whether two principals have the same token, or the same lack of one. */
 export function isSame(one: Principal, other: Principal): boolean {
   return one.id === other.id;
 }
 
 /**
- * Whether two tokens are one bearer's: the same token, or another that its issuer has given to the same subject with the
- * same rights, as when a token is refreshed. Either opens no door that the other does not.
+ * Whether two tokens have the same bearer: the same token, or another that the issuer gave to the same subject with the
+ * same rights, as in a token refresh. Neither allows what the other does not.
  */
 export function isSameBearer(one: Principal, other: Principal): boolean {
   if (isSame(one, other)) return true;

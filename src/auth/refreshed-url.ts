@@ -1,10 +1,10 @@
 /**
- * Something that is fetched from a URL of the operator's, kept for a while, and fetched anew: the key set, the list of
- * revoked tokens. It belongs to the isolate.
+ * Fetches a resource from an operator's URL, caches it in the isolate, and refreshes it: the key set, the revocation
+ * list.
  *
- * Simultaneous requests wait for the fetch that runs, since none may be judged by what is too old while it can be fetched.
- * On Workers a fetch belongs to the request that has begun it and dies with it, and another request must not wait for its
- * promise. So the others look from time to time whether it has ended, for no longer than a fetch may take.
+ * Simultaneous requests wait for the running fetch, since none may be judged by stale data while fresh data is
+ * available. On Workers a fetch belongs to the request that started it and dies with it, and another request must not
+ * await its promise. So the others poll for its end, for no longer than a fetch may take.
  *
  * @module
  */
@@ -12,16 +12,16 @@
 import { readBody } from "../lib/runtime/byte-reader.ts";
 import { FETCH_TIMEOUT, REFETCH_COOLDOWN, STALE } from "./limits.ts";
 
-/** How often a request looks whether the fetch of another one has ended. */
+/** How often a request polls for the end of another request's fetch. */
 const LOOK = 25;
 
-/** How long it does so at most: for the fetch that runs, and for one that is begun when that one has died. */
+/** How long it polls at most: for the running fetch, and for one that is started after that one died. */
 const LONGEST_LOOK = 2 * FETCH_TIMEOUT;
 
 /** What was fetched, or what was concluded from it. */
 export interface Fetched<T> {
   readonly value: T;
-  /** When it was asked for, milliseconds since 1970; when that has failed since, the moment of the last failed try. */
+  /** When it was requested, milliseconds since 1970; if a later try failed, the time of the last failed try. */
   readonly asOf: number;
 }
 
@@ -32,20 +32,20 @@ export class RefreshedUrl<T> {
   readonly #parse: (text: string) => T | Promise<T>;
   #text: string | undefined;
   #value: T | undefined;
-  /** When what is there was asked for. */
+  /** When the cached text was requested. */
   #asOf = Number.NEGATIVE_INFINITY;
-  /** When the last try began, if it has failed. */
+  /** When the last try began, if it failed. */
   #failedAt = Number.NEGATIVE_INFINITY;
-  /** When the fetch that runs began. */
+  /** When the running fetch began. */
   #begun: number | undefined;
-  /** Tries that have failed since the last success, and judgements by what was there before. */
+  /** Failed tries since the last success, and judgements made with the previous data since then. */
   #failures = 0;
   #overdue = 0;
 
   /**
    * @param what its name, for the log
-   * @param limit octets that are taken at most
-   * @param parse throws when it cannot be used; what was there before is used on then
+   * @param limit maximum bytes
+   * @param parse throws if the text cannot be used; the previous data then stays in use
    */
   constructor(url: string, what: string, limit: number, parse: (text: string) => T | Promise<T>) {
     this.#url = url;
@@ -55,13 +55,13 @@ export class RefreshedUrl<T> {
   }
 
   /**
-   * What is there, fetched when it is older than `age`. When it cannot be fetched, what was there before counts for a while;
-   * then it is undefined.
+   * Returns the resource, and fetches it first if it is older than `age`. If the fetch fails, the previous data is used
+   * for a while; after that it is undefined.
    *
    * @param now milliseconds since 1970
    */
   async get(now: number, age: number): Promise<Fetched<T> | undefined> {
-    // A clock that was ahead and has been set right makes what was fetched seem to come from the future.
+    // After a clock is set back, cached data may seem to come from the future.
     const isOlder = (time: number, than: number) => Math.abs(now - time) >= than;
     const isOld = () => isOlder(this.#asOf, Math.max(age, REFETCH_COOLDOWN));
     let waited = 0;
@@ -76,7 +76,7 @@ export class RefreshedUrl<T> {
     return { value: this.#value, asOf: this.#failedAt };
   }
 
-  /** A fetch that died with its request does not say when it is over, but its deadline does. */
+  /** A fetch that died with its request never reports its end, so its deadline decides. */
   #isFetching(now: number): boolean {
     return this.#begun !== undefined && Math.abs(now - this.#begun) < FETCH_TIMEOUT;
   }
@@ -85,9 +85,9 @@ export class RefreshedUrl<T> {
     this.#begun = now;
     try {
       const text = await this.#fetch();
-      // The same object for the same text, which need not be read again.
+      // The same text yields the same object and is not parsed again.
       const value = text === this.#text ? (this.#value as T) : await this.#parse(text);
-      // One that began later may have been quicker.
+      // A fetch that began later may have ended earlier.
       if (now < this.#asOf && this.#begun !== now) return;
       this.#text = text;
       this.#value = value;
@@ -97,7 +97,7 @@ export class RefreshedUrl<T> {
     } catch (error) {
       this.#failedAt = now;
       this.#failures += 1;
-      // The URL may hold a secret, and so may what was fetched: neither is told.
+      // The URL may contain a secret, and so may the text: log neither.
       const why = error instanceof RemoteError ? error.message : "it cannot be reached or used";
       const { value, counts } = {
         value: this.#value,
@@ -111,8 +111,8 @@ export class RefreshedUrl<T> {
   }
 
   async #fetch(): Promise<string> {
-    // What a cache on the way has kept would be older than it seems.
-    // Node's own types do not know the member that the platform needs.
+    // A response from a cache on the way would be older than it seems. Node's own types lack this member, which the
+    // platform needs.
     const init: RequestInit & { readonly cache: "no-store" } = {
       redirect: "manual",
       cache: "no-store",
@@ -129,7 +129,9 @@ export class RefreshedUrl<T> {
   }
 }
 
-/** What is fetched of one kind, by its URL: the operator's settings name one, and several relays in one process their own. */
+/**
+ * Resources of one kind, by URL. The operator's settings name one; several relays in one process each have their own.
+ */
 export class RefreshedUrls<T> {
   readonly #byUrl = new Map<string, RefreshedUrl<T>>();
   readonly #make: (url: string) => RefreshedUrl<T>;
@@ -148,5 +150,5 @@ export class RefreshedUrls<T> {
   }
 }
 
-/** Why what was fetched is not used; the message goes to the log and says nothing of what it holds. */
+/** Why fetched data is not used. The message goes to the log and reveals nothing of the data. */
 export class RemoteError extends Error {}

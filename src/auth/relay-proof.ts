@@ -1,57 +1,57 @@
 /**
- * Two relays prove to each other that they share a secret, which is never sent. The tokens ride in the commands that SSTP
- * has for authentication:
+ * Two relays prove to each other that they share a secret, which is never sent. The tokens travel in SSTP's
+ * authentication commands:
  *
  *   dialler                                                 acceptor
  *   Connect              hello: nonce, key ids          ─►
  *                        ◄─  challenge: key id, nonce, proof   ConnectResponse
  *   ConnectAuthenticate  proof                          ─►
  *
- * A proof is HMAC-SHA-256 over a label, who proves it (so that it cannot be sent back), both names, and the hello and the
- * challenge word for word (so that it is good for this connection only). Neither side takes or hands over anything before
- * it has checked the other's proof. A proof says who is at the other end; that nobody listens or interferes on the way is
- * for TLS to see to.
+ * A proof is HMAC-SHA-256 over a label, the prover's role (so that a proof cannot be reflected), both names, and the
+ * hello and the challenge verbatim (so that it is valid for this connection only). Neither side takes or hands over
+ * anything before it has checked the other's proof. A proof identifies the other end; protection against eavesdropping
+ * and tampering is left to TLS.
  *
- * Runs in the Worker and in Node: it needs WebCrypto and nothing else.
+ * Runs in the Worker and in Node, and needs only WebCrypto.
  *
  * @module
  */
 import type { CryptoKey } from "jose";
 import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
 
-/** Octets of a secret: as strong as the hash at least, and not longer than its block. */
+/** Bytes of a secret: at least as strong as the hash, and not longer than its block. */
 const LEAST_SECRET = 32;
 const MOST_SECRET = 64;
 
-/** Octets of a nonce: it must never come twice, and nobody may guess it. */
+/** Bytes of a nonce, which must be unique and unpredictable. */
 const NONCE = 32;
 
-/** Octets of a key id: enough to tell a few keys apart. It is a MAC of the key, and says nothing of it. */
+/** Bytes of a key id: enough to tell a few keys apart. It is a MAC of the key, and reveals nothing of it. */
 const KEY_ID = 9;
 
-/** Secrets of one pair that are good at a time: an old one, a new one, and room for a slip. */
+/** Secrets of one pair that are valid at a time: an old one, a new one, and room for a mistake. */
 const SECRETS_OF_PAIR = 4;
 
-/** Relays in one setting: an operator who has more has another problem. */
+/** Maximum relays in one setting. An operator with more has another problem. */
 const RELAYS = 1000;
 
 const LABEL = "grooveway-link-1";
 
-/** What a relay is trusted by: secrets of the pair, or nothing, when the operator has said so. */
+/** How a relay is trusted: by secrets of the pair, or without a proof, if the operator says so. */
 export type LinkTrust =
   | { readonly type: "secrets"; readonly secrets: readonly Uint8Array[] }
   | { readonly type: "none" };
 
-/** What the operator has said of relays, by URL. */
+/** The operator's trust in relays, by URL. */
 export type LinkSecrets = ReadonlyMap<string, LinkTrust>;
 
-/** An entry that cannot be read. It names the relay and never the secret. */
+/** A malformed entry. It names the relay and never the secret. */
 export interface MalformedSecrets {
   readonly entry: string;
   readonly problem: string;
 }
 
-/** The names of both ends, as URLs in the one way that they are written. */
+/** The names of both ends, as canonical URLs. */
 export interface Ends {
   readonly dialler: string;
   readonly acceptor: string;
@@ -59,7 +59,7 @@ export interface Ends {
 
 type Prover = keyof Ends;
 
-/** The one URL of a relay; undefined when the text is no relay's URL. */
+/** Returns the canonical URL of a relay; undefined if the text is not the URL of a relay. */
 export function relayNamed(url: string): string | undefined {
   try {
     const named = parseURL(url);
@@ -71,12 +71,11 @@ export function relayNamed(url: string): string | undefined {
 }
 
 /**
- * Reads the setting LINK_SECRETS: entries separated by commas, spaces or new lines, from a `#` to the end of its line a
- * comment. `NAME=SECRET` is the secret shared with a relay, in base64url; several for one name are all good, so that a
- * secret can be replaced. `NAME=none` lets that relay be linked without a proof.
+ * Parses LINK_SECRETS: entries separated by commas, spaces or new lines; a `#` starts a comment to the end of its line.
+ * `NAME=SECRET` is the secret shared with a relay, in base64url. Several for one name are all valid, so that a secret
+ * can be replaced. `NAME=none` lets that relay be linked without a proof.
  *
- * @example
- * parseLinkSecrets("relay.example.com=mBq... old.example.com=none");
+ * @example parseLinkSecrets("relay.example.com=mBq... old.example.com=none");
  */
 export function parseLinkSecrets(text: string): LinkSecrets | MalformedSecrets {
   const all = new Map<string, LinkTrust>();
@@ -113,7 +112,7 @@ export function parseLinkSecrets(text: string): LinkSecrets | MalformedSecrets {
   return all;
 }
 
-/** A new secret, as `LINK_SECRETS` has it. */
+/** Returns a new secret in the format of `LINK_SECRETS`. */
 export function newLinkSecret(): string {
   return toBase64URL(crypto.getRandomValues(new Uint8Array(LEAST_SECRET)));
 }
@@ -131,12 +130,15 @@ export class DiallerProof {
     this.hello = encode(`${LABEL} hello ${nonce} ${[...keys.keys()].join(",")}`);
   }
 
-  /** @param secrets those of the pair: the acceptor chooses the first that it has as well */
+  /** @param secrets those of the pair; the acceptor chooses the first that it knows too */
   static async begin(secrets: readonly Uint8Array[], ends: Ends): Promise<DiallerProof> {
     return new DiallerProof(ends, await keysOf(secrets), newNonce());
   }
 
-  /** The token of ConnectAuthenticate for that of ConnectResponse; undefined when the acceptor has not proved itself. */
+  /**
+   * Returns the token of ConnectAuthenticate for that of ConnectResponse; undefined if the acceptor has not proved
+   * itself.
+   */
   async answer(challenge: Uint8Array): Promise<Uint8Array | undefined> {
     const [, id, nonce, proof] = CHALLENGE.exec(decode(challenge)) ?? [];
     const key = this.#keys.get(id ?? "");
@@ -147,7 +149,7 @@ export class DiallerProof {
   }
 }
 
-/** The side that is connected to. */
+/** The side that accepts the connection. */
 export class AcceptorProof {
   /** The token of ConnectResponse. */
   readonly challenge: Uint8Array;
@@ -161,7 +163,7 @@ export class AcceptorProof {
     this.challenge = encode(`${transcript.challenge} ${proof}`);
   }
 
-  /** Undefined when the hello is none, or names no secret that this side has. */
+  /** Undefined if the hello is malformed, or names no secret that this side knows. */
   static async begin(
     secrets: readonly Uint8Array[],
     ends: Ends,
@@ -176,7 +178,7 @@ export class AcceptorProof {
     return new AcceptorProof(key, transcript, await prove(key, "acceptor", transcript));
   }
 
-  /** Whether the token of ConnectAuthenticate proves the dialler. There is one try. */
+  /** Whether the token of ConnectAuthenticate proves the dialler. Only one try is allowed. */
   async verify(token: Uint8Array): Promise<boolean> {
     const [, proof] = PROOF.exec(decode(token)) ?? [];
     if (this.#used || proof === undefined) return false;
@@ -185,7 +187,7 @@ export class AcceptorProof {
   }
 }
 
-/** What both sides have said before a proof. */
+/** What both sides have sent before a proof. */
 interface Transcript {
   readonly ends: Ends;
   readonly hello: Uint8Array;
@@ -199,7 +201,7 @@ const HELLO = new RegExp(`^${LABEL} hello (${word(NONCE)}) (${ID}(?:,${ID}){0,${
 const CHALLENGE = new RegExp(`^${LABEL} challenge (${ID}) (${word(NONCE)}) (${word(32)})$`);
 const PROOF = new RegExp(`^${LABEL} proof (${word(32)})$`);
 
-/** The longest token of these. What is longer is not looked at. */
+/** The longest of these tokens. A longer one is not parsed. */
 const LONGEST_TOKEN = 256;
 
 function challengeHead(id: string, nonce: string): string {
@@ -216,7 +218,7 @@ async function isProof(key: CryptoKey, prover: Prover, transcript: Transcript, p
   return octets !== undefined && crypto.subtle.verify("HMAC", key, octets, signed(prover, transcript));
 }
 
-/** Nothing in it can contain a line's end, so no two transcripts give the same octets. */
+/** No part can contain a line break, so no two transcripts yield the same bytes. */
 function signed(prover: Prover, { ends, hello, challenge }: Transcript): Uint8Array<ArrayBuffer> {
   return encode([LABEL, prover, ends.dialler, ends.acceptor, decode(hello), challenge].join("\n"));
 }
@@ -244,7 +246,7 @@ function toBase64URL(octets: Uint8Array): string {
     .replace(/=+$/, "");
 }
 
-/** Undefined for what is not base64url, or not written in its one way. */
+/** Undefined if the text is not canonical base64url. */
 function fromBase64URL(text: string): Uint8Array<ArrayBuffer> | undefined {
   if (!/^[A-Za-z0-9_-]+$/.test(text) || text.length % 4 === 1) return undefined;
   const octets = new Uint8Array([...atob(text.replaceAll("-", "+").replaceAll("_", "/"))].map((c) => c.charCodeAt(0)));

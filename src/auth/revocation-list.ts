@@ -1,5 +1,5 @@
 /**
- * Tokens that are no longer let in although they have not expired: the settings REVOKED and REVOKED_URL.
+ * Revoked tokens, which are refused although they have not expired: the settings REVOKED and REVOKED_URL.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { type Fetched, RefreshedUrls, RemoteError } from "./refreshed-url.ts";
 
 export type RevocationSettings = Pick<AuthSettings, "REVOKED" | "REVOKED_URL">;
 
-/** Whether a token with this id is revoked; undefined when nobody knows, since the list cannot be had. */
+/** Whether a token with this id is revoked; undefined if the list is unavailable. */
 export async function isRevoked(
   id: string,
   { REVOKED = "", REVOKED_URL = "" }: RevocationSettings,
@@ -24,7 +24,7 @@ export async function isRevoked(
 
 const lists = new RefreshedUrls("list of revoked tokens", REVOKED_OCTETS, parseRevoked);
 
-/** Reads a JSON array of ids. @throws RemoteError */
+/** Parses a JSON array of ids. @throws RemoteError */
 export function parseRevoked(text: string): ReadonlySet<string> {
   let ids: unknown;
   try {

@@ -1,37 +1,37 @@
 /**
- * What a token allows. Two claims say it:
+ * What a token allows, according to two of its claims:
  *
  *   address   the address that the device may use: `alice/laptop`, or a pattern such as `alice/*` or `*`
  *   scope     words separated by spaces: `connect`, `receive`, `send:PATTERN`, `stream:PATTERN`, `admin`
  *
- * A pattern is `identity` or `identity/device`; a `*` stands for any characters within one part, and alone for
- * everybody. A pattern without a device names identities, one with a device names devices: `send:bob send:bob/*` is bob
- * and all that is his. Names are compared as they are, in one case and after percent-decoding; `%2A` is a star itself.
+ * A pattern is `identity` or `identity/device`. A `*` matches any characters within one part; alone it matches every
+ * peer. A pattern without a device names identities, one with a device names devices: `send:bob send:bob/*` is bob and
+ * all of his devices. Names are compared case-sensitively after percent-decoding; `%2A` is a literal star.
  *
  * @module
  */
 import { type Address, AddressError, deviceURL, identityURL, parseAddress, parseURL } from "../sstp/index.ts";
 
-/** Who is meant: an identity, or one device of it. */
+/** An identity, or one device of it. */
 export type Peer = Pick<Address, "identity" | "device">;
 
-/** What the bearer may do, as plain data. Patterns have been checked. */
+/** What the bearer may do, as plain data. Its patterns are valid. */
 export interface Rights {
-  /** The addresses that it may use; undefined for none. */
+  /** Pattern of the addresses that it may use; undefined for none. */
   readonly address?: string;
-  /** May open virtual connections, and say Connect. */
+  /** May open virtual connections, and send Connect. */
   readonly connect: boolean;
   /** May take what waits for its addresses and their identities. */
   readonly receive: boolean;
   /** May do what an operator does. */
   readonly admin: boolean;
-  /** Whom it may send messages to. */
+  /** Peers that it may send messages to. */
   readonly send: readonly string[];
-  /** Whom it may open streams to. */
+  /** Peers that it may open streams to. */
   readonly stream: readonly string[];
 }
 
-/** A claim that cannot be understood; the message says what to change. */
+/** A malformed claim. The message says what to change. */
 export class ScopeError extends Error {
   readonly code: "MalformedAddress" | "MalformedPattern" | "ScopeTooLong" | "MalformedScope";
 
@@ -44,7 +44,7 @@ export class ScopeError extends Error {
 
 export const NOTHING: Rights = { connect: false, receive: false, admin: false, send: [], stream: [] };
 
-/** All that a device can do. It is no operator. */
+/** Everything that a device can do, but not what an operator can. */
 export const EVERYTHING: Rights = {
   address: "*",
   connect: true,
@@ -54,15 +54,15 @@ export const EVERYTHING: Rights = {
   stream: ["*"],
 };
 
-/** Scopes of one token, at most: enough to name the people that one works with; who needs more uses patterns. */
+/** Maximum scopes of one token: enough to name the people that a user works with. For more, use patterns. */
 const SCOPES = 64;
 
-/** Characters of one pattern, at most: those of the longest address. */
+/** Maximum characters of one pattern: those of the longest address. */
 const PATTERN_LENGTH = 257;
 
 /**
- * The rights of two claims. Words of `scope` that are not known here grant nothing and are passed over, since a token may
- * be meant for others as well.
+ * Parses the rights in two claims. Unknown words of `scope` grant nothing and are ignored, since a token may be meant
+ * for other services too.
  *
  * @throws ScopeError
  */
@@ -91,34 +91,34 @@ export function parseRights(claims: { readonly address?: unknown; readonly scope
   };
 }
 
-/** The words of a scope that mean nothing here: most likely slips, when the scope is written for this edge alone. */
+/** Returns the unknown words of a scope: most likely typos, if the scope is for this edge alone. */
 export function unknownScopes(scope: string): string[] {
   const known = ["connect", "receive", "admin"];
   return scope.split(" ").filter((word) => word !== "" && !known.includes(word) && !/^(send|stream):/.test(word));
 }
 
-/** Whether a device may use an address. */
+/** Whether the bearer may use a device's address. */
 export function mayUse(rights: Rights, device: Peer): boolean {
   return device.device !== undefined && rights.address !== undefined && matches(rights.address, device);
 }
 
-/** Whether a device may take what waits for an identity: one of those whose devices it may be. */
+/** Whether the bearer may take what waits for an identity: one whose devices it may use. */
 export function mayAttach(rights: Rights, identity: string): boolean {
   if (!rights.receive || rights.address === undefined) return false;
   return matchesGlob(parsePattern(rights.address).identity, identity);
 }
 
-/** Whether messages may be sent to a peer. */
+/** Whether the bearer may send messages to a peer. */
 export function maySend(rights: Rights, to: Peer): boolean {
   return rights.send.some((pattern) => matches(pattern, to));
 }
 
-/** Whether streams may be opened to a peer. */
+/** Whether the bearer may open streams to a peer. */
 export function mayStream(rights: Rights, to: Peer): boolean {
   return rights.stream.some((pattern) => matches(pattern, to));
 }
 
-/** Whether the mailbox of a peer, by its URL, is one that the bearer may take what waits from. */
+/** Whether the bearer may take messages from the mailbox of a peer, given by its URL. */
 export function owns(rights: Rights, url: string): boolean {
   const peer = peerOf(url);
   if (peer === undefined || !has(rights, "receive")) return false;
@@ -131,8 +131,8 @@ export function has(rights: Rights, scope: "connect" | "receive" | "admin"): boo
 }
 
 /**
- * The peer that a URL of SSTP names, when it is written in its one way; undefined otherwise. Mailboxes are named by URLs
- * as they are written, so another way of writing the same name is not the same mailbox, and nobody's.
+ * Returns the peer that an SSTP URL names; undefined unless the URL is canonical. A mailbox is named by its URL as
+ * written, so another spelling of the name would be another mailbox, which has no owner.
  */
 export function peerOf(url: string): Peer | undefined {
   try {
@@ -147,8 +147,8 @@ export function peerOf(url: string): Peer | undefined {
 }
 
 /**
- * The peer that a session addresses, when identity and device are each written in their one way and belong together;
- * undefined otherwise.
+ * Returns the peer that a session addresses; undefined unless both URLs are canonical and the device is one of the
+ * identity.
  */
 export function addressee(entry: { readonly identityURL: string; readonly deviceURL: string }): Peer | undefined {
   const identity = peerOf(entry.identityURL);
@@ -158,13 +158,13 @@ export function addressee(entry: { readonly identityURL: string; readonly device
   return device?.device !== undefined && device.identity === identity.identity ? device : undefined;
 }
 
-/** A part of a pattern: what stands between its stars, decoded. One piece is a name without stars. */
+/** A part of a pattern, decoded and split at its stars. A single piece is a name without stars. */
 type Glob = readonly string[];
 
 interface Pattern {
   readonly identity: Glob;
   readonly device?: Glob;
-  /** A single star: identities and devices. */
+  /** A single star: all identities and devices. */
   readonly everybody: boolean;
 }
 
@@ -198,7 +198,7 @@ function parsePattern(text: string): Pattern {
 
 function parseGlob(text: string, part: string): Glob {
   const pieces = part.split("*");
-  // What has no star is a name, with all that is asked of one.
+  // Without a star it is a name, and all rules for names apply.
   if (pieces.length === 1) return [parsedName(text, part)];
   return pieces.map((piece) => (piece === "" ? "" : parsedName(text, piece)));
 }
@@ -216,7 +216,7 @@ function malformed(text: string, why: string): ScopeError {
   return new ScopeError("MalformedPattern", `the pattern ${JSON.stringify(text.slice(0, 80))}: ${why}`);
 }
 
-/** Whether a name has the pieces in order, the first at its beginning and the last at its end. */
+/** Whether a name contains the pieces in order, the first at its beginning and the last at its end. */
 function matchesGlob(glob: Glob, name: string): boolean {
   const [first = "", ...rest] = glob;
   const last = rest.pop();

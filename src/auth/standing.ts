@@ -1,7 +1,7 @@
 /**
- * Whether somebody who was let in may still be served. A judgement holds for a while, see limits.ts: as long as it is
- * fresh, `fresh` says so at once, and before anything is handed over on one that is not, `judge` makes another. Nothing
- * keeps time here unless `patrol` is asked for: who is idle is judged when next something happens.
+ * Standing: whether an admitted principal may still be served. A judgement holds for a while; see limits.ts. While it
+ * is fresh, `fresh` returns true at once. When it is not, `judge` must make another before anything is handed over. No
+ * timer runs here unless `patrol` is called: an idle principal is judged on its next activity.
  *
  * @module
  */
@@ -14,7 +14,10 @@ import { current, type TokenSettings } from "./verify-token.ts";
 export interface Judge {
   /** Whether the last judgement still holds. */
   fresh(): boolean;
-  /** Makes another; resolves with false when the bearer may not be served any more, and its connection has been ended. */
+  /**
+   * Makes another judgement. Resolves to false if the bearer may no longer be served; its connection has then been
+   * ended.
+   */
   judge(): Promise<boolean>;
 }
 
@@ -28,15 +31,15 @@ export class Standing implements Judge {
   #bearer: Principal | undefined;
   #connected = false;
   #asOf = 0;
-  /** From when on the judgement is renewed, and from when on it does not hold. */
+  /** When the judgement is renewed, and when it stops holding. */
   #renewAt = Number.POSITIVE_INFINITY;
   #holdsUntil = Number.POSITIVE_INFINITY;
   #judging: Promise<boolean> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /**
-   * @param waitUntil keeps the surroundings alive until a promise settles
-   * @param refused called when the token is no longer good: ends the connection
+   * @param waitUntil keeps the host alive until a promise settles
+   * @param refused called when the token is no longer valid; must end the connection
    */
   constructor(
     settings: TokenSettings,
@@ -48,15 +51,15 @@ export class Standing implements Judge {
     this.#refused = refused;
   }
 
-  /** Whose token it is; undefined while none was shown. */
+  /** The bearer of the token; undefined until one was presented. */
   get bearer(): Principal | undefined {
     return this.#bearer;
   }
 
   /**
-   * Its bearer has shown a token. Of several the one that expires last counts.
+   * Records the token that its bearer has presented. Of several, the one that expires last counts.
    *
-   * @param asOf the moment that the judgement about it dates from; 0 when nobody knows
+   * @param asOf the time of the data that its judgement rests on; 0 if unknown
    */
   show(principal: Principal, asOf: number): void {
     if (!hasToken(principal)) return;
@@ -69,7 +72,7 @@ export class Standing implements Judge {
     }
   }
 
-  /** The handshake is over: from now on a judgement holds for longer. */
+  /** Marks the end of the handshake: from now on a judgement holds for longer. */
   connected(): void {
     this.#connected = true;
     this.#judged(this.#asOf);
@@ -77,7 +80,7 @@ export class Standing implements Judge {
 
   fresh(): boolean {
     const now = Date.now();
-    // A clock that was ahead and has been set right makes a judgement seem to come from the future: it says nothing.
+    // After a clock is set back, a judgement may seem to come from the future. Its age is then unknown.
     const sound = now >= this.#asOf;
     if (sound && now < this.#renewAt) return true;
     if (!sound || now >= this.#holdsUntil) return false;
@@ -92,7 +95,7 @@ export class Standing implements Judge {
     return this.#judging;
   }
 
-  /** Judges from now on as often as a judgement is to be renewed, also while nothing happens. */
+  /** Renews judgements on a timer from now on, even without activity. */
   patrol(): void {
     const pause = this.#renewAt - Date.now();
     if (pause === Number.POSITIVE_INFINITY) return;
@@ -106,7 +109,7 @@ export class Standing implements Judge {
     this.#timer = setTimeout(due, Math.max(0, pause));
   }
 
-  /** The connection is over. */
+  /** Stops when the connection has ended. */
   end(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -117,7 +120,7 @@ export class Standing implements Judge {
       const bearer = this.#bearer;
       if (bearer === undefined) return true;
       const answer = await current(bearer, this.#settings, Date.now());
-      // Another token has been shown meanwhile.
+      // Another token was presented meanwhile.
       if (bearer !== this.#bearer) continue;
       if (answer.type === "ok") {
         this.#judged(answer.asOf);

@@ -1,10 +1,10 @@
 /**
- * Why a token does not let its bearer in. The edge's enumeration of reasons includes these.
+ * Why a token does not admit its bearer. The edge's enumeration of reasons includes these.
  *
  * @module
  */
 
-/** A problem as the edge tells it over HTTP: its status, why, and what to do. */
+/** A problem as the edge reports it over HTTP: status, cause and cure. */
 interface TokenProblemRule {
   readonly status: 401 | 403 | 500;
   readonly cause: string;

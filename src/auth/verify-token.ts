@@ -1,10 +1,10 @@
 /**
- * Who bears a token: JSON Web Tokens [RFC 7519], verified by `jose` with the keys that the operator has configured.
+ * Verifies JSON Web Tokens [RFC 7519] with `jose` and the keys that the operator has configured.
  *
- *   aud   one of this edge's RELAY_NAMEs  exp   needed; nbf and iat are honoured
+ *   aud   one of this edge's RELAY_NAMEs  exp   required; nbf and iat are honoured
  *   jti   by it a token is revoked        address, scope   what it allows, see scopes.ts
  *
- * Nothing that is told of a token says what it contains: what is told goes into logs and answers.
+ * Details about a refused token go into logs and answers. They must never reveal what the token contains.
  *
  * @module
  */
@@ -23,18 +23,18 @@ export type Authentication =
   | {
       readonly type: "ok";
       readonly principal: Principal;
-      /** The moment that the judgement dates from, see limits.ts. Milliseconds since 1970. */
+      /** The time of the data that the judgement rests on; see limits.ts. Milliseconds since 1970. */
       readonly asOf: number;
     }
   | { readonly type: "refused"; readonly reason: TokenProblem; readonly detail: string };
 
 export type TokenSettings = KeySettings & RevocationSettings & Pick<AuthSettings, "RELAY_NAME">;
 
-/** What has been verified, by the hash of the token: an isolate sees the same few again and again. Oldest first. */
+/** Verified tokens by their hash, oldest first: an isolate sees the same few again and again. */
 const verified = new Map<string, Principal>();
 
 /**
- * Whether a token is let in at this moment, and who bears it.
+ * Verifies a token, and returns its bearer.
  *
  * @param now milliseconds since 1970
  */
@@ -45,7 +45,7 @@ export async function authenticate(token: string, settings: TokenSettings, now: 
   if (keys === undefined) return refused("KeysUnavailable", "The key set cannot be had, or cannot be used.");
   const hash = await sha256(`${settings.RELAY_NAME ?? ""}\n${token}`);
   const known = verified.get(hash);
-  // A key that was taken out of the set takes with it what it has signed.
+  // A key that was removed from the set no longer counts, nor do the tokens that it has signed.
   if (known !== undefined && keys.value.some(({ thumbprint }) => thumbprint === known.key)) {
     return unlessRevoked(known, keys.asOf, settings, now);
   }
@@ -59,9 +59,9 @@ export async function authenticate(token: string, settings: TokenSettings, now: 
   return unlessRevoked(checked.principal, keys.asOf, settings, now);
 }
 
-/** Whether somebody who was let in may stay: the token must be good still, and its key must be in the set. */
+/** Whether a principal may stay: its token must still be valid, and the token's key must be in the set. */
 export async function current(principal: Principal, settings: TokenSettings, now: number): Promise<Authentication> {
-  // Both are asked for at once: who is connected waits for them.
+  // Both at once, because a connected device waits for them.
   const [keys, judged] = await Promise.all([
     verificationKeys(settings, now),
     unlessRevoked(principal, now, settings, now),
@@ -74,7 +74,7 @@ export async function current(principal: Principal, settings: TokenSettings, now
   return judged.type === "refused" ? judged : { ...judged, asOf: Math.min(keys.asOf, judged.asOf) };
 }
 
-/** @param asOf when the keys were asked for */
+/** @param asOf when the keys were requested */
 async function unlessRevoked(
   principal: Principal,
   asOf: number,
@@ -90,17 +90,17 @@ async function unlessRevoked(
 
 const JTI = "jti:";
 
-/** What stands in a list of revoked tokens: the jti, or the hash of a token without one. */
+/** The entry in a list of revoked tokens: the jti, or the hash of a token without one. */
 function revocableId({ id }: Principal): string {
   return id.startsWith(JTI) ? id.slice(JTI.length) : id;
 }
 
-/** The key id of what looks like a token, null when it has none; undefined when it does not look like a token. */
+/** Returns the key id of what looks like a token, null if it has none; undefined if it does not look like a token. */
 function kidOf(token: string): { readonly kid: string | null } | undefined {
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) return undefined;
   const signature = token.slice(token.lastIndexOf(".") + 1);
   try {
-    // The last character has bits that mean nothing: a token is to have one spelling.
+    // The last character has unused bits, but a token must have only one spelling.
     if (base64url.encode(base64url.decode(signature)) !== signature) return undefined;
     const { kid } = decodeProtectedHeader(token);
     return kid === undefined ? { kid: null } : typeof kid === "string" ? { kid } : undefined;
@@ -109,7 +109,7 @@ function kidOf(token: string): { readonly kid: string | null } | undefined {
   }
 }
 
-/** The keys, fetched anew when the one that is asked for is not among them: it may be new. */
+/** Returns the keys. If the wanted one is not among them, they are fetched again: it may be new. */
 async function keysFor(kid: string | null, settings: KeySettings, now: number): ReturnType<typeof verificationKeys> {
   const keys = await verificationKeys(settings, now);
   if (kid === null || keys === undefined || keys.value.some((key) => key.kid === kid)) return keys;
@@ -127,7 +127,7 @@ async function verify(
   try {
     const { payload } = await jwtVerify(token, key.key, {
       algorithms: [...key.algorithms],
-      // As the operator has written them as well: issuers copy the setting.
+      // Also as written by the operator, because issuers copy the setting.
       audience: [...names, ...(relayName ?? "").split(/[\s,]+/).filter((name) => name !== "")],
       requiredClaims: ["exp"],
       clockTolerance: CLOCK_TOLERANCE / 1000,
