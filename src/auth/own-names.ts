@@ -19,7 +19,8 @@ let last: { readonly text: string; readonly names: Names } = { text: "", names: 
 /**
  * Parses RELAY_NAME: names separated by commas or spaces. The edge introduces itself by the first.
  *
- * @example parseOwnNames("Edge.example.com, 192.0.2.7"); // { names: ["edge.example.com", "192.0.2.7"], malformed: [] }
+ * @example
+ * parseOwnNames("Edge.example.com, 192.0.2.7"); // { names: ["edge.example.com", "192.0.2.7"], malformed: [] }
  */
 export function parseOwnNames(text: string | undefined): Names {
   if (text !== undefined && text !== last.text) last = { text, names: namesIn(text) };

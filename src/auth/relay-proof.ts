@@ -75,7 +75,8 @@ export function relayNamed(url: string): string | undefined {
  * `NAME=SECRET` is the secret shared with a relay, in base64url. Several for one name are all valid, so that a secret
  * can be replaced. `NAME=none` lets that relay be linked without a proof.
  *
- * @example parseLinkSecrets("relay.example.com=mBq... old.example.com=none");
+ * @example
+ * parseLinkSecrets("relay.example.com=mBq... old.example.com=none");
  */
 export function parseLinkSecrets(text: string): LinkSecrets | MalformedSecrets {
   const all = new Map<string, LinkTrust>();

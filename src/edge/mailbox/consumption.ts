@@ -2,8 +2,8 @@
  * Tracks the consumer of a mailbox: what it has not acknowledged, what it has set aside, and what it refuses. Decides
  * which messages it is sent next.
  *
- * Messages are sent in order of arrival, whoever the sender, to another relay too. A Tunnel or Link knows by sequence
- * number what it was given, and treats a message with a number below the last as a duplicate.
+ * Messages of all senders are sent in order of arrival, to another relay too. A Tunnel or Link knows by sequence number
+ * what it was given, and treats a message with a number below the last as a duplicate.
  *
  * Settled messages leave the log a little later, together with other writes. What is set aside is stored in the facts,
  * so that it is not sent again after eviction. What is in flight is only in memory: it is sent again, and the consumer

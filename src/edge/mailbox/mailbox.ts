@@ -123,7 +123,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
-    // An unreadable setting: the edge serves no request.
+    // If the setting is malformed, the edge serves no request.
     const acknowledgeTime = parseAcknowledgeTime(env.ACKNOWLEDGE_TIME ?? "") ?? ACKNOWLEDGE_SECONDS * 1000;
     this.#patience = new Patience(acknowledgeTime, this.#kept("held"), this.#kept("benched"));
     this.#locked = this.#store.fact("locked") === "1";

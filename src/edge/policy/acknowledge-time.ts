@@ -17,7 +17,8 @@ export const MOST_SECONDS = 86_400;
  *
  * @returns milliseconds, or undefined if the text is not a number of seconds in the range
  *
- * @example parseAcknowledgeTime(""); // 120000
+ * @example
+ * parseAcknowledgeTime(""); // 120000
  */
 export function parseAcknowledgeTime(text: string): number | undefined {
   const trimmed = text.trim();

@@ -118,7 +118,8 @@ export const UNSERVED: readonly FindingCode[] = [
 /**
  * Finds everything insecure or malformed in the settings.
  *
- * @example insecurities({ ORIGIN_RELAYS: "*" }).map(({ code }) => code); // ["NoKeys", "WildcardRelays"]
+ * @example
+ * insecurities({ ORIGIN_RELAYS: "*" }).map(({ code }) => code); // ["NoKeys", "WildcardRelays"]
  */
 export function insecurities(settings: Settings): Finding[] {
   const dev = parseDev(settings.DEV);

@@ -22,7 +22,8 @@ const WORDS: readonly string[] = ["private", "open", "wildcard"];
  * Parses DEV: empty for production, `1` for everything insecure, or a list of `private`, `open` and `wildcard`,
  * separated by commas or spaces.
  *
- * @example parseDev("private"); // { private: true, open: false, wildcard: false, unknown: [] }
+ * @example
+ * parseDev("private"); // { private: true, open: false, wildcard: false, unknown: [] }
  */
 export function parseDev(text: string | undefined): Dev {
   const words = (text ?? "").split(/[\s,]+/).filter((word) => word !== "");

@@ -20,7 +20,8 @@ export function xForwardedForHops(header: string): string[] {
  *
  * @returns undefined if the header is malformed: a client's quote may have swallowed what a proxy appended
  *
- * @example forwardedHops('for=192.0.2.43, for="[2001:db8::17]:4711";proto=https'); // ["192.0.2.43", "2001:db8::17"]
+ * @example
+ * forwardedHops('for=192.0.2.43, for="[2001:db8::17]:4711";proto=https'); // ["192.0.2.43", "2001:db8::17"]
  */
 export function forwardedHops(header: string): string[] | undefined {
   const hops: string[] = [];

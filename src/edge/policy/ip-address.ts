@@ -52,9 +52,10 @@ const LONGEST = 64;
  * Parses an address in any spelling: `127.0.0.1`, `127.1`, `2130706433`, `0177.0.0.1`, `0x7f.1`, `::ffff:7f00:1`,
  * `[::1]`, each also in upper case, and the IPv4 ones with a trailing dot.
  *
- * @example readAddress("0x7f.1"); // { type: "address", address: { family: 4, value: 2130706433n } }
- *   readAddress("relay.example.com"); // { type: "name" } readAddress("127.0.0.256"); // { type: "malformed", detail:
- *   "..." }
+ * @example
+ * readAddress("0x7f.1"); // { type: "address", address: { family: 4, value: 2130706433n } }
+ * readAddress("relay.example.com"); // { type: "name" }
+ * readAddress("127.0.0.256"); // { type: "malformed", detail: "..." }
  */
 export function readAddress(text: string): Reading {
   const bracketed = text.startsWith("[");
@@ -126,7 +127,8 @@ export function embedded(address: Address): Address[] {
  * Classifies an address. A tunnelling form (NAT64, 6to4, IPv4-compatible, SIIT, ISATAP) has the kind of the address
  * that it embeds.
  *
- * @example classify({ family: 4, value: 0x7f000001n }); // "loopback"
+ * @example
+ * classify({ family: 4, value: 0x7f000001n }); // "loopback"
  */
 export function classify(address: Address): AddressKind {
   const known = KINDS.find(([network]) => isWithin(address, network));

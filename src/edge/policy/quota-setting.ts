@@ -54,7 +54,8 @@ let last: { readonly text: string; readonly quota: Quota } = { text: "", quota: 
  *
  * @throws QuotaError
  *
- * @example parseQuota("octets=64MiB share=0.25"); // and 100,000 messages as by default
+ * @example
+ * parseQuota("octets=64MiB share=0.25"); // and 100,000 messages as by default
  */
 export function parseQuota(text: string): Quota {
   if (text !== last.text) last = { text, quota: read(text) };

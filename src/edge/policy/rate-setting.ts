@@ -39,8 +39,8 @@ export class RateError extends Error {
  *
  * @throws RateError
  *
- * @example parseRate("connections=50 octets=1000000"); // 120 connects a minute and 5,000 messages a second as by
- *   default
+ * @example
+ * parseRate("connections=50 octets=1000000"); // 120 connects a minute and 5,000 messages a second as by default
  */
 export function parseRate(text: string): Rate {
   const rate: Record<keyof Rate, number> = { ...RATE };

@@ -97,8 +97,9 @@ const PRIVATE_ZONES = ["localhost", "localdomain", "local", "internal", "home.ar
 /**
  * Parses the list. Entries are separated by commas or spaces; an empty list allows nothing.
  *
- * @example parseRelays("*.relays.example.com, 63.209.254.*, !63.209.254.9"); // { type: "rules", rules: ... }
- *   parseRelays("10.0.0.1/8"); // { type: "malformed", entry: "10.0.0.1/8", detail: "... write 10.0.0.0/8" }
+ * @example
+ * parseRelays("*.relays.example.com, 63.209.254.*, !63.209.254.9"); // { type: "rules", rules: ... }
+ * parseRelays("10.0.0.1/8"); // { type: "malformed", entry: "10.0.0.1/8", detail: "... write 10.0.0.0/8" }
  */
 export function parseRelays(text: string): { readonly type: "rules"; readonly rules: Rules } | MalformedRelays {
   const rules = { allow: [] as Rule[], deny: [] as Rule[], wildcards: [] as Rule[] };
@@ -114,13 +115,14 @@ export function parseRelays(text: string): { readonly type: "rules"; readonly ru
 }
 
 /**
- * Judges a relay by its name alone. An allowed name must still be resolved, and its addresses judged by {@link
- * judgeAddresses}. Only those addresses may be dialled.
+ * Judges a relay by its name alone. An allowed name must still be resolved, and its addresses judged by
+ * {@link judgeAddresses}. Only those addresses may be dialled.
  *
  * @param name Relay-Server-Name of the request [MS-GRVHENC 2.2.1.1.2]; without a port it means 2492
  *
- * @example judgeRelay("relay.example.com", rules, { private: false }); // { type: "allowed", endpoint: { hostname:
- *   "relay.example.com", port: 2492 }, resolve: true }
+ * @example
+ * judgeRelay("relay.example.com", rules, { private: false });
+ * // { type: "allowed", endpoint: { hostname: "relay.example.com", port: 2492 }, resolve: true }
  */
 export function judgeRelay(
   name: string,

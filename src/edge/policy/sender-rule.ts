@@ -49,7 +49,8 @@ const WORDS = ["everyone", "nobody"] as const;
  *
  * @throws SenderRuleError
  *
- * @example parseSenderRule("alice, bob/phone");
+ * @example
+ * parseSenderRule("alice, bob/phone");
  */
 export function parseSenderRule(text: string): SenderRule {
   const parts = text.split(/[\s,]+/).filter((part) => part !== "");

@@ -23,7 +23,8 @@ export interface Proxies {
 /**
  * Parses the setting: addresses and networks separated by commas or spaces, or `none`.
  *
- * @example parseProxies("10.0.0.7, 2001:db8::/64");
+ * @example
+ * parseProxies("10.0.0.7, 2001:db8::/64");
  */
 export function parseProxies(text: string): Proxies {
   const entries = (text.trim() === "" ? DEFAULT : text).split(/[\s,]+/).filter((entry) => entry !== "");
