@@ -14,7 +14,7 @@ export const CLOCK_TOLERANCE = 30_000;
 export const VERIFIED_TOKENS = 1000;
 
 /**
- * How far in the future `iat` may lie. An issuer whose clock is ahead is no reason to distrust `exp`, which is checked
+ * How far in the future `iat` may lie. An issuer whose clock is ahead may be honest about `exp`, which is checked
  * anyway.
  */
 export const ISSUED_AHEAD = 300_000;
@@ -47,7 +47,7 @@ export const REVOKED_OCTETS = 1024 * 1024;
 /** Timeout for fetching a key set or a revocation list, since a device waits for it. */
 export const FETCH_TIMEOUT = 3000;
 
-/** Minimum interval between fetches, whatever key ids strangers make up, and after a failure. */
+/** Minimum interval between fetches, also after a failure, and whatever key ids strangers make up. */
 export const REFETCH_COOLDOWN = 5000;
 
 /**

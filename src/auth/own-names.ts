@@ -1,6 +1,5 @@
 /**
- * The edge's own names: the setting RELAY_NAME. Devices address the edge by any of them, and so does the `aud` of a
- * token. Pure.
+ * The edge's own names: the setting RELAY_NAME. Devices, and the `aud` of tokens, name the edge by any of them. Pure.
  *
  * @module
  */

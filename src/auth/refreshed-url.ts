@@ -111,8 +111,7 @@ export class RefreshedUrl<T> {
   }
 
   async #fetch(): Promise<string> {
-    // A response from a cache on the way would be older than it seems. Node's own types lack this member, which the
-    // platform needs.
+    // A cached response would be older than it seems. Node's own types lack this member, which the platform needs.
     const init: RequestInit & { readonly cache: "no-store" } = {
       redirect: "manual",
       cache: "no-store",

@@ -137,8 +137,7 @@ export class DiallerProof {
   }
 
   /**
-   * Returns the token of ConnectAuthenticate for that of ConnectResponse; undefined if the acceptor has not proved
-   * itself.
+   * Returns the token of ConnectAuthenticate for that of ConnectResponse; undefined if the acceptor's proof is wrong.
    */
   async answer(challenge: Uint8Array): Promise<Uint8Array | undefined> {
     const [, id, nonce, proof] = CHALLENGE.exec(decode(challenge)) ?? [];

@@ -146,10 +146,7 @@ export function peerOf(url: string): Peer | undefined {
   }
 }
 
-/**
- * Returns the peer that a session addresses; undefined unless both URLs are canonical and the device is one of the
- * identity.
- */
+/** Returns the peer that a session addresses; undefined unless both URLs are canonical and belong together. */
 export function addressee(entry: { readonly identityURL: string; readonly deviceURL: string }): Peer | undefined {
   const identity = peerOf(entry.identityURL);
   if (identity === undefined || identity.device !== undefined) return undefined;

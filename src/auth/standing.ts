@@ -15,8 +15,7 @@ export interface Judge {
   /** Whether the last judgement still holds. */
   fresh(): boolean;
   /**
-   * Makes another judgement. Resolves to false if the bearer may no longer be served; its connection has then been
-   * ended.
+   * Makes another judgement. Resolves to false if the bearer may no longer be served; its connection has then ended.
    */
   judge(): Promise<boolean>;
 }

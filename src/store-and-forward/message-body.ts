@@ -18,10 +18,7 @@ export const GATHERING_BLOCK = 64 * 1024;
 export const ARENA_BLOCK = 8 * 1024;
 export const ARENA_PIECE = 1024;
 
-/**
- * Returns bytes that are safe to keep: the same, or a copy if they are a view that would keep more than twice their
- * memory.
- */
+/** Returns bytes to keep: the same, or a copy if they are a view of a buffer more than twice their size. */
 export function kept(octets: Uint8Array): Uint8Array {
   return octets.buffer.byteLength > 2 * octets.length ? new Uint8Array(octets) : octets;
 }

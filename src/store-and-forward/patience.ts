@@ -98,7 +98,7 @@ export class Patience<Who = string> {
   }
 
   /**
-   * Whether the state must be stored. An acknowledgement only moves the start time; a slightly older one on disk is
+   * Whether the state must be stored. An acknowledgement moves the start time; a slightly older one on disk is
    * harmless.
    */
   #unwritten(): boolean {

@@ -33,8 +33,7 @@ export const DECLINED_DESTINATIONS = 1024;
 export const UNSTORED_OCTETS = 4 * 1024 * 1024;
 
 /**
- * Messages waiting in a Tunnel for their mailboxes: fewer than the engine allows, so that it never has to end the
- * connection.
+ * Messages waiting in a Tunnel for their mailboxes: fewer than the engine allows, so that it never ends the connection.
  */
 export const UNSTORED_MESSAGES = 8000;
 

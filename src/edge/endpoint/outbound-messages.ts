@@ -739,8 +739,8 @@ export class OutboundMessages {
   }
 
   /**
-   * Opens a session. To an origin relay it is a fanout session of one hop, even for a single recipient [MS-GRVSSTP
-   * 3.3.5.6.1].
+   * Opens a session. To an origin relay it is a fanout session of one hop, even for a single recipient
+   * [MS-GRVSSTP 3.3.5.6.1].
    */
   #open(sender: Sender, { envelope }: Mail): void {
     if (this.#engine.state !== "established" || this.#paused) return;

@@ -559,8 +559,7 @@ export class SstpEndpoint implements ByteChannel {
   }
 
   /**
-   * Counts the connection. A principal with too many virtual connections, or a too high rate, is told when to try
-   * again.
+   * Counts the connection. A principal with too many virtual connections, or too many new ones, is told when to retry.
    */
   async #enter(throttle: Throttle): Promise<Entrance> {
     const entrance = await throttle.enter();
@@ -645,10 +644,7 @@ export class SstpEndpoint implements ByteChannel {
     });
   }
 
-  /**
-   * Whether an entry may be addressed. A relay may address peers of this edge; a device also names of other vendors'
-   * products.
-   */
+  /** Whether an entry may be addressed. A relay may address peers of this edge, a device also other vendors' names. */
   #isAddressable(entry: FanoutDeviceEntry): boolean {
     if (isRelay(this.#source)) return addressee(entry) !== undefined;
     return isPeer(entry.identityURL) && (entry.deviceURL === "" || isPeer(entry.deviceURL));

@@ -16,10 +16,7 @@ export const LONG_ENVELOPE = 4096;
 /** Maximum envelope bytes in one segment. Above that, all of its envelopes get rows of their own. */
 export const SEGMENT_ENVELOPES = 256 * 1024;
 
-/**
- * Longest envelope accepted: ten times the longest FanoutOpen in JSON, and far below the 2 MB that the platform allows
- * a row.
- */
+/** Longest envelope accepted: ten times the longest FanoutOpen in JSON, and far below the platform's 2 MB a row. */
 export const ENVELOPE_LIMIT = 1024 * 1024;
 
 /** A longer body is split into rows of this size, so that reading a segment stays cheap. */
@@ -49,10 +46,7 @@ export const RANGE_TIME = 4 * 3600_000;
 /** Senders and id ranges cached in memory. Above that, the cache is emptied. */
 export const KEPT_RANGES = 5000;
 
-/**
- * Age of the ids that an operator's purge forgets. A device that lost an acknowledgement with its connection has resent
- * by then.
- */
+/** Age of the ids that an operator's purge forgets. A device that lost an acknowledgement has resent by then. */
 export const PURGED_IDS_AGE = 3600_000;
 
 /** Maximum unacknowledged bytes sent to the consumer. */

@@ -87,10 +87,7 @@ export interface Sql {
 export interface Slice {
   readonly first: number;
   readonly bundle: MessageBatch;
-  /**
-   * What each message adds to the call that carries the slice, in bytes. An envelope counts with the first message that
-   * uses it.
-   */
+  /** What each message adds to the call that carries the slice, in bytes. An envelope counts with its first message. */
   readonly sizes: readonly number[];
 }
 
@@ -336,8 +333,7 @@ export class MailboxStore {
         this.#ids.flush(now);
         return written;
       };
-      // Usually this is one segment row, and one id row written last. A transaction for them would cost as much as one
-      // of them.
+      // Usually this is one segment row, and one id row written last. A transaction would cost as much as one of them.
       const few = this.#ids.pending <= 1 && octets.length <= BODY_ROW_OCTETS && inline <= LONG_ENVELOPE;
       const written = few ? this.#undoing(before, write) : this.#transaction(write);
       if (awaited) for (const segment of written) this.#cache.offer(segment);
@@ -608,10 +604,7 @@ export class MailboxStore {
     }
   }
 
-  /**
-   * Writes some messages of a bundle. It writes the bundle as it is if none is left out and no body is stored
-   * elsewhere.
-   */
+  /** Writes some messages of a bundle; the bundle as it is if none is left out and no body is stored elsewhere. */
   #write(batch: Batch, kept: readonly number[], now: number): Segment[] {
     const { bundle, starts, sizes } = batch;
     const { envelopes, octets } = bundle;

@@ -157,8 +157,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Registers before a message is stored. Returns false if the directory does not answer in time; then nothing is
-   * stored.
+   * Registers before a message is stored. Returns false, and nothing is stored, if the directory does not answer in
+   * time.
    */
   async #mayKeep(): Promise<boolean> {
     const until = Date.now() + ENTER_TIMEOUT;
@@ -305,8 +305,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Records what became of delivered messages. Settled messages are not sent again, unless the object is evicted at
-   * once.
+   * Records what became of delivered messages. Settled ones are not sent again, unless the object is evicted at once.
    *
    * @returns undefined if the caller is no longer the consumer
    */
@@ -334,8 +333,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /**
-   * Removes messages that their sender withdraws. Their ids stay known. Messages on their way to the consumer may still
-   * arrive.
+   * Removes messages that their sender withdraws. Their ids stay known. Messages in flight may still arrive.
    *
    * @returns how many were removed
    */

@@ -105,8 +105,7 @@ export const ENFORCED: readonly FindingCode[] = [
 ];
 
 /**
- * Those of them for which a deployed edge, which cannot refuse to start, serves no request: it cannot guess the
- * setting.
+ * Those of them for which a deployed edge, which has started anyway, serves no request: it cannot guess the setting.
  */
 export const UNSERVED: readonly FindingCode[] = [
   "MalformedRate",

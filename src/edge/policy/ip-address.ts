@@ -124,8 +124,8 @@ export function embedded(address: Address): Address[] {
 }
 
 /**
- * Classifies an address. A tunnelling form (NAT64, 6to4, IPv4-compatible, SIIT, ISATAP) has the kind of the address
- * that it embeds.
+ * Classifies an address. A tunnelling form (NAT64, 6to4, IPv4-compatible, SIIT, ISATAP) is classified as what it
+ * embeds.
  *
  * @example
  * classify({ family: 4, value: 0x7f000001n }); // "loopback"

@@ -29,7 +29,7 @@ export interface Settings extends AuthSettings {
   /** URL of the DNS over HTTPS resolver, with JSON answers, for the names of origin relays. Empty: Cloudflare's. */
   readonly RESOLVER?: string;
   /**
-   * Reverse proxies whose client addresses are trusted: see policy/trusted-proxies.ts. Empty: those on the edge's own
+   * Reverse proxies whose client addresses are trusted: see policy/trusted-proxies.ts. Empty: those on the same
    * machine.
    */
   readonly TRUSTED_PROXIES?: string;
