@@ -66,7 +66,7 @@ export const ID_SCHEMA = `
 /** Steps per millisecond, so that the oldest id of a batch can be told from the newest. */
 const STAMPS = 1000;
 
-/** One part in this many of a sender's oldest ids is forgotten at once: finding them scans all of them. */
+/** A sender's oldest ids are forgotten an eighth at a time: finding them scans all of its ids. */
 const FORGOTTEN_PART = 8;
 
 /** Characters of ids in one bound value. JSON makes them at most six times as long, and the platform allows 2 MB. */

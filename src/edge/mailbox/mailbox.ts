@@ -557,7 +557,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     }
   }
 
-  /** Handles the consumer's leaving: recalls the former consumers that are still connected. */
+  /** Handles a consumer that has left: recalls the former ones that are still connected. */
   #vacate(consumer: Consumer): void {
     if (this.#consumer !== consumer) return;
     this.#setConsumer(undefined);
