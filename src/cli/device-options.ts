@@ -1,5 +1,5 @@
 /**
- * The options by which a command connects as a device, common to `send` and `recv`.
+ * Command-line options shared by `send` and `recv` for connecting as a device.
  *
  * @module
  */
@@ -33,7 +33,11 @@ export const CONNECTION_HELP = `  --edge URL            connect to this edge, wh
   --ca FILE             certificate authorities to trust for the edge (PEM)
   --content-length N    octets that one LongLived session may carry; default 67108864`;
 
-/** The device options that the command line asks for. */
+/**
+ * Converts command-line values to device options.
+ *
+ * @throws CommandError Usage, CannotRead, TlsUnusable
+ */
 export function deviceOptions(
   command: string,
   values: {
@@ -68,7 +72,7 @@ export function deviceOptions(
   };
 }
 
-/** The address of --as. */
+/** Validates the address given with --as. */
 function ownAddress(command: string, text: string): string {
   const as = `--as ${printable(text)}`;
   try {
@@ -83,22 +87,25 @@ function ownAddress(command: string, text: string): string {
   }
 }
 
-/** A token that stands in an option, or in a file that it names, which is read whenever the token is needed. */
+/**
+ * Returns a function that yields the token: the option's text, or for `@FILE` the file's content, read anew on each
+ * call.
+ */
 export function tokenOf(text: string): (() => string) | undefined {
   if (text === "") return undefined;
   const read = () => (text.startsWith("@") ? readText(text.slice(1)) : text).trim();
-  // A file that is not there is told at once.
+  // Report a missing file now, not at the first connection.
   read();
   return read;
 }
 
-/** With an edge and no relay the edge is the relay. */
+/** An edge given without a relay acts as the relay itself. */
 function relayOf(relay: string | undefined, edge: string | undefined): { relay?: string } {
   if (relay !== undefined) return { relay };
   return edge === undefined ? { relay: "127.0.0.1:2492" } : {};
 }
 
-/** A rate for a person. */
+/** Formats a transfer rate for display. */
 export function rate(octets: number, milliseconds: number): string {
   return `${size(Math.round(octets / Math.max(milliseconds / 1000, 0.001)))}/s`;
 }
@@ -109,14 +116,14 @@ function transportName(command: string, text: string): TransportName {
   return name;
 }
 
-/** This user on this machine. A container may have neither a name for its user nor one of its own. */
+/** Returns `USER/HOST` for this machine. In a container, either name may be missing. */
 export function defaultAddress({ user, host } = { user: () => userInfo().username, host: hostname }): string {
   const name = told(user) || process.env.USER || process.env.LOGNAME || `user${process.getuid?.() ?? ""}`;
   const [device = ""] = told(host).split(".");
   return `${encodeURIComponent(name)}/${encodeURIComponent(device || "device")}`;
 }
 
-/** What the system says, or nothing when it cannot: userInfo() throws for a user without an entry in the list of users. */
+/** Returns the result of `ask`, or "" if it throws: userInfo() does for a user without a passwd entry. */
 function told(ask: () => string): string {
   try {
     return ask();

@@ -1,15 +1,17 @@
-/** A length of time in an option. */
+/** Durations in command-line options. */
 
 const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 24 * 3600 };
 
-/** Whole seconds from a text such as 90s, 15m, 12h or 30d; undefined when it is none. */
+/**
+ * Parses a duration such as 90s, 15m, 12h or 30d into whole seconds. Returns undefined if the text is not a duration.
+ */
 export function secondsIn(text: string): number | undefined {
   const [, count = "", unit = ""] = /^(0|[1-9][0-9]{0,6})([smhd])$/.exec(text) ?? [];
   const seconds = SECONDS[unit];
   return seconds === undefined ? undefined : Number(count) * seconds;
 }
 
-/** The shortest such text. */
+/** Formats seconds as the shortest such text. */
 export function durationText(seconds: number): string {
   const [unit, length] = Object.entries(SECONDS).findLast(([, length]) => seconds > 0 && seconds % length === 0) ?? [
     "s",

@@ -1,5 +1,5 @@
 /**
- * What the command says of an error: one line with what to change, and one code at its end.
+ * Formats an error for the command: one line that says what to change, with one error code at its end.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { visible } from "../lib/printable.ts";
 import { statusOfError } from "./exit-codes.ts";
 import { CommandError } from "./output.ts";
 
-/** Errors of the system that any call may end with, whoever made it. */
+/** System errors that any call may fail with. */
 const SYSTEM: Readonly<Record<string, { readonly code: string; readonly why: string }>> = {
   ENOSPC: { code: "CannotWrite", why: "the disk is full: make room" },
   EDQUOT: { code: "CannotWrite", why: "the disk quota is used up: make room" },
@@ -21,24 +21,24 @@ const SYSTEM: Readonly<Record<string, { readonly code: string; readonly why: str
   ENFILE: { code: "TooManyOpenFiles", why: "the system may open no more files: raise its limit, fs.file-max on Linux" },
 };
 
-/** What Node and the packages say when a package, or the part of it for this system, is not there. */
+/** What Node and npm packages print when a package, or its build for this platform, is missing. */
 const MISSING = /^Cannot find (?:package|module) '([^']+)'|^The package "([^"]+)" could not be found/;
 
-/** `grooveway: MESSAGE [CODE]`, and with GROOVEWAY_DEBUG the stack below. */
+/** Returns `grooveway: MESSAGE [CODE]`, followed by the stack if GROOVEWAY_DEBUG is set. */
 export function errorLine(error: unknown): string {
   const { code, message } = known(error);
   const line = visible(message.trim().replace(/\s*[\r\n]+\s*/g, " "));
-  // An edge's own code at the end says more than that of the error which brings it.
+  // A code that the edge put at the end of its message is more specific than the code of the error that wraps it.
   const whole = /\[[A-Z][A-Za-z]+\]$/.test(line) ? line : `${line} [${code}]`;
   return `grooveway: ${whole}${isDebugging() ? `\n${inspect(error)}` : ""}`;
 }
 
-/** The status that an error ends the command with. */
+/** Returns the exit status for an error. */
 export function statusOf(error: unknown): number {
   return statusOfError(known(error));
 }
 
-/** An error as one that has a code: what could be foreseen by that of its kind, all else as InternalError. */
+/** Converts any error to one with a code. Unexpected errors become InternalError. */
 function known(error: unknown): CommandError | DeviceError {
   if (error instanceof CommandError || error instanceof DeviceError) return error;
   const {
@@ -55,7 +55,7 @@ function known(error: unknown): CommandError | DeviceError {
     return new CommandError(system.code, `${what === "" ? code : `${what} (${code})`}: ${system.why}`);
   }
   if (syscall?.startsWith("spawn ")) {
-    // Such as the edge's runtime where there is no glibc: what the system misses is not the file, but what loads it.
+    // For example, workerd on a system without glibc: the missing file is the dynamic loader, not the program itself.
     const cure = "programs must be allowed to run there, and on Linux there must be glibc, which Alpine has not";
     return new CommandError("EdgeFailed", `${syscall.slice("spawn ".length)} cannot be started (${code}): ${cure}`);
   }

@@ -1,6 +1,6 @@
 /**
- * How the command ends: a status for each kind of ending, so that scripts and service managers can tell them apart.
- * `grooveway --help` and the README print this table.
+ * Exit statuses, one per kind of failure, so that scripts and service managers can tell them apart. `grooveway --help`
+ * and the README print this table.
  *
  * @module
  */
@@ -8,11 +8,11 @@
 interface ExitCode {
   readonly status: number;
   readonly meaning: string;
-  /** Codes of errors that end the command so. Those that stand nowhere end it with `Failed`. */
+  /** Error codes that exit with this status. Codes listed nowhere exit as `Failed`. */
   readonly errors: readonly string[];
 }
 
-/** By name, in order of status. Statuses are never given a new meaning: scripts know them. */
+/** Keyed by name, ordered by status. The meaning of a status never changes: scripts rely on it. */
 export const EXIT_CODES = {
   Done: { status: 0, meaning: "done", errors: [] },
   Failed: {
@@ -20,7 +20,7 @@ export const EXIT_CODES = {
     meaning: "it failed for a reason without a status of its own; the message says which",
     errors: ["Closed", "Corrupted", "EdgeFailed", "NodeTooOld", "NotInstalled", "TooManyOpenFiles"],
   },
-  // The status that shells and parsers of options use. A service manager need not try again.
+  // The status that shells and option parsers use. A service manager need not retry.
   Usage: {
     status: 2,
     meaning: "it was called wrongly, or what is in a file that an option names cannot be used",
@@ -72,9 +72,9 @@ export const EXIT_CODES = {
     errors: ["SomeFailed"],
   },
   WaitedTooLong: { status: 9, meaning: "the recipient made no room within --wait", errors: ["WaitedTooLong"] },
-  // EX_SOFTWARE of sysexits.h.
+  // EX_SOFTWARE in sysexits.h.
   InternalError: { status: 70, meaning: "a fault of this program; please report it", errors: ["InternalError"] },
-  // A shell reports a program that a signal has ended as 128 and the signal's number: so does the command itself.
+  // A shell reports a program killed by a signal as 128 plus the signal number. The command exits the same way.
   HungUp: { status: 129, meaning: "ended by SIGHUP before it was done", errors: [] },
   Interrupted: { status: 130, meaning: "ended by SIGINT (Ctrl-C) before it was done", errors: [] },
   Quit: { status: 131, meaning: "ended by SIGQUIT before it was done", errors: [] },
@@ -92,7 +92,7 @@ const BY_ERROR: ReadonlyMap<string, number> = new Map(
   Object.values(EXIT_CODES).flatMap(({ status, errors }) => errors.map((error) => [error, status] as const)),
 );
 
-/** The status that an error ends the command with: that of its code, unless it names another ending. */
+/** Returns the exit status for an error: that of its `ending` if set, otherwise that of its code. */
 export function statusOfError({ code, ending }: { readonly code: string; readonly ending?: ExitName | undefined }) {
   return ending === undefined ? (BY_ERROR.get(code) ?? EXIT_CODES.Failed.status) : EXIT_CODES[ending].status;
 }
@@ -104,17 +104,17 @@ export type EndSignal = keyof typeof BY_SIGNAL;
 
 export const END_SIGNALS = Object.keys(BY_SIGNAL) as EndSignal[];
 
-/** The status of a command that a signal has ended before it was done. */
+/** Returns the exit status of a command that a signal ended early. */
 export function statusOfSignal(signal: EndSignal): number {
   return EXIT_CODES[BY_SIGNAL[signal]].status;
 }
 
-/** How such a command ends. */
+/** Returns the ending of a command that a signal ended early. */
 export function endingOfSignal(signal: EndSignal): ExitName {
   return BY_SIGNAL[signal];
 }
 
-/** The table for a person, a line each. */
+/** Formats the table for the help text, one line per status. */
 export function describeExitCodes(): string {
   return Object.values(EXIT_CODES)
     .map(({ status, meaning }) => `  ${String(status).padEnd(3)}  ${meaning}`)

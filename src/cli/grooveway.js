@@ -1,22 +1,25 @@
 #!/usr/bin/env node
 /**
- * What `grooveway` starts: it looks whether this Node can run the command, and runs it. Plain JavaScript that imports
- * nothing, so that a Node that is too old gets this far and says so.
+ * Entry point of `grooveway`: checks that this Node can run the command, then runs it. Plain JavaScript without
+ * imports, so that a Node that is too old can still load this file and say so.
  *
- * The package has the command compiled; the source tree has it as TypeScript, beside this file.
+ * The installed package contains the compiled command; the source tree has main.ts beside this file.
  */
 
-/** Major versions with the first minor one that is enough: compiled, for node:sqlite; the source, for TypeScript as well. */
+/**
+ * Required minor version per major version. Compiled code needs node:sqlite; the source needs TypeScript support as
+ * well.
+ */
 const COMPILED = { 22: 13, 23: 4 };
 const SOURCE = { 22: 18, 23: 6 };
-/** From this major version on each is enough. */
+/** From this major version on, any minor version will do. */
 const ANY = 24;
 
-/** Exit codes, which exit-codes.ts has as well. */
+/** Exit statuses, as in exit-codes.ts. */
 const FAILED = 1;
 const INTERNAL_ERROR = 70;
 
-/** Prints the line of an error, and ends. */
+/** Prints an error line and exits. */
 function fail(message, code, status) {
   console.error(`grooveway: ${message} [${code}]`);
   process.exit(status);
@@ -29,9 +32,9 @@ function requireNode(enough, cure) {
   fail(`${needed}, and this is ${process.versions.node} (${process.execPath}): ${cure}`, "NodeTooOld", FAILED);
 }
 
-/** What Node says of features that are new to it helps nobody who runs the command. Other warnings are a line each. */
+/** Hides warnings about experimental features, which do not help the user, and prints all others as one line each. */
 function printWarningsShortly() {
-  // None with --no-warnings.
+  // There is no listener with --no-warnings.
   if (process.listenerCount("warning") === 0) return;
   process.removeAllListeners("warning");
   process.on("warning", ({ name, message }) => {
@@ -43,7 +46,7 @@ async function run() {
   const source = new URL("main.ts", import.meta.url);
   const isSource = await import("node:fs").then(
     ({ existsSync }) => existsSync(source),
-    // This Node is so old that it has no module of that name.
+    // A Node too old to know the module.
     () => false,
   );
   if (isSource) requireNode(SOURCE, "run npm ci, which brings one along, and then npm start or npm run -s grooveway");

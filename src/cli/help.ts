@@ -1,11 +1,11 @@
 /**
- * The help of the whole command: what there is, what it reads from the environment, and how it ends.
+ * The text of `grooveway --help`: commands, environment variables and exit codes.
  *
  * @module
  */
 import { describeExitCodes } from "./exit-codes.ts";
 
-/** Environment variables that the command reads, with what they do. The README has them as well. */
+/** Environment variables that the command reads. The README lists them too. */
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   GROOVEWAY_TOKEN: "the token of `send` and `recv`, or `@FILE`; `--token` wins",
   GROOVEWAY_ADMIN_TOKEN: "the token of `mailbox`, and the admin token of `edge`",
@@ -16,7 +16,11 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   GROOVEWAY_DEBUG: "`1` prints the stack of an error below its line",
 };
 
-/** @param commands summaries by name */
+/**
+ * Returns the text of `grooveway --help`.
+ *
+ * @param commands summaries, by command name
+ */
 export function generalHelp(commands: Readonly<Record<string, { readonly summary: string }>>): string {
   return `Usage: grooveway COMMAND [options]
 

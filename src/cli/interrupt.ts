@@ -1,6 +1,6 @@
 /**
- * Signals that ask the command to end. The first one is heard, and the command ends in order; the second one ends it at
- * once, by the system itself, whatever the command is doing.
+ * Signals that ask the command to end. On the first one the command shuts down cleanly. The second one has no listener,
+ * so the system kills the process at once, whatever it is doing.
  *
  * @module
  */
@@ -10,15 +10,15 @@ import { CommandError } from "./output.ts";
 const waiting = new Set<(signal: EndSignal) => void>();
 
 function onSignal(signal: NodeJS.Signals): void {
-  // Without a listener the system ends the process with the next one.
+  // Remove all listeners, so that the next signal kills the process.
   for (const name of END_SIGNALS) process.removeAllListeners(name);
   for (const resolve of waiting) resolve(signal as EndSignal);
   waiting.clear();
 }
 
 /**
- * Miniflare's own handlers end the process before anybody can be told that it ends. What it started is disposed of by
- * whoever waits here, or with the process.
+ * Removes signal handlers that Miniflare installs: they exit the process before the command can shut down. The caller
+ * of {@link untilInterrupted} disposes of what Miniflare started, or it ends with the process.
  */
 function keepOthersOut(event: string | symbol, listener: (...args: unknown[]) => void): void {
   if (!END_SIGNALS.some((name) => name === event) || (listener as unknown) === onSignal) return;
@@ -26,8 +26,8 @@ function keepOthersOut(event: string | symbol, listener: (...args: unknown[]) =>
 }
 
 /**
- * Resolves with the first signal that asks the process to end. Call it before anybody is told that the command is up: they
- * may have enough at once.
+ * Resolves with the first signal that asks the process to end. Call this before announcing that the command is up: the
+ * reader of that line may send a signal at once.
  */
 export function untilInterrupted(): Promise<EndSignal> {
   return new Promise((resolve) => {
@@ -36,7 +36,7 @@ export function untilInterrupted(): Promise<EndSignal> {
     process.on("newListener", keepOthersOut);
     for (const name of END_SIGNALS) {
       const before = process.listeners(name);
-      // Ours first: a signal that comes while there is no listener is lost.
+      // Add our listener first: a signal that arrives while there is none would be lost.
       if (!before.includes(onSignal)) process.on(name, onSignal);
       for (const other of before) if (other !== onSignal) process.removeListener(name, other);
     }
@@ -44,8 +44,8 @@ export function untilInterrupted(): Promise<EndSignal> {
 }
 
 /**
- * What some work gives, unless a signal comes before. The work is not stopped: the caller ends the process, or what the
- * work uses.
+ * Returns the result of `work`, unless a signal arrives first. The work is not stopped: the caller ends the process or
+ * closes what the work uses.
  *
  * @param interrupted from {@link untilInterrupted}
  * @throws CommandError Interrupted
@@ -57,7 +57,7 @@ export function unlessInterrupted<T>(interrupted: Promise<EndSignal>, work: Prom
   return Promise.race([ended, work]);
 }
 
-/** The error of a command that a signal has ended before it was done. */
+/** Returns the error of a command that a signal ended early. */
 export function interruption(signal: EndSignal): CommandError {
   return new CommandError("Interrupted", `ended by ${signal} before it was done`, endingOfSignal(signal));
 }

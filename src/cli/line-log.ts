@@ -1,5 +1,5 @@
 /**
- * A file of lines that is only appended to. Lines that are appended at about the same time share a write and a sync.
+ * An append-only file of lines. Lines appended at about the same time share one write and one sync.
  *
  * @module
  */
@@ -11,20 +11,20 @@ const encoder = new TextEncoder();
 export class LineLog {
   readonly #file: OpenFile;
   #pending: string[] = [];
-  /** What was there before may end in the middle of a line. */
+  /** The file may end in the middle of a line. */
   #torn: boolean;
   readonly #flush = coalesced(() => this.#write());
 
   /**
    * @param file opened with `append`
-   * @param torn whether it may end in the middle of a line, as after a crash
+   * @param torn whether the file may end in the middle of a line, as after a crash
    */
   constructor(file: OpenFile, torn: boolean) {
     this.#file = file;
     this.#torn = torn;
   }
 
-  /** Resolves when the line, which ends with a line end, is on the disk. */
+  /** Appends a line, which must end with "\n". Resolves when it is on disk. */
   append(line: string): Promise<void> {
     this.#pending.push(line);
     return this.#flush();
@@ -45,7 +45,7 @@ export class LineLog {
   }
 }
 
-/** All of a file, as UTF-8; bytes that are none are no reason to fail. */
+/** Reads a whole file as UTF-8. Invalid bytes are replaced, not rejected. */
 export async function readText(folder: Folder, name: string): Promise<string> {
   const file = await folder.open(name);
   try {
@@ -56,7 +56,7 @@ export async function readText(folder: Folder, name: string): Promise<string> {
   }
 }
 
-/** The same; undefined when there is no such file. */
+/** Like {@link readText}, but returns undefined if the file does not exist. */
 export async function textIfThere(folder: Folder, name: string): Promise<string | undefined> {
   try {
     return await readText(folder, name);

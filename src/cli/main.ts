@@ -1,4 +1,4 @@
-/** The `grooveway` command: it finds the subcommand, runs it, and ends as exit-codes.ts says. */
+/** The `grooveway` command: finds the subcommand, runs it, and exits with a status from exit-codes.ts. */
 import { readFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { format } from "node:util";
@@ -9,7 +9,7 @@ import { generalHelp } from "./help.ts";
 import { CommandError } from "./output.ts";
 import type { Command } from "./parse-arguments.ts";
 
-/** Each is loaded when it is asked for: help needs no database and no runtime. */
+/** Subcommands are loaded on demand: --help must not load the database or workerd. */
 const COMMANDS: Record<string, { readonly summary: string; readonly load: () => Promise<Command> }> = {
   start: {
     summary: "show it all on this machine: a relay, the edge, two devices and a file",
@@ -72,13 +72,13 @@ function commandOf(name: string): Promise<Command> {
   throw new CommandError("Usage", `${why}; see grooveway --help`);
 }
 
-/** The package's, which is two folders above, in the source tree and when it is compiled. */
+/** Reads the version from package.json, two folders up both in the source tree and in the compiled package. */
 function version(): string {
   const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   return String(version);
 }
 
-/** Resolves when all that was written has gone to the system, or cannot. */
+/** Resolves when all output has been handed to the system, or cannot be. */
 function flushed(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise((resolve) => {
     if (stream.writableLength === 0 || stream.errored) resolve();
@@ -86,7 +86,7 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
   });
 }
 
-/** Ends the process, also when something is still open: standard input that nobody ends, say. */
+/** Exits the process even if a handle is still open, such as standard input that never ends. */
 async function end(status: number): Promise<never> {
   await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
   process.exit(status);
@@ -94,14 +94,14 @@ async function end(status: number): Promise<never> {
 
 async function done(status: number): Promise<void> {
   await flushed(process.stdout);
-  // A write that has failed says so only now.
+  // A failed write emits its error only now.
   await setImmediate();
   if (!hasFailed) await end(status);
 }
 
 let hasFailed = false;
 
-/** Only the first error is told: those that follow may come of it. */
+/** Prints only the first error: later ones may be its consequences. */
 function fail(error: unknown): void {
   if (hasFailed) return;
   hasFailed = true;
@@ -109,14 +109,14 @@ function fail(error: unknown): void {
   void end(statusOf(error));
 }
 
-// Node's own swallows the error of a device or disk that is full.
+// Node's own console.log ignores write errors, such as a full disk.
 console.log = (...parts: unknown[]) => void process.stdout.write(`${format(...parts)}\n`);
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  // As a program ends whose reader has gone: without a word.
+  // Exit silently, as programs do when their reader has gone.
   if (error.code === "EPIPE") process.exit(EXIT_CODES.OutputClosed.status);
   fail(new CommandError("CannotWrite", `cannot write standard output (${error.code}): write it somewhere else`));
 });
-// Nobody is left who could be told.
+// There is nowhere left to report an error.
 process.stderr.on("error", () => undefined);
 process.on("uncaughtException", fail);
 

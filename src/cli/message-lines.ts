@@ -1,6 +1,7 @@
 /**
- * A message as lines for a person. Only the first begins at the margin, with the sender; all others are marked, also those
- * that a terminal would make by itself of a long line: no message looks as if another sender had written a part of it.
+ * Formats a message as lines for a terminal. Only the first line starts at the margin, with the sender. All others get
+ * a mark, including those that the terminal would create by wrapping. So no message can fake a line from another
+ * sender.
  *
  *   alice/pc: line one
  *       | boss/pc: pay now
@@ -9,13 +10,13 @@
  */
 import { columnsOf, visible } from "../lib/printable.ts";
 
-/** Stands before each line of a message but the first. No sender's address begins so. */
+/** Precedes each line of a message but the first. No sender's address begins like this. */
 const MARK = "    | ";
 
-/** Octets that are made into text at a time. */
+/** Bytes decoded at a time. */
 const SLICE = 16 * 1024;
 
-/** Columns below which a terminal's lines are no longer cut: each would be mostly mark. */
+/** Terminals with fewer columns than this are not wrapped for: each line would be mostly mark. */
 const NARROW = 20;
 
 const LINE_END = 0x0a;
@@ -24,10 +25,10 @@ const CARRIAGE_RETURN = 0x0d;
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * The lines of a message, piece by piece, the last line end included.
+ * Yields the lines of a message piece by piece, including the final line end.
  *
- * @param sender who sent it, as it is to be shown
- * @param columns of the terminal; undefined when it is none, and lines are as long as they are
+ * @param sender the sender, as displayed
+ * @param columns width of the terminal; undefined if the output is not a terminal, and lines are not wrapped
  */
 export function* messageLines(sender: string, body: Uint8Array, columns?: number): Generator<string> {
   const line = new Line(columns);
@@ -35,7 +36,7 @@ export function* messageLines(sender: string, body: Uint8Array, columns?: number
   for (let at = 0; at < body.length; ) {
     if (body[at] === LINE_END) {
       at += 1;
-      // The end of the last line is there in any case.
+      // The final line end is yielded below.
       if (at < body.length) yield line.begin();
       continue;
     }
@@ -49,7 +50,7 @@ export function* messageLines(sender: string, body: Uint8Array, columns?: number
   yield "\n";
 }
 
-/** Where lines end on a terminal of so many columns. */
+/** Breaks lines at the width of the terminal. */
 class Line {
   readonly #columns: number;
   #used = 0;
@@ -81,7 +82,7 @@ class Line {
   }
 }
 
-/** UTF-8 in which all can be seen. Octets that are none become `\xff`; tabs stay. */
+/** Decodes UTF-8 with control characters escaped. Invalid bytes become `\xff`; tabs stay. */
 function textOf(octets: Uint8Array): string {
   const whole = decoded(octets);
   if (whole !== undefined) return withTabs(whole);
@@ -104,7 +105,7 @@ function withTabs(text: string): string {
   return text.includes("\t") ? text.split("\t").map(visible).join("\t") : visible(text);
 }
 
-/** Undefined for what is not UTF-8. */
+/** Decodes UTF-8; returns undefined if the bytes are not valid UTF-8. */
 export function decoded(octets: Uint8Array): string | undefined {
   try {
     return decoder.decode(octets);
@@ -113,14 +114,14 @@ export function decoded(octets: Uint8Array): string | undefined {
   }
 }
 
-/** Octets of a character in UTF-8, by its first. */
+/** Returns the length in bytes of a UTF-8 character, from its first byte. */
 function sequenceLength(first: number): number {
   if (first < 0xc0) return 1;
   if (first < 0xe0) return 2;
   return first < 0xf0 ? 3 : 4;
 }
 
-/** The start of the character that has an octet at this place, or the place itself where there is none. */
+/** Returns where the character that covers this position starts, or the position itself if none does. */
 function characterStart(octets: Uint8Array, at: number): number {
   for (let start = at; start > at - 4; start -= 1) {
     if (((octets[start] ?? 0) & 0xc0) !== 0x80) return start;

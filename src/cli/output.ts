@@ -1,5 +1,5 @@
 /**
- * How the command speaks: one line for an error, JSON for machines, a progress bar for a person.
+ * Output of the command: one line for an error, JSON for machines, a progress bar for people.
  *
  * @module
  */
@@ -7,10 +7,10 @@
 import { fitted, visible } from "../lib/printable.ts";
 import type { ExitName } from "./exit-codes.ts";
 
-/** An error that the user can mend. Its message is the line that is printed; its code is listed in the README. */
+/** An error that the user can fix. Its message is printed as one line; the README lists its code. */
 export class CommandError extends Error {
   readonly code: string;
-  /** How the command ends, where exit-codes.ts does not tell that by the code. */
+  /** How the command ends, if not as exit-codes.ts says for the code. */
   readonly ending: ExitName | undefined;
 
   constructor(code: string, message: string, ending?: ExitName) {
@@ -21,7 +21,7 @@ export class CommandError extends Error {
   }
 }
 
-/** Octets for a person: `8.0 MiB`. */
+/** Formats a number of bytes for display, such as `8.0 MiB`. */
 export function size(octets: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let value = octets;
@@ -34,25 +34,26 @@ export function size(octets: number): string {
 }
 
 export interface Progress {
-  /** Called as often as the caller likes; draws at most ten times a second. A label takes the place of the one before. */
+  /** Callable at any rate; redraws at most ten times a second. A new label replaces the previous one. */
   update(done: number, total: number | undefined, label?: string): void;
-  /** Takes the bar off the screen until the next update, so that a line can be written. */
+  /** Clears the bar until the next update, so that a line can be printed. */
   hide(): void;
-  /** Takes the bar off the screen. */
+  /** Clears the bar. */
   end(): void;
 }
 
-/** A bar appears only for what takes longer than this, in milliseconds: short transfers need none. */
+/** The bar appears only after this many milliseconds: short transfers need none. */
 const PATIENCE = 1000;
 const REDRAW = 100;
 
-/** Columns of a terminal that does not say. */
+/** Assumed width of a terminal that does not report one. */
 const COLUMNS = 80;
 
 /**
- * A progress bar on standard error, when that is a terminal and the work takes longer than a second. Otherwise nothing.
+ * Creates a progress bar on standard error. It appears only if that is a terminal and the work takes longer than a
+ * second.
  *
- * @param label anybody's text: it is escaped, and cut where the terminal is too narrow
+ * @param label untrusted text: it is escaped, and cut to the width of the terminal
  */
 export function progressBar(label: string, stream: NodeJS.WriteStream = process.stderr): Progress {
   const started = performance.now();
@@ -72,7 +73,7 @@ export function progressBar(label: string, stream: NodeJS.WriteStream = process.
       isShown = true;
       const rate = `${size(Math.round(done / ((now - started) / 1000)))}/s`;
       const figures = ` ${total === undefined ? size(done) : bar(done, total)} ${rate}`;
-      // A line that is too long would go on in the next one, where nothing takes it away.
+      // A longer line would wrap, and the wrapped part would never be cleared.
       const room = (stream.columns ?? COLUMNS) - figures.length - 1;
       stream.write(`\r\x1b[K${fitted(visible(shownLabel), room)}${figures}`);
     },

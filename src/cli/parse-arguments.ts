@@ -1,5 +1,5 @@
 /**
- * Reading the command line: options, help texts and their checks.
+ * Parses and checks command-line arguments.
  *
  * @module
  */
@@ -11,18 +11,18 @@ import { CommandError } from "./output.ts";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 
-/** One subcommand. */
+/** A subcommand. */
 export interface Command {
-  /** The whole help, with an example. */
+  /** The whole help text, with an example. */
   readonly help: string;
-  /** Runs it; resolves with the exit code. */
+  /** Runs the command; resolves with the exit status. */
   run(args: readonly string[]): Promise<number>;
 }
 
 /**
- * Parses a subcommand's arguments.
+ * Parses the arguments of a subcommand.
  *
- * @throws CommandError Usage, which says what is not understood and how to get help
+ * @throws CommandError Usage, which names the mistake and how to get help
  */
 export function parse<const O extends Options>(command: string, args: readonly string[], options: O) {
   checkOptions(command, args, options);
@@ -34,7 +34,7 @@ export function parse<const O extends Options>(command: string, args: readonly s
   }
 }
 
-/** What Node's own messages do not say: which option was meant, and that one is given twice, of which it takes the last. */
+/** Catches what Node's parser does not: it suggests no spelling, and silently takes the last of a repeated option. */
 function checkOptions(command: string, args: readonly string[], options: Options): void {
   const { tokens } = parseArgs({ args: [...args], options, allowPositionals: true, strict: false, tokens: true });
   const seen = new Set<string>();
@@ -52,7 +52,7 @@ function checkOptions(command: string, args: readonly string[], options: Options
     if (option.type === "string" && (token.value === undefined || isOption(token))) {
       throw usage(command, `${token.rawName} needs a value, --${token.name}=VALUE when it begins with a dash`);
     }
-    // The same switch twice says nothing else than once.
+    // Repeating a switch is harmless.
     if (option.type === "string" && option.multiple !== true && seen.has(token.name)) {
       throw usage(command, `--${token.name} is given twice: give it once`);
     }
@@ -60,7 +60,7 @@ function checkOptions(command: string, args: readonly string[], options: Options
   }
 }
 
-/** Whether the next word was taken for a value and looks like an option: then the value was forgotten. */
+/** Reports whether an option took the next option as its value: its own value was forgotten. */
 function isOption({ value, inlineValue }: { value?: string | undefined; inlineValue?: boolean | undefined }): boolean {
   return inlineValue !== true && value !== undefined && value.length > 1 && value.startsWith("-");
 }
@@ -69,18 +69,18 @@ export function usage(command: string, why: string): CommandError {
   return new CommandError("Usage", `${why}; see grooveway ${command} --help`);
 }
 
-/** An argument that a command has no use for, in quotes: what somebody typed is not to look like a code or a word of ours. */
+/** Error for a surplus argument. It is quoted, so that user input cannot pass for our own text. */
 export function unexpected(command: string, argument: string | undefined): CommandError {
   return usage(command, `${printable(argument ?? "")} is one argument too many`);
 }
 
-/** Octets from an option in MiB. */
+/** Parses an option given in MiB; returns bytes. */
 export function mebibytes(command: string, text: string): number {
   if (!/^[0-9]{1,9}$/.test(text)) throw usage(command, `${text} is no number of MiB`);
   return Number(text) * 1024 * 1024;
 }
 
-/** A TCP port from an option. */
+/** Parses a TCP port. */
 export function port(command: string, text: string): number {
   const number = Number(text);
   if (!/^[0-9]{1,5}$/.test(text) || number > 65535)
@@ -89,7 +89,7 @@ export function port(command: string, text: string): number {
 }
 
 /**
- * The text of a file that an option names.
+ * Reads a text file named by an option.
  *
  * @throws CommandError CannotRead
  */

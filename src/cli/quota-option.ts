@@ -1,5 +1,5 @@
 /**
- * The option --quota of `edge` and `relay`, which is written like the setting QUOTA.
+ * The --quota option of `edge` and `relay`, in the syntax of the QUOTA setting.
  *
  * @module
  */
@@ -7,7 +7,11 @@ import { parseQuota, QuotaError } from "../edge/policy/quota-setting.ts";
 import type { Quota } from "../store-and-forward/share.ts";
 import { usage } from "./parse-arguments.ts";
 
-/** @throws CommandError Usage */
+/**
+ * Parses the value of --quota.
+ *
+ * @throws CommandError Usage
+ */
 export function quotaOf(command: string, text: string): { readonly text: string; readonly quota: Quota } {
   try {
     return { text, quota: parseQuota(text) };

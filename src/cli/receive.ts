@@ -1,11 +1,12 @@
 /**
- * What `grooveway recv` does with the messages that arrive.
+ * The receiving loop of `grooveway recv`.
  *
  *   message of a transfer ─► FileReceiver ─► acknowledged ─► a line
  *   other message ─► written out ─► acknowledged
  *
- * Many are taken at a time, so that their writes and syncs overlap; each is acknowledged after its own. When one cannot be
- * written, it and those behind it are not acknowledged and come again to the next run.
+ * Several messages are processed at a time, so that their writes and syncs overlap. Each is acknowledged only after its
+ * own write. If one cannot be written, it and those after it stay unacknowledged and are delivered again to the next
+ * run.
  *
  * @module
  */
@@ -19,24 +20,24 @@ import { type Progress, size } from "./output.ts";
 import type { Output, Piece } from "./standard-output.ts";
 
 /**
- * Messages that are taken at a time. Their octets are bounded by the device, which reads no more while 32 MiB are not
- * acknowledged; this bounds small ones, and is enough for their syncs to be shared.
+ * Messages processed at a time. The device bounds their bytes: it stops reading at 32 MiB unacknowledged. This bounds
+ * the number of small messages, and is enough for them to share syncs.
  */
 const AT_ONCE = 64;
 
-/** How long what is being written may take when the command is to end, in milliseconds: a slow disk, not a stuck pipe. */
+/** Time that pending writes get at shutdown, in milliseconds: enough for a slow disk, not for a stuck pipe. */
 const SETTLE = 2_000;
 
-/** How a message is written. */
+/** How a message is printed. */
 export type Form =
-  /** For a person: escaped, the sender in front. */
+  /** For people: escaped, with the sender in front. */
   | "lines"
-  /** A JSON object for each, also for what becomes of files. */
+  /** One JSON object per message, and per file event. */
   | "json"
   /** The body and nothing else. */
   | "raw";
 
-/** Where messages come from: a `Device`. */
+/** The source of messages: a `Device`. */
 export interface MessageSource {
   messages(): AsyncIterable<Message>;
   close(): Promise<void>;
@@ -44,18 +45,18 @@ export interface MessageSource {
 
 export interface ReceiveOptions {
   readonly source: MessageSource;
-  /** Called for each message of a transfer. */
+  /** Returns the receiver of files; called for each message of a transfer. */
   readonly files: () => Promise<Pick<FileReceiver, "take" | "retry">>;
-  /** What earlier runs have left is looked at before the first message comes. */
+  /** Process what earlier runs left before the first message arrives. */
   readonly opensFilesFirst: boolean;
   readonly output: Pick<Output, "columns" | "write" | "close">;
   readonly form: Form;
-  /** Go on after the first file or message. */
+  /** Continue after the first file or message. */
   readonly isFollowing: boolean;
-  /** Tells a person a line, on standard error. */
+  /** Prints a line for the user on standard error. */
   readonly tell: (line: string) => void;
   readonly progress: Progress;
-  /** Ends it in order when it aborts. */
+  /** Aborting it shuts the loop down cleanly. */
   readonly signal: AbortSignal;
 }
 
@@ -68,9 +69,9 @@ export interface Summary {
 }
 
 /**
- * Takes messages until the first file or message is complete, or for ever.
+ * Processes messages until the first file or message is complete, or forever if `isFollowing`.
  *
- * @throws CommandError OutputClosed, CannotWrite; DeviceError when the connection ended for good
+ * @throws CommandError OutputClosed, CannotWrite; DeviceError if the connection failed for good
  */
 export async function receive(options: ReceiveOptions): Promise<Summary> {
   const { source, output, isFollowing, signal } = options;
@@ -110,7 +111,7 @@ export async function receive(options: ReceiveOptions): Promise<Summary> {
           wake();
         });
       underWay.add(work);
-      // Of two that may complete something at the same time both would be received, and one was asked for.
+      // Two messages in flight could each complete something, and only one was asked for.
       const most = isFollowing || !mayComplete(message) ? AT_ONCE : 1;
       while (underWay.size >= most && !isOver) {
         await new Promise<void>((resolve) => {
@@ -128,7 +129,7 @@ export async function receive(options: ReceiveOptions): Promise<Summary> {
   return { received: taker.received, setAside: taker.setAside };
 }
 
-/** Whether a file or message may be complete with it, when those before it are on the disk. */
+/** Reports whether this message may complete a file or message, once those before it are on disk. */
 function mayComplete({ resource, body }: Message): boolean {
   if (!isTransferResource(resource)) return true;
   try {
@@ -139,12 +140,12 @@ function mayComplete({ resource, body }: Message): boolean {
   }
 }
 
-/** Takes messages, and says what became of them. */
+/** Processes messages and reports the outcome. */
 class Taker {
   readonly #options: ReceiveOptions;
   readonly #arrivals: Arrivals;
   #files: Promise<Pick<FileReceiver, "take">> | undefined;
-  /** Something could not be written: that is told, and not what follows from it. */
+  /** A write failed. Only that is reported, not its consequences. */
   #hasFailed = false;
   received = 0;
   setAside = 0;
@@ -172,7 +173,7 @@ class Taker {
     await this.#tellOutcome(outcome);
   }
 
-  /** The receiver of files, when it has completed what earlier runs could not put in its place. */
+  /** Returns the receiver of files, after it has completed what earlier runs could not put in place. */
   openFiles(): Promise<Pick<FileReceiver, "take">> {
     this.#files ??= (async () => {
       const files = await this.#options.files();
@@ -237,7 +238,7 @@ class Taker {
     }
   }
 
-  /** What became of a file. With `raw`, standard output is for the body of a message alone. */
+  /** Reports the outcome of a file. With `raw`, standard output is reserved for the body of a message. */
   async #report(line: string, event: Record<string, unknown>): Promise<void> {
     const { form } = this.#options;
     if (form === "raw") this.#tell(line);
@@ -255,23 +256,23 @@ class Taker {
   }
 }
 
-/** Who sent it, for a person. */
+/** Formats the sender for display. */
 export function senderOf({ from, vouched }: FileSource): string {
   if (from === undefined) return "somebody";
   return vouched ? visible(from) : `${visible(from)} (as the sender says)`;
 }
 
-/** A file that is arriving, as far as it is there. */
+/** A file in transfer. */
 interface Arrival {
   readonly name: string | undefined;
   readonly held: number;
   readonly size: number | undefined;
 }
 
-/** Files whose progress is shown. More are nothing for a person, and a sender could begin any number. */
+/** Limits the files in the progress bar: a sender could begin any number of them. */
 const SHOWN = 100;
 
-/** The files that are arriving, as one progress bar. */
+/** Shows all files in transfer as one progress bar. */
 class Arrivals {
   readonly #progress: Progress;
   readonly #files = new Map<string, Arrival>();

@@ -1,6 +1,6 @@
 /**
- * What `grooveway send` says: a line or JSON objects for what was sent, a line for each file that was not, a bar on a
- * terminal, and at the end what has become of it all.
+ * Output of `grooveway send`: a line or JSON object for each file sent, a line for each failure, a progress bar on a
+ * terminal, and a summary at the end.
  *
  * @module
  */
@@ -18,28 +18,28 @@ import type { Output } from "./standard-output.ts";
 
 export interface SendReportOptions {
   readonly output: Pick<Output, "write">;
-  /** Tells a person a line, on standard error. */
+  /** Prints a line for the user on standard error. */
   readonly tell: (line: string) => void;
   readonly progress: Progress;
-  /** The recipient. */
+  /** The recipient's address. */
   readonly to: string;
-  /** The paths of the command line. */
+  /** The paths on the command line. */
   readonly paths: readonly string[];
-  /** One file was named, or standard input, and all is about that. */
+  /** A single file or standard input is sent, and the output is about that. */
   readonly isOne: boolean;
   readonly isJson: boolean;
-  /** Somebody looks at it: what goes away again is not worth a line. */
+  /** Standard error is a terminal: what the bar shows needs no line. */
   readonly isTerminal: boolean;
-  /** Seconds. */
+  /** The value of --wait, in seconds. */
   readonly wait: number;
 }
 
 export class SendReport implements SendListener {
   readonly #options: SendReportOptions;
   readonly #to: string;
-  /** What is to be sent. */
+  /** Files and streams to send. */
   readonly sources: (FileToSend | StreamToSend)[] = [];
-  /** Bytes of all of them that say how many they have. */
+  /** Total bytes of the sources of known size. */
   #bytes = 0;
   #isSizeKnown = true;
   readonly #failures: CommandError[] = [];
@@ -57,13 +57,13 @@ export class SendReport implements SendListener {
     this.#to = visible(options.to);
   }
 
-  /** Something was found under a PATH. */
+  /** Records a file, a skipped entry or an error found under a PATH. */
   async found(finding: Finding): Promise<void> {
     switch (finding.type) {
       case "file":
         this.sources.push(finding.file);
         this.#bytes += finding.file.size;
-        // Files of /proc are not as empty as they say.
+        // Files in /proc report size 0 but are not empty.
         if (finding.file.size === 0) this.#isSizeKnown = false;
         break;
       case "skipped":
@@ -77,18 +77,22 @@ export class SendReport implements SendListener {
     }
   }
 
-  /** A program's output is to be sent as well. */
+  /** Adds standard input as a source. */
   foundStream(stream: StreamToSend): void {
     this.sources.push(stream);
     this.#isSizeKnown = false;
   }
 
-  /** Bytes of all that is to be sent; undefined while nobody knows. */
+  /** Total bytes to send; undefined if a source's size is unknown. */
   get bytes(): number | undefined {
     return this.#isSizeKnown ? this.#bytes : undefined;
   }
 
-  /** Sending begins. @param canGoOn whether a repeated run goes on where this one ends */
+  /**
+   * Marks the start of sending.
+   *
+   * @param canGoOn whether a repeated run resumes where this one ends
+   */
   begin(canGoOn: boolean): void {
     this.#canGoOn = canGoOn;
     this.#started = performance.now();
@@ -110,7 +114,7 @@ export class SendReport implements SendListener {
   async #failed(path: string, error: CommandError): Promise<void> {
     this.#failures.push(error);
     await this.#event({ event: "failed", path, code: error.code, message: error.message });
-    // The error of the only file ends the command, which says it.
+    // The error of a single file ends the command, which prints it.
     if (!this.#options.isOne) this.#tell(`${error.message} [${error.code}]`);
   }
 
@@ -120,9 +124,9 @@ export class SendReport implements SendListener {
   }
 
   /**
-   * What the recipient's mailbox has room for, before anything goes there.
+   * Checks the size against the room in the recipient's mailbox, before anything is sent.
    *
-   * @throws CommandError QuotaWouldBeExceeded when it cannot fit and is not to be waited for
+   * @throws CommandError QuotaWouldBeExceeded if it does not fit and --wait is 0
    */
   room({ octets, attached }: Room): void {
     const { bytes } = this;
@@ -135,7 +139,7 @@ export class SendReport implements SendListener {
     );
   }
 
-  /** The connection was lost, or refused for now. */
+  /** Reports that the connection was lost, or refused for now. */
   reconnecting({ message }: { readonly message: string }): void {
     this.#tell(`${message}; connecting again`);
   }
@@ -143,7 +147,7 @@ export class SendReport implements SendListener {
   waiting(reason: WaitingFor): void {
     this.#isWaiting = true;
     void this.#event({ event: "waiting", to: this.#options.to, for: reason }).catch(() => undefined);
-    // That the connection was lost was told already. On a terminal the bar says the rest, once it was explained.
+    // A lost connection was reported already. On a terminal the bar suffices after the first explanation.
     if (reason === "recipient" && !(this.#hasToldWaiting && this.#options.isTerminal)) {
       this.#hasToldWaiting = true;
       const limit = durationText(this.#options.wait);
@@ -165,9 +169,10 @@ export class SendReport implements SendListener {
   }
 
   /**
-   * The run has come to its end. Resolves with the error that the command ends with; undefined when all was sent.
+   * Reports the end of the run. Resolves with the error that the command ends with, or undefined if everything was
+   * sent.
    *
-   * @param ending of the command when the run was interrupted
+   * @param ending how the command ends if the run was interrupted
    */
   async finish(end: SendEnd, ending?: ExitName): Promise<CommandError | undefined> {
     const { isOne, paths, wait } = this.#options;
@@ -217,12 +222,12 @@ export class SendReport implements SendListener {
     }
   }
 
-  /** Why the run came to no end of its own, with what was sent until then. */
+  /** Adds what was sent so far to the error that aborted the run. */
   explained({ code, message }: { readonly code: string; readonly message: string }): CommandError {
     return new CommandError(code, this.#safe + this.#sent > 0 ? `${message}; ${this.#state}` : message);
   }
 
-  /** Takes the bar off the screen. */
+  /** Clears the progress bar. */
   end(): void {
     this.#options.progress.end();
   }

@@ -1,7 +1,7 @@
 /**
- * Standard output whose failures are seen. When `write` resolves, a pipe, terminal or device has taken everything, and a
- * file has it on the disk. Node's own stream takes a write that a full disk cut short for a whole one, and cannot be given
- * up while nobody reads the pipe.
+ * Standard output with reliable error reporting. When `write` resolves, a pipe, terminal or device has accepted all
+ * bytes, and a regular file has them on disk. Node's own stream reports a write cut short by a full disk as complete,
+ * and cannot abandon a write to a pipe that is not being read.
  *
  * @module
  */
@@ -15,21 +15,21 @@ import { CommandError } from "./output.ts";
 const writeSome = promisify(write);
 const syncData = promisify(fdatasync);
 
-/** Bytes that are written at a time: one call of the system, and little memory. */
+/** Bytes per write: one system call, and little memory. */
 const CHUNK = 64 * 1024;
 
-/** How often a terminal that another program has made non-blocking is tried again, in milliseconds. */
+/** Retry interval for a terminal that another program made non-blocking, in milliseconds. */
 const AGAIN = 10;
 
-/** What is written: text as UTF-8, or bytes. */
+/** A piece of output: text, written as UTF-8, or bytes. */
 export type Piece = string | Uint8Array;
 
-/** What takes bytes. Errors are those of the system. */
+/** Accepts bytes. Fails with system errors. */
 interface Sink {
   write(bytes: Uint8Array): Promise<void>;
-  /** Resolves when what was written is safe there. */
+  /** Resolves when everything written is durable. */
   sync(): Promise<void>;
-  /** A write that is stuck fails, where that can be had. */
+  /** Makes a stuck write fail, where possible. */
   abort(): void;
 }
 
@@ -41,7 +41,7 @@ interface Job {
 
 export class Output {
   readonly #sink: Sink;
-  /** Columns of the terminal; undefined when it is none. */
+  /** Width of the terminal; undefined if not a terminal. */
   readonly #columns: () => number | undefined;
   #queue: Job[] = [];
   #working = false;
@@ -54,9 +54,9 @@ export class Output {
   }
 
   /**
-   * Standard output, or another descriptor in its place.
+   * Opens standard output, or another descriptor in its place.
    *
-   * @throws CommandError OutputClosed when there is none
+   * @throws CommandError OutputClosed if the descriptor is not open
    */
   static open(descriptor = 1): Output {
     let found: Stats;
@@ -71,21 +71,21 @@ export class Output {
     return new Output(descriptorSink(descriptor, found.isFile()), columns);
   }
 
-  /** Columns of the terminal that it is; undefined when it is none. */
+  /** Width of the terminal; undefined if the output is not a terminal. */
   get columns(): number | undefined {
     return this.#columns();
   }
 
-  /** Whether anything was taken. */
+  /** Whether anything was written. */
   get hasWritten(): boolean {
     return this.#hasWritten;
   }
 
   /**
-   * Writes pieces one after another, with nothing of other calls between them. Each is asked for when those before it are
-   * written. Calls that wait at the same time share one sync.
+   * Writes pieces in order, never interleaved with those of other calls. Each piece is pulled only after the previous
+   * ones are written. Concurrent calls share one sync.
    *
-   * @throws CommandError OutputClosed when what reads it has gone, or CannotWrite. All later calls fail alike.
+   * @throws CommandError OutputClosed if the reader has gone, or CannotWrite. All later calls fail with the same error.
    */
   write(pieces: Iterable<Piece>): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
@@ -95,10 +95,10 @@ export class Output {
     });
   }
 
-  /** Gives up what is not written; it holds the process no longer. */
+  /** Abandons pending writes, so that they no longer keep the process alive. */
   close(): void {
     this.#failure ??= closed();
-    // A pipe that is not stuck stays open: closing it would leave it non-blocking for the programs that share it.
+    // Leave a pipe open unless it is stuck: closing it would leave it non-blocking for programs that share it.
     if (this.#working) this.#sink.abort();
   }
 
@@ -135,7 +135,7 @@ export class Output {
   }
 }
 
-/** Joins small pieces and cuts large ones. */
+/** Joins small pieces and splits large ones. */
 function* chunks(pieces: Iterable<Piece>): Generator<Uint8Array> {
   let held: Uint8Array[] = [];
   let length = 0;
@@ -155,7 +155,7 @@ function* chunks(pieces: Iterable<Piece>): Generator<Uint8Array> {
   if (length > 0) yield Buffer.concat(held);
 }
 
-/** A file, a device or a terminal. */
+/** Writes to a file, device or terminal. */
 function descriptorSink(descriptor: number, durable: boolean): Sink {
   return {
     async write(bytes) {
@@ -177,10 +177,10 @@ function descriptorSink(descriptor: number, durable: boolean): Sink {
   };
 }
 
-/** A pipe or a socket: a stream of our own, since that of `process` cannot be destroyed. */
+/** Writes to a pipe or socket, through our own stream: the one of `process` cannot be destroyed. */
 function streamSink(descriptor: number): Sink {
   const socket = new Socket({ fd: descriptor, readable: false, writable: true });
-  // Those of a write are told there.
+  // Write errors reach the write callback.
   socket.on("error", () => undefined);
   return {
     write: (bytes) =>
@@ -193,8 +193,8 @@ function streamSink(descriptor: number): Sink {
 }
 
 /**
- * Whether the command was started without a standard output: Node puts /dev/null in its place, open for reading too. So does
- * a service manager, but then in all three places.
+ * Reports whether the command was started with standard output closed. Node then opens /dev/null in its place, for
+ * reading and writing. A service manager does the same, but for all three standard descriptors.
  */
 function wasClosed(): boolean {
   return isSubstitute(1) && !(isSubstitute(0) && isSubstitute(2));
@@ -204,10 +204,10 @@ function isSubstitute(descriptor: number): boolean {
   try {
     if (fstatSync(descriptor).rdev !== statSync("/dev/null").rdev) return false;
     const [, flags = "0"] = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8")) ?? [];
-    // The access mode is in the last two bits: 2 is O_RDWR.
+    // The low two bits are the access mode; 2 is O_RDWR.
     return (Number.parseInt(flags, 8) & 3) === 2;
   } catch {
-    // Where nobody can tell, it is what it seems.
+    // Without /proc, assume that the descriptor is what it appears to be.
     return false;
   }
 }

@@ -1,10 +1,10 @@
 /**
- * Where the command keeps what it must remember between runs: transfers that are unfinished and those that are finished.
+ * Locates the folder for state kept between runs: unfinished and finished transfers.
  *
- * The first of these that can be used, made with mode 700 when it is not there:
+ * The first usable one wins. It is created with mode 700 if missing:
  *
- *   --state DIR, $GROOVEWAY_STATE        when given, only this one
- *   $XDG_STATE_HOME/grooveway            when the variable is an absolute path
+ *   --state DIR, $GROOVEWAY_STATE        if given, no other is tried
+ *   $XDG_STATE_HOME/grooveway            if the variable is an absolute path
  *   ~/.local/state/grooveway             Windows: %LOCALAPPDATA%\grooveway
  *   .grooveway in the folder for files   without a usable home, as in a container; the user is told once
  *
@@ -15,29 +15,29 @@ import { isAbsolute, join, resolve } from "node:path";
 import { makeFolders } from "./files/file-system.ts";
 import { CommandError } from "./output.ts";
 
-/** The folder of this name beside received files: unfinished parts, and state when there is no other place for it. */
+/** Folder beside received files: holds unfinished parts, and state if there is no other place for it. */
 export const BESIDE = ".grooveway";
 
 export interface StateFolderOptions {
   /** The value of --state. */
   readonly state?: string | undefined;
-  /** The folder that received files go to; without one, state that has no home is not kept. */
+  /** The folder for received files. If undefined, state is not kept when there is no usable home. */
   readonly beside?: string | undefined;
-  /** `process.env` by default. */
+  /** Default: `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 export interface StateFolder {
-  /** Absolute, exists and can be written to; undefined when there is no place for state. */
+  /** Absolute path of an existing, writable folder; undefined if there is none. */
   readonly path: string | undefined;
-  /** A line for the user, when state is not where one would look for it. */
+  /** A line for the user, if state is in an unexpected place. */
   readonly notice: string | undefined;
 }
 
 /**
- * Finds the state folder, and makes it.
+ * Finds or creates the state folder.
  *
- * @throws CommandError CannotWrite when --state or GROOVEWAY_STATE names a folder that cannot be used
+ * @throws CommandError CannotWrite if --state or GROOVEWAY_STATE names a folder that cannot be used
  */
 export async function openStateFolder(options: StateFolderOptions = {}): Promise<StateFolder> {
   const env = options.env ?? process.env;
@@ -61,7 +61,7 @@ export async function openStateFolder(options: StateFolderOptions = {}): Promise
   };
 }
 
-/** Node's own `homedir()` throws for a user without an entry in the list of users; the variables are what counts. */
+/** Uses the environment, because `homedir()` throws for a user without a passwd entry. */
 function homes(env: Readonly<Record<string, string | undefined>>): string[] {
   const candidates =
     process.platform === "win32"
@@ -77,7 +77,7 @@ function filled(text: string | undefined): string | undefined {
   return text === "" ? undefined : text;
 }
 
-/** Why a folder cannot be used; undefined when it can. */
+/** Returns why a folder cannot be used, or undefined if it can. */
 async function unusable(path: string): Promise<string | undefined> {
   try {
     await makeFolders(path, 0o700);

@@ -1,6 +1,6 @@
 /**
- * Keys and certificates that options name, looked at before anything is started by them: what the runtimes say of one that
- * they cannot use helps nobody.
+ * Checks keys and certificates named by options before anything is started: the error messages of the runtimes do not
+ * help the user.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { readText } from "./parse-arguments.ts";
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g;
 
 /**
- * A private key and its certificate, with those of the authorities between behind it.
+ * Reads a private key and its certificate, which intermediate certificates may follow.
  *
  * @throws CommandError CannotRead, TlsUnusable
  */
@@ -30,7 +30,7 @@ export function readKeyPair(keyFile: string, certFile: string): { key: string; c
 }
 
 /**
- * Certificates of authorities.
+ * Reads certificates of authorities.
  *
  * @throws CommandError CannotRead, TlsUnusable
  */
@@ -38,7 +38,7 @@ export function readAuthorities(file: string): string {
   const text = readText(file);
   const certificates = certificatesOf("--ca", text, file);
   const [first] = certificates;
-  // One that is its own authority is trusted for itself.
+  // A self-signed certificate is trusted as its own authority.
   if (first !== undefined && !certificates.some(({ ca, issuer, subject }) => ca || issuer === subject)) {
     const whose = `it has that of ${nameOf(first.subject)}, which is from ${nameOf(first.issuer)}`;
     throw unusable(`--ca ${file} has no certificate of an authority: ${whose}; give the certificate of the latter`);
@@ -65,13 +65,13 @@ function certificatesOf(option: string, text: string, file: string): X509Certifi
   try {
     if (found.length > 0) return found.map((pem) => new X509Certificate(pem));
   } catch {
-    // Told below.
+    // Reported below.
   }
   const instead = found.length > 0 ? "" : whatInstead(text, file);
   throw unusable(`${option} ${file} has no certificate that can be used: ${instead}give one in PEM`);
 }
 
-/** What a file has that should have a certificate in PEM. */
+/** Describes what a file contains instead of a PEM certificate. */
 function whatInstead(text: string, file: string): string {
   if (text.trim() === "") return "it is empty; ";
   if (/PRIVATE KEY-----/.test(text)) return "it has a private key; ";
@@ -84,7 +84,7 @@ function whatInstead(text: string, file: string): string {
   }
 }
 
-/** The last part of an X.500 name, which is the most telling. */
+/** Returns the last part of an X.500 name, which is the most specific. */
 function nameOf(name: string): string {
   return printable(
     name
