@@ -1,4 +1,4 @@
-/** `grooveway edge`: the edge on this machine. */
+/** `grooveway edge`: runs the edge on this machine. */
 
 import { parseAcknowledgeTime } from "../../edge/policy/acknowledge-time.ts";
 import { parseRate, RateError } from "../../edge/policy/rate-setting.ts";
@@ -97,7 +97,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       throw usage("edge", "--acknowledge-time is a number of seconds from 15 to 86400");
     }
     const settings = values.keys === undefined ? undefined : await startSettingsServer(values.keys, values.revoked);
-    // An option that cannot be used is found in here as well: then the settings server must not keep the command alive.
+    // Options are validated in here too. If one is invalid, the settings server must not keep the process alive.
     const starting = async () =>
       startLocalEdge({
         port: port("edge", values.port),
@@ -146,7 +146,11 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
   },
 };
 
-/** A RATE that the edge will understand. */
+/**
+ * Validates the value of --rate.
+ *
+ * @throws CommandError Usage
+ */
 function rateText(text: string): string {
   try {
     parseRate(text);

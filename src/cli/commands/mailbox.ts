@@ -1,4 +1,4 @@
-/** `grooveway mailbox`: an operator's look into the mailboxes of an edge. */
+/** `grooveway mailbox`: lets an operator inspect and change the mailboxes of an edge. */
 import { askEdge, type Question } from "../../device/transports/ask-edge.ts";
 import { printable } from "../../lib/printable.ts";
 import { tokenOf } from "../device-options.ts";
@@ -70,7 +70,7 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
   },
 };
 
-/** What the edge tells of a mailbox. */
+/** Status of a mailbox, as the edge reports it. */
 interface Status {
   readonly peer: string;
   readonly messages: number;
@@ -115,7 +115,7 @@ function describe(status: Status): string {
   ].join("\n");
 }
 
-/** Asks an edge; a refusal of its own ends the command. */
+/** Sends a request to the edge. A refusal becomes an error with the edge's own code. */
 async function request(question: Question): Promise<unknown> {
   const answer = await askEdge(question);
   if (answer.ok) return answer.value;

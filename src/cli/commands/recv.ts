@@ -1,4 +1,4 @@
-/** `grooveway recv`: what was sent to this device. */
+/** `grooveway recv`: receives what was sent to this device. */
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -84,7 +84,7 @@ Example: grooveway recv --edge https://edge.example.com --relay relay.example.co
       opened = opening;
       return opening;
     };
-    // What somebody named is looked at at once. The current folder need not be writable, and stays as it is for messages.
+    // Check a folder given with --out right away. The current folder need not be writable: messages do not touch it.
     const opensFilesFirst = values.out !== undefined || existsSync(join(out, BESIDE));
     if (opensFilesFirst) await files();
     const connecting = new AbortController();
@@ -115,9 +115,9 @@ Example: grooveway recv --edge https://edge.example.com --relay relay.example.co
       if (setAside > 0) tell(`${setAside} set aside in all: grooveway recv --list shows what is kept of them`);
       return ended === undefined || received > 0 ? EXIT_CODES.Done.status : statusOfSignal(ended);
     } catch (error) {
-      // What ended because of the signal is not what the user wants to know.
+      // A connection error that the signal caused is of no interest to the user.
       if (ended !== undefined && error instanceof DeviceError) return statusOfSignal(ended);
-      // A reader that has had enough, as head -1, is no news. One that has taken nothing is.
+      // A reader such as head -1 that closes the pipe early is normal. A reader that took nothing is an error.
       if (error instanceof CommandError && error.code === "OutputClosed" && output.hasWritten) {
         return EXIT_CODES.OutputClosed.status;
       }
@@ -145,7 +145,7 @@ function formOf({ json, raw }: { readonly json: boolean; readonly raw: boolean }
 }
 
 /**
- * The first connection. With patience one that fails for now is made again, after pauses that grow.
+ * Makes the first connection. If `isPatient`, retries transient failures with growing pauses.
  *
  * @throws DeviceError
  */
@@ -160,13 +160,13 @@ async function connect(options: DeviceOptions, isPatient: boolean, tell: (line: 
       if (!isPatient || !(error instanceof DeviceError) || !error.retryable || options.signal?.aborted) throw error;
       if (!isTold) tell(`${visible(error.message)} [${error.code}]; trying again until it works`);
       const rest = (error.retryAfter ?? 0) * 1000 + Math.random() * pause.next();
-      // It ends early when the user has enough.
+      // A signal ends the pause early.
       await sleep(rest, undefined, { signal: options.signal }).catch(() => undefined);
     }
   }
 }
 
-/** Left-overs as lines, or as JSON. */
+/** Formats left-overs as lines or JSON. */
 function* listed(leftOvers: readonly LeftOver[], json: boolean): Generator<string> {
   for (const leftOver of leftOvers) {
     if (json) {
@@ -182,11 +182,15 @@ function* listed(leftOvers: readonly LeftOver[], json: boolean): Generator<strin
   }
 }
 
-/** @throws CommandError Usage for a key that is none, or that of several */
+/**
+ * Removes left-overs by key.
+ *
+ * @throws CommandError Usage if a key matches none, or several
+ */
 async function removeKeys(options: LeftOversOptions, wanted: readonly string[]): Promise<void> {
   const keys = (await listLeftOvers(options)).map(({ key }) => key);
   const chosen = wanted.map((text) => {
-    // As much of it as tells it from the others will do.
+    // Any unambiguous prefix of a key will do.
     const [key, other] = text === "" ? [] : keys.filter((found) => found.startsWith(text));
     if (key === undefined) throw usage("recv", `--remove ${text}: there is no such key in --list`);
     if (other !== undefined) throw usage("recv", `--remove ${text}: several keys begin so, write more of it`);

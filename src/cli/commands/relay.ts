@@ -1,4 +1,4 @@
-/** `grooveway relay`: the origin relay. */
+/** `grooveway relay`: runs an origin relay. */
 import { forbidden } from "../../edge/policy/check-settings.ts";
 import { describe, LockHeld } from "../../lib/node/file-lock.ts";
 import { type Relay, startRelay, TLS_PORT } from "../../relay/index.ts";
@@ -72,7 +72,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
     if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
     const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
     const settings = await tokenSettings(values);
-    // An option that cannot be used is found in here as well: then the settings server must not keep the command alive.
+    // Options are validated in here too. If one is invalid, the settings server must not keep the process alive.
     const starting = async () =>
       startRelayHere({
         port: port("relay", values.port),
@@ -115,7 +115,8 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
 };
 
 /**
- * Where the relay fetches what tokens are verified by. Files are served to it, so that a change of one needs no restart.
+ * Returns the URLs of the key set and the list of revoked tokens. Files are served to the relay by a local server, so
+ * that a changed file takes effect without a restart.
  *
  * @throws CommandError Usage, KeysUnusable, CannotRead, InsecureRelay
  */
@@ -149,9 +150,10 @@ async function tokenSettings(values: {
 const OPTIONS: Readonly<Record<string, string>> = { JWKS_URL: "--jwks-url", REVOKED_URL: "--revoked-url" };
 
 /**
- * Starts a relay, with errors that a user can mend.
+ * Starts a relay and converts errors to ones that the user can fix.
  *
- * @throws CommandError PortTaken, CannotListen, CannotWrite, StoreFailed, StoreInUse
+ * @throws CommandError Usage, PortTaken, CannotListen, CannotWrite, LinkSecretsUnusable, StoreFailed, StoreInUse,
+ * TlsUnusable
  */
 export async function startRelayHere(options: Parameters<typeof startRelay>[0] & object): Promise<Relay> {
   try {

@@ -1,4 +1,4 @@
-/** `grooveway send`: files to a device. */
+/** `grooveway send`: sends files to a device. */
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import { Device, DeviceError, type DeviceOptions } from "../../device/index.ts";
@@ -17,16 +17,16 @@ import { SendReport } from "../send-report.ts";
 import { Output } from "../standard-output.ts";
 import { openStateFolder } from "../state-folder.ts";
 
-/** A laptop that wakes up or a relay that restarts is back by then, and whoever waits at a terminal wants to know. */
+/** Enough for a laptop to wake up or a relay to restart, and short enough for a user waiting at a terminal. */
 const DEFAULT_WAIT = "10m";
 
-/** A mailbox keeps nothing for longer. */
+/** Mailboxes keep nothing for longer. */
 const LONGEST_WAIT = 14 * 24 * 3600;
 
-/** How long nothing goes on before that is said: on a terminal, where it is seen, and in a log, where each line stays. */
+/** How long sending may stall before that is reported, in milliseconds: sooner on a terminal than in a log. */
 const SILENCE = { terminal: 2000, log: 10_000 };
 
-/** Name of the journal in the state folder. */
+/** File name of the journal in the state folder. */
 const JOURNAL = "sending.db";
 
 export const sendCommand: Command = {
@@ -89,7 +89,7 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
         end = await sendSources({ way, to, journal, isFresh: values.fresh, wait, report, interruption });
       }
       const failure = await report.finish(end, interruption.ending);
-      // Not before it was said: who repeats a command that has said nothing finds what it has done.
+      // Only after the report: if its output failed and the user repeats the command, the journal still has the result.
       if (end === "done") journal?.finish();
       if (failure !== undefined) throw failure;
       return EXIT_CODES.Done.status;
@@ -101,7 +101,7 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
   },
 };
 
-/** A signal that asks the command to end, once it came. */
+/** Tracks the first signal that asks the command to end. */
 class Interruption {
   readonly #controller = new AbortController();
   #received: EndSignal | undefined;
@@ -113,7 +113,7 @@ class Interruption {
     });
   }
 
-  /** Aborted when it came. */
+  /** Aborts when the signal arrives. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
@@ -122,7 +122,7 @@ class Interruption {
     return this.#received !== undefined;
   }
 
-  /** How the command ends by it. */
+  /** How the signal makes the command end. */
   get ending(): ExitName | undefined {
     return this.#received && endingOfSignal(this.#received);
   }
@@ -132,7 +132,7 @@ function isFolder(path: string): boolean {
   try {
     return path !== "-" && lstatSync(path).isDirectory();
   } catch {
-    // It is told when it is looked for.
+    // findSources reports the error.
     return false;
   }
 }
@@ -155,7 +155,7 @@ async function findSources(
   }
 }
 
-/** The journal of interrupted runs; undefined when there is no place for one. */
+/** Opens the journal of interrupted runs. Returns undefined if there is no place for one. */
 async function openJournal(
   state: string | undefined,
   destination: string,
@@ -185,7 +185,7 @@ interface SendSourcesOptions {
   readonly to: string;
   readonly journal: SendJournal | undefined;
   readonly isFresh: boolean;
-  /** Seconds. */
+  /** The value of --wait, in seconds. */
   readonly wait: number;
   readonly report: SendReport;
   readonly interruption: Interruption;
@@ -202,7 +202,7 @@ async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
         report.reconnecting(error);
         run?.lost();
       },
-      // The word that a transfer is over may wait as well, and says nothing of the files.
+      // Ignore held cancellations: they say nothing about files.
       onHeld: (_, resource) => resource === FILE_RESOURCE && run?.held(),
       onReleased: (_, resource) => resource === FILE_RESOURCE && run?.released(),
     },
@@ -232,7 +232,7 @@ async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
   }
 }
 
-/** A device that has connected; undefined when the signal aborts meanwhile. A later abort does not close it. */
+/** Connects the device. Returns undefined if the signal aborts first. A later abort does not close the device. */
 async function connected(options: DeviceOptions, signal: AbortSignal): Promise<Device | undefined> {
   const connecting = new AbortController();
   const stop = () => connecting.abort();

@@ -1,4 +1,4 @@
-/** `npm start`: the whole way on this machine, with a real file. */
+/** `npm start`: runs relay, edge and devices on this machine and sends a real file through them. */
 import { rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ import { type Command, parse, port, unexpected } from "../parse-arguments.ts";
 import { startRelayHere } from "./relay.ts";
 import { newKey, sign } from "./token.ts";
 
-/** Octets of the file that is made when none is named. */
+/** Size in bytes of the file that is generated when none is named. */
 const GENERATED = 8 * 1024 * 1024;
 
 export const startCommand: Command = {
@@ -45,7 +45,7 @@ Example: npm start -- --once package-lock.json`,
     const [path, ...more] = positionals;
     if (more.length > 0) throw unexpected("start", more[0]);
     const say = (line: string) => values.json || console.log(line);
-    // Before anything is started: a file that cannot be read needs no relay.
+    // Check the file before anything is started.
     const file = path === undefined ? generated() : await fileAt(path);
 
     const interrupted = untilInterrupted();
@@ -84,22 +84,22 @@ ${waited} ms later and has it.`);
   },
 };
 
-/** The way from device to device through this machine's edge and relay. */
+/** How the devices connect: through the edge and relay of this machine. */
 interface Way {
   readonly edge: string;
   readonly relay: string;
-  /** A token for an address. */
+  /** Returns a token for an address. */
   token(address: string): Promise<string>;
 }
 
-/** Whoever issues tokens for this machine's edge. */
+/** The issuer of tokens for this edge. */
 interface Issuer {
-  /** The key set that the edge verifies by. */
+  /** The key set that the edge verifies tokens with. */
   readonly keys: string;
   token(address: string): Promise<string>;
 }
 
-/** A key that is made now and known to nobody else. */
+/** Creates an issuer with a fresh key that exists only in this process. */
 async function startIssuer(): Promise<Issuer> {
   const { jwks, privateKey } = await newKey("start");
   return {
@@ -115,14 +115,14 @@ async function startIssuer(): Promise<Issuer> {
   };
 }
 
-/** A folder of this command alone, which is gone when it ends. */
+/** Creates a temporary folder that is removed when the command exits. */
 function temporaryFolder(): string {
   const folder = makeTemporaryFolder("grooveway-start-");
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-/** Files with a token each, for commands: `erin.token` for erin/pc. */
+/** Writes one token file per address: `erin.token` for erin/pc. */
 async function writeTokens(issuer: Issuer, addresses: readonly string[], folder: string): Promise<void> {
   for (const address of addresses) {
     const name = `${address.split("/")[0]}.token`;
@@ -130,7 +130,11 @@ async function writeTokens(issuer: Issuer, addresses: readonly string[], folder:
   }
 }
 
-/** @throws CommandError Corrupted */
+/**
+ * Prints the result and compares the hashes.
+ *
+ * @throws CommandError Corrupted
+ */
 function report({ sent, received, milliseconds }: Result, json: boolean): void {
   if (json) {
     console.log(JSON.stringify({ event: "transfer", sent, received, milliseconds }));
@@ -157,7 +161,7 @@ The order does not matter: the edge keeps the file until frank comes. With --rel
 goes through the edge to the origin relay, and waits there. Ctrl-C ends it.`;
 }
 
-/** A message to a device that is not there, by the mailboxes of the edge itself. */
+/** Sends a message to a device that is not connected, through a mailbox of the edge. */
 async function storeAndForward({ edge, token }: Way): Promise<{ readonly id: string; readonly waited: number }> {
   const carol = await Device.connect({
     edge,
@@ -201,7 +205,11 @@ async function startRelayOn(relayPort: number) {
   }
 }
 
-/** @throws CommandError CannotRead */
+/**
+ * Returns the file at a path.
+ *
+ * @throws CommandError CannotRead
+ */
 async function fileAt(path: string): Promise<FileToSend> {
   for await (const finding of filesAt(path)) {
     if (finding.type === "failed") throw finding.error;
@@ -220,7 +228,7 @@ async function transfer({ edge, relay, token }: Way, file: FileToSend | StreamTo
   const started = performance.now();
   try {
     const received = receiveOne(bob, folder, (bytes, total) => bar.update(bytes, total));
-    // When sending fails nobody will await this.
+    // If sending fails, this promise is never awaited.
     received.catch(() => undefined);
     const sent = await new FileSender({ device: alice, to: "bob/phone" }).send(file);
     return { sent, received: await received, milliseconds: performance.now() - started };
@@ -248,7 +256,7 @@ async function receiveOne(
   }
 }
 
-/** Octets that look different everywhere, so that a lost or doubled part shows. */
+/** Generates a file with no repeating part, so that a lost or duplicated part changes the hash. */
 function generated(): StreamToSend {
   async function* stream(): AsyncGenerator<Uint8Array> {
     const size = 64 * 1024;

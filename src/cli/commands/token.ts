@@ -1,4 +1,4 @@
-/** `grooveway token`: keys for tokens, tokens, and a look into them. */
+/** `grooveway token`: creates keys and tokens, and inspects tokens. */
 import { randomBytes } from "node:crypto";
 import { readFile, rename, writeFile } from "node:fs/promises";
 import {
@@ -88,7 +88,7 @@ Example: grooveway token keygen --out key.json > keys.json
 
 async function keygen({ out, keys, id }: { out?: string; keys?: string; id?: string }): Promise<void> {
   if (out === undefined) throw usage("token", "keygen needs --out FILE for the private key");
-  // Before anything is written: a key set that cannot be read gets no key.
+  // Read the key set before writing anything: if it cannot be read, no key is created.
   const set = keys === undefined ? { keys: [] } : await keySetAt(keys);
   const { jwks, privateKey } = await newKey(id);
   if (set.keys.some((key) => key.kid === privateKey.kid)) {
@@ -109,14 +109,16 @@ async function keygen({ out, keys, id }: { out?: string; keys?: string; id?: str
   const text = `${JSON.stringify({ keys: [...set.keys, ...jwks.keys] }, null, 2)}\n`;
   if (keys === undefined) process.stdout.write(text);
   else {
-    // An edge may be reading it.
+    // Write and rename: an edge may be reading the file.
     await writeFile(`${keys}.new`, text);
     await rename(`${keys}.new`, keys);
   }
   console.error(`the private key is in ${out}: keep it where tokens are issued, and nowhere else`);
 }
 
-/** A new key: the set with its public half for the edge, and the private one for whoever issues tokens. */
+/**
+ * Creates a key. Returns the key set with the public half, for the edge, and the private key, for the issuer of tokens.
+ */
 export async function newKey(id?: string): Promise<{ readonly jwks: { keys: JWK[] }; readonly privateKey: JWK }> {
   const { publicKey, privateKey } = await generateKeyPair("EdDSA", { extractable: true });
   const jwk = await exportJWK(publicKey);
@@ -170,7 +172,7 @@ async function issue(options: IssueOptions): Promise<void> {
   console.log(json ? JSON.stringify({ token, id, expires: new Date(expires * 1000).toISOString() }) : token);
 }
 
-/** What a token says. */
+/** The claims of a token. */
 export interface TokenClaims {
   readonly address?: string;
   readonly scope: string;
@@ -196,7 +198,7 @@ export async function sign(jwk: JWK, claims: TokenClaims): Promise<string> {
     const header = { alg, typ: "JWT", ...(jwk.kid !== undefined && { kid: jwk.kid }) };
     return await new SignJWT({ ...claims }).setProtectedHeader(header).setIssuedAt().sign(key);
   } catch {
-    // What went wrong may speak of the key.
+    // Drop the original error: its message may contain key material.
     throw new CommandError(
       "KeysUnusable",
       "the key cannot be used: it is damaged, or an HS256 secret that is too short",
@@ -210,7 +212,11 @@ function privateKeyText(path: string): string {
   return text;
 }
 
-/** What the edge would pass over is most likely a slip here. */
+/**
+ * Rejects scopes that the edge would ignore: here they are most likely typos.
+ *
+ * @throws CommandError Usage
+ */
 function checkRights(address: string | undefined, scope: string): void {
   try {
     parseRights({ ...(address !== undefined && { address }), scope });
@@ -268,7 +274,7 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
   }
 }
 
-/** Whether an edge with these keys would let a token in. */
+/** Verifies a token as an edge with these keys would. */
 async function verify(token: string, keys: string, audience: unknown): ReturnType<typeof authenticate> {
   const name = Array.isArray(audience) ? audience[0] : audience;
   const settings = { KEYS: keys, RELAY_NAME: typeof name === "string" ? name : "" };

@@ -1,5 +1,5 @@
 /**
- * The edge's worker as one module. Used when running from source, and once when the package is built.
+ * Bundles the edge's worker into one module, when running from source and when the package is built.
  *
  * @module
  */
@@ -12,9 +12,9 @@ import { build } from "esbuild";
 const WORKER = fileURLToPath(new URL("../../edge/worker.ts", import.meta.url));
 
 /**
- * Bundles the worker for workerd; what the platform provides stays an import.
+ * Bundles the worker for workerd. Modules provided by the platform stay imports.
  *
- * @param entry file of the worker: a test puts its own around the edge's
+ * @param entry the worker's source file; tests pass one that wraps the edge
  */
 export async function bundleWorker(entry = WORKER): Promise<string> {
   const result = await build({
@@ -32,7 +32,7 @@ export async function bundleWorker(entry = WORKER): Promise<string> {
   return output.text;
 }
 
-// As a program it writes the bundle to the file named: that is how the package is built.
+// Run as a program, it writes the bundle to the named file: the package build does this.
 const [, program, file] = argv;
 if (program === fileURLToPath(import.meta.url) && file !== undefined) {
   await mkdir(dirname(file), { recursive: true });

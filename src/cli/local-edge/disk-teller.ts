@@ -1,5 +1,5 @@
 /**
- * Tells the worker of an edge on this machine when its disk is full, and hears from its log when a write has failed.
+ * Tells the worker of a local edge when its disk is full, and watches the worker's log for failed writes.
  *
  * @module
  */
@@ -9,15 +9,15 @@ import { DiskWatch } from "../../lib/node/disk-watch.ts";
 import { size } from "../output.ts";
 import type { EdgeRun } from "./edge-run.ts";
 
-/** The ballast, in the state folder. */
+/** Name of the ballast file in the state folder. */
 const BALLAST = "ballast";
 
-/** How long to wait before telling a worker again that has not answered: it may be restarting. */
+/** Retry interval in milliseconds when the worker does not answer: it may be restarting. */
 const AGAIN = 1000;
 
 interface Options {
   readonly state?: string;
-  /** The path under which the edge stands; by default the root. */
+  /** Path under which the edge is served; default the root. */
   readonly prefix?: string;
   readonly minFree?: number;
   readonly onDisk?: (line: string) => void;
@@ -38,7 +38,7 @@ export class DiskTeller {
     this.#secret = secret;
     this.#url = `http://edge${prefix}/local/disk`;
     this.#watch = new DiskWatch({
-      // Without a state folder the runtime keeps all in its temporary one.
+      // Without a state folder, workerd stores everything in its temporary folder.
       folder: state ?? run.folder,
       ballast: state && join(state, BALLAST),
       minFree,
@@ -49,23 +49,23 @@ export class DiskTeller {
             ? `less than ${size(least)} are free on the disk of ${where}: new messages are refused [StorageFull]`
             : `there is room again on the disk of ${where}: new messages are taken`,
         );
-        // A disk that is full from the start is told of before the watch is there to be asked.
+        // If the disk is full from the start, this runs inside the DiskWatch constructor, before #watch is set.
         queueMicrotask(() => void this.tell());
       },
     });
-    // A runtime that has crashed knows nothing of it any more.
+    // A restarted workerd has lost the disk state.
     run.onRuntime = () => void this.tell();
   }
 
-  /** A line of the worker's log. */
+  /** Scans a line of the worker's log for failed writes. */
   hear(line: string): void {
     if (!line.includes('"reason":"StorageFull"')) return;
     this.#watch.failed();
-    // It has taken the disk for full by itself, and is told whether it is.
+    // The worker has marked the disk as full on its own. Tell it the actual state.
     void this.tell();
   }
 
-  /** Resolves when the worker has been told, or could not be. */
+  /** Sends the state of the disk to the worker. Resolves when it has been told, or could not be. */
   tell(): Promise<void> {
     this.#untold = true;
     this.#telling ??= this.#tell().finally(() => {

@@ -1,5 +1,5 @@
 /**
- * Names as this machine resolves them, in the JSON form of DNS over HTTPS, for the edge that runs on it.
+ * A DNS-over-HTTPS server (JSON form) that gives the local edge this machine's name resolution.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface LocalResolver {
-  /** For the edge's setting RESOLVER. */
+  /** URL for the edge's RESOLVER setting. */
   readonly url: string;
   close(): Promise<void>;
 }
@@ -18,11 +18,11 @@ const TYPES: Record<string, { readonly type: number; readonly family: 4 | 6 }> =
   AAAA: { type: 28, family: 6 },
 };
 
-/** Starts it on loopback, on any free port. */
+/** Starts the server on a free loopback port. */
 export async function startLocalResolver(): Promise<LocalResolver> {
   const server: Server = createServer((request, response) => {
     const { address, port } = server.address() as AddressInfo;
-    // A page in a browser of this machine may have a name that leads here: it is not answered.
+    // Check Host, so that a web page in a local browser cannot query this server through a name that resolves to it.
     if (request.method !== "GET" || request.headers.host !== `${address}:${port}`) {
       response.writeHead(403).end();
       return;

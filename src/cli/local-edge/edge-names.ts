@@ -1,12 +1,12 @@
 /**
- * By which names devices reach an edge on this machine.
+ * The names by which devices reach a local edge.
  *
  * @module
  */
 import { hostname, networkInterfaces } from "node:os";
 import { readAddress } from "../../edge/policy/ip-address.ts";
 
-/** An IPv6 address as it stands in a URL; every other host as it is. */
+/** Puts an IPv6 address in brackets, as in a URL. Other hosts are returned unchanged. */
 export function bracketed(host: string): string {
   return host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
 }
@@ -14,18 +14,18 @@ export function bracketed(host: string): string {
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 
 /**
- * The names that an edge knows as its own: those that its operator gives it, and the host of every URL that leads to the
- * address it listens on. The first is the one that it calls itself by.
+ * Returns the names that an edge answers to: those given by its operator, then the hosts of all URLs that reach its
+ * listening address. The edge calls itself by the first one.
  *
- * @param host the address listened on
- * @param said names that the operator gives it
- * @param relays allow list of origin relays: one that has a name of this machine is meant by it, unless the operator says
- *   that the edge is
+ * @param host the listening address
+ * @param said names given by the operator
+ * @param relays allow list of origin relays. A name of this machine that is listed here means the relay, unless the
+ *   operator gave it to the edge.
  */
 export function edgeNames(host: string, said: readonly string[], relays: readonly string[] = []): string[] {
   const here = namesOfHost(host.toLowerCase()).filter((name) => !isRelay(name, relays));
   const names = [...said.map((name) => bracketed(name.toLowerCase())), ...here];
-  // It has to have one.
+  // An edge must have at least one name.
   return names.length > 0 ? [...new Set(names)] : [bracketed(host.toLowerCase())];
 }
 
@@ -34,7 +34,7 @@ function namesOfHost(host: string): string[] {
     const families = host === "::" ? ["IPv4", "IPv6"] : ["IPv4"];
     const addresses = Object.values(networkInterfaces())
       .flatMap((all) => all ?? [])
-      // Link-local addresses need a zone, which no URL has.
+      // Skip link-local addresses: they need a zone, which URLs cannot have.
       .filter(({ family, address }) => families.includes(family) && !address.startsWith("fe80:"))
       .map(({ address }) => bracketed(address));
     return [...LOOPBACK.filter((name) => host === "::" || name !== "[::1]"), hostname().toLowerCase(), ...addresses];

@@ -1,13 +1,13 @@
 /**
- * What an edge holds on this machine while it runs: its state folder, a temporary folder, and the runtime's process.
- * Whatever ends the command, none of it is left for good:
+ * The resources of a running local edge: its state folder, a temporary folder and the workerd process. They are cleaned
+ * up however the command ends:
  *
  *   state folder      locked; two edges on one would corrupt it
- *   temporary folder  removed at the end, or by the next edge that starts on this machine; in the state folder when the
+ *   temporary folder  removed at exit, or by the next edge that starts on this machine; inside the state folder if the
  *                     system has no folder for temporary files
- *   workerd           a guard, which sees the command's end by a pipe, kills it at once; the next edge does so too
+ *   workerd           killed by a guard process when its pipe to the command closes; the next edge kills it too
  *
- * What is to be ended is known by process number and start time, never by name.
+ * Processes are identified by pid and start time, never by name.
  *
  * @module
  */
@@ -25,22 +25,24 @@ import { makeTemporaryFolder, temporaryRoots } from "./temporary-folder.ts";
 
 const PREFIX = "grooveway-edge-";
 const LOCK = "lock";
-/** Variables by which os.tmpdir() finds the folder for temporary files. */
+/** Environment variables that os.tmpdir() reads. */
 const TMP = ["TMPDIR", "TMP", "TEMP"];
 
 export interface EdgeRun {
-  /** Whose processes are its own: they are noted before they have all that they need to serve. */
+  /**
+   * Runs `make`. Child processes that it starts belong to this run: they are recorded before they can serve anything.
+   */
   start<T>(make: () => T): T;
-  /** Called for each runtime that starts, with the second because the first has crashed. */
+  /** Called for each workerd process that starts; a second one starts after the first has crashed. */
   onRuntime: ((runtime: ChildProcess) => void) | undefined;
-  /** A folder for temporary files. */
+  /** Folder for temporary files. */
   readonly folder: string;
-  /** When the runtime has ended. */
+  /** Releases the resources. Call it after workerd has exited. */
   close(): void;
 }
 
 /**
- * Takes a state folder, when there is one, and ends what edges before have left on this machine.
+ * Locks the state folder, if any, and cleans up after earlier edges on this machine.
  *
  * @throws CommandError StateInUse, CannotWrite
  */
@@ -80,7 +82,7 @@ function cannotUse(state: string, why: string): CommandError {
   );
 }
 
-/** Ends the runtime of a command that has died, and removes its temporary folder. */
+/** Ends the workerd of a command that died, and removes its temporary folder. */
 async function endLeft({ children, folder }: Holder, where: string): Promise<void> {
   for (const child of children) {
     if (await endProcess(child)) continue;
@@ -89,11 +91,11 @@ async function endLeft({ children, folder }: Holder, where: string): Promise<voi
   if (folder !== undefined && isOurs(folder)) rmSync(folder, { recursive: true, force: true });
 }
 
-/** The temporary folders of edges that were killed. One that cannot be cleared does not keep this one from starting. */
+/** Removes temporary folders of edges that were killed. A folder that cannot be removed does not block startup. */
 async function sweepTemporary(root: string): Promise<void> {
   for (const name of namesIn(root)) {
     const folder = join(root, name);
-    // One without a record is being made just now.
+    // A folder without a record is just being created.
     if (!name.startsWith(PREFIX) || !isOurs(folder) || readRecord(join(folder, LOCK)) === undefined) continue;
     try {
       const lock = new FileLock(join(folder, LOCK), 0);
@@ -104,7 +106,7 @@ async function sweepTemporary(root: string): Promise<void> {
         lock.release();
       }
     } catch {
-      // It runs, or another edge sweeps it.
+      // Its edge is running, or another edge is sweeping it.
     }
   }
 }
@@ -113,23 +115,23 @@ function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch {
-    // It is not there, or not ours to read.
+    // It does not exist, or we may not read it.
     return [];
   }
 }
 
-/** Everybody may write to the folder for temporary files, and so make one that names our processes. */
+/** Any user may create a folder in /tmp with a record that names our processes: trust only our own. */
 function isOurs(folder: string): boolean {
   if (!resolve(folder).split(/[\\/]/).at(-1)?.startsWith(PREFIX)) return false;
   const found = lstatSync(folder, { throwIfNoEntry: false });
   return found?.isDirectory() === true && (process.getuid === undefined || found.uid === process.getuid());
 }
 
-/** The run whose code starts a process. */
+/** The run on whose behalf code is executing. */
 const current = new AsyncLocalStorage<Run>();
 let subscribed = false;
 
-/** miniflare does not tell of the runtime that it starts; Node does. */
+/** Miniflare does not expose the process that it starts; Node's diagnostics channel does. */
 function subscribeOnce(): void {
   if (subscribed) return;
   subscribed = true;
@@ -169,7 +171,7 @@ class Run implements EdgeRun {
     }
   }
 
-  /** A process has started. It has not yet been told what to serve, so it is known before it does any harm. */
+  /** Records a started process. It has not been told yet what to serve, so it is recorded before it can do harm. */
   note(child: ChildProcess): void {
     const id = child.pid === undefined ? undefined : processId(child.pid);
     if (id === undefined || this.#closed) return;
@@ -198,14 +200,15 @@ class Run implements EdgeRun {
 }
 
 /**
- * A process that kills another when this one is gone: the pipe between them ends with it. It is told with a line that
- * there is nothing more to kill. Undefined where there is no sh; the next edge ends what is left there.
+ * Starts a process that kills another one when this process dies: its stdin, a pipe from us, reaches end of file. A
+ * line on the pipe tells it that there is nothing left to kill. Returns undefined on Windows, which has no sh; there
+ * the next edge cleans up.
  */
 function guardOf({ pid }: ProcessId): ChildProcess | undefined {
   if (process.platform === "win32") return undefined;
   const guard = spawn("/bin/sh", ["-c", 'read -r line || kill -9 "$1"', "grooveway-guard", String(pid)], {
     stdio: ["pipe", "ignore", "ignore"],
-    // In a session of its own: what a terminal sends to the command does not reach it.
+    // Its own process group, so that it survives signals that the terminal sends to the command.
     detached: true,
   });
   guard.on("error", () => undefined);

@@ -1,10 +1,9 @@
 /**
- * What the runtime leaves in a state folder beside what objects hold: a file for each object that is merely named or has
- * deleted all it had, and write-ahead logs of up to 4 MiB that nobody folds into their databases when it stops. On
- * Cloudflare there is neither. And what the first release left in Meters: it set no alarm, so that of a principal who does
- * not come again nothing would wake the object to clear up.
+ * Removes what workerd leaves in a state folder: a file for each object that was only named, or has deleted its data,
+ * and write-ahead logs of up to 4 MiB that are not checkpointed at exit. Cloudflare leaves neither. Also removes Meters
+ * of the first release, which set no alarm: if a principal never returned, nothing would wake its Meter to clean up.
  *
- * Only for a state folder that no runtime uses.
+ * Call this only while no workerd uses the state folder.
  *
  * @module
  */
@@ -12,25 +11,25 @@ import { closeSync, type Dirent, openSync, readdirSync, readSync, rmSync, statSy
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
-/** An object's file: its id and this. Beside them stands metadata.sqlite, with the alarms of a class. */
+/** File name of an object: its id, then .sqlite. metadata.sqlite beside it holds the alarms of the class. */
 const OBJECT = /^([0-9a-f]{64})\.sqlite$/;
 const METADATA = "metadata.sqlite";
 
-/** What the name of the folder of Meters ends with. */
+/** Suffix of the folder that holds Meters. */
 const METER = "-Meter";
 
-/** A database with more octets in use than this is no leftover: it is not even looked into. */
+/** A database with more bytes in use is no left-over, and is not opened. */
 const LARGEST = 256 * 1024;
 
-/** The key of the alarm in the runtime's own table. */
+/** Key of the alarm in workerd's own table. */
 const ALARM = 1;
 
 /**
- * Removes the databases of objects without a row, a key or an alarm, and of Meters without an alarm, and folds the logs of
+ * Removes databases of objects that have no row, key or alarm, and of Meters without an alarm. Checkpoints the logs of
  * all others.
  *
- * @param state folder that miniflare keeps its state in
- * @returns how many were removed
+ * @param state folder where Miniflare keeps its state
+ * @returns number of databases removed
  */
 export function sweepEmptyDatabases(state: string): number {
   let removed = 0;
@@ -38,7 +37,7 @@ export function sweepEmptyDatabases(state: string): number {
     if (!folder.isDirectory()) continue;
     const path = join(state, "do", folder.name);
     const alarms = alarmsOf(join(path, METADATA));
-    // When it cannot be told which objects have alarms, all stay.
+    // If the alarms cannot be read, keep all objects.
     if (alarms === undefined) continue;
     for (const { name } of entriesOf(path)) {
       const id = OBJECT.exec(name)?.[1];
@@ -46,7 +45,7 @@ export function sweepEmptyDatabases(state: string): number {
       const file = join(path, name);
       foldLog(file);
       if (alarms.has(id) || !(isEmpty(file) || (folder.name.endsWith(METER) && isForgottenMeter(file)))) continue;
-      // The log last: a database without its log would be an older state of itself.
+      // Remove the log last: without it, the database would be an older version of itself.
       for (const suffix of ["", "-shm", "-wal"]) rmSync(join(path, `${name}${suffix}`), { force: true });
       removed += 1;
     }
@@ -63,7 +62,7 @@ function entriesOf(path: string): Dirent[] {
   }
 }
 
-/** Writes what is in a write-ahead log into its database, so that the log takes no room. */
+/** Checkpoints a write-ahead log into its database and truncates the log. */
 function foldLog(path: string): void {
   if ((statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) === 0) return;
   try {
@@ -74,11 +73,11 @@ function foldLog(path: string): void {
       database.close();
     }
   } catch {
-    // The runtime reads the log itself when it opens the object: it only takes room until then.
+    // Harmless: workerd reads the log when it opens the object. Until then it only takes space.
   }
 }
 
-/** Ids of objects with an alarm; undefined when that cannot be told. */
+/** Returns the ids of objects with an alarm, or undefined if they cannot be read. */
 function alarmsOf(path: string): Set<string> | undefined {
   if (statSync(path, { throwIfNoEntry: false }) === undefined) return new Set();
   return looking(path, (database) => {
@@ -98,24 +97,27 @@ function isEmpty(path: string): boolean {
   if (size === 0) return true;
   const head = headOf(path);
   if (head === undefined) return false;
-  // A log that could not be folded has what the head does not say.
+  // With an unfolded log, the header is out of date.
   const isFolded = (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) === 0;
   if (isFolded && size <= PAGE && head.hasNoTable) return true;
-  // What was deleted leaves its pages free.
+  // Deleted rows leave free pages behind.
   if (size - head.freePages * PAGE > LARGEST) return false;
   return looking(path, hasNoRow) ?? false;
 }
 
-/** Octets of a page, which is what a database begins with. */
+/** Page size in bytes. A database starts with one page. */
 const PAGE = 4096;
-/** Where the first page says how many pages are free, and how many entries the list of tables has when it has no branches. */
+/**
+ * Offsets in the first page: the number of free pages, and the root of the schema table, with its entry count if a
+ * leaf.
+ */
 const FREE_PAGES = 36;
 const TREE = 100;
 const LEAF = 0x0d;
 
 /**
- * What the head of a database says. Most leftovers are one page with an empty list of tables: to open each as a database
- * would take ten times as long.
+ * Reads the header of a database. Most left-overs are a single page with an empty schema table; opening each as a
+ * database would take ten times as long.
  */
 function headOf(path: string): { readonly hasNoTable: boolean; readonly freePages: number } | undefined {
   const page = Buffer.alloc(TREE + 8);
@@ -133,14 +135,14 @@ function headOf(path: string): { readonly hasNoTable: boolean; readonly freePage
 }
 
 /**
- * Whether a Meter without an alarm has nothing but what it counts. Those of later releases have an alarm as long as something
- * counts, and what a restart has left alive counts anew when it is heard of.
+ * Reports whether a Meter without an alarm holds only its counters. Meters of later releases have an alarm while
+ * anything counts, and connections that survive a restart are counted again when they report.
  */
 function isForgottenMeter(path: string): boolean {
   return looking(path, (database) => hasNoRow(database, ["connects", "connection:*"])) ?? false;
 }
 
-/** @param known patterns of keys that do not count as rows */
+/** @param known glob patterns of keys that do not count as rows */
 function hasNoRow(database: DatabaseSync, known: readonly string[] = []): boolean {
   const tables = database.prepare("SELECT name FROM sqlite_master WHERE type = 'table'").all();
   return tables.every(({ name }) => {
@@ -153,7 +155,7 @@ function hasNoRow(database: DatabaseSync, known: readonly string[] = []): boolea
   });
 }
 
-/** Undefined when the database cannot be read: then nothing is said of it. */
+/** Opens a database read-only. Returns undefined if it cannot be read. */
 function looking<T>(path: string, look: (database: DatabaseSync) => T): T | undefined {
   let database: DatabaseSync | undefined;
   try {

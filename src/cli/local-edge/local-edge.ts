@@ -1,5 +1,5 @@
 /**
- * The edge on this machine: the same worker and objects that are deployed, run by workerd through miniflare.
+ * Runs the edge on this machine: the same worker and Durable Objects that are deployed, in workerd through Miniflare.
  *
  * @module
  */
@@ -17,69 +17,75 @@ import { sweepEmptyDatabases } from "./empty-databases.ts";
 import { type Front, freePort, frontBinding, urlOf } from "./workerd-socket.ts";
 
 export interface LocalEdgeOptions {
-  /** Address to listen on; 127.0.0.1 by default: nobody else reaches the edge unless you say so. */
+  /** Address to listen on. Default 127.0.0.1, which other machines cannot reach. */
   readonly host?: string;
   /** Port to listen on; 0 for any free one. */
   readonly port: number;
-  /** Origin relays that devices may be passed through to: the variable ORIGIN_RELAYS. */
+  /** Origin relays that devices may be passed through to: ORIGIN_RELAYS. */
   readonly relayAllow: readonly string[];
-  /** What is permitted for development: the variable DEV. By default nothing, so that no relay of this machine is dialled. */
+  /** What is permitted for development: DEV. Default nothing, so that no relay on this machine is dialled. */
   readonly dev?: string;
-  /** URL of the DNS over HTTPS that resolves relays: the variable RESOLVER. By default names mean what they mean on this machine. */
+  /** URL of the DNS-over-HTTPS server that resolves relays: RESOLVER. Default: this machine's own resolver. */
   readonly resolver?: string;
-  /** Origin relays to stay connected to: the variable LINKS. */
+  /** Origin relays to stay connected to: LINKS. */
   readonly links?: readonly string[];
-  /** How origin relays are connected to: the variable LINK_WAYS. */
+  /** How to connect to origin relays: LINK_WAYS. */
   readonly linkWays?: string;
   /**
-   * This edge's own Relay-Server-Names: the variable RELAY_NAME, which has those of the address listened on as well. The
-   * first is the one that the edge calls itself by.
+   * Relay-Server-Names of this edge: RELAY_NAME. Those of the listening address are added. The edge calls itself by the
+   * first one.
    */
   readonly relayName?: string | readonly string[];
-  /** Reverse proxies that say where a request comes from: the variable TRUSTED_PROXIES. */
+  /** Reverse proxies trusted to report the client address: TRUSTED_PROXIES. */
   readonly trustedProxies?: readonly string[];
-  /** The path under which it stands, when no proxy takes it away: the variable PREFIX. */
+  /** Path under which the edge is served, if no proxy strips it: PREFIX. */
   readonly prefix?: string;
-  /** Secrets shared with other relays: the variable LINK_SECRETS. */
+  /** Secrets shared with other relays: LINK_SECRETS. */
   readonly linkSecrets?: string;
-  /** Relays with a secret that may be linked without TLS across the internet: the variable LINK_PLAIN. */
+  /** Relays with a secret that may be linked without TLS across the internet: LINK_PLAIN. */
   readonly linkPlain?: readonly string[];
-  /** The keys that tokens are verified by, a JSON Web Key Set as text: the variable KEYS. */
+  /** JSON Web Key Set that tokens are verified with, as text: KEYS. */
   readonly keys?: string;
-  /** Where such a key set is fetched from: the variable JWKS_URL. */
+  /** URL of such a key set: JWKS_URL. */
   readonly keysURL?: string;
-  /** Ids of tokens that are no longer let in: the variable REVOKED. */
+  /** Ids of revoked tokens: REVOKED. */
   readonly revoked?: readonly string[];
-  /** Where a JSON array of such ids is fetched from: the variable REVOKED_URL. */
+  /** URL of a JSON array of such ids: REVOKED_URL. */
   readonly revokedURL?: string;
-  /** The variable ACKNOWLEDGE_TIME. */
+  /** Seconds a device may hold messages unacknowledged while another waits: ACKNOWLEDGE_TIME. */
   readonly acknowledgeTime?: string;
-  /** `origin`: who is passed through needs no token here, since the origin relay asks: the variable AUTH_ORIGIN. */
+  /**
+   * `origin` if devices that are passed through need no token here, because the origin relay authenticates:
+   * AUTH_ORIGIN.
+   */
   readonly authOrigin?: string;
-  /** Opens /admin: the variable ADMIN_TOKEN. */
+  /** Token for /admin: ADMIN_TOKEN. */
   readonly adminToken?: string;
-  /** What one address may do: the variable RATE. Without it there are no limits. */
+  /** What one address may do: RATE. Default no limits. */
   readonly rate?: string;
-  /** What may wait for one peer: the variable QUOTA. */
+  /** What may wait for one peer: QUOTA. */
   readonly quota?: string;
-  /** Folder for the mailboxes; without it they are forgotten when the edge stops. */
+  /** Folder for the mailboxes; without one they are lost when the edge stops. */
   readonly state?: string;
-  /** Octets that have to be free on the disk; below that new messages are refused. Default 64 MiB, or an eighth of a small disk. */
+  /**
+   * Bytes that must be free on the disk; below that, new messages are refused. Default 64 MiB, or an eighth of a small
+   * disk.
+   */
   readonly minFree?: number;
-  /** Called with a line for the operator when the disk has become full, and when it has room again. */
+  /** Called with a line for the operator when the disk becomes full, and when it has room again. */
   readonly onDisk?: (line: string) => void;
-  /** PEM texts: with them the edge speaks HTTPS. */
+  /** PEM texts. If given, the edge speaks HTTPS. */
   readonly tls?: { readonly key: string; readonly cert: string };
-  /** Called for each line that the worker or its runtime logs. */
+  /** Called for each line that the worker or workerd logs. */
   readonly log?: (level: string, line: string) => void;
-  /** The worker as one module, in place of the edge's own: for tests, which put another around it. */
+  /** The worker as one module, instead of the edge's own. For tests that wrap the edge. */
   readonly code?: string;
 }
 
 export interface LocalEdge {
-  /** Where it listens, without a slash at the end. */
+  /** Where it listens, without a trailing slash. */
   readonly url: string;
-  /** The names by which devices mean it. */
+  /** The names by which devices address it. */
   readonly names: readonly string[];
   readonly miniflare: Miniflare;
   close(): Promise<void>;
@@ -87,23 +93,24 @@ export interface LocalEdge {
 
 const WORKER = "grooveway";
 
-/** How often another port is tried when any will do. */
+/** How many ports to try if any will do. */
 const ANY_PORT_TRIES = 3;
 
-/** A runtime that does not say within so many milliseconds that it listens will not: it takes one second, or ten on a busy machine. */
+/** Startup takes one second, or ten on a busy machine. After this many milliseconds workerd will not start any more. */
 const START_TIMEOUT = 60_000;
 
 /**
  * Starts the edge.
  *
- * @throws CommandError when the state folder is in use, the port is taken, the certificate is not one, or a setting is malformed or insecure
+ * @throws CommandError StateInUse, CannotWrite, PortTaken, CannotListen, EdgeFailed (a bad certificate, for instance),
+ * or InsecureEdge for a malformed or insecure setting
  */
 export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEdge> {
   assertSecure(options);
   const code = options.code ?? (await workerCode());
   const run = await beginRun(options.state);
   let resolver: LocalResolver | undefined;
-  // Nobody else on this machine may tell the worker about the disk.
+  // Other processes on this machine must not report the disk state to the worker.
   const secret = randomBytes(16).toString("hex");
   let heed: DiskTeller | undefined;
   const host = options.host ?? "127.0.0.1";
@@ -122,16 +129,16 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
       try {
         await inTime(miniflare.ready);
       } catch (cause) {
-        // One that has not started may not stop either, but it does with this process.
+        // A workerd that did not start may not stop either. It ends with this process.
         await inTime(miniflare.dispose()).catch(() => undefined);
-        // Somebody else may have been quicker to take what was free.
+        // Another program may have taken the free port first.
         if (options.port === 0 && tries > 1) continue;
         throw new CommandError(
           "EdgeFailed",
           `the edge did not start: ${cause instanceof Error ? cause.message : cause}`,
         );
       }
-      // Before the command reports that it is up: messages to a full disk are refused from the first one on.
+      // Before the command announces the edge: with a full disk, even the first message is refused.
       const disk = new DiskTeller(miniflare, secret, { ...options, prefix }, run);
       await disk.tell();
       heed = disk;
@@ -151,7 +158,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   }
 }
 
-/** What a promise gives, if it does so in time. */
+/** Awaits a promise, for at most START_TIMEOUT. */
 async function inTime<T>(promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -169,7 +176,7 @@ function namesOf({ host = "127.0.0.1", relayName = [], relayAllow }: LocalEdgeOp
   return edgeNames(host, [relayName].flat(), relayAllow);
 }
 
-/** Which findings stop it, policy/configuration.ts says. */
+/** policy/check-settings.ts decides which findings prevent a start. */
 function assertSecure(options: LocalEdgeOptions): void {
   const found = forbidden({
     ORIGIN_RELAYS: options.relayAllow.join(","),
@@ -226,12 +233,12 @@ function configuration(code: string, front: Front, secret: string, options: Loca
     FRONT: frontBinding(front),
   } as const;
   return {
-    // Where miniflare itself listens: nobody else is to reach it.
+    // Miniflare's own listener, which must not be reachable from outside.
     host: "127.0.0.1",
     port: 0,
-    // Without these miniflare asks the internet for a sample of request metadata and reports its use.
+    // Otherwise Miniflare downloads sample request metadata and reports usage.
     cf: false,
-    // Nor does it tell other programs of this user, by files in the home folder, that it is there.
+    // Otherwise it announces itself to other programs of this user through files in the home folder.
     enableDevRegistry: false,
     telemetry: { enabled: false },
     ...(options.state !== undefined && { resourcePersistencePath: options.state }),
@@ -258,7 +265,7 @@ function configuration(code: string, front: Front, secret: string, options: Loca
   };
 }
 
-/** The worker as one module: built beside this file in the published package, bundled from source in the repository. */
+/** Returns the worker as one module: from the published package, or bundled from source in the repository. */
 async function workerCode(): Promise<string> {
   if (!import.meta.url.endsWith(".ts")) return readFile(new URL("../../edge/worker.bundle.js", import.meta.url), "utf8");
   const { bundleWorker } = await import("./bundle-worker.ts");

@@ -1,6 +1,6 @@
 /**
- * What the edge on this machine fetches while it runs: the key set and the list of revoked tokens, read from their files
- * for each request, so that a change of a file needs no restart.
+ * Serves the key set and the list of revoked tokens to a local edge or relay. The files are read for each request, so
+ * that a changed file takes effect without a restart.
  *
  * @module
  */
@@ -12,28 +12,28 @@ import { parseKeySet } from "../../auth/key-set.ts";
 import { CommandError } from "../output.ts";
 
 export interface SettingsServer {
-  /** For the setting JWKS_URL; undefined when there are no keys. */
+  /** URL for the JWKS_URL setting; undefined without keys. */
   readonly keysURL: string | undefined;
-  /** For the setting REVOKED_URL; undefined when there is no list. */
+  /** URL for the REVOKED_URL setting; undefined without a list. */
   readonly revokedURL: string | undefined;
   close(): Promise<void>;
 }
 
 /**
- * Serves the two files on loopback, on any free port.
+ * Serves the two files on a free loopback port.
  *
- * @param keys file of a JSON Web Key Set
- * @param revoked file of a JSON array of token ids, or with one of them on each line
+ * @param keys file with a JSON Web Key Set
+ * @param revoked file with a JSON array of token ids, or one id per line
  * @throws CommandError KeysUnusable, CannotRead
  */
 export async function startSettingsServer(
   keys: string | undefined,
   revoked: string | undefined,
 ): Promise<SettingsServer> {
-  // What cannot be used now is told now, and not to the first device.
+  // Report unusable files now, not when the first device connects.
   if (keys !== undefined) await keySet(keys);
   if (revoked !== undefined) await revokedIds(revoked);
-  // A key set may hold secrets, and this machine may have other users: they do not know the path.
+  // A key set may contain secrets. Other users of this machine cannot guess the path.
   const secret = `/${randomBytes(16).toString("hex")}`;
   const served: Record<string, () => Promise<string>> = {
     ...(keys !== undefined && { [`${secret}/keys`]: () => keySet(keys) }),
@@ -48,7 +48,7 @@ export async function startSettingsServer(
     read().then(
       (text) => response.writeHead(200, { "Content-Type": "application/json" }).end(text),
       (error: Error) => {
-        // The edge goes on with what it has.
+        // The edge keeps the version that it has.
         console.error(`grooveway: ${error.message}`);
         response.writeHead(500).end();
       },
@@ -90,7 +90,7 @@ async function revokedIds(path: string): Promise<string> {
     const ids: unknown = JSON.parse(text);
     if (Array.isArray(ids) && ids.every((id) => typeof id === "string")) return text;
   } catch {
-    // Told below.
+    // Reported below.
   }
   throw new CommandError("CannotRead", `${path} is no list of token ids: write one on each line, or a JSON array`);
 }

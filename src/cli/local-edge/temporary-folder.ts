@@ -1,5 +1,5 @@
 /**
- * Folders for temporary files. A container may have no /tmp, or one that cannot be written to.
+ * Temporary folders. A container may have no /tmp, or one that is not writable.
  *
  * @module
  */
@@ -9,15 +9,15 @@ import { join } from "node:path";
 import { wordsOf } from "../files/path-problem.ts";
 import { CommandError } from "../output.ts";
 
-/** Folders that temporary files may go to, the best first. */
+/** Returns the folders that may hold temporary files, best first. */
 export function temporaryRoots(state: string | undefined): readonly string[] {
   return state === undefined ? [tmpdir()] : [tmpdir(), state];
 }
 
 /**
- * Makes a folder for temporary files, with a name of its own and mode 700.
+ * Creates a temporary folder with a unique name and mode 700.
  *
- * @param state a folder that serves when the system's own cannot be written to
+ * @param state fallback if the system's folder for temporary files is not writable
  * @throws CommandError CannotWrite
  */
 export function makeTemporaryFolder(prefix: string, state?: string): string {

@@ -1,8 +1,8 @@
 /**
- * Front: the socket on which a local edge meets the world, in workerd itself. The front that miniflare has of its own is
- * made for development: it looks into every request, answers to paths of its own, and costs as much again as the Worker.
+ * The public socket of a local edge, opened by workerd itself. Miniflare's own front is made for development: it
+ * inspects every request, answers to paths of its own, and costs as much again as the Worker.
  *
- * miniflare loads this file by its path, as the plugin of a binding that nobody reads.
+ * Miniflare loads this file by path, as the plugin of a binding that the Worker never reads.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export interface Front {
   /** An address of this machine. */
   readonly host: string;
   readonly port: number;
-  /** PEM texts: with them the Worker speaks HTTPS. */
+  /** PEM texts. If given, the Worker speaks HTTPS. */
   readonly tls?: { readonly key: string; readonly cert: string } | undefined;
 }
 
@@ -34,17 +34,17 @@ interface FrontBinding {
   };
 }
 
-/** What asks miniflare for the socket: a binding of the Worker, under any name. */
+/** Returns the binding that makes Miniflare open the socket. Its name in the Worker does not matter. */
 export function frontBinding(front: Front): FrontBinding {
   const plugin = { name: NAME, package: fileURLToPath(import.meta.url) };
   return { type: TYPE, dev: { plugin, options: { front } } };
 }
 
-/** Ports of which any is one, below those that systems give to outgoing connections: nobody else is likely to want them. */
+/** Range for random ports, below the ephemeral ports of common systems, so that a clash is unlikely. */
 const ANY_PORT = { first: 20_000, count: 12_000 };
 const TRIES = 20;
 
-/** A port of a host that is free now; 0 wants any. Rejects as listening does. */
+/** Returns a port that is free now on this host; 0 asks for any. Rejects with the error of listen(). */
 export async function freePort(host: string, wanted: number): Promise<number> {
   if (wanted !== 0) return probe(host, wanted);
   for (let tries = 0; tries < TRIES; tries += 1) {
@@ -65,7 +65,7 @@ async function probe(host: string, wanted: number): Promise<number> {
   return port;
 }
 
-/** The URL by which this machine reaches what listens there. */
+/** Returns the URL by which this machine reaches the Worker. */
 export function urlOf({ host, port, tls }: Front): string {
   const reachable = { "0.0.0.0": "127.0.0.1", "::": "::1" }[host] ?? host;
   return new URL(`${tls === undefined ? "http" : "https"}://${bracketed(reachable)}:${port}`).origin;
