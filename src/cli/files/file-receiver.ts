@@ -2,18 +2,18 @@
  * Receives files into a folder: the I/O of incoming transfers.
  *
  *   DIR/.grooveway/KEY.part, KEY.journal   a transfer that comes in parts
- *   DIR/.grooveway/KEY.whole               a file that came in one message, for a moment
- *   STATE/transfers/*.log                  where unfinished transfers lie, and which are over
+ *   DIR/.grooveway/KEY.whole               a file that came in one message, briefly
+ *   STATE/transfers/*.log                  where unfinished transfers are, and which are over
  *
- * KEY stands for the sender and its identifier of the transfer. A message is acknowledged when what it says is on the disk,
- * each for itself, and their syncs overlap. A file is finished in this order:
+ * KEY is a hash of the sender and its transfer identifier. A message is acknowledged when its content is on disk;
+ * messages are synced independently, and their syncs overlap. A file is finished in this order:
  *
- *   1. contents, mode and time are on the disk, read back, and what the sender has sent
- *   2. it has its name in DIR (link), and that and the line in the index are on the disk
- *   3. its name in .grooveway is removed, the last message acknowledged
+ *   1. contents, mode and time are on disk, read back, and match what was sent
+ *   2. the file is linked into DIR; the link and the line in the index are on disk
+ *   3. the name in .grooveway is removed, and the last message acknowledged
  *
- * So after a crash a transfer is over when the index says so and nothing of it is in .grooveway. What is there and has a
- * second name has got it before the crash; what has none is finished once more.
+ * So after a crash, a transfer is over if the index says so and nothing of it is in .grooveway. A file there with a
+ * second link was placed before the crash; one without is placed again.
  *
  * @module
  */
@@ -52,40 +52,40 @@ import {
 } from "./partial-file.ts";
 import { type Finished, TransferIndex, type TransferIndexOptions } from "./transfer-index.ts";
 
-/** What a message that arrived must have: `Message` of the device library does. */
+/** The fields of a received message that are needed here. The device library's `Message` has them. */
 export interface IncomingMessage {
   readonly id: string;
   readonly from: string | undefined;
   readonly vouched: boolean;
-  /** `isTransferResource` of it is true. */
+  /** `isTransferResource` is true for it. */
   readonly resource: string;
   readonly body: Uint8Array;
-  /** Called when what it says is on the disk for good, and not when `take` rejects. */
+  /** Acknowledges the message. Called when its content is durable; not called if `take` rejects. */
   done(): void;
 }
 
-/** Who sent a file, as a message says it. */
+/** The sender of a file, as stated by the message. */
 export interface FileSource {
   readonly from: string | undefined;
   readonly vouched: boolean;
 }
 
-/** A file that is complete, under its name. */
+/** A complete file under its final name. */
 export interface ReceivedFile extends FileSource {
   readonly transfer: string;
-  /** As the sender calls it: anybody's text. */
+  /** The sender's name for the file: untrusted text. */
   readonly name: string;
-  /** Where it is: absolute, below the folder that it was begun in. */
+  /** Absolute path, below the folder in which the transfer began. */
   readonly path: string;
   readonly bytes: number;
   readonly sha256: string;
-  /** It was begun by a run with another --out, and lies there. */
+  /** The transfer began in a run with another --out, and the file is there. */
   readonly elsewhere: boolean;
 }
 
-/** What became of a message. It has been acknowledged. */
+/** The outcome of a message that was acknowledged. */
 export type Outcome =
-  /** It is kept; more is to come. `held` of `size` bytes are there. */
+  /** Stored; more is to come. `held` of `size` bytes are there. */
   | {
       readonly kind: "kept";
       readonly transfer: string;
@@ -95,38 +95,38 @@ export type Outcome =
     }
   /** A file is complete. */
   | { readonly kind: "received"; readonly file: ReceivedFile }
-  /** Nothing of it was kept: it had come before, or its transfer is over, or can never be completed. Not worth a line. */
+  /** Dropped: a duplicate, or its transfer is over or can never be completed. Not worth reporting. */
   | { readonly kind: "repeated"; readonly transfer: string }
-  /** The transfer was set aside, just now: worth a line. Later messages of it are `kept`. */
+  /** The transfer was set aside just now: worth reporting. Its later messages are `kept`. */
   | {
       readonly kind: "setAside";
       readonly source: FileSource;
       readonly transfer: string | undefined;
       readonly name: string | undefined;
       readonly reason: SetAsideReason;
-      /** A sentence on what was wrong, escaped for a terminal. */
+      /** A sentence that explains the reason, escaped for a terminal. */
       readonly detail: string;
     };
 
 export interface FileReceiverOptions {
-  /** The folder for files. It is made when it is not there. */
+  /** The folder for files; created if missing. */
   readonly out: string;
-  /** `openStateFolder().path`; without one, state is kept in `out`. */
+  /** `openStateFolder().path`; if undefined, state is kept in `out`. */
   readonly state: string | undefined;
-  /** Leave names that begin with a dot as they are. */
+  /** Keep leading dots in names. */
   readonly allowDotfiles?: boolean;
-  /** The disk by default. */
+  /** Default: the disk. */
   readonly fileSystem?: FileSystem;
-  /** `Date.now` by default. */
+  /** Default: `Date.now`. */
   readonly now?: () => number;
-  /** Bits that new files do not get; this process's by default. */
+  /** Permission bits to clear on new files; default: the umask of this process. */
   readonly umask?: number;
   /** See `TransferIndexOptions`. */
   readonly run?: TransferIndexOptions["run"];
   readonly isRunning?: TransferIndexOptions["isRunning"];
 }
 
-/** One transfer: who works on it, and its files while they are open. */
+/** A transfer in use: its turns, and its files while they are open. */
 interface Slot {
   readonly key: string;
   readonly turns: Turns;
@@ -140,50 +140,53 @@ type Opened =
       readonly out: OutFolder;
     }
   | Over
-  /** Nothing more of this sender can be begun. */
+  /** This sender has too many unfinished transfers. */
   | { readonly kind: "refused" };
 
-/** Nothing of it is wanted. `settled` when only now everything of it is in its place: nobody was told yet. */
+/**
+ * The transfer is over; further messages are dropped. `settled` is set if its file was placed by a run that was killed
+ * before it could report it.
+ */
 interface Over {
   readonly kind: "over";
   readonly settled: Finished | undefined;
 }
 
-/** What the index says of a transfer, and what is there says as well. */
+/** State of a transfer according to the index, checked against the files. */
 type Found = Over | { readonly kind: "unfinished"; readonly out: OutFolder | undefined } | { readonly kind: "unknown" };
 
-/** Permission bits of a file whose sender has named none. */
+/** Permission bits of a file if the sender gives none. */
 const USUAL_MODE = 0o666;
 
-/** Never setuid, setgid or sticky. */
+/** Never set setuid, setgid or sticky. */
 const PERMISSIONS = 0o777;
 
 const FULL = new Set(["ENOSPC", "EDQUOT"]);
 
-/** The file is longer than the file system allows; others are not. */
+/** The file exceeds the file system's size limit. Other files may still fit. */
 const TOO_LONG = "EFBIG";
 
 export function wholeName(key: string): string {
   return `${key}.whole`;
 }
 
-/** What a transfer is known by here: nobody else can name the same. */
+/** Returns the local key of a transfer. Two senders never share a key. */
 export function keyOf({ from, vouched }: FileSource, transfer: string): string {
   return hash("sha256", JSON.stringify([from ?? null, vouched, transfer])).slice(0, 32);
 }
 
-/** Puts received files into a folder. Any number of messages may be taken at a time. */
+/** Receives files into a folder. Any number of messages may be taken concurrently. */
 export class FileReceiver {
   readonly #options: FileReceiverOptions;
   readonly #fileSystem: FileSystem;
   readonly #now: () => number;
   readonly #umask: number;
   readonly #index: TransferIndex;
-  /** The folder for files, absolute. */
+  /** Absolute path of the folder for files. */
   readonly #path: string;
-  /** Folders that are open, by path: those of unfinished transfers of runs before may be others. */
+  /** Open folders for files, by path: unfinished transfers of earlier runs may be in others. */
   readonly #folders = new Map<string, Promise<OutFolder>>();
-  /** Transfers that are worked on, or have open files; the one used longest ago is first. */
+  /** Transfers in use or with open files, least recently used first. */
   readonly #slots = new Map<string, Slot>();
   #wholes = 0;
   readonly #waiting: (() => void)[] = [];
@@ -200,7 +203,7 @@ export class FileReceiver {
   /**
    * Opens the folder for files and the index.
    *
-   * @throws CommandError CannotWrite when one of them cannot be used
+   * @throws CommandError CannotWrite if one of them cannot be used
    */
   static async open(options: FileReceiverOptions): Promise<FileReceiver> {
     const path = resolve(options.out);
@@ -234,15 +237,16 @@ export class FileReceiver {
     }
   }
 
-  /** Where files go, absolute. */
+  /** Absolute path of the folder for files. */
   get path(): string {
     return this.#path;
   }
 
   /**
-   * Takes a message, and acknowledges it when what it says is on the disk. Never rejects for what the sender has done.
+   * Processes a message, and acknowledges it when its content is on disk. Never rejects because of what the sender did.
    *
-   * @throws CommandError CannotWrite when the disk fails or is full: the message is not acknowledged, and may be taken again
+   * @throws CommandError CannotWrite if the disk fails or is full: the message is not acknowledged, and may be taken
+   * again
    */
   async take(message: IncomingMessage): Promise<Outcome> {
     const source: FileSource = { from: message.from, vouched: message.vouched };
@@ -275,8 +279,7 @@ export class FileReceiver {
   }
 
   /**
-   * Completes the transfers whose contents are all there and which could only not be put in their place: the user may have
-   * made that possible meanwhile.
+   * Retries transfers with complete contents that could not be put in place: the user may have removed the obstacle.
    *
    * @throws CommandError CannotWrite
    */
@@ -297,7 +300,7 @@ export class FileReceiver {
     return outcomes;
   }
 
-  /** Waits for what is being written. Unfinished transfers stay, to go on with later. */
+  /** Waits for pending writes. Unfinished transfers stay and can be resumed. */
   async close(): Promise<void> {
     for (const slot of [...this.#slots.values()]) await slot.turns.alone(() => this.#closeFile(slot));
     this.#slots.clear();
@@ -358,7 +361,7 @@ export class FileReceiver {
     if (receiving.end === undefined || receiving.contiguous < receiving.end.size) {
       return decision.do === "ignore" ? { kind: "repeated", transfer } : kept(transfer, opened.partial);
     }
-    // The end came before it: now the file is complete.
+    // The end came before this part. The file is complete now.
     return slot.turns.alone(async () => {
       const again = await this.#opened(slot, { ...source, transfer });
       return again.kind === "open" ? this.#settle(slot, again, source) : { kind: "repeated", transfer };
@@ -373,7 +376,7 @@ export class FileReceiver {
     return this.#settle(slot, opened, source);
   }
 
-  /** Everything that came before has been written: completes the transfer, sets it aside, or leaves it as it is. */
+  /** Once all earlier messages are written: completes the transfer, sets it aside, or waits for more. */
   async #settle(slot: Slot, opened: Opened & { kind: "open" }, source: FileSource): Promise<Outcome> {
     const { partial, out } = opened;
     const { begin, end } = partial.receiving;
@@ -400,7 +403,7 @@ export class FileReceiver {
       await this.#reopen(slot.key);
       return this.#setAside(partial, source, transfer, error.reason, error.message);
     }
-    // Somebody has removed it, and wants nothing of it.
+    // The user has removed the transfer, and does not want the rest.
     if (this.#index.get(slot.key)?.state !== "finished") {
       await this.#record(slot.key, source, out.path, "removed", []);
     }
@@ -419,14 +422,14 @@ export class FileReceiver {
     await this.#closeFile(slot);
     const known = found.kind === "unfinished" ? found : undefined;
     const out = known?.out ?? (await this.#out());
-    // It is in one message from now on. What is removed here does not come back once that is on the disk.
+    // The transfer now comes in one message. Drop the parts; syncing the new file makes that durable.
     if (known !== undefined) await removePartial(out.work, slot.key);
     const file = wholeName(slot.key);
     const mode = (whole.mode ?? USUAL_MODE) & PERMISSIONS & ~this.#umask;
     const recorded = this.#index.get(slot.key)?.place !== undefined;
     const [written] = await Promise.all([
       writeWhole(out, file, mode, whole, recorded),
-      // Another run must find what this one has begun, wherever that writes to.
+      // Record it first, so that another run finds it whatever its --out is.
       known?.out === undefined ? this.#begun(slot.key, source, out) : undefined,
     ]);
     let place: readonly string[] | undefined;
@@ -449,7 +452,7 @@ export class FileReceiver {
     return this.#received(source, { transfer, name, size, sha256 }, out.path, place);
   }
 
-  /** A file in one message that cannot be completed is kept as one in parts is. */
+  /** Stores a file from a single message like one in parts, because it cannot be completed. */
   async #inParts(slot: Slot, source: FileSource, whole: WholeMessage): Promise<Outcome> {
     const { transfer, size, sha256, bytes } = whole;
     const opened = await this.#opened(slot, { ...source, transfer });
@@ -490,7 +493,7 @@ export class FileReceiver {
     return opened.kind === "open" ? this.#settle(slot, opened, owner) : undefined;
   }
 
-  /** The files of a transfer, opened once; made when it is new. */
+  /** Opens the files of a transfer, once; creates them if it is new. */
   #opened(slot: Slot, owner: TransferOwner): Promise<Opened> {
     slot.file ??= this.#open(slot.key, owner);
     return slot.file;
@@ -505,9 +508,9 @@ export class FileReceiver {
       const others = this.#index.unfinished.filter((other) => other.source === source);
       if (others.length >= UNFINISHED_OF_SENDER) return { kind: "refused" };
     }
-    // Before there is something of it, so that it is found from everywhere.
+    // Record it before creating files, so that any run can find them.
     if (found.kind === "unknown" || found.out === undefined) await this.#begun(key, owner, out);
-    // It is in parts from now on. What is removed here does not come back once the files of the parts are on the disk.
+    // The transfer now comes in parts. Drop the whole file; syncing the new files makes that durable.
     if (found.kind === "unfinished") await removeIfThere(out.work, wholeName(key));
     const partial = await PartialFile.open(out.work, out.syncWork, key, owner);
     return { kind: "open", partial, out };
@@ -523,11 +526,11 @@ export class FileReceiver {
     const names = [wholeName(key), partName(key)];
     const left = await Promise.all(names.map((name) => out?.work.entry(name)));
     if (entry.how === "received" && left.some((file) => file !== undefined && file.links < 2)) {
-      // The run before was ended after it had written that down, and before it had done it.
+      // The earlier run was killed after recording the file as finished, but before placing it.
       await this.#index.reopen(entry);
       return { kind: "unfinished", out };
     }
-    // It may have been ended before what it had done was on the disk.
+    // The earlier run may have been killed before the link was durable.
     if (entry.how === "received") await out?.settle(entry.place);
     for (const name of [journalName(key), ...names]) if (out !== undefined) await removeIfThere(out.work, name);
     this.#index.clear(key);
@@ -535,7 +538,7 @@ export class FileReceiver {
     return { kind: "over", settled: isNews ? entry : undefined };
   }
 
-  /** It was written down that a file is finished, and it did not get its name. */
+  /** Takes back the record that a file is finished: it could not be placed. */
   async #reopen(key: string): Promise<void> {
     const entry = this.#index.get(key);
     if (entry?.state === "finished") await this.#index.reopen(entry);
@@ -591,7 +594,7 @@ export class FileReceiver {
     return out;
   }
 
-  /** The folder for files of a run before; undefined when it is not there any more. */
+  /** Opens the folder for files of an earlier run. Returns undefined if it no longer exists. */
   async #folderAt(path: string): Promise<OutFolder | undefined> {
     let opening = this.#folders.get(path);
     if (opening === undefined) {
@@ -608,7 +611,7 @@ export class FileReceiver {
     }
   }
 
-  /** Removes what a run before has left of transfers that are over: it was ended before it could. */
+  /** Removes left-overs of finished transfers: an earlier run was killed before it could. */
   async #sweep(out: OutFolder): Promise<void> {
     const names = new Set(await out.work.names());
     for (const name of names) {
@@ -616,12 +619,12 @@ export class FileReceiver {
       const entry = this.#index.get(key);
       if (entry?.state === "finished" && entry.folder === out.path) await this.#find(key);
       else if (entry?.state === "finished") await removeIfThere(out.work, name);
-      // The journal is made first and removed first.
+      // A part without a journal is garbage: the journal is created first and removed first.
       else if (ending === "part" && !names.has(journalName(key))) await removeIfThere(out.work, name);
     }
   }
 
-  /** Closes the files of a transfer after something went wrong: what is on the disk is looked at anew. */
+  /** Closes the files of a transfer after an error, so that the state on disk is read again. */
   #closeLater(slot: Slot): void {
     slot.turns
       .alone(() => this.#closeFile(slot))
@@ -636,7 +639,7 @@ export class FileReceiver {
     if (opened?.kind === "open") await opened.partial.close();
   }
 
-  /** Forgets transfers that nobody works on, and closes the files of those that are too many. */
+  /** Forgets transfers that are idle, and closes files beyond the limit. */
   #tidy(slot: Slot): void {
     if (slot.turns.count === 0 && slot.file === undefined && this.#slots.get(slot.key) === slot) {
       this.#slots.delete(slot.key);
@@ -649,7 +652,7 @@ export class FileReceiver {
     }
   }
 
-  /** At most WHOLE_AT_ONCE at a time. */
+  /** Runs at most WHOLE_AT_ONCE at a time. */
   async #inTurn<T>(use: () => Promise<T>): Promise<T> {
     if (this.#wholes >= WHOLE_AT_ONCE) await new Promise<void>((next) => this.#waiting.push(next));
     else this.#wholes += 1;
@@ -675,8 +678,8 @@ function beginOf({ transfer, name, modified, mode, size }: WholeMessage): BeginM
 }
 
 /**
- * Writes a file and reads it back. False when a run before had done that: it has given it its name already, or has written
- * down that it would.
+ * Writes a file and reads it back. Returns false if an earlier run already did so: the file has its final name, or was
+ * recorded as finished.
  */
 async function writeWhole(
   out: OutFolder,
@@ -713,7 +716,7 @@ async function writeWhole(
 }
 
 async function isSame(file: OpenFile, bytes: Uint8Array): Promise<boolean> {
-  // With room for one more, so that a longer file shows: then one call is enough nearly always.
+  // One byte of extra room reveals a longer file, and one call nearly always suffices.
   const read = Buffer.alloc(bytes.length + 1);
   let length = await file.read(read, 0);
   if (length < bytes.length) length += await readFully(file, read.subarray(length), length);
@@ -733,7 +736,7 @@ function setAside(
   return { kind: "setAside", source, transfer, name, reason, detail };
 }
 
-/** Senders are told apart by it. */
+/** Returns an identifier of the sender, to tell senders apart. */
 function sourceOf({ from, vouched }: FileSource): string {
   return hash("sha256", JSON.stringify([from ?? null, vouched])).slice(0, 16);
 }

@@ -1,11 +1,11 @@
 /**
- * Sends files as transfers (`src/transfer`): reads each to its end, sends it as one message or in parts, and resolves when
- * the relay has all of it safe.
+ * Sends files as transfers (`src/transfer`): reads each file, sends it as one message or in parts, and resolves when
+ * the relay has stored all of it.
  *
  *   file ─► open ─► claim in the journal ─► read ─► window ─► send ─► acknowledged ─► journal
  *
- * What is read is what is sent: a file that changes meanwhile goes as it was read, and the hash is of that. Small files go
- * side by side; of those in parts one is read at a time, so that an interrupted run leaves one unfinished.
+ * A file that changes while it is read is sent as read, and the hash covers what was sent. Small files are sent in
+ * parallel. Of the files in parts one is read at a time, so that an interrupted run leaves only one unfinished.
  *
  * @module
  */
@@ -30,19 +30,19 @@ import { CommandError } from "../output.ts";
 import { cannotRead, type FileToSend, openToSend } from "./files-to-send.ts";
 import type { Claim, SendJournal } from "./send-journal.ts";
 
-/** Bytes that are sent and not acknowledged: a second of a 100 Mbit/s line, and a small process. */
+/** Unacknowledged bytes in flight: about a second at 100 Mbit/s, and a bound on memory. */
 const AHEAD_BYTES = 16 * 1024 * 1024;
 
-/** Messages of the same: small files of some hundred milliseconds at the rate that a disk takes them. */
+/** Unacknowledged messages in flight: small files for a few hundred milliseconds at disk speed. */
 const AHEAD_MESSAGES = 256;
 
-/** Files that are open at a time: enough to keep a disk busy, few against any limit of open files. */
+/** Files open at a time: enough to keep a disk busy, and few compared to any limit on open files. */
 const OPEN_FILES = 16;
 
-/** More calls of `send` at a time bring nothing. */
+/** More concurrent calls of `send` gain nothing. */
 export const FILES_AT_ONCE = AHEAD_MESSAGES + OPEN_FILES;
 
-/** What files need of a device. */
+/** The part of a device that is needed here. */
 export interface MessageSender {
   send(
     to: string,
@@ -51,46 +51,46 @@ export interface MessageSender {
   ): Promise<unknown>;
 }
 
-/** Bytes that come from a program, and are read once. */
+/** The output of a program, which can be read only once. */
 export interface StreamToSend {
   readonly name: string;
   readonly stream: AsyncIterable<Uint8Array>;
 }
 
-/** A file that the relay has safe. */
+/** A file that the relay has stored. */
 export interface SentFile {
   readonly name: string;
   readonly bytes: number;
   readonly sha256: string;
   readonly transfer: string;
-  /** How many of the bytes an earlier run had sent. */
+  /** Bytes that an earlier run had sent. */
   readonly before: number;
-  /** The file was changed while it was read: what was read was sent. */
+  /** The file changed while it was read; it was sent as read. */
   readonly isChanged: boolean;
 }
 
 export interface FileSenderOptions {
   readonly device: MessageSender;
-  /** The recipient. */
+  /** The recipient's address. */
   readonly to: string;
-  /** Without it every file begins anew. */
+  /** Without a journal, every file starts from the beginning. */
   readonly journal?: Pick<SendJournal, "claim" | "progress" | "done" | "forget"> | undefined;
-  /** Begin anew, whatever the journal says. */
+  /** Start from the beginning, whatever the journal says. */
   readonly isFresh?: boolean;
-  /** Told of bytes that the relay has safe now, and of those of an earlier run. */
+  /** Called with the number of bytes newly stored by the relay, including those from an earlier run. */
   readonly onProgress?: (bytes: number) => void;
 }
 
-/** A file all of whose messages are on their way. */
+/** A file whose messages have all been sent. */
 interface Queued {
   readonly file: SentFile;
-  /** Resolves when the relay has it safe. */
+  /** Resolves when the relay has stored it. */
   readonly safe: Promise<void>;
 }
 
 type Attributes = FileAttributes & { readonly size: number | null };
 
-/** A transfer that nobody has begun. */
+/** Returns a claim for a new transfer. */
 function newClaim(): Claim {
   const transfer = transferId(randomBytes(16));
   return { transfer, acknowledged: 0, sha256: undefined, isDone: false, isJournaled: false, superseded: [] };
@@ -103,7 +103,7 @@ export class FileSender {
   readonly #messages = new Semaphore(AHEAD_MESSAGES);
   readonly #files = new Semaphore(OPEN_FILES);
   readonly #inParts = new Semaphore(1);
-  /** Transfers in parts that are begun and not safe, and whether a repeated run can go on with them. */
+  /** Transfers in parts that have begun and are not stored, and whether a repeated run can resume them. */
   readonly #unfinished = new Map<string, boolean>();
   readonly #withdraw = new AbortController();
 
@@ -113,9 +113,9 @@ export class FileSender {
   }
 
   /**
-   * Sends a file. Any number may be sent at a time: they wait for each other.
+   * Sends a file. Any number of calls may run concurrently; they queue for the window.
    *
-   * @throws CommandError CannotRead, NameTooLong for this file; DeviceError when nothing more can be sent
+   * @throws CommandError CannotRead, NameTooLong for this file; DeviceError if nothing more can be sent
    */
   async send(source: FileToSend | StreamToSend): Promise<SentFile> {
     await this.#files.take();
@@ -132,20 +132,20 @@ export class FileSender {
     return queued.file;
   }
 
-  /** Transfers that the recipient has the beginning of, and not the end; `canGoOn` when a repeated run goes on with it. */
+  /** Transfers of which the recipient has the beginning but not the end; `canGoOn` if a repeated run resumes it. */
   get unfinished(): readonly { readonly transfer: string; readonly canGoOn: boolean }[] {
     return [...this.#unfinished].map(([transfer, canGoOn]) => ({ transfer, canGoOn }));
   }
 
-  /** Reads and sends nothing more. What waits to be sent is withdrawn, and every `send` rejects. */
+  /** Stops reading and sending. Queued messages are withdrawn, and every `send` rejects. */
   stop(error: unknown): void {
     for (const semaphore of [this.#bytes, this.#messages, this.#files, this.#inParts]) semaphore.close(error);
     this.#withdraw.abort(error);
   }
 
   /**
-   * Tells the recipient that a transfer will not be gone on with. A repeated run begins the file anew. Resolves when the
-   * relay has that safe.
+   * Tells the recipient that a transfer is abandoned. A repeated run sends the file from the beginning. Resolves when
+   * the relay has stored the message.
    *
    * @param reason a word
    */
@@ -157,7 +157,7 @@ export class FileSender {
     await device.send(to, encodeMessage(message), { id: messageId(message), resource: resourceOf(message) });
   }
 
-  /** The file goes on without waiting for it, and it changes nothing when it does not arrive. */
+  /** Cancels without waiting. It does no harm if the message is lost. */
   #cancelAside(transfer: string, reason: string): void {
     this.cancel(transfer, reason).catch(() => undefined);
   }
@@ -238,7 +238,7 @@ export class FileSender {
     const sending = new Sending({ ...attributes, transfer, from: before });
     const hashing = createHash("sha256");
     const sent = new Outstanding();
-    /** Hashes of all before each offset that is not acknowledged yet. */
+    /** Hash of the file up to each offset that is not acknowledged yet. */
     const hashes = new Map<number, string>();
     let read = 0;
     try {
@@ -247,7 +247,7 @@ export class FileSender {
         read += bytes.length;
         hashing.update(bytes);
         const sha256 = hashing.copy().digest("hex");
-        // An earlier run has sent it, if it is the same.
+        // An earlier run sent this, if the contents are the same.
         if (read < before) continue;
         if (before > 0 && read === before && sha256 !== claim.sha256) throw new OtherContents(transfer);
         if (!this.#unfinished.has(transfer)) {
@@ -282,7 +282,7 @@ export class FileSender {
     return { file, safe: awaitedLater(sent.all()) };
   }
 
-  /** Sends a message when there is room for it in the window. What this resolves with tells when the relay has it safe. */
+  /** Sends a message when the window has room. Returns a promise that resolves when the relay has stored it. */
   async #send(message: TransferMessage): Promise<{ readonly safe: Promise<void> }> {
     const body = encoded(message);
     const { device, to } = this.#options;
@@ -299,7 +299,7 @@ export class FileSender {
   }
 }
 
-/** Promises of one file, of which only the first failure counts. */
+/** The pending promises of one file. Only the first failure counts. */
 class Outstanding {
   #count = 0;
   #failure: { readonly error: unknown } | undefined;
@@ -317,12 +317,12 @@ class Outstanding {
       });
   }
 
-  /** @throws the failure, when there was one */
+  /** @throws the first failure, if any */
   check(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** Resolves when all have. */
+  /** Resolves when all promises have. */
   async all(): Promise<void> {
     while (this.#count > 0 && this.#failure === undefined) {
       await new Promise<void>((resolve) => {
@@ -333,7 +333,7 @@ class Outstanding {
   }
 }
 
-/** A promise that may reject before anybody awaits it. */
+/** Marks a rejection as handled: the promise may reject before it is awaited. */
 function awaitedLater<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
@@ -352,14 +352,14 @@ function encoded(message: TransferMessage): Uint8Array {
   }
 }
 
-/** A source that cannot be read to its end; the cause says why. */
+/** The source could not be read to its end; see `cause`. */
 class ReadFailure extends Error {}
 
 function isReadFailure(error: unknown): error is ReadFailure {
   return error instanceof ReadFailure;
 }
 
-/** What an earlier run has sent of a file is not what stands in it now. */
+/** The file no longer matches what an earlier run sent of it. */
 class OtherContents extends Error {
   readonly transfer: string;
 
@@ -370,9 +370,9 @@ class OtherContents extends Error {
 }
 
 /**
- * A file from its beginning to its end, in pieces of which all but the last have the size of a part.
+ * Reads a file in pieces. All but the last have the size of a part.
  *
- * @param size that it seems to have: memory for a small one is not taken for a large one
+ * @param size expected size, so that a small file gets a small buffer
  */
 async function* piecesOfFile(handle: FileHandle, size: number): AsyncGenerator<Buffer, undefined> {
   let position = 0;
@@ -394,7 +394,7 @@ async function* piecesOfFile(handle: FileHandle, size: number): AsyncGenerator<B
   }
 }
 
-/** The same of a stream. */
+/** Reads a stream in pieces. All but the last have the size of a part. */
 async function* piecesOfStream(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer, undefined> {
   let buffer = Buffer.allocUnsafe(PART_BYTES);
   let filled = 0;

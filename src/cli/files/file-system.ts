@@ -1,44 +1,44 @@
 /**
- * The file system as receiving files needs it: folders that stay the same folders whatever happens to their names, and
- * files that are read, written and synced at places.
+ * The file system interface for receiving files: folder handles that survive renames, and files with positioned reads,
+ * writes and syncs.
  *
- * A name that somebody else has chosen must not lead out of the folder for files, also when somebody swaps a folder for a
- * symbolic link in the middle of it. So a folder is opened once, without following a link, and its entries are addressed
- * through what was opened: `/proc/self/fd/N/name` is openat(2) for Node. Where there is no /proc, the folder is addressed by
- * its path, and compared with what was opened, before and after.
+ * A name chosen by a sender must not lead out of the folder for files, even if another process replaces a folder by a
+ * symbolic link meanwhile. So a folder is opened once, without following links, and its entries are reached through the
+ * handle: `/proc/self/fd/N/name` is openat(2) for Node. Without /proc, the folder is reached by path, and compared with
+ * the handle before and after each call.
  *
- * Tests have an implementation of their own that fails and crashes at any call.
+ * Tests use their own implementation, which can fail or crash at any call.
  *
  * @module
  */
 import * as fs from "node:fs";
 import { dirname, join, parse, resolve } from "node:path";
 
-/** What a name in a folder stands for. */
+/** A directory entry. */
 export interface Entry {
   readonly kind: "file" | "folder" | "link" | "other";
   readonly size: number;
-  /** The same for two names exactly when they are names of the same file. */
+  /** Equal for two names if and only if they name the same file. */
   readonly id: string;
-  /** How many names the file has. */
+  /** Number of hard links. */
   readonly links: number;
-  /** In milliseconds from 1970. */
+  /** Milliseconds since 1970. */
   readonly modified: number;
 }
 
-/** An open file. Errors are those of Node, with a `code`. */
+/** An open file. Fails with Node's errors, which have a `code`. */
 export interface OpenFile {
-  /** How many bytes were written: perhaps fewer than given. */
+  /** Returns the number of bytes written, which may be fewer than given. */
   write(bytes: Uint8Array, position: number): Promise<number>;
-  /** Writes behind the last byte; for a file that was opened with `append`. */
+  /** Writes at the end of a file opened with `append`. May write fewer bytes than given. */
   append(bytes: Uint8Array): Promise<number>;
-  /** How many bytes were read: perhaps fewer than `into` has room for; 0 at the end. */
+  /** Returns the number of bytes read, which may be fewer than `into` holds; 0 at the end. */
   read(into: Uint8Array, position: number): Promise<number>;
   size(): Promise<number>;
   truncate(size: number): Promise<void>;
-  /** Contents and size are on the disk. */
+  /** Syncs contents and size to disk. */
   datasync(): Promise<void>;
-  /** Mode and times as well. */
+  /** Syncs mode and times as well. */
   sync(): Promise<void>;
   setMode(mode: number): Promise<void>;
   setModified(milliseconds: number): Promise<void>;
@@ -46,63 +46,63 @@ export interface OpenFile {
 }
 
 export interface OpenOptions {
-  /** Make the file, with this mode less the umask; EEXIST when the name is taken. */
+  /** Create the file with this mode less the umask. Fails with EEXIST if the name is taken. */
   readonly create?: number;
-  /** All is written at its end. */
+  /** All writes go to the end of the file. */
   readonly append?: boolean;
 }
 
-/** An open folder. Names are single components. */
+/** An open folder. Names are single path components. */
 export interface Folder {
-  /** Where it was when it was opened, for people. */
+  /** Path at the time it was opened, for display. */
   readonly path: string;
-  /** As `Entry` has it. */
+  /** Same as `Entry.id`. */
   readonly id: string;
-  /** Undefined when there is nothing of this name. Links are not followed. */
+  /** Returns undefined if the name does not exist. Does not follow links. */
   entry(name: string): Promise<Entry | undefined>;
   names(): Promise<string[]>;
-  /** Opens a file for reading and writing. ELOOP when it is a symbolic link. */
+  /** Opens a file for reading and writing. Fails with ELOOP on a symbolic link. */
   open(name: string, options?: OpenOptions): Promise<OpenFile>;
-  /** ELOOP or ENOTDIR when it is a symbolic link or a file. */
+  /** Fails with ELOOP or ENOTDIR on a symbolic link or a file. */
   openFolder(name: string): Promise<Folder>;
   makeFolder(name: string, mode: number): Promise<void>;
-  /** Gives a file another name as well; EEXIST when that is taken. */
+  /** Adds a hard link. Fails with EEXIST if the new name is taken. */
   link(name: string, to: Folder, as: string): Promise<void>;
-  /** Replaces what is there. */
+  /** Replaces an existing file. */
   rename(name: string, to: Folder, as: string): Promise<void>;
   remove(name: string): Promise<void>;
-  /** What was made, linked, renamed and removed in it is on the disk. */
+  /** Makes created, linked, renamed and removed entries durable. */
   sync(): Promise<void>;
   close(): Promise<void>;
 }
 
 export interface FileSystem {
   /**
-   * Opens a folder by the path that the user has given; links in it are followed.
+   * Opens a folder by a path from the user; follows links.
    *
-   * @param make make it, and what leads to it, when it is not there
+   * @param make create the folder and its parents if missing
    */
   openFolder(path: string, make: boolean): Promise<Folder>;
 }
 
-/** Writes all of it, however little the system takes at a time. */
+/** Writes all bytes, looping over partial writes. */
 export async function writeAll(file: OpenFile, bytes: Uint8Array, position: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) done += await some(file.write(bytes.subarray(done), position + done));
 }
 
-/** Appends all of it, however little the system takes at a time. */
+/** Appends all bytes, looping over partial writes. */
 export async function appendAll(file: OpenFile, bytes: Uint8Array): Promise<void> {
   for (let done = 0; done < bytes.length; ) done += await some(file.append(bytes.subarray(done)));
 }
 
-/** A system that takes nothing and names no error would be asked for ever. */
+/** Rejects a write of zero bytes, which would loop forever. */
 async function some(writing: Promise<number>): Promise<number> {
   const written = await writing;
   if (written > 0) return written;
   throw Object.assign(new Error("the file system writes nothing"), { code: "EIO" });
 }
 
-/** Fills `into` from a position on; how much was there. */
+/** Reads until `into` is full or the file ends. Returns the number of bytes read. */
 export async function readFully(file: OpenFile, into: Uint8Array, position: number): Promise<number> {
   let done = 0;
   while (done < into.length) {
@@ -113,22 +113,22 @@ export async function readFully(file: OpenFile, into: Uint8Array, position: numb
   return done;
 }
 
-/** The code of an error of the system, `ENOSPC` say; undefined for another error. */
+/** Returns the code of a system error, such as `ENOSPC`; undefined for other errors. */
 export function codeOf(error: unknown): string | undefined {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
   return typeof code === "string" ? code : undefined;
 }
 
-/** Windows has none of the two; there a link cannot be opened as what it is not either. */
+/** Windows has neither flag. There, opening a link as a file or folder fails anyway. */
 const NOFOLLOW = fs.constants.O_NOFOLLOW ?? 0;
 const DIRECTORY = fs.constants.O_DIRECTORY ?? 0;
 
-/** What systems answer whose folders cannot be synced: there the names are safe without. */
+/** Errors from systems that cannot sync folders. There, names are durable without. */
 const NO_FOLDER_SYNC = new Set(["EINVAL", "EPERM", "EISDIR", "ENOTSUP", "EBADF", "EACCES"]);
 
 type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
 
-/** node:fs/promises does the same with three times the work, which is felt with ten thousand small files. */
+/** node:fs/promises costs three times as much, which shows with ten thousand small files. */
 function call<T>(start: (callback: Callback<T>) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     start((error, value) => (error === null || error === undefined ? resolve(value) : reject(error)));
@@ -155,7 +155,7 @@ function entryOf(stats: fs.BigIntStats): Entry {
   };
 }
 
-/** No file has this number: EBADF. */
+/** A descriptor that no file has: using it gives EBADF. */
 const CLOSED = 0x7fffffff;
 
 class NodeFile implements OpenFile {
@@ -204,7 +204,7 @@ class NodeFile implements OpenFile {
 
   close(): Promise<void> {
     const fd = this.#fd;
-    // The number may be another file's from now on.
+    // The system may reuse the descriptor for another file.
     this.#fd = CLOSED;
     return run((done) => fs.close(fd, done));
   }
@@ -214,7 +214,7 @@ class NodeFolder implements Folder {
   readonly path: string;
   readonly id: string;
   #fd: number;
-  /** How its entries are addressed: through the open folder, or by its path. */
+  /** Path prefix of its entries: through the handle if /proc exists, otherwise by path. */
   #way: string;
 
   private constructor(path: string, id: string, fd: number, way: string) {
@@ -238,7 +238,10 @@ class NodeFolder implements Folder {
     }
   }
 
-  /** Calls with the path of an entry; the folder is the one that was opened, before and after. */
+  /**
+   * Calls `use` with the path of an entry. Without /proc, checks before and after that the folder is still the one
+   * opened.
+   */
   async #on<T>(name: string, use: (path: string) => Promise<T>): Promise<T> {
     const path = join(this.#way, checkedName(name));
     if (this.#way !== this.path) return use(path);
@@ -266,7 +269,7 @@ class NodeFolder implements Folder {
   }
 
   names(): Promise<string[]> {
-    // With a dot, since what /proc/self/fd/N itself is to readdir is a link.
+    // With a trailing slash: readdir takes /proc/self/fd/N itself for a link.
     return this.#on(".", (path) => call<string[]>((done) => fs.readdir(`${path}/`, done)));
   }
 
@@ -317,7 +320,7 @@ class NodeFolder implements Folder {
   }
 }
 
-/** Names come here made harmless; one that is not must not get any further. */
+/** Rejects names with separators. Callers sanitize names first; this is the last line of defence. */
 function checkedName(name: string): string {
   if (name !== "." && (name === "" || name === ".." || /[/\0]/.test(name) || (SEPARATOR && name.includes("\\")))) {
     throw new RangeError("a name of one component is needed");
@@ -336,8 +339,8 @@ async function statId(path: string): Promise<string | undefined> {
 }
 
 /**
- * Makes a folder and what leads to it, each on the disk before the next. (`mkdir` with `recursive` does not end in /proc,
- * where a folder can be seen and none be made.)
+ * Creates a folder and its parents, each durable before the next. (mkdir with `recursive` loops forever in /proc, where
+ * folders can be seen but not created.)
  */
 export async function makeFolders(path: string, mode = 0o777): Promise<void> {
   const absolute = resolve(path);
@@ -373,7 +376,7 @@ async function isFolder(path: string): Promise<boolean> {
   }
 }
 
-/** The disk, by Node. */
+/** The disk, through Node. */
 export const nodeFileSystem: FileSystem = {
   async openFolder(path, make) {
     const absolute = resolve(path);

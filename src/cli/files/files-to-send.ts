@@ -1,8 +1,8 @@
 /**
- * What the PATHs of `grooveway send` stand for: files, each with the name it gets at the recipient. Folders are walked.
- * Symbolic links are neither sent nor followed, and what is no file is refused by name.
+ * Expands the PATHs of `grooveway send` to files, each with its name at the recipient. Folders are walked. Symbolic
+ * links are neither sent nor followed. Anything that is not a regular file is reported by name.
  *
- * Paths are bytes: a name that is not UTF-8 can be opened by its bytes alone.
+ * Paths are bytes: a name that is not valid UTF-8 can be opened only by its bytes.
  *
  * @module
  */
@@ -12,18 +12,21 @@ import { basename, dirname, resolve } from "node:path";
 import { visible } from "../../lib/printable.ts";
 import { CommandError } from "../output.ts";
 
-/** A regular file that was found. */
+/** A regular file to send. */
 export interface FileToSend {
   readonly path: Buffer;
-  /** Its name at the recipient: that of the PATH, and behind it the way from there, with slashes. */
+  /** Name at the recipient: that of the PATH, followed by the relative path below it, with slashes. */
   readonly name: string;
-  /** Bytes, when it was found. It may be another when it is read; files of /proc say 0. */
+  /** Size in bytes when found. It may differ when the file is read; files in /proc report 0. */
   readonly size: number;
-  /** Where it lies when no folder on the way was changed for a symbolic link; undefined for a PATH itself. */
+  /** Real path that the file must have, to detect a folder replaced by a link; undefined for a PATH itself. */
   readonly place: Buffer | undefined;
 }
 
-/** What was found under a PATH: what is `skipped` may well be there, and what `failed` was to be sent. Texts are for a terminal. */
+/**
+ * A result of the walk: `skipped` entries are expected, `failed` ones should have been sent. Texts are safe for a
+ * terminal.
+ */
 export type Finding =
   | { readonly type: "file"; readonly file: FileToSend }
   | { readonly type: "skipped"; readonly path: string; readonly why: string }
@@ -32,9 +35,9 @@ export type Finding =
 const SLASH = Buffer.from("/");
 
 /**
- * The files of one PATH, in the order of their names.
+ * Yields the files under a PATH, sorted by name.
  *
- * @param name in place of the last part of the path
+ * @param name replaces the last component of the path
  */
 export async function* filesAt(path: string, name?: string): AsyncGenerator<Finding> {
   const absolute = resolve(path);
@@ -70,7 +73,7 @@ interface Folder {
 }
 
 async function* filesUnder(top: Folder): AsyncGenerator<Finding> {
-  // The next one stands last.
+  // A stack: the next folder is last.
   const folders = [top];
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
     let entries: Buffer[];
@@ -108,18 +111,17 @@ function joined(folder: Buffer, entry: Buffer): Buffer {
   return folder.at(-1) === SLASH[0] ? Buffer.concat([folder, entry]) : Buffer.concat([folder, SLASH, entry]);
 }
 
-/** A file that is open for reading, and what it is. */
+/** A file open for reading, and its status. */
 export interface OpenFile {
   readonly handle: FileHandle;
   readonly found: Stats;
 }
 
-/** Symbolic links are not followed; a pipe that has come to its place would be waited for, were it not for the last one. */
+/** O_NOFOLLOW refuses symbolic links. O_NONBLOCK prevents a hang if a pipe has replaced the file. */
 const OPEN = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /**
- * Opens a file that was found before. What has come to its place meanwhile is looked at: it must be a regular file that
- * lies where the walk has been.
+ * Opens a file found earlier. Checks that it is still a regular file in the place that was walked.
  *
  * @throws CommandError CannotRead
  */
@@ -145,7 +147,7 @@ export async function openToSend({ path, place }: Pick<FileToSend, "path" | "pla
   }
 }
 
-/** Linux tells where an open file lies. Elsewhere the path is asked again, which is as good unless it changes twice. */
+/** Linux reports the path of an open file. Elsewhere the path is resolved again, which misses only a double change. */
 async function liesAt(handle: FileHandle, path: Buffer, place: Buffer): Promise<boolean> {
   const real = await readlink(`/proc/self/fd/${handle.fd}`, { encoding: "buffer" }).catch(() =>
     realpath(path, { encoding: "buffer" }),
@@ -153,7 +155,11 @@ async function liesAt(handle: FileHandle, path: Buffer, place: Buffer): Promise<
   return place.equals(real);
 }
 
-/** What to say when a file cannot be read. @param path for a terminal */
+/**
+ * Returns the error for a file that cannot be read.
+ *
+ * @param path escaped for a terminal
+ */
 export function cannotRead(path: string, error: unknown): CommandError {
   const code = (error as NodeJS.ErrnoException).code ?? String(error);
   switch (code) {
@@ -181,7 +187,7 @@ function linkRefused(shown: string, path: string | Buffer): CommandError {
   try {
     target = visible(readlinkSync(path));
   } catch {
-    // It is another thing by now.
+    // It has been replaced since.
   }
   return new CommandError("CannotRead", `${shown} is a symbolic link, which is not followed: name ${target} itself`);
 }

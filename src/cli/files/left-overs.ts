@@ -1,5 +1,6 @@
 /**
- * Transfers that are not complete, for `recv --list` and `recv --remove`: without a device, and beside a run that receives.
+ * Incomplete transfers, for `recv --list` and `recv --remove`. Works without a device, and beside a run that is
+ * receiving.
  *
  * @module
  */
@@ -14,30 +15,30 @@ import { unreserve } from "./out-folder.ts";
 import { describeJournal, journalName, partName, removeIfThere, removePartial } from "./partial-file.ts";
 import { TransferIndex, type TransferIndexOptions } from "./transfer-index.ts";
 
-/** A transfer that is not complete. */
+/** An incomplete transfer. */
 export interface LeftOver extends FileSource {
-  /** What `remove` is told: 32 hexadecimal digits. */
+  /** The key for `--remove`: 32 hexadecimal digits. */
   readonly key: string;
-  /** Undefined when what says so was lost. */
+  /** Undefined if the record of it was lost. */
   readonly transfer: string | undefined;
-  /** Undefined when its beginning has not come. Anybody's text. */
+  /** Undefined if its beginning has not arrived. Untrusted text. */
   readonly name: string | undefined;
-  /** The folder that it will be completed in, absolute. */
+  /** Absolute path of the folder that the file will be placed in. */
   readonly folder: string;
-  /** Bytes that are there. */
+  /** Bytes received. */
   readonly held: number;
-  /** Undefined while the sender has not said. */
+  /** Undefined if the sender has not said. */
   readonly size: number | undefined;
-  /** Why it was set aside; undefined when more is expected. */
+  /** Why it was set aside; undefined if more is expected. */
   readonly reason: SetAsideReason | undefined;
-  /** When something of it came last, in milliseconds from 1970. */
+  /** When data last arrived, in milliseconds since 1970. */
   readonly changed: number;
 }
 
 export interface LeftOversOptions {
-  /** `openStateFolder().path`; without one, state is kept in `out`. */
+  /** `openStateFolder().path`; if undefined, state is kept in `out`. */
   readonly state: string | undefined;
-  /** The folder for files. It need not be there. */
+  /** The folder for files. It need not exist. */
   readonly out: string;
   readonly fileSystem?: FileSystem;
   readonly now?: () => number;
@@ -46,7 +47,7 @@ export interface LeftOversOptions {
 }
 
 /**
- * Transfers of the state folder and those in `out`; the one that changed longest ago is first.
+ * Lists incomplete transfers in the state folder and in `out`, least recently changed first.
  *
  * @throws CommandError CannotRead
  */
@@ -59,10 +60,10 @@ export async function listLeftOvers(options: LeftOversOptions): Promise<LeftOver
 }
 
 /**
- * Removes what has arrived of transfers; what still comes of them is dropped. The space is free when it resolves, or as
- * soon as a run that receives one of them is told so by its end.
+ * Removes incomplete transfers. Whatever still arrives for them is dropped. The space is free when this resolves, or,
+ * if another run is receiving one of them, when that transfer ends.
  *
- * @returns how many there were
+ * @returns number of transfers removed
  * @throws CommandError CannotWrite
  */
 export async function removeLeftOvers(options: LeftOversOptions, which: (one: LeftOver) => boolean): Promise<number> {
@@ -116,7 +117,7 @@ async function listed(index: TransferIndex, options: LeftOversOptions): Promise<
       const [key = ""] = name.split(".");
       if (!/^[0-9a-f]{32}$/.test(key) || keys.has(key)) continue;
       const entry = index.get(key);
-      // A run that was ended may have said that a file is finished, before it had its name.
+      // A killed run may have recorded a file as finished before placing it.
       const open = entry === undefined || (entry.state === "finished" && entry.how === "received");
       if (open && ((await work.entry(name))?.links ?? 0) < 2) keys.set(key, out);
     }
@@ -129,7 +130,7 @@ async function listed(index: TransferIndex, options: LeftOversOptions): Promise<
   return found.sort((a, b) => a.changed - b.changed);
 }
 
-/** What is there of a transfer; undefined when nothing is. */
+/** Describes a transfer from its files. Returns undefined if there are none. */
 async function leftOver(work: Folder, key: string, folder: string): Promise<LeftOver | undefined> {
   const text = await textIfThere(work, journalName(key));
   const names = [journalName(key), partName(key), wholeName(key)];
@@ -151,7 +152,7 @@ async function leftOver(work: Folder, key: string, folder: string): Promise<Left
   };
 }
 
-/** Opens the folder of unfinished transfers below a folder for files; undefined when there is none. */
+/** Opens the folder of unfinished transfers in a folder for files. Returns undefined if it does not exist. */
 async function within<T>(
   { fileSystem = nodeFileSystem }: LeftOversOptions,
   path: string,

@@ -1,9 +1,9 @@
 /**
- * A folder for received files: unfinished ones below `.grooveway` in it, finished ones under harmless names.
+ * A folder for received files: unfinished ones in its `.grooveway`, finished ones under sanitized names.
  *
- * A finished file gets its name by link(2), which fails when the name is taken, so that nothing is ever overwritten, and a
- * crash leaves the file under its old name, its new one, or both. Where there are no hard links the name is reserved by an
- * empty file, which the finished one replaces. Folders in a name are opened one in the other and never through a link.
+ * A finished file gets its name by link(2), which fails if the name is taken. So nothing is ever overwritten, and a
+ * crash leaves the file under its old name, its new one, or both. Without hard links, an empty file reserves the name,
+ * and the finished file replaces it. Folders in a name are opened one by one, never through a link.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import { COMPONENT_BYTES } from "../../transfer/limits.ts";
 import { BESIDE } from "../state-folder.ts";
 import { codeOf, type FileSystem, type Folder } from "./file-system.ts";
 
-/** The file system takes no file of this name, also made harmless. */
+/** The file system accepts no file of this name, even sanitized. */
 export class NameRefused extends Error {
   readonly reason: "NameUnusable" | "CannotWrite";
-  /** What the file system has said. */
+  /** The code of the file system's error. */
   readonly code: string | undefined;
 
   constructor(reason: "NameUnusable" | "CannotWrite", why: string, code?: string) {
@@ -28,17 +28,20 @@ export class NameRefused extends Error {
   }
 }
 
-/** A finished file that is to get its name. */
+/** A finished file to be placed. */
 export interface Placing {
   /** Its name in `work`. */
   readonly file: string;
-  /** What the sender calls it. */
+  /** The sender's name for it. */
   readonly name: string;
-  /** Writes down that it is finished, and what it is called: before it is gone from where the next run would look. */
+  /**
+   * Records that the file is finished, and its final name, before it leaves `work`, where the next run would look for
+   * it.
+   */
   readonly record: (place: readonly string[]) => Promise<void>;
-  /** Whether a run before may have given it its name already. */
+  /** An earlier run may have placed it already. */
   readonly recovered: boolean;
-  /** Where a run before wrote down that it would put it. */
+  /** Where an earlier run recorded that it would place it. */
   readonly before?: readonly string[] | undefined;
 }
 
@@ -47,64 +50,64 @@ interface ReplaceOptions {
   readonly at: Place;
   readonly name: string;
   readonly bytes: number;
-  /** The name of an empty file that may stand there for it. */
+  /** The name of an empty file that may be reserving the place. */
   readonly reserved: string | undefined;
 }
 
-/** A folder that files are put into. */
+/** A folder that files are placed in. */
 interface Place {
   readonly folder: Folder;
-  /** Names by their collision key, as they were read last, and those that were given since. */
+  /** Names by collision key: those last read from disk, and those given since. */
   names: Map<string, Set<string>>;
-  /** Names that were given while they are being read. */
+  /** Names given while the folder is being read. */
   readonly given: string[];
-  /** When they were read, and how long that took, in milliseconds. */
+  /** When the folder was read, and how long that took, in milliseconds. */
   read: { readonly at: number; readonly took: number };
-  /** Collision keys of names that are just being given. */
+  /** Collision keys of names that are being given right now. */
   readonly claims: Set<string>;
-  /** For a name that is taken: the number that was tried last. */
+  /** The last number tried for each taken name. */
   readonly numbers: Map<string, number>;
   readonly sync: () => Promise<void>;
-  /** Whether its own name in the folder above is on the disk. */
+  /** Its own entry in the parent folder is on disk. */
   durable: boolean;
-  /** When it was seen last that it is still the folder of its name. */
+  /** When it was last checked that its name still leads to this folder. */
   seen: number;
-  /** How many use it now; it is closed when it was let go and nobody does. */
+  /** Number of current users. Once `letGo`, it is closed when this reaches 0. */
   users: number;
   letGo: boolean;
 }
 
-/** How old what is known of a folder may be, in milliseconds: the user may change it meanwhile. */
+/** How long to trust what was read from a folder, in milliseconds: the user may change it meanwhile. */
 const FRESH = 2000;
 
-/** A big folder is read again when so many times the time has gone by that reading it takes. */
+/** Reading a large folder again waits for this multiple of the time that reading takes. */
 const READ_SHARE = 20;
 
-/** Longest names of file systems that encrypt them, as eCryptfs: tried when the usual length is refused. */
+/** Longest name on file systems that encrypt names, such as eCryptfs. Tried if the usual length is refused. */
 const SHORT_BYTES = 143;
 
 /** The file system has no hard links, or not for this file. */
 const NO_LINKS = new Set(["EPERM", "EACCES", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL"]);
 
-/** Folders below that are kept open, so that a tree of any size has no more open files than a process may have. */
+/** Subfolders kept open: a tree of any size must not exhaust the file descriptors. */
 const OPEN_PLACES = 128;
 
-/** The file system does not like the name itself. */
+/** The file system rejects the name itself. */
 const BAD_NAME = new Set(["ENAMETOOLONG", "EINVAL", "EILSEQ", "ELOOP", "ENOTDIR", "EISDIR"]);
 
-/** This one file cannot be put there; others can. */
+/** This file cannot be placed there; others may. */
 const BAD_PLACE = new Set(["EACCES", "EPERM", "EXDEV", "EROFS"]);
 
 export class OutFolder {
-  /** Absolute. */
+  /** Absolute path. */
   readonly path: string;
-  /** Unfinished transfers. */
+  /** Folder of unfinished transfers. */
   readonly work: Folder;
   readonly syncWork: () => Promise<void>;
   readonly #root: Place;
   readonly #rules: NameRules;
   readonly #now: () => number;
-  /** Folders below, by their components as senders have named them; the one used longest ago is first. */
+  /** Open subfolders by their path in the sender's terms, least recently used first. */
   readonly #places = new Map<string, Promise<Place>>();
 
   private constructor(path: string, root: Folder, work: Folder, rules: NameRules, now: () => number) {
@@ -114,13 +117,15 @@ export class OutFolder {
     this.#rules = rules;
     this.#now = now;
     this.#root = placeOf(root, now());
-    // The user's own folder: whoever made it has seen to that.
+    // The user's own folder: its durability is up to its creator.
     this.#root.durable = true;
   }
 
   /**
+   * Opens a folder for files.
+   *
    * @param path absolute
-   * @param make make it when it is not there; otherwise ENOENT is thrown, also when nothing unfinished is in it
+   * @param make create it if missing; otherwise fails with ENOENT, also if it holds nothing unfinished
    */
   static async open(
     fileSystem: FileSystem,
@@ -143,11 +148,11 @@ export class OutFolder {
   }
 
   /**
-   * Gives a finished file its name. Resolves when that is on the disk, and `record` has ended; the name in `work` is then
-   * nobody's any more.
+   * Places a finished file. Resolves when its name is durable and `record` has finished. The name in `work` can then be
+   * removed.
    *
-   * @returns folders and name; undefined when a run before had given it a name, under which it no longer is
-   * @throws NameRefused; what the file system throws when it fails
+   * @returns folders and name; undefined if an earlier run placed the file and it is no longer there
+   * @throws NameRefused; errors of the file system if it fails
    */
   async place(placing: Placing): Promise<readonly string[] | undefined> {
     let { before } = placing;
@@ -163,12 +168,12 @@ export class OutFolder {
     }
   }
 
-  /** A file was given its name by a run before, which may have ended before that was on the disk. */
+  /** Makes a name durable that an earlier run gave: that run may have been killed before its sync. */
   settle(place: readonly string[]): Promise<void> {
     return alongPlace(this.#root.folder, place, (folder) => folder.sync());
   }
 
-  /** Removes the empty file that reserves a name which nothing will be put under. */
+  /** Removes the empty file that reserves a name which will not be used. */
   unreserve(place: readonly string[]): Promise<void> {
     return unreserve(this.#root.folder, place);
   }
@@ -217,16 +222,16 @@ export class OutFolder {
       return [...folders, linked];
     }
     if ((await this.work.entry(file)) === undefined) return undefined;
-    // Nothing of it is anywhere else once it is renamed, so its folder must be there.
+    // A rename leaves no other link to the file, so its folder must be durable first.
     await durable(chain);
-    // A run before has reserved that, and was ended before it could put the file there.
+    // An earlier run reserved this name and was killed before it could place the file.
     const reserved = before?.slice(0, -1).join("/") === folders.join("/") ? before.at(-1) : undefined;
     const taken = await this.#replace({ file, at, name, bytes, reserved }, (as) => record([...folders, as]));
     await durable(chain);
     return [...folders, taken];
   }
 
-  /** The name that was linked; undefined when there are no hard links here, or the file is gone. */
+  /** Links the file under a free name, and returns it. Returns undefined without hard links, or if the file is gone. */
   async #link(file: string, at: Place, name: string, bytes: number): Promise<string | undefined> {
     for await (const free of this.#free(at, name, bytes)) {
       try {
@@ -244,7 +249,7 @@ export class OutFolder {
     return undefined;
   }
 
-  /** Without hard links: an empty file reserves the name, and is replaced. */
+  /** Without hard links: reserves the name with an empty file, then replaces that. */
   async #replace(
     { file, at, name, bytes, reserved }: ReplaceOptions,
     record: (name: string) => Promise<void>,
@@ -282,7 +287,9 @@ export class OutFolder {
     return name;
   }
 
-  /** Names that may be free, claimed while they are tried: the wanted one, then those with numbers. It has no end. */
+  /**
+   * Yields names that may be free, without end: the wanted one, then numbered ones. Each is claimed while it is tried.
+   */
   async *#free(at: Place, name: string, bytes: number): AsyncGenerator<string> {
     await this.#readNames(at);
     for (let number = 0; ; number = Math.max(number + 1, number === 0 ? (at.numbers.get(name) ?? 0) : 0)) {
@@ -299,7 +306,9 @@ export class OutFolder {
     }
   }
 
-  /** Appends the folders from the first to the last component to the chain, made where they are not there, in use. */
+  /**
+   * Opens the given folders below the chain's last one, creating missing ones, and appends them to the chain, in use.
+   */
   async #descend(components: readonly string[], bytes: number, chain: Place[]): Promise<void> {
     let key = "";
     for (const component of components) {
@@ -310,7 +319,7 @@ export class OutFolder {
 
   async #below(key: string, above: Place, component: string, bytes: number): Promise<Place> {
     for (;;) {
-      // Another file may be on its way into the same new folder.
+      // Another file may be opening the same new folder.
       let opening = this.#places.get(key);
       if (opening === undefined) {
         opening = this.#enter(above, component, bytes);
@@ -381,7 +390,9 @@ export class OutFolder {
   }
 }
 
-/** Calls with each folder that leads to a place, as far as they are there: the user may have moved it meanwhile. */
+/**
+ * Calls `use` for each folder on the way to a place. Stops silently where one is missing: the user may have moved it.
+ */
 async function alongPlace(
   root: Folder,
   place: readonly string[],
@@ -404,7 +415,7 @@ async function alongPlace(
   }
 }
 
-/** See `OutFolder.unreserve`; for a folder that is opened for it alone. */
+/** See `OutFolder.unreserve`. For callers without an OutFolder. */
 export function unreserve(root: Folder, place: readonly string[]): Promise<void> {
   return alongPlace(root, place, async (folder, name, isLast) => {
     const entry = isLast ? await folder.entry(name) : undefined;
@@ -435,7 +446,10 @@ function leave(place: Place): void {
   if (place.users === 0 && place.letGo) place.folder.close().catch(() => undefined);
 }
 
-/** A folder; undefined when there is none of this name, or it is a file or a symbolic link: those are nobody's way to anywhere. */
+/**
+ * Opens a folder. Returns undefined if there is none, or the name is a file or a symbolic link, which is never
+ * followed.
+ */
 async function opened(above: Folder, name: string): Promise<Folder | undefined> {
   try {
     return await above.openFolder(name);
@@ -445,7 +459,10 @@ async function opened(above: Folder, name: string): Promise<Folder | undefined> 
   }
 }
 
-/** Whether another name is there that some system takes for the same. Of the very same name the file system knows. */
+/**
+ * Reports whether a different name exists that some system treats as equal. The file system itself detects the exact
+ * name.
+ */
 async function collides(at: Place, name: string): Promise<boolean> {
   const same = at.names.get(collisionKey(name));
   for (const other of same ?? []) {
@@ -461,7 +478,7 @@ async function linkedAs(at: Place, id: string): Promise<string | undefined> {
   return undefined;
 }
 
-/** The names of folders, and what is in the last, are on the disk. */
+/** Makes the folders of the chain, and the entries of the last one, durable. */
 async function durable(chain: readonly Place[]): Promise<void> {
   const syncs = chain.map(async (place, index) => {
     const below = chain[index + 1];
@@ -484,7 +501,11 @@ function add(names: Map<string, Set<string>>, name: string): void {
   else same.add(name);
 }
 
-/** Runs what may fail by the name or its place alone. @throws NameRefused then */
+/**
+ * Runs an operation; converts errors caused by the name or its place to NameRefused.
+ *
+ * @throws NameRefused
+ */
 async function refusable<T>(use: () => Promise<T>): Promise<T> {
   try {
     return await use();

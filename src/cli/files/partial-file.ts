@@ -1,11 +1,11 @@
 /**
- * The files of one unfinished transfer, `KEY.part` and `KEY.journal`, and what they say after a crash.
+ * The files of an unfinished transfer, `KEY.part` and `KEY.journal`, and their recovery after a crash.
  *
- * A part is written, synced, and then claimed by a line of the journal: what is claimed is on the disk. A run that goes on
- * reads back all that is claimed, and believes what has the checksum that the journal says. The journal is made first and
- * removed first, so that a part without journal is one that nobody needs.
+ * A part is written and synced, and only then claimed by a line in the journal: what is claimed is on disk. A resuming
+ * run reads back everything claimed, and keeps the ranges whose checksum matches the journal. The journal is created
+ * first and removed first, so a part file without a journal is garbage.
  *
- * The hash of the file is made of what is read back from it, as it grows.
+ * The hash of the file is computed from what is read back, as the file grows.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import { type PartDecision, Receiving, type SetAsideReason } from "../../transfe
 import { LineLog, readText } from "../line-log.ts";
 import { codeOf, type Folder, type OpenFile, readFully, writeAll } from "./file-system.ts";
 
-/** Whose transfer it is. */
+/** The transfer's identifier and sender. */
 export interface TransferOwner {
   readonly transfer: string;
   readonly from: string | undefined;
@@ -34,7 +34,7 @@ export function journalName(key: string): string {
   return `${key}.journal`;
 }
 
-/** Removes what is there of a transfer. */
+/** Removes the files of a transfer, if any. */
 export async function removePartial(work: Folder, key: string): Promise<void> {
   for (const name of [journalName(key), partName(key)]) await removeIfThere(work, name);
 }
@@ -47,7 +47,7 @@ export async function removeIfThere(folder: Folder, name: string): Promise<void>
   }
 }
 
-/** What a journal says of a transfer, unchecked: for a list. */
+/** Reads a journal without checking its claims, for display. */
 export function describeJournal(text: string): { readonly owner: TransferOwner | undefined; readonly is: Receiving } {
   const is = new Receiving();
   let owner: TransferOwner | undefined;
@@ -76,17 +76,17 @@ export function describeJournal(text: string): { readonly owner: TransferOwner |
 export class PartialFile {
   /** What has arrived. */
   readonly receiving: Receiving;
-  /** Whether it may have got its name already: a run before has begun it, or this one has tried. */
+  /** The file may have been placed already: an earlier run began it, or this run has tried. */
   recovered: boolean;
   readonly #part: OpenFile;
   readonly #journal: LineLog;
   readonly #sync: () => Promise<void>;
   #hash: Hash;
-  /** How far the hash goes. */
+  /** Number of bytes hashed. */
   #hashed: number;
   #endWritten: boolean;
   readonly #readOn = coalesced(() => this.#hashOn());
-  /** What is read back: one for all, since as much again for each part would be more than the parts themselves. */
+  /** One buffer for reading back: one per part would need more memory than the parts themselves. */
   readonly #buffer = new Uint8Array(PART_BYTES);
 
   private constructor(
@@ -104,7 +104,7 @@ export class PartialFile {
     this.#endWritten = receiving.end !== undefined;
   }
 
-  /** Opens the files of a transfer; makes them when they are not there. On the disk when it resolves. */
+  /** Opens the files of a transfer, or creates them. They are durable when this resolves. */
   static async open(
     work: Folder,
     syncWork: () => Promise<void>,
@@ -129,7 +129,7 @@ export class PartialFile {
     }
   }
 
-  /** A run that was killed has perhaps not synced what it wrote: nothing rests on it before that is done. */
+  /** Recovers from the files. A killed run may not have synced its writes, so sync before relying on them. */
   static async #recover(
     work: Folder,
     syncWork: () => Promise<void>,
@@ -143,7 +143,7 @@ export class PartialFile {
       journal = await work.open(journalName(key), { append: true });
       await Promise.all([part.datasync(), journal.datasync(), syncWork()]);
       const log = new LineLog(journal, true);
-      // Its first line may be torn.
+      // The journal's first line may be torn.
       if (describeJournal(text).owner === undefined) await log.append(ownerLine(owner));
       const state = await believed(part, text);
       return new PartialFile(part, log, { ...state, recovered: true });
@@ -154,7 +154,7 @@ export class PartialFile {
     }
   }
 
-  /** The first message of the transfer. */
+  /** Records the first message of the transfer. */
   async begin(begin: BeginMessage): Promise<void> {
     if (this.receiving.begin !== undefined) return;
     const { transfer: _, ...entry } = begin;
@@ -162,7 +162,7 @@ export class PartialFile {
     this.receiving.begun(begin);
   }
 
-  /** Writes what is not there yet of a part. Several may be written at a time. */
+  /** Writes the missing ranges of a part. Concurrent calls are fine. */
   async part(part: PartMessage): Promise<PartDecision> {
     const decision = this.receiving.part(part);
     if (decision.do !== "write") return decision;
@@ -177,17 +177,17 @@ export class PartialFile {
     );
     await this.#journal.append(lines.join(""));
     for (const [from, to] of decision.ranges) this.receiving.written(from, to);
-    // Whoever needs the hash asks again, and is told what is wrong.
+    // Ignore errors here: whoever needs the hash reads again and gets the error.
     this.#readOn().catch(() => undefined);
     return decision;
   }
 
-  /** The last message of the transfer; on the disk when the transfer is set aside. */
+  /** Notes the last message of the transfer. It is written to disk only if the transfer is set aside. */
   end(end: EndMessage): void {
     this.receiving.ended(end);
   }
 
-  /** Writes down why it cannot go on. False when that was known. */
+  /** Records why the transfer cannot continue. Returns false if that was already recorded. */
   async setAside(reason: SetAsideReason): Promise<boolean> {
     const { end } = this.receiving;
     const isNew = this.receiving.reason !== reason;
@@ -205,14 +205,14 @@ export class PartialFile {
   }
 
   /**
-   * Reads the file to its end, which the sender has named. Why it is not what was sent; undefined when it is, and it has
-   * its mode and time and is on the disk.
+   * Verifies the complete file against the end message. Returns undefined if it matches: then mode and time are set,
+   * and it is on disk. Otherwise returns the reason.
    */
   async verify(
     end: EndMessage,
     attributes: { readonly mode: number; readonly modified: number | undefined },
   ): Promise<SetAsideReason | undefined> {
-    // Behind the end there may be what a crash has left of something that was never acknowledged.
+    // A crash may have left unacknowledged bytes beyond the end.
     if ((await this.#part.size()) > end.size) await this.#part.truncate(end.size);
     await this.#readOn();
     const size = await this.#part.size();
@@ -246,7 +246,7 @@ function ownerLine({ transfer, from, vouched }: TransferOwner): string {
   return journalLine({ type: "transfer", transfer, from: from ?? null, vouched });
 }
 
-/** What a journal claims and the file has, and the hash of its beginning. */
+/** Returns the ranges that the journal claims and the file confirms, and the hash of the contiguous beginning. */
 async function believed(
   part: OpenFile,
   journal: string,

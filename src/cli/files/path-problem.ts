@@ -1,5 +1,5 @@
 /**
- * Paths that options name and that cannot be written to: why, in words that say what to change.
+ * Explains why a path named by an option cannot be written, in words that say what to change.
  *
  * @module
  */
@@ -21,15 +21,15 @@ const WORDS: Readonly<Record<string, string>> = {
   ELOOP: "its symbolic links go round",
 };
 
-/** SQLITE_CANTOPEN: all that SQLite says when it cannot make or open a file. */
+/** SQLITE_CANTOPEN: SQLite's only error when it cannot create or open a file. */
 const CANNOT_OPEN = 14;
 
-/** Whether SQLite could not make or open a file. */
+/** Reports whether SQLite could not create or open a file. */
 export function isCannotOpen(error: unknown): boolean {
   return error instanceof Error && "errcode" in error && error.errcode === CANNOT_OPEN;
 }
 
-/** Why a path cannot be written to, by the error of the system or of SQLite. */
+/** Explains an error of the system or of SQLite. */
 export function wordsOf(error: unknown): string {
   const { code = "", message } = error as NodeJS.ErrnoException;
   if (isCannotOpen(error)) return "no file can be made there";
@@ -37,7 +37,7 @@ export function wordsOf(error: unknown): string {
   return words === undefined ? message : `${words} (${code})`;
 }
 
-/** Why files cannot be made in a folder that is there; undefined when it seems that they can. */
+/** Returns why files cannot be created in an existing folder, or undefined if they apparently can. */
 export async function folderProblem(path: string): Promise<string | undefined> {
   try {
     if (!(await stat(path)).isDirectory()) return `${path} is a file, not a folder`;
@@ -48,7 +48,7 @@ export async function folderProblem(path: string): Promise<string | undefined> {
   }
 }
 
-/** Why a file that is there cannot be written; undefined when it can, or is not there. */
+/** Returns why an existing file cannot be written, or undefined if it can, or does not exist. */
 export async function fileProblem(path: string): Promise<string | undefined> {
   try {
     await access(path, constants.R_OK | constants.W_OK);
@@ -61,13 +61,17 @@ export async function fileProblem(path: string): Promise<string | undefined> {
 
 export const OTHER_STORE = "choose another --store FILE";
 
-/** @param why what is wrong, and what to change */
+/**
+ * Error for a store that cannot be used.
+ *
+ * @param why the problem, and what to change
+ */
 export function cannotUseStore(file: string, why: string): CommandError {
   return new CommandError("CannotWrite", `cannot use ${file} as the store: ${why}`);
 }
 
 /**
- * Looks at the file of a relay's store before it is opened.
+ * Checks the path of a relay's store before it is opened.
  *
  * @throws CommandError CannotWrite
  */
@@ -81,7 +85,7 @@ export async function checkStore(file: string): Promise<void> {
   if (there === "ENOENT") {
     throw cannotUseStore(file, `the folder ${folder} does not exist: make it, or ${OTHER_STORE}`);
   }
-  // A lock and a log are made beside it.
+  // A lock and a log are created beside the store.
   const problem = (await folderProblem(folder)) ?? (await fileProblem(file)) ?? (await fileProblem(`${file}-lock`));
   if (problem !== undefined) throw cannotUseStore(file, `${problem}: ${OTHER_STORE}`);
 }

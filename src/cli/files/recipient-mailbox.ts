@@ -1,6 +1,6 @@
 /**
- * What `grooveway send` asks an edge about the mailbox of its recipient. Only an edge has it, and not every edge answers: then
- * sending does without.
+ * Queries of `grooveway send` about the recipient's mailbox. Only an edge has one, and not every edge answers. Without
+ * an answer, sending proceeds anyway.
  *
  * @module
  */
@@ -8,19 +8,19 @@ import type { DeviceOptions } from "../../device/index.ts";
 import { tokenFrom } from "../../device/token-source.ts";
 import { askEdge } from "../../device/transports/ask-edge.ts";
 
-/** What a sender may add to a mailbox before it has to wait. */
+/** What a sender may add to a mailbox before it is held back. */
 export interface Room {
   /** Bytes. */
   readonly octets: number;
   readonly messages: number;
-  /** Somebody is there to take it. */
+  /** A device is connected and consumes the mailbox. */
   readonly attached: boolean;
 }
 
-/** How long an answer is waited for, in milliseconds: sending itself needs none. */
+/** How long to wait for an answer, in milliseconds: sending does not depend on it. */
 const ANSWER_TIMEOUT = 5000;
 
-/** The room in a recipient's mailbox; undefined when nobody tells. */
+/** Returns the room in a recipient's mailbox, or undefined if the edge does not say. */
 export async function roomFor(way: DeviceOptions, to: string): Promise<Room | undefined> {
   const value = await ask(
     way,
@@ -31,7 +31,7 @@ export async function roomFor(way: DeviceOptions, to: string): Promise<Room | un
   return isRoom(value) ? value : undefined;
 }
 
-/** Takes back what waits of a transfer. What is on its way to the recipient may arrive. */
+/** Withdraws the queued messages of a transfer. Messages already in flight to the recipient may still arrive. */
 export async function takeBack(way: DeviceOptions, to: string, transfer: string): Promise<void> {
   const path = `/mailboxes/${encodeURIComponent(to)}/messages?${query({ from: way.address, id: `${transfer}.` })}`;
   await ask(way, "DELETE", path, (value) => typeof value === "object" && value !== null);
@@ -41,14 +41,14 @@ function query(parameters: Readonly<Record<string, string>>): string {
   return String(new URLSearchParams(parameters));
 }
 
-/** The edge's answer; undefined when there is no edge that has the mailbox, or none that answers. */
+/** Asks the edge. Returns undefined if there is no edge with the mailbox, or it does not answer. */
 async function ask(
   way: DeviceOptions,
   method: string,
   path: string,
   expects: (value: unknown) => boolean,
 ): Promise<unknown> {
-  // With a relay as well the edge only passes on.
+  // With a relay given as well, the edge only passes the connection through.
   if (way.edge === undefined || way.relay !== undefined) return undefined;
   const signal = AbortSignal.timeout(ANSWER_TIMEOUT);
   try {

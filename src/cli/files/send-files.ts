@@ -1,6 +1,6 @@
 /**
- * What `grooveway send` does with the files that it has found: sends them side by side, and comes to one of a few ends. What it
- * leaves unfinished is gone on with by a repeated run, or cancelled.
+ * The sending loop of `grooveway send`: sends the files in parallel until all are sent, or the run ends early. A
+ * repeated run resumes unfinished transfers; those that cannot be resumed are cancelled.
  *
  * @module
  */
@@ -12,49 +12,49 @@ import { FILES_AT_ONCE, FileSender, type FileSenderOptions, type SentFile, type 
 import type { FileToSend } from "./files-to-send.ts";
 import { StallWatch, type WaitingFor } from "./stall-watch.ts";
 
-/** How long it may take to take messages back and to tell the recipient, in milliseconds: a few round trips each. */
+/** Time for withdrawing messages and telling the recipient, in milliseconds: a few round trips each. */
 const CANCEL_TIMEOUT = 10_000;
 
-/** Errors of one file, which leave the others alone. */
+/** Errors that concern a single file. The others are still sent. */
 const OF_ONE_FILE: readonly string[] = ["CannotRead", "NameTooLong"];
 
 export interface SendFilesOptions extends Omit<FileSenderOptions, "onProgress"> {
   readonly sources: Iterable<FileToSend | StreamToSend>;
-  /** Milliseconds without progress after which a recipient or a connection is given up. */
+  /** Milliseconds without progress after which the run gives up on a recipient or a connection. */
   readonly wait: number;
-  /** Milliseconds after which a wait is worth a word. */
+  /** Milliseconds after which a wait is reported. */
   readonly silence: number;
-  /** Ends it when it aborts. */
+  /** Aborting it ends the run. */
   readonly signal: AbortSignal;
   readonly listener: SendListener;
-  /** Takes back what waits of a transfer that is given up, where the edge can. */
+  /** Withdraws the queued messages of an abandoned transfer, if the edge can. */
   readonly takeBack?: (transfer: string) => Promise<void>;
 }
 
-/** What a run tells while it goes on. A promise that rejects ends it. */
+/** Receives events of a run. If a returned promise rejects, the run ends. */
 export interface SendListener {
-  /** The relay has a file safe. */
+  /** The relay has stored a file. */
   sent(file: SentFile): Promise<void>;
-  /** A file could not be sent, and the others go on. */
+  /** A file could not be sent; the others continue. */
   failed(source: FileToSend | StreamToSend, error: CommandError): Promise<void>;
-  /** More bytes are safe. */
+  /** More bytes are stored. */
   progress(bytes: number): void;
   waiting(reason: WaitingFor): void;
   goingOn(): void;
 }
 
-/** How a run came to its end; whatever is worse is thrown. */
+/** How a run ended. Anything worse is thrown. */
 export type SendEnd =
-  /** Every file was sent or has failed. */
+  /** Every file was sent or failed. */
   | "done"
   /** `signal` was aborted. */
   | "interrupted"
-  /** The recipient made no room in time. What it has the beginning of was cancelled. */
+  /** The recipient made no room in time. Unfinished transfers were cancelled. */
   | "recipientWaitedFor"
-  /** The connection was not made again in time. */
+  /** The connection was not restored in time. */
   | "connectionWaitedFor";
 
-/** Ends a run, and is no error. */
+/** Ends a run early. Not an error. */
 class Stopped extends Error {
   readonly end: SendEnd;
 
@@ -68,7 +68,7 @@ export class SendFiles {
   readonly #options: SendFilesOptions;
   readonly #sender: FileSender;
   readonly #watch: StallWatch;
-  /** Those that files take which are being sent. It is closed by what ends the run early. */
+  /** Places for files being sent. Closing it ends the run early. */
   readonly #places = new Semaphore(FILES_AT_ONCE);
 
   constructor(options: SendFilesOptions) {
@@ -91,25 +91,25 @@ export class SendFiles {
     });
   }
 
-  /** The recipient takes no more for now, as `onHeld` of the device says. */
+  /** The recipient takes no more for now: the device's `onHeld`. */
   held(): void {
     this.#watch.held();
   }
 
-  /** The recipient takes more. */
+  /** The recipient takes messages again. */
   released(): void {
     this.#watch.released();
   }
 
-  /** The connection was lost, and is being made again. */
+  /** The connection was lost, and is being restored. */
   lost(): void {
     this.#watch.lost();
   }
 
   /**
-   * Sends all there is.
+   * Sends all files.
    *
-   * @throws DeviceError when nothing more can be sent; what the listener rejects with
+   * @throws DeviceError if nothing more can be sent; errors of the listener
    */
   async run(): Promise<SendEnd> {
     const { signal } = this.#options;
@@ -138,7 +138,7 @@ export class SendFiles {
         .catch((error: unknown) => this.#places.close(error))
         .finally(() => this.#places.give());
     }
-    // All places are free when all have come to their ends.
+    // Wait for all files: every place is free only when all have finished.
     await this.#places.take(FILES_AT_ONCE);
   }
 
@@ -155,14 +155,14 @@ export class SendFiles {
     await listener.sent(file);
   }
 
-  /** Tells the recipient what will not come, as far as that can be said quickly. */
+  /** Tells the recipient which transfers will not continue, as far as time allows. */
   async #cancel(end: SendEnd | undefined): Promise<void> {
     const isGivenUp = end === "recipientWaitedFor";
     const reason = isGivenUp ? "WaitedTooLong" : "Interrupted";
     const over = this.#sender.unfinished.filter(({ canGoOn }) => isGivenUp || !canGoOn);
     const { takeBack } = this.#options;
     const told = over.map(async ({ transfer }) => {
-      // First: the cancellation has an id of the same transfer.
+      // Withdraw first: the id of the cancellation has the same transfer, and would be withdrawn too.
       if (isGivenUp) await takeBack?.(transfer).catch(() => undefined);
       await this.#sender.cancel(transfer, reason).catch(() => undefined);
     });

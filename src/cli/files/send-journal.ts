@@ -1,50 +1,52 @@
 /**
- * The journal of `grooveway send`: by which transfer each file goes, and how far it is, so that a send that was interrupted
- * and is repeated goes on where it was. A file is recognised by whom it goes to, its path, its name there, its size, its
- * time and its inode.
+ * The journal of `grooveway send`: the transfer and progress of each file, so that an interrupted command resumes when
+ * it is repeated. A file is recognised by destination, path, name at the recipient, size, modification time and inode.
  *
- * A transfer stands here before its first message leaves. So whatever kills the process, the repeated send takes the same
- * ids, and what was sent twice is dropped by its id. After the machine itself has failed the last rows may be missing:
- * then a file may go a second time, by another transfer.
+ * A transfer is recorded before its first message leaves. However the process dies, the repeated command uses the same
+ * ids, and duplicates are dropped by id. If the machine itself crashes, the last rows may be lost; then a file may be
+ * sent a second time, as another transfer.
  *
- * Several commands may send at the same time, to the same recipient too. A file that another one is sending is none
- * of this one's, and goes by a transfer of its own.
+ * Several commands may send at the same time, even to the same recipient. A file that another command is sending is
+ * ignored here, and gets a transfer of its own.
  *
  * @module
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { isRunning, type ProcessId, processId } from "../../lib/node/process-id.ts";
 
-/** How long an interrupted send can be gone on with, in milliseconds: mailboxes keep what waits, and ids, for 14 days. */
+/** How long an interrupted send can be resumed, in milliseconds: mailboxes keep messages and ids for 14 days. */
 const KEPT = 14 * 24 * 3600_000;
 
-/** Another command that writes at the same moment is waited for, in milliseconds: its transactions take a few. */
+/** How long to wait for another writer, in milliseconds: its transactions take only a few. */
 const BUSY_TIMEOUT = 5000;
 
-/** By what a file is recognised. */
+/** What identifies a file. */
 export interface FileIdentity {
   /** Absolute, as bytes. */
   readonly path: Uint8Array;
-  /** At the recipient. */
+  /** Name at the recipient. */
   readonly name: string;
   readonly size: number;
-  /** Milliseconds since 1970, with their fraction. */
+  /** Milliseconds since 1970, including the fraction. */
   readonly modified: number;
   readonly inode: number;
 }
 
-/** A transfer of this run, and how far it is. */
+/** A transfer of this run, and its progress. */
 export interface Claim {
   readonly transfer: string;
-  /** The relay has the bytes before this one safe. */
+  /** Number of leading bytes that the relay has stored. */
   readonly acknowledged: number;
-  /** SHA-256 of these bytes in hex, of all when it is done: they are read again, and must be the same. Undefined when there are none. */
+  /**
+   * SHA-256 in hex of the acknowledged bytes, or of the whole file if `isDone`. They are read again and must match.
+   * Undefined if there are none.
+   */
   readonly sha256: string | undefined;
-  /** The relay has all of it safe. */
+  /** The relay has stored the whole file. */
   readonly isDone: boolean;
-  /** It stands in the journal: a repeated run finds it. */
+  /** Recorded in the journal: a repeated run will find it. */
   readonly isJournaled: boolean;
-  /** Transfers by which the file was going before it was changed, or before it was to begin anew. They never end. */
+  /** Earlier transfers of this file, abandoned because it changed or `isFresh` was given. */
   readonly superseded: readonly string[];
 }
 
@@ -93,17 +95,18 @@ export class SendJournal {
   readonly #progress: StatementSync;
   readonly #done: StatementSync;
   readonly #delete: StatementSync;
-  /** What the next transaction writes. */
+  /** Writes for the next transaction. */
   #writes: { readonly write: () => void; readonly written: () => void }[] = [];
   #isFailed = false;
-  /** Processes that were looked at. */
+  /** Cache: whether a process is running. */
   readonly #running = new Map<string, boolean>();
 
   /**
-   * @param file of the database; it is made when it is not there
-   * @param destination whom the files go to, by whom and by which way: ids are good for that alone
-   * @param onFailure told once when nothing can be written any more; what is sent then begins anew when it is repeated
-   * @throws Error of node:sqlite when the file cannot be used
+   * @param file path of the database; created if missing
+   * @param destination recipient, sender and route: ids are valid only for this combination
+   * @param onFailure called once if the journal can no longer be written; then a repeated command starts from the
+   * beginning
+   * @throws Error of node:sqlite if the file cannot be used
    */
   constructor(file: string, destination: string, onFailure: (error: unknown) => void) {
     this.#destination = destination;
@@ -129,10 +132,10 @@ export class SendJournal {
   }
 
   /**
-   * The transfer by which a file goes: the one by which an earlier run was sending it, or a new one.
+   * Returns the transfer for a file: that of an earlier run, or a new one.
    *
-   * @param newId the id of a new transfer
-   * @param isFresh begin anew, whatever was sent before
+   * @param newId id for a new transfer
+   * @param isFresh start from the beginning, whatever was sent before
    */
   claim(file: FileIdentity, newId: string, isFresh = false): Promise<Claim> {
     return new Promise((resolve) => {
@@ -158,7 +161,7 @@ export class SendJournal {
     const rows = (this.#find.all(this.#destination, path, name) as unknown as TransferRow[]).filter(
       (row) => !this.#isOfAnother(row),
     );
-    // One by which the same file went in this run already is no earlier one: the file was named twice.
+    // A transfer of the same file in this run is not an earlier one: the file was named twice.
     const left = rows.filter((row) => row.pid !== pid || row.started !== started);
     const isSame = (row: TransferRow) =>
       !isFresh && row.size === size && row.modified === modified && row.inode === inode;
@@ -196,22 +199,22 @@ export class SendJournal {
     return known;
   }
 
-  /** The relay has more of a transfer safe. */
+  /** Records progress: the relay has stored more of a transfer. */
   progress(transfer: string, acknowledged: number, sha256: string): void {
     this.#enqueue(() => this.#progress.run(acknowledged, sha256, transfer));
   }
 
-  /** The relay has all of it safe. */
+  /** Records that the relay has stored the whole file. */
   done(transfer: string, sha256: string): void {
     this.#enqueue(() => this.#done.run(sha256, transfer));
   }
 
-  /** A transfer that will not be gone on with: it was cancelled. */
+  /** Removes a transfer that was cancelled. */
   forget(transfer: string): void {
     this.#enqueue(() => this.#delete.run(transfer));
   }
 
-  /** The run has come to its end: repeated, it sends everything anew. */
+  /** Ends the run successfully: if repeated, it sends everything again. */
   finish(): void {
     this.#enqueue(() =>
       this.#database
@@ -221,14 +224,14 @@ export class SendJournal {
     this.close();
   }
 
-  /** Writes what is to be written. What was not finished can be gone on with. */
+  /** Writes pending changes. Unfinished transfers can be resumed. */
   close(): void {
     this.#flush();
     this.#isFailed = true;
     if (this.#database.isOpen) this.#database.close();
   }
 
-  /** What comes in one turn of the event loop is one transaction. */
+  /** Groups all writes of one turn of the event loop into one transaction. */
   #enqueue(write: () => void, written: () => void = () => undefined): void {
     if (this.#isFailed) {
       written();

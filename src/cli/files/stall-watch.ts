@@ -1,23 +1,23 @@
 /**
- * Watches whether sending gets on. It does not while the recipient is held back, or while there is no connection; every
- * message that the relay takes meanwhile begins the wait anew.
+ * Detects stalled sending: the recipient is holding back, or the connection is lost. Each message that the relay
+ * accepts restarts the timers.
  *
  * @module
  */
 
-/** What sending waits for: the recipient has to make room, or the connection is to be made again. */
+/** What sending waits for: room at the recipient, or the connection. */
 export type WaitingFor = "recipient" | "connection";
 
 export interface StallWatchOptions {
-  /** Milliseconds after which waiting is given up; below 2^31. */
+  /** Milliseconds after which to give up; below 2^31. */
   readonly wait: number;
-  /** Milliseconds after which it is worth a word. */
+  /** Milliseconds after which a wait is reported. */
   readonly silence: number;
-  /** A wait is longer than `silence`. */
+  /** Called when a wait exceeds `silence`. */
   readonly onWaiting: (reason: WaitingFor) => void;
-  /** A wait of which `onWaiting` was told is over. */
+  /** Called when a wait reported by `onWaiting` ends. */
   readonly onGoingOn: () => void;
-  /** A wait is longer than `wait`: told once. */
+  /** Called once, when a wait exceeds `wait`. */
   readonly onGivenUp: (reason: WaitingFor) => void;
 }
 
@@ -39,7 +39,7 @@ export class StallWatch {
     this.#start();
   }
 
-  /** The recipient takes more. */
+  /** The recipient takes messages again. */
   released(): void {
     this.#isHeld = false;
     this.#restart();
@@ -51,13 +51,13 @@ export class StallWatch {
     this.#start();
   }
 
-  /** The relay has taken a message. */
+  /** The relay has accepted a message. */
   progress(): void {
     this.#isLost = false;
     this.#restart();
   }
 
-  /** Nothing is waited for any more. */
+  /** Stops the timers. */
   stop(): void {
     clearTimeout(this.#silence);
     clearTimeout(this.#wait);

@@ -1,10 +1,10 @@
 /**
- * What is known of incoming transfers between runs of the command: where each unfinished one lies, and which are over.
+ * The index of incoming transfers, kept between runs of the command: where each unfinished one is, and which are over.
  *
- * In the folder `transfers` of the state folder each run has a log of its own, which it alone appends to, so that any number
- * of runs may use the folder at a time. A run reads all logs. Those whose run has ended it takes over into its own, on the
- * disk before they are removed: a crash in between leaves lines twice, and they say the same. What is over stays over,
- * whatever other lines say, unless a later one says that it is open again.
+ * In the folder `transfers` of the state folder, each run has its own log, to which it alone appends. So any number of
+ * runs can use the folder at a time. A run reads all logs. It copies the logs of ended runs to its own, and removes
+ * them when that is durable; a crash in between leaves duplicate lines, which are harmless. A transfer that is over
+ * stays over, whatever other lines say, unless a later line reopens it.
  *
  * @module
  */
@@ -17,28 +17,28 @@ import { FINISHED_TIME, FINISHED_TRANSFERS, INDEX_BYTES } from "../../transfer/l
 import { readText } from "../line-log.ts";
 import { appendAll, codeOf, type FileSystem, type Folder, type OpenFile } from "./file-system.ts";
 
-/** A transfer of which something is there. */
+/** A transfer of which something has arrived. */
 export interface Unfinished {
   readonly state: "unfinished";
   readonly key: string;
-  /** Who sends it: senders are told apart by it, and not known. */
+  /** Opaque identifier of the sender, to tell senders apart. */
   readonly source: string;
-  /** The folder for files that it was begun in, absolute. */
+  /** Absolute path of the folder for files in which it began. */
   readonly folder: string;
-  /** It was said to be finished there, and is open again: it is whole, and has no name yet. Undefined for others. */
+  /** Set if it was recorded as finished there and then reopened: the file is complete, but not placed. */
   readonly place?: readonly string[] | undefined;
   readonly at: number;
 }
 
-/** A transfer of which nothing more is wanted. */
+/** A transfer that is over. */
 export interface Finished {
   readonly state: "finished";
   readonly key: string;
   readonly source: string;
   readonly how: "received" | "cancelled" | "removed";
-  /** The folder for files that it was in, absolute. */
+  /** Absolute path of its folder for files. */
   readonly folder: string;
-  /** Folders and name of the file in it. */
+  /** Folders and name of the file below it. */
   readonly place: readonly string[];
   readonly at: number;
 }
@@ -50,18 +50,18 @@ export interface TransferIndexOptions {
   /** The state folder. */
   readonly state: string;
   readonly now: () => number;
-  /** This run, and whether another one still runs; by default this process and what the system says. */
+  /** This run, and a check whether another run is alive. Default: this process, and the system's answer. */
   readonly run?: ProcessId;
   readonly isRunning?: (run: ProcessId) => boolean;
 }
 
-/** A log that nobody has finished writing within an hour is of a run that was killed. */
+/** A new log not finished within this many milliseconds belongs to a run that was killed. */
 const NEW_TIME = 3600_000;
 
-/** How often the logs of other runs are read again, in milliseconds, at most. */
+/** Minimum interval between reads of other runs' logs, in milliseconds. */
 const REFRESH = 1000;
 
-/** What may be remembered beyond the limit before it is enforced, so that it is not done for each one. */
+/** How far the limit may be exceeded before it is enforced, so that this is not done for each entry. */
 const SLACK = FINISHED_TRANSFERS / 10;
 
 const encoder = new TextEncoder();
@@ -72,14 +72,14 @@ export class TransferIndex {
   readonly #run: ProcessId;
   readonly #finished = new Map<string, Finished>();
   readonly #unfinished = new Map<string, Unfinished>();
-  /** Finished ones that this run has seen through: nothing of them lies about. */
+  /** Finished transfers of which this run knows that nothing is left. */
   readonly #cleared = new Set<string>();
-  /** The log of this run, once there is something to say. */
+  /** The log of this run, once it has written something. */
   #log: { readonly name: string; readonly file: OpenFile; bytes: number; readonly limit: number } | undefined;
   #torn = false;
   #pending: Indexed[] = [];
   readonly #flush = coalesced(() => this.#write());
-  /** Logs of other runs, and how much of each was read. */
+  /** Logs of other runs, with the number of bytes read from each. */
   readonly #others = new Map<string, number>();
   #refreshed: number;
 
@@ -93,7 +93,7 @@ export class TransferIndex {
   /**
    * Reads the index.
    *
-   * @param write whether this run will write to it; otherwise nothing is made or changed
+   * @param write this run will write to it; if false, nothing is created or changed
    */
   static async open(options: TransferIndexOptions, write: boolean): Promise<TransferIndex> {
     const path = join(options.state, "transfers");
@@ -124,7 +124,7 @@ export class TransferIndex {
     return [...this.#unfinished.values()];
   }
 
-  /** Whether this run knows that nothing of a finished transfer lies about. */
+  /** Reports whether nothing is left of a finished transfer, as far as this run knows. */
   isCleared(key: string): boolean {
     return this.#cleared.has(key);
   }
@@ -133,19 +133,19 @@ export class TransferIndex {
     this.#cleared.add(key);
   }
 
-  /** Resolves when it is on the disk; only then does `get` give it. */
+  /** Records an entry. Resolves when it is on disk; `get` returns it only then. */
   async put(entry: Indexed): Promise<void> {
     this.#pending.push(entry);
     await this.#flush();
     if (this.#finished.size > FINISHED_TRANSFERS + SLACK) this.#forget();
   }
 
-  /** A finished transfer is not finished after all: what it was put together from is still there. */
+  /** Marks a finished transfer as unfinished again: its parts still exist. */
   reopen({ how: _, ...entry }: Finished): Promise<void> {
     return this.put({ ...entry, state: "unfinished", at: this.#options.now() });
   }
 
-  /** Reads what other runs have written meanwhile; not more often than once a second. */
+  /** Reads what other runs have written; at most once a second. */
   async refresh(): Promise<void> {
     const now = this.#options.now();
     if (now - this.#refreshed < REFRESH) return;
@@ -158,7 +158,7 @@ export class TransferIndex {
     await this.#folder?.close();
   }
 
-  /** The logs of runs that have ended. */
+  /** Reads all logs. Returns those of runs that have ended. */
   async #readAll(): Promise<string[]> {
     for (;;) {
       const over: string[] = [];
@@ -169,13 +169,13 @@ export class TransferIndex {
         }
         return over;
       } catch (error) {
-        // Another run has just taken it over: its lines are in a log that was not there before.
+        // Another run has just taken it over: its lines are now in a new log.
         if (codeOf(error) !== "ENOENT") throw error;
       }
     }
   }
 
-  /** Reads a log. Whether its run still runs. */
+  /** Reads a log. Reports whether its run is still alive. */
   async #read(name: string): Promise<boolean> {
     const known = this.#others.get(name);
     if (known !== undefined && (await this.#folder?.entry(name))?.size === known) return true;
@@ -210,7 +210,7 @@ export class TransferIndex {
     }
   }
 
-  /** Forgets what is old, and of those who have most their oldest, so that one sender cannot make another be forgotten. */
+  /** Forgets old entries, then the oldest of the senders with the most, so that one sender cannot evict another's. */
   #forget(): void {
     const oldest = this.#options.now() - FINISHED_TIME;
     const bySource = Map.groupBy(
@@ -245,7 +245,7 @@ export class TransferIndex {
     for (const entry of entries) this.#note(entry);
   }
 
-  /** Begins a log with all that is known and what is new; the one before is not needed then. */
+  /** Starts a new log with everything known and the new entries, and removes the old one. */
   async #begin(entries: readonly Indexed[]): Promise<void> {
     const folder = this.#folder;
     if (folder === undefined) throw new Error("the index was opened to be read");
@@ -274,7 +274,7 @@ export class TransferIndex {
     await this.#begin([]);
     for (const name of names) {
       this.#others.delete(name);
-      // Another run may do the same at the same moment.
+      // Another run may be doing the same.
       await this.#folder?.remove(name).catch((error: unknown) => {
         if (codeOf(error) !== "ENOENT") throw error;
       });
@@ -282,7 +282,7 @@ export class TransferIndex {
   }
 }
 
-/** How many each may have, so that together they have FINISHED_TRANSFERS at most. */
+/** Returns how many entries each sender may have, so that the total is at most FINISHED_TRANSFERS. */
 function shareOf(counts: readonly number[]): number {
   let left = FINISHED_TRANSFERS;
   const sorted = [...counts].sort((a, b) => a - b);
@@ -298,7 +298,7 @@ function lineOf({ state, ...fields }: Indexed): string {
   return `${JSON.stringify({ type: state, ...fields })}\n`;
 }
 
-/** A line that cannot be read was torn by a crash. */
+/** Parses a line. Returns undefined for one torn by a crash. */
 function entryIn(fields: Readonly<Record<string, unknown>> | undefined): Indexed | undefined {
   const { type, key, source, folder, at, how, place } = fields ?? {};
   if (typeof key !== "string" || typeof source !== "string" || typeof folder !== "string" || typeof at !== "number") {
