@@ -1,13 +1,15 @@
 /**
- * Work that many wait for together, as the sync of a file: a run that is under way may have begun too early for one who
- * asks now, so all who ask meanwhile share the next.
+ * Shares one run of an expensive operation, such as a sync, among concurrent callers. A run in progress may have
+ * started too early for a new caller, so all callers meanwhile share the next one.
  *
  * @module
  */
 
 type Waiting = ReturnType<typeof Promise.withResolvers<void>>;
 
-/** A function whose promise stands for a run of `work` that began after the call. At most one run is under way. */
+/**
+ * Wraps `work`. The returned promise settles with a run that started after the call. At most one run is in progress.
+ */
 export function coalesced(work: () => Promise<void>): () => Promise<void> {
   let running = false;
   let next: Waiting | undefined;

@@ -1,6 +1,6 @@
 /**
- * Addresses of networks that are this machine's own: loopback, private and link-local ones. Node's: the edge, which dials
- * what devices name, has a stricter list.
+ * Recognises loopback, private and link-local addresses. Node only: the edge, which dials what devices name, has a
+ * stricter list.
  *
  * @module
  */
@@ -21,14 +21,14 @@ NEAR.addAddress("::1", "ipv6");
 NEAR.addSubnet("fc00::", 7, "ipv6");
 NEAR.addSubnet("fe80::", 10, "ipv6");
 
-/** Whether an IP address is of a network of this machine's own. */
+/** Reports whether an IP address is loopback, private or link-local. */
 export function isNear(address: string): boolean {
   const bare = address.replace(/%.*$/, "");
   const family = isIP(bare);
   return family !== 0 && NEAR.check(bare, family === 4 ? "ipv4" : "ipv6");
 }
 
-/** Whether an IP address is one that only this machine has. */
+/** Reports whether an IP address is a loopback address. */
 export function isLoopback(address: string): boolean {
   return address === "::1" || /^(::ffff:)?127\./.test(address);
 }

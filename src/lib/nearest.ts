@@ -1,19 +1,19 @@
 /**
- * The word that somebody most likely meant.
+ * Suggests the intended word for a misspelt one.
  *
  * @module
  */
 
-/** Typing errors that a word may have and still be known: one in three characters, and never more than three. */
+/** Typing errors tolerated: one per three characters, and at most three. */
 const LARGEST_SHARE = 3;
 const MOST_ERRORS = 3;
 
-/** The word that differs least from what was written; undefined when none is near. */
+/** Returns the word closest to the given text, or undefined if none is close. */
 export function nearest(written: string, words: Iterable<string>): string | undefined {
   let found: string | undefined;
   let fewest = Math.min(MOST_ERRORS, Math.ceil(written.length / LARGEST_SHARE)) + 1;
   for (const word of words) {
-    // What was begun and not finished is near, too: --transp for --transport.
+    // An abbreviation is close, too: --transp for --transport.
     const errors = written.length > 1 && word.startsWith(written) ? 1 : distance(written, word);
     if (errors >= fewest) continue;
     found = word;
@@ -23,8 +23,8 @@ export function nearest(written: string, words: Iterable<string>): string | unde
 }
 
 /**
- * Insertions, deletions, replacements and swaps of neighbours that make one word of the other: the optimal string
- * alignment distance.
+ * Computes the optimal string alignment distance: the number of insertions, deletions, replacements and swaps of
+ * neighbours that turn one word into the other.
  */
 function distance(a: string, b: string): number {
   let before: number[] = [];

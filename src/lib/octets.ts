@@ -1,9 +1,9 @@
-/** Octets in pieces. */
+/** Joins pieces of bytes. */
 
 /**
- * The pieces as one, copied.
+ * Copies all pieces into one array.
  *
- * @param length of all of them together, in octets
+ * @param length total length in bytes
  */
 export function joinOctets(pieces: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(length);

@@ -1,15 +1,15 @@
 /**
- * A list that is taken from at its beginning. An array that is long does that in time that grows with its length.
+ * A FIFO queue. Shifting a long array takes time proportional to its length; this does not.
  *
  * @module
  */
 
-/** Empty places at the beginning are kept until there are so many, and as many as items. */
+/** Empty slots at the front are kept until there are this many, and as many as items. */
 const SLACK = 1024;
 
 export class Queue<T extends object | string> implements Iterable<T> {
   #items: (T | undefined)[] = [];
-  /** Index of the first item; what was before it is gone. */
+  /** Index of the first item; slots before it are empty. */
   #head = 0;
 
   get first(): T | undefined {
@@ -24,7 +24,7 @@ export class Queue<T extends object | string> implements Iterable<T> {
     this.#items.push(item);
   }
 
-  /** Takes the first item off. */
+  /** Removes and returns the first item. */
   shift(): T | undefined {
     const item = this.#items[this.#head];
     if (item === undefined) return undefined;
@@ -39,13 +39,13 @@ export class Queue<T extends object | string> implements Iterable<T> {
     return item;
   }
 
-  /** Puts items before all others. */
+  /** Inserts items before all others. */
   putBack(items: readonly T[]): void {
     this.#items = [...items, ...this];
     this.#head = 0;
   }
 
-  /** Takes some items out, wherever they are. */
+  /** Removes items wherever they are. */
   remove(items: ReadonlySet<T>): void {
     this.#items = [...this].filter((item) => !items.has(item));
     this.#head = 0;

@@ -1,6 +1,6 @@
 /**
- * Sets of whole numbers, kept as ranges: what a peer has acknowledged of a log whose messages are numbered one by one.
- * Such a set is nearly always a few long ranges, whatever the count.
+ * Sets of integers, stored as ranges. For what a peer has acknowledged of a sequentially numbered log: nearly always a
+ * few long ranges, whatever the count.
  *
  * @module
  */
@@ -9,7 +9,7 @@
 export type Range = readonly [from: number, to: number];
 
 export class Ranges implements Iterable<Range> {
-  /** The ends of the ranges, sorted. Ranges neither overlap nor touch: at least one number is missing between two. */
+  /** Sorted bounds of the ranges. Ranges neither overlap nor touch: at least one integer is missing between two. */
   readonly #froms: number[] = [];
   readonly #tos: number[] = [];
   #count = 0;
@@ -18,27 +18,27 @@ export class Ranges implements Iterable<Range> {
     for (const [from, to] of ranges) this.add(from, to);
   }
 
-  /** How many numbers are in it. */
+  /** Number of integers in the set. */
   get count(): number {
     return this.#count;
   }
 
-  /** How many ranges it is made of. */
+  /** Number of ranges. */
   get length(): number {
     return this.#froms.length;
   }
 
-  /** The smallest number; undefined when there is none. */
+  /** The smallest integer; undefined if the set is empty. */
   get first(): number | undefined {
     return this.#froms[0];
   }
 
-  /** The largest number; undefined when there is none. */
+  /** The largest integer; undefined if the set is empty. */
   get last(): number | undefined {
     return this.#tos.at(-1);
   }
 
-  /** The ranges, smallest first. Do not change the set meanwhile. */
+  /** Iterates over the ranges, smallest first. The set must not change meanwhile. */
   *[Symbol.iterator](): Iterator<Range> {
     for (let at = 0; at < this.#froms.length; at += 1) yield [this.#froms[at] as number, this.#tos[at] as number];
   }
@@ -48,10 +48,10 @@ export class Ranges implements Iterable<Range> {
     return (this.#froms[at] ?? Number.POSITIVE_INFINITY) <= number;
   }
 
-  /** Adds all numbers from one to another, both included; none when they are in the wrong order. */
+  /** Adds all integers from one to another, both included; none if `to` is less than `from`. */
   add(from: number, to = from): void {
     if (to < from) return;
-    // Nearly always it continues the last range.
+    // Fast path: extend the last range.
     const last = this.#tos.length - 1;
     const end = this.#tos[last];
     if (end !== undefined && from === end + 1) {
@@ -59,7 +59,7 @@ export class Ranges implements Iterable<Range> {
       this.#count += to - end;
       return;
     }
-    // Ranges that overlap the new one or touch it become one with it.
+    // Merge with ranges that overlap the new one or touch it.
     const begin = this.#endingFrom(from - 1);
     let low = from;
     let high = to;
@@ -74,7 +74,7 @@ export class Ranges implements Iterable<Range> {
     this.#count += size(low, high);
   }
 
-  /** Takes out all numbers from one to another, both included. */
+  /** Removes all integers from one to another, both included. */
   delete(from: number, to = from): void {
     if (to < from) return;
     const begin = this.#endingFrom(from);
@@ -105,24 +105,24 @@ export class Ranges implements Iterable<Range> {
     this.#count = 0;
   }
 
-  /** The smallest number that is not in it, from one on. */
+  /** Returns the smallest integer from here on that is not in the set. */
   nextMissing(from: number): number {
     const at = this.#endingFrom(from);
     return (this.#froms[at] ?? Number.POSITIVE_INFINITY) <= from ? (this.#tos[at] as number) + 1 : from;
   }
 
-  /** The smallest number that is in it, from one on; undefined when there is none. */
+  /** Returns the smallest integer from here on that is in the set, or undefined if there is none. */
   next(from: number): number | undefined {
     const at = this.#endingFrom(from);
     const low = this.#froms[at];
     return low === undefined ? undefined : Math.max(low, from);
   }
 
-  /** The index of the first range that ends at a number or behind it. */
+  /** Returns the index of the first range that ends at or after a number. */
   #endingFrom(number: number): number {
     let low = 0;
     let high = this.#tos.length;
-    // What is asked for is nearly always in the last range or behind it.
+    // Fast path: the number is nearly always in the last range or after it.
     if (high > 1 && (this.#tos[high - 2] as number) < number) low = high - 1;
     while (low < high) {
       const middle = (low + high) >>> 1;

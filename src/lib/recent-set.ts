@@ -1,32 +1,32 @@
 /**
- * Ids of messages that are done, by who sent them: the last of each, so many that a relay's repetition is known, and no
- * more than memory allows. A busy sender pushes out only its own ids.
+ * Remembers the most recent message ids per sender, to detect messages that a relay sends again, in bounded memory. A
+ * busy sender evicts only its own ids.
  *
  * @module
  */
 
 /**
- * Octets of ids of processed messages that are remembered, to drop one that is sent again after a reconnect: some hundred
- * thousand. A relay resends what was not acknowledged, which is less than this by far.
+ * Total bytes of remembered ids, to drop messages resent after a reconnect: a few hundred thousand ids. A relay resends
+ * only what was not acknowledged, which is far less.
  */
 export const REMEMBERED_OCTETS = 16 * 1024 * 1024;
 
-/** The same of one identity, or of one other relay: thirty thousand, many times what a mailbox has on its way. */
+/** Bytes per identity or other relay: thirty thousand ids, many times what a mailbox has in flight. */
 export const REMEMBERED_OF_SOURCE = 4 * 1024 * 1024;
 
-/** What each of them keeps however many there are, as long as there are no more than a thousand: a hundred ids. */
+/** Bytes guaranteed to each source while there are at most a thousand of them: a hundred ids. */
 export const REMEMBERED_SHARE = 16 * 1024;
 
-/** What a remembered text costs beside its characters. */
+/** Overhead of a remembered id, in bytes, besides its characters. */
 const COST = 64;
 
-/** Entries that were forgotten are kept until there are so many, and as many as those that are left. */
+/** Evicted entries are kept in the array until there are this many, and as many as those that are left. */
 const SLACK = 64;
 
-/** Texts of one source. A Set would be asked for its oldest in time that grows with what it forgot. */
+/** Ids of one source. Finding the oldest entry of a Set takes time proportional to the number of deleted ones. */
 class Source {
   readonly #known = new Set<string>();
-  /** The same, oldest first from `#head` on. */
+  /** The same ids, oldest first from `#head` on. */
   #order: string[] = [];
   #head = 0;
   octets = 0;
@@ -41,7 +41,7 @@ class Source {
     this.octets += text.length + COST;
   }
 
-  /** Forgets the oldest until no more than `octets` are left. */
+  /** Evicts the oldest ids until at most `octets` bytes are left. */
   cut(octets: number): void {
     while (this.octets > octets) {
       const oldest = this.#order[this.#head];
@@ -83,7 +83,10 @@ export class RecentSet {
     this.#octets += source.octets;
   }
 
-  /** Takes a tenth away, so that it is not done for each text: of those who have most, then of those heard of least lately. */
+  /**
+   * Frees a tenth, so that this is not done for each id: first from the largest sources, then the least recently used
+   * ones.
+   */
   #makeRoom(): void {
     const room = REMEMBERED_OCTETS * 0.9;
     const level = Math.max(
@@ -104,7 +107,7 @@ export class RecentSet {
   }
 }
 
-/** To what the largest have to be cut for all to have room. */
+/** Returns the size to which the largest must be cut for all to fit. */
 function levelOf(sizes: readonly number[], room: number): number {
   let left = room;
   const sorted = [...sizes].sort((a, b) => a - b);

@@ -1,27 +1,27 @@
 /**
- * Round-robin: a list whose owners take turns, one item of each, in the order in which it was put in by its owner. So nobody waits for
- * all that another has put in before.
+ * A round-robin queue: owners take turns, one item at a time, each in FIFO order. So no owner waits for all items that
+ * another has queued before.
  *
  * @module
  */
 import { Queue } from "./queue.ts";
 
 export class RoundRobin<T extends object | string> {
-  /** Those who have items, the next first. */
+  /** Owners with items, the next first. */
   readonly #owners = new Map<string, Queue<T>>();
 
-  /** The item whose turn it is. */
+  /** The next item. */
   get first(): T | undefined {
     for (const items of this.#owners.values()) return items.first;
     return undefined;
   }
 
-  /** How many have items. */
+  /** Number of owners with items. */
   get owners(): number {
     return this.#owners.size;
   }
 
-  /** Whether an owner has items. */
+  /** Reports whether an owner has items. */
   has(owner: string): boolean {
     return this.#owners.has(owner);
   }
@@ -32,7 +32,7 @@ export class RoundRobin<T extends object | string> {
     this.#owners.set(owner, items);
   }
 
-  /** Takes off the item whose turn it is; its owner comes after all others. */
+  /** Removes and returns the next item; its owner goes to the back. */
   shift(): T | undefined {
     for (const [owner, items] of this.#owners) {
       const item = items.shift();
@@ -43,7 +43,7 @@ export class RoundRobin<T extends object | string> {
     return undefined;
   }
 
-  /** The owner whose turn it is comes after all others, and keeps what he has. */
+  /** Moves the next owner to the back, with its items. */
   pass(): void {
     for (const [owner, items] of this.#owners) {
       this.#owners.delete(owner);

@@ -1,4 +1,4 @@
-/** A bounded number of things at a time: places, or bytes. Whoever asks first is served first. */
+/** A counting semaphore, for slots or bytes. Waiters are served in FIFO order. */
 export class Semaphore {
   #free: number;
   readonly #total: number;
@@ -11,9 +11,9 @@ export class Semaphore {
   }
 
   /**
-   * Waits until so many are free, and takes them. Who asks for more than there are takes all.
+   * Waits until `count` units are free, and takes them. A count above the total takes the total.
    *
-   * @throws what `close` was told
+   * @throws the error passed to `close`
    */
   take(count = 1): Promise<void> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed.error);
@@ -25,7 +25,7 @@ export class Semaphore {
     return new Promise((resolve, reject) => this.#waiting.push({ count: wanted, resolve, reject }));
   }
 
-  /** Gives back what was taken: the same count. */
+  /** Returns units: the same count as was taken. */
   give(count = 1): void {
     this.#free += Math.min(count, this.#total);
     for (;;) {
@@ -37,7 +37,7 @@ export class Semaphore {
     }
   }
 
-  /** Nobody is served from now on. */
+  /** Rejects all waiters and all later calls of `take`. */
   close(error: unknown): void {
     this.#closed ??= { error };
     const waiting = this.#waiting;

@@ -1,6 +1,6 @@
 /**
- * SHA-256 [FIPS 180-4] of short texts, at once: the platform's own makes its caller wait, and what arrives must not be
- * overtaken while a hash is made.
+ * Synchronous SHA-256 [FIPS 180-4] for short inputs. The platform's own is asynchronous, and incoming messages must not
+ * overtake each other while a hash is computed.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 /** The first 32 bits of the fractional parts of the cube roots of the first 64 primes [4.2.2]. */
 const ROUND_CONSTANTS = Int32Array.from(primes(64).map((prime) => fraction(Math.cbrt(prime))));
 
-/** The same of the square roots of the first eight [5.3.3]. */
+/** The same for the square roots of the first eight primes [5.3.3]. */
 const INITIAL = primes(8).map((prime) => fraction(Math.sqrt(prime)));
 
 const BLOCK = 64;
@@ -29,9 +29,9 @@ function rotated(word: number, bits: number): number {
   return (word >>> bits) | (word << (32 - bits));
 }
 
-/** The digest of octets: 32 octets. */
+/** Returns the digest: 32 bytes. */
 export function sha256(octets: Uint8Array): Uint8Array {
-  // The message, a bit 1, and its length in bits at the end of the last block [5.1.1].
+  // The message, a 1 bit, and the length in bits at the end of the last block [5.1.1].
   const padded = new Uint8Array(Math.ceil((octets.length + 9) / BLOCK) * BLOCK);
   padded.set(octets);
   padded[octets.length] = 0x80;
@@ -52,7 +52,7 @@ export function sha256(octets: Uint8Array): Uint8Array {
   return digest;
 }
 
-/** One block [6.2.2]; its first sixteen words are given. */
+/** Processes one block [6.2.2], whose first sixteen words are given. */
 function compress(state: Int32Array, words: Int32Array): void {
   const at = (i: number) => words[i] ?? 0;
   for (let i = 16; i < 64; i += 1) {

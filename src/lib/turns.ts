@@ -1,23 +1,23 @@
 /**
- * Turns at something that many may use at a time, and one alone may change. First come, first served: who comes after one
- * that waits to be alone waits for it.
+ * A fair read-write lock: many shared users, or a single exclusive one, in FIFO order. A shared user that arrives after
+ * a waiting exclusive one waits for it.
  *
  * @module
  */
 
 export class Turns {
-  /** Settles when the last of those that are alone has ended. */
+  /** Settles when the last exclusive user has finished. */
   #alone: Promise<unknown> = Promise.resolve();
-  /** Those that are together since. */
+  /** Shared users since then. */
   readonly #together = new Set<Promise<unknown>>();
   #count = 0;
 
-  /** How many have a turn, or wait for one. */
+  /** Number of users that hold the lock or wait for it. */
   get count(): number {
     return this.#count;
   }
 
-  /** Runs beside others that are together. */
+  /** Runs concurrently with other shared users. */
   together<T>(use: () => Promise<T>): Promise<T> {
     const turn = this.#counted(this.#alone.then(use));
     const ended = turn.then(nothing, nothing).finally(() => this.#together.delete(ended));
@@ -25,7 +25,7 @@ export class Turns {
     return turn;
   }
 
-  /** Runs when all before have ended; nobody runs beside it. */
+  /** Runs after all earlier users have finished, with no other user beside it. */
   alone<T>(use: () => Promise<T>): Promise<T> {
     const before = Promise.all([this.#alone, ...this.#together]);
     const turn = this.#counted(before.then(use));

@@ -1,44 +1,44 @@
 /**
- * Harmless names out of anybody's text.
+ * Sanitizes file names chosen by senders.
  *
- * What a sender calls a file may be a trap: for this system (`../../etc/passwd`), for the one that the folder is carried to
- * next (`NUL.txt`, `a:b`, a name of 300 characters), or for the person who reads it (`report\u202Efdp.exe`, `.bashrc`).
- * What a name becomes depends on nothing but its text, so that a repeated transfer has the same.
+ * A sender's name may be a trap: for this system (`../../etc/passwd`), for the system that the folder is copied to next
+ * (`NUL.txt`, `a:b`, a name of 300 characters), or for the reader (`report\u202Efdp.exe`, `.bashrc`). The result
+ * depends only on the text of the name, so that a repeated transfer gets the same.
  *
  * @module
  */
 import { COMPONENT_BYTES, FOLDER_DEPTH, SUFFIX_BYTES } from "./limits.ts";
 
 export interface NameRules {
-  /** Leave a leading dot; otherwise it becomes `_`, so that nothing arrives unseen. */
+  /** Keep a leading dot. Otherwise it becomes `_`, so that no hidden file arrives. */
   readonly allowDotfiles: boolean;
-  /** The longest component in UTF-8; COMPONENT_BYTES by default. */
+  /** Maximum length of a component in UTF-8 bytes; default COMPONENT_BYTES. */
   readonly bytes?: number;
 }
 
-/** What has no usable character is called. */
+/** The name of a file whose name has no usable character. */
 const UNNAMED = "unnamed";
 
-/** Names of the folder for unfinished transfers: nobody's file may get in there. */
+/** The folder of unfinished transfers: no received file may get in there. */
 const RESERVED_HERE = ".grooveway";
 
 /**
- * Characters that no name may have: those that Windows refuses, controls, line ends, halves of surrogate pairs, marks that
- * change the direction of text, and those that cannot be seen and join nothing.
+ * Characters not allowed in names: those that Windows refuses, controls, line ends, unpaired surrogates, bidi marks,
+ * and invisible characters that are not joiners.
  */
 const FORBIDDEN = /["*:<>?|\\\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061C\u200B\u200E\u200F\u202A-\u202E\u2060-\u206F\uFEFF]/gu;
 
-/** Windows takes them away, so that two names become one. */
+/** Windows strips these, which would make two names equal. */
 const TRAILING = /[\s.\p{Zs}]+$/u;
 
-/** Devices of Windows, in every folder and with every suffix. */
+/** Device names on Windows, in every folder and with every suffix. */
 const DEVICE = /^(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)\s*(?:\.|$)/iu;
 
 /**
- * The components of a relative path: folders, and the name of the file. Each can be made on every usual system, is no
- * `.` or `..`, and has no separator in it.
+ * Sanitizes a relative path. Returns its components: folders, then the file name. Each is valid on every common system,
+ * is neither `.` nor `..`, and contains no separator.
  *
- * @returns undefined when there are more than FOLDER_DEPTH folders
+ * @returns undefined if there are more than FOLDER_DEPTH folders
  */
 export function harmlessPath(name: string, rules: NameRules): readonly string[] | undefined {
   const components = name
@@ -58,15 +58,18 @@ function harmlessComponent(text: string, { allowDotfiles, bytes = COMPONENT_BYTE
 }
 
 /**
- * A name for a file when the first `number` are taken: `report (1).pdf`; itself for 0.
+ * Returns a name to try when `number` others are taken: `report (1).pdf`; the name itself for 0.
  *
- * @param bytes the longest that it may be in UTF-8
+ * @param bytes maximum length in UTF-8
  */
 export function numbered(component: string, number: number, bytes = COMPONENT_BYTES): string {
   return fitting(component, number === 0 ? "" : ` (${number})`, bytes);
 }
 
-/** Text that is the same for two names that some usual system takes for one: by case, normalisation, or what cannot be seen. */
+/**
+ * Returns the same text for two names that some common system treats as equal: by case, normalization or invisible
+ * characters.
+ */
 export function collisionKey(component: string): string {
   return component
     .normalize("NFC")
@@ -82,7 +85,7 @@ function bytesIn(text: string): number {
   return encoder.encode(text).length;
 }
 
-/** A name with a mark before its suffix, cut where it is too long: at a character as people see it, keeping the suffix. */
+/** Inserts a mark before the suffix. Truncates a long stem at a grapheme boundary, keeping the suffix. */
 function fitting(name: string, mark: string, bytes: number): string {
   const { stem, suffix } = parted(name);
   const room = bytes - bytesIn(mark + suffix);
@@ -102,7 +105,7 @@ function cut(text: string, room: number): string {
     room,
     Array.from(graphemes.segment(text), ({ segment }) => segment),
   );
-  // One character with hundreds of accents has no place where it could be cut but between them.
+  // A single character with hundreds of accents can only be cut between them.
   return (whole === "" ? upTo(room, Array.from(text)) : whole).replace(TRAILING, "");
 }
 

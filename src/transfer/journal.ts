@@ -1,12 +1,12 @@
 /**
- * The journal of an incoming transfer: text of one JSON object a line, only ever appended to. A line that cannot be read is
- * one that a crash has torn; it says nothing, and the others count.
+ * The journal of an incoming transfer: append-only text, one JSON object per line. A line that cannot be parsed was
+ * torn by a crash and is skipped.
  *
- *   transfer   whose it is; the first line
- *   begin      as the sender has said it
- *   range      bytes that are on the disk, and their CRC-32: believed when what is read there has it
- *   end        as the sender has said it
- *   setAside   why it cannot go on; null when it goes on after all
+ *   transfer   identifier and sender; the first line
+ *   begin      as sent
+ *   range      bytes on disk and their CRC-32; trusted only if the bytes read back match it
+ *   end        as sent
+ *   setAside   why it cannot continue; null if it continues after all
  *
  * @module
  */
@@ -25,17 +25,17 @@ export type JournalEntry =
   | Omit<EndMessage, "transfer">
   | { readonly type: "setAside"; readonly reason: SetAsideReason | null };
 
-/** One line, with its end. */
+/** Formats an entry as a line, including the line end. */
 export function journalLine(entry: JournalEntry): string {
   return `${JSON.stringify(entry)}\n`;
 }
 
-/** What a journal says, line by line. */
+/** Parses a journal. */
 export function readJournal(text: string): JournalEntry[] {
   return text.split("\n").flatMap((line) => entryIn(line) ?? []);
 }
 
-/** One line; undefined when it is torn. */
+/** Parses a line. Returns undefined if it is torn. */
 function entryIn(line: string): JournalEntry | undefined {
   const fields = objectIn(line);
   switch (fields?.type) {
@@ -74,7 +74,7 @@ function entryIn(line: string): JournalEntry | undefined {
   }
 }
 
-/** The object that a line of JSON is; undefined when it is none. */
+/** Parses a line of JSON. Returns undefined if it is not an object. */
 export function objectIn(line: string): Readonly<Record<string, unknown>> | undefined {
   try {
     const value: unknown = JSON.parse(line);

@@ -1,50 +1,56 @@
 /**
- * Every number of file transfers, with its reason. Bytes unless the name says otherwise.
+ * All limits of file transfer, with reasons. In bytes unless stated otherwise.
  *
  * @module
  */
 
-/** One part: small enough to begin at once and to repeat little, large enough that its header and its sync cost nothing. */
+/** One part: small enough to start quickly and resend little, large enough to make header and sync negligible. */
 export const PART_BYTES = 1024 * 1024;
 
-/** The longest header: a path of 4096 bytes, each of which JSON may escape, fits with little else beside it. */
+/** The longest header: room for a path of 4096 bytes, even if JSON escapes nearly all of them to two bytes each. */
 export const HEADER_BYTES = 8 * 1024;
 
-/** The longest name that is read: PATH_MAX of Linux. In UTF-16 units. */
+/** The longest name accepted, in UTF-16 units: PATH_MAX on Linux. */
 export const NAME_LENGTH = 4096;
 
-/** The longest name of one file or folder, in UTF-8: NAME_MAX of the usual file systems. */
+/** The longest name of a file or folder, in UTF-8: NAME_MAX of common file systems. */
 export const COMPONENT_BYTES = 255;
 
-/** Folders in one name: deeper ones are found in no source tree, and each costs an open folder while it is used. */
+/** Folders in one name. No source tree is deeper, and each folder costs an open descriptor while in use. */
 export const FOLDER_DEPTH = 64;
 
-/** The longest suffix that is kept when a name is cut or numbered: longer ones are no suffixes but text with a dot. */
+/** The longest suffix kept when a name is cut or numbered. A longer one is not a suffix but text with a dot. */
 export const SUFFIX_BYTES = 32;
 
-/** Gaps in what has arrived of one file. In order there is none, and each part on its way makes one at most: a sender who makes more lies. */
+/**
+ * Gaps in the received part of a file. In-order delivery makes none, and each part in flight at most one: only a
+ * misbehaving sender exceeds this.
+ */
 export const GAPS = 4096;
 
-/** Time stamps that a JavaScript Date can hold, in milliseconds from 1970. */
+/** Range of a JavaScript Date, in milliseconds from 1970. */
 export const TIME_RANGE = 8.64e15;
 
-/** Finished transfers that are remembered, so that one whose acknowledgement was lost does not come twice: far more than any relay sends again. */
+/**
+ * Finished transfers remembered, so that one whose acknowledgement was lost is not received twice. Far more than any
+ * relay resends.
+ */
 export const FINISHED_TRANSFERS = 10_000;
 
-/** How long they are remembered at most, in milliseconds: as long as an edge keeps a message. */
+/** How long they are remembered, in milliseconds: as long as an edge keeps a message. */
 export const FINISHED_TIME = 14 * 24 * 3600_000;
 
-/** Unfinished transfers of one sender. It sends a few at a time; more are of one who fills the disk with beginnings. */
+/** Unfinished transfers per sender. An honest sender has a few at a time; more would fill the disk with beginnings. */
 export const UNFINISHED_OF_SENDER = 1000;
 
-/** Unfinished transfers whose files are open at a time, far below the 1024 open files that systems allow a process. */
+/** Unfinished transfers with open files, far below the usual limit of 1024 open files per process. */
 export const OPEN_TRANSFERS = 64;
 
 /**
- * Files in one message that are written at a time. Each has a sync of its own and shares three with the others: with 16 at a
- * time sharing saves little (half the rate of plain files), with 64 nearly all; more gain nothing.
+ * Single-message files written at a time. Each has one sync of its own and shares three with the others. At 16 sharing
+ * saves little (half the rate of plain files), at 64 nearly everything; more gains nothing.
  */
 export const WHOLE_AT_ONCE = 64;
 
-/** Size of a log of the index at which it is written anew: several times what is remembered. */
+/** Size at which a log of the index is rewritten: several times what is remembered. */
 export const INDEX_BYTES = 8 * 1024 * 1024;

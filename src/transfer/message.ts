@@ -1,29 +1,29 @@
 /**
- * The messages of a transfer and their form on the wire; `index.ts` says what they mean.
+ * The wire format of transfer messages; index.ts explains their meaning.
  *
  *   length of the header   2 bytes, most significant first
  *   header                 JSON in UTF-8, at most 8 KiB
  *   contents               bytes of the file: `whole` and `part` only
  *
- * Keys that are not known are ignored, so that later versions may add some; a value of the wrong type is refused.
+ * Unknown keys are ignored, so that later versions can add some. A value of the wrong type is rejected.
  *
  * @module
  */
 import { HEADER_BYTES, NAME_LENGTH, TIME_RANGE } from "./limits.ts";
 
-/** Resource of all messages but `cancel`: one session from one sender to one recipient, so that they come in order. */
+/** Resource of all messages but `cancel`: one session per sender and recipient, so that they arrive in order. */
 export const FILE_RESOURCE = "file";
 
-/** Resource of `cancel`: a session of its own, which is not held back with the parts. */
+/** Resource of `cancel`: a separate session, so that it is not held back with the parts. */
 export const CANCEL_RESOURCE = "file-cancel";
 
-/** What a sender knows of a file. */
+/** What a sender knows about a file. */
 export interface FileAttributes {
-  /** A file name, or a relative path with `/` between its components. The recipient makes it harmless. */
+  /** A file name, or a relative path with `/` between its components. The recipient sanitizes it. */
   readonly name: string;
-  /** Last modification, in milliseconds from 1970; an integer. */
+  /** Modification time, in milliseconds from 1970; an integer. */
   readonly modified?: number | undefined;
-  /** Permission bits as in POSIX, at most 0o7777. The recipient takes the lower nine. */
+  /** POSIX permission bits, at most 0o7777. The recipient uses the lower nine. */
   readonly mode?: number | undefined;
 }
 
@@ -32,16 +32,16 @@ export interface WholeMessage extends FileAttributes {
   readonly type: "whole";
   readonly transfer: string;
   readonly size: number;
-  /** Of the contents, as 64 hexadecimal digits in lower case. */
+  /** Hash of the contents: 64 hexadecimal digits in lower case. */
   readonly sha256: string;
   readonly bytes: Uint8Array;
 }
 
-/** The first message of a file that comes in parts. */
+/** The first message of a file in parts. */
 export interface BeginMessage extends FileAttributes {
   readonly type: "begin";
   readonly transfer: string;
-  /** What the sender expects: a file may grow or shrink while it is read. Null when nobody knows, as with standard input. */
+  /** Expected size; the file may change while it is read. Null if unknown, as for standard input. */
   readonly size: number | null;
 }
 
@@ -50,30 +50,30 @@ export interface PartMessage {
   readonly type: "part";
   readonly transfer: string;
   readonly offset: number;
-  /** At least one. */
+  /** At least one byte. */
   readonly bytes: Uint8Array;
 }
 
-/** The last message of a file that comes in parts: what the sender has read. */
+/** The last message of a file in parts: what the sender has read. */
 export interface EndMessage {
   readonly type: "end";
   readonly transfer: string;
   readonly size: number;
-  /** Of the whole file, as 64 hexadecimal digits in lower case. */
+  /** Hash of the whole file: 64 hexadecimal digits in lower case. */
   readonly sha256: string;
 }
 
-/** The sender gives the transfer up. What has arrived of it is of no use. */
+/** The sender abandons the transfer. What has arrived of it is useless. */
 export interface CancelMessage {
   readonly type: "cancel";
   readonly transfer: string;
-  /** A word for people and logs, at most 100 characters; the recipient shows it escaped. */
+  /** A word for people and logs, at most 100 characters. The recipient escapes it for display. */
   readonly reason: string;
 }
 
 export type TransferMessage = WholeMessage | BeginMessage | PartMessage | EndMessage | CancelMessage;
 
-/** A message that is none of a transfer. Its message says what is wrong with it. */
+/** Thrown for a message that is not a valid transfer message. Its message states the problem. */
 export class NotATransfer extends Error {
   readonly code = "NotATransfer";
 
@@ -85,18 +85,22 @@ export class NotATransfer extends Error {
 
 const REASON_LENGTH = 100;
 
-/** The largest permission bits: rwx for three, and the three that the recipient drops. */
+/** All permission bits: rwx three times, and setuid, setgid and sticky, which the recipient drops. */
 const MODE_MAX = 0o7777;
 
-/** An identifier of a transfer from 16 random bytes: 32 hexadecimal digits. */
+/**
+ * Makes a transfer identifier, 32 hexadecimal digits, from 16 random bytes.
+ *
+ * @throws RangeError if there are not 16 bytes
+ */
 export function transferId(random: Uint8Array): string {
   if (random.length !== 16) throw new RangeError("an identifier of a transfer is made of 16 random bytes");
   return Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**
- * The id that a message is sent under. The same contents have the same id, so that what is sent again after an
- * interruption is dropped where it was stored before; other contents of the same place have another one.
+ * Returns the id to send a message under. Equal contents have equal ids, so that what is resent after an interruption
+ * is dropped where it is already stored. Different contents at the same place have different ids.
  */
 export function messageId(message: TransferMessage): string {
   const { transfer } = message;
@@ -114,12 +118,12 @@ export function messageId(message: TransferMessage): string {
   }
 }
 
-/** The resource that a message is sent on. */
+/** Returns the resource to send a message on. */
 export function resourceOf(message: TransferMessage): string {
   return message.type === "cancel" ? CANCEL_RESOURCE : FILE_RESOURCE;
 }
 
-/** Whether messages on a resource are those of transfers. */
+/** Reports whether a resource carries transfer messages. */
 export function isTransferResource(resource: string): boolean {
   return resource === FILE_RESOURCE || resource === CANCEL_RESOURCE;
 }
@@ -128,9 +132,9 @@ const encoder = new TextEncoder();
 const NOTHING = new Uint8Array(0);
 
 /**
- * The body of a message.
+ * Encodes a message as a body.
  *
- * @throws RangeError when a value is not allowed, or the name is so long that the header has no room for it
+ * @throws RangeError if a value is invalid, or the name is too long for the header
  */
 export function encodeMessage(message: TransferMessage): Uint8Array {
   const { bytes = NOTHING, ...fields } = "bytes" in message ? message : { ...message, bytes: NOTHING };
@@ -152,7 +156,7 @@ export function encodeMessage(message: TransferMessage): Uint8Array {
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * Reads the body of a message. The contents share its memory.
+ * Decodes a body. The returned contents share its memory.
  *
  * @throws NotATransfer
  */

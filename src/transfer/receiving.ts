@@ -1,8 +1,9 @@
 /**
- * One incoming transfer: what has arrived, and what is to be done about each message. Pure: the caller writes, reads back,
- * and keeps the journal.
+ * State machine of one incoming transfer: tracks what has arrived, and decides what to do about each message. Pure: the
+ * caller does the I/O and keeps the journal.
  *
- * A part counts as here when it is on the disk (`written`), so that what is decided never rests on what a crash takes away.
+ * A range counts as received only once it is on disk (`written`), so that no decision depends on data that a crash may
+ * lose.
  *
  * @module
  */
@@ -10,7 +11,7 @@ import { type Range, Ranges } from "../lib/ranges.ts";
 import { GAPS } from "./limits.ts";
 import type { BeginMessage, EndMessage, PartMessage } from "./message.ts";
 
-/** Why a transfer was set aside: one enumeration for the command, its JSON and the README. */
+/** Why a transfer was set aside. The command, its JSON output and the README use these same reasons. */
 export const SET_ASIDE = {
   PartMissing: "The end came, and parts before it did not. When they come after all, the file is completed.",
   HashMismatch: "What arrived is not what the sender read: its hash is another.",
@@ -28,29 +29,29 @@ export const SET_ASIDE = {
 /** Name of a reason: stable, and listed in the README. */
 export type SetAsideReason = keyof typeof SET_ASIDE;
 
-/** What is to be done about a part. */
+/** What to do about a part. */
 export type PartDecision =
-  /** Write these ranges of it, both ends included, and call `written` for each when it is on the disk. */
+  /** Write these ranges of it, both ends included; call `written` for each when it is on disk. */
   | { readonly do: "write"; readonly ranges: readonly Range[] }
-  /** All of it is here. */
+  /** All of it has been received already. */
   | { readonly do: "ignore" }
   | { readonly do: "setAside"; readonly reason: SetAsideReason };
 
-/** What is to be done when something has changed. */
+/** What to do after a change. */
 export type Progress =
   | { readonly do: "wait" }
-  /** Everything is here: compare size and hash of the file with the end, and call `verified`. */
+  /** All bytes are here: read the file back, and pass its size and hash to `verified`. */
   | { readonly do: "verify"; readonly end: EndMessage }
   | { readonly do: "setAside"; readonly reason: SetAsideReason };
 
 export class Receiving {
-  /** Bytes that are on the disk, by offset. */
+  /** Bytes on disk, by offset. */
   readonly held = new Ranges();
   #begin: BeginMessage | undefined;
   #end: EndMessage | undefined;
   #reason: SetAsideReason | undefined;
 
-  /** Undefined while it has not come, as when another program has taken it. */
+  /** Undefined if it has not arrived, for example because another program received it. */
   get begin(): BeginMessage | undefined {
     return this.#begin;
   }
@@ -59,22 +60,22 @@ export class Receiving {
     return this.#end;
   }
 
-  /** Why it was set aside; undefined when it was not, or what was missing has come. */
+  /** Why the transfer was set aside; undefined if it was not, or continues after all. */
   get reason(): SetAsideReason | undefined {
     return this.#reason;
   }
 
-  /** How long the file will be; until the end has come, what the sender expects. Undefined while nobody has said. */
+  /** Size of the file; until the end has arrived, the size that the sender expects. Undefined if unknown. */
   get size(): number | undefined {
     return this.#end?.size ?? this.#begin?.size ?? undefined;
   }
 
-  /** Every byte before this one is on the disk. */
+  /** Number of leading bytes on disk without a gap. */
   get contiguous(): number {
     return this.held.nextMissing(0);
   }
 
-  /** The first one counts. True when this was it. */
+  /** Accepts the begin message. Only the first one counts; returns true for it. */
   begun(begin: BeginMessage): boolean {
     if (this.#begin !== undefined) return false;
     this.#begin = begin;
@@ -91,25 +92,27 @@ export class Receiving {
       from = this.held.nextMissing(to + 1);
     }
     if (ranges.length === 0) return { do: "ignore" };
-    // A part that closes a gap, or goes on where another ended, is always welcome.
+    // Always accept a part that closes a gap or extends a range.
     const apart = !this.held.has(offset - 1) && !this.held.has(last + 1) && offset > 0;
     if (apart && this.held.length > GAPS) return { do: "setAside", reason: "TooManyGaps" };
     return { do: "write", ranges };
   }
 
-  /** A range is on the disk. */
+  /** Marks a range as on disk. */
   written(from: number, to: number): void {
     this.held.add(from, to);
   }
 
-  /** The first one counts. True when this was it. */
+  /** Accepts the end message. Only the first one counts; returns true for it. */
   ended(end: EndMessage): boolean {
     if (this.#end !== undefined) return false;
     this.#end = end;
     return true;
   }
 
-  /** Asked when nothing is being written: whether it is complete, can become so, or is to be set aside. */
+  /**
+   * Decides whether the file is complete, must wait, or is to be set aside. Call this only while no write is pending.
+   */
   progress(): Progress {
     const end = this.#end;
     if (end === undefined) return { do: "wait" };
@@ -118,7 +121,7 @@ export class Receiving {
     return { do: "verify", end };
   }
 
-  /** The file was read back: undefined when it is what was sent, else why it is not. */
+  /** Checks the file that was read back. Returns undefined if it is what was sent, otherwise the reason. */
   verified(size: number, sha256: string): SetAsideReason | undefined {
     if (size !== this.#end?.size) return "SizeMismatch";
     return sha256 === this.#end.sha256 ? undefined : "HashMismatch";

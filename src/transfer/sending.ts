@@ -1,6 +1,6 @@
 /**
- * One outgoing transfer: which messages a file becomes, and how far the relay has it safe. Pure: the caller reads the
- * file, makes the hash, sends, and keeps `acknowledged` in its journal.
+ * State machine of one outgoing transfer: splits a file into messages, and tracks how much the relay has stored. Pure:
+ * the caller reads and hashes the file, sends, and records `acknowledged` in its journal.
  *
  * ```ts
  * const sending = new Sending({ transfer, name, size });
@@ -9,24 +9,24 @@
  * send(sending.end(hash));
  * ```
  *
- * An interrupted transfer goes on with `from`: the caller reads what was acknowledged again, for the hash alone.
+ * An interrupted transfer resumes with `from`: the caller reads the acknowledged bytes again, only to hash them.
  *
  * @module
  */
 import { Ranges } from "../lib/ranges.ts";
 import type { BeginMessage, CancelMessage, EndMessage, FileAttributes, PartMessage, WholeMessage } from "./message.ts";
 
-/** What is sent. */
+/** What to send. */
 export interface SendingOptions extends FileAttributes {
-  /** `transferId` of 16 random bytes; the same one when an interrupted transfer goes on. */
+  /** `transferId` of 16 random bytes; reuse it to resume an interrupted transfer. */
   readonly transfer: string;
-  /** Null when it is known only at the end. */
+  /** Null if known only at the end. */
   readonly size: number | null;
-  /** Bytes that the relay has safe from a run before; 0 by default. */
+  /** Bytes that the relay has stored from an earlier run; default 0. */
   readonly from?: number;
 }
 
-/** A file that fits into one part, as one message. */
+/** Makes the single message for a file that fits into one part. */
 export function wholeMessage(
   file: FileAttributes & { readonly transfer: string },
   bytes: Uint8Array,
@@ -35,7 +35,7 @@ export function wholeMessage(
   return { type: "whole", ...attributesOf(file), transfer: file.transfer, size: bytes.length, sha256, bytes };
 }
 
-/** Gives a transfer up. */
+/** Makes the message that abandons a transfer. */
 export function cancelMessage(transfer: string, reason: string): CancelMessage {
   return { type: "cancel", transfer, reason };
 }
@@ -55,12 +55,12 @@ export class Sending {
     return this.#options.transfer;
   }
 
-  /** Where the next part begins. */
+  /** Offset of the next part. */
   get next(): number {
     return this.#next;
   }
 
-  /** Every byte before this one is safe at the relay: where another run may go on. */
+  /** Number of leading bytes that the relay has stored: where another run may resume. */
   get acknowledged(): number {
     return this.#acknowledged.nextMissing(0);
   }
@@ -70,19 +70,25 @@ export class Sending {
     return { type: "begin", ...attributesOf(this.#options), transfer, size };
   }
 
-  /** The next part; at most PART_BYTES, and all but the last that long, so that a run that goes on makes the same ones. */
+  /**
+   * Makes the next part. All but the last must have exactly PART_BYTES, so that a resumed run produces the same parts.
+   */
   part(bytes: Uint8Array): PartMessage {
     const part: PartMessage = { type: "part", transfer: this.#options.transfer, offset: this.#next, bytes };
     this.#next += bytes.length;
     return part;
   }
 
-  /** The relay has a part safe. */
+  /** Marks a part as stored by the relay. */
   acknowledge({ offset, bytes }: PartMessage): void {
     this.#acknowledged.add(offset, offset + bytes.length - 1);
   }
 
-  /** @param sha256 of all that was read, from the first byte on */
+  /**
+   * Makes the end message.
+   *
+   * @param sha256 hash of everything read, from the first byte on
+   */
   end(sha256: string): EndMessage {
     return { type: "end", transfer: this.#options.transfer, size: this.#next, sha256 };
   }

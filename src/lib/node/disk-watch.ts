@@ -1,10 +1,10 @@
 /**
- * Watches how much room there is on a disk, so that what writes to it refuses in time and by name. Node only.
+ * Watches the free space of a disk, so that writers can refuse new data early and with a clear error. Node only.
  *
- *   free < minimum    full: nothing new is taken; what is left is for what empties the store
- *   nothing is free   another program was faster: the ballast is given up, so that even now what waits can be read,
+ *   free < minimum    full: nothing new is accepted; the remaining space is for draining the store
+ *   nothing is free   another program was faster: the ballast is deleted, so that waiting messages can still be read,
  *                     acknowledged and purged
- *   free again        the ballast is made again
+ *   free again        the ballast is recreated
  *
  * @module
  */
@@ -13,31 +13,34 @@ import { rmSync, statfsSync, statSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
 
 /**
- * What has to be left by default. A mailbox of 256 MiB that is delivered or purged writes a few MiB of page numbers, and a
- * thousand devices that come for what waits 100 KiB each; nobody fills so much within the second between two looks, but
- * with a copy of something large, and for that there is the ballast.
+ * Space to keep free by default. Delivering or purging a mailbox of 256 MiB writes a few MiB of page numbers; a
+ * thousand devices fetching their messages write 100 KiB each. Only copying something large fills that much within the
+ * second between two checks, and for that there is the ballast.
  */
 export const MIN_FREE = 64 * 1024 * 1024;
 
-/** Of a small disk, such as that of a container, an eighth has to be left: it holds no mailbox that would need more. */
+/** On a small disk, such as a container's, keep an eighth free: no mailbox on it can need more. */
 const MIN_FREE_SHARE = 8;
 
 /**
- * Octets of the ballast: 2,000 pages of a database. An acknowledgement writes ten, and a virtual connection of a device
- * that comes for its messages thirty.
+ * Size of the ballast in bytes: 2,000 database pages. An acknowledgement writes ten pages; a virtual connection of a
+ * device that fetches its messages writes thirty.
  */
 export const BALLAST = 8 * 1024 * 1024;
 
-/** Below this many octets a write may fail at any moment. */
+/** With fewer bytes free, a write may fail at any moment. */
 const NOTHING = 1024 * 1024;
 
-/** A look costs a few microseconds. */
+/** Milliseconds between checks. A check costs a few microseconds. */
 const INTERVAL = 1000;
 
-/** So long a disk counts as full after a write has failed, whatever it says: quotas and inodes can be used up as well. */
+/**
+ * How long the disk counts as full after a failed write, in milliseconds, whatever space it reports: quotas and inodes
+ * can run out too.
+ */
 const FAILED = 10_000;
 
-/** A disk that was full has room again when an eighth more than the minimum is free: it would go to and fro otherwise. */
+/** Hysteresis: a full disk has room again when an eighth more than the minimum is free. */
 const SLACK = 8;
 
 export interface DiskWatchOptions {
@@ -45,15 +48,15 @@ export interface DiskWatchOptions {
   readonly folder: string;
   /** File for the ballast; without it there is none. */
   readonly ballast?: string | undefined;
-  /** What has to be left, in octets. Default {@link MIN_FREE}, or an eighth of a disk that is smaller than eight times that. */
+  /** Bytes to keep free. Default {@link MIN_FREE}, or an eighth of a disk smaller than eight times that. */
   readonly minFree?: number | undefined;
-  /** Called when it has become full, and when there is room again, with what has to be left. */
+  /** Called when the disk becomes full and when it has room again, with the number of bytes to keep free. */
   readonly changed?: (full: boolean, minFree: number) => void;
 }
 
-/** The disk and the time, for tests. */
+/** Disk and clock, replaceable for tests. */
 export interface Disk {
-  /** Octets that are free, and octets in all. */
+  /** Returns free and total bytes. */
   room(folder: string): { readonly free: number; readonly size: number };
   now(): number;
 }
@@ -82,12 +85,12 @@ export class DiskWatch {
     this.#timer.unref();
   }
 
-  /** Whether nothing new is to be taken. */
+  /** Whether to refuse new data. */
   get full(): boolean {
     return this.#full;
   }
 
-  /** A write has failed for want of room. */
+  /** Reports that a write failed for lack of space. */
   failed(): void {
     this.#failedAt = this.#disk.now();
     this.#giveUp();
@@ -96,7 +99,7 @@ export class DiskWatch {
 
   look(): void {
     const room = this.#room();
-    // The folder is gone: the next write there reports it.
+    // The folder is gone. The next write there will report it.
     if (room === undefined) return;
     const { free, size } = room;
     const { minFree = Math.min(MIN_FREE, Math.floor(size / MIN_FREE_SHARE)) } = this.#options;
@@ -117,7 +120,7 @@ export class DiskWatch {
     }
   }
 
-  /** Resolves when the ballast, if it is just being made, is there. */
+  /** Resolves when the ballast exists, if it is being created. */
   async ready(): Promise<void> {
     await this.#making;
   }
@@ -141,7 +144,7 @@ export class DiskWatch {
   }
 }
 
-/** Random octets: a file system that compresses would keep no room for others. */
+/** Random bytes, because a compressing file system would reserve no space for others. */
 async function makeBallast(path: string): Promise<void> {
   const part = `${path}.new`;
   try {
@@ -152,7 +155,7 @@ async function makeBallast(path: string): Promise<void> {
   }
 }
 
-/** Whether an error says that there is no room left on the disk, in the words of SQLite or of the system. */
+/** Reports whether an error of SQLite or the system means that the disk is full. */
 export function isDiskFull(error: unknown): boolean {
   return error instanceof Error && /database or disk is full|SQLITE_FULL|ENOSPC|EDQUOT/.test(error.message);
 }

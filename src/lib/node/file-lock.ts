@@ -1,9 +1,9 @@
 /**
- * A lock between processes, held while this process lives. Node only.
+ * A lock between processes, held until released or until the process ends. Node only.
  *
- * Node has no flock. SQLite has the locks of every system that Node runs on, and the kernel drops them with the process,
- * however it ends: so nobody has to judge whether a lock is stale. The file itself stays empty. Beside it stands a record
- * of who holds the lock, for an error message, and of what that process would leave behind.
+ * Node has no flock. SQLite uses the native locks of every system that Node runs on, and the kernel drops them with the
+ * process, however it ends, so there are no stale locks to detect. The lock file stays empty. A record beside it names
+ * the holder, for error messages, and what that process would leave behind.
  *
  * Nothing else in this process may open the file: on POSIX, closing it would drop the lock.
  *
@@ -13,21 +13,21 @@ import { lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from "node
 import { DatabaseSync } from "node:sqlite";
 import { isRunning, type ProcessId, processId } from "./process-id.ts";
 
-/** Who holds a lock. */
+/** The holder of a lock. */
 export interface Holder extends ProcessId {
-  /** When it took the lock, as ISO 8601. */
+  /** When it took the lock, in ISO 8601. */
   readonly since: string;
-  /** What it was called as, without its options: they may have secrets. */
+  /** Its command without options, which may contain secrets. */
   readonly command: string;
-  /** Processes that it has started and that would outlive it. */
+  /** Child processes that would outlive it. */
   readonly children: readonly ProcessId[];
-  /** A temporary folder of its own. */
+  /** Its temporary folder. */
   readonly folder?: string | undefined;
 }
 
 /** The lock is held by another process. */
 export class LockHeld extends Error {
-  /** Undefined when it has not said who it is. */
+  /** Undefined if the holder left no record. */
   readonly holder: Holder | undefined;
 
   constructor(path: string, holder: Holder | undefined) {
@@ -37,16 +37,18 @@ export class LockHeld extends Error {
   }
 }
 
-/** Who holds a lock, in words. */
+/** Describes the holder of a lock. */
 export function describe(holder: Holder | undefined): string {
   if (holder === undefined) return "another process";
   return `process ${holder.pid} (${holder.command}, since ${holder.since})`;
 }
 
-/** How long two that try at the same moment wait for each other, in milliseconds: each may have to step back once. */
+/** How long two concurrent attempts wait for each other, in milliseconds: each may have to back off once. */
 const TRY_TIMEOUT = 1000;
 
-/** How often and how long the record of a holder is waited for: it is written just after the lock is taken. */
+/**
+ * Attempts to read the holder's record, and the pause between them in milliseconds: it is written just after locking.
+ */
 const RECORD_TRIES = 5;
 const RECORD_PAUSE = 50;
 
@@ -54,15 +56,15 @@ export class FileLock {
   readonly #path: string;
   readonly #database: DatabaseSync;
   #holder: Holder;
-  /** What a holder before has left, which ended without releasing the lock. */
+  /** The record of an earlier holder that ended without releasing the lock. */
   readonly left: Holder | undefined;
 
   /**
    * Takes the lock.
    *
-   * @param path a file of its own; it is made when it is not there
-   * @param patience how long to wait for another who tries at the same moment, in milliseconds
-   * @throws LockHeld; Error of node:sqlite when the file cannot be opened
+   * @param path file used for the lock alone; created if missing
+   * @param patience how long to wait for a concurrent attempt, in milliseconds
+   * @throws LockHeld; Error of node:sqlite if the file cannot be opened
    */
   constructor(path: string, patience = TRY_TIMEOUT) {
     this.#path = path;
@@ -82,13 +84,13 @@ export class FileLock {
     this.#write();
   }
 
-  /** Says what this process would leave behind if it were killed now. */
+  /** Records what this process would leave behind if killed now. */
   note(left: Pick<Holder, "children" | "folder">): void {
     this.#holder = { ...this.#holder, ...left };
     this.#write();
   }
 
-  /** The next run finds nothing left. */
+  /** Releases the lock and removes the record: nothing was left behind. */
   release(): void {
     rmSync(recordOf(this.#path), { force: true });
     this.#database.close();
@@ -101,7 +103,7 @@ export class FileLock {
       renameSync(`${path}.new`, path);
     } catch (error) {
       rmSync(`${path}.new`, { force: true });
-      // On a full disk the lock holds all the same, and in a folder that was removed nobody asks who holds it.
+      // On a full disk the lock still holds. If the folder was removed, no process can ask for the holder.
       if (!["ENOSPC", "EDQUOT", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
     }
   }
@@ -111,7 +113,9 @@ function recordOf(path: string): string {
   return `${path}.json`;
 }
 
-/** The record beside a lock. It names processes to be ended, so it counts only when nobody else could have written it. */
+/**
+ * Reads the record beside a lock. It names processes to kill, so it is ignored if another user could have written it.
+ */
 export function readRecord(path: string): Holder | undefined {
   try {
     const { uid, mode } = lstatSync(recordOf(path));
@@ -123,7 +127,7 @@ export function readRecord(path: string): Holder | undefined {
   }
 }
 
-/** A record of somebody who is there: one that a dead process left is about to be replaced. */
+/** Waits for the record of a live holder: the record of a dead one is about to be replaced. */
 function awaitRecord(path: string): Holder | undefined {
   for (let tries = 1; ; tries += 1) {
     const holder = readRecord(path);

@@ -1,5 +1,5 @@
 /**
- * Processes of this machine, told apart from later ones that get the same number. Node only.
+ * Identifies processes on this machine, safe against reuse of process numbers. Node only.
  *
  * @module
  */
@@ -7,28 +7,31 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** A process: its number, and when it started, in whatever form the system tells it. */
+/** A process: its number and its start time, in a system-specific form. */
 export interface ProcessId {
   readonly pid: number;
   readonly started: string;
 }
 
-/** How long a process that was killed may take to be gone, in milliseconds: it may have much memory to give back. */
+/** Time for a killed process to disappear, in milliseconds: it may have much memory to free. */
 const END_TIMEOUT = 10_000;
 const END_POLL = 20;
 
-/** The process that has this number now; undefined when none has, or when the system does not tell. */
+/** Returns the process that has this number now, or undefined if there is none or the system does not say. */
 export function processId(pid: number): ProcessId | undefined {
   const started = process.platform === "linux" ? startedOnLinux(pid) : startedByPs(pid);
   return started === undefined ? undefined : { pid, started };
 }
 
-/** Whether a process still runs, and not another one that has got its number. */
+/** Reports whether this very process is still running. */
 export function isRunning({ pid, started }: ProcessId): boolean {
   return processId(pid)?.started === started;
 }
 
-/** Kills a process, and waits until it is gone. False when it is not: it belongs to somebody else, say. */
+/**
+ * Kills a process and waits until it is gone. Returns false if that fails, for example because it belongs to another
+ * user.
+ */
 export async function endProcess(id: ProcessId): Promise<boolean> {
   for (let waited = 0; isRunning(id); waited += END_POLL) {
     if (waited >= END_TIMEOUT) return false;
@@ -42,11 +45,14 @@ export async function endProcess(id: ProcessId): Promise<boolean> {
   return true;
 }
 
-/** Clock ticks count from the boot, so the boot is part of it. A zombie runs no longer, once all its threads have ended. */
+/**
+ * The start time counts clock ticks from boot, so the boot id is included. A zombie has ended once all its threads
+ * have.
+ */
 function startedOnLinux(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The name of the program stands in parentheses, and may have some itself.
+    // The program name is in parentheses, and may itself contain some.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const [state] = fields;
     const ticks = fields[STARTTIME];
@@ -58,11 +64,11 @@ function startedOnLinux(pid: number): string | undefined {
   }
 }
 
-/** Fields 20 and 22 of proc_pid_stat(5), counted from field 3, which is the first behind the name. */
+/** Fields 20 and 22 of proc_pid_stat(5), as indexes from field 3, the first after the name. */
 const NUM_THREADS = 20 - 3;
 const STARTTIME = 22 - 3;
 
-/** Windows has no ps: there nothing is ever ended by its number. */
+/** Windows has no ps: there, no process is ever killed by number. */
 function startedByPs(pid: number): string | undefined {
   try {
     const [state = "", ...started] = execFileSync("ps", ["-o", "stat=,lstart=", "-p", String(pid)], {

@@ -1,42 +1,45 @@
 /**
- * Octets out of web streams, in large pieces and within limits of time.
+ * Reads bytes from web streams, in large pieces and with timeouts.
  *
  * @module
  */
 import { within } from "./timeout.ts";
 
 /**
- * The most that one read takes from a body or a socket. The platform's own chunks are 4 KiB and cost more per octet
- * by a factor of four to eleven; above 256 KiB nothing is gained.
+ * Maximum bytes per read from a body or socket. The platform's default chunks of 4 KiB cost four to eleven times more
+ * per byte; beyond 256 KiB nothing is gained.
  */
 export const READ_SIZE = 256 * 1024;
 
-/** The first read of a stream: the platform's own chunk. Most streams are silent, and each waits with such a buffer. */
+/** Size of the first read: the platform's default chunk. Most streams are idle, and each one holds such a buffer. */
 export const FIRST_READ = 4096;
 
-/** A buffer shrinks after so many reads in a row that needed an eighth of it or less: Noops, and not the rests of batches. */
+/**
+ * A buffer shrinks after this many reads in a row that fill at most an eighth of it: those are Noops, not the tails of
+ * batches.
+ */
 export const SMALL_READS = 2;
 
-/** What a read gave: octets, valid until the next read; the end of the stream; or nothing within the time given. */
+/** Result of a read: bytes, valid until the next read; the end of the stream; or nothing in time. */
 export type Read = Uint8Array | "end" | "late";
 
 export interface ByteReader {
-  /** @param patience milliseconds; without it the read waits for ever */
+  /** @param patience milliseconds; if omitted, the read waits forever */
   (patience?: number): Promise<Read>;
-  /** Leaves the rest of the stream to others. No read may be under way. */
+  /** Releases the stream to other readers. No read may be pending. */
   release(): void;
 }
 
 /**
- * Reads a stream in pieces of up to `size` octets, into one buffer that serves all reads. It is small while little comes,
- * so that thousands of streams may be silent, and grows with what comes. A read that comes late is not lost: the next call
- * waits for it. Rejects when the sender is gone.
+ * Reads a stream in pieces of up to `size` bytes, into one reused buffer. The buffer is small while little arrives, so
+ * that thousands of streams can be idle, and grows with the traffic. A late read is not lost: the next call waits for
+ * it. Rejects if the sender is gone.
  */
 export function byteReader(stream: ReadableStream<Uint8Array>, size: number): ByteReader {
   const reader = stream.getReader({ mode: "byob" });
   let buffer = new ArrayBuffer(Math.min(size, FIRST_READ));
   let pending: Promise<Read> | undefined;
-  /** Reads in a row that had far too large a buffer. */
+  /** Consecutive reads whose buffer was far too large. */
   let small = 0;
 
   async function read(): Promise<Read> {
@@ -46,7 +49,7 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): By
     const held = buffer.byteLength;
     small = value.length < held / 8 ? small + 1 : 0;
     const fitting = fit(value.length, held, size, small);
-    // What was read is the caller's until he asks for more: the next read has another buffer when its size is another.
+    // The caller owns this buffer until the next read. To resize, allocate a new one.
     if (fitting !== held) buffer = new ArrayBuffer(fitting);
     return value;
   }
@@ -54,12 +57,12 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): By
   const next = async (patience?: number): Promise<Read> => {
     if (pending === undefined) {
       pending = read();
-      // It may fail while nobody waits for it.
+      // It may reject while no call is waiting for it.
       pending.catch(() => undefined);
     }
     const got = patience === undefined ? { value: await pending } : await within(patience, pending);
     if (got === undefined) return "late";
-    // Only now: what has come while nobody waited is for the next call.
+    // Cleared only now: data that arrived between calls belongs to the next call.
     pending = undefined;
     return got.value;
   };
@@ -67,8 +70,8 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): By
 }
 
 /**
- * How large a buffer is right after so much has come into one of that size. It must not shrink for what was only the rest
- * of more: the next that comes would be cut in two, which costs more than the memory.
+ * Returns the buffer size to use after a read. The tail of a batch must not shrink it: the next batch would be cut in
+ * two, which costs more than the memory.
  */
 function fit(came: number, held: number, most: number, small: number): number {
   if (came === held) return Math.min(most, 4 * held);
@@ -76,10 +79,11 @@ function fit(came: number, held: number, most: number, small: number): number {
 }
 
 /**
- * A whole body of at most `limit` octets; undefined when it is longer. Rejects when the sender is gone.
+ * Reads a whole body of at most `limit` bytes. Returns undefined if it is longer. Rejects if the sender is gone.
  *
- * @param length of the body, where it is known. Then nobody is woken for less than what there is memory for: a body that
- *   comes an octet at a time costs no more than any other.
+ * @param length length of the body, if known. Each read then waits until the buffer is full: a body that arrives byte
+ * by byte
+ *   costs no more than any other.
  */
 export async function readBody(
   stream: ReadableStream<Uint8Array> | null,
@@ -89,7 +93,7 @@ export async function readBody(
   if (stream === null || length === 0) return new Uint8Array(0);
   const reader: ByobReader = stream.getReader({ mode: "byob" });
   const most = Math.min(limit + 1, length ?? limit + 1);
-  // Many bodies may be on their way at once, and slowly: each has as much memory as has come of it.
+  // Many slow bodies may be in flight at once: each uses memory in proportion to what has arrived.
   let whole = new Uint8Array(Math.min(most, FIRST_READ));
   let came = 0;
   while (came <= limit) {
@@ -101,7 +105,7 @@ export async function readBody(
     const min = length === undefined ? 1 : whole.length - came;
     const { value, done } = await reader.read(whole.subarray(came), { min });
     if (value === undefined) return undefined;
-    // Reading takes the buffer away and gives it back in the piece.
+    // Reading detaches the buffer, and returns it with the piece.
     whole = new Uint8Array(value.buffer as ArrayBuffer);
     came += value.length;
     if (done || came === length) return whole.subarray(0, came);
@@ -110,7 +114,7 @@ export async function readBody(
   return undefined;
 }
 
-/** What is used of a reader, with an option that the platform has and its types do not. */
+/** The part of the reader used here, with an option that the platform supports but its types lack. */
 interface ByobReader {
   read(
     view: Uint8Array<ArrayBuffer>,

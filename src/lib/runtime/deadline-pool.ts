@@ -1,12 +1,15 @@
 /**
- * Waiting with a limit of time, for a call to another object above all: a deploy or a crash may swallow it. All that one
- * object waits for shares a timer, since a timer of its own costs more than a call may. It runs while there is something
- * to wait for, and at the most once after that, so an object that is silent may sleep.
+ * Timeouts for RPC calls, which a deploy or crash can swallow. All calls of one object share a timer, because a timer
+ * each can cost more than the call. It runs while calls are pending, and at most once more, so that an idle object can
+ * hibernate.
  *
  * @module
  */
 
-/** How often calls that are under way are looked at: one that has failed is known so much later, which hardly matters. */
+/**
+ * Interval between checks of pending calls, in milliseconds: a timeout is noticed that much later, which hardly
+ * matters.
+ */
 export const CALL_LOOK = 1_000;
 
 interface Waiting {
@@ -16,16 +19,16 @@ interface Waiting {
 
 export class DeadlinePool {
   readonly #timeout: number;
-  /** What is waited for, the oldest first. */
+  /** Pending calls, oldest first. */
   readonly #waiting = new Set<Waiting>();
   #looking = false;
 
-  /** @param timeout after which nothing is waited for any more, in milliseconds; it may take {@link CALL_LOOK} longer */
+  /** @param timeout milliseconds after which a call has failed; it may take {@link CALL_LOOK} longer */
   constructor(timeout: number) {
     this.#timeout = timeout;
   }
 
-  /** What a promise gives; undefined when it does not come in time. */
+  /** Returns the value of a promise, or undefined if it takes too long. */
   async within<T>(promise: Promise<T>): Promise<{ readonly value: T } | undefined> {
     let waiting: Waiting | undefined;
     const late = new Promise<undefined>((resolve) => {
@@ -40,7 +43,7 @@ export class DeadlinePool {
     }
   }
 
-  /** What a call gives; rejects when it does not come back in time. */
+  /** Returns the result of a call; rejects if it takes too long. */
   async keep<T>(call: Promise<T>): Promise<T> {
     const got = await this.within(call);
     if (got === undefined) throw new Error(`no answer within ${this.#timeout} ms`);

@@ -4,14 +4,14 @@
  * @module
  */
 
-/** What a promise gives; rejects when it takes longer than so many milliseconds. */
+/** Returns the value of a promise; rejects if it takes longer than this many milliseconds. */
 export async function promptly<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
   const got = await within(milliseconds, promise);
   if (got === undefined) throw new Error(`no answer within ${milliseconds} ms`);
   return got.value;
 }
 
-/** What a promise gives, or undefined when it takes longer than so many milliseconds. */
+/** Returns the value of a promise, or undefined if it takes longer than this many milliseconds. */
 export async function within<T>(milliseconds: number, promise: Promise<T>): Promise<{ readonly value: T } | undefined> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<undefined>((resolve) => {
