@@ -88,8 +88,9 @@ function ownAddress(command: string, text: string): string {
 }
 
 /**
- * Returns a function that yields the token: the option's text, or for `@FILE` the file's content, read anew on each
- * call.
+ * Returns a function that yields the token. For `@FILE`, it reads the file anew on each call.
+ *
+ * @throws CommandError CannotRead
  */
 export function tokenOf(text: string): (() => string) | undefined {
   if (text === "") return undefined;

@@ -177,7 +177,7 @@ export class PartialFile {
     );
     await this.#journal.append(lines.join(""));
     for (const [from, to] of decision.ranges) this.receiving.written(from, to);
-    // Ignore errors here: whoever needs the hash reads again and gets the error.
+    // Ignore errors here: `verify` reads again and reports them.
     this.#readOn().catch(() => undefined);
     return decision;
   }

@@ -16,6 +16,7 @@ import { beginRun } from "./edge-run.ts";
 import { sweepEmptyDatabases } from "./empty-databases.ts";
 import { type Front, freePort, frontBinding, urlOf } from "./workerd-socket.ts";
 
+/** Options of a local edge. Names in capitals are settings of the worker. */
 export interface LocalEdgeOptions {
   /** Address to listen on. Default 127.0.0.1, which other machines cannot reach. */
   readonly host?: string;

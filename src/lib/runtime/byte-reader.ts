@@ -81,9 +81,8 @@ function fit(came: number, held: number, most: number, small: number): number {
 /**
  * Reads a whole body of at most `limit` bytes. Returns undefined if it is longer. Rejects if the sender is gone.
  *
- * @param length length of the body, if known. Each read then waits until the buffer is full: a body that arrives byte
- * by byte
- *   costs no more than any other.
+ * @param length length of the body, if known. Each read then waits until the buffer is full: a body that arrives byte by
+ *   byte costs no more than any other.
  */
 export async function readBody(
   stream: ReadableStream<Uint8Array> | null,
