@@ -2,9 +2,7 @@
 
 const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 24 * 3600 };
 
-/**
- * Parses a duration such as 90s, 15m, 12h or 30d into whole seconds. Returns undefined if the text is not a duration.
- */
+/** Parses a duration such as 90s, 15m, 12h or 30d into seconds. Returns undefined if it is not one. */
 export function secondsIn(text: string): number | undefined {
   const [, count = "", unit = ""] = /^(0|[1-9][0-9]{0,6})([smhd])$/.exec(text) ?? [];
   const seconds = SECONDS[unit];

@@ -6,10 +6,7 @@
  * The installed package contains the compiled command; the source tree has main.ts beside this file.
  */
 
-/**
- * Required minor version per major version. Compiled code needs node:sqlite; the source needs TypeScript support as
- * well.
- */
+/** Minimum minor version by major version. Compiled code needs node:sqlite; the source also needs TypeScript. */
 const COMPILED = { 22: 13, 23: 4 };
 const SOURCE = { 22: 18, 23: 6 };
 /** From this major version on, any minor version will do. */

@@ -7,9 +7,7 @@
 
 type Waiting = ReturnType<typeof Promise.withResolvers<void>>;
 
-/**
- * Wraps `work`. The returned promise settles with a run that started after the call. At most one run is in progress.
- */
+/** Wraps `work`: the promise settles with a run that started after the call. At most one run is in progress. */
 export function coalesced(work: () => Promise<void>): () => Promise<void> {
   let running = false;
   let next: Waiting | undefined;

@@ -83,10 +83,7 @@ export class RecentSet {
     this.#octets += source.octets;
   }
 
-  /**
-   * Frees a tenth, so that this is not done for each id: first from the largest sources, then the least recently used
-   * ones.
-   */
+  /** Frees a tenth at once, to amortise the cost: first from the largest sources, then from the least recently used. */
   #makeRoom(): void {
     const room = REMEMBERED_OCTETS * 0.9;
     const level = Math.max(

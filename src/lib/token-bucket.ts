@@ -46,9 +46,7 @@ export function giveBack(to: Bucket, amount: number, now: number): void {
   to.level = Math.min(to.burst, levelOf(to, now) + amount);
 }
 
-/**
- * Returns milliseconds until an amount is available, if nothing else is taken; Infinity for an amount above `burst`.
- */
+/** Returns the milliseconds until an amount is available, if nothing else is taken; Infinity above `burst`. */
 export function wait(of: Bucket, amount: number, now: number): number {
   const missing = amount - levelOf(of, now);
   if (missing <= 0) return 0;

@@ -67,8 +67,7 @@ export function numbered(component: string, number: number, bytes = COMPONENT_BY
 }
 
 /**
- * Returns the same text for two names that some common system treats as equal: by case, normalization or invisible
- * characters.
+ * Returns a key that is equal for names some system treats as equal: by case, normalization or invisible characters.
  */
 export function collisionKey(component: string): string {
   return component

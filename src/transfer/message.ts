@@ -99,8 +99,8 @@ export function transferId(random: Uint8Array): string {
 }
 
 /**
- * Returns the id to send a message under. Equal messages have equal ids, so that what is resent after an interruption is
- * dropped where it is already stored. A part or an end of another length has another id.
+ * Returns the id to send a message under. Equal messages have equal ids, so that what is resent after an interruption
+ * is dropped where it is already stored. A part or an end of another length has another id.
  */
 export function messageId(message: TransferMessage): string {
   const { transfer } = message;

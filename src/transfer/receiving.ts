@@ -110,9 +110,7 @@ export class Receiving {
     return true;
   }
 
-  /**
-   * Decides whether the file is complete, must wait, or is to be set aside. Call this only while no write is pending.
-   */
+  /** Decides whether the file is complete, must wait, or is set aside. Call this only while no write is pending. */
   progress(): Progress {
     const end = this.#end;
     if (end === undefined) return { do: "wait" };

@@ -70,9 +70,7 @@ export class Sending {
     return { type: "begin", ...attributesOf(this.#options), transfer, size };
   }
 
-  /**
-   * Makes the next part. All but the last must have exactly PART_BYTES, so that a resumed run produces the same parts.
-   */
+  /** Makes the next part. All but the last must have PART_BYTES, so that a resumed run makes the same parts. */
   part(bytes: Uint8Array): PartMessage {
     const part: PartMessage = { type: "part", transfer: this.#options.transfer, offset: this.#next, bytes };
     this.#next += bytes.length;

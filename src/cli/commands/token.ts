@@ -116,9 +116,7 @@ async function keygen({ out, keys, id }: { out?: string; keys?: string; id?: str
   console.error(`the private key is in ${out}: keep it where tokens are issued, and nowhere else`);
 }
 
-/**
- * Creates a key. Returns the key set with the public half, for the edge, and the private key, for the issuer of tokens.
- */
+/** Creates a key. Returns the key set with its public half, for the edge, and the private key, for the issuer. */
 export async function newKey(id?: string): Promise<{ readonly jwks: { keys: JWK[] }; readonly privateKey: JWK }> {
   const { publicKey, privateKey } = await generateKeyPair("EdDSA", { extractable: true });
   const jwk = await exportJWK(publicKey);

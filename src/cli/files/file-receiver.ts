@@ -143,10 +143,7 @@ type Opened =
   /** This sender has too many unfinished transfers. */
   | { readonly kind: "refused" };
 
-/**
- * The transfer is over; further messages are dropped. `settled` is set if its file was placed by a run that was killed
- * before it could report it.
- */
+/** The transfer is over: later messages are dropped. `settled` if a killed run placed its file without reporting it. */
 interface Over {
   readonly kind: "over";
   readonly settled: Finished | undefined;
@@ -245,8 +242,8 @@ export class FileReceiver {
   /**
    * Processes a message, and acknowledges it when its content is on disk. Never rejects because of what the sender did.
    *
-   * @throws CommandError CannotWrite if the disk fails or is full: the message is not acknowledged, and may be taken
-   * again
+   * @throws CommandError CannotWrite if the disk fails or is full: the message stays unacknowledged, and may be
+   * taken again
    */
   async take(message: IncomingMessage): Promise<Outcome> {
     const source: FileSource = { from: message.from, vouched: message.vouched };

@@ -238,10 +238,7 @@ class NodeFolder implements Folder {
     }
   }
 
-  /**
-   * Calls `use` with the path of an entry. Without /proc, checks before and after that the folder is still the one
-   * opened.
-   */
+  /** Calls `use` with the path of an entry. Without /proc, checks before and after that the folder was not replaced. */
   async #on<T>(name: string, use: (path: string) => Promise<T>): Promise<T> {
     const path = join(this.#way, checkedName(name));
     if (this.#way !== this.path) return use(path);

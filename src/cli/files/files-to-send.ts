@@ -23,10 +23,7 @@ export interface FileToSend {
   readonly place: Buffer | undefined;
 }
 
-/**
- * A result of the walk: `skipped` entries are expected, `failed` ones should have been sent. Texts are safe for a
- * terminal.
- */
+/** A result of the walk: `skipped` is expected, `failed` should have been sent. Texts are safe for a terminal. */
 export type Finding =
   | { readonly type: "file"; readonly file: FileToSend }
   | { readonly type: "skipped"; readonly path: string; readonly why: string }

@@ -34,10 +34,7 @@ export interface Placing {
   readonly file: string;
   /** The sender's name for it. */
   readonly name: string;
-  /**
-   * Records that the file is finished, and its final name, before it leaves `work`, where the next run would look for
-   * it.
-   */
+  /** Records the file as finished, with its final name, before the file leaves `work`, where the next run would look for it. */
   readonly record: (place: readonly string[]) => Promise<void>;
   /** An earlier run may have placed it already. */
   readonly recovered: boolean;
@@ -287,9 +284,7 @@ export class OutFolder {
     return name;
   }
 
-  /**
-   * Yields names that may be free, without end: the wanted one, then numbered ones. Each is claimed while it is tried.
-   */
+  /** Yields candidate names without end: the wanted one, then numbered ones. Each is claimed while it is tried. */
   async *#free(at: Place, name: string, bytes: number): AsyncGenerator<string> {
     await this.#readNames(at);
     for (let number = 0; ; number = Math.max(number + 1, number === 0 ? (at.numbers.get(name) ?? 0) : 0)) {
@@ -306,9 +301,7 @@ export class OutFolder {
     }
   }
 
-  /**
-   * Opens the given folders below the chain's last one, creating missing ones, and appends them to the chain, in use.
-   */
+  /** Appends the given folders to the chain, opened below its last one and in use. Creates missing ones. */
   async #descend(components: readonly string[], bytes: number, chain: Place[]): Promise<void> {
     let key = "";
     for (const component of components) {
@@ -390,9 +383,7 @@ export class OutFolder {
   }
 }
 
-/**
- * Calls `use` for each folder on the way to a place. Stops silently where one is missing: the user may have moved it.
- */
+/** Calls `use` for each folder on the way to a place. Stops where one is missing: the user may have moved it. */
 async function alongPlace(
   root: Folder,
   place: readonly string[],
@@ -446,10 +437,7 @@ function leave(place: Place): void {
   if (place.users === 0 && place.letGo) place.folder.close().catch(() => undefined);
 }
 
-/**
- * Opens a folder. Returns undefined if there is none, or the name is a file or a symbolic link, which is never
- * followed.
- */
+/** Opens a folder. Returns undefined if there is none. A file or a symbolic link counts as none. */
 async function opened(above: Folder, name: string): Promise<Folder | undefined> {
   try {
     return await above.openFolder(name);
@@ -459,10 +447,7 @@ async function opened(above: Folder, name: string): Promise<Folder | undefined> 
   }
 }
 
-/**
- * Reports whether a different name exists that some system treats as equal. The file system itself detects the exact
- * name.
- */
+/** Reports whether a different name exists that some system treats as equal. The file system detects the exact name. */
 async function collides(at: Place, name: string): Promise<boolean> {
   const same = at.names.get(collisionKey(name));
   for (const other of same ?? []) {

@@ -104,8 +104,7 @@ export class SendJournal {
   /**
    * @param file path of the database; created if missing
    * @param destination recipient, sender and route: ids are valid only for this combination
-   * @param onFailure called once if the journal can no longer be written; then a repeated command starts from the
-   * beginning
+   * @param onFailure called once if the journal can no longer be written; a repeated command then starts over
    * @throws Error of node:sqlite if the file cannot be used
    */
   constructor(file: string, destination: string, onFailure: (error: unknown) => void) {

@@ -1,6 +1,6 @@
 /**
- * Detects stalled sending: the recipient is holding back, or the connection is lost. Each message that the relay
- * accepts restarts the timers.
+ * Detects stalled sending: the recipient is full, or the connection is lost. Each message that the relay accepts
+ * restarts the timers.
  *
  * @module
  */

@@ -29,9 +29,7 @@ const LOCK = "lock";
 const TMP = ["TMPDIR", "TMP", "TEMP"];
 
 export interface EdgeRun {
-  /**
-   * Runs `make`. Child processes that it starts belong to this run: they are recorded before they can serve anything.
-   */
+  /** Runs `make`. Its child processes belong to this run: they are recorded before they can serve anything. */
   start<T>(make: () => T): T;
   /** Called for each workerd process that starts; a second one starts after the first has crashed. */
   onRuntime: ((runtime: ChildProcess) => void) | undefined;
@@ -208,7 +206,7 @@ function guardOf({ pid }: ProcessId): ChildProcess | undefined {
   if (process.platform === "win32") return undefined;
   const guard = spawn("/bin/sh", ["-c", 'read -r line || kill -9 "$1"', "grooveway-guard", String(pid)], {
     stdio: ["pipe", "ignore", "ignore"],
-    // Its own process group, so that it survives signals that the terminal sends to the command.
+    // In a session of its own, so that signals from the terminal do not reach it.
     detached: true,
   });
   guard.on("error", () => undefined);

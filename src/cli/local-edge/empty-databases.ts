@@ -107,10 +107,7 @@ function isEmpty(path: string): boolean {
 
 /** Page size in bytes. A database starts with one page. */
 const PAGE = 4096;
-/**
- * Offsets in the first page: the number of free pages, and the root of the schema table, with its entry count if a
- * leaf.
- */
+/** Offsets in the first page: the count of free pages, and the schema table, with its entry count if it is a leaf. */
 const FREE_PAGES = 36;
 const TREE = 100;
 const LEAF = 0x0d;

@@ -32,10 +32,7 @@ export interface LocalEdgeOptions {
   readonly links?: readonly string[];
   /** How to connect to origin relays: LINK_WAYS. */
   readonly linkWays?: string;
-  /**
-   * Relay-Server-Names of this edge: RELAY_NAME. Those of the listening address are added. The edge calls itself by the
-   * first one.
-   */
+  /** Relay-Server-Names of this edge, its own name first: RELAY_NAME. Those of the listening address are added. */
   readonly relayName?: string | readonly string[];
   /** Reverse proxies trusted to report the client address: TRUSTED_PROXIES. */
   readonly trustedProxies?: readonly string[];
@@ -55,10 +52,7 @@ export interface LocalEdgeOptions {
   readonly revokedURL?: string;
   /** Seconds a device may hold messages unacknowledged while another waits: ACKNOWLEDGE_TIME. */
   readonly acknowledgeTime?: string;
-  /**
-   * `origin` if devices that are passed through need no token here, because the origin relay authenticates:
-   * AUTH_ORIGIN.
-   */
+  /** `origin`: devices passed through need no token here, the origin relay authenticates them: AUTH_ORIGIN. */
   readonly authOrigin?: string;
   /** Token for /admin: ADMIN_TOKEN. */
   readonly adminToken?: string;
@@ -69,8 +63,7 @@ export interface LocalEdgeOptions {
   /** Folder for the mailboxes; without one they are lost when the edge stops. */
   readonly state?: string;
   /**
-   * Bytes that must be free on the disk; below that, new messages are refused. Default 64 MiB, or an eighth of a small
-   * disk.
+   * Bytes to keep free on the disk; with less, new messages are refused. Default 64 MiB, or an eighth of a small disk.
    */
   readonly minFree?: number;
   /** Called with a line for the operator when the disk becomes full, and when it has room again. */

@@ -35,8 +35,7 @@ const NOTHING = 1024 * 1024;
 const INTERVAL = 1000;
 
 /**
- * How long the disk counts as full after a failed write, in milliseconds, whatever space it reports: quotas and inodes
- * can run out too.
+ * Milliseconds that the disk counts as full after a failed write, however much is free: quotas and inodes run out too.
  */
 const FAILED = 10_000;
 

@@ -46,9 +46,7 @@ export function describe(holder: Holder | undefined): string {
 /** How long two concurrent attempts wait for each other, in milliseconds: each may have to back off once. */
 const TRY_TIMEOUT = 1000;
 
-/**
- * Attempts to read the holder's record, and the pause between them in milliseconds: it is written just after locking.
- */
+/** Attempts to read the holder's record, and the pause in milliseconds: it is written just after locking. */
 const RECORD_TRIES = 5;
 const RECORD_PAUSE = 50;
 
@@ -113,9 +111,7 @@ function recordOf(path: string): string {
   return `${path}.json`;
 }
 
-/**
- * Reads the record beside a lock. It names processes to kill, so it is ignored if another user could have written it.
- */
+/** Reads the record beside a lock. It names processes to kill, so one that others could have written is ignored. */
 export function readRecord(path: string): Holder | undefined {
   try {
     const { uid, mode } = lstatSync(recordOf(path));

@@ -28,10 +28,7 @@ export function isRunning({ pid, started }: ProcessId): boolean {
   return processId(pid)?.started === started;
 }
 
-/**
- * Kills a process and waits until it is gone. Returns false if that fails, for example because it belongs to another
- * user.
- */
+/** Kills a process and waits until it is gone. Returns false if it is not, as when it belongs to another user. */
 export async function endProcess(id: ProcessId): Promise<boolean> {
   for (let waited = 0; isRunning(id); waited += END_POLL) {
     if (waited >= END_TIMEOUT) return false;
@@ -45,10 +42,7 @@ export async function endProcess(id: ProcessId): Promise<boolean> {
   return true;
 }
 
-/**
- * The start time counts clock ticks from boot, so the boot id is included. A zombie has ended once all its threads
- * have.
- */
+/** Clock ticks count from boot, so the boot id is included. A zombie has ended once all its threads have. */
 function startedOnLinux(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");

@@ -14,10 +14,7 @@ export const READ_SIZE = 256 * 1024;
 /** Size of the first read: the platform's default chunk. Most streams are idle, and each one holds such a buffer. */
 export const FIRST_READ = 4096;
 
-/**
- * A buffer shrinks after this many reads in a row that fill at most an eighth of it: those are Noops, not the tails of
- * batches.
- */
+/** Reads in a row filling at most an eighth of the buffer before it shrinks: Noops, not the tails of batches. */
 export const SMALL_READS = 2;
 
 /** Result of a read: bytes, valid until the next read; the end of the stream; or nothing in time. */
@@ -81,8 +78,8 @@ function fit(came: number, held: number, most: number, small: number): number {
 /**
  * Reads a whole body of at most `limit` bytes. Returns undefined if it is longer. Rejects if the sender is gone.
  *
- * @param length length of the body, if known. Each read then waits until the buffer is full: a body that arrives byte by
- *   byte costs no more than any other.
+ * @param length length of the body, if known. Each read then waits until the buffer is full: a body that arrives byte
+ *   by byte costs no more than any other.
  */
 export async function readBody(
   stream: ReadableStream<Uint8Array> | null,

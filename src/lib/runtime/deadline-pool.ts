@@ -6,10 +6,7 @@
  * @module
  */
 
-/**
- * Interval between checks of pending calls, in milliseconds: a timeout is noticed that much later, which hardly
- * matters.
- */
+/** Milliseconds between checks of pending calls. A timeout is noticed that much later, which hardly matters. */
 export const CALL_LOOK = 1_000;
 
 interface Waiting {
