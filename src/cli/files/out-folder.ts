@@ -34,7 +34,7 @@ export interface Placing {
   readonly file: string;
   /** The sender's name for it. */
   readonly name: string;
-  /** Records the file as finished, with its final name, before the file leaves `work`, where the next run would look for it. */
+  /** Records the file as finished, with its final name, before it leaves `work`, where the next run would look. */
   readonly record: (place: readonly string[]) => Promise<void>;
   /** An earlier run may have placed it already. */
   readonly recovered: boolean;
