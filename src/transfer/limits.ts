@@ -31,7 +31,7 @@ export const GAPS = 4096;
 /** Range of a JavaScript Date, in milliseconds from 1970. */
 export const TIME_RANGE = 8.64e15;
 
-/** Finished transfers remembered, so that a lost acknowledgement makes no duplicate. No relay resends nearly as many. */
+/** Finished transfers remembered, so that a lost acknowledgement makes no duplicate. No relay resends as many. */
 export const FINISHED_TRANSFERS = 10_000;
 
 /** How long they are remembered, in milliseconds: as long as an edge keeps a message. */
