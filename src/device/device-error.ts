@@ -1,55 +1,55 @@
 /**
- * What can go wrong for a device, by name.
+ * Error codes of the device library.
  *
  * @module
  */
 
 /** Codes of {@link DeviceError}; the README lists each with its cause and cure. */
 export type DeviceErrorCode =
-  /** The way to the relay could not be had, or a connection was lost and `reconnect` is off. */
+  /** No connection to the relay could be made, or it was lost and `reconnect` is off. */
   | "ConnectFailed"
-  /** The certificate of the edge is not for its name, expired, or of an authority that is not trusted. */
+  /** The edge's certificate is for another name, expired, or from an untrusted authority. */
   | "CertificateRefused"
-  /** The TLS handshake with the edge failed: most often one side speaks TLS and the other does not. */
+  /** The TLS handshake with the edge failed; usually only one side speaks TLS. */
   | "TlsFailed"
-  /** What answered at the URL of the edge is no edge: a login page of the network, a proxy, another server. */
+  /** Something else answered at the edge's URL: a network's login page, a proxy, another server. */
   | "NotAnEdge"
-  /** Large packets are lost on the way and small ones arrive: no router says that they are too large for the next link. */
+  /** Large packets are lost on the way while small ones arrive, and no router reports a smaller MTU. */
   | "PathMtuBlackHole"
-  /** The edge refused a request; its own reason is in the message. */
+  /** The edge refused a request; the message gives its reason. */
   | "Refused"
-  /** The edge did not let the token in, or what was asked is beyond what it allows; the reason is in the message. */
+  /** The edge refused the token or an action beyond its scopes; the message gives the reason. */
   | "TokenRefused"
-  /** The token would go to the relay in clear, over the internet. */
+  /** The token would travel the internet unencrypted. */
   | "TokenInClear"
-  /** The relay refused the Connect or the Attach. */
+  /** The relay refused Connect or Attach. */
   | "RelayRefused"
-  /** The recipient's own relay, named behind the @ of its address, cannot be reached. */
+  /** The recipient's own relay, named after the @ of its address, cannot be reached. */
   | "RelayUnreachable"
-  /** Another connection with the same address has taken the place of this one. */
+  /** Another connection with the same address has replaced this one. */
   | "AddressInUse"
-  /** The recipient has as much waiting from this sender as it may, or the disk of the edge or relay is full. */
+  /** The recipient's queue for this sender is full, or the disk of the edge or relay is. */
   | "QuotaWouldBeExceeded"
-  /** The relay takes no messages for this recipient. */
+  /** The relay accepts no messages for this recipient. */
   | "RecipientRefused"
-  /** The message is longer than this device sends, or its relay takes. */
+  /** The message exceeds the limit of this device or of its relay. */
   | "MessageTooLong"
-  /** More is waiting to be acknowledged than this device keeps. */
+  /** Too many bytes wait for acknowledgement. */
   | "OutboxFull"
-  /** The message was taken back, by its `signal`, before it was sent. */
+  /** The message was withdrawn by its `signal` before it was sent. */
   | "Aborted"
   /** The device was closed. */
   | "Closed"
-  /** Something unexpected happened in this library; the error's cause says what. */
+  /** A bug in this library; see `cause`. */
   | "InternalError"
-  /** An option cannot be used. */
+  /** An option is invalid. */
   | "InvalidOption";
 
 /** An error with a stable code. `retryable` says whether the same call may succeed later. */
 export class DeviceError extends Error {
   readonly code: DeviceErrorCode;
   readonly retryable: boolean;
-  /** Seconds after which whoever refused would hear of it again; undefined when that was not said. */
+  /** Seconds to wait before trying again; undefined if the edge or relay did not say. */
   readonly retryAfter: number | undefined;
 
   constructor(

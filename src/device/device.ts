@@ -1,12 +1,12 @@
 /**
- * Device: a peer's end. It keeps what it has to send until the relay has acknowledged it, and gives what has arrived to
- * the application, over one carrier after another.
+ * Device: the peer's end. It keeps outgoing messages until the relay acknowledges them and hands incoming messages to
+ * the application, across any number of carriers.
  *
  *   send() ─► outbox ─► carrier ─► relay ─(acknowledged)─► send() resolves
  *   relay ─► carrier ─► inbox ─► messages() ─► done() ─► acknowledged
  *
- * A carrier that is lost is replaced after a pause; one whose octets are nearly used up is replaced before they are. In
- * both cases what was not acknowledged goes again, on both sides, in order; ids drop what comes twice.
+ * A lost carrier is replaced after a pause; one that is nearly used up is replaced before it is. Either way both sides
+ * resend unacknowledged messages in order, and ids remove duplicates.
  *
  * @module
  */
@@ -34,14 +34,14 @@ import { tokenFrom } from "./token-source.ts";
 import { PathMtuWatch } from "./transports/path-mtu.ts";
 import type { TransportName } from "./transports/transport.ts";
 
-/** A carrier, and what belongs to it alone. */
+/** A carrier and its state. */
 interface Run {
   readonly carrier: RelayConnection;
   /** When it was connected. */
   readonly since: number;
-  /** The relay has acknowledged a message on it, or the application has taken one for good. */
+  /** Whether the relay acknowledged a message on it, or the application finished one from it. */
   carried: boolean;
-  /** Another carrier has taken over: what still comes on this one will come again on that. */
+  /** Another carrier has taken over. Late events are ignored: the relay repeats them on the new one. */
   retired: boolean;
 }
 
@@ -51,21 +51,21 @@ export class Device {
   readonly address: string;
   readonly #options: DeviceOptions;
   readonly #settings: Settings;
-  /** What ids end with. */
+  /** Suffix of message ids. */
   readonly #idSuffix: string;
-  /** Tells how a relay writes the ids. */
+  /** Gives message ids as the relay rewrites them. */
   readonly #voucher: Voucher;
   readonly #inbox: Inbox;
   readonly #recipients: Recipients;
   readonly #outbox: Outbox;
   #run: Run | undefined;
-  /** That of the last connection. */
+  /** Token of the last connection. */
   #token: string | undefined;
   #replacing = false;
   readonly #reconnectPause = new ReconnectPause();
   readonly #pathMtu = new PathMtuWatch();
   #renewal: Promise<void> | undefined;
-  /** Carriers that are being connected. */
+  /** Carriers being connected. */
   readonly #opening = new Set<RelayConnection>();
   /** Aborts pauses, so that a closed device holds no timer. */
   readonly #closing = new AbortController();
@@ -94,7 +94,7 @@ export class Device {
   }
 
   /**
-   * Connects a device to its relay. One that is busy and says when to come again is asked again then, for half a minute.
+   * Connects a device to its relay. If the relay is busy and says when to retry, keeps trying for up to 30 s.
    *
    * @throws DeviceError ConnectFailed, Refused, TokenRefused, RelayRefused, InvalidOption, Closed
    *
@@ -122,14 +122,16 @@ export class Device {
   }
 
   /**
-   * Sends a message to `identity` or `identity/device`. Resolves when the relay has it safe, with the id by which
-   * its recipient sees it.
-   * Messages to one recipient arrive in the order of the calls; those with `onlyIfOnline` have an order of their own.
+   * Sends a message to `identity` or `identity/device`. Resolves when the relay has stored it, with the id that the
+   * recipient sees.
    *
-   * A recipient that has as much waiting from this sender as it may is held: its messages wait here until it has less, and
-   * those for others go on. `onHeld` tells of it.
+   * Messages to one recipient arrive in call order; those with `onlyIfOnline` are ordered separately.
    *
-   * @throws DeviceError MessageTooLong, OutboxFull, QuotaWouldBeExceeded, RecipientRefused, InvalidOption, Aborted, Closed
+   * If the recipient's queue for this sender is full, its messages are held here until there is room, and `onHeld` is
+   * called. Messages to other recipients continue.
+   *
+   * @throws DeviceError MessageTooLong, OutboxFull, QuotaWouldBeExceeded, RecipientRefused, InvalidOption, Aborted,
+   * Closed
    */
   send(to: string, body: Uint8Array | string, options: SendOptions = NO_OPTIONS): Promise<{ readonly id: string }> {
     try {
@@ -140,8 +142,8 @@ export class Device {
   }
 
   /**
-   * The messages that arrive, in order, until the device is closed. One that is not `done` is not acknowledged and comes
-   * again to the next connection; nothing more is read while 32 MiB of them are not done.
+   * Incoming messages in order, until the device is closed. A message is acknowledged by its `done()`; otherwise it
+   * comes again on the next connection. Reading stops while more than 32 MiB of messages are not done.
    *
    * @throws DeviceError AddressInUse, RelayRefused, TokenRefused when the connection ended for good
    */
@@ -149,7 +151,7 @@ export class Device {
     return this.#inbox.messages();
   }
 
-  /** Ends the connection. What was not acknowledged is rejected with Closed. */
+  /** Ends the connection. Unacknowledged sends reject with Closed. */
   async close(): Promise<void> {
     const carrier = this.#run?.carrier;
     this.#end(closed());
@@ -167,7 +169,7 @@ export class Device {
     const destination = this.#recipients.destination(to, options.resource ?? "message");
     const userRef = options.id === undefined ? destination.newId() : idFor(options.id, this.#idSuffix);
     const streamSize = options.part && partToWire(options.part, body.length);
-    // An id of ours can be said, and so can an addressing that could be before.
+    // Generated ids and known destinations have been checked before.
     if (options.id !== undefined || options.part !== undefined) assertSayable(destination, { userRef, streamSize });
     return new Promise((resolve, reject) => {
       this.#outbox.add({
@@ -178,19 +180,21 @@ export class Device {
         destination,
         body,
         signal: options.signal,
-        // The relay has the message safe.
         resolve: () => resolve({ id: this.#voucher.id(userRef) }),
         reject: (error) => reject(this.#meetsToken ? sendRefusal(error, this.#token, destination) : error),
       });
     });
   }
 
-  /** Whether the token is for whoever takes the messages. One that is passed through by an edge is for the edge. */
+  /**
+   * Whether the token is checked by the relay that accepts the messages. With an origin relay behind an edge, only the
+   * edge checks it.
+   */
   get #meetsToken(): boolean {
     return this.#options.relay === undefined || this.#settings.transport === "tcp";
   }
 
-  /** The first connection. */
+  /** Makes the first connection. */
   async #first(): Promise<Run> {
     const until = performance.now() + BUSY_PATIENCE;
     for (;;) {
@@ -201,13 +205,13 @@ export class Device {
         if (rest === 0 || performance.now() + rest > until) throw error;
         this.#options.onReconnect?.(asDeviceError(error));
         await this.#pause(rest + Math.random() * RECONNECT_FIRST);
-        // A pause is over at once when the device is closed.
+        // Closing the device cuts the pause short.
         if (this.#ended !== undefined) throw error;
       }
     }
   }
 
-  /** A new carrier, connected; its events are followed from its first. */
+  /** Connects a new carrier. Events are handled from the first one on. */
   async #open(): Promise<Run> {
     const { edge, contentLength, ca, allowPlain, receive = true } = this.#options;
     const { self: address, transport, relay } = this.#settings;
@@ -268,7 +272,7 @@ export class Device {
     else this.#lost(run, closure(over, run.carrier.transport), over.returnTime);
   }
 
-  /** What was sent and not acknowledged will be sent again, before what was not sent at all. */
+  /** Drops a carrier. Its unacknowledged messages are sent again, before the unsent ones. */
   #retire(run: Run): void {
     run.retired = true;
     this.#outbox.detach();
@@ -282,7 +286,7 @@ export class Device {
     const { engine } = run.carrier;
     switch (event.type) {
       case "open":
-        // Octets behind the Open may have ended the session already.
+        // Bytes after the Open may have ended the session already.
         if (engine.session(event.sessionId) !== undefined) engine.setAvailability(event.sessionId, "ready");
         break;
       case "acknowledged":
@@ -298,12 +302,12 @@ export class Device {
       void this.#renew(run);
   }
 
-  /** Octets that a message takes on the wire, and what must be left after it. */
+  /** Bytes that the transport must have left for a message of this length and what follows it. */
   #needed(length: number): number {
     return onWire(length) + CONTENT_RESERVE;
   }
 
-  /** Replaces a carrier that is nearly used up, without a pause: the new one is connected before the old one goes. */
+  /** Replaces a carrier that is nearly used up, without a gap: the new one connects before the old one goes. */
   #renew(run: Run): Promise<void> {
     this.#renewal ??= this.#replace(run).finally(() => {
       this.#renewal = undefined;
@@ -311,7 +315,7 @@ export class Device {
     return this.#renewal;
   }
 
-  /** Waits for an acknowledgement. False when none came for a while. */
+  /** Waits for an acknowledgement; false after DRAIN_PATIENCE (5 s) without one. */
   async #progress(): Promise<boolean> {
     const late = new AbortController();
     const patience = sleep(DRAIN_PATIENCE, false, { signal: late.signal }).catch(() => false);
@@ -321,8 +325,8 @@ export class Device {
   }
 
   async #replace(run: Run): Promise<void> {
-    // The relay gives up the old connection with all that is under way on it. Sent again, that could use up the next one
-    // as well, and the one after it, so nothing new is sent until all is acknowledged.
+    // The relay drops the old connection with everything in flight. Sending that again could use up the next connection
+    // too, and so on; so begin nothing new until everything is acknowledged.
     while (this.#run === run && this.#outbox.isBusy) {
       const progressed = await this.#progress();
       if (!progressed && !this.#outbox.isSending) break;
@@ -335,13 +339,13 @@ export class Device {
       this.#adopt(next);
     } catch (error) {
       this.#replacing = false;
-      // The old one may have gone meanwhile, and nobody else looks after it.
+      // If the old carrier has ended meanwhile, handle its loss here; no other code will.
       if (this.#run === run && run.carrier.engine.closed !== undefined) this.#lost(run, asDeviceError(error));
     }
   }
 
   #lost(run: Run, why: DeviceError, returnTime = 0): void {
-    // The relay closes the old connection of a device when the new one comes: that is what is wanted here.
+    // The relay closes a device's old connection when the new one arrives; here that is intended.
     if (this.#replacing) return;
     const error = this.#pathMtu.ended(this.#outbox.ending(), why) ?? why;
     this.#retire(run);
@@ -354,9 +358,8 @@ export class Device {
   }
 
   /**
-   * Connects again, with full jitter: a restarted edge must not be met by all its devices at once. A relay that rests
-   * says for how long it wants to be left alone [MS-GRVSSTP 3.1.5.4]. One that was of use and is merely used up is replaced
-   * at once.
+   * Reconnects with full jitter, so that a restarted edge does not meet all its devices at once. A resting relay says
+   * how long to stay away [MS-GRVSSTP 3.1.5.4]. A carrier that is merely used up is replaced at once.
    */
   async #reconnect(why: DeviceError, rest: number, usedUp: boolean): Promise<void> {
     if (this.#replacing) return;
@@ -384,7 +387,7 @@ export class Device {
     this.#replacing = false;
   }
 
-  /** Waits, but not longer than the device lives. */
+  /** Waits, at most until the device closes. */
   async #pause(milliseconds: number): Promise<void> {
     if (milliseconds <= 0) return;
     await sleep(milliseconds, undefined, { signal: this.#closing.signal }).catch(() => undefined);
@@ -406,7 +409,7 @@ function closed(): DeviceError {
   return new DeviceError("Closed", "the device was closed");
 }
 
-/** The way there was made, and then nobody said anything. */
+/** Connected, but the relay did not answer in time. */
 function unanswered(relay: string, transport: TransportName): DeviceError {
   return new DeviceError(
     "ConnectFailed",
@@ -415,7 +418,7 @@ function unanswered(relay: string, transport: TransportName): DeviceError {
   );
 }
 
-/** Milliseconds for which whoever refused a connection wants to be left alone; 0 when that was not said. */
+/** How long the refusing side asks to be left alone, in milliseconds; 0 if it did not say. */
 function restOf(error: unknown): number {
   const seconds = error instanceof DeviceError ? (error.retryAfter ?? 0) : 0;
   return Math.min(seconds * 1000, LONGEST_REST);

@@ -1,5 +1,6 @@
 /**
- * The inbox: messages put together from their parts, each id given to the application once, acknowledged when it is done.
+ * The inbox assembles messages from their parts, delivers each id to the application once, and acknowledges it when the
+ * application calls `done`. Acknowledge only then: the relay deletes a message it sees acknowledged.
  *
  * @module
  */
@@ -16,21 +17,21 @@ import { INBOX_OCTETS } from "./limits.ts";
 import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";
 import type { RelayConnection } from "./relay-connection.ts";
 
-/** A message that is arriving on one session of one carrier. */
+/** A message arriving on one session of one carrier. */
 interface Arriving {
   readonly fields: ReceivedMessageFields;
   readonly body: MessageBody;
 }
 
-/** A session of the peer: what it was opened for, and the message that is arriving on it. */
+/** A session opened by the peer, and the message arriving on it. */
 interface PeerSession {
   readonly resource: string;
-  /** URL of this device, or of its identity. */
+  /** URL of this device or of its identity. */
   readonly recipient: string;
   arriving: Arriving | undefined;
 }
 
-/** A message that has arrived and is not done: where it is to be acknowledged, since it may have come more than once. */
+/** A message delivered but not done. It may have come several times, and each copy is acknowledged where it came. */
 interface Waiting {
   readonly acknowledge: { readonly carrier: RelayConnection; readonly number: number }[];
 }
@@ -42,28 +43,28 @@ export class Inbox {
   readonly #taken: (engine: Connection) => void;
   readonly #sessions = new Map<Connection, Map<number, PeerSession>>();
   readonly #waiting = new Map<string, Waiting>();
-  /** Recipients and ids of messages that are done. */
+  /** Recipients and ids of finished messages. */
   readonly #done = new RecentSet();
   readonly #arena = new Arena();
-  /** Connections to a relay that vouches for the senders of its messages. */
+  /** Connections to a relay that vouches for senders. */
   readonly #vouched = new WeakSet<Connection>();
-  /** Many messages come from one sender, whose address is looked at once. */
+  /** Caches the check of the last sender's address; consecutive messages often share it. */
   #lastSender = { address: "", good: false };
   readonly #messages = new Queue<Message>();
   #octets = 0;
-  /** Readers that wait for a message. */
+  /** Readers waiting for a message. */
   #readers: (() => void)[] = [];
   #drained: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
   #ended = false;
   #error: DeviceError | undefined;
 
-  /** @param taken called when the application has taken a message for good that a connection has brought */
+  /** @param taken called with the connection when the application is done with a message from it */
   constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined) {
     this.#limit = messageLimit;
     this.#taken = taken;
   }
 
-  /** A promise while the application has too much that is not done; undefined when more may be read. */
+  /** A promise while too many messages are not done; undefined when more may be read. */
   get full(): Promise<void> | undefined {
     return this.#drained?.promise;
   }
@@ -93,7 +94,7 @@ export class Inbox {
         if (session === undefined || arriving === undefined) break;
         arriving.body.add(event.octets);
         if (arriving.body.length <= this.#limit) break;
-        // Nobody here could hold it; the relay must not send it again and again.
+        // The message is too long to hold. Closing the session keeps the relay from sending it forever.
         session.arriving = undefined;
         if (engine.session(event.sessionId) !== undefined) {
           engine.closeSession(event.sessionId, CloseReasonId.QuotaWouldBeExceeded);
@@ -118,12 +119,15 @@ export class Inbox {
     return sessions;
   }
 
-  /** A carrier is gone: what was arriving on it will come again. */
+  /** A carrier is gone. The relay sends its half-arrived messages again. */
   forget(engine: Connection): void {
     this.#sessions.delete(engine);
   }
 
-  /** No more will come, and what nobody has read can no longer be acknowledged; `error` tells the reader why, if it should know. */
+  /**
+   * Ends the inbox and discards unread messages, which can no longer be acknowledged. If `error` is given, readers
+   * throw it.
+   */
   end(error: DeviceError | undefined): void {
     this.#ended = true;
     this.#error = error;
@@ -156,11 +160,11 @@ export class Inbox {
     if (this.#ended) return;
     const { resource, recipient } = session;
     const id = arriving.fields.userRef;
-    // What nobody vouches for is remembered apart, and shares one place.
+    // Unvouched senders could claim any address, so their ids are remembered apart and share one source.
     const written = this.#vouched.has(carrier.engine);
     const { address, vouched } = written ? senderIn(id) : { address: claimIn(id), vouched: false };
     const source = written ? sourceOf(address) : "";
-    // The same id to this device and to its identity is two messages.
+    // The same id sent to this device and to its identity is two messages.
     const key = id === "" ? "" : `${written ? "" : "claimed "}${recipient}\n${id}`;
     if (this.#done.has(source, key)) {
       carrier.engine.complete(number);
@@ -173,7 +177,7 @@ export class Inbox {
     }
     const waiting: Waiting = { acknowledge: [{ carrier, number }] };
     if (key !== "") this.#waiting.set(key, waiting);
-    // What is given away shares its memory with nothing.
+    // The application's body must not share memory with other messages.
     const taken = arriving.body.take();
     const body = taken.length === taken.buffer.byteLength ? taken : taken.slice();
     this.#octets += body.length;

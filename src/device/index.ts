@@ -3,7 +3,7 @@
  *
  * ```ts
  * const device = await Device.connect({ edge: "https://edge.example.com", relay: "relay.example.com", address: "alice/laptop" });
- * await device.send("bob", "hello"); // resolves when the relay has it safe
+ * await device.send("bob", "hello"); // resolves when the relay has stored it
  * for await (const message of device.messages()) {
  *   console.log(message.from, message.text());
  *   message.done();

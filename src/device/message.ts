@@ -1,74 +1,77 @@
 /**
- * Messages as an application sees them.
+ * Messages as the application sees them.
  *
  * @module
  */
 import { type Address, AddressError, formatAddress, recipientOf, type StreamSize } from "../sstp/index.ts";
 
-/** What `send` may be told about a message. */
+/** Options of `send`. */
 export interface SendOptions {
   /**
-   * The message's id; this device's address is added to it. A message with the id of an earlier one from this device to
-   * the same recipient is dropped, so a program that was killed may send again without doubling. By default a new id.
+   * The message's id; this device's address is appended. The recipient gets one of several messages with the same id
+   * from the same device, so a restarted program can send again without duplicates. Default: a new id.
    */
   readonly id?: string;
-  /** Names the handler at the recipient; `message` by default. */
+  /** The handler at the recipient. Default `message`. */
   readonly resource?: string;
-  /** Do not keep the message when the recipient is not connected (flag D). It may overtake others, and be overtaken. */
+  /** Drops the message if the recipient is not connected (flag D). It may overtake other messages and be overtaken. */
   readonly onlyIfOnline?: boolean;
-  /** Where the body stands in a longer stream of octets; carried as StreamSize [MS-GRVSSTP 2.2.10.1]. */
+  /** Position of the body in a longer stream, carried as StreamSize [MS-GRVSSTP 2.2.10.1]. */
   readonly part?: StreamPart;
   /**
-   * Takes the message back when it aborts, as long as it has not been sent: `send` rejects with Aborted. One that may have
-   * reached the relay goes on.
+   * Withdraws the message if it has not been sent yet: `send` rejects with Aborted. A message that may have reached the
+   * relay goes on.
    */
   readonly signal?: AbortSignal;
 }
 
-/** The place of a message's body in a longer stream. */
+/** Position of a message's body in a longer stream. */
 export interface StreamPart {
-  /** Octets before this part. */
+  /** Bytes before this part. */
   readonly offset: bigint;
-  /** Octets of the whole stream; undefined while the sender does not know yet. */
+  /** Bytes of the whole stream; undefined while the sender does not know. */
   readonly total: bigint | undefined;
 }
 
-/** A message that has arrived whole. */
+/** A complete incoming message. */
 export interface Message {
   readonly id: string;
   /**
-   * The sender's address: an answer to it goes back to the sender, also across relays (`alice/laptop@relay.example.com`).
-   * It is what the relay vouches for when `vouched` says so, and otherwise what the sender claims. Undefined when the id
-   * names nobody who could be sent to.
+   * The sender's address, to which an answer can be sent, also across relays (`alice/laptop@relay.example.com`). The
+   * relay vouches for it if `vouched` is true; otherwise it is the sender's claim. Undefined if the id contains no
+   * valid address.
    */
   readonly from: string | undefined;
-  /** Whether the relay vouches for `from`. Of a sender at another relay it vouches for that relay, which does for the rest. */
+  /**
+   * Whether the relay vouches for `from`. For a sender at another relay it vouches for that relay only, which vouches
+   * for the rest.
+   */
   readonly vouched: boolean;
   readonly resource: string;
   readonly part: StreamPart | undefined;
   readonly body: Uint8Array;
   /** The body as UTF-8. */
   text(): string;
-  /** Says that it has been processed: it is acknowledged, and will not come again. */
+  /** Acknowledges the message as processed. It will not come again. */
   done(): void;
 }
 
-/** What the ids of messages from an address end with. */
+/** The suffix of ids of messages from an address. */
 export function idSuffix(from: Address): string {
   return `@${formatAddress(from)}`;
 }
 
 /**
- * An id for a message: unique text, an @, and the sender's address, as in mail. With it two senders may use the same
- * text. An id that has the address already stays as it is.
+ * Makes a message id: unique text, an @ and the sender's address, as in mail, so two senders may use the same text. An
+ * id that already ends with the address stays as it is.
  */
 export function idFor(unique: string, suffix: string): string {
   return unique.endsWith(suffix) ? unique : unique + suffix;
 }
 
-/** Whether something can be sent to it. Anything may stand in an id. */
+/** Whether a message can be sent to this address. An id may contain anything. */
 export function isRecipient(text: string): boolean {
-  // In the place of a URL that is too long to be said.
+  // Placeholder for a URL too long to write.
   if (text.startsWith("!")) return false;
   try {
     recipientOf(text);
@@ -80,18 +83,18 @@ export function isRecipient(text: string): boolean {
 }
 
 /**
- * Whose ids are remembered together, by an address that a relay has written: those of an identity, or of all at another
- * relay, which can make as many as it likes.
+ * The group whose ids are remembered together, given an address written by a relay: an identity, or everything at
+ * another relay, which can invent any number of identities.
  */
 export function sourceOf(address: string): string {
   const at = address.indexOf("@");
   return at < 0 ? (address.split("/", 1)[0] ?? "") : address.slice(at);
 }
 
-/** No total is known: the largest 64-bit number, since 0 is the total of an empty stream. */
+/** Marks an unknown total: the largest 64-bit number, since 0 is the total of an empty stream. */
 const UNKNOWN = 0xffff_ffff_ffff_ffffn;
 
-/** StreamSize's three numbers: octets of the whole, octets before this part, octets of this part (assumed). */
+/** The three numbers of StreamSize: octets of the whole, octets before this part, octets of this part (assumed). */
 export function partToWire(part: StreamPart, length: number): StreamSize {
   return [part.total ?? UNKNOWN, part.offset, BigInt(length)];
 }

@@ -1,5 +1,5 @@
 /**
- * What a device is told when it connects, and what follows from it.
+ * The options of a device, and the settings derived from them.
  *
  * @module
  */
@@ -10,57 +10,52 @@ import { checked } from "./recipients.ts";
 import type { TokenSource } from "./token-source.ts";
 import type { TransportName } from "./transports/transport.ts";
 
-/** Told of a recipient, as it was given to `send`, and of the resource of the messages that wait. */
+/** Receives a recipient, as given to `send`, and the resource of the waiting messages. */
 export type HeldListener = (to: string, resource: string) => void;
 
 export interface DeviceOptions {
   /** This device's address: `identity/device`. */
   readonly address: string;
-  /**
-   * The relay: `host` or `host:port`, as the edge knows it. Without it the edge itself is the relay, by the host name in
-   * its URL.
-   */
+  /** The relay: `host` or `host:port`, as the edge knows it. Default: the edge itself, by the host name in its URL. */
   readonly relay?: string;
-  /** URL of the edge. Without it the device connects to the relay by TCP. */
+  /** URL of the edge. Without it the device connects to the relay over TCP. */
   readonly edge?: string;
-  /** By default `longlived` with an edge and `tcp` without. */
+  /** Default: `longlived` with an edge, `tcp` without. */
   readonly transport?: TransportName;
-  /** LongLived: octets that each of its two sessions may carry, at least twice `messageLimit`. Default 64 MiB. */
+  /** LongLived: bytes that each of its two sessions may carry, at least twice `messageLimit`. Default 64 MiB. */
   readonly contentLength?: number;
-  /** Longest message in octets. Default 16 MiB. */
+  /** Longest message in bytes. Default 16 MiB. */
   readonly messageLimit?: number;
-  /** PEM text of the certificate authorities to trust instead of the system's. */
+  /** PEM certificates of the authorities to trust instead of the system's. */
   readonly ca?: string;
   /**
-   * Lets the device in at the edge, or at a relay that is connected to by TCP: a token of its operator, or where to get one,
-   * which is asked for each new connection.
+   * The operator's token for the edge, or for a relay reached over TCP; or a function that returns one and is called
+   * for each new connection.
    */
   readonly token?: TokenSource;
-  /** The token may go by TCP in clear to any relay. Default false: only to loopback and private addresses. */
+  /** Allows the token to go to any relay over plain TCP. Default false: only to loopback and private addresses. */
   readonly allowPlain?: boolean;
-  /**
-   * False for a device that only sends: it does not take what waits for its identity, and needs no right to. Default true.
-   */
+  /** False for a device that only sends: it takes no messages for its identity and needs no right to. Default true. */
   readonly receive?: boolean;
   /** Closes the device when it aborts. */
   readonly signal?: AbortSignal;
-  /** Told of each connection that is lost or refused for now, and will be made again, for a log. */
+  /** Called for each lost connection, and each refused one that will be retried. For logging. */
   readonly onReconnect?: (error: DeviceError) => void;
   /**
-   * Told when messages wait since the relay takes no more of them for a recipient for now: it has as much waiting from this
-   * sender as it may. Others are served meanwhile, and reconnecting changes nothing.
+   * Called when messages to a recipient start to wait because the relay accepts no more from this sender for now. Other
+   * recipients are unaffected, and reconnecting does not help.
    */
   readonly onHeld?: HeldListener;
-  /** Told when the relay takes messages for that recipient again, or none waits any more. */
+  /** Called when the relay accepts messages for that recipient again, or none waits any more. */
   readonly onReleased?: HeldListener;
 }
 
-/** Options that can be used. */
+/** Validated options. */
 export interface Settings {
   readonly self: Required<Pick<Address, "identity" | "device">>;
   readonly relay: string;
   readonly transport: TransportName;
-  /** Longest message in octets. */
+  /** Longest message in bytes. */
   readonly limit: number;
 }
 
@@ -90,7 +85,7 @@ export function settingsOf(options: DeviceOptions): Settings {
   return { self: { identity, device }, relay, transport, limit };
 }
 
-/** The name that the edge goes by when nobody says otherwise: the host in its URL. */
+/** The default name of the edge: the host in its URL. */
 function hostOf(edge: string | undefined): string {
   if (edge === undefined) throw new DeviceError("InvalidOption", "a relay or an edge is needed: give one of them");
   return URL.canParse(edge) ? new URL(edge).hostname : edge;

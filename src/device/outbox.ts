@@ -1,17 +1,18 @@
 /**
- * The outbox: what a device has to send, until its relay has acknowledged it, over one carrier after another.
+ * The outbox: keeps each message until the relay has acknowledged it, across any number of carriers.
  *
  *   add ─► queue of its destination ─► its turn ─► sent ─(acknowledged)─► resolved
  *     ▲            ▲                                 │
  *     │            └─ the carrier is lost, or the relay closes the session for now ─┘
  *     └ refused: rejected
  *
- * Each destination has a queue and a session of its own; those that may send take turns, so that none waits for another.
- * What goes to one destination keeps its order. No more than {@link FLIGHT} is under way to each.
+ * Each destination has its own queue and session. Destinations take turns, so none blocks another. Messages to one
+ * destination keep their order, with at most {@link FLIGHT} in flight.
  *
- * A destination whose session the relay suspends is held: nothing more goes there until the relay says so. That outlives
- * the carrier. On a new session one message is sent first, and the rest when it is acknowledged and the session is still
- * ready. A relay that refuses it for its quota is asked again after a while.
+ * When the relay suspends a session, its destination is held: nothing more is sent there until the relay allows it. A
+ * hold outlives the carrier. A new session to a held destination starts with one message; the rest follow when that one
+ * is acknowledged and the session is still ready. If the relay refuses it over quota, the outbox tries again after a
+ * pause.
  *
  * @module
  */
@@ -38,9 +39,9 @@ import {
 } from "./relay-connection.ts";
 import type { EndedConnection } from "./transports/path-mtu.ts";
 
-/** A message to be sent. */
+/** A message to send. */
 export interface Outgoing extends MessageFields {
-  /** Its id. */
+  /** The message's id. */
   readonly userRef: string;
   readonly destination: Destination;
   readonly body: Uint8Array;
@@ -49,53 +50,53 @@ export interface Outgoing extends MessageFields {
   readonly reject: (error: DeviceError) => void;
 }
 
-/** What an outbox asks of its device. */
+/** What an outbox needs from its device. */
 export interface OutboxOptions {
-  /** What a transport must still carry once a message of so many octets is sent, with the message. */
+  /** Bytes that the transport must have left before a message of this length may begin. */
   readonly needed: (length: number) => number;
-  /** Replaces a carrier that is nearly used up. Resolves when that is done, or has failed. */
+  /** Replaces a carrier that is nearly used up. Resolves when the replacement has succeeded or failed. */
   readonly renew: () => Promise<void>;
-  /** Whether it is being replaced: nothing new is begun on it. */
+  /** Whether the carrier is being replaced. Then no new message begins on it. */
   readonly isRenewing: () => boolean;
-  /** Waits, but not longer than the device lives. */
+  /** Waits, at most until the device closes. */
   readonly pause: (milliseconds: number) => Promise<void>;
   readonly onHeld?: HeldListener | undefined;
   readonly onReleased?: HeldListener | undefined;
 }
 
-/** The message that is being sent, and how much of it is. */
+/** A message that is partly sent, and how far. */
 interface Current {
   readonly outgoing: Outgoing;
   readonly sessionId: number;
   at: number;
 }
 
-/** Why nothing, or little, goes to a destination. */
+/** Why a destination is sent nothing, or one message at a time. */
 interface Hold {
-  /** The session that is suspended; undefined when it is gone. Another one is tried with one message. */
+  /** The suspended session; undefined when it is gone. Then one message probes the next session. */
   sessionId: number | undefined;
-  /** How often in a row the relay has refused a message for its quota, and whether it is left alone for that. */
+  /** Consecutive quota refusals. `resting` is set during the pause after one. */
   refusals: number;
   resting: boolean;
-  /** The application was told. */
+  /** Whether `onHeld` was called. */
   told: boolean;
 }
 
-/** A destination, and what waits for it in order. */
+/** A destination and its queue, in order. */
 interface Line {
   readonly destination: Destination;
   readonly waiting: Queue<Outgoing>;
   current: Current | undefined;
-  /** Begun on this carrier and not acknowledged. */
+  /** Begun on this carrier and not yet acknowledged. */
   readonly flight: { octets: number; messages: number };
-  /** It takes part in the turns. */
+  /** It is in `#turns`. */
   inTurn: boolean;
-  /** It waits for its session, or for another carrier. */
+  /** It waits for its session or for another carrier. */
   asking: boolean;
   hold: Hold | undefined;
 }
 
-/** A message that is sent, and on which session. */
+/** A message that was sent, and its session. */
 interface Sent {
   readonly outgoing: Outgoing;
   readonly sessionId: number;
@@ -103,32 +104,34 @@ interface Sent {
 
 export class Outbox {
   readonly #options: OutboxOptions;
-  /** By the key of the destination. */
+  /** By destination key. */
   readonly #lines = new Map<string, Line>();
-  /** Lines that may send, in turn. */
+  /** Lines that may send, in round-robin order. */
   readonly #turns = new Queue<Line>();
   /** Sent and not acknowledged, by the engine's number, oldest first. */
   readonly #sent = new Map<number, Sent>();
-  /** Messages that may have reached a relay whose connection was lost: they cannot be taken back. */
+  /** Messages that may have reached a relay before the connection was lost. They cannot be withdrawn. */
   readonly #uncertain = new WeakSet<Outgoing>();
-  /** Octets of all that is not acknowledged. */
+  /** Total bytes not yet acknowledged. */
   #octets = 0;
   #carrier: RelayConnection | undefined;
-  /** When something has moved: octets of a message were taken, or one was acknowledged. */
+  /** When the last slice was sent or the last acknowledgement came. */
   #movedAt = 0;
-  /** Octets of the longest message that was acknowledged, since it was asked for. */
+  /** Length of the longest message acknowledged since `ending` was last called. */
   #arrived = 0;
-  /** Counts carriers. */
+  /** Number of carriers so far. */
   #run = 0;
-  /** Destinations that were suspended, on which carrier last, and the part of {@link FLIGHT} that is under way there since. */
+  /**
+   * Recently suspended destinations: the carrier of the last suspension, and the share of {@link FLIGHT} allowed since.
+   */
   readonly #suspended = new Map<string, { readonly run: number; readonly part: number }>();
-  /** How many lines wait for their sessions, and those for which that would be too many. */
+  /** How many lines wait for their sessions. Those beyond SESSIONS_ASKED queue in `#unasked`. */
   #asking = 0;
   #unasked: Line[] = [];
-  /** Lines that wait until the carrier is replaced. */
+  /** Lines that wait for a new carrier. */
   #parked: Line[] = [];
   #wake: (() => void) | undefined;
-  /** Called when something was acknowledged, or nothing more will be. */
+  /** Called on an acknowledgement, or when none will come. */
   #progress: (() => void)[] = [];
   readonly #signals = new Map<AbortSignal, { readonly messages: Set<Outgoing>; readonly abort: () => void }>();
 
@@ -137,7 +140,7 @@ export class Outbox {
   }
 
   /**
-   * Takes a message.
+   * Queues a message.
    *
    * @throws DeviceError OutboxFull, Aborted
    */
@@ -157,7 +160,7 @@ export class Outbox {
     this.#rouse(line);
   }
 
-  /** Sends what there is on a carrier from now on. */
+  /** Starts sending on a carrier. */
   attach(carrier: RelayConnection): void {
     this.#carrier = carrier;
     this.#run += 1;
@@ -166,7 +169,7 @@ export class Outbox {
     this.#pump(carrier).catch((error: unknown) => carrier.end(error));
   }
 
-  /** The carrier is gone. What it has not acknowledged is sent again, before what was not sent at all. */
+  /** The carrier is gone. Its unacknowledged messages go to the front of their queues. */
   detach(): void {
     const back = new Map<Line, Outgoing[]>();
     for (const { outgoing } of this.#sent.values()) {
@@ -196,9 +199,9 @@ export class Outbox {
     this.#tellProgress();
   }
 
-  /** What the carrier that is about to go has done; asked once for each. */
+  /** What the ending carrier has achieved. Call once per carrier: it resets the counters. */
   ending(): EndedConnection {
-    // What goes to a destination that is held may wait for as long as it likes.
+    // A held destination may wait indefinitely; it does not count as stuck.
     const isStuck = ({ destination }: Outgoing) => this.#lines.get(destination.key)?.hold === undefined;
     const begun = [...this.#sent.values(), ...[...this.#lines.values()].flatMap(({ current }) => current ?? [])];
     const stuck = begun.reduce(
@@ -210,7 +213,7 @@ export class Outbox {
     return { stuck, arrived, still: performance.now() - this.#movedAt };
   }
 
-  /** Nothing more will be sent: everything is rejected. */
+  /** Rejects everything; nothing more is sent. */
   end(error: DeviceError): void {
     const sent = [...this.#sent.values()].map(({ outgoing }) => outgoing);
     const unsent = [...this.#lines.values()].flatMap(({ current, waiting }) => [
@@ -226,27 +229,27 @@ export class Outbox {
     this.#tellProgress();
   }
 
-  /** Whether something is sent and not acknowledged, or being sent. */
+  /** Whether any message is in flight or partly sent. */
   get isBusy(): boolean {
     return this.#sent.size > 0 || this.isSending;
   }
 
-  /** Whether a message is being sent. */
+  /** Whether a message is partly sent and can continue. */
   get isSending(): boolean {
-    // One whose session is suspended in the middle of it may stay so for ever.
+    // A message whose session was suspended halfway may stay so forever.
     for (const { current } of this.#lines.values()) if (current && this.#carrier?.ready(current.sessionId)) return true;
     return false;
   }
 
-  /** Resolves when something was acknowledged, or nothing more will be. */
+  /** Resolves at the next acknowledgement, or when none will come. */
   progress(): Promise<void> {
     return new Promise((resolve) => this.#progress.push(resolve));
   }
 
   /**
-   * What has come from the relay.
+   * Handles an event from the relay.
    *
-   * @param key of the destination whose session the event is about, when it is one of ours
+   * @param key the destination whose session the event concerns, if the session is ours
    */
   on(event: ConnectionEvent, key: string | undefined): void {
     switch (event.type) {
@@ -287,7 +290,7 @@ export class Outbox {
     return line;
   }
 
-  /** A line that has something to send takes its turn. Whoever must wait for something else gives it up by itself. */
+  /** Gives a line with something to send its turn. A line that must wait gives up its turn in `#serve`. */
   #rouse(line: Line): void {
     const idle = line.current === undefined && line.waiting.first === undefined;
     if (idle || line.inTurn || line.asking || this.#carrier === undefined) return;
@@ -302,7 +305,7 @@ export class Outbox {
     wake?.();
   }
 
-  /** Sends what the lines have, as long as this carrier is the one in use. */
+  /** Sends from the lines in turn, as long as this carrier is in use. */
   async #pump(carrier: RelayConnection): Promise<void> {
     while (this.#isInUse(carrier)) {
       const line = this.#turns.shift();
@@ -321,9 +324,9 @@ export class Outbox {
     return this.#carrier === carrier && carrier.engine.closed === undefined;
   }
 
-  /** Sends a slice of what a line has, or as many small messages as are one. False when it must wait for something. */
+  /** Sends one slice from a line, or small messages that add up to one. False when the line must wait. */
   async #serve(carrier: RelayConnection, line: Line): Promise<boolean> {
-    // It was roused while it was sent on, and waits by now.
+    // It was roused while sending and waits by now.
     if (line.asking) return false;
     for (let made = 0; made < SLICE; ) {
       const next = line.current?.outgoing ?? line.waiting.first;
@@ -345,7 +348,7 @@ export class Outbox {
     return true;
   }
 
-  /** Whether a message may be begun now; when not, whoever rouses its line again has been seen to. */
+  /** Whether the next message may begin now. When false, something is set to rouse the line again. */
   #mayBegin(carrier: RelayConnection, line: Line, next: Outgoing): boolean {
     const { flight, hold } = line;
     const { length } = next.body;
@@ -355,17 +358,17 @@ export class Outbox {
       this.#rouse(line);
       return false;
     }
-    // An acknowledgement rouses it.
+    // The next acknowledgement rouses the line.
     const { part } = this.#suspended.get(line.destination.key) ?? WHOLE;
     if (flight.octets >= FLIGHT.octets * part || flight.messages >= FLIGHT.messages * part) return false;
-    // The end of its rest does, or the one message that is tried.
+    // The end of the rest rouses the line, or the outcome of the probing message.
     if (hold !== undefined && (hold.resting || flight.messages > 0)) return false;
     if (!this.#options.isRenewing() && !this.#isShort(carrier, length)) return true;
     this.#park(carrier, line);
     return false;
   }
 
-  /** Whether a carrier cannot take a message to its end any more, with those that are begun on it. */
+  /** Whether the carrier has too little left for a message of this length and those already begun. */
   #isShort({ transport, engine }: RelayConnection, length: number): boolean {
     const left = transport.remaining - engine.pendingOctets;
     if (left === Number.POSITIVE_INFINITY) return false;
@@ -376,14 +379,14 @@ export class Outbox {
     return left < begun + this.#options.needed(length);
   }
 
-  /** A line waits until the carrier is replaced. */
+  /** Parks a line until the carrier is replaced. */
   #park(carrier: RelayConnection, line: Line): void {
     line.asking = true;
     this.#parked.push(line);
     if (this.#parked.length > 1) return;
     const replaced = async () => {
       await this.#options.renew();
-      // It could not be replaced.
+      // The replacement failed.
       if (this.#isInUse(carrier)) await this.#options.pause(RECONNECT_FIRST);
       if (!this.#isInUse(carrier)) return;
       const parked = this.#parked;
@@ -396,7 +399,7 @@ export class Outbox {
     replaced().catch((error: unknown) => carrier.end(error));
   }
 
-  /** Waits for the session of a line. One that cannot be had costs the message that asked for it, or some time. */
+  /** Waits for a line's session. If there is none to be had, the first message is rejected or the line pauses. */
   #await(carrier: RelayConnection, line: Line, next: Outgoing): void {
     const suspended = carrier.suspendedSession(line.destination);
     if (suspended !== undefined) this.#hold(line, suspended);
@@ -411,7 +414,7 @@ export class Outbox {
 
   async #ask(carrier: RelayConnection, line: Line, next: Outgoing): Promise<void> {
     const outcome = await carrier.session(line.destination);
-    // What was awaited may be over by now; then the next carrier is asked.
+    // The carrier may be gone by now; the next one asks again.
     if (!this.#isInUse(carrier)) return;
     if (!outcome.ok) await this.#refused(line, next, outcome.error);
     if (!this.#isInUse(carrier)) return;
@@ -424,7 +427,7 @@ export class Outbox {
     this.#rouse(unasked);
   }
 
-  /** A session cannot be had. */
+  /** Handles a session that could not be opened. */
   async #refused(line: Line, next: Outgoing, error: DeviceError): Promise<void> {
     const { retryable, code } = error;
     if (code === "QuotaWouldBeExceeded" && this.#isForgiven(line)) {
@@ -437,7 +440,7 @@ export class Outbox {
     }
   }
 
-  /** Sends a message, or a slice of it. Returns how much that was. */
+  /** Sends a message or a slice of it. Returns its cost. */
   #transmit({ engine }: RelayConnection, line: Line, outgoing: Outgoing, sessionId: number): number {
     const { body } = outgoing;
     let { current } = line;
@@ -460,7 +463,7 @@ export class Outbox {
       }
       return slice.length + MESSAGE_OCTETS;
     } catch (error) {
-      // The next connection would fail by it as well.
+      // The message would break the next connection too.
       if (line.current === undefined) line.waiting.shift();
       line.current = undefined;
       this.#reject([outgoing], unexpected(error));
@@ -468,12 +471,12 @@ export class Outbox {
     }
   }
 
-  /** A line with nothing to send and nothing under way is forgotten. */
+  /** Drops a line with nothing to send and nothing in flight. */
   #tidy(line: Line): void {
     const { current, waiting, flight, destination } = line;
     if (current !== undefined || waiting.first !== undefined || flight.messages > 0) return;
     if (this.#lines.get(destination.key) === line) this.#lines.delete(destination.key);
-    // Nobody waits for it any more.
+    // No message waits for the release any more.
     if (line.hold !== undefined) this.#release(line);
   }
 
@@ -485,7 +488,7 @@ export class Outbox {
     return sent;
   }
 
-  /** A message is no longer under way. */
+  /** Takes a message out of the in-flight counts. */
   #landed({ destination, body }: Outgoing): void {
     const flight = this.#lines.get(destination.key)?.flight;
     if (flight === undefined) return;
@@ -493,7 +496,7 @@ export class Outbox {
     flight.messages -= 1;
   }
 
-  /** The relay has a message safe. */
+  /** The relay has stored a message. */
   #acknowledged(number: number): void {
     const sent = this.#take(number);
     if (sent === undefined) return;
@@ -504,7 +507,7 @@ export class Outbox {
     outgoing.resolve();
     const line = this.#lines.get(outgoing.destination.key);
     if (line === undefined) return;
-    // It was sent to see whether its session may be sent on.
+    // This message probed whether its session may be used.
     const { hold } = line;
     if (hold !== undefined && hold.sessionId !== sessionId && this.#carrier?.ready(sessionId)) this.#release(line);
     this.#rouse(line);
@@ -517,12 +520,12 @@ export class Outbox {
     const line = this.#lines.get(key);
     if (line === undefined) return;
     if (state === "suspended") this.#hold(line, sessionId);
-    // The first answer for a new session says nothing of the quota.
+    // The first answer on a new session says nothing about the quota.
     else if (line.hold?.sessionId === sessionId) this.#release(line);
     this.#rouse(line);
   }
 
-  /** A destination was suspended on this carrier: from now on no more than a part of what may be is under way there. */
+  /** Records that a destination was suspended: from now on only a share of FLIGHT goes there at a time. */
   #note(key: string, part: number): void {
     const before = this.#suspended.get(key)?.part ?? 1;
     this.#suspended.delete(key);
@@ -537,7 +540,7 @@ export class Outbox {
     this.#tellHeld(line, line.hold);
   }
 
-  /** The application is told when something waits, once. */
+  /** Calls `onHeld` once, and only if a message waits. */
   #tellHeld({ destination, current, waiting }: Line, hold: Hold): void {
     if (hold.told || (current === undefined && waiting.first === undefined)) return;
     hold.told = true;
@@ -550,19 +553,19 @@ export class Outbox {
     if (hold?.told) this.#options.onReleased?.(destination.to, destination.resourceURL);
   }
 
-  /** Whether a refusal for the quota is what a suspension has announced. */
+  /** Whether a quota refusal follows a known suspension. Then the message is retried, not rejected. */
   #isForgiven({ hold, destination }: Line): boolean {
     return hold !== undefined || this.#suspended.has(destination.key);
   }
 
-  /** A relay that has no room though it was asked carefully is asked again later. */
+  /** The relay has no room even for a probe: try again after a pause. */
   #putOff(line: Line): void {
     const hold = line.hold ?? { sessionId: undefined, refusals: 0, resting: false, told: false };
     line.hold = hold;
     hold.sessionId = undefined;
     this.#tellHeld(line, hold);
     if (hold.resting) return;
-    // There was less room than is under way at a time.
+    // The relay had less room than the allowed share.
     const { key } = line.destination;
     this.#note(key, Math.max((this.#suspended.get(key)?.part ?? 1) / 2, LEAST_PART));
     hold.resting = true;
@@ -574,7 +577,7 @@ export class Outbox {
     });
   }
 
-  /** The relay has closed a session: the messages on it that it did not take go again, or nowhere. */
+  /** The relay has closed a session. Its unacknowledged messages are sent again, or rejected. */
   #sessionLost(
     key: string | undefined,
     sessionId: number,
@@ -587,7 +590,9 @@ export class Outbox {
     this.#giveBack(line, sessionId, sent, isPassing(reasonId) ? "again" : sessionRefusal(reasonId));
   }
 
-  /** The only recipient: what is on its way on that session is not delivered, though it will be acknowledged. */
+  /**
+   * Reports that the session's only recipient is unreachable: the relay drops its messages but still acknowledges them.
+   */
   #statusTold(key: string | undefined, sessionId: number, statusId: number): void {
     const numbers = [...this.#sent].filter(([, sent]) => sent.sessionId === sessionId).map(([number]) => number);
     const sent = numbers.flatMap((number) => this.#take(number)?.outgoing ?? []);
@@ -595,11 +600,11 @@ export class Outbox {
     const error = statusRefusal(statusId);
     const any = sent.length > 0 || line?.current?.sessionId === sessionId;
     if (line !== undefined) this.#giveBack(line, sessionId, sent, error);
-    // Whoever is about to send on it must not open it anew for ever.
+    // Without this the next sender would open the session again, without end.
     if (!any) this.#carrier?.fail(sessionId, error);
   }
 
-  /** What was under way on a session, and is not taken, goes before what waits, or is rejected. */
+  /** Requeues a session's messages in front of the waiting ones, or rejects them. */
   #giveBack(line: Line, sessionId: number, sent: readonly Outgoing[], why: DeviceError | "again"): void {
     const { current } = line;
     const all = [...sent];
@@ -624,7 +629,7 @@ export class Outbox {
     }
   }
 
-  /** A message is done with. */
+  /** Ends the accounting for a message. */
   #forget(outgoing: Outgoing): void {
     this.#octets -= outgoing.body.length;
     const { signal } = outgoing;
@@ -636,7 +641,7 @@ export class Outbox {
     this.#signals.delete(signal);
   }
 
-  /** Messages that a signal may take back: it is listened to once for all of them. */
+  /** The messages that a signal may withdraw. They share one listener. */
   #watch(signal: AbortSignal): Set<Outgoing> {
     let watched = this.#signals.get(signal);
     if (watched === undefined) {
@@ -649,7 +654,7 @@ export class Outbox {
     return watched.messages;
   }
 
-  /** Takes back what has not been sent. */
+  /** Rejects those messages that have not been sent. */
   #withdraw(messages: ReadonlySet<Outgoing>): void {
     for (const line of this.#lines.values()) {
       const gone = [...line.waiting].filter((one) => messages.has(one) && !this.#uncertain.has(one));
@@ -670,21 +675,21 @@ export class Outbox {
 const WHOLE = { part: 1 };
 
 /**
- * The part of {@link FLIGHT} that is under way to a recipient that was suspended, which is slower than this sender: as much as
- * the relay has under way to it. And the least, when there was no room for that.
+ * Share of {@link FLIGHT} allowed to a recipient that was suspended, since it reads more slowly than this device sends:
+ * as much as the relay keeps in flight to it. LEAST_PART is the minimum, reached when even that found no room.
  */
 const HELD_PART = 1 / 4;
 const LEAST_PART = 1 / 64;
 
-/** What a message takes beside its octets, of a turn. */
+/** Overhead of a message, counted against its turn. */
 const MESSAGE_OCTETS = 64;
 
-/** Octets that so much of a body takes on the wire. */
+/** Bytes that a body of this length takes on the wire. */
 export function onWire(length: number): number {
   return length + Math.ceil(length / MAX_DATA_OCTETS) * 7;
 }
 
-/** A message is longer than its relay takes, or this device sends. */
+/** The message exceeds the limit of the relay or of this device. */
 export function tooLong(length: number, limit: number): DeviceError {
   return new DeviceError(
     "MessageTooLong",

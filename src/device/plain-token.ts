@@ -1,12 +1,12 @@
 /**
- * A token that would go to a relay in clear: over TCP without TLS it may only go where no stranger listens on the way.
+ * Keeps tokens off the internet in clear text: over TCP without TLS a token may only go to a nearby address.
  *
  * @module
  */
 import { isNear } from "../lib/near-address.ts";
 import { DeviceError } from "./device-error.ts";
 
-/** Refuses the addresses of a name that are a stranger's, for a connection that will carry a token. */
+/** Rejects every address of a name that is not near (see `isNear`), for a connection that will carry a token. */
 export function nearOnly(host: string): (address: string) => DeviceError | undefined {
   return (address) => (isNear(address) ? undefined : inClear(host));
 }

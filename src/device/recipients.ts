@@ -1,5 +1,5 @@
 /**
- * Recipients: what an application calls them, and how they are written on the wire.
+ * Recipients: maps the application's names to addresses on the wire.
  *
  * @module
  */
@@ -23,13 +23,13 @@ import type { Destination } from "./relay-connection.ts";
 export class Recipients {
   readonly #idSuffix: string;
   readonly #relay: string;
-  /** By the resource, and by what the application calls them: each message asks, so no key is made of the two. */
+  /** By resource, then by the application's name. Every message looks here, so no joint key is built. */
   readonly #known = new Map<string, Map<string, Destination>>();
   #count = 0;
 
   /**
-   * @param idSuffix of the device's messages
-   * @param relay that the device speaks with
+   * @param idSuffix suffix of this device's message ids
+   * @param relay the relay that this device connects to
    */
   constructor(idSuffix: string, relay: string) {
     this.#idSuffix = idSuffix;
@@ -46,10 +46,10 @@ export class Recipients {
     const entry = {
       resourceURL,
       ...urls,
-      // A recipient at the relay that this device speaks with is one like all others.
+      // A recipient at our own relay needs no relay URL.
       relayURL: relay === undefined || sameRelay(relay, this.#relay) ? "" : relayURL(relay),
     };
-    // A mailbox has to remember them all, and remembers numbers that follow each other in next to no room.
+    // The mailbox remembers every id, and stores consecutive numbers almost for free.
     const first = randomBytes(ID_OCTETS).toString("base64url");
     let count = 0;
     const newId = () => {
@@ -70,7 +70,11 @@ export class Recipients {
   }
 }
 
-/** What a parser gives; its complaint as a DeviceError. @throws DeviceError InvalidOption */
+/**
+ * Runs a parser and turns its AddressError into a DeviceError.
+ *
+ * @throws DeviceError InvalidOption
+ */
 export function checked<T>(what: string, parse: () => T): T {
   try {
     return parse();
@@ -80,7 +84,11 @@ export function checked<T>(what: string, parse: () => T): T {
   }
 }
 
-/** What cannot be said on the wire is refused here, where the caller hears of it. @throws DeviceError InvalidOption */
+/**
+ * Rejects what the wire format cannot express, where the caller sees the error.
+ *
+ * @throws DeviceError InvalidOption
+ */
 export function assertSayable(addressing: AddressingEntry, { userRef = "", streamSize }: MessageFields): void {
   if (!isURL(addressing.resourceURL)) {
     throw new DeviceError("InvalidOption", "resource must be a URI or part of one: percent-encode other characters");
@@ -95,7 +103,7 @@ export function assertSayable(addressing: AddressingEntry, { userRef = "", strea
   }
 }
 
-/** Whether a relay of an address is the one that this device names: both may leave out the port. */
+/** Whether two relay names are the same; either may omit the port. */
 function sameRelay(one: string, other: string): boolean {
   return isSameDevice(relayURL(one), relayURL(other));
 }

@@ -1,7 +1,6 @@
 /**
- * How long a device waits before it connects again. The pause grows with each connection that fails, also with one that
- * began well: behind a proxy that spoils whatever comes after the beginning, each would. It is short again after a
- * connection that was of use.
+ * How long a device waits before it reconnects. The pause grows with each failed connection, even one that started
+ * well: a proxy may break every connection after its beginning. A useful connection resets the pause.
  *
  * @module
  */
@@ -11,16 +10,16 @@ export class ReconnectPause {
   #failures = 0;
 
   /**
-   * A connection is lost.
+   * Records that a connection was lost.
    *
-   * @param carried whether the relay has acknowledged a message on it, or the application has taken one for good
-   * @param stood for how long it stood, in milliseconds
+   * @param carried whether the relay acknowledged a message on it, or the application finished one
+   * @param stood how long it lasted, in milliseconds
    */
   lost(carried: boolean, stood: number): void {
     if (carried || stood >= STOOD) this.#failures = 0;
   }
 
-  /** The longest pause before the next try, in milliseconds. The actual one is taken from anywhere below it. */
+  /** The longest pause before the next attempt, in milliseconds. The caller picks a random value below it. */
   next(): number {
     const limit = Math.min(RECONNECT_FIRST * 2 ** this.#failures, RECONNECT_LAST);
     this.#failures += 1;

@@ -1,6 +1,6 @@
 /**
  * A carrier: one transport with one SSTP connection on it. It connects, attaches the account, opens sessions, and moves
- * octets between the engine and the transport. It knows no messages: those are the device's, and outlive it.
+ * bytes between engine and transport. Messages belong to the device and outlive the carrier.
  *
  * @module
  */
@@ -33,7 +33,7 @@ import { tokenRefusal } from "./token-refusal.ts";
 import { openTransport } from "./transports/open-transport.ts";
 import type { Transport, TransportOptions } from "./transports/transport.ts";
 
-/** What a session of ours is when it may be sent on, or why it cannot be had. */
+/** A session of ours that is ready to send on, or why there is none. */
 type SessionOutcome =
   | { readonly ok: true; readonly sessionId: number }
   | { readonly ok: false; readonly error: DeviceError };
@@ -42,16 +42,16 @@ interface OutboundSession {
   readonly sessionId: number;
   readonly key: string;
   state: "opening" | "ready" | "suspended";
-  /** When it was last asked for, counted in asking. */
+  /** Value of `#uses` when the session was last requested; the lowest is closed first. */
   used: number;
   waiting: ((outcome: SessionOutcome) => void)[];
 }
 
 export interface CarrierOptions extends TransportOptions {
   readonly address: Required<Pick<Address, "identity" | "device">>;
-  /** The virtual connection ends at the edge itself, and is not passed through to an origin relay. */
+  /** The virtual connection ends at the edge itself instead of going on to an origin relay. */
   readonly ends: boolean;
-  /** Takes what waits for the identity as well. */
+  /** Also takes messages for the identity. */
   readonly receive: boolean;
 }
 
@@ -61,24 +61,24 @@ export class RelayConnection {
   readonly #options: CarrierOptions;
   readonly #on: (event: ConnectionEvent, key: string | undefined) => void;
   readonly #mayRead: () => Promise<void> | undefined;
-  /** Open sessions by the key of their destination. */
+  /** Open sessions, by destination key. */
   readonly #sessions = new Map<string, OutboundSession>();
   #uses = 0;
   readonly #failed = new Map<string, DeviceError>();
   readonly #keys = new Map<number, string>();
   #flushing: Promise<void> | undefined;
-  /** Ends the wait of an acknowledgement for others. */
+  /** Cuts short the wait that batches acknowledgements. */
   #hurry: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #ready: { resolve: () => void; reject: (error: DeviceError) => void } | undefined;
   #attachId: number | undefined;
-  /** The longest message that the relay takes, in octets; none is too long when it does not say. */
+  /** The longest message that the relay accepts, in bytes. Infinity until the relay states one. */
   messageLimit = Number.POSITIVE_INFINITY;
 
   /**
-   * @param on told of every event of the engine, and of the destination whose session it is about, if it is one of ours
-   * @param mayRead a promise while nothing more should be read, undefined otherwise
+   * @param on called for every event of the engine, with the destination key if the event concerns a session of ours
+   * @param mayRead returns a promise while reading must pause, otherwise undefined
    */
   constructor(
     options: CarrierOptions,
@@ -100,16 +100,16 @@ export class RelayConnection {
     });
   }
 
-  /** Resolves when the connection is established and the account attached. */
+  /** Resolves when the connection is established and, if it receives, the account attached. */
   async connect(): Promise<void> {
     const attached = new Promise<void>((resolve, reject) => {
       this.#ready = { resolve, reject };
     });
     this.transport.established.catch((error: DeviceError) => this.#ready?.reject(error));
     void this.#read();
-    // Polling is established by its first octets, so they are not kept back until then.
+    // Do not wait for establishment: the first bytes establish a Polling transport.
     const { relay, transport, token = "" } = this.#options;
-    // Where no header can carry it, SSTP does.
+    // TCP has no header for the token, so it goes in Connect.
     this.engine.connect(relayURL(relay), new TextEncoder().encode(transport === "tcp" ? token : ""));
     void this.flush();
     try {
@@ -120,7 +120,7 @@ export class RelayConnection {
     }
   }
 
-  /** The session for a destination, when it may be sent on at this moment. */
+  /** The destination's session, if it can be sent on right now. */
   readySession({ key }: Destination): number | undefined {
     const session = this.#sessions.get(key);
     if (session?.state !== "ready" || this.#failed.has(key) || !this.ready(session.sessionId)) return undefined;
@@ -128,13 +128,13 @@ export class RelayConnection {
     return session.sessionId;
   }
 
-  /** The session for a destination, when it is suspended. */
+  /** The destination's session, if it is suspended. */
   suspendedSession({ key }: Destination): number | undefined {
     const session = this.#sessions.get(key);
     return session?.state === "suspended" ? session.sessionId : undefined;
   }
 
-  /** The session for a destination, opened if there is none, once it may be sent on. */
+  /** The destination's session, opened if necessary; resolves when it is ready. */
   session(destination: Destination): Promise<SessionOutcome> {
     const { key } = destination;
     const failed = this.#failed.get(key);
@@ -163,33 +163,33 @@ export class RelayConnection {
     return this.engine.openFanout({ resourceURL, entries: [{ identityURL, deviceURL, relayURL }] });
   }
 
-  /** A session is of no use though it is open: the next that asks for it is told why, and the one after opens another. */
+  /** Marks an open session as unusable. The next request for it gets the error; the one after that uses it again. */
   fail(sessionId: number, error: DeviceError): void {
     const key = this.#keys.get(sessionId);
     if (key !== undefined) this.#failed.set(key, error);
   }
 
-  /** Whether a session of ours may be sent on at this moment; what `session` told may be over when it is heard. */
+  /** Whether a session of ours can be sent on right now. Check again after awaiting `session`. */
   ready(sessionId: number): boolean {
     const session = this.engine.session(sessionId);
     return session?.kind === "outbound" && session.state === "ready";
   }
 
-  /** Sends what the engine has. Resolves when the transport would take more. */
+  /** Sends the engine's output. Resolves when the transport accepts more. */
   flush(): Promise<void> {
     this.#flushing ??= this.#flush();
     if (!this.engine.onlyAcknowledges) this.#hurry?.();
     return this.#flushing;
   }
 
-  /** Ends the connection by ConnectClose, waiting a little for it to arrive, since it carries acknowledgements. */
+  /** Sends ConnectClose and waits up to CLOSE_TIMEOUT (2 s) for it to arrive, since acknowledgements go with it. */
   async close(): Promise<void> {
     this.engine.close(ConnectCloseReasonId.Resting);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, CLOSE_TIMEOUT);
     });
-    // The relay ends the transport when it has read the ConnectClose. One that does not read must not hold us up.
+    // The relay ends the transport once it has read the ConnectClose. One that does not read must not delay us.
     await Promise.race([this.flush().then(() => this.#reading), late]);
     clearTimeout(timer);
     this.abandon();
@@ -216,7 +216,7 @@ export class RelayConnection {
         const octets = await this.transport.read();
         if (octets === undefined) break;
         this.#handle(this.engine.receive(octets, performance.now()));
-        // A relay that asks and does not read the answers is not read either.
+        // A relay that does not read our answers is not read either.
         if (this.engine.pendingOctets > ANSWERS_AHEAD) await this.flush();
       }
       this.#handle(this.engine.transportLost());
@@ -236,7 +236,7 @@ export class RelayConnection {
     this.#on(event, key);
   }
 
-  /** Something has gone wrong in here. Nobody knows what it has left undone, so the connection ends, and says why. */
+  /** Ends the connection after an unexpected error: the state is unknown. */
   end(error: unknown): void {
     if (this.engine.closed !== undefined) return;
     this.engine.close(ConnectCloseReasonId.Resting);
@@ -250,9 +250,9 @@ export class RelayConnection {
   }
 
   async #flush(): Promise<void> {
-    // When this turn of the event loop is over, so that all that is sent in it goes out together.
+    // Wait for the end of this turn of the event loop, to send everything from it together.
     await new Promise((resolve) => setImmediate(resolve));
-    // Its POST would be in the way of the next GET.
+    // The POST of an acknowledgement would delay the next GET.
     if (this.#options.transport === "keepalive" && this.engine.onlyAcknowledges) await this.#gather();
     try {
       for (;;) {
@@ -264,11 +264,11 @@ export class RelayConnection {
     } catch (error) {
       this.end(error);
     }
-    // In the same turn as the last look: whoever has something from now on must start a new round.
+    // Clear in the same turn as the last check, so that later output starts a new flush.
     this.#flushing = undefined;
   }
 
-  /** Lets acknowledgements come together, until there is something else to send. */
+  /** Collects acknowledgements for a few milliseconds, or until there is other output. */
   async #gather(): Promise<void> {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, ACKNOWLEDGE_PAUSE);
@@ -280,11 +280,11 @@ export class RelayConnection {
     this.#hurry = undefined;
   }
 
-  /** What the carrier itself has to know of an event. */
+  /** Updates the carrier's own state from an event. */
   #follow(event: ConnectionEvent): void {
     switch (event.type) {
       case "connected":
-        // What came behind it, in the same octets, may have closed the connection already, and is heard next.
+        // Later bytes of the same read may have closed the connection already; that event comes next.
         if (this.engine.closed !== undefined) break;
         this.messageLimit = parseCapabilities(event.productCapabilities).longestMessage ?? Number.POSITIVE_INFINITY;
         if (this.#options.receive) {
@@ -332,7 +332,7 @@ export class RelayConnection {
     for (const resolve of waiting) resolve({ ok: true, sessionId });
   }
 
-  /** Closes the session that was not used for the longest time, of those that nobody waits for and no message is begun on. */
+  /** Closes the least recently used session with no waiters and no message in progress. */
   #closeOldest(): void {
     let oldest: OutboundSession | undefined;
     for (const session of this.#sessions.values()) {
@@ -373,38 +373,38 @@ export class RelayConnection {
   }
 }
 
-/** How a connection has ended by now, whatever was known of it before. */
+/** Reads `closed` afresh, past TypeScript's narrowing. */
 function closedOf(engine: Connection): Closed | undefined {
   return engine.closed;
 }
 
 /**
- * Whether both ends of a transport find out by themselves that the other one is gone: by pings, or by requests that are
- * answered. Then a Noop would only wake the edge, and silence is no sign.
+ * Whether both ends of a transport detect a dead peer themselves, by pings or by requests with answers. Then Noops
+ * would only wake the edge, and silence proves nothing.
  */
 function watchesItself({ transport, ends }: CarrierOptions): boolean {
   return transport === "websocket" || (ends && (transport === "keepalive" || transport === "polling"));
 }
 
-/** Whether a session was closed for a reason that has nothing to do with what was sent on it. */
+/** Whether a session was closed for a reason unrelated to its messages. */
 export function isPassing(reasonId: number | undefined): boolean {
   return (
     reasonId === CloseReasonId.Idle || reasonId === CloseReasonId.NoReason || reasonId === CloseReasonId.InternalError
   );
 }
 
-/** Where messages go: an addressing, and the recipient's relay when it is another than ours, else empty. */
+/** Where messages go: an addressing entry, with the recipient's relay, or empty if that is ours. */
 export interface Destination extends AddressingEntry {
-  /** The recipient, as the application calls it. */
+  /** The recipient, as the application wrote it. */
   readonly to: string;
   readonly relayURL: string;
-  /** Tells it from all others. */
+  /** Identifies the destination. */
   readonly key: string;
-  /** An id for a message that goes there, another one each time. */
+  /** Returns a new message id for this destination on each call. */
   readonly newId: () => string;
 }
 
-/** Why the recipient of a message by another relay is out of reach, by the StatusId of SessionStatus. */
+/** Maps the StatusId of a SessionStatus to the error for a recipient behind another relay. */
 export function statusRefusal(statusId: number): DeviceError {
   switch (statusId) {
     case SessionStatusId.QuotaWouldBeExceeded:
@@ -422,7 +422,7 @@ export function statusRefusal(statusId: number): DeviceError {
   }
 }
 
-/** Why messages cannot be sent on a session, by the ReasonId of its Close; undefined when OpenResponse refused it. */
+/** Maps the ReasonId of a Close to an error; undefined means that OpenResponse refused the session. */
 export function sessionRefusal(reasonId: number | undefined): DeviceError {
   if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
     return new DeviceError(
@@ -470,7 +470,7 @@ function refusal(
         retryAfter: retryTime,
       });
     case ConnectResponseId.AuthenticationFailed: {
-      // Edge and relay say why in place of an answer of the security protocol.
+      // Edge and relay put their reason where the security protocol's answer would be.
       const reason = token.length < 64 ? new TextDecoder().decode(token) : undefined;
       const by = transport !== "tcp" && ends ? "edge" : "relay";
       const refused = tokenRefusal(reason, { by, token: shown, address, name: relay });
@@ -481,7 +481,7 @@ function refusal(
   }
 }
 
-/** Why a connection ended, as an error. */
+/** Converts the end of a connection to an error. */
 export function closure(closed: Closed, transport: Transport): DeviceError {
   if (closed.reasonId === ConnectCloseReasonId.CrossedConnections) {
     return new DeviceError(

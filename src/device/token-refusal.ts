@@ -1,6 +1,6 @@
 /**
- * Why a token does not do, in words for whoever has it. Edge and relay give the name of a reason; what the token itself
- * says, which its bearer can read as well as they can, tells what is missing.
+ * Explains to a user why a token was refused. The edge or relay names the reason; the token's own claims, which the
+ * bearer can read too, show what is missing.
  *
  * @module
  */
@@ -9,16 +9,16 @@ import { visible } from "../lib/printable.ts";
 import { formatAddress } from "../sstp/index.ts";
 import { DeviceError } from "./device-error.ts";
 
-/** What is known of a token that was refused, and of who has refused it. */
+/** A refused token, and what refused it. */
 export interface RefusedToken {
   /** Default: the edge. */
   readonly by?: "edge" | "relay" | undefined;
-  /** What was found wrong, as far as it was said: a whole sentence. */
+  /** What the edge or relay found wrong, as a whole sentence, if it said so. */
   readonly detail?: string | undefined;
   readonly token?: string | undefined;
   /** The device's own address. */
   readonly address?: Peer | undefined;
-  /** The name that it means the edge or relay by. */
+  /** The name by which the device addresses the edge or relay. */
   readonly name?: string | undefined;
 }
 
@@ -41,8 +41,8 @@ const TEXTS: Readonly<Record<string, Text>> = {
 };
 
 /**
- * The error for a reason of an edge or relay; undefined when it is not about a token. The same token will not do later
- * either.
+ * Maps a reason of an edge or relay to an error; undefined if the reason does not concern the token. The error is not
+ * retryable.
  */
 export function tokenRefusal(reason: string | undefined, refused: RefusedToken = {}): DeviceError | undefined {
   const text = reason !== undefined && Object.hasOwn(TEXTS, reason) ? TEXTS[reason] : undefined;
@@ -51,10 +51,7 @@ export function tokenRefusal(reason: string | undefined, refused: RefusedToken =
   return new DeviceError("TokenRefused", `${words} [${reason}]`);
 }
 
-/**
- * A recipient was refused, and the token allows nothing else: the error that says which scope is missing. Otherwise the
- * error as it is.
- */
+/** Names the missing scope if the token does not cover the refused recipient. Returns other errors unchanged. */
 export function sendRefusal(
   error: DeviceError,
   token: string | undefined,
@@ -83,23 +80,23 @@ function scopeMissing({ address, detail }: RefusedToken, claims: Claims | undefi
   return `the token does not allow this${why({ detail })}: get one with this device's address and the scopes connect and receive`;
 }
 
-/** How to come by a token with one more scope. */
+/** How to get a token with one more scope. */
 function getScope({ scope }: Claims, missing: string): string {
   const all = [...scope.split(" "), missing].filter((word) => word !== "").join(" ");
   return `get one with it (grooveway token issue --scope '${visible(all)}')`;
 }
 
-/** What a token says. */
+/** The claims of a token. */
 interface Claims {
   readonly scope: string;
   readonly rights: Rights;
-  /** Whom it is for, as text. */
+  /** The audience, as text. */
   readonly audience: string | undefined;
-  /** ` on ...`, when it says until when it is good. */
+  /** ` on ...` if the token has an expiry, otherwise empty. */
   readonly expired: string;
 }
 
-/** Undefined for what cannot be read. Nothing is verified. */
+/** Reads the claims without verifying them; undefined if they cannot be read. */
 function claimsOf(token: string | undefined): Claims | undefined {
   try {
     const [, payload = ""] = token?.split(".") ?? [];

@@ -1,5 +1,5 @@
 /**
- * The token of a device, whoever gives it.
+ * The device's token: fixed, or from a provider.
  *
  * @module
  */
@@ -7,18 +7,18 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { DeviceError } from "./device-error.ts";
 import { CONNECT_TIMEOUT } from "./limits.ts";
 
-/** A token of the edge's operator, or where to get one, which is asked for each new connection. */
+/** An operator's token, or a provider that is called for each new connection. */
 export type TokenSource = string | (() => string | Promise<string>);
 
 /**
- * The token for a new connection. Whoever gives it may take his time, but not more than a connection may.
+ * Gets the token for a new connection. A provider must answer within CONNECT_TIMEOUT (35 s).
  *
- * @throws DeviceError ConnectFailed, InvalidOption
+ * @throws DeviceError ConnectFailed, retryable, if the provider fails; InvalidOption if the token is malformed
  */
 export async function tokenFrom(source: TokenSource | undefined, closing: AbortSignal): Promise<string | undefined> {
   if (source === undefined) return undefined;
   const token = typeof source === "string" ? source : await promptly(source, closing);
-  // What cannot stand in a header is told here, and not what it is.
+  // The error must not contain the token.
   if (/^[\w.~+/-]+=*$/.test(token)) return token;
   throw new DeviceError("InvalidOption", "the token has characters that no token has: look whether it is whole");
 }

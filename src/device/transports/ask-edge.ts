@@ -1,6 +1,6 @@
 /**
- * One question to an edge over HTTP, answered by JSON: what an operator or a device asks besides its transport. It goes
- * over a connection of the dialler, and follows no redirect: no edge makes one, and the token would go along.
+ * One HTTP request to an edge with a JSON answer, for what operators and devices ask outside a transport. It connects
+ * through the dialler and follows no redirect: an edge never sends one, and the token would follow it.
  *
  * @module
  */
@@ -17,25 +17,25 @@ import { type ForeignAnswer, foreignAnswer, noAnswer, notHttp } from "./not-an-e
 import { edgeRoute } from "./route.ts";
 
 export interface Question {
-  /** URL of the edge, `http:` or `https:`, with the path under which it stands. */
+  /** URL of the edge, `http:` or `https:`, including its path. */
   readonly edge: URL;
   /** Default GET. */
   readonly method?: string | undefined;
-  /** Behind the path of the edge: `/admin/mailboxes?after=...`. */
+  /** Appended to the edge's path: `/admin/mailboxes?after=...`. */
   readonly path: string;
   readonly token?: string | undefined;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** Whether a value can be the answer of an edge. */
+  /** Whether a value can be an edge's answer. */
   readonly expects: (value: unknown) => boolean;
-  /** PEM text of the certificate authorities to trust instead of the system's. */
+  /** PEM certificates of the authorities to trust instead of the system's. */
   readonly ca?: string | undefined;
-  /** Default: directly. */
+  /** Default: connects directly. */
   readonly dialler?: Dialler | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What an edge says: what was asked for, or why not. */
+/** The value, or the edge's reason for refusing. */
 export type EdgeAnswer =
   | { readonly ok: true; readonly value: unknown }
   | {
@@ -50,7 +50,7 @@ export type EdgeAnswer =
     };
 
 /**
- * Asks an edge.
+ * Sends a request to an edge.
  *
  * @throws DeviceError ConnectFailed, CertificateRefused, TlsFailed, NotAnEdge; the reason of an aborted signal
  */
@@ -128,7 +128,7 @@ async function whole(response: IncomingMessage): Promise<ForeignAnswer> {
   let length = 0;
   for await (const piece of response as AsyncIterable<Buffer>) {
     length += piece.length;
-    // Far more than any edge says: what it is can be told by its beginning.
+    // No edge sends this much. The beginning is enough to identify the sender.
     if (length > ANSWER_OCTETS) break;
     pieces.push(piece);
   }
@@ -139,7 +139,7 @@ async function whole(response: IncomingMessage): Promise<ForeignAnswer> {
   return { status: statusCode, phrase: statusMessage, header, body: Buffer.concat(pieces) };
 }
 
-/** An error of a socket or of Node's HTTP parser, which keeps what it could not read. */
+/** An error of a socket or of Node's HTTP parser, which attaches the bytes it could not parse. */
 interface WireError extends Error {
   readonly code?: string;
   readonly rawPacket?: Uint8Array;

@@ -1,18 +1,18 @@
 /**
- * What is said when a connection cannot be made: one text for all addresses of a name, and what to do about it.
+ * Errors of failed connections: one text for all addresses of a name, with advice.
  *
  * @module
  */
 import { DeviceError } from "../device-error.ts";
 import { formatEndpoint } from "./endpoint.ts";
 
-/** An address, and why it could not be connected to. */
+/** An address, and why connecting to it failed. */
 export interface FailedAttempt {
   readonly address: string;
   readonly error: NodeJS.ErrnoException;
 }
 
-/** What to do, by the code of the system. The first that fits any of the addresses is said. */
+/** Advice by system error code. The first entry that matches any address is used. */
 const CURES: readonly (readonly [codes: readonly string[], cure: string])[] = [
   [["ECONNREFUSED"], "nothing listens there: check the port, and that the server runs"],
   [["ECONNRESET"], "the connection was cut at once: look for a firewall on the way"],
@@ -22,7 +22,7 @@ const CURES: readonly (readonly [codes: readonly string[], cure: string])[] = [
   [["EMFILE", "ENFILE", "ENOBUFS"], "this machine has no room for another connection: close some"],
 ];
 
-/** None of the addresses could be connected to. */
+/** Every address failed. */
 export function unreachable(host: string, port: number, attempts: readonly FailedAttempt[]): DeviceError {
   const codes = attempts.map(({ error }) => codeOf(error));
   const outcomes = attempts.map(({ address }, i) => `${formatEndpoint({ host: address, port })} ${codes[i]}`);
@@ -31,7 +31,7 @@ export function unreachable(host: string, port: number, attempts: readonly Faile
   return failed(host, outcomes.join(", "), cure, errors.length === 1 ? errors[0] : new AggregateError(errors));
 }
 
-/** The name has no address; without an error nobody said so in time. */
+/** The name has no address; without `error`, the lookup timed out. */
 export function unresolved(host: string, timeout: number, error: NodeJS.ErrnoException | undefined): DeviceError {
   if (error === undefined) {
     return failed(host, `the name was not resolved within ${seconds(timeout)}`, "check the DNS server of this machine");
@@ -42,7 +42,7 @@ export function unresolved(host: string, timeout: number, error: NodeJS.ErrnoExc
     : failed(host, `the name has no address (${code})`, "check how it is written, and that DNS has it", error);
 }
 
-/** A time for a person. */
+/** Formats a duration for a person. */
 export function seconds(milliseconds: number): string {
   return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${Math.round(milliseconds / 1000)} s`;
 }

@@ -1,13 +1,12 @@
 /**
- * Dialling: a connection to a host by name, and TLS on it. Everything that leaves this machine for an edge or a relay goes
- * through here.
+ * Dialling: connects to a host by name, with optional TLS. Every connection to an edge or relay is made here.
  *
  *   name ─► addresses, IPv6 and IPv4 in turn ─► attempts that overlap ─► the first that connects ─► TLS
  *
- * An attempt that has begun is left alone until the deadline: on a slow line, or when the first SYN is lost, it needs more
- * than a second. The next one begins when one has failed, or beside it after 250 ms [RFC 8305 5].
+ * An attempt runs until the deadline: on a slow line, or after a lost SYN, it takes more than a second. The next
+ * attempt starts when one fails, or in parallel after 250 ms [RFC 8305 5].
  *
- * A proxy stands in the place of {@link direct}: it is another {@link Dialler}, and TLS goes over what any dialler gives.
+ * A proxy is another {@link Dialler} in place of {@link direct}; TLS runs on top of any dialler.
  *
  * @module
  */
@@ -19,35 +18,35 @@ import { unreachable, unresolved } from "./dial-error.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { handshake } from "./tls.ts";
 
-/** How long a connection may take to be made. */
+/** How long to try to connect. */
 export interface Patience {
-  /** Gives it up; the promise is then rejected with the signal's reason. */
+  /** Cancels the attempt; the promise rejects with the signal's reason. */
   readonly signal: AbortSignal;
-  /** Milliseconds after which it has failed. */
+  /** Timeout in milliseconds. */
   readonly timeout: number;
 }
 
 /**
- * Makes a stream of octets to an endpoint: directly, or through a proxy. The socket is connected, and nobody else reads it.
+ * Opens a byte stream to an endpoint, directly or through a proxy. The socket is connected and has no other reader.
  * Rejects with a DeviceError that names each address and what to do.
  */
 export type Dialler = (to: Endpoint, patience: Patience) => Promise<Socket>;
 
 export interface DialOptions extends Endpoint {
-  /** Speaks TLS on the connection. Default false. */
+  /** Adds TLS. Default false. */
   readonly secure?: boolean | undefined;
-  /** PEM text of the certificate authorities to trust instead of the system's. */
+  /** PEM certificates of the authorities to trust instead of the system's. */
   readonly ca?: string | undefined;
   /** Default {@link direct}. */
   readonly dialler?: Dialler | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds for all of it, TLS included. Default 25 s. */
+  /** Timeout in milliseconds, TLS included. Default 25 s. */
   readonly timeout?: number | undefined;
 }
 
 /**
- * Connects to an edge or a relay. The socket is connected, has finished its TLS handshake when it is `secure`, and has no
- * listeners.
+ * Connects to an edge or relay. The returned socket is connected, has completed its TLS handshake if `secure`, and has
+ * no listeners.
  *
  * @throws DeviceError ConnectFailed, CertificateRefused, TlsFailed, TokenInClear; the reason of an aborted signal
  */
@@ -67,15 +66,15 @@ export interface ResolvedAddress {
   readonly family: number;
 }
 
-/** What a direct connection takes of this machine. */
+/** The system calls of a direct connection. */
 export interface Network {
-  /** The addresses of a name, best first: of both families for 0, else of one. */
+  /** Addresses of a name, best first: of both families for 0, otherwise of one. */
   lookup(host: string, family: 0 | 4 | 6): Promise<readonly ResolvedAddress[]>;
-  /** Begins to connect to an address. */
+  /** Starts connecting to an address. */
   connect(address: string, port: number): Socket;
 }
 
-/** Lookups that run. One that hangs holds a thread of the process, so whoever asks the same waits for the same. */
+/** Lookups in progress, shared by all callers: a hanging lookup blocks a thread of the process. */
 const lookups = new Map<string, Promise<readonly ResolvedAddress[]>>();
 
 const NODE: Network = {
@@ -97,13 +96,13 @@ const NODE: Network = {
 };
 
 export interface DirectOptions {
-  /** Why an address must not be connected to, if so. Then the whole name is not. */
+  /** Returns an error for an address that must not be dialled. One such address rejects the whole name. */
   readonly refuse?: ((address: string) => DeviceError | undefined) | undefined;
-  /** Default Node's. */
+  /** Default: Node's. */
   readonly network?: Network | undefined;
 }
 
-/** A dialler without a proxy. It tries the address that has answered last before the others. */
+/** A dialler without a proxy. It tries the address that last connected first. */
 export function direct({ refuse = () => undefined, network = NODE }: DirectOptions = {}): Dialler {
   let answered: string | undefined;
   return async (to, patience) => {
@@ -114,14 +113,14 @@ export function direct({ refuse = () => undefined, network = NODE }: DirectOptio
   };
 }
 
-/** An attempt to connect; the error says that it is over. */
+/** One attempt. It has failed if `error` is set. */
 interface Attempt {
   readonly address: string;
   readonly socket: Socket;
   error?: NodeJS.ErrnoException;
 }
 
-/** The attempts to connect to one name. */
+/** All attempts to connect to one name. */
 class Race {
   readonly won: Promise<Attempt>;
   readonly #settle: { readonly resolve: (won: Attempt) => void; readonly reject: (why: unknown) => void };
@@ -134,14 +133,14 @@ class Race {
   /** Best first. */
   readonly #untried: ResolvedAddress[] = [];
   readonly #attempts: Attempt[] = [];
-  /** Of the latest attempt. */
+  /** Family of the latest attempt. */
   #family = 0;
-  /** Lookups that have not been answered, by family. */
+  /** Families whose lookups are pending. */
   readonly #asked = new Set<0 | 4 | 6>();
   #lookupError: NodeJS.ErrnoException | undefined;
   #over = false;
   readonly #deadline: NodeJS.Timeout;
-  /** While it runs, the next attempt waits, unless one fails. */
+  /** While set, the next attempt waits, unless one fails. */
   #delay: NodeJS.Timeout | undefined;
   #slowLookup: NodeJS.Timeout | undefined;
 
@@ -166,7 +165,7 @@ class Race {
     if (family !== 0) this.#add([{ address: to.host, family }]);
     else {
       this.#lookup(0);
-      // A broken resolver answers for one family and not for the other, and that answer holds up both.
+      // A broken resolver may answer for one family only, and the combined lookup then waits for both.
       this.#slowLookup = setTimeout(() => {
         this.#lookup(4);
         this.#lookup(6);
@@ -214,7 +213,7 @@ class Race {
     this.#goOn();
   }
 
-  /** Begins the next attempt if its time has come; ends when nothing is left to wait for. */
+  /** Starts the next attempt if it is due; fails when nothing is left to try. */
   #goOn(): void {
     if (this.#over) return;
     const isRunning = this.#attempts.some(({ error }) => error === undefined);
@@ -267,7 +266,7 @@ class Race {
     this.#end(() => this.#settle.reject(error));
   }
 
-  /** Ends all attempts but the one that is kept, the first time. */
+  /** Settles the race once and destroys every attempt except the kept one. */
   #end(settle: () => void, kept?: Attempt): void {
     if (this.#over) return;
     this.#over = true;

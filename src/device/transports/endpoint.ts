@@ -1,5 +1,5 @@
 /**
- * Where a connection ends, and how that is written.
+ * The endpoint of a connection and its text form.
  *
  * @module
  */

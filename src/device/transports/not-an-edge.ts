@@ -1,6 +1,6 @@
 /**
- * Answers that are not an edge's: the login page of a network (a captive portal), the page of a proxy or firewall, another
- * server, or no HTTP at all. An edge names a reason in the header `Grooveway-Reason` of whatever it refuses.
+ * Recognizes answers that do not come from an edge: a captive portal, the page of a proxy or firewall, another server,
+ * or no HTTP at all. An edge sends the header `Grooveway-Reason` with every refusal.
  *
  * @module
  */
@@ -8,25 +8,25 @@ import { prefixOf } from "../../encapsulation/index.ts";
 import { printable, visible } from "../../lib/printable.ts";
 import { DeviceError } from "../device-error.ts";
 
-/** What came in place of an edge's answer. */
+/** A response that did not come from an edge. */
 export interface ForeignAnswer {
   readonly status: number;
-  /** The words behind the status. */
+  /** The reason phrase after the status. */
   readonly phrase: string;
-  /** The value of a header, by its name in lower case. */
+  /** Returns the value of a header, given its lower-case name. */
   readonly header: (name: string) => string | undefined;
-  /** The beginning of the body, as far as it has come. */
+  /** The beginning of the body, as far as received. */
   readonly body?: Uint8Array | undefined;
 }
 
-/** Statuses of a server that is busy or has lost its own one behind it: there may well be an edge, later. */
+/** Statuses of a busy server, or of one whose upstream is down: there may be an edge later. */
 const PASSING: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
 
 /**
- * Says what answered at an edge's URL in place of the edge.
+ * Describes what answered at the edge's URL.
  *
- * @param retryAfter seconds, when the answer has them
- * @returns NotAnEdge; ConnectFailed when it is a proxy's word that the edge is away or that it wants a password
+ * @param retryAfter seconds, if the answer gave them
+ * @returns NotAnEdge; ConnectFailed if a proxy says that the edge is down or that a password is needed
  */
 export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: number): DeviceError {
   const { status } = answer;
@@ -49,7 +49,7 @@ export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: num
   return notAnEdge(`${said}${content}, which no edge does; ${cure}`);
 }
 
-/** Octets came that cannot be read as HTTP. */
+/** The bytes received are not HTTP. */
 export function notHttp(edge: URL, octets: Uint8Array): DeviceError {
   if (isTls(octets)) return notPlain(edge);
   const [line = ""] = textOf(octets).split(/\r?\n/);
@@ -59,7 +59,7 @@ export function notHttp(edge: URL, octets: Uint8Array): DeviceError {
     : notAnEdge(`${shown(edge)} does not speak HTTP: it said ${said}; check host and port`);
 }
 
-/** The connection was closed before anything came. */
+/** The connection closed before any bytes came. */
 export function noAnswer(edge: URL, cause?: unknown): DeviceError {
   const cure = isPlain(edge)
     ? `check host and port; if it speaks TLS, write ${shown(secured(edge))}`
@@ -68,7 +68,7 @@ export function noAnswer(edge: URL, cause?: unknown): DeviceError {
   return new DeviceError("ConnectFailed", text, { retryable: true, cause });
 }
 
-/** A TLS record of the kinds that come first: an alert or a handshake. */
+/** Whether the bytes start with a TLS alert or handshake record. */
 function isTls([type, version]: Uint8Array): boolean {
   return (type === 0x15 || type === 0x16) && version === 0x03;
 }
@@ -101,7 +101,7 @@ function redirected(edge: URL, said: string, location: string): DeviceError {
   );
 }
 
-/** What kind of body it is, with the title of a page. */
+/** The kind of body, with the title of an HTML page. */
 function contentOf({ header, body }: ForeignAnswer): string {
   const [type = ""] = (header("content-type") ?? "").split(";");
   if (/html/i.test(type)) {
@@ -112,7 +112,7 @@ function contentOf({ header, body }: ForeignAnswer): string {
   return ` with ${printable(type.trim())}`;
 }
 
-/** The URL as the person wrote it, without a password. */
+/** The URL as the user wrote it, without a password. */
 function shown(edge: URL): string {
   return `${edge.origin}${prefixOf(edge)}`;
 }

@@ -1,6 +1,5 @@
 /**
- * Transports: ways for a stream of octets between a device and a relay, all with one face. A transport is one virtual
- * connection (or one TCP connection); when it is lost a new one is made.
+ * Opens the transport that the options name: one virtual connection, or one TCP connection.
  *
  * @module
  */
@@ -49,7 +48,7 @@ export function openTransport(options: TransportOptions): Transport {
     if (transport === "websocket") return openWebSocket(options, { ...route, ca, dialler });
     return new SocketTransport(transport, clientOf(transport, route, options), { route, ca, dialler, token, relay });
   } catch (error) {
-    // Such as a contentLength above the most that there is.
+    // For example a contentLength above the maximum.
     if (error instanceof EncapsulationError) throw new DeviceError("InvalidOption", error.message);
     throw error;
   }

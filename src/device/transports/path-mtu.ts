@@ -1,7 +1,7 @@
 /**
- * Finds a path MTU black hole: a way on which some link takes no packets of full size, and the word of the router before
- * it (ICMP "packet too big") is dropped by a firewall. Connections are made and small messages go through; then a large
- * one is sent, its packets are lost however often they are repeated, and the connection ends by somebody's timeout.
+ * Detects a path MTU black hole: a link on the path drops full-size packets, and a firewall drops the router's ICMP
+ * "packet too big". Connections succeed and small messages pass; then the packets of a large message are lost on every
+ * retransmission, until some timeout ends the connection.
  *
  * @module
  */
@@ -9,26 +9,26 @@
 import { DeviceError } from "../device-error.ts";
 import { BLACK_HOLE_STALLS, LARGE_MESSAGE, STALL } from "../limits.ts";
 
-/** What to do about it. */
+/** Advice for the user. */
 export const LOWER_MTU =
   "lower the MTU of this machine's interface or VPN (ip link set dev NAME mtu 1280), or let ICMP packet-too-big through the firewalls";
 
-/** What a connection that ends has done for the messages. */
+/** What a connection had achieved when it ended. */
 export interface EndedConnection {
-  /** Octets of the longest message that was being sent, or sent and not acknowledged; 0 when there was none. */
+  /** Bytes of the longest message partly sent or unacknowledged; 0 if none. */
   readonly stuck: number;
-  /** Octets of the longest message that was acknowledged since the connection before it ended; 0 when there was none. */
+  /** Bytes of the longest message acknowledged since the previous connection ended; 0 if none. */
   readonly arrived: number;
-  /** Milliseconds for which nothing has moved: no message was acknowledged, no octet of one was taken. */
+  /** Milliseconds without progress: no acknowledgement, and no bytes of a message sent. */
   readonly still: number;
 }
 
-/** Watches the connections of a device, one after another. */
+/** Watches the successive connections of a device. */
 export class PathMtuWatch {
-  /** Connections in a row on which a large message got stuck. */
+  /** Consecutive connections on which a large message got stuck. */
   #stalls = 0;
 
-  /** A connection has ended: PathMtuBlackHole when that looks like the true reason. */
+  /** Call when a connection ends. Returns PathMtuBlackHole if that is the likely cause. */
   ended({ stuck, arrived, still }: EndedConnection, why: DeviceError): DeviceError | undefined {
     if (arrived >= LARGE_MESSAGE) this.#stalls = 0;
     if (why.code !== "ConnectFailed" || stuck < LARGE_MESSAGE || still < STALL) return undefined;

@@ -1,5 +1,5 @@
 /**
- * Where the sockets of a transport go.
+ * Where a transport's sockets connect to.
  *
  * @module
  */
@@ -13,7 +13,7 @@ export interface Route extends Endpoint {
 
 /** A route to an edge. */
 export interface EdgeRoute extends Route {
-  /** Its URL, `http:` or `https:`, with the path under which it stands. */
+  /** Its URL, `http:` or `https:`, including its path. */
   readonly edge: URL;
 }
 

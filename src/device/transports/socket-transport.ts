@@ -1,5 +1,6 @@
 /**
- * A transport over TCP sockets: it drives the client of one encapsulation.
+ * A transport over TCP sockets. It drives the client of one encapsulation: opens and closes sockets as the client asks,
+ * and pauses them while the reader is behind.
  *
  * @module
  */
@@ -23,7 +24,7 @@ import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
 import type { EdgeRoute, Route } from "./route.ts";
 import type { Transport, TransportName } from "./transport.ts";
 
-/** Ends a socket when what was written to it has gone; one whose peer does not read must not stay for ever. */
+/** Closes a socket once its output is sent, or after CLOSE_TIMEOUT (2 s) if the peer does not read. */
 function endSoon(socket: Socket): void {
   socket.destroySoon();
   if (socket.destroyed) return;
@@ -32,19 +33,19 @@ function endSoon(socket: Socket): void {
   socket.once("close", () => clearTimeout(timer));
 }
 
-/** The connection of one session: being made, or made. */
+/** The connection of one session, pending or open. */
 interface Line {
   readonly dialling: AbortController;
   socket: Socket | undefined;
-  /** What is to be written when it is made. */
+  /** Output that waits for the connection. */
   waiting: Uint8Array[];
   waitingOctets: number;
-  /** The beginning of what has come since the last request, to tell who answers. */
+  /** The first bytes received since the last request, to identify what answers. */
   answer: Uint8Array[];
   answerOctets: number;
 }
 
-/** How the lines of a transport are connected. */
+/** How a transport's lines connect. */
 export interface SocketWay {
   readonly route: Route | EdgeRoute;
   readonly ca: string | undefined;
@@ -53,7 +54,7 @@ export interface SocketWay {
   readonly relay: string;
 }
 
-/** Drives one encapsulation's client over Node sockets. */
+/** Drives an encapsulation client over Node sockets. */
 export class SocketTransport implements Transport {
   readonly name: TransportName;
   readonly established: Promise<void>;
@@ -129,7 +130,7 @@ export class SocketTransport implements Transport {
     return octets;
   }
 
-  /** Does what the client says, which it says because of what came on a line, or of its end. */
+  /** Carries out the client's commands. `line` is the line whose data or end caused them. */
   #apply(outputs: readonly ClientOutput[], line?: Line): void {
     for (const output of outputs) {
       switch (output.type) {
@@ -156,7 +157,7 @@ export class SocketTransport implements Transport {
           break;
         case "probed":
         case "keepAlive":
-          // The engine above sends first in any case, and has a keep-alive of its own.
+          // The SSTP engine above always sends first and has its own keep-alive.
           break;
       }
     }
@@ -215,13 +216,13 @@ export class SocketTransport implements Transport {
     };
     socket.on("end", onEnd);
     socket.on("close", onEnd);
-    // Polling has a new connection for each exchange: a reader that is behind must stop these, too.
+    // Polling makes a new connection for each exchange; a slow reader must pause these too.
     if (this.#inboxOctets >= READ_AHEAD) socket.pause();
     const { waiting } = line;
     line.waiting = [];
     line.waitingOctets = 0;
     writeAll(socket, waiting);
-    // Nothing but the connection is needed without an edge.
+    // Without an edge, being connected is enough.
     if (!("edge" in this.#way.route)) this.#establish();
     this.#apply([]);
   }
@@ -274,7 +275,7 @@ export class SocketTransport implements Transport {
     this.#releaseWriters();
   }
 
-  /** What is known of a loss beyond what the client can tell: that of the dialler, or who it was that answered. */
+  /** What is known about a loss beyond the client's report: the dialler's error, or what answered instead. */
   #explain({ code, retryAfter }: Lost, line: Line | undefined): DeviceError | undefined {
     if (this.#socketError instanceof DeviceError) return this.#socketError;
     const { route } = this.#way;
@@ -289,7 +290,7 @@ export class SocketTransport implements Transport {
     for (const resolve of writers) resolve();
   }
 
-  /** A timer that fires too early only looks and is set again: cheaper than a new one for every piece of data. */
+  /** A timer that fires early just rearms. That is cheaper than a new timer for every piece of data. */
   #setTimer(): void {
     const { deadline } = this.#client;
     if (this.#timerAt <= deadline || this.#lost !== undefined) return;
@@ -316,7 +317,7 @@ function closeLine({ dialling, socket }: Line): void {
   else endSoon(socket);
 }
 
-/** Who it was that answered, if it was no edge. */
+/** Describes what answered, if it was not an edge. */
 function foreign(
   edge: URL,
   pieces: readonly Uint8Array[],
@@ -331,7 +332,7 @@ function foreign(
   }
   const { status, phrase, headers } = read.head;
   const header = (name: string) => headerOf(headers, name);
-  // The relays of Groove name no reason, and are meant.
+  // Groove's own relays give no reason and are legitimate.
   if (/^groove/i.test(header("server") ?? "")) return undefined;
   const type = header("content-type") ?? "";
   if (status === 200 && (/octet-stream/i.test(type) || (isEstablished && !/html/i.test(type)))) return undefined;
@@ -342,7 +343,7 @@ function textOf(error: NodeJS.ErrnoException): string {
   return error.message || (error.code ?? error.name);
 }
 
-/** Why a transport could not be established, as an error. */
+/** Converts the failure of a transport to an error. */
 function failure(name: TransportName, lost: Lost, { token, relay }: SocketWay): DeviceError {
   const { code, reason, detail, cure, status, retryAfter } = lost;
   const refused = tokenRefusal(code, { detail, token, name: relay });

@@ -1,11 +1,11 @@
 /**
- * TCP itself in the shape of an encapsulation: octets go as they are, on one session.
+ * Plain TCP behind the interface of an encapsulation: bytes pass unchanged on one session.
  *
  * @module
  */
 import type { EncapsulationClient } from "../../encapsulation/index.ts";
 
-/** A client that encapsulates nothing. It is established when its connection is made, which its transport knows. */
+/** A client without encapsulation. The transport declares it established once the socket is connected. */
 export function rawClient(): EncapsulationClient {
   return {
     pending: 0,

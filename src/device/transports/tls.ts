@@ -1,6 +1,6 @@
 /**
- * The TLS handshake over a connection that somebody else has made, and what is said when it fails: which name and which
- * authority the certificate has, or that the other side does not speak TLS at all.
+ * The TLS handshake on an existing connection. Its errors say which name and authority the certificate has, or that the
+ * other side does not speak TLS.
  *
  * @module
  */
@@ -14,15 +14,15 @@ import { type Endpoint, formatEndpoint } from "./endpoint.ts";
 import { LOWER_MTU } from "./path-mtu.ts";
 
 export interface HandshakeOptions extends Endpoint {
-  /** PEM text of the certificate authorities to trust instead of the system's. */
+  /** PEM certificates of the authorities to trust instead of the system's. */
   readonly ca: string | undefined;
   readonly signal: AbortSignal;
-  /** Milliseconds. */
+  /** Timeout in milliseconds. */
   readonly timeout: number;
 }
 
 /**
- * Speaks TLS on a connection, as a client of HTTP/1.1. Ends the connection when that fails.
+ * Performs a TLS handshake as an HTTP/1.1 client. Closes the connection on failure.
  *
  * @throws DeviceError CertificateRefused, TlsFailed; the reason of an aborted signal
  */
@@ -34,13 +34,13 @@ export function handshake(plain: Socket, options: HandshakeOptions): Promise<Soc
   const secure = connect({
     socket: plain,
     host: name,
-    // An address is no server name [RFC 6066 3]; it is looked for in the certificate all the same.
+    // An IP address is no valid server name [RFC 6066 3]; Node still checks it against the certificate.
     ...(isIP(name) === 0 && { servername: name }),
     ...(ca !== undefined && { ca }),
     ALPNProtocols: ["http/1.1"],
   });
   let certificate: PeerCertificate | undefined;
-  // Before Node has judged it: it shows none that it has refused.
+  // Read it before Node's verdict: a rejected certificate is no longer available afterwards.
   secure.prependOnceListener("secure", () => {
     certificate = secure.getPeerCertificate();
   });
@@ -73,7 +73,7 @@ export function handshake(plain: Socket, options: HandshakeOptions): Promise<Soc
 interface TlsError {
   readonly message: string;
   readonly code?: string;
-  /** What OpenSSL says, in a few words. */
+  /** OpenSSL's short description. */
   readonly reason?: string;
 }
 
@@ -85,7 +85,7 @@ const NO_TLS: ReadonlySet<string> = new Set([
   "ERR_SSL_UNKNOWN_PROTOCOL",
 ]);
 
-/** What is wrong in a certificate that no authority of ours has vouched for, by Node's code. */
+/** Node's codes for a certificate without a trusted authority. */
 const NOT_VOUCHED_FOR: ReadonlySet<string> = new Set([
   "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
   "UNABLE_TO_GET_ISSUER_CERT",
@@ -173,7 +173,7 @@ function authoritiesOf(ca: string): string {
   return `${shown.join(", ")}${certificates.length > shown.length ? " and others" : ""}`;
 }
 
-/** What an X.500 name is called. It comes from a stranger. */
+/** The common name or organization of an X.500 name, escaped: it is untrusted. */
 function nameOf(name: PeerCertificate["issuer"] | undefined): string | undefined {
   const found = name?.CN ?? name?.O;
   const text = Array.isArray(found) ? found[0] : found;

@@ -1,6 +1,6 @@
 /**
- * A transport: a way for a stream of octets between a device and a relay. Each is one virtual connection, or one TCP
- * connection; when it is lost a new one is made.
+ * A transport: a byte stream between a device and a relay, over one virtual connection or one TCP connection. A lost
+ * transport is never revived; the device opens a new one.
  *
  * @module
  */
@@ -16,36 +16,36 @@ export interface TransportOptions {
   readonly transport: TransportName;
   /** Origin relay, `host` or `host:port`: dialled by `tcp`, named to the edge by the others. */
   readonly relay: string;
-  /** URL of the edge, `http:` or `https:`. Not used by `tcp`. */
+  /** URL of the edge, `http:` or `https:`. Unused by `tcp`. */
   readonly edge?: string | undefined;
-  /** LongLived: octets that each of its two sessions may carry. Default 64 MiB. */
+  /** LongLived: bytes that each of its two sessions may carry. Default 64 MiB. */
   readonly contentLength?: number | undefined;
-  /** PEM text of the certificate authorities to trust instead of the system's, for an edge with its own. */
+  /** PEM certificates of the authorities to trust instead of the system's, for an edge with a private one. */
   readonly ca?: string | undefined;
-  /** Sent to the edge with every request; by `tcp` to the relay, in Connect. */
+  /** Sent to the edge with every request; over `tcp`, to the relay in Connect. */
   readonly token?: string | undefined;
-  /** Whether this side keeps something that it has not acknowledged: then it shows more often that it is there. */
+  /** Whether this side holds messages that it has not acknowledged. If so, it signals more often that it is alive. */
   readonly isBusy?: (() => boolean) | undefined;
-  /** By `tcp` a token may go to any address. Default false: only to loopback and private ones. */
+  /** Allows a token to go to any address over `tcp`. Default false: only to loopback and private addresses. */
   readonly allowPlain?: boolean | undefined;
-  /** Makes the connections, for example through a proxy. Default: directly, which alone heeds `allowPlain`. */
+  /** Makes the connections, for example through a proxy. Default: directly; only that one enforces `allowPlain`. */
   readonly dialler?: Dialler | undefined;
 }
 
 export interface Transport {
   readonly name: TransportName;
-  /** Resolves when the transport is established; rejects when it cannot be. */
+  /** Resolves when the transport is established; rejects if that fails. */
   readonly established: Promise<void>;
-  /** The next octets, as they came; undefined when the transport has ended. One call at a time. */
+  /** The next bytes as received; undefined when the transport has ended. Do not call again before it resolves. */
   read(): Promise<Uint8Array | undefined>;
-  /** Sends octets, in order; they must not be changed afterwards. Resolves when more may be sent. */
+  /** Sends bytes in order; do not modify them afterwards. Resolves when the transport accepts more. */
   write(octets: readonly Uint8Array[]): Promise<void>;
-  /** Octets that it can still carry, in the direction that has least left. Infinity when there is no such limit. */
+  /** Bytes that it can still carry, in the direction with less left. Infinity if unlimited. */
   readonly remaining: number;
-  /** Why it has ended; undefined while it has not. */
+  /** Why it has ended; undefined while it is open. */
   readonly lost: Lost | undefined;
-  /** Why it has ended or was never established, when more is known than `lost` says. */
+  /** A more specific error than `lost`, if known. */
   readonly failure?: DeviceError | undefined;
-  /** Ends it at once. */
+  /** Ends the transport at once. */
   close(): void;
 }

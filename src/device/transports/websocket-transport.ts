@@ -1,8 +1,8 @@
 /**
- * The WebSocket transport: our own fourth encapsulation. Binary messages carry the same octets; a text message "ping" is
- * answered by the edge's platform itself, without waking anything. Between "hold" and "go on" the edge wants nothing. Its
- * "mark X" is answered by "took X" when all before it was read, so that the edge knows what it may send; "marks" says that
- * it will be.
+ * The WebSocket transport, a fourth encapsulation of this project. Binary messages carry the same bytes as the others.
+ * Text messages are control: the edge's platform answers "ping" itself, without waking an object. Between "hold" and
+ * "go on" the device sends nothing. The device answers "mark X" with "took X" once it has read everything before it,
+ * which tells the edge how much it may send; "marks" at the start promises that it will.
  *
  * @module
  */
@@ -38,14 +38,14 @@ import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
 import type { EdgeRoute } from "./route.ts";
 import type { Transport, TransportOptions } from "./transport.ts";
 
-/** The edge, and how it is connected to. */
+/** How to connect to the edge. */
 export interface WebSocketWay extends EdgeRoute {
-  /** PEM text of the certificate authorities to trust instead of the system's. */
+  /** PEM certificates of the authorities to trust instead of the system's. */
   readonly ca: string | undefined;
   readonly dialler: Dialler;
 }
 
-/** Opens a virtual connection by WebSocket. */
+/** Opens a virtual connection over WebSocket. */
 export function openWebSocket(options: TransportOptions, way: WebSocketWay): Transport {
   return new WebSocketTransport(options, way);
 }
@@ -55,7 +55,7 @@ class WebSocketTransport implements Transport {
   readonly established: Promise<void>;
   readonly remaining = Number.POSITIVE_INFINITY;
   readonly #socket: WebSocket;
-  /** What has come and is not read: octets, and marks between them as text. */
+  /** Received and unread: bytes, with marks between them as text. */
   readonly #inbox: (Uint8Array | string)[] = [];
   #inboxOctets = 0;
   #reader: ((octets: Uint8Array | undefined) => void) | undefined;
@@ -63,10 +63,10 @@ class WebSocketTransport implements Transport {
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
   #alive = true;
-  /** The edge has said that it wants nothing more for now. */
+  /** The edge has said "hold". */
   #held = false;
   #pinging: NodeJS.Timeout | undefined;
-  /** Milliseconds since it was last asked whether the edge is there. */
+  /** Milliseconds since the last full ping. */
   #quiet = 0;
 
   constructor({ relay, token, isBusy = () => false }: TransportOptions, way: WebSocketWay) {
@@ -101,7 +101,7 @@ class WebSocketTransport implements Transport {
         this.#failure ??= refusal(edge, response, { body: Buffer.concat(body), token, name: relay });
         socket.terminate();
       };
-      // What a page says of itself, as far as it comes in time.
+      // Collects the start of an error page, for at most CLOSE_TIMEOUT (2 s).
       const body: Buffer[] = [];
       let octets = 0;
       const late = setTimeout(end, CLOSE_TIMEOUT);
@@ -122,7 +122,7 @@ class WebSocketTransport implements Transport {
     socket.on("close", (code, reason) => {
       dialling.abort();
       const detail = this.#failure?.message ?? `The WebSocket was closed with ${code} ${reason.toString()}.`.trim();
-      // Before the end of the transport: who waits for both is to hear why there never was one.
+      // Reject before ending the transport, so that a caller waiting for both learns why it was never established.
       settled.reject(
         this.#failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`, { retryable: true }),
       );
@@ -171,7 +171,7 @@ class WebSocketTransport implements Transport {
     this.#end({ type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." });
   }
 
-  /** Each time that the device may have to show that it is there. */
+  /** Runs every WEBSOCKET_BUSY_PING (5 s) and pings if due. */
   #tick(isBusy: boolean): void {
     this.#quiet += WEBSOCKET_BUSY_PING;
     if (this.#quiet >= WEBSOCKET_PING) {
@@ -202,7 +202,7 @@ class WebSocketTransport implements Transport {
     this.#written();
   }
 
-  /** Of the marks that have come those before which everything was read. */
+  /** Answers each mark before which everything was read. */
   #answerMarks(): void {
     for (let [mark] = this.#inbox; typeof mark === "string"; [mark] = this.#inbox) {
       this.#inbox.shift();
@@ -241,16 +241,16 @@ class WebSocketTransport implements Transport {
   }
 }
 
-/** A connection that is made first, in the shape that node:http asks for. */
+/** Adapts an asynchronous dial to node:http's `createConnection`. */
 function connection(make: () => Promise<Socket>): NonNullable<ClientOptions["createConnection"]> {
   const create = (_: unknown, made: (error: Error | null, socket?: Socket) => void) => {
     make().then((socket) => made(null, socket), made);
   };
-  // Its type is that of net.connect, which gives its socket at once.
+  // The declared type is that of net.connect, which returns its socket synchronously.
   return create as unknown as NonNullable<ClientOptions["createConnection"]>;
 }
 
-/** Why something else than a WebSocket came in answer. */
+/** Explains an HTTP response received instead of a WebSocket. */
 function refusal(
   edge: URL,
   { statusCode: status = 0, statusMessage: phrase = "", headers }: IncomingMessage,
@@ -270,7 +270,7 @@ function refusal(
   return new DeviceError("Refused", text, { retryable: status !== 403, retryAfter });
 }
 
-/** An error of a socket, of Node's HTTP parser, or of the dialler. */
+/** Converts an error of a socket, of Node's HTTP parser, or of the dialler. */
 function failureOf(edge: URL, error: NodeJS.ErrnoException & { readonly rawPacket?: Uint8Array }): DeviceError {
   if (error instanceof DeviceError) return error;
   if (error.rawPacket !== undefined) return notHttp(edge, error.rawPacket);
@@ -279,13 +279,13 @@ function failureOf(edge: URL, error: NodeJS.ErrnoException & { readonly rawPacke
   return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
 }
 
-/** An error on a connection that stood. */
+/** Converts an error on an established connection. */
 function brokenBy(error: NodeJS.ErrnoException): DeviceError {
   const text = `the connection was lost: ${error.message || (error.code ?? error.name)}`;
   return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
 }
 
-/** Small pieces become one message: the edge stores what comes together in one write. */
+/** Joins small pieces into one message: the edge stores each message with one write. */
 function joined(pieces: readonly Uint8Array[]): readonly Uint8Array[] {
   const groups: Uint8Array[][] = [];
   let length = 0;
