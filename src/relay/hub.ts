@@ -1,5 +1,6 @@
 /**
- * What the connections of one relay share: the store, who consumes which queue, and the one commit a turn.
+ * What a relay's connections share: the store, which connection consumes which queue, and one commit per turn of the
+ * event loop. A message is acknowledged only after the commit that stored it.
  *
  * @module
  */
@@ -12,40 +13,40 @@ import type { RelayTrust } from "./relay-trust.ts";
 import type { Destination, Envelope, Store } from "./store.ts";
 import type { Outgoing } from "./stored-queue.ts";
 
-/** A message of the store, as far as it takes to remove it. */
+/** What is needed to remove a message from the store. */
 interface Removable {
   readonly seq: number;
   readonly peer: string;
 }
 
-/** A queue that several connections want: how long its consumer is waited for. */
+/** A queue wanted by several connections, and how long its consumer may stall. */
 interface Contest {
   readonly patience: Patience<Consumer>;
-  /** Counts the consumers. */
+  /** Incremented with each change of consumer. */
   generation: number;
 }
 
-/** What a hub wants of a connection. */
+/** A connection, as the hub sees it. */
 export interface Consumer {
-  /** Device URL of the peer, empty before its Connect. */
+  /** Device URL of the peer; empty before its Connect. */
   readonly source: string;
-  /** When the peer has shown last that it is there. */
+  /** When the peer last showed a sign of life. */
   readonly lastSign: number;
-  /** Whether messages of a queue that it consumes wait for nothing but its peer. */
+  /** Whether delivery from this queue waits only for the peer. */
   owes(peer: string): boolean;
-  /** The commit is done: what waited for it may be acknowledged. */
+  /** Called after the commit: acknowledge what was stored. */
   settle(): void;
-  /** A queue that it consumes may have more. */
+  /** Called when a queue it consumes may have more messages. */
   pump(): void;
-  /** A message that is not stored. */
+  /** Delivers a message that is not stored. */
   deliverVolatile(message: Outgoing): void;
-  /** Another connection consumes this peer's queue from now on. */
+  /** Called when another connection takes over this queue. */
   loseQueue(peer: string): void;
-  /** That connection is over, or is waited for no longer, and this one consumes the queue again. */
+  /** Called when the queue comes back, because the other connection ended or stalled. */
   regainQueue(peer: string): void;
-  /** A queue for which sessions of its peer were suspended has room again. */
+  /** Called when a queue for which it suspended sessions has room again. */
   room(peer: string): void;
-  /** Ends the connection; the peer reads the reason. */
+  /** Ends the connection, telling the peer the reason. */
   close(reasonId: number): void;
 }
 
@@ -54,17 +55,17 @@ export class Hub {
   readonly relays: RelayTrust;
   readonly log: (line: string) => void;
   readonly dropped = noDrops();
-  /** The connections that want each peer's queue, oldest first; the last one consumes it. */
+  /** Connections that want each peer's queue, oldest first. The last one consumes it. */
   readonly #consumers = new Map<string, readonly Consumer[]>();
-  /** By the peer: those of queues that more than one connection wants. */
+  /** Contests by peer, for queues that several connections want. */
   readonly #contests = new Map<string, Contest>();
-  /** Runs while messages wait in such a queue. */
+  /** Set while messages wait in a contested queue. */
   #judging: NodeJS.Timeout | undefined;
-  /** Since when messages are refused for their length, by their peer and their number in the store. */
+  /** When messages were first refused for their length, by peer and sequence number. */
   readonly #refusals = new Map<string, Map<number, number>>();
-  /** Up to which message those of a destination that a device refuses were counted. */
+  /** Up to which sequence number a refused destination's messages have been counted. */
   readonly #declined = new Map<string, number>();
-  /** Who waits for room in a queue, by its peer, and as which sender. */
+  /** Connections that wait for room in a peer's queue, with their sender. */
   readonly #waiters = new Map<string, Map<Consumer, string>>();
   readonly #unsettled = new Set<Consumer>();
   readonly #filled = new Set<string>();
@@ -78,8 +79,8 @@ export class Hub {
   }
 
   /**
-   * A device has refused a stored message for its length. It is dropped when that has been so for an hour, which begins
-   * anew when the relay does. True when it is gone.
+   * Records that a device refused a stored message for its length. A message refused for an hour is dropped; the hour
+   * starts over when the relay restarts. Returns true if the message was dropped.
    */
   refused({ seq, peer }: Removable, now: number): boolean {
     let since = this.#refusals.get(peer);
@@ -95,14 +96,14 @@ export class Hub {
       return true;
     }
     if (since.size >= REFUSED_MESSAGES) {
-      // Some may have expired.
+      // Make room: some of these messages may have expired.
       for (const one of since.keys()) if (this.store.after(peer, one - 1, 1)[0]?.seq !== one) since.delete(one);
     }
     if (first === undefined && since.size < REFUSED_MESSAGES) since.set(seq, now);
     return false;
   }
 
-  /** Messages leave the store. */
+  /** Removes messages from the store. */
   remove(messages: readonly Removable[]): void {
     this.store.remove(messages);
     if (this.#refusals.size === 0) return;
@@ -112,7 +113,7 @@ export class Hub {
     }
   }
 
-  /** A device takes nothing for a destination: the messages of it up to one are counted, each once. */
+  /** Counts the messages of a destination that a device refuses, up to `seq`, each once. */
   declined(key: string, destination: Destination, seq: number): void {
     const name = `${destination.peer}\n${key}`;
     const counted = this.#declined.get(name) ?? 0;
@@ -133,7 +134,7 @@ export class Hub {
     return this.#consumers.get(peer)?.at(-1);
   }
 
-  /** The connection consumes a peer's queue from now on. Returns the one that did so before. */
+  /** Makes the connection the consumer of a peer's queue. Returns the previous consumer. */
   consume(peer: string, connection: Consumer): Consumer | undefined {
     const before = this.consumer(peer);
     if (before === connection) return undefined;
@@ -142,7 +143,7 @@ export class Hub {
     return before;
   }
 
-  /** The connection is over: a peer's queue goes back to the newest of those that wanted it before. */
+  /** Called when a connection ends. The queue returns to the newest other connection that wants it. */
   release(peer: string, connection: Consumer): void {
     const all = this.#consumers.get(peer) ?? [];
     const others = all.filter((other) => other !== connection);
@@ -150,7 +151,7 @@ export class Hub {
     if (all.at(-1) === connection) others.at(-1)?.regainQueue(peer);
   }
 
-  /** A device has acknowledged messages. */
+  /** Removes messages that a device has acknowledged. */
   acknowledged(messages: readonly Removable[], connection: Consumer): void {
     this.remove(messages);
     if (this.#contests.size === 0) return;
@@ -160,21 +161,21 @@ export class Hub {
     }
   }
 
-  /** Sessions of a connection are suspended, since its sender has used up its share of a peer's queue. */
+  /** Registers a connection to hear when the sender has room in a peer's queue again. */
   suspend(peer: string, sender: string, connection: Consumer): void {
     const waiting = this.#waiters.get(peer);
     if (waiting === undefined) this.#waiters.set(peer, new Map([[connection, sender]]));
     else waiting.set(connection, sender);
   }
 
-  /** A connection is over: it waits for no room. */
+  /** Called when a connection ends: it no longer waits for room. */
   forget(connection: Consumer): void {
     for (const [peer, waiting] of this.#waiters) {
       if (waiting.delete(connection) && waiting.size === 0) this.#waiters.delete(peer);
     }
   }
 
-  /** Tells those who wait for room when their sender may go on. */
+  /** Notifies connections whose senders have room again. */
   #tellOfRoom(): void {
     for (const [peer, waiting] of this.#waiters) {
       for (const [connection, sender] of waiting) {
@@ -186,12 +187,12 @@ export class Hub {
     }
   }
 
-  /** A message was stored for a peer: its consumer is told after the commit. */
+  /** Marks a queue as filled. Its consumer is notified after the commit. */
   filled(peer: string): void {
     this.#filled.add(peer);
   }
 
-  /** Hands a message with flag D to the peer's connection. False when there is none. */
+  /** Hands a message with flag D to the peer's connection. False if there is none. */
   pass(envelope: Envelope, body: readonly Uint8Array[], size: number): boolean {
     const connection = this.consumer(envelope.peer);
     if (connection === undefined) return false;
@@ -200,18 +201,18 @@ export class Hub {
     return true;
   }
 
-  /** The connection has something that waits for the commit. All that comes in this turn of the event loop shares one. */
+  /** Schedules a commit for the end of this turn, after which the connection is settled. */
   settleLater(connection: Consumer): void {
     this.#unsettled.add(connection);
     this.#settling ??= setImmediate(() => this.settle());
   }
 
-  /** Something was removed from the store. Nobody waits for the commit, but without one it would come back. */
+  /** Schedules a commit of removals. Without it the messages would reappear after a restart. */
   commitLater(): void {
     this.#committing ??= setTimeout(() => this.settle(), COMMIT_REMOVALS);
   }
 
-  /** Commits, then lets the connections acknowledge, then lets the consumers fetch. */
+  /** Commits, then lets connections acknowledge, then lets consumers fetch. */
   settle(): void {
     clearImmediate(this.#settling);
     this.#settling = undefined;
@@ -221,7 +222,7 @@ export class Hub {
     const unsettled = [...this.#unsettled];
     this.#unsettled.clear();
     if (!stored) {
-      // Their senders still have what was to be acknowledged, and send it again on a new connection.
+      // The senders still have their unacknowledged messages and resend them on a new connection.
       for (const connection of unsettled) connection.close(ConnectCloseReasonId.Resting);
       this.#filled.clear();
       return;
@@ -259,7 +260,7 @@ export class Hub {
     return this.store.after(peer, 0, 1).length > 0;
   }
 
-  /** Messages wait for the consumer of a queue that others want. Its time begins when it owes nothing until now. */
+  /** Starts the clock for a contested queue in which messages wait, afresh if its consumer owed nothing until now. */
   #await(peer: string): void {
     const contest = this.#contests.get(peer);
     if (contest === undefined) return;
@@ -272,7 +273,7 @@ export class Hub {
     this.#judging ??= setTimeout(() => this.#judge(), SIGN_OF_LIFE);
   }
 
-  /** Gives queues to other connections where their consumers are silent or keep what they have. */
+  /** Reassigns contested queues whose consumers are silent or do not acknowledge. */
   #judge(): void {
     this.#judging = undefined;
     const now = Date.now();

@@ -1,8 +1,9 @@
 /**
- * What one connection brings in: messages on their way from its sessions into the store, or past it with flag D. What
- * became of them is told after the commit, in the order in which they came. SSTP cannot refuse a message whose session its
- * sender has closed, and nothing behind it can be acknowledged while it is not: then the connection ends, and the sender
- * asks again on the next.
+ * Incoming messages of one connection: from its sessions into the store, or straight to the recipient with flag D.
+ * Results are sent after the commit, in order of arrival.
+ *
+ * SSTP cannot refuse a message after its sender has closed the session, yet no later message can be acknowledged before
+ * it. In that case the connection ends, and the sender retries on the next.
  *
  * @module
  */
@@ -21,28 +22,28 @@ import type { Hub } from "./hub.ts";
 import { REFUSED_REST, UNFINISHED_OCTETS, WORK_OCTETS } from "./limits.ts";
 import type { Envelope, Incoming } from "./store.ts";
 
-/** Where one session's messages go. */
+/** A session and its recipients. */
 interface Session {
   readonly recipients: readonly Pick<Envelope, "peer" | "resourceURL" | "identityURL" | "deviceURL">[];
   readonly source: string;
   readonly fanout: boolean;
-  /** Entries of a fanout session that have failed for good, by index. */
+  /** Indexes of fanout entries that have failed for good. */
   readonly failed: Set<number>;
-  /** The engine's session: another one may have the same number once its sender has closed it. */
+  /** The engine's session object. Its number may be reused after the sender closes it. */
   readonly of: ReturnType<Connection["session"]>;
-  /** A message was refused: the session is about to be closed, and what comes behind that message must not be kept. */
+  /** A message was refused. The session is about to be closed, and nothing after that message may be stored. */
   refused: boolean;
   message: Message | undefined;
 }
 
-/** An entry of a session; `relayURL` is empty for a peer of ours. */
+/** A recipient of a session. `relayURL` is empty if the peer belongs to this relay. */
 export interface Target {
   readonly identityURL: string;
   readonly deviceURL: string;
   readonly relayURL: string;
 }
 
-/** A message that has begun. */
+/** A message in progress. */
 type Message =
   | {
       readonly kind: "stored";
@@ -53,11 +54,11 @@ type Message =
   | { readonly kind: "volatile"; readonly envelopes: readonly Envelope[]; readonly body: MessageBody }
   | { readonly kind: "refused" };
 
-/** What is to be told after the commit, in the order in which the messages came. */
+/** A result to send after the commit, in order of arrival. */
 type Verdict = { readonly sessionId: number; readonly session: Session; readonly message: number } & (
   | { readonly kind: "stored" }
   | { readonly kind: "refused" }
-  /** A fanout has it, but for these entries. */
+  /** A fanout message was stored for all entries except these. */
   | { readonly kind: "lost"; readonly indexes: readonly number[] }
 );
 
@@ -70,10 +71,10 @@ export class InboundMessages {
   #verdicts: Verdict[] = [];
   readonly #arena = new Arena();
   #voucher = new Voucher("", false);
-  /** Octets of messages that are held in memory until they end or fill a row. */
+  /** Bytes of unfinished messages held in memory. */
   #held = 0;
 
-  /** @param suspended called when sessions are suspended until a sender has less in a peer's queue */
+  /** @param suspended called when a session is suspended until the sender has less in a peer's queue */
   constructor(hub: Hub, engine: Connection, messageLimit: number, suspended: (peer: string, sender: string) => void) {
     this.#hub = hub;
     this.#engine = engine;
@@ -82,9 +83,9 @@ export class InboundMessages {
   }
 
   /**
-   * Who brings the messages: their ids are written accordingly.
+   * Sets the source of the messages, from which their ids are written.
    *
-   * @param vouched whether it says that it vouches for its devices, when it is a relay
+   * @param vouched whether the source is a relay that vouches for its devices
    */
   introduce(source: string, vouched: boolean): void {
     this.#voucher = new Voucher(source, vouched);
@@ -92,7 +93,7 @@ export class InboundMessages {
 
   open(sessionId: number, source: string, resourceURL: string, entries: readonly Target[], fanout = false): void {
     const recipients = entries.map(({ identityURL, deviceURL, relayURL }) => ({
-      // What is for peers of another relay waits in that relay's queue, with who it is for.
+      // Messages for another relay's peers wait in that relay's queue, with their recipient.
       peer: relayURL || deviceURL || identityURL,
       resourceURL,
       identityURL,
@@ -109,7 +110,7 @@ export class InboundMessages {
     });
   }
 
-  /** Entries of a fanout session that are out of reach: they are told of, and left out from then on. */
+  /** Reports fanout entries as failed and skips them from now on. */
   fail(sessionId: number, indexes: readonly number[], statusId: number = SessionStatusId.HostNotReachable): void {
     if (indexes.length === 0) return;
     for (const index of indexes) this.#sessions.get(sessionId)?.failed.add(index);
@@ -143,7 +144,7 @@ export class InboundMessages {
         };
   }
 
-  /** A part of a message. Returns how much work its copies are beside the first. */
+  /** Adds body data. Returns the work of copying it to further recipients. */
   data(sessionId: number, octets: Uint8Array): number {
     const session = this.#sessions.get(sessionId);
     const message = session?.message;
@@ -158,14 +159,14 @@ export class InboundMessages {
     }
     message.body.add(octets);
     this.#held += octets.length;
-    // The copies of one with flag D share its body.
+    // Recipients of a message with flag D share one body.
     if (message.kind === "volatile") return 0;
     message.size += octets.length;
     if (message.body.length >= GATHERING_BLOCK || this.#held > UNFINISHED_OCTETS) this.#handOver(message);
     return session.fanout ? (copiesBeside(session) * octets.length) / WORK_OCTETS : 0;
   }
 
-  /** Gives the store what has been gathered of a message, for each of its recipients. */
+  /** Moves the gathered data to the store, for each recipient. */
   #handOver({ incoming: all, body }: Extract<Message, { kind: "stored" }>): void {
     this.#held -= body.length;
     const octets = body.take();
@@ -181,7 +182,7 @@ export class InboundMessages {
     }
   }
 
-  /** A message has come whole. Returns as `data` does. */
+  /** Completes a message. Returns the work, as `data` does. */
   end(sessionId: number, number: number, now: number): number {
     const session = this.#sessions.get(sessionId);
     const message = session?.message;
@@ -205,7 +206,7 @@ export class InboundMessages {
     }
     this.#handOver(message);
     const refused: number[] = [];
-    // One to several would hold up the others.
+    // Suspending a session with several recipients would block all for one.
     const suspendable = session.recipients.length === 1;
     message.incoming.forEach((incoming, index) => {
       if (incoming === undefined) return;
@@ -233,8 +234,8 @@ export class InboundMessages {
   }
 
   /**
-   * Suspends a session whose sender has used up its share. What is on its way is still taken; one that is refused all the
-   * same knows by this that there is nothing wrong with it.
+   * Suspends a session whose sender has used up its share. Messages in transit are still accepted; if one is refused
+   * anyway, the sender knows from the suspension that the message itself is fine.
    */
   #suspendAtMark(sessionId: number, session: Session, { peer, source }: Envelope): void {
     const sender = senderOf(source);
@@ -243,7 +244,7 @@ export class InboundMessages {
     this.#suspended(peer, sender);
   }
 
-  /** A queue has room again: the sessions that were suspended for it may be sent on. */
+  /** Resumes the sessions suspended for a queue that has room again. */
   room(peer: string): void {
     for (const [sessionId, session] of this.#sessions) {
       const [only, ...others] = session.recipients;
@@ -252,19 +253,19 @@ export class InboundMessages {
     }
   }
 
-  /** Whether the engine still has a session: another one may have the same number. */
+  /** Whether the engine still has this session, and not another with its number. */
   #isOpen(sessionId: number, { of }: Session): boolean {
     return of !== undefined && this.#engine.closed === undefined && this.#engine.session(sessionId) === of;
   }
 
-  /** The sender has closed the session. */
+  /** Handles a session closed by its sender. */
   close(sessionId: number): void {
     const message = this.#sessions.get(sessionId)?.message;
     if (message !== undefined) this.#discard(message);
     this.#sessions.delete(sessionId);
   }
 
-  /** Everything until now is on the disk. */
+  /** Called after the commit: everything received so far is on disk. */
   settle(): void {
     const verdicts = this.#verdicts;
     this.#verdicts = [];
@@ -275,26 +276,27 @@ export class InboundMessages {
       else if (!this.#isOpen(sessionId, session)) {
         this.#engine.close(ConnectCloseReasonId.Resting, REFUSED_REST);
       } else if (verdict.kind === "lost") {
-        // What was stored before is acknowledged before the status, so the sender knows which message it is about.
+        // The noop acknowledges earlier messages before the status, so that the sender knows which message it is about.
         this.#engine.noop();
         this.#engine.sessionStatus(sessionId, SessionStatusId.QuotaWouldBeExceeded, verdict.indexes);
         this.#engine.complete(message);
       } else {
-        // Messages before it are acknowledged before the Close, those behind it are not: the sender knows which is which.
+        // Messages before this one are acknowledged before the Close and those after it are not, so the sender can tell
+        // them apart.
         this.close(sessionId);
         this.#engine.closeSession(sessionId, CloseReasonId.QuotaWouldBeExceeded);
       }
     }
   }
 
-  /** The connection is over: what had begun is forgotten, the sender still has it. */
+  /** Drops unfinished messages when the connection ends. Their sender still has them. */
   abandon(): void {
     for (const sessionId of [...this.#sessions.keys()]) this.close(sessionId);
     this.#verdicts = [];
   }
 
   #refuse(session: Session, sessionId: number, message: number): void {
-    // Once is enough: with the session all that is not yet acknowledged on it goes.
+    // One refusal is enough: closing the session drops everything unacknowledged on it.
     if (!session.refused) this.#verdicts.push({ kind: "refused", sessionId, session, message });
     session.refused = true;
   }
@@ -311,7 +313,7 @@ export class InboundMessages {
   }
 }
 
-/** Copies of a message to many, beside the first. */
+/** Copies to recipients beyond the first. */
 function copiesBeside({ fanout, recipients, failed }: Session): number {
   return fanout ? Math.max(0, recipients.length - failed.size - 1) : 0;
 }

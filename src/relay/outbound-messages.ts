@@ -1,11 +1,11 @@
 /**
- * What one connection takes out: messages from the queues that it consumes, through sessions that the relay opens. Each
- * destination has a sender with a session of its own; those that may send take turns, within a window of what the peer
- * has not acknowledged, so that none waits for another.
+ * Outgoing messages of one connection: from the queues that it consumes, through sessions that the relay opens. Each
+ * destination has a sender with its own session. Senders take turns within a window of unacknowledged data, so none
+ * blocks another.
  *
- * Another relay takes messages for many, from many, and not as fast as they come. There everybody who sends has queue,
- * destinations and share of the sessions to himself, and the turns are his: what one has sent to a thousand holds up nobody
- * else.
+ * Another relay receives for many recipients, from many senders, and more slowly than messages arrive. There each
+ * sending identity has its own queue, destinations, share of sessions and turns, so one that writes to a thousand
+ * recipients delays nobody else.
  *
  *   Queue.take ─► Sender.page ─► fill ─► engine ─► acknowledged ─► Store.remove
  *     │            └ its session is not ready, and its page is full ──► waits in the store from `behind` on
@@ -13,8 +13,9 @@
  *     └ no room for a sender of its destination ──────────────────────► waits in the store from `crowded` on
  *     └ its destination is refused ───────────────────────────────────► waits for another connection
  *
- * Each queue is looked at once, from the front; whoever has a sender has all of its messages there, or behind there, and
- * no message without one is looked at again but from the first that found no room. So each destination keeps its order.
+ * Each queue is scanned once, from the front. A destination with a sender has all its scanned messages in the sender's
+ * page or from `behind` on. Messages without a sender are scanned again from the first that found no room. This keeps
+ * the order of each destination.
  *
  * @module
  */
@@ -42,15 +43,15 @@ import { type Current, Sender } from "./sender.ts";
 import type { Destination, Envelope, Stored } from "./store.ts";
 import { type Outgoing, PAGE, partOf, Queue } from "./stored-queue.ts";
 
-/** What is wanted of its connection. */
+/** What it needs from its connection. */
 export interface Transport {
-  /** Octets that wait for the socket. */
+  /** Bytes queued in the socket. */
   socketQueue(): number;
-  /** Asks for another `fill`, soon. */
+  /** Asks for another `fill` soon. */
   pumpLater(): void;
 }
 
-/** A message that was sent and is not acknowledged. */
+/** A message sent and not yet acknowledged. */
 interface Sent {
   readonly message: Outgoing;
   readonly sender: Sender;
@@ -60,27 +61,27 @@ export class OutboundMessages {
   readonly #hub: Hub;
   readonly #engine: Connection;
   readonly #transport: Transport;
-  /** They take turns, so that a full one does not keep the others waiting. */
+  /** Scanned in turn, so that a full queue does not block the others. */
   readonly #queues: Queue[] = [];
   readonly #byPeer = new Map<string, Queue>();
-  /** The other relay, when the connection is one's: its queue is one for each who sends. */
+  /** The other relay, if the peer is one. Then there is one queue per sending identity. */
   #relay: string | undefined;
   readonly #senders = new SessionPool<Sender>(RELAY_SESSIONS);
-  /** How many of them are whose, at another relay. */
+  /** Number of senders per sending identity, at another relay. */
   readonly #slots = new Map<string, number>();
-  /** Senders that may send, in turn. */
+  /** Senders that may send, in round-robin order. */
   readonly #turns = new RoundRobin<Sender>();
-  /** Those that wait for the window. */
+  /** Senders that wait for the window. */
   #held: Sender[] = [];
-  /** With flag D, for whose destination there is no room for a sender. */
+  /** Messages with flag D whose destinations have no sender for lack of room. */
   readonly #crowdedVolatile = new RoundRobin<Outgoing>();
   #volatileOctets = 0;
-  /** Destinations that the peer has refused, the oldest first: their messages wait for another connection. */
+  /** Destinations that the peer has refused, oldest first. Their messages wait for another connection. */
   readonly #declined = new Set<string>();
-  /** Sent and not acknowledged, by message number. */
+  /** Sent and not yet acknowledged, by message number. */
   readonly #sent = new Map<number, Sent>();
   #sentOctets = 0;
-  /** When something that was put off is offered again. */
+  /** When the next postponed message is due. */
   #wakeAt = Number.POSITIVE_INFINITY;
   readonly #ids = new StoredIds();
 
@@ -98,13 +99,13 @@ export class OutboundMessages {
   #addQueue(peer: string, sender?: string): void {
     const key = queueKey({ peer, sender });
     if (this.#byPeer.has(key)) return;
-    // What it has kept since it consumed the queue before is not sent to it twice.
+    // Skip what this connection still has in flight from an earlier turn with the queue.
     const queue = new Queue(this.#hub.store, peer, this.#underWay(), sender);
     this.#queues.push(queue);
     this.#byPeer.set(key, queue);
   }
 
-  /** What is being sent is sent to its end. */
+  /** Stops taking from a queue. Messages in progress are finished. */
   removeQueue(peer: string): void {
     if (peer === this.#relay) this.#relay = undefined;
     for (const queue of [...this.#queues]) if (queue.peer === peer) this.#drop(queue);
@@ -116,7 +117,7 @@ export class OutboundMessages {
     this.#queues.splice(this.#queues.indexOf(queue), 1);
   }
 
-  /** Those who have sent to another relay. */
+  /** Adds a queue for each identity that has messages for another relay. */
   #findSenders(peer: string): void {
     for (const queue of [...this.#queues]) if (queue.isOver) this.#drop(queue);
     for (const sender of this.#hub.store.senders(peer)) this.#addQueue(peer, sender);
@@ -126,7 +127,7 @@ export class OutboundMessages {
     const destination = destinationOf(message.envelope);
     const key = keyOf(destination);
     const sender = this.#senders.get(key);
-    // Those of sessions that are suspended have half of it, so that there is room for others.
+    // Suspended sessions may use half, so that others have room.
     const limit = sender?.state === "suspended" ? VOLATILE_OCTETS / 2 : VOLATILE_OCTETS;
     const tooMany = this.#volatileOctets > 0 && this.#volatileOctets + message.size > limit;
     if (tooMany || this.#declined.has(key) || (sender?.until ?? 0) > 0) {
@@ -140,7 +141,7 @@ export class OutboundMessages {
     }
   }
 
-  /** Gives the engine as much as there is room for. True when it stopped for want of room. */
+  /** Feeds the engine as far as there is room. True if it stopped for lack of room. */
   fill(): boolean {
     if (this.#engine.state !== "established") return false;
     if (this.#wakeAt !== Number.POSITIVE_INFINITY) this.#wake(Date.now());
@@ -171,16 +172,16 @@ export class OutboundMessages {
     if (sender === undefined) return;
     sender.state = state;
     const { current } = sender;
-    // A message whose session is suspended in the middle of it takes no room from others.
+    // A message whose session is suspended halfway must not take up the window.
     if (current !== undefined) this.#count(current, state === "ready");
     this.#rouse(sender);
   }
 
   /**
-   * The peer has refused or closed one of our sessions; what it did not acknowledge stays in the store, and is sent again,
-   * put off, or left to another connection, by the reason. Other sessions go on.
+   * Handles a session that the peer refused or closed. Depending on the reason, its unacknowledged messages are resent,
+   * postponed, or left in the store for another connection. Other sessions are unaffected.
    *
-   * @param reasonId undefined when OpenResponse has refused it
+   * @param reasonId undefined if OpenResponse refused the session
    */
   sessionLost(sessionId: number, unacknowledged: readonly number[], reasonId?: number): void {
     const lost = unacknowledged.flatMap((number) => this.#taken(number)?.message ?? []);
@@ -195,7 +196,7 @@ export class OutboundMessages {
     this.#over(sender);
     if (reasonId === undefined || FINAL.includes(reasonId)) this.#decline(sender);
     else if (reasonId === CloseReasonId.QuotaWouldBeExceeded && lost.length > 0) this.#tooLong(sender, lost);
-    // An idle session that the peer tidied away is opened again when there is something to send on it.
+    // The peer closed an idle session; reopen it if there is something to send.
     else if (used && lost.length === 0) this.#open(sender);
     else this.#failed(sender, lost);
   }
@@ -219,8 +220,8 @@ export class OutboundMessages {
   }
 
   /**
-   * Whether messages of a peer wait for nothing but the device: it has them and does not acknowledge them, or leaves no
-   * room for them, or does not answer their session. One that it suspends or refuses is not waited for.
+   * Whether delivery from a peer's queue waits only for the device: it does not acknowledge, leaves no room, or does
+   * not answer an Open. Suspended and refused destinations do not count.
    */
   owes(peer: string): boolean {
     if (this.#isFull || !this.#hasRoom()) return true;
@@ -248,7 +249,7 @@ export class OutboundMessages {
     return this.#engine.closed === undefined && waiting < SOCKET_QUEUE;
   }
 
-  /** Messages with flag D wait for the window like the others: what is not acknowledged is kept in memory. */
+  /** Messages with flag D count too: unacknowledged ones are kept in memory. */
   get #isFull(): boolean {
     return this.#sentOctets >= SEND_WINDOW || this.#sent.size >= SEND_WINDOW_MESSAGES;
   }
@@ -258,14 +259,14 @@ export class OutboundMessages {
     this.#held = [];
   }
 
-  /** A sender that may send takes its turn. */
+  /** Gives a sender that may send its turn. */
   #rouse(sender: Sender): void {
     if (sender.inTurn || !maySend(sender)) return;
     sender.inTurn = true;
     this.#turns.push(ownerOf(sender), sender);
   }
 
-  /** Who sends to another relay gets his turn while others have enough to send: a few of his messages are looked at. */
+  /** Scans a few messages of each sending identity, so that it gets a turn even while others have enough to send. */
   #lookBeside(peer: string): void {
     this.#findSenders(peer);
     for (const queue of this.#queues) {
@@ -278,7 +279,7 @@ export class OutboundMessages {
     }
   }
 
-  /** Looks for messages whose session is ready, opening sessions for those that have none. True when there is one. */
+  /** Scans for messages whose session is ready, opening sessions as needed. True if a sender may send. */
   #look(looked: { at: number }): boolean {
     for (let turn = 0; turn < this.#queues.length; turn += 1) {
       const queue = this.#queues.shift();
@@ -300,7 +301,7 @@ export class OutboundMessages {
     return false;
   }
 
-  /** A message that is looked at for the first time. */
+  /** Assigns a newly scanned message to a sender. */
   #place(message: Stored, queue: Queue): void {
     const destination = destinationOf(message);
     const key = keyOf(destination);
@@ -310,7 +311,7 @@ export class OutboundMessages {
         this.#hub.declined(key, destination, message.seq);
         return;
       }
-      // One of the same destination may wait for room.
+      // An earlier message of this destination may be waiting for room.
       if (queue.crowded !== undefined) return;
       sender = this.#make(key, destination);
     }
@@ -324,7 +325,7 @@ export class OutboundMessages {
     this.#rouse(sender);
   }
 
-  /** Makes senders for messages that found no room, as far as there is room now. */
+  /** Creates senders for messages that found no room, as far as there is room now. */
   #admitCrowded(queue: Queue, from: number): void {
     if (!this.#hasSlot(queue.sender) && this.#idlest(queue.sender) === undefined) return;
     const here = this.#underWay();
@@ -359,7 +360,7 @@ export class OutboundMessages {
         this.#volatileOctets -= next.size;
         this.#hub.drop("SlowPeer");
       } else if (!this.#queueVolatile(next, destination)) {
-        // Elsewhere there is no room for anybody then.
+        // Room is shared by all here, so none is left for the rest either.
         if (destination.sender === undefined) return;
         failed += 1;
         this.#crowdedVolatile.pass();
@@ -369,14 +370,14 @@ export class OutboundMessages {
     }
   }
 
-  /** False when there is no room for a sender. */
+  /** False if there is no room for a sender. */
   #queueVolatile(message: Outgoing, destination: Destination): boolean {
     const key = keyOf(destination);
     let sender = this.#senders.get(key);
     if (sender === undefined) {
       sender = this.#make(key, destination);
       if (sender === undefined) return false;
-      // Stored ones of the same destination may wait for room.
+      // Stored messages of this destination may be waiting for room.
       sender.behind = this.#queueOf(destination)?.crowded;
     }
     sender.volatile.push(message);
@@ -386,7 +387,7 @@ export class OutboundMessages {
     return true;
   }
 
-  /** A sender for a destination that has none; undefined when all of them are at work. */
+  /** Creates a sender for a destination, closing idle ones if needed; undefined if all are busy. */
   #make(key: string, destination: Destination): Sender | undefined {
     while (!this.#hasSlot(destination.sender)) {
       const idle = this.#idlest(destination.sender);
@@ -415,7 +416,10 @@ export class OutboundMessages {
     else this.#slots.set(owner, count);
   }
 
-  /** Whether there may be one sender more. Recipients at another relay that are suspended for one who sends leave room for others. */
+  /**
+   * Whether one more sender fits. At another relay, the suspended recipients of one sending identity leave room for
+   * others.
+   */
   #hasSlot(owner: string | undefined): boolean {
     const { size } = this.#senders;
     if (owner === undefined) return size < OPEN_SESSIONS;
@@ -426,7 +430,10 @@ export class OutboundMessages {
     return this.#byPeer.get(queueKey(destination));
   }
 
-  /** The sender that may make room for another. At another relay who has many gives up his own before those of others. */
+  /**
+   * The idle sender to give up for a new one. At another relay, an identity with many gives up its own before
+   * another's.
+   */
   #idlest(owner: string | undefined): Sender | undefined {
     const mayGo = (sender: Sender) => sender.isIdle && sender.state !== "opening";
     if (owner === undefined) return this.#senders.idlest(mayGo);
@@ -435,7 +442,7 @@ export class OutboundMessages {
     return this.#senders.idlest(mayGo);
   }
 
-  /** Opens the session of a sender that has something to send and none. */
+  /** Opens a session for a sender that has something to send and no session. */
   #open(sender: Sender): void {
     if (sender.state !== "closed" || sender.until > 0 || !sender.hasWaiting) return;
     if (this.#engine.state !== "established") return;
@@ -448,12 +455,12 @@ export class OutboundMessages {
     sender.used = false;
   }
 
-  /** Sends a message, or a part of a long one. */
+  /** Sends a message, or the next part of a long one. */
   #send(sender: Sender): void {
     const { sessionId } = sender;
     const session = sessionId === undefined ? undefined : this.#engine.session(sessionId);
     if (sessionId === undefined || session?.kind !== "outbound" || session.state !== "ready") {
-      // The engine has heard of a change whose event waits behind others.
+      // The engine already knows of a change whose event is still queued.
       sender.state = "suspended";
       return;
     }
@@ -464,7 +471,7 @@ export class OutboundMessages {
       const message = this.#nextOf(sender);
       if (message === undefined) return;
       part = partOf(store, message, 0);
-      // It may have left the store.
+      // The message may have left the store.
       if (message.kind === "stored" && part === undefined) return;
       const { fields, source } = message.envelope;
       this.#engine.beginMessage(sessionId, {
@@ -490,7 +497,7 @@ export class OutboundMessages {
     }
     sender.current = undefined;
     if (current.octets < current.message.size) {
-      // The rest is no longer in the store. Only the end of its session ends a message that is not whole.
+      // The rest of the message has left the store. Only closing the session can end an incomplete message.
       this.#count(current, false);
       this.#over(sender);
       this.#engine.closeSession(sessionId, CloseReasonId.NoReason);
@@ -512,7 +519,7 @@ export class OutboundMessages {
     return stored && { kind: "stored", envelope: stored, size: stored.size, seq: stored.seq };
   }
 
-  /** Looks up what waits in the store for a sender. */
+  /** Reads the next page of a sender's messages from the store. */
   #refill(sender: Sender): void {
     const { behind, destination, later } = sender;
     if (behind === undefined) return;
@@ -523,7 +530,7 @@ export class OutboundMessages {
     sender.behind = page.length < SENDER_PAGE ? undefined : (page.at(-1)?.seq ?? 0) + 1;
   }
 
-  /** Numbers of what is being sent, or is sent and not acknowledged. */
+  /** Sequence numbers of stored messages that are being sent or in flight. */
   #underWay(): Set<number> {
     const here = new Set<number>();
     for (const { message } of this.#sent.values()) if (message.kind === "stored") here.add(message.seq);
@@ -531,7 +538,7 @@ export class OutboundMessages {
     return here;
   }
 
-  /** The peer takes nothing for a destination. */
+  /** Records that the peer accepts nothing for this destination. */
   #decline(sender: Sender): void {
     const { key, destination } = sender;
     this.#dropVolatile(sender);
@@ -545,8 +552,8 @@ export class OutboundMessages {
   }
 
   /**
-   * The peer says that a message is too much for it. Of several it is not known which one it means: they are sent one at
-   * a time.
+   * Handles a refusal for length. If several messages were in flight, resends them one at a time to find out which one
+   * is meant.
    */
   #tooLong(sender: Sender, lost: readonly Outgoing[]): void {
     const [only] = lost;
@@ -567,7 +574,7 @@ export class OutboundMessages {
     else this.#putOff(sender, []);
   }
 
-  /** A session was closed though there was something to send. */
+  /** Handles a session that was closed while it had something to send. */
   #failed(sender: Sender, lost: readonly Outgoing[]): void {
     sender.failures += 1;
     if (sender.failures < SESSION_FAILURES) this.#sendAgain(sender, lost);
@@ -575,7 +582,7 @@ export class OutboundMessages {
   }
 
   #goBack(sender: Sender, lost: readonly Outgoing[]): void {
-    // Another connection has the queue.
+    // Another connection now has the queue.
     if (this.#queueOf(sender.destination) === undefined) return;
     const stored = lost.flatMap((message) => (message.kind === "stored" ? [message.seq] : []));
     if (stored.length > 0) sender.goBack(stored);
@@ -586,7 +593,7 @@ export class OutboundMessages {
     this.#open(sender);
   }
 
-  /** Nothing is sent to a destination for a while. */
+  /** Pauses a destination for LATER (5 minutes). */
   #putOff(sender: Sender, lost: readonly Outgoing[]): void {
     this.#goBack(sender, lost);
     this.#dropVolatile(sender);
@@ -601,7 +608,7 @@ export class OutboundMessages {
     }
   }
 
-  /** Offers what was put off, when it is time. */
+  /** Offers postponed messages that are due. */
   #wake(now: number): void {
     if (now < this.#wakeAt) return;
     this.#wakeAt = Number.POSITIVE_INFINITY;
@@ -618,7 +625,7 @@ export class OutboundMessages {
     }
   }
 
-  /** What was refused for its length is sent before the rest, one at a time. */
+  /** Resends messages refused for length, before the others and one at a time. */
   #offerLater(sender: Sender): void {
     const { destination, later } = sender;
     const seqs = [...later].sort((a, b) => a - b);
@@ -629,7 +636,7 @@ export class OutboundMessages {
     sender.laterAt = Number.POSITIVE_INFINITY;
   }
 
-  /** A message takes room in the window, or does not any more. */
+  /** Adds a message to the window or removes it. */
   #count(current: Current, counted: boolean): void {
     if (current.counted === counted) return;
     current.counted = counted;
@@ -646,27 +653,27 @@ export class OutboundMessages {
   }
 }
 
-/** Why a session is closed that the device will never have. */
+/** Close reasons that mean the device will never accept the session. */
 const FINAL: readonly number[] = [
   CloseReasonId.DeviceAuthenticationFailed,
   CloseReasonId.UserAuthenticationFailed,
   CloseReasonId.EmptySession,
 ];
 
-/** The peer may suspend a session in the middle of a message: Data may be sent only in 'ready' [3.1.4.6]. */
+/** The peer may suspend a session in the middle of a message; Data may be sent only in 'ready' [3.1.4.6]. */
 function maySend(sender: Sender): boolean {
   if (sender.state !== "ready") return false;
   if (sender.current !== undefined) return true;
   return sender.hasWaiting && (sender.probing === 0 || sender.outstanding === 0);
 }
 
-/** Whose messages a session is for; at another relay each who sends has his own. */
+/** The destination of a message. At another relay each sending identity has its own. */
 function destinationOf({ peer, resourceURL, identityURL, deviceURL, source }: Envelope): Destination {
   const sender = isRelay(peer) ? senderOf(source) : undefined;
   return { peer, resourceURL, identityURL, deviceURL, sender };
 }
 
-/** What a session is for; of one connection's queues only one has messages for it. */
+/** The key of a destination, unique within one connection. */
 function keyOf({ resourceURL, identityURL, deviceURL, sender = "" }: Destination): string {
   return `${resourceURL}\n${identityURL}\n${deviceURL}\n${sender}`;
 }
@@ -675,7 +682,7 @@ function queueKey({ peer, sender = "" }: Pick<Destination, "peer" | "sender">): 
   return `${peer}\n${sender}`;
 }
 
-/** Who takes turns at another relay: those who send. Elsewhere it is nobody's business. */
+/** The owner of a sender's turns: the sending identity at another relay, otherwise one for all. */
 function ownerOf({ destination }: Sender): string {
   return destination.sender ?? "";
 }

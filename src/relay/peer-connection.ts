@@ -1,5 +1,5 @@
 /**
- * One SSTP connection at the relay: the engine in the relay role between a socket, the store and the other peers.
+ * One SSTP connection of the relay: runs the engine in the relay role between a socket, the store and the other peers.
  *
  *   socket ─► engine events ─► InboundMessages ─► store ─(commit)─► acknowledgement ─► socket
  *   OutboundMessages: queues of the peers that it consumes ─► engine ─► socket, within a window of what is unacknowledged
@@ -50,11 +50,11 @@ import {
 import { OutboundMessages } from "./outbound-messages.ts";
 import type { Outgoing } from "./stored-queue.ts";
 
-/** What all connections of a relay go by. */
+/** Settings shared by all connections of a relay. */
 export interface ConnectionSettings {
   readonly localDeviceURLs: readonly string[];
   readonly messageLimit: number;
-  /** What tokens are verified by; undefined when nobody needs one. */
+  /** How tokens are verified; undefined if none are required. */
   readonly tokens: TokenSettings | undefined;
 }
 
@@ -65,37 +65,37 @@ export class PeerConnection implements Consumer {
   readonly #localDeviceURLs: readonly string[];
   readonly #intake: InboundMessages;
   readonly #delivery: OutboundMessages;
-  /** URLs of the peers whose queues this connection consumes. */
+  /** URLs of the peers whose queues it consumes. */
   readonly #peers = new Set<string>();
   #source = "";
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   readonly #connectBy: number;
-  /** Whether the peer says that it vouches for its devices. */
+  /** Whether the peer vouches for its devices. */
   #vouched = false;
-  /** A relay that has to prove itself: until it has, nothing is taken from it or handed to it. */
+  /** Set while a relay has yet to prove itself. Until then nothing is accepted from it or delivered to it. */
   #proof: { readonly proof: AcceptorProof; readonly source: string } | undefined;
-  /** What has come while something about the connection is being found out. */
+  /** Events received while a decision about the connection is pending. */
   #behind: ConnectionEvent[] | undefined;
-  /** More waits to be read by the peer than it may have: it is not read until that is gone. */
+  /** Too much waits to be read by the peer. Reading is paused until the socket drains. */
   #crowded = false;
-  /** What it may give to do. */
+  /** Budget of work the peer may cause. */
   readonly #work: Bucket;
-  /** It has given more, and is not read meanwhile. */
+  /** Set while reading is paused because the budget is used up. */
   #resting: NodeJS.Timeout | undefined;
-  /** Who speaks, and whether he may be served still. */
+  /** The authenticated principal. `#standing` tells whether it may still be served. */
   #principal: Principal;
   readonly #standing: Standing;
   readonly #authenticator: Authenticator;
   #over = false;
-  /** When the peer has last sent octets, or taken a queue of them. */
+  /** When the peer last sent bytes or drained its socket queue. */
   #lastSign: number;
 
   constructor(hub: Hub, socket: Socket, { localDeviceURLs, messageLimit, tokens }: ConnectionSettings) {
     this.#hub = hub;
     this.#socket = socket;
     this.#principal = tokens === undefined ? ANYBODY : NOBODY;
-    // A judgement that is renewed is waited for by nobody.
+    // Nothing waits for a renewed judgement.
     this.#standing = new Standing(
       tokens ?? {},
       (renewal) => void renewal.catch(() => undefined),
@@ -123,7 +123,7 @@ export class PeerConnection implements Consumer {
     );
     this.#delivery = new OutboundMessages(hub, this.#engine, {
       socketQueue: () => this.#socket.writableLength,
-      // Others have their turn before.
+      // Give other connections a turn first.
       pumpLater: () => this.#hub.settleLater(this),
     });
     socket.on("data", (octets: Buffer) => {
@@ -139,7 +139,7 @@ export class PeerConnection implements Consumer {
     });
     const gone = () => this.#guarded(() => this.#gone());
     socket.on("error", gone);
-    // The peer will send no more; what it has sent is settled, and then nobody is there to acknowledge to.
+    // The peer sends no more, so acknowledgements are pointless; what it has sent is still settled.
     socket.on("end", gone);
     socket.on("close", gone);
     this.#setTimer();
@@ -149,7 +149,7 @@ export class PeerConnection implements Consumer {
     return this.#source;
   }
 
-  /** A peer that is not read cannot show that it is there. */
+  /** A peer that is not being read cannot show signs of life. */
   get lastSign(): number {
     return this.#behind === undefined ? this.#lastSign : Date.now();
   }
@@ -158,7 +158,7 @@ export class PeerConnection implements Consumer {
     return this.#delivery.owes(peer);
   }
 
-  /** The commit has happened: what was stored is acknowledged, what was refused is told. */
+  /** Called after the commit: acknowledges stored messages and reports refused ones. */
   settle(): void {
     this.#guarded(() => {
       this.#intake.settle();
@@ -167,7 +167,7 @@ export class PeerConnection implements Consumer {
     });
   }
 
-  /** Brings as much as the window and the socket take, and sends what the engine has to send. */
+  /** Delivers what the window and socket allow, and sends the engine's output. */
   pump(): void {
     this.#guarded(() => this.#pump());
   }
@@ -175,7 +175,7 @@ export class PeerConnection implements Consumer {
   #pump(): void {
     let more: boolean;
     do {
-      // What waits is handed over when its peer has been judged.
+      // Deliver nothing until the peer's token has been judged.
       more = this.#judge() && this.#delivery.fill();
     } while (this.#flush() && more);
     // Answers have no window: a peer that does not read them is not read either.
@@ -186,12 +186,12 @@ export class PeerConnection implements Consumer {
     this.#setTimer();
   }
 
-  /** Reads the socket, unless something keeps it from that. */
+  /** Resumes reading unless it is paused for another reason. */
   #readOn(): void {
     if (!this.#crowded && this.#behind === undefined) this.#socket.resume();
   }
 
-  /** A peer that gives more work than its share is not read until its share has come. */
+  /** Charges work to the peer's budget and pauses reading when it is exceeded. */
   #charge(work: number): void {
     if (work === 0) return;
     const wait = charge(this.#work, work, Date.now());
@@ -202,7 +202,7 @@ export class PeerConnection implements Consumer {
     this.#await(rested, () => undefined);
   }
 
-  /** Runs what acts on the engine or the store. Whatever it throws ends this connection, and none but this. */
+  /** Runs an action on the engine or store. An exception ends this connection and no other. */
   #guarded(act: () => void): void {
     try {
       act();
@@ -227,7 +227,7 @@ export class PeerConnection implements Consumer {
     this.#guarded(() => this.#delivery.addVolatile(message));
   }
 
-  /** Ends the connection; the peer reads the reason. */
+  /** Ends the connection, telling the peer the reason. */
   close(reasonId: number, returnTime = 0): void {
     this.#guarded(() => {
       this.#engine.close(reasonId, returnTime);
@@ -244,7 +244,7 @@ export class PeerConnection implements Consumer {
     this.#pump();
   }
 
-  /** Reads nothing more, and acts on nothing that has come already, until a result is there. */
+  /** Pauses reading and defers further events until the result is there. */
   #await<T>(result: Promise<T>, act: (result: T | undefined) => void): void {
     const behind: ConnectionEvent[] = [];
     this.#behind = behind;
@@ -262,26 +262,26 @@ export class PeerConnection implements Consumer {
       });
   }
 
-  /** Acts on a decision, at once when it is there. */
+  /** Acts on a decision, immediately if it is available. */
   #decide<T>(decision: T | Promise<T>, act: (decision: T | undefined) => void): void {
     if (decision instanceof Promise) this.#await(decision, act);
     else act(decision);
   }
 
-  /** Whether the bearer of the token may be served; false while that is being found out. */
+  /** Whether the token's bearer may still be served; false while that is being checked. */
   #judge(): boolean {
     if (this.#standing.fresh()) return true;
     if (this.#behind === undefined && !this.#over) this.#await(this.#standing.judge(), () => undefined);
     return false;
   }
 
-  /** The token is no longer valid. The device learns why when it connects again. */
+  /** Ends the connection because its token is no longer valid. The device learns why when it reconnects. */
   #evict(reason: TokenProblem): void {
     this.#hub.log(`closed ${printable(this.#source)}: ${reason}`);
     this.close(ConnectCloseReasonId.Resting);
   }
 
-  /** By the time that an event is looked at, octets behind it may have ended its session, or the connection. */
+  /** Handles an event. Later bytes of the same read may already have ended its session or the connection. */
   #on(event: ConnectionEvent): void {
     if (this.#proof !== undefined && event.type !== "connectAuthenticate" && event.type !== "closed") {
       this.#unproven(this.#proof.source);
@@ -315,7 +315,7 @@ export class PeerConnection implements Consumer {
         if (this.#engine.session(event.eventId) !== undefined) this.#attach(event.eventId, event.accountURL);
         break;
       case "register": {
-        // Nothing is registered here: every device may fetch what is addressed to it.
+        // The relay keeps no registrations: every device may fetch its own messages.
         const { eventId } = event;
         if (this.#engine.session(eventId) === undefined) break;
         this.#decide(this.#authenticator.register(this.#principal, event), (may) => {
@@ -337,7 +337,7 @@ export class PeerConnection implements Consumer {
       case "fanoutOpen": {
         this.#charge(event.entries.length);
         if (this.#engine.session(event.sessionId) === undefined) break;
-        // Each recipient is going to be sent an Open of its own, which holds less than a FanoutOpen.
+        // Each recipient is sent its own Open, which holds less than a FanoutOpen.
         const fit = event.entries.every((entry) => fitsOpen(event.resourceURL, entry));
         this.#engine.setAvailability(event.sessionId, fit ? "ready" : "fault");
         if (fit) this.#fanout(event);
@@ -391,18 +391,21 @@ export class PeerConnection implements Consumer {
     const { responseId, reason } = decision ?? { responseId: ConnectResponseId.TryLater, reason: "KeysUnavailable" };
     const retry = responseId === ConnectResponseId.TryLater ? DECISION_RETRY : 0;
     this.#hub.log(`refused ${printable(source)}: ${reason}`);
-    // The answer's token is where SSTP has the security layer say why.
+    // SSTP provides the token of the response for the security layer's reason.
     this.#engine.refuseConnect(responseId, retry, new TextEncoder().encode(reason));
     this.#end();
   }
 
-  /** The recipients that the token does not allow to send to, by their index. */
+  /** Indexes of the recipients that the token does not allow. */
   #shutOut(resourceURL: string, entries: Parameters<Authenticator["open"]>[1]["entries"]): readonly number[] {
     const refused = this.#authenticator.open(this.#principal, { resourceURL, entries });
     return refused instanceof Promise ? [...entries.keys()] : refused;
   }
 
-  /** A relay speaks for itself alone: with another name beside its own it would take what waits for that. */
+  /**
+   * Admits or refuses a relay. It must connect under exactly one name: with a second one it could take that name's
+   * messages.
+   */
   #connectRelay({ sourceDeviceURLs, targetDeviceURL, token }: Extract<ConnectionEvent, { type: "connect" }>): void {
     const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
     const acceptor = relayNamed(targetDeviceURL);
@@ -431,7 +434,7 @@ export class PeerConnection implements Consumer {
   }
 
   #serveRelay(source: string): void {
-    // It has no token, and needs none: what a relay may address is the same for each.
+    // A relay has and needs no token: all relays may address the same peers.
     this.#principal = ANYBODY;
     this.#source = source;
     this.#intake.introduce(source, this.#vouched);
@@ -440,7 +443,7 @@ export class PeerConnection implements Consumer {
     this.#hub.log(`connected ${source}`);
   }
 
-  /** By the address of the other end: a loopback one, or the very one that it has reached here. */
+  /** Whether the peer is on this machine: its address is loopback, or the one it connected to. */
   #isFromHere(): boolean {
     const { remoteAddress = "", localAddress } = this.#socket;
     return remoteAddress === localAddress || isLoopback(remoteAddress);
@@ -458,13 +461,19 @@ export class PeerConnection implements Consumer {
     this.close(ConnectCloseReasonId.ProtocolError);
   }
 
-  /** A relay may address peers that there may be here; a device also those by the names of others' products. */
+  /**
+   * Whether the recipient is addressable. Relays may address only peers that can exist here; devices may also use names
+   * of other products.
+   */
   #isAddressable(entry: { readonly identityURL: string; readonly deviceURL: string }): boolean {
     if (isRelay(this.#source)) return addressee(entry) !== undefined;
     return isPeer(entry.identityURL) && (entry.deviceURL === "" || isPeer(entry.deviceURL));
   }
 
-  /** Peers of ours are served here; those of another relay by the connection that it has made to this one. */
+  /**
+   * Opens a fanout. Peers of this relay are served from their queues here, those of another relay through the
+   * connection that it has made.
+   */
   #fanout(event: Extract<ConnectionEvent, { type: "fanoutOpen" }>): void {
     const unreachable: number[] = [];
     const shutOut = new Set(this.#shutOut(event.resourceURL, event.entries));
@@ -475,7 +484,7 @@ export class PeerConnection implements Consumer {
       const isOfAnother = named !== undefined && this.#hub.relays.isOfAnother(named);
       const here = !isOfAnother && isMultidrop(entry, this.#localDeviceURLs);
       const relay = here ? undefined : named;
-      // From a relay it would be the second hop.
+      // From a relay this would be a second hop.
       const reachable = here || (relay !== undefined && this.#hub.relays.knows(relay) && !isRelay(this.#source));
       if (!this.#isAddressable(entry) || shutOut.has(index)) nobodys.push(index);
       else if (index >= RECIPIENTS) surplus.push(index);
@@ -488,9 +497,9 @@ export class PeerConnection implements Consumer {
     this.#intake.fail(event.sessionId, unreachable);
   }
 
-  /** Identity-targeted messages go to the device that attached the account, the newest if several did. */
+  /** Handles Attach. Identity-targeted messages go to the device that attached the account last. */
   #attach(eventId: number, accountURL: string): void {
-    // A relay has a queue of its own, and no business with those of accounts here.
+    // A relay has its own queue and may not attach local accounts.
     const account = isRelay(this.#source) ? undefined : accountOf(accountURL);
     const may = account && this.#authenticator.attach(this.#principal, { ...account, token: NO_TOKEN });
     this.#decide(may ?? false, (decision) => {
@@ -514,7 +523,7 @@ export class PeerConnection implements Consumer {
     const before = this.#hub.consume(peer, this);
     this.#delivery.addQueue(peer);
     if (before === undefined) return;
-    // Two connections of one device: the older one is dead, or about to be replaced.
+    // Two connections of one device: the older one is dead or about to be replaced.
     if (before.source === this.#source) before.close(ConnectCloseReasonId.CrossedConnections);
     else before.loseQueue(peer);
   }
@@ -537,7 +546,7 @@ export class PeerConnection implements Consumer {
     });
   }
 
-  /** Sends what the engine has; true when the socket would take more at once. */
+  /** Sends the engine's output. True if the socket accepts more at once. */
   #flush(): boolean {
     if (this.#socket.destroyed) return false;
     const blocks = this.#engine.output(Date.now());
@@ -589,14 +598,14 @@ export class PeerConnection implements Consumer {
     this.#flush();
     this.#socket.end();
     this.#socket.resume();
-    // A peer that neither reads nor ends its side would keep the socket for ever.
+    // A peer that neither reads nor ends its side would keep the socket open forever.
     const lingering = setTimeout(() => this.#socket.destroy(), LINGER);
     lingering.unref();
     this.#socket.once("close", () => clearTimeout(lingering));
   }
 }
 
-/** The tokens of Attach are not looked at: what the bearer of a token may do is all in the one of its Connect. */
+/** The token in Attach is ignored: the token in Connect holds all rights. */
 const NO_TOKEN = new Uint8Array(0);
 
 /** Octets of an Open besides its three strings: header 3, SessionId 4, a NUL each, flags 1, Reserved 2 [2.2.5.1]. */

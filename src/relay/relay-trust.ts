@@ -1,12 +1,12 @@
 /**
- * Which relays, edges above all, may connect to this relay as such, and which of them it knows: what is for their peers
- * is taken, and waits for them.
+ * Decides which relays (mostly edges) may connect as relays, and knows those whose peers' messages are accepted and
+ * queued.
  *
- * One with a secret has to prove it, wherever it comes from. Without a list of secrets those that connect from a loopback
- * or private address are believed; with one, and where devices are asked for tokens, nobody is that it does not name.
+ * A relay with a secret must prove it, from any address. Without a list of secrets, relays that connect from a loopback
+ * or private address are trusted. With a list, or if devices need tokens, only listed relays are admitted.
  *
- * A name without a port that this relay has only because it runs on that machine, such as `localhost` or `[::1]`, may be
- * that of an edge beside it too. Such a name is the edge's from when it connects with it, from that machine.
+ * A name without a port that this relay has only because of its machine, such as `localhost` or `[::1]`, may also
+ * belong to an edge on the same machine. It becomes the edge's once the edge connects with it from this machine.
  *
  * @module
  */
@@ -21,13 +21,13 @@ export type Judgement =
 
 export class RelayTrust {
   readonly #secrets: LinkSecrets | undefined;
-  /** Relays that have connected since the start and have no entry, the one that did so first before all others. */
+  /** Unlisted relays that have connected since the start, least recent first. */
   readonly #seen = new Set<string>();
   readonly #machine: ReadonlySet<string>;
 
   /**
-   * @param secrets undefined when the operator has given no list, and devices are not asked for tokens either
-   * @param machine URLs of the names that stand for the machine of this relay, and perhaps not for it alone
+   * @param secrets undefined if the operator gave no list and devices need no tokens
+   * @param machine URLs of names for this machine, which another relay on it may share
    */
   constructor(secrets: LinkSecrets | undefined, machine: readonly string[] = []) {
     this.#secrets = secrets;
@@ -35,10 +35,10 @@ export class RelayTrust {
   }
 
   /**
-   * What becomes of a relay that wants to connect.
+   * Decides on a relay that wants to connect.
    *
-   * @param url as relayNamed gives it
-   * @param address the IP address that it connects from
+   * @param url as returned by relayNamed
+   * @param address its IP address
    */
   judge(url: string, address: string): Judgement {
     const trust = this.#secrets?.get(url);
@@ -48,7 +48,7 @@ export class RelayTrust {
   }
 
   /**
-   * A relay was let in.
+   * Records that a relay was admitted.
    *
    * @param isHere whether it connects from this machine
    */
@@ -62,12 +62,12 @@ export class RelayTrust {
     }
   }
 
-  /** Whether messages are taken for the peers of a relay: it is on the list, or has connected since the start. */
+  /** Whether messages are accepted for a relay's peers: it is listed or has connected since the start. */
   knows(url: string): boolean {
     return this.#seen.has(url) || this.#secrets?.has(url) === true;
   }
 
-  /** Whether a name that stands for this machine is that of another relay on it. */
+  /** Whether a name of this machine belongs to another relay on it. */
   isOfAnother(url: string): boolean {
     return this.#machine.has(url) && this.knows(url);
   }

@@ -1,5 +1,5 @@
 /**
- * The origin relay: SSTP on TCP [MS-GRVSSTP 3.3], store and forward for devices and identities.
+ * The origin relay: SSTP over TCP [MS-GRVSSTP 3.3] with store and forward for devices and identities.
  *
  * @module
  */
@@ -23,63 +23,66 @@ import { PeerConnection } from "./peer-connection.ts";
 import { RelayTrust } from "./relay-trust.ts";
 import { Store } from "./store.ts";
 
-/** Where SSTP over TLS is looked for by default: the port that firewalls let pass. */
+/** Default port for SSTP over TLS; firewalls let it pass. */
 export const TLS_PORT = 443;
 
 export interface RelayOptions {
-  /** TCP port; 2492 by default, 0 for any free one. */
+  /** TCP port. Default 2492; 0 picks a free one. */
   readonly port?: number;
-  /** Address to listen on; 127.0.0.1 by default: give 0.0.0.0 or :: to be reached from elsewhere. */
+  /** Address to listen on. Default 127.0.0.1; use 0.0.0.0 or :: to be reachable from other machines. */
   readonly host?: string;
   /**
-   * Relay-Server-Names, each `host` or `host:port`, that clients may mean by their Connect. By default the host's name,
-   * `localhost` and the address listened on, with and without the port.
+   * Relay-Server-Names, each `host` or `host:port`, that clients may name in Connect. Default: the host's name,
+   * `localhost` and the listening address, with and without the port.
    */
   readonly names?: readonly string[];
-  /** PEM texts: with them the relay also listens for SSTP over TLS, on a port of its own. */
+  /** PEM texts. If given, the relay also listens for SSTP over TLS, on a separate port. */
   readonly tls?: { readonly key: string; readonly cert: string; readonly port?: number };
-  /** Listens for SSTP over TLS alone. */
+  /** Listens for SSTP over TLS only. */
   readonly tlsOnly?: boolean;
   /**
-   * Secrets shared with edges and other relays, as parseLinkSecrets reads them. Without it such a peer is believed when it
-   * connects from a loopback or private address; with it only those that it names are let in.
+   * Secrets shared with edges and other relays, in the format of parseLinkSecrets. With it only listed relays are
+   * admitted; without it relays are trusted if they connect from a loopback or private address.
    */
   readonly linkSecrets?: string;
   /**
-   * The keys that tokens of devices are verified by, a JSON Web Key Set as text, and where to fetch such a set from. Without
-   * either anybody is let in. The `aud` of a token is one of the names.
+   * The JSON Web Key Set that verifies devices' tokens, as text, and a URL to fetch one from. Without either, every
+   * device is admitted. A token's `aud` is one of the names.
    */
   readonly keys?: string;
   readonly keysURL?: string;
-  /** Ids of tokens that are no longer let in, and where to fetch a JSON array of such ids from. */
+  /** Ids of revoked tokens, and a URL to fetch a JSON array of such ids from. */
   readonly revoked?: readonly string[];
   readonly revokedURL?: string;
-  /** File for what waits; without it everything is forgotten when the process ends. */
+  /** Database file. Without it, messages are lost when the process ends. */
   readonly store?: string;
-  /** Octets that have to be free on the disk of the store; below that new messages are refused. Default 64 MiB, or an eighth of a small disk. */
+  /**
+   * Free bytes required on the store's disk. Below that, new messages are refused. Default 64 MiB, or an eighth of a
+   * small disk.
+   */
   readonly minFree?: number;
-  /** Called when that disk has become full, and when it has room again, with the octets that have to be free. */
+  /** Called with the required free bytes when that disk becomes full, and when it has room again. */
   readonly onDisk?: (full: boolean, minFree: number) => void;
   /**
-   * What one peer may have waiting, and the part of it that one sender alone may fill (above 0 and below 1). Default 256 MiB,
+   * Limits of one peer's queue, and the share that a single sender may fill (above 0 and below 1). Default 256 MiB,
    * 100,000 messages, and 0.5.
    */
   readonly quota?: Amount & { readonly share?: number };
-  /** Longest message in octets; at most what one sender alone may have waiting. Default 16 MiB. */
+  /** Longest message in bytes, at most what a single sender may have queued. Default 16 MiB. */
   readonly messageLimit?: number;
-  /** Called with a line for each connection that comes or goes. */
+  /** Called with a line for each connection that opens or closes. */
   readonly log?: (line: string) => void;
 }
 
 export interface Relay {
-  /** Of SSTP over TCP; with tlsOnly that of TLS. */
+  /** Port of SSTP over TCP, or of TLS with `tlsOnly`. */
   readonly port: number;
-  /** Of SSTP over TLS. */
+  /** Port of SSTP over TLS. */
   readonly tlsPort: number | undefined;
   readonly host: string;
-  /** Counters: connections now, and drops by reason since the start. */
+  /** Number of open connections, and drops by reason since the start. */
   status(): { readonly connections: number; readonly dropped: DropCounts };
-  /** What waits for a peer, by the URL of a device or an identity. */
+  /** What waits for a peer, given the URL of a device or identity. */
   waiting(peer: string): { readonly octets: number; readonly messages: number };
   /** Tells every peer that the relay rests, and stops. */
   close(): Promise<void>;
@@ -88,19 +91,19 @@ export interface Relay {
 /**
  * Starts a relay.
  *
- * @throws Error with `code` EADDRINUSE or EACCES when the port cannot be had; LockHeld when another process uses the
- * store; Error of node:sqlite when the store cannot be opened; KeySetError for keys that cannot be used; TypeError for
- * linkSecrets that cannot be read; Error of node:tls for a key or certificate that is none.
+ * @throws Error with `code` EADDRINUSE or EACCES if the port is not available; LockHeld if another process uses the
+ * store; Error of node:sqlite if the store cannot be opened; KeySetError for unusable keys; TypeError for malformed
+ * linkSecrets; Error of node:tls for an invalid key or certificate.
  *
  * @example
  * const relay = await startRelay({ store: "relay.db" });
  */
 export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
-  // Before anything is opened that an error would leave behind.
+  // Validate before opening anything that an error would leave open.
   for (const name of options.names ?? []) relayURL(name);
   const host = options.host ?? "127.0.0.1";
   const machine = ["localhost", host.includes(":") ? `[${host}]` : host];
-  // Where devices are asked for tokens a relay, which has none, is not believed for the address that it comes from.
+  // If devices need tokens, do not trust a relay, which has none, for its address.
   const trust = new RelayTrust(
     secretsOf(options.linkSecrets) ?? (hasKeys(keySettings(options)) ? new Map() : undefined),
     options.names === undefined ? machine.map(relayURL) : [],
@@ -114,7 +117,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   const connections = new Map<Socket, PeerConnection>();
   const plain = options.tlsOnly === true ? undefined : createServer({ noDelay: true, allowHalfOpen: true });
   const servers = [plain, secure].filter((server) => server !== undefined);
-  /** What has connected and not ended, also within the handshake of TLS. */
+  /** Open sockets, including those still in the TLS handshake. */
   const sockets = new Set<Socket>();
   try {
     if (plain !== undefined) await listen(plain, options.port ?? SSTP_PORT, host);
@@ -143,7 +146,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
     socket.on("close", () => connections.delete(socket));
   };
   for (const server of servers) {
-    // Such as too many open files: the connections that there are go on.
+    // For example too many open files. Existing connections continue.
     server.on("error", (error) => log(`cannot accept: ${error.message}`));
     server.on("connection", (socket: Socket) => {
       sockets.add(socket);
@@ -170,7 +173,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
       connection.close(ConnectCloseReasonId.Resting);
       socket.destroySoon();
     }
-    // Those within a handshake have nobody to say goodbye to.
+    // Sockets still in the handshake cannot be told goodbye.
     const handshaking = sockets.size > connections.size;
     if (handshaking) setTimeout(() => sockets.forEach((socket) => void socket.destroy()), LINGER).unref();
     await closed;
@@ -197,7 +200,7 @@ function keySettings({ keys = "", keysURL = "" }: RelayOptions): KeySettings {
   return { KEYS: keys, JWKS_URL: keysURL };
 }
 
-/** What tokens are verified by; undefined when nobody needs one. */
+/** How tokens are verified; undefined if none are required. */
 function tokensOf(options: RelayOptions, names: readonly string[]): TokenSettings | undefined {
   const keys = keySettings(options);
   if (!hasKeys(keys)) return undefined;
@@ -236,7 +239,7 @@ function quotaOf({ quota }: RelayOptions): Quota {
   return { ...QUOTA, ...quota };
 }
 
-/** Two relays on one store would both deliver what waits in it. */
+/** Opens the store under a lock: two relays on one store would both deliver its messages. */
 function openStore(options: RelayOptions): {
   readonly store: Store;
   readonly lock: FileLock | undefined;
@@ -251,7 +254,10 @@ function openStore(options: RelayOptions): {
   }
 }
 
-/** While the disk is full the store takes nothing new; when it has failed to write, the ballast is given up. */
+/**
+ * Watches the disk. While it is full the store accepts no new messages; after a failed write the ballast file is
+ * released.
+ */
 function watchDisk({ store: file, minFree, onDisk }: RelayOptions, store: Store, hub: Hub): DiskWatch | undefined {
   if (file === undefined) return undefined;
   const disk = new DiskWatch({
@@ -260,7 +266,7 @@ function watchDisk({ store: file, minFree, onDisk }: RelayOptions, store: Store,
     minFree,
     changed(full, least) {
       store.full = full;
-      // What could not be removed before is now.
+      // Retry the removals that failed.
       if (!full) setImmediate(() => hub.settle());
       onDisk?.(full, least);
     },
@@ -270,7 +276,7 @@ function watchDisk({ store: file, minFree, onDisk }: RelayOptions, store: Store,
   return disk;
 }
 
-/** By whatever name the file is given, it has one lock. */
+/** Resolves links, so that one file has one lock. */
 function realPath(file: string): string {
   try {
     return realpathSync(file);
@@ -279,7 +285,7 @@ function realPath(file: string): string {
   }
 }
 
-/** A name is meant with the port that it was reached by as well: behind an edge the URL of a request has it. */
+/** A name, alone and with the port: behind an edge the URL of a request includes it. */
 function namesOf(name: string, port: number): string[] {
   const hasPort = /:[0-9]+$/.test(name) && !name.endsWith("]");
   return hasPort ? [name] : [name, `${name}:${port}`];

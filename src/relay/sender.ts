@@ -1,10 +1,11 @@
 /**
- * A destination of the messages that one connection brings, and its session: what waits for it, in order.
+ * One destination of a connection's outgoing messages: its session and its queue, in order.
  *
  *   front of the queue ─► page ─► current ─► sent ─► acknowledged
  *
- * A sender holds few messages, and those without their bodies. What is more stays in the store from `behind` on, and is
- * looked up again when the page is empty: no message of a destination passes one that waits in the store for it.
+ * A sender holds a few messages without their bodies. The rest stays in the store from `behind` on and is read when the
+ * page is empty. While `behind` is set, new messages must not enter the page, or they would overtake those in the
+ * store.
  *
  * @module
  */
@@ -14,41 +15,41 @@ import { SENDER_PAGE } from "./limits.ts";
 import type { Destination, Stored } from "./store.ts";
 import type { Outgoing } from "./stored-queue.ts";
 
-/** The message that is being sent. */
+/** The message being sent. */
 export interface Current {
   readonly message: Outgoing;
-  /** The next part of its body. */
+  /** Next row of its body. */
   row: number;
-  /** Octets of the parts until now. */
+  /** Bytes sent so far. */
   octets: number;
-  /** It takes room in the window: not while its session is suspended. */
+  /** Whether it counts against the window; not while its session is suspended. */
   counted: boolean;
 }
 
 export class Sender extends SessionSlot {
   readonly destination: Destination;
-  /** With flag D. */
+  /** Messages with flag D. */
   readonly volatile = new List<Outgoing>();
-  /** From the store, the next ones. */
+  /** The next stored messages. */
   readonly page = new List<Stored>();
-  /** The first in the store that may not be in the page; undefined when none waits there. */
+  /** Sequence number of the first stored message not in the page; undefined if all are. */
   behind: number | undefined;
   current: Current | undefined;
-  /** Sent and not acknowledged. */
+  /** Number sent and not yet acknowledged. */
   outstanding = 0;
-  /** How many messages go one at a time, so that it is known which one is refused. */
+  /** How many messages must go one at a time, to find out which is refused. */
   probing = 0;
-  /** Something was sent on its session since it was opened. */
+  /** Whether anything was sent on the current session. */
   used = false;
-  /** Sessions that were closed, and messages that were refused, since the last acknowledgement. */
+  /** Closed sessions and refused messages since the last acknowledgement. */
   failures = 0;
   refusals = 0;
-  /** Refused for their length: they are offered again at `laterAt`, out of order. */
+  /** Messages refused for length, offered again at `laterAt`, out of order. */
   readonly later = new Set<number>();
   laterAt = Number.POSITIVE_INFINITY;
-  /** Nothing is sent before this time; 0 when there is nothing to wait for. */
+  /** Nothing is sent before this time; 0 if not paused. */
   until = 0;
-  /** It is among those that take turns. */
+  /** Whether it is in the turns. */
   inTurn = false;
 
   constructor(key: string, { peer, resourceURL, identityURL, deviceURL, sender }: Destination) {
@@ -56,32 +57,34 @@ export class Sender extends SessionSlot {
     this.destination = { peer, resourceURL, identityURL, deviceURL, sender };
   }
 
-  /** Whether there is something that could be begun. */
+  /** Whether there is a message to begin. */
   get hasWaiting(): boolean {
     return this.page.first !== undefined || this.volatile.first !== undefined || this.behind !== undefined;
   }
 
-  /** Whether nothing waits for its session, and nothing for its acknowledgement: one that comes after a Close is lost. */
+  /**
+   * Whether the session may be closed. Acknowledgements must not be pending: one that arrives after a Close is lost.
+   */
   get isIdle(): boolean {
     if (this.current !== undefined || this.outstanding > 0 || this.hasWaiting) return false;
     return this.later.size === 0 && this.until === 0;
   }
 
-  /** The next message of the store that was not looked at before. */
+  /** Adds the next newly scanned message. */
   offer(message: Stored): void {
     if (this.behind !== undefined) return;
     if (this.page.size < SENDER_PAGE) this.page.push(message);
     else this.behind = message.seq;
   }
 
-  /** What is in the page, and messages that were sent, are looked up in the store again. */
+  /** Returns the page and the lost messages to the store, to be read again in order. */
   goBack(lost: readonly number[]): void {
     const first = Math.min(...lost, this.page.first?.seq ?? Number.POSITIVE_INFINITY);
     this.page.clear();
     if (first < (this.behind ?? Number.POSITIVE_INFINITY)) this.behind = first;
   }
 
-  /** Nothing of the store is for it any more. */
+  /** Forgets everything from the store. */
   letGo(): void {
     this.page.clear();
     this.behind = undefined;

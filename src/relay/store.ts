@@ -1,12 +1,12 @@
 /**
- * The relay's store: what waits for each peer, in SQLite. The only file of the relay with SQL.
+ * The relay's store: each peer's queue, in SQLite. The only file of the relay with SQL.
  *
- * Everything is written inside one open transaction that `commit` ends: many messages share one write to the disk, and
- * an acknowledgement goes out only after it. A process that is killed loses at most what nobody was told to be safe.
+ * All writes go into one open transaction that `commit` ends, so many messages share one disk write. Acknowledgements
+ * go out only after the commit. A killed process loses only messages that were never acknowledged.
  *
- *   messages  one row a message, in the order of arrival; a short body stands in the row
+ *   messages  one row a message, in order of arrival; a short body is in the row
  *   chunks    the body of a long message, row by row, written while it arrives
- *   seen      ids that a source has used, so that a message sent again is stored once
+ *   seen      ids that a source has used, so that a resent message is stored once
  *
  * @module
  */
@@ -27,52 +27,54 @@ import {
 import { storedVersion } from "../store-and-forward/stored-version.ts";
 import { CHUNK_SIZE, ID_OCTETS, PIECES, REMEMBER_IDS, RETENTION } from "./limits.ts";
 
-/** A message without its body, and in whose queue it waits. */
+/** A message without its body, and whose queue it is in. */
 export interface Envelope extends Pick<Common, "source" | "resourceURL" | "identityURL" | "deviceURL"> {
-  /** URL of the peer: the device's for device-targeted, the identity's for identity-targeted. */
+  /** URL of the peer: the device's if device-targeted, the identity's if identity-targeted. */
   readonly peer: string;
-  /** The Message command's own fields, as they are sent on. */
+  /** The Message command's own fields, as sent on. */
   readonly fields: Fields;
 }
 
-/** A message in the store. */
+/** A stored message. */
 export interface Stored extends Envelope {
   readonly seq: number;
-  /** Octets of the body. */
+  /** Bytes of the body. */
   readonly size: number;
 }
 
-/** Whose messages go on one session. */
+/** What the messages of one session have in common. */
 export interface Destination extends Pick<Envelope, "peer" | "resourceURL" | "identityURL" | "deviceURL"> {
-  /** In the queue of another relay each sender has sessions of its own; undefined elsewhere. */
+  /** Set only in another relay's queue, where each sender has its own sessions. */
   readonly sender?: string | undefined;
 }
 
-/** A message on its way in. */
+/** A message being received. */
 export interface Incoming {
   readonly envelope: Envelope;
   size: number;
-  /** Octets not yet in a row. */
+  /** Bytes not yet written to a row. */
   held: Uint8Array[];
   heldOctets: number;
-  /** Its key in `chunks`, once it is longer than one. */
+  /** Key in `chunks`, if the body is longer than one row. */
   key: number | undefined;
   rows: number;
-  /** How often the store had failed when it began: rows of a message that is older than the last failure are gone. */
+  /** Value of the failure counter at the beginning. A later failure has rolled back this message's rows. */
   readonly failures: number;
-  /** The disk was full when a row was to be written. */
+  /** A row could not be written because the disk was full. */
   lost: boolean;
 }
 
 export type Outcome = "stored" | "duplicate" | "quota" | "full";
 
-/** Octets of a row beside its texts and body: numbers and headers of the row and its entries in indexes. */
+/** Overhead of a row besides its texts and body: numbers, headers and index entries. */
 const ROW_OCTETS = 64;
 
-/** Octets of ids in the store. */
+/** Bytes taken by ids. */
 const ID_SUM = `SELECT sum(length(peer) + length(source) + length(id) + ${ROW_OCTETS}) AS octets FROM seen`;
 
-/** Queues of relays, in which senders are looked up one by one. An index is used only where a query says the same. */
+/**
+ * Condition for relays' queues, which are searched by sender. SQLite uses the partial index only if a query repeats it.
+ */
 const OF_RELAYS = "peer >= 'grooveDNS:' AND peer < 'grooveDNS;'";
 
 /** Columns of a message without its body. */
@@ -91,10 +93,10 @@ const schema = `
     sender TEXT NOT NULL DEFAULT '', UNIQUE (peer, source, id));
 `;
 
-/** The version that this release writes. */
+/** The schema version written by this release. */
 const VERSION = 2;
 
-/** From the first version, which knew no senders and counted bodies alone. */
+/** Migrates version 1, which had no senders and counted only bodies. */
 const migration = `
   ALTER TABLE messages ADD COLUMN sender TEXT NOT NULL DEFAULT '';
   ALTER TABLE messages ADD COLUMN octets INTEGER NOT NULL DEFAULT 0;
@@ -105,7 +107,7 @@ const migration = `
   CREATE INDEX messages_of_sender ON messages (peer, sender, seq) WHERE ${OF_RELAYS};
 `;
 
-/** What is there of a peer, and of each sender by itself. */
+/** What waits for a peer, in all and per sender. */
 interface Waiting extends Share {
   readonly senders: Map<string, Share>;
 }
@@ -113,59 +115,59 @@ interface Waiting extends Share {
 interface Share {
   octets: number;
   messages: number;
-  /** Grows with each message that comes. */
+  /** Incremented with each new message. */
   arrival: number;
 }
 
-/** Octets of the ids of a peer, and of those of each sender. */
+/** Bytes of a peer's ids, in all and per sender. */
 interface IdOctets {
   all: number;
   readonly senders: Map<string, number>;
 }
 
-/** The part of a sender's oldest ids that are forgotten at once: to find them costs a look at all of them. */
+/** Fraction of a sender's ids, oldest first, forgotten at a time. Finding them scans all of them. */
 const FORGOTTEN_PART = 8;
 
 export class Store {
   readonly #database: DatabaseSync;
   readonly #quota: Quota;
   readonly #waiting = new Map<string, Waiting>();
-  /** Of peers that were sent something. */
+  /** Cache for peers that received messages. */
   readonly #ids = new Map<string, IdOctets>();
   #key: number;
   #arrivals = 0;
   #open = false;
-  /** Whether nothing new is taken, so that there is room for what empties the store. */
+  /** Whether new messages are refused, to leave room for the writes that empty the store. */
   full = false;
-  /** Called when a write has failed because the disk is full. */
+  /** Called when a write failed because the disk is full. */
   onFailure: () => void = () => undefined;
-  /** Nothing is written after a failure, until what was removed has been removed again. */
+  /** Set after a failure. Nothing is written until the lost removals have been repeated. */
   #failed = false;
   #failures = 0;
-  /** Something that was written since the last commit is lost. */
+  /** Whether any write since the last commit was lost. */
   #lost = false;
-  /** What was removed since the last commit: it is removed again when that fails. */
+  /** Removals since the last commit, repeated if it fails. */
   #removed: { readonly seq: number; readonly peer: string }[] = [];
 
   /**
-   * @param file path of the database, or undefined for one in memory that ends with the process
+   * @param file path of the database; undefined for one in memory
    * @throws NewerSchemaError
-   * @throws Error of node:sqlite when the file cannot be opened or is no database
+   * @throws Error of node:sqlite if the file cannot be opened or is not a database
    */
   constructor(file: string | undefined, quota: Quota = QUOTA) {
     this.#quota = quota;
     this.#database = new DatabaseSync(file ?? ":memory:");
-    // FULL: an acknowledged message survives the machine's end too, not only the process's.
+    // FULL: an acknowledged message must survive a crash of the machine, not only of the process.
     this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
     this.#database.function("sender_of", (source) => senderOf(String(source)));
     this.#migrate();
-    // Messages that were on their way in when the process ended: their senders still have them.
+    // Bodies that were incomplete when the process ended. Their senders still have them.
     this.#database.exec("DELETE FROM chunks WHERE key NOT IN (SELECT key FROM messages WHERE key IS NOT NULL)");
     this.#key = Number(this.#one("SELECT coalesce(max(key), 0) AS n FROM messages").n);
     this.#count();
   }
 
-  /** Fills memory from the table. */
+  /** Computes the totals from the tables. */
   #count(): void {
     this.#waiting.clear();
     this.#ids.clear();
@@ -185,7 +187,7 @@ export class Store {
     this.#database.exec(`BEGIN; ${steps}; PRAGMA user_version = ${VERSION}; COMMIT;`);
   }
 
-  /** Starts a message. Nothing of it can be read before `finish`. */
+  /** Begins a message. It is invisible to readers until `finish`. */
   begin(envelope: Envelope): Incoming {
     return {
       envelope,
@@ -199,7 +201,7 @@ export class Store {
     };
   }
 
-  /** Takes octets of its body. They are kept as they are: the caller must not change them later. */
+  /** Adds body data. The store keeps the array; do not change it afterwards. */
   append(incoming: Incoming, octets: Uint8Array): void {
     incoming.size += octets.length;
     incoming.held.push(octets);
@@ -208,7 +210,7 @@ export class Store {
     else if (incoming.held.length >= PIECES) incoming.held = [joinOctets(incoming.held, incoming.heldOctets)];
   }
 
-  /** Writes what is held of an unfinished message to the disk: a row of its body. */
+  /** Writes the data held for an unfinished message to disk, as one row. */
   spill(incoming: Incoming): void {
     if (this.full || incoming.lost) {
       incoming.lost = true;
@@ -229,9 +231,9 @@ export class Store {
   }
 
   /**
-   * Ends a message: stores it, unless its id came before from this source or there is no room for it.
+   * Completes a message and stores it, unless it is a duplicate or there is no room.
    *
-   * @param reserve whether its sender can be suspended, so that it has the reserve beyond its share
+   * @param reserve whether its sender can be suspended, and so may use the reserve beyond its share
    */
   finish(incoming: Incoming, now: number, reserve = false): Outcome {
     const { envelope } = incoming;
@@ -281,19 +283,19 @@ export class Store {
     return isAtMark(own, all, this.#quota);
   }
 
-  /** Whether a sender that had used up its share may go on. */
+  /** Whether a sender that used up its share may resume. */
   mayGoOn(peer: string, sender: string): boolean {
     const { own, all } = this.#amounts(peer, sender);
     return mayGoOn(own, all, this.#quota);
   }
 
-  /** What waits for a peer: of one sender, and in all. */
+  /** What waits for a peer: from one sender, and in all. */
   #amounts(peer: string, sender: string): { readonly own: Amount; readonly all: Amount } {
     const all = this.#waiting.get(peer);
     return { own: all?.senders.get(sender) ?? NOTHING, all: all ?? NOTHING };
   }
 
-  /** Adds to what waits for a peer. */
+  /** Adjusts a peer's totals; removals are negative. */
   #addWaiting(peer: string, sender: string, messages: number, octets: number): void {
     const waiting = this.#waiting.get(peer) ?? {
       messages: 0,
@@ -316,12 +318,12 @@ export class Store {
     else this.#waiting.set(peer, waiting);
   }
 
-  /** Remembers an id. Of a sender with more ids than is left to others the oldest are forgotten. */
+  /** Remembers an id. If the sender has more than its share, its oldest ids are forgotten. */
   #remember(peer: string, source: string, sender: string, id: string, now: number): void {
     const ids = this.#idsOf(peer);
     const octets = peer.length + source.length + id.length + ROW_OCTETS;
     const before = ids.senders.get(sender) ?? 0;
-    // Nothing is left: what is sent again would be stored again, and its reader knows the id.
+    // No room for ids is left. A resent message would be stored twice, but the receiver drops known ids too.
     if (before === 0 && ids.all + octets > ID_OCTETS) return;
     this.#run("INSERT INTO seen (peer, source, id, at, sender) VALUES (?, ?, ?, ?, ?)", peer, source, id, now, sender);
     ids.all += octets;
@@ -354,27 +356,27 @@ export class Store {
     return ids;
   }
 
-  /** Forgets a message on its way in. */
+  /** Discards an unfinished message. */
   discard(incoming: Incoming): void {
     if (incoming.key === undefined) return;
     this.#begin();
     this.#run("DELETE FROM chunks WHERE key = ?", incoming.key);
   }
 
-  /** Those of whose messages some wait for a peer. */
+  /** Senders with messages in a peer's queue. */
   senders(peer: string): Iterable<string> {
     return this.#waiting.get(peer)?.senders.keys() ?? [];
   }
 
-  /** Grows with each message of a sender that comes for a peer; 0 when none waits. */
+  /** Increases with each message from a sender to a peer; 0 if none waits. */
   arrival(peer: string, sender: string): number {
     return this.#waiting.get(peer)?.senders.get(sender)?.arrival ?? 0;
   }
 
   /**
-   * The messages of a peer after `seq`, oldest first, without their bodies.
+   * A peer's messages after `seq`, oldest first, without bodies.
    *
-   * @param sender only those of this one, in the queue of a relay
+   * @param sender restricts the result to this sender, in a relay's queue
    */
   after(peer: string, seq: number, limit: number, sender?: string): Stored[] {
     if (sender !== undefined) {
@@ -394,7 +396,7 @@ export class Store {
     ).map(storedFrom);
   }
 
-  /** The messages of one destination from one number to another, oldest first, without their bodies. */
+  /** A destination's messages in a range of sequence numbers, oldest first, without bodies. */
   between(destination: Destination, from: number, to: number, limit: number): Stored[] {
     const { where, values } = whereOf(destination, from, to);
     return this.#all(`SELECT ${HEAD} FROM messages WHERE ${where} ORDER BY seq LIMIT ?`, ...values, limit).map(
@@ -402,7 +404,7 @@ export class Store {
     );
   }
 
-  /** How many there are of them. */
+  /** The number of such messages. */
   countBetween(destination: Destination, from: number, to: number): number {
     const { where, values } = whereOf(destination, from, to);
     return Number(this.#one(`SELECT count(*) AS n FROM messages WHERE ${where}`, ...values).n ?? 0);
@@ -421,7 +423,7 @@ export class Store {
     return chunk?.body instanceof Uint8Array ? chunk.body : undefined;
   }
 
-  /** Removes messages that their peer has acknowledged. */
+  /** Removes acknowledged messages. */
   remove(messages: Iterable<{ readonly seq: number; readonly peer: string }>): void {
     for (const { seq, peer } of messages) {
       this.#begin();
@@ -442,7 +444,7 @@ export class Store {
   }
 
   /**
-   * Purges messages that nobody fetched and ids that nobody will use again.
+   * Purges expired messages and ids.
    *
    * @returns how many messages were purged
    */
@@ -451,16 +453,16 @@ export class Store {
     this.remove(old.map((row) => ({ seq: Number(row.seq), peer: String(row.peer) })));
     this.#begin();
     this.#run("DELETE FROM seen WHERE at < ?", now - REMEMBER_IDS);
-    // What they take is summed up again when it matters.
+    // The sums are recomputed on demand.
     this.#ids.clear();
     return old.length;
   }
 
   /**
-   * Ends the open transaction: from here on everything before is on the disk.
+   * Commits the open transaction: everything before is on disk.
    *
-   * @returns false when the disk was full, and what was stored since the last commit is lost. What was removed is removed
-   *   as soon as there is room for that
+   * @returns false if the disk was full: everything stored since the last commit is lost. Removals are repeated as soon
+   * as there is room
    */
   commit(): boolean {
     this.#end();
@@ -476,7 +478,9 @@ export class Store {
     if (!this.#failed) this.#removed = [];
   }
 
-  /** After a failure: nobody acknowledges twice. When this fails as well the next commit tries it again. */
+  /**
+   * Repeats removals after a failure, since peers do not acknowledge twice. If it fails again, the next commit retries.
+   */
   #removeAgain(): void {
     const removed = this.#removed;
     this.#removed = [];
@@ -485,7 +489,7 @@ export class Store {
     this.#end();
   }
 
-  /** Runs what writes. On a full disk SQLite takes back the whole transaction, and memory must not be ahead of it. */
+  /** Runs a write. On a full disk SQLite rolls back the whole transaction; the totals in memory must follow. */
   #attempt(write: () => void): void {
     if (this.#failed) return;
     try {
@@ -498,7 +502,7 @@ export class Store {
       try {
         this.#database.exec("ROLLBACK");
       } catch {
-        // SQLite has done so.
+        // SQLite has already rolled back.
       }
       this.#open = false;
       this.#count();
@@ -557,7 +561,7 @@ function added(amount: Amount, octets: number): Amount {
   return { messages: amount.messages + 1, octets: amount.octets + octets };
 }
 
-/** The condition for messages of a destination, and its values. */
+/** SQL condition for a destination's messages, with its values. */
 function whereOf(
   { peer, resourceURL, identityURL, deviceURL, sender }: Destination,
   from: number,
@@ -569,13 +573,13 @@ function whereOf(
   return { where: `${OF_RELAYS} AND ${where} AND sender = ?`, values: [...values, sender] };
 }
 
-/** Octets of a message in the store beside its body. */
+/** Bytes of a stored message besides its body. */
 function octetsOf({ peer, source, resourceURL, identityURL, deviceURL }: Envelope, fields: string): number {
   const texts = [peer, source, resourceURL, identityURL, deviceURL, fields];
   return texts.reduce((sum, text) => sum + text.length, ROW_OCTETS);
 }
 
-/** Whose ids they are: in the queue of another relay one message may wait for each of several recipients. */
+/** The recipient that an id belongs to: in another relay's queue the same message may wait for several recipients. */
 function recipientOf({ peer, identityURL, deviceURL }: Envelope): string {
   return isRelay(peer) ? `${peer} ${deviceURL || identityURL}` : peer;
 }
@@ -593,7 +597,7 @@ function storedFrom(row: Record<string, unknown>): Stored {
   };
 }
 
-/** JSON knows neither 64-bit integers nor octets. */
+/** JSON has neither 64-bit integers nor byte arrays. */
 function fieldsToText(fields: Fields): string {
   return JSON.stringify({
     userRef: fields.userRef,

@@ -1,5 +1,5 @@
 /**
- * What one connection has to bring to its device: the queues that it consumes, in turn, each in its own order.
+ * The reading end of a peer's queue in the store.
  *
  * @module
  */
@@ -7,10 +7,10 @@ import { Queue as List } from "../lib/queue.ts";
 import { CROWDED_AHEAD } from "./limits.ts";
 import type { Envelope, Store, Stored } from "./store.ts";
 
-/** How many messages are looked up at a time, without their bodies. */
+/** Messages read at a time, without bodies. */
 export const PAGE = 64;
 
-/** A message to be sent: from the store, or with flag D from memory alone. */
+/** A message to send: from the store, or with flag D from memory only. */
 export type Outgoing =
   | { readonly kind: "stored"; readonly envelope: Stored; readonly size: number; readonly seq: number }
   | {
@@ -21,23 +21,23 @@ export type Outgoing =
     };
 
 /**
- * The reading end of one peer's queue in the store: each message is looked at once, and left to its sender. Of another
- * relay's queue each sender's messages are one by themselves, so that those of all others need not be looked through.
+ * Scans one peer's queue in the store, each message once. In another relay's queue it scans one sender's messages, so
+ * that the others' need not be read.
  */
 export class Queue {
   readonly peer: string;
-  /** Whose messages it has; undefined when those of all. */
+  /** Restricts the queue to this sender; undefined for all. */
   readonly sender: string | undefined;
   readonly #store: Store;
-  /** Numbers of messages that are not taken. */
+  /** Sequence numbers to skip. */
   readonly #except: ReadonlySet<number>;
   #cursor = 0;
   #page = new List<Stored>();
-  /** The first message whose destination found no room for a sender; those without one wait from here on. */
+  /** The first message that found no room for a sender. Later messages without a sender also wait. */
   #crowded: number | undefined;
-  /** How many were looked at since. */
+  /** Messages scanned since. */
   #ahead = 0;
-  /** What the store says of the sender's last message, when all were looked at. */
+  /** The sender's arrival counter when the scan reached the end. */
   #ended = 0;
 
   constructor(store: Store, peer: string, except: ReadonlySet<number>, sender?: string) {
@@ -47,7 +47,7 @@ export class Queue {
     this.sender = sender;
   }
 
-  /** Whether nothing of its sender waits. */
+  /** Whether a queue of one sender has nothing left. */
   get isOver(): boolean {
     return this.sender !== undefined && this.#crowded === undefined && this.#arrival === 0;
   }
@@ -56,7 +56,7 @@ export class Queue {
     return this.sender === undefined ? 0 : this.#store.arrival(this.peer, this.sender);
   }
 
-  /** The last message that was looked at. */
+  /** Sequence number of the last scanned message. */
   get cursor(): number {
     return this.#cursor;
   }
@@ -70,7 +70,7 @@ export class Queue {
     this.#ahead = 0;
   }
 
-  /** Takes the next message that was not yet looked at; undefined when all were, or too many wait for room. */
+  /** Takes the next unscanned message; undefined at the end, or if too many wait for room. */
   take(): Stored | undefined {
     if (this.#crowded !== undefined && this.#ahead >= CROWDED_AHEAD) return undefined;
     if (this.sender !== undefined && this.#page.first === undefined && this.#arrival === this.#ended) return undefined;
@@ -93,8 +93,8 @@ export class Queue {
 }
 
 /**
- * Row `n` of the body of a message; undefined after the last. The rows are shorter than the message's size when it was
- * removed meanwhile: another connection has acknowledged it, or it has expired.
+ * Row `n` of a message's body; undefined after the last. The rows fall short of the message's size if it was removed
+ * meanwhile, because another connection acknowledged it or it expired.
  */
 export function partOf(store: Store, message: Outgoing, n: number): Uint8Array | undefined {
   return message.kind === "volatile" ? message.body[n] : store.body(message.seq, n);
