@@ -1,10 +1,11 @@
 /**
- * What the clients of the three encapsulations share: their options, what they tell the transport, and one session
- * with its requests and responses.
+ * Shared by the clients of the three encapsulations: their options, their output to the transport, and one session with
+ * its requests and responses.
  *
- * The transport does what the outputs say, in order. "open": make a TCP connection for the session (to the proxy, if
- * there is one); "write": write the octets to it, or keep them until it is open; "close": end it and feed nothing of it
- * any more. When a connection ends by itself, or cannot be made, it calls `ended`. It calls `expire` at `deadline`.
+ * The transport carries out the outputs in order. "open": make a TCP connection for the session, to the proxy if there
+ * is one. "write": send the bytes, or keep them until the connection is open. "close": close the connection and feed
+ * nothing more from it. The transport calls `ended` when a connection ends by itself or cannot be made, and `expire` at
+ * `deadline`.
  */
 
 import { visible } from "../lib/printable.ts";
@@ -28,45 +29,45 @@ import {
 import { parseRelay } from "./target.ts";
 import type { Session } from "./virtual-connection-server.ts";
 
-/** A 401 or 407 to be answered [MS-GRVHENC 3.3.5.2.3]. */
+/** A 401 or 407 that needs an answer [MS-GRVHENC 3.3.5.2.3]. */
 export type Challenge = {
   readonly session: Session;
   readonly status: 401 | 407;
   /** The values of WWW-Authenticate or Proxy-Authenticate, in order. */
   readonly challenges: readonly string[];
-  /** 1 for the first challenge of this request; NTLM and Negotiate have several. */
+  /** 1 for the first challenge of this request; NTLM and Negotiate take several. */
   readonly round: number;
   readonly method: "GET" | "POST";
   readonly target: string;
 };
 
-/** Options of all clients. */
+/** Options common to all clients. */
 export type ClientOptions = {
-  /** Host of the HTTP server: name, IPv4 address or IPv6 address in brackets. */
+  /** Host of the HTTP server: a name, an IPv4 address, or an IPv6 address in brackets. */
   readonly serverHost: string;
   /** Default 80, or 443 when `secure`. */
   readonly serverPort?: number;
-  /** Whether the session runs inside TLS to the server; decides the default port only. */
+  /** Whether the session runs inside TLS to the server. Only sets the default port. */
   readonly secure?: boolean;
-  /** The path under which the server stands, such as `/groove`; see `prefixOf`. By default the root. */
+  /** Path of the server, such as `/groove`; see `prefixOf`. Default: the root. */
   readonly prefix?: string;
-  /** Relay-Server-Name in targets and messages, by default `serverHost`. */
+  /** Relay-Server-Name in targets and messages. Default: `serverHost`. */
   readonly relay?: string;
-  /** Virtual-Connection-GUID: new for each client, see `guidFrom`. */
+  /** Virtual-Connection-GUID. Use a new one for each client; see `guidFrom`. */
   readonly guid: string;
-  /** Whether requests go to an HTTP proxy; targets are absolute then [MS-GRVHENC 2.2.2.1.1]. Default false. */
+  /** Whether requests go to an HTTP proxy, which takes absolute targets [MS-GRVHENC 2.2.2.1.1]. Default false. */
   readonly proxy?: boolean;
   readonly userAgent?: string;
-  /** Further headers of every request, such as a token. */
+  /** Extra headers of every request, such as a token. */
   readonly headers?: readonly Header[];
   readonly timers?: Partial<Timers>;
-  /** Makes the `ID=` of each request; without it KeepAlive counts its requests, and LongLived has none. */
+  /** Returns the `ID=` of each request. Default: KeepAlive counts its requests, LongLived sends none. */
   readonly requestId?: () => string;
-  /** Headers with which a refused request is repeated on 401/407, or undefined to give up. */
+  /** Returns headers with which to repeat a request after 401 or 407, or undefined to give up. */
   readonly authorize?: (challenge: Challenge) => readonly Header[] | undefined;
 };
 
-/** The virtual connection is lost; its sessions are closed, and a new one needs a new client and GUID. */
+/** The virtual connection is lost and its sessions are closed. A new one needs a new client and GUID. */
 export type Lost = {
   readonly type: "lost";
   readonly reason: Reason;
@@ -75,15 +76,15 @@ export type Lost = {
   readonly status?: number;
   /** The server's own reason, from its `Grooveway-Reason` header. */
   readonly code?: string;
-  /** What to do about it, in the server's words. */
+  /** The server's advice. */
   readonly cure?: string;
-  /** Seconds after which the server would be asked again, from its `Retry-After` header [RFC 9110 10.2.3]. */
+  /** Seconds until the server may be asked again, from its `Retry-After` header [RFC 9110 10.2.3]. */
   readonly retryAfter?: number;
-  /** With AuthenticationRequired: the challenges. */
+  /** The challenges, with AuthenticationRequired. */
   readonly challenges?: readonly string[];
 };
 
-/** What a client tells its transport. */
+/** A client's output to its transport. */
 export type ClientOutput =
   | { readonly type: "open"; readonly session: Session }
   | { readonly type: "write"; readonly session: Session; readonly octets: readonly Uint8Array[] }
@@ -91,35 +92,35 @@ export type ClientOutput =
   /** Polling only: the first exchange succeeded; the second, which establishes, needs data to send. */
   | { readonly type: "probed" }
   | { readonly type: "established" }
-  /** Application data, as a view of octets fed. */
+  /** Application data, as a view of the bytes fed. */
   | { readonly type: "data"; readonly data: Uint8Array }
   /** The KeepAlive timer ran out: SSTP SHOULD send a Noop [MS-GRVHENC 3.1.6.3]. */
   | { readonly type: "keepAlive" }
   | Lost;
 
-/** The part all three clients have in common. Times are milliseconds of one clock that does not go back. */
+/** The interface of all three clients. Times are milliseconds of one monotonic clock. */
 export type EncapsulationClient = {
-  /** Octets given to `send` and not yet written. */
+  /** Bytes given to `send` and not yet written. */
   readonly pending: number;
-  /** Time at which to call `expire`, `Infinity` for never. */
+  /** When to call `expire`; `Infinity` for never. */
   readonly deadline: number;
-  /** Begins the handshake; once. */
+  /** Starts the handshake. Call once. */
   start(now: number): ClientOutput[];
-  /** Octets came on a session. */
+  /** Handles bytes received on a session. */
   feed(session: Session, octets: Uint8Array, now: number): ClientOutput[];
-  /** The TCP connection of a session ended or could not be made. */
+  /** Handles the end of a session's TCP connection, or the failure to make it. */
   ended(session: Session, now: number): ClientOutput[];
   /**
-   * Octets for the server; kept, not copied, until they are written. Pieces that are given together go together where they
-   * fit. May be called before "established".
+   * Queues data for the server. The arrays are kept, not copied, until they are written; pieces of one call stay
+   * together where they fit. May be called before "established".
    */
   send(octets: Uint8Array | readonly Uint8Array[], now: number): ClientOutput[];
   expire(now: number): ClientOutput[];
-  /** Closes both sessions; nothing comes after. */
+  /** Closes both sessions. No output follows. */
   close(): ClientOutput[];
 };
 
-/** Octets waiting to be sent, in the pieces they came in. */
+/** Data waiting to be sent, in its original pieces. */
 export class OctetQueue {
   #pieces: Uint8Array[] = [];
   #first = 0;
@@ -137,7 +138,7 @@ export class OctetQueue {
     }
   }
 
-  /** Removes up to `most` octets from the front; the pieces are views. */
+  /** Removes up to `most` bytes from the front, as views. */
   take(most: number): Uint8Array[] {
     const taken: Uint8Array[] = [];
     let left = Math.min(most, this.#length);
@@ -168,12 +169,12 @@ export class OctetQueue {
   }
 }
 
-/** What was given to `send`, in any case in pieces. */
+/** Normalizes the argument of `send` to an array of pieces. */
 export function piecesOf(octets: Uint8Array | readonly Uint8Array[]): readonly Uint8Array[] {
   return octets instanceof Uint8Array ? [octets] : octets;
 }
 
-/** `host`, or `host:port` when the port is not the default of the scheme. */
+/** `host`, or `host:port` unless the port is the scheme's default. */
 export function authorityOf(options: ClientOptions): string {
   const port = options.secure ? SECURE_TUNNEL_PORT : HTTP_PORT;
   const authority =
@@ -184,12 +185,12 @@ export function authorityOf(options: ClientOptions): string {
   return authority;
 }
 
-/** Relay-Server-Name: what the options say, else the host of the server. */
+/** Relay-Server-Name: the option, or the server's host. */
 export function relayOf(options: ClientOptions): string {
   return (options.relay ?? authorityOf(options)).toLowerCase();
 }
 
-/** Scheme and authority of absolute targets, and the path under which the server stands. */
+/** Scheme and authority for absolute targets, and the path of the server. */
 export function baseOf(options: ClientOptions): { readonly origin?: string; readonly prefix: string } {
   const { proxy, secure, prefix = "" } = options;
   if (prefix !== "" && !/^\/[!-~]*[!-.0-~]$/.test(prefix)) {
@@ -198,7 +199,7 @@ export function baseOf(options: ClientOptions): { readonly origin?: string; read
   return { prefix, ...(proxy ? { origin: `${secure ? "https" : "http"}://${authorityOf(options)}` } : {}) };
 }
 
-/** The path under which an edge stands, from its URL: without a slash at the end, empty for the root. */
+/** The path of an edge's URL, without trailing slashes; empty for the root. */
 export function prefixOf({ pathname }: { readonly pathname: string }): string {
   return pathname.replace(/\/+$/, "");
 }
@@ -211,22 +212,22 @@ export function lost(reason: Reason, detail: string = REASONS[reason].cause): Lo
   return { type: "lost", reason, detail };
 }
 
-/** What to do when the server says by which name it is meant. */
+/** Advice if the server gives its own name. */
 export function nameHint(name: string | undefined): string | undefined {
   if (name === undefined || parseRelay(name) === undefined) return undefined;
   return `To use this edge itself name it ${name}: --relay ${name}, or the option relay.`;
 }
 
 /**
- * What a refusal says of itself, for a person: its detail and cure when the server is an edge.
+ * Describes a refusal for a person, with the detail and cure if an edge sent them.
  *
- * @param status the answer's status and phrase
+ * @param status status and phrase of the response
  */
 export function refusalText(
   header: (name: string) => string | undefined,
   status: string,
 ): { readonly detail: string; readonly cure?: string } {
-  // All this comes from a stranger, and goes to a terminal.
+  // Untrusted text that may be printed to a terminal.
   const detail = header(DETAIL_HEADER);
   const cure = header(CURE_HEADER);
   if (detail !== undefined) return { detail: visible(detail), ...(cure !== undefined && { cure: visible(cure) }) };
@@ -234,7 +235,7 @@ export function refusalText(
   return { detail: `The response is ${visible(status)}.${hint === undefined ? "" : ` ${hint}`}` };
 }
 
-/** What a response that is not 200 means. The phrase is not looked at, because proxies write their own. */
+/** Interprets a response other than 200. The phrase is ignored, since proxies write their own. */
 export function lostByStatus(head: ResponseHead): Lost {
   const code = headerOf(head.headers, REASON_HEADER);
   const retryAfter = retryAfterOf(headerOf(head.headers, "Retry-After"), headerOf(head.headers, "Date"));
@@ -253,8 +254,8 @@ export function lostByStatus(head: ResponseHead): Lost {
 const HTTP_DATE = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
 
 /**
- * The seconds of a `Retry-After` header. When it has a date they are counted from the answer's own `Date`: the clock here
- * may be wrong. Undefined when they cannot be told.
+ * The seconds of a `Retry-After` header; undefined if unknown. A date is compared with the response's own `Date`, since
+ * the local clock may be wrong.
  */
 export function retryAfterOf(value: string | undefined, date?: string): number | undefined {
   if (value === undefined) return undefined;
@@ -264,7 +265,7 @@ export function retryAfterOf(value: string | undefined, date?: string): number |
   return Number.isNaN(seconds) ? undefined : Math.max(0, seconds);
 }
 
-/** One request of a session, kept until its response is complete, so that it can be repeated with credentials. */
+/** A request of a session, kept until its response is complete so that it can be repeated with credentials. */
 export type SessionRequest = {
   readonly method: "GET" | "POST";
   readonly target: string;
@@ -272,7 +273,7 @@ export type SessionRequest = {
   readonly body: readonly Uint8Array[];
 };
 
-/** What a session made of octets: parts of a 200, or what has to be told the transport, or that all is lost. */
+/** Result of feeding a session: parts of a 200, output for the transport, or the loss of the connection. */
 export type SessionEvent =
   | { readonly type: "body"; readonly data: Uint8Array }
   | { readonly type: "end" }
@@ -280,7 +281,7 @@ export type SessionEvent =
   | { readonly type: "repeated"; readonly outputs: readonly ClientOutput[] }
   | Lost;
 
-/** One session: a TCP connection, or one after another, and on it one request at a time. */
+/** One session: one request at a time, over one TCP connection or several in succession. */
 export class ClientSession {
   readonly name: Session;
   readonly #encapsulation: Exclude<Encapsulation, "WebSocket">;
@@ -307,7 +308,7 @@ export class ClientSession {
     return this.#reader.outstanding;
   }
 
-  /** Sends a request, on the connection there is if both sides keep it, else on a new one. */
+  /** Sends a request, reusing the connection if both sides keep it open. */
   request(request: SessionRequest): ClientOutput[] {
     const outputs: ClientOutput[] = [];
     if (!this.#kept) outputs.push(...this.close());
@@ -336,7 +337,10 @@ export class ClientSession {
     return this.#take(this.#reader.feed(octets));
   }
 
-  /** The connection ended. "end" if that completes the response; nothing if it is cut off: see `outstanding`. */
+  /**
+   * Handles the end of the connection. Returns "end" if that completes the response, nothing if it is cut off; then
+   * `outstanding` stays true.
+   */
   ended(): SessionEvent[] {
     this.#open = false;
     return this.#take(this.#reader.ended());
@@ -389,7 +393,7 @@ export class ClientSession {
           });
     if (credentials === undefined) return lostByStatus(head);
     this.#credentials = credentials;
-    // The body of a LongLived POST is not at its end, so nothing else can follow it on that connection.
+    // The body of a LongLived POST is incomplete, so no other request can follow on that connection.
     if (this.#encapsulation === "LongLived" && this.name === "post") this.#kept = false;
     return { type: "repeated", outputs: this.request(request) };
   }

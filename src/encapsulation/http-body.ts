@@ -1,6 +1,6 @@
 /**
- * HTTP bodies as octets: by Content-Length, chunked (which a proxy may answer, speaking HTTP/1.1), or to the end of
- * the TCP connection; and whole responses. What is read comes out as views of what went in.
+ * Reads HTTP bodies by Content-Length, chunked (some proxies answer so, in HTTP/1.1), or to the end of the TCP
+ * connection; and whole responses. Output is views of the input.
  */
 
 import type { HeadFault, RequestHead, ResponseHead } from "./http-head.ts";
@@ -15,10 +15,12 @@ export type Framing =
   | { readonly type: "close" };
 
 /**
- * How the body after this head is framed. A LongLived server reads its POST to the end of the connection whatever the
- * Content-Length says [MS-GRVHENC 3.2.5], that is as framing "close", unless it is chunked. A request without Content-Length has no body; a response without one goes
- * to the end of the connection. Two lengths that differ are refused, and in a request so are a length and chunks
- * together: two readers can disagree about them.
+ * Determines the framing of the body after this head. A request without Content-Length has no body; a response without
+ * one ends with the connection. Conflicting lengths are refused, and in a request so is a length together with chunks,
+ * because two parsers may interpret them differently.
+ *
+ * A LongLived server must not use this for its POST unless it is chunked: it reads to the end of the connection,
+ * whatever the Content-Length [MS-GRVHENC 3.2.5].
  */
 export function framingOf(head: RequestHead | ResponseHead): Framing | HeadFault {
   if (head.kind === "response" && (head.status < 200 || head.status === 204 || head.status === 304)) {
@@ -40,17 +42,17 @@ export function framingOf(head: RequestHead | ResponseHead): Framing | HeadFault
   return { type: "length", length: Number(first) };
 }
 
-/** What was read: `data` are views; once `done`, `rest` is a view of what does not belong to the body any more. */
+/** `data` are views; once `done`, `rest` is a view of what follows the body. */
 export type BodyRead =
   | { readonly type: "body"; readonly data: readonly Uint8Array[]; readonly done: boolean; readonly rest: Uint8Array }
   | HeadFault;
 
-/** Octets of a chunk-size line with its extensions, and of all trailers together. */
+/** Longest chunk-size line, with extensions. */
 const LINE_LIMIT = 1024;
 
 type Part = "body" | "size" | "chunk" | "afterChunk" | "trailer" | "done";
 
-/** Reads one body, fed in pieces cut anywhere. Copies nothing and holds no data. */
+/** Reads one body, fed in arbitrary pieces. Copies and keeps no data. */
 export class BodyReader {
   #part: Part;
   readonly #framing: Framing["type"];
@@ -70,7 +72,7 @@ export class BodyReader {
     return this.#part === "done";
   }
 
-  /** The TCP connection ended: true when that is the end of the body too, false when the body is cut off. */
+  /** Handles the end of the TCP connection. True if the body is complete, false if it is cut off. */
   ended(): boolean {
     if (this.#framing === "close") this.#part = "done";
     return this.done;
@@ -95,7 +97,7 @@ export class BodyReader {
     return { type: "body", data, done: this.done, rest: octets.subarray(at) };
   }
 
-  /** One octet of the lines around chunks; a text when it does not belong there. */
+  /** Handles one byte of the lines around chunks. Returns a message if it is invalid. */
   #control(octet: number): string | undefined {
     if (this.#afterCr && octet !== 0x0a) return "A CR is not followed by LF.";
     this.#afterCr = octet === 0x0d;
@@ -128,7 +130,7 @@ export class BodyReader {
   }
 }
 
-/** What came of a response. */
+/** An event of a response. */
 export type ResponseEvent =
   | { readonly type: "head"; readonly head: ResponseHead }
   | { readonly type: "data"; readonly data: Uint8Array }
@@ -136,22 +138,22 @@ export type ResponseEvent =
   | HeadFault;
 
 /**
- * Reads responses one after another from one octet stream. Interim responses (1xx) are passed over. It reads the next
- * head only after {@link expect}, so that octets nobody asked for are a fault.
+ * Reads successive responses from one stream and skips interim ones (1xx). Call {@link expect} before each; bytes
+ * without a request are a fault.
  */
 export class ResponseReader {
   #heads = responseHeadReader();
   #body: BodyReader | undefined;
   #expected = false;
 
-  /** A request was sent: one response may come. */
+  /** Call when a request is sent: one response may follow. */
   expect(): void {
     this.#heads = responseHeadReader();
     this.#body = undefined;
     this.#expected = true;
   }
 
-  /** Whether a response is due and not yet complete. */
+  /** Whether a response is due and incomplete. */
   get outstanding(): boolean {
     return this.#expected;
   }
@@ -189,7 +191,10 @@ export class ResponseReader {
     return events;
   }
 
-  /** The TCP connection ended: "end" when that ends the response, else nothing, and it is cut off if outstanding. */
+  /**
+   * Handles the end of the TCP connection. Returns "end" if that completes the response; otherwise nothing, and it is
+   * cut off if outstanding.
+   */
   ended(): ResponseEvent[] {
     if (this.#body?.ended() !== true) return [];
     this.#expected = false;

@@ -1,6 +1,4 @@
-/**
- * HTTP/1.0 heads as octets: read from and written to raw streams, HTTP/1.1 tolerated. Bodies are in `body.ts`.
- */
+/** HTTP/1.0 heads: parsed from and written to byte streams, tolerating HTTP/1.1. Bodies are in `http-body.ts`. */
 
 import type { Encapsulation, Reason, StatusCode } from "./registry.ts";
 import {
@@ -18,7 +16,7 @@ import {
   USER_AGENT,
 } from "./registry.ts";
 
-/** One header: name in lower case when read, as given when written. */
+/** One header. The name is in lower case when read, as given when written. */
 export type Header = readonly [name: string, value: string];
 
 export type RequestHead = {
@@ -38,19 +36,19 @@ export type ResponseHead = {
   readonly headers: readonly Header[];
 };
 
-/** A head that cannot be taken; the octet stream is useless after it. */
+/** An invalid head. The rest of the stream cannot be interpreted. */
 export type HeadFault = { readonly type: "fault"; readonly reason: Reason; readonly detail: string };
 
-/** "more": feed on. "head": `rest` is a view of what followed the head in the octets given. */
+/** "more": the head is incomplete. "head": `rest` is a view of the bytes after it. */
 export type HeadRead<Head> =
   | { readonly type: "more" }
   | { readonly type: "head"; readonly head: Head; readonly rest: Uint8Array }
   | HeadFault;
 
 /**
- * Reads one head, fed in pieces cut anywhere. Keeps at most 16 KiB. A bare LF ends a line as CRLF does; empty lines
- * before the first line are passed over; folded lines, blanks before a colon and control characters are refused,
- * because two readers can disagree about them. After "head" or "fault" it is used up.
+ * Reads one head, fed in arbitrary pieces, and buffers at most 16 KiB. A bare LF ends a line like CRLF, and leading
+ * empty lines are skipped. Folded lines, blanks before a colon and control characters are refused, because two parsers
+ * may interpret them differently. Unusable after "head" or "fault".
  */
 export class HeadReader<Head extends RequestHead | ResponseHead> {
   readonly #parse: (lines: readonly string[]) => Head | HeadFault;
@@ -88,29 +86,29 @@ export class HeadReader<Head extends RequestHead | ResponseHead> {
     return { type: "more" };
   }
 
-  /** Whether any octet of the head has come. */
+  /** Whether any byte of the head has arrived. */
   get begun(): boolean {
     return this.#length > 0;
   }
 }
 
-/** Reads the head of a request, as a server that listens on a raw socket does. */
+/** Reads a request head, for a server on a raw socket. */
 export function requestHeadReader(): HeadReader<RequestHead> {
   return new HeadReader(parseRequest);
 }
 
-/** Reads the head of a response. */
+/** Reads a response head. */
 export function responseHeadReader(): HeadReader<ResponseHead> {
   return new HeadReader(parseResponse);
 }
 
-/** The first header of that name (any case), undefined when there is none. */
+/** The first header with that name, in any case; undefined if there is none. */
 export function headerOf(headers: readonly Header[], name: string): string | undefined {
   const wanted = name.toLowerCase();
   return headers.find(([found]) => found.toLowerCase() === wanted)?.[1];
 }
 
-/** Whether a header that is a comma-separated list, given once or several times, has that member (any case). */
+/** Whether a comma-separated header, possibly repeated, contains the member, in any case. */
 export function hasMember(headers: readonly Header[], name: string, member: string): boolean {
   const wanted = name.toLowerCase();
   return headers.some(
@@ -119,7 +117,7 @@ export function hasMember(headers: readonly Header[], name: string, member: stri
   );
 }
 
-/** Whether the sender of this head keeps the TCP connection after the body. */
+/** Whether the sender of this head keeps the TCP connection open after the body. */
 export function keepsConnection(head: RequestHead | ResponseHead): boolean {
   for (const name of ["connection", "proxy-connection"]) {
     if (hasMember(head.headers, name, "close")) return false;
@@ -128,27 +126,28 @@ export function keepsConnection(head: RequestHead | ResponseHead): boolean {
   return head.minor === 1;
 }
 
-/** What a request of the encapsulations is made of. */
+/** The parts of a request head. */
 export type RequestFields = {
   readonly method: "GET" | "POST";
   readonly encapsulation: Exclude<Encapsulation, "WebSocket">;
   readonly target: string;
-  /** Value of `Host`: the server's name or address, and its port when it is not the default. */
+  /** Value of `Host`: the server's name or address, with the port unless it is the default. */
   readonly host: string;
-  /** Octets of the body that follows; POST only. */
+  /** Octets of the body; POST only. */
   readonly contentLength?: number;
   readonly userAgent?: string;
-  /** Whether the request goes to a proxy, which adds `Proxy-Connection` in KeepAlive [MS-GRVHENC 2.2.3.1]. */
+  /** Whether the request goes to a proxy; KeepAlive then adds `Proxy-Connection` [MS-GRVHENC 2.2.3.1]. */
   readonly proxy?: boolean;
-  /** Further headers, after those of the specification: credentials. */
+  /** Extra headers after those of the specification, such as credentials. */
   readonly headers?: readonly Header[];
 };
 
 /**
- * The octets of a request head, in the order of the example [MS-GRVHENC 4.2], both Cache-Control headers included
- * [2.2.1.2.8]. A KeepAlive GET is the example's octet for octet; the POST differs in the line `Host:`, where the
- * example has a slip (see REQUEST_HEADERS).
- * @throws EncapsulationError when a part would break the head.
+ * Formats a request head in the order of the example [MS-GRVHENC 4.2], with both Cache-Control headers [2.2.1.2.8]. A
+ * KeepAlive GET equals the example octet for octet. The POST differs in the line `Host:`, where the example has an
+ * error (see REQUEST_HEADERS).
+ *
+ * @throws EncapsulationError if a part would break the head
  */
 export function formatRequest(fields: RequestFields): Uint8Array {
   const { method, encapsulation, target, host, contentLength, userAgent = USER_AGENT, proxy, headers = [] } = fields;
@@ -167,23 +166,23 @@ export function formatRequest(fields: RequestFields): Uint8Array {
   return formatHead(`${method} ${target} ${HTTP_VERSION}`, [...lines, ...headers]);
 }
 
-/** What a response is made of. */
+/** The parts of a response head. */
 export type ResponseFields = {
   readonly status: StatusCode;
-  /** Time of the response, milliseconds since 1970 UTC. */
+  /** Time of the response, in milliseconds since 1970 UTC. */
   readonly now: number;
-  /** Octets of the body that follows. */
+  /** Octets of the body. */
   readonly contentLength: number;
   readonly server?: string;
-  /** Value of `Connection`, by default `Keep-Alive`, which KeepAlive responses MUST have [MS-GRVHENC 3.4.4.3]. */
+  /** Value of `Connection`. Default `Keep-Alive`, which KeepAlive responses MUST have [MS-GRVHENC 3.4.4.3]. */
   readonly connection?: "Keep-Alive" | "close";
   readonly headers?: readonly Header[];
 };
 
 /**
- * The octets of a response head: status line, Date, Server, Connection, Content-Length
- * [MS-GRVHENC 2.2.2.3.2, 2.2.3.3].
- * @throws EncapsulationError when a part would break the head.
+ * Formats a response head: status line, Date, Server, Connection, Content-Length [MS-GRVHENC 2.2.2.3.2, 2.2.3.3].
+ *
+ * @throws EncapsulationError if a part would break the head
  */
 export function formatResponse(fields: ResponseFields): Uint8Array {
   const { status, now, contentLength, server = SERVER, connection = "Keep-Alive", headers = [] } = fields;
@@ -192,7 +191,7 @@ export function formatResponse(fields: ResponseFields): Uint8Array {
   return formatHead(`${HTTP_VERSION} ${status} ${STATUS_PAIRS[status]}`, [...lines, ...headers]);
 }
 
-/** The octets of the response that refuses a request for this reason, with the reason in `Grooveway-Reason`. */
+/** Formats the response that refuses a request, with the reason in `Grooveway-Reason`. */
 export function formatRefusal(reason: Reason, now: number, server: string = SERVER): Uint8Array {
   return formatResponse({
     status: REASONS[reason].status ?? 500,
@@ -204,7 +203,9 @@ export function formatRefusal(reason: Reason, now: number, server: string = SERV
   });
 }
 
-/** An HTTP-date such as `Wed, 26 Dec 2007 19:50:26 GMT` [MS-GRVHENC 2.2.1.2] of milliseconds since 1970 UTC. */
+/**
+ * Formats milliseconds since 1970 UTC as an HTTP-date, such as `Wed, 26 Dec 2007 19:50:26 GMT` [MS-GRVHENC 2.2.1.2].
+ */
 export function httpDate(now: number): string {
   return new Date(now).toUTCString();
 }
@@ -224,7 +225,7 @@ function formatHead(first: string, headers: readonly Header[]): Uint8Array {
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const VALUE = /^[\t -~]*$/;
-/** Two readers can disagree about which one counts [RFC 9112 3.2]. */
+/** Two parsers may disagree about which Host counts [RFC 9112 3.2]. */
 export const TWO_HOSTS = "There is more than one Host.";
 const CONTROL = /[^\t -~\x80-\xff]/;
 const REQUEST_LINE = /^([^ ]+) ([^ ]+) HTTP\/(\d)\.(\d)$/;

@@ -1,16 +1,16 @@
 /**
  * The HTTP encapsulations of SSTP [MS-GRVHENC]: LongLived, KeepAlive and Polling, both ends of each, and the request
- * target of our own WebSocket.
+ * target of this project's own WebSocket encapsulation.
  *
- * Pure: no socket, timer, clock or platform API. Octets, requests and the time (milliseconds of any clock that does
- * not go back) go in; octets, events, refusals and the next deadline come out.
+ * Pure: no socket, timer, clock or platform API. Bytes, requests and the time (milliseconds of a monotonic clock) go
+ * in; bytes, events, refusals and the next deadline come out.
  *
- * - `grammar.ts`: the registry of every fixed octet, number, header, status and reason, with section numbers.
+ * - `registry.ts`: every fixed octet, number, header, status and reason, with section numbers.
  * - `target.ts`: request targets, relay names, GUIDs.
- * - `http.ts`, `body.ts`: HTTP/1.0 heads and bodies on raw streams.
- * - `virtual-connection.ts`: the server's end of LongLived and KeepAlive.
- * - `polling-message.ts`, `polling-server.ts`: Polling bodies, and its server's end.
- * - `client.ts`: what the three clients share; `longlived.ts`, `keepalive.ts`, `polling-client.ts`: the clients.
+ * - `http-head.ts`, `http-body.ts`: HTTP/1.0 heads and bodies on byte streams.
+ * - `virtual-connection-server.ts`: the server's end of LongLived and KeepAlive.
+ * - `polling-message.ts`, `polling-server.ts`: Polling bodies, and the server's end.
+ * - `client-session.ts`: shared by the clients `longlived-client.ts`, `keepalive-client.ts` and `polling-client.ts`.
  *
  * @module
  */

@@ -8,11 +8,11 @@ import { countedId, formatTarget } from "./target.ts";
 import type { ConnectionState, Session } from "./virtual-connection-server.ts";
 
 /**
- * One GET held by the server until it has data, and one POST at a time with up to 32768 octets. A connection that ends
- * between two requests is opened again for the next; one that ends within an exchange loses the virtual connection,
- * because nobody can know what came through.
+ * Sends one GET, which the server holds until it has data, and one POST at a time of up to 32768 octets. A connection
+ * that ends between requests is reopened for the next. One that ends during an exchange loses the virtual connection,
+ * because it is unknown what arrived.
  *
- * The requests of each session are counted in their IDs, so that a server of ours knows one that a proxy sends again.
+ * Requests of each session are numbered in their IDs, so that a Grooveway server recognizes one that a proxy repeats.
  */
 export class KeepAliveClient implements EncapsulationClient {
   readonly #options: ClientOptions;
@@ -27,14 +27,14 @@ export class KeepAliveClient implements EncapsulationClient {
   #echoed = 0;
   #getEstablished = false;
   #postEstablished = false;
-  /** Octets of the body of the response being read on the GET session. */
+  /** Octets of the current response's body on the GET session. */
   #bodyLength = 0;
   #establishmentDeadline = Number.POSITIVE_INFINITY;
   #getDeadline = Number.POSITIVE_INFINITY;
   #postDeadline = Number.POSITIVE_INFINITY;
   #keepAliveDeadline = Number.POSITIVE_INFINITY;
 
-  /** @throws EncapsulationError when an option cannot be used. */
+  /** @throws EncapsulationError if an option is invalid */
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#timers = timersOf(options);
@@ -68,7 +68,7 @@ export class KeepAliveClient implements EncapsulationClient {
       this.#getDeadline = now + this.#timers.receive;
       return this.#handle(session, this.#get.feed(octets), now);
     }
-    // Some proxies send a 408 on an idle connection before they close it; that concerns no request of ours.
+    // Some proxies send a 408 before they close an idle connection; it answers no request.
     if (!this.#post.outstanding) return this.#post.close();
     this.#postDeadline = now + this.#timers.receive;
     return this.#handle(session, this.#post.feed(octets), now);
@@ -133,7 +133,7 @@ export class KeepAliveClient implements EncapsulationClient {
     return this.#post.request({ method: "POST", target: this.#target("post"), contentLength, body });
   }
 
-  /** Sends the next POST when it may: as full as it can be. */
+  /** Sends the next POST, as full as possible, if none is outstanding. */
   #flush(now: number): ClientOutput[] {
     if (this.#state !== "Established" || this.#post.outstanding || this.#queue.length === 0) return [];
     this.#keepAliveDeadline = now + this.#timers.keepAlive;
@@ -189,7 +189,7 @@ export class KeepAliveClient implements EncapsulationClient {
     return [...this.#establish(now), ...this.#flush(now)];
   }
 
-  /** The first time both sessions are, the virtual connection is 'Established'. */
+  /** The virtual connection is 'Established' once both sessions are. */
   #establish(now: number): ClientOutput[] {
     if (this.#state === "Established" || !this.#getEstablished || !this.#postEstablished) return [];
     this.#state = "Established";

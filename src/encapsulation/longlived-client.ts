@@ -18,16 +18,16 @@ import type { ConnectionState, Session } from "./virtual-connection-server.ts";
 
 export type LongLivedOptions = ClientOptions & {
   /**
-   * ConnectionContentLength: octets each session may carry, echo string included, 22 to 2147479552. Default 64 MiB:
-   * less than the 0x7ffff000 of the products, because the platform refuses request bodies over 100 MB.
+   * ConnectionContentLength: octets each session may carry, echo string included, 22 to 2147479552. Default 64 MiB,
+   * less than the products' 0x7ffff000, because the platform refuses request bodies over 100 MB.
    */
   readonly contentLength?: number;
 };
 
 /**
- * One endless GET and one endless POST. Octets are written into the body of the POST as they come, and read from the
- * body of the GET's response. Lost with ContentLengthReached when a session is used up: then a new client is made at
- * once [MS-GRVHENC 3.1.4.3].
+ * Sends one endless GET and one endless POST. Data is written to the POST's body at once and read from the GET's
+ * response. When a session is used up, the connection is lost with ContentLengthReached and the caller makes a new
+ * client at once [MS-GRVHENC 3.1.4.3].
  */
 export class LongLivedClient implements EncapsulationClient {
   readonly #options: ClientOptions;
@@ -39,14 +39,14 @@ export class LongLivedClient implements EncapsulationClient {
   #state: ConnectionState = "Connecting";
   #started = false;
   #echoed = 0;
-  /** GetContentLength and PostContentLength; the latter counts what is queued, too. */
+  /** GetContentLength and PostContentLength. The latter includes queued data. */
   #received = 0;
   #sent = ECHO_STRING.length;
   #establishmentDeadline = Number.POSITIVE_INFINITY;
   #receiveDeadline = Number.POSITIVE_INFINITY;
   #keepAliveDeadline = Number.POSITIVE_INFINITY;
 
-  /** @throws EncapsulationError when an option cannot be used. */
+  /** @throws EncapsulationError if an option is invalid */
   constructor(options: LongLivedOptions) {
     this.#options = options;
     this.#contentLength = options.contentLength ?? DEFAULT_CONTENT_LENGTH;
@@ -67,7 +67,7 @@ export class LongLivedClient implements EncapsulationClient {
     return this.#queue.length;
   }
 
-  /** Octets that can still be sent on the POST, and received on the GET. */
+  /** Octets that can still be sent on the POST; `remainingDown` is the same for the GET. */
   get remainingUp(): number {
     return this.#contentLength - this.#sent;
   }
@@ -184,7 +184,7 @@ export class LongLivedClient implements EncapsulationClient {
     return outputs;
   }
 
-  /** Nothing but a refusal, or the end, is ever answered to the POST. */
+  /** The only response to the POST is a refusal or the end. */
   #feedPost(octets: Uint8Array, now: number): ClientOutput[] {
     const outputs: ClientOutput[] = [];
     for (const event of this.#post.feed(octets)) {
@@ -203,7 +203,7 @@ export class LongLivedClient implements EncapsulationClient {
     this.#establishmentDeadline = Number.POSITIVE_INFINITY;
     this.#keepAliveDeadline = now + this.#timers.keepAlive;
     const octets = this.#queue.take(Number.POSITIVE_INFINITY);
-    // The write comes first: whoever calls send on "established" must not overtake what was queued.
+    // Write queued data first, so that a `send` on "established" does not overtake it.
     const write: ClientOutput[] = octets.length === 0 ? [] : [{ type: "write", session: "post", octets }];
     return [...write, { type: "established" }];
   }

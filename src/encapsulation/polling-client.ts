@@ -24,15 +24,15 @@ import {
 } from "./registry.ts";
 import type { Session } from "./virtual-connection-server.ts";
 
-/** Statuses of a proxy that did not ask the server: the exchange failed, the virtual connection did not. */
+/** Statuses from a proxy that did not reach the server: the exchange failed, but the virtual connection is intact. */
 const TRANSIENT: ReadonlySet<number> = new Set([429, 502, 503, 504]);
 
 /**
- * One POST after another on the "post" session, each on its own TCP connection. An exchange that fails is repeated with
- * the same octets, which the server knows again, {@link POLLING_TRIES} times in all. Idle, it polls at intervals that
- * the server sets [MS-GRVHENC 3.5.2.3]; a response with data is followed by a poll at once.
+ * Sends one POST after another on the "post" session, each on its own TCP connection. A failed exchange is repeated
+ * with the same bytes, which the server recognizes, {@link POLLING_TRIES} times in all. When idle it polls at intervals
+ * set by the server [MS-GRVHENC 3.5.2.3]; after a response with data it polls again at once.
  *
- * The second request, which establishes the virtual connection, MUST carry data: after "probed", or before, `send`.
+ * The second request establishes the virtual connection and MUST carry data: call `send` after "probed" or before.
  */
 export class PollingClient implements EncapsulationClient {
   readonly #options: ClientOptions;
@@ -42,7 +42,7 @@ export class PollingClient implements EncapsulationClient {
   readonly #queue = new OctetQueue();
   #state: "Connecting" | "Established" | "Closed" = "Connecting";
   #postState: "Probing" | "Probed" | "Connecting" | "Connected" | "Established" | "Closed" = "Probing";
-  /** Body of the exchange that is outstanding or waits for its repetition. */
+  /** Body of the exchange that is outstanding or waits to be repeated. */
   #body: Uint8Array | undefined;
   #tries = 0;
   #requestSequenceNum = 0;
@@ -50,7 +50,7 @@ export class PollingClient implements EncapsulationClient {
   #response: Uint8Array[] = [];
   #responseLength = 0;
   #parameters: PollParameters = { minimum: 1, maximum: 60, repetitions: 1 };
-  /** Seconds, and polls done at that interval. */
+  /** Current interval in seconds, and polls made at it. */
   #interval = 1;
   #polls = 0;
   #started = false;
@@ -59,7 +59,7 @@ export class PollingClient implements EncapsulationClient {
   #pollDeadline = Number.POSITIVE_INFINITY;
   #retryDeadline = Number.POSITIVE_INFINITY;
 
-  /** @throws EncapsulationError when an option cannot be used. */
+  /** @throws EncapsulationError if an option is invalid */
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#timers = timersOf(options);
@@ -141,9 +141,9 @@ export class PollingClient implements EncapsulationClient {
     return formatPoll({ relay: this.#relay, guid: this.#options.guid, sequence: this.#requestSequenceNum, data });
   }
 
-  /** Starts the next exchange; the caller has seen that none is outstanding. */
+  /** Starts the next exchange. None may be outstanding. */
   #exchange(data: readonly Uint8Array[], now: number): ClientOutput[] {
-    // Both requests of the handshake carry 0 [MS-GRVHENC 3.5.4.1.1], the first after it 1.
+    // Both requests of the handshake carry 0 [MS-GRVHENC 3.5.4.1.1]; the next carries 1.
     if (this.#state === "Established") this.#requestSequenceNum += 1;
     if (this.#postState === "Probed") this.#postState = "Connecting";
     if (data.length > 0) this.#restartInterval();
@@ -165,7 +165,7 @@ export class PollingClient implements EncapsulationClient {
     return this.#session.request({ method: "POST", target, contentLength: body.length, body: [body] });
   }
 
-  /** Sends what is queued, when no exchange is outstanding. */
+  /** Sends queued data if no exchange is outstanding. */
   #flush(now: number): ClientOutput[] {
     const may = this.#state === "Established" || this.#postState === "Probed";
     if (!may || this.#body !== undefined || this.#queue.length === 0) return [];
@@ -184,7 +184,7 @@ export class PollingClient implements EncapsulationClient {
       } else if (event.type === "head") {
         if (TRANSIENT.has(event.head.status)) return [...outputs, ...this.#fail(now, lostByStatus(event.head))];
         if (event.head.status !== 200) return [...outputs, ...this.#lose(lostByStatus(event.head))];
-        // "passed through at once" without a proxy [MS-GRVHENC 3.5.1.1]
+        // Without a proxy this state is "passed through at once" [MS-GRVHENC 3.5.1.1].
         if (this.#postState === "Connecting") this.#postState = "Connected";
       } else if (event.type === "body") {
         this.#responseLength += event.data.length;
@@ -198,7 +198,7 @@ export class PollingClient implements EncapsulationClient {
     return outputs;
   }
 
-  /** A response is complete [MS-GRVHENC 3.5.5.1.1.1, 3.5.5.1.1.2]. */
+  /** Handles a complete response [MS-GRVHENC 3.5.5.1.1.1, 3.5.5.1.1.2]. */
   #take(now: number): ClientOutput[] {
     const parsed = parsePollResponse(joined(this.#response, this.#responseLength));
     this.#response = [];
@@ -252,7 +252,7 @@ export class PollingClient implements EncapsulationClient {
     this.#polls = 0;
   }
 
-  /** Sets the Poll timer: `repetitions` polls at one interval, then it is doubled, up to the maximum. */
+  /** Sets the poll timer. After `repetitions` polls the interval doubles, up to the maximum. */
   #schedule(now: number): void {
     const { minimum, maximum, repetitions } = this.#parameters;
     if (this.#polls >= Math.max(1, repetitions)) {
@@ -263,11 +263,11 @@ export class PollingClient implements EncapsulationClient {
     this.#pollDeadline = now + Math.max(POLL_FLOOR, this.#interval * 1000);
   }
 
-  /** The exchange failed: it is repeated after a pause, as long as a proxy asks for, or all is lost. */
+  /** Retries a failed exchange after a pause, at least as long as a proxy asks for, or gives up. */
   #fail(now: number, why: Lost = lost("ExchangeFailed")): ClientOutput[] {
     const pause = POLLING_RETRY_DELAY * 2 ** (this.#tries - 1);
     const wanted = (why.retryAfter ?? 0) * 1000;
-    // For longer than between two polls, or than the handshake may take, the server does not wait.
+    // The server waits no longer than the longest poll interval or the handshake timeout.
     const longest = Math.min(this.#parameters.maximum * 1000, this.#establishmentDeadline - now);
     if (this.#tries >= POLLING_TRIES || wanted > longest) return this.#lose({ ...why, reason: "ExchangeFailed" });
     this.#receiveDeadline = Number.POSITIVE_INFINITY;

@@ -1,6 +1,5 @@
 /**
- * The messages at the beginning of Polling bodies [MS-GRVHENC 2.2.4], and the checksum over the application data
- * behind them.
+ * The messages at the start of Polling bodies [MS-GRVHENC 2.2.4], and the checksum of the application data after them.
  */
 
 import type { Refusal } from "./registry.ts";
@@ -15,42 +14,42 @@ import {
 } from "./registry.ts";
 import { isGuid, parseRelay } from "./target.ts";
 
-/** The Polling-Virtual-Connection-Message and the application data behind it [MS-GRVHENC 2.2.4.1.3]. */
+/** A Polling-Virtual-Connection-Message and the application data after it [MS-GRVHENC 2.2.4.1.3]. */
 export type Poll = {
   /** Relay-Server-Name, in lower case. */
   readonly relay: string;
   readonly guid: string;
   readonly sequence: number;
-  /** Decimal text, as printed by {@link checksumOf}. */
+  /** Decimal text, as returned by {@link checksumOf}. */
   readonly checksum: string;
-  /** View of the body given; empty when there is none. */
+  /** View of the body; empty if there is no data. */
   readonly data: Uint8Array;
-  /** The whole body, as given. */
+  /** The whole body. */
   readonly body: Uint8Array;
 };
 
-/** How often an idle client is to poll [MS-GRVHENC 3.5.2.3]. */
+/** How often an idle client polls [MS-GRVHENC 3.5.2.3]. */
 export type PollParameters = {
   /** Seconds. */
   readonly minimum: number;
   /** Seconds. */
   readonly maximum: number;
-  /** Polls at one interval before it is doubled. */
+  /** Polls at one interval before it doubles. */
   readonly repetitions: number;
 };
 
 const encoder = new TextEncoder();
 const DECIMAL = /^(?:0|[1-9]\d*)$/;
-/** Characters of one field: `grooveDNS://` and the longest relay name fit. */
+/** Characters of one field: enough for `grooveDNS://` and the longest relay name. */
 const FIELD_LIMIT = 300;
 
-/** Parses a request body. All refusals have scope "request": who cannot be understood names no virtual connection. */
+/** Parses a request body. All refusals have scope "request", because an invalid body names no virtual connection. */
 export function parsePoll(body: Uint8Array): { readonly type: "poll"; readonly poll: Poll } | Refusal {
   const head = parseMessage(body);
   return "type" in head ? head : { type: "poll", poll: { ...head.message, data: body.subarray(head.length), body } };
 }
 
-/** Parses a response body: the same message, then the poll parameters, then application data. */
+/** Parses a response body: the message, the poll parameters, and application data. */
 export function parsePollResponse(
   body: Uint8Array,
 ): { readonly type: "poll"; readonly poll: Poll; readonly parameters: PollParameters } | Refusal {
@@ -71,9 +70,10 @@ export function parsePollResponse(
 }
 
 /**
- * The octets of a message with its checksum, and of the poll parameters in a response, followed by `data`. The data is
- * copied, because it has to be sent again if the answer is lost.
- * @throws EncapsulationError when a part does not follow the grammar or the body would pass 32768 octets.
+ * Formats a body: the message with its checksum, the poll parameters in a response, and `data`, which is copied since
+ * it may have to be resent.
+ *
+ * @throws EncapsulationError if a part violates the grammar or the body exceeds 32768 octets
  */
 export function formatPoll(fields: {
   readonly relay: string;
@@ -111,8 +111,8 @@ export function formatPoll(fields: {
 }
 
 /**
- * Octets of application data that surely fit behind the message: 32768 less the message with the longest checksum
- * (20 digits) and, in a response, the poll parameters.
+ * Octets of application data that fit in a body in any case: 32768 less the message with the longest checksum (20
+ * digits) and, in a response, the poll parameters.
  */
 export function pollRoom(relay: string, guid: string, sequence: number, parameters?: PollParameters): number {
   const fixed = POLLING_VERSION.length + RELAY_URL_SCHEME.length + relay.length + guid.length + 20 + 5;
@@ -121,12 +121,12 @@ export function pollRoom(relay: string, guid: string, sequence: number, paramete
   return MAX_BODY - fixed - String(sequence).length - more;
 }
 
-/** Octets summed before the running value passes into 64 bits: far below the 2^53 a number holds exactly. */
+/** Bytes summed before moving to 64 bits; the sum stays far below 2^53, the limit of exact numbers. */
 const BLOCK = 1 << 16;
 
 /**
- * The checksum over application data given in pieces: the sum of (signed octet + 1) * (index + 1), index from 0, in 64
- * bits, printed as unsigned decimal; "0" for no data [MS-GRVHENC 2.2.4.1.3.1.3].
+ * The checksum of application data: the sum of (signed octet + 1) * (index + 1), index from 0, in 64 bits, as unsigned
+ * decimal; "0" for no data [MS-GRVHENC 2.2.4.1.3.1.3].
  */
 export function checksumOf(data: readonly Uint8Array[]): string {
   let total = 0n;
@@ -134,7 +134,7 @@ export function checksumOf(data: readonly Uint8Array[]): string {
   for (const octets of data) {
     for (let start = 0; start < octets.length; start += BLOCK) {
       const end = Math.min(octets.length, start + BLOCK);
-      // With k = base + j, sum (b+1)(k+1) = sum (b+1)(j+1) + base * sum (b+1): only the latter needs big numbers.
+      // With k = base + j, sum (b+1)(k+1) = sum (b+1)(j+1) + base * sum (b+1). Only the last product needs a bigint.
       let weighted = 0;
       let plain = 0;
       const signed = new Int8Array(octets.buffer, octets.byteOffset + start, end - start);
@@ -150,7 +150,7 @@ export function checksumOf(data: readonly Uint8Array[]): string {
   return BigInt.asUintN(64, total).toString();
 }
 
-/** Whether two bodies are the same octets. */
+/** Whether two bodies are equal. */
 export function sameOctets(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
   for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;

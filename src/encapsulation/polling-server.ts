@@ -1,9 +1,9 @@
 /**
- * The server's end of a Polling virtual connection [MS-GRVHENC 3.6]: plain data and functions that change it. Taking a
- * request and answering it are two steps, so that the caller may hold the request for a while to wait for data.
+ * The server's end of a Polling virtual connection [MS-GRVHENC 3.6]: plain data, and functions that change it.
+ * Receiving and answering a request are separate steps, so that the caller may hold a request until there is data.
  *
- * The specification has no rule for an exchange whose answer was lost. Here the client repeats the request, and the
- * server knows it by its octets: the same answer is given again and no data is passed up twice.
+ * The specification does not cover an exchange whose response was lost. Here the client repeats the request, and the
+ * server recognizes it by its bytes: it repeats the response and does not pass the data up again.
  */
 
 import type { Poll, PollParameters } from "./polling-message.ts";
@@ -15,8 +15,8 @@ import { EncapsulationError, REASONS, refuse, TIMERS } from "./registry.ts";
 export type PollingSessionState = "Probing" | "Probed" | "Established" | "Closed";
 
 /**
- * State of one Polling virtual connection at the server. Plain data: it survives `structuredClone`. It keeps the body
- * of the last request (as given, not copied) and of the last response, together at most 64 KiB.
+ * State of a Polling virtual connection at the server. Plain data: it survives `structuredClone`. It keeps the last
+ * request body (not copied) and the last response body, together at most 64 KiB.
  */
 export type PollingConnection = {
   readonly relay: string;
@@ -24,9 +24,9 @@ export type PollingConnection = {
   readonly timers: Timers;
   connectionState: "Connecting" | "Established" | "Closed";
   postSessionState: PollingSessionState;
-  /** Sequence number expected in the next request that is not a repetition. */
+  /** Sequence number expected in the next new request. */
   requestSequenceNum: number;
-  /** Sequence number of the last response, or of the one that is due. */
+  /** Sequence number of the last response, or of the one due. */
   responseSequenceNum: number;
   /** Whether a request waits for {@link respond}. */
   requestOutstanding: boolean;
@@ -37,7 +37,7 @@ export type PollingConnection = {
   closed: Reason | null;
 };
 
-/** Makes the state for a GUID that is not known yet. Follow it with {@link receivePoll} of the same poll. */
+/** Creates the state for a new GUID. Then call {@link receivePoll} with the same poll. */
 export function openPolling(poll: Poll, now: number, timers: Partial<Timers> = {}): PollingConnection {
   const all = { ...TIMERS, ...timers };
   return {
@@ -59,11 +59,12 @@ export function openPolling(poll: Poll, now: number, timers: Partial<Timers> = {
 
 /**
  * What to do with a request.
- * - "probe": the first of the handshake; {@link respond} at once.
- * - "data": pass `data` (a view, may be empty) up, then {@link respond}; with `handshake` it is the last of the
- *   handshake, and its answer MUST carry data.
- * - "repeat": answer with these octets; pass nothing up.
- * - "supersede": the request that is being held came again; drop the older one and hold this one in its place.
+ *
+ * - "probe": the first of the handshake; call {@link respond} at once.
+ * - "data": pass `data` up (a view, may be empty), then call {@link respond}. With `handshake`, this is the last
+ *   request of the handshake, and its response MUST carry data.
+ * - "repeat": answer with this body; pass nothing up.
+ * - "supersede": the held request came again; drop the older one and hold this one instead.
  */
 export type PollReceived =
   | { readonly type: "probe" }
@@ -72,7 +73,7 @@ export type PollReceived =
   | { readonly type: "supersede" }
   | Refusal;
 
-/** A request came [MS-GRVHENC 3.6.5.1 to 3.6.5.3]. */
+/** Handles a request [MS-GRVHENC 3.6.5.1 to 3.6.5.3]. */
 export function receivePoll(state: PollingConnection, poll: Poll, now: number): PollReceived {
   if (poll.guid !== state.guid || poll.relay !== state.relay) return refuse("DuplicateConnection", "request");
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
@@ -100,7 +101,7 @@ export function receivePoll(state: PollingConnection, poll: Poll, now: number): 
     state.postSessionState = "Probed";
     return { type: "probe" };
   }
-  // Both requests of the handshake, and both their answers, carry 0; from then on each counts by itself.
+  // Both requests of the handshake, and both responses, carry 0. From then on requests and responses count separately.
   state.requestSequenceNum += 1;
   const handshake = state.connectionState === "Connecting";
   if (handshake) {
@@ -112,22 +113,22 @@ export function receivePoll(state: PollingConnection, poll: Poll, now: number): 
   return { type: "data", data: poll.data, handshake };
 }
 
-/** Octets of application data the answer that is due can carry, 0 for the probe's or when none is due. */
+/** Octets of application data that the due response can carry; 0 for the probe or if none is due. */
 export function respondRoom(state: PollingConnection, parameters: PollParameters): number {
   if (!state.requestOutstanding || state.connectionState !== "Established") return 0;
   return pollRoom(state.relay, state.guid, state.responseSequenceNum, parameters);
 }
 
 /**
- * The answer to the request taken. "body": answer it with status 200 and these octets. "hold": this is the last answer
- * of the handshake, which MUST carry application data [MS-GRVHENC 3.5.5.1.1.1], and there is none yet.
+ * The response to the received request. "body": send it with status 200. "hold": this last response of the handshake
+ * MUST carry application data [MS-GRVHENC 3.5.5.1.1.1], and there is none yet.
  */
 export type PollResponse = { readonly type: "body"; readonly body: Uint8Array } | { readonly type: "hold" } | Refusal;
 
 /**
- * Answers the request taken with what is buffered for the client, at most {@link respondRoom} octets
- * [MS-GRVHENC 3.6.5.2.1].
- * @throws EncapsulationError when the data is too long or the parameters are no whole numbers.
+ * Answers the received request with data for the client, at most {@link respondRoom} octets [MS-GRVHENC 3.6.5.2.1].
+ *
+ * @throws EncapsulationError if the data is too long or the parameters are not whole numbers
  */
 export function respond(
   state: PollingConnection,
@@ -153,21 +154,21 @@ export function respond(
   return { type: "body", body };
 }
 
-/** The earliest time at which {@link expirePolling} has something to do, `Infinity` for never. */
+/** When to call {@link expirePolling}; `Infinity` for never. */
 export function pollingDeadline(state: PollingConnection): number {
   return Math.min(state.establishmentDeadline, state.receiveDeadline);
 }
 
-/** The time has come to look at the timers; a refusal is EstablishmentTimeout or ReceiveTimeout. */
+/** Checks the timers. A refusal is EstablishmentTimeout or ReceiveTimeout. */
 export function expirePolling(state: PollingConnection, now: number): Refusal | { readonly type: "none" } {
   if (state.connectionState === "Closed") return { type: "none" };
   if (now >= state.establishmentDeadline) return close(state, "EstablishmentTimeout");
-  // An idle client may be told to poll less often than this; the caller sets `timers.receive` above that interval.
+  // If the caller lets idle clients poll less often than this, it must raise `timers.receive` above their interval.
   if (now >= state.receiveDeadline) return close(state, "ReceiveTimeout");
   return { type: "none" };
 }
 
-/** Closes the virtual connection; the caller forgets the GUID [MS-GRVHENC 3.6.4.1]. */
+/** Closes the virtual connection. The caller must forget the GUID [MS-GRVHENC 3.6.4.1]. */
 export function closePolling(state: PollingConnection, reason: Reason = "ConnectionClosed"): Refusal {
   return close(state, reason);
 }

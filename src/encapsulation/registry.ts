@@ -1,10 +1,10 @@
 /**
- * The registry of the HTTP encapsulations: every fixed octet, number, header and status of [MS-GRVHENC], each with
- * its section. A fact whose text could not be read carries `assumed: true`; no other file knows which facts those are.
- * Limits and reasons of our own stand at the end, marked as ours.
+ * The registry of the HTTP encapsulations: every fixed octet, number, header and status of [MS-GRVHENC], with its
+ * section. Facts whose text could not be read are marked `assumed: true`, and only here. Grooveway's own limits and
+ * reasons are at the end and marked as such.
  */
 
-/** One fact of the specification: its value, the section it stands in, and whether it had to be assumed. */
+/** One fact of the specification: its value, its section, and whether it is assumed. */
 export type Fact<T> = { readonly value: T; readonly section: string; readonly assumed: boolean };
 
 function read<const T>(value: T, section: string): Fact<T> {
@@ -15,7 +15,7 @@ function assumed<const T>(value: T, section: string): Fact<T> {
   return { value, section, assumed: true };
 }
 
-/** Every fact with its section. The constants below are names for the values in this table. */
+/** Every fact with its section. The constants below name these values. */
 export const REGISTRY = {
   longLivedVersion: read("2.0", "2.2.2.1.1.1"),
   keepAliveVersion: read("2.0", "2.2.3.1.1.2"),
@@ -41,14 +41,14 @@ export const REGISTRY = {
   relayServerUrlScheme: read("grooveDNS://", "2.2.4.1.3.1.4"),
   guidAlphabet: assumed("abcdefghijkmnpqrstuvwxyz23456789", "2.2.1.1.1"),
   guidLength: assumed(39, "2.2.1.1.1"),
-  // "SHOULD ignore". Here we deviate for the IDs that our own clients count, see COUNTED_ID; all others are ignored.
+  // "SHOULD ignore". Exception: IDs that Grooveway clients count, see COUNTED_ID.
   requestIdIgnored: read(true, "3.2.5.1.1, 3.4.5.1.1, 3.4.5.1.2"),
   establishmentTimer: assumed(30_000, "3.1.2.1, 3.2.2.1, 3.3.2.1, 3.4.2.1, 3.5.2.1"),
   receiveTimer: assumed(60_000, "3.1.2.2, 3.9.2.2"),
   keepAliveTimer: read(45_000, "3.1.2.3, 3.2.2.3, 3.3.2.4, 3.4.2.3"),
 } as const;
 
-/** The encapsulations. WebSocket is our own fourth: the target grammar of KeepAlive, the octets in binary frames. */
+/** The encapsulations. WebSocket is Grooveway's own: the target grammar of KeepAlive, with data in binary frames. */
 export type Encapsulation = "LongLived" | "KeepAlive" | "Polling" | "WebSocket";
 
 export const LONG_LIVED_VERSION = REGISTRY.longLivedVersion.value;
@@ -61,31 +61,31 @@ export const HTTP_PORT = REGISTRY.httpPort.value;
 export const SECURE_TUNNEL_PORT = REGISTRY.secureTunnelPort.value;
 /** Port of plain SSTP and of the last hop of SOCKS [MS-GRVHENC 1.9]. */
 export const SSTP_PORT = REGISTRY.sstpPort.value;
-/** `grooveDNS://`, before the Relay-Server-Name in Polling bodies [MS-GRVHENC 2.2.4.1.3.1.4]. */
+/** `grooveDNS://`, the prefix of the Relay-Server-Name in Polling bodies [MS-GRVHENC 2.2.4.1.3.1.4]. */
 export const RELAY_URL_SCHEME = REGISTRY.relayServerUrlScheme.value;
-/** The request target of Polling when there is no proxy [MS-GRVHENC 2.2.4.1.1]. */
+/** The request target of Polling without a proxy [MS-GRVHENC 2.2.4.1.1]. */
 export const POLLING_PATH = REGISTRY.pollingPath.value;
-/** User-Agent of the products; an implementer may send its own [MS-GRVHENC 2.2.1.2.3]. */
+/** User-Agent of the products. An implementer may send another [MS-GRVHENC 2.2.1.2.3]. */
 export const USER_AGENT = REGISTRY.userAgent.value;
-/** Server header of our responses. Some proxies look at it, so it defaults to what they have always seen. */
+/** Server header of responses. Some proxies check it, so the default is the products' own. */
 export const SERVER = REGISTRY.server.value;
 
-/** The Encapsulation-Echo-String as text and octets (22) [MS-GRVHENC 2.2.1.1.3]. */
+/** The Encapsulation-Echo-String, as text and as octets (22) [MS-GRVHENC 2.2.1.1.3]. */
 export const ECHO_TEXT = REGISTRY.echoString.value;
 export const ECHO_STRING: Uint8Array = new TextEncoder().encode(ECHO_TEXT);
 
-/** Most octets in a KeepAlive or Polling body, Polling message included [MS-GRVHENC 3.4.4.3, 3.5.4.3.1]. */
+/** Maximum octets in a KeepAlive or Polling body, Polling message included [MS-GRVHENC 3.4.4.3, 3.5.4.3.1]. */
 export const MAX_BODY = REGISTRY.bodyLimit.value;
-/** Most octets a LongLived session may declare and carry, and what the products declare [MS-GRVHENC 3.1]. */
+/** Maximum octets that a LongLived session may declare and carry; the products declare this many [MS-GRVHENC 3.1]. */
 export const MAX_CONTENT_LENGTH = REGISTRY.longLivedContentLength.value;
 
-/** The timers of a virtual connection, in milliseconds; `Infinity` switches one off. */
+/** Timers of a virtual connection, in milliseconds; `Infinity` disables one. */
 export type Timers = {
   /** ConnectionEstablishment: from the first request to 'Established' [MS-GRVHENC 3.1.2.1]. */
   readonly establishment: number;
-  /** NetworkReceiveIO: longest silence of the other side [MS-GRVHENC 3.1.2.2]. */
+  /** NetworkReceiveIO: longest silence of the peer [MS-GRVHENC 3.1.2.2]. */
   readonly receive: number;
-  /** KeepAlive: after this long without sending, SSTP is asked for a Noop [MS-GRVHENC 3.1.2.3]. */
+  /** KeepAlive: silence after which SSTP is asked to send a Noop [MS-GRVHENC 3.1.2.3]. */
   readonly keepAlive: number;
 };
 
@@ -96,7 +96,7 @@ export const TIMERS: Timers = {
   keepAlive: REGISTRY.keepAliveTimer.value,
 };
 
-/** The only pairs of status code and reason phrase a server may send [MS-GRVHENC 2.2.1.4]. */
+/** The only pairs of status code and reason phrase that a server may send [MS-GRVHENC 2.2.1.4]. */
 export const STATUS_PAIRS = {
   200: "OK",
   302: "Moved Temporarily",
@@ -114,7 +114,7 @@ export const STATUS_PAIRS = {
 
 export type StatusCode = keyof typeof STATUS_PAIRS;
 
-/** One header of a request. `value` null: filled in for each request. */
+/** One request header. `value` is null if it differs per request. */
 export type HeaderRule = { readonly name: string; readonly value: string | null; readonly section: string };
 
 const accept: HeaderRule = { name: "Accept", value: "*/*", section: "2.2.1.2.1" };
@@ -125,76 +125,81 @@ const expires: HeaderRule = { name: "Expires", value: "0", section: "2.2.1.2.5" 
 const connection: HeaderRule = { name: "Connection", value: "Keep-Alive", section: "2.2.1.2.6" };
 const host: HeaderRule = { name: "Host", value: null, section: "2.2.1.2.7" };
 const contentLength: HeaderRule = { name: "Content-Length", value: null, section: "2.2.3.2.1" };
-// Two headers, since some proxies honour the one directive and some the other.
+// Two headers, since some proxies honour only one of the directives.
 const noCache: HeaderRule = { name: "Cache-Control", value: "no-cache", section: "2.2.1.2.8" };
 const maxAge: HeaderRule = { name: "Cache-Control", value: "max-age=0", section: "2.2.1.2.8" };
 
 /**
- * Headers of a request in the order of the example [MS-GRVHENC 4.2]. `Connection` is sent by KeepAlive only; the
- * other encapsulations do not define it for requests [2.2.2.1, 2.2.4.1].
- * In the POST the example prints `UserAgent: server.domain.net` where `Host` is expected. That is taken as a slip of
- * the document: a real `Host` is sent, because a server on shared hosting finds nothing without it.
+ * Request headers in the order of the example [MS-GRVHENC 4.2]. Only KeepAlive sends `Connection`; the other
+ * encapsulations do not define it for requests [2.2.2.1, 2.2.4.1].
+ *
+ * In the POST the example prints `UserAgent: server.domain.net` where `Host` belongs. This is taken for an error:
+ * Grooveway sends a real `Host`, which servers on shared hosting need.
  */
 export const REQUEST_HEADERS: { readonly GET: readonly HeaderRule[]; readonly POST: readonly HeaderRule[] } = {
   GET: [accept, contentType, userAgent, host, pragma, noCache, expires, connection, maxAge],
   POST: [accept, contentType, userAgent, host, connection, contentLength, pragma, noCache, expires, maxAge],
 };
 
-/** Sent in KeepAlive requests to a proxy only [MS-GRVHENC 2.2.1.2.9, 2.2.3.1]. */
+/** Sent only in KeepAlive requests to a proxy [MS-GRVHENC 2.2.1.2.9, 2.2.3.1]. */
 export const PROXY_CONNECTION: HeaderRule = { name: "Proxy-Connection", value: "Keep-Alive", section: "2.2.1.2.9" };
 
-/** Headers of a response, in order [MS-GRVHENC 2.2.2.3.2, 2.2.3.3]. */
+/** Response headers, in order [MS-GRVHENC 2.2.2.3.2, 2.2.3.3]. */
 export const RESPONSE_HEADERS = ["Date", "Server", "Connection", "Content-Length"] as const;
 
-// Limits of our own. Each bounds what a stranger can make us keep.
+// Grooveway's own limits. Each bounds what a stranger can make a server or client keep.
 
-/** Octets of a request or response head: twice what common proxies allow. */
+/** Bytes of a request or response head: twice what common proxies allow. */
 export const HEAD_LIMIT = 16384;
 /** Headers in one head. */
 export const HEADERS_LIMIT = 100;
-/** Characters of a request target, after which it is refused unread. */
+/** Characters of a request target. A longer one is refused unread. */
 export const TARGET_LIMIT = 2048;
-/** Characters of a host name in a Relay-Server-Name: the limit of DNS. */
+/** Characters of a host name in a Relay-Server-Name: the DNS limit. */
 export const HOST_LIMIT = 255;
-/** Characters of a Virtual-Connection-GUID: at least 80 bits of text, so that it cannot be guessed. */
+/** Characters of a Virtual-Connection-GUID. The minimum holds at least 80 bits, so that it cannot be guessed. */
 export const GUID_LIMITS = { least: 16, most: 128 } as const;
 /** Characters of a request ID. */
 export const REQUEST_ID_LIMIT = 128;
 /**
- * Our own clients count the requests of each KeepAlive session by `ID=gw-1`, `ID=gw-2` and so on. A proxy may send a request
- * again whose answer it has not got [RFC 9110 9.2.2]; by its number the server knows it, and gives the same answer again.
+ * Grooveway clients number the requests of each KeepAlive session `ID=gw-1`, `ID=gw-2` and so on. A proxy may repeat a
+ * request whose response it did not get [RFC 9110 9.2.2]; the server recognizes it by its number and repeats the
+ * response.
  */
 export const COUNTED_ID = { prefix: "gw-", digits: 9 } as const;
-/** Largest poll interval believed, in seconds: one day. */
+/** Largest poll interval accepted, in seconds: one day. */
 export const POLL_INTERVAL_LIMIT = 86_400;
-/** Largest repetition count believed. */
+/** Largest repetition count accepted. */
 export const POLL_REPETITIONS_LIMIT = 1_000_000;
-/** Shortest pause between two idle polls, in milliseconds, whatever the server says: no busy loop. */
+/** Shortest pause between idle polls, in milliseconds, whatever the server says. Prevents a busy loop. */
 export const POLL_FLOOR = 100;
-/** How often one Polling exchange is tried before the virtual connection counts as lost. */
+/** Attempts of a Polling exchange before the virtual connection counts as lost. */
 export const POLLING_TRIES = 4;
-/** Pause before the first repetition of a failed Polling exchange, in milliseconds; doubled each time. */
+/** Pause before the first retry of a Polling exchange, in milliseconds; doubled each time. */
 export const POLLING_RETRY_DELAY = 500;
-/** Rounds of 401/407 on one session before the client gives up; NTLM needs two, a stale Digest nonce one more. */
+/** Rounds of 401 or 407 on one session before the client gives up. NTLM needs two, a stale Digest nonce one more. */
 export const AUTHENTICATION_ROUNDS = 5;
-/** What a LongLived client declares by default: 64 MiB, because the platform refuses request bodies over 100 MB. */
+/**
+ * Content length that a LongLived client declares by default: 64 MiB, because the platform refuses request bodies over
+ * 100 MB.
+ */
 export const DEFAULT_CONTENT_LENGTH = 64 * 1024 * 1024;
-/** Response header that carries the name of a refusal. */
+/** Response header with the name of a refusal. */
 export const REASON_HEADER = "Grooveway-Reason";
-/** Response headers with the refusal's detail and cure, as its problem document has them: a client that does not read it sees them. */
+/** Response headers with the refusal's detail and cure, for clients that do not read the problem document. */
 export const DETAIL_HEADER = "Grooveway-Detail";
 export const CURE_HEADER = "Grooveway-Cure";
-/** Response header of a refusal that tells a device by which Relay-Server-Name this edge is meant. */
+/** Response header of a refusal with the Relay-Server-Name that means this edge. */
 export const RELAY_HEADER = "Grooveway-Relay";
 
-/** What a refusal or loss means. `status` null: noticed by the client, never sent. */
+/** The meaning of a refusal or loss. `status` is null if only the client notices it. */
 export type ReasonRule = { readonly status: StatusCode | null; readonly cause: string; readonly cure: string };
 
 function reason(status: StatusCode | null, cause: string, cure: string): ReasonRule {
   return { status, cause, cure };
 }
 
-/** Every reason for which the encapsulation layer refuses a request or ends a virtual connection. */
+/** Every reason for which this layer refuses a request or ends a virtual connection. */
 export const REASONS = {
   MalformedTarget: reason(400, "The request target does not follow the grammar.", "Correct the URL."),
   WrongVersion: reason(400, "The encapsulation version is not the one spoken here.", "Use 2.0 (Polling: 1.2)."),
@@ -265,27 +270,27 @@ export const REASONS = {
   ExchangeFailed: reason(null, "A Polling exchange failed too often.", "Check the way to the server."),
 } as const satisfies Record<string, ReasonRule>;
 
-/** Name of a refusal or loss: stable, used in code, logs, metrics and the `Grooveway-Reason` header. */
+/** Name of a refusal or loss. Stable: used in code, logs, metrics and the `Grooveway-Reason` header. */
 export type Reason = keyof typeof REASONS;
 
 /**
- * A refusal. Scope "request": only the request at hand is refused, a virtual connection of that GUID lives on.
- * Scope "connection": the virtual connection must be closed and its state discarded.
+ * A refusal. Scope "request": only this request is refused; the virtual connection of that GUID lives on. Scope
+ * "connection": close the virtual connection and discard its state.
  */
 export type Refusal = {
   readonly type: "refuse";
   readonly reason: Reason;
   readonly scope: "request" | "connection";
-  /** What was found, for a log or a problem document. */
+  /** What was found, for a log or problem document. */
   readonly detail: string;
 };
 
-/** Makes a refusal; `detail` defaults to the cause of the reason. */
+/** Creates a refusal. `detail` defaults to the cause of the reason. */
 export function refuse(reason: Reason, scope: Refusal["scope"], detail: string = REASONS[reason].cause): Refusal {
   return { type: "refuse", reason, scope, detail };
 }
 
-/** Thrown when a caller of this room breaks a contract (never because of what came over the wire). */
+/** Thrown when a caller of this folder breaks a contract, never because of received data. */
 export class EncapsulationError extends Error {
   override readonly name = "EncapsulationError";
 }

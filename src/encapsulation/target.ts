@@ -1,6 +1,6 @@
 /**
- * Request targets of LongLived and KeepAlive [MS-GRVHENC 2.2.2.1.1, 2.2.3.1.1], and of our own WebSocket, which has
- * the grammar of KeepAlive; and the names inside them.
+ * Request targets of LongLived and KeepAlive [MS-GRVHENC 2.2.2.1.1, 2.2.3.1.1] and of Grooveway's WebSocket, which uses
+ * the grammar of KeepAlive; and the names in them.
  */
 
 import type { Encapsulation, Refusal } from "./registry.ts";
@@ -24,13 +24,13 @@ type Common = {
   readonly relay: string;
   /** Virtual-Connection-GUID, an opaque token. */
   readonly guid: string;
-  /** Only to be logged, since a server SHOULD ignore it [MS-GRVHENC 3.2.5.1.1]; but see {@link requestNumber}. */
+  /** For logs only, since a server SHOULD ignore it [MS-GRVHENC 3.2.5.1.1]; but see {@link requestNumber}. */
   readonly requestId?: string;
-  /** Scheme and authority of the absolute form, which is used towards a proxy: `http://server.domain.net`. */
+  /** Scheme and authority of the absolute form used with a proxy: `http://server.domain.net`. */
   readonly origin?: string;
 };
 
-/** `contentLength` is ConnectionContentLength: octets each session may carry, the echo string included. */
+/** `contentLength` is ConnectionContentLength: octets that each session may carry, echo string included. */
 export type LongLivedTarget = Common & { readonly encapsulation: "LongLived"; readonly contentLength: number };
 export type KeepAliveTarget = Common & { readonly encapsulation: "KeepAlive" };
 export type WebSocketTarget = Common & { readonly encapsulation: "WebSocket" };
@@ -51,8 +51,8 @@ const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))
 const IPV6 = /^\[([0-9a-f:.]{2,45})\]$/;
 
 /**
- * Splits a Relay-Server-Name, `host`, `host:port`, `[v6]` or `[v6]:port`, into its parts, host in lower case and
- * brackets kept. Undefined when it is not one.
+ * Parses a Relay-Server-Name: `host`, `host:port`, `[v6]` or `[v6]:port`. The host is returned in lower case, with
+ * brackets. Undefined if invalid.
  */
 export function parseRelay(text: string): { host: string; port?: number } | undefined {
   if (text.length > HOST_LIMIT + 6) return undefined;
@@ -68,16 +68,16 @@ export function parseRelay(text: string): { host: string; port?: number } | unde
   return { host, port };
 }
 
-/** Whether the text can be a Virtual-Connection-GUID: 16 to 128 unreserved characters. */
+/** Whether the text is a valid Virtual-Connection-GUID: 16 to 128 unreserved characters. */
 export function isGuid(text: string): boolean {
   return text.length >= GUID_LIMITS.least && text.length <= GUID_LIMITS.most && TOKEN.test(text);
 }
 
 /**
- * Parses a request target, relative or absolute, in the order the specification validates: grammar (MalformedTarget),
- * then version (WrongVersion), then type (WrongEncapsulation) [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. Whether the relay is
- * served here is the caller's to judge, next. Names are read without regard to case, percent-encoding is undone, and
- * the blank before `ID=` that the specification's own example has is accepted. All refusals have scope "request".
+ * Parses a relative or absolute request target, checking in the order of the specification: grammar (MalformedTarget),
+ * version (WrongVersion), type (WrongEncapsulation) [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. The caller then checks whether
+ * it serves the relay. Names are case-insensitive, percent-encoding is decoded, and a blank before `ID=` is accepted,
+ * as in the specification's example. All refusals have scope "request".
  */
 export function parseTarget(text: string): { readonly type: "target"; readonly target: Target } | Refusal {
   if (text.length > TARGET_LIMIT) return malformed(`it is longer than ${TARGET_LIMIT} characters`);
@@ -143,20 +143,20 @@ export function parseTarget(text: string): { readonly type: "target"; readonly t
   return { type: "target", target };
 }
 
-/** The ID of the n-th request of a session, as our own clients count them. */
+/** The ID of the n-th request of a session, as Grooveway clients count them. */
 export function countedId(number: number): string {
   return `${COUNTED_ID.prefix}${number}`;
 }
 
 const COUNTED = new RegExp(`^${COUNTED_ID.prefix}([1-9]\\d{0,${COUNTED_ID.digits - 1}})$`);
 
-/** Which request of its session it is, when its client counts them; undefined when the ID is to be ignored. */
+/** The number of a request in its session, if the client counts them; undefined if the ID is to be ignored. */
 export function requestNumber({ requestId }: { readonly requestId?: string }): number | undefined {
   const digits = requestId === undefined ? undefined : COUNTED.exec(requestId)?.[1];
   return digits === undefined ? undefined : Number(digits);
 }
 
-/** What {@link formatTarget} needs; `version` is always that of the encapsulation. */
+/** Parts of a target. The version follows from the encapsulation. */
 export type TargetFields = {
   readonly encapsulation: Exclude<Encapsulation, "Polling">;
   readonly relay: string;
@@ -165,14 +165,15 @@ export type TargetFields = {
   readonly contentLength?: number;
   readonly requestId?: string;
   readonly origin?: string;
-  /** The path under which the server stands, such as `/groove`. */
+  /** Path of the server, such as `/groove`. */
   readonly prefix?: string;
 };
 
 /**
- * The text of a request target: relative, or absolute when `origin` is given, as MUST be when a proxy makes the
- * connection [MS-GRVHENC 2.2.2.1.1, 2.2.3.1.1].
- * @throws EncapsulationError when a part could not be parsed again.
+ * Formats a request target: absolute if `origin` is given, as required through a proxy [MS-GRVHENC 2.2.2.1.1,
+ * 2.2.3.1.1], otherwise relative.
+ *
+ * @throws EncapsulationError if a part is not valid in a target
  */
 export function formatTarget(fields: TargetFields): string {
   const { encapsulation, relay, guid, contentLength, requestId, origin = "", prefix = "" } = fields;
@@ -199,9 +200,10 @@ export function formatTarget(fields: TargetFields): string {
 }
 
 /**
- * A Virtual-Connection-GUID, or a request ID, of 39 characters of the 32-letter alphabet of the examples
- * [MS-GRVHENC 2.2.1.1.1], from at least 24 random octets.
- * @throws EncapsulationError when fewer octets are given.
+ * Makes a Virtual-Connection-GUID or request ID: 39 characters of the examples' 32-letter alphabet [MS-GRVHENC
+ * 2.2.1.1.1], from at least 24 random octets.
+ *
+ * @throws EncapsulationError if there are fewer octets
  */
 export function guidFrom(random: Uint8Array): string {
   if (random.length < 24)
@@ -213,7 +215,7 @@ export function guidFrom(random: Uint8Array): string {
   let next = 0;
   while (text.length < REGISTRY.guidLength.value) {
     if (held < 5) {
-      // 39 letters hold 195 bits; 24 octets end three bits short, which then are 0.
+      // 39 letters hold 195 bits; 24 octets are three bits short, which are 0.
       bits = ((bits << 8) | (random[next++] ?? 0)) & 0xfff;
       held += 8;
     }
@@ -235,7 +237,7 @@ function fieldValue(field: string, key: string): string | undefined {
 function percentDecode(text: string): string | undefined {
   let broken = false;
   const decoded = text.replace(/%([0-9A-Fa-f]{2})?/g, (_, hex: string | undefined) => {
-    // Nothing in the grammar is beyond US-ASCII.
+    // The grammar allows only US-ASCII.
     if (hex === undefined || hex > "7F") broken = true;
     return hex === undefined ? "" : String.fromCharCode(Number.parseInt(hex, 16));
   });

@@ -1,16 +1,16 @@
 /**
- * The server's end of a LongLived or KeepAlive virtual connection [MS-GRVHENC 3.2, 3.4]: a record of plain data and
- * functions that change it. The caller holds the requests: it parks what is to be parked, answers what is to be
- * answered, and closes both when told that the virtual connection is refused.
+ * The server's end of a LongLived or KeepAlive virtual connection [MS-GRVHENC 3.2, 3.4]: plain data, and functions that
+ * change it. The caller holds the requests: it parks and answers them as told, and closes both when the virtual
+ * connection is refused.
  *
- * Of a client that counts its requests the server knows which have come before: a proxy may send one again when its answer
- * was lost. In KeepAlive that answer is whole commands, and what is acknowledged is a count of messages, so a lost one would
- * be a loss for ever. The same request is answered with the same octets and its body is not taken twice. Of a client that
- * does not count nothing of the kind is known: an answer that gets lost unnoticed between a proxy and the server, and whose
- * GET the proxy repeats, is lost; and a POST that the proxy repeats after its answer is taken twice.
+ * If the client numbers its requests, the server recognizes those that a proxy repeats because the response was lost.
+ * This matters in KeepAlive: a response is whole commands and SSTP acknowledges only a count of messages, so a lost
+ * response would never be noticed. A repeated request gets the same response, and its body is not read again. Without
+ * numbers there is no such protection: a response lost unnoticed between proxy and server is gone if the proxy repeats
+ * the GET, and a POST repeated after its response is read twice.
  *
- * A call that ends the virtual connection returns a refusal of scope "connection", and the state is then 'Closed':
- * the caller closes both sessions, with the status of the reason where a request still waits for its answer.
+ * A call that ends the virtual connection returns a refusal of scope "connection" and leaves the state 'Closed'. The
+ * caller then closes both sessions, with the status of the reason where a request is still unanswered.
  */
 
 import type { Reason, Refusal, Timers } from "./registry.ts";
@@ -19,7 +19,9 @@ import { type KeepAliveTarget, type LongLivedTarget, requestNumber } from "./tar
 
 const NOTHING = new Uint8Array(0);
 
-/** ConnectionState [MS-GRVHENC 3.1.1]: 'Connected' once both requests are there, 'Established' once both echoed. */
+/**
+ * ConnectionState [MS-GRVHENC 3.1.1]: 'Connected' when both requests have arrived, 'Established' when both have echoed.
+ */
 export type ConnectionState = "Connecting" | "Connected" | "Established" | "Closed";
 /** GetSessionState and PostSessionState [MS-GRVHENC 3.2.5.1.1]. */
 export type SessionState = "Uninitialised" | "Connected" | "Established" | "Closed";
@@ -28,32 +30,32 @@ export type SessionState = "Uninitialised" | "Connected" | "Established" | "Clos
 export type Session = "get" | "post";
 
 /**
- * State of one virtual connection at the server. Plain data: it survives `structuredClone`. Names are the
- * specification's; times are those of the caller's clock, in milliseconds, `Infinity` for none.
+ * State of a virtual connection at the server. Plain data: it survives `structuredClone`. Names follow the
+ * specification; times are milliseconds of the caller's clock, `Infinity` for none.
  */
 export type VirtualConnection = {
   readonly encapsulation: "LongLived" | "KeepAlive";
   readonly relay: string;
   readonly guid: string;
-  /** Octets each LongLived session may carry, echo string included; `Infinity` for KeepAlive. */
+  /** Octets that each LongLived session may carry, echo string included; `Infinity` for KeepAlive. */
   readonly connectionContentLength: number;
   readonly timers: Timers;
   connectionState: ConnectionState;
   getSessionState: SessionState;
   postSessionState: SessionState;
-  /** Whether application data may go down: set by the first data up, in KeepAlive by the second GET. */
+  /** Whether application data may go down: set by the first data up, or in KeepAlive by the second GET. */
   getSessionReady: boolean;
-  /** KeepAlive: one response for each GET. */
+  /** KeepAlive: whether the current GET may still be answered. Each gets one response. */
   serverOKtoSend: boolean;
   getOutstanding: boolean;
   postOutstanding: boolean;
-  /** Octets sent down and received on the sessions so far, echo string included. */
+  /** Octets sent down and received so far, echo string included. */
   getContentLength: number;
   postContentLength: number;
-  /** KeepAlive: which GET and which POST came last, when the client counts them, else 0. */
+  /** KeepAlive: numbers of the last GET and POST if the client counts them, otherwise 0. */
   getNumber: number;
   postNumber: number;
-  /** KeepAlive: the octets with which the GET of that number was answered; null when it was not, or they are not kept. */
+  /** KeepAlive: the response to that GET; null if there is none yet or it is not kept. */
   answer: Uint8Array | null;
   /** Octets of the echo string received so far. */
   echoed: number;
@@ -62,14 +64,13 @@ export type VirtualConnection = {
   establishmentDeadline: number;
   receiveDeadline: number;
   keepAliveDeadline: number;
-  /** Why the state is 'Closed'. */
+  /** Why it was closed. */
   closed: Reason | null;
 };
 
 /**
- * Makes the state for the first request of a new GUID, GET or POST in either order, and starts the
- * ConnectionEstablishment timer [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. Follow it with {@link arriveGet} or
- * {@link arrivePost} of the same target.
+ * Creates the state for the first request of a new GUID, GET or POST, and starts the ConnectionEstablishment timer
+ * [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. Then call {@link arriveGet} or {@link arrivePost} with the same target.
  */
 export function openVirtualConnection(
   target: LongLivedTarget | KeepAliveTarget,
@@ -105,11 +106,13 @@ export function openVirtualConnection(
 }
 
 /**
- * What to do with a GET. "park": answer nothing yet. "handshake": answer 200 with the echo string as the first (in
- * KeepAlive the only) octets of the body; the virtual connection is established. The Content-Length of that answer is
- * ConnectionContentLength in LongLived, 22 in KeepAlive.
- * - "repeat": the GET was answered before; answer it with these octets.
- * - "supersede": the GET that is parked came again; refuse the older one by RepeatedRequest, and park this in its place.
+ * What to do with a GET.
+ *
+ * - "park": do not answer yet.
+ * - "handshake": the virtual connection is established; answer 200 with the echo string as the first octets of the
+ *   body, in KeepAlive the only ones. The Content-Length is ConnectionContentLength in LongLived, 22 in KeepAlive.
+ * - "repeat": the GET was answered before; send this answer again.
+ * - "supersede": the parked GET came again; refuse the older one with RepeatedRequest and park this one instead.
  */
 export type GetArrived =
   | { readonly type: "park" }
@@ -118,7 +121,7 @@ export type GetArrived =
   | { readonly type: "supersede" }
   | Refusal;
 
-/** A GET request came [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1, 3.4.5.1.2]. After "park" in KeepAlive, ask {@link room}. */
+/** Handles a GET request [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1, 3.4.5.1.2]. After "park" in KeepAlive, call {@link room}. */
 export function arriveGet(
   state: VirtualConnection,
   target: LongLivedTarget | KeepAliveTarget,
@@ -141,10 +144,10 @@ export function arriveGet(
   touch(state, now);
   state.getOutstanding = true;
   state.getNumber = number ?? state.getNumber;
-  // The next request shows that the answer to the one before has come through.
+  // The next request proves that the previous response arrived.
   state.answer = null;
   if (state.getSessionState === "Established") {
-    // A GET after the handshake's shows that its answer has come through.
+    // A GET after the handshake proves that the handshake's response arrived.
     state.getSessionReady = true;
     state.serverOKtoSend = true;
     return { type: "park" };
@@ -155,14 +158,14 @@ export function arriveGet(
 }
 
 /**
- * What to do with a POST. "read": read its body and hand it to {@link receive}, then {@link endPost}. "repeat": it came
- * before; answer it as that one is answered, or was, and take nothing of its body.
+ * What to do with a POST. "read": pass its body to {@link receive}, then call {@link endPost}. "repeat": it came
+ * before; ignore its body and give it the same answer as the first.
  */
 export type PostArrived = { readonly type: "read" } | { readonly type: "repeat" } | Refusal;
 
 /**
- * A POST request came [MS-GRVHENC 3.2.5.2.1, 3.4.5.2]. `contentLength` is its Content-Length when known; only
- * KeepAlive looks at it: a LongLived server MUST NOT find the length of a message by it [3.2.5].
+ * Handles a POST request [MS-GRVHENC 3.2.5.2.1, 3.4.5.2]. `contentLength` is its Content-Length if known. Only
+ * KeepAlive uses it: a LongLived server MUST NOT find the length of a message by it [3.2.5].
  */
 export function arrivePost(
   state: VirtualConnection,
@@ -196,9 +199,8 @@ export function arrivePost(
 }
 
 /**
- * What octets of a POST body meant. "wait": nothing yet. "handshake": answer the parked GET with 200 and the echo
- * string; `data` (may be empty) is what followed the echo. "data": application data, to be passed up. `data` is a
- * view of the octets given.
+ * The meaning of POST body data. "wait": nothing yet. "handshake": answer the parked GET with 200 and the echo string;
+ * `data` (may be empty) is what followed the echo. "data": application data to pass up. `data` is a view of the input.
  */
 export type Received =
   | { readonly type: "wait" }
@@ -206,7 +208,7 @@ export type Received =
   | { readonly type: "data"; readonly data: Uint8Array }
   | Refusal;
 
-/** Octets of the outstanding POST's body came, cut anywhere [MS-GRVHENC 3.2.5.2.2]. */
+/** Handles body data of the outstanding POST, cut anywhere [MS-GRVHENC 3.2.5.2.2]. */
 export function receive(state: VirtualConnection, octets: Uint8Array, now: number): Received {
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
   if (!state.postOutstanding) return close(state, "DataBeforeEstablished", "Octets came without a POST.");
@@ -226,7 +228,7 @@ export function receive(state: VirtualConnection, octets: Uint8Array, now: numbe
   const echoCame = from > 0;
   const data = octets.subarray(from);
   if (echoCame && state.encapsulation === "KeepAlive") {
-    // There the echo string is a whole body; the body's end completes the handshake.
+    // In KeepAlive the echo string is a whole body; the end of the body completes the handshake.
     return data.length > 0
       ? close(state, "BadEcho", "The first body is longer than the echo string.")
       : { type: "wait" };
@@ -240,13 +242,13 @@ export function receive(state: VirtualConnection, octets: Uint8Array, now: numbe
 
 /**
  * What to do at the end of a POST body. "answer": answer the POST with 200 and Content-Length 0 [MS-GRVHENC 2.2.3.4];
- * with `handshake` also answer the parked GET with 200 and the echo string.
+ * with `handshake`, also answer the parked GET with 200 and the echo string.
  */
 export type PostEnded = { readonly type: "answer"; readonly handshake: boolean } | Refusal;
 
 /**
- * The body of the outstanding POST is complete. The handshake POST of KeepAlive is answered at once, GET or no GET.
- * A LongLived POST never ends by rule, so its end ends the virtual connection.
+ * Handles the end of the outstanding POST's body. KeepAlive's handshake POST is answered at once, whether or not a GET
+ * is parked. A LongLived POST should never end, so its end ends the virtual connection.
  */
 export function endPost(state: VirtualConnection, now: number): PostEnded {
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
@@ -257,10 +259,10 @@ export function endPost(state: VirtualConnection, now: number): PostEnded {
   return { type: "answer", handshake: establish(state, now) };
 }
 
-/** Outcome of {@link exchangePost}: `data` (may be empty) is to be passed up, then the POST answered 200, length 0. */
+/** Result of {@link exchangePost}: pass `data` up (may be empty), then answer the POST with 200 and length 0. */
 export type Exchanged = { readonly type: "answer"; readonly handshake: boolean; readonly data: Uint8Array } | Refusal;
 
-/** A whole KeepAlive POST in one call: {@link arrivePost}, {@link receive} and {@link endPost}. */
+/** Handles a whole KeepAlive POST: {@link arrivePost}, {@link receive} and {@link endPost}. */
 export function exchangePost(
   state: VirtualConnection,
   target: KeepAliveTarget,
@@ -278,9 +280,9 @@ export function exchangePost(
 }
 
 /**
- * How many octets of application data may go down now, 0 while they must be buffered. Needs 'Established' and
- * GetSessionReady [MS-GRVHENC 3.2.4.2], in KeepAlive ServerOKtoSend as well [3.4.4.3]. In LongLived it is what is
- * left of ConnectionContentLength.
+ * Octets of application data that may go down now; 0 while they must be buffered. Requires 'Established' and
+ * GetSessionReady [MS-GRVHENC 3.2.4.2], in KeepAlive also ServerOKtoSend [3.4.4.3]. In LongLived it is the rest of
+ * ConnectionContentLength.
  */
 export function room(state: VirtualConnection): number {
   if (!mayMoveDown(state)) return 0;
@@ -288,14 +290,14 @@ export function room(state: VirtualConnection): number {
 }
 
 /**
- * What to do with octets for the client. "hold": buffer them, in order. "send": write the first `length` octets to the
- * GET; in KeepAlive as the whole body of a 200, and what is left waits for the next GET.
+ * What to do with data for the client. "hold": buffer it in order. "send": write the first `length` octets to the GET;
+ * in KeepAlive as the whole body of a 200, with the rest waiting for the next GET.
  */
 export type Down = { readonly type: "hold" } | { readonly type: "send"; readonly length: number } | Refusal;
 
 /**
- * The caller has `available` octets to send down. In LongLived a write that would pass ConnectionContentLength MUST
- * close the virtual connection (ContentLengthReached) [MS-GRVHENC 3.2.4.2]; ask {@link room} to write less.
+ * Call with `available` octets to send down. In LongLived, exceeding ConnectionContentLength MUST close the virtual
+ * connection (ContentLengthReached) [MS-GRVHENC 3.2.4.2]; use {@link room} to write less.
  */
 export function sendDown(state: VirtualConnection, available: number, now: number): Down {
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
@@ -312,16 +314,16 @@ export function sendDown(state: VirtualConnection, available: number, now: numbe
 }
 
 /**
- * Keeps what a KeepAlive GET is answered with after {@link sendDown}, in case that the same GET comes again. Of a client that
- * does not count nothing is kept. The octets are copied: they may be a small part of a large block.
+ * Keeps the body sent after {@link sendDown} in case the same KeepAlive GET is repeated. Nothing is kept for clients
+ * that do not count. The body is copied, since it may be a small part of a large buffer.
  */
 export function keepAnswer(state: VirtualConnection, octets: Uint8Array): void {
   if (state.getNumber > 0 && state.connectionState !== "Closed") state.answer = octets.slice();
 }
 
 /**
- * The hold time of a parked KeepAlive GET is over. "send" with length 0: answer it with 200 and an empty body.
- * "hold": there is none, or it is the GET of the handshake, which only the echo string or a refusal answers.
+ * Call when a parked KeepAlive GET has been held long enough. "send" with length 0: answer 200 with an empty body.
+ * "hold": no GET is parked, or it is the handshake's, which only the echo string or a refusal may answer.
  */
 export function releaseGet(state: VirtualConnection): Down {
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
@@ -333,8 +335,8 @@ export function releaseGet(state: VirtualConnection): Down {
 }
 
 /**
- * The TCP connection of a session ended. A KeepAlive session may end between two requests [MS-GRVHENC 3.3.4.3];
- * anything else ends the virtual connection, since octets may be lost.
+ * Handles the end of a session's TCP connection. A KeepAlive session may end between requests [MS-GRVHENC 3.3.4.3]; any
+ * other end closes the virtual connection, because data may be lost.
  */
 export function sessionLost(state: VirtualConnection, session: Session): Refusal | { readonly type: "none" } {
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
@@ -342,18 +344,18 @@ export function sessionLost(state: VirtualConnection, session: Session): Refusal
   return outstanding ? lose(state) : { type: "none" };
 }
 
-/** The earliest time at which {@link expire} has something to do, `Infinity` for never. */
+/** When to call {@link expire}; `Infinity` for never. */
 export function deadline(state: VirtualConnection): number {
   return Math.min(state.establishmentDeadline, state.receiveDeadline, state.keepAliveDeadline);
 }
 
 /**
- * What a timer did. "keepAlive": SSTP SHOULD be asked to send a Noop on the GET session [MS-GRVHENC 3.2.6.3]. A
- * refusal has the reason EstablishmentTimeout or ReceiveTimeout.
+ * Result of the timers. "keepAlive": ask SSTP to send a Noop on the GET session (SHOULD) [MS-GRVHENC 3.2.6.3]. A
+ * refusal is EstablishmentTimeout or ReceiveTimeout.
  */
 export type Expired = { readonly type: "none" } | { readonly type: "keepAlive" } | Refusal;
 
-/** The time has come to look at the timers [MS-GRVHENC 3.2.6, 3.4.6]. */
+/** Checks the timers [MS-GRVHENC 3.2.6, 3.4.6]. */
 export function expire(state: VirtualConnection, now: number): Expired {
   if (state.connectionState === "Closed") return { type: "none" };
   if (now >= state.establishmentDeadline) return close(state, "EstablishmentTimeout");
@@ -363,17 +365,17 @@ export function expire(state: VirtualConnection, now: number): Expired {
   return { type: "keepAlive" };
 }
 
-/** Closes the virtual connection; the caller closes both sessions and forgets the GUID [MS-GRVHENC 3.2.4.1]. */
+/** Closes the virtual connection. The caller must close both sessions and forget the GUID [MS-GRVHENC 3.2.4.1]. */
 export function closeVirtualConnection(state: VirtualConnection, reason: Reason = "ConnectionClosed"): Refusal {
   return close(state, reason);
 }
 
-/** Which request of a KeepAlive session it is; in LongLived there is one. */
+/** The number of a KeepAlive request. LongLived has only one request per session. */
 function numberOf(target: LongLivedTarget | KeepAliveTarget): number | undefined {
   return target.encapsulation === "KeepAlive" ? requestNumber(target) : undefined;
 }
 
-/** How a request stands to the last of its session. */
+/** Compares a request's number with the last of its session. */
 function orderOf(last: number, number: number | undefined): "next" | "again" | "old" | "gap" {
   if (number === undefined || number === last + 1) return "next";
   if (number === last) return "again";
@@ -388,7 +390,7 @@ function mismatch(state: VirtualConnection, target: LongLivedTarget | KeepAliveT
     target.relay !== state.relay ||
     contentLength !== state.connectionContentLength
   ) {
-    // Whoever asks is not the owner of the virtual connection: it must not suffer.
+    // The request is not from the owner, so the virtual connection must not suffer.
     return refuse("DuplicateConnection", "request");
   }
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
@@ -405,7 +407,7 @@ function mayMoveDown(state: VirtualConnection): boolean {
   );
 }
 
-/** Completes the handshake when both sides of it are there; true when it does so now. */
+/** Completes the handshake if both sides have arrived. True if it does so now. */
 function establish(state: VirtualConnection, now: number): boolean {
   const postComplete =
     state.echoed === ECHO_STRING.length && (state.encapsulation === "LongLived" || !state.postOutstanding);

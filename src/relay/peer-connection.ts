@@ -2,7 +2,7 @@
  * One SSTP connection of the relay: runs the engine in the relay role between a socket, the store and the other peers.
  *
  *   socket ─► engine events ─► InboundMessages ─► store ─(commit)─► acknowledgement ─► socket
- *   OutboundMessages: queues of the peers that it consumes ─► engine ─► socket, within a window of what is unacknowledged
+ *   OutboundMessages: queues that it consumes ─► engine ─► socket, within a window of unacknowledged data
  *
  * @module
  */
