@@ -1,14 +1,14 @@
 /**
- * Addresses of people, `identity[/device][@relay]`, and the URLs of SSTP they stand for.
+ * Addresses, `identity[/device][@relay]`, and the SSTP URLs that they stand for.
  *
  *     alice                             grooveIdentity://alice, grooveAccount://alice
  *     alice/laptop                      grooveDevice://alice/laptop
  *     alice/laptop@relay.example.com    and grooveDNS://relay.example.com
  *
- * The schemes grooveDNS [MS-GRVHENC 2.2.1.1] and grooveAccount are Groove's; grooveIdentity and grooveDevice are
- * assumed: the specification leaves them to the application and only asks for URIs of RFC 3986 [MS-GRVSSTP 1.1].
+ * The schemes grooveDNS [MS-GRVHENC 2.2.1.1] and grooveAccount are Groove's. grooveIdentity and grooveDevice are
+ * assumed: the specification leaves them to the application and only requires URIs of RFC 3986 [MS-GRVSSTP 1.1].
  *
- * A device whose URL is of another scheme has an address, too: the URL itself, percent-encoded.
+ * A device whose URL has another scheme has an address too: the URL itself, percent-encoded.
  *
  *     grooveDynamics%3A%2F%2Fpeer     grooveDynamics://peer
  *     %3Adevice2                      device2, a URL without `://`
@@ -16,27 +16,27 @@
 
 import { SSTP_PORT } from "./wire.ts";
 
-/** An identity, perhaps one device of it, perhaps at a relay. The parts are plain text, not percent-encoded. */
+/** An identity, optionally with a device and a relay. The parts are plain text, not percent-encoded. */
 export interface Address {
   readonly identity: string;
   readonly device?: string;
-  /** `host` or `host:port`, lower case; the port is left out when it is 2492. */
+  /** `host` or `host:port` in lower case, without the default port 2492. */
   readonly relay?: string;
 }
 
-/** What a URL of SSTP names. */
+/** What an SSTP URL names. */
 export type Named =
   | { readonly kind: "identity" | "account"; readonly identity: string }
   | { readonly kind: "device"; readonly identity: string; readonly device: string }
   | { readonly kind: "relay"; readonly relay: string };
 
-/** Most octets of an identity or a device, percent-encoded. */
+/** Maximum octets of an identity or device, percent-encoded. */
 export const MAX_NAME_OCTETS = 128;
 
-/** Most octets of a URL made or parsed here. */
+/** Maximum octets of a URL made or parsed here. */
 export const MAX_URL_OCTETS = 512;
 
-/** An address or URL that is not well formed; the message says what to change. */
+/** A malformed address or URL. The message says what to change. */
 export class AddressError extends Error {
   constructor(message: string) {
     super(message);
@@ -48,7 +48,7 @@ function quote(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}...` : text);
 }
 
-/** Percent-encodes all but the unreserved characters of RFC 3986; checks a plain name. */
+/** Checks a name and percent-encodes everything but the unreserved characters of RFC 3986. */
 function encodeName(what: string, name: string): string {
   if (name === "") throw new AddressError(`the ${what} is empty: write identity[/device][@relay]`);
   if (name === "." || name === "..") throw new AddressError(`the ${what} is ${quote(name)}: use a name without dots`);
@@ -65,7 +65,11 @@ function encodeName(what: string, name: string): string {
   return encoded;
 }
 
-/** Percent-encodes all but the unreserved characters of RFC 3986. @throws URIError for half a surrogate pair */
+/**
+ * Percent-encodes everything but the unreserved characters of RFC 3986.
+ *
+ * @throws URIError for an unpaired surrogate
+ */
 function percentEncoded(text: string): string {
   return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
 }
@@ -100,9 +104,9 @@ function isIPv6(text: string): boolean {
   return halves.length === 2 ? count < 8 : count === 8;
 }
 
-/** Lower-cases and checks `host[:port]`, and leaves out the port 2492. */
+/** Checks `host[:port]`, lower-cases it and omits the port 2492. */
 function normalizeRelay(relay: string): string {
-  // Lower-casing would turn some characters beyond ASCII into ASCII letters, so these are refused before.
+  // Refuse non-ASCII first: lower-casing would turn some of it into ASCII letters.
   const match = /[^!-~]/.test(relay) ? null : /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(relay.toLowerCase());
   const host = match?.[1] ?? "";
   const port = match?.[2];
@@ -120,7 +124,7 @@ function normalizeRelay(relay: string): string {
 }
 
 /**
- * Parses `identity[/device][@relay]`. A `/`, `@` or `%` within a name is written percent-encoded.
+ * Parses `identity[/device][@relay]`. Within a name, `/`, `@` and `%` are percent-encoded.
  *
  * @throws AddressError
  */
@@ -137,9 +141,9 @@ export function parseAddress(text: string): Address {
 }
 
 /**
- * The one text of an address: names percent-encoded, relay in lower case.
+ * The canonical text of an address: names percent-encoded, relay in lower case.
  *
- * @throws AddressError when a part is not allowed.
+ * @throws AddressError if a part is not allowed
  */
 export function formatAddress(address: Address): string {
   const device = address.device === undefined ? "" : `/${encodeName("device", address.device)}`;
@@ -152,12 +156,12 @@ export function identityURL(address: Pick<Address, "identity">): string {
   return `grooveIdentity://${encodeName("identity", address.identity)}`;
 }
 
-/** `grooveAccount://alice`: each identity has an account of its name. @throws AddressError */
+/** `grooveAccount://alice`: each identity has an account of the same name. @throws AddressError */
 export function accountURL(address: Pick<Address, "identity">): string {
   return `grooveAccount://${encodeName("identity", address.identity)}`;
 }
 
-/** `grooveDevice://alice/laptop` (scheme assumed). @throws AddressError when the address has no device. */
+/** `grooveDevice://alice/laptop` (scheme assumed). @throws AddressError if the address has no device */
 export function deviceURL(address: Pick<Address, "identity" | "device">): string {
   if (address.device === undefined) {
     throw new AddressError(`${quote(address.identity)} names no device: write identity/device`);
@@ -171,7 +175,7 @@ export function relayURL(relay: string): string {
 }
 
 /**
- * What a URL names: the way back from the four functions above. The scheme is read in any case.
+ * Parses the URLs made by the four functions above. The scheme is case-insensitive.
  *
  * @throws AddressError
  */
@@ -208,26 +212,28 @@ function parseOneName(what: string, text: string): string {
 }
 
 /**
- * Whether a string can stand in a URL field: only characters of RFC 3986, percent signs followed by two hexadecimal
- * digits, not empty. Bare names pass, as the specification's own examples use them (`apphandler`, `device2`).
+ * Whether a string is valid in a URL field: not empty, only characters of RFC 3986, and each percent sign followed by
+ * two hexadecimal digits. Bare names are valid, since the specification's examples use them (`apphandler`, `device2`).
  */
 export function isURL(text: string): boolean {
   return text !== "" && !/[^A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})/.test(text);
 }
 
-/** Whether two device URLs are the same: exactly, or but for the case of a relay's name, which is a DNS name. */
+/** Whether two device URLs are the same. Only relay URLs are case-insensitive, since they hold DNS names. */
 export function isSameDevice(one: string, other: string): boolean {
   if (one === other) return true;
   const scheme = /^groovedns:/i;
   return scheme.test(one) && scheme.test(other) && one.toLowerCase() === other.toLowerCase();
 }
 
-/** Any URL is a percent-encoded name in an address. One that could be read as an identity's name begins with a colon. */
+/**
+ * A percent-encoded URL in an address. One without a scheme, which would look like an identity, starts with a colon.
+ */
 const encodedURL = /^(?:%3A|[A-Za-z][A-Za-z0-9+.-]*%3A%2F%2F)[^/@]*$/i;
 
 /**
- * The address of whoever has connected with a device URL: `alice/laptop` for one of ours in its one form, otherwise the
- * URL itself, percent-encoded. Two URLs never have the same address, and no address has an @ in it.
+ * The address for a device URL: `alice/laptop` for a canonical Grooveway URL, otherwise the URL itself,
+ * percent-encoded. Different URLs have different addresses, and no address contains an @.
  */
 export function addressOf(url: string): string {
   try {
@@ -239,16 +245,16 @@ export function addressOf(url: string): string {
   return percentEncoded(/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(url) ? url : `:${url}`);
 }
 
-/** What a recipient is called on the wire; `relay` is that of its address. */
+/** A recipient on the wire; `relay` is from its address. */
 export interface RecipientURLs {
   readonly identityURL: string;
-  /** Empty when the recipient is an identity. */
+  /** Empty if the recipient is an identity. */
   readonly deviceURL: string;
   readonly relay?: string;
 }
 
 /**
- * The URLs of a recipient, from its address: also from one that {@link addressOf} has made of a foreign URL.
+ * The URLs of a recipient, from its address, including one made by {@link addressOf} from a foreign URL.
  *
  * @throws AddressError
  */
@@ -260,7 +266,7 @@ export function recipientOf(text: string): RecipientURLs {
     const url = decoded.startsWith(":") ? decoded.slice(1) : decoded;
     if (!isURL(url)) throw new AddressError(`${quote(text)} stands for a URL that is not well formed`);
     if (isRelay(url)) throw new AddressError(`${quote(text)} names a relay: name a device or an identity at it`);
-    // Its identity is not known, and must not be empty; a relay finds the device by its own URL.
+    // The identity is unknown but must not be empty. A relay finds the device by its URL.
     const urls = { identityURL: url, deviceURL: url };
     return at < 0 ? urls : { ...urls, relay: normalizeRelay(text.slice(at + 1)) };
   }
@@ -285,12 +291,12 @@ export function isRelay(url: string): boolean {
   return /^groovedns:\/\//i.test(url);
 }
 
-/** Whether a URL can name a peer that messages are for: one of ours or of another product, and no relay or account. */
+/** Whether a URL can name a peer that receives messages, of Grooveway or another product: not a relay or account. */
 export function isPeer(url: string): boolean {
   return isURL(url) && !/^groove(dns|account):/i.test(url);
 }
 
-/** The identity whose account a URL names; undefined when it is no account's. */
+/** The identity of an account URL; undefined for any other URL. */
 export function accountOf(url: string): Pick<Address, "identity"> | undefined {
   try {
     const named = parseURL(url);

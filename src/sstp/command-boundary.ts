@@ -1,9 +1,9 @@
 /**
- * Where commands begin and end in a stream of octets, without decoding them: by CommandLength alone [MS-GRVSSTP 2.2].
+ * Finds where commands start and end in a byte stream without decoding them, by CommandLength alone [MS-GRVSSTP 2.2].
  */
 import { COMMAND_HEADER_OCTETS } from "./wire.ts";
 
-/** Octets of the whole commands at the beginning of `octets` that take at most `max`; at least one command. */
+/** Length of the whole commands at the start of `octets` that fit in `max` bytes; at least one command. */
 export function wholeCommands(octets: Uint8Array, max: number): number {
   if (octets.length <= max) return octets.length;
   let length = 0;
@@ -15,19 +15,19 @@ export function wholeCommands(octets: Uint8Array, max: number): number {
   }
 }
 
-/** Follows a stream, cut anywhere, and knows whether it stands between two commands. */
+/** Follows a stream, cut anywhere, and tells whether it is between two commands. */
 export class CommandWalker {
-  /** Octets of the command at hand that have not come. */
+  /** Bytes of the current command that have not arrived. */
   #left: number;
-  /** Octets of a header that was cut. */
+  /** Bytes of an incomplete header. */
   #header: number[] = [];
 
-  /** @param skip octets before the first command */
+  /** @param skip bytes before the first command */
   constructor(skip = 0) {
     this.#left = skip;
   }
 
-  /** Takes the next octets of the stream. */
+  /** Takes the next bytes of the stream. */
   push(octets: Uint8Array): void {
     let at = 0;
     while (at < octets.length) {
@@ -49,13 +49,13 @@ export class CommandWalker {
     }
   }
 
-  /** Whether all commands that began have ended. */
+  /** Whether every command that has begun has ended. */
   get between(): boolean {
     return this.#left === 0 && this.#header.length === 0;
   }
 }
 
-/** CommandLength of the command at an offset; never less than its header, so that a broken stream ends the walk. */
+/** CommandLength of the command at an offset, at least the header's length, so that a walk over broken data ends. */
 function commandLength(octets: Uint8Array, at: number): number {
   const length = (octets[at + 1] ?? 0) | ((octets[at + 2] ?? 0) << 8);
   return Math.max(length, COMMAND_HEADER_OCTETS);

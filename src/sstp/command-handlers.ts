@@ -1,6 +1,4 @@
-/**
- * What a connection does with each command that it receives [MS-GRVSSTP 3.1.5, 3.2.5, 3.3.5].
- */
+/** Handles each command that a connection receives [MS-GRVSSTP 3.1.5, 3.2.5, 3.3.5]. */
 
 import { isSameDevice } from "./address.ts";
 import type { Core, Mutable } from "./connection-state.ts";
@@ -48,7 +46,7 @@ const handlers: Handlers = {
   SessionStatus: handleSessionStatus,
 };
 
-/** Acts on one command; events and output of it are in the core afterwards. */
+/** Handles one command. Resulting events and output are left in the core. */
 export function handleCommand(core: Core, command: wire.Command): void {
   (handlers[command.command] as (core: Core, command: wire.Command) => void)(core, command);
 }
@@ -57,7 +55,7 @@ export function handleCommand(core: Core, command: wire.Command): void {
 
 function handleConnect(core: Core, connect: wire.Connect): void {
   const { settings } = core;
-  // Connect comes from the side that made the transport connection (assumed); the answering side sends none.
+  // Only the side that made the transport connection sends Connect (assumed).
   if (settings.outbound || core.state !== "transport layer connected") {
     violation(core, ProtocolError, `Connect in state '${core.state}'`);
     return;
@@ -82,22 +80,22 @@ function handleConnect(core: Core, connect: wire.Connect): void {
   });
 }
 
-/** The ResponseId that the engine itself can tell [3.1.5.1]; what needs a user database is the owner's. */
+/** The ResponseId as far as the engine can decide [3.1.5.1]. Checks that need a user database are the owner's. */
 function responseToConnect({ settings }: Core, connect: wire.Connect): number {
   if (!settings.localDeviceURLs.some((url) => isSameDevice(url, connect.targetDeviceURL))) {
     return ConnectResponseId.WrongDevice;
   }
   const { majorVersionNumber: major, minorVersionNumber: minor } = connect;
   if (major > settings.version.major) {
-    // Which of the two "depends on the sender's minor version"; how it does is assumed.
+    // The choice "depends on the sender's minor version"; how is assumed.
     return minor <= settings.version.minor ? ConnectResponseId.WillUpgrade : ConnectResponseId.WontUpgrade;
   }
-  // There is no form of the commands below 1.5, so a lower minor version is as old as a lower major one (assumed).
+  // Versions below 1.5 have no known format, so a lower minor version counts like a lower major one (assumed).
   if (major < settings.version.major || minor < VERSION_1_5.minor) return ConnectResponseId.NewVersionRequired;
   return ConnectResponseId.Ok;
 }
 
-/** The lower of two versions [4.1.1]; the peer's minor version may be above any that is known here. */
+/** The lower of two versions [4.1.1]. The peer's minor version may be higher than any known here. */
 function commonVersion(own: wire.Version, peerMinor: number): wire.Version {
   return own.minor < 6 || peerMinor < 6 ? VERSION_1_5 : VERSION_1_6;
 }
@@ -141,7 +139,7 @@ function handleConnectAuthenticate(core: Core, authenticate: wire.ConnectAuthent
 }
 
 function handleConnectClose(core: Core, { messageCount, reasonId, returnTime }: wire.ConnectClose): void {
-  // A count that is too high cannot be answered any more; taking it for none loses nothing but a repetition.
+  // An excessive count cannot be reported any more. Ignoring it only causes messages to be resent.
   const messages = core.ledger.acknowledge(messageCount);
   if (messages !== undefined && messages.length > 0) core.events.push({ type: "acknowledged", messages });
   const resting = reasonId === ConnectCloseReasonId.Resting ? { returnTime } : {};
@@ -149,7 +147,7 @@ function handleConnectClose(core: Core, { messageCount, reasonId, returnTime }: 
   core.events.push({ type: "closed", ...finish(core, { by: "peer", cause: "close", reasonId, ...resting, detail }) });
 }
 
-/** Acts on a MessageCount [3.1.5.19]; false when it was too high and the connection was closed for it (assumed). */
+/** Handles a MessageCount [3.1.5.19]. False if it was too high and the connection was closed (assumed). */
 function handleAcknowledgement(core: Core, messageCount: number): boolean {
   if (messageCount === 0) return true;
   const messages = core.ledger.acknowledge(messageCount);
@@ -163,7 +161,7 @@ function handleAcknowledgement(core: Core, messageCount: number): boolean {
 
 // ----------------------------------------------------------------------------------------------------------- sessions
 
-/** Whether a session of that id may begin; closes the connection when not [3.1.5.5, 3.3.5.6, 3.3.5.14]. */
+/** Whether a session with this id may begin; closes the connection if not [3.1.5.5, 3.3.5.6, 3.3.5.14]. */
 function mayBegin(core: Core, what: string, sessionId: number): boolean {
   if (core.state === "established" && core.sessions.get(sessionId) === undefined) return true;
   const problem = core.state === "established" ? "which exists already" : `in state '${core.state}'`;
@@ -187,7 +185,7 @@ function beginInbound(core: Core, sessionId: number, addressing: InboundSession[
   return false;
 }
 
-/** Answers an opening that makes no session; Ok among the answers is that for a FanoutOpen without entries. */
+/** Responds to an opening that creates no session. Ok is the response to a FanoutOpen without entries. */
 function refuseInbound(core: Core, sessionId: number, responseId: number): void {
   const session = core.sessions.get(sessionId);
   if (session !== undefined) core.sessions.remove(session, false);
@@ -197,7 +195,7 @@ function refuseInbound(core: Core, sessionId: number, responseId: number): void 
 function handleOpen(core: Core, open: wire.Open): void {
   const { sessionId, resourceURL, identityURL, deviceURL } = open;
   if (!mayBegin(core, "Open", sessionId)) return;
-  // The identity MUST NOT be empty [2.2.5.1]; the answer to one that is empty is assumed, after [3.3.5.6].
+  // The identity MUST NOT be empty [2.2.5.1]; the response to an empty one is assumed, after [3.3.5.6].
   if (identityURL === "" && resourceURL !== WAN_DPP_RESOURCE_URL) {
     refuseInbound(core, sessionId, OpenResponseId.Unknown);
     return;
@@ -218,7 +216,9 @@ function handleFanoutOpen(core: Core, open: wire.FanoutOpen): void {
   if (beginInbound(core, sessionId, addressing)) core.events.push({ type: "fanoutOpen", sessionId, ...addressing });
 }
 
-/** A command about a session of ours: ignored when it crossed our Close, otherwise against the rules. */
+/**
+ * Handles a command for an unknown session of ours: ignored if it may have crossed our Close, otherwise a violation.
+ */
 function handleStranger(core: Core, what: string, sessionId: number): void {
   if (core.sessions.get(sessionId) !== undefined) {
     violation(core, ProtocolError, `${what} for session ${sessionId}, which is of another kind`);
@@ -231,7 +231,7 @@ function handleStranger(core: Core, what: string, sessionId: number): void {
 function handleOpenResponse(core: Core, { sessionId, responseId }: wire.OpenResponse): void {
   const session = core.sessions.find(sessionId, "outbound");
   if (session === undefined) {
-    // As with Close, messages of a session that both sides ended are off both lists: see ledger.ts.
+    // As with Close, messages of a session that both sides ended leave both lists: see message-ledger.ts.
     if (responseId === OpenResponseId.Ok || responseId === OpenResponseId.OkStopSending) {
       handleStranger(core, "OpenResponse", sessionId);
       return;
@@ -293,7 +293,8 @@ function handleClose(core: Core, { sessionId, reasonId }: wire.Close): void {
   const session = core.sessions.get(sessionId);
   const ours = session === undefined || session.kind === "outbound";
   const unacknowledged = ours ? core.ledger.dropOutbound(sessionId) : [];
-  // Unknown: to be ignored [3.1.5.9], but for messages sent before our own Close, which the peer does not count.
+  // Ignore unknown sessions [3.1.5.9], except to drop messages sent before our own Close, which the peer does not
+  // count.
   if (session === undefined && unacknowledged.length === 0) return;
   if (session !== undefined) core.sessions.remove(session, false);
   core.events.push({
@@ -310,9 +311,9 @@ function handleClose(core: Core, { sessionId, reasonId }: wire.Close): void {
 // ----------------------------------------------------------------------------------------------------------- messages
 
 /**
- * The session that a Message, Data or EndMessage belongs to. Without one the connection is closed [3.1.5.10, 3.1.5.11],
- * unless this side closed the session a short while ago: then the peer may not have known yet, and the command is
- * ignored, which the rule about sessions that are unknown does not forbid (assumed).
+ * The session of a Message, Data or EndMessage. If there is none, the connection is closed [3.1.5.10, 3.1.5.11], unless
+ * this side closed the session recently: the peer may not know yet, so the command is ignored, which the rule on
+ * unknown sessions does not forbid (assumed).
  */
 function receivingSession(core: Core, what: string, sessionId: number): InboundSession | undefined {
   const session = core.sessions.get(sessionId);
@@ -350,7 +351,7 @@ function handleMessage(core: Core, message: wire.Message): void {
     outOfOrder(core, "Message", session);
     return;
   }
-  // The acknowledgement is the connection's, and so counts on a session that was closed as well.
+  // Acknowledgements belong to the connection, so they count even on a closed session.
   if (core.closed !== undefined || !handleAcknowledgement(core, message.messageCount)) return;
   if (session === undefined) return;
   const fields = receivedFields(message);
@@ -370,7 +371,7 @@ function handleData(core: Core, { sessionId, data }: wire.Data): void {
   if (data.length > 0) core.events.push({ type: "data", sessionId, octets: data });
 }
 
-// Directly after Message it ends an empty message; order and answers as for Data (assumed) [3.1.5.12].
+// An EndMessage right after Message ends an empty message; order and responses as for Data (assumed) [3.1.5.12].
 function handleEndMessage(core: Core, { sessionId }: wire.EndMessage): void {
   const session = receivingSession(core, "EndMessage", sessionId);
   if (session === undefined) return;
@@ -410,7 +411,7 @@ function handleSecurityOpen(core: Core, command: wire.Attach | wire.Register): v
   }
 }
 
-// What answers it on an unknown attach session is assumed, after the commands of data sessions.
+// The response for an unknown attach session is assumed, by analogy with data sessions.
 function handleAttachAuthenticate(core: Core, command: wire.AttachAuthenticate): void {
   const { eventId, authenticationToken: token } = command;
   const session = core.sessions.get(eventId);

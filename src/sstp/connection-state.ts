@@ -1,6 +1,6 @@
 /**
- * The state of a connection and the steps that both its methods (`connection.ts`) and its reception of commands
- * (`inbound.ts`) take.
+ * The state of a connection, and the steps shared by its methods (`connection.ts`) and its command handlers
+ * (`command-handlers.ts`).
  */
 
 import { Decoder } from "./decoder.ts";
@@ -14,82 +14,87 @@ import type { Command, Version } from "./wire.ts";
 import { ConnectCloseReasonId, ConnectResponseId, VERSION_1_6 } from "./wire.ts";
 import type { WireErrorCode } from "./wire-error.ts";
 
-/** How to make a {@link Connection}. Times are milliseconds of whatever clock gives `now`. */
+/** Options of a {@link Connection}. Times are milliseconds of the clock that gives `now`. */
 export interface ConnectionOptions {
-  /** A relay takes Attach, Register and ConnectAuthenticate; a client takes them for violations. */
+  /** A relay accepts Attach, Register and ConnectAuthenticate; for a client they are violations. */
   readonly role: "client" | "relay";
-  /** This side made the transport connection: it sends Connect, and its sessions have odd ids. */
+  /** Whether this side made the transport connection. If so, it sends Connect and uses odd session ids. */
   readonly outbound: boolean;
-  /** The URLs of this device, at least one; the originator sends them, the responder checks its target by them. */
+  /** URLs of this device, at least one. The originator sends them; the responder checks its target against them. */
   readonly localDeviceURLs: readonly string[];
-  /** The time of making. */
+  /** The current time. */
   readonly now: number;
-  /** The highest version to speak. Default 1.6. */
+  /** Highest version to use. Default 1.6. */
   readonly version?: Version | undefined;
   /** `<vendor> <product> <version> <build>` [2.2.1.1]. Default `Grooveway Client 0.1 1`, or `Grooveway Relay 0.1 1`. */
   readonly productVersion?: string | undefined;
-  /** PeerProductCapabilities: what this side says of itself in Connect or ConnectResponse. Default none [2.2.1.1]. */
+  /** PeerProductCapabilities sent in Connect or ConnectResponse. Default: empty [2.2.1.1]. */
   readonly capabilities?: string | undefined;
   /** Message Acknowledgment Timer: how long processed messages may stay unacknowledged. Default 5000 [3.1.2.1]. */
   readonly acknowledgeAfter?: number | undefined;
-  /** A Noop is sent when nothing else was for so long. Default 0: never. */
+  /** Silence after which a Noop is sent. Default 0: never. */
   readonly keepAlive?: number | undefined;
-  /** The same while received messages are not processed: others may wait to be asked instead. Default 0: as `keepAlive`. */
+  /**
+   * The same while received messages are unprocessed, since others may be waiting for them. Default 0: as `keepAlive`.
+   */
   readonly busyKeepAlive?: number | undefined;
-  /** The connection is given up when nothing was received for so long. Default 0: never. */
+  /** Time without receiving anything after which the connection is given up. Default 0: never. */
   readonly receiveTimeout?: number | undefined;
-  /** MultidropSupported: fanout to recipients of this relay. Default false; MUST be false on a client [3.1.1.1]. */
+  /** MultidropSupported: fanout to this relay's recipients. Default false; MUST be false on a client [3.1.1.1]. */
   readonly multidropSupported?: boolean | undefined;
   /** SingleHopSupported: fanout through other relays. Default false; MUST be false on a client [3.1.1.1]. */
   readonly singleHopSupported?: boolean | undefined;
   /**
-   * Sessions that each side may have open. Default 4096. A session of the peer above it is refused alone, by
-   * OpenResponse Unknown or Close InternalError, so that the sessions below it live on.
+   * Maximum open sessions per side. Default 4096. A further session of the peer is refused by OpenResponse Unknown or
+   * Close InternalError; the others continue.
    */
   readonly maxSessions?: number | undefined;
-  /** Characters of URLs kept for sessions of the peer. Default 4 Mi; above it OpenResponse Unknown. */
+  /**
+   * Maximum characters of URLs kept for the peer's sessions. Default 4 Mi. A further session is refused by OpenResponse
+   * Unknown.
+   */
   readonly maxAddressing?: number | undefined;
   /**
-   * Inbound messages that may wait to be processed. Default 16384. Above it the connection ends by ConnectClose
-   * Resting: slow down the peer before that, by `setAvailability(..., "notReady")` or by not reading the transport.
+   * Maximum unprocessed inbound messages. Default 16384. More end the connection by ConnectClose Resting, so slow the
+   * peer down earlier: call `setAvailability(..., "notReady")` or stop reading the transport.
    */
   readonly maxUnprocessed?: number | undefined;
 }
 
-/** Options with their defaults. */
+/** Options with defaults applied. */
 export type Settings = { readonly [K in keyof ConnectionOptions]-?: Exclude<ConnectionOptions[K], undefined> };
 
-/** ConnectionState [3.1.1.2]; a connection that is over stays 'aborting'. */
+/** ConnectionState [3.1.1.2]. A closed connection stays 'aborting'. */
 export type ConnectionState = "transport layer connected" | "connecting" | "established" | "aborting";
 
-/** Seconds that a peer is asked to stay away when it has sent more than is allowed to wait here. */
+/** Seconds that a peer is asked to stay away after it exceeded maxUnprocessed. */
 const OVERLOAD_RETURN_SECONDS = 5;
 
 export interface Core {
   readonly settings: Settings;
   state: ConnectionState;
-  /** Of the connection once 'established', before that our highest. */
+  /** The connection's version once 'established'; before that, our highest. */
   version: Version;
   closed: Closed | undefined;
   now: number;
   lastSent: number;
   lastReceived: number;
-  /** When the Message Acknowledgment Timer fires; Infinity when it does not run. */
+  /** When the Message Acknowledgment Timer fires; Infinity if it is stopped. */
   acknowledgeAt: number;
-  /** A Noop is to be made when output is next taken, unless a Message acknowledges first. */
+  /** Whether the next `output` must produce a Noop, unless a Message acknowledges first. */
   acknowledgeNow: boolean;
   sessions: SessionTable;
   ledger: Ledger;
   decoder: Decoder;
   readonly output: Output;
-  /** Where events go; taken by the call that is running. */
+  /** Events of the current call, which returns them. */
   events: ConnectionEvent[];
 }
 
-/** For an object that is being made: fields that are absent must not be there as undefined. */
+/** For building an object: absent optional fields must be missing, not undefined. */
 export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** @throws StateError `invalid-argument`, always. */
+/** @throws StateError `invalid-argument`, always */
 export function invalid(message: string): never {
   throw new StateError("invalid-argument", message);
 }
@@ -148,7 +153,7 @@ export function send(core: Core, command: Command): void {
   core.output.command(command, core.version);
 }
 
-/** Answers Connect: in the version of the connection when Ok, otherwise saying the highest version of this side. */
+/** Sends ConnectResponse: with the connection's version if Ok, otherwise with this side's highest. */
 export function sendConnectResponse(core: Core, responseId: number, retryTime: number, token: Uint8Array): void {
   const version = responseId === ConnectResponseId.Ok ? core.version : core.settings.version;
   send(core, {
@@ -163,43 +168,43 @@ export function sendConnectResponse(core: Core, responseId: number, retryTime: n
   });
 }
 
-/** The connection is 'established' in this version. */
+/** Marks the connection 'established' in this version. */
 export function establish(core: Core, version: Version): void {
   core.state = "established";
   core.version = version;
   core.decoder.version = version;
 }
 
-/** The MessageCount was written: nothing is due, and the timer MUST stop [3.1.4.6]. */
+/** Call when a MessageCount has been written: nothing is due, and the timer MUST stop [3.1.4.6]. */
 export function acknowledgementSent(core: Core): void {
   core.ledger.acknowledgementSent();
   core.acknowledgeAt = Number.POSITIVE_INFINITY;
   core.acknowledgeNow = false;
 }
 
-/** Sends what is due, if anything, by Noop [3.1.4.7]. */
+/** Sends a due acknowledgement by Noop [3.1.4.7]. */
 export function flushAcknowledgement(core: Core): void {
   if (core.ledger.due === 0) return;
   send(core, { command: "Noop", messageCount: core.ledger.due });
   acknowledgementSent(core);
 }
 
-/** Messages may have become due: sees to it that they are acknowledged in time [3.1.4.7]. */
+/** Ensures that due messages are acknowledged in time [3.1.4.7]. */
 export function scheduleAcknowledgement(core: Core): void {
   if (core.closed !== undefined || core.ledger.due === 0) return;
   if (core.ledger.urgent) core.acknowledgeNow = true;
   if (core.acknowledgeAt === Number.POSITIVE_INFINITY) core.acknowledgeAt = core.now + core.settings.acknowledgeAfter;
 }
 
-/** This side closes a session of the peer, or refuses it after all; see `ledger.ts` for its messages. */
+/** Drops a session of the peer that this side closes or refuses. For its messages see `message-ledger.ts`. */
 export function dropInboundSession(core: Core, session: InboundSession): void {
-  // Before OpenResponse the peer cannot have sent a message, so there is nothing to ignore later.
+  // Before OpenResponse the peer cannot have sent messages, so there are none to ignore later.
   core.sessions.remove(session, session.receiver !== "none");
   core.ledger.dropInbound(session.sessionId);
   scheduleAcknowledgement(core);
 }
 
-/** Ends the connection in this engine; what is in the output may still be taken. */
+/** Ends the connection. Pending output can still be taken. */
 export function finish(core: Core, closed: Omit<Closed, "unacknowledged">): Closed {
   const done: Closed = { ...closed, unacknowledged: core.ledger.unacknowledged };
   core.state = "aborting";
@@ -211,7 +216,7 @@ export function finish(core: Core, closed: Omit<Closed, "unacknowledged">): Clos
   return done;
 }
 
-/** Sends ConnectClose with the acknowledgement that is due [3.1.4.2] and ends the connection. */
+/** Sends ConnectClose with the due acknowledgement [3.1.4.2] and ends the connection. */
 export function sendConnectClose(
   core: Core,
   reasonId: number,
@@ -222,13 +227,13 @@ export function sendConnectClose(
   return finish(core, { by: "self", reasonId, ...(returnTime > 0 ? { returnTime } : {}), ...why });
 }
 
-/** The peer broke a rule. */
+/** Ends the connection because the peer violated the protocol. */
 export function violation(core: Core, reasonId: number, detail: string, wireError?: WireErrorCode): void {
   const why = { cause: "violation" as const, detail, ...(wireError === undefined ? {} : { wireError }) };
   core.events.push({ type: "closed", ...sendConnectClose(core, reasonId, 0, why) });
 }
 
-/** The peer has sent more messages than may wait; Resting is the one reason that asks it to come again (assumed). */
+/** Ends the connection because too many messages are unprocessed. Only Resting asks the peer to return (assumed). */
 export function overload(core: Core): void {
   const why = { cause: "limit" as const, detail: `more than ${core.settings.maxUnprocessed} messages unprocessed` };
   const closed = sendConnectClose(core, ConnectCloseReasonId.Resting, OVERLOAD_RETURN_SECONDS, why);

@@ -1,6 +1,6 @@
 /**
- * One SSTP connection [MS-GRVSSTP 3.1], for either side of it and either role. It touches no socket and no clock:
- * octets and the time go in; octets, events and the next deadline come out.
+ * One SSTP connection [MS-GRVSSTP 3.1], for either side and either role. Uses no socket and no clock: bytes and the
+ * time go in; bytes, events and the next deadline come out.
  */
 
 import { handleCommand } from "./command-handlers.ts";
@@ -50,25 +50,27 @@ import {
 } from "./wire.ts";
 import { WireError } from "./wire-error.ts";
 
-/** ResourceHandlerAvailability [3.1.5.5]: takes messages, does not for now, or never will. */
+/** ResourceHandlerAvailability [3.1.5.5]: accepts messages, accepts none for now, or never will. */
 export type Availability = "ready" | "notReady" | "fault";
 
 const NO_TOKEN = new Uint8Array(0);
-/** Octets of the Noop that an acknowledgement waits to be sent by. */
+/** Octets of the Noop that will carry a pending acknowledgement. */
 const NOOP_OCTETS = 7;
 
 /**
  * The engine of one connection.
  *
- * The owner gives what the transport delivers to `receive`, sends what `output` gives, and calls `advance` when
- * `deadline` has come. After any call `pendingOctets` says whether there is something to send; when it grows, the owner
- * stops making more (back-pressure is the owner's: the engine never refuses data).
+ * The owner passes received bytes to `receive`, sends what `output` returns, and calls `advance` at `deadline`. After
+ * any call, `pendingOctets` tells whether there is output. The engine never refuses data: back-pressure is up to the
+ * owner, who must stop sending while `pendingOctets` grows.
  *
- * Calls throw {@link StateError} when the state forbids them, and `WireError` when an argument cannot be said on the
- * wire; the state is then as before. What a peer sends never makes a call throw: a violation closes the connection, and
- * `closed` tells of it. Every connection ends with one `closed` event, or with a call of `close`, `refuseConnect` or
- * `acceptConnect({ tooMany: true })`, which set the `closed` property and cause no event. After that `receive` and
- * `advance` return nothing, `output` still gives what was written, and the transport is to be ended.
+ * Calls throw {@link StateError} if the state forbids them and `WireError` if an argument cannot be encoded; the state
+ * is then unchanged. Received data never makes a call throw: a violation closes the connection and is reported in
+ * `closed`.
+ *
+ * Every connection ends with one `closed` event, or with a call of `close`, `refuseConnect` or `acceptConnect({
+ * tooMany: true })`, which set the `closed` property without an event. Afterwards `receive` and `advance` return
+ * nothing, `output` still returns what was written, and the owner must end the transport.
  */
 export class Connection {
   readonly #core: Core;
@@ -77,7 +79,7 @@ export class Connection {
     return this.#core.closed === undefined;
   };
 
-  /** @throws StateError `invalid-argument` for options that contradict the protocol. */
+  /** @throws StateError `invalid-argument` for options that contradict the protocol */
   constructor(options: ConnectionOptions) {
     this.#core = createCore(options);
   }
@@ -85,9 +87,9 @@ export class Connection {
   // ------------------------------------------------------------------------------------------------ octets and time
 
   /**
-   * Takes octets that the transport delivered, split anywhere. `octets` may be empty.
+   * Handles bytes from the transport, split anywhere. `octets` may be empty.
    *
-   * @param now milliseconds, of the clock that all calls use.
+   * @param now milliseconds of the clock that all calls use
    */
   receive(octets: Uint8Array, now: number): ConnectionEvent[] {
     const core = this.#core;
@@ -103,7 +105,7 @@ export class Connection {
     return this.#takeEvents();
   }
 
-  /** Fires the timers that are due. */
+  /** Fires due timers. */
   advance(now: number): ConnectionEvent[] {
     const core = this.#core;
     if (core.closed !== undefined) return [];
@@ -119,7 +121,7 @@ export class Connection {
     }
     if (now >= this.#keepAliveDeadline()) {
       core.lastSent = now;
-      // What waits to be sent keeps the connection alive just as well.
+      // Pending output keeps the connection alive too.
       if (this.pendingOctets === 0) {
         send(core, { command: "Noop", messageCount: core.ledger.due });
         acknowledgementSent(core);
@@ -128,16 +130,16 @@ export class Connection {
     return this.#takeEvents();
   }
 
-  /** When `advance` is to be called, at the latest; Infinity when nothing is waiting for the time. */
+  /** When to call `advance` at the latest; Infinity for never. */
   get deadline(): number {
     return Math.min(this.#core.acknowledgeAt, this.#keepAliveDeadline(), this.#receiveDeadline());
   }
 
   /**
-   * Takes what is to be sent: blocks of whole commands, at most 65536 octets each, which belong to the caller. An
-   * acknowledgement that is urgent or overdue is made here, so that many `complete` calls give one.
+   * Takes the output: blocks of whole commands, at most 65536 octets each, owned by the caller. A due acknowledgement
+   * is created here, so that many `complete` calls share one.
    *
-   * @param now when the octets are sent, for `keepAlive`; without it the time of the last call counts.
+   * @param now when the output is sent, for `keepAlive`; default: the time of the last call
    */
   output(now?: number): Uint8Array<ArrayBuffer>[] {
     const core = this.#core;
@@ -148,19 +150,21 @@ export class Connection {
     return blocks;
   }
 
-  /** Octets that `output` would give. */
+  /** Bytes that `output` would return. */
   get pendingOctets(): number {
     const core = this.#core;
     return core.output.pending + (core.acknowledgeNow && core.ledger.due > 0 ? NOOP_OCTETS : 0);
   }
 
-  /** Whether `output` would give an acknowledgement and nothing else: where each write costs much, it may wait a little. */
+  /**
+   * Whether `output` would return only an acknowledgement. Where each write is expensive it may be delayed a little.
+   */
   get onlyAcknowledges(): boolean {
     const core = this.#core;
     return core.output.pending === 0 && core.acknowledgeNow && core.ledger.due > 0;
   }
 
-  /** The transport ended: closes the connection, unless it is closed already. */
+  /** Call when the transport has ended. Closes the connection if it is open. */
   transportLost(): ConnectionEvent[] {
     const core = this.#core;
     if (core.closed !== undefined) return [];
@@ -176,31 +180,31 @@ export class Connection {
     return this.#core.state;
   }
 
-  /** How the connection ended; undefined while it has not. */
+  /** How the connection ended; undefined while it is open. */
   get closed(): Closed | undefined {
     return this.#core.closed;
   }
 
-  /** Version of the connection once it is 'established', before that the highest that this side speaks. */
+  /** The connection's version once 'established'; before that, this side's highest. */
   get version(): Version {
     return this.#core.version;
   }
 
-  /** Numbers of the messages sent and not acknowledged, oldest first (OutboundMessageList [3.1.1.2]). */
+  /** Numbers of the messages sent and not yet acknowledged, oldest first (OutboundMessageList [3.1.1.2]). */
   get unacknowledged(): number[] {
     return [...(this.#core.closed?.unacknowledged ?? this.#core.ledger.unacknowledged)];
   }
 
-  /** Inbound messages that wait to be completed, or for one before them to be (InboundMessageList [3.1.1.2]). */
+  /** Number of inbound messages that are not completed, or behind one that is not (InboundMessageList [3.1.1.2]). */
   get unprocessed(): number {
     return this.#core.ledger.unprocessed;
   }
 
   /**
-   * Sends Connect [2.2.1]; `connected` or `refused` answers.
+   * Sends Connect [2.2.1]. The result is a `connected` or `refused` event.
    *
-   * @param token security message for the peer, at most about 65000 octets.
-   * @throws StateError `cannot-connect` on the side that did not make the transport connection, and the second time.
+   * @param token security message for the peer, at most about 65000 octets
+   * @throws StateError `cannot-connect` on the side that did not make the transport connection, or on a second call
    */
   connect(targetDeviceURL: string, token: Uint8Array = NO_TOKEN): void {
     const core = notClosed(this.#core);
@@ -223,8 +227,8 @@ export class Connection {
   /**
    * Answers `connect` with Ok: the connection is 'established'.
    *
-   * @param options.tooMany the device has more connections than NumberOfConcurrentDeviceConnections, which its owner
-   *   counts: Ok is then followed by ConnectClose CrossedConnections, and the connection is closed [3.1.5.1].
+   * @param options.tooMany the device has more connections than NumberOfConcurrentDeviceConnections, counted by the
+   *   owner: Ok is followed by ConnectClose CrossedConnections, and the connection is closed [3.1.5.1]
    */
   acceptConnect(options: { token?: Uint8Array | undefined; tooMany?: boolean | undefined } = {}): void {
     const core = answering(this.#core);
@@ -237,9 +241,9 @@ export class Connection {
   }
 
   /**
-   * Answers `connect` with another ResponseId; the connection is closed, without ConnectClose.
+   * Answers `connect` with another ResponseId. Closes the connection without ConnectClose.
    *
-   * @param retryTime seconds; MUST be given with TryLater [3.1.5.1].
+   * @param retryTime seconds; MUST be given with TryLater [3.1.5.1]
    */
   refuseConnect(responseId: number, retryTime = 0, token: Uint8Array = NO_TOKEN): void {
     const core = answering(this.#core);
@@ -251,7 +255,9 @@ export class Connection {
     finish(core, { by: "self", cause: "refused", responseId, ...returnTime, detail });
   }
 
-  /** Sends ConnectAuthenticate, the answer to the challenge in `connected` [2.2.3]. Token at most 2050 octets. */
+  /**
+   * Sends ConnectAuthenticate, the answer to the challenge in `connected` [2.2.3]. The token has at most 2050 octets.
+   */
   connectAuthenticate(token: Uint8Array): void {
     const core = established(this.#core);
     if (!core.settings.outbound) invalid("ConnectAuthenticate is for the side that sent Connect");
@@ -259,11 +265,11 @@ export class Connection {
   }
 
   /**
-   * Ends the connection by ConnectClose, which carries the acknowledgement that is due [3.1.4.2]. Without effect when it
-   * is closed already. Before Connect there is no one to tell, so nothing is sent.
+   * Ends the connection by ConnectClose, which carries the due acknowledgement [3.1.4.2]. No effect if already closed.
+   * Before Connect nothing is sent.
    *
-   * @param reasonId a ConnectCloseReasonId.
-   * @param returnTime seconds, with Resting.
+   * @param reasonId a ConnectCloseReasonId
+   * @param returnTime seconds, with Resting
    */
   close(reasonId: number, returnTime = 0): void {
     const core = this.#core;
@@ -273,7 +279,7 @@ export class Connection {
     else sendConnectClose(core, reasonId, returnTime, { cause: "close", detail });
   }
 
-  /** Sends Noop with the acknowledgement that is due, 0 for none [2.2.13]. */
+  /** Sends Noop with the due acknowledgement, or 0 [2.2.13]. */
   noop(): void {
     const core = established(this.#core);
     send(core, { command: "Noop", messageCount: core.ledger.due });
@@ -282,7 +288,7 @@ export class Connection {
 
   // ------------------------------------------------------------------------------------------------------- sessions
 
-  /** The session of that id, attach and register sessions included. */
+  /** The session with that id, including attach and register sessions. */
   session(sessionId: number): Readonly<Session> | undefined {
     return this.#core.sessions.get(sessionId);
   }
@@ -293,10 +299,10 @@ export class Connection {
   }
 
   /**
-   * Opens a session to one destination [3.1.4.3.2]; `sessionState` or `sessionRefused` answers. An empty `deviceURL`
-   * makes it identity-targeted. `identityURL` is empty only for the resource `grooveWanDPP`.
+   * Opens a session to one destination [3.1.4.3.2]. The result is a `sessionState` or `sessionRefused` event. An empty
+   * `deviceURL` makes it identity-targeted. `identityURL` may be empty only for the resource `grooveWanDPP`.
    *
-   * @returns the SessionId.
+   * @returns the SessionId
    */
   open(entry: AddressingEntry): number {
     const { resourceURL, identityURL, deviceURL } = entry;
@@ -311,10 +317,10 @@ export class Connection {
   }
 
   /**
-   * Opens a fanout session by a relay [3.1.4.3.3]; `sessionState` or `sessionRefused` answers, and `sessionStatus` tells
-   * of entries that cannot be reached, by their index in `entries`.
+   * Opens a fanout session through a relay [3.1.4.3.3]. The result is a `sessionState` or `sessionRefused` event.
+   * `sessionStatus` events report unreachable entries by their index in `entries`.
    *
-   * @returns the SessionId.
+   * @returns the SessionId
    */
   openFanout(addressing: FanoutAddressing): number {
     if (addressing.entries.length === 0) invalid("a fanout session needs an entry: the receiver removes one without");
@@ -327,9 +333,9 @@ export class Connection {
   }
 
   /**
-   * Answers `open` and `fanoutOpen`, and tells of later changes, each time by OpenResponse (later ones assumed) [3.1.5.5]:
-   * ready gives Ok, notReady OkStopSending. The sender may finish what is under way when it is stopped, so some messages
-   * still come. fault gives Unknown and drops the session with the messages on it that are not yet acknowledged.
+   * Answers `open` and `fanoutOpen` and reports later changes, each by OpenResponse (later ones assumed) [3.1.5.5].
+   * ready sends Ok. notReady sends OkStopSending; the sender may finish what is in progress, so a few messages may
+   * still arrive. fault sends Unknown and drops the session with its unacknowledged messages.
    */
   setAvailability(sessionId: number, availability: Availability): void {
     const core = established(this.#core);
@@ -349,13 +355,13 @@ export class Connection {
   }
 
   /**
-   * Closes a session of either side, an attach or register session too [3.1.4.4]. Its state goes at once.
+   * Closes a session of either side, including attach and register sessions [3.1.4.4]. Its state is dropped at once.
    *
-   * On a session of ours a message that was begun is abandoned thereby, which is the only way to do so; messages sent
-   * whole stay outstanding and will be acknowledged. On a session of the peer its messages that are not complete go: the
-   * peer learns that they are unacknowledged. What it still has under way on that session is ignored.
+   * On a session of ours this is the only way to abandon a message that has begun; complete messages stay outstanding
+   * and will be acknowledged. On a session of the peer, incomplete messages are dropped and the peer learns that they
+   * are unacknowledged; whatever it still sends on that session is ignored.
    *
-   * @param reasonId a CloseReasonId.
+   * @param reasonId a CloseReasonId
    */
   closeSession(sessionId: number, reasonId: number): void {
     const core = established(this.#core);
@@ -368,12 +374,12 @@ export class Connection {
   }
 
   /**
-   * Tells the originator of a fanout session that entries are out of reach for good [2.2.8]. Entries told of before are
-   * passed over. For statuses 1 to 3, which are about a relay, all entries by the same relay are included.
+   * Tells the originator of a fanout session that entries are permanently unreachable [2.2.8]. Entries already reported
+   * are skipped. Statuses 1 to 3 concern a relay and include all entries through it.
    *
-   * @param statusId a SessionStatusId.
-   * @param indexes of entries of `fanoutOpen`.
-   * @returns the indexes that were told of, and how many entries remain.
+   * @param statusId a SessionStatusId
+   * @param indexes of entries of `fanoutOpen`
+   * @returns the indexes reported, and how many entries remain
    */
   sessionStatus(
     sessionId: number,
@@ -395,11 +401,11 @@ export class Connection {
   // ------------------------------------------------------------------------------------------------------- messages
 
   /**
-   * Begins a message on a session that is 'ready' [3.1.4.6]. Messages of different sessions may interleave. The protocol
-   * cannot abandon a message other than by closing its session.
+   * Begins a message on a 'ready' session [3.1.4.6]. Messages of different sessions may interleave. The only way to
+   * abandon a message is to close its session.
    *
-   * The engine numbers messages and keeps no data of them: who wants to send them again on another connection has them
-   * in a store anyway, and a second copy here would only be lost with the connection.
+   * The engine numbers messages but does not keep their data. To resend on another connection, the owner needs its own
+   * copy; one here would be lost with the connection.
    */
   beginMessage(sessionId: number, fields: MessageFields = {}): void {
     const core = established(this.#core);
@@ -427,7 +433,7 @@ export class Connection {
     session.sending = "begun";
   }
 
-  /** Sends part of the message, of any length; it is split to 2048 octets each and copied. */
+  /** Sends part of the message, of any length. It is copied and split into Data commands of up to 2048 octets. */
   data(sessionId: number, octets: Uint8Array): void {
     const core = established(this.#core);
     const session = outbound(core, sessionId);
@@ -439,10 +445,10 @@ export class Connection {
   }
 
   /**
-   * Ends the message, which is outstanding from then on; also on a session that was suspended meanwhile. A message
-   * without data gets one empty Data command, as the order of commands asks for at least one.
+   * Ends the message, which is outstanding from then on. Allowed even if the session was suspended meanwhile. A message
+   * without data gets one empty Data command, since the command order requires at least one.
    *
-   * @returns its number, which `acknowledged` will carry; counted from 1 over the connection.
+   * @returns its number, as reported by `acknowledged`; counted from 1 per connection
    */
   endMessage(sessionId: number): number {
     const core = established(this.#core);
@@ -455,12 +461,12 @@ export class Connection {
   }
 
   /**
-   * The message of an `endMessage` event has been processed [3.1.4.7]. Messages are acknowledged in the order of their
-   * arrival, so one that is not completed holds up those behind it. The acknowledgement goes out with the next Message,
-   * at the next `output` when flag A asked for that, or after `acknowledgeAfter`.
+   * Marks the message of an `endMessage` event as processed [3.1.4.7]. Messages are acknowledged in order of arrival,
+   * so an incomplete one holds up those behind it. The acknowledgement goes out with the next Message, at the next
+   * `output` if flag A asked for that, or after `acknowledgeAfter`.
    *
-   * @param now for the timer; without it the time of the last call counts.
-   * @returns false when it no longer matters: the session or the connection was closed, or it was completed before.
+   * @param now for the timer; default: the time of the last call
+   * @returns false if it no longer matters: the session or connection is closed, or the message was completed before
    */
   complete(message: number, now?: number): boolean {
     const core = this.#core;
@@ -475,9 +481,9 @@ export class Connection {
   // ------------------------------------------------------------------------------------------------------- security
 
   /**
-   * Asks a relay to attach an account [2.2.14]; `attached`, `attachRefused` or `sessionClosed` answers.
+   * Asks a relay to attach an account [2.2.14]. The result is an `attached`, `attachRefused` or `sessionClosed` event.
    *
-   * @returns the EventId.
+   * @returns the EventId
    */
   attach(options: { accountURL: string; resourceURL?: string | undefined; token?: Uint8Array | undefined }): number {
     const { accountURL, resourceURL = "", token = NO_TOKEN } = options;
@@ -487,7 +493,7 @@ export class Connection {
     return eventId;
   }
 
-  /** Answers `attach` (again, if need be, after `attachAuthenticate`). To refuse, call `closeSession`. */
+  /** Answers `attach`, and again after `attachAuthenticate` if necessary. To refuse, call `closeSession`. */
   acceptAttach(eventId: number, token: Uint8Array = NO_TOKEN): void {
     requireSecurity(this.#core, eventId, "attach", false);
     send(this.#core, {
@@ -505,9 +511,9 @@ export class Connection {
   }
 
   /**
-   * Sends Register [2.2.17]; `registered` or `sessionClosed` answers.
+   * Sends Register [2.2.17]. The result is a `registered` or `sessionClosed` event.
    *
-   * @returns the EventId.
+   * @returns the EventId
    */
   register(token: Uint8Array): number {
     const eventId = newId(this.#core);
@@ -530,19 +536,19 @@ export class Connection {
   // ------------------------------------------------------------------------------------------------------- snapshot
 
   /**
-   * The whole state as plain data (JSON or structured clone), octets of an unfinished command included.
+   * The whole state as plain data (JSON or structured clone), including the bytes of an incomplete command.
    *
-   * @throws StateError `unsent-output`: take the output, and send it, before.
+   * @throws StateError `unsent-output`: take and send the output first
    */
   snapshot(): ConnectionSnapshot {
     return saveCore(this.#core);
   }
 
   /**
-   * Brings a connection back from a snapshot.
+   * Restores a connection from a snapshot.
    *
-   * @param options as for the connection that was saved; `now` is not looked at.
-   * @throws StateError `snapshot-format` when another release wrote the snapshot: make a new connection then.
+   * @param options as for the saved connection; `now` is ignored
+   * @throws StateError `snapshot-format` if another release wrote the snapshot; make a new connection then
    */
   static restore(snapshot: ConnectionSnapshot, options: ConnectionOptions): Connection {
     const connection = new Connection(options);

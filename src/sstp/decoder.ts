@@ -1,6 +1,4 @@
-/**
- * Octets to commands. What lies where is in `wire.ts`; this file only knows how each kind of field is read.
- */
+/** Decodes bytes to commands. Layouts are in `wire.ts`; this file only knows how to read each kind of field. */
 
 import type { Command, CommandName, FanoutDeviceEntry, FieldKind, Layout, Version } from "./wire.ts";
 import {
@@ -25,20 +23,20 @@ function u32(octets: Uint8Array, at: number): number {
   return (u16(octets, at) | (u16(octets, at + 2) << 16)) >>> 0;
 }
 
-/** String.fromCharCode takes its octets as arguments; more than this many could exceed the stack. */
+/** Bytes per String.fromCharCode call, which takes them as arguments; more could overflow the stack. */
 const TEXT_PIECE = 4096;
 
-/** Octets as a socket of Node gives them: its Buffer makes text of them in a fraction of the time. */
+/** A Node Buffer, which converts to text much faster. */
 interface Sliceable extends Uint8Array {
   latin1Slice(start: number, end: number): string;
 }
 
-/** The text of octets that are known to be ASCII, as all strings of SSTP are. */
+/** Converts ASCII bytes to text. All SSTP strings are ASCII. */
 export function textOf(octets: Uint8Array | Sliceable, start: number, end: number): string {
   if ("latin1Slice" in octets) return octets.latin1Slice(start, end);
   let text = "";
   for (let from = start; from < end; from += TEXT_PIECE) {
-    // Quicker than to give it a view of the octets: most texts are short.
+    // Faster than passing a view, since most texts are short.
     const codes = new Array<number>(Math.min(TEXT_PIECE, end - from));
     for (let i = 0; i < codes.length; i++) codes[i] = octets[from + i] as number;
     text += String.fromCharCode(...codes);
@@ -46,18 +44,18 @@ export function textOf(octets: Uint8Array | Sliceable, start: number, end: numbe
   return text;
 }
 
-/** Reads one field; undefined when it carries no value, or is absent. */
+/** Reads one field. Returns undefined if it has no value or is absent. */
 type ReadField = (reader: Reader) => unknown;
 
-/** Where a command is being read. Decoding of a command is synchronous and never re-entered, so one serves all. */
+/** Position in the command being read. Decoding is synchronous and not re-entrant, so one instance serves all. */
 class Reader {
   octets: Uint8Array = NO_OCTETS;
   at = 0;
   end = 0;
   version: Version = VERSION_1_6;
-  /** Of the Message that is being read. */
+  /** Flags of the Message being read. */
   flags = 0;
-  /** For errors. */
+  /** For error messages. */
   name: CommandName = "Noop";
   field = "";
 
@@ -106,14 +104,14 @@ class Reader {
     return textOf(octets, start, at);
   }
 
-  // A view: the caller decides whether it must outlive the chunk.
+  // Returns a view. The caller must copy it if it has to outlive the chunk.
   view(count: number): Uint8Array {
     const at = this.skip(count);
     return this.octets.subarray(at, at + count);
   }
 
   octets16(): Uint8Array {
-    // A Buffer's slice would be a view.
+    // Copy: a Buffer's slice would be a view.
     return new Uint8Array(this.view(this.u16()));
   }
 }
@@ -187,8 +185,8 @@ function readFields(name: CommandName, fields: Layout["fields"]): (reader: Reade
 const readMessage = readFields("Message", layouts.Message.fields);
 
 /**
- * With Data, what every message consists of: to put its fields in one by one would cost more than all else that is done
- * for it. The encoder has no such exceptions, so the tests hold these to the layouts.
+ * Fast paths for the commands that, with Data, make up every message: setting their fields one by one would dominate
+ * the cost. The encoder has no fast paths, so the tests check these against the layouts.
  */
 const quickReaders: { readonly [N in CommandName]?: (reader: Reader) => Command } = {
   Message(reader) {
@@ -212,7 +210,7 @@ const quickReaders: { readonly [N in CommandName]?: (reader: Reader) => Command 
   },
 };
 
-/** A layout made ready: what reads its fields is looked up once. */
+/** A layout with its field readers resolved. */
 interface CommandReader {
   readonly name: CommandName;
   readonly maxLength: number;
@@ -227,7 +225,7 @@ for (const name of Object.keys(layouts) as CommandName[]) {
   readerOf[id] = { name, maxLength, read: quickReaders[name] ?? readFields(name, fields) };
 }
 
-/** The layout that a header names, or the error that the header deserves: before anything is kept for it. */
+/** The layout for a header. Throws on an invalid header before anything is buffered for it. */
 function checkHeader(id: number, length: number): CommandReader {
   const layout = readerOf[id];
   if (layout === undefined) {
@@ -252,44 +250,44 @@ function readCommand(layout: CommandReader, octets: Uint8Array, at: number, leng
   if (reader.left > 0) {
     throw new WireError("trailing-octets", `${layout.name} has ${reader.left} octets after its last field`);
   }
-  // Or the chunk would stay for as long as nothing else is read.
+  // Release the chunk; otherwise it would stay in memory until the next read.
   reader.octets = NO_OCTETS;
   return command;
 }
 
-/** Takes each command as it is decoded; `false` ends the decoding: what is left of the chunk is dropped. */
+/** Receives each decoded command. Returning `false` stops the decoder and drops the rest of the chunk. */
 export type CommandSink = (command: Command) => boolean;
 
 /**
- * Finds the commands in a stream of octets that comes in chunks of any size.
+ * Extracts commands from a byte stream that arrives in chunks of any size.
  *
- * Data payloads are views of the chunk when they lie in it whole, so they are good for as long as the caller leaves the
- * chunk alone; everything else is copied. Between chunks at most one unfinished command (65535 octets) is kept.
+ * Data payloads that lie whole in a chunk are views of it, valid while the caller leaves the chunk unchanged.
+ * Everything else is copied. Between chunks at most one incomplete command (65535 octets) is kept.
  */
 export class Decoder {
-  /** Version of the connection. May be set from within the sink: the next command is read by it. */
+  /** The connection's version. The sink may change it; the next command uses the new value. */
   version: Version;
   readonly #header = new Uint8Array(COMMAND_HEADER_OCTETS);
   #partial: Uint8Array | undefined;
   #held = 0;
   #failure: WireError | undefined;
 
-  /** @param held octets of an unfinished command, as `held` of another decoder gave them. */
+  /** @param held bytes of an incomplete command, from `held` of another decoder */
   constructor(version: Version, held?: Uint8Array) {
     this.version = version;
     if (held !== undefined) this.#hold(held, 0);
   }
 
-  /** Copy of the octets kept of an unfinished command. */
+  /** A copy of the incomplete command's bytes. */
   get held(): Uint8Array {
     return (this.#partial ?? this.#header).slice(0, this.#held);
   }
 
   /**
-   * Decodes `chunk` and gives each command to `sink`, in order.
+   * Decodes `chunk` and passes each command to `sink`, in order.
    *
-   * @throws WireError at the first octets that are no command, after the commands before them went to `sink`. A stream
-   *   cannot be picked up again after that: every later call throws the same error.
+   * @throws WireError at the first bytes that are not a command, after earlier commands went to `sink`. The stream
+   *   cannot be resumed: every later call throws the same error
    */
   push(chunk: Uint8Array, sink: CommandSink): void {
     if (this.#failure !== undefined) throw this.#failure;
@@ -331,7 +329,7 @@ export class Decoder {
     if (at < end) this.#hold(chunk, at);
   }
 
-  /** Adds octets from `at` on to the unfinished command, up to its end; returns the offset after them. */
+  /** Appends bytes from `at` on to the incomplete command, up to its end. Returns the offset after them. */
   #hold(chunk: Uint8Array, at: number): number {
     let next = at;
     while (this.#partial === undefined) {
@@ -352,9 +350,9 @@ export class Decoder {
 }
 
 /**
- * Decodes octets that are whole commands.
+ * Decodes bytes that consist of whole commands.
  *
- * @throws WireError also when the last command is not whole.
+ * @throws WireError also if the last command is incomplete
  */
 export function decode(octets: Uint8Array, version: Version): Command[] {
   const commands: Command[] = [];

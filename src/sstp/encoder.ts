@@ -1,6 +1,4 @@
-/**
- * Commands to octets. What lies where is in `wire.ts`; this file only knows how each kind of field is written.
- */
+/** Encodes commands to bytes. Layouts are in `wire.ts`; this file only knows how to write each kind of field. */
 
 import type { Command, CommandName, FanoutDeviceEntry, FieldKind, Layout, StreamSize, Version } from "./wire.ts";
 import {
@@ -18,17 +16,17 @@ import { WireError, type WireErrorCode } from "./wire-error.ts";
 const { id: DATA_ID, maxLength: DATA_MAX } = layouts.Data;
 const NO_OCTETS = new Uint8Array(0);
 
-/** Writes one field's value; `command` is for those that say what else there is. */
+/** Writes the value of one field. `command` is for fields that depend on others. */
 type WriteField = (writer: Writer, value: unknown, command: Command) => void;
 
-/** Where a command is being written. Encoding is synchronous and never re-entered, so one serves every command. */
+/** Position in the command being written. Encoding is synchronous and not re-entrant, so one instance serves all. */
 class Writer {
   target: Uint8Array = NO_OCTETS;
   at = 0;
-  /** What CommandLength may not go beyond. */
+  /** End of the space that CommandLength allows. */
   end = 0;
   version: Version = VERSION_1_6;
-  /** For errors. */
+  /** For error messages. */
   name: CommandName = "Noop";
   field = "";
 
@@ -169,7 +167,7 @@ const writers: { readonly [K in FieldKind]: WriteField } = {
   },
 };
 
-/** A layout made ready: what writes its fields is looked up once. */
+/** A layout with its field writers resolved. */
 interface Encoder {
   readonly id: number;
   readonly maxLength: number;
@@ -184,16 +182,16 @@ const encoders = Object.fromEntries(
 ) as Readonly<Record<CommandName, Encoder>>;
 
 const writer = new Writer();
-// For commands whose length is known only when they are written.
+// For commands whose length is not known in advance.
 const scratch = new Uint8Array(MAX_COMMAND_OCTETS);
 
 /**
  * Writes one command at `offset` of `target`.
  *
- * @param version of the connection: entries of FanoutOpen and the indexes of SessionStatus depend on it
- *   [3.1.4.3.3, 2.2.8.1].
- * @returns the offset after the command; -1 when there is no room for the longest command of its kind.
- * @throws WireError when the command cannot be said on the wire; what was written of it then counts for nothing.
+ * @param version of the connection; affects the entries of FanoutOpen and the indexes of SessionStatus [3.1.4.3.3,
+ *   2.2.8.1]
+ * @returns the offset after the command; -1 if there is no room for the longest command of its kind
+ * @throws WireError if the command cannot be encoded; discard what was written
  */
 export function encodeInto(command: Command, version: Version, target: Uint8Array, offset: number): number {
   const { id, maxLength, fields } = encoders[command.command];
@@ -215,20 +213,20 @@ export function encodeInto(command: Command, version: Version, target: Uint8Arra
 }
 
 /**
- * Encodes one command into octets of its own.
+ * Encodes one command into a new array.
  *
  * @param version as for {@link encodeInto}
- * @throws WireError when the command cannot be said on the wire; nothing is written then.
+ * @throws WireError if the command cannot be encoded
  */
 export function encode(command: Command, version: Version): Uint8Array<ArrayBuffer> {
   return scratch.slice(0, encodeInto(command, version, scratch, 0));
 }
 
 /**
- * Writes one Data command with `payload.subarray(from, to)` at `offset` of `target`; the payload is copied once.
+ * Writes one Data command with `payload.subarray(from, to)` at `offset` of `target`. The payload is copied once.
  *
- * @param to at most `from + MAX_DATA_OCTETS`; the caller sees to it that `DATA_HEADER_OCTETS + to - from` octets fit.
- * @returns the offset after the command.
+ * @param to at most `from + MAX_DATA_OCTETS`; the caller ensures that `DATA_HEADER_OCTETS + to - from` octets fit
+ * @returns the offset after the command
  */
 export function encodeDataInto(
   sessionId: number,

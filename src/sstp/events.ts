@@ -1,38 +1,36 @@
-/**
- * What a connection tells its owner, and the one error it throws.
- */
+/** The events of a connection, and the error it throws. */
 
 import type { FanoutDeviceEntry, StreamSize, Version } from "./wire.ts";
 import type { WireErrorCode } from "./wire-error.ts";
 
-/** Why a call was refused. */
+/** Why a call was rejected. */
 export type StateErrorCode =
-  /** The connection is over. */
+  /** The connection is closed. */
   | "closed"
-  /** The call needs a connection that is 'established'. */
+  /** The call requires an 'established' connection. */
   | "not-established"
-  /** `connect` is for the side that made the transport connection, once. */
+  /** Only the side that made the transport connection may call `connect`, and only once. */
   | "cannot-connect"
-  /** `acceptConnect` and `refuseConnect` answer a `connect` event, once. */
+  /** `acceptConnect` and `refuseConnect` may be called once per `connect` event. */
   | "no-connect"
-  /** No session of that id, or not of the kind that the call is for. */
+  /** There is no session with that id, or it is of another kind. */
   | "unknown-session"
-  /** The session is not 'ready', so the peer does not want data now. */
+  /** The session is not 'ready': the peer accepts no data now. */
   | "not-ready"
-  /** The session is in the middle of a message. */
+  /** A message is in progress on the session. */
   | "message-open"
-  /** The session has no message begun. */
+  /** No message has begun on the session. */
   | "no-message"
-  /** The connection has as many sessions as it may, or has used every session id. */
+  /** The connection has the maximum number of sessions, or has used every session id. */
   | "too-many-sessions"
-  /** An argument that the protocol forbids. */
+  /** The protocol forbids an argument. */
   | "invalid-argument"
-  /** The state cannot be saved while output waits to be taken. */
+  /** The state cannot be saved while there is unsent output. */
   | "unsent-output"
-  /** The snapshot was written by another release. */
+  /** Another release wrote the snapshot. */
   | "snapshot-format";
 
-/** Thrown by a call that the state of the connection forbids; the connection is as it was. */
+/** Thrown by a call that the connection's state forbids. The connection is unchanged. */
 export class StateError extends Error {
   readonly code: StateErrorCode;
 
@@ -43,47 +41,47 @@ export class StateError extends Error {
   }
 }
 
-/** What became of a connection. */
+/** How a connection ended. */
 export interface Closed {
   /** The side that ended it. */
   readonly by: "self" | "peer";
   /**
-   * `close`: ConnectClose because a higher layer wanted it. `refused`: ConnectResponse other than Ok.
-   * `violation`: ConnectClose because this side found the peer breaking a rule. `limit`: ConnectClose because the peer
-   * has sent more than is allowed to wait here. `timeout`: nothing came within `receiveTimeout`. `transport`: the
-   * transport ended without ConnectClose.
+   * `close`: ConnectClose requested by a higher layer. `refused`: ConnectResponse other than Ok. `violation`:
+   * ConnectClose because this side found a protocol violation by the peer. `limit`: ConnectClose because the peer
+   * exceeded maxUnprocessed. `timeout`: nothing received within `receiveTimeout`. `transport`: the transport ended
+   * without ConnectClose.
    */
   readonly cause: "close" | "refused" | "violation" | "limit" | "timeout" | "transport";
-  /** Of the ConnectClose, when there was one. */
+  /** From the ConnectClose, if there was one. */
   readonly reasonId?: number;
-  /** Of the ConnectResponse, when refused. */
+  /** From the ConnectResponse, if refused. */
   readonly responseId?: number;
-  /** Seconds to wait before connecting to that device again; with Resting [3.1.5.4] and TryLater. */
+  /** Seconds to wait before reconnecting to that device; with Resting [3.1.5.4] and TryLater. */
   readonly returnTime?: number;
-  /** What was wrong with the octets, when that was it. */
+  /** What was wrong with the received bytes, if that was the cause. */
   readonly wireError?: WireErrorCode;
   /** One sentence for a log. */
   readonly detail: string;
-  /** Numbers of the messages sent and not acknowledged: to be sent again on another connection. */
+  /** Numbers of the messages sent and not acknowledged. Resend them on another connection. */
   readonly unacknowledged: readonly number[];
 }
 
-/** The addressing of a session with one destination; an empty `deviceURL` makes it identity-targeted. */
+/** Addressing of a session with one destination. An empty `deviceURL` makes it identity-targeted. */
 export interface AddressingEntry {
   readonly resourceURL: string;
   readonly identityURL: string;
   readonly deviceURL: string;
 }
 
-/** The addressing of a fanout session. The order of the entries is that of SessionStatus indexes [3.1.1.3]. */
+/** Addressing of a fanout session. SessionStatus indexes refer to the order of the entries [3.1.1.3]. */
 export interface FanoutAddressing {
   readonly resourceURL: string;
   readonly entries: readonly FanoutDeviceEntry[];
 }
 
-/** What a sender chooses about a message [2.2.10.1]; everything left out is absent or false on the wire. */
+/** The sender's options for a message [2.2.10.1]. Omitted ones are absent or false on the wire. */
 export interface MessageFields {
-  /** ASCII, at most about 2000 characters; Grooveway puts the message id here. */
+  /** ASCII, at most about 2000 characters. Grooveway puts the message id here. */
   readonly userRef?: string | undefined;
   /** Flag G. */
   readonly track?: boolean | undefined;
@@ -110,17 +108,17 @@ export interface ReceivedMessageFields {
   readonly fragmentation?: Uint8Array;
 }
 
-/** Outbound: opened by this side, which sends on it. Inbound: opened by the peer. The rest carry security tokens. */
+/** Outbound: opened by this side, which sends on it. Inbound: opened by the peer. The others carry security tokens. */
 export type SessionKind = "outbound" | "inbound" | "attach" | "register";
 
-/** Tells what came in. Every token is opaque, and empty when the peer sent none. */
+/** Events of a connection. Tokens are opaque, and empty if the peer sent none. */
 export type ConnectionEvent =
   /** The peer wants to connect: answer with `acceptConnect` or `refuseConnect`. */
   | {
       readonly type: "connect";
       readonly targetDeviceURL: string;
       readonly sourceDeviceURLs: readonly string[];
-      /** The version that the connection will have. */
+      /** The version that the connection will use. */
       readonly version: Version;
       readonly token: Uint8Array;
       readonly productVersion: string;
@@ -140,7 +138,7 @@ export type ConnectionEvent =
       readonly responseId: number;
       /** Seconds. */
       readonly retryTime: number;
-      /** The highest version that the peer supports; not necessarily one of ours. */
+      /** The highest version that the peer supports; not necessarily known to this side. */
       readonly peerVersion: { readonly major: number; readonly minor: number };
       readonly token: Uint8Array;
     }
@@ -149,14 +147,14 @@ export type ConnectionEvent =
   | ({ readonly type: "open"; readonly sessionId: number } & AddressingEntry)
   /** The peer opens a fanout session that passes the checks of [3.3.5.6]: answer with `setAvailability`. */
   | ({ readonly type: "fanoutOpen"; readonly sessionId: number } & FanoutAddressing)
-  /** A session of ours may send ('ready'), or must not for now ('suspended'). */
+  /** A session of ours may send ('ready') or must not for now ('suspended'). */
   | { readonly type: "sessionState"; readonly sessionId: number; readonly state: "ready" | "suspended" }
-  /** A session of ours was refused, at once or later, and is gone. */
+  /** A session of ours was refused, immediately or later, and is gone. */
   | {
       readonly type: "sessionRefused";
       readonly sessionId: number;
       readonly responseId: number;
-      /** Messages sent on it that will never be acknowledged. */
+      /** Messages sent on it that will not be acknowledged. */
       readonly unacknowledged: readonly number[];
     }
   /** A session is gone. */
@@ -166,32 +164,32 @@ export type ConnectionEvent =
       readonly kind: SessionKind;
       readonly by: "self" | "peer";
       readonly reasonId: number;
-      /** Messages sent on it that will never be acknowledged. */
+      /** Messages sent on it that will not be acknowledged. */
       readonly unacknowledged: readonly number[];
-      /** An inbound message had begun and will not end: discard its data. */
+      /** Whether an inbound message was in progress: discard its data. */
       readonly unfinished: boolean;
     }
-  /** Entries of a fanout session of ours are out of reach for good. */
+  /** Entries of a fanout session of ours are permanently unreachable. */
   | {
       readonly type: "sessionStatus";
       readonly sessionId: number;
       readonly statusId: number;
       readonly deviceURL: string;
       readonly identityURL: string;
-      /** Indexes into `entries` of `openFanout` that were lost by this. */
+      /** Indexes into `entries` of `openFanout` that this event removes. */
       readonly indexes: readonly number[];
-      /** How many entries are left; at 0 the session was closed [3.2.5.8]. */
+      /** How many entries remain; at 0 the session was closed [3.2.5.8]. */
       readonly remaining: number;
     }
   /** A message begins on an inbound session. */
   | { readonly type: "message"; readonly sessionId: number; readonly fields: ReceivedMessageFields }
-  /** Part of it. `octets` is usually a view of the chunk given to `receive`: copy what must outlive that chunk. */
+  /** Part of the message. `octets` is usually a view of the chunk passed to `receive`: copy what must outlive it. */
   | { readonly type: "data"; readonly sessionId: number; readonly octets: Uint8Array }
-  /** It is whole: when it has been processed (stored, delivered), give `message` to `complete`. */
+  /** The message is complete. When it has been processed (stored, delivered), pass `message` to `complete`. */
   | { readonly type: "endMessage"; readonly sessionId: number; readonly message: number }
-  /** Messages of ours that the peer has processed, oldest first; numbers as `endMessage` returned them. */
+  /** The peer has processed these messages of ours, oldest first. Numbers are those returned by `endMessage`. */
   | { readonly type: "acknowledged"; readonly messages: readonly number[] }
-  /** The peer wants an account attached: answer with `acceptAttach`, or `closeSession(eventId, reasonId)`. */
+  /** The peer wants to attach an account: answer with `acceptAttach` or `closeSession(eventId, reasonId)`. */
   | {
       readonly type: "attach";
       readonly eventId: number;
@@ -202,16 +200,16 @@ export type ConnectionEvent =
   | { readonly type: "attachAuthenticate"; readonly eventId: number; readonly token: Uint8Array }
   /** Answer to `attach`. */
   | { readonly type: "attached"; readonly eventId: number; readonly token: Uint8Array }
-  /** Answer to `attach` with a ResponseId other than Ok; the attach session is gone. */
+  /** Response to `attach` with a ResponseId other than Ok. The attach session is gone. */
   | {
       readonly type: "attachRefused";
       readonly eventId: number;
       readonly responseId: number;
       readonly token: Uint8Array;
     }
-  /** The peer registers: answer with `acceptRegister`, or `closeSession(eventId, reasonId)`. */
+  /** The peer registers: answer with `acceptRegister` or `closeSession(eventId, reasonId)`. */
   | { readonly type: "register"; readonly eventId: number; readonly token: Uint8Array }
-  /** Answer to `register`; the meaning of `responseId` other than Ok (0) is unknown. */
+  /** Response to `register`. The meaning of a `responseId` other than Ok (0) is unknown. */
   | { readonly type: "registered"; readonly eventId: number; readonly responseId: number; readonly token: Uint8Array }
-  /** The connection is over. The last event, and the only one of its type. */
+  /** The connection is closed. Always the last event, and sent once. */
   | ({ readonly type: "closed" } & Closed);

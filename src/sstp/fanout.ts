@@ -1,6 +1,4 @@
-/**
- * Fanout sessions: which ones a receiver refuses, and how SessionStatus names their entries.
- */
+/** Fanout sessions: which ones a receiver refuses, and how SessionStatus identifies their entries. */
 
 import { isSameDevice, isURL } from "./address.ts";
 import type { FanoutAddressing } from "./events.ts";
@@ -14,14 +12,14 @@ import {
   WAN_DPP_RESOURCE_URL,
 } from "./wire.ts";
 
-/** What of a side's configuration decides on fanout sessions [3.1.1.1]. */
+/** The configuration that decides on fanout sessions [3.1.1.1]. */
 export interface FanoutSupport {
   readonly localDeviceURLs: readonly string[];
   readonly multidropSupported: boolean;
   readonly singleHopSupported: boolean;
 }
 
-/** Whether the recipient belongs to this relay: RelayURL empty, or one of ours [3.3.5.6]. */
+/** Whether the recipient belongs to this relay: RelayURL is empty or one of ours [3.3.5.6]. */
 export function isMultidrop(entry: FanoutDeviceEntry, localDeviceURLs: readonly string[]): boolean {
   return entry.relayURL === "" || localDeviceURLs.some((url) => isSameDevice(url, entry.relayURL));
 }
@@ -34,14 +32,14 @@ function isValidEntry(entry: FanoutDeviceEntry): boolean {
   );
 }
 
-/** Octets of an Open and of a FanoutOpen beside their URLs, and of an entry in 1.6 beside its own: headers and NULs. */
+/** Octets besides the URLs: of an Open, of a FanoutOpen, and of an entry in 1.6. Headers and NULs. */
 const OPEN_OCTETS = 13;
 const FANOUT_OPEN_OCTETS = 13;
 const ENTRY_OCTETS = 4;
 
 /**
- * Whether a relay can say it to the next: by Open to a recipient of its own, which is shorter than a FanoutOpen, and to
- * another relay in the form of 1.6, which is longer than that of 1.5.
+ * Whether a relay can forward the fanout: by Open, which is shorter than a FanoutOpen, to each recipient of its own,
+ * and in the form of 1.6, which is longer than that of 1.5, to another relay.
  */
 function canBePassedOn({ resourceURL, fanoutDeviceEntries: entries }: FanoutOpen, support: FanoutSupport): boolean {
   const fanout = entries.reduce(
@@ -61,8 +59,8 @@ function canBePassedOn({ resourceURL, fanoutDeviceEntries: entries }: FanoutOpen
 }
 
 /**
- * The ResponseId that ends a fanout session before it begins, in the order of the table of [3.3.5.6]; undefined when
- * there is no reason to. No entries means Ok, and no session.
+ * The ResponseId that refuses a fanout session, checked in the order of the table in [3.3.5.6]; undefined to proceed.
+ * Without entries it is Ok, and there is no session.
  */
 export function immediateFanoutResponse(open: FanoutOpen, support: FanoutSupport): number | undefined {
   const entries = open.fanoutDeviceEntries;
@@ -74,7 +72,7 @@ export function immediateFanoutResponse(open: FanoutOpen, support: FanoutSupport
   return entries.every(isValidEntry) && canBePassedOn(open, support) ? undefined : OpenResponseId.Unknown;
 }
 
-/** Statuses 1 to 3 are about a relay, and so about every entry that goes by it [3.3.5.9]; the others about recipients. */
+/** Statuses 1 to 3 concern a relay, and so every entry through it [3.3.5.9]; the others concern recipients. */
 function isAboutRelay(statusId: number): boolean {
   return statusId >= SessionStatusId.DNSLookupFailed && statusId <= SessionStatusId.ConnectionClosed;
 }
@@ -84,18 +82,18 @@ function remainingIndexes(addressing: FanoutAddressing, lost: readonly number[])
   return [...addressing.entries.keys()].filter((index) => !gone.has(index));
 }
 
-/** Takes `indexes` out of what remains of a fanout session; returns how many entries are left. */
+/** Removes entries from a fanout session. Returns how many remain. */
 export function loseEntries(session: InboundSession | OutboundSession, indexes: readonly number[]): number {
   session.lost = [...session.lost, ...indexes].sort((a, b) => a - b);
   return (session.addressing as FanoutAddressing).entries.length - session.lost.length;
 }
 
 /**
- * The SessionStatus commands that tell the originator of a fanout session that entries are out of reach, and the
- * indexes they cover. Entries told of before are left out; for statuses 1 to 3 every entry of the same relay is included.
+ * Builds the SessionStatus commands that report unreachable entries to the originator of a fanout session, and the
+ * indexes they cover. Entries already reported are skipped; statuses 1 to 3 include every entry of the same relay.
  *
- * 1.5 has no indexes, so each command names one relay, or one recipient. 1.6 names several entries by their indexes, in
- * one command for each relay or in one for all recipients; a single one is named as in 1.5 [2.2.8.1].
+ * 1.5 has no indexes, so each command names one relay or one recipient. 1.6 lists several entries by index, in one
+ * command per relay or one for all recipients; a single entry is named as in 1.5 [2.2.8.1].
  */
 export function statusCommands(
   session: InboundSession,
@@ -133,8 +131,8 @@ export function statusCommands(
 }
 
 /**
- * The indexes that a received SessionStatus takes out: those it lists, or those whose URLs it names. Indexes taken out
- * before are left out. Undefined when it lists an index that the session does not have.
+ * The indexes removed by a received SessionStatus: those it lists, or those whose URLs it names, without any removed
+ * before. Undefined if it lists an index that the session does not have.
  */
 export function affectedIndexes(session: OutboundSession, status: SessionStatus): number[] | undefined {
   const addressing = session.addressing as FanoutAddressing;

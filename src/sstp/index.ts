@@ -26,7 +26,7 @@
  * });
  * ```
  *
- * and a timer that calls `advance` when `deadline` has come.
+ * A timer must also call `advance` at `deadline`.
  *
  * @module
  */

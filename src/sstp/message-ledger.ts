@@ -1,11 +1,12 @@
 /**
- * The OutboundMessageList and InboundMessageList of a connection [MS-GRVSSTP 3.1.1.2]: what counts as acknowledged.
+ * The OutboundMessageList and InboundMessageList of a connection [MS-GRVSSTP 3.1.1.2], which decide what an
+ * acknowledgement covers.
  *
- * An acknowledgement is a bare count of the oldest messages, so the two lists of a connection must agree without ever
- * being compared. When the receiver of a session closes it, messages on it may be unprocessed, or still under way. Both
- * sides then take that session's messages off their lists: the receiver when it sends Close (or a refusing
- * OpenResponse), the sender when it receives that. Commands keep their order in each direction, so every count before
- * the Close covers the messages and every count after it does not (assumed; the published text does not say).
+ * An acknowledgement is only a count of the oldest messages, so both sides' lists must agree although they are never
+ * compared. When the receiver closes a session, some of its messages may be unprocessed or still in transit. Both sides
+ * then remove that session's messages: the receiver when it sends Close (or a refusing OpenResponse), the sender when
+ * it receives that. Commands stay in order in each direction, so counts before the Close include the messages and
+ * counts after it do not (assumed; the published text does not say).
  */
 
 interface Sent {
@@ -16,12 +17,12 @@ interface Sent {
 interface Received {
   readonly message: number;
   readonly sessionId: number;
-  /** Flag A of its Message. */
+  /** Flag A of the Message. */
   readonly immediate: boolean;
   readonly complete: boolean;
 }
 
-/** A ledger as plain data; what was urgent has set off its acknowledgement by then. */
+/** A ledger as plain data. `urgent` is not saved: it has already triggered an acknowledgement. */
 export interface LedgerSnapshot {
   readonly lastSent: number;
   readonly lastReceived: number;
@@ -30,22 +31,22 @@ export interface LedgerSnapshot {
   readonly inbound: readonly Received[];
 }
 
-/** Of a message received: flag A of its Message, and that it has been processed. */
+/** Marks of a received message: flag A of its Message; processed. */
 const IMMEDIATE = 1;
 const COMPLETE = 2;
 
-/** Entries that were taken off are kept until there are so many, and as many as those that are left. */
+/** Removed entries are kept until there are this many, and at least as many as remain. */
 const SLACK = 1024;
 
 /**
- * Messages, oldest first; numbers ascend. There are thousands under way on a busy connection and each is entered and
- * taken off once, so neither may depend on how many there are; an entry is three numbers in columns, not an object.
+ * Messages, oldest first, by ascending number. A busy connection has thousands in flight, so adding and removing one
+ * must not depend on how many there are. An entry is three numbers in columns, not an object.
  */
 class MessageList {
   #numbers: number[] = [];
   #sessions: number[] = [];
   #marks: number[] = [];
-  /** Index of the oldest. */
+  /** Index of the oldest entry. */
   #head = 0;
 
   get length(): number {
@@ -58,12 +59,12 @@ class MessageList {
     this.#marks.push(marks);
   }
 
-  /** Marks of the `at`-th oldest; undefined when there are not that many. */
+  /** Marks of the `at`-th oldest; undefined if there are fewer. */
   marks(at: number): number | undefined {
     return this.#marks[this.#head + at];
   }
 
-  /** Adds marks to a message. False when it is not on the list. */
+  /** Adds marks to a message. False if it is not in the list. */
   mark(message: number, marks: number): boolean {
     const index = this.#find(message);
     if (this.#numbers[index] !== message) return false;
@@ -71,7 +72,7 @@ class MessageList {
     return true;
   }
 
-  /** Takes the `count` oldest off. */
+  /** Removes the `count` oldest. */
   drop(count: number): void {
     this.#head += count;
     const left = this.length;
@@ -87,7 +88,7 @@ class MessageList {
     return this.#numbers.slice(this.#head, this.#head + count);
   }
 
-  /** Takes the messages of a session off; returns their numbers. */
+  /** Removes the messages of a session and returns their numbers. */
   dropSession(sessionId: number): number[] {
     const dropped: number[] = [];
     if (!this.#sessions.includes(sessionId, this.#head)) return dropped;
@@ -109,9 +110,9 @@ class MessageList {
     }
   }
 
-  /** Index of a message, or of the first above it. */
+  /** Index of a message, or of the next higher one. */
   #find(message: number): number {
-    // Numbers follow each other but for those of sessions that were dropped: it is here, or between the oldest and here.
+    // Numbers are consecutive except for dropped sessions, so the message is at this index or below it.
     const oldest = this.#numbers[this.#head] ?? message;
     let high = Math.min(this.#numbers.length, this.#head + Math.max(0, message - oldest));
     if (this.#numbers[high] === message) return high;
@@ -133,34 +134,34 @@ export class Ledger {
   readonly #outbound = new MessageList();
   readonly #inbound = new MessageList();
 
-  /** Processed inbound messages that have not been acknowledged: the MessageCount to send [3.1.4.2.1]. */
+  /** Number of processed inbound messages not yet acknowledged: the next MessageCount [3.1.4.2.1]. */
   get due(): number {
     return this.#due;
   }
 
-  /** Whether a message among `due` asked for its acknowledgement at once. */
+  /** Whether a message in `due` asked to be acknowledged at once. */
   get urgent(): boolean {
     return this.#urgent;
   }
 
-  /** Numbers of messages sent and not acknowledged, oldest first. */
+  /** Numbers of messages sent and not yet acknowledged, oldest first. */
   get unacknowledged(): number[] {
     return this.#outbound.oldest(this.#outbound.length);
   }
 
-  /** How many inbound messages wait to be processed, or for one before them. */
+  /** Number of inbound messages that are unprocessed, or behind one that is. */
   get unprocessed(): number {
     return this.#inbound.length;
   }
 
-  /** Enters a message that was sent whole; returns its number, from 1 on. */
+  /** Records a completely sent message. Returns its number, from 1. */
   sent(sessionId: number): number {
     this.#lastSent += 1;
     this.#outbound.add(this.#lastSent, sessionId, 0);
     return this.#lastSent;
   }
 
-  /** Takes the `count` oldest messages off [3.1.5.19]; undefined when there are not that many. */
+  /** Removes the `count` oldest messages [3.1.5.19]; undefined if there are fewer. */
   acknowledge(count: number): number[] | undefined {
     if (count > this.#outbound.length) return undefined;
     const messages = this.#outbound.oldest(count);
@@ -168,12 +169,12 @@ export class Ledger {
     return messages;
   }
 
-  /** The receiver closed the session: takes off the messages sent on it and returns their numbers. */
+  /** Removes the messages sent on a session that the receiver closed. Returns their numbers. */
   dropOutbound(sessionId: number): number[] {
     return this.#outbound.dropSession(sessionId);
   }
 
-  /** Enters a message that was received whole; returns its number, from 1 on. */
+  /** Records a completely received message. Returns its number, from 1. */
   received(sessionId: number, immediate: boolean): number {
     this.#lastReceived += 1;
     this.#inbound.add(this.#lastReceived, sessionId, immediate ? IMMEDIATE : 0);
@@ -181,8 +182,8 @@ export class Ledger {
   }
 
   /**
-   * Marks an inbound message as processed; those before the first unprocessed one become due [3.1.4.7].
-   * Returns false when it is not on the list (any more); undefined when there never was such a message.
+   * Marks an inbound message as processed. Messages before the first unprocessed one become due [3.1.4.7]. Returns
+   * false if it is no longer in the list, undefined if there never was such a message.
    */
   complete(message: number): boolean | undefined {
     if (!Number.isInteger(message) || message < 1 || message > this.#lastReceived) return undefined;
@@ -191,13 +192,13 @@ export class Ledger {
     return true;
   }
 
-  /** This side closes the session: takes off the messages received on it that are not due yet. */
+  /** Removes the messages of a session that this side closes, except those already due. */
   dropInbound(sessionId: number): void {
     this.#inbound.dropSession(sessionId);
     this.#advance();
   }
 
-  /** The MessageCount has been written: nothing is due any more. */
+  /** Call when the MessageCount has been written: nothing is due any more. */
   acknowledgementSent(): void {
     this.#due = 0;
     this.#urgent = false;

@@ -1,12 +1,10 @@
-/**
- * The octets that wait to be sent, in blocks of whole commands.
- */
+/** Pending output, in blocks of whole commands. */
 
 import { encode, encodeDataInto, encodeInto } from "./encoder.ts";
 import type { Command, Version } from "./wire.ts";
 import { DATA_HEADER_OCTETS, MAX_DATA_OCTETS } from "./wire.ts";
 
-/** Most octets of a block: holds the longest command, and is a fair size for one write of any transport. */
+/** Maximum octets of a block: holds the longest command, and suits one write of any transport. */
 export const OUTPUT_BLOCK_OCTETS = 65536;
 
 const FIRST_BLOCK_OCTETS = 1024;
@@ -17,12 +15,12 @@ export class Output {
   #used = 0;
   #pending = 0;
 
-  /** Octets written and not taken. */
+  /** Bytes written and not yet taken. */
   get pending(): number {
     return this.#pending;
   }
 
-  /** @throws WireError when the command cannot be said; nothing is written then. */
+  /** @throws WireError if the command cannot be encoded; nothing is written then */
   command(command: Command, version: Version): void {
     const used = encodeInto(command, version, this.#block, this.#used);
     if (used >= 0) {
@@ -30,7 +28,7 @@ export class Output {
       this.#used = used;
       return;
     }
-    // The end of a block is used as well, by commands that are not as long as they could be.
+    // The command may still fit: encodeInto demands room for the longest of its kind.
     const octets = encode(command, version);
     this.#reserve(octets.length, octets.length);
     this.#block.set(octets, this.#used);
@@ -38,7 +36,7 @@ export class Output {
     this.#pending += octets.length;
   }
 
-  /** Writes Data commands, as many as the octets need [3.1.4.6]; one when there are no octets. */
+  /** Writes as many Data commands as needed [3.1.4.6], or one if there is no data. */
   data(sessionId: number, octets: Uint8Array): void {
     let at = 0;
     do {
@@ -52,7 +50,7 @@ export class Output {
     } while (at < octets.length);
   }
 
-  /** Takes everything; the blocks belong to the caller from then on. */
+  /** Takes everything. The caller owns the blocks. */
   take(): Uint8Array<ArrayBuffer>[] {
     this.#finishBlock();
     const blocks = this.#full;
@@ -67,7 +65,7 @@ export class Output {
     this.#used = 0;
   }
 
-  /** Makes room for `length` octets, in a block that suits `expected` octets; blocks of one batch grow. */
+  /** Makes room for `length` bytes, in a block sized for `expected`. Blocks of one batch grow. */
   #reserve(length: number, expected: number): void {
     if (this.#used + length <= this.#block.length) return;
     const size = Math.max(length, FIRST_BLOCK_OCTETS, expected);

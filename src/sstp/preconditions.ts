@@ -1,6 +1,4 @@
-/**
- * What the methods of a connection ask of its state before they do anything.
- */
+/** State checks of a connection's methods. */
 
 import type { Core } from "./connection-state.ts";
 import { StateError } from "./events.ts";
@@ -22,7 +20,7 @@ export function established(core: Core): Core {
   return core;
 }
 
-/** @throws StateError `closed`, or `no-connect` when no Connect waits for its answer */
+/** @throws StateError `closed`, or `no-connect` if no Connect is waiting for an answer */
 export function answering(core: Core): Core {
   notClosed(core);
   if (core.settings.outbound || core.state !== "connecting") {
@@ -31,7 +29,7 @@ export function answering(core: Core): Core {
   return core;
 }
 
-/** The id for a new session; it is taken when the session is added. @throws StateError also `too-many-sessions` */
+/** The id for a new session. It is used up when the session is added. @throws StateError also `too-many-sessions` */
 export function newId(core: Core): number {
   established(core);
   if (core.sessions.own >= core.settings.maxSessions) {
@@ -44,7 +42,7 @@ export function newId(core: Core): number {
   return sessionId;
 }
 
-/** Notes a session that was just opened. */
+/** Records a session that was just opened. */
 export function addOutbound(core: Core, sessionId: number, addressing: OutboundSession["addressing"]): void {
   core.sessions.add({ kind: "outbound", sessionId, addressing, state: "opening", sending: "idle", lost: [] });
 }
@@ -77,7 +75,7 @@ export function requireReady(session: OutboundSession): void {
   throw new StateError("not-ready", `session ${session.sessionId} is '${session.state}': wait until it is 'ready'`);
 }
 
-/** @throws StateError `unknown-session` when there is no attach or register session of that side */
+/** @throws StateError `unknown-session` if that side has no such attach or register session */
 export function requireSecurity(core: Core, eventId: number, kind: "attach" | "register", own: boolean): void {
   const session = established(core).sessions.find(eventId, kind);
   if (session === undefined || isOwn(session) !== own) throw unknownSession(eventId);

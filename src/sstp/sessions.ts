@@ -1,10 +1,8 @@
-/**
- * The sessions of a connection [MS-GRVSSTP 3.1.1.3], attach and register sessions included: they share one space of ids.
- */
+/** The sessions of a connection [MS-GRVSSTP 3.1.1.3]. Attach and register sessions share their id space. */
 
 import type { AddressingEntry, FanoutAddressing, SessionKind } from "./events.ts";
 
-/** SessionState; 'blocked' is not told apart from 'suspended', as what would tell them apart is unknown. */
+/** SessionState. 'blocked' is treated as 'suspended', since the difference is unknown. */
 export type SessionState = "opening" | "suspended" | "ready";
 
 /** A session on which this side sends. */
@@ -13,9 +11,9 @@ export interface OutboundSession {
   readonly sessionId: number;
   readonly addressing: AddressingEntry | FanoutAddressing;
   state: SessionState;
-  /** Where in a message it is: nothing begun, begun, or some Data sent. */
+  /** Progress of the current message: not begun, begun, or some Data sent. */
   sending: "idle" | "begun" | "data";
-  /** Of a fanout session: indexes of entries that SessionStatus took out, ascending. */
+  /** Indexes of fanout entries removed by SessionStatus, ascending. */
   lost: number[];
 }
 
@@ -27,9 +25,9 @@ export interface InboundSession {
   state: SessionState;
   /** MessageReceiver; 'none' until OpenResponse has been sent [3.1.5.5]. */
   receiver: "none" | "waiting" | "ready" | "buffering";
-  /** Flag A of the message that is being received. */
+  /** Flag A of the message being received. */
   immediate: boolean;
-  /** Of a fanout session: indexes of entries told of by SessionStatus, ascending. */
+  /** Indexes of fanout entries reported by SessionStatus, ascending. */
   lost: number[];
 }
 
@@ -43,24 +41,24 @@ export interface SecuritySession {
 
 export type Session = OutboundSession | InboundSession | SecuritySession;
 
-/** How many ids of closed sessions are remembered; a peer seldom has data under way on more. */
+/** How many ids of closed sessions are remembered. A peer rarely has data in transit on more. */
 export const REMEMBERED_SESSIONS = 1024;
 
 const MAX_SESSION_ID = 0xffffffff;
 
-/** The sessions as plain data. */
+/** The session table as plain data. */
 export interface SessionsSnapshot {
   readonly nextId: number;
   readonly sessions: readonly Session[];
   readonly closedByUs: readonly number[];
 }
 
-/** Whether a session was opened by this side. */
+/** Whether this side opened the session. */
 export function isOwn(session: Session): boolean {
   return session.kind === "outbound" || (session.kind !== "inbound" && session.own);
 }
 
-/** Characters of the URLs that a session keeps in memory. */
+/** Characters of URLs that a session keeps in memory. */
 function weigh(session: Session): number {
   if (session.kind !== "inbound" && session.kind !== "outbound") return 0;
   const { addressing } = session;
@@ -73,7 +71,7 @@ function weigh(session: Session): number {
   );
 }
 
-/** The sessions by id, with what is needed to hand out ids and to keep the peer's share bounded. */
+/** The sessions by id. Allocates ids and tracks how much the peer uses. */
 export class SessionTable {
   readonly #sessions = new Map<number, Session>();
   readonly #closedByUs = new Set<number>();
@@ -81,7 +79,9 @@ export class SessionTable {
   #own = 0;
   #peerWeight = 0;
 
-  /** @param outbound this side made the connection: it uses odd ids, the other even ones (assumed) [3.1.4.3.1]. */
+  /**
+   * @param outbound whether this side made the connection: it uses odd ids, the other even ones (assumed) [3.1.4.3.1]
+   */
   constructor(outbound: boolean) {
     this.#nextId = outbound ? 1 : 2;
   }
@@ -105,24 +105,24 @@ export class SessionTable {
     return this.#sessions.get(sessionId);
   }
 
-  /** The session when it is of that kind. */
+  /** The session, if it is of that kind. */
   find<K extends SessionKind>(sessionId: number, kind: K): Extract<Session, { kind: K }> | undefined {
     const session = this.#sessions.get(sessionId);
     return session?.kind === kind ? (session as Extract<Session, { kind: K }>) : undefined;
   }
 
-  /** The id that the next session of this side gets; undefined when all 2^31 of them were used: none is used again. */
+  /** The id for this side's next session; undefined when all 2^31 are used. Ids are never reused. */
   freeId(): number | undefined {
     while (this.#sessions.has(this.#nextId)) this.#nextId += 2;
     return this.#nextId > MAX_SESSION_ID ? undefined : this.#nextId;
   }
 
-  /** Whether this side has handed out the id before, so that what comes for it may merely have crossed a Close. */
+  /** Whether this side has used the id before, so that a command for it may have crossed a Close. */
   wasOwn(sessionId: number): boolean {
     return sessionId % 2 === this.#nextId % 2 && sessionId > 0 && sessionId < this.#nextId;
   }
 
-  /** Whether this side closed a session of the peer by that id, of the last {@link REMEMBERED_SESSIONS}. */
+  /** Whether this side closed a session of the peer with that id, among the last {@link REMEMBERED_SESSIONS}. */
   wasClosedByUs(sessionId: number): boolean {
     return this.#closedByUs.has(sessionId);
   }
@@ -138,7 +138,7 @@ export class SessionTable {
     }
   }
 
-  /** @param byUs this side closed it: what the peer has under way for it is to be ignored. */
+  /** @param byUs whether this side closed it: later commands of the peer for it are ignored */
   remove(session: Session, byUs: boolean): void {
     this.#sessions.delete(session.sessionId);
     if (isOwn(session)) {
@@ -149,7 +149,7 @@ export class SessionTable {
     if (byUs) this.rememberClosed(session.sessionId);
   }
 
-  /** Notes that a session of the peer was closed or refused by this side. */
+  /** Records that this side closed or refused a session of the peer. */
   rememberClosed(sessionId: number): void {
     this.#closedByUs.add(sessionId);
     if (this.#closedByUs.size > REMEMBERED_SESSIONS) {

@@ -1,6 +1,4 @@
-/**
- * The saved form of a connection: plain data that JSON and structured clone keep as it is.
- */
+/** The saved form of a connection: plain data that survives JSON and structured clone. */
 
 import type { ConnectionState, Core } from "./connection-state.ts";
 import { Decoder } from "./decoder.ts";
@@ -12,26 +10,26 @@ import type { SessionsSnapshot } from "./sessions.ts";
 import { SessionTable } from "./sessions.ts";
 import type { Version } from "./wire.ts";
 
-/** Raised whenever the form changes, so that a new release does not misread what an old one saved. */
+/** Increment it whenever the form changes, so that a new release does not misread old snapshots. */
 const SNAPSHOT_FORMAT = 1;
 
-/** State of a connection; made by `snapshot`, read by `restore`, and of no use to anyone else. */
+/** State of a connection, made by `snapshot` and read by `restore`. Opaque to everything else. */
 export interface ConnectionSnapshot {
   readonly format: number;
   readonly state: ConnectionState;
   readonly minorVersion: Version["minor"];
   readonly closed: Closed | null;
-  /** Milliseconds, as are the other times. */
+  /** Milliseconds, like the other times. */
   readonly now: number;
   readonly lastSent: number;
   readonly lastReceived: number;
-  /** Null when the Message Acknowledgment Timer does not run: JSON has no Infinity. */
+  /** Null if the Message Acknowledgment Timer is stopped: JSON has no Infinity. */
   readonly acknowledgeAt: number | null;
   readonly acknowledgeNow: boolean;
   readonly sessions: SessionsSnapshot;
   readonly ledger: LedgerSnapshot;
   readonly decoderMinorVersion: Version["minor"];
-  /** Octets of an unfinished command, hexadecimal. */
+  /** Bytes of an incomplete command, in hexadecimal. */
   readonly held: string;
 }
 
@@ -67,7 +65,7 @@ export function saveCore(core: Core): ConnectionSnapshot {
   };
 }
 
-/** Puts a saved state into a fresh core. @throws StateError `snapshot-format` */
+/** Loads a saved state into a fresh core. @throws StateError `snapshot-format` */
 export function restoreCore(core: Core, snapshot: ConnectionSnapshot): void {
   if (snapshot.format !== SNAPSHOT_FORMAT) {
     throw new StateError("snapshot-format", `the snapshot has format ${snapshot.format}: make a new connection`);

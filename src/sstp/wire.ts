@@ -1,11 +1,12 @@
 /**
- * The wire registry of SSTP [MS-GRVSSTP 2.2]: every command id, field, width, enumeration, mask and limit, once.
+ * The wire registry of SSTP [MS-GRVSSTP 2.2]: the only place that defines command ids, fields, widths, enumerations,
+ * masks and limits.
  *
- * Octet order: little-endian for every integer (assumed, as is every fact below that carries that word: the published
- * text could not be read there, and a better reading is put right in this file and nowhere else).
+ * All integers are little-endian (assumed, like every fact below marked so: the published text could not be read there,
+ * and a better reading is corrected in this file only).
  *
- * Form of a command: CommandId 1, CommandLength 2 (the whole command, these three octets included), then the fields,
- * back to back, without padding. Strings ("z-strings") are ASCII and end with one 0x00 octet.
+ * A command is CommandId 1, CommandLength 2 (the whole command, these three octets included), then the fields, back to
+ * back, without padding. Strings ("z-strings") are ASCII and end with one 0x00 octet.
  *
  * Flow of a connection between device A, which made the transport connection, and B:
  *
@@ -14,10 +15,10 @@
  *     A  Message, Data, ..., Data, EndMessage   B  Noop (acknowledges), or a Message of B that acknowledges too
  *     A  Close                                  either  ConnectClose
  *
- * Everything after ConnectResponse may be done by either side; sessions of one connection interleave freely.
+ * After ConnectResponse either side may do any of this. Sessions of one connection interleave freely.
  */
 
-/** A protocol version. 1.6 handles 1.5 as well; a connection uses the lower of its two sides [3.1.1.1, 4.1.1]. */
+/** A protocol version. 1.6 includes 1.5; a connection uses the lower version of its two sides [3.1.1.1, 4.1.1]. */
 export interface Version {
   readonly major: 1;
   readonly minor: 5 | 6;
@@ -29,7 +30,7 @@ export const VERSION_1_6: Version = { major: 1, minor: 6 };
 /** TCP port of SSTP, assigned by IANA [3.1.1.1]. */
 export const SSTP_PORT = 2492;
 
-/** Most octets of application data in one Data command [3.1.4.6]. */
+/** Maximum octets of application data in one Data command [3.1.4.6]. */
 export const MAX_DATA_OCTETS = 2048;
 
 /** Octets before the payload of a Data command: CommandId 1, CommandLength 2, SessionId 4 (assumed) [2.2.11]. */
@@ -38,13 +39,13 @@ export const DATA_HEADER_OCTETS = 7;
 /** CommandId and CommandLength [2.2]. */
 export const COMMAND_HEADER_OCTETS = 3;
 
-/** The longest command that most commands allow, in octets [2.2.3, 2.2.5, 2.2.10]. */
+/** Maximum octets of most commands [2.2.3, 2.2.5, 2.2.10]. */
 export const MAX_SHORT_COMMAND_OCTETS = 2055;
 
-/** The longest command that CommandLength can state, in octets [2.2.6]. */
+/** Maximum octets that CommandLength can express [2.2.6]. */
 export const MAX_COMMAND_OCTETS = 65535;
 
-/** Resource URL reserved for WAN device presence; the only session that may have an empty IdentityURL [2.2.5.1]. */
+/** Resource URL reserved for WAN device presence. Only its session may have an empty IdentityURL [2.2.5.1]. */
 export const WAN_DPP_RESOURCE_URL = "grooveWanDPP";
 
 /** One recipient of a fanout session [3.1.4.3.3]. */
@@ -52,22 +53,22 @@ export interface FanoutDeviceEntry {
   readonly identityURL: string;
   /** Empty for an identity-targeted recipient. */
   readonly deviceURL: string;
-  /** Relay of the recipient; empty when it belongs to the relay that the command is sent to. */
+  /** Relay of the recipient; empty if the recipient belongs to the relay that receives the command. */
   readonly relayURL: string;
-  /** Only in 1.6, where the specification has it empty; kept when a peer sends something else. */
+  /** 1.6 only. Empty according to the specification; kept if a peer sends something else. */
   readonly failoverDeviceURLs?: string;
 }
 
 /** StreamSize Fields of Message, 24 octets: three 8-octet integers (assumed) [2.2.10.1]. */
 export type StreamSize = readonly [bigint, bigint, bigint];
 
-/** Field kinds that are always present, with the value each has in a decoded command. */
+/** Field kinds that are always present, and the type of each in a decoded command. */
 interface KindValues {
   /** 1 octet. */
   u8: number;
   /** 4 octets. */
   u32: number;
-  /** z-string, may be empty. */
+  /** z-string, possibly empty. */
   zstring: string;
   /** z-string that MUST NOT be empty. */
   filled: string;
@@ -77,13 +78,13 @@ interface KindValues {
   octets16: Uint8Array;
   /** The rest of the command. */
   octets: Uint8Array;
-  /** 1 octet of {@link MessageFlag}; the bits that say which fields follow are set by the encoder. */
+  /** 1 octet of {@link MessageFlag}. The encoder sets the bits that say which fields follow. */
   messageFlags: number;
   /** Count 2, then that many {@link entryLayout}. */
   entries16: readonly FanoutDeviceEntry[];
 }
 
-/** Field kinds that a command may lack. */
+/** Optional field kinds. */
 interface OptionalKindValues {
   /** 4 octets, present when flag E is set (width assumed). */
   ephemeral: number;
@@ -95,13 +96,13 @@ interface OptionalKindValues {
   indexes16: readonly number[];
 }
 
-/** Field kinds that carry no value: written as zeros, not looked at on receipt. */
+/** Field kinds without a value: written as zeros, ignored on receipt. */
 type ReservedKind = "reserved8" | "reserved16";
 
-/** How a field lies on the wire; the widths are in the comments of each kind. */
+/** How a field is encoded. The comments of the kinds above give the widths. */
 export type FieldKind = keyof KindValues | keyof OptionalKindValues | ReservedKind;
 
-/** One command: id, most octets in all, and the fields after CommandId and CommandLength, in order. */
+/** One command: its id, maximum octets in all, and the fields after CommandId and CommandLength, in order. */
 export interface Layout {
   readonly id: number;
   readonly maxLength: number;
@@ -124,7 +125,7 @@ export const layouts = {
       ["sourceDeviceURLs", "zstrings8"], // NumSourceDeviceURLs 1, SourceDeviceURLs
       ["authenticationToken", "octets16"], // AuthenticationTokenLength 2, AuthenticationToken [MS-GRVSSTPS]
       ["peerProductVersion", "zstring"], // `<vendor> <product> <version> <build>`
-      ["peerProductCapabilities", "zstring"], // assumed: words separated by spaces, those of others mean nothing
+      ["peerProductCapabilities", "zstring"], // assumed: words separated by spaces; unknown ones are ignored
     ],
   },
   ConnectResponse: {
@@ -133,7 +134,7 @@ export const layouts = {
     fields: [
       ["responseId", "u8"], // ConnectResponseId
       ["majorVersionNumber", "u8"],
-      ["minorVersionNumber", "u8"], // of the connection when Ok, otherwise the highest that the sender supports
+      ["minorVersionNumber", "u8"], // of the connection if Ok, otherwise the highest that the sender supports
       ["retryTime", "u32"], // seconds, with TryLater
       ["authenticationToken", "octets16"],
       ["peerProductVersion", "zstring"],
@@ -285,13 +286,13 @@ export const layouts = {
 /** FanoutDeviceEntry: three z-strings, and a fourth only in 1.6 (order assumed) [3.1.4.3.3]. */
 export const entryLayout = ["identityURL", "deviceURL", "relayURL", "failoverDeviceURLs"] as const;
 
-/** Flags of Message. Leftmost in the diagram is taken as most significant (assumed) [2.2.10.1]. */
+/** Flags of Message. The leftmost bit of the diagram is taken as the most significant (assumed) [2.2.10.1]. */
 export const MessageFlag = {
-  /** D: a relay is asked to discard the message when the destination device is offline. */
+  /** D: asks a relay to discard the message if the destination device is offline. */
   DoNotDeliverIfOffline: 0x01,
   /** E: Ephemeral Fields are present. */
   Ephemeral: 0x02,
-  /** A: the sender asks for the acknowledgement at once. */
+  /** A: asks for immediate acknowledgement. */
   AcknowledgeImmediately: 0x04,
   /** S: StreamSize Fields are present. */
   StreamSize: 0x10,
@@ -301,11 +302,11 @@ export const MessageFlag = {
   Fragmentation: 0x40,
 } as const;
 
-/** The flags that are free choices; the others follow from the fields that are present. */
+/** Flags that the sender chooses. The others follow from the fields present. */
 export const MESSAGE_CHOICE_FLAGS =
   MessageFlag.DoNotDeliverIfOffline | MessageFlag.AcknowledgeImmediately | MessageFlag.Track;
 
-/** ConnectResponse.ResponseId [3.1.5.1, 3.3.5.1]; 0x07, 0x08 and values above 0x09 have unknown meanings. */
+/** ConnectResponse.ResponseId [3.1.5.1, 3.3.5.1]. The meanings of 0x07, 0x08 and values above 0x09 are unknown. */
 export const ConnectResponseId = {
   Ok: 0x00,
   WrongDevice: 0x01,
@@ -317,7 +318,7 @@ export const ConnectResponseId = {
   ConnectRejected: 0x09,
 } as const;
 
-/** ConnectClose.ReasonId [3.1.5]; other values have unknown meanings. */
+/** ConnectClose.ReasonId [3.1.5]. The meanings of other values are unknown. */
 export const ConnectCloseReasonId = {
   Resting: 0x01,
   ProtocolError: 0x03,
@@ -325,7 +326,7 @@ export const ConnectCloseReasonId = {
   TooManyUnknownSessionCmds: 0x0f,
 } as const;
 
-/** OpenResponse.ResponseId [3.1.5.5, 3.3.5.6]; other values have unknown meanings. */
+/** OpenResponse.ResponseId [3.1.5.5, 3.3.5.6]. The meanings of other values are unknown. */
 export const OpenResponseId = {
   Ok: 0x00,
   NoResource: 0x04,
@@ -363,13 +364,13 @@ export const AttachResponseId = { Ok: 0x00 } as const;
 /** RegisterResponse.ResponseId (assumed) [2.2.18]. */
 export const RegisterResponseId = { Ok: 0x00 } as const;
 
-/** Name of a command, the specification's. */
+/** Name of a command, as in the specification. */
 export type CommandName = keyof typeof layouts;
 
 type FieldOf<N extends CommandName> = (typeof layouts)[N]["fields"][number];
 type Flat<T> = { [K in keyof T]: T[K] };
 
-/** The decoded form of command `N`, derived from its layout; the fields have the specification's names. */
+/** The decoded form of command `N`, derived from its layout. Fields are named as in the specification. */
 export type CommandOf<N extends CommandName> = Flat<
   { readonly command: N } & {
     readonly [F in FieldOf<N> as F[1] extends keyof KindValues ? F[0] : never]: F[1] extends keyof KindValues
@@ -401,5 +402,5 @@ export type Noop = CommandOf<"Noop">;
 export type Close = CommandOf<"Close">;
 export type SessionStatus = CommandOf<"SessionStatus">;
 
-/** Any SSTP command, told apart by `command`. */
+/** Any SSTP command, discriminated by `command`. */
 export type Command = { [N in CommandName]: CommandOf<N> }[CommandName];
