@@ -6,7 +6,7 @@
 
 /** Codes of {@link DeviceError}; the README lists each with its cause and cure. */
 export type DeviceErrorCode =
-  /** No connection to the relay could be made, or it was lost and `reconnect` is off. */
+  /** No connection to the relay could be made, or an established one was lost. */
   | "ConnectFailed"
   /** The edge's certificate is for another name, expired, or from an untrusted authority. */
   | "CertificateRefused"

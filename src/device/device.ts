@@ -47,6 +47,7 @@ interface Run {
 
 const NO_OPTIONS: SendOptions = {};
 
+/** A device: sends and receives messages through its relay, and reconnects by itself. */
 export class Device {
   readonly address: string;
   readonly #options: DeviceOptions;

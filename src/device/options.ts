@@ -13,6 +13,7 @@ import type { TransportName } from "./transports/transport.ts";
 /** Receives a recipient, as given to `send`, and the resource of the waiting messages. */
 export type HeldListener = (to: string, resource: string) => void;
 
+/** Options of `Device.connect`. */
 export interface DeviceOptions {
   /** This device's address: `identity/device`. */
   readonly address: string;

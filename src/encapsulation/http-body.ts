@@ -19,8 +19,8 @@ export type Framing =
  * one ends with the connection. Conflicting lengths are refused, and in a request so is a length together with chunks,
  * because two parsers may interpret them differently.
  *
- * A LongLived server must not use this for its POST unless it is chunked: it reads to the end of the connection,
- * whatever the Content-Length [MS-GRVHENC 3.2.5].
+ * A LongLived server reads its POST with framing "close" instead, whatever the Content-Length, unless it is chunked
+ * [MS-GRVHENC 3.2.5].
  */
 export function framingOf(head: RequestHead | ResponseHead): Framing | HeadFault {
   if (head.kind === "response" && (head.status < 200 || head.status === 204 || head.status === 304)) {

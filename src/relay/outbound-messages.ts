@@ -5,7 +5,7 @@
  *
  * Another relay receives for many recipients, from many senders, and more slowly than messages arrive. There each
  * sending identity has its own queue, destinations, share of sessions and turns, so one that writes to a thousand
- * recipients delays nobody else.
+ * recipients does not delay the others.
  *
  *   Queue.take ─► Sender.page ─► fill ─► engine ─► acknowledged ─► Store.remove
  *     │            └ its session is not ready, and its page is full ──► waits in the store from `behind` on

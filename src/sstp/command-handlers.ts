@@ -216,9 +216,7 @@ function handleFanoutOpen(core: Core, open: wire.FanoutOpen): void {
   if (beginInbound(core, sessionId, addressing)) core.events.push({ type: "fanoutOpen", sessionId, ...addressing });
 }
 
-/**
- * Handles a command for an unknown session of ours: ignored if it may have crossed our Close, otherwise a violation.
- */
+/** A command for a session of ours that is gone: ignored if it may have crossed our Close, otherwise a violation. */
 function handleStranger(core: Core, what: string, sessionId: number): void {
   if (core.sessions.get(sessionId) !== undefined) {
     violation(core, ProtocolError, `${what} for session ${sessionId}, which is of another kind`);
@@ -293,8 +291,7 @@ function handleClose(core: Core, { sessionId, reasonId }: wire.Close): void {
   const session = core.sessions.get(sessionId);
   const ours = session === undefined || session.kind === "outbound";
   const unacknowledged = ours ? core.ledger.dropOutbound(sessionId) : [];
-  // Ignore unknown sessions [3.1.5.9], except to drop messages sent before our own Close, which the peer does not
-  // count.
+  // Ignore unknown sessions [3.1.5.9], but drop messages sent before our own Close: the peer does not count them.
   if (session === undefined && unacknowledged.length === 0) return;
   if (session !== undefined) core.sessions.remove(session, false);
   core.events.push({
