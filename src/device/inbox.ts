@@ -125,8 +125,7 @@ export class Inbox {
   }
 
   /**
-   * Ends the inbox and discards unread messages, which can no longer be acknowledged. If `error` is given, readers
-   * throw it.
+   * Ends the inbox and discards unread messages, which can no longer be acknowledged. Readers throw `error` if given.
    */
   end(error: DeviceError | undefined): void {
     this.#ended = true;

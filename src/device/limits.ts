@@ -16,10 +16,7 @@ export const SLICE = 64 * 1024;
 /** The device produces no more output while this much waits for the socket. */
 export const WRITE_AHEAD = 256 * 1024;
 
-/**
- * The device stops reading a relay that leaves this many bytes of answers unread. No relay asks for nearly as much at
- * once.
- */
+/** The device stops reading a relay that leaves this many bytes of answers unread; none asks for nearly as much. */
 export const ANSWERS_AHEAD = 1024 * 1024;
 
 /** The socket is paused while this many received bytes wait to be read. */
@@ -88,19 +85,13 @@ export const HELD_REMEMBERED = 1000;
  */
 export const KEEP_ALIVE = 25_000;
 
-/**
- * The same while messages wait for the application: after 15 s of silence the edge gives the account's messages to
- * another device.
- */
+/** The same while messages wait for the application: after 15 s of silence the edge gives them to another device. */
 export const BUSY_KEEP_ALIVE = 5_000;
 
 /** A relay that is silent for this long is gone: its own keep-alive is 45 s. */
 export const RECEIVE_TIMEOUT = 120_000;
 
-/**
- * How long a first connection keeps trying a relay that is busy and says when to retry: as long as a program waits for
- * a server.
- */
+/** How long a first connection keeps trying a relay that is busy and says when to retry. */
 export const BUSY_PATIENCE = 30_000;
 
 /** Pause before reconnecting: full jitter up to the first, doubled each time up to the last. */

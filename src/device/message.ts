@@ -18,10 +18,7 @@ export interface SendOptions {
   readonly onlyIfOnline?: boolean;
   /** Position of the body in a longer stream, carried as StreamSize [MS-GRVSSTP 2.2.10.1]. */
   readonly part?: StreamPart;
-  /**
-   * Withdraws the message if it has not been sent yet: `send` rejects with Aborted. A message that may have reached the
-   * relay goes on.
-   */
+  /** Withdraws an unsent message: `send` rejects with Aborted. A message that may have reached the relay goes on. */
   readonly signal?: AbortSignal;
 }
 

@@ -40,10 +40,7 @@ const TEXTS: Readonly<Record<string, Text>> = {
   ScopeMissing: (refused, claims) => scopeMissing(refused, claims),
 };
 
-/**
- * Maps a reason of an edge or relay to an error; undefined if the reason does not concern the token. The error is not
- * retryable.
- */
+/** Maps a reason of an edge or relay to an error that is not retryable; undefined if it does not concern the token. */
 export function tokenRefusal(reason: string | undefined, refused: RefusedToken = {}): DeviceError | undefined {
   const text = reason !== undefined && Object.hasOwn(TEXTS, reason) ? TEXTS[reason] : undefined;
   if (text === undefined) return undefined;

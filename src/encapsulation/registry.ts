@@ -179,10 +179,7 @@ export const POLLING_TRIES = 4;
 export const POLLING_RETRY_DELAY = 500;
 /** Rounds of 401 or 407 on one session before the client gives up. NTLM needs two, a stale Digest nonce one more. */
 export const AUTHENTICATION_ROUNDS = 5;
-/**
- * Content length that a LongLived client declares by default: 64 MiB, because the platform refuses request bodies over
- * 100 MB.
- */
+/** Default content length of a LongLived client: 64 MiB, because the platform refuses request bodies over 100 MB. */
 export const DEFAULT_CONTENT_LENGTH = 64 * 1024 * 1024;
 /** Response header with the name of a refusal. */
 export const REASON_HEADER = "Grooveway-Reason";

@@ -281,8 +281,7 @@ export class InboundMessages {
         this.#engine.sessionStatus(sessionId, SessionStatusId.QuotaWouldBeExceeded, verdict.indexes);
         this.#engine.complete(message);
       } else {
-        // Messages before this one are acknowledged before the Close and those after it are not, so the sender can tell
-        // them apart.
+        // Messages before this one are acknowledged before the Close, later ones are not: the sender can tell.
         this.close(sessionId);
         this.#engine.closeSession(sessionId, CloseReasonId.QuotaWouldBeExceeded);
       }

@@ -45,10 +45,7 @@ export const LINGER = 2_000;
 /** How long acknowledged messages may stay in an open transaction, so that one commit covers many of them. */
 export const COMMIT_REMOVALS = 50;
 
-/**
- * Bytes of messages with flag D held for a slow connected device. More are dropped, as flag D allows, but one message
- * may always wait.
- */
+/** Bytes of messages with flag D held for a slow connected device. More are dropped, but one may always wait. */
 export const VOLATILE_OCTETS = 4 * 1024 * 1024;
 
 /**
@@ -87,10 +84,7 @@ export const PURGE_INTERVAL = 3600_000;
 /** Sessions that the relay keeps open to one device. Beyond this it closes the one idle longest. */
 export const OPEN_SESSIONS = 64;
 
-/**
- * Sessions to another relay, one per sender and recipient: half of what an edge allows one connection. Each sender has
- * a share.
- */
+/** Sessions to another relay, one per sender and recipient, shared among senders: half of what an edge allows. */
 export const RELAY_SESSIONS = 2048;
 
 /** Messages, without bodies, that a sender holds in memory: one page of a lookup. */
@@ -127,10 +121,7 @@ export const SESSION_REFUSALS = 8;
 /** Refused destinations remembered per connection. Further ones are asked again. */
 export const DECLINED_DESTINATIONS = 1024;
 
-/**
- * Refused destinations remembered for all devices, so that each message is counted once. Further ones are counted
- * again.
- */
+/** Refused destinations remembered for all devices, so that each message is counted once. Further ones count again. */
 export const DECLINED_COUNTED = 4096;
 
 /** Relays without a secret that are remembered because they have connected. Each may have a full queue. */

@@ -417,8 +417,8 @@ export class OutboundMessages {
   }
 
   /**
-   * Whether one more sender fits. At another relay, the suspended recipients of one sending identity leave room for
-   * others.
+   * Whether one more sender fits. At another relay, no sending identity may take all the room with suspended
+   * recipients.
    */
   #hasSlot(owner: string | undefined): boolean {
     const { size } = this.#senders;
@@ -430,10 +430,7 @@ export class OutboundMessages {
     return this.#byPeer.get(queueKey(destination));
   }
 
-  /**
-   * The idle sender to give up for a new one. At another relay, an identity with many gives up its own before
-   * another's.
-   */
+  /** The idle sender to give up. At another relay, an identity with many gives up its own before others' are taken. */
   #idlest(owner: string | undefined): Sender | undefined {
     const mayGo = (sender: Sender) => sender.isIdle && sender.state !== "opening";
     if (owner === undefined) return this.#senders.idlest(mayGo);
@@ -551,10 +548,7 @@ export class OutboundMessages {
     if (oldest !== undefined) this.#declined.delete(oldest);
   }
 
-  /**
-   * Handles a refusal for length. If several messages were in flight, resends them one at a time to find out which one
-   * is meant.
-   */
+  /** Handles a refusal for length. If several messages were in flight, resends them singly to find the one meant. */
   #tooLong(sender: Sender, lost: readonly Outgoing[]): void {
     const [only] = lost;
     if (lost.length > 1 || only?.kind !== "stored") {

@@ -403,8 +403,7 @@ export class PeerConnection implements Consumer {
   }
 
   /**
-   * Admits or refuses a relay. It must connect under exactly one name: with a second one it could take that name's
-   * messages.
+   * Admits or refuses a relay. It must connect under one name only: with a second it could take that name's messages.
    */
   #connectRelay({ sourceDeviceURLs, targetDeviceURL, token }: Extract<ConnectionEvent, { type: "connect" }>): void {
     const source = sourceDeviceURLs.length === 1 ? relayNamed(sourceDeviceURLs[0] ?? "") : undefined;
@@ -462,8 +461,7 @@ export class PeerConnection implements Consumer {
   }
 
   /**
-   * Whether the recipient is addressable. Relays may address only peers that can exist here; devices may also use names
-   * of other products.
+   * Whether a recipient is addressable. Relays may address only peers that can exist here; devices also foreign names.
    */
   #isAddressable(entry: { readonly identityURL: string; readonly deviceURL: string }): boolean {
     if (isRelay(this.#source)) return addressee(entry) !== undefined;

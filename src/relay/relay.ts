@@ -56,10 +56,7 @@ export interface RelayOptions {
   readonly revokedURL?: string;
   /** Database file. Without it, messages are lost when the process ends. */
   readonly store?: string;
-  /**
-   * Free bytes required on the store's disk. Below that, new messages are refused. Default 64 MiB, or an eighth of a
-   * small disk.
-   */
+  /** Free bytes required on the store's disk, or new messages are refused. Default 64 MiB, or 1/8 of a small disk. */
   readonly minFree?: number;
   /** Called with the required free bytes when that disk becomes full, and when it has room again. */
   readonly onDisk?: (full: boolean, minFree: number) => void;
@@ -254,10 +251,7 @@ function openStore(options: RelayOptions): {
   }
 }
 
-/**
- * Watches the disk. While it is full the store accepts no new messages; after a failed write the ballast file is
- * released.
- */
+/** Watches the disk. While it is full the store accepts no messages; a failed write releases the ballast file. */
 function watchDisk({ store: file, minFree, onDisk }: RelayOptions, store: Store, hub: Hub): DiskWatch | undefined {
   if (file === undefined) return undefined;
   const disk = new DiskWatch({
