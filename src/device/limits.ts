@@ -91,7 +91,7 @@ export const BUSY_KEEP_ALIVE = 5_000;
 /** A relay that is silent for this long is gone: its own keep-alive is 45 s. */
 export const RECEIVE_TIMEOUT = 120_000;
 
-/** How long a first connection keeps trying a relay that is busy and says when to retry. */
+/** How long a first connection retries at a busy relay that says when to: as long as a program waits for a server. */
 export const BUSY_PATIENCE = 30_000;
 
 /** Pause before reconnecting: full jitter up to the first, doubled each time up to the last. */
