@@ -163,7 +163,9 @@ export class RelayConnection {
     return this.engine.openFanout({ resourceURL, entries: [{ identityURL, deviceURL, relayURL }] });
   }
 
-  /** Marks an open session as unusable. The next request for it gets the error; the one after that uses it again. */
+  /**
+   * Fails the next request for a session that is open but useless. The engine closes it, so a later one opens another.
+   */
   fail(sessionId: number, error: DeviceError): void {
     const key = this.#keys.get(sessionId);
     if (key !== undefined) this.#failed.set(key, error);
