@@ -172,7 +172,7 @@ function isVouched(id: string): boolean {
 
 /** Percent-encodes the unique part of an id, or the beginning of one. */
 export function escaped(text: string): string {
-  return text.includes("%") || text.includes("@") ? text.replace(/%/g, "%25").replace(/@/g, "%40") : text;
+  return text.includes("%") || text.includes("@") ? text.replaceAll("%", "%25").replaceAll("@", "%40") : text;
 }
 
 /** Replaces the unique part with its hash if the id is too long and the hash makes it shorter. */

@@ -261,7 +261,8 @@ function configuration(code: string, front: Front, secret: string, options: Loca
 
 /** Returns the worker as one module: from the published package, or bundled from source in the repository. */
 async function workerCode(): Promise<string> {
-  if (!import.meta.url.endsWith(".ts")) return readFile(new URL("../../edge/worker.bundle.js", import.meta.url), "utf8");
+  if (!import.meta.url.endsWith(".ts"))
+    return readFile(new URL("../../edge/worker.bundle.js", import.meta.url), "utf8");
   const { bundleWorker } = await import("./bundle-worker.ts");
   return bundleWorker();
 }

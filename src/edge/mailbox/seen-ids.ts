@@ -35,7 +35,7 @@ export const NONE = -1;
 
 /** Longer numbers may not be exact in a double. */
 const MOST_DIGITS = 15;
-const [AT, ZERO, NINE] = [0x40, 0x30, 0x39];
+const [AT, PERCENT, ZERO, FOUR, NINE] = [0x40, 0x25, 0x30, 0x34, 0x39];
 
 /** Where the number of an id begins and ends. Both are the id's end if it has none. */
 interface Place {
@@ -83,16 +83,21 @@ function seriesOf(source: string, octets: Uint8Array, from: number, length: numb
 }
 
 /**
- * Finds the digits before the sender's address, which begins with the first @, or at the end of the id. Leading zeros
- * are excluded, so that the id can be rebuilt from its parts.
+ * Finds the digits before the sender's address, which begins with the first @ or an escaped one, or at the end of the
+ * id. Leading zeros are excluded, so that the id can be rebuilt from its parts.
  */
 function numberIn(octets: Uint8Array, from: number, length: number): Place {
   let end = from;
-  while (end < from + length && octets[end] !== AT) end += 1;
+  while (end < from + length && octets[end] !== AT && !isEscapedAt(octets, end)) end += 1;
   let begin = end;
   while (begin > from && end - begin < MOST_DIGITS && isDigit(octets[begin - 1] ?? 0)) begin -= 1;
   while (begin < end && octets[begin] === ZERO) begin += 1;
   return begin < end ? { begin, end } : { begin: from + length, end: from + length };
+}
+
+/** Reports whether `%40` stands there: how an @ is written in an id for which only the relay vouches. */
+function isEscapedAt(octets: Uint8Array, at: number): boolean {
+  return octets[at] === PERCENT && octets[at + 1] === FOUR && octets[at + 2] === ZERO;
 }
 
 function isDigit(octet: number): boolean {
