@@ -56,16 +56,18 @@ export class Output {
   /**
    * Opens standard output, or another descriptor in its place.
    *
+   * @param isReport what is written says what was done, and is no data that would be lost: then a standard output that
+   * looks as if it had been closed will do, since many programs open /dev/null that way for a child whose output they ignore
    * @throws CommandError OutputClosed if the descriptor is not open
    */
-  static open(descriptor = 1): Output {
+  static open(descriptor = 1, { isReport = false } = {}): Output {
     let found: Stats;
     try {
       found = fstatSync(descriptor);
     } catch {
       throw closed();
     }
-    if (descriptor === 1 && wasClosed()) throw closed();
+    if (descriptor === 1 && !isReport && wasClosed()) throw closed();
     if (found.isFIFO() || found.isSocket()) return new Output(streamSink(descriptor), () => undefined);
     const columns = () => (isatty(descriptor) ? process.stdout.columns : undefined);
     return new Output(descriptorSink(descriptor, found.isFile()), columns);

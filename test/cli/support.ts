@@ -8,7 +8,8 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
-const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
+/** What starts the command. */
+export const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
 
 /** What Node is told to run the command. */
 const COMMAND = [ENTRY];

@@ -65,7 +65,7 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
     if (wait === undefined || wait > LONGEST_WAIT) {
       throw usage("send", `--wait ${values.wait} is no time such as 90s, 15m, 12h or 14d, or a longer one`);
     }
-    const output = Output.open();
+    const output = Output.open(1, { isReport: true });
     const way = deviceOptions("send", values);
     const interruption = new Interruption();
     const report = new SendReport({

@@ -1,6 +1,7 @@
 /** `grooveway send` as a process, to a recipient that puts its files into a folder: what arrives, what it says, how it ends. */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import {
   appendFileSync,
   chmodSync,
@@ -17,7 +18,7 @@ import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
 import { PART_BYTES } from "../../../src/transfer/index.ts";
 import { eventually, pattern, soon } from "../../support/watch.ts";
 import { Place } from "../files/send-support.ts";
-import { type Finished, folder, type Running, run, start } from "../support.ts";
+import { ENTRY, type Finished, folder, type Running, run, start } from "../support.ts";
 
 describe("what is sent arrives, and the exit status says so", () => {
   it("several files and a folder: names are relative paths", async (context) => {
@@ -383,4 +384,14 @@ it("the file that was sent is not touched", async (context) => {
   const { mtimeMs } = statSync(path);
   await place.send(context, [path]);
   assert.equal(statSync(path).mtimeMs, mtimeMs);
+});
+
+it("goes without a word when its parent ignores its output, as programs do for their children", async (context) => {
+  const place = await Place.open(context);
+  const path = place.write("a", "file a");
+  const child = spawn(process.execPath, [ENTRY, ...place.args([path])], { stdio: ["pipe", "ignore", "inherit"] });
+  child.stdin.end();
+  const [code] = await once(child, "exit");
+  assert.equal(code, 0);
+  assert.deepEqual(await place.names(1), ["a"]);
 });
