@@ -129,6 +129,9 @@ function sha256(bytes: Uint8Array): string {
 /** Statuses by which a command may end when the edge is killed: it could not be reached. */
 const UNREACHABLE = 3;
 
+/** That of a command which SIGTERM has ended. */
+const TERMINATED = 143;
+
 interface Ended {
   readonly code: number | null;
 }
@@ -138,6 +141,7 @@ class Repeated {
   readonly #args: readonly string[];
   readonly #errors: string[];
   #child: ChildProcess | undefined;
+  #isEnded = false;
 
   constructor(context: TestContext, args: readonly string[], errors: string[]) {
     this.#args = args;
@@ -156,10 +160,12 @@ class Repeated {
         stderr = (stderr + text).slice(-2000);
       });
       const [code] = (await once(child, "close")) as [number | null];
-      const isExpected = code === null || code === 0 || code === UNREACHABLE;
+      const isExpected = code === null || code === 0 || code === UNREACHABLE || (this.#isEnded && code === TERMINATED);
       if (!isExpected) this.#errors.push(`${this.#args[0]} ended with ${code}: ${stderr}`);
       if (!isAgain({ code }) || !isExpected) return;
       await sleep(100);
+      // It may have been ended meanwhile, when there was nothing to end.
+      if (this.#isEnded) return;
     }
   }
 
@@ -168,6 +174,7 @@ class Repeated {
   }
 
   end(): void {
+    this.#isEnded = true;
     this.#child?.kill("SIGTERM");
   }
 }
