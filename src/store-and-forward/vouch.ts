@@ -85,7 +85,7 @@ export class Voucher {
 
 /**
  * Ids of stored messages when they are sent on. Those that {@link Voucher} wrote stay. Those of earlier releases are
- * rewritten, since the reader is told that all ids are vouched for.
+ * rewritten, since the reader assumes that all ids are vouched for.
  */
 export class StoredIds {
   #source: string | undefined;

@@ -220,10 +220,10 @@ describe("a relay that connects", () => {
     assert.equal(trust.knows(EDGE), false, "no more are known than there is room for");
   });
 
-  it("has a name of the machine, such as localhost, from when it connects from this machine, and not from elsewhere", () => {
+  it("takes a name of the machine, such as localhost, only by connecting from it", () => {
     const trust = new RelayTrust(undefined, ["grooveDNS://localhost", "grooveDNS://[::1]"]);
     trust.admit("grooveDNS://localhost", false);
-    assert.equal(trust.isOfAnother("grooveDNS://localhost"), false, "whoever connects from elsewhere is elsewhere");
+    assert.equal(trust.isOfAnother("grooveDNS://localhost"), false, "a relay on another machine cannot take the name");
     trust.admit("grooveDNS://localhost", true);
     assert.equal(trust.isOfAnother("grooveDNS://localhost"), true);
     assert.equal(trust.isOfAnother("grooveDNS://[::1]"), false);

@@ -1,6 +1,6 @@
 /**
  * A file many times as large as a mailbox goes from standard input to a recipient that receives: whole, in bounded memory, and
- * no slower at its end than at its beginning. GROOVEWAY_GIB says how large; 5 and more take minutes.
+ * no slower at its end than at its beginning. GROOVEWAY_GIB sets the size; 5 and more take minutes.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -56,7 +56,7 @@ test(`${BYTES / MEBI} MiB go through a mailbox of 64 MiB`, {
     { stdio: ["pipe", "ignore", "pipe"] },
   );
   context.after(() => send.kill("SIGKILL"));
-  // It is told what went wrong by the command's own words.
+  // The command's own error says more than EPIPE.
   send.stdin.on("error", () => undefined);
   const told: string[] = [];
   createInterface({ input: send.stderr }).on("line", (line) => told.push(line));

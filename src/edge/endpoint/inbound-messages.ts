@@ -272,7 +272,7 @@ export class InboundMessages {
     this.#sessions.set(sessionId, { copies, fanout, suspendable, failed: new Set(), of, refused: false, told: false });
   }
 
-  /** Fails entries of a fanout session. The sender is told, and they are left out from now on. */
+  /** Fails entries of a fanout session. Reports them to the sender and skips them from now on. */
   fail(sessionId: number, indexes: readonly number[], outcome: Failure): void {
     const session = this.#sessions.get(sessionId);
     if (session === undefined || indexes.length === 0) return;
@@ -579,7 +579,7 @@ export class InboundMessages {
 
   /**
    * Handles a timeout of a call with messages with flag D. They are lost, as the flag allows, and so are those queued
-   * behind them: no sender should wait twice. Only a sender to another relay is told.
+   * behind them: no sender should wait twice. Only a sender to another relay gets an error.
    */
   #lost(lane: Lane, peer: string, batch: Pending[]): Refusal[] {
     batch.push(...(lane.queues.get(peer) ?? []));

@@ -559,7 +559,7 @@ export class SstpEndpoint implements ByteChannel {
   }
 
   /**
-   * Counts the connection. A principal with too many virtual connections, or too many new ones, is told when to retry.
+   * Counts the connection. A principal with too many virtual connections, or too many new ones, gets a time to retry.
    */
   async #enter(throttle: Throttle): Promise<Entrance> {
     const entrance = await throttle.enter();

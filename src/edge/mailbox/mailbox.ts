@@ -697,7 +697,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 
   async #tellWriter(name: string): Promise<void> {
     try {
-      // A connection that has ended is told too; it has no suspended session.
+      // This also calls connections that have ended; they have no suspended session.
       await this.#roomCalls.keep(this.#writer(name).room(this.#peer, this.#store.last));
       this.#waiters.told(name);
     } catch (error) {

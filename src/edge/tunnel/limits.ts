@@ -54,10 +54,10 @@ export const ABSENCE = 60_000;
  */
 export const LOST_LOOK = 3600_000;
 
-/** Backlog of a WebSocket above which its device is told to hold: as much as a device writes ahead. */
+/** Backlog of a WebSocket above which the edge sends "hold": as much as a device writes ahead. */
 export const HOLD_OCTETS = 256 * 1024;
 
-/** Backlog at which a held device is told to go on: enough to keep the edge busy until the next data arrives. */
+/** Backlog at which the edge sends "go on": enough to keep the edge busy until the next data arrives. */
 export const GO_ON_OCTETS = 64 * 1024;
 
 /**
@@ -68,7 +68,7 @@ export const HOLD_IGNORED_OCTETS = 8 * 1024 * 1024;
 
 /**
  * Backlog of all WebSockets of an isolate, including what is being processed: half of its 128 MiB. Above it, a device
- * that ignores "hold" and has more than an equal share is disconnected; above half of it, devices are told to hold
+ * that ignores "hold" and has more than an equal share is disconnected; above half of it, the edge sends "hold"
  * earlier. No share is below {@link HOLD_OCTETS}, which a device that obeys "hold" may have waiting.
  */
 export const HOLD_ALL_OCTETS = 64 * 1024 * 1024;
@@ -79,7 +79,7 @@ export const HOLD_ALL_OCTETS = 64 * 1024 * 1024;
  */
 export const HOLD_MOST_OCTETS = 96 * 1024 * 1024;
 
-/** What a device may have in flight when it is told to hold: ours writes 256 KiB ahead, and kernels buffer as well. */
+/** What a device may have in flight when it receives "hold": ours writes 256 KiB ahead, and kernels buffer as well. */
 export const HOLD_FLIGHT_OCTETS = 1024 * 1024;
 
 /** Overhead of a message in a backlog, so that empty messages count too. */

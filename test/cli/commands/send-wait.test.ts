@@ -76,7 +76,7 @@ describe("a recipient whose mailbox is full", () => {
     assert.equal(octets, 8 * 1024 * 1024, "its share is untouched");
   });
 
-  it("is given up after --wait with a status of its own, and is told that what it has begun is over", async (context) => {
+  it("gets a cancellation for what it has begun once --wait has passed", async (context) => {
     const { url, at, args } = await place(context);
     const sending = start(context, args("--json", "--wait", "4s"));
     const out = join(at, "out");
@@ -94,7 +94,7 @@ describe("a recipient whose mailbox is full", () => {
     assert.deepEqual(await listLeftOvers({ out, state: `${out}-state` }), [], "what had arrived of it was removed");
   });
 
-  it("is given up after --wait, and finds nothing of what it never saw but that it is over", async (context) => {
+  it("gets only the cancellation of a transfer it never saw", async (context) => {
     const { url, at, args } = await place(context);
     const { code, stdout, stderr } = await run(context, args("--wait", "1s"));
     assert.equal(code, EXIT_CODES.WaitedTooLong.status, stderr);

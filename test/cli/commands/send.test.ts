@@ -386,7 +386,7 @@ it("the file that was sent is not touched", async (context) => {
   assert.equal(statSync(path).mtimeMs, mtimeMs);
 });
 
-it("goes without a word when its parent ignores its output, as programs do for their children", async (context) => {
+it("runs when its parent ignores standard output", async (context) => {
   const place = await Place.open(context);
   const path = place.write("a", "file a");
   const child = spawn(process.execPath, [ENTRY, ...place.args([path])], { stdio: ["pipe", "ignore", "inherit"] });

@@ -240,7 +240,7 @@ describe("databases of objects that hold nothing", () => {
     open.close();
   });
 
-  it("go also when they were large: what was deleted leaves its pages free", async (context) => {
+  it("are removed even if large, when all pages are free", async (context) => {
     const state = await folder(context);
     const at = join(state, "do", "grooveway-Tunnel");
     mkdirSync(at, { recursive: true });

@@ -109,7 +109,7 @@ describe("throttle", () => {
     assert.ok(first.messages >= 20 + FIRST_LEASE.messages);
   });
 
-  it("makes whoever sends much wait longer when leases are late, since others wait as well", async () => {
+  it("slows heavy senders further when leases arrive late", async () => {
     const { clock, meter, throttle } = started();
     const late = { lease: 0 };
     const lease = meter.lease.bind(meter);

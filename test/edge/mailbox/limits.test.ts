@@ -125,7 +125,7 @@ describe("octets and messages", () => {
     );
     const seconds = (performance.now() - began) / 1000;
     const sum = [...got.values()].reduce((all, one) => all + one, 0);
-    // What gathers during a pause comes first. How close they come to it depends on how quick a call is here.
+    // What gathers during a pause comes first. How close they come depends on the latency of a call in this test.
     const together = (sum - OCTETS / 2) / seconds;
     assert.ok(together <= 1.1 * OCTETS, `${together} a second of ${OCTETS}`);
     assert.ok(together >= OCTETS / 10, `${together} a second of ${OCTETS}`);
