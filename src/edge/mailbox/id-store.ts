@@ -12,7 +12,8 @@
  * forgotten, never those of another sender.
  *
  * A batch is looked up once and then queried message by message, which writes nothing. `flush` writes what was added,
- * and must run in one transaction with the messages.
+ * and must run in one transaction with the messages. Where ranges have only grown (`hasOnlyGrown`) it may come later, as
+ * long as the messages wait: their ids can be learned from them again.
  *
  * @module
  */
@@ -168,6 +169,11 @@ export class IdTable {
     this.#dirtySenders.add(sender);
   }
 
+  /** Whether nothing was added but further numbers of ranges that have a row. */
+  get hasOnlyGrown(): boolean {
+    return this.#dirtySenders.size === 0;
+  }
+
   /** Minimum number of rows that `flush` would write. */
   get pending(): number {
     let plain = 0;
@@ -181,6 +187,11 @@ export class IdTable {
       for (const [tail, { added }] of sender.plain) this.#insertPlain(sender, tail, [...added], now);
       sender.plain.clear();
     }
+    this.flushRanges();
+  }
+
+  /** Writes the ids that have a number. There may be no others to write. */
+  flushRanges(): void {
     for (const [range, sender] of this.#dirtyRanges) this.#write(range, sender);
     this.#dirtyRanges.clear();
     for (const sender of this.#dirtySenders) this.#bound(sender);

@@ -46,6 +46,13 @@ export const RANGE_TIME = 4 * 3600_000;
 /** Senders and id ranges cached in memory. Above that, the cache is emptied. */
 export const KEPT_RANGES = 5000;
 
+/**
+ * What a mailbox may append before it writes how far the sequential ids of its senders have grown. Until then the
+ * waiting messages are the record, and reading them back when the object wakes takes a few milliseconds.
+ */
+export const UNWRITTEN_SEGMENTS = 64;
+export const UNWRITTEN_OCTETS = 256 * 1024;
+
 /** Age of the ids that an operator's purge forgets. A device that lost an acknowledgement has resent by then. */
 export const PURGED_IDS_AGE = 3600_000;
 

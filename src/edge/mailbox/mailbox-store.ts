@@ -68,6 +68,8 @@ import {
   RETENTION,
   SEGMENT_ENVELOPES,
   SEGMENT_OCTETS,
+  UNWRITTEN_OCTETS,
+  UNWRITTEN_SEGMENTS,
 } from "./limits.ts";
 import { eachOf, idsOf, NONE, type WrittenIds } from "./seen-ids.ts";
 import { type Segment, SegmentCache } from "./segment-cache.ts";
@@ -180,6 +182,8 @@ export class MailboxStore {
   /** What waits of each sender; undefined while too little waits for it to matter. */
   #shares: Map<string, Share> | undefined;
   readonly #ids: IdTable;
+  /** What was appended since the ids were written. */
+  #unwritten = { segments: 0, octets: 0 };
   readonly #cache = new SegmentCache();
   /** Rows written since the object woke, as the platform bills them. */
   rowsWritten = 0;
@@ -283,6 +287,31 @@ export class MailboxStore {
     }
     this.#position = 0;
     this.#advance();
+    this.#learnUnwritten();
+  }
+
+  /** Learns the ids that were not written: they are in the last segments. */
+  #learnUnwritten(): void {
+    this.#unwritten = { segments: 0, octets: 0 };
+    const lengths = "SELECT first, at, length(body) AS length FROM segments ORDER BY first DESC LIMIT ?";
+    const last: Record<string, unknown>[] = [];
+    for (const row of this.#all(lengths, UNWRITTEN_SEGMENTS)) {
+      this.#unwritten.octets += Number(row.length);
+      if (this.#unwritten.octets > UNWRITTEN_OCTETS) break;
+      this.#unwritten.segments += 1;
+      last.push(row);
+    }
+    for (const { first, at } of last.reverse()) {
+      const segment = this.#segmentAt(Number(first));
+      if (segment === undefined) continue;
+      const { series, numbers } = idsOf(segment.bundle, segment);
+      for (const [index, one] of series.entries()) {
+        const number = numbers[index] ?? NONE;
+        // An id without a number is always written with its message.
+        if (one === undefined || number === NONE || this.#ids.isKnown(one, number)) continue;
+        this.#ids.add(one, number, Number(at));
+      }
+    }
   }
 
   /**
@@ -330,11 +359,18 @@ export class MailboxStore {
       const before = this.#next;
       const write = () => {
         const written = this.#write(batch, kept, now);
-        this.#ids.flush(now);
+        if (!later) {
+          this.#ids.flush(now);
+          this.#unwritten = { segments: 0, octets: 0 };
+        }
         return written;
       };
-      // Usually this is one segment row, and one id row written last. A transaction would cost as much as one of them.
-      const few = this.#ids.pending <= 1 && octets.length <= BODY_ROW_OCTETS && inline <= LONG_ENVELOPE;
+      this.#unwritten.segments += 1;
+      this.#unwritten.octets += octets.length;
+      const { segments, octets: unwritten } = this.#unwritten;
+      const later = this.#ids.hasOnlyGrown && segments <= UNWRITTEN_SEGMENTS && unwritten <= UNWRITTEN_OCTETS;
+      // Usually this is one segment row, if need be with one id row written last. A transaction would cost as much.
+      const few = (later || this.#ids.pending <= 1) && octets.length <= BODY_ROW_OCTETS && inline <= LONG_ENVELOPE;
       const written = few ? this.#undoing(before, write) : this.#transaction(write);
       if (awaited) for (const segment of written) this.#cache.offer(segment);
       return outcomes;
@@ -390,8 +426,15 @@ export class MailboxStore {
   }
 
   #removeAll(ranges: Iterable<Range>): void {
+    this.#writeGrownIds();
     for (const [from, to] of ranges) this.#forget(Math.max(from, this.#position + 1), Math.min(to, this.#next - 1));
     this.#advance();
+  }
+
+  /** Writes the ids of which waiting messages have been the record so far. */
+  #writeGrownIds(): void {
+    this.#ids.flushRanges();
+    this.#unwritten = { segments: 0, octets: 0 };
   }
 
   /**
@@ -472,7 +515,10 @@ export class MailboxStore {
     const [young] = this.#all("SELECT first FROM segments WHERE at >= ? ORDER BY first LIMIT 1", now - RETENTION);
     const last = young === undefined ? this.#next - 1 : Number(young.first) - 1;
     if (last > this.#position) this.remove([[this.#position + 1, last]]);
-    this.#atomically(() => this.#ids.forgetBefore(now - REMEMBER_IDS - RANGE_TIME));
+    this.#atomically(() => {
+      this.#writeGrownIds();
+      this.#ids.forgetBefore(now - REMEMBER_IDS - RANGE_TIME);
+    });
     return before - this.#messages;
   }
 
@@ -579,15 +625,17 @@ export class MailboxStore {
   #roomFor(batch: Amount, reserve: boolean): Room | undefined {
     const after = { messages: this.#messages + batch.messages, octets: this.#octets + batch.octets };
     if (isPlenty(after, this.#quota)) return undefined;
-    return new Room(this.#quota, this.#waiting, this.#loadShares(), reserve);
+    return new Room(this.#quota, this.#waiting, this.#ownOf.bind(this), reserve);
   }
 
   get #waiting(): Amount {
     return { messages: this.#messages, octets: this.#octets };
   }
 
+  /** What waits of a sender; at most what waits, since some of it may be settled (see `#shareSegment`). */
   #ownOf(sender: string): Amount {
-    return this.#loadShares().get(sender) ?? NOTHING;
+    const own = this.#loadShares().get(sender) ?? NOTHING;
+    return { messages: Math.min(own.messages, this.#messages), octets: Math.min(own.octets, this.#octets) };
   }
 
   /** Runs a function that writes segments and one other row. If it fails, the segments are deleted. */
@@ -1006,7 +1054,7 @@ function octetsOf(blob: unknown): Uint8Array {
 /** Decides for the messages of a batch, in order, whether there is room for them. */
 class Room {
   readonly #quota: Quota;
-  readonly #shares: ReadonlyMap<string, Share>;
+  readonly #ownOf: (sender: string) => Amount;
   readonly #reserve: boolean;
   readonly #all: Share;
   /** What each sender has, with its messages admitted so far. */
@@ -1015,13 +1063,13 @@ class Room {
 
   /**
    * @param all what waits
-   * @param shares what waits of each sender
+   * @param ownOf what waits of a sender
    * @param reserve whether a sender may use the reserve beyond its share
    */
-  constructor(quota: Quota, all: Amount, shares: ReadonlyMap<string, Share>, reserve: boolean) {
+  constructor(quota: Quota, all: Amount, ownOf: (sender: string) => Amount, reserve: boolean) {
     this.#quota = quota;
     this.#all = { ...all };
-    this.#shares = shares;
+    this.#ownOf = ownOf;
     this.#reserve = reserve;
   }
 
@@ -1029,7 +1077,7 @@ class Room {
     // After a refusal, later messages of the source are refused too: they must not overtake it.
     if (this.#full.has(source)) return false;
     const sender = senderOf(source);
-    const own = this.#own.get(sender) ?? this.#shares.get(sender) ?? NOTHING;
+    const own = this.#own.get(sender) ?? this.#ownOf(sender);
     const ownAfter = added(own, octets);
     const allAfter = added(this.#all, octets);
     if (!hasRoom(ownAfter, allAfter, this.#quota, this.#reserve)) {
