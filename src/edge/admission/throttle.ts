@@ -121,8 +121,8 @@ export class Throttle {
       const asked = this.#clock.now();
       const leased = await this.#ask(() => this.#meter.lease(this.#connection, wanted, unused));
       const lease = leased ?? this.#ownLease(wanted);
-      await this.#hibernation(lease.wait);
-      if (leased !== undefined) await this.#yield(this.#clock.now() - asked - lease.wait);
+      await this.#pause(lease.wait);
+      await this.#yield(this.#clock.now() - asked - lease.wait);
       this.#since = this.#clock.now();
       this.#lapses = this.#since + lease.holds;
       for (const kind of KINDS) this.#left[kind] += lease[kind];
@@ -136,10 +136,10 @@ export class Throttle {
    * @param late delay of the lease in milliseconds
    */
   async #yield(late: number): Promise<void> {
-    if (late > LATE) await this.#hibernation(Math.min((late - LATE) * YIELD, YIELD_MOST));
+    if (late > LATE) await this.#pause(Math.min((late - LATE) * YIELD, YIELD_MOST));
   }
 
-  async #hibernation(milliseconds: number): Promise<void> {
+  async #pause(milliseconds: number): Promise<void> {
     if (milliseconds > 0 && !this.#ended) await Promise.race([this.#clock.sleep(milliseconds), this.#over.promise]);
   }
 

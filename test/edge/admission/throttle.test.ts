@@ -1,7 +1,7 @@
 /** A Tunnel's end of the meter, with a clock and a meter of the tests' own. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { CREDIT, FIRST_LEASE, LATE, SLICE, YIELD, YIELD_MOST } from "../../../src/edge/admission/limits.ts";
+import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, SLICE, YIELD, YIELD_MOST } from "../../../src/edge/admission/limits.ts";
 import { type Clock, Throttle } from "../../../src/edge/admission/throttle.ts";
 import type { Amount, Entrance, Lease, MeterRpc } from "../../../src/edge/rpc/meter-rpc.ts";
 import { bucket, charge, giveBack } from "../../../src/lib/token-bucket.ts";
@@ -131,6 +131,11 @@ describe("throttle", () => {
     assert.ok((await timeOf()) >= idle + 10 * YIELD, "each lease is followed by a pause");
     late.lease = 900;
     assert.ok((await timeOf()) <= idle + 2 * (900 + YIELD_MOST), "which has an end");
+    meter.lease = async () => {
+      clock.time += METER_TIMEOUT;
+      throw new Error("the meter has not answered in time");
+    };
+    assert.ok((await timeOf()) >= METER_TIMEOUT + YIELD_MOST, "a lease that does not come is late too");
   });
 
   it("passes on that there is no room", async () => {
