@@ -23,19 +23,19 @@ interface Said {
   readonly resource?: string;
 }
 
-/** A device, standard output and a receiver of files, all played by the test. */
+/** A device, standard output and a file receiver, all driven by the test. */
 class Stage {
   readonly acknowledged: string[] = [];
   readonly told: string[] = [];
   readonly drawn: (readonly [done: number, total: number | undefined, label: string | undefined])[] = [];
   stdout = "";
   isClosed = false;
-  /** What becomes of the next messages of transfers. */
+  /** The outcomes of the next transfer messages. */
   readonly outcomes: (Outcome | Error | Promise<Outcome>)[] = [];
-  /** Messages of transfers that are being taken, the most at a time. */
+  /** Transfer messages being processed, at most. */
   taking = 0;
   mostTaking = 0;
-  /** Files of earlier runs that can be put in their places now. */
+  /** Files of earlier runs that can now be stored. */
   completed: Outcome[] = [];
   opensFilesFirst = false;
   onWrite: (text: string) => Promise<void> | undefined = () => undefined;
@@ -64,7 +64,7 @@ class Stage {
     return this;
   }
 
-  /** A message of a transfer arrives; what becomes of it is said. */
+  /** A transfer message arrives, with its outcome. */
   transfer(
     message: Partial<TransferMessage> & Pick<TransferMessage, "type">,
     outcome: Outcome | Error | Promise<Outcome>,
@@ -164,7 +164,7 @@ function kept(held: number, size?: number): Outcome {
   return { kind: "kept", transfer: TRANSFER, name: "f", held, size };
 }
 
-describe("what is shown of a message", () => {
+describe("the display of a message", () => {
   const cases: readonly (readonly [name: string, form: Form, body: string | Uint8Array, said: Said, stdout: string])[] =
     [
       ["a text", "lines", "hello", {}, "alice/pc: hello\n"],
@@ -207,7 +207,7 @@ describe("what is shown of a message", () => {
   }
 });
 
-describe("what is told of files", () => {
+describe("the display of files", () => {
   const name = "\x1b[2K\rreceived report.pdf from boss";
   const escaped = "\\e[2K\\rreceived report.pdf from boss";
   const setAside: Outcome = {
@@ -276,7 +276,7 @@ describe("what is told of files", () => {
     });
   }
 
-  it("progress of all that arrive together", async () => {
+  it("shows the progress of all concurrent transfers", async () => {
     const stage = new Stage()
       .transfer({ type: "part" }, kept(1024, 2048))
       .transfer({ type: "part" }, { ...kept(10, 90), transfer: "other" } as Outcome)
@@ -289,15 +289,15 @@ describe("what is told of files", () => {
   });
 });
 
-describe("when it ends, and what is acknowledged by then", () => {
-  it("after the first message; those behind it come again", async () => {
+describe("receiving", () => {
+  it("ends after the first message; later ones are redelivered", async () => {
     const stage = new Stage().arrive("one").arrive("two");
     await stage.receive();
     assert.equal(stage.stdout, "alice/pc: one\n");
     assert.deepEqual(stage.acknowledged, ["1"]);
   });
 
-  it("after a file of an earlier run that can be put in its place now", async () => {
+  it("ends after a file of an earlier run that can now be stored", async () => {
     const stage = new Stage().arrive("behind it");
     stage.opensFilesFirst = true;
     stage.completed = [received("f")];
@@ -306,7 +306,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, []);
   });
 
-  it("after the first file, also when another is complete behind it", async () => {
+  it("ends after the first file, even if another is already complete", async () => {
     const first = Promise.withResolvers<Outcome>();
     const stage = new Stage().transfer({ type: "end" }, first.promise).transfer({ type: "end" }, received("g"));
     const ended = stage.receive();
@@ -315,7 +315,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, ["1"]);
   });
 
-  it("parts are taken side by side, a bounded number of them, and a transfer that is set aside holds up nothing", async () => {
+  it("processes a bounded number of parts at a time, and a transfer that is set aside blocks nothing", async () => {
     const open = gate();
     const stage = new Stage();
     for (let n = 0; n < 100; n += 1)
@@ -335,7 +335,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.equal(stage.acknowledged.length, 102);
   });
 
-  it("a message is acknowledged when it was written out, not before", async () => {
+  it("acknowledges a message only once it is written", async () => {
     const open = gate();
     const stage = new Stage().arrive("one");
     stage.onWrite = () => open.promise;
@@ -347,7 +347,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, ["1"]);
   });
 
-  it("what cannot be written is not acknowledged, nor what is behind it, and the command ends", async () => {
+  it("ends when a message cannot be written, and acknowledges neither it nor later ones", async () => {
     const stage = new Stage().arrive("one").arrive("two").arrive("three");
     stage.onWrite = (text) =>
       text.includes("one") ? undefined : Promise.reject(new CommandError("CannotWrite", "no"));
@@ -356,13 +356,13 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert(stage.isClosed);
   });
 
-  it("a disk that fails ends the command though no further message comes", async () => {
+  it("ends when the disk fails, even without a further message", async () => {
     const stage = new Stage().transfer({ type: "part" }, new CommandError("CannotWrite", "the disk is full"));
     await assert.rejects(soon(stage.receive("lines", true), "the end"), { code: "CannotWrite" });
     assert.deepEqual(stage.acknowledged, []);
   });
 
-  it("a transfer that lacks what could not be written is not told as set aside", async () => {
+  it("does not set aside a transfer whose part could not be written", async () => {
     const stage = new Stage().transfer({ type: "part" }, new CommandError("CannotWrite", "the disk is full")).transfer(
       { type: "end" },
       {
@@ -378,7 +378,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.told, []);
   });
 
-  it("an interrupt: what is being written is acknowledged before the connection ends", async () => {
+  it("acknowledges what is being written before an interrupt ends the connection", async () => {
     const open = gate();
     const stage = new Stage().arrive("one");
     stage.onWrite = () => open.promise;
@@ -394,7 +394,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert(stage.isClosed);
   });
 
-  it("an interrupt while nothing can be written: it ends, and acknowledges nothing", async (context) => {
+  it("ends on an interrupt while output is blocked, and acknowledges nothing", async (context) => {
     context.mock.timers.enable({ apis: ["setTimeout"] });
     const stage = new Stage().arrive("one");
     stage.onWrite = () => new Promise(() => undefined);
@@ -407,13 +407,13 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, []);
   });
 
-  it("an interrupt before anything came", async () => {
+  it("ends on an interrupt before the first message", async () => {
     const stage = new Stage();
     stage.interrupt();
     assert.deepEqual(await stage.receive("lines", true), { received: 0, setAside: 0 });
   });
 
-  it("a connection that ends for good", async () => {
+  it("ends when the connection is closed for good", async () => {
     const stage = new Stage().arrive("one");
     stage.lose(new DeviceError("AddressInUse", "another one"));
     await assert.rejects(stage.receive("lines", true), { code: "AddressInUse" });

@@ -1,4 +1,4 @@
-/** What the paths of `grooveway send` stand for: one row for each kind. */
+/** What the paths given to `grooveway send` stand for: one row for each kind. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
@@ -29,7 +29,7 @@ async function found(path: string, at: string, name?: string): Promise<string[]>
 interface Row {
   readonly what: string;
   readonly make: (at: string) => void;
-  /** Below the folder. */
+  /** Relative to the folder. */
   readonly path?: string;
   readonly name?: string;
   readonly expected: readonly string[];
@@ -169,7 +169,7 @@ describe("paths to send", () => {
     });
   }
 
-  it("a name that is not UTF-8 is found by its bytes", async (context) => {
+  it("may have a name that is not UTF-8, which is found by its bytes", async (context) => {
     const at = await folder(context);
     mkdirSync(join(at, "top"));
     const bytes = Buffer.concat([Buffer.from(`${at}/top/`), Buffer.from([0x66, 0xff, 0x67])]);
@@ -182,7 +182,7 @@ describe("paths to send", () => {
     assert.equal(only.file.name, "top/f\ufffdg");
   });
 
-  it("a folder that this user may not read is told, and the others are found", async (context) => {
+  it("may contain an unreadable folder, which is reported; the others are found", async (context) => {
     if (process.geteuid?.() !== 0) return context.skip("SKIPPED: only root can become somebody else");
     const at = await folder(context);
     for (const path of ["top/closed/a", "top/open/a"]) file(path)(at);
@@ -196,7 +196,7 @@ describe("paths to send", () => {
     ]);
   });
 
-  it("the output of a program by the shell's <(...) is a pipe behind a link, and is refused", async (context) => {
+  it("from <(...) of a shell are pipes behind links, and are rejected", async (context) => {
     if (process.platform !== "linux") return context.skip("SKIPPED: no /proc");
     const at = await folder(context);
     assert.match(readlinkSync("/dev/stdin"), /fd/);
@@ -204,12 +204,12 @@ describe("paths to send", () => {
     assert.match(only, /^failed \/dev\/stdin is a symbolic link, which is not followed.*\[CannotRead\]$/);
   });
 
-  it("a tree that is deeper than the system allows paths is walked to there", async (context) => {
+  it("deeper than the system's path limit are walked up to the limit", async (context) => {
     const at = await folder(context);
     const deep = `cd "$1"; for i in $(seq 25); do mkdir "$2" && cd -P "$2" || exit 1; done; touch end`;
     execFileSync("bash", ["-c", deep, "bash", at, "d".repeat(200)]);
     const words = await found(at, at, "x");
-    // Node removes none that is so deep.
+    // Node cannot remove a tree this deep.
     execFileSync("rm", ["-rf", join(at, "d".repeat(200))]);
     assert.equal(words.length, 1);
     assert.match(words[0] ?? "", /^failed cannot read .*: the path is too long for this system \[CannotRead\]$/);

@@ -1,4 +1,4 @@
-/** Places that cannot be written to, as the state folder of an edge and as the store of a relay: told at once, with what to change. */
+/** Unwritable locations for an edge's state folder and a relay's store are reported at once, with a cure. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { accessSync, constants } from "node:fs";
@@ -31,7 +31,7 @@ describe("the state folder of an edge", () => {
     ["a link that goes round", at("round"), /ELOOP|not a folder/],
     ["too long", at("x".repeat(300)), /its name is too long/],
   ] as const) {
-    it(`that is ${what} is refused at once`, async () => {
+    it(`that is ${what} is rejected at once`, async () => {
       await assert.rejects(beginRun(path), (error: Error & { code?: string }) => {
         assert.equal(error.code, "CannotWrite", error.message);
         assert.match(error.message, words);
@@ -41,7 +41,7 @@ describe("the state folder of an edge", () => {
     });
   }
 
-  it("is made with all that leads to it", async () => {
+  it("is created with its parent folders", async () => {
     const begun = await beginRun(at("new", "state"));
     begun.close();
   });
@@ -55,7 +55,7 @@ describe("the store of a relay", () => {
     ["where no file can be made", "/proc/x", /: choose another --store FILE$/],
     ["a link that leads nowhere", at("dangling"), /: choose another --store FILE$/],
   ] as const) {
-    it(`that is ${what} is refused at once`, async () => {
+    it(`that is ${what} is rejected at once`, async () => {
       await assert.rejects(startRelayHere({ port: 0, store: path }), (error: Error & { code?: string }) => {
         assert.equal(error.code, "CannotWrite", error.message);
         assert.match(error.message, words);
@@ -65,7 +65,7 @@ describe("the store of a relay", () => {
   }
 });
 
-it("an empty name, as of a variable that is not set, is a wrong call", async (context) => {
+it("an empty path, as from an unset variable, is a usage error", async (context) => {
   for (const [command, option] of [
     ["edge", "--state"],
     ["relay", "--store"],
@@ -76,7 +76,7 @@ it("an empty name, as of a variable that is not set, is a wrong call", async (co
   }
 });
 
-/** What the command says that may not write in the folder; undefined when it cannot be run like that. */
+/** The output of a command that may not write to the folder; undefined where that cannot be arranged. */
 function saidWithoutRights(context: TestContext, folder: string, args: readonly string[]): string | undefined {
   const nobody = 65534;
   const isRoot = process.getuid?.() === 0;
@@ -94,7 +94,7 @@ function saidWithoutRights(context: TestContext, folder: string, args: readonly 
   return spawnSync(process.execPath, node, options).stderr;
 }
 
-it("a folder of somebody else is refused at once", async (context) => {
+it("a folder of another user is rejected at once", async (context) => {
   await chmod(root, 0o755);
   const folder = at("others");
   await mkdir(folder);
@@ -112,7 +112,7 @@ it("a folder of somebody else is refused at once", async (context) => {
   }
 });
 
-it("a read-only file system is refused at once", async (context) => {
+it("a read-only file system is rejected at once", async (context) => {
   const disk = at("read-only");
   await mkdir(disk);
   try {
