@@ -1,4 +1,4 @@
-/** What answers at an edge's URL and is none is told in one sentence, by every way of asking alike. */
+/** A foreign answer at an edge's URL is reported in one sentence, the same for every transport. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import fc from "fast-check";
@@ -7,7 +7,7 @@ import { askEdge } from "../../../src/device/transports/ask-edge.ts";
 import { foreignAnswer, notHttp } from "../../../src/device/transports/not-an-edge.ts";
 import { listen } from "../../support/sockets.ts";
 
-/** Answers everything with these octets, and ends. */
+/** Answers everything with these octets, then closes. */
 async function answering(t: TestContext, answer: string | Uint8Array): Promise<string> {
   const server = await listen((socket) => {
     socket.once("data", () => socket.end(answer));
@@ -125,7 +125,7 @@ function isHttp(answer: string | Uint8Array): boolean {
 
 const WAYS: readonly TransportName[] = ["websocket", "longlived", "keepalive", "polling"];
 
-describe("an answer that is not an edge's", () => {
+describe("an answer that is not from an edge", () => {
   for (const [name, answer, code, message] of CASES) {
     it(name, async (t) => {
       const edge = await answering(t, answer);
@@ -137,7 +137,7 @@ describe("an answer that is not an edge's", () => {
         return true;
       };
       for (const transport of WAYS) {
-        // Polling tries four times in seconds what may be passing.
+        // Polling retries a possibly temporary failure four times within seconds.
         if (transport === "polling" && (!isHttp(answer) || /^HTTP.{5}50/.test(String(answer)))) continue;
         const opened = openTransport({ transport, relay: "edge.example.com", edge });
         await assert.rejects(opened.established, judge(transport));
@@ -148,7 +148,7 @@ describe("an answer that is not an edge's", () => {
     });
   }
 
-  it("is what a device that connects is told", async (t) => {
+  it("is reported to a connecting device", async (t) => {
     const edge = await answering(t, response("302 Found", { Location: "/login" }));
     await assert.rejects(Device.connect({ edge, address: "alice/laptop" }), (error: DeviceError) => {
       assert.equal(error.code, "NotAnEdge");
@@ -158,12 +158,12 @@ describe("an answer that is not an edge's", () => {
   });
 });
 
-it("a network's login page ends a connection that stood, by its name", async (t) => {
+it("a captive portal ends an established connection with NotAnEdge", async (t) => {
   let requests = 0;
   const echo = "GroovePing: 1.0,Ping\r\n";
   const server = await listen((socket) => {
     socket.on("data", (octets: Buffer) => {
-      // A handshake of KeepAlive goes well; then the network wants a login.
+      // The KeepAlive handshake succeeds; then the network requires a login.
       requests += 1;
       const isPost = octets.subarray(0, 4).toString() === "POST";
       const head = (length: number) =>
@@ -181,7 +181,7 @@ it("a network's login page ends a connection that stood, by its name", async (t)
   assert.match(opened.lost?.detail ?? "", /leads to "http:\/\/portal\.example\.net\/"/);
 });
 
-it("whatever answers, one line without anything that a terminal obeys is told", () => {
+it("any foreign answer becomes one line without control characters", () => {
   const text = fc.oneof(
     fc.string({ unit: "binary" }),
     fc.constantFrom("text/html", "https://127.0.0.1/", "//x", "\u001b[2K"),
@@ -204,15 +204,15 @@ it("whatever answers, one line without anything that a terminal obeys is told", 
   );
 });
 
-describe("asking an edge", () => {
+describe("a request to an edge", () => {
   const question = (edge: string) => ({ edge: new URL(edge), path: "/admin/x", expects: Array.isArray });
 
-  it("gives what was asked for", async (t) => {
+  it("returns the value", async (t) => {
     const edge = await answering(t, response("200 OK", { "Content-Type": "application/json" }, "[1]"));
     assert.deepEqual(await askEdge(question(edge)), { ok: true, value: [1] });
   });
 
-  it("gives the edge's reason and cure, without what could do something to a terminal", async (t) => {
+  it("returns the edge's reason and cure, with control characters escaped", async (t) => {
     const body = JSON.stringify({ code: "TooManyMisses", detail: "Too many.\u001b[2K", cure: "Wait." });
     const headers = { "Grooveway-Reason": "TooManyMisses", "Retry-After": "7" };
     const edge = await answering(t, response("500 Internal Server Error", headers, body));
@@ -226,7 +226,7 @@ describe("asking an edge", () => {
     });
   });
 
-  it("says the path under which the edge stands, the token and the body, and keeps the connection to itself", async (t) => {
+  it("sends the path prefix, the token and the body, and does not keep the connection alive", async (t) => {
     let request = "";
     const server = await listen((socket) => {
       socket.on("data", (octets) => {
@@ -243,7 +243,7 @@ describe("asking an edge", () => {
     assert.match(request, /^connection: close\r$/im);
   });
 
-  it("tells an answer that is cut off, and one that is far too long", async (t) => {
+  it("reports an answer that is cut off or far too long", async (t) => {
     const cut = await answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[");
     await assert.rejects(askEdge(question(cut)), /cut its answer off/);
     const long = "x".repeat(5 * 1024 * 1024);
@@ -251,7 +251,7 @@ describe("asking an edge", () => {
     await assert.rejects(askEdge(question(endless)), { code: "NotAnEdge" });
   });
 
-  it("ends with its signal", async (t) => {
+  it("ends when its signal aborts", async (t) => {
     const server = await listen((socket) => socket.resume().on("end", () => socket.end()));
     t.after(() => server.close());
     const abort = new AbortController();
