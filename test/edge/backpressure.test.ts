@@ -1,4 +1,4 @@
-/** Who stops reading stops whoever writes to him, and the edge keeps next to nothing for either. */
+/** A slow reader blocks its writer, and the edge buffers next to nothing for either. */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
@@ -19,7 +19,7 @@ import {
 
 const MiB = 1024 * 1024;
 const ATTEMPT = 64 * MiB;
-/** Two connections on one machine, each with the most that its kernel keeps for sender and receiver. */
+/** Two connections on one machine, each with full kernel buffers for sender and receiver. */
 const KERNEL = 32 * MiB;
 
 describe("back-pressure", () => {
@@ -31,7 +31,7 @@ describe("back-pressure", () => {
   });
   after(() => edge.close());
 
-  it("LongLived: a relay that stops reading stops the device; nothing is lost when it goes on", async () => {
+  it("LongLived: a relay that stops reading blocks the device; nothing is lost when it resumes", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "LongLived").establish();
@@ -41,7 +41,7 @@ describe("back-pressure", () => {
     const taken = await whenBlocked(device.post.socket);
     assert(taken < KERNEL, `${taken} octets were taken for a relay that reads none`);
     assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
-    // The other direction does not suffer.
+    // The other direction is unaffected.
     origin.write("still here");
     assertOctets(await device.down(10), "still here");
     const came = sink(origin);
@@ -53,7 +53,7 @@ describe("back-pressure", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("LongLived: a device that stops reading stops the relay; nothing is lost when it goes on", async () => {
+  it("LongLived: a device that stops reading blocks the relay; nothing is lost when it resumes", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -76,7 +76,7 @@ describe("back-pressure", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: a relay that stops reading holds the POST; nothing is lost when it goes on", async () => {
+  it("KeepAlive: a relay that stops reading delays the POST; nothing is lost when it resumes", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "KeepAlive").establish();
@@ -101,7 +101,7 @@ describe("back-pressure", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: a device that sends no GET stops the relay; nothing is lost when it goes on", async () => {
+  it("KeepAlive: a device that sends no GET blocks the relay; nothing is lost when it resumes", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -114,7 +114,7 @@ describe("back-pressure", () => {
     assertOctets(await origin.take(10), "still here");
     const came = await device.down(4 * MiB);
     assertOctets(came, octets.subarray(0, came.length));
-    // What has come from the relay is still to be had when it goes, and no more than that.
+    // What the relay has sent is still delivered when it resumes, and no more.
     origin.reset();
     let at = came.length;
     for (;;) {
@@ -131,7 +131,7 @@ describe("back-pressure", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: a relay that stops reading holds the request, also when it is sent again", async () => {
+  it("Polling: a relay that stops reading delays the request, even when it is repeated", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -145,11 +145,11 @@ describe("back-pressure", () => {
       const answered = device.answer(request);
       if ((await Promise.race([answered, whenBlocked(request.socket)])) instanceof Object) continue;
       answered.catch(() => undefined);
-      // The device believes that its request was lost: what it sends again takes the place of the first one.
+      // The device believes that its request was lost: the repeated one replaces the first.
       const again = await device.send(body);
       await whenBlocked(again.socket);
       assert.equal(again.received.length, 0, "not answered while the relay has not taken it");
-      // And whoever goes on all the same has two requests at a time.
+      // A device that sends another anyway has two requests outstanding.
       const next = await device.send(device.next("too early"));
       await assertRefused(next, "400 Bad Request", "SecondPost");
       await assertRefused(again, "400 Bad Request", "SecondPost");
