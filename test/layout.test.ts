@@ -1,4 +1,4 @@
-/** Which folder may import which: the arrows of src/README.md. Circles between files are biome's to find. */
+/** Which folder may import which: the arrows of src/README.md. The linter finds import cycles. */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 const SRC = fileURLToPath(new URL("../src", import.meta.url));
 
-/** What the files of each room may import, beside each other. */
+/** What the files of each folder may import besides each other. */
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   lib: [],
   sstp: ["lib"],
@@ -22,7 +22,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   cli: ["edge/policy", "device", "relay", "transfer", "auth", "store-and-forward", "sstp", "lib"],
 };
 
-/** Rooms and files of the edge: each may import what stands behind it, and nothing else. */
+/** Folders and files of the edge: each may import those listed for it, and nothing else. */
 const EDGE = [
   ["worker.ts"],
   ["http", "tunnel", "link"],
@@ -37,7 +37,7 @@ const EDGE = [
   ["reasons.ts"],
 ];
 
-/** Rooms that know nothing of timers, sockets or files. */
+/** Folders without timers, sockets or files. */
 const PURE = ["sstp", "encapsulation", "transfer"];
 
 interface Import {
@@ -45,7 +45,7 @@ interface Import {
   readonly to: string;
 }
 
-/** The imports of a folder's files, by paths within it; types included. */
+/** The imports of a folder's files, as paths within it, including types. */
 function importsOf(folder: string): Import[] {
   const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
   return files.flatMap((from) => {
@@ -60,7 +60,7 @@ function roomOf(file: string): string {
   return first === "edge" && second === "policy" ? "edge/policy" : first;
 }
 
-/** Imports along no arrow. */
+/** Imports that follow no arrow. */
 function astray(imports: readonly Import[]): Import[] {
   const levelOf = (file: string) => EDGE.findIndex((level) => level.includes(file.split("/")[1] ?? ""));
   return imports.filter(({ from, to }) => {
@@ -76,7 +76,7 @@ function astray(imports: readonly Import[]): Import[] {
 }
 
 describe("layout", () => {
-  it("files import along the arrows alone", () => {
+  it("files import only along the arrows", () => {
     assert.deepEqual(astray(importsOf(SRC)), []);
   });
 
@@ -89,7 +89,7 @@ describe("layout", () => {
     ["the command, rooms of the edge beyond its settings", "cli/main.ts", "edge/worker.ts"],
     ["a room that nobody has put in its place", "edge/somewhere/new.ts", "edge/reasons.ts"],
   ] as const) {
-    it(`would find ${what}`, () => {
+    it(`detects ${what}`, () => {
       assert.deepEqual(astray([{ from, to }]), [{ from, to }]);
     });
   }
@@ -98,7 +98,7 @@ describe("layout", () => {
 describe("src/README.md", () => {
   const text = readFileSync(join(SRC, "README.md"), "utf8");
 
-  it("names files that exist", () => {
+  it("names only files that exist", () => {
     const named = [...text.matchAll(/`([\w/-]+\.ts)`/g)].map(([, name = ""]) => name);
     assert.ok(named.length > 10);
     for (const name of named) {
@@ -107,7 +107,7 @@ describe("src/README.md", () => {
     }
   });
 
-  it("has a line for each room", () => {
+  it("has a line for each folder", () => {
     const folders = (path: string) =>
       readdirSync(path, { withFileTypes: true })
         .filter((entry) => entry.isDirectory())
