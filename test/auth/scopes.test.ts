@@ -218,7 +218,7 @@ describe("scopes, with random input", () => {
       }),
       { numRuns: 20_000 },
     );
-    assert(covered > 500, `the model covered ${covered}: too few to show anything`);
+    assert(covered > 500, `the model covered ${covered}: too few to test anything`);
   });
 
   it("a URL that is accepted is the canonical URL of its peer", () => {

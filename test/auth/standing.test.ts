@@ -84,7 +84,7 @@ describe("a token check", () => {
     line.settings.REVOKED = "one";
     time.to(CONNECTED_AGE);
     assert(!line.standing.fresh());
-    assert.deepEqual(line.ended, [], "not before it is known");
+    assert.deepEqual(line.ended, [], "not before the result is known");
     assert.deepEqual(await Promise.all([line.standing.judge(), line.standing.judge()]), [false, false]);
     assert.deepEqual(line.ended, ["TokenRevoked"]);
   });
@@ -101,7 +101,7 @@ describe("a token check", () => {
     it(`ends the connection with a reason when the token is ${what}`, async (t) => {
       clock(t);
       const line = new Line(await bearerOf(), 0).connected();
-      assert(!line.standing.fresh(), "of who was let in before nobody knows how long ago that was");
+      assert(!line.standing.fresh(), "the age of an earlier check is unknown");
       change(line);
       assert(!(await line.standing.judge()));
       assert.deepEqual(line.ended, [reason]);
@@ -168,7 +168,7 @@ describe("a token check", () => {
     assert.equal(line.standing.bearer, newer);
     line.settings.REVOKED = "one";
     time.to(3700_000);
-    assert(await line.standing.judge(), "the one before is not asked about any more");
+    assert(await line.standing.judge(), "the earlier token is no longer checked");
     line.settings.REVOKED = "two";
     assert(!(await line.standing.judge()));
   });

@@ -304,7 +304,7 @@ describe("a key set", () => {
       const log = context.mock.method(console, "error", () => undefined);
       await assert.rejects(parseKeySet(text), (error: Error) => {
         assert.equal(error.name, "KeySetError");
-        assert(!error.message.includes(first.jwk.x ?? ""), "nothing of a key is told");
+        assert(!error.message.includes(first.jwk.x ?? ""), "no part of a key is shown");
         return true;
       });
       assert.equal(await outcome(await first.issue(), { ...settings, KEYS: text }), "KeysUnavailable");
@@ -374,8 +374,8 @@ describe("a fetched key set", () => {
     const [old, later] = [await first.issue(), await second.issue()];
     assert.equal(await outcome(old, settings), "ok");
     answers[path] = { body: jwks(second) };
-    assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN), "ok", "an unknown kid has them fetched");
-    assert.equal(await outcome(old, settings, NOW + REFETCH_COOLDOWN), "TokenInvalid", "though it is remembered");
+    assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN), "ok", "an unknown kid triggers a fetch");
+    assert.equal(await outcome(old, settings, NOW + REFETCH_COOLDOWN), "TokenInvalid", "although it is cached");
     answers[path] = { body: jwks(first) };
     assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN + FETCHED_AGE - 1), "ok", "not yet");
     assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN + FETCHED_AGE), "TokenInvalid");
@@ -440,9 +440,9 @@ describe("a fetched key set", () => {
       const later = NOW + 112_000;
       const outcomes = await Promise.all(Array.from({ length: 4 }, () => outcome(token, listed, later)));
       assert.deepEqual(outcomes, Array(4).fill(reason));
-      assert.equal(asked.filter((one) => one === path).length, 2, "one of them has fetched the key set once more");
+      assert.equal(asked.filter((one) => one === path).length, 2, "one of them fetched the key set again");
       const connected = await current(letIn.principal, listed, later);
-      assert.equal(connected.type === "refused" && connected.reason, reason, "nor may who is connected stay");
+      assert.equal(connected.type === "refused" && connected.reason, reason, "a connected device must leave too");
     });
   }
 
@@ -461,7 +461,7 @@ describe("a fetched key set", () => {
     void outcome(token, settings);
     const outcomes = await Promise.all(Array.from({ length: 4 }, (_, at) => outcome(token, settings, NOW + at)));
     assert.deepEqual(outcomes, Array(4).fill("ok"));
-    assert.deepEqual([calls, asked], [2, [path]], "one of them has fetched it");
+    assert.deepEqual([calls, asked], [2, [path]], "one of them fetched it");
   });
 
   it("is fetched again after the clock was set back", async () => {
@@ -493,8 +493,8 @@ describe("a fetched key set", () => {
     assert.equal(await asOf(listed, NOW + 15_000), 0, "the keys are older");
     assert.equal(await asOf(listed, NOW + FETCHED_AGE), 15_000, "now it is the list");
     answers[`${path}/revoked`] = { status: 500 };
-    assert.equal(await asOf(listed, NOW + 36_000), FETCHED_AGE, "that it cannot be had is known since 36 s");
-    assert.equal(await asOf({ KEYS, RELAY_NAME: AUDIENCE }, NOW + 7), 7, "what is not fetched is always new");
+    assert.equal(await asOf(listed, NOW + 36_000), FETCHED_AGE, "the failure is known since 36 s");
+    assert.equal(await asOf({ KEYS, RELAY_NAME: AUDIENCE }, NOW + 7), 7, "what is not fetched is always current");
   });
 
   it("is reported and counted in the log when the fetch fails", async (t) => {
@@ -528,7 +528,7 @@ describe("a fetched key set", () => {
     const both = { ...settings, KEYS: jwks(first) };
     assert.equal(await outcome(await first.issue(), both), "ok");
     assert.equal(await outcome(await second.issue(), both), "ok");
-    assert.equal(await outcome(await first.issue({}, { kid: undefined }), both), "TokenInvalid", "they are several");
+    assert.equal(await outcome(await first.issue({}, { kid: undefined }), both), "TokenInvalid", "there are several");
   });
 
   it("can be combined with a revocation list that is fetched periodically", async () => {
@@ -539,11 +539,11 @@ describe("a fetched key set", () => {
     assert.equal(await outcome(one, listed), "ok");
     answers["/revoked"] = { body: '["r1"]' };
     assert.equal(await outcome(one, listed, NOW + FETCHED_AGE - 1), "ok");
-    assert.equal(await outcome(one, listed, NOW + FETCHED_AGE), "TokenRevoked", "though it is remembered");
+    assert.equal(await outcome(one, listed, NOW + FETCHED_AGE), "TokenRevoked", "although it is cached");
     assert.equal(await outcome(other, listed, NOW + FETCHED_AGE), "ok");
     for (const body of ["", "{}", "[1]", '"r2"']) {
       answers["/revoked"] = { body };
-      assert.equal(await outcome(one, listed, NOW + 3 * FETCHED_AGE), "TokenRevoked", "a broken list is not taken");
+      assert.equal(await outcome(one, listed, NOW + 3 * FETCHED_AGE), "TokenRevoked", "a broken list is ignored");
     }
     assert.equal(await outcome(other, { ...settings, REVOKED_URL: `${base}/nothing` }), "KeysUnavailable");
   });

@@ -113,9 +113,9 @@ async function survives(context: TestContext, at: string, running: Running, way:
       () => false,
     ),
   );
-  assert.deepEqual(await fetchAll({ ...way, address: "bob/pc" }, 1), ["message 10"], "the refused ones are not there");
+  assert.deepEqual(await fetchAll({ ...way, address: "bob/pc" }, 1), ["message 10"], "refused messages are not stored");
   assert.deepEqual(await fetchAll({ ...way, address: "carol/pc" }, WAITING), sent.slice(0, WAITING));
-  assert.equal(running.process.exitCode, null, "nothing was started anew");
+  assert.equal(running.process.exitCode, null, "nothing was restarted");
 }
 
 describe("a disk that another program has filled", () => {

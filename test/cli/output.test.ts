@@ -64,7 +64,7 @@ test("a foreign label is escaped, and cut on a narrow terminal; a line replaces 
   bar.hide();
   assert.equal(terminal.text(), "\r\x1b[K");
   bar.update(1024, undefined);
-  assert.equal(terminal.text(), "", "it stays away while the line is written");
+  assert.equal(terminal.text(), "", "it is hidden while the line is written");
   now = 2200;
   bar.update(1024, undefined, "x".repeat(100));
   assert.equal(terminal.text(), `\r\x1b[K${"x".repeat(40)}... 1.0 KiB 465 B/s`);

@@ -82,7 +82,7 @@ for (const takesAway of [true, false]) {
       assert.equal(received.code, 0, received.stderr);
       assert.equal(await readFile(join(into, "letter.txt"), "utf8"), "read me");
     }
-    assert.deepEqual(elsewhere, [], "nothing goes to another path of the host");
+    assert.deepEqual(elsewhere, [], "no request goes to another path of the host");
   });
 }
 

@@ -63,7 +63,7 @@ test("pieces are requested once those before are written", async (context) => {
   }
   await output.write(pieces());
   await Promise.all(looks);
-  assert((sizes.at(-1) ?? 0) >= 2 * 64 * 1024, `nothing was written before the last piece was made: ${sizes}`);
+  assert((sizes.at(-1) ?? 0) >= 2 * 64 * 1024, `nothing was written before the last piece was produced: ${sizes}`);
 });
 
 test("a full device fails the write with a code, and all later ones", async (context) => {

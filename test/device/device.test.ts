@@ -397,7 +397,7 @@ describe("when a session is closed or suspended", () => {
       before = link.messages.length;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    assert.ok(link.messages.length < texts.length, "it has sent all of them though it was told to stop");
+    assert.ok(link.messages.length < texts.length, "it sent all of them although it was told to stop");
     link.engine.setAvailability(session, "ready");
     link.flush();
     await soon(sent, "all acknowledgements");
@@ -909,9 +909,9 @@ describe("memory use", () => {
       last = made;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    assert.ok(made < count, `all ${count} were taken`);
+    assert.ok(made < count, `all ${count} were read`);
     const held = process.memoryUsage().arrayBuffers - before;
-    assert.ok(held < 90 * size, `${held} octets are held`);
+    assert.ok(held < 90 * size, `${held} octets are buffered`);
     const messages = await take(device, count);
     messages.forEach((message, n) => {
       assert.deepEqual(message.body, pattern(size, n));
@@ -1057,7 +1057,7 @@ describe("through the edge", () => {
     let quiet = 0;
     for (let before = -1; quiet < 10; quiet = before === sent() ? quiet + 1 : 0) {
       before = sent();
-      assert.ok(before < 40_000_000, "nobody reads, and still more is fetched");
+      assert.ok(before < 40_000_000, "more is fetched although nobody reads");
       await new Promise((resolve) => setTimeout(resolve, 30));
     }
     // What was read ahead, plus a little that arrives when it resumes.

@@ -54,7 +54,7 @@ describe("a held recipient", () => {
     const held = suspendAt(link, "slow");
     const first = device.send("slow", "0");
     await soon(first, "the first message");
-    assert.deepEqual(told, [], "nothing waits yet");
+    assert.deepEqual(told, [], "nothing is queued yet");
     const sent = Array.from({ length: 5 }, (_, n) => device.send("slow", `${n + 1}`));
     await soon(device.send("bob", "for bob"), "the other recipient");
     await link.until(() => told.length > 0, "the device to tell");

@@ -40,7 +40,7 @@ describe("back-pressure", () => {
     const writing = writeAll(device.post.socket, octets);
     const taken = await whenBlocked(device.post.socket);
     assert(taken < KERNEL, `${taken} octets were taken for a relay that reads none`);
-    assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+    assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
     // The other direction is unaffected.
     origin.write("still here");
     assertOctets(await device.down(10), "still here");
@@ -64,7 +64,7 @@ describe("back-pressure", () => {
     const writing = writeAll(origin.socket, octets);
     const taken = await whenBlocked(origin.socket);
     assert(taken < KERNEL, `${taken} octets were taken for a device that reads none`);
-    assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+    assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
     await device.up("still here");
     assertOctets(await origin.take(10), "still here");
     const came = sink(device.get);
@@ -90,7 +90,7 @@ describe("back-pressure", () => {
       sent += 32768;
       held = (await Promise.race([answered, whenBlocked(device.post.socket)])) !== undefined;
       if (!held) continue;
-      assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+      assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
       origin.write("still here");
       assertOctets(await device.down(10), "still here");
       origin.socket.resume();
@@ -109,7 +109,7 @@ describe("back-pressure", () => {
     void writeAll(origin.socket, octets);
     const taken = await whenBlocked(origin.socket);
     assert(taken < KERNEL, `${taken} octets were taken for a device that reads none`);
-    assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+    assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
     await device.up("still here");
     assertOctets(await origin.take(10), "still here");
     const came = await device.down(4 * MiB);
@@ -148,12 +148,12 @@ describe("back-pressure", () => {
       // The device believes that its request was lost: the repeated one replaces the first.
       const again = await device.send(body);
       await whenBlocked(again.socket);
-      assert.equal(again.received.length, 0, "not answered while the relay has not taken it");
+      assert.equal(again.received.length, 0, "no answer before the relay has taken it");
       // A device that sends another anyway has two requests outstanding.
       const next = await device.send(device.next("too early"));
       await assertRefused(next, "400 Bad Request", "SecondPost");
       await assertRefused(again, "400 Bad Request", "SecondPost");
-      assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+      assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
       for (const socket of [request, again, next]) socket.reset();
       break;
     }

@@ -321,7 +321,7 @@ describe("timeouts", { concurrency: true }, () => {
     );
     await Promise.all(writing);
     assert.deepEqual(came.toSorted(), texts.toSorted());
-    assert(empty < devices.length, "some octets came in time");
+    assert(empty < devices.length, "some octets arrived in time");
     for (const device of devices) await device.leave();
     await assertNothingLeft(edge, relay, ...devices.map(({ guid }) => guid));
   });

@@ -126,7 +126,7 @@ describe("a WebSocket ends with a reason", () => {
     await pinged;
     const lastSign = async () => (await tunnelOf(guid)).lastSign();
     await clock(PING_SILENCE - 10_000);
-    assert.ok((await lastSign()) > 0, "it is waited for");
+    assert.ok((await lastSign()) > 0, "it is still waited for");
     await clock(PING_SILENCE + 1000);
     const { generation } = await mailbox.status();
     const tunnel = await tunnelOf(guid);

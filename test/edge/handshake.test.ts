@@ -145,7 +145,7 @@ describe("handshakes", { concurrency: true }, () => {
     origin.write("early");
     const other = await new Device(edge, relay, "LongLived").establish();
     await other.talk(await relay.next());
-    assert.equal(device.get.received.length, 0, "a whole conversation of another device later nothing has come");
+    assert.equal(device.get.received.length, 0, "nothing has arrived after a whole exchange of another device");
     await device.up("go");
     assertOctets(await device.down(5), "early");
     await device.leave();

@@ -135,7 +135,7 @@ export function assertSecretsKept(...secrets: readonly (string | Issuer)[]): voi
       return [x, d, k].filter((part) => part !== undefined);
     }),
   ].filter((secret) => secret.length > 8);
-  assert(tokens.length > 0 && said.length > 0, "there was something to look for, and to look into");
+  assert(tokens.length > 0 && said.length > 0, "there were secrets and records to search");
   const all = said.join("\n");
   for (const secret of kept) assert(!all.includes(secret), `${secret.slice(0, 8)}... was said`);
 }

@@ -139,7 +139,7 @@ describe("a device that sends requests and does not read", () => {
     await endpoint.write(octetsOf(CONNECT));
     for (let from = 1; ; from += 4000) {
       const writing = endpoint.write(asking(2000, from));
-      assert.ok(from < UNTAKEN_OCTETS / 2, "it is read for ever");
+      assert.ok(from < UNTAKEN_OCTETS / 2, "it is read without limit");
       if (!(await isSettled(writing))) return { endpoint, writing };
     }
   }
@@ -315,7 +315,7 @@ describe("the charge to a device", () => {
       { command: "Data", sessionId: 1, data: new Uint8Array(2000) },
       { command: "EndMessage", sessionId: 1 },
     );
-    assert.equal(sent.messages, 10 + 10 * WAKE, "of thirty recipients ten are served, whose mailboxes are woken");
+    assert.equal(sent.messages, 10 + 10 * WAKE, "ten of thirty recipients have their mailboxes woken");
     assert.ok(sent.octets > 10 * 2000 && sent.octets < 10 * 2000 + 100);
     assert.equal(new Set(attached).size, 10);
     const said = endpoint.take(65536);
@@ -410,7 +410,7 @@ describe("a relay", () => {
     }
     const awake = called.length;
     await say("2");
-    assert.equal(called.length, 2 * awake, "nobody waits who is awake");
+    assert.equal(called.length, 2 * awake, "no awake mailbox waits");
   });
 });
 
@@ -465,7 +465,7 @@ describe("a WebSocket", () => {
     assert.ok(first > WINDOW_OCTETS / 2 && first <= WINDOW_OCTETS, `${first}`);
     for (const word of ["took", "took 1", "took ", "mark", "marks", seen.words[0] ?? ""]) await wired.hear(word);
     await turns(20_000);
-    assert.equal(seen.octets, first, "only the right word counts");
+    assert.equal(seen.octets, first, "only the correct answer counts");
     for (const word of unanswered(seen.words)) await wired.hear(word);
     for (const word of unanswered(seen.words)) await wired.hear(word);
     await turns(20_000);
@@ -544,7 +544,7 @@ describe("a WebSocket", () => {
     for (let octets = 0; octets < 4 * 1024 * 1024; octets += MESSAGE) one.hear(MESSAGE);
     for (let octets = 0; octets < HOLD_FLIGHT_OCTETS; octets += MESSAGE)
       for (const other of others) other.hear(MESSAGE);
-    assert.equal(one.seen.ended, undefined, "an object may not end the WebSocket of another");
+    assert.equal(one.seen.ended, undefined, "an object cannot end another's WebSocket");
     write.resolve();
     await turns();
     assert.equal(one.seen.ended, "HoldIgnored");

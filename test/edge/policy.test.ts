@@ -65,8 +65,8 @@ describe("refusals [MS-GRVHENC 2.2.1.4]", () => {
     it(reason, async () => {
       const response = problem(reason);
       const pairs: Record<number, string> = STATUS_PAIRS;
-      assert.equal(response.statusText, pairs[response.status], "a pair of the table");
-      assert(response.status >= 400, "nothing but a failure is a refusal");
+      assert.equal(response.statusText, pairs[response.status], "one of the twelve pairs");
+      assert(response.status >= 400, "every refusal is an error status");
       const { status, cause, cure } = REASONS[reason];
       if (status !== null && status >= 400) assert.equal(response.status, status);
       assert.equal(response.headers.get("content-type"), "application/problem+json");

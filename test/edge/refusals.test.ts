@@ -451,7 +451,7 @@ describe("refusals", { concurrency: true }, () => {
   /** Sends POSTs one after the other until one is held. */
   async function fillUntilHeld(device: Device, body: Buffer): Promise<{ outstanding: RawSocket; posts: number }> {
     for (let posts = 1; ; posts++) {
-      assert(posts < 2000, "the edge takes more than 64 MiB for a relay that does not read");
+      assert(posts < 2000, "the edge accepts more than 64 MiB for a relay that does not read");
       await device.sendPost(body);
       // However busy the machine, the edge accepts one within this time.
       const answer = await device.post.response(5000).catch(() => undefined);

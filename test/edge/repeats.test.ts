@@ -72,7 +72,7 @@ class RepeatingProxy {
         this.repeats["GET answered"] += 1;
         const lost = await this.#send(incoming, body);
         const again = await this.#send(incoming, body);
-        assert(again.body.equals(lost.body), "the answer is another one");
+        assert(again.body.equals(lost.body), "the repeated request gets a different answer");
         return again;
       }
     } else if (turn === 1) {
@@ -142,7 +142,7 @@ describe("a proxy that repeats requests", () => {
         assert(body.equals(Buffer.from(bodies[n] ?? [])), `message ${n}`);
       }
       assert.deepEqual([sender.client.lost, receiver.client.lost], [undefined, undefined]);
-      assert.equal((await mailbox.status()).dropped.DuplicateMessage ?? 0, 0, "no message was sent again");
+      assert.equal((await mailbox.status()).dropped.DuplicateMessage ?? 0, 0, "no message was repeated");
       const ways = transport === "keepalive" ? Object.keys(sender.proxy.repeats) : ["POST answered"];
       for (const way of ways as (keyof RepeatingProxy["repeats"])[]) {
         const times = sender.proxy.repeats[way] + receiver.proxy.repeats[way];

@@ -237,7 +237,7 @@ describe("a list that cannot be fetched", () => {
     await until("it is put out", () => reconnects.length > 0);
     assert.match(reconnects.join(), /\[KeysUnavailable\]$/);
     assert.equal(await knockAt(edge, target("KeepAlive"), bearer(token)), "KeysUnavailable");
-    assert.equal(await waiting(url(address)), 0, "nor was anything taken");
+    assert.equal(await waiting(url(address)), 0, "nothing was taken");
     operator.fail(false);
     await clock(3700_000);
     await late;

@@ -170,7 +170,7 @@ class Fields {
 
   z(): string {
     const end = this.#octets.indexOf(0, this.#at);
-    assert.ok(end >= 0, "a string does not end");
+    assert.ok(end >= 0, "a string is not terminated");
     const text = this.take(end - this.#at).toString("latin1");
     this.take(1);
     return text;
@@ -326,7 +326,7 @@ export class Peer {
     if (rest === undefined) return undefined;
     const fields = new Fields(rest);
     const said = understand(head.readUInt8(0), fields, this.minor);
-    assert.equal(fields.left, 0, `octets are left in ${said.command}`);
+    assert.equal(fields.left, 0, `unread octets in ${said.command}`);
     return said;
   }
 
@@ -343,7 +343,7 @@ export class Peer {
         continue;
       }
       const isOfAnother = said?.command === "Message" ? said.session !== session : said !== undefined && isOfBody(said);
-      assert.ok(said?.command === "FanoutOpen" || isOfAnother, `came ${JSON.stringify(said)} within a message`);
+      assert.ok(said?.command === "FanoutOpen" || isOfAnother, `unexpected ${JSON.stringify(said)} within a message`);
       if (said !== undefined) this.#early.push(said);
     }
     assert.ok(parts.length > 0, "a message has at least one Data");
@@ -451,8 +451,8 @@ export class Line extends Peer {
     const said = await this.toEnd();
     const last = said.at(-1);
     const reason = last?.command === "ConnectClose" ? last.reasonId : undefined;
-    if (reasonId === "any") assert.ok(reason !== undefined, `came ${JSON.stringify(said)}`);
-    else assert.equal(reason, reasonId, `came ${JSON.stringify(said)}`);
+    if (reasonId === "any") assert.ok(reason !== undefined, `unexpected ${JSON.stringify(said)}`);
+    else assert.equal(reason, reasonId, `unexpected ${JSON.stringify(said)}`);
   }
 
   /** From here on accepts and acknowledges everything, to the end of the connection. */

@@ -126,7 +126,7 @@ export async function startTestEdge(relays: number, also: readonly string[] = []
       devices.close();
       await edge.close();
       for (const { server } of all) await server.close();
-      assert.deepEqual(log, [], "the edge logs nothing that it does not mean to");
+      assert.deepEqual(log, [], "the edge logs nothing unexpected");
     },
   };
 }
@@ -357,7 +357,7 @@ export async function assertRefused(socket: RawSocket, pair: string, reason: str
   const { status, headers, body } = await socket.response(patience);
   const said = /^HTTP\/1\.[01] (.*)$/.exec(status)?.[1];
   const pairs = Object.entries(STATUS_PAIRS).map(([code, phrase]) => `${code} ${phrase}`);
-  assert(said !== undefined && pairs.includes(said), `${status} is none of the twelve`);
+  assert(said !== undefined && pairs.includes(said), `${status} is not one of the twelve`);
   assert.match(headers, /^content-type: application\/problem\+json$/im, excerpt(body));
   const document = JSON.parse(body.toString());
   assert.deepEqual([said, document.code], [pair, reason], excerpt(body));
@@ -407,7 +407,7 @@ export async function eventually(
 ): Promise<void> {
   const deadline = Date.now() + patience;
   for (let pause = 10; !(await holds()); pause = Math.min(pause * 1.5, 250)) {
-    assert(Date.now() < deadline, `in vain: ${what}`);
+    assert(Date.now() < deadline, `timed out: ${what}`);
     await sleep(pause);
   }
 }

@@ -68,7 +68,7 @@ describe("a token bucket", () => {
           const waits = charge(of, amount, now);
           taken += amount;
           const ready = now + waits;
-          assert.ok(taken <= most + (ready / 1000) * perSecond + EPSILON, "not too soon");
+          assert.ok(taken <= most + (ready / 1000) * perSecond + EPSILON, "not too early");
           // A millisecond earlier it would not have been available.
           if (waits > 0) assert.ok(of.level + ((waits - 1) / 1000) * perSecond < EPSILON, "not too late");
         }

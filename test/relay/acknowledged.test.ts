@@ -94,7 +94,7 @@ class World {
     if (volatile) return;
     for (const [index, peer] of to.entries()) {
       const safe = this.stored(peer).includes(`${number}`) || this.told.get(session)?.has(index) === true;
-      assert.ok(safe, `message ${number} is acknowledged and peer ${peer} has not got it`);
+      assert.ok(safe, `message ${number} is acknowledged but not stored for peer ${peer}`);
     }
   }
 
@@ -146,7 +146,7 @@ class World {
           .filter(({ session, volatile }) => session === id && !volatile)
           .map(({ number }) => `${number}`);
         const come = this.stored(peer).filter((text) => all.includes(text));
-        assert.deepEqual(come, all.slice(0, come.length), `what peer ${peer} has of session ${id}`);
+        assert.deepEqual(come, all.slice(0, come.length), `messages of session ${id} for peer ${peer}`);
       }
     }
   }

@@ -71,7 +71,7 @@ describe("a sender that has used up its share", () => {
     assert.equal(closed.reasonId, CloseReasonId.QuotaWouldBeExceeded);
     assert.equal(waiting(relay, "bob/pc").messages, 80);
     const states = mallory.events.flatMap((event) => (event.type === "sessionState" ? [event.state] : []));
-    assert.deepEqual(states, ["ready", "suspended"], "it was told before it was refused");
+    assert.deepEqual(states, ["ready", "suspended"], "it was suspended before it was refused");
   });
 
   test("has no reserve for fanout messages, which are not suspended", async (t) => {

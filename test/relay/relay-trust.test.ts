@@ -217,7 +217,7 @@ describe("a connecting relay", () => {
     trust.admit(EDGE, false);
     assert.equal(trust.knows(EDGE), true);
     for (let n = 0; n < KNOWN_RELAYS; n += 1) trust.admit(`grooveDNS://edge${n}.example.com`, false);
-    assert.equal(trust.knows(EDGE), false, "no more are known than there is room for");
+    assert.equal(trust.knows(EDGE), false, "no more are known than fit");
   });
 
   it("may claim a name of this machine, such as localhost, only when it connects from this machine", () => {
@@ -228,7 +228,7 @@ describe("a connecting relay", () => {
     assert.equal(trust.isOfAnother("grooveDNS://localhost"), true);
     assert.equal(trust.isOfAnother("grooveDNS://[::1]"), false);
     trust.admit(EDGE, true);
-    assert.equal(trust.isOfAnother(EDGE), false, "it was never this relay's");
+    assert.equal(trust.isOfAnother(EDGE), false, "it was never this relay's name");
   });
 
   it("is local if its address is loopback, private or link-local", () => {

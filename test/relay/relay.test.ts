@@ -331,7 +331,7 @@ describe("do not deliver if offline", () => {
     let next = 0;
     for (const [n, { body }] of bob.messages.entries()) {
       while (next < count && !body.equals(pattern(size, next))) next += 1;
-      assert.ok(next < count, `message ${n} is one that was sent, after the one before it`);
+      assert.ok(next < count, `message ${n} was sent, and is in order`);
       assert.ok(n >= SEND_WINDOW / size || next === n, "nothing is dropped while the window has room");
       next += 1;
     }
@@ -731,7 +731,7 @@ describe("hostile or unusual peers", () => {
     const { sessionId } = await bob.event("data");
     // The relay still acknowledges and answers while the message waits.
     await bob.settled();
-    assert.equal(bob.messages.length, 0, "all of it was under way already");
+    assert.equal(bob.messages.length, 0, "all of it was already in flight");
     await assertServes(relay);
     bob.engine.setAvailability(sessionId, "ready");
     bob.flush();
@@ -828,7 +828,7 @@ describe("resource limits", () => {
     for (let n = 0; n < 3; n += 1) await assertServes(relay);
     const held = memory() - before;
     // Uncollected garbage counts too; without a bound all 64 MB would be held.
-    assert.ok(held < 64 * SOCKET_QUEUE, `${held} octets are held`);
+    assert.ok(held < 64 * SOCKET_QUEUE, `${held} octets are buffered`);
     assert.equal(waiting(relay, "bob/pc").messages, 64);
     bob.socket.resume();
     assert.ok((await bob.received(64)).every((message) => message.body.equals(body)));

@@ -243,7 +243,7 @@ describe("the store", () => {
     assert.equal(put(store, long, { userRef: "kept" }), "duplicate");
     assert.equal(put(store, long), "quota");
     store.close();
-    assert.equal(rows(file, "chunks"), 3, "two of the message that is kept, one of the one that was left");
+    assert.equal(rows(file, "chunks"), 3, "two rows of the stored message, one of the unfinished one");
 
     const again = new Store(file);
     assert.deepEqual(again.waiting(BOB), { octets: sizeOf([long], { userRef: "kept" }), messages: 1 });

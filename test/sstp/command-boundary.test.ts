@@ -98,10 +98,10 @@ test("octets that are not commands end the walk too", () => {
       whole.push(octets);
       const pieces = new CommandWalker();
       for (const piece of cut(octets, seeds)) pieces.push(piece);
-      assert.equal(pieces.between, whole.between, "the cuts make no difference");
+      assert.equal(pieces.between, whole.between, "splits make no difference");
       const length = wholeCommands(octets, max);
       assert.ok(length <= octets.length);
-      assert.ok(length > 0 || octets.length === 0, "who takes nothing takes it for ever");
+      assert.ok(length > 0 || octets.length === 0, "a walker that finds nothing would loop for ever");
     }),
   );
 });

@@ -256,7 +256,7 @@ function checkMessages(side: Side, other: Side): void {
   let at = 0;
   for (const body of bodiesAcknowledged) {
     at = bodiesCompleted.indexOf(body as string, at) + 1;
-    assert.ok(at > 0, "acknowledged what was completed");
+    assert.ok(at > 0, "only completed messages are acknowledged");
   }
   const known = [...side.acknowledged, ...side.unacknowledged, ...side.connection.unacknowledged];
   assert.deepEqual(

@@ -40,11 +40,11 @@ describe("a consumer", () => {
 
   it("is waited for no longer after loss of memory", () => {
     const before = new Patience(TIME, undefined);
-    assert.equal(before.begin(1, 0), true, "it is written down");
+    assert.equal(before.begin(1, 0), true, "it is stored");
     const woken = new Patience(TIME, before.held);
     assert.equal(woken.begin(1, 60_000), false);
     assert.equal(woken.impatience(TIME, TIME), "NotAcknowledged");
-    assert.equal(woken.begin(2, TIME), true, "of another consumer it begins anew");
+    assert.equal(woken.begin(2, TIME), true, "it restarts for another consumer");
     assert.equal(woken.impatience(TIME + 1, TIME), undefined);
   });
 

@@ -99,9 +99,9 @@ describe("a share", () => {
           const room = roomFor(own, all, quota);
           if (hasRoom(own, all, quota, false)) {
             assert.ok(all.octets <= quota.octets && all.messages <= quota.messages);
-            assert.ok(hasRoom(own, all, quota, true), "a reserve takes nothing away");
+            assert.ok(hasRoom(own, all, quota, true), "a reserve never reduces the room");
             const full = { octets: own.octets + room.octets, messages: own.messages + room.messages };
-            assert.ok(hasRoom(full, sum([full, others]), quota, false), "there is as much room as is said");
+            assert.ok(hasRoom(full, sum([full, others]), quota, false), "the reported room is available");
             const over = { octets: full.octets + 2, messages: full.messages };
             assert.ok(!hasRoom(over, sum([over, others]), quota, false), "and no more");
           } else assert.ok(own.messages === 0 || isAtMark(own, all, quota) || all.octets > quota.octets);
@@ -109,7 +109,7 @@ describe("a share", () => {
           if (isPlenty(all, quota)) assert.ok(!isAtMark(own, all, quota));
           if (isEasy(all, quota)) assert.ok(mayGoOn(own, all, quota));
           if (own.messages === 0 && own.octets === 0 && all.octets <= quota.octets && all.messages <= quota.messages)
-            assert.ok(mayGoOn(own, all, quota), "who has nothing waiting is suspended by nothing");
+            assert.ok(mayGoOn(own, all, quota), "a sender with nothing waiting is not suspended");
         },
       ),
       { numRuns: 2000 },

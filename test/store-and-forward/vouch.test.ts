@@ -53,7 +53,7 @@ const source = fc.oneof(
 /** The source stated by an id: the address, and the relay behind it. */
 function sourceIn(id: string): string {
   const at = id.indexOf("@");
-  assert.ok(at > 0, `${id} names nobody`);
+  assert.ok(at > 0, `${id} states no source`);
   return id.slice(at + 1);
 }
 

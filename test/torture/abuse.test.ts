@@ -165,7 +165,7 @@ function assertServed(what: string, report: (line: string) => void): void {
   report(
     `${what}: ${count} messages, p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms (quiet ${quiet.p50.toFixed(1)} and ${quiet.p99.toFixed(1)}); ${Math.round(grown / 1048576)} MiB more`,
   );
-  assert.ok(count > (FULL ? LASTS / EVERY / 4 : 0), `${count} messages came`);
+  assert.ok(count > (FULL ? LASTS / EVERY / 4 : 0), `${count} messages arrived`);
   assert.ok(p50 <= Math.max(TIMES * quiet.p50, FLOOR.p50), `p50 ${p50} ms, quiet ${quiet.p50} ms`);
   assert.ok(p99 <= Math.max(TIMES * quiet.p99, FLOOR.p99), `p99 ${p99} ms, quiet ${quiet.p99} ms`);
   assert.ok(grown < MEMORY, `${grown} octets more in memory`);
@@ -214,7 +214,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     const most = MISSES + (MISSES_RATE * LASTS) / 1000;
     assert.ok(missed <= 1.5 * most, `${missed} were tried`);
     // On a machine busy with other tests there may be no more than are admitted.
-    assert.ok(missed <= most || refused > 0, `${missed} were tried, and none was refused`);
+    assert.ok(missed <= most || refused > 0, `${missed} were tried, none was refused`);
   });
 
   it("a flood of polls opens only as many virtual connections as may be half open", async (t) => {
@@ -252,7 +252,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     // Refused ones have left; admitted ones arrive at their pace and are ended by the edge.
     assert.equal(late + held, HALF_OPEN);
     assert.equal(refused, HALF_OPENED - HALF_OPEN);
-    assert.ok(FULL ? held === 0 : late > 0, `${held} are left`);
+    assert.ok(FULL ? held === 0 : late > 0, `${held} are still open`);
     assert.deepEqual(silent.answers, { TokenNeeded: 20 });
     assert.deepEqual(Object.keys(bodies.answers), ["408 ReceiveTimeout"]);
     // The runtime itself ends heads, without an answer.

@@ -213,7 +213,7 @@ test(`${KNOWN} takeovers of a known mailbox: the winner gets exactly the unfinis
         for (const counter of range(accepted + 1, upTo)) consumer.finish(counter);
         if (chance.next() < 0.3) for (const counter of range(upTo + 2, sent)) consumer.finish(counter);
         await until("the mailbox has accepted it", async () => (await statusOf(edge, address)).messages <= sent - upTo);
-        assert.equal((await statusOf(edge, address)).messages, sent - upTo, "and nothing that was not said");
+        assert.equal((await statusOf(edge, address)).messages, sent - upTo, "and nothing that was not acknowledged");
         accepted = upTo;
         const loser = consumer;
         const last = sent;
@@ -228,13 +228,13 @@ test(`${KNOWN} takeovers of a known mailbox: the winner gets exactly the unfinis
             undefined,
             "the loser is not heard",
           );
-          assert.equal((await statusOf(edge, address)).messages, sent - accepted, "and nothing is gone by it");
+          assert.equal((await statusOf(edge, address)).messages, sent - accepted, "nothing is lost by it");
           figures.late += 1;
         }
         losers.push(
           loser.told.then(async (told) => {
             assert.match(told ?? "nothing", TAKEN, `${loser.encapsulation} was told: ${told}`);
-            assert.ok((loser.given.at(-1) ?? 0) <= last, "it was given nothing that came after the takeover");
+            assert.ok((loser.given.at(-1) ?? 0) <= last, "it was given nothing sent after the takeover");
             assert.deepEqual(loser.reconnects, []);
             await loser.close();
           }),
@@ -478,14 +478,14 @@ function assertFenced(shares: readonly (Share & { readonly paired: boolean })[],
   for (const [at, { given, floor, over, paired }] of shares.entries()) {
     const [first] = given;
     if (first !== undefined) {
-      assert.ok(first > floor, `fighter ${at} was given ${first}: up to ${floor} was accepted before it came`);
+      assert.ok(first > floor, `competitor ${at} was given ${first}, but up to ${floor} was accepted before`);
       const lost = range(1, first - 1).filter((counter) => !done.has(counter));
-      assert.deepEqual(lost, [], `fighter ${at} was given ${first} first, and nobody was done with these`);
+      assert.deepEqual(lost, [], `competitor ${at} was given ${first} first, but earlier ones were unfinished`);
       // Of two concurrent ones, each may have been the consumer for a moment.
-      if (!paired) assert.deepEqual(given, range(first, first + given.length - 1), "in order, and all of it");
+      if (!paired) assert.deepEqual(given, range(first, first + given.length - 1), "in order and complete");
       assert.ok(isRising(given), `in order: ${given}`);
       const last = given.at(-1) ?? 0;
-      assert.ok(last <= (over?.sent ?? sent), `fighter ${at} was given ${last}, sent when it had lost the mailbox`);
+      assert.ok(last <= (over?.sent ?? sent), `competitor ${at} was given ${last}, sent after it had lost the mailbox`);
     }
     for (const counter of over?.done ?? []) done.add(counter);
   }

@@ -91,11 +91,11 @@ test("kills of sender, receiver, and edge with its runtime: every file arrives e
   await receiving;
 
   console.log(`files: seed ${seed}: ${sent.length} files, kills ${JSON.stringify(kills)}`);
-  assert.deepEqual(errors, [], "nothing ended by a fault of its own");
-  assert.deepEqual(hashesUnder(out), sent.sort(), "every file is there, whole and once");
+  assert.deepEqual(errors, [], "no process failed by itself");
+  assert.deepEqual(hashesUnder(out), sent.sort(), "every file is complete and exactly once");
   assert.deepEqual(await listLeftOvers({ out, state }), []);
   const left = readdirSync(join(out, ".grooveway")).filter((name) => /\.(part|journal|whole)$/.test(name));
-  assert.deepEqual(left, [], "nothing is left that nobody lists");
+  assert.deepEqual(left, [], "everything left is listed");
 });
 
 /** Creates the files, all different, and returns their hashes. */

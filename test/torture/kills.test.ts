@@ -157,8 +157,8 @@ test("kills, cuts and evictions cause no loss, duplication or reordering", {
   assert.deepEqual(failures, [], "no device gave up");
   assert.ok(allSent, "every message was acknowledged");
   assert.deepEqual(books.missing, [], "nothing is lost");
-  assert.equal(books.doubled, 0, "nothing came twice");
-  assert.equal(books.outOfOrder, 0, "nothing overtook another");
+  assert.equal(books.doubled, 0, "there are no duplicates");
+  assert.equal(books.outOfOrder, 0, "nothing was reordered");
   assert.equal(edge.kills, KILLS);
   await Promise.all(devices.map((device) => device.close()));
   await Promise.all(receiving);

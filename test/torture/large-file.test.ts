@@ -101,7 +101,7 @@ test(`a file of ${BYTES / MEBI} MiB passes through a mailbox of 64 MiB`, {
     `${(BYTES / 1e6 / seconds).toFixed(1)} MB/s, the second half ${ratio.toFixed(2)} of the first; at most ${memory}`,
   );
   assert.equal(most.size, 3);
-  for (const [name, bytes] of most) assert.ok(bytes <= RESIDENT, `${name} had ${bytes / MEBI} MiB`);
+  for (const [name, bytes] of most) assert.ok(bytes <= RESIDENT, `${name} used ${bytes / MEBI} MiB`);
   if (BYTES >= TIMED) assert.ok(ratio <= SLOWER, `the second half took ${ratio} of the first`);
 });
 

@@ -96,8 +96,8 @@ test("cuts of a link cause no loss, duplication or reordering", { timeout: LASTS
     [],
     `nothing is lost; ${JSON.stringify(await (await linkOf(edge, proxy.port)).status())}`,
   );
-  assert.equal(books.doubled, 0, "nothing came twice");
-  assert.equal(books.outOfOrder, 0, "nothing overtook another");
+  assert.equal(books.doubled, 0, "there are no duplicates");
+  assert.equal(books.outOfOrder, 0, "nothing was reordered");
   assert.ok(proxy.cuts >= LASTS / CUT_EVERY / 8, `${proxy.cuts} cuts`);
   await Promise.all([...here, ...there].map((device) => device.close()));
   await Promise.all(receiving);

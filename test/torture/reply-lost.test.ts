@@ -225,5 +225,5 @@ test("the loss of each answer in a transfer once causes no loss, duplication or 
     tasks.length,
     "each transfer has lost the answer that it was to lose",
   );
-  assert.ok(total((run) => run.repeated) > 0, "some losses made a sender send again");
+  assert.ok(total((run) => run.repeated) > 0, "some losses made a sender resend");
 });

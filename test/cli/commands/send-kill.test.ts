@@ -63,5 +63,5 @@ test("a sender that is killed and rerun sends every file once", { timeout: 1_200
   for (const [name, bytes] of contents) assert.ok(readFileSync(join(place.there, name)).equals(bytes), name);
   const files = readdirSync(join(place.there, "top"), { recursive: true, encoding: "utf8" });
   const count = files.filter((name) => statSync(join(place.there, "top", name)).isFile()).length;
-  assert.equal(count, contents.size, "none came twice");
+  assert.equal(count, contents.size, "there are no duplicates");
 });

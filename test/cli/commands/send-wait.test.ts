@@ -91,7 +91,7 @@ describe("a recipient whose mailbox is full", () => {
       [],
       "nothing is taken for a file",
     );
-    assert.deepEqual(await listLeftOvers({ out, state: `${out}-state` }), [], "what had arrived of it was removed");
+    assert.deepEqual(await listLeftOvers({ out, state: `${out}-state` }), [], "its parts were removed");
   });
 
   it("gets only the cancellation of a transfer it has not seen", async (context) => {
@@ -101,7 +101,7 @@ describe("a recipient whose mailbox is full", () => {
     assert.equal(stdout, "");
     const room = await fetch(`${url}/mailboxes/bob%2Fx/room?from=alice/pc`);
     const { octets } = (await room.json()) as { octets: number };
-    assert.ok(octets > 8 * 1024 * 1024 - 4096, `the room is free again, but for the cancellation: ${octets}`);
+    assert.ok(octets > 8 * 1024 * 1024 - 4096, `the room is free again, except for the cancellation: ${octets}`);
     const out = join(at, "out");
     const outcomes: Outcome["kind"][] = [];
     await takeUntil(context, url, out, ({ kind }) => outcomes.push(kind) > 0);

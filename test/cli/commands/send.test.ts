@@ -45,7 +45,7 @@ describe("sent files arrive, and the exit status says so", () => {
       `^sent report\\.pdf to bob/laptop: 3\\.0 MiB at [0-9.]+ [KM]iB/s, sha256 ${file?.sha256}\n$`,
     );
     assert.match(stdout, line);
-    assert.equal(stderr, "", "no bar where nobody looks");
+    assert.equal(stderr, "", "no progress bar without a terminal");
   });
 
   it("--json prints an object for each file, and a summary", async (context) => {
@@ -265,7 +265,7 @@ describe("an interrupted send", () => {
       assert.match(again.stdout, /^sent big to bob\/laptop: 30\.0 MiB \([0-9.]+ MiB of it before\) at /);
       assert.deepEqual(await place.names(1), ["big"]);
       assert.ok(place.content("big").equals(pattern(30 * PART_BYTES, 1)));
-      assert.ok(place.parts - before < 28, `${place.parts - before} of 30 parts came the second time`);
+      assert.ok(place.parts - before < 28, `${place.parts - before} of 30 parts were sent the second time`);
     });
   }
 
@@ -285,7 +285,7 @@ describe("an interrupted send", () => {
     sending.kill("SIGINT");
     const at = performance.now();
     await new Promise((resolve) => setTimeout(resolve, 300));
-    assert.equal(sending.exitCode, null, "it tries to say it");
+    assert.equal(sending.exitCode, null, "it tries to tell the recipient");
     sending.kill("SIGINT");
     await soon(new Promise((resolve) => sending.once("exit", resolve)), "the end");
     assert.equal(sending.signalCode, "SIGINT");
@@ -330,7 +330,7 @@ describe("an interrupted send", () => {
     assert.equal(code, 0);
     assert.match(stdout, /^sent big to bob\/laptop: 30\.0 MiB at /);
     assert.deepEqual(await place.names(1), ["big"]);
-    assert.equal(place.cancelled, 1, "the recipient is told to forget the first");
+    assert.equal(place.cancelled, 1, "the recipient is told that the first is cancelled");
   });
 
   it("of many small files does not resend finished ones, and each arrives once", async (context) => {

@@ -70,7 +70,7 @@ describe("grooveway token", () => {
     const [first, second] = await Promise.all(
       [1, 2].map(async () => JSON.parse(await token(context, "issue", "--key", key, ...ALICE, "--json"))),
     );
-    assert.notEqual(first.id, second.id, "ids are made when none is given");
+    assert.notEqual(first.id, second.id, "an id is generated when none is given");
     assert.equal(decodeJwt(first.token).jti, first.id);
   });
 
@@ -92,7 +92,7 @@ describe("grooveway token", () => {
       const { code, stdout, stderr } = await run(context, ["token", "inspect", ...args]);
       assert.equal(code, EXIT_CODES.Refused.status);
       assert.match(stderr, expected);
-      assert(!`${stdout}${stderr}`.includes(signature), "a token that could be used is not shown");
+      assert(!`${stdout}${stderr}`.includes(signature), "no usable token is shown");
     }
   });
 
@@ -185,7 +185,7 @@ describe("an edge with keys", () => {
       last = await send("alice/pc", "bob/laptop", "--token", renewed);
     }
     assert.match(last.stderr, /\[TokenRevoked\]$/m);
-    assert.equal((await send("alice/pc", "bob/laptop", "--token", alice)).code, 0, "the others stay");
+    assert.equal((await send("alice/pc", "bob/laptop", "--token", alice)).code, 0, "the others stay connected");
   });
 
   it("does not start with unusable keys", async (context) => {

@@ -181,7 +181,7 @@ class Play {
     this.claimed.add(outcome.file.transfer);
     const { path, bytes } = outcome.file;
     const contents = this.disk.tree("/").get(path.slice(1));
-    assert.equal(contents?.length, bytes, `${path} is claimed`);
+    assert.equal(contents?.length, bytes, `${path} is reported as received`);
   }
 
   /** Files except those of unfinished transfers. */
@@ -213,7 +213,7 @@ describe("receiving on a faulty disk", () => {
         disk.put("/out/a.txt", "mine");
         const crashes = [...given.crashes];
         for (let tries = 0; ; tries += 1) {
-          assert.ok(tries < 30, "it comes to an end");
+          assert.ok(tries < 30, "it terminates");
           // In the end nothing fails any more.
           const calm = tries > given.crashes.length + 2;
           if (calm) disk.faults = [];
@@ -267,7 +267,7 @@ describe("receiving on a faulty disk", () => {
         }
         assert.deepEqual(unexplained, []);
         assert.equal(disk.tree("/out").get("a.txt"), "mine");
-        assert.deepEqual(one.leftOver(), listed.map(({ key }) => key).sort(), "all that is left is listed");
+        assert.deepEqual(one.leftOver(), listed.map(({ key }) => key).sort(), "everything left is listed");
         // It is on the disk: a power cut restores at most names that the next run removes.
         disk.restart(true);
         assert.deepEqual(one.files(), there);

@@ -455,7 +455,7 @@ describe("a send that ends early", () => {
     await assert.rejects(long, { message: "enough" });
     await assert.rejects(sender.send(await fileOf(context, 1)), { message: "enough" });
     const [{ transfer = "", canGoOn } = {}] = sender.unfinished;
-    assert.equal(canGoOn, false, "no journal knows it");
+    assert.equal(canGoOn, false, "it is in no journal");
     await sender.cancel(transfer, "Interrupted");
     assert.deepEqual(relay.arrivals.cancelled, [{ transfer, reason: "Interrupted" }]);
     assert.deepEqual(sender.unfinished, []);

@@ -126,7 +126,7 @@ describe("an edge that is ended", () => {
     assert(runtime !== undefined && holder.folder !== undefined);
     process.kill(guardOf(runtime.pid) ?? 0, "SIGKILL");
     await kill(edge.process);
-    assert(await answers(url), "the runtime has outlived the command");
+    assert(await answers(url), "the runtime outlived the command");
     const next = await edgeOn(context, state);
     assert(!isRunning(runtime));
     assert(!existsSync(holder.folder));

@@ -89,7 +89,7 @@ describe("the source gate", () => {
     assert.equal(calls(), CONTACTS + 3);
     clock.time += 1000 / CONTACTS_RATE;
     await ask("a", "pair");
-    assert.equal(slept.length, 3, "known by now, and waits no more");
+    assert.equal(slept.length, 3, "it is known by now, and does not wait");
   });
 
   it("refuses both requests when the source becomes crowded meanwhile, and forgets them", async () => {
@@ -149,7 +149,7 @@ describe("the source gate", () => {
     await ask("a", "old");
     assert.equal(await ask("a", "new", "TooManyHalfOpen"), "TooManyHalfOpen");
     assert.deepEqual(await ask("a", "newer"), { reason: "TooManyHalfOpen", retryAfter: CROWDED_TIME / 1000 });
-    assert.equal(await ask("a", "old"), "lives", "what lives goes on");
+    assert.equal(await ask("a", "old"), "lives", "a live connection continues");
     assert.equal(calls(), 3);
     clock.time += CROWDED_TIME;
     assert.equal(await ask("a", "newer"), "lives");

@@ -88,7 +88,7 @@ describe("the throttle", () => {
       await throttle.spend(n % 10 === 0 ? 50_000 : 100, 1);
       clock.time += 10;
     }
-    assert.equal(clock.time - began, 10_000, "nobody has slept");
+    assert.equal(clock.time - began, 10_000, "nothing was delayed");
     assert.ok(meter.asked.length <= 200, `no more than once a slice: ${meter.asked.length} times in 10 s`);
   });
 
@@ -130,7 +130,7 @@ describe("the throttle", () => {
     late.lease = LATE + 10;
     assert.ok((await timeOf()) >= idle + 10 * YIELD, "each lease is followed by a pause");
     late.lease = 900;
-    assert.ok((await timeOf()) <= idle + 2 * (900 + YIELD_MOST), "which has an end");
+    assert.ok((await timeOf()) <= idle + 2 * (900 + YIELD_MOST), "which is bounded");
   });
 
   it("passes on a refusal of the meter", async () => {

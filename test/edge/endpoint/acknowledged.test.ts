@@ -214,7 +214,7 @@ class World {
         for (const [index, peer] of to.entries()) {
           const lost = volatile && this.losing.has(peer);
           const safe = lost || this.stored[peer]?.includes(text) === true || told.get(session)?.has(index) === true;
-          assert.ok(safe, `message ${text} is acknowledged and peer ${peer} has not got it`);
+          assert.ok(safe, `message ${text} is acknowledged but not stored for peer ${peer}`);
         }
       }
     }
@@ -226,7 +226,7 @@ class World {
             .map(({ text }) => text);
           const come = texts.filter((text) => all.includes(text));
           if (volatile && this.losing.has(peer)) continue;
-          assert.deepEqual(come, all.slice(0, come.length), `what peer ${peer} has of session ${id}`);
+          assert.deepEqual(come, all.slice(0, come.length), `messages of session ${id} for peer ${peer}`);
         }
       }
     }
@@ -351,13 +351,13 @@ describe("an acknowledged message", () => {
         await drained(world);
         world.check();
         const acknowledged = world.events.flatMap((event) => (event.type === "acknowledged" ? event.messages : []));
-        assert.deepEqual(acknowledged, [1], "what came before it is");
+        assert.deepEqual(acknowledged, [1], "earlier messages are");
         const { closed } = world.device;
         assert.deepEqual(
           [closed?.by, closed?.reasonId, closed?.unacknowledged],
           ["peer", ConnectCloseReasonId.Resting, [2, 3]],
         );
-        assert.ok((closed?.returnTime ?? 0) > 0, "it is asked to stay away for a little");
+        assert.ok((closed?.returnTime ?? 0) > 0, "it is asked to wait before reconnecting");
       });
     }
   }

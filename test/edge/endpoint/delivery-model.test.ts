@@ -48,7 +48,7 @@ class ModelDevice {
 
   beginMessage(id: number, { userRef }: { userRef: string }): void {
     const session = this.session(id);
-    assert.ok(session !== undefined, "it goes on an open session");
+    assert.ok(session !== undefined, "it is sent on an open session");
     session.id = userRef.split("@")[0] ?? "";
   }
 
@@ -197,12 +197,12 @@ it("every message arrives once and in order per destination, in every interleavi
       }
       assert.equal(model.store.messages, 0);
       const { processed } = model.device;
-      assert.equal(new Set(processed).size, processed.length, "nothing comes twice");
+      assert.equal(new Set(processed).size, processed.length, "there are no duplicates");
       assert.equal(processed.length, model.next, "nothing is lost");
       const last = new Map<string, number>();
       for (const id of processed) {
         const [name = "", number] = id.split("-");
-        assert.ok(Number(number) > (last.get(name) ?? 0), `${id} comes in its order`);
+        assert.ok(Number(number) > (last.get(name) ?? 0), `${id} arrives in order`);
         last.set(name, Number(number));
       }
     }),

@@ -425,7 +425,7 @@ it("a mailbox never exceeds its capacity, loses and duplicates nothing, and leav
       // From now on nothing fails, and the consumer reads.
       let quiet = 0;
       for (let rounds = 0; quiet < 3; rounds += 1) {
-        assert.ok(rounds < 500, "somebody waits though there is room");
+        assert.ok(rounds < 500, "a sender waits while there is room");
         world.now += ROOM_RETRY;
         while (world.calls.length > 0) {
           for (const call of world.calls) if (call.answer === undefined) call.run();
@@ -463,5 +463,5 @@ it("a mailbox never exceeds its capacity, loses and duplicates nothing, and leav
     }),
     { numRuns: 60 },
   );
-  assert.ok(suspensions > 100, `${suspensions}: nothing was tried`);
+  assert.ok(suspensions > 100, `${suspensions} suspensions: too few to test anything`);
 });

@@ -92,8 +92,8 @@ describe("the intake of messages", () => {
     await settled(intake);
     assert.equal(new Set(calls.map(({ peer }) => peer)).size, 40);
     assert.ok(calls.every(({ bodies }) => bodies.length === 1 && bodies[0] === 4 * MIB));
-    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
-    assert.ok(seen.most > 5 * MIB, "several at a time");
+    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were in flight`);
+    assert.ok(seen.most > 5 * MIB, "several at once");
     assert.deepEqual([completed, intake.octets], [[7], 0]);
   });
 
@@ -107,7 +107,7 @@ describe("the intake of messages", () => {
       calls.filter(({ peer }) => peer === `grooveDevice://p${CALLS_AT_ONCE - 1}/pc`).map(({ bodies }) => bodies),
       [[1], [4 * MIB]],
     );
-    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
+    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were in flight`);
     assert.deepEqual([completed, intake.octets], [[1, 2], 0]);
   });
 
@@ -388,7 +388,7 @@ describe("messages with flag D", () => {
     for (let n = 1; n <= 4; n += 1) send(1, n, n % 2 === 0);
     await pass(0);
     assert.deepEqual(calls, ["append", "pass", "append"]);
-    assert.deepEqual(completed, [1], "acknowledged in the order in which they came");
+    assert.deepEqual(completed, [1], "acknowledged in order of arrival");
     answers[0]?.([]);
     await pass(0);
     answers[1]?.([]);

@@ -251,7 +251,7 @@ describe("a resource the device refuses", () => {
       assert.deepEqual(one.sent, ["1", "2", "3"]);
       const declined = one.told.some((report) => report.declined !== undefined);
       const again = one.told.some((report) => report.again !== undefined);
-      assert.notEqual(declined, again, "it is refused, or tried again");
+      assert.notEqual(declined, again, "it is either refused or retried");
       if (!again) return;
       one.deliver(2, ["chess"]);
       one.ready("chess");

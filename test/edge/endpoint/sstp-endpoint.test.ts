@@ -125,7 +125,7 @@ describe("the decision on a Connect", () => {
     line.say();
     await line.settle();
     assert.deepEqual(line.types, []);
-    assert.equal(line.endpoint.snapshot(), undefined, "it cannot be put to sleep now");
+    assert.equal(line.endpoint.snapshot(), undefined, "it cannot hibernate now");
     // What a device that does not wait would send: recorded from one that was answered.
     const eager = new Line(t);
     await eager.connected();
@@ -138,7 +138,7 @@ describe("the decision on a Connect", () => {
     line.questions.connect[0]?.resolve(GRANTED);
     await line.settle();
     assert.equal(line.types[0], "connected");
-    assert.equal(line.questions.attach.length, ids.length, "each is asked for now");
+    assert.equal(line.questions.attach.length, ids.length, "each is called now");
     assert.equal(line.endpoint.peek(), undefined);
   });
 

@@ -48,7 +48,7 @@ describe("/admin", () => {
       { peer, messages, consumer, locked, generation },
       { peer: "grooveDevice://bob/laptop", messages: 3, consumer: undefined, locked: false, generation: 0 },
     );
-    assert.ok(octets > 27 + 3 * "grooveDevice://bob/laptop".length, "what is stored counts, not the bodies alone");
+    assert.ok(octets > 27 + 3 * "grooveDevice://bob/laptop".length, "the stored size counts, not only the bodies");
     assert.ok(Math.abs((oldest ?? 0) - Date.now()) < 60_000);
     assert.ok(Object.values(dropped).every((count) => count === 0));
     await leave("bob", 1);
@@ -105,7 +105,7 @@ describe("/admin", () => {
       listed.push(...page);
     }
     const peers = listed.map(({ peer }) => peer);
-    assert.equal(new Set(peers).size, peers.length, "each once");
+    assert.equal(new Set(peers).size, peers.length, "each exactly once");
     for (const name of names) assert.ok(peers.includes(`grooveIdentity://${name}`), name);
     assert.equal(listed.find(({ peer }) => peer === "grooveIdentity://list007")?.messages, 1);
   });
@@ -189,7 +189,7 @@ describe("grooveway mailbox", () => {
     const listed = await mailbox(t, "ls", "--json");
     const lines = listed.stdout.trim().split("\n");
     const all = lines.map((line) => JSON.parse(line) as MailboxStatus);
-    assert.ok(all.length > ADMIN_PAGE, "all pages are there");
+    assert.ok(all.length > ADMIN_PAGE, "all pages are listed");
     assert.equal(all.find(({ peer }) => peer === "grooveIdentity://fay")?.messages, 1);
   });
 

@@ -60,7 +60,7 @@ test("the page shows the URL requested by the browser, even behind a proxy that 
   assert.match(other, /recv --edge https:\/\/www\.example\.com --relay edge\.example\.com --as bob/);
   assert.equal(inBrowser(landingPage(OPTIONS), "http://edge.example.com/"), boxes(landingPage(OPTIONS)));
   const odd = inBrowser(landingPage(OPTIONS), "https://edge.example.com/$(id)/");
-  assert.equal(odd, boxes(landingPage(OPTIONS)), "what a shell would run is not shown");
+  assert.equal(odd, boxes(landingPage(OPTIONS)), "no command that a shell would run is shown");
 });
 
 test("the page shows no command for a host that a shell or browser could misread", () => {

@@ -169,7 +169,7 @@ describe("the sender rule of a mailbox", () => {
     const bundle = pack(["alice", "mallory", "alice", "eve", "alice"].map((source, i) => mail(source, `${i}`)));
     const refused = [1, 3].map((at) => ({ at, outcome: "locked" }));
     assert.deepEqual((await mailbox.append(bundle)).refusals, refused);
-    assert.deepEqual((await mailbox.append(bundle)).refusals, refused, "duplicates are as good as stored");
+    assert.deepEqual((await mailbox.append(bundle)).refusals, refused, "duplicates count as stored");
     assert.deepEqual(await mailbox.pass(bundle), refused);
     const { messages, dropped } = await mailbox.status();
     assert.deepEqual([messages, dropped.SenderNotAllowed], [3, 6]);

@@ -49,7 +49,7 @@ describe("the room for a sender in a mailbox", () => {
     const alice = await connect(edge, `${name}/pc`, "websocket", { onHeld: (to) => held.push(to) });
     for (let n = 0; n < 20; n += 1) await alice.send(bob, "x");
     const { said } = await room(bob, `${name}/phone`);
-    assert.deepEqual([said.messages, said.attached], [30, false], "its devices have their room together");
+    assert.deepEqual([said.messages, said.attached], [30, false], "devices of an identity share their room");
     assert.equal((await room(bob, `${fresh("carol")}/pc`)).said.messages, 40);
     for (let n = 0; n < Number(said.messages); n += 1) await alice.send(bob, "x");
     assert.equal((await room(bob, `${name}/pc`)).said.messages, 0);

@@ -88,7 +88,7 @@ describe("an idle link", { concurrency: true }, () => {
       await until("the relay has it", () => relay.texts.at(-1) === `after ${passed + step}`);
     }
     await until("it is renewed", () => relay.lines.length === 2);
-    assert.deepEqual(new Set(relay.texts).size, relay.texts.length, "nothing comes twice");
+    assert.deepEqual(new Set(relay.texts).size, relay.texts.length, "there are no duplicates");
     assert.equal((await link.status()).connected, true);
   });
 

@@ -354,14 +354,14 @@ describe("the sessions of a Link", TOGETHER, () => {
           const whole = say.whole(session, `${n}@mallory/pc`, `to ${n}`);
           line.send(whole.subarray(0, -1));
           await sleep(100);
-          assert.equal((await boxes[n]?.status())?.messages, 0, "a message that is not whole is not there");
+          assert.equal((await boxes[n]?.status())?.messages, 0, "an incomplete message is not stored");
           line.send(whole.subarray(-1));
           assert.equal((await line.expect("Noop")).count, 1);
-          assert.equal((await boxes[n]?.status())?.messages, 1, "what is acknowledged is there");
+          assert.equal((await boxes[n]?.status())?.messages, 1, "what is acknowledged is stored");
         }
         line.send(say.close(2, 0), say.close(4, 2), say.close(99, 0));
         line.send(say.open(2, "message", urls(bob).identity, ""));
-        assert.equal((await line.expect("OpenResponse")).responseId, 0, "a session that is closed may be opened again");
+        assert.equal((await line.expect("OpenResponse")).responseId, 0, "a closed session may be reopened");
       });
       await gives(relay, ["hello"]);
       const messages = await receive(await connect(`${bob}/pc`), 2);
@@ -465,7 +465,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       const relay = await connected(async (line) => {
         line.send(say.attach(2, `grooveAccount://${carol}`));
         const said = await line.hear();
-        assert.ok(said?.command === "Close" || said?.command === "ConnectClose", `came ${JSON.stringify(said)}`);
+        assert.ok(said?.command === "Close" || said?.command === "ConnectClose", `unexpected ${JSON.stringify(said)}`);
       });
       await gives(relay, ["hello"]);
       const alice = await connect();

@@ -33,7 +33,7 @@ after(async () => {
 /** An unused relay, with what it does on its first connection, the second, and so on. */
 export function relayThat(...scripts: readonly Script[]): ScriptedRelay {
   const relay = unused.pop();
-  assert.ok(relay !== undefined, "there are enough relays");
+  assert.ok(relay !== undefined, "there are not enough relays");
   relay.plan(...scripts);
   return relay;
 }

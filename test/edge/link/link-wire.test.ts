@@ -24,7 +24,7 @@ describe("a Link on the wire", TOGETHER, () => {
       await given(relay);
       assert.equal(relay.taken.length, bodies.length + 1);
       assert.equal(relay.lines.length, 1);
-      assert.equal(relay.lines[0]?.sessions.size, 4, "one session for each recipient");
+      assert.equal(relay.lines[0]?.sessions.size, 4, "one session per recipient");
       for (const who of [0, 1, 2]) {
         const device = `grooveDevice://bob${who}/pc`;
         const taken = relay.taken.filter(({ entries }) => entries[0]?.device === device);
@@ -155,7 +155,7 @@ describe("a Link on the wire", TOGETHER, () => {
         async (line) => {
           await line.establish();
           const wholes = await read(line, 7);
-          assert.equal((await outbox(relay)).messages, 7, "what is not acknowledged stays");
+          assert.equal((await outbox(relay)).messages, 7, "unacknowledged messages stay");
           await sleep(300);
           for (const whole of wholes.slice(0, 3)) line.take(whole);
           line.send(say.noop(3));
@@ -343,7 +343,7 @@ describe("a Link on the wire", TOGETHER, () => {
         const texts = ["1", big, "3"];
         await send(relay, texts);
         await gives(relay, texts);
-        assert.equal(relay.lines.length, scripts.length + 1, "the one after it stays");
+        assert.equal(relay.lines.length, scripts.length + 1, "the next connection stays");
         assert.equal((await link(relay)).connected, true);
       });
     }

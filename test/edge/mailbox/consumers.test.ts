@@ -72,7 +72,7 @@ describe("the mailbox of an identity", () => {
     await last.close();
     await sender.send("pia", "who is there?");
     assert.equal((await receive(first, 1))[0]?.text(), "who is there?");
-    assert.ok((await (await tunnelOf(edge, tunnel)).status()).since >= evicted, "its object was made anew");
+    assert.ok((await (await tunnelOf(edge, tunnel)).status()).since >= evicted, "its object was recreated");
   });
 });
 
@@ -192,7 +192,7 @@ describe("a KeepAlive device that pauses its requests", () => {
       assert.equal((await receive(slow, 1))[0]?.text(), "two");
       const { since, ended } = await (await tunnelOf(edge, tunnel)).status();
       assert.deepEqual([lost, ended], [[], undefined]);
-      assert.ok(since >= evicted, "its object was made anew");
+      assert.ok(since >= evicted, "its object was recreated");
     });
   }
 });
@@ -280,7 +280,7 @@ describe("a resource that a device refuses", () => {
       await until("the message is set aside", async () => (await mailbox.status()).aside === 1);
       const { messages, dropped, consumer } = await mailbox.status();
       assert.deepEqual([messages, dropped.ResourceRefused], [1, 1]);
-      assert.ok(consumer !== undefined, "the device stays");
+      assert.ok(consumer !== undefined, "the device stays connected");
       plain.close();
       await until("the device has gone", async () => (await mailbox.status()).consumer === undefined);
     }

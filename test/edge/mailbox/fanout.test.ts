@@ -126,7 +126,7 @@ describe("fanout", () => {
     assert.equal(absent.messages, 1);
     const own = await mailboxOf(edge, "grooveDevice://olga/pc");
     await until("nothing waits", async () => (await own.status()).messages === 0);
-    assert.equal((await own.status()).dropped.DuplicateMessage, 0, "the doubled entry was not brought twice");
+    assert.equal((await own.status()).dropped.DuplicateMessage, 0, "the repeated entry was delivered once");
   });
 
   it("closes the session when no entry is left", async (t) => {
@@ -165,7 +165,7 @@ async function fill(mailbox: MailboxStub): Promise<void> {
   };
   const bundle = pack(Array.from({ length: QUOTA.messages / 4 }, () => mail));
   for (let i = 0; i < 2; i += 1)
-    assert.equal((await mailbox.append(bundle)).refusals.length, 0, "it takes all of them");
+    assert.equal((await mailbox.append(bundle)).refusals.length, 0, "it accepts all of them");
 }
 
 /** The SessionStatus commands as received on the wire. */

@@ -129,7 +129,7 @@ describe("a mailbox", () => {
     await mailbox.letPass(EMPTY_TIME + 1000);
     await gone(mailbox);
     await sender.send("dora/pc", "two");
-    assert.ok((await listed()).includes(peer), "it has entered again");
+    assert.ok((await listed()).includes(peer), "it has been entered again");
     const next = await mailbox.attach();
     assert.ok(next.generation > generation, `${next.generation} comes after ${generation}`);
     const again = await connect("dora/pc");
@@ -191,7 +191,7 @@ describe("a mailbox", () => {
     const phone = await attached("hal/phone");
     await until("the second consumes", async () => (await mailbox.status()).consumer !== deskTunnel);
     await mailbox.letPass(EMPTY_TIME);
-    assert.ok((await mailbox.alarmIn()) > EMPTY_TIME, "while it is consumed it is hardly looked at");
+    assert.ok((await mailbox.alarmIn()) > EMPTY_TIME, "it is rarely checked while it is consumed");
     // Without notice to the mailbox, which still counts on it.
     const tunnels = await miniflare.getDurableObjectNamespace("TUNNEL");
     await assert.rejects((tunnels.getByName(deskTunnel) as unknown as Pick<Tunnel, "crash">).crash());
@@ -220,7 +220,7 @@ describe("a mailbox", () => {
         return ((await answer.json()) as { code?: string }).code;
       }),
     );
-    assert.ok(codes.includes("TooManyMisses"), "it is told");
+    assert.ok(codes.includes("TooManyMisses"), "the reason is reported");
     assert.ok(codes.filter((code) => code === undefined).length <= MISSES + 10);
   });
 });

@@ -85,7 +85,7 @@ it("objects of silent devices hibernate, and wake for a message", { timeout: 480
   await sleep(LONG_SILENCE);
   const sentAt = Date.now();
   await wake("the second");
-  assert.deepEqual(reconnects, [], "no device has lost its connection");
+  assert.deepEqual(reconnects, [], "no device lost its connection");
   const slept = new Map<TransportName, number>();
   await each(peers, async ({ transport, guid }) => {
     const { live, since } = await (await tunnelOf(edge, guid)).status();
@@ -94,5 +94,5 @@ it("objects of silent devices hibernate, and wake for a message", { timeout: 480
     const latest = transport === "keepalive" ? sentAt - SHORT_SILENCE : sentAt;
     if (since >= latest) slept.set(transport, (slept.get(transport) ?? 0) + 1);
   });
-  assert.deepEqual([...slept].sort(), [...DEVICES].sort(), "every object was gone from memory, and was made anew");
+  assert.deepEqual([...slept].sort(), [...DEVICES].sort(), "every object was evicted and recreated");
 });

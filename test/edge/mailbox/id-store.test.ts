@@ -106,11 +106,11 @@ describe("the ids that a mailbox remembers", () => {
     const db = database();
     const store = new MailboxStore(db.sql, db.transaction);
     for (let i = 0; i < 25; i += 1) pass(store, MALLORY, plain(1000, 2000, `${i}-`));
-    assert.ok(idOctets(db) <= ID_OCTETS / 2, `${idOctets(db)} octets of ids are kept`);
+    assert.ok(idOctets(db) <= ID_OCTETS / 2, `${idOctets(db)} octets of ids are stored`);
     assert.equal(pass(store, MALLORY, plain(1000, 2000, "24-")), 0, "the newest are known");
     assert.equal(pass(store, MALLORY, plain(10, 2000, "0-")), 10, "the oldest are forgotten");
     const [{ kept } = {}] = db.sql.exec("SELECT count(*) AS kept FROM ids").toArray();
-    assert.ok(Number(kept) > 6000, `${kept} ids are kept, since a long one takes no more room than a UUID`);
+    assert.ok(Number(kept) > 6000, `${kept} ids are stored: a long one takes no more room than a UUID`);
     // The object wakes: what it reads for one message is far less than everything stored.
     let read = 0;
     const counting: typeof db.sql = {

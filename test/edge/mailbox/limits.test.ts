@@ -218,7 +218,7 @@ describe("virtual connections", () => {
     // They connected within this second: nobody is checked for presence.
     const refused = await meter.enter("d");
     assert.ok(!refused.ok && refused.limit === "connections" && refused.retryAfter > 0);
-    assert.ok((await meter.enter("a")).ok, "whoever is in may say so again");
+    assert.ok((await meter.enter("a")).ok, "a connected device may reconnect");
     await meter.leave("b");
     await meter.leave("b");
     await meter.leave("never there");
@@ -238,7 +238,7 @@ describe("virtual connections", () => {
     await first.close();
     const second = await startEdge(t, { rate: RATE, state });
     const meter = await meterOf("token:vanishing", second);
-    assert.equal((await meter.status()).connections, 2, "they are written down");
+    assert.equal((await meter.status()).connections, 2, "they are stored");
     const url = `grooveDevice://${fresh("here")}/pc`;
     const client = await RawClient.open(second, "websocket", url);
     t.after(() => client.close());
@@ -246,13 +246,13 @@ describe("virtual connections", () => {
     await until("it is connected", async () => (await mailbox.status()).consumer !== undefined);
     const { consumer = "" } = await mailbox.status();
     assert.ok((await meter.enter(consumer)).ok);
-    assert.ok((await meter.enter("new")).ok, "the two that have vanished were forgotten");
+    assert.ok((await meter.enter("new")).ok, "the two that vanished are forgotten");
     assert.equal((await meter.status()).connections, 2);
     assert.ok((await meter.enter("newer")).ok);
     await sleep(ASK_AFTER + 200);
-    assert.ok((await meter.enter("newest")).ok, "and the two that never were Tunnels");
+    assert.ok((await meter.enter("newest")).ok, "as are the two that were never Tunnels");
     assert.ok((await meter.enter("one more")).ok);
-    assert.ok(!(await meter.enter("one too many")).ok, "the one that is there was asked and is not forgotten");
+    assert.ok(!(await meter.enter("one too many")).ok, "the live one was asked and is kept");
   });
 });
 

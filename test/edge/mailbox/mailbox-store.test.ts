@@ -70,7 +70,7 @@ function read(
   return store.read(after, octets, count, excluded).flatMap(({ first, bundle, sizes }) => {
     const mails = unpack(bundle);
     const envelopes = new Set(mails.map(({ envelope }) => envelope));
-    assert.equal(envelopes.size, bundle.envelopes.length, "no envelope is sent that no message has");
+    assert.equal(envelopes.size, bundle.envelopes.length, "no unused envelope is sent");
     assert.deepEqual(
       sizes.reduce((sum, size) => sum + size, 0),
       bundle.octets.length + JSON.stringify(bundle.envelopes).length - 1 - bundle.envelopes.length,
@@ -147,7 +147,7 @@ describe("the mailbox store", () => {
     assert.deepEqual(numbers(store), [5]);
     store.remove([[1, 1000]]);
     append(store, [mail("f")], NOW);
-    assert.deepEqual(numbers(store), [6], "what was never there is not done with");
+    assert.deepEqual(numbers(store), [6], "unknown numbers cannot be settled");
   });
 
   it("keeps counts and sizes with a partly settled segment, across reopening", () => {
@@ -188,7 +188,7 @@ describe("the mailbox store", () => {
     assert.deepEqual([store.position, store.messages, store.waiting().octets], [7, 0, 0]);
     store = open(db);
     append(store, [mail("h")], NOW);
-    assert.deepEqual(numbers(store), [8], "the last numbers are not used again though they went first");
+    assert.deepEqual(numbers(store), [8], "the last numbers are not reused though they were removed first");
   });
 
   it("returns waiting messages around holes in runs, without excluded ones", () => {
@@ -236,7 +236,7 @@ describe("the mailbox store", () => {
     store = open(db);
     assert.deepEqual(append(store, [mail("a"), mail("d")], NOW), ["duplicate", "stored"]);
     assert.deepEqual(append(store, [mail("a", 10, "grooveDevice://carol/pc")], NOW), ["duplicate"]);
-    assert.deepEqual(append(store, [mail(""), mail("")], NOW), ["stored", "stored"], "without an id each is its own");
+    assert.deepEqual(append(store, [mail(""), mail("")], NOW), ["stored", "stored"], "without an id they are distinct");
   });
 
   it("refuses messages over the quota of octets or messages, and all later ones of their source in the batch", () => {
@@ -254,7 +254,7 @@ describe("the mailbox store", () => {
     store.remove([[2, 2]]);
     assert.deepEqual(append(store, more, NOW), ["stored", "stored", "stored", "quota"]);
     store.remove([[1, 1]]);
-    assert.deepEqual(append(store, [mail("b", 60)], NOW), ["stored"], "a refused id was not remembered");
+    assert.deepEqual(append(store, [mail("b", 60)], NOW), ["stored"], "a refused id is not remembered");
     assert.deepEqual(ids(store), ["c", "d", "e", "b"]);
   });
 
@@ -268,7 +268,7 @@ describe("the mailbox store", () => {
         NOW,
       ).filter((outcome) => outcome === "stored").length;
     assert.equal(fill("mallory"), 32);
-    assert.equal(fill("mallory", "phone"), 0, "the devices of an identity have their room together");
+    assert.equal(fill("mallory", "phone"), 0, "devices of an identity share their room");
     store = open(db, { octets: 100 * MIB, messages: 64 });
     assert.deepEqual(
       ["alice", "bob", "carol"].map((name) => fill(name)),
@@ -276,7 +276,7 @@ describe("the mailbox store", () => {
     );
     assert.equal(store.messages, 60);
     store.remove([[1, 32]]);
-    assert.equal(fill("dora"), 18, "half of what is free again");
+    assert.equal(fill("dora"), 18, "half of what is free");
   });
 
   it("refuses messages of an excluded envelope, and accepts others", () => {
@@ -449,7 +449,7 @@ describe("the mailbox store", () => {
     for (let due = store.expiry(); due !== undefined; due = store.expiry()) {
       store.expire(due);
       const next = store.expiry();
-      assert.ok(next === undefined || next > due, "an alarm must not ring for nothing, for ever");
+      assert.ok(next === undefined || next > due, "an alarm must not repeat without anything to do");
       steps += 1;
       assert.ok(steps < 100);
     }
@@ -521,7 +521,7 @@ describe("the mailbox store", () => {
     };
     assert.throws(appendAll, /disk is full/);
     db.failAt = undefined;
-    assert.equal(ids(open(db)).at(-1), `m-${number - 1}`, "it is not there by half");
+    assert.equal(ids(open(db)).at(-1), `m-${number - 1}`, "it is not stored in part");
     assert.deepEqual(append(store, [mail(`m-${number - 1}`)], NOW), ["duplicate"]);
     assert.deepEqual(append(store, [mail(`m-${number}`)], NOW), ["stored"]);
     assert.deepEqual(numbers(store).length, 3 + number);

@@ -35,7 +35,7 @@ describe("tunnels that wait for room", () => {
     const { waiters, woken } = started();
     waiters.add("one", "alice");
     assert.deepEqual(waiters.take(all, 1000), ["one"]);
-    assert.deepEqual(waiters.take(all, 1000), [], "it is being told");
+    assert.deepEqual(waiters.take(all, 1000), [], "it is being notified");
     waiters.failed("one", 2000);
     assert.equal(waiters.retryAt, 2000 + ROOM_RETRY);
     assert.deepEqual(waiters.take(all, 2000), []);
@@ -61,7 +61,7 @@ describe("tunnels that wait for room", () => {
     const { waiters } = started();
     for (let n = 0; n < WAITERS; n += 1) assert.ok(waiters.add(`${n}`, "alice"));
     assert.ok(!waiters.add("one more", "alice"), "it is not suspended");
-    assert.ok(waiters.add("7", "alice"), "this one waits already");
+    assert.ok(waiters.add("7", "alice"), "it is already waiting");
     const first = waiters.take(all, 0);
     assert.deepEqual(
       first,

@@ -63,7 +63,7 @@ describe("message ids", () => {
     assert.deepEqual(parts("17@"), ["", 17, "@"]);
     assert.deepEqual(parts("m-17@alice/pc2@relay.example"), ["m-", 17, "@alice/pc2@relay.example"]);
     assert.deepEqual(parts("b4@c-3@alice"), ["b", 4, "@c-3@alice"]);
-    assert.deepEqual(parts("m-17%40alice2@%3Arelay"), ["m-", 17, "%40alice2@%3Arelay"], "also one that is escaped");
+    assert.deepEqual(parts("m-17%40alice2@%3Arelay"), ["m-", 17, "%40alice2@%3Arelay"], "even an escaped one");
     assert.deepEqual(parts("order 8"), ["order ", 8, ""]);
     assert.deepEqual(parts("0017"), ["00", 17, ""]);
     assert.deepEqual(parts("12345678901234567"), ["12", 345678901234567, ""]);

@@ -93,7 +93,7 @@ describe("the edge as relay", () => {
     const again = await device(t, "fred/pc", "websocket");
     await sender.send("fred/pc", "kept");
     assert.equal((await receive(again, 1))[0]?.text(), "kept");
-    assert.equal((await mailbox.status()).dropped.PeerOffline, 2, "counted once, also when it is written down");
+    assert.equal((await mailbox.status()).dropped.PeerOffline, 2, "counted once, even after it is stored");
   });
 
   it("limits a sender of maximum-length messages to its share, and delivers all of them", {
@@ -141,7 +141,7 @@ describe("the edge as relay", () => {
       rest.map((message) => message.text()),
       [...sent, "last"],
     );
-    assert.equal((await mailbox.status()).messages, 0, "and nothing else was stored");
+    assert.equal((await mailbox.status()).messages, 0, "nothing else was stored");
   });
 
   it("refuses senders of a locked mailbox, and keeps its contents", async (t) => {

@@ -55,7 +55,7 @@ describe("messages of an identity with two devices", { concurrency: false }, () 
     const { healthy, hung, mailbox, consumers, send, texts } = await started("websocket");
     await send("urgent");
     await mailbox.elapse((ACKNOWLEDGE_SECONDS - 5) * SECOND);
-    assert.equal(await consumers(), 2, "it is waited for");
+    assert.equal(await consumers(), 2, "it is still waited for");
     await mailbox.elapse(10 * SECOND);
     assert.deepEqual(await texts(healthy, 1), ["urgent"]);
     await until("it is acknowledged", async () => (await mailbox.status()).messages === 0);
@@ -85,7 +85,7 @@ describe("messages of an identity with two devices", { concurrency: false }, () 
     hung.close();
     // Its last GET may have been held.
     await mailbox.elapse(HOLD_TIME + SIGN_OF_LIFE - 5 * SECOND);
-    assert.equal(await consumers(), 2, "it is waited for");
+    assert.equal(await consumers(), 2, "it is still waited for");
     await mailbox.elapse(10 * SECOND);
     assert.deepEqual(await texts(healthy, 1), ["first"]);
   });

@@ -49,7 +49,7 @@ class Resolver {
     const [name = "", type = ""] = [searchParams.get("name") ?? "", searchParams.get("type") ?? ""];
     this.asked.push(`${name} ${type}`);
     assert.equal(request.headers.accept, "application/dns-json");
-    assert.equal(searchParams.get("ct"), "json", "what the operator's URL says stays in it");
+    assert.equal(searchParams.get("ct"), "json", "the operator's query parameters are kept");
     const script = this.#scripts.get(name);
     if (typeof script === "function") script(response, type);
     else response.end(JSON.stringify((type === "A" ? script?.A : script?.AAAA) ?? { Status: 0 }));
@@ -150,7 +150,7 @@ describe("names of relays", { concurrency: true }, () => {
       const name = resolver.script(`${label}.example.com`, script);
       await assertRefused(name, "403 Not Valid", "RelayPrivate");
       const line = production.log.find((text) => text.includes(name));
-      assert(line?.includes("RelayPrivate"), "the operator is told which name it was");
+      assert(line?.includes("RelayPrivate"), "the log names the host");
     });
   }
 
@@ -217,7 +217,7 @@ describe("names of relays", { concurrency: true }, () => {
       const name = resolver.script(`${label}.example.com`, script);
       const started = performance.now();
       await assertRefused(name, "500 Internal Server Error", "DNSLookupFailed");
-      assert(performance.now() - started < 12_000, "a device does not wait for long");
+      assert(performance.now() - started < 12_000, "the device does not wait long");
       const line = production.log.find((text) => text.includes(`${name}:`));
       assert(line?.includes("DNSLookupFailed"));
     });

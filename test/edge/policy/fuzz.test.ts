@@ -61,7 +61,7 @@ for (const [base, bits] of PRIVATE_6) blocked.addSubnet(base, bits, "ipv6");
 function isPrivate(host: string): boolean {
   const plain = host.replace(/^\[|\]$/g, "");
   const family = isIP(plain);
-  assert(family !== 0, `${host} is dialled as an address, and Node knows none such`);
+  assert(family !== 0, `${host} is dialled as an address, but Node does not parse it`);
   return blocked.check(plain, family === 4 ? "ipv4" : "ipv6");
 }
 
@@ -184,7 +184,7 @@ function mutated(texts: fc.Arbitrary<string>): fc.Arbitrary<string> {
 function list(text: string): Rules | undefined {
   const parsed = parseRelays(text);
   if (parsed.type === "rules") return parsed.rules;
-  assert(parsed.entry !== "" && parsed.detail !== "", "what is wrong is said");
+  assert(parsed.entry !== "" && parsed.detail !== "", "the error says what is wrong");
   return undefined;
 }
 

@@ -191,7 +191,7 @@ describe("addresses", () => {
       assert(reading.type === "address", reading.type);
       assert.equal(formatAddress(reading.address), canonical);
       assert.equal(classify(reading.address), kind);
-      assert.deepEqual(readStrictAddress(canonical), reading.address, "the spelling that is dialled is read the same");
+      assert.deepEqual(readStrictAddress(canonical), reading.address, "the dialled form parses to the same address");
     });
   }
 

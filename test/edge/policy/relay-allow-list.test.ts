@@ -5,7 +5,7 @@ import { judgeAddresses, judgeRelay, parseRelays, type Rules } from "../../../sr
 
 function rules(list: string): Rules {
   const parsed = parseRelays(list);
-  assert(parsed.type === "rules", "the list cannot be read");
+  assert(parsed.type === "rules", "the list is malformed");
   return parsed.rules;
 }
 
@@ -429,7 +429,7 @@ describe("malformed lists", () => {
     it(JSON.stringify(entry.slice(0, 40)), () => {
       for (const written of [entry, `!${entry}`]) {
         const parsed = parseRelays(`relay.example.com, ${written} other.example.com`);
-        assert(parsed.type === "malformed", "it was read");
+        assert(parsed.type === "malformed", "it was parsed");
         assert.equal(parsed.entry, written);
         assert.match(parsed.detail, detail);
       }

@@ -74,7 +74,7 @@ describe("a message batch", () => {
     fc.assert(
       fc.property(mails, fc.integer({ min: 0, max: 7 }), (list, offset) => {
         const { envelopes, octets } = pack(list);
-        assert.equal(octets.length, octets.buffer.byteLength, "its memory is its own");
+        assert.equal(octets.length, octets.buffer.byteLength, "it has its own memory");
         assert.deepEqual(unpack({ envelopes, octets: moved(octets, offset) }), list);
       }),
       { numRuns: 300 },

@@ -128,7 +128,7 @@ describe("a virtual connection", () => {
         // Objects hibernate after 10 s of inactivity.
         await sleep(14_000);
         for (const headers of strangers) assert.deepEqual(await intrude(guid, headers), new Set(["UnknownConnection"]));
-        assert((await (await tunnelOf(edge, guid)).status()).since > before, "it has slept");
+        assert((await (await tunnelOf(edge, guid)).status()).since > before, "it has hibernated");
         await talk("after sleep");
       }
       assert.deepEqual(lost, [], "it is the same virtual connection");
@@ -174,7 +174,7 @@ describe("a virtual connection", () => {
     for (const other of others) {
       assert.equal(await knockAt(edge, before, bearer(other)), "UnknownConnection");
     }
-    assert.equal(await byHand.noop(bearer(mine)), "ok", "it has not suffered");
+    assert.equal(await byHand.noop(bearer(mine)), "ok", "it is unaffected");
   });
 
   it("continues with a token renewed by its issuer, and with none that grants anything else", async () => {
@@ -244,7 +244,7 @@ describe("a token that expires while its device is connected", { concurrency: tr
       const error = await ending(short, address, 40_000);
       assert.equal(error.code, "TokenRefused");
       assert.match(error.message, /\[TokenExpired\]$/);
-      assert.match(lost.join(), /TokenExpired/, "the connection said why it ended");
+      assert.match(lost.join(), /TokenExpired/, "the connection gave a reason");
     });
   }
 

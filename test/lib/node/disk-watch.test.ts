@@ -65,7 +65,7 @@ describe("the ballast", () => {
     assert.equal(statSync(ballast).size, BALLAST);
     disk.bytes = 10 * MIB;
     one.look();
-    assert(existsSync(ballast), "what is left of the minimum serves first");
+    assert(existsSync(ballast), "the rest of the minimum is used first");
     disk.bytes = 0;
     one.look();
     assert(!existsSync(ballast));

@@ -101,7 +101,7 @@ describe("a process", () => {
     const other = { ...id, started: "another time" };
     assert(!isRunning(other));
     assert(await endProcess(other));
-    assert(isRunning(id), "it was not ended for the other");
+    assert(isRunning(id), "it was not killed in place of the other");
     assert(await endProcess(id));
     assert(!isRunning(id));
   });
