@@ -58,7 +58,7 @@ describe("the sender of a message", () => {
     assert.deepEqual(await seen(bob, 1), [["alice/laptop", true, "the invoice"]]);
   });
 
-  it("at another relay is shown with that relay, and replies return to it, with equal names on both sides", async (t) => {
+  it("at another relay is shown with that relay, and replies return to it, even if both have the same name", async (t) => {
     const relay = await originRelay(t);
     const name = `127.0.0.1:${relay.port}`;
     const edge = await edgeFor(t, [relay.port], { links: [name] });

@@ -23,7 +23,7 @@ import {
 
 const KINDS = ["LongLived", "KeepAlive"] as const;
 
-describe("the device closes", { concurrency: true }, () => {
+describe("when the device disconnects", { concurrency: true }, () => {
   let edge: TestEdge;
   before(async () => {
     edge = await startTestEdge(24);
@@ -36,7 +36,7 @@ describe("the device closes", { concurrency: true }, () => {
   }
 
   for (const kind of KINDS) {
-    it(`${kind}: with a GET reset before the handshake`, async () => {
+    it(`${kind}: a GET reset before the handshake ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       await device.sendGet();
@@ -48,7 +48,7 @@ describe("the device closes", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: with a GET reset while idle`, async () => {
+    it(`${kind}: a reset of an idle GET ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
       await device.talk(await relay.next());
@@ -61,7 +61,7 @@ describe("the device closes", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: with a POST reset in the middle of its body`, async () => {
+    it(`${kind}: a POST reset in the middle of its body ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
       const origin = await relay.next();
@@ -82,7 +82,7 @@ describe("the device closes", { concurrency: true }, () => {
     });
   }
 
-  it("LongLived: with a POST reset before the handshake", async () => {
+  it("LongLived: a POST reset before the handshake ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = new Device(edge, relay, "LongLived");
     await device.sendPost(ECHO);
@@ -94,7 +94,7 @@ describe("the device closes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: with a POST reset while idle", async () => {
+  it("LongLived: a reset of an idle POST ends the GET", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     await device.talk(await relay.next());
@@ -104,7 +104,7 @@ describe("the device closes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: half-closing the POST, which ends the GET", async () => {
+  it("LongLived: a half-close of the POST ends the GET", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     await device.talk(await relay.next());
@@ -114,7 +114,7 @@ describe("the device closes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: completing the POST at its Content-Length, which ends the GET", async () => {
+  it("LongLived: a POST that completes its Content-Length ends the GET", async () => {
     const relay = edge.relay();
     const device = new Device(edge, relay, "LongLived");
     await device.sendGet();
@@ -130,7 +130,7 @@ describe("the device closes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: with a POST reset during bulk transfer", async () => {
+  it("LongLived: a POST reset during bulk transfer ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -142,7 +142,7 @@ describe("the device closes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: with a GET reset during bulk transfer", async () => {
+  it("LongLived: a GET reset during bulk transfer ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -172,7 +172,7 @@ describe("the device closes", { concurrency: true }, () => {
   });
 
   for (const how of ["resets its GET", "resets its POST", "goes"] as const) {
-    it(`LongLived: a device that ${how} while the relay does not read`, async () => {
+    it(`LongLived: a device that ${how} while the relay does not read leaves nothing behind`, async () => {
       const relay = edge.relay();
       relay.stopped = true;
       const device = await new Device(edge, relay, "LongLived").establish();
@@ -195,7 +195,7 @@ describe("the device closes", { concurrency: true }, () => {
     });
   }
 
-  it("KeepAlive: while the relay does not read", async () => {
+  it("KeepAlive: a device that resets while the relay does not read leaves nothing behind", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "KeepAlive").establish();
@@ -211,7 +211,7 @@ describe("the device closes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("LongLived: silently after bulk transfer in both directions", async () => {
+  it("LongLived: a POST reset after bulk transfer in both directions ends the GET", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -259,7 +259,7 @@ describe("the device closes", { concurrency: true }, () => {
   });
 });
 
-describe("the relay closes", { concurrency: true }, () => {
+describe("when the relay disconnects", { concurrency: true }, () => {
   let edge: TestEdge;
   before(async () => {
     edge = await startTestEdge(24);
@@ -301,7 +301,7 @@ describe("the relay closes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: after bulk transfer in both directions, which ends both requests", async () => {
+  it("LongLived: a close after bulk transfer in both directions ends both requests", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -319,7 +319,7 @@ describe("the relay closes", { concurrency: true }, () => {
   });
 
   for (const kind of KINDS) {
-    it(`${kind}: with a reset`, async () => {
+    it(`${kind}: a reset ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
       const origin = await relay.next();
@@ -334,7 +334,7 @@ describe("the relay closes", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: with a reset while it does not read`, async () => {
+    it(`${kind}: a reset while the relay does not read ends the virtual connection`, async () => {
       const relay = edge.relay();
       relay.stopped = true;
       const device = await new Device(edge, relay, kind).establish();
@@ -358,7 +358,7 @@ describe("the relay closes", { concurrency: true }, () => {
     });
   }
 
-  it("KeepAlive: while a GET is parked", async () => {
+  it("KeepAlive: a close ends a parked GET", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -371,7 +371,7 @@ describe("the relay closes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("KeepAlive: while no GET is parked; its last octets are delivered first", async () => {
+  it("KeepAlive: a close without a parked GET delivers the last octets first", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -383,7 +383,7 @@ describe("the relay closes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("Polling: its last octets are delivered first", async () => {
+  it("Polling: a close delivers the last octets first", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -396,7 +396,7 @@ describe("the relay closes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: with a reset", async () => {
+  it("Polling: a reset ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -405,7 +405,7 @@ describe("the relay closes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: before its first octets", async () => {
+  it("Polling: a close before the first octets ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     assert.deepEqual(await device.exchange(""), [0, ""]);

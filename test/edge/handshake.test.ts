@@ -84,7 +84,7 @@ describe("handshakes", { concurrency: true }, () => {
 
   for (const kind of ["LongLived", "KeepAlive"] as const) {
     const section = kind === "LongLived" ? "3.2.5.1.1" : "3.4.5.1.1";
-    it(`${kind}, GET first [${section}]`, async () => {
+    it(`${kind}: the GET may come first [${section}]`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       await device.sendGet();
@@ -96,7 +96,7 @@ describe("handshakes", { concurrency: true }, () => {
       await assertNothingLeft(edge, relay, device.guid);
     });
 
-    it(`${kind}, POST first [${section}]`, async () => {
+    it(`${kind}: the POST may come first [${section}]`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       await device.sendPost(ECHO);
@@ -108,7 +108,7 @@ describe("handshakes", { concurrency: true }, () => {
       await assertNothingLeft(edge, relay, device.guid);
     });
 
-    it(`${kind}, absolute form, with a space before ID= [2.2.2.1.1, 2.2.3.1.1]`, async () => {
+    it(`${kind}: absolute form and a space before ID= are accepted [2.2.2.1.1, 2.2.3.1.1]`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       const target = `http://${relay.name}${device.target},%20ID=ugqrvphxsc2yqfjqh8ijah6crkziz8qrspvh9ja`;
@@ -163,7 +163,7 @@ describe("handshakes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("Polling: probe, handshake and exchanges [3.6.5.1 to 3.6.5.3]", async () => {
+  it("Polling: a probe, a handshake and exchanges succeed [3.6.5.1 to 3.6.5.3]", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);

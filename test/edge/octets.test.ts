@@ -18,14 +18,14 @@ import {
 
 const MANY = 32 * 1024 * 1024;
 
-describe("octets", () => {
+describe("data", () => {
   let edge: TestEdge;
   before(async () => {
     edge = await startTestEdge(12);
   });
   after(() => edge.close());
 
-  it("LongLived: 32 MiB in both directions at once, in pieces of all sizes and with pauses", async () => {
+  it("LongLived: 32 MiB arrive intact in both directions at once, in pieces of all sizes and with pauses", async () => {
     const relay = edge.relay();
     relay.serve = (socket) => {
       socket.pipe(socket);
@@ -91,7 +91,7 @@ describe("octets", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: 8 MiB in both directions at once, in bodies of at most 32768 octets", async () => {
+  it("KeepAlive: 8 MiB arrive intact in both directions at once, in bodies of at most 32768 octets", async () => {
     const relay = edge.relay();
     relay.serve = (socket) => {
       socket.pipe(socket);
@@ -151,7 +151,7 @@ describe("octets", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: 2 MiB in each direction", async () => {
+  it("Polling: 2 MiB arrive intact in each direction", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);

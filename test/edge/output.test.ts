@@ -561,7 +561,7 @@ describe("a WebSocket", () => {
   });
 });
 
-describe("a virtual connection with a fault below it", () => {
+describe("a virtual connection whose dependencies throw", () => {
   const id = fc.integer({ min: 0, max: 3 }).map((n) => 2 * n + 1);
   const name = fc.constantFrom("grooveIdentity://a", "grooveIdentity://b");
   const command: fc.Arbitrary<Command> = fc.oneof(

@@ -309,7 +309,7 @@ describe("refusals", { concurrency: true }, () => {
 
   for (const chunked of [false, true]) {
     const how = chunked ? "in chunks without Content-Length" : "under a larger Content-Length";
-    it(`LongLived: exceeding ContentLength upwards in bulk, ${how}`, async () => {
+    it(`LongLived: exceeding ContentLength upwards in bulk ends the virtual connection, ${how}`, async () => {
       const relay = edge.relay();
       const limit = 1_000_000;
       const device = new Device(edge, relay, "LongLived", limit);

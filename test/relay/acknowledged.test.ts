@@ -188,8 +188,8 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant("settle" as const) }) },
 );
 
-describe("a message acknowledged by a relay", () => {
-  it("is stored, or its fanout was told which recipients refused it, in any order of events", () => {
+describe("acknowledgements of a relay", () => {
+  it("cover only stored messages and fanouts whose refusals were reported, in any order of events", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40, size: "max" }), fc.boolean(), (steps, closes) => {
         const world = begun();
@@ -222,7 +222,7 @@ describe("a message acknowledged by a relay", () => {
     { at: 0, before: QUOTA - 1, long: true },
     { at: 2, before: QUOTA, long: false },
   ]) {
-    it(`was not refused after its session was closed behind it: the connection ends instead, on session ${at}`, () => {
+    it(`exclude a message refused after its session was closed behind it: the connection ends, on session ${at}`, () => {
       const world = begun();
       for (let n = 0; n < before; n += 1) world.send(at, false, false);
       world.flush();

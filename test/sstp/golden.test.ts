@@ -264,7 +264,7 @@ test("unknown enumeration values are decoded", () => {
   ]);
 });
 
-test("[4.2.1] device to device matches octet for octet", () => {
+test("[4.2.1] a device-to-device exchange matches octet for octet", () => {
   const a = new Connection({
     role: "client",
     outbound: true,

@@ -70,7 +70,7 @@ describe("a message body", () => {
   });
 });
 
-test("retains only its own memory, not that of its chunk or a Buffer", () => {
+test("a stored body retains only its own memory, not that of its chunk or a Buffer", () => {
   const chunk = Buffer.from(new ArrayBuffer(64 * 1024));
   for (const length of [0, 1, 10, ARENA_PIECE, ARENA_PIECE + 1, 2048]) {
     const body = new MessageBody(new Arena());

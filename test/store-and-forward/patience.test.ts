@@ -38,7 +38,7 @@ describe("a consumer", () => {
     assert.equal(patience.impatience(10 * TIME, 0), undefined);
   });
 
-  it("is waited for no longer after loss of memory", () => {
+  it("keeps its deadline after loss of memory", () => {
     const before = new Patience(TIME, undefined);
     assert.equal(before.begin(1, 0), true, "it is stored");
     const woken = new Patience(TIME, before.held);

@@ -189,7 +189,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     for (const close of closing) await close();
   });
 
-  it(`${HALF_OPENED} virtual connections of which only the GET comes, ${SLOW} heads and ${SLOW} bodies an octet a second`, async (t) => {
+  it(`${HALF_OPENED} virtual connections with only a GET, ${SLOW} slow heads and ${SLOW} slow bodies do not delay others`, async (t) => {
     halfOpen = attack("halfOpen", "192.0.2.1", HALF_OPENED, ENDED_BY);
     slowHeads = attack("slowHeads", "192.0.2.2", SLOW, ENDED_BY);
     silentSockets = attack("silentSockets", "192.0.2.3", 20, ENDED_BY);

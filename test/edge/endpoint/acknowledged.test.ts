@@ -302,12 +302,12 @@ async function drained(world: World): Promise<void> {
   await world.settle();
 }
 
-describe("an acknowledged message", () => {
+describe("acknowledgements of an endpoint", () => {
   // A failing mailbox is logged.
   before(() => mock.method(console, "error", () => undefined));
   after(() => mock.restoreAll());
 
-  it("is stored, or its fanout was told which recipients refused it, in any order of events", async () => {
+  it("cover only stored messages and fanouts whose refusals were reported, in any order of events", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(step, { maxLength: 40, size: "max" }),
@@ -341,7 +341,7 @@ describe("an acknowledged message", () => {
   for (const outcome of OUTCOMES) {
     for (const fanout of [false, true]) {
       const what = fanout ? "a fanout" : "a session";
-      it(`was not refused for ${outcome} after ${what} was closed behind it: the connection ends instead`, async (t) => {
+      it(`exclude a message refused by ${outcome} after ${what} was closed behind it: the connection ends`, async (t) => {
         const world = await begun(t);
         world.send(1, false, false);
         await drained(world);
@@ -363,7 +363,7 @@ describe("an acknowledged message", () => {
   }
 
   for (const at of [0, 2]) {
-    it(`is not stored behind a refused one on session ${at}`, async (t) => {
+    it(`keep order: nothing behind a refused message is stored, on session ${at}`, async (t) => {
       const world = await begun(t);
       for (const outcome of ["quota", undefined] as const) {
         for (let n = 0; n < 2; n += 1) {
@@ -380,7 +380,7 @@ describe("an acknowledged message", () => {
     });
   }
 
-  it("was not too long, even if its session was closed and reopened in the same segment", async (t) => {
+  it("exclude an oversized message whose session was closed and reopened in the same segment", async (t) => {
     const world = await begun(t);
     world.send(0, false, true);
     world.close(0);

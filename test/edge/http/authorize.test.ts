@@ -100,7 +100,7 @@ describe("a request for a virtual connection", () => {
     });
   }
 
-  it("with a foreign token, none or garbage gets its reason", async () => {
+  it("with a foreign token, no token or garbage gets the matching reason", async () => {
     for (const [headers, expected] of [
       [bearer(await issue({}, await ed25519("first"))), "TokenInvalid"],
       [bearer(await issue({}, second)), "TokenInvalid"],

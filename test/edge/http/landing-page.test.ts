@@ -80,7 +80,7 @@ test("the page explains why nobody is let in, and that the edge has no name", ()
 });
 
 for (const prefix of ["", "/groove"]) {
-  test(`its commands work when they are pasted, and so does its link, ${prefix === "" ? "at the root" : "under a path"}`, async (context) => {
+  test(`the page's commands and link work when pasted, ${prefix === "" ? "at the root" : "under a path"}`, async (context) => {
     const at = await folder(context);
     await writeFile(
       join(at, "keys.json"),

@@ -44,11 +44,11 @@ describe("the sessions of a Link", TOGETHER, () => {
   };
   const refusals = { NoResource: 4, Unknown: 5, NoFanoutEntries: 8, FanoutNotSupported: 12, "one that is unknown": 1 };
 
-  describe("a refused recipient does not affect the others", TOGETHER, () => {
+  describe("a recipient that is refused or suspended", TOGETHER, () => {
     const others = ["bob", "carol", "dave"];
 
     for (const [name, responseId] of Object.entries(refusals)) {
-      it(`by OpenResponse ${name}`, async () => {
+      it(`does not affect the others when refused by OpenResponse ${name}`, async () => {
         const relay = relayThat(async (line) => {
           await line.establish();
           // Whether the second message follows the first, or its session is reopened behind others, depends on timing.
@@ -66,7 +66,7 @@ describe("the sessions of a Link", TOGETHER, () => {
         assert.equal(relay.lines.length, 1);
       });
 
-      it(`by OpenResponse ${name}, after an Ok`, async () => {
+      it(`does not affect the others when refused by OpenResponse ${name} after an Ok`, async () => {
         const relay = relayThat(async (line) => {
           const { session } = await line.first();
           line.send(say.openResponse(session, responseId));
@@ -94,7 +94,7 @@ describe("the sessions of a Link", TOGETHER, () => {
         "instead of the acknowledgement": async (line) => (await line.first()).session,
       };
       for (const [moment, untilThen] of Object.entries(moments)) {
-        it(`by Close ${name} ${moment}`, async () => {
+        it(`does not affect the others when refused by Close ${name} ${moment}`, async () => {
           const relay = relayThat(async (line) => {
             const session = await untilThen(line);
             line.send(say.close(session, reasonId));
@@ -123,7 +123,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       const about = (relay: ScriptedRelay) =>
         statusId <= 3 ? ([relay.url, ""] as const) : ([urls("mallory").device, urls("mallory").identity] as const);
 
-      it(`by SessionStatus ${name}, after its message`, async () => {
+      it(`does not affect the others when refused by SessionStatus ${name} after its message`, async () => {
         const relay = relayThat(async (line) => {
           const { session } = await line.first();
           line.send(say.sessionStatus(session, statusId, ...about(relay)), say.noop(1));
@@ -139,7 +139,7 @@ describe("the sessions of a Link", TOGETHER, () => {
         assert.equal(relay.lines.length, 1);
       });
 
-      it(`by SessionStatus ${name}, after OpenResponse`, async () => {
+      it(`does not affect the others when refused by SessionStatus ${name} after OpenResponse`, async () => {
         let opens = 0;
         const relay = relayThat(async (line) => {
           await line.establish();
@@ -162,7 +162,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       });
     }
 
-    it("by SessionStatus in the middle of its message", async () => {
+    it("does not affect the others when refused by SessionStatus in the middle of its message", async () => {
       const relay = relayThat(async (line) => {
         await line.establish();
         const { session } = await line.opened();
@@ -186,7 +186,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       assert.equal(relay.lines.length, 1);
     });
 
-    it("and is counted even if the connection ends in the same segment", async () => {
+    it("is counted as refused even if the connection ends in the same segment", async () => {
       const relay = relayThat(async (line) => {
         const { session } = await line.first();
         const { device, identity } = urls("mallory");
@@ -197,7 +197,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       await gives(relay, others, 1);
     });
 
-    it("nor does one whose session is suspended and resumed", async () => {
+    it("does not delay the others while its session is suspended, and gets its message afterwards", async () => {
       const relay = relayThat(async (line) => {
         await line.establish();
         const slow = await line.opened();
@@ -211,7 +211,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       await gives(relay, ["bob", "slow"]);
     });
 
-    it("nor is a message lost when its session is suspended midway and resumed", async () => {
+    it("loses no message when its session is suspended before or during one", async () => {
       const relay = relayThat(async (line) => {
         await line.establish();
         const { session } = await line.opened();
@@ -231,7 +231,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       assert.equal(relay.lines.length, 1);
     });
 
-    it("nor does one whose sessions are closed at once: they are reopened only after a pause", async () => {
+    it("is not reopened without a pause when each of its sessions is closed at once", async () => {
       let opens = 0;
       const relay = relayThat(async (line) => {
         await line.establish();
@@ -253,7 +253,7 @@ describe("the sessions of a Link", TOGETHER, () => {
 
     for (const minor of [5, 6]) {
       for (const [name, statusId] of Object.entries(statuses)) {
-        it(`in 1.${minor} with one refused by SessionStatus ${name}`, async () => {
+        it(`reaches the others in 1.${minor} when one is refused by SessionStatus ${name}`, async () => {
           const relay = relayThat(async (line) => {
             const whole = await line.first(minor);
             const { device, identity } = urls("mallory");
@@ -286,7 +286,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       }
     }
 
-    it("that the relay refuses one after the other", async () => {
+    it("is closed once the relay has refused all of them one after the other", async () => {
       const relay = relayThat(async (line) => {
         const { session } = await line.first();
         line.send(
@@ -304,7 +304,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       await gives(relay, [], 3);
     });
 
-    it("at the edge and at relays", async () => {
+    it("is split between the edge and relays", async () => {
       const [one, two] = [relayThat(), relayThat()];
       const here = fresh("here");
       const raw = await client(`grooveDevice://${fresh("alice")}/raw`);

@@ -335,7 +335,7 @@ describe("a Link on the wire", TOGETHER, () => {
     };
   }
 
-  describe("the end of a connection loses and duplicates no message on", TOGETHER, () => {
+  describe("no message is lost or duplicated after", TOGETHER, () => {
     for (const [name, on] of Object.entries(breaches)) {
       it(name, async () => {
         const scripts = [on].flat();

@@ -317,7 +317,7 @@ describe("a link", () => {
     assert.equal(strange.stdout.trim(), "nothing");
   });
 
-  it("is not created by an operator's look at it, nor to a relay that is not allowed", async (t) => {
+  it("is not created by an operator's query, nor for a relay that is not allowed", async (t) => {
     const state = await mkdtemp(join(tmpdir(), "grooveway-link-"));
     const edge = await edgeFor(t, [9], { adminToken: "secret", state });
     // Outside the edge, which still writes there when it stops.

@@ -69,7 +69,7 @@ describe("a mailbox", () => {
     assert.deepEqual({ tables, alarm }, NOTHING);
   };
 
-  it("that does not exist is shown as empty, and is not created by that", async () => {
+  it("that does not exist is shown as empty without being created", async () => {
     const address = encodeURIComponent("nobody/pc");
     for (const [path, method, body] of [
       ["", "GET"],

@@ -133,7 +133,7 @@ describe("octets and messages", () => {
     for (const [name, octets] of got) assert.ok(octets > sum / 10, `${name} got ${octets} of ${sum}`);
   });
 
-  it("end a WebSocket that ignores hold", async (t) => {
+  it("sent after hold end the WebSocket", async (t) => {
     const url = `grooveDevice://${fresh("deaf")}/pc`;
     const client = await RawClient.open(edge, "websocket", url);
     t.after(() => client.close());

@@ -253,7 +253,7 @@ describe("the edge as relay", () => {
     assert.equal(MessageFlag.DoNotDeliverIfOffline, 1);
   });
 
-  it("refuses only the message that exceeds an object's memory", { timeout: 180_000 }, async (t) => {
+  it("refuses only a message too large for an object", { timeout: 180_000 }, async (t) => {
     const sender = await RawClient.open(edge, "websocket", "grooveDevice://alice/long");
     t.after(() => sender.close());
     const session = await sender.session("message", "grooveIdentity://jack");

@@ -51,7 +51,7 @@ async function started(transport: "websocket" | "keepalive") {
 }
 
 describe("messages of an identity with two devices", { concurrency: false }, () => {
-  it("move to the other when a device with its session open keeps them too long", async () => {
+  it("move to the other when a live device holds them too long", async () => {
     const { healthy, hung, mailbox, consumers, send, texts } = await started("websocket");
     await send("urgent");
     await mailbox.elapse((ACKNOWLEDGE_SECONDS - 5) * SECOND);

@@ -141,7 +141,7 @@ describe("the source of a request", () => {
     );
   });
 
-  it("trusts no proxy when none is configured or the setting is invalid", () => {
+  it("comes from no header when no proxy is trusted or the setting is invalid", () => {
     for (const setting of ["none", "10.0.0.1/8", "proxy.example.com", "10.0.0.0/33", "10.0.0.7 none"]) {
       const said = request({ "X-Forwarded-For": "203.0.113.9" }, "127.0.0.1:1");
       assert.equal(sourceOf(said, setting), "127.0.0.1", setting);

@@ -264,7 +264,7 @@ describe("a token that expires while its device is connected", { concurrency: tr
     await renewing.send("renewing/x", "with the second");
   });
 
-  it("and was sent in Connect ends the connection as well", { timeout: 180_000 }, async (t) => {
+  it("that was sent in Connect ends the connection as well", { timeout: 180_000 }, async (t) => {
     const raw = new RawClient(edge, "websocket", "grooveDevice://short-raw/x");
     t.after(() => raw.close());
     raw.connect(AUDIENCE, await issue({ address: "short-raw/x", exp: soon() }));
