@@ -81,13 +81,13 @@ describe("layout", () => {
   });
 
   for (const [what, from, to] of [
-    ["the protocol, the edge", "sstp/wire.ts", "edge/reasons.ts"],
-    ["a pure room, timers", "encapsulation/target.ts", "lib/runtime/timeout.ts"],
-    ["the device, files of Node's", "device/device.ts", "lib/node/file-lock.ts"],
-    ["a mailbox, the objects that call it", "edge/mailbox/mailbox.ts", "edge/tunnel/tunnel.ts"],
-    ["an endpoint, the pumps beside it", "edge/endpoint/limits.ts", "edge/pumps/limits.ts"],
-    ["the command, rooms of the edge beyond its settings", "cli/main.ts", "edge/worker.ts"],
-    ["a room that nobody has put in its place", "edge/somewhere/new.ts", "edge/reasons.ts"],
+    ["an import of the edge in the protocol", "sstp/wire.ts", "edge/reasons.ts"],
+    ["an import of timers in a pure folder", "encapsulation/target.ts", "lib/runtime/timeout.ts"],
+    ["an import of Node files in the device", "device/device.ts", "lib/node/file-lock.ts"],
+    ["an import of its callers in a mailbox", "edge/mailbox/mailbox.ts", "edge/tunnel/tunnel.ts"],
+    ["an import of the pumps in an endpoint", "edge/endpoint/limits.ts", "edge/pumps/limits.ts"],
+    ["an import of the edge beyond its settings in the command", "cli/main.ts", "edge/worker.ts"],
+    ["a folder without a place", "edge/somewhere/new.ts", "edge/reasons.ts"],
   ] as const) {
     it(`detects ${what}`, () => {
       assert.deepEqual(astray([{ from, to }]), [{ from, to }]);

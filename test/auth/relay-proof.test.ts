@@ -157,7 +157,7 @@ describe("LINK_SECRETS", () => {
     "a short secret": "relay.example.com=c2hvcnQ",
     "a secret that is not base64url": `relay.example.com=${"!".repeat(43)}`,
     "a secret without a name": newLinkSecret(),
-    "a name that is none": `re lay.exa_mple.com..=${newLinkSecret()}`,
+    "a malformed name": `re lay.exa_mple.com..=${newLinkSecret()}`,
     "a secret and none": `a.example.com=${newLinkSecret()} a.example.com=none`,
     "none and a secret": `a.example.com=none a.example.com=${newLinkSecret()}`,
     "five secrets": Array.from({ length: 5 }, () => `a.example.com=${newLinkSecret()}`).join(" "),

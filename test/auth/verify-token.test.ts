@@ -85,28 +85,28 @@ describe("a token", () => {
   for (const [what, claims, expected] of [
     ["no aud", { aud: undefined }, "WrongAudience"],
     ["another aud", { aud: "other.example.com" }, "WrongAudience"],
-    ["an aud that begins alike", { aud: `${AUDIENCE}.example.com` }, "WrongAudience"],
+    ["an aud with the same prefix", { aud: `${AUDIENCE}.example.com` }, "WrongAudience"],
     ["an aud that is a number", { aud: 7 }, "WrongAudience"],
     ["an empty aud", { aud: [] }, "WrongAudience"],
     ["no exp", { exp: undefined }, "TokenInvalid"],
-    ["an exp that is a text", { exp: "2099-01-01" }, "TokenInvalid"],
+    ["an exp that is a string", { exp: "2099-01-01" }, "TokenInvalid"],
     ["an exp that is null", { exp: null }, "TokenInvalid"],
-    ["an exp long ago", { exp: seconds(-3600) }, "TokenExpired"],
+    ["an exp in the past", { exp: seconds(-3600) }, "TokenExpired"],
     ["an exp just beyond the tolerance", { exp: seconds(-30) }, "TokenExpired"],
     ["an exp within the tolerance", { exp: seconds(-29) }, "ok"],
-    ["an nbf to come", { nbf: seconds(3600) }, "TokenNotYetValid"],
+    ["an nbf in the future", { nbf: seconds(3600) }, "TokenNotYetValid"],
     ["an nbf just beyond the tolerance", { nbf: seconds(31) }, "TokenNotYetValid"],
     ["an nbf within the tolerance", { nbf: seconds(30) }, "ok"],
-    ["an nbf that is a text", { nbf: "0" }, "TokenInvalid"],
+    ["an nbf that is a string", { nbf: "0" }, "TokenInvalid"],
     ["an iat more than five minutes ahead", { iat: seconds(301) }, "TokenNotYetValid"],
     ["an iat of an issuer whose clock is five minutes ahead", { iat: seconds(300) }, "ok"],
-    ["an iat that is a text", { iat: "0" }, "TokenInvalid"],
+    ["an iat that is a string", { iat: "0" }, "TokenInvalid"],
     ["no scope", { scope: undefined }, "TokenInvalid"],
     ["a scope that is a list", { scope: ["connect"] }, "TokenInvalid"],
-    ["a scope with a broken pattern", { scope: "send:%" }, "TokenInvalid"],
+    ["a scope with a malformed pattern", { scope: "send:%" }, "TokenInvalid"],
     ["no address", { address: undefined }, "ok"],
     ["an address that is a list", { address: ["a/b"] }, "TokenInvalid"],
-    ["an address that is none", { address: "a/b/c" }, "TokenInvalid"],
+    ["a malformed address", { address: "a/b/c" }, "TokenInvalid"],
     ["a jti that is a number", { jti: 1 }, "TokenInvalid"],
     ["an empty jti", { jti: "" }, "TokenInvalid"],
     ["a sub that is a number", { sub: 1 }, "TokenInvalid"],
@@ -284,21 +284,27 @@ describe("a modified token", () => {
 describe("a key set", () => {
   const jwk = (change: Record<string, unknown>): JWK => ({ ...first.jwk, ...change });
   for (const [what, text] of [
-    ["is JSON", "first"],
-    ["has keys", "{}"],
-    ["has a list of them", '{"keys":{}}'],
-    ["has at least one", '{"keys":[]}'],
-    ["has objects", '{"keys":[7]}'],
-    ["has one of a kind that is used here", JSON.stringify({ keys: [{ kty: "RSA", n: "AQAB", e: "AQAB" }] })],
-    ["has no private key", JSON.stringify({ keys: [first.privateJwk] })],
-    ["has keys that are whole", JSON.stringify({ keys: [jwk({ x: "AAAA" })] })],
-    ["has keys at all", JSON.stringify({ keys: [jwk({ x: undefined })] })],
-    ["has keys for verifying", JSON.stringify({ keys: [jwk({ use: "enc" }), jwk({ key_ops: ["sign"] })] })],
-    ["has keys for the algorithms used here", JSON.stringify({ keys: [jwk({ alg: "HS256" }), jwk({ alg: "none" })] })],
-    ["has secrets that are long enough", JSON.stringify({ keys: [{ kty: "oct", k: "c2hvcnQ" }] })],
-    ["names each key by itself", JSON.stringify({ keys: [first.jwk, second.jwk, { ...second.jwk, kid: "first" }] })],
-    ["names keys by texts", JSON.stringify({ keys: [jwk({ kid: 7 })] })],
-    ["is not endless", JSON.stringify({ keys: Array.from({ length: 33 }, (_, i) => jwk({ kid: `k${i}` })) })],
+    ["must be JSON", "first"],
+    ["must have keys", "{}"],
+    ["must have a list of keys", '{"keys":{}}'],
+    ["must have at least one key", '{"keys":[]}'],
+    ["must have objects as keys", '{"keys":[7]}'],
+    ["must have a key of a supported kind", JSON.stringify({ keys: [{ kty: "RSA", n: "AQAB", e: "AQAB" }] })],
+    ["must not have a private key", JSON.stringify({ keys: [first.privateJwk] })],
+    ["must have complete keys", JSON.stringify({ keys: [jwk({ x: "AAAA" })] })],
+    ["must have key material", JSON.stringify({ keys: [jwk({ x: undefined })] })],
+    ["must have a key for verification", JSON.stringify({ keys: [jwk({ use: "enc" }), jwk({ key_ops: ["sign"] })] })],
+    [
+      "must have a key for a supported algorithm",
+      JSON.stringify({ keys: [jwk({ alg: "HS256" }), jwk({ alg: "none" })] }),
+    ],
+    ["must have secrets of sufficient length", JSON.stringify({ keys: [{ kty: "oct", k: "c2hvcnQ" }] })],
+    ["must have unique kids", JSON.stringify({ keys: [first.jwk, second.jwk, { ...second.jwk, kid: "first" }] })],
+    ["must have kids that are strings", JSON.stringify({ keys: [jwk({ kid: 7 })] })],
+    [
+      "must have a limited number of keys",
+      JSON.stringify({ keys: Array.from({ length: 33 }, (_, i) => jwk({ kid: `k${i}` })) }),
+    ],
   ] as const) {
     it(what, async (context) => {
       const log = context.mock.method(console, "error", () => undefined);
@@ -418,18 +424,10 @@ describe("a fetched key set", () => {
   });
 
   for (const [what, change, reason] of [
-    [
-      "a token that was revoked",
-      (path: string) => (answers[`${path}/revoked`] = { body: '["r"]', after: 100 }),
-      "TokenRevoked",
-    ],
-    [
-      "a key that was taken out",
-      (path: string) => (answers[path] = { body: jwks(second), after: 100 }),
-      "TokenInvalid",
-    ],
+    ["a revoked token", (path: string) => (answers[`${path}/revoked`] = { body: '["r"]', after: 100 }), "TokenRevoked"],
+    ["a removed key", (path: string) => (answers[path] = { body: jwks(second), after: 100 }), "TokenInvalid"],
   ] as const) {
-    it(`is awaited by all concurrent requests: ${what} rejects every one of them`, async () => {
+    it(`is awaited by all concurrent requests, which are all refused (${what})`, async () => {
       const { path, settings } = fresh(first, second);
       answers[`${path}/revoked`] = { body: "[]" };
       const listed = { ...settings, REVOKED_URL: `${base}${path}/revoked` };

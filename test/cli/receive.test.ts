@@ -169,17 +169,17 @@ describe("the display of a message", () => {
     [
       ["a text", "lines", "hello", {}, "alice/pc: hello\n"],
       [
-        "another sender's line in it",
+        "a text that imitates another sender's line",
         "lines",
         "line one\nboss/pc: pay now",
         {},
         "alice/pc: line one\n    | boss/pc: pay now\n",
       ],
-      ["a sequence for the terminal", "lines", "\x1b[2K\rboss/pc: hi", {}, "alice/pc: \\e[2K\\rboss/pc: hi\n"],
+      ["a terminal escape sequence", "lines", "\x1b[2K\rboss/pc: hi", {}, "alice/pc: \\e[2K\\rboss/pc: hi\n"],
       ["a sender that nobody vouches for", "lines", "hi", { vouched: false }, "alice/pc (as the sender says): hi\n"],
-      ["a sender that nobody could answer", "lines", "hi", { from: undefined }, "somebody: hi\n"],
-      ["a sender with a sequence", "lines", "hi", { from: "a\x1b[2K\nboss/pc" }, "a\\e[2K\\nboss/pc: hi\n"],
-      ["what is no text", "lines", Uint8Array.of(0x80, 0x41), {}, "alice/pc: \\x80A\n"],
+      ["a sender without an address", "lines", "hi", { from: undefined }, "somebody: hi\n"],
+      ["a sender with an escape sequence", "lines", "hi", { from: "a\x1b[2K\nboss/pc" }, "a\\e[2K\\nboss/pc: hi\n"],
+      ["a body that is not text", "lines", Uint8Array.of(0x80, 0x41), {}, "alice/pc: \\x80A\n"],
       [
         "JSON",
         "json",
@@ -188,13 +188,13 @@ describe("the display of a message", () => {
         '{"event":"message","id":"1","from":"alice/pc","vouched":true,"resource":"chat\\u001b","text":"a\\n\\u202e\\u009b"}\n',
       ],
       [
-        "JSON of what is no text",
+        "JSON of a body that is not text",
         "json",
         Uint8Array.of(0x80),
         {},
         '{"event":"message","id":"1","from":"alice/pc","vouched":true,"resource":"message","base64":"gA=="}\n',
       ],
-      ["the body alone", "raw", "\x1b[2Ka\nb", {}, "\x1b[2Ka\nb"],
+      ["the raw body", "raw", "\x1b[2Ka\nb", {}, "\x1b[2Ka\nb"],
     ];
   for (const [name, form, body, said, stdout] of cases) {
     it(name, async () => {
@@ -227,7 +227,7 @@ describe("the display of files", () => {
   ])[] = [
     ["a file", "lines", received(name), `received /in/${escaped} from alice/pc: 2.0 KiB, sha256 ${HASH}\n`, []],
     [
-      "a file that an earlier run had begun elsewhere",
+      "a file that an earlier run started elsewhere",
       "lines",
       received("f", true),
       `received /in/f (where an earlier run had begun it) from alice/pc: 2.0 KiB, sha256 ${HASH}\n`,
@@ -240,13 +240,7 @@ describe("the display of files", () => {
       `{"event":"file","name":"f","path":"/in/f","bytes":2048,"sha256":"${HASH}","transfer":"${TRANSFER}","from":"alice/pc","vouched":true,"elsewhere":false}\n`,
       [],
     ],
-    [
-      "a file, where only a body is wanted",
-      "raw",
-      received("f"),
-      "",
-      [`received /in/f from alice/pc: 2.0 KiB, sha256 ${HASH}`],
-    ],
+    ["a file in raw form", "raw", received("f"), "", [`received /in/f from alice/pc: 2.0 KiB, sha256 ${HASH}`]],
     [
       "a transfer that is set aside",
       "lines",
@@ -255,7 +249,7 @@ describe("the display of files", () => {
       [`set aside ${escaped} from alice/pc: parts are missing [PartMissing]`],
     ],
     [
-      "the same, as JSON",
+      "a transfer that is set aside, as JSON",
       "json",
       setAside,
       `{"event":"setAside","name":"\\u001b[2K\\rreceived report.pdf from boss","transfer":"${TRANSFER}","from":"alice/pc","vouched":true,"reason":"PartMissing","detail":"parts are missing"}\n`,

@@ -570,15 +570,15 @@ describe("errors", () => {
 
   /** What a relay may have sent in the same segment as the end of the connection. */
   const last: Record<string, (link: Link, event: ConnectionEvent) => boolean> = {
-    "that the device is let in": ({ engine }, { type }) => {
+    "a ConnectResponse Ok": ({ engine }, { type }) => {
       if (type === "connect") engine.acceptConnect();
       return type === "connect";
     },
-    "that its account is attached": ({ engine }, event) => {
+    "an AttachResponse Ok": ({ engine }, event) => {
       if (event.type === "attach") engine.acceptAttach(event.eventId);
       return event.type === "attach";
     },
-    "that a session is opened": (link, event) => {
+    "an Open": (link, event) => {
       if (event.type === "attach") {
         link.engine.acceptAttach(event.eventId);
         link.engine.open({ resourceURL: "message", identityURL: identityURL({ identity: "bob" }), deviceURL: "" });
@@ -597,15 +597,15 @@ describe("errors", () => {
       }
       return opened !== undefined;
     },
-    "that a session is ready": ({ engine }, event) => {
+    "an OpenResponse Ok": ({ engine }, event) => {
       if (event.type === "open") engine.setAvailability(event.sessionId, "ready");
       return event.type === "open";
     },
-    "that a session is closed": ({ engine }, event) => {
+    "the Close of a session": ({ engine }, event) => {
       if (event.type === "open") engine.closeSession(event.sessionId, CloseReasonId.Idle);
       return event.type === "open";
     },
-    "that a message was taken": ({ engine }, event) => {
+    "an acknowledgement": ({ engine }, event) => {
       if (event.type === "endMessage") engine.complete(event.message);
       return event.type === "endMessage";
     },

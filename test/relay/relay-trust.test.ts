@@ -135,7 +135,7 @@ describe("a connecting relay", () => {
   });
 
   for (const [who, act] of Object.entries({
-    "says nothing of a secret": async (edge: EdgePeer, target: string) => {
+    "offers no proof": async (edge: EdgePeer, target: string) => {
       edge.connect(target);
       assert.equal(await edge.refusal(), "RelayNotProven");
     },
@@ -156,7 +156,7 @@ describe("a connecting relay", () => {
         false,
       );
     },
-    "sends back the proof that it has heard": async (edge: EdgePeer, target: string) => {
+    "reflects the relay's own proof": async (edge: EdgePeer, target: string) => {
       const proof = await DiallerProof.begin([secretOf(SECRET)], { dialler: EDGE, acceptor: target });
       edge.connect(target, proof.hello);
       const [, , , , heard] = Buffer.from((await edge.event("connected")).token)

@@ -174,7 +174,7 @@ const broken: [name: string, octets: Uint8Array, code: string][] = [
   ["[2.2.5.1] Open with an empty ResourceURL", hex("05 0e00 01000000 00 6900 00 00 0000"), "empty-field"],
   ["[2.2.6.1] FanoutOpen with an empty ResourceURL", hex("06 0d00 01000000 00 00 0000 0000"), "empty-field"],
   ["[2.2.14.1] Attach with an empty AccountURL", hex("08 0b00 01000000 00 00 0000"), "empty-field"],
-  ["[2.2.6.1] more entries than there are", hex("06 1200 01000000 7200 00 ffff 6900 0000 0000"), "truncated"],
+  ["[2.2.6.1] a count above the number of entries", hex("06 1200 01000000 7200 00 ffff 6900 0000 0000"), "truncated"],
 ];
 
 for (const [name, octets, code] of broken) {

@@ -79,7 +79,7 @@ describe("standard output that cannot be written", () => {
       /^grooveway: .*\(ENOSPC\): .* make room \[CannotWrite\]$/,
     ],
     [
-      "its reader has gone",
+      "its reader has exited",
       '{ "$@"; echo "status $?" >&2; } | exec 0<&-',
       OutputClosed.status,
       /^grooveway: what reads standard output has ended: .*\[OutputClosed\]\nstatus 141$/,

@@ -150,7 +150,7 @@ describe("files that cannot be sent are reported, and the others are sent", () =
         /^grooveway: there is no file \S+nowhere: check its name \[CannotRead\]\ngrooveway: 1 of 3 files could not be sent \[SomeFailed\]\n$/,
     },
     {
-      what: "several of which none can be read",
+      what: "several files, none readable",
       paths: ["nowhere", "link"],
       status: CannotRead.status,
       arrives: [],
@@ -158,14 +158,14 @@ describe("files that cannot be sent are reported, and the others are sent", () =
         /nowhere: check its name \[CannotRead\]\n.*link is a symbolic link.*\[CannotRead\]\ngrooveway: 2 of 2 files could not be sent \[CannotRead\]\n$/,
     },
     {
-      what: "a symbolic link that is named",
+      what: "a symbolic link as argument",
       paths: ["link"],
       status: CannotRead.status,
       arrives: [],
       stderr: /^grooveway: \S+link is a symbolic link, which is not followed: name a itself \[CannotRead\]\n$/,
     },
     {
-      what: "a pipe that is named",
+      what: "a pipe as argument",
       paths: ["pipe"],
       status: CannotRead.status,
       arrives: [],
@@ -179,7 +179,7 @@ describe("files that cannot be sent are reported, and the others are sent", () =
       stderr: /^grooveway: there is no file in \S+empty: nothing was sent \[CannotRead\]\n$/,
     },
     {
-      what: "symbolic links and pipes in a folder are left out, which is no failure",
+      what: "symbolic links and pipes in a folder, which are skipped without failure",
       paths: ["mixed"],
       status: 0,
       arrives: ["mixed/a"],

@@ -90,20 +90,20 @@ describe("names of received files", () => {
   /** What is sent in this order, and the files that result. */
   const table: [string, string[], string[]][] = [
     ["traversal stays inside", ["../../up.txt", "a/../../b.txt"], ["a/b.txt", "up.txt"]],
-    ["an absolute path is one below the folder", ["/etc/passwd"], ["etc/passwd"]],
-    ["control characters and marks of direction are replaced", ["\u001b[2Kx\u202Etxt.exe"], ["_[2Kx_txt.exe"]],
+    ["an absolute path stays inside", ["/etc/passwd"], ["etc/passwd"]],
+    ["control and bidirectional characters are replaced", ["\u001b[2Kx\u202Etxt.exe"], ["_[2Kx_txt.exe"]],
     ["a dot file is made visible", [".bashrc", ".ssh/id"], ["_bashrc", "_ssh/id"]],
-    ["the folder for unfinished transfers is out of reach", [".grooveway/x.part"], ["_grooveway/x.part"]],
-    ["a name that is taken is numbered", ["a.txt", "a.txt", "a.txt"], ["a (1).txt", "a (2).txt", "a.txt"]],
-    ["a name that differs by case alone is numbered", ["a.txt", "A.TXT"], ["A (1).TXT", "a.txt"]],
-    ["a name that differs by normalisation alone is numbered", ["\u00e9", "e\u0301"], ["e\u0301 (1)", "\u00e9"]],
+    ["the folder for unfinished transfers is protected", [".grooveway/x.part"], ["_grooveway/x.part"]],
+    ["a name in use is numbered", ["a.txt", "a.txt", "a.txt"], ["a (1).txt", "a (2).txt", "a.txt"]],
+    ["a name that differs only in case is numbered", ["a.txt", "A.TXT"], ["A (1).TXT", "a.txt"]],
+    ["a name that differs only in normalisation is numbered", ["\u00e9", "e\u0301"], ["e\u0301 (1)", "\u00e9"]],
     [
-      "a folder that differs by case alone is numbered",
+      "a folder that differs only in case is numbered",
       ["Docs/a", "docs/b", "docs/c"],
       ["Docs/a", "docs (1)/b", "docs (1)/c"],
     ],
-    ["a file where a folder is wanted is left alone", ["a", "a/b"], ["a", "a (1)/b"]],
-    ["a folder where a file is wanted is left alone", ["a/b", "a"], ["a (1)", "a/b"]],
+    ["a file in place of a folder is kept", ["a", "a/b"], ["a", "a (1)/b"]],
+    ["a folder in place of a file is kept", ["a/b", "a"], ["a (1)", "a/b"]],
     ["a long name is cut and keeps its suffix", [`${"漢".repeat(200)}.pdf`], [`${"漢".repeat(83)}.pdf`]],
   ];
   for (const [what, names, there] of table) {
@@ -184,9 +184,9 @@ describe("an incomplete or invalid transfer", () => {
   const table: [string, readonly TransferMessage[], string][] = [
     ["a part is missing", [begin, part(0, "01234"), end], "PartMissing"],
     ["its beginning is missing", [part(0, "01234"), part(5, "56789"), end], "PartMissing"],
-    ["its contents are others", [begin, part(0, "01234"), part(5, "5678x"), end], "HashMismatch"],
-    ["a part is behind the end", [begin, part(0, "01234"), part(8, "89abc"), end], "SizeMismatch"],
-    ["a whole file has another hash", [{ ...wholeOf(1, "a", "x"), sha256: hash }], "HashMismatch"],
+    ["its contents differ", [begin, part(0, "01234"), part(5, "5678x"), end], "HashMismatch"],
+    ["a part lies beyond the end", [begin, part(0, "01234"), part(8, "89abc"), end], "SizeMismatch"],
+    ["a single-message file has another hash", [{ ...wholeOf(1, "a", "x"), sha256: hash }], "HashMismatch"],
   ];
   for (const [what, messages, reason] of table) {
     it(`is set aside with ${reason} when ${what}, blocks nothing, and is listed`, async () => {
@@ -374,7 +374,7 @@ describe("an unusable folder for files", () => {
   const table: [string, string][] = [
     ["is a file", "file"],
     ["is below a file", "file/x"],
-    ["is in /proc, where nothing can be made", "/proc/x/y"],
+    ["is in /proc, where nothing can be created", "/proc/x/y"],
   ];
   for (const [what, path] of table) {
     it(`is rejected at once when it ${what}`, async () => {

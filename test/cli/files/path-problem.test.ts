@@ -25,10 +25,10 @@ describe("the state folder of an edge", () => {
   for (const [what, path, words] of [
     ["a file", at("file"), /part of the path is a file, not a folder/],
     ["in a file", at("file", "state"), /part of the path is a file, not a folder/],
-    ["where nothing can be made", "/proc/x", /nothing can be made there/],
-    ["deep where nothing can be made", "/proc/x/y/z", /nothing can be made there/],
-    ["where no file can be made", "/proc/self/fd", /no file can be made there|no right to write/],
-    ["a link that goes round", at("round"), /ELOOP|not a folder/],
+    ["where nothing can be created", "/proc/x", /nothing can be made there/],
+    ["deep where nothing can be created", "/proc/x/y/z", /nothing can be made there/],
+    ["where no file can be created", "/proc/self/fd", /no file can be made there|no right to write/],
+    ["a cyclic link", at("round"), /ELOOP|not a folder/],
     ["too long", at("x".repeat(300)), /its name is too long/],
   ] as const) {
     it(`that is ${what} is rejected at once`, async () => {
@@ -51,9 +51,9 @@ describe("the store of a relay", () => {
   for (const [what, path, words] of [
     ["a folder", at("folder"), /it is a folder: name a file in it, such as --store .*folder\/relay\.db$/],
     ["in a file", at("file", "relay.db"), /file is a file, not a folder: choose another --store FILE$/],
-    ["in a folder that is not there", at("none", "relay.db"), /the folder .*none does not exist: make it, or choose/],
-    ["where no file can be made", "/proc/x", /: choose another --store FILE$/],
-    ["a link that leads nowhere", at("dangling"), /: choose another --store FILE$/],
+    ["in a missing folder", at("none", "relay.db"), /the folder .*none does not exist: make it, or choose/],
+    ["where no file can be created", "/proc/x", /: choose another --store FILE$/],
+    ["a dangling link", at("dangling"), /: choose another --store FILE$/],
   ] as const) {
     it(`that is ${what} is rejected at once`, async () => {
       await assert.rejects(startRelayHere({ port: 0, store: path }), (error: Error & { code?: string }) => {

@@ -32,7 +32,7 @@ const CASES: readonly (readonly [
   message: string,
 ])[] = [
   [
-    "a captive portal that leads to its login page",
+    "a captive portal that redirects to its login page",
     response("302 Found", { Location: "http://portal.example.net/login?from=edge" }),
     "NotAnEdge",
     `URL answered 302 Found and leads to "http://portal\\.example\\.net/login\\?from=edge", which no edge does; .*login page`,
@@ -43,9 +43,9 @@ const CASES: readonly (readonly [
     "NotAnEdge",
     `URL answered 200 OK ${WITH_PAGE}, which no edge does; .*login page`,
   ],
-  ["204 without anything", response("204 No Content"), "NotAnEdge", "URL answered 204 No Content with nothing in it, "],
+  ["204 without a body", response("204 No Content"), "NotAnEdge", "URL answered 204 No Content with nothing in it, "],
   [
-    "the status for networks that want a login [RFC 6585 6]",
+    "the status for networks that require a login [RFC 6585 6]",
     response("511 Network Authentication Required", HTML, PAGE),
     "NotAnEdge",
     `URL answered 511 Network Authentication Required ${WITH_PAGE}, .*login page`,
@@ -57,7 +57,7 @@ const CASES: readonly (readonly [
     'URL answered 200 OK with "application/json", which no edge does; ',
   ],
   [
-    "another server that knows no such path",
+    "another server without this path",
     response("404 Not Found", HTML, PAGE),
     "NotAnEdge",
     `URL answered 404 Not Found ${WITH_PAGE}, which no edge does; check the URL and its path`,
@@ -69,19 +69,19 @@ const CASES: readonly (readonly [
     `URL answered 403 Forbidden ${WITH_PAGE}, .*a proxy or firewall`,
   ],
   [
-    "a server that wants TLS and leads there",
+    "a server that redirects to TLS",
     response("301 Moved Permanently", { Location: "https://127.0.0.1/groove/x" }),
     "NotAnEdge",
     'URL answered 301 Moved Permanently and leads to "https://127\\.0\\.0\\.1/groove/x"; write https://127\\.0\\.0\\.1/groove$',
   ],
   [
-    "a server that wants TLS and says so",
+    "a server that requires TLS and says so",
     response("400 Bad Request", HTML, "<title>400 The plain HTTP request was sent to HTTPS port</title>"),
     "TlsFailed",
     "URL is plain HTTP, and what listens there speaks TLS; write https://127\\.0\\.0\\.1:\\d+/groove$",
   ],
   [
-    "a server that wants TLS and says so in TLS",
+    "a server that requires TLS and answers in TLS",
     Uint8Array.of(0x15, 3, 3, 0, 2, 2, 0x32),
     "TlsFailed",
     "URL is plain HTTP, and what listens there speaks TLS; write https://127\\.0\\.0\\.1:\\d+/groove$",
@@ -94,25 +94,25 @@ const CASES: readonly (readonly [
   ],
   ["nothing", "", "ConnectFailed", "URL closed the connection without an answer; .*if it speaks TLS, write https://"],
   [
-    "headers that no client of HTTP takes",
+    "headers that violate HTTP",
     "HTTP/1.1 302 Found\r\nLocation: \u001b[2K\r\n\r\n",
     "NotAnEdge",
     'URL answered "HTTP/1\\.1 302 Found" and headers that break the rules of HTTP; ',
   ],
   [
-    "a proxy before an edge that is down",
+    "a proxy in front of an edge that is down",
     response("502 Bad Gateway", HTML, PAGE),
     "ConnectFailed",
     `URL answered 502 Bad Gateway ${WITH_PAGE}, in place of the edge: a proxy before it, or the edge is down`,
   ],
   [
-    "a proxy that wants a password",
+    "a proxy that requires a password",
     response("407 Proxy Authentication Required", { "Proxy-Authenticate": "Basic" }),
     "ConnectFailed",
     "URL answered 407 Proxy Authentication Required: a proxy on the way wants a password",
   ],
   [
-    "what would do something to a terminal",
+    "a character that would affect a terminal",
     response("302 Found", { Location: "http://portal.example.net/\u202e" }),
     "NotAnEdge",
     'leads to "http://portal\\.example\\.net/[%0-9A-F]+"',

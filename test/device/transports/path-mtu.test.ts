@@ -20,26 +20,26 @@ function codes(...ends: readonly (EndedConnection & { readonly why?: DeviceError
 
 describe("a path MTU black hole", () => {
   for (const [name, ends, expected] of [
-    ["is told by the second connection that gets stuck", [STUCK, STUCK, STUCK], [undefined, "Found", "Found"]],
-    ["is none when small messages wait", [SMALL, SMALL], [undefined, undefined]],
+    ["is reported by the second stalled connection", [STUCK, STUCK, STUCK], [undefined, "Found", "Found"]],
+    ["is not reported when small messages wait", [SMALL, SMALL], [undefined, undefined]],
     [
-      "is none when nothing waits",
+      "is not reported when nothing waits",
       [
         { ...STUCK, stuck: 0 },
         { ...STUCK, stuck: 0 },
       ],
       [undefined, undefined],
     ],
-    ["is none while messages move", [STUCK, { ...STUCK, still: 5_000 }], [undefined, undefined]],
-    ["is none when a large message has arrived", [STUCK, { ...STUCK, arrived: 5_000 }], [undefined, undefined]],
-    ["is told though a small message has arrived", [STUCK, { ...STUCK, arrived: 100 }], [undefined, "Found"]],
+    ["is not reported while messages move", [STUCK, { ...STUCK, still: 5_000 }], [undefined, undefined]],
+    ["is not reported when a large message has arrived", [STUCK, { ...STUCK, arrived: 5_000 }], [undefined, undefined]],
+    ["is reported even if a small message has arrived", [STUCK, { ...STUCK, arrived: 100 }], [undefined, "Found"]],
     [
-      "is told though a connection between was lost otherwise",
+      "is reported even if a connection in between was lost otherwise",
       [STUCK, { ...STUCK, stuck: 0 }, STUCK],
       [undefined, undefined, "Found"],
     ],
     [
-      "is none when the edge says why it ends a connection",
+      "is not reported when the edge gives a reason for ending a connection",
       [STUCK, { ...STUCK, why: REFUSAL }],
       [undefined, undefined],
     ],

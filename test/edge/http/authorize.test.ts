@@ -77,9 +77,9 @@ function device(t: TestContext, options: Partial<DeviceOptions>, at = edge): Pro
 describe("a request for a virtual connection", () => {
   const now = Math.floor(Date.now() / 1000);
   for (const [what, claims, expected] of [
-    ["a good token", {}, "ok"],
+    ["a valid token", {}, "ok"],
     ["a token that has expired", { exp: now - 3600 }, "TokenExpired"],
-    ["a token whose time has not come", { nbf: now + 3600 }, "TokenNotYetValid"],
+    ["a token that is not yet valid", { nbf: now + 3600 }, "TokenNotYetValid"],
     ["a token for another edge", { aud: "other.example.com" }, "WrongAudience"],
     ["a token without aud", { aud: undefined }, "WrongAudience"],
     ["a token without exp", { exp: undefined }, "TokenInvalid"],

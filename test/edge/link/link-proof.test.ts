@@ -61,11 +61,11 @@ describe("a link with a shared secret", () => {
   });
 
   for (const [what, atRelaySecrets, atEdgeSecret] of [
-    ["the relay has another", `localhost=${newLinkSecret()}`, SECRET],
-    ["the relay has none, and would do without", undefined, SECRET],
-    ["the relay lets this edge in without, and must not be let do so", "localhost=none", SECRET],
-    ["the edge has none", `localhost=${SECRET}`, undefined],
-    ["the relay has one for another edge", `other.example.com=${SECRET}`, undefined],
+    ["the relay has another secret", `localhost=${newLinkSecret()}`, SECRET],
+    ["the relay has no secret and requires none", undefined, SECRET],
+    ["the relay accepts this edge without a secret, but the edge requires one", "localhost=none", SECRET],
+    ["the edge has no secret", `localhost=${SECRET}`, undefined],
+    ["the relay has only a secret for another edge", `other.example.com=${SECRET}`, undefined],
   ] as const) {
     it(`is not opened when ${what}, and nothing is delivered`, async (t) => {
       const relay = await relayFor(t, atRelaySecrets);
