@@ -1,4 +1,4 @@
-/** Which folder may import which: the arrows of src/README.md. Circles between files are biome's to find. */
+/** Which folder may import which: the arrows of src/README.md. The linter finds import cycles. */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 const SRC = fileURLToPath(new URL("../src", import.meta.url));
 
-/** What the files of each room may import, beside each other. */
+/** What the files of each folder may import besides each other. */
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   lib: [],
   sstp: ["lib"],
@@ -22,7 +22,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   cli: ["edge/policy", "device", "relay", "transfer", "auth", "store-and-forward", "sstp", "lib"],
 };
 
-/** Rooms and files of the edge: each may import what stands behind it, and nothing else. */
+/** Folders and files of the edge: each may import those listed for it, and nothing else. */
 const EDGE = [
   ["worker.ts"],
   ["http", "tunnel", "link"],
@@ -37,7 +37,7 @@ const EDGE = [
   ["reasons.ts"],
 ];
 
-/** Rooms that know nothing of timers, sockets or files. */
+/** Folders without timers, sockets or files. */
 const PURE = ["sstp", "encapsulation", "transfer"];
 
 interface Import {
@@ -45,7 +45,7 @@ interface Import {
   readonly to: string;
 }
 
-/** The imports of a folder's files, by paths within it; types included. */
+/** The imports of a folder's files, as paths within it, including types. */
 function importsOf(folder: string): Import[] {
   const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
   return files.flatMap((from) => {
@@ -60,7 +60,7 @@ function roomOf(file: string): string {
   return first === "edge" && second === "policy" ? "edge/policy" : first;
 }
 
-/** Imports along no arrow. */
+/** Imports that follow no arrow. */
 function astray(imports: readonly Import[]): Import[] {
   const levelOf = (file: string) => EDGE.findIndex((level) => level.includes(file.split("/")[1] ?? ""));
   return imports.filter(({ from, to }) => {
@@ -76,20 +76,20 @@ function astray(imports: readonly Import[]): Import[] {
 }
 
 describe("layout", () => {
-  it("files import along the arrows alone", () => {
+  it("files import only along the arrows", () => {
     assert.deepEqual(astray(importsOf(SRC)), []);
   });
 
   for (const [what, from, to] of [
-    ["the protocol, the edge", "sstp/wire.ts", "edge/reasons.ts"],
-    ["a pure room, timers", "encapsulation/target.ts", "lib/runtime/timeout.ts"],
-    ["the device, files of Node's", "device/device.ts", "lib/node/file-lock.ts"],
-    ["a mailbox, the objects that call it", "edge/mailbox/mailbox.ts", "edge/tunnel/tunnel.ts"],
-    ["an endpoint, the pumps beside it", "edge/endpoint/limits.ts", "edge/pumps/limits.ts"],
-    ["the command, rooms of the edge beyond its settings", "cli/main.ts", "edge/worker.ts"],
-    ["a room that nobody has put in its place", "edge/somewhere/new.ts", "edge/reasons.ts"],
+    ["an import of the edge in the protocol", "sstp/wire.ts", "edge/reasons.ts"],
+    ["an import of timers in a pure folder", "encapsulation/target.ts", "lib/runtime/timeout.ts"],
+    ["an import of Node files in the device", "device/device.ts", "lib/node/file-lock.ts"],
+    ["an import of its callers in a mailbox", "edge/mailbox/mailbox.ts", "edge/tunnel/tunnel.ts"],
+    ["an import of the pumps in an endpoint", "edge/endpoint/limits.ts", "edge/pumps/limits.ts"],
+    ["an import of the edge beyond its settings in the command", "cli/main.ts", "edge/worker.ts"],
+    ["a folder without a place", "edge/somewhere/new.ts", "edge/reasons.ts"],
   ] as const) {
-    it(`would find ${what}`, () => {
+    it(`detects ${what}`, () => {
       assert.deepEqual(astray([{ from, to }]), [{ from, to }]);
     });
   }
@@ -98,7 +98,7 @@ describe("layout", () => {
 describe("src/README.md", () => {
   const text = readFileSync(join(SRC, "README.md"), "utf8");
 
-  it("names files that exist", () => {
+  it("names only files that exist", () => {
     const named = [...text.matchAll(/`([\w/-]+\.ts)`/g)].map(([, name = ""]) => name);
     assert.ok(named.length > 10);
     for (const name of named) {
@@ -107,7 +107,7 @@ describe("src/README.md", () => {
     }
   });
 
-  it("has a line for each room", () => {
+  it("has a line for each folder", () => {
     const folders = (path: string) =>
       readdirSync(path, { withFileTypes: true })
         .filter((entry) => entry.isDirectory())

@@ -1,4 +1,4 @@
-/** The README's tables of codes are those of the code. `UPDATE=1` writes them. */
+/** The README's tables of codes match the source. `UPDATE=1` writes them. */
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { test } from "node:test";
@@ -46,7 +46,7 @@ function put(text: string, name: string, table: string): string {
   );
 }
 
-test("every reason, drop, reason for setting aside, exit code and environment variable stands in the README", async () => {
+test("README lists every reason, drop, set-aside reason, exit code and environment variable", async () => {
   const text = await readFile(FILE, "utf8");
   const tables = { reasons, drops, "set-aside": setAside, "exit-codes": exitCodes, environment };
   const expected = Object.entries(tables).reduce((before, [name, table]) => put(before, name, table), text);

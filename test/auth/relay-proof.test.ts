@@ -1,4 +1,4 @@
-/** Two relays that share a secret prove it to each other; nobody else can, whatever is sent again, back or changed. */
+/** Two relays prove to each other that they share a secret; replay, reflection and modification fail. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -25,14 +25,14 @@ async function begun(secrets = { dialler: [SECRET], acceptor: [SECRET] }, ends =
   return { dialler, acceptor };
 }
 
-describe("relays prove themselves", () => {
-  it("with the same secret on both sides", async () => {
+describe("the proof between relays", () => {
+  it("succeeds with the same secret on both sides", async () => {
     const { dialler, acceptor } = await begun();
     const proof = await dialler.answer(acceptor?.challenge ?? new Uint8Array());
     assert.equal(await acceptor?.verify(proof ?? new Uint8Array()), true);
   });
 
-  it("while a secret is replaced, in whatever order the two sides learn the new one", async () => {
+  it("succeeds while a secret is rotated, whichever side gets the new one first", async () => {
     for (const secrets of [
       { dialler: [SECRET], acceptor: [OTHER, SECRET] },
       { dialler: [SECRET, OTHER], acceptor: [OTHER] },
@@ -44,12 +44,12 @@ describe("relays prove themselves", () => {
     }
   });
 
-  it("not with another secret", async () => {
+  it("fails with a different secret", async () => {
     const { acceptor } = await begun({ dialler: [SECRET], acceptor: [OTHER] });
     assert.equal(acceptor, undefined);
   });
 
-  it("not by another name than either side means", async () => {
+  it("fails when either side expects another name", async () => {
     for (const wrong of [
       { dialler: "grooveDNS://mallory.example.com", acceptor: RELAY },
       { dialler: EDGE, acceptor: "grooveDNS://mallory.example.com" },
@@ -59,16 +59,16 @@ describe("relays prove themselves", () => {
     }
   });
 
-  it("never by a proof of the other side, sent back", async () => {
+  it("fails when a side's own proof is sent back to it", async () => {
     const { dialler, acceptor } = await begun();
     const [, , , , stolen] = text(acceptor?.challenge).split(" ");
     assert.equal(await acceptor?.verify(Buffer.from(`grooveway-link-1 proof ${stolen}`)), false);
-    // A second connection, made to the dialler itself, whose answer would have to do for the first.
+    // A second connection to the dialler itself, whose answer the attacker would reuse on the first.
     const back = await AcceptorProof.begin([SECRET], { dialler: RELAY, acceptor: EDGE }, dialler.hello);
     assert.equal(await dialler.answer(back?.challenge ?? new Uint8Array()), undefined);
   });
 
-  it("never by what was said on another connection", async () => {
+  it("fails when it is replayed on another connection", async () => {
     const first = await begun();
     const proof = await first.dialler.answer(first.acceptor?.challenge ?? new Uint8Array());
     const second = await begun();
@@ -78,7 +78,7 @@ describe("relays prove themselves", () => {
     assert.equal(await again?.verify(proof ?? new Uint8Array()), false);
   });
 
-  it("with one try at each connection", async () => {
+  it("allows one attempt per connection", async () => {
     const { dialler, acceptor } = await begun();
     const proof = (await dialler.answer(acceptor?.challenge ?? new Uint8Array())) ?? new Uint8Array();
     const wrong = proof.slice();
@@ -87,7 +87,7 @@ describe("relays prove themselves", () => {
     assert.equal(await acceptor?.verify(proof), false);
   });
 
-  it("never when a single octet of what is sent is another", async () => {
+  it("fails when any byte of the exchange is changed", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.constantFrom("hello", "challenge", "proof" as const),
@@ -114,7 +114,7 @@ describe("relays prove themselves", () => {
     );
   });
 
-  it("never throws, whatever is sent", async () => {
+  it("rejects arbitrary bytes without throwing", async () => {
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 400 }), async (octets) => {
         const { dialler, acceptor } = await begun();
@@ -125,7 +125,7 @@ describe("relays prove themselves", () => {
     );
   });
 
-  it("without sending anything of the secret", async () => {
+  it("does not reveal the secret", async () => {
     const { dialler, acceptor } = await begun();
     const proof = await dialler.answer(acceptor?.challenge ?? new Uint8Array());
     const sent = [dialler.hello, acceptor?.challenge, proof].map(text).join(" ");
@@ -139,7 +139,7 @@ describe("LINK_SECRETS", () => {
     return parsed;
   };
 
-  it("has secrets and exceptions by the relay's name, in any case, with or without the port of SSTP", () => {
+  it("maps relay names to secrets and exceptions, in any case, with or without the SSTP port", () => {
     const [one, two] = [newLinkSecret(), newLinkSecret()];
     const all = secretsOf(
       parseLinkSecrets(
@@ -157,12 +157,12 @@ describe("LINK_SECRETS", () => {
     "a short secret": "relay.example.com=c2hvcnQ",
     "a secret that is not base64url": `relay.example.com=${"!".repeat(43)}`,
     "a secret without a name": newLinkSecret(),
-    "a name that is none": `re lay.exa_mple.com..=${newLinkSecret()}`,
+    "a malformed name": `re lay.exa_mple.com..=${newLinkSecret()}`,
     "a secret and none": `a.example.com=${newLinkSecret()} a.example.com=none`,
     "none and a secret": `a.example.com=none a.example.com=${newLinkSecret()}`,
     "five secrets": Array.from({ length: 5 }, () => `a.example.com=${newLinkSecret()}`).join(" "),
   })) {
-    it(`refuses ${what}, and says nothing of the secret`, () => {
+    it(`rejects ${what} without revealing a secret`, () => {
       const parsed = parseLinkSecrets(written);
       assert.ok("problem" in parsed);
       const value = written.slice(written.lastIndexOf("=") + 1);
@@ -170,7 +170,7 @@ describe("LINK_SECRETS", () => {
     });
   }
 
-  it("never throws, and never lets a secret of fewer than 32 octets pass", () => {
+  it("never throws, and never accepts a secret shorter than 32 octets", () => {
     const piece = fc.oneof(
       fc.string(),
       fc.constantFrom("=", ",", "#", "\n", " ", "none", "a.example.com", "[::1]:9", newLinkSecret()),

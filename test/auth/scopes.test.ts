@@ -1,4 +1,4 @@
-/** What a token allows: patterns against a model of their own, and the ways around them that do not work. */
+/** What a token allows: patterns checked against a model, and attempts to bypass them. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -57,13 +57,13 @@ describe("patterns", () => {
     "%C3*%BC",
     "a\u0000",
   ]) {
-    it(`${JSON.stringify(pattern)} is refused`, () => {
+    it(`${JSON.stringify(pattern)} is rejected`, () => {
       assert.throws(() => parseRights({ scope: `send:${pattern}` }), ScopeError);
       assert.throws(() => parseRights({ scope: "connect", address: pattern }), ScopeError);
     });
   }
 
-  it("is refused when it is longer than any address", () => {
+  it("are rejected when they are longer than any address", () => {
     assert.throws(() => parseRights({ scope: `send:${"a".repeat(258)}` }), { code: "MalformedPattern" });
   });
 });
@@ -71,7 +71,7 @@ describe("patterns", () => {
 describe("rights", () => {
   const alice: Rights = parseRights({ address: "alice/laptop", scope: "connect receive send:bob stream:office/ssh" });
 
-  it("hold what the claims say and nothing else", () => {
+  it("include exactly what the claims grant", () => {
     const peer = (text: string): Peer => parseAddress(text);
     assert.deepEqual(
       [has(alice, "connect"), has(alice, "receive"), has(alice, "admin")],
@@ -87,7 +87,7 @@ describe("rights", () => {
     );
   });
 
-  it("are none for each right that no claim gives", () => {
+  it("default to none when no claim grants them", () => {
     for (const rights of [NOTHING, parseRights({ scope: "" }), parseRights({ scope: "openid Connect CONNECT send" })]) {
       for (const text of ["alice", "alice/laptop"]) {
         const peer = parseAddress(text);
@@ -101,13 +101,13 @@ describe("rights", () => {
     assert(!mayAttach(parseRights({ scope: "receive" }), "alice"), "without an address");
   });
 
-  it("of everybody are not those of an operator", () => {
+  it("of an open edge include everything but admin", () => {
     assert(
       mayUse(EVERYTHING, parseAddress("a/b")) && maySend(EVERYTHING, parseAddress("a")) && !has(EVERYTHING, "admin"),
     );
   });
 
-  it("come from claims that are well formed", () => {
+  it("reject malformed claims", () => {
     const many = Array.from({ length: 65 }, (_, i) => `send:x${i}`).join(" ");
     for (const [claims, code] of [
       [{}, "MalformedScope"],
@@ -122,13 +122,13 @@ describe("rights", () => {
     }
   });
 
-  it("tells slips", () => {
+  it("report scopes that are misspelled", () => {
     assert.deepEqual(unknownScopes("connect recieve send:* sent:bob stream:x admin  "), ["recieve", "sent:bob"]);
   });
 });
 
-describe("URLs of SSTP", () => {
-  it("name a peer in one way only", () => {
+describe("SSTP URLs", () => {
+  it("have one accepted spelling for each peer", () => {
     assert.deepEqual(peerOf("grooveIdentity://alice"), { kind: "identity", identity: "alice" });
     assert.deepEqual(peerOf("grooveDevice://al%20ice/lap%2Ftop"), {
       kind: "device",
@@ -161,7 +161,7 @@ describe("URLs of SSTP", () => {
 
 // -------------------------------------------------------------------------------------------------- against a model
 
-/** Few characters, so that patterns hit; those that mean something in patterns, URLs and regular expressions. */
+/** Few characters, so that patterns often match; includes those special in patterns, URLs and regular expressions. */
 const letter = fc.constantFrom("a", "b", "A", "*", "/", "%", ".", "@", "ü", "😀", " ", "+");
 const plainName = fc
   .array(letter, { minLength: 1, maxLength: 4 })
@@ -169,7 +169,7 @@ const plainName = fc
   .filter((name) => name !== "." && name !== "..");
 const peer: fc.Arbitrary<Peer> = fc.record({ identity: plainName, device: plainName }, { requiredKeys: ["identity"] });
 
-/** A pattern as a list of parts of literal names and stars, from which both its text and its meaning are made. */
+/** A pattern as a list of literal parts and stars, from which both its text and its meaning are derived. */
 const glob = fc.array(fc.oneof(plainName, fc.constant(undefined)), { minLength: 1, maxLength: 4 });
 const pattern = fc.record({ identity: glob, device: fc.option(glob, { nil: undefined }) });
 
@@ -190,8 +190,8 @@ function modelOf(parts: readonly (string | undefined)[]): RegExp {
   return new RegExp(`^${source.join("")}$`);
 }
 
-describe("fuzz", () => {
-  it("a pattern covers what the model covers, however it is written", () => {
+describe("scopes, with random input", () => {
+  it("a pattern covers exactly what the model covers, however it is spelled", () => {
     let covered = 0;
     fc.assert(
       fc.property(pattern, peer, fc.boolean(), ({ identity, device }, who, all) => {
@@ -200,7 +200,7 @@ describe("fuzz", () => {
         try {
           rights = parseRights({ address: text, scope: `receive send:${text} stream:${text}` });
         } catch (error) {
-          // A name such as ".." cannot be said.
+          // A name such as ".." cannot be expressed.
           assert(error instanceof ScopeError);
           return;
         }
@@ -218,10 +218,10 @@ describe("fuzz", () => {
       }),
       { numRuns: 20_000 },
     );
-    assert(covered > 500, `the model covered ${covered}: too few to show anything`);
+    assert(covered > 500, `the model covered ${covered}: too few to test anything`);
   });
 
-  it("a URL that is let through is the one way to write its peer", () => {
+  it("a URL that is accepted is the canonical URL of its peer", () => {
     const spelling = fc.constantFrom(
       (url: string) => url,
       (url: string) => url.toLowerCase(),
@@ -244,7 +244,7 @@ describe("fuzz", () => {
     );
   });
 
-  it("an exact address covers itself and no other", () => {
+  it("an exact address covers only itself", () => {
     fc.assert(
       fc.property(peer, peer, (one, other) => {
         const rights = parseRights({ scope: `send:${formatAddress(one)}` });
@@ -255,7 +255,7 @@ describe("fuzz", () => {
     );
   });
 
-  it("garbage is either refused by name or grants no more than its words", () => {
+  it("malformed claims are rejected, or grant no more than their words", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), fc.string(), (address, scope) => {
         try {

@@ -1,4 +1,4 @@
-/** For how long a judgement about a token holds, and what happens when it does no more. */
+/** How long a token check is valid, and what happens when it expires. */
 import assert from "node:assert/strict";
 import { beforeEach, describe, it, mock, type TestContext } from "node:test";
 import { CONNECTED_AGE, CONNECTING_AGE, FETCH_TIMEOUT, FETCHED_AGE, RENEWAL_AGE } from "../../src/auth/limits.ts";
@@ -18,7 +18,7 @@ async function bearerOf(claims: Claims = {}): Promise<Principal> {
   return answer.principal;
 }
 
-/** A connection whose bearer is judged by settings that the test may change. */
+/** A connection whose bearer is checked with settings that the test may change. */
 class Line {
   readonly settings: { -readonly [K in keyof TokenSettings]: TokenSettings[K] } = { KEYS: jwks(issuer), REVOKED: "" };
   readonly ended: string[] = [];
@@ -45,10 +45,10 @@ function clock(t: TestContext): { to(offset: number): void } {
   return { to: (offset) => t.mock.timers.setTime(NOW + offset) };
 }
 
-describe("a judgement", () => {
+describe("a token check", () => {
   beforeEach(() => mock.method(console, "warn", () => undefined));
 
-  it("that is made holds for less than 30 s while its device connects, and than a minute afterwards", async (t) => {
+  it("is valid for less than 30 s while the device connects, then for less than 60 s", async (t) => {
     const time = clock(t);
     const line = new Line(await bearerOf());
     time.to(CONNECTING_AGE - 1);
@@ -63,7 +63,7 @@ describe("a judgement", () => {
     assert(FETCHED_AGE < RENEWAL_AGE && RENEWAL_AGE + 3 * FETCH_TIMEOUT < CONNECTED_AGE && CONNECTED_AGE < 60_000);
   });
 
-  it("is renewed while it still holds, once, and nothing waits for that", async (t) => {
+  it("is renewed once in the background before it expires", async (t) => {
     const time = clock(t);
     const line = new Line(await bearerOf()).connected();
     time.to(RENEWAL_AGE - 1);
@@ -78,13 +78,13 @@ describe("a judgement", () => {
     assert.equal(new Set(line.renewals).size, 1);
   });
 
-  it("that holds no more is made anew before anything is handed over, once for all who wait", async (t) => {
+  it("that has expired is repeated before data is delivered, once for all waiters", async (t) => {
     const time = clock(t);
     const line = new Line(await bearerOf()).connected();
     line.settings.REVOKED = "one";
     time.to(CONNECTED_AGE);
     assert(!line.standing.fresh());
-    assert.deepEqual(line.ended, [], "not before it is known");
+    assert.deepEqual(line.ended, [], "not before the result is known");
     assert.deepEqual(await Promise.all([line.standing.judge(), line.standing.judge()]), [false, false]);
     assert.deepEqual(line.ended, ["TokenRevoked"]);
   });
@@ -92,23 +92,19 @@ describe("a judgement", () => {
   for (const [what, change, reason] of [
     ["revoked", (line: Line) => (line.settings.REVOKED = "one"), "TokenRevoked"],
     ["verified by a key that is gone", (line: Line) => (line.settings.KEYS = ""), "TokenInvalid"],
-    [
-      "one that nobody can say anything about",
-      (line: Line) => (line.settings.REVOKED_URL = "no URL"),
-      "KeysUnavailable",
-    ],
+    ["impossible to check", (line: Line) => (line.settings.REVOKED_URL = "no URL"), "KeysUnavailable"],
   ] as const) {
-    it(`ends the connection by name when the token is ${what}`, async (t) => {
+    it(`ends the connection with a reason when the token is ${what}`, async (t) => {
       clock(t);
       const line = new Line(await bearerOf(), 0).connected();
-      assert(!line.standing.fresh(), "of who was let in before nobody knows how long ago that was");
+      assert(!line.standing.fresh(), "the age of an earlier check is unknown");
       change(line);
       assert(!(await line.standing.judge()));
       assert.deepEqual(line.ended, [reason]);
     });
   }
 
-  it("does not hold beyond the token itself", async (t) => {
+  it("expires with the token", async (t) => {
     const time = clock(t);
     const bearer = await bearerOf({ exp: seconds(-20) });
     const line = new Line(bearer).connected();
@@ -119,7 +115,7 @@ describe("a judgement", () => {
     assert.deepEqual(line.ended, ["TokenExpired"]);
   });
 
-  it("does not hold when the clock was ahead and has been set right", async (t) => {
+  it("is repeated after the clock was set back", async (t) => {
     const time = clock(t);
     time.to(1000);
     const line = new Line(await bearerOf(), NOW + 1000).connected();
@@ -130,7 +126,7 @@ describe("a judgement", () => {
     assert(line.standing.fresh());
   });
 
-  it("is made again and again by a patrol, until the token is no longer good", async (t) => {
+  it("is repeated by the patrol until the token is rejected", async (t) => {
     t.mock.timers.enable({ apis: ["Date", "setTimeout"], now: NOW });
     const line = new Line(await bearerOf()).connected();
     line.standing.patrol();
@@ -149,7 +145,7 @@ describe("a judgement", () => {
     assert.equal(line.ended.length, 1);
   });
 
-  it("is not needed about somebody without a token", async (t) => {
+  it("is not needed for a bearer without a token", async (t) => {
     const time = clock(t);
     const line = new Line(NOBODY).connected();
     time.to(3600_000);
@@ -159,7 +155,7 @@ describe("a judgement", () => {
     line.standing.patrol();
   });
 
-  it("is about the token that is good for longest, of those that the bearer has shown", async (t) => {
+  it("uses the token with the latest expiry of those the bearer has shown", async (t) => {
     const time = clock(t);
     const [old, newer] = [await bearerOf(), await bearerOf({ jti: "two", exp: seconds(7200) })];
     const line = new Line(old).connected();
@@ -168,12 +164,12 @@ describe("a judgement", () => {
     assert.equal(line.standing.bearer, newer);
     line.settings.REVOKED = "one";
     time.to(3700_000);
-    assert(await line.standing.judge(), "the one before is not asked about any more");
+    assert(await line.standing.judge(), "the earlier token is no longer checked");
     line.settings.REVOKED = "two";
     assert(!(await line.standing.judge()));
   });
 
-  it("about a token before is not taken for one about the token that was shown meanwhile", async (t) => {
+  it("of an older token does not end a connection that has shown a newer one", async (t) => {
     clock(t);
     const [old, newer] = [await bearerOf(), await bearerOf({ jti: "two", exp: seconds(7200) })];
     const line = new Line(old, 0).connected();
@@ -185,8 +181,8 @@ describe("a judgement", () => {
   });
 });
 
-describe("a token and another one", () => {
-  it("are one bearer's when subject and rights are the same", async () => {
+describe("two tokens", () => {
+  it("belong to the same bearer when subject and rights are equal", async () => {
     const one = await bearerOf({ sub: "alice" });
     for (const [claims, expected] of [
       [{}, true],

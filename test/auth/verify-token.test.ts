@@ -1,4 +1,4 @@
-/** Which tokens are let in, by their own words and by the keys and lists of the operator. */
+/** Which tokens are accepted, by their claims and by the operator's keys and lists. */
 
 import assert from "node:assert/strict";
 import { createHmac, createPublicKey, sign as signBy } from "node:crypto";
@@ -20,7 +20,7 @@ const settings: TokenSettings = { KEYS, RELAY_NAME: AUDIENCE };
 const NOW = Math.floor(Date.now() / 1000) * 1000;
 const seconds = (offset: number) => NOW / 1000 + offset;
 
-/** "ok", or the reason of the refusal. What is told must hold nothing of the token. */
+/** "ok", or the reason of the refusal. The message must not contain any part of the token. */
 async function outcome(token: string, with_: TokenSettings = settings, now = NOW): Promise<string> {
   const answer = await authenticate(token, with_, now);
   if (answer.type === "ok") return "ok";
@@ -29,7 +29,7 @@ async function outcome(token: string, with_: TokenSettings = settings, now = NOW
 }
 
 describe("a token", () => {
-  it("says who bears it, until when, and what it allows", async () => {
+  it("states its bearer, its expiry and its rights", async () => {
     const token = await first.issue({ jti: "one", sub: "alice", exp: seconds(60), scope: "connect send:bob" });
     assert.deepEqual(await authenticate(token, settings, NOW), {
       type: "ok",
@@ -44,14 +44,14 @@ describe("a token", () => {
     });
   });
 
-  it("is let in with a key of either kind, by the RELAY_NAME among others and in another case", async () => {
+  it("is accepted with either kind of key when its audience includes RELAY_NAME, in any case", async () => {
     for (const issuer of [first, second, secret]) assert.equal(await outcome(await issuer.issue()), "ok", issuer.kid);
     assert.equal(await outcome(await first.issue({ aud: ["other", AUDIENCE] })), "ok");
     const named = { ...settings, RELAY_NAME: "Edge.Example.com" };
     assert.equal(await outcome(await first.issue({ aud: "edge.example.com" }), named), "ok");
   });
 
-  it("names any of the names of the edge, and no other", async () => {
+  it("may name any one of the edge's names as audience, and no other", async () => {
     const several = { ...settings, RELAY_NAME: "one.example.com, Two.example.com" };
     for (const aud of ["one.example.com", "two.example.com", "Two.example.com", ["other", "one.example.com"]]) {
       assert.equal(await outcome(await first.issue({ aud }), several), "ok", String(aud));
@@ -67,7 +67,7 @@ describe("a token", () => {
     }
   });
 
-  it("without jti has an id of its own all the same, always the same", async () => {
+  it("without jti gets a stable id", async () => {
     const [one, other] = [await first.issue({ jti: undefined }), await first.issue({ jti: undefined, sub: "x" })];
     const ids = await Promise.all(
       [one, one, other].map(async (token) => {
@@ -85,28 +85,28 @@ describe("a token", () => {
   for (const [what, claims, expected] of [
     ["no aud", { aud: undefined }, "WrongAudience"],
     ["another aud", { aud: "other.example.com" }, "WrongAudience"],
-    ["an aud that begins alike", { aud: `${AUDIENCE}.example.com` }, "WrongAudience"],
+    ["an aud with the same prefix", { aud: `${AUDIENCE}.example.com` }, "WrongAudience"],
     ["an aud that is a number", { aud: 7 }, "WrongAudience"],
     ["an empty aud", { aud: [] }, "WrongAudience"],
     ["no exp", { exp: undefined }, "TokenInvalid"],
-    ["an exp that is a text", { exp: "2099-01-01" }, "TokenInvalid"],
+    ["an exp that is a string", { exp: "2099-01-01" }, "TokenInvalid"],
     ["an exp that is null", { exp: null }, "TokenInvalid"],
-    ["an exp long ago", { exp: seconds(-3600) }, "TokenExpired"],
+    ["an exp in the past", { exp: seconds(-3600) }, "TokenExpired"],
     ["an exp just beyond the tolerance", { exp: seconds(-30) }, "TokenExpired"],
     ["an exp within the tolerance", { exp: seconds(-29) }, "ok"],
-    ["an nbf to come", { nbf: seconds(3600) }, "TokenNotYetValid"],
+    ["an nbf in the future", { nbf: seconds(3600) }, "TokenNotYetValid"],
     ["an nbf just beyond the tolerance", { nbf: seconds(31) }, "TokenNotYetValid"],
     ["an nbf within the tolerance", { nbf: seconds(30) }, "ok"],
-    ["an nbf that is a text", { nbf: "0" }, "TokenInvalid"],
+    ["an nbf that is a string", { nbf: "0" }, "TokenInvalid"],
     ["an iat more than five minutes ahead", { iat: seconds(301) }, "TokenNotYetValid"],
     ["an iat of an issuer whose clock is five minutes ahead", { iat: seconds(300) }, "ok"],
-    ["an iat that is a text", { iat: "0" }, "TokenInvalid"],
+    ["an iat that is a string", { iat: "0" }, "TokenInvalid"],
     ["no scope", { scope: undefined }, "TokenInvalid"],
     ["a scope that is a list", { scope: ["connect"] }, "TokenInvalid"],
-    ["a scope with a broken pattern", { scope: "send:%" }, "TokenInvalid"],
+    ["a scope with a malformed pattern", { scope: "send:%" }, "TokenInvalid"],
     ["no address", { address: undefined }, "ok"],
     ["an address that is a list", { address: ["a/b"] }, "TokenInvalid"],
-    ["an address that is none", { address: "a/b/c" }, "TokenInvalid"],
+    ["a malformed address", { address: "a/b/c" }, "TokenInvalid"],
     ["a jti that is a number", { jti: 1 }, "TokenInvalid"],
     ["an empty jti", { jti: "" }, "TokenInvalid"],
     ["a sub that is a number", { sub: 1 }, "TokenInvalid"],
@@ -116,7 +116,7 @@ describe("a token", () => {
     });
   }
 
-  it("that is good for ever by an exp beyond all numbers is not let in", async () => {
+  it("whose exp is not finite is rejected", async () => {
     const claims = `{"aud":"${AUDIENCE}","scope":"connect","exp":1e400}`;
     const header = Buffer.from(JSON.stringify({ alg: "HS256", kid: secret.kid })).toString("base64url");
     const signed = `${header}.${Buffer.from(claims).toString("base64url")}`;
@@ -125,14 +125,14 @@ describe("a token", () => {
     assert.equal(await outcome(token), "TokenInvalid");
   });
 
-  it("expires also while it is remembered", async () => {
+  it("expires even while it is cached", async () => {
     const token = await first.issue({ exp: seconds(10) });
     assert.equal(await outcome(token), "ok");
     assert.equal(await outcome(token, settings, NOW + 39_999), "ok");
     assert.equal(await outcome(token, settings, NOW + 40_000), "TokenExpired");
   });
 
-  it("is nobody's at an edge without a name, or of another name", async () => {
+  it("is rejected by an edge without a name or with another name", async () => {
     const token = await first.issue();
     assert.equal(await outcome(token), "ok");
     assert.equal(await outcome(token, { KEYS }), "WrongAudience");
@@ -146,12 +146,12 @@ describe("a signature", () => {
   const hmac = (key: Uint8Array) => (octets: Uint8Array) => createHmac("sha256", key).update(octets).digest();
   const nothing = () => new Uint8Array(0);
 
-  it("of another key under the same kid is refused", async () => {
+  it("by another key with the same kid is rejected", async () => {
     assert.equal(await outcome(await stranger.issue()), "TokenInvalid");
     assert.equal(await outcome(await first.issue({}, { kid: second.kid })), "TokenInvalid");
   });
 
-  it("needs a kid that the edge knows; without one there must be a single key", async () => {
+  it("needs a known kid; without a kid there must be a single key", async () => {
     const token = await first.issue({}, { kid: undefined });
     assert.equal(await outcome(token), "TokenInvalid");
     assert.equal(await outcome(token, { ...settings, KEYS: jwks(first) }), "ok");
@@ -169,7 +169,7 @@ describe("a signature", () => {
   });
 
   for (const alg of ["none", "None", "NONE", "", "HS256", "HS512", "RS256", "ES256", "EdDSA ", 7, null, undefined]) {
-    it(`that is empty is refused with alg ${JSON.stringify(alg)}`, async () => {
+    it(`that is empty is rejected with alg ${JSON.stringify(alg)}`, async () => {
       for (const kid of [first.kid, secret.kid, undefined]) {
         assert.equal(await outcome(await forged({ alg, kid }, claims(), nothing)), "TokenInvalid");
         const token = await forged({ alg, kid }, claims(), nothing);
@@ -178,7 +178,7 @@ describe("a signature", () => {
     });
   }
 
-  it("by HMAC with the public key as secret is refused, whatever form the key has", async () => {
+  it("by HMAC with the public key as secret is rejected, in every form of the key", async () => {
     const jwk = first.jwk;
     const pem = createPublicKey({ key: jwk as never, format: "jwk" });
     const forms = [
@@ -198,7 +198,7 @@ describe("a signature", () => {
     }
   });
 
-  it("of one kind is not taken for the other's", async () => {
+  it("of one algorithm is not accepted for the other", async () => {
     const key = Buffer.from(secret.jwk.k ?? "", "base64url");
     assert.equal(await outcome(await forged({ alg: "HS256", kid: secret.kid }, claims(), hmac(key))), "ok");
     assert.equal(await outcome(await forged({ alg: "EdDSA", kid: secret.kid }, claims(), hmac(key))), "TokenInvalid");
@@ -209,7 +209,7 @@ describe("a signature", () => {
     assert.equal(await outcome(await forged({ alg: "none", kid: first.kid }, claims(), own)), "TokenInvalid");
   });
 
-  it("does not come with a key of its own, nor with words that must be understood", async () => {
+  it("cannot bring its own key or critical headers", async () => {
     const own = (octets: Uint8Array) => signBy(null, octets, { key: stranger.privateJwk as never, format: "jwk" });
     const jwk = { kty: "OKP", crv: "Ed25519", x: stranger.jwk.x };
     assert.equal(await outcome(await forged({ alg: "EdDSA", jwk }, claims(), own)), "TokenInvalid");
@@ -224,8 +224,8 @@ describe("a signature", () => {
   });
 });
 
-describe("a token that was changed", () => {
-  it("is refused by name, whatever was changed", async () => {
+describe("a modified token", () => {
+  it("is rejected with a reason, whatever was modified", async () => {
     const tokens = [await first.issue(), await secret.issue()];
     await fc.assert(
       fc.asyncProperty(
@@ -249,7 +249,7 @@ describe("a token that was changed", () => {
     );
   });
 
-  it("has one spelling: not even the bits that mean nothing may differ", async () => {
+  it("is rejected even if only unused base64 bits differ", async () => {
     const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     for (const token of [await first.issue(), await secret.issue()]) {
       const good: string[] = [];
@@ -258,7 +258,7 @@ describe("a token that was changed", () => {
     }
   });
 
-  it("into garbage is refused", async () => {
+  it("is rejected when it is garbage", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.oneof(
@@ -276,7 +276,7 @@ describe("a token that was changed", () => {
     );
   });
 
-  it("into a long one is refused before it is looked at", async () => {
+  it("is rejected for its length before it is parsed", async () => {
     assert.equal(await outcome(await first.issue({ sub: "x".repeat(TOKEN_OCTETS) })), "TokenInvalid");
   });
 });
@@ -284,27 +284,33 @@ describe("a token that was changed", () => {
 describe("a key set", () => {
   const jwk = (change: Record<string, unknown>): JWK => ({ ...first.jwk, ...change });
   for (const [what, text] of [
-    ["is JSON", "first"],
-    ["has keys", "{}"],
-    ["has a list of them", '{"keys":{}}'],
-    ["has at least one", '{"keys":[]}'],
-    ["has objects", '{"keys":[7]}'],
-    ["has one of a kind that is used here", JSON.stringify({ keys: [{ kty: "RSA", n: "AQAB", e: "AQAB" }] })],
-    ["has no private key", JSON.stringify({ keys: [first.privateJwk] })],
-    ["has keys that are whole", JSON.stringify({ keys: [jwk({ x: "AAAA" })] })],
-    ["has keys at all", JSON.stringify({ keys: [jwk({ x: undefined })] })],
-    ["has keys for verifying", JSON.stringify({ keys: [jwk({ use: "enc" }), jwk({ key_ops: ["sign"] })] })],
-    ["has keys for the algorithms used here", JSON.stringify({ keys: [jwk({ alg: "HS256" }), jwk({ alg: "none" })] })],
-    ["has secrets that are long enough", JSON.stringify({ keys: [{ kty: "oct", k: "c2hvcnQ" }] })],
-    ["names each key by itself", JSON.stringify({ keys: [first.jwk, second.jwk, { ...second.jwk, kid: "first" }] })],
-    ["names keys by texts", JSON.stringify({ keys: [jwk({ kid: 7 })] })],
-    ["is not endless", JSON.stringify({ keys: Array.from({ length: 33 }, (_, i) => jwk({ kid: `k${i}` })) })],
+    ["must be JSON", "first"],
+    ["must have keys", "{}"],
+    ["must have a list of keys", '{"keys":{}}'],
+    ["must have at least one key", '{"keys":[]}'],
+    ["must have objects as keys", '{"keys":[7]}'],
+    ["must have a key of a supported kind", JSON.stringify({ keys: [{ kty: "RSA", n: "AQAB", e: "AQAB" }] })],
+    ["must not have a private key", JSON.stringify({ keys: [first.privateJwk] })],
+    ["must have complete keys", JSON.stringify({ keys: [jwk({ x: "AAAA" })] })],
+    ["must have key material", JSON.stringify({ keys: [jwk({ x: undefined })] })],
+    ["must have a key for verification", JSON.stringify({ keys: [jwk({ use: "enc" }), jwk({ key_ops: ["sign"] })] })],
+    [
+      "must have a key for a supported algorithm",
+      JSON.stringify({ keys: [jwk({ alg: "HS256" }), jwk({ alg: "none" })] }),
+    ],
+    ["must have secrets of sufficient length", JSON.stringify({ keys: [{ kty: "oct", k: "c2hvcnQ" }] })],
+    ["must have unique kids", JSON.stringify({ keys: [first.jwk, second.jwk, { ...second.jwk, kid: "first" }] })],
+    ["must have kids that are strings", JSON.stringify({ keys: [jwk({ kid: 7 })] })],
+    [
+      "must have a limited number of keys",
+      JSON.stringify({ keys: Array.from({ length: 33 }, (_, i) => jwk({ kid: `k${i}` })) }),
+    ],
   ] as const) {
     it(what, async (context) => {
       const log = context.mock.method(console, "error", () => undefined);
       await assert.rejects(parseKeySet(text), (error: Error) => {
         assert.equal(error.name, "KeySetError");
-        assert(!error.message.includes(first.jwk.x ?? ""), "nothing of a key is told");
+        assert(!error.message.includes(first.jwk.x ?? ""), "no part of a key is shown");
         return true;
       });
       assert.equal(await outcome(await first.issue(), { ...settings, KEYS: text }), "KeysUnavailable");
@@ -314,20 +320,20 @@ describe("a key set", () => {
     });
   }
 
-  it("may have keys of other kinds beside those that are used", async () => {
+  it("may contain keys of other kinds", async () => {
     const text = JSON.stringify({ keys: [{ kty: "RSA", n: "AQAB", e: "AQAB", kid: "rsa" }, first.jwk] });
     assert.equal(await outcome(await first.issue({}, { kid: undefined }), { ...settings, KEYS: text }), "ok");
   });
 });
 
-describe("what is fetched", () => {
+describe("a fetched key set", () => {
   let server: Server;
   let base: string;
   interface Answer {
     readonly status?: number;
     readonly body?: string;
     readonly headers?: Record<string, string>;
-    /** Milliseconds that it takes. */
+    /** Delay in milliseconds. */
     readonly after?: number;
   }
   const answers: Record<string, Answer> = {};
@@ -350,7 +356,7 @@ describe("what is fetched", () => {
     server.close();
   });
 
-  /** Settings of an edge that has fetched nothing yet: each has a path of its own. */
+  /** Settings of an edge that has fetched nothing yet; each has its own path. */
   let count = 0;
   function fresh(...issuers: Issuer[]): { path: string; settings: TokenSettings } {
     count += 1;
@@ -360,7 +366,7 @@ describe("what is fetched", () => {
     return { path, settings: { JWKS_URL: `${base}${path}`, RELAY_NAME: AUDIENCE } };
   }
 
-  it("is kept: many tokens, one fetch", async () => {
+  it("is cached: many tokens cause one fetch", async () => {
     const { path, settings } = fresh(first, second);
     const tokens = await Promise.all(Array.from({ length: 20 }, (_, i) => (i % 2 ? first : second).issue()));
     const outcomes = await Promise.all(tokens.map((token) => outcome(token, settings)));
@@ -369,13 +375,13 @@ describe("what is fetched", () => {
     assert.deepEqual(asked, [path]);
   });
 
-  it("has a new key as soon as a token names it, and loses an old one with age", async () => {
+  it("is fetched again when a token names a new key; old keys expire", async () => {
     const { path, settings } = fresh(first);
     const [old, later] = [await first.issue(), await second.issue()];
     assert.equal(await outcome(old, settings), "ok");
     answers[path] = { body: jwks(second) };
-    assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN), "ok", "an unknown kid has them fetched");
-    assert.equal(await outcome(old, settings, NOW + REFETCH_COOLDOWN), "TokenInvalid", "though it is remembered");
+    assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN), "ok", "an unknown kid triggers a fetch");
+    assert.equal(await outcome(old, settings, NOW + REFETCH_COOLDOWN), "TokenInvalid", "although it is cached");
     answers[path] = { body: jwks(first) };
     assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN + FETCHED_AGE - 1), "ok", "not yet");
     assert.equal(await outcome(later, settings, NOW + REFETCH_COOLDOWN + FETCHED_AGE), "TokenInvalid");
@@ -383,7 +389,7 @@ describe("what is fetched", () => {
     assert.equal(asked.length, 3);
   });
 
-  it("is not fetched again for each stranger's kid", async () => {
+  it("is not fetched again for every unknown kid", async () => {
     const { settings } = fresh(first);
     assert.equal(await outcome(await first.issue(), settings), "ok");
     for (let i = 0; i < 50; i += 1) {
@@ -396,7 +402,7 @@ describe("what is fetched", () => {
     assert.equal(asked.length, 2);
   });
 
-  it("is used on for a while when the server fails, and comes back with it", async () => {
+  it("stays in use for a while when the server fails, and is refreshed when it is back", async () => {
     const { path, settings } = fresh(first);
     const token = await first.issue({ exp: seconds(100_000) });
     assert.equal(await outcome(token, settings), "ok");
@@ -418,18 +424,10 @@ describe("what is fetched", () => {
   });
 
   for (const [what, change, reason] of [
-    [
-      "a token that was revoked",
-      (path: string) => (answers[`${path}/revoked`] = { body: '["r"]', after: 100 }),
-      "TokenRevoked",
-    ],
-    [
-      "a key that was taken out",
-      (path: string) => (answers[path] = { body: jwks(second), after: 100 }),
-      "TokenInvalid",
-    ],
+    ["a revoked token", (path: string) => (answers[`${path}/revoked`] = { body: '["r"]', after: 100 }), "TokenRevoked"],
+    ["a removed key", (path: string) => (answers[path] = { body: jwks(second), after: 100 }), "TokenInvalid"],
   ] as const) {
-    it(`is waited for by all who ask at once: ${what} lets none of them in`, async () => {
+    it(`is awaited by all concurrent requests, which are all refused (${what})`, async () => {
       const { path, settings } = fresh(first, second);
       answers[`${path}/revoked`] = { body: "[]" };
       const listed = { ...settings, REVOKED_URL: `${base}${path}/revoked` };
@@ -440,20 +438,20 @@ describe("what is fetched", () => {
       const later = NOW + 112_000;
       const outcomes = await Promise.all(Array.from({ length: 4 }, () => outcome(token, listed, later)));
       assert.deepEqual(outcomes, Array(4).fill(reason));
-      assert.equal(asked.filter((one) => one === path).length, 2, "one of them has fetched the key set once more");
+      assert.equal(asked.filter((one) => one === path).length, 2, "one of them fetched the key set again");
       const connected = await current(letIn.principal, listed, later);
-      assert.equal(connected.type === "refused" && connected.reason, reason, "nor may who is connected stay");
+      assert.equal(connected.type === "refused" && connected.reason, reason, "a connected device must leave too");
     });
   }
 
-  it("is fetched by another who waits for it when the request that had begun it is gone", {
+  it("is fetched by a waiting request when the request that started the fetch is gone", {
     timeout: 20_000,
   }, async (t) => {
     const { path, settings } = fresh(first);
     const token = await first.issue();
     const real = globalThis.fetch;
     let calls = 0;
-    // What a request has begun never ends when the platform tears the request away.
+    // When the platform cancels a request, the promises it started never settle.
     t.mock.method(globalThis, "fetch", (...args: Parameters<typeof fetch>) => {
       calls += 1;
       return calls === 1 ? new Promise(() => undefined) : real(...args);
@@ -461,10 +459,10 @@ describe("what is fetched", () => {
     void outcome(token, settings);
     const outcomes = await Promise.all(Array.from({ length: 4 }, (_, at) => outcome(token, settings, NOW + at)));
     assert.deepEqual(outcomes, Array(4).fill("ok"));
-    assert.deepEqual([calls, asked], [2, [path]], "one of them has fetched it");
+    assert.deepEqual([calls, asked], [2, [path]], "one of them fetched it");
   });
 
-  it("is fetched again when the clock was ahead and has been set right", async () => {
+  it("is fetched again after the clock was set back", async () => {
     const { path, settings } = fresh(first);
     const token = await first.issue();
     assert.equal(await outcome(token, settings, NOW + 1_800_000), "ok");
@@ -476,7 +474,7 @@ describe("what is fetched", () => {
     assert.equal(await outcome(token, settings, NOW - 3_000_000), "ok");
   });
 
-  it("says from when a judgement dates: from the older of key set and list", async () => {
+  it("dates the token check by the older of key set and revocation list", async () => {
     const { path, settings } = fresh(first);
     answers[`${path}/revoked`] = { body: "[]" };
     const token = await first.issue({ exp: seconds(100_000) });
@@ -493,11 +491,11 @@ describe("what is fetched", () => {
     assert.equal(await asOf(listed, NOW + 15_000), 0, "the keys are older");
     assert.equal(await asOf(listed, NOW + FETCHED_AGE), 15_000, "now it is the list");
     answers[`${path}/revoked`] = { status: 500 };
-    assert.equal(await asOf(listed, NOW + 36_000), FETCHED_AGE, "that it cannot be had is known since 36 s");
-    assert.equal(await asOf({ KEYS, RELAY_NAME: AUDIENCE }, NOW + 7), 7, "what is not fetched is always new");
+    assert.equal(await asOf(listed, NOW + 36_000), FETCHED_AGE, "the failure is known since 36 s");
+    assert.equal(await asOf({ KEYS, RELAY_NAME: AUDIENCE }, NOW + 7), 7, "what is not fetched is always current");
   });
 
-  it("is told and counted in the log when it cannot be fetched", async (t) => {
+  it("is reported and counted in the log when the fetch fails", async (t) => {
     const { path, settings } = fresh(first);
     const token = await first.issue();
     assert.equal(await outcome(token, settings), "ok");
@@ -512,7 +510,7 @@ describe("what is fetched", () => {
     ]);
   });
 
-  it("that was never there lets nobody in", async () => {
+  it("that was never available rejects every token", async () => {
     const { path, settings } = fresh(first);
     answers[path] = { status: 500, body: "" };
     assert.equal(await outcome(await first.issue(), settings), "KeysUnavailable");
@@ -523,15 +521,15 @@ describe("what is fetched", () => {
     assert.equal(await outcome(await first.issue(), { ...settings, JWKS_URL: "no URL" }), "KeysUnavailable");
   });
 
-  it("comes beside the keys of KEYS", async () => {
+  it("complements the keys of KEYS", async () => {
     const { settings } = fresh(second);
     const both = { ...settings, KEYS: jwks(first) };
     assert.equal(await outcome(await first.issue(), both), "ok");
     assert.equal(await outcome(await second.issue(), both), "ok");
-    assert.equal(await outcome(await first.issue({}, { kid: undefined }), both), "TokenInvalid", "they are several");
+    assert.equal(await outcome(await first.issue({}, { kid: undefined }), both), "TokenInvalid", "there are several");
   });
 
-  it("may be a list of revoked tokens, which is looked at again and again", async () => {
+  it("can be combined with a revocation list that is fetched periodically", async () => {
     const url = `${base}/revoked`;
     const listed = { ...settings, REVOKED_URL: url };
     const [one, other] = [await first.issue({ jti: "r1" }), await first.issue({ jti: "r2" })];
@@ -539,18 +537,18 @@ describe("what is fetched", () => {
     assert.equal(await outcome(one, listed), "ok");
     answers["/revoked"] = { body: '["r1"]' };
     assert.equal(await outcome(one, listed, NOW + FETCHED_AGE - 1), "ok");
-    assert.equal(await outcome(one, listed, NOW + FETCHED_AGE), "TokenRevoked", "though it is remembered");
+    assert.equal(await outcome(one, listed, NOW + FETCHED_AGE), "TokenRevoked", "although it is cached");
     assert.equal(await outcome(other, listed, NOW + FETCHED_AGE), "ok");
     for (const body of ["", "{}", "[1]", '"r2"']) {
       answers["/revoked"] = { body };
-      assert.equal(await outcome(one, listed, NOW + 3 * FETCHED_AGE), "TokenRevoked", "a broken list is not taken");
+      assert.equal(await outcome(one, listed, NOW + 3 * FETCHED_AGE), "TokenRevoked", "a broken list is ignored");
     }
     assert.equal(await outcome(other, { ...settings, REVOKED_URL: `${base}/nothing` }), "KeysUnavailable");
   });
 });
 
 describe("REVOKED", () => {
-  it("names tokens by jti, separated by commas", async () => {
+  it("lists revoked tokens by jti, separated by commas", async () => {
     const token = await first.issue({ jti: "r3" });
     for (const [REVOKED, expected] of [
       ["", "ok"],

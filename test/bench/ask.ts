@@ -1,4 +1,4 @@
-/** One HTTP request on a connection that is kept: node:http itself, which costs a client less than fetch. */
+/** One HTTP request on a kept-alive connection, by node:http, which costs a client less than fetch. */
 import { Agent, type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
 
 export interface Answered {
@@ -7,7 +7,7 @@ export interface Answered {
   readonly text: string;
 }
 
-/** Connections that are kept for less long than servers keep them: one that ends as it is used again would be a failure. */
+/** Connections are kept for less time than servers keep them: one that closes as it is reused would be a failure. */
 export function agentOf(maxSockets = Number.POSITIVE_INFINITY): Agent {
   return new Agent({ keepAlive: true, maxSockets, timeout: 2_000 });
 }
@@ -33,7 +33,7 @@ export async function ask(
   };
 }
 
-/** The response when its headers are there. */
+/** Resolves with the response once its headers have arrived. */
 export function begin(
   agent: Agent,
   method: string,

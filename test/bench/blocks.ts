@@ -1,7 +1,7 @@
 /**
- * The octets that throughput is measured with: blocks of 64 KiB, each with its number, so that the receiver sees what
- * is lost or comes twice without the cost of comparing every octet. And the command by which a connection says at its
- * beginning what it wants of the far side.
+ * The data that throughput is measured with: numbered blocks of 64 KiB, so that the receiver detects losses and
+ * duplicates without comparing every octet. Also the command with which a connection tells the far side what
+ * it wants.
  */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
@@ -11,13 +11,13 @@ export const BLOCK = 64 * 1024;
 const MAGIC = 0x47574159;
 const HEADER = 12;
 
-/** Blocks written and not yet with the kernel stay below this many; so a block may be numbered anew after as many. */
+/** Blocks written but not yet accepted by the kernel stay below this number, after which a block may be reused. */
 const RING = 64;
 
-/** A writer takes a block and, when there is enough under way, gives a promise of when there may be more. */
+/** A writer takes a block; when enough is in flight, it returns a promise that resolves once it may continue. */
 export type Write = (block: Uint8Array) => Promise<void> | undefined;
 
-/** Writes blocks until there are `size` octets or the time is over, and marks the last. Resolves with their number. */
+/** Writes blocks until there are `size` octets or time is up, and marks the last. Resolves with their number. */
 export async function pour(write: Write, size: number, milliseconds: number, gone: () => boolean): Promise<number> {
   const ring = Array.from({ length: RING }, () => randomBytes(BLOCK));
   const until = performance.now() + milliseconds;
@@ -34,7 +34,7 @@ export async function pour(write: Write, size: number, milliseconds: number, gon
   }
 }
 
-/** A writer to a socket. */
+/** A writer on a socket. */
 export function writerTo(socket: Socket): Write {
   return (block) => {
     if (socket.write(block) || socket.destroyed) return undefined;
@@ -50,24 +50,24 @@ export function writerTo(socket: Socket): Write {
   };
 }
 
-/** What arrived. */
+/** What has arrived. */
 export interface Received {
   readonly octets: number;
   /** From the first octets to the last. */
   readonly milliseconds: number;
-  /** MB/s (10^6) of what came after the first octets. */
+  /** MB/s (10^6) of what arrived after the first octets. */
   readonly rate: number;
   readonly blocks: number;
   readonly lost: number;
   readonly duplicated: number;
-  /** Whether the block marked as the last has come. */
+  /** Whether the block marked as the last has arrived. */
   readonly whole: boolean;
 }
 
-/** Takes blocks out of octets cut anywhere, and counts. */
+/** Parses blocks from octets split anywhere, and counts them. */
 export class Receiver {
   readonly #header = Buffer.alloc(HEADER);
-  /** Place in the block that is arriving. */
+  /** Position in the block that is arriving. */
   #at = 0;
   #octets = 0;
   #first = 0;
@@ -80,7 +80,7 @@ export class Receiver {
   #last = false;
   #done = false;
 
-  /** True when the last block is complete. What comes after it is not looked at. */
+  /** True when the last block is complete. Anything after it is ignored. */
   get done(): boolean {
     return this.#done;
   }
@@ -126,7 +126,7 @@ export class Receiver {
   }
 
   #number(): void {
-    // Octets lost or doubled within a block put everything after it out of place: no number can be read any more.
+    // A loss or duplicate within a block shifts everything after it: no further number can be read.
     if (this.#header.readUInt32LE(0) !== MAGIC) throw new Error(`octets out of place after block ${this.#next - 1}`);
     const number = this.#header.readUInt32LE(4);
     if (number < this.#next) this.#duplicated += 1;
@@ -136,7 +136,7 @@ export class Receiver {
   }
 }
 
-/** What a connection wants: to be read (at `rate` octets a second, if one is given), to be sent blocks, or its own octets back. */
+/** A connection wants to be read (at `rate` octets a second, if given), sent blocks, or echoed. */
 export type Command =
   | { readonly wish: "sink"; readonly id: number; readonly rate: number }
   | { readonly wish: "source"; readonly id: number; readonly size: number; readonly milliseconds: number }
@@ -144,7 +144,7 @@ export type Command =
 
 export const COMMAND = 24;
 
-/** What a sink and an echo answer to their command. */
+/** The answer of a sink and an echo to their command. */
 export const READY = Uint8Array.of(0x21);
 
 const WISHES = ["sink", "source", "echo"] as const;

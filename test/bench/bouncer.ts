@@ -1,6 +1,6 @@
 /**
- * A relay that is nothing but the engine over TCP, a process of its own: it acknowledges each message at once and sends
- * it back, on the connection that it came by, to the device that its id names.
+ * A relay that is only the engine over TCP, in its own process: it acknowledges each message at once and sends
+ * it back on the same connection, to the device named in its id.
  */
 import { createServer, type Socket } from "node:net";
 import {
@@ -15,7 +15,7 @@ import { serve } from "./rpc.ts";
 
 let port = 0;
 
-/** What waits for a session back to be opened, or goes on it. */
+/** Messages waiting for a session to be opened, or being sent on it. */
 interface Back {
   readonly sessionId: number;
   ready: boolean;

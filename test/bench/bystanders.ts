@@ -1,4 +1,4 @@
-/** Devices that mind their own business while something else goes on: pairs of them, in a process of its own. */
+/** Pairs of devices that exchange messages while something else is measured, in their own process. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Device, type TransportName } from "../../src/device/index.ts";
 import { serve } from "./rpc.ts";
@@ -9,11 +9,11 @@ export interface Pair {
 }
 
 export interface Delivered {
-  /** Milliseconds from send() to the reader, of each message. */
+  /** Milliseconds from send() to the reader, for each message. */
   readonly samples: readonly number[];
   readonly lost: number;
   readonly duplicated: number;
-  /** Messages that came from others, and said that they came from one of these devices. */
+  /** Messages from others that claimed to come from one of these devices. */
   readonly impersonated: number;
   readonly reconnects: number;
 }
@@ -32,7 +32,7 @@ let impersonated = 0;
 let reconnects = 0;
 let run = 0;
 
-/** Body of a message: whose, which run, which number, and when it was sent. */
+/** The body of a message: pair, run, number, and time of sending. */
 const parse = (text: string) => /^bystander (\S+) (\d+) (\d+) ([\d.]+)$/.exec(text);
 
 async function read(device: Device, from: string): Promise<void> {
@@ -40,7 +40,7 @@ async function read(device: Device, from: string): Promise<void> {
     const parsed = parse(message.text());
     message.done();
     if (parsed === null) {
-      // Whoever else writes here may write what he likes, but not in the name of another.
+      // Others may write anything here, but not in the name of another.
       if (!message.from?.startsWith("mallory/")) impersonated += 1;
       continue;
     }
@@ -69,7 +69,7 @@ serve({
     for (const { receiver, sender } of pairs) void read(receiver, sender.address);
   },
 
-  /** Each pair sends a message every so many milliseconds, until `count` were sent in all. */
+  /** Each pair sends a message at this interval, until `count` have been sent in all. */
   async deliver({ count, every }: { count: number; every: number }): Promise<Delivered> {
     run += 1;
     samples = [];
@@ -82,7 +82,7 @@ serve({
       pairs.map(async ({ sender, to }) => {
         const sending: Promise<unknown>[] = [];
         for (let number = 1; number <= each; number += 1) {
-          // Open loop: a delivery that takes long holds up no other.
+          // Open loop: a slow delivery delays no other message.
           sending.push(sender.send(to, `bystander ${sender.address} ${run} ${number} ${performance.now()}`));
           await sleep(every);
         }

@@ -1,4 +1,4 @@
-/** Encoding and decoding of Data commands beside a plain copy of the same octets. */
+/** Encoding and decoding of Data commands, compared with a plain copy of the same octets. */
 import { randomBytes } from "node:crypto";
 import { Decoder, encodeDataInto } from "../../src/sstp/index.ts";
 import { alternate, type Contender, figureOf, type Round, type Section, short } from "./report.ts";
@@ -8,7 +8,7 @@ const PAYLOAD = 2048;
 /** CommandId, CommandLength, SessionId. */
 const HEADER = 7;
 
-/** More than the caches hold, since a relay's octets come from the network and not from them. */
+/** More than the caches hold, since a relay's data comes from the network and not from a cache. */
 const CHUNKS = 512;
 
 export async function codec(quick: boolean): Promise<Section> {
@@ -45,7 +45,7 @@ async function encode(chunks: readonly Uint8Array[], milliseconds: number): Prom
   });
 }
 
-/** A decoder does not stop between chunks: most commands lie in one whole, one in each chunk is cut. */
+/** A decoder does not stop between chunks: most commands lie within a chunk, and one per chunk is split. */
 async function decode(stream: readonly Uint8Array[], milliseconds: number): Promise<Round> {
   let octets = 0;
   let fed = 0;
@@ -55,14 +55,14 @@ async function decode(stream: readonly Uint8Array[], milliseconds: number): Prom
   };
   let decoder = new Decoder({ major: 1, minor: 6 });
   const round = timed(stream, milliseconds, (chunk, index) => {
-    // The stream begins anew with a command; at its end one may be cut.
+    // The stream restarts with a command; at its end one may be truncated.
     if (index === 0) decoder = new Decoder({ major: 1, minor: 6 });
     decoder.push(chunk, sink);
     fed += chunk.length;
   });
   const whole = Math.floor(fed / (PAYLOAD + HEADER));
   const found = octets / PAYLOAD;
-  // At each end of the stream a cut command is left over, so a little less than all is found.
+  // At each end of the stream a truncated command is left over, so slightly fewer than all are found.
   const cut = Math.ceil(fed / (CHUNKS * CHUNK));
   return { ...round, lost: Math.max(0, whole - found - cut), duplicated: Math.max(0, found - whole) };
 }
@@ -76,7 +76,7 @@ function timed(
   let octets = 0;
   let count = 0;
   while (performance.now() - began < milliseconds) {
-    // The clock is looked at once in 32 chunks: looking costs as much as a chunk.
+    // The clock is read once in 32 chunks: reading it costs as much as a chunk.
     for (let end = count + 32; count < end; count++) {
       const index = count % chunks.length;
       const chunk = chunks[index] as Uint8Array;
@@ -87,7 +87,7 @@ function timed(
   return { value: octets / (performance.now() - began) / 1000, count, lost: 0, duplicated: 0 };
 }
 
-/** The chunks as one stream of Data commands, cut at every 64 KiB. */
+/** The chunks as one stream of Data commands, split every 64 KiB. */
 function streamOf(chunks: readonly Uint8Array[]): Uint8Array[] {
   const whole = new Uint8Array((CHUNKS * CHUNK * (PAYLOAD + HEADER)) / PAYLOAD);
   let at = 0;

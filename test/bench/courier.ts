@@ -1,6 +1,6 @@
 /**
- * What files have beside them: a client that posts a file to the bare platform, one that reads it there, and a disk that
- * takes small files from a program that does nothing else. Each is a process of its own, as `send` and `recv` are.
+ * The floors of files: a client that posts a file to the bare platform, one that reads it there, and a program that
+ * only writes small files to a disk. Each is its own process, as `send` and `recv` are.
  */
 import { createHash } from "node:crypto";
 import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
@@ -10,14 +10,14 @@ import { serve } from "./rpc.ts";
 
 const PART = 1024 * 1024;
 
-/** Requests of the sender under way: more bring nothing on two cores. */
+/** The sender's concurrent requests: more gain nothing on two cores. */
 const AHEAD = 8;
 
 const agent = new Agent({ keepAlive: true });
 let reading: Promise<string> | undefined;
 
 serve({
-  /** Posts a file part by part. Gives its sha256 when the last part is durable. */
+  /** Posts a file part by part. Resolves with its sha256 when the last part is durable. */
   async post({ url, path }: { url: string; path: string }): Promise<string> {
     const file = await open(path);
     const hash = createHash("sha256");
@@ -40,19 +40,19 @@ serve({
     return hash.digest("hex");
   },
 
-  /** Begins to read. */
+  /** Starts to read. */
   async read({ url, bytes }: { url: string; bytes: number }): Promise<void> {
     const answer = await answered("GET", url);
     reading = hashOf(answer, bytes);
     reading.catch(() => undefined);
   },
 
-  /** The sha256 of what was read, when all of it has come. */
+  /** The sha256 of what was read, once all of it has arrived. */
   hash(): Promise<string> {
     return reading ?? Promise.reject(new Error("nothing is read"));
   },
 
-  /** Creates, writes, syncs and renames so many files of a KiB. Gives the milliseconds. */
+  /** Creates, writes, syncs and renames this many files of a KiB. Returns the milliseconds. */
   async create({ folder, count, atOnce }: { folder: string; count: number; atOnce: number }): Promise<number> {
     await mkdir(folder);
     const contents = Buffer.alloc(1024, "x");

@@ -1,4 +1,4 @@
-/** Programs of Debian packages: unpacked beside the other peers, which needs no rights and installs nothing. */
+/** Programs from Debian packages, unpacked beside the other peers, which needs no privileges and installs nothing. */
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -8,15 +8,15 @@ const run = promisify(execFile);
 
 export interface Program {
   readonly path: string;
-  /** For its libraries, which were unpacked with it. */
+  /** Environment with its libraries, which were unpacked with it. */
   readonly env: NodeJS.ProcessEnv;
 }
 
 /**
- * The program, or why it cannot be had.
+ * The program, or why it is not available.
  *
  * @param folder where to unpack
- * @param packages the program's own and those of its libraries that a small machine lacks
+ * @param packages the program's own and those of its libraries that a minimal machine lacks
  * @param inside the program's path in them, as `usr/bin/x`
  */
 export async function debianProgram(
@@ -33,7 +33,7 @@ export async function debianProgram(
       await run("apt-get", ["download", ...packages], { cwd: folder, timeout: 60_000 });
       const archives = readdirSync(folder).filter((file) => file.endsWith(".deb"));
       for (const archive of archives) await run("dpkg", ["-x", archive, "."], { cwd: folder });
-      // Documents, some of them links to packages that are not here.
+      // Documentation, some of it links to packages that are not here.
       rmSync(join(folder, "usr/share"), { recursive: true, force: true });
     }
   } catch (error) {

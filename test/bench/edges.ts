@@ -1,4 +1,4 @@
-/** Starts the edge and the minimal worker, each in a workerd of its own, and finds the process. */
+/** Starts the edge and the minimal worker, each in its own workerd, and finds the process. */
 import { readdirSync, readFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
@@ -13,7 +13,7 @@ export interface Running {
   close(): Promise<void>;
 }
 
-/** The product's edge, for some relays. */
+/** The product's edge, allowed to dial some relays. */
 export async function startEdge(
   relays: readonly string[],
   options: Pick<LocalEdgeOptions, "state" | "adminToken" | "keys"> = {},
@@ -105,7 +105,7 @@ async function startWorker(
   return { port: front.port, pid: newest(before), close: () => miniflare.dispose() };
 }
 
-/** Octets that a process has in memory; 0 when it is gone. */
+/** Resident memory of a process in bytes; 0 when it is gone. */
 export function residentOctets(pid: number): number {
   try {
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;

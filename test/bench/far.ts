@@ -1,5 +1,5 @@
 /**
- * The far side, a process of its own: what stands behind the edge. A TCP server that is sink, source and echo, an origin
+ * The far side, in its own process: what is behind the edge. A TCP server that is sink, source and echo, an origin
  * relay with a device that answers, and engine.io's server.
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -41,7 +41,7 @@ const server = createServer({ noDelay: true }, (socket) => {
 });
 
 function follow(socket: Socket, command: Command, rest: Buffer): void {
-  // Polling is established by an answer that carries octets: who said nothing here would hold its handshake.
+  // Polling is established by an answer with data: a silent far side would stall its handshake.
   if (command.wish !== "source") socket.write(READY);
   switch (command.wish) {
     case "sink":
@@ -93,7 +93,7 @@ serve({
       });
     }),
 
-  /** What a sink has received when it is at its end. */
+  /** What a sink has received by its end. */
   received: (id: number) => sinkOf(id).finished.promise.finally(() => sinks.delete(id)),
 
   /** What a sink has received so far. */
@@ -102,7 +102,7 @@ serve({
   /** An origin relay with its store in a file, as an operator would run it. */
   relay: async () => (await startRelay({ port: 0, store: join(folder, "relay.db") })).port,
 
-  /** A device that sends every message back to whom it came from. */
+  /** A device that sends every message back to its sender. */
   async answerer(options: DeviceOptions) {
     const device = await Device.connect(options);
     void (async () => {

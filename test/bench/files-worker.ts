@@ -1,12 +1,12 @@
 /**
- * The floors of files: a worker whose object keeps bodies as rows until its reader has them, and no more of them than a
- * mailbox has in flight.
+ * The floors of files: a worker whose object stores bodies as rows until its reader has them, and no more of them than
+ * a mailbox has in flight.
  *
- *   POST /name?n=0   a row with the body; it is answered when the row is durable
- *   GET /name        one endless body: the rows in order, each removed when it was handed over
+ *   POST /name?n=0   stores the body as a row, and answers when it is durable
+ *   GET /name        one endless body: the rows in order, each removed once it is delivered
  *
- * Under `/via/name` the same goes through an object for each end, as a connection of a device that may sleep needs one: the
- * sender's calls the store, which calls the reader's.
+ * Under `/via/name` the same passes through an object at each end, as needed for a device's connection that may
+ * hibernate: the sender's object calls the store, which calls the reader's.
  */
 import { DurableObject } from "cloudflare:workers";
 
@@ -15,7 +15,7 @@ interface Env {
   readonly END: DurableObjectNamespace<End>;
 }
 
-/** Rows that wait for the reader. Bodies have 1 MiB, so that is what a device has in flight. */
+/** Rows waiting for the reader. Bodies are 1 MiB, so that equals what a device has in flight. */
 const ROWS = 32;
 
 export class Store extends DurableObject<Env> {
@@ -48,7 +48,7 @@ export class Store extends DurableObject<Env> {
     this.#wake();
   }
 
-  /** Sends the rows to a reader's object from now on. */
+  /** From now on sends the rows to a reader's object. */
   attach(reader: string): void {
     this.#next = 0;
     const end = this.env.END.getByName(reader);

@@ -1,6 +1,6 @@
 /**
- * Files: `send` to `recv --follow` through the edge. One large file beside the bare platform, which keeps its parts as rows
- * until a reader has them, and many small ones beside the disk that they arrive on.
+ * Files: `send` to `recv --follow` through the edge. One large file beside the bare platform, which stores its parts as
+ * rows until a reader has them, and many small ones beside the disk they are written to.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -18,10 +18,10 @@ import { Child } from "./rpc.ts";
 const MEBI = 1024 * 1024;
 const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
 
-/** Files that the receiver writes at a time, so also the disk alone: FileReceiver's own number. */
+/** Files that the receiver writes concurrently, and so also the bare disk: FileReceiver's own number. */
 const AT_ONCE = 16;
 
-/** A round that is not over by then has lost something. */
+/** A round that takes longer has lost something. */
 const PATIENCE = 300_000;
 
 export async function files(quick: boolean): Promise<Section[]> {
@@ -57,7 +57,7 @@ class Bench {
   readonly #sender: Child;
   readonly #reader: Child;
   #rounds = 0;
-  /** The most that each process had in memory, in MiB. */
+  /** The peak memory of each process, in MiB. */
   readonly #memory = new Map<string, number>();
 
   constructor(folder: string, edge: Running, floor: Running, sender: Child, reader: Child) {
@@ -151,7 +151,7 @@ class Bench {
     };
   }
 
-  /** Sends files by the command to the command; from its start until the last is received. */
+  /** Sends files from command to command; from its start until the last is received. */
   async #carry(
     transport: string,
     paths: readonly string[],
@@ -237,7 +237,7 @@ function grooveway(args: readonly string[]): ChildProcess {
   });
 }
 
-/** What is awaited, or an error when a command fails before or it takes too long. */
+/** The awaited result, or an error when a command fails first or it takes too long. */
 async function patiently<T>(promise: Promise<T>, ...commands: readonly ChildProcess[]): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const failed = new Promise<never>((_, reject) => {
@@ -249,7 +249,7 @@ async function patiently<T>(promise: Promise<T>, ...commands: readonly ChildProc
   return Promise.race([promise, failed]).finally(() => clearTimeout(timer));
 }
 
-/** Makes a file of random bytes. Gives its sha256. */
+/** Creates a file of random bytes. Returns its sha256. */
 async function generate(path: string, bytes: number): Promise<string> {
   const file = await open(path, "w");
   for (let made = 0; made < bytes; made += MEBI) await file.write(randomBytes(MEBI));

@@ -1,8 +1,8 @@
 /**
- * What the edge does between a device and an origin relay, by the engine alone: it ends the device's connection, has one
- * of its own to the relay, and passes messages on, both ways. Without a folder a message is acknowledged when the other
- * side has acknowledged it, and nothing is kept. With one, what has come together is written to SQLite there, is
- * acknowledged when it is on disk, passed on then, and removed when the other side has acknowledged it.
+ * What the edge does between a device and an origin relay, with the engine only: it terminates the device's connection,
+ * has its own to the relay, and passes messages on in both directions. Without a folder a message is acknowledged when
+ * the other side has acknowledged it, and nothing is stored. With one, messages that arrive together are written to
+ * SQLite there, acknowledged when on disk, then passed on, and removed when the other side has acknowledged them.
  */
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
@@ -10,17 +10,17 @@ import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { Connection, type ConnectionEvent, type MessageFields, relayURL } from "../../src/sstp/index.ts";
 import { serve } from "./rpc.ts";
 
-/** Messages that have come together, a row of each batch, in the order in which they came. */
+/** Messages that arrived together, a row per batch, in order of arrival. */
 class Log {
   readonly #insert: StatementSync;
   readonly #remove: StatementSync;
   #next = 1;
-  /** Rows that are there, and the number under which the last message of each was passed on. */
+  /** The existing rows, and the number under which the last message of each was passed on. */
   readonly #rows: { readonly n: number; readonly last: number }[] = [];
 
   constructor(file: string) {
     const database = new DatabaseSync(file);
-    // As the platform has it: one fsync for each transaction.
+    // Like the platform: one fsync per transaction.
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
     database.exec("CREATE TABLE log (n INTEGER PRIMARY KEY, body BLOB NOT NULL)");
     this.#insert = database.prepare("INSERT INTO log (n, body) VALUES (?, ?)");
@@ -48,7 +48,7 @@ class Log {
   }
 }
 
-/** A message that has come. */
+/** A received message. */
 interface Kept {
   readonly sessionId: number;
   readonly fields: MessageFields;
@@ -56,16 +56,16 @@ interface Kept {
   message: number;
 }
 
-/** One of the two connections, and what on it belongs to what on the other. */
+/** One of the two connections, and how it maps to the other. */
 interface Side {
   readonly engine: Connection;
   readonly socket: Socket;
-  /** Sessions of this side's peer, and ours towards the other side's. */
+  /** Sessions opened by this side's peer, and the matching ones towards the other side's. */
   readonly sessions: Map<number, number>;
   readonly back: Map<number, number>;
   /** Messages sent to this side's peer, and the numbers under which the other side's has sent them. */
   readonly sent: Map<number, number>;
-  /** What comes from this side's peer, when it is kept. */
+  /** Messages from this side's peer, if they are stored. */
   readonly log: Log | undefined;
   readonly arriving: Map<number, Kept>;
   arrived: Kept[];
@@ -78,7 +78,7 @@ function side(engine: Connection, socket: Socket, log: Log | undefined): Side {
   return { engine, socket, log, ...maps, arrived: [] };
 }
 
-/** Where a forwarder passes messages on to, and the folder where it keeps them, if it does. */
+/** Where a forwarder passes messages on to, and the folder in which it stores them, if any. */
 export interface Forwarding {
   readonly relay: string;
   readonly folder?: string;
@@ -91,7 +91,7 @@ function logIn(folder: string | undefined): Log | undefined {
   return folder === undefined ? undefined : new Log(join(folder, `forwarder-${logs}.sqlite`));
 }
 
-/** @param name under which devices know the forwarder */
+/** @param name by which devices address the forwarder */
 function forward(device: Socket, name: string, { relay, folder }: Forwarding): void {
   const [host = "", port] = relay.split(":");
   const near = new Connection({
@@ -192,7 +192,7 @@ function forward(device: Socket, name: string, { relay, folder }: Forwarding): v
     }
   }
 
-  /** Writes down what has come together, acknowledges it, and passes it on. */
+  /** Stores what has arrived together, acknowledges it, and passes it on. */
   function keep(from: Side, to: Side): void {
     const { arrived, log } = from;
     if (log === undefined || arrived.length === 0) return;

@@ -6,7 +6,7 @@ import { installPackages } from "./peers.ts";
 import { alternate, type Contender, figureOf, intact, quantile, type Section, short } from "./report.ts";
 import { Child } from "./rpc.ts";
 
-/** What the near side measured. */
+/** Measurements of the near side. */
 interface Trips {
   readonly samples: readonly number[];
   readonly lost: number;

@@ -1,6 +1,6 @@
-/** What is sent to the stores that the bench measures, and how a client of one looks. */
+/** The messages sent to the stores that the bench measures, and the interface of a store's client. */
 
-/** Octets of a message's body. */
+/** Octets of a message body. */
 export const LETTER = 100;
 
 /** A message for one of a client's boxes. */
@@ -10,32 +10,32 @@ export interface Letter {
   readonly text: string;
 }
 
-/** A client of a store: one connection that appends, and what is needed to look at what it appended. */
+/** A client of a store: one connection that appends, and what is needed to inspect what it appended. */
 export interface Client {
-  /** Appends a batch, as the store has batches; resolves when all of it is acknowledged. */
+  /** Appends a batch, in the store's form; resolves when all of it is acknowledged. */
   append(letters: readonly Letter[]): Promise<unknown>;
-  /** How many messages a box holds; undefined when the store cannot tell. */
+  /** How many messages a box holds; undefined if the store cannot tell. */
   count(box: number): Promise<number | undefined>;
-  /** Gives what a box holds, as a reader of the store gets it: at least `count`, unless they do not come. */
+  /** Returns what a box holds, as the store delivers it to a reader: at least `count`, unless they do not arrive. */
   take(box: number, count: number, give: (text: string) => void): Promise<void>;
-  /** Gives what comes into box 0 from now on. */
+  /** Yields what arrives in box 0 from now on. */
   watch(give: (text: string) => void): Promise<() => void>;
-  /** Removes what the boxes hold. */
+  /** Empties the boxes. */
   empty(): Promise<void>;
-  /** Rows written so far for a box, where the store counts them. */
+  /** Rows written so far for a box, if the store counts them. */
   rows?(box: number): Promise<number>;
   close(): void | Promise<void>;
 }
 
 export type MailTransport = "websocket" | "longlived" | "keepalive";
 
-/** A client, by how it connects. `boxes` are numbered from 0, and are its own by `name`. */
+/** A client, by how it connects. `boxes` are numbered from 0, and belong to it by `name`. */
 export type Way = { readonly name: string; readonly boxes: number } & (
   | {
-      /** The library that applications use, or the engine that is in it. */
+      /** The library that applications use, or the engine inside it. */
       readonly kind: "device" | "engine";
       readonly transport: MailTransport;
-      /** The reader's, when it is not the same. */
+      /** The reader's transport, if different. */
       readonly receiver?: MailTransport;
       readonly edge: string;
     }
@@ -45,7 +45,7 @@ export type Way = { readonly name: string; readonly boxes: number } & (
   | { readonly kind: "mqtt"; readonly port: number }
 );
 
-/** Does something for each of some boxes, several at a time. */
+/** Does something for each of some boxes, several concurrently. */
 export async function eachBox(boxes: number, act: (box: number) => Promise<unknown>): Promise<void> {
   let next = 0;
   const run = async () => {
@@ -58,15 +58,15 @@ export async function eachBox(boxes: number, act: (box: number) => Promise<unkno
   await Promise.all(Array.from({ length: 10 }, run));
 }
 
-/** The token of the edge that is measured. */
+/** The token of the measured edge. */
 export const ADMIN_TOKEN = "bench";
 
-/** A message: which run, which client, which box, and the number among those. */
+/** A message: its run, client, box, and number among those. */
 export function letter(run: number, client: number, box: number, number: number): Letter {
   return { box, text: `${run}.${client}.${box}.${number}.`.padEnd(LETTER, "0123456789abcdef") };
 }
 
-/** What came, against what was acknowledged. Order is per client and box. */
+/** Compares what arrived with what was acknowledged. Order is per client and box. */
 export class Tally {
   readonly #run: number;
   readonly #sent = new Map<string, number>();

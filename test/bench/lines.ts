@@ -1,5 +1,5 @@
 /**
- * Lines: the ways from the near side to the TCP server of the far side, all with one face.
+ * Lines: the ways from the near side to the TCP server of the far side, with a common interface.
  */
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
@@ -10,9 +10,9 @@ import { type Write, writerTo } from "./blocks.ts";
 export type Way =
   /** TCP, to the far side itself or to a peer's entrance. */
   | { readonly kind: "tcp"; readonly port: number }
-  /** The minimal worker: POST for what goes up, GET for what comes down, never both. */
+  /** The minimal worker: POST for upward data, GET for downward data, never both. */
   | { readonly kind: "worker"; readonly port: number; readonly path: "/pipe" | "/loop"; readonly down: boolean }
-  /** LongLived at the edge by two bare sockets, so that no client limits the edge. */
+  /** LongLived at the edge over two bare sockets, so that no client limits the edge. */
   | { readonly kind: "sockets"; readonly port: number; readonly relay: string }
   /** The product's own transports. */
   | { readonly kind: "transport"; readonly options: TransportOptions };
@@ -24,8 +24,8 @@ export interface Line {
 }
 
 /**
- * Opens a line, gives the far side its command, and from then on what comes down to `take`. `take` must have done with
- * the octets when it returns: the next ones come in the same buffer.
+ * Opens a line, gives the far side its command, and from then on passes downward data to `take`. `take` must finish
+ * with the octets before it returns: the next ones arrive in the same buffer.
  */
 export function openLine(way: Way, command: Uint8Array, take: (octets: Uint8Array) => void): Promise<Line> {
   switch (way.kind) {
@@ -100,7 +100,7 @@ async function transport(
   take: (octets: Uint8Array) => void,
 ): Promise<Line> {
   const opened = openTransport(options);
-  // Polling is established by its first octets, so they are not kept back until then.
+  // Polling is established by its first octets, so they are not held until then.
   void opened.write([command]);
   void (async () => {
     for (;;) {
@@ -127,7 +127,7 @@ function lineOf(up: Socket, all: readonly Socket[]): Line {
   };
 }
 
-/** One buffer for all reads of a socket: what Node would spend on new ones is no part of any figure. */
+/** One buffer for all reads of a socket: Node's cost of allocating new ones is not part of any figure. */
 function dial(port: number, take: (octets: Uint8Array) => void): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const buffer = new Uint8Array(256 * 1024);

@@ -1,4 +1,4 @@
-/** What a link costs: messages from an edge to an origin relay and back to the edge, beside the engine alone over TCP. */
+/** The cost of a link: messages from an edge to an origin relay and back, compared with the engine alone over TCP. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,9 +9,9 @@ import { Child } from "./rpc.ts";
 import type { Throw, Thrown } from "./thrower.ts";
 
 const BARE = "floor: engine to engine over TCP";
-/** As many ends of SSTP as the link has, so that what the edge adds to them is seen. */
+/** As many SSTP endpoints as the link has, so that the cost added by the edge is visible. */
 const FORWARDED = "floor: engine to engine to engine over TCP";
-/** The same, and what it passes on is as durable meanwhile as in the edge. */
+/** The same, with what it passes on as durable meanwhile as in the edge. */
 const KEPT = "floor: the same, and SQLite with fsync on both ways";
 const LINK = "edge to relay to edge, over one link";
 const VOLATILE = "the same with flag D: nothing is stored";
@@ -81,7 +81,7 @@ export async function link(quick: boolean): Promise<Section[]> {
         figures: rates,
         goals: [
           intact(rates),
-          // Each against the engine alone on the same way, and of the same class of durability.
+          // Each compared with the engine alone on the same path, with the same durability.
           atLeastHalf("link", ratio(LINK, KEPT), ratio(LINK, BARE)),
           atLeastHalf("link with nothing stored", ratio(VOLATILE, FORWARDED), ratio(VOLATILE, BARE)),
         ],

@@ -1,4 +1,4 @@
-/** Clients of mailboxes: the product's device, the product's engine alone, and the floor. */
+/** Clients of mailboxes: the product's device, the product's engine only, and the floor. */
 import { WebSocket } from "ws";
 import { Device, openTransport, type Transport } from "../../src/device/index.ts";
 import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
@@ -42,7 +42,7 @@ function addressOf(way: Way, box: number): string {
   return `${way.name}-box${box}/bench`;
 }
 
-/** What is the same however it is sent: a device that receives, and the operator's surface. */
+/** Common to all ways of sending: a device that receives, and the operator's API. */
 function boxesOf(way: MailWay): Omit<Client, "append" | "close"> {
   const agent = agentOf();
   const admin = async (method: string, box: number): Promise<MailboxStatus> => {
@@ -59,7 +59,7 @@ function boxesOf(way: MailWay): Omit<Client, "append" | "close"> {
     rows: async (box) => (await admin("GET", box)).rowsWritten,
     async take(box, count, give) {
       const device = await receiver(box, "websocket");
-      // One that the mailbox holds beyond those that were acknowledged is seen after them.
+      // A message in the mailbox beyond those acknowledged is found after them.
       const idle = setTimeout(() => void device.close(), 10_000);
       let taken = 0;
       for await (const message of device.messages()) {
@@ -90,7 +90,7 @@ class EngineSender {
   readonly #way: MailWay;
   readonly #engine: Connection;
   readonly #transport: Transport;
-  /** Messages that are not acknowledged, by the engine's number. */
+  /** Unacknowledged messages, by the engine's number. */
   readonly #waiting = new Map<number, () => void>();
   /** Sessions by box; a promise while one is being opened. */
   readonly #sessions = new Map<number, number | Promise<number>>();

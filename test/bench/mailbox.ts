@@ -1,5 +1,5 @@
 /**
- * Durable mailboxes: messages of 100 octets appended and acknowledged, and how long they take to a reader, beside the
+ * Durable mailboxes: messages of 100 octets appended and acknowledged, and their latency to a reader, compared with the
  * bare platform and other stores.
  */
 import { mkdirSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
@@ -23,7 +23,7 @@ import {
 import { Child } from "./rpc.ts";
 import { type Store, startDurableStreams, startMosquitto, startRedis } from "./stores.ts";
 
-/** Why no goal asks of KeepAlive what it asks of WebSocket. */
+/** Why no goal requires of KeepAlive what it requires of WebSocket. */
 const KEEP_ALIVE =
   "By KeepAlive a message, or a batch, takes two requests, one up and one down: half of the floor by HTTP is the most that anything can have by it.";
 
@@ -33,10 +33,10 @@ const LIMIT = 90_000;
 const DEVICE = { websocket: "WebSocket", longlived: "LongLived", keepalive: "KeepAlive" } as const;
 type Transport = keyof typeof DEVICE;
 
-/** The way to a store, without what each contender has of its own. */
+/** The way to a store, without the specifics of each contender. */
 type Route = Way extends infer W ? (W extends Way ? Omit<W, "name" | "boxes"> : never) : never;
 
-/** A store as it is measured here; names say how durable what it acknowledges is. */
+/** A store as measured here; names state the durability of what it acknowledges. */
 interface Party {
   readonly name: string;
   readonly route: Route;
@@ -47,7 +47,7 @@ interface Kind {
   readonly boxes: number;
   readonly clients: number;
   readonly batch: number;
-  /** A message of a batch to each of as many mailboxes; else a batch goes into one. */
+  /** A message of a batch goes to each of as many mailboxes; otherwise a batch goes into one. */
   readonly spread?: boolean;
   readonly outstanding: number;
 }
@@ -99,7 +99,7 @@ interface Peers {
   readonly file: Store;
   readonly redis: Store;
   readonly mosquitto: Store;
-  /** Why its client is not there. */
+  /** Why its client is not available. */
   readonly mqtt: string | undefined;
 }
 
@@ -109,7 +109,7 @@ class Bench {
   readonly #edge: string;
   readonly #floor: string;
   readonly #peers: Peers;
-  /** Clients of the table that is being measured, by what they are connected to; figures of one party share them. */
+  /** Clients of the table being measured, by what they are connected to; figures of one party share them. */
   readonly #groups = new Map<string, { readonly id: number; readonly opening: Promise<void> }>();
   #last = 0;
 
@@ -238,7 +238,7 @@ class Bench {
       goals: [
         intact(own(figures)),
         ...ahead(figures, named(this.#device("websocket"), one).name, named(file, one).name),
-        // The platform itself is not ahead there: it waits for one disk write at a time.
+        // The platform itself is no faster there: it waits for one disk write at a time.
         ...[batch, spread].flatMap((kind) =>
           halfOf(figures, named(this.#device("websocket"), kind).name, named(floor, kind).name),
         ),
@@ -341,7 +341,7 @@ class Bench {
           outstanding,
           milliseconds: warm ? 100 : this.#quick ? 200 : 700,
           limit: LIMIT * boxes,
-          // Its requests, each on a connection of its own, may overtake each other.
+          // Its requests, each on its own connection, may overtake each other.
           ordered: route.kind !== "durable-streams" || outstanding === 1,
           take: route.kind !== "platform" && (takeAll || (rounds === 1 && !(boxes > 1 && batch > 1))),
         } satisfies Load);
@@ -421,7 +421,7 @@ class Bench {
   }
 }
 
-/** The product's own: what a peer loses is its figure's, not a goal here. */
+/** The product's own figures: what a peer loses is reported with its figure, and is not a goal here. */
 function own(figures: readonly Figure[]): Figure[] {
   return figures.filter(({ name }) => /^(device|engine|appended)/.test(name));
 }
@@ -450,7 +450,7 @@ function atMost(figures: readonly Figure[], name: string, most: number): Goal {
   };
 }
 
-/** Goals against a peer: none when the peer is not there. */
+/** Goals compared with a peer: none if the peer is not available. */
 function ahead(figures: readonly Figure[], name: string, other: string): Goal[] {
   return compared(figures, name, other, (ratio) => ratio > 1);
 }
@@ -466,14 +466,14 @@ function compared(figures: readonly Figure[], name: string, other: string, wins:
   return [{ text, met: ratio !== undefined && wins(ratio) }];
 }
 
-/** A goal against a floor. */
+/** A goal compared with a floor. */
 function halfOf(figures: readonly Figure[], name: string, floor: string): Goal[] {
   const ratio = figureOf(figures, name)?.against.find((one) => one.name === floor)?.ratio;
   const text = `${name} >= 0.5 of ${floor} (${ratio === undefined ? "not measured" : short(ratio)})`;
   return [{ text, met: ratio !== undefined && ratio >= 0.5 }];
 }
 
-/** The file system, by the number that the kernel gives its kind. */
+/** The file system, by its type number in the kernel. */
 function fileSystem(folder: string): string {
   const { type } = statfsSync(folder);
   const known: Readonly<Record<number, string>> = {

@@ -1,5 +1,5 @@
 /**
- * The clients of mailboxes and of their peers, in a process of their own: the bench itself, which is miniflare's parent,
+ * The clients of mailboxes and of their peers, in their own process: the bench itself, which is miniflare's parent,
  * only waits while they work.
  */
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,14 +14,14 @@ export interface Load {
   readonly batch: number;
   /** Whether a batch has a message for each of as many boxes, or all of it goes into one. */
   readonly spread: boolean;
-  /** Batches of each client that are under way at a time. */
+  /** Concurrent batches of each client. */
   readonly outstanding: number;
   readonly milliseconds: number;
-  /** Messages, over all: mailboxes have a quota. */
+  /** Messages in total: mailboxes have a quota. */
   readonly limit: number;
-  /** Whether the store promises the order in which a client sent. */
+  /** Whether the store guarantees the order in which a client sent. */
   readonly ordered: boolean;
-  /** Whether a reader takes all that was acknowledged, or its number is enough. */
+  /** Whether a reader takes everything acknowledged, or the count is enough. */
   readonly take: boolean;
 }
 
@@ -30,7 +30,7 @@ export interface Done {
   readonly milliseconds: number;
   readonly lost: number;
   readonly duplicated: number;
-  /** Rows written by appending, where the store counts them, and by appending and taking. */
+  /** Rows written by appending, if the store counts them, and by appending and taking. */
   readonly rows: { readonly appended: number; readonly taken: number } | undefined;
 }
 
@@ -48,7 +48,7 @@ serve({
     const opened: Client[] = [];
     for (let number = 0; number < clients; number += 1) opened.push(await openClient(way, number));
     groups.set(id, { clients: opened, boxes: way.boxes });
-    // Every box is there, and every client has a session to it.
+    // Every box exists, and every client has a session to it.
     const everywhere = Array.from({ length: way.boxes }, (_, box) => letter(0, 0, box, 1));
     for (const client of opened) await client.append(everywhere);
     const [first] = opened;
@@ -58,20 +58,20 @@ serve({
     await first?.empty();
   },
 
-  /** Has each client send batch after batch until the time is over, and looks whether all is there, and once. */
+  /** Has each client send batch after batch until time is up, and checks that everything arrived exactly once. */
   async load({ id, batch, spread, outstanding, milliseconds, limit, ordered, take }: Load): Promise<Done> {
     const { clients, boxes } = groupOf(id);
     runs += 1;
     const tally = new Tally(runs);
     const [first] = clients;
     if (first === undefined) throw new Error("there is no client");
-    // An object that was idle has been put to sleep: what waking it costs is not measured.
+    // An idle object has hibernated: the cost of waking it is not measured.
     await first.append(Array.from({ length: boxes }, (_, box) => tally.next(0, box)));
     const rows = await first.rows?.(0);
     let messages = 0;
     const began = performance.now();
     const loops = clients.flatMap((client, number) => {
-      // Each client begins with another box, so that they do not all write to the same one at a time.
+      // Each client starts with another box, so that they do not all write to the same one at once.
       let at = Math.floor((number * boxes) / clients.length);
       return Array.from({ length: outstanding }, async () => {
         while (performance.now() - began < milliseconds && messages + batch <= limit) {
@@ -114,7 +114,7 @@ serve({
     let lost = 0;
     let arrived: (text: string) => void = () => undefined;
     const stop = await client.watch((text) => arrived(text));
-    // Until the reader is there for sure.
+    // Until the reader is certainly connected.
     await sleep(100);
     const until = performance.now() + milliseconds;
     for (let number = 1; number <= count && performance.now() < until; number += 1) {
@@ -140,7 +140,7 @@ serve({
   },
 
   async close(id: number) {
-    // One that was skipped was never opened.
+    // A skipped one was never opened.
     for (const client of groups.get(id)?.clients ?? []) await client.close();
     groups.delete(id);
   },
@@ -154,7 +154,7 @@ async function verify(
 ): Promise<{ lost: number; duplicated: number }> {
   let lost = 0;
   let duplicated = 0;
-  // Messages that a reader was to take.
+  // Messages for a reader.
   let taken = 0;
   await eachBox(boxes, async (box) => {
     const sent = tally.sent(box);

@@ -71,7 +71,7 @@ console.log(`\n${seconds} s`);
 if (values.json !== undefined) {
   writeFileSync(values.json, `${JSON.stringify({ machine, quick: values.quick, seconds, sections }, undefined, 2)}\n`);
 }
-// Sockets that a peer keeps open must not keep the bench.
+// Sockets that a peer keeps open must not keep the bench running.
 process.exit(0);
 
 function versionOf(name: string): string {

@@ -1,4 +1,4 @@
-/** What others notice of a peer that holds a token and does its worst: their deliveries with the attack on and off in turn. */
+/** How a malicious token holder affects others: their deliveries with the attack alternately on and off. */
 import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -14,18 +14,18 @@ import { type Figure, quantile, type Section, short } from "./report.ts";
 import { Child } from "./rpc.ts";
 
 const MEBI = 1024 * 1024;
-/** Deliveries of a phase, and how often each pair sends. */
+/** Deliveries of a phase, and the interval of each pair. */
 const DELIVERIES = 10_000;
 const EVERY = 20;
-/** How many times delivery may take with the attack, or how many milliseconds longer if that is more. */
+/** How many times slower delivery may be during the attack, or how many milliseconds slower if that is more. */
 const TIMES = 3;
 const MORE = 50;
-/** Memory that the attack may cost, and what the folder may hold beside what waits. */
+/** Memory that the attack may cost, and what the folder may hold besides waiting messages. */
 const MEMORY = 200 * MEBI;
 const LEFT = MEBI;
-/** When what an attack has left behind is looked at. */
+/** When the remains of an attack are checked. */
 const AFTER = 60_000;
-/** Octets of a page of SQLite. */
+/** The size of a SQLite page in bytes. */
 const PAGE = 4096;
 const WAYS: readonly (readonly [TransportName, TransportName])[] = [
   ["websocket", "websocket"],
@@ -94,7 +94,7 @@ export async function malice(quick: boolean): Promise<Section> {
     await sleep(quick ? 10_000 : AFTER);
     const before = folderOctets(state);
     await edge.close();
-    // What the runtime leaves of objects that are gone is swept at the next start.
+    // What the runtime leaves of deleted objects is removed at the next start.
     edge = await startEdge([silent.name], options);
     await sleep(1000);
     await edge.close();
@@ -112,10 +112,10 @@ export async function malice(quick: boolean): Promise<Section> {
 interface Folder {
   readonly before: number;
   readonly after: number;
-  /** Octets that the messages which wait take. */
+  /** The size of waiting messages in bytes. */
   readonly octets: number;
   readonly mailboxes: number;
-  /** Octets that a mailbox with a message takes at the least. */
+  /** The minimum size of a mailbox with a message, in bytes. */
   readonly least: number;
 }
 
@@ -178,7 +178,7 @@ function section(phases: readonly Phase[], deeds: Deeds, folder: Folder): Sectio
   };
 }
 
-/** A relay that takes connections and says nothing. */
+/** A relay that accepts connections and stays silent. */
 async function silentRelay(): Promise<{ readonly name: string; close(): Promise<void> }> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -199,7 +199,7 @@ async function silentRelay(): Promise<{ readonly name: string; close(): Promise<
   };
 }
 
-/** Octets of a state folder, without the ballast that every edge keeps for a full disk. */
+/** The size of a state folder in bytes, without the ballast that every edge keeps for a full disk. */
 function folderOctets(folder: string): number {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name !== "ballast")
@@ -209,7 +209,7 @@ function folderOctets(folder: string): number {
     );
 }
 
-/** Octets of the database of a mailbox that holds a single message of one octet: what the platform takes for its tables. */
+/** The size of a mailbox database with a single message of one octet, mostly the platform's tables, in bytes. */
 async function leastMailbox(): Promise<number> {
   const state = mkdtempSync(join(tmpdir(), "grooveway-malice-"));
   try {
@@ -222,7 +222,7 @@ async function leastMailbox(): Promise<number> {
     await device.send("bob/pc", "x");
     await device.close();
     await edge.close();
-    // The next start folds the log.
+    // The next start checkpoints the log.
     await (await startEdge([], { state })).close();
     const folder = join(state, "do", "grooveway-Mailbox");
     const sizes = readdirSync(folder).map((name) => statSync(join(folder, name)).size);
@@ -233,8 +233,8 @@ async function leastMailbox(): Promise<number> {
 }
 
 /**
- * Octets that the tables of waiting messages take in the databases of mailboxes, in whole pages, beyond the one page that each
- * has in any case; and how many mailboxes there are. Of folded databases that nobody uses.
+ * The size of the tables of waiting messages in the mailbox databases, in bytes of whole pages beyond the one page that
+ * each has in any case; and the number of mailboxes. For checkpointed databases that are not in use.
  */
 function whatWaits(folder: string): { readonly octets: number; readonly mailboxes: number } {
   let octets = 0;

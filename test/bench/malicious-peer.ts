@@ -1,6 +1,6 @@
 /**
- * A malicious peer, in a process of its own: it holds one token, and does at once all that a token holder can try. A second
- * kind of stranger holds none. Every loop runs until it is stopped, and opens a new connection when the edge ends one.
+ * A malicious peer, in its own process: it holds one token, and does everything that a token holder can try at once. A
+ * second kind of attacker holds none. Every loop runs until stopped, and reconnects when the edge ends a connection.
  */
 import { randomBytes } from "node:crypto";
 import { request } from "node:http";
@@ -22,18 +22,18 @@ import { serve } from "./rpc.ts";
 
 export interface Attack {
   readonly edge: string;
-  /** Of `mallory/*`, with the scopes connect, receive and send:*. */
+  /** For `mallory/*`, with the scopes connect, receive and send:*. */
   readonly token: string;
-  /** Addresses of devices that the attack is to hurt. */
+  /** Addresses of devices that the attack targets. */
   readonly victims: readonly string[];
-  /** A relay that may be reached, takes TCP connections and says nothing. */
+  /** A reachable relay that accepts TCP connections and stays silent. */
   readonly silentRelay: string;
 }
 
-/** What the attack has done, by the name of the loop. */
+/** What the attack has done, by name of the loop. */
 export type Deeds = Readonly<Record<string, number>>;
 
-/** Octets of the longest message, and one more. */
+/** Octets of the longest message, plus one. */
 const TOO_LONG = 16 * 1024 * 1024 + 1;
 const IDENTITY = "mallory";
 const TRANSPORTS = ["websocket", "longlived", "keepalive", "polling"] as const satisfies TransportName[];
@@ -43,7 +43,7 @@ let deeds: Record<string, number> = {};
 let loops: Promise<unknown>[] = [];
 let count = 0;
 
-/** An SSTP client that does what it is told, and reads only when it likes. */
+/** A scripted SSTP client that reads only when told to. */
 class Peer {
   readonly engine: Connection;
   readonly #transport: Transport;
@@ -80,7 +80,7 @@ class Peer {
     return this.engine.closed !== undefined || this.#transport.lost !== undefined;
   }
 
-  /** Whether an event comes before the connection ends, within five seconds. */
+  /** Whether an event arrives before the connection ends, within five seconds. */
   event(look: (event: ConnectionEvent) => boolean): Promise<boolean> {
     return new Promise((resolve) => {
       const timer = setTimeout(() => resolve(false), 5000);
@@ -129,7 +129,7 @@ class Peer {
     this.engine.endMessage(sessionId);
   }
 
-  /** Resolves when more may be written, or the loops are to stop. */
+  /** Resolves when more may be written, or when the loops must stop. */
   async flush(): Promise<void> {
     const blocks = this.engine.output(performance.now());
     if (blocks.length === 0 || this.over) return;
@@ -180,7 +180,7 @@ function id(): string {
   return `m${count}`;
 }
 
-/** Opens a connection again and again, and misuses it until the edge has enough. */
+/** Repeatedly opens a connection and misuses it until the edge ends it. */
 async function misuse(
   attack: Attack,
   deed: string,
@@ -196,13 +196,13 @@ async function misuse(
         peer.close();
       }
     } catch {
-      // The connection was closed in the middle of something: the next one begins.
+      // The connection was closed midway: the next one starts.
     }
     await pause(200);
   }
 }
 
-/** A request of somebody without a token, that hits nothing. */
+/** A request without a token, for an unknown connection. */
 function miss(edge: string): Promise<void> {
   const target = formatTarget({
     encapsulation: "KeepAlive",
@@ -220,7 +220,7 @@ function miss(edge: string): Promise<void> {
   });
 }
 
-/** Each is one way to be a nuisance. */
+/** Each is one kind of abuse. */
 function attacks(attack: Attack): Promise<unknown>[] {
   const { victims, silentRelay, edge } = attack;
   const run = (deed: string, transport: TransportName, use: (peer: Peer) => Promise<void>) =>
@@ -240,7 +240,7 @@ function attacks(attack: Attack): Promise<unknown>[] {
         await pause(50);
       }
     }),
-    // One device reads nothing, and another sends to it what is not stored.
+    // One device reads nothing, and another sends it messages that are not stored.
     run("slow", "websocket", async (peer) => {
       peer.reading = false;
       await pause(1000);
@@ -344,7 +344,7 @@ function attacks(attack: Attack): Promise<unknown>[] {
           const peer = await Peer.open(attack, transport, `churn-${transport}`).catch(() => undefined);
           if (peer !== undefined) did(`connections by ${transport}`);
           peer?.close();
-          // Nobody, who never says who it is.
+          // A client without a token that never identifies itself.
           const stranger = openTransport({ transport, relay: new URL(edge).hostname, edge });
           await Promise.race([stranger.established.catch(() => undefined), pause(1000)]);
           stranger.close();
@@ -359,16 +359,16 @@ function attacks(attack: Attack): Promise<unknown>[] {
 }
 
 serve({
-  /** Begins the attack. */
+  /** Starts the attack. */
   begin(attack: Attack) {
-    // Attackers have machines of their own: what theirs costs must not be taken for what the edge costs others.
+    // Attackers have machines of their own: their cost must not be counted as the edge's cost to others.
     setPriority(constants.priority.PRIORITY_LOW);
     stopping = new AbortController();
     deeds = {};
     loops = attacks(attack);
   },
 
-  /** Ends it; what it has done. */
+  /** Ends the attack; returns what it has done. */
   async end(): Promise<Deeds> {
     stopping.abort();
     await Promise.race([Promise.all(loops), sleep(5000)]);

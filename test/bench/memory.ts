@@ -1,4 +1,4 @@
-/** How much the edge holds for a relay that reads slowly while its device would send half a gigabyte at once. */
+/** How much the edge buffers for a slowly reading relay whose device would send half a gigabyte at once. */
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 import type { Received } from "./blocks.ts";
 import { type Running, residentOctets, startEdge, startMinimalWorker } from "./edges.ts";
@@ -12,7 +12,7 @@ const RATE = 1e6;
 const LIMIT = 256;
 const MEBI = 1024 * 1024;
 
-/** What one workerd has done. */
+/** The activity of one workerd. */
 interface Watched {
   readonly name: string;
   readonly way: Way;
@@ -22,7 +22,7 @@ interface Watched {
   most: number;
 }
 
-/** All at the same time, since nothing here is short of a processor. */
+/** All concurrently, since nothing here is short of CPU. */
 export async function memory(quick: boolean): Promise<Section> {
   const far = new Child("far.ts");
   const near = new Child("near.ts");

@@ -1,15 +1,15 @@
 /**
- * The floor of the edge's throughput: a worker that does nothing but copy between one HTTP body and one TCP socket.
+ * The floor of the edge's throughput: a worker that only copies between one HTTP body and one TCP socket.
  *
  *   POST /pipe, /loop            the body goes to the socket
- *   GET /pipe, /loop ?command=   the octets of the command go to the socket, and what it answers is the body
+ *   GET /pipe, /loop ?command=   the octets of the command go to the socket, and its answer is the body
  */
 import { connect } from "cloudflare:sockets";
 
 interface Env {
   /** `host:port` of the far side. */
   readonly TARGET: string;
-  /** Content-Length of the answers, the greatest that LongLived has. */
+  /** Content-Length of the answers, the largest that LongLived allows. */
   readonly LENGTH: string;
 }
 
@@ -17,7 +17,7 @@ interface Context {
   waitUntil(promise: Promise<unknown>): void;
 }
 
-/** As much as the edge reads at a time. */
+/** The size of the edge's own reads. */
 const READ_SIZE = 256 * 1024;
 
 export default {
@@ -33,7 +33,7 @@ export default {
     await writer.write(octetsOf(url.searchParams.get("command") ?? ""));
     writer.releaseLock();
     const { readable, writable } = new FixedLengthStream(Number(env.LENGTH));
-    // The client goes away in the middle of the body: that is how a round ends.
+    // The client disconnects in the middle of the body: this ends a round.
     context.waitUntil(copy(socket.readable, writable).catch(() => undefined));
     return new Response(readable);
   },

@@ -1,8 +1,8 @@
 /**
- * The near side, a process of its own: what stands in front of the edge.
+ * The near side, in its own process: what is in front of the edge.
  *
  * Client and far side must not share an event loop: bare TCP between two ends of one loop would be slower than between
- * two processes, which the tunnels have in any case, and every ratio to it would flatter them. The bench itself, which
+ * two processes, which the tunnels have in any case, and every ratio to it would be flattering. The bench itself, which
  * is miniflare's parent, only waits while these two work, so that two cores are left to three processes.
  */
 import { randomBytes } from "node:crypto";
@@ -15,10 +15,10 @@ import { serve } from "./rpc.ts";
 /** Octets of the messages whose round trip is measured. */
 export const MESSAGE = 100;
 
-/** A message that has not come back after this is lost. */
+/** A message that has not returned after this time is lost. */
 const PATIENCE = 10_000;
 
-/** What round trips were like. */
+/** The results of round trips. */
 export interface Trips {
   /** Milliseconds of each. */
   readonly samples: readonly number[];
@@ -26,7 +26,7 @@ export interface Trips {
   readonly duplicated: number;
 }
 
-/** Sends a message; what comes back is told to the callback that it was made with. */
+/** Sends a message; the callback given at creation gets what returns. */
 interface Ping {
   send(message: Uint8Array): void;
   close(): void;
@@ -34,7 +34,7 @@ interface Ping {
 
 interface Pinging {
   ping: Ping;
-  /** The number of a message that came back. */
+  /** The number of a returned message. */
   back: (number: number) => void;
   sent: number;
 }
@@ -51,7 +51,7 @@ serve({
     return pour(line.write, size, milliseconds, line.lost);
   },
 
-  /** Has blocks sent down; resolves when the last is there. */
+  /** Requests blocks down; resolves when the last has arrived. */
   async down({ way, id, size, milliseconds }: { way: Way; id: number; size: number; milliseconds: number }) {
     const receiver = new Receiver();
     const line = await new Promise<Line>((resolve, reject) => {
@@ -72,7 +72,7 @@ serve({
     return receiver.result() satisfies Received;
   },
 
-  /** Begins to push `size` octets to a sink that reads `rate` octets a second, and returns at once. */
+  /** Starts to push `size` octets to a sink that reads `rate` octets a second, and returns at once. */
   async push({ way, id, size, rate }: { way: Way; id: number; size: number; rate: number }) {
     const line = await openLine(way, formatCommand({ wish: "sink", id, rate }), () => undefined);
     lines.set(id, line);
@@ -125,13 +125,13 @@ serve({
     const pinging = pingingOf(id);
     const client = await engineClient(port, (text) => pinging.back(Number.parseInt(text, 10)));
     pinging.ping = {
-      // As text, which long-polling carries as it is: octets would be put in base64.
+      // As text, which long-polling carries unchanged: binary would be encoded in base64.
       send: (message) => client.send(String(Buffer.from(message).readUInt32LE(0)).padStart(MESSAGE, "0")),
       close: () => client.close(),
     };
   },
 
-  /** Sends one message after another, each when the one before is back, until there are `count` or the time is over. */
+  /** Sends one message at a time, until there are `count` or time is up. */
   async ping({ id, count, milliseconds }: { id: number; count: number; milliseconds: number }): Promise<Trips> {
     const pinging = pingingOf(id);
     const samples: number[] = [];

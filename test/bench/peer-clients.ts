@@ -8,13 +8,13 @@ import { PEERS } from "./peers.ts";
 import { type Reply, Resp } from "./resp.ts";
 
 /**
- * Durable Streams over plain HTTP with connections that are kept. Streams of JSON, whose batch is an array. One that is
- * emptied is deleted, and another takes its place.
+ * Durable Streams over plain HTTP on kept-alive connections. Streams of JSON, whose batch is an array. An emptied one
+ * is deleted and replaced.
  */
 export async function openStreams(way: Extract<Way, { kind: "durable-streams" }>, number: number): Promise<Client> {
   const agent = agentOf(16);
   const json = { "Content-Type": "application/json" };
-  // The first client makes the streams and removes them; all of them write there.
+  // The first client creates and removes the streams; all of them write there.
   const urlOf = (box: number) => `${way.url}/${way.name}-${box}`;
   const call = async (method: string, url: string, body?: Buffer) => {
     const answer = await ask(agent, method, url, method === "GET" ? {} : json, body);
@@ -95,7 +95,7 @@ async function watchEvents(url: string, give: (text: string) => void): Promise<(
   };
 }
 
-/** Redis streams: a batch is pipelined, each box a stream. */
+/** Redis streams: a batch is pipelined, each box is a stream. */
 export async function openRedis(way: Extract<Way, { kind: "redis" }>): Promise<Client> {
   const redis = await Resp.connect(way.port);
   const keyOf = (box: number) => `${way.name}-${box}`;
@@ -139,7 +139,7 @@ function entriesOf(reply: Reply | undefined): { readonly id: string; readonly te
   });
 }
 
-// What is used of mqtt. Its types are not installed with the product.
+// The part of mqtt used here. Its types are not installed with the product.
 
 interface MqttClient {
   publishAsync(topic: string, message: string, options: { qos: 1 }): Promise<unknown>;
@@ -156,7 +156,7 @@ interface MqttModule {
   connect(url: string, options: { clientId: string; clean: boolean; reconnectPeriod: number }): MqttClient;
 }
 
-/** MQTT: each box is a topic, for which a session that outlives its connection has subscribed with QoS 1. */
+/** MQTT: each box is a topic, to which a persistent session has subscribed with QoS 1. */
 export async function openMqtt(way: Extract<Way, { kind: "mqtt" }>, number: number): Promise<Client> {
   const mqtt = createRequire(`${PEERS}package.json`)("mqtt") as MqttModule;
   const url = `mqtt://127.0.0.1:${way.port}`;
@@ -167,13 +167,13 @@ export async function openMqtt(way: Extract<Way, { kind: "mqtt" }>, number: numb
     await session.subscribeAsync(topicOf(box), { qos: 1 });
     return session;
   };
-  // The first client makes the sessions.
+  // The first client creates the sessions.
   await eachBox(number === 0 ? way.boxes : 0, async (box) => (await subscribe(box)).endAsync());
   const sender = await mqtt.connectAsync(url, options(`sender${number}`, true));
   return {
     append: (letters) =>
       Promise.all(letters.map(({ box, text }) => sender.publishAsync(topicOf(box), text, { qos: 1 }))),
-    // What the broker keeps for a session it gives only to that session.
+    // The broker delivers what it keeps for a session only to that session.
     count: () => Promise.resolve(undefined),
     async take(box, count, give) {
       const session = mqtt.connect(url, options(`box${box}`, false));
@@ -185,7 +185,7 @@ export async function openMqtt(way: Extract<Way, { kind: "mqtt" }>, number: numb
           taken += 1;
           idle.refresh();
           if (taken !== count) return;
-          // The last acknowledgement is yet to be sent, and one too many yet to come.
+          // The last acknowledgement has yet to be sent, and a surplus message has yet to arrive.
           clearTimeout(idle);
           setTimeout(resolve, 20);
         });
@@ -197,7 +197,7 @@ export async function openMqtt(way: Extract<Way, { kind: "mqtt" }>, number: numb
       session.on("message", (_topic, payload) => give(payload.toString()));
       return () => void session.endAsync();
     },
-    // It was emptied by taking.
+    // Taking has emptied it.
     empty: () => Promise.resolve(),
     close: () => sender.endAsync(),
   };

@@ -1,6 +1,6 @@
 /**
  * The peers that the bench measures beside the product, pinned. They live in `.peers/` at the top of the repository,
- * out of git, put there by the first run; the product depends on none of them. One that cannot be had is skipped.
+ * outside git, installed by the first run; the product depends on none of them. An unavailable one is skipped.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -25,13 +25,13 @@ const PACKAGES = {
 } as const;
 type PackageName = keyof typeof PACKAGES;
 
-/** Installs the npm peers if they are not there. Gives the reason when that fails. */
+/** Installs missing npm peers. Returns the reason when that fails. */
 export async function installPackages(): Promise<string | undefined> {
   const names = Object.keys(PACKAGES) as PackageName[];
   if (names.every((name) => installed(name) === PACKAGES[name])) return undefined;
   try {
     mkdirSync(FOLDER, { recursive: true });
-    // Without a manifest of its own npm would look for one further up, and change the product's.
+    // Without its own manifest npm would find one further up, and change the product's.
     if (!existsSync(`${FOLDER}package.json`)) writeFileSync(`${FOLDER}package.json`, '{ "private": true }\n');
     const wanted = names.map((name) => `${name}@${PACKAGES[name]}`);
     await run("npm", ["install", "--prefix", FOLDER, "--save-exact", "--no-audit", "--no-fund", ...wanted], {
@@ -85,7 +85,7 @@ export async function startHttptunnel(target: number): Promise<Peer> {
   ]);
 }
 
-/** Debian's package: the machine's own if it has it, else unpacked into the folder, which needs no rights. */
+/** Debian's package: the machine's own if installed, otherwise unpacked into the folder, which needs no privileges. */
 async function httptunnelPrograms(): Promise<{ readonly hts: string; readonly htc: string } | string> {
   const there = (folder: string) => existsSync(`${folder}hts`) && existsSync(`${folder}htc`);
   const own = `${FOLDER}httptunnel/usr/bin/`;
@@ -123,7 +123,7 @@ async function startPair(
     started.push(child);
   };
   start(server);
-  // httptunnel's server takes a connection for a tunnel: it must not be tried out, only given time.
+  // httptunnel's server takes any connection for a tunnel: it must not be probed, only given time.
   if (name.startsWith("httptunnel")) await pause(500);
   else await listening(middle);
   start(client);
@@ -165,7 +165,7 @@ function oneLine(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).split("\n").slice(0, 2).join(" ").slice(0, 160);
 }
 
-// What is used of engine.io. Its types are not installed with the product.
+// The part of engine.io used here. Its types are not installed with the product.
 
 interface EngineSocket {
   on(event: "message", listener: (data: string) => void): void;
@@ -185,7 +185,7 @@ interface EngineClientModule {
 
 const requirePeer = createRequire(`${FOLDER}package.json`);
 
-/** Starts engine.io's server, long-polling only, which sends every message back. Gives its port. */
+/** Starts engine.io's server, long-polling only, which echoes every message. Returns its port. */
 export async function engineServer(): Promise<number> {
   const { attach } = requirePeer("engine.io") as EngineServerModule;
   const http = createHttpServer();
@@ -202,7 +202,7 @@ export async function engineClient(port: number, take: (text: string) => void): 
   const { Socket } = requirePeer("engine.io-client") as EngineClientModule;
   const socket = new Socket(`http://127.0.0.1:${port}`, {
     transports: ["polling"],
-    // Its best case, and the product's: TCP connections are kept from one request to the next.
+    // Its best case, as for the product: TCP connections are kept alive between requests.
     agent: new Agent({ keepAlive: true }),
   });
   await new Promise<void>((resolve, reject) => {

@@ -1,10 +1,10 @@
 /**
- * The floor of mailboxes: a worker with one kind of object, which writes each request or WebSocket message as one row and
- * answers. The output gate keeps the answer back until the row is durable, as it does for the edge.
+ * The floor of mailboxes: a worker with one kind of object, which writes each request or WebSocket message as one row
+ * and answers. The output gate holds the answer until the row is durable, as it does for the edge.
  *
- *   POST /name      a row with the body
- *   GET /name       how many octets the rows have, DELETE removes them
- *   GET /name with an upgrade: each message is a row and is answered; ?reader: is sent each message that comes in
+ *   POST /name      stores the body as a row
+ *   GET /name       returns the total octets of the rows, DELETE removes them
+ *   GET /name with an upgrade: each message is a row and is answered; ?reader: is sent each message that arrives
  */
 import { DurableObject } from "cloudflare:workers";
 

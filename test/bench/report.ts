@@ -1,11 +1,11 @@
-/** Figures, and the table that a person reads. */
+/** Figures, and their table. */
 
-/** What one contender did in one round. */
+/** The result of one contender in one round. */
 export interface Round {
   readonly value: number;
-  /** Milliseconds of single events, where there are any: their p99 is shown. */
+  /** Milliseconds of single events, if any: their p99 is shown. */
   readonly samples?: readonly number[];
-  /** Octets, commands, messages: what `value` was measured with. */
+  /** Octets, commands or messages that `value` was measured with. */
   readonly count: number;
   readonly lost: number;
   readonly duplicated: number;
@@ -14,11 +14,11 @@ export interface Round {
 /** Something measured: a figure of the product, a floor or a peer. */
 export interface Contender {
   readonly name: string;
-  /** The floors and peers that it stands beside, by name. */
+  /** The floors and peers it is compared with, by name. */
   readonly against: readonly string[];
   /** Runs one round. `warm`: a short one that does not count. */
   round(warm: boolean): Promise<Round>;
-  /** Not to be had here, and why. */
+  /** Why it is not available here. */
   readonly skipped?: string | undefined;
 }
 
@@ -51,7 +51,7 @@ export interface Section {
 }
 
 /**
- * Runs contenders in turn, A B C A B C, after a round to warm up: what else the machine does in the meantime meets all
+ * Runs contenders in turn, A B C A B C, after a warm-up round: other load on the machine affects all
  * of them. Ratios are taken within a round, and their median is shown.
  */
 export async function alternate(
@@ -108,7 +108,7 @@ export function figureOf(figures: readonly Figure[], name: string): Figure | und
   return figures.find((figure) => figure.name === name);
 }
 
-/** Whether everything came, and once: no figure is worth anything otherwise. */
+/** Whether everything arrived exactly once: otherwise no figure is valid. */
 export function intact(figures: readonly Figure[]): Goal {
   const own = figures.filter(({ missing }) => missing === undefined || missing.startsWith("FAILED"));
   const failed = own.filter(({ missing, lost, duplicated }) => missing !== undefined || lost > 0 || duplicated > 0);
@@ -118,7 +118,7 @@ export function intact(figures: readonly Figure[]): Goal {
   };
 }
 
-/** Three significant digits, and no more before the point than there are. */
+/** Three significant digits, and no more before the decimal point than there are. */
 export function short(value: number): string {
   if (value === 0 || !Number.isFinite(value)) return String(value);
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
@@ -156,7 +156,7 @@ export function print(section: Section): void {
   for (const goal of goals) console.log(`  goal ${goal.text}: ${goal.met ? "met" : "NOT met"}`);
 }
 
-/** Shows a person who waits what is being measured. */
+/** Shows the user what is being measured. */
 function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\x1b[2K\r${text}`);
 }

@@ -1,4 +1,4 @@
-/** As much of Redis' protocol as the bench needs: commands that are answered in the order in which they were sent. */
+/** The part of Redis' protocol that the bench needs: commands answered in the order in which they were sent. */
 import { connect, type Socket } from "node:net";
 
 export type Reply = string | number | null | readonly Reply[];
@@ -8,12 +8,12 @@ export class Resp {
   #held = "";
   #at = 0;
   #waiting: { readonly resolve: (reply: Reply) => void; readonly reject: (error: Error) => void }[] = [];
-  /** Commands of this turn, which go in one write. */
+  /** Commands of this turn, sent in one write. */
   #unsent = "";
 
   private constructor(socket: Socket) {
     this.#socket = socket;
-    // All that the bench sends and is sent is ASCII.
+    // Everything that the bench sends and receives is ASCII.
     socket.setEncoding("latin1");
     socket.on("data", (text: string) => this.#take(text));
     socket.on("error", () => undefined);
@@ -66,7 +66,7 @@ export class Resp {
     for (const tell of done) tell();
   }
 
-  /** The reply at the place where reading is; undefined when it is not there whole. */
+  /** The reply at the read position; undefined if it is incomplete. */
   #reply(): Reply | Error | undefined {
     const end = this.#held.indexOf("\r\n", this.#at);
     if (end < 0) return undefined;

@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-/** What a child can be asked for. */
+/** The methods of a child. */
 export type Handlers = Readonly<Record<string, (argument: never) => unknown>>;
 
 interface Call {
@@ -17,7 +17,7 @@ interface Answer {
   readonly error?: string;
 }
 
-/** Answers the parent's calls until it is gone. */
+/** Answers the parent's calls until the parent is gone. */
 export function serve(handlers: Handlers): void {
   process.on("message", async ({ id, name, argument }: Call) => {
     const answer = (rest: Omit<Answer, "id">) => process.send?.({ id, ...rest } satisfies Answer);
@@ -36,10 +36,10 @@ export class Child {
   readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   #last = 0;
 
-  /** @param file beside this one */
+  /** @param file in this folder */
   constructor(file: string) {
     const execArgv = ["--disable-warning=ExperimentalWarning"];
-    // For whoever looks for what limits a figure: the children write their profiles to this folder.
+    // To find what limits a figure: the children write their profiles to this folder.
     if (process.env.BENCH_CPU_PROF) execArgv.push("--cpu-prof", `--cpu-prof-dir=${process.env.BENCH_CPU_PROF}`);
     this.#process = fork(fileURLToPath(new URL(file, import.meta.url)), [], { execArgv });
     this.#process.on("message", ({ id, result, error }: Answer) => {

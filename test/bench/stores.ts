@@ -1,4 +1,4 @@
-/** Starts the peers of mailboxes: stores that take messages and keep them for a reader. */
+/** Starts the peers of mailboxes: stores that accept messages and keep them for a reader. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ export type Store =
 /** @param folder for its data */
 export async function startRedis(folder: string): Promise<Store> {
   const name = "redis 7.0 streams";
-  // redis-server is a name for a program of redis-tools.
+  // redis-server is a name for a program in redis-tools.
   const packages = ["redis-server", "redis-tools", "libatomic1", "libjemalloc2", "liblzf1"];
   const program = await debianProgram(join(PEERS, "redis"), packages, "usr/bin/redis-server");
   if (typeof program === "string") return { name, skipped: program };
@@ -37,7 +37,7 @@ export async function startMosquitto(folder: string): Promise<Store> {
     "persistence true",
     `persistence_location ${folder}/`,
     "autosave_interval 1",
-    // By default it drops what is beyond 1000 for a session, and sends only 20 at a time.
+    // By default it drops messages beyond 1000 per session, and sends only 20 at a time.
     "max_queued_messages 0",
     "max_inflight_messages 0",
     "set_tcp_nodelay true",
@@ -48,7 +48,7 @@ export async function startMosquitto(folder: string): Promise<Store> {
   return startProgram(name, port, program, ["-c", join(folder, "mosquitto.conf")]);
 }
 
-/** @param folder for its data; without it all is in memory */
+/** @param folder for its data; without it everything is in memory */
 export async function startDurableStreams(missing: string | undefined, folder?: string): Promise<Store> {
   const name = `durable-streams 0.3.7, ${folder === undefined ? "memory" : "file"}`;
   if (missing !== undefined) return { name, skipped: missing };

@@ -1,9 +1,9 @@
-/** @durable-streams/server, in a process of its own. */
+/** @durable-streams/server, in its own process. */
 import { createRequire } from "node:module";
 import { PEERS } from "./peers.ts";
 import { serve } from "./rpc.ts";
 
-// What is used of it. Its types are not installed with the product.
+// The part used here. Its types are not installed with the product.
 interface ServerModule {
   readonly DurableStreamTestServer: new (options: {
     port: number;
@@ -15,15 +15,15 @@ interface ServerModule {
 
 const requirePeer = createRequire(`${PEERS}package.json`);
 
-// It tells of each request that goes away while it is held, which is how a round ends. What fails has a status.
+// It logs each request that is closed while held, which is how a round ends. A failure has a status.
 console.info = () => undefined;
 console.error = () => undefined;
 
 serve({
-  /** Its own name for itself is a test server; it is the one that the package has. */
+  /** It calls itself a test server; it is the only one in the package. */
   listen({ folder }: { folder?: string }) {
     const { DurableStreamTestServer } = requirePeer("@durable-streams/server") as ServerModule;
-    // Compression costs it time and brings nothing on one machine.
+    // Compression costs it time and gains nothing on one machine.
     const options = { port: 0, host: "127.0.0.1", compression: false };
     return new DurableStreamTestServer(folder === undefined ? options : { ...options, dataDir: folder }).start();
   },

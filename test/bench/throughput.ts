@@ -1,4 +1,4 @@
-/** Octets through each encapsulation, up and down, beside bare TCP, a worker that only copies, and the peers. */
+/** Octets through each encapsulation, up and down, compared with bare TCP, a worker that only copies, and the peers. */
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 import { BLOCK, type Received } from "./blocks.ts";
 import { startEdge, startMinimalWorker } from "./edges.ts";
@@ -17,7 +17,7 @@ import {
 } from "./report.ts";
 import { Child } from "./rpc.ts";
 
-/** What a round carries: up to so many octets, for at most so long; then what is under way still counts. */
+/** The size of a round: at most this many octets, for at most this long; what is then in flight still counts. */
 interface Load {
   readonly size: number;
   readonly milliseconds: number;
@@ -28,7 +28,7 @@ const FAST: Load = { size: 400e6, milliseconds: 2_500 };
 const SLOW: Load = { size: 400e6, milliseconds: 1_500 };
 const QUICK: Load = { size: 150e6, milliseconds: 700 };
 
-/** A round that is not over by then has lost something. */
+/** A round that takes longer has lost something. */
 const PATIENCE = 30_000;
 
 const FLOORS = ["bare TCP", "worker, pipeTo", "worker, BYOB loop"];
@@ -104,7 +104,7 @@ function waysOf(
     },
     { name: "KeepAlive, device", way: device("keepalive"), load: SLOW, against: ["bare TCP", ...PEERS] },
     { name: "Polling, device", way: device("polling"), load: SLOW, against: ["bare TCP", ...PEERS] },
-    // The peers' clients are programs with a TCP entrance, as they are used: a hop more than a library has.
+    // The peers' clients are programs with a TCP entrance, as they are used: one hop more than a library has.
     ...peers.map(
       (peer): NamedWay =>
         "skipped" in peer
@@ -141,7 +141,7 @@ function contender(
   };
 }
 
-/** What the receiver did not see of blocks that were written is lost, too. */
+/** Written blocks that the receiver did not see are lost, too. */
 function roundOf(received: Received, written?: number): Round {
   const { rate, octets, blocks, lost, duplicated, whole } = received;
   const tail = written === undefined ? (whole ? 0 : 1) : Math.max(0, written - blocks - lost + duplicated);

@@ -1,4 +1,4 @@
-/** Devices that throw messages at the bouncer and count what comes back, a process of their own. */
+/** Devices that send messages to the bouncer and count what returns, in their own process. */
 import { openTransport, type Transport, type TransportName } from "../../src/device/index.ts";
 import {
   accountURL,
@@ -11,7 +11,7 @@ import {
 } from "../../src/sstp/index.ts";
 import { serve } from "./rpc.ts";
 
-/** How a thrower reaches the bouncer: itself by TCP, by a forwarder, or as a device of an edge that has a link to it. */
+/** How a thrower reaches the bouncer: directly by TCP, by a forwarder, or as a device of an edge linked to it. */
 export interface Throw {
   readonly id: number;
   readonly transport: TransportName;
@@ -29,7 +29,7 @@ export interface Thrown {
   readonly returned: number;
   readonly lost: number;
   readonly duplicated: number;
-  /** Milliseconds of each round trip, when they went one by one. */
+  /** Milliseconds of each round trip, when they were sent one at a time. */
   readonly samples: readonly number[];
 }
 
@@ -70,7 +70,7 @@ class Thrower {
     void this.#read(() => this.#engine.attach({ accountURL: accountURL(address) }));
   }
 
-  /** Throws so many, with at most `window` of them under way. */
+  /** Sends this many, with at most `window` of them outstanding. */
   async throw(count: number, window: number): Promise<Thrown> {
     this.#returned = new Set();
     this.#duplicated = 0;
@@ -106,7 +106,7 @@ class Thrower {
     this.#next += 1;
   }
 
-  /** Waits for something to come back. False when nothing does. */
+  /** Waits for something to return. False if nothing does. */
   #back(): Promise<boolean> {
     return new Promise((resolve) => {
       const late = setTimeout(() => resolve(false), PATIENCE);

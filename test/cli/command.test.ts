@@ -1,4 +1,4 @@
-/** The command from the outside. */
+/** The command as a process. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { readdir, readFile, writeFile } from "node:fs/promises";
@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { folder, relayAndEdge, run, start, takenPort } from "./support.ts";
 
-test("help: the command and each subcommand show what they take, with an example", async (context) => {
+test("help: the command and each subcommand show their options and an example", async (context) => {
   const whole = await run(context, ["--help"]);
   assert.equal(whole.code, 0);
   for (const name of ["start", "relay", "edge", "token", "send", "recv"]) {
@@ -19,7 +19,7 @@ test("help: the command and each subcommand show what they take, with an example
   }
 });
 
-test("usage errors: one line that says what is wrong, exit code 2", async (context) => {
+test("usage errors print one line and exit with 2", async (context) => {
   const cases: [readonly string[], RegExp][] = [
     [["fly"], /there is no command fly;/],
     [["sned"], /there is no command sned, did you mean send\?;/],
@@ -71,7 +71,7 @@ test("usage errors: one line that says what is wrong, exit code 2", async (conte
   }
 });
 
-test("an option that cannot be used beside --keys ends the command", async (context) => {
+test("an option that conflicts with --keys is a usage error", async (context) => {
   const keys = join(await folder(context), "keys.json");
   const made = await run(context, ["token", "keygen", "--out", `${keys}.private`]);
   await writeFile(keys, made.stdout);
@@ -88,7 +88,7 @@ test("an option that cannot be used beside --keys ends the command", async (cont
   }
 });
 
-test("errors at run time: one line, a code, its exit code", async (context) => {
+test("runtime errors print one line with a code and exit with its status", async (context) => {
   const port = await takenPort(context);
   const out = await folder(context);
   await writeFile(
@@ -151,7 +151,7 @@ test("errors at run time: one line, a code, its exit code", async (context) => {
   }
 });
 
-test("start --once: the file goes the whole way, and the exit code says so", async (context) => {
+test("start --once transfers the file end to end and reports the result in its exit code", async (context) => {
   const { code, stdout } = await run(context, [
     "start",
     "--once",
@@ -169,7 +169,7 @@ test("start --once: the file goes the whole way, and the exit code says so", asy
   assert.equal(received, sent);
 });
 
-test("start: stays up after the transfer, shows what to type, and that works; an interrupt ends it with 0", async (context) => {
+test("start keeps running after the transfer and prints commands that work; SIGINT ends it with 0", async (context) => {
   const running = start(context, ["start", "--port", "0", "--relay-port", "0"]);
   const [, send = "", receive = ""] = await running.line(
     /grooveway -- send (.*)\n.*grooveway -- recv (.*)\n[\s\S]*Ctrl-C/,
@@ -186,7 +186,7 @@ test("start: stays up after the transfer, shows what to type, and that works; an
   assert.equal((await running.finished).code, 0);
 });
 
-test("send and recv: the recipient comes later; names, standard input, JSON, several parts", async (context) => {
+test("send and recv: the recipient may come later; names, standard input, JSON and several parts work", async (context) => {
   const way = await relayAndEdge(context);
   const out = await folder(context);
   const big = randomBytes(3 * 1024 * 1024 + 17);
@@ -235,7 +235,7 @@ test("send and recv: the recipient comes later; names, standard input, JSON, sev
   assert.equal(await readFile(join(inbox, "etc", "x"), "utf8"), "");
 });
 
-test("relay --store: what waits survives the relay; without it the relay says that it forgets", async (context) => {
+test("relay --store keeps waiting messages across a restart; without it the relay warns that they are lost", async (context) => {
   const out = await folder(context);
   const store = join(out, "relay.db");
   const first = start(context, ["relay", "--port", "0", "--store", store]);
@@ -256,7 +256,7 @@ test("relay --store: what waits survives the relay; without it the relay says th
   await forgetful.line(/it forgets what waits when it stops: give --store FILE/);
 });
 
-test("a refusal by the edge is told with its reason", async (context) => {
+test("a refusal by the edge is reported with its reason", async (context) => {
   const edge = start(context, ["edge", "--port", "0", "--dev"]);
   const [, url = ""] = await edge.line(/edge listens on (\S+)\nit is for development: .*\nit forgets its mailboxes/);
   const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "relay.example.com", "--as", "a/b"]);
@@ -264,7 +264,7 @@ test("a refusal by the edge is told with its reason", async (context) => {
   assert.match(stderr, /RelayNotAllowed/);
 });
 
-test("edge: without --dev no relay of this machine is dialled, with it the edge says what it is", async (context) => {
+test("edge dials relays on this machine only with --dev, and then says so", async (context) => {
   const at = await folder(context);
   const [key, keys] = [join(at, "key.json"), join(at, "keys.json")];
   const made = await run(context, ["token", "keygen", "--out", key]);

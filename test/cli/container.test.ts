@@ -1,6 +1,6 @@
 /**
- * The command as somebody tries it in a container: a user without a name or a home, an empty environment, a file system
- * that is read-only but for one small disk. Each command works there, or says what to change.
+ * The command as run in a container: a user without a name or home, an empty environment, and a file system that is
+ * read-only except for one small disk. Each command works there, or says what to change.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
@@ -21,7 +21,7 @@ const ENTRY = join(ROOT, "src/cli/grooveway.js");
 const UID = "54321";
 const DISK = "size=64m,mode=1777";
 
-/** Makes all read-only but the disk, and gives up all rights. $1 is the disk; the command comes behind it. */
+/** Makes everything read-only except the disk, and drops all privileges. $1 is the disk; the command follows it. */
 const ENTER = `
 disk=$1; shift
 while read -r _ at _; do
@@ -37,7 +37,7 @@ interface Ended {
 }
 
 class Container {
-  /** The one folder that can be written to; commands start in it. */
+  /** The only writable folder; commands start in it. */
   readonly disk: string;
   readonly #context: TestContext;
 
@@ -46,7 +46,7 @@ class Container {
     this.disk = disk;
   }
 
-  /** Undefined where this machine cannot have one; the test is skipped. */
+  /** Undefined if this machine cannot provide one; the test is skipped. */
   static async start(context: TestContext): Promise<Container | undefined> {
     const disk = await mkdtemp(join(tmpdir(), "grooveway-container-"));
     try {
@@ -61,7 +61,7 @@ class Container {
       await rmdir(disk);
     });
     const container = new Container(context, disk);
-    // Everybody may write to the folder above, were it not read-only; and the program is to be read.
+    // The parent folder would be writable if it were not mounted read-only, and the program must be readable.
     const look = container.spawn(["/bin/sh", "-c", `touch here && ! touch ../here && cat ${ENTRY}`]);
     const { code, stderr } = await look.ended;
     if (code === 0) return container;
@@ -93,7 +93,7 @@ class Container {
     return this.spawn([...env, process.execPath, ENTRY, ...args]).ended;
   }
 
-  /** Starts `grooveway` and waits for what it prints when it is up. */
+  /** Starts `grooveway` and waits for the line it prints when it is ready. */
   async up(args: readonly string[], pattern: RegExp, env: readonly string[] = []): Promise<RegExpExecArray> {
     const { child, stdout, ended } = this.spawn([...env, process.execPath, ENTRY, ...args]);
     await eventually("it is up", () => pattern.test(stdout()) || child.exitCode !== null);
@@ -102,7 +102,7 @@ class Container {
     return found;
   }
 
-  /** It ends in this way, and says why in one line. */
+  /** Asserts that it exits with this status, and prints the reason in one line. */
   async refuses(args: readonly string[], ending: ExitName, line: RegExp, env: readonly string[] = []): Promise<void> {
     const { code, stderr } = await this.run(args, env);
     assert.match(stderr, line);
@@ -112,7 +112,7 @@ class Container {
 }
 
 describe("in a container", () => {
-  it("help, keys and tokens need nothing", async (context) => {
+  it("help, keys and tokens need no writable folder", async (context) => {
     const container = await Container.start(context);
     if (container === undefined) return;
     for (const command of ["send", "recv", "mailbox"]) {
@@ -129,7 +129,7 @@ describe("in a container", () => {
     await container.refuses(["token", "keygen", "--out", "/key.json"], "CannotWrite", /cannot write \/key\.json/);
   });
 
-  it("a relay takes a folder that can be written to, and names one that cannot", async (context) => {
+  it("a relay needs a writable store folder, and names one that is not writable", async (context) => {
     const container = await Container.start(context);
     if (container === undefined) return;
     const [, port] = await container.up(
@@ -152,7 +152,7 @@ describe("in a container", () => {
     );
   });
 
-  it("an edge needs one folder that can be written to, and says so", async (context) => {
+  it("an edge needs one writable folder, and says so", async (context) => {
     const container = await Container.start(context);
     if (container === undefined) return;
     const edge = ["edge", "--dev", "--port", "0"];

@@ -1,4 +1,4 @@
-/** Who a device is when nobody says. */
+/** The default address of a device. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { defaultAddress } from "../../src/cli/device-options.ts";
@@ -8,7 +8,7 @@ function fails(): string {
   throw new Error("uv_os_get_passwd returned ENOENT");
 }
 
-test("a user or a machine without a name has an address all the same", (context) => {
+test("the default address is valid even without a user or machine name", (context) => {
   const before = { USER: process.env.USER, LOGNAME: process.env.LOGNAME };
   context.after(() => {
     for (const [name, value] of Object.entries(before)) {

@@ -1,9 +1,9 @@
-/** Lengths of time in options. */
+/** Durations in options. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { durationText, secondsIn } from "../../src/cli/duration.ts";
 
-test("a number with s, m, h or d is a length of time, anything else is none", () => {
+test("a number with s, m, h or d is a duration, anything else is not", () => {
   for (const [text, seconds] of [
     ["0s", 0],
     ["90s", 90],
@@ -25,7 +25,7 @@ test("a number with s, m, h or d is a length of time, anything else is none", ()
   }
 });
 
-test("seconds are written in the largest unit that fits", () => {
+test("seconds are formatted in the largest unit that fits", () => {
   assert.deepEqual([0, 59, 60, 90, 3600, 86_400, 90_000].map(durationText), [
     "0s",
     "59s",

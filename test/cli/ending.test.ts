@@ -1,4 +1,4 @@
-/** How the command ends: by signals, when nobody reads what it writes, and when something unexpected happens. */
+/** How the command ends: on signals, on closed output, and on unexpected errors. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,7 +19,7 @@ interface Ended {
   readonly stderr: string;
 }
 
-/** A process with what it has written. It is killed when the test ends before it. */
+/** A process and its output. It is killed if the test ends first. */
 function watched(context: TestContext, child: ChildProcess) {
   context.after(() => child.kill("SIGKILL"));
   const written = { stdout: "", stderr: "" };
@@ -41,7 +41,7 @@ function program(context: TestContext, text: string) {
   return watched(context, spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] }));
 }
 
-test("the first signal is heard, and no handler of a library ends the process before", async (context) => {
+test("the command handles the first signal before any library handler ends the process", async (context) => {
   const { child, ended, line } = program(
     context,
     `process.on("SIGHUP", () => process.exit(9));
@@ -59,7 +59,7 @@ test("the first signal is heard, and no handler of a library ends the process be
   assert.match(stdout, /'SIGHUP', 'SIGHUP'/);
 });
 
-test("the second signal ends the process, also when it is stuck", async (context) => {
+test("the second signal ends the process even when it hangs", async (context) => {
   const { child, ended, line } = program(
     context,
     `const interrupted = untilInterrupted();
@@ -78,7 +78,7 @@ test("the second signal ends the process, also when it is stuck", async (context
   assert.equal((await ended).signal, "SIGINT");
 });
 
-test("edge and start that a signal ends before they are up say so, and leave nothing behind", async (context) => {
+test("edge and start report a signal during start-up, and leave nothing behind", async (context) => {
   for (const args of [
     ["edge", "--dev", "--port", "0"],
     ["start", "--port", "0", "--relay-port", "0"],
@@ -97,7 +97,7 @@ test("edge and start that a signal ends before they are up say so, and leave not
   }
 });
 
-test("a relay that a signal stops has done what it was asked", async (context) => {
+test("a relay that is stopped by a signal exits with 0", async (context) => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const) {
     const relay = start(context, ["relay", "--port", "0"]);
     await relay.line(/relay listens/);
@@ -107,7 +107,7 @@ test("a relay that a signal stops has done what it was asked", async (context) =
   }
 });
 
-test("standard output that cannot be written is told, and one that nobody reads ends the command quietly", async (context) => {
+test("an unwritable standard output is reported, and a closed pipe ends the command quietly", async (context) => {
   const full = openSync("/dev/full", "w");
   const { CannotWrite, OutputClosed, Usage } = EXIT_CODES;
   for (const args of [["--help"], ["token", "secret"]]) {
@@ -125,11 +125,11 @@ test("standard output that cannot be written is told, and one that nobody reads 
   assert.equal((await watched(context, unheard).ended).code, Usage.status);
 });
 
-test("what nobody foresaw is one line, and another status", async (context) => {
+test("an unexpected error prints one line and has its own status", async (context) => {
   const thrown = 'setTimeout(() => { throw new TypeError("x is\\nnot y"); }, 1)';
   const rejected = 'setTimeout(() => { Promise.reject(new TypeError("x is not y")); }, 1)';
   for (const fault of [thrown, rejected]) {
-    // It fails once the command listens: its handlers are there.
+    // It fails once the command listens, when its handlers are installed.
     const late = `const { listen } = (await import("node:net")).Server.prototype;
       (await import("node:net")).Server.prototype.listen = function (...args) { ${fault}; return listen.apply(this, args); };`;
     const args = ["--import", `data:text/javascript,${encodeURIComponent(late)}`, ENTRY, "relay", "--port", "0"];
@@ -142,7 +142,7 @@ test("what nobody foresaw is one line, and another status", async (context) => {
   }
 });
 
-test("help and version", async (context) => {
+test("help and version are printed", async (context) => {
   const done = async (...args: string[]) =>
     watched(context, spawn(process.execPath, [ENTRY, ...args], { stdio: "pipe" })).ended;
   const nothing = await done();
@@ -158,6 +158,6 @@ test("help and version", async (context) => {
   assert.match(asked.stdout, /^ {2}GROOVEWAY_DEBUG +1 prints the stack/m);
   assert.match((await done("--version")).stdout, /^grooveway \d+\.\d+\.\d+ \(Node \d+\.\d+\.\d+, \S+ \S+\)\n$/);
   assert.match((await done("help", "mailbox")).stdout, /^Usage: grooveway mailbox /);
-  // Behind -- it is a word like any other.
+  // After -- it is an ordinary argument.
   assert.equal((await done("token", "--", "--help")).code, EXIT_CODES.Usage.status);
 });

@@ -1,4 +1,4 @@
-/** The file that `grooveway` starts: which Node it asks for, and what it says when it cannot go on. */
+/** The file that `grooveway` starts: which Node it requires, and what it prints when it cannot run. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { chmod, copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
@@ -24,14 +24,14 @@ function execute(program: string, args: readonly string[], env: NodeJS.ProcessEn
   });
 }
 
-/** Runs the entry under this Node, which takes itself for another version. */
+/** Runs the entry point under this Node, which claims to be another version. */
 function underNode(version: string, entry = ENTRY): Promise<Ended> {
   const versions = `{...process.versions, node: ${JSON.stringify(version)}}`;
   const program = `Object.defineProperty(process, "versions", { value: ${versions} })`;
   return execute(process.execPath, ["--import", `data:text/javascript,${program}`, entry, "--version"]);
 }
 
-/** The entry as it stands in the package: the command beside it is compiled. */
+/** The entry point as in the package, next to the compiled command. */
 async function packed(context: TestContext): Promise<string> {
   const at = await folder(context);
   await mkdir(join(at, "src/cli"), { recursive: true });
@@ -42,7 +42,7 @@ async function packed(context: TestContext): Promise<string> {
   return join(at, "src/cli/grooveway.js");
 }
 
-test("a Node that is too old is named, with what to do", async (context) => {
+test("a Node that is too old gets a message that says what to do", async (context) => {
   const compiled = await packed(context);
   const table: readonly (readonly [string, string, RegExp])[] = [
     [
@@ -67,7 +67,7 @@ test("a Node that is too old is named, with what to do", async (context) => {
   }
 });
 
-test("a Node that is new enough runs it", async (context) => {
+test("a Node that is new enough runs the command", async (context) => {
   const compiled = await packed(context);
   for (const [version, entry] of [
     ["22.18.0", ENTRY],
@@ -82,13 +82,13 @@ test("a Node that is new enough runs it", async (context) => {
   }
 });
 
-test("the versions that the package declares are those that it asks for", async () => {
+test("the package declares the versions that the entry point checks", async () => {
   const { engines, bin } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
   assert.equal(engines.node, ">=22.13");
   assert.equal(bin.grooveway, "src/cli/grooveway.js");
 });
 
-test("an older Node of this machine says so itself", async (context) => {
+test("an older Node on this machine prints the message itself", async (context) => {
   const node = olderNode();
   if (node === undefined) return context.skip("SKIPPED: there is no Node before 22 on this machine");
   const { code, stderr } = await execute(node, [ENTRY, "--help"]);
@@ -96,14 +96,14 @@ test("an older Node of this machine says so itself", async (context) => {
   assert.equal(code, 1);
 });
 
-test("npm scripts use the Node of the package, whichever starts npm", async (context) => {
+test("npm scripts use the Node of the package, whichever Node starts npm", async (context) => {
   const at = await folder(context);
   const fake = join(at, "node");
   await writeFile(fake, '#!/bin/sh\necho "the wrong node" >&2\nexit 9\n');
   await chmod(fake, 0o755);
   const npm = (await execute("/bin/sh", ["-c", "command -v npm"])).stdout.trim();
   if (npm === "") return context.skip("SKIPPED: there is no npm on the path");
-  // npm is a script for a Node, which is not to be the wrong one; what it runs finds the wrong one first, but for npm's path.
+  // npm itself runs under the right Node; its scripts find the wrong one first, unless npm sets their path.
   const env = { ...process.env, PATH: `${at}:${process.env.PATH}`, NODE_OPTIONS: "" };
   const { code, stdout, stderr } = await execute(
     process.execPath,
@@ -115,7 +115,7 @@ test("npm scripts use the Node of the package, whichever starts npm", async (con
   assert.ok(stdout.includes(`(Node ${version}, `), stdout);
 });
 
-test("a command that is not installed whole says so in one line", async (context) => {
+test("an incomplete installation is reported in one line", async (context) => {
   const at = await folder(context);
   await mkdir(join(at, "package/src/cli"), { recursive: true });
   await writeFile(join(at, "package/package.json"), '{"type":"module"}');

@@ -1,4 +1,4 @@
-/** What the command says of an error, and the status that it ends with. */
+/** What the command prints for an error, and its exit status. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -12,7 +12,7 @@ function systemError(code: string, path: string): Error {
   return Object.assign(new Error(`${code}: ${path}`), { code, path, syscall: "open" });
 }
 
-test("an error is one line with one code, and ends the command with the status of its kind", () => {
+test("an error prints one line with one code and exits with the status of its kind", () => {
   const table: readonly (readonly [unknown, RegExp, ExitName])[] = [
     [
       new CommandError("CannotRead", "there is no file x"),
@@ -70,7 +70,7 @@ test("an error is one line with one code, and ends the command with the status o
   }
 });
 
-test("the stack is shown with GROOVEWAY_DEBUG alone", (context) => {
+test("the stack is printed only with GROOVEWAY_DEBUG", (context) => {
   const before = process.env.GROOVEWAY_DEBUG;
   context.after(() => {
     if (before === undefined) delete process.env.GROOVEWAY_DEBUG;
@@ -87,7 +87,7 @@ test("the stack is shown with GROOVEWAY_DEBUG alone", (context) => {
   }
 });
 
-test("each status has one name and one meaning, and each code of an error one status", () => {
+test("each status has one name and one meaning, and each error code has one status", () => {
   const endings = Object.values(EXIT_CODES);
   const statuses = endings.map(({ status }) => status);
   assert.deepEqual(
@@ -99,7 +99,7 @@ test("each status has one name and one meaning, and each code of an error one st
   assert.deepEqual(END_SIGNALS.map(statusOfSignal), [129, 130, 131, 143]);
 });
 
-test("the codes of errors that have a status stand in the README with cause and cure", () => {
+test("README lists each error code that has a status, with cause and cure", () => {
   const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
   const rows = readme.split("\n").filter((line) => /^\|([^|]+\|){3,4}$/.test(line));
   for (const { errors } of Object.values(EXIT_CODES)) {

@@ -1,6 +1,6 @@
 /**
- * Another program fills the disk to the last byte, and later there is room again: nothing that was acknowledged is lost,
- * what waits can be fetched meanwhile, and nothing is started anew.
+ * Another program fills the disk completely, and later there is room again: nothing acknowledged is lost, waiting
+ * messages can be received meanwhile, and no restart is needed.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -17,7 +17,7 @@ import { type Running, start } from "./support.ts";
 const DISK = "size=112m";
 const WAITING = 30;
 
-/** A small disk of its own; undefined where this process may not mount one. */
+/** A small separate disk; undefined where this process may not mount one. */
 async function disk(context: TestContext): Promise<string | undefined> {
   const at = await mkdtemp(join(tmpdir(), "grooveway-disk-"));
   try {
@@ -28,14 +28,14 @@ async function disk(context: TestContext): Promise<string | undefined> {
     return undefined;
   }
   context.after(async () => {
-    // Whatever runs on it is stopped after this.
+    // Everything running on it is stopped after this.
     execFileSync("umount", ["-l", at]);
     await rmdir(at);
   });
   return at;
 }
 
-/** Another program: it takes every byte there is. */
+/** Another program, which uses every free byte. */
 function fill(at: string): void {
   const file = openSync(join(at, "other-program"), "a");
   try {
@@ -51,7 +51,7 @@ function fill(at: string): void {
   }
 }
 
-/** Ids of what waits for a device, all acknowledged. */
+/** Ids of the messages waiting for a device, all acknowledged. */
 async function fetchAll(options: DeviceOptions, count: number): Promise<string[]> {
   const device = await Device.connect(options);
   const came: string[] = [];
@@ -86,7 +86,7 @@ async function survives(context: TestContext, at: string, running: Running, way:
     sent.push(`message ${n}`.padEnd(10).trim());
   }
   fill(at);
-  // What was set aside for this may be given up before, by another write that fails: then some messages find room.
+  // Another failed write may have released the ballast before; then some messages fit.
   const refused = async (): Promise<unknown> => {
     for (let n = 0; n < ROOM_IN_BALLAST; n += 1) {
       try {
@@ -113,13 +113,13 @@ async function survives(context: TestContext, at: string, running: Running, way:
       () => false,
     ),
   );
-  assert.deepEqual(await fetchAll({ ...way, address: "bob/pc" }, 1), ["message 10"], "the refused ones are not there");
+  assert.deepEqual(await fetchAll({ ...way, address: "bob/pc" }, 1), ["message 10"], "refused messages are not stored");
   assert.deepEqual(await fetchAll({ ...way, address: "carol/pc" }, WAITING), sent.slice(0, WAITING));
-  assert.equal(running.process.exitCode, null, "nothing was started anew");
+  assert.equal(running.process.exitCode, null, "nothing was restarted");
 }
 
-describe("a disk that another program fills to the last byte", () => {
-  it("an edge refuses by name, /health says so, what waits is delivered and purged, and there is room again", async (context) => {
+describe("a disk that another program has filled", () => {
+  it("makes an edge refuse messages, as /health says; waiting ones are delivered and purged until there is room", async (context) => {
     const at = await disk(context);
     if (at === undefined) return;
     const state = join(at, "state");
@@ -147,7 +147,7 @@ describe("a disk that another program fills to the last byte", () => {
     assert.match((await edge.finished).stderr, /new messages are refused \[StorageFull\]\n.*new messages are taken/);
   });
 
-  it("a relay refuses by name, what waits is delivered, and there is room again", async (context) => {
+  it("makes a relay refuse messages; waiting ones are delivered until there is room", async (context) => {
     const at = await disk(context);
     if (at === undefined) return;
     const relay = start(context, ["relay", "--port", "0", "--json", "--store", join(at, "relay.db")]);
@@ -158,7 +158,7 @@ describe("a disk that another program fills to the last byte", () => {
     assert.match((await relay.finished).stderr, /new messages are refused \[StorageFull\]\n.*new messages are taken/);
   });
 
-  it("with no minimum the write itself fails, and nothing is lost or acknowledged by it", async (context) => {
+  it("makes the write itself fail without a minimum, and nothing is lost or wrongly acknowledged", async (context) => {
     const at = await disk(context);
     if (at === undefined) return;
     const relay = start(context, [

@@ -1,4 +1,4 @@
-/** A relay and an edge that know each other by a secret, set up by the command alone. */
+/** A relay and an edge that share a secret, set up entirely on the command line. */
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,8 +9,8 @@ import { receive } from "../edge/mailbox/support.ts";
 import { authority } from "../support/certificates.ts";
 import { folder, run, start } from "./support.ts";
 
-describe("links by the command", () => {
-  it("are made with a secret that grooveway token has made", async (context) => {
+describe("links set up on the command line", () => {
+  it("work with a secret from grooveway token", async (context) => {
     const at = await folder(context);
     const secret = (await run(context, ["token", "secret"])).stdout.trim();
     assert.match(secret, /^[A-Za-z0-9_-]{43}$/);
@@ -30,7 +30,7 @@ describe("links by the command", () => {
     assert.equal((await receive(bob, 1))[0]?.text(), "by the command");
   });
 
-  it("are refused with what to write when a file is not what it should be, and nothing of a secret is said", async (context) => {
+  it("are rejected with a cure when a file is invalid, without revealing a secret", async (context) => {
     const at = await folder(context);
     const { key, cert } = authority();
     for (const [name, text] of Object.entries({

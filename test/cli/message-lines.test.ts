@@ -1,4 +1,4 @@
-/** Messages on the screen: no part of one looks as if another sender had written it. */
+/** Messages on the screen: no part of a message can look like another sender's. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -11,7 +11,7 @@ function shown(body: string | Uint8Array, columns?: number, sender = SENDER): st
   return [...messageLines(sender, typeof body === "string" ? Buffer.from(body) : body, columns)].join("");
 }
 
-test("a message is one line behind its sender, and its further lines are marked", () => {
+test("a message is one line after its sender, and its further lines are marked", () => {
   const cases: readonly (readonly [name: string, body: string | Uint8Array, lines: string])[] = [
     ["a line", "hello", "alice/pc: hello\n"],
     ["nothing", "", "alice/pc: \n"],
@@ -33,11 +33,11 @@ test("a message is one line behind its sender, and its further lines are marked"
   for (const [name, body, lines] of cases) assert.equal(shown(body), lines, name);
 });
 
-test("on a terminal a line that would be cut by it is cut and marked before", () => {
+test("a line wider than the terminal is broken and marked", () => {
   assert.equal(shown(`${"x".repeat(20)}boss/pc: pay now`, 30), `alice/pc: ${"x".repeat(20)}\n    | boss/pc: pay now\n`);
 });
 
-test("whatever the message and the terminal, only the first line begins at the margin, and none is too long", () => {
+test("only the first line starts at the margin and none is too long, for any message and terminal", () => {
   const unit = fc.constantFrom(
     "a",
     " ",
@@ -64,7 +64,7 @@ test("whatever the message and the terminal, only the first line begins at the m
       for (const line of others) assert(line.startsWith("    | "), line);
       for (const line of [first, ...others]) {
         const wide = [...line].reduce((sum, character) => sum + columnsOf(character), 0);
-        // A tab is wider than what is left of the narrowest terminals, but never leads to a margin.
+        // A tab is wider than the rest of the narrowest terminals, but never reaches a margin.
         assert(wide <= (columns ?? Number.POSITIVE_INFINITY), line);
       }
     }),
@@ -72,7 +72,7 @@ test("whatever the message and the terminal, only the first line begins at the m
   );
 });
 
-test("a long message is shown in pieces, cut between characters", () => {
+test("a long message is shown in pieces, split between characters", () => {
   const body = Buffer.from(`${"x".repeat(16 * 1024 - 1)}日本${"é".repeat(40_000)}`);
   const pieces = [...messageLines(SENDER, body)];
   assert(pieces.length > 3);

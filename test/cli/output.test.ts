@@ -1,10 +1,10 @@
-/** What the command shows a person while it works. */
+/** What the command shows while it works. */
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { progressBar, size } from "../../src/cli/output.ts";
 
-/** A terminal, or a file, that remembers what was written to it. */
+/** A terminal, or a file, that records what was written to it. */
 function screen(isTTY: boolean): NodeJS.WriteStream & { text(): string } {
   const stream = new PassThrough();
   return Object.assign(stream, { isTTY, text: () => String(stream.read() ?? "") }) as unknown as NodeJS.WriteStream & {
@@ -12,7 +12,7 @@ function screen(isTTY: boolean): NodeJS.WriteStream & { text(): string } {
   };
 }
 
-test("sizes are written in binary units", () => {
+test("sizes are formatted in binary units", () => {
   assert.deepEqual([0, 1023, 1024, 1536, 16 * 1024 ** 2, 3 * 1024 ** 4].map(size), [
     "0 B",
     "1023 B",
@@ -23,7 +23,7 @@ test("sizes are written in binary units", () => {
   ]);
 });
 
-test("a progress bar appears after a second, at most ten times a second, and is taken away", (context) => {
+test("a progress bar appears after a second, updates at most ten times a second, and is removed", (context) => {
   let now = 0;
   context.mock.method(performance, "now", () => now);
   const terminal = screen(true);
@@ -42,7 +42,7 @@ test("a progress bar appears after a second, at most ten times a second, and is 
   assert.equal(terminal.text(), "\r\x1b[K");
 });
 
-test("no progress bar where nobody looks", (context) => {
+test("there is no progress bar without a terminal", (context) => {
   let now = 0;
   context.mock.method(performance, "now", () => now);
   const file = screen(false);
@@ -53,7 +53,7 @@ test("no progress bar where nobody looks", (context) => {
   assert.equal(file.text(), "");
 });
 
-test("a label of others is escaped, and cut where the terminal is narrow; a line takes the bar's place", (context) => {
+test("a foreign label is escaped, and cut on a narrow terminal; a line replaces the bar", (context) => {
   let now = 0;
   context.mock.method(performance, "now", () => now);
   const terminal = Object.assign(screen(true), { columns: 60 });
@@ -64,7 +64,7 @@ test("a label of others is escaped, and cut where the terminal is narrow; a line
   bar.hide();
   assert.equal(terminal.text(), "\r\x1b[K");
   bar.update(1024, undefined);
-  assert.equal(terminal.text(), "", "it stays away while the line is written");
+  assert.equal(terminal.text(), "", "it is hidden while the line is written");
   now = 2200;
   bar.update(1024, undefined, "x".repeat(100));
   assert.equal(terminal.text(), `\r\x1b[K${"x".repeat(40)}... 1.0 KiB 465 B/s`);

@@ -11,10 +11,10 @@ import { formatMessage } from "publint/utils";
 import { folder, olderNode } from "./support.ts";
 
 const execute = promisify(execFile);
-/** The Node that runs this test, first on the path: the host's own may be older. */
+/** The Node that runs this test comes first on the path: the system's may be older. */
 const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}`, NODE_OPTIONS: "" };
 
-test("npm pack: publint and Are The Types Wrong have nothing to say of the package", async (context) => {
+test("npm pack: publint and Are The Types Wrong report no problem", async (context) => {
   const out = await folder(context);
   await execute("npm", ["pack", "--pack-destination", out], { env });
   const [archive = ""] = await readdir(out);
@@ -26,14 +26,14 @@ test("npm pack: publint and Are The Types Wrong have nothing to say of the packa
   );
   const checked = await checkPackage(createPackageFromTarballData(tarball));
   assert.ok(checked.types !== false);
-  // It is ESM alone: the resolutions of CommonJS, and those of Node before exports, do not apply.
+  // It is ESM only: resolution for CommonJS and for Node without exports does not apply.
   const modules = checked.problems.filter(
     (problem) => !("resolutionKind" in problem && ["node10", "node16-cjs"].includes(problem.resolutionKind)),
   );
   assert.deepEqual(modules, []);
 });
 
-test("npm pack, installed in an empty folder: the command and the typed exports work", async (context) => {
+test("npm pack: the command and the typed exports work once installed in an empty folder", async (context) => {
   const out = await folder(context);
   await execute("npm", ["pack", "--pack-destination", out], { env });
   const [archive = ""] = await readdir(out);

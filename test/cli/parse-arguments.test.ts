@@ -1,4 +1,4 @@
-/** Reading the command line: what is wrong, and what was meant. */
+/** Parsing the command line, and suggestions for mistakes. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -12,7 +12,7 @@ const OPTIONS = {
   verbose: { type: "boolean", short: "v" },
 } as const;
 
-test("what cannot be understood is refused with what to write", () => {
+test("invalid arguments are rejected with a cure", () => {
   const table: readonly (readonly [readonly string[], string])[] = [
     [["--prot", "1"], "there is no option --prot, did you mean --port?"],
     [["--prot=1"], "there is no option --prot, did you mean --port?"],
@@ -35,7 +35,7 @@ test("what cannot be understood is refused with what to write", () => {
   }
 });
 
-test("what is understood", () => {
+test("valid arguments are parsed", () => {
   const table: readonly (readonly [readonly string[], object, readonly string[]])[] = [
     [["--port=-1", "a"], { port: "-1" }, ["a"]],
     [["a", "--port", "1", "b"], { port: "1" }, ["a", "b"]],
@@ -52,7 +52,7 @@ test("what is understood", () => {
   }
 });
 
-test("any command line is understood or refused with Usage", () => {
+test("any command line is parsed or rejected with Usage", () => {
   const word = fc.oneof(fc.string(), fc.constantFrom("--port", "--name", "--json", "-v", "--", "-", "--port=", "--=x"));
   fc.assert(
     fc.property(fc.array(word, { maxLength: 6 }), (args) => {

@@ -1,4 +1,4 @@
-/** An edge under a path of a host that has other things: through a reverse proxy, as devices and operators reach it. */
+/** An edge under a path of a host with other content, reached by devices and operators through a reverse proxy. */
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, request } from "node:http";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { folder, run, start } from "./support.ts";
 
-/** A reverse proxy that hands on what is under /groove/, and notes everything else. */
+/** A reverse proxy that forwards what is under /groove/, and records everything else. */
 async function proxyTo(
   context: TestContext,
   edge: string,
@@ -59,7 +59,7 @@ async function proxyTo(
 }
 
 for (const takesAway of [true, false]) {
-  test(`an edge under a path that ${takesAway ? "the proxy takes away" : "the edge is told"}: all transports and the mailbox command`, async (context) => {
+  test(`an edge under a prefix that ${takesAway ? "the proxy strips" : "the edge knows"} serves all transports and the mailbox command`, async (context) => {
     const edge = start(context, [
       ...["edge", "--port", "0", "--json", "--dev", "--admin-token", "operator"],
       ...(takesAway ? [] : ["--prefix", "/groove/"]),
@@ -82,11 +82,11 @@ for (const takesAway of [true, false]) {
       assert.equal(received.code, 0, received.stderr);
       assert.equal(await readFile(join(into, "letter.txt"), "utf8"), "read me");
     }
-    assert.deepEqual(elsewhere, [], "nothing goes to another path of the host");
+    assert.deepEqual(elsewhere, [], "no request goes to another path of the host");
   });
 }
 
-test("a request without the edge's path is told to use it", async (context) => {
+test("a request without the edge's path prefix is told to use it", async (context) => {
   const edge = start(context, ["edge", "--port", "0", "--json", "--dev", "--prefix", "/groove"]);
   const [, printed = ""] = await edge.line(/"url":"([^"]+)"/);
   assert.equal((await fetch(`${printed}/health`)).status, 200);
@@ -116,7 +116,7 @@ test("a request without the edge's path is told to use it", async (context) => {
   );
 });
 
-test("an edge under a path hears that its disk is full", async (context) => {
+test("an edge under a path prefix handles a full disk", async (context) => {
   const edge = start(context, [
     "edge",
     "--port",

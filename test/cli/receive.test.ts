@@ -23,19 +23,19 @@ interface Said {
   readonly resource?: string;
 }
 
-/** A device, standard output and a receiver of files, all played by the test. */
+/** A device, standard output and a file receiver, all driven by the test. */
 class Stage {
   readonly acknowledged: string[] = [];
   readonly told: string[] = [];
   readonly drawn: (readonly [done: number, total: number | undefined, label: string | undefined])[] = [];
   stdout = "";
   isClosed = false;
-  /** What becomes of the next messages of transfers. */
+  /** The outcomes of the next transfer messages. */
   readonly outcomes: (Outcome | Error | Promise<Outcome>)[] = [];
-  /** Messages of transfers that are being taken, the most at a time. */
+  /** Transfer messages being processed, at most. */
   taking = 0;
   mostTaking = 0;
-  /** Files of earlier runs that can be put in their places now. */
+  /** Files of earlier runs that can now be stored. */
   completed: Outcome[] = [];
   opensFilesFirst = false;
   onWrite: (text: string) => Promise<void> | undefined = () => undefined;
@@ -64,7 +64,7 @@ class Stage {
     return this;
   }
 
-  /** A message of a transfer arrives; what becomes of it is said. */
+  /** A transfer message arrives, with its outcome. */
   transfer(
     message: Partial<TransferMessage> & Pick<TransferMessage, "type">,
     outcome: Outcome | Error | Promise<Outcome>,
@@ -164,22 +164,22 @@ function kept(held: number, size?: number): Outcome {
   return { kind: "kept", transfer: TRANSFER, name: "f", held, size };
 }
 
-describe("what is shown of a message", () => {
+describe("the display of a message", () => {
   const cases: readonly (readonly [name: string, form: Form, body: string | Uint8Array, said: Said, stdout: string])[] =
     [
       ["a text", "lines", "hello", {}, "alice/pc: hello\n"],
       [
-        "another sender's line in it",
+        "a text that imitates another sender's line",
         "lines",
         "line one\nboss/pc: pay now",
         {},
         "alice/pc: line one\n    | boss/pc: pay now\n",
       ],
-      ["a sequence for the terminal", "lines", "\x1b[2K\rboss/pc: hi", {}, "alice/pc: \\e[2K\\rboss/pc: hi\n"],
+      ["a terminal escape sequence", "lines", "\x1b[2K\rboss/pc: hi", {}, "alice/pc: \\e[2K\\rboss/pc: hi\n"],
       ["a sender that nobody vouches for", "lines", "hi", { vouched: false }, "alice/pc (as the sender says): hi\n"],
-      ["a sender that nobody could answer", "lines", "hi", { from: undefined }, "somebody: hi\n"],
-      ["a sender with a sequence", "lines", "hi", { from: "a\x1b[2K\nboss/pc" }, "a\\e[2K\\nboss/pc: hi\n"],
-      ["what is no text", "lines", Uint8Array.of(0x80, 0x41), {}, "alice/pc: \\x80A\n"],
+      ["a sender without an address", "lines", "hi", { from: undefined }, "somebody: hi\n"],
+      ["a sender with an escape sequence", "lines", "hi", { from: "a\x1b[2K\nboss/pc" }, "a\\e[2K\\nboss/pc: hi\n"],
+      ["a body that is not text", "lines", Uint8Array.of(0x80, 0x41), {}, "alice/pc: \\x80A\n"],
       [
         "JSON",
         "json",
@@ -188,13 +188,13 @@ describe("what is shown of a message", () => {
         '{"event":"message","id":"1","from":"alice/pc","vouched":true,"resource":"chat\\u001b","text":"a\\n\\u202e\\u009b"}\n',
       ],
       [
-        "JSON of what is no text",
+        "JSON of a body that is not text",
         "json",
         Uint8Array.of(0x80),
         {},
         '{"event":"message","id":"1","from":"alice/pc","vouched":true,"resource":"message","base64":"gA=="}\n',
       ],
-      ["the body alone", "raw", "\x1b[2Ka\nb", {}, "\x1b[2Ka\nb"],
+      ["the raw body", "raw", "\x1b[2Ka\nb", {}, "\x1b[2Ka\nb"],
     ];
   for (const [name, form, body, said, stdout] of cases) {
     it(name, async () => {
@@ -207,7 +207,7 @@ describe("what is shown of a message", () => {
   }
 });
 
-describe("what is told of files", () => {
+describe("the display of files", () => {
   const name = "\x1b[2K\rreceived report.pdf from boss";
   const escaped = "\\e[2K\\rreceived report.pdf from boss";
   const setAside: Outcome = {
@@ -227,7 +227,7 @@ describe("what is told of files", () => {
   ])[] = [
     ["a file", "lines", received(name), `received /in/${escaped} from alice/pc: 2.0 KiB, sha256 ${HASH}\n`, []],
     [
-      "a file that an earlier run had begun elsewhere",
+      "a file that an earlier run started elsewhere",
       "lines",
       received("f", true),
       `received /in/f (where an earlier run had begun it) from alice/pc: 2.0 KiB, sha256 ${HASH}\n`,
@@ -240,13 +240,7 @@ describe("what is told of files", () => {
       `{"event":"file","name":"f","path":"/in/f","bytes":2048,"sha256":"${HASH}","transfer":"${TRANSFER}","from":"alice/pc","vouched":true,"elsewhere":false}\n`,
       [],
     ],
-    [
-      "a file, where only a body is wanted",
-      "raw",
-      received("f"),
-      "",
-      [`received /in/f from alice/pc: 2.0 KiB, sha256 ${HASH}`],
-    ],
+    ["a file in raw form", "raw", received("f"), "", [`received /in/f from alice/pc: 2.0 KiB, sha256 ${HASH}`]],
     [
       "a transfer that is set aside",
       "lines",
@@ -255,7 +249,7 @@ describe("what is told of files", () => {
       [`set aside ${escaped} from alice/pc: parts are missing [PartMissing]`],
     ],
     [
-      "the same, as JSON",
+      "a transfer that is set aside, as JSON",
       "json",
       setAside,
       `{"event":"setAside","name":"\\u001b[2K\\rreceived report.pdf from boss","transfer":"${TRANSFER}","from":"alice/pc","vouched":true,"reason":"PartMissing","detail":"parts are missing"}\n`,
@@ -276,7 +270,7 @@ describe("what is told of files", () => {
     });
   }
 
-  it("progress of all that arrive together", async () => {
+  it("shows the progress of all concurrent transfers", async () => {
     const stage = new Stage()
       .transfer({ type: "part" }, kept(1024, 2048))
       .transfer({ type: "part" }, { ...kept(10, 90), transfer: "other" } as Outcome)
@@ -289,15 +283,15 @@ describe("what is told of files", () => {
   });
 });
 
-describe("when it ends, and what is acknowledged by then", () => {
-  it("after the first message; those behind it come again", async () => {
+describe("receiving", () => {
+  it("ends after the first message; later ones are redelivered", async () => {
     const stage = new Stage().arrive("one").arrive("two");
     await stage.receive();
     assert.equal(stage.stdout, "alice/pc: one\n");
     assert.deepEqual(stage.acknowledged, ["1"]);
   });
 
-  it("after a file of an earlier run that can be put in its place now", async () => {
+  it("ends after a file of an earlier run that can now be stored", async () => {
     const stage = new Stage().arrive("behind it");
     stage.opensFilesFirst = true;
     stage.completed = [received("f")];
@@ -306,7 +300,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, []);
   });
 
-  it("after the first file, also when another is complete behind it", async () => {
+  it("ends after the first file, even if another is already complete", async () => {
     const first = Promise.withResolvers<Outcome>();
     const stage = new Stage().transfer({ type: "end" }, first.promise).transfer({ type: "end" }, received("g"));
     const ended = stage.receive();
@@ -315,7 +309,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, ["1"]);
   });
 
-  it("parts are taken side by side, a bounded number of them, and a transfer that is set aside holds up nothing", async () => {
+  it("processes a bounded number of parts at a time, and a transfer that is set aside blocks nothing", async () => {
     const open = gate();
     const stage = new Stage();
     for (let n = 0; n < 100; n += 1)
@@ -335,7 +329,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.equal(stage.acknowledged.length, 102);
   });
 
-  it("a message is acknowledged when it was written out, not before", async () => {
+  it("acknowledges a message only once it is written", async () => {
     const open = gate();
     const stage = new Stage().arrive("one");
     stage.onWrite = () => open.promise;
@@ -347,7 +341,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, ["1"]);
   });
 
-  it("what cannot be written is not acknowledged, nor what is behind it, and the command ends", async () => {
+  it("ends when a message cannot be written, and acknowledges neither it nor later ones", async () => {
     const stage = new Stage().arrive("one").arrive("two").arrive("three");
     stage.onWrite = (text) =>
       text.includes("one") ? undefined : Promise.reject(new CommandError("CannotWrite", "no"));
@@ -356,13 +350,13 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert(stage.isClosed);
   });
 
-  it("a disk that fails ends the command though no further message comes", async () => {
+  it("ends when the disk fails, even without a further message", async () => {
     const stage = new Stage().transfer({ type: "part" }, new CommandError("CannotWrite", "the disk is full"));
     await assert.rejects(soon(stage.receive("lines", true), "the end"), { code: "CannotWrite" });
     assert.deepEqual(stage.acknowledged, []);
   });
 
-  it("a transfer that lacks what could not be written is not told as set aside", async () => {
+  it("does not set aside a transfer whose part could not be written", async () => {
     const stage = new Stage().transfer({ type: "part" }, new CommandError("CannotWrite", "the disk is full")).transfer(
       { type: "end" },
       {
@@ -378,7 +372,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.told, []);
   });
 
-  it("an interrupt: what is being written is acknowledged before the connection ends", async () => {
+  it("acknowledges what is being written before an interrupt ends the connection", async () => {
     const open = gate();
     const stage = new Stage().arrive("one");
     stage.onWrite = () => open.promise;
@@ -394,7 +388,7 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert(stage.isClosed);
   });
 
-  it("an interrupt while nothing can be written: it ends, and acknowledges nothing", async (context) => {
+  it("ends on an interrupt while output is blocked, and acknowledges nothing", async (context) => {
     context.mock.timers.enable({ apis: ["setTimeout"] });
     const stage = new Stage().arrive("one");
     stage.onWrite = () => new Promise(() => undefined);
@@ -407,13 +401,13 @@ describe("when it ends, and what is acknowledged by then", () => {
     assert.deepEqual(stage.acknowledged, []);
   });
 
-  it("an interrupt before anything came", async () => {
+  it("ends on an interrupt before the first message", async () => {
     const stage = new Stage();
     stage.interrupt();
     assert.deepEqual(await stage.receive("lines", true), { received: 0, setAside: 0 });
   });
 
-  it("a connection that ends for good", async () => {
+  it("ends when the connection is closed for good", async () => {
     const stage = new Stage().arrive("one");
     stage.lose(new DeviceError("AddressInUse", "another one"));
     await assert.rejects(stage.receive("lines", true), { code: "AddressInUse" });

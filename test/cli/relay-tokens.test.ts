@@ -1,11 +1,11 @@
-/** `grooveway relay` with keys: devices show their tokens. */
+/** `grooveway relay` with keys: devices present tokens. */
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { folder, run, start } from "./support.ts";
 
-test("relay --keys: a device with a token is let in, others hear why not", { timeout: 180_000 }, async (context) => {
+test("relay --keys accepts a device with a token, and tells others why not", { timeout: 180_000 }, async (context) => {
   const out = await folder(context);
   const file = (name: string) => join(out, name);
   const keys = await run(context, ["token", "keygen", "--out", file("key.json")]);
@@ -32,7 +32,7 @@ test("relay --keys: a device with a token is let in, others hear why not", { tim
   assert.equal(sent.code, 0, sent.stderr);
 });
 
-test("relay: settings of tokens that are not safe, or make no sense, are refused", async (context) => {
+test("relay rejects token settings that are unsafe or contradictory", async (context) => {
   for (const [options, message] of [
     [["--jwks-url", "http://example.com/keys"], /--jwks-url is not an https URL.*\[InsecureRelay\]/],
     [["--keys", "keys.json", "--jwks-url", "https://example.com/"], /give one of them/],

@@ -1,4 +1,4 @@
-/** Standard output whose failures are seen. */
+/** Standard output that reports its failures. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { closeSync, constants, openSync } from "node:fs";
@@ -19,7 +19,7 @@ async function openAt(context: TestContext, path: string, flags: string): Promis
   return handle;
 }
 
-/** Both ends of a pipe; the writing one is the output's to close. */
+/** Both ends of a pipe; the output closes the writing end. */
 async function pipe(context: TestContext): Promise<{ readonly reader: number; readonly writer: number }> {
   const path = join(await folder(context), "pipe");
   await run("mkfifo", [path]);
@@ -31,7 +31,7 @@ function isCommandError(code: string, message: RegExp) {
   return (error: unknown) => error instanceof CommandError && error.code === code && message.test(error.message);
 }
 
-test("what is written to a file is there, in the order of the calls", async (context) => {
+test("writes to a file appear in the order of the calls", async (context) => {
   const path = join(await folder(context), "out");
   const output = Output.open((await openAt(context, path, "w")).fd);
   const long = Buffer.alloc(200_000, "x");
@@ -47,7 +47,7 @@ test("what is written to a file is there, in the order of the calls", async (con
   );
 });
 
-test("pieces are asked for when those before are written", async (context) => {
+test("pieces are requested once those before are written", async (context) => {
   const path = join(await folder(context), "out");
   const output = Output.open((await openAt(context, path, "w")).fd);
   const sizes: number[] = [];
@@ -63,17 +63,17 @@ test("pieces are asked for when those before are written", async (context) => {
   }
   await output.write(pieces());
   await Promise.all(looks);
-  assert((sizes.at(-1) ?? 0) >= 2 * 64 * 1024, `nothing was written before the last piece was made: ${sizes}`);
+  assert((sizes.at(-1) ?? 0) >= 2 * 64 * 1024, `nothing was written before the last piece was produced: ${sizes}`);
 });
 
-test("a device that is full: the write fails by a name, and all later ones", async (context) => {
+test("a full device fails the write with a code, and all later ones", async (context) => {
   const output = Output.open((await openAt(context, "/dev/full", "w")).fd);
   const full = isCommandError("CannotWrite", /standard output \(ENOSPC\): its disk is full/);
   await assert.rejects(output.write(["a"]), full);
   await assert.rejects(output.write(["b"]), full);
 });
 
-test("a disk that has room for a part: the write fails", async (context) => {
+test("a disk with room for a part fails the write", async (context) => {
   const at = await folder(context);
   try {
     await run("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", at]);
@@ -84,7 +84,7 @@ test("a disk that has room for a part: the write fails", async (context) => {
   const handle = await open(join(at, "out"), "w");
   try {
     const output = Output.open(handle.fd);
-    // One call of the system, which takes a part of it and reports no error.
+    // A single system call, which writes a part and reports no error.
     const written = await Promise.allSettled([output.write(["first\n"]), output.write([Buffer.alloc(64 * 1024)])]);
     assert.deepEqual(
       written.map(({ status }) => status),
@@ -96,7 +96,7 @@ test("a disk that has room for a part: the write fails", async (context) => {
   }
 });
 
-test("a pipe whose reader has gone: OutputClosed", async (context) => {
+test("a pipe whose reader is gone fails with OutputClosed", async (context) => {
   const { reader, writer } = await pipe(context);
   const output = Output.open(writer);
   await output.write(["taken\n"]);
@@ -104,7 +104,7 @@ test("a pipe whose reader has gone: OutputClosed", async (context) => {
   await assert.rejects(output.write(["lost\n"]), isCommandError("OutputClosed", /has ended/));
 });
 
-test("a pipe that nobody reads: what waits is given up when the output is closed", async (context) => {
+test("a pipe that nobody reads drops what waits when the output is closed", async (context) => {
   const { reader, writer } = await pipe(context);
   context.after(() => closeSync(reader));
   const output = Output.open(writer);
@@ -120,6 +120,6 @@ test("a pipe that nobody reads: what waits is given up when the output is closed
   );
 });
 
-test("a descriptor that is not open: OutputClosed", () => {
+test("a descriptor that is not open fails with OutputClosed", () => {
   assert.throws(() => Output.open(987), isCommandError("OutputClosed", /standard output is closed/));
 });

@@ -1,4 +1,4 @@
-/** Where state lies: one row for each environment. */
+/** The location of the state folder: one row for each environment. */
 import assert from "node:assert/strict";
 import { chmod, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -30,7 +30,7 @@ describe("the state folder", () => {
       at("out", ".grooveway"),
       /--state/,
     ],
-    // Node's own mkdir does not end there.
+    // Node's own mkdir does not stop there.
     [
       "is beside the files when home is in /proc",
       { env: { HOME: "/proc/x" }, beside: at("out") },
@@ -49,7 +49,7 @@ describe("the state folder", () => {
     });
   }
 
-  it("that is named and cannot be used is refused, with what to change", async () => {
+  it("that is named but unusable is rejected with a cure", async () => {
     await assert.rejects(openStateFolder({ state: at("file", "x") }), {
       code: "CannotWrite",
       message: /change --state/,
@@ -58,7 +58,7 @@ describe("the state folder", () => {
     await assert.rejects(openStateFolder({ env }), { code: "CannotWrite", message: /change GROOVEWAY_STATE/ });
   });
 
-  it("that cannot be written to is passed over", {
+  it("that is not writable is skipped", {
     skip: process.getuid?.() === 0 && "root may write anywhere",
   }, async () => {
     const home = await mkdtemp(at("read-only-"));

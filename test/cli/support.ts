@@ -1,4 +1,4 @@
-/** Running the command as a user does: a process of its own, its output read, its signals sent. */
+/** Runs the command as a user does: in its own process, with its output read and signals sent. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -8,15 +8,15 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
-/** What starts the command. */
+/** The command line that starts it. */
 export const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
 
-/** What Node is told to run the command. */
+/** Node's arguments to run the command. */
 const COMMAND = [ENTRY];
 
 let state: string | undefined;
 
-/** Where the commands of this process keep their state, in place of the folder of the user who runs the tests. */
+/** The state folder for the commands of this process, instead of the user's own. */
 function stateOfTests(): string {
   if (state === undefined) {
     const path = mkdtempSync(join(tmpdir(), "grooveway-state-"));
@@ -32,10 +32,10 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** A command that runs. */
+/** A running command. */
 export interface Running {
   readonly process: ChildProcess;
-  /** Resolves when standard output has a line that matches; rejects when the command ends before. */
+  /** Resolves when standard output has a matching line; rejects if the command ends first. */
   line(pattern: RegExp): Promise<RegExpExecArray>;
   readonly finished: Promise<Finished>;
 }
@@ -45,7 +45,7 @@ export function start(context: TestContext, args: readonly string[], input?: Uin
   return startProgram(context, process.execPath, [...COMMAND, ...args], input);
 }
 
-/** Starts a script of bash in which `"$@"` is `grooveway` with these arguments, as in `exec "$@" >&-`. */
+/** Starts a bash script in which `"$@"` is `grooveway` with these arguments, as in `exec "$@" >&-`. */
 export function startShell(context: TestContext, script: string, args: readonly string[]): Running {
   return startProgram(context, "bash", ["-c", script, "bash", process.execPath, ...COMMAND, ...args]);
 }
@@ -57,7 +57,7 @@ function startProgram(
   input?: Uint8Array | string,
 ): Running {
   const child = spawn(program, args, { stdio: "pipe", env: { GROOVEWAY_STATE: stateOfTests(), ...process.env } });
-  // Not SIGKILL: an edge that is killed leaves its runtime behind.
+  // Not SIGKILL, which would leave an edge's runtime behind.
   context.after(async () => {
     child.kill("SIGTERM");
     await finished;
@@ -104,7 +104,7 @@ export function run(context: TestContext, args: readonly string[], input?: Uint8
   return start(context, args, input).finished;
 }
 
-/** A Node before 22 that this machine has beside the one that runs the tests. */
+/** A Node older than 22 on this machine, if any. */
 export function olderNode(): string | undefined {
   return ["/usr/bin/node", "/usr/local/bin/node", "/usr/bin/nodejs"].find((node) => {
     const { stdout } = spawnSync(node, ["--version"], { encoding: "utf8" });
@@ -113,15 +113,15 @@ export function olderNode(): string | undefined {
   });
 }
 
-/** A folder that is gone after the test. */
+/** A folder that is removed after the test. */
 export async function folder(context: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), "grooveway-test-"));
-  // What still runs in it may write meanwhile. A folder that stays is no failure, and must not keep later hooks from running.
+  // A process still running in it may write meanwhile. A leftover folder is no failure, and must not stop later hooks.
   context.after(() => rm(path, { recursive: true, force: true, maxRetries: 5 }).catch(() => undefined));
   return path;
 }
 
-/** A port that a server of the test has taken. */
+/** A port occupied by a server of the test. */
 export async function takenPort(context: TestContext): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -131,7 +131,7 @@ export async function takenPort(context: TestContext): Promise<number> {
   return address.port;
 }
 
-/** A relay and an edge by the command, on any free ports: the options by which devices reach them. */
+/** A relay and an edge started by the command on free ports; returns the options by which devices reach them. */
 export async function relayAndEdge(
   context: TestContext,
   relayOptions: readonly string[] = [],

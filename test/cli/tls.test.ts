@@ -1,4 +1,4 @@
-/** Keys and certificates that cannot be used are told in one line, which says which file is wrong. */
+/** Unusable keys and certificates are reported in one line that names the file. */
 import assert from "node:assert/strict";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
@@ -10,7 +10,7 @@ import { readAuthorities } from "../../src/cli/tls.ts";
 import { authority } from "../support/certificates.ts";
 import { folder, run, start } from "./support.ts";
 
-test("a key pair that cannot be used: one line for edge and relay alike, which says what to change", async (context) => {
+test("an unusable key pair gets one line from edge and relay alike, with a cure", async (context) => {
   const dir = await folder(context);
   const file = async (name: string, text: string) => {
     await writeFile(join(dir, name), text);
@@ -50,7 +50,7 @@ test("a key pair that cannot be used: one line for edge and relay alike, which s
   await edge.line(/"url":"https:/);
 });
 
-test("--ca without the certificate of an authority is refused by the name of the file, by every command that has it", async (context) => {
+test("every command rejects a --ca file without an authority's certificate by its name", async (context) => {
   const dir = await folder(context);
   const file = async (name: string, text: string | Uint8Array) => {
     await writeFile(join(dir, name), text);

@@ -30,7 +30,7 @@ async function two(t: TestContext) {
   return { relay, alice: await deviceFor(t, relay, "alice/laptop"), bob: await deviceFor(t, relay, "bob/pc") };
 }
 
-/** Whether a promise is still open after everything that is ready has run. */
+/** Whether a promise is still pending after all ready callbacks have run. */
 async function isPending(promise: Promise<unknown>): Promise<boolean> {
   let settled = false;
   promise.then(
@@ -45,8 +45,8 @@ async function isPending(promise: Promise<unknown>): Promise<boolean> {
   return !settled;
 }
 
-describe("what goes wrong inside", () => {
-  test("while something comes ends the connection by name, and what came comes again on the next", async (t) => {
+describe("internal errors and limits", () => {
+  test("an exception while a message is received ends the connection with a code, and the message is redelivered", async (t) => {
     const { relay, alice } = await two(t);
     const lost: string[] = [];
     const carol = await deviceFor(t, relay, "carol/pc", { onReconnect: ({ message }) => lost.push(message) });
@@ -63,7 +63,7 @@ describe("what goes wrong inside", () => {
     assert.match(lost[0] ?? "", /InternalError: a mistake/);
   });
 
-  test("while a message is sent rejects that one, and the others are sent", async (t) => {
+  test("an exception while a message is sent rejects only that message", async (t) => {
     const { alice, bob } = await two(t);
     const { beginMessage } = Connection.prototype;
     const broken = mock.method(
@@ -85,7 +85,7 @@ describe("what goes wrong inside", () => {
     );
   });
 
-  test("answers to a relay that asks and does not read them are bounded", async (t) => {
+  test("answers to a relay that does not read them are bounded", async (t) => {
     const accepted = Promise.withResolvers<Socket>();
     const server = await listen(accepted.resolve);
     t.after(() => server.close());
@@ -122,7 +122,7 @@ describe("what goes wrong inside", () => {
 });
 
 describe("messages", () => {
-  test("arrive in order with what their sender said of them", async (t) => {
+  test("arrive in order with their sender and fields", async (t) => {
     const { alice, bob } = await two(t);
     const bodies = [new Uint8Array(0), pattern(1, 1), pattern(3_000_000, 2), pattern(5, 3)];
     for (const body of bodies) void alice.send("bob/pc", body, { resource: "file?name=a%20b" });
@@ -136,7 +136,7 @@ describe("messages", () => {
     assert.deepEqual([message?.id, message?.text(), message?.resource], [id, "text: \u00e9\u{1f600}", "message"]);
   });
 
-  test("send resolves when the relay has acknowledged the message, and not before", async (t) => {
+  test("are acknowledged by the relay before send resolves", async (t) => {
     const relay = await ScriptedRelay.start(t, { acknowledge: false });
     const device = await deviceFor(t, relay, "alice/laptop");
     const sent = ["one", "two", "three"].map((text) => device.send("bob", text));
@@ -153,7 +153,7 @@ describe("messages", () => {
     assert.equal((await soon(sent[2] as Promise<{ id: string }>, "the last one")).id, three.fields.userRef);
   });
 
-  test("that are not done come again to the next connection, those that are do not", async (t) => {
+  test("that are not done are redelivered on the next connection, those that are done are not", async (t) => {
     const relay = await relayFor(t);
     const alice = await deviceFor(t, relay, "alice/laptop");
     const texts = ["one", "two", "three", "four"];
@@ -163,7 +163,7 @@ describe("messages", () => {
     messages[0]?.done();
     messages[0]?.done();
     messages[1]?.done();
-    // Acknowledged is what has no gap before it, so this one comes again.
+    // Only messages without a gap before them count as acknowledged, so this one is redelivered.
     messages[3]?.done();
     await first.close();
     await eventually(() => waiting(relay, "bob/pc").messages === 2, "the acknowledgement");
@@ -175,7 +175,7 @@ describe("messages", () => {
     await eventually(() => waiting(relay, "bob/pc").messages === 0, "the rest to be acknowledged");
   });
 
-  test("that come again to the same device are given to the application once", async (t) => {
+  test("that are redelivered to the same device reach the application once", async (t) => {
     const relay = await ScriptedRelay.start(t);
     let reconnects = 0;
     const device = await deviceFor(t, relay, "bob/pc", { onReconnect: () => (reconnects += 1) });
@@ -203,7 +203,7 @@ describe("messages", () => {
     assert.equal(reconnects, 1);
   });
 
-  test("with an id that was used before for this recipient are dropped, those of others are not", async (t) => {
+  test("with an id already used for this recipient are dropped, other recipients are unaffected", async (t) => {
     const { relay, alice, bob } = await two(t);
     const carol = await deviceFor(t, relay, "carol/laptop");
     const { id } = await alice.send("bob/pc", "first", { id: "order 1" });
@@ -227,7 +227,7 @@ describe("messages", () => {
     ]);
   });
 
-  test("an id with an @ of its own does not hide the sender", async (t) => {
+  test("with an @ inside the id still show their sender", async (t) => {
     const { alice, bob } = await two(t);
     const { id } = await alice.send("bob/pc", "x", { id: "mail@example.com" });
     const [message] = await take(bob, 1);
@@ -238,7 +238,7 @@ describe("messages", () => {
     assert.equal(message?.vouched, true);
   });
 
-  test("from a relay that does not vouch for senders have those that they claim, and hide none of another relay's", async (t) => {
+  test("from a relay that does not vouch for senders show the claimed sender and hide no other relay's ids", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const device = await deviceFor(t, relay, "bob/pc");
     const link = await relay.link(0);
@@ -255,7 +255,7 @@ describe("messages", () => {
     );
   });
 
-  test("parts say where they stand", async (t) => {
+  test("carry the offset and total of a part", async (t) => {
     const { alice, bob } = await two(t);
     const parts = [
       { offset: 0n, total: undefined },
@@ -269,7 +269,7 @@ describe("messages", () => {
     );
   });
 
-  test("onlyIfOnline reaches who is there, and leaves nothing for who is not", async (t) => {
+  test("with onlyIfOnline reach connected recipients and are dropped for absent ones", async (t) => {
     const { relay, alice, bob } = await two(t);
     await alice.send("carol/pc", "nobody", { onlyIfOnline: true });
     assert.equal(waiting(relay, "carol/pc").messages, 0);
@@ -278,7 +278,7 @@ describe("messages", () => {
     assert.equal(relay.status().dropped.PeerOffline, 1);
   });
 
-  test("go back and forth without a pause", async (t) => {
+  test("go back and forth without stalling", async (t) => {
     const { alice, bob } = await two(t);
     const echoing = (async () => {
       for await (const message of bob.messages()) {
@@ -306,8 +306,8 @@ describe("messages", () => {
   });
 });
 
-describe("a session that is closed or suspended", () => {
-  test("OkStopSending makes the sender wait, also in the middle of a message", async (t) => {
+describe("when a session is closed or suspended", () => {
+  test("OkStopSending pauses the sender, even in the middle of a message", async (t) => {
     const relay = await ScriptedRelay.start(t, { accept: false });
     const device = await deviceFor(t, relay, "alice/laptop");
     const link = await relay.link(0);
@@ -328,7 +328,7 @@ describe("a session that is closed or suspended", () => {
     link.engine.setAvailability(session, "ready");
     link.flush();
     await link.until(() => stopped, "the beginning of the message");
-    // What was under way still comes; then it is silent, for Noops answer and nothing follows.
+    // What was on its way still arrives; then nothing follows but answers to Noops.
     let quiet = 0;
     for (let before = -1; quiet < 3; quiet = before === link.socket.bytesRead ? quiet + 1 : 0) {
       before = link.socket.bytesRead;
@@ -336,7 +336,7 @@ describe("a session that is closed or suspended", () => {
     }
     assert.equal(link.messages.length, 0);
     assert.ok(link.socket.bytesRead < body.length);
-    // Ready and stopped again in one piece: there is no moment in which it may send.
+    // Ready and stopped again in one segment: there is no moment in which it may send.
     link.engine.setAvailability(session, "ready");
     link.engine.setAvailability(session, "notReady");
     link.flush();
@@ -349,7 +349,7 @@ describe("a session that is closed or suspended", () => {
   });
 
   for (const moment of ["before its first message", "in the middle of a message"]) {
-    test(`holds up no other recipient, when it is suspended ${moment}`, async (t) => {
+    test(`other recipients are not blocked (suspended ${moment})`, async (t) => {
       const relay = await ScriptedRelay.start(t, { accept: false });
       const device = await deviceFor(t, relay, "alice/laptop");
       const link = await relay.link(0);
@@ -379,7 +379,7 @@ describe("a session that is closed or suspended", () => {
     });
   }
 
-  test("many messages that are sent at once stop with it, and go on in order", async (t) => {
+  test("a burst of messages pauses, then continues in order", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const device = await deviceFor(t, relay, "alice/laptop");
     const link = await relay.link(0);
@@ -397,7 +397,7 @@ describe("a session that is closed or suspended", () => {
       before = link.messages.length;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    assert.ok(link.messages.length < texts.length, "it has sent all of them though it was told to stop");
+    assert.ok(link.messages.length < texts.length, "it sent all of them although it was told to stop");
     link.engine.setAvailability(session, "ready");
     link.flush();
     await soon(sent, "all acknowledgements");
@@ -407,7 +407,7 @@ describe("a session that is closed or suspended", () => {
     );
   });
 
-  test("many messages that are sent at once go to another session when it is closed, in order", async (t) => {
+  test("a burst of messages moves to another session, in order", async (t) => {
     const relay = await ScriptedRelay.start(t, { acknowledge: false });
     const device = await deviceFor(t, relay, "alice/laptop");
     const link = await relay.link(0);
@@ -415,7 +415,7 @@ describe("a session that is closed or suspended", () => {
     link.onEvent = (event) => {
       if (event.type !== "endMessage" || closed !== undefined || link.messages.length < 9) return;
       closed = event.sessionId;
-      // It is still to be put together from its parts.
+      // It has yet to be assembled from its parts.
       setImmediate(() => {
         link.engine.closeSession(event.sessionId, CloseReasonId.Idle);
         link.script.acknowledge = true;
@@ -435,7 +435,7 @@ describe("a session that is closed or suspended", () => {
     );
   });
 
-  test("for idleness is opened again, and what it had not acknowledged goes again in order", async (t) => {
+  test("for idleness, it is reopened and its unacknowledged messages are resent in order", async (t) => {
     const relay = await ScriptedRelay.start(t, { acknowledge: false });
     const device = await deviceFor(t, relay, "alice/laptop");
     const link = await relay.link(0);
@@ -458,8 +458,8 @@ describe("a session that is closed or suspended", () => {
     await soon(Promise.all(sent), "the acknowledgements");
   });
 
-  test("for quota rejects what was not acknowledged on it, and the next message opens another", async (t) => {
-    // A quota of nothing announces itself by no suspension.
+  test("for quota, its unacknowledged messages are rejected and the next message opens another", async (t) => {
+    // A quota of zero is not preceded by a suspension.
     const relay = await relayFor(t, { quota: { octets: 1_000_000, messages: 0 } });
     const alice = await deviceFor(t, relay, "alice/laptop");
     const bob = await deviceFor(t, relay, "bob/pc");
@@ -469,7 +469,7 @@ describe("a session that is closed or suspended", () => {
     await assert.rejects(alice.send("carol", "x"), failure("QuotaWouldBeExceeded"));
   });
 
-  test("a message that is longer than the relay says that it takes is not sent, and the others are", async (t) => {
+  test("a message over the relay's size limit is not sent, and others are", async (t) => {
     const relay = await relayFor(t, { messageLimit: 1_000_000 });
     const alice = await deviceFor(t, relay, "alice/laptop");
     const results = await Promise.allSettled(
@@ -485,7 +485,7 @@ describe("a session that is closed or suspended", () => {
     assert.equal(relay.status().dropped.MessageTooLong, 0);
   });
 
-  test("a refused recipient is told, others are served", async (t) => {
+  test("messages for a refused recipient are rejected, and others are served", async (t) => {
     const relay = await ScriptedRelay.start(t, { accept: false });
     const device = await deviceFor(t, relay, "alice/laptop");
     const link = await relay.link(0);
@@ -500,7 +500,7 @@ describe("a session that is closed or suspended", () => {
     await assert.rejects(refused, failure("RecipientRefused"));
   });
 
-  test("sessions that the relay opens and closes in one piece hurt nobody", async (t) => {
+  test("sessions that the relay opens and closes in one segment do no harm", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const device = await deviceFor(t, relay, "bob/pc");
     const link = await relay.link(0);
@@ -511,7 +511,7 @@ describe("a session that is closed or suspended", () => {
     assert.equal((await take(device, 1))[0]?.text(), "still here");
   });
 
-  test("a message that is longer than this device takes closes its session, and is not given to the application", async (t) => {
+  test("a message over this device's size limit closes its session and does not reach the application", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const device = await deviceFor(t, relay, "bob/pc", { messageLimit: 100_000 });
     const link = await relay.link(0);
@@ -531,7 +531,7 @@ describe("a session that is closed or suspended", () => {
 describe("errors", () => {
   const options = { relay: "127.0.0.1:1", address: "alice/laptop" };
 
-  test("ConnectFailed: nobody listens", async () => {
+  test("ConnectFailed: nothing listens", async () => {
     await assert.rejects(Device.connect(options), failure("ConnectFailed"));
     for (const transport of ["longlived", "keepalive", "polling"] as const) {
       const connecting = Device.connect({ ...options, edge: "http://127.0.0.1:1", transport });
@@ -539,7 +539,7 @@ describe("errors", () => {
     }
   });
 
-  test("RelayRefused: the relay goes by another name", async (t) => {
+  test("RelayRefused: the relay has another name", async (t) => {
     const relay = await relayFor(t, { names: ["relay.example.com"] });
     await assert.rejects(Device.connect({ ...options, relay: `127.0.0.1:${relay.port}` }), failure("RelayRefused"));
   });
@@ -554,7 +554,7 @@ describe("errors", () => {
     await assert.rejects(Device.connect({ ...options, relay: `127.0.0.1:${relay.port}` }), failure("RelayRefused"));
   });
 
-  test("RelayRefused: the relay is busy for longer than anybody waits, and says for how long", async (t) => {
+  test("RelayRefused: the relay is busy for too long, and says for how long", async (t) => {
     const relay = await ScriptedRelay.start(t);
     relay.onLink = (link) => {
       link.onEvent = ({ type }) => type === "connect" && link.engine.refuseConnect(ConnectResponseId.TryLater, 3600);
@@ -568,17 +568,17 @@ describe("errors", () => {
     assert.equal(relay.links.length, 1);
   });
 
-  /** What a relay may have said in the segment in which it also says that the connection is over. */
+  /** What a relay may have sent in the same segment as the end of the connection. */
   const last: Record<string, (link: Link, event: ConnectionEvent) => boolean> = {
-    "that the device is let in": ({ engine }, { type }) => {
+    "a ConnectResponse Ok": ({ engine }, { type }) => {
       if (type === "connect") engine.acceptConnect();
       return type === "connect";
     },
-    "that its account is attached": ({ engine }, event) => {
+    "an AttachResponse Ok": ({ engine }, event) => {
       if (event.type === "attach") engine.acceptAttach(event.eventId);
       return event.type === "attach";
     },
-    "that a session is opened": (link, event) => {
+    "an Open": (link, event) => {
       if (event.type === "attach") {
         link.engine.acceptAttach(event.eventId);
         link.engine.open({ resourceURL: "message", identityURL: identityURL({ identity: "bob" }), deviceURL: "" });
@@ -597,21 +597,21 @@ describe("errors", () => {
       }
       return opened !== undefined;
     },
-    "that a session is ready": ({ engine }, event) => {
+    "an OpenResponse Ok": ({ engine }, event) => {
       if (event.type === "open") engine.setAvailability(event.sessionId, "ready");
       return event.type === "open";
     },
-    "that a session is closed": ({ engine }, event) => {
+    "the Close of a session": ({ engine }, event) => {
       if (event.type === "open") engine.closeSession(event.sessionId, CloseReasonId.Idle);
       return event.type === "open";
     },
-    "that a message was taken": ({ engine }, event) => {
+    "an acknowledgement": ({ engine }, event) => {
       if (event.type === "endMessage") engine.complete(event.message);
       return event.type === "endMessage";
     },
   };
   for (const [name, say] of Object.entries(last)) {
-    test(`AddressInUse: in one segment with ${name}`, async (t) => {
+    test(`AddressInUse: the refusal arrives in one segment with ${name}`, async (t) => {
       const relay = await ScriptedRelay.start(t);
       relay.onLink = (link) => {
         link.onEvent = (event) => {
@@ -629,7 +629,7 @@ describe("errors", () => {
     });
   }
 
-  test("AddressInUse: the device before is told, and does not come back", async (t) => {
+  test("AddressInUse: the older device is told, and does not reconnect", async (t) => {
     const relay = await relayFor(t);
     const first = await deviceFor(t, relay, "alice/laptop");
     const reading = first.messages().next();
@@ -642,7 +642,7 @@ describe("errors", () => {
     assert.equal(relay.status().connections, 1);
   });
 
-  test("MessageTooLong and OutboxFull: before anything is sent", async (t) => {
+  test("MessageTooLong and OutboxFull: rejected before anything is sent", async (t) => {
     const relay = await ScriptedRelay.start(t, { accept: false });
     const device = await deviceFor(t, relay, "alice/laptop");
     const long = new Uint8Array(16 * 1024 * 1024 + 1);
@@ -655,7 +655,7 @@ describe("errors", () => {
     await assert.rejects(sent[15] as Promise<unknown>, failure("Closed"));
   });
 
-  test("InvalidOption: what cannot be used, of the device and of a message", async (t) => {
+  test("InvalidOption: unusable options of the device and of a message", async (t) => {
     const bad = [
       { ...options, address: "alice" },
       { ...options, address: "a/b/c" },
@@ -686,7 +686,7 @@ describe("errors", () => {
     await device.send("bob", "still works");
   });
 
-  test("Closed: what was under way, and what comes after", async (t) => {
+  test("Closed: pending sends, and any that follow", async (t) => {
     const relay = await ScriptedRelay.start(t, { acknowledge: false });
     const device = await deviceFor(t, relay, "alice/laptop");
     const sent = ["one", pattern(2_000_000, 1), "three"].map((body) => device.send("bob", body));
@@ -700,7 +700,7 @@ describe("errors", () => {
 });
 
 describe("closing", () => {
-  test("ends every reader, without messages that could no longer be acknowledged", async (t) => {
+  test("ends every reader and discards messages that can no longer be acknowledged", async (t) => {
     const { alice, bob } = await two(t);
     const reader = async () => {
       let count = 0;
@@ -717,7 +717,7 @@ describe("closing", () => {
     assert.equal((await bob.messages().next()).done, true);
   });
 
-  test("carries the acknowledgements of what is done", async (t) => {
+  test("flushes the acknowledgements of done messages", async (t) => {
     const { relay, alice, bob } = await two(t);
     await Promise.all(["one", "two"].map((text) => alice.send("bob/pc", text)));
     await take(bob, 2);
@@ -725,7 +725,7 @@ describe("closing", () => {
     await eventually(() => waiting(relay, "bob/pc").messages === 0, "the acknowledgements");
   });
 
-  test("an AbortSignal closes the device, or ends its connecting", async (t) => {
+  test("follows an AbortSignal, also while connecting", async (t) => {
     const relay = await relayFor(t);
     const controller = new AbortController();
     const device = await deviceFor(t, relay, "alice/laptop", { signal: controller.signal });
@@ -747,7 +747,7 @@ describe("closing", () => {
     await eventually(() => silent.connections.size === 0, "the connection to go");
   });
 
-  test("does not wait for a relay that has stopped reading", async (t) => {
+  test("does not wait for a relay that does not read", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const device = await deviceFor(t, relay, "alice/laptop");
     (await relay.link(0)).socket.pause();
@@ -755,7 +755,7 @@ describe("closing", () => {
     await soon(device.close(), "the device to close", 10_000);
   });
 
-  test("leaves nothing behind that would keep a program running", async (t) => {
+  test("leaves no handle that keeps the process running", async (t) => {
     const relay = await relayFor(t);
     const silent = await listen(() => undefined);
     t.after(() => silent.close());
@@ -771,10 +771,10 @@ describe("closing", () => {
 });
 
 describe("reconnecting", () => {
-  test("goes on when the relay is killed and started again, with nothing lost or doubled", async (t) => {
+  test("loses and duplicates nothing when the relay is killed and restarted", async (t) => {
     const store = join(folderFor(t), "relay.db");
     const program = new URL("../relay/child.ts", import.meta.url);
-    // One that nobody is likely to take while the relay is away.
+    // A port that is unlikely to be taken while the relay is down.
     const port = await freePort("127.0.0.1", 0);
     let relay = await startChild(program, store, `${port}`);
     t.after(() => relay.kill());
@@ -801,7 +801,7 @@ describe("reconnecting", () => {
     assert.deepEqual([...new Set(reasons)], ["ConnectFailed"]);
   });
 
-  test("a relay that rests is left alone for as long as it says", async (t) => {
+  test("waits as long as a resting relay asks", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const device = await deviceFor(t, relay, "alice/laptop");
     const link = await relay.link(0);
@@ -815,7 +815,7 @@ describe("reconnecting", () => {
     await soon(sent, "the message");
   });
 
-  test("a relay that is busy is asked again when it says, at first and later", async (t) => {
+  test("waits as long as a busy relay asks, on the first attempt and later", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const at: number[] = [];
     relay.onLink = (link) => {
@@ -836,7 +836,7 @@ describe("reconnecting", () => {
     assert.ok(fourth - third >= 990, `again after ${fourth - third} ms`);
   });
 
-  test("closing in the pause before a first connection is tried again ends at once, and tries no more", async (t) => {
+  test("stops at once when the device is closed before its first retry", async (t) => {
     const relay = await ScriptedRelay.start(t);
     relay.onLink = (link) => {
       link.onEvent = ({ type }) => type === "connect" && link.engine.refuseConnect(ConnectResponseId.TryLater, 5);
@@ -852,7 +852,7 @@ describe("reconnecting", () => {
     assert.equal(relay.links.length, 1);
   });
 
-  test("closing in the pause before the next attempt ends at once", async (t) => {
+  test("stops at once when the device is closed before the next attempt", async (t) => {
     const relay = await startRelay({ port: 0 });
     let lost = false;
     const device = await deviceFor(t, relay, "alice/laptop", { onReconnect: () => (lost = true) });
@@ -865,8 +865,8 @@ describe("reconnecting", () => {
   });
 });
 
-describe("bounds", () => {
-  test("an application that is slow holds no more than a window of what waits for it", async (t) => {
+describe("memory use", () => {
+  test("is bounded to one window for a slow application", async (t) => {
     const { relay, alice, bob } = await two(t);
     const count = 60;
     const sent = Array.from({ length: count }, (_, n) => alice.send("bob/pc", pattern(100_000, n)));
@@ -884,7 +884,7 @@ describe("bounds", () => {
     });
   });
 
-  test("a relay without a window is not read while too much is not done", async (t) => {
+  test("is bounded for a relay without a window: the device stops reading while too much is not done", async (t) => {
     const relay = await ScriptedRelay.start(t);
     const device = await deviceFor(t, relay, "bob/pc");
     const link = await relay.link(0);
@@ -892,7 +892,7 @@ describe("bounds", () => {
     const size = 1024 * 1024;
     const count = 100;
     const before = process.memoryUsage().arrayBuffers;
-    // Only what the socket takes is made, so that the memory counted below is not that of this relay.
+    // Only what the socket accepts is created, so that the memory measured below is not this relay's.
     let made = 0;
     const pump = () => {
       while (made < count && link.socket.writableLength < size) {
@@ -909,9 +909,9 @@ describe("bounds", () => {
       last = made;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    assert.ok(made < count, `all ${count} were taken`);
+    assert.ok(made < count, `all ${count} were read`);
     const held = process.memoryUsage().arrayBuffers - before;
-    assert.ok(held < 90 * size, `${held} octets are held`);
+    assert.ok(held < 90 * size, `${held} octets are buffered`);
     const messages = await take(device, count);
     messages.forEach((message, n) => {
       assert.deepEqual(message.body, pattern(size, n));
@@ -926,9 +926,9 @@ describe("through the edge", () => {
   });
   after(() => edge.close());
 
-  /** A relay that nobody is: other tests listen on 127.0.0.1. */
+  /** A relay address nobody uses: other tests listen on 127.0.0.1. */
   const AWAY = "127.0.0.77:2492";
-  /** Ports for the relays of these tests: the edge has to know them from its start. */
+  /** Ports for the relays of these tests, which the edge must allow from its start. */
   const ports: number[] = [];
   async function freeRelays(): Promise<string[]> {
     while (ports.length < 3) {
@@ -938,7 +938,7 @@ describe("through the edge", () => {
     return ports.map((port) => `127.0.0.1:${port}`);
   }
 
-  test("Refused: a relay that the edge does not know, or cannot reach", async () => {
+  test("Refused: the relay is not allowed by the edge, or cannot be reached", async () => {
     const options = { edge: edge.url, address: "alice/laptop" };
     for (const transport of ["longlived", "keepalive", "polling"] as const) {
       const unknown = Device.connect({ ...options, transport, relay: "127.0.0.1:1" });
@@ -955,7 +955,7 @@ describe("through the edge", () => {
     }
   });
 
-  test("RelayRefused: the relay goes by another name than the edge knows", async (t) => {
+  test("RelayRefused: the relay has another name than the edge expects", async (t) => {
     const relay = await relayFor(t, { port: ports[0] ?? 0, names: ["relay.example.com"] });
     for (const transport of ["longlived", "keepalive", "polling"] as const) {
       const options = { edge: edge.url, address: "alice/laptop", transport, relay: `127.0.0.1:${relay.port}` };
@@ -963,7 +963,7 @@ describe("through the edge", () => {
     }
   });
 
-  test("a contentLength that is used up on either side is replaced without loss, doubling, disorder or long pause", async (t) => {
+  test("a used-up contentLength is renewed in both directions without loss, duplication, reordering or long pauses", async (t) => {
     const connected: string[] = [];
     const relay = await relayFor(t, { port: ports[1] ?? 0, log: (line) => connected.push(line) });
     const options = {
@@ -996,7 +996,7 @@ describe("through the edge", () => {
       "all messages both ways",
       60_000,
     );
-    // Nothing more comes: what the relay still has is a message of which the acknowledgement is on its way.
+    // Nothing else arrives: the relay only has a message whose acknowledgement is on its way.
     await eventually(
       () => waiting(relay, "bob/pc").messages + waiting(relay, "alice/laptop").messages === 0,
       "all acknowledged",
@@ -1010,7 +1010,7 @@ describe("through the edge", () => {
     assert.ok(Math.max(there, back) < 5000, `there was a pause of ${Math.max(there, back)} ms`);
   });
 
-  test("goes on when the edge is killed and started again", async (t) => {
+  test("the device reconnects when the edge is killed and restarted", async (t) => {
     const relay = await relayFor(t, { port: ports[2] ?? 0 });
     const allowed = { relayAllow: [`127.0.0.1:${relay.port}`], dev: "private open" };
     let other = await startLocalEdge({ port: 0, ...allowed });
@@ -1035,7 +1035,7 @@ describe("through the edge", () => {
     assert.ok(lost >= 2);
   });
 
-  test("a slow reader on Polling stops the polls, which would bring more and more", async (t) => {
+  test("a slow reader on Polling stops polling", async (t) => {
     const flood = await listen((socket) => {
       socket.resume();
       const pump = () => {
@@ -1050,22 +1050,22 @@ describe("through the edge", () => {
     t.after(() => own.close());
     const transport = openTransport({ transport: "polling", relay, edge: own.url });
     t.after(() => transport.close());
-    // The handshake of Polling needs octets to send.
+    // The Polling handshake needs octets to send.
     void transport.write([new Uint8Array([1])]);
     await soon(transport.established, "the transport");
     const sent = () => [...flood.connections].reduce((sum, socket) => sum + socket.bytesWritten, 0);
     let quiet = 0;
     for (let before = -1; quiet < 10; quiet = before === sent() ? quiet + 1 : 0) {
       before = sent();
-      assert.ok(before < 40_000_000, "nobody reads, and still more is fetched");
+      assert.ok(before < 40_000_000, "more is fetched although nobody reads");
       await new Promise((resolve) => setTimeout(resolve, 30));
     }
-    // Read ahead, and with a little more that comes when it goes on.
+    // What was read ahead, plus a little that arrives when it resumes.
     for (let read = 0; read < 1_000_000; ) read += (await soon(transport.read(), "octets"))?.length ?? 0;
   });
 });
 
-test("a TCP connection that says nothing is given up in time by its owner's signal", async (t) => {
+test("a silent TCP connection is abandoned when its signal aborts", async (t) => {
   const silent = await listen(() => undefined);
   t.after(() => silent.close());
   const socket = connect({ port: silent.port, host: "127.0.0.1" });

@@ -1,4 +1,4 @@
-/** A recipient that the relay suspends is held, and nobody else is; also across connections, and when it has no room at all. */
+/** A recipient that the relay suspends is held without affecting others, across connections and full mailboxes. */
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import type { DeviceOptions } from "../../src/device/index.ts";
@@ -6,7 +6,7 @@ import { CloseReasonId, ConnectCloseReasonId } from "../../src/sstp/index.ts";
 import { soon } from "../support/watch.ts";
 import { deviceFor, failure, type Link, ScriptedRelay } from "./support.ts";
 
-/** A device and what it tells of held recipients. */
+/** A device and its reports on held recipients. */
 async function started(t: TestContext, options: Partial<DeviceOptions> = {}) {
   const relay = await ScriptedRelay.start(t);
   const told: string[] = [];
@@ -24,7 +24,7 @@ async function started(t: TestContext, options: Partial<DeviceOptions> = {}) {
   return { relay, device, told, link: await relay.link(0) };
 }
 
-/** Suspends the session of an identity when a message has come on it. */
+/** Suspends an identity's session once a message has arrived on it. */
 function suspendAt(link: Link, name: string): { session: number | undefined } {
   const found: { session: number | undefined } = { session: undefined };
   const before = link.onEvent;
@@ -38,7 +38,7 @@ function suspendAt(link: Link, name: string): { session: number | undefined } {
   return found;
 }
 
-/** Waits until a device has nothing more to say: it has answered what it was asked last. */
+/** Waits until a device has nothing more to send: it has answered the latest request. */
 async function quiet(link: Link): Promise<void> {
   for (let still = 0, before = -1; still < 3; still = before === link.socket.bytesRead ? still + 1 : 0) {
     before = link.socket.bytesRead;
@@ -49,12 +49,12 @@ async function quiet(link: Link): Promise<void> {
 const textsOf = (link: Link) => link.messages.map(({ body }) => body.toString());
 
 describe("a held recipient", () => {
-  test("is told of once, holds up nobody else, and gets what waits in order", async (t) => {
+  test("is reported once, does not block other recipients, and gets its messages in order on release", async (t) => {
     const { device, told, link } = await started(t);
     const held = suspendAt(link, "slow");
     const first = device.send("slow", "0");
     await soon(first, "the first message");
-    assert.deepEqual(told, [], "nothing waits yet");
+    assert.deepEqual(told, [], "nothing is queued yet");
     const sent = Array.from({ length: 5 }, (_, n) => device.send("slow", `${n + 1}`));
     await soon(device.send("bob", "for bob"), "the other recipient");
     await link.until(() => told.length > 0, "the device to tell");
@@ -70,7 +70,7 @@ describe("a held recipient", () => {
     assert.deepEqual(textsOf(link), ["0", "for bob", "1", "2", "3", "4", "5"]);
   });
 
-  test("is sent one message on a new connection, and the rest when that one is taken and it is still ready", async (t) => {
+  test("is probed with one message on a new connection; the rest follow once it is acknowledged", async (t) => {
     const { relay, device, told, link } = await started(t);
     suspendAt(link, "slow");
     await soon(device.send("slow", "0"), "the first message");
@@ -84,7 +84,7 @@ describe("a held recipient", () => {
     await quiet(second);
     assert.deepEqual(textsOf(second), ["1"], "it is suspended again");
     relay.onLink = () => undefined;
-    // This relay takes its time: nothing follows before the acknowledgement.
+    // This relay is slow: nothing follows before the acknowledgement.
     relay.script.acknowledge = false;
     second.engine.close(ConnectCloseReasonId.Resting);
     second.flush();
@@ -101,7 +101,7 @@ describe("a held recipient", () => {
     assert.deepEqual(told, ["held slow message", "released slow"]);
   });
 
-  test("that the relay has no room for is no error when it was suspended before, and one when it was not", async (t) => {
+  test("does not fail its messages on a full mailbox, unlike a recipient that was not suspended", async (t) => {
     const { device, told, link } = await started(t);
     const held = suspendAt(link, "slow");
     await soon(device.send("slow", "0"), "the first message");
@@ -130,8 +130,8 @@ describe("a held recipient", () => {
   });
 });
 
-describe("a message that is taken back", () => {
-  test("is not sent when it waits, and its place in the outbox is free", async (t) => {
+describe("a withdrawn message", () => {
+  test("that is still queued is not sent, and frees its place in the outbox", async (t) => {
     const { device, told, link } = await started(t);
     const held = suspendAt(link, "slow");
     await soon(device.send("slow", "0"), "the first message");
@@ -150,7 +150,7 @@ describe("a message that is taken back", () => {
     assert.deepEqual(textsOf(link), ["0", "kept", "last"]);
   });
 
-  test("goes on when it is on its way, also when its connection is lost meanwhile", async (t) => {
+  test("that is already on its way is still delivered, even across a lost connection", async (t) => {
     const { relay, device, link } = await started(t);
     relay.script.acknowledge = false;
     const abort = new AbortController();
@@ -164,7 +164,7 @@ describe("a message that is taken back", () => {
     assert.deepEqual(textsOf(again), ["on its way"]);
   });
 
-  test("as the only one that waits ends the waiting", async (t) => {
+  test("that was the only one queued ends the hold", async (t) => {
     const { device, told, link } = await started(t);
     suspendAt(link, "slow");
     await soon(device.send("slow", "0"), "the first message");

@@ -1,5 +1,5 @@
 /**
- * A program that connects, closes, and then has nothing to do: `node leave.ts RELAY SILENT`. It ends with code 0 when
+ * A program that connects, closes, and then has nothing to do: `node leave.ts RELAY SILENT`. It exits with 0 if
  * nothing keeps it running.
  */
 import { createServer } from "node:net";
@@ -12,7 +12,7 @@ const idle = await Device.connect({ relay, address: "idle/pc" });
 await idle.send("somebody", "hello");
 await idle.close();
 
-// One whose relay is gone, in the pause before its next attempt.
+// A device whose relay is gone, in the pause before its next attempt.
 const gone = await startRelay({ port: 0 });
 const lost = Promise.withResolvers<void>();
 const waiting = await Device.connect({
@@ -24,13 +24,13 @@ await gone.close();
 await lost.promise;
 await waiting.close();
 
-// One that is in the middle of connecting to a relay that says nothing.
+// A device that is connecting to a silent relay.
 const controller = new AbortController();
 const connecting = Device.connect({ relay: silent, address: "connecting/pc", signal: controller.signal });
 setTimeout(() => controller.abort(), 50);
 await connecting.catch(() => undefined);
 
-// One that could not connect at all.
+// A device that could not connect at all.
 const server = createServer().listen(0, "127.0.0.1");
 await new Promise((resolve) => server.once("listening", resolve));
 const address = server.address();

@@ -1,4 +1,4 @@
-/** What the device keeps its messages and their recipients in. */
+/** The data structures in which a device keeps its messages and recipients. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -7,7 +7,7 @@ import { Recipients } from "../../src/device/recipients.ts";
 import { Queue } from "../../src/lib/queue.ts";
 import { REMEMBERED_OF_SOURCE, RecentSet } from "../../src/lib/recent-set.ts";
 
-test("a queue is an array that is taken from at its beginning", () => {
+test("a queue behaves as an array", () => {
   const step = fc.record({
     do: fc.constantFrom("push", "push", "shift", "shift", "putBack", "clear"),
     count: fc.integer({ min: 1, max: 1500 }),
@@ -41,7 +41,7 @@ test("a queue is an array that is taken from at its beginning", () => {
 
 const ID = "x".repeat(60);
 
-test("the last ids of a source are remembered, each once, and no more than memory allows", () => {
+test("a set of recent ids remembers the last ids of a source, each once, within its memory limit", () => {
   const remembered = new RecentSet();
   const count = 2 * Math.ceil(REMEMBERED_OF_SOURCE / 64);
   for (let n = 0; n < count; n += 1) remembered.add("alice", `${ID}${n}`);
@@ -52,7 +52,7 @@ test("the last ids of a source are remembered, each once, and no more than memor
   assert.ok(!remembered.has("bob", `${ID}${count - 1}`));
 });
 
-test("a source that sends without end pushes out no other's ids", () => {
+test("a busy source does not evict the ids of other sources", () => {
   const remembered = new RecentSet();
   remembered.add("alice", "1");
   for (let n = 0; n < 10; n += 1) {
@@ -62,7 +62,7 @@ test("a source that sends without end pushes out no other's ids", () => {
   assert.ok(remembered.has("mallory-9", `${ID}39999`));
 });
 
-test("however many sources there are, memory is bounded, and those heard of last are known", () => {
+test("the number of sources is bounded, and the most recent ones are remembered", () => {
   const remembered = new RecentSet();
   const before = process.memoryUsage().heapUsed;
   for (let n = 0; n < 400_000; n += 1) remembered.add(`source-${n}`, `${ID}${n}`);
@@ -71,7 +71,7 @@ test("however many sources there are, memory is bounded, and those heard of last
   assert.ok(process.memoryUsage().heapUsed - before < 300 * 1024 * 1024);
 });
 
-test("recipients are remembered by name and resource, and lead to the same session when they were forgotten", () => {
+test("a recipient that was forgotten leads to the same session by name and resource", () => {
   const recipients = new Recipients("@alice/laptop", "relay.example.com");
   const bob = recipients.destination("bob/pc", "message");
   assert.equal(recipients.destination("bob/pc", "message"), bob);
@@ -81,7 +81,7 @@ test("recipients are remembered by name and resource, and lead to the same sessi
     recipients.destination("bob/pc@other.example.com", "message"),
   ];
   assert.equal(new Set([bob, ...others].map(({ key }) => key)).size, 4);
-  // Another name for the same.
+  // Another name for the same recipient.
   assert.equal(recipients.destination("bob/pc@relay.example.com:2492", "message").key, bob.key);
   for (let n = 0; n < REMEMBERED_RECIPIENTS; n += 1) recipients.destination(`other-${n}`, `resource-${n % 7}`);
   const again = recipients.destination("bob/pc", "message");
@@ -89,7 +89,7 @@ test("recipients are remembered by name and resource, and lead to the same sessi
   assert.equal(again.key, bob.key);
 });
 
-test("ids are never the same, count for each recipient, and end with the sender's address", () => {
+test("generated ids are unique, count per recipient, and end with the sender's address", () => {
   const recipients = new Recipients("@alice/laptop", "relay.example.com");
   const ids = ["bob/pc", "bob/phone"].flatMap((to) => {
     const destination = recipients.destination(to, "message");

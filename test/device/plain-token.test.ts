@@ -1,4 +1,4 @@
-/** Where a token may go in clear. */
+/** Where a token may be sent without TLS. */
 import assert from "node:assert/strict";
 import dns from "node:dns";
 import { syncBuiltinESMExports } from "node:module";
@@ -8,7 +8,7 @@ import { Device, openTransport } from "../../src/device/index.ts";
 import { isNear } from "../../src/lib/near-address.ts";
 import { startRelay } from "../../src/relay/index.ts";
 
-/** What a name resolves to, and nothing is asked of the network. */
+/** The addresses of a name, without using the network. */
 function resolving(addresses: Readonly<Record<string, readonly string[]>>): void {
   mock.method(dns, "lookup", (name: string, options: { all?: boolean }, callback: (...answer: unknown[]) => void) => {
     const found = (addresses[name] ?? []).map((address) => ({ address, family: address.includes(":") ? 6 : 4 }));
@@ -18,11 +18,11 @@ function resolving(addresses: Readonly<Record<string, readonly string[]>>): void
   syncBuiltinESMExports();
 }
 
-/** Whether a relay is dialled, or the code of the error. */
+/** Whether a relay is dialled, or the error code. */
 async function outcome(relay: string, options: { token?: string; allowPlain?: boolean }): Promise<string> {
   try {
     const transport = openTransport({ transport: "tcp", relay, ...options });
-    // A relay that is dialled says nothing before Connect.
+    // The relay that is dialled sends nothing before Connect.
     await Promise.race([transport.read(), sleep(200)]);
     transport.close();
     return transport.failure?.code ?? "dialled";
@@ -31,8 +31,8 @@ async function outcome(relay: string, options: { token?: string; allowPlain?: bo
   }
 }
 
-describe("a token by TCP", () => {
-  it("goes to loopback and private addresses, and to others only when it may", async (t) => {
+describe("a token over plain TCP", () => {
+  it("is sent to loopback and private addresses, and to others only when allowed", async (t) => {
     t.after(() => {
       mock.restoreAll();
       syncBuiltinESMExports();
@@ -60,7 +60,7 @@ describe("a token by TCP", () => {
   });
 });
 
-it("a network of this machine's own is one of loopback, private or link-local addresses", () => {
+it("a private network is loopback, private or link-local", () => {
   for (const [address, expected] of [
     ["127.1.2.3", true],
     ["10.0.0.1", true],

@@ -5,7 +5,7 @@ import { ReconnectPause } from "../../src/device/reconnect.ts";
 import { eventually } from "../support/watch.ts";
 import { deviceFor, ScriptedRelay } from "./support.ts";
 
-test("the pause before a reconnect grows while each connection begins well and then fails", () => {
+test("the reconnect delay grows while connections succeed and then fail", () => {
   const pause = new ReconnectPause();
   const limits = Array.from({ length: 140 }, () => {
     pause.lost(false, 200);
@@ -16,7 +16,7 @@ test("the pause before a reconnect grows while each connection begins well and t
     [1, 2, 4, 8].map((factor) => factor * RECONNECT_FIRST),
   );
   assert.equal(limits.at(-1), RECONNECT_LAST);
-  // Jitter halves them on average: it was 140 in 40 s.
+  // Jitter halves them on average. Without growth there were 140 in 40 s.
   let [time, within40s] = [0, 0];
   for (const limit of limits) {
     time += limit / 2;
@@ -25,7 +25,7 @@ test("the pause before a reconnect grows while each connection begins well and t
   assert.ok(within40s <= 10, `${within40s} reconnects in 40 s`);
 });
 
-test("the pause is short again after a connection that carried something, or stood for a minute", () => {
+test("the reconnect delay is reset by a connection that carried data or lasted a minute", () => {
   const pause = new ReconnectPause();
   for (const [carried, stood] of [
     [true, 1],
@@ -39,8 +39,8 @@ test("the pause is short again after a connection that carried something, or sto
   }
 });
 
-test("a device whose connections all end after they have begun well waits longer each time", async (t) => {
-  // The longest of each pause: then it says what its limit was.
+test("a device whose connections all end soon after the handshake waits longer each time", async (t) => {
+  // The maximum of each pause, which shows its limit.
   t.mock.method(Math, "random", () => 1);
   const relay = await ScriptedRelay.start(t);
   const lost: number[] = [];

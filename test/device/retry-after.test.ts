@@ -1,4 +1,4 @@
-/** A proxy that is busy says when to come again, and names no reason of an edge. */
+/** A busy proxy sends Retry-After without an edge's reason. */
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -20,7 +20,7 @@ async function busyProxy(context: TestContext, headers: Record<string, string>):
 
 const TRANSPORTS: readonly TransportName[] = ["websocket", "longlived", "keepalive", "polling"];
 
-test("all transports hear Retry-After from a proxy, in seconds and as a date", async (context) => {
+test("every transport honours Retry-After from a proxy, in seconds and as a date", async (context) => {
   const dates = { Date: "Fri, 31 Dec 1999 22:59:59 GMT", "Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT" };
   for (const headers of [{ "Retry-After": "3600" }, dates]) {
     const edge = await busyProxy(context, headers);

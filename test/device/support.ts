@@ -1,4 +1,4 @@
-/** What the tests of the device share: a relay that does what the test says, and an edge for all tests of a file. */
+/** Shared by the device tests: a scripted relay, and one edge for all tests of a file. */
 import type { Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { Device, type DeviceOptions, type Message } from "../../src/device/index.ts";
@@ -12,11 +12,11 @@ import {
 import { listen, type TestServer } from "../support/sockets.ts";
 import { soon, Watch } from "../support/watch.ts";
 
-/** What a scripted relay does by itself; each can be switched off or on at any time. */
+/** What a scripted relay does by default; each can be switched off or on at any time. */
 export interface Script {
   /** Answers Open with Ok. */
   accept: boolean;
-  /** Acknowledges messages as they come. */
+  /** Acknowledges messages as they arrive. */
   acknowledge: boolean;
 }
 
@@ -36,7 +36,7 @@ export class Link {
   readonly events: ConnectionEvent[] = [];
   readonly messages: Taken[] = [];
   readonly watch: Watch;
-  /** Called for each event, in the moment in which it comes. */
+  /** Called for each event as it happens. */
   onEvent: (event: ConnectionEvent) => void = () => undefined;
   ended = false;
   readonly #sessions = new Map<number, AddressingEntry>();
@@ -75,7 +75,7 @@ export class Link {
     return this.watch.until(look, what);
   }
 
-  /** The first `count` messages, once they have come. */
+  /** The first `count` messages, once they have arrived. */
   async taken(count: number): Promise<Taken[]> {
     await this.until(() => this.messages.length >= count, `${count} messages, there are ${this.messages.length}`);
     return this.messages.slice(0, count);
@@ -146,12 +146,12 @@ export class Link {
   }
 }
 
-/** A relay that keeps nothing and does what it is told. */
+/** A relay that stores nothing and follows its script. */
 export class ScriptedRelay {
   readonly script: Script = { accept: true, acknowledge: true };
   readonly links: Link[] = [];
   readonly watch = new Watch();
-  /** Called for each connection, before anything is read from it. */
+  /** Called for each connection before anything is read from it. */
   onLink: (link: Link) => void = () => undefined;
   #server: TestServer | undefined;
 
@@ -193,7 +193,7 @@ export async function deviceFor(
   return device;
 }
 
-/** The next messages of a device, which are done unless the test says otherwise. */
+/** The next messages of a device, marked done unless the test says otherwise. */
 export async function take(device: Device, count: number, done = true): Promise<Message[]> {
   const messages: Message[] = [];
   const taking = (async () => {
@@ -210,7 +210,7 @@ export async function take(device: Device, count: number, done = true): Promise<
   return messages;
 }
 
-/** Whether an error is a DeviceError of that code. */
+/** Whether an error is a DeviceError with that code. */
 export function failure(code: string): (error: unknown) => boolean {
   return (error) => {
     if ((error as { code?: unknown }).code === code && (error as Error).name === "DeviceError") return true;

@@ -1,4 +1,4 @@
-/** What whoever has a token is told when it does not do: one row for each reason. */
+/** What the bearer of a refused token is told: one row for each reason. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { DeviceError } from "../../src/device/device-error.ts";
@@ -62,7 +62,7 @@ describe("a token is refused", () => {
     });
   }
 
-  it("by no reason that is about something else", () => {
+  it("is not reported for unrelated reasons", () => {
     for (const reason of [undefined, "", "WrongPrefix", "toString"]) assert.equal(tokenRefusal(reason), undefined);
   });
 });
@@ -85,7 +85,7 @@ describe("a recipient is refused", () => {
     ["connect send:*", bob, undefined],
     ["connect send:bob/*", phone, undefined],
   ] as const) {
-    it(`with a token for ${scope}: ${missing === undefined ? "not for its sake" : "which scope it lacks is told"}`, () => {
+    it(`with a token for ${scope}: ${missing === undefined ? "the error is unchanged" : "the error names the missing scope"}`, () => {
       const error = sendRefusal(refused, tokenOf({ ...GOOD, scope }), recipient);
       if (missing === undefined) assert.equal(error, refused);
       else assert.match(error.message, missing);
@@ -93,7 +93,7 @@ describe("a recipient is refused", () => {
     });
   }
 
-  it("with no token, with one that cannot be read, or for another cause: the error is as it was", () => {
+  it("without a readable token, or for another reason: the error is unchanged", () => {
     const full = new DeviceError("QuotaWouldBeExceeded", "full");
     assert.equal(sendRefusal(full, tokenOf({ ...GOOD, scope: "" }), bob), full);
     for (const token of [undefined, "nonsense"]) assert.equal(sendRefusal(refused, token, bob), refused);

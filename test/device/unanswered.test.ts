@@ -1,11 +1,11 @@
-/** Something listens and says nothing. */
+/** A server that accepts connections and never answers. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Device, type DeviceError, type TransportName } from "../../src/device/index.ts";
 import { listen } from "../support/sockets.ts";
 import { eventually, soon } from "../support/watch.ts";
 
-/** The error of a device that connects to a server which is silent, once so much time has passed. */
+/** The error of a device that connects to a silent server, after this much time. */
 async function silence(t: TestContext, transport: TransportName, milliseconds: number): Promise<DeviceError> {
   const heard = Promise.withResolvers<void>();
   const server = await listen((socket) => {
@@ -24,13 +24,13 @@ async function silence(t: TestContext, transport: TransportName, milliseconds: n
   t.mock.timers.tick(milliseconds);
   t.mock.timers.reset();
   const error = await soon(connecting, "the error");
-  // What still ends has timers of this test, which the next one must not meet.
+  // What still closes uses this test's timers, which must not overlap with the next test.
   await eventually(() => server.connections.size === 0, "the end of the connection");
   return error;
 }
 
 for (const transport of ["tcp", "websocket"] as const) {
-  test(`${transport}: a device is told that nobody answered, and not that it has closed the connection itself`, async (t) => {
+  test(`${transport}: an unanswered connection is reported as such, not as closed by the device`, async (t) => {
     const { code, retryable, message } = await silence(t, transport, 35_000);
     assert.deepEqual([code, retryable], ["ConnectFailed", true]);
     assert.match(message, /did not answer by \w+ within 35 s, though it was connected; check that/);

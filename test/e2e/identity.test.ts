@@ -1,4 +1,4 @@
-/** Who sent a message: what devices learn of it, whatever its sender says, at an edge, at a relay, and across both. */
+/** What devices learn about a message's sender, whatever the sender claims: at an edge, at a relay, and across both. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { newKey, sign } from "../../src/cli/commands/token.ts";
@@ -15,7 +15,7 @@ async function seen(device: Device, count: number) {
 
 describe("the sender of a message", () => {
   for (const transport of TRANSPORTS) {
-    it(`is who its token says, and nobody uses up another's ids, by ${transport}`, async (t) => {
+    it(`is the one in its token, and nobody uses up another's ids, over ${transport}`, async (t) => {
       const { jwks, privateKey } = await newKey("k");
       const edge = await startEdge(t, { keys: JSON.stringify(jwks) });
       const tokenOf = (address: string) => {
@@ -40,7 +40,7 @@ describe("the sender of a message", () => {
     });
   }
 
-  it("at a relay is who has connected", async (t) => {
+  it("at a relay is the device that connected", async (t) => {
     const relay = await originRelay(t);
     const bob = await atRelay(t, relay.port, "bob/pc");
     const mallory = await Peer.connect(relay, { address: "mallory/x" });
@@ -58,7 +58,7 @@ describe("the sender of a message", () => {
     assert.deepEqual(await seen(bob, 1), [["alice/laptop", true, "the invoice"]]);
   });
 
-  it("at another relay is told with that relay, and answers go back to it, with the same names on both sides", async (t) => {
+  it("at another relay is shown with that relay, and replies return to it, even if both have the same name", async (t) => {
     const relay = await originRelay(t);
     const name = `127.0.0.1:${relay.port}`;
     const edge = await edgeFor(t, [relay.port], { links: [name] });
@@ -67,7 +67,7 @@ describe("the sender of a message", () => {
     await here.send(`alice/pc@${name}`, "question");
     const [question] = await receive(there, 1);
     assert.deepEqual([question?.from, question?.vouched], ["alice/pc@localhost", true]);
-    // Each would be an answer to oneself, if the relay got lost.
+    // Each would be a reply to itself if the relay's name were lost.
     await there.send(question?.from ?? "", "answer");
     const [answer] = await receive(here, 1);
     assert.deepEqual([answer?.from, answer?.vouched, answer?.text()], [`alice/pc@${name}`, true, "answer"]);
@@ -75,7 +75,7 @@ describe("the sender of a message", () => {
     assert.deepEqual(await seen(there, 1), [["alice/pc@localhost", true, "thanks"]]);
   });
 
-  it("at another relay is no peer of this one, nor of a third, whatever he says", async (t) => {
+  it("at another relay can never appear as a peer of this or a third relay", async (t) => {
     const relay = await originRelay(t);
     const name = `127.0.0.1:${relay.port}`;
     const edge = await edgeFor(t, [relay.port], { links: [name] });
@@ -90,7 +90,7 @@ describe("the sender of a message", () => {
     );
   });
 
-  it("without an id of its own is told, too, and each of its messages comes", async (t) => {
+  it("without message ids is still shown, and all its messages arrive", async (t) => {
     const relay = await originRelay(t);
     const name = `127.0.0.1:${relay.port}`;
     const edge = await edgeFor(t, [relay.port], { links: [name] });
@@ -116,7 +116,7 @@ describe("the sender of a message", () => {
     assert.deepEqual(await seen(bob, 2), Array(2).fill([`there/pc@${name}`, true, "2"]));
   });
 
-  it("that is a foreign device is told by its URL, and answers go back to it", async (t) => {
+  it("that is a foreign device is shown by its URL, and replies return to it", async (t) => {
     const edge = await startEdge(t);
     const bob = await connect(edge, "bob/pc", "websocket");
     for (const url of ["grooveDynamics://peer;CanTelURL=a%20b", "device2"]) {

@@ -1,5 +1,5 @@
 /**
- * Every transport to every transport, through the edge and a relay: all sizes, both directions at the same time, equal,
+ * Every transport to every other, through the edge and a relay: all sizes in both directions at once, unchanged,
  * in order, once.
  */
 import assert from "node:assert/strict";
@@ -10,7 +10,7 @@ import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/
 import { type Relay, startRelay } from "../../src/relay/index.ts";
 import { authority } from "../support/certificates.ts";
 
-/** All that can be passed through to a relay. */
+/** The transports that can be passed through to a relay. */
 const TRANSPORTS = ALL.filter((transport) => transport !== "websocket");
 
 const SIZES = [0, 1, 2047, 2048, 2049, 32768, 1024 * 1024, 16 * 1024 * 1024];
@@ -19,7 +19,7 @@ const sha = (octets: Uint8Array) => createHash("sha256").update(octets).digest("
 
 const SHORTER = 32768;
 
-/** Sends one body of each size, all at once, and gives their hashes in order. */
+/** Sends one body of each size, all at once, and returns their hashes in order. */
 async function sendAll(device: Device, to: string, sizes: readonly number[]): Promise<string[]> {
   const bodies = sizes.map((size) => randomBytes(size));
   await Promise.all(bodies.map((body) => device.send(to, body)));
@@ -54,7 +54,7 @@ async function exchange(way: Way, left: TransportName, right: TransportName, siz
     ]);
     assert.deepEqual(atB, sentByA);
     assert.deepEqual(atA, sentByB);
-    // Once: nothing else is there, which a message behind them all would show.
+    // Exactly once: a message behind them all shows that nothing else arrived.
     await Promise.all([a.send(b.address, "end"), b.send(a.address, "end")]);
     assert.deepEqual(await receiveAll(b, 1), [sha(Buffer.from("end"))]);
     assert.deepEqual(await receiveAll(a, 1), [sha(Buffer.from("end"))]);
@@ -89,9 +89,9 @@ for (const scheme of ["http", "https"] as const) {
 
     for (const left of TRANSPORTS) {
       for (const right of TRANSPORTS) {
-        // TLS is the platform's: it has the long ones once for each transport.
+        // TLS is the platform's: one long run per transport is enough.
         const sizes = scheme === "http" || left === right ? SIZES : SIZES.filter((size) => size <= SHORTER);
-        test(`${left} and ${right}, to ${sizes.at(-1)} octets`, async () => {
+        test(`${left} and ${right} exchange messages of up to ${sizes.at(-1)} octets`, async () => {
           await exchange(way, left, right, sizes);
           assert.deepEqual(relay.waiting(`grooveDevice://left/${left}-${right}`), { octets: 0, messages: 0 });
         });

@@ -1,9 +1,9 @@
 /**
- * A client made of nothing but sockets and the texts of [MS-GRVHENC] and [MS-GRVSSTP]: it shares no code with the edge
- * and the relay, so both are held to the documents and not to each other.
+ * A client made of sockets and the text of [MS-GRVHENC] and [MS-GRVSSTP] only: it shares no code with the edge
+ * and the relay, so that both are tested against the documents and not against each other.
  *
- * Requests have the header set of the example [MS-GRVHENC 4.2], with its odd `UserAgent:` line in the POST. A `Host` is
- * added there, since the platform refuses a request without one before anybody can accept it.
+ * Requests have the header set of the example [MS-GRVHENC 4.2], including its odd `UserAgent:` line in the POST. A
+ * `Host` is added there, since the platform refuses a request without one.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -111,7 +111,7 @@ async function keepAlive(): Promise<Virtual> {
   };
 }
 
-/** Sum over all octets, index from 0, as a signed octet, modulo 2^64. */
+/** Sum over all octets, index from 0, as signed octets, modulo 2^64. */
 function checksum(data: Buffer): string {
   let sum = 0n;
   for (const [index, octet] of data.entries()) sum += BigInt((((octet << 24) >> 24) + 1) * (index + 1));
@@ -150,7 +150,7 @@ async function polling(): Promise<Virtual> {
   return {
     async send(octets) {
       await exchange(octets);
-      // Both requests of the handshake carry 0, the first after it 1.
+      // Both requests of the handshake carry 0, the first one after it carries 1.
       established = true;
       sequence += 1;
     },
@@ -216,7 +216,7 @@ async function connect(virtual: Virtual, device: string): Promise<void> {
 }
 
 for (const [encapsulation, open] of Object.entries({ LongLived: longLived, KeepAlive: keepAlive, Polling: polling })) {
-  test(`${encapsulation}: handshake, Connect, a message to a device, its acknowledgement, and its delivery`, async () => {
+  test(`${encapsulation}: handshake, Connect, a message to a device, its acknowledgement and its delivery`, async () => {
     const bob = `grooveDevice://bob/${encapsulation}`;
     const sender = await open();
     await connect(sender, `grooveDevice://alice/${encapsulation}`);
@@ -242,7 +242,7 @@ for (const [encapsulation, open] of Object.entries({ LongLived: longLived, KeepA
     assert.deepEqual([acknowledged.id, acknowledged.rest.readUInt32LE(0)], [0x10, 1]);
     sender.close();
 
-    // The recipient comes when the sender is gone: the relay opens a session of its own, an even one.
+    // The recipient connects after the sender has left: the relay opens a session of its own, with an even id.
     const recipient = await open();
     await connect(recipient, bob);
     const open2 = await receive(recipient);
@@ -254,7 +254,7 @@ for (const [encapsulation, open] of Object.entries({ LongLived: longLived, KeepA
     const message = await receive(recipient);
     assert.equal(message.id, 0x0d);
     assert.equal(message.rest.readUInt32LE(0), session);
-    // The relay vouches for the sender: it has written the address of the device behind the id.
+    // The relay vouches for the sender: it appended the device's address to the id.
     assert.equal(message.rest.subarray(9).toString("latin1"), `raw-${encapsulation}@alice/${encapsulation}\0`);
     const parts: Buffer[] = [];
     let next = await receive(recipient);
@@ -267,7 +267,7 @@ for (const [encapsulation, open] of Object.entries({ LongLived: longLived, KeepA
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     assert.equal(relay.waiting(bob).messages, 0);
-    // ConnectClose, ReasonId Resting: the relay ends the connection, perhaps before this is answered.
+    // ConnectClose, ReasonId Resting: the relay may close the connection before this is answered.
     await recipient.send(command(0x04, u32(0), Buffer.from([0x01]), u32(0))).catch(() => undefined);
     recipient.close();
   });

@@ -1,4 +1,4 @@
-/** Who stops reading stops whoever writes to him, and the edge keeps next to nothing for either. */
+/** A slow reader blocks its writer, and the edge buffers next to nothing for either. */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
@@ -19,7 +19,7 @@ import {
 
 const MiB = 1024 * 1024;
 const ATTEMPT = 64 * MiB;
-/** Two connections on one machine, each with the most that its kernel keeps for sender and receiver. */
+/** Two connections on one machine, each with full kernel buffers for sender and receiver. */
 const KERNEL = 32 * MiB;
 
 describe("back-pressure", () => {
@@ -31,7 +31,7 @@ describe("back-pressure", () => {
   });
   after(() => edge.close());
 
-  it("LongLived: a relay that stops reading stops the device; nothing is lost when it goes on", async () => {
+  it("LongLived: a relay that stops reading blocks the device; nothing is lost when it resumes", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "LongLived").establish();
@@ -40,8 +40,8 @@ describe("back-pressure", () => {
     const writing = writeAll(device.post.socket, octets);
     const taken = await whenBlocked(device.post.socket);
     assert(taken < KERNEL, `${taken} octets were taken for a relay that reads none`);
-    assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
-    // The other direction does not suffer.
+    assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
+    // The other direction is unaffected.
     origin.write("still here");
     assertOctets(await device.down(10), "still here");
     const came = sink(origin);
@@ -53,7 +53,7 @@ describe("back-pressure", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("LongLived: a device that stops reading stops the relay; nothing is lost when it goes on", async () => {
+  it("LongLived: a device that stops reading blocks the relay; nothing is lost when it resumes", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -64,7 +64,7 @@ describe("back-pressure", () => {
     const writing = writeAll(origin.socket, octets);
     const taken = await whenBlocked(origin.socket);
     assert(taken < KERNEL, `${taken} octets were taken for a device that reads none`);
-    assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+    assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
     await device.up("still here");
     assertOctets(await origin.take(10), "still here");
     const came = sink(device.get);
@@ -76,7 +76,7 @@ describe("back-pressure", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: a relay that stops reading holds the POST; nothing is lost when it goes on", async () => {
+  it("KeepAlive: a relay that stops reading delays the POST; nothing is lost when it resumes", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "KeepAlive").establish();
@@ -90,7 +90,7 @@ describe("back-pressure", () => {
       sent += 32768;
       held = (await Promise.race([answered, whenBlocked(device.post.socket)])) !== undefined;
       if (!held) continue;
-      assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+      assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
       origin.write("still here");
       assertOctets(await device.down(10), "still here");
       origin.socket.resume();
@@ -101,7 +101,7 @@ describe("back-pressure", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: a device that sends no GET stops the relay; nothing is lost when it goes on", async () => {
+  it("KeepAlive: a device that sends no GET blocks the relay; nothing is lost when it resumes", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -109,12 +109,12 @@ describe("back-pressure", () => {
     void writeAll(origin.socket, octets);
     const taken = await whenBlocked(origin.socket);
     assert(taken < KERNEL, `${taken} octets were taken for a device that reads none`);
-    assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+    assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
     await device.up("still here");
     assertOctets(await origin.take(10), "still here");
     const came = await device.down(4 * MiB);
     assertOctets(came, octets.subarray(0, came.length));
-    // What has come from the relay is still to be had when it goes, and no more than that.
+    // What the relay has sent is still delivered when it resumes, and no more.
     origin.reset();
     let at = came.length;
     for (;;) {
@@ -131,7 +131,7 @@ describe("back-pressure", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: a relay that stops reading holds the request, also when it is sent again", async () => {
+  it("Polling: a relay that stops reading delays the request, even when it is repeated", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -145,15 +145,15 @@ describe("back-pressure", () => {
       const answered = device.answer(request);
       if ((await Promise.race([answered, whenBlocked(request.socket)])) instanceof Object) continue;
       answered.catch(() => undefined);
-      // The device believes that its request was lost: what it sends again takes the place of the first one.
+      // The device believes that its request was lost: the repeated one replaces the first.
       const again = await device.send(body);
       await whenBlocked(again.socket);
-      assert.equal(again.received.length, 0, "not answered while the relay has not taken it");
-      // And whoever goes on all the same has two requests at a time.
+      assert.equal(again.received.length, 0, "no answer before the relay has taken it");
+      // A device that sends another anyway has two requests outstanding.
       const next = await device.send(device.next("too early"));
       await assertRefused(next, "400 Bad Request", "SecondPost");
       await assertRefused(again, "400 Bad Request", "SecondPost");
-      assert(edgeMemory() - before < ATTEMPT, "they are not kept at the edge");
+      assert(edgeMemory() - before < ATTEMPT, "the edge does not buffer them");
       for (const socket of [request, again, next]) socket.reset();
       break;
     }

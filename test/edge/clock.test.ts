@@ -1,4 +1,4 @@
-/** What takes its time: hold time and timers, in their real length, all at once. */
+/** Hold times and timeouts in real time, all at once. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -28,15 +28,15 @@ import {
 } from "./support.ts";
 
 const KINDS = ["LongLived", "KeepAlive"] as const;
-/** Seconds of the edge's timers, and how late one may be on a busy machine. */
+/** Seconds of the edge's timeouts, and how late one may be on a busy machine. */
 const HOLD = 25_000;
 const ESTABLISHMENT = 30_000;
 const RECEIVE = 60_000;
 const LATE = 30_000;
-/** More than the time after which the runtime lets an idle object go. */
+/** Longer than the time after which the runtime evicts an idle object. */
 const SLEEP = 20_000;
 
-describe("time", { concurrency: true }, () => {
+describe("timeouts", { concurrency: true }, () => {
   let edge: TestEdge;
   let silent: SilentRelay;
   before(async () => {
@@ -49,7 +49,7 @@ describe("time", { concurrency: true }, () => {
   });
 
   /**
-   * Waits for something that is to happen so long after its cause, and asserts that it has not happened before.
+   * Waits for something that must happen this long after its cause, and asserts that it does not happen earlier.
    *
    * @param began a moment before the cause
    */
@@ -68,7 +68,7 @@ describe("time", { concurrency: true }, () => {
   }
 
   for (const kind of KINDS) {
-    it(`${kind}: a GET without POST is refused after 30 s [3.2.2.1, 3.4.2.1]`, async () => {
+    it(`${kind}: a GET without a POST is refused after 30 s [3.2.2.1, 3.4.2.1]`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       const began = Date.now();
@@ -80,7 +80,7 @@ describe("time", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: a POST without GET is refused after 30 s`, async () => {
+    it(`${kind}: a POST without a GET is refused after 30 s`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       const began = Date.now();
@@ -102,7 +102,7 @@ describe("time", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: a relay that does not answer the dial is given up after 10 s, on both requests`, async () => {
+    it(`${kind}: both requests are refused when the relay does not answer within 10 s`, async () => {
       const device = new Device(edge, silent.name, kind);
       await device.sendGet();
       await device.known();
@@ -114,7 +114,7 @@ describe("time", { concurrency: true }, () => {
     });
 
     for (const first of ["GET", "POST"] as const) {
-      it(`${kind}: a device that resets its ${first === "GET" ? "POST" : "GET"} while the relay is dialled`, async () => {
+      it(`${kind}: a device that resets its ${first === "GET" ? "POST" : "GET"} while the relay is dialled leaves nothing behind`, async () => {
         const device = new Device(edge, silent.name, kind);
         if (first === "GET") await device.sendGet();
         else await device.sendPost(ECHO);
@@ -132,10 +132,10 @@ describe("time", { concurrency: true }, () => {
 
   for (const kind of KINDS) {
     for (const first of ["GET", "POST"] as const) {
-      it(`${kind}: a ${first} waits for the other request, even if that takes its time`, async () => {
+      it(`${kind}: a ${first} waits for a slow second request`, async () => {
         const relay = edge.relay();
         const device = new Device(edge, relay, kind);
-        // Nothing is asked of the edge meanwhile: an object that nobody asks falls asleep.
+        // The edge is not queried meanwhile: an idle object hibernates.
         if (first === "GET") await device.sendGet();
         else await device.sendPost(ECHO);
         await sleep(SLEEP);
@@ -151,7 +151,7 @@ describe("time", { concurrency: true }, () => {
     }
   }
 
-  it("Polling: a probe waits for the last request of the handshake, even if that takes its time", async () => {
+  it("Polling: a probe waits for a slow last handshake request", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     assert.deepEqual(await device.exchange(""), [0, ""]);
@@ -166,7 +166,7 @@ describe("time", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: a virtual connection without any request outstanding is still there later", async () => {
+  it("KeepAlive: a virtual connection without an outstanding request stays open", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -180,7 +180,7 @@ describe("time", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: a virtual connection is still there after a long pause between two polls", async () => {
+  it("Polling: a virtual connection survives a long pause between polls", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -195,7 +195,7 @@ describe("time", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: a probe without more is forgotten after 30 s [3.6.5.1]", async () => {
+  it("Polling: a probe without a handshake is forgotten after 30 s [3.6.5.1]", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const began = Date.now();
@@ -205,7 +205,7 @@ describe("time", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: the last request of the handshake waits 30 s for the relay's first octets", async () => {
+  it("Polling: the last handshake request waits 30 s for the relay's first octets", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const began = Date.now();
@@ -217,7 +217,7 @@ describe("time", { concurrency: true }, () => {
     held.reset();
   });
 
-  it("KeepAlive: a device that vanishes between two requests is given up after 60 s", async () => {
+  it("KeepAlive: a device that disappears between two requests is dropped after 60 s", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const began = Date.now();
@@ -227,13 +227,13 @@ describe("time", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: a device that ends its parked GET in silence is given up after 60 s", async () => {
+  it("KeepAlive: a device that silently drops its parked GET is dropped after 60 s", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const began = Date.now();
     await device.talk(await relay.next());
     await assertRead(edge, await device.sendGet());
-    // The platform does not tell of the end of the sending side alone.
+    // The platform does not report a half-close by itself.
     device.get.fin();
     device.post.fin();
     await assertEnded(began, device.guid, "ReceiveTimeout", RECEIVE);
@@ -241,7 +241,7 @@ describe("time", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: a device that is silent is given up after 60 s", async () => {
+  it("LongLived: a silent device is dropped after 60 s", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const began = Date.now();
@@ -253,7 +253,7 @@ describe("time", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: a device that is kept from sending for more than 60 s is not silent", async () => {
+  it("LongLived: a device that is blocked for more than 60 s does not count as silent", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "LongLived").establish();
@@ -270,18 +270,18 @@ describe("time", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: a GET is held 25 s, then answered with nothing [3.4.5.1.2]", async () => {
+  it("KeepAlive: a GET is held for 25 s, then answered with an empty body [3.4.5.1.2]", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
     const began = Date.now();
     await device.sendGet();
     assertEmpty(await assertAfter(began, HOLD, device.get.response(HOLD + LATE)));
-    // The platform may have closed the idle connection of the POST session meanwhile, as any server may.
+    // The platform, like any server, may have closed the idle POST connection meanwhile.
     device.post.reset();
     device.post = await device.open();
     await device.talk(origin);
-    // Also a GET that comes late finds what the relay has said meanwhile.
+    // A late GET also finds what the relay has sent meanwhile.
     origin.write("meanwhile");
     await eventually("it is sent", () => origin.socket.writableLength === 0);
     assertBody(await (await device.sendGet()).response(), "meanwhile");
@@ -289,7 +289,7 @@ describe("time", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: octets that come in the moment in which the hold time is over are not lost", async () => {
+  it("KeepAlive: octets that arrive just as the hold time ends are not lost", async () => {
     const relay = edge.relay();
     const origins: Socket[] = [];
     relay.serve = (socket) => {
@@ -304,7 +304,7 @@ describe("time", { concurrency: true }, () => {
     const time = Date.now() + HOLD;
     await eventually("the relay knows of all", () => origins.length === devices.length);
     const texts = origins.map((_, index) => `octets of ${index}`);
-    // Around the time, mostly before it: the first GETs have been sent some time before the last.
+    // Around the deadline, mostly before it: the first GETs were sent some time before the last.
     const writing = origins.map(async (socket, index) => {
       await sleep(time - Date.now() + index * 15 - 400);
       socket.write(texts[index] ?? "");
@@ -321,7 +321,7 @@ describe("time", { concurrency: true }, () => {
     );
     await Promise.all(writing);
     assert.deepEqual(came.toSorted(), texts.toSorted());
-    assert(empty < devices.length, "some octets came in time");
+    assert(empty < devices.length, "some octets arrived in time");
     for (const device of devices) await device.leave();
     await assertNothingLeft(edge, relay, ...devices.map(({ guid }) => guid));
   });
@@ -332,7 +332,7 @@ interface SilentRelay {
   stop(): void;
 }
 
-/** A relay whose machine answers no more dials: a process that listens but never accepts, with its queue full. */
+/** A relay whose host no longer accepts connections: the process listens but never accepts, with a full backlog. */
 async function startSilentRelay(): Promise<SilentRelay> {
   const program = `
     const server = require("node:net").createServer().listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => {

@@ -1,4 +1,4 @@
-/** How a virtual connection ends when the device, the relay or the edge's memory goes, and that nothing is left of it. */
+/** How a virtual connection ends when the device, the relay or the edge's memory is lost, leaving nothing behind. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
@@ -23,7 +23,7 @@ import {
 
 const KINDS = ["LongLived", "KeepAlive"] as const;
 
-describe("the device goes", { concurrency: true }, () => {
+describe("when the device disconnects", { concurrency: true }, () => {
   let edge: TestEdge;
   before(async () => {
     edge = await startTestEdge(24);
@@ -36,7 +36,7 @@ describe("the device goes", { concurrency: true }, () => {
   }
 
   for (const kind of KINDS) {
-    it(`${kind}: a GET reset before the handshake`, async () => {
+    it(`${kind}: a GET reset before the handshake ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       await device.sendGet();
@@ -48,7 +48,7 @@ describe("the device goes", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: a GET reset while it is idle`, async () => {
+    it(`${kind}: a reset of an idle GET ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
       await device.talk(await relay.next());
@@ -61,7 +61,7 @@ describe("the device goes", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: a POST reset in the middle of its body`, async () => {
+    it(`${kind}: a POST reset in the middle of its body ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
       const origin = await relay.next();
@@ -82,7 +82,7 @@ describe("the device goes", { concurrency: true }, () => {
     });
   }
 
-  it("LongLived: a POST reset before the handshake", async () => {
+  it("LongLived: a POST reset before the handshake ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = new Device(edge, relay, "LongLived");
     await device.sendPost(ECHO);
@@ -94,7 +94,7 @@ describe("the device goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: a POST reset while it is idle", async () => {
+  it("LongLived: a reset of an idle POST ends the GET", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     await device.talk(await relay.next());
@@ -104,7 +104,7 @@ describe("the device goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: the end of the POST's sending side ends the GET", async () => {
+  it("LongLived: a half-close of the POST ends the GET", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     await device.talk(await relay.next());
@@ -114,7 +114,7 @@ describe("the device goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: a POST that ends properly at its Content-Length ends the GET", async () => {
+  it("LongLived: a POST that completes its Content-Length ends the GET", async () => {
     const relay = edge.relay();
     const device = new Device(edge, relay, "LongLived");
     await device.sendGet();
@@ -130,7 +130,7 @@ describe("the device goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: a POST reset in the middle of bulk", async () => {
+  it("LongLived: a POST reset during bulk transfer ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -142,7 +142,7 @@ describe("the device goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: a GET reset in the middle of bulk", async () => {
+  it("LongLived: a GET reset during bulk transfer ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -164,7 +164,7 @@ describe("the device goes", { concurrency: true }, () => {
     flood(origin.socket);
     await eventually("octets pile up at the device", () => origin.socket.writableLength > 0);
     device.post.reset();
-    // The relay's socket goes although nobody reads, and the GET's connection with it.
+    // The relay's socket closes although nobody reads, and the GET's connection with it.
     await assertNothingLeft(edge, relay, device.guid);
     device.get.socket.resume();
     await device.get.closed();
@@ -172,7 +172,7 @@ describe("the device goes", { concurrency: true }, () => {
   });
 
   for (const how of ["resets its GET", "resets its POST", "goes"] as const) {
-    it(`LongLived: a device that ${how} while the relay does not read`, async () => {
+    it(`LongLived: a device that ${how} while the relay does not read leaves nothing behind`, async () => {
       const relay = edge.relay();
       relay.stopped = true;
       const device = await new Device(edge, relay, "LongLived").establish();
@@ -195,7 +195,7 @@ describe("the device goes", { concurrency: true }, () => {
     });
   }
 
-  it("KeepAlive: a device that goes while the relay does not read", async () => {
+  it("KeepAlive: a device that resets while the relay does not read leaves nothing behind", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "KeepAlive").establish();
@@ -211,7 +211,7 @@ describe("the device goes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("LongLived: a device that goes in silence after bulk both ways", async () => {
+  it("LongLived: a POST reset after bulk transfer in both directions ends the GET", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -227,7 +227,7 @@ describe("the device goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("KeepAlive: a POST connection reset between two requests is opened again [3.3.4.3, 3.3.4.5]", async () => {
+  it("KeepAlive: a POST connection reset between two requests is reopened [3.3.4.3, 3.3.4.5]", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -242,7 +242,7 @@ describe("the device goes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: a request reset in the middle is sent again", async () => {
+  it("Polling: a request reset midway is repeated", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -259,7 +259,7 @@ describe("the device goes", { concurrency: true }, () => {
   });
 });
 
-describe("the relay goes", { concurrency: true }, () => {
+describe("when the relay disconnects", { concurrency: true }, () => {
   let edge: TestEdge;
   before(async () => {
     edge = await startTestEdge(24);
@@ -267,7 +267,7 @@ describe("the relay goes", { concurrency: true }, () => {
   after(() => edge.close());
 
   for (const size of [4, 30_000, 300_000, 8_000_000]) {
-    it(`LongLived: ${size} octets and a half-close: the tail is delivered, then both requests end`, async () => {
+    it(`LongLived: ${size} octets and a half-close are delivered, then both requests end`, async () => {
       const relay = edge.relay();
       for (let turn = 0; turn < (size > 1_000_000 ? 1 : 3); turn++) {
         const device = await new Device(edge, relay, "LongLived").establish();
@@ -276,7 +276,7 @@ describe("the relay goes", { concurrency: true }, () => {
         await origin.take(2);
         const tail = randomBytes(size);
         origin.socket.end(tail);
-        // A device that takes the answer of its POST for the end of all must have the rest by then, read or not.
+        // A device that takes the POST's answer for the end must have received the rest by then, read or not.
         await assertRefused(device.post, "404 Not Found", "OriginClosed");
         await assertCame(device.get, size);
         await assertCut(device, tail);
@@ -286,7 +286,7 @@ describe("the relay goes", { concurrency: true }, () => {
     });
   }
 
-  it("LongLived: a half-close does not cut what the device still has on its way", async () => {
+  it("LongLived: a half-close does not truncate what the device still sends", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "LongLived").establish();
@@ -301,7 +301,7 @@ describe("the relay goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("LongLived: a relay that closes after bulk both ways ends both requests", async () => {
+  it("LongLived: a close after bulk transfer in both directions ends both requests", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -319,7 +319,7 @@ describe("the relay goes", { concurrency: true }, () => {
   });
 
   for (const kind of KINDS) {
-    it(`${kind}: the relay resets`, async () => {
+    it(`${kind}: a reset ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
       const origin = await relay.next();
@@ -334,7 +334,7 @@ describe("the relay goes", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: the relay resets while it does not read`, async () => {
+    it(`${kind}: a reset while the relay does not read ends the virtual connection`, async () => {
       const relay = edge.relay();
       relay.stopped = true;
       const device = await new Device(edge, relay, kind).establish();
@@ -358,7 +358,7 @@ describe("the relay goes", { concurrency: true }, () => {
     });
   }
 
-  it("KeepAlive: the relay closes while a GET is parked", async () => {
+  it("KeepAlive: a close ends a parked GET", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -371,7 +371,7 @@ describe("the relay goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("KeepAlive: the relay closes while no GET is parked; its last octets come first", async () => {
+  it("KeepAlive: a close without a parked GET delivers the last octets first", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -383,7 +383,7 @@ describe("the relay goes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("Polling: the relay closes; its last octets come first", async () => {
+  it("Polling: a close delivers the last octets first", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -396,7 +396,7 @@ describe("the relay goes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: the relay resets", async () => {
+  it("Polling: a reset ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -405,7 +405,7 @@ describe("the relay goes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: the relay closes instead of its first word", async () => {
+  it("Polling: a close before the first octets ends the virtual connection", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     assert.deepEqual(await device.exchange(""), [0, ""]);

@@ -1,4 +1,4 @@
-/** What goes wrong in an object of the edge, or was left to it by another version, ends by name and is over then. */
+/** An exception in an object of the edge, or state of another version, ends the connection with a reason. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
@@ -45,13 +45,13 @@ async function assertNothingKept(tunnel: TunnelStub): Promise<void> {
   assert.deepEqual({ keys: [...keys], alarm }, { keys: [], alarm: false });
 }
 
-/** What an object finds the next time that it wakes: an attachment of its sockets, and what is stored. */
+/** What an object finds when it next wakes: an attachment of its sockets, and its stored values. */
 async function plan(name: string, attachment: unknown, stored: unknown): Promise<void> {
   const body = JSON.stringify([attachment, stored]);
   assert((await fetch(`${edge.edge.url}/plan/${name}`, { method: "POST", body })).ok);
 }
 
-describe("an exception in a Tunnel ends its virtual connection by name", () => {
+describe("an exception in a Tunnel ends its virtual connection with InternalError", () => {
   async function assertEnded(guid: string, relay: TestRelay): Promise<void> {
     await assertNothingLeft(edge, relay, guid);
     const tunnel = await tunnelOf(guid);
@@ -59,7 +59,7 @@ describe("an exception in a Tunnel ends its virtual connection by name", () => {
     await assertNothingKept(tunnel);
   }
 
-  it("LongLived: both requests", async () => {
+  it("LongLived: both requests end", async () => {
     const relay = edge.relay();
     const device = await new RawDevice(edge, relay, "LongLived").establish();
     await device.talk(await relay.next());
@@ -71,7 +71,7 @@ describe("an exception in a Tunnel ends its virtual connection by name", () => {
     device.reset();
   });
 
-  it("KeepAlive: the POST, the GET that is parked, and what comes later", async () => {
+  it("KeepAlive: the POST, the parked GET and later requests are refused", async () => {
     const relay = edge.relay();
     const device = await new RawDevice(edge, relay, "KeepAlive").establish();
     await device.talk(await relay.next());
@@ -83,7 +83,7 @@ describe("an exception in a Tunnel ends its virtual connection by name", () => {
     device.reset();
   });
 
-  it("Polling: the request", async () => {
+  it("Polling: the request is refused", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     await device.establish(relay);
@@ -93,8 +93,8 @@ describe("an exception in a Tunnel ends its virtual connection by name", () => {
   });
 });
 
-describe("a WebSocket is ended by name", () => {
-  /** A device that speaks SSTP over a socket of its own, and whose mailbox it consumes. */
+describe("a WebSocket ends with a reason", () => {
+  /** A device that speaks SSTP over its own socket, and consumes its mailbox. */
   async function wired(): Promise<{ socket: WebSocket; closed: Promise<string>; guid: string; mailbox: MailboxStub }> {
     const peer = `grooveDevice://${fresh("wired")}/pc`;
     const guid = newGuid();
@@ -116,7 +116,7 @@ describe("a WebSocket is ended by name", () => {
     return { socket, closed, guid, mailbox };
   }
 
-  it("when messages wait for its device, which has pinged before, and has been silent for too long", async () => {
+  it("when messages wait for a device that has pinged before and is silent for too long", async () => {
     const { socket, closed, guid, mailbox } = await wired();
     const clock = (ahead: number) => fetch(`${edge.edge.url}/clock/${ahead}`);
     const pinged = new Promise((resolve) => {
@@ -126,7 +126,7 @@ describe("a WebSocket is ended by name", () => {
     await pinged;
     const lastSign = async () => (await tunnelOf(guid)).lastSign();
     await clock(PING_SILENCE - 10_000);
-    assert.ok((await lastSign()) > 0, "it is waited for");
+    assert.ok((await lastSign()) > 0, "it is still waited for");
     await clock(PING_SILENCE + 1000);
     const { generation } = await mailbox.status();
     const tunnel = await tunnelOf(guid);
@@ -137,7 +137,7 @@ describe("a WebSocket is ended by name", () => {
     await clock(0);
   });
 
-  it("when what is delivered to it throws", async () => {
+  it("when a delivery to it throws", async () => {
     const { closed, guid, mailbox } = await wired();
     const { peer, generation } = await mailbox.status();
     const tunnel = await tunnelOf(guid);
@@ -148,7 +148,7 @@ describe("a WebSocket is ended by name", () => {
   });
 });
 
-describe("a virtual connection is lost by name when its object wakes to", () => {
+describe("a virtual connection ends with a reason when its object wakes to", () => {
   const other = { format: SAVED_FORMAT + 1, endpoint: { of: "another version" } };
   const broken = { format: SAVED_FORMAT, endpoint: { nothing: "of an endpoint" }, owner: {} };
   const cases: readonly (readonly [string, TransportName, unknown, unknown])[] = [
@@ -183,10 +183,10 @@ describe("a virtual connection is lost by name when its object wakes to", () => 
       connected.push(sender);
       await sender.send(address, "wake up");
       assert.equal((await receive(device, 1))[0]?.text(), "wake up");
-      // LongLived has no octets for a reason: its GET just ends.
+      // LongLived has no room for a reason: its GET just ends.
       assert.match(lost.join(), transport === "longlived" ? /lost/ : /ConnectionLost/);
       assert.notEqual((await mailbox.status()).consumer, guid);
-      // It answers whatever comes later, and has nothing left that could be in the way once more.
+      // It answers any later request, and has nothing left that could fail again.
       for (let time = 0; time < 3; time += 1) {
         const { live, ended } = await (await tunnelOf(guid)).status();
         assert.deepEqual([live, ended], [false, "ConnectionLost"]);
@@ -198,7 +198,7 @@ describe("a virtual connection is lost by name when its object wakes to", () => 
   }
 });
 
-it("a meter that an older version has written, without an alarm, goes with its next event", async () => {
+it("a meter stored by an older version without an alarm is deleted after its next event", async () => {
   const name = fresh("meter");
   await plan(name, null, { connects: { level: 3, at: Date.now() - 3600_000 }, "connection:of long ago": true });
   const meter = (await miniflare.getDurableObjectNamespace("METER")).getByName(name) as unknown as MeterStub;

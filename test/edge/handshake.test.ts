@@ -1,4 +1,4 @@
-/** How a virtual connection comes to be, and that octets go both ways, for each encapsulation. */
+/** How a virtual connection is opened and carries data in both directions, for each encapsulation. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { RawSocket } from "../support/sockets.ts";
@@ -24,7 +24,7 @@ describe("handshakes", { concurrency: true }, () => {
   });
   after(() => edge.close());
 
-  it("KeepAlive to the letter of the example [4.2]", async () => {
+  it("KeepAlive follows the example exactly [4.2]", async () => {
     const relay = edge.relay();
     const guid = newGuid();
     const GET = [
@@ -46,7 +46,7 @@ describe("handshakes", { concurrency: true }, () => {
       "Content-Type: application/octet-stream",
       "User-Agent: Mozilla/4.0 (compatible; MSIE 5.5; Win32)",
       "UserAgent: server.domain.net",
-      // The example prints the line before in place of this one, most likely by a slip. The platform insists on it.
+      // The example has the previous line here instead, most likely by mistake. The platform requires this one.
       "Host: 10.150.1.226",
       "Connection: Keep-Alive",
       "Content-Length: 22",
@@ -84,7 +84,7 @@ describe("handshakes", { concurrency: true }, () => {
 
   for (const kind of ["LongLived", "KeepAlive"] as const) {
     const section = kind === "LongLived" ? "3.2.5.1.1" : "3.4.5.1.1";
-    it(`${kind}, GET first [${section}]`, async () => {
+    it(`${kind}: the GET may come first [${section}]`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       await device.sendGet();
@@ -96,7 +96,7 @@ describe("handshakes", { concurrency: true }, () => {
       await assertNothingLeft(edge, relay, device.guid);
     });
 
-    it(`${kind}, POST first [${section}]`, async () => {
+    it(`${kind}: the POST may come first [${section}]`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       await device.sendPost(ECHO);
@@ -108,21 +108,21 @@ describe("handshakes", { concurrency: true }, () => {
       await assertNothingLeft(edge, relay, device.guid);
     });
 
-    it(`${kind}, absolute form, and a blank before ID= [2.2.2.1.1, 2.2.3.1.1]`, async () => {
+    it(`${kind}: absolute form and a space before ID= are accepted [2.2.2.1.1, 2.2.3.1.1]`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       const target = `http://${relay.name}${device.target},%20ID=ugqrvphxsc2yqfjqh8ijah6crkziz8qrspvh9ja`;
       await device.sendGet(target);
       await device.sendPost(ECHO, { target });
       await device.established();
-      // From here on without an ID: a server is to ignore it [3.2.5.1.1, 3.4.5.1.2].
+      // No ID from here on: a server must ignore it [3.2.5.1.1, 3.4.5.1.2].
       await device.talk(await relay.next());
       await device.leave();
       await assertNothingLeft(edge, relay, device.guid);
     });
   }
 
-  it("LongLived: the echo string in pieces, with data right behind it [2.2.2.2.3]", async () => {
+  it("LongLived: the echo string arrives in pieces, followed directly by data [2.2.2.2.3]", async () => {
     const relay = edge.relay();
     const device = new Device(edge, relay, "LongLived");
     await device.sendGet();
@@ -138,14 +138,14 @@ describe("handshakes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("LongLived: the relay is not heard before the device has spoken [3.2.5.2.2]", async () => {
+  it("LongLived: the relay's data is held until the device has sent data [3.2.5.2.2]", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
     origin.write("early");
     const other = await new Device(edge, relay, "LongLived").establish();
     await other.talk(await relay.next());
-    assert.equal(device.get.received.length, 0, "a whole conversation of another device later nothing has come");
+    assert.equal(device.get.received.length, 0, "nothing has arrived after a whole exchange of another device");
     await device.up("go");
     assertOctets(await device.down(5), "early");
     await device.leave();
@@ -153,7 +153,7 @@ describe("handshakes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid, other.guid);
   });
 
-  it("LongLived: a relay that closes before the device has spoken ends both requests", async () => {
+  it("LongLived: a relay that closes before the device has sent data ends both requests", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     (await relay.next()).fin();
@@ -163,7 +163,7 @@ describe("handshakes", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("Polling: probe, handshake, exchanges [3.6.5.1 to 3.6.5.3]", async () => {
+  it("Polling: a probe, a handshake and exchanges succeed [3.6.5.1 to 3.6.5.3]", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
@@ -177,7 +177,7 @@ describe("handshakes", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  /** Writes once the edge has read what was written before, so that it comes as a piece of its own. */
+  /** Writes once the edge has read the previous write, so that it arrives as a separate piece. */
   async function assertReadThen(socket: RawSocket, octets: string): Promise<void> {
     await assertRead(edge, socket);
     socket.write(octets);

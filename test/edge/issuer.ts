@@ -1,7 +1,7 @@
-/** Somebody who issues tokens, for tests: keys of both kinds, and tokens right and wrong. */
+/** A token issuer for tests: keys of both kinds, and valid and invalid tokens. */
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
 
-/** The RELAY_NAME that tokens are for unless a test says otherwise. */
+/** The RELAY_NAME that tokens are for, unless a test says otherwise. */
 export const AUDIENCE = "127.0.0.1";
 
 export interface Claims {
@@ -18,9 +18,9 @@ export interface Claims {
 
 export interface Issuer {
   readonly kid: string;
-  /** What the edge is given: public, unless the key is a secret itself. */
+  /** The key given to the edge: public, unless the key is itself a secret. */
   readonly jwk: JWK;
-  /** The same as a private key. */
+  /** The same key as a private key. */
   readonly privateJwk: JWK;
   issue(claims?: Claims, header?: Record<string, unknown>): Promise<string>;
 }
@@ -52,7 +52,7 @@ function issuer(kid: string, alg: string, key: CryptoKey | Uint8Array, jwk: JWK,
         exp: Math.floor(Date.now() / 1000) + 3600,
         ...claims,
       };
-      // What is undefined is left out of the JSON.
+      // Undefined values are omitted from the JSON.
       return new SignJWT(all as never).setProtectedHeader({ alg, kid, ...header }).sign(key);
     },
   };
@@ -62,7 +62,7 @@ export function jwks(...issuers: readonly Issuer[]): string {
   return JSON.stringify({ keys: issuers.map(({ jwk }) => jwk) });
 }
 
-/** A token put together by hand: header and claims as they are, signed by `sign` over what is signed. */
+/** A token built by hand: header and claims as given, signed by `sign`. */
 export async function forged(
   header: unknown,
   claims: unknown,

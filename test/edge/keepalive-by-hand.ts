@@ -1,4 +1,4 @@
-/** A device that makes each request of its KeepAlive virtual connection by hand, with the headers that a test likes. */
+/** A device that makes each request of its KeepAlive virtual connection by hand, with headers chosen by the test. */
 import assert from "node:assert/strict";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
@@ -19,12 +19,12 @@ export class ByHand {
     this.engine = new Connection({ role: "client", outbound: true, localDeviceURLs: [deviceURL], now: 0 });
   }
 
-  /** Sends octets in a POST; "ok", or the reason of its refusal. */
+  /** Sends octets in a POST; returns "ok" or the reason of the refusal. */
   async post(body: string | Uint8Array<ArrayBuffer>, headers: Headers): Promise<string> {
     return refusal(await fetch(this.#url, { method: "POST", body, headers }));
   }
 
-  /** Sends what the engine has to say. */
+  /** Sends the engine's pending output. */
   say(headers: Headers): Promise<string> {
     return this.post(Buffer.concat(this.engine.output(0)), headers);
   }
@@ -35,7 +35,7 @@ export class ByHand {
     return this.say(headers);
   }
 
-  /** What a GET brings: events of SSTP, or the reason of its refusal. */
+  /** The result of a GET: SSTP events, or the reason of the refusal. */
   async hear(headers: Headers): Promise<ConnectionEvent[] | string> {
     const answer = await fetch(this.#url, { headers });
     if (answer.status !== 200) return refusal(answer);

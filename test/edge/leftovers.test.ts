@@ -1,6 +1,6 @@
 /**
- * What virtual connections leave in the storage of their objects: nothing, and nothing either while nobody knows who they
- * are. The databases are looked at from below.
+ * What virtual connections leave in the storage of their objects: nothing, not even while they are unidentified. The
+ * test reads the database files.
  */
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
@@ -16,14 +16,14 @@ import { ed25519, type Issuer } from "./issuer.ts";
 import { startEdge, until } from "./mailbox/support.ts";
 import { newGuid } from "./support.ts";
 
-/** A new virtual connection takes its turn, 50 a second: a thousand of each kind takes minutes. */
+/** New virtual connections are paced at 50 a second: a thousand of each kind takes minutes. */
 const COUNT = process.env.GROOVEWAY_TORTURE === "full" ? 1000 : 40;
-/** At a time. */
+/** Concurrent connections. */
 const BESIDE = 8;
 
 const TRANSPORTS = ALL.filter((transport) => transport !== "tcp");
 
-/** Tables that have rows, in all databases of a class, its alarms included. */
+/** Tables with rows, in all databases of a class, including its alarms. */
 function left(state: string, name: string): string[] {
   const folder = join(state, "do", `grooveway-${name}`);
   const found: string[] = [];
@@ -32,7 +32,7 @@ function left(state: string, name: string): string[] {
     try {
       const tables = db.prepare("SELECT name FROM sqlite_master WHERE type = 'table'").all() as { name: string }[];
       for (const { name: table } of tables) {
-        // How far SQLite and the runtime have counted is no row of ours.
+        // The counters of SQLite and the runtime are not the edge's rows.
         if (table === "sqlite_sequence") continue;
         const { count } = db.prepare(`SELECT count(*) AS count FROM "${table}"`).get() as { count: number };
         if (count > 0) found.push(`${name} ${file.slice(0, 8)} ${table} ${count}`);
@@ -44,7 +44,7 @@ function left(state: string, name: string): string[] {
   return found;
 }
 
-describe("a virtual connection leaves nothing in storage", { timeout: 600_000 }, () => {
+describe("a virtual connection stores nothing", { timeout: 600_000 }, () => {
   let state: string;
   let edge: LocalEdge;
   let issuer: Issuer;
@@ -86,7 +86,7 @@ describe("a virtual connection leaves nothing in storage", { timeout: 600_000 },
     return fetch(`${edge.url}/2.0/127.0.0.1/${guid},ConnType=${kind}${more}`, { method: "POST", body, signal });
   }
 
-  it("before its device has said who it is, nor when it never does", async () => {
+  it("before its device has identified itself, or if it never does", async () => {
     await each(COUNT, async (n) => {
       if (n % 2 === 0) assert.equal((await post(newGuid(), "KeepAlive", ECHO_TEXT)).status, 200);
       else void post(newGuid(), "LongLived", ECHO_TEXT).catch(() => undefined);
@@ -95,7 +95,7 @@ describe("a virtual connection leaves nothing in storage", { timeout: 600_000 },
     assert.deepEqual(left(state, "Meter"), []);
   });
 
-  it("when it is refused, or is none", async () => {
+  it("when it is refused or unknown", async () => {
     await each(COUNT, async () => {
       const response = await post(newGuid(), "KeepAlive", "a body that begins nothing");
       assert.equal(response.headers.get("Grooveway-Reason"), "UnknownConnection");
@@ -106,7 +106,7 @@ describe("a virtual connection leaves nothing in storage", { timeout: 600_000 },
     assert.deepEqual(left(state, "Meter"), []);
   });
 
-  it("after its end, nor does its meter", async () => {
+  it("after its end, and neither does its meter", async () => {
     for (const transport of TRANSPORTS) {
       await each(COUNT, async (n) => {
         const device = await connectAs(`${transport}-${n}/pc`, transport);

@@ -1,11 +1,11 @@
-/** What becomes of a virtual connection whose object has lost its memory: a new version, a new machine, a crash. */
+/** What happens to a virtual connection whose object has lost its memory: a new version, a new machine, a crash. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Tunnel } from "../support/driven-worker.ts";
 import { PollingDevice } from "./polling-device.ts";
 import { assertNothingLeft, assertRead, assertRefused, Device, startDrivenEdge, type TestEdge } from "./support.ts";
 
-describe("the object loses its memory", { concurrency: true }, () => {
+describe("when the object loses its memory", { concurrency: true }, () => {
   let edge: TestEdge;
   before(async () => {
     edge = await startDrivenEdge(3);
@@ -18,7 +18,7 @@ describe("the object loses its memory", { concurrency: true }, () => {
     await assert.rejects(stub.crash());
   }
 
-  it("LongLived: both requests end, the relay's socket goes", async () => {
+  it("LongLived: both requests end, and the relay's socket is closed", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     await device.talk(await relay.next());
@@ -30,7 +30,7 @@ describe("the object loses its memory", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("KeepAlive: a parked GET is told, and so is what comes later", async () => {
+  it("KeepAlive: the parked GET and later requests are refused", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     await device.talk(await relay.next());
@@ -42,7 +42,7 @@ describe("the object loses its memory", { concurrency: true }, () => {
     device.reset();
   });
 
-  it("Polling: the next request is told", async () => {
+  it("Polling: the next request is refused", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     await device.establish(relay);

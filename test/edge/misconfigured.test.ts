@@ -1,4 +1,4 @@
-/** A deployed edge whose settings cannot be read: nobody has seen it start. */
+/** A deployed edge with invalid settings, which nobody saw start. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { startWorker } from "../support/worker.ts";
@@ -11,14 +11,14 @@ async function health(t: TestContext, variables: Record<string, string>): Promis
   return `${answer.status} ${code} ${detail}`.trim();
 }
 
-describe("an edge that is deployed", () => {
+describe("a deployed edge", () => {
   for (const [setting, value] of [
     ["RATE", "octets=much"],
     ["QUOTA", "octets=much"],
     ["ACKNOWLEDGE_TIME", "2m"],
     ["REVOKED", '["one"]'],
   ] as const) {
-    it(`serves nobody when its ${setting} cannot be read, and names it`, async (t) => {
+    it(`refuses all requests when its ${setting} is invalid, and names it`, async (t) => {
       assert.equal(
         await health(t, { [setting]: value }),
         `500 EdgeMisconfigured The setting ${setting} cannot be read.`,
@@ -26,7 +26,7 @@ describe("an edge that is deployed", () => {
     });
   }
 
-  it("goes on without links when only those are malformed", async (t) => {
+  it("works without links when only those settings are malformed", async (t) => {
     assert.equal(await health(t, { LINK_WAYS: "carrier pigeon" }), "200 ok");
   });
 });

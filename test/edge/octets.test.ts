@@ -1,4 +1,4 @@
-/** Octets come as they went: all of them, once, in order. */
+/** Data arrives complete, once, and in order. */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
@@ -18,14 +18,14 @@ import {
 
 const MANY = 32 * 1024 * 1024;
 
-describe("octets", () => {
+describe("data", () => {
   let edge: TestEdge;
   before(async () => {
     edge = await startTestEdge(12);
   });
   after(() => edge.close());
 
-  it("LongLived: 32 MiB up and down at the same time, in pieces of all sizes and with pauses", async () => {
+  it("LongLived: 32 MiB arrive intact in both directions at once, in pieces of all sizes and with pauses", async () => {
     const relay = edge.relay();
     relay.serve = (socket) => {
       socket.pipe(socket);
@@ -33,7 +33,7 @@ describe("octets", () => {
     const device = await new Device(edge, relay, "LongLived").establish();
     const came = sink(device.get);
     const octets = randomBytes(MANY);
-    // Small pieces with pauses between are carried by single calls, bulk by a stream: both, and all ways between.
+    // Small pieces with pauses are carried by single calls, bulk by a stream: this covers both, and every switch.
     let pauses = 60;
     const pieceSize = () => {
       const most = 2 ** (Math.random() * 20);
@@ -52,7 +52,7 @@ describe("octets", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("LongLived: each small message comes at once, however often the gear has changed", async () => {
+  it("LongLived: each small message arrives at once, even after the pump changes its mode", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived").establish();
     const origin = await relay.next();
@@ -68,7 +68,7 @@ describe("octets", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: 10,000 small writes of the relay among POSTs of the device keep their order", async () => {
+  it("KeepAlive: 10,000 small writes of the relay keep their order among POSTs of the device", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "KeepAlive").establish();
     const origin = await relay.next();
@@ -77,7 +77,7 @@ describe("octets", () => {
     const writing = (async () => {
       for (let index = 0; index < 10_000; index++) {
         origin.write(`${index} `);
-        // Now and then the relay waits, so that a GET is parked when the next octets come.
+        // Sometimes the relay waits, so that a GET is parked when the next octets arrive.
         if (index % 50 === 0) await sleep(1);
       }
     })();
@@ -91,7 +91,7 @@ describe("octets", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("KeepAlive: 8 MiB each way at the same time, in bodies of at most 32768 octets", async () => {
+  it("KeepAlive: 8 MiB arrive intact in both directions at once, in bodies of at most 32768 octets", async () => {
     const relay = edge.relay();
     relay.serve = (socket) => {
       socket.pipe(socket);
@@ -115,7 +115,7 @@ describe("octets", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: a request that is sent again has the same answer, and the relay sees its data once", async () => {
+  it("Polling: a repeated request gets the same answer, and the relay gets its data once", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     // The probe's answer is lost.
@@ -126,14 +126,14 @@ describe("octets", () => {
     const held = await device.send(last);
     const origin = await relay.next();
     await origin.take(5);
-    // The last request of the handshake is sent again while it is held: the older one gives way.
+    // The last request of the handshake is repeated while it is held: the older one is replaced.
     const again = await device.send(last);
     await assertRefused(held, "400 Bad Request", "SecondPost");
     origin.write("world");
     const answered = await device.answer(again);
     assert.deepEqual([answered.sequence, answered.data], [0, "world"]);
     assertOctets((await device.answer(await device.send(last))).body, answered.body);
-    // And an ordinary one, also when the relay has said more meanwhile.
+    // And an ordinary request, also when the relay has sent more meanwhile.
     for (const data of ["one", "two", "three"]) {
       const body = device.next(data);
       const answer = await device.answer(await device.send(body));
@@ -151,7 +151,7 @@ describe("octets", () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: 2 MiB each way", async () => {
+  it("Polling: 2 MiB arrive intact in each direction", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);

@@ -1,4 +1,4 @@
-/** Edges that ask for tokens, those who come to them, and all that is said meanwhile, for tests. */
+/** Edges that require tokens, their clients, and a record of everything said, for tests. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -11,9 +11,9 @@ import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
 import { AUDIENCE, type Claims, type Issuer, jwks } from "./issuer.ts";
 import { newGuid } from "./support.ts";
 
-/** All that the edges of a test file have logged and answered, to look for what must not be there. */
+/** Everything that the edges of a test file have logged and answered, to search for secrets. */
 export const said: string[] = [];
-/** All tokens that it has issued. */
+/** All tokens issued. */
 const tokens: string[] = [];
 
 export async function issued(issuer: Issuer, claims: Claims = {}): Promise<string> {
@@ -24,14 +24,14 @@ export async function issued(issuer: Issuer, claims: Claims = {}): Promise<strin
 
 /** An operator's server for the key set and the revoked tokens. */
 export interface Operator {
-  /** The settings of an edge that asks it. */
+  /** The settings of an edge that uses it. */
   readonly settings: Pick<LocalEdgeOptions, "keysURL" | "revokedURL">;
   serve(...issuers: readonly Issuer[]): void;
   revoke(id: string): void;
-  /** Answers from now on after so many milliseconds, and with an error while it fails. */
+  /** From now on answers after this many milliseconds, and with an error while it fails. */
   slow(milliseconds: number): void;
   fail(failing: boolean): void;
-  /** How often it was asked. */
+  /** How often it was requested. */
   readonly asked: number;
   close(): void;
 }
@@ -83,7 +83,7 @@ export async function deviceAt(t: TestContext, edge: LocalEdge, options: Partial
   return device;
 }
 
-/** The reason of a refusal, or "ok"; its whole answer is kept. */
+/** The reason of a refusal, or "ok"; the whole answer is recorded. */
 export async function refusal(answer: Response): Promise<string> {
   const text = await answer.text();
   said.push(JSON.stringify([...answer.headers]), text);
@@ -104,7 +104,7 @@ export async function knockAt(edge: LocalEdge, path: string, headers: Record<str
   return refusal(await fetch(`${edge.url}${path}`, { method: "POST", body: ECHO_TEXT, headers }));
 }
 
-/** The reason for which a WebSocket is refused, or "ok". */
+/** The reason why a WebSocket is refused, or "ok". */
 export function upgrade(edge: LocalEdge, path: string, headers: Record<string, string>): Promise<string> {
   const socket = new WebSocket(edge.url.replace("http", "ws") + path, { headers });
   return new Promise((resolve, reject) => {
@@ -125,7 +125,7 @@ export function bearer(token: string): Record<string, string> {
   return { Authorization: `Bearer ${token}` };
 }
 
-/** Nothing of what was said holds a token, its signature or claims, a key, or another secret. */
+/** Asserts that nothing recorded contains a token, its signature or claims, a key, or another secret. */
 export function assertSecretsKept(...secrets: readonly (string | Issuer)[]): void {
   const kept = [
     ...tokens.flatMap((token) => token.split(".").slice(1)),
@@ -135,7 +135,7 @@ export function assertSecretsKept(...secrets: readonly (string | Issuer)[]): voi
       return [x, d, k].filter((part) => part !== undefined);
     }),
   ].filter((secret) => secret.length > 8);
-  assert(tokens.length > 0 && said.length > 0, "there was something to look for, and to look into");
+  assert(tokens.length > 0 && said.length > 0, "there were secrets and records to search");
   const all = said.join("\n");
   for (const secret of kept) assert(!all.includes(secret), `${secret.slice(0, 8)}... was said`);
 }

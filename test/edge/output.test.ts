@@ -1,4 +1,4 @@
-/** What is made for a device that does not read stays small, and what goes wrong ends its virtual connection by name. */
+/** Output for a device that does not read stays bounded, and faults end its virtual connection with a reason. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
 import fc from "fast-check";
@@ -40,7 +40,7 @@ import {
   VERSION_1_6,
 } from "../../src/sstp/index.ts";
 
-/** Messages that waking a mailbox counts for here. */
+/** Messages that waking a mailbox is charged as here. */
 const WAKE = 7;
 
 const RELAY = relayURL("edge.example.com");
@@ -57,7 +57,7 @@ const CONNECT: Command = {
   peerProductCapabilities: "",
 };
 
-/** A host at which all goes well, and whose mailboxes give a consumer the generation 1. */
+/** A host without faults, whose mailboxes give a consumer the generation 1. */
 function hostOf(more: Partial<EndpointContext> = {}): EndpointContext {
   const mailbox = {
     append: async () => ({ refusals: [] }),
@@ -93,13 +93,13 @@ function octetsOf(...commands: Command[]): Uint8Array {
   return Buffer.concat(commands.map((command) => encode(command, VERSION_1_6)));
 }
 
-/** Commands that have an answer of 8 octets each: sessions with nobody. */
+/** Commands with an answer of 8 octets each: sessions without a recipient. */
 function asking(count: number, from: number): Uint8Array {
   const nobody = { command: "Open", resourceURL: "m", identityURL: "nobody", deviceURL: "" } as const;
   return octetsOf(...Array.from({ length: count }, (_, n): Command => ({ ...nobody, sessionId: from + 2 * n })));
 }
 
-/** Takes all that there is; returns its octets and how it ended. */
+/** Takes all pending output; returns its octets and how it ended. */
 function drain(endpoint: SstpEndpoint): { octets: number; reason: Reason | undefined } {
   let octets = 0;
   for (;;) {
@@ -133,18 +133,18 @@ afterEach(() => {
   mock.restoreAll();
 });
 
-describe("a device that asks and does not read", () => {
+describe("a device that sends requests and does not read", () => {
   async function flooded() {
     const endpoint = endpointOf();
     await endpoint.write(octetsOf(CONNECT));
     for (let from = 1; ; from += 4000) {
       const writing = endpoint.write(asking(2000, from));
-      assert.ok(from < UNTAKEN_OCTETS / 2, "it is read for ever");
+      assert.ok(from < UNTAKEN_OCTETS / 2, "it is read without limit");
       if (!(await isSettled(writing))) return { endpoint, writing };
     }
   }
 
-  it("is not read until it has taken what was made for it", async (t) => {
+  it("is not read until it has taken its answers", async (t) => {
     const { endpoint, writing } = await flooded();
     t.after(() => endpoint.close());
     assert.ok(drain(endpoint).octets < UNTAKEN_OCTETS + 32 * 1024);
@@ -152,7 +152,7 @@ describe("a device that asks and does not read", () => {
     assert.ok(await isSettled(endpoint.write(asking(10, 9_000_001))), "it is read as before");
   });
 
-  it("is given up when it takes nothing at all for a minute, and not while it takes a little", async () => {
+  it("is dropped when it takes nothing for a minute, but not while it takes a little", async () => {
     const { endpoint } = await flooded();
     mock.timers.tick(UNTAKEN_TIMEOUT - 1000);
     await turns();
@@ -167,7 +167,7 @@ describe("a device that asks and does not read", () => {
   });
 });
 
-it("acknowledgements that a device does not take become one", async (t) => {
+it("acknowledgements that a device does not read are merged into one", async (t) => {
   const endpoint = endpointOf();
   t.after(() => endpoint.close());
   const open = {
@@ -179,7 +179,7 @@ it("acknowledgements that a device does not take become one", async (t) => {
   } as const;
   for (const command of [CONNECT, open]) await endpoint.write(octetsOf(command));
   drain(endpoint);
-  // Something lies there untaken before them.
+  // Some output lies untaken before them.
   await endpoint.write(asking(1, 3));
   for (let n = 0; n < 1000; n += 1) {
     const message = { command: "Message", sessionId: 1, messageCount: 0, flags: 0x04, userRef: `${n}` } as const;
@@ -191,7 +191,7 @@ it("acknowledgements that a device does not take become one", async (t) => {
   assert.ok(drain(endpoint).octets < 100);
 });
 
-it("a message that is too long, and whose session is closed in the same octets, ends the connection unacknowledged", async () => {
+it("an oversized message whose session is closed in the same segment ends the connection unacknowledged", async () => {
   const endpoint = endpointOf();
   const open = {
     command: "Open",
@@ -222,7 +222,7 @@ it("a message that is too long, and whose session is closed in the same octets, 
 });
 
 describe("messages with flag D", () => {
-  it("are under way to a device that does not acknowledge them up to a window, whatever their number", async (t) => {
+  it("are outstanding to a device that does not acknowledge them up to a window, whatever their number", async (t) => {
     for (const size of [0, 50_000]) {
       const endpoint = endpointOf();
       t.after(() => endpoint.close());
@@ -254,7 +254,7 @@ describe("messages with flag D", () => {
       }
       assert.ok(octets < SEND_WINDOW + 2 * size + 100_000, `${octets} octets of messages of ${size}`);
       assert.ok(ended.length > 10);
-      // Acknowledged, they make room.
+      // Acknowledged messages make room.
       const before = ended.length;
       for (const message of ended) device.complete(message, 0);
       for (const block of device.output(0)) void endpoint.write(block);
@@ -264,7 +264,7 @@ describe("messages with flag D", () => {
   });
 });
 
-describe("what a device is charged", () => {
+describe("the charge to a device", () => {
   async function charged() {
     const spent = { octets: 0, messages: 0 };
     const attached: string[] = [];
@@ -300,7 +300,7 @@ describe("what a device is charged", () => {
     return { endpoint, write, attached };
   }
 
-  it("for a session is a message for each recipient, and for a message its copies", async (t) => {
+  it("is one message per recipient for a session, and one per copy for a message", async (t) => {
     const { endpoint, write, attached } = await charged();
     t.after(() => endpoint.close());
     const fanoutDeviceEntries = Array.from({ length: 30 }, (_, n) => ({
@@ -315,7 +315,7 @@ describe("what a device is charged", () => {
       { command: "Data", sessionId: 1, data: new Uint8Array(2000) },
       { command: "EndMessage", sessionId: 1 },
     );
-    assert.equal(sent.messages, 10 + 10 * WAKE, "of thirty recipients ten are served, whose mailboxes are woken");
+    assert.equal(sent.messages, 10 + 10 * WAKE, "ten of thirty recipients have their mailboxes woken");
     assert.ok(sent.octets > 10 * 2000 && sent.octets < 10 * 2000 + 100);
     assert.equal(new Set(attached).size, 10);
     const said = endpoint.take(65536);
@@ -328,7 +328,7 @@ describe("what a device is charged", () => {
     assert.deepEqual(statuses, [SessionStatusId.QuotaWouldBeExceeded, 20]);
   });
 
-  it("for commands that are small is more than their octets, and for accounts beyond the first much more", async (t) => {
+  it("exceeds the size of small commands, and rises steeply for accounts after the first", async (t) => {
     const { endpoint, write, attached } = await charged();
     t.after(() => endpoint.close());
     const attach = (eventId: number): Command => ({
@@ -348,7 +348,7 @@ describe("what a device is charged", () => {
     assert.ok(noted.octets >= 8 * 10);
   });
 
-  it("does not buy mailboxes for hundreds of devices", async () => {
+  it("does not suffice to wake mailboxes of hundreds of devices", async () => {
     const asked: string[] = [];
     const plain = hostOf();
     const endpoint = endpointOf({
@@ -366,7 +366,7 @@ describe("what a device is charged", () => {
 });
 
 describe("a relay", () => {
-  it("wakes so many mailboxes a second, and sends to those that are awake as fast as it likes", async (t) => {
+  it("may wake a limited number of mailboxes per second, and sends to awake ones at full speed", async (t) => {
     const called: string[] = [];
     const plain = hostOf();
     const endpoint = endpointOf({
@@ -410,11 +410,11 @@ describe("a relay", () => {
     }
     const awake = called.length;
     await say("2");
-    assert.equal(called.length, 2 * awake, "nobody waits who is awake");
+    assert.equal(called.length, 2 * awake, "no awake mailbox waits");
   });
 });
 
-/** An endpoint that always has another octet to say, and a socket that notes what it is sent. */
+/** An endpoint that always has another octet to send, and a socket that records what it is sent. */
 function wiredUp(snapshot?: ConstructorParameters<typeof WebSocketConnection>[3], id = "somebody") {
   const seen = { octets: 0, words: [] as string[], ended: undefined as Reason | undefined, answers: 0 };
   let over = false;
@@ -457,7 +457,7 @@ const unanswered = (words: readonly string[], from = 0) =>
   words.slice(from).map((word) => word.replace("mark", "took"));
 
 describe("a WebSocket", () => {
-  it("has no more on the way than its device has said to have read, and a window", async () => {
+  it("has at most a window outstanding beyond what its device reports as read", async () => {
     const { wired, seen } = wiredUp();
     await wired.hear("marks");
     await turns(20_000);
@@ -465,14 +465,14 @@ describe("a WebSocket", () => {
     assert.ok(first > WINDOW_OCTETS / 2 && first <= WINDOW_OCTETS, `${first}`);
     for (const word of ["took", "took 1", "took ", "mark", "marks", seen.words[0] ?? ""]) await wired.hear(word);
     await turns(20_000);
-    assert.equal(seen.octets, first, "only the right word counts");
+    assert.equal(seen.octets, first, "only the correct answer counts");
     for (const word of unanswered(seen.words)) await wired.hear(word);
     for (const word of unanswered(seen.words)) await wired.hear(word);
     await turns(20_000);
     assert.ok(seen.octets > 1.5 * first && seen.octets <= 2 * WINDOW_OCTETS, `${seen.octets} after ${first}`);
   });
 
-  it("remembers over sleep what is on the way", async () => {
+  it("remembers what is outstanding across hibernation", async () => {
     const before = wiredUp();
     await before.wired.hear("marks");
     await turns(20_000);
@@ -485,14 +485,14 @@ describe("a WebSocket", () => {
     assert.ok(seen.octets > WINDOW_OCTETS / 2);
   });
 
-  it("that answers no marks is ended when it is sent answers without end and acknowledges nothing", async () => {
+  it("that sends no marks is ended when answers pile up and it acknowledges nothing", async () => {
     const { seen } = wiredUp();
     await turns(20_000);
     assert.equal(seen.ended, "OutputNotTaken");
     assert.ok(seen.octets <= ANSWERS_AHEAD + 2000);
   });
 
-  /** One whose octets nobody takes. */
+  /** A socket whose octets nobody takes. */
   function stuck(id: string) {
     const one = wiredUp(undefined, id);
     Object.assign(one.wired.endpoint, {
@@ -509,7 +509,7 @@ describe("a WebSocket", () => {
 
   const MESSAGE = 65_536;
 
-  it("that holds when it is told goes on, however many do not", () => {
+  it("that obeys hold continues, however many others do not", () => {
     const deaf = Array.from({ length: 200 }, () => stuck("somebody"));
     const honest = stuck("an honest one");
     for (let octets = 0; octets < HOLD_OCTETS + HOLD_FLIGHT_OCTETS; octets += MESSAGE) {
@@ -521,7 +521,7 @@ describe("a WebSocket", () => {
     assert.ok(deaf.some(({ seen }) => seen.ended === "HoldIgnored"));
   });
 
-  it("that goes on after hold is ended before those that do not, and alone may have its own limit", () => {
+  it("that ignores hold is ended before those that obey, and may have the full limit when alone", () => {
     const heeding = stuck("one");
     const deaf = Array.from({ length: 50 }, () => stuck("one"));
     for (let octets = 0; octets < HOLD_OCTETS - MESSAGE; octets += MESSAGE) heeding.hear(MESSAGE);
@@ -529,14 +529,14 @@ describe("a WebSocket", () => {
     assert.equal(heeding.seen.ended, undefined);
     assert.ok(deaf.some(({ seen }) => seen.ended === "HoldIgnored"));
     for (const { wired } of deaf) wired.close("DeviceGone");
-    // What they held is free.
+    // What they held is released.
     const alone = stuck("one");
     for (let octets = MESSAGE; octets < HOLD_IGNORED_OCTETS - MESSAGE; octets += MESSAGE) alone.hear(MESSAGE);
     assert.equal(alone.seen.ended, undefined);
     for (const { wired } of [alone, heeding]) wired.close("DeviceGone");
   });
 
-  it("that was dropped for what another sent is ended by name when next it is heard of", async () => {
+  it("that was dropped for another's backlog ends with a reason at its next event", async () => {
     const write = Promise.withResolvers<void>();
     const one = stuck("many");
     Object.assign(one.wired.endpoint, { write: () => write.promise });
@@ -544,14 +544,14 @@ describe("a WebSocket", () => {
     for (let octets = 0; octets < 4 * 1024 * 1024; octets += MESSAGE) one.hear(MESSAGE);
     for (let octets = 0; octets < HOLD_FLIGHT_OCTETS; octets += MESSAGE)
       for (const other of others) other.hear(MESSAGE);
-    assert.equal(one.seen.ended, undefined, "an object may not end the WebSocket of another");
+    assert.equal(one.seen.ended, undefined, "an object cannot end another's WebSocket");
     write.resolve();
     await turns();
     assert.equal(one.seen.ended, "HoldIgnored");
     for (const { wired } of [one, ...others]) wired.close("DeviceGone");
   });
 
-  it("whose endpoint or socket throws is ended by name", async () => {
+  it("whose endpoint or socket throws ends with InternalError", async () => {
     const { wired, seen } = wiredUp();
     (wired.endpoint as unknown as { write: () => never }).write = () => {
       throw new Error("a mistake");
@@ -561,7 +561,7 @@ describe("a WebSocket", () => {
   });
 });
 
-describe("whatever throws under a virtual connection", () => {
+describe("a virtual connection whose dependencies throw", () => {
   const id = fc.integer({ min: 0, max: 3 }).map((n) => 2 * n + 1);
   const name = fc.constantFrom("grooveIdentity://a", "grooveIdentity://b");
   const command: fc.Arbitrary<Command> = fc.oneof(
@@ -600,7 +600,7 @@ describe("whatever throws under a virtual connection", () => {
 
   const faults = fc.array(fc.constantFrom("no", "no", "no", "no", "no", "throws", "rejects"), { maxLength: 40 });
 
-  it("it answers afterwards, or has ended", async () => {
+  it("still answers afterwards, or has ended", async () => {
     let answered = 0;
     let ended = 0;
     await fc.assert(
@@ -608,7 +608,7 @@ describe("whatever throws under a virtual connection", () => {
         let healthy = false;
         let next = 0;
         const fault = () => (healthy || planned.length === 0 ? "no" : planned[next++ % planned.length]);
-        /** Everything that is called may throw, or reject if it is asynchronous. */
+        /** Every call may throw, or reject if it is asynchronous. */
         const faulty = <T extends object>(target: T, synchronous: boolean): T =>
           new Proxy(target, {
             get(of, key) {

@@ -1,4 +1,4 @@
-/** Which relays may be dialled, and what a refusal looks like. */
+/** Which relays may be dialled, and the form of a refusal. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { inspectSettings } from "../../src/edge/log.ts";
@@ -7,7 +7,7 @@ import { problem } from "../../src/edge/problem.ts";
 import { isReason, REASONS, type Reason } from "../../src/edge/reasons.ts";
 import { STATUS_PAIRS } from "../../src/encapsulation/index.ts";
 
-describe("relays by the settings of an edge", () => {
+describe("the relays allowed by an edge's settings", () => {
   for (const [name, settings, expected] of [
     ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com" }, "relay.example.com 2492"],
     ["relay.example.com", {}, "RelayNotAllowed"],
@@ -16,7 +16,7 @@ describe("relays by the settings of an edge", () => {
     ["10.0.0.7", { ORIGIN_RELAYS: "10.0.0.7", DEV: "wildcard" }, "RelayPrivate"],
     ["10.0.0.7", { ORIGIN_RELAYS: "10.0.0.7", DEV: "private" }, "10.0.0.7 2492"],
     ["10.0.0.7", { ORIGIN_RELAYS: "10.0.0.7", DEV: "1" }, "10.0.0.7 2492"],
-    // What is malformed or insecure allows nothing at all: half a list is not what the operator wrote.
+    // A malformed or insecure list allows nothing at all: half a list is not what the operator wrote.
     ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com 10.0.0.1/8" }, "EdgeMisconfigured"],
     ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com, not/a/name", DEV: "1" }, "EdgeMisconfigured"],
     ["relay.example.com", { ORIGIN_RELAYS: "relay.example.com *" }, "EdgeMisconfigured"],
@@ -30,7 +30,7 @@ describe("relays by the settings of an edge", () => {
       "relay.example.com 2492",
     ],
   ] as const) {
-    it(`${name} by ${JSON.stringify(settings)}: ${expected}`, (t) => {
+    it(`${name} with ${JSON.stringify(settings)}: ${expected}`, (t) => {
       t.mock.method(console, "error", () => undefined);
       const verdict = allowedRelay(name, settings);
       const { reason, endpoint } = { reason: undefined, endpoint: undefined, ...verdict };
@@ -38,7 +38,7 @@ describe("relays by the settings of an edge", () => {
     });
   }
 
-  it("the log says which setting is wrong, once", (t) => {
+  it("the log names the invalid setting, once", (t) => {
     const log = t.mock.method(console, "error", () => undefined);
     for (let n = 0; n < 3; n += 1) allowedRelay("relay.example.com", { ORIGIN_RELAYS: "relay.example.com:0" });
     assert.equal(log.mock.callCount(), 1);
@@ -47,7 +47,7 @@ describe("relays by the settings of an edge", () => {
     assert.match(message, /^ORIGIN_RELAYS has the entry "relay\.example\.com:0": its port/);
   });
 
-  it("the log says what is wrong with any setting before somebody connects, once", (t) => {
+  it("the log names every invalid setting before the first connection, once", (t) => {
     const log = t.mock.method(console, "error", () => undefined);
     const settings = { KEYS: "k", RATE: "octets", LINK_WAYS: "tls", ACKNOWLEDGE_TIME: "soon" };
     for (let n = 0; n < 3; n += 1) inspectSettings(settings);
@@ -65,8 +65,8 @@ describe("refusals [MS-GRVHENC 2.2.1.4]", () => {
     it(reason, async () => {
       const response = problem(reason);
       const pairs: Record<number, string> = STATUS_PAIRS;
-      assert.equal(response.statusText, pairs[response.status], "a pair of the table");
-      assert(response.status >= 400, "nothing but a failure is a refusal");
+      assert.equal(response.statusText, pairs[response.status], "one of the twelve pairs");
+      assert(response.status >= 400, "every refusal is an error status");
       const { status, cause, cure } = REASONS[reason];
       if (status !== null && status >= 400) assert.equal(response.status, status);
       assert.equal(response.headers.get("content-type"), "application/problem+json");
@@ -83,7 +83,7 @@ describe("refusals [MS-GRVHENC 2.2.1.4]", () => {
     });
   }
 
-  it("the twelve pairs are those of the specification", () => {
+  it("use the twelve status pairs of the specification", () => {
     assert.deepEqual(
       Object.entries(STATUS_PAIRS).map(([status, phrase]) => `${status} ${phrase}`),
       [
@@ -103,18 +103,18 @@ describe("refusals [MS-GRVHENC 2.2.1.4]", () => {
     );
   });
 
-  it("says what was found where that is known", async () => {
+  it("include what was found, where known", async () => {
     const document = (await problem("MalformedTarget", "no GUID").json()) as { detail: string };
     assert.equal(document.detail, "no GUID");
   });
 
-  it("has its detail and cure as headers too, for devices that read no body", () => {
+  it("carry detail and cure in headers too, for devices that read no body", () => {
     const { headers } = problem("MalformedTarget", "no GUID\r\nin \u00e4 \u202e");
     assert.equal(headers.get("grooveway-detail"), "no GUID?in ? ?");
     assert.equal(headers.get("grooveway-cure"), REASONS.MalformedTarget.cure);
   });
 
-  it("knows its own reasons by name", () => {
+  it("map only known reasons by name", () => {
     assert(isReason("OriginClosed"));
     for (const text of ["", "originclosed", "toString", "__proto__"]) assert(!isReason(text), text);
   });

@@ -7,7 +7,7 @@ import { assertRefused, newGuid, type TestEdge, type TestRelay } from "./support
 export class PollingDevice {
   readonly guid: string;
   readonly relay: string;
-  /** Sequence number of the next request. Both of the handshake have 0 [MS-GRVHENC 3.5.4.1.1]. */
+  /** Sequence number of the next request. Both handshake requests have 0 [MS-GRVHENC 3.5.4.1.1]. */
   sequence = 0;
   #handshaken = 0;
   readonly #edge: TestEdge;
@@ -24,7 +24,7 @@ export class PollingDevice {
     return Buffer.from(formatPoll({ relay, guid, sequence, data: [Buffer.from(data)] }));
   }
 
-  /** The body of the next request, and counts it. */
+  /** The body of the next request; increments the sequence number. */
   next(data: string | Uint8Array): Buffer {
     const body = this.body(data);
     this.#handshaken += 1;
@@ -32,7 +32,7 @@ export class PollingDevice {
     return body;
   }
 
-  /** Sends a request on a connection of its own. */
+  /** Sends a request on its own connection. */
   async send(body: Uint8Array, length = body.length): Promise<RawSocket> {
     const socket = await this.#edge.open();
     const head = [
@@ -52,7 +52,7 @@ export class PollingDevice {
     return socket;
   }
 
-  /** Reads the answer of a request: its sequence number, its application data, and the whole body. */
+  /** Parses the answer to a request: its sequence number, its application data, and the whole body. */
   async answer(socket: RawSocket): Promise<{ sequence: number; data: string; body: Buffer }> {
     const { status, body } = await socket.response();
     assert.equal(status, "HTTP/1.0 200 OK", excerpt(body));
@@ -71,7 +71,7 @@ export class PollingDevice {
     return [answer.sequence, answer.data];
   }
 
-  /** Handshake: the relay has heard "hello" and said "world". */
+  /** The handshake: the relay receives "hello" and sends "world". */
   async establish(relay: TestRelay): Promise<RawSocket> {
     assert.deepEqual(await this.exchange(""), [0, ""]);
     // The last answer of the handshake waits for the relay's first octets [MS-GRVHENC 3.5.5.1.1.1].

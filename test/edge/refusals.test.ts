@@ -1,4 +1,4 @@
-/** What the edge refuses, and that a refusal hurts nobody but the one who is refused. */
+/** What the edge refuses, and that a refusal affects only the refused client. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { RawSocket } from "../support/sockets.ts";
@@ -29,7 +29,7 @@ describe("refusals", { concurrency: true }, () => {
   });
   after(() => edge.close());
 
-  /** Sends a request of any method to a target and expects it to be refused. */
+  /** Sends a request of any method to a target and expects a refusal. */
   async function assertTarget(target: string, pair: string, reason: string, methods = ["GET", "POST"]): Promise<void> {
     for (const method of methods) {
       const socket = await edge.open();
@@ -47,7 +47,7 @@ describe("refusals", { concurrency: true }, () => {
     ];
   }
 
-  it("a relay that is not allowed [3.2.5.1.1 step 4]", async () => {
+  it("a relay that is not allowed is refused [3.2.5.1.1 step 4]", async () => {
     const guid = newGuid();
     for (const relay of ["relay.elsewhere.example", "127.0.0.1:1", "127.0.0.9", "[::2]:2492", "169.254.169.254"]) {
       for (const target of targets(relay, guid)) await assertTarget(target, "403 Not Valid", "RelayNotAllowed");
@@ -57,7 +57,7 @@ describe("refusals", { concurrency: true }, () => {
     await assertNothingLeft(edge, undefined, guid);
   });
 
-  it("a wrong version [3.2.5.1.1.2, 3.4.5.1.1.2, 3.6.5]", async () => {
+  it("a wrong version is refused [3.2.5.1.1.2, 3.4.5.1.1.2, 3.6.5]", async () => {
     const guid = newGuid();
     const relay = edge.relay();
     for (const target of [...targets(relay.name, guid, "1.0"), ...targets(relay.name, guid, "2.1")]) {
@@ -69,7 +69,7 @@ describe("refusals", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, guid);
   });
 
-  it("a malformed target [3.2.5.1.1 step 1]", async () => {
+  it("a malformed target is refused [3.2.5.1.1 step 1]", async () => {
     const guid = newGuid();
     const relay = edge.relay();
     const stem = `/2.0/${relay.name}`;
@@ -91,21 +91,21 @@ describe("refusals", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, guid);
   });
 
-  it("an unknown ConnType [3.2.5.1.1 step 3]", async () => {
+  it("an unknown ConnType is refused [3.2.5.1.1 step 3]", async () => {
     const guid = newGuid();
     const relay = edge.relay();
     for (const type of ["LongDead", "Polling", ""]) {
       const target = `/2.0/${relay.name}/${guid},ConnType=${type}`;
       await assertTarget(target, "400 Bad Request", "WrongEncapsulation");
     }
-    // A WebSocket, our own, ends at an edge: an origin relay does not speak it.
+    // A WebSocket, Grooveway's own transport, ends at an edge: an origin relay does not speak it.
     await assertTarget(`/2.0/${relay.name}/${guid},ConnType=WebSocket`, "501 Not Implemented", "WebSocketNotPassed");
     await assertTarget(`/2.0/${RELAY_NAME}/${guid},ConnType=WebSocket`, "400 Bad Request", "UpgradeNeeded");
     await assertNothingLeft(edge, relay, guid);
   });
 
   for (const kind of KINDS) {
-    it(`${kind}: a wrong method, which touches nobody's virtual connection`, async () => {
+    it(`${kind}: a wrong method is refused, without effect on other virtual connections`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
       await assertTarget(device.target, "501 Not Implemented", "MethodNotImplemented", ["PUT", "DELETE", "OPTIONS"]);
@@ -118,7 +118,7 @@ describe("refusals", { concurrency: true }, () => {
       await assertNothingLeft(edge, relay, device.guid);
     });
 
-    it(`${kind}: a relay that refuses TCP, on both requests`, async () => {
+    it(`${kind}: a relay that refuses TCP leads to refusal of both requests`, async () => {
       for (const first of ["get", "post"]) {
         const device = new Device(edge, edge.closedRelay, kind);
         if (first === "get") await device.sendGet();
@@ -127,7 +127,7 @@ describe("refusals", { concurrency: true }, () => {
         if (first === "post") await device.sendGet();
         else await device.sendPost(ECHO);
         await assertRefused(device.get, "500 Internal Server Error", "OriginUnreachable");
-        // The POST of a KeepAlive handshake is answered when it comes, GET or no GET.
+        // The POST of a KeepAlive handshake is answered on arrival, with or without a GET.
         if (kind === "KeepAlive" && first === "post") assertEmpty(await device.post.response());
         else await assertRefused(device.post, "500 Internal Server Error", "OriginUnreachable");
         await assertNothingLeft(edge, undefined, device.guid);
@@ -135,13 +135,13 @@ describe("refusals", { concurrency: true }, () => {
       }
     });
 
-    it(`${kind}: a second GET while one is outstanding ends the virtual connection`, async () => {
+    it(`${kind}: a second concurrent GET ends the virtual connection`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
       await device.talk(await relay.next());
       if (kind === "KeepAlive") await assertRead(edge, await device.sendGet());
       const second = await device.sendGet(device.target, await device.open());
-      // Nobody can tell which of two KeepAlive GETs comes first to the virtual connection.
+      // The order in which two KeepAlive GETs reach the virtual connection is not defined.
       const [one, other] = kind === "LongLived" ? [second, undefined] : [second, device.get];
       await assertRefused(one, "400 Bad Request", "SecondGet");
       if (other === undefined) {
@@ -155,7 +155,7 @@ describe("refusals", { concurrency: true }, () => {
       second.reset();
     });
 
-    it(`${kind}: a duplicate GUID with other properties; the existing connection does not notice`, async () => {
+    it(`${kind}: a duplicate GUID with other properties is refused; the existing connection is unaffected`, async () => {
       const relay = edge.relay();
       const elsewhere = edge.relay();
       const device = await new Device(edge, relay, kind).establish();
@@ -169,7 +169,7 @@ describe("refusals", { concurrency: true }, () => {
       for (const other of others) {
         await assertRefused(await other.sendGet(), "400 Bad Request", "DuplicateConnection");
         await assertRefused(await other.sendPost(ECHO), "400 Bad Request", "DuplicateConnection");
-        // Nor when the request is broken besides.
+        // Nor when the request is malformed as well.
         const long = await other.open();
         await other.sendPost(Buffer.alloc(40_000), { length: 40_000, on: long });
         const reason = other.kind === "KeepAlive" ? "BodyTooLong" : "DuplicateConnection";
@@ -189,7 +189,7 @@ describe("refusals", { concurrency: true }, () => {
       await assertNothingLeft(edge, elsewhere);
     });
 
-    it(`${kind}: something else than the echo string`, async () => {
+    it(`${kind}: anything but the echo string is refused`, async () => {
       const relay = edge.relay();
       const device = new Device(edge, relay, kind);
       await device.sendGet();
@@ -199,7 +199,7 @@ describe("refusals", { concurrency: true }, () => {
       await assertRefused(device.get, "400 Bad Request", "BadEcho");
       await assertNothingLeft(edge, relay, device.guid);
       device.reset();
-      // Without a GET nothing is known of the GUID, and a POST that cannot begin it is told so.
+      // Without a GET the GUID is unknown, and a POST that cannot start it is told so.
       const stranger = new Device(edge, relay, kind);
       await assertRefused(await stranger.sendPost("data"), "404 Not Found", "UnknownConnection");
       await assertNothingLeft(edge, relay, stranger.guid);
@@ -220,13 +220,13 @@ describe("refusals", { concurrency: true }, () => {
     second.reset();
   });
 
-  it("KeepAlive: a second POST while the relay has not taken the first ends the virtual connection", async () => {
+  it("KeepAlive: a second POST before the relay has taken the first ends the virtual connection", async () => {
     const relay = edge.relay();
     relay.stopped = true;
     const device = await new Device(edge, relay, "KeepAlive").establish();
     await relay.next();
     const body = Buffer.alloc(32768, 1);
-    // One POST at a time is answered until what is under way to the relay is as much as the kernel keeps.
+    // One POST at a time is answered until the kernel's buffers to the relay are full.
     const { outstanding } = await fillUntilHeld(device, body);
     const second = await device.open();
     await device.sendPost(body, { on: second });
@@ -255,7 +255,7 @@ describe("refusals", { concurrency: true }, () => {
     await assertRefused(await device.sendPost("data"), "400 Bad Request", "DataBeforeEstablished");
     await assertNothingLeft(edge, relay, device.guid);
     device.reset();
-    // The echo string and data in one body are no handshake either.
+    // The echo string and data in one body are not a handshake either.
     const other = new Device(edge, relay, "KeepAlive");
     await other.sendGet();
     await other.known();
@@ -265,7 +265,7 @@ describe("refusals", { concurrency: true }, () => {
     other.reset();
   });
 
-  it("KeepAlive: a body of 32768 octets is taken, a longer one ends the virtual connection [3.4.4.3]", async () => {
+  it("KeepAlive: a body of 32768 octets is accepted, a longer one ends the virtual connection [3.4.4.3]", async () => {
     const relay = edge.relay();
     const most = Buffer.alloc(32768, 7);
     const tooMuch = Buffer.alloc(32769, 8);
@@ -288,7 +288,7 @@ describe("refusals", { concurrency: true }, () => {
     }
   });
 
-  it("LongLived: more octets up than ContentLength end the virtual connection [3.2.5.2.2]", async () => {
+  it("LongLived: exceeding ContentLength upwards ends the virtual connection [3.2.5.2.2]", async () => {
     const relay = edge.relay();
     const device = await new Device(edge, relay, "LongLived", 1000).establish();
     const origin = await relay.next();
@@ -309,7 +309,7 @@ describe("refusals", { concurrency: true }, () => {
 
   for (const chunked of [false, true]) {
     const how = chunked ? "in chunks without Content-Length" : "under a larger Content-Length";
-    it(`LongLived: more octets up than ContentLength, in bulk, ${how}`, async () => {
+    it(`LongLived: exceeding ContentLength upwards in bulk ends the virtual connection, ${how}`, async () => {
       const relay = edge.relay();
       const limit = 1_000_000;
       const device = new Device(edge, relay, "LongLived", limit);
@@ -343,7 +343,7 @@ describe("refusals", { concurrency: true }, () => {
     ["that would be passed by a small write", 900, 79],
     ["that would be passed by a large write", 900, 300_000],
   ] as const) {
-    it(`LongLived: a limit down ${how} closes, and the device can make a new one [3.2.4.2]`, async () => {
+    it(`LongLived: a downward limit ${how} closes, and the device can open a new connection [3.2.4.2]`, async () => {
       const relay = edge.relay();
       const device = await new Device(edge, relay, "LongLived", 1000).establish();
       const origin = await relay.next();
@@ -363,7 +363,7 @@ describe("refusals", { concurrency: true }, () => {
     });
   }
 
-  it("Polling: a wrong sequence number, a wrong checksum, a long body, no body [3.6.5.3]", async () => {
+  it("Polling: a wrong sequence number or checksum, a long body or no body is refused [3.6.5.3]", async () => {
     for (const [pair, reason, spoil] of [
       ["400 Bad Request", "BadSequence", (device: PollingDevice) => device.body("", device.sequence + 1)],
       ["400 Bad Request", "BadSequence", (device: PollingDevice) => device.body("x", device.sequence - 1)],
@@ -378,7 +378,7 @@ describe("refusals", { concurrency: true }, () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);
-    // Who cannot be understood names no virtual connection: it lives on.
+    // A malformed request names no virtual connection, so it stays open.
     await device.assertRefused(Buffer.alloc(32769, 1), "400 Bad Request", "BodyTooLong");
     await device.assertRefused(Buffer.concat([device.body(""), Buffer.alloc(32768)]), "400 Bad Request", "BodyTooLong");
     await device.assertRefused(Buffer.alloc(0), "400 Bad Request", "MalformedPoll");
@@ -389,7 +389,7 @@ describe("refusals", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
-  it("Polling: an unknown GUID, a handshake without data, a relay that refuses TCP", async () => {
+  it("Polling: an unknown GUID, a handshake without data or a relay that refuses TCP is refused", async () => {
     const relay = edge.relay();
     const stranger = new PollingDevice(edge, relay);
     await stranger.assertRefused(stranger.body("data", 7), "404 Not Found", "UnknownConnection");
@@ -406,7 +406,7 @@ describe("refusals", { concurrency: true }, () => {
     await assertNothingLeft(edge, undefined, alone.guid);
   });
 
-  it("more than one Host, whatever is asked for [RFC 9112 3.2]", async () => {
+  it("more than one Host header is refused on any path [RFC 9112 3.2]", async () => {
     const [target = ""] = targets(RELAY_NAME, newGuid());
     for (const path of ["/health", target]) {
       for (const second of ["server.domain.net", "elsewhere.example"]) {
@@ -420,7 +420,7 @@ describe("refusals", { concurrency: true }, () => {
     }
   });
 
-  it("paths of an edge under another path, which are told what to change", async () => {
+  it("paths under a missing prefix are refused with the fix", async () => {
     for (const target of targets(RELAY_NAME, newGuid())) {
       await assertTarget(`/groove${target}`, "404 Not Found", "WrongPrefix");
       await assertTarget(`/a/b${target}`, "404 Not Found", "WrongPrefix");
@@ -431,7 +431,7 @@ describe("refusals", { concurrency: true }, () => {
     }
   });
 
-  it("paths that are nothing's, and those that are something's", async () => {
+  it("unknown paths are refused, and known ones are answered", async () => {
     for (const path of ["/nothing", "/a.b/c", "/mailboxes", "/health/x"]) {
       await assertTarget(path, "404 Not Found", "NotFound");
     }
@@ -448,12 +448,12 @@ describe("refusals", { concurrency: true }, () => {
     socket.reset();
   });
 
-  /** Sends POSTs one after the other until one is held back. */
+  /** Sends POSTs one after the other until one is held. */
   async function fillUntilHeld(device: Device, body: Buffer): Promise<{ outstanding: RawSocket; posts: number }> {
     for (let posts = 1; ; posts++) {
-      assert(posts < 2000, "the edge takes more than 64 MiB for a relay that does not read");
+      assert(posts < 2000, "the edge accepts more than 64 MiB for a relay that does not read");
       await device.sendPost(body);
-      // However busy the machine is, the edge does not need so long to take one.
+      // However busy the machine, the edge accepts one within this time.
       const answer = await device.post.response(5000).catch(() => undefined);
       if (answer === undefined) return { outstanding: device.post, posts };
       assertBody(answer, "");

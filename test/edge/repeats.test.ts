@@ -1,4 +1,4 @@
-/** Proxies between a device and the edge that send requests again [RFC 9110 9.2.2], because an answer was lost. */
+/** Proxies between a device and the edge that repeat requests [RFC 9110 9.2.2] because an answer was lost. */
 import assert from "node:assert/strict";
 import { Agent, createServer, type IncomingMessage, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -20,10 +20,10 @@ interface Answer {
   readonly body: Buffer;
 }
 
-/** An HTTP proxy that loses answers and asks for them again, and cuts off requests and sends them again. */
+/** An HTTP proxy that loses answers and repeats their requests, and cuts requests off and repeats them. */
 class RepeatingProxy {
   readonly url: string;
-  /** Requests that were sent more than once, by what became of the one before. */
+  /** Repeated requests, by what happened to the original. */
   readonly repeats = { "GET answered": 0, "GET cut": 0, "POST answered": 0, "POST beside": 0 };
   readonly #server: Server;
   readonly #port: number;
@@ -60,7 +60,7 @@ class RepeatingProxy {
     this.#agent.destroy();
   }
 
-  /** Every second request is sent again, in one way after the other. */
+  /** Every second request is repeated, in one way after the other. */
   async #answer(incoming: IncomingMessage, body: Buffer): Promise<Answer> {
     this.#requests += 1;
     const turn = this.#requests % 4;
@@ -72,7 +72,7 @@ class RepeatingProxy {
         this.repeats["GET answered"] += 1;
         const lost = await this.#send(incoming, body);
         const again = await this.#send(incoming, body);
-        assert(again.body.equals(lost.body), "the answer is another one");
+        assert(again.body.equals(lost.body), "the repeated request gets a different answer");
         return again;
       }
     } else if (turn === 1) {
@@ -123,7 +123,7 @@ describe("a proxy that repeats requests", () => {
   }
 
   for (const transport of ["keepalive", "polling"] as const) {
-    it(`${transport}: nothing is lost, and nothing comes twice`, { timeout: 180_000 }, async (t) => {
+    it(`${transport}: causes no loss and no duplicates`, { timeout: 180_000 }, async (t) => {
       const sender = await clientBehind(t, transport, fresh("sender"));
       const receiver = await clientBehind(t, transport, fresh("receiver"));
       const identity = /\/\/(.*)\//.exec(receiver.url)?.[1] ?? "";
@@ -131,7 +131,7 @@ describe("a proxy that repeats requests", () => {
       const bodies = Array.from({ length: MESSAGES }, (_, n) => bodyOf(LENGTHS[n % LENGTHS.length] ?? 0, `${n}`));
       for (const [n, body] of bodies.entries()) {
         sender.client.send(session, body);
-        // Some one by one, each with an exchange of its own, and the others in heaps.
+        // Some one by one, each with its own exchange, and the others in bursts.
         if (n % 6 < 3) await until("it has come", () => receiver.client.messages.length > n);
       }
       await until("all have come", () => receiver.client.messages.length >= MESSAGES);
@@ -142,7 +142,7 @@ describe("a proxy that repeats requests", () => {
         assert(body.equals(Buffer.from(bodies[n] ?? [])), `message ${n}`);
       }
       assert.deepEqual([sender.client.lost, receiver.client.lost], [undefined, undefined]);
-      assert.equal((await mailbox.status()).dropped.DuplicateMessage ?? 0, 0, "no message was sent again");
+      assert.equal((await mailbox.status()).dropped.DuplicateMessage ?? 0, 0, "no message was repeated");
       const ways = transport === "keepalive" ? Object.keys(sender.proxy.repeats) : ["POST answered"];
       for (const way of ways as (keyof RepeatingProxy["repeats"])[]) {
         const times = sender.proxy.repeats[way] + receiver.proxy.repeats[way];
@@ -151,7 +151,7 @@ describe("a proxy that repeats requests", () => {
     });
   }
 
-  it("LongLived: a GET that comes again before the POST ends both by name", async () => {
+  it("LongLived: a GET repeated before the POST ends both with a reason", async () => {
     const device = new Device(edge, edge.relay(), "LongLived");
     await device.sendGet();
     await device.known();
@@ -161,7 +161,7 @@ describe("a proxy that repeats requests", () => {
     await assertNothingLeft(edge, undefined, device.guid);
   });
 
-  it("LongLived: a POST that comes again before the GET ends both by name", async () => {
+  it("LongLived: a POST repeated before the GET ends both with a reason", async () => {
     const device = new Device(edge, edge.relay(), "LongLived");
     await device.sendPost(ECHO_TEXT);
     await device.known();
@@ -171,7 +171,7 @@ describe("a proxy that repeats requests", () => {
     await assertNothingLeft(edge, undefined, device.guid);
   });
 
-  it("WebSocket: an upgrade that comes again is refused by name, and the first goes on", async (t) => {
+  it("WebSocket: a repeated upgrade is refused with a reason, and the first connection continues", async (t) => {
     const url = `grooveDevice://${fresh("upgraded")}/pc`;
     const client = new RawClient(edge.edge, "websocket", url, {}, RELAY_NAME);
     t.after(() => client.close());
@@ -185,7 +185,7 @@ describe("a proxy that repeats requests", () => {
     assert(session > 0, "it is answered as before");
   });
 
-  it("Polling: a request that comes again is answered with the same octets, and its data is passed on once", async () => {
+  it("Polling: a repeated request gets the same octets, and its data is passed on once", async () => {
     const relay = edge.relay();
     const device = new PollingDevice(edge, relay);
     const origin = await device.establish(relay);

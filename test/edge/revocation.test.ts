@@ -1,6 +1,6 @@
 /**
- * Until when a token that was revoked, or whose key was taken out of the set, is good for anything: 30 s for who connects,
- * 60 s for who is connected. The edge's clock is set ahead; the operator's server takes its time.
+ * How long a token is accepted after it was revoked or its key was removed: 30 s for connecting devices, 60 s for
+ * connected ones. The edge's clock is set ahead, and the operator's server is slow.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
@@ -33,7 +33,7 @@ const code = await drivenWorker();
 let operator: Operator;
 let edge: LocalEdge;
 
-/** An edge whose clock stands at the time of all, and that has fetched nothing yet. */
+/** An edge at the common clock that has fetched nothing yet. */
 async function start(): Promise<void> {
   operator = await startOperator(first, second);
   edge = await startAsking({ ...operator.settings, code });
@@ -48,7 +48,7 @@ async function clock(milliseconds: number): Promise<void> {
   assert.equal((await fetch(`${edge.url}/clock/${milliseconds}`)).status, 200);
 }
 
-/** Ways for a token to become worthless, and the reason for which it is refused then. */
+/** How a token becomes invalid, and the reason for its refusal afterwards. */
 const ENDS = [
   ["that was revoked", (id: string) => operator.revoke(id), "TokenRevoked"],
   ["whose key was taken out of the set", () => operator.serve(second), "TokenInvalid"],
@@ -58,7 +58,7 @@ function device(t: TestContext, options: Partial<DeviceOptions>): Promise<Device
   return deviceAt(t, edge, options);
 }
 
-/** A device that is let in by the other key, whatever becomes of the first. */
+/** A device with a token by the other key, which stays valid. */
 async function sender(t: TestContext): Promise<Device> {
   return device(t, { address: "sender/x", token: await issued(second, { address: "sender/x" }) });
 }
@@ -69,7 +69,7 @@ async function waiting(peer: string): Promise<number> {
   return (await (await mailboxOf(edge, peer)).status()).messages;
 }
 
-/** Whether the device is handed something, or ends. */
+/** Whether the device receives something, or ends. */
 function taken(of: Device): Promise<string> {
   return of
     .messages()
@@ -85,7 +85,7 @@ for (const [what, end, reason] of ENDS) {
     before(start);
     after(stop);
 
-    it("lets none of four in that come at once 112 s later, and none of them empties the mailbox", async (t) => {
+    it("admits none of four concurrent connections 112 s later, and delivers none of the waiting messages", async (t) => {
       const token = await issued(first, { address: "bob/pc", jti: "four" });
       await (await device(t, { address: "bob/pc", transport: "websocket", token })).close();
       await (await sender(t)).send("bob/pc", "a secret");
@@ -113,11 +113,11 @@ for (const [what, end, reason] of ENDS) {
     });
   });
 
-  describe(`a device that is connected by a token ${what}`, () => {
+  describe(`a device connected with a token ${what}`, () => {
     before(start);
     after(stop);
 
-    it("is handed nothing a minute later, and put out", { timeout: 120_000 }, async (t) => {
+    it("receives nothing a minute later, and is disconnected", { timeout: 120_000 }, async (t) => {
       const connected = await Promise.all(
         TRANSPORTS.map(async (transport) => {
           const address = `out-${transport}/x`;
@@ -141,11 +141,11 @@ for (const [what, end, reason] of ENDS) {
     });
   });
 
-  describe(`a session that sleeps, by a token ${what}`, () => {
+  describe(`a hibernating session with a token ${what}`, () => {
     before(start);
     after(stop);
 
-    it("is judged before it is handed anything, also when its mailbox asks it back", async (t) => {
+    it("is checked before any delivery, even when its mailbox calls it back", async (t) => {
       const open = async (name: string) => {
         const raw = new RawClient(edge, "websocket", url(`olga/${name}`));
         t.after(() => raw.close());
@@ -178,7 +178,7 @@ for (const [what, end, reason] of ENDS) {
   });
 }
 
-describe("a virtual connection that was shown a renewed token", () => {
+describe("a virtual connection with a renewed token", () => {
   before(start);
   after(stop);
 
@@ -186,7 +186,7 @@ describe("a virtual connection that was shown a renewed token", () => {
     ["by a header", (byHand: ByHand, token: string) => byHand.connect(bearer(token))],
     ["in Connect", (byHand: ByHand, token: string) => byHand.connect({}, token)],
   ] as const) {
-    it(`lives as long as that one, the first having been shown ${where}, also when it has slept`, async () => {
+    it(`lives as long as that token when the first was sent ${where}, even across hibernation`, async () => {
       const address = `${where.replaceAll(" ", "-")}/x`;
       const soon = Math.floor(Date.now() / 1000) + 600;
       const old = await issued(first, { address, jti: `old ${where}`, exp: soon });
@@ -197,7 +197,7 @@ describe("a virtual connection that was shown a renewed token", () => {
       await clock(CONNECTED_AGE + 2000);
       const headers = where === "in Connect" ? {} : bearer(renewed);
       assert.equal(await byHand.noop(headers), "ok", "the first is revoked");
-      // It rests when it has been left alone for a while.
+      // It hibernates once it has been idle for a while.
       await sleep(REST_AFTER + 2000);
       await edge.miniflare.unsafeEvictDurableObject("grooveway", "Tunnel", { name: byHand.guid });
       await clock(1000_000);
@@ -214,7 +214,7 @@ describe("a list that cannot be fetched", () => {
   before(start);
   after(stop);
 
-  it("counts for an hour, then nobody is let in or served, and all goes on when it is back", {
+  it("stays valid for an hour; then nobody is admitted or served until it is back", {
     timeout: 120_000,
   }, async (t) => {
     const address = "stays/x";
@@ -237,7 +237,7 @@ describe("a list that cannot be fetched", () => {
     await until("it is put out", () => reconnects.length > 0);
     assert.match(reconnects.join(), /\[KeysUnavailable\]$/);
     assert.equal(await knockAt(edge, target("KeepAlive"), bearer(token)), "KeysUnavailable");
-    assert.equal(await waiting(url(address)), 0, "nor was anything taken");
+    assert.equal(await waiting(url(address)), 0, "nothing was taken");
     operator.fail(false);
     await clock(3700_000);
     await late;
@@ -245,11 +245,11 @@ describe("a list that cannot be fetched", () => {
   });
 });
 
-describe("a judgement", () => {
+describe("a token check", () => {
   before(start);
   after(stop);
 
-  it("is made once for a burst: many connections ask for the list once", async () => {
+  it("is shared by a burst: many connections fetch the list once", async () => {
     const token = await issued(first);
     assert.equal(await knockAt(edge, target("KeepAlive"), bearer(token)), "ok");
     operator.slow(100);
@@ -263,6 +263,6 @@ describe("a judgement", () => {
   });
 });
 
-it("nothing that was said or logged has a token or a key in it", () => {
+it("responses and logs contain no token or key", () => {
   assertSecretsKept(first, second);
 });

@@ -1,6 +1,6 @@
 /**
- * An origin relay that does what a test tells it to, step by step. It is made of nothing but sockets and the text of
- * [MS-GRVSSTP]: it shares no code with the engine that the edge runs, so the edge is held to the document.
+ * An origin relay that follows a test's script step by step. It is made of sockets and the text of [MS-GRVSSTP]
+ * only: it shares no code with the engine of the edge, so that the edge is tested against the document.
  */
 import assert from "node:assert/strict";
 import type { Socket } from "node:net";
@@ -30,7 +30,7 @@ export function command(id: number, ...fields: Buffer[]): Buffer {
   return Buffer.concat([u8(id), u16(3 + rest.length), rest]);
 }
 
-/** Who is meant by one entry of a FanoutOpen. */
+/** One entry of a FanoutOpen. */
 export interface Entry {
   readonly identity: string;
   readonly device: string;
@@ -44,7 +44,7 @@ interface MessageOptions {
   readonly count?: number;
 }
 
-/** Commands by their names, with what a relay has to say in each. */
+/** Commands by name, with the parameters of a relay. */
 export const say = {
   connect: (target: string, source: string, minor = 6) =>
     command(0x01, Buffer.from([1, minor, 0]), z(target), u8(1), z(source), u16(0), z("Groove Client 4.2 2623"), z("")),
@@ -95,7 +95,7 @@ export const say = {
 
 // --------------------------------------------------------------------------------------------------------- to receive
 
-/** What a command of the other side says. */
+/** A command received from the other side. */
 export type Said =
   | {
       readonly command: "Connect";
@@ -145,7 +145,7 @@ export type Said =
     }
   | { readonly command: "other"; readonly id: number };
 
-/** The fields of one command, which must be used up exactly. */
+/** The fields of one command, which must be consumed exactly. */
 class Fields {
   readonly #octets: Buffer;
   #at = 0;
@@ -170,7 +170,7 @@ class Fields {
 
   z(): string {
     const end = this.#octets.indexOf(0, this.#at);
-    assert.ok(end >= 0, "a string does not end");
+    assert.ok(end >= 0, "a string is not terminated");
     const text = this.take(end - this.#at).toString("latin1");
     this.take(1);
     return text;
@@ -265,7 +265,7 @@ function understand(id: number, fields: Fields, minor: number): Said {
   }
 }
 
-/** A message that has come whole. */
+/** A complete message. */
 export interface Whole {
   readonly session: number;
   readonly id: string;
@@ -275,14 +275,14 @@ export interface Whole {
   readonly body: Buffer;
 }
 
-/** Where octets come from and go to. */
+/** The source and destination of octets. */
 interface Wire {
-  /** Undefined when the other side has ended before there were so many. */
+  /** Undefined if the other side has ended before sending so many. */
   take(count: number): Promise<Buffer | undefined>;
   write(octets: Buffer): void;
 }
 
-/** The end of one connection that speaks SSTP. */
+/** One end of an SSTP connection. */
 export class Peer {
   readonly #wire: Wire;
   readonly #early: Said[] = [];
@@ -297,14 +297,14 @@ export class Peer {
     this.#wire.write(Buffer.concat(commands));
   }
 
-  /** The next command, undefined when the connection has ended. */
+  /** The next command; undefined once the connection has ended. */
   async hear(): Promise<Said | undefined> {
     return this.#early.shift() ?? this.#read();
   }
 
   /**
-   * The next command, which must be of that name. At any time there may come a Noop that says nothing, and sessions may
-   * be opened: those are heard later.
+   * The next command, which must have this name. An empty Noop may come at any time, and sessions may
+   * be opened: those are handled later.
    */
   async expect<N extends Said["command"]>(name: N): Promise<Extract<Said, { command: N }>> {
     const early = this.#early.findIndex((said) => said.command === name);
@@ -326,11 +326,11 @@ export class Peer {
     if (rest === undefined) return undefined;
     const fields = new Fields(rest);
     const said = understand(head.readUInt8(0), fields, this.minor);
-    assert.equal(fields.left, 0, `octets are left in ${said.command}`);
+    assert.equal(fields.left, 0, `unread octets in ${said.command}`);
     return said;
   }
 
-  /** The rest of a message that has begun. Sessions may be opened meanwhile, and messages go on others: those are heard later. */
+  /** The rest of a message in progress. Sessions that open and other messages are handled later. */
   async rest({ session, id, flags, count }: Extract<Said, { command: "Message" }>): Promise<Whole> {
     const isOfBody = (said: Said) => said.command === "Data" || said.command === "EndMessage";
     const parts: Buffer[] = [];
@@ -343,7 +343,7 @@ export class Peer {
         continue;
       }
       const isOfAnother = said?.command === "Message" ? said.session !== session : said !== undefined && isOfBody(said);
-      assert.ok(said?.command === "FanoutOpen" || isOfAnother, `came ${JSON.stringify(said)} within a message`);
+      assert.ok(said?.command === "FanoutOpen" || isOfAnother, `unexpected ${JSON.stringify(said)} within a message`);
       if (said !== undefined) this.#early.push(said);
     }
     assert.ok(parts.length > 0, "a message has at least one Data");
@@ -354,7 +354,7 @@ export class Peer {
     return this.rest(await this.expect("Message"));
   }
 
-  /** Reads to the end of the connection. What came. */
+  /** Reads to the end of the connection. Returns what arrived. */
   async toEnd(): Promise<Said[]> {
     const all: Said[] = [];
     for (let said = await this.hear(); said !== undefined; said = await this.hear()) all.push(said);
@@ -364,14 +364,14 @@ export class Peer {
 
 // ---------------------------------------------------------------------------------------------------------- the relay
 
-/** A relay does not mind how long an edge is silent: longer than any test. */
+/** A relay tolerates a silent edge for longer than any test. */
 const SILENCE = 120_000;
 
-/** A message that the relay has taken, and for whom. */
+/** A message that the relay has accepted, and its recipient. */
 export interface Taken extends Whole {
   readonly resource: string;
   readonly entries: readonly Entry[];
-  /** The number of the connection that it came on, from 1. */
+  /** The number of the connection on which it arrived, from 1. */
   readonly connection: number;
 }
 
@@ -397,7 +397,7 @@ export class Line extends Peer {
     this.number = number;
   }
 
-  /** Connect, and the answer Ok in that version. */
+  /** Connect, and the answer Ok in this version. */
   async establish(minor = 6): Promise<Extract<Said, { command: "Connect" }>> {
     const connect = await this.expect("Connect");
     this.send(say.connectResponse(0x00, minor));
@@ -412,50 +412,50 @@ export class Line extends Peer {
     return open;
   }
 
-  /** A FanoutOpen and the answer that its session is ready. */
+  /** A FanoutOpen, answered as ready. */
   async ready(): Promise<Extract<Said, { command: "FanoutOpen" }>> {
     const open = await this.opened();
     this.send(say.openResponse(open.session, 0x00));
     return open;
   }
 
-  /** Notes that a message was taken, and acknowledges it. */
+  /** Records a message as accepted, and acknowledges it. */
   accept(whole: Whole): void {
     this.take(whole);
     this.send(say.noop(1));
   }
 
-  /** Notes that a message was taken. */
+  /** Records a message as accepted. */
   take(whole: Whole): void {
     const to = this.sessions.get(whole.session);
     assert.ok(to !== undefined, `session ${whole.session} was opened`);
     this.relay.taken.push({ ...whole, ...to, connection: this.number });
   }
 
-  /** Connect, FanoutOpen and the first message; nothing of it is acknowledged. */
+  /** Connect, FanoutOpen and the first message, none of it acknowledged. */
   async first(minor = 6): Promise<Whole> {
     await this.establish(minor);
     await this.ready();
     return this.message();
   }
 
-  /** Ends the connection, by FIN or RST, and reads what still comes. */
+  /** Closes the connection by FIN or RST, and reads what still arrives. */
   async leave(how: "FIN" | "RST"): Promise<void> {
     if (how === "FIN") this.raw.fin();
     else this.raw.reset();
     await this.toEnd();
   }
 
-  /** Waits for the other side's end: a ConnectClose with that reason, any reason, or none at all. */
+  /** Waits for the other side's end: a ConnectClose with this reason, any reason, or none. */
   async dropped(reasonId?: number | "any"): Promise<void> {
     const said = await this.toEnd();
     const last = said.at(-1);
     const reason = last?.command === "ConnectClose" ? last.reasonId : undefined;
-    if (reasonId === "any") assert.ok(reason !== undefined, `came ${JSON.stringify(said)}`);
-    else assert.equal(reason, reasonId, `came ${JSON.stringify(said)}`);
+    if (reasonId === "any") assert.ok(reason !== undefined, `unexpected ${JSON.stringify(said)}`);
+    else assert.equal(reason, reasonId, `unexpected ${JSON.stringify(said)}`);
   }
 
-  /** From here on takes and acknowledges everything, to the end of the connection. */
+  /** From here on accepts and acknowledges everything, to the end of the connection. */
   async serve(): Promise<void> {
     for (let said = await this.hear(); said !== undefined; said = await this.hear()) {
       if (said.command === "Connect") this.send(say.connectResponse(0x00));
@@ -468,20 +468,20 @@ export class Line extends Peer {
   }
 }
 
-/** What a relay does on one connection; when it returns, everything that still comes on it is taken. */
+/** What a relay does on one connection; when it returns, everything else on it is accepted. */
 export type Script = (line: Line) => Promise<unknown>;
 
 export class ScriptedRelay {
   readonly #server: TestServer;
   readonly #waiting: Script[] = [];
-  /** What was taken, in order, over all connections. */
+  /** What was accepted, in order, over all connections. */
   readonly taken: Taken[] = [];
   /** All connections, in order, and when each was made. */
   readonly lines: Line[] = [];
   readonly times: number[] = [];
   /** How many of its scripts are not done. */
   unfinished = 0;
-  /** What went wrong in a script. */
+  /** Errors of its scripts. */
   readonly failures: unknown[] = [];
 
   private constructor(server: TestServer) {
@@ -503,13 +503,13 @@ export class ScriptedRelay {
     return `grooveDNS://${this.name}`;
   }
 
-  /** What is done on the first connection, the second and so on; what comes on those after it is all taken. */
+  /** The scripts of the first connection, the second and so on; on later ones everything is accepted. */
   plan(...scripts: readonly Script[]): void {
     this.#waiting.push(...scripts);
     this.unfinished += scripts.length;
   }
 
-  /** Bodies of what was taken, as text. */
+  /** Bodies of accepted messages, as text. */
   get texts(): string[] {
     return this.taken.map(({ body }) => body.toString());
   }
@@ -532,7 +532,7 @@ export class ScriptedRelay {
       line.raw.fin();
     };
     done().catch((error: unknown) => {
-      // What breaks off is often meant to.
+      // Many scripts break off on purpose.
       if (!line.raw.socket.destroyed || error instanceof assert.AssertionError) this.failures.push(error);
       line.raw.reset();
     });

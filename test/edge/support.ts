@@ -1,5 +1,5 @@
 /**
- * An edge with scripted relays behind it and raw devices before it. A device says the octets of the specification's own
+ * An edge between scripted relays and raw devices. A device sends the octets of the specification's own
  * examples [MS-GRVHENC 4.2]; a relay is a bare TCP socket.
  */
 import assert from "node:assert/strict";
@@ -14,7 +14,7 @@ import { excerpt, listen, PATIENCE, RawSocket, type TestServer } from "../suppor
 import { startWorker } from "../support/worker.ts";
 
 export const ECHO = ECHO_TEXT;
-/** ConnectionContentLength of the products [MS-GRVHENC 3.1]. */
+/** The ConnectionContentLength used by the products [MS-GRVHENC 3.1]. */
 export const LONG = 2147479552;
 /** This edge's own Relay-Server-Name. */
 export const RELAY_NAME = "edge.example.com";
@@ -23,9 +23,9 @@ export const RELAY_NAME = "edge.example.com";
 export class TestRelay {
   readonly server: TestServer;
   readonly name: string;
-  /** What becomes of a connection. By default it is read, kept for {@link next}, and closed when the edge closes it. */
+  /** How a connection is handled. By default it is read, kept for {@link next}, and closed when the edge closes it. */
   serve: ((socket: Socket) => void) | undefined;
-  /** Whether a connection is taken but not read from. */
+  /** Whether connections are accepted but not read. */
   stopped = false;
   readonly #came: RawSocket[] = [];
   #wake: (() => void) | undefined;
@@ -66,27 +66,27 @@ export interface TestEdge {
   readonly edge: LocalEdge;
   /** A relay that no other test uses. */
   relay(): TestRelay;
-  /** An allowed relay at whose port nobody listens. */
+  /** An allowed relay at whose port nothing listens. */
   readonly closedRelay: string;
   /** A device's connection to the edge. */
   open(): Promise<RawSocket>;
-  /** Stops it, and fails when it has logged what it does not mean to log. */
+  /** Stops it, and fails if it has logged anything unexpected. */
   close(): Promise<void>;
 }
 
 const DELIBERATE = [
-  // A GET is cut short by an error on purpose: the platform knows no other end before the Content-Length.
+  // A GET is ended by an error on purpose: the platform offers no other way before the Content-Length.
   "virtual connection closed",
-  // What would go beyond that length is an error of the platform's own.
+  // Writing beyond that length is an error of the platform's own.
   "Attempt to write too many bytes through a FixedLengthStream",
-  // How the tests ask for the status of a Tunnel; the edge itself makes no such stubs.
+  // How the tests query the status of a Tunnel; the edge itself makes no such stubs.
   "An RPC stub was not disposed properly",
 ];
 
 /**
- * Relays stand ready before the edge starts, since its allow list does not change afterwards.
+ * Relays are created before the edge starts, since its allow list does not change afterwards.
  *
- * @param also names of relays that the test brings itself
+ * @param also names of relays that the test provides itself
  */
 export async function startTestEdge(relays: number, also: readonly string[] = []): Promise<TestEdge> {
   const all: TestRelay[] = [];
@@ -97,7 +97,7 @@ export async function startTestEdge(relays: number, also: readonly string[] = []
   }
   const closed = await listen(() => undefined);
   await closed.close();
-  // On 127.0.0.1 another test may get the port before this one dials it.
+  // On 127.0.0.1 another test may take the port before this one dials it.
   const closedRelay = `127.0.0.77:${closed.port}`;
   const log: string[] = [];
   const edge = await startLocalEdge({
@@ -126,13 +126,13 @@ export async function startTestEdge(relays: number, also: readonly string[] = []
       devices.close();
       await edge.close();
       for (const { server } of all) await server.close();
-      assert.deepEqual(log, [], "the edge logs nothing that it does not mean to");
+      assert.deepEqual(log, [], "the edge logs nothing unexpected");
     },
   };
 }
 
 /**
- * The driven worker with relays of its own, which is not asked what it logs. It has a name, and asks for no tokens.
+ * The driven worker with its own relays, whose log is not checked. It has a name, and requires no tokens.
  *
  * @param relays how many
  */
@@ -168,7 +168,7 @@ export async function startDrivenEdge(relays: number): Promise<TestEdge> {
   };
 }
 
-/** Connections to a port that end with the test, also with one that fails. */
+/** Connections to a port that are closed with the test, even if it fails. */
 export function devicesOf(port: number): { open(): Promise<RawSocket>; close(): void } {
   const opened: RawSocket[] = [];
   return {
@@ -204,7 +204,7 @@ function head(method: string, target: string, length: number | undefined, versio
     "Accept: */*",
     "Content-Type: application/octet-stream",
     "User-Agent: Mozilla/4.0 (compatible; MSIE 5.5; Win32)",
-    // The example's POST has this line where Host is expected. The platform refuses a request without Host, so both go.
+    // The example's POST has this line instead of Host. The platform refuses a request without Host, so both are sent.
     ...(method === "POST" ? ["UserAgent: server.domain.net"] : []),
     "Host: server.domain.net",
     // LongLived does not have it [MS-GRVHENC 2.2.2.1].
@@ -247,7 +247,7 @@ export class Device {
     return this.#edge.open();
   }
 
-  /** Sends a GET, on the GET session's connection unless told otherwise. */
+  /** Sends a GET, by default on the GET session's connection. */
   async sendGet(target = this.target, on?: RawSocket): Promise<RawSocket> {
     this.get ??= await this.open();
     const socket = on ?? this.get;
@@ -255,7 +255,7 @@ export class Device {
     return socket;
   }
 
-  /** Sends a POST with a body, or the beginning of one, on the POST session's connection unless told otherwise. */
+  /** Sends a POST with a body, or the beginning of one, by default on the POST session's connection. */
   async sendPost(body: string | Uint8Array, options: PostOptions = {}): Promise<RawSocket> {
     this.post ??= await this.open();
     const { on = this.post, target = this.target, version, more } = options;
@@ -287,18 +287,18 @@ export class Device {
     assertOctets(await this.get.take(ECHO.length), ECHO);
   }
 
-  /** Waits until the edge knows of this virtual connection. */
+  /** Waits until the edge knows this virtual connection. */
   async known(): Promise<void> {
     await eventually("the edge knows the GUID", async () => (await tunnelStatus(this.#edge, this.guid)).live);
   }
 
-  /** Sends octets up, on KeepAlive as one POST whose answer is awaited. */
+  /** Sends octets up; on KeepAlive as one POST whose answer is awaited. */
   async up(octets: string | Uint8Array): Promise<void> {
     if (this.kind === "LongLived") this.post.write(octets);
     else assertEmpty(await (await this.sendPost(octets)).response());
   }
 
-  /** Takes so many octets from the relay, on KeepAlive by as many GETs as it takes. */
+  /** Takes this many octets from the relay; on KeepAlive with as many GETs as needed. */
   async down(count: number): Promise<Buffer> {
     if (this.kind === "LongLived") return this.get.take(count);
     const pieces: Buffer[] = [];
@@ -311,7 +311,7 @@ export class Device {
     return Buffer.concat(pieces);
   }
 
-  /** Octets both ways through a connection of the relay, which shows that it lives. */
+  /** Exchanges octets through a connection of the relay, to show that it is alive. */
   async talk(origin: RawSocket): Promise<void> {
     const [question, reply] = [newGuid(), newGuid()];
     await this.up(question);
@@ -325,7 +325,7 @@ export class Device {
     this.post?.reset();
   }
 
-  /** Goes away so that the edge notices at once: a KeepAlive device is noticed by its GET alone. */
+  /** Disconnects so that the edge notices at once: for a KeepAlive device that is the GET. */
   async leave(): Promise<void> {
     if (this.kind === "KeepAlive") await assertRead(this.#edge, await this.sendGet());
     this.reset();
@@ -340,7 +340,7 @@ export function assertEmpty(answer: Answer): void {
   assert.match(answer.headers, /^content-length: 0$/im);
 }
 
-/** A KeepAlive response: complete, on a connection that stays [MS-GRVHENC 3.4.4.3]. */
+/** A KeepAlive response: complete, on a connection that stays open [MS-GRVHENC 3.4.4.3]. */
 export function assertBody({ status, headers, body }: Answer, expected: string | Uint8Array): void {
   assert.match(status, /^HTTP\/1\.[01] 200 OK$/, excerpt(body));
   if (status.startsWith("HTTP/1.0")) assert.match(headers, /^connection: keep-alive$/im);
@@ -352,12 +352,12 @@ export function assertOctets(actual: Uint8Array, expected: string | Uint8Array):
   assert.fail(`${actual.length} octets ${excerpt(actual)}, not ${expected.length} octets`);
 }
 
-/** A refusal: one of the twelve status pairs [MS-GRVHENC 2.2.1.4] and a problem document of that reason [RFC 9457]. */
+/** A refusal: one of the twelve status pairs [MS-GRVHENC 2.2.1.4] and a problem document for it [RFC 9457]. */
 export async function assertRefused(socket: RawSocket, pair: string, reason: string, patience?: number): Promise<void> {
   const { status, headers, body } = await socket.response(patience);
   const said = /^HTTP\/1\.[01] (.*)$/.exec(status)?.[1];
   const pairs = Object.entries(STATUS_PAIRS).map(([code, phrase]) => `${code} ${phrase}`);
-  assert(said !== undefined && pairs.includes(said), `${status} is none of the twelve`);
+  assert(said !== undefined && pairs.includes(said), `${status} is not one of the twelve`);
   assert.match(headers, /^content-type: application\/problem\+json$/im, excerpt(body));
   const document = JSON.parse(body.toString());
   assert.deepEqual([said, document.code], [pair, reason], excerpt(body));
@@ -365,14 +365,14 @@ export async function assertRefused(socket: RawSocket, pair: string, reason: str
   assert.match(headers, new RegExp(`^grooveway-reason: ${reason}$`, "im"));
 }
 
-/** The end of the LongLived GET: the connection closes, and no more octets than expected have come before. */
+/** The end of the LongLived GET: the connection closes, after no more octets than expected. */
 export async function assertCut(device: Device, rest: string | Uint8Array = ""): Promise<void> {
   await device.get.closed();
   assertOctets(device.get.received, rest);
 }
 
 /**
- * Nothing is left behind: no virtual connection at the edge, no socket at the relay, and none that the edge still holds
+ * Asserts that nothing is left: no virtual connection at the edge, no socket at the relay, and none held by the edge
  * towards it.
  */
 export async function assertNothingLeft(
@@ -399,7 +399,7 @@ export async function tunnelStatus(
   return { live, ended };
 }
 
-/** Waits for what no event tells of. */
+/** Polls for a condition that no event reports. */
 export async function eventually(
   what: string,
   holds: () => boolean | Promise<boolean>,
@@ -407,12 +407,12 @@ export async function eventually(
 ): Promise<void> {
   const deadline = Date.now() + patience;
   for (let pause = 10; !(await holds()); pause = Math.min(pause * 1.5, 250)) {
-    assert(Date.now() < deadline, `in vain: ${what}`);
+    assert(Date.now() < deadline, `timed out: ${what}`);
     await sleep(pause);
   }
 }
 
-/** Waits until the edge has read all that a device has written: a reset would take the rest away. */
+/** Waits until the edge has read everything a device has written: a reset would discard the rest. */
 export async function assertRead(edge: TestEdge, { socket }: RawSocket): Promise<void> {
   const port = socket.localPort;
   await eventually("the edge reads what it is sent", () => {
@@ -423,7 +423,7 @@ export async function assertRead(edge: TestEdge, { socket }: RawSocket): Promise
   });
 }
 
-/** Waits until so many octets have come to a socket, whether somebody reads it or not. */
+/** Waits until this many octets have arrived at a socket, read or not. */
 export async function assertCame({ socket }: RawSocket, count: number): Promise<void> {
   await eventually(`${count} octets come`, () => {
     const ours = connections().find(({ local, remote }) => local === socket.localPort && remote === socket.remotePort);
@@ -432,7 +432,7 @@ export async function assertCame({ socket }: RawSocket, count: number): Promise<
   });
 }
 
-/** Writes to a socket as fast as it takes, until it is closed. */
+/** Writes to a socket at full speed until it is closed. */
 export function flood(socket: Socket, octets = Buffer.alloc(65536, 7)): void {
   const more = () => {
     if (socket.writable) socket.write(octets, more);
@@ -451,7 +451,7 @@ export function heldTowards(relay: TestRelay): number {
     .length;
 }
 
-/** The TCP connections of this machine, as its kernel tells them. */
+/** The TCP connections of this machine, as listed by its kernel. */
 function connections(): { local: number; remote: number; state: string; queues: string }[] {
   return readFileSync("/proc/net/tcp", "latin1")
     .split("\n")
@@ -463,7 +463,7 @@ function connections(): { local: number; remote: number; state: string; queues: 
     });
 }
 
-/** Resident octets of the runtime that this process has started. */
+/** Resident memory of the runtime that this process has started, in bytes. */
 export function edgeMemory(): number {
   const PAGE = 4096;
   for (const id of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
@@ -483,7 +483,7 @@ export interface Sink {
   readonly hash: Hash;
 }
 
-/** Counts and hashes what comes on a connection from now on, without keeping it. */
+/** Counts and hashes what arrives on a connection from now on, without storing it. */
 export function sink(raw: RawSocket): Sink {
   const taken: Sink = { count: 0, hash: createHash("sha256") };
   const take = (octets: Buffer) => {
@@ -497,7 +497,7 @@ export function sink(raw: RawSocket): Sink {
   return taken;
 }
 
-/** Writes all octets, in pieces, each once the one before has been taken. */
+/** Writes all octets in pieces, each once the previous one has been accepted. */
 export async function writeAll(
   socket: Socket,
   octets: Uint8Array,
@@ -510,7 +510,7 @@ export async function writeAll(
   }
 }
 
-/** Octets that a socket's kernel has taken, once they have not become more for a while. */
+/** Octets accepted by a socket's kernel, once the number no longer grows. */
 export async function whenBlocked(socket: Socket): Promise<number> {
   const taken = () => socket.bytesWritten - socket.writableLength;
   for (let last = -1; ; ) {
@@ -521,5 +521,5 @@ export async function whenBlocked(socket: Socket): Promise<number> {
   }
 }
 
-/** A pause, in milliseconds, in which a machine that is not stopped surely takes something. */
+/** A pause, in milliseconds, in which a machine that is not blocked surely accepts something. */
 const QUIET = 500;

@@ -19,7 +19,7 @@ const OPTIONS: ClientOptions = { serverHost: "server.domain.net", guid: GUID, us
 const OK = (body: string) =>
   octets(`HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
 
-/** Outputs in one line each: `open get`, `write post <octets>`, `data <octets>`, `lost Reason`. */
+/** One line per output: `open get`, `write post <octets>`, `data <octets>`, `lost Reason`. */
 function lines(outputs: readonly ClientOutput[]): string[] {
   return outputs.map((output) => {
     if (output.type === "write") return `write ${output.session} ${text(output.octets)}`;
@@ -95,7 +95,7 @@ test("[2.2.2.2, 3.1.4.1, 3.1.4.3] LongLived: golden octets; data MUST be buffere
   assert.deepEqual([client.remainingUp, client.remainingDown, client.pending], [70, 74, 0]);
 });
 
-test("[2.2.2.1.1] absolute targets MUST be used towards a proxy, relative ones else", () => {
+test("[2.2.2.1.1] absolute targets MUST be used towards a proxy, relative ones otherwise", () => {
   const options = { ...OPTIONS, serverPort: 8080, relay: "Relay.Example.com:2492", proxy: true, requestId: () => "r1" };
   const target = `http://server.domain.net:8080/2.0/relay.example.com:2492/${GUID},ConnType=`;
   const long = lines(new LongLivedClient(options).start(0));
@@ -110,7 +110,7 @@ test("[2.2.2.1.1] absolute targets MUST be used towards a proxy, relative ones e
   assert.ok(secure[1]?.includes("GET /2.0/") && secure[1]?.includes("\r\nHost: server.domain.net\r\n"));
 });
 
-test("LongLived: octets go up and down without a copy", () => {
+test("LongLived: data passes in both directions without a copy", () => {
   const client = establishedLong();
   const up = octets("up");
   const [write] = client.send(up, 0);
@@ -120,7 +120,7 @@ test("LongLived: octets go up and down without a copy", () => {
   assert.ok(data?.type === "data" && data.data.buffer === down.buffer);
 });
 
-test("[3.1.4.3] LongLived: a write that would pass ConnectionContentLength ends the virtual connection", () => {
+test("[3.1.4.3] LongLived: a write beyond ConnectionContentLength ends the virtual connection", () => {
   const client = establishedLong();
   client.send(new Uint8Array(78), 0);
   assert.equal(client.remainingUp, 0);
@@ -128,7 +128,7 @@ test("[3.1.4.3] LongLived: a write that would pass ConnectionContentLength ends 
   assert.deepEqual(client.send(octets("x"), 0), []);
 });
 
-test("[3.1] LongLived: what the end of a session means", () => {
+test("[3.1] LongLived: the end of a session ends the virtual connection with the matching reason", () => {
   assert.deepEqual(lines(establishedLong().ended("get", 0)), ["close post", "lost SessionEnded"]);
   assert.deepEqual(lines(establishedLong().ended("post", 0)), ["close get", "lost SessionEnded"]);
   const used = establishedLong();
@@ -142,7 +142,7 @@ test("[3.1] LongLived: what the end of a session means", () => {
   assert.equal(lines(chunked.feed("get", octets(body), 0)).at(-1), "lost ContentLengthExceeded");
 });
 
-test("LongLived and KeepAlive: a wrong echo, status or head loses the connection, with the server's own reason", () => {
+test("LongLived and KeepAlive: a wrong echo, status or head ends the connection with the server's reason", () => {
   for (const make of [() => new LongLivedClient(OPTIONS), () => new KeepAliveClient(OPTIONS)]) {
     for (const [session, octetsIn, expected] of [
       ["get", OK("GroovePing: 1.0,Pong\r\n"), "BadEcho"],
@@ -168,7 +168,7 @@ test("LongLived and KeepAlive: a wrong echo, status or head loses the connection
   }
 });
 
-test("a refusal says after how many seconds its server would be asked again, when it gives a number", () => {
+test("a refusal carries the server's Retry-After when it is a number", () => {
   for (const [value, seconds] of [
     ["7", 7],
     ["0", 0],
@@ -188,7 +188,7 @@ test("a refusal says after how many seconds its server would be asked again, whe
   }
 });
 
-test("[4.2, 3.4.4.3] KeepAlive: golden octets of the handshake and of data both ways", () => {
+test("[4.2, 3.4.4.3] KeepAlive: golden octets of the handshake and of data in both directions", () => {
   const client = new KeepAliveClient(OPTIONS);
   assert.deepEqual(lines(client.start(0)), ["open get", KEEP_GET(1), "open post", KEEP_POST(1, ECHO_TEXT)]);
   client.send(octets("early"), 0);
@@ -202,7 +202,7 @@ test("[4.2, 3.4.4.3] KeepAlive: golden octets of the handshake and of data both 
   assert.deepEqual(lines(client.close()), ["close get", "close post"]);
 });
 
-test("[3.3.4.5] KeepAlive: the POST session MUST NOT be opened again after the virtual connection is closed", () => {
+test("[3.3.4.5] KeepAlive: the POST session MUST NOT be reopened after the virtual connection is closed", () => {
   const client = establishedKeep();
   client.close();
   assert.deepEqual(client.send(octets("x"), 0), []);
@@ -215,7 +215,7 @@ test("KeepAlive: an empty 200 is followed by the next GET at once", () => {
   assert.deepEqual(lines(establishedKeep().feed("get", OK(""), 0)), [KEEP_GET(3)]);
 });
 
-test("[3.4.4.3] KeepAlive: bodies are as full as possible, at most 32768 octets, and not copied", () => {
+test("[3.4.4.3] KeepAlive: bodies are filled up to 32768 octets, without a copy", () => {
   const client = establishedKeep();
   client.send(octets("first"), 0);
   const big = new Uint8Array(40_000);
@@ -232,17 +232,17 @@ test("[3.4.4.3] KeepAlive: bodies are as full as possible, at most 32768 octets,
   assert.ok(next?.type === "write" && next.octets.length === 3 && join(next.octets.slice(1)).length === 7236);
 });
 
-test("KeepAlive: a response over 32768 octets is refused", () => {
+test("KeepAlive: a response over 32768 octets is rejected", () => {
   const client = establishedKeep();
   const outputs = client.feed("get", OK("x".repeat(32769)), 0);
   assert.equal(lines(outputs).at(-1), "lost BodyTooLong");
 });
 
-test("[3.3.4.5] KeepAlive: a session that ended between requests is opened again for the next", () => {
+test("[3.3.4.5] KeepAlive: a session that ended between requests is reopened for the next", () => {
   const client = establishedKeep();
   assert.deepEqual(client.ended("post", 0), []);
   assert.deepEqual(lines(client.send(octets("x"), 0)), ["open post", KEEP_POST(2, "x")]);
-  // A response that does not keep the connection
+  // A response that closes the connection
   const closing = octets("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n");
   client.send(octets("y"), 0);
   assert.deepEqual(lines(client.feed("post", closing, 0)), ["close post", "open post", KEEP_POST(3, "y")]);
@@ -252,7 +252,7 @@ test("[3.3.4.5] KeepAlive: a session that ended between requests is opened again
   assert.deepEqual(lines(client.ended("get", 0)), ["open get", KEEP_GET(4)]);
 });
 
-test("KeepAlive: a session that ends within an exchange loses the virtual connection", () => {
+test("KeepAlive: a session that ends within an exchange ends the virtual connection", () => {
   assert.deepEqual(lines(establishedKeep().ended("get", 0)), ["close post", "lost SessionEnded"]);
   const cut = establishedKeep();
   cut.feed("get", octets("HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\ncut"), 0);
@@ -262,13 +262,13 @@ test("KeepAlive: a session that ends within an exchange loses the virtual connec
   assert.deepEqual(lines(post.ended("post", 0)), ["close get", "lost SessionEnded"]);
 });
 
-test("KeepAlive: a 408 that a proxy sends on the idle POST connection only closes it", () => {
+test("KeepAlive: a 408 from a proxy on the idle POST connection only closes that connection", () => {
   const client = establishedKeep();
   assert.deepEqual(lines(client.feed("post", octets("HTTP/1.0 408 Request Time-out\r\n\r\n"), 0)), ["close post"]);
   assert.deepEqual(lines(client.send(octets("x"), 0)), ["open post", KEEP_POST(2, "x")]);
 });
 
-test("[3.3.5.2.3] 401 and 407 are answered, in several rounds, on the connection if it is kept", () => {
+test("[3.3.5.2.3] 401 and 407 are answered over several rounds, on the same connection if it is kept", () => {
   const seen: Challenge[] = [];
   const authorize = (challenge: Challenge) => {
     seen.push(challenge);
@@ -299,7 +299,7 @@ test("[3.3.5.2.3] 401 and 407 are answered, in several rounds, on the connection
   assert.deepEqual(lines(long.ended("get", 0)).slice(0, 1), ["open get"]);
 });
 
-test("[3.1.6.1, 3.1.6.2, 3.1.6.3] timers of the clients", () => {
+test("[3.1.6.1, 3.1.6.2, 3.1.6.3] the clients run their timers", () => {
   for (const make of [() => new LongLivedClient(OPTIONS), () => new KeepAliveClient(OPTIONS)]) {
     const client = make();
     client.start(0);
@@ -321,7 +321,7 @@ test("[3.1.6.1, 3.1.6.2, 3.1.6.3] timers of the clients", () => {
   assert.equal(establishedKeep({ timers: { establishment: 1, receive: off, keepAlive: off } }).deadline, off);
 });
 
-test("options that cannot be used are refused by the constructor", () => {
+test("the constructor rejects invalid options", () => {
   assert.throws(() => new KeepAliveClient({ ...OPTIONS, guid: "short" }), EncapsulationError);
   assert.throws(() => new KeepAliveClient({ ...OPTIONS, serverHost: "a b" }), EncapsulationError);
   assert.throws(() => new LongLivedClient({ ...OPTIONS, contentLength: 21 }), EncapsulationError);
@@ -331,7 +331,7 @@ test("options that cannot be used are refused by the constructor", () => {
   assert.throws(() => client.start(0), EncapsulationError);
 });
 
-test("the queue gives views, in order, and forgets what it gave", () => {
+test("the byte queue returns views in order and releases them", () => {
   const queue = new OctetQueue();
   for (let index = 0; index < 300; index++) queue.push(octets(`${index},`));
   const all = Array.from({ length: 300 }, (_, index) => `${index},`).join("");

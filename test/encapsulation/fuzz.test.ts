@@ -35,7 +35,7 @@ import { DATE, GUID, join, octets, randomFrom, randomOctets, target, text } from
 const INPUTS = 100_000;
 const PARSERS = 8;
 
-/** A random input: noise, or a good one with some octets changed, cut out, doubled, or its end cut off. */
+/** A random input: noise, or a valid one with octets changed, removed, repeated or truncated. */
 function mutate(samples: readonly Uint8Array[], random: () => number): Uint8Array {
   const below = (most: number) => Math.floor(random() * most);
   if (random() < 0.15) return randomOctets(below(200), random);
@@ -88,7 +88,7 @@ const POLLS = [
   formatPoll({ relay: "a", guid: GUID, sequence: 1, data: [], parameters }),
 ];
 
-test("targets: what is accepted can be formatted, and means the same again", () => {
+test("targets: an accepted target survives formatting and parsing", () => {
   fuzz(1, TARGETS, (input) => {
     const parsed = parseTarget(text(input));
     parseRelay(text(input));
@@ -97,7 +97,7 @@ test("targets: what is accepted can be formatted, and means the same again", () 
   });
 });
 
-test("request heads: the same whether whole or octet by octet", () => {
+test("request heads parse the same whole and octet by octet", () => {
   fuzz(2, REQUESTS, (input) => {
     const whole = requestHeadReader().feed(input);
     const reader = requestHeadReader();
@@ -109,7 +109,7 @@ test("request heads: the same whether whole or octet by octet", () => {
   });
 });
 
-test("response heads and whole responses", () => {
+test("response heads and whole responses parse the same whole and octet by octet", () => {
   fuzz(3, RESPONSES, (input) => {
     const read = responseHeadReader().feed(input);
     if (read.type === "fault") assert.ok(read.reason in REASONS);
@@ -132,7 +132,7 @@ test("chunked bodies: no more comes out than went in", () => {
   });
 });
 
-test("Polling messages, and the server they come to", () => {
+test("Polling messages and the Polling server never throw", () => {
   fuzz(5, POLLS, (input) => {
     parsePollResponse(input);
     const parsed = parsePoll(input);
@@ -143,7 +143,7 @@ test("Polling messages, and the server they come to", () => {
   });
 });
 
-test("the server's ends: any order of anything, and a closed one stays closed", () => {
+test("the server's ends take events in any order, and stay closed once closed", () => {
   const long = target(`/2.0/a/${GUID},ConnType=LongLived,ContentLength=60`, "LongLived");
   const keep = target(`/2.0/a/${GUID},ConnType=KeepAlive`, "KeepAlive");
   const samples = [octets("GroovePing: 1.0,Ping\r\n"), octets("GroovePing: 1.0,Ping\r\ndata")];
@@ -164,7 +164,7 @@ test("the server's ends: any order of anything, and a closed one stays closed", 
   });
 });
 
-test("the clients: any octets, then nothing after they are lost", () => {
+test("the clients take any octets, and do nothing once they are lost", () => {
   const options = { serverHost: "a", guid: GUID, authorize: () => [] };
   const polls = [...POLLS, ...POLLS].map((body) =>
     join([formatResponse({ status: 200, now: DATE, contentLength: body.length, connection: "close" }), body]),
@@ -192,7 +192,7 @@ test("the clients: any octets, then nothing after they are lost", () => {
   });
 });
 
-test("formatters throw nothing but EncapsulationError, and what they make can be read", () => {
+test("formatters throw only EncapsulationError, and their output can be parsed", () => {
   fuzz(8, [...TARGETS, octets("Basic abc")], (input) => {
     const value = text(input);
     try {

@@ -79,18 +79,18 @@ function faultOf(input: string, kind: "request" | "response" = "request"): strin
   return read.type === "fault" ? read.reason : read.type;
 }
 
-test("[4.2] the KeepAlive GET is the example, octet for octet", () => {
+test("[4.2] the KeepAlive GET matches the example octet for octet", () => {
   const made = formatRequest({ method: "GET", encapsulation: "KeepAlive", target: TARGET, host: "10.150.1.226" });
   assert.equal(text(made), EXAMPLE_GET);
 });
 
-test("[4.2] the KeepAlive POST is the example, octet for octet but for the slip in the Host line", () => {
+test("[4.2] the KeepAlive POST matches the example octet for octet, except for the error in the Host line", () => {
   const fields = { method: "POST", encapsulation: "KeepAlive", target: TARGET, contentLength: 22 } as const;
   const made = text(join([formatRequest({ ...fields, host: "server.domain.net" }), ECHO_STRING]));
   assert.equal(made, EXAMPLE_POST.replace("UserAgent: server", "Host: server"));
 });
 
-test("[4.2] a server reads both examples, the slip included", () => {
+test("[4.2] a server accepts both examples, including the error", () => {
   const get = requestOf(EXAMPLE_GET);
   assert.deepEqual([get.method, get.target, get.minor], ["GET", TARGET, 0]);
   assert.equal(headerOf(get.headers, "Host"), "10.150.1.226");
@@ -102,7 +102,7 @@ test("[4.2] a server reads both examples, the slip included", () => {
   assert.deepEqual(post.rest, ECHO_STRING);
 });
 
-test("[4.2, 3.4.4.3] the response begins as the example does, and Connection: Keep-Alive MUST be there", () => {
+test("[4.2, 3.4.4.3] the response begins as in the example, and Connection: Keep-Alive MUST be present", () => {
   const made = text(formatResponse({ status: 200, now: DATE, contentLength: 22 }));
   assert.equal(
     made,
@@ -130,7 +130,7 @@ test("[2.2.2.1, 2.2.4.1] LongLived and Polling requests have no Connection heade
   assert.match(text(polling), /^Content-Length: 5\r$/m);
 });
 
-test("[2.2.3.1] Proxy-Connection only towards a proxy, and the version MUST be HTTP/1.0", () => {
+test("[2.2.3.1] Proxy-Connection is sent only to a proxy, and the version MUST be HTTP/1.0", () => {
   const fields = { method: "GET", encapsulation: "KeepAlive", target: TARGET, host: "a" } as const;
   assert.ok(!text(formatRequest(fields)).includes("Proxy-Connection"));
   const proxied = text(formatRequest({ ...fields, proxy: true, headers: [["Proxy-Authorization", "Basic eA=="]] }));
@@ -163,7 +163,7 @@ test("[2.2.1.4] a server MUST use only the twelve status pairs", () => {
   }
 });
 
-test("every reason has a status of the twelve, or is the client's own, and a cause and a cure", () => {
+test("every reason has one of the twelve status pairs or is local to the client, and has a cause and a cure", () => {
   for (const [name, rule] of Object.entries(REASONS)) {
     assert.ok(rule.status === null || rule.status in STATUS_PAIRS, name);
     assert.ok(rule.cause.endsWith(".") && rule.cure.endsWith("."), name);
@@ -173,7 +173,7 @@ test("every reason has a status of the twelve, or is the client's own, and a cau
   assert.ok(made.includes("Connection: close\r\nContent-Length: 0\r\nGrooveway-Reason: EstablishmentTimeout\r\n"));
 });
 
-test("every fact of the registry has a section, and what could not be read is marked", () => {
+test("every fact in the registry cites a section, and unreadable ones are marked", () => {
   for (const [name, fact] of Object.entries(REGISTRY)) assert.match(fact.section, /^[1-4]\.\d/, name);
   const assumed = Object.entries(REGISTRY).filter(([, fact]) => fact.assumed);
   const names = assumed.map(([name]) => name);
@@ -187,7 +187,7 @@ test("[2.2.1.1.3] the echo string is 22 octets", () => {
   assert.equal(Buffer.from(ECHO_STRING).toString("hex"), "47726f6f766550696e673a20312e302c50696e670d0a");
 });
 
-test("heads cut at any octet read the same", () => {
+test("heads split at any octet parse the same", () => {
   fc.assert(
     fc.property(fc.array(fc.nat(EXAMPLE_POST.length), { maxLength: 20 }), (cuts) => {
       const all = octets(EXAMPLE_POST);
@@ -215,7 +215,7 @@ test("heads cut at any octet read the same", () => {
   );
 });
 
-test("a bare LF ends a line, and empty lines before the first are passed over", () => {
+test("a bare LF ends a line, and leading empty lines are skipped", () => {
   const head = requestOf("\r\n\nGET /x HTTP/1.1\nHost:  a \nX: \n\n");
   assert.deepEqual([head.target, head.minor], ["/x", 1]);
   assert.deepEqual(head.headers, [
@@ -224,7 +224,7 @@ test("a bare LF ends a line, and empty lines before the first are passed over", 
   ]);
 });
 
-test("heads that two readers could read in two ways are refused", () => {
+test("ambiguous heads are rejected", () => {
   for (const bad of [
     "GET /\r\n\r\n",
     "GET  / HTTP/1.0\r\n\r\n",
@@ -257,7 +257,7 @@ test("heads that two readers could read in two ways are refused", () => {
   assert.equal(responseOf("HTTP/1.1 200\r\n\r\n").phrase, "");
 });
 
-test("a head is at most 16 KiB and 100 headers", () => {
+test("a head is limited to 16 KiB and 100 headers", () => {
   const start = "GET / HTTP/1.0\r\n";
   assert.equal(faultOf(`${start}${"a: b\r\n".repeat(100)}\r\n`), "head");
   assert.equal(faultOf(`${start}${"a: b\r\n".repeat(101)}\r\n`), "HeadTooLong");
@@ -267,7 +267,7 @@ test("a head is at most 16 KiB and 100 headers", () => {
   assert.equal(faultOf("\n".repeat(HEAD_LIMIT + 1)), "HeadTooLong");
 });
 
-test("what would break a head is not formatted", () => {
+test("unsafe header values are not formatted", () => {
   const fields = { method: "GET", encapsulation: "KeepAlive", target: "/", host: "a" } as const;
   for (const bad of [
     { ...fields, target: "/a b" },
@@ -280,7 +280,7 @@ test("what would break a head is not formatted", () => {
   }
 });
 
-test("who keeps the connection", () => {
+test("a connection is kept according to version and headers", () => {
   const rows: [string, boolean][] = [
     ["HTTP/1.0 200 OK\r\n\r\n", false],
     ["HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", true],
@@ -291,7 +291,7 @@ test("who keeps the connection", () => {
   for (const [input, kept] of rows) assert.equal(keepsConnection(responseOf(input)), kept, input);
 });
 
-test("framing of bodies", () => {
+test("bodies are framed by length, chunks or the end of the connection", () => {
   const request = (headers: string) => framingOf(requestOf(`POST / HTTP/1.1\r\n${headers}\r\n`));
   assert.deepEqual(request(""), { type: "length", length: 0 });
   assert.deepEqual(request("Transfer-Encoding: chunked\r\n"), { type: "chunked" });
@@ -313,7 +313,7 @@ test("framing of bodies", () => {
   assert.deepEqual(framingOf(responseOf(both)), { type: "chunked" });
 });
 
-test("bodies of all framings, cut at any octet, come out as views", () => {
+test("bodies of every framing, split at any octet, are returned as views", () => {
   const cases = fc.record({
     data: fc.array(fc.uint8Array({ minLength: 1, maxLength: 40 }), { maxLength: 8 }),
     framing: fc.constantFrom("length", "chunked", "close"),
@@ -349,7 +349,7 @@ test("bodies of all framings, cut at any octet, come out as views", () => {
   );
 });
 
-test("broken chunks are refused, cut off bodies noticed", () => {
+test("malformed chunks are rejected, and truncated bodies are detected", () => {
   for (const bad of [
     "x\r\n",
     "\r\n",
@@ -370,7 +370,7 @@ test("broken chunks are refused, cut off bodies noticed", () => {
   assert.equal(new BodyReader({ type: "chunked" }).ended(), false);
 });
 
-test("responses follow one another; interim ones are passed over, uncalled-for octets are a fault", () => {
+test("responses follow one another; interim ones are skipped, unsolicited octets are an error", () => {
   const reader = new ResponseReader();
   reader.expect();
   const first = reader.feed(

@@ -7,7 +7,7 @@ import { GUID, join, octets, randomFrom, randomOctets, World, type WorldOptions 
 
 const OPTIONS = { serverHost: "server.domain.net", guid: GUID };
 
-/** Sends random data both ways, in pieces of random sizes at random times, and compares what came out. */
+/** Sends random data in both directions, in pieces of random sizes at random times, and compares the results. */
 function transfer(
   client: EncapsulationClient,
   seed: number,
@@ -48,7 +48,7 @@ function transfer(
 
 const seeds = fc.integer({ min: 0, max: 2 ** 31 });
 
-test("LongLived carries both ways whatever it sends, however it is cut", () => {
+test("LongLived carries both directions, however writes and reads are split", () => {
   fc.assert(
     fc.property(seeds, (seed) => {
       const world = transfer(new LongLivedClient(OPTIONS), seed, 20_000);
@@ -58,43 +58,43 @@ test("LongLived carries both ways whatever it sends, however it is cut", () => {
   );
 });
 
-test("KeepAlive carries both ways whatever it sends, however it is cut", () => {
+test("KeepAlive carries both directions, however writes and reads are split", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new KeepAliveClient(OPTIONS), seed, 90_000)),
     { numRuns: 50 },
   );
 });
 
-test("KeepAlive does so when every response closes its connection", () => {
+test("KeepAlive carries both directions when every response closes its connection", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new KeepAliveClient(OPTIONS), seed, 90_000, { closes: true })),
     { numRuns: 30 },
   );
 });
 
-test("Polling carries both ways whatever it sends, however it is cut", () => {
+test("Polling carries both directions, however writes and reads are split", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new PollingClient(OPTIONS), seed, 90_000)),
     { numRuns: 50 },
   );
 });
 
-test("Polling brings the last octet also when its server had to make the first one itself", () => {
+test("Polling delivers the last octet even if the server produced the first one", () => {
   const world = transfer(new PollingClient(OPTIONS), 1_132_570_352, 90_000);
   assert.equal(world.filled, 1);
 });
 
-test("Polling does so when answers are lost: nothing is lost, nothing comes twice", () => {
+test("Polling survives lost answers without loss or duplication", () => {
   let lost = 0;
   for (let seed = 1; seed <= 40; seed++) {
-    // Four tries in all; a loss of one in ten makes four in a row too rare for these seeds.
+    // Four attempts in all; at a loss of one in ten, four in a row are too rare for these seeds.
     const world = transfer(new PollingClient(OPTIONS), seed, 60_000, { loss: 0.1 });
     lost += world.losses;
   }
   assert.ok(lost > 10, String(lost));
 });
 
-test("LongLived: a used up ContentLength ends both ends with the same reason", () => {
+test("LongLived: a used-up ContentLength ends both sides with the same reason", () => {
   const world = new World({ client: new LongLivedClient({ ...OPTIONS, contentLength: 1000 }), random: randomFrom(3) });
   world.start();
   world.sendUp(new Uint8Array(978));

@@ -28,12 +28,12 @@ const RELAY = "server.domain.net";
 const PARAMETERS = { minimum: 2, maximum: 8, repetitions: 2 };
 const OPTIONS = { serverHost: RELAY, guid: GUID, userAgent: "Grooveway" };
 
-/** Three poll parameters as they are written. */
+/** Three poll parameters as encoded. */
 function three(minimum: number, maximum: number, repetitions: number | string): string {
   return `${minimum}\0${maximum}\0${repetitions}\0`;
 }
 
-/** The algorithm as the specification writes it, octet by octet. */
+/** The algorithm as the specification states it, octet by octet. */
 function naiveChecksum(data: Uint8Array): string {
   let sum = 0n;
   data.forEach((octet, index) => {
@@ -82,7 +82,7 @@ test("[2.2.4.1.3.1] golden octets of the first handshake request", () => {
   assert.equal(parsed.data.length, 0);
 });
 
-test("[2.2.4.1.3.1.3] checksum vectors", () => {
+test("[2.2.4.1.3.1.3] the checksum matches its test vectors", () => {
   const rows: [number[], string][] = [
     [[], "0"],
     [[0], "1"],
@@ -94,11 +94,11 @@ test("[2.2.4.1.3.1.3] checksum vectors", () => {
     [[1, 254, 3], "12"],
   ];
   for (const [data, expected] of rows) assert.equal(checksumOf([Uint8Array.from(data)]), expected, String(data));
-  // 32768 octets of -128 pass 32 bits: -127 * 32768 * 32769 / 2
+  // 32768 octets of -128 exceed 32 bits: -127 * 32768 * 32769 / 2
   assert.equal(checksumOf([new Uint8Array(32768).fill(128)]), (2n ** 64n - 127n * 16384n * 32769n).toString());
 });
 
-test("[2.2.4.1.3.1.3] the checksum is that of the naive 64-bit sum, however the data is cut", () => {
+test("[2.2.4.1.3.1.3] the checksum equals that of the naive 64-bit sum, however the data is split", () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 10 }), (pieces) => {
       assert.equal(checksumOf(pieces), naiveChecksum(join(pieces)));
@@ -113,7 +113,7 @@ test("[2.2.4.1.3.1.3] the checksum is that of the naive 64-bit sum, however the 
   }
 });
 
-test("[2.2.4.1.3, 2.2.4.1.2] messages are read back, with data and poll parameters, as views", () => {
+test("[2.2.4.1.3, 2.2.4.1.2] messages with data and poll parameters parse to views", () => {
   const data = randomOctets(1000, randomFrom(1));
   const made = formatPoll({ relay: RELAY, guid: GUID, sequence: 41, data: [data], parameters: PARAMETERS });
   const parsed = parsePollResponse(made);
@@ -130,7 +130,7 @@ test("[2.2.4.1.3, 2.2.4.1.2] messages are read back, with data and poll paramete
   );
 });
 
-test("[3.5.4.3.1] a body MUST NOT exceed 32768 octets, and what pollRoom promises fits", () => {
+test("[3.5.4.3.1] a body MUST NOT exceed 32768 octets, and what pollRoom allows fits", () => {
   for (const fill of [0, 127, 128]) {
     const most = pollRoom(RELAY, GUID, 9, PARAMETERS);
     const data = new Uint8Array(most).fill(fill);
@@ -146,7 +146,7 @@ test("[3.5.4.3.1] a body MUST NOT exceed 32768 octets, and what pollRoom promise
   assert.throws(() => formatPoll({ ...tooLong, data: [], parameters: fraction }), EncapsulationError);
 });
 
-test("[3.6.5] messages that do not parse are refused", () => {
+test("[3.6.5] malformed messages are rejected", () => {
   const good = ["1.2", `grooveDNS://${RELAY}`, GUID, "0", "0"];
   const changed = (index: number, value: string) => `${good.with(index, value).join("\0")}\0`;
   is(parsePoll(octets(changed(1, "groovedns://SERVER"))), "poll");
@@ -219,7 +219,7 @@ test("[3.6.5.2] last handshake request: sequence 0, data, checksum; its answer M
   is(receivePoll(probed(), empty, 0), "BadSequence connection");
 });
 
-test("[3.6.5.3] later requests count from 1, their answers too; an empty one is a poll", () => {
+test("[3.6.5.3] later requests and answers count from 1; an empty request is a poll", () => {
   const state = establishedServer();
   const first = receivePoll(state, poll(message(1)), 0);
   assert.ok(first.type === "data" && first.data.length === 0 && !first.handshake);
@@ -236,34 +236,34 @@ test("[3.6.5.3] later requests count from 1, their answers too; an empty one is 
   is(respond(closed, [], PARAMETERS), "ConnectionClosed request");
 });
 
-test("a repeated request is answered with the same octets, and nothing is passed up twice", () => {
+test("a repeated request gets the same octets, and its data is passed up once", () => {
   const probe = poll(message(0));
   const state = openPolling(probe, 0);
   receivePoll(state, probe, 0);
   const first = bodyOf(state, "");
   assert.deepEqual(receivePoll(state, poll(message(0)), 0), { type: "repeat", body: first });
   receivePoll(state, poll(message(0, "up")), 0);
-  // Its answer is still due: the newcomer takes the place of the older one.
+  // Its answer is still pending: the new request replaces the older one.
   is(receivePoll(state, poll(message(0, "up")), 0), "supersede");
   const second = bodyOf(state, "down");
   assert.deepEqual(receivePoll(state, poll(message(0, "up")), 0), { type: "repeat", body: second });
   receivePoll(state, poll(message(1, "x")), 0);
   const third = bodyOf(state, "y");
   assert.deepEqual(receivePoll(state, poll(message(1, "x")), 0), { type: "repeat", body: third });
-  // The same number with other octets is no repetition.
+  // The same number with other octets is not a repetition.
   is(receivePoll(structuredClone(state), poll(message(1, "z")), 0), "BadSequence connection");
   receivePoll(state, poll(message(2)), 0);
   is(receivePoll(state, poll(message(3)), 0), "SecondPost connection");
 });
 
-test("a GUID with another relay: only the newcomer is refused", () => {
+test("a GUID with another relay: only the new request is refused", () => {
   const state = establishedServer();
   const other = { ...poll(message(1)), relay: "other" };
   is(receivePoll(state, other, 0), "DuplicateConnection request");
   assert.equal(state.connectionState, "Established");
 });
 
-test("timers of the server", () => {
+test("the server runs its timers", () => {
   const probe = poll(message(0));
   const state = openPolling(probe, 0);
   assert.equal(pollingDeadline(state), 30_000);
@@ -326,7 +326,7 @@ test("[3.5.4.1.1, 3.5.5.1.1.1, 3.5.4.3.1] golden octets of the client: two excha
   assert.equal(client.postSessionState, "Probed");
   assert.deepEqual(lines(client.send(octets("Connect"), 0)), ["open", request(message(0, "Connect"))]);
   assert.equal(client.postSessionState, "Connecting");
-  // Data: the next poll goes at once
+  // Data: the next poll is sent at once
   assert.deepEqual(lines(client.feed("post", response(0, "Response"), 0)), [
     "close",
     "established",
@@ -341,12 +341,12 @@ test("[3.5.4.1.1, 3.5.5.1.1.1, 3.5.4.3.1] golden octets of the client: two excha
   assert.deepEqual(client.send(octets("x"), 0), []);
 });
 
-test("[3.5.4.1.2] through a proxy the target is absolute", () => {
+test("[3.5.4.1.2] the target is absolute through a proxy", () => {
   const client = new PollingClient({ ...OPTIONS, proxy: true });
   assert.deepEqual(lines(client.start(0))[1], request(message(0), "http://server.domain.net/"));
 });
 
-test("[3.5.2.3] the Poll timer: repetitions at one interval, then doubled, up to the maximum", () => {
+test("[3.5.2.3] the Poll timer repeats at one interval, then doubles up to the maximum", () => {
   const client = establishedClient();
   let now = 0;
   const pauses: number[] = [];
@@ -363,7 +363,7 @@ test("[3.5.2.3] the Poll timer: repetitions at one interval, then doubled, up to
   client.send(octets("x"), now);
   client.feed("post", response(10), now);
   assert.equal(client.deadline, now + 2000);
-  // New parameters count from the next response on; no interval is shorter than 100 ms.
+  // New parameters apply from the next response on; no interval is shorter than 100 ms.
   client.expire(client.deadline);
   client.feed("post", response(11, "", three(30, 60, 1)), 0);
   assert.equal(client.deadline, 30_000);
@@ -373,7 +373,7 @@ test("[3.5.2.3] the Poll timer: repetitions at one interval, then doubled, up to
   assert.equal(client.deadline, 30_100);
 });
 
-test("[3.5.5.1.1.1, 3.5.5.1.1.2] responses that do not fit close the virtual connection", () => {
+test("[3.5.5.1.1.1, 3.5.5.1.1.2] responses that do not match close the virtual connection", () => {
   for (const [input, expected] of [
     [response(1), "BadSequence"],
     [response(3), "BadSequence"],
@@ -396,10 +396,10 @@ test("[3.5.5.1.1.1, 3.5.5.1.1.2] responses that do not fit close the virtual con
   assert.equal(lines(probing.feed("post", response(0, "data"), 0)).at(-1), "lost MalformedPoll");
 });
 
-test("an exchange that fails is repeated with the same octets, four times in all", () => {
+test("a failed exchange is repeated with the same octets, four times in all", () => {
   const client = establishedClient();
   const same = lines(client.send(octets("x"), 0));
-  // No answer, a cut off one, a proxy that cannot reach the server: each time the same request after a longer pause
+  // No answer, a truncated one, or a proxy that cannot reach the server: the same request after ever longer pauses
   assert.deepEqual(lines(client.expire(60_000)), ["close"]);
   assert.equal(client.deadline, 60_500);
   assert.deepEqual(lines(client.expire(60_500)), same);
@@ -420,7 +420,7 @@ test("an exchange that fails is repeated with the same octets, four times in all
   assert.deepEqual(lines(luckier.feed("post", response(2), 500)), ["close", "open", request(message(3, "y"))]);
 });
 
-test("[3.5.4.1] the ConnectionEstablishment timer of the client", () => {
+test("[3.5.4.1] the client runs the ConnectionEstablishment timer", () => {
   const client = new PollingClient(OPTIONS);
   client.start(0);
   assert.deepEqual(lines(client.expire(30_000)), ["close", "lost EstablishmentTimeout"]);
@@ -428,7 +428,7 @@ test("[3.5.4.1] the ConnectionEstablishment timer of the client", () => {
   assert.throws(() => new PollingClient({ ...OPTIONS, guid: "x" }), EncapsulationError);
 });
 
-test("a response that ends with its connection, and one in many pieces", () => {
+test("a response may end with its connection or arrive in many pieces", () => {
   const client = establishedClient();
   client.send(octets("x"), 0);
   const body = message(2, "data", three(2, 8, 2));

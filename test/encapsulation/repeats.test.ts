@@ -1,4 +1,4 @@
-/** Proxies that send requests again [RFC 9110 9.2.2]: nothing is lost, nothing comes twice, or the end has a name. */
+/** Proxies that repeat requests [RFC 9110 9.2.2]: no loss and no duplicates, or an end with a reason. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -38,18 +38,18 @@ function readRequest(session: Session, written: readonly Uint8Array[]): Request 
   return { session, target: parsed.target, body: read.rest };
 }
 
-/** A client and a server, and between them a proxy that loses answers and sends the requests for them again. */
+/** A client, a server, and between them a proxy that loses answers and repeats their requests. */
 class RepeatingProxy {
   readonly client = new KeepAliveClient({ serverHost: "server.domain.net", guid: GUID });
   state: VirtualConnection | undefined;
   readonly up: Uint8Array[] = [];
   readonly down: Uint8Array[] = [];
   readonly lost: ClientOutput[] = [];
-  /** Octets that wait at the server. */
+  /** Octets waiting at the server. */
   outbox: Uint8Array = new Uint8Array(0);
   repeats = 0;
   readonly #random: () => number;
-  /** Requests that the client waits for, and those that it has sent before. */
+  /** The client's outstanding requests, and its earlier ones. */
   readonly #waiting = new Map<Session, Request>();
   readonly #past: Request[] = [];
   #parked: Request | undefined;
@@ -59,7 +59,7 @@ class RepeatingProxy {
     this.#do(this.client.start(0));
   }
 
-  /** One of all that may happen. False when nothing can. */
+  /** Performs one of the possible steps. Returns false when there is none. */
   step(): boolean {
     const [get, post] = [this.#waiting.get("get"), this.#waiting.get("post")];
     const steps: (() => void)[] = [];
@@ -86,7 +86,7 @@ class RepeatingProxy {
     }
   }
 
-  /** The answer comes through to the client, at last. */
+  /** The answer finally reaches the client. */
   #answer(request: Request, body: Uint8Array): void {
     this.#waiting.delete(request.session);
     this.#past.push(request);
@@ -95,7 +95,7 @@ class RepeatingProxy {
   }
 
   #connection(of: KeepAliveTarget): VirtualConnection {
-    // Plain data: cloning it at any time changes nothing.
+    // Plain data: it may be cloned at any time.
     this.state = structuredClone(this.state ?? openVirtualConnection(of, 0));
     return this.state;
   }
@@ -125,7 +125,7 @@ class RepeatingProxy {
     }
   }
 
-  /** A GET that is parked comes again. */
+  /** A parked GET is repeated. */
   #again(get: Request): void {
     this.repeats += 1;
     assert.equal(arriveGet(this.#connection(get.target), get.target, 0).type, "supersede");
@@ -147,7 +147,7 @@ class RepeatingProxy {
     this.#answered(get, body);
   }
 
-  /** A GET is answered. Its answer may be lost, and is the same when it is asked for again. */
+  /** A GET is answered. The answer may be lost, and is the same for a repetition. */
   #answered(get: Request, body: Uint8Array): void {
     for (let time = this.#times(); time > 1; time--) {
       const arrived = arriveGet(this.#connection(get.target), get.target, 0);
@@ -156,7 +156,7 @@ class RepeatingProxy {
     this.#answer(get, body);
   }
 
-  /** A request that was answered long ago comes once more. */
+  /** A request answered long ago is repeated. */
   #stale(): void {
     const past = this.#past[Math.floor(this.#random() * this.#past.length)] as Request;
     const state = this.#connection(past.target);
@@ -176,7 +176,7 @@ class RepeatingProxy {
   }
 }
 
-test("KeepAlive: through a proxy that repeats requests all octets come once and in order", () => {
+test("KeepAlive: a proxy that repeats requests causes no duplicates and no reordering", () => {
   let repeats = 0;
   fc.assert(
     fc.property(fc.integer(), (seed) => {
@@ -202,7 +202,7 @@ test("KeepAlive: through a proxy that repeats requests all octets come once and 
   assert(repeats > 1000, `${repeats} repeats`);
 });
 
-/** An established virtual connection whose client counts, and what its n-th request is. */
+/** An established virtual connection whose client numbers its requests, and its n-th request. */
 function counted(): { state: VirtualConnection; nth: (n: number) => KeepAliveTarget } {
   const nth = (n: number) => target(`/2.0/a/${GUID},ConnType=KeepAlive,ID=gw-${n}`, "KeepAlive");
   const state = openVirtualConnection(nth(1), 0);
@@ -211,12 +211,12 @@ function counted(): { state: VirtualConnection; nth: (n: number) => KeepAliveTar
   return { state, nth };
 }
 
-test("KeepAlive: a request that comes again when its answer is not kept any more ends the virtual connection by name", () => {
+test("KeepAlive: a repeated request whose answer is no longer kept ends the virtual connection with a reason", () => {
   const { state, nth } = counted();
   arriveGet(state, nth(2), 0);
   sendDown(state, 4, 0);
   keepAnswer(state, octets("SSTP"));
-  // What is left for after sleep is without the answer.
+  // The state saved for hibernation does not contain the answer.
   const woken = { ...state, answer: null };
   const arrived = arriveGet(woken, nth(2), 0);
   assert.deepEqual([arrived.type, "reason" in arrived && arrived.reason], ["refuse", "AnswerForgotten"]);
@@ -228,7 +228,7 @@ test("KeepAlive: a request that comes again when its answer is not kept any more
   });
 });
 
-test("KeepAlive: a number that is not the next one ends the virtual connection, an ID of another kind is ignored", () => {
+test("KeepAlive: an unexpected number ends the virtual connection; an ID of another kind is ignored", () => {
   for (const session of ["get", "post"] as const) {
     const { state, nth } = counted();
     const arrived = session === "get" ? arriveGet(state, nth(3), 0) : arrivePost(state, nth(3), 0);

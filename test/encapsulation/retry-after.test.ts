@@ -1,4 +1,4 @@
-/** A proxy that is busy says when to come again, as seconds or as a date [RFC 9110 10.2.3]. */
+/** A busy proxy sends Retry-After in seconds or as a date [RFC 9110 10.2.3]. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -7,7 +7,7 @@ import { GUID, octets } from "./support.ts";
 
 const BUSY = (status: string, more = "") => octets(`HTTP/1.1 ${status}\r\nContent-Length: 0\r\n${more}\r\n`);
 
-test("Retry-After as a date is counted from the answer's own Date", () => {
+test("Retry-After as a date is relative to the answer's own Date", () => {
   const last = Date.UTC(9999, 0) / 1000;
   fc.assert(
     fc.property(fc.integer({ min: 0, max: last }), fc.integer({ min: -86_400, max: 86_400 }), (date, after) => {
@@ -36,7 +36,7 @@ function polling(): PollingClient {
   return client;
 }
 
-test("Polling repeats an exchange when the proxy says so, after 429 as after 503", () => {
+test("Polling repeats an exchange after Retry-After, on 429 and 503", () => {
   for (const status of ["429 Too Many Requests", "503 Service Unavailable"]) {
     const client = polling();
     client.feed("post", BUSY(status, "Retry-After: 20\r\n"), 100);
@@ -53,7 +53,7 @@ test("Polling repeats an exchange when the proxy says so, after 429 as after 503
   }
 });
 
-test("Polling that may not be repeated in time is lost, and says for how long to stay away", () => {
+test("Polling that may not be repeated in time ends, and reports the delay", () => {
   const outputs = polling().feed("post", BUSY("429 Too Many Requests", "Retry-After: 3600\r\n"), 100);
   const lost = outputs.find((output): output is Lost => output.type === "lost");
   assert.deepEqual([lost?.reason, lost?.status, lost?.retryAfter], ["ExchangeFailed", 429, 3600]);

@@ -1,4 +1,4 @@
-/** A relay on raw octet streams and a client joined in memory: every machine of the room, no socket. */
+/** A relay on raw octet streams and a client, joined in memory: all state machines, no sockets. */
 
 import type {
   ClientOutput,
@@ -51,7 +51,7 @@ export function join(pieces: readonly Uint8Array[]): Uint8Array {
   return new Uint8Array(Buffer.concat(pieces));
 }
 
-/** A small generator of pseudo-random numbers in [0, 1), so that a failure can be repeated from its seed. */
+/** A small generator of pseudo-random numbers in [0, 1), so that a failure can be reproduced from its seed. */
 export function randomFrom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -66,7 +66,7 @@ export function randomOctets(length: number, random: () => number): Uint8Array {
   return Uint8Array.from({ length }, () => Math.floor(random() * 256));
 }
 
-/** The target in a text that must be good. */
+/** Parses a target that must be valid. */
 export function target<Kind extends Target["encapsulation"]>(text: string, _kind: Kind) {
   const parsed = parseTarget(text);
   if (parsed.type !== "target" || parsed.target.encapsulation !== _kind) throw new Error(`bad test target ${text}`);
@@ -88,12 +88,12 @@ export type WorldOptions = {
   readonly random: () => number;
   /** Whether the server (or a proxy) closes after each response. */
   readonly closes?: boolean;
-  /** Chance that a Polling response is lost on its way. */
+  /** Probability that a Polling response is lost. */
   readonly loss?: number;
   readonly parameters?: PollParameters;
 };
 
-/** A client and a server, the octets between them delivered in random order and cut at random places. */
+/** A client and a server; the octets between them are delivered in random order and split at random places. */
 export class World {
   now = 1000;
   readonly client: EncapsulationClient;
@@ -103,7 +103,7 @@ export class World {
   connection: VirtualConnection | undefined;
   polling: PollingConnection | undefined;
   losses = 0;
-  /** Octets that the server has made itself: the last handshake answer of Polling MUST carry data. */
+  /** Octets sent by the server itself: the last handshake answer of Polling MUST carry data. */
   filled = 0;
   readonly #options: WorldOptions;
   readonly #wires = new Map<Session, Wire>();
@@ -134,7 +134,7 @@ export class World {
     return this.events.find((event) => event.type === "lost");
   }
 
-  /** Delivers until nothing moves; then lets time pass to the client's next deadline while `more` says so. */
+  /** Delivers until nothing moves, then advances to the client's next deadline while `more` is true. */
   run(more: () => boolean = () => false): void {
     for (let steps = 0; steps < 200_000; steps++) {
       if (this.#step()) continue;
@@ -246,7 +246,7 @@ export class World {
   #arrive(wire: Wire, at: Target): void {
     if (at.encapsulation === "WebSocket") throw new Error("no WebSocket here");
     this.connection ??= openVirtualConnection(at, this.now);
-    // The state is plain data: cloning it at any time changes nothing.
+    // The state is plain data: it may be cloned at any time.
     this.connection = structuredClone(this.connection);
     if (wire.session === "get") {
       this.#get = wire;
@@ -295,7 +295,7 @@ export class World {
     if (connection === undefined || this.#get === undefined) return;
     const available = this.#outbox.reduce((sum, part) => sum + part.length, 0);
     if (available === 0) {
-      // Now and then the hold time is over.
+      // Sometimes the hold time expires.
       if (this.#options.random() < 0.2 && releaseGet(connection).type === "send") this.#answer(this.#get, [], 0);
       return;
     }

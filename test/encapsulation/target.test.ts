@@ -16,7 +16,7 @@ const G2 = "kicxp8rrgwqdwhf7c6xsgbagmcdnxm9phtvbj5a";
 const ID = "ugqrvphxsc2yqfjqh8ijah6crkziz8qrspvh9ja";
 const LONG = `ConnType=LongLived,ContentLength=2147479552`;
 
-/** Target, and what it is: encapsulation, relay, and further fields. */
+/** A target and its fields: encapsulation, relay and others. */
 const GOOD: readonly [string, Record<string, unknown>][] = [
   // the four examples of the specification
   [`/2.0/server.domain.net/${G1},${LONG}`, { encapsulation: "LongLived", contentLength: 2147479552 }],
@@ -108,7 +108,7 @@ const BAD: readonly [string, string][] = [
   [`/2.0/a/${G1},ConnType=KeepAlive,ID=${"%41".repeat(1000)}`, "MalformedTarget"],
 ];
 
-test("[2.2.2.1.1, 2.2.3.1.1] good targets", () => {
+test("[2.2.2.1.1, 2.2.3.1.1] valid targets are parsed", () => {
   for (const [text, expected] of GOOD) {
     const parsed = parseTarget(text);
     assert.equal(parsed.type, "target", text);
@@ -122,14 +122,14 @@ test("[2.2.2.1.1, 2.2.3.1.1] good targets", () => {
   }
 });
 
-test("[3.2.5.1.1, 3.4.5.1.1] bad targets are refused in the order grammar, version, type", () => {
+test("[3.2.5.1.1, 3.4.5.1.1] invalid targets are rejected by grammar, then version, then type", () => {
   for (const [text, reason] of BAD) {
     const parsed = parseTarget(text);
     assert.equal(parsed.type === "refuse" ? `${parsed.reason} ${parsed.scope}` : "good", `${reason} request`, text);
   }
 });
 
-test("targets are formatted as the examples are", () => {
+test("targets are formatted as in the examples", () => {
   const relay = "server.domain.net";
   const contentLength = 2147479552;
   assert.equal(
@@ -142,7 +142,7 @@ test("targets are formatted as the examples are", () => {
   );
 });
 
-test("a target that could not be parsed again is not formatted", () => {
+test("a target that would not parse is not formatted", () => {
   const good = { encapsulation: "LongLived", relay: "a", guid: G1, contentLength: 100 } as const;
   assert.throws(() => formatTarget({ ...good, relay: "a b" }), EncapsulationError);
   assert.throws(() => formatTarget({ ...good, guid: "short" }), EncapsulationError);
@@ -151,7 +151,7 @@ test("a target that could not be parsed again is not formatted", () => {
   assert.throws(() => formatTarget({ ...good, requestId: "a,b" }), EncapsulationError);
 });
 
-test("relay names", () => {
+test("relay names are parsed into host and port", () => {
   assert.deepEqual(parseRelay("Server.domain.net"), { host: "server.domain.net" });
   assert.deepEqual(parseRelay("server:80"), { host: "server", port: 80 });
   assert.deepEqual(parseRelay("[::1]:2492"), { host: "[::1]", port: 2492 });
@@ -160,7 +160,7 @@ test("relay names", () => {
   }
 });
 
-test("[2.2.1.1.1] a GUID is 39 characters of the 32-letter alphabet, and no random bit is lost", () => {
+test("[2.2.1.1.1] a GUID is 39 characters of the 32-letter alphabet and preserves every random bit", () => {
   assert.equal(guidFrom(new Uint8Array(24)), "a".repeat(39));
   assert.equal(guidFrom(new Uint8Array(24).fill(255)), `${"9".repeat(38)}2`);
   assert.equal(guidFrom(new Uint8Array(25).fill(255)), "9".repeat(39));

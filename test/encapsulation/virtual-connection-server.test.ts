@@ -48,7 +48,7 @@ function establishedKeep(): VirtualConnection {
   return state;
 }
 
-test("[3.2.5.1.1] LongLived: the GET first is parked until the POST has echoed", () => {
+test("[3.2.5.1.1] LongLived: a GET that arrives first is parked until the POST has echoed", () => {
   const state = openVirtualConnection(LONG, 0);
   is(arriveGet(state, LONG, 1), "park");
   assert.deepEqual([state.getSessionState, state.connectionState], ["Connected", "Connecting"]);
@@ -59,7 +59,7 @@ test("[3.2.5.1.1] LongLived: the GET first is parked until the POST has echoed",
   assert.equal(state.connectionState, "Established");
 });
 
-test("[3.2.5.1.1] LongLived: the POST first is completed by the GET", () => {
+test("[3.2.5.1.1] LongLived: a POST that arrives first is completed by the GET", () => {
   const state = openVirtualConnection(LONG, 0);
   is(arrivePost(state, LONG, 0), "read");
   is(receive(state, ECHO_STRING, 0), "wait");
@@ -67,7 +67,7 @@ test("[3.2.5.1.1] LongLived: the POST first is completed by the GET", () => {
   assert.equal(state.connectionState, "Established");
 });
 
-test("[2.2.2.2.3] LongLived: the first fragment MUST be the echo string, cut at any octet", () => {
+test("[2.2.2.2.3] LongLived: the first fragment MUST be the echo string, split at any octet", () => {
   for (let cut = 0; cut <= 22; cut++) {
     const state = openVirtualConnection(LONG, 0);
     arriveGet(state, LONG, 0);
@@ -88,7 +88,7 @@ test("[2.2.2.2.3] LongLived: the first fragment MUST be the echo string, cut at 
   }
 });
 
-test("[3.2.5.2.2] LongLived: application data before 'Established' MUST close", () => {
+test("[3.2.5.2.2] LongLived: application data before 'Established' MUST close the virtual connection", () => {
   const state = openVirtualConnection(LONG, 0);
   arrivePost(state, LONG, 0);
   is(receive(state, join([ECHO_STRING, DATA]), 0), "DataBeforeEstablished connection");
@@ -99,7 +99,7 @@ test("[3.2.5.2.2] LongLived: application data before 'Established' MUST close", 
   is(receive(later, DATA, 0), "DataBeforeEstablished connection");
 });
 
-test("[3.2.5.2.2, 3.2.4.2] LongLived: nothing goes down before the first data came up", () => {
+test("[3.2.5.2.2, 3.2.4.2] LongLived: nothing is sent down before the first data has come up", () => {
   const state = establishedLong();
   assert.equal(room(state), 0);
   is(sendDown(state, 10, 0), "hold");
@@ -112,7 +112,7 @@ test("[3.2.5.2.2, 3.2.4.2] LongLived: nothing goes down before the first data ca
   assert.equal(room(state), 58);
 });
 
-test("[3.2.4.2] LongLived: a write that would pass ConnectionContentLength MUST close; the echo string counts", () => {
+test("[3.2.4.2] LongLived: a write beyond ConnectionContentLength MUST close; the echo string counts", () => {
   const state = establishedLong();
   receive(state, DATA, 0);
   assert.deepEqual(sendDown(state, 78, 0), { type: "send", length: 78 });
@@ -147,7 +147,7 @@ test("[3.1] LongLived: the end of a session ends the virtual connection", () => 
   is(sessionLost(waiting, "get"), "SessionEnded connection");
 });
 
-test("[3.4.5.1.1] KeepAlive: in either order, and the handshake POST is answered at once", () => {
+test("[3.4.5.1.1] KeepAlive: GET and POST come in either order, and the handshake POST is answered at once", () => {
   const first = openVirtualConnection(KEEP, 0);
   is(arriveGet(first, KEEP, 0), "park");
   const answered = exchangePost(first, KEEP, ECHO_STRING, 0);
@@ -182,13 +182,13 @@ test("[2.2.3.2.2] KeepAlive: the first body is exactly the echo string", () => {
   assert.deepEqual(endPost(state, 0), { type: "answer", handshake: true });
 });
 
-test("[3.4.5.2] KeepAlive: application data before 'Established' closes", () => {
+test("[3.4.5.2] KeepAlive: application data before 'Established' closes the virtual connection", () => {
   const state = openVirtualConnection(KEEP, 0);
   exchangePost(state, KEEP, ECHO_STRING, 0);
   is(exchangePost(state, KEEP, DATA, 0), "DataBeforeEstablished connection");
 });
 
-test("[3.4.5.1.2, 3.4.4.3] KeepAlive: data goes down on later GETs only, one response for each", () => {
+test("[3.4.5.1.2, 3.4.4.3] KeepAlive: data goes down on later GETs only, one response each", () => {
   const state = establishedKeep();
   assert.equal(room(state), 0);
   is(sendDown(state, 5, 0), "hold");
@@ -203,7 +203,7 @@ test("[3.4.5.1.2, 3.4.4.3] KeepAlive: data goes down on later GETs only, one res
   assert.deepEqual(sendDown(state, 7232, 0), { type: "send", length: 7232 });
 });
 
-test("KeepAlive: at the end of the hold time the GET is answered by an empty 200, the handshake's is not", () => {
+test("KeepAlive: the hold time answers a GET with an empty 200, except the handshake's", () => {
   const waiting = openVirtualConnection(KEEP, 0);
   arriveGet(waiting, KEEP, 0);
   is(releaseGet(waiting), "hold");
@@ -228,7 +228,7 @@ test("[3.4.4.3] KeepAlive: a body MUST NOT exceed 32768 octets", () => {
   is(receive(chunked, new Uint8Array(1), 0), "BodyTooLong connection");
 });
 
-test("[3.4.5.1.1.2] once refused, nothing more is sent: ServerOKtoSend is FALSE", () => {
+test("[3.4.5.1.1.2] nothing is sent after a refusal: ServerOKtoSend is FALSE", () => {
   const state = establishedKeep();
   arriveGet(state, KEEP, 0);
   assert.equal(state.serverOKtoSend, true);
@@ -236,7 +236,7 @@ test("[3.4.5.1.1.2] once refused, nothing more is sent: ServerOKtoSend is FALSE"
   assert.deepEqual([state.serverOKtoSend, state.getSessionReady, room(state)], [false, false, 0]);
 });
 
-test("one GET and one POST at a time; a second is a protocol error", () => {
+test("one GET and one POST may be outstanding; a second is a protocol error", () => {
   for (const [state, at] of [
     [establishedKeep(), KEEP],
     [establishedLong(), LONG],
@@ -253,7 +253,7 @@ test("one GET and one POST at a time; a second is a protocol error", () => {
   is(arriveGet(early, KEEP, 0), "SecondGet connection");
 });
 
-test("[3.2.5.1.1] a known GUID with other properties: only the newcomer is refused", () => {
+test("[3.2.5.1.1] a known GUID with other properties: only the new request is refused", () => {
   const other = { ...LONG, contentLength: 101 };
   for (const newcomer of [KEEP, other, { ...LONG, relay: "b" }, { ...LONG, guid: `${GUID}x` }]) {
     const state = establishedLong();
@@ -263,7 +263,7 @@ test("[3.2.5.1.1] a known GUID with other properties: only the newcomer is refus
   }
 });
 
-test("a closed virtual connection refuses every request by itself", () => {
+test("a closed virtual connection refuses every request", () => {
   const state = establishedKeep();
   is(closeVirtualConnection(state), "ConnectionClosed connection");
   is(arriveGet(state, KEEP, 0), "ConnectionClosed request");
@@ -276,7 +276,7 @@ test("a closed virtual connection refuses every request by itself", () => {
   assert.equal(deadline(state), Number.POSITIVE_INFINITY);
 });
 
-test("[3.3.4.3] KeepAlive: a session may end between two requests, not within one", () => {
+test("[3.3.4.3] KeepAlive: a session may end between two requests, but not within one", () => {
   const state = establishedKeep();
   is(sessionLost(state, "get"), "none");
   is(sessionLost(state, "post"), "none");
@@ -315,7 +315,7 @@ test("[3.2.6.3] the KeepAlive timer asks for a Noop after 45 s without sending, 
   assert.equal(state.keepAliveDeadline, 95_000);
 });
 
-test("timers can be set and switched off; the state survives structuredClone", () => {
+test("timers can be set and disabled; the state survives structuredClone", () => {
   const off = Number.POSITIVE_INFINITY;
   const state = openVirtualConnection(LONG, 0, { establishment: 10, receive: off, keepAlive: off });
   assert.equal(deadline(state), 10);

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { coalesced } from "../../src/lib/coalesced.ts";
 
 describe("coalesced work", () => {
-  it("runs once for all who ask while it is under way, after what they did before they asked", async () => {
+  it("runs once for all callers that wait while it runs, and includes what they added before", async () => {
     const done: string[][] = [];
     let pending: string[] = [];
     const flush = coalesced(async () => {
@@ -21,7 +21,7 @@ describe("coalesced work", () => {
     assert.deepEqual(done, [["a"], ["b", "c"]]);
   });
 
-  it("never lets a run stand for what it has not seen, at whatever moment one asks", async () => {
+  it("never reports success to a caller whose work was not included", async () => {
     for (let seed = 0; seed < 200; seed += 1) {
       const safe = new Set<number>();
       let pending: number[] = [];

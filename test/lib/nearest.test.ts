@@ -1,4 +1,4 @@
-/** The word that somebody most likely meant. */
+/** Suggestions for misspelled words. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -6,7 +6,7 @@ import { nearest } from "../../src/lib/nearest.ts";
 
 const WORDS = ["port", "host", "transport", "tls-key", "tls-cert", "relay"];
 
-test("a word with typing errors, or the beginning of one, is known", () => {
+test("a misspelled or abbreviated word is recognized", () => {
   const table: readonly (readonly [string, string | undefined])[] = [
     ["prot", "port"],
     ["prt", "port"],
@@ -24,7 +24,7 @@ test("a word with typing errors, or the beginning of one, is known", () => {
   for (const [written, expected] of table) assert.equal(nearest(written, WORDS), expected, written);
 });
 
-test("a word itself is nearest to itself, and one with a swap or a letter too many to the word it was made of", () => {
+test("a word is nearest to itself, also with two letters swapped or one added", () => {
   const word = fc.stringMatching(/^[a-z]{6,12}$/);
   fc.assert(
     fc.property(word, fc.nat(), fc.constantFrom("a", "z"), (right, place, letter) => {

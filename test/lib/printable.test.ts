@@ -1,10 +1,10 @@
-/** Text of strangers on a line: all can be seen, and nothing is obeyed. */
+/** Foreign text on a terminal: everything is visible, and nothing has an effect. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { columnsOf, fitted, jsonLine, printable, visible } from "../../src/lib/printable.ts";
 
-/** What a terminal may act on or hide, whatever stands around it; the joiners are looked at apart. */
+/** What a terminal may act on or hide, in any context; joiners are tested separately. */
 const OBEYED = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\u{e0000}-\u{e007f}]/u;
 
 const anyText = fc.oneof(
@@ -15,7 +15,7 @@ const anyText = fc.oneof(
   }),
 );
 
-test("what a terminal would obey or hide becomes an escape", () => {
+test("control and invisible characters are escaped", () => {
   const cases: readonly (readonly [name: string, text: string, shown: string])[] = [
     [
       "an ANSI sequence that clears the line",
@@ -42,7 +42,7 @@ test("what a terminal would obey or hide becomes an escape", () => {
   for (const [name, text, shown] of cases) assert.equal(visible(text), shown, name);
 });
 
-test("text of all scripts and emoji stays as it is", () => {
+test("text of all scripts and emoji is unchanged", () => {
   for (const text of [
     "Grüße, ё",
     "日本語　テスト",
@@ -57,7 +57,7 @@ test("text of all scripts and emoji stays as it is", () => {
   }
 });
 
-test("whatever the text, nothing of it is obeyed, and seeing it twice changes nothing", () => {
+test("escaping is complete and idempotent for any text", () => {
   fc.assert(
     fc.property(anyText, (text) => {
       const shown = visible(text);
@@ -69,13 +69,13 @@ test("whatever the text, nothing of it is obeyed, and seeing it twice changes no
   );
 });
 
-test("a long text of one character takes no longer than its length", () => {
+test("a long run of one character takes linear time", () => {
   const began = performance.now();
   for (const character of ["\u0301", "\u200d", "é"]) visible(character.repeat(100_000));
   assert(performance.now() - began < 10_000);
 });
 
-test("a line of JSON means the same and has nothing to obey", () => {
+test("an escaped line of JSON parses to the same value", () => {
   fc.assert(
     fc.property(anyText, (text) => {
       const line = jsonLine({ text });
@@ -86,11 +86,11 @@ test("a line of JSON means the same and has nothing to obey", () => {
   );
 });
 
-test("columns are rather too many than too few", () => {
+test("column widths are never underestimated", () => {
   assert.deepEqual(["a", "é", "\u0301", "д", "日", "👍", "\t"].map(columnsOf), [1, 1, 0, 1, 2, 2, 8]);
 });
 
-test("a text that is too long for its columns is cut, and says so", () => {
+test("a text that is too wide is cut with a mark", () => {
   for (const [text, columns, expected] of [
     ["abcdef", 6, "abcdef"],
     ["abcdefg", 6, "abc..."],

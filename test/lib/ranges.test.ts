@@ -1,4 +1,4 @@
-/** Ranges against the plainest set there is. */
+/** Ranges compared with a plain set. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -8,7 +8,7 @@ const LAST = 40;
 const number = fc.integer({ min: 0, max: LAST });
 const step = fc.record({ do: fc.constantFrom("add", "delete", "clear"), from: number, to: number });
 
-/** The set of the numbers that are left after some steps, by both ways. */
+/** The numbers left after some steps, computed both ways. */
 function both(steps: readonly { do: string; from: number; to: number }[]): { ranges: Ranges; plain: Set<number> } {
   const ranges = new Ranges();
   const plain = new Set<number>();
@@ -34,7 +34,7 @@ const weighted = fc.array(
 );
 
 describe("ranges", () => {
-  it("hold what a set holds", () => {
+  it("agree with a set", () => {
     fc.assert(
       fc.property(weighted, (steps) => {
         const { ranges, plain } = both(steps);
@@ -58,7 +58,7 @@ describe("ranges", () => {
     );
   });
 
-  it("are sorted and never touch, and can be made again from what they give", () => {
+  it("are sorted, do not touch, and can be rebuilt from their output", () => {
     fc.assert(
       fc.property(weighted, (steps) => {
         const { ranges, plain } = both(steps);
@@ -78,7 +78,7 @@ describe("ranges", () => {
     );
   });
 
-  it("cost by the range and not by the number", () => {
+  it("use memory per range, not per number", () => {
     const ranges = new Ranges();
     for (let one = 1; one <= 100_000; one += 1) ranges.add(one);
     assert.deepEqual([...ranges], [[1, 100_000]]);

@@ -1,11 +1,11 @@
-/** Round-robin: nobody waits for all that another has put in before. */
+/** Round-robin: no owner waits for all items of another. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { RoundRobin } from "../../src/lib/round-robin.ts";
 
 describe("round-robin", () => {
-  it("goes by owner, and by order for each", () => {
+  it("alternates between owners, and keeps each owner's order", () => {
     const turns = new RoundRobin<string>();
     for (const item of ["a1", "a2", "a3", "b1", "c1", "b2"]) turns.push(item[0] ?? "", item);
     const taken = Array.from({ length: 6 }, () => turns.shift());
@@ -13,7 +13,7 @@ describe("round-robin", () => {
     assert.equal(turns.shift(), undefined);
   });
 
-  it("goes on with the next when one lets his turn pass", () => {
+  it("moves to the next owner when one passes", () => {
     const turns = new RoundRobin<string>();
     for (const item of ["a1", "a2", "b1"]) turns.push(item[0] ?? "", item);
     turns.pass();
@@ -23,7 +23,7 @@ describe("round-robin", () => {
     assert.equal(turns.owners, 0);
   });
 
-  it("keeps an item from its turn no longer than one item of each other owner and those before it of its own", () => {
+  it("delays an item by at most one item of each other owner and its own earlier ones", () => {
     const step = fc.oneof(fc.nat(3), fc.constant("shift" as const));
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {

@@ -1,9 +1,9 @@
-/** A bounded number of things at a time. */
+/** A bounded number of permits. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Semaphore } from "../../src/lib/semaphore.ts";
 
-/** Names of those who have been served, as they are. */
+/** Names in the order they were served. */
 function served() {
   const names: string[] = [];
   const note = (name: string, taken: Promise<void>) =>
@@ -18,7 +18,7 @@ function served() {
   return { note, look };
 }
 
-test("takers wait for room, in the order in which they came", async () => {
+test("waiters are served in order as permits are returned", async () => {
   const { note, look } = served();
   const semaphore = new Semaphore(10);
   void note("a", semaphore.take(6));
@@ -31,7 +31,7 @@ test("takers wait for room, in the order in which they came", async () => {
   assert.deepEqual(await look(), ["c"]);
 });
 
-test("who asks for more than there are gets all", async () => {
+test("a request for more than the total takes everything", async () => {
   const { note, look } = served();
   const semaphore = new Semaphore(10);
   void note("a", semaphore.take(100));
@@ -41,7 +41,7 @@ test("who asks for more than there are gets all", async () => {
   assert.deepEqual(await look(), ["b"]);
 });
 
-test("after the end nobody is served, and those who wait are told", async () => {
+test("after the end nobody is served, and waiters are told", async () => {
   const { note, look } = served();
   const semaphore = new Semaphore(1);
   void note("a", semaphore.take());

@@ -1,4 +1,4 @@
-/** The token bucket, held against a clock that the tests move. */
+/** The token bucket, with a clock driven by the test. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -14,11 +14,11 @@ const script = fc.array(
     maxLength: 50,
   },
 );
-/** Floating point adds up. */
+/** Accumulated floating-point error. */
 const EPSILON = 1e-3;
 
-describe("bucket", () => {
-  it("never gives more than its burst and what has come in", () => {
+describe("a token bucket", () => {
+  it("never grants more than its burst plus what was refilled", () => {
     let given = 0;
     fc.assert(
       fc.property(rate, burst, script, (perSecond, most, steps) => {
@@ -39,7 +39,7 @@ describe("bucket", () => {
     assert.ok(given > 0);
   });
 
-  it("gives all that comes in to whoever takes it as it comes", () => {
+  it("grants the full rate to a caller that takes tokens as they come", () => {
     fc.assert(
       fc.property(rate, burst, script, (perSecond, most, steps) => {
         let now = 5;
@@ -57,7 +57,7 @@ describe("bucket", () => {
     );
   });
 
-  it("says to whoever takes in advance when he has it, so that all who wait so long keep the rate", () => {
+  it("returns a wait for a charge in advance that keeps the rate", () => {
     fc.assert(
       fc.property(rate, burst, script, (perSecond, most, steps) => {
         let now = 0;
@@ -68,8 +68,8 @@ describe("bucket", () => {
           const waits = charge(of, amount, now);
           taken += amount;
           const ready = now + waits;
-          assert.ok(taken <= most + (ready / 1000) * perSecond + EPSILON, "not too soon");
-          // A millisecond sooner it would not have been there.
+          assert.ok(taken <= most + (ready / 1000) * perSecond + EPSILON, "not too early");
+          // A millisecond earlier it would not have been available.
           if (waits > 0) assert.ok(of.level + ((waits - 1) / 1000) * perSecond < EPSILON, "not too late");
         }
       }),
@@ -77,7 +77,7 @@ describe("bucket", () => {
     );
   });
 
-  it("says how long to wait: then it is there, and a moment sooner it is not", () => {
+  it("returns the shortest sufficient wait", () => {
     fc.assert(
       fc.property(rate, burst, fc.integer({ min: 0, max: 1_000_000 }), (perSecond, most, amount) => {
         const of = bucket(perSecond, most, 0);
@@ -92,7 +92,7 @@ describe("bucket", () => {
     );
   });
 
-  it("holds no more than its burst when something is given back", () => {
+  it("never holds more than its burst after tokens are returned", () => {
     const of = bucket(100, 50, 0);
     charge(of, 70, 0);
     giveBack(of, 30, 0);
@@ -101,7 +101,7 @@ describe("bucket", () => {
     assert.equal(levelOf(of, 100), 50);
   });
 
-  it("goes on when the clock is set back, and gives nothing for it", () => {
+  it("keeps working when the clock is set back, and grants nothing for it", () => {
     const of = bucket(100, 50, 1_000_000);
     assert.ok(take(of, 50, 1_000_000));
     assert.equal(levelOf(of, 0), 0);

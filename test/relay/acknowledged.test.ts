@@ -1,4 +1,4 @@
-/** Nothing is acknowledged at the relay that is not stored, whatever a peer sends and closes in whatever order. */
+/** A relay acknowledges only what it has stored, whatever a peer sends and closes in any order. */
 import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
@@ -21,7 +21,7 @@ import {
 
 const RELAY = relayURL("relay.example.com");
 const MESSAGE_LIMIT = 100;
-/** Messages that one sender may have waiting for a peer. */
+/** The number of messages one sender may have waiting for a peer. */
 const QUOTA = 3;
 
 const PEERS = [0, 1, 2].map((n) => ({ identityURL: `grooveIdentity://p${n}`, deviceURL: `grooveDevice://p${n}/pc` }));
@@ -33,9 +33,9 @@ interface Sent {
   readonly volatile: boolean;
 }
 
-/** A relay with one peer on a socket that is none. */
+/** A relay with one peer on a simulated socket. */
 class World {
-  // The device is the only sender, and has half.
+  // The device is the only sender, and has half of the quota.
   readonly store = new Store(undefined, { octets: 1_000_000, messages: 2 * QUOTA, share: 0.5 });
   readonly hub = new Hub(this.store, () => undefined, new RelayTrust(new Map()));
   readonly device = new Connection({
@@ -47,7 +47,7 @@ class World {
   readonly events: ConnectionEvent[] = [];
   readonly sent: Sent[] = [];
   readonly sessions: { readonly id: number; readonly to: readonly number[] }[] = [];
-  /** Entries of fanout sessions that the device was told of. */
+  /** Entries of fanout sessions reported to the device. */
   readonly told = new Map<number, Set<number>>();
   readonly #socket: EventEmitter;
   readonly #decoder = new Decoder(VERSION_1_6);
@@ -72,7 +72,7 @@ class World {
     this.hub.settle();
   }
 
-  /** In the order in which it is said: a device that has closed its session does not hear of it any more. */
+  /** In order of events: a device that has closed its session hears no more about it. */
   #heard(octets: Uint8Array): boolean {
     this.#decoder.push(octets, (command) => {
       if (command.command === "SessionStatus") {
@@ -94,11 +94,11 @@ class World {
     if (volatile) return;
     for (const [index, peer] of to.entries()) {
       const safe = this.stored(peer).includes(`${number}`) || this.told.get(session)?.has(index) === true;
-      assert.ok(safe, `message ${number} is acknowledged and peer ${peer} has not got it`);
+      assert.ok(safe, `message ${number} is acknowledged but not stored for peer ${peer}`);
     }
   }
 
-  /** Bodies of what waits for a peer. */
+  /** Bodies of a peer's waiting messages. */
   stored(peer: number): string[] {
     const { deviceURL = "" } = PEERS[peer] ?? {};
     return this.store.after(deviceURL, 0, 1000).map(({ seq }) =>
@@ -138,7 +138,7 @@ class World {
     if (octets.length > 0) this.#socket.emit("data", octets);
   }
 
-  /** Order is kept for each session and recipient, and nothing is left out but at the end. */
+  /** Asserts order per session and recipient, with gaps only at the end. */
   checkOrder(): void {
     for (const { id, to } of this.sessions) {
       for (const peer of to) {
@@ -146,7 +146,7 @@ class World {
           .filter(({ session, volatile }) => session === id && !volatile)
           .map(({ number }) => `${number}`);
         const come = this.stored(peer).filter((text) => all.includes(text));
-        assert.deepEqual(come, all.slice(0, come.length), `what peer ${peer} has of session ${id}`);
+        assert.deepEqual(come, all.slice(0, come.length), `messages of session ${id} for peer ${peer}`);
       }
     }
   }
@@ -188,8 +188,8 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant("settle" as const) }) },
 );
 
-describe("what a relay acknowledges", () => {
-  it("is stored, or its fanout was told who has not got it, whatever happens in whatever order", () => {
+describe("acknowledgements of a relay", () => {
+  it("cover only stored messages and fanouts whose refusals were reported, in any order of events", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40, size: "max" }), fc.boolean(), (steps, closes) => {
         const world = begun();
@@ -207,7 +207,7 @@ describe("what a relay acknowledges", () => {
           world.flush();
           world.hub.settle();
           world.checkOrder();
-          // Nobody is left waiting.
+          // No sender is left waiting.
           if (world.device.closed === undefined) assert.deepEqual(world.device.unacknowledged, []);
         } finally {
           world.end();
@@ -217,12 +217,12 @@ describe("what a relay acknowledges", () => {
     );
   });
 
-  // One to a single peer is suspended before it is refused for quota, and refused at once for its length.
+  // A message to a single peer is suspended before it is refused for quota, and refused at once for its length.
   for (const { at, before, long } of [
     { at: 0, before: QUOTA - 1, long: true },
     { at: 2, before: QUOTA, long: false },
   ]) {
-    it(`is not a message that was refused when its session was closed behind it: the connection ends, on session ${at}`, () => {
+    it(`exclude a message refused after its session was closed behind it: the connection ends, on session ${at}`, () => {
       const world = begun();
       for (let n = 0; n < before; n += 1) world.send(at, false, false);
       world.flush();

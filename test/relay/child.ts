@@ -1,4 +1,4 @@
-/** A relay in a process of its own, to be killed: `node child.ts STORE PORT`. It prints its port when it listens. */
+/** A relay in its own process, to be killed: `node child.ts STORE PORT`. It prints its port when it listens. */
 import { startRelay } from "../../src/relay/index.ts";
 
 const [store = "", port] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-/** An identity's queue, while several of its devices are connected: one that takes and never acknowledges starves no other. */
+/** An identity's queue with several devices connected: one that never acknowledges does not starve the others. */
 import assert from "node:assert/strict";
 import { describe, mock, type TestContext, test } from "node:test";
 import { ACKNOWLEDGE_TIME } from "../../src/relay/limits.ts";
@@ -6,7 +6,7 @@ import { BENCH_TIME, SIGN_OF_LIFE } from "../../src/store-and-forward/patience.t
 import { Peer, type PeerOptions, relayFor, texts, waiting } from "./support.ts";
 
 async function setting(t: TestContext) {
-  // Only what the relay goes by is driven: octets take their time.
+  // Only the relay's timers are mocked: sockets run in real time.
   mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.now() });
   const log: string[] = [];
   const relay = await relayFor(t, { log: (line) => log.push(line) });
@@ -21,7 +21,7 @@ async function setting(t: TestContext) {
   async function send(...bodies: (string | Uint8Array)[]): Promise<void> {
     await alice.untilAcknowledged(...bodies.map((body) => alice.send(session, body)));
   }
-  /** Time passes in steps; those that live say so before each. */
+  /** Advances time in steps; the given devices send a sign of life before each. */
   async function pass(milliseconds: number, ...living: Peer[]): Promise<void> {
     for (let passed = 0; passed < milliseconds; passed += STEP) {
       for (const one of [alice, ...living]) await one.settled();
@@ -31,7 +31,7 @@ async function setting(t: TestContext) {
   }
   t.after(async () => {
     for (const one of peers) one.drop();
-    // What a connection clears later must have been mocked by the same.
+    // Timers that a connection clears later must belong to the same mock.
     while (relay.status().connections > 0) await new Promise((resolve) => setImmediate(resolve));
     mock.timers.reset();
   });
@@ -39,17 +39,17 @@ async function setting(t: TestContext) {
   return { relay, peer, send, pass, given };
 }
 
-/** A third of the time in which a sign of life is awaited. */
+/** A third of the time allowed without a sign of life. */
 const STEP = SIGN_OF_LIFE / 3;
 
-/** What has come when so many were to come: with the clock driven, nothing else ends the wait for them. */
+/** Waits for a number of messages; with mocked time nothing else ends this wait. */
 async function got(peer: Peer, count: number): Promise<string[]> {
   for (let turn = 0; turn < 20 && peer.messages.length < count; turn += 1) await peer.settled();
   return texts(peer.messages);
 }
 
-describe("while another device of the identity is connected, one that has messages", () => {
-  test("and is silent for 15 s loses the queue to the other, which gets all of them in order", async (t) => {
+describe("with another device of the identity connected, a device that holds messages", () => {
+  test("loses the queue after 15 s of silence, and the other gets all messages in order", async (t) => {
     const { relay, peer, send, pass, given } = await setting(t);
     const pc = await peer("bob/pc");
     const phone = await peer("bob/phone", { acknowledge: false });
@@ -68,7 +68,7 @@ describe("while another device of the identity is connected, one that has messag
     assert.equal(phone.messages.length, 2);
   });
 
-  test("and lives without acknowledging any loses it after two minutes, begun anew by each acknowledgement", async (t) => {
+  test("loses the queue two minutes after its last acknowledgement, even if it shows signs of life", async (t) => {
     const { peer, send, pass, given } = await setting(t);
     const pc = await peer("bob/pc");
     const phone = await peer("bob/phone", { acknowledge: false });
@@ -83,7 +83,7 @@ describe("while another device of the identity is connected, one that has messag
     assert.match(given().join(), /NotAcknowledged/);
   });
 
-  test("and does not answer their session loses it as well", async (t) => {
+  test("loses the queue if it does not answer the session", async (t) => {
     const { peer, send, pass } = await setting(t);
     const pc = await peer("bob/pc");
     await peer("bob/phone", { accept: false });
@@ -92,7 +92,7 @@ describe("while another device of the identity is connected, one that has messag
     assert.deepEqual(await got(pc, 1), ["one"]);
   });
 
-  test("is not given the queue back at once, and after ten minutes gets what it has kept no second time", async (t) => {
+  test("gets the queue back only after ten minutes, without the messages it already holds", async (t) => {
     const { relay, peer, send, pass, given } = await setting(t);
     const pc = await peer("bob/pc", { acknowledge: false });
     const phone = await peer("bob/phone", { acknowledge: false });
@@ -107,15 +107,15 @@ describe("while another device of the identity is connected, one that has messag
     assert.equal(given().length, 2);
     await send("two");
     assert.deepEqual(await got(phone, 2), ["one", "two"]);
-    // The first may be handled twice, and is gone when one of them has acknowledged it.
+    // The first may be handled twice, and is removed once one of them has acknowledged it.
     pc.complete(one ?? assert.fail("no message"));
     await pc.settled();
     assert.equal(waiting(relay, "bob").messages, 1);
   });
 });
 
-describe("keeps its identity's queue", () => {
-  test("the only device, however long it is silent", async (t) => {
+describe("the queue of an identity stays with", () => {
+  test("its only device, however long that is silent", async (t) => {
     const { peer, send, pass, given } = await setting(t);
     const phone = await peer("bob/phone", { acknowledge: false });
     await send("one");
@@ -125,7 +125,7 @@ describe("keeps its identity's queue", () => {
     assert.deepEqual(given(), []);
   });
 
-  test("a device that is silent since it has nothing, and has its 15 s from when it gets something", async (t) => {
+  test("a device that fell silent while nothing waited: its 15 s begin with the next message", async (t) => {
     const { peer, send, pass, given } = await setting(t);
     const pc = await peer("bob/pc");
     const phone = await peer("bob/phone", { acknowledge: false });
@@ -142,7 +142,7 @@ describe("keeps its identity's queue", () => {
     assert.deepEqual(await got(pc, 1), ["two"]);
   });
 
-  test("a device that lives and has suspended the session", async (t) => {
+  test("a device that shows signs of life and has suspended the session", async (t) => {
     const { peer, send, pass, given } = await setting(t);
     const pc = await peer("bob/pc");
     const phone = await peer("bob/phone", { accept: false });

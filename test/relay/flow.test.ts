@@ -1,4 +1,4 @@
-/** A sender that has used up its share of a queue is suspended, and goes on when half of it is free. */
+/** A sender that has used up its share of a queue is suspended, and resumes when half of it is free. */
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { CloseReasonId } from "../../src/sstp/index.ts";
@@ -8,7 +8,7 @@ import { destination, Peer, relayFor, waiting } from "./support.ts";
 
 const texts = (count: number) => Array.from({ length: count }, (_, n) => `${n}`);
 
-/** A relay at which one sender may have 50 messages waiting, and a device that has sent 50 of 80. */
+/** A relay that stores at most 50 messages of one sender, and a device that has sent 50 of 80. */
 async function started(t: TestContext, to = "bob/pc") {
   const relay = await relayFor(t, { quota: { octets: 4_000_000, messages: 100 } });
   const held = new Set<string>();
@@ -28,7 +28,7 @@ async function started(t: TestContext, to = "bob/pc") {
 }
 
 describe("a sender that has used up its share", () => {
-  test("waits, others go on, and it goes on in order when half is free", async (t) => {
+  test("waits while others continue, and resumes in order when half is free", async (t) => {
     const { relay, alice, held, rest } = await started(t);
     assert.equal(waiting(relay, "bob/pc").messages, 50);
     await soon(alice.send("carol/pc", "another"), "a message for somebody else");
@@ -45,13 +45,13 @@ describe("a sender that has used up its share", () => {
     assert.equal(relay.status().dropped.QuotaWouldBeExceeded, 0);
   });
 
-  test("brings in a small message on a session of its own", async (t) => {
+  test("can send a small message on a new session", async (t) => {
     const { relay, alice } = await started(t);
     await soon(alice.send("bob/pc", "cancel", { resource: "file-cancel" }), "the message");
     assert.equal(waiting(relay, "bob/pc").messages, 51);
   });
 
-  test("that has gone is waited for by nobody", async (t) => {
+  test("is forgotten when it disconnects", async (t) => {
     const { relay, alice, rest } = await started(t);
     await alice.close();
     await assert.rejects(rest);
@@ -60,21 +60,21 @@ describe("a sender that has used up its share", () => {
     await eventually(() => waiting(relay, "bob/pc").messages === 0, "room");
   });
 
-  test("and goes on regardless is refused beyond the reserve", async (t) => {
+  test("and ignores its suspension is refused beyond the reserve", async (t) => {
     const relay = await relayFor(t, { quota: { octets: 4_000_000, messages: 100 } });
     const mallory = await Peer.connect(relay, { address: "mallory/pc" });
     t.after(() => mallory.drop());
     const session = await mallory.open("bob/pc");
-    // All at once: what the relay says meanwhile is not heard.
+    // All at once: the sender does not read the relay's answers meanwhile.
     for (const text of texts(100)) mallory.send(session, text);
     const closed = await mallory.event("sessionClosed");
     assert.equal(closed.reasonId, CloseReasonId.QuotaWouldBeExceeded);
     assert.equal(waiting(relay, "bob/pc").messages, 80);
     const states = mallory.events.flatMap((event) => (event.type === "sessionState" ? [event.state] : []));
-    assert.deepEqual(states, ["ready", "suspended"], "it was told before it was refused");
+    assert.deepEqual(states, ["ready", "suspended"], "it was suspended before it was refused");
   });
 
-  test("has no reserve for messages to many, which suspend nothing", async (t) => {
+  test("has no reserve for fanout messages, which are not suspended", async (t) => {
     const relay = await relayFor(t, { quota: { octets: 4_000_000, messages: 100 } });
     const mallory = await Peer.connect(relay, { address: "mallory/pc" });
     t.after(() => mallory.drop());
@@ -91,7 +91,7 @@ describe("a sender that has used up its share", () => {
   });
 });
 
-test("carries many times the quota to a device that reads, and refuses nothing", { timeout: 120_000 }, async (t) => {
+test("a device that reads receives many times the quota, and nothing is refused", { timeout: 120_000 }, async (t) => {
   const relay = await relayFor(t, { quota: { octets: 16 * 1024 ** 2, messages: 1000 } });
   const alice = await deviceFor(t, relay, "alice/laptop");
   const bob = await deviceFor(t, relay, "bob/pc");

@@ -12,15 +12,15 @@ const MESSAGES = 2000;
 const KILLS = 10;
 const SHORTEST = 10;
 const LONGEST = 100_000;
-/** Not acknowledged at a time, so that there is always something under way when the relay is killed. */
+/** Unacknowledged at a time, so that some are always in flight when the relay is killed. */
 const AHEAD = 200;
 
-test(`a relay that is killed ${KILLS} times loses nothing, doubles nothing, and keeps the order`, async (t) => {
+test(`a relay killed ${KILLS} times loses and duplicates nothing, and keeps the order`, async (t) => {
   const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
   const next = random(seed);
   const store = join(folderFor(t), "relay.db");
   const program = new URL("./child.ts", import.meta.url);
-  // One that nobody is likely to take while the relay is away.
+  // A port that is unlikely to be taken while the relay is down.
   const port = `${await freePort("127.0.0.1", 0)}`;
   let relay: Child = await startChild(program, store, port);
   t.after(() => relay.kill());
@@ -37,7 +37,7 @@ test(`a relay that is killed ${KILLS} times loses nothing, doubles nothing, and 
   });
   t.after(() => sender.close());
   const bodies = Array.from({ length: MESSAGES }, (_, n) => pattern(SHORTEST + Math.floor(next() * LONGEST), n));
-  /** After how many acknowledgements the relay is killed. */
+  /** The number of acknowledgements before each kill. */
   const kills = Array.from({ length: KILLS }, () => Math.floor(next() * MESSAGES)).sort((a, b) => a - b);
   const acknowledged = new Set<number>();
   let killing: Promise<void> | undefined;
@@ -67,7 +67,7 @@ test(`a relay that is killed ${KILLS} times loses nothing, doubles nothing, and 
   while (kills.length > 0) await killAndRestart();
   const sendTime = performance.now() - began;
 
-  // Killed once more with everything on the disk, and again while it is being fetched.
+  // Killed once more with everything on disk, and again during delivery.
   await relay.kill();
   relay = await startChild(program, store, port);
   const receiver = await Device.connect({ ...way, address: "bob/pc" });

@@ -1,4 +1,4 @@
-/** What a device refuses, suspends or leaves unanswered holds up nothing else, and stays in the relay as long as it may. */
+/** What a device refuses, suspends or leaves unanswered delays nothing else, and stays in the relay within limits. */
 import assert from "node:assert/strict";
 import { describe, mock, type TestContext, test } from "node:test";
 import fc from "fast-check";
@@ -26,7 +26,7 @@ async function setting(t: TestContext) {
   }
   const alice = await peer("alice/laptop");
   const sessions = new Map<string, number>();
-  /** Sends to bob's pc; resolves when the relay has it. */
+  /** Sends to bob's pc; resolves when the relay has the message. */
   async function send(resource: string, ...bodies: (string | Uint8Array)[]): Promise<void> {
     const session = sessions.get(resource) ?? (await alice.open("bob/pc", resource));
     sessions.set(resource, session);
@@ -40,7 +40,7 @@ async function setting(t: TestContext) {
   return { relay, peer, send, flagged };
 }
 
-/** Answers each session by its resource; those of a resource that is not named are accepted. */
+/** Answers each session by its resource; unnamed resources are accepted. */
 function answer(peer: Peer, answers: Record<string, "fault" | "notReady" | "none">): void {
   peer.onEvent = (event) => {
     if (event.type !== "open") return;
@@ -53,7 +53,7 @@ function opens(peer: Peer, resource: string): Open[] {
   return peer.events.filter((event): event is Open => event.type === "open" && event.resourceURL === resource);
 }
 
-/** A device without an account, which accepts what `answers` says. */
+/** A device without an account, which answers as `answers` says. */
 async function device(
   peer: (address: string, more: Partial<PeerOptions>) => Promise<Peer>,
   answers: Parameters<typeof answer>[1],
@@ -71,7 +71,7 @@ async function device(
 
 describe("a session that is not ready", () => {
   for (const how of ["notReady", "none"] as const) {
-    test(`holds up its own messages and no others (${how})`, async (t) => {
+    test(`delays only its own messages (${how})`, async (t) => {
       const { relay, peer, send } = await setting(t);
       const bob = await device(peer, { slow: how });
       const count = SENDER_PAGE * 2 + 10;
@@ -89,7 +89,7 @@ describe("a session that is not ready", () => {
     });
   }
 
-  test("that is suspended in the middle of a long message leaves the window to the others", async (t) => {
+  test("that is suspended in the middle of a long message leaves the window to others", async (t) => {
     const { peer, send } = await setting(t);
     const bob = await device(peer, {});
     const long = pattern(8_000_000, 7);
@@ -113,7 +113,7 @@ describe("a session that is not ready", () => {
 });
 
 describe("a device that refuses a resource", () => {
-  test("gets everything else; the messages stay for one that takes them, and each is counted once", async (t) => {
+  test("gets everything else; refused messages wait for another device, and each is counted once", async (t) => {
     const { relay, peer, send } = await setting(t);
     await send("calendar", "a", "b");
     await send("mail", "one");
@@ -138,7 +138,7 @@ describe("a device that refuses a resource", () => {
     assert.equal(refused(), 4);
   });
 
-  test("may refuse more than a window of them, also by the end of a session that it had accepted", async (t) => {
+  test("may refuse more than a window of messages, even by closing a session it had accepted", async (t) => {
     const { relay, peer, send } = await setting(t);
     await send("calendar", ...Array.from({ length: 30 }, (_, n) => pattern(100_000, n)));
     const bob = await peer("bob/pc", { attach: false, acknowledge: false });
@@ -152,8 +152,8 @@ describe("a device that refuses a resource", () => {
   });
 });
 
-describe("a message that its device refuses for its length", () => {
-  /** A device that refuses bodies of more than 1000 octets by closing their session, after it has heard what came with it. */
+describe("a message that its device refuses for its size", () => {
+  /** Refuses bodies over 1000 octets by closing their session, after it has received what came with them. */
   async function small(peer: (address: string, more: Partial<PeerOptions>) => Promise<Peer>, bound = 1000) {
     const bob = await peer("bob/pc", { attach: false, acknowledge: false });
     let refusals = 0;
@@ -162,7 +162,7 @@ describe("a message that its device refuses for its length", () => {
       for (; done < bob.messages.length; done += 1) {
         const message = bob.messages[done];
         if (message === undefined || bob.engine.session(message.sessionId) === undefined) continue;
-        // It says nothing of a message before it has those behind it.
+        // It does not react to a message before it has the following ones.
         const later = bob.messages.slice(done).filter(({ sessionId }) => sessionId === message.sessionId);
         if (later.every(({ body }) => body.length <= bound)) bob.engine.complete(message.number);
         else {
@@ -178,7 +178,7 @@ describe("a message that its device refuses for its length", () => {
     return { bob, taken, refusals: () => refusals };
   }
 
-  /** Only the clock is driven: sockets take their time. */
+  /** Only the clock is mocked: sockets run in real time. */
   function clock(t: TestContext) {
     mock.timers.enable({ apis: ["Date"], now: Date.now() });
     t.after(() => mock.timers.reset());
@@ -189,7 +189,7 @@ describe("a message that its device refuses for its length", () => {
     await eventually(() => relay.status().dropped.RefusedByPeer === count, `${count} to be dropped`);
   }
 
-  test("is dropped after an hour of refusals; the connection stays, and the rest is delivered meanwhile", async (t) => {
+  test("is dropped after an hour of refusals; the connection stays, and other messages are delivered meanwhile", async (t) => {
     const pass = clock(t);
     const { relay, peer, send } = await setting(t);
     await send("mail", "before", pattern(50_000, 1), "behind", "and more");
@@ -215,7 +215,7 @@ describe("a message that its device refuses for its length", () => {
     await eventually(() => taken().includes("last"), "the last");
   });
 
-  test("keeps its hour when the device connects again, and is delivered to one that takes it", async (t) => {
+  test("keeps its hour across reconnects, and is delivered to a device that accepts it", async (t) => {
     const pass = clock(t);
     const { relay, peer, send } = await setting(t);
     await send("mail", pattern(50_000, 1));
@@ -235,10 +235,10 @@ describe("a message that its device refuses for its length", () => {
     assert.equal(relay.status().dropped.RefusedByPeer, 0);
   });
 
-  test("is never another: of many, short and long, those that are too long go, and only those", async (t) => {
+  test("is identified exactly: among short and long messages only those that are too long are dropped", async (t) => {
     const pass = clock(t);
     const { relay, peer, send } = await setting(t);
-    // Longest is not what is meant: this device has no room for 1001 octets of mail, and has for a picture.
+    // Length alone does not decide: this device refuses 1001 octets of mail, but accepts them as a picture.
     await send("pictures", pattern(80_000, 2));
     const bodies = Array.from({ length: 40 }, (_, n) => (n % 11 === 5 ? pattern(1001 + n, n) : `${n}`));
     await send("mail", ...bodies);
@@ -277,7 +277,7 @@ describe("a message that its device refuses for its length", () => {
     assert.equal(waiting(relay, "bob/pc").messages, 0);
   });
 
-  test("is not taken for the one when it is not known which of a stored one and one with flag D was meant", async (t) => {
+  test("is not identified if either a stored message or one with flag D could be meant", async (t) => {
     const { relay, peer, send, flagged } = await setting(t);
     const bob = await device(peer, {}, { acknowledge: false });
     await send("mail", "stored");
@@ -285,14 +285,14 @@ describe("a message that its device refuses for its length", () => {
     await bob.received(2);
     bob.engine.closeSession(opens(bob, "mail")[0]?.sessionId ?? 0, CloseReasonId.QuotaWouldBeExceeded);
     bob.flush();
-    // It comes again at once: it was not the one.
+    // It is redelivered at once: it was not the refused one.
     const [, , again] = await bob.received(3);
     assert.equal(again?.body.toString(), "stored");
     if (again !== undefined) bob.complete(again);
     await eventually(() => waiting(relay, "bob/pc").messages === 0, "it to go");
   });
 
-  test("or a session that fails again and again costs so many sessions and no more until a while has passed", async (t) => {
+  test("or a session that keeps failing causes a limited number of sessions until a delay has passed", async (t) => {
     const pass = clock(t);
     const { relay, peer, send } = await setting(t);
     await send("mail", ...Array.from({ length: 30 }, (_, n) => pattern(2000, n)));
@@ -323,7 +323,7 @@ describe("a message that its device refuses for its length", () => {
   });
 });
 
-test("whatever a device accepts, suspends, tidies away and refuses, all comes in order and nothing stays", async (t) => {
+test("every message arrives in order and none remains, whatever a device accepts, suspends, closes and refuses", async (t) => {
   const { relay, peer, send } = await setting(t);
   await fc.assert(
     fc.asyncProperty(
@@ -354,7 +354,7 @@ test("whatever a device accepts, suspends, tidies away and refuses, all comes in
             wild -= 1;
             const fate = wild > 0 ? (fates.next().value ?? "go") : "go";
             if (fate === "quota") {
-              // Too much at once: one at a time it is taken.
+              // Too many at once: one at a time it is accepted.
               const rest = bob.messages.slice(done).filter(({ sessionId }) => sessionId === message.sessionId);
               if (rest.length > 1) {
                 bob.engine.closeSession(message.sessionId, CloseReasonId.QuotaWouldBeExceeded);

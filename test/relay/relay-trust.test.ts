@@ -1,4 +1,4 @@
-/** Who is let in as a relay, what it may address, and TLS. The other end is an engine that says what the test wants. */
+/** Who is accepted as a relay, what it may address, and TLS. The other end is an engine driven by the test. */
 import assert from "node:assert/strict";
 import { connect as dial, type Socket } from "node:net";
 import { describe, it } from "node:test";
@@ -29,7 +29,7 @@ function secretOf(text: string): Uint8Array {
   return Buffer.from(text, "base64url");
 }
 
-/** An edge, or whoever says so. */
+/** An edge, or a client that claims to be one. */
 class EdgePeer {
   readonly engine: Connection;
   readonly events: ConnectionEvent[] = [];
@@ -79,14 +79,14 @@ class EdgePeer {
     return this.bodies;
   }
 
-  /** The reason that comes with a refusal. */
+  /** The reason carried by a refusal. */
   async refusal(): Promise<string> {
     const { responseId, token } = await this.event("refused");
     assert.equal(responseId, ConnectResponseId.AuthenticationFailed);
     return Buffer.from(token).toString();
   }
 
-  /** Connects with a proof, and waits until it has been looked at. */
+  /** Connects with a proof, and waits until it has been verified. */
   async prove(target: string, secret: string = SECRET): Promise<void> {
     const proof = await DiallerProof.begin([secretOf(secret)], { dialler: EDGE, acceptor: target });
     this.connect(target, proof.hello);
@@ -96,7 +96,7 @@ class EdgePeer {
   }
 }
 
-/** A relay with secrets, and a message that waits there for the edge. */
+/** A relay with secrets, and a message waiting there for the edge. */
 async function relayWithMessage(t: Parameters<typeof relayFor>[0], linkSecrets: string) {
   const relay = await relayFor(t, { names: ["relay.example.com", "127.0.0.1"], linkSecrets });
   const device = await Peer.connect(relay, { address: "bob/pc" });
@@ -111,8 +111,8 @@ async function relayWithMessage(t: Parameters<typeof relayFor>[0], linkSecrets: 
   return { relay, target: relayURL(`relay.example.com:${relay.port}`) };
 }
 
-describe("a relay that connects", () => {
-  it("is given what waits for it when it has proved that it has the secret", async (t) => {
+describe("a connecting relay", () => {
+  it("gets its waiting messages once it has proved that it has the secret", async (t) => {
     const { relay, target } = await relayWithMessage(t, FILE);
     const edge = new EdgePeer(relay.port);
     t.after(() => edge.socket.destroy());
@@ -121,7 +121,7 @@ describe("a relay that connects", () => {
     await until(() => relay.waiting(EDGE).messages === 0);
   });
 
-  it("may say more in the same octets as its proof", async (t) => {
+  it("may send more in the same segment as its proof", async (t) => {
     const { relay, target } = await relayWithMessage(t, FILE);
     const edge = new EdgePeer(relay.port);
     t.after(() => edge.socket.destroy());
@@ -135,7 +135,7 @@ describe("a relay that connects", () => {
   });
 
   for (const [who, act] of Object.entries({
-    "says nothing of a secret": async (edge: EdgePeer, target: string) => {
+    "offers no proof": async (edge: EdgePeer, target: string) => {
       edge.connect(target);
       assert.equal(await edge.refusal(), "RelayNotProven");
     },
@@ -156,7 +156,7 @@ describe("a relay that connects", () => {
         false,
       );
     },
-    "sends back the proof that it has heard": async (edge: EdgePeer, target: string) => {
+    "reflects the relay's own proof": async (edge: EdgePeer, target: string) => {
       const proof = await DiallerProof.begin([secretOf(SECRET)], { dialler: EDGE, acceptor: target });
       edge.connect(target, proof.hello);
       const [, , , , heard] = Buffer.from((await edge.event("connected")).token)
@@ -167,7 +167,7 @@ describe("a relay that connects", () => {
       await edge.event("closed");
     },
   })) {
-    it(`is given nothing when it ${who}`, async (t) => {
+    it(`gets nothing when it ${who}`, async (t) => {
       const { relay, target } = await relayWithMessage(t, FILE);
       const edge = new EdgePeer(relay.port);
       t.after(() => edge.socket.destroy());
@@ -177,7 +177,7 @@ describe("a relay that connects", () => {
     });
   }
 
-  it("is given nothing by a second name, beside that of a device or its own", async (t) => {
+  it("gets nothing when it claims a relay's name together with another, or this relay's own", async (t) => {
     const { relay, target } = await relayWithMessage(t, FILE);
     for (const sources of [
       ["grooveDevice://mallory/pc", EDGE],
@@ -193,7 +193,7 @@ describe("a relay that connects", () => {
     }
   });
 
-  it("without an entry is let in only when there is no list and it is near, or when the list says so", async (t) => {
+  it("without an entry is accepted only when there is no list and it is on a private network, or when the list says so", async (t) => {
     for (const [linkSecrets, admitted] of [
       [undefined, true],
       [`other.example.com=${SECRET}`, false],
@@ -208,7 +208,7 @@ describe("a relay that connects", () => {
     }
   });
 
-  it("has what is for its peers taken before it connects when it is on the list, otherwise from then on", () => {
+  it("that is on the list has messages for its peers accepted before it connects, others only afterwards", () => {
     const listed = parseLinkSecrets(FILE);
     assert.ok(!("problem" in listed));
     assert.equal(new RelayTrust(listed).knows(EDGE), true);
@@ -217,10 +217,10 @@ describe("a relay that connects", () => {
     trust.admit(EDGE, false);
     assert.equal(trust.knows(EDGE), true);
     for (let n = 0; n < KNOWN_RELAYS; n += 1) trust.admit(`grooveDNS://edge${n}.example.com`, false);
-    assert.equal(trust.knows(EDGE), false, "no more are known than there is room for");
+    assert.equal(trust.knows(EDGE), false, "no more are known than fit");
   });
 
-  it("takes a name of the machine, such as localhost, only by connecting from it", () => {
+  it("may claim a name of this machine, such as localhost, only when it connects from this machine", () => {
     const trust = new RelayTrust(undefined, ["grooveDNS://localhost", "grooveDNS://[::1]"]);
     trust.admit("grooveDNS://localhost", false);
     assert.equal(trust.isOfAnother("grooveDNS://localhost"), false, "a relay on another machine cannot take the name");
@@ -228,10 +228,10 @@ describe("a relay that connects", () => {
     assert.equal(trust.isOfAnother("grooveDNS://localhost"), true);
     assert.equal(trust.isOfAnother("grooveDNS://[::1]"), false);
     trust.admit(EDGE, true);
-    assert.equal(trust.isOfAnother(EDGE), false, "it was never this relay's");
+    assert.equal(trust.isOfAnother(EDGE), false, "it was never this relay's name");
   });
 
-  it("is near in a network of this machine's own", () => {
+  it("is local if its address is loopback, private or link-local", () => {
     const near = [
       "127.0.0.1",
       "::1",
@@ -247,14 +247,14 @@ describe("a relay that connects", () => {
   });
 });
 
-describe("what may be addressed", () => {
+describe("addressing", () => {
   const entry = (identityURL: string, deviceURL = "", at = ""): FanoutDeviceEntry => ({
     identityURL,
     deviceURL,
     relayURL: at,
   });
 
-  /** What of a session's entries is refused, by status. */
+  /** The refused entries of a session, by status. */
   async function refused(peer: Peer | EdgePeer, entries: readonly FanoutDeviceEntry[]) {
     const events = peer.events.length;
     const session = peer.engine.openFanout({ resourceURL: "message", entries });
@@ -264,7 +264,7 @@ describe("what may be addressed", () => {
         .slice(events)
         .some((event) => "sessionId" in event && event.sessionId === session && event.type === "sessionState"),
     );
-    // The statuses come with the answer.
+    // The statuses arrive with the answer.
     await new Promise((resolve) => setTimeout(resolve, 50));
     return Object.fromEntries(
       peer.events
@@ -276,7 +276,7 @@ describe("what may be addressed", () => {
   const relays = entry("grooveIdentity://bob", "grooveDNS://edge.example.com");
   const good = entry("grooveIdentity://bob", "grooveDevice://bob/pc");
 
-  it("by a relay are peers of ours alone, written in their one way", async (t) => {
+  it("by a relay is limited to local peers in canonical form", async (t) => {
     const relay = await relayFor(t, { names: ["127.0.0.1"], linkSecrets: `${FILE} third.example.com=none` });
     const edge = new EdgePeer(relay.port);
     t.after(() => edge.socket.destroy());
@@ -319,7 +319,7 @@ describe("what may be addressed", () => {
     assert.equal(relay.waiting("grooveDNS://third.example.com").messages, 0);
   });
 
-  it("by a device are no relays and no accounts, and other products' names as they are", async (t) => {
+  it("by a device excludes relays and accounts, and leaves other products' names unchanged", async (t) => {
     const relay = await relayFor(t, { names: ["127.0.0.1"] });
     const device = await Peer.connect(relay, { address: "alice/pc" });
     t.after(() => device.drop());
@@ -346,10 +346,10 @@ describe("what may be addressed", () => {
   });
 });
 
-describe("TLS of the relay", () => {
+describe("the relay's TLS port", () => {
   const { ca, key, cert } = authority();
 
-  it("carries what TCP does, on a port of its own, for clients that trust its certificate", async (t) => {
+  it("works like the TCP port for clients that trust its certificate", async (t) => {
     const relay = await relayFor(t, { names: ["localhost"], tls: { key, cert, port: 0 }, linkSecrets: FILE });
     const port = relay.tlsPort ?? assert.fail("it listens");
     assert.notEqual(port, relay.port);
@@ -364,7 +364,7 @@ describe("TLS of the relay", () => {
     edge.engine.close(CloseReasonId.NoReason);
   });
 
-  it("is all that there is when the operator says so, and stops with the relay", async (t) => {
+  it("is the only one when the operator says so, and stops with the relay", async (t) => {
     const relay = await relayFor(t, { names: ["localhost"], tls: { key, cert, port: 0 }, tlsOnly: true });
     assert.equal(relay.port, relay.tlsPort);
     const plain = dial(relay.port, "127.0.0.1");

@@ -38,7 +38,7 @@ async function setting(t: TestContext, options: Parameters<typeof relayFor>[1] =
   return { relay, peer, dial };
 }
 
-/** Whether the relay still serves: a connection that was badly treated must not have taken it along. */
+/** Asserts that the relay still works: a bad connection must not take it down. */
 async function assertServes(relay: Relay): Promise<void> {
   const peer = await Peer.connect(relay, { address: "witness/pc" });
   const number = peer.send(await peer.open("witness"), "still here");
@@ -52,7 +52,7 @@ function closeOf(peer: Peer): Promise<Extract<ConnectionEvent, { type: "closed" 
 }
 
 describe("store and forward", () => {
-  test("a message for a device that is away waits for it, and is acknowledged to its sender before", async (t) => {
+  test("a message for an absent device waits, and is acknowledged to its sender first", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const number = alice.send(await alice.open("bob/pc"), "hello");
@@ -65,7 +65,7 @@ describe("store and forward", () => {
     await eventually(() => waiting(relay, "bob/pc").messages === 0, "the message to be removed");
   });
 
-  test("an identity-targeted message goes to the device that attached the account, and waits until one does", async (t) => {
+  test("an identity-targeted message is delivered to the device that attached the account, and waits for one", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     await peer("bob/other", { attach: false });
@@ -77,7 +77,7 @@ describe("store and forward", () => {
     assert.equal(message?.addressing.deviceURL, "");
   });
 
-  test("the newest device to attach an account gets its messages, and when it leaves the one before does", async (t) => {
+  test("the newest device to attach an account gets its messages; when it leaves, the previous one does", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob");
@@ -99,7 +99,7 @@ describe("store and forward", () => {
     const session = await alice.open("bob");
     for (const text of ["one", "two", "three"]) alice.send(session, text);
     const received = await pc.received(3);
-    // The phone has looked up what waits, and holds it in its page, when the pc acknowledges two of them.
+    // The phone has read the waiting messages into its page when the pc acknowledges two of them.
     const phone = await Peer.connect(relay, { address: "bob/phone", accept: false });
     t.after(() => phone.drop());
     const open = await phone.event("open");
@@ -112,7 +112,7 @@ describe("store and forward", () => {
     assert.equal(phone.messages.length, 1);
   });
 
-  test("a message that is removed while it is on its way is cut off, never shortened", async (t) => {
+  test("a message removed while it is being sent is aborted, never truncated", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const pc = await peer("bob/pc", { acknowledge: false });
@@ -136,7 +136,7 @@ describe("store and forward", () => {
     await phone.watch.until(() => texts(phone.messages).includes("next"), "the next message");
   });
 
-  test("messages of one recipient come in the order in which they were sent, long and short", async (t) => {
+  test("messages to one recipient arrive in the order they were sent, long and short", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -147,7 +147,7 @@ describe("store and forward", () => {
     for (const [n, { body }] of received.entries()) assert.ok(body.equals(bodies[n] as Uint8Array), `message ${n}`);
   });
 
-  test("passes on the fields of a message as they are, its sender behind the id, and asks for the acknowledgement at once", async (t) => {
+  test("the fields of a message are passed on unchanged, with the sender after the id and flag A set", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc");
@@ -180,7 +180,7 @@ describe("store and forward", () => {
     });
   });
 
-  test("what a stranger says is quoted in the log, in one short line", async (t) => {
+  test("text from a peer is quoted in the log as one short line", async (t) => {
     const lines: string[] = [];
     const { relay } = await setting(t, { log: (line) => lines.push(line) });
     const stranger = await Peer.dial(relay.port, { address: "nobody/pc" });
@@ -198,7 +198,7 @@ describe("store and forward", () => {
     assert.ok((lines[0]?.length ?? 0) < 500);
   });
 
-  test("a fanout to several peers of another relay is one message for each of them", async (t) => {
+  test("a fanout to several peers of another relay is one message for each", async (t) => {
     const { relay, peer } = await setting(t);
     const edge = "grooveDNS://edge.example.com";
     const other = new Connection({ role: "relay", outbound: true, localDeviceURLs: [edge], now: 0 });
@@ -217,7 +217,7 @@ describe("store and forward", () => {
     assert.equal(relay.status().dropped.DuplicateMessage, 2);
   });
 
-  test("an id that came before is acknowledged and dropped", async (t) => {
+  test("a repeated id is acknowledged and dropped", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -232,7 +232,7 @@ describe("store and forward", () => {
     assert.equal(relay.status().dropped.DuplicateMessage, 1);
   });
 
-  test("what was acknowledged does not come again after the relay was started again, the rest does", async (t) => {
+  test("acknowledged messages are not redelivered after a restart, the others are", async (t) => {
     const store = join(folderFor(t), "relay.db");
     const { relay, peer } = await setting(t, { store });
     const alice = await peer("alice/laptop");
@@ -251,7 +251,7 @@ describe("store and forward", () => {
     assert.deepEqual(texts(await later.received(2)), ["two", "three"]);
   });
 
-  test("an acknowledgement is on the disk soon, though nobody sends anything", async (t) => {
+  test("an acknowledgement is on disk soon, even without further traffic", async (t) => {
     const store = join(folderFor(t), "relay.db");
     const { relay, peer } = await setting(t, { store });
     const alice = await peer("alice/laptop");
@@ -259,7 +259,7 @@ describe("store and forward", () => {
     await (await peer("bob/pc")).received(1);
     await eventually(() => waiting(relay, "bob/pc").messages === 0, "the message to be removed");
     const { DatabaseSync } = await import("node:sqlite");
-    // What another connection to the database sees is what would be left if the process were killed now.
+    // A second connection to the database sees what would survive if the process were killed now.
     const other = new DatabaseSync(store, { readOnly: true });
     const count = other.prepare("SELECT count(*) AS n FROM messages");
     await eventually(() => count.get()?.n === 0, "the removal to be committed");
@@ -268,7 +268,7 @@ describe("store and forward", () => {
 });
 
 describe("do not deliver if offline", () => {
-  test("the message is dropped for an absent device, and acknowledged", async (t) => {
+  test("the message is dropped for an absent device and acknowledged", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const number = alice.send(await alice.open("bob/pc"), "now or never", { doNotDeliverIfOffline: true });
@@ -280,7 +280,7 @@ describe("do not deliver if offline", () => {
     assert.equal(bob.messages.length, 0);
   });
 
-  test("it passes to a present device without the store", async (t) => {
+  test("the message passes to a connected device without the store", async (t) => {
     const { relay, peer } = await setting(t, { quota: { octets: 100_000_000, messages: 0 } });
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc", { acknowledge: false });
@@ -291,12 +291,12 @@ describe("do not deliver if offline", () => {
     assert.ok(received.every(({ body }, n) => body.equals(bodies[n] as Buffer)));
     assert.ok(received.every(({ fields }) => fields.doNotDeliverIfOffline));
     assert.deepEqual(waiting(relay, "bob/pc"), { octets: 0, messages: 0 });
-    // With a quota of nothing a message that touches the store is refused.
+    // With a quota of zero, a message that uses the store is refused.
     alice.send(session, "later");
     assert.equal((await alice.event("sessionClosed")).reasonId, CloseReasonId.QuotaWouldBeExceeded);
   });
 
-  test("one message may always wait for a present device, however long it is", async (t) => {
+  test("one message of any length may wait for a connected device", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc");
@@ -305,7 +305,7 @@ describe("do not deliver if offline", () => {
     assert.ok((await bob.received(1))[0]?.body.equals(body));
   });
 
-  test("a device that does not acknowledge them keeps no more than its window in the relay", async (t) => {
+  test("a device that does not acknowledge holds at most a window of messages in the relay", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc", { acknowledge: false });
@@ -320,18 +320,18 @@ describe("do not deliver if offline", () => {
     await bob.received(SEND_WINDOW / size);
     await bob.settled();
     assert.equal(bob.messages.length, SEND_WINDOW / size);
-    // Those that waited come when there is room again, in order.
+    // Those that waited arrive in order when there is room again.
     for (let n = 0; n < bob.messages.length; n += 1) {
       const message = bob.messages[n];
       if (message !== undefined) bob.complete(message);
       if (n + 1 === bob.messages.length && n + 1 < count - relay.status().dropped.SlowPeer) await bob.received(n + 2);
     }
     assert.equal(bob.messages.length, count - relay.status().dropped.SlowPeer);
-    // Which of them were dropped depends on when there was room; those that came are whole, and in order.
+    // Which of them were dropped depends on timing; those that arrived are whole and in order.
     let next = 0;
     for (const [n, { body }] of bob.messages.entries()) {
       while (next < count && !body.equals(pattern(size, next))) next += 1;
-      assert.ok(next < count, `message ${n} is one that was sent, after the one before it`);
+      assert.ok(next < count, `message ${n} was sent, and is in order`);
       assert.ok(n >= SEND_WINDOW / size || next === n, "nothing is dropped while the window has room");
       next += 1;
     }
@@ -339,15 +339,15 @@ describe("do not deliver if offline", () => {
 });
 
 describe("quota and limits", () => {
-  test("a full mailbox closes the session, what came before is acknowledged, and a new session works", async (t) => {
-    // One sender fills half of it, with what is stored beside the bodies, and has a reserve for what is on its way.
+  test("a full mailbox closes the session, earlier messages are acknowledged, and a new session works", async (t) => {
+    // One sender fills half of it, including overhead, and has a reserve for what is in flight.
     const { relay, peer } = await setting(t, { quota: { octets: 4000, messages: 100 } });
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
     const numbers = ["12345", "6".repeat(2000), "7".repeat(2000), ""].map((text) => alice.send(session, text));
     const closed = await alice.event("sessionClosed");
     assert.equal(closed.reasonId, CloseReasonId.QuotaWouldBeExceeded);
-    // The empty one would have fitted, but must not be kept when its sender is told that it was not.
+    // The empty one would fit, but must not be stored when its sender is told that it was not.
     assert.deepEqual(closed.unacknowledged, numbers.slice(2));
     assert.deepEqual(alice.acknowledged, numbers.slice(0, 2));
     assert.equal(relay.status().dropped.QuotaWouldBeExceeded, 1);
@@ -361,7 +361,7 @@ describe("quota and limits", () => {
     assert.equal(texts(await bob.received(3))[2], "6");
   });
 
-  test("a message longer than the limit closes its session, and leaves nothing in the store", async (t) => {
+  test("a message over the size limit closes its session and leaves nothing in the store", async (t) => {
     const { relay, peer } = await setting(t, { messageLimit: 300_000 });
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -375,7 +375,7 @@ describe("quota and limits", () => {
     assert.equal(waiting(relay, "bob/pc").messages, 1);
   });
 
-  test("a sender that closes its session behind a message which cannot be kept is not left waiting", async (t) => {
+  test("a sender that closes its session after a refused message is not left waiting", async (t) => {
     const { relay, peer } = await setting(t, { quota: { octets: 3, messages: 100 } });
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -384,7 +384,7 @@ describe("quota and limits", () => {
     const number = alice.engine.endMessage(session);
     alice.engine.closeSession(session, CloseReasonId.Idle);
     alice.flush();
-    // Nothing can refuse the message any more but the end of the connection, which tells that it was not taken.
+    // Only the end of the connection can still refuse the message.
     const closed = await closeOf(alice);
     assert.equal(closed.reasonId, ConnectCloseReasonId.Resting);
     assert.deepEqual(closed.unacknowledged, [number]);
@@ -397,7 +397,7 @@ describe("fanout", () => {
   const entry = (to: string) => ({ ...destination(to), relayURL: "" });
 
   for (const version of [VERSION_1_5, VERSION_1_6]) {
-    test(`reaches every recipient but the one over quota, and is acknowledged once [1.${version.minor}]`, async (t) => {
+    test(`all recipients but the one over quota get the message, and it is acknowledged once [1.${version.minor}]`, async (t) => {
       const { relay, peer } = await setting(t, { quota: { octets: 100_000, messages: 4 } });
       const alice = await peer("alice/laptop", { version });
       const carol = await alice.open("carol/pc");
@@ -430,7 +430,7 @@ describe("fanout", () => {
       );
     });
 
-    test(`tells of several recipients over quota in the form of 1.${version.minor}`, async (t) => {
+    test(`several recipients over quota are reported in the form of 1.${version.minor}`, async (t) => {
       const { peer } = await setting(t, { quota: { octets: 100_000, messages: 2 } });
       const alice = await peer("alice/laptop", { version });
       const to = ["bob/pc", "carol/pc", "dave"];
@@ -457,7 +457,7 @@ describe("fanout", () => {
     });
   }
 
-  test("a recipient by this relay's own name is one of its own", async (t) => {
+  test("a recipient at this relay's own name is local", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const entries = [{ ...destination("bob/pc"), relayURL: relayURL(`127.0.0.1:${relay.port}`) }];
@@ -468,7 +468,7 @@ describe("fanout", () => {
     assert.equal(waiting(relay, "bob/pc").messages, 1);
   });
 
-  test("a recipient behind another relay that has never connected is told of by HostNotReachable", async (t) => {
+  test("a recipient at another relay that has never connected is reported as HostNotReachable", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const entries = [{ ...destination("bob/pc"), relayURL: relayURL("elsewhere.example.com") }];
@@ -478,7 +478,7 @@ describe("fanout", () => {
     assert.deepEqual([statusId, remaining], [SessionStatusId.HostNotReachable, 0]);
   });
 
-  test("a recipient whose URLs fit no Open is refused, since nothing could ever be delivered to it", async (t) => {
+  test("a recipient whose URLs do not fit an Open is refused", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc");
@@ -491,7 +491,7 @@ describe("fanout", () => {
     alice.flush();
     assert.equal((await alice.event("sessionRefused")).responseId, OpenResponseId.Unknown);
 
-    // One that just fits is delivered.
+    // An entry that just fits is delivered.
     const fits = 2055 - 13 - "message".length - destination("bob/pc").deviceURL.length;
     const identityURL = `grooveIdentity://${"x".repeat(fits - "grooveIdentity://".length)}`;
     const session = alice.engine.openFanout({
@@ -505,7 +505,7 @@ describe("fanout", () => {
     await assertServes(relay);
   });
 
-  test("with flag D it reaches those who are there", async (t) => {
+  test("with flag D only connected recipients are reached", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc");
@@ -530,7 +530,7 @@ describe("connections", () => {
     await peer.closed();
   });
 
-  test("goes by each of its names, with and without the port, in any case", async (t) => {
+  test("a Connect to any of the relay's names is accepted, with or without the port, in any case", async (t) => {
     const { relay, dial } = await setting(t, { names: ["relay.example.com", "other.example.com:443"] });
     const names = ["relay.example.com", `Relay.Example.Com:${relay.port}`, "other.example.com:443"];
     for (const name of names) {
@@ -541,7 +541,7 @@ describe("connections", () => {
     }
   });
 
-  test("a second connection of a device closes the first, and gets what that did not acknowledge, in order", async (t) => {
+  test("a second connection of a device closes the first, and gets its unacknowledged messages in order", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -559,7 +559,7 @@ describe("connections", () => {
     assert.deepEqual(texts(await second.received(3)), ["two", "three", "four"]);
   });
 
-  test("a device that reads nothing is closed all the same when its second connection comes", async (t) => {
+  test("a device that does not read is still closed when its second connection arrives", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const stuck = await peer("bob/pc", { paused: true });
@@ -576,7 +576,7 @@ describe("connections", () => {
     stuck.drop();
   });
 
-  test("close tells every peer that the relay rests, also one that has said nothing", async (t) => {
+  test("close tells every peer that the relay is resting, even one that has sent nothing", async (t) => {
     const { relay, peer, dial } = await setting(t);
     const alice = await peer("alice/laptop");
     const silent = await dial();
@@ -588,7 +588,7 @@ describe("connections", () => {
     await assert.rejects(Peer.dial(relay.port, { address: "alice/laptop" }), /ECONNREFUSED/);
   });
 
-  test("close does not wait for a peer that neither reads nor ends", async (t) => {
+  test("close does not wait for a peer that neither reads nor closes", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const stuck = await peer("bob/pc", { paused: true });
@@ -600,7 +600,7 @@ describe("connections", () => {
     stuck.drop();
   });
 
-  test("a client that never sends Connect is sent away", async (t) => {
+  test("a client that never sends Connect is disconnected", async (t) => {
     const { relay } = await setting(t);
     mock.timers.enable({ apis: ["setTimeout", "Date"] });
     t.after(() => mock.timers.reset());
@@ -618,21 +618,21 @@ describe("connections", () => {
     mock.timers.reset();
     await eventually(() => ended, "the end");
     socket.destroy();
-    // A mocked timer that the connection clears later would be taken for one of the next test.
+    // A mocked timer that the connection clears later would be mistaken for one of the next test.
     await eventually(() => relay.status().connections === 0, "the connection to go");
   });
 
-  test("a peer that is silent for long is given up, and told by Noops before that the relay is there", async (t) => {
+  test("a silent peer is dropped after a while, and gets Noops until then", async (t) => {
     const { relay, peer } = await setting(t);
     mock.timers.enable({ apis: ["setTimeout", "Date"] });
     t.after(() => mock.timers.reset());
     const alice = await peer("alice/laptop");
-    // The answer to what alice has said last may still be on its way.
+    // The answer to alice's last message may still be on its way.
     const told = () => alice.commands.at(-1)?.command === "Noop";
-    // The relay may still be busy with it: its silence begins then.
+    // The relay may still be processing it: its silence starts then.
     for (let step = 0; step < 4 && !told(); step += 1) {
       mock.timers.tick(step === 0 ? 45_001 : 15_000);
-      // The clock stands still, but octets take their time.
+      // The clock stands still, but sockets run in real time.
       const until = performance.now() + 3000;
       while (performance.now() < until && !told()) await new Promise((resolve) => setImmediate(resolve));
     }
@@ -644,8 +644,8 @@ describe("connections", () => {
   });
 });
 
-describe("hostile peers", () => {
-  test("octets that are no SSTP close the connection with ProtocolError", async (t) => {
+describe("hostile or unusual peers", () => {
+  test("octets that are not SSTP close the connection with ProtocolError", async (t) => {
     const { relay, peer, dial } = await setting(t);
     const stranger = await dial();
     stranger.socket.write("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
@@ -674,7 +674,7 @@ describe("hostile peers", () => {
   });
   const open = { command: "Open" as const, sessionId: 1, resourceURL: "message", ...destination("bob/pc") };
 
-  test("commands in one piece with the Connect, before its answer, end that connection only", async (t) => {
+  test("commands in the same segment as the Connect, before its answer, end only that connection", async (t) => {
     const { relay, dial } = await setting(t);
     for (const behind of [
       connectTo(relay.port),
@@ -689,7 +689,7 @@ describe("hostile peers", () => {
     await assertServes(relay);
   });
 
-  test("sessions that are closed in one piece with their Open, Attach or Register hurt nobody", async (t) => {
+  test("sessions closed in the same segment as their Open, Attach or Register do no harm", async (t) => {
     const { relay, peer } = await setting(t);
     const mallory = await peer("mallory/pc", { attach: false });
     const close = (sessionId: number) => ({ command: "Close" as const, sessionId, reasonId: 0 });
@@ -710,13 +710,13 @@ describe("hostile peers", () => {
     );
     mallory.say({ ...message, sessionId: 9 }, { command: "EndMessage", sessionId: 9 }, close(9));
     await assertServes(relay);
-    // And the same with a violation behind it all.
+    // And the same followed by a protocol violation.
     mallory.say({ ...open, sessionId: 11 }, { ...open, sessionId: 11 });
     await mallory.closed();
     await assertServes(relay);
   });
 
-  test("a session that is suspended in the middle of a message waits, and goes on where it was", async (t) => {
+  test("a session suspended in the middle of a message resumes where it stopped", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc");
@@ -729,16 +729,16 @@ describe("hostile peers", () => {
     };
     alice.send(await alice.open("bob/pc"), body);
     const { sessionId } = await bob.event("data");
-    // The relay goes on with acknowledgements and answers while the message waits.
+    // The relay still acknowledges and answers while the message waits.
     await bob.settled();
-    assert.equal(bob.messages.length, 0, "all of it was under way already");
+    assert.equal(bob.messages.length, 0, "all of it was already in flight");
     await assertServes(relay);
     bob.engine.setAvailability(sessionId, "ready");
     bob.flush();
     assert.ok((await bob.received(1))[0]?.body.equals(body));
   });
 
-  test("a device that refuses sessions keeps its messages, and gets them on its next connection", async (t) => {
+  test("a device that refuses sessions gets its messages on its next connection", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -754,7 +754,7 @@ describe("hostile peers", () => {
     assert.deepEqual(texts(await (await peer("bob/pc")).received(2)), ["one", "two"]);
   });
 
-  test("a device that tidies away an idle session has it opened again", async (t) => {
+  test("an idle session closed by its device is reopened", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const bob = await peer("bob/pc");
@@ -769,7 +769,7 @@ describe("hostile peers", () => {
     assert.deepEqual(texts(await bob.received(2)), ["one", "two"]);
   });
 
-  test("one with many queues and no answers has no more sessions opened than are allowed", async (t) => {
+  test("a device with many queues that does not answer gets a bounded number of sessions", async (t) => {
     const { relay, peer } = await setting(t);
     const alice = await peer("alice/laptop");
     for (let n = 0; n < 100; n += 1) alice.send(await alice.open(`group-${n}`), `${n}`);
@@ -779,7 +779,7 @@ describe("hostile peers", () => {
     await bob.settled();
     const opened = () => bob.events.flatMap((event) => (event.type === "open" ? [event.sessionId] : []));
     assert.equal(opened().length, 64);
-    // They come by and by, when it answers.
+    // They arrive one after another as it answers.
     const answered = new Set<number>();
     await bob.watch.until(() => {
       for (const sessionId of opened()) {
@@ -794,7 +794,7 @@ describe("hostile peers", () => {
     await assertServes(relay);
   });
 
-  test("addresses that are no URLs are refused", async (t) => {
+  test("malformed address URLs are refused", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     alice.engine.open({ resourceURL: "message", identityURL: "not a url", deviceURL: "" });
@@ -807,13 +807,13 @@ describe("hostile peers", () => {
   });
 });
 
-describe("bounds", () => {
-  /** The relay's end of the connection of a peer. */
+describe("resource limits", () => {
+  /** Memory used by the relay's end of a peer's connection. */
   function memory(): number {
     return process.memoryUsage().arrayBuffers;
   }
 
-  test("a reader that does not read holds a bounded part of its mailbox in memory", async (t) => {
+  test("a device that does not read holds a bounded part of its mailbox in memory", async (t) => {
     const { relay, peer } = await setting(t, { store: join(folderFor(t), "relay.db") });
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -824,17 +824,17 @@ describe("bounds", () => {
     bob.socket.resume();
     await bob.event("connected");
     bob.socket.pause();
-    // The relay still serves others, and its sockets hold less than what waits by far.
+    // The relay still serves others, and its sockets hold much less than what waits.
     for (let n = 0; n < 3; n += 1) await assertServes(relay);
     const held = memory() - before;
-    // What is garbage but not yet collected counts, too; without a bound it would be all 64 MB.
-    assert.ok(held < 64 * SOCKET_QUEUE, `${held} octets are held`);
+    // Uncollected garbage counts too; without a bound all 64 MB would be held.
+    assert.ok(held < 64 * SOCKET_QUEUE, `${held} octets are buffered`);
     assert.equal(waiting(relay, "bob/pc").messages, 64);
     bob.socket.resume();
     assert.ok((await bob.received(64)).every((message) => message.body.equals(body)));
   });
 
-  test("no more than a window is sent to a device that does not acknowledge", async (t) => {
+  test("at most a window is sent to a device that does not acknowledge", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -850,7 +850,7 @@ describe("bounds", () => {
     assert.equal(bob.messages.length, allowed + 3);
   });
 
-  test("no more than so many messages are, however short", async (t) => {
+  test("at most a fixed number of messages is outstanding, however short", async (t) => {
     const { peer } = await setting(t);
     const alice = await peer("alice/laptop");
     const session = await alice.open("bob/pc");
@@ -868,7 +868,7 @@ describe("bounds", () => {
     );
   });
 
-  test("a peer that sends and does not read is not read either", async (t) => {
+  test("the relay stops reading a peer that sends without reading", async (t) => {
     const { relay, peer } = await setting(t);
     const mallory = await peer("mallory/pc");
     mallory.socket.pause();
@@ -883,7 +883,7 @@ describe("bounds", () => {
       if (written) continue;
       stuck = await Promise.race([
         new Promise<false>((resolve) => mallory.socket.once("drain", () => resolve(false))),
-        // While the relay reads, a drain comes within milliseconds.
+        // While the relay reads, a drain arrives within milliseconds.
         new Promise<true>((resolve) => setTimeout(() => resolve(true), 1500)),
       ]);
     }
@@ -894,7 +894,7 @@ describe("bounds", () => {
     await new Promise<void>((resolve) => mallory.socket.once("drain", () => resolve()));
   });
 
-  test("a peer that sends to a thousand at a time is heard more slowly, and the others are served meanwhile", async (t) => {
+  test("a peer that sends to a thousand recipients is throttled, and others are served meanwhile", async (t) => {
     const { relay, peer } = await setting(t);
     const mallory = await peer("mallory/pc");
     const entries = Array.from({ length: 1000 }, (_, n) => ({
@@ -912,7 +912,7 @@ describe("bounds", () => {
     assert.ok(messages >= 5 && messages < 20, `${messages} were stored for each at once`);
   });
 
-  test("a peer takes from so many accounts and no more", async (t) => {
+  test("a peer may attach a limited number of accounts", async (t) => {
     const { relay, peer } = await setting(t);
     const mallory = await peer("mallory/pc");
     for (let n = 0; n < QUEUES; n += 1) mallory.engine.attach({ accountURL: `grooveAccount://a${n}` });
@@ -923,7 +923,7 @@ describe("bounds", () => {
     await assertServes(relay);
   });
 
-  test("whatever goes wrong with one connection ends that one by name, and none but that", async (t) => {
+  test("an exception on one connection ends only that connection, with InternalError", async (t) => {
     const lines: string[] = [];
     const { relay, peer } = await setting(t, { log: (line) => lines.push(line) });
     const [alice, bob] = [await peer("alice/pc"), await peer("bob/pc")];

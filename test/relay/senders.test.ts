@@ -1,4 +1,4 @@
-/** Messages for peers of another relay, from several senders: none waits for all that another has sent. */
+/** Messages for peers of another relay, from several senders: none waits for all messages of another. */
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import fc from "fast-check";
@@ -16,12 +16,12 @@ interface Taken {
   readonly sender: string;
 }
 
-/** Another relay, which takes messages and acknowledges them when it is told. */
+/** Another relay, which accepts messages and acknowledges them on demand. */
 class Edge {
   readonly engine = new Connection({ role: "relay", outbound: true, localDeviceURLs: [EDGE], now: 0 });
   readonly taken: Taken[] = [];
   readonly watch = new Watch();
-  /** Whether a session for a recipient may be sent on. */
+  /** Whether a recipient's session is ready. */
   suspends: (deviceURL: string) => boolean = () => false;
   readonly #socket: Peer["socket"];
   readonly #sessions = new Map<number, string>();
@@ -105,7 +105,7 @@ async function setting(t: TestContext) {
 const many = (count: number, name = "r") => Array.from({ length: count }, (_, n) => `${name}${n}/pc`);
 
 describe("messages for peers of another relay", () => {
-  test("that one has sent to thousands hold up nobody else's", async (t) => {
+  test("of a sender with thousands of recipients do not delay those of others", async (t) => {
     const { relay, edge, sender, sendToMany, send } = await setting(t);
     const alice = await sender("alice/pc");
     for (let part = 0; part < 6; part += 1) await sendToMany(alice, many(400, `p${part}r`), "to all");
@@ -124,7 +124,7 @@ describe("messages for peers of another relay", () => {
     );
   });
 
-  test("wait in turn, however many of the recipients of one are suspended", async (t) => {
+  test("take turns, however many recipients of one sender are suspended", async (t) => {
     const { relay, edge, sender, sendToMany, send } = await setting(t);
     edge.suspends = (deviceURL) => deviceURL.includes("absent");
     const alice = await sender("alice/pc");
@@ -139,7 +139,7 @@ describe("messages for peers of another relay", () => {
     await eventually(() => relay.waiting(EDGE).messages === sent, "they go");
   });
 
-  test("keep their order for each sender and recipient, come once, and all come", async (t) => {
+  test("arrive exactly once, in order per sender and recipient", async (t) => {
     const { relay, edge, sender } = await setting(t);
     const peers = await Promise.all(["alice/pc", "alice/phone", "bob/pc", "carol/pc"].map(sender));
     const sessions = new Map<string, number>();

@@ -40,7 +40,7 @@ function bodyOf(store: Store, { seq }: { readonly seq: number }): Buffer {
   return Buffer.concat(rows);
 }
 
-/** What messages with such bodies take in an empty store, with what is stored beside them. */
+/** The size of messages with these bodies in an empty store, including overhead. */
 function sizeOf(bodies: readonly (Uint8Array | string)[], changes: Parameters<typeof envelope>[0] = {}): number {
   const store = new Store(undefined);
   for (const body of bodies) put(store, body, { ...changes, peer: changes.peer ?? BOB });
@@ -53,7 +53,7 @@ function textsOf(store: Store, peer = BOB): string[] {
   return store.after(peer, 0, 1000).map((stored) => bodyOf(store, stored).toString());
 }
 
-/** How many rows the tables of a store have. */
+/** The number of rows in a table of a store. */
 function rows(file: string, table: "messages" | "chunks" | "seen"): number {
   const database = new DatabaseSync(file, { readOnly: true });
   try {
@@ -63,8 +63,8 @@ function rows(file: string, table: "messages" | "chunks" | "seen"): number {
   }
 }
 
-describe("store", () => {
-  test("keeps the order of arrival for each peer, with pages that start behind a number", () => {
+describe("the store", () => {
+  test("keeps the order of arrival per peer, and returns pages after a given number", () => {
     const store = new Store(undefined);
     for (let n = 0; n < 10; n += 1) put(store, `${n}`, { peer: n % 2 === 0 ? BOB : CAROL });
     assert.deepEqual(textsOf(store), ["0", "2", "4", "6", "8"]);
@@ -79,7 +79,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("gives everything back as it came", () => {
+  test("returns every field unchanged", () => {
     const store = new Store(undefined);
     const whole = {
       ...envelope({ resourceURL: "file?name=a", peer: CAROL, identityURL: CAROL, deviceURL: "" }),
@@ -102,7 +102,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("never uses a sequence number twice, not even that of a message which was the newest and is gone", (t) => {
+  test("never reuses a sequence number, even that of the newest message after its removal", (t) => {
     const file = join(folderFor(t), "relay.db");
     let store = new Store(file);
     const used = new Set<number>();
@@ -118,7 +118,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("bodies of every length come back, in rows of which none is much longer than a chunk", () => {
+  test("returns bodies of every length, in rows little longer than a chunk", () => {
     const store = new Store(undefined);
     const lengths = [0, 1, 2047, 2048, 2049, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE, 3_000_001];
     for (const length of lengths) assert.equal(put(store, pattern(length, length)), "stored");
@@ -133,7 +133,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("a body in the smallest pieces does not cost more memory than one in the largest", () => {
+  test("uses no more memory for a body in tiny pieces than for one in large pieces", () => {
     const store = new Store(undefined);
     const incoming = store.begin(envelope());
     const body = pattern(100_000, 1);
@@ -148,7 +148,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("a message can be written to the disk at any point", () => {
+  test("can write a partial message to disk at any point", () => {
     const store = new Store(undefined);
     const incoming = store.begin(envelope());
     for (const text of ["a", "bc", "def"]) {
@@ -161,7 +161,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("drops an id that came before from the same source for the same peer, also after it was fetched", () => {
+  test("drops a repeated id from the same source to the same peer, even after delivery", () => {
     const store = new Store(undefined);
     assert.equal(put(store, "one", { userRef: "1" }), "stored");
     assert.equal(put(store, "one", { userRef: "1" }), "duplicate");
@@ -176,7 +176,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("quotas of octets and of messages are the peer's own, and free again when it has fetched", () => {
+  test("counts octets and messages against each peer's quota, and frees them on delivery", () => {
     const three = sizeOf(["12345", "12345", ""]);
     const store = new Store(undefined, { share: 0.5, octets: 2 * three, messages: 6 });
     assert.equal(put(store, "12345"), "stored");
@@ -192,7 +192,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("one sender fills as much of a queue as is still free, with all its devices, and a newcomer finds as much", (t) => {
+  test("limits a sender with all its devices to a share of the free space, and the next to a share of the rest", (t) => {
     const file = join(folderFor(t), "relay.db");
     let store = new Store(file, { share: 0.5, octets: 1_000_000, messages: 32 });
     const fill = (source: string) => {
@@ -207,7 +207,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("an id whose message was over the quota may come again", () => {
+  test("accepts an id again if its message was over quota", () => {
     const store = new Store(undefined, { share: 0.5, octets: 2 * sizeOf(["12345"], { userRef: "1" }), messages: 10 });
     put(store, "12345");
     assert.equal(put(store, "again", { userRef: "1" }), "quota");
@@ -216,7 +216,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("removing a message twice counts once", () => {
+  test("counts a message that is removed twice once", () => {
     const store = new Store(undefined);
     put(store, "one");
     put(store, "two");
@@ -228,7 +228,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("unfinished messages leave nothing, whether they are discarded, refused, or their process ends", (t) => {
+  test("keeps nothing of unfinished messages that are discarded, refused or lost with their process", (t) => {
     const file = join(folderFor(t), "relay.db");
     const store = new Store(file, { share: 0.5, octets: 3 * CHUNK_SIZE, messages: 10 });
     const long = pattern(CHUNK_SIZE + 5000, 7);
@@ -243,7 +243,7 @@ describe("store", () => {
     assert.equal(put(store, long, { userRef: "kept" }), "duplicate");
     assert.equal(put(store, long), "quota");
     store.close();
-    assert.equal(rows(file, "chunks"), 3, "two of the message that is kept, one of the one that was left");
+    assert.equal(rows(file, "chunks"), 3, "two rows of the stored message, one of the unfinished one");
 
     const again = new Store(file);
     assert.deepEqual(again.waiting(BOB), { octets: sizeOf([long], { userRef: "kept" }), messages: 1 });
@@ -255,7 +255,7 @@ describe("store", () => {
     assert.equal(rows(file, "messages"), 0);
   });
 
-  test("what was not committed is gone with its process, what was is there", (t) => {
+  test("loses what was not committed when its process ends, and nothing else", (t) => {
     const file = join(folderFor(t), "relay.db");
     const store = new Store(file);
     put(store, "committed");
@@ -267,7 +267,7 @@ describe("store", () => {
     store.close();
   });
 
-  test("what waits, and the ids, are known after it was opened again", (t) => {
+  test("remembers waiting messages and ids after reopening", (t) => {
     const file = join(folderFor(t), "relay.db");
     const store = new Store(file);
     put(store, "12345", { userRef: "1" });
@@ -281,13 +281,13 @@ describe("store", () => {
     again.close();
   });
 
-  test("a file that is no database is refused", (t) => {
+  test("rejects a file that is not a database", (t) => {
     assert.throws(() => new Store(folderFor(t)), /unable to open/);
   });
 });
 
 describe("purge", () => {
-  test("removes messages that are older than the retention, and only them", (t) => {
+  test("removes only messages older than the retention", (t) => {
     const file = join(folderFor(t), "relay.db");
     const store = new Store(file);
     put(store, pattern(2 * CHUNK_SIZE, 1), {}, 1000);
@@ -303,7 +303,7 @@ describe("purge", () => {
     assert.equal(rows(file, "chunks"), 0);
   });
 
-  test("forgets ids by their age", () => {
+  test("forgets ids by age", () => {
     const store = new Store(undefined);
     put(store, "one", { userRef: "1" }, 0);
     put(store, "two", { userRef: "2" }, 1);
@@ -313,7 +313,7 @@ describe("purge", () => {
     store.close();
   });
 
-  test("bounds the octets of ids by sender: one with too many forgets its own oldest, and nobody else's", (t) => {
+  test("limits the octets of ids per sender: a sender with too many loses its own oldest ids", (t) => {
     const file = join(folderFor(t), "relay.db");
     const store = new Store(file);
     put(store, "", { userRef: "other", source: "grooveDevice://carol/pc" });
@@ -334,7 +334,7 @@ describe("purge", () => {
   });
 });
 
-describe("a store of the first release", () => {
+describe("a store of another release", () => {
   const schema = readFileSync(new URL("schema-1.sql", import.meta.url), "utf8");
 
   function written(t: Parameters<typeof folderFor>[0]): string {
@@ -345,7 +345,7 @@ describe("a store of the first release", () => {
     return file;
   }
 
-  test("has what waited, knows the ids, and counts what is stored", (t) => {
+  test("keeps waiting messages, ids and counts if it is the first release", (t) => {
     const file = written(t);
     for (let turn = 0; turn < 2; turn += 1) {
       const store = new Store(file);
@@ -367,7 +367,7 @@ describe("a store of the first release", () => {
     small.close();
   });
 
-  test("of a later release is refused by name, and left as it is", (t) => {
+  test("is rejected by its version, and left unchanged, if it is a later one", (t) => {
     const file = written(t);
     const database = new DatabaseSync(file);
     database.exec("PRAGMA user_version = 3");
@@ -377,7 +377,7 @@ describe("a store of the first release", () => {
   });
 });
 
-/** What the store should be, as simply as it can be said. */
+/** A minimal model of the store. */
 interface Model {
   messages: { seq: number; peer: string; sender: string; body: Buffer; octets: number; at: number }[];
   seen: { peer: string; source: string; id: string; at: number }[];
@@ -413,7 +413,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ step: fc.constant("reopen" as const) }),
 );
 
-test("does what a simple model does", () => {
+test("the store matches a simple model", () => {
   const quota: Quota = { share: 0.5, octets: 4 * CHUNK_SIZE + 5000, messages: 12 };
   const folder = mkdtempSync(join(tmpdir(), "grooveway-store-"));
   let run = 0;

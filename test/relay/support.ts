@@ -1,4 +1,4 @@
-/** What the tests of the relay share: a peer that says exactly what it is told, over a plain TCP socket. */
+/** Shared by the relay tests: a scripted peer over a plain TCP socket. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
@@ -24,7 +24,7 @@ import {
 } from "../../src/sstp/index.ts";
 import { Watch } from "../support/watch.ts";
 
-/** A message as a peer has received it. */
+/** A message as received by a peer. */
 export interface Received {
   readonly sessionId: number;
   readonly addressing: AddressingEntry;
@@ -40,25 +40,25 @@ export interface PeerOptions {
   readonly version?: Version;
   /** Attach the account of the identity. Default true. */
   readonly attach?: boolean;
-  /** Acknowledge every message as it comes. Default true. */
+  /** Acknowledge every message on arrival. Default true. */
   readonly acknowledge?: boolean;
-  /** Accept every session as it is opened. Default true. */
+  /** Accept every session on Open. Default true. */
   readonly accept?: boolean;
-  /** Begin without reading: nothing is taken from the socket until `socket.resume()`. */
+  /** Start without reading: nothing is taken from the socket until `socket.resume()`. */
   readonly paused?: boolean;
 }
 
-/** One side of an SSTP connection with an engine that the test drives. */
+/** One side of an SSTP connection whose engine the test drives. */
 export class Peer {
   readonly socket: Socket;
   readonly engine: Connection;
   readonly options: PeerOptions;
   readonly events: ConnectionEvent[] = [];
-  /** Every command that came, as it was on the wire. */
+  /** Every received command, as on the wire. */
   readonly commands: Command[] = [];
   readonly messages: Received[] = [];
   readonly watch = new Watch();
-  /** Called for each event, in the moment in which it comes. */
+  /** Called for each event as it happens. */
   onEvent: (event: ConnectionEvent) => void = () => undefined;
   ended = false;
   readonly #decoder: Decoder;
@@ -110,7 +110,7 @@ export class Peer {
     return peer;
   }
 
-  /** A TCP connection, and nothing said on it. */
+  /** A TCP connection on which nothing has been sent. */
   static async dial(port: number, options: PeerOptions): Promise<Peer> {
     const socket = connect({ port, host: "127.0.0.1" });
     await new Promise((resolve, reject) => {
@@ -126,12 +126,12 @@ export class Peer {
     for (const block of this.engine.output()) this.socket.write(block);
   }
 
-  /** Writes commands in one piece, past the engine. */
+  /** Writes commands in one segment, bypassing the engine. */
   say(...commands: Command[]): void {
     this.socket.write(Buffer.concat(commands.map((command) => encode(command, this.engine.version))));
   }
 
-  /** The first event of a type, once it has come. */
+  /** The first event of a type, once it has happened. */
   event<T extends ConnectionEvent["type"]>(type: T): Promise<Extract<ConnectionEvent, { type: T }>> {
     return this.watch.until(() => {
       if (this.ended && !this.events.some((event) => event.type === type)) {
@@ -165,7 +165,7 @@ export class Peer {
     return number;
   }
 
-  /** Numbers of the messages that were acknowledged. */
+  /** Numbers of the acknowledged messages. */
   get acknowledged(): number[] {
     return this.events.flatMap((event) => (event.type === "acknowledged" ? event.messages : []));
   }
@@ -177,7 +177,7 @@ export class Peer {
     );
   }
 
-  /** The first `count` messages, once they have come. */
+  /** The first `count` messages, once they have arrived. */
   async received(count: number): Promise<Received[]> {
     await this.watch.until(() => this.messages.length >= count, `${count} messages, there are ${this.messages.length}`);
     return this.messages.slice(0, count);
@@ -188,7 +188,7 @@ export class Peer {
     this.flush();
   }
 
-  /** Waits until everything that the relay had to say before now has been heard. */
+  /** Waits until everything the relay has sent before now has been processed. */
   async settled(): Promise<void> {
     const sessionId = await this.open(`${parseAddress(this.options.address).identity}/settled-${this.events.length}`);
     this.engine.closeSession(sessionId, 0);
@@ -199,7 +199,7 @@ export class Peer {
     await this.watch.until(() => this.ended, "the connection to end");
   }
 
-  /** Ends the connection without a word. */
+  /** Ends the connection without a ConnectClose. */
   drop(): void {
     this.socket.destroy();
   }
@@ -251,14 +251,14 @@ export function waiting(relay: Relay, to: string): { readonly octets: number; re
   return relay.waiting(deviceURL === "" ? identityURL : deviceURL);
 }
 
-/** A relay on any free port, closed at the end of the test. */
+/** A relay on a free port, closed at the end of the test. */
 export async function relayFor(t: TestContext, options: RelayOptions = {}): Promise<Relay> {
   const relay = await startRelay({ port: 0, ...options });
   t.after(() => relay.close());
   return relay;
 }
 
-/** A folder that is gone at the end of the test. */
+/** A folder that is removed at the end of the test. */
 export function folderFor(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), "grooveway-relay-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,4 +1,4 @@
-/** A relay that asks devices for tokens: who is let in, and for how long. */
+/** A relay that requires tokens of devices: who is accepted, and for how long. */
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { CONNECTED_AGE } from "../../src/auth/limits.ts";
@@ -38,7 +38,7 @@ async function device(
   return connected;
 }
 
-/** A client of SSTP that is whoever it says. */
+/** An SSTP client with any claimed identity. */
 class Raw {
   readonly events: ConnectionEvent[] = [];
   readonly engine: Connection;
@@ -75,7 +75,7 @@ class Raw {
 }
 
 describe("a relay with keys", () => {
-  it("lets devices in by the token in their Connect, and only to what it allows", async (t) => {
+  it("admits devices with a token in Connect, and only to what it grants", async (t) => {
     const relay = await start(t);
     const alice = await device(t, relay, {
       address: "alice/pc",
@@ -97,7 +97,7 @@ describe("a relay with keys", () => {
     assert.equal((await receive(bob, 1))[0]?.text(), "from who only sends");
   });
 
-  it("hands nothing to a device that may only send", async (t) => {
+  it("delivers nothing to a device that may only send", async (t) => {
     const relay = await start(t);
     const sender = await device(t, relay, { address: "s/x", token: await issue("s/x") });
     await sender.send("quiet/x", "waits");
@@ -111,7 +111,7 @@ describe("a relay with keys", () => {
     );
   });
 
-  it("tells of a fanout which recipients the token does not allow", async (t) => {
+  it("reports fanout recipients that the token does not allow", async (t) => {
     const relay = await start(t);
     const token = await issue("fan/s", { scope: "connect send:one/*" });
     const raw = new Raw(t, relay, ["grooveDevice://fan/s"], token);
@@ -127,7 +127,7 @@ describe("a relay with keys", () => {
     assert.deepEqual([statusId, indexes], [SessionStatusId.LockedOut, [1]]);
   });
 
-  it("tells why it refuses", async (t) => {
+  it("gives the reason for a refusal", async (t) => {
     const relay = await start(t, { revoked: ["out"] });
     const now = Math.floor(Date.now() / 1000);
     const own = ["grooveDevice://raw/x"];
@@ -155,19 +155,19 @@ describe("a relay with keys", () => {
     });
   });
 
-  it("believes no relay for the address that it comes from", async (t) => {
+  it("does not trust a relay for its source address", async (t) => {
     const relay = await start(t);
     const claims = ["grooveDNS://edge.example.com"];
     const { token } = await new Raw(t, relay, claims, await issue("*")).event("refused");
     assert.equal(Buffer.from(token).toString(), "RelayNotProven");
   });
 
-  it("does not start with keys that cannot be used", async () => {
+  it("does not start with unusable keys", async () => {
     await assert.rejects(startRelay({ port: 0, keys: '{"keys":[]}' }), { name: "KeySetError" });
   });
 });
 
-describe("a relay whose keys and revoked tokens are fetched", () => {
+describe("a relay that fetches keys and revoked tokens", () => {
   let operator: Operator;
   before(async () => {
     operator = await startOperator(issuer, other);
@@ -178,7 +178,7 @@ describe("a relay whose keys and revoked tokens are fetched", () => {
     ["that was revoked", (id: string) => operator.revoke(id), "TokenRevoked"],
     ["whose key was taken out", () => operator.serve(other), "TokenInvalid"],
   ] as const) {
-    it(`hands nothing more to a device that is connected by a token ${what}, and puts it out`, async (t) => {
+    it(`delivers nothing more to a device connected with a token ${what}, and disconnects it`, async (t) => {
       let ahead = 0;
       const now = Date.now.bind(Date);
       t.mock.method(Date, "now", () => now() + ahead);

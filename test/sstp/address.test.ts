@@ -15,7 +15,7 @@ import {
   relayURL,
 } from "../../src/sstp/index.ts";
 
-// text, parts, and the text that formatting gives when it differs
+// text, parts, and the formatted text if it differs
 const good: [text: string, address: Address, formatted?: string][] = [
   ["alice", { identity: "alice" }],
   ["alice/laptop", { identity: "alice", device: "laptop" }],
@@ -98,7 +98,7 @@ const bad: [text: string, says: RegExp][] = [
 ];
 
 for (const [text, says] of bad) {
-  test(`no address: ${JSON.stringify(text.slice(0, 40))}`, () => {
+  test(`not an address: ${JSON.stringify(text.slice(0, 40))}`, () => {
     assert.throws(
       () => parseAddress(text),
       (error) => error instanceof AddressError && says.test(error.message),
@@ -132,10 +132,10 @@ for (const url of [
   "grooveDNS://a/b",
   `grooveIdentity://${"x".repeat(500)}`,
 ]) {
-  test(`no URL of SSTP: ${JSON.stringify(url.slice(0, 40))}`, () => assert.throws(() => parseURL(url), AddressError));
+  test(`not an SSTP URL: ${JSON.stringify(url.slice(0, 40))}`, () => assert.throws(() => parseURL(url), AddressError));
 }
 
-test("a device URL needs a device", () => {
+test("a device URL requires a device", () => {
   assert.throws(() => deviceURL({ identity: "alice" }), AddressError);
 });
 
@@ -144,7 +144,7 @@ const name = fc
   .filter((text) => !/^\.\.?$|\p{Cc}/u.test(text) && encodeURIComponent(text).length <= 100);
 const relay = fc.oneof(fc.domain(), fc.constantFrom("[::1]", "localhost:1", "10.0.0.1:65535"));
 
-test("parsing undoes formatting, for addresses and URLs", () => {
+test("formatting and parsing addresses and URLs round-trips", () => {
   fc.assert(
     fc.property(
       name,
@@ -166,7 +166,7 @@ test("parsing undoes formatting, for addresses and URLs", () => {
   );
 });
 
-test("any text is an address or an AddressError", () => {
+test("any text is parsed or rejected with AddressError", () => {
   fc.assert(
     fc.property(fc.oneof(fc.string({ unit: "binary" }), fc.string()), (text) => {
       for (const parse of [parseAddress, parseURL]) {
@@ -181,12 +181,12 @@ test("any text is an address or an AddressError", () => {
   );
 });
 
-test("isURL takes what RFC 3986 allows, bare names included", () => {
+test("isURL accepts what RFC 3986 allows, including bare names", () => {
   for (const url of ["apphandler", "device2", "grooveDNS://a.b:1", "a%20b", "x?y#z"]) assert.ok(isURL(url), url);
   for (const url of ["", "a b", "a%2", "a%zz", "<a>", 'a"b', "a\u0001"]) assert.ok(!isURL(url), url);
 });
 
-test("device URLs are the same exactly, or but for the case of a relay's name", () => {
+test("device URLs are equal if identical, or if they differ only in the case of a relay's name", () => {
   assert.ok(isSameDevice("grooveDNS://A.example", "groovedns://a.EXAMPLE"));
   assert.ok(isSameDevice("device2", "device2"));
   assert.ok(!isSameDevice("device2", "Device2"));

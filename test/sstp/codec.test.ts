@@ -31,7 +31,7 @@ function decodeChunks(chunks: readonly Uint8Array[], version = VERSION_1_6): Com
   return commands;
 }
 
-test("[2.2] the 18 commands have the ids 0x01 to 0x12, each once", () => {
+test("[2.2] the 18 commands have the unique ids 0x01 to 0x12", () => {
   const ids = Object.values(layouts).map((layout) => layout.id);
   assert.deepEqual(
     ids.toSorted((a, b) => a - b),
@@ -41,7 +41,7 @@ test("[2.2] the 18 commands have the ids 0x01 to 0x12, each once", () => {
 
 for (const version of versions) {
   for (const [name, arbitrary] of Object.entries(commandsOf(version)) as [CommandName, fc.Arbitrary<Command>][]) {
-    test(`${name}, 1.${version.minor}: decoding undoes encoding`, () => {
+    test(`${name}, 1.${version.minor}: encoding and decoding round-trips`, () => {
       fc.assert(
         fc.property(arbitrary, (command) => {
           const octets = encode(command, version);
@@ -53,7 +53,7 @@ for (const version of versions) {
     });
   }
 
-  test(`1.${version.minor}: any split of the octets gives the same commands`, () => {
+  test(`1.${version.minor}: any split of the octets decodes to the same commands`, () => {
     fc.assert(
       fc.property(
         fc.array(anyCommand(version), { maxLength: 12 }),
@@ -67,7 +67,7 @@ for (const version of versions) {
     );
   });
 
-  test(`1.${version.minor}: octet by octet gives the same commands`, () => {
+  test(`1.${version.minor}: decoding octet by octet gives the same commands`, () => {
     fc.assert(
       fc.property(fc.array(anyCommand(version), { maxLength: 6 }), (commands) => {
         const all = joined(commands.map((command) => encode(command, version)));
@@ -84,7 +84,7 @@ for (const version of versions) {
   });
 }
 
-test("Data in one chunk is a view of it, Data across chunks a copy", () => {
+test("Data within one chunk is a view of it, Data across chunks is a copy", () => {
   const chunk = joined([1, 2].map((n) => encode({ command: "Data", sessionId: n, data: hex("0102") }, VERSION_1_6)));
   const [whole] = decodeChunks([chunk]);
   assert.ok(whole?.command === "Data" && whole.data.buffer === chunk.buffer);
@@ -92,7 +92,7 @@ test("Data in one chunk is a view of it, Data across chunks a copy", () => {
   assert.ok(first?.command === "Data" && first.data.buffer !== chunk.buffer);
 });
 
-test("what is copied of a Buffer, and its texts, are as those of other octets", () => {
+test("a Buffer decodes to the same copies and texts as other arrays", () => {
   const { Data, ...others } = commandsOf(VERSION_1_6);
   fc.assert(
     fc.property(fc.oneof(...Object.values(others)), (command) => {
@@ -105,7 +105,7 @@ test("what is copied of a Buffer, and its texts, are as those of other octets", 
   );
 });
 
-test("tokens are copies, so that a chunk may be used again", () => {
+test("tokens are copies, so that a chunk may be reused", () => {
   const chunk = encode({ command: "ConnectAuthenticate", authenticationToken: hex("0102") }, VERSION_1_6);
   const [command] = decodeChunks([chunk]);
   chunk.fill(0);
@@ -143,7 +143,7 @@ test("a sink that returns false ends the decoding", () => {
   assert.equal(count, 1);
 });
 
-test("the commands before broken octets are given; after that the decoder stays broken", () => {
+test("commands before malformed octets are delivered; after that the decoder stays failed", () => {
   const decoder = new Decoder(VERSION_1_6);
   const commands: string[] = [];
   const sink = ({ command }: Command) => {
@@ -174,17 +174,17 @@ const broken: [name: string, octets: Uint8Array, code: string][] = [
   ["[2.2.5.1] Open with an empty ResourceURL", hex("05 0e00 01000000 00 6900 00 00 0000"), "empty-field"],
   ["[2.2.6.1] FanoutOpen with an empty ResourceURL", hex("06 0d00 01000000 00 00 0000 0000"), "empty-field"],
   ["[2.2.14.1] Attach with an empty AccountURL", hex("08 0b00 01000000 00 00 0000"), "empty-field"],
-  ["[2.2.6.1] more entries than there are", hex("06 1200 01000000 7200 00 ffff 6900 0000 0000"), "truncated"],
+  ["[2.2.6.1] a count above the number of entries", hex("06 1200 01000000 7200 00 ffff 6900 0000 0000"), "truncated"],
 ];
 
 for (const [name, octets, code] of broken) {
-  test(`${name} is refused: ${code}`, () => {
+  test(`${name} is rejected: ${code}`, () => {
     assert.throws(() => decode(octets, VERSION_1_6), failsWith(code));
     assert.throws(() => decodeChunks(Array.from(octets, (octet) => Uint8Array.of(octet))), failsWith(code));
   });
 }
 
-test("[3.3.5.6.1] FanoutOpen of the other version does not parse", () => {
+test("[3.3.5.6.1] FanoutOpen of the other version is rejected", () => {
   const command: Command = {
     command: "FanoutOpen",
     sessionId: 1,
@@ -195,12 +195,12 @@ test("[3.3.5.6.1] FanoutOpen of the other version does not parse", () => {
   assert.throws(() => decode(encode(command, VERSION_1_5), VERSION_1_6), WireError);
 });
 
-test("[2.2.8.1] SessionStatus with indexes does not parse in 1.5", () => {
+test("[2.2.8.1] SessionStatus with indexes is rejected in 1.5", () => {
   const octets = hex("12 1000", "03000000", "01", "00", "6400", "00", "0100 0000");
   assert.throws(() => decode(octets, VERSION_1_5), failsWith("trailing-octets"));
 });
 
-test("a whole command that is too short of octets is no command", () => {
+test("a complete command that is too short is rejected", () => {
   assert.throws(() => decode(hex("10 0700 0000"), VERSION_1_6), failsWith("truncated"));
 });
 
@@ -239,7 +239,7 @@ const unsayable: [name: string, command: Command, code: string][] = [
 ];
 
 for (const [name, command, code] of unsayable) {
-  test(`${name} is not encoded: ${code}`, () => assert.throws(() => encode(command, VERSION_1_6), failsWith(code)));
+  test(`${name} cannot be encoded: ${code}`, () => assert.throws(() => encode(command, VERSION_1_6), failsWith(code)));
 }
 
 test("[3.1.4.3.3] FailoverDeviceURLs MUST NOT be present in 1.5", () => {
@@ -248,7 +248,7 @@ test("[3.1.4.3.3] FailoverDeviceURLs MUST NOT be present in 1.5", () => {
   assert.throws(() => encode(command, VERSION_1_5), failsWith("not-in-version"));
 });
 
-test("[2.2.8.1] indexes are not sent in 1.5", () => {
+test("[2.2.8.1] indexes are not encoded in 1.5", () => {
   const command: Command = {
     command: "SessionStatus",
     sessionId: 1,
@@ -260,7 +260,7 @@ test("[2.2.8.1] indexes are not sent in 1.5", () => {
   assert.throws(() => encode(command, VERSION_1_5), failsWith("not-in-version"));
 });
 
-test("encodeDataInto writes what encode does", () => {
+test("encodeDataInto writes the same octets as encode", () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 0, max: 0xffffffff }),
@@ -276,7 +276,7 @@ test("encodeDataInto writes what encode does", () => {
   assert.throws(() => encodeDataInto(1, new Uint8Array(2049), 0, 2049, new Uint8Array(4096), 0), failsWith("too-long"));
 });
 
-test("a long string decodes", () => {
+test("a long string is decoded", () => {
   const text = "x".repeat(60000);
   const command: Command = {
     command: "Attach",

@@ -1,4 +1,4 @@
-/** Where commands end, found without decoding them. */
+/** Finding the ends of commands without decoding them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -22,7 +22,7 @@ function endsOf(commands: readonly Uint8Array[]): number[] {
   });
 }
 
-test("a walker is between commands at their ends and nowhere else, however the stream is cut", () => {
+test("a walker finds exactly the command boundaries, however the stream is split", () => {
   fc.assert(
     fc.property(streams, places, fc.nat(30), (commands, seeds, skip) => {
       const stream = joined([new Uint8Array(skip).fill(0xff), ...commands]);
@@ -39,7 +39,7 @@ test("a walker is between commands at their ends and nowhere else, however the s
   );
 });
 
-test("a walker that gets one octet at a time knows every end", () => {
+test("a walker fed octet by octet finds every boundary", () => {
   fc.assert(
     fc.property(streams, (commands) => {
       const stream = joined(commands);
@@ -54,7 +54,7 @@ test("a walker that gets one octet at a time knows every end", () => {
   );
 });
 
-test("whole commands are the most that fit, and at least one", () => {
+test("whole commands are as many as fit, and at least one", () => {
   fc.assert(
     fc.property(streams, fc.nat(5000), (commands, max) => {
       const ends = endsOf(commands);
@@ -64,7 +64,7 @@ test("whole commands are the most that fit, and at least one", () => {
   );
 });
 
-test("a stream taken in whole commands comes out whole", () => {
+test("a stream taken in whole commands is complete", () => {
   fc.assert(
     fc.property(streams, fc.integer({ min: 1, max: 3000 }), (commands, max) => {
       let rest = joined(commands);
@@ -79,7 +79,7 @@ test("a stream taken in whole commands comes out whole", () => {
   );
 });
 
-test("octets that are no commands end the walk all the same", () => {
+test("octets that are not commands end the walk too", () => {
   const broken = fc.oneof(
     fc.uint8Array({ maxLength: 500, size: "max" }),
     fc.nat(500).map((length) => new Uint8Array(length)),
@@ -98,15 +98,15 @@ test("octets that are no commands end the walk all the same", () => {
       whole.push(octets);
       const pieces = new CommandWalker();
       for (const piece of cut(octets, seeds)) pieces.push(piece);
-      assert.equal(pieces.between, whole.between, "the cuts make no difference");
+      assert.equal(pieces.between, whole.between, "splits make no difference");
       const length = wholeCommands(octets, max);
       assert.ok(length <= octets.length);
-      assert.ok(length > 0 || octets.length === 0, "who takes nothing takes it for ever");
+      assert.ok(length > 0 || octets.length === 0, "a walker that finds nothing would loop for ever");
     }),
   );
 });
 
-test("a CommandLength of 0 is taken for a bare header", () => {
+test("a CommandLength of 0 counts as a bare header", () => {
   const zeros = new Uint8Array(9);
   const walker = new CommandWalker();
   walker.push(zeros.subarray(0, 4));

@@ -55,7 +55,7 @@ function response(responseId: number, minorVersionNumber = 6, majorVersionNumber
   };
 }
 
-/** What a relay answers, by itself, to a Connect. */
+/** The relay's automatic answer to a Connect. */
 function answer(changes: Parameters<typeof connect>[0], options: Partial<ConnectionOptions> = {}): number | undefined {
   const relay = new Connection({ ...relayOptions, ...options });
   const events = feed(relay, connect(changes));
@@ -67,7 +67,7 @@ function answer(changes: Parameters<typeof connect>[0], options: Partial<Connect
   return (first as Extract<Command, { command: "ConnectResponse" }>).responseId;
 }
 
-test("[1.3.2] Connect, then ConnectResponse Ok: established on both sides, tokens and products told", () => {
+test("[1.3.2] Connect and ConnectResponse Ok establish both sides and deliver tokens and products", () => {
   const client = new Connection({ ...clientOptions, productVersion: "Groove Client 14.0 4006" });
   const relay = new Connection({ ...relayOptions, productVersion: "Groove Relay 14.0 4006" });
   client.connect(RELAY_URL, bytes("hello"));
@@ -105,31 +105,31 @@ test("[2.2.1.1] MinorVersionNumber is 6 for a 1.6 sender and 5 for a 1.5 sender"
   }
 });
 
-test("[3.1.5.1] Connect for another device is answered WrongDevice", () => {
+test("[3.1.5.1] Connect to another device is answered with WrongDevice", () => {
   assert.equal(answer({ targetDeviceURL: "grooveDNS://other" }), ConnectResponseId.WrongDevice);
 });
 
-test("[3.1.5.1] Connect for any of LocalDeviceURLs is taken, the case of a DNS name aside", () => {
+test("[3.1.5.1] Connect to any of LocalDeviceURLs is accepted, ignoring the case of a DNS name", () => {
   const localDeviceURLs = [RELAY_URL, "grooveDNS://two.example.com"];
   assert.equal(answer({ targetDeviceURL: "grooveDNS://Two.Example.COM" }, { localDeviceURLs }), undefined);
 });
 
-test("[3.1.5.1] a higher major version is answered WillUpgrade or WontUpgrade", () => {
+test("[3.1.5.1] a higher major version is answered with WillUpgrade or WontUpgrade", () => {
   assert.equal(answer({ majorVersionNumber: 2, minorVersionNumber: 0 }), ConnectResponseId.WillUpgrade);
   assert.equal(answer({ majorVersionNumber: 2, minorVersionNumber: 9 }), ConnectResponseId.WontUpgrade);
 });
 
-test("[3.1.5.1] a lower major version is answered NewVersionRequired", () => {
+test("[3.1.5.1] a lower major version is answered with NewVersionRequired", () => {
   assert.equal(answer({ majorVersionNumber: 0 }), ConnectResponseId.NewVersionRequired);
   assert.equal(answer({ minorVersionNumber: 4 }), ConnectResponseId.NewVersionRequired);
 });
 
-test("[4.1.1] the same major and a higher minor version is accepted in the lower one", () => {
+test("[4.1.1] the same major and a higher minor version is accepted at the lower one", () => {
   const relay = new Connection(relayOptions);
   assert.deepEqual(only(feed(relay, connect({ minorVersionNumber: 9 })), "connect").version, VERSION_1_6);
 });
 
-test("[4.1.1] 1.6 with 1.5 gives 1.5 on both sides, whichever side is older", () => {
+test("[4.1.1] 1.6 and 1.5 negotiate 1.5 on both sides, whichever side is older", () => {
   for (const [a, b] of [
     [VERSION_1_6, VERSION_1_5],
     [VERSION_1_5, VERSION_1_6],
@@ -142,7 +142,7 @@ test("[4.1.1] 1.6 with 1.5 gives 1.5 on both sides, whichever side is older", ()
   }
 });
 
-test("[3.1.5.1] Connect in another state than 'transport layer connected' closes the connection", () => {
+test("[3.1.5.1] Connect in any state but 'transport layer connected' closes the connection", () => {
   const connecting = new Connection(relayOptions);
   feed(connecting, connect());
   assertViolation(connecting, feed(connecting, connect()), ProtocolError);
@@ -154,7 +154,7 @@ test("[3.1.5.1] Connect in another state than 'transport layer connected' closes
   assertViolation(client, feed(client, connect({ targetDeviceURL: CLIENT_URL })), ProtocolError);
 });
 
-test("[3.1.5.1] too many connections: Ok, then ConnectClose CrossedConnections", () => {
+test("[3.1.5.1] too many connections: Ok is followed by ConnectClose CrossedConnections", () => {
   const relay = new Connection(relayOptions);
   const client = new Connection(clientOptions);
   client.connect(RELAY_URL);
@@ -197,14 +197,14 @@ test("[3.3.5.1] AuthenticationFailed carries the security reply", () => {
   assert.deepEqual(only(pump(client, relay).a, "refused").token, bytes("no"));
 });
 
-test("ConnectResponse that was not asked for closes the connection", () => {
+test("an unsolicited ConnectResponse closes the connection", () => {
   const client = new Connection(clientOptions);
   assertViolation(client, feed(client, response(0)), ProtocolError);
   const { relay } = connected();
   assertViolation(relay, feed(relay, response(0)), ProtocolError);
 });
 
-test("ConnectResponse Ok in a version that does not exist closes the connection", () => {
+test("ConnectResponse Ok with an unknown version closes the connection", () => {
   for (const [minor, major] of [
     [4, 1],
     [6, 2],
@@ -217,14 +217,14 @@ test("ConnectResponse Ok in a version that does not exist closes the connection"
   }
 });
 
-test("connect is for the side that made the transport connection, once", () => {
+test("connect may be called once, on the side that opened the transport connection", () => {
   const client = new Connection(clientOptions);
   client.connect(RELAY_URL);
   assert.throws(() => client.connect(RELAY_URL), refusal("cannot-connect"));
   assert.throws(() => new Connection(relayOptions).connect(RELAY_URL), refusal("cannot-connect"));
 });
 
-test("calls before their time are refused and change nothing", () => {
+test("calls made too early are rejected and change nothing", () => {
   const relay = new Connection(relayOptions);
   assert.throws(() => relay.acceptConnect(), refusal("no-connect"));
   assert.throws(() => relay.refuseConnect(1), refusal("no-connect"));
@@ -234,7 +234,7 @@ test("calls before their time are refused and change nothing", () => {
   assert.equal(relay.state, "transport layer connected");
 });
 
-test("an argument that cannot be said changes nothing", () => {
+test("an argument that cannot be encoded changes nothing", () => {
   const client = new Connection(clientOptions);
   assert.throws(() => client.connect("grooveDNS://é"), WireError);
   assert.equal(client.state, "transport layer connected");
@@ -249,7 +249,7 @@ test("[3.1.1.1] a client MUST support neither multi-drop nor single-hop", () => 
   assert.throws(() => new Connection({ ...clientOptions, keepAlive: Number.NaN }), refusal("invalid-argument"));
 });
 
-test("[2.2.3] ConnectAuthenticate reaches the relay, and is a violation towards a client", () => {
+test("[2.2.3] ConnectAuthenticate reaches the relay, and is a violation when sent to a client", () => {
   const { client, relay } = connected();
   client.connectAuthenticate(bytes("answer"));
   assert.deepEqual(pump(client, relay).b, [{ type: "connectAuthenticate", token: bytes("answer") }]);
@@ -260,7 +260,7 @@ test("[2.2.3] ConnectAuthenticate reaches the relay, and is a violation towards 
   assertViolation(early, feed(early, authenticate), ProtocolError);
 });
 
-test("[3.1.4.2] ConnectClose carries the MessageCount of what was processed", () => {
+test("[3.1.4.2] ConnectClose carries the MessageCount of processed messages", () => {
   const { client, relay } = connected();
   const sessionId = ready(client, relay);
   const first = sendMessage(client, sessionId);
@@ -277,7 +277,7 @@ test("[3.1.4.2] ConnectClose carries the MessageCount of what was processed", ()
   assert.deepEqual(client.unacknowledged, [second]);
 });
 
-test("[3.1.5.4] ReturnTime is told with Resting only", () => {
+test("[3.1.5.4] ReturnTime is present only with Resting", () => {
   const { client } = connected();
   const close: Command = { command: "ConnectClose", messageCount: 0, reasonId: 3, returnTime: 60 };
   assert.equal(only(feed(client, close), "closed").returnTime, undefined);
@@ -295,7 +295,7 @@ test("[3.1.5.4] ConnectClose removes the connection and all sessions, in any sta
   assert.equal(only(feed(fresh, close), "closed").by, "peer");
 });
 
-test("after the end receive and advance return nothing and calls are refused", () => {
+test("after the end receive and advance return nothing and other calls are rejected", () => {
   const { client } = connected({ keepAlive: 10, receiveTimeout: 10 });
   client.close(Resting, 1);
   client.close(Resting, 1);
@@ -309,7 +309,7 @@ test("after the end receive and advance return nothing and calls are refused", (
   assert.throws(() => client.open({ resourceURL: "r", identityURL: "i", deviceURL: "" }), refusal("closed"));
 });
 
-test("commands after ConnectClose in the same chunk are dropped", () => {
+test("commands after ConnectClose in the same chunk are ignored", () => {
   const { client } = connected();
   const events = feed(
     client,
@@ -329,21 +329,21 @@ test("close before Connect sends nothing", () => {
   assert.equal(client.closed?.by, "self");
 });
 
-test("octets that are no command close the connection with ProtocolError, and the error is named", () => {
+test("malformed octets close the connection with ProtocolError and the error's name", () => {
   const { client } = connected();
   const events = client.receive(Uint8Array.of(0xff, 7, 0), 0);
   assert.equal(only(events, "closed").wireError, "unknown-command");
   assertViolation(client, events, ProtocolError);
 });
 
-test("the loss of the transport closes the connection and lists what was not acknowledged", () => {
+test("loss of the transport closes the connection and lists unacknowledged messages", () => {
   const { client, relay } = connected();
   const message = sendMessage(client, ready(client, relay));
   const closed = only(client.transportLost(), "closed");
   assert.deepEqual([closed.cause, closed.unacknowledged], ["transport", [message]]);
 });
 
-test("keep-alive: a Noop when nothing was sent for so long, again and again", () => {
+test("keep-alive: a Noop is sent whenever nothing was sent for the interval", () => {
   const { client } = connected({ keepAlive: 25_000 });
   assert.equal(client.deadline, 25_000);
   assert.deepEqual(client.advance(24_999), []);
@@ -356,7 +356,7 @@ test("keep-alive: a Noop when nothing was sent for so long, again and again", ()
   assert.equal(client.deadline, 65_000);
 });
 
-test("keep-alive: more often while messages are not processed", () => {
+test("keep-alive: the interval is shorter while messages are unprocessed", () => {
   const { client, relay } = connected({ keepAlive: 25_000, busyKeepAlive: 5000 });
   assert.equal(client.deadline, 25_000);
   sendMessage(relay, ready(relay, client));
@@ -371,7 +371,7 @@ test("keep-alive: more often while messages are not processed", () => {
   assert.equal(client.deadline, 35_000);
 });
 
-test("keep-alive: nothing is added while octets wait to be sent", () => {
+test("keep-alive: nothing is added while output is pending", () => {
   const { client } = connected({ keepAlive: 10 });
   client.noop();
   const { pendingOctets } = client;
@@ -379,13 +379,13 @@ test("keep-alive: nothing is added while octets wait to be sent", () => {
   assert.equal(client.pendingOctets, pendingOctets);
 });
 
-test("keep-alive does not begin before the connection is established", () => {
+test("keep-alive does not start before the connection is established", () => {
   const client = new Connection({ ...clientOptions, keepAlive: 10 });
   client.connect(RELAY_URL);
   assert.equal(client.deadline, Number.POSITIVE_INFINITY);
 });
 
-test("receive timeout: closed when nothing was received for so long", () => {
+test("receive timeout: the connection closes when nothing was received for the interval", () => {
   const { client } = connected({ receiveTimeout: 60_000 });
   client.receive(new Uint8Array(0), 30_000);
   assert.equal(client.deadline, 60_000);
@@ -401,7 +401,7 @@ function feedNoop(connection: Connection, now: number): void {
   connection.receive(Uint8Array.of(0x10, 7, 0, 0, 0, 0, 0), now);
 }
 
-test("commands of sessions before the connection is established close it", () => {
+test("session commands before the connection is established close it", () => {
   const commands: Command[] = [
     { command: "Open", sessionId: 1, resourceURL: "r", identityURL: "i", deviceURL: "" },
     { command: "FanoutOpen", sessionId: 1, resourceURL: "r", fanoutDeviceEntries: [] },

@@ -24,7 +24,7 @@ function fanoutOpen(fanoutDeviceEntries: readonly FanoutDeviceEntry[], resourceU
   return { command: "FanoutOpen", sessionId: 1, resourceURL, fanoutDeviceEntries };
 }
 
-/** The ResponseId that a relay gives by itself; undefined when the owner is asked. */
+/** The relay's automatic ResponseId; undefined when the owner is asked. */
 function answer(command: Command, options: Partial<ConnectionOptions> = {}): number | undefined {
   const { relay } = connected({}, options);
   const events = feed(relay, command);
@@ -34,7 +34,7 @@ function answer(command: Command, options: Partial<ConnectionOptions> = {}): num
   return response?.command === "OpenResponse" ? response.responseId : undefined;
 }
 
-test("[3.3.5.6] FanoutOpen that passes the checks is told to the owner", () => {
+test("[3.3.5.6] a valid FanoutOpen is reported to the owner", () => {
   const { relay } = connected();
   const entries = [here, local, far(1)];
   assert.deepEqual(feed(relay, fanoutOpen(entries)), [{ type: "fanoutOpen", sessionId: 1, resourceURL: "r", entries }]);
@@ -42,7 +42,7 @@ test("[3.3.5.6] FanoutOpen that passes the checks is told to the owner", () => {
   assert.deepEqual(sent(relay), [{ command: "OpenResponse", sessionId: 1, responseId: OpenResponseId.Ok }]);
 });
 
-test("[3.3.5.6] no entries: Ok, and no session", () => {
+test("[3.3.5.6] without entries: Ok, and no session", () => {
   const { relay } = connected();
   assert.deepEqual(feed(relay, fanoutOpen([])), []);
   assert.deepEqual(sent(relay), [{ command: "OpenResponse", sessionId: 1, responseId: OpenResponseId.Ok }]);
@@ -66,23 +66,23 @@ test("[3.3.5.6] a remote RelayURL without single-hop: FanoutNotSupported", () =>
   assert.equal(answer(fanoutOpen([here, local]), options), undefined);
 });
 
-test("[3.3.5.6] resource grooveWanDPP: NoResource", () => {
+test("[3.3.5.6] the resource grooveWanDPP: NoResource", () => {
   assert.equal(answer(fanoutOpen([here], "grooveWanDPP")), OpenResponseId.NoResource);
 });
 
-test("[3.3.5.6] URLs that do not validate: Unknown", () => {
+test("[3.3.5.6] invalid URLs: Unknown", () => {
   for (const bad of [{ identityURL: "" }, { identityURL: "a b" }, { deviceURL: "%zz" }, { relayURL: "<x>" }]) {
     assert.equal(answer(fanoutOpen([{ ...here, ...bad }])), OpenResponseId.Unknown);
   }
 });
 
-test("[3.3.5.6] FanoutOpen of a session that exists closes the connection", () => {
+test("[3.3.5.6] FanoutOpen of an existing session closes the connection", () => {
   const { relay } = connected();
   feed(relay, fanoutOpen([here]));
   assertViolation(relay, feed(relay, fanoutOpen([here])), ConnectCloseReasonId.TooManyUnknownSessionCmds);
 });
 
-test("[3.3.5.6.1] FanoutOpen that does not parse by the version of the connection: ProtocolError", () => {
+test("[3.3.5.6.1] FanoutOpen in the wrong version: ProtocolError", () => {
   const { relay } = connected({ version: VERSION_1_5 });
   const events = relay.receive(encode(fanoutOpen([here]), VERSION_1_6), 0);
   assertViolation(relay, events, ConnectCloseReasonId.ProtocolError);
@@ -101,7 +101,7 @@ test("a fanout session without entries is not opened", () => {
   assert.throws(() => client.openFanout({ resourceURL: "r", entries: [] }), refusal("invalid-argument"));
 });
 
-test("isMultidrop tells this relay's recipients from those of others", () => {
+test("isMultidrop distinguishes this relay's recipients from those of others", () => {
   assert.deepEqual(
     [here, local, far(1)].map((entry) => isMultidrop(entry, [RELAY_URL])),
     [true, true, false],
@@ -132,7 +132,7 @@ for (const version of [VERSION_1_5, VERSION_1_6]) {
     assert.equal(events.at(-1)?.remaining, 2);
   });
 
-  test(`[3.3.5.9] ${minor}: SessionStatus about a relay takes out all entries by it`, () => {
+  test(`[3.3.5.9] ${minor}: SessionStatus about a relay removes all entries at it`, () => {
     const { client, relay, sessionId } = begin([here, far(1), far(2), local]);
     const status = relay.sessionStatus(sessionId, SessionStatusId.HostNotReachable, [1]);
     assert.deepEqual(status, { indexes: [1, 2], remaining: 2 });
@@ -140,7 +140,7 @@ for (const version of [VERSION_1_5, VERSION_1_6]) {
     assert.deepEqual([event.deviceURL, event.indexes, event.remaining], [far(1).relayURL, [1, 2], 2]);
   });
 
-  test(`[3.1.1.3] ${minor}: indexes keep their meaning when entries have gone, and none is told of twice`, () => {
+  test(`[3.1.1.3] ${minor}: indexes stay valid after entries are removed, and each is reported once`, () => {
     const { client, relay, sessionId } = begin([here, local, far(1)]);
     relay.sessionStatus(sessionId, SessionStatusId.LockedOut, [0]);
     pump(client, relay);
@@ -161,7 +161,7 @@ for (const version of [VERSION_1_5, VERSION_1_6]) {
   });
 }
 
-test("[2.2.8.1] 1.6 names a single entry as 1.5 does, and several by their indexes", () => {
+test("[2.2.8.1] 1.6 reports a single entry as 1.5 does, and several by index", () => {
   const { client, relay } = connected();
   const sessionId = client.openFanout({ resourceURL: "r", entries: [here, local, far(1)] });
   pump(client, relay);
@@ -174,7 +174,7 @@ test("[2.2.8.1] 1.6 names a single entry as 1.5 does, and several by their index
   ]);
 });
 
-test("SessionStatus is only for fanout sessions and their entries", () => {
+test("SessionStatus is valid only for fanout sessions and their entries", () => {
   const { client, relay } = connected();
   const single = client.open({ resourceURL: "r", identityURL: "i", deviceURL: "" });
   const fanout = client.openFanout({ resourceURL: "r", entries: [here] });
@@ -191,7 +191,7 @@ test("SessionStatus is only for fanout sessions and their entries", () => {
     identityURL: "",
     ...extra,
   });
-  // Names none of the entries: told, and nothing lost.
+  // Matches none of the entries: it is reported, and nothing is lost.
   assert.deepEqual(only(feed(client, status(fanout)), "sessionStatus").indexes, []);
   client.closeSession(fanout, 0);
   client.output();

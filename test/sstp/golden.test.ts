@@ -14,7 +14,7 @@ interface Golden {
 const both = [VERSION_1_5, VERSION_1_6];
 const token = Uint8Array.of(0xaa, 0xbb, 0xcc);
 
-// Id, length and every field written out by hand, in the order of the sections.
+// Id, length and every field written by hand, in the order of the sections.
 const goldens: Golden[] = [
   {
     name: "[2.2.1.1] Connect",
@@ -128,7 +128,7 @@ const goldens: Golden[] = [
         { identityURL: "c", deviceURL: "", relayURL: "x" },
       ],
     },
-    // As in 1.5, and FailoverDeviceURLs at the end of each entry.
+    // As in 1.5, plus FailoverDeviceURLs at the end of each entry.
     octets: hex("06 1a00", "03000000", "7200", "00", "0200", "6200 6400 00 00", "6300 00 7800 00", "0000"),
   },
   {
@@ -244,7 +244,7 @@ const goldens: Golden[] = [
 
 for (const { name, versions, command, octets } of goldens) {
   for (const version of versions) {
-    test(`${name}, version 1.${version.minor}: octets both ways`, () => {
+    test(`${name}, version 1.${version.minor}: golden octets in both directions`, () => {
       assert.equal(toHex(encode(command, version)), toHex(octets));
       assert.deepEqual(decode(octets, version), [command]);
     });
@@ -258,13 +258,13 @@ test("[2.2.5.1] reserved fields and the I bit are ignored on receipt", () => {
   ]);
 });
 
-test("values of enumerations that are not known decode", () => {
+test("unknown enumeration values are decoded", () => {
   assert.deepEqual(decode(hex("07 0800", "03000000", "ee"), VERSION_1_6), [
     { command: "OpenResponse", sessionId: 3, responseId: 0xee },
   ]);
 });
 
-test("[4.2.1] device to device, octet for octet", () => {
+test("[4.2.1] a device-to-device exchange matches octet for octet", () => {
   const a = new Connection({
     role: "client",
     outbound: true,
@@ -319,7 +319,7 @@ test("[4.2.1] device to device, octet for octet", () => {
   assert.deepEqual([a.sessions(), b.sessions()], [[], []]);
 });
 
-test("[2.2.1.1, 2.2.2] capabilities are said by both sides of a connection, and told to the other", () => {
+test("[2.2.1.1, 2.2.2] both sides announce their capabilities, and learn the other's", () => {
   const options = { now: 0, productVersion: "P" } as const;
   const edge = new Connection({
     ...options,

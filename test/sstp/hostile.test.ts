@@ -8,7 +8,7 @@ import { anyCommand, clientOptions, connected, cut, entry, joined, pump, RELAY_U
 const RUNS = 500;
 const INPUTS_PER_RUN = 200;
 
-/** A small generator, as fast-check's own values are too slow to make 100,000 inputs of. */
+/** A small generator: fast-check's values are too slow for 100,000 inputs. */
 function generator(seed: number): (below: number) => number {
   let state = seed | 1;
   return (below) => {
@@ -19,11 +19,11 @@ function generator(seed: number): (below: number) => number {
   };
 }
 
-/** Random octets, or valid ones with some octets changed, lost, repeated or cut off. */
+/** Random octets, or valid ones with octets changed, removed, repeated or truncated. */
 function hostile(valid: Uint8Array, random: (below: number) => number): Uint8Array {
   if (random(5) === 0) {
     const octets = Uint8Array.from({ length: random(64) }, () => random(256));
-    // Most first octets are no CommandId; give the rest of the decoder its share.
+    // Most first octets are not a CommandId; this gives the rest of the decoder its share.
     if (octets.length > 0 && random(2) === 0) octets[0] = 1 + random(0x12);
     return octets;
   }
@@ -49,7 +49,7 @@ function hostile(valid: Uint8Array, random: (below: number) => number): Uint8Arr
 
 const commands = fc.array(anyCommand(VERSION_1_6), { minLength: 1, maxLength: 6 });
 
-test("100,000 hostile inputs: the decoder throws WireError or nothing, and keeps at most one command", () => {
+test("100,000 hostile inputs: the decoder throws only WireError, and buffers at most one command", () => {
   fc.assert(
     fc.property(commands, fc.integer(), (list, seed) => {
       const random = generator(seed);
@@ -69,7 +69,7 @@ test("100,000 hostile inputs: the decoder throws WireError or nothing, and keeps
   );
 });
 
-/** Connections in the states in which commands mean different things. */
+/** Connections in every state in which commands have a different meaning. */
 function connections(random: (below: number) => number): Connection {
   switch (random(5)) {
     case 0:
@@ -97,7 +97,7 @@ function connections(random: (below: number) => number): Connection {
   }
 }
 
-/** The sessions of commands brought near to those that exist. */
+/** Moves the sessions of commands close to existing ones. */
 function near(command: Command, random: (below: number) => number): Command {
   if ("sessionId" in command) return { ...command, sessionId: 1 + random(7) };
   if ("eventId" in command) return { ...command, eventId: 1 + random(7) };
@@ -105,7 +105,7 @@ function near(command: Command, random: (below: number) => number): Command {
   return command;
 }
 
-test("100,000 hostile inputs: a connection never throws, ends once, and answers with little", () => {
+test("100,000 hostile inputs: a connection never throws, ends at most once, and answers little", () => {
   fc.assert(
     fc.property(commands, fc.integer(), (list, seed) => {
       const random = generator(seed);
@@ -127,7 +127,7 @@ test("100,000 hostile inputs: a connection never throws, ends once, and answers 
   );
 });
 
-test("a length that is announced and never sent costs one command, not more", () => {
+test("an announced length whose data never comes costs at most one command of memory", () => {
   const decoder = new Decoder(VERSION_1_6);
   decoder.push(Uint8Array.of(0x06, 0xff, 0xff), () => true);
   for (let i = 0; i < 65_531; i += 1) decoder.push(Uint8Array.of(0x41), () => true);
@@ -135,7 +135,7 @@ test("a length that is announced and never sent costs one command, not more", ()
   assert.throws(() => decoder.push(Uint8Array.of(0x41), () => true), WireError);
 });
 
-test("a flood of openings is bounded in sessions and in URLs", () => {
+test("a flood of opens is bounded in sessions and URLs", () => {
   const { relay } = connected();
   let ended = 0;
   for (let sessionId = 1; sessionId < 20_000; sessionId += 2) {

@@ -1,4 +1,4 @@
-/** The lists of messages against plain ones, with so many messages that what was taken off is cleared away meanwhile. */
+/** The message ledger compared with plain lists, with enough messages that removed ones are compacted meanwhile. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -11,7 +11,7 @@ interface Plain {
   complete: boolean;
 }
 
-/** What a ledger does, without any thought of what it costs. */
+/** The behaviour of a ledger, without regard to cost. */
 class PlainLedger {
   lastSent = 0;
   lastReceived = 0;
@@ -68,7 +68,7 @@ class PlainLedger {
 type Step =
   | { readonly do: "send" | "receive"; readonly sessionId: number; readonly count: number; readonly immediate: boolean }
   | { readonly do: "acknowledge"; readonly part: number }
-  /** Messages around a place in all that were received: in order from there on, and every `every`-th only. */
+  /** Selects messages around a position in all received ones: consecutive from there, or every `every`-th. */
   | { readonly do: "complete"; readonly place: number; readonly count: number; readonly every: number }
   | { readonly do: "dropOutbound" | "dropInbound"; readonly sessionId: number }
   | { readonly do: "acknowledgementSent" | "restore" };
@@ -93,7 +93,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constantFrom("acknowledgementSent" as const, "restore" as const) }),
 );
 
-test("a ledger is what a list of its messages says", () => {
+test("a ledger matches a list of its messages", () => {
   fc.assert(
     fc.property(fc.array(step, { minLength: 10, maxLength: 40 }), (steps) => {
       let ledger = new Ledger();
@@ -116,7 +116,7 @@ test("a ledger is what a list of its messages says", () => {
             break;
           }
           case "complete": {
-            // From the oldest that is not complete on, most of the time; before and behind all, at times.
+            // Mostly from the oldest incomplete one on; sometimes before and beyond all.
             const oldest = plain.inbound[0]?.message ?? plain.lastReceived;
             const from = step.place < 0.7 ? oldest : Math.round(step.place * (plain.lastReceived + 1));
             for (let n = 0; n < step.count; n += step.every) {
@@ -137,7 +137,7 @@ test("a ledger is what a list of its messages says", () => {
             plain.urgent = false;
             break;
           case "restore":
-            // What was urgent has set off its acknowledgement by then.
+            // Urgent messages have triggered their acknowledgement by then.
             ledger = Ledger.restore(JSON.parse(JSON.stringify(ledger.snapshot())));
             plain.urgent = false;
             break;
@@ -157,7 +157,7 @@ test("a ledger is what a list of its messages says", () => {
   );
 });
 
-test("numbers of messages that never were are told from those that are gone", () => {
+test("numbers never assigned are distinguished from those already removed", () => {
   const ledger = new Ledger();
   ledger.received(1, false);
   assert.deepEqual(

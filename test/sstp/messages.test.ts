@@ -29,7 +29,7 @@ const message = (sessionId: number, messageCount = 0): Command => ({
 const data = (sessionId: number): Command => ({ command: "Data", sessionId, data: bytes("x") });
 const end = (sessionId: number): Command => ({ command: "EndMessage", sessionId });
 
-/** A pair with a session each way, and what the relay does with commands of the peer. */
+/** A pair with a session in each direction, and the relay's handling of the peer's commands. */
 function talking() {
   const { client, relay } = connected();
   const up = ready(client, relay);
@@ -39,7 +39,7 @@ function talking() {
 
 // ------------------------------------------------------------------------------------------------------------ sending
 
-test("[3.1.4.6] data goes only on an outgoing session in 'ready'", () => {
+test("[3.1.4.6] data is sent only on an outgoing session in 'ready'", () => {
   const { client, relay, up, down } = talking();
   assert.throws(() => client.beginMessage(down), refusal("unknown-session"));
   assert.throws(() => client.beginMessage(99), refusal("unknown-session"));
@@ -51,7 +51,7 @@ test("[3.1.4.6] data goes only on an outgoing session in 'ready'", () => {
   client.beginMessage(up);
 });
 
-test("[3.1.4.6] a message that is under way when its session is suspended may end, without more data", () => {
+test("[3.1.4.6] a message in progress when its session is suspended may end, without more data", () => {
   const { client, relay, up } = talking();
   client.beginMessage(up);
   client.data(up, bytes("one"));
@@ -62,7 +62,7 @@ test("[3.1.4.6] a message that is under way when its session is suspended may en
   assert.equal(only(pump(client, relay).b, "endMessage").message, 1);
 });
 
-test("[3.1.4.6] Message, Data of at most 2048 octets each, EndMessage", () => {
+test("[3.1.4.6] a message is sent as Message, Data of at most 2048 octets each, EndMessage", () => {
   const { client, up } = talking();
   client.beginMessage(up, { userRef: "id" });
   client.data(up, new Uint8Array(2 * MAX_DATA_OCTETS + 1));
@@ -74,7 +74,7 @@ test("[3.1.4.6] Message, Data of at most 2048 octets each, EndMessage", () => {
   );
 });
 
-test("a message without data has one empty Data, and arrives as an empty message", () => {
+test("a message without data is sent as one empty Data, and arrives as an empty message", () => {
   const { client, relay, up } = talking();
   client.beginMessage(up);
   client.data(up, bytes(""));
@@ -92,7 +92,7 @@ test("a message without data has one empty Data, and arrives as an empty message
   );
 });
 
-test("calls out of order are refused", () => {
+test("calls out of order are rejected", () => {
   const { client, up } = talking();
   assert.throws(() => client.data(up, bytes("x")), refusal("no-message"));
   assert.throws(() => client.endMessage(up), refusal("no-message"));
@@ -119,7 +119,7 @@ test("[2.2.10.1] every field and flag of Message reaches the receiver", () => {
   assert.deepEqual(only(feed(relay, command as Command), "message"), { type: "message", sessionId: up, fields });
 });
 
-test("[2.2.10.1] each flag by itself", () => {
+test("[2.2.10.1] each flag is encoded separately", () => {
   const { client, up } = talking();
   for (const [fields, flag] of [
     [{ track: true }, MessageFlag.Track],
@@ -138,13 +138,13 @@ test("[2.2.10.1] each flag by itself", () => {
   }
 });
 
-test("a Message that does not encode leaves the session as it was", () => {
+test("a Message that cannot be encoded leaves the session unchanged", () => {
   const { client, up } = talking();
   assert.throws(() => client.beginMessage(up, { userRef: "x".repeat(3000) }), { code: "too-long" });
   client.beginMessage(up);
 });
 
-test("output comes in blocks of whole commands, at most 65536 octets each", () => {
+test("output is returned in blocks of whole commands, at most 65536 octets each", () => {
   const { client, relay, up } = talking();
   const body = Uint8Array.from({ length: 1_000_000 }, (_, i) => i * 31);
   client.beginMessage(up);
@@ -167,7 +167,7 @@ test("output comes in blocks of whole commands, at most 65536 octets each", () =
   assert.deepEqual(joined(received), body);
 });
 
-test("sequences of different sessions interleave", () => {
+test("messages of different sessions interleave", () => {
   const { client, relay, up } = talking();
   const second = ready(client, relay);
   client.beginMessage(up);
@@ -206,7 +206,7 @@ test("[3.1.5.12] EndMessage for an unknown session closes with TooManyUnknownSes
   assertViolation(relay, feed(relay, end(1)), TooManyUnknownSessionCmds);
 });
 
-test("a session that its originator closed is unknown again", () => {
+test("a session closed by its originator is unknown afterwards", () => {
   const { client, relay } = connected();
   const sessionId = ready(client, relay);
   client.closeSession(sessionId, 0);
@@ -239,14 +239,14 @@ test("[3.1.5.12] EndMessage when the receiver is 'waiting' closes with ProtocolE
   assertViolation(relay, feed(relay, end(up)), ProtocolError);
 });
 
-test("messages on a session of ours close with ProtocolError", () => {
+test("messages on a session this side opened close with ProtocolError", () => {
   for (const make of [message, data, end]) {
     const { relay, down } = talking();
     assertViolation(relay, feed(relay, make(down)), ProtocolError);
   }
 });
 
-test("[3.1.5.12] EndMessage directly after Message ends an empty message", () => {
+test("[3.1.5.12] EndMessage directly after Message is an empty message", () => {
   const { relay, up } = talking();
   assert.deepEqual(
     feed(relay, message(up), end(up)).map((event) => event.type),
@@ -254,7 +254,7 @@ test("[3.1.5.12] EndMessage directly after Message ends an empty message", () =>
   );
 });
 
-test("messages unprocessed are bounded: Resting above the limit", () => {
+test("unprocessed messages are bounded: Resting above the limit", () => {
   const { client, relay } = connected({}, { maxUnprocessed: 2 });
   const sessionId = ready(client, relay);
   const numbers = [1, 2, 3].map(() => sendMessage(client, sessionId));
@@ -267,7 +267,7 @@ test("messages unprocessed are bounded: Resting above the limit", () => {
 
 // ---------------------------------------------------------------------------------------------------- acknowledgement
 
-test("[3.1.4.7] only the messages before the first that is not complete are acknowledged", () => {
+test("[3.1.4.7] only messages before the first incomplete one are acknowledged", () => {
   const { client, relay, up } = talking();
   const numbers = [1, 2, 3, 4].map(() => sendMessage(client, up));
   pump(client, relay);
@@ -298,7 +298,7 @@ test("[3.1.2.1] processed messages are acknowledged after 5 seconds", () => {
   assert.equal(relay.deadline, Number.POSITIVE_INFINITY);
 });
 
-test("[3.1.4.7] flag A has the acknowledgement at once, one Noop for many", () => {
+test("[3.1.4.7] flag A is acknowledged at once, with one Noop for many messages", () => {
   const { client, relay, up } = talking();
   for (const acknowledgeImmediately of [false, true, false]) {
     sendMessage(client, up, "body", { acknowledgeImmediately });
@@ -313,7 +313,7 @@ test("[3.1.4.7] flag A has the acknowledgement at once, one Noop for many", () =
   assert.deepEqual(sent(relay), []);
 });
 
-test("[3.1.4.7] flag A of a message behind an incomplete one waits for that", () => {
+test("[3.1.4.7] flag A of a message behind an incomplete one waits for it", () => {
   const { client, relay, up } = talking();
   sendMessage(client, up);
   sendMessage(client, up, "body", { acknowledgeImmediately: true });
@@ -340,12 +340,12 @@ test("[3.1.4.6] a Message carries the acknowledgement and MUST stop the timer", 
   assert.deepEqual(sent(relay), []);
 });
 
-test("[3.1.5.13] Noop with MessageCount 0 does nothing", () => {
+test("[3.1.5.13] Noop with MessageCount 0 has no effect", () => {
   const { client } = connected();
   assert.deepEqual(feed(client, { command: "Noop", messageCount: 0 }), []);
 });
 
-test("[3.1.5.19] a MessageCount removes the oldest messages, whatever their session", () => {
+test("[3.1.5.19] a MessageCount removes the oldest messages of any session", () => {
   const { client, relay, up } = talking();
   const second = ready(client, relay);
   const numbers = [sendMessage(client, second), sendMessage(client, up), sendMessage(client, second)];
@@ -365,7 +365,7 @@ test("[3.1.5.10] a MessageCount in Message acknowledges before the message begin
   assert.equal(events[1]?.type, "message");
 });
 
-test("a MessageCount above what is outstanding closes with ProtocolError", () => {
+test("a MessageCount above the number outstanding closes with ProtocolError", () => {
   const noop = talking();
   sendMessage(noop.client, noop.up);
   noop.client.output();
@@ -374,7 +374,7 @@ test("a MessageCount above what is outstanding closes with ProtocolError", () =>
   assertViolation(client, feed(client, message(down, 1)), ProtocolError);
 });
 
-test("complete: twice, and for a message that never was", () => {
+test("complete returns false the second time, and rejects an unknown message", () => {
   const { client, relay, up } = talking();
   sendMessage(client, up);
   pump(client, relay);
@@ -388,7 +388,7 @@ test("complete: twice, and for a message that never was", () => {
   assert.equal(relay.complete(1), false);
 });
 
-test("messages of a session that its originator closed are acknowledged all the same", () => {
+test("messages of a session closed by its originator are still acknowledged", () => {
   const { client, relay } = connected();
   const sessionId = ready(client, relay);
   const number = sendMessage(client, sessionId);
@@ -399,7 +399,7 @@ test("messages of a session that its originator closed are acknowledged all the 
   assert.deepEqual(pump(client, relay).a, [{ type: "acknowledged", messages: [number] }]);
 });
 
-test("closing a session of the peer acknowledges first what was processed", () => {
+test("closing a session of the peer first acknowledges processed messages", () => {
   const { client, relay, up } = talking();
   const [first, second] = [sendMessage(client, up), sendMessage(client, up)];
   pump(client, relay);
@@ -410,7 +410,7 @@ test("closing a session of the peer acknowledges first what was processed", () =
   assert.deepEqual(only(events, "sessionClosed").unacknowledged, [second]);
 });
 
-test("dropping a session frees the messages behind its own", () => {
+test("dropping a session releases the messages behind its own", () => {
   const { client, relay, up } = talking();
   const other = ready(client, relay);
   sendMessage(client, up);
@@ -423,7 +423,7 @@ test("dropping a session frees the messages behind its own", () => {
   assert.deepEqual(only(pump(client, relay).a, "acknowledged").messages, [kept]);
 });
 
-test("the keep-alive Noop acknowledges what is due", () => {
+test("the keep-alive Noop carries due acknowledgements", () => {
   const { client, relay } = connected({}, { keepAlive: 1000 });
   const sessionId = ready(client, relay);
   sendMessage(client, sessionId);

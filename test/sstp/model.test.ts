@@ -1,6 +1,6 @@
 /**
- * Two engines, arbitrary calls on both, octets that arrive late and in arbitrary pieces. Whatever happens, neither side
- * may take the other for a violator, and every message is acknowledged once and in order, or known not to be.
+ * Two engines, arbitrary calls on both, octets that arrive late and in arbitrary pieces. Neither side may ever report a
+ * violation by the other, and every message is acknowledged once and in order, or reported as unacknowledged.
  */
 
 import assert from "node:assert/strict";
@@ -15,13 +15,13 @@ import type {
 import { Connection } from "../../src/sstp/index.ts";
 import { bytes, clientOptions, entry, joined, RELAY_URL, relayOptions } from "./support.ts";
 
-/** One side, and what its owner remembers. */
+/** One side, and its owner's records. */
 interface Side {
   readonly options: ConnectionOptions;
   connection: Connection;
-  /** Octets under way to the other side. */
+  /** Octets on their way to the other side. */
   wire: Uint8Array;
-  /** Bodies of messages by the number that endMessage gave. */
+  /** Bodies of messages by the number that endMessage returned. */
   readonly sent: Map<number, string>;
   readonly sending: Map<number, string>;
   readonly acknowledged: number[];
@@ -31,7 +31,7 @@ interface Side {
   readonly received: Map<number, { body: string; complete: boolean }>;
 }
 
-/** What a step may do, and how often of a hundred. */
+/** The possible actions of a step, and their weights out of a hundred. */
 const WEIGHTS = {
   open: 4,
   ready: 8,
@@ -74,7 +74,7 @@ class World {
   #now = 0;
   #bodies = 0;
 
-  /** @param hibernate save and restore the engine before each thing it does. */
+  /** @param hibernate save and restore the engine before each action */
   constructor(hibernate: boolean) {
     this.#hibernate = hibernate;
     const timers = { keepAlive: 20_000, acknowledgeAfter: 3000 };
@@ -105,7 +105,7 @@ class World {
     this.#send(side);
   }
 
-  /** The other side receives up to `count` octets that this one sent. */
+  /** The other side receives up to `count` octets sent by this one. */
   deliver(from: Side, count: number): void {
     const to = this.other(from);
     this.#wake(to);
@@ -115,7 +115,7 @@ class World {
     this.#send(to);
   }
 
-  /** Lets everything arrive, completes everything, and waits for the acknowledgements. */
+  /** Delivers everything, completes everything, and waits for the acknowledgements. */
   settle(): void {
     const [a, b] = this.sides;
     for (let round = 0; round < 4; round++) {
@@ -252,11 +252,11 @@ function checkMessages(side: Side, other: Side): void {
     side.acknowledged.toSorted((a, b) => a - b),
     "acknowledged in order",
   );
-  // Bodies differ, but for empty ones: what was acknowledged was received as it was sent, and completed.
+  // Bodies differ, except empty ones: what was acknowledged was received as sent, and completed.
   let at = 0;
   for (const body of bodiesAcknowledged) {
     at = bodiesCompleted.indexOf(body as string, at) + 1;
-    assert.ok(at > 0, "acknowledged what was completed");
+    assert.ok(at > 0, "only completed messages are acknowledged");
   }
   const known = [...side.acknowledged, ...side.unacknowledged, ...side.connection.unacknowledged];
   assert.deepEqual(
@@ -271,7 +271,7 @@ const kind = fc.oneof(
 );
 const steps = fc.array(fc.tuple(fc.constantFrom(0, 1), kind, fc.nat(10_000)), { maxLength: 400, size: "max" });
 
-test("two engines agree on every message, however their commands cross", () => {
+test("two engines agree on every message, however their commands are interleaved", () => {
   let acknowledged = 0;
   let unacknowledged = 0;
   fc.assert(
@@ -293,11 +293,11 @@ test("two engines agree on every message, however their commands cross", () => {
     }),
     { numRuns: 200 },
   );
-  // The model is of use only when it reaches these.
+  // The model is useful only if it reaches these.
   assert.ok(acknowledged > 1000 && unacknowledged > 50, `${acknowledged} and ${unacknowledged}`);
 });
 
-test("a connection that is saved and restored before every step goes on as if it had not been", () => {
+test("a connection saved and restored before every step behaves the same", () => {
   fc.assert(
     fc.property(steps, (list) => {
       const worlds = [new World(false), new World(true)] as const;

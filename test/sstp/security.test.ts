@@ -16,7 +16,7 @@ const attach = (eventId: number): Command => ({
 });
 const register = (eventId: number): Command => ({ command: "Register", eventId, authenticationToken: none });
 
-test("[3.3.5.14] Attach, AttachResponse, AttachAuthenticate", () => {
+test("[3.3.5.14] Attach, AttachResponse and AttachAuthenticate are exchanged", () => {
   const { client, relay } = connected();
   const eventId = client.attach({ accountURL: "grooveAccount://alice", token: bytes("one") });
   assert.deepEqual(pump(client, relay).b, [
@@ -30,7 +30,7 @@ test("[3.3.5.14] Attach, AttachResponse, AttachAuthenticate", () => {
   assert.equal(only(pump(client, relay).b, "sessionClosed").kind, "attach");
 });
 
-test("[2.2.9.1] failures on an attach session are told with Close", () => {
+test("[2.2.9.1] failures on an attach session are reported with Close", () => {
   const { client, relay } = connected();
   const eventId = client.attach({ accountURL: "a", resourceURL: "grooveDNS://relay.example.com" });
   pump(client, relay);
@@ -61,7 +61,7 @@ test("AttachResponse that crosses the client's Close is ignored", () => {
   assert.equal(client.state, "established");
 });
 
-test("Register and RegisterResponse", () => {
+test("Register and RegisterResponse are exchanged", () => {
   const { client, relay } = connected();
   const eventId = client.register(bytes("keys"));
   assert.deepEqual(pump(client, relay).b, [{ type: "register", eventId, token: bytes("keys") }]);
@@ -69,7 +69,7 @@ test("Register and RegisterResponse", () => {
   assert.deepEqual(pump(client, relay).a, [{ type: "registered", eventId, responseId: 0, token: bytes("done") }]);
 });
 
-test("[3.3.5.14] Attach with an EventId that exists closes with TooManyUnknownSessionCmds", () => {
+test("[3.3.5.14] Attach with an existing EventId closes with TooManyUnknownSessionCmds", () => {
   for (const first of [attach(1), register(1), { command: "Open", sessionId: 1, ...entry } as Command]) {
     for (const second of [attach(1), register(1)]) {
       const { relay } = connected();
@@ -85,14 +85,14 @@ test("Open with the EventId of an attach session closes with TooManyUnknownSessi
   assertViolation(relay, feed(relay, { command: "Open", sessionId: 1, ...entry }), TooManyUnknownSessionCmds);
 });
 
-test("only a relay takes Attach and Register", () => {
+test("only a relay accepts Attach and Register", () => {
   for (const command of [attach(2), register(2)]) {
     const { client } = connected();
     assertViolation(client, feed(client, command), ProtocolError);
   }
 });
 
-test("AttachAuthenticate for an unknown or another session closes the connection", () => {
+test("AttachAuthenticate for an unknown or other session closes the connection", () => {
   const authenticate: Command = { command: "AttachAuthenticate", eventId: 1, authenticationToken: none };
   const unknown = connected().relay;
   assertViolation(unknown, feed(unknown, authenticate), TooManyUnknownSessionCmds);
@@ -101,7 +101,7 @@ test("AttachAuthenticate for an unknown or another session closes the connection
   assertViolation(other, feed(other, authenticate), ProtocolError);
 });
 
-test("responses for an unknown or another session close the connection", () => {
+test("responses for an unknown or other session close the connection", () => {
   for (const command of ["AttachResponse", "RegisterResponse"] as const) {
     const response: Command = { command, eventId: 1, responseId: 0, authenticationToken: none };
     const unknown = connected().client;
@@ -128,7 +128,7 @@ test("messages on an attach session close with ProtocolError", () => {
   assertViolation(relay, feed(relay, { command: "Data", sessionId: 1, data: none }), ProtocolError);
 });
 
-test("answers are for the other side's sessions only", () => {
+test("only sessions opened by the other side may be answered", () => {
   const { client, relay } = connected();
   const eventId = client.attach({ accountURL: "a" });
   const registerId = client.register(none);

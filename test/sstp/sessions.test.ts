@@ -20,7 +20,7 @@ const { ProtocolError, TooManyUnknownSessionCmds } = ConnectCloseReasonId;
 
 const open = (sessionId: number, changes = {}): Command => ({ command: "Open", sessionId, ...entry, ...changes });
 
-test("[3.1.4.3.1] session ids are odd on the side that made the connection, even on the other, and all differ", () => {
+test("[3.1.4.3.1] session ids are unique, odd on the side that opened the connection and even on the other", () => {
   const { client, relay } = connected();
   assert.deepEqual([client.open(entry), client.open(entry), client.attach({ accountURL: "a" })], [1, 3, 5]);
   assert.deepEqual([relay.open(entry), relay.open(entry)], [2, 4]);
@@ -34,7 +34,7 @@ test("[3.1.4.3.2] Open carries the addressing entry, and the session is opening"
   assert.throws(() => client.beginMessage(sessionId), refusal("not-ready"));
 });
 
-test("[2.2.5.1] IdentityURL MUST NOT be empty but for a WAN DPP session", () => {
+test("[2.2.5.1] IdentityURL MUST NOT be empty except for a WAN DPP session", () => {
   const { client, relay } = connected();
   assert.throws(() => client.open({ ...entry, identityURL: "" }), refusal("invalid-argument"));
   client.open({ resourceURL: "grooveWanDPP", identityURL: "", deviceURL: "" });
@@ -43,21 +43,21 @@ test("[2.2.5.1] IdentityURL MUST NOT be empty but for a WAN DPP session", () => 
   assert.deepEqual(sent(relay), [{ command: "OpenResponse", sessionId: 9, responseId: OpenResponseId.Unknown }]);
 });
 
-test("[3.1.5.5] Open of a session that exists closes the connection", () => {
+test("[3.1.5.5] Open of an existing session closes the connection", () => {
   const { client, relay } = connected();
   client.open(entry);
   pump(client, relay);
   assertViolation(relay, feed(relay, open(1)), TooManyUnknownSessionCmds);
 });
 
-test("[3.1.5.5] Open with the id of a session of ours closes the connection", () => {
+test("[3.1.5.5] Open with the id of a session this side opened closes the connection", () => {
   const { relay } = connected();
   relay.open(entry);
   relay.output();
   assertViolation(relay, feed(relay, open(2)), TooManyUnknownSessionCmds);
 });
 
-test("[3.1.5.5] ready is answered Ok, notReady OkStopSending, fault Unknown", () => {
+test("[3.1.5.5] ready is answered with Ok, notReady with OkStopSending, fault with Unknown", () => {
   for (const [availability, responseId] of [
     ["ready", OpenResponseId.Ok],
     ["notReady", OpenResponseId.OkStopSending],
@@ -71,7 +71,7 @@ test("[3.1.5.5] ready is answered Ok, notReady OkStopSending, fault Unknown", ()
   }
 });
 
-test("[3.1.5.5] the originator learns the state, and later changes of it", () => {
+test("[3.1.5.5] the originator learns the state and its later changes", () => {
   const { client, relay } = connected();
   const sessionId = client.open(entry);
   pump(client, relay);
@@ -92,13 +92,13 @@ test("[3.1.5.5] the originator learns the state, and later changes of it", () =>
   assert.deepEqual([client.sessions(), relay.sessions()], [[], []]);
 });
 
-test("OpenResponse for a session that never was closes the connection", () => {
+test("OpenResponse for a session that never existed closes the connection", () => {
   const { client } = connected();
   const response: Command = { command: "OpenResponse", sessionId: 1, responseId: 0 };
   assertViolation(client, feed(client, response), TooManyUnknownSessionCmds);
 });
 
-test("OpenResponse that crosses our Close is ignored", () => {
+test("OpenResponse that crosses this side's Close is ignored", () => {
   const { client } = connected();
   const sessionId = client.open(entry);
   client.closeSession(sessionId, CloseReasonId.Idle);
@@ -125,7 +125,7 @@ test("[3.1.5.9] Close of an unknown session is ignored", () => {
   }
 });
 
-test("[3.1.5.9] Close drops the state of the session, from either side", () => {
+test("[3.1.5.9] Close from either side drops the session's state", () => {
   for (const closer of ["client", "relay"] as const) {
     const sides = connected();
     const sessionId = ready(sides.client, sides.relay);
@@ -156,7 +156,7 @@ test("closing in the middle of a message tells the receiver to discard it", () =
   assert.deepEqual(client.unacknowledged, []);
 });
 
-test("data under way when the receiver closes the session does not kill the connection", () => {
+test("data in flight when the receiver closes the session does not end the connection", () => {
   const { client, relay } = connected();
   const sessionId = ready(client, relay);
   const other = ready(client, relay);
@@ -181,7 +181,7 @@ test("data under way when the receiver closes the session does not kill the conn
   assert.deepEqual(pump(client, relay).a, [{ type: "acknowledged", messages: [kept] }]);
 });
 
-test("an acknowledgement counts on a session that was closed meanwhile", () => {
+test("an acknowledgement is valid on a session closed meanwhile", () => {
   const { client, relay } = connected();
   const up = ready(client, relay);
   const down = ready(relay, client);
@@ -197,7 +197,7 @@ test("an acknowledgement counts on a session that was closed meanwhile", () => {
   );
 });
 
-test("messages sent before both sides closed their session at once are not mistaken for acknowledged", () => {
+test("messages sent before both sides closed their session at once are not taken for acknowledged", () => {
   const { client, relay } = connected();
   const sessionId = ready(client, relay);
   const other = ready(client, relay);
@@ -214,7 +214,7 @@ test("messages sent before both sides closed their session at once are not mista
   assert.deepEqual(pump(client, relay).a, [{ type: "acknowledged", messages: [kept] }]);
 });
 
-test("only the sessions closed last are remembered", () => {
+test("only the most recently closed sessions are remembered", () => {
   const { client, relay } = connected();
   const first = ready(client, relay);
   relay.closeSession(first, 0);
@@ -228,7 +228,7 @@ test("only the sessions closed last are remembered", () => {
   assertViolation(relay, feed(relay, data(first)), TooManyUnknownSessionCmds);
 });
 
-test("sessions of the peer above the limit are refused alone", () => {
+test("sessions of the peer above the limit are refused individually", () => {
   const { client, relay } = connected({}, { maxSessions: 2 });
   for (let i = 0; i < 3; i++) client.open(entry);
   client.attach({ accountURL: "a" });
@@ -242,14 +242,14 @@ test("sessions of the peer above the limit are refused alone", () => {
   assert.equal(only(pump(client, relay).b, "open").sessionId, 9);
 });
 
-test("URLs kept for sessions of the peer are bounded", () => {
+test("memory for URLs of the peer's sessions is bounded", () => {
   const { client, relay } = connected({}, { maxAddressing: 1000 });
   client.open({ ...entry, deviceURL: "d".repeat(900) });
   client.open({ ...entry, deviceURL: "d".repeat(900) });
   assert.equal(only(pump(client, relay).a, "sessionRefused").sessionId, 3);
 });
 
-test("sessions of ours above the limit are refused by a StateError", () => {
+test("sessions of this side above the limit are rejected with a StateError", () => {
   const { client } = connected({ maxSessions: 1 });
   client.open(entry);
   assert.throws(() => client.open(entry), refusal("too-many-sessions"));
@@ -257,7 +257,7 @@ test("sessions of ours above the limit are refused by a StateError", () => {
   assert.equal(client.open(entry), 3);
 });
 
-test("a session that does not encode takes no id", () => {
+test("a session that cannot be encoded takes no id", () => {
   const { client } = connected();
   assert.throws(() => client.open({ ...entry, deviceURL: "d".repeat(3000) }), { code: "too-long" });
   assert.deepEqual(client.sessions(), []);

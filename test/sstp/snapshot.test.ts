@@ -21,7 +21,7 @@ function revived(connection: Connection, options: ConnectionOptions): Connection
   return Connection.restore(JSON.parse(JSON.stringify(connection.snapshot())) as ConnectionSnapshot, options);
 }
 
-test("a snapshot is refused while output waits", () => {
+test("a snapshot is rejected while output is pending", () => {
   const client = new Connection(clientOptions);
   client.connect(RELAY_URL);
   assert.throws(() => client.snapshot(), refusal("unsent-output"));
@@ -29,12 +29,12 @@ test("a snapshot is refused while output waits", () => {
   client.snapshot();
 });
 
-test("a snapshot of another format is refused", () => {
+test("a snapshot of another format is rejected", () => {
   const snapshot = { ...new Connection(clientOptions).snapshot(), format: 0 };
   assert.throws(() => Connection.restore(snapshot, clientOptions), refusal("snapshot-format"));
 });
 
-test("between Connect and its answer, on both sides, in a version below the highest", () => {
+test("a snapshot between Connect and its answer works on both sides, in a version below the highest", () => {
   const options = { ...clientOptions, version: VERSION_1_5 };
   const client = new Connection(options);
   client.connect(RELAY_URL);
@@ -49,7 +49,7 @@ test("between Connect and its answer, on both sides, in a version below the high
   only(pump(...sides).b, "fanoutOpen");
 });
 
-test("in the middle of a command, at every octet of it", () => {
+test("a snapshot in the middle of a command works at every octet", () => {
   const { client, relay } = connected();
   const sessionId = ready(client, relay);
   sendMessage(client, sessionId, "body", { userRef: "ref", acknowledgeImmediately: true });
@@ -69,7 +69,7 @@ test("in the middle of a command, at every octet of it", () => {
   }
 });
 
-test("timers, outstanding and unprocessed messages, and an urgent acknowledgement survive", () => {
+test("timers, outstanding and unprocessed messages and an urgent acknowledgement survive a snapshot", () => {
   const options = { ...relayOptions, keepAlive: 9000, receiveTimeout: 90_000 };
   const { client, relay } = connected({}, options);
   const sessionId = ready(client, relay);
@@ -88,7 +88,7 @@ test("timers, outstanding and unprocessed messages, and an urgent acknowledgemen
   assert.deepEqual(second.sessions(), relay.sessions());
 });
 
-test("ids, closed sessions and lost fanout entries survive", () => {
+test("ids, closed sessions and lost fanout entries survive a snapshot", () => {
   const { client, relay } = connected();
   const sessionId = ready(client, relay);
   const fanout = client.openFanout({
@@ -109,7 +109,7 @@ test("ids, closed sessions and lost fanout entries survive", () => {
   assert.equal(awake.open({ resourceURL: "r", identityURL: "i", deviceURL: "" }), 5);
 });
 
-test("session ids are used once: when there are no more, a new connection is needed", () => {
+test("session ids are used once; when they run out, a new connection is needed", () => {
   const { client } = connected();
   const snapshot = client.snapshot();
   const late = Connection.restore(

@@ -1,4 +1,4 @@
-/** What the tests of sstp share: two connected engines, arbitrary commands, hexadecimal. */
+/** Shared by the sstp tests: two connected engines, arbitrary commands, hexadecimal. */
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
@@ -32,7 +32,7 @@ export const relayOptions: ConnectionOptions = {
   singleHopSupported: true,
 };
 
-/** Octets from hexadecimal; white space is for the reader. */
+/** Octets from hexadecimal; white space is ignored. */
 export function hex(...parts: string[]): Uint8Array {
   const digits = parts.join("").replace(/\s/g, "");
   return Uint8Array.from(digits.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
@@ -55,12 +55,12 @@ export function joined(blocks: readonly Uint8Array[]): Uint8Array {
   return new Uint8Array(Buffer.concat(blocks));
 }
 
-/** The commands that a connection has to send. */
+/** The pending commands of a connection. */
 export function sent(connection: Connection, version: Version = connection.version): Command[] {
   return decode(joined(connection.output()), version);
 }
 
-/** Gives commands to a connection as a peer would. */
+/** Passes commands to a connection as a peer would. */
 export function feed(connection: Connection, ...commands: Command[]): ConnectionEvent[] {
   return feedAt(0, connection, ...commands);
 }
@@ -69,7 +69,7 @@ export function feedAt(now: number, connection: Connection, ...commands: Command
   return connection.receive(joined(commands.map((command) => encode(command, connection.version))), now);
 }
 
-/** Carries octets both ways until there are none; returns the events of each side. */
+/** Exchanges octets until none are left; returns the events of each side. */
 export function pump(a: Connection, b: Connection, now = 0): { a: ConnectionEvent[]; b: ConnectionEvent[] } {
   const events = { a: [] as ConnectionEvent[], b: [] as ConnectionEvent[] };
   while (a.pendingOctets > 0 || b.pendingOctets > 0) {
@@ -79,7 +79,7 @@ export function pump(a: Connection, b: Connection, now = 0): { a: ConnectionEven
   return events;
 }
 
-/** A client and a relay, connected. */
+/** A connected client and relay. */
 export function connected(
   clientChanges: Partial<ConnectionOptions> = {},
   relayChanges: Partial<ConnectionOptions> = {},
@@ -116,7 +116,7 @@ export function refusal(code: string): (error: unknown) => boolean {
   return (error) => error instanceof StateError && error.code === code;
 }
 
-/** The one event of a type. */
+/** The only event of a type. */
 export function only<T extends ConnectionEvent["type"]>(
   events: readonly ConnectionEvent[],
   type: T,
@@ -126,7 +126,7 @@ export function only<T extends ConnectionEvent["type"]>(
   return found[0] as Extract<ConnectionEvent, { type: T }>;
 }
 
-/** The peer's fault was answered by ConnectClose with that reason, and told to the owner. */
+/** Asserts that the peer's fault led to ConnectClose with this reason, and was reported to the owner. */
 export function assertViolation(connection: Connection, events: readonly ConnectionEvent[], reasonId: number): void {
   const closed = only(events, "closed");
   assert.deepEqual([closed.by, closed.cause, closed.reasonId], ["self", "violation", reasonId]);
@@ -159,7 +159,7 @@ const presence = [
   ["fragmentation", MessageFlag.Fragmentation],
 ] as const;
 
-/** Each command with arbitrary fields, as the decoder would give it. */
+/** Each command with arbitrary fields, as decoded. */
 export function commandsOf(version: Version): { [N in CommandName]: fc.Arbitrary<Command> } {
   const of = (name: CommandName, fields: Record<string, fc.Arbitrary<unknown>>, optional: string[] = []) =>
     fc.record(
@@ -237,7 +237,7 @@ export function anyCommand(version: Version): fc.Arbitrary<Command> {
 
 export const versions = [VERSION_1_5, VERSION_1_6];
 
-/** Cuts octets at arbitrary places; the seeds are places in no particular order. */
+/** Splits octets at arbitrary places; the seeds are positions in any order. */
 export function cut(all: Uint8Array, places: readonly number[]): Uint8Array[] {
   const at = [...new Set([0, ...places.map((place) => place % (all.length + 1)), all.length])].sort((a, b) => a - b);
   return at.slice(1).map((end, i) => all.slice(at[i], end));

@@ -1,17 +1,17 @@
-/** What a relay says of itself in words, and what is made of the words of others. */
+/** Capabilities that a relay announces, and how those of others are read. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { formatCapabilities, parseCapabilities } from "../../src/store-and-forward/capabilities.ts";
 
 describe("capabilities", () => {
-  it("are read as they are written, among words of others", () => {
+  it("are parsed as written, among other words", () => {
     const expected = { vouched: true, longestMessage: 16_777_216 };
     assert.deepEqual(parseCapabilities(formatCapabilities(16_777_216)), expected);
     assert.deepEqual(parseCapabilities(`other=1 ${formatCapabilities(16_777_216)} more`), expected);
   });
 
-  it("that are not well formed mean nothing", () => {
+  it("that are malformed mean nothing", () => {
     for (const text of ["", "vouchedx unvouched", "Vouched", "message=", "message=0", "message=016", "message=1e6"]) {
       assert.deepEqual(parseCapabilities(text), { vouched: false, longestMessage: undefined }, text);
     }
@@ -20,7 +20,7 @@ describe("capabilities", () => {
     }
   });
 
-  it("of which several name a longest message mean the least", () => {
+  it("with several message limits mean the lowest", () => {
     assert.equal(parseCapabilities("message=500 message=300 message=x").longestMessage, 300);
   });
 

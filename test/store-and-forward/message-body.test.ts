@@ -3,15 +3,15 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { ARENA_BLOCK, ARENA_PIECE, Arena, kept, MessageBody } from "../../src/store-and-forward/message-body.ts";
 
-describe("the body of a message", () => {
-  test("come back whole and in order, however they were cut, and once", () => {
+describe("a message body", () => {
+  test("is returned whole, in order and once, however it was split", () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 50 }), (pieces) => {
         const body = new MessageBody(new Arena());
         for (const piece of pieces) {
           const brought = piece.slice();
           body.add(brought);
-          // Whoever brought it uses its memory again.
+          // The caller reuses its memory.
           brought.fill(0xee);
         }
         const whole = Buffer.concat(pieces);
@@ -23,7 +23,7 @@ describe("the body of a message", () => {
     );
   });
 
-  test("small single pieces lie side by side, and longer ones stand alone", () => {
+  test("stores small pieces together, and longer ones separately", () => {
     const arena = new Arena();
     const taken = [100, 200, ARENA_PIECE + 1, 300].map((length, i) => {
       const body = new MessageBody(arena);
@@ -38,7 +38,7 @@ describe("the body of a message", () => {
     assert.ok(taken.every((octets, i) => octets.every((octet) => octet === i)));
   });
 
-  test("messages that share an arena keep apart, in whatever order their pieces come", () => {
+  test("in a shared arena stays separate from others, in whatever order their pieces arrive", () => {
     fc.assert(
       fc.property(
         fc.array(fc.record({ who: fc.nat(5), piece: fc.uint8Array({ maxLength: 2 * ARENA_PIECE }) }), {
@@ -58,19 +58,19 @@ describe("the body of a message", () => {
     );
   });
 
-  test("a million pieces of one octet take little more memory than a million octets", () => {
+  test("in a million pieces of one octet takes little more memory than a million octets", () => {
     const body = new MessageBody(new Arena());
     const before = process.memoryUsage().arrayBuffers;
     for (let i = 0; i < 1_000_000; i += 1) body.add(Uint8Array.of(i));
     const grown = process.memoryUsage().arrayBuffers - before;
-    // The pieces themselves are still there, since nothing has collected them.
+    // The pieces themselves still exist, since nothing has been collected.
     assert.ok(grown < 8_000_000, `${grown} octets`);
     const whole = body.take();
     assert.ok(whole.every((octet, i) => octet === (i & 0xff)));
   });
 });
 
-test("what is kept keeps no memory but its own: not that of the chunk that it came in, nor of a Buffer", () => {
+test("a stored body retains only its own memory, not that of its chunk or a Buffer", () => {
   const chunk = Buffer.from(new ArrayBuffer(64 * 1024));
   for (const length of [0, 1, 10, ARENA_PIECE, ARENA_PIECE + 1, 2048]) {
     const body = new MessageBody(new Arena());

@@ -7,7 +7,7 @@ import { BENCH_TIME, Patience, SIGN_OF_LIFE } from "../../src/store-and-forward/
 const TIME = 120_000;
 
 describe("a consumer", () => {
-  it("that shows no sign of life is waited for 15 s, from when it has messages", () => {
+  it("without a sign of life is waited for 15 s once it has messages", () => {
     const patience = new Patience(TIME, undefined);
     patience.begin(1, 1000);
     assert.equal(patience.impatience(1000 + SIGN_OF_LIFE - 1, 0), undefined);
@@ -16,7 +16,7 @@ describe("a consumer", () => {
     assert.equal(patience.impatience(1001 + SIGN_OF_LIFE, 1001), "NoSignOfLife");
   });
 
-  it("that lives and keeps its messages is waited for as long as it may, begun anew by an acknowledgement", () => {
+  it("that shows signs of life but holds messages has a fixed time, restarted by an acknowledgement", () => {
     const patience = new Patience(TIME, undefined);
     patience.begin(1, 0);
     patience.acknowledged(1, 100_000, true);
@@ -24,38 +24,38 @@ describe("a consumer", () => {
     assert.equal(patience.impatience(100_000 + TIME, 100_000 + TIME), "NotAcknowledged");
   });
 
-  it("whose time is over is looked at again after a while, and not at once, when nobody came instead", () => {
+  it("whose time is over without a replacement is checked again later, not at once", () => {
     const patience = new Patience(TIME, undefined);
     patience.begin(1, 0);
     assert.equal(patience.due(TIME - 1), TIME);
     assert.equal(patience.due(TIME), TIME + SIGN_OF_LIFE);
   });
 
-  it("that has acknowledged all is waited for without end", () => {
+  it("that has acknowledged everything is waited for indefinitely", () => {
     const patience = new Patience(TIME, undefined);
     patience.begin(1, 0);
     patience.acknowledged(1, 1, false);
     assert.equal(patience.impatience(10 * TIME, 0), undefined);
   });
 
-  it("is waited for no longer since memory was lost", () => {
+  it("keeps its deadline after loss of memory", () => {
     const before = new Patience(TIME, undefined);
-    assert.equal(before.begin(1, 0), true, "it is written down");
+    assert.equal(before.begin(1, 0), true, "it is stored");
     const woken = new Patience(TIME, before.held);
     assert.equal(woken.begin(1, 60_000), false);
     assert.equal(woken.impatience(TIME, TIME), "NotAcknowledged");
-    assert.equal(woken.begin(2, TIME), true, "of another consumer it begins anew");
+    assert.equal(woken.begin(2, TIME), true, "it restarts for another consumer");
     assert.equal(woken.impatience(TIME + 1, TIME), undefined);
   });
 
-  it("that acknowledges often is not written down each time", () => {
+  it("that acknowledges often is not stored each time", () => {
     const patience = new Patience(TIME, undefined);
     patience.begin(1, 0);
     const written = Array.from({ length: 60 }, (_, second) => patience.acknowledged(1, second * 1000, true));
     assert.equal(written.filter(Boolean).length, 3);
   });
 
-  it("that others were asked instead of is not asked instead of them for a while", () => {
+  it("that lost its messages to another is benched for a while", () => {
     const patience = new Patience(TIME, undefined);
     patience.bench("a", 0);
     const woken = new Patience(TIME, undefined, patience.benched);
@@ -65,7 +65,7 @@ describe("a consumer", () => {
   });
 });
 
-it("the time is a number of seconds in a range", () => {
+it("the acknowledge time is a number of seconds within a range", () => {
   assert.deepEqual(["", " 30 ", "15", "14", "86401", "-20", "1e3", "2 minutes"].map(parseAcknowledgeTime), [
     120_000,
     30_000,

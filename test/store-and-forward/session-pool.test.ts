@@ -1,10 +1,10 @@
-/** The sessions that are kept open: which slot makes room for another, and that a session is found by its number. */
+/** The sessions kept open: which slot is reused, and lookup by number. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { SessionPool, SessionSlot } from "../../src/store-and-forward/session-pool.ts";
 
-test("the pool agrees with a list of slots in the order of their use", () => {
+test("the pool matches a list of slots in order of use", () => {
   const key = fc.nat(7).map(String);
   const step = fc.oneof(
     fc.record({ add: key }),

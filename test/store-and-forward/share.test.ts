@@ -1,4 +1,4 @@
-/** The shares of senders: who is suspended, who is refused, who may go on, and that there is always room for the next. */
+/** The shares of senders: who is suspended, refused or resumed, and that there is always room for the next. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -28,7 +28,7 @@ function sum(amounts: readonly Amount[]): Amount {
 
 const plus = (one: Amount, octets: number): Amount => ({ octets: one.octets + octets, messages: one.messages + 1 });
 
-/** Lets senders in turn add messages of a size until none may add another. Returns what each has. */
+/** Lets senders add messages of a size in turn until none may add another. Returns the totals per sender. */
 function filled(quota: Quota, senders: number, size: number, reserve: boolean): Amount[] {
   const own = Array.from({ length: senders }, (): Amount => ({ octets: 0, messages: 0 }));
   for (let more = true; more; ) {
@@ -55,7 +55,7 @@ const amounts = (quota: Quota) =>
   });
 
 describe("a share", () => {
-  it("is the part of the whole that one alone may fill, and the same part of the rest for the next", () => {
+  it("is the part of the quota one sender may fill, and the same part of the rest for the next", () => {
     const quota = { octets: 1000 * MIB, messages: 1000, share: 0.5 };
     assert.equal(filled(quota, 1, 1, false)[0]?.messages, 500);
     assert.deepEqual(
@@ -66,7 +66,7 @@ describe("a share", () => {
     assert.ok(three.every(({ messages }) => messages === 250));
   });
 
-  it("leaves room for the next, however many go on regardless", () => {
+  it("leaves room for the next sender, however many ignore suspension", () => {
     for (const quota of [QUOTA, { ...QUOTA, octets: 16 * MIB }, { ...QUOTA, share: 0.1 }]) {
       for (const senders of [1, 3, 12]) {
         const all = sum(filled(quota, senders, 256 * 1024, true));
@@ -77,20 +77,20 @@ describe("a share", () => {
     }
   });
 
-  it("has a reserve that takes what a device of ours has on its way, and the longest message", () => {
+  it("has a reserve for a device's outstanding messages and the longest message", () => {
     const at = { octets: QUOTA.octets * QUOTA.share, messages: 1 };
     assert.ok(isAtMark(at, at, QUOTA));
     const more = { octets: at.octets + 20 * MIB - 1000, messages: 100 };
     assert.ok(hasRoom(more, more, QUOTA, true) && !hasRoom(more, more, QUOTA, false));
     const tooMuch = { octets: at.octets + RESERVE.octets + 1, messages: 100 };
     assert.ok(!hasRoom(tooMuch, tooMuch, QUOTA, true));
-    // In a small queue what is on its way without the longest message.
+    // In a small queue, what is in flight without the longest message.
     const small = { ...QUOTA, octets: 16 * MIB };
     const nearly = { octets: 12.5 * MIB, messages: 13 };
     assert.ok(hasRoom(nearly, nearly, small, true));
   });
 
-  it("agrees with itself: what is refused was at its mark, what may go on is not, and there is never more than the whole", () => {
+  it("is consistent: a refused sender was at its mark, one that may resume is not, and the quota is never exceeded", () => {
     fc.assert(
       fc.property(
         quotas.chain((quota) => fc.tuple(fc.constant(quota), amounts(quota), amounts(quota))),
@@ -99,9 +99,9 @@ describe("a share", () => {
           const room = roomFor(own, all, quota);
           if (hasRoom(own, all, quota, false)) {
             assert.ok(all.octets <= quota.octets && all.messages <= quota.messages);
-            assert.ok(hasRoom(own, all, quota, true), "a reserve takes nothing away");
+            assert.ok(hasRoom(own, all, quota, true), "a reserve never reduces the room");
             const full = { octets: own.octets + room.octets, messages: own.messages + room.messages };
-            assert.ok(hasRoom(full, sum([full, others]), quota, false), "there is as much room as is said");
+            assert.ok(hasRoom(full, sum([full, others]), quota, false), "the reported room is available");
             const over = { octets: full.octets + 2, messages: full.messages };
             assert.ok(!hasRoom(over, sum([over, others]), quota, false), "and no more");
           } else assert.ok(own.messages === 0 || isAtMark(own, all, quota) || all.octets > quota.octets);
@@ -109,14 +109,14 @@ describe("a share", () => {
           if (isPlenty(all, quota)) assert.ok(!isAtMark(own, all, quota));
           if (isEasy(all, quota)) assert.ok(mayGoOn(own, all, quota));
           if (own.messages === 0 && own.octets === 0 && all.octets <= quota.octets && all.messages <= quota.messages)
-            assert.ok(mayGoOn(own, all, quota), "who has nothing waiting is suspended by nothing");
+            assert.ok(mayGoOn(own, all, quota), "a sender with nothing waiting is not suspended");
         },
       ),
       { numRuns: 2000 },
     );
   });
 
-  it("belongs to an identity with all its devices, and to a relay with all that it speaks for", () => {
+  it("is counted per identity with all its devices, and per relay with all its peers", () => {
     assert.equal(senderOf("grooveDevice://alice/pc"), "grooveDevice://alice");
     assert.equal(senderOf("grooveDevice://alice/phone"), "grooveDevice://alice");
     assert.equal(senderOf("grooveDNS://relay.example.com"), "grooveDNS://relay.example.com");

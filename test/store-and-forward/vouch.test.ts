@@ -1,4 +1,4 @@
-/** Ids as the relay role writes them: nobody says that he is somebody else, and what is sent again is known. */
+/** Ids written by the relay role: no sender can impersonate another, and resent messages are recognized. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -11,7 +11,7 @@ const RELAY = "grooveDNS://relay.example.com";
 
 const ascii = (maxLength: number) =>
   fc.string({ unit: fc.integer({ min: 1, max: 0x7f }).map((c) => String.fromCharCode(c)), maxLength });
-/** Ids that look like what relays write, and ids that do not. */
+/** Ids that look like those written by relays, and others. */
 const userRef = fc.oneof(
   ascii(400),
   fc
@@ -50,14 +50,14 @@ const source = fc.oneof(
   ascii(700).filter((text) => text !== ""),
 );
 
-/** What an id says of its source: the address, and the relay behind it. */
+/** The source stated by an id: the address, and the relay behind it. */
 function sourceIn(id: string): string {
   const at = id.indexOf("@");
-  assert.ok(at > 0, `${id} names nobody`);
+  assert.ok(at > 0, `${id} states no source`);
   return id.slice(at + 1);
 }
 
-describe("an id that a relay has written", () => {
+describe("an id written by a relay", () => {
   const cases: [what: string, from: string, relay: boolean, userRef: string, id: string][] = [
     ["of a device of ours stays as it is", ALICE, false, "first-12@alice/pc", "first-12@alice/pc"],
     ["gets the address of its source", ALICE, false, "first-12", "first-12@alice/pc"],
@@ -95,7 +95,7 @@ describe("an id that a relay has written", () => {
     it(what, () => assert.equal(new Voucher(from, relay).id(given), expected));
   }
 
-  it("always says its source, whatever its sender wrote", () => {
+  it("always states its source, whatever its sender wrote", () => {
     fc.assert(
       fc.property(source, userRef, (from, text) => {
         const said = sourceIn(new Voucher(from, false).id(text));
@@ -105,7 +105,7 @@ describe("an id that a relay has written", () => {
     );
   });
 
-  it("says the relay whatever a relay says of its devices", () => {
+  it("states the relay whatever the relay claims about its devices", () => {
     fc.assert(
       fc.property(userRef, (text) => {
         const said = sourceIn(new Voucher(RELAY, true).id(text));
@@ -114,7 +114,7 @@ describe("an id that a relay has written", () => {
     );
   });
 
-  it("is the same for the same, and different for what differs by more than an own address", () => {
+  it("is equal for equal input, and differs for input that differs in more than its own address", () => {
     const bare = (text: string, own: string) =>
       text.length > own.length && text.endsWith(own) ? text.slice(0, -own.length) : text;
     fc.assert(
@@ -129,7 +129,7 @@ describe("an id that a relay has written", () => {
     );
   });
 
-  it("is never that of another source", () => {
+  it("never equals that of another source", () => {
     fc.assert(
       fc.property(source, source, userRef, userRef, (one, other, text, more) => {
         fc.pre(one !== other);
@@ -138,7 +138,7 @@ describe("an id that a relay has written", () => {
     );
   });
 
-  it("is another one for each message without an id, and none that a sender can write", () => {
+  it("is unique for each message without an id, and cannot be forged by a sender", () => {
     fc.assert(
       fc.property(source, userRef, (from, text) => {
         const voucher = new Voucher(from, false);
@@ -150,7 +150,7 @@ describe("an id that a relay has written", () => {
     );
   });
 
-  it("has a hash for its unique part when it is too long, and always fits a Message", () => {
+  it("replaces a unique part that is too long by a hash, and always fits a Message", () => {
     const long = "x".repeat(LONGEST_ID);
     const id = new Voucher(ALICE, false).id(long);
     assert.match(id, /^%h[\w-]{43}@alice\/pc$/);
@@ -176,7 +176,7 @@ describe("an id that a relay has written", () => {
 });
 
 describe("the sender", () => {
-  it("is read out of an id as it was written into it", () => {
+  it("is parsed from an id exactly as it was written", () => {
     fc.assert(
       fc.property(source, userRef, (from, text) => {
         fc.pre(from !== RELAY && from.length <= 512 && !from.startsWith("grooveDNS"));
@@ -188,7 +188,7 @@ describe("the sender", () => {
     );
   });
 
-  it("at a relay that does not vouch for its devices is what the device claims, at that relay", () => {
+  it("at a relay that does not vouch for its devices is the claimed device at that relay", () => {
     const sender = (text: string) => senderIn(new Voucher(RELAY, false).id(text));
     assert.deepEqual(sender("1@alice/pc"), { address: "alice/pc@relay.example.com", vouched: false });
     assert.deepEqual(sender("1@alice/pc@other"), { address: "other@relay.example.com", vouched: false });
@@ -198,8 +198,8 @@ describe("the sender", () => {
   });
 });
 
-describe("who counts as the sender", () => {
-  it("is the identity, whichever of its devices sends, at its relay", () => {
+describe("the identity charged as the sender", () => {
+  it("is that of the sending device, at its relay", () => {
     assert.equal(identityIn("1@alice/pc"), "alice");
     assert.equal(identityIn("2@alice/phone"), "alice");
     assert.equal(identityIn("1@alice"), "alice");
@@ -208,14 +208,14 @@ describe("who counts as the sender", () => {
     assert.notEqual(identityIn("1@alice/pc@other.example.com"), "alice@relay.example.com");
   });
 
-  it("is a relay that does not vouch for its devices, whatever they write", () => {
+  it("is the relay itself when it does not vouch for its devices", () => {
     const first = identityIn(new Voucher(RELAY, false).id("1@alice/pc"));
     fc.assert(fc.property(userRef, (text) => assert.equal(identityIn(new Voucher(RELAY, false).id(text)), first)));
   });
 });
 
-describe("ids that are stored", () => {
-  it("stay as they were written", () => {
+describe("stored ids", () => {
+  it("stay as written", () => {
     fc.assert(
       fc.property(source, fc.boolean(), userRef, (from, vouched, text) => {
         const id = new Voucher(from, vouched).id(text);
@@ -224,7 +224,7 @@ describe("ids that are stored", () => {
     );
   });
 
-  it("are written anew when nobody has vouched for them, each time the same", () => {
+  it("are rewritten consistently when nobody vouched for them", () => {
     const ids = new StoredIds();
     assert.equal(ids.id("invoice-17@alice/pc", MALLORY, 3), "invoice-17%40alice/pc@mallory/x");
     assert.equal(ids.id("1@alice/pc", RELAY, 3), "1%40alice/pc@grooveDNS%3A%2F%2Frelay.example.com");
@@ -239,8 +239,8 @@ describe("ids that are stored", () => {
   });
 });
 
-describe("an answer", () => {
-  it("goes to the device that the address was made of", () => {
+describe("a reply", () => {
+  it("goes to the device from which the address was made", () => {
     fc.assert(
       fc.property(
         fc.constantFrom(

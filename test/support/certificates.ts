@@ -1,17 +1,17 @@
-/** Certificates for tests, made by openssl, which every machine that runs the tests has. */
+/** Certificates for tests, made with openssl, which every machine that runs the tests has. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export interface Certificates {
-  /** PEM of the authority to be trusted. */
+  /** PEM of the authority to trust. */
   readonly ca: string;
   readonly key: string;
   readonly cert: string;
 }
 
-/** An authority and a certificate by it for 127.0.0.1: a certificate that is its own authority is refused by the edge's runtime. */
+/** An authority and its certificate for 127.0.0.1: the edge's runtime rejects self-signed certificates. */
 export function authority(): Certificates {
   const folder = mkdtempSync(join(tmpdir(), "grooveway-tls-"));
   const openssl = (...args: string[]) => execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
@@ -56,7 +56,7 @@ export function authority(): Certificates {
   }
 }
 
-/** A certificate for 127.0.0.1 that is its own authority, and has expired with -1 days. */
+/** A self-signed certificate for 127.0.0.1, expired with -1 days. */
 export function selfSigned(name: string, days: number): { readonly key: string; readonly cert: string } {
   const folder = mkdtempSync(join(tmpdir(), "grooveway-tls-"));
   const openssl = (...args: string[]) => execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });

@@ -1,4 +1,4 @@
-/** Programs in processes of their own, which a test may kill. */
+/** Programs in separate processes, which a test may kill. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
@@ -10,7 +10,7 @@ export interface Child {
   readonly process: ChildProcess;
   /** Its first line. */
   readonly line: string;
-  /** Ends it as the machine's end would: without a word. Resolves when it is gone. */
+  /** Kills it without warning, as a machine failure would. Resolves when it is gone. */
   kill(): Promise<void>;
 }
 

@@ -1,9 +1,9 @@
 /**
- * The edge's worker as tests drive it: time passes and objects fail when they are told to, and show what they have stored.
- * What nobody drives is the edge's own.
+ * The edge's worker as driven by tests: time advances and objects fail on command, and their storage can be inspected.
+ * Everything else is the edge's own code.
  *
- *   GET  /clock/{milliseconds}   sets the clock of all objects so far ahead
- *   POST /plan/{name}            what the object of that name finds the next time that it wakes: JSON of a Plan
+ *   GET  /clock/{milliseconds}   sets the clock of all objects this far ahead
+ *   POST /plan/{name}            what the object of that name finds when it next wakes: JSON of a Plan
  *
  * @module
  */
@@ -16,10 +16,10 @@ import worker, {
   Tunnel as RealTunnel,
 } from "../../src/edge/worker.ts";
 
-/** What is left of an object in its storage. */
+/** What an object has left in its storage. */
 export interface Left {
   readonly keys: string[];
-  /** Tables, but for those of the platform. */
+  /** Tables, except those of the platform. */
   readonly tables: number;
   readonly alarm: boolean;
 }
@@ -28,7 +28,7 @@ const real = Date.now.bind(Date);
 let ahead = 0;
 Date.now = () => real() + ahead;
 
-/** The attachment of a Tunnel's socket, and what is stored: the rest of a Tunnel, or values of a Meter by their keys. */
+/** The attachment of a Tunnel's socket, and stored values: the rest of a Tunnel, or values of a Meter by key. */
 export type Plan = readonly [attachment: unknown, stored: unknown];
 
 const planned = new Map<string, Plan>();
@@ -57,7 +57,7 @@ async function leftOf(storage: DurableObjectStorage): Promise<Left> {
   return { keys, tables, alarm: (await storage.getAlarm()) !== null };
 }
 
-/** Whether an alarm is due, which is the caller's to do then. */
+/** Whether an alarm is due, which the caller then runs. */
 async function takeAlarm(storage: DurableObjectStorage, now: number): Promise<boolean> {
   const due = await storage.getAlarm();
   if (due === null || due > now) return false;
@@ -78,12 +78,12 @@ export class Tunnel extends RealTunnel {
     waking = undefined;
   }
 
-  /** Loses its memory. Rejects. */
+  /** Drops its memory. Rejects. */
   async crash(): Promise<void> {
     this.ctx.abort("told to crash");
   }
 
-  /** From now on whatever looks at octets in here throws. */
+  /** From now on every read of octets in here throws. */
   async fail(): Promise<void> {
     this.#failing = true;
   }
@@ -118,7 +118,7 @@ export class Directory extends RealDirectory {
   #hanging: Promise<void> | undefined;
   #goOn: (() => void) | undefined;
 
-  /** From now on mailboxes are not answered, until this is called with false. */
+  /** From now on mailboxes do not answer, until this is called with false. */
   async hang(hangs = true): Promise<void> {
     this.#goOn?.();
     this.#hanging = hangs ? new Promise((resolve) => (this.#goOn = resolve)) : undefined;
@@ -141,13 +141,13 @@ export class Directory extends RealDirectory {
 }
 
 export class Mailbox extends RealMailbox {
-  /** Lets time pass for all objects, and does what the alarm of this one would do then. */
+  /** Advances time for all objects, and runs this object's alarm. */
   async elapse(milliseconds: number): Promise<void> {
     ahead += milliseconds;
     await this.alarm();
   }
 
-  /** Lets time pass for all objects; what the alarm of this one does is done if it is due. */
+  /** Advances time for all objects; this object's alarm runs if it is due. */
   async letPass(milliseconds: number): Promise<void> {
     ahead += milliseconds;
     if (await takeAlarm(this.ctx.storage, Date.now())) await this.alarm();
@@ -157,7 +157,7 @@ export class Mailbox extends RealMailbox {
     return leftOf(this.ctx.storage);
   }
 
-  /** Milliseconds until the alarm; infinite when there is none. */
+  /** Milliseconds until the alarm; infinite if there is none. */
   async alarmIn(): Promise<number> {
     return ((await this.ctx.storage.getAlarm()) ?? Number.POSITIVE_INFINITY) - Date.now();
   }
@@ -170,14 +170,14 @@ export class Mailbox extends RealMailbox {
 }
 
 export class Link extends RealLink {
-  /** Of this link alone: to its connection no time passes, or the relay would have been silent for so long. */
+  /** For this link only: no time passes for its connection, or the relay would appear silent. */
   #ahead = 0;
 
   protected override now(): number {
     return Date.now() + this.#ahead;
   }
 
-  /** Lets time pass; what the alarm does is done if it is due. */
+  /** Advances time; the alarm runs if it is due. */
   async letPass(milliseconds: number): Promise<void> {
     this.#ahead += milliseconds;
     if (await takeAlarm(this.ctx.storage, this.now())) await this.alarm();
@@ -194,7 +194,7 @@ export class Link extends RealLink {
 }
 
 export class Meter extends RealMeter {
-  /** How many values it has found when it woke. */
+  /** The number of values it found when it woke. */
   readonly #found = [...this.ctx.storage.kv.list()].length;
 
   constructor(ctx: DurableObjectState, env: Env) {

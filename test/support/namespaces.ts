@@ -1,6 +1,6 @@
 /**
- * A network of three machines in namespaces of Linux: a client, a router and a server. What the router does to packets is
- * what a test wants to see.
+ * A network of three machines in Linux namespaces: a client, a router and a server. A test sets what the router does to
+ * packets.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
 import { Watch } from "./watch.ts";
 
-/** Why there can be no such network here; undefined when there can be one. */
+/** Why such a network is not possible here; undefined if it is. */
 export function whyNoNamespaces(): string | undefined {
   if (platform() !== "linux") return "only Linux has network namespaces";
   if (process.getuid?.() !== 0) return "making a network namespace takes root";
@@ -27,7 +27,7 @@ function ip(...args: string[]): void {
   execFileSync("ip", args, { stdio: "pipe" });
 }
 
-/** A program in a namespace, and the lines that it prints. */
+/** A program in a namespace, and its output lines. */
 export interface Program {
   readonly process: ChildProcess;
   readonly lines: readonly string[];
@@ -35,7 +35,7 @@ export interface Program {
   line(pattern: RegExp): Promise<string>;
 }
 
-/** Addresses of the server: two of IPv4 and one of IPv6. */
+/** Addresses of the server: two IPv4 and one IPv6. */
 export const SERVER = { first: "10.202.2.2", second: "10.202.2.3", ipv6: "fd00:202:2::2" } as const;
 
 export class RoutedNetwork {
@@ -84,7 +84,7 @@ export class RoutedNetwork {
     }
   }
 
-  /** What goes to an address of the server is lost without a word, until it is `found` again. */
+  /** Packets to an address of the server are silently dropped until it is `found` again. */
   lose(address: string): void {
     ip("-n", this.#router, ...familyOf(address), "route", "add", "blackhole", address);
   }
@@ -93,7 +93,7 @@ export class RoutedNetwork {
     ip("-n", this.#router, ...familyOf(address), "route", "delete", "blackhole", address);
   }
 
-  /** The links of the router take no larger packets, and it says so to nobody. */
+  /** The router's links drop larger packets without an ICMP message. */
   narrow(mtu: number): void {
     for (const device of ["left", "right"]) ip("-n", this.#router, "link", "set", device, "mtu", String(mtu));
     ip("-n", this.#router, "rule", "add", "ipproto", "icmp", "priority", "1", "blackhole");

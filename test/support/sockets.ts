@@ -1,10 +1,10 @@
-/** Raw sockets for tests: a client that says exactly what it is told, and a server that can be looked into. */
+/** Raw sockets for tests: a scripted client, and a server that can be inspected. */
 import { connect, createServer, type Server, type Socket } from "node:net";
 
-/** How long a test waits, in milliseconds, before it says what it has waited for: far above what a busy machine needs. */
+/** How long a test waits, in milliseconds, before it fails and names what it waited for: far above what is needed. */
 export const PATIENCE = 60_000;
 
-/** A raw connection whose received octets can be waited for. */
+/** A raw connection whose received octets can be awaited. */
 export class RawSocket {
   readonly socket: Socket;
   received = Buffer.alloc(0);
@@ -56,7 +56,7 @@ export class RawSocket {
     }
   }
 
-  /** Takes `count` octets off what was received. */
+  /** Removes and returns `count` received octets. */
   async take(count: number): Promise<Buffer> {
     await this.until((received) => received.length >= count);
     const taken = this.received.subarray(0, count);
@@ -64,7 +64,7 @@ export class RawSocket {
     return taken;
   }
 
-  /** Takes the head of one HTTP response; its body stays in what is received. */
+  /** Removes and returns the head of one HTTP response; its body stays. */
   async head(patience = PATIENCE): Promise<{ status: string; headers: string }> {
     await this.until((received) => received.includes("\r\n\r\n"), patience);
     const end = this.received.indexOf("\r\n\r\n");
@@ -74,7 +74,7 @@ export class RawSocket {
     return { status, headers: headers.join("\r\n") };
   }
 
-  /** Takes one HTTP response with a Content-Length. */
+  /** Removes and returns one HTTP response with a Content-Length. */
   async response(patience = PATIENCE): Promise<{ status: string; headers: string; body: Buffer }> {
     const { status, headers } = await this.head(patience);
     const length = Number(/^content-length: *([0-9]+)/im.exec(headers)?.[1] ?? 0);
@@ -95,7 +95,7 @@ export class RawSocket {
   }
 }
 
-/** The beginning of some octets, for a message. */
+/** The beginning of some octets, for an error message. */
 export function excerpt(octets: Uint8Array): string {
   return JSON.stringify(Buffer.from(octets.subarray(0, 300)).toString("latin1"));
 }
@@ -106,7 +106,7 @@ export interface TestServer {
   close(): Promise<void>;
 }
 
-/** A TCP server on any free port of 127.0.0.1. */
+/** A TCP server on a free port of 127.0.0.1. */
 export async function listen(serve: (socket: Socket) => void): Promise<TestServer> {
   const connections = new Set<Socket>();
   const server: Server = createServer({ allowHalfOpen: true }, (socket) => {

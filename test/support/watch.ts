@@ -1,18 +1,18 @@
-/** Waiting for what a test has reason to expect, without guessing how long it takes. */
+/** Waits for expected events, without guessing how long they take. */
 import { PATIENCE } from "./sockets.ts";
 
-/** Lets tests wait for a condition that is looked at whenever something has changed. */
+/** Lets tests wait for a condition that is checked after every change. */
 export class Watch {
   #wake: (() => void)[] = [];
 
-  /** Something has changed. */
+  /** Called after a change. */
   changed(): void {
     const wake = this.#wake;
     this.#wake = [];
     for (const resolve of wake) resolve();
   }
 
-  /** Resolves with what `look` finds, once that is neither undefined nor false; fails after `patience` ms. */
+  /** Resolves with what `look` returns, once that is neither undefined nor false; fails after `patience` ms. */
   async until<T>(look: () => T | undefined | false, what: string, patience = PATIENCE): Promise<T> {
     const limit = performance.now() + patience;
     for (;;) {
@@ -30,7 +30,7 @@ export class Watch {
   }
 }
 
-/** What a promise gives, or an error that says what was waited for. */
+/** The result of a promise, or an error that names what was awaited. */
 export async function soon<T>(promise: Promise<T>, what: string, patience = PATIENCE): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -43,7 +43,7 @@ export async function soon<T>(promise: Promise<T>, what: string, patience = PATI
   }
 }
 
-/** Looks at something that tells nobody when it changes. */
+/** Polls a condition that reports no changes. */
 export async function eventually<T>(look: () => T | undefined | false, what: string, patience = PATIENCE): Promise<T> {
   const watch = new Watch();
   const ticking = setInterval(() => watch.changed(), 5);
@@ -54,7 +54,7 @@ export async function eventually<T>(look: () => T | undefined | false, what: str
   }
 }
 
-/** Random numbers that a seed gives again: a failure that depends on them can be repeated. */
+/** Seeded random numbers: a failure that depends on them can be reproduced. */
 export function random(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -65,7 +65,7 @@ export function random(seed: number): () => number {
   };
 }
 
-/** Octets that tell where they belong: no two places of a body look alike for long. */
+/** Octets that reveal their position: no two places of a body look alike for long. */
 export function pattern(length: number, seed: number): Uint8Array {
   const words = new Uint32Array(Math.ceil(length / 4));
   let state = (seed * 2654435761 + 1) >>> 0;

@@ -1,4 +1,4 @@
-/** The edge's worker as tests drive it: see driven-worker.ts. */
+/** The edge's worker as driven by tests: see driven-worker.ts. */
 import { fileURLToPath } from "node:url";
 import { Miniflare, NoOpLog } from "miniflare";
 import { bundleWorker } from "../../src/cli/local-edge/bundle-worker.ts";
@@ -13,7 +13,7 @@ export function drivenWorker(): Promise<string> {
 }
 
 /**
- * Starts the driven worker with all objects of the edge, and nothing stored.
+ * Starts the driven worker with all objects of the edge, and empty storage.
  *
  * @param variables its settings, by the names of wrangler.toml
  */

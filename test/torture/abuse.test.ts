@@ -1,6 +1,6 @@
 /**
- * Strangers at work: heads and bodies that never end, virtual connections that are begun and left, guessed GUIDs, floods.
- * Meanwhile two devices exchange messages as if nothing was, and every refusal has its name.
+ * Abuse by strangers: heads and bodies that never end, abandoned virtual connections, guessed GUIDs, floods.
+ * Meanwhile two devices exchange messages undisturbed, and every refusal has its reason.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
@@ -17,27 +17,27 @@ import { edgeMemory } from "../edge/support.ts";
 import type { Attack, Outcome } from "./attacker.ts";
 import { FULL, insist, KEYS } from "./support.ts";
 
-/** How long each flood lasts, and how long it is quiet before. */
+/** The length of each flood, and of the quiet period before. */
 const LASTS = FULL ? 20_000 : 3000;
 const HALF_OPENED = FULL ? 10_000 : 800;
-/** How long those last that are ended by the edge: in full all are. */
+/** The length of those that the edge ends: in the long form all are waited for. */
 const ENDED_BY = FULL ? 120_000 : 40_000;
 const SLOW = FULL ? 2000 : 200;
-/** A round trip each way of the two devices begins so often. */
+/** The interval between round trips of the two devices. */
 const EVERY = 10;
 /**
- * How much slower delivery may become, and the least that counts, in milliseconds. In the long form that is what the runtime
- * needs to collect its garbage, whoever made it; in the short one other tests share two cores with a runtime of one thread.
- * Without the edge's limits it is ten seconds.
+ * How much slower delivery may become, and the smallest difference that counts, in milliseconds. In the long form that
+ * is the runtime's garbage collection; in the short form other tests share two cores with a single-threaded
+ * runtime. Without the edge's limits it is ten seconds.
  */
 const TIMES = 3;
 const FLOOR = FULL ? { p50: 10, p99: 20 } : { p50: 2000, p99: 8000 };
-/** What starting a process takes. */
+/** The time to start a process. */
 const STARTING = 1200;
-/** What a process with its caches, and the requests that are parked, may take on. */
+/** The growth allowed for a process with its caches and parked requests. */
 const MEMORY = (FULL ? 1536 : 768) * 1024 * 1024;
 
-/** Mailboxes and Tunnels stand in memory, if there is such a place: it is not the disk of this machine that is tested. */
+/** Mailboxes and Tunnels are stored in memory if possible: this does not test the machine's disk. */
 const MEMORY_FOLDER = "/dev/shm";
 if (existsSync(MEMORY_FOLDER)) process.env.TMPDIR = MEMORY_FOLDER;
 
@@ -47,7 +47,7 @@ let edge: LocalEdge;
 let pair: Pair;
 let quiet: Figures;
 let memory: number;
-/** Those that take as long as the edge lets them begin first, and are looked at last. */
+/** Attacks that last as long as the edge allows start first and are checked last. */
 let halfOpen: Promise<Outcome>;
 let slowHeads: Promise<Outcome>;
 let silentSockets: Promise<Outcome>;
@@ -59,7 +59,7 @@ interface Figures {
   readonly count: number;
 }
 
-/** Two devices that send to each other all the time, and how long each message took. */
+/** Two devices that send to each other all the time, and the latency of each message. */
 class Pair {
   readonly #devices: readonly Device[];
   #delays: number[] = [];
@@ -91,7 +91,7 @@ class Pair {
     this.#sending = Promise.all([this.#send(0, "bob/pc"), this.#send(1, "alice/pc")]);
   }
 
-  /** What was measured since the last time. */
+  /** The measurements since the last call. */
   figures(): Figures {
     const sorted = this.#delays.sort((a, b) => a - b);
     this.#delays = [];
@@ -131,8 +131,8 @@ function attack(kind: Attack["kind"], source: string, count: number, lasts = LAS
       stdio: ["ignore", "pipe", "inherit"],
     },
   );
-  // Attackers have machines of their own: what theirs costs must not be taken for what the edge costs others. In the short
-  // form other tests would leave them nothing.
+  // Attackers have machines of their own: their cost here must not be counted as the edge's cost to others. In the
+  // short form other tests would leave them no CPU time.
   if (FULL && child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_LOW);
   attackers.add(child);
   return new Promise((resolve, reject) => {
@@ -152,20 +152,20 @@ function attack(kind: Attack["kind"], source: string, count: number, lasts = LAS
   });
 }
 
-/** Resolves when the attack begins: what was measured before does not count. */
+/** Resolves when the attack starts: earlier measurements do not count. */
 async function underWay(): Promise<void> {
   await sleep(STARTING);
   pair.figures();
 }
 
-/** Holds what two devices noticed against how it was before. */
+/** Compares the two devices' latency with that before the attack. */
 function assertServed(what: string, report: (line: string) => void): void {
   const { p50, p99, count } = pair.figures();
   const grown = edgeMemory() - memory;
   report(
     `${what}: ${count} messages, p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms (quiet ${quiet.p50.toFixed(1)} and ${quiet.p99.toFixed(1)}); ${Math.round(grown / 1048576)} MiB more`,
   );
-  assert.ok(count > (FULL ? LASTS / EVERY / 4 : 0), `${count} messages came`);
+  assert.ok(count > (FULL ? LASTS / EVERY / 4 : 0), `${count} messages arrived`);
   assert.ok(p50 <= Math.max(TIMES * quiet.p50, FLOOR.p50), `p50 ${p50} ms, quiet ${quiet.p50} ms`);
   assert.ok(p99 <= Math.max(TIMES * quiet.p99, FLOOR.p99), `p99 ${p99} ms, quiet ${quiet.p99} ms`);
   assert.ok(grown < MEMORY, `${grown} octets more in memory`);
@@ -176,7 +176,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
   before(async () => {
     edge = await startEdge({ after: (close) => closing.push(close) }, { keys: KEYS });
     pair = await Pair.start(edge.url);
-    // What is compiled and cached is so before anything is measured.
+    // Compilation and caches are warm before anything is measured.
     await sleep(1000);
     pair.figures();
     await sleep(LASTS);
@@ -189,7 +189,7 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     for (const close of closing) await close();
   });
 
-  it(`${HALF_OPENED} virtual connections of which only the GET comes, ${SLOW} heads and ${SLOW} bodies an octet a second`, async (t) => {
+  it(`${HALF_OPENED} virtual connections with only a GET, ${SLOW} slow heads and ${SLOW} slow bodies do not delay others`, async (t) => {
     halfOpen = attack("halfOpen", "192.0.2.1", HALF_OPENED, ENDED_BY);
     slowHeads = attack("slowHeads", "192.0.2.2", SLOW, ENDED_BY);
     silentSockets = attack("silentSockets", "192.0.2.3", 20, ENDED_BY);
@@ -199,12 +199,12 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     assertServed("half open and slow", (line) => t.diagnostic(line));
     await sleep(LASTS);
     assertServed("half open and slow, later", (line) => t.diagnostic(line));
-    // From elsewhere one may connect meanwhile, and from this process as well.
+    // Other sources can connect meanwhile, including this process.
     const other = await insist({ edge: edge.url, address: "carol/pc", transport: "keepalive" });
     await other.close();
   });
 
-  it("guessed GUIDs hit nothing, and may be tried so often and no more", async (t) => {
+  it("guessed GUIDs find nothing, and guessing is rate-limited", async (t) => {
     const guessing = attack("guesses", "192.0.2.5", 16);
     await underWay();
     const { answers } = await guessing;
@@ -213,11 +213,11 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     assert.deepEqual(others, {});
     const most = MISSES + (MISSES_RATE * LASTS) / 1000;
     assert.ok(missed <= 1.5 * most, `${missed} were tried`);
-    // On a machine that is busy with other tests there may be no more than are let through.
-    assert.ok(missed <= most || refused > 0, `${missed} were tried, and none was refused`);
+    // On a machine busy with other tests there may be no more than are admitted.
+    assert.ok(missed <= most || refused > 0, `${missed} were tried, none was refused`);
   });
 
-  it("a flood of polls begins as many virtual connections as may be half open", async (t) => {
+  it("a flood of polls opens only as many virtual connections as may be half open", async (t) => {
     const polling = attack("polls", "192.0.2.6", 16);
     await underWay();
     const { answers } = await polling;
@@ -228,18 +228,18 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
     assert.ok(begun === HALF_OPEN ? refused > 0 : refused === 0);
   });
 
-  it("request lines and headers of 100 MB are not read to their end", async (t) => {
+  it("request lines and headers of 100 MB are not read to the end", async (t) => {
     const writing = attack("longLines", "192.0.2.7", FULL ? 20 : 6, 10_000);
     await underWay();
     await sleep(LASTS);
     const { answers, taken } = await writing;
     assertServed(`long lines ${JSON.stringify(answers)}, ${taken} octets taken`, (line) => t.diagnostic(line));
     assert.equal(answers.held, undefined, "each was ended");
-    // What two kernels hold comes on top of what the edge reads.
+    // The buffers of two kernels come on top of what the edge reads.
     assert.ok(taken < 16 * 1024 * 1024, `${taken} octets were taken`);
   });
 
-  it("what was begun is ended in time, by name", async (t) => {
+  it("half-open connections are ended in time, with a reason", async (t) => {
     const [half, heads, bodies, silent] = await Promise.all([halfOpen, slowHeads, slowBodies, silentSockets]);
     t.diagnostic(JSON.stringify({ half, heads, bodies, silent }));
     const {
@@ -249,13 +249,13 @@ describe("abuse", { timeout: FULL ? 600_000 : 480_000 }, () => {
       ...others
     } = half.answers;
     assert.deepEqual(others, {});
-    // Those that are refused have left; those that are let in come at their pace and are ended by the edge.
+    // Refused ones have left; admitted ones arrive at their pace and are ended by the edge.
     assert.equal(late + held, HALF_OPEN);
     assert.equal(refused, HALF_OPENED - HALF_OPEN);
-    assert.ok(FULL ? held === 0 : late > 0, `${held} are left`);
+    assert.ok(FULL ? held === 0 : late > 0, `${held} are still open`);
     assert.deepEqual(silent.answers, { TokenNeeded: 20 });
     assert.deepEqual(Object.keys(bodies.answers), ["408 ReceiveTimeout"]);
-    // The runtime itself ends heads, and says nothing.
+    // The runtime itself ends heads, without an answer.
     const { closed = 0, reset = 0 } = heads.answers;
     assert.equal(closed + reset, SLOW, JSON.stringify(heads.answers));
     pair.figures();

@@ -1,6 +1,6 @@
 /**
- * Abuse, in a process of its own so that whoever is measured does not wait for it: one kind of attack, told by the first
- * argument as JSON. It prints what became of it as JSON: how often each answer came, by its status and reason.
+ * Abuse in a separate process, so that the measured devices are not delayed by it: one kind of attack, described by the
+ * first argument as JSON. It prints the result as JSON: how often each answer came, by status and reason.
  */
 import { randomBytes } from "node:crypto";
 import { Agent, request } from "node:http";
@@ -8,31 +8,31 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatPoll, formatTarget, guidFrom } from "../../src/encapsulation/index.ts";
 
-/** What an attack is told. `source` is where it says that it comes from. */
+/** The description of an attack. `source` is the address it claims to come from. */
 export interface Attack {
   readonly kind: "slowHeads" | "slowBodies" | "halfOpen" | "silentSockets" | "guesses" | "polls" | "longLines";
   readonly port: number;
   readonly source: string;
-  /** Connections, or for a flood how many requests are on their way at a time. */
+  /** Connections, or for a flood the number of concurrent requests. */
   readonly count: number;
-  /** When it begins, milliseconds since 1970: to start a process is not part of it. */
+  /** Its start, in milliseconds since 1970: starting a process is not part of it. */
   readonly begins: number;
-  /** For how long it lasts, in milliseconds. */
+  /** Its duration, in milliseconds. */
   readonly lasts: number;
 }
 
 export interface Outcome {
-  /** By `status reason`, or how the connection ended when there was no answer. */
+  /** By `status reason`, or how the connection ended without an answer. */
   readonly answers: Record<string, number>;
-  /** Octets that the edge has taken at most on one connection. */
+  /** The most octets that the edge has accepted on one connection. */
   readonly taken: number;
-  /** When the first and the last were answered or ended, in milliseconds from the beginning. */
+  /** When the first and the last were answered or ended, in milliseconds from the start. */
   readonly first: number;
   readonly last: number;
 }
 
 const RELAY = "127.0.0.1";
-/** Connections a second. */
+/** Connections per second. */
 const PACE = 200;
 let began = performance.now();
 const answers: Record<string, number> = {};
@@ -47,7 +47,7 @@ function note(answer: string): void {
   last = at;
 }
 
-/** What an answer says: its status and our reason for it. */
+/** The status and Grooveway's reason in an answer. */
 function said(head: string): string {
   const status = /^HTTP\/1\.[01] (\d+)/.exec(head)?.[1] ?? "?";
   const reason = /^grooveway-reason: *(\S+)/im.exec(head)?.[1] ?? "";
@@ -55,7 +55,7 @@ function said(head: string): string {
   return `${status} ${reason}${retry}`.trim();
 }
 
-/** A connection that writes what it is told, and notes how it ends. */
+/** A connection that writes what it is told, and records how it ends. */
 function open({ port }: Attack, begin: (socket: Socket) => void): Promise<void> {
   return new Promise((resolve) => {
     let head = "";
@@ -71,7 +71,7 @@ function open({ port }: Attack, begin: (socket: Socket) => void): Promise<void> 
     };
     socket.on("data", (octets) => {
       if (head.length < 4096) head += octets.toString("latin1");
-      // An answer that is complete, or the beginning of a body that is none of a refusal.
+      // A complete answer, or the beginning of a body that is not a refusal's.
       if (head.includes("\r\n\r\n") && !head.startsWith("HTTP/1.1 200")) end("answered");
     });
     socket.on("end", () => end("closed"));
@@ -85,7 +85,7 @@ const target = (encapsulation: "LongLived" | "KeepAlive") =>
     ? formatTarget({ encapsulation, relay: RELAY, guid: guidFrom(randomBytes(24)), contentLength: 1_000_000 })
     : formatTarget({ encapsulation, relay: RELAY, guid: guidFrom(randomBytes(24)) });
 
-/** Writes an octet a while, for as long as it is let. */
+/** Writes an octet at intervals, as long as it can. */
 function drip(socket: Socket, octet: string, every: number): void {
   const timer = setInterval(() => (socket.writable ? socket.write(octet) : clearInterval(timer)), every);
   socket.on("close", () => clearInterval(timer));
@@ -135,13 +135,13 @@ const ATTACKS: Record<Attack["kind"], (attack: Attack) => Promise<unknown>> = {
       socket.write(`${head}\r\nContent-Length: 30000\r\n\r\n`);
       drip(socket, "a", 1000);
     }),
-  /** Virtual connections of which only the GET comes. */
+  /** Virtual connections with only a GET. */
   halfOpen: (attack) =>
     many(attack, (socket) => {
       const head = `GET ${target("LongLived")} HTTP/1.1\r\nHost: ${RELAY}\r\nX-Forwarded-For: ${attack.source}`;
       socket.write(`${head}\r\n\r\n`);
     }),
-  /** WebSockets over which nothing is said. */
+  /** WebSockets on which nothing is sent. */
   silentSockets: (attack) =>
     many(attack, (socket) => {
       const path = formatTarget({ encapsulation: "WebSocket", relay: RELAY, guid: guidFrom(randomBytes(24)) });
@@ -151,7 +151,7 @@ const ATTACKS: Record<Attack["kind"], (attack: Attack) => Promise<unknown>> = {
       let frames = "";
       socket.on("data", (octets) => {
         frames += octets.toString("latin1");
-        // The close frame has its reason as text.
+        // The close frame carries its reason as text.
         const reason = /ConnectTimeout|TokenNeeded|TooManyHalfOpen/.exec(frames.slice(frames.indexOf("\r\n\r\n")))?.[0];
         if (reason === undefined) return;
         socket.removeAllListeners("close");
@@ -162,9 +162,9 @@ const ATTACKS: Record<Attack["kind"], (attack: Attack) => Promise<unknown>> = {
         `GET ${path} HTTP/1.1\r\nHost: ${RELAY}\r\nX-Forwarded-For: ${attack.source}\r\n${upgrade}\r\nSec-WebSocket-Key: ${key}\r\n\r\n`,
       );
     }),
-  /** Octets for virtual connections of which the GUID is guessed. */
+  /** Octets for virtual connections with guessed GUIDs. */
   guesses: (attack) => flood(attack, (agent) => post(agent, attack, target("KeepAlive"), Buffer.from("not an echo"))),
-  /** Virtual connections by Polling of which only the first request comes. */
+  /** Polling virtual connections with only the first request. */
   polls: (attack) =>
     flood(attack, (agent) => {
       const body = formatPoll({ relay: RELAY, guid: guidFrom(randomBytes(24)), sequence: 0, data: [] });
@@ -188,12 +188,12 @@ const ATTACKS: Record<Attack["kind"], (attack: Attack) => Promise<unknown>> = {
   },
 };
 
-/** All connections at once, as fast as the kernel takes them; those that are left at the end are `held`. */
+/** All connections at once, as fast as the kernel accepts them; those left at the end are `held`. */
 async function many(attack: Attack, begin: (socket: Socket) => void): Promise<void> {
   const all: Promise<void>[] = [];
   for (let n = 0; n < attack.count; n += 1) {
     all.push(open(attack, begin));
-    // A runtime of one thread is busy for a millisecond with each, whatever it answers: what is tested is not its speed.
+    // A single-threaded runtime is busy for a millisecond with each, whatever it answers: its speed is not under test.
     await sleep(1000 / PACE);
   }
   await Promise.race([Promise.all(all), sleep(attack.lasts - (performance.now() - began))]);

@@ -1,6 +1,6 @@
 /**
- * Devices with one address fight for one mailbox. What the mailbox has accepted as done before a takeover never comes
- * again; what was only given to the loser comes to the winner; nothing disappears, and the loser is told who it was.
+ * Devices with the same address compete for one mailbox. Messages accepted as done before a takeover are never
+ * redelivered; unfinished ones go to the winner; none is lost, and the loser is told who replaced it.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -28,14 +28,14 @@ import {
 
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 
-/** Takeovers of both tests together are a thousand. */
+/** Both tests together make a thousand takeovers. */
 const KNOWN = FULL ? 1000 : 200;
 const WILD = FULL ? 1000 : 200;
-/** Mailboxes that are fought for at a time. */
+/** The number of mailboxes contested concurrently. */
 const DUELS = 10;
-/** At each so many takeovers of the known a late acknowledgement is made up: asking in this way is slow. */
+/** One in this many known takeovers simulates a late acknowledgement: asking in this way is slow. */
 const LATE = 5;
-/** Messages of a stream that no device was given: it sends more than the fighters take otherwise, and all grows slow. */
+/** The most undelivered messages of a stream: otherwise it outruns the competitors, and everything slows down. */
 const BEHIND = 40;
 const LENGTHS = [10, 10, 10, 2_000, 30_000] as const;
 
@@ -49,23 +49,23 @@ after(async () => {
   for (const close of closing) await close();
 });
 
-/** One of those who fight: what it was given, and how it says that it is done. */
+/** A competitor: what it was given, and how it acknowledges. */
 interface Contender {
   readonly encapsulation: Encapsulation;
-  /** Counters of what the application was given, in order. */
+  /** Counters of messages given to the application, in order. */
   readonly given: readonly number[];
-  /** What the application was done with. */
+  /** Messages the application has finished. */
   readonly done: ReadonlySet<number>;
-  /** Says that the application is done with one. */
+  /** Marks a message as finished by the application. */
   finish(counter: number): void;
-  /** Settled when the connection is over: what a user reads then, undefined when it was closed from here. */
+  /** Settles when the connection is over, with the error a user sees; undefined if it was closed from here. */
   readonly told: Promise<string | undefined>;
-  /** What its device has said of connections that it was to replace. */
+  /** Reports of its device about replaced connections. */
   readonly reconnects: readonly string[];
   close(): Promise<void>;
 }
 
-/** Connects a device. @param heard told of each message */
+/** Connects a device. @param heard called for each message */
 async function device(
   address: string,
   encapsulation: Encapsulation,
@@ -107,12 +107,12 @@ async function device(
   };
 }
 
-/** Connects a client that speaks SSTP itself: it has no memory that could hide what comes twice. */
+/** Connects a client that speaks SSTP itself: it has no memory of ids that could hide duplicates. */
 async function raw(address: string, encapsulation: Encapsulation): Promise<Contender> {
   const done = new Set<number>();
   const client = new RawClient(edge, encapsulation, urlOf(address), {}, "127.0.0.1", await tokenFor(address));
   const complete = client.engine.complete.bind(client.engine);
-  // Before the first message comes, which it would say at once that it is done with.
+  // Before the first message arrives, which would be acknowledged at once.
   client.engine.complete = () => false;
   client.connect("127.0.0.1");
   await client.event("connected");
@@ -153,10 +153,10 @@ function urlOf(address: string): string {
   return deviceURL({ identity, device: name });
 }
 
-/** Who consumes a mailbox. */
+/** The consumer of a mailbox. */
 type Consumer = Pick<MailboxStatus, "generation" | "consumer">;
 
-/** Waits until a mailbox has another consumer than before, of a later generation. */
+/** Waits until a mailbox has another consumer of a later generation. */
 async function changed(address: string, before: Consumer): Promise<Consumer> {
   let now = before;
   await until("the mailbox has another consumer", async () => {
@@ -167,7 +167,7 @@ async function changed(address: string, before: Consumer): Promise<Consumer> {
   return now;
 }
 
-/** Mostly what is quick to connect. */
+/** Mostly transports that connect quickly. */
 function someEncapsulation(chance: Chance): Encapsulation {
   return chance.next() < 0.7 ? "websocket" : chance.of(ENCAPSULATIONS);
 }
@@ -176,10 +176,10 @@ function range(first: number, last: number): number[] {
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index);
 }
 
-/** What a user reads when another device has taken the place of this one. */
+/** The error a user sees when another device has taken this one's place. */
 const TAKEN = /^AddressInUse: another device/;
 
-test(`${KNOWN} takeovers of a mailbox that is known: the winner is given what was not done, and nothing else`, {
+test(`${KNOWN} takeovers of a known mailbox: the winner gets exactly the unfinished messages`, {
   timeout: 600_000,
 }, async () => {
   const began = performance.now();
@@ -191,7 +191,7 @@ test(`${KNOWN} takeovers of a mailbox that is known: the winner is given what wa
     const connect = () => (chance.next() < 0.5 ? device : raw)(address, someEncapsulation(chance));
     const losers: Promise<void>[] = [];
     let sent = 0;
-    /** The mailbox has accepted everything up to this one. */
+    /** The mailbox has accepted everything up to this message. */
     let accepted = 0;
     let consumer = await connect();
     let first = 1;
@@ -208,19 +208,19 @@ test(`${KNOWN} takeovers of a mailbox that is known: the winner is given what wa
         const all = range(first, sent);
         await until("the consumer has all", () => consumer.given.length >= all.length);
         assert.deepEqual(consumer.given, all);
-        // Half of the time all is done; otherwise some, and maybe more behind one that is not, which is not accepted.
+        // Half of the time all are done; otherwise some, possibly beyond an unfinished one, which are not accepted.
         const upTo = chance.next() < 0.5 ? sent : accepted + chance.below(sent - accepted + 1);
         for (const counter of range(accepted + 1, upTo)) consumer.finish(counter);
         if (chance.next() < 0.3) for (const counter of range(upTo + 2, sent)) consumer.finish(counter);
         await until("the mailbox has accepted it", async () => (await statusOf(edge, address)).messages <= sent - upTo);
-        assert.equal((await statusOf(edge, address)).messages, sent - upTo, "and nothing that was not said");
+        assert.equal((await statusOf(edge, address)).messages, sent - upTo, "and nothing that was not acknowledged");
         accepted = upTo;
         const loser = consumer;
         const last = sent;
         consumer = await connect();
         const { generation } = before;
         before = await changed(address, before);
-        // The word of the older one may come as late as it likes.
+        // The older one's acknowledgement may be arbitrarily late.
         if (takeover % LATE === 0) {
           const mailbox = (await mailboxOf(edge, urlOf(address))) as unknown as Pick<Mailbox, "acknowledge">;
           assert.equal(
@@ -228,13 +228,13 @@ test(`${KNOWN} takeovers of a mailbox that is known: the winner is given what wa
             undefined,
             "the loser is not heard",
           );
-          assert.equal((await statusOf(edge, address)).messages, sent - accepted, "and nothing is gone by it");
+          assert.equal((await statusOf(edge, address)).messages, sent - accepted, "nothing is lost by it");
           figures.late += 1;
         }
         losers.push(
           loser.told.then(async (told) => {
             assert.match(told ?? "nothing", TAKEN, `${loser.encapsulation} was told: ${told}`);
-            assert.ok((loser.given.at(-1) ?? 0) <= last, "it was given nothing that came after the takeover");
+            assert.ok((loser.given.at(-1) ?? 0) <= last, "it was given nothing sent after the takeover");
             assert.deepEqual(loser.reconnects, []);
             await loser.close();
           }),
@@ -263,30 +263,30 @@ test(`${KNOWN} takeovers of a mailbox that is known: the winner is given what wa
   assert.equal(figures.takeovers, KNOWN);
 });
 
-/** The two mailboxes of a device that its senders write to: its own and that of its identity. */
+/** The two mailboxes of a device that receive messages: its own and its identity's. */
 const STREAMS = [0, 1] as const;
 
-/** What is known of one fighter and one mailbox. */
+/** What is known about one competitor and one mailbox. */
 interface Share {
   readonly given: number[];
   readonly done: Set<number>;
-  /** The mailbox had accepted this much before the fighter connected. */
+  /** The mailbox had accepted this much before the competitor connected. */
   readonly floor: number;
-  /** When its successor was the consumer: what had been sent, and what its application was done with. */
+  /** When its successor became the consumer: what had been sent, and what its application had finished. */
   over: { readonly sent: number; readonly done: ReadonlySet<number> } | undefined;
 }
 
 interface Fighter {
   readonly encapsulation: Encapsulation;
   readonly shares: readonly Share[];
-  /** Connected at the same time: of the two, who is first is chance. */
+  /** Connected at the same time: which of the two is first is random. */
   readonly paired: boolean;
   readonly told: Promise<string | undefined>;
   readonly reconnects: readonly string[];
   close(): Promise<void>;
 }
 
-/** Connects a device that says now or later that it is done with a message. One may lose before it has connected. */
+/** Connects a device that finishes messages now or later. It may lose before it has connected. */
 async function fighter(
   address: string,
   encapsulation: Encapsulation,
@@ -328,7 +328,7 @@ async function fighter(
   return { ...fought, told, close: () => connected.close() };
 }
 
-/** Sends to a mailbox until it is told to stop. */
+/** Sends to a mailbox until told to stop. */
 class Stream {
   sent = 0;
   acknowledged = 0;
@@ -341,7 +341,7 @@ class Stream {
     this.#sending = this.#send(sender, to, stream, chance);
   }
 
-  /** Resolves when all that was sent is acknowledged. */
+  /** Resolves when everything sent is acknowledged. */
   stop(): Promise<void> {
     this.#over = true;
     return this.#sending;
@@ -375,7 +375,7 @@ class Stream {
   }
 }
 
-test(`${WILD} takeovers at any moment: nothing disappears, and what was accepted does not come again`, {
+test(`${WILD} takeovers at arbitrary moments: no message is lost, and none that was accepted is redelivered`, {
   timeout: 600_000,
 }, async () => {
   const began = performance.now();
@@ -406,7 +406,7 @@ test(`${WILD} takeovers at any moment: nothing disappears, and what was accepted
         before = await changed(address, before);
         if (paired) {
           figures.pairs += 1;
-          // Whoever is told has lost, and was the first of the two.
+          // The device that is told has lost, and was the first of the two.
           const loser = await Promise.race(came.map((one) => one.told.then(() => one)));
           came.sort((one, other) => Number(other === loser) - Number(one === loser));
           before = await statusOf(edge, address);
@@ -471,21 +471,21 @@ test(`${WILD} takeovers at any moment: nothing disappears, and what was accepted
   assert.ok(figures.takeovers >= WILD);
 });
 
-/** @param shares what each fighter had of one mailbox, in the order in which they consumed it */
+/** @param shares what each competitor received from one mailbox, in order of consumption */
 function assertFenced(shares: readonly (Share & { readonly paired: boolean })[], sent: number): void {
-  /** What those before were done with while they consumed. */
+  /** What earlier ones finished while they were consumers. */
   const done = new Set<number>();
   for (const [at, { given, floor, over, paired }] of shares.entries()) {
     const [first] = given;
     if (first !== undefined) {
-      assert.ok(first > floor, `fighter ${at} was given ${first}: up to ${floor} was accepted before it came`);
+      assert.ok(first > floor, `competitor ${at} was given ${first}, but up to ${floor} was accepted before`);
       const lost = range(1, first - 1).filter((counter) => !done.has(counter));
-      assert.deepEqual(lost, [], `fighter ${at} was given ${first} first, and nobody was done with these`);
-      // Of two at once each may have had a mailbox for a moment.
-      if (!paired) assert.deepEqual(given, range(first, first + given.length - 1), "in order, and all of it");
+      assert.deepEqual(lost, [], `competitor ${at} was given ${first} first, but earlier ones were unfinished`);
+      // Of two concurrent ones, each may have been the consumer for a moment.
+      if (!paired) assert.deepEqual(given, range(first, first + given.length - 1), "in order and complete");
       assert.ok(isRising(given), `in order: ${given}`);
       const last = given.at(-1) ?? 0;
-      assert.ok(last <= (over?.sent ?? sent), `fighter ${at} was given ${last}, sent when it had lost the mailbox`);
+      assert.ok(last <= (over?.sent ?? sent), `competitor ${at} was given ${last}, sent after it had lost the mailbox`);
     }
     for (const counter of over?.done ?? []) done.add(counter);
   }

@@ -1,6 +1,6 @@
 /**
- * Files of odd names go from `send` to `recv` while both, and the edge with its runtime, are killed whenever chance says so. Every
- * file arrives whole and once, and nothing is left but what `recv --list` shows.
+ * Files with unusual names go from `send` to `recv` while both, and the edge with its runtime, are killed at random
+ * times. Every file arrives complete and once, and nothing is left except what `recv --list` shows.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
@@ -19,10 +19,10 @@ import { Chance, FULL, Mortal, seedOf, tokenFor } from "./support.ts";
 const FILES = FULL ? 300 : 30;
 const BYTES = FULL ? 2 * 1024 ** 3 : 24 * 1024 ** 2;
 const KILLS = FULL ? 200 : 8;
-/** Milliseconds between kills, at most twice as many: each victim starts in about a second, and must get on a little. */
+/** Milliseconds between kills, at most twice as many: each process starts in about a second, and must make progress. */
 const PAUSE = FULL ? 2500 : 1500;
 
-/** Names that a file system takes and a recipient has to make harmless, and some that only look alike. */
+/** Names that a file system allows and a recipient must sanitize, and some that only look alike. */
 const ODD = [
   "plain.txt",
   "PLAIN.TXT",
@@ -46,7 +46,7 @@ const ODD = [
   "%2e%2e%2fx",
 ];
 
-test("kills of sender, receiver, and edge with its runtime: every file arrives once", {
+test("kills of sender, receiver, and edge with its runtime: every file arrives exactly once", {
   timeout: FULL ? 5_400_000 : 600_000,
 }, async (context) => {
   const seed = seedOf();
@@ -91,17 +91,17 @@ test("kills of sender, receiver, and edge with its runtime: every file arrives o
   await receiving;
 
   console.log(`files: seed ${seed}: ${sent.length} files, kills ${JSON.stringify(kills)}`);
-  assert.deepEqual(errors, [], "nothing ended by a fault of its own");
-  assert.deepEqual(hashesUnder(out), sent.sort(), "every file is there, whole and once");
+  assert.deepEqual(errors, [], "no process failed by itself");
+  assert.deepEqual(hashesUnder(out), sent.sort(), "every file is complete and exactly once");
   assert.deepEqual(await listLeftOvers({ out, state }), []);
   const left = readdirSync(join(out, ".grooveway")).filter((name) => /\.(part|journal|whole)$/.test(name));
-  assert.deepEqual(left, [], "nothing is left that nobody lists");
+  assert.deepEqual(left, [], "everything left is listed");
 });
 
-/** Makes the files, no two alike, and gives their hashes. */
+/** Creates the files, all different, and returns their hashes. */
 function makeFiles(top: string, chance: Chance): string[] {
   const hashes: string[] = [];
-  // A fifth of them has nearly all bytes.
+  // A fifth of them use nearly all byte values.
   const large = Math.floor((BYTES / FILES) * 5);
   for (let n = 0; n < FILES; n += 1) {
     const name = ODD[n % ODD.length] ?? "";
@@ -126,17 +126,17 @@ function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** Statuses by which a command may end when the edge is killed: it could not be reached. */
+/** Exit statuses allowed when the edge is killed: it could not be reached. */
 const UNREACHABLE = 3;
 
-/** That of a command which SIGTERM has ended. */
+/** The exit status after SIGTERM. */
 const TERMINATED = 143;
 
 interface Ended {
   readonly code: number | null;
 }
 
-/** A command that is started again whenever it ends, as a person or a service manager does. */
+/** A command that is restarted whenever it ends, as a user or a service manager would. */
 class Repeated {
   readonly #args: readonly string[];
   readonly #errors: string[];
@@ -164,7 +164,7 @@ class Repeated {
       if (!isExpected) this.#errors.push(`${this.#args[0]} ended with ${code}: ${stderr}`);
       if (!isAgain({ code }) || !isExpected) return;
       await sleep(100);
-      // It may have been ended meanwhile, when there was nothing to end.
+      // It may have ended meanwhile.
       if (this.#isEnded) return;
     }
   }

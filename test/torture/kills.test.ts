@@ -1,6 +1,6 @@
 /**
- * Everything at once: ten devices send to each other over all encapsulations, while the runtime is killed, virtual
- * connections are cut, and objects are thrown out of memory. Nothing may be lost, come twice or overtake another.
+ * Everything at once: ten devices exchange messages over all encapsulations, while the runtime is killed, virtual
+ * connections are cut, and objects are evicted. No message may be lost, duplicated or reordered.
  */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -23,16 +23,16 @@ import {
 const DEVICES = 10;
 const MESSAGES = FULL ? 20_000 : 300;
 const KILLS = FULL ? 10 : 1;
-/** Messages of one device that are not acknowledged: more, and they would all be sent before the first kill. */
+/** Unacknowledged messages per device: with more, all would be sent before the first kill. */
 const OUTSTANDING = 40;
 const CUT_EVERY = 200;
 const EVICT_EVERY = 300;
-/** Nothing has moved for so long: it never will. Above the 60 s after which every timer here has run out. */
+/** No progress for this long means none will come. Above the 60 s after which every timeout here has expired. */
 const STUCK = 75_000;
 
 const addressOf = (index: number) => `user${index}/device`;
 
-test("kills, cuts and evictions lose, double and reorder nothing", {
+test("kills, cuts and evictions cause no loss, duplication or reordering", {
   timeout: FULL ? 1_500_000 : 480_000,
 }, async () => {
   const seed = seedOf();
@@ -72,7 +72,7 @@ test("kills, cuts and evictions lose, double and reorder nothing", {
       assert.equal(receiver, index);
       books.receive(sender, receiver, counter);
       moved = performance.now();
-      // Some are done late, and so out of their order.
+      // Some are finished late, and so out of order.
       if (chance.next() < 0.9) message.done();
       else setTimeout(() => message.done(), chance.below(100));
     }
@@ -102,7 +102,7 @@ test("kills, cuts and evictions lose, double and reorder nothing", {
     }
   }
 
-  /** Mailboxes by their names, and Tunnels by what their mailboxes say consumes them. */
+  /** Mailboxes by name, and Tunnels by the consumers that their mailboxes report. */
   async function evict(): Promise<void> {
     while (!over) {
       await sleep(chance.below(2 * EVICT_EVERY));
@@ -117,7 +117,7 @@ test("kills, cuts and evictions lose, double and reorder nothing", {
     }
   }
 
-  /** The kills are spread over the messages, not over time: a slow machine is killed no more often than a fast one. */
+  /** Kills are spread over messages, not time: a slow machine is killed no more often than a fast one. */
   async function kill(): Promise<void> {
     for (let n = 1; n <= KILLS && !over; n += 1) {
       while (books.received < (MESSAGES * n) / (KILLS + 1) && !over) await sleep(20);
@@ -136,7 +136,7 @@ test("kills, cuts and evictions lose, double and reorder nothing", {
   while (!(allSent && books.missing.length === 0) && failures.length === 0 && performance.now() - moved < STUCK) {
     await sleep(50);
   }
-  // What comes twice may come late.
+  // Duplicates may arrive late.
   await sleep(1000);
   over = true;
   await Promise.all(troubles);
@@ -157,8 +157,8 @@ test("kills, cuts and evictions lose, double and reorder nothing", {
   assert.deepEqual(failures, [], "no device gave up");
   assert.ok(allSent, "every message was acknowledged");
   assert.deepEqual(books.missing, [], "nothing is lost");
-  assert.equal(books.doubled, 0, "nothing came twice");
-  assert.equal(books.outOfOrder, 0, "nothing overtook another");
+  assert.equal(books.doubled, 0, "there are no duplicates");
+  assert.equal(books.outOfOrder, 0, "nothing was reordered");
   assert.equal(edge.kills, KILLS);
   await Promise.all(devices.map((device) => device.close()));
   await Promise.all(receiving);

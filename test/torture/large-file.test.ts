@@ -1,6 +1,6 @@
 /**
- * A file many times as large as a mailbox goes from standard input to a recipient that receives: whole, in bounded memory, and
- * no slower at its end than at its beginning. GROOVEWAY_GIB sets the size; 5 and more take minutes.
+ * A file many times larger than a mailbox goes from standard input to a recipient that reads: complete, in bounded
+ * memory, and no slower at its end than at its start. GROOVEWAY_GIB sets the size; 5 and more take minutes.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -14,18 +14,18 @@ import { ENTRY, folder, start } from "../cli/support.ts";
 
 const MEBI = 1024 ** 2;
 const BYTES = Math.round(Number(process.env.GROOVEWAY_GIB ?? 0.0625) * 1024) * MEBI;
-/** What may wait in the mailbox, all senders together. */
+/** The limit of the mailbox, for all senders together. */
 const QUOTA = "octets=64MiB";
-/** The most that a process may have in memory: 283 MiB were seen, and a runtime may be late in giving memory back. */
+/** The most memory a process may use: 283 MiB were observed, and a runtime may be late in returning memory. */
 const RESIDENT = 350 * MEBI;
-/** By how much the second half may take longer than the first: a cost that grows with the size would show in far more. */
+/** How much longer the second half may take than the first: a cost that grows with the size would show in far more. */
 const SLOWER = 1.5;
-/** Below this the halves are over before they can be told apart. */
+/** Below this the halves end before they can be distinguished. */
 const TIMED = 1024 * MEBI;
-/** The least rate that is waited for, in bytes a second. */
+/** The lowest acceptable rate, in bytes per second. */
 const LEAST_RATE = 4 * MEBI;
 
-test(`${BYTES / MEBI} MiB go through a mailbox of 64 MiB`, {
+test(`a file of ${BYTES / MEBI} MiB passes through a mailbox of 64 MiB`, {
   timeout: 120_000 + (BYTES / LEAST_RATE) * 1000,
 }, async (context) => {
   const at = await folder(context);
@@ -70,7 +70,7 @@ test(`${BYTES / MEBI} MiB go through a mailbox of 64 MiB`, {
   }, 200);
   context.after(() => clearInterval(look));
 
-  // Random octets as fast as a cipher makes them; they are taken as fast as they are sent, but for what is ahead.
+  // Random octets as fast as a cipher makes them; they are taken as fast as they are sent, except for what is buffered.
   const cipher = createCipheriv("aes-128-ctr", Buffer.alloc(16, 7), Buffer.alloc(16));
   const hash = createHash("sha256");
   const zeros = Buffer.alloc(MEBI);
@@ -101,11 +101,11 @@ test(`${BYTES / MEBI} MiB go through a mailbox of 64 MiB`, {
     `${(BYTES / 1e6 / seconds).toFixed(1)} MB/s, the second half ${ratio.toFixed(2)} of the first; at most ${memory}`,
   );
   assert.equal(most.size, 3);
-  for (const [name, bytes] of most) assert.ok(bytes <= RESIDENT, `${name} had ${bytes / MEBI} MiB`);
+  for (const [name, bytes] of most) assert.ok(bytes <= RESIDENT, `${name} used ${bytes / MEBI} MiB`);
   if (BYTES >= TIMED) assert.ok(ratio <= SLOWER, `the second half took ${ratio} of the first`);
 });
 
-/** The most that a process had in memory, in bytes; 0 when it is gone. */
+/** The peak memory of a process, in bytes; 0 when it is gone. */
 function residentMost(pid: number): number {
   try {
     const [, kibi = "0"] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];

@@ -1,6 +1,6 @@
 /**
- * The one connection to an origin relay is cut again and again while messages go both ways over it. Nothing may be lost,
- * come twice or overtake another.
+ * The single connection to an origin relay is cut repeatedly while messages pass over it in both directions. No message
+ * may be lost, duplicated or reordered.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -13,11 +13,11 @@ import { Books, Chance, CuttingProxy, ENCAPSULATIONS, FULL, seedOf, stamped, sta
 const PAIRS = 8;
 const LASTS = FULL ? 60_000 : 5000;
 const CUT_EVERY = 400;
-/** Messages of one sender that are not acknowledged. */
+/** Unacknowledged messages per sender. */
 const OUTSTANDING = 20;
 const STUCK = 90_000;
 
-test("cuts of a link lose, double and reorder nothing", { timeout: LASTS + 2 * STUCK }, async (t) => {
+test("cuts of a link cause no loss, duplication or reordering", { timeout: LASTS + 2 * STUCK }, async (t) => {
   const seed = seedOf();
   const chance = new Chance(seed);
   let relay: Relay | undefined;
@@ -38,7 +38,7 @@ test("cuts of a link lose, double and reorder nothing", { timeout: LASTS + 2 * S
     ),
   );
   const there = await Promise.all(Array.from({ length: PAIRS }, (_, i) => atRelay(t, relay?.port ?? 0, `there/${i}`)));
-  // The relay hears of the edge by its link.
+  // The relay learns of the edge from its link.
   await here[0]?.send(`there/nobody@${name}`, "hello");
   while (relay.waiting("grooveDevice://there/nobody").messages === 0) await sleep(20);
 
@@ -83,7 +83,7 @@ test("cuts of a link lose, double and reorder nothing", { timeout: LASTS + 2 * S
   over = true;
   await Promise.all(sending);
   while (books.missing.length > 0 && failures.length === 0 && performance.now() - moved < STUCK) await sleep(50);
-  // What comes twice may come late.
+  // Duplicates may arrive late.
   await sleep(1000);
   console.log(
     `link: seed ${seed}: ${books.sent} sent, ${books.received - books.doubled} received, ${
@@ -96,8 +96,8 @@ test("cuts of a link lose, double and reorder nothing", { timeout: LASTS + 2 * S
     [],
     `nothing is lost; ${JSON.stringify(await (await linkOf(edge, proxy.port)).status())}`,
   );
-  assert.equal(books.doubled, 0, "nothing came twice");
-  assert.equal(books.outOfOrder, 0, "nothing overtook another");
+  assert.equal(books.doubled, 0, "there are no duplicates");
+  assert.equal(books.outOfOrder, 0, "nothing was reordered");
   assert.ok(proxy.cuts >= LASTS / CUT_EVERY / 8, `${proxy.cuts} cuts`);
   await Promise.all([...here, ...there].map((device) => device.close()));
   await Promise.all(receiving);

@@ -1,10 +1,10 @@
 /**
- * A TCP proxy between one device and an edge that loses one answer: what the device has asked for arrives and is done,
- * and the device never hears of it.
+ * A TCP proxy between one device and an edge that loses one answer: the device's request arrives and is executed,
+ * but the device never learns of it.
  *
  *   answers  keepalive, polling   the n-th request goes through, its answer is held back, and its connection is cut
- *   frames   websocket            up to the n-th frame of the edge all goes through; then only what the device sends
- *   chunks   longlived            does, for a while, and then all connections are cut
+ *   frames   websocket            everything passes up to the n-th frame of the edge; then only the device's data
+ *   chunks   longlived            passes for a while, and then all connections are cut
  */
 import { connect, type Socket } from "node:net";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
@@ -13,18 +13,18 @@ import { ResponseReader } from "../../src/encapsulation/http-body.ts";
 import { listen } from "../support/sockets.ts";
 import { ADMIN_TOKEN, type ENCAPSULATIONS } from "./support.ts";
 
-/** How long the device is still heard when it is no longer answered. */
+/** How long the device's data still passes once it gets no answers. */
 const DEAF = 30;
 
 export interface Loss {
   /** Which unit is lost, from 1. */
   readonly n: number;
   readonly by: "reset" | "end";
-  /** How much of the unit comes through all the same: nothing of an answer, maybe a part of a frame or a chunk. */
+  /** How much of the unit still passes: nothing of an answer, possibly a part of a frame or a chunk. */
   readonly part: number;
 }
 
-/** One connection of the device, and ours to the edge for it. */
+/** A connection of the device, and the matching one to the edge. */
 interface Pair {
   readonly device: Socket;
   readonly edge: Socket;
@@ -41,7 +41,7 @@ export class LossyProxy {
     this.#stop = stop;
   }
 
-  /** @param loss what is to be lost; without it units are only counted */
+  /** @param loss what to lose; without it units are only counted */
   static async before(
     target: number,
     encapsulation: (typeof ENCAPSULATIONS)[number],
@@ -71,12 +71,12 @@ export class LossyProxy {
     return new LossyProxy(server.port, state, () => server.close());
   }
 
-  /** Requests that have come, or frames or chunks that the edge has sent. */
+  /** The number of requests received, or of frames or chunks the edge has sent. */
   get units(): number {
     return this.#state.units;
   }
 
-  /** Whether what was to be lost is lost. */
+  /** Whether the loss has happened. */
   get lost(): boolean {
     return this.#state.lost;
   }
@@ -92,13 +92,13 @@ interface State {
   readonly loss: Loss | undefined;
   units: number;
   lost: boolean;
-  /** What the edge sends on the connections that there are goes nowhere. */
+  /** What the edge sends on the existing connections is discarded. */
   deaf: boolean;
   readonly pairs: Set<Pair>;
   timer: NodeJS.Timeout | undefined;
 }
 
-/** Lets requests through, and all answers but one. */
+/** Passes requests, and all answers but one. */
 function byRequests(state: State, pair: Pair): void {
   const { device, edge } = pair;
   const requests = new RequestReader();
@@ -118,7 +118,7 @@ function byRequests(state: State, pair: Pair): void {
       forward(octets, edge, device);
       return;
     }
-    // The client asks for one thing at a time: all that comes now is this answer.
+    // The client has one request at a time: everything that arrives now is this answer.
     const complete = answer.feed(octets).some(({ type }) => type === "end" || type === "fault");
     if (!complete || !requests.whole) return;
     state.lost = true;
@@ -126,7 +126,7 @@ function byRequests(state: State, pair: Pair): void {
   });
 }
 
-/** Lets all through until the piece that is to be lost. */
+/** Passes everything until the unit to be lost. */
 function byPieces(state: State, { device, edge }: Pair, piecesOf: (octets: Buffer) => Buffer[]): void {
   device.on("data", (octets: Buffer) => forward(octets, device, edge));
   const mine = { device, edge };
@@ -168,13 +168,13 @@ function cut(state: State, pair: Pair, by: Loss["by"]): void {
   }
 }
 
-/** Finds requests in what a client sends, and whether the last has come whole. */
+/** Finds requests in a client's data, and whether the last is complete. */
 class RequestReader {
   #head = "";
   #left = 0;
   whole = true;
 
-  /** How many requests have begun in these octets. */
+  /** The number of requests that start in these octets. */
   feed(octets: Buffer): number {
     let begun = 0;
     for (let at = 0; at < octets.length; ) {
@@ -197,7 +197,7 @@ class RequestReader {
   }
 }
 
-/** Cuts what a server of WebSocket sends into its answer to the upgrade and its frames [RFC 6455 5.2]. */
+/** Splits a WebSocket server's data into the answer to the upgrade and frames [RFC 6455 5.2]. */
 function framesOf(): (octets: Buffer) => Buffer[] {
   let upgraded = false;
   let kept = Buffer.alloc(0);
@@ -229,8 +229,8 @@ function frameLength(octets: Buffer): number | undefined {
 }
 
 /**
- * What an edge that was started with ADMIN_TOKEN tells of a mailbox. It is asked as an operator asks: asked through
- * Miniflare, all of this process would stand still meanwhile, and the devices in it.
+ * The state of a mailbox as reported by an edge with ADMIN_TOKEN. It is queried over HTTP as an operator would: a query
+ * through Miniflare would block this process, and the devices in it.
  */
 export async function statusOf(edge: LocalEdge, address: string): Promise<MailboxStatus> {
   const answer = await fetch(`${edge.url}/admin/mailboxes/${encodeURIComponent(address)}`, {

@@ -1,6 +1,6 @@
 /**
- * The request arrives and its answer does not: the fault that a sender cannot tell from one where nothing arrived. Each
- * answer of a transfer is lost once, and nothing may be lost, come twice or overtake another by it.
+ * The request arrives and its answer does not: a sender cannot distinguish this from a lost request. Each answer of a
+ * transfer is lost once, and no message may be lost, duplicated or reordered.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -25,16 +25,16 @@ import {
 type Encapsulation = (typeof ENCAPSULATIONS)[number];
 type Victim = "sender" | "receiver";
 
-/** Messages of a transfer. When the loss has not come by then, as many again. */
+/** Messages of a transfer. If the loss has not happened by then, as many again. */
 const MESSAGES = 12;
 const LENGTHS = [10, 2_000, 10, 60_000] as const;
 const ROUNDS = 5;
-/** Transfers at a time: most of each is the pause before a device connects again. */
+/** Concurrent transfers: most of each is the pause before a device reconnects. */
 const PARALLEL = 16;
-/** By default each of the first units is lost, and some of those behind. */
+/** By default each of the first units is lost, and some of the later ones. */
 const FIRST = FULL ? Number.POSITIVE_INFINITY : 24;
 const BEHIND = 8;
-/** Within so many milliseconds the application is done with a message. */
+/** The application finishes a message within this many milliseconds. */
 const LATEST = 100;
 
 const seed = seedOf();
@@ -47,17 +47,17 @@ after(async () => {
   for (const close of closing) await close();
 });
 
-/** What a transfer was. */
+/** The description of a transfer. */
 interface Transfer {
   readonly units: number;
   readonly lost: boolean;
   readonly reconnects: number;
-  /** Messages that came to the mailbox again, and were not kept again. */
+  /** Messages that reached the mailbox again, and were not stored again. */
   readonly repeated: number;
 }
 
 let transfers = 0;
-/** What transfers leave behind is closed beside the next ones: a LongLived device takes a second for it. */
+/** Transfers are closed while the next ones run: a LongLived device takes a second. */
 const leaving: Promise<unknown>[] = [];
 
 async function transfer(encapsulation: Encapsulation, victim: Victim, loss?: Loss): Promise<Transfer> {
@@ -73,8 +73,8 @@ async function transfer(encapsulation: Encapsulation, victim: Victim, loss?: Los
   };
   const open: (() => unknown)[] = [() => proxy.close()];
   try {
-    // Whoever is not the victim is connected by the way that hides least: the receiver has no memory of ids then, and
-    // whatever the mailbox kept twice would come twice.
+    // The other side uses the way that hides least: the receiver then has no memory of ids, and a message stored twice
+    // would be delivered twice.
     if (victim === "sender") {
       const receiver = await RawClient.open(edge, "websocket", urlOf(to), undefined, {}, await tokenFor(to));
       open.push(() => receiver.close());
@@ -96,13 +96,13 @@ async function transfer(encapsulation: Encapsulation, victim: Victim, loss?: Los
       return sender.send(to, stamped(0, 0, sent, LENGTHS[sent % LENGTHS.length] ?? 0));
     };
     for (let round = 0; round < ROUNDS && (round === 0 || (loss !== undefined && !proxy.lost)); round += 1) {
-      // A few one by one, each with its own exchange, and the rest in a heap.
+      // A few one by one, each with its own exchange, and the rest in a burst.
       for (let one = 0; one < MESSAGES / 3; one += 1) await send();
       await Promise.all(Array.from({ length: (2 * MESSAGES) / 3 }, send));
       await until("all have come", () => inbox.read().length >= sent);
     }
     await until("the mailbox is empty", async () => (await statusOf(edge, to)).messages === 0);
-    // What came twice came before this one.
+    // Duplicates arrived before this one.
     await send();
     await until("the last has come", () => inbox.read().length >= sent);
     assert.deepEqual(
@@ -123,7 +123,7 @@ async function transfer(encapsulation: Encapsulation, victim: Victim, loss?: Los
   }
 }
 
-/** What an application has been given. */
+/** Messages given to an application. */
 class Inbox {
   readonly failures: unknown[] = [];
   readonly #bodies: Uint8Array[] = [];
@@ -133,7 +133,7 @@ class Inbox {
     const reading = async () => {
       for await (const message of device.messages()) {
         this.#bodies.push(message.body);
-        // Some are done when their connection is lost already, and come again on the next.
+        // Some are finished after their connection is lost, and are redelivered on the next.
         if (chance.next() < 0.5) message.done();
         else setTimeout(message.done, chance.below(LATEST));
       }
@@ -151,7 +151,7 @@ function urlOf(address: string): string {
   return deviceURL({ identity, device });
 }
 
-/** Which units are lost: each of the first, and by chance some of the others. */
+/** Which units are lost: each of the first, and a random selection of the others. */
 function chosen(units: number, chance: Chance): number[] {
   const first = Array.from({ length: Math.min(units, FIRST) }, (_, index) => index + 1);
   const others = Array.from({ length: units - first.length }, (_, index) => first.length + index + 1);
@@ -162,7 +162,7 @@ function chosen(units: number, chance: Chance): number[] {
   return [...first, ...picked];
 }
 
-/** Runs tasks, some at a time. */
+/** Runs tasks with limited concurrency. */
 async function pooled(tasks: readonly (() => Promise<void>)[]): Promise<void> {
   const waiting = [...tasks];
   const worker = async () => {
@@ -171,7 +171,7 @@ async function pooled(tasks: readonly (() => Promise<void>)[]): Promise<void> {
   await Promise.all(Array.from({ length: PARALLEL }, worker));
 }
 
-test("each answer of a transfer is lost once: nothing is lost, comes twice or overtakes", {
+test("the loss of each answer in a transfer once causes no loss, duplication or reordering", {
   timeout: FULL ? 1_200_000 : 480_000,
 }, async () => {
   const began = performance.now();
@@ -179,7 +179,7 @@ test("each answer of a transfer is lost once: nothing is lost, comes twice or ov
   const failures: string[] = [];
   const lines: { readonly name: string; readonly units: number; readonly runs: Transfer[]; asked: number }[] = [];
   const tasks: (() => Promise<void>)[] = [];
-  // The slowest last: what is asked for last is begun first.
+  // The slowest last: the last in the list starts first.
   const kinds = ENCAPSULATIONS.flatMap((encapsulation) =>
     (["receiver", "sender"] as const).map((victim) => ({ encapsulation, victim })),
   );
@@ -225,5 +225,5 @@ test("each answer of a transfer is lost once: nothing is lost, comes twice or ov
     tasks.length,
     "each transfer has lost the answer that it was to lose",
   );
-  assert.ok(total((run) => run.repeated) > 0, "some losses made a sender send again");
+  assert.ok(total((run) => run.repeated) > 0, "some losses made a sender resend");
 });

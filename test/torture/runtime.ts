@@ -1,13 +1,13 @@
 /**
- * An edge in a process of its own, `node runtime.ts FOLDER PORT ADMIN_TOKEN KEYS`: to throw an object out of memory stops the
- * process that asks for it until the object is idle, which would never come if its devices were in that process.
+ * An edge in a separate process, `node runtime.ts FOLDER PORT ADMIN_TOKEN KEYS`: evicting an object blocks the calling
+ * process until the object is idle, which would never happen if its devices were in that process.
  */
 import { startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 
-/** What it can be asked for. */
+/** Requests to the process. */
 export type Order = { readonly evict: { readonly kind: "Tunnel" | "Mailbox"; readonly name: string } } | "close";
 
-/** What it says. */
+/** Its answers. */
 export type Word = { readonly port: number } | { readonly evicted: boolean } | { readonly log: string };
 
 const [folder = "", port = "0", adminToken = "", keys = ""] = process.argv.slice(2);
@@ -35,6 +35,6 @@ process.on("message", async (order: Order) => {
   );
   say({ evicted });
 });
-// Whoever has started it is gone.
+// The parent process is gone.
 process.on("disconnect", () => process.exit());
 say({ port: Number(new URL(edge.url).port) });

@@ -1,4 +1,4 @@
-/** What the torture tests share: seeded chance, an edge that can be killed, a proxy that cuts, and the books of messages. */
+/** Shared by the torture tests: seeded random numbers, an edge that can be killed, a cutting proxy, message books. */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
@@ -13,19 +13,19 @@ import { ed25519, jwks } from "../edge/issuer.ts";
 import { listen } from "../support/sockets.ts";
 import type { Order, Word } from "./runtime.ts";
 
-/** Whether the long runs are asked for. */
+/** Whether the long runs were requested. */
 export const FULL = process.env.GROOVEWAY_TORTURE === "full";
 
 /** The encapsulations that end at an edge. */
 export const ENCAPSULATIONS = ["websocket", "longlived", "keepalive", "polling"] as const;
 
-/** The seed of this run: from the environment to repeat one, otherwise any. */
+/** The seed of this run: from the environment to reproduce one, otherwise random. */
 export function seedOf(): number {
   const given = process.env.GROOVEWAY_SEED;
   return given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given);
 }
 
-/** Chance that can be repeated (mulberry32). */
+/** Reproducible random numbers (mulberry32). */
 export class Chance {
   #state: number;
 
@@ -33,7 +33,7 @@ export class Chance {
     this.#state = seed >>> 0;
   }
 
-  /** From 0 up to, not including, 1. */
+  /** From 0 up to, but excluding, 1. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
@@ -41,7 +41,7 @@ export class Chance {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number from 0 up to, not including, `below`. */
+  /** An integer from 0 up to, but excluding, `below`. */
   below(below: number): number {
     return Math.floor(this.next() * below);
   }
@@ -57,25 +57,25 @@ export const ADMIN_TOKEN = "torture";
 
 const issuer = await ed25519("torture");
 
-/** The key set that {@link tokenFor} signs by, for an edge. */
+/** The key set for the tokens of {@link tokenFor}, for an edge. */
 export const KEYS = jwks(issuer);
 
-/** A token for one device: each device has its own, and with it its own share of the RATE. */
+/** A token for one device: each device has its own, and so its own share of the RATE. */
 export function tokenFor(address: string): Promise<string> {
   return issuer.issue({ address, scope: "connect receive send:*" });
 }
 
-/** Options of a device with a token of its own. */
+/** Options of a device with its own token. */
 export async function withToken(options: DeviceOptions): Promise<DeviceOptions> {
   return { ...options, token: await tokenFor(options.address) };
 }
 
-/** An edge with its mailboxes on disk, which can be killed and comes back on the same port. */
+/** An edge with mailboxes on disk, which can be killed and restarts on the same port. */
 export class Mortal {
   readonly #folder: string;
   #process: ChildProcess;
   readonly port: number;
-  /** What the worker and its runtime have logged. */
+  /** The log of the worker and its runtime. */
   readonly log: string[];
   kills = 0;
   evictions = 0;
@@ -94,7 +94,7 @@ export class Mortal {
     return new Mortal(folder, await startOn(folder, 0, log), log);
   }
 
-  /** Kills the edge and its runtime as the machine's end would, with all they have in memory, and starts them again. */
+  /** Kills the edge and its runtime with everything in memory, as a machine failure would, and restarts them. */
   async kill(): Promise<void> {
     await end(this.#process);
     this.kills += 1;
@@ -102,9 +102,9 @@ export class Mortal {
     this.#process = (await startOn(this.#folder, this.port, this.log)).process;
   }
 
-  /** Throws an object out of memory. One that is not there cannot be. */
+  /** Evicts an object. One that is not in memory cannot be evicted. */
   async evict(kind: "Tunnel" | "Mailbox", name: string): Promise<void> {
-    // One that is busy is waited for, and nothing else is done meanwhile.
+    // A busy object is waited for, and nothing else is done meanwhile.
     if (this.#evicting || !this.#process.connected) return;
     this.#evicting = true;
     const asked = this.#process;
@@ -119,7 +119,7 @@ export class Mortal {
     await Promise.race([settled, sleep(EVICTING)]);
   }
 
-  /** What the edge tells an operator of a mailbox. */
+  /** The edge's report on a mailbox to an operator. */
   async mailbox(address: string): Promise<{
     readonly messages: number;
     readonly consumer?: string;
@@ -144,7 +144,7 @@ export class Mortal {
   }
 }
 
-/** The most that stopping in good order may take, and that throwing out one object is waited for. */
+/** The longest time for a graceful stop, and for the eviction of an object. */
 const STOPPING = 10_000;
 const EVICTING = 5_000;
 
@@ -162,7 +162,7 @@ async function startOn(folder: string, port: number, log: string[]): Promise<Sta
   return { process: child, port: await heard(child, (word) => ("port" in word ? word.port : undefined)) };
 }
 
-/** The first word that is looked for; rejects when the process ends before. */
+/** Resolves with the first matching word; rejects if the process ends first. */
 function heard<T>(child: ChildProcess, look: (word: Word) => T | undefined): Promise<T> {
   return new Promise((resolve, reject) => {
     const hear = (word: Word) => {
@@ -182,7 +182,7 @@ async function gone(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
 }
 
-/** Ends an edge's process and the runtime that it has started. */
+/** Ends an edge's process and its runtime. */
 async function end(child: ChildProcess): Promise<void> {
   for (const pid of runtimesOf(child)) process.kill(pid, "SIGKILL");
   child.kill("SIGKILL");
@@ -205,7 +205,7 @@ function runtimesOf(child: ChildProcess): number[] {
     });
 }
 
-/** A TCP proxy in front of a port, which cuts connections when it is told to. */
+/** A TCP proxy in front of a port that cuts connections on command. */
 export class CuttingProxy {
   readonly port: number;
   readonly #pairs: Set<readonly [Socket, Socket]>;
@@ -244,7 +244,7 @@ export class CuttingProxy {
     return new CuttingProxy(server.port, pairs, () => server.close());
   }
 
-  /** Cuts one connection or several: by FIN, which ends both directions in good order, or by RST. */
+  /** Cuts one or more connections: by FIN, which ends both directions gracefully, or by RST. */
   cut(chance: Chance): void {
     const alive = [...this.#pairs];
     if (alive.length === 0) return;
@@ -268,7 +268,7 @@ export class CuttingProxy {
   }
 }
 
-/** Connects a device with a token of its own, however often it takes: what its first connection meets is chance. */
+/** Connects a device with its own token, retrying as needed: faults may hit its first connection. */
 export async function insist(options: DeviceOptions): Promise<Device> {
   const permitted = await withToken(options);
   for (;;) {
@@ -281,7 +281,7 @@ export async function insist(options: DeviceOptions): Promise<Device> {
   }
 }
 
-/** Octets that say whose they are: sender, receiver and counter, then as many as are asked for. */
+/** Octets stamped with sender, receiver and counter, and filled to the requested length. */
 export function stamped(sender: number, receiver: number, counter: number, length: number): Uint8Array {
   const body = new Uint8Array(Math.max(length, STAMP));
   const view = new DataView(body.buffer);
@@ -292,7 +292,7 @@ export function stamped(sender: number, receiver: number, counter: number, lengt
   return body;
 }
 
-/** Reads the stamp of a body, and holds the rest against it. */
+/** Reads the stamp of a body, and checks the rest against it. */
 export function stampOf(body: Uint8Array): {
   readonly sender: number;
   readonly receiver: number;
@@ -308,7 +308,7 @@ export function stampOf(body: Uint8Array): {
 
 const STAMP = 8;
 
-/** The books of one pair of sender and receiver. */
+/** The books of one sender and receiver. */
 export class Books {
   readonly #last = new Map<string, number>();
   readonly #sent = new Map<string, number>();
@@ -338,7 +338,7 @@ export class Books {
     this.#last.set(pair, counter);
   }
 
-  /** What was sent and has not come, pair by pair. */
+  /** What was sent and has not arrived, by pair. */
   get missing(): string[] {
     return [...this.#sent].flatMap(([pair, sent]) => {
       const last = this.#last.get(pair) ?? 0;

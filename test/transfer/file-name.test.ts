@@ -1,4 +1,4 @@
-/** Names from strangers: a table, and what holds for any text. */
+/** File names from other users: a table, and properties for any text. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -7,7 +7,7 @@ import { collisionKey, harmlessPath, numbered } from "../../src/transfer/file-na
 const bytesIn = (text: string) => Buffer.byteLength(text);
 const path = (name: string, allowDotfiles = false) => harmlessPath(name, { allowDotfiles })?.join("/");
 
-describe("a name from a stranger", () => {
+describe("a file name from another user", () => {
   const table: [string, string, string][] = [
     ["a plain one", "report.pdf", "report.pdf"],
     ["a path", "photos/2024/a b.jpg", "photos/2024/a b.jpg"],
@@ -38,29 +38,29 @@ describe("a name from a stranger", () => {
     ["emoji and joiners", "👩‍👩‍👧 می‌خواهم.txt", "👩‍👩‍👧 می‌خواهم.txt"],
   ];
   for (const [what, name, harmless] of table) {
-    it(`that is ${what}`, () => assert.equal(path(name), harmless));
+    it(`that is ${what} becomes harmless`, () => assert.equal(path(name), harmless));
   }
 
-  it("keeps its dot when that is allowed, but is never the folder for unfinished transfers", () => {
+  it("keeps its dot when allowed, but is never the folder for unfinished transfers", () => {
     assert.equal(path(".ssh/.rc", true), ".ssh/.rc");
     assert.equal(path(".grooveway/x.part", true), "_grooveway/x.part");
     assert.equal(path(".GrooveWay", true), "_GrooveWay");
     assert.equal(path(".groove\u200Cway/x", true), "_groove\u200Cway/x");
   });
 
-  it("that is too long is cut at a character and keeps its suffix", () => {
+  it("that is too long is cut between characters and keeps its suffix", () => {
     assert.equal(path(`${"漢".repeat(100)}.tar.gz`), `${"漢".repeat(82)}.tar.gz`);
     assert.equal(path(`${"a".repeat(250)}👩‍👩‍👧.x`), `${"a".repeat(250)}.x`);
     assert.equal(path(`a.${"b".repeat(300)}`), `a.${"b".repeat(253)}`);
     assert.equal(path(`e${"\u0301".repeat(300)}`), `e${"\u0301".repeat(127)}`);
   });
 
-  it("with more folders than anybody has is refused", () => {
+  it("with too many folders is rejected", () => {
     assert.equal(harmlessPath("a/".repeat(65).concat("b"), { allowDotfiles: false }), undefined);
     assert.equal(path("a/".repeat(64).concat("b"))?.length, 129);
   });
 
-  it("becomes harmless components, the same ones when it is done again", () => {
+  it("becomes safe path components, and is unchanged when processed again", () => {
     const text = fc.oneof(
       fc.string({ unit: "binary", maxLength: 400 }),
       fc.string({ unit: fc.constantFrom(".", "/", "\\", " ", "\n", "n", "u", "l", "\u202E", "\uD83D", "é", "👩") }),
@@ -86,7 +86,7 @@ describe("a name from a stranger", () => {
   });
 });
 
-describe("names that are taken", () => {
+describe("file names already in use", () => {
   it("get a number before the suffix", () => {
     assert.equal(numbered("report.pdf", 0), "report.pdf");
     assert.equal(numbered("report.pdf", 1), "report (1).pdf");
@@ -97,7 +97,7 @@ describe("names that are taken", () => {
     assert.equal(numbered("x".repeat(255), 10), `${"x".repeat(250)} (10)`);
   });
 
-  it("are found by case, by normalisation and by what cannot be seen", () => {
+  it("are detected regardless of case, normalisation and invisible characters", () => {
     for (const [one, other] of [
       ["README", "readme"],
       ["STRASSE", "straße"],

@@ -1,4 +1,4 @@
-/** The codec of transfers: what it writes it reads, and it reads anything without another error than its own. */
+/** The codec of transfers: encoding and decoding round-trips, and any input is decoded or rejected as NotATransfer. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -37,7 +37,7 @@ const message: fc.Arbitrary<TransferMessage> = fc.oneof(
   fc.record({ type: fc.constant("cancel" as const), transfer: hex(16), reason: fc.string({ maxLength: 100 }) }),
 );
 
-/** Without what is undefined, and with contents that can be compared. */
+/** Without undefined fields, and with comparable contents. */
 function plain(from: TransferMessage): unknown {
   const { bytes: contents, ...fields } = { bytes: undefined, ...from };
   return { ...JSON.parse(JSON.stringify(fields)), bytes: contents && Buffer.from(contents).toString("hex") };
@@ -51,8 +51,8 @@ function bodyOf(header: string, contents = ""): Uint8Array {
 const TRANSFER = "0123456789abcdef0123456789abcdef";
 const SHA256 = "0".repeat(64);
 
-describe("messages of a transfer", () => {
-  it("are read as they were written", () => {
+describe("transfer messages", () => {
+  it("are unchanged by encoding and decoding", () => {
     fc.assert(
       fc.property(message, (sent) => {
         assert.deepEqual(plain(decodeMessage(encodeMessage(sent))), plain(sent));
@@ -60,7 +60,7 @@ describe("messages of a transfer", () => {
     );
   });
 
-  it("are read out of any bytes, or refused by name", () => {
+  it("are decoded from any bytes, or rejected with NotATransfer", () => {
     const body = fc.oneof(
       fc.uint8Array({ maxLength: 200 }),
       fc.json().map((json) => bodyOf(json)),
@@ -129,7 +129,7 @@ describe("messages of a transfer", () => {
     ],
   ];
   for (const [what, body, why] of refused) {
-    it(`refuses ${what}`, () => {
+    it(`are rejected if malformed: ${what}`, () => {
       assert.throws(
         () => decodeMessage(body),
         (error) => error instanceof NotATransfer && why.test(error.message),
@@ -137,24 +137,24 @@ describe("messages of a transfer", () => {
     });
   }
 
-  it("ignores keys that it does not know", () => {
+  it("may contain unknown keys, which are ignored", () => {
     const read = decodeMessage(bodyOf(`{"transfer":"${TRANSFER}","type":"cancel","reason":"x","later":[1]}`));
     assert.deepEqual(read, { type: "cancel", transfer: TRANSFER, reason: "x" });
   });
 
-  it("refuses to write a name that the header has no room for", () => {
+  it("cannot carry a name that exceeds the header", () => {
     const begin = { type: "begin", transfer: TRANSFER, name: "\u0001".repeat(HEADER_BYTES / 4), size: 0 } as const;
     assert.throws(() => encodeMessage(begin), RangeError);
   });
 
-  it("have the same id for the same contents, and another for other contents of the same place", () => {
+  it("have an id that depends on place and contents", () => {
     const part = { type: "part", transfer: TRANSFER, offset: 10, bytes: new Uint8Array(5) } as const;
     assert.equal(messageId(part), messageId({ ...part, bytes: new Uint8Array(5).fill(1) }));
     assert.notEqual(messageId(part), messageId({ ...part, bytes: new Uint8Array(6) }));
     assert.notEqual(messageId(part), messageId({ ...part, offset: 11 }));
   });
 
-  it("are of a transfer that 16 random bytes name", () => {
+  it("belong to a transfer named by 16 random bytes", () => {
     assert.equal(transferId(Uint8Array.from({ length: 16 }, (_, i) => i)), "000102030405060708090a0b0c0d0e0f");
     assert.throws(() => transferId(new Uint8Array(15)), RangeError);
   });

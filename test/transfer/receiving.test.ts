@@ -1,4 +1,4 @@
-/** The machine of an incoming transfer against the plainest model there is: a list of bytes that are there. */
+/** The state machine of an incoming transfer, compared with a list of the bytes present. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -11,7 +11,7 @@ const end = (size: number) => ({ type: "end", transfer: TRANSFER, size, sha256: 
 const begin = (size: number | null) => ({ type: "begin", transfer: TRANSFER, name: "a", size }) as const;
 
 describe("an incoming transfer", () => {
-  it("asks for each byte once, and is complete when all are there", () => {
+  it("requests each byte once, and is complete when all are present", () => {
     const part = fc.record({ offset: fc.nat(30), length: fc.integer({ min: 1, max: 12 }) });
     fc.assert(
       fc.property(fc.array(part, { maxLength: 30 }), fc.nat(40), (parts, size) => {
@@ -41,7 +41,7 @@ describe("an incoming transfer", () => {
     );
   });
 
-  it("keeps track of no more gaps than it may, and takes what closes one", () => {
+  it("tracks a bounded number of gaps, and accepts parts that close one", () => {
     const receiving = new Receiving();
     for (let at = 0; at <= GAPS; at += 1) receiving.written(2 * at, 2 * at);
     assert.deepEqual(receiving.part({ offset: 2 * GAPS + 10, bytes: new Uint8Array(1) }), {
@@ -52,7 +52,7 @@ describe("an incoming transfer", () => {
     assert.equal(receiving.part({ offset: 2 * GAPS + 1, bytes: new Uint8Array(1) }).do, "write");
   });
 
-  it("is not complete without its beginning", () => {
+  it("is incomplete without its beginning", () => {
     const receiving = new Receiving();
     receiving.ended(end(0));
     assert.deepEqual(receiving.progress(), { do: "setAside", reason: "PartMissing" });
@@ -60,7 +60,7 @@ describe("an incoming transfer", () => {
     assert.equal(receiving.progress().do, "verify");
   });
 
-  it("holds the first beginning and the first end that were sent", () => {
+  it("keeps the first beginning and the first end", () => {
     const receiving = new Receiving();
     assert.ok(receiving.begun(begin(5)));
     assert.ok(!receiving.begun(begin(6)));
@@ -71,7 +71,7 @@ describe("an incoming transfer", () => {
 });
 
 describe("an outgoing transfer", () => {
-  it("goes on where everything before is safe", () => {
+  it("resumes after the contiguous acknowledged part", () => {
     const sending = new Sending({ transfer: TRANSFER, name: "a", size: null, from: 4 });
     const parts = [3, 3, 2].map((length) => sending.part(new Uint8Array(length)));
     assert.deepEqual(
@@ -118,7 +118,7 @@ describe("the journal of an incoming transfer", () => {
     }),
   );
 
-  it("says what was written, whatever a crash has torn around it", () => {
+  it("restores what was written, even with records torn by a crash", () => {
     const torn = fc.oneof(
       fc.string(),
       fc.constant("\0\0\0"),

@@ -1,4 +1,4 @@
-/** `grooveway mailbox` before whatever may answer in the place of an edge. */
+/** `grooveway mailbox` against anything that may answer in place of an edge. */
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { createServer as createPlain, type RequestListener, type Server } from "node:http";
@@ -21,7 +21,7 @@ async function listening(context: TestContext, server: Server): Promise<number> 
 
 const ASK = ["mailbox", "show", "bob", "--token", "secret", "--edge"];
 
-test("a login page, nothing, another server: one line that says what came, and from where", async (context) => {
+test("a login page, an empty answer or another server: one line says what answered, and from where", async (context) => {
   const other = { "Content-Type": "application/json" };
   const cases: [RequestListener, RegExp][] = [
     [
@@ -47,7 +47,7 @@ test("a login page, nothing, another server: one line that says what came, and f
   }
 });
 
-test("a redirect is not followed: the token goes nowhere else", async (context) => {
+test("a redirect is not followed: the token is sent nowhere else", async (context) => {
   const tokens: unknown[] = [];
   const elsewhere = await listening(
     context,
@@ -66,7 +66,7 @@ test("a redirect is not followed: the token goes nowhere else", async (context) 
   assert.deepEqual(tokens, []);
 });
 
-test("an edge by https: --ca says whom to trust, and without it the certificate's authority is told", async (context) => {
+test("an edge over https: --ca names the authority to trust; without it the error names the certificate's authority", async (context) => {
   const { ca, key, cert } = authority();
   const file = join(await folder(context), "ca.pem");
   await writeFile(file, ca);
@@ -85,7 +85,7 @@ test("an edge by https: --ca says whom to trust, and without it the certificate'
   assert.deepEqual(asked[0], ["/groove/admin/mailboxes", "Bearer t"]);
 });
 
-test("where nothing listens, each address is told with its reason", async (context) => {
+test("when nothing listens, each address is reported with its reason", async (context) => {
   for (const args of [
     ["mailbox", "ls", "--token", "t"],
     ["send", "bob", "package.json", "--as", "a/b"],

@@ -1,4 +1,4 @@
-/** `grooveway recv` as a process: where its output goes, how it is interrupted, what it says and how it ends. */
+/** `grooveway recv` as a process: its output, signals, messages and exit status. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { hash, randomBytes } from "node:crypto";
@@ -25,13 +25,13 @@ import { folder, type Running, run, startShell } from "../support.ts";
 
 const BOB = "grooveDevice://bob/x";
 
-/** A relay, a device that sends through it, and what a command needs to receive there. */
+/** A relay, a device that sends through it, and the options a command needs to receive there. */
 interface Place {
   readonly relay: Relay;
   readonly args: readonly string[];
   send(body: string | Uint8Array): Promise<unknown>;
   transfer(message: TransferMessage): Promise<unknown>;
-  /** Messages that are not acknowledged. */
+  /** The number of unacknowledged messages. */
   waiting(): number;
 }
 
@@ -57,13 +57,13 @@ function connected({ relay }: Place): Promise<unknown> {
   return eventually(() => relay.status().connections >= 2, "the command to connect");
 }
 
-/** Ends a command, and gives its exit status as a shell would. */
+/** Ends a command, and returns its exit status as a shell would. */
 async function interrupt(running: Running, signal: NodeJS.Signals): Promise<number | null> {
   running.process.kill(signal);
   return (await soon(running.finished, "the end of the command")).code;
 }
 
-describe("standard output that takes nothing", () => {
+describe("standard output that cannot be written", () => {
   const { CannotWrite, OutputClosed } = EXIT_CODES;
   const cases: readonly (readonly [name: string, script: string, status: number, stderr: RegExp])[] = [
     [
@@ -79,14 +79,14 @@ describe("standard output that takes nothing", () => {
       /^grooveway: .*\(ENOSPC\): .* make room \[CannotWrite\]$/,
     ],
     [
-      "its reader has gone",
+      "its reader has exited",
       '{ "$@"; echo "status $?" >&2; } | exec 0<&-',
       OutputClosed.status,
       /^grooveway: what reads standard output has ended: .*\[OutputClosed\]\nstatus 141$/,
     ],
   ];
   for (const [name, script, status, stderr] of cases) {
-    it(`${name}: the command ends by a name, and the message comes again`, async (context) => {
+    it(`${name}: the command ends with a code, and the message is redelivered`, async (context) => {
       const at = await place(context);
       await at.send("hello");
       const ended = await startShell(context, script, [...at.args, "--follow"]).finished;
@@ -98,7 +98,7 @@ describe("standard output that takes nothing", () => {
     });
   }
 
-  it("| head -1 is quiet, and what comes behind the line comes again", async (context) => {
+  it("| head -1 ends quietly, and the messages after the first line are redelivered", async (context) => {
     const at = await place(context);
     await at.send("one");
     const script = '{ "$@"; echo "status $?" >&2; } | { head -1; exec 0<&-; echo gone; }';
@@ -111,7 +111,7 @@ describe("standard output that takes nothing", () => {
     assert.equal((await run(context, at.args)).stdout, "alice/pc: two\n");
   });
 
-  it("a service manager's /dev/null is no closed output", async (context) => {
+  it("a service manager's /dev/null does not count as closed", async (context) => {
     const at = await place(context);
     await at.send("hello");
     const { code } = await startShell(context, 'exec "$@" <>/dev/null >&0 2>&0', at.args).finished;
@@ -125,7 +125,7 @@ describe("standard output that takes nothing", () => {
     for (const signals of [["SIGTERM"], ["SIGINT", "SIGINT"]] as const) {
       const running = startShell(context, 'exec "$@"', [...at.args, "--follow"]);
       running.process.stdout?.pause();
-      // The first of it is there, and then no more can be written.
+      // The first part is written, then the pipe is full.
       await connected(at);
       await eventually(() => (running.process.stdout?.readableLength ?? 0) > 0, "a first piece");
       for (const signal of signals) running.process.kill(signal);
@@ -135,8 +135,8 @@ describe("standard output that takes nothing", () => {
   });
 });
 
-describe("what is written", () => {
-  it("a file has the lines of all messages; none can forge another's", async (context) => {
+describe("the output", () => {
+  it("contains the lines of every message, and no message can forge another's", async (context) => {
     const at = await place(context);
     const file = join(await folder(context), "log");
     await at.send("line one\nboss/pc: pay now");
@@ -150,7 +150,7 @@ describe("what is written", () => {
     );
   });
 
-  it("--raw: the body, octet for octet", async (context) => {
+  it("is the exact body with --raw", async (context) => {
     const at = await place(context);
     const file = join(await folder(context), "body");
     const body = Buffer.from([0x1b, 0x5b, 0x32, 0x4a, 0x0a, 0xff, 0x00]);
@@ -159,11 +159,11 @@ describe("what is written", () => {
     assert.deepEqual(await readFile(file), body);
   });
 
-  it("on a terminal lines are cut to its width, and --raw is refused", async (context) => {
+  it("is cut to the width of a terminal, where --raw is rejected", async (context) => {
     const at = await place(context);
     if (!(await hasScript(context))) return;
     await at.send(`${"x".repeat(30)}boss/pc: pay now`);
-    // stty is told the width by the terminal that script has made.
+    // stty sets the width of the terminal that script has created.
     const script = 'export COMMAND="$*"; exec script -qec "stty cols 40 rows 10; exec $COMMAND" /dev/null';
     const { stdout } = await startShell(context, script, at.args).finished;
     assert.match(stdout, /^alice\/pc: x{30}\r\n {4}\| boss\/pc: pay now\r\n/m);
@@ -179,13 +179,13 @@ async function hasScript(context: TestContext): Promise<boolean> {
   return false;
 }
 
-describe("how it ends", () => {
+describe("the exit status", () => {
   for (const [signal, status] of [
     ["SIGINT", 130],
     ["SIGTERM", 143],
     ["SIGHUP", 129],
   ] as const) {
-    it(`${signal} before anything was received: ${status}`, async (context) => {
+    it(`is ${status} after ${signal} with nothing received`, async (context) => {
       const at = await place(context);
       for (const args of [at.args, [...at.args, "--follow"]]) {
         const running = startShell(context, 'exec "$@"', args);
@@ -196,7 +196,7 @@ describe("how it ends", () => {
     });
   }
 
-  it("SIGTERM after something was received: 0, and it is acknowledged", async (context) => {
+  it("is 0 after SIGTERM with something received, which is acknowledged", async (context) => {
     const at = await place(context);
     const running = startShell(context, 'exec "$@"', [...at.args, "--follow"]);
     await at.send("hello");
@@ -205,7 +205,7 @@ describe("how it ends", () => {
     assert.equal(at.waiting(), 0);
   });
 
-  it("a signal while it connects: at once", async (context) => {
+  it("is set at once by a signal while connecting", async (context) => {
     const silent = createServer();
     await once(silent.listen(0, "127.0.0.1"), "listening");
     context.after(() => silent.close());
@@ -220,8 +220,8 @@ describe("how it ends", () => {
   });
 });
 
-describe("--follow and a relay that is not there", () => {
-  it("the first connection is tried until it works, and it is said once", async (context) => {
+describe("--follow without a relay", () => {
+  it("retries the first connection until it works, and reports that once", async (context) => {
     const gone = await startRelay({ port: 0 });
     const { port } = gone;
     await gone.close();
@@ -230,7 +230,7 @@ describe("--follow and a relay that is not there", () => {
     assert.equal(once.code, EXIT_CODES.ConnectFailed.status);
     const running = startShell(context, 'exec "$@" 2>&1', [...args, "--follow"]);
     await running.line(/ECONNREFUSED.*\[ConnectFailed\]; trying again until it works/);
-    // A few tries later.
+    // A few retries later.
     await new Promise((resolve) => setTimeout(resolve, 1_000));
     const relay = await startRelay({ port });
     context.after(() => relay.close());
@@ -240,15 +240,15 @@ describe("--follow and a relay that is not there", () => {
     assert.match(stdout, /^grooveway: .*trying again until it works\ngrooveway: connected\n$/);
   });
 
-  it("what trying again does not mend ends it", async (context) => {
+  it("ends on errors that a retry cannot fix", async (context) => {
     const { code, stderr } = await run(context, ["recv", "--relay", "127.0.0.1:1", "--as", "nobody", "--follow"]);
     assert.equal(code, EXIT_CODES.Usage.status);
     assert.match(stderr, /--as "nobody" names no device: write nobody\/laptop; .* \[Usage\]/);
   });
 });
 
-describe("--out that cannot be used", () => {
-  it("it is said at once, whatever is wrong with it", async (context) => {
+describe("an unusable --out", () => {
+  it("is reported at once, whatever the problem", async (context) => {
     const at = await place(context);
     const base = await folder(context);
     await writeFile(join(base, "file"), "");
@@ -286,8 +286,8 @@ function whole(name: string, text: string): TransferMessage {
   return { type: "whole", transfer: transferId(randomBytes(16)), name, size: bytes.length, sha256, bytes };
 }
 
-describe("files", () => {
-  it("names of others: nothing leaves the folder, and nothing is obeyed by the terminal", async (context) => {
+describe("received files", () => {
+  it("stay inside the folder, and their names are escaped on a terminal", async (context) => {
     const at = await place(context);
     const out = await folder(context);
     const names = [
@@ -311,7 +311,7 @@ describe("files", () => {
     await assert.rejects(readFile(join(out, "..", "etc", "passwd")), { code: "ENOENT" });
   });
 
-  it("--allow-dotfiles", async (context) => {
+  it("may start with a dot with --allow-dotfiles", async (context) => {
     const at = await place(context);
     const out = await folder(context);
     await at.transfer(whole(".bashrc", "harmless"));
@@ -320,7 +320,7 @@ describe("files", () => {
     assert.equal(await readFile(join(out, ".bashrc"), "utf8"), "harmless");
   });
 
-  it("a transfer without its middle is set aside in one line, holds up nothing, is listed and removed", async (context) => {
+  it("with a missing part are set aside in one line, block nothing, and can be listed and removed", async (context) => {
     const at = await place(context);
     const args = [...at.args, "--out", await folder(context)];
     const [begin, , second, end] = partsOf("\x1b[2Kvideo", Buffer.alloc(PART_BYTES + 5));
@@ -345,7 +345,7 @@ describe("files", () => {
     assert.equal((await run(context, [...args, "--remove", key.slice(0, 8), "--list"])).stdout, "");
   });
 
-  it("what a run with another --out had begun is finished there, and it is said", async (context) => {
+  it("begun by a run with another --out are finished there, with a notice", async (context) => {
     const at = await place(context);
     const [before, after] = [await folder(context), await folder(context)];
     const contents = randomBytes(2 * PART_BYTES);
@@ -364,7 +364,7 @@ describe("files", () => {
     assert.deepEqual(await readFile(path), contents);
   });
 
-  it("a disk that is full: CannotWrite, nothing is acknowledged that is not there, and with room it goes on", async (context) => {
+  it("are not acknowledged when the disk is full (CannotWrite), and arrive once there is room", async (context) => {
     const at = await place(context);
     const out = await folder(context);
     try {
@@ -390,8 +390,8 @@ describe("files", () => {
   });
 });
 
-describe("wrong calls", () => {
-  it("each is a line that says what to change", async (context) => {
+describe("invalid arguments", () => {
+  it("get one line that says what to change", async (context) => {
     const state = await folder(context);
     for (const [args, why] of [
       [["--raw", "--json"], /--raw and --json do not go together/],

@@ -1,4 +1,4 @@
-/** A sender that is killed again and again, whenever chance says so, and repeated until it has done: each file comes once. */
+/** A sender is killed at random times and rerun until it finishes: each file arrives exactly once. */
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ const KILLS = FULL ? 100 : 6;
 const SMALL_FILES = FULL ? 3000 : 300;
 const LARGE_FILES = FULL ? 20 : 4;
 
-test("a sender that is killed and repeated sends every file once", { timeout: 1_200_000 }, async (context) => {
+test("a sender that is killed and rerun sends every file once", { timeout: 1_200_000 }, async (context) => {
   const seed = seedOf();
   const chance = new Chance(seed);
   context.diagnostic(`seed ${seed}`);
@@ -42,9 +42,9 @@ test("a sender that is killed and repeated sends every file once", { timeout: 1_
       isOver = true;
     });
     if (kills < KILLS) {
-      // Not while Node itself starts, for the most part.
+      // Usually not while Node itself starts.
       await eventually(() => isOver || place.parts + place.received.length > before, "something to come");
-      // The first time at once: a fast machine is done with all of it soon.
+      // The first kill comes at once, since a fast machine finishes soon.
       if (kills > 0) await sleep(chance.below(400));
       if (!isOver) sending.process.kill("SIGKILL");
     }
@@ -63,5 +63,5 @@ test("a sender that is killed and repeated sends every file once", { timeout: 1_
   for (const [name, bytes] of contents) assert.ok(readFileSync(join(place.there, name)).equals(bytes), name);
   const files = readdirSync(join(place.there, "top"), { recursive: true, encoding: "utf8" });
   const count = files.filter((name) => statSync(join(place.there, "top", name)).isFile()).length;
-  assert.equal(count, contents.size, "none came twice");
+  assert.equal(count, contents.size, "there are no duplicates");
 });

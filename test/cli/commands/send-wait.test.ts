@@ -1,4 +1,4 @@
-/** `grooveway send` to a recipient whose mailbox has little room: it waits, says so, goes on, or gives up. */
+/** `grooveway send` to a recipient whose mailbox has little room: it waits, says so, and continues or gives up. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { folder, run, start } from "../support.ts";
 
 const BYTES = pattern(60 * PART_BYTES, 1);
 
-/** An edge on which one sender may have 8 MiB waiting for a recipient, and a file that is longer by far. */
+/** An edge on which one sender may have 8 MiB waiting per recipient, and a much larger file. */
 async function place(context: TestContext) {
   const edge = start(context, ["edge", "--port", "0", "--json", "--dev", "--quota", "octets=64MiB,share=0.125"]);
   const [, url = ""] = await edge.line(/"url":"([^"]+)"/);
@@ -36,7 +36,7 @@ async function place(context: TestContext) {
   return { url, at, args };
 }
 
-/** Takes what waits for bob/x until the look is satisfied. */
+/** Receives what waits for bob/x until `look` is satisfied. */
 async function takeUntil(context: TestContext, url: string, out: string, enough: (outcome: Outcome) => boolean) {
   const bob = await Device.connect({ edge: url, address: "bob/x", transport: "websocket" });
   context.after(() => bob.close());
@@ -50,7 +50,7 @@ async function takeUntil(context: TestContext, url: string, out: string, enough:
 }
 
 describe("a recipient whose mailbox is full", () => {
-  it("is waited for, and gets the whole file when it comes", { timeout: 300_000 }, async (context) => {
+  it("is waited for, and gets the whole file when it connects", { timeout: 300_000 }, async (context) => {
     const { url, at, args } = await place(context);
     const sending = start(context, args("--json"));
     await sending.line(/"event":"waiting","to":"bob\/x","for":"recipient"/);
@@ -63,7 +63,7 @@ describe("a recipient whose mailbox is full", () => {
     assert.ok(readFileSync(join(out, "big")).equals(BYTES));
   });
 
-  it("is told before anything is sent, and with no time to wait nothing is", async (context) => {
+  it("is reported before anything is sent; with --wait 0s nothing is sent", async (context) => {
     const { url, args } = await place(context);
     const { code, stderr } = await run(context, args("--wait", "0s"));
     assert.equal(code, EXIT_CODES.Refused.status, stderr);
@@ -76,7 +76,7 @@ describe("a recipient whose mailbox is full", () => {
     assert.equal(octets, 8 * 1024 * 1024, "its share is untouched");
   });
 
-  it("gets a cancellation for what it has begun once --wait has passed", async (context) => {
+  it("gets a cancellation for a started transfer once --wait has passed", async (context) => {
     const { url, at, args } = await place(context);
     const sending = start(context, args("--json", "--wait", "4s"));
     const out = join(at, "out");
@@ -91,17 +91,17 @@ describe("a recipient whose mailbox is full", () => {
       [],
       "nothing is taken for a file",
     );
-    assert.deepEqual(await listLeftOvers({ out, state: `${out}-state` }), [], "what had arrived of it was removed");
+    assert.deepEqual(await listLeftOvers({ out, state: `${out}-state` }), [], "its parts were removed");
   });
 
-  it("gets only the cancellation of a transfer it never saw", async (context) => {
+  it("gets only the cancellation of a transfer it has not seen", async (context) => {
     const { url, at, args } = await place(context);
     const { code, stdout, stderr } = await run(context, args("--wait", "1s"));
     assert.equal(code, EXIT_CODES.WaitedTooLong.status, stderr);
     assert.equal(stdout, "");
     const room = await fetch(`${url}/mailboxes/bob%2Fx/room?from=alice/pc`);
     const { octets } = (await room.json()) as { octets: number };
-    assert.ok(octets > 8 * 1024 * 1024 - 4096, `the room is free again, but for the cancellation: ${octets}`);
+    assert.ok(octets > 8 * 1024 * 1024 - 4096, `the room is free again, except for the cancellation: ${octets}`);
     const out = join(at, "out");
     const outcomes: Outcome["kind"][] = [];
     await takeUntil(context, url, out, ({ kind }) => outcomes.push(kind) > 0);

@@ -1,4 +1,4 @@
-/** `grooveway send` as a process, to a recipient that puts its files into a folder: what arrives, what it says, how it ends. */
+/** `grooveway send` as a process, to a recipient that stores files: what arrives, what it prints, how it ends. */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -20,8 +20,8 @@ import { eventually, pattern, soon } from "../../support/watch.ts";
 import { Place } from "../files/send-support.ts";
 import { ENTRY, type Finished, folder, type Running, run, start } from "../support.ts";
 
-describe("what is sent arrives, and the exit status says so", () => {
-  it("several files and a folder: names are relative paths", async (context) => {
+describe("sent files arrive, and the exit status says so", () => {
+  it("several files and a folder keep their relative paths", async (context) => {
     const place = await Place.open(context);
     place.write("a", "file a");
     place.write("top/b", "file b");
@@ -34,7 +34,7 @@ describe("what is sent arrives, and the exit status says so", () => {
     assert.ok(place.content("top/deep/c").equals(pattern(2 * PART_BYTES + 7, 1)));
   });
 
-  it("one file: a line with its hash, and nothing on standard error", async (context) => {
+  it("one file prints a line with its hash, and nothing on standard error", async (context) => {
     const place = await Place.open(context);
     const path = place.write("report.pdf", pattern(PART_BYTES * 3, 1));
     const { code, stdout, stderr } = await place.send(context, [path]);
@@ -45,10 +45,10 @@ describe("what is sent arrives, and the exit status says so", () => {
       `^sent report\\.pdf to bob/laptop: 3\\.0 MiB at [0-9.]+ [KM]iB/s, sha256 ${file?.sha256}\n$`,
     );
     assert.match(stdout, line);
-    assert.equal(stderr, "", "no bar where nobody looks");
+    assert.equal(stderr, "", "no progress bar without a terminal");
   });
 
-  it("--json: an object for each file, and one for all", async (context) => {
+  it("--json prints an object for each file, and a summary", async (context) => {
     const place = await Place.open(context);
     symlinkSync("a", join(place.here, "link"));
     place.write("a", "file a");
@@ -87,7 +87,7 @@ describe("what is sent arrives, and the exit status says so", () => {
     });
   }
 
-  it("a file of /proc, of size 0 and several parts", async (context) => {
+  it("a file in /proc with size 0 is sent in several parts", async (context) => {
     if (!existsSync("/proc/kallsyms")) return context.skip("SKIPPED: no /proc/kallsyms");
     const place = await Place.open(context);
     const { code, stderr } = await place.send(context, ["/proc/kallsyms"]);
@@ -97,7 +97,7 @@ describe("what is sent arrives, and the exit status says so", () => {
     assert.ok(whole.length > PART_BYTES && place.content("kallsyms").equals(whole));
   });
 
-  it("a log that grows while it is sent arrives as it was read, and that it grew is told", async (context) => {
+  it("a log that grows during the send arrives as it was read, with a warning", async (context) => {
     const place = await Place.open(context);
     const path = place.write("log", pattern(40 * PART_BYTES, 1));
     place.way.limit(5 * PART_BYTES);
@@ -114,7 +114,7 @@ describe("what is sent arrives, and the exit status says so", () => {
     assert.match(stderr, /^grooveway: log was changed while it was read: it was sent as it was read\n$/);
   });
 
-  it("what a file says of itself in its name is shown, not obeyed", async (context) => {
+  it("control characters in a file name are escaped", async (context) => {
     const place = await Place.open(context);
     const path = place.write("a", "x");
     const { code, stdout } = await place.send(context, [path, "--name", "\x1b[2K\rreceived report.pdf from boss"]);
@@ -123,13 +123,13 @@ describe("what is sent arrives, and the exit status says so", () => {
   });
 });
 
-describe("what cannot be sent is told, and the others go", () => {
+describe("files that cannot be sent are reported, and the others are sent", () => {
   const { CannotRead, SomeFailed } = EXIT_CODES;
   interface Row {
     readonly what: string;
     readonly paths: readonly string[];
     readonly status: number;
-    /** Names that arrive. */
+    /** Names of the files that arrive. */
     readonly arrives: readonly string[];
     readonly stderr: RegExp;
   }
@@ -150,7 +150,7 @@ describe("what cannot be sent is told, and the others go", () => {
         /^grooveway: there is no file \S+nowhere: check its name \[CannotRead\]\ngrooveway: 1 of 3 files could not be sent \[SomeFailed\]\n$/,
     },
     {
-      what: "several of which none can be read",
+      what: "several files, none readable",
       paths: ["nowhere", "link"],
       status: CannotRead.status,
       arrives: [],
@@ -158,14 +158,14 @@ describe("what cannot be sent is told, and the others go", () => {
         /nowhere: check its name \[CannotRead\]\n.*link is a symbolic link.*\[CannotRead\]\ngrooveway: 2 of 2 files could not be sent \[CannotRead\]\n$/,
     },
     {
-      what: "a symbolic link that is named",
+      what: "a symbolic link as argument",
       paths: ["link"],
       status: CannotRead.status,
       arrives: [],
       stderr: /^grooveway: \S+link is a symbolic link, which is not followed: name a itself \[CannotRead\]\n$/,
     },
     {
-      what: "a pipe that is named",
+      what: "a pipe as argument",
       paths: ["pipe"],
       status: CannotRead.status,
       arrives: [],
@@ -179,7 +179,7 @@ describe("what cannot be sent is told, and the others go", () => {
       stderr: /^grooveway: there is no file in \S+empty: nothing was sent \[CannotRead\]\n$/,
     },
     {
-      what: "symbolic links and pipes in a folder are left out, which is no failure",
+      what: "symbolic links and pipes in a folder, which are skipped without failure",
       paths: ["mixed"],
       status: 0,
       arrives: ["mixed/a"],
@@ -208,7 +208,7 @@ describe("what cannot be sent is told, and the others go", () => {
     });
   }
 
-  it("a file of another user, mode 600, among others", async (context) => {
+  it("an unreadable file of another user among others", async (context) => {
     if (process.getuid?.() !== 0) return context.skip("SKIPPED: only root can become somebody else");
     const place = await Place.open(context);
     chmodSync(place.write("secret", "x"), 0o600);
@@ -237,14 +237,14 @@ async function ended(running: Running): Promise<Finished> {
   return soon(running.finished, "the end of the command");
 }
 
-describe("a send that is interrupted", () => {
+describe("an interrupted send", () => {
   const { Interrupted, Terminated } = EXIT_CODES;
 
   for (const [signal, status] of [
     ["SIGINT", Interrupted.status],
     ["SIGTERM", Terminated.status],
   ] as const) {
-    it(`${signal}: it says how far it is, and the same command goes on from there`, async (context) => {
+    it(`reports its progress on ${signal}, and the same command resumes it`, async (context) => {
       const place = await Place.open(context);
       const path = place.write("big", pattern(30 * PART_BYTES, 1));
       place.way.limit(10 * PART_BYTES);
@@ -265,14 +265,14 @@ describe("a send that is interrupted", () => {
       assert.match(again.stdout, /^sent big to bob\/laptop: 30\.0 MiB \([0-9.]+ MiB of it before\) at /);
       assert.deepEqual(await place.names(1), ["big"]);
       assert.ok(place.content("big").equals(pattern(30 * PART_BYTES, 1)));
-      assert.ok(place.parts - before < 28, `${place.parts - before} of 30 parts came the second time`);
+      assert.ok(place.parts - before < 28, `${place.parts - before} of 30 parts were sent the second time`);
     });
   }
 
-  it("a second signal ends it at once", async (context) => {
+  it("ends at once on a second signal", async (context) => {
     const place = await Place.open(context);
     place.way.limit(2 * PART_BYTES);
-    // The cancellation of what comes from standard input cannot get through.
+    // The cancellation of the transfer from standard input cannot get through.
     const sending = spawn(process.execPath, [
       "--disable-warning=ExperimentalWarning",
       "src/cli/main.ts",
@@ -285,14 +285,14 @@ describe("a send that is interrupted", () => {
     sending.kill("SIGINT");
     const at = performance.now();
     await new Promise((resolve) => setTimeout(resolve, 300));
-    assert.equal(sending.exitCode, null, "it tries to say it");
+    assert.equal(sending.exitCode, null, "it tries to tell the recipient");
     sending.kill("SIGINT");
     await soon(new Promise((resolve) => sending.once("exit", resolve)), "the end");
     assert.equal(sending.signalCode, "SIGINT");
     assert.ok(performance.now() - at < 3000);
   });
 
-  it("standard input cannot be gone on with: the recipient is told that it is over", async (context) => {
+  it("from standard input cannot be resumed: the recipient is told of the cancellation", async (context) => {
     const place = await Place.open(context);
     const sending = spawn(process.execPath, [
       "--disable-warning=ExperimentalWarning",
@@ -317,7 +317,7 @@ describe("a send that is interrupted", () => {
     assert.deepEqual(place.received, []);
   });
 
-  it("--fresh begins anew, and the file comes once", async (context) => {
+  it("restarts from the beginning with --fresh, and the file arrives once", async (context) => {
     const place = await Place.open(context);
     const path = place.write("big", pattern(30 * PART_BYTES, 1));
     place.way.limit(10 * PART_BYTES);
@@ -330,10 +330,10 @@ describe("a send that is interrupted", () => {
     assert.equal(code, 0);
     assert.match(stdout, /^sent big to bob\/laptop: 30\.0 MiB at /);
     assert.deepEqual(await place.names(1), ["big"]);
-    assert.equal(place.cancelled, 1, "the recipient is told to forget the first");
+    assert.equal(place.cancelled, 1, "the recipient is told that the first is cancelled");
   });
 
-  it("many small files: those that were sent are not sent again, and each comes once", async (context) => {
+  it("of many small files does not resend finished ones, and each arrives once", async (context) => {
     const place = await Place.open(context);
     for (let n = 0; n < 1000; n += 1) place.write(`top/${n}`, `file ${n}`.padEnd(4000));
     place.way.limit(2_000_000);
@@ -352,8 +352,8 @@ describe("a send that is interrupted", () => {
   });
 });
 
-describe("state that cannot be kept", () => {
-  it("a folder that --state names and that cannot be used is refused before anything is sent", async (context) => {
+describe("state that cannot be written", () => {
+  it("is rejected before anything is sent when --state names the folder", async (context) => {
     const place = await Place.open(context);
     const path = place.write("a", "x");
     const { code, stderr } = await run(context, place.args([path], "/proc/nowhere"));
@@ -362,7 +362,7 @@ describe("state that cannot be kept", () => {
     assert.deepEqual(place.received, []);
   });
 
-  it("a journal that is none: the files go all the same, and it is told what that means", async (context) => {
+  it("does not stop the send when the journal is damaged, and prints a warning", async (context) => {
     const place = await Place.open(context);
     const path = place.write("a", "x");
     const state = await folder(context);
@@ -378,7 +378,7 @@ describe("state that cannot be kept", () => {
   });
 });
 
-it("the file that was sent is not touched", async (context) => {
+it("sending leaves the source file unchanged", async (context) => {
   const place = await Place.open(context);
   const path = place.write("a", "x");
   const { mtimeMs } = statSync(path);
@@ -386,7 +386,7 @@ it("the file that was sent is not touched", async (context) => {
   assert.equal(statSync(path).mtimeMs, mtimeMs);
 });
 
-it("runs when its parent ignores standard output", async (context) => {
+it("send works when its parent ignores standard output", async (context) => {
   const place = await Place.open(context);
   const path = place.write("a", "file a");
   const child = spawn(process.execPath, [ENTRY, ...place.args([path])], { stdio: ["pipe", "ignore", "inherit"] });

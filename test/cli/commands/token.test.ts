@@ -1,4 +1,4 @@
-/** Keys, tokens and an edge that asks for them, by the command. */
+/** Keys, tokens and an edge that requires them, on the command line. */
 import assert from "node:assert/strict";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { decodeJwt, decodeProtectedHeader } from "jose";
 import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
 import { folder, run, start } from "../support.ts";
 
-/** Runs `grooveway token` and fails when it does. */
+/** Runs `grooveway token`, and fails if it does. */
 async function token(context: TestContext, ...args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await run(context, ["token", ...args]);
   assert.equal(code, 0, stderr);
@@ -26,7 +26,7 @@ const FOR = ["--audience", "127.0.0.1"];
 const ALICE = [...FOR, "--address", "alice/*", "--scope", "connect receive send:*"];
 
 describe("grooveway token", () => {
-  it("keygen keeps the private key to itself and its file", async (context) => {
+  it("keygen prints no private key and writes it to a private file", async (context) => {
     const { key, keys } = await keyIn(context);
     const secret = JSON.parse(await readFile(key, "utf8"));
     const [shown, ...more] = JSON.parse(await readFile(keys, "utf8")).keys;
@@ -41,7 +41,7 @@ describe("grooveway token", () => {
     assert(!`${again.stdout}${again.stderr}`.includes(secret.d));
   });
 
-  it("keygen adds a key to a key set, under a kid of its own", async (context) => {
+  it("keygen adds a key to a key set under a new kid", async (context) => {
     const { at, keys } = await keyIn(context);
     assert.equal(await token(context, "keygen", "--out", join(at, "second.json"), "--keys", keys, "--id", "two"), "");
     const kids = JSON.parse(await readFile(keys, "utf8")).keys.map(({ kid }: { kid: string }) => kid);
@@ -52,7 +52,7 @@ describe("grooveway token", () => {
     await assert.rejects(stat(join(at, "third.json")), { code: "ENOENT" });
   });
 
-  it("issue makes what was asked for", async (context) => {
+  it("issue makes a token with the requested claims", async (context) => {
     const { key } = await keyIn(context);
     const options = [...ALICE, "--expires", "90s", "--id", "one", "--subject", "Alice's laptop"];
     const made = await token(context, "issue", "--key", key, ...options);
@@ -70,11 +70,11 @@ describe("grooveway token", () => {
     const [first, second] = await Promise.all(
       [1, 2].map(async () => JSON.parse(await token(context, "issue", "--key", key, ...ALICE, "--json"))),
     );
-    assert.notEqual(first.id, second.id, "ids are made when none is given");
+    assert.notEqual(first.id, second.id, "an id is generated when none is given");
     assert.equal(decodeJwt(first.token).jti, first.id);
   });
 
-  it("inspect shows, and verifies as an edge does", async (context) => {
+  it("inspect prints a token and verifies it as an edge does", async (context) => {
     const { at, key, keys } = await keyIn(context);
     const made = await token(context, "issue", "--key", key, ...ALICE, "--id", "one");
     assert.match(await token(context, "inspect", made), /^jti +one\n(.*\n)*not verified/m);
@@ -92,11 +92,11 @@ describe("grooveway token", () => {
       const { code, stdout, stderr } = await run(context, ["token", "inspect", ...args]);
       assert.equal(code, EXIT_CODES.Refused.status);
       assert.match(stderr, expected);
-      assert(!`${stdout}${stderr}`.includes(signature), "a token that could be used is not shown");
+      assert(!`${stdout}${stderr}`.includes(signature), "no usable token is shown");
     }
   });
 
-  it("says what is wrong", async (context) => {
+  it("reports invalid arguments and files", async (context) => {
     const { at, key, keys } = await keyIn(context);
     const issue = ["issue", "--key", key, ...FOR];
     const short = join(at, "short.json");
@@ -130,7 +130,7 @@ describe("grooveway token", () => {
 });
 
 describe("an edge with keys", () => {
-  it("lets in who has a token, and changes its mind with its files", async (context) => {
+  it("accepts devices with a token, and follows changes of its files", async (context) => {
     const { at, key, keys } = await keyIn(context);
     const revoked = join(at, "revoked");
     await writeFile(revoked, "# nobody yet\n");
@@ -169,11 +169,11 @@ describe("an edge with keys", () => {
       assert.match(done.stderr, expected);
     }
 
-    // A new key is known at once, a token that was revoked within a minute.
+    // A new key is known at once, a revoked token within a minute.
     const second = join(at, "second.json");
     await token(context, "keygen", "--out", second, "--keys", keys);
     const renewed = await tokenFile("renewed", "--key", second, "--address", "alice/pc", "--scope", "connect send:*");
-    // The key set that was fetched a moment ago may be fetched again.
+    // The key set was fetched a moment ago, and may be fetched again.
     await sleep(5000);
     const again = await send("alice/pc", "bob/laptop", "--token", renewed);
     assert.equal(again.code, 0, again.stderr);
@@ -185,10 +185,10 @@ describe("an edge with keys", () => {
       last = await send("alice/pc", "bob/laptop", "--token", renewed);
     }
     assert.match(last.stderr, /\[TokenRevoked\]$/m);
-    assert.equal((await send("alice/pc", "bob/laptop", "--token", alice)).code, 0, "the others stay");
+    assert.equal((await send("alice/pc", "bob/laptop", "--token", alice)).code, 0, "the others stay connected");
   });
 
-  it("does not start with keys that it could not use", async (context) => {
+  it("does not start with unusable keys", async (context) => {
     const { at, key, keys } = await keyIn(context);
     const list = join(at, "list");
     await writeFile(list, "[1]");

@@ -1,4 +1,4 @@
-/** What a recipient makes of the messages of transfers, in memory: the files that are complete, by the rules of `src/transfer`. */
+/** An in-memory recipient of transfers, by the rules of `src/transfer`: the files that are complete. */
 import { createHash } from "node:crypto";
 import { decodeMessage, type TransferMessage } from "../../../src/transfer/index.ts";
 
@@ -10,7 +10,7 @@ export interface Arrived {
 }
 
 export class Arrivals {
-  /** In the order in which they were completed. */
+  /** In order of completion. */
   readonly files: Arrived[] = [];
   readonly cancelled: { readonly transfer: string; readonly reason: string }[] = [];
   readonly #transfers = new Map<
@@ -19,7 +19,7 @@ export class Arrivals {
   >();
   readonly #complete = new Set<string>();
 
-  /** Transfers that have begun, and are neither complete nor cancelled. */
+  /** Transfers that are neither complete nor cancelled. */
   get unfinished(): string[] {
     const cancelled = new Set(this.cancelled.map(({ transfer }) => transfer));
     return [...this.#transfers.keys()].filter((transfer) => !this.#complete.has(transfer) && !cancelled.has(transfer));

@@ -1,11 +1,11 @@
 /**
- * A file system in memory that knows what is on its disk: what was written and made since the last sync may be there after
- * a power cut, or not, or in part. It fails and crashes at any call, and calls that run at the same time take effect in any
+ * An in-memory file system that tracks what is on its disk: after a power cut, anything written or created since the
+ * last sync may be there, or not, or in part. It fails and crashes at any call, and concurrent calls take effect in any
  * order.
  */
 import type { Entry, FileSystem, Folder, OpenFile, OpenOptions } from "../../../src/cli/files/file-system.ts";
 
-/** A random number from 0 to 1 after the other, the same ones for the same seed. */
+/** Random numbers from 0 to 1; the same seed gives the same sequence. */
 export function randomOf(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -17,7 +17,7 @@ export function randomOf(seed: number): () => number {
   };
 }
 
-/** A change of a file that is not on the disk. */
+/** A change of a file that is not yet on the disk. */
 type Change = { readonly at: number; readonly bytes: Uint8Array } | { readonly size: number };
 
 class File {
@@ -44,7 +44,7 @@ class File {
     this.unsynced = [];
   }
 
-  /** Of what was not on the disk, anything may be there. */
+  /** Of changes not yet on the disk, any may survive. */
   cut(random: () => number): void {
     let bytes = this.durable;
     for (const change of this.unsynced) {
@@ -68,7 +68,7 @@ class Directory {
   }
 }
 
-/** A change of one or two folders, which is on the disk as a whole or not at all. */
+/** A change of one or two folders, which reaches the disk as a whole or not at all. */
 interface Operation {
   readonly effects: readonly {
     readonly folder: Directory;
@@ -90,11 +90,11 @@ function changed(bytes: Uint8Array, change: Change): Uint8Array<ArrayBuffer> {
 }
 
 export interface Fault {
-  /** The number of the call from which on it happens. */
+  /** The number of the call at which it starts. */
   readonly call: number;
   /** How many calls it lasts. */
   readonly calls: number;
-  /** `short`: less is written than was asked for; otherwise the code of an error. */
+  /** `short`: fewer bytes are written than requested; otherwise an error code. */
   readonly code: string;
 }
 
@@ -105,11 +105,11 @@ export class FaultyFileSystem {
   #ids = 0;
   #calls = 0;
   #crashAt = Number.POSITIVE_INFINITY;
-  /** Open files and folders of before a crash are those of a process that is no more. */
+  /** Files and folders opened before a crash belong to a process that no longer exists. */
   #epoch = 0;
   #crashed = Promise.withResolvers<void>();
   faults: readonly Fault[] = [];
-  /** Whether there are hard links. */
+  /** Whether hard links are supported. */
   readonly links: boolean;
   now = 1_700_000_000_000;
 
@@ -122,7 +122,7 @@ export class FaultyFileSystem {
     return this.#calls;
   }
 
-  /** Resolves when it has crashed; nothing that was called before is answered after that. */
+  /** Resolves when it has crashed; calls made before are never answered. */
   get crashed(): Promise<void> {
     return this.#crashed.promise;
   }
@@ -131,7 +131,7 @@ export class FaultyFileSystem {
     this.#crashAt = this.#calls + calls;
   }
 
-  /** Ends the process that uses it; with a power cut, what is not on the disk may be gone as well. */
+  /** Kills the process that uses it; with a power cut, changes that are not on the disk may be lost. */
   restart(powerCut: boolean): void {
     this.#epoch += 1;
     this.#crashAt = Number.POSITIVE_INFINITY;
@@ -149,7 +149,7 @@ export class FaultyFileSystem {
     cut(this.#root);
   }
 
-  /** Contents by path, below a folder. */
+  /** Contents by path below a folder. */
   tree(path: string): Map<string, string> {
     const found = new Map<string, string>();
     const walk = (folder: Directory, above: string) => {
@@ -162,7 +162,7 @@ export class FaultyFileSystem {
     return found;
   }
 
-  /** Makes a file of the user, on the disk. */
+  /** Creates a file of the user on the disk. */
   put(path: string, contents: string): void {
     const at = path.lastIndexOf("/");
     const folder = this.#directory(path.slice(0, at), true);
@@ -173,7 +173,7 @@ export class FaultyFileSystem {
     folder.names.set(path.slice(at + 1), file);
   }
 
-  /** The file system as a process sees it that starts now. */
+  /** The file system as seen by a new process. */
   process(): FileSystem {
     const view = { disk: this, epoch: this.#epoch };
     return {
@@ -203,18 +203,18 @@ export class FaultyFileSystem {
     return String(this.#ids);
   }
 
-  /** Runs a call: at some time between now and its answer, or not at all. */
+  /** Runs a call at some time before its answer, or not at all. */
   async call<T>({ epoch }: Process, kind: string, effect: (partly: number) => T): Promise<T> {
     await this.#ticks();
     if (epoch !== this.#epoch) return never();
     this.#calls += 1;
     if (this.#calls >= this.#crashAt) {
-      // It may have taken effect, or a part of it.
+      // It may have taken effect in full or in part.
       if (this.#calls === this.#crashAt && this.#random() < 0.5) {
         try {
           effect(this.#random());
         } catch {
-          // Nobody learns of it.
+          // Its result is never reported.
         }
       }
       this.#crashed.resolve();
@@ -249,7 +249,7 @@ export class FaultyFileSystem {
   }
 
   syncFolder(folder: Directory): void {
-    // What is on the disk has all before it that was about the same names.
+    // When a change is on the disk, so are all earlier ones of the same names.
     const names = new Set<string>();
     const due = new Set<Operation>();
     for (const operation of this.#pending.toReversed()) {
@@ -285,7 +285,7 @@ export class FaultyFileSystem {
   }
 }
 
-/** A process that uses the file system, until the next crash. */
+/** A process that uses the file system until the next crash. */
 interface Process {
   readonly disk: FaultyFileSystem;
   readonly epoch: number;

@@ -1,7 +1,7 @@
 /**
- * Receiving over a file system that fails and crashes at any call, with two senders side by side, messages that are lost,
- * that come twice and late: the receiver ends with exactly the sent files, each once, or with a named failure and nothing
- * claimed; and nothing is left but what the list shows.
+ * Receiving on a file system that fails and crashes at any call, from two concurrent senders, with messages lost,
+ * repeated or late: the receiver ends with exactly the sent files, each once, or with a named failure and no claim of
+ * success; nothing is left except what the list shows.
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
@@ -17,15 +17,15 @@ interface SentFile {
   readonly sender: number;
   readonly name: string;
   readonly bytes: number;
-  /** In one message when it is 0. */
+  /** A single message if it is 0. */
   readonly partBytes: number;
   /** The size is known only at the end. */
   readonly streamed: boolean;
-  /** Which message is lost; undefined when none is. */
+  /** Which message is lost; undefined for none. */
   readonly lost: number | undefined;
-  /** Whether what was lost comes after all, when everything else is there. */
+  /** Whether the lost message still arrives after all others. */
   readonly late: boolean;
-  /** The sender gives it up, at some time. */
+  /** The sender cancels the transfer at some time. */
   readonly cancelled: boolean;
 }
 
@@ -33,10 +33,10 @@ interface Scenario {
   readonly seed: number;
   readonly links: boolean;
   readonly files: readonly SentFile[];
-  /** After so many calls of each run it crashes; with a power cut or without. */
+  /** Each run crashes after this many calls, with or without a power cut. */
   readonly crashes: readonly { readonly after: number; readonly powerCut: boolean }[];
   readonly faults: readonly Fault[];
-  /** Whether the messages of a sender come in any order. */
+  /** Whether a sender's messages arrive in any order. */
   readonly shuffled: boolean;
   /** Whether runs write to several folders. */
   readonly elsewhere: boolean;
@@ -78,7 +78,7 @@ const scenario: fc.Arbitrary<Scenario> = fc.record({
   elsewhere: fc.boolean(),
 });
 
-/** No two files have the same: one alone may be empty. */
+/** All contents differ; only one file may be empty. */
 function contentsOf(index: number, { bytes }: SentFile): string {
   return `${index}`.repeat(index === 0 ? bytes : Math.max(1, bytes));
 }
@@ -104,7 +104,7 @@ function messagesOf(index: number, file: SentFile): Sent[] {
 
 const RUNS = process.env.GROOVEWAY_TORTURE === "full" ? 5000 : 100;
 
-/** How many messages are taken at a time. */
+/** How many messages are processed at a time. */
 const WINDOW = 6;
 
 const STATE = "/state";
@@ -142,13 +142,13 @@ class Play {
     };
   }
 
-  /** One run of the command: takes what is not acknowledged, until that is done, or something fails. */
+  /** One run of the command: processes unacknowledged messages until all are done or something fails. */
   async run(out: string, late: boolean): Promise<void> {
     const files = await FileReceiver.open(this.options(out));
     try {
       for (const outcome of await files.retry()) this.claim(outcome);
       const due = this.sent.filter((one) => !one.lost && (late || !one.late));
-      // Of what was acknowledged some comes again: that was lost on the way.
+      // Some acknowledged messages are redelivered: their acknowledgement was lost.
       const coming = due.filter((one) => !one.acked || this.random() < 0.15);
       const ahead = new Set<Promise<void>>();
       let failed: unknown;
@@ -175,16 +175,16 @@ class Play {
     }
   }
 
-  /** What is said to be received is there. */
+  /** A file reported as received exists. */
   claim(outcome: Outcome): void {
     if (outcome.kind !== "received") return;
     this.claimed.add(outcome.file.transfer);
     const { path, bytes } = outcome.file;
     const contents = this.disk.tree("/").get(path.slice(1));
-    assert.equal(contents?.length, bytes, `${path} is claimed`);
+    assert.equal(contents?.length, bytes, `${path} is reported as received`);
   }
 
-  /** Files without those of unfinished transfers. */
+  /** Files except those of unfinished transfers. */
   files(): string[] {
     const found: string[] = [];
     for (const [path, contents] of this.disk.tree("/")) {
@@ -193,7 +193,7 @@ class Play {
     return found.sort();
   }
 
-  /** Which message of a file never comes; undefined when all do. */
+  /** Which message of a file never arrives; undefined for none. */
   missing(file: number): TransferMessage["type"] | undefined {
     return this.sent.find((one) => one.file === file && one.lost)?.message.type;
   }
@@ -204,8 +204,8 @@ class Play {
   }
 }
 
-describe("receiving over a disk that fails", () => {
-  it("ends with exactly the sent files, or a named failure", async () => {
+describe("receiving on a faulty disk", () => {
+  it("ends with exactly the sent files or a named failure", async () => {
     await fc.assert(
       fc.asyncProperty(scenario, async (given) => {
         const one = new Play(given);
@@ -213,7 +213,7 @@ describe("receiving over a disk that fails", () => {
         disk.put("/out/a.txt", "mine");
         const crashes = [...given.crashes];
         for (let tries = 0; ; tries += 1) {
-          assert.ok(tries < 30, "it comes to an end");
+          assert.ok(tries < 30, "it terminates");
           // In the end nothing fails any more.
           const calm = tries > given.crashes.length + 2;
           if (calm) disk.faults = [];
@@ -235,7 +235,7 @@ describe("receiving over a disk that fails", () => {
           disk.now += 5000;
           if (end === "done" && calm) break;
         }
-        // What was lost comes after all; a run removes what another one was ended over.
+        // Lost messages arrive after all; the run cleans up what an earlier one was interrupted in.
         await one.run("/other", false);
         await one.run("/out", true);
         const listed = await listLeftOvers(one.options("/out"));
@@ -252,10 +252,10 @@ describe("receiving over a disk that fails", () => {
           const left = listed.find(({ transfer }) => transfer === transferOf(index));
           const isThere = take(contentsOf(index, file));
           if (file.cancelled && missing !== "cancel") {
-            // It may come too late, but it leaves nothing.
+            // It may be too late, but it leaves nothing behind.
             assert.equal(left, undefined);
           } else if (missing === undefined || missing === "cancel") {
-            // What the file system has no room for in one file is listed with its reason.
+            // A file too large for the file system is listed with its reason.
             const refused = left?.reason !== undefined && given.faults.some(({ code }) => code === "EFBIG");
             assert.equal(isThere, !refused, `${file.name} is there`);
           } else {
@@ -267,8 +267,8 @@ describe("receiving over a disk that fails", () => {
         }
         assert.deepEqual(unexplained, []);
         assert.equal(disk.tree("/out").get("a.txt"), "mine");
-        assert.deepEqual(one.leftOver(), listed.map(({ key }) => key).sort(), "all that is left is listed");
-        // It is on the disk: a power cut brings back no more than names that the next run removes.
+        assert.deepEqual(one.leftOver(), listed.map(({ key }) => key).sort(), "everything left is listed");
+        // It is on the disk: a power cut restores at most names that the next run removes.
         disk.restart(true);
         assert.deepEqual(one.files(), there);
         await (await FileReceiver.open(one.options("/other"))).close();

@@ -1,4 +1,4 @@
-/** Receiving files on the real disk: a table, one row for each kind of name, mode and trick. */
+/** Receiving files on the real disk: a table with one row for each kind of name, mode and attack. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
@@ -15,7 +15,7 @@ after(() => rm(root, { recursive: true, force: true }));
 
 let folders = 0;
 
-/** A receiver with folders of its own. */
+/** A receiver with its own folders. */
 async function receiver(options: Partial<FileReceiverOptions> = {}) {
   folders += 1;
   const base = join(root, String(folders));
@@ -30,7 +30,7 @@ async function take(files: FileReceiver, message: TransferMessage | Uint8Array, 
   return outcome;
 }
 
-/** Paths below a folder, folders for unfinished transfers left out. */
+/** Paths below a folder, except folders for unfinished transfers. */
 async function tree(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   return entries
@@ -41,7 +41,7 @@ async function tree(folder: string): Promise<string[]> {
 }
 
 describe("a received file", () => {
-  it("in one message has its contents, time and mode, and is there once", async () => {
+  it("in one message has its contents, time and mode, and is stored once", async () => {
     const { files, out } = await receiver();
     const whole = wholeOf(1, "report.pdf", "contents", { modified: 1_600_000_000_000, mode: 0o6755 });
     const first = await take(files, whole);
@@ -67,7 +67,7 @@ describe("a received file", () => {
     assert.deepEqual(await tree(out), ["report.pdf"]);
   });
 
-  it("in parts is there once, whatever order they come in", async () => {
+  it("in parts is stored once, in whatever order the parts arrive", async () => {
     const { files, out } = await receiver();
     const contents = randomBytes(3_000_000);
     const [begin, ...rest] = partsOf({ transfer: transferOf(2), name: "a/b/c.bin", mode: 0o4711 }, contents, 300_000);
@@ -87,23 +87,23 @@ describe("a received file", () => {
 });
 
 describe("names of received files", () => {
-  /** What is sent in this order, and what is there then. */
+  /** What is sent in this order, and the files that result. */
   const table: [string, string[], string[]][] = [
     ["traversal stays inside", ["../../up.txt", "a/../../b.txt"], ["a/b.txt", "up.txt"]],
-    ["an absolute path is one below the folder", ["/etc/passwd"], ["etc/passwd"]],
-    ["control characters and marks of direction are replaced", ["\u001b[2Kx\u202Etxt.exe"], ["_[2Kx_txt.exe"]],
+    ["an absolute path stays inside", ["/etc/passwd"], ["etc/passwd"]],
+    ["control and bidirectional characters are replaced", ["\u001b[2Kx\u202Etxt.exe"], ["_[2Kx_txt.exe"]],
     ["a dot file is made visible", [".bashrc", ".ssh/id"], ["_bashrc", "_ssh/id"]],
-    ["the folder for unfinished transfers is out of reach", [".grooveway/x.part"], ["_grooveway/x.part"]],
-    ["a name that is taken is numbered", ["a.txt", "a.txt", "a.txt"], ["a (1).txt", "a (2).txt", "a.txt"]],
-    ["a name that differs by case alone is numbered", ["a.txt", "A.TXT"], ["A (1).TXT", "a.txt"]],
-    ["a name that differs by normalisation alone is numbered", ["\u00e9", "e\u0301"], ["e\u0301 (1)", "\u00e9"]],
+    ["the folder for unfinished transfers is protected", [".grooveway/x.part"], ["_grooveway/x.part"]],
+    ["a name in use is numbered", ["a.txt", "a.txt", "a.txt"], ["a (1).txt", "a (2).txt", "a.txt"]],
+    ["a name that differs only in case is numbered", ["a.txt", "A.TXT"], ["A (1).TXT", "a.txt"]],
+    ["a name that differs only in normalisation is numbered", ["\u00e9", "e\u0301"], ["e\u0301 (1)", "\u00e9"]],
     [
-      "a folder that differs by case alone is numbered",
+      "a folder that differs only in case is numbered",
       ["Docs/a", "docs/b", "docs/c"],
       ["Docs/a", "docs (1)/b", "docs (1)/c"],
     ],
-    ["a file where a folder is wanted is left alone", ["a", "a/b"], ["a", "a (1)/b"]],
-    ["a folder where a file is wanted is left alone", ["a/b", "a"], ["a (1)", "a/b"]],
+    ["a file in place of a folder is kept", ["a", "a/b"], ["a", "a (1)/b"]],
+    ["a folder in place of a file is kept", ["a/b", "a"], ["a (1)", "a/b"]],
     ["a long name is cut and keeps its suffix", [`${"漢".repeat(200)}.pdf`], [`${"漢".repeat(83)}.pdf`]],
   ];
   for (const [what, names, there] of table) {
@@ -131,14 +131,14 @@ describe("names of received files", () => {
     );
   });
 
-  it("keep a leading dot when that is allowed", async () => {
+  it("keep a leading dot when allowed", async () => {
     const { files, out } = await receiver({ allowDotfiles: true });
     await take(files, wholeOf(1, ".config/x", ""));
     await files.close();
     assert.deepEqual(await tree(out), [".config/x"]);
   });
 
-  it("never overwrite a file of the user, nor lead through a symbolic link", async () => {
+  it("never overwrite a user's file or follow a symbolic link", async () => {
     const { files, out, base } = await receiver();
     await mkdir(join(base, "elsewhere"));
     await writeFile(join(base, "target"), "mine");
@@ -154,7 +154,7 @@ describe("names of received files", () => {
     assert.deepEqual(await tree(out), ["a (1).txt", "a.txt", "b (1).txt", "b.txt", "docs", "docs (1)/x"]);
   });
 
-  it("lead to the same folder also when it is swapped for a symbolic link in the middle", async () => {
+  it("stay in the same folder even if it is replaced by a symbolic link meanwhile", async () => {
     const { files, out, base } = await receiver();
     await take(files, wholeOf(1, "docs/x", "x"));
     await mkdir(join(base, "elsewhere"));
@@ -166,7 +166,7 @@ describe("names of received files", () => {
   });
 });
 
-describe("a transfer that cannot go on", () => {
+describe("an incomplete or invalid transfer", () => {
   const contents = Buffer.from("0123456789");
   const parts = () =>
     partsOf({ transfer: transferOf(1), name: "a.bin" }, contents, 5) as [
@@ -184,9 +184,9 @@ describe("a transfer that cannot go on", () => {
   const table: [string, readonly TransferMessage[], string][] = [
     ["a part is missing", [begin, part(0, "01234"), end], "PartMissing"],
     ["its beginning is missing", [part(0, "01234"), part(5, "56789"), end], "PartMissing"],
-    ["its contents are others", [begin, part(0, "01234"), part(5, "5678x"), end], "HashMismatch"],
-    ["a part is behind the end", [begin, part(0, "01234"), part(8, "89abc"), end], "SizeMismatch"],
-    ["a whole file has another hash", [{ ...wholeOf(1, "a", "x"), sha256: hash }], "HashMismatch"],
+    ["its contents differ", [begin, part(0, "01234"), part(5, "5678x"), end], "HashMismatch"],
+    ["a part lies beyond the end", [begin, part(0, "01234"), part(8, "89abc"), end], "SizeMismatch"],
+    ["a single-message file has another hash", [{ ...wholeOf(1, "a", "x"), sha256: hash }], "HashMismatch"],
   ];
   for (const [what, messages, reason] of table) {
     it(`is set aside with ${reason} when ${what}, blocks nothing, and is listed`, async () => {
@@ -207,12 +207,12 @@ describe("a transfer that cannot go on", () => {
         listed.map((one) => one.transfer),
         [transferOf(1)],
       );
-      // Listing needs no run that has seen it, and the reason of a part alone is written down as well.
+      // Listing works without a run, and the reason of a single part is stored too.
       assert.equal(listed[0]?.reason, reason);
     });
   }
 
-  it("is completed when what was missing comes, in this run or a later one", async () => {
+  it("is completed when the missing part arrives, in this run or a later one", async () => {
     for (const restarts of [false, true]) {
       const { files, out, state } = await receiver();
       const [first, one, two, last] = parts();
@@ -231,7 +231,7 @@ describe("a transfer that cannot go on", () => {
     }
   });
 
-  it("is removed when the sender cancels it, and what still comes of it is dropped", async () => {
+  it("is removed when the sender cancels it, and its late messages are dropped", async () => {
     const { files, out, state } = await receiver();
     const [first, one, two, last] = parts();
     for (const message of [first, one]) await take(files, message);
@@ -246,7 +246,7 @@ describe("a transfer that cannot go on", () => {
     assert.deepEqual(await listLeftOvers({ out, state }), []);
   });
 
-  it("is nobody else's: the same identifier of another sender is another transfer", async () => {
+  it("belongs to its sender: the same identifier of another sender is another transfer", async () => {
     const { files, out } = await receiver();
     const [first, one, two, last] = parts();
     for (const message of [first, one, two]) await take(files, message);
@@ -258,14 +258,14 @@ describe("a transfer that cannot go on", () => {
     assert.equal(await readFile(join(out, "a.bin"), "utf8"), "0123456789");
   });
 
-  it("that is none is refused by name", async () => {
+  it("that is malformed is set aside as NotATransfer", async () => {
     const { files } = await receiver();
     const outcome = await take(files, Buffer.from("hello"));
     assert.ok(outcome.kind === "setAside" && outcome.reason === "NotATransfer");
     await files.close();
   });
 
-  it("is removed by command, and what still comes of it is dropped", async () => {
+  it("is removed by command, and its late messages are dropped", async () => {
     const { files, out, state } = await receiver();
     const [first, one, two, last] = parts();
     for (const message of [first, one]) await take(files, message);
@@ -278,7 +278,7 @@ describe("a transfer that cannot go on", () => {
     assert.deepEqual(await tree(out), []);
   });
 
-  it("for its place alone is completed by a later run", {
+  it("that lacked only a writable folder is completed by a later run", {
     skip: process.getuid?.() === 0 && "root may write anywhere",
   }, async () => {
     const { files, out, state } = await receiver();
@@ -296,12 +296,12 @@ describe("a transfer that cannot go on", () => {
     assert.equal(await readFile(join(out, "locked/a.txt"), "utf8"), "a");
   });
 
-  it("is not begun by one who has begun very many, and others are not hindered", async () => {
+  it("is not started for a sender with too many, and other senders are unaffected", async () => {
     const { files: first, ...where } = await receiver();
     const beginning = (number: number) => ({ ...begin, transfer: transferOf(number) });
     await take(first, beginning(1));
     await first.close();
-    // As if the others had been begun as well.
+    // As if the others had been started as well.
     const folder = join(where.base, "state", "transfers");
     const [log = ""] = await readdir(folder);
     const [, line = ""] = (await readFile(join(folder, log), "utf8")).split("\n");
@@ -320,7 +320,7 @@ describe("a transfer that cannot go on", () => {
 });
 
 describe("an unfinished transfer", () => {
-  it("is finished where it was begun by a run with another --out, which says so", async () => {
+  it("is finished in its own folder by a run with another --out, with a notice", async () => {
     const { files, out, state, base } = await receiver();
     const contents = randomBytes(3000);
     const messages = partsOf({ transfer: transferOf(1), name: "a.bin" }, contents, 1000);
@@ -337,7 +337,7 @@ describe("an unfinished transfer", () => {
     assert.deepEqual(await tree(join(base, "other")), []);
   });
 
-  it("believes nothing that the disk does not give back", async () => {
+  it("trusts only what can be read back from the disk", async () => {
     const { files, out, state } = await receiver();
     const messages = partsOf({ transfer: transferOf(1), name: "a.bin" }, randomBytes(3000), 1000);
     for (const message of messages.slice(0, -1)) await take(files, message);
@@ -353,7 +353,7 @@ describe("an unfinished transfer", () => {
     await again.close();
   });
 
-  it("stays when many others come, whose files cannot all be open", async () => {
+  it("survives when more transfers arrive than files can be open", async () => {
     const { files, out } = await receiver();
     const all = Array.from({ length: 100 }, (_, number) =>
       partsOf({ transfer: transferOf(number), name: `${number}.bin` }, Buffer.from(`contents ${number}`), 4),
@@ -370,14 +370,14 @@ describe("an unfinished transfer", () => {
   });
 });
 
-describe("a folder for files that cannot be used", () => {
+describe("an unusable folder for files", () => {
   const table: [string, string][] = [
     ["is a file", "file"],
     ["is below a file", "file/x"],
-    ["is in /proc, where nothing can be made", "/proc/x/y"],
+    ["is in /proc, where nothing can be created", "/proc/x/y"],
   ];
   for (const [what, path] of table) {
-    it(`is refused at once when it ${what}`, async () => {
+    it(`is rejected at once when it ${what}`, async () => {
       await writeFile(join(root, "file"), "");
       const out = path.startsWith("/") ? path : join(root, path);
       await assert.rejects(FileReceiver.open({ out, state: join(root, "s") }), {

@@ -1,4 +1,4 @@
-/** Files as they are read, sent and gone on with, by a device that the test drives. */
+/** Reading, sending and resuming files, with a device driven by the test. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -23,13 +23,13 @@ import { pattern } from "../../support/watch.ts";
 import { folder } from "../support.ts";
 import { Arrivals } from "./arrivals.ts";
 
-/** A relay that takes every message, by default at once, and what has come of them. */
+/** A relay that accepts every message, at once by default, and what has arrived. */
 class Relay implements MessageSender {
   readonly arrivals = new Arrivals();
   readonly messages: TransferMessage[] = [];
   readonly ids = new Set<string>();
   readonly resources = new Set<string>();
-  /** What becomes of a message: told before it counts as arrived. */
+  /** The outcome of a message, known before it counts as arrived. */
   onMessage: (message: TransferMessage) => Promise<void> | undefined = () => undefined;
 
   async send(to: string, body: Uint8Array, { id, resource }: { id: string; resource: string }): Promise<void> {
@@ -52,7 +52,7 @@ function senderTo(relay: Relay, options: Partial<FileSenderOptions> = {}): FileS
   return new FileSender({ device: relay, to: "bob/laptop", ...options });
 }
 
-/** The one file that a path stands for. */
+/** The single file at a path. */
 async function fileAt(path: string): Promise<FileToSend> {
   for await (const finding of filesAt(path)) if (finding.type === "file") return finding.file;
   throw new Error(`no file at ${path}`);
@@ -88,7 +88,7 @@ describe("the messages of a file", () => {
     });
   }
 
-  it("say time and mode", async (context) => {
+  it("carry time and mode", async (context) => {
     const relay = new Relay();
     const file = await fileOf(context, 10);
     utimesSync(file.path, 1_600_000_000, 1_600_000_000.5);
@@ -98,7 +98,7 @@ describe("the messages of a file", () => {
     assert.equal(arrived?.mode, (await stat(file.path)).mode & 0o7777);
   });
 
-  it("a stream is read to its end, in whatever pieces it comes", async () => {
+  it("carry a stream to its end, in whatever chunks it comes", async () => {
     const bytes = randomBytes(2 * PART_BYTES + 17);
     async function* stream(size: number) {
       for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
@@ -113,8 +113,8 @@ describe("the messages of a file", () => {
   });
 });
 
-describe("what is read is what is sent", () => {
-  it("a file that grows while it is sent goes to the end that it has then, and is said to have changed", async (context) => {
+describe("a file that changes while it is sent", () => {
+  it("is sent to its new end when it grows, and reported as changed", async (context) => {
     const relay = new Relay();
     const file = await fileOf(context, 2 * PART_BYTES);
     let grown = 0;
@@ -129,7 +129,7 @@ describe("what is read is what is sent", () => {
     assert.equal(sent.isChanged, true);
   });
 
-  it("a file that shrinks while it is sent arrives as it was read", async (context) => {
+  it("arrives as it was read when it shrinks", async (context) => {
     const relay = new Relay();
     const file = await fileOf(context, 40 * PART_BYTES);
     let isCut = false;
@@ -146,12 +146,12 @@ describe("what is read is what is sent", () => {
     assert.equal(sent.isChanged, true);
   });
 
-  it("a file that nobody touches is not said to have changed", async (context) => {
+  it("is not reported as changed when nobody wrote to it", async (context) => {
     const sent = await senderTo(new Relay()).send(await fileOf(context, 2 * PART_BYTES));
     assert.equal(sent.isChanged, false);
   });
 
-  it("files of /proc say that they are empty, and are not", async (context) => {
+  it("may be a file in /proc that claims to be empty", async (context) => {
     if (process.platform !== "linux") return context.skip("SKIPPED: no /proc");
     const relay = new Relay();
     const file = await fileAt("/proc/self/maps");
@@ -161,7 +161,7 @@ describe("what is read is what is sent", () => {
     assert.match(String(relay.arrivals.files[0]?.bytes), /\[stack\]/);
   });
 
-  it("files of /proc may have several parts", async (context) => {
+  it("may be a file in /proc of several parts", async (context) => {
     if (process.platform !== "linux") return context.skip("SKIPPED: no /proc");
     const relay = new Relay();
     const sent = await senderTo(relay).send(await fileAt("/proc/kallsyms"));
@@ -172,7 +172,7 @@ describe("what is read is what is sent", () => {
   });
 });
 
-describe("what cannot be read is told by CannotRead, and nothing of it goes", () => {
+describe("an unreadable source fails with CannotRead, and nothing of it is sent", () => {
   const cases: readonly [string, (at: string) => string | undefined, RegExp][] = [
     [
       "a file that is gone when its turn comes",
@@ -245,7 +245,7 @@ describe("what cannot be read is told by CannotRead, and nothing of it goes", ()
     });
   }
 
-  it("a source that fails in the middle: what was begun is cancelled", async () => {
+  it("a source that fails midway: the started transfer is cancelled", async () => {
     const relay = new Relay();
     async function* broken() {
       yield randomBytes(3 * PART_BYTES);
@@ -258,7 +258,7 @@ describe("what cannot be read is told by CannotRead, and nothing of it goes", ()
     assert.deepEqual([...relay.resources], ["file", "file-cancel"]);
   });
 
-  it("a name that no header has room for", async () => {
+  it("a name that is too long for the header", async () => {
     const relay = new Relay();
     async function* nothing() {}
     const sending = senderTo(relay).send({ name: "\u0001".repeat(2000), stream: nothing() });
@@ -267,7 +267,7 @@ describe("what cannot be read is told by CannotRead, and nothing of it goes", ()
 });
 
 describe("the window", () => {
-  it("16 MiB are on their way, and not more", async (context) => {
+  it("allows 16 MiB on the way, and no more", async (context) => {
     const relay = new Relay();
     const taken: (() => void)[] = [];
     relay.onMessage = () => new Promise<void>((resolve) => taken.push(resolve));
@@ -283,7 +283,7 @@ describe("the window", () => {
     assert.equal(bytes(), 40 * PART_BYTES);
   });
 
-  it("256 small files are on their way, and the next when one is safe", async (context) => {
+  it("allows 256 small files on the way, and the next once one is acknowledged", async (context) => {
     const relay = new Relay();
     const taken: (() => void)[] = [];
     relay.onMessage = () => new Promise<void>((resolve) => taken.push(resolve));
@@ -300,7 +300,7 @@ describe("the window", () => {
     assert.equal((await Promise.all(sending)).length, 300);
   });
 
-  it("progress is what is safe, not what is sent", async (context) => {
+  it("counts progress by acknowledged bytes, not sent bytes", async (context) => {
     const relay = new Relay();
     let safe = 0;
     let release: (() => void) | undefined;
@@ -317,7 +317,7 @@ describe("the window", () => {
   });
 });
 
-/** A journal that says what it is told to, and notes what it hears. */
+/** A journal that answers as told, and records its calls. */
 function journalSaying(claims: Partial<Claim>[]) {
   const notes: string[] = [];
   return {
@@ -346,7 +346,7 @@ const EARLIER = "e".repeat(32);
 const OLDER = "0".repeat(32);
 
 describe("the journal", () => {
-  it("is told of each part that is safe, and of the end", async (context) => {
+  it("records each acknowledged part, and the end", async (context) => {
     const relay = new Relay();
     const journal = journalSaying([{ transfer: EARLIER }]);
     await senderTo(relay, { journal }).send(await fileOf(context, 2 * PART_BYTES + 1));
@@ -361,7 +361,7 @@ describe("the journal", () => {
     ]);
   });
 
-  it("is told of no part before those in front of it are safe", async (context) => {
+  it("records a part only after all parts before it", async (context) => {
     const relay = new Relay();
     const journal = journalSaying([{ transfer: EARLIER }]);
     let release: (() => void) | undefined;
@@ -378,7 +378,7 @@ describe("the journal", () => {
     );
   });
 
-  it("a transfer that was interrupted goes on behind what was safe", async (context) => {
+  it("resumes an interrupted transfer after its acknowledged parts", async (context) => {
     const bytes = pattern(4 * PART_BYTES, 1);
     const relay = new Relay();
     const file = await fileOf(context, bytes);
@@ -397,7 +397,7 @@ describe("the journal", () => {
     assert.equal(progress, bytes.length);
   });
 
-  it("a file that was interrupted before its end message sends that alone", async (context) => {
+  it("resends only the end message of a file that was interrupted just before it", async (context) => {
     const bytes = pattern(2 * PART_BYTES + 3, 1);
     const relay = new Relay();
     const journal = journalSaying([{ transfer: EARLIER, acknowledged: bytes.length, sha256: sha256(bytes) }]);
@@ -405,7 +405,7 @@ describe("the journal", () => {
     assert.deepEqual(relay.types, ["begin", "end"]);
   });
 
-  it("a file whose sent part has other contents now begins anew, and the old transfer is cancelled", async (context) => {
+  it("restarts a file whose sent part has changed, and cancels the old transfer", async (context) => {
     const relay = new Relay();
     const journal = journalSaying([{ transfer: EARLIER, acknowledged: PART_BYTES, sha256: sha256(randomBytes(9)) }]);
     const sent = await senderTo(relay, { journal }).send(await fileOf(context, 2 * PART_BYTES));
@@ -416,14 +416,14 @@ describe("the journal", () => {
     assert.deepEqual(journal.notes.slice(0, 3), ["claim", "forget eeee", "claim fresh"]);
   });
 
-  it("transfers of what the file was before are cancelled", async (context) => {
+  it("cancels transfers of the file's previous contents", async (context) => {
     const relay = new Relay();
     const journal = journalSaying([{ superseded: [OLDER] }]);
     await senderTo(relay, { journal }).send(await fileOf(context, 10));
     assert.deepEqual(relay.arrivals.cancelled, [{ transfer: OLDER, reason: "Superseded" }]);
   });
 
-  it("a file that is done is not sent, and counts as progress", async (context) => {
+  it("skips a finished file, and counts it as progress", async (context) => {
     const relay = new Relay();
     const journal = journalSaying([{ transfer: EARLIER, isDone: true, sha256: "aa" }]);
     let progress = 0;
@@ -435,8 +435,8 @@ describe("the journal", () => {
   });
 });
 
-describe("the end before the end", () => {
-  it("a message that cannot be sent is the file's error, and no more of it is read", async (context) => {
+describe("a send that ends early", () => {
+  it("on a message that cannot be sent fails the file, and stops reading it", async (context) => {
     const relay = new Relay();
     relay.onMessage = (message) =>
       message.type === "part" && message.offset === PART_BYTES ? Promise.reject(new Error("full")) : undefined;
@@ -445,7 +445,7 @@ describe("the end before the end", () => {
     assert.ok(!relay.types.includes("end"));
   });
 
-  it("stop: nothing more is read, every send rejects, and what is unfinished is known", async (context) => {
+  it("on stop reads nothing more, rejects every send, and records what is unfinished", async (context) => {
     const relay = new Relay();
     relay.onMessage = (message) => (message.type === "part" ? new Promise(() => undefined) : undefined);
     const sender = senderTo(relay);
@@ -455,7 +455,7 @@ describe("the end before the end", () => {
     await assert.rejects(long, { message: "enough" });
     await assert.rejects(sender.send(await fileOf(context, 1)), { message: "enough" });
     const [{ transfer = "", canGoOn } = {}] = sender.unfinished;
-    assert.equal(canGoOn, false, "no journal knows it");
+    assert.equal(canGoOn, false, "it is in no journal");
     await sender.cancel(transfer, "Interrupted");
     assert.deepEqual(relay.arrivals.cancelled, [{ transfer, reason: "Interrupted" }]);
     assert.deepEqual(sender.unfinished, []);

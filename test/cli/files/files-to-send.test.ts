@@ -1,4 +1,4 @@
-/** What the paths of `grooveway send` stand for: one row for each kind. */
+/** What the paths given to `grooveway send` stand for: one row for each kind. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
@@ -29,7 +29,7 @@ async function found(path: string, at: string, name?: string): Promise<string[]>
 interface Row {
   readonly what: string;
   readonly make: (at: string) => void;
-  /** Below the folder. */
+  /** Relative to the folder. */
   readonly path?: string;
   readonly name?: string;
   readonly expected: readonly string[];
@@ -47,7 +47,7 @@ const ROWS: readonly Row[] = [
   { what: "a file has the name it is given", make: file("b"), path: "b", name: "x/y", expected: ["file x/y (7)"] },
   { what: "an empty file is a file", make: file("b", ""), path: "b", expected: ["file b (0)"] },
   {
-    what: "a folder's files have the way from it in their names, in order",
+    what: "a folder's files have relative paths as names, in order",
     make: (at) => {
       file("top/z")(at);
       file("top/a/2")(at);
@@ -57,9 +57,9 @@ const ROWS: readonly Row[] = [
     path: "top",
     expected: ["file top/z (7)", "file top/a/1 (7)", "file top/a/2 (7)", "file top/b/1/1 (7)"],
   },
-  { what: "a slash behind a folder changes nothing", make: file("top/a"), path: "top/", expected: ["file top/a (7)"] },
+  { what: "a trailing slash has no effect", make: file("top/a"), path: "top/", expected: ["file top/a (7)"] },
   {
-    what: "a folder is named as it is called",
+    what: "a folder keeps its own name however its path is written",
     make: file("top/a"),
     path: "top/../top/.",
     expected: ["file top/a (7)"],
@@ -73,25 +73,25 @@ const ROWS: readonly Row[] = [
   },
   { what: "an empty folder has no file", make: (at) => mkdirSync(join(at, "top")), path: "top", expected: [] },
   {
-    what: "what does not exist",
+    what: "a missing path is reported",
     make: () => undefined,
     path: "nowhere",
     expected: ["failed there is no file nowhere: check its name [CannotRead]"],
   },
   {
-    what: "a file as a folder",
+    what: "a path through a file is reported",
     make: file("b"),
     path: "b/c",
     expected: ["failed there is no file b/c: check its name [CannotRead]"],
   },
   {
-    what: "a symbolic link that is named is refused, and what it leads to is told",
+    what: "a symbolic link as argument is rejected, and its target is shown",
     make: (at) => symlinkSync("/etc/passwd", join(at, "link")),
     path: "link",
     expected: ["failed link is a symbolic link, which is not followed: name /etc/passwd itself [CannotRead]"],
   },
   {
-    what: "a symbolic link to a folder is refused, with a slash behind it too",
+    what: "a symbolic link to a folder is rejected, even with a trailing slash",
     make: (at) => {
       file("top/a")(at);
       symlinkSync("top", join(at, "link"));
@@ -100,7 +100,7 @@ const ROWS: readonly Row[] = [
     expected: ["failed link/ is a symbolic link, which is not followed: name top itself [CannotRead]"],
   },
   {
-    what: "symbolic links in a folder are left out with a line each, to files, folders, nothing and itself",
+    what: "symbolic links in a folder are skipped with a line each",
     make: (at) => {
       file("top/a")(at);
       symlinkSync("a", join(at, "top/file"));
@@ -118,7 +118,7 @@ const ROWS: readonly Row[] = [
     ],
   },
   {
-    what: "a pipe that is named",
+    what: "a pipe as argument is rejected",
     make: (at) => execFileSync("mkfifo", [join(at, "pipe")]),
     path: "pipe",
     expected: [
@@ -126,7 +126,7 @@ const ROWS: readonly Row[] = [
     ],
   },
   {
-    what: "a pipe in a folder is left out",
+    what: "a pipe in a folder is skipped",
     make: (at) => {
       mkdirSync(join(at, "top"));
       execFileSync("mkfifo", [join(at, "top/pipe")]);
@@ -135,7 +135,7 @@ const ROWS: readonly Row[] = [
     expected: ["skipped top/pipe is a pipe"],
   },
   {
-    what: "names with line ends, quotes and letters of all kinds go as they are",
+    what: "names with line breaks, quotes and letters of any script are unchanged",
     make: (at) => {
       for (const name of ["new\nline", 'a "quote"', "ünï", "漢字", "-x", "a\\b", " ", "\u202egnp.exe"])
         file(`top/${name}`)(at);
@@ -153,7 +153,7 @@ const ROWS: readonly Row[] = [
     ],
   },
   {
-    what: "in an error a name is shown, not obeyed",
+    what: "control characters of a name in an error are escaped",
     make: (at) => symlinkSync("\x1b[2Kx", join(at, "\x1b[2K\rsent")),
     path: "\x1b[2K\rsent",
     expected: ["failed \\e[2K\\rsent is a symbolic link, which is not followed: name \\e[2Kx itself [CannotRead]"],
@@ -169,7 +169,7 @@ describe("paths to send", () => {
     });
   }
 
-  it("a name that is not UTF-8 is found by its bytes", async (context) => {
+  it("may have a name that is not UTF-8, which is found by its bytes", async (context) => {
     const at = await folder(context);
     mkdirSync(join(at, "top"));
     const bytes = Buffer.concat([Buffer.from(`${at}/top/`), Buffer.from([0x66, 0xff, 0x67])]);
@@ -182,7 +182,7 @@ describe("paths to send", () => {
     assert.equal(only.file.name, "top/f\ufffdg");
   });
 
-  it("a folder that this user may not read is told, and the others are found", async (context) => {
+  it("may contain an unreadable folder, which is reported; the others are found", async (context) => {
     if (process.geteuid?.() !== 0) return context.skip("SKIPPED: only root can become somebody else");
     const at = await folder(context);
     for (const path of ["top/closed/a", "top/open/a"]) file(path)(at);
@@ -196,7 +196,7 @@ describe("paths to send", () => {
     ]);
   });
 
-  it("the output of a program by the shell's <(...) is a pipe behind a link, and is refused", async (context) => {
+  it("from <(...) of a shell are pipes behind links, and are rejected", async (context) => {
     if (process.platform !== "linux") return context.skip("SKIPPED: no /proc");
     const at = await folder(context);
     assert.match(readlinkSync("/dev/stdin"), /fd/);
@@ -204,12 +204,12 @@ describe("paths to send", () => {
     assert.match(only, /^failed \/dev\/stdin is a symbolic link, which is not followed.*\[CannotRead\]$/);
   });
 
-  it("a tree that is deeper than the system allows paths is walked to there", async (context) => {
+  it("deeper than the system's path limit are walked up to the limit", async (context) => {
     const at = await folder(context);
     const deep = `cd "$1"; for i in $(seq 25); do mkdir "$2" && cd -P "$2" || exit 1; done; touch end`;
     execFileSync("bash", ["-c", deep, "bash", at, "d".repeat(200)]);
     const words = await found(at, at, "x");
-    // Node removes none that is so deep.
+    // Node cannot remove a tree this deep.
     execFileSync("rm", ["-rf", join(at, "d".repeat(200))]);
     assert.equal(words.length, 1);
     assert.match(words[0] ?? "", /^failed cannot read .*: the path is too long for this system \[CannotRead\]$/);

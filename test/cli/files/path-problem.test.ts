@@ -1,4 +1,4 @@
-/** Places that cannot be written to, as the state folder of an edge and as the store of a relay: told at once, with what to change. */
+/** Unwritable locations for an edge's state folder and a relay's store are reported at once, with a cure. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { accessSync, constants } from "node:fs";
@@ -25,13 +25,13 @@ describe("the state folder of an edge", () => {
   for (const [what, path, words] of [
     ["a file", at("file"), /part of the path is a file, not a folder/],
     ["in a file", at("file", "state"), /part of the path is a file, not a folder/],
-    ["where nothing can be made", "/proc/x", /nothing can be made there/],
-    ["deep where nothing can be made", "/proc/x/y/z", /nothing can be made there/],
-    ["where no file can be made", "/proc/self/fd", /no file can be made there|no right to write/],
-    ["a link that goes round", at("round"), /ELOOP|not a folder/],
+    ["where nothing can be created", "/proc/x", /nothing can be made there/],
+    ["deep where nothing can be created", "/proc/x/y/z", /nothing can be made there/],
+    ["where no file can be created", "/proc/self/fd", /no file can be made there|no right to write/],
+    ["a cyclic link", at("round"), /ELOOP|not a folder/],
     ["too long", at("x".repeat(300)), /its name is too long/],
   ] as const) {
-    it(`that is ${what} is refused at once`, async () => {
+    it(`that is ${what} is rejected at once`, async () => {
       await assert.rejects(beginRun(path), (error: Error & { code?: string }) => {
         assert.equal(error.code, "CannotWrite", error.message);
         assert.match(error.message, words);
@@ -41,7 +41,7 @@ describe("the state folder of an edge", () => {
     });
   }
 
-  it("is made with all that leads to it", async () => {
+  it("is created with its parent folders", async () => {
     const begun = await beginRun(at("new", "state"));
     begun.close();
   });
@@ -51,11 +51,11 @@ describe("the store of a relay", () => {
   for (const [what, path, words] of [
     ["a folder", at("folder"), /it is a folder: name a file in it, such as --store .*folder\/relay\.db$/],
     ["in a file", at("file", "relay.db"), /file is a file, not a folder: choose another --store FILE$/],
-    ["in a folder that is not there", at("none", "relay.db"), /the folder .*none does not exist: make it, or choose/],
-    ["where no file can be made", "/proc/x", /: choose another --store FILE$/],
-    ["a link that leads nowhere", at("dangling"), /: choose another --store FILE$/],
+    ["in a missing folder", at("none", "relay.db"), /the folder .*none does not exist: make it, or choose/],
+    ["where no file can be created", "/proc/x", /: choose another --store FILE$/],
+    ["a dangling link", at("dangling"), /: choose another --store FILE$/],
   ] as const) {
-    it(`that is ${what} is refused at once`, async () => {
+    it(`that is ${what} is rejected at once`, async () => {
       await assert.rejects(startRelayHere({ port: 0, store: path }), (error: Error & { code?: string }) => {
         assert.equal(error.code, "CannotWrite", error.message);
         assert.match(error.message, words);
@@ -65,7 +65,7 @@ describe("the store of a relay", () => {
   }
 });
 
-it("an empty name, as of a variable that is not set, is a wrong call", async (context) => {
+it("an empty path, as from an unset variable, is a usage error", async (context) => {
   for (const [command, option] of [
     ["edge", "--state"],
     ["relay", "--store"],
@@ -76,7 +76,7 @@ it("an empty name, as of a variable that is not set, is a wrong call", async (co
   }
 });
 
-/** What the command says that may not write in the folder; undefined when it cannot be run like that. */
+/** The output of a command that may not write to the folder; undefined where that cannot be arranged. */
 function saidWithoutRights(context: TestContext, folder: string, args: readonly string[]): string | undefined {
   const nobody = 65534;
   const isRoot = process.getuid?.() === 0;
@@ -94,7 +94,7 @@ function saidWithoutRights(context: TestContext, folder: string, args: readonly 
   return spawnSync(process.execPath, node, options).stderr;
 }
 
-it("a folder of somebody else is refused at once", async (context) => {
+it("a folder of another user is rejected at once", async (context) => {
   await chmod(root, 0o755);
   const folder = at("others");
   await mkdir(folder);
@@ -112,7 +112,7 @@ it("a folder of somebody else is refused at once", async (context) => {
   }
 });
 
-it("a read-only file system is refused at once", async (context) => {
+it("a read-only file system is rejected at once", async (context) => {
   const disk = at("read-only");
   await mkdir(disk);
   try {

@@ -1,4 +1,4 @@
-/** A run of `grooveway send` from its files to its end, by a device that the test drives. */
+/** A whole run of `grooveway send`, with a device driven by the test. */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { pattern } from "../../support/watch.ts";
 import { folder } from "../support.ts";
 import { Arrivals } from "./arrivals.ts";
 
-/** A run, what it has told, and what has arrived. */
+/** A run, its output, and what has arrived. */
 function runOf(sources: SendFilesOptions["sources"], options: Partial<SendFilesOptions> = {}) {
   const told: string[] = [];
   const arrivals = new Arrivals();
@@ -66,7 +66,7 @@ async function until(look: () => boolean): Promise<void> {
 
 const NEVER = () => new Promise<void>(() => undefined);
 
-test("all files go, small and large", async (context) => {
+test("small and large files are all sent", async (context) => {
   const sizes = [0, 1, 5 * PART_BYTES + 1, 1000, PART_BYTES, 3 * PART_BYTES];
   const { run, told, arrivals } = runOf(await filesOf(context, sizes));
   assert.equal(await run.run(), "done");
@@ -81,7 +81,7 @@ test("all files go, small and large", async (context) => {
   assert.equal(arrivals.files.length, 6);
 });
 
-test("many more files than are sent at a time", async (context) => {
+test("more files than are sent concurrently are all sent", async (context) => {
   const [file] = await filesOf(context, [3]);
   assert.ok(file);
   const { run, arrivals } = runOf(Array.from({ length: 2000 }, (_, n) => ({ ...file, name: `${n}` })));
@@ -89,7 +89,7 @@ test("many more files than are sent at a time", async (context) => {
   assert.equal(new Set(arrivals.files.map(({ name }) => name)).size, 2000);
 });
 
-test("a file that cannot be read leaves the others alone", async (context) => {
+test("a file that cannot be read does not affect the others", async (context) => {
   const files = await filesOf(context, [1, 2, 3]);
   const gone = { ...files[1], path: Buffer.from("/nowhere"), name: "gone" } as FileToSend;
   const { run, told } = runOf([files[0], gone, files[2]] as FileToSend[]);
@@ -97,14 +97,14 @@ test("a file that cannot be read leaves the others alone", async (context) => {
   assert.deepEqual(told.sort(), ["failed gone CannotRead", "sent x/0", "sent x/2"]);
 });
 
-test("what the device cannot send ends the run", async (context) => {
+test("an error of the device ends the run", async (context) => {
   const { run, relay, messages } = runOf(await filesOf(context, [1, 50 * PART_BYTES]));
   relay.onMessage = ({ type }) => (type === "begin" ? Promise.reject(new CommandError("Refused", "no")) : undefined);
   await assert.rejects(run.run(), { code: "Refused" });
   assert.ok(messages.length < 40);
 });
 
-test("a line that cannot be written ends the run", async (context) => {
+test("an output line that cannot be written ends the run", async (context) => {
   const files = await filesOf(context, [1, 1, 1]);
   const listener = {
     sent: () => Promise.reject(new CommandError("OutputClosed", "gone")),
@@ -116,7 +116,7 @@ test("a line that cannot be written ends the run", async (context) => {
   await assert.rejects(runOf(files, { listener }).run.run(), { code: "OutputClosed" });
 });
 
-test("interrupted: no journal could go on with it, so it is cancelled", async (context) => {
+test("an interrupt without a journal cancels the transfer", async (context) => {
   const { run, relay, messages, arrivals, interrupt } = runOf(await filesOf(context, [40 * PART_BYTES]));
   relay.onMessage = ({ type }) => (type === "part" ? NEVER() : undefined);
   const end = run.run();
@@ -129,7 +129,7 @@ test("interrupted: no journal could go on with it, so it is cancelled", async (c
   );
 });
 
-test("interrupted with a journal: it is left as it is, to go on with", async (context) => {
+test("an interrupt with a journal leaves the transfer to be resumed", async (context) => {
   const journal = {
     claim: async (_: unknown, transfer: string) => ({
       transfer,
@@ -153,14 +153,14 @@ test("interrupted with a journal: it is left as it is, to go on with", async (co
   assert.equal(started.arrivals.unfinished.length, 1);
 });
 
-test("interrupted before it began: nothing goes", async (context) => {
+test("an interrupt before the start sends nothing", async (context) => {
   const { run, messages, interrupt } = runOf(await filesOf(context, [1, 2]));
   interrupt();
   assert.equal(await run.run(), "interrupted");
   assert.deepEqual(messages, []);
 });
 
-test("a recipient that takes nothing is waited for and given up: what it has begun is cancelled", async (context) => {
+test("a stalled recipient is waited for, then its started transfers are cancelled", async (context) => {
   const { run, relay, told, messages, arrivals } = runOf(await filesOf(context, [1, 40 * PART_BYTES]));
   relay.onMessage = ({ type }) => (type === "part" ? NEVER() : undefined);
   const end = run.run();
@@ -182,7 +182,7 @@ test("a recipient that takes nothing is waited for and given up: what it has beg
   );
 });
 
-test("what waits of a transfer that is given up is taken back before the recipient is told", async (context) => {
+test("queued messages of an abandoned transfer are withdrawn before the recipient is told", async (context) => {
   const order: string[] = [];
   const started = runOf(await filesOf(context, [40 * PART_BYTES]), {
     takeBack: async () => void order.push("taken back"),
@@ -201,7 +201,7 @@ test("what waits of a transfer that is given up is taken back before the recipie
   assert.deepEqual(order, ["taken back", "cancelled"]);
 });
 
-test("a connection that does not come back is given up, and nothing can be said to the recipient", async (context) => {
+test("a lost connection that does not come back is abandoned without a cancellation", async (context) => {
   const { run, relay, messages, arrivals } = runOf(await filesOf(context, [40 * PART_BYTES]));
   relay.onMessage = ({ type }) => (type === "part" ? NEVER() : undefined);
   const end = run.run();

@@ -1,4 +1,4 @@
-/** The journal of sending: what a repeated send finds of an interrupted one. */
+/** The send journal: what a rerun finds of an interrupted run. */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ const HOLIDAYS: FileIdentity = {
 };
 const TO_BOB = "edge alice/pc bob/laptop";
 
-/** Arguments by which node runs a few lines that have a journal. */
+/** Arguments that make node run a few lines with a journal. */
 function program(file: string, lines: string): string[] {
   const source = fileURLToPath(new URL("../../../src/cli/files/send-journal.ts", import.meta.url));
   const script = `
@@ -29,7 +29,7 @@ function program(file: string, lines: string): string[] {
   return ["--disable-warning=ExperimentalWarning", "--input-type=module", "--eval", script];
 }
 
-/** A run that is killed when its lines are done, and what they have written is on its way. */
+/** A run that is killed once its lines are done and their writes are on the way. */
 function interrupted(file: string, lines: string): void {
   const kill = "setImmediate(() => setImmediate(() => process.kill(process.pid, 'SIGKILL')));";
   const { signal, stderr } = spawnSync(process.execPath, program(file, `${lines}\n${kill}`), { encoding: "utf8" });
@@ -48,26 +48,26 @@ async function fileIn(context: TestContext): Promise<string> {
 
 const BEGUN = { acknowledged: 0, sha256: undefined, isDone: false, isJournaled: true, superseded: [] };
 
-test("a file that nobody has begun to send goes by a new transfer", async (context) => {
+test("a file that was never started gets a new transfer", async (context) => {
   const journal = journalOn(context, await fileIn(context));
   assert.deepEqual(await journal.claim(HOLIDAYS, "new"), { transfer: "new", ...BEGUN });
 });
 
-test("a repeated send goes on with the transfer of the one that was killed, from where it was", async (context) => {
+test("a rerun resumes the transfer of the killed run where it stopped", async (context) => {
   const file = await fileIn(context);
   interrupted(file, `await journal.claim(holidays, "first"); journal.progress("first", 1048576, "aa");`);
   const again = await journalOn(context, file).claim(HOLIDAYS, "new");
   assert.deepEqual(again, { ...BEGUN, transfer: "first", acknowledged: 1_048_576, sha256: "aa" });
 });
 
-test("a file that was sent whole before the kill is done", async (context) => {
+test("a file that was fully sent before the kill is finished", async (context) => {
   const file = await fileIn(context);
   interrupted(file, `await journal.claim(holidays, "first"); journal.done("first", "bb");`);
   const again = await journalOn(context, file).claim(HOLIDAYS, "new");
   assert.deepEqual(again, { ...BEGUN, transfer: "first", sha256: "bb", isDone: true });
 });
 
-test("another size, time or inode is another file, and its transfer takes the place of the old one", async (context) => {
+test("a changed size, time or inode means another file, whose transfer replaces the old one", async (context) => {
   for (const change of [{ size: 5_000_001 }, { modified: 1_700_000_000_000.5 }, { inode: 8 }]) {
     const file = await fileIn(context);
     interrupted(file, `await journal.claim(holidays, "first");`);
@@ -76,7 +76,7 @@ test("another size, time or inode is another file, and its transfer takes the pl
   }
 });
 
-test("another path, name or destination has nothing to do with it", async (context) => {
+test("another path, name or destination is independent", async (context) => {
   const file = await fileIn(context);
   interrupted(file, `await journal.claim(holidays, "first");`);
   for (const [change, destination] of [
@@ -90,20 +90,20 @@ test("another path, name or destination has nothing to do with it", async (conte
   }
 });
 
-test("fresh: the file begins anew, and the old transfer is over", async (context) => {
+test("fresh restarts the file and ends the old transfer", async (context) => {
   const file = await fileIn(context);
   interrupted(file, `await journal.claim(holidays, "first"); journal.progress("first", 1048576, "aa");`);
   const again = await journalOn(context, file).claim(HOLIDAYS, "new", true);
   assert.deepEqual(again, { ...BEGUN, transfer: "new", superseded: ["first"] });
 });
 
-test("a run that came to its end leaves nothing to go on with", async (context) => {
+test("a completed run leaves nothing to resume", async (context) => {
   const file = await fileIn(context);
   interrupted(file, `await journal.claim(holidays, "first"); journal.finish();`);
   assert.deepEqual(await journalOn(context, file).claim(HOLIDAYS, "new"), { transfer: "new", ...BEGUN });
 });
 
-test("what another command is sending at this moment is left alone", async (context) => {
+test("a transfer that another command is sending is left alone", async (context) => {
   const file = await fileIn(context);
   const other = spawn(
     process.execPath,
@@ -119,7 +119,7 @@ test("what another command is sending at this moment is left alone", async (cont
   assert.deepEqual(mine, { ...BEGUN, transfer: "mine" });
 });
 
-test("a file that is named twice goes twice, and after a kill by the same two transfers", async (context) => {
+test("a file named twice is sent twice, and resumes both transfers after a kill", async (context) => {
   const file = await fileIn(context);
   interrupted(file, `await journal.claim(holidays, "first"); await journal.claim(holidays, "second");`);
   const journal = journalOn(context, file);
@@ -127,20 +127,20 @@ test("a file that is named twice goes twice, and after a kill by the same two tr
   assert.deepEqual(claims.map(({ transfer }) => transfer).sort(), ["first", "second"]);
 });
 
-test("after 14 days an interrupted send begins anew", async (context) => {
+test("an interrupted send restarts after 14 days", async (context) => {
   const file = await fileIn(context);
   interrupted(file, `await journal.claim(holidays, "first");`);
   context.mock.timers.enable({ apis: ["Date"], now: Date.now() + 14 * 24 * 3600_000 + 60_000 });
   assert.deepEqual(await journalOn(context, file).claim(HOLIDAYS, "new"), { transfer: "new", ...BEGUN });
 });
 
-test("a cancelled transfer is not gone on with", async (context) => {
+test("a cancelled transfer is not resumed", async (context) => {
   const file = await fileIn(context);
   interrupted(file, `await journal.claim(holidays, "first"); journal.forget("first");`);
   assert.deepEqual(await journalOn(context, file).claim(HOLIDAYS, "new"), { transfer: "new", ...BEGUN });
 });
 
-test("a journal that cannot be written any more says so once, and files go all the same", async (context) => {
+test("a journal that can no longer be written is reported once, and files are still sent", async (context) => {
   const file = await fileIn(context);
   const failures: unknown[] = [];
   const journal = new SendJournal(file, TO_BOB, (error) => failures.push(error));

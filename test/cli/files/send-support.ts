@@ -1,4 +1,4 @@
-/** What the tests of sending share: a relay, a way to it that can be narrowed, and a recipient that puts files into a folder. */
+/** Shared by tests of sending: a relay, a proxy that can throttle, and a recipient that stores files in a folder. */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
@@ -11,10 +11,10 @@ import { listen } from "../../support/sockets.ts";
 import { eventually } from "../../support/watch.ts";
 import { type Finished, folder, run } from "../support.ts";
 
-/** The way to a relay, on which only so much gets through until it is opened. */
+/** A proxy to a relay that lets a limited amount through until it is opened. */
 export interface Narrows {
   readonly port: number;
-  /** Lets so many more bytes through to the relay. */
+  /** Lets this many more bytes through to the relay. */
   limit(bytes: number): void;
   readonly isFull: boolean;
   open(): void;
@@ -52,7 +52,7 @@ async function narrows(context: TestContext, relayPort: () => number): Promise<N
   };
 }
 
-/** A relay, a recipient that is connected, and folders: `here` to send from, `there` for what arrives. */
+/** A relay, a connected recipient, and folders: `here` to send from, `there` for what arrives. */
 export class Place {
   readonly here: string;
   readonly there: string;
@@ -60,9 +60,9 @@ export class Place {
   /** Between the command and the relay. */
   readonly way: Narrows;
   readonly received: ReceivedFile[] = [];
-  /** Parts that have arrived, of all transfers. */
+  /** Parts that have arrived, over all transfers. */
   parts = 0;
-  /** Transfers of which the sender has said that they are over. */
+  /** Transfers that the sender has cancelled. */
   cancelled = 0;
 
   private constructor(at: string, way: Narrows) {
@@ -117,7 +117,7 @@ export class Place {
     return run(context, this.args(paths), input);
   }
 
-  /** Waits until so many files have come, and gives their names. */
+  /** Waits until this many files have arrived, and returns their names. */
   async names(count: number): Promise<string[]> {
     await eventually(() => this.received.length >= count, `${count} files, of which ${this.received.length} came`);
     return this.received.map(({ name }) => name).sort();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { StallWatch } from "../../../src/cli/files/stall-watch.ts";
 
-/** A watch of 60 s that speaks after 2, and what it has said. */
+/** A watch of 60 s that reports after 2 s, and what it has reported. */
 function watchOf(context: TestContext, wait = 60_000) {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   const said: string[] = [];
@@ -17,7 +17,7 @@ function watchOf(context: TestContext, wait = 60_000) {
   return { watch, said, tick: (seconds: number) => context.mock.timers.tick(seconds * 1000) };
 }
 
-test("a recipient that takes nothing is waited for, told, and given up", (context) => {
+test("a stalled recipient is waited for, reported, and given up", (context) => {
   const { watch, said, tick } = watchOf(context);
   tick(100);
   watch.held();
@@ -33,7 +33,7 @@ test("a recipient that takes nothing is waited for, told, and given up", (contex
   assert.equal(said.length, 2, "once");
 });
 
-test("a recipient that makes room now and then is waited for as long as it does", (context) => {
+test("a recipient that makes room now and then is waited for", (context) => {
   const { watch, said, tick } = watchOf(context);
   for (let round = 0; round < 10; round += 1) {
     watch.held();
@@ -45,7 +45,7 @@ test("a recipient that makes room now and then is waited for as long as it does"
   assert.equal(said.length, 20);
 });
 
-test("what the relay still takes from a held sender begins the wait anew", (context) => {
+test("a message taken by the relay from a held sender restarts the wait", (context) => {
   const { watch, said, tick } = watchOf(context);
   watch.held();
   tick(59);
@@ -70,7 +70,7 @@ test("a lost connection is waited for until the next message gets through", (con
   assert.deepEqual(said.slice(2), ["waiting for connection", "given up on connection"]);
 });
 
-test("a short stall is not worth a word", (context) => {
+test("a short stall is not reported", (context) => {
   const { watch, said, tick } = watchOf(context);
   watch.held();
   tick(1);
@@ -79,14 +79,14 @@ test("a short stall is not worth a word", (context) => {
   assert.deepEqual(said, []);
 });
 
-test("no wait at all gives up at once", (context) => {
+test("a wait of zero gives up at once", (context) => {
   const { watch, said, tick } = watchOf(context, 0);
   watch.held();
   tick(0);
   assert.deepEqual(said, ["given up on recipient"]);
 });
 
-test("after its end nothing is waited for", (context) => {
+test("a stopped watch does nothing", (context) => {
   const { watch, said, tick } = watchOf(context);
   watch.held();
   watch.stop();

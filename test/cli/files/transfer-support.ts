@@ -1,4 +1,4 @@
-/** Messages of transfers for tests of receiving. */
+/** Messages of transfers, for tests of receiving. */
 import { createHash, hash } from "node:crypto";
 import type { IncomingMessage } from "../../../src/cli/files/file-receiver.ts";
 import {
@@ -12,7 +12,7 @@ import {
 
 export const ALICE = "alice/pc";
 
-/** An identifier of a transfer by number. */
+/** A transfer identifier by number. */
 export function transferOf(number: number): string {
   return number.toString(16).padStart(32, "0");
 }
@@ -21,7 +21,7 @@ export function sha256(bytes: Uint8Array): string {
   return hash("sha256", bytes);
 }
 
-/** A message as it arrives; `done` counts. */
+/** A received message; counts calls of `done`. */
 export function arriving(
   body: TransferMessage | Uint8Array,
   { from = ALICE, vouched = true, done = () => {} }: Partial<Pick<IncomingMessage, "from" | "vouched" | "done">> = {},
@@ -36,7 +36,7 @@ export function wholeOf(transfer: number, name: string, contents: string | Uint8
   return wholeMessage({ transfer: transferOf(transfer), name, ...more }, bytes, sha256(bytes));
 }
 
-/** A file in parts of a size. */
+/** A file in parts of a given size. */
 export function partsOf(
   options: Partial<SendingOptions> & { readonly transfer: string; readonly name: string },
   contents: Uint8Array,

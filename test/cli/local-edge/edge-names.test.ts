@@ -1,4 +1,4 @@
-/** By which names an edge on this machine is meant: every one that it prints, and every one that it is given. */
+/** The names of an edge on this machine: every one it prints, and every one it is given. */
 import assert from "node:assert/strict";
 import { networkInterfaces } from "node:os";
 import { describe, it, type TestContext } from "node:test";
@@ -17,12 +17,12 @@ describe("names of an edge", () => {
     ["192.0.2.7", ["a.example.com", "b.example.com"], ["a.example.com", "b.example.com", "192.0.2.7"]],
     ["2001:DB8::7", ["2001:db8::8"], ["[2001:db8::8]", "[2001:db8::7]"]],
   ] as const) {
-    it(`that listens on ${host}, given ${said.join(" and ") || "none"}`, () => {
+    it(`are ordered by preference (listening on ${host}, given ${said.join(" and ") || "none"})`, () => {
       assert.deepEqual(edgeNames(host, said), names);
     });
   }
 
-  it("that listens everywhere: each address of the machine", () => {
+  it("include each address of the machine when it listens on all addresses", () => {
     const addresses = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
     const names = edgeNames("0.0.0.0", []);
     for (const { family, address } of addresses) if (family === "IPv4") assert(names.includes(address), address);
@@ -30,7 +30,7 @@ describe("names of an edge", () => {
     assert(edgeNames("::", []).includes("[::1]"));
   });
 
-  it("leave out a name that an origin relay on this machine has, unless the operator says that it is the edge's", () => {
+  it("exclude a name of an origin relay on this machine, unless the operator assigns it to the edge", () => {
     assert(!edgeNames("127.0.0.1", [], ["localhost"]).includes("localhost"));
     assert(!edgeNames("127.0.0.1", [], ["127.0.0.1:2492"]).includes("127.0.0.1"));
     assert(edgeNames("127.0.0.1", [], ["127.0.0.1:2493"]).includes("127.0.0.1"));
@@ -56,14 +56,14 @@ async function meet(url: string, transport: "keepalive" | "websocket", relay?: s
 
 describe("a device that names the edge by the host of its URL", () => {
   for (const host of ["::1", "127.0.0.1", "0.0.0.0"]) {
-    it(`reaches one that listens on ${host} by the URL that it prints, and by localhost`, async (context) => {
+    it(`reaches one that listens on ${host} by its printed URL and by localhost`, async (context) => {
       const edge = await start(context, { host });
       await meet(edge.url, "keepalive");
       if (host !== "::1") await meet(edge.url.replace("127.0.0.1", "localhost"), "websocket");
     });
   }
 
-  it("exchanges messages by a link with a relay, when both listen on ::1 and have no other name", async (context) => {
+  it("exchanges messages over a link with a relay when both listen on ::1 and have no other name", async (context) => {
     const relay = await startRelay({ host: "::1", port: 0 });
     context.after(() => relay.close());
     const at = `[::1]:${relay.port}`;
@@ -87,7 +87,7 @@ describe("a device that names the edge by the host of its URL", () => {
     }
   });
 
-  it("reaches one that has other names besides, and sends to a peer by any of them", async (context) => {
+  it("reaches one with several names, and sends to a peer by any of them", async (context) => {
     const edge = await start(context, { relayName: ["edge.example.com", "edge.example.net"] });
     const bob = await Device.connect({
       edge: edge.url,
@@ -111,7 +111,7 @@ describe("a device that names the edge by the host of its URL", () => {
   });
 
   for (const transport of ["keepalive", "websocket"] as const) {
-    it(`is told which name to use, when it is a reverse proxy's (${transport})`, async (context) => {
+    it(`is told which name to use behind a reverse proxy (${transport})`, async (context) => {
       const edge = await start(context, { relayName: "edge.example.com" });
       await assert.rejects(meet(edge.url, transport, "proxy.example.com"), (error: unknown) => {
         assert(error instanceof DeviceError);
@@ -125,7 +125,7 @@ describe("a device that names the edge by the host of its URL", () => {
     });
   }
 
-  it("reads the name in the problem document as well", async (context) => {
+  it("finds the name in the problem document as well", async (context) => {
     const edge = await start(context, { relayName: "edge.example.com" });
     const answer = await fetch(`${edge.url}/2.0/proxy.example.com/${"0".repeat(39)},ConnType=KeepAlive`);
     assert.equal(answer.status, 403);

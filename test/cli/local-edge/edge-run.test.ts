@@ -1,4 +1,4 @@
-/** What an edge and a relay hold while they run, and what is left of them however they end: nothing. */
+/** What an edge and a relay lock while they run, and that nothing is left however they end. */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync } from "node:child_process";
 import { once } from "node:events";
@@ -31,7 +31,7 @@ async function kill(process: ChildProcess): Promise<void> {
   await once(process, "exit");
 }
 
-/** The process that watches over a runtime. */
+/** The guard process of a runtime. */
 function guardOf(runtime: number): number | undefined {
   const line = execFileSync("ps", ["-eo", "pid,args"], { encoding: "utf8" })
     .split("\n")
@@ -68,8 +68,8 @@ async function waits(edge: string): Promise<string> {
   }
 }
 
-describe("one state folder, one edge", () => {
-  it("a second edge is refused, and told who has it", async (context) => {
+describe("a state folder in use", () => {
+  it("makes a second edge fail and name the first", async (context) => {
     const state = await folder(context);
     const { edge } = await edgeOn(context, state);
     const second = await run(context, ["edge", "--port", "0", "--dev", "--state", state]);
@@ -80,7 +80,7 @@ describe("one state folder, one edge", () => {
     );
   });
 
-  it("a second relay on one store is refused, by whatever name", async (context) => {
+  it("makes a second relay fail, under whatever path", async (context) => {
     const store = join(await folder(context), "relay.db");
     const relay = start(context, ["relay", "--port", "0", "--json", "--store", store]);
     await relay.line(/"port":/);
@@ -96,9 +96,9 @@ describe("one state folder, one edge", () => {
   });
 });
 
-describe("an edge that ends", () => {
+describe("an edge that is ended", () => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const) {
-    it(`by ${signal} leaves nothing, and says so with its exit code`, async (context) => {
+    it(`by ${signal} leaves nothing behind, and reports it in its exit code`, async (context) => {
       const state = await folder(context);
       const { edge, holder } = await edgeOn(context, state);
       assert(holder.children.length === 1 && holder.folder !== undefined && existsSync(holder.folder));
@@ -111,14 +111,14 @@ describe("an edge that ends", () => {
     });
   }
 
-  it("by SIGKILL takes its runtime with it at once", async (context) => {
+  it("by SIGKILL takes its runtime down at once", async (context) => {
     const { edge, url, holder } = await edgeOn(context, await folder(context));
     await kill(edge.process);
     await eventually(() => !holder.children.some(isRunning), "the runtime ends");
     assert(!(await answers(url)));
   });
 
-  it("by SIGKILL, with its guard, is cleared away by the next edge, which has all that it kept", async (context) => {
+  it("by SIGKILL together with its guard is cleaned up by the next edge, which has all its data", async (context) => {
     const state = await folder(context);
     const { edge, url, holder } = await edgeOn(context, state);
     await message(url, "one");
@@ -126,7 +126,7 @@ describe("an edge that ends", () => {
     assert(runtime !== undefined && holder.folder !== undefined);
     process.kill(guardOf(runtime.pid) ?? 0, "SIGKILL");
     await kill(edge.process);
-    assert(await answers(url), "the runtime has outlived the command");
+    assert(await answers(url), "the runtime outlived the command");
     const next = await edgeOn(context, state);
     assert(!isRunning(runtime));
     assert(!existsSync(holder.folder));
@@ -164,7 +164,7 @@ describe("an edge that ends", () => {
   });
 });
 
-describe("databases of objects that hold nothing", () => {
+describe("databases of empty objects", () => {
   const ids = {
     kept: "a".repeat(64),
     empty: "b".repeat(64),
@@ -179,7 +179,7 @@ describe("databases of objects that hold nothing", () => {
     made.close();
   }
 
-  it("are removed, and no other", async (context) => {
+  it("are removed, and no others", async (context) => {
     const state = await folder(context);
     const at = join(state, "do", "grooveway-Tunnel");
     mkdirSync(at, { recursive: true });
@@ -206,7 +206,7 @@ describe("databases of objects that hold nothing", () => {
     assert.deepEqual(left.sort(), expected.sort());
   });
 
-  it("are also Meters of the first release, which no alarm would ever wake", async (context) => {
+  it("include Meters of the first release that have no alarm", async (context) => {
     const state = await folder(context);
     const at = join(state, "do", "grooveway-Meter");
     mkdirSync(at, { recursive: true });
@@ -226,7 +226,7 @@ describe("databases of objects that hold nothing", () => {
     assert.equal(existsSync(join(at, `${ids.kept}.sqlite`)), false);
   });
 
-  it("are found in the log as well: what has been written and not yet moved is there", async (context) => {
+  it("are recognized from the write-ahead log as well", async (context) => {
     const state = await folder(context);
     const at = join(state, "do", "grooveway-Mailbox");
     mkdirSync(at, { recursive: true });
@@ -258,7 +258,7 @@ describe("databases of objects that hold nothing", () => {
     assert.equal(existsSync(join(at, `${ids.kept}.sqlite`)), true);
   });
 
-  it("are as many after a restart as before 90 strangers came, who named what is not there", async (context) => {
+  it("do not accumulate over a restart after 90 requests for unknown connections", async (context) => {
     const state = await folder(context);
     const files = () =>
       readdirSync(state, { recursive: true }).filter((name) => String(name).endsWith(".sqlite")).length;

@@ -1,4 +1,4 @@
-/** Dialling over a network that does what the test says, in a time that the test drives. */
+/** Dialling over a scripted network, with time driven by the test. */
 import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
 import { connect, type Socket } from "node:net";
@@ -7,16 +7,16 @@ import { DeviceError } from "../../../src/device/device-error.ts";
 import { type Dialler, dial, direct, type Network, type ResolvedAddress } from "../../../src/device/transports/dial.ts";
 import { listen } from "../../support/sockets.ts";
 
-/** What becomes of an attempt or a lookup: milliseconds until it succeeds or fails. Without either it is silent. */
+/** The outcome of an attempt or lookup: milliseconds until it succeeds or fails. Without either it is silent. */
 interface Fate {
   readonly after?: number;
   readonly code?: string;
 }
 
 interface Script {
-  /** Of both families together. */
+  /** For both families together. */
   readonly name?: Fate & { readonly addresses?: readonly string[] };
-  /** Of one family alone; by default nothing comes. */
+  /** For one family only; by default nothing arrives. */
   readonly 4?: Fate & { readonly addresses?: readonly string[] };
   readonly 6?: Fate & { readonly addresses?: readonly string[] };
   /** By default an address is silent. */
@@ -42,7 +42,7 @@ class FakeSocket extends EventEmitter {
   }
 }
 
-/** A network of a script. Its log has what was begun, with the time. */
+/** A scripted network. Its log records what was started, with the time. */
 class FakeNetwork implements Network {
   readonly log: string[] = [];
   readonly sockets: FakeSocket[] = [];
@@ -81,7 +81,7 @@ class FakeNetwork implements Network {
     return socket as unknown as Socket;
   }
 
-  /** Addresses of the connections that are still there. */
+  /** Addresses of the open connections. */
   get open(): readonly string[] {
     return this.sockets.filter(({ destroyed }) => !destroyed).map(({ address }) => address);
   }
@@ -91,23 +91,23 @@ function failure(code: string): Error {
   return Object.assign(new Error(`connect ${code}`), { code });
 }
 
-/** Lets what was promised be done, without any time passing. */
+/** Lets settled promises run, without any time passing. */
 async function settle(): Promise<void> {
   for (let i = 0; i < 8; i += 1) await Promise.resolve();
 }
 
 interface Dialled {
   readonly network: FakeNetwork;
-  /** The address that is connected, or the error. */
+  /** The connected address, or the error. */
   outcome: string | Error | undefined;
-  /** When that was known. */
+  /** When the outcome was known. */
   at: number;
-  /** Lets time pass. */
+  /** Advances time. */
   pass(milliseconds: number): Promise<void>;
   readonly abort: AbortController;
 }
 
-/** Begins to dial `edge.example.com:443`, and drives the time. */
+/** Starts to dial `edge.example.com:443`, and drives the time. */
 async function dialling(
   t: TestContext,
   script: Script,
@@ -126,7 +126,7 @@ async function dialling(
     abort,
     async pass(milliseconds) {
       for (const until = now + milliseconds; now < until; ) {
-        // In steps of the smallest time that any of these tests tells from another.
+        // In steps of the smallest interval that any of these tests distinguishes.
         now += 10;
         t.mock.timers.tick(10);
         await settle();
@@ -156,8 +156,8 @@ function messageOf({ outcome }: Dialled): string {
 const V4 = "192.0.2.1";
 const V6 = "2001:db8::1";
 
-describe("dialling a name", () => {
-  it("waits for a line that is slower than the pause between attempts", async (t) => {
+describe("dialling a host name", () => {
+  it("waits for a connection that takes longer than the delay between attempts", async (t) => {
     const dialled = await dialling(t, {
       name: { after: 10, addresses: [V6, V4] },
       addresses: { [V6]: { after: 10, code: "ENETUNREACH" }, [V4]: { after: 3_050 } },
@@ -166,7 +166,7 @@ describe("dialling a name", () => {
     assert.deepEqual([dialled.outcome, dialled.at], [V4, 3_070]);
   });
 
-  it("tries the next address beside a silent one after 250 ms, and closes the loser", async (t) => {
+  it("tries the next address 250 ms after a silent one, and closes the loser", async (t) => {
     const dialled = await dialling(t, {
       name: { after: 0, addresses: [V6, V4] },
       addresses: { [V4]: { after: 20 } },
@@ -177,7 +177,7 @@ describe("dialling a name", () => {
     assert.deepEqual(dialled.network.open, [V4]);
   });
 
-  it("does not give up an attempt when the next one begins", async (t) => {
+  it("keeps earlier attempts running when the next one starts", async (t) => {
     const dialled = await dialling(t, {
       name: { after: 0, addresses: [V6, V4] },
       addresses: { [V6]: { after: 1_100 } },
@@ -187,7 +187,7 @@ describe("dialling a name", () => {
     assert.deepEqual(dialled.network.open, [V6]);
   });
 
-  it("tries the next address at once when one is refused: localhost with ::1 refused and 127.0.0.1 late", async (t) => {
+  it("tries the next address at once when one is refused (localhost: ::1 refused, 127.0.0.1 slow)", async (t) => {
     const dialled = await dialling(
       t,
       {
@@ -201,7 +201,7 @@ describe("dialling a name", () => {
     assert.deepEqual(dialled.network.log, ["0 lookup 0", "10 connect ::1", "20 connect 127.0.0.1"]);
   });
 
-  it("takes the families in turn, beginning with that of the best address", async (t) => {
+  it("alternates between address families, starting with that of the preferred address", async (t) => {
     const addresses = [V6, "2001:db8::2", "2001:db8::3", V4, "192.0.2.2"];
     const dialled = await dialling(t, { name: { after: 0, addresses } });
     await dialled.pass(1_500);
@@ -214,7 +214,7 @@ describe("dialling a name", () => {
     ]);
   });
 
-  it("tries at most sixteen addresses, and each once", async (t) => {
+  it("tries at most sixteen addresses, each once", async (t) => {
     const many = Array.from({ length: 40 }, (_, i) => `192.0.2.${i >> 1}`);
     const dialled = await dialling(t, { name: { after: 0, addresses: many } });
     await dialled.pass(20_000);
@@ -224,7 +224,7 @@ describe("dialling a name", () => {
     );
   });
 
-  it("tells of all addresses in one text when none can be had, and what to do", async (t) => {
+  it("reports every address in one message when all fail, with a cure", async (t) => {
     const dialled = await dialling(t, {
       name: { after: 0, addresses: [V4, V6] },
       addresses: { [V6]: { after: 10, code: "ECONNREFUSED" } },
@@ -257,7 +257,7 @@ describe("dialling a name", () => {
     );
   });
 
-  it("has a text for an error without one", async (t) => {
+  it("has a message for an error without one", async (t) => {
     const dialled = await dialling(t, { name: { after: 0, addresses: [V4] } });
     await dialled.pass(10);
     dialled.network.sockets[0]?.emit("error", new AggregateError([]));
@@ -265,7 +265,7 @@ describe("dialling a name", () => {
     assert.match(messageOf(dialled), /192\.0\.2\.1:443 AggregateError/);
   });
 
-  it("says that a name has no address", async (t) => {
+  it("reports a name without an address", async (t) => {
     const dialled = await dialling(t, { name: { after: 20, code: "ENOTFOUND" } });
     await dialled.pass(20);
     assert.match(
@@ -274,13 +274,13 @@ describe("dialling a name", () => {
     );
   });
 
-  it("says that no DNS server answers", async (t) => {
+  it("reports that no DNS server answers", async (t) => {
     const dialled = await dialling(t, { name: { after: 20, code: "EAI_AGAIN" } });
     await dialled.pass(20);
     assert.match(messageOf(dialled), /no DNS server answered \(EAI_AGAIN\); check the network/);
   });
 
-  it("says that a name was not resolved in time", async (t) => {
+  it("reports a lookup that timed out", async (t) => {
     const dialled = await dialling(t, {});
     await dialled.pass(24_990);
     assert.equal(dialled.outcome, undefined);
@@ -297,7 +297,7 @@ describe("dialling a name", () => {
     assert.deepEqual([dialled.outcome, dialled.at], [V4, 9_100]);
   });
 
-  it("connects over one family when the question for the other is swallowed", async (t) => {
+  it("connects over one family when the query for the other is dropped", async (t) => {
     const dialled = await dialling(t, {
       name: { after: 10_000, code: "EAI_AGAIN" },
       4: { after: 20, addresses: [V4] },
@@ -308,7 +308,7 @@ describe("dialling a name", () => {
     assert.deepEqual(dialled.network.log, ["0 lookup 0", "250 lookup 4", "250 lookup 6", `270 connect ${V4}`]);
   });
 
-  it("waits for the other family when the first to be known is refused", async (t) => {
+  it("waits for the other family when the first is refused", async (t) => {
     const dialled = await dialling(t, {
       4: { after: 20, addresses: [V4] },
       6: { after: 2_000, addresses: [V6] },
@@ -318,7 +318,7 @@ describe("dialling a name", () => {
     assert.deepEqual([dialled.outcome, dialled.at], [V6, 2_260]);
   });
 
-  it("tries an address that is known late at once, when the pause is over", async (t) => {
+  it("tries a late address at once when the delay has passed", async (t) => {
     const dialled = await dialling(t, {
       4: { after: 20, addresses: [V4] },
       6: { after: 1_000, addresses: [V6] },
@@ -328,13 +328,13 @@ describe("dialling a name", () => {
     assert.deepEqual([dialled.outcome, dialled.at], [V6, 1_260]);
   });
 
-  it("asks nobody for an address", async (t) => {
+  it("skips the lookup for an IP address", async (t) => {
     const dialled = await dialling(t, { addresses: { [V6]: { after: 30 } } }, { host: V6 });
     await dialled.pass(50);
     assert.deepEqual([dialled.outcome, dialled.network.log], [V6, [`0 connect ${V6}`]]);
   });
 
-  it("is given up at any time by its signal, and leaves nothing open", async (t) => {
+  it("stops when its signal aborts, and leaves no socket open", async (t) => {
     for (const when of [0, 10, 300, 1_000]) {
       t.mock.timers.reset();
       const dialled = await dialling(t, { name: { after: 10, addresses: [V6, V4] } });
@@ -349,7 +349,7 @@ describe("dialling a name", () => {
     }
   });
 
-  it("connects to none of its addresses when one is refused by its user", async (t) => {
+  it("connects to none of the addresses when the caller refuses one", async (t) => {
     const refusal = new DeviceError("TokenInClear", "not there");
     const refuse = (address: string) => (address === V6 ? refusal : undefined);
     const dialled = await dialling(
@@ -363,7 +363,7 @@ describe("dialling a name", () => {
   });
 });
 
-it("the address that has answered is tried first the next time", async (t) => {
+it("the address that answered is tried first the next time", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const network = new FakeNetwork(
     { name: { after: 0, addresses: [V6, V4] }, addresses: { [V4]: { after: 10 } } },
@@ -385,7 +385,7 @@ it("the address that has answered is tried first the next time", async (t) => {
   );
 });
 
-it("a proxy stands in the place of the dialler", async (t) => {
+it("a custom dialler, such as a proxy, replaces the built-in one", async (t) => {
   const server = await listen((socket) => socket.end("hello"));
   t.after(() => server.close());
   const asked: unknown[] = [];

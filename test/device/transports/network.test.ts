@@ -1,4 +1,4 @@
-/** Lines that lose packets, in namespaces of the kernel: dialling, and what is told of a line that loses large packets. */
+/** Dialling over lossy links between kernel namespaces, and reports of links that lose large packets. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,15 +22,15 @@ function dialling(network: RoutedNetwork, addresses: readonly string[], options:
   return network.inClient(program("dial-some"), JSON.stringify({ addresses, ...options }));
 }
 
-/** The address that was connected to, and after how many milliseconds. */
+/** The connected address, and after how many milliseconds. */
 async function connected(dialled: Program): Promise<{ address: string; after: number }> {
   const line = await dialled.line(/^connected|Error/);
   const [, address = line, after] = /^connected to (\S+) after (\d+) ms/.exec(line) ?? [];
   return { address, after: Number(after) };
 }
 
-describe("dialling over a line that loses packets", { skip }, () => {
-  it("goes by IPv4 when all that goes by IPv6 is lost, soon after 250 ms", async (t) => {
+describe("dialling over a lossy network", { skip }, () => {
+  it("falls back to IPv4 soon after 250 ms when all IPv6 packets are lost", async (t) => {
     const network = await withServer(t);
     network.lose(SERVER.ipv6);
     const { address, after } = await connected(dialling(network, [SERVER.ipv6, SERVER.first]));
@@ -38,12 +38,12 @@ describe("dialling over a line that loses packets", { skip }, () => {
     assert.ok(after >= 240, `after ${after} ms`);
   });
 
-  it("connects when the first SYN is lost and the other address cannot be reached", async (t) => {
+  it("connects when the first SYN is lost and the other address is unreachable", async (t) => {
     const network = await withServer(t);
     network.lose(SERVER.first);
     const dialled = dialling(network, [SERVER.first, "2001:db8::9"]);
     await dialled.line(/dialling/);
-    // A SYN is sent again a second after it was.
+    // A SYN is retransmitted after a second.
     await sleep(600);
     network.find(SERVER.first);
     const { address, after } = await connected(dialled);
@@ -51,7 +51,7 @@ describe("dialling over a line that loses packets", { skip }, () => {
     assert.ok(after > 600, `after ${after} ms`);
   });
 
-  it("tells of each address what became of it", async (t) => {
+  it("reports the result of each address", async (t) => {
     const network = await withServer(t);
     for (const address of [SERVER.ipv6, SERVER.second]) network.lose(address);
     const dialled = dialling(network, [SERVER.ipv6, SERVER.second, "10.202.9.9"], { timeout: 1000 });
@@ -62,10 +62,10 @@ describe("dialling over a line that loses packets", { skip }, () => {
   });
 });
 
-describe("a line that loses large packets and says so to nobody", { skip }, () => {
+describe("a path MTU black hole", { skip }, () => {
   const small = "sent small";
 
-  it("is told by its name, once two connections have got stuck", async (t) => {
+  it("is reported once two connections have stalled", async (t) => {
     const network = new RoutedNetwork(t);
     await network.inServer(program("fast-relay"), SERVER.first).line(/listening/);
     network.narrow(1000);
@@ -80,7 +80,7 @@ describe("a line that loses large packets and says so to nobody", { skip }, () =
     assert.equal(device.lines.length, 3);
   });
 
-  it("is told when a TLS handshake gets stuck on it", async (t) => {
+  it("is reported when a TLS handshake stalls", async (t) => {
     const network = new RoutedNetwork(t);
     await network.inServer(program("tls-acceptor")).line(/listening/);
     const options = { secure: true, timeout: 2_000 };
@@ -95,7 +95,7 @@ describe("a line that loses large packets and says so to nobody", { skip }, () =
     );
   });
 
-  it("is not blamed when it takes large packets", async (t) => {
+  it("is not reported when large packets pass", async (t) => {
     const network = new RoutedNetwork(t);
     await network.inServer(program("fast-relay"), SERVER.first).line(/listening/);
     const device = network.inClient(program("large-message"), JSON.stringify({ relay: SERVER.first }), "65536");

@@ -1,4 +1,4 @@
-/** What answers at an edge's URL and is none is told in one sentence, by every way of asking alike. */
+/** A foreign answer at an edge's URL is reported in one sentence, the same for every transport. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import fc from "fast-check";
@@ -7,7 +7,7 @@ import { askEdge } from "../../../src/device/transports/ask-edge.ts";
 import { foreignAnswer, notHttp } from "../../../src/device/transports/not-an-edge.ts";
 import { listen } from "../../support/sockets.ts";
 
-/** Answers everything with these octets, and ends. */
+/** Answers everything with these octets, then closes. */
 async function answering(t: TestContext, answer: string | Uint8Array): Promise<string> {
   const server = await listen((socket) => {
     socket.once("data", () => socket.end(answer));
@@ -32,7 +32,7 @@ const CASES: readonly (readonly [
   message: string,
 ])[] = [
   [
-    "a captive portal that leads to its login page",
+    "a captive portal that redirects to its login page",
     response("302 Found", { Location: "http://portal.example.net/login?from=edge" }),
     "NotAnEdge",
     `URL answered 302 Found and leads to "http://portal\\.example\\.net/login\\?from=edge", which no edge does; .*login page`,
@@ -43,9 +43,9 @@ const CASES: readonly (readonly [
     "NotAnEdge",
     `URL answered 200 OK ${WITH_PAGE}, which no edge does; .*login page`,
   ],
-  ["204 without anything", response("204 No Content"), "NotAnEdge", "URL answered 204 No Content with nothing in it, "],
+  ["204 without a body", response("204 No Content"), "NotAnEdge", "URL answered 204 No Content with nothing in it, "],
   [
-    "the status for networks that want a login [RFC 6585 6]",
+    "the status for networks that require a login [RFC 6585 6]",
     response("511 Network Authentication Required", HTML, PAGE),
     "NotAnEdge",
     `URL answered 511 Network Authentication Required ${WITH_PAGE}, .*login page`,
@@ -57,7 +57,7 @@ const CASES: readonly (readonly [
     'URL answered 200 OK with "application/json", which no edge does; ',
   ],
   [
-    "another server that knows no such path",
+    "another server without this path",
     response("404 Not Found", HTML, PAGE),
     "NotAnEdge",
     `URL answered 404 Not Found ${WITH_PAGE}, which no edge does; check the URL and its path`,
@@ -69,19 +69,19 @@ const CASES: readonly (readonly [
     `URL answered 403 Forbidden ${WITH_PAGE}, .*a proxy or firewall`,
   ],
   [
-    "a server that wants TLS and leads there",
+    "a server that redirects to TLS",
     response("301 Moved Permanently", { Location: "https://127.0.0.1/groove/x" }),
     "NotAnEdge",
     'URL answered 301 Moved Permanently and leads to "https://127\\.0\\.0\\.1/groove/x"; write https://127\\.0\\.0\\.1/groove$',
   ],
   [
-    "a server that wants TLS and says so",
+    "a server that requires TLS and says so",
     response("400 Bad Request", HTML, "<title>400 The plain HTTP request was sent to HTTPS port</title>"),
     "TlsFailed",
     "URL is plain HTTP, and what listens there speaks TLS; write https://127\\.0\\.0\\.1:\\d+/groove$",
   ],
   [
-    "a server that wants TLS and says so in TLS",
+    "a server that requires TLS and answers in TLS",
     Uint8Array.of(0x15, 3, 3, 0, 2, 2, 0x32),
     "TlsFailed",
     "URL is plain HTTP, and what listens there speaks TLS; write https://127\\.0\\.0\\.1:\\d+/groove$",
@@ -94,25 +94,25 @@ const CASES: readonly (readonly [
   ],
   ["nothing", "", "ConnectFailed", "URL closed the connection without an answer; .*if it speaks TLS, write https://"],
   [
-    "headers that no client of HTTP takes",
+    "headers that violate HTTP",
     "HTTP/1.1 302 Found\r\nLocation: \u001b[2K\r\n\r\n",
     "NotAnEdge",
     'URL answered "HTTP/1\\.1 302 Found" and headers that break the rules of HTTP; ',
   ],
   [
-    "a proxy before an edge that is down",
+    "a proxy in front of an edge that is down",
     response("502 Bad Gateway", HTML, PAGE),
     "ConnectFailed",
     `URL answered 502 Bad Gateway ${WITH_PAGE}, in place of the edge: a proxy before it, or the edge is down`,
   ],
   [
-    "a proxy that wants a password",
+    "a proxy that requires a password",
     response("407 Proxy Authentication Required", { "Proxy-Authenticate": "Basic" }),
     "ConnectFailed",
     "URL answered 407 Proxy Authentication Required: a proxy on the way wants a password",
   ],
   [
-    "what would do something to a terminal",
+    "a character that would affect a terminal",
     response("302 Found", { Location: "http://portal.example.net/\u202e" }),
     "NotAnEdge",
     'leads to "http://portal\\.example\\.net/[%0-9A-F]+"',
@@ -125,7 +125,7 @@ function isHttp(answer: string | Uint8Array): boolean {
 
 const WAYS: readonly TransportName[] = ["websocket", "longlived", "keepalive", "polling"];
 
-describe("an answer that is not an edge's", () => {
+describe("an answer that is not from an edge", () => {
   for (const [name, answer, code, message] of CASES) {
     it(name, async (t) => {
       const edge = await answering(t, answer);
@@ -137,7 +137,7 @@ describe("an answer that is not an edge's", () => {
         return true;
       };
       for (const transport of WAYS) {
-        // Polling tries four times in seconds what may be passing.
+        // Polling retries a possibly temporary failure four times within seconds.
         if (transport === "polling" && (!isHttp(answer) || /^HTTP.{5}50/.test(String(answer)))) continue;
         const opened = openTransport({ transport, relay: "edge.example.com", edge });
         await assert.rejects(opened.established, judge(transport));
@@ -148,7 +148,7 @@ describe("an answer that is not an edge's", () => {
     });
   }
 
-  it("is what a device that connects is told", async (t) => {
+  it("is reported to a connecting device", async (t) => {
     const edge = await answering(t, response("302 Found", { Location: "/login" }));
     await assert.rejects(Device.connect({ edge, address: "alice/laptop" }), (error: DeviceError) => {
       assert.equal(error.code, "NotAnEdge");
@@ -158,12 +158,12 @@ describe("an answer that is not an edge's", () => {
   });
 });
 
-it("a network's login page ends a connection that stood, by its name", async (t) => {
+it("a captive portal ends an established connection with NotAnEdge", async (t) => {
   let requests = 0;
   const echo = "GroovePing: 1.0,Ping\r\n";
   const server = await listen((socket) => {
     socket.on("data", (octets: Buffer) => {
-      // A handshake of KeepAlive goes well; then the network wants a login.
+      // The KeepAlive handshake succeeds; then the network requires a login.
       requests += 1;
       const isPost = octets.subarray(0, 4).toString() === "POST";
       const head = (length: number) =>
@@ -181,7 +181,7 @@ it("a network's login page ends a connection that stood, by its name", async (t)
   assert.match(opened.lost?.detail ?? "", /leads to "http:\/\/portal\.example\.net\/"/);
 });
 
-it("whatever answers, one line without anything that a terminal obeys is told", () => {
+it("any foreign answer becomes one line without control characters", () => {
   const text = fc.oneof(
     fc.string({ unit: "binary" }),
     fc.constantFrom("text/html", "https://127.0.0.1/", "//x", "\u001b[2K"),
@@ -204,15 +204,15 @@ it("whatever answers, one line without anything that a terminal obeys is told", 
   );
 });
 
-describe("asking an edge", () => {
+describe("a request to an edge", () => {
   const question = (edge: string) => ({ edge: new URL(edge), path: "/admin/x", expects: Array.isArray });
 
-  it("gives what was asked for", async (t) => {
+  it("returns the value", async (t) => {
     const edge = await answering(t, response("200 OK", { "Content-Type": "application/json" }, "[1]"));
     assert.deepEqual(await askEdge(question(edge)), { ok: true, value: [1] });
   });
 
-  it("gives the edge's reason and cure, without what could do something to a terminal", async (t) => {
+  it("returns the edge's reason and cure, with control characters escaped", async (t) => {
     const body = JSON.stringify({ code: "TooManyMisses", detail: "Too many.\u001b[2K", cure: "Wait." });
     const headers = { "Grooveway-Reason": "TooManyMisses", "Retry-After": "7" };
     const edge = await answering(t, response("500 Internal Server Error", headers, body));
@@ -226,7 +226,7 @@ describe("asking an edge", () => {
     });
   });
 
-  it("says the path under which the edge stands, the token and the body, and keeps the connection to itself", async (t) => {
+  it("sends the path prefix, the token and the body, and does not keep the connection alive", async (t) => {
     let request = "";
     const server = await listen((socket) => {
       socket.on("data", (octets) => {
@@ -243,7 +243,7 @@ describe("asking an edge", () => {
     assert.match(request, /^connection: close\r$/im);
   });
 
-  it("tells an answer that is cut off, and one that is far too long", async (t) => {
+  it("reports an answer that is cut off or far too long", async (t) => {
     const cut = await answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[");
     await assert.rejects(askEdge(question(cut)), /cut its answer off/);
     const long = "x".repeat(5 * 1024 * 1024);
@@ -251,7 +251,7 @@ describe("asking an edge", () => {
     await assert.rejects(askEdge(question(endless)), { code: "NotAnEdge" });
   });
 
-  it("ends with its signal", async (t) => {
+  it("ends when its signal aborts", async (t) => {
     const server = await listen((socket) => socket.resume().on("end", () => socket.end()));
     t.after(() => server.close());
     const abort = new AbortController();

@@ -1,4 +1,4 @@
-/** Connections on which large messages get stuck, one after another. */
+/** Successive connections on which large messages stall. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { DeviceError } from "../../../src/device/device-error.ts";
@@ -12,34 +12,34 @@ const REFUSAL = new DeviceError("TokenRefused", "the token has expired");
 const STUCK: EndedConnection = { stuck: 100_000, arrived: 0, still: 60_000 };
 const SMALL: EndedConnection = { ...STUCK, stuck: 900 };
 
-/** What each of several connections is said to have ended with, one after another. */
+/** The reported ends of successive connections. */
 function codes(...ends: readonly (EndedConnection & { readonly why?: DeviceError })[]): (string | undefined)[] {
   const watch = new PathMtuWatch();
   return ends.map((end) => watch.ended(end, end.why ?? CAUSE)?.code);
 }
 
-describe("a black hole for large packets", () => {
+describe("a path MTU black hole", () => {
   for (const [name, ends, expected] of [
-    ["is told by the second connection that gets stuck", [STUCK, STUCK, STUCK], [undefined, "Found", "Found"]],
-    ["is none when small messages wait", [SMALL, SMALL], [undefined, undefined]],
+    ["is reported by the second stalled connection", [STUCK, STUCK, STUCK], [undefined, "Found", "Found"]],
+    ["is not reported when small messages wait", [SMALL, SMALL], [undefined, undefined]],
     [
-      "is none when nothing waits",
+      "is not reported when nothing waits",
       [
         { ...STUCK, stuck: 0 },
         { ...STUCK, stuck: 0 },
       ],
       [undefined, undefined],
     ],
-    ["is none while messages move", [STUCK, { ...STUCK, still: 5_000 }], [undefined, undefined]],
-    ["is none when a large message has arrived", [STUCK, { ...STUCK, arrived: 5_000 }], [undefined, undefined]],
-    ["is told though a small message has arrived", [STUCK, { ...STUCK, arrived: 100 }], [undefined, "Found"]],
+    ["is not reported while messages move", [STUCK, { ...STUCK, still: 5_000 }], [undefined, undefined]],
+    ["is not reported when a large message has arrived", [STUCK, { ...STUCK, arrived: 5_000 }], [undefined, undefined]],
+    ["is reported even if a small message has arrived", [STUCK, { ...STUCK, arrived: 100 }], [undefined, "Found"]],
     [
-      "is told though a connection between was lost otherwise",
+      "is reported even if a connection in between was lost otherwise",
       [STUCK, { ...STUCK, stuck: 0 }, STUCK],
       [undefined, undefined, "Found"],
     ],
     [
-      "is none when the edge says why it ends a connection",
+      "is not reported when the edge gives a reason for ending a connection",
       [STUCK, { ...STUCK, why: REFUSAL }],
       [undefined, undefined],
     ],
@@ -52,7 +52,7 @@ describe("a black hole for large packets", () => {
     });
   }
 
-  it("is told with its cure, and goes on", () => {
+  it("is reported with its cure, and the device continues", () => {
     const watch = new PathMtuWatch();
     watch.ended(STUCK, CAUSE);
     const error = watch.ended(STUCK, CAUSE);
@@ -61,8 +61,8 @@ describe("a black hole for large packets", () => {
   });
 });
 
-describe("a device whose large message gets stuck", () => {
-  /** Sends a message on one connection after another, each of which is lost after a minute; the codes that were told. */
+describe("a device whose large message stalls", () => {
+  /** Sends a message on successive connections, each lost after a minute; returns the reported codes. */
   async function told(
     t: TestContext,
     octets: number,
@@ -90,15 +90,15 @@ describe("a device whose large message gets stuck", () => {
     await link.taken(1);
   };
 
-  it("is told so on its second connection", async (t) => {
+  it("reports a black hole on its second connection", async (t) => {
     assert.deepEqual(await told(t, 5_000, taken), ["ConnectFailed", "PathMtuBlackHole"]);
   });
 
-  it("is not told so when its message is small", async (t) => {
+  it("reports none when its message is small", async (t) => {
     assert.deepEqual(await told(t, 500, taken), ["ConnectFailed", "ConnectFailed"]);
   });
 
-  it("is not told so when the relay has suspended the session", async (t) => {
+  it("reports none when the relay has suspended the session", async (t) => {
     const suspended = async (link: Link) => {
       const session = await link.until(
         () => link.events.flatMap((event) => (event.type === "data" ? [event.sessionId] : []))[0],
@@ -106,7 +106,7 @@ describe("a device whose large message gets stuck", () => {
       );
       link.engine.setAvailability(session, "notReady");
       link.flush();
-      // What was under way still comes; then nothing does.
+      // What was on its way still arrives; then nothing does.
       let quiet = 0;
       for (let before = -1; quiet < 3; quiet = before === link.socket.bytesRead ? quiet + 1 : 0) {
         before = link.socket.bytesRead;

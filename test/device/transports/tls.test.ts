@@ -1,4 +1,4 @@
-/** The TLS handshake: what is said to the server, and what is told when it fails. */
+/** The TLS handshake: what is sent to the server, and how failures are reported. */
 import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 import { describe, it, type TestContext } from "node:test";
@@ -11,7 +11,7 @@ import { listen } from "../../support/sockets.ts";
 const OURS = authority();
 const OTHERS = authority();
 
-/** A TLS server on any port, and what its connections have said. */
+/** A TLS server on any port, and what its connections have received. */
 async function tlsServer(t: TestContext, options: TlsOptions): Promise<{ port: number; connections: TLSSocket[] }> {
   const connections: TLSSocket[] = [];
   const server = createServer(options, (socket) => {
@@ -27,7 +27,7 @@ async function tlsServer(t: TestContext, options: TlsOptions): Promise<{ port: n
   return { port: address.port, connections };
 }
 
-/** Connects to a port of this machine, whatever name is asked for. */
+/** Connects to a port of this machine, whatever the name. */
 function always(port: number): Dialler {
   return () => {
     const socket = connect(port, "127.0.0.1");
@@ -55,7 +55,7 @@ async function textOf(socket: Socket): Promise<string> {
 }
 
 describe("a TLS handshake", () => {
-  it("names the server, asks for HTTP/1.1, and goes over whatever the dialler gives", async (t) => {
+  it("sends the server name, negotiates HTTP/1.1, and uses the given dialler", async (t) => {
     const { port, connections } = await tlsServer(t, { ...OURS, ALPNProtocols: ["h2", "http/1.1"] });
     const options = { host: "localhost", port: 443, secure: true, ca: OURS.ca, dialler: always(port) };
     assert.equal(await textOf(await dial(options)), "hello");
@@ -71,7 +71,7 @@ describe("a TLS handshake", () => {
     );
   });
 
-  it("tells which name a certificate has, and which was wanted", async (t) => {
+  it("reports a name mismatch with both names", async (t) => {
     const { port } = await tlsServer(t, OURS);
     for (const host of ["edge.example.com", "192.0.2.1"]) {
       const error = await refusal(port, { host, ca: OURS.ca });
@@ -81,7 +81,7 @@ describe("a TLS handshake", () => {
     }
   });
 
-  it("tells which authority a certificate is from, and which are trusted", async (t) => {
+  it("reports an unknown authority, and the trusted ones", async (t) => {
     const { port } = await tlsServer(t, OURS);
     const unknown = await refusal(port);
     assert.equal(unknown.code, "CertificateRefused");
@@ -94,7 +94,7 @@ describe("a TLS handshake", () => {
     assert.match(other.message, /from "test authority", which is none of those to trust \("test authority"\)/);
   });
 
-  it("tells that a certificate is its own authority, or has expired", async (t) => {
+  it("reports a self-signed and an expired certificate", async (t) => {
     const own = selfSigned("127.0.0.1", 2);
     const itself = await refusal((await tlsServer(t, own)).port);
     assert.match(itself.message, /certificate is from "127\.0\.0\.1" itself, whom this machine/);
@@ -105,13 +105,13 @@ describe("a TLS handshake", () => {
     assert.match(old.message, /valid until "[A-Z][a-z]{2} [^"]+ GMT",.* has expired; this machine's clock says /);
   });
 
-  it("sends nothing to a server that it refuses", async (t) => {
+  it("sends no request to a server it rejects", async (t) => {
     const { port, connections } = await tlsServer(t, OURS);
     await refusal(port);
     assert.deepEqual(connections, []);
   });
 
-  it("tells that a server speaks no TLS", async (t) => {
+  it("reports a server without TLS", async (t) => {
     const server = await listen((socket) => socket.once("data", () => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n")));
     t.after(() => server.close());
     const error = await refusal(server.port);
@@ -119,7 +119,7 @@ describe("a TLS handshake", () => {
     assert.match(error.message, /does not speak TLS; write http:\/\//);
   });
 
-  it("tells that a server has closed the connection, speaks no HTTP/1.1, or says nothing", async (t) => {
+  it("reports a server that closes, does not speak HTTP/1.1, or is silent", async (t) => {
     const closing = await listen((socket) => socket.once("data", () => socket.end()));
     const silent = await listen((socket) => socket.resume());
     t.after(() => closing.close());
@@ -139,7 +139,7 @@ describe("a TLS handshake", () => {
     assert.match(texts[2]?.message ?? "", /not finished within .*though it was connected.* lower the MTU/);
   });
 
-  it("ends with its signal", async (t) => {
+  it("ends when its signal aborts", async (t) => {
     const silent = await listen((socket) => socket.resume().on("end", () => socket.end()));
     t.after(() => silent.close());
     const abort = new AbortController();
@@ -150,7 +150,7 @@ describe("a TLS handshake", () => {
     while (silent.connections.size > 0) await new Promise((resolve) => setImmediate(resolve));
   });
 
-  it("shows a name in a certificate without what it could do to a terminal", async (t) => {
+  it("escapes control characters in certificate names", async (t) => {
     const { port } = await tlsServer(t, selfSigned("\u001b[2Kroot", 2));
     assert.match((await refusal(port)).message, /from "\\u001b\[2Kroot" itself/);
   });

@@ -1,4 +1,4 @@
-/** The Worker's gate, with a clock of the tests' own. */
+/** The Worker's gate, with a clock driven by the tests. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import {
@@ -43,14 +43,14 @@ function started() {
   return { clock, slept, ask, calls: () => calls };
 }
 
-describe("gate", () => {
-  it("lets known virtual connections through at once, however many requests they make", async () => {
+describe("the source gate", () => {
+  it("admits known virtual connections at once, however many requests they make", async () => {
     const { ask, slept, calls } = started();
     for (let n = 0; n < 10_000; n += 1) assert.equal(await ask("a", "guid"), "lives");
     assert.deepEqual([slept.length, calls()], [0, 10_000]);
   });
 
-  it("paces new ones of a source, refuses those whose turn is too far off, and lets others by", async () => {
+  it("paces new connections of a source, refuses those whose turn is too far off, and admits other sources", async () => {
     const { ask, slept, calls } = started();
     const most = CONTACTS + (CONTACTS_RATE * CONTACTS_PATIENCE) / 1000;
     const answers: Answer[] = [];
@@ -66,7 +66,7 @@ describe("gate", () => {
     assert.equal(slept.length, turns + 100, "neither has waited");
   });
 
-  it("keeps whom it turns away waiting, so many of a source at a time and no more", async () => {
+  it("delays refused requests, up to a limit per source", async () => {
     const { ask, slept, clock } = started();
     await ask("a", "guid", "TooManyHalfOpen");
     for (let n = 0; n < TURNED_WAITING + 50; n += 1) assert.notEqual(await ask("a", `new ${n}`), "lives");
@@ -89,10 +89,10 @@ describe("gate", () => {
     assert.equal(calls(), CONTACTS + 3);
     clock.time += 1000 / CONTACTS_RATE;
     await ask("a", "pair");
-    assert.equal(slept.length, 3, "known by now, and waits no more");
+    assert.equal(slept.length, 3, "it is known by now, and does not wait");
   });
 
-  it("turns both away when the source is crowded meanwhile, and forgets them", async () => {
+  it("refuses both requests when the source becomes crowded meanwhile, and forgets them", async () => {
     const { ask, calls, clock } = started();
     for (let n = 0; n < CONTACTS - 1; n += 1) await ask("a", `guid ${n}`);
     const crowding = ask("a", "crowding", "TooManyHalfOpen");
@@ -109,7 +109,7 @@ describe("gate", () => {
     assert.equal(await ask("a", "pair"), "lives");
   });
 
-  it("lets nobody guess", async () => {
+  it("refuses a source that guesses too often", async () => {
     const { ask, calls, clock } = started();
     for (let n = 0; n < MISSES; n += 1)
       assert.equal(await ask("a", `guess ${n}`, "UnknownConnection"), "UnknownConnection");
@@ -120,7 +120,7 @@ describe("gate", () => {
     assert.equal(await ask("a", "later"), "lives");
   });
 
-  it("counts guesses that were on their way at once", async () => {
+  it("counts concurrent guesses", async () => {
     const { ask, clock } = started();
     for (let n = 1; n < MISSES; n += 1) await ask("a", `guess ${n}`, "UnknownConnection");
     const last = await Promise.all(
@@ -133,7 +133,7 @@ describe("gate", () => {
     assert.equal(await ask("a", "one more"), "lives");
   });
 
-  it("asks again for one that is over, which is no guess", async () => {
+  it("asks again about a closed connection, and does not count it as a guess", async () => {
     const { ask, calls, clock } = started();
     assert.equal(await ask("a", "guid"), "lives");
     for (let n = 0; n < 10 * MISSES; n += 1) {
@@ -144,12 +144,12 @@ describe("gate", () => {
     assert.equal(await ask("a", "guid"), "lives");
   });
 
-  it("tells a crowded source so for a while without asking", async () => {
+  it("refuses a crowded source for a while without asking", async () => {
     const { ask, calls, clock } = started();
     await ask("a", "old");
     assert.equal(await ask("a", "new", "TooManyHalfOpen"), "TooManyHalfOpen");
     assert.deepEqual(await ask("a", "newer"), { reason: "TooManyHalfOpen", retryAfter: CROWDED_TIME / 1000 });
-    assert.equal(await ask("a", "old"), "lives", "what lives goes on");
+    assert.equal(await ask("a", "old"), "lives", "a live connection continues");
     assert.equal(calls(), 3);
     clock.time += CROWDED_TIME;
     assert.equal(await ask("a", "newer"), "lives");

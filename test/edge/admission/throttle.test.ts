@@ -1,4 +1,4 @@
-/** A Tunnel's end of the meter, with a clock and a meter of the tests' own. */
+/** A Tunnel's side of the meter, with a clock and a meter driven by the tests. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, SLICE, YIELD, YIELD_MOST } from "../../../src/edge/admission/limits.ts";
@@ -8,7 +8,7 @@ import { bucket, charge, giveBack } from "../../../src/lib/token-bucket.ts";
 
 const RATE = { connections: 1, connects: 1, octets: 1_000_000, messages: 1000, recipients: 1 };
 
-/** A clock that moves only while somebody sleeps. */
+/** A clock that advances only while somebody sleeps. */
 class TestClock implements Clock {
   time = 1000;
   now(): number {
@@ -19,7 +19,7 @@ class TestClock implements Clock {
   }
 }
 
-/** A meter that gives slices at the rate. */
+/** A meter that grants leases at the rate. */
 class TestMeter implements Pick<MeterRpc, "enter" | "leave" | "lease"> {
   readonly asked: Amount[] = [];
   readonly left: string[] = [];
@@ -55,13 +55,13 @@ function started() {
   return { clock, meter, throttle: new Throttle(meter, "one", RATE, clock) };
 }
 
-describe("throttle", () => {
+describe("the throttle", () => {
   for (const [what, octets, messages] of [
     ["octets", 10_000, 1],
     ["messages", 50, 10],
     ["large reads", 262_144, 40],
   ] as const) {
-    it(`holds ${what} to the rate, and asks once a slice at most`, async () => {
+    it(`holds ${what} to the rate, and asks the meter at most once per slice`, async () => {
       const { clock, meter, throttle } = started();
       const began = clock.time;
       const used = { octets: 0, messages: 0 };
@@ -81,18 +81,18 @@ describe("throttle", () => {
     });
   }
 
-  it("slows nobody who stays below, however he goes about it", async () => {
+  it("does not slow a sender below its rate, steady or bursty", async () => {
     const { clock, meter, throttle } = started();
     const began = clock.time;
     for (let n = 0; n < 1000; n += 1) {
       await throttle.spend(n % 10 === 0 ? 50_000 : 100, 1);
       clock.time += 10;
     }
-    assert.equal(clock.time - began, 10_000, "nobody has slept");
+    assert.equal(clock.time - began, 10_000, "nothing was delayed");
     assert.ok(meter.asked.length <= 200, `no more than once a slice: ${meter.asked.length} times in 10 s`);
   });
 
-  it("asks nobody for a device that only says that it is there", () => {
+  it("does not ask the meter for a device that only sends keep-alives", () => {
     const { clock, meter, throttle } = started();
     for (let n = 0; n < Math.floor(CREDIT.octets / 7); n += 1) {
       assert.equal(throttle.spend(7, 0), undefined);
@@ -101,7 +101,7 @@ describe("throttle", () => {
     assert.equal(meter.asked.length, 0);
   });
 
-  it("wants what it owes, and a little more", async () => {
+  it("leases what it owes and a little more", async () => {
     const { meter, throttle } = started();
     await throttle.spend(100_000, 20);
     const [first] = meter.asked;
@@ -130,7 +130,7 @@ describe("throttle", () => {
     late.lease = LATE + 10;
     assert.ok((await timeOf()) >= idle + 10 * YIELD, "each lease is followed by a pause");
     late.lease = 900;
-    assert.ok((await timeOf()) <= idle + 2 * (900 + YIELD_MOST), "which has an end");
+    assert.ok((await timeOf()) <= idle + 2 * (900 + YIELD_MOST), "which is bounded");
     meter.lease = async () => {
       clock.time += METER_TIMEOUT;
       throw new Error("the meter has not answered in time");
@@ -138,11 +138,11 @@ describe("throttle", () => {
     assert.ok((await timeOf()) >= METER_TIMEOUT + YIELD_MOST, "a lease that does not come is late too");
   });
 
-  it("passes on that there is no room", async () => {
+  it("passes on a refusal of the meter", async () => {
     assert.deepEqual(await started().throttle.enter(), { ok: false, retryAfter: 7, limit: "connects" });
   });
 
-  it("lets go of whoever waits when it is over, and tells the meter", async () => {
+  it("releases waiters when the connection ends, and tells the meter", async () => {
     const { meter } = started();
     const stuck: Clock = { now: () => 0, sleep: () => new Promise(() => undefined) };
     const throttle = new Throttle(meter, "one", RATE, stuck);
@@ -158,7 +158,7 @@ describe("throttle", () => {
     ["fails", () => Promise.reject(new Error("gone"))],
     ["does not answer", () => new Promise<never>(() => undefined)],
   ] as const) {
-    it(`lets in and goes on by itself, at the rate, when the meter ${how}`, async () => {
+    it(`admits, and applies the rate on its own, when the meter ${how}`, async () => {
       const clock = new TestClock();
       const throttle = new Throttle({ enter: call, leave: call, lease: call }, "one", RATE, clock);
       assert.deepEqual(await throttle.enter(), { ok: true });

@@ -1,6 +1,6 @@
 /**
- * Nothing is acknowledged that is not stored: an endpoint between a device and mailboxes that take, refuse and vanish when
- * the test says so, and a device that closes its sessions and its connection whenever it likes.
+ * Nothing is acknowledged that is not stored: an endpoint between a device and mailboxes that accept, refuse and fail
+ * when the test says so, and a device that closes its sessions and its connection at any time.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it, mock, type TestContext } from "node:test";
@@ -28,26 +28,26 @@ import {
 const EDGE = relayURL("edge.example.com");
 const FAR = relayURL("far.example.com");
 
-/** Whom sessions are opened to: peers of the edge, and one at another relay. */
+/** The recipients of sessions: peers of the edge, and one at another relay. */
 const PEERS = [0, 1, 2].map((n) => ({
   identityURL: `grooveIdentity://p${n}`,
   deviceURL: `grooveDevice://p${n}/pc`,
   relayURL: n === 2 ? FAR : EDGE,
 }));
 
-/** The mailbox that a peer's messages go to. */
+/** The mailbox for a peer's messages. */
 const MAILBOXES = PEERS.map(({ deviceURL, relayURL }) => (relayURL === FAR ? FAR : deviceURL));
 
 const OUTCOMES = ["quota", "locked", "DNSLookupFailed", "ConnectionClosed"] as const;
 
-/** What a message was sent as. */
+/** What was sent in a message. */
 interface Sent {
   readonly session: number;
   readonly number: number;
   readonly text: string;
   readonly to: readonly number[];
   readonly fanout: boolean;
-  /** With flag D. They wait for no others, and those not for them. */
+  /** With flag D. These wait for no others, and no others wait for them. */
   readonly volatile: boolean;
 }
 
@@ -61,18 +61,18 @@ class World {
   readonly endpoint: SstpEndpoint;
   readonly events: ConnectionEvent[] = [];
   readonly sent: Sent[] = [];
-  /** Texts of the messages that a mailbox has, in order. */
+  /** Texts of the messages in a mailbox, in order. */
   readonly stored = MAILBOXES.map((): string[] => []);
-  /** Mailboxes that have vanished with messages with flag D: these may be lost. */
+  /** Mailboxes that failed with messages with flag D: these may be lost. */
   readonly losing = new Set<number>();
-  /** Whether what is sent has to be paid for, and what is being paid for. */
+  /** Whether messages must be paid for, and the pending payments. */
   paying = false;
   readonly payments: (() => void)[] = [];
-  /** What mailboxes say of all that comes at the end. */
+  /** How mailboxes answer everything that arrives at the end. */
   refusing: Refusal["outcome"] | undefined;
-  /** Calls that have not come back, oldest first, by mailbox. */
+  /** Calls that have not returned, oldest first, by mailbox. */
   readonly calls = MAILBOXES.map((): ((outcome?: Refusal["outcome"] | "vanished") => void)[] => []);
-  /** Octets of the device that are on their way. */
+  /** Octets of the device on their way. */
   #wire: Uint8Array[] = [];
   readonly sessions: { readonly id: number; readonly to: readonly number[]; readonly fanout: boolean }[] = [];
 
@@ -148,7 +148,7 @@ class World {
       userRef: `x-${text}`,
       doNotDeliverIfOffline: volatile,
       acknowledgeImmediately: true,
-      // With its sender's address the id does not fit beside it.
+      // The id with its sender's address is too long to fit.
       ...(long && { fragmentation: new Uint8Array(2055 - 41 - `x-${text}`.length) }),
     });
     this.device.data(session.id, Buffer.from(text));
@@ -163,7 +163,7 @@ class World {
     }
   }
 
-  /** The octets of the device go out, in one piece. */
+  /** Delivers the device's octets in one piece. */
   flush(): void {
     this.#wire.push(...this.device.output(0));
     const octets = Buffer.concat(this.#wire);
@@ -178,7 +178,7 @@ class World {
       if (said?.kind !== "octets") break;
       for (const command of decode(said.octets, VERSION_1_6)) {
         const events = this.device.receive(encode(command, VERSION_1_6), 0);
-        // A device that has closed its session does not hear of it any more, but it was told.
+        // A device that has closed its session hears no more about it, but it was told.
         const { session } =
           this.sent.find((sent) => command.command === "SessionStatus" && sent.session === command.sessionId) ?? {};
         if (
@@ -199,7 +199,7 @@ class World {
     return to.flatMap((peer, index) => (Object.values(PEERS[peer] ?? {}).includes(deviceURL) ? [index] : []));
   }
 
-  /** What the device knows to be safe is safe, and nothing has overtaken. */
+  /** What the device believes to be stored is stored, and nothing was reordered. */
   check(): void {
     const told = new Map<number, Set<number>>();
     for (const event of this.events) {
@@ -214,7 +214,7 @@ class World {
         for (const [index, peer] of to.entries()) {
           const lost = volatile && this.losing.has(peer);
           const safe = lost || this.stored[peer]?.includes(text) === true || told.get(session)?.has(index) === true;
-          assert.ok(safe, `message ${text} is acknowledged and peer ${peer} has not got it`);
+          assert.ok(safe, `message ${text} is acknowledged but not stored for peer ${peer}`);
         }
       }
     }
@@ -226,7 +226,7 @@ class World {
             .map(({ text }) => text);
           const come = texts.filter((text) => all.includes(text));
           if (volatile && this.losing.has(peer)) continue;
-          assert.deepEqual(come, all.slice(0, come.length), `what peer ${peer} has of session ${id}`);
+          assert.deepEqual(come, all.slice(0, come.length), `messages of session ${id} for peer ${peer}`);
         }
       }
     }
@@ -291,7 +291,7 @@ async function begun(t?: TestContext): Promise<World> {
   return world;
 }
 
-/** All mailboxes answer all that is asked, and the device hears of it. */
+/** All mailboxes answer every pending call, and the device receives the results. */
 async function drained(world: World): Promise<void> {
   world.flush();
   for (let round = 0; round < 50; round += 1) {
@@ -302,12 +302,12 @@ async function drained(world: World): Promise<void> {
   await world.settle();
 }
 
-describe("what is acknowledged", () => {
-  // A mailbox that vanishes is reported.
+describe("acknowledgements of an endpoint", () => {
+  // A failing mailbox is logged.
   before(() => mock.method(console, "error", () => undefined));
   after(() => mock.restoreAll());
 
-  it("is stored, or its fanout was told who has not got it, whatever happens in whatever order", async () => {
+  it("cover only stored messages and fanouts whose refusals were reported, in any order of events", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(step, { maxLength: 40, size: "max" }),
@@ -326,7 +326,7 @@ describe("what is acknowledged", () => {
             await drained(world);
             world.check();
             if (how !== "nothing" || world.device.closed !== undefined) return;
-            // Nobody is left waiting: each message was acknowledged, or its session was closed over it.
+            // No sender is left waiting: each message was acknowledged, or its session was closed.
             assert.deepEqual(world.device.unacknowledged, []);
           } finally {
             await drained(world);
@@ -341,7 +341,7 @@ describe("what is acknowledged", () => {
   for (const outcome of OUTCOMES) {
     for (const fanout of [false, true]) {
       const what = fanout ? "a fanout" : "a session";
-      it(`is not a message that ${outcome} has refused when ${what} was closed behind it: the connection ends`, async (t) => {
+      it(`exclude a message refused by ${outcome} after ${what} was closed behind it: the connection ends`, async (t) => {
         const world = await begun(t);
         world.send(1, false, false);
         await drained(world);
@@ -351,19 +351,19 @@ describe("what is acknowledged", () => {
         await drained(world);
         world.check();
         const acknowledged = world.events.flatMap((event) => (event.type === "acknowledged" ? event.messages : []));
-        assert.deepEqual(acknowledged, [1], "what came before it is");
+        assert.deepEqual(acknowledged, [1], "earlier messages are");
         const { closed } = world.device;
         assert.deepEqual(
           [closed?.by, closed?.reasonId, closed?.unacknowledged],
           ["peer", ConnectCloseReasonId.Resting, [2, 3]],
         );
-        assert.ok((closed?.returnTime ?? 0) > 0, "it is asked to stay away for a little");
+        assert.ok((closed?.returnTime ?? 0) > 0, "it is asked to wait before reconnecting");
       });
     }
   }
 
   for (const at of [0, 2]) {
-    it(`is not followed into a mailbox by what was sent behind a message that was refused, on session ${at}`, async (t) => {
+    it(`keep order: nothing behind a refused message is stored, on session ${at}`, async (t) => {
       const world = await begun(t);
       for (const outcome of ["quota", undefined] as const) {
         for (let n = 0; n < 2; n += 1) {
@@ -380,7 +380,7 @@ describe("what is acknowledged", () => {
     });
   }
 
-  it("is not a message that is too long when its session was closed in the same octets, and opened again", async (t) => {
+  it("exclude an oversized message whose session was closed and reopened in the same segment", async (t) => {
     const world = await begun(t);
     world.send(0, false, true);
     world.close(0);

@@ -1,6 +1,6 @@
 /**
- * A mailbox and the connection that consumes it, whatever the device does with its sessions and whichever memory is lost:
- * everything arrives once, and what is for one destination in its order.
+ * A mailbox and the connection that consumes it, for any actions of the device on its sessions and any loss of memory:
+ * every message arrives once, in order per destination.
  */
 import assert from "node:assert/strict";
 import { it } from "node:test";
@@ -19,7 +19,7 @@ import { database } from "../mailbox/sqlite.ts";
 
 const PEER = "grooveDevice://bob/pc";
 
-/** A device that is told what to do with each of its sessions. It processes in order, and acknowledges when it is let. */
+/** A device driven per session. It processes messages in order, and acknowledges when allowed. */
 class ModelDevice {
   readonly state = "established";
   readonly closed = undefined;
@@ -48,7 +48,7 @@ class ModelDevice {
 
   beginMessage(id: number, { userRef }: { userRef: string }): void {
     const session = this.session(id);
-    assert.ok(session !== undefined, "it goes on an open session");
+    assert.ok(session !== undefined, "it is sent on an open session");
     session.id = userRef.split("@")[0] ?? "";
   }
 
@@ -65,7 +65,7 @@ class ModelDevice {
   }
 }
 
-/** All that happens between them. */
+/** Everything that happens between them. */
 class Model {
   readonly device = new ModelDevice();
   readonly store: MailboxStore;
@@ -101,14 +101,14 @@ class Model {
       return {
         envelope: { source: "grooveDevice://a/pc", resourceURL: `r${resource}`, identityURL: "", deviceURL: PEER },
         fields: { userRef: `r${resource}-${this.next}`, track: false },
-        // Some are so long that few of them fit.
+        // Some are so long that only few fit.
         body: new Uint8Array(this.next % 7 === 0 ? 300_000 : 2000),
       };
     });
     this.store.append(pack(mails), 0);
   }
 
-  /** The mailbox gives what its window allows. */
+  /** The mailbox delivers what its window allows. */
   give(): void {
     const slices = this.consumption.next();
     if (slices.length > 0) this.outlet.deliver(PEER, 1, slices, this.store.position);
@@ -153,7 +153,7 @@ const RESOURCES = OPEN_SESSIONS + 8;
 const resource = fc.oneof(fc.nat(3), fc.nat(RESOURCES - 1));
 const step = fc.oneof(
   { weight: 4, arbitrary: fc.record({ append: fc.array(resource, { minLength: 1, maxLength: 30 }) }) },
-  // One for each of them, which are more than there are sessions.
+  // One for each destination; there are more than sessions.
   { weight: 1, arbitrary: fc.constant({ append: Array.from({ length: RESOURCES }, (_, n) => n) }) },
   { weight: 6, arbitrary: fc.constant("give" as const) },
   { weight: 3, arbitrary: fc.constant("settle" as const) },
@@ -166,7 +166,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.constant("rest" as const) },
 );
 
-it("everything arrives once, and in order for each destination", async (t) => {
+it("every message arrives once and in order per destination, in every interleaving", async (t) => {
   t.mock.timers.enable({ apis: ["Date"] });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
@@ -184,25 +184,25 @@ it("everything arrives once, and in order for each destination", async (t) => {
         else if ("lose" in one) model.lose(one.lose);
         else model.acknowledge(one.acknowledge);
       }
-      // In the end the device takes everything.
+      // In the end the device accepts everything.
       for (let round = 0; round < 400 && model.store.messages > 0; round += 1) {
         for (let n = 0; n < RESOURCES; n += 1) model.state(n, "ready");
         model.give();
         model.acknowledge(1000);
         await model.settle();
         model.consumption.cut();
-        // What was put off, since its session was closed too often, is taken too.
+        // Messages deferred because their session was closed too often are accepted too.
         t.mock.timers.tick(LATER);
         model.consumption.offerLater(Number.MAX_SAFE_INTEGER);
       }
       assert.equal(model.store.messages, 0);
       const { processed } = model.device;
-      assert.equal(new Set(processed).size, processed.length, "nothing comes twice");
+      assert.equal(new Set(processed).size, processed.length, "there are no duplicates");
       assert.equal(processed.length, model.next, "nothing is lost");
       const last = new Map<string, number>();
       for (const id of processed) {
         const [name = "", number] = id.split("-");
-        assert.ok(Number(number) > (last.get(name) ?? 0), `${id} comes in its order`);
+        assert.ok(Number(number) > (last.get(name) ?? 0), `${id} arrives in order`);
         last.set(name, Number(number));
       }
     }),

@@ -1,7 +1,7 @@
 /**
- * Flow from end to end, in one process: the outbox of devices, the intake of their Tunnels, and the store and waiters of one
- * mailbox, with calls between them that cross, get lost, and find an object without its memory. However they do, there is
- * never more than the capacity, each message arrives once and in order, and nobody is left waiting while there is room.
+ * End-to-end flow control in one process: the outboxes of devices, the intakes of their Tunnels, and the store and
+ * waiters of one mailbox, with calls between them that cross, get lost, and meet an object without its memory. The
+ * capacity is never exceeded, each message arrives once and in order, and no sender waits while there is room.
  */
 import assert from "node:assert/strict";
 import { it, mock } from "node:test";
@@ -27,7 +27,7 @@ const BOB = { resourceURL: "message", identityURL: "grooveIdentity://bob", devic
 const DESTINATION: Destination = { to: "bob/pc", ...BOB, relayURL: "", key: "bob", newId: () => "" };
 const SENDERS = 3;
 
-/** A call that is on its way to the mailbox or back: it may be carried out, then answered, or lost. */
+/** A call on its way to the mailbox or back: it may be executed, then answered, or lost. */
 interface Call {
   readonly sender: number;
   readonly run: () => void;
@@ -35,7 +35,7 @@ interface Call {
   readonly lose: () => void;
 }
 
-/** What the outbox asks of a carrier, over an engine whose octets go to an edge in this process. */
+/** The carrier that the outbox needs, on an engine whose octets go to an edge in this process. */
 class Line {
   readonly engine: Connection;
   readonly transport = { remaining: Number.POSITIVE_INFINITY };
@@ -102,7 +102,7 @@ class Line {
   }
 }
 
-/** A device, and its Tunnel when it is connected. */
+/** A device, and its Tunnel while it is connected. */
 class Peer {
   readonly source: string;
   readonly outbox: Outbox;
@@ -178,7 +178,7 @@ class Peer {
     });
   }
 
-  /** Octets go both ways until there are no more. */
+  /** Exchanges octets until none are left. */
   exchange(): void {
     if (this.#exchanging) return;
     this.#exchanging = true;
@@ -231,9 +231,9 @@ class World {
   readonly intakes = new Map<string, InboundMessages>();
   readonly peers: Peer[];
   calls: Call[] = [];
-  /** Those who are being told of room: whether they have heard, and what becomes of the call. */
+  /** Tunnels being notified of room: whether they have heard, and the outcome of the call. */
   rooms: { readonly name: string; readonly upTo: number; heard: boolean }[] = [];
-  /** What the consumer has had, or an operator has removed, by the source. */
+  /** What the consumer has received, or an operator has removed, by source. */
   readonly taken = new Map<string, string[]>();
   readonly purged = new Set<string>();
 
@@ -243,7 +243,7 @@ class World {
     for (const peer of this.peers) peer.connect();
   }
 
-  /** The mailbox begins with what it has written down. */
+  /** The mailbox starts from what it has stored. */
   wake(): void {
     const { sql, transaction } = this.#db;
     this.store = new MailboxStore(sql, transaction, { quota: QUOTA });
@@ -265,7 +265,7 @@ class World {
     });
   }
 
-  /** As a mailbox does it. */
+  /** As a mailbox does. */
   #append(bundle: MessageBatch, from: string | undefined): Appended {
     const outcomes = this.store.append(bundle, this.now, { reserve: from !== undefined });
     const sender = senderOf(bundle.envelopes[0]?.source ?? "");
@@ -387,7 +387,7 @@ function act(world: World, one: Step): void {
       world.settleRoom(one.at, true);
       break;
     case "evict": {
-      // Nobody knows what became of calls that were under way.
+      // The outcome of pending calls is unknown.
       const calls = world.calls;
       world.calls = [];
       world.rooms = [];
@@ -408,8 +408,8 @@ function act(world: World, one: Step): void {
   }
 }
 
-it("is never more than the capacity, loses and doubles nothing, and leaves nobody waiting while there is room", async (t) => {
-  // Each lost call is reported.
+it("a mailbox never exceeds its capacity, loses and duplicates nothing, and leaves no sender waiting while there is room", async (t) => {
+  // Each lost call is logged.
   const log = mock.method(console, "error", () => undefined);
   t.after(() => log.mock.restore());
   let suspensions = 0;
@@ -422,10 +422,10 @@ it("is never more than the capacity, loses and doubles nothing, and leaves nobod
         world.check();
         suspensions += world.waiters.size;
       }
-      // From now on everything goes well, and the consumer reads.
+      // From now on nothing fails, and the consumer reads.
       let quiet = 0;
       for (let rounds = 0; quiet < 3; rounds += 1) {
-        assert.ok(rounds < 500, "somebody waits though there is room");
+        assert.ok(rounds < 500, "a sender waits while there is room");
         world.now += ROOM_RETRY;
         while (world.calls.length > 0) {
           for (const call of world.calls) if (call.answer === undefined) call.run();
@@ -445,7 +445,7 @@ it("is never more than the capacity, loses and doubles nothing, and leaves nobod
         quiet = isDone && world.store.messages === 0 && world.calls.length === 0 ? quiet + 1 : 0;
       }
       for (const peer of world.peers) {
-        // A sender that has nothing waiting may be refused when all is full: that is no suspension.
+        // A sender with nothing waiting may be refused when the mailbox is full: that is not a suspension.
         for (const error of peer.failures) assert.equal(error.code, "QuotaWouldBeExceeded");
         const came = (world.taken.get(peer.source) ?? []).map(Number);
         assert.deepEqual(
@@ -463,5 +463,5 @@ it("is never more than the capacity, loses and doubles nothing, and leaves nobod
     }),
     { numRuns: 60 },
   );
-  assert.ok(suspensions > 100, `${suspensions}: nothing was tried`);
+  assert.ok(suspensions > 100, `${suspensions} suspensions: too few to test anything`);
 });

@@ -1,4 +1,4 @@
-/** What a Tunnel has in memory for one message to many, and what becomes of it when mailboxes refuse or vanish. */
+/** What a Tunnel holds in memory for one fanout message, and how it handles mailboxes that refuse or fail. */
 import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
@@ -15,10 +15,10 @@ const MIB = 1024 * 1024;
 const FIELDS = { userRef: "1@a", track: false, acknowledgeImmediately: true, doNotDeliverIfOffline: false };
 
 /**
- * An intake between an engine that notes what it is told and mailboxes that answer after a while.
+ * An intake between an engine that records calls and mailboxes that answer after a delay.
  *
- * @param copies asked for copies
- * @param wake asked for mailboxes that are sent to for the first time
+ * @param copies called to pay for copies
+ * @param wake called to pay for mailboxes used for the first time
  */
 function started(
   answer: (peer: string, bundle: MessageBatch) => Refusal[] = () => [],
@@ -83,8 +83,8 @@ async function settled(intake: InboundMessages): Promise<void> {
   assert.ok(intake.quiet);
 }
 
-describe("intake", () => {
-  it("has a long message to many under way a few copies at a time, and acknowledges it once all have it", async () => {
+describe("the intake of messages", () => {
+  it("sends a large fanout a few copies at a time, and acknowledges it once all mailboxes have it", async () => {
     const { intake, calls, completed, seen } = started();
     intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
     give(intake, 4 * MIB, 7);
@@ -92,12 +92,12 @@ describe("intake", () => {
     await settled(intake);
     assert.equal(new Set(calls.map(({ peer }) => peer)).size, 40);
     assert.ok(calls.every(({ bodies }) => bodies.length === 1 && bodies[0] === 4 * MIB));
-    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
-    assert.ok(seen.most > 5 * MIB, "several at a time");
+    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were in flight`);
+    assert.ok(seen.most > 5 * MIB, "several at once");
     assert.deepEqual([completed, intake.octets], [[7], 0]);
   });
 
-  it("keeps to that when all mailboxes are busy with something short before", async () => {
+  it("keeps that bound when every mailbox is still busy with a small message", async () => {
     const { intake, calls, completed, seen } = started();
     intake.open(1, "grooveDevice://a/pc", "message", targets(CALLS_AT_ONCE), true);
     give(intake, 1, 1);
@@ -107,11 +107,11 @@ describe("intake", () => {
       calls.filter(({ peer }) => peer === `grooveDevice://p${CALLS_AT_ONCE - 1}/pc`).map(({ bodies }) => bodies),
       [[1], [4 * MIB]],
     );
-    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were under way`);
+    assert.ok(seen.most <= CALL_OCTETS + 5 * MIB, `${seen.most} octets were in flight`);
     assert.deepEqual([completed, intake.octets], [[1, 2], 0]);
   });
 
-  it("gathers what comes while a mailbox is busy into one call, in order", async () => {
+  it("batches messages that arrive while a mailbox is busy into one call, in order", async () => {
     const { intake, calls, completed } = started();
     intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
     for (let n = 1; n <= 5; n += 1) give(intake, n, n);
@@ -123,7 +123,7 @@ describe("intake", () => {
     assert.deepEqual(completed, [1, 2, 3, 4, 5]);
   });
 
-  it("keeps a call small when it is the envelopes that are long", async () => {
+  it("limits the size of a call by its envelopes too", async () => {
     const octets: number[] = [];
     const { intake, completed } = started((_, bundle) => {
       octets.push(bundle.octets.length + JSON.stringify(bundle.envelopes).length);
@@ -145,7 +145,7 @@ describe("intake", () => {
     assert.ok(Math.max(...octets) <= BATCH_OCTETS + 1000, `${Math.max(...octets)} octets in a call`);
   });
 
-  it("brings one copy to a mailbox that is named several times, and tells of each entry when it refuses", async () => {
+  it("sends one copy to a mailbox named several times, and reports a refusal for each entry", async () => {
     const { intake, calls, completed, statuses } = started((peer) =>
       peer.includes("p1") ? [{ at: 0, outcome: "locked" }] : [],
     );
@@ -171,7 +171,7 @@ describe("intake", () => {
     assert.deepEqual(completed, [1]);
   });
 
-  it("tells the sender which recipients of a fanout have refused, and acknowledges it all the same", async () => {
+  it("reports refused recipients of a fanout to the sender, and still acknowledges it", async () => {
     const { intake, completed, statuses } = started((peer) =>
       peer.includes("p1") ? [{ at: 0, outcome: "quota" }] : peer.includes("p2") ? [{ at: 0, outcome: "locked" }] : [],
     );
@@ -185,7 +185,7 @@ describe("intake", () => {
     assert.deepEqual(completed, [3]);
   });
 
-  it("ends the connection when a mailbox vanishes under a call: the sender asks again", async () => {
+  it("ends the connection when a mailbox fails during a call, so that the sender resends", async () => {
     const { intake, completed, seen } = started(() => {
       throw new Error("the object was reset");
     });
@@ -197,8 +197,8 @@ describe("intake", () => {
   });
 });
 
-describe("mailboxes that a device has not sent to", () => {
-  it("are woken one at a time, each when the one before is paid for, and are charged for once", async () => {
+describe("mailboxes new to a device", () => {
+  it("are woken one at a time, each once the previous one is paid for, and charged once", async () => {
     const paid: (() => void)[] = [];
     const wake = () => new Promise<void>((resolve) => paid.push(resolve));
     const { intake, calls, completed } = started(undefined, undefined, wake);
@@ -214,7 +214,7 @@ describe("mailboxes that a device has not sent to", () => {
     assert.deepEqual([calls.length, paid.length, completed], [6, 3, [7, 8]]);
   });
 
-  it("hold up no message for those that are awake", async () => {
+  it("do not delay messages for mailboxes that are awake", async () => {
     const wake = () => new Promise<void>(() => undefined);
     const { intake, calls } = started(undefined, undefined, wake);
     intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
@@ -232,7 +232,7 @@ describe("mailboxes that a device has not sent to", () => {
     );
   });
 
-  it("are woken for each sender behind a relay in turn, and in order for each", async () => {
+  it("are woken in turn for each sender behind a relay, and in order per sender", async () => {
     const paid: (() => void)[] = [];
     const wake = () => new Promise<void>((resolve) => paid.push(resolve));
     const { intake, calls } = started(undefined, undefined, wake);
@@ -260,7 +260,7 @@ describe("mailboxes that a device has not sent to", () => {
     assert.deepEqual(order.slice(0, 10), [0, 35, 1, 36, 2, 37, 3, 38, 4, 39]);
   });
 
-  it("may be more than are remembered", async () => {
+  it("may outnumber those that are remembered", async () => {
     let woken = 0;
     const { intake, completed } = started(undefined, undefined, () => {
       woken += 1;
@@ -276,8 +276,8 @@ describe("mailboxes that a device has not sent to", () => {
   });
 });
 
-describe("a message to many", () => {
-  it("is paid for by copies, before any of them is stored, and the next waits its turn", async () => {
+describe("a fanout message", () => {
+  it("is paid for by copy before any copy is stored, and the next waits its turn", async () => {
     const asked: number[][] = [];
     const paid: (() => void)[] = [];
     const { intake, calls, completed } = started(undefined, (octets, messages) => {
@@ -296,7 +296,7 @@ describe("a message to many", () => {
     assert.deepEqual([calls.length, completed], [80, [7, 8]]);
   });
 
-  it("that is long is paid for and stored copy by copy", async () => {
+  it("that is large is paid for and stored copy by copy", async () => {
     const paid: (() => void)[] = [];
     const { intake, calls, completed } = started(undefined, () => new Promise((resolve) => paid.push(resolve)));
     intake.open(1, "grooveDevice://a/pc", "message", targets(4), true);
@@ -310,7 +310,7 @@ describe("a message to many", () => {
     assert.deepEqual([calls.length, completed], [4, [7]]);
   });
 
-  it("does not hold up what is for one", async () => {
+  it("does not delay a message to a single recipient", async () => {
     const { intake, calls } = started(undefined, () => new Promise(() => undefined));
     intake.open(1, "grooveDevice://a/pc", "message", targets(40), true);
     intake.open(2, "grooveDevice://a/pc", "message", targets(1), false);
@@ -322,7 +322,7 @@ describe("a message to many", () => {
     assert.equal(calls.length, 1);
   });
 
-  it("is not stored when its connection has ended before it was paid for", async () => {
+  it("is not stored if its connection ends before it is paid for", async () => {
     const paid: (() => void)[] = [];
     const { intake, calls } = started(undefined, () => new Promise((resolve) => paid.push(resolve)));
     intake.open(1, "grooveDevice://a/pc", "message", targets(2), true);
@@ -335,7 +335,7 @@ describe("a message to many", () => {
 });
 
 describe("messages with flag D", () => {
-  /** Mailboxes that store at once, and that do not say what becomes of what they are to hand on until they are told to. */
+  /** Mailboxes that store at once, but do not report on messages with flag D until told to. */
   function hung(t: { after(run: () => void): void }) {
     mock.timers.enable({ apis: ["setTimeout", "Date"] });
     t.after(() => mock.timers.reset());
@@ -382,13 +382,13 @@ describe("messages with flag D", () => {
     return { intake, calls, completed, statuses, answers, send, pass };
   }
 
-  it("and stored ones of one session do not wait for each other's calls", async (t) => {
+  it("do not wait for stored ones of the same session, nor the other way round", async (t) => {
     const { intake, calls, completed, answers, send, pass } = hung(t);
     intake.open(1, "grooveDevice://a/pc", "message", targets(1), false);
     for (let n = 1; n <= 4; n += 1) send(1, n, n % 2 === 0);
     await pass(0);
     assert.deepEqual(calls, ["append", "pass", "append"]);
-    assert.deepEqual(completed, [1], "acknowledged in the order in which they came");
+    assert.deepEqual(completed, [1], "acknowledged in order of arrival");
     answers[0]?.([]);
     await pass(0);
     answers[1]?.([]);
@@ -396,7 +396,7 @@ describe("messages with flag D", () => {
     assert.deepEqual(completed, [1, 2, 3, 4]);
   });
 
-  it("hold up acknowledgements for 5 s at the most, however many come for a peer that hangs", async (t) => {
+  it("delay acknowledgements by at most 5 s, however many are sent to a hung peer", async (t) => {
     const { intake, completed, statuses, send, pass } = hung(t);
     const [local = { identityURL: "", deviceURL: "", relayURL: "" }] = targets(1);
     intake.open(1, "grooveDevice://a/pc", "message", [local], false);

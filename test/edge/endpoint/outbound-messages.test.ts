@@ -1,4 +1,4 @@
-/** What goes to a device on which session, and what its mailbox is told, also when it has lost its memory. */
+/** What is sent to a device on which session, and what its mailbox is told, including after loss of memory. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
@@ -19,7 +19,7 @@ interface Sent {
   readonly id: string;
 }
 
-/** An outlet between an engine that does what the test says and a mailbox that answers when the test lets it. */
+/** An outlet between an engine driven by the test and a mailbox that answers when the test lets it. */
 async function started() {
   const sent: Sent[] = [];
   const told: DeliveryReport[] = [];
@@ -79,11 +79,11 @@ async function started() {
     told,
     opened,
     closed,
-    /** Ids of what was sent, in order. */
+    /** Ids of the sent messages, in order. */
     get sent() {
       return sent.map(({ id }) => id);
     },
-    /** The mailbox gives messages, numbered from one on: one for each resource, with its number as id. */
+    /** The mailbox delivers consecutive messages: one for each resource, with its number as id. */
     deliver(from: number, resources: readonly string[], { size = 3, at = 0 } = {}) {
       const mails = resources.map((resourceURL, n) => ({
         envelope: { source: "grooveDevice://a/pc", resourceURL, identityURL: "", deviceURL: PEER },
@@ -93,7 +93,7 @@ async function started() {
       assert.equal(outlet.deliver(PEER, 1, [{ first: from, bundle: pack(mails) }], at), "taken");
       outlet.fill();
     },
-    /** The session that was opened last for a resource. */
+    /** The latest session for a resource. */
     sessionOf(resource: string): number {
       const session = [...opened].findLast(([, other]) => other === resource)?.[0];
       assert.ok(session !== undefined, `a session for ${resource} was opened`);
@@ -114,7 +114,7 @@ async function started() {
       outlet.acknowledged(found);
       outlet.fill();
     },
-    /** The device refuses or closes a session, with all that it has not acknowledged on it. */
+    /** The device refuses or closes a session, with everything unacknowledged on it. */
     lose(resource: string, reasonId?: number) {
       const session = this.sessionOf(resource);
       outlet.sessionLost(session, numbers.get(session) ?? [], reasonId);
@@ -125,11 +125,11 @@ async function started() {
       for (let n = 0; n < 20; n += 1) await turn();
       outlet.fill();
     },
-    /** Everything up to a number has left the mailbox. */
+    /** Everything up to this number has left the mailbox. */
     moved(to: number) {
       position = to;
     },
-    /** These have left the mailbox. */
+    /** These messages have left the mailbox. */
     withdrawn(ranges: readonly Range[]) {
       gone = ranges;
     },
@@ -147,8 +147,8 @@ async function started() {
 
 const some = (count: number, resource = "message") => Array.from({ length: count }, () => resource);
 
-describe("what a mailbox is told", () => {
-  it("is what is done with, in any order", async () => {
+describe("a mailbox", () => {
+  it("is told which messages are done, in any order", async () => {
     const one = await started();
     one.deliver(1, some(5));
     one.ready("message");
@@ -164,7 +164,7 @@ describe("what a mailbox is told", () => {
     ]);
   });
 
-  it("is told again when it shows that it has forgotten it, and nothing is sent again", async () => {
+  it("is told again after it lost its memory, and nothing is resent", async () => {
     const one = await started();
     one.deliver(1, some(5));
     one.ready("message");
@@ -178,7 +178,7 @@ describe("what a mailbox is told", () => {
     assert.deepEqual(one.sent, ["1", "2", "3", "4", "5"]);
   });
 
-  it("is told again when it has forgotten it while it was being told of more", async () => {
+  it("is told again if it lost its memory during a later call", async () => {
     const one = await started();
     one.deliver(1, some(5));
     one.ready("message");
@@ -195,7 +195,7 @@ describe("what a mailbox is told", () => {
     assert.deepEqual(one.told, [{ done: [[1, 3]] }, { done: [[4, 4]] }, { done: [[1, 4]] }, { done: [[5, 5]] }]);
   });
 
-  it("is not told of what was never acknowledged, though it comes again", async () => {
+  it("is not told of redelivered messages that were never acknowledged", async () => {
     const one = await started();
     one.deliver(1, some(5));
     one.ready("message");
@@ -205,7 +205,7 @@ describe("what a mailbox is told", () => {
     assert.equal(one.sent.length, 5);
   });
 
-  it("is told what was set aside when it gives it again", async () => {
+  it("is told again what was set aside when it redelivers it", async () => {
     const one = await started();
     one.deliver(1, ["chess", "message"]);
     one.ready("message");
@@ -221,8 +221,8 @@ describe("what a mailbox is told", () => {
   });
 });
 
-describe("a resource that the device refuses", () => {
-  it("is refused for this connection, and the rest is delivered", async () => {
+describe("a resource the device refuses", () => {
+  it("stays refused for this connection, and the rest is delivered", async () => {
     const one = await started();
     one.deliver(1, ["chess", "message", "chess"]);
     one.lose("chess");
@@ -240,7 +240,7 @@ describe("a resource that the device refuses", () => {
 
   for (const [name, reasonId] of Object.entries({ ...CloseReasonId, OpenResponse: undefined })) {
     if (name === "QuotaWouldBeExceeded") continue;
-    it(`in the middle, by ${name}: nothing is lost, and other sessions go on`, async () => {
+    it(`midway, by ${name}, loses nothing and does not affect other sessions`, async () => {
       const one = await started();
       one.deliver(1, ["chess", "chess", "message"]);
       one.ready("chess");
@@ -251,7 +251,7 @@ describe("a resource that the device refuses", () => {
       assert.deepEqual(one.sent, ["1", "2", "3"]);
       const declined = one.told.some((report) => report.declined !== undefined);
       const again = one.told.some((report) => report.again !== undefined);
-      assert.notEqual(declined, again, "it is refused, or tried again");
+      assert.notEqual(declined, again, "it is either refused or retried");
       if (!again) return;
       one.deliver(2, ["chess"]);
       one.ready("chess");
@@ -260,8 +260,8 @@ describe("a resource that the device refuses", () => {
   }
 });
 
-describe("a session that is suspended", () => {
-  it("holds up nobody else", async () => {
+describe("a suspended session", () => {
+  it("does not block others", async () => {
     const one = await started();
     one.deliver(1, ["slow", "message", "slow", "message"]);
     one.suspend("slow");
@@ -271,11 +271,11 @@ describe("a session that is suspended", () => {
     assert.deepEqual(one.sent, ["2", "4", "1", "3"]);
   });
 
-  it("holds up nobody else in the middle of a long message, which takes no room on its way", async () => {
+  it("does not block others in the middle of a long message, which takes no room in the window", async () => {
     const one = await started();
     one.deliver(1, ["slow"]);
     one.ready("slow");
-    // The engine is full as soon as the long one is begun.
+    // The engine is full as soon as the long message starts.
     Object.defineProperty(one.engine, "pendingOctets", {
       get: () => (one.sent.length === 2 ? 1_000_000 : 0),
       configurable: true,
@@ -294,7 +294,7 @@ describe("a session that is suspended", () => {
     assert.deepEqual(one.told.at(-1), { done: [[2, 2]] });
   });
 
-  it("has no more than its share waiting here: the rest waits in the mailbox, and comes in order", async () => {
+  it("keeps at most its share here: the rest waits in the mailbox and is delivered in order", async () => {
     const one = await started();
     const size = SUSPENDED_OCTETS / 4;
     one.deliver(1, some(10, "slow"), { size });
@@ -308,7 +308,7 @@ describe("a session that is suspended", () => {
     await one.settle();
     assert.deepEqual(one.sent, ["12", "1", "2", "3"]);
     assert.deepEqual(one.told.at(-1)?.again, [[4, 11]]);
-    // One that comes before those that were asked for must not pass them.
+    // A later message must not pass those that were requested again.
     one.deliver(13, ["slow"]);
     one.deliver(4, some(8, "slow"));
     await one.settle();
@@ -317,7 +317,7 @@ describe("a session that is suspended", () => {
     assert.deepEqual(one.sent.slice(4), ["4", "5", "6", "7", "8", "9", "10", "11", "13"]);
   });
 
-  it("of many small messages keeps but so many here", async () => {
+  it("keeps a bounded number of small messages here", async () => {
     const one = await started();
     one.deliver(1, some(SUSPENDED_MESSAGES + 5, "slow"));
     await one.settle();
@@ -338,7 +338,7 @@ describe("a session that is suspended", () => {
     assert.deepEqual(one.told.at(-1), { again: [[1, 2]] });
   });
 
-  it("does not wait for what its sender has taken back meanwhile, in the middle of what waits", async () => {
+  it("does not wait for messages that their sender has withdrawn", async () => {
     const one = await started();
     one.deliver(1, some(4, "slow"));
     one.suspend("slow");
@@ -346,7 +346,7 @@ describe("a session that is suspended", () => {
     await one.settle();
     one.withdrawn([[1, 2]]);
     one.ready("slow");
-    // It comes before the mailbox has said what is gone.
+    // It arrives before the mailbox has reported what is gone.
     one.deliver(3, some(2, "slow"));
     await one.settle();
     one.deliver(3, some(2, "slow"));
@@ -354,7 +354,7 @@ describe("a session that is suspended", () => {
     assert.deepEqual(one.sent, ["3", "4"]);
   });
 
-  it("does not wait for what has left the mailbox meanwhile", async () => {
+  it("does not wait for messages that have left the mailbox", async () => {
     const one = await started();
     one.deliver(1, ["slow", "slow"]);
     one.suspend("slow");
@@ -368,8 +368,8 @@ describe("a session that is suspended", () => {
   });
 });
 
-describe("more destinations than there may be sessions", () => {
-  it("wait in the mailbox until one is idle, each in its order", async () => {
+describe("destinations beyond the session limit", () => {
+  it("wait in the mailbox until a session is idle, each in order", async () => {
     const one = await started();
     const names = Array.from({ length: OPEN_SESSIONS }, (_, n) => `r${n}`);
     one.deliver(1, [...names, "late", "later", "late"]);
@@ -379,7 +379,7 @@ describe("more destinations than there may be sessions", () => {
     assert.deepEqual(one.told, [{ aside: [[last + 1, last + 3]] }]);
     one.ready("r0");
     await one.settle();
-    // What the device acknowledges after the Close of a session would not be heard.
+    // An acknowledgement that arrives after the Close of its session would be ignored.
     assert.deepEqual(one.told.length, 1);
     one.acknowledge(1);
     await one.settle();
@@ -393,7 +393,7 @@ describe("more destinations than there may be sessions", () => {
     assert.deepEqual(one.sent, ["1", `${last + 1}`, `${last + 3}`, `${last + 4}`]);
     one.acknowledge(last + 1, last + 3, last + 4);
     await one.settle();
-    // The session that is idle by now makes room for the other.
+    // The session that is now idle makes room for the other.
     assert.deepEqual(one.told.at(-1)?.again, [[last + 2, last + 2]]);
     one.deliver(last + 2, ["later"]);
     one.ready("later");
@@ -401,14 +401,14 @@ describe("more destinations than there may be sessions", () => {
   });
 });
 
-describe("a message that the device refuses for its size", () => {
-  it("is put off alone, and what is behind it is sent", async () => {
+describe("a message the device refuses for its size", () => {
+  it("is deferred alone, and later ones are sent", async () => {
     const one = await started();
     one.deliver(1, some(3));
     one.ready("message");
     one.lose("message", CloseReasonId.QuotaWouldBeExceeded);
     await one.settle();
-    // It is not known which of them it was: they come again, and go one at a time.
+    // It is unknown which message was refused: they are redelivered, one at a time.
     assert.deepEqual(one.told, [{ again: [[1, 3]] }]);
     one.deliver(1, some(3));
     one.ready("message");
@@ -431,7 +431,7 @@ describe("a message that the device refuses for its size", () => {
     );
   });
 
-  it("is not taken for the one that was meant while one with flag D is under way as well", async () => {
+  it("is not identified while a message with flag D is also outstanding", async () => {
     const one = await started();
     one.deliver(1, some(1));
     one.ready("message");
@@ -441,7 +441,7 @@ describe("a message that the device refuses for its size", () => {
     assert.deepEqual(one.told, [{ again: [[1, 1]] }]);
   });
 
-  it("is tried again when its mailbox gives it again", async () => {
+  it("is retried when its mailbox redelivers it", async () => {
     const one = await started();
     one.deliver(1, some(1));
     one.ready("message");
@@ -459,8 +459,8 @@ describe("a message that the device refuses for its size", () => {
   });
 });
 
-describe("a session that is closed again and again", () => {
-  it("is opened a few times, and then not for a while", async (t) => {
+describe("a session that is closed repeatedly", () => {
+  it("is reopened a few times, then not for a while", async (t) => {
     t.mock.timers.enable({ apis: ["Date"] });
     const one = await started();
     one.deliver(1, ["odd", "message"]);

@@ -1,4 +1,4 @@
-/** An endpoint that has to wait for its authenticator: nothing gets out of order, and nothing waits for ever. */
+/** An endpoint that waits for its authenticator: nothing is reordered, and nothing waits for ever. */
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock, type TestContext } from "node:test";
@@ -29,7 +29,7 @@ const ALICE: Principal = {
 };
 const GRANTED: ConnectDecision = { type: "ok", principal: ALICE, consumes: true };
 
-/** A decision that the test makes when it likes. */
+/** A decision made by the test at any time. */
 type Question<T> = { resolve(decision: T): void; reject(error: Error): void };
 
 interface Questions {
@@ -39,11 +39,11 @@ interface Questions {
   readonly open: Question<readonly number[]>[];
 }
 
-/** One device and its endpoint, without anything between them. */
+/** A device and its endpoint, connected directly. */
 class Line {
   readonly questions: Questions = { connect: [], attach: [], register: [], open: [] };
   readonly events: ConnectionEvent[] = [];
-  /** Peers whose mailboxes were asked for something. */
+  /** Peers whose mailboxes were called. */
   readonly asked: string[] = [];
   readonly endpoint: SstpEndpoint;
   readonly device = new Connection({
@@ -81,12 +81,12 @@ class Line {
     t.after(() => this.endpoint.close());
   }
 
-  /** Sends what the device has to say; not awaited, as a socket does not wait. */
+  /** Sends the device's pending output; not awaited, since a socket does not wait either. */
   say(): void {
     for (const block of this.device.output(0)) void this.endpoint.write(block);
   }
 
-  /** Lets everything that can happen happen, and the device hear of it. */
+  /** Lets everything run, and delivers the results to the device. */
   async settle(): Promise<this> {
     for (let i = 0; i < 50; i += 1) await Promise.resolve();
     for (;;) {
@@ -118,31 +118,31 @@ afterEach(() => mock.timers.reset());
 
 const open = { resourceURL: "m", identityURL: "grooveIdentity://bob", deviceURL: "" };
 
-describe("a decision about Connect", () => {
-  it("is waited for, and what comes meanwhile is heard after it, in order", async (t) => {
+describe("the decision on a Connect", () => {
+  it("is awaited, and later commands are processed after it, in order", async (t) => {
     const line = new Line(t);
     line.device.connect(RELAY);
     line.say();
     await line.settle();
     assert.deepEqual(line.types, []);
-    assert.equal(line.endpoint.snapshot(), undefined, "it cannot be put to sleep now");
-    // What a device would say that does not wait: taken from one that was answered.
+    assert.equal(line.endpoint.snapshot(), undefined, "it cannot hibernate now");
+    // What a device that does not wait would send: recorded from one that was answered.
     const eager = new Line(t);
     await eager.connected();
     const ids = ["a", "b", "c"].map((name) => eager.device.attach({ accountURL: `grooveAccount://${name}` }));
     const [block = new Uint8Array(0)] = eager.device.output(0);
-    // In pieces cut anywhere.
+    // Split at arbitrary places.
     for (let at = 0; at < block.length; at += 5) void line.endpoint.write(block.subarray(at, at + 5));
     await line.settle();
     assert.equal(line.questions.attach.length, 0);
     line.questions.connect[0]?.resolve(GRANTED);
     await line.settle();
     assert.equal(line.types[0], "connected");
-    assert.equal(line.questions.attach.length, ids.length, "each is asked for now");
+    assert.equal(line.questions.attach.length, ids.length, "each is called now");
     assert.equal(line.endpoint.peek(), undefined);
   });
 
-  it("that does not come, or fails, sends the device away to try again", async (t) => {
+  it("that fails or times out refuses the device with TryLater", async (t) => {
     for (const end of [
       () => mock.timers.tick(DECISION_TIMEOUT),
       (line: Line) => line.questions.connect[0]?.reject(new Error("away")),
@@ -164,7 +164,7 @@ describe("a decision about Connect", () => {
     }
   });
 
-  it("comes to nothing when the device has gone meanwhile", async (t) => {
+  it("has no effect once the device is gone", async (t) => {
     const line = new Line(t);
     line.device.connect(RELAY);
     line.say();
@@ -177,7 +177,7 @@ describe("a decision about Connect", () => {
     await held;
   });
 
-  it("is not waited for with all that a device may send", async (t) => {
+  it("limits what a device may send meanwhile", async (t) => {
     const line = new Line(t);
     line.device.connect(RELAY);
     line.say();
@@ -189,7 +189,7 @@ describe("a decision about Connect", () => {
     assert.deepEqual(line.asked, []);
   });
 
-  it("without the right to receive touches no mailbox", async (t) => {
+  it("touches no mailbox without the right to receive", async (t) => {
     const line = new Line(t, NOBODY);
     line.device.connect(RELAY);
     line.say();
@@ -201,8 +201,8 @@ describe("a decision about Connect", () => {
   });
 });
 
-describe("decisions about sessions", () => {
-  it("may come in any order", async (t) => {
+describe("decisions on sessions", () => {
+  it("may arrive in any order", async (t) => {
     const line = await new Line(t).connected();
     const ids = [1, 2, 3].map((n) => line.device.open({ ...open, resourceURL: `m${n}` }));
     line.say();
@@ -222,7 +222,7 @@ describe("decisions about sessions", () => {
     }
   });
 
-  it("that do not come close the session so that it is tried again", async (t) => {
+  it("that time out close the session with a retryable reason", async (t) => {
     const line = await new Line(t).connected();
     const ids = [
       line.device.open(open),
@@ -248,7 +248,7 @@ describe("decisions about sessions", () => {
     assert(!line.asked.includes("grooveIdentity://alice"));
   });
 
-  it("are not taken for a session that has come in its place", async (t) => {
+  it("do not apply to a session that has replaced theirs", async (t) => {
     const line = await new Line(t).connected();
     const raw = (block: Uint8Array) => void line.endpoint.write(block);
     const id = line.device.open(open);
@@ -256,7 +256,7 @@ describe("decisions about sessions", () => {
     line.device.closeSession(id, CloseReasonId.NoReason);
     line.say();
     await line.settle();
-    // Another device's Open, which has the same id, for somebody else.
+    // Another device's Open with the same id, for another recipient.
     const other = await new Line(t).connected();
     assert.equal(other.device.open({ ...open, identityURL: "grooveIdentity://carol" }), id);
     for (const block of other.device.output(0)) raw(block);
@@ -270,7 +270,7 @@ describe("decisions about sessions", () => {
     assert.equal(line.endpoint.peek()?.kind, "octets");
   });
 
-  it("refuse an account and a registration by their own reasons", async (t) => {
+  it("refuse an account and a registration with their own reasons", async (t) => {
     const line = await new Line(t).connected();
     const ids = [line.device.attach({ accountURL: "grooveAccount://alice" }), line.device.register(new Uint8Array(0))];
     line.say();

@@ -1,4 +1,4 @@
-/** What an operator sees and does: /admin over HTTP, and `grooveway mailbox`. */
+/** What an operator can see and do: /admin over HTTP, and `grooveway mailbox`. */
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
@@ -32,7 +32,7 @@ async function status(path: string, method = "GET"): Promise<MailboxStatus> {
   return (await answer.json()) as MailboxStatus;
 }
 
-/** Messages for somebody who is not there. */
+/** Messages for an absent peer. */
 async function leave(to: string, count: number): Promise<void> {
   const sender = await connect(edge, "alice/laptop", "websocket");
   await Promise.all(Array.from({ length: count }, (_, i) => sender.send(to, `message ${i}`)));
@@ -40,7 +40,7 @@ async function leave(to: string, count: number): Promise<void> {
 }
 
 describe("/admin", () => {
-  it("shows a mailbox by the address of its peer", async () => {
+  it("shows a mailbox by its peer's address", async () => {
     await leave("bob/laptop", 3);
     const shown = await status(`/mailboxes/${encodeURIComponent("bob/laptop")}`);
     const { peer, messages, octets, oldest, consumer, locked, generation, dropped } = shown;
@@ -48,21 +48,21 @@ describe("/admin", () => {
       { peer, messages, consumer, locked, generation },
       { peer: "grooveDevice://bob/laptop", messages: 3, consumer: undefined, locked: false, generation: 0 },
     );
-    assert.ok(octets > 27 + 3 * "grooveDevice://bob/laptop".length, "what is stored counts, not the bodies alone");
+    assert.ok(octets > 27 + 3 * "grooveDevice://bob/laptop".length, "the stored size counts, not only the bodies");
     assert.ok(Math.abs((oldest ?? 0) - Date.now()) < 60_000);
     assert.ok(Object.values(dropped).every((count) => count === 0));
     await leave("bob", 1);
     assert.equal((await status("/mailboxes/bob")).peer, "grooveIdentity://bob");
   });
 
-  it("knows names with characters of their own", async () => {
+  it("accepts names with special characters", async () => {
     const address = "an%2Fodd%20%25name%40x/dev%20ice";
     await leave(address, 1);
     const { peer, messages } = await status(`/mailboxes/${encodeURIComponent(address)}`);
     assert.deepEqual([peer, messages], [`grooveDevice://${address}`, 1]);
   });
 
-  it("removes what waits, and counts it", async () => {
+  it("purges waiting messages and counts them", async () => {
     await leave("carol", 4);
     const purged = await status("/mailboxes/carol", "DELETE");
     assert.deepEqual([purged.messages, purged.octets, purged.dropped.Purged], [0, 0, 4]);
@@ -70,7 +70,7 @@ describe("/admin", () => {
     assert.equal((await status("/mailboxes/carol")).messages, 1);
   });
 
-  it("purges under a device that reads, which goes on with what comes after", async (t) => {
+  it("purges while a device reads, which then gets later messages", async (t) => {
     const device = await connect(edge, "dora/pc", "websocket");
     t.after(() => device.close());
     await leave("dora/pc", 5);
@@ -81,7 +81,7 @@ describe("/admin", () => {
     await until("nothing waits", async () => (await mailbox.status()).messages === 0);
   });
 
-  it("locks senders out, and lets them in again", async (t) => {
+  it("locks senders out and unlocks", async (t) => {
     const sender = await connect(edge, "alice/lock", "longlived");
     t.after(() => sender.close());
     assert.equal((await status("/mailboxes/dave/lock".replace("dave/", "dave%2Fpc/"), "PUT")).locked, true);
@@ -105,12 +105,12 @@ describe("/admin", () => {
       listed.push(...page);
     }
     const peers = listed.map(({ peer }) => peer);
-    assert.equal(new Set(peers).size, peers.length, "each once");
+    assert.equal(new Set(peers).size, peers.length, "each exactly once");
     for (const name of names) assert.ok(peers.includes(`grooveIdentity://${name}`), name);
     assert.equal(listed.find(({ peer }) => peer === "grooveIdentity://list007")?.messages, 1);
   });
 
-  it("refuses what is no address", async () => {
+  it("rejects an invalid address", async () => {
     for (const address of ["a/b/c", "", "@", "%zz", "a@b@c"]) {
       const answer = await ask(`/mailboxes/${encodeURIComponent(address)}`);
       const { code } = (await answer.json()) as { code?: string };
@@ -118,7 +118,7 @@ describe("/admin", () => {
     }
   });
 
-  it("says how to write an address whose slash stands in the path as it is", async () => {
+  it("explains how to escape the slash of an address in the path", async () => {
     for (const [path, whole] of [
       ["/mailboxes/bob/phone/rule", "/admin/mailboxes/bob%2Fphone/rule"],
       ["/mailboxes/bob/phone", "/admin/mailboxes/bob%2Fphone"],
@@ -130,7 +130,7 @@ describe("/admin", () => {
     assert.equal(((await (await ask("/health")).json()) as { code: string }).code, "NotFound");
   });
 
-  it("is shut without the token, and says so", async () => {
+  it("refuses requests without the token, with a reason", async () => {
     for (const token of ["", "wrong", `${TOKEN} `, TOKEN.slice(0, -1), undefined]) {
       for (const [path, method] of [
         ["/mailboxes", "GET"],
@@ -138,7 +138,7 @@ describe("/admin", () => {
         ["/mailboxes/bob/lock", "PUT"],
         ["/nothing", "GET"],
       ] as const) {
-        // A header's value loses the blanks at its ends on the way.
+        // Spaces at the ends of a header's value are lost on the way.
         if (token === `${TOKEN} `) continue;
         const answer = await fetch(`${edge.url}/admin${path}`, {
           method,
@@ -151,7 +151,7 @@ describe("/admin", () => {
     assert.equal((await status("/mailboxes/bob")).locked, false);
   });
 
-  it("is not there at all when no token is configured", async (t) => {
+  it("does not exist when no token is configured", async (t) => {
     const open = await startEdge(t);
     for (const token of ["", "undefined", TOKEN]) {
       const answer = await fetch(`${open.url}/admin/mailboxes`, { headers: { Authorization: `Bearer ${token}` } });
@@ -165,7 +165,7 @@ describe("grooveway mailbox", () => {
   const mailbox = (t: TestContext, ...args: string[]) =>
     run(t, ["mailbox", ...args, "--edge", edge.url, "--token", TOKEN]);
 
-  it("shows, locks, unlocks and purges", async (t) => {
+  it("shows, locks, unlocks and purges a mailbox", async (t) => {
     await leave("erin/pc", 2);
     const shown = await mailbox(t, "show", "erin/pc");
     assert.equal(shown.code, 0, shown.stderr);
@@ -181,7 +181,7 @@ describe("grooveway mailbox", () => {
     assert.match(purged.stdout, /^dropped +Purged 2$/m);
   });
 
-  it("prints JSON, one object a line", async (t) => {
+  it("prints JSON, one object per line", async (t) => {
     await leave("fay", 1);
     const shown = await mailbox(t, "show", "fay", "--json");
     const parsed = JSON.parse(shown.stdout) as MailboxStatus;
@@ -189,18 +189,18 @@ describe("grooveway mailbox", () => {
     const listed = await mailbox(t, "ls", "--json");
     const lines = listed.stdout.trim().split("\n");
     const all = lines.map((line) => JSON.parse(line) as MailboxStatus);
-    assert.ok(all.length > ADMIN_PAGE, "all pages are there");
+    assert.ok(all.length > ADMIN_PAGE, "all pages are listed");
     assert.equal(all.find(({ peer }) => peer === "grooveIdentity://fay")?.messages, 1);
   });
 
-  it("lists for a person, with who is connected", async (t) => {
+  it("lists mailboxes with their consumers as text", async (t) => {
     const device = await connect(edge, "gail/pc", "websocket");
     t.after(() => device.close());
     const { stdout } = await mailbox(t, "ls");
     assert.match(stdout, /^grooveDevice:\/\/gail\/pc {2}0 messages, 0 B, connected$/m);
   });
 
-  it("says in one line what is wrong, and exits with another code than 0", async (t) => {
+  it("reports an error in one line, and exits with a status other than 0", async (t) => {
     for (const [args, code, pattern] of [
       [["show", "fay", "--token", "wrong"], 4, /\[AdminTokenNeeded\]$/],
       [["show", "a/b/c", "--token", TOKEN], 4, /\[MalformedAddress\]$/],
@@ -225,7 +225,7 @@ describe("grooveway mailbox", () => {
     }
   });
 
-  it("has a help with an example, and is named in the help of all", async (t) => {
+  it("has help with an example, and is listed in the main help", async (t) => {
     const help = await run(t, ["mailbox", "--help"]);
     assert.equal(help.code, 0);
     assert.match(help.stdout, /^Example: grooveway mailbox show/m);

@@ -1,4 +1,4 @@
-/** Who is let in at the edge: over real sockets, by HTTP and by SSTP. */
+/** Authorization at the edge, over real sockets, by HTTP and by SSTP. */
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -74,12 +74,12 @@ function device(t: TestContext, options: Partial<DeviceOptions>, at = edge): Pro
   return deviceAt(t, at, options);
 }
 
-describe("a request of a virtual connection", () => {
+describe("a request for a virtual connection", () => {
   const now = Math.floor(Date.now() / 1000);
   for (const [what, claims, expected] of [
-    ["a good token", {}, "ok"],
+    ["a valid token", {}, "ok"],
     ["a token that has expired", { exp: now - 3600 }, "TokenExpired"],
-    ["a token whose time has not come", { nbf: now + 3600 }, "TokenNotYetValid"],
+    ["a token that is not yet valid", { nbf: now + 3600 }, "TokenNotYetValid"],
     ["a token for another edge", { aud: "other.example.com" }, "WrongAudience"],
     ["a token without aud", { aud: undefined }, "WrongAudience"],
     ["a token without exp", { exp: undefined }, "TokenInvalid"],
@@ -89,7 +89,7 @@ describe("a request of a virtual connection", () => {
     it(`with ${what}: ${expected}`, async () => {
       const token = await issue(claims);
       assert.equal(await knock(target("KeepAlive"), bearer(token)), expected);
-      // The same by the other encapsulations.
+      // The same with the other encapsulations.
       const relayName = AUDIENCE;
       if (expected === "ok") return;
       assert.equal(
@@ -100,7 +100,7 @@ describe("a request of a virtual connection", () => {
     });
   }
 
-  it("with a token by a stranger, none, or something else: its reason", async () => {
+  it("with a foreign token, no token or garbage gets the matching reason", async () => {
     for (const [headers, expected] of [
       [bearer(await issue({}, await ed25519("first"))), "TokenInvalid"],
       [bearer(await issue({}, second)), "TokenInvalid"],
@@ -126,11 +126,11 @@ describe("a request of a virtual connection", () => {
     socket.socket.destroy();
   });
 
-  it("may not say of itself for whom it is", async () => {
+  it("cannot set its own internal headers", async () => {
     const principal = encodeURIComponent(JSON.stringify({ id: "anybody", subject: "", rights: {}, expires: 1e15 }));
     const path = target("KeepAlive", `127.0.0.1:${relay.port}`);
     assert.equal(await knock(path, { "Grooveway-Principal": principal }), "TokenNeeded");
-    // Nor does a token make it credible: the virtual connection is the token's.
+    // A token does not make the header credible: the virtual connection belongs to the token.
     const guid = newGuid();
     assert.equal(
       await knock(target("KeepAlive", AUDIENCE, guid), { ...bearer(await issue()), "Grooveway-Principal": principal }),
@@ -142,7 +142,7 @@ describe("a request of a virtual connection", () => {
     );
   });
 
-  it("is not told which relays are allowed before it has shown a token", async () => {
+  it("learns which relays are allowed only after it has shown a token", async () => {
     const [allowed, other] = [target("KeepAlive", `127.0.0.1:${relay.port}`), target("KeepAlive", "relay.example.com")];
     for (const path of [allowed, other]) assert.equal(await knock(path, {}), "TokenNeeded");
     assert.equal(await knock(other, bearer(await issue())), "RelayNotAllowed");
@@ -150,7 +150,7 @@ describe("a request of a virtual connection", () => {
 });
 
 describe("an edge without keys", () => {
-  it("lets nobody in, unless it is open for development", async () => {
+  it("refuses everyone, unless it is open for development", async () => {
     const headers = bearer(await issue({}, second));
     const request = new Request(`http://edge${target("KeepAlive")}`, { headers });
     for (const [env, expected] of [
@@ -174,7 +174,7 @@ describe("an edge without keys", () => {
     await assert.rejects(start({}), { code: "InsecureEdge" });
     const open = await start({ dev: "open" });
     assert.equal(await knock(target("KeepAlive"), {}, open), "ok");
-    // Nobody has said who an operator is.
+    // No operator is configured.
     assert.equal(await refusal(await fetch(`${open.url}/admin/mailboxes`, { headers: bearer("x") })), "NotFound");
     await open.close();
   });
@@ -183,7 +183,7 @@ describe("an edge without keys", () => {
 describe("/admin", () => {
   const ask = async (headers: Record<string, string>) =>
     refusal(await fetch(`${edge.url}/admin/mailboxes`, { headers }));
-  it("is for the admin token and tokens with the scope admin", async () => {
+  it("accepts the admin token and tokens with the scope admin", async () => {
     for (const [headers, expected] of [
       [bearer(ADMIN_TOKEN), "ok"],
       [bearer(await issue({ scope: "admin", address: undefined })), "ok"],
@@ -199,7 +199,7 @@ describe("/admin", () => {
 
 describe("a device", () => {
   for (const transport of TRANSPORTS) {
-    it(`with a token talks by ${transport}`, async (t) => {
+    it(`with a token sends and receives over ${transport}`, async (t) => {
       const [name, other] = [`a-${transport}`, `b-${transport}`];
       const a = await device(t, {
         address: `${name}/x`,
@@ -222,7 +222,7 @@ describe("a device", () => {
       await assert.rejects(a.send("carol", "x"), failure("RecipientRefused"), "with send for others");
     });
 
-    it(`is told by ${transport} why its token will not do`, async (t) => {
+    it(`is told over ${transport} why its token is refused`, async (t) => {
       const connect = (token: string, options: Partial<DeviceOptions> = {}) =>
         device(t, { transport, token, ...options });
       for (const [token, reason] of [
@@ -249,7 +249,7 @@ describe("a device", () => {
     });
   }
 
-  it("without the scope receive gets nothing that waits for it", async (t) => {
+  it("without the scope receive gets none of its waiting messages", async (t) => {
     const sender = await device(t, { address: "s/x", token: await issue({ address: "s/x" }) });
     await sender.send("quiet/x", "secret");
     const silent = await device(t, {
@@ -271,7 +271,7 @@ describe("a device", () => {
     assert.equal((await receive(listening, 1))[0]?.text(), "secret");
   });
 
-  it("has its token from a function, asked for each connection, and hears when that fails", async (t) => {
+  it("gets a new token from a function for each connection, and reports when that fails", async (t) => {
     const failing = () => Promise.reject(new Error("the issuer is away"));
     await assert.rejects(device(t, { token: failing }), (error: Error & { code?: string; retryable?: boolean }) => {
       assert.deepEqual([error.code, error.retryable], ["ConnectFailed", true]);
@@ -283,7 +283,7 @@ describe("a device", () => {
     }
   });
 
-  it("with a new key of the operator is let in without a restart", async (t) => {
+  it("with a new operator key is accepted without a restart", async (t) => {
     const token = await issue({}, second);
     assert.equal(await knock(target("KeepAlive"), bearer(token)), "TokenInvalid");
     operator.serve(first, second, secret);
@@ -305,7 +305,7 @@ describe("a device", () => {
   });
 });
 
-/** A client of SSTP that says what it is told, over a transport that has no token unless it is given one. */
+/** A scripted SSTP client over a transport without a token, unless it is given one. */
 class Raw {
   readonly engine: Connection;
   readonly events: ConnectionEvent[] = [];
@@ -348,7 +348,7 @@ class Raw {
 
 describe("a client that cannot set headers", () => {
   for (const transport of TRANSPORTS) {
-    it(`shows its token in Connect by ${transport}`, async (t) => {
+    it(`sends its token in Connect over ${transport}`, async (t) => {
       const raw = new Raw(t, transport, ["grooveDevice://raw/x"]).connect(await issue({ address: "raw/x" }));
       await raw.event("connected");
       const attach = raw.engine.attach({ accountURL: "grooveAccount://raw" });
@@ -364,7 +364,7 @@ describe("a client that cannot set headers", () => {
       assert.equal((await raw.event("sessionState")).sessionId, open);
     });
 
-    it(`is refused by ${transport}, and told why`, async (t) => {
+    it(`is refused over ${transport} with a reason`, async (t) => {
       const now = Math.floor(Date.now() / 1000);
       const own = ["grooveDevice://raw/x"];
       for (const [urls, token, reason] of [
@@ -389,17 +389,17 @@ describe("a client that cannot set headers", () => {
     });
   }
 
-  it("has one way only: a token by HTTP is not replaced by another in Connect", async (t) => {
+  it("cannot replace a token from HTTP by another in Connect", async (t) => {
     const http = await issue({ address: "raw/x", scope: "connect receive" });
     const raw = new Raw(t, "websocket", ["grooveDevice://raw/y"], http).connect(await issue({ address: "raw/y" }));
     assert.equal(Buffer.from((await raw.event("refused")).token).toString(), "ScopeMissing");
   });
 
-  it("may be eager: what comes behind its Connect waits for the decision", async (t) => {
+  it("may send more right after Connect, which waits for the decision", async (t) => {
     const raw = new Raw(t, "websocket", ["grooveDevice://eager/x"]);
     raw.connect(await issue({ address: "eager/x" }));
     await sleep(0);
-    // By the wire alone: the engine would wait for the answer.
+    // Written directly: the engine would wait for the answer.
     const ahead = new Connection({
       role: "client",
       outbound: true,
@@ -414,12 +414,12 @@ describe("a client that cannot set headers", () => {
     for (const identity of ["eager", "somebody"]) ahead.attach({ accountURL: `grooveAccount://${identity}` });
     void raw.transport.write([Buffer.concat(ahead.output(0))]);
     await raw.event("connected");
-    // Neither answer is one to an Attach of this engine's own: that they come shows that both were read after Connect.
+    // Neither answer belongs to an Attach of this engine: that they arrive shows that both were read after Connect.
     await until("both answers came", () => said.at(-1) !== undefined && raw.engine.closed !== undefined);
     assert.match(raw.engine.closed?.detail ?? "", /AttachResponse for session 1/);
   });
 
-  it("that shows nothing is not kept for long", { timeout: CONNECT_PATIENCE + 120_000 }, async (t) => {
+  it("is disconnected soon if it sends no token", { timeout: CONNECT_PATIENCE + 120_000 }, async (t) => {
     const raw = new Raw(t, "websocket", ["grooveDevice://mute/x"]);
     await raw.transport.established;
     await until("the edge ends it", () => raw.transport.lost !== undefined, CONNECT_PATIENCE + 20_000);
@@ -428,7 +428,7 @@ describe("a client that cannot set headers", () => {
 });
 
 describe("recipients", () => {
-  it("of a session are those that the token allows", async (t) => {
+  it("of a session are limited to those the token allows", async (t) => {
     const raw = new Raw(
       t,
       "websocket",
@@ -475,7 +475,7 @@ describe("recipients", () => {
     }
   });
 
-  it("of a fanout that are not allowed are told, and the others get theirs", async (t) => {
+  it("of a fanout that are not allowed are reported, and the others get the message", async (t) => {
     const bob = await device(t, { address: "fan-b/x", token: await issue({ address: "fan-b/x" }) });
     const carol = await device(t, { address: "fan-c/x", token: await issue({ address: "fan-c/x" }) });
     const token = await issue({ address: "fan/s", scope: "connect send:fan-b/*" });
@@ -507,6 +507,6 @@ describe("recipients", () => {
   });
 });
 
-it("nothing that was said or logged has a token, a key or a secret in it", () => {
+it("responses and logs contain no token, key or secret", () => {
   assertSecretsKept(ADMIN_TOKEN, first, second, secret);
 });

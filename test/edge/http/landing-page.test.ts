@@ -1,4 +1,4 @@
-/** The page at `/`: what a browser shows, and that its commands work when they are pasted. */
+/** The page at `/`: what a browser shows, and that its commands work when pasted. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
@@ -19,13 +19,13 @@ const OPTIONS: PageOptions = {
   entry: "anybody",
 };
 
-/** What stands in the boxes of a page. */
+/** The text of the page's code boxes. */
 function boxes(html: string): string {
   const all = [...html.matchAll(/<pre>([\s\S]*?)<\/pre>/g)].map(([, text = ""]) => text).join("\n");
   return all.replace(/<[^>]*>/g, "").replaceAll("&gt;", ">");
 }
 
-/** The page as a browser shows it that has asked for a URL. */
+/** The page as shown by a browser that requested a URL. */
 function inBrowser(html: string, asked: string): string {
   const { origin, pathname, hostname } = new URL(asked);
   const texts = new Map<string, { textContent: string }>();
@@ -44,7 +44,7 @@ function inBrowser(html: string, asked: string): string {
   });
 }
 
-test("shows commands with the URL and the name that lead to this edge", () => {
+test("the page shows commands with the URL and name of this edge", () => {
   assert.match(
     boxes(landingPage(OPTIONS)),
     /send --edge http:\/\/edge\.example\.com --as alice\/pc bob\/laptop - --name/,
@@ -53,17 +53,17 @@ test("shows commands with the URL and the name that lead to this edge", () => {
   assert.match(boxes(proxied), /recv --edge http:\/\/www\.example\.com --relay edge\.example\.com --as bob\/laptop$/m);
 });
 
-test("shows the URL that the browser has asked for, when a proxy has changed it", () => {
+test("the page shows the URL requested by the browser, even behind a proxy that changes it", () => {
   const own = inBrowser(landingPage(OPTIONS), "https://edge.example.com/groove/");
   assert.match(own, /recv --edge https:\/\/edge\.example\.com\/groove --as bob/);
   const other = inBrowser(landingPage({ ...OPTIONS, url: "http://127.0.0.1:8787" }), "https://www.example.com/");
   assert.match(other, /recv --edge https:\/\/www\.example\.com --relay edge\.example\.com --as bob/);
   assert.equal(inBrowser(landingPage(OPTIONS), "http://edge.example.com/"), boxes(landingPage(OPTIONS)));
   const odd = inBrowser(landingPage(OPTIONS), "https://edge.example.com/$(id)/");
-  assert.equal(odd, boxes(landingPage(OPTIONS)), "what a shell would run is not shown");
+  assert.equal(odd, boxes(landingPage(OPTIONS)), "no command that a shell would run is shown");
 });
 
-test("shows no command with a host that a shell or a browser would read otherwise", () => {
+test("the page shows no command for a host that a shell or browser could misread", () => {
   for (const url of ["http://a$(id).example.com", "http://a`id`.example.com", "http://a&b;c.example.com"]) {
     const html = landingPage({ ...OPTIONS, url });
     assert.doesNotMatch(html, /\$\(id\)|`id`|a&b/);
@@ -71,7 +71,7 @@ test("shows no command with a host that a shell or a browser would read otherwis
   }
 });
 
-test("says why nobody is let in, and that the edge has no name", () => {
+test("the page explains why nobody is let in, and that the edge has no name", () => {
   assert.match(
     landingPage({ ...OPTIONS, entry: "nobody" }),
     /nobody is let in yet: its operator sets KEYS or JWKS_URL/,
@@ -80,7 +80,7 @@ test("says why nobody is let in, and that the edge has no name", () => {
 });
 
 for (const prefix of ["", "/groove"]) {
-  test(`its commands work when they are pasted, and so does its link, ${prefix === "" ? "at the root" : "under a path"}`, async (context) => {
+  test(`the page's commands and link work when pasted, ${prefix === "" ? "at the root" : "under a path"}`, async (context) => {
     const at = await folder(context);
     await writeFile(
       join(at, "keys.json"),

@@ -1,4 +1,4 @@
-/** Who may send to a mailbox: its rule over HTTP and by `grooveway mailbox rule`, and what senders are told. */
+/** The sender rule of a mailbox, over HTTP and by `grooveway mailbox rule`, and what senders are told. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
@@ -48,8 +48,8 @@ async function lock(address: string, method: "PUT" | "DELETE"): Promise<void> {
   await answer.arrayBuffer();
 }
 
-describe("rule of a mailbox", () => {
-  it("is everyone until it is set, and is told in its one form", async () => {
+describe("the sender rule of a mailbox", () => {
+  it("is everyone by default, and is shown in canonical form", async () => {
     const address = `${fresh("bob")}/pc`;
     const peer = `grooveDevice://${address}`;
     assert.deepEqual(await ask(address), { status: 200, said: { peer, senders: "everyone" } });
@@ -59,7 +59,7 @@ describe("rule of a mailbox", () => {
   });
 
   for (const transport of TRANSPORTS) {
-    it(`lets in whom it names and nobody else, over ${transport}`, async (t) => {
+    it(`admits exactly the senders it names, over ${transport}`, async (t) => {
       const to = fresh("bob");
       const [alice, mallory] = await Promise.all(
         ["alice/pc", "mallory/pc"].map((address) => connect(edge, `${transport}${address}`, transport)),
@@ -79,7 +79,7 @@ describe("rule of a mailbox", () => {
     });
   }
 
-  it("nobody shuts out its owner's own devices as well", async (t) => {
+  it("nobody also excludes the owner's own devices", async (t) => {
     const to = fresh("bob");
     await setRule(to, "nobody");
     const device = await connect(edge, `${to}/pc`, "websocket");
@@ -90,7 +90,7 @@ describe("rule of a mailbox", () => {
     assert.equal((await receive(device, 1))[0]?.text(), "to myself");
   });
 
-  it("outlives the object, and the operator's lock, which stands above it", async (t) => {
+  it("survives eviction, and the operator's lock, which takes precedence", async (t) => {
     const to = fresh("bob");
     const peer = `grooveIdentity://${to}`;
     const alice = await connect(edge, "alice/evicted", "websocket");
@@ -108,7 +108,7 @@ describe("rule of a mailbox", () => {
     assert.deepEqual([messages, dropped.LockedOut, dropped.SenderNotAllowed], [1, 1, 1]);
   });
 
-  it("tells a fanout LockedOut, and brings its message to the others", async (t) => {
+  it("reports LockedOut to a fanout, and delivers to the other recipients", async (t) => {
     const names = [fresh("open"), fresh("shut"), fresh("open")];
     const client = await RawClient.open(edge, "longlived", "grooveDevice://mallory/fanout");
     t.after(() => client.close());
@@ -131,7 +131,7 @@ describe("rule of a mailbox", () => {
     assert.deepEqual(waiting, [1, 0, 1]);
   });
 
-  it("holds for messages that nobody keeps", async (t) => {
+  it("applies to messages with flag D", async (t) => {
     const to = fresh("bob");
     const device = await connect(edge, `${to}/pc`, "websocket");
     t.after(() => device.close());
@@ -152,7 +152,7 @@ describe("rule of a mailbox", () => {
     assert.deepEqual([dropped.SenderNotAllowed, dropped.PeerOffline], [1, 0]);
   });
 
-  it("judges each message of a batch by its own source", async () => {
+  it("is applied to each message of a batch by its own source", async () => {
     const to = fresh("bob");
     await setRule(to, "alice");
     const mailbox = await mailboxOf(edge, `grooveIdentity://${to}`);
@@ -169,13 +169,13 @@ describe("rule of a mailbox", () => {
     const bundle = pack(["alice", "mallory", "alice", "eve", "alice"].map((source, i) => mail(source, `${i}`)));
     const refused = [1, 3].map((at) => ({ at, outcome: "locked" }));
     assert.deepEqual((await mailbox.append(bundle)).refusals, refused);
-    assert.deepEqual((await mailbox.append(bundle)).refusals, refused, "duplicates are as good as stored");
+    assert.deepEqual((await mailbox.append(bundle)).refusals, refused, "duplicates count as stored");
     assert.deepEqual(await mailbox.pass(bundle), refused);
     const { messages, dropped } = await mailbox.status();
     assert.deepEqual([messages, dropped.SenderNotAllowed], [3, 6]);
   });
 
-  it("refuses what is no rule and says why, and leaves the one before", async () => {
+  it("is unchanged by an invalid rule, which is rejected with a reason", async () => {
     const to = fresh("bob");
     await setRule(to, "alice");
     for (const [body, says] of [
@@ -201,7 +201,7 @@ describe("rule of a mailbox", () => {
 });
 
 describe("grooveway mailbox rule", () => {
-  it("shows and sets it", async (t) => {
+  it("shows and sets the rule", async (t) => {
     const to = fresh("bob");
     const rule = (...args: string[]) => run(t, ["mailbox", "rule", to, ...args, "--edge", edge.url, "--token", TOKEN]);
     assert.equal((await rule()).stdout, "everyone\n");

@@ -1,4 +1,4 @@
-/** What a sender asks over HTTP: the room that it has in a mailbox, and what it takes back. */
+/** What a sender may request over HTTP: its room in a mailbox, and withdrawal of its messages. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
@@ -35,21 +35,21 @@ async function namesOf(): Promise<string[]> {
   return stub.list(undefined, 1000);
 }
 
-describe("the room in a mailbox", () => {
-  it("of somebody who has none is a share, and makes none", async () => {
+describe("the room for a sender in a mailbox", () => {
+  it("is a share for a mailbox that does not exist, and does not create it", async () => {
     const [bob, alice] = [`${fresh("bob")}/pc`, `${fresh("alice")}/pc`];
     const { status, said } = await room(bob, alice);
     assert.deepEqual([status, said], [200, { octets: 2 * 1024 ** 2, messages: 50, attached: false }]);
     assert.ok(!(await namesOf()).includes(deviceURL(parseAddress(bob))));
   });
 
-  it("is what the sender may add before it is suspended, and says whether somebody is there", async () => {
+  it("is what the sender may add before it is suspended, with whether the peer is online", async () => {
     const [bob, name] = [`${fresh("bob")}/pc`, fresh("alice")];
     const held: string[] = [];
     const alice = await connect(edge, `${name}/pc`, "websocket", { onHeld: (to) => held.push(to) });
     for (let n = 0; n < 20; n += 1) await alice.send(bob, "x");
     const { said } = await room(bob, `${name}/phone`);
-    assert.deepEqual([said.messages, said.attached], [30, false], "its devices have their room together");
+    assert.deepEqual([said.messages, said.attached], [30, false], "devices of an identity share their room");
     assert.equal((await room(bob, `${fresh("carol")}/pc`)).said.messages, 40);
     for (let n = 0; n < Number(said.messages); n += 1) await alice.send(bob, "x");
     assert.equal((await room(bob, `${name}/pc`)).said.messages, 0);
@@ -62,7 +62,7 @@ describe("the room in a mailbox", () => {
     await Promise.all([alice.close(), receiver.close()]);
   });
 
-  it("is not for whom the mailbox is locked, nor for addresses that are none", async () => {
+  it("is refused for senders that are locked out and for invalid addresses", async () => {
     const [bob, alice] = [`${fresh("bob")}/pc`, `${fresh("alice")}/pc`];
     await (await mailboxOf(edge, deviceURL(parseAddress(bob)))).setLocked(true);
     assert.deepEqual((await room(bob, alice)).said.code, "LockedOut");
@@ -74,8 +74,8 @@ describe("the room in a mailbox", () => {
   });
 });
 
-describe("what a sender takes back", () => {
-  it("is what is its own and has an id that begins so, and stays known", async () => {
+describe("a withdrawal by a sender", () => {
+  it("removes its own messages by id prefix, whose ids stay known", async () => {
     const [bob, name, other] = [`${fresh("bob")}/pc`, fresh("alice"), fresh("carol")];
     const alice = await connect(edge, `${name}/pc`, "websocket");
     const phone = await connect(edge, `${name}/phone`, "websocket");
@@ -95,7 +95,7 @@ describe("what a sender takes back", () => {
     await Promise.all([alice, phone, carol, receiver].map((device) => device.close()));
   });
 
-  it("makes room, so that what it has held goes on", async () => {
+  it("makes room, so that a held sender resumes", async () => {
     const [bob, name] = [`${fresh("bob")}/pc`, fresh("alice")];
     const held: string[] = [];
     const alice = await connect(edge, `${name}/pc`, "websocket", { onHeld: (to) => held.push(to) });
@@ -107,7 +107,7 @@ describe("what a sender takes back", () => {
     await alice.close();
   });
 
-  it("may be many segments, and long messages", async () => {
+  it("may span many segments and long messages", async () => {
     const [bob, name] = [`${fresh("bob")}/pc`, fresh("alice")];
     const alice = await connect(edge, `${name}/pc`, "websocket");
     for (let n = 0; n < 40; n += 1)
@@ -118,7 +118,7 @@ describe("what a sender takes back", () => {
     await alice.close();
   });
 
-  it("is nothing where there is no mailbox, and needs an id", async () => {
+  it("removes nothing from a mailbox that does not exist, and needs an id", async () => {
     const [bob, alice] = [`${fresh("bob")}/pc`, `${fresh("alice")}/pc`];
     assert.deepEqual((await take(bob, alice, "t.")).said, { removed: 0 });
     assert.ok(!(await namesOf()).includes(deviceURL(parseAddress(bob))));
@@ -127,7 +127,7 @@ describe("what a sender takes back", () => {
   });
 });
 
-it("is a sender's to ask whose token may send there and covers the device, as often as its rate allows", async (t) => {
+it("room requires a token that covers the device and may send there, and is rate-limited", async (t) => {
   const issuer = await ed25519();
   const edge = await startEdge(t, { keys: jwks(issuer), rate: "messages=40" });
   const ask = async (token: string | undefined, query: string, method = "GET") => {
@@ -149,12 +149,12 @@ it("is a sender's to ask whose token may send there and covers the device, as of
     assert.equal(await ask(mayNot, query, method), "ScopeMissing");
     assert.equal(await ask(undefined, query, method), "TokenNeeded");
   }
-  // A second has 20 mailboxes, and half of them may be asked for at once.
+  // A second allows 20 mailboxes, half of them in a burst.
   const began = Date.now();
   for (let n = 0; n < 40; n += 1) assert.equal(await ask(may, "room?from=alice/pc"), "ok");
   assert.ok(Date.now() - began > 1000, `forty were answered in ${Date.now() - began} ms`);
 });
 
-it("has a share of the default quota when none is set", () => {
+it("room is a share of the default quota when none is set", () => {
   assert.deepEqual([QUOTA.octets * QUOTA.share, QUOTA.messages * QUOTA.share], [134_217_728, 50_000]);
 });

@@ -1,10 +1,10 @@
-/** A link in KeepAlive through a proxy that is busy. */
+/** A link over KeepAlive through a busy proxy. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { KeepAliveChannel, type Wire } from "../../../src/edge/link/keepalive-channel.ts";
 import { KeepAliveClient } from "../../../src/encapsulation/index.ts";
 
-test("a link hears for how long a proxy before its relay wants to be left alone", async () => {
+test("a link honours Retry-After from a proxy in front of its relay", async () => {
   const answer = new TextEncoder().encode("HTTP/1.1 429 Busy\r\nRetry-After: 90\r\nContent-Length: 0\r\n\r\n");
   const busy = (): Wire => ({
     write: async () => undefined,

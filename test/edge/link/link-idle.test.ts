@@ -1,4 +1,4 @@
-/** How long a link stays: the time of its object is driven, a Noop of either side is no use of it. */
+/** How long a link stays open, with its object's time driven by the test; a Noop does not count as use. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
@@ -15,7 +15,7 @@ type DrivenLink = Pick<Link, "letPass" | "write" | "left"> & { status(): Promise
 const NOTHING = { keys: [], alarm: false };
 const MINUTE = 60_000;
 
-describe("a link that is not used", { concurrency: true }, () => {
+describe("an idle link", { concurrency: true }, () => {
   const relays: ScriptedRelay[] = [];
   const devices: Device[] = [];
   let miniflare: Miniflare;
@@ -51,7 +51,7 @@ describe("a link that is not used", { concurrency: true }, () => {
     const { keys, alarm } = await link.left();
     return { keys: [...keys], alarm };
   };
-  /** A relay that has been given a message over its link, and that link. */
+  /** A relay that has received a message over its link, and that link. */
   const used = async (
     number: number,
     ...scripts: readonly Script[]
@@ -66,7 +66,7 @@ describe("a link that is not used", { concurrency: true }, () => {
     return { relay, link, alice };
   };
 
-  it("is closed in good order after five minutes, although Noops go, and leaves nothing", async () => {
+  it("is closed gracefully after five minutes, despite Noops, and leaves nothing stored", async () => {
     const { relay, link } = await used(1);
     relay.lines[0]?.send(say.noop(0));
     await link.letPass(LINK_IDLE - MINUTE);
@@ -79,7 +79,7 @@ describe("a link that is not used", { concurrency: true }, () => {
     assert.deepEqual(relay.failures, []);
   });
 
-  it("stays while messages go, and is renewed in good order then", async () => {
+  it("stays open while messages pass, and is then renewed gracefully", async () => {
     const { relay, link, alice } = await used(2);
     const step = LINK_IDLE - MINUTE;
     for (let passed = 0; passed < LINK_LIFE; passed += step) {
@@ -88,7 +88,7 @@ describe("a link that is not used", { concurrency: true }, () => {
       await until("the relay has it", () => relay.texts.at(-1) === `after ${passed + step}`);
     }
     await until("it is renewed", () => relay.lines.length === 2);
-    assert.deepEqual(new Set(relay.texts).size, relay.texts.length, "nothing comes twice");
+    assert.deepEqual(new Set(relay.texts).size, relay.texts.length, "there are no duplicates");
     assert.equal((await link.status()).connected, true);
   });
 
@@ -111,14 +111,14 @@ describe("a link that is not used", { concurrency: true }, () => {
     assert.equal((await link.status()).connected, false);
   });
 
-  it("stays, and is renewed, when the operator wants it kept", async () => {
+  it("stays open and is renewed when the operator keeps it", async () => {
     const { relay, link } = await used(0);
     for (let passed = 0; passed < LINK_LIFE; passed += MINUTE) await link.letPass(MINUTE);
     await until("it is renewed", () => relay.lines.length === 2);
     await until("it is up", async () => (await link.status()).connected);
   });
 
-  it("is made again by the next message", async () => {
+  it("is reopened by the next message", async () => {
     const { relay, link, alice } = await used(4);
     await link.letPass(LINK_IDLE);
     await alice.send(`bob/pc@${relay.name}`, "again");
@@ -126,7 +126,7 @@ describe("a link that is not used", { concurrency: true }, () => {
     assert.equal(relay.lines.length, 2);
   });
 
-  it("is not made again when it was lost and nothing waits, and leaves nothing", async () => {
+  it("that was lost is not reopened when nothing waits, and leaves nothing stored", async () => {
     const { relay, link } = await used(5);
     await link.letPass(LINK_WANTED);
     relay.lines[0]?.raw.reset();
@@ -139,7 +139,7 @@ describe("a link that is not used", { concurrency: true }, () => {
     assert.equal(relay.lines.length, 1);
   });
 
-  it("goes on from what another release has written", async () => {
+  it("resumes from the state of another release", async () => {
     const relay = relays[6] ?? assert.fail();
     const link = await linkTo(relay);
     await link.write("failed", "in words");

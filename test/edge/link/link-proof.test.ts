@@ -1,4 +1,4 @@
-/** Both ends of a link prove that they share a secret; nothing goes without, by whatever way. */
+/** Both ends of a link prove that they share a secret; without it nothing is delivered, by any way. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { newLinkSecret } from "../../../src/auth/relay-proof.ts";
@@ -24,7 +24,7 @@ async function relayFor(t: Context, linkSecrets?: string): Promise<Relay> {
   return relay;
 }
 
-/** What becomes of a message from a device at the edge to one behind a relay on this machine. */
+/** The outcome of a message from a device at the edge to one behind a relay on this machine. */
 async function attempt(t: Context, edge: LocalEdge, port: number): Promise<LinkStub> {
   const alice = await atEdge(t, edge, `${fresh("alice")}/pc`);
   await alice.send(`bob/pc@127.0.0.1:${port}`, "confidential");
@@ -37,8 +37,8 @@ async function assertUnproven(edge: LocalEdge, port: number, link: LinkStub): Pr
   assert.equal((await (await mailboxOf(edge, `grooveDNS://127.0.0.1:${port}`)).status()).messages, 1);
 }
 
-describe("a link whose ends share a secret", () => {
-  it("carries messages both ways", async (t) => {
+describe("a link with a shared secret", () => {
+  it("carries messages in both directions", async (t) => {
     const relay = await relayFor(t, `localhost=${SECRET}`);
     const edge = await edgeFor(t, [relay.port], { linkSecrets: `127.0.0.1:${relay.port}=${SECRET}` });
     const alice = await atEdge(t, edge, "alice/pc");
@@ -49,7 +49,7 @@ describe("a link whose ends share a secret", () => {
     assert.equal((await receive(alice, 1))[0]?.text(), "and back");
   });
 
-  it("goes on while the secret is replaced, one end after the other", async (t) => {
+  it("keeps working while the secret is rotated, one end at a time", async (t) => {
     const next = newLinkSecret();
     const relay = await relayFor(t, `localhost=${next} localhost=${SECRET}`);
     const edge = await edgeFor(t, [relay.port], {
@@ -61,13 +61,13 @@ describe("a link whose ends share a secret", () => {
   });
 
   for (const [what, atRelaySecrets, atEdgeSecret] of [
-    ["the relay has another", `localhost=${newLinkSecret()}`, SECRET],
-    ["the relay has none, and would do without", undefined, SECRET],
-    ["the relay lets this edge in without, and must not be let do so", "localhost=none", SECRET],
-    ["the edge has none", `localhost=${SECRET}`, undefined],
-    ["the relay has one for another edge", `other.example.com=${SECRET}`, undefined],
+    ["the relay has another secret", `localhost=${newLinkSecret()}`, SECRET],
+    ["the relay has no secret and requires none", undefined, SECRET],
+    ["the relay accepts this edge without a secret, but the edge requires one", "localhost=none", SECRET],
+    ["the edge has no secret", `localhost=${SECRET}`, undefined],
+    ["the relay has only a secret for another edge", `other.example.com=${SECRET}`, undefined],
   ] as const) {
-    it(`is not made when ${what}, and nothing is handed over`, async (t) => {
+    it(`is not opened when ${what}, and nothing is delivered`, async (t) => {
       const relay = await relayFor(t, atRelaySecrets);
       const linkSecrets = atEdgeSecret && `127.0.0.1:${relay.port}=${atEdgeSecret}`;
       const edge = await edgeFor(t, [relay.port], { ...(linkSecrets && { linkSecrets }) });
@@ -76,7 +76,7 @@ describe("a link whose ends share a secret", () => {
     });
   }
 
-  it("takes nothing from somebody who stands where the relay should, and gives him nothing", async (t) => {
+  it("neither takes from nor gives to an impostor of the relay", async (t) => {
     const impostor = await ScriptedRelay.start();
     t.after(() => impostor.close());
     const port = Number(impostor.name.split(":")[1]);
@@ -85,7 +85,7 @@ describe("a link whose ends share a secret", () => {
     const [identity = ""] = victim.split("/");
     impostor.plan(async (line) => {
       await line.expect("Connect");
-      // Two words in one segment, so that the edge has no time to say that it does not believe the first.
+      // Two commands in one segment, so that the edge has no time to reject the first.
       line.send(
         say.connectResponse(0),
         say.open(2, "message", `grooveIdentity://${identity}`, `grooveDevice://${victim}`),
@@ -96,7 +96,7 @@ describe("a link whose ends share a secret", () => {
     assert.deepEqual([impostor.failures, impostor.texts], [[], []]);
   });
 
-  it("is made to another edge that asks for tokens, over HTTP", async (t) => {
+  it("can connect over HTTP to another edge that requires tokens", async (t) => {
     const issuer = await ed25519();
     const there = await startEdge(t, {
       relayName: "127.0.0.1",
@@ -123,10 +123,10 @@ describe("a link whose ends share a secret", () => {
 });
 
 describe("a link without TLS", () => {
-  it("is not made across the public internet, with a secret or without", async (t) => {
+  it("is never opened across the public internet, with or without a secret", async (t) => {
     const name = "63.209.254.7:9";
     for (const linkSecrets of ["", `${name}=${SECRET}`]) {
-      // With DEV=private it is the address at hand that is judged, and this one is never dialled.
+      // With DEV=private the resolved address is checked, and this one is never dialled.
       const edge = await edgeFor(t, [], { relayAllow: [name], linkSecrets });
       const alice = await atEdge(t, edge, "alice/pc");
       await alice.send(`bob/pc@${name}`, "confidential");
@@ -137,8 +137,8 @@ describe("a link without TLS", () => {
   });
 });
 
-describe("somebody who connects to an edge as a relay", () => {
-  /** A raw client that introduces itself by these URLs. */
+describe("a client that connects to an edge as a relay", () => {
+  /** A raw client that identifies itself with these URLs. */
   const client = async (t: Context, edge: LocalEdge, sources: readonly string[]) => {
     const raw = new RawClient(
       edge,
@@ -152,7 +152,7 @@ describe("somebody who connects to an edge as a relay", () => {
     return raw;
   };
 
-  it("needs the secret that there is for that name, and gets nothing that waits for it without", async (t) => {
+  it("needs the secret for that name, and gets no waiting messages without it", async (t) => {
     const relay = await relayFor(t);
     const name = `127.0.0.1:${relay.port}`;
     await relay.close();
@@ -170,7 +170,7 @@ describe("somebody who connects to an edge as a relay", () => {
     assert.equal((await (await mailboxOf(edge, relayURL(name))).status()).messages, 1);
   });
 
-  it("addresses peers there alone, and attaches no account", async (t) => {
+  it("may address only peers of the edge, and may not attach an account", async (t) => {
     const edge = await edgeFor(t, [9]);
     const relay = await client(t, edge, ["grooveDNS://relay.example.com"]);
     await relay.event("connected");
@@ -197,7 +197,7 @@ describe("somebody who connects to an edge as a relay", () => {
     assert.equal((await relay.event("sessionClosed")).kind, "attach");
   });
 
-  it("has no more recipients in one session than a mailing list should", async (t) => {
+  it("may not have more recipients in one session than allowed", async (t) => {
     const edge = await edgeFor(t, []);
     const relay = await client(t, edge, ["grooveDNS://relay.example.com"]);
     await relay.event("connected");
@@ -215,8 +215,8 @@ describe("somebody who connects to an edge as a relay", () => {
   });
 });
 
-describe("a device at an edge that is open", () => {
-  it("addresses no relay and no account, and so no mailbox that nobody reads", async (t) => {
+describe("a device at an open edge", () => {
+  it("cannot address a relay or an account, and so creates no unread mailbox", async (t) => {
     const edge = await edgeFor(t, [9]);
     const alice = new RawClient(edge, "websocket", "grooveDevice://alice/pc", {}, "localhost");
     t.after(async () => alice.close());

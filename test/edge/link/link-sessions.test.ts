@@ -22,7 +22,7 @@ import {
 } from "./link-wire-support.ts";
 
 describe("the sessions of a Link", TOGETHER, () => {
-  /** Close.ReasonId, complete, and one that there is not; whether it says that the relay will never have the session. */
+  /** All values of Close.ReasonId and an unknown one, and whether the relay will never accept the session. */
   const closes: Record<string, readonly [reasonId: number, refused: boolean]> = {
     NoReason: [0x00, false],
     Idle: [0x02, false],
@@ -44,14 +44,14 @@ describe("the sessions of a Link", TOGETHER, () => {
   };
   const refusals = { NoResource: 4, Unknown: 5, NoFanoutEntries: 8, FanoutNotSupported: 12, "one that is unknown": 1 };
 
-  describe("a recipient that is refused does not stop the others", TOGETHER, () => {
+  describe("a recipient that is refused or suspended", TOGETHER, () => {
     const others = ["bob", "carol", "dave"];
 
     for (const [name, responseId] of Object.entries(refusals)) {
-      it(`by OpenResponse ${name}`, async () => {
+      it(`does not affect the others when refused by OpenResponse ${name}`, async () => {
         const relay = relayThat(async (line) => {
           await line.establish();
-          // Whether the second message goes with the first, or is opened for again behind others, is a matter of time.
+          // Whether the second message follows the first, or its session is reopened behind others, depends on timing.
           for (let said = await line.hear(); said !== undefined; said = await line.hear()) {
             if (said.command === "Message") line.accept(await line.rest(said));
             if (said.command !== "FanoutOpen") continue;
@@ -66,7 +66,7 @@ describe("the sessions of a Link", TOGETHER, () => {
         assert.equal(relay.lines.length, 1);
       });
 
-      it(`by OpenResponse ${name}, after it was Ok`, async () => {
+      it(`does not affect the others when refused by OpenResponse ${name} after an Ok`, async () => {
         const relay = relayThat(async (line) => {
           const { session } = await line.first();
           line.send(say.openResponse(session, responseId));
@@ -94,11 +94,11 @@ describe("the sessions of a Link", TOGETHER, () => {
         "instead of the acknowledgement": async (line) => (await line.first()).session,
       };
       for (const [moment, untilThen] of Object.entries(moments)) {
-        it(`by Close ${name} ${moment}`, async () => {
+        it(`does not affect the others when refused by Close ${name} ${moment}`, async () => {
           const relay = relayThat(async (line) => {
             const session = await untilThen(line);
             line.send(say.close(session, reasonId));
-            // What was under way is not looked at.
+            // What was on its way is ignored.
             for (let said = await line.hear(); said !== undefined; said = await line.hear()) {
               if (said.command !== "FanoutOpen") continue;
               line.sessions.set(said.session, said);
@@ -123,11 +123,11 @@ describe("the sessions of a Link", TOGETHER, () => {
       const about = (relay: ScriptedRelay) =>
         statusId <= 3 ? ([relay.url, ""] as const) : ([urls("mallory").device, urls("mallory").identity] as const);
 
-      it(`by SessionStatus ${name}, behind its message`, async () => {
+      it(`does not affect the others when refused by SessionStatus ${name} after its message`, async () => {
         const relay = relayThat(async (line) => {
           const { session } = await line.first();
           line.send(say.sessionStatus(session, statusId, ...about(relay)), say.noop(1));
-          // The originator SHOULD close a session that has nobody left [3.2.5.8].
+          // The originator SHOULD close a session without recipients [3.2.5.8].
           for (let said = await line.hear(); said?.command !== "Close"; said = await line.hear()) {
             assert.ok(said !== undefined);
             if (said.command === "FanoutOpen") line.sessions.set(said.session, said);
@@ -139,7 +139,7 @@ describe("the sessions of a Link", TOGETHER, () => {
         assert.equal(relay.lines.length, 1);
       });
 
-      it(`by SessionStatus ${name}, behind OpenResponse`, async () => {
+      it(`does not affect the others when refused by SessionStatus ${name} after OpenResponse`, async () => {
         let opens = 0;
         const relay = relayThat(async (line) => {
           await line.establish();
@@ -162,11 +162,11 @@ describe("the sessions of a Link", TOGETHER, () => {
       });
     }
 
-    it("by SessionStatus in the middle of its message", async () => {
+    it("does not affect the others when refused by SessionStatus in the middle of its message", async () => {
       const relay = relayThat(async (line) => {
         await line.establish();
         const { session } = await line.opened();
-        // What is not read does not fit into the buffers between, so the message stays unfinished.
+        // What is not read does not fit into the buffers between, so the message stays incomplete.
         line.raw.socket.pause();
         line.send(say.openResponse(session, 0));
         await sleep(500);
@@ -186,7 +186,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       assert.equal(relay.lines.length, 1);
     });
 
-    it("and is counted, though the connection ends in the same segment", async () => {
+    it("is counted as refused even if the connection ends in the same segment", async () => {
       const relay = relayThat(async (line) => {
         const { session } = await line.first();
         const { device, identity } = urls("mallory");
@@ -197,7 +197,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       await gives(relay, others, 1);
     });
 
-    it("nor one whose session is suspended, then ready again", async () => {
+    it("does not delay the others while its session is suspended, and gets its message afterwards", async () => {
       const relay = relayThat(async (line) => {
         await line.establish();
         const slow = await line.opened();
@@ -211,7 +211,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       await gives(relay, ["bob", "slow"]);
     });
 
-    it("nor is one lost whose session is suspended, in the middle of its message too, and ready again", async () => {
+    it("loses no message when its session is suspended before or during one", async () => {
       const relay = relayThat(async (line) => {
         await line.establish();
         const { session } = await line.opened();
@@ -231,7 +231,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       assert.equal(relay.lines.length, 1);
     });
 
-    it("nor when each session is closed as soon as it is opened: it is not opened without a pause", async () => {
+    it("is not reopened without a pause when each of its sessions is closed at once", async () => {
       let opens = 0;
       const relay = relayThat(async (line) => {
         await line.establish();
@@ -248,16 +248,16 @@ describe("the sessions of a Link", TOGETHER, () => {
     });
   });
 
-  describe("a fanout of several recipients", TOGETHER, () => {
+  describe("a fanout to several recipients", TOGETHER, () => {
     const names = ["bob", "mallory", "carol"];
 
     for (const minor of [5, 6]) {
       for (const [name, statusId] of Object.entries(statuses)) {
-        it(`in 1.${minor}, one of them refused by SessionStatus ${name}`, async () => {
+        it(`reaches the others in 1.${minor} when one is refused by SessionStatus ${name}`, async () => {
           const relay = relayThat(async (line) => {
             const whole = await line.first(minor);
             const { device, identity } = urls("mallory");
-            // 1.5 has no indexes: it names the recipient, or the relay and with it all that go by it.
+            // 1.5 has no indexes: it names the recipient, or the relay and with it every recipient there.
             const status =
               minor === 6
                 ? say.sessionStatus(whole.session, statusId, device, identity, [1])
@@ -286,7 +286,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       }
     }
 
-    it("of whom the relay refuses all, one after the other", async () => {
+    it("is closed once the relay has refused all of them one after the other", async () => {
       const relay = relayThat(async (line) => {
         const { session } = await line.first();
         line.send(
@@ -304,7 +304,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       await gives(relay, [], 3);
     });
 
-    it("some of them at the edge, some at relays", async () => {
+    it("is split between the edge and relays", async () => {
       const [one, two] = [relayThat(), relayThat()];
       const here = fresh("here");
       const raw = await client(`grooveDevice://${fresh("alice")}/raw`);
@@ -332,7 +332,7 @@ describe("the sessions of a Link", TOGETHER, () => {
     });
   });
 
-  /** A relay that has been connected to, and does something then. */
+  /** A relay that is connected and then does something. */
   async function connected(script: (line: Line) => Promise<unknown>): Promise<ScriptedRelay> {
     const relay = relayThat(async (line) => {
       line.accept(await line.first());
@@ -342,8 +342,8 @@ describe("the sessions of a Link", TOGETHER, () => {
     return relay;
   }
 
-  describe("what a relay opens", TOGETHER, () => {
-    it("to a device and to an identity is acknowledged when their mailboxes have it", async () => {
+  describe("a session opened by a relay", TOGETHER, () => {
+    it("to a device or an identity is acknowledged once their mailboxes have the message", async () => {
       const bob = fresh("bob");
       const boxes = await Promise.all([urls(bob).device, urls(bob).identity].map((peer) => mailboxOf(edge, peer)));
       const relay = await connected(async (line) => {
@@ -354,14 +354,14 @@ describe("the sessions of a Link", TOGETHER, () => {
           const whole = say.whole(session, `${n}@mallory/pc`, `to ${n}`);
           line.send(whole.subarray(0, -1));
           await sleep(100);
-          assert.equal((await boxes[n]?.status())?.messages, 0, "a message that is not whole is not there");
+          assert.equal((await boxes[n]?.status())?.messages, 0, "an incomplete message is not stored");
           line.send(whole.subarray(-1));
           assert.equal((await line.expect("Noop")).count, 1);
-          assert.equal((await boxes[n]?.status())?.messages, 1, "what is acknowledged is there");
+          assert.equal((await boxes[n]?.status())?.messages, 1, "what is acknowledged is stored");
         }
         line.send(say.close(2, 0), say.close(4, 2), say.close(99, 0));
         line.send(say.open(2, "message", urls(bob).identity, ""));
-        assert.equal((await line.expect("OpenResponse")).responseId, 0, "a session that is closed may be opened again");
+        assert.equal((await line.expect("OpenResponse")).responseId, 0, "a closed session may be reopened");
       });
       await gives(relay, ["hello"]);
       const messages = await receive(await connect(`${bob}/pc`), 2);
@@ -401,7 +401,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       }
     });
 
-    it("may not be for peers of another relay: that would be the second hop", async () => {
+    it("may not be for peers of another relay: that would be a second hop", async () => {
       const bob = fresh("bob");
       const other = relayThat();
       const relay = await connected(async (line) => {
@@ -419,7 +419,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       assert.equal(other.lines.length, 0);
     });
 
-    it("may be long, and several at a time, their pieces mixed", async () => {
+    it("may carry long messages, interleaved with others", async () => {
       const bob = fresh("bob");
       const bodies = [2, 4, 6].map((session) => Buffer.alloc(1024 * 1024, `${session}`));
       const relay = await connected(async (line) => {
@@ -437,7 +437,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       for (const [n, { body }] of messages.entries()) assert.ok(Buffer.from(body).equals(bodies[n] ?? Buffer.alloc(0)));
     });
 
-    it("and closes, or leaves with, in the middle of a message never was", async () => {
+    it("that is closed or lost in the middle of a message leaves nothing", async () => {
       const bob = fresh("bob");
       const relay = await connected(async (line) => {
         line.send(say.open(2, "message", urls(bob).identity, urls(bob).device));
@@ -459,13 +459,13 @@ describe("the sessions of a Link", TOGETHER, () => {
       await until("and it is the only one", async () => (await mailbox.status()).messages === 0);
     });
 
-    it("cannot be an account of the edge's: what is for its owner goes on to the owner", async () => {
+    it("cannot attach an account of the edge: messages still reach its owner", async () => {
       const carol = fresh("carol");
       const carols = await connect(`${carol}/pc`);
       const relay = await connected(async (line) => {
         line.send(say.attach(2, `grooveAccount://${carol}`));
         const said = await line.hear();
-        assert.ok(said?.command === "Close" || said?.command === "ConnectClose", `came ${JSON.stringify(said)}`);
+        assert.ok(said?.command === "Close" || said?.command === "ConnectClose", `unexpected ${JSON.stringify(said)}`);
       });
       await gives(relay, ["hello"]);
       const alice = await connect();
@@ -473,7 +473,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       assert.equal((await receive(carols, 1))[0]?.text(), "for carol");
     });
 
-    it("with names that a device cannot be told is refused: what comes after it still arrives", async () => {
+    it("with names that a device cannot receive is refused, and later ones still arrive", async () => {
       const bob = fresh("bob");
       const relay = await connected(async (line) => {
         line.send(say.fanoutOpen(2, "r".repeat(3000), [{ ...urls(bob), relay: "" }]));
@@ -490,8 +490,8 @@ describe("the sessions of a Link", TOGETHER, () => {
     });
   });
 
-  describe("a message that must not wait", TOGETHER, () => {
-    it("goes at once to a relay that is connected, and to one that can be", async () => {
+  describe("a message with flag D", TOGETHER, () => {
+    it("is sent at once to a relay that is connected or reachable", async () => {
       for (const first of ["kept", undefined]) {
         const relay = relayThat();
         const alice = await connect();
@@ -507,7 +507,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       }
     });
 
-    it("is not sent when the relay is down, and its sender is told", async () => {
+    it("is dropped when the relay is down, and its sender is told", async () => {
       const relay = relayThat();
       await relay.close();
       const alice = await connect();
@@ -518,7 +518,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       assert.equal((await outbox(relay)).messages, 0);
     });
 
-    it("is not said to be sent while the relay has not answered Connect", async () => {
+    it("is not reported as sent while the relay has not answered Connect", async () => {
       const relay = relayThat(async (line) => {
         await line.expect("Connect");
         await line.toEnd();
@@ -532,7 +532,7 @@ describe("the sessions of a Link", TOGETHER, () => {
       await Promise.all(sends.map((sent) => assert.rejects(sent, { code: "RelayUnreachable" })));
     });
 
-    it("and was on its way when the connection ended does not come again", async () => {
+    it("is not resent if the connection ended while it was on its way", async () => {
       const relay = relayThat(async (line) => {
         line.accept(await line.first());
         const open = await line.hear();

@@ -1,4 +1,4 @@
-/** Edges, origin relays that come and go, and devices on both sides, for the tests of links. */
+/** Edges, origin relays that stop and restart, and devices on both sides, for the tests of links. */
 
 import type { LocalEdge, LocalEdgeOptions } from "../../../src/cli/local-edge/local-edge.ts";
 import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
@@ -12,8 +12,8 @@ export interface Context {
 }
 
 /**
- * An origin relay; the name that it goes by is its address and port. While it is away nobody is likely to take the port,
- * so that it can come back, and whoever still looks for it disturbs no other test.
+ * An origin relay named by its address and port. The port is unlikely to be taken while the relay is down, so that it
+ * can restart, and clients that still look for it disturb no other test.
  */
 export async function originRelay(t: Context, options: { store?: string; port?: number } = {}): Promise<Relay> {
   const relay = await startRelay({ port: await freePort("127.0.0.1", 0), names: ["127.0.0.1"], ...options });
@@ -21,7 +21,7 @@ export async function originRelay(t: Context, options: { store?: string; port?: 
   return relay;
 }
 
-/** An edge by the name localhost, which may link to relays by `127.0.0.1:port`. */
+/** An edge named localhost that may link to relays at `127.0.0.1:port`. */
 export async function edgeFor(
   t: Context,
   ports: readonly number[],

@@ -1,6 +1,6 @@
 /**
- * A program of its own, since the runtime learns which authorities to trust from the environment that it is started in:
- * sends a message over a link in TLS, and prints what the device behind the relay got, or that it got nothing.
+ * A separate program, since the runtime reads its trusted authorities from the environment at start: sends a message
+ * over a TLS link, and prints what the device behind the relay received, or that it received nothing.
  *
  *   NODE_EXTRA_CA_CERTS=ca.pem node link-tls.ts FOLDER    with key.pem and cert.pem in the folder
  */

@@ -1,4 +1,4 @@
-/** Edges with many scripted relays, one for each test, so that their pauses pass at the same time. */
+/** Edges with many scripted relays, one per test, so that their pauses pass concurrently. */
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
@@ -30,10 +30,10 @@ after(async () => {
   await Promise.all(relays.map((relay) => relay.close()));
 });
 
-/** A relay that nobody has used, with what it does on its first connection, the second, and so on. */
+/** An unused relay, with what it does on its first connection, the second, and so on. */
 export function relayThat(...scripts: readonly Script[]): ScriptedRelay {
   const relay = unused.pop();
-  assert.ok(relay !== undefined, "there are enough relays");
+  assert.ok(relay !== undefined, "there are not enough relays");
   relay.plan(...scripts);
   return relay;
 }
@@ -56,17 +56,17 @@ export async function link(relay: ScriptedRelay): Promise<LinkStatus> {
   return stub.status();
 }
 
-/** Texts are for the recipient that they begin with. */
+/** A text begins with the name of its recipient. */
 function recipientOf(text: string): string {
   return text.slice(0, 8).split(" ")[0] ?? "";
 }
 
-/** Recipients in the order of their names; what is for one of them stays in its order. */
+/** Sorts by recipient; the order per recipient is kept. */
 function byName(one: string, other: string): number {
   return recipientOf(one).localeCompare(recipientOf(other));
 }
 
-/** Sends one message after another: each to a recipient that its text begins with. */
+/** Sends one message after another, each to the recipient named at the start of its text. */
 export async function send(relay: ScriptedRelay, texts: readonly string[], options: SendOptions = {}): Promise<void> {
   const alice = await connect();
   for (const text of texts) {
@@ -79,12 +79,12 @@ export function urls(name: string): { readonly identity: string; readonly device
   return { identity: `grooveIdentity://${name}`, device: `grooveDevice://${name}/pc` };
 }
 
-/** A message that takes longer than one write, so that something can happen in its middle. */
+/** A message that takes more than one write, so that something can happen midway. */
 export const big = Buffer.alloc(600_000, "big").toString();
 
 /**
- * Waits until the relay's scripts are done and nothing waits for it; then it has these and no others: those for one
- * recipient in order.
+ * Waits until the relay's scripts are done and nothing waits for it; then asserts that it has exactly these, in order
+ * per recipient.
  */
 export async function gives(relay: ScriptedRelay, texts: readonly string[], refused = 0): Promise<void> {
   await given(relay);
@@ -106,7 +106,7 @@ export async function given(relay: ScriptedRelay): Promise<void> {
   }
 }
 
-/** A client of the edge that says what it is told, in version 1.6. */
+/** A scripted client of the edge, in version 1.6. */
 export async function client(device: string): Promise<Peer> {
   const transport = openTransport({ transport: "websocket", relay: "localhost", edge: url() });
   closing.push(() => transport.close());

@@ -1,6 +1,6 @@
 /**
- * What a Link says to an origin relay, and what it makes of all that may become of a connection. The relay is a script
- * that shares no code with the edge.
+ * What a Link sends to an origin relay, and how it handles everything that may happen to a connection. The relay is a
+ * script that shares no code with the edge.
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
@@ -11,7 +11,7 @@ import { big, connect, EDGE, given, gives, link, outbox, relayThat, send, TOGETH
 
 describe("a Link on the wire", TOGETHER, () => {
   describe("a connection", TOGETHER, () => {
-    it("is one for all recipients and sessions, made as a relay, and gives every message whole", async () => {
+    it("is shared by all recipients and sessions, opened as a relay, and delivers every message whole", async () => {
       const lengths = [0, 1, 2047, 2048, 2049, 100_000, 1024 * 1024];
       const bodies = lengths.map((length) => Buffer.alloc(length, `${length}`));
       const relay = relayThat(async (line) => {
@@ -24,11 +24,11 @@ describe("a Link on the wire", TOGETHER, () => {
       await given(relay);
       assert.equal(relay.taken.length, bodies.length + 1);
       assert.equal(relay.lines.length, 1);
-      assert.equal(relay.lines[0]?.sessions.size, 4, "one session for each recipient");
+      assert.equal(relay.lines[0]?.sessions.size, 4, "one session per recipient");
       for (const who of [0, 1, 2]) {
         const device = `grooveDevice://bob${who}/pc`;
         const taken = relay.taken.filter(({ entries }) => entries[0]?.device === device);
-        // In order for each of them: one whose session is not open yet does not keep the others waiting.
+        // In order per recipient: a session that is not open yet does not delay others.
         assert.deepEqual(
           taken.map(({ body }) => body.toString()),
           bodies.filter((_, n) => n % 3 === who).map(String),
@@ -53,8 +53,8 @@ describe("a Link on the wire", TOGETHER, () => {
       [5, {}],
       [7, { failover: "" }],
     ] as const) {
-      it(`with a relay that answers in version 1.${minor}`, async () => {
-        // Of two versions the lower is used [4.1.1]; none above 1.6 is known.
+      it(`works with a relay that answers in version 1.${minor}`, async () => {
+        // The lower of two versions is used [4.1.1]; none above 1.6 is known.
         const relay = relayThat((line) => line.establish(minor));
         await send(relay, ["bob"]);
         await gives(relay, ["bob"]);
@@ -63,7 +63,7 @@ describe("a Link on the wire", TOGETHER, () => {
       });
     }
 
-    it("of which the relay says nothing to Connect is given up and tried again", async () => {
+    it("without a ConnectResponse is abandoned and retried", async () => {
       const relay = relayThat(async (line) => {
         await line.expect("Connect");
         await line.dropped();
@@ -73,7 +73,7 @@ describe("a Link on the wire", TOGETHER, () => {
       await gives(relay, ["1", "2"]);
     });
 
-    it("on which nothing else is said hears a Noop before 45 s", async () => {
+    it("that is idle gets a Noop within 45 s", async () => {
       const relay = relayThat(async (line) => {
         line.accept(await line.first());
         const said = await line.hear();
@@ -84,7 +84,7 @@ describe("a Link on the wire", TOGETHER, () => {
       await gives(relay, ["1"]);
     });
 
-    it("that is not read holds up nobody else, and nothing of it is lost", async () => {
+    it("that is not read blocks no others, and nothing is lost", async () => {
       const other = relayThat();
       const served = Promise.withResolvers<void>();
       const full = Array.from({ length: 12 }, (_, n) => `${n}${"x".repeat(500_000)}`);
@@ -101,11 +101,11 @@ describe("a Link on the wire", TOGETHER, () => {
       await gives(relay, full);
     });
 
-    it("is written to an octet at a time, and in one segment all together", async () => {
+    it("may receive its data octet by octet or in one segment", async () => {
       const bob = fresh("bob");
       const relay = relayThat(async (line) => {
         const slowly = async (octets: Buffer) => {
-          // A pause is long on a busy machine, and the edge does not wait for ever.
+          // A pause is long on a busy machine, and the edge's patience is limited.
           const patience = Date.now() + 2000;
           for (const octet of octets) {
             line.raw.write(Buffer.from([octet]));
@@ -138,7 +138,7 @@ describe("a Link on the wire", TOGETHER, () => {
   describe("acknowledgements", TOGETHER, () => {
     const all = ["1", "2", "3", "4", "5", "6", "7"];
 
-    /** Opens and reads as many messages, and acknowledges none. */
+    /** Opens sessions and reads this many messages, and acknowledges none. */
     async function read(line: Line, count: number) {
       const wholes = [];
       for (let n = 0; n < count; n += 1) {
@@ -150,12 +150,12 @@ describe("a Link on the wire", TOGETHER, () => {
       return wholes;
     }
 
-    it("are cumulative, late, by Noop, by Message and by ConnectClose; what has none comes again, in order", async () => {
+    it("may be cumulative, late, and carried by Noop, Message or ConnectClose; unacknowledged messages are resent in order", async () => {
       const relay = relayThat(
         async (line) => {
           await line.establish();
           const wholes = await read(line, 7);
-          assert.equal((await outbox(relay)).messages, 7, "what is not acknowledged stays");
+          assert.equal((await outbox(relay)).messages, 7, "unacknowledged messages stay");
           await sleep(300);
           for (const whole of wholes.slice(0, 3)) line.take(whole);
           line.send(say.noop(3));
@@ -181,8 +181,8 @@ describe("a Link on the wire", TOGETHER, () => {
       assert.equal(relay.lines.length, 2);
     });
 
-    it("go to no other message when a session was closed by this side with some outstanding", async () => {
-      // More recipients than sessions are kept open: the oldest are closed, and what was sent on them is counted still.
+    it("are not attributed to other messages when this side closed a session with some outstanding", async () => {
+      // There are more recipients than sessions kept open: the oldest are closed, but their messages still count.
       const many = Array.from({ length: 70 }, (_, n) => `${n}`);
       const relay = relayThat(async (line) => {
         await line.establish();
@@ -208,7 +208,7 @@ describe("a Link on the wire", TOGETHER, () => {
     });
   });
 
-  // What a relay does on one connection, and how that connection ends; on the next everything is taken.
+  // What a relay does on one connection, and how that ends; on the next connection everything is accepted.
   const ends = { "a FIN": "FIN", "an RST": "RST" } as const;
 
   const breaches: Record<string, Script | readonly Script[]> = {};
@@ -282,7 +282,7 @@ describe("a Link on the wire", TOGETHER, () => {
     };
   }
 
-  /** What a relay must not say, by how far the connection is, and the reason that it hears. */
+  /** What a relay must not send, by state of the connection, and the close reason it gets. */
   const wrong: [name: string, when: "connecting" | "established" | "sent", octets: Buffer, reason: number | "any"][] = [
     ["an answer of a web server", "connecting", Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"), 3],
     ["ConnectResponse Ok in version 2.0", "connecting", say.connectResponse(0, 0, 0, 2), 3],
@@ -299,12 +299,12 @@ describe("a Link on the wire", TOGETHER, () => {
     ["a Noop that is too long", "established", command(0x10, Buffer.alloc(5)), 3],
     ["a Close of nine octets", "established", command(0x11, Buffer.alloc(6)), 3],
     ["a MessageCount above what was sent", "sent", say.noop(2), "any"],
-    ["OpenResponse for a session of nobody", "established", say.openResponse(99, 0), 15],
-    ["SessionStatus for a session of nobody", "established", say.sessionStatus(99, 4, "a", "b"), 15],
-    ["SessionStatus for an entry that is not there", "sent", say.sessionStatus(1, 4, "", "", [0, 7]), "any"],
-    ["Message on a session of nobody", "established", say.message(2, "x"), 15],
-    ["Data on a session of nobody", "established", say.data(2, Buffer.alloc(1)), 15],
-    ["EndMessage on a session of nobody", "established", say.endMessage(2), 15],
+    ["OpenResponse for an unknown session", "established", say.openResponse(99, 0), 15],
+    ["SessionStatus for an unknown session", "established", say.sessionStatus(99, 4, "a", "b"), 15],
+    ["SessionStatus for an unknown entry", "sent", say.sessionStatus(1, 4, "", "", [0, 7]), "any"],
+    ["Message on an unknown session", "established", say.message(2, "x"), 15],
+    ["Data on an unknown session", "established", say.data(2, Buffer.alloc(1)), 15],
+    ["EndMessage on an unknown session", "established", say.endMessage(2), 15],
     ["Open of a session that is open", "sent", say.open(1, "a", "grooveIdentity://bob", ""), 15],
     ["Message on a session of the other side", "sent", say.message(1, "x"), "any"],
   ];
@@ -329,13 +329,13 @@ describe("a Link on the wire", TOGETHER, () => {
       if (when === "established") await line.establish();
       if (when === "sent") await line.first();
       line.send(octets);
-      // A command that is cut is waited for.
+      // The edge waits for the rest of a truncated command.
       if (name.includes("no end")) line.raw.fin();
       await line.dropped(name.includes("no end") ? undefined : reason);
     };
   }
 
-  describe("what ends a connection costs no message, and none comes twice", TOGETHER, () => {
+  describe("no message is lost or duplicated after", TOGETHER, () => {
     for (const [name, on] of Object.entries(breaches)) {
       it(name, async () => {
         const scripts = [on].flat();
@@ -343,14 +343,14 @@ describe("a Link on the wire", TOGETHER, () => {
         const texts = ["1", big, "3"];
         await send(relay, texts);
         await gives(relay, texts);
-        assert.equal(relay.lines.length, scripts.length + 1, "the one after it stays");
+        assert.equal(relay.lines.length, scripts.length + 1, "the next connection stays");
         assert.equal((await link(relay)).connected, true);
       });
     }
   });
 
-  describe("a relay that is not to be had", TOGETHER, () => {
-    it("is tried again after pauses that grow", async () => {
+  describe("an unavailable relay", TOGETHER, () => {
+    it("is retried with growing pauses", async () => {
       const refuse = async (line: Line) => {
         await line.expect("Connect");
         line.send(say.connectResponse(6));
@@ -368,7 +368,7 @@ describe("a Link on the wire", TOGETHER, () => {
       assert.equal((await link(relay)).failures, 0);
     });
 
-    it("since it ends every connection that it has accepted, is tried again after pauses that grow", async () => {
+    it("that ends every connection it accepts is retried with growing pauses", async () => {
       const times: number[] = [];
       const crossed = async (line: Line) => {
         times.push(Date.now());
@@ -380,7 +380,7 @@ describe("a Link on the wire", TOGETHER, () => {
       relay.unfinished = 0;
       await send(relay, ["1"]);
       await sleep(9000);
-      // Pauses of up to 1, 2, 4 and 8 s: half as long each on an average.
+      // Pauses of up to 1, 2, 4 and 8 s, half that on average.
       assert.ok(times.length <= 7, `${times.length} connections within 9 s`);
     });
 

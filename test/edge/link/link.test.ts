@@ -1,4 +1,4 @@
-/** Links: the edge and an origin relay exchange messages of their peers, over one connection, whatever becomes of it. */
+/** Links: the edge and an origin relay exchange messages of their peers over one connection, despite faults. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
@@ -20,15 +20,15 @@ const PROGRAM = fileURLToPath(new URL("link-tls.ts", import.meta.url));
 
 const LENGTHS: readonly number[] = [0, 1, 100, 2048, 2049, 32_768, 65_537, 1_048_576, 3_000_000];
 
-/** Mailboxes that take their edge some 20 s to make. */
+/** Mailboxes that the edge needs about 20 s to create. */
 const MANY = 400;
 
-/** The longest message that there is. */
+/** The longest allowed message. */
 const LONGEST = 16 * 1024 * 1024;
 
 describe("a link", () => {
   for (const transport of TRANSPORTS) {
-    it(`carries every size both ways between a device by ${transport} and one at the relay`, async (t) => {
+    it(`carries every size in both directions between a device over ${transport} and one at the relay`, async (t) => {
       const relay = await originRelay(t);
       const edge = await edgeFor(t, [relay.port]);
       const alice = await atEdge(t, edge, "alice/pc", transport);
@@ -37,7 +37,7 @@ describe("a link", () => {
       const lengths = FULL ? [...LENGTHS, LONGEST] : LENGTHS;
       for (const [sender, receiver, address] of [
         [alice, bob, to],
-        // The relay knows the edge by its link, which the first message has made.
+        // The relay knows the edge by its link, which the first message has opened.
         [bob, alice, "alice/pc@localhost"],
       ] as const) {
         const sending = Promise.all(lengths.map((length) => sender.send(address, bodyOf(length, `${length}`))));
@@ -59,7 +59,7 @@ describe("a link", () => {
     const [here, there] = [await edgeFor(t, [relay.port]), await edgeFor(t, [relay.port])];
     const name = `127.0.0.1:${relay.port}`;
     const alice = await atEdge(t, here, "alice/pc", "keepalive");
-    // It speaks with the relay through the other edge, which passes it on.
+    // It reaches the relay through the other edge, which passes it on.
     const bob = await atEdge(t, there, "bob/pc", "longlived", { relay: name });
     const bodies = Array.from({ length: 200 }, (_, i) => bodyOf(10 + ((i * 37) % 3000), `${i}`));
     const sending = Promise.all(bodies.map((body) => alice.send(`bob/pc@${name}`, body)));
@@ -70,7 +70,7 @@ describe("a link", () => {
     assert.equal((await receive(alice, 1))[0]?.text(), "and back");
   });
 
-  it("brings a message of one sender while those of another wait for hundreds of mailboxes to be made", {
+  it("delivers one sender's message while another's wait for hundreds of new mailboxes", {
     timeout: 120_000,
   }, async (t) => {
     const relay = await originRelay(t);
@@ -89,7 +89,7 @@ describe("a link", () => {
     assert.ok(messages > MANY / 2, `${messages} of ${MANY} wait`);
   });
 
-  it("keeps what is sent while the relay is down, and brings it once and in order when it is back", {
+  it("keeps what is sent while the relay is down, and delivers it once and in order afterwards", {
     timeout: 360_000,
   }, async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "grooveway-link-"));
@@ -117,7 +117,7 @@ describe("a link", () => {
     await until("all is acknowledged", async () => (await outbox.status()).messages === 0);
   });
 
-  it("tells the sender of a message that cannot wait why the relay is out of reach", async (t) => {
+  it("reports why the relay is unreachable to the sender of a message with flag D", async (t) => {
     const relay = await originRelay(t);
     const { port } = relay;
     const edge = await edgeFor(t, [port]);
@@ -134,8 +134,8 @@ describe("a link", () => {
     assert.equal((await (await mailboxOf(edge, `grooveDNS://127.0.0.1:${port}`)).status()).messages, 0);
   });
 
-  it("to a relay that says nothing holds up what is sent behind a message that cannot wait for 5 s at the most", async (t) => {
-    // They take connections and say nothing, so each way costs all the time that there is for it.
+  it("to a silent relay delays messages behind one with flag D by at most 5 s", async (t) => {
+    // They accept connections and stay silent, so each way takes its full timeout.
     const ports = await Promise.all(
       Array.from({ length: 3 }, async () => {
         const sockets: Socket[] = [];
@@ -163,7 +163,7 @@ describe("a link", () => {
     assert.deepEqual(lost, []);
   });
 
-  it("takes a fanout apart: peers here, peers there, and those out of reach by their indexes", async (t) => {
+  it("splits a fanout into local and remote peers, and reports unreachable ones by index", async (t) => {
     const relay = await originRelay(t);
     const name = `grooveDNS://127.0.0.1:${relay.port}`;
     const edge = await edgeFor(t, [relay.port]);
@@ -218,10 +218,10 @@ describe("a link", () => {
     }
   });
 
-  it("is made by the next way when one is shut, also in HTTP, and the way that works is remembered", {
+  it("is opened by the next way when one is blocked, including HTTP, and remembers the way that works", {
     timeout: 180_000,
   }, async (t) => {
-    // The other edge is the relay: its port speaks HTTP alone.
+    // The other edge is the relay: its port speaks only HTTP.
     const there = await startEdge(t, { relayName: "127.0.0.1", relayAllow: ["localhost:7"], linkWays: "sstp:7" });
     const port = Number(new URL(there.url).port);
     const shut = await originRelay(t);
@@ -242,8 +242,8 @@ describe("a link", () => {
     assert.equal((await link.status()).way, `127.0.0.1:${port}`);
   });
 
-  it("on a port of LINK_WAYS needs one entry of the allow list, the one that names this port", async (t) => {
-    // By 127.0.0.1 this edge itself is meant.
+  it("to a port in LINK_WAYS needs only the allow-list entry that names that port", async (t) => {
+    // 127.0.0.1 means this edge itself.
     const relay = await startRelay({ host: "127.0.0.2", port: 0 });
     t.after(() => relay.close());
     const relayAllow = [`127.0.0.2:${relay.port}`];
@@ -255,7 +255,7 @@ describe("a link", () => {
     assert.equal((await receive(bob, 1))[0]?.text(), "by the port that is allowed");
   });
 
-  it("to a relay of which no port is allowed refuses at once, and the operator is told which entry to add", async (t) => {
+  it("to a relay without an allowed port is refused at once, and the operator learns which entry to add", async (t) => {
     const lines: string[] = [];
     const edge = await edgeFor(t, [9], {
       adminToken: "secret",
@@ -290,7 +290,7 @@ describe("a link", () => {
     );
   });
 
-  it("is kept when the operator wants it, so that what waits at the relay comes", async (t) => {
+  it("stays open when the operator keeps it, so that messages waiting at the relay arrive", async (t) => {
     const relay = await originRelay(t);
     const edge = await edgeFor(t, [relay.port], { links: [`127.0.0.1:${relay.port}`] });
     const alice = await atEdge(t, edge, "alice/pc");
@@ -300,7 +300,7 @@ describe("a link", () => {
     assert.equal((await receive(alice, 1))[0]?.text(), "first word");
   });
 
-  it("speaks TLS where the operator says so, and only with a relay whose certificate is good", async (t) => {
+  it("uses TLS when the operator says so, and only with a valid certificate of the relay", async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "grooveway-link-"));
     t.after(() => rm(folder, { recursive: true, force: true }));
     const { ca, key, cert } = authority();
@@ -317,10 +317,10 @@ describe("a link", () => {
     assert.equal(strange.stdout.trim(), "nothing");
   });
 
-  it("that was never used is not made by an operator's look at it, nor one to a relay that is not allowed", async (t) => {
+  it("is not created by an operator's query, nor for a relay that is not allowed", async (t) => {
     const state = await mkdtemp(join(tmpdir(), "grooveway-link-"));
     const edge = await edgeFor(t, [9], { adminToken: "secret", state });
-    // Behind the edge, which still writes there when it stops.
+    // Outside the edge, which still writes there when it stops.
     t.after(() => rm(state, { recursive: true, force: true }));
     const look = async (relay: string) => {
       const headers = { Authorization: "Bearer secret" };
@@ -336,7 +336,7 @@ describe("a link", () => {
     );
   });
 
-  it("is renewed while messages go both ways: none is lost, none is even sent twice", {
+  it("is renewed under traffic in both directions without losing or resending a message", {
     timeout: 360_000,
   }, async (t) => {
     const relay = await originRelay(t);

@@ -1,4 +1,4 @@
-/** Who reads a mailbox: who takes it over, who gets it back, and what becomes of a message that its reader refuses. */
+/** The consumer of a mailbox: takeover, return, and messages that the consumer refuses. */
 import assert from "node:assert/strict";
 import { connect as dial, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
@@ -31,7 +31,7 @@ async function device(t: Context, ...[address, transport, options]: Tail<Paramet
 
 type Tail<T extends unknown[]> = T extends [unknown, ...infer Rest] ? Rest : never;
 
-/** Throws an object out of memory. */
+/** Evicts an object from memory. */
 function evict(kind: "Tunnel" | "Mailbox", name: string): Promise<unknown> {
   return edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name });
 }
@@ -42,7 +42,7 @@ async function consumerOf(peer: string): Promise<string | undefined> {
 }
 
 describe("the mailbox of an identity", () => {
-  it("goes back to an older device of the identity when the newest leaves", async (t) => {
+  it("returns to an older device of the identity when the newest leaves", async (t) => {
     const sender = await device(t, "alice/back", "websocket");
     const first = await device(t, "olga/first", "websocket");
     const second = await device(t, "olga/second", "keepalive");
@@ -57,7 +57,7 @@ describe("the mailbox of an identity", () => {
     assert.equal((await receive(first, 1))[0]?.text(), "for the first");
   });
 
-  it("goes back to one that has slept meanwhile, and past one that is gone", { timeout: 180_000 }, async (t) => {
+  it("returns to a device that hibernated meanwhile, skipping one that is gone", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/slept", "websocket");
     const first = await device(t, "pia/first", "websocket");
     const tunnel = await consumerOf("grooveIdentity://pia");
@@ -65,19 +65,19 @@ describe("the mailbox of an identity", () => {
     const gone = await connect(edge, "pia/gone", "websocket");
     const last = await connect(edge, "pia/last", "websocket");
     await gone.close();
-    // Long enough for it to leave what it needs after sleep.
+    // Long enough for it to save what it needs for hibernation.
     await sleep(2000);
     const evicted = Date.now();
     await evict("Tunnel", tunnel);
     await last.close();
     await sender.send("pia", "who is there?");
     assert.equal((await receive(first, 1))[0]?.text(), "who is there?");
-    assert.ok((await (await tunnelOf(edge, tunnel)).status()).since >= evicted, "its object was made anew");
+    assert.ok((await (await tunnelOf(edge, tunnel)).status()).since >= evicted, "its object was recreated");
   });
 });
 
-describe("objects that are thrown out of memory", () => {
-  it("a mailbox goes on when its consumer acknowledges, and sends nothing twice", { timeout: 180_000 }, async (t) => {
+describe("after eviction", () => {
+  it("a mailbox continues when its consumer acknowledges, and resends nothing", { timeout: 180_000 }, async (t) => {
     const receiver = await RawClient.open(edge, "websocket", "grooveDevice://rosa/pc");
     t.after(async () => receiver.close());
     const sender = await device(t, "alice/watch", "websocket");
@@ -95,7 +95,7 @@ describe("objects that are thrown out of memory", () => {
     assert.ok(inOrder);
   });
 
-  it("a mailbox keeps what comes after an acknowledgement of more than there was", async (t) => {
+  it("a mailbox keeps messages that follow an acknowledgement beyond its end", async (t) => {
     const mailbox = await mailboxOf(edge, "grooveDevice://uma/pc");
     const { generation } = await mailbox.attach();
     assert.equal(await mailbox.ready("nobody's tunnel", generation), true);
@@ -110,12 +110,12 @@ describe("objects that are thrown out of memory", () => {
     );
   });
 
-  it("a Polling device that is silent keeps its connection", { timeout: 180_000 }, async (t) => {
+  it("a silent Polling device keeps its connection", { timeout: 180_000 }, async (t) => {
     const lost: string[] = [];
     await device(t, "sam/pc", "polling", { onReconnect: (error) => lost.push(error.message) });
     const tunnel = await consumerOf("grooveDevice://sam/pc");
     assert.ok(tunnel);
-    // Its polls are some seconds apart by now, and between two of them it has settled.
+    // Its polls are now some seconds apart, and it has settled between two of them.
     for (let tries = 0; tries < 3; tries += 1) {
       await sleep(5000);
       await evict("Tunnel", tunnel);
@@ -126,7 +126,7 @@ describe("objects that are thrown out of memory", () => {
   });
 });
 
-/** A way to the edge on which what devices say, or what they are told, can be held up. */
+/** A proxy to the edge that can hold traffic in either direction. */
 async function slowWay(t: Context, direction: "up" | "down") {
   const ways = new Map<Socket, Socket>();
   let held = false;
@@ -137,7 +137,7 @@ async function slowWay(t: Context, direction: "up" | "down") {
     if (!held) from.pipe(to);
     ways.set(from, to);
     there.on("error", () => undefined);
-    // What has come is passed on before the end.
+    // Data that has arrived is forwarded before the end.
     there.on("end", () => device.end());
     device.on("close", () => {
       ways.delete(from);
@@ -158,12 +158,12 @@ async function slowWay(t: Context, direction: "up" | "down") {
   };
 }
 
-describe("a KeepAlive device that does not ask again for a while", () => {
+describe("a KeepAlive device that pauses its requests", () => {
   for (const [name, message] of [
     ["vera", "with a message on its way"],
     ["wanda", "with nothing on its way"],
   ] as const) {
-    it(`keeps its connection, ${message}, though its object sleeps meanwhile`, { timeout: 180_000 }, async (t) => {
+    it(`keeps its connection, ${message}, while its object hibernates`, { timeout: 180_000 }, async (t) => {
       const way = await slowWay(t, "up");
       const lost: string[] = [];
       const slow = await connect({ ...edge, url: way.url }, `${name}/pc`, "keepalive", {
@@ -175,7 +175,7 @@ describe("a KeepAlive device that does not ask again for a while", () => {
       assert.ok(tunnel);
       await sender.send(`${name}/pc`, "one");
       assert.equal((await receive(slow, 1))[0]?.text(), "one");
-      // The GET is parked by then. It is answered with a message, or with nothing when it was held for long enough.
+      // The GET is parked by then. It is answered by a message, or empty after the hold time.
       await sleep(500);
       way.hold();
       if (message.startsWith("with a")) {
@@ -184,7 +184,7 @@ describe("a KeepAlive device that does not ask again for a while", () => {
       } else await sleep(HOLD_TIME);
       await sleep(3000);
       const evicted = Date.now();
-      // It may have gone by itself.
+      // It may have been evicted by itself.
       await evict("Tunnel", tunnel).catch(() => undefined);
       await sender.send(`${name}/pc`, "two");
       await sleep(500);
@@ -192,14 +192,14 @@ describe("a KeepAlive device that does not ask again for a while", () => {
       assert.equal((await receive(slow, 1))[0]?.text(), "two");
       const { since, ended } = await (await tunnelOf(edge, tunnel)).status();
       assert.deepEqual([lost, ended], [[], undefined]);
-      assert.ok(since >= evicted, "its object was made anew");
+      assert.ok(since >= evicted, "its object was recreated");
     });
   }
 });
 
-describe("a device that is behind when another takes its place", () => {
+describe("a device with a backlog that is replaced by another", () => {
   for (const transport of TRANSPORTS) {
-    it(`is told so by ${transport}`, { timeout: 180_000 }, async (t) => {
+    it(`is told over ${transport}`, { timeout: 180_000 }, async (t) => {
       const address = `xenia-${transport}/pc`;
       const way = await slowWay(t, "down");
       const lost: string[] = [];
@@ -215,7 +215,7 @@ describe("a device that is behind when another takes its place", () => {
       })();
       told.catch(() => undefined);
       way.hold();
-      // As much as is sent without an acknowledgement, which is more than the kernel keeps at once.
+      // The full send window, which is more than the kernel buffers at once.
       await Promise.all(Array.from({ length: 12 }, (_, i) => sender.send(address, bodyOf(100_000, `${i}`))));
       await sleep(500);
       await device(t, address, "websocket");
@@ -227,8 +227,8 @@ describe("a device that is behind when another takes its place", () => {
   }
 });
 
-describe("a message that its device refuses for its length", () => {
-  it("waits, and what is before and behind it is delivered on the same connection", { timeout: 180_000 }, async (t) => {
+describe("a message that exceeds its device's size limit", () => {
+  it("waits, and those before and after it are delivered on the same connection", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/refused", "websocket");
     await sender.send("tom/pc", "before");
     await sender.send("tom/pc", bodyOf(50_000, "too long"));
@@ -246,7 +246,7 @@ describe("a message that its device refuses for its length", () => {
     assert.deepEqual([messages, dropped.RefusedByPeer, lost], [1, 0, []]);
   });
 
-  it("is kept for a device that takes more", { timeout: 180_000 }, async (t) => {
+  it("is kept for a device with a higher limit", { timeout: 180_000 }, async (t) => {
     const sender = await device(t, "alice/larger", "websocket");
     await sender.send("una/pc", bodyOf(50_000, "long"));
     const small = await device(t, "una/pc", "websocket", { messageLimit: 10_000 });
@@ -259,7 +259,9 @@ describe("a message that its device refuses for its length", () => {
 });
 
 describe("a resource that a device refuses", () => {
-  it("is counted once for each message, which waits for a device that takes it", { timeout: 180_000 }, async (t) => {
+  it("is counted once per message, and each message waits for a device that accepts it", {
+    timeout: 180_000,
+  }, async (t) => {
     const sender = await device(t, "alice/player", "websocket");
     await sender.send("vic/pc", "for a program that is not there", { resource: "chess" });
     await sender.send("vic/pc", "an ordinary message");
@@ -278,7 +280,7 @@ describe("a resource that a device refuses", () => {
       await until("the message is set aside", async () => (await mailbox.status()).aside === 1);
       const { messages, dropped, consumer } = await mailbox.status();
       assert.deepEqual([messages, dropped.ResourceRefused], [1, 1]);
-      assert.ok(consumer !== undefined, "the device stays");
+      assert.ok(consumer !== undefined, "the device stays connected");
       plain.close();
       await until("the device has gone", async () => (await mailbox.status()).consumer === undefined);
     }

@@ -1,4 +1,4 @@
-/** What a mailbox sends its consumer next, and what becomes of what the consumer refuses. */
+/** What a mailbox sends its consumer next, and how it handles refusals. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Consumption } from "../../../src/edge/mailbox/consumption.ts";
@@ -25,8 +25,8 @@ function started(count: number, size = 10) {
   return { store, append, numbers, consumption: new Consumption(store) };
 }
 
-describe("what is set aside", () => {
-  it("takes no room in the window and is not sent again until it is asked for", () => {
+describe("a message that is set aside", () => {
+  it("takes no room in the window and is not resent until requested", () => {
     const { consumption, numbers, append } = started(6, SEND_WINDOW / 4);
     assert.deepEqual(numbers(consumption), [1, 2, 3]);
     assert.deepEqual(numbers(consumption), []);
@@ -41,7 +41,7 @@ describe("what is set aside", () => {
     assert.deepEqual(numbers(consumption), [7]);
   });
 
-  it("is still aside when the object has lost its memory, and offered to the next consumer", () => {
+  it("stays set aside when the object loses its memory, and is offered to the next consumer", () => {
     const { consumption, numbers, store } = started(4);
     numbers(consumption);
     consumption.report({ aside: [[2, 3]] }, 0);
@@ -52,7 +52,7 @@ describe("what is set aside", () => {
     assert.equal(new Consumption(store).aside, 0);
   });
 
-  it("does not cut the log: what is behind it goes", () => {
+  it("does not block later messages in the log", () => {
     const { consumption, numbers, store } = started(4);
     numbers(consumption);
     consumption.report({ aside: [[1, 1]], done: [[2, 4]] }, 0);
@@ -60,7 +60,7 @@ describe("what is set aside", () => {
     assert.equal(store.messages, 1);
   });
 
-  it("is forgotten with what leaves the mailbox", () => {
+  it("is forgotten when it leaves the mailbox", () => {
     const { consumption, numbers, store, append } = started(4);
     numbers(consumption);
     consumption.report({ aside: [[1, 4]] }, 0);
@@ -71,7 +71,7 @@ describe("what is set aside", () => {
     assert.deepEqual([consumption.waiting, numbers(consumption)], [1, [5]]);
   });
 
-  it("of what has not come yet is nothing", () => {
+  it("is ignored while it does not exist yet", () => {
     const { consumption, numbers, append } = started(1);
     consumption.report({ aside: [[1, 9]], done: [[5, 9]] }, 0);
     append(9);
@@ -79,8 +79,8 @@ describe("what is set aside", () => {
   });
 });
 
-describe("a message that is refused for its size", () => {
-  it("is offered again after a while, and dropped when it has been refused for an hour", () => {
+describe("a message refused for its size", () => {
+  it("is offered again later, and dropped after an hour of refusals", () => {
     const { consumption, numbers, store } = started(3);
     numbers(consumption);
     let now = 1000;
@@ -133,7 +133,7 @@ describe("a message that is refused for its size", () => {
 });
 
 describe("a message whose resource is refused", () => {
-  it("is counted once, whoever refuses it and whatever memory is lost", () => {
+  it("is counted once, despite other consumers and loss of memory", () => {
     const { consumption, numbers, store } = started(3);
     numbers(consumption);
     assert.deepEqual(consumption.report({ aside: [[1, 2]], declined: [[1, 2]] }, 0), { ResourceRefused: 2 });
@@ -143,7 +143,7 @@ describe("a message whose resource is refused", () => {
     assert.deepEqual(woken.report({ aside: [[1, 3]], declined: [[1, 3]] }, 0), { ResourceRefused: 1 });
   });
 
-  it("is remembered as counted in a bounded number of ranges", () => {
+  it("is tracked as counted in a bounded number of ranges", () => {
     const { consumption, numbers, store } = started(4 * DECLINED_RANGES);
     numbers(consumption);
     const every = Array.from({ length: 2 * DECLINED_RANGES }, (_, n) => [2 * n + 1, 2 * n + 1] as const);

@@ -1,4 +1,4 @@
-/** A directory that does not answer: new mailboxes take nothing, and nobody else suffers. */
+/** An unresponsive directory: new mailboxes accept nothing, and nobody else is affected. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { Device } from "../../../src/device/index.ts";
@@ -10,7 +10,7 @@ import { type MailboxStub, RawClient, receive, until } from "./support.ts";
 type DirectoryStub = Pick<Directory, "hang" | "list">;
 type DrivenMailbox = MailboxStub & Pick<Mailbox, "left">;
 
-describe("a message to a new mailbox, while the directory does not answer", () => {
+describe("a message to a new mailbox while the directory is down", () => {
   let edge: TestEdge;
   before(async () => {
     edge = await startDrivenEdge(0);
@@ -33,7 +33,7 @@ describe("a message to a new mailbox, while the directory does not answer", () =
       onReconnect: (error) => lost.push(error.message),
     });
 
-  it("is refused by its session alone, and nothing of it is stored", async () => {
+  it("is refused on its session only, and nothing of it is stored", async () => {
     const client = await RawClient.open(edge.edge, "websocket", "grooveDevice://alice/raw");
     const known = await client.session("r", "grooveIdentity://known", "grooveDevice://known/pc");
     client.send(known, "first");
@@ -57,7 +57,7 @@ describe("a message to a new mailbox, while the directory does not answer", () =
     client.close();
   });
 
-  it("is sent again by our device on the same connection, until it is stored", async () => {
+  it("is resent by a device on the same connection until it is stored", async () => {
     const lost: string[] = [];
     const alice = await connect("alice/pc", lost);
     await (await directory()).hang();

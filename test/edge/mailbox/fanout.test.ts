@@ -1,4 +1,4 @@
-/** Fanout: one message to many mailboxes of this edge, acknowledged once, with those named that cannot take it. */
+/** Fanout: one message to many mailboxes of this edge, acknowledged once, with refusals reported by recipient. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
@@ -36,7 +36,7 @@ describe("fanout", () => {
   });
 
   for (const [round, version] of [VERSION_1_5, VERSION_1_6].entries()) {
-    it(`reaches ${ENTRIES - FULL - LOCKED} of ${ENTRIES} mailboxes and names the others, in version 1.${version.minor}`, {
+    it(`reaches ${ENTRIES - FULL - LOCKED} of ${ENTRIES} mailboxes and reports the others, in version 1.${version.minor}`, {
       timeout: 480_000,
     }, async (t) => {
       const transport = TRANSPORTS[round] ?? "websocket";
@@ -49,7 +49,7 @@ describe("fanout", () => {
       const entries = urls.map((deviceURL, i) => ({
         identityURL: `grooveIdentity://peer${i}`,
         deviceURL,
-        // A recipient belongs to this relay when it says so, or says nothing.
+        // A recipient is local if it names this relay or none.
         relayURL: i % 2 === 0 ? "" : "grooveDNS://127.0.0.1",
       }));
       const session = client.engine.openFanout({ resourceURL: "news", entries });
@@ -58,7 +58,7 @@ describe("fanout", () => {
 
       const sentAt = performance.now();
       const first = client.send(session, "to all", { userRef: `first-${version.minor}` });
-      // In the first round a thousand objects and their databases are made.
+      // The first round creates a thousand objects and their databases.
       await client.event("acknowledged", ({ messages }) => messages.includes(first), 180_000);
       t.diagnostic(`acknowledged after ${Math.round(performance.now() - sentAt)} ms`);
       const second = client.send(session, "to the rest", { userRef: `second-${version.minor}` });
@@ -91,7 +91,7 @@ describe("fanout", () => {
     });
   }
 
-  it("brings the messages to a device in the sender's order, with the resource that they are for", async (t) => {
+  it("delivers to a device in the sender's order, with each message's resource", async (t) => {
     const one = await connect(edge, "peer7/pc", "keepalive");
     t.after(() => one.close());
     assert.deepEqual(
@@ -100,7 +100,7 @@ describe("fanout", () => {
     );
   });
 
-  it("reaches identities and devices by one session, and each device once", async (t) => {
+  it("reaches identities and devices on one session, and each device once", async (t) => {
     const client = await RawClient.open(edge, "websocket", "grooveDevice://alice/mixed");
     const device = await connect(edge, "olga/pc", "websocket");
     t.after(() => {
@@ -126,7 +126,7 @@ describe("fanout", () => {
     assert.equal(absent.messages, 1);
     const own = await mailboxOf(edge, "grooveDevice://olga/pc");
     await until("nothing waits", async () => (await own.status()).messages === 0);
-    assert.equal((await own.status()).dropped.DuplicateMessage, 0, "the doubled entry was not brought twice");
+    assert.equal((await own.status()).dropped.DuplicateMessage, 0, "the repeated entry was delivered once");
   });
 
   it("closes the session when no entry is left", async (t) => {
@@ -143,15 +143,15 @@ describe("fanout", () => {
     const number = client.send(session, "x", { userRef: "none" });
     await client.event("sessionClosed", (event) => event.sessionId === session);
     await client.event("acknowledged", ({ messages }) => messages.includes(number));
-    // The connection lives on.
+    // The connection stays open.
     const next = await client.session("message", "grooveIdentity://quentin");
     const sent = client.send(next, "y");
     await client.event("acknowledged", ({ messages }) => messages.includes(sent));
   });
 });
 
-/** As many messages as a mailbox may have, put into it directly. */
-/** Fills a mailbox for the devices of alice: one sender gets half of it. */
+/** The maximum number of messages in a mailbox, inserted directly. */
+/** Fills a mailbox for alice's devices: one sender gets half of it. */
 async function fill(mailbox: MailboxStub): Promise<void> {
   const mail: Mail = {
     envelope: {
@@ -165,10 +165,10 @@ async function fill(mailbox: MailboxStub): Promise<void> {
   };
   const bundle = pack(Array.from({ length: QUOTA.messages / 4 }, () => mail));
   for (let i = 0; i < 2; i += 1)
-    assert.equal((await mailbox.append(bundle)).refusals.length, 0, "it takes all of them");
+    assert.equal((await mailbox.append(bundle)).refusals.length, 0, "it accepts all of them");
 }
 
-/** The SessionStatus commands as they come over the wire. */
+/** The SessionStatus commands as received on the wire. */
 function statusesOf(client: RawClient, version: Version): SessionStatus[] {
   const found: SessionStatus[] = [];
   const { engine } = client;
@@ -180,14 +180,14 @@ function statusesOf(client: RawClient, version: Version): SessionStatus[] {
       for (const command of decode(held, version)) if (command.command === "SessionStatus") found.push(command);
       held = new Uint8Array(0);
     } catch {
-      // A command is cut: the rest of it comes.
+      // A command is truncated: wait for the rest.
     }
     return taken(octets, now);
   };
   return found;
 }
 
-/** 1.5 names each recipient by its URLs; 1.6 names several by their indexes, in one command. */
+/** 1.5 names each recipient by its URLs; 1.6 names several by index, in one command. */
 function assertForm(statuses: readonly SessionStatus[], version: Version): void {
   for (const [statusId, indexes] of [
     [SessionStatusId.QuotaWouldBeExceeded, full],

@@ -1,4 +1,4 @@
-/** A sender that has used up its share of a mailbox is suspended, and goes on when half of it is free; nothing is lost. */
+/** A sender that has used up its share of a mailbox is suspended until half of it is free; nothing is lost. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { connect as dial, type Socket } from "node:net";
@@ -15,21 +15,21 @@ const MIB = 1024 * 1024;
 let edge: LocalEdge;
 const closing: (() => Promise<unknown>)[] = [];
 before(async () => {
-  // One sender may have 2 MiB or 50 messages, and 3.2 MiB or 80 messages when it goes on regardless.
+  // A sender may have 2 MiB or 50 messages waiting, and 3.2 MiB or 80 messages if it ignores suspension.
   edge = await startEdge({ after: (run) => closing.push(run) }, { quota: "octets=4MiB messages=100" });
 });
 after(async () => {
   for (const close of closing) await close();
 });
 
-/** Throws an object out of memory. */
+/** Evicts an object from memory. */
 function evict(kind: "Tunnel" | "Mailbox", name: string): Promise<unknown> {
   return edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name });
 }
 
 const mailboxOfDevice = (address: string) => mailboxOf(edge, deviceURL(parseAddress(address)));
 
-/** A sender, and which of its recipients are held. */
+/** A sender, and its held recipients. */
 async function sender(address: string, options: Partial<DeviceOptions> = {}) {
   const held = new Set<string>();
   const device = await connect(edge, address, options.transport ?? "websocket", {
@@ -40,9 +40,9 @@ async function sender(address: string, options: Partial<DeviceOptions> = {}) {
   return { device, held };
 }
 
-/** Sends 80 messages, of which a recipient that is not there has 50, and is held. */
+/** Sends 80 messages to an absent recipient, which stores 50 and is then held. */
 async function fill(from: Awaited<ReturnType<typeof sender>>, to: string): Promise<{ all: Promise<unknown> }> {
-  // Those up to the mark one by one: what is on its way when it is reached would be too much for so small a quota.
+  // Those up to the mark one by one: the messages in flight when it is reached would be too many for so small a quota.
   for (let n = 0; n < 50; n += 1) await from.device.send(to, `${n}`);
   const all = Promise.all(Array.from({ length: 30 }, (_, n) => from.device.send(to, `${n + 50}`)));
   all.catch(() => undefined);
@@ -52,7 +52,9 @@ async function fill(from: Awaited<ReturnType<typeof sender>>, to: string): Promi
 
 describe("a sender that has used up its share", () => {
   for (const transport of TRANSPORTS) {
-    it(`waits, others go on, and it goes on when half is free, by ${transport}`, { timeout: 120_000 }, async () => {
+    it(`waits while others continue, and resumes when half is free, over ${transport}`, {
+      timeout: 120_000,
+    }, async () => {
       const [name, to] = [fresh("alice"), `${fresh("bob")}/pc`];
       const from = await sender(`${name}/pc`, { transport });
       const sent = await fill(from, to);
@@ -75,7 +77,7 @@ describe("a sender that has used up its share", () => {
     });
   }
 
-  it("goes on though mailbox and Tunnel were thrown out of memory while it was suspended", async () => {
+  it("resumes even if mailbox and Tunnel were evicted while it was suspended", async () => {
     const to = `${fresh("bob")}/pc`;
     const from = await sender(`${fresh("alice")}/pc`);
     const own = await mailboxOfDevice(from.device.address);
@@ -96,7 +98,7 @@ describe("a sender that has used up its share", () => {
     await Promise.all([from.device, receiver].map((device) => device.close()));
   });
 
-  it("goes on when an operator has emptied the mailbox", async () => {
+  it("resumes when an operator has purged the mailbox", async () => {
     const to = `${fresh("bob")}/pc`;
     const from = await sender(`${fresh("alice")}/pc`);
     const sent = await fill(from, to);
@@ -106,7 +108,7 @@ describe("a sender that has used up its share", () => {
     await from.device.close();
   });
 
-  it("that has gone meanwhile is waited for by nobody", async () => {
+  it("is forgotten if it disconnects meanwhile", async () => {
     const to = `${fresh("bob")}/pc`;
     const from = await sender(`${fresh("alice")}/pc`);
     const sent = await fill(from, to);
@@ -118,7 +120,7 @@ describe("a sender that has used up its share", () => {
     await until("it is forgotten", async () => (await mailbox.status()).suspended === 0);
   });
 
-  it("brings in a small message on a session of its own", async () => {
+  it("can send a small message on a new session", async () => {
     const to = `${fresh("bob")}/pc`;
     const from = await sender(`${fresh("alice")}/pc`);
     const sent = await fill(from, to);
@@ -130,7 +132,7 @@ describe("a sender that has used up its share", () => {
     await Promise.all([from.device, receiver].map((device) => device.close()));
   });
 
-  it("that reconnects brings in one message at a time, and is refused nothing", async (t) => {
+  it("can send one message at a time after reconnecting, and is refused nothing", async (t) => {
     const to = `${fresh("bob")}/pc`;
     const sockets = new Set<Socket>();
     const between = await listen((socket) => {
@@ -159,12 +161,12 @@ describe("a sender that has used up its share", () => {
   });
 });
 
-describe("a sender that goes on regardless", () => {
-  it("is refused beyond the reserve, and what came before is delivered", async () => {
+describe("a sender that ignores its suspension", () => {
+  it("is refused beyond the reserve, and earlier messages are delivered", async () => {
     const [mallory, to] = [fresh("mallory"), fresh("bob")];
     const client = await RawClient.open(edge, "websocket", deviceURL({ identity: mallory, device: "pc" }));
     const session = await client.session("message", identityURL({ identity: to }));
-    // An engine of ours would not.
+    // A Grooveway device would not.
     const said = client.engine.session(session) as { state: string };
     let acknowledged = 0;
     let refused = false;
@@ -188,7 +190,7 @@ describe("a sender that goes on regardless", () => {
     await honest.device.close();
   });
 
-  it("has no reserve for messages to many, which suspend nothing", async () => {
+  it("has no reserve for fanout messages, which are not suspended", async () => {
     const [mallory, one, two] = [fresh("mallory"), fresh("bob"), fresh("carol")];
     const client = await RawClient.open(edge, "websocket", deviceURL({ identity: mallory, device: "pc" }));
     const entries = [one, two].map((identity) => ({
@@ -211,7 +213,7 @@ describe("a sender that goes on regardless", () => {
   });
 });
 
-it("carries many times the quota to a recipient that reads, and nothing is refused", {
+it("a recipient that reads receives many times the quota, and nothing is refused", {
   timeout: 180_000,
 }, async (t) => {
   const edge = await startEdge(t, { quota: "octets=16MiB" });

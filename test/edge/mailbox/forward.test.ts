@@ -1,6 +1,6 @@
 /**
- * Store and forward: messages to a device that is not there, over each encapsulation, are all there when it comes over
- * any, in order and once, though their sender has gone.
+ * Store and forward: messages to an absent device, over each encapsulation, are all delivered when it connects over
+ * any, in order and once, though their sender has left.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
@@ -10,7 +10,7 @@ import { bodyOf, connect, FULL, mailboxOf, receive, startEdge, TRANSPORTS, until
 const COUNT = FULL ? 10_000 : 100;
 const PATIENCE = FULL ? 600_000 : 60_000;
 
-/** From 10 B to 1 MiB, the longer the rarer. */
+/** From 10 B to 1 MiB; longer ones are rarer. */
 function lengthOf(index: number): number {
   if (index % 150 === 149) return 1024 * 1024;
   if (index % 40 === 39) return 100_000 + index;
@@ -30,11 +30,11 @@ describe("store and forward", () => {
 
   for (const up of TRANSPORTS) {
     for (const down of TRANSPORTS) {
-      it(`${COUNT} messages by ${up}, taken by ${down}`, { timeout: PATIENCE * 2 }, async () => {
+      it(`${COUNT} messages sent over ${up} are received over ${down}`, { timeout: PATIENCE * 2 }, async () => {
         const address = `bob/${up}-${down}`;
         const sender = await connect(edge, `alice/${up}-${down}`, up);
         const mailbox = await mailboxOf(edge, `grooveDevice://bob/${up}-${down}`);
-        // In portions, as a program does that does not want to hold everything in memory.
+        // In portions, like a program that does not hold everything in memory.
         const portion = 200;
         for (let from = 0; from < COUNT; from += portion) {
           const sends = Array.from({ length: Math.min(portion, COUNT - from) }, (_, k) =>
@@ -52,21 +52,21 @@ describe("store and forward", () => {
           const expected = bodyOf(lengthOf(index), `${index}`);
           assert.ok(Buffer.from(message.body).equals(expected), `message ${index} is whole`);
         });
-        // A LongLived connection that was used up and replaced has what was not acknowledged on it sent again.
+        // A LongLived connection that was used up and replaced resends what was not acknowledged on it.
         await until("the mailbox is empty", async () => (await mailbox.status()).messages === 0);
         await receiver.close();
       });
     }
   }
 
-  it("what a device was given and has done is not given to the next that takes its place", async () => {
+  it("messages that a device has finished are not delivered to its replacement", async () => {
     for (const transport of TRANSPORTS) {
       const sender = await connect(edge, "alice/again", "websocket");
       const address = `carol/${transport}`;
       await Promise.all(Array.from({ length: 50 }, (_, i) => sender.send(address, `${i}`)));
       const first = await connect(edge, address, transport);
       await receive(first, 20);
-      // The acknowledgement of the last goes with the end of the connection.
+      // The last acknowledgement travels with the end of the connection.
       await first.close();
       const second = await connect(edge, address, transport);
       const rest = await receive(second, 30);

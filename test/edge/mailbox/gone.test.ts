@@ -1,4 +1,4 @@
-/** A mailbox that nobody would miss goes, and one that is not there is not made by a look at it. */
+/** Mailboxes without content are deleted, and are not created by a query. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { Miniflare } from "miniflare";
@@ -69,7 +69,7 @@ describe("a mailbox", () => {
     assert.deepEqual({ tables, alarm }, NOTHING);
   };
 
-  it("that is not there is shown as an empty one, and not made by it", async () => {
+  it("that does not exist is shown as empty without being created", async () => {
     const address = encodeURIComponent("nobody/pc");
     for (const [path, method, body] of [
       ["", "GET"],
@@ -94,7 +94,7 @@ describe("a mailbox", () => {
     await sender.close();
   });
 
-  it("goes when its device has left and nothing waits, and leaves the directory", async () => {
+  it("is deleted when its device has left and nothing waits, and leaves the directory", async () => {
     const peer = "grooveDevice://carol/pc";
     const device = await connect("carol/pc");
     const mailbox = await mailboxOf(peer);
@@ -108,7 +108,7 @@ describe("a mailbox", () => {
     await until("the directory knows", async () => !(await listed()).includes(peer));
   });
 
-  it("stays as long as it remembers ids or somebody has set its rule, and begins above all numbers that it has used", async () => {
+  it("survives while it remembers ids or has a rule, and restarts above all numbers it has used", async () => {
     const peer = "grooveDevice://dora/pc";
     const mailbox = await mailboxOf(peer);
     const sender = await connect("alice/pc");
@@ -129,7 +129,7 @@ describe("a mailbox", () => {
     await mailbox.letPass(EMPTY_TIME + 1000);
     await gone(mailbox);
     await sender.send("dora/pc", "two");
-    assert.ok((await listed()).includes(peer), "it has entered again");
+    assert.ok((await listed()).includes(peer), "it has been entered again");
     const next = await mailbox.attach();
     assert.ok(next.generation > generation, `${next.generation} comes after ${generation}`);
     const again = await connect("dora/pc");
@@ -137,7 +137,7 @@ describe("a mailbox", () => {
     await Promise.all([again.close(), sender.close()]);
   });
 
-  it("that is made again after the clock was set back begins above all numbers that were used when it was ahead", async () => {
+  it("that is recreated after the clock was set back restarts above all numbers used before", async () => {
     const peer = "grooveDevice://fay/pc";
     const mailbox = await mailboxOf(peer);
     const sender = await connect("alice/ahead");
@@ -153,7 +153,7 @@ describe("a mailbox", () => {
       numbers.push(await mailbox.next());
       await device.close();
       await until("its device has left", async () => (await mailbox.status()).consumer === undefined);
-      // The ids of an object that has seen the clock ahead are as old as that.
+      // The ids of an object that saw the clock ahead are dated accordingly.
       await mailbox.letPass(REMEMBER_IDS + RANGE_TIME + 40 * DAY);
       await mailbox.letPass(EMPTY_TIME + 1000);
       await gone(mailbox);
@@ -163,7 +163,7 @@ describe("a mailbox", () => {
     await sender.close();
   });
 
-  it("that goes between attach and ready enters again, is consumed, and goes again", async () => {
+  it("that is deleted between attach and ready is recreated, consumed, and deleted again", async () => {
     const peer = "grooveDevice://gus/pc";
     const mailbox = await mailboxOf(peer);
     const { generation } = await mailbox.attach();
@@ -178,7 +178,7 @@ describe("a mailbox", () => {
     await gone(mailbox);
   });
 
-  it("goes when its consumer has left, and none of those before comes back", async () => {
+  it("is deleted when its consumer has left, and no earlier consumer returns", async () => {
     const peer = "grooveIdentity://hal";
     const mailbox = await mailboxOf(peer);
     const attached = (address: string) => {
@@ -191,8 +191,8 @@ describe("a mailbox", () => {
     const phone = await attached("hal/phone");
     await until("the second consumes", async () => (await mailbox.status()).consumer !== deskTunnel);
     await mailbox.letPass(EMPTY_TIME);
-    assert.ok((await mailbox.alarmIn()) > EMPTY_TIME, "while it is consumed it is hardly looked at");
-    // Without a word to the mailbox, which still counts on it.
+    assert.ok((await mailbox.alarmIn()) > EMPTY_TIME, "it is rarely checked while it is consumed");
+    // Without notice to the mailbox, which still counts on it.
     const tunnels = await miniflare.getDurableObjectNamespace("TUNNEL");
     await assert.rejects((tunnels.getByName(deskTunnel) as unknown as Pick<Tunnel, "crash">).crash());
     phone.close();
@@ -203,7 +203,7 @@ describe("a mailbox", () => {
     desk.close();
   });
 
-  it("goes though its consumer was killed without a word", async () => {
+  it("is deleted even if its consumer was killed", async () => {
     const peer = "grooveDevice://erin/pc";
     const mailbox = await mailboxOf(peer);
     const { generation } = await mailbox.attach();
@@ -212,7 +212,7 @@ describe("a mailbox", () => {
     await gone(mailbox);
   });
 
-  it("is looked for only so often where it is not there, by one source", async () => {
+  it("that does not exist may be queried only at a limited rate per source", async () => {
     const codes = await Promise.all(
       Array.from({ length: MISSES + 40 }, async (_, i) => {
         const headers = { Authorization: `Bearer ${TOKEN}`, "X-Forwarded-For": "192.0.2.7" };
@@ -220,7 +220,7 @@ describe("a mailbox", () => {
         return ((await answer.json()) as { code?: string }).code;
       }),
     );
-    assert.ok(codes.includes("TooManyMisses"), "it is told");
+    assert.ok(codes.includes("TooManyMisses"), "the reason is reported");
     assert.ok(codes.filter((code) => code === undefined).length <= MISSES + 10);
   });
 });

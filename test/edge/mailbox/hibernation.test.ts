@@ -1,12 +1,12 @@
 /**
- * Silent devices keep no object in memory, and are reached all the same.
+ * Silent devices keep no object in memory, and can still be reached.
  *
- * The platform puts an object to sleep after 10 s in which nothing happened. A WebSocket or LongLived device does nothing
- * to its Tunnel for as long as it is silent. A KeepAlive device parks its GET anew each 25 s, which wakes its Tunnel for
- * 11 s: the second silence is long enough for it to sleep, be woken so, and sleep again.
+ * The platform hibernates an object after 10 s of inactivity. A silent WebSocket or LongLived device does not touch
+ * its Tunnel at all. A KeepAlive device parks its GET anew every 25 s, which wakes its Tunnel for
+ * 11 s: the second silence is long enough for it to hibernate, wake that way, and hibernate again.
  *
- * That a Tunnel has slept shows in its status: `since`, when its object woke, is not before the message that woke it. Who
- * asks an object through the test's proxy keeps it in memory from then on, so each is asked once, in the end.
+ * A Tunnel's status shows whether it has hibernated: `since`, the time its object woke, is not before the message that
+ * woke it. A query through the test's proxy keeps the object in memory, so each is queried once, at the end.
  */
 import assert from "node:assert/strict";
 import { after, before, it } from "node:test";
@@ -21,10 +21,10 @@ const DEVICES: readonly (readonly [TransportName, number])[] = [
   ["longlived", 20],
 ];
 
-/** Above the platform's 10 s, after which it lets an idle object go. */
+/** Above the platform's 10 s, after which it evicts an idle object. */
 const SHORT_SILENCE = 14_000;
 
-/** Past the GET that was parked after the first message, the one 25 s after it, and 10 s more. */
+/** Past the GET parked after the first message, the one 25 s later, and 10 s more. */
 const LONG_SILENCE = 39_000;
 
 interface Peer {
@@ -43,7 +43,7 @@ after(async () => {
   for (const close of closing) await close();
 });
 
-/** A few at a time: all at once would measure how long this machine's two ends wait for each other. */
+/** A few at a time: all at once would measure the delays of this machine. */
 async function each<T, R>(items: readonly T[], run: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = [];
   for (let from = 0; from < items.length; from += 40) {
@@ -52,7 +52,7 @@ async function each<T, R>(items: readonly T[], run: (item: T) => Promise<R>): Pr
   return results;
 }
 
-it("lets the objects of silent devices sleep, and wakes them for a message", { timeout: 480_000 }, async (t) => {
+it("objects of silent devices hibernate, and wake for a message", { timeout: 480_000 }, async (t) => {
   const reconnects: string[] = [];
   const names = DEVICES.flatMap(([transport, count]) =>
     Array.from({ length: count }, (_, i) => ({ transport, name: `sleeper/${transport}-${i}` })),
@@ -85,14 +85,14 @@ it("lets the objects of silent devices sleep, and wakes them for a message", { t
   await sleep(LONG_SILENCE);
   const sentAt = Date.now();
   await wake("the second");
-  assert.deepEqual(reconnects, [], "no device has lost its connection");
+  assert.deepEqual(reconnects, [], "no device lost its connection");
   const slept = new Map<TransportName, number>();
   await each(peers, async ({ transport, guid }) => {
     const { live, since } = await (await tunnelOf(edge, guid)).status();
     assert.ok(live);
-    // A GET that was parked anew shortly before has woken its object: then it was made anew for that one.
+    // A GET parked shortly before has already woken its object, which then started for that one.
     const latest = transport === "keepalive" ? sentAt - SHORT_SILENCE : sentAt;
     if (since >= latest) slept.set(transport, (slept.get(transport) ?? 0) + 1);
   });
-  assert.deepEqual([...slept].sort(), [...DEVICES].sort(), "every object was gone from memory, and was made anew");
+  assert.deepEqual([...slept].sort(), [...DEVICES].sort(), "every object was evicted and recreated");
 });

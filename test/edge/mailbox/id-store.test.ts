@@ -1,4 +1,4 @@
-/** The ids that a mailbox remembers: which it knows, how much they take, and whose are forgotten. */
+/** The ids that a mailbox remembers: which it knows, their size, and which are forgotten. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -18,7 +18,7 @@ function mail(id: string, source: string): Mail {
   };
 }
 
-/** Sends messages that their reader is done with at once; how many of them are new. */
+/** Sends messages that are settled at once; returns how many were new. */
 function pass(store: MailboxStore, source: string, ids: readonly string[], now = NOW): number {
   const { envelope } = mail("", source);
   const outcomes = store.append(pack(ids.map((id) => ({ ...mail(id, source), envelope }))), now);
@@ -34,7 +34,7 @@ function idOctets(db: TestDatabase): number {
   return idRows(db).reduce((sum, { head, tail }) => sum + String(head).length + String(tail).length, 0);
 }
 
-/** Ids without a number, which cannot be told from each other by less than their whole text. */
+/** Ids without a number, which differ only in their whole text. */
 function plain(count: number, length: number, seed: string): string[] {
   return Array.from({ length: count }, (_, i) => `${seed}${i}x`.padEnd(length, "y"));
 }
@@ -42,8 +42,8 @@ function plain(count: number, length: number, seed: string): string[] {
 const ALICE = "grooveDevice://alice/pc";
 const MALLORY = "grooveDevice://mallory/pc";
 
-describe("ids that a mailbox remembers", () => {
-  it("are those of a set of texts, in whatever order they come and whenever the store is opened anew", () => {
+describe("the ids that a mailbox remembers", () => {
+  it("match a set model in any order, across reopening", () => {
     const id = fc
       .tuple(
         fc.constantFrom("", "a", "a-", "7", "@"),
@@ -82,7 +82,7 @@ describe("ids that a mailbox remembers", () => {
     );
   });
 
-  it("take one row for a sender that counts, and another each hour", () => {
+  it("take one row per counting sender and hour", () => {
     const db = database();
     const store = new MailboxStore(db.sql, db.transaction);
     const count = (from: number, to: number) =>
@@ -102,16 +102,16 @@ describe("ids that a mailbox remembers", () => {
     );
   });
 
-  it("are bounded by octets, however long they are, and are looked up without being loaded", () => {
+  it("are bounded in octets, whatever their length, and are looked up without loading them", () => {
     const db = database();
     const store = new MailboxStore(db.sql, db.transaction);
     for (let i = 0; i < 25; i += 1) pass(store, MALLORY, plain(1000, 2000, `${i}-`));
-    assert.ok(idOctets(db) <= ID_OCTETS / 2, `${idOctets(db)} octets of ids are kept`);
+    assert.ok(idOctets(db) <= ID_OCTETS / 2, `${idOctets(db)} octets of ids are stored`);
     assert.equal(pass(store, MALLORY, plain(1000, 2000, "24-")), 0, "the newest are known");
     assert.equal(pass(store, MALLORY, plain(10, 2000, "0-")), 10, "the oldest are forgotten");
     const [{ kept } = {}] = db.sql.exec("SELECT count(*) AS kept FROM ids").toArray();
-    assert.ok(Number(kept) > 6000, `${kept} ids are kept, since a long one takes no more room than a UUID`);
-    // The object wakes anew: what it reads for one message is not what is there.
+    assert.ok(Number(kept) > 6000, `${kept} ids are stored: a long one takes no more room than a UUID`);
+    // The object wakes: what it reads for one message is far less than everything stored.
     let read = 0;
     const counting: typeof db.sql = {
       exec(query, ...bindings) {
@@ -130,7 +130,7 @@ describe("ids that a mailbox remembers", () => {
     assert.ok(read < 30, `${read} rows were read`);
   });
 
-  it("of one sender push out none of another's", () => {
+  it("of one sender do not evict another's", () => {
     const db = database();
     const store = new MailboxStore(db.sql, db.transaction, { idOctets: 100_000 });
     pass(store, ALICE, ["a", "b", ...plain(50, 100, "c")]);
@@ -144,7 +144,7 @@ describe("ids that a mailbox remembers", () => {
     assert.ok(Number(left) < 100_000);
   });
 
-  it("go with a purge, but for those of the last hour, and count for nobody then", () => {
+  it("are purged, except those of the last hour, and then count for nobody", () => {
     const db = database();
     const store = new MailboxStore(db.sql, db.transaction);
     pass(store, MALLORY, plain(500, 1000, "old"));

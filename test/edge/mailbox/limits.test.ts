@@ -1,4 +1,4 @@
-/** What one principal may do at an edge with limits: virtual connections, connects a minute, octets and messages. */
+/** Limits per principal at an edge with RATE: virtual connections, connects a minute, octets and messages. */
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -19,7 +19,7 @@ const OCTETS = 400_000;
 const MESSAGES = 200;
 const CONNECTS = 20;
 const RATE = `octets=${OCTETS} messages=${MESSAGES} connects=${CONNECTS} connections=3`;
-/** How long a flood lasts, and how much of its beginning, when what has gathered is used up, does not count. */
+/** The length of a flood, and its beginning, which is not measured because the full bucket is used up first. */
 const FLOOD = 6000;
 const BEGINNING = 1500;
 
@@ -43,7 +43,7 @@ function meterOfAddress(address: string): Promise<MeterStub> {
   return meterOf(meteredName(`grooveDevice://${address}`, undefined, { RATE }) ?? "");
 }
 
-/** Sends as fast as it can for a while; what was acknowledged a second, once the beginning is over. */
+/** Sends at full speed for a while; returns the acknowledged rate after the beginning. */
 async function flood(device: Device, to: string, length: number): Promise<{ messages: number; octets: number }> {
   const began = performance.now();
   const body = new Uint8Array(length);
@@ -73,7 +73,7 @@ function assertWithin(what: string, actual: number, limit: number): void {
 
 describe("octets and messages", () => {
   for (const transport of ["websocket", "longlived", "keepalive"] satisfies TransportName[]) {
-    it(`are held to their rates over ${transport}, and others are not slowed`, { timeout: 180_000 }, async (t) => {
+    it(`are limited to their rates over ${transport}, without slowing others`, { timeout: 180_000 }, async (t) => {
       const [big, small, other] = await Promise.all(
         ["big", "small", "other"].map((name) => connect(edge, `${fresh(name)}/pc`, transport)),
       );
@@ -101,21 +101,21 @@ describe("octets and messages", () => {
       );
       assertWithin("octets", octets.octets, OCTETS);
       assertWithin("messages", messages.messages, MESSAGES);
-      // What those at their limit have outstanding takes seconds; another's waits for the machine alone.
+      // What senders at their limit have outstanding takes seconds; others wait only for the machine.
       assert.ok(p99 < 2000, `another waited ${p99} ms`);
       await Promise.all([big, small, other].map((device) => device.close()));
     });
   }
 
-  it("are shared in turn by all who are metered together, and nobody is left out", async () => {
+  it("are shared round-robin by connections that are metered together, and none starves", async () => {
     const meter = await meterOf(fresh("token"));
     const names = ["a", "b", "c", "d"];
     const got = new Map<string, number>(names.map((name) => [name, 0]));
     const began = performance.now();
     await Promise.all(
-      // Each asks several times at once: a call through the test's proxy takes longer than a lease lasts.
+      // Each has several calls at once: a call through the test's proxy takes longer than a lease lasts.
       [...names, ...names, ...names, ...names].map(async (name, index) => {
-        // One of them wants far more than the others.
+        // One of them requests far more than the others.
         const wanted = { octets: index % names.length === 0 ? 50_000_000 : 200_000, messages: 1 };
         while (performance.now() - began < 4000) {
           const lease = await meter.lease(name, wanted, { octets: 0, messages: 0 });
@@ -126,14 +126,14 @@ describe("octets and messages", () => {
     );
     const seconds = (performance.now() - began) / 1000;
     const sum = [...got.values()].reduce((all, one) => all + one, 0);
-    // What gathers during a pause comes first. How close they come depends on the latency of a call in this test.
+    // Tokens gathered during a pause are spent first. How equal the shares are depends on the latency of a call.
     const together = (sum - OCTETS / 2) / seconds;
     assert.ok(together <= 1.1 * OCTETS, `${together} a second of ${OCTETS}`);
     assert.ok(together >= OCTETS / 10, `${together} a second of ${OCTETS}`);
     for (const [name, octets] of got) assert.ok(octets > sum / 10, `${name} got ${octets} of ${sum}`);
   });
 
-  it("end a WebSocket that goes on after it was told to hold", async (t) => {
+  it("sent after hold end the WebSocket", async (t) => {
     const url = `grooveDevice://${fresh("deaf")}/pc`;
     const client = await RawClient.open(edge, "websocket", url);
     t.after(() => client.close());
@@ -141,18 +141,18 @@ describe("octets and messages", () => {
     await until("it is connected", async () => (await mailbox.status()).consumer !== undefined);
     const tunnel = await tunnelOf(edge, (await mailbox.status()).consumer ?? "");
     const session = await client.session("grooveway", `grooveIdentity://${fresh("nobody")}`);
-    // Twice what may wait, however much of it is taken in a few seconds.
+    // Twice the limit, however much of it is taken in a few seconds.
     const body = new Uint8Array(64 * 1024);
     for (let n = 0; n < (2 * HOLD_IGNORED_OCTETS) / body.length; n += 1) client.send(session, body);
     await client.event("closed");
     assert.equal((await tunnel.status()).ended, "HoldIgnored");
   });
 
-  it("lets pass what is below without asking", async () => {
+  it("below the limit pass without a call to the meter", async () => {
     const address = `${fresh("quiet")}/pc`;
     const device = await connect(edge, address, "websocket");
     const to = fresh("nobody");
-    // To wake a mailbox and to open a session count as well.
+    // Waking a mailbox and opening a session count as well.
     const left = CREDIT.messages - Math.ceil(MESSAGES / WAKES) - 1;
     for (let n = 0; n < left; n += 1) await device.send(to, "x");
     const { messages } = await (await meterOfAddress(address)).status();
@@ -163,7 +163,7 @@ describe("octets and messages", () => {
 
 describe("virtual connections", () => {
   for (const transport of TRANSPORTS) {
-    it(`beyond a minute's share are told TryLater and when over ${transport}, and are let in then`, {
+    it(`beyond a minute's share get TryLater with a time over ${transport}, and are accepted then`, {
       timeout: 180_000,
     }, async (t) => {
       const address = `${fresh("hasty")}/pc`;
@@ -171,7 +171,7 @@ describe("virtual connections", () => {
       const useUp = async () => {
         while ((await meter.enter("made up")).ok) await meter.leave("made up");
       };
-      // What gathers while a busy machine begins to connect may let it in at once: then it tries again.
+      // Tokens gathered while a busy machine connects may admit it at once: then it tries again.
       const tries: RawClient[] = [];
       t.after(() => {
         for (const client of tries) client.close();
@@ -212,13 +212,13 @@ describe("virtual connections", () => {
     });
   }
 
-  it("at a time are limited; who has left makes room", async () => {
+  it("are limited in number; one that leaves makes room", async () => {
     const meter = await meterOf(fresh("token"));
     for (const name of ["a", "b", "c"]) assert.ok((await meter.enter(name)).ok);
-    // They are of this second: nobody is asked whether he is there.
+    // They connected within this second: nobody is checked for presence.
     const refused = await meter.enter("d");
     assert.ok(!refused.ok && refused.limit === "connections" && refused.retryAfter > 0);
-    assert.ok((await meter.enter("a")).ok, "whoever is in may say so again");
+    assert.ok((await meter.enter("a")).ok, "a connected device may reconnect");
     await meter.leave("b");
     await meter.leave("b");
     await meter.leave("never there");
@@ -226,7 +226,7 @@ describe("virtual connections", () => {
     assert.equal((await meter.status()).connections, 3);
   });
 
-  it("that have vanished without a word are forgotten, and those that are there are not", {
+  it("that vanished are forgotten, and live ones are not", {
     timeout: 180_000,
   }, async (t) => {
     const state = await mkdtemp(join(tmpdir(), "grooveway-limits-"));
@@ -234,11 +234,11 @@ describe("virtual connections", () => {
     const first = await startEdge(t, { rate: RATE, state });
     const before = await meterOf("token:vanishing", first);
     for (const connection of ["vanished 1", "vanished 2"]) assert.ok((await before.enter(connection)).ok);
-    // What is in memory is lost here, and so would be every Tunnel.
+    // This drops everything in memory, and would drop every Tunnel.
     await first.close();
     const second = await startEdge(t, { rate: RATE, state });
     const meter = await meterOf("token:vanishing", second);
-    assert.equal((await meter.status()).connections, 2, "they are written down");
+    assert.equal((await meter.status()).connections, 2, "they are stored");
     const url = `grooveDevice://${fresh("here")}/pc`;
     const client = await RawClient.open(second, "websocket", url);
     t.after(() => client.close());
@@ -246,18 +246,18 @@ describe("virtual connections", () => {
     await until("it is connected", async () => (await mailbox.status()).consumer !== undefined);
     const { consumer = "" } = await mailbox.status();
     assert.ok((await meter.enter(consumer)).ok);
-    assert.ok((await meter.enter("new")).ok, "the two that have vanished were forgotten");
+    assert.ok((await meter.enter("new")).ok, "the two that vanished are forgotten");
     assert.equal((await meter.status()).connections, 2);
     assert.ok((await meter.enter("newer")).ok);
     await sleep(ASK_AFTER + 200);
-    assert.ok((await meter.enter("newest")).ok, "and the two that never were Tunnels");
+    assert.ok((await meter.enter("newest")).ok, "as are the two that were never Tunnels");
     assert.ok((await meter.enter("one more")).ok);
-    assert.ok(!(await meter.enter("one too many")).ok, "the one that is there was asked and is not forgotten");
+    assert.ok(!(await meter.enter("one too many")).ok, "the live one was asked and is kept");
   });
 });
 
 describe("grooveway edge --rate", () => {
-  it("names the entry that is wrong", async (t) => {
+  it("rejects an invalid entry and names it", async (t) => {
     const { code, stderr } = await run(t, ["edge", "--port", "0", "--rate", "octets=1000000 mesages=3"]);
     assert.equal(code, 2);
     assert.match(

@@ -1,4 +1,4 @@
-/** The log of a mailbox: what it keeps, in which order, under which numbers, and what it costs. */
+/** The log of a mailbox: contents, order, numbers, and cost. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -23,7 +23,7 @@ function open(db: TestDatabase, quota?: Amount, share = 0.5): MailboxStore {
 
 const envelopes = new Map<string, Envelope>();
 
-/** One envelope for each source, as the messages of a session have one in common. */
+/** One envelope per source, as the messages of a session share one. */
 function envelopeOf(source: string): Envelope {
   const known = envelopes.get(source);
   if (known !== undefined) return known;
@@ -44,7 +44,7 @@ function append(store: MailboxStore, mails: readonly Mail[], now: number, reserv
   return store.append(pack(mails), now, { reserve });
 }
 
-/** What a message takes beside its envelope, and what its envelope takes, where they are stored and sent. */
+/** The size of a message without its envelope, and of its envelope, as stored and sent. */
 function lengthOf(mail: Mail): number {
   return pack([mail]).octets.length;
 }
@@ -53,13 +53,13 @@ function shareOf({ envelope }: Mail): number {
   return new TextEncoder().encode(JSON.stringify(envelope)).length;
 }
 
-/** What a batch takes in a store that is empty: each envelope counts once. */
+/** The size of a batch in an empty store: each envelope counts once. */
 function sizeOf(mails: readonly Mail[]): number {
   const envelopes = new Map(mails.map((one) => [JSON.stringify(one.envelope), shareOf(one)]));
   return [...envelopes.values(), ...mails.map(lengthOf)].reduce((sum, octets) => sum + octets, 0);
 }
 
-/** What `read` gives, message by message, with what each counts. */
+/** The result of `read`, message by message, with the size of each. */
 function read(
   store: MailboxStore,
   after: number,
@@ -70,7 +70,7 @@ function read(
   return store.read(after, octets, count, excluded).flatMap(({ first, bundle, sizes }) => {
     const mails = unpack(bundle);
     const envelopes = new Set(mails.map(({ envelope }) => envelope));
-    assert.equal(envelopes.size, bundle.envelopes.length, "no envelope is sent that no message has");
+    assert.equal(envelopes.size, bundle.envelopes.length, "no unused envelope is sent");
     assert.deepEqual(
       sizes.reduce((sum, size) => sum + size, 0),
       bundle.octets.length + JSON.stringify(bundle.envelopes).length - 1 - bundle.envelopes.length,
@@ -83,7 +83,7 @@ function all(store: MailboxStore, after = 0): { seq: number; mail: Mail }[] {
   return read(store, after, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
 }
 
-/** Octets that differ between messages and between places in one. */
+/** Octets that differ between messages and between positions within one. */
 function pattern(length: number, id: string): Uint8Array {
   const octets = new Uint8Array(length);
   let state = [...id].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) | 0, 7);
@@ -102,8 +102,8 @@ function numbers(store: MailboxStore, after = 0): number[] {
   return all(store, after).map((one) => one.seq);
 }
 
-describe("mailbox store", () => {
-  it("gives messages in the order in which they came, and numbers them one by one", () => {
+describe("the mailbox store", () => {
+  it("returns messages in order of arrival with consecutive numbers", () => {
     const store = open(database());
     assert.deepEqual(append(store, [mail("a"), mail("b")], NOW), ["stored", "stored"]);
     assert.deepEqual(append(store, [mail("c")], NOW), ["stored"]);
@@ -113,7 +113,7 @@ describe("mailbox store", () => {
     assert.deepEqual(ids(store, 3), []);
   });
 
-  it("reads no more than asked for, and one message however long it is", () => {
+  it("reads no more than requested, but at least one message of any length", () => {
     const store = open(database());
     append(store, [mail("a", 100), mail("b", 100), mail("c", 100)], NOW);
     append(store, [mail("d", 100)], NOW);
@@ -130,7 +130,7 @@ describe("mailbox store", () => {
     assert.deepEqual(numbersOf(2, 10_000, 10), [3, 4]);
   });
 
-  it("never uses a number again, also when all was removed and the store was opened anew", () => {
+  it("never reuses a number, even if everything was removed and the store was reopened", () => {
     const db = database();
     let store = open(db);
     append(store, [mail("a"), mail("b"), mail("c")], NOW);
@@ -147,10 +147,10 @@ describe("mailbox store", () => {
     assert.deepEqual(numbers(store), [5]);
     store.remove([[1, 1000]]);
     append(store, [mail("f")], NOW);
-    assert.deepEqual(numbers(store), [6], "what was never there is not done with");
+    assert.deepEqual(numbers(store), [6], "unknown numbers cannot be settled");
   });
 
-  it("keeps counts and octets, with a segment that is done with in part, over reopening", () => {
+  it("keeps counts and sizes with a partly settled segment, across reopening", () => {
     const db = database();
     let store = open(db);
     append(store, [mail("a", 1), mail("b", 10), mail("c", 100)], NOW);
@@ -165,7 +165,7 @@ describe("mailbox store", () => {
     }
   });
 
-  it("takes messages off in any order, over reopening", () => {
+  it("removes messages in any order, across reopening", () => {
     const db = database();
     let store = open(db);
     append(store, [mail("a"), mail("b"), mail("c"), mail("d")], NOW);
@@ -188,10 +188,10 @@ describe("mailbox store", () => {
     assert.deepEqual([store.position, store.messages, store.waiting().octets], [7, 0, 0]);
     store = open(db);
     append(store, [mail("h")], NOW);
-    assert.deepEqual(numbers(store), [8], "the last numbers are not used again though they went first");
+    assert.deepEqual(numbers(store), [8], "the last numbers are not reused though they were removed first");
   });
 
-  it("gives what waits between holes in runs, and leaves out what it is told to", () => {
+  it("returns waiting messages around holes in runs, without excluded ones", () => {
     const store = open(database());
     append(
       store,
@@ -216,7 +216,7 @@ describe("mailbox store", () => {
     assert.deepEqual(runs(0, 10, [1, 8]), []);
   });
 
-  it("removes what is too old behind a message that is done with", () => {
+  it("removes expired messages behind a settled one", () => {
     const store = open(database());
     append(store, [mail("a"), mail("b"), mail("c")], NOW);
     append(store, [mail("d")], NOW + 1000);
@@ -226,7 +226,7 @@ describe("mailbox store", () => {
     assert.equal(store.position, 3);
   });
 
-  it("drops an id that the same source has used, also after the message is gone and the store was opened anew", () => {
+  it("drops an id that the same source has used, even after the message is gone and the store was reopened", () => {
     const db = database();
     let store = open(db);
     append(store, [mail("a"), mail("b")], NOW);
@@ -236,10 +236,10 @@ describe("mailbox store", () => {
     store = open(db);
     assert.deepEqual(append(store, [mail("a"), mail("d")], NOW), ["duplicate", "stored"]);
     assert.deepEqual(append(store, [mail("a", 10, "grooveDevice://carol/pc")], NOW), ["duplicate"]);
-    assert.deepEqual(append(store, [mail(""), mail("")], NOW), ["stored", "stored"], "without an id each is its own");
+    assert.deepEqual(append(store, [mail(""), mail("")], NOW), ["stored", "stored"], "without an id they are distinct");
   });
 
-  it("refuses what is over the quota of octets or messages, and all that follows from its source in the batch", () => {
+  it("refuses messages over the quota of octets or messages, and all later ones of their source in the batch", () => {
     const first = [mail("a", 60)];
     const more = [mail("c", 40), mail("d", 0), mail("e", 0), mail("f", 0)];
     const octets = 2 * (sizeOf(first) + sizeOf(more)) + 300;
@@ -254,11 +254,11 @@ describe("mailbox store", () => {
     store.remove([[2, 2]]);
     assert.deepEqual(append(store, more, NOW), ["stored", "stored", "stored", "quota"]);
     store.remove([[1, 1]]);
-    assert.deepEqual(append(store, [mail("b", 60)], NOW), ["stored"], "a refused id was not remembered");
+    assert.deepEqual(append(store, [mail("b", 60)], NOW), ["stored"], "a refused id is not remembered");
     assert.deepEqual(ids(store), ["c", "d", "e", "b"]);
   });
 
-  it("leaves a sender who comes later as much room as the one before has taken", () => {
+  it("leaves a later sender as much room as the one before has taken", () => {
     const db = database();
     let store = open(db, { octets: 100 * MIB, messages: 64 });
     const fill = (name: string, device = "pc") =>
@@ -268,7 +268,7 @@ describe("mailbox store", () => {
         NOW,
       ).filter((outcome) => outcome === "stored").length;
     assert.equal(fill("mallory"), 32);
-    assert.equal(fill("mallory", "phone"), 0, "the devices of an identity have their room together");
+    assert.equal(fill("mallory", "phone"), 0, "devices of an identity share their room");
     store = open(db, { octets: 100 * MIB, messages: 64 });
     assert.deepEqual(
       ["alice", "bob", "carol"].map((name) => fill(name)),
@@ -276,10 +276,10 @@ describe("mailbox store", () => {
     );
     assert.equal(store.messages, 60);
     store.remove([[1, 32]]);
-    assert.equal(fill("dora"), 18, "half of what is free again");
+    assert.equal(fill("dora"), 18, "half of what is free");
   });
 
-  it("lets no message of an envelope in that is shut out, and those of others", () => {
+  it("refuses messages of an excluded envelope, and accepts others", () => {
     const store = open(database());
     const batch = [mail("a"), mail("b", 10, "grooveDevice://mallory/pc"), mail("c")];
     const outcomes = store.append(pack(batch), NOW, { shutOut: ({ source }) => source.includes("mallory") });
@@ -288,7 +288,7 @@ describe("mailbox store", () => {
     assert.deepEqual(append(store, batch, NOW), ["duplicate", "stored", "duplicate"]);
   });
 
-  it("acknowledges again what it has stored, though its sender is shut out now", () => {
+  it("acknowledges a stored message again even if its sender is now excluded", () => {
     const store = open(database());
     append(store, [mail("a")], NOW);
     const outcomes = store.append(pack([mail("a"), mail("b")]), NOW, { shutOut: () => true });
@@ -307,7 +307,7 @@ describe("mailbox store", () => {
     assert.deepEqual(ids(store), ["a", "d"]);
   });
 
-  it("keeps a long envelope once for all segments, as long as one has it", () => {
+  it("stores a long envelope once for all segments, as long as one uses it", () => {
     const db = database();
     let store = open(db);
     const entries = Array.from({ length: 1000 }, (_, i) => ({ identityURL: `grooveIdentity://u${i}`, deviceURL: "" }));
@@ -334,7 +334,7 @@ describe("mailbox store", () => {
     assert.deepEqual([rows().length, store.waiting().octets], [0, 0]);
   });
 
-  it("keeps each row far below what the platform allows, whatever comes", () => {
+  it("keeps each row far below the platform's limit for any input", () => {
     const many = (count: number, resource: number, id: string, size: number) =>
       Array.from({ length: count }, (_, i) => ({
         ...mail(`${id}${i}x`, size),
@@ -359,7 +359,7 @@ describe("mailbox store", () => {
     }
   });
 
-  it("gives back the room of what is done with behind a message that goes on waiting", () => {
+  it("frees the space of settled messages behind one that still waits", () => {
     const db = database();
     let store = open(db);
     const batch = [mail("a", 20_000), mail("b", 100), mail("c", 30_000), mail("d", 2 * MIB)];
@@ -381,7 +381,7 @@ describe("mailbox store", () => {
     assert.deepEqual([store.position, store.waiting().octets], [4, 0]);
   });
 
-  it("keeps long bodies over rows, and takes the rows away with them", () => {
+  it("splits long bodies over rows, and deletes the rows with them", () => {
     const db = database();
     let store = open(db);
     const sizes = [512 * 1024, 512 * 1024 + 1, MIB, 3 * MIB + 17, 16 * MIB];
@@ -408,7 +408,7 @@ describe("mailbox store", () => {
     assert.deepEqual(db.sql.exec("SELECT seq FROM bodies").toArray(), []);
   });
 
-  it("splits a batch into segments that stay within a row", () => {
+  it("splits a batch into segments that fit a row", () => {
     const db = database();
     const store = open(db);
     append(
@@ -422,7 +422,7 @@ describe("mailbox store", () => {
     assert.equal(ids(open(db)).length, 30);
   });
 
-  it("removes what is older than the retention, and says when that will be", () => {
+  it("removes messages older than the retention, and reports the next expiry", () => {
     const db = database();
     const store = open(db);
     assert.equal(store.expiry(), undefined);
@@ -441,7 +441,7 @@ describe("mailbox store", () => {
     assert.deepEqual(store.waiting(), { messages: 0, octets: 0, oldest: undefined });
   });
 
-  it("always has something to do at the time that expiry names", () => {
+  it("always has something to remove at the reported expiry", () => {
     const db = database();
     const store = open(db);
     for (let i = 0; i < 20; i += 1) append(store, [mail(`m${i}`)], NOW + i * 3600_000 * 17);
@@ -449,7 +449,7 @@ describe("mailbox store", () => {
     for (let due = store.expiry(); due !== undefined; due = store.expiry()) {
       store.expire(due);
       const next = store.expiry();
-      assert.ok(next === undefined || next > due, "an alarm must not ring for nothing, for ever");
+      assert.ok(next === undefined || next > due, "an alarm must not repeat without anything to do");
       steps += 1;
       assert.ok(steps < 100);
     }
@@ -471,7 +471,7 @@ describe("mailbox store", () => {
     assert.deepEqual(append(store, [mail("b")], NOW), ["duplicate"]);
   });
 
-  it("forgets ids by age though their messages still wait, over reopening", () => {
+  it("forgets ids by age even while their messages wait, across reopening", () => {
     const db = database();
     let store = open(db);
     append(store, [mail("a")], NOW);
@@ -486,7 +486,7 @@ describe("mailbox store", () => {
     assert.deepEqual(ids(store), ["a", "a"]);
   });
 
-  it("keeps nothing of messages without an id once they are done with", () => {
+  it("keeps nothing of settled messages without an id", () => {
     const db = database();
     const store = open(db);
     append(store, [mail(""), mail("")], NOW);
@@ -496,7 +496,7 @@ describe("mailbox store", () => {
     assert.deepEqual(append(store, [mail(""), mail("x")], NOW), ["stored", "duplicate"]);
   });
 
-  it("forgets nothing of a batch that could not be written: it is stored when it is sent again", () => {
+  it("remembers nothing of a batch that failed to write: it is stored when resent", () => {
     const db = database();
     const store = open(db);
     append(store, [mail("a")], NOW);
@@ -521,13 +521,13 @@ describe("mailbox store", () => {
     };
     assert.throws(appendAll, /disk is full/);
     db.failAt = undefined;
-    assert.equal(ids(open(db)).at(-1), `m-${number - 1}`, "it is not there by half");
+    assert.equal(ids(open(db)).at(-1), `m-${number - 1}`, "it is not stored in part");
     assert.deepEqual(append(store, [mail(`m-${number - 1}`)], NOW), ["duplicate"]);
     assert.deepEqual(append(store, [mail(`m-${number}`)], NOW), ["stored"]);
     assert.deepEqual(numbers(store).length, 3 + number);
   });
 
-  it("leaves no table behind where nothing was written", () => {
+  it("leaves no table behind if nothing was written", () => {
     const db = database();
     const store = open(db);
     assert.deepEqual([store.expire(NOW), store.purge(NOW), store.expiry()], [0, 0, undefined]);
@@ -536,7 +536,7 @@ describe("mailbox store", () => {
     assert.deepEqual(db.sql.exec("SELECT name FROM sqlite_master").toArray(), []);
   });
 
-  it("begins with the number that it is told, and refuses what a later release has written", () => {
+  it("starts at the given number, and rejects data of a later release", () => {
     const db = database();
     const made = new MailboxStore(db.sql, db.transaction, { firstNumber: () => 7000 });
     append(made, [mail("a")], NOW);
@@ -547,7 +547,7 @@ describe("mailbox store", () => {
     assert.throws(() => open(db), /NewerSchema: a mailbox has version 3/);
   });
 
-  it("writes at most a tenth of a row for each message of a batch, its removal included", () => {
+  it("writes at most a tenth of a row per message of a batch, including its removal", () => {
     const db = database();
     const store = open(db);
     append(store, [mail("first", 100)], NOW);
@@ -565,7 +565,7 @@ describe("mailbox store", () => {
     assert.ok(each <= 0.1, `${each} rows for a message`);
   });
 
-  it("counts for nobody more than what waits, when a batch of several senders is settled in part", () => {
+  it("counts only what waits per sender, when a batch of several is partly settled", () => {
     const db = database();
     const quota = { octets: 3 * MIB, messages: 40 };
     const store = open(db, quota);
@@ -574,11 +574,11 @@ describe("mailbox store", () => {
     store.remove([[1, 1]]);
     assert.deepEqual(append(store, [mail("1", MIB, alice)], NOW), ["stored"]);
     store.remove([[3, 3]]);
-    // Less than one sender may have waits after this, whatever is counted for the settled messages.
+    // Less than one sender's share waits after this, however the settled messages are counted.
     assert.deepEqual(append(store, [mail("2", 700_000, alice), mail("3", 700_000, alice)], NOW), ["stored", "stored"]);
   });
 
-  it("remembers consecutive ids without a row for each message, also after it was opened anew", () => {
+  it("remembers consecutive ids without a row per message, across reopening", () => {
     const device = fc.constantFrom("grooveDevice://alice/laptop", "grooveDevice://carol/pc");
     const step = fc.oneof(
       { weight: 8, arbitrary: fc.record({ do: fc.constant("append"), source: device, count: fc.nat(90) }) },
@@ -626,7 +626,7 @@ describe("mailbox store", () => {
     assert.ok(store.rowsWritten - before <= 1020, `${store.rowsWritten - before} rows for 1,000 messages`);
   });
 
-  it("agrees with a model, whatever is done to it and whenever it is opened anew", () => {
+  it("matches a model through any operations, across reopening", () => {
     const quota = { octets: 3 * MIB, messages: 40 };
     const size = fc.oneof(
       { weight: 6, arbitrary: fc.integer({ min: 0, max: 300 }) },
@@ -687,7 +687,7 @@ describe("mailbox store", () => {
               const full = new Set<string>();
               let { octets } = store.waiting();
               const own = sharesIn(db);
-              // Nobody has more than what waits of all.
+              // No sender has more than all that waits.
               for (const of of own.values()) {
                 of.messages = Math.min(of.messages, waiting.length);
                 of.octets = Math.min(of.octets, octets);
@@ -731,7 +731,7 @@ describe("mailbox store", () => {
             case "remove some": {
               const done = new Ranges(one.ranges.map(([back, length]) => [next - back, next - back + length]));
               store.remove(done);
-              // Numbers that have not come yet are not done with.
+              // Numbers not yet assigned are not settled.
               waiting = waiting.filter(({ seq }) => !done.has(seq));
               break;
             }
@@ -748,7 +748,7 @@ describe("mailbox store", () => {
               assert.ok(found.length <= one.count && (found.length <= 1 || octets <= one.octets));
               const more = candidates[found.length]?.mail;
               const wanted = found.length < one.count && more !== undefined;
-              // No message is left out for which there was room.
+              // No message that had room is left out.
               if (wanted) assert.ok(found.length > 0 && octets + lengthOf(more) + shareOf(more) > one.octets);
               break;
             }
@@ -795,7 +795,7 @@ describe("mailbox store", () => {
   });
 });
 
-/** What a sender that goes on regardless may have, as a multiple of its share. */
+/** The limit of a sender that ignores suspension, as a multiple of its share. */
 const FOUR_TIMES = 4;
 
 function sizeOfCell(cell: unknown): number {
@@ -803,7 +803,7 @@ function sizeOfCell(cell: unknown): number {
   return cell instanceof Uint8Array ? cell.length : 8;
 }
 
-/** What each sender has in a store, as it is written down. */
+/** What each sender has in a store, as stored. */
 function sharesIn(db: TestDatabase): Map<string, { messages: number; octets: number }> {
   const shares = new Map<string, { messages: number; octets: number }>();
   if (db.sql.exec("SELECT name FROM sqlite_master").toArray().length === 0) return shares;
@@ -814,7 +814,7 @@ function sharesIn(db: TestDatabase): Map<string, { messages: number; octets: num
     const all = JSON.parse(String(row.senders)) as [string, number, number][];
     for (const [sender, messages, octets] of all) {
       const share = shares.get(sender) ?? { messages: 0, octets: 0 };
-      // Where there are several it is not known whose messages are done with.
+      // With several senders it is unknown whose messages are settled.
       const done = all.length === 1 ? row : {};
       shares.set(sender, {
         messages: share.messages + messages - Number(done.messages ?? 0),

@@ -1,4 +1,4 @@
-/** What earlier releases have stored: `schema-1.sql` is what that of 234613b has written, as text. */
+/** Data stored by earlier releases: `schema-1.sql` is the text of what 234613b has written. */
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -27,7 +27,7 @@ function mail(source: string, id: string): Mail {
 }
 
 describe("a mailbox of the first schema", () => {
-  it("has what waited, in order, under the same numbers, with bodies and envelopes", () => {
+  it("keeps waiting messages with order, numbers, bodies and envelopes", () => {
     const db = written();
     for (const store of [new MailboxStore(db.sql, db.transaction), new MailboxStore(db.sql, db.transaction)]) {
       assert.deepEqual([store.position, store.last, store.messages], [3, 8, 5]);
@@ -53,7 +53,7 @@ describe("a mailbox of the first schema", () => {
     }
   });
 
-  it("knows the ids that came, whether their messages wait or not, and no others", () => {
+  it("keeps the ids it has seen, with or without their messages, and no others", () => {
     const db = written();
     const store = new MailboxStore(db.sql, db.transaction);
     const again = ["gw-1@alice/laptop", "gw-3@alice/laptop", "gw-5@alice/laptop", "gw-6@alice/laptop"];
@@ -67,7 +67,7 @@ describe("a mailbox of the first schema", () => {
     assert.deepEqual(store.append(pack(others), NOW + 3000), ["duplicate", "stored", "stored"]);
   });
 
-  it("keeps its rule, generation and counters, and is done with as any other", () => {
+  it("keeps its rule, generation and counters, and is settled as usual", () => {
     const db = written();
     const store = new MailboxStore(db.sql, db.transaction);
     assert.deepEqual(
@@ -81,7 +81,7 @@ describe("a mailbox of the first schema", () => {
     assert.equal(db.sql.exec("SELECT number FROM envelopes").toArray().length, 0);
   });
 
-  it("stays as it is when the disk is full, and is migrated at the next try", () => {
+  it("is unchanged when the disk is full, and migrates on the next attempt", () => {
     const db = written();
     const before = db.sql.exec("SELECT first, count, ids FROM segments").toArray();
     db.failAt = "INSERT INTO segments";
@@ -93,7 +93,7 @@ describe("a mailbox of the first schema", () => {
 });
 
 describe("a state folder of the first release", () => {
-  it("is read by this one: what waited is delivered", { timeout: 120_000 }, async (t) => {
+  it("is read by this release: waiting messages are delivered", { timeout: 120_000 }, async (t) => {
     const state = mkdtempSync(join(tmpdir(), "grooveway-"));
     const first = await startEdge(t, { state });
     const sender = await connect(first, "alice/laptop", "websocket");
@@ -110,7 +110,7 @@ describe("a state folder of the first release", () => {
     const bodies = received.map(({ body }) => (body.length > 100 ? body.length : text(body)));
     // Each session of the device has its own order.
     assert.deepEqual(new Set(bodies), new Set(["first", "second", "third", 600_000, "to many"]));
-    // Their ids say who has sent them, whatever was written then.
+    // Their ids name the sender, whatever was stored then.
     assert.deepEqual(
       new Map(
         received.map(({ body, id, from, vouched }) => [body.length > 100 ? "long" : text(body), [id, from, vouched]]),
@@ -130,7 +130,7 @@ describe("a state folder of the first release", () => {
   });
 });
 
-/** Puts what the first release has written in the place of each mailbox that has messages. Returns of how many. */
+/** Replaces each mailbox that has messages by what the first release stored. Returns how many. */
 function asWrittenBefore(state: string): number {
   let count = 0;
   for (const name of readdirSync(state, { recursive: true, encoding: "utf8" })) {

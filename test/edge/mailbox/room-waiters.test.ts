@@ -1,4 +1,4 @@
-/** Who waits for room in a mailbox: each is told, whatever fails, and nobody who was suspended anew meanwhile is forgotten. */
+/** Tunnels that wait for room in a mailbox: each is notified despite failures and new suspensions. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ROOM_CALLS, ROOM_RETRY, WAITERS } from "../../../src/edge/mailbox/limits.ts";
@@ -18,8 +18,8 @@ function started() {
 const all = () => true;
 const nobody = () => false;
 
-describe("those who wait for room", () => {
-  it("are told when their sender may go on, and are forgotten then", () => {
+describe("tunnels that wait for room", () => {
+  it("are notified when their sender may resume, then forgotten", () => {
     const { waiters, kept } = started();
     assert.ok(waiters.add("one", "alice") && waiters.add("two", "bob"));
     assert.deepEqual(waiters.take(nobody, 0), []);
@@ -31,11 +31,11 @@ describe("those who wait for room", () => {
     assert.deepEqual([waiters.size, [...kept.keys()]], [1, ["waits one"]]);
   });
 
-  it("are told again when a call has failed, after a while, and when the mailbox has lost its memory", () => {
+  it("are notified again after a failed call, after a delay, and after loss of memory", () => {
     const { waiters, woken } = started();
     waiters.add("one", "alice");
     assert.deepEqual(waiters.take(all, 1000), ["one"]);
-    assert.deepEqual(waiters.take(all, 1000), [], "it is being told");
+    assert.deepEqual(waiters.take(all, 1000), [], "it is being notified");
     waiters.failed("one", 2000);
     assert.equal(waiters.retryAt, 2000 + ROOM_RETRY);
     assert.deepEqual(waiters.take(all, 2000), []);
@@ -45,7 +45,7 @@ describe("those who wait for room", () => {
     assert.deepEqual([waiters.size, woken().size, waiters.retryAt], [0, 0, Number.POSITIVE_INFINITY]);
   });
 
-  it("stay when they are suspended once more while they are told", () => {
+  it("stay registered when they are suspended again during the notification", () => {
     const { waiters, woken } = started();
     waiters.add("one", "alice");
     waiters.take(all, 0);
@@ -57,11 +57,11 @@ describe("those who wait for room", () => {
     assert.equal(waiters.size, 0);
   });
 
-  it("are so many and no more, and so many are told at a time, those who wait for longest first", () => {
+  it("are bounded, and notified a bounded number at a time, longest waiting first", () => {
     const { waiters } = started();
     for (let n = 0; n < WAITERS; n += 1) assert.ok(waiters.add(`${n}`, "alice"));
     assert.ok(!waiters.add("one more", "alice"), "it is not suspended");
-    assert.ok(waiters.add("7", "alice"), "this one waits already");
+    assert.ok(waiters.add("7", "alice"), "it is already waiting");
     const first = waiters.take(all, 0);
     assert.deepEqual(
       first,

@@ -1,4 +1,4 @@
-/** Ids taken apart. */
+/** Splitting message ids. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -15,7 +15,7 @@ function envelope(source: string): Envelope {
   return { source, resourceURL: "message", identityURL: "grooveIdentity://bob", deviceURL: "" };
 }
 
-/** The ids of messages with one envelope for each source. */
+/** The ids of messages with one envelope per source. */
 function idsFrom(sent: readonly Sent[]) {
   const envelopes = new Map(sent.map(({ source }) => [source, envelope(source)]));
   const bundle = pack(
@@ -38,7 +38,7 @@ const digits = fc.oneof(
   fc.integer({ min: 0, max: 40 }).map(String),
   fc.constantFrom("00", "007", "10", "0100", "999999999999999", "1000000000000000", "90071992547409931", "29", "30"),
 );
-/** Ids that are alike: with numbers at different places, with zeros in front, with addresses or something like them. */
+/** Similar ids: numbers at different places, leading zeros, addresses and look-alikes. */
 const id = fc
   .tuple(
     fc.constantFrom("", "a", "a-", "7", "b@c-", "@"),
@@ -48,8 +48,8 @@ const id = fc
   .map((parts) => parts.join(""));
 const sent: fc.Arbitrary<Sent> = fc.record({ source: fc.constantFrom("one", "two", ""), id });
 
-describe("ids", () => {
-  it("hash long ids without a number", () => {
+describe("message ids", () => {
+  it("without a number are hashed when long", () => {
     const [first, second] = [parts("x".repeat(200)), parts(`${"x".repeat(199)}y`)];
     assert.deepEqual(first, parts("x".repeat(200)));
     assert.match(String(first?.[0]), /^#.{24}$/);
@@ -58,12 +58,12 @@ describe("ids", () => {
     assert.deepEqual(parts(`${"x".repeat(200)}-3@alice`), [`${"x".repeat(200)}-`, 3, "@alice"]);
   });
 
-  it("are taken apart at the number before the sender's address, or at the end", () => {
+  it("are split at the number before the sender's address, or at the end", () => {
     assert.deepEqual(parts("m-17@alice/pc2"), ["m-", 17, "@alice/pc2"]);
     assert.deepEqual(parts("17@"), ["", 17, "@"]);
     assert.deepEqual(parts("m-17@alice/pc2@relay.example"), ["m-", 17, "@alice/pc2@relay.example"]);
     assert.deepEqual(parts("b4@c-3@alice"), ["b", 4, "@c-3@alice"]);
-    assert.deepEqual(parts("m-17%40alice2@%3Arelay"), ["m-", 17, "%40alice2@%3Arelay"], "also one that is escaped");
+    assert.deepEqual(parts("m-17%40alice2@%3Arelay"), ["m-", 17, "%40alice2@%3Arelay"], "even an escaped one");
     assert.deepEqual(parts("order 8"), ["order ", 8, ""]);
     assert.deepEqual(parts("0017"), ["00", 17, ""]);
     assert.deepEqual(parts("12345678901234567"), ["12", 345678901234567, ""]);
@@ -73,7 +73,7 @@ describe("ids", () => {
     assert.equal(parts(""), undefined);
   });
 
-  it("can be put together again, whatever they are", () => {
+  it("can be reassembled, for any input", () => {
     fc.assert(
       fc.property(fc.array(sent, { maxLength: 30 }), (list) => {
         const { series, numbers } = idsFrom(list);

@@ -1,10 +1,10 @@
-/** What is under way to a consumer: sums that agree with a model, whatever is sent and acknowledged, in any order. */
+/** What is outstanding at a consumer: totals that match a model, in any order of sends and acknowledgements. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { SendWindow } from "../../../src/edge/mailbox/send-window.ts";
 
-test("counts what is sent and not acknowledged", () => {
+test("the send window counts what is sent but not acknowledged", () => {
   const step = fc.oneof(
     {
       weight: 3,

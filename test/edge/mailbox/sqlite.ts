@@ -1,4 +1,4 @@
-/** The store's `Sql` on the SQLite of Node, with rows counted as the platform bills them. */
+/** The store's `Sql` on Node's SQLite, with rows counted as the platform bills them. */
 import { DatabaseSync } from "node:sqlite";
 import type { Sql } from "../../../src/edge/mailbox/mailbox-store.ts";
 
@@ -9,7 +9,7 @@ export interface TestDatabase {
   failAt: string | undefined;
 }
 
-/** A database in memory, which outlives the stores that are opened on it. */
+/** An in-memory database that outlives the stores opened on it. */
 export function database(): TestDatabase {
   const db = new DatabaseSync(":memory:");
   const test: TestDatabase = {

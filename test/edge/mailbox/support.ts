@@ -30,17 +30,17 @@ import {
 } from "../../../src/sstp/index.ts";
 import { PATIENCE } from "../../support/sockets.ts";
 
-/** The ways to an edge that is the relay itself. */
+/** The transports to an edge that is itself the relay. */
 export const TRANSPORTS = ["websocket", "longlived", "keepalive", "polling"] as const satisfies TransportName[];
 
-/** Whether the long form of the tests was asked for. */
+/** Whether the long form of the tests was requested. */
 export const FULL = process.env.GROOVEWAY_TORTURE === "full";
 
 interface Context {
   after(run: () => Promise<unknown>): void;
 }
 
-/** An edge on any free port, stopped when the test is over. */
+/** An edge on a free port, stopped when the test is over. */
 export async function startEdge(context: Context, options: Partial<LocalEdgeOptions> = {}): Promise<LocalEdge> {
   const edge = await startLocalEdge({
     port: 0,
@@ -58,10 +58,10 @@ export async function startEdge(context: Context, options: Partial<LocalEdgeOpti
 }
 
 const connected: Device[] = [];
-// A test that has failed leaves its devices behind, which would look for their edge as long as the process lives.
+// A failed test leaves its devices behind, which would look for their edge as long as the process lives.
 after(() => Promise.all(connected.map((device) => device.close())));
 
-/** A device connected to the edge itself. It is closed at the end of all tests, if it is not before. */
+/** A device connected to the edge itself, closed at the end of all tests unless closed before. */
 export async function connect(
   edge: LocalEdge,
   address: string,
@@ -73,7 +73,7 @@ export async function connect(
   return device;
 }
 
-/** What a test asks of a mailbox's object. */
+/** The methods of a mailbox's object that tests use. */
 export interface MailboxStub {
   append(bundle: MessageBatch, from?: string): Promise<Appended>;
   pass(bundle: MessageBatch): Promise<Refusal[]>;
@@ -103,7 +103,7 @@ export async function tunnelOf(edge: LocalEdge, guid: string): Promise<TunnelStu
   return namespace.get(namespace.idFromName(guid)) as unknown as TunnelStub;
 }
 
-/** The next messages of a device, each done at once. Fails when they do not come. */
+/** The next messages of a device, each done at once. Fails when they do not arrive. */
 export async function receive(device: Device, count: number, patience = PATIENCE): Promise<Message[]> {
   const taken: Message[] = [];
   const late = new AbortController();
@@ -130,7 +130,7 @@ export async function receive(device: Device, count: number, patience = PATIENCE
   return taken;
 }
 
-/** Waits until something holds. */
+/** Waits until a condition holds. */
 export async function until(what: string, holds: () => boolean | Promise<boolean>, patience = PATIENCE): Promise<void> {
   const end = Date.now() + patience;
   while (!(await holds())) {
@@ -139,7 +139,7 @@ export async function until(what: string, holds: () => boolean | Promise<boolean
   }
 }
 
-/** A body of a length that no other message has in the same place. */
+/** A body of this length that differs from every other message at the same position. */
 export function bodyOf(length: number, seed: string): Uint8Array {
   const block = createHash("sha256").update(seed).digest();
   return Uint8Array.from({ length }, (_, i) => (block[i % 32] ?? 0) ^ (i >>> 5));
@@ -151,10 +151,10 @@ export class RawClient {
   readonly events: ConnectionEvent[] = [];
   readonly #transport: ReturnType<typeof openTransport>;
   #octets = new Map<number, Uint8Array[]>();
-  /** Messages that have come whole: session, fields and body. */
+  /** Complete messages: session, fields and body. */
   readonly messages: { sessionId: number; number: number; fields: object; body: Buffer }[] = [];
   #fields = new Map<number, object>();
-  /** Resources for which it takes nothing. */
+  /** Resources that it refuses. */
   refused: readonly string[] = [];
 
   constructor(
@@ -176,7 +176,7 @@ export class RawClient {
   }
 
   /**
-   * Connects, and attaches the account of an identity when one is given.
+   * Connects, and attaches the account of an identity if given.
    *
    * @param token sent with each request
    */
@@ -211,7 +211,7 @@ export class RawClient {
     if (blocks.length > 0) void this.#transport.write(blocks);
   }
 
-  /** Opens a session and waits until it may be sent on. */
+  /** Opens a session and waits until it is ready. */
   async session(resourceURL: string, identityURL: string, deviceURL = ""): Promise<number> {
     const sessionId = this.engine.open({ resourceURL, identityURL, deviceURL });
     this.flush();
@@ -219,7 +219,7 @@ export class RawClient {
     return sessionId;
   }
 
-  /** Sends a message; the number that its acknowledgement will have. */
+  /** Sends a message; returns the number that its acknowledgement will have. */
   send(sessionId: number, body: string | Uint8Array, fields: Parameters<Connection["beginMessage"]>[1] = {}): number {
     this.engine.beginMessage(sessionId, { acknowledgeImmediately: true, ...fields });
     this.engine.data(sessionId, typeof body === "string" ? new TextEncoder().encode(body) : body);
@@ -228,7 +228,7 @@ export class RawClient {
     return number;
   }
 
-  /** Waits for an event, also one that has come already. */
+  /** Waits for an event, including one that has already happened. */
   async event<T extends ConnectionEvent["type"]>(
     type: T,
     which: (event: Extract<ConnectionEvent, { type: T }>) => boolean = () => true,

@@ -1,4 +1,4 @@
-/** The edge as the relay of its devices: to whom messages go, what is kept, what is refused, and who is shut out. */
+/** The edge as the relay of its devices: who gets messages, what is kept, what is refused, and who is excluded. */
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -39,7 +39,7 @@ describe("the edge as relay", () => {
     return made;
   }
 
-  it("gives messages for an identity to the device that has attached it last", async (t) => {
+  it("delivers an identity's messages to the device that attached it last", async (t) => {
     const sender = await device(t, "alice/one", "websocket");
     const older = await device(t, "dave/older", "longlived");
     await sender.send("dave", "to the older");
@@ -60,7 +60,7 @@ describe("the edge as relay", () => {
     assert.equal((await receive(next, 1))[0]?.text(), "for whoever comes");
   });
 
-  it("takes the same id for an identity and for a device for two messages, and once each", async (t) => {
+  it("treats the same id for an identity and for a device as two messages, each taken once", async (t) => {
     const sender = await device(t, "alice/two", "websocket");
     const receiver = await device(t, "erin/pc", "websocket");
     for (const to of ["erin", "erin/pc", "erin", "erin/pc"]) await sender.send(to, to, { id: "same" });
@@ -69,7 +69,7 @@ describe("the edge as relay", () => {
     assert.deepEqual(texts.sort(), ["erin", "erin/pc", "last"]);
   });
 
-  it("hands on what may be lost without writing it down, and drops it when nobody is there", async (t) => {
+  it("passes on messages with flag D without storing them, and drops them when the recipient is offline", async (t) => {
     const sender = await device(t, "alice/three", "longlived");
     const mailbox = await mailboxOf(edge, "grooveDevice://fred/pc");
     const receiver = await connect(edge, "fred/pc", "websocket");
@@ -93,10 +93,10 @@ describe("the edge as relay", () => {
     const again = await device(t, "fred/pc", "websocket");
     await sender.send("fred/pc", "kept");
     assert.equal((await receive(again, 1))[0]?.text(), "kept");
-    assert.equal((await mailbox.status()).dropped.PeerOffline, 2, "counted once, also when it is written down");
+    assert.equal((await mailbox.status()).dropped.PeerOffline, 2, "counted once, even after it is stored");
   });
 
-  it("holds a sender of the longest messages at its share, and delivers all of them", {
+  it("limits a sender of maximum-length messages to its share, and delivers all of them", {
     timeout: 180_000,
   }, async (t) => {
     let held = 0;
@@ -106,7 +106,7 @@ describe("the edge as relay", () => {
       },
     });
     const body = bodyOf(MESSAGE_LIMIT, "long");
-    // One sender may fill half of it, and what a message is stored with counts as well: this is the one that does.
+    // A sender may fill half of it, and the overhead of a message counts as well: this is the one that fits.
     const many = (QUOTA.octets * QUOTA.share) / MESSAGE_LIMIT;
     for (let i = 0; i < many; i += 1) await sender.send("gina/pc", body);
     const next = sender.send("gina/pc", "next");
@@ -125,7 +125,7 @@ describe("the edge as relay", () => {
     await next;
   });
 
-  it("stores nothing behind a message that it refuses: order is kept, and the sender knows which", async (t) => {
+  it("stores nothing behind a refused message: order is kept, and the sender learns which was refused", async (t) => {
     const mailbox = await mailboxOf(edge, "grooveDevice://gus/pc");
     const sender = await device(t, "alice/five", "websocket");
     await sender.send("gus/pc", bodyOf(100, "first"));
@@ -141,10 +141,10 @@ describe("the edge as relay", () => {
       rest.map((message) => message.text()),
       [...sent, "last"],
     );
-    assert.equal((await mailbox.status()).messages, 0, "and nothing else was stored");
+    assert.equal((await mailbox.status()).messages, 0, "nothing else was stored");
   });
 
-  it("shuts senders out of a locked mailbox, and keeps what is in it", async (t) => {
+  it("refuses senders of a locked mailbox, and keeps its contents", async (t) => {
     const sender = await device(t, "alice/six", "keepalive");
     const mailbox = await mailboxOf(edge, "grooveIdentity://hank");
     await sender.send("hank", "before");
@@ -162,7 +162,7 @@ describe("the edge as relay", () => {
   });
 
   for (const transport of TRANSPORTS) {
-    it(`passes the fields of a message on as they are, its sender behind the id, to a client that speaks SSTP by ${transport}`, async (t) => {
+    it(`passes message fields on unchanged, with the sender after the id, to an SSTP client over ${transport}`, async (t) => {
       const sender = await RawClient.open(edge, transport, `grooveDevice://alice/raw-${transport}`);
       const receiver = await RawClient.open(edge, transport, `grooveDevice://ines/${transport}`, `ines-${transport}`);
       t.after(() => {
@@ -211,7 +211,7 @@ describe("the edge as relay", () => {
   }
 
   for (const transport of TRANSPORTS) {
-    it(`acknowledges no message that was refused after its session was closed, and ends the connection, by ${transport}`, async (t) => {
+    it(`acknowledges no message refused after its session was closed, and ends the connection, over ${transport}`, async (t) => {
       const peer = `grooveDevice://olga/${transport}`;
       const mailbox = await mailboxOf(edge, peer);
       const sender = await RawClient.open(edge, transport, `grooveDevice://alice/closing-${transport}`);
@@ -220,7 +220,7 @@ describe("the edge as relay", () => {
       await sender.event("acknowledged", ({ messages }) => messages.includes(stored));
       await mailbox.setLocked(true);
       const session = await sender.session("message", "grooveIdentity://olga", peer);
-      // In the same octets, so that nothing can be said between them.
+      // In the same segment, so that nothing can be sent between them.
       sender.engine.beginMessage(session, { userRef: "1" });
       const refused = sender.engine.endMessage(session);
       sender.engine.closeSession(session, CloseReasonId.Idle);
@@ -231,7 +231,7 @@ describe("the edge as relay", () => {
     });
   }
 
-  it("says flag D of a message that came with it", async (t) => {
+  it("delivers flag D with a message that has it", async (t) => {
     const sender = await RawClient.open(edge, "websocket", "grooveDevice://alice/flag");
     const receiver = await RawClient.open(edge, "websocket", "grooveDevice://ivan/pc", "ivan");
     t.after(() => {
@@ -253,7 +253,7 @@ describe("the edge as relay", () => {
     assert.equal(MessageFlag.DoNotDeliverIfOffline, 1);
   });
 
-  it("refuses a message that is longer than an object can hold, alone", { timeout: 180_000 }, async (t) => {
+  it("refuses only a message too large for an object", { timeout: 180_000 }, async (t) => {
     const sender = await RawClient.open(edge, "websocket", "grooveDevice://alice/long");
     t.after(() => sender.close());
     const session = await sender.session("message", "grooveIdentity://jack");
@@ -267,7 +267,7 @@ describe("the edge as relay", () => {
     assert.ok(messages === 1 && octets > MESSAGE_LIMIT);
   });
 
-  it("refuses a Connect to another name by WrongDevice, and a URL with another name by its allow list", async (t) => {
+  it("refuses a Connect to another name with WrongDevice, and a URL with another name by the allow list", async (t) => {
     const client = new RawClient(edge, "websocket", "grooveDevice://alice/wrong");
     t.after(() => client.close());
     client.connect("other.example.com");
@@ -280,7 +280,7 @@ describe("the edge as relay", () => {
   });
 
   for (const transport of TRANSPORTS) {
-    it(`closes the older connection of a device by CrossedConnections (${transport})`, async (t) => {
+    it(`closes the older connection of a device with CrossedConnections (${transport})`, async (t) => {
       const older = await RawClient.open(edge, transport, `grooveDevice://kim/${transport}`);
       t.after(() => older.close());
       const newer = await device(t, `kim/${transport}`, transport);
@@ -292,17 +292,17 @@ describe("the edge as relay", () => {
     });
   }
 
-  it("tells the application of a device that another has taken its place", async (t) => {
+  it("tells a device's application that another has taken its place", async (t) => {
     const older: Device = await device(t, "lena/pc", "longlived");
     const told = assert.rejects(older.messages().next(), refusedBy("AddressInUse"));
     await device(t, "lena/pc", "websocket");
     await told;
   });
 
-  it("gives what the older connection had not done to the newer", async (t) => {
+  it("redelivers the older connection's unfinished messages to the newer", async (t) => {
     const sender = await device(t, "alice/seven", "websocket");
     const older = await RawClient.open(edge, "websocket", "grooveDevice://mia/pc");
-    // It takes messages and never says that it is done with them.
+    // It takes messages and never acknowledges them.
     older.engine.complete = () => false;
     await Promise.all(Array.from({ length: 30 }, (_, i) => sender.send("mia/pc", `${i}`)));
     await until("it has all", () => older.messages.length === 30);
@@ -314,7 +314,7 @@ describe("the edge as relay", () => {
     older.close();
   });
 
-  it("keeps up with a device that sends faster than mailboxes write, without breaking its connection", {
+  it("throttles a device that sends faster than mailboxes write, without breaking its connection", {
     timeout: 180_000,
   }, async (t) => {
     for (const transport of ["websocket", "longlived"] as const) {
@@ -335,8 +335,8 @@ function refusedBy(code: string): (error: unknown) => boolean {
   return (error) => error instanceof DeviceError && error.code === code;
 }
 
-describe("a restart of the edge", () => {
-  it("keeps mailboxes when there is a folder for them, with what was done before gone", {
+describe("an edge restart", () => {
+  it("keeps mailboxes with a state folder, without finished messages", {
     timeout: 180_000,
   }, async (t) => {
     const state = await mkdtemp(join(tmpdir(), "grooveway-test-"));
@@ -369,7 +369,7 @@ describe("a restart of the edge", () => {
     await again.close();
   });
 
-  it("forgets mailboxes when there is none", async (t) => {
+  it("loses mailboxes without a state folder", async (t) => {
     const first = await startEdge(t);
     const sender = await connect(first, "alice/laptop", "websocket");
     await sender.send("bob/pc", "lost");

@@ -1,4 +1,4 @@
-/** A consumer that takes and does not acknowledge, while another device of its identity waits. */
+/** A consumer that takes messages without acknowledging them, while another device of its identity waits. */
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
@@ -30,7 +30,7 @@ async function started(transport: "websocket" | "keepalive") {
   const mailbox = (await mailboxOf(edge, `grooveIdentity://${name}`)) as Driven;
   await until("the first one consumes", async () => (await mailbox.status()).consumer !== undefined);
   const { generation } = await mailbox.status();
-  /** How many have consumed the mailbox so far. */
+  /** How many times the mailbox has been consumed so far. */
   const consumers = async () => (await mailbox.status()).generation - generation + 1;
   const hung = new RawClient(edge, transport, `grooveDevice://${name}/phone`);
   const complete = hung.engine.complete.bind(hung.engine);
@@ -51,15 +51,15 @@ async function started(transport: "websocket" | "keepalive") {
 }
 
 describe("messages of an identity with two devices", { concurrency: false }, () => {
-  it("go to the other one when a device that lives keeps them for long", async () => {
+  it("move to the other when a live device holds them too long", async () => {
     const { healthy, hung, mailbox, consumers, send, texts } = await started("websocket");
     await send("urgent");
     await mailbox.elapse((ACKNOWLEDGE_SECONDS - 5) * SECOND);
-    assert.equal(await consumers(), 2, "it is waited for");
+    assert.equal(await consumers(), 2, "it is still waited for");
     await mailbox.elapse(10 * SECOND);
     assert.deepEqual(await texts(healthy, 1), ["urgent"]);
     await until("it is acknowledged", async () => (await mailbox.status()).messages === 0);
-    // It stays, and does not get them back as long as the other one is there.
+    // It stays connected, and does not get them back while the other is connected.
     assert.equal(hung.engine.closed, undefined);
     await healthy.close();
     await until("the other has left", async () => (await consumers()) === 4);
@@ -79,18 +79,18 @@ describe("messages of an identity with two devices", { concurrency: false }, () 
     }
   });
 
-  it("go to the other one soon when nothing is heard of a device", async () => {
+  it("move to the other soon when a device falls silent", async () => {
     const { healthy, hung, mailbox, consumers, send, texts } = await started("keepalive");
     await send("first");
     hung.close();
     // Its last GET may have been held.
     await mailbox.elapse(HOLD_TIME + SIGN_OF_LIFE - 5 * SECOND);
-    assert.equal(await consumers(), 2, "it is waited for");
+    assert.equal(await consumers(), 2, "it is still waited for");
     await mailbox.elapse(10 * SECOND);
     assert.deepEqual(await texts(healthy, 1), ["first"]);
   });
 
-  it("do not go back and forth between two that keep them", async () => {
+  it("do not bounce between two devices that keep them", async () => {
     const { name, hung, mailbox, consumers, send } = await started("websocket");
     const third = await RawClient.open(edge, "websocket", `grooveDevice://${name}/tablet`, name);
     third.engine.complete = () => false;

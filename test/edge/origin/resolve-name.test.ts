@@ -1,4 +1,4 @@
-/** Names of relays, through a whole edge: what a scripted resolver answers, and that nothing private is dialled by it. */
+/** Names of relays, through a whole edge with a scripted resolver: nothing private is dialled. */
 import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type AddressInfo, createServer as createTCPServer } from "node:net";
@@ -15,14 +15,14 @@ const A = 1;
 const CNAME = 5;
 const AAAA = 28;
 
-/** What the resolver says of a name: a document for each type, or whatever the script does. */
+/** What the resolver answers for a name: a document for each type, or whatever the script does. */
 type Script = { readonly A?: unknown; readonly AAAA?: unknown } | ((response: ServerResponse, type: string) => void);
 
 function found(type: number, ...addresses: readonly unknown[]): unknown {
   return { Status: 0, TC: false, Answer: addresses.map((data) => ({ name: "relay", type, TTL: 1, data })) };
 }
 
-/** The only way to a name: an HTTP server that does what it is told. */
+/** The only resolver: a scripted HTTP server. */
 class Resolver {
   readonly asked: string[] = [];
   readonly #scripts = new Map<string, Script>();
@@ -33,7 +33,7 @@ class Resolver {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/dns-query?ct=json`;
   }
 
-  /** Names are different in each test, which run at the same time. */
+  /** Names differ between tests, which run concurrently. */
   script(name: string, script: Script): string {
     this.#scripts.set(name, script);
     return name;
@@ -49,14 +49,14 @@ class Resolver {
     const [name = "", type = ""] = [searchParams.get("name") ?? "", searchParams.get("type") ?? ""];
     this.asked.push(`${name} ${type}`);
     assert.equal(request.headers.accept, "application/dns-json");
-    assert.equal(searchParams.get("ct"), "json", "what the operator's URL says stays in it");
+    assert.equal(searchParams.get("ct"), "json", "the operator's query parameters are kept");
     const script = this.#scripts.get(name);
     if (typeof script === "function") script(response, type);
     else response.end(JSON.stringify((type === "A" ? script?.A : script?.AAAA) ?? { Status: 0 }));
   }
 }
 
-/** What is needed of an edge here, and what it has logged. */
+/** The parts of an edge needed here, and its log. */
 interface Started {
   readonly edge: TestEdge;
   readonly log: readonly string[];
@@ -64,7 +64,7 @@ interface Started {
 
 async function startEdge(options: Omit<LocalEdgeOptions, "port">): Promise<Started> {
   const log: string[] = [];
-  // Nobody has to show a token: it is the relays that are looked at.
+  // No tokens are required: this tests relays.
   const dev = [options.dev ?? "", "open"].join(" ").trim();
   const edge: LocalEdge = await startLocalEdge({ port: 0, log: (_, line) => log.push(line), ...options, dev });
   const port = Number(new URL(edge.url).port);
@@ -146,15 +146,15 @@ describe("names of relays", { concurrency: true }, () => {
     "after-many": { A: found(A, ...Array.from({ length: 200 }, () => PUBLIC), "127.0.0.1") },
   };
   for (const [label, script] of Object.entries(PRIVATE)) {
-    it(`${label}: refused`, async () => {
+    it(`${label}: the connection is refused`, async () => {
       const name = resolver.script(`${label}.example.com`, script);
       await assertRefused(name, "403 Not Valid", "RelayPrivate");
       const line = production.log.find((text) => text.includes(name));
-      assert(line?.includes("RelayPrivate"), "the operator is told which name it was");
+      assert(line?.includes("RelayPrivate"), "the log names the host");
     });
   }
 
-  it("one address that is denied: refused, private destinations permitted or not", async () => {
+  it("one denied address: refused, whether or not private destinations are allowed", async () => {
     const name = resolver.script("denied.example.com", { A: found(A, PUBLIC, "63.209.254.9") });
     await assertRefused(name, "403 Not Valid", "RelayNotAllowed");
     const here = resolver.script("denied-here.example.com", { A: found(A, "127.0.0.1", "127.0.0.9") });
@@ -213,17 +213,17 @@ describe("names of relays", { concurrency: true }, () => {
     },
   };
   for (const [label, script] of Object.entries(UNRESOLVED)) {
-    it(`${label}: not resolved`, async () => {
+    it(`${label}: the name is not resolved`, async () => {
       const name = resolver.script(`${label}.example.com`, script);
       const started = performance.now();
       await assertRefused(name, "500 Internal Server Error", "DNSLookupFailed");
-      assert(performance.now() - started < 12_000, "a device does not wait for long");
+      assert(performance.now() - started < 12_000, "the device does not wait long");
       const line = production.log.find((text) => text.includes(`${name}:`));
       assert(line?.includes("DNSLookupFailed"));
     });
   }
 
-  it("a name that is not on the list, or private by its form, is not even asked for", async () => {
+  it("a name that is not on the list or is private by its form is never looked up", async () => {
     for (const [name, reason] of [
       [`relay.example.org:${canary.port}`, "RelayNotAllowed"],
       ["quiet.example.com:22", "RelayNotAllowed"],
@@ -239,7 +239,7 @@ describe("names of relays", { concurrency: true }, () => {
   });
 
   for (const kind of ["LongLived", "KeepAlive"] as Kind[]) {
-    it(`${kind}: its device is told why`, async () => {
+    it(`${kind}: the device is told the reason`, async () => {
       const name = resolver.script(`told-${kind.toLowerCase()}.example.com`, { A: found(A, "127.0.0.1") });
       const device = new Device(production.edge, `${name}:${canary.port}`, kind);
       await device.sendGet();
@@ -251,13 +251,13 @@ describe("names of relays", { concurrency: true }, () => {
       device.reset();
     });
 
-    it(`${kind}: the address that was judged is dialled, after one look at the name`, async () => {
+    it(`${kind}: the checked address is dialled, after a single lookup`, async () => {
       const relay = relays[kind === "LongLived" ? 0 : 1] as TestRelay;
       const name = `once-${kind.toLowerCase()}.example.com`;
       let looks = 0;
       resolver.script(name, (response, type) => {
         if (type === "A") looks += 1;
-        // Whoever looks a second time is led to the canary's neighbour, where nobody listens.
+        // A second lookup would lead to the canary's neighbour, where nothing listens.
         response.end(JSON.stringify(type === "A" ? found(A, looks === 1 ? "127.0.0.1" : "127.0.0.3") : { Status: 0 }));
       });
       const device = new Device(development.edge, `${name}:${relay.server.port}`, kind);
@@ -274,7 +274,7 @@ describe("names of relays", { concurrency: true }, () => {
     await new PollingDevice(development.edge, `${name}:${relay.server.port}`).establish(relay);
   });
 
-  it("one family is enough, when the other is not answered for in time", async () => {
+  it("one family is enough when the other is not answered in time", async () => {
     const name = resolver.script("half.example.com", (response, type) => {
       if (type === "A") response.end(JSON.stringify(found(A, "127.0.0.1")));
     });
@@ -282,14 +282,14 @@ describe("names of relays", { concurrency: true }, () => {
     await new PollingDevice(development.edge, `${name}:${relay.server.port}`).establish(relay);
   });
 
-  it("none answers: unreachable", async () => {
+  it("no address answers: unreachable", async () => {
     const name = resolver.script("closed.example.com", { A: found(A, "127.0.0.2", "127.0.0.4") });
     await assertRefused(name, "500 Internal Server Error", "OriginUnreachable", development);
   });
 });
 
 describe("the canary", () => {
-  it("would have seen a connection", async () => {
+  it("would detect a connection", async () => {
     const resolver = new Resolver();
     let came: () => void = () => undefined;
     const connected = new Promise<void>((resolve) => {
@@ -309,7 +309,7 @@ describe("the canary", () => {
   });
 });
 
-describe("the edge on this machine", () => {
+describe("the local edge", () => {
   it("resolves names as the machine does, and dials IPv4 and IPv6", async (t) => {
     const relay = new TestRelay(await listen((socket) => relay.came(socket)));
     const six = createTCPServer((socket) => relay.came(socket));
@@ -332,7 +332,7 @@ describe("the edge on this machine", () => {
     if (!hasIPv6) t.diagnostic("this machine has no IPv6");
   });
 
-  it("its resolver answers in the JSON form, to this machine only", async () => {
+  it("serves its resolver in JSON form, to this machine only", async () => {
     const resolver = await startLocalResolver();
     const ask = async (query: string, init: RequestInit = {}) => fetch(`${resolver.url}?${query}`, init);
     const answer = await (await ask("name=localhost&type=A")).json();

@@ -1,4 +1,4 @@
-/** What is found in an edge's settings, and what DEV permits. */
+/** Findings about an edge's settings, and what DEV permits. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { forbidden, insecurities, type Settings } from "../../../src/edge/policy/check-settings.ts";
@@ -33,7 +33,7 @@ describe("DEV", () => {
 
 const SECRET = Buffer.alloc(32, 7).toString("base64url");
 
-describe("a finding names the setting, the entry and what to write", () => {
+describe("a finding names the setting, the entry and the fix", () => {
   for (const [settings, text] of [
     [
       { RATE: "octets=1e6" },
@@ -187,7 +187,7 @@ describe("findings", () => {
       [],
       [],
     ],
-    // One that only connects to this edge is not dialled in clear.
+    // A relay that only connects to this edge is not dialled without TLS.
     [{ KEYS, LINK_SECRETS: `a.example.com=${SECRET}` }, [], []],
     [{ KEYS, ACKNOWLEDGE_TIME: " 15 ", AUTH_ORIGIN: "origin", REVOKED: " one,two ,,t-3/x " }, [], []],
     [{ KEYS, ACKNOWLEDGE_TIME: "", AUTH_ORIGIN: "", REVOKED: "" }, [], []],

@@ -1,23 +1,23 @@
-/** Where a request comes from, and who is believed about it. */
+/** The source of a request, and which headers are trusted. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { sourceOf } from "../../../src/edge/policy/client-network.ts";
 
-/** What is used of a request of the platform. */
+/** What is used of the platform's request. */
 function request(headers: Record<string, string>, peer?: string): Parameters<typeof sourceOf>[0] {
   return { headers: new Headers(headers), cf: peer === undefined ? undefined : { clientIp: peer } } as never;
 }
 
 const cloudflare = (address: string) => request({ "CF-Connecting-IP": address });
 
-/** How a proxy says where a request comes from. */
+/** The ways in which a proxy states the source of a request. */
 const SAID = [
   ["X-Forwarded-For", "203.0.113.9"],
   ["Forwarded", "for=203.0.113.9"],
 ] as const;
 
-describe("source of a request", () => {
+describe("the source of a request", () => {
   for (const [address, source] of [
     ["192.0.2.1", "192.0.2.1"],
     ["::ffff:192.0.2.1", "192.0.2.1"],
@@ -34,14 +34,14 @@ describe("source of a request", () => {
     });
   }
 
-  it("is what the platform says, when it does not tell of the connection, whatever is written elsewhere", () => {
+  it("is what the platform reports without connection details, whatever the headers say", () => {
     assert.equal(sourceOf(cloudflare("203.0.113.9")), "203.0.113.9");
     const forged = request({ "CF-Connecting-IP": "203.0.113.9", "X-Forwarded-For": "192.0.2.1" });
     assert.equal(sourceOf(forged), "203.0.113.9");
     assert.equal(sourceOf(request({})), "");
   });
 
-  it("tells IPv4 clients apart on a socket that listens on ::", () => {
+  it("distinguishes IPv4 clients on a socket that listens on ::", () => {
     assert.equal(sourceOf(request({}, "[::ffff:192.0.2.1]:4000")), "192.0.2.1");
     assert.equal(sourceOf(request({}, "[::ffff:192.0.2.2]:4000")), "192.0.2.2");
   });
@@ -53,7 +53,7 @@ describe("source of a request", () => {
     "192.168.0.7:4000",
     "[fd00::1]:4000",
   ]) {
-    it(`is ${peer} itself, whatever it says: a machine of the same network is no trusted proxy`, () => {
+    it(`is ${peer} itself, whatever its headers say: a machine on the same network is not a trusted proxy`, () => {
       const alone = sourceOf(request({}, peer));
       assert.notEqual(alone, "");
       for (const [header, value] of SAID) assert.equal(sourceOf(request({ [header]: value }, peer)), alone, header);
@@ -62,7 +62,7 @@ describe("source of a request", () => {
   }
 
   for (const peer of ["127.0.0.1:4000", "127.0.0.9:4000", "[::1]:4000", "[::ffff:127.0.0.1]:4000"]) {
-    it(`is what the proxy ${peer} on this machine says, and the proxy when it says nothing`, () => {
+    it(`is what the proxy ${peer} on this machine reports, or the proxy if it reports nothing`, () => {
       for (const [header, value] of SAID) {
         assert.equal(sourceOf(request({ [header]: value }, peer)), "203.0.113.9", header);
       }
@@ -70,7 +70,7 @@ describe("source of a request", () => {
     });
   }
 
-  it("is the proxy when it passes on a CF-Connecting-IP that a client has written, and says nothing itself", () => {
+  it("is the proxy when it only passes on a CF-Connecting-IP header written by a client", () => {
     assert.equal(sourceOf(request({ "CF-Connecting-IP": "203.0.113.9" }, "127.0.0.1:1")), "127.0.0.1");
     const both = request({ "CF-Connecting-IP": "203.0.113.9", "X-Forwarded-For": "203.0.113.10" }, "127.0.0.1:1");
     assert.equal(sourceOf(both), "203.0.113.10");
@@ -83,7 +83,7 @@ describe("source of a request", () => {
     ['for=203.0.113.9, for="10.0.0.7:4711"', "203.0.113.9"],
     ['for="[2001:db8:2::1]:4711"', "2001:db8:2:0::/64"],
     ['for="\\203.0.113.9:_port"', "203.0.113.9"],
-    // A hop of which the proxy does not say where it is, and a header that is not one: nobody knows but who the proxy is.
+    // A hop with an unknown address, and a header that is not one: only the proxy is known.
     ["for=192.0.2.66, for=unknown", "10.0.0.7"],
     ["for=192.0.2.66, for=_hidden", "10.0.0.7"],
     ["for=192.0.2.66, proto=https", "10.0.0.7"],
@@ -93,12 +93,12 @@ describe("source of a request", () => {
     ["203.0.113.9", "10.0.0.7"],
     ["", "10.0.0.7"],
   ] as const) {
-    it(`is ${source} when the trusted proxy says Forwarded: ${forwarded}`, () => {
+    it(`is ${source} when the trusted proxy sends Forwarded: ${forwarded}`, () => {
       assert.equal(sourceOf(request({ Forwarded: forwarded }, "10.0.0.7:1"), proxies), source);
     });
   }
 
-  it("is the proxy when X-Forwarded-For and Forwarded disagree: a client has written one of them", () => {
+  it("is the proxy when X-Forwarded-For and Forwarded disagree, since a client wrote one of them", () => {
     const said = (xForwardedFor: string, forwarded: string) =>
       sourceOf(request({ "X-Forwarded-For": xForwardedFor, Forwarded: forwarded }, "10.0.0.7:1"), proxies);
     assert.equal(said("203.0.113.9", "for=192.0.2.66"), "10.0.0.7");
@@ -117,12 +117,12 @@ describe("source of a request", () => {
     ["203.0.113.9", "10.0.0.8:1", "10.0.0.8"],
     ["203.0.113.9", "127.0.0.1:1", "127.0.0.1"],
   ] as const) {
-    it(`${peer} says ${forwarded}: it is ${source} when ${proxies} are trusted`, () => {
+    it(`${peer} sends ${forwarded}: ${source} when ${proxies} are trusted`, () => {
       assert.equal(sourceOf(request({ "X-Forwarded-For": forwarded }, peer), proxies), source);
     });
   }
 
-  it("is never one that a client wrote itself, however many addresses it wrote", () => {
+  it("is never an address that the client itself wrote, however many it wrote", () => {
     const address = fc.ipV4();
     fc.assert(
       fc.property(fc.array(fc.oneof(address, fc.ipV6(), fc.string())), address, (written, client) => {
@@ -141,7 +141,7 @@ describe("source of a request", () => {
     );
   });
 
-  it("is believed from nobody when none are trusted, or the setting cannot be read", () => {
+  it("comes from no header when no proxy is trusted or the setting is invalid", () => {
     for (const setting of ["none", "10.0.0.1/8", "proxy.example.com", "10.0.0.0/33", "10.0.0.7 none"]) {
       const said = request({ "X-Forwarded-For": "203.0.113.9" }, "127.0.0.1:1");
       assert.equal(sourceOf(said, setting), "127.0.0.1", setting);

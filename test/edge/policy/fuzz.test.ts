@@ -1,4 +1,4 @@
-/** A hundred thousand destinations: nothing private is allowed, `!` wins, nothing throws. */
+/** A hundred thousand destinations: nothing private is allowed, `!` takes precedence, nothing throws. */
 import assert from "node:assert/strict";
 import { BlockList, isIP } from "node:net";
 import { describe, it } from "node:test";
@@ -7,7 +7,7 @@ import { judgeAddresses, judgeRelay, parseRelays, type Rules } from "../../../sr
 
 const RUNS = 25_000;
 
-/** Networks that are not public, and how Node itself tells them: another reading than the one under test. */
+/** Networks that are not public, as classified by Node itself: an independent implementation. */
 const PRIVATE_4 = [
   ...[
     ["0.0.0.0", 8],
@@ -61,7 +61,7 @@ for (const [base, bits] of PRIVATE_6) blocked.addSubnet(base, bits, "ipv6");
 function isPrivate(host: string): boolean {
   const plain = host.replace(/^\[|\]$/g, "");
   const family = isIP(plain);
-  assert(family !== 0, `${host} is dialled as an address, and Node knows none such`);
+  assert(family !== 0, `${host} is dialled as an address, but Node does not parse it`);
   return blocked.check(plain, family === 4 ? "ipv4" : "ipv6");
 }
 
@@ -77,7 +77,7 @@ function quad(value: number): string {
   return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join(".");
 }
 
-/** One part of an address as inet_aton takes it. */
+/** One part of an address as inet_aton accepts it. */
 const base = fc.constantFrom(
   (n: number) => String(n),
   (n: number) => `0${n.toString(8)}`,
@@ -124,7 +124,7 @@ const tunnelled = fc
     return fc.constantFrom(...texts).map((text) => `[${up ? text.toUpperCase() : text}]`);
   });
 
-/** A private IPv6 address, of its own kind. */
+/** A native private IPv6 address. */
 const plain6 = fc
   .tuple(
     fc.constantFrom("fe80", "febf", "fc00", "fdab", "ff02", "ff05", "2001:db8", "3fff", "fec0", "8000", "4000", "5f00"),
@@ -167,7 +167,7 @@ const entry = fc.oneof(
   fc.tuple(somewhere, port).map(([host, end]) => host + end),
 );
 
-/** A text that was one, with a few characters changed, left out or put in. */
+/** A valid text with a few characters changed, removed or inserted. */
 function mutated(texts: fc.Arbitrary<string>): fc.Arbitrary<string> {
   const change = fc.tuple(
     fc.nat(40),
@@ -184,7 +184,7 @@ function mutated(texts: fc.Arbitrary<string>): fc.Arbitrary<string> {
 function list(text: string): Rules | undefined {
   const parsed = parseRelays(text);
   if (parsed.type === "rules") return parsed.rules;
-  assert(parsed.entry !== "" && parsed.detail !== "", "what is wrong is said");
+  assert(parsed.entry !== "" && parsed.detail !== "", "the error says what is wrong");
   return undefined;
 }
 
@@ -195,7 +195,7 @@ const check = (property: fc.IProperty<unknown[]> | fc.IRawProperty<unknown>) =>
   fc.assert(property as fc.IRawProperty<unknown>, { numRuns: RUNS });
 
 describe("fuzzed destinations", () => {
-  it("what is private is not allowed in any spelling, whatever the list says", () => {
+  it("a private destination is denied in every spelling, whatever the list says", () => {
     check(
       fc.property(somewhere, port, fc.array(entry, { maxLength: 4 }), (host, end, entries) => {
         assert.equal(judgeRelay(host + end, ALL, production).type, "refused");
@@ -205,13 +205,13 @@ describe("fuzzed destinations", () => {
     );
   });
 
-  it("what is read in these ways is allowed where private destinations are: the spellings are real ones", () => {
+  it("each spelling is allowed where private destinations are: the spellings are real", () => {
     check(
       fc.property(somewhere, (host) => {
         const judged = judgeRelay(host, ALL, { private: true });
         assert(judged.type === "allowed", host);
         if (judged.resolve) return;
-        // Of an address of IPv6 Node is not asked what a tunnel makes of it.
+        // Node is not asked about IPv6 addresses, since it does not unpack tunnels.
         assert.equal(isPrivate(judged.endpoint.hostname) || judged.endpoint.hostname.startsWith("["), true, host);
         assert.equal(
           judgeAddresses([judged.endpoint.hostname.replace(/^\[|\]$/g, "")], ALL, { ...production, port: 443 }).type,
@@ -221,7 +221,7 @@ describe("fuzzed destinations", () => {
     );
   });
 
-  it("whatever is asked for, nothing private is dialled, and what is dialled is read one way only", () => {
+  it("nothing private is dialled, and what is dialled has a single interpretation", () => {
     const real = fc.constantFrom(
       "relay.example.com",
       "63.209.254.7",
@@ -236,13 +236,13 @@ describe("fuzzed destinations", () => {
         const { hostname } = judged.endpoint;
         if (!judged.resolve) return assert.equal(isPrivate(hostname), false, name);
         assert.match(hostname, /^[a-z0-9_-]+(\.[a-z0-9_-]+)+$/);
-        // What a browser takes for an address of any spelling is none of these.
+        // What a browser accepts as an address in any spelling is none of these.
         assert.equal(URL.canParse(`http://${hostname}`) && isIP(new URL(`http://${hostname}`).hostname), 0, name);
       }),
     );
   });
 
-  it("`!` wins, wherever it stands; no list makes the reader throw", () => {
+  it("`!` takes precedence wherever it stands; no list makes the parser throw", () => {
     const target = fc.constantFrom(
       ...[
         "relay.example.com",
@@ -280,7 +280,7 @@ describe("fuzzed destinations", () => {
           const permits = { private: true };
           const before = judgeRelay(name + end, without, permits).type;
           const after = judgeRelay(name + end, withDenial, permits).type;
-          // By the entry itself, which says for which hosts it stands; and an address with what it embeds.
+          // By the entry itself, which states its hosts; and an address with what it embeds.
           const meant =
             judgeRelay(name, alone, permits).type === "allowed" ||
             (name.startsWith("[64:ff9b::63.") && denied.startsWith("63."));

@@ -1,4 +1,4 @@
-/** Every spelling of an address is read, and every kind is known. */
+/** Every spelling of an address is parsed, and every kind is classified. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import {
@@ -9,7 +9,7 @@ import {
   readStrictAddress,
 } from "../../../src/edge/policy/ip-address.ts";
 
-/** Spelling, the one that is dialled, its kind. */
+/** Spelling, canonical form, kind. */
 const ADDRESSES: readonly (readonly [string, string, string])[] = [
   ["127.0.0.1", "127.0.0.1", "loopback"],
   ["127.0.0.1.", "127.0.0.1", "loopback"],
@@ -191,23 +191,23 @@ describe("addresses", () => {
       assert(reading.type === "address", reading.type);
       assert.equal(formatAddress(reading.address), canonical);
       assert.equal(classify(reading.address), kind);
-      assert.deepEqual(readStrictAddress(canonical), reading.address, "the spelling that is dialled is read the same");
+      assert.deepEqual(readStrictAddress(canonical), reading.address, "the dialled form parses to the same address");
     });
   }
 
   for (const text of NAMES) {
-    it(`${JSON.stringify(text)} is no address`, () => assert.deepEqual(readAddress(text), { type: "name" }));
+    it(`${JSON.stringify(text)} is not an address`, () => assert.deepEqual(readAddress(text), { type: "name" }));
   }
 
   for (const [text, detail] of MALFORMED) {
-    it(`${text.slice(0, 40)} is neither`, () => {
+    it(`${text.slice(0, 40)} is neither an address nor a name`, () => {
       const reading = readAddress(text);
       assert(reading.type === "malformed", reading.type);
       assert.match(reading.detail, detail);
     });
   }
 
-  it("the strict reading takes nothing that could be read in two ways", () => {
+  it("are parsed strictly: ambiguous forms are rejected", () => {
     for (const text of [
       "127.1",
       "0177.0.0.1",
@@ -223,7 +223,7 @@ describe("addresses", () => {
     }
   });
 
-  it("finds what is embedded", () => {
+  it("reveal embedded addresses", () => {
     for (const [text, inner] of [
       ["64:ff9b::63.209.254.7", ["63.209.254.7"]],
       ["2002:3fd1:fe07::1", ["63.209.254.7"]],

@@ -1,4 +1,4 @@
-/** What is asked of a link, by LINK_SECRETS and LINK_PLAIN. */
+/** Requirements for a link by LINK_SECRETS and LINK_PLAIN. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { linkTerms, mayLink, trustIn } from "../../../src/edge/policy/link-settings.ts";
@@ -16,7 +16,7 @@ describe("a link", () => {
     [{ LINK_SECRETS: `relay.example.com=${SECRET}`, LINK_PLAIN: "Relay.Example.com:2492" }, true, true],
     [{ LINK_SECRETS: `relay.example.com=${SECRET}`, LINK_PLAIN: "other.example.com" }, true, false],
   ] as const) {
-    it(`by ${JSON.stringify(settings)} ${proved ? "is" : "is not"} proved, and ${clear ? "may" : "may not"} be public in clear`, () => {
+    it(`with ${JSON.stringify(settings)} ${proved ? "is" : "is not"} proved, and ${clear ? "may" : "may not"} be public without TLS`, () => {
       const terms = linkTerms(RELAY, settings);
       assert.deepEqual([terms?.secrets !== undefined, terms?.clear], [proved, clear]);
     });
@@ -31,12 +31,12 @@ describe("a link", () => {
     [{ LINK_SECRETS: `relay.example.com=${SECRET}` }, true],
     [{ LINK_SECRETS: "relay.example.com=short", LINK_WAYS: "tls:443" }, false],
   ] as const) {
-    it(`${may ? "may" : "can never"} be made by ${JSON.stringify(settings)}, so messages for it are ${may ? "taken" : "refused"}`, () => {
+    it(`${may ? "may" : "can never"} be opened with ${JSON.stringify(settings)}, so messages for it are ${may ? "taken" : "refused"}`, () => {
       assert.equal(mayLink(RELAY, settings), may);
     });
   }
 
-  it("is neither made nor let in by a setting that cannot be read", () => {
+  it("is neither opened nor accepted with an invalid setting", () => {
     assert.equal(linkTerms(RELAY, { LINK_SECRETS: "relay.example.com=short" }), undefined);
     assert.deepEqual(trustIn(RELAY, "other.example.com=short"), { type: "secrets", secrets: [] });
   });

@@ -1,4 +1,4 @@
-/** By which ways a relay is tried. */
+/** The ways by which a relay is tried. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -11,14 +11,14 @@ function ways(text: string): readonly Way[] {
 }
 
 describe("LINK_WAYS", () => {
-  it("is never anything weaker than TLS when TLS is named, also for a relay with a port of its own", () => {
+  it("never allows anything weaker than TLS when TLS is named, even for a relay with its own port", () => {
     for (const name of ["relay.example.com", "relay.example.com:2492", "relay.example.com:9", "[::1]:9"]) {
       for (const { way } of waysTo(name, ways("tls:443 tls:8443"))) assert.equal(way.kind, "tls", name);
     }
     assert.deepEqual(waysTo("relay.example.com:9", ways("sstp:2492"))[0]?.way, { kind: "sstp", port: 9 });
   });
 
-  it("gives either TLS alone, or none, whatever is written", () => {
+  it("yields either TLS only or no TLS, for any input", () => {
     const entry = fc.tuple(fc.constantFrom("tls", "sstp", "http"), fc.integer({ min: 1, max: 65535 }));
     fc.assert(
       fc.property(fc.array(entry, { minLength: 1, maxLength: 5 }), fc.integer({ min: 1, max: 65535 }), (all, port) => {

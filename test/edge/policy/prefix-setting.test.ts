@@ -8,7 +8,7 @@ const segment = fc.stringMatching(/^[A-Za-z0-9\-_~]{1,12}$/);
 const prefixes = fc.array(segment, { minLength: 1, maxLength: 4 }).map((segments) => `/${segments.join("/")}`);
 const paths = fc.webPath().map((path) => (path.startsWith("/") ? path : `/${path}`));
 
-test("a path under a prefix loses it, and only a path under it", () => {
+test("only a path under the prefix has it removed", () => {
   fc.assert(
     fc.property(prefixes, paths, (prefix, path) => {
       assert.equal(parsePrefix(prefix), prefix);
@@ -21,7 +21,7 @@ test("a path under a prefix loses it, and only a path under it", () => {
   );
 });
 
-test("a target of an edge under another path is known, whatever the path", () => {
+test("a target of an edge under any other path is recognized", () => {
   const target = "/2.0/edge.example.com/MT4XMR2PDJ7WFSR3G93SQT4TAJ4R2PBXAQH5E7N,ConnType=KeepAlive,ID=gw-1";
   fc.assert(
     fc.property(prefixes, (prefix) => {
@@ -36,7 +36,7 @@ test("a target of an edge under another path is known, whatever the path", () =>
   }
 });
 
-test("what stands behind a path of the edge itself is not taken for a prefix", () => {
+test("text after an edge's own path is not taken for a prefix", () => {
   for (const path of [
     "/admin/mailboxes/bob/phone/rule",
     "/admin/health",
@@ -51,7 +51,7 @@ test("what stands behind a path of the edge itself is not taken for a prefix", (
   assert.equal(seemingPrefix("GET", "/administration/health"), "/administration");
 });
 
-test("an address with its slash as it is is known, with and without what is asked of its mailbox", () => {
+test("an address with an unescaped slash is recognized, with and without a mailbox action", () => {
   for (const [path, whole] of [
     ["/admin/mailboxes/bob/phone/rule", "/admin/mailboxes/bob%2Fphone/rule"],
     ["/admin/mailboxes/bob/phone/lock", "/admin/mailboxes/bob%2Fphone/lock"],
@@ -69,7 +69,7 @@ test("an address with its slash as it is is known, with and without what is aske
   }
 });
 
-test("a prefix that is no path is refused at start", () => {
+test("a prefix that is not a path is rejected at start", () => {
   for (const PREFIX of ["", "/", "/groove", "/groove/", "/a/b"]) assert.deepEqual(forbidden({ PREFIX, DEV: "1" }), []);
   for (const PREFIX of ["groove", "//", "/a//b", "/a b", "/..", "/a/./b", "/a?b", "/%67", "https://host/groove"]) {
     const codes = forbidden({ PREFIX, DEV: "1" }).map(({ code }) => code);

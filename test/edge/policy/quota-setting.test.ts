@@ -6,7 +6,7 @@ import { parseQuota, QuotaError } from "../../../src/edge/policy/quota-setting.t
 import { QUOTA } from "../../../src/store-and-forward/share.ts";
 
 describe("QUOTA", () => {
-  it("is what it names, and by default what it does not", () => {
+  it("overrides the defaults it names", () => {
     const named = fc.record(
       {
         octets: fc.integer({ min: 1024 ** 2, max: 10 ** 12 }),
@@ -24,7 +24,7 @@ describe("QUOTA", () => {
     assert.deepEqual(parseQuota(""), QUOTA);
   });
 
-  it("takes octets in units", () => {
+  it("accepts sizes with units", () => {
     for (const [text, octets] of [
       ["octets=2048KiB", 2 * 1024 ** 2],
       ["octets=64MiB", 64 * 1024 ** 2],
@@ -34,7 +34,7 @@ describe("QUOTA", () => {
     }
   });
 
-  it("says which entry is wrong, and what to write", () => {
+  it("names the invalid entry and the fix", () => {
     for (const [text, entry] of [
       ["octets=64MiB octet=3", "octet=3"],
       ["octets", "octets"],
@@ -66,7 +66,7 @@ describe("QUOTA", () => {
     }
   });
 
-  it("is read or refused, whatever it is", () => {
+  it("is parsed or rejected, for any input", () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.stringMatching(/^(octets|messages|share)=[0-9.KMGiB]{0,20}$/)), (text) => {
         try {

@@ -1,4 +1,4 @@
-/** RATE, and under which name somebody is metered. */
+/** RATE, and the key under which a principal is metered. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -6,7 +6,7 @@ import { LEAST_RATE_OCTETS, RATE } from "../../../src/edge/policy/limits.ts";
 import { meteredName, parseRate, RateError } from "../../../src/edge/policy/rate-setting.ts";
 
 describe("RATE", () => {
-  it("is what it names, and by default what it does not", () => {
+  it("overrides the defaults it names", () => {
     const figure = (least: number) => fc.integer({ min: least, max: 10 ** 12 });
     const named = fc.record(
       {
@@ -27,7 +27,7 @@ describe("RATE", () => {
     assert.deepEqual(parseRate(""), RATE);
   });
 
-  it("says which entry is wrong, and what to write", () => {
+  it("names the invalid entry and the fix", () => {
     for (const [text, entry] of [
       ["connections=200 conects=3", "conects=3"],
       ["octets", "octets"],
@@ -52,7 +52,7 @@ describe("RATE", () => {
     }
   });
 
-  it("meters nobody unless it is set, and then each address by itself", () => {
+  it("meters nobody unless set, and then each address separately", () => {
     const source = "grooveDevice://alice/pc";
     assert.equal(meteredName(source, undefined, {}), undefined);
     assert.equal(meteredName(source, undefined, { RATE: "" }), undefined);

@@ -1,15 +1,15 @@
-/** Which destinations a list allows, in every spelling, and what is said of those that it does not. */
+/** Which destinations a list allows, in every spelling, and how refusals are explained. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { judgeAddresses, judgeRelay, parseRelays, type Rules } from "../../../src/edge/policy/relay-allow-list.ts";
 
 function rules(list: string): Rules {
   const parsed = parseRelays(list);
-  assert(parsed.type === "rules", "the list cannot be read");
+  assert(parsed.type === "rules", "the list is malformed");
   return parsed.rules;
 }
 
-/** What becomes of a relay: where it is dialled, with a `?` when its name is resolved first, or why it is not. */
+/** The verdict on a relay: where it is dialled, with a `?` if its name is resolved first, or why it is refused. */
 function verdict(name: string, list: string, permits = { private: false }): string {
   const judged = judgeRelay(name, rules(list), permits);
   if (judged.type === "refused") return judged.reason;
@@ -292,17 +292,17 @@ const MALFORMED = [
   ],
 ];
 
-describe("relays that are named", () => {
+describe("named relays", () => {
   for (const [name, list, expected] of [...NAMED, ...ADDRESSED]) {
-    it(`${name} by ${list === LIST ? "the list" : JSON.stringify(list)}: ${expected}`, () => {
+    it(`${name} with ${list === LIST ? "the list" : JSON.stringify(list)}: ${expected}`, () => {
       assert.equal(verdict(name, list), expected);
-      // What development permits is private destinations, and nothing else.
+      // Development permits private destinations, and nothing else.
       assert.equal(verdict(name, list, { private: true }), expected);
     });
   }
 });
 
-describe("relays that are not public", () => {
+describe("private relays", () => {
   const ALL = "*, 0.0.0.0/0, ::/0";
   for (const name of PRIVATE) {
     it(name, () => {
@@ -314,12 +314,12 @@ describe("relays that are not public", () => {
     });
   }
 
-  it("says what kind it is", () => {
+  it("are denied with the kind of their address", () => {
     const judged = judgeRelay("0xa9fea9fe", rules(ALL), { private: false });
     assert(judged.type === "refused" && judged.detail.includes("metadata"));
   });
 
-  it("is not even allowed by name", () => {
+  it("are denied even by name", () => {
     for (const [name, list] of [
       ["10.1.2.3", "10.1.0.0/16"],
       ["127.0.0.1:2492", "127.0.0.1:2492"],
@@ -333,7 +333,7 @@ describe("relays that are not public", () => {
   });
 });
 
-describe("relays that are none", () => {
+describe("invalid relays", () => {
   for (const name of MALFORMED) {
     it(JSON.stringify(name.slice(0, 60)), () => {
       for (const list of ["*", "", LIST]) assert.equal(verdict(name, list, { private: true }), "MalformedRelay");
@@ -341,7 +341,7 @@ describe("relays that are none", () => {
   }
 });
 
-describe("what a name was resolved to", () => {
+describe("the addresses of a name", () => {
   const judge = (addresses: readonly string[], list = "*", port = 2492, permitted = false) => {
     const judged = judgeAddresses(addresses, rules(list), { private: permitted, port });
     return judged.type === "allowed" ? judged.hosts.join(" ") : judged.reason;
@@ -367,7 +367,7 @@ describe("what a name was resolved to", () => {
     it(`${addresses.join(" ") || "nothing"}: ${expected}`, () => assert.equal(judge(addresses), expected));
   }
 
-  it("is denied with one address that is denied, for the port", () => {
+  it("are denied if one is denied for the port", () => {
     assert.equal(judge(["63.209.254.7", "63.209.254.9"], "* !63.209.254.9"), "RelayNotAllowed");
     assert.equal(judge(["63.209.254.9"], "* !63.209.254.9:443"), "63.209.254.9");
     assert.equal(judge(["63.209.254.9"], "* !63.209.254.9:443", 443), "RelayNotAllowed");
@@ -380,7 +380,7 @@ describe("what a name was resolved to", () => {
   });
 });
 
-describe("lists that cannot be read", () => {
+describe("malformed lists", () => {
   for (const [entry, detail] of [
     ["!", /no host|not a host name/],
     ["!!relay.example.com", /not a host name/],
@@ -429,7 +429,7 @@ describe("lists that cannot be read", () => {
     it(JSON.stringify(entry.slice(0, 40)), () => {
       for (const written of [entry, `!${entry}`]) {
         const parsed = parseRelays(`relay.example.com, ${written} other.example.com`);
-        assert(parsed.type === "malformed", "it was read");
+        assert(parsed.type === "malformed", "it was parsed");
         assert.equal(parsed.entry, written);
         assert.match(parsed.detail, detail);
       }
@@ -437,7 +437,7 @@ describe("lists that cannot be read", () => {
   }
 });
 
-describe("lists that strangers can come under", () => {
+describe("lists with wildcards that a third party can register under", () => {
   for (const [entry, wild] of [
     ["*", true],
     ["*:2492", true],
@@ -464,7 +464,7 @@ describe("lists that strangers can come under", () => {
   }
 });
 
-it("a pattern costs little, whatever it is", () => {
+it("matching a pattern takes linear time, whatever the pattern", () => {
   const list = rules(`${"*a".repeat(31)}.example.com`);
   const started = performance.now();
   for (let n = 0; n < 1000; n += 1)

@@ -1,4 +1,4 @@
-/** The rule of who may send to a mailbox: its grammar, and how it judges. */
+/** The sender rule of a mailbox: its grammar and its decisions. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -13,7 +13,7 @@ import {
 } from "../../../src/edge/policy/sender-rule.ts";
 import { deviceURL, formatAddress, identityURL, relayURL } from "../../../src/sstp/index.ts";
 
-/** Names with whatever has a meaning in rules, addresses or percent-encoding, and few letters, so that pieces meet. */
+/** Names with characters special in rules, addresses or percent-encoding, and few letters, so that parts match. */
 const name = fc
   .array(fc.constantFrom("a", "b", "ab", "é", "*", "/", "@", "%", " ", ",", "%2", "20", "💡"), {
     minLength: 1,
@@ -36,14 +36,14 @@ const rule: fc.Arbitrary<SenderRule> = fc.oneof(
   fc.array(pattern, { minLength: 1, maxLength: 4 }).map((patterns): SenderRule => ({ kind: "only", patterns })),
 );
 
-/** The same question, answered by a regular expression. */
+/** The same decision, made by a regular expression. */
 function matches(pieces: readonly string[], text: string): boolean {
   const quoted = pieces.map((piece) => piece.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
   return new RegExp(`^${quoted.join("[^]*")}$`, "u").test(text);
 }
 
-describe("rule of who may send", () => {
-  it("is the same when it was written down and read again", () => {
+describe("a sender rule", () => {
+  it("is unchanged by formatting and parsing", () => {
     fc.assert(
       fc.property(rule, (given) => {
         assert.deepEqual(parseSenderRule(formatSenderRule(given)), given);
@@ -52,7 +52,7 @@ describe("rule of who may send", () => {
     );
   });
 
-  it("lets in exactly whom one of its patterns names", () => {
+  it("admits exactly the senders that a pattern names", () => {
     let admitted = 0;
     fc.assert(
       fc.property(rule, name, name, (given, identity, device) => {
@@ -70,14 +70,14 @@ describe("rule of who may send", () => {
       }),
       { numRuns: 5000 },
     );
-    assert.ok(admitted > 100, `patterns have let in ${admitted}`);
+    assert.ok(admitted > 100, `patterns admitted ${admitted}`);
   });
 
-  it("lets in a device by its own address, and by its identity's", () => {
+  it("admits a device by its own address and by its identity's", () => {
     fc.assert(
       fc.property(name, name, name, (identity, device, other) => {
         const url = deviceURL({ identity, device });
-        // What would be another rule as a whole is written with a star.
+        // A name that would be another rule as a whole is written with a star.
         assert.ok(maySend(parseSenderRule(formatAddress({ identity, device })), url));
         assert.ok(maySend(parseSenderRule(`${formatAddress({ identity })}/*`), url));
         assert.equal(maySend(parseSenderRule(formatAddress({ identity, device: other })), url), other === device);
@@ -85,19 +85,19 @@ describe("rule of who may send", () => {
     );
   });
 
-  it("judges by names, not by how they are encoded", () => {
+  it("compares names, not their encoding", () => {
     const alice = parseSenderRule("alice");
     assert.ok(maySend(alice, "grooveDevice://alice/pc"));
     assert.ok(maySend(alice, "GROOVEDEVICE://%61lice/pc"));
     assert.ok(maySend(parseSenderRule("%61lice/*"), "grooveDevice://alice/pc"));
-    // The name is "a b": its encoding ends with 20b, and it does not.
+    // The name is "a b": its encoding ends with 20b, the name does not.
     assert.ok(!maySend(parseSenderRule("*20b"), "grooveDevice://a%20b/pc"));
     assert.ok(maySend(parseSenderRule("*%20b"), "grooveDevice://a%20b/pc"));
-    assert.ok(!maySend(alice, "grooveDevice://Alice/pc"), "names are told apart by their case");
-    assert.ok(!maySend(parseSenderRule("ali*ice"), "grooveDevice://alice/pc"), "pieces do not overlap");
+    assert.ok(!maySend(alice, "grooveDevice://Alice/pc"), "names are case-sensitive");
+    assert.ok(!maySend(parseSenderRule("ali*ice"), "grooveDevice://alice/pc"), "parts do not overlap");
   });
 
-  it("lets in by everyone alone what names no device", () => {
+  it("admits senders without a device name only through everyone", () => {
     for (const source of [
       "",
       "device2",
@@ -112,7 +112,7 @@ describe("rule of who may send", () => {
     }
   });
 
-  it("says what is wrong with a text that is none", () => {
+  it("explains what is wrong with an invalid text", () => {
     for (const [text, says] of [
       ["", /empty/],
       [" , ", /empty/],
@@ -145,7 +145,7 @@ describe("rule of who may send", () => {
     );
   });
 
-  it("takes no longer for a pattern made to be slow", () => {
+  it("takes linear time for a hostile pattern", () => {
     const slow = parseSenderRule(`${"*a".repeat(40)}*b`);
     const began = performance.now();
     for (let n = 0; n < 100; n += 1) assert.ok(!maySend(slow, `grooveDevice://${"a".repeat(128)}/pc`));

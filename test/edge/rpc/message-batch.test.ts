@@ -1,4 +1,4 @@
-/** What is packed into a bundle comes out of it. */
+/** A message batch returns what was put in. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -16,7 +16,7 @@ import {
 import { textOf } from "../../../src/sstp/index.ts";
 import type { Envelope, Mail } from "../../../src/store-and-forward/envelope.ts";
 
-/** As objects of the product are: with a prototype. */
+/** Like objects of the product, with a prototype. */
 function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
   return fc.record(model, { noNullPrototype: true }) as fc.Arbitrary<T>;
 }
@@ -62,26 +62,26 @@ function idAt(octets: Uint8Array, start: number): string {
   return textOf(octets, start + ID_AT, start + ID_AT + idLengthAt(octets, start));
 }
 
-/** The octets somewhere in other memory. */
+/** The same octets elsewhere in memory. */
 function moved(octets: Uint8Array, offset: number): Uint8Array {
   const memory = new Uint8Array(offset + octets.length + 3).fill(0xee);
   memory.set(octets, offset);
   return memory.subarray(offset, offset + octets.length);
 }
 
-describe("bundle", () => {
-  it("gives messages as they went in, wherever it lies in memory", () => {
+describe("a message batch", () => {
+  it("returns messages unchanged, wherever it lies in memory", () => {
     fc.assert(
       fc.property(mails, fc.integer({ min: 0, max: 7 }), (list, offset) => {
         const { envelopes, octets } = pack(list);
-        assert.equal(octets.length, octets.buffer.byteLength, "its memory is its own");
+        assert.equal(octets.length, octets.buffer.byteLength, "it has its own memory");
         assert.deepEqual(unpack({ envelopes, octets: moved(octets, offset) }), list);
       }),
       { numRuns: 300 },
     );
   });
 
-  it("can be looked through, and cut between any two messages", () => {
+  it("can be inspected, and split between any two messages", () => {
     fc.assert(
       fc.property(mails, fc.nat(12), fc.nat(12), (list, a, b) => {
         const { envelopes, octets } = pack(list);
@@ -105,7 +105,7 @@ describe("bundle", () => {
     );
   });
 
-  it("keeps its messages apart while bodies stand elsewhere, and gets them back", () => {
+  it("keeps messages apart while bodies are stored elsewhere, and restores them", () => {
     fc.assert(
       fc.property(mails, fc.infiniteStream(fc.boolean()), (list, aways) => {
         const { envelopes, octets } = pack(list);
@@ -129,7 +129,7 @@ describe("bundle", () => {
     );
   });
 
-  it("says of a message without an envelope that it has none", () => {
+  it("reports a message without an envelope", () => {
     const { octets } = pack([
       {
         envelope: { source: "", resourceURL: "", identityURL: "", deviceURL: "" },

@@ -1,4 +1,4 @@
-/** Whose a virtual connection is, and for how long. */
+/** The owner of a virtual connection. */
 
 import assert from "node:assert/strict";
 import { after, before, describe, it, type TestContext } from "node:test";
@@ -61,7 +61,7 @@ async function guidOf(address: string): Promise<string> {
 
 let strangers = 0;
 
-/** All that a stranger may try with a GUID, and what becomes of it. Each comes from an address of his own, with his own misses. */
+/** Everything a stranger may try with a GUID, and the outcomes. Each try has its own source address and misses. */
 async function intrude(guid: string, shown: Record<string, string>): Promise<Set<string>> {
   strangers += 1;
   const headers = { ...shown, "X-Forwarded-For": `203.0.113.${strangers}` };
@@ -77,14 +77,14 @@ async function intrude(guid: string, shown: Record<string, string>): Promise<Set
     outcomes.add(await refusal(await fetch(edge.url, { method: "POST", body, headers })));
   }
   outcomes.add(await upgrade(edge, target("WebSocket", AUDIENCE, guid), headers));
-  // What is too long is not taken to anybody, and its connection is not the stranger's to end.
+  // A request that is too long reaches nobody, and a stranger cannot end the connection with it.
   const long = { method: "POST", body: "x".repeat(40_000), headers };
   assert.equal(await refusal(await fetch(`${edge.url}${target("KeepAlive", AUDIENCE, guid)}`, long)), "BodyTooLong");
   return outcomes;
 }
 
 describe("a virtual connection", () => {
-  it("is its owner's from the first request: to others it is as if it were not there", async () => {
+  it("belongs to its owner from the first request: to others it does not exist", async () => {
     const [mine, other] = [await issue({}), await issue({ address: "*", scope: "connect receive send:* admin" })];
     const path = target("KeepAlive");
     assert.equal(await knockAt(edge, path, bearer(mine)), "ok");
@@ -101,13 +101,13 @@ describe("a virtual connection", () => {
     for (const headers of [bearer(other), {}]) {
       assert.deepEqual(await intrude(guid, headers), new Set(["UnknownConnection"]));
     }
-    // The owner has not suffered: the handshake goes on where it was.
+    // The owner is unaffected: the handshake continues where it was.
     const get = await fetch(`${edge.url}${path}`, { headers: bearer(mine) });
     assert.equal(await get.text(), ECHO_TEXT);
   });
 
   for (const transport of TRANSPORTS) {
-    it(`by ${transport} goes on while strangers try its GUID, also when it has slept`, {
+    it(`over ${transport} survives strangers that try its GUID, even across hibernation`, {
       timeout: 180_000,
     }, async (t) => {
       const address = `owner-${transport}/x`;
@@ -125,10 +125,10 @@ describe("a virtual connection", () => {
       await talk("to myself");
       if (transport === "websocket" || transport === "longlived") {
         const before = Date.now();
-        // Objects sleep after 10 s in which nothing happens.
+        // Objects hibernate after 10 s of inactivity.
         await sleep(14_000);
         for (const headers of strangers) assert.deepEqual(await intrude(guid, headers), new Set(["UnknownConnection"]));
-        assert((await (await tunnelOf(edge, guid)).status()).since > before, "it has slept");
+        assert((await (await tunnelOf(edge, guid)).status()).since > before, "it has hibernated");
         await talk("after sleep");
       }
       assert.deepEqual(lost, [], "it is the same virtual connection");
@@ -136,7 +136,7 @@ describe("a virtual connection", () => {
   }
 
   for (const transport of ["websocket", "polling"] as const) {
-    it(`by ${transport} is not begun again in another way, nor when it is over`, async (t) => {
+    it(`over ${transport} cannot be restarted with another transport, nor after its end`, async (t) => {
       const address = `once-${transport}/x`;
       const token = await issue({ address });
       const owner = await device(t, { address, transport, token });
@@ -157,7 +157,7 @@ describe("a virtual connection", () => {
     });
   }
 
-  it("whose token was shown in Connect is also that of requests which show the token by a header", async () => {
+  it("with a token in Connect also accepts requests with that token in a header", async () => {
     const [address, sub] = ["inside/x", "inside"];
     const [mine, renewed] = [await issue({ address, sub }), await issue({ address, sub })];
     const others = [
@@ -174,10 +174,10 @@ describe("a virtual connection", () => {
     for (const other of others) {
       assert.equal(await knockAt(edge, before, bearer(other)), "UnknownConnection");
     }
-    assert.equal(await byHand.noop(bearer(mine)), "ok", "it has not suffered");
+    assert.equal(await byHand.noop(bearer(mine)), "ok", "it is unaffected");
   });
 
-  it("goes on with a token that its issuer has renewed, and with none that allows something else", async () => {
+  it("continues with a token renewed by its issuer, and with none that grants anything else", async () => {
     const [address, sub] = ["renewed/x", "renewed"];
     const [mine, renewed] = [await issue({ address, sub }), await issue({ address, sub })];
     const byHand = await new ByHand(edge, `grooveDevice://${address}`).connect(bearer(mine));
@@ -189,7 +189,7 @@ describe("a virtual connection", () => {
     assert.equal(await byHand.noop(bearer(mine)), "ok");
   });
 
-  it("without a token in its requests is that of whoever has none", async (t) => {
+  it("without a token in its requests belongs to anyone without a token", async (t) => {
     const path = target("KeepAlive");
     assert.equal(await knockAt(edge, path, {}), "ok");
     const guid = /([^/]*),ConnType/.exec(path)?.[1] ?? "";
@@ -201,7 +201,7 @@ describe("a virtual connection", () => {
   });
 });
 
-/** Waits until a device that goes on talking has ended, and tells why. */
+/** Waits until a device that keeps sending has ended, and returns the error. */
 async function ending(device: Device, to: string, patience: number): Promise<Error & { code?: string }> {
   const until = Date.now() + patience;
   const ended = (async () => {
@@ -231,7 +231,7 @@ const WAYS: readonly (readonly [string, { readonly transport: TransportName; rea
 describe("a token that expires while its device is connected", { concurrency: true }, () => {
   const soon = () => Math.floor((Date.now() - CLOCK_TOLERANCE) / 1000) + 4;
   for (const [way, { transport, relay: through }] of WAYS) {
-    it(`by ${way} ends the connection, and a token of old does not open another`, { timeout: 180_000 }, async (t) => {
+    it(`over ${way} ends the connection, and an old token opens no other`, { timeout: 180_000 }, async (t) => {
       const address = `short-${way.replaceAll(" ", "-")}/x`;
       const lost: string[] = [];
       const short = await device(t, {
@@ -244,11 +244,11 @@ describe("a token that expires while its device is connected", { concurrency: tr
       const error = await ending(short, address, 40_000);
       assert.equal(error.code, "TokenRefused");
       assert.match(error.message, /\[TokenExpired\]$/);
-      assert.match(lost.join(), /TokenExpired/, "the connection said why it ended");
+      assert.match(lost.join(), /TokenExpired/, "the connection gave a reason");
     });
   }
 
-  it("is replaced by one that the device is given", { timeout: 180_000 }, async (t) => {
+  it("is replaced by one that the device gets", { timeout: 180_000 }, async (t) => {
     let given = 0;
     const renewing = await device(t, {
       address: "renewing/x",
@@ -264,7 +264,7 @@ describe("a token that expires while its device is connected", { concurrency: tr
     await renewing.send("renewing/x", "with the second");
   });
 
-  it("in Connect ends it as well", { timeout: 180_000 }, async (t) => {
+  it("that was sent in Connect ends the connection as well", { timeout: 180_000 }, async (t) => {
     const raw = new RawClient(edge, "websocket", "grooveDevice://short-raw/x");
     t.after(() => raw.close());
     raw.connect(AUDIENCE, await issue({ address: "short-raw/x", exp: soon() }));
@@ -282,7 +282,7 @@ describe("a token that expires while its device is connected", { concurrency: tr
 describe("a token that is revoked while its device is connected", { concurrency: true }, () => {
   const patience = CONNECTED_AGE + 15_000;
   for (const [way, { transport, relay: through }] of WAYS) {
-    it(`by ${way} ends the connection within a minute`, { timeout: patience + 120_000 }, async (t) => {
+    it(`over ${way} ends the connection within a minute`, { timeout: patience + 120_000 }, async (t) => {
       const address = `out-${way.replaceAll(" ", "-")}/x`;
       const out = await device(t, {
         address,
@@ -303,19 +303,19 @@ describe("a token that is revoked while its device is connected", { concurrency:
   }
 });
 
-it("nothing that was said or logged has a token or a key in it", () => {
+it("responses and logs contain no token or key", () => {
   assertSecretsKept(issuer);
 });
 
-describe("two who begin at the same moment", () => {
-  it("have it not both: the POST of one is not taken for the GET of the other", async () => {
+describe("two owners that start at the same moment", () => {
+  it("do not share a connection: one's POST is not paired with the other's GET", async () => {
     const [one, other] = await Promise.all(
       ["alice/pc", "mallory/pc"].map((address) => issue({ address, scope: "connect receive" })),
     );
     const refusals = await Promise.all(
       Array.from({ length: 10 }, async () => {
         const url = `${edge.url}${target("KeepAlive", AUDIENCE, newGuid())}`;
-        // Whoever is let in is held until the other half of his own handshake comes, and need not be waited for.
+        // An accepted request is held until the other half of its own handshake arrives, and need not be awaited.
         const ask = async (method: string, token: string | undefined) => {
           const signal = AbortSignal.timeout(2000);
           const headers = bearer(token ?? "");

@@ -1,4 +1,4 @@
-/** What WebSockets have sent and nobody has taken, of all together. */
+/** The total backlog of WebSocket messages that nobody has taken. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -15,12 +15,12 @@ const MESSAGE = 65_536;
 
 const BODY = new Uint8Array(MESSAGE);
 
-/** What our library has on the way when it is told to hold. */
+/** What the Grooveway library has in flight when it is told to hold. */
 const WRITTEN_AHEAD = 256 * 1024;
 
-describe("the backlogs of an isolate", () => {
+describe("the WebSocket backlogs of an isolate", () => {
   for (const tokens of [1, 20, 200]) {
-    it(`stay below a bound when 200 connections with ${tokens} tokens ignore hold, and one that comes later and heeds it loses nothing`, () => {
+    it(`stay bounded when 200 connections with ${tokens} tokens ignore hold, and a later one that obeys loses nothing`, () => {
       const pool = new BacklogPool();
       const deaf = Array.from({ length: 200 }, (_, n) => ({
         backlog: new WebSocketBacklog(pool),
@@ -48,7 +48,7 @@ describe("the backlogs of an isolate", () => {
     });
   }
 
-  it("are those of one that goes on after hold, before others of its principal go", () => {
+  it("are dropped from a connection that ignores hold before others of its principal", () => {
     const pool = new BacklogPool();
     const others = Array.from({ length: 60 }, () => new WebSocketBacklog(pool));
     const deaf = new WebSocketBacklog(pool);
@@ -63,7 +63,7 @@ describe("the backlogs of an isolate", () => {
     assert.ok(others.every(({ dropped }) => !dropped));
   });
 
-  it("are counted as they come, are taken and are dropped", () => {
+  it("are counted as messages arrive, are taken and are dropped", () => {
     const step = fc.record({
       who: fc.nat(4),
       what: fc.constantFrom("came", "taken", "hold", "goOn", "drop"),

@@ -1,4 +1,4 @@
-/** A process that takes what it is told to, and says what came of it. For tests of locks. */
+/** A process that tries to take what it is told to, and prints the result. For tests of locks. */
 import { createInterface } from "node:readline";
 import { beginRun } from "../../../src/cli/local-edge/edge-run.ts";
 import { CommandError } from "../../../src/cli/output.ts";

@@ -1,4 +1,4 @@
-/** When a disk counts as full, and what becomes of the ballast. The disk and the time are the test's. */
+/** When a disk counts as full, and the ballast. The test drives the disk and the time. */
 import assert from "node:assert/strict";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -46,7 +46,7 @@ describe("a disk", () => {
     assert.deepEqual(told, [true]);
   });
 
-  it("is full for ten seconds after a write has failed, whatever it says", async (context) => {
+  it("counts as full for ten seconds after a failed write, whatever its free space", async (context) => {
     const { watch: one, disk } = await watch(context, 1000 * MIB);
     one.failed();
     assert.equal(one.full, true);
@@ -60,12 +60,12 @@ describe("a disk", () => {
 });
 
 describe("the ballast", () => {
-  it("is there when there is room, given up when nothing is left, and made again", async (context) => {
+  it("is created when there is room, released when the disk is full, and created again", async (context) => {
     const { watch: one, disk, ballast } = await watch(context, 1000 * MIB);
     assert.equal(statSync(ballast).size, BALLAST);
     disk.bytes = 10 * MIB;
     one.look();
-    assert(existsSync(ballast), "what is left of the minimum serves first");
+    assert(existsSync(ballast), "the rest of the minimum is used first");
     disk.bytes = 0;
     one.look();
     assert(!existsSync(ballast));
@@ -75,13 +75,13 @@ describe("the ballast", () => {
     assert.equal(statSync(ballast).size, BALLAST);
   });
 
-  it("is given up when a write fails", async (context) => {
+  it("is released when a write fails", async (context) => {
     const { watch: one, ballast } = await watch(context, 1000 * MIB);
     one.failed();
     assert(!existsSync(ballast));
   });
 
-  it("is not made where it would fill the disk", async (context) => {
+  it("is not created where it would fill the disk", async (context) => {
     const { ballast } = await watch(context, MIN_FREE + BALLAST);
     assert(!existsSync(ballast));
   });

@@ -33,7 +33,7 @@ class Contender {
   }
 }
 
-describe("of several that try at once exactly one wins, 20 times of 20, and the others know who it is", () => {
+describe("when several try at once, exactly one wins every time and the others learn who holds it", () => {
   for (const what of ["lock", "run"]) {
     it(what === "lock" ? "a lock" : "the state folder of an edge", async (context) => {
       const contenders = [new Contender(context), new Contender(context), new Contender(context)];
@@ -51,7 +51,7 @@ describe("of several that try at once exactly one wins, 20 times of 20, and the 
 });
 
 describe("a lock", () => {
-  it("ends with a process that is killed, and the next holder learns what that one has left", async (context) => {
+  it("is released when its process is killed, and the next holder learns what was left", async (context) => {
     const path = join(await folder(context), "lock");
     const first = new Contender(context);
     assert.equal(await first.ask(`lock ${path}`), "won");
@@ -64,7 +64,7 @@ describe("a lock", () => {
     assert.equal(new FileLock(path).left, undefined);
   });
 
-  it("is held in this process too", async (context) => {
+  it("excludes other holders in the same process", async (context) => {
     const path = join(await folder(context), "lock");
     const lock = new FileLock(path);
     assert.throws(
@@ -76,7 +76,7 @@ describe("a lock", () => {
     assert(!existsSync(`${path}.json`));
   });
 
-  it("is held on when its folder is removed", async (context) => {
+  it("stays held when its folder is removed", async (context) => {
     const at = await folder(context);
     const lock = new FileLock(join(at, "lock"));
     await rm(at, { recursive: true });
@@ -84,7 +84,7 @@ describe("a lock", () => {
     lock.release();
   });
 
-  it("does not believe a record that somebody else may have written", async (context) => {
+  it("ignores a record that another user may have written", async (context) => {
     const path = join(await folder(context), "lock");
     await writeFile(`${path}.json`, JSON.stringify({ ...processId(process.pid), children: [processId(process.pid)] }));
     assert.equal(readRecord(path)?.pid, process.pid);
@@ -94,14 +94,14 @@ describe("a lock", () => {
 });
 
 describe("a process", () => {
-  it("is told from another with the same number", async () => {
+  it("is distinguished from another with the same number", async () => {
     const child = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"]);
     const id = processId(child.pid ?? 0);
     assert(id !== undefined && isRunning(id));
     const other = { ...id, started: "another time" };
     assert(!isRunning(other));
     assert(await endProcess(other));
-    assert(isRunning(id), "it was not ended for the other");
+    assert(isRunning(id), "it was not killed in place of the other");
     assert(await endProcess(id));
     assert(!isRunning(id));
   });

@@ -1,4 +1,4 @@
-/** Octets out of streams: nothing that comes is lost, however the reader waits. */
+/** Reading streams: no data is lost, however the reader waits. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { byteReader, FIRST_READ, readBody, SMALL_READS } from "../../../src/lib/runtime/byte-reader.ts";
 import { within } from "../../../src/lib/runtime/timeout.ts";
 
-/** A byte stream that is fed by hand. */
+/** A byte stream fed by the test. */
 function feed(): { stream: ReadableStream<Uint8Array>; put(text: string): void; end(): void } {
   let controller: ReadableByteStreamController | undefined;
   const stream = new ReadableStream({
@@ -20,7 +20,7 @@ function feed(): { stream: ReadableStream<Uint8Array>; put(text: string): void; 
     put: (text) => controller?.enqueue(new TextEncoder().encode(text)),
     end() {
       controller?.close();
-      // A reader that waits with a buffer of its own has it back only so.
+      // This is the only way for a reader with its own buffer to get it back.
       controller?.byobRequest?.respond(0);
     },
   };
@@ -28,12 +28,12 @@ function feed(): { stream: ReadableStream<Uint8Array>; put(text: string): void; 
 
 const text = (octets: Uint8Array | string) => (typeof octets === "string" ? octets : new TextDecoder().decode(octets));
 
-test("what comes after a read was late, and before the next, is for the next", async () => {
+test("data that arrives after a read timed out goes to the next read", async () => {
   const { stream, put, end } = feed();
   const read = byteReader(stream, 16);
   assert.equal(await read(5), "late");
   put("kept");
-  // The read that was late ends now, while nobody waits.
+  // The read that timed out completes now, while nobody waits.
   await new Promise((resolve) => setTimeout(resolve, 5));
   assert.equal(text(await read()), "kept");
   assert.equal(await read(5), "late");
@@ -44,7 +44,7 @@ test("what comes after a read was late, and before the next, is for the next", a
   assert.equal(await read(), "end");
 });
 
-test("a buffer grows with what comes, stays for the batches after it, and shrinks when little comes again and again", async () => {
+test("the buffer grows with large reads, is reused, and shrinks after repeated small reads", async () => {
   const coming: number[] = [];
   const asked: number[] = [];
   const stream = new ReadableStream({
@@ -70,7 +70,7 @@ test("a buffer grows with what comes, stays for the batches after it, and shrink
   const BATCH = 16_500;
   assert.deepEqual(await take(BATCH), [FIRST_READ, 4 * FIRST_READ]);
   assert.deepEqual(await take(16 * 1024, 116), [4 * FIRST_READ, 16 * FIRST_READ]);
-  // Not 16384 of it and the 116 that are left, for ever.
+  // Not alternating between 16384 and the remaining 116 for ever.
   assert.deepEqual(
     await take(BATCH, BATCH, BATCH),
     [16, 16, 16].map((times) => times * FIRST_READ),
@@ -82,7 +82,7 @@ test("a buffer grows with what comes, stays for the batches after it, and shrink
   ]);
 });
 
-test("a reader that is released leaves the rest of the stream to others", async () => {
+test("a released reader leaves the rest of the stream", async () => {
   const { stream, put } = feed();
   const read = byteReader(stream, 16);
   put("first");
@@ -93,7 +93,7 @@ test("a reader that is released leaves the rest of the stream to others", async 
   assert.equal(text(value ?? ""), "second");
 });
 
-test("a body is read whole up to its limit, and not beyond", async () => {
+test("a body is read up to its limit, and no further", async () => {
   for (const [length, limit, whole] of [
     [0, 4, true],
     [4, 4, true],
@@ -109,7 +109,7 @@ test("a body is read whole up to its limit, and not beyond", async () => {
   assert.deepEqual(await readBody(null, 4), new Uint8Array(0));
 });
 
-test("a body of known length is there with its last octet, however it comes", async () => {
+test("a body of known length completes with its last octet", async () => {
   for (const length of [1, 5, 1023, 5000]) {
     const { stream, put } = feed();
     const reading = readBody(stream, 6000, length);
@@ -123,7 +123,7 @@ test("a body of known length is there with its last octet, however it comes", as
   assert.deepEqual(await readBody(feed().stream, 4, 0), new Uint8Array(0));
 });
 
-test("a body that ends before its length, or is longer than the limit, is not waited for", async () => {
+test("a body that ends early or exceeds the limit fails without a wait", async () => {
   const short = feed();
   short.put("abc");
   setTimeout(short.end, 1);
@@ -133,7 +133,7 @@ test("a body that ends before its length, or is longer than the limit, is not wa
   assert.equal(await readBody(long.stream, 4, 40), undefined);
 });
 
-test("within gives up after its time, and passes errors on", async () => {
+test("within times out, and passes errors on", async () => {
   assert.deepEqual(await within(1000, Promise.resolve(7)), { value: 7 });
   assert.equal(await within(1, new Promise(() => undefined)), undefined);
   await assert.rejects(within(1000, Promise.reject(new Error("gone"))), /gone/);

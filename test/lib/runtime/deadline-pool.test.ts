@@ -1,4 +1,4 @@
-/** Waiting with a limit of time, and what it costs in timers. */
+/** Timeouts, and how many timers they use. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 import { CALL_LOOK, DeadlinePool } from "../../../src/lib/runtime/deadline-pool.ts";
@@ -6,7 +6,7 @@ import { CALL_LOOK, DeadlinePool } from "../../../src/lib/runtime/deadline-pool.
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 const never = new Promise<never>(() => undefined);
 
-/** Lets time pass, step by step, so that timers set by timers run in their time. */
+/** Advances time in steps, so that timers set by timers run on time. */
 async function pass(milliseconds: number): Promise<void> {
   for (let passed = 0; passed < milliseconds; passed += 10) {
     mock.timers.tick(Math.min(10, milliseconds - passed));
@@ -17,14 +17,14 @@ async function pass(milliseconds: number): Promise<void> {
 beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
 afterEach(() => mock.timers.reset());
 
-test("a call gives what it gives, also an error", async () => {
+test("a call returns its result or its error", async () => {
   const calls = new DeadlinePool(30_000);
   assert.equal(await calls.keep(Promise.resolve("done")), "done");
   assert.deepEqual(await calls.within(Promise.resolve(undefined)), { value: undefined });
   await assert.rejects(calls.keep(Promise.reject(new Error("refused"))), /refused/);
 });
 
-test("a call that does not come back has failed after its time, each by its own", async () => {
+test("each unanswered call fails after its own timeout", async () => {
   const calls = new DeadlinePool(5_000);
   const failed: string[] = [];
   const call = (name: string) => calls.keep(never).catch((error: Error) => failed.push(`${name}: ${error.message}`));
@@ -39,7 +39,7 @@ test("a call that does not come back has failed after its time, each by its own"
   assert.deepEqual(failed.slice(1), ["second: no answer within 5000 ms"]);
 });
 
-test("a short wait ends in its time, though others before it have ended early", async () => {
+test("a short wait ends on time even if earlier ones ended early", async () => {
   const holds = new DeadlinePool(20);
   assert.deepEqual(await holds.within(Promise.resolve(1)), { value: 1 });
   await pass(10);
@@ -54,7 +54,7 @@ test("a short wait ends in its time, though others before it have ended early", 
   assert.equal(ended, true);
 });
 
-test("a thousand calls share a timer, and when the last is back one more runs out and none is left", async (t) => {
+test("a thousand calls share one timer, which stops after the last call", async (t) => {
   const set = t.mock.method(globalThis, "setTimeout");
   const calls = new DeadlinePool(30_000);
   for (let n = 0; n < 1000; n += 1) await calls.keep(Promise.resolve(n));

@@ -1,4 +1,4 @@
-/** Dials a name that has some addresses, over this machine's network, and prints what came of it and when. */
+/** Dials a name with several addresses over this machine's network, and prints the outcome and time. */
 import { connect } from "node:net";
 import { type DialOptions, dial, direct } from "../../../../src/device/transports/dial.ts";
 

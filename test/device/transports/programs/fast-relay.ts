@@ -1,4 +1,4 @@
-/** A relay at an address, whose time runs fast. */
+/** A relay at an address, with an accelerated clock. */
 import "../../../support/fast-clock.ts";
 import { startRelay } from "../../../../src/relay/index.ts";
 

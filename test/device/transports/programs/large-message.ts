@@ -1,4 +1,4 @@
-/** A device, whose time runs fast, that sends a small message and then a large one, and prints what it is told. */
+/** A device with an accelerated clock that sends a small and then a large message, and prints its reports. */
 import "../../../support/fast-clock.ts";
 import { Device, type DeviceOptions } from "../../../../src/device/index.ts";
 

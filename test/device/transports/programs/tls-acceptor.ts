@@ -1,4 +1,4 @@
-/** Speaks TLS on port 2492 of every address, with certificates that take more than one small packet. */
+/** Speaks TLS on port 2492 of every address, with certificates larger than one small packet. */
 import { createServer } from "node:tls";
 import { authority } from "../../../support/certificates.ts";
 
