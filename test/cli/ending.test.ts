@@ -113,7 +113,7 @@ test("standard output that cannot be written is told, and one that nobody reads 
   for (const args of [["--help"], ["token", "secret"]]) {
     const child = spawn(process.execPath, [ENTRY, ...args], { stdio: ["ignore", full, "pipe"] });
     const { code, stderr } = await watched(context, child).ended;
-    assert.match(stderr, /^grooveway: cannot write standard output \(ENOSPC\).* \[CannotWrite\]\n$/);
+    assert.match(stderr, /^grooveway: cannot write to standard output \(ENOSPC\).* \[CannotWrite\]\n$/);
     assert.equal(code, CannotWrite.status);
     const unread = spawn(process.execPath, [ENTRY, ...args], { stdio: "pipe" });
     unread.stdout.destroy();
@@ -136,7 +136,7 @@ test("what nobody foresaw is one line, and another status", async (context) => {
     const { code, stderr } = await watched(context, spawn(process.execPath, args, { stdio: "pipe" })).ended;
     assert.equal(
       stderr,
-      "grooveway: something unexpected happened (x is not y): please report it with what it prints when GROOVEWAY_DEBUG=1 is set [InternalError]\n",
+      "grooveway: unexpected error (x is not y): please report it, with the output under GROOVEWAY_DEBUG=1 [InternalError]\n",
     );
     assert.equal(code, EXIT_CODES.InternalError.status);
   }

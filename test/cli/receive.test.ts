@@ -177,7 +177,7 @@ describe("what is shown of a message", () => {
       ],
       ["a sequence for the terminal", "lines", "\x1b[2K\rboss/pc: hi", {}, "alice/pc: \\e[2K\\rboss/pc: hi\n"],
       ["a sender that nobody vouches for", "lines", "hi", { vouched: false }, "alice/pc (as the sender says): hi\n"],
-      ["a sender that nobody could answer", "lines", "hi", { from: undefined }, "somebody: hi\n"],
+      ["a sender that nobody could answer", "lines", "hi", { from: undefined }, "an unknown sender: hi\n"],
       ["a sender with a sequence", "lines", "hi", { from: "a\x1b[2K\nboss/pc" }, "a\\e[2K\\nboss/pc: hi\n"],
       ["what is no text", "lines", Uint8Array.of(0x80, 0x41), {}, "alice/pc: \\x80A\n"],
       [
@@ -230,7 +230,7 @@ describe("what is told of files", () => {
       "a file that an earlier run had begun elsewhere",
       "lines",
       received("f", true),
-      `received /in/f (where an earlier run had begun it) from alice/pc: 2.0 KiB, sha256 ${HASH}\n`,
+      `received /in/f (where an earlier run began it) from alice/pc: 2.0 KiB, sha256 ${HASH}\n`,
       [],
     ],
     [

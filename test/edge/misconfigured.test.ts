@@ -19,10 +19,7 @@ describe("an edge that is deployed", () => {
     ["REVOKED", '["one"]'],
   ] as const) {
     it(`serves nobody when its ${setting} cannot be read, and names it`, async (t) => {
-      assert.equal(
-        await health(t, { [setting]: value }),
-        `500 EdgeMisconfigured The setting ${setting} cannot be read.`,
-      );
+      assert.equal(await health(t, { [setting]: value }), `500 EdgeMisconfigured The setting ${setting} is malformed.`);
     });
   }
 

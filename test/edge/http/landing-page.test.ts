@@ -74,9 +74,12 @@ test("shows no command with a host that a shell or a browser would read otherwis
 test("says why nobody is let in, and that the edge has no name", () => {
   assert.match(
     landingPage({ ...OPTIONS, entry: "nobody" }),
-    /nobody is let in yet: its operator sets KEYS or JWKS_URL/,
+    /it admits no device yet: the operator sets KEYS \(.*\) or JWKS_URL/,
   );
-  assert.match(landingPage({ ...OPTIONS, name: undefined, isOwnHost: false }), /its operator sets RELAY_NAME/);
+  assert.match(
+    landingPage({ ...OPTIONS, name: undefined, isOwnHost: false }),
+    /no name yet: the operator sets RELAY_NAME/,
+  );
 });
 
 for (const prefix of ["", "/groove"]) {
