@@ -83,7 +83,7 @@ const keySets = new RefreshedUrls("key set", JWKS_OCTETS, parseKeySet);
  */
 export async function parseKeySet(text: string): Promise<readonly VerificationKey[]> {
   const all = jwksOf(text);
-  if (all.length > MOST_KEYS) throw new KeySetError(`it has ${all.length} keys: leave at most ${MOST_KEYS}`);
+  if (all.length > MOST_KEYS) throw new KeySetError(`it has ${all.length} keys: keep at most ${MOST_KEYS}`);
   const found = await Promise.all(all.map(importKey));
   const keys = found.filter((key) => key !== undefined);
   if (keys.length === 0) throw new KeySetError("it has no key for EdDSA (kty OKP, crv Ed25519) or HS256 (kty oct)");
@@ -105,9 +105,9 @@ function jwksOf(text: string): readonly unknown[] {
 }
 
 async function importKey(jwk: unknown): Promise<VerificationKey | undefined> {
-  if (typeof jwk !== "object" || jwk === null) throw new KeySetError("one of its keys is no object");
+  if (typeof jwk !== "object" || jwk === null) throw new KeySetError("one of its keys is not an object");
   const { kty, crv, alg, kid, use, key_ops: operations, d, x, k } = jwk as Record<string, unknown>;
-  if (kid !== undefined && typeof kid !== "string") throw new KeySetError("the kid of one of its keys is no text");
+  if (kid !== undefined && typeof kid !== "string") throw new KeySetError("the kid of one of its keys is not a string");
   if (use !== undefined && use !== "sig") return undefined;
   if (operations !== undefined && !(Array.isArray(operations) && operations.includes("verify"))) return undefined;
   try {
@@ -124,7 +124,7 @@ async function importKey(jwk: unknown): Promise<VerificationKey | undefined> {
     if (kty === "oct" && (alg === undefined || alg === "HS256") && typeof k === "string") {
       const secret = base64url.decode(k);
       if (secret.length < SECRET_OCTETS) {
-        throw new KeySetError(`one of its HS256 secrets has less than ${SECRET_OCTETS} octets: make a longer one`);
+        throw new KeySetError(`one of its HS256 secrets has fewer than ${SECRET_OCTETS} bytes: make a longer one`);
       }
       const algorithm = { name: "HMAC", hash: "SHA-256" };
       const key = await crypto.subtle.importKey("raw", secret, algorithm, false, ["verify"]);

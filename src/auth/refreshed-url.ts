@@ -120,10 +120,10 @@ export class RefreshedUrl<T> {
     const answer = await fetch(this.#url, init);
     if (answer.status !== 200) {
       await answer.body?.cancel();
-      throw new RemoteError(`it was answered with status ${answer.status}`);
+      throw new RemoteError(`the server answered with status ${answer.status}`);
     }
     const body = await readBody(answer.body, this.#limit);
-    if (body === undefined) throw new RemoteError(`it has more than ${this.#limit} octets`);
+    if (body === undefined) throw new RemoteError(`the answer has more than ${this.#limit} bytes`);
     return new TextDecoder().decode(body);
   }
 }

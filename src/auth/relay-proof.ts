@@ -84,22 +84,22 @@ export function parseLinkSecrets(text: string): LinkSecrets | MalformedSecrets {
   for (const entry of entries) {
     if (entry === "") continue;
     const at = entry.indexOf("=");
-    if (at <= 0) return { entry: "", problem: "has an entry without a name and =" };
+    if (at <= 0) return { entry: "", problem: "has an entry that is not NAME=SECRET" };
     const name = entry.slice(0, at);
     const url = relayNamed(`grooveDNS://${name}`);
-    if (url === undefined) return { entry: name, problem: "is no relay's name" };
+    if (url === undefined) return { entry: name, problem: "is not the name of a relay" };
     const value = entry.slice(at + 1);
     const before = all.get(url);
     if (value === "none") {
-      if (before?.type === "secrets") return { entry: name, problem: "has a secret, and none beside it" };
+      if (before?.type === "secrets") return { entry: name, problem: "has both a secret and none" };
       all.set(url, { type: "none" });
     } else {
-      if (before?.type === "none") return { entry: name, problem: "has a secret, and none beside it" };
+      if (before?.type === "none") return { entry: name, problem: "has both a secret and none" };
       const secret = fromBase64URL(value.replace(/=+$/, ""));
       if (secret === undefined || secret.length < LEAST_SECRET || secret.length > MOST_SECRET) {
         return {
           entry: name,
-          problem: `has a secret that is not ${LEAST_SECRET} to ${MOST_SECRET} octets in base64url`,
+          problem: `has a secret that is not ${LEAST_SECRET} to ${MOST_SECRET} bytes in base64url`,
         };
       }
       const secrets = [...(before?.secrets ?? []), secret];
@@ -108,7 +108,7 @@ export function parseLinkSecrets(text: string): LinkSecrets | MalformedSecrets {
       }
       all.set(url, { type: "secrets", secrets });
     }
-    if (all.size > RELAYS) return { entry: name, problem: `is the name of one relay too many: there may be ${RELAYS}` };
+    if (all.size > RELAYS) return { entry: name, problem: `is one relay too many: there may be ${RELAYS}` };
   }
   return all;
 }

@@ -33,7 +33,7 @@ export function parseRevoked(text: string): ReadonlySet<string> {
     ids = undefined;
   }
   if (!Array.isArray(ids) || !ids.every((id) => typeof id === "string")) {
-    throw new RemoteError("the list of revoked tokens is no JSON array of texts");
+    throw new RemoteError("the list of revoked tokens is not a JSON array of strings");
   }
   return new Set(ids);
 }

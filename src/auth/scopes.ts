@@ -69,15 +69,21 @@ const PATTERN_LENGTH = 257;
 export function parseRights(claims: { readonly address?: unknown; readonly scope?: unknown }): Rights {
   const { address, scope } = claims;
   if (address !== undefined && typeof address !== "string") {
-    throw new ScopeError("MalformedAddress", "the claim address is no text: write identity/device or a pattern");
+    throw new ScopeError("MalformedAddress", "the claim address is not a string: write identity/device or a pattern");
   }
   if (typeof scope !== "string") {
-    throw new ScopeError("MalformedScope", "the claim scope is missing or no text: write words separated by spaces");
+    throw new ScopeError(
+      "MalformedScope",
+      "the claim scope is missing or not a string: write words separated by spaces",
+    );
   }
   if (address !== undefined) parsePattern(address);
   const words = scope.split(" ").filter((word) => word !== "");
   if (words.length > SCOPES) {
-    throw new ScopeError("ScopeTooLong", `the claim scope has ${words.length} words: use patterns, at most ${SCOPES}`);
+    throw new ScopeError(
+      "ScopeTooLong",
+      `the claim scope has ${words.length} words: write at most ${SCOPES}, with patterns`,
+    );
   }
   const patterns = (prefix: string) =>
     words.filter((word) => word.startsWith(prefix)).map((word) => checkedPattern(word.slice(prefix.length)));
@@ -181,9 +187,12 @@ function checkedPattern(text: string): string {
 
 function parsePattern(text: string): Pattern {
   if (text.length > PATTERN_LENGTH) {
-    throw new ScopeError("MalformedPattern", `a pattern has ${text.length} characters: at most ${PATTERN_LENGTH}`);
+    throw new ScopeError(
+      "MalformedPattern",
+      `a pattern has ${text.length} characters: write at most ${PATTERN_LENGTH}`,
+    );
   }
-  if (text.includes("@")) throw malformed(text, "a pattern names no relay: leave out what follows the @");
+  if (text.includes("@")) throw malformed(text, "a pattern cannot name a relay: leave out the @ and what follows it");
   const [identity = "", device, ...more] = text.split("/");
   if (more.length > 0) throw malformed(text, "a pattern has more than one /: write the others as %2F");
   return {

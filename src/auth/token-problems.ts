@@ -14,40 +14,40 @@ interface TokenProblemRule {
 export const TOKEN_PROBLEMS = {
   NoKeys: {
     status: 500,
-    cause: "This edge has no keys to verify tokens by, so it lets nobody in.",
-    cure: "The operator sets KEYS or JWKS_URL, or for development DEV=open.",
+    cause: "This edge has no keys to verify tokens with, so it admits no device.",
+    cure: "The operator sets KEYS (--keys) or JWKS_URL; for development, DEV=open (--dev).",
   },
   KeysUnavailable: {
     status: 500,
-    cause: "The edge cannot have or use its key set or its list of revoked tokens.",
-    cure: "Try again; the operator looks at KEYS, JWKS_URL, REVOKED_URL and the log.",
+    cause: "The edge cannot fetch or use its key set or its list of revoked tokens.",
+    cure: "Try again; the operator checks KEYS, JWKS_URL, REVOKED_URL and the log.",
   },
   TokenNeeded: {
     status: 401,
     cause: "The request has no token.",
-    cure: "Send Authorization: Bearer with a token of this edge.",
+    cure: "Send a token for this edge as Authorization: Bearer (--token).",
   },
   TokenInvalid: {
     status: 401,
-    cause: "The token is not one that this edge can verify.",
-    cure: "Get a new token; the operator issues it with a key that the edge has.",
+    cause: "This edge cannot verify the token.",
+    cure: "Get a new token, signed with a key of this edge (grooveway token issue --key).",
   },
   TokenExpired: { status: 401, cause: "The token has expired.", cure: "Get a new token." },
   TokenNotYetValid: {
     status: 401,
     cause: "The token is not valid yet.",
-    cure: "Wait until its time has come; if it has, set the clocks right.",
+    cure: "Wait until the token is valid; if it should be, correct the clocks.",
   },
-  TokenRevoked: { status: 401, cause: "The token was revoked.", cure: "Ask the operator for a new token." },
+  TokenRevoked: { status: 401, cause: "The token has been revoked.", cure: "Ask the operator for a new token." },
   WrongAudience: {
     status: 401,
     cause: "The token is for another edge.",
-    cure: "Get a token whose aud is the RELAY_NAME of this edge.",
+    cure: "Get a token whose aud is one of this edge's names (RELAY_NAME, --name).",
   },
   ScopeMissing: {
     status: 403,
     cause: "The token does not allow this.",
-    cure: "Get a token with the scope that is named.",
+    cure: "Get a token with the scope and the address that this needs (grooveway token issue).",
   },
 } as const satisfies Record<string, TokenProblemRule>;
 

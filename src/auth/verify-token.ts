@@ -40,9 +40,9 @@ const verified = new Map<string, Principal>();
  */
 export async function authenticate(token: string, settings: TokenSettings, now: number): Promise<Authentication> {
   const kid = token.length > TOKEN_OCTETS ? undefined : kidOf(token);
-  if (kid === undefined) return refused("TokenInvalid", "It is not a JWT of three parts, or too long.");
+  if (kid === undefined) return refused("TokenInvalid", "The token is not a JWT of three parts, or is too long.");
   const keys = await keysFor(kid.kid, settings, now);
-  if (keys === undefined) return refused("KeysUnavailable", "The key set cannot be had, or cannot be used.");
+  if (keys === undefined) return refused("KeysUnavailable", "The key set cannot be fetched or used.");
   const hash = await sha256(`${settings.RELAY_NAME ?? ""}\n${token}`);
   const known = verified.get(hash);
   // A key that was removed from the set no longer counts, nor do the tokens that it has signed.
@@ -51,8 +51,8 @@ export async function authenticate(token: string, settings: TokenSettings, now: 
   }
   const candidates = kid.kid === null ? keys.value : keys.value.filter((key) => key.kid === kid.kid);
   const [key, another] = candidates;
-  if (key === undefined) return refused("TokenInvalid", "Its kid names no key of this edge.");
-  if (another !== undefined) return refused("TokenInvalid", "It needs a kid: this edge has several keys.");
+  if (key === undefined) return refused("TokenInvalid", "The kid names no key of this edge.");
+  if (another !== undefined) return refused("TokenInvalid", "The token has no kid, and this edge has several keys.");
   const checked = await verify(token, key, settings.RELAY_NAME, now);
   if (checked.type === "refused") return checked;
   remember(hash, checked.principal);
@@ -67,9 +67,9 @@ export async function current(principal: Principal, settings: TokenSettings, now
     unlessRevoked(principal, now, settings, now),
   ]);
   if (judged.type === "refused" && judged.reason !== "KeysUnavailable") return judged;
-  if (keys === undefined) return refused("KeysUnavailable", "The key set cannot be had, or cannot be used.");
+  if (keys === undefined) return refused("KeysUnavailable", "The key set cannot be fetched or used.");
   if (!keys.value.some(({ thumbprint }) => thumbprint === principal.key)) {
-    return refused("TokenInvalid", "The key that has verified it is no longer in the key set.");
+    return refused("TokenInvalid", "The key that verified the token is no longer in the key set.");
   }
   return judged.type === "refused" ? judged : { ...judged, asOf: Math.min(keys.asOf, judged.asOf) };
 }
@@ -81,10 +81,10 @@ async function unlessRevoked(
   settings: TokenSettings,
   now: number,
 ): Promise<Authentication> {
-  if (isExpired(principal, now)) return refused("TokenExpired", "Its time is over.");
+  if (isExpired(principal, now)) return refused("TokenExpired", "The claim exp is in the past.");
   const revoked = await isRevoked(revocableId(principal), settings, now);
-  if (revoked === undefined) return refused("KeysUnavailable", "The list of revoked tokens cannot be had.");
-  if (revoked.value) return refused("TokenRevoked", "Its id is on the list of revoked tokens.");
+  if (revoked === undefined) return refused("KeysUnavailable", "The list of revoked tokens cannot be fetched or used.");
+  if (revoked.value) return refused("TokenRevoked", "The token's id is on the list of revoked tokens.");
   return { type: "ok", principal, asOf: Math.min(asOf, revoked.asOf) };
 }
 
@@ -123,7 +123,7 @@ async function verify(
   now: number,
 ): Promise<Authentication> {
   const names = ownNames(relayName);
-  if (names.length === 0) return refused("WrongAudience", "This edge has no RELAY_NAME that a token could name.");
+  if (names.length === 0) return refused("WrongAudience", "This edge has no RELAY_NAME for the claim aud to match.");
   try {
     const { payload } = await jwtVerify(token, key.key, {
       algorithms: [...key.algorithms],
@@ -141,14 +141,14 @@ async function verify(
 
 async function principalOf(token: string, payload: JWTPayload, key: string, now: number): Promise<Authentication> {
   const { jti, sub = "", exp = Number.NaN, iat } = payload;
-  if (!Number.isFinite(exp)) return refused("TokenInvalid", "Its claim exp is no point in time.");
+  if (!Number.isFinite(exp)) return refused("TokenInvalid", "The claim exp is not a time.");
   if (iat !== undefined && iat * 1000 > now + ISSUED_AHEAD) {
-    return refused("TokenNotYetValid", "Its claim iat lies in the future.");
+    return refused("TokenNotYetValid", "The claim iat is in the future.");
   }
   if (jti !== undefined && (typeof jti !== "string" || jti === "")) {
-    return refused("TokenInvalid", "Its claim jti is no text.");
+    return refused("TokenInvalid", "The claim jti is not a string.");
   }
-  if (typeof sub !== "string") return refused("TokenInvalid", "Its claim sub is no text.");
+  if (typeof sub !== "string") return refused("TokenInvalid", "The claim sub is not a string.");
   const rights = parseRights({ address: payload.address, scope: payload.scope });
   const id = jti === undefined ? `sha256:${await sha256(token.slice(0, token.lastIndexOf(".")))}` : JTI + jti;
   const principal: Principal = { id, subject: sub, rights, key, expires: exp * 1000 + CLOCK_TOLERANCE };
@@ -156,19 +156,21 @@ async function principalOf(token: string, payload: JWTPayload, key: string, now:
 }
 
 function refusalOf(error: unknown): Authentication {
-  if (error instanceof ScopeError) return refused("TokenInvalid", `Its scopes cannot be understood (${error.code}).`);
-  if (error instanceof errors.JWTExpired) return refused("TokenExpired", "Its time is over.");
+  if (error instanceof ScopeError)
+    return refused("TokenInvalid", `The claim address or scope is malformed (${error.code}).`);
+  if (error instanceof errors.JWTExpired) return refused("TokenExpired", "The claim exp is in the past.");
   if (error instanceof errors.JWTClaimValidationFailed) {
     const { claim, reason } = error;
-    if (claim === "aud") return refused("WrongAudience", "Its claim aud is missing, or names another edge.");
-    if (claim === "nbf" && reason === "check_failed") return refused("TokenNotYetValid", "Its time has not come.");
-    return refused("TokenInvalid", `Its claim ${claim} is missing or not as it must be.`);
+    if (claim === "aud") return refused("WrongAudience", "The claim aud is missing, or names another edge.");
+    if (claim === "nbf" && reason === "check_failed")
+      return refused("TokenNotYetValid", "The claim nbf is in the future.");
+    return refused("TokenInvalid", `The claim ${claim} is missing or invalid.`);
   }
-  if (error instanceof errors.JOSEAlgNotAllowed) return refused("TokenInvalid", "Its alg is not that of the key.");
+  if (error instanceof errors.JOSEAlgNotAllowed) return refused("TokenInvalid", "The alg is not that of the key.");
   if (error instanceof errors.JWSSignatureVerificationFailed) {
-    return refused("TokenInvalid", "Its signature is not by the key that it names.");
+    return refused("TokenInvalid", "The signature does not match the key.");
   }
-  return refused("TokenInvalid", "It is not a JWT that can be read.");
+  return refused("TokenInvalid", "The token is not a readable JWT.");
 }
 
 function refused(reason: TokenProblem, detail: string): Extract<Authentication, { type: "refused" }> {

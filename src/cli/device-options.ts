@@ -23,15 +23,15 @@ export const CONNECTION_OPTIONS = {
 } as const;
 
 export const CONNECTION_HELP = `  --edge URL            connect to this edge, which keeps a mailbox for every device
-  --relay HOST[:PORT]   use this origin relay, through the edge or, without --edge, by TCP; then the default is
+  --relay HOST[:PORT]   use this origin relay: through the edge, or by TCP without --edge; default without --edge
                         127.0.0.1:2492
-  --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, else tcp
-  --as IDENTITY/DEVICE  who you are; default ${defaultAddress()}
-  --token TOKEN|@FILE   lets you in at the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this machine
-                        see what stands on a command line: a file is better, and is read anew for each connection
-  --allow-plain         without --edge: the token may go in clear to a relay that is not in a network of your own
-  --ca FILE             certificate authorities to trust for the edge (PEM)
-  --content-length N    octets that one LongLived session may carry; default 67108864`;
+  --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, otherwise tcp
+  --as IDENTITY/DEVICE  this device's address; default ${defaultAddress()}
+  --token TOKEN|@FILE   token for the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this
+                        machine can see the command line, so prefer a file; it is read again for each connection
+  --allow-plain         without --edge: let the token go unencrypted beyond loopback and private addresses
+  --ca FILE             certificate authorities to trust for the edge, instead of the system's (PEM)
+  --content-length N    bytes that one LongLived session may carry; default 67108864`;
 
 /**
  * Converts command-line values to device options.
@@ -53,10 +53,13 @@ export function deviceOptions(
 ): DeviceOptions {
   const contentLength = values["content-length"];
   if (contentLength !== undefined && !/^[0-9]{1,10}$/.test(contentLength)) {
-    throw usage(command, `--content-length ${contentLength} is not a number of octets`);
+    throw usage(command, `--content-length ${contentLength} is not a number of bytes`);
   }
   if (values.edge !== undefined && values.transport === "tcp") {
-    throw usage(command, "--transport tcp goes to the relay itself: leave out --edge, or choose another transport");
+    throw usage(
+      command,
+      "--transport tcp connects to the relay directly: leave out --edge, or choose another transport",
+    );
   }
   const token = tokenOf(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
   return {
@@ -68,7 +71,7 @@ export function deviceOptions(
     ...(token !== undefined && { token }),
     ...(values["allow-plain"] === true && { allowPlain: true }),
     ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
-    onReconnect: (error) => console.error(`grooveway: ${error.message}; connecting again`),
+    onReconnect: (error) => console.error(`grooveway: ${error.message}; reconnecting`),
   };
 }
 
@@ -82,7 +85,7 @@ function ownAddress(command: string, text: string): string {
       throw usage(command, `${as} names a relay: write ${text.split("@")[0]}, and --relay ${relay}`);
     return text;
   } catch (error) {
-    if (error instanceof AddressError) throw usage(command, `${as} is no address: ${error.message}`);
+    if (error instanceof AddressError) throw usage(command, `${as} is not an address: ${error.message}`);
     throw error;
   }
 }
@@ -113,7 +116,8 @@ export function rate(octets: number, milliseconds: number): string {
 
 function transportName(command: string, text: string): TransportName {
   const name = TRANSPORTS.find((transport) => transport === text);
-  if (name === undefined) throw usage(command, `--transport ${text} is none of ${TRANSPORTS.join(", ")}`);
+  if (name === undefined)
+    throw usage(command, `--transport ${text} is unknown: choose one of ${TRANSPORTS.join(", ")}`);
   return name;
 }
 

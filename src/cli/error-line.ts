@@ -11,14 +11,17 @@ import { CommandError } from "./output.ts";
 
 /** System errors that any call may fail with. */
 const SYSTEM: Readonly<Record<string, { readonly code: string; readonly why: string }>> = {
-  ENOSPC: { code: "CannotWrite", why: "the disk is full: make room" },
-  EDQUOT: { code: "CannotWrite", why: "the disk quota is used up: make room" },
+  ENOSPC: { code: "CannotWrite", why: "the disk is full: free some space" },
+  EDQUOT: { code: "CannotWrite", why: "the disk quota is used up: free some space" },
   EROFS: { code: "CannotWrite", why: "the file system is read-only: choose another folder" },
   EMFILE: {
     code: "TooManyOpenFiles",
-    why: "this process may open no more files: raise the limit, for example ulimit -n 65536",
+    why: "this process has reached its limit of open files: raise it, for example with ulimit -n 65536",
   },
-  ENFILE: { code: "TooManyOpenFiles", why: "the system may open no more files: raise its limit, fs.file-max on Linux" },
+  ENFILE: {
+    code: "TooManyOpenFiles",
+    why: "the system has reached its limit of open files: raise it, fs.file-max on Linux",
+  },
 };
 
 /** What Node and npm packages print when a package, or its build for this platform, is missing. */
@@ -56,7 +59,7 @@ function known(error: unknown): CommandError | DeviceError {
   }
   if (syscall?.startsWith("spawn ")) {
     // For example, workerd on a system without glibc: the missing file is the dynamic loader, not the program itself.
-    const cure = "programs must be allowed to run there, and on Linux there must be glibc, which Alpine has not";
+    const cure = "check that programs may run there and, on Linux, that glibc is installed (Alpine has none)";
     return new CommandError("EdgeFailed", `${syscall.slice("spawn ".length)} cannot be started (${code}): ${cure}`);
   }
   const missing = MISSING.exec(message);
@@ -65,10 +68,10 @@ function known(error: unknown): CommandError | DeviceError {
     return new CommandError("NotInstalled", `the package ${name} is not installed: run npm ci, without --omit`);
   }
   const why = message === "" ? inspect(error) : message;
-  return new CommandError("InternalError", `something unexpected happened (${why}): ${REPORT}`);
+  return new CommandError("InternalError", `unexpected error (${why}): ${REPORT}`);
 }
 
-const REPORT = "please report it with what it prints when GROOVEWAY_DEBUG=1 is set";
+const REPORT = "please report it, with the output under GROOVEWAY_DEBUG=1";
 
 function isDebugging(): boolean {
   return !["", "0", undefined].includes(process.env.GROOVEWAY_DEBUG);

@@ -17,13 +17,13 @@ export const EXIT_CODES = {
   Done: { status: 0, meaning: "done", errors: [] },
   Failed: {
     status: 1,
-    meaning: "it failed for a reason without a status of its own; the message says which",
+    meaning: "it failed for a reason without a status of its own, which the message gives",
     errors: ["Closed", "Corrupted", "EdgeFailed", "NodeTooOld", "NotInstalled", "TooManyOpenFiles"],
   },
   // The status that shells and option parsers use. A service manager need not retry.
   Usage: {
     status: 2,
-    meaning: "it was called wrongly, or what is in a file that an option names cannot be used",
+    meaning: "the command line is wrong, or the contents of a file that it names are unusable",
     errors: [
       "Usage",
       "InvalidOption",
@@ -63,24 +63,24 @@ export const EXIT_CODES = {
   },
   InUse: {
     status: 7,
-    meaning: "a port cannot be had, or another process uses the state folder or the store",
+    meaning: "a port is not available, or another process uses the state folder or the store",
     errors: ["CannotListen", "PortTaken", "StateInUse", "StoreInUse"],
   },
   SomeFailed: {
     status: 8,
-    meaning: "some of several files failed, each with a line of its own; the others are done",
+    meaning: "some of several files failed, each with a line of its own; the others succeeded",
     errors: ["SomeFailed"],
   },
   WaitedTooLong: { status: 9, meaning: "the recipient made no room within --wait", errors: ["WaitedTooLong"] },
   // EX_SOFTWARE in sysexits.h.
-  InternalError: { status: 70, meaning: "a fault of this program; please report it", errors: ["InternalError"] },
+  InternalError: { status: 70, meaning: "a bug in this program; please report it", errors: ["InternalError"] },
   // A shell reports a program killed by a signal as 128 plus the signal number. The command exits the same way.
   HungUp: { status: 129, meaning: "ended by SIGHUP before it was done", errors: [] },
   Interrupted: { status: 130, meaning: "ended by SIGINT (Ctrl-C) before it was done", errors: [] },
   Quit: { status: 131, meaning: "ended by SIGQUIT before it was done", errors: [] },
   OutputClosed: {
     status: 141,
-    meaning: "what reads its output has gone, such as head -1 at the end of a pipe",
+    meaning: "the reader of its output has gone, such as head -1 at the end of a pipe",
     errors: [],
   },
   Terminated: { status: 143, meaning: "ended by SIGTERM before it was done", errors: [] },

@@ -25,7 +25,7 @@ function fail(message, code, status) {
 function requireNode(enough, cure) {
   const [major, minor] = process.versions.node.split(".").map(Number);
   if (major >= ANY || minor >= enough[major]) return;
-  const needed = `Node 22.${enough[22]} or later is needed`;
+  const needed = `Node 22.${enough[22]} or later is required`;
   fail(`${needed}, and this is ${process.versions.node} (${process.execPath}): ${cure}`, "NodeTooOld", FAILED);
 }
 
@@ -46,8 +46,8 @@ async function run() {
     // A Node too old to know the module.
     () => false,
   );
-  if (isSource) requireNode(SOURCE, "run npm ci, which brings one along, and then npm start or npm run -s grooveway");
-  else requireNode(COMPILED, "install a newer one");
+  if (isSource) requireNode(SOURCE, "run npm ci, which installs one, and then npm start or npm run -s grooveway");
+  else requireNode(COMPILED, "install a newer Node");
   printWarningsShortly();
   await import(isSource ? source.href : new URL("../../dist/cli/main.js", import.meta.url).href);
 }
@@ -55,6 +55,6 @@ async function run() {
 run().catch((error) => {
   const missing = error.code === "ERR_MODULE_NOT_FOUND";
   const [why] = error.message.split("\n");
-  if (missing) fail(`it is not installed whole (${why}): install it anew`, "NotInstalled", FAILED);
-  fail(`it cannot be loaded (${why}): please report this`, "InternalError", INTERNAL_ERROR);
+  if (missing) fail(`the installation is incomplete (${why}): reinstall it`, "NotInstalled", FAILED);
+  fail(`the command cannot be loaded (${why}): please report this`, "InternalError", INTERNAL_ERROR);
 });

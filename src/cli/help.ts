@@ -7,13 +7,13 @@ import { describeExitCodes } from "./exit-codes.ts";
 
 /** Environment variables that the command reads. The README lists them too. */
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
-  GROOVEWAY_TOKEN: "the token of `send` and `recv`, or `@FILE`; `--token` wins",
+  GROOVEWAY_TOKEN: "the token of `send` and `recv`, or `@FILE`; `--token` overrides it",
   GROOVEWAY_ADMIN_TOKEN: "the token of `mailbox`, and the admin token of `edge`",
-  GROOVEWAY_STATE: "the folder for what `send` and `recv` remember of unfinished transfers",
-  XDG_STATE_HOME: "without `GROOVEWAY_STATE` it is the folder `grooveway` in this one",
-  HOME: "without either it is `.local/state/grooveway` in this one",
+  GROOVEWAY_STATE: "the folder in which `send` and `recv` record unfinished transfers",
+  XDG_STATE_HOME: "if `GROOVEWAY_STATE` is not set, that folder is `grooveway` in this one",
+  HOME: "if neither is set, that folder is `.local/state/grooveway` in this one",
   TMPDIR: "the folder for temporary files; default `/tmp`",
-  GROOVEWAY_DEBUG: "`1` prints the stack of an error below its line",
+  GROOVEWAY_DEBUG: "`1` prints the stack trace of an error below its line",
 };
 
 /**
@@ -24,11 +24,11 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
 export function generalHelp(commands: Readonly<Record<string, { readonly summary: string }>>): string {
   return `Usage: grooveway COMMAND [options]
 
-Carries devices that may only make outgoing HTTP connections to relays that speak SSTP, and keeps what is sent to them.
+Carries messages and files between devices that can only make outgoing web requests, and keeps them until they are fetched.
 
 ${table(Object.entries(commands).map(([name, { summary }]) => [name, summary]))}
 
-grooveway COMMAND --help shows the options of each, with an example; grooveway --version shows which version this is.
+grooveway COMMAND --help shows the options of a command, with an example. grooveway --version shows the version.
 
 Environment:
 

@@ -12,16 +12,16 @@ import type { Command } from "./parse-arguments.ts";
 /** Subcommands are loaded on demand: --help must not load the database or workerd. */
 const COMMANDS: Record<string, { readonly summary: string; readonly load: () => Promise<Command> }> = {
   start: {
-    summary: "show it all on this machine: a relay, the edge, two devices and a file",
+    summary: "try it on this machine: a relay, the edge, two devices and a file",
     load: async () => (await import("./commands/start.ts")).startCommand,
   },
   relay: {
-    summary: "run an origin relay: SSTP on TCP, a queue for every device",
+    summary: "run an origin relay: SSTP over TCP, with a queue for every device",
     load: async () => (await import("./commands/relay.ts")).relayCommand,
   },
   edge: { summary: "run the edge on this machine", load: async () => (await import("./commands/edge.ts")).edgeCommand },
   token: {
-    summary: "make keys and tokens, and look into tokens",
+    summary: "create keys and tokens, and inspect tokens",
     load: async () => (await import("./commands/token.ts")).tokenCommand,
   },
   send: {
@@ -29,11 +29,11 @@ const COMMANDS: Record<string, { readonly summary: string; readonly load: () => 
     load: async () => (await import("./commands/send.ts")).sendCommand,
   },
   recv: {
-    summary: "receive what was sent to this device",
+    summary: "receive files and messages sent to this device",
     load: async () => (await import("./commands/recv.ts")).recvCommand,
   },
   mailbox: {
-    summary: "look into the mailboxes of an edge",
+    summary: "inspect and manage the mailboxes of an edge",
     load: async () => (await import("./commands/mailbox.ts")).mailboxCommand,
   },
 };
@@ -67,7 +67,7 @@ function commandOf(name: string): Promise<Command> {
   if (found !== undefined) return found.load();
   const meant = nearest(name, Object.keys(COMMANDS));
   const why = name.startsWith("-")
-    ? `options come behind the command, and ${name} stands before it`
+    ? `options go after the command, and ${name} is before it`
     : `there is no command ${name}${meant === undefined ? "" : `, did you mean ${meant}?`}`;
   throw new CommandError("Usage", `${why}; see grooveway --help`);
 }
@@ -114,7 +114,7 @@ console.log = (...parts: unknown[]) => void process.stdout.write(`${format(...pa
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   // Exit silently, as programs do when their reader has gone.
   if (error.code === "EPIPE") process.exit(EXIT_CODES.OutputClosed.status);
-  fail(new CommandError("CannotWrite", `cannot write standard output (${error.code}): write it somewhere else`));
+  fail(new CommandError("CannotWrite", `cannot write to standard output (${error.code}): redirect it elsewhere`));
 });
 // There is nowhere left to report an error.
 process.stderr.on("error", () => undefined);

@@ -50,7 +50,7 @@ function checkOptions(command: string, args: readonly string[], options: Options
       throw usage(command, `${token.rawName} takes no value: leave out =${token.value}`);
     }
     if (option.type === "string" && (token.value === undefined || isOption(token))) {
-      throw usage(command, `${token.rawName} needs a value, --${token.name}=VALUE when it begins with a dash`);
+      throw usage(command, `${token.rawName} needs a value; write --${token.name}=VALUE if it begins with a dash`);
     }
     // Repeating a switch is harmless.
     if (option.type === "string" && option.multiple !== true && seen.has(token.name)) {
@@ -71,12 +71,12 @@ export function usage(command: string, why: string): CommandError {
 
 /** Error for a surplus argument. It is quoted, so that user input cannot pass for our own text. */
 export function unexpected(command: string, argument: string | undefined): CommandError {
-  return usage(command, `${printable(argument ?? "")} is one argument too many`);
+  return usage(command, `${printable(argument ?? "")} is one argument too many: leave it out`);
 }
 
-/** Parses an option given in MiB; returns bytes. */
-export function mebibytes(command: string, text: string): number {
-  if (!/^[0-9]{1,9}$/.test(text)) throw usage(command, `${text} is no number of MiB`);
+/** Parses --min-free, given in MiB; returns bytes. */
+export function minFreeOf(command: string, text: string): number {
+  if (!/^[0-9]{1,9}$/.test(text)) throw usage(command, `--min-free ${text} is not a whole number of MiB`);
   return Number(text) * 1024 * 1024;
 }
 
@@ -99,7 +99,7 @@ export function readText(path: string): string {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const why =
-      code === "ENOENT" ? `there is no file ${path}: check its name` : `cannot read ${path} (${code ?? error})`;
+      code === "ENOENT" ? `there is no file ${path}: check the path` : `cannot read ${path} (${code ?? error})`;
     throw new CommandError("CannotRead", why);
   }
 }

@@ -195,7 +195,7 @@ class Taker {
         this.#arrivals.delete(file.transfer);
         this.received += 1;
         const { transfer, name, path, bytes, sha256, from, vouched, elsewhere } = file;
-        const where = `${visible(path)}${elsewhere ? " (where an earlier run had begun it)" : ""}`;
+        const where = `${visible(path)}${elsewhere ? " (where an earlier run began it)" : ""}`;
         await this.#report(`received ${where} from ${senderOf(file)}: ${size(bytes)}, sha256 ${sha256}`, {
           event: "file",
           name,
@@ -258,7 +258,7 @@ class Taker {
 
 /** Formats the sender for display. */
 export function senderOf({ from, vouched }: FileSource): string {
-  if (from === undefined) return "somebody";
+  if (from === undefined) return "an unknown sender";
   return vouched ? visible(from) : `${visible(from)} (as the sender says)`;
 }
 

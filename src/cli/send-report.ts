@@ -101,7 +101,7 @@ export class SendReport implements SendListener {
   async sent({ name, bytes, sha256, transfer, before, isChanged }: SentFile): Promise<void> {
     this.#sent += 1;
     this.#before += before;
-    if (isChanged) this.#tell(`${visible(name)} was changed while it was read: it was sent as it was read`);
+    if (isChanged) this.#tell(`${visible(name)} changed while it was being read: what was read was sent`);
     await this.#event({ event: "sent", to: this.#options.to, name, bytes, sha256, transfer, before });
     if (!this.#options.isOne) return;
     await this.#line(`sent ${visible(name)} to ${this.#to}: ${this.#amount(bytes)}, sha256 ${sha256}`);
@@ -133,15 +133,16 @@ export class SendReport implements SendListener {
     if (bytes === undefined || attached || bytes <= octets) return;
     const { wait } = this.#options;
     const what = `${this.#to} is not connected, and its mailbox has room for ${size(octets)} of ${size(bytes)}`;
-    if (wait === 0) throw new CommandError("QuotaWouldBeExceeded", `${what}: nothing was sent; wait for it by --wait`);
+    if (wait === 0)
+      throw new CommandError("QuotaWouldBeExceeded", `${what}: nothing was sent; use --wait to wait for room`);
     this.#tell(
-      `${what}: the rest goes when it receives, given up after ${durationText(wait)} (--wait) without progress`,
+      `${what}: the rest is sent as it receives; send gives up after ${durationText(wait)} without progress (--wait)`,
     );
   }
 
   /** Reports that the connection was lost, or refused for now. */
   reconnecting({ message }: { readonly message: string }): void {
-    this.#tell(`${message}; connecting again`);
+    this.#tell(`${message}; reconnecting`);
   }
 
   waiting(reason: WaitingFor): void {
@@ -152,7 +153,7 @@ export class SendReport implements SendListener {
       this.#hasToldWaiting = true;
       const limit = durationText(this.#options.wait);
       this.#tell(
-        `waiting for ${this.#to}: it has as much waiting as it may from this sender; given up after ${limit} (--wait) without progress`,
+        `waiting for ${this.#to}: this sender's share of its mailbox is full; send gives up after ${limit} without progress (--wait)`,
       );
     }
     this.#draw();
@@ -196,7 +197,7 @@ export class SendReport implements SendListener {
         if (this.sources.length + failed === 0) {
           return new CommandError(
             "CannotRead",
-            `there is no file in ${paths.map(visible).join(" ")}: nothing was sent`,
+            `there are no files in ${paths.map(visible).join(" ")}: nothing was sent`,
           );
         }
         if (!isOne && this.#sent > 0) {
@@ -212,12 +213,12 @@ export class SendReport implements SendListener {
       case "recipientWaitedFor":
         return new CommandError(
           "WaitedTooLong",
-          `${this.#to} took nothing for ${durationText(wait)}, and what was under way is cancelled: ${this.#state}; let it receive, or wait longer by --wait`,
+          `${this.#to} fetched nothing for ${durationText(wait)}, so unfinished transfers were cancelled: ${this.#state}; run recv there, or wait longer with --wait`,
         );
       case "connectionWaitedFor":
         return new CommandError(
           "ConnectFailed",
-          `no connection could be made for ${durationText(wait)} (--wait): ${this.#state}`,
+          `could not connect for ${durationText(wait)} (--wait): ${this.#state}`,
         );
     }
   }
@@ -235,12 +236,12 @@ export class SendReport implements SendListener {
   get #state(): string {
     const { isOne } = this.#options;
     const bytes = this.bytes === undefined ? size(this.#safe) : `${size(this.#safe)} of ${size(this.bytes)}`;
-    const amount = isOne ? bytes : `${this.#sent} of ${files(this.sources.length)}, ${bytes},`;
-    return `${amount} are sent, and the same command ${this.#canGoOn ? "goes on from there" : "begins anew"}`;
+    const amount = isOne ? bytes : `${this.#sent} of ${files(this.sources.length)}, ${bytes}`;
+    return `${amount} sent; the same command ${this.#canGoOn ? "continues from there" : "starts over"}`;
   }
 
   #amount(bytes: number): string {
-    const before = this.#before === 0 ? "" : ` (${size(this.#before)} of it before)`;
+    const before = this.#before === 0 ? "" : ` (${size(this.#before)} of it in earlier runs)`;
     return `${size(bytes)}${before} at ${rate(bytes - this.#before, performance.now() - this.#started)}`;
   }
 

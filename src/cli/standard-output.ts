@@ -221,7 +221,7 @@ function codeOf(error: unknown): string | undefined {
 function closed(): CommandError {
   return new CommandError(
     "OutputClosed",
-    "standard output is closed: leave it open, or add > /dev/null when nobody needs it",
+    "standard output is closed: leave it open, or add > /dev/null if it is not needed",
     "OutputClosed",
   );
 }
@@ -231,10 +231,10 @@ function failure(error: unknown): CommandError {
   if (code === "EPIPE" || code === "ECONNRESET") {
     return new CommandError(
       "OutputClosed",
-      "what reads standard output has ended: what it did not take comes again",
+      "the reader of standard output has ended: what it did not take is delivered again",
       "OutputClosed",
     );
   }
-  const why = code === "ENOSPC" ? "its disk is full: make room" : "write it somewhere else";
-  return new CommandError("CannotWrite", `cannot write standard output (${code ?? error}): ${why}`);
+  const why = code === "ENOSPC" ? "its disk is full: free some space" : "redirect it elsewhere";
+  return new CommandError("CannotWrite", `cannot write to standard output (${code ?? error}): ${why}`);
 }

@@ -52,12 +52,12 @@ export async function openStateFolder(options: StateFolderOptions = {}): Promise
   if (options.beside !== undefined) {
     const path = resolve(options.beside, BESIDE);
     if ((await unusable(path)) === undefined) {
-      return { path, notice: `no home folder can be written to: state is kept in ${path}; --state DIR changes that` };
+      return { path, notice: `no writable home folder: state is kept in ${path}; choose another with --state DIR` };
     }
   }
   return {
     path: undefined,
-    notice: "no home folder can be written to: an interrupted transfer will not go on; --state DIR changes that",
+    notice: "no writable home folder: an interrupted transfer cannot be continued; choose a folder with --state DIR",
   };
 }
 

@@ -23,8 +23,8 @@ export function readKeyPair(keyFile: string, certFile: string): { key: string; c
   const privateKey = privateKeyOf(key, keyFile);
   const [own] = certificatesOf("--tls-cert", cert, certFile);
   if (own?.checkPrivateKey(privateKey) !== true) {
-    const order = "its first certificate must be that of the key, and those of the authorities come behind it";
-    throw unusable(`the certificate in --tls-cert ${certFile} is not that of --tls-key ${keyFile}: ${order}`);
+    const order = "the first certificate must be the key's; those of its authorities follow";
+    throw unusable(`the certificate in --tls-cert ${certFile} does not belong to --tls-key ${keyFile}: ${order}`);
   }
   return { key, cert };
 }
@@ -40,8 +40,8 @@ export function readAuthorities(file: string): string {
   const [first] = certificates;
   // A self-signed certificate is trusted as its own authority.
   if (first !== undefined && !certificates.some(({ ca, issuer, subject }) => ca || issuer === subject)) {
-    const whose = `it has that of ${nameOf(first.subject)}, which is from ${nameOf(first.issuer)}`;
-    throw unusable(`--ca ${file} has no certificate of an authority: ${whose}; give the certificate of the latter`);
+    const whose = `only that of ${nameOf(first.subject)}, issued by ${nameOf(first.issuer)}`;
+    throw unusable(`--ca ${file} has no authority's certificate, ${whose}: give the certificate of that issuer`);
   }
   return text;
 }
@@ -51,12 +51,12 @@ function privateKeyOf(text: string, file: string): KeyObject {
     return createPrivateKey(text);
   } catch {
     if (/ENCRYPTED/.test(text)) {
-      throw unusable(`the key in --tls-key ${file} has a passphrase: take it off with openssl pkey -in ${file}`);
+      throw unusable(`the key in --tls-key ${file} has a passphrase: remove it with openssl pkey -in ${file}`);
     }
     const swapped = text.includes("-----BEGIN CERTIFICATE-----")
-      ? "it has a certificate, which goes to --tls-cert; "
+      ? "it has a certificate, which belongs to --tls-cert; "
       : "";
-    throw unusable(`--tls-key ${file} has no private key that can be used: ${swapped}give one in PEM`);
+    throw unusable(`--tls-key ${file} has no usable private key: ${swapped}give one in PEM`);
   }
 }
 
@@ -68,14 +68,14 @@ function certificatesOf(option: string, text: string, file: string): X509Certifi
     // Reported below.
   }
   const instead = found.length > 0 ? "" : whatInstead(text, file);
-  throw unusable(`${option} ${file} has no certificate that can be used: ${instead}give one in PEM`);
+  throw unusable(`${option} ${file} has no usable certificate: ${instead}give one in PEM`);
 }
 
 /** Describes what a file contains instead of a PEM certificate. */
 function whatInstead(text: string, file: string): string {
   if (text.trim() === "") return "it is empty; ";
   if (/PRIVATE KEY-----/.test(text)) return "it has a private key; ";
-  if (/-----BEGIN CERTIFICATE REQUEST-----/.test(text)) return "it has a request for one; ";
+  if (/-----BEGIN CERTIFICATE REQUEST-----/.test(text)) return "it has a certificate request; ";
   try {
     new X509Certificate(readFileSync(file));
     return `it is in DER (openssl x509 -inform der -in ${file}); `;

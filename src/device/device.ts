@@ -414,7 +414,7 @@ function closed(): DeviceError {
 function unanswered(relay: string, transport: TransportName): DeviceError {
   return new DeviceError(
     "ConnectFailed",
-    `${relay} did not answer by ${transport} within ${CONNECT_TIMEOUT / 1000} s, though it was connected; check that it is a relay or an edge, and try again later`,
+    `${relay} connected, but did not answer by ${transport} within ${CONNECT_TIMEOUT / 1000} s; check that it is a relay or an edge, and try again later`,
     { retryable: true },
   );
 }

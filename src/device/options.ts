@@ -88,6 +88,7 @@ export function settingsOf(options: DeviceOptions): Settings {
 
 /** The default name of the edge: the host in its URL. */
 function hostOf(edge: string | undefined): string {
-  if (edge === undefined) throw new DeviceError("InvalidOption", "a relay or an edge is needed: give one of them");
+  if (edge === undefined)
+    throw new DeviceError("InvalidOption", "neither a relay nor an edge is given: give one of them");
   return URL.canParse(edge) ? new URL(edge).hostname : edge;
 }

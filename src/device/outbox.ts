@@ -148,9 +148,13 @@ export class Outbox {
     const { signal, body, destination } = outgoing;
     if (signal?.aborted) throw aborted();
     if (this.#octets + body.length > OUTBOX_OCTETS) {
-      throw new DeviceError("OutboxFull", `${OUTBOX_OCTETS} octets wait to be acknowledged: await earlier sends`, {
-        retryable: true,
-      });
+      throw new DeviceError(
+        "OutboxFull",
+        `${OUTBOX_OCTETS} bytes are waiting for acknowledgement: await earlier sends`,
+        {
+          retryable: true,
+        },
+      );
     }
     this.#octets += body.length;
     if (signal !== undefined) this.#watch(signal).add(outgoing);
@@ -693,7 +697,7 @@ export function onWire(length: number): number {
 export function tooLong(length: number, limit: number): DeviceError {
   return new DeviceError(
     "MessageTooLong",
-    `the message has ${length} octets: send at most ${limit}, in parts if need be`,
+    `the message has ${length} bytes: send at most ${limit}, in parts if necessary`,
   );
 }
 
@@ -703,5 +707,5 @@ function aborted(): DeviceError {
 
 function unexpected(cause: unknown): DeviceError {
   const message = cause instanceof Error ? cause.message : String(cause);
-  return new DeviceError("InternalError", `something unexpected happened in this library: ${message}`, { cause });
+  return new DeviceError("InternalError", `unexpected error in this library: ${message}`, { cause });
 }

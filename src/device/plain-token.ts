@@ -14,6 +14,6 @@ export function nearOnly(host: string): (address: string) => DeviceError | undef
 function inClear(host: string): DeviceError {
   return new DeviceError(
     "TokenInClear",
-    `the token would go to ${host} in clear: connect through an edge by https, or say that it may (allowPlain, --allow-plain)`,
+    `the token would go to ${host} unencrypted: connect through an edge by https, or allow it (allowPlain, --allow-plain)`,
   );
 }

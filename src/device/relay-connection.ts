@@ -298,7 +298,7 @@ export class RelayConnection {
         break;
       case "attachRefused":
         this.#ready?.reject(
-          new DeviceError("RelayRefused", "the relay refused to attach the account: check its token"),
+          new DeviceError("RelayRefused", "the relay refused to attach the account: check the token"),
         );
         break;
       case "refused":
@@ -412,12 +412,15 @@ export function statusRefusal(statusId: number): DeviceError {
     case SessionStatusId.QuotaWouldBeExceeded:
       return sessionRefusal(CloseReasonId.QuotaWouldBeExceeded);
     case SessionStatusId.LockedOut:
-      return new DeviceError("RecipientRefused", "the recipient takes no messages from this device [LockedOut]");
+      return new DeviceError(
+        "RecipientRefused",
+        "the recipient's mailbox accepts no messages from this device: ask the recipient to change its rule, or the operator to unlock it [LockedOut]",
+      );
     default: {
       const name = Object.entries(SessionStatusId).find(([, id]) => id === statusId)?.[0] ?? String(statusId);
       return new DeviceError(
         "RelayUnreachable",
-        `the recipient's relay cannot be reached: check its name; the edge's operator finds the cause in the log and at /admin/links/RELAY [${name}]`,
+        `the recipient's relay cannot be reached: check its name; the operator of the edge finds the cause in the log and at /admin/links/RELAY [${name}]`,
         { retryable: true },
       );
     }
@@ -429,14 +432,14 @@ export function sessionRefusal(reasonId: number | undefined): DeviceError {
   if (reasonId === CloseReasonId.QuotaWouldBeExceeded) {
     return new DeviceError(
       "QuotaWouldBeExceeded",
-      "the recipient has as much waiting from this sender as it may, or the disk of the edge or relay is full: let the recipient fetch, or try again later",
+      "this sender's share of the recipient's mailbox is full, or the disk of the edge or relay is: wait until the recipient has fetched some messages, or try again later",
       { retryable: true },
     );
   }
   if (reasonId === CloseReasonId.EmptySession) return statusRefusal(SessionStatusId.LockedOut);
   return new DeviceError(
     "RecipientRefused",
-    `the relay takes no messages for this recipient [${reasonId ?? "refused"}]: check its address, and whether the token allows to send to it`,
+    `the relay accepts no messages for this recipient [${reasonId ?? "refused"}]: check the address, and that the token allows sending to it`,
     { retryable: isPassing(reasonId) },
   );
 }
@@ -451,7 +454,7 @@ function accountRefusal(reasonId: number, hasToken: boolean): DeviceError {
   }
   return new DeviceError(
     "TokenRefused",
-    "the token does not allow to receive for this identity: get one with the scope receive, or connect only to send",
+    "the token does not allow receiving for this identity: get one with the scope receive, or connect only to send (receive: false)",
   );
 }
 
@@ -464,7 +467,7 @@ function refusal(
     case ConnectResponseId.WrongDevice:
       return new DeviceError(
         "RelayRefused",
-        `the relay does not go by the name ${relay}: use its own name, or start it with --name ${relay} [${name}]`,
+        `${relay} is not one of the relay's names: use one of them, or start the relay with --name ${relay} [${name}]`,
       );
     case ConnectResponseId.TryLater:
       return new DeviceError("RelayRefused", `the relay is busy: try again in ${retryTime} s [${name}]`, {
@@ -488,15 +491,14 @@ export function closure(closed: Closed, transport: Transport): DeviceError {
   if (closed.reasonId === ConnectCloseReasonId.CrossedConnections) {
     return new DeviceError(
       "AddressInUse",
-      "another device has connected with the same address and taken this one's place: give each device its own",
+      "another device connected with the same address and replaced this one: give each device its own address (--as)",
     );
   }
   if (transport.failure !== undefined) return transport.failure;
-  const code = transport.lost?.code;
-  const detail = transport.lost?.detail ?? closed.detail;
-  return new DeviceError(
-    "ConnectFailed",
-    `the connection was lost: ${detail}${code === undefined ? "" : ` [${code}]`}`,
-    { retryable: true, retryAfter: transport.lost?.retryAfter },
-  );
+  const { detail = closed.detail, cure, code, retryAfter } = transport.lost ?? {};
+  const text = `the connection was lost: ${detail}${cure === undefined ? "" : ` ${cure}`}`;
+  return new DeviceError("ConnectFailed", code === undefined ? text : `${text} [${code}]`, {
+    retryable: true,
+    retryAfter,
+  });
 }

@@ -26,16 +26,16 @@ type Text = (refused: Required<Pick<RefusedToken, "by">> & RefusedToken, claims:
 
 const TEXTS: Readonly<Record<string, Text>> = {
   TokenNeeded: ({ by }) =>
-    `the ${by} asks for a token: get one from its operator, and give it by --token @FILE, GROOVEWAY_TOKEN or the option token`,
+    `the ${by} requires a token: get one from its operator, and give it with --token @FILE, GROOVEWAY_TOKEN or the option token`,
   TokenInvalid: (refused) =>
     `the ${refused.by} cannot verify the token${why(refused)}: get a new one from its operator`,
   TokenExpired: (_, claims) => `the token has expired${claims?.expired ?? ""}: get a new one`,
-  TokenNotYetValid: (refused) => `the token is not valid yet${why(refused)}: wait, or set the clocks right`,
-  TokenRevoked: ({ by }) => `the token was revoked: ask the operator of the ${by} for a new one`,
+  TokenNotYetValid: (refused) => `the token is not valid yet${why(refused)}: wait, or correct the clocks`,
+  TokenRevoked: ({ by }) => `the token has been revoked: ask the operator of the ${by} for a new one`,
   WrongAudience: ({ by, name }, claims) => {
     const whose = claims?.audience === undefined ? `another ${by}` : claims.audience;
     const own = name === undefined ? "" : ` (grooveway token issue --audience ${name})`;
-    return `the token is for ${whose}, and not for this ${by}: get one for it${own}`;
+    return `the token is for ${whose}, not for this ${by}: get one for this ${by}${own}`;
   },
   ScopeMissing: (refused, claims) => scopeMissing(refused, claims),
 };
@@ -72,7 +72,7 @@ function scopeMissing({ address, detail }: RefusedToken, claims: Claims | undefi
     return `the token lacks the scope connect: ${getScope(claims, "connect")}`;
   if (claims !== undefined && address !== undefined && !mayUse(claims.rights, address)) {
     const own = claims.rights.address === undefined ? "no address" : `the address ${visible(claims.rights.address)}`;
-    return `the token is for ${own}, and this device is ${formatAddress(address)}: give the right address (--as), or get a token for this one`;
+    return `the token is for ${own}, but this device is ${formatAddress(address)}: use an address of the token (--as), or get a token for this one`;
   }
   return `the token does not allow this${why({ detail })}: get one with this device's address and the scopes connect and receive`;
 }

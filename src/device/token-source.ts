@@ -20,7 +20,10 @@ export async function tokenFrom(source: TokenSource | undefined, closing: AbortS
   const token = typeof source === "string" ? source : await promptly(source, closing);
   // The error must not contain the token.
   if (/^[\w.~+/-]+=*$/.test(token)) return token;
-  throw new DeviceError("InvalidOption", "the token has characters that no token has: look whether it is whole");
+  throw new DeviceError(
+    "InvalidOption",
+    "the token contains characters that are invalid in a token: check that it is complete",
+  );
 }
 
 async function promptly(source: () => string | Promise<string>, closing: AbortSignal): Promise<string> {
@@ -28,12 +31,12 @@ async function promptly(source: () => string | Promise<string>, closing: AbortSi
   const signal = AbortSignal.any([closing, given.signal]);
   const late = async (): Promise<never> => {
     await sleep(CONNECT_TIMEOUT, undefined, { signal });
-    throw new Error(`nothing came within ${CONNECT_TIMEOUT} ms`);
+    throw new Error(`no token within ${CONNECT_TIMEOUT} ms`);
   };
   try {
     return await Promise.race([source(), late()]);
   } catch (cause) {
-    const why = "no token could be had: the error of who should give it is the cause of this one";
+    const why = "the token provider failed; see cause";
     throw new DeviceError("ConnectFailed", why, { retryable: true, cause });
   } finally {
     given.abort();

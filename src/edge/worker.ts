@@ -139,12 +139,12 @@ app.notFound((c) => {
   const path = pathUnder(own, new URL(c.req.url).pathname) ?? "/";
   const whole = withWholeAddress(path);
   if (whole !== undefined) {
-    return problem("MalformedAddress", `An address is one part of a path, its slash written as %2F: ${own}${whole}`);
+    return problem("MalformedAddress", `Write the slash of an address as %2F: ${own}${whole}`);
   }
   const prefix = seemingPrefix(c.req.method, path);
   if (prefix === undefined) return problem("NotFound");
   const place = own === "" ? "at the root of its host" : `under ${own}/`;
-  return problem("WrongPrefix", `The request came to ${own}${prefix}/, and this edge stands ${place}.`);
+  return problem("WrongPrefix", `The request is for ${own}${prefix}/, but this edge is ${place}.`);
 });
 app.onError((error) => {
   // RPC passes on only the message of an object's error.
@@ -165,8 +165,8 @@ function misaddressed(request: Request, env: Env): Response | undefined {
   if (request.headers.get("host")?.includes(",")) return problem("MalformedHead", TWO_HOSTS);
   const prefix = prefixOf(env);
   if (prefix === "" || pathUnder(prefix, new URL(request.url).pathname) !== undefined) return undefined;
-  const cure = "If a proxy takes that path away, leave PREFIX empty.";
-  return problem("WrongPrefix", `This edge stands under ${prefix}/, and the request came without it. ${cure}`);
+  const cure = "If a proxy removes that path, leave PREFIX (--prefix) empty.";
+  return problem("WrongPrefix", `This edge is under ${prefix}/, but the request came without that path. ${cure}`);
 }
 
 /** @param ends whether the virtual connection ends at this edge, or is passed through */
@@ -218,8 +218,8 @@ function refusal(refused: { readonly reason: Reason; readonly detail?: string },
   if (ends || (reason !== "RelayNotAllowed" && reason !== "TokenNeeded")) return problem(reason, detail);
   const [name] = ownNames(env.RELAY_NAME);
   if (name === undefined)
-    return problem(reason, `${detail} This edge itself has no name: its operator sets RELAY_NAME.`);
-  const response = problem(reason, `${detail} To use this edge itself name it ${name} (--relay ${name}).`.trim());
+    return problem(reason, `${detail} This edge has no name of its own: the operator sets RELAY_NAME (--name).`);
+  const response = problem(reason, `${detail} To use this edge itself, name it ${name} (--relay ${name}).`.trim());
   response.headers.set(RELAY_HEADER, name);
   return response;
 }
@@ -242,7 +242,7 @@ export default {
   fetch(request, env, context) {
     // The first request of any kind logs what is wrong with the settings, for an operator who has just deployed.
     const unserved = inspectSettings(env);
-    if (unserved !== undefined) return problem("EdgeMisconfigured", `The setting ${unserved.setting} cannot be read.`);
+    if (unserved !== undefined) return problem("EdgeMisconfigured", `The setting ${unserved.setting} is malformed.`);
     return misaddressed(request, env) ?? app.fetch(request, env, context);
   },
 } satisfies ExportedHandler<Env>;

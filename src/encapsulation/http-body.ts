@@ -30,14 +30,16 @@ export function framingOf(head: RequestHead | ResponseHead): Framing | HeadFault
   const codings = head.headers.filter(([name]) => name === "transfer-encoding");
   if (codings.length > 0) {
     const chunked = codings.length === 1 && hasMember(head.headers, "transfer-encoding", "chunked");
-    if (!chunked || codings[0]?.[1].includes(",")) return fault("The Transfer-Encoding is not chunked alone.");
-    if (head.kind === "request" && lengths.length > 0) return fault("There are Content-Length and Transfer-Encoding.");
+    if (!chunked || codings[0]?.[1].includes(","))
+      return fault("The Transfer-Encoding is something other than chunked.");
+    if (head.kind === "request" && lengths.length > 0)
+      return fault("The head has both Content-Length and Transfer-Encoding.");
     return { type: "chunked" };
   }
   const [first] = lengths;
   if (first === undefined) return head.kind === "request" ? { type: "length", length: 0 } : { type: "close" };
   if (!/^\d{1,15}$/.test(first) || lengths.some((other) => other !== first)) {
-    return fault("The Content-Length is not one number.");
+    return fault("The Content-Length is not a single number.");
   }
   return { type: "length", length: Number(first) };
 }
@@ -162,7 +164,7 @@ export class ResponseReader {
     const events: ResponseEvent[] = [];
     let rest = octets;
     while (rest.length > 0) {
-      if (!this.#expected) return [...events, fault("Octets came that no request asked for.")];
+      if (!this.#expected) return [...events, fault("Data arrived that no request asked for.")];
       if (this.#body === undefined) {
         const read = this.#heads.feed(rest);
         if (read.type === "more") return events;

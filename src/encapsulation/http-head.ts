@@ -64,7 +64,7 @@ export class HeadReader<Head extends RequestHead | ResponseHead> {
   feed(octets: Uint8Array): HeadRead<Head> {
     for (let at = 0; at < octets.length; at++) {
       const octet = octets[at] ?? 0;
-      if (this.#length === HEAD_LIMIT) return fault("HeadTooLong", `The head is longer than ${HEAD_LIMIT} octets.`);
+      if (this.#length === HEAD_LIMIT) return fault("HeadTooLong", `The head is longer than ${HEAD_LIMIT} bytes.`);
       if (this.#length === this.#held.length) {
         const larger = new Uint8Array(this.#held.length * 2);
         larger.set(this.#held);
@@ -226,7 +226,7 @@ function formatHead(first: string, headers: readonly Header[]): Uint8Array {
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const VALUE = /^[\t -~]*$/;
 /** Two parsers may disagree about which Host counts [RFC 9112 3.2]. */
-export const TWO_HOSTS = "There is more than one Host.";
+export const TWO_HOSTS = "There is more than one Host header.";
 const CONTROL = /[^\t -~\x80-\xff]/;
 const REQUEST_LINE = /^([^ ]+) ([^ ]+) HTTP\/(\d)\.(\d)$/;
 const STATUS_LINE = /^HTTP\/(\d)\.(\d) (\d{3})(?: (.*))?$/;
@@ -236,7 +236,7 @@ function parseRequest(lines: readonly string[]): RequestHead | HeadFault {
   if (parts === null) return fault("MalformedHead", "The first line is not a request line.");
   const [, method = "", target = "", major, minor] = parts;
   if (major !== "1" || (minor !== "0" && minor !== "1")) {
-    return fault("HttpVersionNotSupported", `The HTTP version is ${major}.${minor}; speak HTTP/1.0.`);
+    return fault("HttpVersionNotSupported", `The HTTP version is ${major}.${minor}; use HTTP/1.0.`);
   }
   const headers = parseHeaders(lines);
   if ("type" in headers) return headers;

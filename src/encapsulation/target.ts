@@ -96,7 +96,7 @@ export function parseTarget(text: string): { readonly type: "target"; readonly t
   const decoded = segments.map(percentDecode);
   const [, version, relayText, last] = decoded;
   if (version === undefined || relayText === undefined || last === undefined) {
-    return malformed("it has broken percent-encoding");
+    return malformed("its percent-encoding is invalid");
   }
   if (!VERSION.test(version)) return malformed("its first segment is not a version such as 2.0");
   if (parseRelay(relayText) === undefined) return malformed("its second segment is not a relay server name");

@@ -211,7 +211,7 @@ export type Received =
 /** Handles body data of the outstanding POST, cut anywhere [MS-GRVHENC 3.2.5.2.2]. */
 export function receive(state: VirtualConnection, octets: Uint8Array, now: number): Received {
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
-  if (!state.postOutstanding) return close(state, "DataBeforeEstablished", "Octets came without a POST.");
+  if (!state.postOutstanding) return close(state, "DataBeforeEstablished", "Data arrived without a POST.");
   if (octets.length === 0) return { type: "wait" };
   touch(state, now);
   state.bodyLength += octets.length;

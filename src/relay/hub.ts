@@ -293,7 +293,7 @@ export class Hub {
       const why = patience.impatience(now, consumer.lastSign);
       const next = others.find((other) => !patience.isBenched(other, now));
       if (why === undefined || next === undefined) continue;
-      this.log(`${printable(peer)} is given to another device than ${printable(consumer.source)}: ${why}`);
+      this.log(`${printable(peer)} goes to another device than ${printable(consumer.source)}: ${why}`);
       patience.bench(consumer, now);
       const rest = others.filter((other) => other !== next).toReversed();
       this.#setConsumers(peer, [consumer, ...rest, next]);

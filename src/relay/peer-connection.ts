@@ -449,14 +449,16 @@ export class PeerConnection implements Consumer {
   }
 
   #refuseRelay(source: string | undefined): void {
-    this.#hub.log(`refused ${source ?? "a relay without a name"}: it has not proved that it shares a secret`);
+    this.#hub.log(
+      `refused ${source ?? "a relay without a name"}: it did not prove that it shares a secret (--link-secret)`,
+    );
     const reason = new TextEncoder().encode("RelayNotProven");
     this.#engine.refuseConnect(ConnectResponseId.AuthenticationFailed, 0, reason);
     this.#end();
   }
 
   #unproven(source: string): void {
-    this.#hub.log(`closed ${source}: it has not proved that it shares a secret`);
+    this.#hub.log(`closed ${source}: it did not prove that it shares a secret (--link-secret)`);
     this.close(ConnectCloseReasonId.ProtocolError);
   }
 

@@ -60,7 +60,9 @@ function encodeName(what: string, name: string): string {
     throw new AddressError(`the ${what} has half a surrogate pair: write whole characters`);
   }
   if (encoded.length > MAX_NAME_OCTETS) {
-    throw new AddressError(`the ${what} takes ${encoded.length} octets encoded: shorten it to ${MAX_NAME_OCTETS}`);
+    throw new AddressError(
+      `the ${what} is ${encoded.length} bytes long when encoded: shorten it to ${MAX_NAME_OCTETS}`,
+    );
   }
   return encoded;
 }
@@ -79,7 +81,7 @@ function decodeName(what: string, encoded: string): string {
   try {
     name = decodeURIComponent(encoded);
   } catch {
-    throw new AddressError(`the ${what} ${quote(encoded)} has a broken percent sign: write it as %25`);
+    throw new AddressError(`the ${what} ${quote(encoded)} has a stray percent sign: write it as %25`);
   }
   encodeName(what, name);
   return name;
@@ -112,13 +114,13 @@ function normalizeRelay(relay: string): string {
   const port = match?.[2];
   if (host.startsWith("[")) {
     if (!isIPv6(host.slice(1, -1)))
-      throw new AddressError(`the relay ${quote(relay)} is no IPv6 address: write it as [::1] or [::1]:443`);
+      throw new AddressError(`the relay ${quote(relay)} is not an IPv6 address: write it as [::1] or [::1]:443`);
   } else if (host.length > 253 || !host.split(".").every((label) => hostLabel.test(label))) {
-    throw new AddressError(`the relay ${quote(relay)} is no host name: write host, host:port or [IPv6]:port`);
+    throw new AddressError(`the relay ${quote(relay)} is not a host name: write host, host:port or [IPv6]:port`);
   }
   if (port === undefined) return host;
   if (!/^[1-9]\d{0,4}$/.test(port) || Number(port) > 65535) {
-    throw new AddressError(`the port of the relay ${quote(relay)} is not from 1 to 65535: correct it or leave it out`);
+    throw new AddressError(`the port of the relay ${quote(relay)} is not from 1 to 65535: correct it, or leave it out`);
   }
   return Number(port) === SSTP_PORT ? host : `${host}:${port}`;
 }
@@ -181,7 +183,7 @@ export function relayURL(relay: string): string {
  */
 export function parseURL(url: string): Named {
   if (url.length > MAX_URL_OCTETS) {
-    throw new AddressError(`the URL has ${url.length} octets: shorten it to ${MAX_URL_OCTETS}`);
+    throw new AddressError(`the URL has ${url.length} bytes: shorten it to ${MAX_URL_OCTETS}`);
   }
   const match = /^([a-z]+):\/\/(.*)$/is.exec(url);
   const rest = match?.[2] ?? "";
@@ -201,7 +203,7 @@ export function parseURL(url: string): Named {
       return { kind: "relay", relay: normalizeRelay(rest) };
     default:
       throw new AddressError(
-        `${quote(url)} is no URL of SSTP: begin it with grooveIdentity, grooveAccount, grooveDevice or grooveDNS`,
+        `${quote(url)} is not an SSTP URL: begin it with grooveIdentity, grooveAccount, grooveDevice or grooveDNS`,
       );
   }
 }
@@ -264,7 +266,7 @@ export function recipientOf(text: string): RecipientURLs {
   if (encodedURL.test(name)) {
     const decoded = decodeURIComponentOf(name);
     const url = decoded.startsWith(":") ? decoded.slice(1) : decoded;
-    if (!isURL(url)) throw new AddressError(`${quote(text)} stands for a URL that is not well formed`);
+    if (!isURL(url)) throw new AddressError(`${quote(text)} gives a malformed URL`);
     if (isRelay(url)) throw new AddressError(`${quote(text)} names a relay: name a device or an identity at it`);
     // The identity is unknown but must not be empty. A relay finds the device by its URL.
     const urls = { identityURL: url, deviceURL: url };
@@ -282,7 +284,7 @@ function decodeURIComponentOf(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new AddressError(`${quote(text)} has a broken percent sign: write it as %25`);
+    throw new AddressError(`${quote(text)} has a stray percent sign: write it as %25`);
   }
 }
 

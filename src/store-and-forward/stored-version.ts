@@ -15,7 +15,9 @@ export class NewerSchemaError extends Error {
    * @param known the newest version that this release knows
    */
   constructor(what: string, found: string, known: number) {
-    super(`NewerSchema: ${what} has version ${found}, and this release knows ${known} and older: run a newer one`);
+    super(
+      `NewerSchema: ${what} has version ${found}, but this release knows only ${known} and older: run a newer release`,
+    );
     this.name = "NewerSchemaError";
   }
 }

@@ -78,7 +78,7 @@ export class NotATransfer extends Error {
   readonly code = "NotATransfer";
 
   constructor(problem: string) {
-    super(`this is no message of a transfer: ${problem}`);
+    super(`this is not a message of a transfer: ${problem}`);
     this.name = "NotATransfer";
   }
 }
@@ -164,7 +164,8 @@ export function decodeMessage(body: Uint8Array): TransferMessage {
   const [high, low] = body;
   if (high === undefined || low === undefined) throw new NotATransfer("it has no header");
   const length = (high << 8) | low;
-  if (length > HEADER_BYTES) throw new NotATransfer(`its header says ${length} bytes; ${HEADER_BYTES} are allowed`);
+  if (length > HEADER_BYTES)
+    throw new NotATransfer(`its header has ${length} bytes; at most ${HEADER_BYTES} are allowed`);
   if (body.length < 2 + length) throw new NotATransfer("its header is cut off");
   return checked(parsed(body.subarray(2, 2 + length)), body.subarray(2 + length));
 }
@@ -173,13 +174,13 @@ function parsed(header: Uint8Array): unknown {
   try {
     return JSON.parse(decoder.decode(header));
   } catch {
-    throw new NotATransfer("its header is no JSON in UTF-8");
+    throw new NotATransfer("its header is not JSON in UTF-8");
   }
 }
 
 function checked(header: unknown, bytes: Uint8Array): TransferMessage {
   if (typeof header !== "object" || header === null || Array.isArray(header)) {
-    throw new NotATransfer("its header is no JSON object");
+    throw new NotATransfer("its header is not a JSON object");
   }
   const fields = new Map<string, unknown>(Object.entries(header));
   const transfer = hexIn(fields, "transfer", 32);
@@ -188,7 +189,7 @@ function checked(header: unknown, bytes: Uint8Array): TransferMessage {
   switch (type) {
     case "whole": {
       const size = countIn(fields, "size");
-      if (size !== bytes.length) throw new NotATransfer(`it says ${size} bytes and has ${bytes.length}`);
+      if (size !== bytes.length) throw new NotATransfer(`it states ${size} bytes but has ${bytes.length}`);
       return { type, transfer, ...attributesIn(fields), size, sha256: hexIn(fields, "sha256", 64), bytes };
     }
     case "begin":
@@ -201,7 +202,7 @@ function checked(header: unknown, bytes: Uint8Array): TransferMessage {
     case "part": {
       const offset = countIn(fields, "offset");
       if (bytes.length === 0) throw new NotATransfer("a part has no contents");
-      if (!Number.isSafeInteger(offset + bytes.length)) throw new NotATransfer("a part ends behind 2^53 bytes");
+      if (!Number.isSafeInteger(offset + bytes.length)) throw new NotATransfer("a part ends beyond 2^53 bytes");
       return { type, transfer, offset, bytes };
     }
     case "end":
@@ -225,7 +226,7 @@ function attributesIn(fields: ReadonlyMap<string, unknown>): FileAttributes {
 
 function textIn(fields: ReadonlyMap<string, unknown>, key: string, longest: number): string {
   const text = fields.get(key);
-  if (typeof text !== "string") throw new NotATransfer(`${key} is no text`);
+  if (typeof text !== "string") throw new NotATransfer(`${key} is not a string`);
   if (text.length > longest) throw new NotATransfer(`${key} has more than ${longest} characters`);
   return text;
 }
@@ -245,7 +246,7 @@ function countIn(fields: ReadonlyMap<string, unknown>, key: string): number {
 function integerIn(fields: ReadonlyMap<string, unknown>, key: string, least: number, most: number): number {
   const number = fields.get(key);
   if (!Number.isSafeInteger(number) || (number as number) < least || (number as number) > most) {
-    throw new NotATransfer(`${key} is no integer from ${least} to ${most}`);
+    throw new NotATransfer(`${key} is not an integer from ${least} to ${most}`);
   }
   return number as number;
 }

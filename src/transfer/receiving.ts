@@ -13,17 +13,15 @@ import type { BeginMessage, EndMessage, PartMessage } from "./message.ts";
 
 /** Why a transfer was set aside. The command, its JSON output and the README use these same reasons. */
 export const SET_ASIDE = {
-  PartMissing: "The end came, and parts before it did not. When they come after all, the file is completed.",
-  HashMismatch: "What arrived is not what the sender read: its hash is another.",
-  SizeMismatch: "A part lies behind the size that the end names.",
-  TooManyGaps: "The parts came in so wild an order that it cannot be kept track of.",
-  TooManyUnfinished:
-    "The sender has begun more transfers than it may without ending them. Nothing of this one is kept.",
-  Cancelled: "The sender has given the transfer up. What had arrived of it was removed.",
-  NameUnusable: "The file system takes no file of this name, also made harmless. The contents are all there.",
-  CannotWrite:
-    "The file has all its contents and cannot be put in its place, or is longer than the file system allows.",
-  NotATransfer: "The message is none of a transfer. Nothing of it is kept.",
+  PartMissing: "The end arrived, but parts before it did not. If they still arrive, the file is completed.",
+  HashMismatch: "What arrived is not what the sender read: the hashes differ.",
+  SizeMismatch: "A part lies beyond the size that the end states.",
+  TooManyGaps: "The parts arrived too far out of order to keep track of.",
+  TooManyUnfinished: "The sender has too many unfinished transfers. Nothing of this one is kept.",
+  Cancelled: "The sender cancelled the transfer. What had arrived was removed.",
+  NameUnusable: "The file system rejects the file's name, even made harmless. The contents are complete.",
+  CannotWrite: "The file is complete but cannot be put in place, or it is longer than the file system allows.",
+  NotATransfer: "The message is not one of a transfer. Nothing of it is kept.",
 } as const;
 
 /** Name of a reason: stable, and listed in the README. */

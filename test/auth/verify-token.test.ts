@@ -503,7 +503,7 @@ describe("a fetched key set", () => {
     const warned = t.mock.method(console, "warn", () => undefined);
     for (const at of [0, 1, REFETCH_COOLDOWN]) await outcome(token, settings, NOW + FETCHED_AGE + at);
     const lines = warned.mock.calls.map((call) => JSON.parse(String(call.arguments[0])));
-    const why = { reason: "KeysUnavailable", what: "key set", why: "it was answered with status 503" };
+    const why = { reason: "KeysUnavailable", what: "key set", why: "the server answered with status 503" };
     assert.deepEqual(lines, [
       { ...why, failures: 1, judgedByTheLast: 0, seconds: 20 },
       { ...why, failures: 2, judgedByTheLast: 2, seconds: 25 },

@@ -23,39 +23,42 @@ test("usage errors print one line and exit with 2", async (context) => {
   const cases: [readonly string[], RegExp][] = [
     [["fly"], /there is no command fly;/],
     [["sned"], /there is no command sned, did you mean send\?;/],
-    [["--json", "send"], /options come behind the command, and --json stands before it;/],
+    [["--json", "send"], /options go after the command, and --json is before it;/],
     [["toString"], /there is no command toString/],
     [["relay", "--prot", "1"], /--prot, did you mean --port\?; see grooveway relay --help/],
     [["relay", "--port", "123456"], /port 123456 is not a number from 0 to 65535/],
-    [["edge", "--tls-key", "x"], /--tls-key and --tls-cert go together/],
-    [["relay", "--name", "a b"], /--name: the relay "a b" is no host name/],
+    [["edge", "--tls-key", "x"], /--tls-key and --tls-cert must be given together/],
+    [["relay", "--name", "a b"], /--name: the relay "a b" is not a host name/],
     [
       ["send", "--edge", "http://localhost", "--transport", "tcp", "bob", "package.json"],
-      /--transport tcp goes to the relay/,
+      /--transport tcp connects to the relay directly/,
     ],
-    [["send", "bob"], /an ADDRESS and a PATH are needed/],
-    [["send", "bob", "x", "y", "--name", "z"], /--name goes with one PATH only/],
-    [["send", "bob", "-", "-"], /standard input can be sent once/],
-    [["send", "bob", "x", "--wait", "soon"], /--wait soon is no time such as 90s, 15m, 12h or 14d/],
-    [["send", "bob", "x", "--wait", "15d"], /--wait 15d is no time/],
-    [["recv", "--transport", "pigeon"], /--transport pigeon is none of tcp, websocket, longlived, keepalive, polling/],
-    [["recv", "--content-length", "many"], /--content-length many is not a number of octets/],
-    [["recv", "[2]"], /"\[2\]" is one argument too many; see grooveway recv --help \[Usage\]$/m],
+    [["send", "bob"], /an ADDRESS and at least one PATH are needed/],
+    [["send", "bob", "x", "y", "--name", "z"], /--name works with one PATH only/],
+    [["send", "bob", "-", "-"], /standard input can be sent only once/],
+    [["send", "bob", "x", "--wait", "soon"], /--wait soon is not a time such as 90s, 15m or 12h, of at most 14d/],
+    [["send", "bob", "x", "--wait", "15d"], /--wait 15d is not a time/],
+    [
+      ["recv", "--transport", "pigeon"],
+      /--transport pigeon is unknown: choose one of tcp, websocket, longlived, keepalive, polling/,
+    ],
+    [["recv", "--content-length", "many"], /--content-length many is not a number of bytes/],
+    [["recv", "[2]"], /"\[2\]" is one argument too many: leave it out; see grooveway recv --help \[Usage\]$/m],
     [["edge", "[2]"], /"\[2\]" is one argument too many/],
     [["relay", "[2]"], /"\[2\]" is one argument too many/],
     [["mailbox", "show", "bob", "[2]"], /"\[2\]" is one argument too many/],
-    [["token", "[2]"], /"\[2\]" is none of keygen, issue, inspect and secret/],
+    [["token", "[2]"], /"\[2\]" is not one of keygen, issue, inspect and secret/],
     [["recv", "--as", "alice"], /--as "alice" names no device: write alice\/laptop;/],
-    [["recv", "--as", "alice/"], /--as "alice\/" is no address: the device is empty/],
+    [["recv", "--as", "alice/"], /--as "alice\/" is not an address: the device is empty/],
     [
       ["recv", "--as", "alice/pc/x"],
-      /--as "alice\/pc\/x" is no address: .* more than one \/: write the others as %2F;/,
+      /--as "alice\/pc\/x" is not an address: .* more than one \/: write the others as %2F;/,
     ],
     [
       ["recv", "--as", "a%/b"],
-      /--as "a%\/b" is no address: the identity "a%" has a broken percent sign: write it as %25;/,
+      /--as "a%\/b" is not an address: the identity "a%" has a stray percent sign: write it as %25;/,
     ],
-    [["recv", "--as", "a\x1b[31m/b"], /--as "a\\u001b\[31m\/b" is no address: .* control character/],
+    [["recv", "--as", "a\x1b[31m/b"], /--as "a\\u001b\[31m\/b" is not an address: .* control character/],
     [
       ["recv", "--as", "alice/pc@relay.example.com"],
       /--as .* names a relay: write alice\/pc, and --relay relay\.example\.com;/,
@@ -104,12 +107,12 @@ test("runtime errors print one line with a code and exit with its status", async
     [["start", "--once", "--port", String(port), "--relay-port", "0"], /--port \[PortTaken\]/, InUse],
     [
       ["start", "--once", "/nowhere/at/all"],
-      /there is no file \/nowhere\/at\/all: check its name \[CannotRead\]/,
+      /there is no file \/nowhere\/at\/all: check the path \[CannotRead\]/,
       CannotRead,
     ],
     [
       ["edge", "--tls-key", "/nowhere", "--tls-cert", "/nowhere"],
-      /no file \/nowhere: check its name \[CannotRead\]/,
+      /no file \/nowhere: check the path \[CannotRead\]/,
       CannotRead,
     ],
     [
@@ -117,13 +120,17 @@ test("runtime errors print one line with a code and exit with its status", async
       /choose another --store FILE \[StoreFailed\]/,
       CannotWrite,
     ],
-    [["send", "bob", "/nowhere"], /there is no file \/nowhere: check its name \[CannotRead\]/, CannotRead],
+    [["send", "bob", "/nowhere"], /there is no file \/nowhere: check the path \[CannotRead\]/, CannotRead],
     [
       ["send", "--relay", "127.0.0.1:1", "--as", "a/b", "bob", "package.json"],
       /ECONNREFUSED.*\[ConnectFailed\]/,
       ConnectFailed,
     ],
-    [["edge", "--port", "0", "--relay-allow", "*"], /ORIGIN_RELAYS allows .* by \*: .*--dev.* \[InsecureEdge\]/, Usage],
+    [
+      ["edge", "--port", "0", "--relay-allow", "*"],
+      /ORIGIN_RELAYS allows .* with \*: .*--dev.* \[InsecureEdge\]/,
+      Usage,
+    ],
     [["edge", "--port", "0", "--relay-allow", "127.1"], /"127\.1".*write 127\.0\.0\.1.* \[InsecureEdge\]/, Usage],
     [["edge", "--port", "0", "--dev", "--relay-allow", "a.example.com:0"], /its port .* \[InsecureEdge\]/, Usage],
     [
@@ -253,12 +260,12 @@ test("relay --store keeps waiting messages across a restart; without it the rela
   assert.deepEqual(await readFile(join(out, "package.json")), await readFile("package.json"));
 
   const forgetful = start(context, ["relay", "--port", "0"]);
-  await forgetful.line(/it forgets what waits when it stops: give --store FILE/);
+  await forgetful.line(/waiting messages are lost when it stops: give --store FILE/);
 });
 
 test("a refusal by the edge is reported with its reason", async (context) => {
   const edge = start(context, ["edge", "--port", "0", "--dev"]);
-  const [, url = ""] = await edge.line(/edge listens on (\S+)\nit is for development: .*\nit forgets its mailboxes/);
+  const [, url = ""] = await edge.line(/edge listens on (\S+)\nfor development only: .*\nmailboxes are lost/);
   const { code, stderr } = await run(context, ["recv", "--edge", url, "--relay", "relay.example.com", "--as", "a/b"]);
   assert.equal(code, EXIT_CODES.Refused.status);
   assert.match(stderr, /RelayNotAllowed/);
@@ -283,7 +290,7 @@ test("edge dials relays on this machine only with --dev, and then says so", asyn
   ];
   const { stdout: token } = await run(context, issue);
   const edge = start(context, ["edge", "--port", "0", "--keys", keys, "--relay-allow", "127.0.0.2"]);
-  const [, url = ""] = await edge.line(/edge listens on (\S+)\nit forgets its mailboxes/);
+  const [, url = ""] = await edge.line(/edge listens on (\S+)\nmailboxes are lost/);
   const receive = ["recv", "--edge", url, "--relay", "127.0.0.2", "--as", "a/b", "--token", token.trim()];
   const { code, stderr } = await run(context, receive);
   assert.equal(code, EXIT_CODES.Refused.status);

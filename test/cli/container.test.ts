@@ -119,7 +119,7 @@ describe("in a container", () => {
       const { code, stdout, stderr } = await container.run([command, "--help"]);
       assert.deepEqual([code, stderr], [0, ""], command);
       assert.match(stdout, new RegExp(`^Usage: grooveway ${command} `));
-      if (command === "send") assert.match(stdout, new RegExp(`who you are; default user${UID}/\\S+\n`));
+      if (command === "send") assert.match(stdout, new RegExp(`this device's address; default user${UID}/\\S+\n`));
     }
     const keys = await container.run(["token", "keygen", "--out", "key.json"]);
     assert.equal(keys.code, 0, keys.stderr);
@@ -156,7 +156,7 @@ describe("in a container", () => {
     const container = await Container.start(context);
     if (container === undefined) return;
     const edge = ["edge", "--dev", "--port", "0"];
-    const asked = /temporary files cannot be written \(.*read-only.*\): set TMPDIR to a folder that can/;
+    const asked = /cannot write temporary files \(.*read-only.*\): set TMPDIR to a writable folder/;
     await container.refuses(edge, "CannotWrite", asked);
     await container.refuses([...edge, "--state", "/state"], "CannotWrite", /cannot use \/state as the state folder: /);
     const [, url = ""] = await container.up([...edge, "--state", "state"], /edge listens on (\S+)/);
@@ -175,12 +175,12 @@ describe("in a container", () => {
     const container = await Container.start(context);
     if (container === undefined) return;
     const start = ["start", "--once", "--port", "0", "--relay-port", "0"];
-    await container.refuses(start, "CannotWrite", /temporary files cannot be written .*: set TMPDIR/);
+    await container.refuses(start, "CannotWrite", /cannot write temporary files .*: set TMPDIR/);
     await mkdir(join(container.disk, "tmp"));
     await chmod(join(container.disk, "tmp"), 0o777);
     const { code, stdout, stderr } = await container.run(start, [`TMPDIR=${join(container.disk, "tmp")}`]);
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /They are equal\./);
+    assert.match(stdout, /Checksums match\./);
     const left = spawnSync("ls", ["-A", join(container.disk, "tmp")], { encoding: "utf8" });
     assert.equal(left.stdout, "");
   });

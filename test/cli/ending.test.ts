@@ -113,7 +113,7 @@ test("an unwritable standard output is reported, and a closed pipe ends the comm
   for (const args of [["--help"], ["token", "secret"]]) {
     const child = spawn(process.execPath, [ENTRY, ...args], { stdio: ["ignore", full, "pipe"] });
     const { code, stderr } = await watched(context, child).ended;
-    assert.match(stderr, /^grooveway: cannot write standard output \(ENOSPC\).* \[CannotWrite\]\n$/);
+    assert.match(stderr, /^grooveway: cannot write to standard output \(ENOSPC\).* \[CannotWrite\]\n$/);
     assert.equal(code, CannotWrite.status);
     const unread = spawn(process.execPath, [ENTRY, ...args], { stdio: "pipe" });
     unread.stdout.destroy();
@@ -136,7 +136,7 @@ test("an unexpected error prints one line and has its own status", async (contex
     const { code, stderr } = await watched(context, spawn(process.execPath, args, { stdio: "pipe" })).ended;
     assert.equal(
       stderr,
-      "grooveway: something unexpected happened (x is not y): please report it with what it prints when GROOVEWAY_DEBUG=1 is set [InternalError]\n",
+      "grooveway: unexpected error (x is not y): please report it, with the output under GROOVEWAY_DEBUG=1 [InternalError]\n",
     );
     assert.equal(code, EXIT_CODES.InternalError.status);
   }

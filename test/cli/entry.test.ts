@@ -48,14 +48,14 @@ test("a Node that is too old gets a message that says what to do", async (contex
     [
       "20.20.2",
       ENTRY,
-      /^grooveway: Node 22\.18 or later is needed, and this is 20\.20\.2 \(.*\): run npm ci.*\[NodeTooOld\]\n$/,
+      /^grooveway: Node 22\.18 or later is required, and this is 20\.20\.2 \(.*\): run npm ci.*\[NodeTooOld\]\n$/,
     ],
     ["22.17.1", ENTRY, /^grooveway: Node 22\.18 or later.*\[NodeTooOld\]\n$/],
     ["23.5.0", ENTRY, /^grooveway: Node 22\.18 or later.*\[NodeTooOld\]\n$/],
     [
       "22.12.0",
       compiled,
-      /^grooveway: Node 22\.13 or later is needed, and this is 22\.12\.0 \(.*\): install a newer one \[NodeTooOld\]\n$/,
+      /^grooveway: Node 22\.13 or later is required, and this is 22\.12\.0 \(.*\): install a newer Node \[NodeTooOld\]\n$/,
     ],
     ["23.3.0", compiled, /\[NodeTooOld\]/],
     ["21.7.3", compiled, /\[NodeTooOld\]/],
@@ -92,7 +92,7 @@ test("an older Node on this machine prints the message itself", async (context) 
   const node = olderNode();
   if (node === undefined) return context.skip("SKIPPED: there is no Node before 22 on this machine");
   const { code, stderr } = await execute(node, [ENTRY, "--help"]);
-  assert.match(stderr, /^grooveway: Node 22\.18 or later is needed, .*\[NodeTooOld\]\n$/);
+  assert.match(stderr, /^grooveway: Node 22\.18 or later is required, .*\[NodeTooOld\]\n$/);
   assert.equal(code, 1);
 });
 
@@ -121,6 +121,6 @@ test("an incomplete installation is reported in one line", async (context) => {
   await writeFile(join(at, "package/package.json"), '{"type":"module"}');
   await copyFile(ENTRY, join(at, "package/src/cli/grooveway.js"));
   const { code, stderr } = await execute(process.execPath, [join(at, "package/src/cli/grooveway.js"), "--help"]);
-  assert.match(stderr, /^grooveway: it is not installed whole \(.*main\.js.*\): install it anew \[NotInstalled\]\n$/);
+  assert.match(stderr, /^grooveway: the installation is incomplete \(.*main\.js.*\): reinstall it \[NotInstalled\]\n$/);
   assert.equal(code, 1);
 });

@@ -32,7 +32,11 @@ test("an error prints one line with one code and exits with the status of its ki
       "Refused",
     ],
     [interruption("SIGTERM"), /ended by SIGTERM before it was done \[Interrupted\]$/, "Terminated"],
-    [systemError("ENOSPC", "/x"), /: open \/x \(ENOSPC\): the disk is full: make room \[CannotWrite\]$/, "CannotWrite"],
+    [
+      systemError("ENOSPC", "/x"),
+      /: open \/x \(ENOSPC\): the disk is full: free some space \[CannotWrite\]$/,
+      "CannotWrite",
+    ],
     [systemError("EROFS", "/x"), /read-only: choose another folder \[CannotWrite\]$/, "CannotWrite"],
     [systemError("EMFILE", "/x"), /ulimit -n 65536 \[TooManyOpenFiles\]$/, "Failed"],
     [
@@ -56,7 +60,7 @@ test("an error prints one line with one code and exits with the status of its ki
     ],
     [
       new TypeError("x is undefined"),
-      /: something unexpected happened \(x is undefined\): please report.*\[InternalError\]$/,
+      /: unexpected error \(x is undefined\): please report.*\[InternalError\]$/,
       "InternalError",
     ],
     [new Error(""), /\[InternalError\]$/, "InternalError"],

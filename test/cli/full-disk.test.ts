@@ -144,7 +144,7 @@ describe("a disk that another program has filled", () => {
     await eventually("it says that it is well", async () => (await health()) === 200);
     await eventually("the ballast is there again", () => existsSync(join(state, "ballast")));
     edge.process.kill("SIGTERM");
-    assert.match((await edge.finished).stderr, /new messages are refused \[StorageFull\]\n.*new messages are taken/);
+    assert.match((await edge.finished).stderr, /new messages are refused \[StorageFull\]\n.*new messages are accepted/);
   });
 
   it("makes a relay refuse messages; waiting ones are delivered until there is room", async (context) => {
@@ -155,7 +155,10 @@ describe("a disk that another program has filled", () => {
     await eventually("the ballast is there", () => existsSync(join(at, "relay.db-ballast")));
     await survives(context, at, relay, { relay: `127.0.0.1:${port}`, transport: "tcp" });
     relay.process.kill("SIGTERM");
-    assert.match((await relay.finished).stderr, /new messages are refused \[StorageFull\]\n.*new messages are taken/);
+    assert.match(
+      (await relay.finished).stderr,
+      /new messages are refused \[StorageFull\]\n.*new messages are accepted/,
+    );
   });
 
   it("makes the write itself fail without a minimum, and nothing is lost or wrongly acknowledged", async (context) => {

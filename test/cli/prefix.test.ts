@@ -92,14 +92,14 @@ test("a request without the edge's path prefix is told to use it", async (contex
   assert.equal((await fetch(`${printed}/health`)).status, 200);
   const answer = await fetch(new URL("/health", printed));
   assert.equal(answer.headers.get("Grooveway-Reason"), "WrongPrefix");
-  assert.match(((await answer.json()) as { detail: string }).detail, /stands under \/groove\//);
+  assert.match(((await answer.json()) as { detail: string }).detail, /is under \/groove\//);
   const { origin } = new URL(printed);
   for (const transport of ["longlived", "keepalive", "polling", "websocket"]) {
     const way = ["--edge", origin, "--transport", transport];
     const sent = await run(context, ["send", ...way, "--as", "a/b", "bob", "package.json"]);
     assert.match(
       sent.stderr,
-      /stands under \/groove\/, .* Give the whole URL of the edge, with its path; .*\[WrongPrefix\]$/m,
+      /is under \/groove\/, .* Give the whole URL of the edge, with its path; .*\[WrongPrefix\]$/m,
     );
   }
   const detailAt = async (path: string) => {
@@ -108,7 +108,7 @@ test("a request without the edge's path prefix is told to use it", async (contex
   };
   assert.match(
     await detailAt("/groove/groove/health"),
-    /^WrongPrefix: .*came to \/groove\/groove\/.*under \/groove\/\.$/,
+    /^WrongPrefix: .*is for \/groove\/groove\/.*under \/groove\/\.$/,
   );
   assert.match(
     await detailAt("/groove/mailboxes/bob/phone/rule"),

@@ -177,7 +177,7 @@ describe("the display of a message", () => {
       ],
       ["a terminal escape sequence", "lines", "\x1b[2K\rboss/pc: hi", {}, "alice/pc: \\e[2K\\rboss/pc: hi\n"],
       ["a sender that nobody vouches for", "lines", "hi", { vouched: false }, "alice/pc (as the sender says): hi\n"],
-      ["a sender without an address", "lines", "hi", { from: undefined }, "somebody: hi\n"],
+      ["a sender without an address", "lines", "hi", { from: undefined }, "an unknown sender: hi\n"],
       ["a sender with an escape sequence", "lines", "hi", { from: "a\x1b[2K\nboss/pc" }, "a\\e[2K\\nboss/pc: hi\n"],
       ["a body that is not text", "lines", Uint8Array.of(0x80, 0x41), {}, "alice/pc: \\x80A\n"],
       [
@@ -230,7 +230,7 @@ describe("the display of files", () => {
       "a file that an earlier run started elsewhere",
       "lines",
       received("f", true),
-      `received /in/f (where an earlier run had begun it) from alice/pc: 2.0 KiB, sha256 ${HASH}\n`,
+      `received /in/f (where an earlier run began it) from alice/pc: 2.0 KiB, sha256 ${HASH}\n`,
       [],
     ],
     [

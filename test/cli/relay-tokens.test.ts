@@ -19,13 +19,13 @@ test("relay --keys accepts a device with a token, and tells others why not", { t
   };
   const relay = start(context, ["relay", "--port", "0", "--keys", file("keys.json"), "--revoked", file("revoked.txt")]);
   const [said, port = ""] = await relay.line(/relay listens on 127\.0\.0\.1:([0-9]+)/);
-  assert.doesNotMatch(said, /anybody/);
+  assert.doesNotMatch(said, /anyone/);
   const send = (...more: readonly string[]) =>
     run(context, ["send", "--relay", `127.0.0.1:${port}`, "--as", "alice/pc", ...more, "bob", "package.json"]);
-  assert.match((await send()).stderr, /the relay asks for a token: .*--token @FILE.*\[TokenNeeded\]/);
+  assert.match((await send()).stderr, /the relay requires a token: .*--token @FILE.*\[TokenNeeded\]/);
   assert.match(
     (await send(...(await issue("carol/pc")))).stderr,
-    /is for the address carol\/pc, and this device is alice\/pc: give the right address \(--as\).*\[ScopeMissing\]/,
+    /is for the address carol\/pc, but this device is alice\/pc: use an address of the token \(--as\).*\[ScopeMissing\]/,
   );
   assert.match((await send(...(await issue("alice/pc", "--id", "gone")))).stderr, /\[TokenRevoked\]/);
   const sent = await send(...(await issue("alice/pc")));
@@ -35,14 +35,17 @@ test("relay --keys accepts a device with a token, and tells others why not", { t
 test("relay rejects token settings that are unsafe or contradictory", async (context) => {
   for (const [options, message] of [
     [["--jwks-url", "http://example.com/keys"], /--jwks-url is not an https URL.*\[InsecureRelay\]/],
-    [["--keys", "keys.json", "--jwks-url", "https://example.com/"], /give one of them/],
+    [
+      ["--keys", "keys.json", "--jwks-url", "https://example.com/"],
+      /--keys and --jwks-url exclude each other: give one/,
+    ],
     [["--revoked", "package.json"], /needs --keys or --jwks-url/],
-    [["--keys", "package.json"], /is no key set.*\[KeysUnusable\]/],
+    [["--keys", "package.json"], /is not a usable key set.*\[KeysUnusable\]/],
   ] as const) {
     const { code, stderr } = await run(context, ["relay", "--port", "0", ...options]);
     assert.notEqual(code, 0);
     assert.match(stderr, message);
   }
   const open = start(context, ["relay", "--port", "0"]);
-  await open.line(/anybody may use it: give --keys FILE/);
+  await open.line(/anyone may use it: give --keys FILE/);
 });

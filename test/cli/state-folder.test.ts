@@ -23,7 +23,12 @@ describe("the state folder", () => {
       { env: { XDG_STATE_HOME: "x", HOME: at("h") } },
       at("h", ".local", "state", "grooveway"),
     ],
-    ["is beside the files without a home", { env: {}, beside: at("out") }, at("out", ".grooveway"), /no home folder/],
+    [
+      "is beside the files without a home",
+      { env: {}, beside: at("out") },
+      at("out", ".grooveway"),
+      /no writable home folder/,
+    ],
     [
       "is beside the files when home is a file",
       { env: { HOME: at("file") }, beside: at("out") },
@@ -37,7 +42,7 @@ describe("the state folder", () => {
       at("out", ".grooveway"),
       /--state/,
     ],
-    ["is nowhere without home and files", { env: { HOME: "" } }, undefined, /will not go on/],
+    ["is nowhere without home and files", { env: { HOME: "" } }, undefined, /cannot be continued/],
   ];
   for (const [what, options, path, notice] of table) {
     it(what, async () => {

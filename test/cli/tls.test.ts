@@ -25,13 +25,17 @@ test("an unusable key pair gets one line from edge and relay alike, with a cure"
   const good = await file("key.pem", key);
   const own = await file("cert.pem", cert);
   const cases = [
-    [own, own, /--tls-key \S+ has no private key that can be used: it has a certificate, which goes to --tls-cert/],
-    [good, good, /--tls-cert \S+ has no certificate that can be used: it has a private key/],
-    [await file("text", "hello"), own, /--tls-key \S+ has no private key that can be used: give one in PEM/],
-    [await file("locked.pem", encrypted), own, /has a passphrase: take it off with openssl pkey/],
-    [good, await file("broken.pem", cert.replace(/[A-Z]{2}/, "!!")), /--tls-cert \S+ has no certificate/],
-    [good, await file("behind.pem", cert + ca.slice(0, 100) + ca.slice(140)), /--tls-cert \S+ has no certificate/],
-    [good, await file("ca.pem", ca), /certificate in --tls-cert \S+ is not that of --tls-key/],
+    [own, own, /--tls-key \S+ has no usable private key: it has a certificate, which belongs to --tls-cert/],
+    [good, good, /--tls-cert \S+ has no usable certificate: it has a private key/],
+    [await file("text", "hello"), own, /--tls-key \S+ has no usable private key: give one in PEM/],
+    [await file("locked.pem", encrypted), own, /has a passphrase: remove it with openssl pkey/],
+    [good, await file("broken.pem", cert.replace(/[A-Z]{2}/, "!!")), /--tls-cert \S+ has no usable certificate/],
+    [
+      good,
+      await file("behind.pem", cert + ca.slice(0, 100) + ca.slice(140)),
+      /--tls-cert \S+ has no usable certificate/,
+    ],
+    [good, await file("ca.pem", ca), /certificate in --tls-cert \S+ does not belong to --tls-key/],
   ] as const;
   for (const command of [
     ["edge", "--dev", "--port", "0"],
@@ -62,25 +66,21 @@ test("every command rejects a --ca file without an authority's certificate by it
     [
       await file("key.pem", key),
       2,
-      /--ca \S+key\.pem has no certificate that can be used: it has a private key; give one in PEM/,
+      /--ca \S+key\.pem has no usable certificate: it has a private key; give one in PEM/,
     ],
-    [await file("text", "hello"), 2, /--ca \S+text has no certificate that can be used: give one in PEM/],
-    [await file("empty", ""), 2, /--ca \S+empty has no certificate that can be used: it is empty; /],
-    [await file("octets", randomBytes(1000)), 2, /--ca \S+octets has no certificate that can be used: give one/],
-    [
-      await file("broken.pem", ca.replace(/[A-Z]{2}/, "!!")),
-      2,
-      /--ca \S+broken\.pem has no certificate that can be used: give/,
-    ],
+    [await file("text", "hello"), 2, /--ca \S+text has no usable certificate: give one in PEM/],
+    [await file("empty", ""), 2, /--ca \S+empty has no usable certificate: it is empty; /],
+    [await file("octets", randomBytes(1000)), 2, /--ca \S+octets has no usable certificate: give one/],
+    [await file("broken.pem", ca.replace(/[A-Z]{2}/, "!!")), 2, /--ca \S+broken\.pem has no usable certificate: give/],
     [
       await file("ca.der", der),
       2,
-      /--ca \S+ca\.der has no certificate that can be used: it is in DER \(openssl x509 -inform der/,
+      /--ca \S+ca\.der has no usable certificate: it is in DER \(openssl x509 -inform der/,
     ],
     [
       await file("leaf.pem", cert),
       2,
-      /--ca \S+leaf\.pem has no certificate of an authority: it has that of "127\.0\.0\.1", which is from "test authority"; /,
+      /--ca \S+leaf\.pem has no authority's certificate, only that of "127\.0\.0\.1", issued by "test authority": /,
     ],
     [join(dir, "nowhere"), 5, /nowhere/],
     [dir, 5, /EISDIR/],

@@ -480,7 +480,7 @@ describe("when a session is closed or suspended", () => {
       ["fulfilled", "rejected", "fulfilled"],
     );
     assert.ok(results[1]?.status === "rejected" && failure("MessageTooLong")(results[1].reason));
-    assert.match(results[1].reason.message, /1000001 octets: send at most 1000000/);
+    assert.match(results[1].reason.message, /1000001 bytes: send at most 1000000/);
     assert.equal(waiting(relay, "bob/pc").messages, 2);
     assert.equal(relay.status().dropped.MessageTooLong, 0);
   });

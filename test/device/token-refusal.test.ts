@@ -14,26 +14,30 @@ const address = { identity: "bob", device: "pc" };
 
 describe("a token is refused", () => {
   const table: [string, RefusedToken, RegExp][] = [
-    ["TokenNeeded", {}, /^the edge asks for a token: .*--token @FILE, GROOVEWAY_TOKEN or the option token/],
-    ["TokenNeeded", { by: "relay" }, /^the relay asks for a token: /],
+    ["TokenNeeded", {}, /^the edge requires a token: .*--token @FILE, GROOVEWAY_TOKEN or the option token/],
+    ["TokenNeeded", { by: "relay" }, /^the relay requires a token: /],
     ["TokenInvalid", { by: "relay" }, /^the relay cannot verify the token: get a new one/],
     [
       "TokenInvalid",
-      { detail: "Its alg is not that of the key." },
-      /the token \(Its alg is not that of the key\): get/,
+      { detail: "The alg is not that of the key." },
+      /the token \(The alg is not that of the key\): get/,
     ],
     ["TokenExpired", {}, /^the token has expired: get/],
     ["TokenExpired", { token: tokenOf(GOOD) }, /^the token has expired on 2023-11-14T22:13:20\.000Z: get/],
     ["TokenExpired", { token: tokenOf({ ...GOOD, exp: 1e300 }) }, /^the token has expired: get/],
-    ["TokenNotYetValid", { detail: "Its time has not come." }, /not valid yet \(Its time has not come\): wait/],
-    ["TokenRevoked", { by: "relay" }, /^the token was revoked: ask the operator of the relay/],
-    ["WrongAudience", {}, /^the token is for another edge, and not for this edge: get one for it /],
+    [
+      "TokenNotYetValid",
+      { detail: "The claim nbf is in the future." },
+      /not valid yet \(The claim nbf is in the future\): wait/,
+    ],
+    ["TokenRevoked", { by: "relay" }, /^the token has been revoked: ask the operator of the relay/],
+    ["WrongAudience", {}, /^the token is for another edge, not for this edge: get one for this edge /],
     [
       "WrongAudience",
       { by: "relay", token: tokenOf(GOOD), name: "relay.example.com" },
-      /^the token is for edge\.example\.com, and not for this relay: .* issue --audience relay\.example\.com\)/,
+      /^the token is for edge\.example\.com, not for this relay: .* issue --audience relay\.example\.com\)/,
     ],
-    ["WrongAudience", { token: tokenOf({ ...GOOD, aud: ["a", 7, "b\u001b[31m"] }) }, /for a, b\\e\[31m, and/],
+    ["WrongAudience", { token: tokenOf({ ...GOOD, aud: ["a", 7, "b\u001b[31m"] }) }, /for a, b\\e\[31m, not for/],
     [
       "ScopeMissing",
       { token: tokenOf({ ...GOOD, scope: "send:*" }) },
@@ -42,9 +46,9 @@ describe("a token is refused", () => {
     [
       "ScopeMissing",
       { token: tokenOf(GOOD), address },
-      /^the token is for the address alice\/\*, and this device is bob\/pc: give the right address \(--as\)/,
+      /^the token is for the address alice\/\*, but this device is bob\/pc: use an address of the token \(--as\)/,
     ],
-    ["ScopeMissing", { token: tokenOf({ ...GOOD, address: undefined }), address }, /^the token is for no address, and/],
+    ["ScopeMissing", { token: tokenOf({ ...GOOD, address: undefined }), address }, /^the token is for no address, but/],
     [
       "ScopeMissing",
       { token: "nonsense", address },

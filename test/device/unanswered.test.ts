@@ -33,6 +33,6 @@ for (const transport of ["tcp", "websocket"] as const) {
   test(`${transport}: an unanswered connection is reported as such, not as closed by the device`, async (t) => {
     const { code, retryable, message } = await silence(t, transport, 35_000);
     assert.deepEqual([code, retryable], ["ConnectFailed", true]);
-    assert.match(message, /did not answer by \w+ within 35 s, though it was connected; check that/);
+    assert.match(message, /connected, but did not answer by \w+ within 35 s; check that/);
   });
 }

@@ -56,7 +56,7 @@ describe("the relays allowed by an edge's settings", () => {
       told.map(({ reason, code }) => `${reason} ${code}`),
       ["MalformedRate", "MalformedWays", "MalformedAcknowledgeTime"].map((code) => `EdgeMisconfigured ${code}`),
     );
-    assert.match(told[0].message, /^RATE has "octets", which is no limit: write /);
+    assert.match(told[0].message, /^RATE has "octets", which is not a limit: write /);
   });
 });
 

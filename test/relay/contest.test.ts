@@ -35,7 +35,7 @@ async function setting(t: TestContext) {
     while (relay.status().connections > 0) await new Promise((resolve) => setImmediate(resolve));
     mock.timers.reset();
   });
-  const given = () => log.filter((line) => line.includes("is given to another device"));
+  const given = () => log.filter((line) => line.includes("goes to another device"));
   return { relay, peer, send, pass, given };
 }
 

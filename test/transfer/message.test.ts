@@ -87,10 +87,10 @@ describe("transfer messages", () => {
 
   const refused: [string, Uint8Array, RegExp][] = [
     ["nothing", new Uint8Array(0), /no header/],
-    ["a header that is longer than allowed", Uint8Array.of(0xff, 0xff), /65535 bytes; 8192/],
+    ["a header that is longer than allowed", Uint8Array.of(0xff, 0xff), /65535 bytes; at most 8192/],
     ["a header that is cut off", Uint8Array.of(0, 9, 0x7b), /cut off/],
-    ["a header that is no UTF-8", Uint8Array.of(0, 1, 0xff), /no JSON in UTF-8/],
-    ["a list", bodyOf("[]"), /no JSON object/],
+    ["a header that is no UTF-8", Uint8Array.of(0, 1, 0xff), /not JSON in UTF-8/],
+    ["a list", bodyOf("[]"), /not a JSON object/],
     ["another type", bodyOf(`{"transfer":"${TRANSFER}","type":"chunk"}`), /none of whole/],
     ["a short identifier", bodyOf('{"transfer":"abc","type":"end"}'), /transfer is not 32/],
     [
@@ -101,11 +101,19 @@ describe("transfer messages", () => {
     [
       "a name that is a number",
       bodyOf(`{"transfer":"${TRANSFER}","type":"begin","name":7,"size":1}`),
-      /name is no text/,
+      /name is not a string/,
     ],
-    ["a size that is negative", bodyOf(`{"transfer":"${TRANSFER}","type":"begin","name":"","size":-1}`), /size is no/],
-    ["a size beyond 2^53", bodyOf(`{"transfer":"${TRANSFER}","type":"begin","name":"","size":1e17}`), /size is no/],
-    ["no size", bodyOf(`{"transfer":"${TRANSFER}","type":"begin","name":""}`), /size is no/],
+    [
+      "a size that is negative",
+      bodyOf(`{"transfer":"${TRANSFER}","type":"begin","name":"","size":-1}`),
+      /size is not an integer/,
+    ],
+    [
+      "a size beyond 2^53",
+      bodyOf(`{"transfer":"${TRANSFER}","type":"begin","name":"","size":1e17}`),
+      /size is not an integer/,
+    ],
+    ["no size", bodyOf(`{"transfer":"${TRANSFER}","type":"begin","name":""}`), /size is not an integer/],
     [
       "a mode with more bits",
       bodyOf(`{"transfer":"${TRANSFER}","type":"begin","name":"","size":1,"mode":65535}`),
@@ -125,7 +133,7 @@ describe("transfer messages", () => {
     [
       "a whole file of another length",
       bodyOf(`{"transfer":"${TRANSFER}","type":"whole","name":"a","size":2,"sha256":"${SHA256}"}`, "x"),
-      /says 2 bytes and has 1/,
+      /states 2 bytes but has 1/,
     ],
   ];
   for (const [what, body, why] of refused) {

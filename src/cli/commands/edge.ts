@@ -5,7 +5,7 @@ import { parseRate, RateError } from "../../edge/policy/rate-setting.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
 import { startLocalEdge } from "../local-edge/local-edge.ts";
 import { startSettingsServer } from "../local-edge/settings-server.ts";
-import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
+import { type Command, minFreeOf, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
 import { quotaOf } from "../quota-option.ts";
 import { readKeyPair } from "../tls.ts";
 
@@ -13,50 +13,55 @@ export const edgeCommand: Command = {
   help: `Usage: grooveway edge [options]
 
 Runs the edge on this machine: the same worker that is deployed to Cloudflare, under workerd. It keeps a mailbox for every
-device that connects to it, and passes devices through to the origin relays that are allowed.
+device, and passes devices through to the origin relays that it allows.
 
-  --state DIR                keep the mailboxes in this folder; without it a restart forgets them
-  --relay-allow ENTRY        origin relay that devices may be passed through to; may be given more than once. A name, a
-                             glob such as *.relays.example.com, an address or a range such as 63.209.254.*, each with
-                             :PORT or for 2492, 443 and 80; !ENTRY denies, and wins
-  --keys FILE                the keys that tokens are verified by: a JSON Web Key Set, as grooveway token keygen makes it
-  --revoked FILE             ids of tokens that are no longer let in, one on each line or a JSON array
-  --acknowledge-time SECONDS a device may keep messages of its identity so long without acknowledging any while another
-                             device of the identity waits (default: 120)
-  --auth-origin              who is passed through needs no token here: the origin relay authenticates by itself
-  --dev                      for development: permits relays at loopback and private addresses, and all else that is
-                             insecure
-  --link RELAY               stay connected to this origin relay, so that what waits there for devices here comes; may be
-                             given more than once. Others are connected to when there is something for them
-  --link-ways WAYS           how origin relays are connected to, in order; default "sstp:2492 sstp:443 http:80", and
-                             tls:PORT for SSTP over TLS, which nothing else may stand beside
-  --link-secret FILE         secrets shared with relays, NAME=SECRET on each line (see grooveway token secret): a relay that
-                             is named there must prove that it has the secret, as this edge does to it. NAME=none: it
-                             need not, even across the internet without TLS
-  --link-plain RELAY         this relay, which has a secret, may be linked without TLS across the internet; may be given
-                             more than once
-  --port N                   port to listen on; default 8787, 0 for any free one
-  --host HOST                address to listen on; default 127.0.0.1, use 0.0.0.0 to be reached from elsewhere
-  --name NAME                a host name by which devices reach this edge, which is the aud of their tokens; may be given
-                             more than once. The address listened on is always one
-  --trusted-proxy ADDRESS    a reverse proxy that says in X-Forwarded-For where a request comes from, or a network of
-                             them such as 10.0.0.0/24; may be given more than once. Default those of this machine
-  --prefix PATH              the path under which this edge stands behind a reverse proxy that does not take it away, such
-                             as /groove
-  --admin-token TOKEN        opens the mailboxes to grooveway mailbox; default the environment variable
-                             GROOVEWAY_ADMIN_TOKEN, without either nobody may look
-  --rate TEXT                what may be done with one token; default "connections=200 connects=120 octets=20000000
-                             messages=5000 recipients=1000": virtual connections at a time, new ones a minute, octets and messages sent
-                             a second. With --dev it holds for each address, and only when it is given
-  --quota TEXT               what may wait for one device or identity; default "octets=256MiB messages=100000 share=0.5":
-                             share is the part of it that one sender alone may fill. A sender that has filled it is
+Listening
+  --host HOST                address to listen on; default 127.0.0.1. Use 0.0.0.0 to accept other machines
+  --port N                   port to listen on; default 8787, 0 for any free port
+  --name NAME                host name by which devices reach this edge, which is the aud of their tokens; repeatable. The
+                             address listened on is always a name
+  --tls-key FILE, --tls-cert FILE
+                             serve HTTPS with this key and certificate (PEM)
+  --prefix PATH              path of this edge behind a reverse proxy that does not remove it, such as /groove
+  --trusted-proxy ADDRESS    reverse proxy whose X-Forwarded-For is believed, or a network of them such as 10.0.0.0/24;
+                             repeatable. Default: those on this machine
+
+Access
+  --keys FILE                keys that verify tokens: a JSON Web Key Set, as printed by grooveway token keygen
+  --revoked FILE             ids of revoked tokens, one per line or a JSON array
+  --auth-origin              require no token for pass-through: the origin relay authenticates devices itself
+  --admin-token TOKEN        admin token for grooveway mailbox; default the environment variable GROOVEWAY_ADMIN_TOKEN.
+                             Without one, only tokens with the scope admin are accepted
+  --dev                      for development: permit private relays, any allow list, no keys and all else that is insecure
+
+Mailboxes
+  --state DIR                keep the mailboxes in this folder; without it they are lost when the edge stops
+  --quota TEXT               limits of what may wait for one device or identity; default "octets=256MiB messages=100000
+                             share=0.5". share is the part that one sender may fill; a sender that has filled it is
                              suspended until half of it is free again
-  --min-free MIB             refuse new messages when less is free on the disk; default 64, or an eighth of a small disk.
-                             What waits can be read and purged meanwhile
-  --tls-key FILE             with --tls-cert: speak HTTPS (PEM)
-  --tls-cert FILE
-  --json                     print one JSON object when it listens
-  -v, --verbose              print what the worker logs
+  --rate TEXT                limits of one token; default "connections=200 connects=120 octets=20000000 messages=5000
+                             recipients=1000": virtual connections at a time, new ones per minute, bytes and messages sent
+                             per second, recipients per session. With --dev: limits of one address, only if given
+  --acknowledge-time SECONDS how long a device may acknowledge nothing while another device of its identity waits;
+                             default 120
+  --min-free MIB             refuse new messages when less is free on the disk; default 64, or an eighth of a small disk
+
+Origin relays and links
+  --relay-allow ENTRY        origin relay that may be reached; repeatable. A name, a pattern such as *.relays.example.com,
+                             an address, or a range such as 63.209.254.*, each with :PORT, or for the ports 2492, 443 and
+                             80. !ENTRY denies, and overrides all others
+  --link RELAY               stay connected to this origin relay, so that what waits there arrives at once; repeatable.
+                             Other relays are connected to when there is something for them
+  --link-ways WAYS           how to connect to origin relays, in order; default "sstp:2492 sstp:443 http:80". tls:PORT is
+                             SSTP over TLS, and cannot be combined with the others. --relay-allow must allow the port
+  --link-secret FILE         secrets shared with relays, NAME=SECRET on each line (see grooveway token secret): this edge
+                             and that relay must prove to each other that they have the secret. NAME=none requires no
+                             proof and no TLS, even across the public internet
+  --link-plain RELAY         allow a proved link to this relay without TLS across the public internet; repeatable
+
+Output
+  --json                     print one JSON object when listening
+  -v, --verbose              print the worker's log
 
 Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert cert.pem --name edge.example.com --keys keys.json --state /var/lib/grooveway`,
 
@@ -89,12 +94,13 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     });
     if (positionals.length > 0) throw unexpected("edge", positionals[0]);
     const { "tls-key": key, "tls-cert": cert, "relay-allow": relayAllow } = values;
-    if ((key === undefined) !== (cert === undefined)) throw usage("edge", "--tls-key and --tls-cert go together");
+    if ((key === undefined) !== (cert === undefined))
+      throw usage("edge", "--tls-key and --tls-cert must be given together");
     const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
     if (values.state === "") throw usage("edge", "--state is empty: name a folder");
     if (values.revoked !== undefined && values.keys === undefined) throw usage("edge", "--revoked needs --keys");
     if (parseAcknowledgeTime(values["acknowledge-time"]) === undefined) {
-      throw usage("edge", "--acknowledge-time is a number of seconds from 15 to 86400");
+      throw usage("edge", "--acknowledge-time must be a number of seconds from 15 to 86400");
     }
     const settings = values.keys === undefined ? undefined : await startSettingsServer(values.keys, values.revoked);
     // Options are validated in here too. If one is invalid, the settings server must not keep the process alive.
@@ -119,7 +125,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         rate: rateText(values.rate),
         quota: quotaOf("edge", values.quota).text,
         acknowledgeTime: values["acknowledge-time"],
-        ...(values["min-free"] !== undefined && { minFree: mebibytes("edge", values["min-free"]) }),
+        ...(values["min-free"] !== undefined && { minFree: minFreeOf("edge", values["min-free"]) }),
         onDisk: (line) => console.error(`grooveway: ${line}`),
         ...(tls !== undefined && { tls }),
         log: (level, line) => {
@@ -134,10 +140,9 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     if (values.json) console.log(JSON.stringify({ event: "listening", url: edge.url, names: edge.names }));
     else {
       console.log(`edge listens on ${edge.url}`);
-      if (values.dev) console.log("it is for development: --dev permits what is not safe where strangers reach it");
-      if (values.state === undefined)
-        console.log("it forgets its mailboxes when it stops: give --state DIR to keep them");
-      console.log(`devices name it ${edge.names.join(" or ")}`);
+      if (values.dev) console.log("for development only: --dev permits what is unsafe where strangers can connect");
+      if (values.state === undefined) console.log("mailboxes are lost when it stops: give --state DIR to keep them");
+      console.log(`its names are ${edge.names.join(", ")}`);
     }
     await interrupted;
     await edge.close();
@@ -156,7 +161,7 @@ function rateText(text: string): string {
     parseRate(text);
     return text;
   } catch (error) {
-    if (error instanceof RateError) throw usage("edge", error.message);
+    if (error instanceof RateError) throw usage("edge", `--rate ${error.problem}: ${error.cure}`);
     throw error;
   }
 }

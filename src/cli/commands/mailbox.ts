@@ -10,18 +10,23 @@ export const mailboxCommand: Command = {
   help: `Usage: grooveway mailbox ls|show|purge|lock|unlock|rule [ADDRESS] [options]
        grooveway mailbox rule ADDRESS [everyone|nobody|PATTERN...]
 
-Looks into the mailboxes of an edge. ls lists them, show shows one, purge removes what waits in it, lock shuts all senders
-out of it and unlock takes that back. rule shows who may send to it, or sets it: everyone, nobody, or senders by patterns
-like addresses, in which * stands for any characters of one name: alice (any device of hers), bob/phone, '*-bot'.
+Inspects and manages the mailboxes of an edge.
+
+  ls             list the mailboxes
+  show           show one mailbox
+  purge          remove its waiting messages
+  lock, unlock   refuse messages from all senders, and accept them again
+  rule           show who may send to it, or set that: everyone, nobody, or patterns. * is any characters of one name:
+                 alice (all her devices), bob/phone, '*-bot', @relay.example.com (everything from that relay)
 
   --edge URL     the edge; default http://127.0.0.1:8787
   --token TOKEN|@FILE
                  the edge's admin token, or a token with the scope admin; default the environment variable
                  GROOVEWAY_ADMIN_TOKEN, or GROOVEWAY_TOKEN
-  --ca FILE      certificate authorities to trust for the edge (PEM)
+  --ca FILE      certificate authorities to trust for the edge, instead of the system's (PEM)
   --json         print JSON
 
-Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --token "$TOKEN"`,
+Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --token @admin.token`,
 
   async run(args) {
     const { values, positionals } = parse("mailbox", args, {
@@ -33,7 +38,7 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     const [action, address, ...more] = positionals;
     if (more.length > 0 && action !== "rule") throw unexpected("mailbox", more[0]);
     const token = tokenOf(values.token);
-    if (token === undefined) throw usage("mailbox", "the edge's admin token is needed: give --token");
+    if (token === undefined) throw usage("mailbox", "the edge's admin token is missing: give --token");
     const edge = edgeOf(values.edge);
     const ca = values.ca === undefined ? undefined : readAuthorities(values.ca);
     const ask: Ask = (question) => request({ edge, ca, token: token(), ...question });
@@ -54,7 +59,9 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     if (call === undefined)
       throw usage(
         "mailbox",
-        `${action === undefined ? "nothing" : printable(action)} is none of ls, show, purge, lock, unlock and rule`,
+        action === undefined
+          ? "write ls, show, purge, lock, unlock or rule after mailbox"
+          : `${printable(action)} is not one of ls, show, purge, lock, unlock and rule`,
       );
     if (address === undefined) throw usage("mailbox", `${action} needs an ADDRESS`);
     const [method, part] = call;

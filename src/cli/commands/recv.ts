@@ -21,25 +21,26 @@ export const recvCommand: Command = {
   help: `Usage: grooveway recv [options]
        grooveway recv --list | --remove KEY | --remove-older TIME
 
-Receives the next file or message that was sent to this device or its identity, and ends. A file is written under its own
-name, made harmless, and never over an existing file; "received" is said when it is on the disk and its hash is the sender's.
-Another message is printed as a line, with its sender in front; what a terminal would obey is escaped, and further lines
-of a message are marked with "|". A message is acknowledged when it was written out: what could not be written comes again.
+Receives the next file or message for this device or its identity, and exits. A file is written under its own name, made
+harmless, and never over another file; it is reported when it is on disk and its hash matches the sender's. A message is
+printed as a line that begins with its sender; control characters are escaped, and further lines begin with "|". A message
+is acknowledged when it has been written out; otherwise it is delivered again.
 
 ${CONNECTION_HELP}
-  --follow              go on receiving until interrupted; the first connection is tried until it can be made
-  --out DIR             folder for files; default the current one. It is made when it is not there
-  --allow-dotfiles      leave names that begin with a dot as they are; otherwise they get a _ in front
-  --json                print a JSON object for each file and message; a body that is not UTF-8 as base64
-  --raw                 print the body of the next message and nothing else, octet for octet: recv --raw > FILE
-  --state DIR           folder for what must be remembered between runs; default ~/.local/state/grooveway
+  --follow              keep receiving until interrupted; retry the first connection until it succeeds
+  --out DIR             folder for files, created if missing; default the current folder
+  --allow-dotfiles      keep names that begin with a dot; otherwise they get a _ in front
+  --json                print a JSON object for each file and message; a body that is not UTF-8 is in base64
+  --raw                 print the body of the next message and nothing else, byte for byte: recv --raw > FILE
+  --state DIR           folder for state between runs; default GROOVEWAY_STATE, or $XDG_STATE_HOME/grooveway, or
+                        ~/.local/state/grooveway
 
-Transfers that did not come to their end are kept: they go on when the sender does, also with another --out.
-  --list                show them, and those that were set aside, and why
-  --remove KEY          remove one, by its key in that list; may be given several times
-  --remove-older TIME   remove those of which nothing has come for so long: 12h, 30d
+Unfinished transfers are kept, and continue when the sender does, even with another --out:
+  --list                show them, and those that were set aside, with the reason
+  --remove KEY          remove one, by its key in that list; repeatable
+  --remove-older TIME   remove those of which nothing has arrived for this long: 12h, 30d
 
-Example: grooveway recv --edge https://edge.example.com --relay relay.example.com --as bob/laptop --follow --out inbox`,
+Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow --out inbox`,
 
   async run(args) {
     const { values, positionals } = parse("recv", args, {
@@ -56,7 +57,7 @@ Example: grooveway recv --edge https://edge.example.com --relay relay.example.co
     });
     if (positionals.length > 0) throw unexpected("recv", positionals[0]);
     const { json, raw, follow, list, out = "." } = values;
-    if (raw && json) throw usage("recv", "--raw and --json do not go together");
+    if (raw && json) throw usage("recv", "--raw and --json exclude each other: give one");
     if (raw && follow) throw usage("recv", "--raw gives one message: leave out --follow");
     if (out === "") throw usage("recv", "--out is empty: name a folder");
     const output = Output.open();
@@ -70,7 +71,7 @@ Example: grooveway recv --edge https://edge.example.com --relay relay.example.co
       return EXIT_CODES.Done.status;
     }
     if (raw && output.columns !== undefined) {
-      throw usage("recv", "--raw prints what others have sent as it is, and a terminal would obey it: add > FILE");
+      throw usage("recv", "--raw prints what others sent unescaped, which is unsafe on a terminal: add > FILE");
     }
     const options = deviceOptions("recv", values);
     const progress = progressBar("");
@@ -96,10 +97,10 @@ Example: grooveway recv --edge https://edge.example.com --relay relay.example.co
       interrupted.abort();
     });
     try {
-      const onReconnect = (error: DeviceError) => tell(`${visible(error.message)}; connecting again`);
+      const onReconnect = (error: DeviceError) => tell(`${visible(error.message)}; reconnecting`);
       const device = await connect({ ...options, signal: connecting.signal, onReconnect }, follow, tell);
       if (process.stderr.isTTY && !json) {
-        tell(`${device.address} is connected by ${device.transport}; files go to ${visible(resolve(out))}`);
+        tell(`${device.address} is connected by ${device.transport}; files are written to ${visible(resolve(out))}`);
       }
       const { received, setAside } = await receive({
         source: device,
@@ -112,7 +113,7 @@ Example: grooveway recv --edge https://edge.example.com --relay relay.example.co
         progress,
         signal: interrupted.signal,
       });
-      if (setAside > 0) tell(`${setAside} set aside in all: grooveway recv --list shows what is kept of them`);
+      if (setAside > 0) tell(`${setAside} set aside in all: see grooveway recv --list`);
       return ended === undefined || received > 0 ? EXIT_CODES.Done.status : statusOfSignal(ended);
     } catch (error) {
       // A connection error that the signal caused is of no interest to the user.
@@ -158,7 +159,7 @@ async function connect(options: DeviceOptions, isPatient: boolean, tell: (line: 
       return device;
     } catch (error) {
       if (!isPatient || !(error instanceof DeviceError) || !error.retryable || options.signal?.aborted) throw error;
-      if (!isTold) tell(`${visible(error.message)} [${error.code}]; trying again until it works`);
+      if (!isTold) tell(`${visible(error.message)} [${error.code}]; retrying until it succeeds`);
       const rest = (error.retryAfter ?? 0) * 1000 + Math.random() * pause.next();
       // A signal ends the pause early.
       await sleep(rest, undefined, { signal: options.signal }).catch(() => undefined);
@@ -174,7 +175,7 @@ function* listed(leftOvers: readonly LeftOver[], json: boolean): Generator<strin
       continue;
     }
     const { key, name, from, vouched, folder, held, size: whole, reason, changed } = leftOver;
-    const what = name === undefined ? "a file without its beginning" : visible(name);
+    const what = name === undefined ? "a file whose beginning is missing" : visible(name);
     const sender = senderOf({ from, vouched });
     const much = whole === undefined ? size(held) : `${size(held)} of ${size(whole)}`;
     const since = new Date(changed).toISOString().replace(/\.[0-9]*Z$/, "Z");
@@ -192,8 +193,8 @@ async function removeKeys(options: LeftOversOptions, wanted: readonly string[]):
   const chosen = wanted.map((text) => {
     // Any unambiguous prefix of a key will do.
     const [key, other] = text === "" ? [] : keys.filter((found) => found.startsWith(text));
-    if (key === undefined) throw usage("recv", `--remove ${text}: there is no such key in --list`);
-    if (other !== undefined) throw usage("recv", `--remove ${text}: several keys begin so, write more of it`);
+    if (key === undefined) throw usage("recv", `--remove ${text}: no key in --list begins with it`);
+    if (other !== undefined) throw usage("recv", `--remove ${text}: several keys begin with it, write more of the key`);
     return key;
   });
   await removeLeftOvers(options, ({ key }) => chosen.includes(key));
@@ -201,7 +202,7 @@ async function removeKeys(options: LeftOversOptions, wanted: readonly string[]):
 
 async function removeOlder(options: LeftOversOptions, age: string): Promise<void> {
   const seconds = secondsIn(age);
-  if (seconds === undefined) throw usage("recv", `--remove-older ${age} is no time such as 90s, 15m, 12h or 30d`);
+  if (seconds === undefined) throw usage("recv", `--remove-older ${age} is not a time such as 90s, 15m, 12h or 30d`);
   const before = Date.now() - seconds * 1000;
   await removeLeftOvers(options, ({ changed }) => changed <= before);
 }

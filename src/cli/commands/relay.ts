@@ -7,41 +7,40 @@ import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
 import { type SettingsServer, startSettingsServer } from "../local-edge/settings-server.ts";
 import { CommandError, size } from "../output.ts";
-import { type Command, mebibytes, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
+import { type Command, minFreeOf, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
 import { quotaOf } from "../quota-option.ts";
 import { readKeyPair } from "../tls.ts";
 
 export const relayCommand: Command = {
   help: `Usage: grooveway relay [options]
 
-Runs an origin relay: SSTP on TCP, with a queue for every device and identity.
+Runs an origin relay: SSTP over TCP, with a queue for every device and identity.
 
-  --port N       TCP port; default ${SSTP_PORT}, 0 for any free one
-  --host HOST    address to listen on; default 127.0.0.1, use 0.0.0.0 or :: to be reached from elsewhere
-  --min-free MIB refuse new messages when less is free on the disk of the store; default 64, or
-                 an eighth of a small disk
-  --store FILE   keep what waits in this file; without it a restart forgets it
-  --quota TEXT   what may wait for one device or identity; default "octets=256MiB messages=100000 share=0.5": share is the
-                 part of it that one sender alone may fill. A sender that has filled it is suspended until half of it is
+  --host HOST    address to listen on; default 127.0.0.1. Use 0.0.0.0 or :: to accept other machines
+  --port N       TCP port; default ${SSTP_PORT}, 0 for any free port
+  --name NAME    name by which clients know this relay; repeatable. Default: this host's name, localhost and the
+                 address listened on
+  --store FILE   keep waiting messages in this file; without it they are lost when the relay stops
+  --quota TEXT   limits of what may wait for one device or identity; default "octets=256MiB messages=100000 share=0.5".
+                 share is the part that one sender may fill; a sender that has filled it is suspended until half of it is
                  free again
-  --name NAME    name that clients know this relay by; may be given more than once
-                 default: this host's name, localhost and the address listened on
+  --min-free MIB refuse new messages when less is free on the disk of the store; default 64, or an eighth of a small disk
   --tls-key FILE, --tls-cert FILE
-                 also SSTP over TLS, with this key and certificate (PEM)
+                 also accept SSTP over TLS, with this key and certificate (PEM)
   --tls-port N   port for TLS; default ${TLS_PORT}
-  --tls-only     TLS alone: nothing listens on --port
-  --link-secret FILE
-                 secrets shared with edges, NAME=SECRET on each line (see grooveway token secret): an edge that is named there
-                 must prove that it has the secret, and no other edge is let in. NAME=none: it need not
-                 without it and without --keys an edge is believed when it connects from a loopback or private address
-  --keys FILE    the keys that tokens of devices are verified by: a JSON Web Key Set, as grooveway token keygen makes it
-                 without keys anybody may use this relay. The aud of a token is one of its names
-  --jwks-url URL  where to fetch such a key set from, instead
-  --revoked FILE  ids of tokens that are no longer let in, one on each line or a JSON array
+  --tls-only     accept TLS only: do not listen on --port
+  --keys FILE    keys that verify the tokens of devices: a JSON Web Key Set, as printed by grooveway token keygen. The aud
+                 of a token is one of the relay's names. Without keys anyone may use the relay
+  --jwks-url URL fetch the key set from this URL instead
+  --revoked FILE ids of revoked tokens, one per line or a JSON array
   --revoked-url URL
-                 where to fetch a JSON array of such ids from, instead
-  --json         print one JSON object when it listens
-  -v, --verbose  a line for each connection
+                 fetch the ids from this URL instead, as a JSON array
+  --link-secret FILE
+                 secrets shared with edges, NAME=SECRET on each line (see grooveway token secret): only the edges named
+                 there are admitted, and they must prove that they have the secret. NAME=none requires no proof. Without
+                 this file and without --keys, edges are believed if they connect from a loopback or private address
+  --json         print one JSON object when listening
+  -v, --verbose  print a line for each connection
 
 Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/lib/grooveway/relay.db`,
 
@@ -67,7 +66,8 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
     });
     if (positionals.length > 0) throw unexpected("relay", positionals[0]);
     const { "tls-key": key, "tls-cert": cert, "link-secret": secrets } = values;
-    if ((key === undefined) !== (cert === undefined)) throw usage("relay", "--tls-key and --tls-cert go together");
+    if ((key === undefined) !== (cert === undefined))
+      throw usage("relay", "--tls-key and --tls-cert must be given together");
     if (values.store === "") throw usage("relay", "--store is empty: name a file");
     if (values["tls-only"] && key === undefined) throw usage("relay", "--tls-only needs --tls-key and --tls-cert");
     const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
@@ -78,12 +78,12 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
         port: port("relay", values.port),
         host: values.host,
         ...(values.store !== undefined && { store: values.store }),
-        ...(values["min-free"] !== undefined && { minFree: mebibytes("relay", values["min-free"]) }),
+        ...(values["min-free"] !== undefined && { minFree: minFreeOf("relay", values["min-free"]) }),
         onDisk: (full, minFree) =>
           console.error(
             full
-              ? `grooveway: less than ${size(minFree)} are free on the disk of ${values.store}: new messages are refused [StorageFull]`
-              : `grooveway: there is room again on the disk of ${values.store}: new messages are taken`,
+              ? `grooveway: less than ${size(minFree)} is free on the disk of ${values.store} (--min-free): new messages are refused [StorageFull]`
+              : `grooveway: there is room again on the disk of ${values.store}: new messages are accepted`,
           ),
         ...(values.name !== undefined && { names: values.name }),
         quota: quotaOf("relay", values.quota).quota,
@@ -104,8 +104,9 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
     else {
       if (!values["tls-only"]) console.log(`relay listens on ${host}:${relay.port}`);
       if (tlsPort !== undefined) console.log(`relay listens on ${host}:${tlsPort} with TLS`);
-      if (settings.keysURL === undefined) console.log("anybody may use it: give --keys FILE to ask devices for tokens");
-      if (values.store === undefined) console.log("it forgets what waits when it stops: give --store FILE to keep it");
+      if (settings.keysURL === undefined) console.log("anyone may use it: give --keys FILE to require tokens");
+      if (values.store === undefined)
+        console.log("waiting messages are lost when it stops: give --store FILE to keep them");
     }
     await interrupted;
     await relay.close();
@@ -127,9 +128,10 @@ async function tokenSettings(values: {
   readonly "revoked-url"?: string | undefined;
 }): Promise<Partial<Omit<SettingsServer, "close">> & Pick<SettingsServer, "close">> {
   const { keys, "jwks-url": jwksURL, revoked, "revoked-url": revokedURL } = values;
-  if (keys !== undefined && jwksURL !== undefined) throw usage("relay", "--keys and --jwks-url: give one of them");
+  if (keys !== undefined && jwksURL !== undefined)
+    throw usage("relay", "--keys and --jwks-url exclude each other: give one");
   if (revoked !== undefined && revokedURL !== undefined) {
-    throw usage("relay", "--revoked and --revoked-url: give one of them");
+    throw usage("relay", "--revoked and --revoked-url exclude each other: give one");
   }
   if ((revoked ?? revokedURL) !== undefined && (keys ?? jwksURL) === undefined) {
     throw usage("relay", "a list of revoked tokens needs --keys or --jwks-url");
@@ -177,13 +179,13 @@ export async function startRelayHere(options: Parameters<typeof startRelay>[0] &
     if (error instanceof TypeError && message.startsWith("linkSecrets: ")) {
       throw new CommandError(
         "LinkSecretsUnusable",
-        `--link-secret has an entry that cannot be used (${message.slice("linkSecrets: ".length)}): write NAME=SECRET, with a secret from grooveway token secret, or NAME=none`,
+        `--link-secret has an unusable entry (${message.slice("linkSecrets: ".length)}): write NAME=SECRET, with a secret from grooveway token secret, or NAME=none`,
       );
     }
     if (code?.startsWith("ERR_OSSL") || code?.startsWith("ERR_SSL")) {
       throw new CommandError(
         "TlsUnusable",
-        `--tls-key and --tls-cert are no key and its certificate in PEM (${code}): check both files`,
+        `--tls-key and --tls-cert are not a key and its certificate in PEM (${code}): check both files`,
       );
     }
     if (isCannotOpen(error)) throw cannotUseStore(`${options.store}`, `${wordsOf(error)}: ${OTHER_STORE}`);

@@ -32,17 +32,18 @@ const JOURNAL = "sending.db";
 export const sendCommand: Command = {
   help: `Usage: grooveway send [options] ADDRESS PATH...
 
-Sends files and folders, or standard input for -, to IDENTITY or IDENTITY/DEVICE. It returns when the edge or relay has all
-of it safe; the recipient may come later. Files of a folder have their way from it in their names. Symbolic links
-are neither sent nor followed, and empty folders are not sent. When it was interrupted, the same command goes on where it was.
+Sends files and folders, or standard input for -, to IDENTITY or IDENTITY/DEVICE. Exits when the edge or relay has stored
+everything; the recipient may connect later. A file in a folder is named by its path from that folder. Symbolic links are
+neither sent nor followed, and empty folders are not sent. After an interruption, the same command continues where it
+stopped.
 
 ${CONNECTION_HELP}
-  --name NAME           with one PATH: its name at the recipient; default its own, stdin for -
-  --wait TIME           how long to wait while the recipient takes nothing and its mailbox has no more room, or while there
-                        is no connection: 90s, 15m, 12h, at most 14d; default ${DEFAULT_WAIT}. Then what is under way is cancelled
-  --fresh               begin anew, whatever an interrupted run has sent
-  --state DIR           where the journal of interrupted runs lies; default GROOVEWAY_STATE, or
-                        $XDG_STATE_HOME/grooveway, or ~/.local/state/grooveway
+  --name NAME           with one PATH: its name at the recipient; default its own, or stdin for -
+  --wait TIME           give up after this long without room in the recipient's mailbox, or without a connection: 90s,
+                        15m, 12h, at most 14d; default ${DEFAULT_WAIT}. Without room, unfinished transfers are cancelled
+  --fresh               start over, whatever an interrupted run has sent
+  --state DIR           folder for the journal of interrupted runs; default GROOVEWAY_STATE, or $XDG_STATE_HOME/grooveway,
+                        or ~/.local/state/grooveway
   --json                print a JSON object for each file, and one at the end
 
 Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf photos
@@ -58,12 +59,12 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
       json: { type: "boolean", default: false },
     });
     const [to, ...paths] = positionals;
-    if (to === undefined || paths.length === 0) throw usage("send", "an ADDRESS and a PATH are needed");
-    if (values.name !== undefined && paths.length > 1) throw usage("send", "--name goes with one PATH only");
-    if (paths.filter((path) => path === "-").length > 1) throw usage("send", "standard input can be sent once");
+    if (to === undefined || paths.length === 0) throw usage("send", "an ADDRESS and at least one PATH are needed");
+    if (values.name !== undefined && paths.length > 1) throw usage("send", "--name works with one PATH only");
+    if (paths.filter((path) => path === "-").length > 1) throw usage("send", "standard input can be sent only once");
     const wait = secondsIn(values.wait);
     if (wait === undefined || wait > LONGEST_WAIT) {
-      throw usage("send", `--wait ${values.wait} is no time such as 90s, 15m, 12h or 14d, or a longer one`);
+      throw usage("send", `--wait ${values.wait} is not a time such as 90s, 15m or 12h, of at most 14d`);
     }
     const output = Output.open(1, { isReport: true });
     const way = deviceOptions("send", values);
@@ -167,7 +168,7 @@ async function openJournal(
   const failed = (error: unknown) => {
     report.begin(false);
     console.error(
-      `grooveway: the journal ${file} cannot be used (${(error as Error).message}): an interrupted run will begin anew; choose another --state`,
+      `grooveway: cannot use the journal ${file} (${(error as Error).message}): after an interruption, sending starts over; choose another --state`,
     );
   };
   try {

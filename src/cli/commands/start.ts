@@ -23,13 +23,13 @@ const GENERATED = 8 * 1024 * 1024;
 export const startCommand: Command = {
   help: `Usage: grooveway start [options] [FILE]
 
-Starts a relay and the edge on this machine, and sends a file (a generated one of 8 MiB by default) from a device that
-speaks LongLived to one that speaks KeepAlive, both only through the edge. Then it shows a mailbox at work: a message to a
-device that is not there yet, and its arrival. Every device has a token, which the edge verifies with a key that is made
-for this. It stays up for you to try.
+Starts a relay and an edge on this machine, and sends FILE (by default a generated one of 8 MiB) from a device that speaks
+LongLived to one that speaks KeepAlive, both through the edge only. Then it sends a message to a device that is offline,
+whose mailbox keeps it until the device connects. Each device has a token, verified with a key made for this run. It keeps
+running, so that you can try more.
 
-  --once           end after the transfer, with exit code 0 when the file arrived whole
-  --relay-port N   default ${SSTP_PORT}
+  --once           exit after the transfer, with exit code 0 if the file arrived intact
+  --relay-port N   port of the relay; default ${SSTP_PORT}
   --port N         port of the edge; default 8787
   --json           print one JSON object for the transfer
 
@@ -68,8 +68,8 @@ Example: npm start -- --once package-lock.json`,
         const { id, waited } = await unlessInterrupted(interrupted, storeAndForward(way));
         if (values.json) console.log(JSON.stringify({ event: "mailbox", id, waited }));
         say(`
-A mailbox at work: carol/pc sent a message to dave/tablet, who was not there, and left. The edge kept it; dave/tablet came
-${waited} ms later and has it.`);
+The mailbox: carol/pc sent a message to dave/tablet, which was offline, and disconnected. The edge kept the message;
+dave/tablet connected, and had it after ${waited} ms.`);
         if (values.once) return 0;
         await writeTokens(issuer, ["erin/pc", "frank/tablet"], folder);
         say(invitation(way, folder));
@@ -147,18 +147,18 @@ sent     sha256 ${sent.sha256}
 received sha256 ${received.sha256}`);
   }
   if (sent.sha256 !== received.sha256 || sent.bytes !== received.bytes) {
-    throw new CommandError("Corrupted", "the file that arrived is not the one that was sent: please report this");
+    throw new CommandError("Corrupted", "the file that arrived differs from the one that was sent: please report this");
   }
-  if (!json) console.log("They are equal.");
+  if (!json) console.log("Checksums match.");
 }
 
 function invitation({ edge, relay }: Way, tokens: string): string {
   return `
-It stays up. In a second terminal, in this folder:
+It keeps running. In a second terminal, in this folder:
   npm run -s grooveway -- send --edge ${edge} --as erin/pc --token @${tokens}/erin.token frank/tablet README.md
   npm run -s grooveway -- recv --edge ${edge} --as frank/tablet --token @${tokens}/frank.token --transport keepalive --out received
-The order does not matter: the edge keeps the file until frank comes. With --relay ${relay} as well the file
-goes through the edge to the origin relay, and waits there. Ctrl-C ends it.`;
+The order does not matter: the edge keeps the file until frank connects. With --relay ${relay} as well, the file
+goes through the edge to the origin relay and waits there. Press Ctrl-C to stop.`;
 }
 
 /** Sends a message to a device that is not connected, through a mailbox of the edge. */
@@ -184,7 +184,7 @@ async function storeAndForward({ edge, token }: Way): Promise<{ readonly id: str
       if (message.id !== id) continue;
       return { id, waited: Math.round(performance.now() - started) };
     }
-    throw new CommandError("ConnectFailed", "the connection ended before the mailbox had delivered");
+    throw new CommandError("ConnectFailed", "the connection ended before the mailbox delivered the message");
   } finally {
     await dave.close();
   }
@@ -250,7 +250,7 @@ async function receiveOne(
       if (outcome.kind === "received") return outcome.file;
       if (outcome.kind === "kept") progress(outcome.held, outcome.size);
     }
-    throw new CommandError("ConnectFailed", "the receiving device was closed before the file had arrived");
+    throw new CommandError("ConnectFailed", "the receiving device was closed before the file arrived");
   } finally {
     await files.close();
   }

@@ -25,22 +25,21 @@ export const tokenCommand: Command = {
        grooveway token inspect TOKEN|@FILE|- [--keys FILE] [--audience NAME]
        grooveway token secret
 
-keygen makes a key to sign tokens with, an Ed25519 key, which stays with whoever issues them, and prints the key set with
-its public half, which is the edge's. issue makes a token. inspect shows what a token says, without or with verifying it.
-secret prints a new secret by which an edge and a relay know each other: give it to both with --link-secret, each under the
-other's name.
+keygen creates an Ed25519 key. The private key stays with whoever issues tokens; the key set with its public half is
+printed, for the edge. issue creates a token. inspect shows what a token contains, and verifies it with --keys. secret
+prints a new secret for a link: give it to the edge and the relay with --link-secret, to each under the other's name.
 
-  --out FILE         the private key is written here (JWK); an existing file is not overwritten
-  --keys FILE        keygen: add the public key to this key set, instead of printing one; inspect: verify by it
+  --out FILE         keygen: write the private key here (JWK); an existing file is not overwritten
+  --keys FILE        keygen: add the public key to this key set instead of printing one; inspect: verify with this key set
   --id ID            keygen: the key's kid, default its thumbprint; issue: the token's jti, by which it can be revoked,
-                     default a random one
-  --key FILE         the private key to sign with: a JWK, Ed25519 or oct (HS256)
-  --audience NAME    the edge that the token is for: its RELAY_NAME, which is --name of grooveway edge
+                     default random
+  --key FILE         issue: the private key to sign with, a JWK: Ed25519, or oct (HS256)
+  --audience NAME    the edge or relay that the token is for: one of its names (RELAY_NAME, --name)
   --address PATTERN  the address that the device may use: alice/laptop, alice/*, or * for any
-  --scope WORDS      what it may do: connect, receive, send:PATTERN, stream:PATTERN, admin; send:* is everybody,
+  --scope WORDS      what the token allows: connect, receive, send:PATTERN, stream:PATTERN, admin. send:* is everyone,
                      send:bob the identity, send:bob/* all devices of bob
-  --expires TIME     how long it is good: 90s, 15m, 12h, 30d; default 30d
-  --subject TEXT     whom it is for, for logs
+  --expires TIME     how long the token is valid: 90s, 15m, 12h, 30d; default 30d
+  --subject TEXT     whom the token is for (sub)
   --json             print JSON
 
 Example: grooveway token keygen --out key.json > keys.json
@@ -80,7 +79,9 @@ Example: grooveway token keygen --out key.json > keys.json
       default:
         throw usage(
           "token",
-          `${action === undefined ? "nothing" : printable(action)} is none of keygen, issue, inspect and secret`,
+          action === undefined
+            ? "write keygen, issue, inspect or secret after token"
+            : `${printable(action)} is not one of keygen, issue, inspect and secret`,
         );
     }
   },
@@ -92,7 +93,7 @@ async function keygen({ out, keys, id }: { out?: string; keys?: string; id?: str
   const set = keys === undefined ? { keys: [] } : await keySetAt(keys);
   const { jwks, privateKey } = await newKey(id);
   if (set.keys.some((key) => key.kid === privateKey.kid)) {
-    throw usage("token", `${keys} has a key with the kid ${privateKey.kid} already`);
+    throw usage("token", `${keys} already has a key with the kid ${privateKey.kid}: choose another --id`);
   }
   const secret = `${JSON.stringify(privateKey, null, 2)}\n`;
   try {
@@ -102,7 +103,7 @@ async function keygen({ out, keys, id }: { out?: string; keys?: string; id?: str
     throw new CommandError(
       "CannotWrite",
       code === "EEXIST"
-        ? `${out} exists: a key is never overwritten, name another file`
+        ? `${out} exists, and a key is never overwritten: choose another --out`
         : `cannot write ${out} (${code})`,
     );
   }
@@ -113,7 +114,7 @@ async function keygen({ out, keys, id }: { out?: string; keys?: string; id?: str
     await writeFile(`${keys}.new`, text);
     await rename(`${keys}.new`, keys);
   }
-  console.error(`the private key is in ${out}: keep it where tokens are issued, and nowhere else`);
+  console.error(`the private key is in ${out}: keep it only where tokens are issued`);
 }
 
 /** Creates a key. Returns the key set with its public half, for the edge, and the private key, for the issuer. */
@@ -135,7 +136,7 @@ async function keySetAt(path: string): Promise<{ keys: JWK[] }> {
   }
   const set: unknown = jsonOf(text);
   const keys = typeof set === "object" && set !== null && "keys" in set ? set.keys : undefined;
-  if (!Array.isArray(keys)) throw new CommandError("KeysUnusable", `${path} is no key set: write {"keys":[...]}`);
+  if (!Array.isArray(keys)) throw new CommandError("KeysUnusable", `${path} is not a key set: write {"keys":[...]}`);
   return { keys: keys as JWK[] };
 }
 
@@ -153,7 +154,8 @@ interface IssueOptions {
 async function issue(options: IssueOptions): Promise<void> {
   const { key, audience, scope, address, subject, json } = options;
   if (key === undefined) throw usage("token", "issue needs --key FILE with the private key");
-  if (audience === undefined) throw usage("token", "issue needs --audience NAME, the edge's RELAY_NAME");
+  if (audience === undefined)
+    throw usage("token", "issue needs --audience NAME, the name of the edge (RELAY_NAME, --name)");
   if (scope === undefined) throw usage("token", "issue needs --scope, such as 'connect receive send:*'");
   checkRights(address, scope);
   const lifetime = lifetimeOf(options.expires);
@@ -189,7 +191,10 @@ export interface TokenClaims {
 export async function sign(jwk: JWK, claims: TokenClaims): Promise<string> {
   const alg = jwk.kty === "OKP" && jwk.crv === "Ed25519" ? "EdDSA" : jwk.kty === "oct" ? "HS256" : undefined;
   if (alg === undefined || (alg === "EdDSA" && jwk.d === undefined)) {
-    throw new CommandError("KeysUnusable", "the key is no private Ed25519 key nor an oct secret: make one with keygen");
+    throw new CommandError(
+      "KeysUnusable",
+      "the key is neither a private Ed25519 key nor an oct secret: make one with grooveway token keygen",
+    );
   }
   try {
     const key = await importJWK(jwk, alg);
@@ -199,14 +204,15 @@ export async function sign(jwk: JWK, claims: TokenClaims): Promise<string> {
     // Drop the original error: its message may contain key material.
     throw new CommandError(
       "KeysUnusable",
-      "the key cannot be used: it is damaged, or an HS256 secret that is too short",
+      "the key is damaged, or an HS256 secret that is too short: make one with grooveway token keygen",
     );
   }
 }
 
 function privateKeyText(path: string): string {
   const text = readText(path);
-  if (jsonOf(text) === undefined) throw new CommandError("KeysUnusable", `${path} is no JWK: make one with keygen`);
+  if (jsonOf(text) === undefined)
+    throw new CommandError("KeysUnusable", `${path} is not a JWK: make one with grooveway token keygen`);
   return text;
 }
 
@@ -223,15 +229,16 @@ function checkRights(address: string | undefined, scope: string): void {
     throw error;
   }
   const [unknown] = unknownScopes(scope);
-  if (unknown !== undefined) throw usage("token", `${unknown} is no scope`);
+  if (unknown !== undefined)
+    throw usage("token", `${unknown} is not a scope: use connect, receive, send:PATTERN, stream:PATTERN or admin`);
   if (address === undefined && /\b(connect|receive)\b/.test(scope)) {
-    throw usage("token", "a device needs --address, the address that it may use");
+    throw usage("token", "the scopes connect and receive need --address, the address that the device may use");
   }
 }
 
 function lifetimeOf(text: string): number {
   const seconds = secondsIn(text);
-  if (!seconds) throw usage("token", `--expires ${text} is no time such as 90s, 15m, 12h or 30d`);
+  if (!seconds) throw usage("token", `--expires ${text} is not a time such as 90s, 15m, 12h or 30d`);
   return seconds;
 }
 
@@ -248,7 +255,7 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
     header = decodeProtectedHeader(token);
     claims = decodeJwt(token);
   } catch {
-    throw new CommandError("TokenInvalid", "it is not a JWT that can be read: look whether it was cut off");
+    throw new CommandError("TokenInvalid", "the token is not a readable JWT: check that it is complete");
   }
   const times = (["iat", "nbf", "exp"] as const).flatMap((claim) => {
     const at = claims[claim];
@@ -265,10 +272,10 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
       );
     }
     if (verified === undefined) console.log("not verified: give --keys FILE");
-    else if (verified.type === "ok") console.log("verified: the edge with these keys lets it in");
+    else if (verified.type === "ok") console.log("verified: an edge with these keys admits it");
   }
   if (verified?.type === "refused") {
-    throw new CommandError(verified.reason, `an edge refuses it: ${verified.detail}`, "Refused");
+    throw new CommandError(verified.reason, `an edge with these keys refuses it: ${verified.detail}`, "Refused");
   }
 }
 

@@ -212,7 +212,7 @@ export class FileReceiver {
     } catch (error) {
       throw new CommandError(
         "CannotWrite",
-        `cannot use ${path} as the folder for files (${reasonOf(error)}): choose another --out`,
+        `cannot use ${path} as the folder for files (${reasonOf(error)}): choose another --out DIR`,
       );
     }
     const state = options.state ?? join(path, BESIDE);
@@ -229,7 +229,7 @@ export class FileReceiver {
       await out.close();
       throw new CommandError(
         "CannotWrite",
-        `cannot use ${state} as the state folder (${reasonOf(error)}): choose another --state`,
+        `cannot use ${state} as the state folder (${reasonOf(error)}): choose another --state DIR`,
       );
     }
   }
@@ -665,7 +665,7 @@ export class FileReceiver {
   #cannotWrite(error: unknown): unknown {
     const code = codeOf(error);
     if (code === undefined || code.startsWith("ERR_") || error instanceof CommandError) return error;
-    const cure = FULL.has(code) ? "make room, or choose another --out" : "see that it can be written to";
+    const cure = FULL.has(code) ? "free some space, or choose another --out" : "check that it is writable";
     return new CommandError("CannotWrite", `cannot write to ${this.#path} or the state folder (${code}): ${cure}`);
   }
 }

@@ -345,10 +345,7 @@ function encoded(message: TransferMessage): Uint8Array {
     return encodeMessage(message);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    throw new CommandError(
-      "NameTooLong",
-      `a file cannot be sent: ${error.message}; rename it, or a folder that it is in`,
-    );
+    throw new CommandError("NameTooLong", `a file cannot be sent: ${error.message}; rename it or a folder in its path`);
   }
 }
 

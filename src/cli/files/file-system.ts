@@ -228,7 +228,7 @@ class NodeFolder implements Folder {
     const fd = await open(way, fs.constants.O_RDONLY | DIRECTORY | flags);
     try {
       const { id, kind } = entryOf(await call<fs.BigIntStats>((done) => fs.fstat(fd, { bigint: true }, done)));
-      if (kind !== "folder") throw Object.assign(new Error(`${path} is no folder`), { code: "ENOTDIR" });
+      if (kind !== "folder") throw Object.assign(new Error(`${path} is not a folder`), { code: "ENOTDIR" });
       const through = `/proc/self/fd/${fd}`;
       if ((await statId(through)) === id) return new NodeFolder(path, id, fd, through);
       return new NodeFolder(path, id, fd, path);
@@ -348,7 +348,7 @@ export async function makeFolders(path: string, mode = 0o777): Promise<void> {
       return undefined;
     } catch (error) {
       if (await isFolder(absolute)) return "EEXIST";
-      if (codeOf(error) === "EEXIST") throw Object.assign(new Error(`${path} is no folder`), { code: "ENOTDIR" });
+      if (codeOf(error) === "EEXIST") throw Object.assign(new Error(`${path} is not a folder`), { code: "ENOTDIR" });
       if (codeOf(error) !== "ENOENT" || above === parse(absolute).root) throw error;
       return "ENOENT";
     }
@@ -357,7 +357,7 @@ export async function makeFolders(path: string, mode = 0o777): Promise<void> {
   if (problem === "ENOENT") {
     await makeFolders(above, mode);
     problem = await make();
-    if (problem === "ENOENT") throw Object.assign(new Error(`${path} cannot be made`), { code: "ENOENT" });
+    if (problem === "ENOENT") throw Object.assign(new Error(`${path} cannot be created`), { code: "ENOENT" });
   }
   if (problem === "EEXIST") return;
   const parent = await NodeFolder.open(above, above, 0).catch(() => undefined);

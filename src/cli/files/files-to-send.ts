@@ -135,7 +135,7 @@ export async function openToSend({ path, place }: Pick<FileToSend, "path" | "pla
     const found = await handle.stat();
     if (!found.isFile()) throw specialRefused(shown, found);
     if (place !== undefined && !(await liesAt(handle, path, place))) {
-      throw new CommandError("CannotRead", `${shown} was moved, or a folder on the way to it was, while it was sent`);
+      throw new CommandError("CannotRead", `${shown}, or a folder in its path, was moved while it was being sent`);
     }
     return { handle, found };
   } catch (error) {
@@ -162,13 +162,10 @@ export function cannotRead(path: string, error: unknown): CommandError {
   switch (code) {
     case "ENOENT":
     case "ENOTDIR":
-      return new CommandError("CannotRead", `there is no file ${path}: check its name`);
+      return new CommandError("CannotRead", `there is no file ${path}: check the path`);
     case "EACCES":
     case "EPERM":
-      return new CommandError(
-        "CannotRead",
-        `cannot read ${path}: its permissions do not let this user read it (${code})`,
-      );
+      return new CommandError("CannotRead", `cannot read ${path}: this user may not read it (${code})`);
     case "ENAMETOOLONG":
       return new CommandError("CannotRead", `cannot read ${path}: the path is too long for this system`);
     case "EMFILE":
@@ -180,18 +177,18 @@ export function cannotRead(path: string, error: unknown): CommandError {
 }
 
 function linkRefused(shown: string, path: string | Buffer): CommandError {
-  let target = "what it leads to";
+  let target = "its target";
   try {
     target = visible(readlinkSync(path));
   } catch {
     // It has been replaced since.
   }
-  return new CommandError("CannotRead", `${shown} is a symbolic link, which is not followed: name ${target} itself`);
+  return new CommandError("CannotRead", `${shown} is a symbolic link, which is not followed: name ${target} instead`);
 }
 
 function specialRefused(shown: string, found: Stats): CommandError {
-  const cure = "let a program read it, and give its output to grooveway send ADDRESS - --name NAME";
-  return new CommandError("CannotRead", `${shown} is ${kindOf(found)}, and no file: ${cure}`);
+  const cure = "pipe its contents to grooveway send ADDRESS - --name NAME";
+  return new CommandError("CannotRead", `${shown} is ${kindOf(found)}, not a file: ${cure}`);
 }
 
 function kindOf(found: Stats): string {

@@ -498,9 +498,9 @@ async function refusable<T>(use: () => Promise<T>): Promise<T> {
     const code = codeOf(error) ?? "";
     if (error instanceof NameRefused) throw error;
     if (BAD_NAME.has(code)) {
-      throw new NameRefused("NameUnusable", `the file system does not take its name (${code})`, code);
+      throw new NameRefused("NameUnusable", `the file system rejects its name (${code})`, code);
     }
-    if (BAD_PLACE.has(code)) throw new NameRefused("CannotWrite", `it cannot be put in its place (${code})`, code);
+    if (BAD_PLACE.has(code)) throw new NameRefused("CannotWrite", `it cannot be put in place (${code})`, code);
     throw error;
   }
 }

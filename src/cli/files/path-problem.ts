@@ -8,17 +8,17 @@ import { dirname, join, resolve } from "node:path";
 import { CommandError } from "../output.ts";
 
 const WORDS: Readonly<Record<string, string>> = {
-  EACCES: "this user has no right to write there",
-  EPERM: "this user has no right to write there",
+  EACCES: "this user may not write there",
+  EPERM: "this user may not write there",
   EROFS: "the file system is read-only",
   ENOTDIR: "part of the path is a file, not a folder",
   EEXIST: "part of the path is a file, not a folder",
   EISDIR: "it is a folder",
-  ENOENT: "nothing can be made there",
+  ENOENT: "nothing can be created there",
   ENOSPC: "the disk is full",
-  EDQUOT: "this user's share of the disk is used up",
+  EDQUOT: "this user's disk quota is used up",
   ENAMETOOLONG: "its name is too long",
-  ELOOP: "its symbolic links go round",
+  ELOOP: "its symbolic links form a loop",
 };
 
 /** SQLITE_CANTOPEN: SQLite's only error when it cannot create or open a file. */
@@ -32,7 +32,7 @@ export function isCannotOpen(error: unknown): boolean {
 /** Explains an error of the system or of SQLite. */
 export function wordsOf(error: unknown): string {
   const { code = "", message } = error as NodeJS.ErrnoException;
-  if (isCannotOpen(error)) return "no file can be made there";
+  if (isCannotOpen(error)) return "no file can be created there";
   const words = WORDS[code];
   return words === undefined ? message : `${words} (${code})`;
 }
@@ -83,7 +83,7 @@ export async function checkStore(file: string): Promise<void> {
   const folder = dirname(resolve(file));
   const there = await stat(folder).catch((error: NodeJS.ErrnoException) => error.code);
   if (there === "ENOENT") {
-    throw cannotUseStore(file, `the folder ${folder} does not exist: make it, or ${OTHER_STORE}`);
+    throw cannotUseStore(file, `the folder ${folder} does not exist: create it, or ${OTHER_STORE}`);
   }
   // A lock and a log are created beside the store.
   const problem = (await folderProblem(folder)) ?? (await fileProblem(file)) ?? (await fileProblem(`${file}-lock`));

@@ -46,8 +46,8 @@ export class DiskTeller {
         const where = state ?? run.folder;
         onDisk?.(
           full
-            ? `less than ${size(least)} are free on the disk of ${where}: new messages are refused [StorageFull]`
-            : `there is room again on the disk of ${where}: new messages are taken`,
+            ? `less than ${size(least)} is free on the disk of ${where} (--min-free): new messages are refused [StorageFull]`
+            : `there is room again on the disk of ${where}: new messages are accepted`,
         );
         // If the disk is full from the start, this runs inside the DiskWatch constructor, before #watch is set.
         queueMicrotask(() => void this.tell());

@@ -84,7 +84,7 @@ function cannotUse(state: string, why: string): CommandError {
 async function endLeft({ children, folder }: Holder, where: string): Promise<void> {
   for (const child of children) {
     if (await endProcess(child)) continue;
-    throw new CommandError("StateInUse", `${where} is in use by process ${child.pid}, which cannot be ended: stop it`);
+    throw new CommandError("StateInUse", `${where} is in use by process ${child.pid}, which cannot be killed: stop it`);
   }
   if (folder !== undefined && isOurs(folder)) rmSync(folder, { recursive: true, force: true });
 }

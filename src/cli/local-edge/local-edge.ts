@@ -156,7 +156,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
 async function inTime<T>(promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    const why = new Error(`the runtime has said nothing for ${START_TIMEOUT / 1000} s: try again`);
+    const why = new Error(`the runtime did not start within ${START_TIMEOUT / 1000} s: try again`);
     timer = setTimeout(() => reject(why), START_TIMEOUT);
   });
   try {

@@ -75,7 +75,7 @@ async function keySet(path: string): Promise<string> {
   try {
     await parseKeySet(text);
   } catch (error) {
-    throw new CommandError("KeysUnusable", `${path} is no key set that can be used: ${(error as Error).message}`);
+    throw new CommandError("KeysUnusable", `${path} is not a usable key set: ${(error as Error).message}`);
   }
   return text;
 }
@@ -92,7 +92,7 @@ async function revokedIds(path: string): Promise<string> {
   } catch {
     // Reported below.
   }
-  throw new CommandError("CannotRead", `${path} is no list of token ids: write one on each line, or a JSON array`);
+  throw new CommandError("CannotRead", `${path} is not a list of token ids: write one per line, or a JSON array`);
 }
 
 async function textOf(path: string): Promise<string> {

@@ -31,6 +31,6 @@ export function makeTemporaryFolder(prefix: string, state?: string): string {
   }
   throw new CommandError(
     "CannotWrite",
-    `temporary files cannot be written (${problems.join("; ")}): set TMPDIR to a folder that can`,
+    `cannot write temporary files (${problems.join("; ")}): set TMPDIR to a writable folder`,
   );
 }

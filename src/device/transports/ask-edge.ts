@@ -92,7 +92,7 @@ async function exchange(question: Question): Promise<ForeignAnswer> {
   } catch (error) {
     signal?.throwIfAborted();
     if (!late.aborted) throw told(edge, error as WireError);
-    const text = `${edge.origin} did not answer within ${seconds(ANSWER_TIMEOUT)}, though it was connected; try again later`;
+    const text = `${edge.origin} connected, but did not answer within ${seconds(ANSWER_TIMEOUT)}; try again later`;
     throw new DeviceError("ConnectFailed", text, { retryable: true });
   } finally {
     socket.destroy();
@@ -148,6 +148,6 @@ interface WireError extends Error {
 function told(edge: URL, error: WireError): Error {
   if (error.rawPacket !== undefined) return notHttp(edge, error.rawPacket);
   if (error.message !== "aborted") return noAnswer(edge, error);
-  const text = `${edge.origin} cut its answer off; look for a proxy or firewall on the way, and try again`;
+  const text = `${edge.origin} cut its answer off; look for a proxy or firewall in between, and try again`;
   return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
 }

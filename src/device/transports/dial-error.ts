@@ -14,12 +14,12 @@ export interface FailedAttempt {
 
 /** Advice by system error code. The first entry that matches any address is used. */
 const CURES: readonly (readonly [codes: readonly string[], cure: string])[] = [
-  [["ECONNREFUSED"], "nothing listens there: check the port, and that the server runs"],
-  [["ECONNRESET"], "the connection was cut at once: look for a firewall on the way"],
-  [["ETIMEDOUT"], "nothing answered: check the address, and that no firewall drops what goes to that port"],
+  [["ECONNREFUSED"], "nothing is listening there: check the port, and that the server is running"],
+  [["ECONNRESET"], "the connection was reset at once: look for a firewall in between"],
+  [["ETIMEDOUT"], "nothing answered: check the address, and that no firewall blocks that port"],
   [["ENETUNREACH", "EHOSTUNREACH", "EADDRNOTAVAIL", "ENETDOWN", "EHOSTDOWN"], "check the network of this machine"],
-  [["EACCES", "EPERM"], "this machine does not let the program connect: look at its firewall"],
-  [["EMFILE", "ENFILE", "ENOBUFS"], "this machine has no room for another connection: close some"],
+  [["EACCES", "EPERM"], "this machine does not allow the program to connect: check its firewall"],
+  [["EMFILE", "ENFILE", "ENOBUFS"], "this machine cannot open another connection: close some"],
 ];
 
 /** Every address failed. */
@@ -39,7 +39,7 @@ export function unresolved(host: string, timeout: number, error: NodeJS.ErrnoExc
   const code = codeOf(error);
   return code === "EAI_AGAIN"
     ? failed(host, `no DNS server answered (${code})`, "check the network of this machine and its DNS server", error)
-    : failed(host, `the name has no address (${code})`, "check how it is written, and that DNS has it", error);
+    : failed(host, `the name has no address (${code})`, "check its spelling, and that DNS has it", error);
 }
 
 /** Formats a duration for a person. */

@@ -35,17 +35,17 @@ export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: num
   if (status >= 300 && status < 400 && location !== undefined) return redirected(edge, said, location);
   const content = contentOf(answer);
   if (status === 407) {
-    return new DeviceError("ConnectFailed", `${said}: a proxy on the way wants a password`, { retryable: true });
+    return new DeviceError("ConnectFailed", `${said}: a proxy in between requires a password`, { retryable: true });
   }
   if (PASSING.has(status)) {
-    const text = `${said}${content}, in place of the edge: a proxy before it, or the edge is down; try again later`;
+    const text = `${said}${content}, which is not the edge's: a proxy in front of it failed, or the edge is down; try again later`;
     return new DeviceError("ConnectFailed", text, { retryable: true, retryAfter });
   }
   if (status === 400 && /HTTPS (port|server)|SSL-enabled/i.test(textOf(answer.body))) return notPlain(edge);
   const cure =
     status === 511 || status < 300
-      ? "if this network has a login page, open it in a browser; else check the URL"
-      : "check the URL and its path; a proxy or firewall on the way may have answered";
+      ? "if this network has a login page, open it in a browser; otherwise check the URL"
+      : "check the URL and its path; a proxy or firewall in between may have answered";
   return notAnEdge(`${said}${content}, which no edge does; ${cure}`);
 }
 
@@ -55,7 +55,7 @@ export function notHttp(edge: URL, octets: Uint8Array): DeviceError {
   const [line = ""] = textOf(octets).split(/\r?\n/);
   const said = printable(line.slice(0, 60));
   return line.startsWith("HTTP/")
-    ? notAnEdge(`${shown(edge)} answered ${said} and headers that break the rules of HTTP; look for a proxy on the way`)
+    ? notAnEdge(`${shown(edge)} answered ${said} and invalid HTTP headers; look for a proxy in between`)
     : notAnEdge(`${shown(edge)} does not speak HTTP: it said ${said}; check host and port`);
 }
 
@@ -63,7 +63,7 @@ export function notHttp(edge: URL, octets: Uint8Array): DeviceError {
 export function noAnswer(edge: URL, cause?: unknown): DeviceError {
   const cure = isPlain(edge)
     ? `check host and port; if it speaks TLS, write ${shown(secured(edge))}`
-    : "check host and port, and look for a proxy or firewall on the way";
+    : "check host and port, and look for a proxy or firewall in between";
   const text = `${shown(edge)} closed the connection without an answer; ${cure}`;
   return new DeviceError("ConnectFailed", text, { retryable: true, cause });
 }
@@ -74,7 +74,7 @@ function isTls([type, version]: Uint8Array): boolean {
 }
 
 function notPlain(edge: URL): DeviceError {
-  const text = `${shown(edge)} is plain HTTP, and what listens there speaks TLS; write ${shown(secured(edge))}`;
+  const text = `${shown(edge)} is plain HTTP, but the server speaks TLS on this port; write ${shown(secured(edge))}`;
   return new DeviceError("TlsFailed", text, { retryable: true });
 }
 
@@ -90,14 +90,14 @@ function secured(edge: URL): URL {
 
 function redirected(edge: URL, said: string, location: string): DeviceError {
   const to = URL.canParse(location, edge.href) ? new URL(location, edge.href) : undefined;
-  const where = `${said} and leads to ${printable(to?.href ?? location)}`;
+  const where = `${said}, a redirect to ${printable(to?.href ?? location)}`;
   if (to !== undefined && to.hostname === edge.hostname && to.protocol === "https:" && isPlain(edge)) {
     const secure = secured(edge);
     secure.port = to.port;
     return notAnEdge(`${where}; write ${shown(secure)}`);
   }
   return notAnEdge(
-    `${where}, which no edge does; if that is the login page of this network, open it in a browser; else check the URL`,
+    `${where}, which no edge does; if that is the login page of this network, open it in a browser; otherwise check the URL`,
   );
 }
 
@@ -108,7 +108,7 @@ function contentOf({ header, body }: ForeignAnswer): string {
     const [, title = ""] = /<title[^>]*>([^<]*)/i.exec(textOf(body)) ?? [];
     return title.trim() === "" ? " with a page" : ` with the page ${printable(title.trim().slice(0, 80))}`;
   }
-  if (type.trim() === "" || header("content-length") === "0") return " with nothing in it";
+  if (type.trim() === "" || header("content-length") === "0") return " with an empty body";
   return ` with ${printable(type.trim())}`;
 }
 

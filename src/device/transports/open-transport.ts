@@ -41,7 +41,7 @@ export function openTransport(options: TransportOptions): Transport {
       return new SocketTransport(transport, rawClient(), { route, ca, dialler, token, relay });
     }
     if (edge === undefined) {
-      throw new DeviceError("InvalidOption", `transport ${transport} goes through an edge: give its URL, or use tcp`);
+      throw new DeviceError("InvalidOption", `transport ${transport} needs an edge: give its URL (--edge), or use tcp`);
     }
     const route = edgeRoute(edge);
     const dialler = options.dialler ?? direct();

@@ -34,8 +34,8 @@ export class PathMtuWatch {
     if (why.code !== "ConnectFailed" || stuck < LARGE_MESSAGE || still < STALL) return undefined;
     this.#stalls += 1;
     if (this.#stalls < BLACK_HOLE_STALLS) return undefined;
-    const found = `on ${this.#stalls} connections in a row small messages went through, and nothing came of one of ${stuck} octets`;
-    const text = `large packets are lost on the way (a path MTU black hole): ${found}; ${LOWER_MTU}`;
+    const found = `on ${this.#stalls} connections in a row small messages got through and one of ${stuck} bytes did not`;
+    const text = `large packets are lost in transit (a path MTU black hole): ${found}; ${LOWER_MTU}`;
     return new DeviceError("PathMtuBlackHole", text, { retryable: true, cause: why });
   }
 }

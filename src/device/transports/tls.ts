@@ -102,13 +102,13 @@ function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCe
   const tell = (name: DeviceErrorCode, text: string) =>
     new DeviceError(name, `TLS with ${formatEndpoint(options)} failed: ${text}`, { retryable: true, cause: error });
   if (NO_TLS.has(code)) {
-    return tell("TlsFailed", "what listens there does not speak TLS; write http:// for it, or the port that does");
+    return tell("TlsFailed", "the server does not speak TLS on this port; write http://, or the port that does");
   }
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
     const names = certificate === undefined ? "another name" : namesOf(certificate);
     return tell(
       "CertificateRefused",
-      `its certificate is for ${names}, not for ${host}; connect by a name that it has`,
+      `its certificate is for ${names}, not for ${host}; connect by a name in the certificate`,
     );
   }
   if (NOT_VOUCHED_FOR.has(code)) return tell("CertificateRefused", unknownAuthority(code, certificate, ca));
@@ -122,20 +122,20 @@ function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCe
     return tell("CertificateRefused", `its certificate is not valid${from}; ${now}`);
   }
   if (/^(CERT_|CRL_|ERROR_IN_|UNABLE_TO_DECODE|HOSTNAME_MISMATCH|PATH_LENGTH)/.test(code)) {
-    return tell("CertificateRefused", `its certificate is refused: ${error.message} (${code})`);
+    return tell("CertificateRefused", `its certificate is invalid: ${error.message} (${code})`);
   }
   switch (code) {
     case "ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL":
-      return tell("TlsFailed", "the server speaks no HTTP/1.1; let it, or connect to another port");
+      return tell("TlsFailed", "the server does not accept HTTP/1.1; enable it there, or connect to another port");
     case "ERR_SSL_TLSV1_UNRECOGNIZED_NAME":
-      return tell("TlsFailed", `the server does not go by the name ${host}; check the URL`);
+      return tell("TlsFailed", `the server does not know the name ${host}; check the URL`);
     case "ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED":
-      return tell("TlsFailed", "the server wants a certificate of the client, and there is none to give");
+      return tell("TlsFailed", "the server requires a client certificate, which this client cannot give");
     case "ECONNRESET":
     case "EPIPE":
       return tell(
         "TlsFailed",
-        "the connection was closed in the handshake; check that the port speaks TLS, and look for a firewall on the way",
+        "the connection was closed during the handshake; check that the port speaks TLS, and look for a firewall in between",
       );
   }
   const [line = ""] = (error.reason ?? error.message).split("\n");
@@ -143,8 +143,8 @@ function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCe
 }
 
 function silence(options: HandshakeOptions): DeviceError {
-  const text = `TLS with ${formatEndpoint(options)} was not finished within ${seconds(options.timeout)}, though it was connected`;
-  return new DeviceError("TlsFailed", `${text}; either the server hangs, or large packets are lost: ${LOWER_MTU}`, {
+  const text = `TLS with ${formatEndpoint(options)} did not finish within ${seconds(options.timeout)}, although TCP connected`;
+  return new DeviceError("TlsFailed", `${text}; the server hangs, or large packets are lost: ${LOWER_MTU}`, {
     retryable: true,
   });
 }
@@ -154,10 +154,11 @@ function unknownAuthority(code: string, certificate: PeerCertificate | undefined
   const own = issuer !== undefined && issuer === nameOf((certificate as PeerCertificate).subject);
   const by = own ? `${issuer} itself` : (issuer ?? "an unknown authority");
   const trusted = ca === undefined ? "" : ` (${authoritiesOf(ca)})`;
-  const whom = ca === undefined ? "whom this machine does not trust" : `which is none of those to trust${trusted}`;
-  const publicOne = "; if that is a public authority, let the server send its whole chain";
+  const whom =
+    ca === undefined ? "which this machine does not trust" : `which is not one of the trusted authorities${trusted}`;
+  const publicOne = "; if that is a public authority, make the server send its whole chain";
   const chain = code === "UNABLE_TO_VERIFY_LEAF_SIGNATURE" && ca === undefined ? publicOne : "";
-  return `its certificate is from ${by}, ${whom}; give the certificate of that authority by --ca FILE, or the option ca${chain}`;
+  return `its certificate is from ${by}, ${whom}; give that authority's certificate with --ca FILE, or the option ca${chain}`;
 }
 
 /** The names of the authorities in a PEM text. */
@@ -167,7 +168,7 @@ function authoritiesOf(ca: string): string {
     try {
       return printable(new X509Certificate(pem).subject.replace(/[\s\S]*^(?:CN|O)=/m, "").replace(/\n[\s\S]*/, ""));
     } catch {
-      return "one that cannot be read";
+      return "an unreadable one";
     }
   });
   return `${shown.join(", ")}${certificates.length > shown.length ? " and others" : ""}`;

@@ -29,7 +29,7 @@ export async function admit(request: Request, env: Env, ends: boolean): Promise<
   }
   const answer = await bearer(header, env);
   if (answer.type === "ok" && !has(answer.principal.rights, "connect")) {
-    return refused("ScopeMissing", "It has not the scope connect.");
+    return refused("ScopeMissing", "The token lacks the scope connect.");
   }
   return answer;
 }
@@ -41,22 +41,22 @@ export type Admission = Authentication | { readonly type: "refused"; readonly re
 export async function admitOperator(request: Request, env: Env): Promise<Admission> {
   const { ADMIN_TOKEN = "" } = env;
   // No operator is configured: answer as if the path did not exist.
-  if (ADMIN_TOKEN === "" && !hasKeys(env)) return refused("NotFound", "Nothing is at this path.");
+  if (ADMIN_TOKEN === "" && !hasKeys(env)) return refused("NotFound", "There is nothing at this path.");
   const header = request.headers.get("Authorization") ?? "";
   const token = tokenOf(header);
   if (token === undefined) return refused("AdminTokenNeeded", "The request has no admin token.");
   if (ADMIN_TOKEN !== "" && (await isEqual(token, ADMIN_TOKEN))) return admitted(ANYBODY);
-  if (!hasKeys(env)) return refused("AdminTokenNeeded", "The admin token is another one.");
+  if (!hasKeys(env)) return refused("AdminTokenNeeded", "The admin token is wrong.");
   const answer = await authenticate(token, env, Date.now());
   if (answer.type === "ok" && !has(answer.principal.rights, "admin")) {
-    return refused("ScopeMissing", "It has not the scope admin.");
+    return refused("ScopeMissing", "The token lacks the scope admin.");
   }
   return answer;
 }
 
 async function bearer(header: string, env: Env): Promise<Authentication> {
   const token = tokenOf(header);
-  if (token === undefined) return refused("TokenNeeded", "The header Authorization is not Bearer and a token.");
+  if (token === undefined) return refused("TokenNeeded", "The header Authorization is not Bearer followed by a token.");
   return authenticate(token, env, Date.now());
 }
 

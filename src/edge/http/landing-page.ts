@@ -31,19 +31,25 @@ export function landingPage({ url, name, isOwnHost, entry }: PageOptions): strin
 <title>Grooveway</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}pre{overflow:auto;background:#f4f4f4;padding:1rem}td{padding-right:1rem;vertical-align:top}</style>
 <h1>Grooveway</h1>
-<p>This is an edge, and it is up. It keeps a mailbox for each device, and carries devices that may only make outgoing HTTP
-connections to each other and to origin relays.</p>
+<p>This is an edge, and it is running. It keeps a mailbox for each device and identity, and carries messages and files
+between devices that can only make outgoing web requests. It also passes devices through to the origin relays that it
+allows.</p>
 ${commands({ at: `--edge <span class="url">${shown}</span><span class="relay">${relay}</span>`, name, entry })}
 <h2>Paths</h2>
 <table>
-<tr><td><code>/2.0/{relay}/{guid},ConnType=...</code><td>GET and POST: virtual connections of devices
-<tr><td><code>/</code><td>POST: the same by Polling
-<tr><td><code>/mailboxes/{address}/rule</code><td>GET and PUT: who may send to a mailbox, for its owner
-<tr><td><code>/admin/mailboxes</code><td>for an operator, as are <code>/admin/mailboxes/{address}</code> and <code>/admin/links/{relay}</code>
-<tr><td><a href="health"><code>/health</code></a><td>for machines
+<tr><td><code>/2.0/{relay}/{guid},ConnType=...</code><td>virtual connections of devices: GET and POST for LongLived and
+KeepAlive, GET for WebSocket
+<tr><td><code>/</code><td>POST: virtual connections by Polling
+<tr><td><code>/mailboxes/{address}/rule</code><td>for the owner of a mailbox: GET and PUT who may send to it
+<tr><td><code>/mailboxes/{address}/room?from={device}</code><td>for a sender: GET how much it may add
+<tr><td><code>/mailboxes/{address}/messages?from={device}&amp;id={text}</code><td>for a sender: DELETE its own waiting messages
+<tr><td><code>/admin/mailboxes</code>, <code>/admin/mailboxes/{address}</code><td>for the operator: GET the mailboxes, GET or
+DELETE what waits in one; <code>/lock</code> and <code>/rule</code> below it
+<tr><td><code>/admin/links/{relay}</code><td>for the operator: GET the link to an origin relay; POST <code>/renew</code> below it
+<tr><td><a href="health"><code>/health</code></a><td>for monitoring: 200, or 503 when the disk is full
 </table>
 <script>
-// A proxy may have changed the host and the path; what the browser has asked for is what a device has to ask for.
+// A proxy may have changed the host and the path. A device needs the URL that the browser used.
 const url = location.origin + location.pathname.replace(/\\/+$/, "");
 if (url !== ${JSON.stringify(shown)} && ${PLAIN}.test(url)) {
   for (const at of document.querySelectorAll(".url")) at.textContent = url;
@@ -63,18 +69,17 @@ function hostOf(url: string): string {
 /** Commands to try, or why there are none yet. */
 function commands({ at, name, entry }: Pick<PageOptions, "name" | "entry"> & { readonly at: string }): string {
   if (entry === "nobody") {
-    return "<p>It has no keys to verify tokens by, so nobody is let in yet: its operator sets KEYS or JWKS_URL.</p>";
+    return "<p>It has no keys to verify tokens with, so it admits no device yet: the operator sets KEYS (<code>--keys</code>) or JWKS_URL.</p>";
   }
-  if (name === undefined) return "<p>It has no name yet: its operator sets RELAY_NAME.</p>";
+  if (name === undefined) return "<p>It has no name yet: the operator sets RELAY_NAME (<code>--name</code>).</p>";
   const [sender, recipient] = entry === "by token" ? [" --token @alice.token", " --token @bob.token"] : ["", ""];
   const issue = "npx grooveway token issue --key key.json";
-  const tokens = `<p>Each device has a token. Whoever has the private key makes them:</p>
+  const tokens = `<p>Each device needs a token. Whoever has the private key issues them:</p>
 <pre>${issue} --audience ${name} --address 'alice/*' --scope 'connect send:*' &gt; alice.token
 ${issue} --audience ${name} --address 'bob/*' --scope 'connect receive' &gt; bob.token</pre>
 `;
   return `<h2>Try it</h2>
-${entry === "by token" ? tokens : ""}<p>A file for bob's laptop, which fetches it when it likes (in the repository write <code>npm run -s grooveway --</code> in place of
-<code>npx grooveway</code>):</p>
+${entry === "by token" ? tokens : ""}<p>Send a file to bob's laptop, which may fetch it later (in the repository, or where the package is installed):</p>
 <pre>echo hello | npx grooveway send ${at} --as alice/pc${sender} bob/laptop - --name hello.txt
 npx grooveway recv ${at} --as bob/laptop${recipient}</pre>`;
 }

@@ -84,7 +84,8 @@ type Wanted = { readonly ok: true; readonly senders: string } | { readonly ok: f
 
 async function sendersOf(request: Request): Promise<Wanted> {
   const octets = await readBody(request.body, RULE_OCTETS).catch(() => undefined);
-  if (octets === undefined) return { ok: false, detail: `The rule is longer than ${RULE_OCTETS} octets: use stars.` };
+  if (octets === undefined)
+    return { ok: false, detail: `The rule is longer than ${RULE_OCTETS} bytes: use patterns with *.` };
   try {
     const body: unknown = JSON.parse(new TextDecoder().decode(octets));
     if (typeof body !== "object" || body === null || !("senders" in body)) return { ok: false };

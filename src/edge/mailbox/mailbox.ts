@@ -179,7 +179,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #turnAway({ octets }: MessageBatch): Refusal[] {
     const { sizes } = contentsOf(octets);
     this.#untold.DirectoryUnavailable += sizes.length;
-    console.warn(JSON.stringify({ reason: "DirectoryUnavailable", message: `${this.#peer} takes no message` }));
+    console.warn(JSON.stringify({ reason: "DirectoryUnavailable", message: `${this.#peer} accepts no messages` }));
     return sizes.map((_, at) => ({ at, outcome: "notEntered" }));
   }
 
@@ -605,7 +605,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       this.#setFormer(this.#former.filter((former) => former !== tunnel));
       const comes = await this.#asking.within(this.#reader(tunnel).recall(this.#peer)).catch(() => undefined);
       if (!comes?.value) continue;
-      console.warn(JSON.stringify({ reason: why, message: `${this.#peer} is given to another device` }));
+      console.warn(JSON.stringify({ reason: why, message: `${this.#peer} goes to another device` }));
       this.#patience.bench(consumer.tunnel, now);
       this.#keep("benched", this.#patience.benched);
       return;

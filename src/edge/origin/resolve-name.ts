@@ -48,7 +48,7 @@ async function ask(name: string, type: keyof typeof TYPES, resolver: string): Pr
       signal: over.signal,
     }).then((response) => read(response, TYPES[type]));
     const answer = await within(RESOLVE_TIMEOUT, asked);
-    return answer?.value ?? "the resolver has not answered in time";
+    return answer?.value ?? "the resolver did not answer in time";
   } catch {
     return "the resolver cannot be reached";
   } finally {
@@ -71,12 +71,12 @@ async function read(response: Response, type: number): Promise<string[] | string
   }
   const { Status, Answer = [] } = (document ?? {}) as { readonly Status?: unknown; readonly Answer?: unknown };
   if (Status === 3) return "there is no such name";
-  if (Status !== 0) return "the resolver could not tell";
-  if (!Array.isArray(Answer)) return "the resolver's answer is none of DNS";
+  if (Status !== 0) return "the resolver reported a failure";
+  if (!Array.isArray(Answer)) return "the resolver's answer is not a DNS answer";
   const addresses: string[] = [];
   for (const record of Answer as readonly ({ readonly type?: unknown; readonly data?: unknown } | null)[]) {
     if (record?.type !== type) continue;
-    if (typeof record.data !== "string") return "the resolver's answer is none of DNS";
+    if (typeof record.data !== "string") return "the resolver's answer is not a DNS answer";
     addresses.push(record.data);
   }
   return addresses;

@@ -153,7 +153,7 @@ function keys({ KEYS, JWKS_URL }: Settings, dev: Dev): Finding[] {
     {
       code: "NoKeys",
       setting: "KEYS",
-      problem: "is empty, and JWKS_URL too: nobody could be told from anybody else",
+      problem: "is empty, and so is JWKS_URL, so the edge could not authenticate devices",
       cure: "set one of them (--keys FILE), or DEV=open (--dev) for development",
       permitted: dev.open,
     },
@@ -166,8 +166,8 @@ function fetched(settings: Settings): Finding[] {
     .map((setting) => ({
       code: "InsecureKeys",
       setting,
-      problem: "is not an https URL, so that anybody on the way could let himself in",
-      cure: "write https://HOST/PATH; http only for a server on this machine",
+      problem: "is not an https URL, so anyone on the network path could admit themselves",
+      cure: "write https://HOST/PATH; http is only for a server on this machine",
       permitted: false,
     }));
 }
@@ -177,7 +177,7 @@ function relays({ ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[] {
   const setting = "ORIGIN_RELAYS";
   if (parsed.type === "malformed") {
     const problem = `has the entry ${JSON.stringify(parsed.entry)}: ${parsed.detail}`;
-    return [{ code: "MalformedRelays", setting, problem, cure: "correct the entry", permitted: false }];
+    return [{ code: "MalformedRelays", setting, problem, cure: "correct the entry (--relay-allow)", permitted: false }];
   }
   const { wildcards } = parsed.rules;
   if (wildcards.length === 0) return [];
@@ -185,8 +185,8 @@ function relays({ ORIGIN_RELAYS = "" }: Settings, dev: Dev): Finding[] {
     {
       code: "WildcardRelays",
       setting,
-      problem: `allows relays of strangers by ${wildcards.map(({ text }) => text).join(", ")}`,
-      cure: "name your relays, or set DEV=wildcard (--dev) for development",
+      problem: `allows strangers' relays with ${wildcards.map(({ text }) => text).join(", ")}`,
+      cure: "name your relays (--relay-allow), or set DEV=wildcard (--dev) for development",
       permitted: dev.wildcard,
     },
   ];
@@ -198,8 +198,8 @@ function resolver({ RESOLVER = "" }: Settings): Finding[] {
     {
       code: "InsecureResolver",
       setting: "RESOLVER",
-      problem: "is not an https URL, so that anybody on the way could answer",
-      cure: "write https://HOST/PATH; http only for a resolver on this machine",
+      problem: "is not an https URL, so anyone on the network path could forge its answers",
+      cure: "write https://HOST/PATH; http is only for a resolver on this machine",
       permitted: false,
     },
   ];
@@ -231,8 +231,8 @@ function development({ DEV = "" }: Settings, dev: Dev): Finding[] {
     found.push({
       code: "MalformedDev",
       setting: "DEV",
-      problem: `has ${dev.unknown.map((word) => JSON.stringify(word)).join(", ")}, which means nothing`,
-      cure: "write 1, or some of private, open and wildcard",
+      problem: `has ${dev.unknown.map((word) => JSON.stringify(word)).join(", ")}, which is unknown`,
+      cure: "write 1 (--dev), or some of private, open and wildcard",
       permitted: false,
     });
   }
@@ -281,14 +281,14 @@ function links({ LINKS = "", ORIGIN_RELAYS = "", LINK_WAYS = "" }: Settings, dev
     ...malformed.map((entry) =>
       wrong(
         "MalformedLinks",
-        `has ${JSON.stringify(entry)}, which is no relay's name`,
-        "write HOST or HOST:PORT, separated by commas",
+        `has ${JSON.stringify(entry)}, which is not the name of a relay`,
+        "write HOST or HOST:PORT, separated by commas (--link)",
       ),
     ),
     ...refused.map(({ name, detail, cure = "correct its name" }) =>
       wrong(
         "ForbiddenLinks",
-        `has ${JSON.stringify(name)}, which this edge may not connect to (${detail.replace(/\.$/, "")})`,
+        `has ${JSON.stringify(name)}, to which this edge may not connect (${detail.replace(/\.$/, "")})`,
         `${cure}; or leave it out`,
       ),
     ),
@@ -308,13 +308,13 @@ function trust(settings: Settings, dev: Dev): Finding[] {
   if ("problem" in secrets) {
     const entry = secrets.entry === "" ? "" : ` ${JSON.stringify(secrets.entry)}, which`;
     const problem = entry === "" ? secrets.problem : `has${entry} ${secrets.problem}`;
-    const cure = "write NAME=SECRET, with a secret from grooveway token secret, or NAME=none";
+    const cure = "write NAME=SECRET, with a secret from grooveway token secret, or NAME=none (--link-secret)";
     return [{ code: "MalformedLinkSecrets", setting: "LINK_SECRETS", problem, cure, permitted: false }];
   }
   const [malformed] = parseLinks(LINK_PLAIN).malformed;
   if (malformed !== undefined) {
-    const problem = `has ${JSON.stringify(malformed)}, which is no relay's name`;
-    const cure = "write HOST or HOST:PORT, separated by commas";
+    const problem = `has ${JSON.stringify(malformed)}, which is not the name of a relay`;
+    const cure = "write HOST or HOST:PORT, separated by commas (--link-plain)";
     return [{ code: "MalformedLinkPlain", setting: "LINK_PLAIN", problem, cure, permitted: false }];
   }
   // Non-public addresses are judged when they are dialled.
@@ -334,13 +334,13 @@ function inClear(settings: Settings, known: readonly string[]): Finding[] {
     const allowed = judgeLink(name, { ways, rules: rules.rules, permits: { private: false } }).type === "allowed";
     if (!allowed || terms?.clear !== false) return [];
     const secret = terms.secrets !== undefined;
-    const otherwise = secret ? `${name} in LINK_PLAIN` : `${name}=none in LINK_SECRETS`;
+    const otherwise = secret ? `${name} in LINK_PLAIN (--link-plain)` : `${name}=none in LINK_SECRETS (--link-secret)`;
     return [
       {
         code: "LinkInClear",
         setting: secret || !kept.includes(url) ? "LINK_SECRETS" : "LINKS",
-        problem: `has ${JSON.stringify(name)}, to which LINK_WAYS leads without TLS`,
-        cure: `write LINK_WAYS=tls:443 (--link-ways), or ${otherwise} to send messages in clear over the internet`,
+        problem: `has ${JSON.stringify(name)}, to which LINK_WAYS connects without TLS`,
+        cure: `write LINK_WAYS=tls:443 (--link-ways), or ${otherwise} to send messages unencrypted over the internet`,
         permitted: false,
       },
     ];
@@ -351,8 +351,8 @@ function names({ RELAY_NAME = "" }: Settings): Finding[] {
   return parseOwnNames(RELAY_NAME).malformed.map((entry) => ({
     code: "MalformedName",
     setting: "RELAY_NAME",
-    problem: `has ${JSON.stringify(entry)}, which no device could name`,
-    cure: "write host names (--name NAME), with the port only where devices name it too",
+    problem: `has ${JSON.stringify(entry)}, which is not a name that a device could use`,
+    cure: "write host names (--name NAME), with a port only if devices use the port too",
     permitted: false,
   }));
 }
@@ -377,7 +377,7 @@ function prefix({ PREFIX = "" }: Settings): Finding[] {
     {
       code: "MalformedPrefix",
       setting: "PREFIX",
-      problem: `is ${JSON.stringify(PREFIX)}, which is no path`,
+      problem: `is ${JSON.stringify(PREFIX)}, which is not a path that an edge can have`,
       cure: "write a path of letters, digits and - . _ ~, such as /groove (--prefix)",
       permitted: false,
     },
@@ -390,7 +390,7 @@ function acknowledgeTime({ ACKNOWLEDGE_TIME = "" }: Settings): Finding[] {
     {
       code: "MalformedAcknowledgeTime",
       setting: "ACKNOWLEDGE_TIME",
-      problem: `is ${JSON.stringify(ACKNOWLEDGE_TIME)}, which is no such number of seconds`,
+      problem: `is ${JSON.stringify(ACKNOWLEDGE_TIME)}, which is not a number of seconds in range`,
       cure: `write a number from ${LEAST_SECONDS} to ${MOST_SECONDS} (--acknowledge-time)`,
       permitted: false,
     },
@@ -403,7 +403,7 @@ function authOrigin({ AUTH_ORIGIN = "" }: Settings): Finding[] {
     {
       code: "MalformedAuthOrigin",
       setting: "AUTH_ORIGIN",
-      problem: `is ${JSON.stringify(AUTH_ORIGIN)}, which means nothing`,
+      problem: `is ${JSON.stringify(AUTH_ORIGIN)}, which is unknown`,
       cure: "write origin (--auth-origin), or leave it empty",
       permitted: false,
     },
@@ -420,8 +420,8 @@ function revoked({ REVOKED = "" }: Settings): Finding[] {
     {
       code: "MalformedRevoked",
       setting: "REVOKED",
-      problem: `has ${JSON.stringify(malformed.trim())}, which is no id of a token`,
-      cure: "write the ids (jti) separated by commas, without quotes; a JSON array belongs at REVOKED_URL",
+      problem: `has ${JSON.stringify(malformed.trim())}, which is not the id of a token`,
+      cure: "write the ids (jti) separated by commas, without quotes; a JSON array belongs at REVOKED_URL (--revoked FILE)",
       permitted: false,
     },
   ];

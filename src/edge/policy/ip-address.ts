@@ -60,9 +60,9 @@ const LONGEST = 64;
 export function readAddress(text: string): Reading {
   const bracketed = text.startsWith("[");
   if (bracketed || text.includes(":")) {
-    if (bracketed && !text.endsWith("]")) return malformed("an IPv6 address has a bracket too few");
+    if (bracketed && !text.endsWith("]")) return malformed("an IPv6 address lacks its closing bracket");
     const inner = bracketed ? text.slice(1, -1) : text;
-    if (inner.includes("%")) return malformed("an IPv6 address has a zone, which means something on one machine only");
+    if (inner.includes("%")) return malformed("an IPv6 address has a zone, which is valid on one machine only");
     const value = inner.length > LONGEST ? undefined : ipv6(inner.toLowerCase());
     if (value === undefined) return malformed("it is not an IPv6 address: eight groups of up to four hex digits");
     return { type: "address", address: normalized({ family: 6, value }) };

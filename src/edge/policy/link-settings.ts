@@ -5,6 +5,7 @@
  * @module
  */
 import { type LinkSecrets, type LinkTrust, parseLinkSecrets } from "../../auth/relay-proof.ts";
+import { parseRelay, SSTP_PORT } from "../../encapsulation/index.ts";
 import { AddressError, relayURL } from "../../sstp/index.ts";
 import { parseDev } from "./dev-setting.ts";
 import { parseWays, type Way, waysTo } from "./link-ways.ts";
@@ -62,7 +63,23 @@ export function judgeLink(
   }
   if (allowed.length > 0) return { type: "allowed", ways: allowed };
   const listed = refusals.find(({ reason }) => reason === "RelayPrivate");
-  return listed ?? refusals[0] ?? { type: "refused", reason: "MalformedRelay", detail: "It is no relay's name." };
+  if (listed !== undefined) return listed;
+  const [refusal] = refusals;
+  const port = refusal?.reason === "RelayNotAllowed" ? otherPort(relay, rules, permits) : undefined;
+  if (refusal !== undefined && port !== undefined) {
+    const cure = `${refusal.cure}, or set LINK_WAYS (--link-ways) to sstp:${port} or tls:${port}, which the list allows`;
+    return { ...refusal, cure };
+  }
+  return refusal ?? { type: "refused", reason: "MalformedRelay", detail: "That is not the name of a relay." };
+}
+
+/** A port on which the list allows a relay, although LINK_WAYS does not use it; undefined if there is none. */
+function otherPort(relay: string, rules: Rules, permits: Permits): number | undefined {
+  const { host, port: own = SSTP_PORT } = parseRelay(relay) ?? {};
+  // LINK_WAYS does not apply to a name with a port of its own.
+  if (host === undefined || own !== SSTP_PORT) return undefined;
+  const ports = rules.allow.map(({ port }) => port).filter((port) => port !== undefined);
+  return ports.find((port) => judgeRelay(`${host}:${port}`, rules, permits).type === "allowed");
 }
 
 /**

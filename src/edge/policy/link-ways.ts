@@ -35,8 +35,8 @@ export function parseWays(text: string): readonly Way[] | MalformedWays {
     const port = Number(digits);
     if (kind === undefined || port > 65535) {
       return {
-        problem: `has ${JSON.stringify(entry)}, which is no way to a relay`,
-        cure: "write sstp:PORT, tls:PORT or http:PORT, separated by spaces",
+        problem: `has ${JSON.stringify(entry)}, which is not a way to connect to a relay`,
+        cure: "write sstp:PORT, tls:PORT or http:PORT (--link-ways), separated by spaces",
       };
     }
     ways.push({ kind: kind as Way["kind"], port });
@@ -45,7 +45,7 @@ export function parseWays(text: string): readonly Way[] | MalformedWays {
   if (plain >= 0 && ways.some(({ kind }) => kind === "tls")) {
     const secure = entries.filter((entry) => entry.startsWith("tls:")).join(" ");
     return {
-      problem: `has ${entries[plain]} beside TLS, so that blocking the one port would bring the messages in clear`,
+      problem: `has ${entries[plain]} beside TLS, so an attacker who blocks the TLS port would get the messages unencrypted`,
       cure: `write ${JSON.stringify(secure)}`,
     };
   }

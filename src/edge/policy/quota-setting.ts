@@ -75,15 +75,16 @@ function read(text: string): Quota {
     const name = entry.slice(0, Math.max(0, at));
     const found = isName(name) ? FORMS[name].exec(entry.slice(at + 1)) : null;
     if (!isName(name) || found === null) {
-      const cure = "write octets=256MiB (KiB, MiB, GiB or none), messages=100000 and share=0.5";
-      throw new QuotaError(`has ${quote(entry)}, which is no limit`, cure);
+      const cure = "write octets=256MiB (in KiB, MiB, GiB or bytes), messages=100000 and share=0.5";
+      throw new QuotaError(`has ${quote(entry)}, which is not a limit`, cure);
     }
-    if (named.has(name)) throw new QuotaError(`has ${quote(entry)}, the second ${name}`, "leave one of both out");
+    if (named.has(name))
+      throw new QuotaError(`has ${quote(entry)}, which sets ${name} again`, "leave one of the two out");
     named.add(name);
     const figure = Number(found[1]) * (UNITS[found[2] ?? ""] ?? 1);
     const [least, largest] = LIMITS[name];
-    if (figure < least) throw new QuotaError(`has ${quote(entry)}, which is too little`, `write at least ${least}`);
-    if (figure > largest) throw new QuotaError(`has ${quote(entry)}, which is too much`, `write at most ${largest}`);
+    if (figure < least) throw new QuotaError(`has ${quote(entry)}, which is too small`, `write at least ${least}`);
+    if (figure > largest) throw new QuotaError(`has ${quote(entry)}, which is too large`, `write at most ${largest}`);
     quota[name] = figure;
   }
   return quota;

@@ -49,13 +49,14 @@ export function parseRate(text: string): Rate {
     const [, name = "", figure = ""] = /^([a-z]+)=([0-9]{1,15})$/.exec(entry) ?? [];
     if (!isName(name)) {
       const names = Object.keys(RATE).join(", ");
-      throw new RateError(`has ${quote(entry)}, which is no limit`, `write ${names} as name=number`);
+      throw new RateError(`has ${quote(entry)}, which is not a limit`, `write ${names} as name=number`);
     }
-    if (named.has(name)) throw new RateError(`has ${quote(entry)}, the second ${name}`, "leave one of both out");
+    if (named.has(name))
+      throw new RateError(`has ${quote(entry)}, which sets ${name} again`, "leave one of the two out");
     named.add(name);
     const least = name === "octets" ? LEAST_RATE_OCTETS : 1;
     if (Number(figure) < least)
-      throw new RateError(`has ${quote(entry)}, which is too little`, `write at least ${least}`);
+      throw new RateError(`has ${quote(entry)}, which is too small`, `write at least ${least}`);
     rate[name] = Number(figure);
   }
   return rate;

@@ -132,10 +132,10 @@ export function judgeRelay(
   // Check before lower-casing, which turns a Kelvin sign into an ASCII k.
   if (NOT_ASCII.test(name)) return refused("MalformedRelay", `The host cannot be used: ${NOT_ASCII_CURE}.`);
   const parts = splitPort(name.toLowerCase());
-  if (parts === undefined) return refused("MalformedRelay", "Its port is not a number from 1 to 65535.");
+  if (parts === undefined) return refused("MalformedRelay", "The relay's port is not a number from 1 to 65535.");
   const { host, port = SSTP_PORT } = parts;
   if (host.includes(":") && !host.startsWith("["))
-    return refused("MalformedRelay", "Write IPv6 in brackets: [2001:db8::7].");
+    return refused("MalformedRelay", "An IPv6 address needs brackets: [2001:db8::7].");
   const reading = readAddress(host);
   if (reading.type === "malformed") return refused("MalformedRelay", `The host cannot be used: ${reading.detail}.`);
   if (reading.type === "address") {
@@ -169,7 +169,8 @@ export function judgeAddresses(
   const hosts: string[] = [];
   for (const text of addresses) {
     const address = readStrictAddress(text);
-    if (address === undefined) return refused("DNSLookupFailed", "The relay's name has an address that is none.");
+    if (address === undefined)
+      return refused("DNSLookupFailed", "DNS has something for the relay's name that is not an address.");
     const denied = denialOf(rules, address, permits.port);
     if (denied !== undefined) {
       const detail = "The relay's name has an address that this edge's allow list does not allow.";
@@ -211,13 +212,13 @@ function parseHosts(host: string, bracketed: boolean): Hosts | string {
       return `it can be read in more than one way: write ${formatAddress(address)}`;
     return { type: "network", network: { base: address, bits: address.family === 4 ? 32 : 128 } };
   }
-  if (bracketed) return "only IPv6 stands in brackets: write the name without them";
+  if (bracketed) return "only IPv6 addresses have brackets: write the name without them";
   const name = host.endsWith(".") ? host.slice(0, -1) : host;
   if (!/[*?]/.test(name)) return nameError(name) ?? { type: "name", name };
   const wrong = nameError(name.replace(/[*?]/g, "x"));
   if (wrong !== undefined) return wrong;
   if (/[*?]/.test(name.slice(name.lastIndexOf(".") + 1))) {
-    return "its last label is open, so that anybody's name would match: write the end out, as in *.example.com";
+    return "its last label has a wildcard, so strangers' names would match: write the end out, as in *.example.com";
   }
   return { type: "glob", pattern: name };
 }
@@ -225,7 +226,7 @@ function parseHosts(host: string, bracketed: boolean): Hosts | string {
 function parseRange(first: string, digits: string): Hosts | string {
   const address = readStrictAddress(first);
   if (address === undefined)
-    return "what stands before the slash is not an address: write 63.209.254.0/24 or 2001:db8::/32";
+    return "the part before the slash is not an address: write 63.209.254.0/24 or 2001:db8::/32";
   // An IPv4-mapped range is an IPv4 range.
   const mapped = address.family === 4 && first.includes(":");
   const most = address.family === 4 && !mapped ? 32 : 128;
@@ -277,7 +278,7 @@ function withPort(host: string, digits: string): Parts | undefined {
 function nameError(name: string): string | undefined {
   if (name.length > LONGEST_NAME) return `it is longer than ${LONGEST_NAME} characters`;
   if (name.split(".").every((label) => LABEL.test(label))) return undefined;
-  return "it is not a host name: labels of up to 63 letters, digits, - and _, parted by single dots";
+  return "it is not a host name: labels of up to 63 letters, digits, - and _, separated by single dots";
 }
 
 function isPrivateName(name: string): boolean {
@@ -327,7 +328,8 @@ function listRefusal(
   const cure = denied === undefined ? `add ${entryFor(host, port)} to ${LIST}` : removalOf(denied);
   const hostname = typeof host === "string" ? host : formatAddress(host);
   const detail = `This edge's allow list does not allow ${hostname} on port ${port}.`;
-  return refused("RelayNotAllowed", detail, also?.cure === undefined ? cure : `${cure}, and ${also.cure}`);
+  if (also === undefined) return refused("RelayNotAllowed", detail, cure);
+  return refused("RelayNotAllowed", `${detail} ${also.detail}`, `${cure}, and ${also.cure}`);
 }
 
 function covers(hosts: Hosts, host: string | Address): boolean {
@@ -391,7 +393,7 @@ function refused(reason: Refusal["reason"], detail: string, cure?: string): Refu
 function isPrivate(host: string | Address): Refusal {
   const detail =
     typeof host === "string"
-      ? "The relay's name means something on one network only."
-      : `The relay is at an address that is not public: ${classify(host)}.`;
+      ? "The relay's name is valid on one network only."
+      : `The relay's address is not public (${classify(host)}).`;
   return refused("RelayPrivate", detail, PRIVATE_CURE);
 }

@@ -58,12 +58,12 @@ export function parseSenderRule(text: string): SenderRule {
   if (word !== undefined) {
     if (parts.length === 1) return { kind: word };
     throw new SenderRuleError(
-      `${word} stands alone in a rule: for the identity of that name write ${word}/*, else leave one of both out`,
+      `${word} cannot be combined: leave out the rest, or write ${word}/* for the identity of that name`,
     );
   }
   if (parts.length === 0) throw new SenderRuleError("the rule is empty: write everyone, nobody or patterns");
   if (parts.length > SENDER_PATTERNS) {
-    throw new SenderRuleError(`${parts.length} patterns are too many: write at most ${SENDER_PATTERNS}, with stars`);
+    throw new SenderRuleError(`${parts.length} patterns are too many: write at most ${SENDER_PATTERNS}, and use *`);
   }
   return { kind: "only", patterns: parts.map(parsePattern) };
 }

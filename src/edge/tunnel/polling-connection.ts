@@ -58,7 +58,7 @@ export async function exchangePoll(
     const something = origin.ready();
     if (!bulk) await within(POLL_HOLD, something);
     if (polling.turn !== turn)
-      return failed("SecondPost", "request", "The request was sent again; that one is answered.");
+      return failed("SecondPost", "request", "The request was sent again, and the later one is answered.");
     const waiting = origin.take(respondRoom(polling.state, POLL_TIMES));
     if (waiting?.kind === "ended") return failed(waiting.reason, "connection");
     const exchange = answer(polling, waiting === undefined ? [] : [waiting.octets]);

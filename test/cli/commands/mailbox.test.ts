@@ -26,9 +26,9 @@ test("a login page, an empty answer or another server: one line says what answer
   const cases: [RequestListener, RegExp][] = [
     [
       (_, response) => response.writeHead(302, { Location: "http://portal.example.net/login" }).end(),
-      /^grooveway: http:\/\/127\.0\.0\.1:\d+ answered 302 Found and leads to "http:\/\/portal\.example\.net\/login", .* \[NotAnEdge\]$/,
+      /^grooveway: http:\/\/127\.0\.0\.1:\d+ answered 302 Found, a redirect to "http:\/\/portal\.example\.net\/login", .* \[NotAnEdge\]$/,
     ],
-    [(_, response) => response.writeHead(204).end(), /answered 204 No Content with nothing in it, .* \[NotAnEdge\]$/],
+    [(_, response) => response.writeHead(204).end(), /answered 204 No Content with an empty body, .* \[NotAnEdge\]$/],
     [
       (_, response) => response.writeHead(200, { "Content-Type": "text/html" }).end("<title>Hotel</title>"),
       /answered 200 OK with the page "Hotel", .* \[NotAnEdge\]$/,
@@ -96,7 +96,7 @@ test("when nothing listens, each address is reported with its reason", async (co
     assert.equal(code, 3, stderr);
     assert.match(
       stderr,
-      /^grooveway: connect to localhost failed: \S+:1 ECONNREFUSED(, \S+:1 ECONNREFUSED)?; nothing listens there: .*\[ConnectFailed\]$/m,
+      /^grooveway: connect to localhost failed: \S+:1 ECONNREFUSED(, \S+:1 ECONNREFUSED)?; nothing is listening there: .*\[ConnectFailed\]$/m,
     );
   }
 });

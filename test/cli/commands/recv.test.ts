@@ -76,13 +76,13 @@ describe("standard output that cannot be written", () => {
       "it is full",
       'exec "$@" >/dev/full',
       CannotWrite.status,
-      /^grooveway: .*\(ENOSPC\): .* make room \[CannotWrite\]$/,
+      /^grooveway: .*\(ENOSPC\): .* free some space \[CannotWrite\]$/,
     ],
     [
       "its reader has exited",
       '{ "$@"; echo "status $?" >&2; } | exec 0<&-',
       OutputClosed.status,
-      /^grooveway: what reads standard output has ended: .*\[OutputClosed\]\nstatus 141$/,
+      /^grooveway: the reader of standard output has ended: .*\[OutputClosed\]\nstatus 141$/,
     ],
   ];
   for (const [name, script, status, stderr] of cases) {
@@ -168,7 +168,7 @@ describe("the output", () => {
     const { stdout } = await startShell(context, script, at.args).finished;
     assert.match(stdout, /^alice\/pc: x{30}\r\n {4}\| boss\/pc: pay now\r\n/m);
     const raw = await startShell(context, script, [...at.args, "--raw"]).finished;
-    assert.match(raw.stdout, /a terminal would obey it.*\[Usage\]/);
+    assert.match(raw.stdout, /unsafe on a terminal.*\[Usage\]/);
   });
 });
 
@@ -229,7 +229,7 @@ describe("--follow without a relay", () => {
     const once = await run(context, args);
     assert.equal(once.code, EXIT_CODES.ConnectFailed.status);
     const running = startShell(context, 'exec "$@" 2>&1', [...args, "--follow"]);
-    await running.line(/ECONNREFUSED.*\[ConnectFailed\]; trying again until it works/);
+    await running.line(/ECONNREFUSED.*\[ConnectFailed\]; retrying until it succeeds/);
     // A few retries later.
     await new Promise((resolve) => setTimeout(resolve, 1_000));
     const relay = await startRelay({ port });
@@ -237,7 +237,7 @@ describe("--follow without a relay", () => {
     await running.line(/connected/);
     assert.equal(await interrupt(running, "SIGTERM"), 143);
     const { stdout } = await running.finished;
-    assert.match(stdout, /^grooveway: .*trying again until it works\ngrooveway: connected\n$/);
+    assert.match(stdout, /^grooveway: .*retrying until it succeeds\ngrooveway: connected\n$/);
   });
 
   it("ends on errors that a retry cannot fix", async (context) => {
@@ -340,7 +340,7 @@ describe("received files", () => {
       ) ?? [];
     assert.notEqual(key, "", listed.stdout);
     assert.equal(JSON.parse((await run(context, [...args, "--list", "--json"])).stdout).key, key);
-    assert.match((await run(context, [...args, "--remove", "z"])).stderr, /no such key in --list.*\[Usage\]/);
+    assert.match((await run(context, [...args, "--remove", "z"])).stderr, /no key in --list begins with it.*\[Usage\]/);
     assert.equal((await run(context, [...args, "--remove-older", "1h", "--list"])).stdout, listed.stdout);
     assert.equal((await run(context, [...args, "--remove", key.slice(0, 8), "--list"])).stdout, "");
   });
@@ -357,10 +357,7 @@ describe("received files", () => {
     for (const message of others) await at.transfer(message);
     const { stdout } = await run(context, [...at.args, "--out", after]);
     const path = join(before, "photo");
-    assert.match(
-      stdout,
-      new RegExp(`^received ${path} \\(where an earlier run had begun it\\) from alice/pc: 2.0 MiB, `),
-    );
+    assert.match(stdout, new RegExp(`^received ${path} \\(where an earlier run began it\\) from alice/pc: 2.0 MiB, `));
     assert.deepEqual(await readFile(path), contents);
   });
 
@@ -378,7 +375,7 @@ describe("received files", () => {
       for (const message of partsOf("f", contents)) await at.transfer(message);
       const full = await run(context, [...at.args, "--out", out]);
       assert.equal(full.code, EXIT_CODES.CannotWrite.status);
-      assert.match(full.stderr, /^grooveway: cannot write to .*\(ENOSPC\): make room, .*\[CannotWrite\]\n$/);
+      assert.match(full.stderr, /^grooveway: cannot write to .*\(ENOSPC\): free some space, .*\[CannotWrite\]\n$/);
       assert.equal(full.stdout, "");
       assert(at.waiting() > 0);
       execFileSync("mount", ["-o", "remount,size=8m", out]);
@@ -394,10 +391,10 @@ describe("invalid arguments", () => {
   it("get one line that says what to change", async (context) => {
     const state = await folder(context);
     for (const [args, why] of [
-      [["--raw", "--json"], /--raw and --json do not go together/],
+      [["--raw", "--json"], /--raw and --json exclude each other: give one/],
       [["--raw", "--follow"], /--raw gives one message/],
-      [["--remove", "nothing"], /there is no such key in --list/],
-      [["--remove-older", "soon"], /soon is no time such as 90s/],
+      [["--remove", "nothing"], /no key in --list begins with it/],
+      [["--remove-older", "soon"], /soon is not a time such as 90s/],
       [["--out", ""], /--out is empty/],
       [["file"], /"file" is one argument too many/],
     ] as const) {

@@ -59,7 +59,7 @@ describe("a recipient whose mailbox is full", () => {
     await takeUntil(context, url, out, ({ kind }) => kind === "received");
     const { code, stderr } = await sending.finished;
     assert.equal(code, 0, stderr);
-    assert.match(stderr, /^grooveway: waiting for bob\/x: .* given up after 10m \(--wait\)/m);
+    assert.match(stderr, /^grooveway: waiting for bob\/x: .* gives up after 10m without progress \(--wait\)/m);
     assert.ok(readFileSync(join(out, "big")).equals(BYTES));
   });
 
@@ -84,7 +84,10 @@ describe("a recipient whose mailbox is full", () => {
     const { code, stdout, stderr } = await sending.finished;
     assert.equal(code, EXIT_CODES.WaitedTooLong.status, stderr);
     assert.doesNotMatch(stdout, /"event":"sent"/);
-    assert.match(stderr, /bob\/x took nothing for 4s, and what was under way is cancelled: .*\[WaitedTooLong\]\n$/);
+    assert.match(
+      stderr,
+      /bob\/x fetched nothing for 4s, so unfinished transfers were cancelled: .*\[WaitedTooLong\]\n$/,
+    );
     await takeUntil(context, url, out, (outcome) => outcome.kind === "setAside" && outcome.reason === "Cancelled");
     assert.deepEqual(
       readdirSync(out).filter((name) => name !== ".grooveway"),

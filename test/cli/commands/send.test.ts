@@ -111,7 +111,7 @@ describe("sent files arrive, and the exit status says so", () => {
     const arrived = place.content("log");
     assert.equal(arrived.length, 50 * PART_BYTES);
     assert.ok(readFileSync(path).equals(arrived));
-    assert.match(stderr, /^grooveway: log was changed while it was read: it was sent as it was read\n$/);
+    assert.match(stderr, /^grooveway: log changed while it was being read: what was read was sent\n$/);
   });
 
   it("control characters in a file name are escaped", async (context) => {
@@ -139,7 +139,7 @@ describe("files that cannot be sent are reported, and the others are sent", () =
       paths: ["nowhere"],
       status: CannotRead.status,
       arrives: [],
-      stderr: /^grooveway: there is no file \S+nowhere: check its name \[CannotRead\]\n$/,
+      stderr: /^grooveway: there is no file \S+nowhere: check the path \[CannotRead\]\n$/,
     },
     {
       what: "a file that does not exist, among others",
@@ -147,7 +147,7 @@ describe("files that cannot be sent are reported, and the others are sent", () =
       status: SomeFailed.status,
       arrives: ["a", "top/b"],
       stderr:
-        /^grooveway: there is no file \S+nowhere: check its name \[CannotRead\]\ngrooveway: 1 of 3 files could not be sent \[SomeFailed\]\n$/,
+        /^grooveway: there is no file \S+nowhere: check the path \[CannotRead\]\ngrooveway: 1 of 3 files could not be sent \[SomeFailed\]\n$/,
     },
     {
       what: "several files, none readable",
@@ -155,28 +155,28 @@ describe("files that cannot be sent are reported, and the others are sent", () =
       status: CannotRead.status,
       arrives: [],
       stderr:
-        /nowhere: check its name \[CannotRead\]\n.*link is a symbolic link.*\[CannotRead\]\ngrooveway: 2 of 2 files could not be sent \[CannotRead\]\n$/,
+        /nowhere: check the path \[CannotRead\]\n.*link is a symbolic link.*\[CannotRead\]\ngrooveway: 2 of 2 files could not be sent \[CannotRead\]\n$/,
     },
     {
       what: "a symbolic link as argument",
       paths: ["link"],
       status: CannotRead.status,
       arrives: [],
-      stderr: /^grooveway: \S+link is a symbolic link, which is not followed: name a itself \[CannotRead\]\n$/,
+      stderr: /^grooveway: \S+link is a symbolic link, which is not followed: name a instead \[CannotRead\]\n$/,
     },
     {
       what: "a pipe as argument",
       paths: ["pipe"],
       status: CannotRead.status,
       arrives: [],
-      stderr: /^grooveway: \S+pipe is a pipe, and no file: .*grooveway send ADDRESS - --name NAME \[CannotRead\]\n$/,
+      stderr: /^grooveway: \S+pipe is a pipe, not a file: .*grooveway send ADDRESS - --name NAME \[CannotRead\]\n$/,
     },
     {
       what: "an empty folder",
       paths: ["empty"],
       status: CannotRead.status,
       arrives: [],
-      stderr: /^grooveway: there is no file in \S+empty: nothing was sent \[CannotRead\]\n$/,
+      stderr: /^grooveway: there are no files in \S+empty: nothing was sent \[CannotRead\]\n$/,
     },
     {
       what: "symbolic links and pipes in a folder, which are skipped without failure",
@@ -227,7 +227,7 @@ describe("files that cannot be sent are reported, and the others are sent", () =
       stderr += text;
     });
     const code = await new Promise((resolve) => child.once("close", resolve));
-    assert.match(stderr, /secret: its permissions do not let this user read it \(EACCES\) \[CannotRead\]/);
+    assert.match(stderr, /secret: this user may not read it \(EACCES\) \[CannotRead\]/);
     assert.equal(code, SomeFailed.status, stderr);
     assert.deepEqual(await place.names(1), ["here/open"]);
   });
@@ -256,13 +256,13 @@ describe("an interrupted send", () => {
       assert.equal(stdout, "");
       assert.match(
         stderr,
-        /^grooveway: interrupted: [0-9.]+ MiB of 30\.0 MiB are sent, and the same command goes on from there \[Interrupted\]\n$/,
+        /^grooveway: interrupted: [0-9.]+ MiB of 30\.0 MiB sent; the same command continues from there \[Interrupted\]\n$/,
       );
       const before = place.parts;
       place.way.open();
       const again = await run(context, place.args([path]));
       assert.equal(again.code, 0, again.stderr);
-      assert.match(again.stdout, /^sent big to bob\/laptop: 30\.0 MiB \([0-9.]+ MiB of it before\) at /);
+      assert.match(again.stdout, /^sent big to bob\/laptop: 30\.0 MiB \([0-9.]+ MiB of it in earlier runs\) at /);
       assert.deepEqual(await place.names(1), ["big"]);
       assert.ok(place.content("big").equals(pattern(30 * PART_BYTES, 1)));
       assert.ok(place.parts - before < 28, `${place.parts - before} of 30 parts were sent the second time`);
@@ -309,10 +309,7 @@ describe("an interrupted send", () => {
     sending.kill("SIGINT");
     const code = await soon(new Promise((resolve) => sending.once("exit", resolve)), "the end");
     assert.equal(code, Interrupted.status);
-    assert.match(
-      stderr,
-      /^grooveway: interrupted: [0-9.]+ MiB are sent, and the same command begins anew \[Interrupted\]\n$/,
-    );
+    assert.match(stderr, /^grooveway: interrupted: [0-9.]+ MiB sent; the same command starts over \[Interrupted\]\n$/);
     await eventually(() => place.cancelled === 1, "the cancellation");
     assert.deepEqual(place.received, []);
   });
@@ -345,7 +342,7 @@ describe("an interrupted send", () => {
     place.way.open();
     const { code, stdout, stderr } = await place.send(context, [top]);
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /^sent 1000 files to bob\/laptop: 3\.8 MiB \([0-9.]+ [KM]iB of it before\) at /);
+    assert.match(stdout, /^sent 1000 files to bob\/laptop: 3\.8 MiB \([0-9.]+ [KM]iB of it in earlier runs\) at /);
     assert.equal((await place.names(1000)).length, 1000);
     for (let n = 0; n < 1000; n += 1) assert.equal(String(place.content(`top/${n}`)), `file ${n}`.padEnd(4000));
     assert.ok(!existsSync(join(place.there, "top/0 (1)")));
@@ -371,7 +368,7 @@ describe("state that cannot be written", () => {
     assert.equal(code, 0);
     assert.match(
       stderr,
-      /^grooveway: the journal \S+sending\.db cannot be used \(.*\): an interrupted run will begin anew;/,
+      /^grooveway: cannot use the journal \S+sending\.db \(.*\): after an interruption, sending starts over;/,
     );
     assert.equal(stderr.trim().split("\n").length, 1);
     assert.deepEqual(await place.names(1), ["a"]);

@@ -48,7 +48,7 @@ describe("grooveway token", () => {
     assert.equal(kids.length, 2);
     assert.equal(kids[1], "two");
     const third = ["token", "keygen", "--out", join(at, "third.json"), "--keys", keys, "--id", "two"];
-    assert.match((await run(context, third)).stderr, /kid two already/);
+    assert.match((await run(context, third)).stderr, /already has a key with the kid two/);
     await assert.rejects(stat(join(at, "third.json")), { code: "ENOENT" });
   });
 
@@ -78,7 +78,7 @@ describe("grooveway token", () => {
     const { at, key, keys } = await keyIn(context);
     const made = await token(context, "issue", "--key", key, ...ALICE, "--id", "one");
     assert.match(await token(context, "inspect", made), /^jti +one\n(.*\n)*not verified/m);
-    assert.match(await token(context, "inspect", made, "--keys", keys), /verified: the edge/);
+    assert.match(await token(context, "inspect", made, "--keys", keys), /verified: an edge/);
     const file = join(at, "one.token");
     await writeFile(file, `${made}\n`);
     assert.equal(JSON.parse(await token(context, "inspect", `@${file}`, "--keys", keys, "--json")).verified, true);
@@ -87,7 +87,7 @@ describe("grooveway token", () => {
     for (const [args, expected] of [
       [[made, "--keys", other.keys], /\[TokenInvalid\]$/m],
       [[made, "--keys", keys, "--audience", "edge.example.com"], /\[WrongAudience\]$/m],
-      [[made.slice(0, 20)], /cut off.*\[TokenInvalid\]/],
+      [[made.slice(0, 20)], /check that it is complete.*\[TokenInvalid\]/],
     ] as const) {
       const { code, stdout, stderr } = await run(context, ["token", "inspect", ...args]);
       assert.equal(code, EXIT_CODES.Refused.status);
@@ -102,24 +102,24 @@ describe("grooveway token", () => {
     const short = join(at, "short.json");
     await writeFile(short, JSON.stringify({ kty: "OKP", crv: "Ed25519", d: "AAAA", x: "AAAA" }));
     for (const [args, code, expected] of [
-      [[], 2, /nothing is none of keygen, issue, inspect and secret/],
-      [["sign"], 2, /"sign" is none of/],
+      [[], 2, /write keygen, issue, inspect or secret after token/],
+      [["sign"], 2, /"sign" is not one of/],
       [["keygen"], 2, /--out FILE/],
       [["keygen", "x", "--out", join(at, "x")], 2, /"x" is one argument too many/],
       [["inspect"], 2, /needs a TOKEN/],
       [["issue", "--key", key, "--scope", "connect"], 2, /--audience NAME/],
       [issue, 2, /--scope/],
       [[...issue, "--scope", "connect"], 2, /--address/],
-      [[...issue, "--scope", "connect recieve", "--address", "a/b"], 2, /recieve is no scope/],
+      [[...issue, "--scope", "connect recieve", "--address", "a/b"], 2, /recieve is not a scope/],
       [[...issue, "--scope", "send:a/b/c", "--address", "a/b"], 2, /more than one \//],
-      [[...issue, "--scope", "admin", "--expires", "soon"], 2, /--expires soon is no time/],
+      [[...issue, "--scope", "admin", "--expires", "soon"], 2, /--expires soon is not a time/],
       [
         ["issue", "--key", "/nowhere", ...ALICE],
         EXIT_CODES.CannotRead.status,
-        /there is no file \/nowhere: check its name \[CannotRead\]/,
+        /there is no file \/nowhere: check the path \[CannotRead\]/,
       ],
-      [["issue", "--key", keys, ...ALICE], 2, /no private Ed25519 key.*\[KeysUnusable\]/],
-      [["issue", "--key", short, ...ALICE], 2, /cannot be used.*\[KeysUnusable\]/],
+      [["issue", "--key", keys, ...ALICE], 2, /neither a private Ed25519 key nor.*\[KeysUnusable\]/],
+      [["issue", "--key", short, ...ALICE], 2, /the key is damaged.*\[KeysUnusable\]/],
     ] as const) {
       const done = await run(context, ["token", ...args]);
       assert.equal(done.code, code, args.join(" "));
@@ -135,7 +135,7 @@ describe("an edge with keys", () => {
     const revoked = join(at, "revoked");
     await writeFile(revoked, "# nobody yet\n");
     const edge = start(context, ["edge", "--port", "0", "--keys", keys, "--revoked", revoked]);
-    const [, url = ""] = await edge.line(/edge listens on (\S+)\nit forgets/);
+    const [, url = ""] = await edge.line(/edge listens on (\S+)\nmailboxes are lost/);
     const out = join(at, "out");
     const tokenFile = async (name: string, ...options: string[]) => {
       const file = join(at, `${name}.token`);
@@ -193,9 +193,9 @@ describe("an edge with keys", () => {
     const list = join(at, "list");
     await writeFile(list, "[1]");
     for (const [args, code, expected] of [
-      [["--keys", key], EXIT_CODES.Usage.status, /no key set that can be used.*\[KeysUnusable\]/],
+      [["--keys", key], EXIT_CODES.Usage.status, /is not a usable key set.*\[KeysUnusable\]/],
       [["--keys", join(at, "none")], EXIT_CODES.CannotRead.status, /cannot read.*ENOENT.*\[CannotRead\]/],
-      [["--keys", keys, "--revoked", list], EXIT_CODES.CannotRead.status, /no list of token ids.*\[CannotRead\]/],
+      [["--keys", keys, "--revoked", list], EXIT_CODES.CannotRead.status, /is not a list of token ids.*\[CannotRead\]/],
       [["--revoked", list], 2, /--revoked needs --keys/],
     ] as const) {
       const done = await run(context, ["edge", "--port", "0", ...args]);

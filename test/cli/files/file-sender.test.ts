@@ -189,7 +189,7 @@ describe("an unreadable source fails with CannotRead, and nothing of it is sent"
         symlinkSync("/etc/passwd", join(at, "folder", "file"));
         return undefined;
       },
-      /folder\/file is a symbolic link, which is not followed: name \/etc\/passwd itself/,
+      /folder\/file is a symbolic link, which is not followed: name \/etc\/passwd instead/,
     ],
     [
       "a symbolic link in the place of a folder on the way",
@@ -200,7 +200,7 @@ describe("an unreadable source fails with CannotRead, and nothing of it is sent"
         symlinkSync("elsewhere", join(at, "folder"));
         return undefined;
       },
-      /folder\/file was moved/,
+      /folder\/file, or a folder in its path, was moved/,
     ],
     [
       "a pipe in its place, which nobody writes into",
@@ -209,7 +209,7 @@ describe("an unreadable source fails with CannotRead, and nothing of it is sent"
         execFileSync("mkfifo", [join(at, "folder", "file")]);
         return undefined;
       },
-      /folder\/file is a pipe, and no file/,
+      /folder\/file is a pipe, not a file/,
     ],
     [
       "a file that this user may not read",
@@ -222,7 +222,7 @@ describe("an unreadable source fails with CannotRead, and nothing of it is sent"
         process.seteuid(65_534);
         return undefined;
       },
-      /folder\/file: its permissions do not let this user read it \(EACCES\)/,
+      /folder\/file: this user may not read it \(EACCES\)/,
     ],
   ];
   for (const [what, change, expected] of cases) {

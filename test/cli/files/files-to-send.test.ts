@@ -76,19 +76,19 @@ const ROWS: readonly Row[] = [
     what: "a missing path is reported",
     make: () => undefined,
     path: "nowhere",
-    expected: ["failed there is no file nowhere: check its name [CannotRead]"],
+    expected: ["failed there is no file nowhere: check the path [CannotRead]"],
   },
   {
     what: "a path through a file is reported",
     make: file("b"),
     path: "b/c",
-    expected: ["failed there is no file b/c: check its name [CannotRead]"],
+    expected: ["failed there is no file b/c: check the path [CannotRead]"],
   },
   {
     what: "a symbolic link as argument is rejected, and its target is shown",
     make: (at) => symlinkSync("/etc/passwd", join(at, "link")),
     path: "link",
-    expected: ["failed link is a symbolic link, which is not followed: name /etc/passwd itself [CannotRead]"],
+    expected: ["failed link is a symbolic link, which is not followed: name /etc/passwd instead [CannotRead]"],
   },
   {
     what: "a symbolic link to a folder is rejected, even with a trailing slash",
@@ -97,7 +97,7 @@ const ROWS: readonly Row[] = [
       symlinkSync("top", join(at, "link"));
     },
     path: "link/",
-    expected: ["failed link/ is a symbolic link, which is not followed: name top itself [CannotRead]"],
+    expected: ["failed link/ is a symbolic link, which is not followed: name top instead [CannotRead]"],
   },
   {
     what: "symbolic links in a folder are skipped with a line each",
@@ -122,7 +122,7 @@ const ROWS: readonly Row[] = [
     make: (at) => execFileSync("mkfifo", [join(at, "pipe")]),
     path: "pipe",
     expected: [
-      "failed pipe is a pipe, and no file: let a program read it, and give its output to grooveway send ADDRESS - --name NAME [CannotRead]",
+      "failed pipe is a pipe, not a file: pipe its contents to grooveway send ADDRESS - --name NAME [CannotRead]",
     ],
   },
   {
@@ -156,7 +156,7 @@ const ROWS: readonly Row[] = [
     what: "control characters of a name in an error are escaped",
     make: (at) => symlinkSync("\x1b[2Kx", join(at, "\x1b[2K\rsent")),
     path: "\x1b[2K\rsent",
-    expected: ["failed \\e[2K\\rsent is a symbolic link, which is not followed: name \\e[2Kx itself [CannotRead]"],
+    expected: ["failed \\e[2K\\rsent is a symbolic link, which is not followed: name \\e[2Kx instead [CannotRead]"],
   },
 ];
 
@@ -191,7 +191,7 @@ describe("paths to send", () => {
     process.seteuid?.(65_534);
     const words = await found(join(at, "top"), at).finally(() => process.seteuid?.(0));
     assert.deepEqual(words, [
-      "failed cannot read top/closed: its permissions do not let this user read it (EACCES) [CannotRead]",
+      "failed cannot read top/closed: this user may not read it (EACCES) [CannotRead]",
       "file top/open/a (7)",
     ]);
   });

@@ -25,9 +25,9 @@ describe("the state folder of an edge", () => {
   for (const [what, path, words] of [
     ["a file", at("file"), /part of the path is a file, not a folder/],
     ["in a file", at("file", "state"), /part of the path is a file, not a folder/],
-    ["where nothing can be created", "/proc/x", /nothing can be made there/],
-    ["deep where nothing can be created", "/proc/x/y/z", /nothing can be made there/],
-    ["where no file can be created", "/proc/self/fd", /no file can be made there|no right to write/],
+    ["where nothing can be created", "/proc/x", /nothing can be created there/],
+    ["deep where nothing can be created", "/proc/x/y/z", /nothing can be created there/],
+    ["where no file can be created", "/proc/self/fd", /no file can be created there|no right to write/],
     ["a cyclic link", at("round"), /ELOOP|not a folder/],
     ["too long", at("x".repeat(300)), /its name is too long/],
   ] as const) {
@@ -51,7 +51,7 @@ describe("the store of a relay", () => {
   for (const [what, path, words] of [
     ["a folder", at("folder"), /it is a folder: name a file in it, such as --store .*folder\/relay\.db$/],
     ["in a file", at("file", "relay.db"), /file is a file, not a folder: choose another --store FILE$/],
-    ["in a missing folder", at("none", "relay.db"), /the folder .*none does not exist: make it, or choose/],
+    ["in a missing folder", at("none", "relay.db"), /the folder .*none does not exist: create it, or choose/],
     ["where no file can be created", "/proc/x", /: choose another --store FILE$/],
     ["a dangling link", at("dangling"), /: choose another --store FILE$/],
   ] as const) {
@@ -107,7 +107,7 @@ it("a folder of another user is rejected at once", async (context) => {
   ]) {
     const said = saidWithoutRights(context, folder, args);
     if (said === undefined) return;
-    assert.match(said, /this user has no right to write there \(EACCES\): choose another .*\[CannotWrite\]$/m);
+    assert.match(said, /this user may not write there \(EACCES\): choose another .*\[CannotWrite\]$/m);
     assert.equal(said.trim().split("\n").length, 1, said);
   }
 });

@@ -235,7 +235,7 @@ describe("dialling a host name", () => {
     assert.equal(
       messageOf(dialled),
       "connect to edge.example.com failed: 192.0.2.1:443 ETIMEDOUT, [2001:db8::1]:443 ECONNREFUSED; " +
-        "nothing listens there: check the port, and that the server runs",
+        "nothing is listening there: check the port, and that the server is running",
     );
     assert.deepEqual(dialled.network.open, []);
   });
@@ -270,7 +270,7 @@ describe("dialling a host name", () => {
     await dialled.pass(20);
     assert.match(
       messageOf(dialled),
-      /^connect to edge.example.com failed: the name has no address \(ENOTFOUND\); check how/,
+      /^connect to edge.example.com failed: the name has no address \(ENOTFOUND\); check its spelling/,
     );
   });
 

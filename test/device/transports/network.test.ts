@@ -75,7 +75,7 @@ describe("a path MTU black hole", { skip }, () => {
     assert.match(device.lines[1] ?? "", /^lost: .*\[ConnectFailed\]$/);
     assert.match(
       device.lines[2] ?? "",
-      /^lost: large packets are lost on the way \(a path MTU black hole\): on 2 connections .*; lower the MTU of .* \[PathMtuBlackHole\]$/,
+      /^lost: large packets are lost in transit \(a path MTU black hole\): on 2 connections .*; lower the MTU of .* \[PathMtuBlackHole\]$/,
     );
     assert.equal(device.lines.length, 3);
   });
@@ -91,7 +91,7 @@ describe("a path MTU black hole", { skip }, () => {
     network.narrow(700);
     assert.match(
       await dialling(network, [SERVER.first], options).line(/Error/),
-      /^DeviceError: TLS with \S+ was not finished .*, though it was connected; .* large packets are lost: lower the MTU /,
+      /^DeviceError: TLS with \S+ did not finish .*, although TCP connected; .* large packets are lost: lower the MTU /,
     );
   });
 

@@ -35,7 +35,7 @@ const CASES: readonly (readonly [
     "a captive portal that redirects to its login page",
     response("302 Found", { Location: "http://portal.example.net/login?from=edge" }),
     "NotAnEdge",
-    `URL answered 302 Found and leads to "http://portal\\.example\\.net/login\\?from=edge", which no edge does; .*login page`,
+    `URL answered 302 Found, a redirect to "http://portal\\.example\\.net/login\\?from=edge", which no edge does; .*login page`,
   ],
   [
     "a login page in place of the answer",
@@ -43,7 +43,7 @@ const CASES: readonly (readonly [
     "NotAnEdge",
     `URL answered 200 OK ${WITH_PAGE}, which no edge does; .*login page`,
   ],
-  ["204 without a body", response("204 No Content"), "NotAnEdge", "URL answered 204 No Content with nothing in it, "],
+  ["204 without a body", response("204 No Content"), "NotAnEdge", "URL answered 204 No Content with an empty body, "],
   [
     "the status for networks that require a login [RFC 6585 6]",
     response("511 Network Authentication Required", HTML, PAGE),
@@ -72,19 +72,19 @@ const CASES: readonly (readonly [
     "a server that redirects to TLS",
     response("301 Moved Permanently", { Location: "https://127.0.0.1/groove/x" }),
     "NotAnEdge",
-    'URL answered 301 Moved Permanently and leads to "https://127\\.0\\.0\\.1/groove/x"; write https://127\\.0\\.0\\.1/groove$',
+    'URL answered 301 Moved Permanently, a redirect to "https://127\\.0\\.0\\.1/groove/x"; write https://127\\.0\\.0\\.1/groove$',
   ],
   [
     "a server that requires TLS and says so",
     response("400 Bad Request", HTML, "<title>400 The plain HTTP request was sent to HTTPS port</title>"),
     "TlsFailed",
-    "URL is plain HTTP, and what listens there speaks TLS; write https://127\\.0\\.0\\.1:\\d+/groove$",
+    "URL is plain HTTP, but the server speaks TLS on this port; write https://127\\.0\\.0\\.1:\\d+/groove$",
   ],
   [
     "a server that requires TLS and answers in TLS",
     Uint8Array.of(0x15, 3, 3, 0, 2, 2, 0x32),
     "TlsFailed",
-    "URL is plain HTTP, and what listens there speaks TLS; write https://127\\.0\\.0\\.1:\\d+/groove$",
+    "URL is plain HTTP, but the server speaks TLS on this port; write https://127\\.0\\.0\\.1:\\d+/groove$",
   ],
   [
     "a server of another protocol",
@@ -97,25 +97,25 @@ const CASES: readonly (readonly [
     "headers that violate HTTP",
     "HTTP/1.1 302 Found\r\nLocation: \u001b[2K\r\n\r\n",
     "NotAnEdge",
-    'URL answered "HTTP/1\\.1 302 Found" and headers that break the rules of HTTP; ',
+    'URL answered "HTTP/1\\.1 302 Found" and invalid HTTP headers; ',
   ],
   [
     "a proxy in front of an edge that is down",
     response("502 Bad Gateway", HTML, PAGE),
     "ConnectFailed",
-    `URL answered 502 Bad Gateway ${WITH_PAGE}, in place of the edge: a proxy before it, or the edge is down`,
+    `URL answered 502 Bad Gateway ${WITH_PAGE}, which is not the edge's: a proxy in front of it failed, or the edge is down`,
   ],
   [
     "a proxy that requires a password",
     response("407 Proxy Authentication Required", { "Proxy-Authenticate": "Basic" }),
     "ConnectFailed",
-    "URL answered 407 Proxy Authentication Required: a proxy on the way wants a password",
+    "URL answered 407 Proxy Authentication Required: a proxy in between requires a password",
   ],
   [
     "a character that would affect a terminal",
     response("302 Found", { Location: "http://portal.example.net/\u202e" }),
     "NotAnEdge",
-    'leads to "http://portal\\.example\\.net/[%0-9A-F]+"',
+    'a redirect to "http://portal\\.example\\.net/[%0-9A-F]+"',
   ],
 ];
 
@@ -152,7 +152,7 @@ describe("an answer that is not from an edge", () => {
     const edge = await answering(t, response("302 Found", { Location: "/login" }));
     await assert.rejects(Device.connect({ edge, address: "alice/laptop" }), (error: DeviceError) => {
       assert.equal(error.code, "NotAnEdge");
-      assert.match(error.message, /leads to "http:\/\/127\.0\.0\.1:\d+\/login"/);
+      assert.match(error.message, /a redirect to "http:\/\/127\.0\.0\.1:\d+\/login"/);
       return true;
     });
   });
@@ -178,7 +178,7 @@ it("a captive portal ends an established connection with NotAnEdge", async (t) =
   await opened.established;
   assert.equal(await opened.read(), undefined);
   assert.equal(opened.failure?.code, "NotAnEdge");
-  assert.match(opened.lost?.detail ?? "", /leads to "http:\/\/portal\.example\.net\/"/);
+  assert.match(opened.lost?.detail ?? "", /a redirect to "http:\/\/portal\.example\.net\/"/);
 });
 
 it("any foreign answer becomes one line without control characters", () => {

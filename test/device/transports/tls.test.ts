@@ -87,17 +87,20 @@ describe("a TLS handshake", () => {
     assert.equal(unknown.code, "CertificateRefused");
     assert.match(
       unknown.message,
-      /certificate is from "test authority", whom this machine does not trust; give .* --ca/,
+      /certificate is from "test authority", which this machine does not trust; give .* --ca/,
     );
     const other = await refusal(port, { ca: OTHERS.ca });
     assert.equal(other.code, "CertificateRefused");
-    assert.match(other.message, /from "test authority", which is none of those to trust \("test authority"\)/);
+    assert.match(
+      other.message,
+      /from "test authority", which is not one of the trusted authorities \("test authority"\)/,
+    );
   });
 
   it("reports a self-signed and an expired certificate", async (t) => {
     const own = selfSigned("127.0.0.1", 2);
     const itself = await refusal((await tlsServer(t, own)).port);
-    assert.match(itself.message, /certificate is from "127\.0\.0\.1" itself, whom this machine/);
+    assert.match(itself.message, /certificate is from "127\.0\.0\.1" itself, which this machine/);
     const past = selfSigned("127.0.0.1", -1);
     const { port } = await tlsServer(t, past);
     const old = await refusal(port, { ca: past.cert });
@@ -116,7 +119,7 @@ describe("a TLS handshake", () => {
     t.after(() => server.close());
     const error = await refusal(server.port);
     assert.equal(error.code, "TlsFailed");
-    assert.match(error.message, /does not speak TLS; write http:\/\//);
+    assert.match(error.message, /does not speak TLS on this port; write http:\/\//);
   });
 
   it("reports a server that closes, does not speak HTTP/1.1, or is silent", async (t) => {
@@ -134,9 +137,9 @@ describe("a TLS handshake", () => {
       texts.map(({ code }) => code),
       ["TlsFailed", "TlsFailed", "TlsFailed"],
     );
-    assert.match(texts[0]?.message ?? "", /closed in the handshake; check that the port speaks TLS/);
-    assert.match(texts[1]?.message ?? "", /speaks no HTTP\/1\.1/);
-    assert.match(texts[2]?.message ?? "", /not finished within .*though it was connected.* lower the MTU/);
+    assert.match(texts[0]?.message ?? "", /closed during the handshake; check that the port speaks TLS/);
+    assert.match(texts[1]?.message ?? "", /does not accept HTTP\/1\.1/);
+    assert.match(texts[2]?.message ?? "", /did not finish within .*although TCP connected.* lower the MTU/);
   });
 
   it("ends when its signal aborts", async (t) => {

@@ -207,9 +207,9 @@ describe("grooveway mailbox", () => {
       [["show", "fay", "--token", TOKEN, "--edge", "http://127.0.0.1:1"], 3, /\[ConnectFailed\]$/],
       [["show", "--token", TOKEN], 2, /needs an ADDRESS/],
       [["ls", "fay", "--token", TOKEN], 2, /takes no ADDRESS/],
-      [["burn", "fay", "--token", TOKEN], 2, /"burn" is none of/],
+      [["burn", "fay", "--token", TOKEN], 2, /"burn" is not one of/],
       [["show", "fay", "more", "--token", TOKEN], 2, /one argument too many/],
-      [["show", "fay"], 2, /token is needed/],
+      [["show", "fay"], 2, /token is missing/],
       [["show", "fay", "--token", TOKEN, "--edge", "nonsense"], 2, /is not a URL/],
     ] as const) {
       const edgeGiven = (args as readonly string[]).includes("--edge");

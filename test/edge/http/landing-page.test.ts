@@ -74,9 +74,12 @@ test("the page shows no command for a host that a shell or browser could misread
 test("the page explains why nobody is let in, and that the edge has no name", () => {
   assert.match(
     landingPage({ ...OPTIONS, entry: "nobody" }),
-    /nobody is let in yet: its operator sets KEYS or JWKS_URL/,
+    /it admits no device yet: the operator sets KEYS \(.*\) or JWKS_URL/,
   );
-  assert.match(landingPage({ ...OPTIONS, name: undefined, isOwnHost: false }), /its operator sets RELAY_NAME/);
+  assert.match(
+    landingPage({ ...OPTIONS, name: undefined, isOwnHost: false }),
+    /no name yet: the operator sets RELAY_NAME/,
+  );
 });
 
 for (const prefix of ["", "/groove"]) {

@@ -279,7 +279,7 @@ describe("a link", () => {
       await look("127.0.0.1"),
       /^RelayNotAllowed .*: add 127\.0\.0\.1:8443 to .*, and .* DEV=private \(--dev\)/,
     );
-    assert.match(await look("127.0.0.1:443"), /^RelayPrivate .*loopback: .* DEV=private \(--dev\)/);
+    assert.match(await look("127.0.0.1:443"), /^RelayPrivate .*\(loopback\): .* DEV=private \(--dev\)/);
     const alice = await atEdge(t, edge, "alice/pc");
     await assert.rejects(alice.send("bob@198.51.100.7", "refused"), {
       code: "RelayUnreachable",

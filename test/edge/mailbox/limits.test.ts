@@ -262,7 +262,7 @@ describe("grooveway edge --rate", () => {
     assert.equal(code, 2);
     assert.match(
       stderr,
-      /^grooveway: RATE has "mesages=3", which is no limit: write connections, .*see grooveway edge --help/,
+      /^grooveway: --rate has "mesages=3", which is not a limit: write connections, .*see grooveway edge --help/,
     );
   });
 });

@@ -1,7 +1,9 @@
 /** Requirements for a link by LINK_SECRETS and LINK_PLAIN. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { linkTerms, mayLink, trustIn } from "../../../src/edge/policy/link-settings.ts";
+import { judgeLink, linkTerms, mayLink, trustIn } from "../../../src/edge/policy/link-settings.ts";
+import { parseWays } from "../../../src/edge/policy/link-ways.ts";
+import { parseRelays } from "../../../src/edge/policy/relay-allow-list.ts";
 
 const SECRET = Buffer.alloc(32, 7).toString("base64url");
 const RELAY = "grooveDNS://relay.example.com";
@@ -40,4 +42,26 @@ describe("a link", () => {
     assert.equal(linkTerms(RELAY, { LINK_SECRETS: "relay.example.com=short" }), undefined);
     assert.deepEqual(trustIn(RELAY, "other.example.com=short"), { type: "secrets", secrets: [] });
   });
+
+  for (const [list, ways, cure] of [
+    [
+      "relay.example.com:8443",
+      "",
+      "add relay.example.com to ORIGIN_RELAYS (--relay-allow), or set LINK_WAYS (--link-ways) to sstp:8443 or tls:8443, which the list allows",
+    ],
+    ["relay.example.com", "tls:8443", "add relay.example.com:8443 to ORIGIN_RELAYS (--relay-allow)"],
+    ["relay.example.com:8443", "tls:8443", undefined],
+  ] as const) {
+    it(`by the list ${list} and the ways ${JSON.stringify(ways)} ${cure === undefined ? "is allowed" : "is refused, with what to change"}`, () => {
+      const parsed = parseRelays(list);
+      const wayList = parseWays(ways);
+      assert(parsed.type === "rules" && !("problem" in wayList));
+      const verdict = judgeLink("relay.example.com", {
+        ways: wayList,
+        rules: parsed.rules,
+        permits: { private: false },
+      });
+      assert.equal(verdict.type === "refused" ? verdict.cure : undefined, cure);
+    });
+  }
 });
