@@ -1,7 +1,15 @@
 /** A Tunnel's side of the meter, with a clock and a meter driven by the tests. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { CREDIT, FIRST_LEASE, LATE, METER_TIMEOUT, SLICE, YIELD, YIELD_MOST } from "../../../src/edge/admission/limits.ts";
+import {
+  CREDIT,
+  FIRST_LEASE,
+  LATE,
+  METER_TIMEOUT,
+  SLICE,
+  YIELD,
+  YIELD_MOST,
+} from "../../../src/edge/admission/limits.ts";
 import { type Clock, Throttle } from "../../../src/edge/admission/throttle.ts";
 import type { Amount, Entrance, Lease, MeterRpc } from "../../../src/edge/rpc/meter-rpc.ts";
 import { bucket, charge, giveBack } from "../../../src/lib/token-bucket.ts";
