@@ -7,14 +7,12 @@
 import { within } from "../../lib/runtime/timeout.ts";
 import type { Env } from "../env.ts";
 import type { Entrance, MeterRpc } from "../rpc/meter-rpc.ts";
-import { CONNECT_TIMEOUT, METER_TIMEOUT } from "./limits.ts";
+import { METER_TIMEOUT } from "./limits.ts";
 
 export class HalfOpen {
   readonly #env: Pick<Env, "METER">;
   readonly #context: Pick<DurableObjectState, "id" | "waitUntil">;
   #meter: DurableObjectStub<MeterRpc> | undefined;
-  /** Deadline of the device's Connect. */
-  #connectBy = Number.POSITIVE_INFINITY;
 
   /** @param context of the Tunnel */
   constructor(env: Pick<Env, "METER">, context: Pick<DurableObjectState, "id" | "waitUntil">) {
@@ -40,30 +38,9 @@ export class HalfOpen {
   }
 
   /**
-   * Starts the wait for the device's Connect, if the virtual connection ends at this edge.
-   *
-   * @returns the deadline, in milliseconds since 1970
-   */
-  expect(): number {
-    this.#connectBy = Date.now() + CONNECT_TIMEOUT;
-    return this.#connectBy;
-  }
-
-  /** Deadline of the device's Connect, in milliseconds since 1970. */
-  get connectBy(): number {
-    return this.#connectBy;
-  }
-
-  /** Whether the Connect is late. */
-  get late(): boolean {
-    return Date.now() >= this.#connectBy;
-  }
-
-  /**
    * The virtual connection is open, or has ended. If a crash prevents this call, the Meter uncounts it by a timeout.
    */
   end(): void {
-    this.#connectBy = Number.POSITIVE_INFINITY;
     const ended = this.#meter?.begun(this.#context.id.name ?? "");
     this.#meter = undefined;
     if (ended !== undefined) this.#context.waitUntil(ended.catch(() => undefined));

@@ -4,62 +4,71 @@
  * @module
  */
 
-import { ECHO_STRING, keepAnswer, releaseGet, room, sendDown } from "../../encapsulation/index.ts";
+import {
+  ECHO_STRING,
+  keepAnswer,
+  releaseGet,
+  room,
+  sendDown,
+  type VirtualConnection,
+} from "../../encapsulation/index.ts";
 import type { ByteChannel } from "../byte-channel.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import type { Bell, Live } from "./http-connection.ts";
 import { BELL_OCTETS } from "./limits.ts";
 
-/** Sends the echo string when the handshake is complete. It is the whole answer of a KeepAlive GET. */
-export function echo(live: Live): void {
-  const { bell } = live;
-  if (bell === undefined) return;
-  bell.armed = false;
-  bell.socket.send(ECHO_STRING);
-  if (live.state.encapsulation === "KeepAlive") live.bell = undefined;
-}
+/** A parked GET. */
+export class Bell {
+  readonly socket: WebSocket;
+  /** Whether its Worker is ready for a ring. */
+  armed: boolean;
+  /** Whether a call already waits for data of the relay. */
+  waiting = false;
 
-/**
- * Handles a word of the Worker: "arm" when it is ready for the next ring, "release" when the GET's hold time is over.
- */
-export function hear(live: Live, bell: Bell, word: string | ArrayBuffer): "armed" | "released" | undefined {
-  if (typeof word === "string" && word.startsWith("arm")) {
-    live.state.getContentLength += Number(word.slice("arm ".length));
-    bell.armed = true;
-    return "armed";
+  constructor(socket: WebSocket, armed: boolean) {
+    this.socket = socket;
+    this.armed = armed;
   }
-  if (word !== "release" || !bell.armed || releaseGet(live.state).type !== "send") return undefined;
-  live.bell = undefined;
-  bell.socket.close(BELL_CLOSE.done);
-  return "released";
-}
 
-/**
- * Rings an armed bell with the waiting data, or with "pull" if it is too long. Returns "full" if the GET has no room.
- */
-export function ring(
-  live: Live,
-  bell: Bell,
-  origin: ByteChannel,
-  waiting: Uint8Array,
-): "answered" | "full" | undefined {
-  const space = room(live.state);
-  bell.armed = false;
-  if (space === 0) return "full";
-  const oneAnswer = live.state.encapsulation === "KeepAlive";
-  if (!oneAnswer && waiting.length > BELL_OCTETS) {
-    bell.socket.send("pull");
-    return undefined;
+  /** Sends the echo string when the handshake is complete. It is the whole answer of a KeepAlive GET. */
+  echo(): void {
+    this.armed = false;
+    this.socket.send(ECHO_STRING);
   }
-  if (!oneAnswer && waiting.length > space) return "full";
-  // What does not fit into a KeepAlive answer waits for the next GET.
-  const taken = origin.take(Math.min(space, BELL_OCTETS));
-  if (taken?.kind !== "octets") return undefined;
-  sendDown(live.state, taken.octets.length, Date.now());
-  if (oneAnswer) {
-    live.bell = undefined;
-    keepAnswer(live.state, taken.octets);
+
+  /**
+   * Handles a word of the Worker: "arm" when it is ready for the next ring, "release" when the GET's hold time is over.
+   */
+  hear(word: string | ArrayBuffer, state: VirtualConnection): "armed" | "released" | undefined {
+    if (typeof word === "string" && word.startsWith("arm")) {
+      state.getContentLength += Number(word.slice("arm ".length));
+      this.armed = true;
+      return "armed";
+    }
+    if (word !== "release" || !this.armed || releaseGet(state).type !== "send") return undefined;
+    this.socket.close(BELL_CLOSE.done);
+    return "released";
   }
-  bell.socket.send(taken.octets);
-  return oneAnswer ? "answered" : undefined;
+
+  /**
+   * Rings an armed bell with the waiting data, or with "pull" if it is too long. Returns "answered" if that was the
+   * whole answer of a KeepAlive GET, "full" if the GET has no room.
+   */
+  ring(state: VirtualConnection, channel: ByteChannel, waiting: Uint8Array): "answered" | "full" | undefined {
+    const space = room(state);
+    this.armed = false;
+    if (space === 0) return "full";
+    const oneAnswer = state.encapsulation === "KeepAlive";
+    if (!oneAnswer && waiting.length > BELL_OCTETS) {
+      this.socket.send("pull");
+      return undefined;
+    }
+    if (!oneAnswer && waiting.length > space) return "full";
+    // What does not fit into a KeepAlive answer waits for the next GET.
+    const taken = channel.take(Math.min(space, BELL_OCTETS));
+    if (taken?.kind !== "octets") return undefined;
+    sendDown(state, taken.octets.length, Date.now());
+    if (oneAnswer) keepAnswer(state, taken.octets);
+    this.socket.send(taken.octets);
+    return oneAnswer ? "answered" : undefined;
+  }
 }

@@ -8,11 +8,10 @@
  */
 import type { PollingConnection, VirtualConnection } from "../../encapsulation/index.ts";
 import type { SstpEndpointSnapshot } from "../endpoint/sstp-endpoint.ts";
-import type { Live } from "./http-connection.ts";
+import type { Alarm } from "./alarm.ts";
 import type { Kept } from "./kept.ts";
 import { REST_AFTER, REST_TRIES } from "./limits.ts";
 import type { Owned } from "./owner.ts";
-import type { WebSocketConnection, WebSocketSnapshot } from "./websocket-connection.ts";
 
 /**
  * Format of the saved state. Increment it with every change of {@link SavedState} or of a snapshot in it. An edge that
@@ -21,33 +20,35 @@ import type { WebSocketConnection, WebSocketSnapshot } from "./websocket-connect
 export const SAVED_FORMAT = 2;
 
 /** Saved state of an idle Tunnel. */
-export interface SavedState extends Owned {
+export interface SavedState extends Owned, SavedConnection {
   readonly format: typeof SAVED_FORMAT;
   readonly endpoint: SstpEndpointSnapshot;
-  /** A LongLived or KeepAlive virtual connection, and whether its bell, if any, is armed. */
-  readonly live?: { readonly state: VirtualConnection; readonly armed: boolean };
+}
+
+/** The part of the connection with the device: one of these. */
+export interface SavedConnection {
+  readonly live?: SavedHttp;
   /** A Polling virtual connection. */
   readonly polling?: PollingConnection;
   /** A WebSocket virtual connection: its flow control towards the device. */
   readonly wired?: WebSocketSnapshot;
 }
 
-export function savedStateOf(
-  endpoint: SstpEndpointSnapshot,
-  owned: Owned,
-  live: Live | undefined,
-  polling: { readonly state: PollingConnection } | undefined,
-  wired: WebSocketConnection | undefined,
-): SavedState {
-  return {
-    format: SAVED_FORMAT,
-    endpoint,
-    ...owned,
-    // The last answer stays in memory only: hardly any is ever asked for again.
-    ...(live && { live: { state: { ...live.state, answer: null }, armed: live.bell?.armed ?? false } }),
-    ...(polling && { polling: polling.state }),
-    ...(wired && { wired: wired.snapshot() }),
-  };
+/** A LongLived or KeepAlive virtual connection. */
+export interface SavedHttp {
+  readonly state: VirtualConnection;
+  /** Whether its bell, if it has one, is armed. */
+  readonly armed: boolean;
+}
+
+/** Flow control towards a WebSocket device. */
+export interface WebSocketSnapshot {
+  /** The device answers marks. */
+  readonly marks: boolean;
+  /** Unanswered marks, oldest first, each with the bytes since the one before. */
+  readonly unanswered: readonly (readonly [string, number])[];
+  /** Bytes since the last mark. */
+  readonly unmarked: number;
 }
 
 /** Saved state, and the socket that carries it, if there is one. */
@@ -74,6 +75,7 @@ function needsSocket({ live, polling }: SavedState): boolean {
 
 export class Hibernation {
   readonly #kept: Kept;
+  readonly #alarm: Alarm;
   readonly #settle: Settle;
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** When the Tunnel counts as idle. */
@@ -81,8 +83,9 @@ export class Hibernation {
   #tries = 0;
   #socket: WebSocket | undefined;
 
-  constructor(kept: Kept, settle: Settle) {
+  constructor(kept: Kept, alarm: Alarm, settle: Settle) {
     this.#kept = kept;
+    this.#alarm = alarm;
     this.#settle = settle;
   }
 
@@ -154,6 +157,7 @@ export class Hibernation {
     }
     try {
       this.#kept.keepRest(rest);
+      this.#alarm.ensure();
     } catch (error) {
       // Too large for storage as well, or the disk is full: eviction will end the connection with ConnectionLost.
       console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));

@@ -1,75 +1,354 @@
 /**
- * State of a LongLived or KeepAlive virtual connection in its Tunnel.
+ * A LongLived or KeepAlive virtual connection: holds the encapsulation's state, and joins the GET and the POST.
+ *
+ *   POST bytes ─► receive() ─► ByteChannel.write ─► relay                a slow relay blocks the POST
+ *   relay ─► ByteChannel, one chunk ahead ─► bell or stream ─► GET       a slow device blocks the relay
+ *
+ * The GET waits in its Worker, behind a bell (doorbell.ts); bulk data takes a stream instead (bulk-streams.ts). The far
+ * end is reached when both requests have echoed.
  *
  * @module
  */
-
-import { ownNames } from "../../auth/own-names.ts";
-import type { VirtualConnection } from "../../encapsulation/index.ts";
-import { relayURL } from "../../sstp/index.ts";
+import {
+  arriveGet,
+  arrivePost,
+  closeVirtualConnection,
+  ECHO_STRING,
+  endPost,
+  expire,
+  type KeepAliveTarget,
+  keepAnswer,
+  type LongLivedTarget,
+  receive,
+  room,
+  sendDown,
+  type VirtualConnection,
+} from "../../encapsulation/index.ts";
+import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import type { ByteChannel } from "../byte-channel.ts";
-import type { Side } from "../endpoint/sstp-endpoint.ts";
-import { answerHeaders } from "../problem.ts";
+import { answerHeaders, problem } from "../problem.ts";
+import { HOLD_TIME } from "../pumps/limits.ts";
 import type { Reason } from "../reasons.ts";
-import type { Refused, Verdict } from "../rpc/tunnel-rpc.ts";
+import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
+import { OK, type Refused, refused, type Verdict } from "../rpc/tunnel-rpc.ts";
+import { type ConnectionContext, type SignsOfLife, type SocketConnection, TAG } from "./device-connection.ts";
+import { Bell } from "./doorbell.ts";
+import type { SavedConnection, SavedHttp } from "./hibernation.ts";
+import { ABSENCE, BELL_OCTETS, REPEAT_PATIENCE, SHORT_HOLD } from "./limits.ts";
 
-/** A parked GET. `armed`: its Worker is ready for a ring. `waiting`: a call already waits for data of the relay. */
-export interface Bell {
-  readonly socket: WebSocket;
-  armed: boolean;
-  waiting: boolean;
-}
+export type HttpTarget = LongLivedTarget | KeepAliveTarget;
 
-export function bellOf(socket: WebSocket, armed: boolean): Bell {
-  return { socket, armed, waiting: false };
-}
-
-/** An open LongLived or KeepAlive virtual connection. */
-export interface Live {
-  readonly state: VirtualConnection;
-  /** The relay's socket, dialled when the handshake is complete. Resolves to undefined if the relay is unreachable. */
-  origin: Promise<ByteChannel | undefined> | undefined;
-  /** Why the relay is unreachable. */
-  unreached?: Reason;
+export class HttpConnection implements SocketConnection {
+  readonly #context: ConnectionContext;
+  readonly #state: VirtualConnection;
+  /** The parked GET. */
+  #bell: Bell | undefined;
   /** Calls that wait for the relay to take data. */
-  writing: number;
-  bell: Bell | undefined;
+  #writing = 0;
   /** Counts GETs, so that a GET can tell that a repeat has replaced it. */
-  turn: number;
+  #turn = 0;
   /** The POST in progress; a repeat of it gets the same verdict. */
-  posting?: Promise<Verdict> | undefined;
-}
+  #posting: Promise<Verdict> | undefined;
+  /** Why the virtual connection has ended. */
+  #ended: Reason | undefined;
+  /** Holds KeepAlive GETs for a moment before they are parked. */
+  readonly #holds = new DeadlinePool(SHORT_HOLD);
 
-/** The virtual connection that a request is for, or its refusal. */
-export type Found = { readonly ok: true; readonly live: Live } | Refused;
+  constructor(context: ConnectionContext, state: VirtualConnection) {
+    this.#context = context;
+    this.#state = state;
+  }
 
-/** @param origin its far end, if it was established before eviction */
-export function liveOf(state: VirtualConnection, bell?: Bell, origin?: ByteChannel): Live {
-  return { state, origin: origin && Promise.resolve(origin), writing: 0, bell, turn: 0 };
-}
+  /**
+   * Restores a connection after eviction.
+   *
+   * @param socket the bell of the GET that is still parked, if there is one
+   */
+  static restore(context: ConnectionContext, saved: SavedHttp, socket: WebSocket | undefined): HttpConnection {
+    const connection = new HttpConnection(context, saved.state);
+    const bell = socket && new Bell(socket, saved.armed);
+    connection.#bell = bell;
+    if (bell?.armed) connection.#ring(bell);
+    return connection;
+  }
 
-/** Tags that tell the object's hibernatable sockets apart. */
-export const TAG = { bell: "bell", post: "post", device: "device" } as const;
+  get singleRequests(): boolean {
+    return this.#state.encapsulation === "KeepAlive";
+  }
 
-/** Whether every request of the device is answered. */
-export function isBetween({ getOutstanding, postOutstanding }: VirtualConnection): boolean {
-  return !getOutstanding && !postOutstanding;
-}
+  get deadline(): number {
+    return Math.min(this.#state.establishmentDeadline, this.#state.receiveDeadline);
+  }
 
-/** When the first timer of a virtual connection runs out, in milliseconds since 1970. */
-export function deadlineOf(state: {
-  readonly establishmentDeadline: number;
-  readonly receiveDeadline: number;
-}): number {
-  return Math.min(state.establishmentDeadline, state.receiveDeadline);
+  get socket(): WebSocket | undefined {
+    return this.#bell?.socket;
+  }
+
+  get ended(): Reason | undefined {
+    return this.#ended;
+  }
+
+  /** Whether a request that names this target may be one of this connection. */
+  serves(target: HttpTarget): boolean {
+    return this.#state.encapsulation === target.encapsulation && this.#state.relay === target.relay;
+  }
+
+  /** Handles the first bytes of a LongLived POST. */
+  async post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict> {
+    const arrived = arrivePost(this.#state, target, Date.now());
+    return arrived.type === "refuse" ? this.#refuse(arrived) : this.receive(octets);
+  }
+
+  /** Handles bytes of a LongLived POST. Resolves when the relay has taken them. */
+  async receive(octets: Uint8Array): Promise<Verdict> {
+    const { standing } = this.#context;
+    if (!standing.fresh() && !(await standing.judge())) return refused(this.#ended ?? "ConnectionClosed");
+    if (this.#ended !== undefined) return refused(this.#ended);
+    const received = receive(this.#state, octets, Date.now());
+    if (received.type === "refuse") return this.#refuse(received);
+    if (received.type === "wait") return OK;
+    if (received.type === "handshake") {
+      const verdict = await this.#handshake();
+      if (!verdict.ok) return verdict;
+    }
+    return this.#write(received.data);
+  }
+
+  /** Handles a whole KeepAlive POST. */
+  async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
+    const arrived = arrivePost(this.#state, target, Date.now(), body.length);
+    if (arrived.type === "refuse") return this.#refuse(arrived);
+    if (arrived.type === "repeat") return (await this.#posting) ?? OK;
+    const posting = this.#receiveWhole(body);
+    this.#posting = posting;
+    try {
+      return await posting;
+    } finally {
+      if (this.#posting === posting) this.#posting = undefined;
+    }
+  }
+
+  async #receiveWhole(body: Uint8Array): Promise<Verdict> {
+    const received = receive(this.#state, body, Date.now());
+    if (received.type === "refuse") return this.#refuse(received);
+    // The POST is outstanding until the relay has taken its bytes. A second one is refused, so none pile up here.
+    const written = received.type === "data" ? await this.#write(received.data) : OK;
+    if (!written.ok) return written;
+    const ended = endPost(this.#state, Date.now());
+    if (ended.type === "refuse") return this.#refuse(ended);
+    return ended.handshake ? this.#handshake() : OK;
+  }
+
+  /** Completes the handshake when both requests have echoed: reaches the relay, and answers a parked GET. */
+  async #handshake(): Promise<Verdict> {
+    const { far } = this.#context;
+    const readSize = this.#state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
+    const channel = await far.reach(this.#state.relay, readSize);
+    if (this.#ended !== undefined) return refused(this.#ended);
+    if (channel === undefined) return this.end(far.unreached);
+    this.#bell?.echo();
+    if (this.#state.encapsulation === "KeepAlive") this.#bell = undefined;
+    return OK;
+  }
+
+  /** Writes bytes of the device to the relay. Resolves when the relay has taken them. */
+  async #write(octets: Uint8Array): Promise<Verdict> {
+    if (octets.length === 0) return OK;
+    const channel = await this.channel();
+    if (channel === undefined) return refused(this.#ended ?? "ConnectionClosed");
+    // The first bytes up permit bytes down [MS-GRVHENC 3.2.5.2.2].
+    if (this.#bell?.armed) this.#ring(this.#bell);
+    this.#writing += 1;
+    try {
+      await channel.write(octets);
+      return this.#ended === undefined ? OK : refused(this.#ended);
+    } catch {
+      return this.end("OriginReset");
+    } finally {
+      this.#writing -= 1;
+    }
+  }
+
+  /** The channel to the relay; undefined if it was not reached, or if the virtual connection has ended. */
+  async channel(): Promise<ByteChannel | undefined> {
+    const channel = await this.#context.far.channel;
+    return this.#ended === undefined ? channel : undefined;
+  }
+
+  /** Whether the bytes go to an origin relay. */
+  get passedThrough(): boolean {
+    return this.#context.far.endpoint === undefined;
+  }
+
+  /** Stops the receive timer for good: from now on the relay detects a silent device. */
+  stopReceiveTimer(): void {
+    this.#writing += 1;
+  }
+
+  /** Handles a GET: answers it, or parks it. */
+  async get(target: HttpTarget): Promise<Response> {
+    const arrived = arriveGet(this.#state, target, Date.now());
+    if (arrived.type === "refuse") {
+      this.#refuse(arrived);
+      return problem(arrived.reason, arrived.detail);
+    }
+    if (arrived.type === "repeat") return answer(arrived.answer);
+    this.#turn += 1;
+    if (arrived.type === "supersede") {
+      this.#bell?.socket.close(BELL_CLOSE.refused, "RepeatedRequest");
+      this.#bell = undefined;
+    }
+    if (arrived.type === "handshake") {
+      const verdict = await this.#handshake();
+      if (!verdict.ok) return problem(verdict.reason, verdict.detail);
+      return target.encapsulation === "KeepAlive" ? answer(ECHO_STRING) : this.#park(true);
+    }
+    const answered = target.encapsulation === "KeepAlive" ? await this.#answerSoon() : undefined;
+    return answered ?? this.#park(false);
+  }
+
+  /**
+   * Answers a KeepAlive GET if there is data for it within a moment: a busy device's answer often comes soon, and a
+   * doorbell costs more than a short wait here.
+   */
+  async #answerSoon(): Promise<Response | undefined> {
+    if (room(this.#state) === 0) return undefined;
+    const turn = this.#turn;
+    const channel = await this.#context.far.channel;
+    if (channel !== undefined) await this.#holds.within(channel.ready());
+    if (this.#ended !== undefined) return problem(this.#ended);
+    // The GET was repeated meanwhile, and the repeat is answered.
+    if (this.#turn !== turn) return problem("RepeatedRequest");
+    const waiting = channel?.take(room(this.#state));
+    if (waiting === undefined) return undefined;
+    if (waiting.kind === "ended") {
+      this.end(waiting.reason);
+      return problem(waiting.reason);
+    }
+    sendDown(this.#state, waiting.octets.length, Date.now());
+    keepAnswer(this.#state, waiting.octets);
+    return answer(waiting.octets);
+  }
+
+  /** @param established whether this GET has just completed the handshake, so that its echo string is due */
+  #park(established: boolean): Response {
+    const { 0: worker, 1: ours } = new WebSocketPair();
+    this.#context.sockets.acceptWebSocket(ours, [TAG.bell]);
+    const bell = new Bell(ours, !established);
+    this.#bell = bell;
+    if (established) ours.send(ECHO_STRING);
+    else this.#ring(bell);
+    return new Response(null, { status: 101, webSocket: worker });
+  }
+
+  /** Rings an armed bell once, when there is data. */
+  #ring(bell: Bell): void {
+    this.#ringOnce(bell).catch((error: unknown) => this.#context.fail(error));
+  }
+
+  async #ringOnce(bell: Bell): Promise<void> {
+    if (bell.waiting) return;
+    bell.waiting = true;
+    const channel = await this.#context.far.channel;
+    await channel?.ready();
+    bell.waiting = false;
+    const waiting = channel?.peek();
+    if (channel === undefined || waiting === undefined) return;
+    if (this.#ended !== undefined || this.#bell !== bell || !bell.armed) return;
+    if (waiting.kind === "ended") {
+      this.end(waiting.reason);
+      return;
+    }
+    // No bytes may go down yet. The device's first bytes up ring again.
+    if (!this.#state.getSessionReady) return;
+    const rung = bell.ring(this.#state, channel, waiting.octets);
+    if (rung === "answered") this.#bell = undefined;
+    if (rung === "full") this.end("ContentLengthReached");
+  }
+
+  /** Handles a word of the Worker that holds the parked GET. */
+  async hear(word: string | ArrayBuffer): Promise<void> {
+    const bell = this.#bell;
+    const heard = bell?.hear(word, this.#state);
+    if (heard === "released") this.#bell = undefined;
+    if (heard === "armed" && bell !== undefined) this.#ring(bell);
+  }
+
+  socketClosed(code: number): void {
+    this.#bell = undefined;
+    if (code === BELL_CLOSE.done) return;
+    if (this.#state.getNumber === 0) this.end("DeviceGone");
+    else this.#expectAgain();
+  }
+
+  /**
+   * Waits for a repeat of a GET whose connection has broken. A proxy that retries does so at once, with the same
+   * number.
+   */
+  #expectAgain(): void {
+    const turn = this.#turn;
+    setTimeout(() => {
+      if (this.#turn === turn && this.#bell === undefined) this.end("DeviceGone");
+    }, REPEAT_PATIENCE);
+  }
+
+  expire(now: number): number {
+    if (this.#context.far.endpoint?.connected === true && this.#bell !== undefined) {
+      // The bell reports the end of the device. KeepAlive goes on with another GET, which may not come.
+      return this.singleRequests ? now + HOLD_TIME + ABSENCE : Number.POSITIVE_INFINITY;
+    }
+    // A device is not silent while a slow relay blocks it.
+    if (this.#writing > 0) this.#state.receiveDeadline = now + this.#state.timers.receive;
+    const expired = expire(this.#state, now);
+    if (expired.type !== "refuse") return this.deadline;
+    this.end(expired.reason);
+    return Number.POSITIVE_INFINITY;
+  }
+
+  lastSign({ now, heardAt, wokeAt }: SignsOfLife): number {
+    // Its requests do not end while the device is there.
+    if (this.#state.encapsulation === "LongLived") return now;
+    // An object that has just woken does not know when it last heard from its device.
+    const heard = Math.max(heardAt, wokeAt);
+    // A device whose GET is held need not send anything for the hold time.
+    return this.#state.getOutstanding ? heard + HOLD_TIME : heard;
+  }
+
+  save(): SavedConnection | "unsettled" | undefined {
+    if (this.#bell === undefined) {
+      if (!this.singleRequests) return undefined;
+      // An outstanding request without a bell is about to be answered.
+      if (this.#state.getOutstanding || this.#state.postOutstanding) return "unsettled";
+    }
+    // The last answer stays in memory only: hardly any is ever asked for again.
+    return { live: { state: { ...this.#state, answer: null }, armed: this.#bell?.armed ?? false } };
+  }
+
+  /** Ends the virtual connection. Returns the refusal of what was in progress. */
+  end(reason: Reason): Refused {
+    this.#context.end(reason);
+    return refused(this.#ended ?? reason);
+  }
+
+  close(reason: Reason): void {
+    this.#ended = reason;
+    closeVirtualConnection(this.#state);
+    // The bell of a parked GET, and the socket that a LongLived POST waits for.
+    for (const socket of this.#context.sockets.getWebSockets()) socket.close(BELL_CLOSE.refused, reason);
+  }
+
+  #refuse(refusal: {
+    readonly reason: Reason;
+    readonly scope: "request" | "connection";
+    readonly detail: string;
+  }): Refused {
+    if (refusal.scope === "connection") this.end(refusal.reason);
+    return { ok: false, reason: refusal.reason, detail: refusal.detail };
+  }
 }
 
 /** A KeepAlive GET response with a body [MS-GRVHENC 3.4.4.3]. */
-export function answer(octets: Uint8Array): Response {
+function answer(octets: Uint8Array): Response {
   return new Response(octets, { headers: answerHeaders() });
-}
-
-/** The edge's side of SSTP: a device's Connect may name any of the edge's own names. */
-export function side(env: { readonly RELAY_NAME?: string }): Side {
-  return { localDeviceURLs: ownNames(env.RELAY_NAME).map(relayURL) };
 }

@@ -1,11 +1,9 @@
 /**
  * A Tunnel's storage. It is empty until the device is admitted, so that strangers leave nothing behind, and empty again
- * after the virtual connection ends. Invariant: stored state always has an alarm. The alarm wakes an object that a
- * crash took out of memory; it finds its virtual connection lost, and clears the storage.
+ * after the virtual connection ends. While it is not empty there is an alarm (alarm.ts).
  *
  * @module
  */
-import { LOST_LOOK } from "./limits.ts";
 import type { Owned } from "./owner.ts";
 
 /** The owner of the virtual connection. An object that finds it at startup has lost its memory. */
@@ -45,21 +43,17 @@ export class Kept {
     this.#context.storage.kv.put(OWNER, owned);
   }
 
+  /** Stores the state of an idle Tunnel. */
   keepRest(rest: unknown): void {
-    if (!this.#some) this.setAlarm(Date.now() + LOST_LOOK);
-    this.#resting = true;
     this.#context.storage.kv.put(REST, rest);
+    this.#some = true;
+    this.#resting = true;
   }
 
   /** Deletes saved state that is out of date. */
   dropRest(): void {
     if (this.#resting) this.#context.storage.kv.delete(REST);
     this.#resting = false;
-  }
-
-  setAlarm(at: number): void {
-    this.#some = true;
-    this.#context.waitUntil(this.#context.storage.setAlarm(at));
   }
 
   /** Deletes everything, the alarm included, when the virtual connection ends. */

@@ -23,18 +23,17 @@ import type { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import { logError } from "../log.ts";
 import type { Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
-import { ANSWERS_AHEAD, HOLD_IGNORED_OCTETS, HOLD_MESSAGE, MARK_OCTETS, WINDOW_OCTETS } from "./limits.ts";
+import type { SignsOfLife, SocketConnection } from "./device-connection.ts";
+import type { SavedConnection, WebSocketSnapshot } from "./hibernation.ts";
+import {
+  ANSWERS_AHEAD,
+  HOLD_IGNORED_OCTETS,
+  HOLD_MESSAGE,
+  MARK_OCTETS,
+  PING_SILENCE,
+  WINDOW_OCTETS,
+} from "./limits.ts";
 import { BacklogPool, WebSocketBacklog } from "./websocket-backlog.ts";
-
-/** Flow control towards the device, saved across eviction. */
-export interface WebSocketSnapshot {
-  /** The device answers marks. */
-  readonly marks: boolean;
-  /** Unanswered marks, oldest first, each with the bytes since the one before. */
-  readonly unanswered: readonly (readonly [string, number])[];
-  /** Bytes since the last mark. */
-  readonly unmarked: number;
-}
 
 /** Backlogs of all WebSockets of this isolate. */
 const pool = new BacklogPool();
@@ -42,7 +41,9 @@ const pool = new BacklogPool();
 /** Eviction calls no handler, so a backlog leaves the pool when its connection is collected. */
 const forgotten = new FinalizationRegistry((backlog: WebSocketBacklog) => backlog.drop());
 
-export class WebSocketConnection {
+export class WebSocketConnection implements SocketConnection {
+  readonly singleRequests = false;
+  readonly deadline = Number.POSITIVE_INFINITY;
   readonly socket: WebSocket;
   readonly endpoint: SstpEndpoint;
   readonly #ended: (reason: Reason) => void;
@@ -57,7 +58,10 @@ export class WebSocketConnection {
   /** Called when the device has confirmed more. */
   #goOn: (() => void) | undefined;
 
-  /** @param ended called once, when the endpoint has ended and all of its output is sent, or on failure */
+  /**
+   * @param ended called when the endpoint has ended and all of its output is sent, when the device is gone, or on
+   *   failure
+   */
   constructor(
     socket: WebSocket,
     endpoint: SstpEndpoint,
@@ -118,6 +122,27 @@ export class WebSocketConnection {
   #forget(): void {
     this.#over = true;
     this.#backlog.drop();
+  }
+
+  socketClosed(): void {
+    this.#ended("DeviceGone");
+  }
+
+  /** The socket reports the end of the device. */
+  expire(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  lastSign({ now, heardAt, pingedAt }: SignsOfLife): number {
+    const pinged = pingedAt(this.socket);
+    // A device that never pings counts as present.
+    if (pinged === undefined) return now;
+    const sign = Math.max(pinged, heardAt);
+    return now - sign < PING_SILENCE ? sign : 0;
+  }
+
+  save(): SavedConnection {
+    return { wired: this.snapshot() };
   }
 
   snapshot(): WebSocketSnapshot {
