@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { type Glob, matchesGlob } from "../lib/glob.ts";
 import { type Address, AddressError, deviceURL, identityURL, parseAddress, parseURL } from "../sstp/index.ts";
 
 /** An identity, or one device of it. */
@@ -161,9 +162,7 @@ export function addressee(entry: { readonly identityURL: string; readonly device
   return device?.device !== undefined && device.identity === identity.identity ? device : undefined;
 }
 
-/** A part of a pattern, decoded and split at its stars. A single piece is a name without stars. */
-type Glob = readonly string[];
-
+/** The parts of a pattern, decoded after they were split at their stars: `%2A` is a literal star. */
 interface Pattern {
   readonly identity: Glob;
   readonly device?: Glob;
@@ -220,20 +219,4 @@ function parsedName(text: string, encoded: string): string {
 
 function malformed(text: string, why: string): ScopeError {
   return new ScopeError("MalformedPattern", `the pattern ${JSON.stringify(text.slice(0, 80))}: ${why}`);
-}
-
-/** Whether a name contains the pieces in order, the first at its beginning and the last at its end. */
-function matchesGlob(glob: Glob, name: string): boolean {
-  const [first = "", ...rest] = glob;
-  const last = rest.pop();
-  if (last === undefined) return name === first;
-  if (!name.startsWith(first) || !name.endsWith(last) || name.length < first.length + last.length) return false;
-  const end = name.length - last.length;
-  let at = first.length;
-  for (const piece of rest) {
-    const found = name.indexOf(piece, at);
-    if (found < 0 || found + piece.length > end) return false;
-    at = found + piece.length;
-  }
-  return true;
 }

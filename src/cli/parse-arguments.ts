@@ -5,6 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import { parsePort } from "../lib/host-port.ts";
 import { nearest } from "../lib/nearest.ts";
 import { printable } from "../lib/printable.ts";
 import { CommandError } from "./output.ts";
@@ -82,9 +83,8 @@ export function minFreeOf(command: string, text: string): number {
 
 /** Parses a TCP port. */
 export function port(command: string, text: string): number {
-  const number = Number(text);
-  if (!/^[0-9]{1,5}$/.test(text) || number > 65535)
-    throw usage(command, `port ${text} is not a number from 0 to 65535`);
+  const number = parsePort(text, 0);
+  if (number === undefined) throw usage(command, `port ${text} is not a number from 0 to 65535`);
   return number;
 }
 

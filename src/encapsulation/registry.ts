@@ -155,8 +155,6 @@ export const HEAD_LIMIT = 16384;
 export const HEADERS_LIMIT = 100;
 /** Characters of a request target. A longer one is refused unread. */
 export const TARGET_LIMIT = 2048;
-/** Characters of a host name in a Relay-Server-Name: the DNS limit. */
-export const HOST_LIMIT = 255;
 /** Characters of a Virtual-Connection-GUID. The minimum holds at least 80 bits, so that it cannot be guessed. */
 export const GUID_LIMITS = { least: 16, most: 128 } as const;
 /** Characters of a request ID. */

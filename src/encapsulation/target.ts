@@ -3,12 +3,12 @@
  * the grammar of KeepAlive; and the names in them.
  */
 
+import { type HostPort, parseHostPort } from "../lib/host-port.ts";
 import type { Encapsulation, Refusal } from "./registry.ts";
 import {
   COUNTED_ID,
   EncapsulationError,
   GUID_LIMITS,
-  HOST_LIMIT,
   KEEP_ALIVE_VERSION,
   LONG_LIVED_VERSION,
   MAX_CONTENT_LENGTH,
@@ -47,25 +47,14 @@ const TYPES: ReadonlyMap<string, Exclude<Encapsulation, "Polling">> = new Map([
 const VERSION = /^\d{1,4}\.\d{1,4}$/;
 const TOKEN = /^[A-Za-z0-9\-._~]+$/;
 const ORIGIN = /^(https?):\/\/([^/]*)(\/.*)$/is;
-const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?$/;
-const IPV6 = /^\[([0-9a-f:.]{2,45})\]$/;
 
 /**
  * Parses a Relay-Server-Name: `host`, `host:port`, `[v6]` or `[v6]:port`. The host is returned in lower case, with
- * brackets. Undefined if invalid.
+ * brackets. Undefined if invalid. A final dot is allowed: the name is only passed on, and judged where it is dialled.
  */
-export function parseRelay(text: string): { host: string; port?: number } | undefined {
-  if (text.length > HOST_LIMIT + 6) return undefined;
-  const lower = text.toLowerCase();
-  const colon = lower.lastIndexOf(":");
-  const hasPort = colon > lower.lastIndexOf("]");
-  const host = hasPort ? lower.slice(0, colon) : lower;
-  if (host.length > HOST_LIMIT || !(HOST_NAME.test(host) || IPV6.test(host))) return undefined;
-  if (!hasPort) return { host };
-  const digits = lower.slice(colon + 1);
-  const port = Number(digits);
-  if (!/^[1-9]\d{0,4}$/.test(digits) || port > 65535) return undefined;
-  return { host, port };
+export function parseRelay(text: string): HostPort | undefined {
+  const parsed = parseHostPort(text, { finalDot: true });
+  return typeof parsed === "string" ? undefined : parsed;
 }
 
 /** Whether the text is a valid Virtual-Connection-GUID: 16 to 128 unreserved characters. */

@@ -12,6 +12,7 @@ import { createServer as createSecureServer } from "node:tls";
 import { hasKeys, type KeySettings, parseKeySet } from "../auth/key-set.ts";
 import { type LinkSecrets, parseLinkSecrets } from "../auth/relay-proof.ts";
 import type { TokenSettings } from "../auth/verify-token.ts";
+import { bracketed } from "../lib/host-port.ts";
 import { DiskWatch } from "../lib/node/disk-watch.ts";
 import { FileLock } from "../lib/node/file-lock.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
@@ -99,7 +100,7 @@ export async function startRelay(options: RelayOptions = {}): Promise<Relay> {
   // Validate before opening anything that an error would leave open.
   for (const name of options.names ?? []) relayURL(name);
   const host = options.host ?? "127.0.0.1";
-  const machine = ["localhost", host.includes(":") ? `[${host}]` : host];
+  const machine = ["localhost", bracketed(host)];
   // If devices need tokens, do not trust a relay, which has none, for its address.
   const trust = new RelayTrust(
     secretsOf(options.linkSecrets) ?? (hasKeys(keySettings(options)) ? new Map() : undefined),

@@ -14,6 +14,7 @@
  *     %3Adevice2                      device2, a URL without `://`
  */
 
+import { type HostPortProblem, parseHostPort } from "../lib/host-port.ts";
 import { SSTP_PORT } from "./wire.ts";
 
 /** An identity, optionally with a device and a relay. The parts are plain text, not percent-encoded. */
@@ -87,43 +88,19 @@ function decodeName(what: string, encoded: string): string {
   return name;
 }
 
-const hostLabel = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
-const ipv4 = /^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}$/;
-
-function isIPv6(text: string): boolean {
-  const halves = text.split("::");
-  if (halves.length > 2) return false;
-  let count = 0;
-  for (const [index, half] of halves.entries()) {
-    const groups = half === "" ? [] : half.split(":");
-    for (const [at, group] of groups.entries()) {
-      const last = index === halves.length - 1 && at === groups.length - 1;
-      if (/^[0-9a-f]{1,4}$/.test(group)) count += 1;
-      else if (last && ipv4.test(group)) count += 2;
-      else return false;
-    }
-  }
-  return halves.length === 2 ? count < 8 : count === 8;
-}
-
 /** Checks `host[:port]`, lower-cases it and omits the port 2492. */
 function normalizeRelay(relay: string): string {
-  // Refuse non-ASCII first: lower-casing would turn some of it into ASCII letters.
-  const match = /[^!-~]/.test(relay) ? null : /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(relay.toLowerCase());
-  const host = match?.[1] ?? "";
-  const port = match?.[2];
-  if (host.startsWith("[")) {
-    if (!isIPv6(host.slice(1, -1)))
-      throw new AddressError(`the relay ${quote(relay)} is not an IPv6 address: write it as [::1] or [::1]:443`);
-  } else if (host.length > 253 || !host.split(".").every((label) => hostLabel.test(label))) {
-    throw new AddressError(`the relay ${quote(relay)} is not a host name: write host, host:port or [IPv6]:port`);
-  }
-  if (port === undefined) return host;
-  if (!/^[1-9]\d{0,4}$/.test(port) || Number(port) > 65535) {
-    throw new AddressError(`the port of the relay ${quote(relay)} is not from 1 to 65535: correct it, or leave it out`);
-  }
-  return Number(port) === SSTP_PORT ? host : `${host}:${port}`;
+  const parsed = parseHostPort(relay);
+  if (typeof parsed === "string") throw new AddressError(WRONG_RELAY[parsed](quote(relay)));
+  const { host, port = SSTP_PORT } = parsed;
+  return port === SSTP_PORT ? host : `${host}:${port}`;
 }
+
+const WRONG_RELAY: Readonly<Record<HostPortProblem, (relay: string) => string>> = {
+  address: (relay) => `the relay ${relay} is not an IPv6 address: write it as [::1] or [::1]:443`,
+  host: (relay) => `the relay ${relay} is not a host name: write host, host:port or [IPv6]:port`,
+  port: (relay) => `the port of the relay ${relay} is not from 1 to 65535: correct it, or leave it out`,
+};
 
 /**
  * Parses `identity[/device][@relay]`. Within a name, `/`, `@` and `%` are percent-encoded.

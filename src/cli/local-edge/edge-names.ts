@@ -5,11 +5,7 @@
  */
 import { hostname, networkInterfaces } from "node:os";
 import { readAddress } from "../../edge/policy/ip-address.ts";
-
-/** Puts an IPv6 address in brackets, as in a URL. Other hosts are returned unchanged. */
-export function bracketed(host: string): string {
-  return host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
-}
+import { bracketed } from "../../lib/host-port.ts";
 
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 

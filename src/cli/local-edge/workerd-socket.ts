@@ -10,7 +10,7 @@ import { randomInt } from "node:crypto";
 import { type AddressInfo, createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { Plugin, Socket } from "miniflare";
-import { bracketed } from "./edge-names.ts";
+import { formatHostPort } from "../../lib/host-port.ts";
 
 /** Where a Worker listens. */
 export interface Front {
@@ -68,7 +68,7 @@ async function probe(host: string, wanted: number): Promise<number> {
 /** Returns the URL by which this machine reaches the Worker. */
 export function urlOf({ host, port, tls }: Front): string {
   const reachable = { "0.0.0.0": "127.0.0.1", "::": "::1" }[host] ?? host;
-  return new URL(`${tls === undefined ? "http" : "https"}://${bracketed(reachable)}:${port}`).origin;
+  return new URL(`${tls === undefined ? "http" : "https"}://${formatHostPort({ host: reachable, port })}`).origin;
 }
 
 const plugin: Plugin = {
@@ -84,7 +84,7 @@ const plugin: Plugin = {
 };
 
 function socketOf({ worker, host, port, tls }: Front): Socket {
-  const at = { name: NAME, address: `${bracketed(host)}:${port}`, service: { name: `core:user:${worker}` } };
+  const at = { name: NAME, address: formatHostPort({ host, port }), service: { name: `core:user:${worker}` } };
   if (tls === undefined) return { ...at, http: {} };
   const keypair = { privateKey: tls.key, certificateChain: tls.cert };
   return { ...at, https: { options: {}, tlsOptions: { keypair } } };

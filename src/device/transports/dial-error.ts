@@ -3,8 +3,8 @@
  *
  * @module
  */
+import { formatHostPort } from "../../lib/host-port.ts";
 import { DeviceError } from "../device-error.ts";
-import { formatEndpoint } from "./endpoint.ts";
 
 /** An address, and why connecting to it failed. */
 export interface FailedAttempt {
@@ -25,7 +25,7 @@ const CURES: readonly (readonly [codes: readonly string[], cure: string])[] = [
 /** Every address failed. */
 export function unreachable(host: string, port: number, attempts: readonly FailedAttempt[]): DeviceError {
   const codes = attempts.map(({ error }) => codeOf(error));
-  const outcomes = attempts.map(({ address }, i) => `${formatEndpoint({ host: address, port })} ${codes[i]}`);
+  const outcomes = attempts.map(({ address }, i) => `${formatHostPort({ host: address, port })} ${codes[i]}`);
   const [, cure] = CURES.find(([known]) => codes.some((code) => known.includes(code))) ?? [];
   const errors = attempts.map(({ error }) => error);
   return failed(host, outcomes.join(", "), cure, errors.length === 1 ? errors[0] : new AggregateError(errors));

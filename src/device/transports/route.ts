@@ -4,6 +4,7 @@
  * @module
  */
 import { HTTP_PORT, parseRelay, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../encapsulation/index.ts";
+import { type HostPort, unbracketed } from "../../lib/host-port.ts";
 import { DeviceError } from "../device-error.ts";
 import type { Endpoint } from "./endpoint.ts";
 
@@ -38,12 +39,8 @@ export function edgeRoute(url: string): EdgeRoute {
 }
 
 /** @throws DeviceError InvalidOption */
-export function parsedRelay(relay: string): NonNullable<ReturnType<typeof parseRelay>> {
+export function parsedRelay(relay: string): HostPort {
   const parsed = parseRelay(relay);
   if (parsed !== undefined) return parsed;
   throw new DeviceError("InvalidOption", `relay ${JSON.stringify(relay)} must be host, host:port or [IPv6]:port`);
-}
-
-function unbracketed(host: string): string {
-  return host.startsWith("[") ? host.slice(1, -1) : host;
 }

@@ -7,10 +7,11 @@
 import { X509Certificate } from "node:crypto";
 import { isIP, type Socket } from "node:net";
 import { connect, type PeerCertificate } from "node:tls";
+import { formatHostPort } from "../../lib/host-port.ts";
 import { printable } from "../../lib/printable.ts";
 import { DeviceError, type DeviceErrorCode } from "../device-error.ts";
 import { seconds } from "./dial-error.ts";
-import { type Endpoint, formatEndpoint } from "./endpoint.ts";
+import type { Endpoint } from "./endpoint.ts";
 import { LOWER_MTU } from "./path-mtu.ts";
 
 export interface HandshakeOptions extends Endpoint {
@@ -100,7 +101,7 @@ function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCe
   const { host, ca } = options;
   const code = error.code ?? "";
   const tell = (name: DeviceErrorCode, text: string) =>
-    new DeviceError(name, `TLS with ${formatEndpoint(options)} failed: ${text}`, { retryable: true, cause: error });
+    new DeviceError(name, `TLS with ${formatHostPort(options)} failed: ${text}`, { retryable: true, cause: error });
   if (NO_TLS.has(code)) {
     return tell("TlsFailed", "the server does not speak TLS on this port; write http://, or the port that does");
   }
@@ -143,7 +144,7 @@ function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCe
 }
 
 function silence(options: HandshakeOptions): DeviceError {
-  const text = `TLS with ${formatEndpoint(options)} did not finish within ${seconds(options.timeout)}, although TCP connected`;
+  const text = `TLS with ${formatHostPort(options)} did not finish within ${seconds(options.timeout)}, although TCP connected`;
   return new DeviceError("TlsFailed", `${text}; the server hangs, or large packets are lost: ${LOWER_MTU}`, {
     retryable: true,
   });

@@ -22,6 +22,7 @@ import { ANYBODY } from "../../auth/principal.ts";
 import { DiallerProof, relayNamed } from "../../auth/relay-proof.ts";
 import { UNQUESTIONED } from "../../auth/standing.ts";
 import { guidFrom, KeepAliveClient } from "../../encapsulation/index.ts";
+import { splitHostPort } from "../../lib/host-port.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import type { EndpointContext } from "../endpoint/endpoint-context.ts";
@@ -310,7 +311,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     if (first === undefined) return failure;
     const sockets = [first];
     const client = new KeepAliveClient({
-      serverHost: name.slice(0, name.lastIndexOf(":")),
+      serverHost: splitHostPort(name).host,
       serverPort: way.port,
       relay: this.#relay.slice(this.#relay.indexOf("//") + 2),
       guid: guidFrom(crypto.getRandomValues(new Uint8Array(24))),

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { parseIPv4, parseIPv6 } from "../../lib/ip-literal.ts";
 
 /** An IPv4 or IPv6 address as a number. An IPv4-mapped one is IPv4, since it is dialled as such. */
 export interface Address {
@@ -63,7 +64,7 @@ export function readAddress(text: string): Reading {
     if (bracketed && !text.endsWith("]")) return malformed("an IPv6 address lacks its closing bracket");
     const inner = bracketed ? text.slice(1, -1) : text;
     if (inner.includes("%")) return malformed("an IPv6 address has a zone, which is valid on one machine only");
-    const value = inner.length > LONGEST ? undefined : ipv6(inner.toLowerCase());
+    const value = inner.length > LONGEST ? undefined : parseIPv6(inner.toLowerCase());
     if (value === undefined) return malformed("it is not an IPv6 address: eight groups of up to four hex digits");
     return { type: "address", address: normalized({ family: 6, value }) };
   }
@@ -79,9 +80,9 @@ export function readAddress(text: string): Reading {
 /** Parses only RFC 4291 spellings, and dotted decimals without leading zeros. */
 export function readStrictAddress(text: string): Address | undefined {
   if (text.length > LONGEST) return undefined;
-  const v4 = strictIPv4(text);
+  const v4 = parseIPv4(text);
   if (v4 !== undefined) return { family: 4, value: v4 };
-  const v6 = ipv6(text.toLowerCase());
+  const v6 = parseIPv6(text.toLowerCase());
   return v6 === undefined ? undefined : normalized({ family: 6, value: v6 });
 }
 
@@ -145,7 +146,7 @@ export function classify(address: Address): AddressKind {
 /** Parses a network such as `10.0.0.0/8`, as the registries write it. */
 function network(text: string): Network {
   const [address = "", bits = ""] = text.split("/");
-  const value = address.includes(":") ? ipv6(address) : strictIPv4(address);
+  const value = address.includes(":") ? parseIPv6(address) : parseIPv4(address);
   if (value === undefined) throw new TypeError(`${text} is not a network`);
   return { base: { family: address.includes(":") ? 6 : 4, value }, bits: Number(bits) };
 }
@@ -209,45 +210,6 @@ function looseNumber(text: string): bigint | undefined {
   if (/^0x[0-9a-f]*$/.test(text)) return BigInt(`${text}${text === "0x" ? "0" : ""}`);
   if (/^0[0-7]+$/.test(text)) return BigInt(`0o${text.slice(1)}`);
   return /^(?:0|[1-9][0-9]*)$/.test(text) ? BigInt(text) : undefined;
-}
-
-function strictIPv4(text: string): bigint | undefined {
-  const parts = text.split(".");
-  if (parts.length !== 4) return undefined;
-  let value = 0n;
-  for (const part of parts) {
-    if (!/^(?:0|[1-9][0-9]{0,2})$/.test(part) || Number(part) > 255) return undefined;
-    value = (value << 8n) | BigInt(part);
-  }
-  return value;
-}
-
-function ipv6(text: string): bigint | undefined {
-  const [head = "", tail, more] = text.split("::");
-  if (more !== undefined) return undefined;
-  const before = groups(head, tail === undefined);
-  const after = tail === undefined ? [] : groups(tail, true);
-  if (before === undefined || after === undefined) return undefined;
-  const missing = 8 - before.length - after.length;
-  if (tail === undefined ? missing !== 0 : missing < 1) return undefined;
-  return [...before, ...Array<bigint>(missing).fill(0n), ...after].reduce((value, group) => (value << 16n) | group, 0n);
-}
-
-/** @param last whether the address ends with these groups: only there may four decimals stand for the last two */
-function groups(text: string, last: boolean): bigint[] | undefined {
-  if (text === "") return [];
-  const parts = text.split(":");
-  const found: bigint[] = [];
-  for (const [n, part] of parts.entries()) {
-    if (/^[0-9a-f]{1,4}$/.test(part)) {
-      found.push(BigInt(`0x${part}`));
-      continue;
-    }
-    const quad = last && n === parts.length - 1 ? strictIPv4(part) : undefined;
-    if (quad === undefined) return undefined;
-    found.push(quad >> 16n, quad & 0xffffn);
-  }
-  return found;
 }
 
 function malformed(detail: string): Reading {

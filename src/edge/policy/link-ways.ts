@@ -11,6 +11,7 @@
  * @module
  */
 import { parseRelay, SSTP_PORT } from "../../encapsulation/index.ts";
+import { formatHostPort, parsePort } from "../../lib/host-port.ts";
 
 export interface Way {
   readonly kind: "sstp" | "tls" | "http";
@@ -31,9 +32,9 @@ export function parseWays(text: string): readonly Way[] | MalformedWays {
   if (entries.length === 0) return parseWays(DEFAULT_WAYS);
   const ways: Way[] = [];
   for (const entry of entries) {
-    const [, kind, digits] = /^(sstp|tls|http):([1-9]\d{0,4})$/.exec(entry) ?? [];
-    const port = Number(digits);
-    if (kind === undefined || port > 65535) {
+    const [, kind, digits = ""] = /^(sstp|tls|http):(.*)$/.exec(entry) ?? [];
+    const port = parsePort(digits);
+    if (kind === undefined || port === undefined) {
       return {
         problem: `has ${JSON.stringify(entry)}, which is not a way to connect to a relay`,
         cure: "write sstp:PORT, tls:PORT or http:PORT (--link-ways), separated by spaces",
@@ -70,8 +71,8 @@ export function waysTo(
   if (port !== undefined && port !== SSTP_PORT) {
     const other = ways.every(({ kind }) => kind === "tls") ? "tls" : "sstp";
     const kind = ways.find((way) => way.port === port)?.kind ?? other;
-    return [{ way: { kind, port }, name: `${host}:${port}` }];
+    return [{ way: { kind, port }, name: formatHostPort({ host, port }) }];
   }
-  const all = ways.map((way) => ({ way, name: `${host}:${way.port}` }));
+  const all = ways.map((way) => ({ way, name: formatHostPort({ host, port: way.port }) }));
   return all.sort((a, b) => Number(b.name === last) - Number(a.name === last));
 }

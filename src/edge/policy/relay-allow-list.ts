@@ -9,6 +9,18 @@
  * @module
  */
 import { HTTP_PORT, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../encapsulation/registry.ts";
+import { type Glob, matchesGlob, parseGlob } from "../../lib/glob.ts";
+import {
+  bracketed,
+  formatHostPort,
+  type HostPort,
+  isHostName,
+  LONGEST_HOST,
+  parsePort,
+  splitHostPort,
+  unbracketed,
+  withoutFinalDot,
+} from "../../lib/host-port.ts";
 import {
   type Address,
   classify,
@@ -40,7 +52,7 @@ export interface Rule {
 type Hosts =
   | { readonly type: "everything" }
   | { readonly type: "name"; readonly name: string }
-  | { readonly type: "glob"; readonly pattern: string }
+  | { readonly type: "glob"; readonly pattern: string; readonly glob: Glob }
   | { readonly type: "network"; readonly network: Network };
 
 /** The list. */
@@ -82,14 +94,9 @@ export const RELAY_PORTS: readonly number[] = [SSTP_PORT, SECURE_TUNNEL_PORT, HT
 /** The largest blocks ever assigned to one holder. A wider range also covers strangers' relays. */
 const WIDEST = { 4: 8, 6: 16 } as const;
 
-/** The longest host name in DNS. */
-const LONGEST_NAME = 253;
-
 /** Refuses even characters that IDNA maps to ASCII: full-width digits can spell an address. */
 const NOT_ASCII = /[^!-~]/;
 const NOT_ASCII_CURE = "it has characters beyond printable ASCII: write the name as DNS has it, with xn--";
-
-const LABEL = /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/;
 
 /** Names that public DNS does not resolve, or that mean a different machine in each network. */
 const PRIVATE_ZONES = ["localhost", "localdomain", "local", "internal", "home.arpa"];
@@ -144,7 +151,7 @@ export function judgeRelay(
     const wrong = listRefusal(rules, address, { port, also: refusal }) ?? refusal;
     return wrong ?? { type: "allowed", endpoint: { hostname: dialled(address), port }, resolve: false };
   }
-  const hostname = host.endsWith(".") ? host.slice(0, -1) : host;
+  const hostname = withoutFinalDot(host);
   const wrong = nameError(hostname);
   if (wrong !== undefined) return refused("MalformedRelay", `The host cannot be used: ${wrong}.`);
   const refusal = !permits.private && isPrivateName(hostname) ? isPrivate(hostname) : undefined;
@@ -192,11 +199,11 @@ function parseEntry(text: string, written: string): Rule | string {
   if (parts === undefined)
     return "its port is not a number from 1 to 65535: write HOST:PORT, and [ADDRESS]:PORT for IPv6";
   const { host, port } = parts;
-  const hosts = parseHosts(host.startsWith("[") && host.endsWith("]") ? host.slice(1, -1) : host, host.startsWith("["));
+  const hosts = parseHosts(unbracketed(host), host.startsWith("["));
   return typeof hosts === "string" ? hosts : { text, hosts, port };
 }
 
-function parseHosts(host: string, bracketed: boolean): Hosts | string {
+function parseHosts(host: string, hadBrackets: boolean): Hosts | string {
   if (host === "")
     return "it has no host: write a name, an address or a range before the port, and nothing but ! before that";
   if (host === "*") return { type: "everything" };
@@ -212,15 +219,15 @@ function parseHosts(host: string, bracketed: boolean): Hosts | string {
       return `it can be read in more than one way: write ${formatAddress(address)}`;
     return { type: "network", network: { base: address, bits: address.family === 4 ? 32 : 128 } };
   }
-  if (bracketed) return "only IPv6 addresses have brackets: write the name without them";
-  const name = host.endsWith(".") ? host.slice(0, -1) : host;
+  if (hadBrackets) return "only IPv6 addresses have brackets: write the name without them";
+  const name = withoutFinalDot(host);
   if (!/[*?]/.test(name)) return nameError(name) ?? { type: "name", name };
   const wrong = nameError(name.replace(/[*?]/g, "x"));
   if (wrong !== undefined) return wrong;
   if (/[*?]/.test(name.slice(name.lastIndexOf(".") + 1))) {
     return "its last label has a wildcard, so strangers' names would match: write the end out, as in *.example.com";
   }
-  return { type: "glob", pattern: name };
+  return { type: "glob", pattern: name, glob: parseGlob(name) };
 }
 
 function parseRange(first: string, digits: string): Hosts | string {
@@ -250,34 +257,27 @@ function parseStars(host: string): Hosts | string {
   return { type: "network", network: { base, bits: 8 * (fixed.split(".").length - 1) } };
 }
 
-interface Parts {
-  readonly host: string;
-  readonly port?: number;
-}
-
-/** Splits `host`, `host:port`, `[v6]`, `[v6]:port`. Two colons without brackets are an IPv6 address without a port. */
-function splitPort(text: string): Parts | undefined {
-  const bracket = text.startsWith("[") ? text.lastIndexOf("]") : -1;
-  const colon = text.indexOf(":", bracket + 1);
-  if (colon < 0 || (bracket < 0 && text.includes(":", colon + 1))) return { host: text };
-  return withPort(text.slice(0, colon), text.slice(colon + 1));
+/** Splits a host from its port. The host is judged later: here it may be a glob, a range or any spelling of an address. */
+function splitPort(text: string): HostPort | undefined {
+  const { host, digits } = splitHostPort(text);
+  return digits === undefined ? { host } : withPort(host, digits);
 }
 
 /** Splits `range/bits`, `range/bits:port`. */
-function splitRange(text: string, slash: number): Parts | undefined {
+function splitRange(text: string, slash: number): HostPort | undefined {
   const colon = text.indexOf(":", slash);
   return colon < 0 ? { host: text } : withPort(text.slice(0, colon), text.slice(colon + 1));
 }
 
-function withPort(host: string, digits: string): Parts | undefined {
-  const port = Number(digits);
-  return /^[1-9][0-9]{0,4}$/.test(digits) && port <= 65535 ? { host, port } : undefined;
+function withPort(host: string, digits: string): HostPort | undefined {
+  const port = parsePort(digits);
+  return port === undefined ? undefined : { host, port };
 }
 
 /** What is wrong with a host name; undefined if nothing is. */
 function nameError(name: string): string | undefined {
-  if (name.length > LONGEST_NAME) return `it is longer than ${LONGEST_NAME} characters`;
-  if (name.split(".").every((label) => LABEL.test(label))) return undefined;
+  if (name.length > LONGEST_HOST) return `it is longer than ${LONGEST_HOST} characters`;
+  if (isHostName(name)) return undefined;
   return "it is not a host name: labels of up to 63 letters, digits, - and _, separated by single dots";
 }
 
@@ -339,37 +339,14 @@ function covers(hosts: Hosts, host: string | Address): boolean {
     case "name":
       return host === hosts.name;
     case "glob":
-      return typeof host === "string" && matches(hosts.pattern, host);
+      return typeof host === "string" && matchesGlob(hosts.glob, host, { questionMarks: true });
     case "network":
       return typeof host !== "string" && isWithin(host, hosts.network);
   }
 }
 
-/** Takes at worst pattern length times name length, whatever the pattern. */
-function matches(pattern: string, name: string): boolean {
-  let [p, n] = [0, 0];
-  let star = -1;
-  let retry = 0;
-  while (n < name.length) {
-    if (pattern[p] === "*") {
-      star = p;
-      retry = n;
-      p += 1;
-    } else if (pattern[p] === name[n] || (pattern[p] === "?" && name[n] !== ".")) {
-      p += 1;
-      n += 1;
-    } else if (star >= 0) {
-      p = star + 1;
-      retry += 1;
-      n = retry;
-    } else return false;
-  }
-  while (pattern[p] === "*") p += 1;
-  return p === pattern.length;
-}
-
 function dialled(address: Address): string {
-  return address.family === 4 ? formatAddress(address) : `[${formatAddress(address)}]`;
+  return bracketed(formatAddress(address));
 }
 
 /** The setting, and the command's option that sets it. */
@@ -379,7 +356,7 @@ const PRIVATE_CURE = "give the relay a public address, or set DEV=private (--dev
 /** The entry that would allow one host on one port. */
 function entryFor(host: string | Address, port: number): string {
   const hostname = typeof host === "string" ? host : dialled(host);
-  return RELAY_PORTS.includes(port) ? hostname.replace(/^\[(.*)\]$/, "$1") : `${hostname}:${port}`;
+  return RELAY_PORTS.includes(port) ? unbracketed(hostname) : formatHostPort({ host: hostname, port });
 }
 
 function removalOf(denied: Rule): string {

@@ -11,11 +11,9 @@
  *
  * @module
  */
+import { type Glob, matchesGlob } from "../../lib/glob.ts";
 import { AddressError, formatAddress, type Named, parseAddress, parseURL, relayURL } from "../../sstp/index.ts";
 import { SENDER_PATTERNS } from "./limits.ts";
-
-/** A decoded name, split at its stars. A single piece is the name itself. */
-type Glob = readonly string[];
 
 /** Admitted senders: one device, every device of an identity if `device` is absent, or an origin relay. */
 export type SenderPattern =
@@ -86,8 +84,8 @@ export function maySend(rule: SenderRule, source: string): boolean {
 
 function names(pattern: SenderPattern, sender: Named): boolean {
   if ("relay" in pattern) return sender.kind === "relay" && sender.relay === pattern.relay;
-  if (sender.kind !== "device" || !matches(pattern.identity, sender.identity)) return false;
-  return pattern.device === undefined || matches(pattern.device, sender.device);
+  if (sender.kind !== "device" || !matchesGlob(pattern.identity, sender.identity)) return false;
+  return pattern.device === undefined || matchesGlob(pattern.device, sender.device);
 }
 
 function namedBy(url: string): Named | undefined {
@@ -144,21 +142,6 @@ function formatPattern(pattern: SenderPattern): string {
 
 function formatGlob(glob: Glob): string {
   return glob.map((piece) => (piece === "" ? "" : formatAddress({ identity: piece }))).join("*");
-}
-
-/** Searches each piece once, from left to right: at worst, time is the pattern's length times the name's. */
-function matches(glob: Glob, name: string): boolean {
-  const [first = "", ...others] = glob;
-  const last = others.pop();
-  if (last === undefined) return name === first;
-  if (!name.startsWith(first)) return false;
-  let at = first.length;
-  for (const piece of others) {
-    const found = name.indexOf(piece, at);
-    if (found < 0) return false;
-    at = found + piece.length;
-  }
-  return name.length - last.length >= at && name.endsWith(last);
 }
 
 function quote(text: string): string {

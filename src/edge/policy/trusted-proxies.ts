@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { unbracketed } from "../../lib/host-port.ts";
 import { firstOf, isWithin, type Network, readStrictAddress } from "./ip-address.ts";
 
 /**
@@ -46,7 +47,7 @@ export function isTrusted(text: string, networks: readonly Network[]): boolean {
 
 function networkIn(entry: string): Network | undefined {
   const [, host = "", bits] = /^(.*?)(?:\/(\d{1,3}))?$/.exec(entry) ?? [];
-  const base = readStrictAddress(host.replace(/^\[(.*)\]$/, "$1"));
+  const base = readStrictAddress(unbracketed(host));
   if (base === undefined) return undefined;
   const most = base.family === 4 ? 32 : 128;
   const length = bits === undefined ? most : Number(bits);
