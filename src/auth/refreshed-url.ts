@@ -10,6 +10,7 @@
  */
 
 import { readBody } from "../lib/runtime/byte-reader.ts";
+import { sleep } from "../lib/runtime/timeout.ts";
 import { FETCH_TIMEOUT, REFETCH_COOLDOWN, STALE } from "./limits.ts";
 
 /** How often a request polls for the end of another request's fetch. */
@@ -66,7 +67,7 @@ export class RefreshedUrl<T> {
     const isOld = () => isOlder(this.#asOf, Math.max(age, REFETCH_COOLDOWN));
     let waited = 0;
     while (isOld() && waited < LONGEST_LOOK && this.#isFetching(now + waited)) {
-      await new Promise((resolve) => setTimeout(resolve, LOOK));
+      await sleep(LOOK);
       waited += LOOK;
     }
     if (isOld() && isOlder(this.#failedAt, REFETCH_COOLDOWN)) await this.#refresh(now + waited);

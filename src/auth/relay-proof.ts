@@ -17,6 +17,7 @@
  * @module
  */
 import type { CryptoKey } from "jose";
+import { decodeBase64url, encodeBase64url } from "../lib/base64url.ts";
 import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
 
 /** Bytes of a secret: at least as strong as the hash, and not longer than its block. */
@@ -95,7 +96,7 @@ export function parseLinkSecrets(text: string): LinkSecrets | MalformedSecrets {
       all.set(url, { type: "none" });
     } else {
       if (before?.type === "none") return { entry: name, problem: "has both a secret and none" };
-      const secret = fromBase64URL(value.replace(/=+$/, ""));
+      const secret = canonicalOctets(value.replace(/=+$/, ""));
       if (secret === undefined || secret.length < LEAST_SECRET || secret.length > MOST_SECRET) {
         return {
           entry: name,
@@ -115,7 +116,7 @@ export function parseLinkSecrets(text: string): LinkSecrets | MalformedSecrets {
 
 /** Returns a new secret in the format of `LINK_SECRETS`. */
 export function newLinkSecret(): string {
-  return toBase64URL(crypto.getRandomValues(new Uint8Array(LEAST_SECRET)));
+  return encodeBase64url(crypto.getRandomValues(new Uint8Array(LEAST_SECRET)));
 }
 
 /** The side that makes the connection. */
@@ -209,12 +210,12 @@ function challengeHead(id: string, nonce: string): string {
 }
 
 async function prove(key: CryptoKey, prover: Prover, transcript: Transcript): Promise<string> {
-  return toBase64URL(new Uint8Array(await crypto.subtle.sign("HMAC", key, signed(prover, transcript))));
+  return encodeBase64url(new Uint8Array(await crypto.subtle.sign("HMAC", key, signed(prover, transcript))));
 }
 
 /** WebCrypto compares in constant time. */
 async function isProof(key: CryptoKey, prover: Prover, transcript: Transcript, proof: string): Promise<boolean> {
-  const octets = fromBase64URL(proof);
+  const octets = canonicalOctets(proof);
   return octets !== undefined && crypto.subtle.verify("HMAC", key, octets, signed(prover, transcript));
 }
 
@@ -229,28 +230,21 @@ async function keysOf(secrets: readonly Uint8Array[]): Promise<ReadonlyMap<strin
       const algorithm = { name: "HMAC", hash: "SHA-256" };
       const key = await crypto.subtle.importKey("raw", secret.slice(), algorithm, false, ["sign", "verify"]);
       const mac = new Uint8Array(await crypto.subtle.sign("HMAC", key, encode(`${LABEL} key id`)));
-      return [toBase64URL(mac.subarray(0, KEY_ID)), key] as const;
+      return [encodeBase64url(mac.subarray(0, KEY_ID)), key] as const;
     }),
   );
   return new Map(keys);
 }
 
 function newNonce(): string {
-  return toBase64URL(crypto.getRandomValues(new Uint8Array(NONCE)));
-}
-
-function toBase64URL(octets: Uint8Array): string {
-  return btoa(String.fromCharCode(...octets))
-    .replaceAll("+", "-")
-    .replaceAll("/", "_")
-    .replace(/=+$/, "");
+  return encodeBase64url(crypto.getRandomValues(new Uint8Array(NONCE)));
 }
 
 /** Undefined if the text is not canonical base64url. */
-function fromBase64URL(text: string): Uint8Array<ArrayBuffer> | undefined {
+function canonicalOctets(text: string): Uint8Array<ArrayBuffer> | undefined {
   if (!/^[A-Za-z0-9_-]+$/.test(text) || text.length % 4 === 1) return undefined;
-  const octets = new Uint8Array([...atob(text.replaceAll("-", "+").replaceAll("_", "/"))].map((c) => c.charCodeAt(0)));
-  return toBase64URL(octets) === text ? octets : undefined;
+  const octets = decodeBase64url(text);
+  return encodeBase64url(octets) === text ? octets : undefined;
 }
 
 function encode(text: string): Uint8Array<ArrayBuffer> {

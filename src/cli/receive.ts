@@ -11,6 +11,7 @@
  * @module
  */
 import type { Message } from "../device/index.ts";
+import { Condition } from "../lib/condition.ts";
 import { jsonLine, visible } from "../lib/printable.ts";
 import { within } from "../lib/runtime/timeout.ts";
 import { decodeMessage, isTransferResource } from "../transfer/index.ts";
@@ -78,7 +79,7 @@ export async function receive(options: ReceiveOptions): Promise<Summary> {
   const taker = new Taker(options);
   const underWay = new Set<Promise<void>>();
   let failure: { readonly error: unknown } | undefined;
-  let wake = () => {};
+  const changed = new Condition();
   let ending: Promise<void> | undefined;
   let isOver = false;
   const end = () => {
@@ -87,7 +88,7 @@ export async function receive(options: ReceiveOptions): Promise<Summary> {
       output.close();
       await source.close();
       isOver = true;
-      wake();
+      changed.notifyAll();
     })();
     return ending;
   };
@@ -108,15 +109,13 @@ export async function receive(options: ReceiveOptions): Promise<Summary> {
         .then(() => {
           underWay.delete(work);
           if (failure !== undefined || isEnough()) stop();
-          wake();
+          changed.notifyAll();
         });
       underWay.add(work);
       // Two messages in flight could each complete something, and only one was asked for.
       const most = isFollowing || !mayComplete(message) ? AT_ONCE : 1;
       while (underWay.size >= most && !isOver) {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
+        await changed.wait();
       }
     }
   } catch (error) {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Condition } from "../lib/condition.ts";
 import { Queue } from "../lib/queue.ts";
 import { RecentSet } from "../lib/recent-set.ts";
 import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp/index.ts";
@@ -52,8 +53,8 @@ export class Inbox {
   #lastSender = { address: "", good: false };
   readonly #messages = new Queue<Message>();
   #octets = 0;
-  /** Readers waiting for a message. */
-  #readers: (() => void)[] = [];
+  /** Notified when there is a message, or the end. */
+  readonly #readable = new Condition();
   #drained: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
   #ended = false;
   #error: DeviceError | undefined;
@@ -131,7 +132,7 @@ export class Inbox {
     this.#ended = true;
     this.#error = error;
     this.#messages.clear();
-    this.#wake();
+    this.#readable.notifyAll();
     this.#drained?.resolve();
     this.#drained = undefined;
   }
@@ -145,9 +146,7 @@ export class Inbox {
       }
       if (this.#error !== undefined) throw this.#error;
       if (this.#ended) return;
-      await new Promise<void>((resolve) => {
-        this.#readers.push(resolve);
-      });
+      await this.#readable.wait();
     }
   }
 
@@ -196,18 +195,12 @@ export class Inbox {
         this.#finish(source, key, waiting, body.length);
       },
     });
-    this.#wake();
+    this.#readable.notifyAll();
   }
 
   #checked(address: string): string | undefined {
     if (address !== this.#lastSender.address) this.#lastSender = { address, good: isRecipient(address) };
     return this.#lastSender.good ? address : undefined;
-  }
-
-  #wake(): void {
-    const readers = this.#readers;
-    this.#readers = [];
-    for (const resolve of readers) resolve();
   }
 
   #finish(source: string, key: string, waiting: Waiting, length: number): void {

@@ -16,6 +16,7 @@
  *
  * @module
  */
+import { Condition } from "../lib/condition.ts";
 import { Queue } from "../lib/queue.ts";
 import { type ConnectionEvent, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
 import { FLIGHT } from "../store-and-forward/share.ts";
@@ -130,9 +131,10 @@ export class Outbox {
   #unasked: Line[] = [];
   /** Lines that wait for a new carrier. */
   #parked: Line[] = [];
-  #wake: (() => void) | undefined;
+  /** Notified when a line gets its turn, or the carrier is no longer in use. */
+  readonly #sendable = new Condition();
   /** Called on an acknowledgement, or when none will come. */
-  #progress: (() => void)[] = [];
+  readonly #progress = new Condition();
   readonly #signals = new Map<AbortSignal, { readonly messages: Set<Outgoing>; readonly abort: () => void }>();
 
   constructor(options: OutboxOptions) {
@@ -199,8 +201,8 @@ export class Outbox {
     this.#parked = [];
     this.#asking = 0;
     this.#carrier = undefined;
-    this.#wakePump();
-    this.#tellProgress();
+    this.#sendable.notifyAll();
+    this.#progress.notifyAll();
   }
 
   /** What the ending carrier has achieved. Call once per carrier: it resets the counters. */
@@ -229,8 +231,8 @@ export class Outbox {
     this.#turns.clear();
     this.#carrier = undefined;
     this.#reject([...sent, ...unsent], error);
-    this.#wakePump();
-    this.#tellProgress();
+    this.#sendable.notifyAll();
+    this.#progress.notifyAll();
   }
 
   /** Whether any message is in flight or partly sent. */
@@ -247,7 +249,7 @@ export class Outbox {
 
   /** Resolves at the next acknowledgement, or when none will come. */
   progress(): Promise<void> {
-    return new Promise((resolve) => this.#progress.push(resolve));
+    return this.#progress.wait();
   }
 
   /**
@@ -259,7 +261,7 @@ export class Outbox {
     switch (event.type) {
       case "acknowledged":
         for (const number of event.messages) this.#acknowledged(number);
-        this.#tellProgress();
+        this.#progress.notifyAll();
         break;
       case "sessionState":
         this.#sessionState(key, event.sessionId, event.state);
@@ -300,13 +302,7 @@ export class Outbox {
     if (idle || line.inTurn || line.asking || this.#carrier === undefined) return;
     line.inTurn = true;
     this.#turns.push(line);
-    this.#wakePump();
-  }
-
-  #wakePump(): void {
-    const wake = this.#wake;
-    this.#wake = undefined;
-    wake?.();
+    this.#sendable.notifyAll();
   }
 
   /** Sends from the lines in turn, as long as this carrier is in use. */
@@ -314,9 +310,7 @@ export class Outbox {
     while (this.#isInUse(carrier)) {
       const line = this.#turns.shift();
       if (line === undefined) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        await this.#sendable.wait();
         continue;
       }
       line.inTurn = false;
@@ -623,7 +617,7 @@ export class Outbox {
     if (forgiven && all.length > 0) this.#putOff(line);
     this.#rouse(line);
     this.#tidy(line);
-    this.#tellProgress();
+    this.#progress.notifyAll();
   }
 
   #reject(messages: readonly Outgoing[], error: DeviceError): void {
@@ -667,12 +661,6 @@ export class Outbox {
       this.#reject(gone, aborted());
       this.#tidy(line);
     }
-  }
-
-  #tellProgress(): void {
-    const waiting = this.#progress;
-    this.#progress = [];
-    for (const resolve of waiting) resolve();
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { randomBytes } from "node:crypto";
+import { encodeBase64url } from "../lib/base64url.ts";
 import {
   AddressError,
   type AddressingEntry,
@@ -50,7 +50,7 @@ export class Recipients {
       relayURL: relay === undefined || sameRelay(relay, this.#relay) ? "" : relayURL(relay),
     };
     // The mailbox remembers every id, and stores consecutive numbers almost for free.
-    const first = randomBytes(ID_OCTETS).toString("base64url");
+    const first = encodeBase64url(crypto.getRandomValues(new Uint8Array(ID_OCTETS)));
     let count = 0;
     const newId = () => {
       count += 1;

@@ -5,6 +5,7 @@
  * @module
  */
 import { addressee, maySend, mayUse, type Peer, parseRights, type Rights } from "../auth/scopes.ts";
+import { decodeBase64url } from "../lib/base64url.ts";
 import { visible } from "../lib/printable.ts";
 import { formatAddress } from "../sstp/index.ts";
 import { DeviceError } from "./device-error.ts";
@@ -102,7 +103,7 @@ function claimsOf(token: string | undefined): Claims | undefined {
       address,
       aud,
       exp,
-    } = JSON.parse(Buffer.from(payload, "base64url").toString()) as Record<string, unknown>;
+    } = JSON.parse(new TextDecoder().decode(decodeBase64url(payload))) as Record<string, unknown>;
     const rights = parseRights({ address, scope });
     const audience = [aud].flat().filter((name) => typeof name === "string");
     return {

@@ -102,6 +102,8 @@ export type ClientOutput =
 export type EncapsulationClient = {
   /** Bytes given to `send` and not yet written. */
   readonly pending: number;
+  /** Bytes that the virtual connection can still carry, in the direction with less left. Infinity if unlimited. */
+  readonly remaining: number;
   /** When to call `expire`; `Infinity` for never. */
   readonly deadline: number;
   /** Starts the handshake. Call once. */
@@ -119,55 +121,6 @@ export type EncapsulationClient = {
   /** Closes both sessions. No output follows. */
   close(): ClientOutput[];
 };
-
-/** Data waiting to be sent, in its original pieces. */
-export class OctetQueue {
-  #pieces: Uint8Array[] = [];
-  #first = 0;
-  #length = 0;
-
-  get length(): number {
-    return this.#length;
-  }
-
-  push(octets: Uint8Array | readonly Uint8Array[]): void {
-    for (const piece of piecesOf(octets)) {
-      if (piece.length === 0) continue;
-      this.#pieces.push(piece);
-      this.#length += piece.length;
-    }
-  }
-
-  /** Removes up to `most` bytes from the front, as views. */
-  take(most: number): Uint8Array[] {
-    const taken: Uint8Array[] = [];
-    let left = Math.min(most, this.#length);
-    this.#length -= left;
-    while (left > 0) {
-      const piece = this.#pieces[this.#first] as Uint8Array;
-      if (piece.length > left) {
-        taken.push(piece.subarray(0, left));
-        this.#pieces[this.#first] = piece.subarray(left);
-        break;
-      }
-      taken.push(piece);
-      left -= piece.length;
-      this.#first += 1;
-    }
-    if (this.#first > 64 && this.#first * 2 > this.#pieces.length) {
-      this.#pieces = this.#pieces.slice(this.#first);
-      this.#first = 0;
-    }
-    if (this.#length === 0) this.clear();
-    return taken;
-  }
-
-  clear(): void {
-    this.#pieces = [];
-    this.#first = 0;
-    this.#length = 0;
-  }
-}
 
 /** Normalizes the argument of `send` to an array of pieces. */
 export function piecesOf(octets: Uint8Array | readonly Uint8Array[]): readonly Uint8Array[] {

@@ -15,8 +15,9 @@
  * @module
  */
 
+export { OctetQueue } from "../lib/octet-queue.ts";
 export type { Challenge, ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client-session.ts";
-export { nameHint, OctetQueue, prefixOf, refusalText, retryAfterOf } from "./client-session.ts";
+export { nameHint, prefixOf, refusalText, retryAfterOf } from "./client-session.ts";
 export * from "./http-body.ts";
 export * from "./http-head.ts";
 export * from "./keepalive-client.ts";

@@ -1,7 +1,8 @@
 /** The client's end of a KeepAlive virtual connection [MS-GRVHENC 3.3]. */
 
+import { OctetQueue } from "../lib/octet-queue.ts";
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client-session.ts";
-import { baseOf, ClientSession, lost, lostByStatus, OctetQueue, relayOf, timersOf } from "./client-session.ts";
+import { baseOf, ClientSession, lost, lostByStatus, relayOf, timersOf } from "./client-session.ts";
 import type { Timers } from "./registry.ts";
 import { ECHO_STRING, EncapsulationError, MAX_BODY } from "./registry.ts";
 import { countedId, formatTarget } from "./target.ts";
@@ -15,6 +16,8 @@ import type { ConnectionState, Session } from "./virtual-connection-server.ts";
  * Requests of each session are numbered in their IDs, so that a Grooveway server recognizes one that a proxy repeats.
  */
 export class KeepAliveClient implements EncapsulationClient {
+  /** Requests follow each other without end. */
+  readonly remaining = Number.POSITIVE_INFINITY;
   readonly #options: ClientOptions;
   readonly #timers: Timers;
   readonly #get: ClientSession;

@@ -1,16 +1,8 @@
 /** The client's end of a LongLived virtual connection [MS-GRVHENC 3.1]. */
 
+import { OctetQueue } from "../lib/octet-queue.ts";
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client-session.ts";
-import {
-  baseOf,
-  ClientSession,
-  lost,
-  lostByStatus,
-  OctetQueue,
-  piecesOf,
-  relayOf,
-  timersOf,
-} from "./client-session.ts";
+import { baseOf, ClientSession, lost, lostByStatus, piecesOf, relayOf, timersOf } from "./client-session.ts";
 import type { Timers } from "./registry.ts";
 import { DEFAULT_CONTENT_LENGTH, ECHO_STRING, EncapsulationError } from "./registry.ts";
 import { formatTarget } from "./target.ts";
@@ -74,6 +66,10 @@ export class LongLivedClient implements EncapsulationClient {
 
   get remainingDown(): number {
     return this.#contentLength - this.#received;
+  }
+
+  get remaining(): number {
+    return Math.min(this.remainingUp, this.remainingDown);
   }
 
   get deadline(): number {

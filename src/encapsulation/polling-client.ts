@@ -1,16 +1,8 @@
 /** The client's end of a Polling virtual connection [MS-GRVHENC 3.5]. */
 
+import { OctetQueue } from "../lib/octet-queue.ts";
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client-session.ts";
-import {
-  authorityOf,
-  baseOf,
-  ClientSession,
-  lost,
-  lostByStatus,
-  OctetQueue,
-  relayOf,
-  timersOf,
-} from "./client-session.ts";
+import { authorityOf, baseOf, ClientSession, lost, lostByStatus, relayOf, timersOf } from "./client-session.ts";
 import type { PollParameters } from "./polling-message.ts";
 import { checksumOf, formatPoll, parsePollResponse, pollRoom } from "./polling-message.ts";
 import type { Timers } from "./registry.ts";
@@ -35,6 +27,8 @@ const TRANSIENT: ReadonlySet<number> = new Set([429, 502, 503, 504]);
  * The second request establishes the virtual connection and MUST carry data: call `send` after "probed" or before.
  */
 export class PollingClient implements EncapsulationClient {
+  /** Requests follow each other without end. */
+  readonly remaining = Number.POSITIVE_INFINITY;
   readonly #options: ClientOptions;
   readonly #timers: Timers;
   readonly #relay: string;

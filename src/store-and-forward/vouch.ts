@@ -20,6 +20,7 @@
  *
  * @module
  */
+import { encodeBase64url } from "../lib/base64url.ts";
 import { sha256 } from "../lib/sha256.ts";
 import { AddressError, addressOf, isRelay, parseURL, relayURL } from "../sstp/index.ts";
 
@@ -77,7 +78,7 @@ export class Voucher {
   }
 
   #next(): string {
-    this.#prefix ??= base64url(crypto.getRandomValues(new Uint8Array(RANDOM_OCTETS)));
+    this.#prefix ??= encodeBase64url(crypto.getRandomValues(new Uint8Array(RANDOM_OCTETS)));
     this.#count += 1;
     return `${this.#prefix}-${this.#count}`;
   }
@@ -203,12 +204,5 @@ function relayOf(url: string): string | undefined {
 }
 
 function hashOf(text: string): string {
-  return base64url(sha256(new TextEncoder().encode(text)));
-}
-
-function base64url(octets: Uint8Array): string {
-  return btoa(String.fromCharCode(...octets))
-    .replace(/\+/g, "-")
-    .replace(/\//g, "_")
-    .replace(/=+$/, "");
+  return encodeBase64url(sha256(new TextEncoder().encode(text)));
 }

@@ -20,6 +20,7 @@
 import { hash } from "node:crypto";
 import { join, resolve } from "node:path";
 import { printable } from "../../lib/printable.ts";
+import { Semaphore } from "../../lib/semaphore.ts";
 import { Turns } from "../../lib/turns.ts";
 import {
   type BeginMessage,
@@ -185,8 +186,7 @@ export class FileReceiver {
   readonly #folders = new Map<string, Promise<OutFolder>>();
   /** Transfers in use or with open files, least recently used first. */
   readonly #slots = new Map<string, Slot>();
-  #wholes = 0;
-  readonly #waiting: (() => void)[] = [];
+  readonly #wholes = new Semaphore(WHOLE_AT_ONCE);
 
   private constructor(options: FileReceiverOptions, index: TransferIndex, path: string) {
     this.#options = options;
@@ -651,14 +651,11 @@ export class FileReceiver {
 
   /** Runs at most WHOLE_AT_ONCE at a time. */
   async #inTurn<T>(use: () => Promise<T>): Promise<T> {
-    if (this.#wholes >= WHOLE_AT_ONCE) await new Promise<void>((next) => this.#waiting.push(next));
-    else this.#wholes += 1;
+    await this.#wholes.take();
     try {
       return await use();
     } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#wholes -= 1;
-      else next();
+      this.#wholes.give();
     }
   }
 

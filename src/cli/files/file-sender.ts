@@ -12,6 +12,7 @@
 import { createHash, hash, randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
+import { Condition } from "../../lib/condition.ts";
 import { visible } from "../../lib/printable.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import {
@@ -303,7 +304,7 @@ export class FileSender {
 class Outstanding {
   #count = 0;
   #failure: { readonly error: unknown } | undefined;
-  #changed: () => void = () => undefined;
+  readonly #changed = new Condition();
 
   add({ safe }: { readonly safe: Promise<void> }): void {
     this.#count += 1;
@@ -313,7 +314,7 @@ class Outstanding {
       })
       .finally(() => {
         this.#count -= 1;
-        this.#changed();
+        this.#changed.notifyAll();
       });
   }
 
@@ -325,9 +326,7 @@ class Outstanding {
   /** Resolves when all promises have. */
   async all(): Promise<void> {
     while (this.#count > 0 && this.#failure === undefined) {
-      await new Promise<void>((resolve) => {
-        this.#changed = resolve;
-      });
+      await this.#changed.wait();
     }
     this.check();
   }

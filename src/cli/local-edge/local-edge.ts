@@ -8,6 +8,7 @@ import { readFile } from "node:fs/promises";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../../edge/policy/check-settings.ts";
 import { parsePrefix } from "../../edge/policy/prefix-setting.ts";
+import { within } from "../../lib/runtime/timeout.ts";
 import { CommandError } from "../output.ts";
 import { DiskTeller } from "./disk-teller.ts";
 import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
@@ -154,16 +155,9 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
 
 /** Awaits a promise, for at most START_TIMEOUT. */
 async function inTime<T>(promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const why = new Error(`the runtime did not start within ${START_TIMEOUT / 1000} s: try again`);
-    timer = setTimeout(() => reject(why), START_TIMEOUT);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const got = await within(START_TIMEOUT, promise);
+  if (got === undefined) throw new Error(`the runtime did not start within ${START_TIMEOUT / 1000} s: try again`);
+  return got.value;
 }
 
 function namesOf({ host = "127.0.0.1", relayName = [], relayAllow }: LocalEdgeOptions): string[] {

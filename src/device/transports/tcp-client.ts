@@ -9,6 +9,7 @@ import type { EncapsulationClient } from "../../encapsulation/index.ts";
 export function rawClient(): EncapsulationClient {
   return {
     pending: 0,
+    remaining: Number.POSITIVE_INFINITY,
     deadline: Number.POSITIVE_INFINITY,
     start: () => [{ type: "open", session: "get" }],
     feed: (_session, octets) => [{ type: "data", data: octets }],

@@ -12,6 +12,8 @@
  * @module
  */
 
+import { Condition } from "../../lib/condition.ts";
+import { Queue } from "../../lib/queue.ts";
 import { RoundRobin } from "../../lib/round-robin.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import {
@@ -52,6 +54,15 @@ interface Copy {
   readonly envelope: Envelope;
   /** The session's entries that it is for. */
   readonly indexes: readonly number[];
+}
+
+/** A fanout message that is not yet charged. */
+interface Unpaid {
+  readonly job: Job;
+  readonly copies: readonly Copy[];
+  readonly tooLong: boolean;
+  /** The copies before this one are charged. */
+  at: number;
 }
 
 /** An entry of a session. `relayURL` is empty for a peer of this edge. */
@@ -153,9 +164,6 @@ function laneOf(volatile: boolean, timeout: number): Lane {
   return { volatile, asleep: new RoundRobin(), queues: new Map(), busy: new Set(), calls: new DeadlinePool(timeout) };
 }
 
-/** Finished entries in the job list before it is compacted. A higher limit costs memory, a lower one time. */
-const DONE_JOBS = 1024;
-
 export interface InboundSnapshot {
   readonly sessions: readonly (readonly [
     number,
@@ -180,12 +188,11 @@ export class InboundMessages {
   readonly #arena = new Arena();
   readonly #stored = laneOf(false, CALL_TIMEOUT);
   readonly #passed = laneOf(true, VOLATILE_TIMEOUT);
-  /** In order of arrival. Those before `#head` are finished. */
-  #jobs: Job[] = [];
-  #head = 0;
+  /** In order of arrival. */
+  readonly #jobs = new Queue<Job>();
   #voucher = new Voucher("", false);
   /** Fanout messages that are not yet charged, in order. The first is being charged. */
-  #unpaid: { readonly job: Job; readonly copies: readonly Copy[]; readonly tooLong: boolean; at: number }[] = [];
+  readonly #unpaid = new Queue<Unpaid>();
   /** Mailboxes that this device has sent to, which are charged once; and whether the charge for the last is pending. */
   readonly #woken = new Set<string>();
   #waking = false;
@@ -193,7 +200,7 @@ export class InboundMessages {
   readonly #rooms = new Map<string, number>();
   /** Bytes in calls under way. Each call has a copy of its own. */
   #calling = 0;
-  #waiters: (() => void)[] = [];
+  readonly #progress = new Condition();
   /** Bytes of messages that have arrived whole and are not stored. */
   octets = 0;
   /** Bytes of messages that have arrived in part. */
@@ -227,7 +234,7 @@ export class InboundMessages {
   get quiet(): boolean {
     const lanes = [this.#stored, this.#passed];
     const idle = lanes.every(({ queues, busy }) => queues.size === 0 && busy.size === 0);
-    return idle && this.#arriving.size === 0 && this.#unpaid.length === 0;
+    return idle && this.#arriving.size === 0 && this.#unpaid.first === undefined;
   }
 
   snapshot(): InboundSnapshot {
@@ -323,7 +330,7 @@ export class InboundMessages {
     if (job.left === 0) this.#done(job);
     else if (session.fanout) {
       this.#unpaid.push({ job, copies, at: 0, tooLong });
-      if (this.#unpaid.length === 1) this.#pay();
+      if (this.#unpaid.size === 1) this.#pay();
     } else if (tooLong) this.#refuseAll(job, copies);
     else this.#give(job, copies);
   }
@@ -337,7 +344,7 @@ export class InboundMessages {
 
   /** Charges for copies before they are stored, a few at a time, to limit the load on memory and disk. */
   #pay(): void {
-    for (let first = this.#unpaid[0]; first !== undefined; first = this.#unpaid[0]) {
+    for (let first = this.#unpaid.first; first !== undefined; first = this.#unpaid.first) {
       const { job, copies, tooLong } = first;
       if (first.at >= copies.length || tooLong) {
         this.#unpaid.shift();
@@ -363,7 +370,7 @@ export class InboundMessages {
     try {
       await paid;
       // The connection may have ended.
-      if (this.#unpaid[0]?.job !== job) return;
+      if (this.#unpaid.first?.job !== job) return;
       this.#give(job, copies);
       this.#pay();
       this.flush();
@@ -494,7 +501,7 @@ export class InboundMessages {
 
   /** Resolves when more messages were stored, or the connection has ended. */
   progress(): Promise<void> {
-    return new Promise((resolve) => this.#waiters.push(resolve));
+    return this.#progress.wait();
   }
 
   abandon(): void {
@@ -504,12 +511,11 @@ export class InboundMessages {
       queues.clear();
       asleep.clear();
     }
-    this.#unpaid = [];
-    this.#jobs = [];
-    this.#head = 0;
+    this.#unpaid.clear();
+    this.#jobs.clear();
     this.octets = 0;
     this.#unfinished = 0;
-    this.#release();
+    this.#progress.notifyAll();
   }
 
   async #run(lane: Lane, peer: string): Promise<void> {
@@ -532,7 +538,7 @@ export class InboundMessages {
         // Reading the platform's clock costs more than completing a message.
         this.#settle(Date.now());
         this.#changed();
-        this.#release();
+        this.#progress.notifyAll();
         // Other calls fill the memory limit. When one of them ends, this queue continues.
         if (this.#calling > CALL_OCTETS) break;
       }
@@ -624,15 +630,12 @@ export class InboundMessages {
 
   /** Sends the results of finished messages, oldest first. */
   #settle(now: number): void {
-    for (let job = this.#jobs[this.#head]; job !== undefined && job.left === 0; job = this.#jobs[this.#head]) {
-      this.#head += 1;
+    for (let job = this.#jobs.first; job !== undefined && job.left === 0; job = this.#jobs.first) {
+      this.#jobs.shift();
       if (this.#engine.closed !== undefined) continue;
       if (job.refused === undefined) this.#engine.complete(job.message, now);
       else this.#refuse(job, job.refused, now);
     }
-    if (this.#head < this.#jobs.length && this.#head < DONE_JOBS) return;
-    this.#jobs = this.#jobs.slice(this.#head);
-    this.#head = 0;
   }
 
   #refuse({ sessionId, session, message }: Job, refused: readonly Refused[], now: number): void {
@@ -666,12 +669,6 @@ export class InboundMessages {
   #drop(arriving: Arriving): void {
     this.#unfinished -= arriving.body.length;
     arriving.body.take();
-  }
-
-  #release(): void {
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    for (const resolve of waiters) resolve();
   }
 }
 

@@ -14,8 +14,9 @@ import type { ConnectDecision } from "../../auth/permissions.ts";
 import { ANYBODY, isSame, NOBODY, type Principal } from "../../auth/principal.ts";
 import { AcceptorProof, type DiallerProof, relayNamed } from "../../auth/relay-proof.ts";
 import { addressee } from "../../auth/scopes.ts";
+import { Condition } from "../../lib/condition.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
-import { promptly, within } from "../../lib/runtime/timeout.ts";
+import { promptly, sleep, within } from "../../lib/runtime/timeout.ts";
 import { bucket, charge } from "../../lib/token-bucket.ts";
 import {
   accountOf,
@@ -97,11 +98,12 @@ export class SstpEndpoint implements ByteChannel {
   readonly #over = Promise.withResolvers<void>();
   #ended = false;
   #endReason: Reason = "OriginClosed";
-  #waiters: (() => void)[] = [];
+  /** Notified when there is output, or the end. */
+  readonly #output = new Condition();
   #answersUnread: number;
   #attached = false;
-  /** Writes that wait until the peer takes more output. */
-  #takers: (() => void)[] = [];
+  /** Notified when the peer takes output. */
+  readonly #taken = new Condition();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #principal: Principal;
   /** Deadline for a device without a token to present one. */
@@ -210,7 +212,7 @@ export class SstpEndpoint implements ByteChannel {
 
   ready(): Promise<void> {
     if (this.peek() !== undefined) return Promise.resolve();
-    return new Promise((resolve) => this.#waiters.push(resolve));
+    return this.#output.wait();
   }
 
   peek(): Inflow | undefined {
@@ -262,7 +264,7 @@ export class SstpEndpoint implements ByteChannel {
     const length = wholeCommands(waiting.octets, max);
     if (length === waiting.octets.length) this.#blocks.shift();
     else this.#blocks[0] = waiting.octets.subarray(length);
-    if (this.#takers.length > 0) this.#taken();
+    this.#taken.notifyAll();
     return { kind: "octets", octets: waiting.octets.subarray(0, length) };
   }
 
@@ -768,8 +770,8 @@ export class SstpEndpoint implements ByteChannel {
     this.#ended = true;
     this.#opened.resolve(false);
     this.#over.resolve();
-    this.#wake();
-    this.#taken();
+    this.#output.notifyAll();
+    this.#taken.notifyAll();
     // Each must learn of the end, even if another one fails.
     for (const tell of [
       () => this.#throttle !== undefined && this.#host.waitUntil(this.#throttle.leave()),
@@ -821,28 +823,21 @@ export class SstpEndpoint implements ByteChannel {
   /** Stops reading a peer that does not read, and gives it up if it takes nothing at all. */
   async #untilTaken(): Promise<void> {
     while (!this.#ended && this.#untaken > UNTAKEN_OCTETS) {
-      const taken = new Promise<void>((resolve) => this.#takers.push(resolve));
-      if ((await within(UNTAKEN_TIMEOUT, taken)) === undefined) this.abort("OutputNotTaken");
+      if ((await within(UNTAKEN_TIMEOUT, this.#taken.wait())) === undefined) this.abort("OutputNotTaken");
     }
-  }
-
-  #taken(): void {
-    const takers = this.#takers;
-    this.#takers = [];
-    for (const resolve of takers) resolve();
   }
 
   /** Paces relays, whose traffic is not metered by token or address: each may wake only so many mailboxes a second. */
   #paceRelay(): Promise<void> | undefined {
     if (!isRelay(this.#source)) return undefined;
     const waits = charge(this.#relayWakes, 1, Date.now());
-    return waits === 0 ? undefined : new Promise((resolve) => setTimeout(resolve, waits));
+    return waits === 0 ? undefined : sleep(waits);
   }
 
   /** Checks for output, and for a deadline. */
   #changed(): void {
     if (this.#engine.closed !== undefined) this.#end();
-    if (this.peek() !== undefined) this.#wake();
+    if (this.peek() !== undefined) this.#output.notifyAll();
     const { deadline } = this.#engine;
     if (deadline === Number.POSITIVE_INFINITY || this.#ended || this.#timer !== undefined) return;
     // With a device this is only SSTP's acknowledgement timer: five seconds, then the object may hibernate. With a
@@ -854,12 +849,6 @@ export class SstpEndpoint implements ByteChannel {
       },
       Math.max(0, deadline - Date.now()),
     );
-  }
-
-  #wake(): void {
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    for (const wake of waiters) wake();
   }
 }
 

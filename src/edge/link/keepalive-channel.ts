@@ -6,6 +6,8 @@
  */
 
 import type { ClientOutput, EncapsulationClient, Session } from "../../encapsulation/index.ts";
+import { Condition } from "../../lib/condition.ts";
+import { OctetQueue } from "../../lib/octet-queue.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import type { ByteChannel, Inflow } from "../byte-channel.ts";
 import { ENCAPSULATED_AHEAD } from "./limits.ts";
@@ -21,11 +23,10 @@ export class KeepAliveChannel implements Wire {
   readonly #dial: () => Promise<Wire | undefined>;
   /** The sockets of the two requests. Writes wait until their socket is dialled. */
   readonly #sockets = new Map<Session, Promise<Wire | undefined>>();
-  #inbox: Uint8Array[] = [];
-  #inboxOctets = 0;
+  readonly #inbox = new OctetQueue();
   #over = false;
   #retryAfter = 0;
-  #waiters: (() => void)[] = [];
+  readonly #changed = new Condition();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param dial connects to the relay's HTTP port; resolves to undefined if that fails */
@@ -41,23 +42,19 @@ export class KeepAliveChannel implements Wire {
 
   async write(octets: Uint8Array): Promise<void> {
     if (!this.#over) this.#apply(this.#client.send(octets, Date.now()));
-    while (!this.#over && this.#client.pending > ENCAPSULATED_AHEAD) await this.#change();
+    while (!this.#over && this.#client.pending > ENCAPSULATED_AHEAD) await this.#changed.wait();
     if (this.#over) throw new Error("the virtual connection to the relay is over");
   }
 
   async ready(): Promise<void> {
-    while (this.#inbox.length === 0 && !this.#over) await this.#change();
+    while (this.#inbox.length === 0 && !this.#over) await this.#changed.wait();
   }
 
   take(max: number): Inflow | undefined {
-    const [octets] = this.#inbox;
+    const octets = this.#inbox.takePiece(max);
     if (octets === undefined) return this.#over ? { kind: "ended", reason: "OriginClosed" } : undefined;
-    const taken = octets.subarray(0, max);
-    if (taken.length === octets.length) this.#inbox.shift();
-    else this.#inbox[0] = octets.subarray(max);
-    this.#inboxOctets -= taken.length;
-    this.#changed();
-    return { kind: "octets", octets: taken };
+    this.#changed.notifyAll();
+    return { kind: "octets", octets };
   }
 
   close(): void {
@@ -92,7 +89,6 @@ export class KeepAliveChannel implements Wire {
         }
         case "data":
           this.#inbox.push(output.data.slice());
-          this.#inboxOctets += output.data.length;
           break;
         case "lost":
           this.#retryAfter = output.retryAfter ?? 0;
@@ -100,7 +96,7 @@ export class KeepAliveChannel implements Wire {
           break;
       }
     }
-    this.#changed();
+    this.#changed.notifyAll();
     this.#setTimer();
   }
 
@@ -110,7 +106,7 @@ export class KeepAliveChannel implements Wire {
     const current = () => this.#sockets.get(session) === dialling;
     while (socket !== undefined && current()) {
       await socket.ready();
-      while (this.#inboxOctets > ENCAPSULATED_AHEAD && current()) await this.#change();
+      while (this.#inbox.length > ENCAPSULATED_AHEAD && current()) await this.#changed.wait();
       const waiting = socket.take(READ_SIZE);
       if (waiting?.kind === "ended") break;
       if (waiting !== undefined && current()) this.#apply(this.#client.feed(session, waiting.octets, Date.now()));
@@ -126,7 +122,7 @@ export class KeepAliveChannel implements Wire {
     clearTimeout(this.#timer);
     for (const socket of this.#sockets.values()) void socket.then((open) => open?.close());
     this.#sockets.clear();
-    this.#changed();
+    this.#changed.notifyAll();
   }
 
   #setTimer(): void {
@@ -134,15 +130,5 @@ export class KeepAliveChannel implements Wire {
     const { deadline } = this.#client;
     if (this.#over || deadline === Number.POSITIVE_INFINITY) return;
     this.#timer = setTimeout(() => this.#apply(this.#client.expire(Date.now())), Math.max(0, deadline - Date.now()));
-  }
-
-  #change(): Promise<void> {
-    return new Promise((resolve) => this.#waiters.push(resolve));
-  }
-
-  #changed(): void {
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    for (const resolve of waiters) resolve();
   }
 }

@@ -5,6 +5,7 @@
  */
 
 import { connect } from "cloudflare:sockets";
+import { within } from "../../lib/runtime/timeout.ts";
 import type { ByteChannel, Inflow } from "../byte-channel.ts";
 import type { RelayEndpoint } from "../policy/relay-allow-list.ts";
 import { DIAL_TIMEOUT } from "./limits.ts";
@@ -29,19 +30,13 @@ export async function dial(
     { secureTransport: secure ? "on" : "off", allowHalfOpen: !secure },
   );
   socket.closed.catch(() => undefined);
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<"late">((resolve) => {
-    timer = setTimeout(() => resolve("late"), patience);
-  });
   try {
-    if ((await Promise.race([socket.opened, late])) === "late") {
+    if ((await within(patience, socket.opened)) === undefined) {
       abandon(socket);
       return undefined;
     }
   } catch {
     return undefined;
-  } finally {
-    clearTimeout(timer);
   }
   return originOf(socket, readSize);
 }

@@ -11,6 +11,7 @@
 
 import { ECHO_STRING, type LongLivedTarget, REASON_HEADER } from "../../encapsulation/index.ts";
 import { type ByteReader, byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import { sleep } from "../../lib/runtime/timeout.ts";
 import { CommandWalker } from "../../sstp/index.ts";
 import { answerHeaders, problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
@@ -85,14 +86,14 @@ async function pumpDown(
 async function endWith(bell: Doorbell, over: AbortController, ends: boolean, gone: Promise<unknown>): Promise<void> {
   const reason = await bell.closed;
   // Only the POST's answer can carry these reasons, so it goes first.
-  if (reason === "TokenExpired" || reason === "TokenRevoked") await pause(LINGER);
+  if (reason === "TokenExpired" || reason === "TokenRevoked") await sleep(LINGER);
   else await linger(reason, ends, gone);
   over.abort(new Error("virtual connection closed"));
 }
 
 /** After an orderly end of the relay, its last bytes are still in flight to the device. */
 async function linger(reason: string, ends: boolean, gone: Promise<unknown>): Promise<void> {
-  if (reason === "OriginClosed") await Promise.race([pause(ends ? FAREWELL : LINGER), gone]);
+  if (reason === "OriginClosed") await Promise.race([sleep(ends ? FAREWELL : LINGER), gone]);
 }
 
 /** Resolves when the device aborts a request before its answer is complete. */
@@ -101,10 +102,6 @@ function goneOf({ signal }: Request): Promise<"DeviceGone"> {
     signal.addEventListener("abort", () => resolve("DeviceGone"));
     if (signal.aborted) resolve("DeviceGone");
   });
-}
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 async function pipeDown(

@@ -1,5 +1,5 @@
 /**
- * Timeouts for promises that may never settle.
+ * Pauses, and timeouts for promises that may never settle.
  *
  * @module
  */
@@ -22,4 +22,29 @@ export async function within<T>(milliseconds: number, promise: Promise<T>): Prom
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Resolves after this many milliseconds, or as soon as the signal aborts, which leaves no timer behind. */
+export function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) {
+      resolve();
+      return;
+    }
+    const wake = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", wake);
+      resolve();
+    };
+    const timer = setTimeout(wake, milliseconds);
+    signal?.addEventListener("abort", wake, { once: true });
+  });
+}
+
+/** Resolves at the end of this turn of the event loop, where the runtime can tell; otherwise soon. */
+export function endOfTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    if (typeof setImmediate === "function") setImmediate(resolve);
+    else setTimeout(resolve);
+  });
 }
