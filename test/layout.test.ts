@@ -95,6 +95,41 @@ describe("layout", () => {
   }
 });
 
+describe("the device", () => {
+  /** What a file imports when it runs: imports of types alone leave nothing behind. */
+  function loadedBy(file: string): string[] {
+    const text = readFileSync(join(SRC, file), "utf8");
+    const statements = text.matchAll(/^(?:import|export)\s(?!type\b)(?:[^;"]*?\sfrom\s+)?"([^"]+)"/gm);
+    return [...statements].map(([, path = ""]) => (path.startsWith(".") ? normalize(join(dirname(file), path)) : path));
+  }
+
+  /** All files that are loaded with one, and the modules that are not ours. */
+  function loadedWith(file: string): { readonly files: Set<string>; readonly modules: Set<string> } {
+    const [files, modules] = [new Set([file]), new Set<string>()];
+    for (const one of files) {
+      for (const path of loadedBy(one)) {
+        if (path.endsWith(".ts")) files.add(path);
+        else modules.add(path);
+      }
+    }
+    return { files, modules };
+  }
+
+  it("needs no Node, but for the transports of its entry for Node", () => {
+    const { files, modules } = loadedWith("device/device.ts");
+    assert.ok(files.has("device/relay-connection.ts") && files.has("sstp/connection.ts"));
+    assert.deepEqual([...modules], []);
+    const needy = [...files].filter((file) =>
+      /\b(?:Buffer|NodeJS|process)\.[A-Za-z]/.test(readFileSync(join(SRC, file), "utf8")),
+    );
+    assert.deepEqual(needy, []);
+  });
+
+  it("for Node needs it, which would be found", () => {
+    assert.ok(loadedWith("device/node-device.ts").modules.has("node:net"));
+  });
+});
+
 describe("src/README.md", () => {
   const text = readFileSync(join(SRC, "README.md"), "utf8");
 

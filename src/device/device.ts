@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { setTimeout as sleep } from "node:timers/promises";
+import { sleep, within } from "../lib/runtime/timeout.ts";
 import { type ConnectionEvent, deviceURL } from "../sstp/index.ts";
 import { Voucher } from "../store-and-forward/vouch.ts";
 import { DeviceError } from "./device-error.ts";
@@ -32,7 +32,7 @@ import { closure, RelayConnection } from "./relay-connection.ts";
 import { sendRefusal } from "./token-refusal.ts";
 import { tokenFrom } from "./token-source.ts";
 import { PathMtuWatch } from "./transports/path-mtu.ts";
-import type { TransportName } from "./transports/transport.ts";
+import { CAPABILITIES, type OpenTransport, type TransportName } from "./transports/transport.ts";
 
 /** A carrier and its state. */
 interface Run {
@@ -46,12 +46,17 @@ interface Run {
 }
 
 const NO_OPTIONS: SendOptions = {};
+const encoder = new TextEncoder();
 
-/** A device: sends and receives messages through its relay, and reconnects by itself. */
-export class Device {
+/**
+ * A device: sends and receives messages through its relay, and reconnects by itself. This file and what it imports run
+ * in any runtime with timers; `node-device.ts` adds the transports over Node's sockets.
+ */
+export abstract class PortableDevice {
   readonly address: string;
   readonly #options: DeviceOptions;
   readonly #settings: Settings;
+  readonly #openTransport: OpenTransport;
   /** Suffix of message ids. */
   readonly #idSuffix: string;
   /** Gives message ids as the relay rewrites them. */
@@ -73,8 +78,10 @@ export class Device {
   #ended: DeviceError | undefined;
   readonly #onAbort = () => void this.close();
 
-  private constructor(options: DeviceOptions) {
+  /** @param openTransport how to open each transport */
+  protected constructor(options: DeviceOptions, openTransport: OpenTransport) {
     this.#options = options;
+    this.#openTransport = openTransport;
     this.#settings = settingsOf(options);
     this.address = options.address;
     const { self, relay, limit } = this.#settings;
@@ -94,32 +101,24 @@ export class Device {
     });
   }
 
-  /**
-   * Connects a device to its relay. If the relay is busy and says when to retry, keeps trying for up to 30 s.
-   *
-   * @throws DeviceError ConnectFailed, Refused, TokenRefused, RelayRefused, InvalidOption, Closed
-   *
-   * @example
-   * const device = await Device.connect({ edge: "https://edge.example.com", relay: "relay.example.com", address: "alice/laptop" });
-   */
-  static async connect(options: DeviceOptions): Promise<Device> {
-    const device = new Device(options);
-    if (options.signal?.aborted) throw closed();
-    options.signal?.addEventListener("abort", device.#onAbort, { once: true });
+  /** Makes the first connection. Call once. */
+  protected async start(): Promise<void> {
+    const { signal } = this.#options;
+    if (signal?.aborted) throw closed();
+    signal?.addEventListener("abort", this.#onAbort, { once: true });
     try {
-      device.#adopt(await device.#first());
+      this.#adopt(await this.#first());
     } catch (error) {
-      const why = device.#ended ?? error;
-      device.#end(closed());
+      const why = this.#ended ?? error;
+      this.#end(closed());
       throw why;
     }
-    if (device.#ended !== undefined) throw device.#ended;
-    return device;
+    if (this.#ended !== undefined) throw this.#ended;
   }
 
   /** The transport in use. */
   get transport(): TransportName {
-    return this.#settings.transport;
+    return this.#run?.carrier.transport.name ?? this.#settings.transport;
   }
 
   /**
@@ -136,7 +135,7 @@ export class Device {
    */
   send(to: string, body: Uint8Array | string, options: SendOptions = NO_OPTIONS): Promise<{ readonly id: string }> {
     try {
-      return this.#enqueue(to, typeof body === "string" ? Buffer.from(body) : body, options);
+      return this.#enqueue(to, typeof body === "string" ? encoder.encode(body) : body, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -192,7 +191,7 @@ export class Device {
    * edge checks it.
    */
   get #meetsToken(): boolean {
-    return this.#options.relay === undefined || this.#settings.transport === "tcp";
+    return this.#options.relay === undefined || !CAPABILITIES[this.transport].carriesToken;
   }
 
   /** Makes the first connection. */
@@ -231,6 +230,7 @@ export class Device {
         receive,
         address,
         ends: this.#options.relay === undefined,
+        open: this.#openTransport,
       },
       (event, key) => run !== undefined && this.#on(run, event, key),
       () => this.#inbox.full,
@@ -318,11 +318,7 @@ export class Device {
 
   /** Waits for an acknowledgement; false after DRAIN_PATIENCE (5 s) without one. */
   async #progress(): Promise<boolean> {
-    const late = new AbortController();
-    const patience = sleep(DRAIN_PATIENCE, false, { signal: late.signal }).catch(() => false);
-    const progressed = await Promise.race([this.#outbox.progress().then(() => true), patience]);
-    late.abort();
-    return progressed;
+    return (await within(DRAIN_PATIENCE, this.#outbox.progress())) !== undefined;
   }
 
   async #replace(run: Run): Promise<void> {
@@ -390,8 +386,7 @@ export class Device {
 
   /** Waits, at most until the device closes. */
   async #pause(milliseconds: number): Promise<void> {
-    if (milliseconds <= 0) return;
-    await sleep(milliseconds, undefined, { signal: this.#closing.signal }).catch(() => undefined);
+    if (milliseconds > 0) await sleep(milliseconds, this.#closing.signal);
   }
 
   #end(error: DeviceError): void {

@@ -12,9 +12,9 @@
  *
  * @module
  */
-export { Device } from "./device.ts";
 export { DeviceError, type DeviceErrorCode } from "./device-error.ts";
 export type { Message, SendOptions, StreamPart } from "./message.ts";
+export { Device } from "./node-device.ts";
 export type { DeviceOptions, HeldListener } from "./options.ts";
 export type { Dialler, Patience } from "./transports/dial.ts";
 export type { Endpoint } from "./transports/endpoint.ts";

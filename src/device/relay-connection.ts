@@ -4,6 +4,8 @@
  *
  * @module
  */
+
+import { endOfTurn, sleep, within } from "../lib/runtime/timeout.ts";
 import {
   type Address,
   type AddressingEntry,
@@ -30,8 +32,7 @@ import {
   RECEIVE_TIMEOUT,
 } from "./limits.ts";
 import { tokenRefusal } from "./token-refusal.ts";
-import { openTransport } from "./transports/open-transport.ts";
-import type { Transport, TransportOptions } from "./transports/transport.ts";
+import type { Capabilities, OpenTransport, Transport, TransportOptions } from "./transports/transport.ts";
 
 /** A session of ours that is ready to send on, or why there is none. */
 type SessionOutcome =
@@ -53,6 +54,7 @@ export interface CarrierOptions extends TransportOptions {
   readonly ends: boolean;
   /** Also takes messages for the identity. */
   readonly receive: boolean;
+  readonly open: OpenTransport;
 }
 
 export class RelayConnection {
@@ -68,8 +70,8 @@ export class RelayConnection {
   readonly #keys = new Map<number, string>();
   #flushing: Promise<void> | undefined;
   /** Cuts short the wait that batches acknowledgements. */
-  #hurry: (() => void) | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #hurry: AbortController | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #ready: { resolve: () => void; reject: (error: DeviceError) => void } | undefined;
   #attachId: number | undefined;
@@ -88,13 +90,13 @@ export class RelayConnection {
     this.#options = options;
     this.#on = on;
     this.#mayRead = mayRead;
-    this.transport = openTransport({ ...options, isBusy: () => this.engine.unprocessed > 0 });
+    this.transport = options.open({ ...options, isBusy: () => this.engine.unprocessed > 0 });
     this.engine = new Connection({
       role: "client",
       outbound: true,
       localDeviceURLs: [deviceURL(options.address)],
       now: performance.now(),
-      ...(watchesItself(options)
+      ...(detectsLoss(this.transport.capabilities, options.ends)
         ? {}
         : { keepAlive: KEEP_ALIVE, busyKeepAlive: BUSY_KEEP_ALIVE, receiveTimeout: RECEIVE_TIMEOUT }),
     });
@@ -108,9 +110,9 @@ export class RelayConnection {
     this.transport.established.catch((error: DeviceError) => this.#ready?.reject(error));
     void this.#read();
     // Do not wait for establishment: the first bytes establish a Polling transport.
-    const { relay, transport, token = "" } = this.#options;
-    // TCP has no header for the token, so it goes in Connect.
-    this.engine.connect(relayURL(relay), new TextEncoder().encode(transport === "tcp" ? token : ""));
+    const { relay, token = "" } = this.#options;
+    const { carriesToken } = this.transport.capabilities;
+    this.engine.connect(relayURL(relay), new TextEncoder().encode(carriesToken ? "" : token));
     void this.flush();
     try {
       await attached;
@@ -180,20 +182,18 @@ export class RelayConnection {
   /** Sends the engine's output. Resolves when the transport accepts more. */
   flush(): Promise<void> {
     this.#flushing ??= this.#flush();
-    if (!this.engine.onlyAcknowledges) this.#hurry?.();
+    if (!this.engine.onlyAcknowledges) this.#hurry?.abort();
     return this.#flushing;
   }
 
   /** Sends ConnectClose and waits up to CLOSE_TIMEOUT (2 s) for it to arrive, since acknowledgements go with it. */
   async close(): Promise<void> {
     this.engine.close(ConnectCloseReasonId.Resting);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, CLOSE_TIMEOUT);
-    });
     // The relay ends the transport once it has read the ConnectClose. One that does not read must not delay us.
-    await Promise.race([this.flush().then(() => this.#reading), late]);
-    clearTimeout(timer);
+    await within(
+      CLOSE_TIMEOUT,
+      this.flush().then(() => this.#reading),
+    );
     this.abandon();
   }
 
@@ -252,10 +252,9 @@ export class RelayConnection {
   }
 
   async #flush(): Promise<void> {
-    // Wait for the end of this turn of the event loop, to send everything from it together.
-    await new Promise((resolve) => setImmediate(resolve));
-    // The POST of an acknowledgement would delay the next GET.
-    if (this.#options.transport === "keepalive" && this.engine.onlyAcknowledges) await this.#gather();
+    // To send everything from this turn together.
+    await endOfTurn();
+    if (this.transport.capabilities.requestPerWrite && this.engine.onlyAcknowledges) await this.#gather();
     try {
       for (;;) {
         const blocks = this.engine.output(performance.now());
@@ -272,13 +271,8 @@ export class RelayConnection {
 
   /** Collects acknowledgements for a few milliseconds, or until there is other output. */
   async #gather(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ACKNOWLEDGE_PAUSE);
-      this.#hurry = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+    this.#hurry = new AbortController();
+    await sleep(ACKNOWLEDGE_PAUSE, this.#hurry.signal);
     this.#hurry = undefined;
   }
 
@@ -302,7 +296,7 @@ export class RelayConnection {
         );
         break;
       case "refused":
-        this.#ready?.reject(refusal(event, this.#options));
+        this.#ready?.reject(refusal(event, this.#options, this.transport));
         break;
       case "sessionState":
         this.#settle(event.sessionId, event.state);
@@ -380,12 +374,8 @@ function closedOf(engine: Connection): Closed | undefined {
   return engine.closed;
 }
 
-/**
- * Whether both ends of a transport detect a dead peer themselves, by pings or by requests with answers. Then Noops
- * would only wake the edge, and silence proves nothing.
- */
-function watchesItself({ transport, ends }: CarrierOptions): boolean {
-  return transport === "websocket" || (ends && (transport === "keepalive" || transport === "polling"));
+function detectsLoss({ detectsLoss: where }: Capabilities, ends: boolean): boolean {
+  return where === "always" || (where === "at the edge" && ends);
 }
 
 /** Whether a session was closed for a reason unrelated to its messages. */
@@ -460,7 +450,8 @@ function accountRefusal(reasonId: number, hasToken: boolean): DeviceError {
 
 function refusal(
   { responseId, retryTime, token }: Extract<ConnectionEvent, { type: "refused" }>,
-  { relay, token: shown, address, transport, ends }: CarrierOptions,
+  { relay, token: shown, address, ends }: CarrierOptions,
+  { capabilities }: Transport,
 ): DeviceError {
   const name = Object.entries(ConnectResponseId).find(([, id]) => id === responseId)?.[0] ?? String(responseId);
   switch (responseId) {
@@ -477,7 +468,7 @@ function refusal(
     case ConnectResponseId.AuthenticationFailed: {
       // Edge and relay put their reason where the security protocol's answer would be.
       const reason = token.length < 64 ? new TextDecoder().decode(token) : undefined;
-      const by = transport !== "tcp" && ends ? "edge" : "relay";
+      const by = capabilities.carriesToken && ends ? "edge" : "relay";
       const refused = tokenRefusal(reason, { by, token: shown, address, name: relay });
       return refused ?? new DeviceError("RelayRefused", `the relay refused the connection [${name}]`);
     }

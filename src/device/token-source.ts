@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { setTimeout as sleep } from "node:timers/promises";
+import { sleep } from "../lib/runtime/timeout.ts";
 import { DeviceError } from "./device-error.ts";
 import { CONNECT_TIMEOUT } from "./limits.ts";
 
@@ -30,7 +30,8 @@ async function promptly(source: () => string | Promise<string>, closing: AbortSi
   const given = new AbortController();
   const signal = AbortSignal.any([closing, given.signal]);
   const late = async (): Promise<never> => {
-    await sleep(CONNECT_TIMEOUT, undefined, { signal });
+    await sleep(CONNECT_TIMEOUT, signal);
+    signal.throwIfAborted();
     throw new Error(`no token within ${CONNECT_TIMEOUT} ms`);
   };
   try {

@@ -15,6 +15,7 @@ import {
   PollingClient,
   prefixOf,
 } from "../../encapsulation/index.ts";
+import { bracketed } from "../../lib/host-port.ts";
 import { DeviceError } from "../device-error.ts";
 import { nearOnly } from "../plain-token.ts";
 import { authorization } from "../token-source.ts";
@@ -60,7 +61,7 @@ function clientOf(
   { relay, token, contentLength }: TransportOptions,
 ): EncapsulationClient {
   const common: ClientOptions = {
-    serverHost: host.includes(":") ? `[${host}]` : host,
+    serverHost: bracketed(host),
     serverPort: port,
     secure,
     prefix: prefixOf(edge),

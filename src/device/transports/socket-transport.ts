@@ -10,19 +10,20 @@ import {
   type ClientOutput,
   type EncapsulationClient,
   headerOf,
-  LongLivedClient,
   type Lost,
   REASONS,
   responseHeadReader,
   type Session,
 } from "../../encapsulation/index.ts";
+import { Condition } from "../../lib/condition.ts";
+import { OctetQueue } from "../../lib/octet-queue.ts";
 import { DeviceError } from "../device-error.ts";
 import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
 import { tokenRefusal } from "../token-refusal.ts";
 import { type Dialler, dial } from "./dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
 import type { EdgeRoute, Route } from "./route.ts";
-import type { Transport, TransportName } from "./transport.ts";
+import { CAPABILITIES, type Capabilities, type Transport, type TransportName } from "./transport.ts";
 
 /** Closes a socket once its output is sent, or after CLOSE_TIMEOUT (2 s) if the peer does not read. */
 function endSoon(socket: Socket): void {
@@ -57,16 +58,17 @@ export interface SocketWay {
 /** Drives an encapsulation client over Node sockets. */
 export class SocketTransport implements Transport {
   readonly name: TransportName;
+  readonly capabilities: Capabilities;
   readonly established: Promise<void>;
   readonly #client: EncapsulationClient;
   readonly #way: SocketWay;
   readonly #lines = new Map<Session, Line>();
   #settle: { resolve: () => void; reject: (error: DeviceError) => void };
   #isEstablished = false;
-  readonly #inbox: Uint8Array[] = [];
-  #inboxOctets = 0;
+  readonly #inbox = new OctetQueue();
   #reader: ((octets: Uint8Array | undefined) => void) | undefined;
-  #writers: (() => void)[] = [];
+  /** Notified when more may be written, or the transport has ended. */
+  readonly #writable = new Condition();
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
   #socketError: Error | undefined;
@@ -75,6 +77,7 @@ export class SocketTransport implements Transport {
 
   constructor(name: TransportName, client: EncapsulationClient, way: SocketWay) {
     this.name = name;
+    this.capabilities = CAPABILITIES[name];
     this.#client = client;
     this.#way = way;
     let settle = { resolve: () => {}, reject: (_: DeviceError) => {} };
@@ -95,16 +98,13 @@ export class SocketTransport implements Transport {
   }
 
   get remaining(): number {
-    const client = this.#client;
-    if (!(client instanceof LongLivedClient)) return Number.POSITIVE_INFINITY;
-    return Math.min(client.remainingUp, client.remainingDown);
+    return this.#client.remaining;
   }
 
   read(): Promise<Uint8Array | undefined> {
-    const octets = this.#inbox.shift();
+    const octets = this.#inbox.takePiece();
     if (octets !== undefined) {
-      this.#inboxOctets -= octets.length;
-      if (this.#inboxOctets < READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.resume();
+      if (this.#inbox.length < READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.resume();
       return Promise.resolve(octets);
     }
     if (this.#lost !== undefined) return Promise.resolve(undefined);
@@ -116,7 +116,7 @@ export class SocketTransport implements Transport {
   async write(octets: readonly Uint8Array[]): Promise<void> {
     this.#apply(this.#client.send(octets, performance.now()));
     if (this.#queued() <= WRITE_AHEAD || this.#lost !== undefined) return;
-    await new Promise<void>((resolve) => this.#writers.push(resolve));
+    await this.#writable.wait();
   }
 
   close(): void {
@@ -161,7 +161,7 @@ export class SocketTransport implements Transport {
           break;
       }
     }
-    if (this.#writers.length > 0 && this.#queued() <= WRITE_AHEAD) this.#releaseWriters();
+    if (this.#writable.isAwaited && this.#queued() <= WRITE_AHEAD) this.#writable.notifyAll();
     this.#setTimer();
   }
 
@@ -217,7 +217,7 @@ export class SocketTransport implements Transport {
     socket.on("end", onEnd);
     socket.on("close", onEnd);
     // Polling makes a new connection for each exchange; a slow reader must pause these too.
-    if (this.#inboxOctets >= READ_AHEAD) socket.pause();
+    if (this.#inbox.length >= READ_AHEAD) socket.pause();
     const { waiting } = line;
     line.waiting = [];
     line.waitingOctets = 0;
@@ -257,8 +257,7 @@ export class SocketTransport implements Transport {
       return;
     }
     this.#inbox.push(octets);
-    this.#inboxOctets += octets.length;
-    if (this.#inboxOctets >= READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.pause();
+    if (this.#inbox.length >= READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.pause();
   }
 
   #end(lost: Lost, line?: Line): void {
@@ -272,7 +271,7 @@ export class SocketTransport implements Transport {
     this.#settle.reject(this.#failure ?? failure(this.name, this.#lost, this.#way));
     this.#reader?.(undefined);
     this.#reader = undefined;
-    this.#releaseWriters();
+    this.#writable.notifyAll();
   }
 
   /** What is known about a loss beyond the client's report: the dialler's error, or what answered instead. */
@@ -282,12 +281,6 @@ export class SocketTransport implements Transport {
     if (!("edge" in route) || code !== undefined || line?.socket === undefined) return undefined;
     if (line.answer.length > 0) return foreign(route.edge, line.answer, this.#isEstablished, retryAfter);
     return this.#isEstablished ? undefined : noAnswer(route.edge, this.#socketError);
-  }
-
-  #releaseWriters(): void {
-    const writers = this.#writers;
-    this.#writers = [];
-    for (const resolve of writers) resolve();
   }
 
   /** A timer that fires early just rearms. That is cheaper than a new timer for every piece of data. */

@@ -12,6 +12,29 @@ import type { Dialler } from "./dial.ts";
 export const TRANSPORTS = ["tcp", "websocket", "longlived", "keepalive", "polling"] as const;
 export type TransportName = (typeof TRANSPORTS)[number];
 
+/** How the kinds of transport differ for what uses them. */
+export interface Capabilities {
+  /** It shows the token to the edge with its own requests. Otherwise the token goes to the relay, in Connect. */
+  readonly carriesToken: boolean;
+  /**
+   * Where both ends detect a dead peer themselves, by pings or by requests with answers: on every virtual connection,
+   * on one that ends at the edge itself, or never. Where they do, Noops would only wake the edge, and silence proves
+   * nothing.
+   */
+  readonly detectsLoss: "always" | "at the edge" | "never";
+  /** A write is a request of its own, which can delay the next read: small output is worth gathering. */
+  readonly requestPerWrite: boolean;
+}
+
+export const CAPABILITIES: Readonly<Record<TransportName, Capabilities>> = {
+  tcp: { carriesToken: false, detectsLoss: "never", requestPerWrite: false },
+  websocket: { carriesToken: true, detectsLoss: "always", requestPerWrite: false },
+  longlived: { carriesToken: true, detectsLoss: "never", requestPerWrite: false },
+  keepalive: { carriesToken: true, detectsLoss: "at the edge", requestPerWrite: true },
+  // A poll takes and brings at once, so waiting with an acknowledgement would only delay it.
+  polling: { carriesToken: true, detectsLoss: "at the edge", requestPerWrite: false },
+};
+
 export interface TransportOptions {
   readonly transport: TransportName;
   /** Origin relay, `host` or `host:port`: dialled by `tcp`, named to the edge by the others. */
@@ -34,6 +57,7 @@ export interface TransportOptions {
 
 export interface Transport {
   readonly name: TransportName;
+  readonly capabilities: Capabilities;
   /** Resolves when the transport is established; rejects if that fails. */
   readonly established: Promise<void>;
   /** The next bytes as received; undefined when the transport has ended. Do not call again before it resolves. */
@@ -49,3 +73,10 @@ export interface Transport {
   /** Ends the transport at once. */
   close(): void;
 }
+
+/**
+ * Opens the transport that the options name.
+ *
+ * @throws DeviceError InvalidOption
+ */
+export type OpenTransport = (options: TransportOptions) => Transport;

@@ -20,6 +20,7 @@ import {
   retryAfterOf,
   TIMERS,
 } from "../../encapsulation/index.ts";
+import { Condition } from "../../lib/condition.ts";
 import { DeviceError } from "../device-error.ts";
 import {
   ANSWER_HEAD,
@@ -36,7 +37,7 @@ import { authorization } from "../token-source.ts";
 import { type Dialler, dial } from "./dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
 import type { EdgeRoute } from "./route.ts";
-import type { Transport, TransportOptions } from "./transport.ts";
+import { CAPABILITIES, type Transport, type TransportOptions } from "./transport.ts";
 
 /** How to connect to the edge. */
 export interface WebSocketWay extends EdgeRoute {
@@ -52,6 +53,7 @@ export function openWebSocket(options: TransportOptions, way: WebSocketWay): Tra
 
 class WebSocketTransport implements Transport {
   readonly name = "websocket";
+  readonly capabilities = CAPABILITIES.websocket;
   readonly established: Promise<void>;
   readonly remaining = Number.POSITIVE_INFINITY;
   readonly #socket: WebSocket;
@@ -59,7 +61,8 @@ class WebSocketTransport implements Transport {
   readonly #inbox: (Uint8Array | string)[] = [];
   #inboxOctets = 0;
   #reader: ((octets: Uint8Array | undefined) => void) | undefined;
-  #writers: (() => void)[] = [];
+  /** Notified when more may be written, or the transport has ended. */
+  readonly #writable = new Condition();
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
   #alive = true;
@@ -163,7 +166,7 @@ class WebSocketTransport implements Transport {
     if (this.#lost !== undefined) return;
     for (const piece of joined(octets)) this.#socket.send(piece, { binary: true }, () => this.#written());
     if (!this.#held && this.#socket.bufferedAmount <= WRITE_AHEAD) return;
-    await new Promise<void>((resolve) => this.#writers.push(resolve));
+    await this.#writable.wait();
   }
 
   close(): void {
@@ -212,9 +215,7 @@ class WebSocketTransport implements Transport {
 
   #written(): void {
     if (this.#held || this.#socket.bufferedAmount > WRITE_AHEAD) return;
-    const writers = this.#writers;
-    this.#writers = [];
-    for (const resolve of writers) resolve();
+    this.#writable.notifyAll();
   }
 
   #deliver(octets: Uint8Array): void {
@@ -235,9 +236,7 @@ class WebSocketTransport implements Transport {
     clearInterval(this.#pinging);
     this.#reader?.(undefined);
     this.#reader = undefined;
-    const writers = this.#writers;
-    this.#writers = [];
-    for (const resolve of writers) resolve();
+    this.#writable.notifyAll();
   }
 }
 

@@ -1,0 +1,26 @@
+/**
+ * The device in Node: over TCP, TLS and WebSocket. An entry for browsers would be a file like this one, with transports
+ * over `fetch` and `WebSocket`.
+ *
+ * @module
+ */
+import { PortableDevice } from "./device.ts";
+import type { DeviceOptions } from "./options.ts";
+import { openTransport } from "./transports/open-transport.ts";
+
+/** A device: sends and receives messages through its relay, and reconnects by itself. */
+export class Device extends PortableDevice {
+  /**
+   * Connects a device to its relay. If the relay is busy and says when to retry, keeps trying for up to 30 s.
+   *
+   * @throws DeviceError ConnectFailed, Refused, TokenRefused, RelayRefused, InvalidOption, Closed
+   *
+   * @example
+   * const device = await Device.connect({ edge: "https://edge.example.com", relay: "relay.example.com", address: "alice/laptop" });
+   */
+  static async connect(options: DeviceOptions): Promise<Device> {
+    const device = new Device(options, openTransport);
+    await device.start();
+    return device;
+  }
+}
