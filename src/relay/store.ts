@@ -93,6 +93,53 @@ const schema = `
     sender TEXT NOT NULL DEFAULT '', UNIQUE (peer, source, id));
 `;
 
+interface MessageRow {
+  readonly seq: number;
+  readonly peer: string;
+  readonly source: string;
+  readonly resource: string;
+  readonly identity: string;
+  /** Empty if the message is for an identity. */
+  readonly device: string;
+  /** See {@link fieldsToText}. */
+  readonly fields: string;
+  readonly size: number;
+  readonly at: number;
+  /** Key of the body in `chunks`; null if it is in `body`. */
+  readonly key: number | null;
+  readonly body: Uint8Array | null;
+  readonly sender: string;
+  readonly octets: number;
+}
+
+/** The columns of HEAD. */
+type HeadRow = Pick<MessageRow, "seq" | "peer" | "source" | "resource" | "identity" | "device" | "fields" | "size">;
+
+interface ChunkRow {
+  readonly key: number;
+  readonly n: number;
+  readonly body: Uint8Array;
+}
+
+interface SeenRow {
+  readonly n: number;
+  readonly peer: string;
+  readonly source: string;
+  readonly id: string;
+  readonly at: number;
+  readonly sender: string;
+}
+
+/** A count. */
+interface CountRow {
+  readonly n: number;
+}
+
+/** A sum over rows; null if there are none. */
+interface SumRow {
+  readonly octets: number | null;
+}
+
 /** The schema version written by this release. */
 const VERSION = 2;
 
@@ -163,7 +210,7 @@ export class Store {
     this.#migrate();
     // Bodies that were incomplete when the process ended. Their senders still have them.
     this.#database.exec("DELETE FROM chunks WHERE key NOT IN (SELECT key FROM messages WHERE key IS NOT NULL)");
-    this.#key = Number(this.#one("SELECT coalesce(max(key), 0) AS n FROM messages").n);
+    this.#key = this.#one<CountRow>("SELECT coalesce(max(key), 0) AS n FROM messages").n;
     this.#count();
   }
 
@@ -172,13 +219,12 @@ export class Store {
     this.#waiting.clear();
     this.#ids.clear();
     const sums = "SELECT peer, sender, count(*) AS messages, sum(octets) AS octets FROM messages GROUP BY peer, sender";
-    for (const { peer, sender, messages, octets } of this.#all(sums)) {
-      this.#addWaiting(String(peer), String(sender), Number(messages), Number(octets));
-    }
+    const rows = this.#all<Pick<MessageRow, "peer" | "sender"> & Amount>(sums);
+    for (const { peer, sender, messages, octets } of rows) this.#addWaiting(peer, sender, messages, octets);
   }
 
   #migrate(): void {
-    const found = Number(this.#one("PRAGMA user_version").user_version);
+    const { user_version: found } = this.#one<{ readonly user_version: number }>("PRAGMA user_version");
     const isNew = this.#all("SELECT 1 FROM sqlite_master WHERE name = 'messages'").length === 0;
     const version = isNew
       ? VERSION
@@ -329,16 +375,17 @@ export class Store {
     ids.all += octets;
     ids.senders.set(sender, before + octets);
     while (!this.#failed && !isWithinShare(ids.senders.get(sender) ?? 0, ids.all, ID_OCTETS)) {
-      const rows = Number(this.#one("SELECT count(*) AS n FROM seen WHERE peer = ? AND sender = ?", peer, sender).n);
+      const ofSender = "FROM seen WHERE peer = ? AND sender = ?";
+      const { n: rows } = this.#one<CountRow>(`SELECT count(*) AS n ${ofSender}`, peer, sender);
       if (rows <= 1) return;
-      const { n } = this.#one(
-        "SELECT n FROM seen WHERE peer = ? AND sender = ? ORDER BY n LIMIT 1 OFFSET ?",
+      const { n } = this.#one<Pick<SeenRow, "n">>(
+        `SELECT n ${ofSender} ORDER BY n LIMIT 1 OFFSET ?`,
         peer,
         sender,
         Math.floor((rows - 1) / FORGOTTEN_PART),
       );
-      this.#run("DELETE FROM seen WHERE peer = ? AND sender = ? AND n <= ?", peer, sender, Number(n));
-      const left = Number(this.#one(`${ID_SUM} WHERE peer = ? AND sender = ?`, peer, sender).octets);
+      this.#run("DELETE FROM seen WHERE peer = ? AND sender = ? AND n <= ?", peer, sender, n);
+      const left = this.#one<SumRow>(`${ID_SUM} WHERE peer = ? AND sender = ?`, peer, sender).octets ?? 0;
       ids.all += left - (ids.senders.get(sender) ?? 0);
       ids.senders.set(sender, left);
     }
@@ -348,9 +395,10 @@ export class Store {
     const known = this.#ids.get(peer);
     if (known !== undefined) return known;
     const ids: IdOctets = { all: 0, senders: new Map() };
-    for (const { sender, octets } of this.#all(`${ID_SUM} WHERE peer = ? GROUP BY sender`, peer)) {
-      ids.senders.set(String(sender), Number(octets));
-      ids.all += Number(octets);
+    const rows = this.#all<Pick<SeenRow, "sender"> & SumRow>(`${ID_SUM} WHERE peer = ? GROUP BY sender`, peer);
+    for (const { sender, octets } of rows) {
+      ids.senders.set(sender, octets ?? 0);
+      ids.all += octets ?? 0;
     }
     this.#ids.set(peer, ids);
     return ids;
@@ -380,7 +428,7 @@ export class Store {
    */
   after(peer: string, seq: number, limit: number, sender?: string): Stored[] {
     if (sender !== undefined) {
-      return this.#all(
+      return this.#all<HeadRow>(
         `SELECT ${HEAD} FROM messages WHERE ${OF_RELAYS} AND peer = ? AND sender = ? AND seq > ? ORDER BY seq LIMIT ?`,
         peer,
         sender,
@@ -388,7 +436,7 @@ export class Store {
         limit,
       ).map(storedFrom);
     }
-    return this.#all(
+    return this.#all<HeadRow>(
       `SELECT ${HEAD} FROM messages WHERE peer = ? AND seq > ? ORDER BY seq LIMIT ?`,
       peer,
       seq,
@@ -399,28 +447,27 @@ export class Store {
   /** A destination's messages in a range of sequence numbers, oldest first, without bodies. */
   between(destination: Destination, from: number, to: number, limit: number): Stored[] {
     const { where, values } = whereOf(destination, from, to);
-    return this.#all(`SELECT ${HEAD} FROM messages WHERE ${where} ORDER BY seq LIMIT ?`, ...values, limit).map(
-      storedFrom,
-    );
+    const query = `SELECT ${HEAD} FROM messages WHERE ${where} ORDER BY seq LIMIT ?`;
+    return this.#all<HeadRow>(query, ...values, limit).map(storedFrom);
   }
 
   /** The number of such messages. */
   countBetween(destination: Destination, from: number, to: number): number {
     const { where, values } = whereOf(destination, from, to);
-    return Number(this.#one(`SELECT count(*) AS n FROM messages WHERE ${where}`, ...values).n ?? 0);
+    return this.#one<CountRow>(`SELECT count(*) AS n FROM messages WHERE ${where}`, ...values).n;
   }
 
   /** Row `n` of a message's body, from 0; undefined after the last. */
   body(seq: number, n: number): Uint8Array | undefined {
-    const message = this.#all(
+    const [message] = this.#all<Pick<MessageRow, "key" | "body">>(
       "SELECT key, CASE WHEN ? = 0 THEN body END AS body FROM messages WHERE seq = ?",
       n,
       seq,
-    )[0];
+    );
     if (message === undefined) return undefined;
-    if (message.key === null) return message.body instanceof Uint8Array ? message.body : undefined;
-    const chunk = this.#all("SELECT body FROM chunks WHERE key = ? AND n = ?", Number(message.key), n)[0];
-    return chunk?.body instanceof Uint8Array ? chunk.body : undefined;
+    if (message.key === null) return message.body ?? undefined;
+    const query = "SELECT body FROM chunks WHERE key = ? AND n = ?";
+    return this.#all<Pick<ChunkRow, "body">>(query, message.key, n)[0]?.body;
   }
 
   /** Removes acknowledged messages. */
@@ -429,11 +476,11 @@ export class Store {
       this.#begin();
       this.#run("DELETE FROM chunks WHERE key = (SELECT key FROM messages WHERE seq = ? AND key IS NOT NULL)", seq);
       this.#removed.push({ seq, peer });
-      let gone: Record<string, unknown> | undefined;
       this.#attempt(() => {
-        [gone] = this.#all("DELETE FROM messages WHERE seq = ? RETURNING sender, octets", seq);
+        const query = "DELETE FROM messages WHERE seq = ? RETURNING sender, octets";
+        const [gone] = this.#all<Pick<MessageRow, "sender" | "octets">>(query, seq);
+        if (gone !== undefined) this.#addWaiting(peer, gone.sender, -1, -gone.octets);
       });
-      if (gone !== undefined) this.#addWaiting(peer, String(gone.sender), -1, -Number(gone.octets));
     }
   }
 
@@ -449,8 +496,9 @@ export class Store {
    * @returns how many messages were purged
    */
   purge(now: number, retention: number = RETENTION): number {
-    const old = this.#all("SELECT seq, peer FROM messages WHERE at < ?", now - retention);
-    this.remove(old.map((row) => ({ seq: Number(row.seq), peer: String(row.peer) })));
+    const query = "SELECT seq, peer FROM messages WHERE at < ?";
+    const old = this.#all<Pick<MessageRow, "seq" | "peer">>(query, now - retention);
+    this.remove(old);
     this.#begin();
     this.#run("DELETE FROM seen WHERE at < ?", now - REMEMBER_IDS);
     // The sums are recomputed on demand.
@@ -538,12 +586,19 @@ export class Store {
     return statement;
   }
 
-  #all(sql: string, ...values: (string | number)[]): Record<string, unknown>[] {
-    return this.#prepared(sql).all(...values);
+  /**
+   * Reads rows; `Row` has the columns that the query names. Rows get their types here and nowhere else: the schema gives
+   * them to the columns.
+   */
+  #all<Row extends object>(sql: string, ...values: (string | number)[]): Row[] {
+    return this.#prepared(sql).all(...values) as object[] as Row[];
   }
 
-  #one(sql: string, ...values: (string | number)[]): Record<string, unknown> {
-    return this.#all(sql, ...values)[0] ?? {};
+  /** Reads the row of a query that always has one, such as a count. */
+  #one<Row extends object>(sql: string, ...values: (string | number)[]): Row {
+    const [row] = this.#all<Row>(sql, ...values);
+    if (row === undefined) throw new TypeError("a query of the relay's store has no row where it should");
+    return row;
   }
 
   #run(sql: string, ...values: (string | number | null | Uint8Array)[]): number {
@@ -584,16 +639,16 @@ function recipientOf({ peer, identityURL, deviceURL }: Envelope): string {
   return isRelay(peer) ? `${peer} ${deviceURL || identityURL}` : peer;
 }
 
-function storedFrom(row: Record<string, unknown>): Stored {
+function storedFrom({ seq, peer, source, resource, identity, device, fields, size }: HeadRow): Stored {
   return {
-    seq: Number(row.seq),
-    peer: String(row.peer),
-    source: String(row.source),
-    resourceURL: String(row.resource),
-    identityURL: String(row.identity),
-    deviceURL: String(row.device),
-    fields: fieldsFromText(String(row.fields)),
-    size: Number(row.size),
+    seq,
+    peer,
+    source,
+    resourceURL: resource,
+    identityURL: identity,
+    deviceURL: device,
+    fields: fieldsFromText(fields),
+    size,
   };
 }
 

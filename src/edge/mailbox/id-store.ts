@@ -24,7 +24,8 @@ import { type Ids, NONE, type Series } from "./seen-ids.ts";
 
 /** SQL access of a store. */
 export interface Statements {
-  all(query: string, ...bindings: (string | number)[]): Record<string, unknown>[];
+  /** Reads rows; `Row` has the columns that the query names. */
+  all<Row extends object>(query: string, ...bindings: (string | number)[]): Row[];
   run(query: string, ...bindings: (string | number | Uint8Array)[]): number;
 }
 
@@ -63,6 +64,26 @@ export const ID_SCHEMA = `
     at INTEGER NOT NULL, PRIMARY KEY (sender, tail, head, low)) WITHOUT ROWID;
   CREATE TABLE senders (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, octets INTEGER NOT NULL);
 `;
+
+interface IdRow extends Key {
+  /** Number of the sender in `senders`. */
+  readonly sender: number;
+  readonly low: number;
+  readonly high: number;
+  /** When it was added, in milliseconds since 1970 times {@link STAMPS}. */
+  readonly at: number;
+}
+
+interface SenderRow {
+  readonly number: number;
+  readonly name: string;
+  readonly octets: number;
+}
+
+/** A sum over rows; null if there are none. */
+interface SumRow {
+  readonly octets: number | null;
+}
 
 /** Steps per millisecond, so that the oldest id of a batch can be told from the newest. */
 const STAMPS = 1000;
@@ -129,7 +150,8 @@ export class IdTable {
     const query =
       "SELECT value FROM json_each(?) AS wanted CROSS JOIN ids ON sender = ? AND tail = ? AND head = wanted.value AND low = ?";
     for (const some of parts(heads)) {
-      for (const { value } of this.#sql.all(query, JSON.stringify(some), number, tail, NONE)) known.add(String(value));
+      const rows = this.#sql.all<{ readonly value: string }>(query, JSON.stringify(some), number, tail, NONE);
+      for (const { value } of rows) known.add(value);
     }
     return known;
   }
@@ -202,7 +224,7 @@ export class IdTable {
   /** Forgets ids older than a time. */
   forgetBefore(time: number): void {
     const before = time * STAMPS;
-    const gone = this.#sql.all(
+    const gone = this.#sql.all<{ readonly sender: number; readonly octets: number }>(
       `SELECT sender, sum(${ROW_OCTETS}) AS octets FROM ids WHERE at < ? GROUP BY sender`,
       before,
     );
@@ -210,18 +232,17 @@ export class IdTable {
     this.forgetMemory();
     this.#sql.run("DELETE FROM ids WHERE at < ?", before);
     for (const { sender, octets } of gone) {
-      this.#sql.run("UPDATE senders SET octets = octets - ? WHERE number = ?", Number(octets), Number(sender));
+      this.#sql.run("UPDATE senders SET octets = octets - ? WHERE number = ?", octets, sender);
     }
     this.#sql.run("DELETE FROM senders WHERE NOT EXISTS (SELECT 1 FROM ids WHERE sender = number)");
   }
 
   /** When the oldest id expires; undefined if there is none. */
   get expiry(): number | undefined {
-    const [row] = this.#sql.all("SELECT min(at) AS at FROM ids");
+    const [oldest] = this.#sql.all<{ readonly at: number | null }>("SELECT min(at) AS at FROM ids");
+    const at = oldest?.at ?? undefined;
     // A range's newest id is younger than its row.
-    return row?.at === null || row?.at === undefined
-      ? undefined
-      : Math.floor(Number(row.at) / STAMPS) + 1 + REMEMBER_IDS + RANGE_TIME;
+    return at === undefined ? undefined : Math.floor(at / STAMPS) + 1 + REMEMBER_IDS + RANGE_TIME;
   }
 
   /** Empties the cache, which the tables refill. Unwritten additions are lost. */
@@ -239,10 +260,12 @@ export class IdTable {
     const name = senderOf(series.source);
     let sender = this.#senders.get(name);
     if (sender === undefined) {
-      const [row] = this.#sql.all("SELECT number, octets FROM senders WHERE name = ?", name);
-      const octets = Number(row?.octets ?? 0);
-      const number = row === undefined ? undefined : Number(row.number);
-      sender = { name, number, octets, writtenOctets: octets, ranges: new Map(), plain: new Map() };
+      const [row] = this.#sql.all<Pick<SenderRow, "number" | "octets">>(
+        "SELECT number, octets FROM senders WHERE name = ?",
+        name,
+      );
+      const octets = row?.octets ?? 0;
+      sender = { name, number: row?.number, octets, writtenOctets: octets, ranges: new Map(), plain: new Map() };
       this.#senders.set(name, sender);
       this.#kept += 1;
     }
@@ -281,18 +304,24 @@ export class IdTable {
     const empty = { tail, head, low: 0, high: NONE, at: 0, free: Number.POSITIVE_INFINITY, written: undefined };
     if (sender === undefined) return empty;
     const ofSeries = "SELECT low, high, at FROM ids WHERE sender = ? AND tail = ? AND head = ?";
-    const [row] = this.#sql.all(
+    const [row] = this.#sql.all<Pick<IdRow, "low" | "high" | "at">>(
       `${ofSeries} AND low BETWEEN 0 AND ? ORDER BY low DESC LIMIT 1`,
       sender,
       tail,
       head,
       number,
     );
-    const [after] = this.#sql.all(`${ofSeries} AND low > ? ORDER BY low LIMIT 1`, sender, tail, head, number);
-    const free = after === undefined ? Number.POSITIVE_INFINITY : Number(after.low);
+    const [after] = this.#sql.all<Pick<IdRow, "low">>(
+      `${ofSeries} AND low > ? ORDER BY low LIMIT 1`,
+      sender,
+      tail,
+      head,
+      number,
+    );
+    const free = after?.low ?? Number.POSITIVE_INFINITY;
     if (row === undefined) return { ...empty, free };
-    const high = Number(row.high);
-    return { tail, head, low: Number(row.low), high, at: Number(row.at), free, written: high };
+    const { low, high, at } = row;
+    return { tail, head, low, high, at, free, written: high };
   }
 
   #write(range: IdRange, sender: Sender): void {
@@ -363,11 +392,12 @@ export class IdTable {
   #numberOf(sender: Sender): number {
     if (sender.number !== undefined) return sender.number;
     this.#sql.run("INSERT INTO senders (name, octets) VALUES (?, 0)", sender.name);
-    const [row] = this.#sql.all("SELECT number FROM senders WHERE name = ?", sender.name);
-    sender.number = Number(row?.number);
+    const [row] = this.#sql.all<Pick<SenderRow, "number">>("SELECT number FROM senders WHERE name = ?", sender.name);
+    if (row === undefined) throw new TypeError("a sender of the mailbox was not stored");
+    sender.number = row.number;
     sender.octets = sender.name.length + ID_ROW_OCTETS;
     this.#octets = this.#all() + sender.octets;
-    return sender.number;
+    return row.number;
   }
 
   /** Forgets a sender's oldest ids until it has no more than is free, and stores its size. */
@@ -375,23 +405,25 @@ export class IdTable {
     const { number } = sender;
     if (number === undefined) return;
     while (sender.octets > this.#capacity - this.#all()) {
-      const [rows] = this.#sql.all("SELECT count(*) AS count FROM ids WHERE sender = ?", number);
-      const count = Number(rows?.count ?? 0);
-      if (count === 0) break;
-      const [oldest] = this.#sql.all(
+      const [rows] = this.#sql.all<{ readonly count: number }>(
+        "SELECT count(*) AS count FROM ids WHERE sender = ?",
+        number,
+      );
+      const [upTo] = this.#sql.all<Pick<IdRow, "at">>(
         "SELECT at FROM ids WHERE sender = ? ORDER BY at LIMIT 1 OFFSET ?",
         number,
-        Math.floor((count - 1) / FORGOTTEN_PART),
+        Math.max(0, Math.floor(((rows?.count ?? 0) - 1) / FORGOTTEN_PART)),
       );
-      const upTo = Number(oldest?.at);
-      const [gone] = this.#sql.all(
+      if (upTo === undefined) break;
+      const [sum] = this.#sql.all<SumRow>(
         `SELECT sum(${ROW_OCTETS}) AS octets FROM ids WHERE sender = ? AND at <= ?`,
         number,
-        upTo,
+        upTo.at,
       );
-      this.#sql.run("DELETE FROM ids WHERE sender = ? AND at <= ?", number, upTo);
-      sender.octets -= Number(gone?.octets ?? 0);
-      this.#octets = this.#all() - Number(gone?.octets ?? 0);
+      const gone = sum?.octets ?? 0;
+      this.#sql.run("DELETE FROM ids WHERE sender = ? AND at <= ?", number, upTo.at);
+      sender.octets -= gone;
+      this.#octets = this.#all() - gone;
       sender.ranges.clear();
       this.#last = undefined;
     }
@@ -402,8 +434,8 @@ export class IdTable {
 
   #all(): number {
     if (this.#octets === undefined) {
-      const [sum] = this.#sql.all("SELECT coalesce(sum(octets), 0) AS octets FROM senders");
-      this.#octets = Number(sum?.octets ?? 0);
+      const [sum] = this.#sql.all<SumRow>("SELECT sum(octets) AS octets FROM senders");
+      this.#octets = sum?.octets ?? 0;
     }
     return this.#octets;
   }

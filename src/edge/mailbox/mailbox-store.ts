@@ -147,6 +147,67 @@ const schema = `
   ${ID_SCHEMA}
 `;
 
+/** A blob: the platform returns an ArrayBuffer, other SQLites a Uint8Array. */
+type Blob = ArrayBuffer | Uint8Array;
+
+interface SegmentRow {
+  readonly first: number;
+  readonly count: number;
+  readonly octets: number;
+  /** When the messages arrived, milliseconds since 1970. */
+  readonly at: number;
+  /** How many of the envelopes are stored in `envelopes`. */
+  readonly apart: number;
+  /** JSON of {@link SenderCount}s. */
+  readonly senders: string;
+  /** JSON of {@link KeptEnvelope}s. */
+  readonly envelopes: string;
+  readonly body: Blob;
+}
+
+/** An envelope, or its number in `envelopes`. */
+type KeptEnvelope = Envelope | number;
+
+interface DoneRow {
+  readonly first: number;
+  readonly messages: number;
+  readonly octets: number;
+  /** JSON of {@link Range}s. */
+  readonly ranges: string;
+}
+
+/** A part of a body. */
+interface BodyRow {
+  readonly seq: number;
+  readonly n: number;
+  readonly body: Blob;
+}
+
+interface EnvelopeRow {
+  readonly number: number;
+  readonly hash: string;
+  /** How many segments use it. */
+  readonly segments: number;
+  readonly octets: number;
+  readonly sender: string;
+  /** JSON of the envelope. */
+  readonly text: string;
+}
+
+interface FactRow {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Rows of the first schema, read only to migrate them. */
+type SegmentRow1 = Pick<SegmentRow, "first" | "at" | "body"> & IdRow1 & { readonly envelopes: string };
+interface IdRow1 {
+  readonly first: number;
+  readonly at: number;
+  /** JSON of {@link WrittenIds}. */
+  readonly ids: string;
+}
+
 /** Smaller savings are not worth a rewrite: SQLite would not free a page for them. */
 const LEAST_COMPACTION = 4096;
 
@@ -198,13 +259,19 @@ export class MailboxStore {
     this.#quota = options.quota ?? QUOTA;
     this.#messageLimit = Math.min(MESSAGE_LIMIT, longestIn(this.#quota));
     this.#firstNumber = options.firstNumber ?? (() => 1);
-    const statements = { all: this.#all.bind(this), run: this.#run.bind(this) };
-    this.#ids = new IdTable(statements, options.idOctets);
+    this.#ids = new IdTable(
+      {
+        all: <Row extends object>(query: string, ...bindings: (string | number)[]) =>
+          this.#all<Row>(query, ...bindings),
+        run: (query, ...bindings) => this.#run(query, ...bindings),
+      },
+      options.idOctets,
+    );
     this.#open();
   }
 
   #open(): void {
-    this.#made = sqlRows(this.#sql, "SELECT 1 FROM sqlite_master WHERE name = 'facts'").length > 0;
+    this.#made = rowsOf(this.#sql, "SELECT 1 FROM sqlite_master WHERE name = 'facts'", []).length > 0;
     if (this.#made && storedVersion("a mailbox", this.fact("version"), VERSION) === 1) {
       this.#transaction(() => this.#migrate());
     }
@@ -231,19 +298,18 @@ export class MailboxStore {
     this.#sql.exec("ALTER TABLE segments RENAME TO segments_1; ALTER TABLE ids RENAME TO ids_1;").toArray();
     this.#sql.exec(schema).toArray();
     for (let after = -1; ; ) {
-      const [row] = this.#all("SELECT * FROM ids_1 WHERE first > ? ORDER BY first LIMIT 1", after);
+      const [row] = this.#all<IdRow1>("SELECT * FROM ids_1 WHERE first > ? ORDER BY first LIMIT 1", after);
       if (row === undefined) break;
-      after = Number(row.first);
-      this.#learn(JSON.parse(String(row.ids)) as WrittenIds, Number(row.at));
+      after = row.first;
+      this.#learn(JSON.parse(row.ids) as WrittenIds, row.at);
     }
     for (let after = -1; ; ) {
-      const [row] = this.#all("SELECT * FROM segments_1 WHERE first > ? ORDER BY first LIMIT 1", after);
+      const [row] = this.#all<SegmentRow1>("SELECT * FROM segments_1 WHERE first > ? ORDER BY first LIMIT 1", after);
       if (row === undefined) break;
-      after = Number(row.first);
-      const octets = octetsOf(row.body);
-      const envelopes = JSON.parse(String(row.envelopes)) as Envelope[];
-      this.#insert(batchOf({ envelopes, octets }), after, Number(row.at));
-      this.#learn(JSON.parse(String(row.ids)) as WrittenIds, Number(row.at));
+      after = row.first;
+      const envelopes = JSON.parse(row.envelopes) as Envelope[];
+      this.#insert(batchOf({ envelopes, octets: octetsOf(row.body) }), after, row.at);
+      this.#learn(JSON.parse(row.ids) as WrittenIds, row.at);
     }
     const position = Number(this.fact("position") ?? 0);
     this.#sql
@@ -270,20 +336,23 @@ export class MailboxStore {
     this.#parts.clear();
     this.#shares = undefined;
     this.#next = Number(this.fact("next") ?? 1);
-    const [last] = this.#all("SELECT first + count AS next FROM segments ORDER BY first DESC LIMIT 1");
-    if (last !== undefined) this.#next = Math.max(this.#next, Number(last.next));
-    const [sums] = this.#all(
+    const [last] = this.#all<{ readonly next: number }>(
+      "SELECT first + count AS next FROM segments ORDER BY first DESC LIMIT 1",
+    );
+    if (last !== undefined) this.#next = Math.max(this.#next, last.next);
+    const [waiting = NOTHING] = this.#all<Amount>(
       "SELECT coalesce(sum(count), 0) AS messages, coalesce(sum(octets), 0) AS octets FROM segments",
     );
-    const [apart] = this.#all("SELECT count(*) AS count, coalesce(sum(octets), 0) AS octets FROM envelopes");
-    this.#apart = Number(apart?.count ?? 0);
-    this.#messages = Number(sums?.messages ?? 0);
-    this.#octets = Number(sums?.octets ?? 0) + Number(apart?.octets ?? 0);
-    for (const { first, messages, octets, ranges } of this.#all("SELECT first, messages, octets, ranges FROM done")) {
-      this.#messages -= Number(messages);
-      this.#octets -= Number(octets);
-      const done = new Ranges(JSON.parse(String(ranges)) as Range[]);
-      this.#parts.set(Number(first), { ranges: done, octets: Number(octets) });
+    const [apart] = this.#all<{ readonly count: number; readonly octets: number }>(
+      "SELECT count(*) AS count, coalesce(sum(octets), 0) AS octets FROM envelopes",
+    );
+    this.#apart = apart?.count ?? 0;
+    this.#messages = waiting.messages;
+    this.#octets = waiting.octets + (apart?.octets ?? 0);
+    for (const { first, messages, octets, ranges } of this.#all<DoneRow>("SELECT * FROM done")) {
+      this.#messages -= messages;
+      this.#octets -= octets;
+      this.#parts.set(first, { ranges: new Ranges(JSON.parse(ranges) as Range[]), octets });
     }
     this.#position = 0;
     this.#advance();
@@ -294,22 +363,25 @@ export class MailboxStore {
   #learnUnwritten(): void {
     this.#unwritten = { segments: 0, octets: 0 };
     const lengths = "SELECT first, at, length(body) AS length FROM segments ORDER BY first DESC LIMIT ?";
-    const last: Record<string, unknown>[] = [];
-    for (const row of this.#all(lengths, UNWRITTEN_SEGMENTS)) {
-      this.#unwritten.octets += Number(row.length);
+    const last: Pick<SegmentRow, "first" | "at">[] = [];
+    for (const row of this.#all<Pick<SegmentRow, "first" | "at"> & { readonly length: number }>(
+      lengths,
+      UNWRITTEN_SEGMENTS,
+    )) {
+      this.#unwritten.octets += row.length;
       if (this.#unwritten.octets > UNWRITTEN_OCTETS) break;
       this.#unwritten.segments += 1;
       last.push(row);
     }
     for (const { first, at } of last.reverse()) {
-      const segment = this.#segmentAt(Number(first));
+      const segment = this.#segmentAt(first);
       if (segment === undefined) continue;
       const { series, numbers } = idsOf(segment.bundle, segment);
       for (const [index, one] of series.entries()) {
         const number = numbers[index] ?? NONE;
         // An id without a number is always written with its message.
         if (one === undefined || number === NONE || this.#ids.isKnown(one, number)) continue;
-        this.#ids.add(one, number, Number(at));
+        this.#ids.add(one, number, at);
       }
     }
   }
@@ -445,7 +517,7 @@ export class MailboxStore {
    * @returns their numbers, and where to continue; undefined when all were scanned
    */
   find(wanted: Wanted, from: number): { readonly found: readonly Range[]; readonly next: number | undefined } {
-    const rows = this.#all(
+    const rows = this.#all<WholeRow & Pick<SegmentRow, "senders">>(
       "SELECT first, count, octets, senders, envelopes, body FROM segments WHERE first + count > ? ORDER BY first LIMIT ?",
       from,
       FOUND_SEGMENTS,
@@ -454,7 +526,7 @@ export class MailboxStore {
     const begin = encoder.encode(wanted.idPrefix);
     const found = new Ranges();
     for (const row of rows) {
-      if (!(JSON.parse(String(row.senders)) as SenderCount[]).some(([name]) => name === sender)) continue;
+      if (!sendersIn(row).some(([name]) => name === sender)) continue;
       const { first, bundle, starts, sizes } = this.#segmentIn(row);
       const isTheirs = bundle.envelopes.map((envelope) => isWanted(envelope, wanted));
       if (!isTheirs.includes(true)) continue;
@@ -467,7 +539,7 @@ export class MailboxStore {
     }
     const last = rows.at(-1);
     const isEnd = last === undefined || rows.length < FOUND_SEGMENTS;
-    return { found: [...found], next: isEnd ? undefined : Number(last.first) + Number(last.count) };
+    return { found: [...found], next: isEnd ? undefined : last.first + last.count };
   }
 
   /** Returns those of the given numbers, up to the last one used, that have no waiting message. */
@@ -512,8 +584,11 @@ export class MailboxStore {
   expire(now: number): number {
     const before = this.#messages;
     // Segments are in order of arrival.
-    const [young] = this.#all("SELECT first FROM segments WHERE at >= ? ORDER BY first LIMIT 1", now - RETENTION);
-    const last = young === undefined ? this.#next - 1 : Number(young.first) - 1;
+    const [young] = this.#all<Pick<SegmentRow, "first">>(
+      "SELECT first FROM segments WHERE at >= ? ORDER BY first LIMIT 1",
+      now - RETENTION,
+    );
+    const last = (young?.first ?? this.#next) - 1;
     if (last > this.#position) this.remove([[this.#position + 1, last]]);
     this.#atomically(() => {
       this.#writeGrownIds();
@@ -524,8 +599,8 @@ export class MailboxStore {
 
   /** When `expire` next has work to do; undefined if nothing waits and no id is remembered. */
   expiry(): number | undefined {
-    const [segment] = this.#all("SELECT at FROM segments ORDER BY first LIMIT 1");
-    const times = segment === undefined ? [] : [Number(segment.at) + RETENTION + 1];
+    const oldest = this.#oldest;
+    const times = oldest === undefined ? [] : [oldest + RETENTION + 1];
     const ids = this.#ids.expiry;
     if (ids !== undefined) times.push(ids);
     return times.length === 0 ? undefined : Math.min(...times);
@@ -564,12 +639,12 @@ export class MailboxStore {
   }
 
   waiting(): Waiting {
-    const [first] = this.#all("SELECT at FROM segments ORDER BY first LIMIT 1");
-    return {
-      messages: this.#messages,
-      octets: this.#octets,
-      oldest: first === undefined ? undefined : Number(first.at),
-    };
+    return { messages: this.#messages, octets: this.#octets, oldest: this.#oldest };
+  }
+
+  /** When the oldest waiting message arrived. */
+  get #oldest(): number | undefined {
+    return this.#all<Pick<SegmentRow, "at">>("SELECT at FROM segments ORDER BY first LIMIT 1")[0]?.at;
   }
 
   /** The number before the first waiting message: all messages up to it are settled. */
@@ -586,8 +661,8 @@ export class MailboxStore {
   facts(prefix: string): [name: string, value: string][] {
     // The prefix ends with a blank, and "!" is the next character.
     const after = `${prefix.slice(0, -1)}!`;
-    const rows = this.#all("SELECT name, value FROM facts WHERE name > ? AND name < ? ORDER BY name", prefix, after);
-    return rows.map(({ name, value }) => [String(name).slice(prefix.length), String(value)]);
+    const query = "SELECT name, value FROM facts WHERE name > ? AND name < ? ORDER BY name";
+    return this.#all<FactRow>(query, prefix, after).map(({ name, value }) => [name.slice(prefix.length), value]);
   }
 
   removeFact(name: string): void {
@@ -595,8 +670,7 @@ export class MailboxStore {
   }
 
   fact(name: string): string | undefined {
-    const [row] = this.#all("SELECT value FROM facts WHERE name = ?", name);
-    return row === undefined ? undefined : String(row.value);
+    return this.#all<Pick<FactRow, "value">>("SELECT value FROM facts WHERE name = ?", name)[0]?.value;
   }
 
   setFact(name: string, value: string): void {
@@ -740,10 +814,10 @@ export class MailboxStore {
   /** Stores an envelope once for all segments that use it. Returns its number. */
   #keepEnvelope(text: string, octets: number, source: string): number {
     const hash = sha256(encoder.encode(text)).reduce((hex, octet) => hex + octet.toString(16).padStart(2, "0"), "");
-    const [known] = this.#all("SELECT number FROM envelopes WHERE hash = ?", hash);
+    const known = this.#envelopeNumber(hash);
     if (known !== undefined) {
-      this.#run("UPDATE envelopes SET segments = segments + 1 WHERE number = ?", Number(known.number));
-      return Number(known.number);
+      this.#run("UPDATE envelopes SET segments = segments + 1 WHERE number = ?", known);
+      return known;
     }
     const sender = senderOf(source);
     this.#run(
@@ -756,21 +830,29 @@ export class MailboxStore {
     this.#apart += 1;
     this.#octets += octets;
     this.#share(sender, 0, octets);
-    const [row] = this.#all("SELECT number FROM envelopes WHERE hash = ?", hash);
-    return Number(row?.number);
+    const number = this.#envelopeNumber(hash);
+    if (number === undefined) throw new TypeError("an envelope of the mailbox was not stored");
+    return number;
+  }
+
+  #envelopeNumber(hash: string): number | undefined {
+    return this.#all<Pick<EnvelopeRow, "number">>("SELECT number FROM envelopes WHERE hash = ?", hash)[0]?.number;
   }
 
   /** Releases the envelopes of a deleted segment. */
-  #releaseEnvelopes(column: string): void {
-    for (const number of JSON.parse(column) as (Envelope | number)[]) {
+  #releaseEnvelopes(row: Pick<SegmentRow, "envelopes">): void {
+    for (const number of envelopesIn(row)) {
       if (typeof number !== "number") continue;
       this.#run("UPDATE envelopes SET segments = segments - 1 WHERE number = ?", number);
-      const [unused] = this.#all("SELECT octets, sender FROM envelopes WHERE number = ? AND segments = 0", number);
+      const [unused] = this.#all<Pick<EnvelopeRow, "octets" | "sender">>(
+        "SELECT octets, sender FROM envelopes WHERE number = ? AND segments = 0",
+        number,
+      );
       if (unused === undefined) continue;
       this.#run("DELETE FROM envelopes WHERE number = ?", number);
       this.#apart -= 1;
-      this.#octets -= Number(unused.octets);
-      this.#share(String(unused.sender), 0, -Number(unused.octets));
+      this.#octets -= unused.octets;
+      this.#share(unused.sender, 0, -unused.octets);
     }
   }
 
@@ -789,8 +871,8 @@ export class MailboxStore {
    * known whose messages are settled, so all count until the segment is deleted. What comes by one connection has one
    * sender.
    */
-  #shareSegment(column: string, done: Part | undefined, sign: 1 | -1): void {
-    const senders = JSON.parse(column) as SenderCount[];
+  #shareSegment(row: Pick<SegmentRow, "senders">, done: Part | undefined, sign: 1 | -1): void {
+    const senders = sendersIn(row);
     const part = senders.length === 1 ? done : undefined;
     for (const [sender, count, octets] of senders) {
       this.#share(sender, sign * (count - (part?.ranges.count ?? 0)), sign * (octets - (part?.octets ?? 0)));
@@ -801,12 +883,11 @@ export class MailboxStore {
     if (this.#shares !== undefined) return this.#shares;
     const shares = new Map<string, Share>();
     this.#shares = shares;
-    for (const { first, senders } of this.#all("SELECT first, senders FROM segments")) {
-      this.#shareSegment(String(senders), this.#parts.get(Number(first)), 1);
+    for (const row of this.#all<Pick<SegmentRow, "first" | "senders">>("SELECT first, senders FROM segments")) {
+      this.#shareSegment(row, this.#parts.get(row.first), 1);
     }
-    for (const { sender, octets } of this.#all("SELECT sender, octets FROM envelopes")) {
-      this.#share(String(sender), 0, Number(octets));
-    }
+    const apart = this.#all<Pick<EnvelopeRow, "sender" | "octets">>("SELECT sender, octets FROM envelopes");
+    for (const { sender, octets } of apart) this.#share(sender, 0, octets);
     return shares;
   }
 
@@ -850,9 +931,9 @@ export class MailboxStore {
 
   /** Settles messages: updates the counts, and deletes segments that are settled whole. */
   #forget(from: number, to: number): void {
-    // Consecutive segments to delete, and what of them was settled before.
-    let begin = 0;
-    let end = 0;
+    // Consecutive segments to delete, by the numbers of their messages, and what of them was settled before.
+    let begin: number | undefined;
+    let end = from;
     const before = new Map<number, Part>();
     for (let at = from; at <= to; ) {
       const extent = this.#extentAt(at);
@@ -875,13 +956,13 @@ export class MailboxStore {
           this.#run("DELETE FROM done WHERE first = ?", first);
         }
         this.#cache.drop(first);
-        if (begin === 0) begin = first;
+        begin ??= first;
         end = last;
       } else if (ranges.count > (part?.ranges.count ?? 0)) {
         this.#keepPart(first, ranges, part);
       }
     }
-    if (begin === 0) return;
+    if (begin === undefined) return;
     this.#release(begin, end, before);
     this.#run("DELETE FROM segments WHERE first BETWEEN ? AND ?", begin, end);
     this.#run("DELETE FROM bodies WHERE seq BETWEEN ? AND ?", begin, end);
@@ -897,12 +978,14 @@ export class MailboxStore {
    */
   #release(begin: number, end: number, before: ReadonlyMap<number, Part>): void {
     if (this.#shares !== undefined) {
-      const rows = this.#all("SELECT first, senders FROM segments WHERE first BETWEEN ? AND ?", begin, end);
-      for (const { first, senders } of rows) this.#shareSegment(String(senders), before.get(Number(first)), -1);
+      const query = "SELECT first, senders FROM segments WHERE first BETWEEN ? AND ?";
+      const rows = this.#all<Pick<SegmentRow, "first" | "senders">>(query, begin, end);
+      for (const row of rows) this.#shareSegment(row, before.get(row.first), -1);
     }
     if (this.#apart === 0) return;
-    const columns = "SELECT envelopes FROM segments WHERE first BETWEEN ? AND ? AND apart > 0";
-    for (const { envelopes } of this.#all(columns, begin, end)) this.#releaseEnvelopes(String(envelopes));
+    const query = "SELECT envelopes FROM segments WHERE first BETWEEN ? AND ? AND apart > 0";
+    const rows = this.#all<Pick<SegmentRow, "envelopes">>(query, begin, end);
+    for (const row of rows) this.#releaseEnvelopes(row);
   }
 
   /** Stores which messages of a segment are settled. */
@@ -954,13 +1037,14 @@ export class MailboxStore {
       pieces.reduce((sum, piece) => sum + piece.length, 0),
     );
     const left = partOf(batchOf(bundle), { envelopes: bundle.envelopes, octets });
-    const [row] = this.#all("SELECT at FROM segments WHERE first = ?", first);
+    const [row] = this.#all<Pick<SegmentRow, "at">>("SELECT at FROM segments WHERE first = ?", first);
+    if (row === undefined) throw new TypeError("a segment of the mailbox is cached and not stored");
     // As counted so far.
     this.#release(first, first, new Map([[first, { ranges, octets: done }]]));
     this.#run("DELETE FROM segments WHERE first = ?", first);
     this.#cache.drop(first);
     this.#octets -= before - done;
-    const segment = this.#insert(left, first, Number(row?.at));
+    const segment = this.#insert(left, first, row.at);
     this.#cache.keep(segment);
     const places = ranges.count * place.length;
     this.#octets -= places;
@@ -988,15 +1072,14 @@ export class MailboxStore {
     if (seq >= this.#next) return undefined;
     const kept = this.#cache.find(seq);
     if (kept !== undefined) return { first: kept.first, count: kept.sizes.length, octets: kept.octets };
-    const row = this.#rowAt("first, count, octets", seq);
-    return row && { first: Number(row.first), count: Number(row.count), octets: Number(row.octets) };
+    return this.#rowAt<Extent>("first, count, octets", seq);
   }
 
   /** The segment that contains a number, or else the next one. */
   #segmentAt(seq: number): Segment | undefined {
     const kept = this.#cache.find(seq);
     if (kept !== undefined) return kept;
-    const found = this.#rowAt("first, count, octets, envelopes, body", seq);
+    const found = this.#rowAt<WholeRow>("first, count, octets, envelopes, body", seq);
     if (found === undefined) return undefined;
     const segment = this.#segmentIn(found);
     this.#cache.keep(segment);
@@ -1004,26 +1087,28 @@ export class MailboxStore {
   }
 
   /** Decodes the segment in a row. */
-  #segmentIn(found: Record<string, unknown>): Segment {
-    const envelopes = (JSON.parse(String(found.envelopes)) as (Envelope | number)[]).map((envelope) => {
+  #segmentIn(row: WholeRow): Segment {
+    const envelopes = envelopesIn(row).map((envelope) => {
       if (typeof envelope !== "number") return envelope;
-      const [row] = this.#all("SELECT text FROM envelopes WHERE number = ?", envelope);
-      return JSON.parse(String(row?.text)) as Envelope;
+      const [kept] = this.#all<Pick<EnvelopeRow, "text">>("SELECT text FROM envelopes WHERE number = ?", envelope);
+      if (kept === undefined) throw new TypeError("a segment of the mailbox names an envelope that is not stored");
+      return JSON.parse(kept.text) as Envelope;
     });
-    const { texts: _, ...rest } = batchOf({ envelopes, octets: octetsOf(found.body) });
-    return { first: Number(found.first), octets: Number(found.octets), ...rest };
+    const { texts: _, ...rest } = batchOf({ envelopes, octets: octetsOf(row.body) });
+    return { first: row.first, octets: row.octets, ...rest };
   }
 
-  #rowAt(columns: string, seq: number): Record<string, unknown> | undefined {
-    const [row] = this.#all(`SELECT ${columns} FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1`, seq);
-    if (row !== undefined && seq < Number(row.first) + Number(row.count)) return row;
-    return this.#all(`SELECT ${columns} FROM segments WHERE first > ? ORDER BY first LIMIT 1`, seq)[0];
+  /** Columns of the segment that contains a number, or else of the next one. */
+  #rowAt<Row extends Extent>(columns: string, seq: number): Row | undefined {
+    const [row] = this.#all<Row>(`SELECT ${columns} FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1`, seq);
+    if (row !== undefined && seq < row.first + row.count) return row;
+    return this.#all<Row>(`SELECT ${columns} FROM segments WHERE first > ? ORDER BY first LIMIT 1`, seq)[0];
   }
 
   #body(seq: number, size: number): Uint8Array {
     const whole = new Uint8Array(size);
     let at = 0;
-    for (const row of this.#all("SELECT body FROM bodies WHERE seq = ? ORDER BY n", seq)) {
+    for (const row of this.#all<Pick<BodyRow, "body">>("SELECT body FROM bodies WHERE seq = ? ORDER BY n", seq)) {
       const part = octetsOf(row.body);
       whole.set(part, at);
       at += part.length;
@@ -1031,8 +1116,9 @@ export class MailboxStore {
     return whole;
   }
 
-  #all(query: string, ...bindings: (string | number)[]): Record<string, unknown>[] {
-    return this.#made ? sqlRows(this.#sql, query, ...bindings) : [];
+  /** Reads rows; `Row` has the columns that the query names. */
+  #all<Row extends object>(query: string, ...bindings: (string | number)[]): Row[] {
+    return this.#made ? rowsOf<Row>(this.#sql, query, bindings) : [];
   }
 
   #run(query: string, ...bindings: (string | number | Uint8Array)[]): number {
@@ -1044,11 +1130,24 @@ export class MailboxStore {
   }
 }
 
-/** The platform returns blobs as ArrayBuffer, other SQLites as Uint8Array. */
-function octetsOf(blob: unknown): Uint8Array {
-  if (blob instanceof Uint8Array) return blob;
-  if (blob instanceof ArrayBuffer) return new Uint8Array(blob);
-  throw new TypeError("a row of the mailbox has no octets where it should");
+/** What makes a segment. */
+type WholeRow = Pick<SegmentRow, "first" | "count" | "octets" | "envelopes" | "body">;
+
+/** Rows get their types here and nowhere else: the schema gives them to the columns. */
+function rowsOf<Row extends object>(sql: Sql, query: string, bindings: readonly (string | number)[]): Row[] {
+  return sql.exec(query, ...bindings).toArray() as object[] as Row[];
+}
+
+function octetsOf(blob: Blob): Uint8Array {
+  return blob instanceof Uint8Array ? blob : new Uint8Array(blob);
+}
+
+function sendersIn({ senders }: Pick<SegmentRow, "senders">): SenderCount[] {
+  return JSON.parse(senders) as SenderCount[];
+}
+
+function envelopesIn({ envelopes }: Pick<SegmentRow, "envelopes">): KeptEnvelope[] {
+  return JSON.parse(envelopes) as KeptEnvelope[];
 }
 
 /** Decides for the messages of a batch, in order, whether there is room for them. */
@@ -1166,10 +1265,6 @@ function partOf({ texts, shares }: Batch, { envelopes, octets }: MessageBatch): 
     texts: used.map((number) => texts[number] ?? ""),
     shares: used.map((number) => shares[number] ?? 0),
   };
-}
-
-function sqlRows(sql: Sql, query: string, ...bindings: (string | number)[]): Record<string, unknown>[] {
-  return sql.exec(query, ...bindings).toArray();
 }
 
 const encoder = new TextEncoder();

@@ -31,6 +31,10 @@ export type WrittenIds = readonly (readonly [
   ids: readonly (string | readonly [head: string, tail: string, from: number, to: number])[],
 ])[];
 
+/**
+ * In place of the number of an id without one: in the rows, and in memory too, since a number per message is cheaper
+ * than a union on the way of every message. Numbers of ids are not negative.
+ */
 export const NONE = -1;
 
 /** Longer numbers may not be exact in a double. */
