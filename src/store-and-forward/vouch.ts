@@ -93,8 +93,8 @@ export class StoredIds {
   #local = "";
   #relay: string | undefined;
 
-  /** @param seq number of the stored message, the same each time it is sent; 0 if it is not stored */
-  id(userRef: string, source: string, seq: number): string {
+  /** @param seq number of the stored message, the same each time it is sent; undefined if it is not stored */
+  id(userRef: string, source: string, seq: number | undefined): string {
     // The next source is often the same as the last.
     if (source !== this.#source) {
       this.#source = source;
@@ -106,7 +106,7 @@ export class StoredIds {
     if (at > 0 && userRef.endsWith(this.#local) && at === userRef.length - this.#local.length) return userRef;
     const relay = this.#relay;
     if (relay !== undefined && userRef.endsWith(relay) && isVouched(userRef.slice(0, -relay.length))) return userRef;
-    if (userRef === "" && seq > 0) return `%s${seq}${this.#local}`;
+    if (userRef === "" && seq !== undefined) return `%s${seq}${this.#local}`;
     return new Voucher(source, false).id(userRef);
   }
 }

@@ -22,9 +22,10 @@ import { SessionSlot } from "../../store-and-forward/session-pool.ts";
 import { DeliveryReportDraft } from "../rpc/delivery-report.ts";
 import { SUSPENDED_MESSAGES, SUSPENDED_OCTETS } from "./limits.ts";
 
-/** A message waiting to be sent. Number 0 is a volatile message, which no mailbox keeps. */
+/** A message waiting to be sent. */
 export interface Waiting {
-  readonly seq: number;
+  /** Its number in its mailbox; undefined for a volatile message, which no mailbox keeps. */
+  readonly seq: number | undefined;
   readonly mail: Mail;
   readonly size: number;
 }
@@ -104,7 +105,7 @@ export class Sender extends SessionSlot {
     for (const message of all) {
       octets += message.size;
       messages += 1;
-      if (message.seq === 0 || (off.length === 0 && octets <= keep.octets && messages <= keep.messages)) {
+      if (message.seq === undefined || (off.length === 0 && octets <= keep.octets && messages <= keep.messages)) {
         this.queue.push(message);
       } else {
         off.push(message.seq);
@@ -115,7 +116,7 @@ export class Sender extends SessionSlot {
   }
 
   #count({ seq, size }: Waiting, sign: 1 | -1): void {
-    if (seq === 0) {
+    if (seq === undefined) {
       this.volatile += sign * size;
       return;
     }

@@ -18,7 +18,7 @@ import { kept } from "../../store-and-forward/message-body.ts";
 import { SessionPool } from "../../store-and-forward/session-pool.ts";
 import { StoredIds } from "../../store-and-forward/vouch.ts";
 import { CALL_TIMEOUT, LATER, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
-import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
+import { type Delivery, NO_NUMBERS, type Taken } from "../rpc/mailbox-rpc.ts";
 import { unpack } from "../rpc/message-batch.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
 import {
@@ -43,7 +43,8 @@ import {
 /** A message that was sent and is not acknowledged. */
 interface Sent {
   readonly sender: Sender;
-  readonly seq: number;
+  /** Its number in its mailbox; undefined for a volatile message. */
+  readonly seq: number | undefined;
   /** Its size, which counts if the message is volatile. */
   readonly size: number;
 }
@@ -58,10 +59,18 @@ interface SenderSnapshot {
   readonly aside: readonly (readonly [number, number])[];
 }
 
+interface SentSnapshot {
+  readonly peer: string;
+  readonly key: string;
+  /** 0 for a volatile message: other releases read what this one has written. */
+  readonly seq: number;
+  readonly size: number;
+}
+
 export interface OutboundSnapshot {
   readonly consumed: readonly (readonly [string, SubscriptionSnapshot])[];
   readonly senders: readonly SenderSnapshot[];
-  readonly sent: readonly (readonly [number, Omit<Sent, "sender"> & { readonly peer: string; readonly key: string }])[];
+  readonly sent: readonly (readonly [number, SentSnapshot])[];
   readonly ceded: readonly string[];
 }
 
@@ -127,7 +136,7 @@ export class OutboundMessages {
       const sender = this.#senders.get(key) ?? new Sender(key, box);
       sender.outstanding += 1;
       sender.used = true;
-      this.#note(number, { sender, seq, size });
+      this.#note(number, { sender, seq: seq === 0 ? undefined : seq, size });
     }
   }
 
@@ -164,7 +173,7 @@ export class OutboundMessages {
       })),
       sent: [...this.#sent].map(([number, { sender, seq, size }]) => [
         number,
-        { peer: sender.box.peer, key: sender.key, seq, size },
+        { peer: sender.box.peer, key: sender.key, seq: seq ?? 0, size },
       ]),
       ceded: [...this.#ceded],
     };
@@ -221,8 +230,8 @@ export class OutboundMessages {
       for (const [at, mail] of unpack(bundle).entries()) {
         const key = keys.get(mail.envelope) ?? "";
         const size = mail.body.length + MESSAGE_COST;
-        if (first === 0) {
-          if (!this.#pass({ seq: 0, mail, size }, key, senders)) dropped += 1;
+        if (first === NO_NUMBERS) {
+          if (!this.#pass({ seq: undefined, mail, size }, key, senders)) dropped += 1;
           continue;
         }
         const seq = first + at;
@@ -241,11 +250,12 @@ export class OutboundMessages {
   /** Numbers of a mailbox's messages that wait here, or are sent and not acknowledged. */
   #here(box: MailboxSubscription): Set<number> {
     const here = new Set<number>();
-    for (const { sender, seq } of this.#sent.values()) if (sender.box === box) here.add(seq);
+    for (const { sender, seq } of this.#sent.values()) if (sender.box === box && seq !== undefined) here.add(seq);
     for (const sender of this.#senders) {
       if (sender.box !== box) continue;
-      if (sender.current !== undefined) here.add(sender.current.message.seq);
-      for (const { seq } of sender.queue) here.add(seq);
+      const current = sender.current?.message.seq;
+      if (current !== undefined) here.add(current);
+      for (const { seq } of sender.queue) if (seq !== undefined) here.add(seq);
     }
     return here;
   }
@@ -373,7 +383,7 @@ export class OutboundMessages {
     if (state !== "ready") return false;
     if (current !== undefined) return true;
     const { first } = queue;
-    if (first === undefined || this.#paused || (first.seq === 0 && this.#volatileFull)) return false;
+    if (first === undefined || this.#paused || (first.seq === undefined && this.#volatileFull)) return false;
     return probing === 0 || outstanding === 0;
   }
 
@@ -398,7 +408,7 @@ export class OutboundMessages {
         userRef: this.#ids.id(userRef, message.mail.envelope.source, message.seq),
         track,
         acknowledgeImmediately: true,
-        doNotDeliverIfOffline: message.seq === 0,
+        doNotDeliverIfOffline: message.seq === undefined,
         ephemeral,
         streamSize,
         fragmentation,
@@ -422,7 +432,7 @@ export class OutboundMessages {
   /** Records a message in flight. */
   #note(number: number, sent: Sent): void {
     this.#sent.set(number, sent);
-    if (sent.seq !== 0) return;
+    if (sent.seq !== undefined) return;
     this.#volatileSent.octets += sent.size;
     this.#volatileSent.messages += 1;
   }
@@ -433,7 +443,7 @@ export class OutboundMessages {
     this.#sent.delete(number);
     if (sent === undefined) return undefined;
     sent.sender.outstanding -= 1;
-    if (sent.seq !== 0) return sent;
+    if (sent.seq !== undefined) return sent;
     const wasFull = this.#volatileFull;
     this.#volatileSent.octets -= sent.size;
     this.#volatileSent.messages -= 1;
@@ -480,7 +490,7 @@ export class OutboundMessages {
     }
     if (stuck > STUCK_OCTETS) this.#breakOff(sender);
     // The message stays, but no longer counts against the mailbox's window.
-    else if (current.message.seq !== 0) box.draft.setAside(current.message.seq);
+    else if (current.message.seq !== undefined) box.draft.setAside(current.message.seq);
   }
 
   /** Ends a session in the middle of a message, the only way to abort one. The message is asked for again. */
@@ -499,7 +509,7 @@ export class OutboundMessages {
     const message = sender.current?.message;
     if (message === undefined) return undefined;
     sender.current = undefined;
-    return message.seq === 0 ? undefined : message.seq;
+    return message.seq;
   }
 
   /** Records that a sender has no session any more. */
@@ -528,7 +538,7 @@ export class OutboundMessages {
     const lost: number[] = [];
     for (const number of unacknowledged) {
       const sent = this.#taken(number);
-      if (sent !== undefined && sent.seq !== 0) lost.push(sent.seq);
+      if (sent?.seq !== undefined) lost.push(sent.seq);
     }
     const broken = sender.current !== undefined;
     const current = this.#takeCurrent(sender);
@@ -674,7 +684,7 @@ export class OutboundMessages {
         sender.probing -= 1;
         this.#rouse(sender);
       }
-      if (seq === 0) continue;
+      if (seq === undefined) continue;
       sender.box.draft.done(seq);
       boxes.add(sender.box);
     }

@@ -39,19 +39,20 @@ import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule }
 import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
 import type { DeliveryReport } from "../rpc/delivery-report.ts";
 import { DIRECTORY } from "../rpc/directory-rpc.ts";
-import type {
-  Acknowledged,
-  Appended,
-  ConsumerRpc,
-  Delivery,
-  MailboxRpc,
-  MailboxStatus,
-  Outcome,
-  Refusal,
-  Room,
-  SenderRpc,
-  Taken,
-  Wanted,
+import {
+  type Acknowledged,
+  type Appended,
+  type ConsumerRpc,
+  type Delivery,
+  type MailboxRpc,
+  type MailboxStatus,
+  NO_NUMBERS,
+  type Outcome,
+  type Refusal,
+  type Room,
+  type SenderRpc,
+  type Taken,
+  type Wanted,
 } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
 import { Consumption } from "./consumption.ts";
@@ -256,7 +257,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (this.#hung?.consumer === consumer && Date.now() < this.#hung.until) return undefined;
     const peer = this.#peer;
     const { generation } = consumer;
-    const handed = this.#reader(consumer.tunnel).deliver(peer, generation, [{ first: 0, bundle }], 0);
+    const handed = this.#reader(consumer.tunnel).deliver(peer, generation, [{ first: NO_NUMBERS, bundle }], 0);
     try {
       const taken = await this.#handing.within(handed);
       if (taken !== undefined) return taken.value;

@@ -29,11 +29,14 @@ export type Outcome =
   | "HostNotReachable"
   | "ConnectionClosed";
 
-/** Messages for delivery, numbered consecutively from `first`; 0 for messages with flag D, which have no numbers. */
+/** Messages for delivery, numbered consecutively from `first`. */
 export interface Delivery {
+  /** {@link NO_NUMBERS} for messages with flag D. A number, not a union: objects of other releases read it too. */
   readonly first: number;
   readonly bundle: MessageBatch;
 }
+
+export const NO_NUMBERS = 0;
 
 /** A refused message, by its index in its batch. */
 export interface Refusal {
