@@ -47,13 +47,13 @@ import {
   contentsOf,
   emptyMessage,
   envelopeAt,
+  followedByBody,
   ID_AT,
   idLengthAt,
   isElsewhere,
   lengthOf,
   type MessageBatch,
   renumbered,
-  withBody,
   withoutBody,
 } from "../rpc/message-batch.ts";
 import { ID_SCHEMA, IdTable } from "./id-store.ts";
@@ -132,6 +132,10 @@ export interface Terms {
 /** The schema version that this release writes. */
 const VERSION = 2;
 
+/**
+ * Bodies are in a table with a row number and an index of their own. In one WITHOUT ROWID, SQLite reads whole rows, of
+ * half a megabyte each, to compare their keys.
+ */
 const schema = `
   CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE segments (
@@ -139,8 +143,8 @@ const schema = `
     apart INTEGER NOT NULL, senders TEXT NOT NULL, envelopes TEXT NOT NULL, body BLOB NOT NULL);
   CREATE TABLE done (
     first INTEGER PRIMARY KEY, messages INTEGER NOT NULL, octets INTEGER NOT NULL, ranges TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS bodies (
-    seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (seq, n)) WITHOUT ROWID;
+  CREATE TABLE bodies (seq INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL);
+  CREATE INDEX bodies_of_message ON bodies (seq, n);
   CREATE TABLE envelopes (
     number INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, segments INTEGER NOT NULL, octets INTEGER NOT NULL,
     sender TEXT NOT NULL, text TEXT NOT NULL);
@@ -295,8 +299,11 @@ export class MailboxStore {
    * had segments of their own, messages were settled only from the front, and sizes were those of the bodies.
    */
   #migrate(): void {
-    this.#sql.exec("ALTER TABLE segments RENAME TO segments_1; ALTER TABLE ids RENAME TO ids_1;").toArray();
+    for (const table of ["segments", "ids", "bodies"]) {
+      this.#sql.exec(`ALTER TABLE ${table} RENAME TO ${table}_1`).toArray();
+    }
     this.#sql.exec(schema).toArray();
+    this.#sql.exec("INSERT INTO bodies SELECT seq, n, body FROM bodies_1").toArray();
     for (let after = -1; ; ) {
       const [row] = this.#all<IdRow1>("SELECT * FROM ids_1 WHERE first > ? ORDER BY first LIMIT 1", after);
       if (row === undefined) break;
@@ -313,7 +320,9 @@ export class MailboxStore {
     }
     const position = Number(this.fact("position") ?? 0);
     this.#sql
-      .exec("DROP TABLE segments_1; DROP TABLE ids_1; DELETE FROM facts WHERE name IN ('position', 'entered');")
+      .exec(`
+        DROP TABLE segments_1; DROP TABLE ids_1; DROP TABLE bodies_1;
+        DELETE FROM facts WHERE name IN ('position', 'entered');`)
       .toArray();
     this.setFact("version", String(VERSION));
     this.#load();
@@ -904,7 +913,7 @@ export class MailboxStore {
    * @param used numbers of the envelopes that they use
    */
   #slice(segment: Segment, begin: number, end: number, used: readonly number[], counts: readonly number[]): Slice {
-    const { first, bundle, starts, sizes } = segment;
+    const { first, bundle, starts } = segment;
     const { envelopes, octets } = bundle;
     const pieces: Uint8Array[] = [];
     let length = 0;
@@ -918,7 +927,8 @@ export class MailboxStore {
       if (!isElsewhere(octets, start)) continue;
       const after = starts[index + 1] ?? start;
       add(octets.subarray(from, start));
-      add(withBody(octets.subarray(start, after), this.#body(first + index, sizes[index] ?? 0)));
+      add(followedByBody(octets.subarray(start, after)));
+      for (const part of this.#bodyOf(first + index)) add(part);
       from = after;
     }
     add(octets.subarray(from, starts[end] ?? from));
@@ -1105,15 +1115,10 @@ export class MailboxStore {
     return this.#all<Row>(`SELECT ${columns} FROM segments WHERE first > ? ORDER BY first LIMIT 1`, seq)[0];
   }
 
-  #body(seq: number, size: number): Uint8Array {
-    const whole = new Uint8Array(size);
-    let at = 0;
-    for (const row of this.#all<Pick<BodyRow, "body">>("SELECT body FROM bodies WHERE seq = ? ORDER BY n", seq)) {
-      const part = octetsOf(row.body);
-      whole.set(part, at);
-      at += part.length;
-    }
-    return whole;
+  /** The body of a message that is stored in rows of its own, in parts. */
+  #bodyOf(seq: number): Uint8Array[] {
+    const rows = this.#all<Pick<BodyRow, "body">>("SELECT body FROM bodies WHERE seq = ? ORDER BY n", seq);
+    return rows.map(({ body }) => octetsOf(body));
   }
 
   /** Reads rows; `Row` has the columns that the query names. */

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { joinOctets, type StreamSize, textOf } from "../../sstp/index.ts";
+import { type StreamSize, textOf } from "../../sstp/index.ts";
 import type { Envelope, Fields, Mail } from "../../store-and-forward/envelope.ts";
 
 /** A batch of messages, in order. */
@@ -175,11 +175,11 @@ export function emptyMessage(envelope: number): Uint8Array {
   return octets;
 }
 
-/** Puts the body back into a message whose body was stored elsewhere. */
-export function withBody(message: Uint8Array, body: Uint8Array): Uint8Array {
-  const whole = joinOctets([message, body], message.length + body.length);
-  whole[FLAGS_AT] = (whole[FLAGS_AT] ?? 0) & ~FLAG.elsewhere;
-  return whole;
+/** A copy of a message whose body is stored elsewhere, as it is when its body follows. */
+export function followedByBody(message: Uint8Array): Uint8Array {
+  const head = new Uint8Array(message);
+  head[FLAGS_AT] = (head[FLAGS_AT] ?? 0) & ~FLAG.elsewhere;
+  return head;
 }
 
 /** Length of a batch's message including its body, wherever that is stored. */

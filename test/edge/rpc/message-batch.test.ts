@@ -5,12 +5,12 @@ import fc from "fast-check";
 import {
   contentsOf,
   envelopeAt,
+  followedByBody,
   ID_AT,
   idLengthAt,
   isElsewhere,
   pack,
   unpack,
-  withBody,
   withoutBody,
 } from "../../../src/edge/rpc/message-batch.ts";
 import { textOf } from "../../../src/sstp/index.ts";
@@ -122,7 +122,9 @@ describe("a message batch", () => {
           left.sizes.map((_, at) => isElsewhere(without, left.starts[at] ?? 0)),
           away,
         );
-        const again = pieces.map((piece, at) => (away[at] ? withBody(piece, list[at]?.body ?? piece) : piece));
+        const again = pieces.flatMap((piece, at) =>
+          away[at] ? [followedByBody(piece), list[at]?.body ?? piece] : [piece],
+        );
         assert.deepEqual(unpack({ envelopes, octets: new Uint8Array(Buffer.concat(again)) }), list);
       }),
       { numRuns: 200 },
