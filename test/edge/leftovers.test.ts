@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
@@ -78,12 +79,19 @@ describe("a virtual connection stores nothing", { timeout: 600_000 }, () => {
     return Device.connect({ edge: edge.url, address, transport, token: () => token });
   }
 
-  function post(guid: string, kind: "KeepAlive" | "LongLived", body: string): Promise<Response> {
+  /** Posts again for as long as the edge paces this source. */
+  async function post(guid: string, kind: "KeepAlive" | "LongLived", body: string): Promise<Response> {
     const more = kind === "LongLived" ? ",ContentLength=1000" : "";
     const controller = new AbortController();
     aborting.push(controller);
     const { signal } = controller;
-    return fetch(`${edge.url}/2.0/127.0.0.1/${guid},ConnType=${kind}${more}`, { method: "POST", body, signal });
+    for (;;) {
+      const url = `${edge.url}/2.0/127.0.0.1/${guid},ConnType=${kind}${more}`;
+      const response = await fetch(url, { method: "POST", body, signal });
+      const pause = response.headers.get("Retry-After");
+      if (pause === null) return response;
+      await sleep(Number(pause) * 1000);
+    }
   }
 
   it("before its device has identified itself, or if it never does", async () => {
@@ -93,6 +101,7 @@ describe("a virtual connection stores nothing", { timeout: 600_000 }, () => {
     });
     assert.deepEqual(left(state, "Tunnel"), []);
     assert.deepEqual(left(state, "Meter"), []);
+    for (const controller of aborting.splice(0)) controller.abort();
   });
 
   it("when it is refused or unknown", async () => {
