@@ -187,6 +187,7 @@ describe("an incomplete or invalid transfer", () => {
     ["its contents differ", [begin, part(0, "01234"), part(5, "5678x"), end], "HashMismatch"],
     ["a part lies beyond the end", [begin, part(0, "01234"), part(8, "89abc"), end], "SizeMismatch"],
     ["a single-message file has another hash", [{ ...wholeOf(1, "a", "x"), sha256: hash }], "HashMismatch"],
+    ["its name has more folders than any path", [wholeOf(1, `${"a/".repeat(65)}b`, "x")], "NameUnusable"],
   ];
   for (const [what, messages, reason] of table) {
     it(`is set aside with ${reason} when ${what}, blocks nothing, and is listed`, async () => {
@@ -382,7 +383,7 @@ describe("an unusable folder for files", () => {
       const out = path.startsWith("/") ? path : join(root, path);
       await assert.rejects(FileReceiver.open({ out, state: join(root, "s") }), {
         code: "CannotWrite",
-        message: /choose another --out/,
+        message: /choose another folder with --out DIR/,
       });
     });
   }
