@@ -57,7 +57,7 @@ describe("the state folder", () => {
   it("that is named but unusable is rejected with a cure", async () => {
     await assert.rejects(openStateFolder({ state: at("file", "x") }), {
       code: "CannotWrite",
-      message: /change --state/,
+      message: /: part of the path is a file, not a folder \(ENOTDIR\): change --state$/,
     });
     const env = { GROOVEWAY_STATE: "/proc/x/y", HOME: at("h") };
     await assert.rejects(openStateFolder({ env }), { code: "CannotWrite", message: /change GROOVEWAY_STATE/ });

@@ -86,6 +86,27 @@ describe("a received file", () => {
   });
 });
 
+describe("the mode of a received file", () => {
+  const table: [string, number | undefined, number, number][] = [
+    ["is the sender's", 0o750, 0o022, 0o750],
+    ["has no setuid, setgid or sticky bit", 0o7777, 0o022, 0o755],
+    ["has no bit that the umask clears", 0o777, 0o077, 0o700],
+    ["is an ordinary one when the sender says none", undefined, 0o027, 0o640],
+    ["may be for reading alone", 0o400, 0o022, 0o400],
+  ];
+  for (const [what, mode, umask, expected] of table) {
+    it(what, async () => {
+      const { files, out } = await receiver({ umask });
+      const contents = Buffer.from("0123456789");
+      const options = { transfer: transferOf(2), name: "parts", ...(mode !== undefined && { mode }) };
+      await take(files, wholeOf(1, "whole", contents, mode === undefined ? {} : { mode }));
+      for (const message of partsOf(options, contents, 5)) await take(files, message);
+      await files.close();
+      for (const name of ["whole", "parts"]) assert.equal((await stat(join(out, name))).mode & 0o7777, expected, name);
+    });
+  }
+});
+
 describe("names of received files", () => {
   /** What is sent in this order, and the files that result. */
   const table: [string, string[], string[]][] = [
