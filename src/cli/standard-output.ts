@@ -47,7 +47,7 @@ export class Output {
   #working = false;
   #failure: CommandError | undefined;
   #hasWritten = false;
-  /** It looks as if it had been closed: `write` rejects. */
+  /** It looks closed, so `write` rejects. */
   readonly #onlyReports: boolean;
 
   private constructor(sink: Sink, columns: () => number | undefined, onlyReports = false) {
@@ -59,8 +59,8 @@ export class Output {
   /**
    * Opens standard output, or another descriptor in its place.
    *
-   * @param forReports accept a standard output that looks as if it had been closed, for `report` alone: many programs
-   *   open /dev/null that way for a child whose output they ignore
+   * @param forReports accept a standard output that looks closed, but only for `report`: many programs open /dev/null
+   *   that way for a child whose output they ignore
    * @throws CommandError OutputClosed if the descriptor is not open
    */
   static open(descriptor = 1, { forReports = false } = {}): Output {
@@ -88,7 +88,7 @@ export class Output {
   }
 
   /**
-   * Writes data, which would be lost if nobody took it. Pieces are written in order, never interleaved with those of
+   * Writes data that would be lost if nobody took it. Pieces are written in order, never interleaved with those of
    * other calls. Each piece is pulled only after the previous ones are written. Concurrent calls share one sync.
    *
    * @throws CommandError OutputClosed if nobody reads, or CannotWrite. All later calls fail with the same error.
@@ -97,7 +97,7 @@ export class Output {
     return this.#onlyReports ? Promise.reject(closed()) : this.report(pieces);
   }
 
-  /** Writes what was done, like `write`, but an output that looks as if it had been closed takes it as well. */
+  /** Like `write`, for lines that only say what was done: an output that looks closed accepts them as well. */
   report(pieces: Iterable<Piece>): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {

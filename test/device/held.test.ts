@@ -132,10 +132,10 @@ describe("a held recipient", () => {
   });
 });
 
-/** From now on time passes only when the test says so: the returned function lets milliseconds pass. */
+/** Stops the clock of all timers. The returned function advances it, in milliseconds. */
 function driveTime(t: TestContext): (milliseconds: number) => void {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  // Modules that have imported a timer by its name get the other one.
+  // Also replaces the timers that modules have imported by name.
   syncBuiltinESMExports();
   t.after(() => {
     t.mock.timers.reset();
@@ -144,9 +144,9 @@ function driveTime(t: TestContext): (milliseconds: number) => void {
   return (milliseconds) => t.mock.timers.tick(milliseconds);
 }
 
-describe("a held recipient that has no room for a single message", () => {
+describe("a held recipient without room for a single message", () => {
   for (const moment of ["when its session is opened", "when the message has come"]) {
-    test(`is tried again after 5 s, and later each time, but at least every minute; refused ${moment}`, async (t) => {
+    test(`is retried after 5 s, then after longer pauses, at most a minute; refused ${moment}`, async (t) => {
       const { device, told, link } = await started(t);
       const held = suspendAt(link, "slow");
       await soon(device.send("slow", "0"), "the first message");
@@ -161,7 +161,7 @@ describe("a held recipient that has no room for a single message", () => {
         const isSlow = "sessionId" in event && event.sessionId === held.session;
         if (event.type === "endMessage" && (hasRoom || !isSlow)) link.engine.complete(event.message);
         if (!isSlow || hasRoom) return;
-        // A session that is open already is closed when a message has come.
+        // A session that is already open is closed at its first message.
         const refuses = event.type === "endMessage" || (event.type === "open" && moment.includes("opened"));
         if (!refuses || link.engine.session(event.sessionId) === undefined) return;
         tries += 1;
@@ -169,16 +169,16 @@ describe("a held recipient that has no room for a single message", () => {
       };
       link.engine.setAvailability(held.session ?? 0, "ready");
       link.flush();
-      /** What either side has said before is heard. */
+      /** Resolves when both sides have processed what was sent before. */
       const bothHeard = () => soon(device.send("bob", ""), "a message to somebody else");
       const triedAfter = async (seconds: number) => {
         const before = tries;
         await bothHeard();
         pass(seconds * 1000 - 1);
         await bothHeard();
-        assert.equal(tries, before, `it was tried before ${seconds} s`);
+        assert.equal(tries, before, `it was retried before ${seconds} s`);
         pass(1);
-        await link.until(() => tries > before, `a try after ${seconds} s`);
+        await link.until(() => tries > before, `a retry after ${seconds} s`);
       };
       await link.until(() => tries === 1, "the first refusal");
       for (const seconds of [5, 10, 20, 40, 60, 60]) await triedAfter(seconds);
@@ -193,7 +193,7 @@ describe("a held recipient that has no room for a single message", () => {
         ["1", "2", "3"],
       );
       assert.equal(tries, 7);
-      // The pauses begin anew.
+      // The next refusal starts with the first pause again.
       hasRoom = false;
       const last = device.send("slow", "4");
       last.catch(() => undefined);
@@ -205,15 +205,15 @@ describe("a held recipient that has no room for a single message", () => {
   }
 });
 
-describe("a recipient that is held while a LongLived connection is used up", () => {
-  /** More than is on its way when the news of a suspension arrives. */
+describe("a recipient held while a LongLived connection is used up", () => {
+  /** More than is in flight when a suspension arrives. */
   const LIMIT = 4 * 1024 ** 2;
-  /** What a connection carries each way, as many times the limit as by default: four loads are too much for it. */
+  /** What a connection carries each way: the default multiple of the limit. Four loads use it up. */
   const CONTENT = 4 * LIMIT;
   const LOADS = 4;
   const LOAD = 3_500_000;
 
-  /** Each lets much pass in one direction, until a connection is used up. */
+  /** Each sends data in one direction. */
   const loads: Record<string, (relay: ScriptedRelay, device: Device, n: number) => Promise<unknown>> = {
     async "by what is sent"(_, device, n) {
       await device.send("bob", pattern(LOAD, n));
@@ -231,14 +231,14 @@ describe("a recipient that is held while a LongLived connection is used up", () 
     },
   };
   for (const [side, load] of Object.entries(loads)) {
-    test(`${side}: what waits for it arrives once and in order, also what was half sent`, {
+    test(`${side}: gets its messages once and in order, including one that was partly sent`, {
       timeout: 120_000,
     }, async (t) => {
       const relay = await ScriptedRelay.start(t);
       const edge = await startLocalEdge({ port: 0, relayAllow: [`127.0.0.1:${relay.port}`], dev: "private open" });
       t.after(() => edge.close());
       let isFull = true;
-      // It is suspended in the middle of its first message, on each connection.
+      // On each connection, its session is suspended in the middle of the first message.
       const slow = new Map<Link, number>();
       relay.onLink = (link) => {
         let isSuspended = false;

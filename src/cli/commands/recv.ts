@@ -62,7 +62,7 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
     if (out === "") throw usage("recv", "--out is empty: name a folder");
     const older = values["remove-older"];
     const managesLeftOvers = list || values.remove !== undefined || older !== undefined;
-    // With --out, files are what is wanted, and need no standard output. A message does.
+    // With --out, files need no standard output. Messages do.
     const forReports = values.out !== undefined && !raw && !managesLeftOvers;
     const output = Output.open(1, { forReports });
     const place = { state: values.state, beside: out };

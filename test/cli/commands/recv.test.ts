@@ -296,7 +296,10 @@ describe("an unusable --out", () => {
     ] as const) {
       const ended = await soon(run(context, [...at.args, "--out", out]), `recv --out ${out}`);
       assert.match(ended.stderr, why, out);
-      assert.match(ended.stderr, /^grooveway: cannot use [^\n]*: choose another folder with --out DIR \[CannotWrite\]\n$/);
+      assert.match(
+        ended.stderr,
+        /^grooveway: cannot use [^\n]*: choose another folder with --out DIR \[CannotWrite\]\n$/,
+      );
       assert.equal(ended.stdout, "");
     }
   });
@@ -386,7 +389,10 @@ describe("received files", () => {
       const [begin, , end] = partsOf(name, Buffer.alloc(5));
       for (const message of [begin, end]) if (message) await at.transfer(message);
       await at.transfer(whole(`behind ${name}`, "x"));
-      assert.match((await run(context, args)).stderr, new RegExp(`set aside ${name} from alice/pc: .* \\[PartMissing\\]\n`));
+      assert.match(
+        (await run(context, args)).stderr,
+        new RegExp(`set aside ${name} from alice/pc: .* \\[PartMissing\\]\n`),
+      );
       if (name === "new") continue;
       const yesterday = Date.now() / 1000 - 24 * 3600;
       for (const left of await readdir(join(out, BESIDE))) await utimes(join(out, BESIDE, left), yesterday, yesterday);

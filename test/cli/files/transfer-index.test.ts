@@ -1,4 +1,4 @@
-/** What is remembered of incoming transfers between runs, and for how long. */
+/** What the index of incoming transfers remembers between runs, and for how long. */
 import assert from "node:assert/strict";
 import { appendFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import { transferOf } from "./transfer-support.ts";
 
 const DAY = 24 * 3600_000;
 
-/** A state folder, and runs that use it at the time that the test says. */
+/** A state folder, and runs that use it. The test sets the time. */
 class State {
   readonly path: string;
   now = 1_700_000_000_000;
@@ -25,7 +25,7 @@ class State {
     return new State(await folder(context));
   }
 
-  /** The next run; those before it have ended, unless they are to live. */
+  /** Starts the next run. Earlier ones count as ended, except those in `living`. */
   open(write = true, living: readonly number[] = []): Promise<TransferIndex> {
     this.#runs += 1;
     return TransferIndex.open(
@@ -54,7 +54,7 @@ function unfinished(number: number, at: number): Unfinished {
 }
 
 describe("a finished transfer", () => {
-  it("is remembered for 14 days, and one that is not finished for longer", async (context) => {
+  it("is remembered for 14 days, an unfinished one for longer", async (context) => {
     const state = await State.make(context);
     const first = await state.open();
     await first.put(finished(1, state.now));
@@ -73,7 +73,7 @@ describe("a finished transfer", () => {
     }
   });
 
-  it("of a sender with very many is forgotten before those of others, the oldest first", async (context) => {
+  it("is forgotten first, beginning with the oldest, if its sender has very many", async (context) => {
     const state = await State.make(context);
     await mkdir(join(state.path, "transfers"));
     const lines = Array.from({ length: FINISHED_TRANSFERS + 100 }, (_, number) => {
@@ -95,7 +95,7 @@ describe("a finished transfer", () => {
 });
 
 describe("the logs of several runs", () => {
-  it("are read together; those of ended runs become one", async (context) => {
+  it("are read together, and those of ended runs are merged", async (context) => {
     const state = await State.make(context);
     const [one, two] = [await state.open(true, [1, 2]), await state.open(true, [1, 2])];
     await one.put(unfinished(1, state.now));
@@ -108,7 +108,7 @@ describe("the logs of several runs", () => {
     await two.close();
     assert.equal((await state.logs()).length, 2);
     const third = await state.open(true, [2]);
-    assert.equal((await state.logs()).length, 2, "the second one still runs");
+    assert.equal((await state.logs()).length, 2, "the second run is alive");
     await third.close();
     const fourth = await state.open();
     assert.equal((await state.logs()).length, 1);
@@ -119,7 +119,7 @@ describe("the logs of several runs", () => {
     await fourth.close();
   });
 
-  it("may end in a line that a crash has torn, or hold lines that are none", async (context) => {
+  it("may contain invalid lines, such as one torn by a crash", async (context) => {
     const state = await State.make(context);
     const first = await state.open();
     await first.put(unfinished(1, state.now));
@@ -144,7 +144,7 @@ describe("the logs of several runs", () => {
     await last.close();
   });
 
-  it("are not touched by a run that only reads", async (context) => {
+  it("are not changed by a run that only reads", async (context) => {
     const state = await State.make(context);
     const first = await state.open();
     await first.put(unfinished(1, state.now));

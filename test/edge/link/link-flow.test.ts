@@ -1,6 +1,6 @@
 /**
- * Shares over two hops: a recipient's mailbox at the other end of a link fills first, then the queue for the link, and then
- * the sender is held. The link holds up no other recipient, and goes on as this one takes what waits.
+ * Shares over two hops: first the recipient's mailbox at the far end of a link fills, then the queue for the link, and then
+ * the sender is held. The link does not delay other recipients, and continues as this one takes its messages.
  */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
@@ -10,12 +10,12 @@ import { soon } from "../../support/watch.ts";
 import { mailboxOf, receive, until } from "../mailbox/support.ts";
 import { atEdge, atRelay, type Context, edgeFor, originRelay } from "./link-support.ts";
 
-/** Messages that may wait for the recipient, and for the link. One sender may have half, and goes on with a third. */
+/** Message quotas of the recipient and of the link. One sender may have half, and continues when it is down to a third. */
 const FAR = 100;
 const LINK = 60;
 
 /**
- * More than both shares together. What the far end has when the link goes on, and all that is sent after it, stays within
+ * More than both shares together. What is left at the far end when the link continues, and everything after it, fits into
  * the reserve of so small a mailbox: 80 messages.
  */
 const COUNT = 95;
@@ -111,7 +111,7 @@ async function inwards(t: Context): Promise<Way> {
   };
 }
 
-/** Sends one message after the other until both ends have a share of them and the recipient is held, and then the rest. */
+/** Sends messages one by one until the recipient is held, and then the rest. */
 async function fill({ sender, held, firstHeld, to, waiting }: Way): Promise<Promise<unknown>[]> {
   const sent: Promise<unknown>[] = [];
   while (!held.has(to)) {
@@ -120,7 +120,7 @@ async function fill({ sender, held, firstHeld, to, waiting }: Way): Promise<Prom
     one.catch(() => undefined);
     sent.push(one);
     await Promise.race([one, firstHeld]);
-    // The sender is not to be faster than the link while that goes on.
+    // The far end must fill first, so the sender waits for the link.
     await until("the far end to have it, or its share", async () => {
       const { far, link } = await waiting();
       return far >= FAR / 2 || link === 0;
@@ -130,12 +130,12 @@ async function fill({ sender, held, firstHeld, to, waiting }: Way): Promise<Prom
   return sent;
 }
 
-describe("a sender that has used up its share at the other end of a link", () => {
+describe("a sender whose share is used up at the far end of a link", () => {
   for (const [name, open] of [
     ["from a device at the edge to one of a relay", outwards],
     ["from a device of a relay to one at the edge", inwards],
   ] as const) {
-    it(`${name}: it is held for what goes by the link, others are not, and it goes on when there is room at the far end`, {
+    it(`${name}: only its messages over the link are held, until the far end has room`, {
       timeout: 120_000,
     }, async (t) => {
       const way = await open(t);
@@ -144,17 +144,17 @@ describe("a sender that has used up its share at the other end of a link", () =>
       const full = await way.waiting();
       assert.ok(full.far >= FAR / 2 && full.link >= LINK / 2, JSON.stringify(full));
 
-      // Everybody else goes on.
+      // Nobody else is affected.
       await soon(way.sender.send(way.near, "to somebody near"), "a message that needs no link");
       await soon(way.sender.send(way.beyond, "by the held sender"), "a message by the link to another recipient");
       assert.equal((await receive(way.beside, 1))[0]?.text(), "by the held sender");
       await soon(way.other.send(way.beyond, "by another sender"), "a message by another sender");
       await receive(way.beside, 1);
-      // What waits for the link is one queue, and this sender's share of it is used up.
+      // The link has one queue, and this sender's share of it is used up.
       const behind = way.sender.send(way.beyond, "behind it");
       await until("the other recipient is held", () => way.held.has(way.beyond));
 
-      // The link goes on when the far end has a third of its messages, and not before.
+      // The link continues when the far end is down to a third, and not before.
       const bob = await way.recipient();
       const first = await take(bob, full.far, false);
       const stays = Math.floor(FAR / 3) + 1;

@@ -160,7 +160,7 @@ describe("a sender that has used up its share", () => {
     await Promise.all([from.device, receiver].map((device) => device.close()));
   });
 
-  it("goes on though its LongLived connections were used up and replaced while it was suspended", {
+  it("continues after its LongLived connections were used up and replaced while it was suspended", {
     timeout: 120_000,
   }, async () => {
     const [to, beside] = [`${fresh("bob")}/pc`, `${fresh("carol")}/pc`];
@@ -171,7 +171,7 @@ describe("a sender that has used up its share", () => {
     const carol = await connect(edge, beside, "websocket");
     const own = await mailboxOfDevice(from.device.address);
     const connections = new Set<string | undefined>();
-    // Fewer than the reserve has room for: each connection brings in one message.
+    // Each connection brings in one message, and the reserve has room for 30.
     for (let n = 0; connections.size < 6; n += 1) {
       await soon(from.device.send(beside, bodyOf(200_000, `${n}`)), `message ${n}`);
       const [message] = await receive(carol, 1);
