@@ -1,10 +1,11 @@
 /** The location of the state folder: one row for each environment. */
 import assert from "node:assert/strict";
-import { chmod, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { openStateFolder, type StateFolderOptions } from "../../src/cli/state-folder.ts";
+import { makeReadOnly } from "./support.ts";
 
 const root = await mkdtemp(join(tmpdir(), "grooveway-state-"));
 after(() => rm(root, { recursive: true, force: true }));
@@ -63,11 +64,9 @@ describe("the state folder", () => {
     await assert.rejects(openStateFolder({ env }), { code: "CannotWrite", message: /change GROOVEWAY_STATE/ });
   });
 
-  it("that is not writable is skipped", {
-    skip: process.getuid?.() === 0 && "root may write anywhere",
-  }, async () => {
+  it("that is not writable is skipped", async (context) => {
     const home = await mkdtemp(at("read-only-"));
-    await chmod(home, 0o500);
+    if (makeReadOnly(context, home) === undefined) return;
     const { path } = await openStateFolder({ env: { HOME: home }, beside: at("out") });
     assert.equal(path, at("out", ".grooveway"));
   });
