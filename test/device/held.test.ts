@@ -132,7 +132,10 @@ describe("a held recipient", () => {
   });
 });
 
-/** Stops the clock of all timers. The returned function advances it, in milliseconds. */
+/**
+ * Stops the clock of all timers; the returned function advances it, in milliseconds. Helpers that wait no longer give up:
+ * the test needs a timeout.
+ */
 function driveTime(t: TestContext): (milliseconds: number) => void {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   // Also replaces the timers that modules have imported by name.
@@ -146,7 +149,9 @@ function driveTime(t: TestContext): (milliseconds: number) => void {
 
 describe("a held recipient without room for a single message", () => {
   for (const moment of ["when its session is opened", "when the message has come"]) {
-    test(`is retried after 5 s, then after longer pauses, at most a minute; refused ${moment}`, async (t) => {
+    test(`is retried after 5 s, then after longer pauses, at most a minute; refused ${moment}`, {
+      timeout: 60_000,
+    }, async (t) => {
       const { device, told, link } = await started(t);
       const held = suspendAt(link, "slow");
       await soon(device.send("slow", "0"), "the first message");
