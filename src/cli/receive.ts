@@ -50,7 +50,7 @@ export interface ReceiveOptions {
   readonly files: () => Promise<Pick<FileReceiver, "take" | "retry">>;
   /** Process what earlier runs left before the first message arrives. */
   readonly opensFilesFirst: boolean;
-  readonly output: Pick<Output, "columns" | "write" | "close">;
+  readonly output: Pick<Output, "columns" | "write" | "report" | "close">;
   readonly form: Form;
   /** Continue after the first file or message. */
   readonly isFollowing: boolean;
@@ -156,7 +156,8 @@ class Taker {
 
   async take(message: Message): Promise<void> {
     if (!isTransferResource(message.resource)) {
-      await this.#write(this.#piecesOf(message));
+      this.#options.progress.hide();
+      await this.#options.output.write(this.#piecesOf(message));
       message.done();
       this.received += 1;
       return;
@@ -215,7 +216,7 @@ class Taker {
         this.setAside += 1;
         const { from, vouched } = source;
         if (this.#options.form === "json") {
-          await this.#write([`${jsonLine({ event: "setAside", name, transfer, from, vouched, reason, detail })}\n`]);
+          await this.#print(`${jsonLine({ event: "setAside", name, transfer, from, vouched, reason, detail })}\n`);
         } else {
           const what = name === undefined ? "a transfer" : visible(name);
           this.#tell(`set aside ${what} from ${senderOf(source)}: ${visible(detail)} [${reason}]`);
@@ -241,12 +242,12 @@ class Taker {
   async #report(line: string, event: Record<string, unknown>): Promise<void> {
     const { form } = this.#options;
     if (form === "raw") this.#tell(line);
-    else await this.#write([`${form === "json" ? jsonLine(event) : line}\n`]);
+    else await this.#print(`${form === "json" ? jsonLine(event) : line}\n`);
   }
 
-  #write(pieces: Iterable<Piece>): Promise<void> {
+  #print(line: string): Promise<void> {
     this.#options.progress.hide();
-    return this.#options.output.write(pieces);
+    return this.#options.output.report([line]);
   }
 
   #tell(line: string): void {

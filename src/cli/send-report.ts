@@ -17,7 +17,7 @@ import { CommandError, type Progress, size } from "./output.ts";
 import type { Output } from "./standard-output.ts";
 
 export interface SendReportOptions {
-  readonly output: Pick<Output, "write">;
+  readonly output: Pick<Output, "report">;
   /** Prints a line for the user on standard error. */
   readonly tell: (line: string) => void;
   readonly progress: Progress;
@@ -255,7 +255,7 @@ export class SendReport implements SendListener {
 
   #write(text: string): Promise<void> {
     this.#options.progress.hide();
-    return this.#options.output.write([text]);
+    return this.#options.output.report([text]);
   }
 
   #tell(line: string): void {

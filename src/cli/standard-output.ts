@@ -47,30 +47,34 @@ export class Output {
   #working = false;
   #failure: CommandError | undefined;
   #hasWritten = false;
+  /** It looks closed, so `write` rejects. */
+  readonly #onlyReports: boolean;
 
-  private constructor(sink: Sink, columns: () => number | undefined) {
+  private constructor(sink: Sink, columns: () => number | undefined, onlyReports = false) {
     this.#sink = sink;
     this.#columns = columns;
+    this.#onlyReports = onlyReports;
   }
 
   /**
    * Opens standard output, or another descriptor in its place.
    *
-   * @param isReport what is written says what was done, and is no data that would be lost: then a standard output that
-   * looks as if it had been closed will do, since many programs open /dev/null that way for a child whose output they ignore
+   * @param forReports accept a standard output that looks closed, but only for `report`: many programs open /dev/null
+   *   that way for a child whose output they ignore
    * @throws CommandError OutputClosed if the descriptor is not open
    */
-  static open(descriptor = 1, { isReport = false } = {}): Output {
+  static open(descriptor = 1, { forReports = false } = {}): Output {
     let found: Stats;
     try {
       found = fstatSync(descriptor);
     } catch {
       throw closed();
     }
-    if (descriptor === 1 && !isReport && wasClosed()) throw closed();
+    const looksClosed = descriptor === 1 && wasClosed();
+    if (looksClosed && !forReports) throw closed();
     if (found.isFIFO() || found.isSocket()) return new Output(streamSink(descriptor), () => undefined);
     const columns = () => (isatty(descriptor) ? process.stdout.columns : undefined);
-    return new Output(descriptorSink(descriptor, found.isFile()), columns);
+    return new Output(descriptorSink(descriptor, found.isFile()), columns, looksClosed);
   }
 
   /** Width of the terminal; undefined if the output is not a terminal. */
@@ -78,18 +82,23 @@ export class Output {
     return this.#columns();
   }
 
-  /** Whether anything was written. */
+  /** Whether anything was written that somebody may have read. */
   get hasWritten(): boolean {
     return this.#hasWritten;
   }
 
   /**
-   * Writes pieces in order, never interleaved with those of other calls. Each piece is pulled only after the previous
-   * ones are written. Concurrent calls share one sync.
+   * Writes data that would be lost if nobody took it. Pieces are written in order, never interleaved with those of
+   * other calls. Each piece is pulled only after the previous ones are written. Concurrent calls share one sync.
    *
-   * @throws CommandError OutputClosed if the reader has gone, or CannotWrite. All later calls fail with the same error.
+   * @throws CommandError OutputClosed if nobody reads, or CannotWrite. All later calls fail with the same error.
    */
   write(pieces: Iterable<Piece>): Promise<void> {
+    return this.#onlyReports ? Promise.reject(closed()) : this.report(pieces);
+  }
+
+  /** Like `write`, for lines that only say what was done: an output that looks closed accepts them as well. */
+  report(pieces: Iterable<Piece>): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       this.#queue.push({ pieces, resolve, reject });
@@ -115,7 +124,7 @@ export class Output {
           for (const chunk of chunks(pieces)) {
             if (this.#failure !== undefined) throw this.#failure;
             await this.#sink.write(chunk);
-            this.#hasWritten = true;
+            this.#hasWritten = !this.#onlyReports;
           }
           written += 1;
         }

@@ -13,6 +13,7 @@
 import { access, constants } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { makeFolders } from "./files/file-system.ts";
+import { wordsOf } from "./files/path-problem.ts";
 import { CommandError } from "./output.ts";
 
 /** Folder beside received files: holds unfinished parts, and state if there is no other place for it. */
@@ -46,7 +47,7 @@ export async function openStateFolder(options: StateFolderOptions = {}): Promise
     const problem = await unusable(named);
     if (problem === undefined) return { path: resolve(named), notice: undefined };
     const where = options.state === undefined ? "GROOVEWAY_STATE" : "--state";
-    throw new CommandError("CannotWrite", `cannot use ${named} as the state folder (${problem}): change ${where}`);
+    throw new CommandError("CannotWrite", `cannot use ${named} as the state folder: ${problem}: change ${where}`);
   }
   for (const path of homes(env)) if ((await unusable(path)) === undefined) return { path, notice: undefined };
   if (options.beside !== undefined) {
@@ -84,6 +85,6 @@ async function unusable(path: string): Promise<string | undefined> {
     await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
     return undefined;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code ?? String(error);
+    return wordsOf(error);
   }
 }

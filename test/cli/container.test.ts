@@ -152,6 +152,37 @@ describe("in a container", () => {
     );
   });
 
+  it("recv in a read-only folder names the option to add, and loses nothing", async (context) => {
+    const container = await Container.start(context);
+    if (container === undefined) return;
+    const [, port] = await container.up(["relay", "--port", "0"], /listens on 127\.0\.0\.1:(\d+)/);
+    const way = ["--relay", `127.0.0.1:${port}`];
+    await writeFile(join(container.disk, "file"), "from a container");
+    assert.equal((await container.run(["send", ...way, "bob/pc", "file"])).code, 0);
+    const recv = ["recv", ...way, "--as", "bob/pc"];
+    const elsewhere = await container.spawn([
+      "/bin/sh",
+      "-c",
+      'cd / && exec "$@"',
+      "sh",
+      process.execPath,
+      ENTRY,
+      ...recv,
+    ]).ended;
+    assert.match(
+      elsewhere.stderr,
+      /^grooveway: cannot use \/ as the folder for files: the file system is read-only \(EROFS\): choose another folder with --out DIR \[CannotWrite\]\n$/,
+    );
+    assert.equal(elsewhere.code, EXIT_CODES.CannotWrite.status);
+    const received = await container.run([...recv, "--out", "received"]);
+    assert.equal(received.code, 0, received.stderr);
+    assert.match(
+      received.stderr,
+      /^grooveway: no writable home folder: state is kept in \S+\/received\/\.grooveway; choose another with --state DIR\n$/,
+    );
+    assert.equal(await readFile(join(container.disk, "received/file"), "utf8"), "from a container");
+  });
+
   it("an edge needs one writable folder, and says so", async (context) => {
     const container = await Container.start(context);
     if (container === undefined) return;

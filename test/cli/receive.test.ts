@@ -106,6 +106,11 @@ class Stage {
         }
       },
     };
+    const write = async (pieces: Iterable<Piece>) => {
+      const text = Buffer.concat([...pieces].map((piece) => Buffer.from(piece as Uint8Array))).toString("latin1");
+      await stage.onWrite(text);
+      stage.stdout += Buffer.from(text, "latin1");
+    };
     return receive({
       source: {
         async *messages() {
@@ -130,11 +135,8 @@ class Stage {
       opensFilesFirst: this.opensFilesFirst,
       output: {
         columns: undefined,
-        async write(pieces: Iterable<Piece>) {
-          const text = Buffer.concat([...pieces].map((piece) => Buffer.from(piece as Uint8Array))).toString("latin1");
-          await stage.onWrite(text);
-          stage.stdout += Buffer.from(text, "latin1");
-        },
+        write,
+        report: write,
         close() {},
       },
       form,

@@ -1,6 +1,6 @@
 /** Runs the command as a user does: in its own process, with its output read and signals sent. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -119,6 +119,30 @@ export async function folder(context: TestContext): Promise<string> {
   // A process still running in it may write meanwhile. A leftover folder is no failure, and must not stop later hooks.
   context.after(() => rm(path, { recursive: true, force: true, maxRetries: 5 }).catch(() => undefined));
   return path;
+}
+
+/**
+ * Makes an empty folder read-only, for root as well, until the end of the test or until the returned function is called.
+ * Returns undefined if that is impossible here; the test is then skipped.
+ */
+export function makeReadOnly(context: TestContext, path: string): (() => void) | undefined {
+  const isRoot = process.getuid?.() === 0;
+  try {
+    if (isRoot) execFileSync("mount", ["-t", "tmpfs", "-o", "ro", "tmpfs", path], { stdio: "pipe" });
+    else chmodSync(path, 0o555);
+  } catch {
+    context.skip("SKIPPED: root may write anywhere, and cannot mount here");
+    return undefined;
+  }
+  let isReadOnly = true;
+  const undo = () => {
+    if (!isReadOnly) return;
+    isReadOnly = false;
+    if (isRoot) execFileSync("umount", ["-l", path]);
+    else chmodSync(path, 0o755);
+  };
+  context.after(undo);
+  return undo;
 }
 
 /** A port occupied by a server of the test. */

@@ -1,10 +1,12 @@
 /** A recipient that the relay suspends is held without affecting others, across connections and full mailboxes. */
 import assert from "node:assert/strict";
+import { syncBuiltinESMExports } from "node:module";
 import { describe, type TestContext, test } from "node:test";
-import type { DeviceOptions } from "../../src/device/index.ts";
+import { startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
+import type { Device, DeviceOptions } from "../../src/device/index.ts";
 import { CloseReasonId, ConnectCloseReasonId } from "../../src/sstp/index.ts";
-import { soon } from "../support/watch.ts";
-import { deviceFor, failure, type Link, ScriptedRelay } from "./support.ts";
+import { pattern, soon } from "../support/watch.ts";
+import { deviceFor, failure, type Link, ScriptedRelay, take } from "./support.ts";
 
 /** A device and its reports on held recipients. */
 async function started(t: TestContext, options: Partial<DeviceOptions> = {}) {
@@ -128,6 +130,159 @@ describe("a held recipient", () => {
     await device.close();
     await assert.rejects(sent, failure("Closed"), "it has waited");
   });
+});
+
+/**
+ * Stops the clock of all timers; the returned function advances it, in milliseconds. Helpers that wait no longer give up:
+ * the test needs a timeout.
+ */
+function driveTime(t: TestContext): (milliseconds: number) => void {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  // Also replaces the timers that modules have imported by name.
+  syncBuiltinESMExports();
+  t.after(() => {
+    t.mock.timers.reset();
+    syncBuiltinESMExports();
+  });
+  return (milliseconds) => t.mock.timers.tick(milliseconds);
+}
+
+describe("a held recipient without room for a single message", () => {
+  for (const moment of ["when its session is opened", "when the message has come"]) {
+    test(`is retried after 5 s, then after longer pauses, at most a minute; refused ${moment}`, {
+      timeout: 60_000,
+    }, async (t) => {
+      const { device, told, link } = await started(t);
+      const held = suspendAt(link, "slow");
+      await soon(device.send("slow", "0"), "the first message");
+      const sent = ["1", "2", "3"].map((text) => device.send("slow", text));
+      await link.until(() => told.length > 0, "the device to tell");
+      const pass = driveTime(t);
+      link.script.acknowledge = false;
+      let hasRoom = false;
+      let tries = 0;
+      link.onEvent = (event) => {
+        if (event.type === "open" && event.identityURL === "grooveIdentity://slow") held.session = event.sessionId;
+        const isSlow = "sessionId" in event && event.sessionId === held.session;
+        if (event.type === "endMessage" && (hasRoom || !isSlow)) link.engine.complete(event.message);
+        if (!isSlow || hasRoom) return;
+        // A session that is already open is closed at its first message.
+        const refuses = event.type === "endMessage" || (event.type === "open" && moment.includes("opened"));
+        if (!refuses || link.engine.session(event.sessionId) === undefined) return;
+        tries += 1;
+        link.engine.closeSession(event.sessionId, CloseReasonId.QuotaWouldBeExceeded);
+      };
+      link.engine.setAvailability(held.session ?? 0, "ready");
+      link.flush();
+      /** Resolves when both sides have processed what was sent before. */
+      const bothHeard = () => soon(device.send("bob", ""), "a message to somebody else");
+      const triedAfter = async (seconds: number) => {
+        const before = tries;
+        await bothHeard();
+        pass(seconds * 1000 - 1);
+        await bothHeard();
+        assert.equal(tries, before, `it was retried before ${seconds} s`);
+        pass(1);
+        await link.until(() => tries > before, `a retry after ${seconds} s`);
+      };
+      await link.until(() => tries === 1, "the first refusal");
+      for (const seconds of [5, 10, 20, 40, 60, 60]) await triedAfter(seconds);
+      hasRoom = true;
+      await bothHeard();
+      pass(60_000);
+      await soon(Promise.all(sent), "what was held");
+      assert.deepEqual(
+        textsOf(link)
+          .filter((text) => text !== "")
+          .slice(-3),
+        ["1", "2", "3"],
+      );
+      assert.equal(tries, 7);
+      // The next refusal starts with the first pause again.
+      hasRoom = false;
+      const last = device.send("slow", "4");
+      last.catch(() => undefined);
+      await link.until(() => tries === 8, "another refusal");
+      await triedAfter(5);
+      await device.close();
+      await assert.rejects(last, failure("Closed"));
+    });
+  }
+});
+
+describe("a recipient held while a LongLived connection is used up", () => {
+  /** More than is in flight when a suspension arrives. */
+  const LIMIT = 4 * 1024 ** 2;
+  /** What a connection carries each way: the default multiple of the limit. Four loads use it up. */
+  const CONTENT = 4 * LIMIT;
+  const LOADS = 4;
+  const LOAD = 3_500_000;
+
+  /** Each sends data in one direction. */
+  const loads: Record<string, (relay: ScriptedRelay, device: Device, n: number) => Promise<unknown>> = {
+    async "by what is sent"(_, device, n) {
+      await device.send("bob", pattern(LOAD, n));
+    },
+    async "by what is received"(relay, device, n) {
+      const link = await relay.link(relay.links.length - 1);
+      const deviceURL = "grooveDevice://alice/laptop";
+      const session = await link.open({ resourceURL: "message", identityURL: "grooveIdentity://alice", deviceURL });
+      for (let part = 0; part < LOADS; part += 1) {
+        const body = pattern(LOAD, LOADS * n + part);
+        link.send(session, body, `${n}.${part}@bob`);
+        assert.deepEqual((await take(device, 1))[0]?.body, body);
+      }
+      await relay.link(relay.links.indexOf(link) + 1);
+    },
+  };
+  for (const [side, load] of Object.entries(loads)) {
+    test(`${side}: gets its messages once and in order, including one that was partly sent`, {
+      timeout: 120_000,
+    }, async (t) => {
+      const relay = await ScriptedRelay.start(t);
+      const edge = await startLocalEdge({ port: 0, relayAllow: [`127.0.0.1:${relay.port}`], dev: "private open" });
+      t.after(() => edge.close());
+      let isFull = true;
+      // On each connection, its session is suspended in the middle of the first message.
+      const slow = new Map<Link, number>();
+      relay.onLink = (link) => {
+        let isSuspended = false;
+        link.onEvent = (event) => {
+          if (event.type === "open" && event.identityURL === "grooveIdentity://slow") slow.set(link, event.sessionId);
+          if (event.type !== "data" || event.sessionId !== slow.get(link) || !isFull || isSuspended) return;
+          isSuspended = true;
+          link.engine.setAvailability(event.sessionId, "notReady");
+        };
+      };
+      const told: string[] = [];
+      const device = await deviceFor(t, relay, "alice/laptop", {
+        edge: edge.url,
+        transport: "longlived",
+        messageLimit: LIMIT,
+        contentLength: CONTENT,
+        onHeld: (to) => told.push(`held ${to}`),
+        onReleased: (to) => told.push(`released ${to}`),
+      });
+      const bodies = [pattern(LIMIT, 1), ...["1", "2", "3"].map((text) => Buffer.from(text))];
+      const sent = bodies.map((body) => device.send("slow", body));
+      for (let n = 0; relay.links.length < 4; n += 1) await soon(load(relay, device, n), `load ${n}`);
+      isFull = false;
+      for (const [link, session] of slow) {
+        if (link.engine.session(session) === undefined) continue;
+        link.engine.setAvailability(session, "ready");
+        link.flush();
+      }
+      await soon(Promise.all(sent), "what was held");
+      const came = relay.links.flatMap(({ messages }) => messages);
+      const toSlow = came.filter(({ addressing }) => addressing.identityURL === "grooveIdentity://slow");
+      assert.deepEqual(
+        toSlow.map(({ body }) => body),
+        bodies.map((body) => Buffer.from(body)),
+      );
+      assert.deepEqual(told, ["held slow", "released slow"]);
+      assert.ok(slow.size >= 3, `it was tried on ${slow.size} connections`);
+    });
+  }
 });
 
 describe("a withdrawn message", () => {

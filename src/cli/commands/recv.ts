@@ -60,10 +60,13 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
     if (raw && json) throw usage("recv", "--raw and --json exclude each other: give one");
     if (raw && follow) throw usage("recv", "--raw gives one message: leave out --follow");
     if (out === "") throw usage("recv", "--out is empty: name a folder");
-    const output = Output.open();
-    const place = { state: values.state, beside: out };
     const older = values["remove-older"];
-    if (list || values.remove !== undefined || older !== undefined) {
+    const managesLeftOvers = list || values.remove !== undefined || older !== undefined;
+    // With --out, files need no standard output. Messages do.
+    const forReports = values.out !== undefined && !raw && !managesLeftOvers;
+    const output = Output.open(1, { forReports });
+    const place = { state: values.state, beside: out };
+    if (managesLeftOvers) {
       const options = { state: (await openStateFolder(place)).path, out };
       if (values.remove !== undefined) await removeKeys(options, values.remove);
       if (older !== undefined) await removeOlder(options, older);
@@ -136,8 +139,9 @@ async function openFiles(
   tell: (line: string) => void,
 ): Promise<FileReceiver> {
   const { path, notice } = await openStateFolder(place);
+  const files = await FileReceiver.open({ ...options, state: path });
   if (notice !== undefined) tell(notice);
-  return FileReceiver.open({ ...options, state: path });
+  return files;
 }
 
 function formOf({ json, raw }: { readonly json: boolean; readonly raw: boolean }): Form {

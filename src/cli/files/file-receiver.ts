@@ -51,6 +51,7 @@ import {
   removePartial,
   type TransferOwner,
 } from "./partial-file.ts";
+import { wordsOf } from "./path-problem.ts";
 import { type Finished, TransferIndex, type TransferIndexOptions } from "./transfer-index.ts";
 
 /** The fields of a received message that are needed here. The device library's `Message` has them. */
@@ -212,7 +213,7 @@ export class FileReceiver {
     } catch (error) {
       throw new CommandError(
         "CannotWrite",
-        `cannot use ${path} as the folder for files (${reasonOf(error)}): choose another --out DIR`,
+        `cannot use ${path} as the folder for files: ${wordsOf(error)}: choose another folder with --out DIR`,
       );
     }
     const state = options.state ?? join(path, BESIDE);
@@ -229,7 +230,7 @@ export class FileReceiver {
       await out.close();
       throw new CommandError(
         "CannotWrite",
-        `cannot use ${state} as the state folder (${reasonOf(error)}): choose another --state DIR`,
+        `cannot use ${state} as the state folder: ${wordsOf(error)}: choose another folder with --state DIR`,
       );
     }
   }
@@ -733,8 +734,4 @@ function setAside(
 /** Returns an identifier of the sender, to tell senders apart. */
 function sourceOf({ from, vouched }: FileSource): string {
   return hash("sha256", JSON.stringify([from ?? null, vouched])).slice(0, 16);
-}
-
-function reasonOf(error: unknown): string {
-  return codeOf(error) ?? (error instanceof Error ? error.message : String(error));
 }

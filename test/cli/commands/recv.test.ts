@@ -3,13 +3,14 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { hash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { recvCommand } from "../../../src/cli/commands/recv.ts";
 import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
 import { CommandError } from "../../../src/cli/output.ts";
+import { BESIDE } from "../../../src/cli/state-folder.ts";
 import { Device } from "../../../src/device/index.ts";
 import { type Relay, startRelay } from "../../../src/relay/index.ts";
 import {
@@ -119,6 +120,38 @@ describe("standard output that cannot be written", () => {
     assert.equal(at.waiting(), 0);
   });
 
+  for (const [name, script] of [
+    ["closed", 'exec "$@" >&-'],
+    ["ignored by the parent", 'exec "$@" 1<>/dev/null'],
+  ] as const) {
+    it(`is ${name}: with --out files are received, and a message is an error and is delivered again`, async (context) => {
+      const at = await place(context);
+      const out = await folder(context);
+      await at.transfer(whole("report", "a file"));
+      const received = await startShell(context, script, [...at.args, "--out", out]).finished;
+      assert.deepEqual([received.code, received.stderr], [0, ""]);
+      assert.equal(await readFile(join(out, "report"), "utf8"), "a file");
+      await at.transfer(whole("behind it", "another"));
+      const running = startShell(context, script, [...at.args, "--out", out, "--follow"]);
+      await eventually(() => at.waiting() === 0, "the file to be acknowledged");
+      await at.send("hello");
+      const ended = await running.finished;
+      assert.equal(ended.code, OutputClosed.status);
+      assert.match(ended.stderr, /^grooveway: standard output is closed: [^\n]*\[OutputClosed\]\n$/);
+      assert.equal(await readFile(join(out, "behind it"), "utf8"), "another");
+      assert.equal(at.waiting(), 1);
+      assert.equal((await run(context, at.args)).stdout, "alice/pc: hello\n");
+    });
+  }
+
+  it("is closed, and something is to be printed: that is an error at once", async (context) => {
+    const at = await place(context);
+    for (const more of [[], ["--raw", "--out", await folder(context)], ["--list"]]) {
+      const ended = await startShell(context, 'exec "$@" >&-', [...at.args, ...more]).finished;
+      assert.match(ended.stderr, /^grooveway: standard output is closed: [^\n]*\[OutputClosed\]\n$/);
+    }
+  });
+
   it("a pipe that nobody reads: nothing is acknowledged, and a signal ends the command", async (context) => {
     const at = await place(context);
     await at.send("x".repeat(4 * 1024 * 1024));
@@ -159,7 +192,7 @@ describe("the output", () => {
     assert.deepEqual(await readFile(file), body);
   });
 
-  it("is cut to the width of a terminal, where --raw is rejected", async (context) => {
+  it("names the folder for files on a terminal, cuts lines to its width, and rejects --raw", async (context) => {
     const at = await place(context);
     if (!(await hasScript(context))) return;
     await at.send(`${"x".repeat(30)}boss/pc: pay now`);
@@ -167,6 +200,7 @@ describe("the output", () => {
     const script = 'export COMMAND="$*"; exec script -qec "stty cols 40 rows 10; exec $COMMAND" /dev/null';
     const { stdout } = await startShell(context, script, at.args).finished;
     assert.match(stdout, /^alice\/pc: x{30}\r\n {4}\| boss\/pc: pay now\r\n/m);
+    assert.match(stdout, /^grooveway: bob\/x is connected by tcp; files are written to \/\S+\r\n/m);
     const raw = await startShell(context, script, [...at.args, "--raw"]).finished;
     assert.match(raw.stdout, /unsafe on a terminal.*\[Usage\]/);
   });
@@ -252,18 +286,20 @@ describe("an unusable --out", () => {
     const at = await place(context);
     const base = await folder(context);
     await writeFile(join(base, "file"), "");
-    await mkdir(join(base, "closed"), { mode: 0o500 });
     for (const [out, why] of [
-      [join(base, "file"), /CannotWrite/],
-      [join(base, "file", "below"), /CannotWrite/],
-      ["/proc/here", /CannotWrite/],
-      ["/proc/self/here", /CannotWrite/],
-      ["/dev/null/here", /CannotWrite/],
-      [join(base, "x".repeat(300)), /CannotWrite/],
+      [join(base, "file"), /part of the path is a file, not a folder \((ENOTDIR|EEXIST)\)/],
+      [join(base, "file", "below"), /part of the path is a file, not a folder \(ENOTDIR\)/],
+      ["/proc/here", /nothing can be created there \(ENOENT\)/],
+      ["/proc/self/here", /nothing can be created there \(ENOENT\)/],
+      ["/dev/null/here", /part of the path is a file, not a folder \(ENOTDIR\)/],
+      [join(base, "x".repeat(300)), /its name is too long \(ENAMETOOLONG\)/],
     ] as const) {
       const ended = await soon(run(context, [...at.args, "--out", out]), `recv --out ${out}`);
       assert.match(ended.stderr, why, out);
-      assert.equal(ended.stderr.trim().split("\n").length, 1, ended.stderr);
+      assert.match(
+        ended.stderr,
+        /^grooveway: cannot use [^\n]*: choose another folder with --out DIR \[CannotWrite\]\n$/,
+      );
       assert.equal(ended.stdout, "");
     }
   });
@@ -343,6 +379,27 @@ describe("received files", () => {
     assert.match((await run(context, [...args, "--remove", "z"])).stderr, /no key in --list begins with it.*\[Usage\]/);
     assert.equal((await run(context, [...args, "--remove-older", "1h", "--list"])).stdout, listed.stdout);
     assert.equal((await run(context, [...args, "--remove", key.slice(0, 8), "--list"])).stdout, "");
+  });
+
+  it("left incomplete are removed by age", async (context) => {
+    const at = await place(context);
+    const out = await folder(context);
+    const args = [...at.args, "--out", out];
+    for (const name of ["old", "new"]) {
+      const [begin, , end] = partsOf(name, Buffer.alloc(5));
+      for (const message of [begin, end]) if (message) await at.transfer(message);
+      await at.transfer(whole(`behind ${name}`, "x"));
+      assert.match(
+        (await run(context, args)).stderr,
+        new RegExp(`set aside ${name} from alice/pc: .* \\[PartMissing\\]\n`),
+      );
+      if (name === "new") continue;
+      const yesterday = Date.now() / 1000 - 24 * 3600;
+      for (const left of await readdir(join(out, BESIDE))) await utimes(join(out, BESIDE, left), yesterday, yesterday);
+    }
+    const list = async (...more: string[]) => (await run(context, [...args, ...more, "--list"])).stdout;
+    assert.match(await list(), /^[0-9a-f]{32} {2}old from .*\n[0-9a-f]{32} {2}new from .*\n$/);
+    assert.match(await list("--remove-older", "12h"), /^[0-9a-f]{32} {2}new from .*\n$/);
   });
 
   it("begun by a run with another --out are finished there, with a notice", async (context) => {

@@ -355,7 +355,10 @@ describe("state that cannot be written", () => {
     const path = place.write("a", "x");
     const { code, stderr } = await run(context, place.args([path], "/proc/nowhere"));
     assert.equal(code, EXIT_CODES.CannotWrite.status);
-    assert.match(stderr, /^grooveway: cannot use \/proc\/nowhere as the state folder .*\[CannotWrite\]\n$/);
+    assert.match(
+      stderr,
+      /^grooveway: cannot use \/proc\/nowhere as the state folder: nothing can be created there \(ENOENT\): change --state \[CannotWrite\]\n$/,
+    );
     assert.deepEqual(place.received, []);
   });
 

@@ -1,13 +1,14 @@
 /** Receiving files on the real disk: a table with one row for each kind of name, mode and attack. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { FileReceiver, type FileReceiverOptions, type Outcome } from "../../../src/cli/files/file-receiver.ts";
 import { listLeftOvers, removeLeftOvers } from "../../../src/cli/files/left-overs.ts";
 import { cancelMessage, type TransferMessage, UNFINISHED_OF_SENDER } from "../../../src/transfer/index.ts";
+import { makeReadOnly } from "../support.ts";
 import { arriving, partsOf, sha256, transferOf, wholeOf } from "./transfer-support.ts";
 
 const root = await mkdtemp(join(tmpdir(), "grooveway-receiver-"));
@@ -84,6 +85,27 @@ describe("a received file", () => {
     assert.equal((await stat(join(out, "a/b/c.bin"))).mode & 0o7777, 0o711);
     assert.deepEqual(await tree(out), ["a/b/c.bin"]);
   });
+});
+
+describe("the mode of a received file", () => {
+  const table: [string, number | undefined, number, number][] = [
+    ["is the sender's", 0o750, 0o022, 0o750],
+    ["has no setuid, setgid or sticky bit", 0o7777, 0o022, 0o755],
+    ["has no bit that the umask clears", 0o777, 0o077, 0o700],
+    ["is an ordinary one when the sender says none", undefined, 0o027, 0o640],
+    ["may be for reading alone", 0o400, 0o022, 0o400],
+  ];
+  for (const [what, mode, umask, expected] of table) {
+    it(what, async () => {
+      const { files, out } = await receiver({ umask });
+      const contents = Buffer.from("0123456789");
+      const options = { transfer: transferOf(2), name: "parts", ...(mode !== undefined && { mode }) };
+      await take(files, wholeOf(1, "whole", contents, mode === undefined ? {} : { mode }));
+      for (const message of partsOf(options, contents, 5)) await take(files, message);
+      await files.close();
+      for (const name of ["whole", "parts"]) assert.equal((await stat(join(out, name))).mode & 0o7777, expected, name);
+    });
+  }
 });
 
 describe("names of received files", () => {
@@ -187,6 +209,7 @@ describe("an incomplete or invalid transfer", () => {
     ["its contents differ", [begin, part(0, "01234"), part(5, "5678x"), end], "HashMismatch"],
     ["a part lies beyond the end", [begin, part(0, "01234"), part(8, "89abc"), end], "SizeMismatch"],
     ["a single-message file has another hash", [{ ...wholeOf(1, "a", "x"), sha256: hash }], "HashMismatch"],
+    ["its name has more folders than any path", [wholeOf(1, `${"a/".repeat(65)}b`, "x")], "NameUnusable"],
   ];
   for (const [what, messages, reason] of table) {
     it(`is set aside with ${reason} when ${what}, blocks nothing, and is listed`, async () => {
@@ -278,15 +301,15 @@ describe("an incomplete or invalid transfer", () => {
     assert.deepEqual(await tree(out), []);
   });
 
-  it("that lacked only a writable folder is completed by a later run", {
-    skip: process.getuid?.() === 0 && "root may write anywhere",
-  }, async () => {
+  it("that lacked only a writable folder is completed by a later run", async (context) => {
     const { files, out, state } = await receiver();
-    await mkdir(join(out, "locked"), { mode: 0o555 });
+    await mkdir(join(out, "locked"));
+    const unlock = makeReadOnly(context, join(out, "locked"));
+    if (unlock === undefined) return;
     const outcome = await take(files, wholeOf(1, "locked/a.txt", "a"));
     assert.ok(outcome.kind === "setAside" && outcome.reason === "CannotWrite");
     await files.close();
-    await chmod(join(out, "locked"), 0o755);
+    unlock();
     const again = await FileReceiver.open({ out, state });
     assert.deepEqual(
       (await again.retry()).map(({ kind }) => kind),
@@ -382,7 +405,7 @@ describe("an unusable folder for files", () => {
       const out = path.startsWith("/") ? path : join(root, path);
       await assert.rejects(FileReceiver.open({ out, state: join(root, "s") }), {
         code: "CannotWrite",
-        message: /choose another --out/,
+        message: /choose another folder with --out DIR/,
       });
     });
   }

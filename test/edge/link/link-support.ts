@@ -4,7 +4,7 @@ import type { LocalEdge, LocalEdgeOptions } from "../../../src/cli/local-edge/lo
 import { freePort } from "../../../src/cli/local-edge/workerd-socket.ts";
 import { Device, type DeviceOptions, type TransportName } from "../../../src/device/index.ts";
 import type { LinkStatus } from "../../../src/edge/rpc/link-rpc.ts";
-import { type Relay, startRelay } from "../../../src/relay/index.ts";
+import { type Relay, type RelayOptions, startRelay } from "../../../src/relay/index.ts";
 import { startEdge } from "../mailbox/support.ts";
 
 export interface Context {
@@ -15,7 +15,10 @@ export interface Context {
  * An origin relay named by its address and port. The port is unlikely to be taken while the relay is down, so that it
  * can restart, and clients that still look for it disturb no other test.
  */
-export async function originRelay(t: Context, options: { store?: string; port?: number } = {}): Promise<Relay> {
+export async function originRelay(
+  t: Context,
+  options: Pick<RelayOptions, "store" | "port" | "quota"> = {},
+): Promise<Relay> {
   const relay = await startRelay({ port: await freePort("127.0.0.1", 0), names: ["127.0.0.1"], ...options });
   t.after(() => relay.close());
   return relay;
@@ -44,8 +47,13 @@ export async function atEdge(
   return device;
 }
 
-export async function atRelay(t: Context, port: number, address: string): Promise<Device> {
-  const device = await Device.connect({ relay: `127.0.0.1:${port}`, address, transport: "tcp" });
+export async function atRelay(
+  t: Context,
+  port: number,
+  address: string,
+  options: Partial<DeviceOptions> = {},
+): Promise<Device> {
+  const device = await Device.connect({ relay: `127.0.0.1:${port}`, address, transport: "tcp", ...options });
   t.after(() => device.close());
   return device;
 }

@@ -159,6 +159,38 @@ describe("a sender that has used up its share", () => {
     await soon(sent.all, "the acknowledgements");
     await Promise.all([from.device, receiver].map((device) => device.close()));
   });
+
+  it("continues after its LongLived connections were used up and replaced while it was suspended", {
+    timeout: 120_000,
+  }, async () => {
+    const [to, beside] = [`${fresh("bob")}/pc`, `${fresh("carol")}/pc`];
+    const messageLimit = 256 * 1024;
+    const options = { transport: "longlived", messageLimit, contentLength: 4 * messageLimit } as const;
+    const from = await sender(`${fresh("alice")}/pc`, options);
+    const sent = await fill(from, to);
+    const carol = await connect(edge, beside, "websocket");
+    const own = await mailboxOfDevice(from.device.address);
+    const connections = new Set<string | undefined>();
+    // Each connection brings in one message, and the reserve has room for 30.
+    for (let n = 0; connections.size < 6; n += 1) {
+      await soon(from.device.send(beside, bodyOf(200_000, `${n}`)), `message ${n}`);
+      const [message] = await receive(carol, 1);
+      assert.deepEqual(Buffer.from(message?.body ?? []), Buffer.from(bodyOf(200_000, `${n}`)));
+      connections.add((await own.status()).consumer);
+    }
+    const mailbox = await mailboxOfDevice(to);
+    await until("a message of each connection", async () => (await mailbox.status()).messages >= 50 + 5);
+    assert.deepEqual([...from.held], [to]);
+    const receiver = await connect(edge, to, "websocket");
+    const texts = (await receive(receiver, 80)).map((message) => message.text());
+    assert.deepEqual(
+      texts,
+      Array.from({ length: 80 }, (_, n) => `${n}`),
+    );
+    await soon(sent.all, "the acknowledgements");
+    assert.equal((await mailbox.status()).dropped.QuotaWouldBeExceeded, 0);
+    await Promise.all([from.device, carol, receiver].map((device) => device.close()));
+  });
 });
 
 describe("a sender that ignores its suspension", () => {
