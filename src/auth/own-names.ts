@@ -3,46 +3,45 @@
  *
  * @module
  */
+import { entriesOf, type Setting, settled } from "../lib/setting.ts";
 import { AddressError, relayURL } from "../sstp/index.ts";
 
-interface Names {
-  /** In lower case. */
-  readonly names: readonly string[];
-  /** Entries that are not a Relay-Server-Name, so nothing can address the edge by them. */
-  readonly malformed: readonly string[];
-}
-
 /** Cached, because each request reads the setting. */
-let last: { readonly text: string; readonly names: Names } = { text: "", names: { names: [], malformed: [] } };
+let last: { readonly text: string; readonly names: readonly string[] } = { text: "", names: [] };
 
 /**
- * Parses RELAY_NAME: names separated by commas or spaces. The edge introduces itself by the first.
+ * Reads RELAY_NAME: names separated by commas or spaces. The edge introduces itself by the first.
+ *
+ * @returns the names in lower case
  *
  * @example
- * parseOwnNames("Edge.example.com, 192.0.2.7"); // { names: ["edge.example.com", "192.0.2.7"], malformed: [] }
+ * readOwnNames("Edge.example.com, 192.0.2.7"); // { ok: true, value: ["edge.example.com", "192.0.2.7"] }
  */
-export function parseOwnNames(text: string | undefined): Names {
-  if (text !== undefined && text !== last.text) last = { text, names: namesIn(text) };
-  return text === undefined ? { names: [], malformed: [] } : last.names;
+export function readOwnNames(text: string): Setting<readonly string[]> {
+  const cure = "write host names (--name NAME), with a port only if devices use the port too";
+  const wrong = entriesOf(text).filter((entry) => !isName(entry));
+  const problems = wrong.map((entry) => `has ${JSON.stringify(entry)}, which is not a name that a device could use`);
+  return settled(
+    ownNames(text),
+    problems.map((problem) => ({ setting: "RELAY_NAME", problem, cure })),
+  );
 }
 
-/** Returns the well-formed names in RELAY_NAME. */
-export function ownNames(text: string | undefined): readonly string[] {
-  return parseOwnNames(text).names;
-}
-
-function namesIn(text: string): Names {
-  const names = new Set<string>();
-  const malformed: string[] = [];
-  for (const entry of text.split(/[\s,]+/)) {
-    if (entry === "") continue;
-    try {
-      relayURL(entry);
-      names.add(entry.toLowerCase());
-    } catch (error) {
-      if (!(error instanceof AddressError)) throw error;
-      malformed.push(entry);
-    }
+/** The names in RELAY_NAME by which an edge can be addressed. Other entries have no effect. */
+export function ownNames(text = ""): readonly string[] {
+  if (text !== last.text) {
+    const names = entriesOf(text).filter(isName);
+    last = { text, names: [...new Set(names.map((name) => name.toLowerCase()))] };
   }
-  return { names: [...names], malformed };
+  return last.names;
+}
+
+function isName(entry: string): boolean {
+  try {
+    relayURL(entry);
+    return true;
+  } catch (error) {
+    if (error instanceof AddressError) return false;
+    throw error;
+  }
 }

@@ -18,6 +18,7 @@
  */
 import type { CryptoKey } from "jose";
 import { decodeBase64url, encodeBase64url } from "../lib/base64url.ts";
+import { entriesOf, malformed, type Setting } from "../lib/setting.ts";
 import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
 
 /** Bytes of a secret: at least as strong as the hash, and not longer than its block. */
@@ -46,12 +47,6 @@ export type LinkTrust =
 /** The operator's trust in relays, by URL. */
 export type LinkSecrets = ReadonlyMap<string, LinkTrust>;
 
-/** A malformed entry. It names the relay and never the secret. */
-export interface MalformedSecrets {
-  readonly entry: string;
-  readonly problem: string;
-}
-
 /** The names of both ends, as canonical URLs. */
 export interface Ends {
   readonly dialler: string;
@@ -72,46 +67,48 @@ export function relayNamed(url: string): string | undefined {
 }
 
 /**
- * Parses LINK_SECRETS: entries separated by commas, spaces or new lines; a `#` starts a comment to the end of its line.
+ * Reads LINK_SECRETS: entries separated by commas, spaces or new lines; a `#` starts a comment to the end of its line.
  * `NAME=SECRET` is the secret shared with a relay, in base64url. Several for one name are all valid, so that a secret
- * can be replaced. `NAME=none` lets that relay be linked without a proof.
+ * can be replaced. `NAME=none` lets that relay be linked without a proof. A problem names the relay, never the secret.
  *
  * @example
- * parseLinkSecrets("relay.example.com=mBq... old.example.com=none");
+ * readLinkSecrets("relay.example.com=mBq... old.example.com=none");
  */
-export function parseLinkSecrets(text: string): LinkSecrets | MalformedSecrets {
+export function readLinkSecrets(text: string): Setting<LinkSecrets> {
   const all = new Map<string, LinkTrust>();
-  const entries = text.replace(/#[^\r\n]*/g, " ").split(/[\s,]+/);
-  for (const entry of entries) {
-    if (entry === "") continue;
+  for (const entry of entriesOf(text.replace(/#[^\r\n]*/g, " "))) {
     const at = entry.indexOf("=");
-    if (at <= 0) return { entry: "", problem: "has an entry that is not NAME=SECRET" };
+    if (at <= 0) return unreadable("has an entry that is not NAME=SECRET");
     const name = entry.slice(0, at);
     const url = relayNamed(`grooveDNS://${name}`);
-    if (url === undefined) return { entry: name, problem: "is not the name of a relay" };
+    if (url === undefined) return unreadable("is not the name of a relay", name);
     const value = entry.slice(at + 1);
     const before = all.get(url);
     if (value === "none") {
-      if (before?.type === "secrets") return { entry: name, problem: "has both a secret and none" };
+      if (before?.type === "secrets") return unreadable("has both a secret and none", name);
       all.set(url, { type: "none" });
     } else {
-      if (before?.type === "none") return { entry: name, problem: "has both a secret and none" };
+      if (before?.type === "none") return unreadable("has both a secret and none", name);
       const secret = canonicalOctets(value.replace(/=+$/, ""));
       if (secret === undefined || secret.length < LEAST_SECRET || secret.length > MOST_SECRET) {
-        return {
-          entry: name,
-          problem: `has a secret that is not ${LEAST_SECRET} to ${MOST_SECRET} bytes in base64url`,
-        };
+        return unreadable(`has a secret that is not ${LEAST_SECRET} to ${MOST_SECRET} bytes in base64url`, name);
       }
       const secrets = [...(before?.secrets ?? []), secret];
-      if (secrets.length > SECRETS_OF_PAIR) {
-        return { entry: name, problem: `has more than ${SECRETS_OF_PAIR} secrets` };
-      }
+      if (secrets.length > SECRETS_OF_PAIR) return unreadable(`has more than ${SECRETS_OF_PAIR} secrets`, name);
       all.set(url, { type: "secrets", secrets });
     }
-    if (all.size > RELAYS) return { entry: name, problem: `is one relay too many: there may be ${RELAYS}` };
+    if (all.size > RELAYS) return unreadable(`is one relay too many: there may be ${RELAYS}`, name);
   }
-  return all;
+  return { ok: true, value: all };
+}
+
+function unreadable(problem: string, name?: string): Setting<never> {
+  const cure = "write NAME=SECRET, with a secret from grooveway token secret, or NAME=none (--link-secret)";
+  return malformed(
+    "LINK_SECRETS",
+    name === undefined ? problem : `has ${JSON.stringify(name)}, which ${problem}`,
+    cure,
+  );
 }
 
 /** Returns a new secret in the format of `LINK_SECRETS`. */

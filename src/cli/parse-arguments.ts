@@ -8,6 +8,7 @@ import { type ParseArgsConfig, parseArgs } from "node:util";
 import { parsePort } from "../lib/host-port.ts";
 import { nearest } from "../lib/nearest.ts";
 import { printable } from "../lib/printable.ts";
+import { problemText, type Setting } from "../lib/setting.ts";
 import { CommandError } from "./output.ts";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
@@ -73,6 +74,18 @@ export function usage(command: string, why: string): CommandError {
 /** Error for a surplus argument. It is quoted, so that user input cannot pass for our own text. */
 export function unexpected(command: string, argument: string | undefined): CommandError {
   return usage(command, `${printable(argument ?? "")} is one argument too many: leave it out`);
+}
+
+/**
+ * The value of an option that is written like a setting.
+ *
+ * @param read what reading the option as that setting gave
+ * @throws CommandError Usage
+ */
+export function settingOption<T>(command: string, option: string, read: Setting<T>): T {
+  if (read.ok) return read.value;
+  const texts = read.problems.map((problem) => problemText({ ...problem, setting: `--${option}` }));
+  throw usage(command, texts.join("; "));
 }
 
 /** Parses --min-free, given in MiB; returns bytes. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { logReason } from "./log.ts";
 import { isEqual } from "./timing-safe-equal.ts";
 
 /** Undefined until the first report. On a machine of its own, the Worker and its objects share one isolate. */
@@ -21,7 +22,7 @@ export function isStorageFull(): boolean {
 export function noticeStorageFull(error: unknown): boolean {
   if (full === undefined || !(error instanceof Error) || !/SQLITE_FULL|disk is full/.test(error.message)) return false;
   full = true;
-  console.error(JSON.stringify({ reason: "StorageFull", message: error.message }));
+  logReason("error", "StorageFull", { message: error.message });
   return true;
 }
 

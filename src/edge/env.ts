@@ -1,5 +1,5 @@
 /**
- * The bindings and variables of wrangler.toml.
+ * The bindings of wrangler.toml, and the settings.
  *
  * @module
  */
@@ -22,4 +22,6 @@ export interface Env extends Settings {
   readonly METER: DurableObjectNamespace<MeterRpc>;
   /** One object per origin relay, named by the relay's URL. */
   readonly LINK: DurableObjectNamespace<LinkRpc>;
+  /** Identifies the command that runs the edge on this machine. Unset elsewhere. */
+  readonly LOCAL_SECRET?: string;
 }

@@ -4,12 +4,25 @@
  *
  * @module
  */
-import { type Finding, forbidden, type Settings, UNSERVED } from "./policy/check-settings.ts";
+import { problemText } from "../lib/setting.ts";
+import type { Drop } from "../store-and-forward/drop-reasons.ts";
+import { type Finding, forbidden, preventsService } from "./policy/check-settings.ts";
+import type { Settings } from "./policy/settings.ts";
+import type { Reason } from "./reasons.ts";
+
+/** Logs something that the operator should know, by its name in the vocabulary of failure. */
+export function logReason(
+  level: "warn" | "error",
+  reason: Reason | Drop,
+  more: Readonly<Record<string, string>>,
+): void {
+  console[level](JSON.stringify({ reason, ...more }));
+}
 
 /** Logs an unexpected error for the operator. */
 export function logError(error: unknown): void {
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  console.error(JSON.stringify({ reason: "InternalError", message }));
+  logReason("error", "InternalError", { message });
 }
 
 /** Findings that this isolate has logged. Settings do not change during its life, so each is logged once. */
@@ -17,11 +30,12 @@ const told = new Set<string>();
 
 /** Logs findings that this isolate has not logged yet. */
 export function logFindings(findings: readonly Finding[]): void {
-  for (const { code, setting, problem, cure } of findings) {
-    const message = `${setting} ${problem}: ${cure}`;
+  for (const finding of findings) {
+    const { code } = finding;
+    const message = problemText(finding);
     if (told.has(message)) continue;
     told.add(message);
-    console.error(JSON.stringify({ reason: "EdgeMisconfigured", code, message }));
+    logReason("error", "EdgeMisconfigured", { code, message });
   }
 }
 
@@ -36,7 +50,7 @@ export function inspectSettings(settings: Settings): Finding | undefined {
   if (looked === undefined) {
     const wrong = forbidden(settings);
     logFindings(wrong);
-    looked = { unserved: wrong.find(({ code }) => UNSERVED.includes(code)) };
+    looked = { unserved: wrong.find(preventsService) };
   }
   return looked.unserved;
 }

@@ -1,6 +1,10 @@
 /**
- * Every reason for which the edge refuses or ends something: one enumeration for code, logs, answers and the README.
- * The encapsulations and tokens have registries of their own; the edge adds the rest.
+ * The edge's vocabulary of failure, for code, logs, answers and the README:
+ *
+ *   REASONS    why a request is refused, or a virtual connection or link ends. The encapsulations and tokens have
+ *              registries of their own; the edge adds the rest
+ *   FINDINGS   what can be wrong with the settings, and what that prevents
+ *   DROPS      why a message is not kept or delivered: ../store-and-forward/drop-reasons.ts, which the relay shares
  *
  * @module
  */
@@ -118,6 +122,12 @@ export const REASONS = {
       "Messages were waiting for the device, and its WebSocket, which had pinged before, was silent for over a minute.",
     cure: "Connect again; unacknowledged messages are sent again.",
   },
+  NotAcknowledged: {
+    status: null,
+    cause:
+      "The device acknowledged none of the messages of its identity for ACKNOWLEDGE_TIME, so another device gets them.",
+    cure: "Acknowledge what is handled; the operator may set a longer ACKNOWLEDGE_TIME (--acknowledge-time).",
+  },
   MalformedAddress: {
     status: 400,
     cause: "The address is not identity or identity/device.",
@@ -168,6 +178,44 @@ export const REASONS = {
 
 /** Name of a reason. Names are stable, and listed in the README. */
 export type Reason = keyof typeof REASONS;
+
+/** What can be wrong with the settings. */
+interface FindingRule {
+  /** Its settings. */
+  readonly settings: readonly string[];
+  /**
+   * What it prevents. `start`: the command does not start an edge; a deployed one, which has started anyway, logs it.
+   * `service`: that edge serves no request either, because it cannot guess the setting.
+   */
+  readonly prevents: "nothing" | "start" | "service";
+}
+
+export const FINDINGS = {
+  NoKeys: { settings: ["KEYS", "JWKS_URL"], prevents: "start" },
+  InsecureKeys: { settings: ["JWKS_URL", "REVOKED_URL"], prevents: "start" },
+  WildcardRelays: { settings: ["ORIGIN_RELAYS"], prevents: "start" },
+  MalformedRelays: { settings: ["ORIGIN_RELAYS"], prevents: "start" },
+  InsecureResolver: { settings: ["RESOLVER"], prevents: "start" },
+  DevelopmentSettings: { settings: ["DEV"], prevents: "nothing" },
+  MalformedDev: { settings: ["DEV"], prevents: "start" },
+  MalformedRate: { settings: ["RATE"], prevents: "service" },
+  MalformedQuota: { settings: ["QUOTA"], prevents: "service" },
+  MalformedLinks: { settings: ["LINKS"], prevents: "start" },
+  ForbiddenLinks: { settings: ["LINKS"], prevents: "start" },
+  MalformedWays: { settings: ["LINK_WAYS"], prevents: "start" },
+  MalformedLinkSecrets: { settings: ["LINK_SECRETS"], prevents: "start" },
+  MalformedLinkPlain: { settings: ["LINK_PLAIN"], prevents: "start" },
+  LinkInClear: { settings: ["LINKS", "LINK_SECRETS"], prevents: "start" },
+  MalformedName: { settings: ["RELAY_NAME"], prevents: "start" },
+  MalformedProxies: { settings: ["TRUSTED_PROXIES"], prevents: "start" },
+  MalformedPrefix: { settings: ["PREFIX"], prevents: "start" },
+  MalformedAcknowledgeTime: { settings: ["ACKNOWLEDGE_TIME"], prevents: "service" },
+  MalformedAuthOrigin: { settings: ["AUTH_ORIGIN"], prevents: "start" },
+  MalformedRevoked: { settings: ["REVOKED"], prevents: "service" },
+} as const satisfies Record<string, FindingRule>;
+
+/** Code of a finding: stable, in the log and the README. */
+export type FindingCode = keyof typeof FINDINGS;
 
 /** Whether a text, such as the close reason of a doorbell, is the name of a reason. */
 export function isReason(text: string): text is Reason {

@@ -25,7 +25,7 @@ import { inspectSettings } from "./log.ts";
 import { allowedRelay, isOwnName, type RelayRefused } from "./origin/relay-policy.ts";
 import { sourceOf } from "./policy/client-network.ts";
 import { parseDev } from "./policy/dev-setting.ts";
-import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "./policy/prefix-setting.ts";
+import { pathUnder, prefixOf, seemingPrefix, withWholeAddress } from "./policy/prefix-setting.ts";
 import { answerHeaders, problem } from "./problem.ts";
 import { keepAliveGet, keepAlivePost } from "./pumps/keepalive.ts";
 import { longLivedGet, longLivedPost } from "./pumps/longlived.ts";
@@ -41,7 +41,7 @@ export { Tunnel } from "./tunnel/tunnel.ts";
 
 const app = new Hono<{ Bindings: Env }>({
   // `misaddressed` has already refused paths outside the prefix.
-  getPath: (request, options) => pathUnder(prefixOf(options?.env as Env | undefined), getPath(request)) ?? "/",
+  getPath: (request, options) => pathUnder(prefixOf((options?.env ?? {}) as Env), getPath(request)) ?? "/",
 });
 
 app.get("/", (c) => {
@@ -152,12 +152,6 @@ app.onError((error) => {
   console.error(JSON.stringify({ reason, message: error.message }));
   return problem(reason);
 });
-
-/** The path under which this edge is served. A malformed PREFIX counts as none; the log reports it. */
-function prefixOf(env: Env | undefined): string {
-  const text = env?.PREFIX ?? "";
-  return text === "" ? "" : (parsePrefix(text) ?? "");
-}
 
 /** Refuses a request with two Host headers, or outside the prefix; undefined if there is nothing to refuse. */
 function misaddressed(request: Request, env: Env): Response | undefined {

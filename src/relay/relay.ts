@@ -10,11 +10,12 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { createServer as createSecureServer } from "node:tls";
 import { hasKeys, type KeySettings, parseKeySet } from "../auth/key-set.ts";
-import { type LinkSecrets, parseLinkSecrets } from "../auth/relay-proof.ts";
+import { type LinkSecrets, readLinkSecrets } from "../auth/relay-proof.ts";
 import type { TokenSettings } from "../auth/verify-token.ts";
 import { bracketed } from "../lib/host-port.ts";
 import { DiskWatch } from "../lib/node/disk-watch.ts";
 import { FileLock } from "../lib/node/file-lock.ts";
+import { problemText } from "../lib/setting.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
 import { type Amount, longestIn, QUOTA, type Quota } from "../store-and-forward/share.ts";
@@ -42,7 +43,7 @@ export interface RelayOptions {
   /** Listens for SSTP over TLS only. */
   readonly tlsOnly?: boolean;
   /**
-   * Secrets shared with edges and other relays, in the format of parseLinkSecrets. With it only listed relays are
+   * Secrets shared with edges and other relays, in the format of readLinkSecrets. With it only listed relays are
    * admitted; without it relays are trusted if they connect from a loopback or private address.
    */
   readonly linkSecrets?: string;
@@ -209,9 +210,10 @@ function tokensOf(options: RelayOptions, names: readonly string[]): TokenSetting
 /** @throws TypeError */
 function secretsOf(text: string | undefined): LinkSecrets | undefined {
   if (text === undefined) return undefined;
-  const parsed = parseLinkSecrets(text);
-  if (!("problem" in parsed)) return parsed;
-  throw new TypeError(`linkSecrets: ${parsed.entry === "" ? "it" : parsed.entry} ${parsed.problem}`);
+  const read = readLinkSecrets(text);
+  if (read.ok) return read.value;
+  const all = read.problems.map((problem) => problemText({ ...problem, setting: "linkSecrets" }));
+  throw new TypeError(all.join("; "));
 }
 
 function secureServer({ key, cert }: { readonly key: string; readonly cert: string }): Server {

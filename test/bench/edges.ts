@@ -4,6 +4,7 @@ import { stripTypeScriptTypes } from "node:module";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { freePort, frontBinding } from "../../src/cli/local-edge/workerd-socket.ts";
+import { wranglerConfig } from "../../src/cli/local-edge/wrangler-config.ts";
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 
 export interface Running {
@@ -92,8 +93,8 @@ async function startWorker(
       {
         config: {
           name: "bench",
-          compatibilityDate: "2026-11-09",
-          compatibilityFlags: ["enable_request_signal"],
+          compatibilityDate: wranglerConfig().compatibilityDate,
+          compatibilityFlags: wranglerConfig().compatibilityFlags,
           manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
           ...config,
           env: { ...config.env, FRONT: frontBinding(front) },

@@ -44,7 +44,7 @@ describe("links set up on the command line", () => {
     for (const [args, expected] of [
       [
         ["relay", "--port", "0", "--link-secret", file("short.links")],
-        /a\.example\.com has a secret.*\[LinkSecretsUnusable\]/,
+        /--link-secret has "a\.example\.com", which has a secret.*\[LinkSecretsUnusable\]/,
       ],
       [
         ["edge", "--port", "0", "--dev", "--link-secret", file("short.links")],

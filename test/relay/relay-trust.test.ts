@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { connect as dial, type Socket } from "node:net";
 import { describe, it } from "node:test";
 import { connect as dialSecurely } from "node:tls";
-import { DiallerProof, newLinkSecret, parseLinkSecrets } from "../../src/auth/relay-proof.ts";
+import { DiallerProof, newLinkSecret, readLinkSecrets } from "../../src/auth/relay-proof.ts";
 import { isNear } from "../../src/lib/near-address.ts";
 import { KNOWN_RELAYS, RECIPIENTS } from "../../src/relay/limits.ts";
 import { RelayTrust } from "../../src/relay/relay-trust.ts";
@@ -209,9 +209,9 @@ describe("a connecting relay", () => {
   });
 
   it("that is on the list has messages for its peers accepted before it connects, others only afterwards", () => {
-    const listed = parseLinkSecrets(FILE);
-    assert.ok(!("problem" in listed));
-    assert.equal(new RelayTrust(listed).knows(EDGE), true);
+    const listed = readLinkSecrets(FILE);
+    assert.ok(listed.ok);
+    assert.equal(new RelayTrust(listed.value).knows(EDGE), true);
     const trust = new RelayTrust(undefined);
     assert.equal(trust.knows(EDGE), false);
     trust.admit(EDGE, false);

@@ -2,10 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { Miniflare, NoOpLog } from "miniflare";
 import { bundleWorker } from "../../src/cli/local-edge/bundle-worker.ts";
-
-const WORKER = "grooveway";
-/** Classes of the edge's objects, by the bindings of wrangler.toml. */
-const OBJECTS = { TUNNEL: "Tunnel", MAILBOX: "Mailbox", DIRECTORY: "Directory", METER: "Meter", LINK: "Link" };
+import { objectsOf, wranglerConfig } from "../../src/cli/local-edge/wrangler-config.ts";
 
 /** The driven worker as one module. */
 export function drivenWorker(): Promise<string> {
@@ -19,6 +16,8 @@ export function drivenWorker(): Promise<string> {
  */
 export async function startWorker(variables: Readonly<Record<string, string>>): Promise<Miniflare> {
   const contents = await drivenWorker();
+  const config = wranglerConfig();
+  const objects = objectsOf(config);
   const miniflare = new Miniflare({
     host: "127.0.0.1",
     port: 0,
@@ -29,20 +28,13 @@ export async function startWorker(variables: Readonly<Record<string, string>>): 
     workers: [
       {
         config: {
-          name: WORKER,
-          compatibilityDate: "2026-11-09",
-          compatibilityFlags: ["enable_request_signal"],
+          name: config.name,
+          compatibilityDate: config.compatibilityDate,
+          compatibilityFlags: config.compatibilityFlags,
           manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents } } },
-          exports: Object.fromEntries(
-            Object.values(OBJECTS).map((name) => [name, { type: "durable-object", storage: "sqlite" } as const]),
-          ),
+          exports: objects.exports,
           env: {
-            ...Object.fromEntries(
-              Object.entries(OBJECTS).map(([binding, exportName]) => [
-                binding,
-                { type: "durable-object", worker: WORKER, exportName } as const,
-              ]),
-            ),
+            ...objects.env,
             ...Object.fromEntries(
               Object.entries(variables).map(([name, value]) => [name, { type: "text", value } as const]),
             ),

@@ -1,12 +1,21 @@
 /** `grooveway edge`: runs the edge on this machine. */
 
-import { parseAcknowledgeTime } from "../../edge/policy/acknowledge-time.ts";
-import { parseRate, RateError } from "../../edge/policy/rate-setting.ts";
+import { readAcknowledgeTime } from "../../edge/policy/acknowledge-time.ts";
+import { readQuota } from "../../edge/policy/quota-setting.ts";
+import { readRate } from "../../edge/policy/rate-setting.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
 import { startLocalEdge } from "../local-edge/local-edge.ts";
 import { startSettingsServer } from "../local-edge/settings-server.ts";
-import { type Command, minFreeOf, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
-import { quotaOf } from "../quota-option.ts";
+import {
+  type Command,
+  minFreeOf,
+  parse,
+  port,
+  readText,
+  settingOption,
+  unexpected,
+  usage,
+} from "../parse-arguments.ts";
 import { readKeyPair } from "../tls.ts";
 
 export const edgeCommand: Command = {
@@ -99,9 +108,9 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     const tls = key === undefined || cert === undefined ? undefined : readKeyPair(key, cert);
     if (values.state === "") throw usage("edge", "--state is empty: name a folder");
     if (values.revoked !== undefined && values.keys === undefined) throw usage("edge", "--revoked needs --keys");
-    if (parseAcknowledgeTime(values["acknowledge-time"]) === undefined) {
-      throw usage("edge", "--acknowledge-time must be a number of seconds from 15 to 86400");
-    }
+    settingOption("edge", "acknowledge-time", readAcknowledgeTime(values["acknowledge-time"]));
+    settingOption("edge", "rate", readRate(values.rate));
+    settingOption("edge", "quota", readQuota(values.quota));
     const settings = values.keys === undefined ? undefined : await startSettingsServer(values.keys, values.revoked);
     // Options are validated in here too. If one is invalid, the settings server must not keep the process alive.
     const starting = async () =>
@@ -122,8 +131,8 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         prefix: values.prefix,
         ...(values.state !== undefined && { state: values.state }),
         adminToken: values["admin-token"],
-        rate: rateText(values.rate),
-        quota: quotaOf("edge", values.quota).text,
+        rate: values.rate,
+        quota: values.quota,
         acknowledgeTime: values["acknowledge-time"],
         ...(values["min-free"] !== undefined && { minFree: minFreeOf("edge", values["min-free"]) }),
         onDisk: (line) => console.error(`grooveway: ${line}`),
@@ -150,18 +159,3 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     return 0;
   },
 };
-
-/**
- * Validates the value of --rate.
- *
- * @throws CommandError Usage
- */
-function rateText(text: string): string {
-  try {
-    parseRate(text);
-    return text;
-  } catch (error) {
-    if (error instanceof RateError) throw usage("edge", `--rate ${error.problem}: ${error.cure}`);
-    throw error;
-  }
-}

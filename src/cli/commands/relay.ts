@@ -1,14 +1,25 @@
 /** `grooveway relay`: runs an origin relay. */
+import { readLinkSecrets } from "../../auth/relay-proof.ts";
 import { forbidden } from "../../edge/policy/check-settings.ts";
+import { readQuota } from "../../edge/policy/quota-setting.ts";
 import { describe, LockHeld } from "../../lib/node/file-lock.ts";
+import { problemText } from "../../lib/setting.ts";
 import { type Relay, startRelay, TLS_PORT } from "../../relay/index.ts";
 import { AddressError, SSTP_PORT } from "../../sstp/index.ts";
 import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "../files/path-problem.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
 import { type SettingsServer, startSettingsServer } from "../local-edge/settings-server.ts";
 import { CommandError, size } from "../output.ts";
-import { type Command, minFreeOf, parse, port, readText, unexpected, usage } from "../parse-arguments.ts";
-import { quotaOf } from "../quota-option.ts";
+import {
+  type Command,
+  minFreeOf,
+  parse,
+  port,
+  readText,
+  settingOption,
+  unexpected,
+  usage,
+} from "../parse-arguments.ts";
 import { readKeyPair } from "../tls.ts";
 
 export const relayCommand: Command = {
@@ -86,7 +97,7 @@ Example: grooveway relay --host 0.0.0.0 --name relay.example.com --store /var/li
               : `grooveway: there is room again on the disk of ${values.store}: new messages are accepted`,
           ),
         ...(values.name !== undefined && { names: values.name }),
-        quota: quotaOf("relay", values.quota).quota,
+        quota: settingOption("relay", "quota", readQuota(values.quota)),
         ...(tls !== undefined && { tls: { ...tls, port: port("relay", values["tls-port"]) } }),
         tlsOnly: values["tls-only"],
         ...(secrets !== undefined && { linkSecrets: readText(secrets) }),
@@ -138,7 +149,9 @@ async function tokenSettings(values: {
   }
   const insecure = forbidden({ KEYS: "", JWKS_URL: jwksURL, REVOKED_URL: revokedURL, DEV: "open" });
   if (insecure.length > 0) {
-    const all = insecure.map(({ setting, problem, cure }) => `${OPTIONS[setting] ?? setting} ${problem}: ${cure}`);
+    const all = insecure.map((finding) =>
+      problemText({ ...finding, setting: OPTIONS[finding.setting] ?? finding.setting }),
+    );
     throw new CommandError("InsecureRelay", all.join("; "));
   }
   const served = keys === undefined && revoked === undefined ? undefined : await startSettingsServer(keys, revoked);
@@ -158,6 +171,11 @@ const OPTIONS: Readonly<Record<string, string>> = { JWKS_URL: "--jwks-url", REVO
  * TlsUnusable
  */
 export async function startRelayHere(options: Parameters<typeof startRelay>[0] & object): Promise<Relay> {
+  const secrets = readLinkSecrets(options.linkSecrets ?? "");
+  if (!secrets.ok) {
+    const all = secrets.problems.map((problem) => problemText({ ...problem, setting: "--link-secret" }));
+    throw new CommandError("LinkSecretsUnusable", all.join("; "));
+  }
   try {
     if (options.store !== undefined) await checkStore(options.store);
     return await startRelay(options);
@@ -174,12 +192,6 @@ export async function startRelayHere(options: Parameters<typeof startRelay>[0] &
       throw new CommandError(
         "PortTaken",
         `${where} is taken by another program: stop it, or choose another port with --port`,
-      );
-    }
-    if (error instanceof TypeError && message.startsWith("linkSecrets: ")) {
-      throw new CommandError(
-        "LinkSecretsUnusable",
-        `--link-secret has an unusable entry (${message.slice("linkSecrets: ".length)}): write NAME=SECRET, with a secret from grooveway token secret, or NAME=none`,
       );
     }
     if (code?.startsWith("ERR_OSSL") || code?.startsWith("ERR_SSL")) {

@@ -7,8 +7,10 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../../edge/policy/check-settings.ts";
-import { parsePrefix } from "../../edge/policy/prefix-setting.ts";
+import { readPrefix } from "../../edge/policy/prefix-setting.ts";
+import type { GivenSettings } from "../../edge/policy/settings.ts";
 import { within } from "../../lib/runtime/timeout.ts";
+import { checked, problemText } from "../../lib/setting.ts";
 import { CommandError } from "../output.ts";
 import { DiskTeller } from "./disk-teller.ts";
 import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
@@ -16,6 +18,7 @@ import { edgeNames } from "./edge-names.ts";
 import { beginRun } from "./edge-run.ts";
 import { sweepEmptyDatabases } from "./empty-databases.ts";
 import { type Front, freePort, frontBinding, urlOf } from "./workerd-socket.ts";
+import { objectsOf, wranglerConfig } from "./wrangler-config.ts";
 
 /** Options of a local edge. Names in capitals are settings of the worker. */
 export interface LocalEdgeOptions {
@@ -86,8 +89,6 @@ export interface LocalEdge {
   close(): Promise<void>;
 }
 
-const WORKER = "grooveway";
-
 /** How many ports to try if any will do. */
 const ANY_PORT_TRIES = 3;
 
@@ -109,12 +110,12 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
   const secret = randomBytes(16).toString("hex");
   let heed: DiskTeller | undefined;
   const host = options.host ?? "127.0.0.1";
-  const prefix = parsePrefix(options.prefix ?? "") ?? "";
+  const prefix = checked(readPrefix(options.prefix ?? ""));
   try {
     if (options.state !== undefined) sweepEmptyDatabases(options.state);
     if (options.resolver === undefined) resolver = await startLocalResolver();
     for (let tries = ANY_PORT_TRIES; ; tries -= 1) {
-      const front = { worker: WORKER, host, port: await portOf(host, options.port), tls: options.tls };
+      const front = { worker: wranglerConfig().name, host, port: await portOf(host, options.port), tls: options.tls };
       const heard = (level: string, line: string) => {
         heed?.hear(line);
         options.log?.(level, line);
@@ -166,60 +167,42 @@ function namesOf({ host = "127.0.0.1", relayName = [], relayAllow }: LocalEdgeOp
 
 /** policy/check-settings.ts decides which findings prevent a start. */
 function assertSecure(options: LocalEdgeOptions): void {
-  const found = forbidden({
-    ORIGIN_RELAYS: options.relayAllow.join(","),
-    RESOLVER: options.resolver,
-    DEV: options.dev,
+  const found = forbidden(settingsOf(options));
+  if (found.length > 0) throw new CommandError("InsecureEdge", found.map(problemText).join("; "));
+}
+
+/** The settings that these options stand for; undefined for the default. */
+export function settingsOf(options: LocalEdgeOptions): Required<GivenSettings> {
+  return {
+    RELAY_NAME: namesOf(options).join(","),
     KEYS: options.keys,
     JWKS_URL: options.keysURL,
+    REVOKED: options.revoked?.join(","),
     REVOKED_URL: options.revokedURL,
-    RATE: options.rate,
-    QUOTA: options.quota,
+    AUTH_ORIGIN: options.authOrigin,
+    ADMIN_TOKEN: options.adminToken,
+    ORIGIN_RELAYS: options.relayAllow.join(","),
+    RESOLVER: options.resolver,
     LINKS: options.links?.join(","),
     LINK_WAYS: options.linkWays,
-    RELAY_NAME: namesOf(options).join(","),
-    TRUSTED_PROXIES: options.trustedProxies?.join(","),
-    PREFIX: options.prefix,
     LINK_SECRETS: options.linkSecrets,
     LINK_PLAIN: options.linkPlain?.join(","),
-    REVOKED: options.revoked?.join(","),
+    RATE: options.rate,
+    QUOTA: options.quota,
     ACKNOWLEDGE_TIME: options.acknowledgeTime,
-    AUTH_ORIGIN: options.authOrigin,
-  });
-  if (found.length === 0) return;
-  const all = found.map(({ setting, problem, cure }) => `${setting} ${problem}: ${cure}`);
-  throw new CommandError("InsecureEdge", all.join("; "));
+    TRUSTED_PROXIES: options.trustedProxies?.join(","),
+    PREFIX: options.prefix,
+    DEV: options.dev,
+  };
 }
 
 function configuration(code: string, front: Front, secret: string, options: LocalEdgeOptions): MiniflareOptions {
-  const env = {
-    TUNNEL: { type: "durable-object", worker: WORKER, exportName: "Tunnel" },
-    ORIGIN_RELAYS: { type: "text", value: options.relayAllow.join(",") },
-    RESOLVER: { type: "text", value: options.resolver ?? "" },
-    DEV: { type: "text", value: options.dev ?? "" },
-    MAILBOX: { type: "durable-object", worker: WORKER, exportName: "Mailbox" },
-    LINK: { type: "durable-object", worker: WORKER, exportName: "Link" },
-    DIRECTORY: { type: "durable-object", worker: WORKER, exportName: "Directory" },
-    METER: { type: "durable-object", worker: WORKER, exportName: "Meter" },
-    RATE: { type: "text", value: options.rate ?? "" },
-    QUOTA: { type: "text", value: options.quota ?? "" },
-    LINKS: { type: "text", value: (options.links ?? []).join(",") },
-    LINK_WAYS: { type: "text", value: options.linkWays ?? "" },
-    RELAY_NAME: { type: "text", value: namesOf(options).join(",") },
-    TRUSTED_PROXIES: { type: "text", value: (options.trustedProxies ?? []).join(",") },
-    PREFIX: { type: "text", value: options.prefix ?? "" },
-    LINK_SECRETS: { type: "text", value: options.linkSecrets ?? "" },
-    LINK_PLAIN: { type: "text", value: (options.linkPlain ?? []).join(",") },
-    KEYS: { type: "text", value: options.keys ?? "" },
-    JWKS_URL: { type: "text", value: options.keysURL ?? "" },
-    REVOKED: { type: "text", value: options.revoked?.join(",") ?? "" },
-    REVOKED_URL: { type: "text", value: options.revokedURL ?? "" },
-    ACKNOWLEDGE_TIME: { type: "text", value: options.acknowledgeTime ?? "" },
-    AUTH_ORIGIN: { type: "text", value: options.authOrigin ?? "" },
-    ADMIN_TOKEN: { type: "text", value: options.adminToken ?? "" },
-    LOCAL_SECRET: { type: "text", value: secret },
-    FRONT: frontBinding(front),
-  } as const;
+  const config = wranglerConfig();
+  const objects = objectsOf(config);
+  const given = Object.entries(settingsOf(options)).filter(([, value]) => value !== undefined);
+  const unset = Object.fromEntries(config.variables.map((name) => [name, ""]));
+  const texts = { ...unset, ...Object.fromEntries(given), LOCAL_SECRET: secret };
+  const variables = Object.entries(texts).map(([name, value]) => [name, { type: "text", value } as const] as const);
   return {
     // Miniflare's own listener, which must not be reachable from outside.
     host: "127.0.0.1",
@@ -235,18 +218,12 @@ function configuration(code: string, front: Front, secret: string, options: Loca
     workers: [
       {
         config: {
-          name: WORKER,
-          compatibilityDate: "2026-11-09",
-          compatibilityFlags: ["enable_request_signal"],
+          name: config.name,
+          compatibilityDate: config.compatibilityDate,
+          compatibilityFlags: config.compatibilityFlags,
           manifest: { mainModule: "worker.js", modules: { "worker.js": { type: "esm", contents: code } } },
-          exports: {
-            Tunnel: { type: "durable-object", storage: "sqlite" },
-            Mailbox: { type: "durable-object", storage: "sqlite" },
-            Link: { type: "durable-object", storage: "sqlite" },
-            Directory: { type: "durable-object", storage: "sqlite" },
-            Meter: { type: "durable-object", storage: "sqlite" },
-          },
-          env,
+          exports: objects.exports,
+          env: { ...objects.env, ...Object.fromEntries(variables), FRONT: frontBinding(front) },
         },
       },
     ],

@@ -12,7 +12,7 @@ import { AddressError, deviceURL, identityURL, parseAddress } from "../../sstp/i
 import { gate } from "../admission/source-gate.ts";
 import type { Env } from "../env.ts";
 import { sourceOf } from "../policy/client-network.ts";
-import { EVERYONE, formatSenderRule, parseSenderRule, SenderRuleError } from "../policy/sender-rule.ts";
+import { EVERYONE, formatSenderRule, parseSenderRule, readSenderRule } from "../policy/sender-rule.ts";
 import { problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import { mailboxAt } from "./existing-mailbox.ts";
@@ -90,10 +90,9 @@ async function sendersOf(request: Request): Promise<Wanted> {
     const body: unknown = JSON.parse(new TextDecoder().decode(octets));
     if (typeof body !== "object" || body === null || !("senders" in body)) return { ok: false };
     if (typeof body.senders !== "string") return { ok: false };
-    parseSenderRule(body.senders);
-    return { ok: true, senders: body.senders };
+    const read = readSenderRule(body.senders);
+    return read.ok ? { ok: true, senders: body.senders } : { ok: false, detail: read.problems };
   } catch (error) {
-    if (error instanceof SenderRuleError) return { ok: false, detail: error.message };
     if (error instanceof SyntaxError) return { ok: false };
     throw error;
   }

@@ -28,6 +28,7 @@ import { within } from "../../lib/runtime/timeout.ts";
 import type { EndpointContext } from "../endpoint/endpoint-context.ts";
 import { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import type { Env } from "../env.ts";
+import { logReason } from "../log.ts";
 import { dialRelay } from "../origin/dial-relay.ts";
 import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
 import { type LinkTerms, linkTerms, type NamedWay, parseLinks } from "../policy/link-settings.ts";
@@ -242,9 +243,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     let failure: Failure = { why: "HostNotReachable" };
     let rest = 0;
     if (terms === undefined || own === undefined) {
-      console.error(
-        JSON.stringify({ reason: "EdgeMisconfigured", message: "LINK_SECRETS or RELAY_NAME cannot be read" }),
-      );
+      logReason("error", "EdgeMisconfigured", { message: "LINK_SECRETS or RELAY_NAME cannot be read" });
       await this.#retry({ ...failure, reason: "EdgeMisconfigured" }, rest);
       return failure.why;
     }
@@ -285,7 +284,7 @@ export class Link extends DurableObject<Env> implements LinkRpc {
 
   /** Logs why a relay that was reached is not linked. */
   #tell(reason: Reason, way: string): void {
-    console.warn(JSON.stringify({ reason, relay: this.#relay, way }));
+    logReason("warn", reason, { relay: this.#relay, way });
   }
 
   /** The allowed ways to the relay, the one that worked last first; or why it may not be dialled at all. */

@@ -31,9 +31,9 @@ import { Patience } from "../../store-and-forward/patience.ts";
 import { senderOf } from "../../store-and-forward/share.ts";
 import { isStorageFull, noticeStorageFull } from "../disk.ts";
 import type { Env } from "../env.ts";
-import { logError } from "../log.ts";
+import { logError, logReason } from "../log.ts";
 import { allowedLink } from "../origin/relay-policy.ts";
-import { ACKNOWLEDGE_SECONDS, parseAcknowledgeTime } from "../policy/acknowledge-time.ts";
+import { ACKNOWLEDGE_SECONDS, readAcknowledgeTime } from "../policy/acknowledge-time.ts";
 import { parseQuota } from "../policy/quota-setting.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "../policy/sender-rule.ts";
 import { HAND_TIMEOUT } from "../rpc/deadlines.ts";
@@ -125,7 +125,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
     // If the setting is malformed, the edge serves no request.
-    const acknowledgeTime = parseAcknowledgeTime(env.ACKNOWLEDGE_TIME ?? "") ?? ACKNOWLEDGE_SECONDS * 1000;
+    const read = readAcknowledgeTime(env.ACKNOWLEDGE_TIME ?? "");
+    const acknowledgeTime = read.ok ? read.value : ACKNOWLEDGE_SECONDS * 1000;
     this.#patience = new Patience(acknowledgeTime, this.#kept("held"), this.#kept("benched"));
     this.#locked = this.#store.fact("locked") === "1";
     const senders = this.#store.fact("senders");
@@ -180,7 +181,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   #turnAway({ octets }: MessageBatch): Refusal[] {
     const { sizes } = contentsOf(octets);
     this.#untold.DirectoryUnavailable += sizes.length;
-    console.warn(JSON.stringify({ reason: "DirectoryUnavailable", message: `${this.#peer} accepts no messages` }));
+    logReason("warn", "DirectoryUnavailable", { message: `${this.#peer} accepts no messages` });
     return sizes.map((_, at) => ({ at, outcome: "notEntered" }));
   }
 
@@ -394,7 +395,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     await this.#setAlarm();
   }
 
-  /** Sets who may send. Waiting messages stay. @throws SenderRuleError */
+  /** Sets who may send. Waiting messages stay. @throws Error if the rule is malformed */
   async setSenders(text: string): Promise<void> {
     const rule = parseSenderRule(text);
     while (!this.#entered) await this.#enter();
@@ -606,7 +607,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       this.#setFormer(this.#former.filter((former) => former !== tunnel));
       const comes = await this.#asking.within(this.#reader(tunnel).recall(this.#peer)).catch(() => undefined);
       if (!comes?.value) continue;
-      console.warn(JSON.stringify({ reason: why, message: `${this.#peer} goes to another device` }));
+      logReason("warn", why, { message: `${this.#peer} goes to another device` });
       this.#patience.bench(consumer.tunnel, now);
       this.#keep("benched", this.#patience.benched);
       return;
@@ -727,7 +728,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       } catch (error) {
         // The next write includes it. On a full disk there may be no other write, so retry.
         if (noticeStorageFull(error)) void scheduler.wait(FULL_PAUSE).then(() => this.#cutSoon());
-        else console.error(JSON.stringify({ reason: "InternalError", message: String(error) }));
+        else logReason("error", "InternalError", { message: String(error) });
       }
     }, CUT_PAUSE);
   }

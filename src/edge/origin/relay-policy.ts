@@ -5,12 +5,12 @@
  */
 import { ownNames } from "../../auth/own-names.ts";
 import { relayNamed } from "../../auth/relay-proof.ts";
-import { logFindings } from "../log.ts";
+import { logFindings, logReason } from "../log.ts";
 import { forbidden } from "../policy/check-settings.ts";
 import { type Dev, parseDev } from "../policy/dev-setting.ts";
 import { judgeLink, type NamedWay } from "../policy/link-settings.ts";
-import { parseWays } from "../policy/link-ways.ts";
-import { judgeRelay, parseRelays, type RelayEndpoint, type Rules } from "../policy/relay-allow-list.ts";
+import { readWays } from "../policy/link-ways.ts";
+import { judgeRelay, type RelayEndpoint, type Rules, readRelays } from "../policy/relay-allow-list.ts";
 import type { Settings } from "../policy/settings.ts";
 import { REASONS, type Reason } from "../reasons.ts";
 
@@ -38,7 +38,7 @@ export function forOperator({ reason, detail, cure }: RelayRefused): string {
 
 /** Logs why a relay is not dialled, and what to change. */
 export function tellRefusal(relay: string, refused: RelayRefused): void {
-  console.warn(JSON.stringify({ reason: refused.reason, relay, detail: forOperator(refused) }));
+  logReason("warn", refused.reason, { relay, detail: forOperator(refused) });
 }
 
 /**
@@ -56,18 +56,27 @@ export function allowedLink(
   const named = relayNamed(url);
   if (named === undefined) return { type: "refused", reason: "MalformedRelay" };
   const policy = policyOf(env);
-  const ways = parseWays(env.LINK_WAYS ?? "");
+  const ways = readWays(env.LINK_WAYS ?? "");
   if (policy === undefined) return { type: "refused", reason: "EdgeMisconfigured" };
-  if ("problem" in ways) {
-    return { type: "refused", reason: "EdgeMisconfigured", detail: `LINK_WAYS ${ways.problem}`, cure: ways.cure };
+  if (!ways.ok) {
+    const [{ setting, problem, cure }] = ways.problems;
+    return { type: "refused", reason: "EdgeMisconfigured", detail: `${setting} ${problem}`, cure };
   }
   const relay = named.slice(named.indexOf("//") + 2);
-  const verdict = judgeLink(relay, { ways, rules: policy.rules, permits: policy.dev }, last);
+  const verdict = judgeLink(relay, { ways: ways.value, rules: policy.rules, permits: policy.dev }, last);
   return verdict.type === "refused" ? verdict : { ...verdict, url: named };
 }
 
+/** Where a virtual connection goes: to the mailboxes of this edge, or through it to an origin relay. */
+export type Route = "mailbox" | "origin";
+
+/** The route of a virtual connection that names a relay. Whether the relay is allowed is another question. */
+export function routeTo(relay: string, env: Pick<Settings, "RELAY_NAME">): Route {
+  return isOwnName(relay, env) ? "mailbox" : "origin";
+}
+
 /** Whether a Relay-Server-Name is one of this edge's own, so that the virtual connection ends here. */
-export function isOwnName(name: string, env: { readonly RELAY_NAME?: string }): boolean {
+export function isOwnName(name: string, env: Pick<Settings, "RELAY_NAME">): boolean {
   return ownNames(env.RELAY_NAME).includes(name.toLowerCase());
 }
 
@@ -100,9 +109,8 @@ export function policyOf({ ORIGIN_RELAYS = "", DEV = "", RESOLVER = "" }: RelayS
   if (last?.key === key) return last.policy;
   const wrong = forbidden({ ORIGIN_RELAYS, DEV, RESOLVER }).filter(({ setting }) => setting !== "KEYS");
   logFindings(wrong);
-  const parsed = parseRelays(ORIGIN_RELAYS);
-  const policy =
-    wrong.length === 0 && parsed.type === "rules" ? { rules: parsed.rules, dev: parseDev(DEV) } : undefined;
+  const rules = readRelays(ORIGIN_RELAYS);
+  const policy = wrong.length === 0 && rules.ok ? { rules: rules.value, dev: parseDev(DEV) } : undefined;
   last = { key, policy };
   return policy;
 }

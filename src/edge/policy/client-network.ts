@@ -6,7 +6,7 @@
 
 import { forwardedHops, xForwardedForHops } from "./forwarded.ts";
 import { formatAddress, type Network, readStrictAddress } from "./ip-address.ts";
-import { isTrusted, parseProxies } from "./trusted-proxies.ts";
+import { isTrusted, readProxies } from "./trusted-proxies.ts";
 
 /** Cached: an isolate's settings do not change. */
 let last: { readonly text: string; readonly networks: readonly Network[] } | undefined;
@@ -26,7 +26,10 @@ export function sourceOf(request: Request, proxies = ""): string {
   const { headers } = request;
   const peer = peerOf(request);
   if (peer === undefined) return networkOf(headers.get("CF-Connecting-IP") ?? "");
-  if (last?.text !== proxies) last = { text: proxies, networks: parseProxies(proxies).networks };
+  if (last?.text !== proxies) {
+    const read = readProxies(proxies);
+    last = { text: proxies, networks: read.ok ? read.value : [] };
+  }
   const { networks } = last;
   if (!isTrusted(peer, networks)) return networkOf(peer);
   const [one, ...others] = listsOf(headers).map((hops) => clientIn(hops, networks));

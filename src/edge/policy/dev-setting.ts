@@ -4,6 +4,8 @@
  * @module
  */
 
+import { entriesOf, type Setting, settled } from "../../lib/setting.ts";
+
 /** What is permitted. */
 export interface Dev {
   /** Relays at loopback, private and other non-public addresses. */
@@ -12,26 +14,31 @@ export interface Dev {
   readonly open: boolean;
   /** An allow list that allows every relay. */
   readonly wildcard: boolean;
-  /** Unknown words of the setting, which permit nothing. */
-  readonly unknown: readonly string[];
 }
 
 const WORDS: readonly string[] = ["private", "open", "wildcard"];
 
+/** Reads DEV, of which every word must be known. */
+export function readDev(text = ""): Setting<Dev> {
+  const unknown = entriesOf(text).filter((word) => word !== "1" && !WORDS.includes(word));
+  const problem = `has ${unknown.map((word) => JSON.stringify(word)).join(", ")}, which is unknown`;
+  const cure = "write 1 (--dev), or some of private, open and wildcard";
+  return settled(parseDev(text), unknown.length === 0 ? [] : [{ setting: "DEV", problem, cure }]);
+}
+
 /**
- * Parses DEV: empty for production, `1` for everything insecure, or a list of `private`, `open` and `wildcard`,
- * separated by commas or spaces.
+ * What DEV permits: empty for production, `1` for everything insecure, or a list of `private`, `open` and `wildcard`,
+ * separated by commas or spaces. Other words permit nothing.
  *
  * @example
- * parseDev("private"); // { private: true, open: false, wildcard: false, unknown: [] }
+ * parseDev("private"); // { private: true, open: false, wildcard: false }
  */
-export function parseDev(text: string | undefined): Dev {
-  const words = (text ?? "").split(/[\s,]+/).filter((word) => word !== "");
+export function parseDev(text = ""): Dev {
+  const words = entriesOf(text);
   const permits = (word: string) => words.includes(word) || words.includes("1");
   return {
     private: permits("private"),
     open: permits("open"),
     wildcard: permits("wildcard"),
-    unknown: words.filter((word) => word !== "1" && !WORDS.includes(word)),
   };
 }

@@ -4,12 +4,14 @@
  *
  * @module
  */
-import { type LinkSecrets, type LinkTrust, parseLinkSecrets } from "../../auth/relay-proof.ts";
+import { type LinkSecrets, type LinkTrust, readLinkSecrets } from "../../auth/relay-proof.ts";
 import { parseRelay, SSTP_PORT } from "../../encapsulation/index.ts";
+import { entriesOf, type Setting, settled } from "../../lib/setting.ts";
 import { AddressError, relayURL } from "../../sstp/index.ts";
 import { parseDev } from "./dev-setting.ts";
-import { parseWays, type Way, waysTo } from "./link-ways.ts";
+import { readWays, type Way, waysTo } from "./link-ways.ts";
 import { judgeRelay, type Permits, type Refusal, type Rules } from "./relay-allow-list.ts";
+import type { Settings } from "./settings.ts";
 
 /** Requirements of the link to one relay. */
 export interface LinkTerms {
@@ -26,7 +28,7 @@ export interface LinkTerms {
  */
 export function linkTerms(
   url: string,
-  { LINK_SECRETS = "", LINK_PLAIN = "" }: { readonly LINK_SECRETS?: string; readonly LINK_PLAIN?: string },
+  { LINK_SECRETS = "", LINK_PLAIN = "" }: Pick<Settings, "LINK_SECRETS" | "LINK_PLAIN">,
 ): LinkTerms | undefined {
   const all = linkSecrets(LINK_SECRETS);
   if (all === undefined) return undefined;
@@ -88,18 +90,13 @@ function otherPort(relay: string, rules: Rules, permits: Permits): number | unde
  */
 export function mayLink(
   url: string,
-  settings: {
-    readonly LINK_SECRETS?: string;
-    readonly LINK_PLAIN?: string;
-    readonly LINK_WAYS?: string;
-    readonly DEV?: string;
-  },
+  settings: Pick<Settings, "LINK_SECRETS" | "LINK_PLAIN" | "LINK_WAYS" | "DEV">,
 ): boolean {
   const terms = linkTerms(url, settings);
   if (terms === undefined) return false;
   if (terms.clear || terms.secrets !== undefined || parseDev(settings.DEV).private) return true;
-  const ways = parseWays(settings.LINK_WAYS ?? "");
-  return !("problem" in ways) && ways.every(({ kind }) => kind === "tls");
+  const ways = readWays(settings.LINK_WAYS ?? "");
+  return ways.ok && ways.value.every(({ kind }) => kind === "tls");
 }
 
 /** How to trust a relay that connects. If the setting is malformed, every proof is refused. */
@@ -113,8 +110,8 @@ let last: { readonly text: string; readonly secrets: LinkSecrets | undefined } |
 
 function linkSecrets(text: string): LinkSecrets | undefined {
   if (last?.text !== text) {
-    const parsed = parseLinkSecrets(text);
-    last = { text, secrets: "problem" in parsed ? undefined : parsed };
+    const read = readLinkSecrets(text);
+    last = { text, secrets: read.ok ? read.value : undefined };
   }
   return last.secrets;
 }
@@ -124,24 +121,34 @@ export interface Links {
   readonly names: readonly string[];
   /** The URLs of these relays, which are the names of their Links. */
   readonly urls: readonly string[];
-  /** Entries that are not the name of a relay. */
-  readonly malformed: readonly string[];
 }
 
-/** Parses LINKS or LINK_PLAIN: entries separated by commas or spaces. */
+/** Reads LINKS or LINK_PLAIN: entries separated by commas or spaces. */
+export function readLinks(setting: "LINKS" | "LINK_PLAIN", text: string): Setting<Links> {
+  const option = setting === "LINKS" ? "--link" : "--link-plain";
+  const cure = `write HOST or HOST:PORT, separated by commas (${option})`;
+  const wrong = entriesOf(text).filter((entry) => urlOf(entry) === undefined);
+  const problems = wrong.map((entry) => `has ${JSON.stringify(entry)}, which is not the name of a relay`);
+  return settled(
+    parseLinks(text),
+    problems.map((problem) => ({ setting, problem, cure })),
+  );
+}
+
+/** The entries that are relays' names. An edge with a malformed entry keeps its other links. */
 export function parseLinks(text: string): Links {
-  const names: string[] = [];
-  const urls: string[] = [];
-  const malformed: string[] = [];
-  for (const entry of text.split(/[\s,]+/)) {
-    if (entry === "") continue;
-    try {
-      urls.push(relayURL(entry));
-      names.push(entry);
-    } catch (error) {
-      if (!(error instanceof AddressError)) throw error;
-      malformed.push(entry);
-    }
+  const links = entriesOf(text).flatMap((name) => {
+    const url = urlOf(name);
+    return url === undefined ? [] : [{ name, url }];
+  });
+  return { names: links.map(({ name }) => name), urls: links.map(({ url }) => url) };
+}
+
+function urlOf(name: string): string | undefined {
+  try {
+    return relayURL(name);
+  } catch (error) {
+    if (error instanceof AddressError) return undefined;
+    throw error;
   }
-  return { names, urls, malformed };
 }

@@ -12,6 +12,7 @@
  */
 import { parseRelay, SSTP_PORT } from "../../encapsulation/index.ts";
 import { formatHostPort, parsePort } from "../../lib/host-port.ts";
+import { entriesOf, malformed, type Setting } from "../../lib/setting.ts";
 
 export interface Way {
   readonly kind: "sstp" | "tls" | "http";
@@ -21,36 +22,30 @@ export interface Way {
 /** The ways tried if LINK_WAYS is not set. */
 export const DEFAULT_WAYS = "sstp:2492 sstp:443 http:80";
 
-/** What is wrong with the setting, as the end of a sentence that begins with its name, and what to do. */
-export interface MalformedWays {
-  readonly problem: string;
-  readonly cure: string;
-}
-
-export function parseWays(text: string): readonly Way[] | MalformedWays {
-  const entries = text.split(/[\s,]+/).filter((entry) => entry !== "");
-  if (entries.length === 0) return parseWays(DEFAULT_WAYS);
+export function readWays(text: string): Setting<readonly Way[]> {
+  const entries = entriesOf(text);
+  if (entries.length === 0) return readWays(DEFAULT_WAYS);
   const ways: Way[] = [];
   for (const entry of entries) {
     const [, kind, digits = ""] = /^(sstp|tls|http):(.*)$/.exec(entry) ?? [];
     const port = parsePort(digits);
     if (kind === undefined || port === undefined) {
-      return {
-        problem: `has ${JSON.stringify(entry)}, which is not a way to connect to a relay`,
-        cure: "write sstp:PORT, tls:PORT or http:PORT (--link-ways), separated by spaces",
-      };
+      const problem = `has ${JSON.stringify(entry)}, which is not a way to connect to a relay`;
+      return malformed(
+        "LINK_WAYS",
+        problem,
+        "write sstp:PORT, tls:PORT or http:PORT (--link-ways), separated by spaces",
+      );
     }
     ways.push({ kind: kind as Way["kind"], port });
   }
   const plain = ways.findIndex(({ kind }) => kind !== "tls");
   if (plain >= 0 && ways.some(({ kind }) => kind === "tls")) {
     const secure = entries.filter((entry) => entry.startsWith("tls:")).join(" ");
-    return {
-      problem: `has ${entries[plain]} beside TLS, so an attacker who blocks the TLS port would get the messages unencrypted`,
-      cure: `write ${JSON.stringify(secure)}`,
-    };
+    const problem = `has ${entries[plain]} beside TLS, so an attacker who blocks the TLS port would get the messages unencrypted`;
+    return malformed("LINK_WAYS", problem, `write ${JSON.stringify(secure)}`);
   }
-  return ways;
+  return { ok: true, value: ways };
 }
 
 /**

@@ -5,15 +5,27 @@
  * @module
  */
 
+import { malformed, type Setting } from "../../lib/setting.ts";
+import type { Settings } from "./settings.ts";
+
 /** Segments of unreserved characters, which have only one spelling. */
 const PREFIX = /^(?:\/[A-Za-z0-9\-._~]+)+$/;
 
-/** Parses a prefix, and removes trailing slashes. Empty for the root; undefined if malformed. */
-export function parsePrefix(text: string): string | undefined {
+/** Reads a prefix, and removes trailing slashes. Empty for the root. */
+export function readPrefix(text: string): Setting<string> {
   const prefix = text.trim().replace(/\/+$/, "");
   // Clients resolve dot segments before they send.
   const dots = prefix.split("/").some((segment) => segment === "." || segment === "..");
-  return prefix === "" || (PREFIX.test(prefix) && !dots) ? prefix : undefined;
+  if (prefix === "" || (PREFIX.test(prefix) && !dots)) return { ok: true, value: prefix };
+  const cure = "write a path of letters, digits and - . _ ~, such as /groove (--prefix)";
+  return malformed("PREFIX", `is ${JSON.stringify(text)}, which is not a path that an edge can have`, cure);
+}
+
+/** The path under which an edge is served. A malformed PREFIX counts as none; the log reports it. */
+export function prefixOf({ PREFIX = "" }: Pick<Settings, "PREFIX">): string {
+  if (PREFIX === "") return "";
+  const read = readPrefix(PREFIX);
+  return read.ok ? read.value : "";
 }
 
 /** Returns the rest of a path under the prefix; undefined if it is not under it. */

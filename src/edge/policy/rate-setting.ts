@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checked, entriesOf, malformed, quoted, type Setting } from "../../lib/setting.ts";
 import { LEAST_RATE_OCTETS, RATE } from "./limits.ts";
 
 /** Limits of one principal. */
@@ -19,55 +20,45 @@ export interface Rate {
   readonly recipients: number;
 }
 
-/** A malformed RATE. The message says what to change. */
-export class RateError extends Error {
-  /** What is wrong, as the end of a sentence that begins with RATE. */
-  readonly problem: string;
-  /** What to do. */
-  readonly cure: string;
-
-  constructor(problem: string, cure: string) {
-    super(`RATE ${problem}: ${cure}`);
-    this.name = "RateError";
-    this.problem = problem;
-    this.cure = cure;
-  }
+/**
+ * The limits of an edge that serves. With a malformed RATE it serves no request.
+ *
+ * @throws Error if RATE is malformed
+ */
+export function parseRate(text: string): Rate {
+  return checked(readRate(text));
 }
 
 /**
- * Parses RATE: `name=number`, separated by spaces or commas. Unnamed limits have their defaults.
- *
- * @throws RateError
+ * Reads RATE: `name=number`, separated by spaces or commas. Unnamed limits have their defaults.
  *
  * @example
- * parseRate("connections=50 octets=1000000"); // 120 connects a minute and 5,000 messages a second as by default
+ * readRate("connections=50 octets=1000000"); // 120 connects a minute and 5,000 messages a second as by default
  */
-export function parseRate(text: string): Rate {
+export function readRate(text: string): Setting<Rate> {
   const rate: Record<keyof Rate, number> = { ...RATE };
   const named = new Set<string>();
-  for (const entry of text.split(/[\s,]+/).filter((part) => part !== "")) {
+  for (const entry of entriesOf(text)) {
     const [, name = "", figure = ""] = /^([a-z]+)=([0-9]{1,15})$/.exec(entry) ?? [];
     if (!isName(name)) {
       const names = Object.keys(RATE).join(", ");
-      throw new RateError(`has ${quote(entry)}, which is not a limit`, `write ${names} as name=number`);
+      return malformed("RATE", `has ${quoted(entry)}, which is not a limit`, `write ${names} as name=number`);
     }
-    if (named.has(name))
-      throw new RateError(`has ${quote(entry)}, which sets ${name} again`, "leave one of the two out");
+    if (named.has(name)) {
+      return malformed("RATE", `has ${quoted(entry)}, which sets ${name} again`, "leave one of the two out");
+    }
     named.add(name);
     const least = name === "octets" ? LEAST_RATE_OCTETS : 1;
-    if (Number(figure) < least)
-      throw new RateError(`has ${quote(entry)}, which is too small`, `write at least ${least}`);
+    if (Number(figure) < least) {
+      return malformed("RATE", `has ${quoted(entry)}, which is too small`, `write at least ${least}`);
+    }
     rate[name] = Number(figure);
   }
-  return rate;
+  return { ok: true, value: rate };
 }
 
 function isName(name: string): name is keyof Rate {
   return Object.hasOwn(RATE, name);
-}
-
-function quote(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}...` : text);
 }
 
 /**

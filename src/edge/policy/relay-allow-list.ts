@@ -21,6 +21,7 @@ import {
   unbracketed,
   withoutFinalDot,
 } from "../../lib/host-port.ts";
+import { entriesOf, malformed, type Setting } from "../../lib/setting.ts";
 import {
   type Address,
   classify,
@@ -63,13 +64,6 @@ export interface Rules {
   readonly wildcards: readonly Rule[];
 }
 
-/** A malformed list: which entry, and how to write it. */
-export interface MalformedRelays {
-  readonly type: "malformed";
-  readonly entry: string;
-  readonly detail: string;
-}
-
 /** Why a relay is not dialled. */
 export interface Refusal {
   readonly type: "refused";
@@ -102,23 +96,28 @@ const NOT_ASCII_CURE = "it has characters beyond printable ASCII: write the name
 const PRIVATE_ZONES = ["localhost", "localdomain", "local", "internal", "home.arpa"];
 
 /**
- * Parses the list. Entries are separated by commas or spaces; an empty list allows nothing.
+ * Reads the list. Entries are separated by commas or spaces; an empty list allows nothing.
  *
  * @example
- * parseRelays("*.relays.example.com, 63.209.254.*, !63.209.254.9"); // { type: "rules", rules: ... }
- * parseRelays("10.0.0.1/8"); // { type: "malformed", entry: "10.0.0.1/8", detail: "... write 10.0.0.0/8" }
+ * readRelays("*.relays.example.com, 63.209.254.*, !63.209.254.9"); // { ok: true, value: ... }
+ * readRelays("10.0.0.1/8"); // its problem is: has the entry "10.0.0.1/8": ... write 10.0.0.0/8
  */
-export function parseRelays(text: string): { readonly type: "rules"; readonly rules: Rules } | MalformedRelays {
+export function readRelays(text: string): Setting<Rules> {
   const rules = { allow: [] as Rule[], deny: [] as Rule[], wildcards: [] as Rule[] };
-  for (const entry of text.split(/[\s,]+/)) {
-    if (entry === "") continue;
+  for (const entry of entriesOf(text)) {
     const denies = entry.startsWith("!");
     const rule = parseEntry(entry, denies ? entry.slice(1) : entry);
-    if (typeof rule === "string") return { type: "malformed", entry, detail: rule };
+    if (typeof rule === "string") {
+      return malformed(
+        "ORIGIN_RELAYS",
+        `has the entry ${JSON.stringify(entry)}: ${rule}`,
+        "correct the entry (--relay-allow)",
+      );
+    }
     rules[denies ? "deny" : "allow"].push(rule);
     if (!denies && isWildcard(rule)) rules.wildcards.push(rule);
   }
-  return { type: "rules", rules };
+  return { ok: true, value: rules };
 }
 
 /**

@@ -12,6 +12,7 @@
  * @module
  */
 import { type Glob, matchesGlob } from "../../lib/glob.ts";
+import type { Result } from "../../lib/setting.ts";
 import { AddressError, formatAddress, type Named, parseAddress, parseURL, relayURL } from "../../sstp/index.ts";
 import { SENDER_PATTERNS } from "./limits.ts";
 
@@ -29,12 +30,9 @@ export type SenderRule =
   | { readonly kind: "nobody" }
   | { readonly kind: "only"; readonly patterns: readonly SenderPattern[] };
 
-/** A malformed rule. The message says what to change. */
-export class SenderRuleError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "SenderRuleError";
-  }
+/** Ends the reading of a malformed rule. The message says what to change. */
+class SenderRuleError extends Error {
+  override readonly name = "SenderRuleError";
 }
 
 /** The rule of a mailbox whose owner has set none. */
@@ -43,12 +41,24 @@ export const EVERYONE: SenderRule = { kind: "everyone" };
 const WORDS = ["everyone", "nobody"] as const;
 
 /**
- * Parses a rule: `everyone`, `nobody`, or patterns separated by spaces or commas.
- *
- * @throws SenderRuleError
+ * Reads a rule: `everyone`, `nobody`, or patterns separated by spaces or commas. The problem says what to change.
  *
  * @example
- * parseSenderRule("alice, bob/phone");
+ * readSenderRule("alice, bob/phone");
+ */
+export function readSenderRule(text: string): Result<SenderRule, string> {
+  try {
+    return { ok: true, value: parseSenderRule(text) };
+  } catch (error) {
+    if (error instanceof SenderRuleError) return { ok: false, problems: error.message };
+    throw error;
+  }
+}
+
+/**
+ * A rule that was read before.
+ *
+ * @throws Error if it is malformed
  */
 export function parseSenderRule(text: string): SenderRule {
   const parts = text.split(/[\s,]+/).filter((part) => part !== "");

@@ -1,6 +1,6 @@
 /**
- * The operator's settings: the variables of wrangler.toml. They do not depend on the platform, so the command reads
- * them as the edge does.
+ * The operator's settings: the variables of wrangler.toml, and the secrets beside them. They do not depend on the
+ * platform, so the command reads them as the edge does.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import type { AuthSettings } from "../../auth/auth-settings.ts";
 export interface Settings extends AuthSettings {
   /** Origin relays that a virtual connection may be passed through to. Empty: none. */
   readonly ORIGIN_RELAYS?: string;
-  /** What one principal may do; see `parseRate`. Empty: no limits. */
+  /** What one principal may do; see `readRate`. Empty: no limits. */
   readonly RATE?: string;
-  /** What may wait for one peer; see `parseQuota`. Empty: 256 MiB, 100,000 messages, half of it for one sender. */
+  /** What may wait for one peer; see `readQuota`. Empty: 256 MiB, 100,000 messages, half of it for one sender. */
   readonly QUOTA?: string;
   /** Origin relays that this edge stays connected to, to receive what waits there for its peers. */
   readonly LINKS?: string;
@@ -20,7 +20,7 @@ export interface Settings extends AuthSettings {
    */
   readonly LINK_WAYS?: string;
   /**
-   * Secrets shared with other relays; itself a secret: see `parseLinkSecrets`. Empty: links prove nothing, and stay in
+   * Secrets shared with other relays; itself a secret: see `readLinkSecrets`. Empty: links prove nothing, and stay in
    * private networks or in TLS.
    */
   readonly LINK_SECRETS?: string;
@@ -39,10 +39,45 @@ export interface Settings extends AuthSettings {
   readonly PREFIX?: string;
   /** What is permitted for development: see policy/dev-setting.ts. Empty in production. */
   readonly DEV?: string;
-  /** Identifies the command on this machine. Unset elsewhere. */
-  readonly LOCAL_SECRET?: string;
   /** Token that opens /admin. Empty: there is no /admin. */
   readonly ADMIN_TOKEN?: string;
   /** `origin`: a virtual connection that is passed through needs no token, since the origin relay asks for its own. */
   readonly AUTH_ORIGIN?: string;
 }
+
+/** Settings before they are checked. An undefined one is unset. */
+export type GivenSettings = { readonly [Name in keyof Settings]: Settings[Name] | undefined };
+
+/** How a setting is given. */
+interface SettingRule {
+  /** The option of `grooveway edge`, if there is one. */
+  readonly option?: string;
+  /** Whether it is a secret, and so no variable of wrangler.toml. */
+  readonly secret?: true;
+}
+
+/** Every setting. */
+export const SETTINGS = {
+  RELAY_NAME: { option: "name" },
+  KEYS: { option: "keys", secret: true },
+  JWKS_URL: {},
+  REVOKED: { option: "revoked" },
+  REVOKED_URL: {},
+  AUTH_ORIGIN: { option: "auth-origin" },
+  ADMIN_TOKEN: { option: "admin-token", secret: true },
+  ORIGIN_RELAYS: { option: "relay-allow" },
+  RESOLVER: {},
+  LINKS: { option: "link" },
+  LINK_WAYS: { option: "link-ways" },
+  LINK_SECRETS: { option: "link-secret", secret: true },
+  LINK_PLAIN: { option: "link-plain" },
+  RATE: { option: "rate" },
+  QUOTA: { option: "quota" },
+  ACKNOWLEDGE_TIME: { option: "acknowledge-time" },
+  TRUSTED_PROXIES: { option: "trusted-proxy" },
+  PREFIX: { option: "prefix" },
+  DEV: { option: "dev" },
+} as const satisfies Readonly<Record<keyof Settings, SettingRule>>;
+
+/** Name of a setting. */
+export type SettingName = keyof Settings;

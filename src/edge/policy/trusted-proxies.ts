@@ -4,6 +4,7 @@
  * @module
  */
 import { unbracketed } from "../../lib/host-port.ts";
+import { entriesOf, malformed, type Setting } from "../../lib/setting.ts";
 import { firstOf, isWithin, type Network, readStrictAddress } from "./ip-address.ts";
 
 /**
@@ -15,28 +16,26 @@ const DEFAULT = "127.0.0.0/8 ::1";
 /** The word that trusts no proxy. */
 const NOBODY = "none";
 
-export interface Proxies {
-  readonly networks: readonly Network[];
-  /** The first malformed entry. If there is one, no proxy is trusted. */
-  readonly malformed: string | undefined;
-}
-
 /**
- * Parses the setting: addresses and networks separated by commas or spaces, or `none`.
+ * Reads the setting: addresses and networks separated by commas or spaces, or `none`. If an entry is malformed, no
+ * proxy is to be trusted.
  *
  * @example
- * parseProxies("10.0.0.7, 2001:db8::/64");
+ * readProxies("10.0.0.7, 2001:db8::/64");
  */
-export function parseProxies(text: string): Proxies {
-  const entries = (text.trim() === "" ? DEFAULT : text).split(/[\s,]+/).filter((entry) => entry !== "");
-  if (entries.length === 1 && entries[0] === NOBODY) return { networks: [], malformed: undefined };
+export function readProxies(text: string): Setting<readonly Network[]> {
+  const entries = entriesOf(text.trim() === "" ? DEFAULT : text);
+  if (entries.length === 1 && entries[0] === NOBODY) return { ok: true, value: [] };
   const networks: Network[] = [];
   for (const entry of entries) {
     const network = networkIn(entry);
-    if (network === undefined) return { networks: [], malformed: entry };
+    if (network === undefined) {
+      const problem = `has ${JSON.stringify(entry)}, which is neither an address nor the first address of a network`;
+      return malformed("TRUSTED_PROXIES", problem, "write 10.0.0.7 or 10.0.0.0/24 (--trusted-proxy), or none");
+    }
     networks.push(network);
   }
-  return { networks, malformed: undefined };
+  return { ok: true, value: networks };
 }
 
 /** Whether an address, as text, is a trusted proxy's. */

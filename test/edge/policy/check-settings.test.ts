@@ -1,8 +1,9 @@
 /** Findings about an edge's settings, and what DEV permits. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { forbidden, insecurities, type Settings } from "../../../src/edge/policy/check-settings.ts";
-import { parseDev } from "../../../src/edge/policy/dev-setting.ts";
+import { forbidden, insecurities } from "../../../src/edge/policy/check-settings.ts";
+import { parseDev, readDev } from "../../../src/edge/policy/dev-setting.ts";
+import type { Settings } from "../../../src/edge/policy/settings.ts";
 
 describe("DEV", () => {
   for (const [text, permitted, unknown] of [
@@ -23,10 +24,14 @@ describe("DEV", () => {
     ["open, all", ["open"], ["all"]],
   ] as const) {
     it(JSON.stringify(text) ?? "not set", () => {
-      const { unknown: odd, ...dev } = parseDev(text);
-      const names = Object.entries(dev).flatMap(([name, on]) => (on ? [name] : []));
+      const names = Object.entries(parseDev(text)).flatMap(([name, on]) => (on ? [name] : []));
       assert.deepEqual(names, permitted);
-      assert.deepEqual(odd, unknown);
+      const read = readDev(text);
+      const problems = read.ok ? [] : read.problems.map(({ problem }) => problem);
+      assert.deepEqual(
+        problems,
+        unknown.map((word) => `has ${JSON.stringify(word)}, which is unknown`),
+      );
     });
   }
 });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { BlockList, isIP } from "node:net";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { judgeAddresses, judgeRelay, parseRelays, type Rules } from "../../../src/edge/policy/relay-allow-list.ts";
+import { judgeAddresses, judgeRelay, type Rules, readRelays } from "../../../src/edge/policy/relay-allow-list.ts";
 
 const RUNS = 25_000;
 
@@ -182,9 +182,9 @@ function mutated(texts: fc.Arbitrary<string>): fc.Arbitrary<string> {
 }
 
 function list(text: string): Rules | undefined {
-  const parsed = parseRelays(text);
-  if (parsed.type === "rules") return parsed.rules;
-  assert(parsed.entry !== "" && parsed.detail !== "", "the error says what is wrong");
+  const read = readRelays(text);
+  if (read.ok) return read.value;
+  assert.match(read.problems[0].problem, /^has the entry ".+": ./s, "the error says what is wrong");
   return undefined;
 }
 

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { judgeLink, linkTerms, mayLink, trustIn } from "../../../src/edge/policy/link-settings.ts";
-import { parseWays } from "../../../src/edge/policy/link-ways.ts";
-import { parseRelays } from "../../../src/edge/policy/relay-allow-list.ts";
+import { readWays } from "../../../src/edge/policy/link-ways.ts";
+import { readRelays } from "../../../src/edge/policy/relay-allow-list.ts";
 
 const SECRET = Buffer.alloc(32, 7).toString("base64url");
 const RELAY = "grooveDNS://relay.example.com";
@@ -53,12 +53,11 @@ describe("a link", () => {
     ["relay.example.com:8443", "tls:8443", undefined],
   ] as const) {
     it(`by the list ${list} and the ways ${JSON.stringify(ways)} ${cure === undefined ? "is allowed" : "is refused, with what to change"}`, () => {
-      const parsed = parseRelays(list);
-      const wayList = parseWays(ways);
-      assert(parsed.type === "rules" && !("problem" in wayList));
+      const [rules, wayList] = [readRelays(list), readWays(ways)];
+      assert(rules.ok && wayList.ok);
       const verdict = judgeLink("relay.example.com", {
-        ways: wayList,
-        rules: parsed.rules,
+        ways: wayList.value,
+        rules: rules.value,
         permits: { private: false },
       });
       assert.equal(verdict.type === "refused" ? verdict.cure : undefined, cure);

@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { parseWays, type Way, waysTo } from "../../../src/edge/policy/link-ways.ts";
+import { readWays, type Way, waysTo } from "../../../src/edge/policy/link-ways.ts";
 
 function ways(text: string): readonly Way[] {
-  const parsed = parseWays(text);
-  assert.ok(!("problem" in parsed));
-  return parsed;
+  const read = readWays(text);
+  assert.ok(read.ok);
+  return read.value;
 }
 
 describe("LINK_WAYS", () => {
@@ -22,11 +22,11 @@ describe("LINK_WAYS", () => {
     const entry = fc.tuple(fc.constantFrom("tls", "sstp", "http"), fc.integer({ min: 1, max: 65535 }));
     fc.assert(
       fc.property(fc.array(entry, { minLength: 1, maxLength: 5 }), fc.integer({ min: 1, max: 65535 }), (all, port) => {
-        const parsed = parseWays(all.map(([kind, at]) => `${kind}:${at}`).join(" "));
+        const read = readWays(all.map(([kind, at]) => `${kind}:${at}`).join(" "));
         const kinds = new Set(all.map(([kind]) => kind));
-        assert.equal("problem" in parsed, kinds.has("tls") && kinds.size > 1);
-        if ("problem" in parsed || !kinds.has("tls")) return;
-        for (const { way } of waysTo(`relay.example.com:${port}`, parsed)) assert.equal(way.kind, "tls");
+        assert.equal(!read.ok, kinds.has("tls") && kinds.size > 1);
+        if (!read.ok || !kinds.has("tls")) return;
+        for (const { way } of waysTo(`relay.example.com:${port}`, read.value)) assert.equal(way.kind, "tls");
       }),
     );
   });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { forbidden } from "../../../src/edge/policy/check-settings.ts";
-import { parsePrefix, pathUnder, seemingPrefix, withWholeAddress } from "../../../src/edge/policy/prefix-setting.ts";
+import { pathUnder, prefixOf, seemingPrefix, withWholeAddress } from "../../../src/edge/policy/prefix-setting.ts";
 
 const segment = fc.stringMatching(/^[A-Za-z0-9\-_~]{1,12}$/);
 const prefixes = fc.array(segment, { minLength: 1, maxLength: 4 }).map((segments) => `/${segments.join("/")}`);
@@ -11,8 +11,8 @@ const paths = fc.webPath().map((path) => (path.startsWith("/") ? path : `/${path
 test("only a path under the prefix has it removed", () => {
   fc.assert(
     fc.property(prefixes, paths, (prefix, path) => {
-      assert.equal(parsePrefix(prefix), prefix);
-      assert.equal(parsePrefix(`${prefix}/`), prefix);
+      assert.equal(prefixOf({ PREFIX: prefix }), prefix);
+      assert.equal(prefixOf({ PREFIX: `${prefix}/` }), prefix);
       assert.equal(pathUnder(prefix, `${prefix}${path}`), path);
       assert.equal(pathUnder(prefix, prefix), "/");
       assert.equal(pathUnder(prefix, `${prefix}x${path}`), undefined);

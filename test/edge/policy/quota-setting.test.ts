@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { parseQuota, QuotaError } from "../../../src/edge/policy/quota-setting.ts";
+import { parseQuota, readQuota } from "../../../src/edge/policy/quota-setting.ts";
 import { QUOTA } from "../../../src/store-and-forward/share.ts";
 
 describe("QUOTA", () => {
@@ -55,26 +55,22 @@ describe("QUOTA", () => {
       ["share=0.5 share=0.5", "share=0.5"],
       ["toString=1", "toString=1"],
     ] as const) {
-      assert.throws(
-        () => parseQuota(text),
-        (error) =>
-          error instanceof QuotaError &&
-          error.message.includes(JSON.stringify(entry)) &&
-          /(write|leave) /.test(error.message),
-        text,
-      );
+      const read = readQuota(text);
+      assert.ok(!read.ok, text);
+      const [{ setting, problem, cure }] = read.problems;
+      assert.equal(setting, "QUOTA");
+      assert.ok(problem.includes(JSON.stringify(entry)), problem);
+      assert.match(cure, /^(write|leave) /);
     }
   });
 
   it("is parsed or rejected, for any input", () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.stringMatching(/^(octets|messages|share)=[0-9.KMGiB]{0,20}$/)), (text) => {
-        try {
-          const { octets, messages, share } = parseQuota(text);
-          assert.ok(octets > 0 && messages > 0 && share > 0 && share < 1);
-        } catch (error) {
-          assert.ok(error instanceof QuotaError);
-        }
+        const read = readQuota(text);
+        if (!read.ok) return;
+        const { octets, messages, share } = read.value;
+        assert.ok(octets > 0 && messages > 0 && share > 0 && share < 1);
       }),
     );
   });

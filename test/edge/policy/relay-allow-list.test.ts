@@ -1,12 +1,12 @@
 /** Which destinations a list allows, in every spelling, and how refusals are explained. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { judgeAddresses, judgeRelay, parseRelays, type Rules } from "../../../src/edge/policy/relay-allow-list.ts";
+import { judgeAddresses, judgeRelay, type Rules, readRelays } from "../../../src/edge/policy/relay-allow-list.ts";
 
 function rules(list: string): Rules {
-  const parsed = parseRelays(list);
-  assert(parsed.type === "rules", "the list is malformed");
-  return parsed.rules;
+  const read = readRelays(list);
+  assert(read.ok, "the list is malformed");
+  return read.value;
 }
 
 /** The verdict on a relay: where it is dialled, with a `?` if its name is resolved first, or why it is refused. */
@@ -428,10 +428,12 @@ describe("malformed lists", () => {
   ] as const) {
     it(JSON.stringify(entry.slice(0, 40)), () => {
       for (const written of [entry, `!${entry}`]) {
-        const parsed = parseRelays(`relay.example.com, ${written} other.example.com`);
-        assert(parsed.type === "malformed", "it was parsed");
-        assert.equal(parsed.entry, written);
-        assert.match(parsed.detail, detail);
+        const read = readRelays(`relay.example.com, ${written} other.example.com`);
+        assert(!read.ok, "it was parsed");
+        const [{ problem }] = read.problems;
+        const begin = `has the entry ${JSON.stringify(written)}: `;
+        assert.equal(problem.slice(0, begin.length), begin);
+        assert.match(problem.slice(begin.length), detail);
       }
     });
   }
