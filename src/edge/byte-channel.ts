@@ -18,7 +18,7 @@ export interface ByteChannel {
   write(octets: Uint8Array): Promise<void>;
   /** Resolves when there is input to take, or the far end has ended. It keeps resolving until `take`. */
   ready(): Promise<void>;
-  /** The input that waits; undefined if there is none. */
+  /** The input that waits, as of the last `ready`; undefined if there is none. It changes nothing. */
   peek(): Inflow | undefined;
   /**
    * Takes input, at most `max` bytes of it; undefined if there is none. "ended" is returned again by every later call.

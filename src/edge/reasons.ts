@@ -128,6 +128,11 @@ export const REASONS = {
       "The device acknowledged none of the messages of its identity for ACKNOWLEDGE_TIME, so another device gets them.",
     cure: "Acknowledge what is handled; the operator may set a longer ACKNOWLEDGE_TIME (--acknowledge-time).",
   },
+  EdgeClosed: {
+    status: 404,
+    cause: "This edge has closed the SSTP connection.",
+    cure: "Connect again, unless the edge's last command says otherwise.",
+  },
   MalformedAddress: {
     status: 400,
     cause: "The address is not identity or identity/device.",

@@ -313,6 +313,16 @@ export function sendDown(state: VirtualConnection, available: number, now: numbe
   return { type: "send", length };
 }
 
+/** Counts octets that the caller has written to the LongLived GET by itself, such as a Noop on an idle connection. */
+export function countSent(state: VirtualConnection, octets: number): void {
+  state.getContentLength += octets;
+}
+
+/** Restarts the receive timer: the client is not silent, this side does not take its data. */
+export function postponeReceive(state: VirtualConnection, now: number): void {
+  if (state.connectionState !== "Closed") touch(state, now);
+}
+
 /**
  * Keeps the body sent after {@link sendDown} in case the same KeepAlive GET is repeated. Nothing is kept for clients
  * that do not count. The body is copied, since it may be a small part of a large buffer.

@@ -4,6 +4,7 @@ import {
   arriveGet,
   arrivePost,
   closeVirtualConnection,
+  countSent,
   deadline,
   ECHO_STRING,
   endPost,
@@ -11,6 +12,7 @@ import {
   expire,
   MAX_BODY,
   openVirtualConnection,
+  postponeReceive,
   receive,
   releaseGet,
   room,
@@ -303,6 +305,24 @@ test("[3.2.5.2.2] NetworkReceiveIO MUST be restarted after each fragment", () =>
   assert.equal(deadline(state), 100_000);
   is(expire(state, 99_999), "none");
   is(expire(state, 100_000), "ReceiveTimeout connection");
+});
+
+test("[3.2.5.2.2] the receive timer starts again while this side does not take the client's data", () => {
+  const state = establishedLong();
+  postponeReceive(state, 40_000);
+  assert.equal(state.receiveDeadline, 100_000);
+  closeVirtualConnection(state);
+  postponeReceive(state, 50_000);
+  assert.equal(state.receiveDeadline, Number.POSITIVE_INFINITY, "a closed connection has no timer");
+});
+
+test("[3.2.4.2] what the caller has written to the GET counts against ConnectionContentLength", () => {
+  const state = establishedLong();
+  receive(state, DATA, 0);
+  const before = room(state);
+  countSent(state, 6);
+  assert.equal(room(state), before - 6);
+  is(sendDown(state, before - 5, 0), "ContentLengthReached connection");
 });
 
 test("[3.2.6.3] the KeepAlive timer asks for a Noop after 45 s without sending, and starts again", () => {

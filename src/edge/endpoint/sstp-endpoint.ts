@@ -97,7 +97,7 @@ export class SstpEndpoint implements ByteChannel {
   readonly #opened = Promise.withResolvers<boolean>();
   readonly #over = Promise.withResolvers<void>();
   #ended = false;
-  #endReason: Reason = "OriginClosed";
+  #endReason: Reason = "EdgeClosed";
   /** Notified when there is output, or the end. */
   readonly #output = new Condition();
   #answersUnread: number;
@@ -211,24 +211,28 @@ export class SstpEndpoint implements ByteChannel {
   }
 
   ready(): Promise<void> {
-    if (this.peek() !== undefined) return Promise.resolve();
+    if (this.#prepare() !== undefined) return Promise.resolve();
     return this.#output.wait();
   }
 
+  /** Output goes only to a peer whose token has been judged of late. */
   peek(): Inflow | undefined {
-    const waiting = this.#waiting();
-    // No need to judge a peer that has nothing to take.
-    if (waiting?.kind !== "octets" || this.#host.standing.fresh()) return waiting;
-    this.#judge();
-    return undefined;
+    const [octets] = this.#blocks;
+    if (octets !== undefined) return this.#host.standing.fresh() ? { kind: "octets", octets } : undefined;
+    return this.#ended ? { kind: "ended", reason: this.#endReason } : undefined;
   }
 
-  #waiting(): Inflow | undefined {
-    // No output is made until the last is taken: a peer that does not read must not accumulate it here.
+  /** Makes the input that `peek` returns. A peer that has nothing to take need not be judged. */
+  #prepare(): Inflow | undefined {
+    this.#fill();
+    const waiting = this.peek();
+    if (waiting === undefined && this.#blocks.length > 0) this.#judge();
+    return waiting;
+  }
+
+  /** No output is made until the last is taken: a peer that does not read must not accumulate it here. */
+  #fill(): void {
     if (this.#blocks.length === 0) this.#guarded(() => this.#make());
-    const [octets] = this.#blocks;
-    if (octets !== undefined) return { kind: "octets", octets };
-    return this.#ended ? { kind: "ended", reason: this.#endReason } : undefined;
   }
 
   #make(): void {
@@ -259,7 +263,7 @@ export class SstpEndpoint implements ByteChannel {
 
   /** Takes whole commands only: between two calls the stream is at a command boundary, where a Noop can be inserted. */
   take(max: number): Inflow | undefined {
-    const waiting = this.peek();
+    const waiting = this.#prepare();
     if (waiting?.kind !== "octets") return waiting;
     const length = wholeCommands(waiting.octets, max);
     if (length === waiting.octets.length) this.#blocks.shift();
@@ -333,15 +337,16 @@ export class SstpEndpoint implements ByteChannel {
   }
 
   /** Whether the stream from the device is between two commands, and nothing waits here to be sent or stored. */
-  get quiet(): boolean {
+  get #quiet(): boolean {
     if (this.#deciding > 0 || this.#writing > 0 || this.#timer !== undefined || this.#proof !== undefined) return false;
-    return this.#inbound.quiet && this.#outbound.quiet && this.#waiting() === undefined;
+    return this.#inbound.quiet && this.#outbound.quiet && this.#blocks.length === 0 && !this.#ended;
   }
 
   /** The state to resume from; undefined unless quiet. */
   snapshot(): SstpEndpointSnapshot | undefined {
     this.#outbound.settle();
-    if (!this.quiet || this.#ended) return undefined;
+    this.#fill();
+    if (!this.#quiet) return undefined;
     return {
       engine: this.#engine.snapshot(),
       source: this.#source,
@@ -784,6 +789,8 @@ export class SstpEndpoint implements ByteChannel {
         logError(error);
       }
     }
+    // The last output is handed over before the end is told.
+    this.#fill();
   }
 
   /**
@@ -837,7 +844,7 @@ export class SstpEndpoint implements ByteChannel {
   /** Checks for output, and for a deadline. */
   #changed(): void {
     if (this.#engine.closed !== undefined) this.#end();
-    if (this.peek() !== undefined) this.#output.notifyAll();
+    if (this.#prepare() !== undefined) this.#output.notifyAll();
     const { deadline } = this.#engine;
     if (deadline === Number.POSITIVE_INFINITY || this.#ended || this.#timer !== undefined) return;
     // With a device this is only SSTP's acknowledgement timer: five seconds, then the object may hibernate. With a

@@ -201,6 +201,50 @@ describe("the decision on a Connect", () => {
   });
 });
 
+describe("the output of an endpoint", () => {
+  it("is not changed by a look at it", async (t) => {
+    const line = await new Line(t).connected();
+    const id = line.device.attach({ accountURL: "grooveAccount://alice" });
+    line.say();
+    for (let i = 0; i < 50; i += 1) await Promise.resolve();
+    line.questions.attach[0]?.resolve(false);
+    await line.endpoint.ready();
+    const first = line.endpoint.peek();
+    assert.deepEqual(line.endpoint.peek(), first);
+    await line.settle();
+    assert.deepEqual(
+      line.events.map((event) => event.type === "sessionClosed" && event.sessionId),
+      [id],
+    );
+    assert.equal(line.endpoint.peek(), undefined);
+  });
+
+  it("comes before the end of a connection that this edge has closed, which says that the edge did", async (t) => {
+    const line = await new Line(t).connected();
+    const waits = line.endpoint.ready();
+    line.endpoint.abort("InternalError");
+    await waits;
+    assert.equal(line.endpoint.peek()?.kind, "octets", "the close of SSTP");
+    await line.settle();
+    assert.equal(line.types.at(-1), "closed");
+    assert.deepEqual(line.endpoint.peek(), { kind: "ended", reason: "InternalError" });
+    const refused = new Line(t);
+    refused.device.connect(relayURL("another.example.com"));
+    refused.say();
+    await refused.settle();
+    assert.deepEqual(refused.types, ["refused", "closed"]);
+    assert.deepEqual(refused.endpoint.peek(), { kind: "ended", reason: "EdgeClosed" });
+  });
+
+  it("ends with the device's own end when the device goes", async (t) => {
+    const line = await new Line(t).connected();
+    line.device.close(0);
+    line.say();
+    await line.settle();
+    assert.deepEqual(line.endpoint.peek(), { kind: "ended", reason: "DeviceGone" });
+  });
+});
+
 describe("decisions on sessions", () => {
   it("may arrive in any order", async (t) => {
     const line = await new Line(t).connected();
