@@ -9,6 +9,7 @@ import { ANYBODY, NOBODY, type Principal } from "../../auth/principal.ts";
 import { has } from "../../auth/scopes.ts";
 import { type Authentication, authenticate } from "../../auth/verify-token.ts";
 import type { Env } from "../env.ts";
+import type { Route } from "../origin/relay-policy.ts";
 import { parseDev } from "../policy/dev-setting.ts";
 import type { Reason } from "../reasons.ts";
 import { isEqual } from "../timing-safe-equal.ts";
@@ -18,20 +19,32 @@ import { isEqual } from "../timing-safe-equal.ts";
  *
  * A request without a token is admitted as `NOBODY` if the virtual connection ends at this edge, where Connect must
  * show a token, or if AUTH_ORIGIN is "origin", by which the operator leaves authentication to the origin relay.
- *
- * @param ends whether the virtual connection ends at this edge, or is passed through
  */
-export async function admit(request: Request, env: Env, ends: boolean): Promise<Authentication> {
+export async function admit(request: Request, env: Env, route: Route): Promise<Authentication> {
   if (!hasKeys(env)) return parseDev(env.DEV).open ? admitted(ANYBODY) : refused("NoKeys");
   const header = request.headers.get("Authorization");
   if (header === null) {
-    return ends || env.AUTH_ORIGIN === "origin" ? admitted(NOBODY) : refused("TokenNeeded");
+    return route === "mailbox" || env.AUTH_ORIGIN === "origin" ? admitted(NOBODY) : refused("TokenNeeded");
   }
   const answer = await bearer(header, env);
   if (answer.type === "ok" && !has(answer.principal.rights, "connect")) {
     return refused("ScopeMissing", "The token lacks the scope connect.");
   }
   return answer;
+}
+
+/**
+ * Authenticates to the end even if the device resets its request, because others may wait for the keys that it fetches.
+ */
+export function admitWhole(
+  request: Request,
+  env: Env,
+  route: Route,
+  context: Pick<ExecutionContext, "waitUntil">,
+): Promise<Authentication> {
+  const admitted = admit(request, env, route);
+  context.waitUntil(admitted);
+  return admitted;
 }
 
 /** The sender of a request, or why it is refused. */

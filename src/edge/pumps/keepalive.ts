@@ -14,9 +14,9 @@ import { isReason, type Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import { doorbell } from "./doorbell-client.ts";
 import { HOLD_TIME } from "./limits.ts";
-import type { TunnelStub } from "./tunnel-client.ts";
+import type { AdmittedRequest } from "./tunnel-client.ts";
 
-export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, request: Request): Promise<Response> {
+export async function keepAliveGet({ target, tunnel, request }: AdmittedRequest<KeepAliveTarget>): Promise<Response> {
   const counted = requestNumber(target) !== undefined;
   const answer = await tunnel.get(target);
   if (answer.webSocket === null) {
@@ -47,9 +47,9 @@ export async function keepAliveGet(target: KeepAliveTarget, tunnel: TunnelStub, 
   }
 }
 
+/** @param body the POST's whole body, or why it has not come */
 export async function keepAlivePost(
-  target: KeepAliveTarget,
-  tunnel: TunnelStub,
+  { target, tunnel }: AdmittedRequest<KeepAliveTarget>,
   body: Uint8Array | Reason,
 ): Promise<Response> {
   if (typeof body === "string") {

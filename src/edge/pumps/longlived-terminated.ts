@@ -8,18 +8,16 @@
  * @module
  */
 
-import { REASON_HEADER } from "../../encapsulation/index.ts";
+import { ECHO_STRING, REASON_HEADER } from "../../encapsulation/index.ts";
 import { type ByteReader, byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { type CommandWalker, encode, VERSION_1_6 } from "../../sstp/index.ts";
+import { CommandWalker, encode, VERSION_1_6 } from "../../sstp/index.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import { BELL_CLOSE, BULK_IDLE } from "../rpc/doorbell-protocol.ts";
-import { STREAM, type Verdict } from "../rpc/tunnel-rpc.ts";
-import type { Doorbell, Ring } from "./doorbell-client.ts";
+import { OK, refused, type Verdict } from "../rpc/tunnel-rpc.ts";
+import type { Ring } from "./doorbell-client.ts";
 import { BODY_TIMEOUT, BULK_OCTETS, NOOP_INTERVAL } from "./limits.ts";
-import type { TunnelStub } from "./tunnel-client.ts";
-
-type DeviceWriter = WritableStreamDefaultWriter<Uint8Array>;
+import type { AnsweredGet, TunnelStub } from "./tunnel-client.ts";
 
 /**
  * Writes each ring's data to the device, until either side is gone. A slow device blocks it here. While the bell is
@@ -27,11 +25,11 @@ type DeviceWriter = WritableStreamDefaultWriter<Uint8Array>;
  * without waking the Tunnel.
  */
 export async function driveDown(
-  bell: Doorbell,
-  echo: Uint8Array,
-  tunnel: TunnelStub,
-  device: DeviceWriter,
+  { bell, echo, tunnel, over }: AnsweredGet,
+  body: WritableStream<Uint8Array>,
 ): Promise<void> {
+  const device = body.getWriter();
+  over.addEventListener("abort", () => void device.abort(over.reason).catch(() => undefined));
   try {
     await device.write(echo);
     let said = 0;
@@ -57,8 +55,8 @@ export async function driveDown(
   }
 }
 
-async function pumpStream(tunnel: TunnelStub, device: DeviceWriter): Promise<void> {
-  const { ok, body } = await tunnel.fetch(`http://tunnel${STREAM.pull}`);
+async function pumpStream(tunnel: TunnelStub, device: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
+  const { ok, body } = await tunnel.pull();
   // A refusal's body is not for the device: the virtual connection has ended, and the bell will say so.
   if (!ok || body === null) return;
   const read = byteReader(body, READ_SIZE);
@@ -70,12 +68,15 @@ async function pumpStream(tunnel: TunnelStub, device: DeviceWriter): Promise<voi
 }
 
 /**
- * Copies a POST's bytes to the Tunnel until either side ends it, and returns why.
+ * Copies a POST's bytes to the Tunnel until either side ends it, and returns why. A Noop that acknowledges nothing, and
+ * that arrives alone between two commands, is dropped: it says only that the device is there, which the open request
+ * shows anyway.
  *
- * @param walker follows the commands. A Noop that acknowledges nothing, and that arrives alone between two commands, is
- * dropped: it says only that the device is there, which the open request shows anyway
+ * @param first the bytes that the Tunnel has already
  */
-export async function driveUp(tunnel: TunnelStub, read: ByteReader, walker: CommandWalker): Promise<Reason> {
+export async function driveUp(tunnel: TunnelStub, read: ByteReader, first: Uint8Array): Promise<Reason> {
+  const walker = new CommandWalker(ECHO_STRING.length);
+  walker.push(first);
   for (;;) {
     const octets = await read(BODY_TIMEOUT).catch(() => "end" as const);
     if (octets === "late") return "ReceiveTimeout";
@@ -96,7 +97,7 @@ async function pushStream(
   walker: CommandWalker,
 ): Promise<Verdict> {
   const { readable, writable } = new IdentityTransformStream();
-  const answered = tunnel.fetch(`http://tunnel${STREAM.push}`, { method: "POST", body: readable });
+  const answered = tunnel.pushStream(readable);
   const writer = writable.getWriter();
   try {
     for (let octets: Uint8Array | "end" | "late" = first; typeof octets !== "string"; octets = await read(BULK_IDLE)) {
@@ -110,13 +111,9 @@ async function pushStream(
     await writer.abort().catch(() => undefined);
   }
   const answer = await answered;
-  if (answer.ok) return { ok: true };
+  if (answer.ok) return OK;
   const reason = answer.headers.get(REASON_HEADER) ?? "";
   return refused(isReason(reason) ? reason : "ConnectionLost");
-}
-
-function refused(reason: Reason): Verdict {
-  return { ok: false, reason };
 }
 
 /** Noop with MessageCount 0 [MS-GRVSSTP 2.2.13]. */

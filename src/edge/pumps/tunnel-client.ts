@@ -12,13 +12,35 @@ import {
   type Target,
 } from "../../encapsulation/index.ts";
 import { gate } from "../admission/source-gate.ts";
+import type { Route } from "../origin/relay-policy.ts";
 import { problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
-import { CALLER, type Caller, type Exchange, type TunnelRpc, type Verdict } from "../rpc/tunnel-rpc.ts";
+import { CALLER, type Caller, type Exchange, STREAM, type TunnelRpc, type Verdict } from "../rpc/tunnel-rpc.ts";
+import type { Doorbell } from "./doorbell-client.ts";
 
 /** The execution context of a Worker's invocation. */
 export interface Context {
   waitUntil(promise: Promise<unknown>): void;
+}
+
+/** An admitted request of a virtual connection. */
+export interface AdmittedRequest<T extends Target> {
+  readonly target: T;
+  readonly route: Route;
+  readonly tunnel: TunnelStub;
+  readonly request: Request;
+  readonly context: Context;
+}
+
+/** A LongLived GET whose answer has begun. */
+export interface AnsweredGet {
+  readonly target: LongLivedTarget;
+  readonly tunnel: TunnelStub;
+  readonly bell: Doorbell;
+  /** The first bytes of the answer. */
+  readonly echo: Uint8Array;
+  /** Aborts when the virtual connection has ended. */
+  readonly over: AbortSignal;
 }
 
 /** A Tunnel as one caller sees it. Calls that may open a virtual connection pass the source gate first. */
@@ -30,13 +52,18 @@ export interface TunnelStub {
   /** Hands over a GET. The Tunnel answers it, or parks it and answers with a doorbell. */
   get(target: Target): Promise<Response>;
   end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
-  fetch(url: string, init?: { method?: string; headers?: Record<string, string>; body?: BodyInit }): Promise<Response>;
+  /** Streams the data for the device, until it pauses or ends. */
+  pull(): Promise<Response>;
+  /** Streams the body of a POST. */
+  pushStream(body: ReadableStream<Uint8Array>): Promise<Response>;
+  /** Answers with a WebSocket that closes with the virtual connection. Waiting for that does not keep the Tunnel awake. */
+  watch(): Promise<Response>;
 }
 
 export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, caller: Caller): TunnelStub {
   const header = encodeURIComponent(JSON.stringify(caller));
-  const fetch: TunnelStub["fetch"] = (url, init = {}) =>
-    stub.fetch(url, { ...init, headers: { ...init.headers, [CALLER]: header } });
+  const fetch = (path: string, init: { method?: string; headers?: Record<string, string>; body?: BodyInit } = {}) =>
+    stub.fetch(`http://tunnel${path}`, { ...init, headers: { ...init.headers, [CALLER]: header } });
   const ask = <T extends { readonly ok: true } | { readonly ok: false; readonly reason: Reason }>(
     call: () => Promise<T>,
   ): Promise<T | Refusal> =>
@@ -50,8 +77,8 @@ export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, call
     exchange: (target, body) => ask<Verdict>(async () => stub.exchange(caller, target, body)),
     poll: (body) => ask<Exchange>(async () => stub.poll(caller, body)),
     get(target) {
-      const url = `http://tunnel${formatTarget(target)}`;
-      return gate.ask(caller.source, guid, () => fetch(url, { headers: { Upgrade: "websocket" } }), {
+      const path = formatTarget(target);
+      return gate.ask(caller.source, guid, () => fetch(path, { headers: { Upgrade: "websocket" } }), {
         reasonOf(answer) {
           // Reading headers costs more than everything else here.
           if (answer.status < 400) return undefined;
@@ -62,7 +89,9 @@ export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, call
       });
     },
     end: (reason, target) => stub.end(caller, reason, target),
-    fetch,
+    pull: () => fetch(STREAM.pull),
+    pushStream: (body) => fetch(STREAM.push, { method: "POST", body }),
+    watch: () => fetch(STREAM.over, { headers: { Upgrade: "websocket" } }),
   };
 }
 

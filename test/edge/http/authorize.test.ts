@@ -163,8 +163,8 @@ describe("an edge without keys", () => {
       [{ DEV: "1", KEYS: jwks(first), RELAY_NAME: AUDIENCE }, "TokenInvalid"],
       [{ DEV: "1", KEYS: "{}", RELAY_NAME: AUDIENCE }, "KeysUnavailable"],
     ] as const) {
-      for (const ends of [true, false]) {
-        const answer = await admit(request, env as unknown as Env, ends);
+      for (const route of ["mailbox", "origin"] as const) {
+        const answer = await admit(request, env as unknown as Env, route);
         assert.equal(answer.type === "ok" ? "ok" : answer.reason, expected, JSON.stringify(env));
       }
     }
