@@ -4,16 +4,33 @@ import { readFile, writeFile } from "node:fs/promises";
 import { test } from "node:test";
 import { EXIT_CODES } from "../src/cli/exit-codes.ts";
 import { ENVIRONMENT } from "../src/cli/help.ts";
-import { REASONS } from "../src/edge/reasons.ts";
+import { DEVICE_ERRORS } from "../src/device/device-error.ts";
+import { FINDINGS, REASONS } from "../src/edge/reasons.ts";
+import { adviceOf } from "../src/store-and-forward/advice.ts";
 import { DROPS } from "../src/store-and-forward/drop-reasons.ts";
 import { SET_ASIDE } from "../src/transfer/index.ts";
 
 const FILE = new URL("../README.md", import.meta.url);
 
 const reasons = [
-  "| code | status | cause | cure |\n|---|---|---|---|",
+  "| code | status | cause | cure | a device |\n|---|---|---|---|---|",
   ...Object.entries(REASONS).map(
-    ([code, { status, cause, cure }]) => `| \`${code}\` | ${status ?? "–"} | ${cause} | ${cure} |`,
+    ([code, { status, cause, cure }]) => `| \`${code}\` | ${status ?? "–"} | ${cause} | ${cure} | ${adviceOf(code)} |`,
+  ),
+].join("\n");
+
+/** What a finding means for `grooveway edge`, and for a deployed edge. */
+const EFFECTS = {
+  nothing: "starts | serves",
+  start: "does not start | serves, and logs it",
+  service: "does not start | serves no request, and logs it",
+} as const;
+
+const findings = [
+  "| code | settings | `grooveway edge` | a deployed edge |\n|---|---|---|---|",
+  ...Object.entries(FINDINGS).map(
+    ([code, { settings, prevents }]) =>
+      `| \`${code}\` | ${settings.map((name) => `\`${name}\``).join(", ")} | ${EFFECTS[prevents]} |`,
   ),
 ].join("\n");
 
@@ -46,11 +63,17 @@ function put(text: string, name: string, table: string): string {
   );
 }
 
-test("README lists every reason, drop, set-aside reason, exit code and environment variable", async () => {
+test("README lists every finding, reason, drop, set-aside reason, exit code and environment variable", async () => {
   const text = await readFile(FILE, "utf8");
-  const tables = { reasons, drops, "set-aside": setAside, "exit-codes": exitCodes, environment };
+  const tables = { reasons, findings, drops, "set-aside": setAside, "exit-codes": exitCodes, environment };
   const expected = Object.entries(tables).reduce((before, [name, table]) => put(before, name, table), text);
   if (process.env.UPDATE === "1") await writeFile(FILE, expected);
   // Not assert.equal, which would print the whole README twice.
   else assert.ok(text === expected, "the tables are out of date: UPDATE=1 node --test test/readme.test.ts writes them");
+});
+
+test("README lists every code of a device", async () => {
+  const text = await readFile(FILE, "utf8");
+  const [, table = ""] = text.split("### Codes of a device and of the command");
+  for (const code of Object.keys(DEVICE_ERRORS)) assert.match(table, new RegExp(`^\\| \`${code}\` \\| `, "m"), code);
 });

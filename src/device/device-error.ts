@@ -4,63 +4,73 @@
  * @module
  */
 
-/** Codes of {@link DeviceError}; the README lists each with its cause and cure. */
-export type DeviceErrorCode =
-  /** No connection to the relay could be made, or an established one was lost. */
-  | "ConnectFailed"
-  /** The edge's certificate is for another name, expired, or from an untrusted authority. */
-  | "CertificateRefused"
-  /** The TLS handshake with the edge failed; usually only one side speaks TLS. */
-  | "TlsFailed"
-  /** Something else answered at the edge's URL: a network's login page, a proxy, another server. */
-  | "NotAnEdge"
-  /** Large packets are lost on the way while small ones arrive, and no router reports a smaller MTU. */
-  | "PathMtuBlackHole"
-  /** The edge refused a request; the message gives its reason. */
-  | "Refused"
-  /** The edge refused the token or an action beyond its scopes; the message gives the reason. */
-  | "TokenRefused"
-  /** The token would travel the internet unencrypted. */
-  | "TokenInClear"
-  /** The relay refused Connect or Attach. */
-  | "RelayRefused"
-  /** The recipient's own relay, named after the @ of its address, cannot be reached. */
-  | "RelayUnreachable"
-  /** Another connection with the same address has replaced this one. */
-  | "AddressInUse"
-  /** The recipient's queue for this sender is full, or the disk of the edge or relay is. */
-  | "QuotaWouldBeExceeded"
-  /** The relay accepts no messages for this recipient. */
-  | "RecipientRefused"
-  /** The message exceeds the limit of this device or of its relay. */
-  | "MessageTooLong"
-  /** Too many bytes wait for acknowledgement. */
-  | "OutboxFull"
-  /** The message was withdrawn by its `signal` before it was sent. */
-  | "Aborted"
-  /** The device was closed. */
-  | "Closed"
-  /** A bug in this library; see `cause`. */
-  | "InternalError"
-  /** An option is invalid. */
-  | "InvalidOption";
+import type { Advice } from "../store-and-forward/advice.ts";
 
-/** An error with a stable code. `retryable` says whether the same call may succeed later. */
+/** Codes of {@link DeviceError}, and what to do about each unless the error says otherwise; the README has causes and cures. */
+export const DEVICE_ERRORS = {
+  /** No connection to the relay could be made, or an established one was lost. */
+  ConnectFailed: "retry",
+  /** The edge's certificate is for another name, expired, or from an untrusted authority. */
+  CertificateRefused: "retry",
+  /** The TLS handshake with the edge failed; usually only one side speaks TLS. */
+  TlsFailed: "retry",
+  /** Something else answered at the edge's URL: a network's login page, a proxy, another server. */
+  NotAnEdge: "retry",
+  /** Large packets are lost on the way while small ones arrive, and no router reports a smaller MTU. */
+  PathMtuBlackHole: "retry",
+  /** The edge refused a request; the message gives its reason. */
+  Refused: "retry",
+  /** The edge refused the token or an action beyond its scopes; the message gives the reason. */
+  TokenRefused: "give up",
+  /** The token would travel the internet unencrypted. */
+  TokenInClear: "give up",
+  /** The relay refused Connect or Attach. */
+  RelayRefused: "give up",
+  /** The recipient's own relay, named after the @ of its address, cannot be reached. */
+  RelayUnreachable: "retry",
+  /** Another connection with the same address has replaced this one. */
+  AddressInUse: "give up",
+  /** The recipient's queue for this sender is full, or the disk of the edge or relay is. */
+  QuotaWouldBeExceeded: "retry",
+  /** The relay accepts no messages for this recipient. */
+  RecipientRefused: "give up",
+  /** The message exceeds the limit of this device or of its relay. */
+  MessageTooLong: "give up",
+  /** Too many bytes wait for acknowledgement. */
+  OutboxFull: "retry",
+  /** The message was withdrawn by its `signal` before it was sent. */
+  Aborted: "give up",
+  /** The device was closed. */
+  Closed: "give up",
+  /** A bug in this library; see `cause`. */
+  InternalError: "give up",
+  /** An option is invalid. */
+  InvalidOption: "give up",
+} as const satisfies Readonly<Record<string, Advice>>;
+
+export type DeviceErrorCode = keyof typeof DEVICE_ERRORS;
+
+/** An error with a stable code. `advice` says what to do about it. */
 export class DeviceError extends Error {
   readonly code: DeviceErrorCode;
-  readonly retryable: boolean;
+  readonly advice: Advice;
   /** Seconds to wait before trying again; undefined if the edge or relay did not say. */
   readonly retryAfter: number | undefined;
 
   constructor(
     code: DeviceErrorCode,
     message: string,
-    options: { retryable?: boolean; retryAfter?: number | undefined; cause?: unknown } = {},
+    options: { advice?: Advice; retryAfter?: number | undefined; cause?: unknown } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "DeviceError";
     this.code = code;
-    this.retryable = options.retryable ?? false;
+    this.advice = options.advice ?? DEVICE_ERRORS[code];
     this.retryAfter = options.retryAfter;
+  }
+
+  /** Whether the same call may succeed later. */
+  get retryable(): boolean {
+    return this.advice !== "give up";
   }
 }

@@ -410,7 +410,6 @@ function unanswered(relay: string, transport: TransportName): DeviceError {
   return new DeviceError(
     "ConnectFailed",
     `${relay} connected, but did not answer by ${transport} within ${CONNECT_TIMEOUT / 1000} s; check that it is a relay or an edge, and try again later`,
-    { retryable: true },
   );
 }
 
@@ -421,7 +420,5 @@ function restOf(error: unknown): number {
 }
 
 function asDeviceError(error: unknown): DeviceError {
-  return error instanceof DeviceError
-    ? error
-    : new DeviceError("ConnectFailed", String(error), { retryable: true, cause: error });
+  return error instanceof DeviceError ? error : new DeviceError("ConnectFailed", String(error), { cause: error });
 }

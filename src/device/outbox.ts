@@ -153,9 +153,6 @@ export class Outbox {
       throw new DeviceError(
         "OutboxFull",
         `${OUTBOX_OCTETS} bytes are waiting for acknowledgement: await earlier sends`,
-        {
-          retryable: true,
-        },
       );
     }
     this.#octets += body.length;

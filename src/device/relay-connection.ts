@@ -411,7 +411,6 @@ export function statusRefusal(statusId: number): DeviceError {
       return new DeviceError(
         "RelayUnreachable",
         `the recipient's relay cannot be reached: check its name; the operator of the edge finds the cause in the log and at /admin/links/RELAY [${name}]`,
-        { retryable: true },
       );
     }
   }
@@ -423,19 +422,18 @@ export function sessionRefusal(reasonId: number | undefined): DeviceError {
     return new DeviceError(
       "QuotaWouldBeExceeded",
       "this sender's share of the recipient's mailbox is full, or the disk of the edge or relay is: wait until the recipient has fetched some messages, or try again later",
-      { retryable: true },
     );
   }
   if (reasonId === CloseReasonId.EmptySession) return statusRefusal(SessionStatusId.LockedOut);
   return new DeviceError(
     "RecipientRefused",
     `the relay accepts no messages for this recipient [${reasonId ?? "refused"}]: check the address, and that the token allows sending to it`,
-    { retryable: isPassing(reasonId) },
+    { advice: isPassing(reasonId) ? "retry" : "give up" },
   );
 }
 
 function gone(): DeviceError {
-  return new DeviceError("ConnectFailed", "the connection was lost", { retryable: true });
+  return new DeviceError("ConnectFailed", "the connection was lost");
 }
 
 function accountRefusal(reasonId: number, hasToken: boolean): DeviceError {
@@ -462,7 +460,7 @@ function refusal(
       );
     case ConnectResponseId.TryLater:
       return new DeviceError("RelayRefused", `the relay is busy: try again in ${retryTime} s [${name}]`, {
-        retryable: true,
+        advice: "retry",
         retryAfter: retryTime,
       });
     case ConnectResponseId.AuthenticationFailed: {
@@ -488,8 +486,5 @@ export function closure(closed: Closed, transport: Transport): DeviceError {
   if (transport.failure !== undefined) return transport.failure;
   const { detail = closed.detail, cure, code, retryAfter } = transport.lost ?? {};
   const text = `the connection was lost: ${detail}${cure === undefined ? "" : ` ${cure}`}`;
-  return new DeviceError("ConnectFailed", code === undefined ? text : `${text} [${code}]`, {
-    retryable: true,
-    retryAfter,
-  });
+  return new DeviceError("ConnectFailed", code === undefined ? text : `${text} [${code}]`, { retryAfter });
 }

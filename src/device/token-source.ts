@@ -38,7 +38,7 @@ async function promptly(source: () => string | Promise<string>, closing: AbortSi
     return await Promise.race([source(), late()]);
   } catch (cause) {
     const why = "the token provider failed; see cause";
-    throw new DeviceError("ConnectFailed", why, { retryable: true, cause });
+    throw new DeviceError("ConnectFailed", why, { cause });
   } finally {
     given.abort();
   }

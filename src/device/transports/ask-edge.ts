@@ -93,7 +93,7 @@ async function exchange(question: Question): Promise<ForeignAnswer> {
     signal?.throwIfAborted();
     if (!late.aborted) throw told(edge, error as WireError);
     const text = `${edge.origin} connected, but did not answer within ${seconds(ANSWER_TIMEOUT)}; try again later`;
-    throw new DeviceError("ConnectFailed", text, { retryable: true });
+    throw new DeviceError("ConnectFailed", text);
   } finally {
     socket.destroy();
   }
@@ -149,5 +149,5 @@ function told(edge: URL, error: WireError): Error {
   if (error.rawPacket !== undefined) return notHttp(edge, error.rawPacket);
   if (error.message !== "aborted") return noAnswer(edge, error);
   const text = `${edge.origin} cut its answer off; look for a proxy or firewall in between, and try again`;
-  return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
+  return new DeviceError("ConnectFailed", text, { cause: error });
 }

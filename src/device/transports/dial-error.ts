@@ -49,7 +49,7 @@ export function seconds(milliseconds: number): string {
 
 function failed(host: string, why: string, cure: string | undefined, cause?: unknown): DeviceError {
   const text = `connect to ${host} failed: ${why}${cure === undefined ? "" : `; ${cure}`}`;
-  return new DeviceError("ConnectFailed", text, { retryable: true, cause });
+  return new DeviceError("ConnectFailed", text, { cause });
 }
 
 function codeOf({ code, message, name }: NodeJS.ErrnoException): string {

@@ -35,11 +35,11 @@ export function foreignAnswer(edge: URL, answer: ForeignAnswer, retryAfter?: num
   if (status >= 300 && status < 400 && location !== undefined) return redirected(edge, said, location);
   const content = contentOf(answer);
   if (status === 407) {
-    return new DeviceError("ConnectFailed", `${said}: a proxy in between requires a password`, { retryable: true });
+    return new DeviceError("ConnectFailed", `${said}: a proxy in between requires a password`);
   }
   if (PASSING.has(status)) {
     const text = `${said}${content}, which is not the edge's: a proxy in front of it failed, or the edge is down; try again later`;
-    return new DeviceError("ConnectFailed", text, { retryable: true, retryAfter });
+    return new DeviceError("ConnectFailed", text, { retryAfter });
   }
   if (status === 400 && /HTTPS (port|server)|SSL-enabled/i.test(textOf(answer.body))) return notPlain(edge);
   const cure =
@@ -65,7 +65,7 @@ export function noAnswer(edge: URL, cause?: unknown): DeviceError {
     ? `check host and port; if it speaks TLS, write ${shown(secured(edge))}`
     : "check host and port, and look for a proxy or firewall in between";
   const text = `${shown(edge)} closed the connection without an answer; ${cure}`;
-  return new DeviceError("ConnectFailed", text, { retryable: true, cause });
+  return new DeviceError("ConnectFailed", text, { cause });
 }
 
 /** Whether the bytes start with a TLS alert or handshake record. */
@@ -75,7 +75,7 @@ function isTls([type, version]: Uint8Array): boolean {
 
 function notPlain(edge: URL): DeviceError {
   const text = `${shown(edge)} is plain HTTP, but the server speaks TLS on this port; write ${shown(secured(edge))}`;
-  return new DeviceError("TlsFailed", text, { retryable: true });
+  return new DeviceError("TlsFailed", text);
 }
 
 function isPlain({ protocol }: URL): boolean {
@@ -122,5 +122,5 @@ function textOf(octets: Uint8Array | undefined): string {
 }
 
 function notAnEdge(message: string): DeviceError {
-  return new DeviceError("NotAnEdge", message, { retryable: true });
+  return new DeviceError("NotAnEdge", message);
 }

@@ -36,6 +36,6 @@ export class PathMtuWatch {
     if (this.#stalls < BLACK_HOLE_STALLS) return undefined;
     const found = `on ${this.#stalls} connections in a row small messages got through and one of ${stuck} bytes did not`;
     const text = `large packets are lost in transit (a path MTU black hole): ${found}; ${LOWER_MTU}`;
-    return new DeviceError("PathMtuBlackHole", text, { retryable: true, cause: why });
+    return new DeviceError("PathMtuBlackHole", text, { cause: why });
   }
 }

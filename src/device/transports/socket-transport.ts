@@ -17,6 +17,7 @@ import {
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
 import { OctetQueue } from "../../lib/octet-queue.ts";
+import { adviceOf } from "../../store-and-forward/advice.ts";
 import { DeviceError } from "../device-error.ts";
 import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
 import { tokenRefusal } from "../token-refusal.ts";
@@ -340,17 +341,19 @@ function textOf(error: NodeJS.ErrnoException): string {
 function failure(name: TransportName, lost: Lost, { token, relay }: SocketWay): DeviceError {
   const { code, reason, detail, cure, status, retryAfter } = lost;
   const refused = tokenRefusal(code, { detail, token, name: relay });
+  // What this side has made of the bytes may be a fault of the way, so it is no cause to give up.
+  const advice = adviceOf(reason) === "another transport" ? "another transport" : "retry";
   if (refused !== undefined) return refused;
   return code === undefined
     ? new DeviceError("ConnectFailed", `no connection by ${name}: ${detail} ${REASONS[reason].cure} [${reason}]`, {
-        retryable: true,
+        advice,
         retryAfter,
       })
     : new DeviceError(
         "Refused",
         `the edge refused ${name}: ${detail}${cure === undefined ? "" : ` ${cure}`} [${code}]`,
         {
-          retryable: status !== 403,
+          advice: adviceOf(code, status),
           retryAfter,
         },
       );

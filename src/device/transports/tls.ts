@@ -101,7 +101,7 @@ function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCe
   const { host, ca } = options;
   const code = error.code ?? "";
   const tell = (name: DeviceErrorCode, text: string) =>
-    new DeviceError(name, `TLS with ${formatHostPort(options)} failed: ${text}`, { retryable: true, cause: error });
+    new DeviceError(name, `TLS with ${formatHostPort(options)} failed: ${text}`, { cause: error });
   if (NO_TLS.has(code)) {
     return tell("TlsFailed", "the server does not speak TLS on this port; write http://, or the port that does");
   }
@@ -145,9 +145,7 @@ function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCe
 
 function silence(options: HandshakeOptions): DeviceError {
   const text = `TLS with ${formatHostPort(options)} did not finish within ${seconds(options.timeout)}, although TCP connected`;
-  return new DeviceError("TlsFailed", `${text}; the server hangs, or large packets are lost: ${LOWER_MTU}`, {
-    retryable: true,
-  });
+  return new DeviceError("TlsFailed", `${text}; the server hangs, or large packets are lost: ${LOWER_MTU}`);
 }
 
 function unknownAuthority(code: string, certificate: PeerCertificate | undefined, ca: string | undefined): string {

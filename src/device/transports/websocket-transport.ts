@@ -21,6 +21,7 @@ import {
   TIMERS,
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
+import { adviceOf } from "../../store-and-forward/advice.ts";
 import { DeviceError } from "../device-error.ts";
 import {
   ANSWER_HEAD,
@@ -126,9 +127,7 @@ class WebSocketTransport implements Transport {
       dialling.abort();
       const detail = this.#failure?.message ?? `The WebSocket was closed with ${code} ${reason.toString()}.`.trim();
       // Reject before ending the transport, so that a caller waiting for both learns why it was never established.
-      settled.reject(
-        this.#failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`, { retryable: true }),
-      );
+      settled.reject(this.#failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`));
       this.#end({
         type: "lost",
         reason: "SessionEnded",
@@ -186,7 +185,7 @@ class WebSocketTransport implements Transport {
   #ping(): void {
     if (!this.#alive) {
       const silent = `the edge has not answered for ${WEBSOCKET_PING / 1000} s`;
-      this.#failure = new DeviceError("ConnectFailed", `the connection was lost: ${silent}`, { retryable: true });
+      this.#failure = new DeviceError("ConnectFailed", `the connection was lost: ${silent}`);
       this.#socket.terminate();
       return;
     }
@@ -266,7 +265,7 @@ function refusal(
   const refused = tokenRefusal(code, { ...shown, detail });
   if (refused !== undefined) return refused;
   const text = `the edge refused websocket: ${detail}${cure === undefined ? "" : ` ${cure}`} [${code}]`;
-  return new DeviceError("Refused", text, { retryable: status !== 403, retryAfter });
+  return new DeviceError("Refused", text, { advice: adviceOf(code, status), retryAfter });
 }
 
 /** Converts an error of a socket, of Node's HTTP parser, or of the dialler. */
@@ -275,13 +274,13 @@ function failureOf(edge: URL, error: NodeJS.ErrnoException & { readonly rawPacke
   if (error.rawPacket !== undefined) return notHttp(edge, error.rawPacket);
   if (error.code === "ECONNRESET") return noAnswer(edge, error);
   const text = `no connection by websocket: ${error.message || (error.code ?? error.name)}`;
-  return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
+  return new DeviceError("ConnectFailed", text, { cause: error });
 }
 
 /** Converts an error on an established connection. */
 function brokenBy(error: NodeJS.ErrnoException): DeviceError {
   const text = `the connection was lost: ${error.message || (error.code ?? error.name)}`;
-  return new DeviceError("ConnectFailed", text, { retryable: true, cause: error });
+  return new DeviceError("ConnectFailed", text, { cause: error });
 }
 
 /** Joins small pieces into one message: the edge stores each message with one write. */

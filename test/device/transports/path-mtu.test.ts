@@ -7,7 +7,7 @@ import { type EndedConnection, PathMtuWatch } from "../../../src/device/transpor
 import { soon } from "../../support/watch.ts";
 import { deviceFor, type Link, ScriptedRelay } from "../support.ts";
 
-const CAUSE = new DeviceError("ConnectFailed", "the connection was lost", { retryable: true });
+const CAUSE = new DeviceError("ConnectFailed", "the connection was lost");
 const REFUSAL = new DeviceError("TokenRefused", "the token has expired");
 const STUCK: EndedConnection = { stuck: 100_000, arrived: 0, still: 60_000 };
 const SMALL: EndedConnection = { ...STUCK, stuck: 900 };

@@ -80,7 +80,7 @@ class Line {
       const quota = event.type === "sessionClosed" && event.reasonId === CloseReasonId.QuotaWouldBeExceeded;
       this.#tell({
         ok: false,
-        error: new DeviceError(quota ? "QuotaWouldBeExceeded" : "ConnectFailed", "", { retryable: true }),
+        error: new DeviceError(quota ? "QuotaWouldBeExceeded" : "ConnectFailed", ""),
       });
     }
   }

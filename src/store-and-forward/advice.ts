@@ -1,0 +1,104 @@
+/**
+ * What a device does about a failure. One table for all reasons of an edge and its encapsulations, which the edge's
+ * README and the device library draw from.
+ *
+ * @module
+ */
+
+/**
+ * `retry`: the same may succeed later. `another transport`: so it may, but more likely by another transport. `give up`:
+ * not before somebody has changed something.
+ */
+export type Advice = "retry" | "another transport" | "give up";
+
+export const REASON_ADVICE: Readonly<Record<string, Advice>> = {
+  MalformedTarget: "give up",
+  WrongVersion: "give up",
+  WrongEncapsulation: "give up",
+  WrongRelay: "give up",
+  DuplicateConnection: "retry",
+  // A proxy has repeated a request that must not be repeated.
+  SecondGet: "another transport",
+  SecondPost: "another transport",
+  DataBeforeEstablished: "retry",
+  BodyTooLong: "retry",
+  ContentLengthExceeded: "retry",
+  ContentLengthReached: "retry",
+  BadEcho: "another transport",
+  UnknownConnection: "retry",
+  ConnectionClosed: "retry",
+  SessionEnded: "retry",
+  // A proxy lets one of the two requests through, or holds both back.
+  EstablishmentTimeout: "another transport",
+  ReceiveTimeout: "retry",
+  RepeatedRequest: "retry",
+  OldRequest: "retry",
+  AnswerForgotten: "retry",
+  // A proxy changes what it passes on.
+  MalformedPoll: "another transport",
+  BadChecksum: "another transport",
+  BadSequence: "retry",
+  MalformedHead: "another transport",
+  HeadTooLong: "another transport",
+  MalformedBody: "another transport",
+  HttpVersionNotSupported: "another transport",
+  MethodNotImplemented: "another transport",
+  UnexpectedStatus: "retry",
+  AuthenticationRequired: "retry",
+  ExchangeFailed: "another transport",
+  // The operator is at it, or should be.
+  NoKeys: "retry",
+  KeysUnavailable: "retry",
+  TokenNeeded: "give up",
+  TokenInvalid: "give up",
+  TokenExpired: "give up",
+  TokenNotYetValid: "give up",
+  TokenRevoked: "give up",
+  WrongAudience: "give up",
+  ScopeMissing: "give up",
+  RelayNotAllowed: "give up",
+  MalformedRelay: "give up",
+  RelayPrivate: "give up",
+  DNSLookupFailed: "retry",
+  EdgeMisconfigured: "retry",
+  OriginUnreachable: "retry",
+  LinkInClear: "give up",
+  RelayNotProven: "give up",
+  OriginClosed: "retry",
+  OriginReset: "retry",
+  DeviceGone: "retry",
+  ConnectionLost: "retry",
+  WebSocketNotPassed: "another transport",
+  // A proxy has taken the header away.
+  UpgradeNeeded: "another transport",
+  TooManyHalfOpen: "retry",
+  TooManyMisses: "retry",
+  ConnectTimeout: "retry",
+  HoldIgnored: "retry",
+  TooManyMailboxes: "give up",
+  OutputNotTaken: "retry",
+  NoSignOfLife: "retry",
+  NotAcknowledged: "retry",
+  EdgeClosed: "retry",
+  MalformedAddress: "give up",
+  MalformedSender: "give up",
+  LockedOut: "give up",
+  MalformedRule: "give up",
+  AdminTokenNeeded: "give up",
+  StorageFull: "retry",
+  // A device that runs outlives a proxy that is being set up.
+  WrongPrefix: "retry",
+  NewerSchema: "retry",
+  NotFound: "retry",
+  InternalError: "retry",
+};
+
+/**
+ * What to do about a reason.
+ *
+ * @param status of the answer that gave it, which decides if a newer edge has given a reason that is not known here
+ */
+export function adviceOf(reason: string, status?: number): Advice {
+  const known = Object.hasOwn(REASON_ADVICE, reason) ? REASON_ADVICE[reason] : undefined;
+  return known ?? (status === 401 || status === 403 ? "give up" : "retry");
+}
