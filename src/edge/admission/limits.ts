@@ -1,6 +1,37 @@
 /**
  * Limits of admission and metering, each with its reason. Bytes and milliseconds unless the name says otherwise.
  *
+ * What a request of a virtual connection passes, in this order, and what refuses it:
+ *
+ *   in the Worker
+ *   1. settings    ../log.ts: a setting that cannot be guessed (EdgeMisconfigured)
+ *   2. address     ../worker.ts: the Host header and the prefix (MalformedHead, WrongPrefix)
+ *   3. grammar     ../http/virtual-connections.ts: the target; of a poll the whole body (MalformedTarget, MalformedPoll)
+ *   4. token       ../http/authorize.ts: keys, signature, revocation, scope connect (TokenNeeded, ScopeMissing). Without
+ *                  a token it passes where Connect or the origin relay will ask for one
+ *   5. relay       ../origin/relay-policy.ts: the allow list, by name, unless it ends here (RelayNotAllowed). A WebSocket
+ *                  must end here, and ask for its upgrade (WebSocketNotPassed, UpgradeNeeded)
+ *   6. body        of a KeepAlive POST the whole, of a LongLived POST the first bytes (ReceiveTimeout, BodyTooLong)
+ *   7. gate        source-gate.ts: paces the source's first contacts with Tunnels (TooManyMisses, TooManyHalfOpen)
+ *
+ *   in the Tunnel
+ *   8. owner       ../tunnel/owner.ts: another principal has opened it (UnknownConnection)
+ *   9. standing    ../../auth/standing.ts: the bearer's token is still good (TokenExpired, TokenRevoked)
+ *  10. half-open   half-open.ts: only the first request of a GUID is counted, in the source's Meter (TooManyHalfOpen).
+ *                  The first that passes makes its principal the owner
+ *  11. handshake   ../../encapsulation: both requests have echoed; then the relay is dialled, or an endpoint made. One
+ *                  that is passed through is no longer half-open: the relay authenticates its device
+ *
+ *   in the endpoint, if the virtual connection ends here
+ *  12. Connect     within CONNECT_TIMEOUT, with a token or a proof (ConnectTimeout, RelayNotProven)
+ *  13. meter       meter.ts, by throttle.ts: the principal's connections, and new ones a minute (TryLater). From here on
+ *                  the virtual connection is no longer half-open
+ *  14. throttle    throttle.ts: what is sent waits for a lease; nothing is refused
+ *
+ * Further requests of a virtual connection pass 1 to 9. The gate lets a GUID that it knows through at once. Bytes that
+ * a POST brings later come by calls that pass 8 and 9 alone. A request about a mailbox passes 1 to 4, and at the gate
+ * counts as a miss if there is no such mailbox.
+ *
  * @module
  */
 
