@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { parseWays } from "../../src/edge/policy/link-ways.ts";
-import { judgeRelay, parseRelays } from "../../src/edge/policy/relay-allow-list.ts";
-import { parseProxies } from "../../src/edge/policy/trusted-proxies.ts";
+import { readWays } from "../../src/edge/policy/link-ways.ts";
+import { judgeRelay, readRelays } from "../../src/edge/policy/relay-allow-list.ts";
+import { readProxies } from "../../src/edge/policy/trusted-proxies.ts";
 import { parseRelay } from "../../src/encapsulation/index.ts";
 import {
   bracketed,
@@ -33,11 +33,11 @@ const PLACES = {
       throw error;
     }
   },
-  entry: (text: string) => parseRelays(text).type === "rules",
+  entry: (text: string) => readRelays(text).ok,
   dialled: (text: string) => {
-    const parsed = parseRelays("*:1,*:2492,*:65535");
-    if (parsed.type !== "rules") throw new Error("the list is well formed");
-    return judgeRelay(text, parsed.rules, { private: true }).type === "allowed";
+    const read = readRelays("*:1,*:2492,*:65535");
+    if (!read.ok) throw new Error("the list is well formed");
+    return judgeRelay(text, read.value, { private: true }).type === "allowed";
   },
 };
 
@@ -147,7 +147,7 @@ describe("host:port", () => {
       ["1:1", false],
       ["", false],
     ] as const) {
-      assert.equal(Array.isArray(parseWays(`tls:${text}`)), good, text);
+      assert.equal(readWays(`tls:${text}`).ok, good, text);
     }
   });
 
@@ -161,7 +161,7 @@ describe("host:port", () => {
       ["[[::1]]", false],
       ["127.1", false],
     ] as const) {
-      assert.equal(parseProxies(text).malformed === undefined, good, text);
+      assert.equal(readProxies(text).ok, good, text);
     }
   });
 
