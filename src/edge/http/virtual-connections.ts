@@ -44,7 +44,7 @@ async function poll(request: Request, env: Env, context: Context): Promise<Respo
   const { relay, guid } = parsed.poll;
   const found = await admitTo({ relay, guid }, request, env, context);
   if (found.type === "refused") return found.answer;
-  const exchange = await found.tunnel.poll(body);
+  const exchange = await found.tunnel.poll(parsed.poll);
   if (!exchange.ok) return problem(exchange.reason, exchange.detail, exchange.retryAfter);
   return new Response(exchange.body, { headers: answerHeaders() });
 }

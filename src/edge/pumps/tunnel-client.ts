@@ -5,9 +5,9 @@
  */
 
 import {
-  formatTarget,
   type KeepAliveTarget,
   type LongLivedTarget,
+  type Poll,
   REASON_HEADER,
   type Target,
 } from "../../encapsulation/index.ts";
@@ -15,7 +15,15 @@ import { gate } from "../admission/source-gate.ts";
 import type { Route } from "../origin/relay-policy.ts";
 import { problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
-import { CALLER, type Caller, type Exchange, STREAM, type TunnelRpc, type Verdict } from "../rpc/tunnel-rpc.ts";
+import {
+  CALLER,
+  type Caller,
+  type Exchange,
+  STREAM,
+  type TunnelRpc,
+  targetHeader,
+  type Verdict,
+} from "../rpc/tunnel-rpc.ts";
 import type { Doorbell } from "./doorbell-client.ts";
 
 /** The execution context of a Worker's invocation. */
@@ -48,7 +56,7 @@ export interface TunnelStub {
   post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict>;
   push(octets: Uint8Array): Promise<Verdict>;
   exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
-  poll(body: Uint8Array): Promise<Exchange>;
+  poll(poll: Poll): Promise<Exchange>;
   /** Hands over a GET. The Tunnel answers it, or parks it and answers with a doorbell. */
   get(target: Target): Promise<Response>;
   end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
@@ -75,10 +83,10 @@ export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, call
     post: (target, octets) => ask<Verdict>(async () => stub.post(caller, target, octets)),
     push: (octets) => stub.push(caller, octets),
     exchange: (target, body) => ask<Verdict>(async () => stub.exchange(caller, target, body)),
-    poll: (body) => ask<Exchange>(async () => stub.poll(caller, body)),
+    poll: (poll) => ask<Exchange>(async () => stub.poll(caller, poll)),
     get(target) {
-      const path = formatTarget(target);
-      return gate.ask(caller.source, guid, () => fetch(path, { headers: { Upgrade: "websocket" } }), {
+      const headers = { Upgrade: "websocket", ...targetHeader(target) };
+      return gate.ask(caller.source, guid, () => fetch(STREAM.get, { headers }), {
         reasonOf(answer) {
           // Reading headers costs more than everything else here.
           if (answer.status < 400) return undefined;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Principal } from "../../auth/principal.ts";
-import type { KeepAliveTarget, LongLivedTarget } from "../../encapsulation/index.ts";
+import type { KeepAliveTarget, LongLivedTarget, Poll, Target } from "../../encapsulation/index.ts";
 import type { Reason } from "../reasons.ts";
 import type { ConsumerRpc, SenderRpc } from "./mailbox-rpc.ts";
 
@@ -34,8 +34,22 @@ export function callerOf(request: Request): Caller {
   return last.caller;
 }
 
-/** Paths of a Tunnel's streams. Any other path is the target of a GET. */
+/** Header with the parsed target of a GET. */
+const TARGET = "Grooveway-Target";
+
+export function targetHeader(target: Target): Record<string, string> {
+  return { [TARGET]: encodeURIComponent(JSON.stringify(target)) };
+}
+
+/** The target of a GET, as its Worker has parsed it. */
+export function targetOf(request: Request): Target {
+  return JSON.parse(decodeURIComponent(request.headers.get(TARGET) ?? "")) as Target;
+}
+
+/** Paths of a Tunnel's streams. */
 export const STREAM = {
+  /** A device's GET, whose target is in a header: the Tunnel answers it, or with a doorbell. */
+  get: "/get",
   /** Data of the relay or endpoint, until it pauses or ends. */
   pull: "/pull",
   /** The body of a POST. */
@@ -77,7 +91,7 @@ export interface TunnelRpc extends Rpc.DurableObjectBranded, ConsumerRpc, Sender
   post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict>;
   push(caller: Caller, octets: Uint8Array): Promise<Verdict>;
   exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
-  poll(caller: Caller, body: Uint8Array): Promise<Exchange>;
+  poll(caller: Caller, poll: Poll): Promise<Exchange>;
   end(caller: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   status(): Promise<TunnelStatus>;
 }

@@ -5,6 +5,7 @@
  */
 
 import {
+  countSent,
   ECHO_STRING,
   keepAnswer,
   releaseGet,
@@ -40,7 +41,7 @@ export class Bell {
    */
   hear(word: string | ArrayBuffer, state: VirtualConnection): "armed" | "released" | undefined {
     if (typeof word === "string" && word.startsWith("arm")) {
-      state.getContentLength += Number(word.slice("arm ".length));
+      countSent(state, Number(word.slice("arm ".length)));
       this.armed = true;
       return "armed";
     }

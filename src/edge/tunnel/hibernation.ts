@@ -8,6 +8,7 @@
  */
 import type { PollingConnection, VirtualConnection } from "../../encapsulation/index.ts";
 import type { SstpEndpointSnapshot } from "../endpoint/sstp-endpoint.ts";
+import { logReason } from "../log.ts";
 import type { Alarm } from "./alarm.ts";
 import type { Kept } from "./kept.ts";
 import { REST_AFTER, REST_TRIES } from "./limits.ts";
@@ -160,7 +161,7 @@ export class Hibernation {
       this.#alarm.ensure();
     } catch (error) {
       // Too large for storage as well, or the disk is full: eviction will end the connection with ConnectionLost.
-      console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
+      logReason("warn", "ConnectionLost", { message: String(error) });
     }
   }
 }

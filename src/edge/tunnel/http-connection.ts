@@ -19,6 +19,7 @@ import {
   type KeepAliveTarget,
   keepAnswer,
   type LongLivedTarget,
+  postponeReceive,
   receive,
   room,
   sendDown,
@@ -299,7 +300,7 @@ export class HttpConnection implements SocketConnection {
       return this.singleRequests ? now + HOLD_TIME + ABSENCE : Number.POSITIVE_INFINITY;
     }
     // A device is not silent while a slow relay blocks it.
-    if (this.#writing > 0) this.#state.receiveDeadline = now + this.#state.timers.receive;
+    if (this.#writing > 0) postponeReceive(this.#state, now);
     const expired = expire(this.#state, now);
     if (expired.type !== "refuse") return this.deadline;
     this.end(expired.reason);

@@ -19,14 +19,13 @@ import {
   type KeepAliveTarget,
   type LongLivedTarget,
   openVirtualConnection,
-  parsePoll,
-  parseTarget,
+  type Poll,
   requestNumber,
   type Target,
 } from "../../encapsulation/index.ts";
 import type { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import type { Env } from "../env.ts";
-import { logError } from "../log.ts";
+import { logError, logReason } from "../log.ts";
 import { isOwnName } from "../origin/relay-policy.ts";
 import { problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
@@ -41,6 +40,7 @@ import {
   STREAM,
   type TunnelRpc,
   type TunnelStatus,
+  targetOf,
   type Verdict,
 } from "../rpc/tunnel-rpc.ts";
 import { Alarm } from "./alarm.ts";
@@ -121,13 +121,12 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     if (pathname === STREAM.pull) return http === undefined ? problem(this.#absent) : pull(http);
     if (pathname === STREAM.push) return http === undefined ? problem(this.#absent) : push(http, request);
     if (pathname === STREAM.over) return this.#watch();
-    const parsed = parseTarget(pathname);
-    if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    const crowded = isFirst(parsed.target) ? await this.#opening.crowded(caller) : undefined;
+    const target = targetOf(request);
+    const crowded = isFirst(target) ? await this.#opening.crowded(caller) : undefined;
     if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
-    if (parsed.target.encapsulation === "WebSocket") return this.#upgrade(caller, parsed.target.relay);
-    const found = this.#find(caller, parsed.target, true);
-    return found instanceof HttpConnection ? found.get(parsed.target) : problem(found.reason);
+    if (target.encapsulation === "WebSocket") return this.#upgrade(caller, target.relay);
+    const found = this.#find(caller, target, true);
+    return found instanceof HttpConnection ? found.get(target) : problem(found.reason);
   }
 
   /** Handles the first bytes of a LongLived POST. */
@@ -156,21 +155,18 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   }
 
   /** Handles one exchange of a Polling virtual connection. */
-  async poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
+  async poll(caller: Caller, poll: Poll): Promise<Exchange> {
     const denied = await this.#denied(caller);
     if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
     return this.#guarded(
-      () => this.#poll(caller, body),
+      () => this.#poll(caller, poll),
       () => ({ ...broken(), scope: "connection" }),
     );
   }
 
-  async #poll(caller: Caller, body: Uint8Array): Promise<Exchange> {
-    const parsed = parsePoll(body);
-    if (parsed.type === "refuse") return { ok: false, reason: parsed.reason, scope: "request", detail: parsed.detail };
+  async #poll(caller: Caller, poll: Poll): Promise<Exchange> {
     const crowded = await this.#opening.crowded(caller);
     if (crowded !== undefined) return { ...crowded, scope: "request" };
-    const { poll } = parsed;
     if (this.#connection instanceof PollingConnection) return this.#connection.exchange(poll);
     if (this.#taken !== undefined) return { ok: false, reason: this.#taken, scope: "request" };
     this.#owner.claim(caller);
@@ -385,7 +381,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
       this.#connection = this.#restored(left, endpoint);
       return true;
     } catch (error) {
-      console.warn(JSON.stringify({ reason: "ConnectionLost", message: String(error) }));
+      logReason("warn", "ConnectionLost", { message: String(error) });
       return false;
     }
   }
