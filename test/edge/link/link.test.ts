@@ -272,7 +272,7 @@ describe("a link", () => {
     };
     assert.match(
       await look("198.51.100.7"),
-      /^RelayNotAllowed .* 198\.51\.100\.7 on port 8443: add 198\.51\.100\.7:8443 to ORIGIN_RELAYS \(--relay-allow\)/,
+      /^RelayNotAllowed .* 198\.51\.100\.7 on port 8443\. .*: add 198\.51\.100\.7:8443 to ORIGIN_RELAYS \(--relay-allow\)/,
     );
     assert.match(await look("10.0.0.8"), /^RelayNotAllowed .*: remove !10\.0\.0\.8 from ORIGIN_RELAYS/);
     assert.match(
