@@ -110,9 +110,13 @@ export function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const why =
-      code === "ENOENT" ? `there is no file ${path}: check the path` : `cannot read ${path} (${code ?? error})`;
-    throw new CommandError("CannotRead", why);
+    throw unreadable(path, error);
   }
+}
+
+/** Explains why a file cannot be read. */
+export function unreadable(path: string, error: unknown): CommandError {
+  const { code } = error as NodeJS.ErrnoException;
+  const why = code === "ENOENT" ? `there is no file ${path}: check the path` : `cannot read ${path} (${code ?? error})`;
+  return new CommandError("CannotRead", why);
 }

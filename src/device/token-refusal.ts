@@ -29,13 +29,13 @@ const TEXTS: Readonly<Record<string, Text>> = {
   TokenNeeded: ({ by }) =>
     `the ${by} requires a token: get one from its operator, and give it with --token @FILE, GROOVEWAY_TOKEN or the option token`,
   TokenInvalid: (refused) =>
-    `the ${refused.by} cannot verify the token${why(refused)}: get a new one from its operator`,
+    `the ${refused.by} cannot verify the token${why(refused)}: get a new one from its operator${fileHint(refused)}`,
   TokenExpired: (_, claims) => `the token has expired${claims?.expired ?? ""}: get a new one`,
   TokenNotYetValid: (refused) => `the token is not valid yet${why(refused)}: wait, or correct the clocks`,
   TokenRevoked: ({ by }) => `the token has been revoked: ask the operator of the ${by} for a new one`,
   WrongAudience: ({ by, name }, claims) => {
     const whose = claims?.audience === undefined ? `another ${by}` : claims.audience;
-    const own = name === undefined ? "" : ` (grooveway token issue --audience ${name})`;
+    const own = ` (grooveway token issue --audience ${name ?? `with one of the ${by}'s names`})`;
     return `the token is for ${whose}, not for this ${by}: get one for this ${by}${own}`;
   },
   ScopeMissing: (refused, claims) => scopeMissing(refused, claims),
@@ -62,6 +62,13 @@ export function sendRefusal(
   const to = formatAddress(peer);
   const text = `the token lacks the scope send:${to}: ${getScope(claims, `send:${to}`)} [ScopeMissing]`;
   return new DeviceError(error.code, text, { cause: error });
+}
+
+/** A text that is not three parts may be the name of a file. */
+function fileHint({ token }: RefusedToken): string {
+  return token === undefined || token.split(".").length === 3
+    ? ""
+    : "; if that is the name of a file, write --token @FILE";
 }
 
 function why({ detail }: RefusedToken): string {

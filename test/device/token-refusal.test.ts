@@ -22,6 +22,8 @@ describe("a token is refused", () => {
       { detail: "The alg is not that of the key." },
       /the token \(The alg is not that of the key\): get/,
     ],
+    ["TokenInvalid", { token: "alice.token" }, /: get a new one.*; if that is the name of a file, write --token @FILE/],
+    ["TokenInvalid", { token: tokenOf(GOOD) }, /: get a new one from its operator \[TokenInvalid\]$/],
     ["TokenExpired", {}, /^the token has expired: get/],
     ["TokenExpired", { token: tokenOf(GOOD) }, /^the token has expired on 2023-11-14T22:13:20\.000Z: get/],
     ["TokenExpired", { token: tokenOf({ ...GOOD, exp: 1e300 }) }, /^the token has expired: get/],
@@ -31,7 +33,11 @@ describe("a token is refused", () => {
       /not valid yet \(The claim nbf is in the future\): wait/,
     ],
     ["TokenRevoked", { by: "relay" }, /^the token has been revoked: ask the operator of the relay/],
-    ["WrongAudience", {}, /^the token is for another edge, not for this edge: get one for this edge /],
+    [
+      "WrongAudience",
+      {},
+      /^the token is for another edge, not for this edge: .* --audience with one of the edge's names/,
+    ],
     [
       "WrongAudience",
       { by: "relay", token: tokenOf(GOOD), name: "relay.example.com" },

@@ -36,6 +36,7 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
       json: { type: "boolean", default: false },
     });
     const [action, address, ...more] = positionals;
+    if (action === undefined) throw usage("mailbox", "write ls, show, purge, lock, unlock or rule after mailbox");
     if (more.length > 0 && action !== "rule") throw unexpected("mailbox", more[0]);
     const token = tokenOf(values.token);
     if (token === undefined) throw usage("mailbox", "the edge's admin token is missing: give --token");
@@ -55,14 +56,9 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
       unlock: ["DELETE", "/lock"],
       rule: [more.length > 0 ? "PUT" : "GET", "/rule"],
     };
-    const call = action === undefined || !Object.hasOwn(calls, action) ? undefined : calls[action];
+    const call = Object.hasOwn(calls, action) ? calls[action] : undefined;
     if (call === undefined)
-      throw usage(
-        "mailbox",
-        action === undefined
-          ? "write ls, show, purge, lock, unlock or rule after mailbox"
-          : `${printable(action)} is not one of ls, show, purge, lock, unlock and rule`,
-      );
+      throw usage("mailbox", `${printable(action)} is not one of ls, show, purge, lock, unlock and rule`);
     if (address === undefined) throw usage("mailbox", `${action} needs an ADDRESS`);
     const [method, part] = call;
     const told = await ask({

@@ -17,7 +17,7 @@ import { authenticate } from "../../auth/verify-token.ts";
 import { printable } from "../../lib/printable.ts";
 import { secondsIn } from "../duration.ts";
 import { CommandError } from "../output.ts";
-import { type Command, parse, readText, unexpected, usage } from "../parse-arguments.ts";
+import { type Command, parse, readText, unexpected, unreadable, usage } from "../parse-arguments.ts";
 
 export const tokenCommand: Command = {
   help: `Usage: grooveway token keygen --out FILE [--keys FILE] [--id KID]
@@ -132,7 +132,7 @@ async function keySetAt(path: string): Promise<{ keys: JWK[] }> {
     text = await readFile(path, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return { keys: [] };
-    throw new CommandError("CannotRead", `cannot read ${path} (${(error as NodeJS.ErrnoException).code})`);
+    throw unreadable(path, error);
   }
   const set: unknown = jsonOf(text);
   const keys = typeof set === "object" && set !== null && "keys" in set ? set.keys : undefined;
@@ -272,7 +272,8 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
       );
     }
     if (verified === undefined) console.log("not verified: give --keys FILE");
-    else if (verified.type === "ok") console.log("verified: an edge with these keys admits it");
+    else if (verified.type === "ok")
+      console.log("verified: an edge with these keys admits it, unless it is revoked there");
   }
   if (verified?.type === "refused") {
     throw new CommandError(verified.reason, `an edge with these keys refuses it: ${verified.detail}`, "Refused");

@@ -10,6 +10,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { parseKeySet } from "../../auth/key-set.ts";
 import { CommandError } from "../output.ts";
+import { unreadable } from "../parse-arguments.ts";
 
 export interface SettingsServer {
   /** URL for the JWKS_URL setting; undefined without keys. */
@@ -99,6 +100,6 @@ async function textOf(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    throw new CommandError("CannotRead", `cannot read ${path} (${(error as NodeJS.ErrnoException).code ?? error})`);
+    throw unreadable(path, error);
   }
 }

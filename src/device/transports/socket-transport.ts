@@ -338,9 +338,11 @@ function textOf(error: NodeJS.ErrnoException): string {
 }
 
 /** Converts the failure of a transport to an error. */
-function failure(name: TransportName, lost: Lost, { token, relay }: SocketWay): DeviceError {
+function failure(name: TransportName, lost: Lost, { token, relay, route }: SocketWay): DeviceError {
   const { code, reason, detail, cure, status, retryAfter } = lost;
-  const refused = tokenRefusal(code, { detail, token, name: relay });
+  // An edge answers, also when the device names a relay behind it.
+  const own = "edge" in route && route.edge.hostname === relay ? relay : undefined;
+  const refused = tokenRefusal(code, { detail, token, name: own });
   // What this side has made of the bytes may be a fault of the way, so it is no cause to give up.
   const advice = adviceOf(reason) === "another transport" ? "another transport" : "retry";
   if (refused !== undefined) return refused;

@@ -114,7 +114,8 @@ function refusedRelay(relay: string, route: Route, env: Env): RelayRefused | und
  */
 function refusal(refused: { readonly reason: Reason; readonly detail?: string }, route: Route, env: Env): Response {
   const { reason, detail = "" } = refused;
-  if (route === "mailbox" || (reason !== "RelayNotAllowed" && reason !== "TokenNeeded")) return problem(reason, detail);
+  const mayMeanEdge = reason === "RelayNotAllowed" || reason === "RelayPrivate" || reason === "TokenNeeded";
+  if (route === "mailbox" || !mayMeanEdge) return problem(reason, detail);
   const [name] = ownNames(env.RELAY_NAME);
   if (name === undefined)
     return problem(reason, `${detail} This edge has no name of its own: the operator sets RELAY_NAME (--name).`);
