@@ -8,7 +8,7 @@ import { describeExitCodes } from "./exit-codes.ts";
 /** Environment variables that the command reads. The README lists them too. */
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   GROOVEWAY_TOKEN: "the token of `send` and `recv`, or `@FILE`; `--token` overrides it",
-  GROOVEWAY_ADMIN_TOKEN: "the token of `mailbox`, and the admin token of `edge`",
+  GROOVEWAY_ADMIN_TOKEN: "the token of `mailbox` (default `GROOVEWAY_TOKEN`), and the admin token of `edge`",
   GROOVEWAY_STATE: "the folder in which `send` and `recv` record unfinished transfers",
   XDG_STATE_HOME: "if `GROOVEWAY_STATE` is not set, that folder is `grooveway` in this one",
   HOME: "if neither is set, that folder is `.local/state/grooveway` in this one",
