@@ -176,6 +176,21 @@ test("start --once transfers the file end to end and reports the result in its e
   assert.equal(received, sent);
 });
 
+test("start works on the default port of relays", async (context) => {
+  // Only this port is left out of a target, so that only there the relay and the edge could share a name.
+  const { code, stderr } = await run(context, [
+    "start",
+    "--once",
+    "--port",
+    "0",
+    "--relay-port",
+    "2492",
+    "package.json",
+  ]);
+  if (stderr.includes("[PortTaken]")) return context.skip("port 2492 is taken by another program");
+  assert.equal(code, 0, stderr);
+});
+
 test("start keeps running after the transfer and prints commands that work; SIGINT ends it with 0", async (context) => {
   const running = start(context, ["start", "--port", "0", "--relay-port", "0"]);
   const [, send = "", receive = ""] = await running.line(

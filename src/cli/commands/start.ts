@@ -55,7 +55,7 @@ Example: npm start -- --once package-lock.json`,
     try {
       const starting = startLocalEdge({
         port: port("start", values.port),
-        relayAllow: [`127.0.0.1:${relay.port}`],
+        relayAllow: [`localhost:${relay.port}`],
         dev: "private",
         keys: issuer.keys,
       });
@@ -63,7 +63,7 @@ Example: npm start -- --once package-lock.json`,
       try {
         say(`relay    127.0.0.1:${relay.port}   SSTP on TCP`);
         say(`edge     ${edge.url}   HTTP`);
-        const way: Way = { edge: edge.url, relay: `127.0.0.1:${relay.port}`, token: issuer.token };
+        const way: Way = { edge: edge.url, relay: `localhost:${relay.port}`, token: issuer.token };
         report(await unlessInterrupted(interrupted, transfer(way, file, folder)), values.json);
         const { id, waited } = await unlessInterrupted(interrupted, storeAndForward(way));
         if (values.json) console.log(JSON.stringify({ event: "mailbox", id, waited }));
