@@ -12,7 +12,8 @@ import { Books, Chance, CuttingProxy, ENCAPSULATIONS, FULL, seedOf, stamped, sta
 
 const PAIRS = 8;
 const LASTS = FULL ? 60_000 : 5000;
-const CUT_EVERY = 400;
+/** Most connections live long enough to carry something: the link waits longer and longer after those that do not. */
+const CUT_EVERY = 1500;
 /** Unacknowledged messages per sender. */
 const OUTSTANDING = 20;
 const STUCK = 90_000;

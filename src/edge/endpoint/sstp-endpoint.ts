@@ -750,7 +750,7 @@ export class SstpEndpoint implements ByteChannel {
 
   /** Whether the peer has acknowledged anything. */
   get progressed(): boolean {
-    return this.#outbound.progressed;
+    return this.#outbound.progressed || this.#inbound.progressed;
   }
 
   /** Stops starting messages to the peer. Those that have begun are finished. */

@@ -194,7 +194,11 @@ describe("an edge with keys", () => {
     await writeFile(list, "[1]");
     for (const [args, code, expected] of [
       [["--keys", key], EXIT_CODES.Usage.status, /is not a usable key set.*\[KeysUnusable\]/],
-      [["--keys", join(at, "none")], EXIT_CODES.CannotRead.status, /there is no file .*: check the path.*\[CannotRead\]/],
+      [
+        ["--keys", join(at, "none")],
+        EXIT_CODES.CannotRead.status,
+        /there is no file .*: check the path.*\[CannotRead\]/,
+      ],
       [["--keys", keys, "--revoked", list], EXIT_CODES.CannotRead.status, /is not a list of token ids.*\[CannotRead\]/],
       [["--revoked", list], 2, /--revoked needs --keys/],
     ] as const) {
