@@ -14,7 +14,7 @@ import { parseCapabilities } from "../store-and-forward/capabilities.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
 import { claimIn, senderIn } from "../store-and-forward/vouch.ts";
 import type { DeviceError } from "./device-error.ts";
-import { INBOX_OCTETS } from "./limits.ts";
+import { INBOX_MESSAGE, INBOX_OCTETS, UNFINISHED_MESSAGES } from "./limits.ts";
 import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";
 import type { RelayConnection } from "./relay-connection.ts";
 
@@ -34,13 +34,16 @@ interface PeerSession {
 
 /** A message delivered but not done. It may have come several times, and each copy is acknowledged where it came. */
 interface Waiting {
-  readonly acknowledge: { readonly carrier: RelayConnection; readonly number: number }[];
+  acknowledge: { readonly carrier: RelayConnection; readonly number: number }[];
 }
+
+const { NoReason, QuotaWouldBeExceeded } = CloseReasonId;
 
 const decoder = new TextDecoder();
 
 export class Inbox {
   readonly #limit: number;
+  readonly #unfinishedLimit: number;
   readonly #taken: (engine: Connection) => void;
   readonly #sessions = new Map<Connection, Map<number, PeerSession>>();
   readonly #waiting = new Map<string, Waiting>();
@@ -52,7 +55,9 @@ export class Inbox {
   /** Caches the check of the last sender's address; consecutive messages often share it. */
   #lastSender = { address: "", good: false };
   readonly #messages = new Queue<Message>();
+  /** Bytes of messages that are not done, and of messages that have arrived in part. */
   #octets = 0;
+  #unfinished = 0;
   /** Notified when there is a message, or the end. */
   readonly #readable = new Condition();
   #drained: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
@@ -62,6 +67,7 @@ export class Inbox {
   /** @param taken called with the connection when the application is done with a message from it */
   constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined) {
     this.#limit = messageLimit;
+    this.#unfinishedLimit = Math.max(INBOX_OCTETS, UNFINISHED_MESSAGES * messageLimit);
     this.#taken = taken;
   }
 
@@ -94,21 +100,32 @@ export class Inbox {
         const arriving = session?.arriving;
         if (session === undefined || arriving === undefined) break;
         arriving.body.add(event.octets);
-        if (arriving.body.length <= this.#limit) break;
+        this.#unfinished += event.octets.length;
         // The message is too long to hold. Closing the session keeps the relay from sending it forever.
-        session.arriving = undefined;
-        if (engine.session(event.sessionId) !== undefined) {
-          engine.closeSession(event.sessionId, CloseReasonId.QuotaWouldBeExceeded);
-        }
+        if (arriving.body.length > this.#limit) this.#refuse(engine, event.sessionId, QuotaWouldBeExceeded);
+        // A relay has begun too many at once. Nothing is wrong with this one, so it may come again.
+        else if (this.#unfinished > this.#unfinishedLimit) this.#refuse(engine, event.sessionId, NoReason);
         break;
       }
       case "endMessage":
         this.#arrived(carrier, event.sessionId, event.message);
         break;
       case "sessionClosed":
-        this.#sessions.get(engine)?.delete(event.sessionId);
+        this.#drop(engine, event.sessionId);
         break;
     }
+  }
+
+  /** Ends a session with the message that is arriving on it. */
+  #refuse(engine: Connection, sessionId: number, reasonId: number): void {
+    this.#drop(engine, sessionId);
+    if (engine.session(sessionId) !== undefined) engine.closeSession(sessionId, reasonId);
+  }
+
+  #drop(engine: Connection, sessionId: number): void {
+    const sessions = this.#sessions.get(engine);
+    this.#unfinished -= sessions?.get(sessionId)?.arriving?.body.length ?? 0;
+    sessions?.delete(sessionId);
   }
 
   #sessionsOf(engine: Connection): Map<number, PeerSession> {
@@ -120,9 +137,13 @@ export class Inbox {
     return sessions;
   }
 
-  /** A carrier is gone. The relay sends its half-arrived messages again. */
+  /** A carrier is gone, and nothing can be acknowledged on it. The relay sends its messages again. */
   forget(engine: Connection): void {
+    for (const sessionId of [...(this.#sessions.get(engine)?.keys() ?? [])]) this.#drop(engine, sessionId);
     this.#sessions.delete(engine);
+    for (const waiting of this.#waiting.values()) {
+      waiting.acknowledge = waiting.acknowledge.filter(({ carrier }) => carrier.engine !== engine);
+    }
   }
 
   /**
@@ -155,6 +176,7 @@ export class Inbox {
     const arriving = session?.arriving;
     if (session === undefined || arriving === undefined) return;
     session.arriving = undefined;
+    this.#unfinished -= arriving.body.length;
     if (this.#ended) return;
     const { resource, recipient } = session;
     const id = arriving.fields.userRef;
@@ -178,7 +200,8 @@ export class Inbox {
     // The application's body must not share memory with other messages.
     const taken = arriving.body.take();
     const body = taken.length === taken.buffer.byteLength ? taken : taken.slice();
-    this.#octets += body.length;
+    const size = body.length + id.length + INBOX_MESSAGE;
+    this.#octets += size;
     if (this.#octets > INBOX_OCTETS) this.#drained ??= Promise.withResolvers<void>();
     let done = false;
     this.#messages.push({
@@ -192,7 +215,7 @@ export class Inbox {
       done: () => {
         if (done) return;
         done = true;
-        this.#finish(source, key, waiting, body.length);
+        this.#finish(source, key, waiting, size);
       },
     });
     this.#readable.notifyAll();
@@ -203,8 +226,8 @@ export class Inbox {
     return this.#lastSender.good ? address : undefined;
   }
 
-  #finish(source: string, key: string, waiting: Waiting, length: number): void {
-    this.#octets -= length;
+  #finish(source: string, key: string, waiting: Waiting, size: number): void {
+    this.#octets -= size;
     if (this.#octets <= INBOX_OCTETS) {
       this.#drained?.resolve();
       this.#drained = undefined;

@@ -25,6 +25,15 @@ export const READ_AHEAD = 256 * 1024;
 /** The most that messages waiting for the application may take. Beyond it the connection is not read. */
 export const INBOX_OCTETS = 2 * MESSAGE_LIMIT;
 
+/** Bytes that a waiting message takes besides its body and id: some ten small objects. An empty one counts too. */
+export const INBOX_MESSAGE = 512;
+
+/**
+ * Messages of the greatest length that may have arrived in part. A relay sends one of the device's mailbox, one of its
+ * identity's and one with flag D at a time, with little beside them.
+ */
+export const UNFINISHED_MESSAGES = 4;
+
 /** From TCP to an attached account. Longer than the 30 s of the encapsulations, so that their errors come first. */
 export const CONNECT_TIMEOUT = 35_000;
 

@@ -18,6 +18,16 @@ export const REMEMBER_IDS = 7 * 24 * 3600_000;
 /** Bytes of ids remembered per peer, row overhead included: about fifty thousand ids of this library. */
 export const ID_OCTETS = 8 * 1024 * 1024;
 
+/** Peers whose sum of ids is cached. Beyond this the cache is emptied; a sum is read again in less than a millisecond. */
+export const KNOWN_IDS = 10_000;
+
+/**
+ * Peers' queues in which messages may wait, counted once per sender: each takes some 700 bytes of memory. One sender may
+ * have half of what is left. That is a hundred thousand absent recipients, and no memory is lost to a sender that makes
+ * up names.
+ */
+export const WAITING_QUEUES = 200_000;
+
 /** Row size for long messages. Smaller than SQLite's best blob size gains nothing; larger wastes memory. */
 export const CHUNK_SIZE = 256 * 1024;
 

@@ -25,7 +25,7 @@ import {
   senderOf,
 } from "../store-and-forward/share.ts";
 import { storedVersion } from "../store-and-forward/stored-version.ts";
-import { CHUNK_SIZE, ID_OCTETS, PIECES, REMEMBER_IDS, RETENTION } from "./limits.ts";
+import { CHUNK_SIZE, ID_OCTETS, KNOWN_IDS, PIECES, REMEMBER_IDS, RETENTION, WAITING_QUEUES } from "./limits.ts";
 
 /** A message without its body, and whose queue it is in. */
 export interface Envelope extends Pick<Common, "source" | "resourceURL" | "identityURL" | "deviceURL"> {
@@ -179,6 +179,10 @@ export class Store {
   readonly #database: DatabaseSync;
   readonly #quota: Quota;
   readonly #waiting = new Map<string, Waiting>();
+  /** In how many peers' queues each sender has messages, and the sum over all senders. */
+  readonly #queues = new Map<string, number>();
+  #allQueues = 0;
+  readonly #mostQueues: number;
   /** Cache for peers that received messages. */
   readonly #ids = new Map<string, IdOctets>();
   #key: number;
@@ -198,11 +202,13 @@ export class Store {
 
   /**
    * @param file path of the database; undefined for one in memory
+   * @param mostQueues in how many peers' queues messages of all senders may wait, counted once per sender
    * @throws NewerSchemaError
    * @throws Error of node:sqlite if the file cannot be opened or is not a database
    */
-  constructor(file: string | undefined, quota: Quota = QUOTA) {
+  constructor(file: string | undefined, quota: Quota = QUOTA, mostQueues = WAITING_QUEUES) {
     this.#quota = quota;
+    this.#mostQueues = mostQueues;
     this.#database = new DatabaseSync(file ?? ":memory:");
     // FULL: an acknowledged message must survive a crash of the machine, not only of the process.
     this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
@@ -217,6 +223,8 @@ export class Store {
   /** Computes the totals from the tables. */
   #count(): void {
     this.#waiting.clear();
+    this.#queues.clear();
+    this.#allQueues = 0;
     this.#ids.clear();
     const sums = "SELECT peer, sender, count(*) AS messages, sum(octets) AS octets FROM messages GROUP BY peer, sender";
     const rows = this.#all<Pick<MessageRow, "peer" | "sender"> & Amount>(sums);
@@ -296,7 +304,8 @@ export class Store {
     const fields = fieldsToText(envelope.fields);
     const octets = incoming.size + octetsOf(envelope, fields);
     const { own, all } = this.#amounts(envelope.peer, sender);
-    if (!hasRoom(added(own, octets), added(all, octets), this.#quota, reserve)) {
+    const mayWait = own.messages > 0 || this.#mayBegin(sender);
+    if (!mayWait || !hasRoom(added(own, octets), added(all, octets), this.#quota, reserve)) {
       this.discard(incoming);
       return "quota";
     }
@@ -341,6 +350,21 @@ export class Store {
     return { own: all?.senders.get(sender) ?? NOTHING, all: all ?? NOTHING };
   }
 
+  /**
+   * Whether messages of a sender may wait in one more peer's queue. Without this limit a sender could name any number of
+   * peers, each of which has a quota of its own.
+   */
+  #mayBegin(sender: string): boolean {
+    return isWithinShare((this.#queues.get(sender) ?? 0) + 1, this.#allQueues + 1, this.#mostQueues);
+  }
+
+  #countQueue(sender: string, by: 1 | -1): void {
+    const queues = (this.#queues.get(sender) ?? 0) + by;
+    if (queues === 0) this.#queues.delete(sender);
+    else this.#queues.set(sender, queues);
+    this.#allQueues += by;
+  }
+
   /** Adjusts a peer's totals; removals are negative. */
   #addWaiting(peer: string, sender: string, messages: number, octets: number): void {
     const waiting = this.#waiting.get(peer) ?? {
@@ -354,10 +378,13 @@ export class Store {
       this.#arrivals += 1;
       own.arrival = this.#arrivals;
     }
+    const before = own.messages;
     for (const share of [waiting, own]) {
       share.messages += messages;
       share.octets += octets;
     }
+    if (before === 0) this.#countQueue(sender, 1);
+    if (own.messages === 0) this.#countQueue(sender, -1);
     if (own.messages === 0) waiting.senders.delete(sender);
     else waiting.senders.set(sender, own);
     if (waiting.messages === 0) this.#waiting.delete(peer);
@@ -400,6 +427,7 @@ export class Store {
       ids.senders.set(sender, octets ?? 0);
       ids.all += octets ?? 0;
     }
+    if (this.#ids.size >= KNOWN_IDS) this.#ids.clear();
     this.#ids.set(peer, ids);
     return ids;
   }

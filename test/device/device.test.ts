@@ -5,7 +5,7 @@ import { after, before, describe, mock, type TestContext, test } from "node:test
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { freePort } from "../../src/cli/local-edge/workerd-socket.ts";
 import { Inbox } from "../../src/device/inbox.ts";
-import { Device, DeviceError, openTransport } from "../../src/device/index.ts";
+import { Device, DeviceError, type Message, openTransport } from "../../src/device/index.ts";
 import { INBOX_OCTETS } from "../../src/device/limits.ts";
 import { startRelay } from "../../src/relay/index.ts";
 import {
@@ -916,6 +916,86 @@ describe("memory use", () => {
     messages.forEach((message, n) => {
       assert.deepEqual(message.body, pattern(size, n));
     });
+  });
+});
+
+describe("memory use for a relay that lies", () => {
+  test("is bounded for empty messages: the device stops reading while too many are not done", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "bob/pc");
+    const link = await relay.link(0);
+    const session = await link.open({ resourceURL: "message", ...destination("bob/pc") });
+    const id = (n: number) => `${"x".repeat(1900)}${n}@alice/laptop`;
+    // More than may wait, and fewer than end the connection.
+    const count = 16_000;
+    assert.ok(count * id(0).length < INBOX_OCTETS);
+    for (let n = 0; n < count; n += 1) link.send(session, "", id(n));
+    const waiting: Message[] = [];
+    let next = device.messages().next();
+    for (let quiet = false; !quiet; ) {
+      const late = new Promise<"late">((resolve) => setTimeout(resolve, 300, "late"));
+      const came = await Promise.race([next, late]);
+      quiet = came === "late";
+      if (came === "late" || came.value === undefined) continue;
+      waiting.push(came.value);
+      next = device.messages().next();
+    }
+    assert.ok(waiting.length < count, `all ${count} were read`);
+    for (const message of waiting) message.done();
+    const { value } = await soon(next, "the next message");
+    value?.done();
+    const messages = await take(device, count - waiting.length - 1);
+    assert.equal(messages.at(-1)?.id, id(count - 1));
+  });
+
+  test("is bounded for messages that it begins and does not end; the others arrive", async (t) => {
+    const relay = await ScriptedRelay.start(t);
+    const device = await deviceFor(t, relay, "bob/pc", { messageLimit: 1024 * 1024 });
+    const link = await relay.link(0);
+    const half = pattern(512 * 1024, 1);
+    const begin = async (n: number) => {
+      const session = await link.open({ resourceURL: `message${n}`, ...destination("bob/pc") });
+      link.engine.beginMessage(session, { userRef: `${n}@alice/laptop`, acknowledgeImmediately: true });
+      link.engine.data(session, half);
+      link.flush();
+      return session;
+    };
+    const most = INBOX_OCTETS / half.length;
+    const sessions: number[] = [];
+    for (let n = 0; n < most; n += 1) sessions.push(await begin(n));
+    const surplus = await begin(most);
+    const closed = await link.until(
+      () => link.events.find(({ type }) => type === "sessionClosed"),
+      "a session to be closed",
+    );
+    assert.equal(closed.type === "sessionClosed" && closed.sessionId, surplus);
+    // Its message may come again, since the reason says nothing about it.
+    assert.equal(closed.type === "sessionClosed" && closed.reasonId, CloseReasonId.NoReason);
+    for (const session of sessions) link.engine.endMessage(session);
+    link.flush();
+    await take(device, most);
+    const again = await begin(most + 1);
+    link.engine.endMessage(again);
+    link.flush();
+    const [last] = await take(device, 1);
+    assert.equal(last?.id, `${most + 1}@alice/laptop`);
+  });
+
+  test("is bounded for a message that is not done: lost connections are not kept for its acknowledgement", async () => {
+    const inbox = new Inbox(1000);
+    const acknowledged: number[] = [];
+    for (let n = 0; n < 3; n += 1) {
+      const engine = { complete: () => acknowledged.push(n) } as unknown as Connection;
+      const carrier = { engine, flush: () => Promise.resolve() } as unknown as Parameters<Inbox["on"]>[0];
+      const on = (event: object) => inbox.on(carrier, event as ConnectionEvent);
+      on({ type: "open", sessionId: 2, resourceURL: "message", identityURL: "grooveIdentity://bob", deviceURL: "" });
+      on({ type: "message", sessionId: 2, fields: { userRef: "1@alice/pc" } });
+      on({ type: "endMessage", sessionId: 2, message: 1 });
+      if (n < 2) inbox.forget(engine);
+    }
+    const { value } = await inbox.messages().next();
+    value?.done();
+    assert.deepEqual(acknowledged, [2]);
   });
 });
 

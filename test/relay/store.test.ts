@@ -498,3 +498,34 @@ function putBoth(store: Store, model: Model, quota: Quota, step: Step & { step: 
   model.messages.push({ seq, peer, sender, body: Buffer.from(body), octets, at: now });
   if (id !== "") model.seen.push({ peer, source, id, at: now });
 }
+
+describe("queues of made-up peers", () => {
+  const toPeer = (n: number, source = "grooveDevice://mallory/pc") => ({
+    source,
+    peer: `grooveDevice://nobody${n}/pc`,
+    identityURL: `grooveIdentity://nobody${n}`,
+    deviceURL: `grooveDevice://nobody${n}/pc`,
+  });
+
+  test("are bounded per sender, and the others have room", (t) => {
+    const file = join(folderFor(t), "store.db");
+    const quota = { octets: 1_000_000, messages: 1000, share: 0.5 };
+    let store = new Store(file, quota, 100);
+    const sent = () => Array.from({ length: 200 }, (_, n) => put(store, "x", toPeer(n)));
+    const stored = (outcomes: readonly string[]) => outcomes.filter((outcome) => outcome === "stored").length;
+    assert.equal(stored(sent()), 50, "one sender has half of all");
+    assert.equal(put(store, "x", toPeer(0)), "stored", "in queues that it has, it goes on");
+    store.close();
+    store = new Store(file, quota, 100);
+    assert.equal(put(store, "x", toPeer(60)), "quota", "across a restart");
+    assert.equal(put(store, "x", toPeer(60, "grooveDevice://mallory/phone")), "quota", "by any of its devices");
+    assert.equal(put(store, "x", toPeer(60, "grooveDevice://alice/pc")), "stored");
+    const { peer } = toPeer(0);
+    store.remove(store.after(peer, 0, 10));
+    assert.equal(put(store, "x", toPeer(60)), "quota", "the share has shrunk with what the others have");
+    const { peer: another } = toPeer(1);
+    store.remove(store.after(another, 0, 10));
+    assert.equal(put(store, "x", toPeer(60)), "stored", "when a queue is empty, another may begin");
+    store.close();
+  });
+});

@@ -72,6 +72,12 @@ export const LINK_RECEIVE_TIMEOUT = 120_000;
 /** Sessions on a link: one per recipient there, and half of what a relay allows one connection. */
 export const LINK_SESSIONS = 2048;
 
+/**
+ * Characters of URLs in the sessions on a link: half of what a relay keeps for one connection. A session that goes
+ * beyond is refused, and its messages would count as refused by their recipients.
+ */
+export const LINK_ADDRESSING = 2 * 1024 * 1024;
+
 /** Bytes with flag D that wait in a Tunnel for a slow device. More are dropped. */
 export const VOLATILE_OCTETS = 1024 * 1024;
 

@@ -46,6 +46,8 @@ export class Sender extends SessionSlot {
   /** Bytes of volatile messages in the queue. */
   volatile = 0;
   current: Current | undefined;
+  /** Characters of URLs in its Open, as far as they are limited. */
+  addressing = 0;
   /** Messages sent and not acknowledged. */
   outstanding = 0;
   /** Messages in the mailbox that wait for this sender. */

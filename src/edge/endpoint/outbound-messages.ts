@@ -23,6 +23,7 @@ import { unpack } from "../rpc/message-batch.ts";
 import type { EndpointContext } from "./endpoint-context.ts";
 import {
   DECLINED_DESTINATIONS,
+  LINK_ADDRESSING,
   LINK_SESSIONS,
   MESSAGE_COST,
   OPEN_SESSIONS,
@@ -85,6 +86,9 @@ export class OutboundMessages {
   /** Mailboxes that another connection consumes now, and that this one would take back. */
   readonly #ceded: Set<string>;
   readonly #senders: SessionPool<Sender>;
+  /** Characters of addressing of all senders, and of the first that found no room. */
+  #addressing = 0;
+  #crowdedAddressing = 0;
   /** Senders that may send, in turn. */
   readonly #turns = new Queue<Sender>();
   /** Messages sent and not acknowledged, by the engine's number. */
@@ -270,10 +274,29 @@ export class OutboundMessages {
 
   /** Creates a sender for a destination; undefined if all senders are busy. */
   #make(key: string, box: MailboxSubscription): Sender | undefined {
-    if (this.#senders.full && !this.#makeRoom()) return undefined;
+    const addressing = this.#addressingOf(key);
+    while (!this.#fits(addressing)) {
+      if (this.#makeRoom()) continue;
+      this.#crowdedAddressing = addressing;
+      return undefined;
+    }
     const sender = new Sender(key, box);
+    sender.addressing = addressing;
     this.#senders.add(sender);
+    this.#addressing += addressing;
     return sender;
+  }
+
+  /** Whether another sender with so much addressing fits. The peer would refuse what does not, for good. */
+  #fits(addressing: number): boolean {
+    if (this.#senders.full) return false;
+    return this.#addressing === 0 || this.#addressing + addressing <= LINK_ADDRESSING;
+  }
+
+  /** Characters of URLs in the Open of a destination: an origin relay's URL stands beside each recipient. */
+  #addressingOf(key: string): number {
+    if (this.#relay === undefined) return 0;
+    return key.length + (key.split("\n").length / 2) * this.#relay.length;
   }
 
   #makeRoom(): boolean {
@@ -284,13 +307,16 @@ export class OutboundMessages {
   }
 
   #idlest(): Sender | undefined {
-    return this.#senders.idlest((sender) => sender.isIdle && sender.state !== "opening");
+    return this.#senders.idlest(isReplaceable);
   }
 
   /** Queues a volatile message; false if it is dropped. */
   #pass(message: Waiting, key: string, senders: Senders): boolean {
     if (senders.isDeclined(key)) return false;
+    const crowded = this.#crowdedAddressing;
     const sender = senders.find(key) ?? senders.make(key);
+    // This message does not wait for room.
+    this.#crowdedAddressing = crowded;
     if (sender === undefined) return false;
     if (sender.until > Date.now()) return false;
     if (sender.volatile > 0 && sender.volatile + message.size > VOLATILE_OCTETS) return false;
@@ -357,12 +383,17 @@ export class OutboundMessages {
   /** Removes a sender and closes its session. */
   #remove(sender: Sender): void {
     const { sessionId } = sender;
-    this.#senders.delete(sender);
+    this.#delete(sender);
     sender.current = undefined;
     sender.queue.clear();
     if (sessionId !== undefined && this.#engine.session(sessionId) !== undefined) {
       this.#engine.closeSession(sessionId, CloseReasonId.Idle);
     }
+  }
+
+  #delete(sender: Sender): void {
+    if (this.#senders.get(sender.key) === sender) this.#addressing -= sender.addressing;
+    this.#senders.delete(sender);
   }
 
   /** Gives the engine output, up to a bulk read. */
@@ -570,7 +601,7 @@ export class OutboundMessages {
     for (const seq of all) box.decline(seq);
     for (const [from, to] of sender.aside) for (let seq = from; seq <= to; seq += 1) box.decline(seq);
     this.#dropVolatile(sender);
-    this.#senders.delete(sender);
+    this.#delete(sender);
     this.#declined.add(sender.key);
     if (this.#declined.size <= DECLINED_DESTINATIONS) return;
     const [oldest] = this.#declined;
@@ -666,9 +697,21 @@ export class OutboundMessages {
 
   /** Asks for messages that had no sender, if there is room for one. */
   #admitCrowded(box: MailboxSubscription): void {
-    if (!box.isCrowded || (this.#senders.full && this.#idlest() === undefined)) return;
+    if (!box.isCrowded || !this.#hasRoom(this.#crowdedAddressing)) return;
     box.askForCrowded();
     this.#advance(box);
+  }
+
+  /** Whether a sender with so much addressing fits, if need be in place of idle ones. */
+  #hasRoom(addressing: number): boolean {
+    if (this.#fits(addressing)) return true;
+    let left = this.#addressing;
+    for (const sender of this.#senders) {
+      if (!isReplaceable(sender)) continue;
+      left -= sender.addressing;
+      if (left === 0 || left + addressing <= LINK_ADDRESSING) return true;
+    }
+    return false;
   }
 
   acknowledged(numbers: readonly number[]): void {
@@ -698,6 +741,7 @@ export class OutboundMessages {
     this.#consumed.clear();
     this.#ceded.clear();
     this.#senders.clear();
+    this.#addressing = 0;
     this.#turns.clear();
   }
 
@@ -764,6 +808,10 @@ export class OutboundMessages {
     const addressing = { resourceURL, entries: recipients.map((entry) => ({ ...entry, relayURL })) };
     this.#senders.open(sender, this.#engine.openFanout(addressing));
   }
+}
+
+function isReplaceable({ isIdle, state }: Sender): boolean {
+  return isIdle && state !== "opening";
 }
 
 /** Close reasons of a session that the device, or the relay, will never accept. */

@@ -6,7 +6,7 @@
  *
  * `room` is how much the sender, with all devices of its identity, may add before it is suspended, and whether a device
  * consumes the mailbox. DELETE withdraws the waiting messages of one device whose ids begin with a text; the mailbox
- * remembers their ids, so it does not store a message that is sent again. Messages for a recipient at another relay
+ * remembers their ids, so it does not store a message that is sent again. It is charged for what it reads. Messages for a recipient at another relay
  * wait in that relay's mailbox.
  *
  * @module
@@ -16,7 +16,7 @@ import { maySend, mayUse } from "../../auth/scopes.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { type Address, AddressError, deviceURL, identityURL, parseAddress, relayURL } from "../../sstp/index.ts";
 import type { Recipient } from "../../store-and-forward/envelope.ts";
-import { roomFor } from "../../store-and-forward/share.ts";
+import { type Amount, roomFor } from "../../store-and-forward/share.ts";
 import { escaped, LONGEST_ID } from "../../store-and-forward/vouch.ts";
 import { METER_TIMEOUT, WAKES } from "../admission/limits.ts";
 import type { Env } from "../env.ts";
@@ -41,7 +41,7 @@ interface Way {
 export async function answerRoom(request: Request, address: string, who: Principal, env: Env): Promise<Response> {
   const way = wayOf(address, new URL(request.url).searchParams, who, env);
   if (typeof way === "string") return problem(way);
-  await charge(way, who, env);
+  await charge(way, who, env, requestCost(env));
   return lookAt(request, env, way.mailbox, async (mailbox) => {
     if (mailbox === undefined) {
       const { octets, messages } = roomFor(NOTHING, NOTHING, parseQuota(env.QUOTA ?? ""));
@@ -61,11 +61,12 @@ export async function answerWithdrawal(request: Request, address: string, who: P
   if (typeof way === "string") return problem(way);
   const id = query.get("id") ?? "";
   if (id === "" || id.length > LONGEST_ID) return problem("MalformedSender");
-  await charge(way, who, env);
+  await charge(way, who, env, requestCost(env));
   const { source, to, mailbox: peer } = way;
   return lookAt(request, env, peer, async (mailbox) => {
-    const removed = await mailbox?.withdraw({ source, idPrefix: escaped(id), ...(to !== undefined && { to }) });
-    return Response.json({ removed: removed ?? 0 });
+    const done = await mailbox?.withdraw({ source, idPrefix: escaped(id), ...(to !== undefined && { to }) });
+    await charge(way, who, env, readingCost(done?.read ?? NOTHING, env));
+    return Response.json({ removed: done?.removed ?? 0 });
   });
 }
 
@@ -95,20 +96,38 @@ function parsed(text: string): Address | undefined {
 }
 
 /**
- * Charges a request like waking a mailbox. A principal over its rate waits here; if the meter is unreachable, the
- * request is free.
+ * Charges a principal. One that is over its rate waits here; if the meter is unreachable, the request is free.
  */
-async function charge({ source }: Way, who: Principal, env: Env): Promise<void> {
+async function charge({ source }: Way, who: Principal, env: Env, cost: Amount): Promise<void> {
   const name = meteredName(source, isSame(who, ANYBODY) ? undefined : who.id, env);
   if (name === undefined) return;
-  const messages = Math.ceil(parseRate(env.RATE ?? "").messages / WAKES);
-  for (let left = messages; left > 0; ) {
-    const asked = env.METER.getByName(name).lease("http", { octets: 0, messages: left }, { octets: 0, messages: 0 });
+  let { octets, messages } = cost;
+  while (octets > 0 || messages > 0) {
+    const asked = env.METER.getByName(name).lease("http", { octets, messages }, NOTHING);
     const lease = await within(METER_TIMEOUT, asked).catch(() => undefined);
     if (lease === undefined) return;
     if (lease.value.wait > 0) await scheduler.wait(lease.value.wait);
-    left -= Math.max(1, lease.value.messages);
+    octets = Math.max(0, octets - Math.max(1, lease.value.octets));
+    messages = Math.max(0, messages - Math.max(1, lease.value.messages));
   }
 }
 
+/** A request costs as much as waking a mailbox. */
+function requestCost(env: Env): Amount {
+  return { octets: 0, messages: Math.ceil(parseRate(env.RATE ?? "").messages / WAKES) };
+}
+
+/** What a withdrawal costs for what it has read. */
+function readingCost(read: Amount, env: Env): Amount {
+  const rate = parseRate(env.RATE ?? "");
+  const costOf = (kind: keyof Amount) => Math.ceil(Math.min(read[kind] / READ_PER_SENT, rate[kind] * MOST_SECONDS));
+  return { octets: costOf("octets"), messages: costOf("messages") };
+}
+
 const NOTHING = { octets: 0, messages: 0 };
+
+/** Reading is at least this many times as fast as storing: a full mailbox is read in a tenth of a second. */
+const READ_PER_SENT = 8;
+
+/** The most that one withdrawal costs, in seconds of the rate: the sender waits for the answer. */
+const MOST_SECONDS = 2;

@@ -124,6 +124,7 @@ export class IdTable {
 
   /** Looks up a batch's ids without numbers in one go. `isKnown` may be called for no other id of that kind. */
   lookUp({ series, numbers }: Ids): void {
+    if (this.#kept > KEPT_RANGES) this.#forgetWritten();
     const wanted = new Map<Sender, Map<string, string[]>>();
     for (const [at, one] of series.entries()) {
       if (one === undefined || numbers[at] !== NONE) continue;
@@ -252,6 +253,28 @@ export class IdTable {
     this.#dirtySenders.clear();
     this.#octets = undefined;
     this.#kept = 0;
+    this.#last = undefined;
+  }
+
+  /**
+   * Empties the cache but for what is not written yet. Ids of refused messages are cached too, and a sender that is
+   * locked out may send any number of them.
+   */
+  #forgetWritten(): void {
+    const unwritten = [...this.#dirtyRanges];
+    for (const sender of this.#senders.values()) {
+      sender.ranges.clear();
+      sender.plain.clear();
+    }
+    this.#senders.clear();
+    for (const [range, sender] of unwritten) {
+      this.#senders.set(sender.name, sender);
+      const key = `${range.tail}\n${range.head}`;
+      const kept = sender.ranges.get(key);
+      if (kept === undefined) sender.ranges.set(key, [range]);
+      else kept.push(range);
+    }
+    this.#kept = this.#senders.size + unwritten.length;
     this.#last = undefined;
   }
 

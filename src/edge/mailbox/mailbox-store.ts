@@ -523,20 +523,31 @@ export class MailboxStore {
    * block other calls.
    *
    * @param from the number to start at
-   * @returns their numbers, and where to continue; undefined when all were scanned
+   * @returns their numbers; where to continue, undefined when all were scanned; and what was read for it
    */
-  find(wanted: Wanted, from: number): { readonly found: readonly Range[]; readonly next: number | undefined } {
-    const rows = this.#all<WholeRow & Pick<SegmentRow, "senders">>(
-      "SELECT first, count, octets, senders, envelopes, body FROM segments WHERE first + count > ? ORDER BY first LIMIT ?",
+  find(
+    wanted: Wanted,
+    from: number,
+  ): { readonly found: readonly Range[]; readonly next: number | undefined; readonly read: Amount } {
+    const rows = this.#all<Pick<SegmentRow, "first" | "count" | "senders">>(
+      "SELECT first, count, senders FROM segments WHERE first + count > ? ORDER BY first LIMIT ?",
       from,
       FOUND_SEGMENTS,
     );
     const sender = senderOf(wanted.source);
     const begin = encoder.encode(wanted.idPrefix);
     const found = new Ranges();
+    const read = { octets: 0, messages: rows.length };
     for (const row of rows) {
       if (!sendersIn(row).some(([name]) => name === sender)) continue;
-      const { first, bundle, starts, sizes } = this.#segmentIn(row);
+      const [whole] = this.#all<WholeRow>(
+        "SELECT first, count, octets, envelopes, body FROM segments WHERE first = ?",
+        row.first,
+      );
+      if (whole === undefined) continue;
+      const { first, bundle, starts, sizes } = this.#segmentIn(whole);
+      read.octets += bundle.octets.length;
+      read.messages += sizes.length;
       const isTheirs = bundle.envelopes.map((envelope) => isWanted(envelope, wanted));
       if (!isTheirs.includes(true)) continue;
       const done = this.#parts.get(first)?.ranges ?? NO_RANGES;
@@ -548,7 +559,7 @@ export class MailboxStore {
     }
     const last = rows.at(-1);
     const isEnd = last === undefined || rows.length < FOUND_SEGMENTS;
-    return { found: [...found], next: isEnd ? undefined : last.first + last.count };
+    return { found: [...found], next: isEnd ? undefined : last.first + last.count, read };
   }
 
   /** Returns those of the given numbers, up to the last one used, that have no waiting message. */

@@ -53,6 +53,7 @@ import {
   type SenderRpc,
   type Taken,
   type Wanted,
+  type Withdrawal,
 } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
 import { Consumption } from "./consumption.ts";
@@ -337,13 +338,16 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   /**
    * Removes messages that their sender withdraws. Their ids stay known. Messages in flight may still arrive.
    *
-   * @returns how many were removed
+   * @returns how many were removed, and what was read for that
    */
-  async withdraw(wanted: Wanted): Promise<number> {
+  async withdraw(wanted: Wanted): Promise<Withdrawal> {
     let removed = 0;
+    const all = { octets: 0, messages: 0 };
     for (let from: number | undefined = 0; from !== undefined; ) {
       this.#cut();
-      const { found, next }: ReturnType<MailboxStore["find"]> = this.#store.find(wanted, from);
+      const { found, next, read }: ReturnType<MailboxStore["find"]> = this.#store.find(wanted, from);
+      all.octets += read.octets;
+      all.messages += read.messages;
       const before = this.#store.messages;
       this.#store.remove(found);
       removed += before - this.#store.messages;
@@ -356,7 +360,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     }
     this.#count("Withdrawn", removed);
     await this.#setAlarm();
-    return removed;
+    return { removed, read: all };
   }
 
   async status(): Promise<MailboxStatus> {

@@ -118,6 +118,12 @@ export interface Wanted {
   readonly to?: Recipient;
 }
 
+/** What a withdrawal has removed, and what it has read for that: messages, and their bytes. */
+export interface Withdrawal {
+  readonly removed: number;
+  readonly read: { readonly octets: number; readonly messages: number };
+}
+
 /** The object of one peer, named by the peer's URL. */
 export interface MailboxRpc extends Rpc.DurableObjectBranded {
   append(bundle: MessageBatch, from?: string): Promise<Appended>;
@@ -127,7 +133,7 @@ export interface MailboxRpc extends Rpc.DurableObjectBranded {
   detach(generation: number): Promise<void>;
   acknowledge(generation: number, report: DeliveryReport): Promise<Acknowledged | undefined>;
   room(source: string): Promise<Room>;
-  withdraw(wanted: Wanted): Promise<number>;
+  withdraw(wanted: Wanted): Promise<Withdrawal>;
   status(): Promise<MailboxStatus>;
   purge(): Promise<number>;
   setLocked(locked: boolean): Promise<void>;

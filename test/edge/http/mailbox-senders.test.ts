@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
+import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { deviceURL, parseAddress } from "../../../src/sstp/index.ts";
 import { QUOTA } from "../../../src/store-and-forward/share.ts";
 import { soon } from "../../support/watch.ts";
@@ -153,6 +154,30 @@ it("room requires a token that covers the device and may send there, and is rate
   const began = Date.now();
   for (let n = 0; n < 40; n += 1) assert.equal(await ask(may, "room?from=alice/pc"), "ok");
   assert.ok(Date.now() - began > 1000, `forty were answered in ${Date.now() - began} ms`);
+});
+
+it("a withdrawal is charged for what it reads, even if it removes nothing", async (t) => {
+  const issuer = await ed25519();
+  const edge = await startEdge(t, { keys: jwks(issuer), rate: "messages=160" });
+  const mailbox = await mailboxOf(edge, "grooveDevice://bob/pc");
+  const source = "grooveDevice://alice/pc";
+  const envelope = { source, resourceURL: "message", identityURL: "grooveIdentity://bob", deviceURL: "" };
+  const body = new Uint8Array(0);
+  const waiting = Array.from({ length: 1000 }, (_, n) => {
+    return { envelope, fields: { userRef: `u.${n}@alice/pc`, track: false }, body };
+  });
+  assert.deepEqual((await mailbox.append(pack(waiting))).refusals, []);
+  const token = await issuer.issue({ address: "alice/*", scope: "connect send:bob/*" });
+  const began = Date.now();
+  for (let n = 0; n < 5; n += 1) {
+    const answer = await fetch(`${edge.url}/mailboxes/bob%2Fpc/messages?from=alice/pc&id=t.`, {
+      method: "DELETE",
+      headers: { Authorization: `Bearer ${token}` },
+    });
+    assert.deepEqual(await answer.json(), { removed: 0 });
+  }
+  // 125 messages each, of 160 a second, half a second's in a burst.
+  assert.ok(Date.now() - began > 2500, `five were answered in ${Date.now() - began} ms`);
 });
 
 it("room is a share of the default quota when none is set", () => {

@@ -199,6 +199,36 @@ describe("a link", () => {
     sender.flush();
   });
 
+  it("delivers messages of others while one sender's fanouts have all the addressing that the relay keeps", async (t) => {
+    const relay = await originRelay(t);
+    const name = `grooveDNS://127.0.0.1:${relay.port}`;
+    const edge = await edgeFor(t, [relay.port]);
+    const mallory = new RawClient(edge, "websocket", "grooveDevice://mallory/pc", {}, "localhost");
+    t.after(() => mallory.close());
+    mallory.connect("localhost");
+    await mallory.event("connected");
+    const entries = Array.from({ length: 150 }, (_, n) => {
+      const identity = `${n}`.padEnd(120, "x");
+      const device = `grooveDevice://${identity}/${"y".repeat(100)}`;
+      return { identityURL: `grooveIdentity://${identity}`, deviceURL: device, relayURL: name };
+    });
+    for (let n = 0; n < 100; n += 1) {
+      const session = mallory.engine.openFanout({ resourceURL: `message${n}`, entries });
+      mallory.flush();
+      await mallory.event("sessionState", ({ sessionId }) => sessionId === session);
+      const number = mallory.send(session, "x", { userRef: `${n}@mallory/pc` });
+      await mallory.event("acknowledged", ({ messages }) => messages.includes(number));
+      mallory.engine.closeSession(session, CloseReasonId.NoReason);
+    }
+    const outbox = await mailboxOf(edge, name);
+    await until("the relay has all", async () => (await outbox.status()).messages === 0, 60_000);
+    const bob = await atRelay(t, relay.port, "bob/pc");
+    const carol = await atEdge(t, edge, "carol/pc");
+    await carol.send(`bob/pc@127.0.0.1:${relay.port}`, "to bob");
+    assert.equal((await receive(bob, 1, 10_000))[0]?.text(), "to bob");
+    assert.equal((await outbox.status()).dropped.RefusedByPeer, 0);
+  });
+
   it("is one connection for 200 devices and 2,000 sessions", { timeout: 360_000 }, async (t) => {
     const origin = await originRelay(t);
     const edge = await edgeFor(t, [origin.port]);

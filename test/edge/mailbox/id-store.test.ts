@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { ID_OCTETS, RANGE_TIME } from "../../../src/edge/mailbox/limits.ts";
+import { ID_OCTETS, KEPT_RANGES, RANGE_TIME } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
@@ -128,6 +128,41 @@ describe("the ids that a mailbox remembers", () => {
     };
     pass(new MailboxStore(counting, db.transaction), ALICE, ["one"]);
     assert.ok(read < 30, `${read} rows were read`);
+  });
+
+  it("of refused messages are cached in bounded number", () => {
+    const db = database();
+    let asked = 0;
+    const counting: typeof db.sql = {
+      exec(query, ...bindings) {
+        if (query.startsWith("SELECT low, high, at FROM ids")) asked += 1;
+        return db.sql.exec(query, ...bindings);
+      },
+    };
+    const store = new MailboxStore(counting, db.transaction);
+    pass(store, MALLORY, ["1"]);
+    const from = { ...mail("", ALICE).envelope };
+    const send = (id: string) => store.append(pack([{ ...mail(id, ALICE), envelope: from }]), NOW);
+    // The second number is in memory only, until its message leaves.
+    for (const id of ["a1", "a2"]) assert.deepEqual(send(id), ["stored"]);
+    const { envelope } = mail("", MALLORY);
+    const refused = (some: number) => {
+      const mails = Array.from({ length: 1000 }, (_, n) => ({ ...mail(`${some * 1000 + n}-x1`, MALLORY), envelope }));
+      store.append(pack(mails), NOW, { shutOut: () => true });
+    };
+    const batches = 2 + KEPT_RANGES / 1000;
+    for (let some = 0; some < batches; some += 1) refused(some);
+    asked = 0;
+    refused(0);
+    assert.ok(asked >= 1000, "the first ones are looked up again");
+    assert.deepEqual(send("a2"), ["duplicate"]);
+    assert.deepEqual(send("a3"), ["stored"]);
+    store.remove([[1, store.last]]);
+    assert.deepEqual(["a1", "a2", "a3"].flatMap(send), ["duplicate", "duplicate", "duplicate"]);
+    assert.deepEqual(
+      idRows(db).flatMap(({ head, low, high }) => (head === "a" ? [[low, high]] : [])),
+      [[1, 3]],
+    );
   });
 
   it("of one sender do not evict another's", () => {

@@ -536,6 +536,19 @@ describe("the mailbox store", () => {
     assert.deepEqual(db.sql.exec("SELECT name FROM sqlite_master").toArray(), []);
   });
 
+  it("is searched without reading what others have sent", () => {
+    const db = database();
+    const store = open(db);
+    const [alice, bob] = ["grooveDevice://alice/pc", "grooveDevice://bob/pc"];
+    for (let n = 0; n < 5; n += 1) append(store, [mail(`a${n}`, 1000, alice)], NOW);
+    append(store, [mail("b0", 1000, bob), mail("b1", 1000, bob)], NOW);
+    const nobodys = store.find({ source: "grooveDevice://carol/pc", idPrefix: "" }, 0);
+    assert.deepEqual(nobodys, { found: [], next: undefined, read: { octets: 0, messages: 6 } });
+    const bobs = store.find({ source: bob, idPrefix: "b1" }, 0);
+    const octets = lengthOf(mail("b0", 1000, bob)) + lengthOf(mail("b1", 1000, bob));
+    assert.deepEqual(bobs, { found: [[7, 7]], next: undefined, read: { octets, messages: 8 } });
+  });
+
   it("starts at the given number, and rejects data of a later release", () => {
     const db = database();
     const made = new MailboxStore(db.sql, db.transaction, { firstNumber: () => 7000 });

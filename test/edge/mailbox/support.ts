@@ -19,6 +19,7 @@ import type {
   Refusal,
   Room,
   Wanted,
+  Withdrawal,
 } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import type { MessageBatch } from "../../../src/edge/rpc/message-batch.ts";
 import {
@@ -81,7 +82,7 @@ export interface MailboxStub {
   ready(tunnel: string, generation: number): Promise<boolean>;
   acknowledge(generation: number, report: DeliveryReport): Promise<Acknowledged | undefined>;
   room(source: string): Promise<Room>;
-  withdraw(wanted: Wanted): Promise<number>;
+  withdraw(wanted: Wanted): Promise<Withdrawal>;
   status(): Promise<MailboxStatus>;
   purge(): Promise<number>;
   setLocked(locked: boolean): Promise<void>;
