@@ -31,6 +31,8 @@ type Benched<Who> = readonly [who: Who, until: number];
 export class Patience<Who = string> {
   readonly #acknowledgeTime: number;
   #held: Held | undefined;
+  /** The last sign of life that the consumer was judged by; undefined if none is known. */
+  #lastSign: number | undefined;
   /** As last stored. It is not stored again if that was recent. */
   #written: Held | undefined;
   #benched: readonly Benched<Who>[];
@@ -52,7 +54,10 @@ export class Patience<Who = string> {
 
   /** The consumer has messages, or is about to. Returns true if the state must be stored. */
   begin(generation: number, now: number): boolean {
-    if (this.#held?.generation !== generation) this.#held = { generation, since: now };
+    if (this.#held?.generation !== generation) {
+      this.#held = { generation, since: now };
+      this.#lastSign = undefined;
+    }
     return this.#unwritten();
   }
 
@@ -75,16 +80,23 @@ export class Patience<Who = string> {
    * @param lastSign time of the device's last sign of life; undefined if unknown
    */
   impatience(now: number, lastSign: number | undefined): Impatience | undefined {
+    this.#lastSign = lastSign;
     if (this.#held === undefined) return undefined;
     const { since } = this.#held;
     if (now - Math.max(since, lastSign ?? 0) >= SIGN_OF_LIFE) return "NoSignOfLife";
     return now - since >= this.#acknowledgeTime ? "NotAcknowledged" : undefined;
   }
 
-  /** When to call `impatience` again. Once the time is over and no other consumer came, there is no hurry. */
+  /**
+   * When to call `impatience` again: as soon as the consumer can have been silent, or have held messages, for too long.
+   * Once that time is over and no other consumer came, there is no hurry.
+   */
   due(now: number): number {
-    const end = (this.#held?.since ?? now) + this.#acknowledgeTime;
-    return end > now ? Math.min(now + SIGN_OF_LIFE, end) : now + SIGN_OF_LIFE;
+    const since = this.#held?.since ?? now;
+    const silent = Math.max(since, this.#lastSign ?? 0) + SIGN_OF_LIFE;
+    const next = silent > now ? silent : now + SIGN_OF_LIFE;
+    const end = since + this.#acknowledgeTime;
+    return end > now ? Math.min(next, end) : next;
   }
 
   /** Benches a replaced consumer, so that it does not get the mailbox back at once. */

@@ -24,6 +24,20 @@ describe("a consumer", () => {
     assert.equal(patience.impatience(100_000 + TIME, 100_000 + TIME), "NotAcknowledged");
   });
 
+  it("is judged when it can have been silent for 15 s, not at regular times", () => {
+    const patience = new Patience(TIME, undefined);
+    patience.begin(1, 1000);
+    assert.equal(patience.due(1000), 1000 + SIGN_OF_LIFE);
+    // It gave a sign 10 s before it was judged.
+    patience.impatience(16_000, 6000);
+    assert.equal(patience.due(16_000), 6000 + SIGN_OF_LIFE);
+    assert.equal(patience.impatience(6000 + SIGN_OF_LIFE, 6000), "NoSignOfLife");
+    // No other device has come.
+    assert.equal(patience.due(21_000), 21_000 + SIGN_OF_LIFE);
+    patience.begin(2, 30_000);
+    assert.equal(patience.due(30_000), 30_000 + SIGN_OF_LIFE);
+  });
+
   it("whose time is over without a replacement is checked again later, not at once", () => {
     const patience = new Patience(TIME, undefined);
     patience.begin(1, 0);

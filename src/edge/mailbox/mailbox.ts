@@ -605,7 +605,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (this.#consumer !== consumer) return;
     const now = Date.now();
     const why = this.#patience.impatience(now, sign?.value);
-    if (why === undefined || (why === "NotAcknowledged" && this.#consumption.waiting === 0)) return;
+    // The alarm was set when the sign was not known yet.
+    if (why === undefined) return this.#setAlarm();
+    if (why === "NotAcknowledged" && this.#consumption.waiting === 0) return;
     for (const tunnel of [...this.#former].reverse()) {
       if (this.#patience.isBenched(tunnel, now)) continue;
       this.#setFormer(this.#former.filter((former) => former !== tunnel));
