@@ -591,7 +591,8 @@ export class MailboxStore {
     const messages = this.#messages;
     this.#atomically(() => {
       this.#removeAll([[this.#position + 1, this.#next - 1]]);
-      this.#ids.forgetBefore(now - PURGED_IDS_AGE);
+      // A range goes on growing for a while after its first id.
+      this.#ids.forgetBefore(now - PURGED_IDS_AGE - RANGE_TIME);
     });
     return messages;
   }
