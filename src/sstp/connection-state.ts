@@ -49,7 +49,10 @@ export interface ConnectionOptions {
    * Close InternalError; the others continue.
    */
   readonly maxSessions?: number | undefined;
-  /** Maximum characters of URLs kept for the peer's sessions. Default 4 Mi; beyond it OpenResponse Unknown. */
+  /**
+   * Maximum characters of URLs kept for the peer's sessions; each entry of a fanout counts 64 more. Default 4 Mi;
+   * beyond it OpenResponse Unknown.
+   */
   readonly maxAddressing?: number | undefined;
   /**
    * Maximum unprocessed inbound messages. Default 16384. More end the connection by ConnectClose Resting, so slow the

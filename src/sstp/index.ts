@@ -44,6 +44,7 @@ export * from "./events.ts";
 export { isMultidrop } from "./fanout.ts";
 export { OUTPUT_BLOCK_OCTETS } from "./output-buffer.ts";
 export type { InboundSession, OutboundSession, SecuritySession, Session, SessionState } from "./sessions.ts";
+export { ENTRY_COST } from "./sessions.ts";
 export type { ConnectionSnapshot } from "./snapshot.ts";
 export * from "./wire.ts";
 export type { WireErrorCode } from "./wire-error.ts";

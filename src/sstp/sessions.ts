@@ -58,7 +58,10 @@ export function isOwn(session: Session): boolean {
   return session.kind === "outbound" || (session.kind !== "inbound" && session.own);
 }
 
-/** Characters of URLs that a session keeps in memory. */
+/** Cost of an entry of a fanout beside its characters: the object that keeps it takes some 200 bytes. */
+export const ENTRY_COST = 64;
+
+/** What a session keeps in memory, in characters. */
 function weigh(session: Session): number {
   if (session.kind !== "inbound" && session.kind !== "outbound") return 0;
   const { addressing } = session;
@@ -66,7 +69,7 @@ function weigh(session: Session): number {
     return addressing.resourceURL.length + addressing.identityURL.length + addressing.deviceURL.length;
   }
   return addressing.entries.reduce(
-    (sum, entry) => sum + entry.identityURL.length + entry.deviceURL.length + entry.relayURL.length,
+    (sum, entry) => sum + entry.identityURL.length + entry.deviceURL.length + entry.relayURL.length + ENTRY_COST,
     addressing.resourceURL.length,
   );
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Command } from "../../src/sstp/index.ts";
-import { CloseReasonId, ConnectCloseReasonId, OpenResponseId } from "../../src/sstp/index.ts";
+import { CloseReasonId, ConnectCloseReasonId, ENTRY_COST, OpenResponseId } from "../../src/sstp/index.ts";
 import {
   assertViolation,
   bytes,
@@ -246,6 +246,14 @@ test("memory for URLs of the peer's sessions is bounded", () => {
   const { client, relay } = connected({}, { maxAddressing: 1000 });
   client.open({ ...entry, deviceURL: "d".repeat(900) });
   client.open({ ...entry, deviceURL: "d".repeat(900) });
+  assert.equal(only(pump(client, relay).a, "sessionRefused").sessionId, 3);
+});
+
+test("each entry of a fanout counts, however short its URLs are", () => {
+  const { client, relay } = connected({}, { maxAddressing: 10 * ENTRY_COST });
+  const entries = Array.from({ length: 10 }, () => ({ identityURL: "", deviceURL: "d", relayURL: "" }));
+  client.openFanout({ resourceURL: "", entries: entries.slice(1) });
+  client.openFanout({ resourceURL: "", entries });
   assert.equal(only(pump(client, relay).a, "sessionRefused").sessionId, 3);
 });
 

@@ -12,7 +12,7 @@
 import { Queue } from "../../lib/queue.ts";
 import { type Range, Ranges } from "../../lib/ranges.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
-import { CloseReasonId, ConnectCloseReasonId, type Connection } from "../../sstp/index.ts";
+import { CloseReasonId, ConnectCloseReasonId, type Connection, ENTRY_COST } from "../../sstp/index.ts";
 import type { Envelope, Mail } from "../../store-and-forward/envelope.ts";
 import { kept } from "../../store-and-forward/message-body.ts";
 import { SessionPool } from "../../store-and-forward/session-pool.ts";
@@ -293,10 +293,10 @@ export class OutboundMessages {
     return this.#addressing === 0 || this.#addressing + addressing <= LINK_ADDRESSING;
   }
 
-  /** Characters of URLs in the Open of a destination: an origin relay's URL stands beside each recipient. */
+  /** What the peer counts for the session of a destination: an origin relay's URL stands beside each recipient. */
   #addressingOf(key: string): number {
     if (this.#relay === undefined) return 0;
-    return key.length + (key.split("\n").length / 2) * this.#relay.length;
+    return key.length + (key.split("\n").length / 2) * (this.#relay.length + ENTRY_COST);
   }
 
   #makeRoom(): boolean {
