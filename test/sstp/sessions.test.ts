@@ -252,8 +252,8 @@ test("memory for URLs of the peer's sessions is bounded", () => {
 test("each entry of a fanout counts, however short its URLs are", () => {
   const { client, relay } = connected({}, { maxAddressing: 10 * ENTRY_COST });
   const entries = Array.from({ length: 10 }, () => ({ identityURL: "", deviceURL: "d", relayURL: "" }));
-  client.openFanout({ resourceURL: "", entries: entries.slice(1) });
-  client.openFanout({ resourceURL: "", entries });
+  client.openFanout({ resourceURL: "r", entries: entries.slice(1) });
+  client.openFanout({ resourceURL: "r", entries });
   assert.equal(only(pump(client, relay).a, "sessionRefused").sessionId, 3);
 });
 
