@@ -10,6 +10,7 @@ import {
   feed,
   only,
   pump,
+  RELAY_URL,
   ready,
   refusal,
   sendMessage,
@@ -250,10 +251,10 @@ test("memory for URLs of the peer's sessions is bounded", () => {
 });
 
 test("each entry of a fanout counts, however short its URLs are", () => {
-  const { client, relay } = connected({}, { maxAddressing: 10 * ENTRY_COST });
-  const entries = Array.from({ length: 10 }, () => ({ identityURL: "", deviceURL: "d", relayURL: "" }));
-  client.openFanout({ resourceURL: "r", entries: entries.slice(1) });
-  client.openFanout({ resourceURL: "r", entries });
+  const one = { identityURL: "", deviceURL: "d", relayURL: RELAY_URL };
+  const { client, relay } = connected({}, { maxAddressing: 10 * (ENTRY_COST + 1 + RELAY_URL.length) });
+  client.openFanout({ resourceURL: "r", entries: Array.from({ length: 9 }, () => one) });
+  client.openFanout({ resourceURL: "r", entries: [one] });
   assert.equal(only(pump(client, relay).a, "sessionRefused").sessionId, 3);
 });
 
