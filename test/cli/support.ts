@@ -40,6 +40,9 @@ export interface Running {
   readonly finished: Promise<Finished>;
 }
 
+/** How long a command may take to print a line: the longest waits for a share to be free again, on a busy machine. */
+const LINE_TIMEOUT = 180_000;
+
 /** Starts `grooveway` with these arguments; it is stopped when the test ends. */
 export function start(context: TestContext, args: readonly string[], input?: Uint8Array | string): Running {
   return startProgram(context, process.execPath, [...COMMAND, ...args], input);
@@ -85,12 +88,15 @@ function startProgram(
     finished,
     line(pattern) {
       return new Promise((resolve, reject) => {
+        const fail = (how: string) => reject(new Error(`${how} without ${pattern}: ${stdout}${stderr}`));
+        const late = setTimeout(() => fail("went on"), LINE_TIMEOUT);
         const watch = () => {
           const found = pattern.exec(stdout);
           if (found === null && child.exitCode === null) return;
+          clearTimeout(late);
           watchers.delete(watch);
           if (found !== null) resolve(found);
-          else reject(new Error(`ended without ${pattern}: ${stdout}${stderr}`));
+          else fail("ended");
         };
         watchers.add(watch);
         watch();
