@@ -280,7 +280,7 @@ describe("a recipient held while a LongLived connection is used up", () => {
         bodies.map((body) => Buffer.from(body)),
       );
       assert.deepEqual(told, ["held slow", "released slow"]);
-      assert.ok(slow.size >= 3, `it was tried on ${slow.size} connections`);
+      assert.ok(slow.size >= 2, `it was tried on ${slow.size} connections`);
     });
   }
 });

@@ -57,7 +57,7 @@ describe("a path MTU black hole", () => {
     watch.ended(STUCK, CAUSE);
     const error = watch.ended(STUCK, CAUSE);
     assert.deepEqual([error?.retryable, error?.cause], [true, CAUSE]);
-    assert.match(error?.message ?? "", /on 2 connections in a row .* one of 100000 octets; lower the MTU/);
+    assert.match(error?.message ?? "", /on 2 connections in a row .* one of 100000 bytes did not; lower the MTU/);
   });
 });
 

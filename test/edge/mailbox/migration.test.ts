@@ -143,6 +143,9 @@ function asWrittenBefore(state: string): number {
     if (names.includes("segments") && Number(db.prepare("SELECT count(*) AS n FROM segments").get()?.n) > 0) {
       for (const table of names) db.exec(`DROP TABLE ${table}`);
       db.exec(schema);
+      // The messages have come just now, or they would expire.
+      db.prepare("UPDATE segments SET at = ?").run(Date.now());
+      db.prepare("UPDATE ids SET at = ?").run(Date.now());
       count += 1;
     }
     db.close();
