@@ -107,6 +107,8 @@ export class FileSender {
   /** Transfers in parts that have begun and are not stored, and whether a repeated run can resume them. */
   readonly #unfinished = new Map<string, boolean>();
   readonly #withdraw = new AbortController();
+  /** Messages that are queued or in flight. */
+  readonly #pending = new Set<Promise<void>>();
 
   constructor(options: FileSenderOptions) {
     this.#options = options;
@@ -142,6 +144,11 @@ export class FileSender {
   stop(error: unknown): void {
     for (const semaphore of [this.#bytes, this.#messages, this.#files, this.#inParts]) semaphore.close(error);
     this.#withdraw.abort(error);
+  }
+
+  /** Resolves when no message is in flight: after {@link stop}, those that were partly sent are still finished. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#pending);
   }
 
   /**
@@ -291,7 +298,9 @@ export class FileSender {
     await this.#bytes.take(body.length);
     const options = { id: messageId(message), resource: resourceOf(message), signal: this.#withdraw.signal };
     const safe = device.send(to, body, options).then(() => undefined);
+    this.#pending.add(safe);
     const settled = () => {
+      this.#pending.delete(safe);
       this.#messages.give();
       this.#bytes.give(body.length);
     };

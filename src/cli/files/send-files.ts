@@ -15,6 +15,9 @@ import { StallWatch, type WaitingFor } from "./stall-watch.ts";
 /** Time for withdrawing messages and telling the recipient, in milliseconds: a few round trips each. */
 const CANCEL_TIMEOUT = 10_000;
 
+/** Time for a message that was partly sent to arrive, in milliseconds, once the mailbox has room: two round trips. */
+const FLIGHT_TIMEOUT = 2000;
+
 /** Errors that concern a single file. The others are still sent. */
 const OF_ONE_FILE: readonly string[] = ["CannotRead", "NameTooLong"];
 
@@ -163,7 +166,12 @@ export class SendFiles {
     const { takeBack } = this.#options;
     const told = over.map(async ({ transfer }) => {
       // Withdraw first: the id of the cancellation has the same transfer, and would be withdrawn too.
-      if (isGivenUp) await takeBack?.(transfer).catch(() => undefined);
+      if (isGivenUp && takeBack !== undefined) {
+        await takeBack(transfer).catch(() => undefined);
+        // Now there is room for a message that was partly sent, which is withdrawn as well.
+        await within(FLIGHT_TIMEOUT, this.#sender.settled());
+        await takeBack(transfer).catch(() => undefined);
+      }
       await this.#sender.cancel(transfer, reason).catch(() => undefined);
     });
     if (told.length > 0) await within(CANCEL_TIMEOUT, Promise.all(told));
