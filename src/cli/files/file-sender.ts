@@ -146,9 +146,9 @@ export class FileSender {
     this.#withdraw.abort(error);
   }
 
-  /** Resolves when no message is in flight: after {@link stop}, those that were partly sent are still finished. */
-  async settled(): Promise<void> {
-    await Promise.allSettled(this.#pending);
+  /** The messages in flight; undefined if none is. After {@link stop}, one that was partly sent is still finished. */
+  get inFlight(): Promise<unknown> | undefined {
+    return this.#pending.size === 0 ? undefined : Promise.allSettled(this.#pending);
   }
 
   /**

@@ -169,8 +169,11 @@ export class SendFiles {
       if (isGivenUp && takeBack !== undefined) {
         await takeBack(transfer).catch(() => undefined);
         // Now there is room for a message that was partly sent, which is withdrawn as well.
-        await within(FLIGHT_TIMEOUT, this.#sender.settled());
-        await takeBack(transfer).catch(() => undefined);
+        const { inFlight } = this.#sender;
+        if (inFlight !== undefined) {
+          await within(FLIGHT_TIMEOUT, inFlight);
+          await takeBack(transfer).catch(() => undefined);
+        }
       }
       await this.#sender.cancel(transfer, reason).catch(() => undefined);
     });
