@@ -1,6 +1,6 @@
 /**
- * What a device does about a failure. One table for all reasons of an edge and its encapsulations, which the edge's
- * README and the device library draw from.
+ * What a device does about a failure: one table for all reasons of an edge and its encapsulations. The device library
+ * uses it, and the README's tables show it.
  *
  * @module
  */
@@ -46,7 +46,7 @@ export const REASON_ADVICE: Readonly<Record<string, Advice>> = {
   UnexpectedStatus: "retry",
   AuthenticationRequired: "retry",
   ExchangeFailed: "another transport",
-  // The operator is at it, or should be.
+  // Only the operator can fix this, and the device connects again once it is fixed.
   NoKeys: "retry",
   KeysUnavailable: "retry",
   TokenNeeded: "give up",
@@ -86,7 +86,7 @@ export const REASON_ADVICE: Readonly<Record<string, Advice>> = {
   MalformedRule: "give up",
   AdminTokenNeeded: "give up",
   StorageFull: "retry",
-  // A device that runs outlives a proxy that is being set up.
+  // While a proxy is being set up, its prefix may be wrong for a while.
   WrongPrefix: "retry",
   NewerSchema: "retry",
   NotFound: "retry",

@@ -15,6 +15,9 @@ import { StallWatch, type WaitingFor } from "./stall-watch.ts";
 /** Time for withdrawing messages and telling the recipient, in milliseconds: a few round trips each. */
 const CANCEL_TIMEOUT = 10_000;
 
+/** Time for the withdrawal alone. What is left suffices to tell the recipient, whatever the edge does. */
+const WITHDRAW_TIMEOUT = 7000;
+
 /** Time for a message that was partly sent to arrive, in milliseconds, once the mailbox has room: two round trips. */
 const FLIGHT_TIMEOUT = 2000;
 
@@ -163,20 +166,22 @@ export class SendFiles {
     const isGivenUp = end === "recipientWaitedFor";
     const reason = isGivenUp ? "WaitedTooLong" : "Interrupted";
     const over = this.#sender.unfinished.filter(({ canGoOn }) => isGivenUp || !canGoOn);
-    const { takeBack } = this.#options;
     const told = over.map(async ({ transfer }) => {
       // Withdraw first: the id of the cancellation has the same transfer, and would be withdrawn too.
-      if (isGivenUp && takeBack !== undefined) {
-        await takeBack(transfer).catch(() => undefined);
-        // Now there is room for a message that was partly sent, which is withdrawn as well.
-        const { inFlight } = this.#sender;
-        if (inFlight !== undefined) {
-          await within(FLIGHT_TIMEOUT, inFlight);
-          await takeBack(transfer).catch(() => undefined);
-        }
-      }
+      if (isGivenUp) await within(WITHDRAW_TIMEOUT, this.#withdraw(transfer)).catch(() => undefined);
       await this.#sender.cancel(transfer, reason).catch(() => undefined);
     });
     if (told.length > 0) await within(CANCEL_TIMEOUT, Promise.all(told));
+  }
+
+  /** Withdraws what waits of a transfer, and then what was partly sent, for which there is room now. */
+  async #withdraw(transfer: string): Promise<void> {
+    const { takeBack } = this.#options;
+    if (takeBack === undefined) return;
+    await takeBack(transfer);
+    const { inFlight } = this.#sender;
+    if (inFlight === undefined) return;
+    await within(FLIGHT_TIMEOUT, inFlight);
+    await takeBack(transfer);
   }
 }

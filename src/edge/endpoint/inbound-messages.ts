@@ -203,7 +203,7 @@ export class InboundMessages {
   readonly #progress = new Condition();
   /** Bytes of messages that have arrived whole and are not stored. */
   octets = 0;
-  /** Whether any message was ever acknowledged. */
+  /** Whether any message was ever accepted and acknowledged. */
   progressed = false;
   /** Bytes of messages that have arrived in part. */
   #unfinished = 0;
@@ -635,9 +635,11 @@ export class InboundMessages {
     for (let job = this.#jobs.first; job !== undefined && job.left === 0; job = this.#jobs.first) {
       this.#jobs.shift();
       if (this.#engine.closed !== undefined) continue;
-      this.progressed = true;
-      if (job.refused === undefined) this.#engine.complete(job.message, now);
-      else this.#refuse(job, job.refused, now);
+      if (job.refused !== undefined) this.#refuse(job, job.refused, now);
+      else {
+        this.progressed = true;
+        this.#engine.complete(job.message, now);
+      }
     }
   }
 

@@ -73,8 +73,9 @@ export const LINK_RECEIVE_TIMEOUT = 120_000;
 export const LINK_SESSIONS = 2048;
 
 /**
- * Characters of URLs in the sessions on a link: half of what a relay keeps for one connection. A session that goes
- * beyond is refused, and its messages would count as refused by their recipients.
+ * Addressing of the sessions on a link: the characters of their URLs and `ENTRY_COST` for each recipient, half of what a
+ * relay keeps for one connection. The relay would refuse a session beyond that, and its messages would count as refused
+ * by their recipients.
  */
 export const LINK_ADDRESSING = 2 * 1024 * 1024;
 

@@ -46,7 +46,7 @@ export class Sender extends SessionSlot {
   /** Bytes of volatile messages in the queue. */
   volatile = 0;
   current: Current | undefined;
-  /** Characters of URLs in its Open, as far as they are limited. */
+  /** What its session counts against LINK_ADDRESSING; 0 if that does not apply. */
   addressing = 0;
   /** Messages sent and not acknowledged. */
   outstanding = 0;

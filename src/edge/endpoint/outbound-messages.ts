@@ -86,7 +86,7 @@ export class OutboundMessages {
   /** Mailboxes that another connection consumes now, and that this one would take back. */
   readonly #ceded: Set<string>;
   readonly #senders: SessionPool<Sender>;
-  /** Characters of addressing of all senders, and of the first that found no room. */
+  /** Addressing of all senders, and of the first that found no room, as {@link LINK_ADDRESSING} counts it. */
   #addressing = 0;
   #crowdedAddressing = 0;
   /** Senders that may send, in turn. */

@@ -748,7 +748,7 @@ export class SstpEndpoint implements ByteChannel {
     return this.#uses;
   }
 
-  /** Whether the peer has acknowledged anything. */
+  /** Whether a message was acknowledged, in either direction. */
   get progressed(): boolean {
     return this.#outbound.progressed || this.#inbound.progressed;
   }

@@ -6,8 +6,8 @@
  *
  * `room` is how much the sender, with all devices of its identity, may add before it is suspended, and whether a device
  * consumes the mailbox. DELETE withdraws the waiting messages of one device whose ids begin with a text; the mailbox
- * remembers their ids, so it does not store a message that is sent again. It is charged for what it reads. Messages for a recipient at another relay
- * wait in that relay's mailbox.
+ * remembers their ids, so it does not store a message that is sent again. A withdrawal is charged for what it reads.
+ * Messages for a recipient at another relay wait in that relay's mailbox.
  *
  * @module
  */

@@ -78,6 +78,3 @@ export const SETTINGS = {
   PREFIX: { option: "prefix" },
   DEV: { option: "dev" },
 } as const satisfies Readonly<Record<keyof Settings, SettingRule>>;
-
-/** Name of a setting. */
-export type SettingName = keyof Settings;

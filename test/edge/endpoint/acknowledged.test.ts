@@ -307,6 +307,20 @@ describe("acknowledgements of an endpoint", () => {
   before(() => mock.method(console, "error", () => undefined));
   after(() => mock.restoreAll());
 
+  it("count as progress of the connection when a message was stored, not when it was refused", async (t) => {
+    const world = await begun(t);
+    const answered = async (outcome?: Refusal["outcome"]) => {
+      world.send(outcome === undefined ? 0 : 1, false, false);
+      world.flush();
+      await world.settle();
+      for (const calls of world.calls) calls.shift()?.(outcome);
+      await world.settle();
+      return world.endpoint.progressed;
+    };
+    assert.equal(await answered("locked"), false);
+    assert.equal(await answered(), true);
+  });
+
   it("cover only stored messages and fanouts whose refusals were reported, in any order of events", async () => {
     await fc.assert(
       fc.asyncProperty(
