@@ -40,10 +40,10 @@ serve({
     return hash.digest("hex");
   },
 
-  /** Starts to read. */
-  async read({ url, bytes }: { url: string; bytes: number }): Promise<void> {
+  /** Starts to read, and to write a file if a path is given. */
+  async read({ url, bytes, path }: { url: string; bytes: number; path?: string }): Promise<void> {
     const answer = await answered("GET", url);
-    reading = hashOf(answer, bytes);
+    reading = path === undefined ? hashOf(answer, bytes) : hashOfFile(answer, bytes, path);
     reading.catch(() => undefined);
   },
 
@@ -95,5 +95,34 @@ async function hashOf(answer: IncomingMessage, bytes: number): Promise<string> {
     if (read >= bytes) break;
   }
   if (read !== bytes) throw new Error(`${read} of ${bytes} bytes came`);
+  return hash.digest("hex");
+}
+
+/** Writes a file as `recv` has to: each part is synced, then read back, and the hash is that of what was read back. */
+async function hashOfFile(answer: IncomingMessage, bytes: number, path: string): Promise<string> {
+  const file = await open(path, "wx+");
+  const hash = createHash("sha256");
+  const back = Buffer.allocUnsafe(PART);
+  let arrived = 0;
+  let written = 0;
+  let hashed = 0;
+  let part: Uint8Array[] = [];
+  for await (const chunk of answer) {
+    part.push(chunk);
+    arrived += chunk.length;
+    if (arrived - written < PART && arrived < bytes) continue;
+    const { bytesWritten } = await file.writev(part, written);
+    written += bytesWritten;
+    part = [];
+    await file.datasync();
+    while (hashed < written) {
+      const { bytesRead } = await file.read(back, 0, Math.min(PART, written - hashed), hashed);
+      hash.update(back.subarray(0, bytesRead));
+      hashed += bytesRead;
+    }
+    if (arrived >= bytes) break;
+  }
+  await file.close();
+  if (written !== bytes) throw new Error(`${written} of ${bytes} bytes were written`);
   return hash.digest("hex");
 }

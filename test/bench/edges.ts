@@ -7,6 +7,9 @@ import { freePort, frontBinding } from "../../src/cli/local-edge/workerd-socket.
 import { wranglerConfig } from "../../src/cli/local-edge/wrangler-config.ts";
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
 
+/** Clock ticks a second in /proc: Linux reports 100 on every common architecture. */
+const CLOCK_TICKS = 100;
+
 export interface Running {
   readonly port: number;
   /** The workerd process. */
@@ -110,6 +113,16 @@ async function startWorker(
 export function residentOctets(pid: number): number {
   try {
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
+
+/** Seconds of CPU time that a process has used; 0 when it is gone. */
+export function cpuSeconds(pid: number): number {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+    return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS;
   } catch {
     return 0;
   }

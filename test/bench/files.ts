@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { type Running, startEdge, startFilesWorker } from "./edges.ts";
+import { cpuSeconds, type Running, startEdge, startFilesWorker } from "./edges.ts";
 import { alternate, type Contender, type Figure, figureOf, intact, type Round, type Section, short } from "./report.ts";
 import { Child } from "./rpc.ts";
 
@@ -59,6 +59,8 @@ class Bench {
   #rounds = 0;
   /** The peak memory of each process, in MiB. */
   readonly #memory = new Map<string, number>();
+  /** Seconds of CPU time, and the rounds that used them: by contender, then by process. */
+  readonly #used = new Map<string, Map<string, number>>();
 
   constructor(folder: string, edge: Running, floor: Running, sender: Child, reader: Child) {
     this.#folder = folder;
@@ -71,19 +73,27 @@ class Bench {
   async large(bytes: number, rounds: number): Promise<Section> {
     const path = join(this.#folder, "large");
     const sha256 = await generate(path, bytes);
-    const platform = (name: string, prefix: string): Contender => ({
+    const platform = (name: string, prefix: string, onDisk: boolean): Contender => ({
       name,
       against: [],
       round: async () => {
         this.#rounds += 1;
         const url = `http://127.0.0.1:${this.#floor.port}${prefix}/${this.#rounds}`;
-        await this.#reader.call("read", { url, bytes });
+        const out = join(this.#folder, `out-${this.#rounds}`);
+        await this.#reader.call("read", { url, bytes, ...(onDisk && { path: out }) });
+        const used = this.#processor(name, {
+          send: this.#sender.pid,
+          recv: this.#reader.pid,
+          workerd: this.#floor.pid,
+        });
         const began = performance.now();
         const [sent, read] = await Promise.all([
           this.#sender.call<string>("post", { url, path }),
           this.#reader.call<string>("hash"),
         ]);
         const seconds = (performance.now() - began) / 1000;
+        used();
+        rmSync(out, { force: true });
         return {
           value: bytes / 1e6 / seconds,
           count: 1,
@@ -94,10 +104,13 @@ class Bench {
     });
     const product = (transport: string): Contender => ({
       name: `send to recv, ${transport}`,
-      against: ["bare platform", "platform, an object for each end"],
+      against: ["bare platform", "platform, an object for each end, to disk"],
       round: () => this.#carry(transport, [path], new Map([["large", sha256]]), (seconds) => bytes / 1e6 / seconds),
     });
-    const floors = [platform("bare platform", ""), platform("platform, an object for each end", "/via")];
+    const floors = [
+      platform("bare platform", "", false),
+      platform("platform, an object for each end, to disk", "/via", true),
+    ];
     const figures = await alternate([...floors, product("longlived"), product("websocket")], rounds, { warmUp: false });
     return {
       name: `a file of ${bytes / MEBI} MiB, by the edge, to a recipient that receives`,
@@ -107,6 +120,8 @@ class Bench {
       goals: [intact(figures), goal(figures, "send to recv, longlived", "bare platform", 0.7)],
       notes: [
         "bare platform: 1 MiB bodies into the rows of an object, read and removed by a second client, sha256 at both ends. It writes no file.",
+        "to disk: the second client also writes a file, syncs each part, and hashes what it reads back.",
+        this.#processorNote(bytes),
         this.#memoryNote(),
       ],
     };
@@ -191,10 +206,16 @@ class Bench {
       });
       const began = performance.now();
       const sent = grooveway(["send", ...way, ...state("send"), "--as", "alice/pc", to, ...paths]);
+      const used = this.#processor(`send to recv, ${transport}`, {
+        send: sent.pid,
+        recv: received.pid,
+        workerd: this.#edge.pid,
+      });
       const watched = setInterval(() => this.#remember({ send: sent, recv: received }), 50);
       const ended = once(sent, "exit");
       await patiently(all, sent, received).finally(() => clearInterval(watched));
       const seconds = (performance.now() - began) / 1000;
+      used();
       await ended;
       return { value: rate(seconds), count: hashes.size, lost: lost + left.size, duplicated };
     } finally {
@@ -202,6 +223,42 @@ class Bench {
       if (received.kill("SIGTERM")) await gone;
       rmSync(out, { recursive: true, force: true });
     }
+  }
+
+  /** Starts to count the CPU time of processes; the function returned ends that. */
+  #processor(contender: string, pids: Readonly<Record<string, number | undefined>>): () => void {
+    const before = new Map<string, number>();
+    const last = new Map<string, number>();
+    // A command may have ended when the round does, so it is read on the way.
+    const look = () => {
+      for (const [name, pid] of Object.entries(pids)) {
+        last.set(name, Math.max(last.get(name) ?? 0, cpuSeconds(pid ?? 0)));
+      }
+    };
+    look();
+    for (const [name, seconds] of last) before.set(name, seconds);
+    const watched = setInterval(look, 50);
+    return () => {
+      clearInterval(watched);
+      look();
+      const used = this.#used.get(contender) ?? new Map<string, number>();
+      for (const [name, seconds] of last) {
+        used.set(name, (used.get(name) ?? 0) + seconds - (before.get(name) ?? 0));
+      }
+      used.set("rounds", (used.get("rounds") ?? 0) + 1);
+      this.#used.set(contender, used);
+    };
+  }
+
+  #processorNote(bytes: number): string {
+    const all = [...this.#used].map(([contender, used]) => {
+      const rounds = used.get("rounds") ?? 1;
+      const each = [...used].filter(([name]) => name !== "rounds");
+      const per = each.map(([name, seconds]) => `${name} ${short((seconds * 1e8) / bytes / rounds)}`);
+      return `${contender}: ${per.join(", ")}`;
+    });
+    this.#used.clear();
+    return `seconds of CPU time for 100 MB: ${all.join("; ")}`;
   }
 
   #remember(commands: Readonly<Record<string, ChildProcess>>): void {

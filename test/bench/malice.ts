@@ -289,8 +289,8 @@ async function leastMailbox(): Promise<number> {
 }
 
 /**
- * The size of the tables of waiting messages in the mailbox databases, in bytes of whole pages beyond the one page that
- * each has in any case; and the number of mailboxes. For checkpointed databases that are not in use.
+ * The size of the tables of waiting messages and their ids in the mailbox databases, in bytes of whole pages beyond the
+ * one page that each has in any case; and the number of mailboxes. For checkpointed databases that are not in use.
  */
 function whatWaits(folder: string): { readonly octets: number; readonly mailboxes: number } {
   let octets = 0;
@@ -300,7 +300,7 @@ function whatWaits(folder: string): { readonly octets: number; readonly mailboxe
     const database = new DatabaseSync(join(parentPath, name), { readOnly: true });
     const tables = database
       .prepare(
-        "SELECT sum(pgsize) AS octets FROM dbstat WHERE name IN ('segments', 'bodies', 'envelopes') GROUP BY name",
+        "SELECT sum(pgsize) AS octets FROM dbstat WHERE name IN ('segments', 'bodies', 'envelopes', 'ids') GROUP BY name",
       )
       .all();
     database.close();
