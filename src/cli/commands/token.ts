@@ -12,7 +12,7 @@ import {
   SignJWT,
 } from "jose";
 import { newLinkSecret } from "../../auth/relay-proof.ts";
-import { parseRights, ScopeError, unknownScopes } from "../../auth/scopes.ts";
+import { readRights, unknownScopes } from "../../auth/scopes.ts";
 import { authenticate } from "../../auth/verify-token.ts";
 import { printable } from "../../lib/printable.ts";
 import { secondsIn } from "../duration.ts";
@@ -222,12 +222,8 @@ function privateKeyText(path: string): string {
  * @throws CommandError Usage
  */
 function checkRights(address: string | undefined, scope: string): void {
-  try {
-    parseRights({ ...(address !== undefined && { address }), scope });
-  } catch (error) {
-    if (error instanceof ScopeError) throw usage("token", error.message);
-    throw error;
-  }
+  const rights = readRights({ ...(address !== undefined && { address }), scope });
+  if (!rights.ok) throw usage("token", rights.problems.message);
   const [unknown] = unknownScopes(scope);
   if (unknown !== undefined)
     throw usage("token", `${unknown} is not a scope: use connect, receive, send:PATTERN, stream:PATTERN or admin`);
