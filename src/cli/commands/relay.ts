@@ -6,10 +6,11 @@ import { describe, LockHeld } from "../../lib/node/file-lock.ts";
 import { problemText } from "../../lib/setting.ts";
 import { type Relay, startRelay, TLS_PORT } from "../../relay/index.ts";
 import { parseRelayName, SSTP_PORT } from "../../sstp/index.ts";
+import { CommandError } from "../command-error.ts";
 import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "../files/path-problem.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
 import { type SettingsServer, startSettingsServer } from "../local-edge/settings-server.ts";
-import { CommandError, size } from "../output.ts";
+import { size } from "../output.ts";
 import {
   type Command,
   minFreeOf,

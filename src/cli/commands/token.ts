@@ -15,8 +15,8 @@ import { newLinkSecret } from "../../auth/relay-proof.ts";
 import { readRights, unknownScopes } from "../../auth/scopes.ts";
 import { authenticate } from "../../auth/verify-token.ts";
 import { printable } from "../../lib/printable.ts";
+import { CommandError } from "../command-error.ts";
 import { secondsIn } from "../duration.ts";
-import { CommandError } from "../output.ts";
 import { type Command, parse, readText, unexpected, unreadable, usage } from "../parse-arguments.ts";
 
 export const tokenCommand: Command = {
@@ -272,7 +272,7 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
       console.log("verified: an edge with these keys admits it, unless it is revoked there");
   }
   if (verified?.type === "refused") {
-    throw new CommandError(verified.reason, `an edge with these keys refuses it: ${verified.detail}`, "Refused");
+    throw new CommandError("Refused", `an edge with these keys refuses it: ${verified.detail} [${verified.reason}]`);
   }
 }
 
