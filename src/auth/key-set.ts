@@ -26,7 +26,7 @@ export interface VerificationKey {
 export type KeySettings = Pick<AuthSettings, "KEYS" | "JWKS_URL">;
 
 /** A key set that cannot be used. The message says what to change, and reveals nothing of the keys. */
-export class KeySetError extends RemoteError {
+class KeySetError extends RemoteError {
   constructor(message: string) {
     super(message);
     this.name = "KeySetError";

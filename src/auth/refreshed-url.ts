@@ -28,7 +28,7 @@ export interface Fetched<T> {
   readonly asOf: number;
 }
 
-export class RefreshedUrl<T> {
+class RefreshedUrl<T> {
   readonly #url: string;
   readonly #what: string;
   readonly #limit: number;

@@ -41,7 +41,6 @@ export const REASON_ADVICE = {
   MalformedHead: "another transport",
   HeadTooLong: "another transport",
   MalformedBody: "another transport",
-  HttpVersionNotSupported: "another transport",
   MethodNotImplemented: "another transport",
   UnexpectedStatus: "retry",
   AuthenticationRequired: "retry",

@@ -170,7 +170,7 @@ export function wholeName(key: string): string {
 }
 
 /** Returns the local key of a transfer. Two senders never share a key. */
-export function keyOf({ from, vouched }: FileSource, transfer: string): string {
+function keyOf({ from, vouched }: FileSource, transfer: string): string {
   return hash("sha256", JSON.stringify([from ?? null, vouched, transfer])).slice(0, 32);
 }
 
