@@ -72,8 +72,15 @@ test("README lists every finding, reason, drop, set-aside reason, exit code and 
   else assert.ok(text === expected, "the tables are out of date: UPDATE=1 node --test test/readme.test.ts writes them");
 });
 
-test("README lists every code of a device", async () => {
+test("README explains every code of a device and of the command, once, and each has one exit status", async () => {
   const text = await readFile(FILE, "utf8");
-  const [, table = ""] = text.split("### Codes of a device and of the command");
-  for (const code of Object.keys(DEVICE_ERRORS)) assert.match(table, new RegExp(`^\\| \`${code}\` \\| `, "m"), code);
+  const [, section = ""] = text.split("### Codes of a device and of the command");
+  const [table = ""] = section.split("\n#");
+  const explained = [...table.matchAll(/^\| (`.*?`) \| /gm)].flatMap(([, names = ""]) =>
+    names.split(", ").map((name) => name.slice(1, -1)),
+  );
+  const codes: string[] = Object.values(EXIT_CODES).flatMap(({ errors }) => [...errors]);
+  assert.deepEqual(explained.sort(), codes.sort());
+  assert.equal(new Set(codes).size, codes.length);
+  for (const code of Object.keys(DEVICE_ERRORS)) assert.ok(codes.includes(code), code);
 });

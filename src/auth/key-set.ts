@@ -6,9 +6,11 @@
  */
 
 import { base64url, type CryptoKey, calculateJwkThumbprint, type JWK } from "jose";
+import { logJson } from "../lib/runtime/json-log.ts";
 import type { AuthSettings } from "./auth-settings.ts";
 import { FETCHED_AGE, JWKS_OCTETS } from "./limits.ts";
 import { type Fetched, RefreshedUrls, RemoteError } from "./refreshed-url.ts";
+import type { TokenProblem } from "./token-problems.ts";
 
 /** A key that verifies tokens. */
 export interface VerificationKey {
@@ -24,7 +26,7 @@ export interface VerificationKey {
 export type KeySettings = Pick<AuthSettings, "KEYS" | "JWKS_URL">;
 
 /** A key set that cannot be used. The message says what to change, and reveals nothing of the keys. */
-export class KeySetError extends RemoteError {
+class KeySetError extends RemoteError {
   constructor(message: string) {
     super(message);
     this.name = "KeySetError";
@@ -68,7 +70,7 @@ async function inlineKeys(text: string): Promise<readonly VerificationKey[] | un
   } catch (error) {
     if (!(error instanceof KeySetError)) throw error;
     inline = undefined;
-    console.error(JSON.stringify({ reason: "KeysUnavailable", why: `KEYS: ${error.message}` }));
+    logJson<TokenProblem>("error", "KeysUnavailable", { why: `KEYS: ${error.message}` });
   }
   inlineText = text;
   return inline;

@@ -4,7 +4,7 @@
  * @module
  */
 import { entriesOf, type Setting, settled } from "../lib/setting.ts";
-import { AddressError, relayURL } from "../sstp/index.ts";
+import { parseRelayName } from "../sstp/index.ts";
 
 /** Cached, because each request reads the setting. */
 let last: { readonly text: string; readonly names: readonly string[] } = { text: "", names: [] };
@@ -37,11 +37,5 @@ export function ownNames(text = ""): readonly string[] {
 }
 
 function isName(entry: string): boolean {
-  try {
-    relayURL(entry);
-    return true;
-  } catch (error) {
-    if (error instanceof AddressError) return false;
-    throw error;
-  }
+  return parseRelayName(entry).ok;
 }

@@ -10,8 +10,10 @@
  */
 
 import { readBody } from "../lib/runtime/byte-reader.ts";
+import { logJson } from "../lib/runtime/json-log.ts";
 import { sleep } from "../lib/runtime/timeout.ts";
 import { FETCH_TIMEOUT, REFETCH_COOLDOWN, STALE } from "./limits.ts";
+import type { TokenProblem } from "./token-problems.ts";
 
 /** How often a request polls for the end of another request's fetch. */
 const LOOK = 25;
@@ -26,7 +28,7 @@ export interface Fetched<T> {
   readonly asOf: number;
 }
 
-export class RefreshedUrl<T> {
+class RefreshedUrl<T> {
   readonly #url: string;
   readonly #what: string;
   readonly #limit: number;
@@ -100,12 +102,13 @@ export class RefreshedUrl<T> {
       this.#failures += 1;
       // The URL may contain a secret, and so may the text: log neither.
       const why = error instanceof RemoteError ? error.message : "it cannot be reached or used";
-      const { value, counts } = {
-        value: this.#value,
-        counts: { failures: this.#failures, judgedByTheLast: this.#overdue },
-      };
-      const seconds = value === undefined ? undefined : Math.round((now - this.#asOf) / 1000);
-      console.warn(JSON.stringify({ reason: "KeysUnavailable", what: this.#what, why, ...counts, seconds }));
+      logJson<TokenProblem>("warn", "KeysUnavailable", {
+        what: this.#what,
+        why,
+        failures: this.#failures,
+        judgedByTheLast: this.#overdue,
+        seconds: this.#value === undefined ? undefined : Math.round((now - this.#asOf) / 1000),
+      });
     } finally {
       if (this.#begun === now) this.#begun = undefined;
     }

@@ -19,7 +19,7 @@
 import type { CryptoKey } from "jose";
 import { decodeBase64url, encodeBase64url } from "../lib/base64url.ts";
 import { entriesOf, malformed, type Setting } from "../lib/setting.ts";
-import { AddressError, parseURL, relayURL } from "../sstp/index.ts";
+import { parseURL, relayURL } from "../sstp/index.ts";
 
 /** Bytes of a secret: at least as strong as the hash, and not longer than its block. */
 const LEAST_SECRET = 32;
@@ -57,13 +57,8 @@ type Prover = keyof Ends;
 
 /** Returns the canonical URL of a relay; undefined if the text is not the URL of a relay. */
 export function relayNamed(url: string): string | undefined {
-  try {
-    const named = parseURL(url);
-    return named.kind === "relay" ? relayURL(named.relay) : undefined;
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
+  const named = parseURL(url);
+  return named.ok && named.value.kind === "relay" ? relayURL(named.value.relay) : undefined;
 }
 
 /**

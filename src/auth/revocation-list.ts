@@ -25,7 +25,7 @@ export async function isRevoked(
 const lists = new RefreshedUrls("list of revoked tokens", REVOKED_OCTETS, parseRevoked);
 
 /** Parses a JSON array of ids. @throws RemoteError */
-export function parseRevoked(text: string): ReadonlySet<string> {
+function parseRevoked(text: string): ReadonlySet<string> {
   let ids: unknown;
   try {
     ids = JSON.parse(text);

@@ -11,7 +11,8 @@
  * @module
  */
 import { type Glob, matchesGlob } from "../lib/glob.ts";
-import { type Address, AddressError, deviceURL, identityURL, parseAddress, parseURL } from "../sstp/index.ts";
+import type { Result } from "../lib/result.ts";
+import { type Address, deviceURL, identityURL, parseAddress, parseURL } from "../sstp/index.ts";
 
 /** An identity, or one device of it. */
 export type Peer = Pick<Address, "identity" | "device">;
@@ -32,15 +33,17 @@ export interface Rights {
   readonly stream: readonly string[];
 }
 
-/** A malformed claim. The message says what to change. */
-export class ScopeError extends Error {
+/** What is wrong with a claim. */
+export interface ClaimProblem {
   readonly code: "MalformedAddress" | "MalformedPattern" | "ScopeTooLong" | "MalformedScope";
+  /** What to change. */
+  readonly message: string;
+}
 
-  constructor(code: ScopeError["code"], message: string) {
-    super(message);
-    this.name = "ScopeError";
-    this.code = code;
-  }
+type Read<T> = Result<T, ClaimProblem>;
+
+function wrong(code: ClaimProblem["code"], message: string): Read<never> {
+  return { ok: false, problems: { code, message } };
 }
 
 export const NOTHING: Rights = { connect: false, receive: false, admin: false, send: [], stream: [] };
@@ -62,39 +65,39 @@ const SCOPES = 64;
 const PATTERN_LENGTH = 257;
 
 /**
- * Parses the rights in two claims. Unknown words of `scope` grant nothing and are ignored, since a token may be meant
- * for other services too.
- *
- * @throws ScopeError
+ * Reads the rights in two claims. Unknown words of `scope` grant nothing and are ignored, since a token may be meant for
+ * other services too.
  */
-export function parseRights(claims: { readonly address?: unknown; readonly scope?: unknown }): Rights {
+export function readRights(claims: { readonly address?: unknown; readonly scope?: unknown }): Read<Rights> {
   const { address, scope } = claims;
   if (address !== undefined && typeof address !== "string") {
-    throw new ScopeError("MalformedAddress", "the claim address is not a string: write identity/device or a pattern");
+    return wrong("MalformedAddress", "the claim address is not a string: write identity/device or a pattern");
   }
   if (typeof scope !== "string") {
-    throw new ScopeError(
-      "MalformedScope",
-      "the claim scope is missing or not a string: write words separated by spaces",
-    );
+    return wrong("MalformedScope", "the claim scope is missing or not a string: write words separated by spaces");
   }
-  if (address !== undefined) parsePattern(address);
   const words = scope.split(" ").filter((word) => word !== "");
   if (words.length > SCOPES) {
-    throw new ScopeError(
-      "ScopeTooLong",
-      `the claim scope has ${words.length} words: write at most ${SCOPES}, with patterns`,
-    );
+    return wrong("ScopeTooLong", `the claim scope has ${words.length} words: write at most ${SCOPES}, with patterns`);
   }
   const patterns = (prefix: string) =>
-    words.filter((word) => word.startsWith(prefix)).map((word) => checkedPattern(word.slice(prefix.length)));
+    words.filter((word) => word.startsWith(prefix)).map((word) => word.slice(prefix.length));
+  const send = patterns("send:");
+  const stream = patterns("stream:");
+  for (const pattern of [...(address === undefined ? [] : [address]), ...send, ...stream]) {
+    const read = readPattern(pattern);
+    if (!read.ok) return read;
+  }
   return {
-    ...(address !== undefined && { address }),
-    connect: words.includes("connect"),
-    receive: words.includes("receive"),
-    admin: words.includes("admin"),
-    send: patterns("send:"),
-    stream: patterns("stream:"),
+    ok: true,
+    value: {
+      ...(address !== undefined && { address }),
+      connect: words.includes("connect"),
+      receive: words.includes("receive"),
+      admin: words.includes("admin"),
+      send,
+      stream,
+    },
   };
 }
 
@@ -112,7 +115,7 @@ export function mayUse(rights: Rights, device: Peer): boolean {
 /** Whether the bearer may take what waits for an identity: one whose devices it may use. */
 export function mayAttach(rights: Rights, identity: string): boolean {
   if (!rights.receive || rights.address === undefined) return false;
-  return matchesGlob(parsePattern(rights.address).identity, identity);
+  return matchesGlob(patternOf(rights.address).identity, identity);
 }
 
 /** Whether the bearer may send messages to a peer. */
@@ -142,15 +145,12 @@ export function has(rights: Rights, scope: "connect" | "receive" | "admin"): boo
  * written, so another spelling of the name would be another mailbox, which has no owner.
  */
 export function peerOf(url: string): Peer | undefined {
-  try {
-    const named = parseURL(url);
-    if (named.kind === "device") return deviceURL(named) === url ? named : undefined;
-    if (named.kind === "identity") return identityURL(named) === url ? named : undefined;
-    return undefined;
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
+  const parsed = parseURL(url);
+  if (!parsed.ok) return undefined;
+  const named = parsed.value;
+  if (named.kind === "device") return deviceURL(named) === url ? named : undefined;
+  if (named.kind === "identity") return identityURL(named) === url ? named : undefined;
+  return undefined;
 }
 
 /** Returns the peer that a session addresses; undefined unless both URLs are canonical and belong together. */
@@ -170,53 +170,50 @@ interface Pattern {
   readonly everybody: boolean;
 }
 
-/** Whether a pattern covers a peer. @throws ScopeError */
+/** Whether a pattern of {@link Rights} covers a peer. */
 export function matches(pattern: string, peer: Peer): boolean {
-  const { identity, device, everybody } = parsePattern(pattern);
+  const { identity, device, everybody } = patternOf(pattern);
   if (everybody) return true;
   if ((device === undefined) !== (peer.device === undefined)) return false;
   if (!matchesGlob(identity, peer.identity)) return false;
   return device === undefined || peer.device === undefined || matchesGlob(device, peer.device);
 }
 
-function checkedPattern(text: string): string {
-  parsePattern(text);
-  return text;
+/** The parts of a pattern that was read before. */
+function patternOf(text: string): Pattern {
+  const read = readPattern(text);
+  if (read.ok) return read.value;
+  throw new Error(read.problems.message);
 }
 
-function parsePattern(text: string): Pattern {
+function readPattern(text: string): Read<Pattern> {
   if (text.length > PATTERN_LENGTH) {
-    throw new ScopeError(
-      "MalformedPattern",
-      `a pattern has ${text.length} characters: write at most ${PATTERN_LENGTH}`,
-    );
+    return wrong("MalformedPattern", `a pattern has ${text.length} characters: write at most ${PATTERN_LENGTH}`);
   }
-  if (text.includes("@")) throw malformed(text, "a pattern cannot name a relay: leave out the @ and what follows it");
-  const [identity = "", device, ...more] = text.split("/");
-  if (more.length > 0) throw malformed(text, "a pattern has more than one /: write the others as %2F");
-  return {
-    identity: parseGlob(text, identity),
-    ...(device !== undefined && { device: parseGlob(text, device) }),
-    everybody: text === "*",
-  };
+  if (text.includes("@")) return malformed(text, "a pattern cannot name a relay: leave out the @ and what follows it");
+  const [name = "", part, ...more] = text.split("/");
+  if (more.length > 0) return malformed(text, "a pattern has more than one /: write the others as %2F");
+  const identity = readGlob(text, name);
+  if (!identity.ok) return identity;
+  const everybody = text === "*";
+  if (part === undefined) return { ok: true, value: { identity: identity.value, everybody } };
+  const device = readGlob(text, part);
+  return device.ok ? { ok: true, value: { identity: identity.value, device: device.value, everybody } } : device;
 }
 
-function parseGlob(text: string, part: string): Glob {
+function readGlob(text: string, part: string): Read<Glob> {
   const pieces = part.split("*");
-  // Without a star it is a name, and all rules for names apply.
-  if (pieces.length === 1) return [parsedName(text, part)];
-  return pieces.map((piece) => (piece === "" ? "" : parsedName(text, piece)));
-}
-
-function parsedName(text: string, encoded: string): string {
-  try {
-    return encoded === "." || encoded === ".." ? encoded : parseAddress(encoded).identity;
-  } catch (error) {
-    if (error instanceof AddressError) throw malformed(text, error.message);
-    throw error;
+  const glob: string[] = [];
+  for (const piece of pieces) {
+    // Beside a star a piece may be empty or dots. Without one it is a name, and all rules for names apply.
+    const isPlain = pieces.length > 1 && ["", ".", ".."].includes(piece);
+    const name = isPlain ? undefined : parseAddress(piece);
+    if (name?.ok === false) return malformed(text, name.problems);
+    glob.push(name?.value.identity ?? piece);
   }
+  return { ok: true, value: glob };
 }
 
-function malformed(text: string, why: string): ScopeError {
-  return new ScopeError("MalformedPattern", `the pattern ${JSON.stringify(text.slice(0, 80))}: ${why}`);
+function malformed(text: string, why: string): Read<never> {
+  return wrong("MalformedPattern", `the pattern ${JSON.stringify(text.slice(0, 80))}: ${why}`);
 }

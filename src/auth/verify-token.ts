@@ -16,7 +16,7 @@ import { CLOCK_TOLERANCE, ISSUED_AHEAD, TOKEN_OCTETS, VERIFIED_TOKENS } from "./
 import { ownNames } from "./own-names.ts";
 import { isExpired, type Principal } from "./principal.ts";
 import { isRevoked, type RevocationSettings } from "./revocation-list.ts";
-import { parseRights, ScopeError } from "./scopes.ts";
+import { readRights } from "./scopes.ts";
 import type { TokenProblem } from "./token-problems.ts";
 
 export type Authentication =
@@ -149,15 +149,16 @@ async function principalOf(token: string, payload: JWTPayload, key: string, now:
     return refused("TokenInvalid", "The claim jti is not a string.");
   }
   if (typeof sub !== "string") return refused("TokenInvalid", "The claim sub is not a string.");
-  const rights = parseRights({ address: payload.address, scope: payload.scope });
+  const rights = readRights({ address: payload.address, scope: payload.scope });
+  if (!rights.ok) {
+    return refused("TokenInvalid", `The claim address or scope is malformed (${rights.problems.code}).`);
+  }
   const id = jti === undefined ? `sha256:${await sha256(token.slice(0, token.lastIndexOf(".")))}` : JTI + jti;
-  const principal: Principal = { id, subject: sub, rights, key, expires: exp * 1000 + CLOCK_TOLERANCE };
+  const principal: Principal = { id, subject: sub, rights: rights.value, key, expires: exp * 1000 + CLOCK_TOLERANCE };
   return { type: "ok", principal, asOf: now };
 }
 
 function refusalOf(error: unknown): Authentication {
-  if (error instanceof ScopeError)
-    return refused("TokenInvalid", `The claim address or scope is malformed (${error.code}).`);
   if (error instanceof errors.JWTExpired) return refused("TokenExpired", "The claim exp is in the past.");
   if (error instanceof errors.JWTClaimValidationFailed) {
     const { claim, reason } = error;

@@ -6,7 +6,7 @@
 import { hostname, userInfo } from "node:os";
 import { type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
 import { printable } from "../lib/printable.ts";
-import { AddressError, parseAddress } from "../sstp/index.ts";
+import { parseAddress } from "../sstp/index.ts";
 import { size } from "./output.ts";
 import { readText, usage } from "./parse-arguments.ts";
 import { readAuthorities } from "./tls.ts";
@@ -78,16 +78,14 @@ export function deviceOptions(
 /** Validates the address given with --as. */
 function ownAddress(command: string, text: string): string {
   const as = `--as ${printable(text)}`;
-  try {
-    const { device, relay } = parseAddress(text);
-    if (device === undefined) throw usage(command, `${as} names no device: write ${text}/laptop`);
-    if (relay !== undefined)
-      throw usage(command, `${as} names a relay: write ${text.split("@")[0]}, and --relay ${relay}`);
-    return text;
-  } catch (error) {
-    if (error instanceof AddressError) throw usage(command, `${as} is not an address: ${error.message}`);
-    throw error;
+  const parsed = parseAddress(text);
+  if (!parsed.ok) throw usage(command, `${as} is not an address: ${parsed.problems}`);
+  const { device, relay } = parsed.value;
+  if (device === undefined) throw usage(command, `${as} names no device: write ${text}/laptop`);
+  if (relay !== undefined) {
+    throw usage(command, `${as} names a relay: write ${text.split("@")[0]}, and --relay ${relay}`);
   }
+  return text;
 }
 
 /**

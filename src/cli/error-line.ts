@@ -6,11 +6,11 @@
 import { inspect } from "node:util";
 import { DeviceError } from "../device/device-error.ts";
 import { visible } from "../lib/printable.ts";
-import { statusOfError } from "./exit-codes.ts";
-import { CommandError } from "./output.ts";
+import { CommandError } from "./command-error.ts";
+import { type ErrorCode, statusOfError } from "./exit-codes.ts";
 
 /** System errors that any call may fail with. */
-const SYSTEM: Readonly<Record<string, { readonly code: string; readonly why: string }>> = {
+const SYSTEM: Readonly<Record<string, { readonly code: ErrorCode; readonly why: string }>> = {
   ENOSPC: { code: "CannotWrite", why: "the disk is full: free some space" },
   EDQUOT: { code: "CannotWrite", why: "the disk quota is used up: free some space" },
   EROFS: { code: "CannotWrite", why: "the file system is read-only: choose another folder" },

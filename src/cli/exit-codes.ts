@@ -8,7 +8,7 @@
 interface ExitCode {
   readonly status: number;
   readonly meaning: string;
-  /** Error codes that exit with this status. Codes listed nowhere exit as `Failed`. */
+  /** Error codes that exit with this status. Every code is listed once. */
   readonly errors: readonly string[];
 }
 
@@ -18,7 +18,16 @@ export const EXIT_CODES = {
   Failed: {
     status: 1,
     meaning: "it failed for a reason without a status of its own, which the message gives",
-    errors: ["Closed", "Corrupted", "EdgeFailed", "NodeTooOld", "NotInstalled", "TooManyOpenFiles"],
+    errors: [
+      "Aborted",
+      "Closed",
+      "Corrupted",
+      "EdgeFailed",
+      "NameTooLong",
+      "NodeTooOld",
+      "NotInstalled",
+      "TooManyOpenFiles",
+    ],
   },
   // The status that shells and option parsers use. A service manager need not retry.
   Usage: {
@@ -76,25 +85,28 @@ export const EXIT_CODES = {
   InternalError: { status: 70, meaning: "a bug in this program; please report it", errors: ["InternalError"] },
   // A shell reports a program killed by a signal as 128 plus the signal number. The command exits the same way.
   HungUp: { status: 129, meaning: "ended by SIGHUP before it was done", errors: [] },
-  Interrupted: { status: 130, meaning: "ended by SIGINT (Ctrl-C) before it was done", errors: [] },
+  Interrupted: { status: 130, meaning: "ended by SIGINT (Ctrl-C) before it was done", errors: ["Interrupted"] },
   Quit: { status: 131, meaning: "ended by SIGQUIT before it was done", errors: [] },
   OutputClosed: {
     status: 141,
     meaning: "the reader of its output has gone, such as head -1 at the end of a pipe",
-    errors: [],
+    errors: ["OutputClosed"],
   },
   Terminated: { status: 143, meaning: "ended by SIGTERM before it was done", errors: [] },
 } as const satisfies Record<string, ExitCode>;
 
 export type ExitName = keyof typeof EXIT_CODES;
 
-const BY_ERROR: ReadonlyMap<string, number> = new Map(
-  Object.values(EXIT_CODES).flatMap(({ status, errors }) => errors.map((error) => [error, status] as const)),
-);
+/** Code of an error, the command's own or of the device library; the README has their causes and cures. */
+export type ErrorCode = (typeof EXIT_CODES)[ExitName]["errors"][number];
+
+const BY_ERROR = Object.fromEntries(
+  Object.values(EXIT_CODES).flatMap(({ status, errors }) => errors.map((error) => [error, status])),
+) as Readonly<Record<ErrorCode, number>>;
 
 /** Returns the exit status for an error: that of its `ending` if set, otherwise that of its code. */
-export function statusOfError({ code, ending }: { readonly code: string; readonly ending?: ExitName | undefined }) {
-  return ending === undefined ? (BY_ERROR.get(code) ?? EXIT_CODES.Failed.status) : EXIT_CODES[ending].status;
+export function statusOfError(error: { readonly code: ErrorCode; readonly ending?: ExitName | undefined }): number {
+  return error.ending === undefined ? BY_ERROR[error.code] : EXIT_CODES[error.ending].status;
 }
 
 const BY_SIGNAL = { SIGHUP: "HungUp", SIGINT: "Interrupted", SIGQUIT: "Quit", SIGTERM: "Terminated" } as const;

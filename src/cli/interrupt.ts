@@ -4,8 +4,9 @@
  *
  * @module
  */
+
+import { CommandError } from "./command-error.ts";
 import { END_SIGNALS, type EndSignal, endingOfSignal } from "./exit-codes.ts";
-import { CommandError } from "./output.ts";
 
 const waiting = new Set<(signal: EndSignal) => void>();
 

@@ -3,10 +3,10 @@ import { readFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { format } from "node:util";
 import { nearest } from "../lib/nearest.ts";
+import { CommandError } from "./command-error.ts";
 import { errorLine, statusOf } from "./error-line.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
 import { generalHelp } from "./help.ts";
-import { CommandError } from "./output.ts";
 import type { Command } from "./parse-arguments.ts";
 
 /** Subcommands are loaded on demand: --help must not load the database or workerd. */

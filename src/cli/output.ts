@@ -5,21 +5,6 @@
  */
 
 import { fitted, visible } from "../lib/printable.ts";
-import type { ExitName } from "./exit-codes.ts";
-
-/** An error that the user can fix. Its message is printed as one line; the README lists its code. */
-export class CommandError extends Error {
-  readonly code: string;
-  /** How the command ends, if not as exit-codes.ts says for the code. */
-  readonly ending: ExitName | undefined;
-
-  constructor(code: string, message: string, ending?: ExitName) {
-    super(message);
-    this.name = "CommandError";
-    this.code = code;
-    this.ending = ending;
-  }
-}
 
 /** Formats a number of bytes for display, such as `8.0 MiB`. */
 export function size(octets: number): string {

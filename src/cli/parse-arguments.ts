@@ -9,7 +9,7 @@ import { parsePort } from "../lib/host-port.ts";
 import { nearest } from "../lib/nearest.ts";
 import { printable } from "../lib/printable.ts";
 import { problemText, type Setting } from "../lib/setting.ts";
-import { CommandError } from "./output.ts";
+import { CommandError } from "./command-error.ts";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 

@@ -4,7 +4,9 @@
  *
  * @module
  */
+import type { DeviceError } from "../device/device-error.ts";
 import { jsonLine, visible } from "../lib/printable.ts";
+import { CommandError } from "./command-error.ts";
 import { rate } from "./device-options.ts";
 import { durationText } from "./duration.ts";
 import type { ExitName } from "./exit-codes.ts";
@@ -13,7 +15,7 @@ import type { FileToSend, Finding } from "./files/files-to-send.ts";
 import type { Room } from "./files/recipient-mailbox.ts";
 import type { SendEnd, SendListener } from "./files/send-files.ts";
 import type { WaitingFor } from "./files/stall-watch.ts";
-import { CommandError, type Progress, size } from "./output.ts";
+import { type Progress, size } from "./output.ts";
 import type { Output } from "./standard-output.ts";
 
 export interface SendReportOptions {
@@ -224,7 +226,7 @@ export class SendReport implements SendListener {
   }
 
   /** Adds what was sent so far to the error that aborted the run. */
-  explained({ code, message }: { readonly code: string; readonly message: string }): CommandError {
+  explained({ code, message }: DeviceError): CommandError {
     return new CommandError(code, this.#safe + this.#sent > 0 ? `${message}; ${this.#state}` : message);
   }
 

@@ -10,7 +10,7 @@ import { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { promisify } from "node:util";
-import { CommandError } from "./output.ts";
+import { CommandError } from "./command-error.ts";
 
 const writeSome = promisify(write);
 const syncData = promisify(fdatasync);
@@ -231,7 +231,6 @@ function closed(): CommandError {
   return new CommandError(
     "OutputClosed",
     "standard output is closed: leave it open, or add > /dev/null if it is not needed",
-    "OutputClosed",
   );
 }
 
@@ -241,7 +240,6 @@ function failure(error: unknown): CommandError {
     return new CommandError(
       "OutputClosed",
       "the reader of standard output has ended: what it did not take is delivered again",
-      "OutputClosed",
     );
   }
   const why = code === "ENOSPC" ? "its disk is full: free some space" : "redirect it elsewhere";

@@ -12,9 +12,9 @@
  */
 import { access, constants } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
+import { CommandError } from "./command-error.ts";
 import { makeFolders } from "./files/file-system.ts";
 import { wordsOf } from "./files/path-problem.ts";
-import { CommandError } from "./output.ts";
 
 /** Folder beside received files: holds unfinished parts, and state if there is no other place for it. */
 export const BESIDE = ".grooveway";

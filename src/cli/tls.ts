@@ -7,7 +7,7 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { printable } from "../lib/printable.ts";
-import { CommandError } from "./output.ts";
+import { CommandError } from "./command-error.ts";
 import { readText } from "./parse-arguments.ts";
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Address, AddressError, formatAddress, recipientOf, type StreamSize } from "../sstp/index.ts";
+import { type Address, formatAddress, recipientOf, type StreamSize } from "../sstp/index.ts";
 
 /** Options of `send`. */
 export interface SendOptions {
@@ -69,14 +69,7 @@ export function idFor(unique: string, suffix: string): string {
 /** Whether a message can be sent to this address. An id may contain anything. */
 export function isRecipient(text: string): boolean {
   // Placeholder for a URL too long to write.
-  if (text.startsWith("!")) return false;
-  try {
-    recipientOf(text);
-    return true;
-  } catch (error) {
-    if (error instanceof AddressError) return false;
-    throw error;
-  }
+  return !text.startsWith("!") && recipientOf(text).ok;
 }
 
 /**

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { type Address, parseAddress, relayURL } from "../sstp/index.ts";
+import { type Address, parseAddress, parseRelayName } from "../sstp/index.ts";
 import { DeviceError } from "./device-error.ts";
 import { MESSAGE_LIMIT } from "./limits.ts";
-import { checked } from "./recipients.ts";
+import { validOption } from "./recipients.ts";
 import type { TokenSource } from "./token-source.ts";
 import type { TransportName } from "./transports/transport.ts";
 
@@ -62,7 +62,7 @@ export interface Settings {
 
 /** @throws DeviceError InvalidOption */
 export function settingsOf(options: DeviceOptions): Settings {
-  const { identity, device, relay: own } = checked("address", () => parseAddress(options.address));
+  const { identity, device, relay: own } = validOption("address", parseAddress(options.address));
   if (own !== undefined) {
     const cure = `leave out @${own}, and give it as the option relay`;
     throw new DeviceError("InvalidOption", `address ${options.address} names a relay: ${cure}`);
@@ -74,7 +74,7 @@ export function settingsOf(options: DeviceOptions): Settings {
     );
   }
   const relay = options.relay ?? hostOf(options.edge);
-  checked("relay", () => relayURL(relay));
+  validOption("relay", parseRelayName(relay));
   const limit = options.messageLimit ?? MESSAGE_LIMIT;
   if (options.contentLength !== undefined && options.contentLength < 2 * limit) {
     throw new DeviceError(

@@ -5,12 +5,12 @@
  */
 import { encodeBase64url } from "../lib/base64url.ts";
 import {
-  AddressError,
   type AddressingEntry,
   encode,
   isSameDevice,
   isURL,
   type MessageFields,
+  type Parsed,
   recipientOf,
   relayURL,
   VERSION_1_6,
@@ -42,7 +42,7 @@ export class Recipients {
   }
 
   #learn(to: string, resourceURL: string): Destination {
-    const { relay, ...urls } = checked("recipient", () => recipientOf(to));
+    const { relay, ...urls } = validOption("recipient", recipientOf(to));
     const entry = {
       resourceURL,
       ...urls,
@@ -71,17 +71,13 @@ export class Recipients {
 }
 
 /**
- * Runs a parser and turns its AddressError into a DeviceError.
+ * The value of what the application has given.
  *
  * @throws DeviceError InvalidOption
  */
-export function checked<T>(what: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    if (error instanceof AddressError) throw new DeviceError("InvalidOption", `${what}: ${error.message}`);
-    throw error;
-  }
+export function validOption<T>(what: string, parsed: Parsed<T>): T {
+  if (parsed.ok) return parsed.value;
+  throw new DeviceError("InvalidOption", `${what}: ${parsed.problems}`);
 }
 
 /**

@@ -21,6 +21,7 @@ import {
   SessionStatusId,
 } from "../sstp/index.ts";
 import { parseCapabilities } from "../store-and-forward/capabilities.ts";
+import { SessionPool, SessionSlot } from "../store-and-forward/session-pool.ts";
 import { DeviceError } from "./device-error.ts";
 import {
   ACKNOWLEDGE_PAUSE,
@@ -39,13 +40,9 @@ type SessionOutcome =
   | { readonly ok: true; readonly sessionId: number }
   | { readonly ok: false; readonly error: DeviceError };
 
-interface OutboundSession {
-  readonly sessionId: number;
-  readonly key: string;
-  state: "opening" | "ready" | "suspended";
-  /** Value of `#uses` when the session was last requested; the lowest is closed first. */
-  used: number;
-  waiting: ((outcome: SessionOutcome) => void)[];
+/** A destination's session, and who waits until it is ready. It leaves the pool when the session is closed. */
+class OutboundSession extends SessionSlot {
+  waiting: ((outcome: SessionOutcome) => void)[] = [];
 }
 
 export interface CarrierOptions extends TransportOptions {
@@ -63,11 +60,9 @@ export class RelayConnection {
   readonly #options: CarrierOptions;
   readonly #on: (event: ConnectionEvent, key: string | undefined) => void;
   readonly #mayRead: () => Promise<void> | undefined;
-  /** Open sessions, by destination key. */
-  readonly #sessions = new Map<string, OutboundSession>();
-  #uses = 0;
+  readonly #sessions = new SessionPool<OutboundSession>(OPEN_SESSIONS);
+  /** Why the next request for a destination's session fails, by destination key. */
   readonly #failed = new Map<string, DeviceError>();
-  readonly #keys = new Map<number, string>();
   #flushing: Promise<void> | undefined;
   /** Cuts short the wait that batches acknowledgements. */
   #hurry: AbortController | undefined;
@@ -125,9 +120,11 @@ export class RelayConnection {
   /** The destination's session, if it can be sent on right now. */
   readySession({ key }: Destination): number | undefined {
     const session = this.#sessions.get(key);
-    if (session?.state !== "ready" || this.#failed.has(key) || !this.ready(session.sessionId)) return undefined;
-    session.used = ++this.#uses;
-    return session.sessionId;
+    if (session?.sessionId === undefined || session.state !== "ready") return undefined;
+    const { sessionId } = session;
+    if (this.#failed.has(key) || !this.ready(sessionId)) return undefined;
+    this.#sessions.use(session);
+    return sessionId;
   }
 
   /** The destination's session, if it is suspended. */
@@ -147,15 +144,14 @@ export class RelayConnection {
     let session = this.#sessions.get(key);
     if (session === undefined) {
       if (this.engine.closed !== undefined) return Promise.resolve({ ok: false, error: gone() });
-      if (this.#sessions.size >= OPEN_SESSIONS) this.#closeOldest();
-      session = { sessionId: this.#open(destination), key, state: "opening", used: 0, waiting: [] };
-      this.#sessions.set(key, session);
-      this.#keys.set(session.sessionId, key);
+      if (this.#sessions.full) this.#closeIdlest();
+      session = new OutboundSession(key);
+      this.#sessions.add(session);
+      this.#sessions.open(session, this.#open(destination));
       void this.flush();
-    }
-    session.used = ++this.#uses;
-    if (session.state === "ready") return Promise.resolve({ ok: true, sessionId: session.sessionId });
-    const { waiting } = session;
+    } else this.#sessions.use(session);
+    const { state, sessionId, waiting } = session;
+    if (state === "ready" && sessionId !== undefined) return Promise.resolve({ ok: true, sessionId });
     return new Promise((resolve) => waiting.push(resolve));
   }
 
@@ -169,8 +165,8 @@ export class RelayConnection {
    * Fails the next request for a session that is open but useless. The engine closes it, so a later one opens another.
    */
   fail(sessionId: number, error: DeviceError): void {
-    const key = this.#keys.get(sessionId);
-    if (key !== undefined) this.#failed.set(key, error);
+    const session = this.#sessions.of(sessionId);
+    if (session !== undefined) this.#failed.set(session.key, error);
   }
 
   /** Whether a session of ours can be sent on right now. Check again after awaiting `session`. */
@@ -233,7 +229,7 @@ export class RelayConnection {
   }
 
   #tell(event: ConnectionEvent): void {
-    const key = "sessionId" in event ? this.#keys.get(event.sessionId) : undefined;
+    const key = "sessionId" in event ? this.#sessions.of(event.sessionId)?.key : undefined;
     this.#follow(event);
     this.#on(event, key);
   }
@@ -302,24 +298,24 @@ export class RelayConnection {
         this.#settle(event.sessionId, event.state);
         break;
       case "sessionRefused":
-        this.#forget(event.sessionId, sessionRefusal(undefined));
+        this.#forget(this.#sessions.of(event.sessionId), sessionRefusal(undefined));
         break;
       case "sessionClosed":
         if (event.sessionId === this.#attachId) {
           this.#ready?.reject(accountRefusal(event.reasonId, this.#options.token !== undefined));
         }
-        this.#forget(event.sessionId, sessionRefusal(event.reasonId));
+        this.#forget(this.#sessions.of(event.sessionId), sessionRefusal(event.reasonId));
         break;
       case "closed":
         this.#ready?.reject(closure(event, this.transport));
-        for (const sessionId of [...this.#keys.keys()]) this.#forget(sessionId, gone());
+        for (const session of [...this.#sessions]) this.#forget(session, gone());
         void this.flush().then(() => event.by === "self" && this.transport.close());
         break;
     }
   }
 
   #settle(sessionId: number, state: "ready" | "suspended"): void {
-    const session = this.#sessions.get(this.#keys.get(sessionId) ?? "");
+    const session = this.#sessions.of(sessionId);
     if (session === undefined) return;
     session.state = state;
     if (state !== "ready") return;
@@ -329,24 +325,20 @@ export class RelayConnection {
   }
 
   /** Closes the least recently used session with no waiters and no message in progress. */
-  #closeOldest(): void {
-    let oldest: OutboundSession | undefined;
-    for (const session of this.#sessions.values()) {
-      const engines = this.engine.session(session.sessionId);
-      const isIdle = session.waiting.length === 0 && engines?.kind === "outbound" && engines.sending === "idle";
-      if (isIdle && session.used < (oldest?.used ?? Number.POSITIVE_INFINITY)) oldest = session;
-    }
-    if (oldest === undefined) return;
-    this.#forget(oldest.sessionId, gone());
-    this.engine.closeSession(oldest.sessionId, CloseReasonId.Idle);
+  #closeIdlest(): void {
+    const idlest = this.#sessions.idlest(({ sessionId, waiting }) => {
+      const session = sessionId === undefined ? undefined : this.engine.session(sessionId);
+      return waiting.length === 0 && session?.kind === "outbound" && session.sending === "idle";
+    });
+    if (idlest?.sessionId === undefined) return;
+    const { sessionId } = idlest;
+    this.#forget(idlest, gone());
+    this.engine.closeSession(sessionId, CloseReasonId.Idle);
   }
 
-  #forget(sessionId: number, error: DeviceError): void {
-    const key = this.#keys.get(sessionId) ?? "";
-    const session = this.#sessions.get(key);
+  #forget(session: OutboundSession | undefined, error: DeviceError): void {
     if (session === undefined) return;
-    this.#keys.delete(sessionId);
-    this.#sessions.delete(key);
+    this.#sessions.delete(session);
     for (const resolve of session.waiting) resolve({ ok: false, error });
   }
 

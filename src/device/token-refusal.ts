@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { addressee, maySend, mayUse, type Peer, parseRights, type Rights } from "../auth/scopes.ts";
+import { addressee, maySend, mayUse, type Peer, type Rights, readRights } from "../auth/scopes.ts";
 import { decodeBase64url } from "../lib/base64url.ts";
 import { visible } from "../lib/printable.ts";
 import { formatAddress } from "../sstp/index.ts";
@@ -111,11 +111,12 @@ function claimsOf(token: string | undefined): Claims | undefined {
       aud,
       exp,
     } = JSON.parse(new TextDecoder().decode(decodeBase64url(payload))) as Record<string, unknown>;
-    const rights = parseRights({ address, scope });
+    const rights = readRights({ address, scope });
+    if (!rights.ok) return undefined;
     const audience = [aud].flat().filter((name) => typeof name === "string");
     return {
       scope: String(scope),
-      rights,
+      rights: rights.value,
       audience: audience.length === 0 ? undefined : visible(audience.join(", ")),
       expired: typeof exp === "number" ? ` on ${new Date(exp * 1000).toISOString()}` : "",
     };

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { logJson } from "../lib/runtime/json-log.ts";
 import { problemText } from "../lib/setting.ts";
 import type { Drop } from "../store-and-forward/drop-reasons.ts";
 import { type Finding, forbidden, preventsService } from "./policy/check-settings.ts";
@@ -16,7 +17,7 @@ export function logReason(
   reason: Reason | Drop,
   more: Readonly<Record<string, string>>,
 ): void {
-  console[level](JSON.stringify({ reason, ...more }));
+  logJson(level, reason, more);
 }
 
 /** Logs an unexpected error for the operator. */

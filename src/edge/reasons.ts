@@ -10,6 +10,7 @@
  */
 import { TOKEN_PROBLEMS } from "../auth/token-problems.ts";
 import { REASONS as ENCAPSULATION, type ReasonRule } from "../encapsulation/index.ts";
+import type { ReasonName } from "../store-and-forward/advice.ts";
 
 export const REASONS = {
   ...ENCAPSULATION,
@@ -179,7 +180,7 @@ export const REASONS = {
     cause: "An unexpected error occurred at the edge.",
     cure: "Try again; if it persists, tell the operator the time and the path.",
   },
-} as const satisfies Record<string, ReasonRule>;
+} as const satisfies Record<ReasonName, ReasonRule>;
 
 /** Name of a reason. Names are stable, and listed in the README. */
 export type Reason = keyof typeof REASONS;

@@ -10,7 +10,6 @@ import { getPath } from "hono/utils/url";
 import { hasKeys } from "../auth/key-set.ts";
 import { ownNames } from "../auth/own-names.ts";
 import { owns } from "../auth/scopes.ts";
-import { TWO_HOSTS } from "../encapsulation/index.ts";
 import { hearOfDisk, isStorageFull } from "./disk.ts";
 import type { Env } from "./env.ts";
 import { admin } from "./http/admin.ts";
@@ -111,7 +110,9 @@ app.onError((error) => {
 /** Refuses a request with two Host headers, or outside the prefix; undefined if there is nothing to refuse. */
 function misaddressed(request: Request, env: Env): Response | undefined {
   // The runtime joins headers of one name; no name of a host has a comma.
-  if (request.headers.get("host")?.includes(",")) return problem("MalformedHead", TWO_HOSTS);
+  // Two parsers may disagree about which Host counts [RFC 9112 3.2].
+  if (request.headers.get("host")?.includes(","))
+    return problem("MalformedHead", "There is more than one Host header.");
   const prefix = prefixOf(env);
   if (prefix === "" || pathUnder(prefix, new URL(request.url).pathname) !== undefined) return undefined;
   const cure = "If a proxy removes that path, leave PREFIX (--prefix) empty.";

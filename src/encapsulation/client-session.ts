@@ -166,7 +166,7 @@ export function lost(reason: Reason, detail: string = REASONS[reason].cause): Lo
 }
 
 /** Advice if the server gives its own name. */
-export function nameHint(name: string | undefined): string | undefined {
+function nameHint(name: string | undefined): string | undefined {
   if (name === undefined || parseRelay(name) === undefined) return undefined;
   return `To use this edge itself, name it ${name}: --relay ${name}, or the option relay.`;
 }

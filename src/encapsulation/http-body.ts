@@ -3,8 +3,8 @@
  * connection; and whole responses. Output is views of the input.
  */
 
-import type { HeadFault, RequestHead, ResponseHead } from "./http-head.ts";
-import { hasMember, responseHeadReader } from "./http-head.ts";
+import type { HeadFault, ResponseHead } from "./http-head.ts";
+import { hasMember, ResponseHeadReader } from "./http-head.ts";
 import type { Reason } from "./registry.ts";
 import { HEAD_LIMIT } from "./registry.ts";
 
@@ -15,15 +15,11 @@ export type Framing =
   | { readonly type: "close" };
 
 /**
- * Determines the framing of the body after this head. A request without Content-Length has no body; a response without
- * one ends with the connection. Conflicting lengths are refused, and in a request so is a length together with chunks,
- * because two parsers may interpret them differently.
- *
- * A LongLived server reads its POST with framing "close" instead, whatever the Content-Length, unless it is chunked
- * [MS-GRVHENC 3.2.5].
+ * Determines the framing of the body after this head. Without a Content-Length it ends with the connection. Conflicting
+ * lengths are refused, because two parsers may interpret them differently; chunks overrule a length [RFC 9112 6.3].
  */
-export function framingOf(head: RequestHead | ResponseHead): Framing | HeadFault {
-  if (head.kind === "response" && (head.status < 200 || head.status === 204 || head.status === 304)) {
+export function framingOf(head: ResponseHead): Framing | HeadFault {
+  if (head.status < 200 || head.status === 204 || head.status === 304) {
     return { type: "length", length: 0 };
   }
   const lengths = head.headers.filter(([name]) => name === "content-length").map(([, value]) => value);
@@ -32,12 +28,10 @@ export function framingOf(head: RequestHead | ResponseHead): Framing | HeadFault
     const chunked = codings.length === 1 && hasMember(head.headers, "transfer-encoding", "chunked");
     if (!chunked || codings[0]?.[1].includes(","))
       return fault("The Transfer-Encoding is something other than chunked.");
-    if (head.kind === "request" && lengths.length > 0)
-      return fault("The head has both Content-Length and Transfer-Encoding.");
     return { type: "chunked" };
   }
   const [first] = lengths;
-  if (first === undefined) return head.kind === "request" ? { type: "length", length: 0 } : { type: "close" };
+  if (first === undefined) return { type: "close" };
   if (!/^\d{1,15}$/.test(first) || lengths.some((other) => other !== first)) {
     return fault("The Content-Length is not a single number.");
   }
@@ -144,13 +138,13 @@ export type ResponseEvent =
  * without a request are a fault.
  */
 export class ResponseReader {
-  #heads = responseHeadReader();
+  #heads = new ResponseHeadReader();
   #body: BodyReader | undefined;
   #expected = false;
 
   /** Call when a request is sent: one response may follow. */
   expect(): void {
-    this.#heads = responseHeadReader();
+    this.#heads = new ResponseHeadReader();
     this.#body = undefined;
     this.#expected = true;
   }
@@ -171,7 +165,7 @@ export class ResponseReader {
         if (read.type === "fault") return [...events, read];
         rest = read.rest;
         if (read.head.status < 200 && read.head.status !== 101) {
-          this.#heads = responseHeadReader();
+          this.#heads = new ResponseHeadReader();
           continue;
         }
         const framing = framingOf(read.head);

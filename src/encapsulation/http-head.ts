@@ -1,35 +1,23 @@
-/** HTTP/1.0 heads: parsed from and written to byte streams, tolerating HTTP/1.1. Bodies are in `http-body.ts`. */
+/**
+ * HTTP/1.0 heads of a client: requests are written, responses are read, tolerating HTTP/1.1. Bodies are in
+ * `http-body.ts`. A server leaves HTTP to its runtime.
+ */
 
-import type { Encapsulation, Reason, StatusCode } from "./registry.ts";
+import type { Encapsulation, Reason } from "./registry.ts";
 import {
   EncapsulationError,
   HEAD_LIMIT,
   HEADERS_LIMIT,
   HTTP_VERSION,
   PROXY_CONNECTION,
-  REASON_HEADER,
-  REASONS,
   REQUEST_HEADERS,
-  RESPONSE_HEADERS,
-  SERVER,
-  STATUS_PAIRS,
   USER_AGENT,
 } from "./registry.ts";
 
 /** One header. The name is in lower case when read, as given when written. */
 export type Header = readonly [name: string, value: string];
 
-export type RequestHead = {
-  readonly kind: "request";
-  readonly method: "GET" | "POST";
-  readonly target: string;
-  /** Minor version of HTTP/1. */
-  readonly minor: 0 | 1;
-  readonly headers: readonly Header[];
-};
-
 export type ResponseHead = {
-  readonly kind: "response";
   readonly status: number;
   readonly phrase: string;
   readonly minor: 0 | 1;
@@ -40,28 +28,23 @@ export type ResponseHead = {
 export type HeadFault = { readonly type: "fault"; readonly reason: Reason; readonly detail: string };
 
 /** "more": the head is incomplete. "head": `rest` is a view of the bytes after it. */
-export type HeadRead<Head> =
+export type HeadRead =
   | { readonly type: "more" }
-  | { readonly type: "head"; readonly head: Head; readonly rest: Uint8Array }
+  | { readonly type: "head"; readonly head: ResponseHead; readonly rest: Uint8Array }
   | HeadFault;
 
 /**
- * Reads one head, fed in arbitrary pieces, and buffers at most 16 KiB. A bare LF ends a line like CRLF, and leading
+ * Reads the head of one response, fed in arbitrary pieces, and buffers at most 16 KiB. A bare LF ends a line like CRLF, and leading
  * empty lines are skipped. Folded lines, blanks before a colon and control characters are refused, because two parsers
  * may interpret them differently. Unusable after "head" or "fault".
  */
-export class HeadReader<Head extends RequestHead | ResponseHead> {
-  readonly #parse: (lines: readonly string[]) => Head | HeadFault;
+export class ResponseHeadReader {
   #held = new Uint8Array(512);
   #length = 0;
   #line = 0;
   #started = false;
 
-  constructor(parse: (lines: readonly string[]) => Head | HeadFault) {
-    this.#parse = parse;
-  }
-
-  feed(octets: Uint8Array): HeadRead<Head> {
+  feed(octets: Uint8Array): HeadRead {
     for (let at = 0; at < octets.length; at++) {
       const octet = octets[at] ?? 0;
       if (this.#length === HEAD_LIMIT) return fault("HeadTooLong", `The head is longer than ${HEAD_LIMIT} bytes.`);
@@ -79,7 +62,7 @@ export class HeadReader<Head extends RequestHead | ResponseHead> {
         this.#started = true;
         this.#line = 0;
       } else if (this.#started) {
-        const head = this.#parse(linesOf(this.#held.subarray(0, this.#length)));
+        const head = parseResponse(linesOf(this.#held.subarray(0, this.#length)));
         return "type" in head ? head : { type: "head", head, rest: octets.subarray(at + 1) };
       }
     }
@@ -90,16 +73,6 @@ export class HeadReader<Head extends RequestHead | ResponseHead> {
   get begun(): boolean {
     return this.#length > 0;
   }
-}
-
-/** Reads a request head, for a server on a raw socket. */
-export function requestHeadReader(): HeadReader<RequestHead> {
-  return new HeadReader(parseRequest);
-}
-
-/** Reads a response head. */
-export function responseHeadReader(): HeadReader<ResponseHead> {
-  return new HeadReader(parseResponse);
 }
 
 /** The first header with that name, in any case; undefined if there is none. */
@@ -118,7 +91,7 @@ export function hasMember(headers: readonly Header[], name: string, member: stri
 }
 
 /** Whether the sender of this head keeps the TCP connection open after the body. */
-export function keepsConnection(head: RequestHead | ResponseHead): boolean {
+export function keepsConnection(head: ResponseHead): boolean {
   for (const name of ["connection", "proxy-connection"]) {
     if (hasMember(head.headers, name, "close")) return false;
     if (hasMember(head.headers, name, "keep-alive")) return true;
@@ -166,50 +139,6 @@ export function formatRequest(fields: RequestFields): Uint8Array {
   return formatHead(`${method} ${target} ${HTTP_VERSION}`, [...lines, ...headers]);
 }
 
-/** The parts of a response head. */
-export type ResponseFields = {
-  readonly status: StatusCode;
-  /** Time of the response, in milliseconds since 1970 UTC. */
-  readonly now: number;
-  /** Octets of the body. */
-  readonly contentLength: number;
-  readonly server?: string;
-  /** Value of `Connection`. Default `Keep-Alive`, which KeepAlive responses MUST have [MS-GRVHENC 3.4.4.3]. */
-  readonly connection?: "Keep-Alive" | "close";
-  readonly headers?: readonly Header[];
-};
-
-/**
- * Formats a response head: status line, Date, Server, Connection, Content-Length [MS-GRVHENC 2.2.2.3.2, 2.2.3.3].
- *
- * @throws EncapsulationError if a part would break the head
- */
-export function formatResponse(fields: ResponseFields): Uint8Array {
-  const { status, now, contentLength, server = SERVER, connection = "Keep-Alive", headers = [] } = fields;
-  const values = [httpDate(now), server, connection, String(contentLength)];
-  const lines = RESPONSE_HEADERS.map((name, index): Header => [name, values[index] ?? ""]);
-  return formatHead(`${HTTP_VERSION} ${status} ${STATUS_PAIRS[status]}`, [...lines, ...headers]);
-}
-
-/** Formats the response that refuses a request, with the reason in `Grooveway-Reason`. */
-export function formatRefusal(reason: Reason, now: number, server: string = SERVER): Uint8Array {
-  return formatResponse({
-    status: REASONS[reason].status ?? 500,
-    now,
-    contentLength: 0,
-    server,
-    connection: "close",
-    headers: [[REASON_HEADER, reason]],
-  });
-}
-
-/**
- * Formats milliseconds since 1970 UTC as an HTTP-date, such as `Wed, 26 Dec 2007 19:50:26 GMT` [MS-GRVHENC 2.2.1.2].
- */
-export function httpDate(now: number): string {
-  return new Date(now).toUTCString();
-}
-
 const encoder = new TextEncoder();
 
 function formatHead(first: string, headers: readonly Header[]): Uint8Array {
@@ -225,27 +154,8 @@ function formatHead(first: string, headers: readonly Header[]): Uint8Array {
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const VALUE = /^[\t -~]*$/;
-/** Two parsers may disagree about which Host counts [RFC 9112 3.2]. */
-export const TWO_HOSTS = "There is more than one Host header.";
 const CONTROL = /[^\t -~\x80-\xff]/;
-const REQUEST_LINE = /^([^ ]+) ([^ ]+) HTTP\/(\d)\.(\d)$/;
 const STATUS_LINE = /^HTTP\/(\d)\.(\d) (\d{3})(?: (.*))?$/;
-
-function parseRequest(lines: readonly string[]): RequestHead | HeadFault {
-  const parts = REQUEST_LINE.exec(lines[0] ?? "");
-  if (parts === null) return fault("MalformedHead", "The first line is not a request line.");
-  const [, method = "", target = "", major, minor] = parts;
-  if (major !== "1" || (minor !== "0" && minor !== "1")) {
-    return fault("HttpVersionNotSupported", `The HTTP version is ${major}.${minor}; use HTTP/1.0.`);
-  }
-  const headers = parseHeaders(lines);
-  if ("type" in headers) return headers;
-  if (headers.filter(([name]) => name === "host").length > 1) return fault("MalformedHead", TWO_HOSTS);
-  if (method !== "GET" && method !== "POST") {
-    return TOKEN.test(method) ? fault("MethodNotImplemented") : fault("MalformedHead", "The method is not a token.");
-  }
-  return { kind: "request", method, target, minor: minor === "1" ? 1 : 0, headers };
-}
 
 function parseResponse(lines: readonly string[]): ResponseHead | HeadFault {
   const parts = STATUS_LINE.exec(lines[0] ?? "");
@@ -256,7 +166,7 @@ function parseResponse(lines: readonly string[]): ResponseHead | HeadFault {
   }
   const headers = parseHeaders(lines);
   if ("type" in headers) return headers;
-  return { kind: "response", status: Number(status), phrase, minor: minor === "1" ? 1 : 0, headers };
+  return { status: Number(status), phrase, minor: minor === "1" ? 1 : 0, headers };
 }
 
 function parseHeaders(lines: readonly string[]): Header[] | HeadFault {
@@ -281,6 +191,6 @@ function linesOf(octets: Uint8Array): string[] {
   return text.split(/\r?\n/).filter((line) => line !== "");
 }
 
-function fault(reason: Reason, detail: string = REASONS[reason].cause): HeadFault {
+function fault(reason: Reason, detail: string): HeadFault {
   return { type: "fault", reason, detail };
 }

@@ -7,7 +7,7 @@
  *
  * - `registry.ts`: every fixed octet, number, header, status and reason, with section numbers.
  * - `target.ts`: request targets, relay names, GUIDs.
- * - `http-head.ts`, `http-body.ts`: HTTP/1.0 heads and bodies on byte streams.
+ * - `http-head.ts`, `http-body.ts`: HTTP/1.0 heads and bodies, as a client writes and reads them.
  * - `virtual-connection-server.ts`: the server's end of LongLived and KeepAlive.
  * - `polling-message.ts`, `polling-server.ts`: Polling bodies, and the server's end.
  * - `client-session.ts`: shared by the clients `longlived-client.ts`, `keepalive-client.ts` and `polling-client.ts`.
@@ -17,7 +17,7 @@
 
 export { OctetQueue } from "../lib/octet-queue.ts";
 export type { Challenge, ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client-session.ts";
-export { nameHint, prefixOf, refusalText, retryAfterOf } from "./client-session.ts";
+export { prefixOf, refusalText, retryAfterOf } from "./client-session.ts";
 export * from "./http-body.ts";
 export * from "./http-head.ts";
 export * from "./keepalive-client.ts";

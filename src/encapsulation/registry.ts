@@ -67,8 +67,6 @@ export const RELAY_URL_SCHEME = REGISTRY.relayServerUrlScheme.value;
 export const POLLING_PATH = REGISTRY.pollingPath.value;
 /** User-Agent of the products. An implementer may send another [MS-GRVHENC 2.2.1.2.3]. */
 export const USER_AGENT = REGISTRY.userAgent.value;
-/** Server header of responses. Some proxies check it, so the default is the products' own. */
-export const SERVER = REGISTRY.server.value;
 
 /** The Encapsulation-Echo-String, as text and as octets (22) [MS-GRVHENC 2.2.1.1.3]. */
 export const ECHO_TEXT = REGISTRY.echoString.value;
@@ -143,9 +141,6 @@ export const REQUEST_HEADERS: { readonly GET: readonly HeaderRule[]; readonly PO
 
 /** Sent only in KeepAlive requests to a proxy [MS-GRVHENC 2.2.1.2.9, 2.2.3.1]. */
 export const PROXY_CONNECTION: HeaderRule = { name: "Proxy-Connection", value: "Keep-Alive", section: "2.2.1.2.9" };
-
-/** Response headers, in order [MS-GRVHENC 2.2.2.3.2, 2.2.3.3]. */
-export const RESPONSE_HEADERS = ["Date", "Server", "Connection", "Content-Length"] as const;
 
 // Grooveway's own limits. Each bounds what a stranger can make a server or client keep.
 
@@ -262,7 +257,6 @@ export const REASONS = {
   MalformedHead: reason(400, "The HTTP head does not follow the grammar.", "Look for a proxy that changes heads."),
   HeadTooLong: reason(400, "The HTTP head is over 16 KiB or has over 100 headers.", "Send fewer headers."),
   MalformedBody: reason(400, "The framing of an HTTP body is invalid.", "Look for a proxy that changes bodies."),
-  HttpVersionNotSupported: reason(505, "The HTTP version is neither 1.0 nor 1.1.", "Use HTTP/1.0."),
   MethodNotImplemented: reason(501, "The method is neither GET nor POST.", "Use GET and POST."),
   UnexpectedStatus: reason(null, "The response status is not 200.", "See the status, and the code next to it."),
   AuthenticationRequired: reason(

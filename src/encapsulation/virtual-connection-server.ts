@@ -259,26 +259,6 @@ export function endPost(state: VirtualConnection, now: number): PostEnded {
   return { type: "answer", handshake: establish(state, now) };
 }
 
-/** Result of {@link exchangePost}: pass `data` up (may be empty), then answer the POST with 200 and length 0. */
-export type Exchanged = { readonly type: "answer"; readonly handshake: boolean; readonly data: Uint8Array } | Refusal;
-
-/** Handles a whole KeepAlive POST: {@link arrivePost}, {@link receive} and {@link endPost}. */
-export function exchangePost(
-  state: VirtualConnection,
-  target: KeepAliveTarget,
-  body: Uint8Array,
-  now: number,
-): Exchanged {
-  const arrived = arrivePost(state, target, now, body.length);
-  if (arrived.type === "refuse") return arrived;
-  if (arrived.type === "repeat") return { type: "answer", handshake: false, data: NOTHING };
-  const received = receive(state, body, now);
-  if (received.type === "refuse") return received;
-  const ended = endPost(state, now);
-  if (ended.type === "refuse") return ended;
-  return { ...ended, data: received.type === "wait" ? NOTHING : received.data };
-}
-
 /**
  * Octets of application data that may go down now; 0 while they must be buffered. Requires 'Established' and
  * GetSessionReady [MS-GRVHENC 3.2.4.2], in KeepAlive also ServerOKtoSend [3.4.4.3]. In LongLived it is the rest of

@@ -9,13 +9,13 @@
  * Total bytes of remembered ids, to drop messages resent after a reconnect: a few hundred thousand ids. A relay resends
  * only what was not acknowledged, which is far less.
  */
-export const REMEMBERED_OCTETS = 16 * 1024 * 1024;
+const REMEMBERED_OCTETS = 16 * 1024 * 1024;
 
 /** Bytes per identity or other relay: thirty thousand ids, many times what a mailbox has in flight. */
 export const REMEMBERED_OF_SOURCE = 4 * 1024 * 1024;
 
 /** Bytes guaranteed to each source while there are at most a thousand of them: a hundred ids. */
-export const REMEMBERED_SHARE = 16 * 1024;
+const REMEMBERED_SHARE = 16 * 1024;
 
 /** Overhead of a remembered id, in bytes, besides its characters. */
 const COST = 64;

@@ -1,11 +1,9 @@
 /**
- * What reading a setting gives: its value, or what is wrong with its text. Exceptions are for faults, not for input.
+ * What reading a setting gives: its value, or what is wrong with its text.
  *
  * @module
  */
-
-/** The outcome of reading input. */
-export type Result<T, P> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problems: P };
+import type { Result } from "./result.ts";
 
 /** What is wrong with a setting. */
 export interface SettingProblem {

@@ -6,6 +6,7 @@
  *
  * @module
  */
+
 import type { Socket } from "node:net";
 import { type Authenticator, type ConnectDecision, tokenAuthenticator } from "../auth/permissions.ts";
 import { ANYBODY, NOBODY, type Principal } from "../auth/principal.ts";
@@ -31,6 +32,7 @@ import {
   MAX_SHORT_COMMAND_OCTETS,
   SessionStatusId,
 } from "../sstp/index.ts";
+import type { ReasonName } from "../store-and-forward/advice.ts";
 import { formatCapabilities, parseCapabilities } from "../store-and-forward/capabilities.ts";
 import type { Consumer, Hub } from "./hub.ts";
 import { InboundMessages } from "./inbound-messages.ts";
@@ -452,8 +454,8 @@ export class PeerConnection implements Consumer {
     this.#hub.log(
       `refused ${source ?? "a relay without a name"}: it did not prove that it shares a secret (--link-secret)`,
     );
-    const reason = new TextEncoder().encode("RelayNotProven");
-    this.#engine.refuseConnect(ConnectResponseId.AuthenticationFailed, 0, reason);
+    const reason: ReasonName = "RelayNotProven";
+    this.#engine.refuseConnect(ConnectResponseId.AuthenticationFailed, 0, new TextEncoder().encode(reason));
     this.#end();
   }
 

@@ -91,8 +91,8 @@ export interface Relay {
  * Starts a relay.
  *
  * @throws Error with `code` EADDRINUSE or EACCES if the port is not available; LockHeld if another process uses the
- * store; Error of node:sqlite if the store cannot be opened; KeySetError for unusable keys; TypeError for malformed
- * linkSecrets; Error of node:tls for an invalid key or certificate.
+ * store; Error of node:sqlite if the store cannot be opened; KeySetError for unusable keys; AddressError for a malformed
+ * name; TypeError for malformed linkSecrets; Error of node:tls for an invalid key or certificate.
  *
  * @example
  * const relay = await startRelay({ store: "relay.db" });

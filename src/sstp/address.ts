@@ -15,6 +15,8 @@
  */
 
 import { type HostPortProblem, parseHostPort } from "../lib/host-port.ts";
+import type { Result } from "../lib/result.ts";
+import { quoted } from "../lib/setting.ts";
 import { SSTP_PORT } from "./wire.ts";
 
 /** An identity, optionally with a device and a relay. The parts are plain text, not percent-encoded. */
@@ -37,7 +39,13 @@ export const MAX_NAME_OCTETS = 128;
 /** Maximum octets of a URL made or parsed here. */
 export const MAX_URL_OCTETS = 512;
 
-/** A malformed address or URL. The message says what to change. */
+/** An address or URL read from text; otherwise what to change, as a clause. */
+export type Parsed<T> = Result<T, string>;
+
+/**
+ * Thrown by the functions that write a URL or an address, for a part that cannot be written: the caller has not checked
+ * it. The message says what to change. Text from elsewhere is checked by the functions that parse, which throw nothing.
+ */
 export class AddressError extends Error {
   constructor(message: string) {
     super(message);
@@ -45,27 +53,30 @@ export class AddressError extends Error {
   }
 }
 
-function quote(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}...` : text);
+function right<T>(value: T): Parsed<T> {
+  return { ok: true, value };
+}
+
+function wrong(problems: string): Parsed<never> {
+  return { ok: false, problems };
+}
+
+/** @throws AddressError */
+function written<T>(parsed: Parsed<T>): T {
+  if (parsed.ok) return parsed.value;
+  throw new AddressError(parsed.problems);
 }
 
 /** Checks a name and percent-encodes everything but the unreserved characters of RFC 3986. */
-function encodeName(what: string, name: string): string {
-  if (name === "") throw new AddressError(`the ${what} is empty: write identity[/device][@relay]`);
-  if (name === "." || name === "..") throw new AddressError(`the ${what} is ${quote(name)}: use a name without dots`);
-  if (/\p{Cc}/u.test(name)) throw new AddressError(`the ${what} has a control character: leave it out`);
-  let encoded: string;
-  try {
-    encoded = percentEncoded(name);
-  } catch {
-    throw new AddressError(`the ${what} has half a surrogate pair: write whole characters`);
-  }
-  if (encoded.length > MAX_NAME_OCTETS) {
-    throw new AddressError(
-      `the ${what} is ${encoded.length} bytes long when encoded: shorten it to ${MAX_NAME_OCTETS}`,
-    );
-  }
-  return encoded;
+function encoded(what: string, name: string): Parsed<string> {
+  if (name === "") return wrong(`the ${what} is empty: write identity[/device][@relay]`);
+  if (name === "." || name === "..") return wrong(`the ${what} is ${quoted(name)}: use a name without dots`);
+  if (/\p{Cc}/u.test(name)) return wrong(`the ${what} has a control character: leave it out`);
+  if (!name.isWellFormed()) return wrong(`the ${what} has half a surrogate pair: write whole characters`);
+  const text = percentEncoded(name);
+  return text.length <= MAX_NAME_OCTETS
+    ? right(text)
+    : wrong(`the ${what} is ${text.length} bytes long when encoded: shorten it to ${MAX_NAME_OCTETS}`);
 }
 
 /**
@@ -77,23 +88,28 @@ function percentEncoded(text: string): string {
   return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
-function decodeName(what: string, encoded: string): string {
-  let name: string;
+function decoded(what: string, text: string): Parsed<string> {
+  const name = percentDecoded(text);
+  if (name === undefined) return wrong(`the ${what} ${quoted(text)} has a stray percent sign: write it as %25`);
+  const checked = encoded(what, name);
+  return checked.ok ? right(name) : checked;
+}
+
+/** Undefined if a percent sign does not begin an octet of UTF-8. */
+function percentDecoded(text: string): string | undefined {
   try {
-    name = decodeURIComponent(encoded);
+    return decodeURIComponent(text);
   } catch {
-    throw new AddressError(`the ${what} ${quote(encoded)} has a stray percent sign: write it as %25`);
+    return undefined;
   }
-  encodeName(what, name);
-  return name;
 }
 
 /** Checks `host[:port]`, lower-cases it and omits the port 2492. */
-function normalizeRelay(relay: string): string {
+export function parseRelayName(relay: string): Parsed<string> {
   const parsed = parseHostPort(relay);
-  if (typeof parsed === "string") throw new AddressError(WRONG_RELAY[parsed](quote(relay)));
+  if (typeof parsed === "string") return wrong(WRONG_RELAY[parsed](quoted(relay)));
   const { host, port = SSTP_PORT } = parsed;
-  return port === SSTP_PORT ? host : `${host}:${port}`;
+  return right(port === SSTP_PORT ? host : `${host}:${port}`);
 }
 
 const WRONG_RELAY: Readonly<Record<HostPortProblem, (relay: string) => string>> = {
@@ -102,21 +118,23 @@ const WRONG_RELAY: Readonly<Record<HostPortProblem, (relay: string) => string>> 
   port: (relay) => `the port of the relay ${relay} is not from 1 to 65535: correct it, or leave it out`,
 };
 
-/**
- * Parses `identity[/device][@relay]`. Within a name, `/`, `@` and `%` are percent-encoded.
- *
- * @throws AddressError
- */
-export function parseAddress(text: string): Address {
-  const [left = "", relay, ...more] = text.split("@");
-  if (more.length > 0) throw new AddressError(`${quote(text)} has more than one @: write the others as %40`);
-  const [identity = "", device, ...rest] = left.split("/");
-  if (rest.length > 0) throw new AddressError(`${quote(text)} has more than one /: write the others as %2F`);
-  return {
-    identity: decodeName("identity", identity),
-    ...(device === undefined ? {} : { device: decodeName("device", device) }),
-    ...(relay === undefined ? {} : { relay: normalizeRelay(relay) }),
-  };
+/** Parses `identity[/device][@relay]`. Within a name, `/`, `@` and `%` are percent-encoded. */
+export function parseAddress(text: string): Parsed<Address> {
+  const [left = "", at, ...more] = text.split("@");
+  if (more.length > 0) return wrong(`${quoted(text)} has more than one @: write the others as %40`);
+  const [name = "", part, ...rest] = left.split("/");
+  if (rest.length > 0) return wrong(`${quoted(text)} has more than one /: write the others as %2F`);
+  const identity = decoded("identity", name);
+  if (!identity.ok) return identity;
+  const device = part === undefined ? undefined : decoded("device", part);
+  if (device?.ok === false) return device;
+  const relay = at === undefined ? undefined : parseRelayName(at);
+  if (relay?.ok === false) return relay;
+  return right({
+    identity: identity.value,
+    ...(device && { device: device.value }),
+    ...(relay && { relay: relay.value }),
+  });
 }
 
 /**
@@ -126,8 +144,13 @@ export function parseAddress(text: string): Address {
  */
 export function formatAddress(address: Address): string {
   const device = address.device === undefined ? "" : `/${encodeName("device", address.device)}`;
-  const relay = address.relay === undefined ? "" : `@${normalizeRelay(address.relay)}`;
+  const relay = address.relay === undefined ? "" : `@${written(parseRelayName(address.relay))}`;
   return encodeName("identity", address.identity) + device + relay;
+}
+
+/** @throws AddressError */
+function encodeName(what: string, name: string): string {
+  return written(encoded(what, name));
 }
 
 /** `grooveIdentity://alice` (scheme assumed). @throws AddressError */
@@ -143,51 +166,51 @@ export function accountURL(address: Pick<Address, "identity">): string {
 /** `grooveDevice://alice/laptop` (scheme assumed). @throws AddressError if the address has no device */
 export function deviceURL(address: Pick<Address, "identity" | "device">): string {
   if (address.device === undefined) {
-    throw new AddressError(`${quote(address.identity)} names no device: write identity/device`);
+    throw new AddressError(`${quoted(address.identity)} names no device: write identity/device`);
   }
   return `grooveDevice://${encodeName("identity", address.identity)}/${encodeName("device", address.device)}`;
 }
 
 /** `grooveDNS://relay.example.com[:port]` [MS-GRVHENC 2.2.1.1]. @throws AddressError */
 export function relayURL(relay: string): string {
-  return `grooveDNS://${normalizeRelay(relay)}`;
+  return `grooveDNS://${written(parseRelayName(relay))}`;
 }
 
-/**
- * Parses the URLs made by the four functions above. The scheme is case-insensitive.
- *
- * @throws AddressError
- */
-export function parseURL(url: string): Named {
-  if (url.length > MAX_URL_OCTETS) {
-    throw new AddressError(`the URL has ${url.length} bytes: shorten it to ${MAX_URL_OCTETS}`);
-  }
+/** Parses the URLs made by the four functions above. The scheme is case-insensitive. */
+export function parseURL(url: string): Parsed<Named> {
+  if (url.length > MAX_URL_OCTETS) return wrong(`the URL has ${url.length} bytes: shorten it to ${MAX_URL_OCTETS}`);
   const match = /^([a-z]+):\/\/(.*)$/is.exec(url);
   const rest = match?.[2] ?? "";
   switch (match?.[1]?.toLowerCase()) {
     case "grooveidentity":
-      return { kind: "identity", identity: parseOneName("identity", rest) };
+      return oneName("identity", rest);
     case "grooveaccount":
-      return { kind: "account", identity: parseOneName("account", rest) };
+      return oneName("account", rest);
     case "groovedevice": {
-      const [identity = "", device, ...more] = rest.split("/");
-      if (device === undefined || more.length > 0) {
-        throw new AddressError(`${quote(url)} names no device: write grooveDevice://identity/device`);
+      const [name = "", part, ...more] = rest.split("/");
+      if (part === undefined || more.length > 0) {
+        return wrong(`${quoted(url)} names no device: write grooveDevice://identity/device`);
       }
-      return { kind: "device", identity: decodeName("identity", identity), device: decodeName("device", device) };
+      const identity = decoded("identity", name);
+      if (!identity.ok) return identity;
+      const device = decoded("device", part);
+      return device.ok ? right({ kind: "device", identity: identity.value, device: device.value }) : device;
     }
-    case "groovedns":
-      return { kind: "relay", relay: normalizeRelay(rest) };
+    case "groovedns": {
+      const relay = parseRelayName(rest);
+      return relay.ok ? right({ kind: "relay", relay: relay.value }) : relay;
+    }
     default:
-      throw new AddressError(
-        `${quote(url)} is not an SSTP URL: begin it with grooveIdentity, grooveAccount, grooveDevice or grooveDNS`,
+      return wrong(
+        `${quoted(url)} is not an SSTP URL: begin it with grooveIdentity, grooveAccount, grooveDevice or grooveDNS`,
       );
   }
 }
 
-function parseOneName(what: string, text: string): string {
-  if (/[/@]/.test(text)) throw new AddressError(`the ${what} ${quote(text)} has a / or @: write them as %2F and %40`);
-  return decodeName(what, text);
+function oneName(kind: "identity" | "account", text: string): Parsed<Named> {
+  if (/[/@]/.test(text)) return wrong(`the ${kind} ${quoted(text)} has a / or @: write them as %2F and %40`);
+  const identity = decoded(kind, text);
+  return identity.ok ? right({ kind, identity: identity.value }) : identity;
 }
 
 /**
@@ -215,12 +238,8 @@ const encodedURL = /^(?:%3A|[A-Za-z][A-Za-z0-9+.-]*%3A%2F%2F)[^/@]*$/i;
  * percent-encoded. Different URLs have different addresses, and no address contains an @.
  */
 export function addressOf(url: string): string {
-  try {
-    const named = parseURL(url);
-    if (named.kind === "device" && deviceURL(named) === url) return formatAddress(named);
-  } catch (error) {
-    if (!(error instanceof AddressError)) throw error;
-  }
+  const named = parseURL(url);
+  if (named.ok && named.value.kind === "device" && deviceURL(named.value) === url) return formatAddress(named.value);
   return percentEncoded(/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(url) ? url : `:${url}`);
 }
 
@@ -232,37 +251,30 @@ export interface RecipientURLs {
   readonly relay?: string;
 }
 
-/**
- * The URLs of a recipient, from its address, including one made by {@link addressOf} from a foreign URL.
- *
- * @throws AddressError
- */
-export function recipientOf(text: string): RecipientURLs {
+/** The URLs of a recipient, from its address, including one made by {@link addressOf} from a foreign URL. */
+export function recipientOf(text: string): Parsed<RecipientURLs> {
   const at = text.indexOf("@");
   const name = at < 0 ? text : text.slice(0, at);
   if (encodedURL.test(name)) {
-    const decoded = decodeURIComponentOf(name);
-    const url = decoded.startsWith(":") ? decoded.slice(1) : decoded;
-    if (!isURL(url)) throw new AddressError(`${quote(text)} gives a malformed URL`);
-    if (isRelay(url)) throw new AddressError(`${quote(text)} names a relay: name a device or an identity at it`);
+    const decodedURL = percentDecoded(name);
+    if (decodedURL === undefined) return wrong(`${quoted(name)} has a stray percent sign: write it as %25`);
+    const url = decodedURL.startsWith(":") ? decodedURL.slice(1) : decodedURL;
+    if (!isURL(url)) return wrong(`${quoted(text)} gives a malformed URL`);
+    if (isRelay(url)) return wrong(`${quoted(text)} names a relay: name a device or an identity at it`);
     // The identity is unknown but must not be empty. A relay finds the device by its URL.
     const urls = { identityURL: url, deviceURL: url };
-    return at < 0 ? urls : { ...urls, relay: normalizeRelay(text.slice(at + 1)) };
+    if (at < 0) return right(urls);
+    const relay = parseRelayName(text.slice(at + 1));
+    return relay.ok ? right({ ...urls, relay: relay.value }) : relay;
   }
-  const { relay, ...address } = parseAddress(text);
-  return {
+  const parsed = parseAddress(text);
+  if (!parsed.ok) return parsed;
+  const { relay, ...address } = parsed.value;
+  return right({
     identityURL: identityURL(address),
     deviceURL: address.device === undefined ? "" : deviceURL(address),
     ...(relay !== undefined && { relay }),
-  };
-}
-
-function decodeURIComponentOf(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw new AddressError(`${quote(text)} has a stray percent sign: write it as %25`);
-  }
+  });
 }
 
 /** Whether a URL names a relay. */
@@ -277,11 +289,6 @@ export function isPeer(url: string): boolean {
 
 /** The identity of an account URL; undefined for any other URL. */
 export function accountOf(url: string): Pick<Address, "identity"> | undefined {
-  try {
-    const named = parseURL(url);
-    return named.kind === "account" ? { identity: named.identity } : undefined;
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
+  const named = parseURL(url);
+  return named.ok && named.value.kind === "account" ? { identity: named.value.identity } : undefined;
 }

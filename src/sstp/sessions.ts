@@ -42,7 +42,7 @@ export interface SecuritySession {
 export type Session = OutboundSession | InboundSession | SecuritySession;
 
 /** How many ids of closed sessions are remembered. A peer rarely has data in transit on more. */
-export const REMEMBERED_SESSIONS = 1024;
+const REMEMBERED_SESSIONS = 1024;
 
 const MAX_SESSION_ID = 0xffffffff;
 

@@ -11,7 +11,7 @@
  */
 export type Advice = "retry" | "another transport" | "give up";
 
-export const REASON_ADVICE: Readonly<Record<string, Advice>> = {
+export const REASON_ADVICE = {
   MalformedTarget: "give up",
   WrongVersion: "give up",
   WrongEncapsulation: "give up",
@@ -41,7 +41,6 @@ export const REASON_ADVICE: Readonly<Record<string, Advice>> = {
   MalformedHead: "another transport",
   HeadTooLong: "another transport",
   MalformedBody: "another transport",
-  HttpVersionNotSupported: "another transport",
   MethodNotImplemented: "another transport",
   UnexpectedStatus: "retry",
   AuthenticationRequired: "retry",
@@ -91,7 +90,10 @@ export const REASON_ADVICE: Readonly<Record<string, Advice>> = {
   NewerSchema: "retry",
   NotFound: "retry",
   InternalError: "retry",
-};
+} as const satisfies Readonly<Record<string, Advice>>;
+
+/** Name of a reason, over HTTP, in SSTP, in logs and in the README. Every edge and relay draws from these. */
+export type ReasonName = keyof typeof REASON_ADVICE;
 
 /**
  * What to do about a reason.
@@ -99,6 +101,10 @@ export const REASON_ADVICE: Readonly<Record<string, Advice>> = {
  * @param status of the answer that gave it, which decides if a newer edge has given a reason that is not known here
  */
 export function adviceOf(reason: string, status?: number): Advice {
-  const known = Object.hasOwn(REASON_ADVICE, reason) ? REASON_ADVICE[reason] : undefined;
-  return known ?? (status === 401 || status === 403 ? "give up" : "retry");
+  if (isKnown(reason)) return REASON_ADVICE[reason];
+  return status === 401 || status === 403 ? "give up" : "retry";
+}
+
+function isKnown(reason: string): reason is ReasonName {
+  return Object.hasOwn(REASON_ADVICE, reason);
 }

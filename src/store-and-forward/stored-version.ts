@@ -6,7 +6,7 @@
  */
 
 /** The stored data has a version that this release does not know. */
-export class NewerSchemaError extends Error {
+class NewerSchemaError extends Error {
   readonly code = "NewerSchema";
 
   /**

@@ -22,7 +22,7 @@
  */
 import { encodeBase64url } from "../lib/base64url.ts";
 import { sha256 } from "../lib/sha256.ts";
-import { AddressError, addressOf, isRelay, parseURL, relayURL } from "../sstp/index.ts";
+import { addressOf, isRelay, parseURL, relayURL } from "../sstp/index.ts";
 
 /**
  * Characters of an id above which its unique part is hashed: a mailbox remembers ids, and a sender must not choose how
@@ -194,13 +194,8 @@ function boundedAddressOf(source: string): string {
 
 function relayOf(url: string): string | undefined {
   if (!isRelay(url)) return undefined;
-  try {
-    const named = parseURL(url);
-    return named.kind === "relay" ? named.relay : undefined;
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
+  const named = parseURL(url);
+  return named.ok && named.value.kind === "relay" ? named.value.relay : undefined;
 }
 
 function hashOf(text: string): string {

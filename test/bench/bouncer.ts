@@ -3,14 +3,8 @@
  * it back on the same connection, to the device named in its id.
  */
 import { createServer, type Socket } from "node:net";
-import {
-  Connection,
-  type ConnectionEvent,
-  deviceURL,
-  identityURL,
-  parseAddress,
-  relayURL,
-} from "../../src/sstp/index.ts";
+import { Connection, type ConnectionEvent, deviceURL, identityURL, relayURL } from "../../src/sstp/index.ts";
+import { partsOf } from "../support/address.ts";
 import { serve } from "./rpc.ts";
 
 let port = 0;
@@ -87,7 +81,7 @@ function bounce(socket: Socket): void {
   }
 
   function open(to: string): Back {
-    const address = parseAddress(to);
+    const address = partsOf(to);
     const addressing = { resourceURL: "bounced", identityURL: identityURL(address), deviceURL: deviceURL(address) };
     const back: Back = { sessionId: engine.open(addressing), ready: false, waiting: [] };
     backs.set(to, back);

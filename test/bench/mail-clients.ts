@@ -8,9 +8,9 @@ import {
   type ConnectionEvent,
   deviceURL,
   identityURL,
-  parseAddress,
   relayURL,
 } from "../../src/sstp/index.ts";
+import { partsOf } from "../support/address.ts";
 import { agentOf, ask } from "./ask.ts";
 import { ADMIN_TOKEN, type Client, eachBox, LETTER, type Letter, type MailTransport, type Way } from "./letters.ts";
 
@@ -100,7 +100,7 @@ class EngineSender {
   constructor(way: MailWay, number: number) {
     this.#way = way;
     const host = new URL(way.edge).hostname;
-    const address = parseAddress(`${way.name}-engine${number}/bench`);
+    const address = partsOf(`${way.name}-engine${number}/bench`);
     this.#transport = openTransport({ transport: way.transport, relay: host, edge: way.edge });
     this.#engine = new Connection({
       role: "client",
@@ -137,7 +137,7 @@ class EngineSender {
   }
 
   #open(box: number): Promise<number> {
-    const recipient = parseAddress(addressOf(this.#way, box));
+    const recipient = partsOf(addressOf(this.#way, box));
     const opening = new Promise<number>((resolve) => {
       const sessionId = this.#engine.open({
         resourceURL: "message",

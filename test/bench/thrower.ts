@@ -6,9 +6,9 @@ import {
   type ConnectionEvent,
   deviceURL,
   identityURL,
-  parseAddress,
   relayURL,
 } from "../../src/sstp/index.ts";
+import { partsOf } from "../support/address.ts";
 import { serve } from "./rpc.ts";
 
 /** How a thrower reaches the bouncer: directly by TCP, by a forwarder, or as a device of an edge linked to it. */
@@ -53,10 +53,10 @@ class Thrower {
   constructor({ id, transport, edge, forwarder, relay, volatile = false }: Throw) {
     this.#volatile = volatile;
     this.#name = `thrower/${id}`;
-    const address = parseAddress(this.#name);
+    const address = partsOf(this.#name);
     const ours = edge === undefined ? (forwarder ?? relay) : new URL(edge).hostname;
     this.#transport = openTransport({ transport, relay: ours, ...(edge !== undefined && { edge }) });
-    const bouncer = parseAddress("bouncer/pc");
+    const bouncer = partsOf("bouncer/pc");
     const entry = { identityURL: identityURL(bouncer), deviceURL: deviceURL(bouncer), relayURL: relayURL(relay) };
     this.#addressing = { resourceURL: "thrown", entries: [entry] };
     this.#engine = new Connection({

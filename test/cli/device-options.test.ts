@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { defaultAddress } from "../../src/cli/device-options.ts";
-import { parseAddress } from "../../src/sstp/index.ts";
+import { partsOf } from "../support/address.ts";
 
 function fails(): string {
   throw new Error("uv_os_get_passwd returned ENOENT");
@@ -28,7 +28,7 @@ test("the default address is valid even without a user or machine name", (contex
   ];
   for (const [user, host, expected] of table) {
     assert.equal(defaultAddress({ user, host }), expected);
-    assert.ok(parseAddress(expected).device !== undefined);
+    assert.ok(partsOf(expected).device !== undefined);
   }
   process.env.USER = "bob";
   assert.equal(defaultAddress({ user: fails, host: () => "pc" }), "bob/pc");

@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { CommandError } from "../../src/cli/command-error.ts";
 import { errorLine, statusOf } from "../../src/cli/error-line.ts";
 import { END_SIGNALS, EXIT_CODES, type ExitName, statusOfSignal } from "../../src/cli/exit-codes.ts";
 import { interruption } from "../../src/cli/interrupt.ts";
-import { CommandError } from "../../src/cli/output.ts";
 import { DeviceError } from "../../src/device/device-error.ts";
 
 function systemError(code: string, path: string): Error {
@@ -25,7 +25,7 @@ test("an error prints one line with one code and exits with the status of its ki
       /^\S+ it has expired \[TokenExpired\]$/,
       "Refused",
     ],
-    [new CommandError("WrongPrefix", "not here", "Refused"), /\[WrongPrefix\]$/, "Refused"],
+    [new CommandError("Refused", "not here [WrongPrefix]"), /\[WrongPrefix\]$/, "Refused"],
     [
       new CommandError("Refused", "two\nlines \x1b[2Kof a stranger"),
       /: two lines \\e\[2Kof a stranger \[Refused\]$/,

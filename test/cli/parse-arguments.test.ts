@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { CommandError } from "../../src/cli/output.ts";
+import { CommandError } from "../../src/cli/command-error.ts";
 import { parse } from "../../src/cli/parse-arguments.ts";
 
 const OPTIONS = {

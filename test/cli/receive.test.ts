@@ -1,8 +1,8 @@
 /** What `recv` does with messages, without a process or a relay. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { CommandError } from "../../src/cli/command-error.ts";
 import type { FileReceiver, IncomingMessage, Outcome } from "../../src/cli/files/file-receiver.ts";
-import { CommandError } from "../../src/cli/output.ts";
 import { type Form, receive } from "../../src/cli/receive.ts";
 import type { Piece } from "../../src/cli/standard-output.ts";
 import { DeviceError, type Message } from "../../src/device/index.ts";

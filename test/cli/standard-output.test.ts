@@ -6,7 +6,7 @@ import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
-import { CommandError } from "../../src/cli/output.ts";
+import { CommandError } from "../../src/cli/command-error.ts";
 import { Output } from "../../src/cli/standard-output.ts";
 import { eventually, soon } from "../support/watch.ts";
 import { folder } from "./support.ts";

@@ -7,12 +7,11 @@ import {
   DEFAULT_CONTENT_LENGTH,
   ECHO_TEXT,
   EncapsulationError,
-  formatRefusal,
-  formatResponse,
   KeepAliveClient,
   LongLivedClient,
   OctetQueue,
 } from "../../src/encapsulation/index.ts";
+import { formatRefusal, formatResponse } from "./raw-server.ts";
 import { DATE, GUID, join, octets, text } from "./support.ts";
 
 const OPTIONS: ClientOptions = { serverHost: "server.domain.net", guid: GUID, userAgent: "Grooveway" };

@@ -1,28 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { RequestHead, ResponseHead } from "../../src/encapsulation/index.ts";
+import type { ResponseHead } from "../../src/encapsulation/index.ts";
 import {
   BodyReader,
   ECHO_STRING,
   EncapsulationError,
-  formatRefusal,
   formatRequest,
-  formatResponse,
   framingOf,
   HEAD_LIMIT,
   headerOf,
-  httpDate,
   keepsConnection,
   REASONS,
   REGISTRY,
+  ResponseHeadReader,
   ResponseReader,
-  requestHeadReader,
-  responseHeadReader,
   STATUS_PAIRS,
-  type StatusCode,
 } from "../../src/encapsulation/index.ts";
-import { DATE, GUID, join, octets, text } from "./support.ts";
+import { GUID, join, octets, text } from "./support.ts";
 
 const TARGET = `/2.0/server.domain.net/${GUID},ConnType=KeepAlive`;
 
@@ -59,23 +54,15 @@ const EXAMPLE_POST = [
   "GroovePing: 1.0,Ping\r\n",
 ].join("\r\n");
 
-function requestOf(input: string): RequestHead {
-  const read = requestHeadReader().feed(octets(input));
-  assert.equal(read.type, "head", input);
-  if (read.type !== "head") throw new Error("no head");
-  return read.head;
-}
-
 function responseOf(input: string): ResponseHead {
-  const read = responseHeadReader().feed(octets(input));
+  const read = new ResponseHeadReader().feed(octets(input));
   assert.equal(read.type, "head", input);
   if (read.type !== "head") throw new Error("no head");
   return read.head;
 }
 
-function faultOf(input: string, kind: "request" | "response" = "request"): string {
-  const reader = kind === "request" ? requestHeadReader() : responseHeadReader();
-  const read = reader.feed(octets(input));
+function faultOf(input: string): string {
+  const read = new ResponseHeadReader().feed(octets(input));
   return read.type === "fault" ? read.reason : read.type;
 }
 
@@ -90,26 +77,18 @@ test("[4.2] the KeepAlive POST matches the example octet for octet, except for t
   assert.equal(made, EXAMPLE_POST.replace("UserAgent: server", "Host: server"));
 });
 
-test("[4.2] a server accepts both examples, including the error", () => {
-  const get = requestOf(EXAMPLE_GET);
-  assert.deepEqual([get.method, get.target, get.minor], ["GET", TARGET, 0]);
-  assert.equal(headerOf(get.headers, "Host"), "10.150.1.226");
-  const post = requestHeadReader().feed(octets(EXAMPLE_POST));
-  assert.ok(post.type === "head");
-  if (post.type !== "head") return;
-  assert.deepEqual(framingOf(post.head), { type: "length", length: 22 });
-  assert.equal(headerOf(post.head.headers, "Host"), undefined);
-  assert.deepEqual(post.rest, ECHO_STRING);
-});
+/** Example [4.2], the response to the POST. */
+const EXAMPLE_RESPONSE =
+  "HTTP/1.0 200 OK\r\nDate: Wed, 26 Dec 2007 19:50:26 GMT\r\nServer: Groove-Relay/12.0\r\n" +
+  "Connection: Keep-Alive\r\nContent-Length: 22\r\n\r\nGroovePing: 1.0,Ping\r\n";
 
-test("[4.2, 3.4.4.3] the response begins as in the example, and Connection: Keep-Alive MUST be present", () => {
-  const made = text(formatResponse({ status: 200, now: DATE, contentLength: 22 }));
-  assert.equal(
-    made,
-    "HTTP/1.0 200 OK\r\nDate: Wed, 26 Dec 2007 19:50:26 GMT\r\nServer: Groove-Relay/12.0\r\n" +
-      "Connection: Keep-Alive\r\nContent-Length: 22\r\n\r\n",
-  );
-  assert.equal(httpDate(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+test("[4.2] a client accepts the example of a response", () => {
+  const read = new ResponseHeadReader().feed(octets(EXAMPLE_RESPONSE));
+  assert.ok(read.type === "head");
+  assert.deepEqual([read.head.status, read.head.phrase, read.head.minor], [200, "OK", 0]);
+  assert.deepEqual(framingOf(read.head), { type: "length", length: 22 });
+  assert.equal(headerOf(read.head.headers, "Connection"), "Keep-Alive");
+  assert.deepEqual(read.rest, ECHO_STRING);
 });
 
 test("[2.2.1.2.8] both Cache-Control directives MUST be sent, each in its own header", () => {
@@ -155,11 +134,8 @@ test("[2.2.1.4] a server MUST use only the twelve status pairs", () => {
     "505 HTTP Version Not Supported",
   ]);
   for (const [code, phrase] of Object.entries(STATUS_PAIRS)) {
-    const status = Number(code) as StatusCode;
-    const made = formatResponse({ status, now: DATE, contentLength: 0 });
-    assert.ok(text(made).startsWith(`HTTP/1.0 ${code} ${phrase}\r\n`));
-    const head = responseOf(text(made));
-    assert.deepEqual([head.status, head.phrase], [status, phrase]);
+    const head = responseOf(`HTTP/1.0 ${code} ${phrase}\r\n\r\n`);
+    assert.deepEqual([head.status, head.phrase], [Number(code), phrase]);
   }
 });
 
@@ -168,9 +144,6 @@ test("every reason has one of the twelve status pairs or is local to the client,
     assert.ok(rule.status === null || rule.status in STATUS_PAIRS, name);
     assert.ok(rule.cause.endsWith(".") && rule.cure.endsWith("."), name);
   }
-  const made = text(formatRefusal("EstablishmentTimeout", DATE));
-  assert.ok(made.startsWith("HTTP/1.0 408 Request Time-out\r\n"));
-  assert.ok(made.includes("Connection: close\r\nContent-Length: 0\r\nGrooveway-Reason: EstablishmentTimeout\r\n"));
 });
 
 test("every fact in the registry cites a section, and unreadable ones are marked", () => {
@@ -189,12 +162,12 @@ test("[2.2.1.1.3] the echo string is 22 octets", () => {
 
 test("heads split at any octet parse the same", () => {
   fc.assert(
-    fc.property(fc.array(fc.nat(EXAMPLE_POST.length), { maxLength: 20 }), (cuts) => {
-      const all = octets(EXAMPLE_POST);
-      const reader = requestHeadReader();
+    fc.property(fc.array(fc.nat(EXAMPLE_RESPONSE.length), { maxLength: 20 }), (cuts) => {
+      const all = octets(EXAMPLE_RESPONSE);
+      const reader = new ResponseHeadReader();
       const at = [0, ...cuts.sort((a, b) => a - b), all.length];
       const rest: Uint8Array[] = [];
-      let head: RequestHead | undefined;
+      let head: ResponseHead | undefined;
       for (let index = 1; index < at.length; index++) {
         const piece = all.subarray(at[index - 1], at[index]);
         if (head !== undefined) {
@@ -208,7 +181,7 @@ test("heads split at any octet parse the same", () => {
           rest.push(read.rest);
         }
       }
-      assert.deepEqual(head, requestOf(EXAMPLE_POST));
+      assert.deepEqual(head, responseOf(EXAMPLE_RESPONSE));
       assert.deepEqual(join(rest), ECHO_STRING);
     }),
     { numRuns: 200 },
@@ -216,8 +189,8 @@ test("heads split at any octet parse the same", () => {
 });
 
 test("a bare LF ends a line, and leading empty lines are skipped", () => {
-  const head = requestOf("\r\n\nGET /x HTTP/1.1\nHost:  a \nX: \n\n");
-  assert.deepEqual([head.target, head.minor], ["/x", 1]);
+  const head = responseOf("\r\n\nHTTP/1.1 200 OK\nHost:  a \nX: \n\n");
+  assert.deepEqual([head.status, head.minor], [200, 1]);
   assert.deepEqual(head.headers, [
     ["host", "a"],
     ["x", ""],
@@ -226,39 +199,31 @@ test("a bare LF ends a line, and leading empty lines are skipped", () => {
 
 test("ambiguous heads are rejected", () => {
   for (const bad of [
-    "GET /\r\n\r\n",
-    "GET  / HTTP/1.0\r\n\r\n",
-    "GET / x HTTP/1.0\r\n\r\n",
-    " GET / HTTP/1.0\r\n\r\n",
-    "GET / HTTP/1.0\r\nA: b\r\n folded\r\n\r\n",
-    "GET / HTTP/1.0\r\nA: b\r\n\tfolded\r\n\r\n",
-    "GET / HTTP/1.0\r\nA : b\r\n\r\n",
-    "GET / HTTP/1.0\r\n: b\r\n\r\n",
-    "GET / HTTP/1.0\r\nno colon\r\n\r\n",
-    "GET / HTTP/1.0\r\nA: b\rc\r\n\r\n",
-    "GET / HTTP/1.0\r\nA: b\0c\r\n\r\n",
-    "GET /\x01 HTTP/1.0\r\n\r\n",
-    "G(T / HTTP/1.0\r\n\r\n",
+    "HTTP/1.0\r\n\r\n",
+    "HTTP/1.0  200 OK\r\n\r\n",
+    " HTTP/1.0 200 OK\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nA: b\r\n folded\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nA: b\r\n\tfolded\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nA : b\r\n\r\n",
+    "HTTP/1.0 200 OK\r\n: b\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nno colon\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nA: b\rc\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nA: b\0c\r\n\r\n",
+    "HTTP/1.0 200 O\x01K\r\n\r\n",
     "\x16\x03\x01\x00\n\n",
-  ]) {
-    assert.equal(faultOf(bad), "MalformedHead", JSON.stringify(bad));
-  }
-  assert.equal(faultOf("GET / HTTP/2.0\r\n\r\n"), "HttpVersionNotSupported");
-  assert.equal(faultOf("GET / HTTP/1.2\r\n\r\n"), "HttpVersionNotSupported");
-  assert.equal(faultOf("PUT / HTTP/1.0\r\n\r\n"), "MethodNotImplemented");
-  for (const bad of [
     "SSH-2.0-x\r\n\r\n",
     "HTTP/1.0 20 OK\r\n\r\n",
     "HTTP/1.0 099 x\r\n\r\n",
+    "HTTP/1.2 200 OK\r\n\r\n",
     "HTTP/3.0 200 OK\r\n\r\n",
   ]) {
-    assert.equal(faultOf(bad, "response"), "MalformedHead", bad);
+    assert.equal(faultOf(bad), "MalformedHead", JSON.stringify(bad));
   }
   assert.equal(responseOf("HTTP/1.1 200\r\n\r\n").phrase, "");
 });
 
 test("a head is limited to 16 KiB and 100 headers", () => {
-  const start = "GET / HTTP/1.0\r\n";
+  const start = "HTTP/1.0 200 OK\r\n";
   assert.equal(faultOf(`${start}${"a: b\r\n".repeat(100)}\r\n`), "head");
   assert.equal(faultOf(`${start}${"a: b\r\n".repeat(101)}\r\n`), "HeadTooLong");
   const room = HEAD_LIMIT - start.length - "a: \r\n\r\n".length;
@@ -292,25 +257,22 @@ test("a connection is kept according to version and headers", () => {
 });
 
 test("bodies are framed by length, chunks or the end of the connection", () => {
-  const request = (headers: string) => framingOf(requestOf(`POST / HTTP/1.1\r\n${headers}\r\n`));
-  assert.deepEqual(request(""), { type: "length", length: 0 });
-  assert.deepEqual(request("Transfer-Encoding: chunked\r\n"), { type: "chunked" });
-  assert.deepEqual(request("Content-Length: 5\r\nContent-Length: 5\r\n"), { type: "length", length: 5 });
+  const framing = (headers: string, status = "200 OK") => framingOf(responseOf(`HTTP/1.1 ${status}\r\n${headers}\r\n`));
+  assert.deepEqual(framing(""), { type: "close" });
+  assert.deepEqual(framing("", "304 Not Modified"), { type: "length", length: 0 });
+  assert.deepEqual(framing("Transfer-Encoding: chunked\r\n"), { type: "chunked" });
+  assert.deepEqual(framing("Content-Length: 5\r\nContent-Length: 5\r\n"), { type: "length", length: 5 });
+  assert.deepEqual(framing("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), { type: "chunked" });
   for (const bad of [
     "Content-Length: 5\r\nContent-Length: 6\r\n",
     "Content-Length: -5\r\n",
     "Content-Length: 5, 5\r\n",
     "Content-Length: 9999999999999999\r\n",
-    "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
     "Transfer-Encoding: gzip, chunked\r\n",
     "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
   ]) {
-    assert.equal(request(bad).type, "fault", bad);
+    assert.equal(framing(bad).type, "fault", bad);
   }
-  assert.deepEqual(framingOf(responseOf("HTTP/1.0 200 OK\r\n\r\n")), { type: "close" });
-  assert.deepEqual(framingOf(responseOf("HTTP/1.0 304 Not Modified\r\n\r\n")), { type: "length", length: 0 });
-  const both = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
-  assert.deepEqual(framingOf(responseOf(both)), { type: "chunked" });
 });
 
 test("bodies of every framing, split at any octet, are returned as views", () => {

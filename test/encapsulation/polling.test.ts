@@ -7,8 +7,6 @@ import {
   EncapsulationError,
   expirePolling,
   formatPoll,
-  formatRefusal,
-  formatResponse,
   MAX_BODY,
   openPolling,
   type Poll,
@@ -22,6 +20,7 @@ import {
   respond,
   respondRoom,
 } from "../../src/encapsulation/index.ts";
+import { formatRefusal, formatResponse } from "./raw-server.ts";
 import { DATE, GUID, join, octets, randomFrom, randomOctets, text } from "./support.ts";
 
 const RELAY = "server.domain.net";

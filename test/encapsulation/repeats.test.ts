@@ -7,21 +7,19 @@ import {
   arrivePost,
   type ClientOutput,
   ECHO_STRING,
-  exchangePost,
-  formatResponse,
   KeepAliveClient,
   type KeepAliveTarget,
   keepAnswer,
   openVirtualConnection,
   parseTarget,
   releaseGet,
-  requestHeadReader,
   requestNumber,
   room,
   type Session,
   sendDown,
   type VirtualConnection,
 } from "../../src/encapsulation/index.ts";
+import { exchangePost, formatResponse, RequestReader } from "./raw-server.ts";
 import { DATE, GUID, join, octets, randomFrom, randomOctets, target } from "./support.ts";
 
 interface Request {
@@ -31,8 +29,8 @@ interface Request {
 }
 
 function readRequest(session: Session, written: readonly Uint8Array[]): Request {
-  const read = requestHeadReader().feed(join(written));
-  assert(read.type === "head");
+  const read = new RequestReader().feed(join(written));
+  assert(read !== undefined);
   const parsed = parseTarget(read.head.target);
   assert(parsed.type === "target" && parsed.target.encapsulation === "KeepAlive");
   return { session, target: parsed.target, body: read.rest };

@@ -5,7 +5,6 @@ import type {
   EncapsulationClient,
   PollingConnection,
   PollParameters,
-  RequestHead,
   Session,
   Target,
   VirtualConnection,
@@ -13,12 +12,8 @@ import type {
 import {
   arriveGet,
   arrivePost,
-  BodyReader,
   ECHO_STRING,
   endPost,
-  formatRefusal,
-  formatResponse,
-  framingOf,
   openPolling,
   openVirtualConnection,
   parsePoll,
@@ -26,13 +21,13 @@ import {
   receive,
   receivePoll,
   releaseGet,
-  requestHeadReader,
   respond,
   respondRoom,
   room,
   sendDown,
   sessionLost,
 } from "../../src/encapsulation/index.ts";
+import { formatRefusal, formatResponse, type RequestHead, RequestReader, requestBody } from "./raw-server.ts";
 
 export const GUID = "kicxp8rrgwqdwhf7c6xsgbagmcdnxm9phtvbj5a";
 export const DATE = Date.UTC(2007, 11, 26, 19, 50, 26);
@@ -77,8 +72,10 @@ type Wire = {
   readonly session: Session;
   readonly toServer: Uint8Array[];
   readonly toClient: Uint8Array[];
-  head: ReturnType<typeof requestHeadReader> | undefined;
-  request: { head: RequestHead; target: Target | undefined; body: BodyReader; pieces: Uint8Array[] } | undefined;
+  head: RequestReader | undefined;
+  request:
+    | { head: RequestHead; target: Target | undefined; body: ReturnType<typeof requestBody>; pieces: Uint8Array[] }
+    | undefined;
   closedByServer: boolean;
   closedByClient: boolean;
 };
@@ -154,7 +151,7 @@ export class World {
           session: output.session,
           toServer: [],
           toClient: [],
-          head: requestHeadReader(),
+          head: new RequestReader(),
           request: undefined,
           closedByServer: false,
           closedByClient: false,
@@ -208,18 +205,15 @@ export class World {
   #serve(wire: Wire, piece: Uint8Array): void {
     let rest = piece;
     if (wire.request === undefined) {
-      wire.head ??= requestHeadReader();
+      wire.head ??= new RequestReader();
       const read = wire.head.feed(rest);
-      if (read.type === "more") return;
-      if (read.type === "fault") throw new Error(read.detail);
+      if (read === undefined) return;
       wire.head = undefined;
       rest = read.rest;
       const parsed = read.head.target === "/" ? undefined : parseTarget(read.head.target);
       if (parsed?.type === "refuse") throw new Error(parsed.detail);
       const longLived = parsed?.target.encapsulation === "LongLived";
-      const framing = framingOf(read.head);
-      if (framing.type === "fault") throw new Error(framing.detail);
-      const body = new BodyReader(longLived && read.head.method === "POST" ? { type: "close" } : framing);
+      const body = requestBody(read.head, longLived && read.head.method === "POST");
       wire.request = { head: read.head, target: parsed?.target, body, pieces: [] };
       if (parsed !== undefined) this.#arrive(wire, parsed.target);
     }

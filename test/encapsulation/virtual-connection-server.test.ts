@@ -8,7 +8,6 @@ import {
   deadline,
   ECHO_STRING,
   endPost,
-  exchangePost,
   expire,
   MAX_BODY,
   openVirtualConnection,
@@ -20,6 +19,7 @@ import {
   sessionLost,
   type VirtualConnection,
 } from "../../src/encapsulation/index.ts";
+import { exchangePost } from "./raw-server.ts";
 import { GUID, join, octets, target, text } from "./support.ts";
 
 const LONG = target(`/2.0/a/${GUID},ConnType=LongLived,ContentLength=100`, "LongLived");

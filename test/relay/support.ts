@@ -16,12 +16,12 @@ import {
   encode,
   identityURL,
   type MessageFields,
-  parseAddress,
   type ReceivedMessageFields,
   relayURL,
   VERSION_1_6,
   type Version,
 } from "../../src/sstp/index.ts";
+import { partsOf } from "../support/address.ts";
 import { Watch } from "../support/watch.ts";
 
 /** A message as received by a peer. */
@@ -73,7 +73,7 @@ export class Peer {
     this.engine = new Connection({
       role: "client",
       outbound: true,
-      localDeviceURLs: [deviceURL(parseAddress(options.address))],
+      localDeviceURLs: [deviceURL(partsOf(options.address))],
       now: 0,
       version,
     });
@@ -103,7 +103,7 @@ export class Peer {
     if (options.paused === true) return peer;
     await peer.event("connected");
     if (options.attach === false) return peer;
-    const { identity } = parseAddress(options.address);
+    const { identity } = partsOf(options.address);
     peer.engine.attach({ accountURL: `grooveAccount://${identity}` });
     peer.flush();
     await peer.event("attached");
@@ -190,7 +190,7 @@ export class Peer {
 
   /** Waits until everything the relay has sent before now has been processed. */
   async settled(): Promise<void> {
-    const sessionId = await this.open(`${parseAddress(this.options.address).identity}/settled-${this.events.length}`);
+    const sessionId = await this.open(`${partsOf(this.options.address).identity}/settled-${this.events.length}`);
     this.engine.closeSession(sessionId, 0);
     this.flush();
   }
@@ -238,7 +238,7 @@ export class Peer {
 
 /** The URLs of `identity` or `identity/device`. */
 export function destination(to: string): { identityURL: string; deviceURL: string } {
-  const address = parseAddress(to);
+  const address = partsOf(to);
   return {
     identityURL: identityURL(address),
     deviceURL: address.device === undefined ? "" : deviceURL(address),

@@ -253,8 +253,9 @@ describe("a reply", () => {
         ),
         fc.constantFrom("", "@relay.example.com"),
         (from, relay) => {
-          const { deviceURL, relay: named } = recipientOf(addressOf(from) + relay);
-          assert.deepEqual([deviceURL, named ?? ""], [from, relay.slice(1)]);
+          const recipient = recipientOf(addressOf(from) + relay);
+          assert.ok(recipient.ok);
+          assert.deepEqual([recipient.value.deviceURL, recipient.value.relay ?? ""], [from, relay.slice(1)]);
         },
       ),
     );

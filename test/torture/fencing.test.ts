@@ -9,8 +9,9 @@ import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { Device, DeviceError } from "../../src/device/index.ts";
 import type { Mailbox } from "../../src/edge/mailbox/mailbox.ts";
 import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
-import { ConnectCloseReasonId, deviceURL, parseAddress } from "../../src/sstp/index.ts";
+import { ConnectCloseReasonId, deviceURL } from "../../src/sstp/index.ts";
 import { mailboxOf, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
+import { partsOf } from "../support/address.ts";
 import { statusOf } from "./lossy.ts";
 import {
   ADMIN_TOKEN,
@@ -149,7 +150,7 @@ async function raw(address: string, encapsulation: Encapsulation): Promise<Conte
 }
 
 function urlOf(address: string): string {
-  const { identity, device: name = "" } = parseAddress(address);
+  const { identity, device: name = "" } = partsOf(address);
   return deviceURL({ identity, device: name });
 }
 

@@ -6,7 +6,8 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Device, DeviceError } from "../../src/device/index.ts";
-import { deviceURL, parseAddress } from "../../src/sstp/index.ts";
+import { deviceURL } from "../../src/sstp/index.ts";
+import { partsOf } from "../support/address.ts";
 import {
   Books,
   Chance,
@@ -108,7 +109,7 @@ test("kills, cuts and evictions cause no loss, duplication or reordering", {
       await sleep(chance.below(2 * EVICT_EVERY));
       const address = addressOf(chance.below(DEVICES));
       if (chance.next() < 0.5) {
-        const { identity, device = "" } = parseAddress(address);
+        const { identity, device = "" } = partsOf(address);
         await edge.evict("Mailbox", deviceURL({ identity, device }));
       } else {
         const { consumer } = await edge.mailbox(address).catch(() => ({ consumer: undefined }));

@@ -6,8 +6,9 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
-import { deviceURL, parseAddress } from "../../src/sstp/index.ts";
+import { deviceURL } from "../../src/sstp/index.ts";
 import { RawClient, startEdge, until } from "../edge/mailbox/support.ts";
+import { partsOf } from "../support/address.ts";
 import { type Loss, LossyProxy, statusOf } from "./lossy.ts";
 import {
   ADMIN_TOKEN,
@@ -147,7 +148,7 @@ class Inbox {
 }
 
 function urlOf(address: string): string {
-  const { identity, device = "" } = parseAddress(address);
+  const { identity, device = "" } = partsOf(address);
   return deviceURL({ identity, device });
 }
 

@@ -1,8 +1,9 @@
 /** `grooveway mailbox`: lets an operator inspect and change the mailboxes of an edge. */
 import { askEdge, type Question } from "../../device/transports/ask-edge.ts";
 import { printable } from "../../lib/printable.ts";
+import { CommandError } from "../command-error.ts";
 import { tokenOf } from "../device-options.ts";
-import { CommandError, size } from "../output.ts";
+import { size } from "../output.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
 import { readAuthorities } from "../tls.ts";
 
@@ -122,7 +123,7 @@ function describe(status: Status): string {
 async function request(question: Question): Promise<unknown> {
   const answer = await askEdge(question);
   if (answer.ok) return answer.value;
-  throw new CommandError(answer.code, `${answer.detail} ${answer.cure}`.trim(), "Refused");
+  throw new CommandError("Refused", `${`${answer.detail} ${answer.cure}`.trim()} [${answer.code}]`);
 }
 
 function edgeOf(text: string): URL {

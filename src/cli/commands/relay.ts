@@ -5,11 +5,12 @@ import { readQuota } from "../../edge/policy/quota-setting.ts";
 import { describe, LockHeld } from "../../lib/node/file-lock.ts";
 import { problemText } from "../../lib/setting.ts";
 import { type Relay, startRelay, TLS_PORT } from "../../relay/index.ts";
-import { AddressError, SSTP_PORT } from "../../sstp/index.ts";
+import { parseRelayName, SSTP_PORT } from "../../sstp/index.ts";
+import { CommandError } from "../command-error.ts";
 import { cannotUseStore, checkStore, isCannotOpen, OTHER_STORE, wordsOf } from "../files/path-problem.ts";
 import { unlessInterrupted, untilInterrupted } from "../interrupt.ts";
 import { type SettingsServer, startSettingsServer } from "../local-edge/settings-server.ts";
-import { CommandError, size } from "../output.ts";
+import { size } from "../output.ts";
 import {
   type Command,
   minFreeOf,
@@ -171,6 +172,10 @@ const OPTIONS: Readonly<Record<string, string>> = { JWKS_URL: "--jwks-url", REVO
  * TlsUnusable
  */
 export async function startRelayHere(options: Parameters<typeof startRelay>[0] & object): Promise<Relay> {
+  for (const name of options.names ?? []) {
+    const parsed = parseRelayName(name);
+    if (!parsed.ok) throw usage("relay", `--name: ${parsed.problems}`);
+  }
   const secrets = readLinkSecrets(options.linkSecrets ?? "");
   if (!secrets.ok) {
     const all = secrets.problems.map((problem) => problemText({ ...problem, setting: "--link-secret" }));
@@ -181,7 +186,6 @@ export async function startRelayHere(options: Parameters<typeof startRelay>[0] &
     return await startRelay(options);
   } catch (error) {
     if (error instanceof CommandError) throw error;
-    if (error instanceof AddressError) throw usage("relay", `--name: ${error.message}`);
     if (error instanceof LockHeld) {
       const who = describe(error.holder);
       throw new CommandError("StoreInUse", `${options.store} is in use by ${who}: stop it, or choose another --store`);

@@ -12,11 +12,11 @@ import {
   SignJWT,
 } from "jose";
 import { newLinkSecret } from "../../auth/relay-proof.ts";
-import { parseRights, ScopeError, unknownScopes } from "../../auth/scopes.ts";
+import { readRights, unknownScopes } from "../../auth/scopes.ts";
 import { authenticate } from "../../auth/verify-token.ts";
 import { printable } from "../../lib/printable.ts";
+import { CommandError } from "../command-error.ts";
 import { secondsIn } from "../duration.ts";
-import { CommandError } from "../output.ts";
 import { type Command, parse, readText, unexpected, unreadable, usage } from "../parse-arguments.ts";
 
 export const tokenCommand: Command = {
@@ -222,12 +222,8 @@ function privateKeyText(path: string): string {
  * @throws CommandError Usage
  */
 function checkRights(address: string | undefined, scope: string): void {
-  try {
-    parseRights({ ...(address !== undefined && { address }), scope });
-  } catch (error) {
-    if (error instanceof ScopeError) throw usage("token", error.message);
-    throw error;
-  }
+  const rights = readRights({ ...(address !== undefined && { address }), scope });
+  if (!rights.ok) throw usage("token", rights.problems.message);
   const [unknown] = unknownScopes(scope);
   if (unknown !== undefined)
     throw usage("token", `${unknown} is not a scope: use connect, receive, send:PATTERN, stream:PATTERN or admin`);
@@ -276,7 +272,7 @@ async function inspect(token: string, { keys, audience, json }: InspectOptions):
       console.log("verified: an edge with these keys admits it, unless it is revoked there");
   }
   if (verified?.type === "refused") {
-    throw new CommandError(verified.reason, `an edge with these keys refuses it: ${verified.detail}`, "Refused");
+    throw new CommandError("Refused", `an edge with these keys refuses it: ${verified.detail} [${verified.reason}]`);
   }
 }
 

@@ -37,8 +37,8 @@ import {
   WHOLE_AT_ONCE,
   type WholeMessage,
 } from "../../transfer/index.ts";
+import { CommandError } from "../command-error.ts";
 import { textIfThere } from "../line-log.ts";
-import { CommandError } from "../output.ts";
 import { BESIDE } from "../state-folder.ts";
 import { codeOf, type FileSystem, nodeFileSystem, type OpenFile, readFully, writeAll } from "./file-system.ts";
 import { NameRefused, OutFolder } from "./out-folder.ts";
@@ -170,7 +170,7 @@ export function wholeName(key: string): string {
 }
 
 /** Returns the local key of a transfer. Two senders never share a key. */
-export function keyOf({ from, vouched }: FileSource, transfer: string): string {
+function keyOf({ from, vouched }: FileSource, transfer: string): string {
   return hash("sha256", JSON.stringify([from ?? null, vouched, transfer])).slice(0, 32);
 }
 

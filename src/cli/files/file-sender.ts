@@ -27,7 +27,7 @@ import {
   transferId,
   wholeMessage,
 } from "../../transfer/index.ts";
-import { CommandError } from "../output.ts";
+import { CommandError } from "../command-error.ts";
 import { cannotRead, type FileToSend, openToSend } from "./files-to-send.ts";
 import type { Claim, SendJournal } from "./send-journal.ts";
 

@@ -10,7 +10,7 @@ import { constants, lstatSync, readlinkSync, realpathSync, type Stats } from "no
 import { type FileHandle, open, readdir, readlink, realpath } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { visible } from "../../lib/printable.ts";
-import { CommandError } from "../output.ts";
+import { CommandError } from "../command-error.ts";
 
 /** A regular file to send. */
 export interface FileToSend {

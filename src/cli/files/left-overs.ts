@@ -6,8 +6,8 @@
  */
 import { join, resolve } from "node:path";
 import type { SetAsideReason } from "../../transfer/receiving.ts";
+import { CommandError } from "../command-error.ts";
 import { textIfThere } from "../line-log.ts";
-import { CommandError } from "../output.ts";
 import { BESIDE } from "../state-folder.ts";
 import { type FileSource, wholeName } from "./file-receiver.ts";
 import { codeOf, type FileSystem, type Folder, nodeFileSystem } from "./file-system.ts";

@@ -5,7 +5,7 @@
  */
 import { access, constants, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { CommandError } from "../output.ts";
+import { CommandError } from "../command-error.ts";
 
 const WORDS: Readonly<Record<string, string>> = {
   EACCES: "this user may not write there",

@@ -7,7 +7,7 @@
 
 import { within } from "../../lib/runtime/timeout.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
-import { CommandError } from "../output.ts";
+import { CommandError } from "../command-error.ts";
 import { FILES_AT_ONCE, FileSender, type FileSenderOptions, type SentFile, type StreamToSend } from "./file-sender.ts";
 import type { FileToSend } from "./files-to-send.ts";
 import { StallWatch, type WaitingFor } from "./stall-watch.ts";

@@ -18,9 +18,9 @@ import { lstatSync, readdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, FileLock, type Holder, LockHeld, readRecord } from "../../lib/node/file-lock.ts";
 import { endProcess, type ProcessId, processId } from "../../lib/node/process-id.ts";
+import { CommandError } from "../command-error.ts";
 import { makeFolders } from "../files/file-system.ts";
 import { fileProblem, folderProblem, wordsOf } from "../files/path-problem.ts";
-import { CommandError } from "../output.ts";
 import { makeTemporaryFolder, temporaryRoots } from "./temporary-folder.ts";
 
 const PREFIX = "grooveway-edge-";

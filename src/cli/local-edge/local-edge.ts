@@ -11,7 +11,7 @@ import { readPrefix } from "../../edge/policy/prefix-setting.ts";
 import type { GivenSettings } from "../../edge/policy/settings.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { checked, problemText } from "../../lib/setting.ts";
-import { CommandError } from "../output.ts";
+import { CommandError } from "../command-error.ts";
 import { DiskTeller } from "./disk-teller.ts";
 import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
 import { edgeNames } from "./edge-names.ts";

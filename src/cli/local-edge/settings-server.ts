@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { parseKeySet } from "../../auth/key-set.ts";
-import { CommandError } from "../output.ts";
+import { CommandError } from "../command-error.ts";
 import { unreadable } from "../parse-arguments.ts";
 
 export interface SettingsServer {

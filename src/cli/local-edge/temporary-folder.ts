@@ -6,8 +6,8 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { CommandError } from "../command-error.ts";
 import { wordsOf } from "../files/path-problem.ts";
-import { CommandError } from "../output.ts";
 
 /** Returns the folders that may hold temporary files, best first. */
 export function temporaryRoots(state: string | undefined): readonly string[] {

@@ -12,7 +12,7 @@ import {
   headerOf,
   type Lost,
   REASONS,
-  responseHeadReader,
+  ResponseHeadReader,
   type Session,
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
@@ -319,7 +319,7 @@ function foreign(
   retryAfter: number | undefined,
 ): DeviceError | undefined {
   const octets = Buffer.concat(pieces);
-  const read = responseHeadReader().feed(octets);
+  const read = new ResponseHeadReader().feed(octets);
   if (read.type !== "head") {
     const isCutOff = read.type === "more" && octets.subarray(0, 5).toString("latin1") === "HTTP/";
     return isEstablished || isCutOff ? undefined : notHttp(edge, octets);

@@ -8,7 +8,7 @@
  */
 
 import { readBody } from "../../lib/runtime/byte-reader.ts";
-import { AddressError, deviceURL, identityURL, parseAddress } from "../../sstp/index.ts";
+import { deviceURL, identityURL, parseAddress } from "../../sstp/index.ts";
 import { gate } from "../admission/source-gate.ts";
 import type { Env } from "../env.ts";
 import { sourceOf } from "../policy/client-network.ts";
@@ -71,13 +71,9 @@ const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 
 /** The URL of the peer that an address names; undefined if the address is malformed. */
 export function peerUrlOfAddress(text: string): string | undefined {
-  try {
-    const address = parseAddress(text);
-    return address.device === undefined ? identityURL(address) : deviceURL(address);
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
+  const address = parseAddress(text);
+  if (!address.ok) return undefined;
+  return address.value.device === undefined ? identityURL(address.value) : deviceURL(address.value);
 }
 
 type Wanted = { readonly ok: true; readonly senders: string } | { readonly ok: false; readonly detail?: string };

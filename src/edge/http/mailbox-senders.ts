@@ -14,7 +14,7 @@
 import { ANYBODY, isSame, type Principal } from "../../auth/principal.ts";
 import { maySend, mayUse } from "../../auth/scopes.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { type Address, AddressError, deviceURL, identityURL, parseAddress, relayURL } from "../../sstp/index.ts";
+import { deviceURL, identityURL, parseAddress, relayURL } from "../../sstp/index.ts";
 import type { Recipient } from "../../store-and-forward/envelope.ts";
 import { type Amount, roomFor } from "../../store-and-forward/share.ts";
 import { escaped, LONGEST_ID } from "../../store-and-forward/vouch.ts";
@@ -72,10 +72,13 @@ export async function answerWithdrawal(request: Request, address: string, who: P
 
 /** Resolves the addresses of a request, or returns why it is refused. */
 function wayOf(text: string, query: URLSearchParams, { rights }: Principal, env: Env): Way | Reason {
-  const address = parsed(text);
-  if (address === undefined) return "MalformedAddress";
-  const from = parsed(query.get("from") ?? "");
-  if (from?.device === undefined || from.relay !== undefined) return "MalformedSender";
+  const recipient = parseAddress(text);
+  if (!recipient.ok) return "MalformedAddress";
+  const address = recipient.value;
+  const sender = parseAddress(query.get("from") ?? "");
+  if (!sender.ok) return "MalformedSender";
+  const from = sender.value;
+  if (from.device === undefined || from.relay !== undefined) return "MalformedSender";
   if (!maySend(rights, address) || !mayUse(rights, from)) return "ScopeMissing";
   const source = deviceURL(from);
   const to = { identityURL: identityURL(address), deviceURL: address.device === undefined ? "" : deviceURL(address) };
@@ -84,15 +87,6 @@ function wayOf(text: string, query: URLSearchParams, { rights }: Principal, env:
   const allowed = allowedLink(relayURL(relay), env);
   if (allowed.type === "refused") return allowed.reason;
   return mayLink(allowed.url, env) ? { source, mailbox: allowed.url, to } : "LinkInClear";
-}
-
-function parsed(text: string): Address | undefined {
-  try {
-    return parseAddress(text);
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
 }
 
 /**

@@ -7,7 +7,7 @@
 import { type LinkSecrets, type LinkTrust, readLinkSecrets } from "../../auth/relay-proof.ts";
 import { parseRelay, SSTP_PORT } from "../../encapsulation/index.ts";
 import { entriesOf, type Setting, settled } from "../../lib/setting.ts";
-import { AddressError, relayURL } from "../../sstp/index.ts";
+import { parseRelayName, relayURL } from "../../sstp/index.ts";
 import { parseDev } from "./dev-setting.ts";
 import { readWays, type Way, waysTo } from "./link-ways.ts";
 import { judgeRelay, type Permits, type Refusal, type Rules } from "./relay-allow-list.ts";
@@ -127,7 +127,7 @@ export interface Links {
 export function readLinks(setting: "LINKS" | "LINK_PLAIN", text: string): Setting<Links> {
   const option = setting === "LINKS" ? "--link" : "--link-plain";
   const cure = `write HOST or HOST:PORT, separated by commas (${option})`;
-  const wrong = entriesOf(text).filter((entry) => urlOf(entry) === undefined);
+  const wrong = entriesOf(text).filter((entry) => !parseRelayName(entry).ok);
   const problems = wrong.map((entry) => `has ${JSON.stringify(entry)}, which is not the name of a relay`);
   return settled(
     parseLinks(text),
@@ -137,18 +137,6 @@ export function readLinks(setting: "LINKS" | "LINK_PLAIN", text: string): Settin
 
 /** The entries that are relays' names. An edge with a malformed entry keeps its other links. */
 export function parseLinks(text: string): Links {
-  const links = entriesOf(text).flatMap((name) => {
-    const url = urlOf(name);
-    return url === undefined ? [] : [{ name, url }];
-  });
-  return { names: links.map(({ name }) => name), urls: links.map(({ url }) => url) };
-}
-
-function urlOf(name: string): string | undefined {
-  try {
-    return relayURL(name);
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
-  }
+  const names = entriesOf(text).filter((entry) => parseRelayName(entry).ok);
+  return { names, urls: names.map(relayURL) };
 }

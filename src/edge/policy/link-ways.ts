@@ -20,7 +20,7 @@ export interface Way {
 }
 
 /** The ways tried if LINK_WAYS is not set. */
-export const DEFAULT_WAYS = "sstp:2492 sstp:443 http:80";
+const DEFAULT_WAYS = "sstp:2492 sstp:443 http:80";
 
 export function readWays(text: string): Setting<readonly Way[]> {
   const entries = entriesOf(text);

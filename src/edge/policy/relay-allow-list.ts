@@ -83,7 +83,7 @@ export interface Permits {
 }
 
 /** Ports of an entry that names none [MS-GRVHENC 1.9]. */
-export const RELAY_PORTS: readonly number[] = [SSTP_PORT, SECURE_TUNNEL_PORT, HTTP_PORT];
+const RELAY_PORTS: readonly number[] = [SSTP_PORT, SECURE_TUNNEL_PORT, HTTP_PORT];
 
 /** The largest blocks ever assigned to one holder. A wider range also covers strangers' relays. */
 const WIDEST = { 4: 8, 6: 16 } as const;

@@ -12,8 +12,9 @@
  * @module
  */
 import { type Glob, matchesGlob } from "../../lib/glob.ts";
-import type { Result } from "../../lib/setting.ts";
-import { AddressError, formatAddress, type Named, parseAddress, parseURL, relayURL } from "../../sstp/index.ts";
+import type { Result } from "../../lib/result.ts";
+import { entriesOf, quoted } from "../../lib/setting.ts";
+import { type Address, formatAddress, type Named, parseAddress, parseRelayName, parseURL } from "../../sstp/index.ts";
 import { SENDER_PATTERNS } from "./limits.ts";
 
 /** Admitted senders: one device, every device of an identity if `device` is absent, or an origin relay. */
@@ -30,11 +31,6 @@ export type SenderRule =
   | { readonly kind: "nobody" }
   | { readonly kind: "only"; readonly patterns: readonly SenderPattern[] };
 
-/** Ends the reading of a malformed rule. The message says what to change. */
-class SenderRuleError extends Error {
-  override readonly name = "SenderRuleError";
-}
-
 /** The rule of a mailbox whose owner has set none. */
 export const EVERYONE: SenderRule = { kind: "everyone" };
 
@@ -47,12 +43,27 @@ const WORDS = ["everyone", "nobody"] as const;
  * readSenderRule("alice, bob/phone");
  */
 export function readSenderRule(text: string): Result<SenderRule, string> {
-  try {
-    return { ok: true, value: parseSenderRule(text) };
-  } catch (error) {
-    if (error instanceof SenderRuleError) return { ok: false, problems: error.message };
-    throw error;
+  const parts = entriesOf(text);
+  const word = WORDS.find((known) => parts.includes(known));
+  if (word !== undefined) {
+    if (parts.length === 1) return { ok: true, value: { kind: word } };
+    return wrong(`${word} cannot be combined: leave out the rest, or write ${word}/* for the identity of that name`);
   }
+  if (parts.length === 0) return wrong("the rule is empty: write everyone, nobody or patterns");
+  if (parts.length > SENDER_PATTERNS) {
+    return wrong(`${parts.length} patterns are too many: write at most ${SENDER_PATTERNS}, and use *`);
+  }
+  const patterns: SenderPattern[] = [];
+  for (const part of parts) {
+    const pattern = readPattern(part);
+    if (!pattern.ok) return pattern;
+    patterns.push(pattern.value);
+  }
+  return { ok: true, value: { kind: "only", patterns } };
+}
+
+function wrong(problems: string): Result<never, string> {
+  return { ok: false, problems };
 }
 
 /**
@@ -61,19 +72,9 @@ export function readSenderRule(text: string): Result<SenderRule, string> {
  * @throws Error if it is malformed
  */
 export function parseSenderRule(text: string): SenderRule {
-  const parts = text.split(/[\s,]+/).filter((part) => part !== "");
-  const word = WORDS.find((known) => parts.includes(known));
-  if (word !== undefined) {
-    if (parts.length === 1) return { kind: word };
-    throw new SenderRuleError(
-      `${word} cannot be combined: leave out the rest, or write ${word}/* for the identity of that name`,
-    );
-  }
-  if (parts.length === 0) throw new SenderRuleError("the rule is empty: write everyone, nobody or patterns");
-  if (parts.length > SENDER_PATTERNS) {
-    throw new SenderRuleError(`${parts.length} patterns are too many: write at most ${SENDER_PATTERNS}, and use *`);
-  }
-  return { kind: "only", patterns: parts.map(parsePattern) };
+  const read = readSenderRule(text);
+  if (read.ok) return read.value;
+  throw new Error(read.problems);
 }
 
 /** Formats a rule canonically. The text parses to the same rule. */
@@ -88,8 +89,8 @@ export function formatSenderRule(rule: SenderRule): string {
  */
 export function maySend(rule: SenderRule, source: string): boolean {
   if (rule.kind !== "only") return rule.kind === "everyone";
-  const sender = namedBy(source);
-  return sender !== undefined && rule.patterns.some((pattern) => names(pattern, sender));
+  const sender = parseURL(source);
+  return sender.ok && rule.patterns.some((pattern) => names(pattern, sender.value));
 }
 
 function names(pattern: SenderPattern, sender: Named): boolean {
@@ -98,51 +99,38 @@ function names(pattern: SenderPattern, sender: Named): boolean {
   return pattern.device === undefined || matchesGlob(pattern.device, sender.device);
 }
 
-function namedBy(url: string): Named | undefined {
-  try {
-    return parseURL(url);
-  } catch (error) {
-    if (error instanceof AddressError) return undefined;
-    throw error;
+function readPattern(text: string): Result<SenderPattern, string> {
+  if (text.startsWith("@")) {
+    const relay = parseRelayName(text.slice(1));
+    return relay.ok
+      ? { ok: true, value: { relay: relay.value } }
+      : wrong(`in the pattern ${quoted(text)} ${relay.problems}`);
   }
+  const [name = "", part, ...more] = text.split("/");
+  if (more.length > 0) return wrong(`the pattern ${quoted(text)} has more than one /: write the others as %2F`);
+  const identity = readGlob(text, "identity", name);
+  if (!identity.ok) return identity;
+  if (part === undefined) return { ok: true, value: { identity: identity.value } };
+  const device = readGlob(text, "device", part);
+  return device.ok ? { ok: true, value: { identity: identity.value, device: device.value } } : device;
 }
 
-function parsePattern(text: string): SenderPattern {
-  if (text.startsWith("@")) return { relay: parseRelay(text) };
-  const [identity = "", device, ...more] = text.split("/");
-  if (more.length > 0)
-    throw new SenderRuleError(`the pattern ${quote(text)} has more than one /: write the others as %2F`);
-  return {
-    identity: parseGlob(text, "identity", identity),
-    ...(device === undefined ? {} : { device: parseGlob(text, "device", device) }),
-  };
-}
-
-function parseGlob(pattern: string, what: string, text: string): Glob {
-  if (text === "")
-    throw new SenderRuleError(`the ${what} in the pattern ${quote(pattern)} is empty: write a name or *`);
-  return text.split("*").map((piece) => {
-    if (piece === "") return "";
-    try {
-      const { identity, relay } = parseAddress(piece);
-      if (relay === undefined) return identity;
-    } catch (error) {
-      if (error instanceof AddressError) throw new SenderRuleError(`in the pattern ${quote(pattern)} ${error.message}`);
-      throw error;
+function readGlob(pattern: string, what: string, text: string): Result<Glob, string> {
+  if (text === "") return wrong(`the ${what} in the pattern ${quoted(pattern)} is empty: write a name or *`);
+  const pieces: string[] = [];
+  for (const piece of text.split("*")) {
+    const read = piece === "" ? NO_NAME : parseAddress(piece);
+    if (!read.ok) return wrong(`in the pattern ${quoted(pattern)} ${read.problems}`);
+    if (read.value.relay !== undefined) {
+      return wrong(`the pattern ${quoted(pattern)} names a relay: write identity, identity/device or @relay`);
     }
-    throw new SenderRuleError(`the pattern ${quote(pattern)} names a relay: write identity, identity/device or @relay`);
-  });
+    pieces.push(read.value.identity);
+  }
+  return { ok: true, value: pieces };
 }
 
-function parseRelay(pattern: string): string {
-  try {
-    // The URL contains the canonical form of the relay's name.
-    return relayURL(pattern.slice(1)).slice(relayURL("x").length - 1);
-  } catch (error) {
-    if (error instanceof AddressError) throw new SenderRuleError(`in the pattern ${quote(pattern)} ${error.message}`);
-    throw error;
-  }
-}
+/** What stands before, between or after stars. */
+const NO_NAME: Result<Address, string> = { ok: true, value: { identity: "" } };
 
 function formatPattern(pattern: SenderPattern): string {
   if ("relay" in pattern) return `@${pattern.relay}`;
@@ -152,8 +140,4 @@ function formatPattern(pattern: SenderPattern): string {
 
 function formatGlob(glob: Glob): string {
   return glob.map((piece) => (piece === "" ? "" : formatAddress({ identity: piece }))).join("*");
-}
-
-function quote(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}...` : text);
 }

@@ -6,9 +6,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { CommandError } from "../../../src/cli/command-error.ts";
 import { FileReceiver, type Outcome } from "../../../src/cli/files/file-receiver.ts";
 import { listLeftOvers, removeLeftOvers } from "../../../src/cli/files/left-overs.ts";
-import { CommandError } from "../../../src/cli/output.ts";
 import { cancelMessage, type TransferMessage } from "../../../src/transfer/index.ts";
 import { type Fault, FaultyFileSystem, randomOf } from "./faulty-file-system.ts";
 import { arriving, partsOf, transferOf, wholeOf } from "./transfer-support.ts";

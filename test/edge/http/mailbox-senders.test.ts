@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
-import { deviceURL, parseAddress } from "../../../src/sstp/index.ts";
+import { deviceURL } from "../../../src/sstp/index.ts";
 import { QUOTA } from "../../../src/store-and-forward/share.ts";
+import { partsOf } from "../../support/address.ts";
 import { soon } from "../../support/watch.ts";
 import { ed25519, jwks } from "../issuer.ts";
 import { connect, fresh, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
@@ -41,7 +42,7 @@ describe("the room for a sender in a mailbox", () => {
     const [bob, alice] = [`${fresh("bob")}/pc`, `${fresh("alice")}/pc`];
     const { status, said } = await room(bob, alice);
     assert.deepEqual([status, said], [200, { octets: 2 * 1024 ** 2, messages: 50, attached: false }]);
-    assert.ok(!(await namesOf()).includes(deviceURL(parseAddress(bob))));
+    assert.ok(!(await namesOf()).includes(deviceURL(partsOf(bob))));
   });
 
   it("is what the sender may add before it is suspended, with whether the peer is online", async () => {
@@ -65,7 +66,7 @@ describe("the room for a sender in a mailbox", () => {
 
   it("is refused for senders that are locked out and for invalid addresses", async () => {
     const [bob, alice] = [`${fresh("bob")}/pc`, `${fresh("alice")}/pc`];
-    await (await mailboxOf(edge, deviceURL(parseAddress(bob)))).setLocked(true);
+    await (await mailboxOf(edge, deviceURL(partsOf(bob)))).setLocked(true);
     assert.deepEqual((await room(bob, alice)).said.code, "LockedOut");
     assert.equal((await room("a/b/c", alice)).said.code, "MalformedAddress");
     for (const from of ["", "alice", "a/b/c", "alice/pc@relay.example.com"]) {
@@ -88,7 +89,7 @@ describe("a withdrawal by a sender", () => {
     assert.deepEqual((await take(bob, `${name}/pc`, "t1.")).said, { removed: 0 });
     assert.deepEqual((await take(bob, `${name}/pc`, "t%@.")).said, { removed: 1 });
     await alice.send(bob, "again", { id: "t1.0" });
-    const { dropped } = await (await mailboxOf(edge, deviceURL(parseAddress(bob)))).status();
+    const { dropped } = await (await mailboxOf(edge, deviceURL(partsOf(bob)))).status();
     assert.deepEqual([dropped.Withdrawn, dropped.DuplicateMessage], [4, 1]);
     const receiver = await connect(edge, bob, "websocket");
     const texts = (await receive(receiver, 4)).map((message) => message.text());
@@ -114,7 +115,7 @@ describe("a withdrawal by a sender", () => {
     for (let n = 0; n < 40; n += 1)
       await alice.send(bob, new Uint8Array(n === 7 ? 600_000 : 10), { id: `t${n % 2}.${n}` });
     assert.deepEqual((await take(bob, `${name}/pc`, "t1.")).said, { removed: 20 });
-    const { messages, octets } = await (await mailboxOf(edge, deviceURL(parseAddress(bob)))).status();
+    const { messages, octets } = await (await mailboxOf(edge, deviceURL(partsOf(bob)))).status();
     assert.ok(messages === 20 && octets < 100_000);
     await alice.close();
   });
@@ -122,7 +123,7 @@ describe("a withdrawal by a sender", () => {
   it("removes nothing from a mailbox that does not exist, and needs an id", async () => {
     const [bob, alice] = [`${fresh("bob")}/pc`, `${fresh("alice")}/pc`];
     assert.deepEqual((await take(bob, alice, "t.")).said, { removed: 0 });
-    assert.ok(!(await namesOf()).includes(deviceURL(parseAddress(bob))));
+    assert.ok(!(await namesOf()).includes(deviceURL(partsOf(bob))));
     assert.equal((await take(bob, alice, "")).said.code, "MalformedSender");
     assert.equal((await take(bob, alice, "x".repeat(256))).said.code, "MalformedSender");
   });

@@ -5,7 +5,8 @@ import { connect as dial, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { DeviceOptions } from "../../../src/device/index.ts";
-import { CloseReasonId, deviceURL, identityURL, parseAddress, SessionStatusId } from "../../../src/sstp/index.ts";
+import { CloseReasonId, deviceURL, identityURL, SessionStatusId } from "../../../src/sstp/index.ts";
+import { partsOf } from "../../support/address.ts";
 import { listen } from "../../support/sockets.ts";
 import { soon } from "../../support/watch.ts";
 import { bodyOf, connect, fresh, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
@@ -27,7 +28,7 @@ function evict(kind: "Tunnel" | "Mailbox", name: string): Promise<unknown> {
   return edge.miniflare.unsafeEvictDurableObject("grooveway", kind, { name });
 }
 
-const mailboxOfDevice = (address: string) => mailboxOf(edge, deviceURL(parseAddress(address)));
+const mailboxOfDevice = (address: string) => mailboxOf(edge, deviceURL(partsOf(address)));
 
 /** A sender, and its held recipients. */
 async function sender(address: string, options: Partial<DeviceOptions> = {}) {
@@ -86,7 +87,7 @@ describe("a sender that has used up its share", () => {
     // A mailbox that is asked through this test stays in memory. What the Tunnel leaves for after sleep is written down when it has been left alone for a while.
     await new Promise((resolve) => setTimeout(resolve, 3000));
     await evict("Tunnel", guid);
-    await evict("Mailbox", deviceURL(parseAddress(to)));
+    await evict("Mailbox", deviceURL(partsOf(to)));
     const receiver = await connect(edge, to, "websocket");
     const texts = (await receive(receiver, 80)).map((message) => message.text());
     assert.deepEqual(

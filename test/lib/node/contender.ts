@@ -1,7 +1,7 @@
 /** A process that tries to take what it is told to, and prints the result. For tests of locks. */
 import { createInterface } from "node:readline";
+import { CommandError } from "../../../src/cli/command-error.ts";
 import { beginRun } from "../../../src/cli/local-edge/edge-run.ts";
-import { CommandError } from "../../../src/cli/output.ts";
 import { FileLock, LockHeld } from "../../../src/lib/node/file-lock.ts";
 
 let release: () => void = () => {};
