@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checked, entriesOf, malformed, quoted, type Setting } from "../../lib/setting.ts";
+import { entriesOf, malformed, quoted, type Setting } from "../../lib/setting.ts";
 import { longestIn, QUOTA, type Quota } from "../../store-and-forward/share.ts";
 import { MESSAGE_LIMIT } from "./limits.ts";
 
@@ -36,20 +36,17 @@ const LIMITS = {
 let last: { readonly text: string; readonly quota: Quota } = { text: "", quota: QUOTA };
 
 /**
- * The quota of an edge that serves. With a malformed QUOTA it serves no request.
- *
- * @throws Error if QUOTA is malformed
+ * The quota of an edge. With a malformed QUOTA the edge serves no request, and its objects, whose alarms go on, have the
+ * default: a constructor that throws would lose the alarm.
  */
 export function parseQuota(text: string): Quota {
-  if (text !== last.text) last = { text, quota: checked(readQuota(text)) };
+  if (text === last.text) return last.quota;
+  const read = readQuota(text);
+  last = { text, quota: read.ok ? read.value : QUOTA };
   return last.quota;
 }
 
-/**
- * The longest message, in bytes, that a mailbox takes: one sender alone must have room for it.
- *
- * @throws Error if QUOTA is malformed
- */
+/** The longest message, in bytes, that a mailbox takes: one sender alone must have room for it. */
 export function messageLimit(text: string): number {
   return Math.min(MESSAGE_LIMIT, longestIn(parseQuota(text)));
 }
