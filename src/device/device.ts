@@ -27,7 +27,7 @@ import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./m
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Outbox, onWire, tooLong } from "./outbox.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
-import { ReconnectPause } from "./reconnect.ts";
+import { isForgeable, ReconnectPause, Refusals } from "./reconnect.ts";
 import { closure, RelayConnection } from "./relay-connection.ts";
 import { sendRefusal } from "./token-refusal.ts";
 import { tokenFrom } from "./token-source.ts";
@@ -69,6 +69,7 @@ export abstract class PortableDevice {
   #token: string | undefined;
   #replacing = false;
   readonly #reconnectPause = new ReconnectPause();
+  readonly #refusals: Refusals;
   readonly #pathMtu = new PathMtuWatch();
   #renewal: Promise<void> | undefined;
   /** Carriers being connected. */
@@ -83,6 +84,7 @@ export abstract class PortableDevice {
     this.#options = options;
     this.#openTransport = openTransport;
     this.#settings = settingsOf(options);
+    this.#refusals = new Refusals(isForgeable(options.edge));
     this.address = options.address;
     const { self, relay, limit } = this.#settings;
     this.#idSuffix = idSuffix(self);
@@ -270,7 +272,7 @@ export abstract class PortableDevice {
     this.#run = run;
     const over = run.carrier.engine.closed;
     if (over === undefined) this.#outbox.attach(run.carrier);
-    else this.#lost(run, closure(over, run.carrier.transport), over.returnTime);
+    else this.#lost(run, this.#closure(over, run), over.returnTime);
   }
 
   /** Drops a carrier. Its unacknowledged messages are sent again, before the unsent ones. */
@@ -294,7 +296,7 @@ export abstract class PortableDevice {
         run.carried = true;
         break;
       case "closed":
-        if (this.#run === run) this.#lost(run, closure(event, run.carrier.transport), event.returnTime);
+        if (this.#run === run) this.#lost(run, this.#closure(event, run), event.returnTime);
         return;
     }
     if (this.#run === run) this.#outbox.on(event, key);
@@ -341,6 +343,11 @@ export abstract class PortableDevice {
     }
   }
 
+  #closure(closed: Parameters<typeof closure>[0], { carrier }: Run): DeviceError {
+    const { self: address, relay: name } = this.#settings;
+    return closure(closed, carrier.transport, { token: this.#token, address, name });
+  }
+
   #lost(run: Run, why: DeviceError, returnTime = 0): void {
     // The relay closes a device's old connection when the new one arrives; here that is intended.
     if (this.#replacing) return;
@@ -349,9 +356,29 @@ export abstract class PortableDevice {
     if (this.#ended !== undefined) return;
     this.#reconnectPause.lost(run.carried, performance.now() - run.since);
     const usedUp = run.carrier.transport.remaining < this.#needed(this.#settings.limit);
-    if (error.retryable)
-      void this.#reconnect(error, Math.max(Math.min(returnTime * 1000, LONGEST_REST), restOf(error)), usedUp);
-    else this.#end(error);
+    const rest = Math.max(Math.min(returnTime * 1000, LONGEST_REST), restOf(error));
+    void this.#goOn(error, rest, usedUp);
+  }
+
+  /** Reconnects after a loss, or ends. */
+  async #goOn(why: DeviceError, rest: number, usedUp: boolean): Promise<void> {
+    const error = this.#refusals.judge(why, performance.now());
+    if (error.retryable) return this.#reconnect(error, rest, usedUp);
+    if (error.code !== "TokenRefused" || !(await this.#hasNewToken())) return this.#end(error);
+    const { code, message } = error;
+    await this.#reconnect(new DeviceError(code, `${message}; there is a new one`, { advice: "retry" }), rest, usedUp);
+  }
+
+  /** Whether the provider has another token than the one last used. */
+  async #hasNewToken(): Promise<boolean> {
+    const { token } = this.#options;
+    if (typeof token !== "function") return false;
+    try {
+      return (await tokenFrom(token, this.#closing.signal)) !== this.#token;
+    } catch {
+      // Connecting asks again, and reports the error.
+      return true;
+    }
   }
 
   /**
@@ -359,25 +386,31 @@ export abstract class PortableDevice {
    * how long to stay away [MS-GRVSSTP 3.1.5.4]. A carrier that is merely used up is replaced at once.
    */
   async #reconnect(why: DeviceError, rest: number, usedUp: boolean): Promise<void> {
-    if (this.#replacing) return;
+    if (this.#replacing || this.#ended !== undefined) return;
     this.#replacing = true;
     this.#options.onReconnect?.(why);
     await this.#pause(rest);
     let busy = 0;
+    let told = why.code;
     for (let atOnce = usedUp; this.#ended === undefined; atOnce = false) {
       await this.#pause(busy + (atOnce ? 0 : Math.random() * this.#reconnectPause.next()));
       if (this.#ended !== undefined) break;
       try {
         const run = await this.#open();
+        this.#refusals.admitted();
         this.#replacing = false;
         this.#adopt(run);
         return;
       } catch (cause) {
-        const error = asDeviceError(cause);
+        const refused = asDeviceError(cause);
+        const error = this.#refusals.judge(refused, performance.now());
         if (!error.retryable) {
           this.#end(error);
           break;
         }
+        // A refusal that is not believed is told once, so that somebody can look at it.
+        if (error !== refused && error.code !== told) this.#options.onReconnect?.(error);
+        told = error.code;
         busy = restOf(error);
       }
     }

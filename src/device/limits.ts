@@ -107,6 +107,13 @@ export const BUSY_PATIENCE = 30_000;
 export const RECONNECT_FIRST = 500;
 export const RECONNECT_LAST = 30_000;
 
+/**
+ * How long a device goes on that is refused over a way on which anyone could have forged the refusal. Longer than a
+ * proxy that is being set up or restarted needs, at twenty tries with the pauses above; a device whose token is bad ends
+ * before it becomes a burden.
+ */
+export const REFUSED_IN_CLEAR = 5 * 60_000;
+
 /** A connection that lasted this long was useful even if it carried nothing: twice the longest pause. */
 export const STOOD = 60_000;
 

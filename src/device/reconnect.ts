@@ -2,9 +2,12 @@
  * How long a device waits before it reconnects. The pause grows with each failed connection, even one that started
  * well: a proxy may break every connection after its beginning. A useful connection resets the pause.
  *
+ * A refusal ends the device, unless the way to the edge is plain HTTP: there anybody on the way may have written it.
+ *
  * @module
  */
-import { RECONNECT_FIRST, RECONNECT_LAST, STOOD } from "./limits.ts";
+import { DeviceError } from "./device-error.ts";
+import { RECONNECT_FIRST, RECONNECT_LAST, REFUSED_IN_CLEAR, STOOD } from "./limits.ts";
 
 export class ReconnectPause {
   #failures = 0;
@@ -26,3 +29,42 @@ export class ReconnectPause {
     return limit;
   }
 }
+
+/** Whether someone else than the edge could have written its answers: plain HTTP that leaves this machine. */
+export function isForgeable(edge: string | undefined): boolean {
+  if (edge === undefined || !URL.canParse(edge)) return false;
+  const { protocol, hostname } = new URL(edge);
+  return protocol === "http:" && !/^(localhost|127\.[0-9.]+|\[::1\])$/.test(hostname);
+}
+
+/** Decides whether a refusal is final. */
+export class Refusals {
+  readonly #forgeable: boolean;
+  /** When the first of the refusals in a row came. */
+  #since: number | undefined;
+
+  constructor(forgeable: boolean) {
+    this.#forgeable = forgeable;
+  }
+
+  /** Records that the edge admitted the device. */
+  admitted(): void {
+    this.#since = undefined;
+  }
+
+  /**
+   * Judges an error at a time in milliseconds.
+   *
+   * @returns the error; one that is not to be believed yet becomes retryable
+   */
+  judge(error: DeviceError, now: number): DeviceError {
+    if (error.retryable || !this.#forgeable || !REFUSALS.includes(error.code)) return error;
+    this.#since ??= now;
+    if (now - this.#since >= REFUSED_IN_CLEAR) return error;
+    const doubt = `over plain HTTP anyone on the way could have written this, so it is believed after ${REFUSED_IN_CLEAR / 60_000} minutes: use https`;
+    return new DeviceError(error.code, `${error.message}; ${doubt}`, { advice: "retry", cause: error });
+  }
+}
+
+/** What an HTTP answer with a reason becomes. */
+const REFUSALS: readonly string[] = ["TokenRefused", "Refused"];

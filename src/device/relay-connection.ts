@@ -32,7 +32,7 @@ import {
   OPEN_SESSIONS,
   RECEIVE_TIMEOUT,
 } from "./limits.ts";
-import { tokenRefusal } from "./token-refusal.ts";
+import { type RefusedToken, tokenRefusal } from "./token-refusal.ts";
 import type { Capabilities, OpenTransport, Transport, TransportOptions } from "./transports/transport.ts";
 
 /** A session of ours that is ready to send on, or why there is none. */
@@ -467,8 +467,12 @@ function refusal(
   }
 }
 
-/** Converts the end of a connection to an error. */
-export function closure(closed: Closed, transport: Transport): DeviceError {
+/**
+ * Converts the end of a connection to an error.
+ *
+ * @param shown the token with which it was made, and the names that it was checked for
+ */
+export function closure(closed: Closed, transport: Transport, shown: RefusedToken = {}): DeviceError {
   if (closed.reasonId === ConnectCloseReasonId.CrossedConnections) {
     return new DeviceError(
       "AddressInUse",
@@ -477,6 +481,8 @@ export function closure(closed: Closed, transport: Transport): DeviceError {
   }
   if (transport.failure !== undefined) return transport.failure;
   const { detail = closed.detail, cure, code, retryAfter } = transport.lost ?? {};
+  const refused = tokenRefusal(code, { ...shown, detail });
+  if (refused !== undefined) return refused;
   const text = `the connection was lost: ${detail}${cure === undefined ? "" : ` ${cure}`}`;
   return new DeviceError("ConnectFailed", code === undefined ? text : `${text} [${code}]`, { retryAfter });
 }

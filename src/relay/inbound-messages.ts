@@ -211,7 +211,10 @@ export class InboundMessages {
     message.incoming.forEach((incoming, index) => {
       if (incoming === undefined) return;
       this.#held -= incoming.heldOctets;
-      const outcome = this.#hub.store.finish(incoming, now, suspendable);
+      const outcome = this.#hub.store.finish(incoming, now, {
+        reserve: suspendable,
+        awaited: this.#hub.consumer(incoming.envelope.peer) !== undefined,
+      });
       if (outcome === "stored") this.#hub.filled(incoming.envelope.peer);
       else if (outcome === "duplicate") this.#hub.drop("DuplicateMessage");
       else {

@@ -144,9 +144,9 @@ export const QUEUES = 256;
 export const RECIPIENTS = 1000;
 
 /**
- * Work per second that one connection may cause besides plain messages, and the burst. Opening a session or copying a
- * message to one more recipient is one unit. An edge that returns with sessions to two thousand recipients is not
- * slowed.
+ * Work per second that one connection may cause besides plain messages, and the burst. Opening a session, attaching,
+ * registering, or copying a message to one more recipient is one unit. An edge that returns with sessions to two
+ * thousand recipients is not slowed.
  */
 export const WORK_RATE = 5000;
 export const WORK_BURST = 10_000;

@@ -317,6 +317,7 @@ export class PeerConnection implements Consumer {
         if (this.#engine.session(event.eventId) !== undefined) this.#attach(event.eventId, event.accountURL);
         break;
       case "register": {
+        this.#charge(1);
         // The relay keeps no registrations: every device may fetch its own messages.
         const { eventId } = event;
         if (this.#engine.session(eventId) === undefined) break;

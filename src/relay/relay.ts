@@ -18,7 +18,7 @@ import { FileLock } from "../lib/node/file-lock.ts";
 import { problemText } from "../lib/setting.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
-import { type Amount, longestIn, QUOTA, type Quota } from "../store-and-forward/share.ts";
+import { type Amount, longestIn, QUOTA, type StorageQuota } from "../store-and-forward/share.ts";
 import { Hub } from "./hub.ts";
 import { LINGER, MESSAGE_LIMIT, PURGE_INTERVAL, TLS_TIMEOUT } from "./limits.ts";
 import { PeerConnection } from "./peer-connection.ts";
@@ -63,10 +63,10 @@ export interface RelayOptions {
   /** Called with the required free bytes when that disk becomes full, and when it has room again. */
   readonly onDisk?: (full: boolean, minFree: number) => void;
   /**
-   * Limits of one peer's queue, and the share that a single sender may fill (above 0 and below 1). Default 256 MiB,
-   * 100,000 messages, and 0.5.
+   * Limits of one peer's queue, the share of it that a single sender may fill (above 0 and below 1), and the bytes that
+   * one sender may have waiting in all queues. Default 256 MiB, 100,000 messages, 0.5, and 4 GiB.
    */
-  readonly quota?: Amount & { readonly share?: number };
+  readonly quota?: Amount & { readonly share?: number; readonly sender?: number };
   /** Longest message in bytes, at most what a single sender may have queued. Default 16 MiB. */
   readonly messageLimit?: number;
   /** Called with a line for each connection that opens or closes. */
@@ -235,7 +235,7 @@ function portOf(server: Server): number {
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-function quotaOf({ quota }: RelayOptions): Quota {
+function quotaOf({ quota }: RelayOptions): StorageQuota {
   return { ...QUOTA, ...quota };
 }
 

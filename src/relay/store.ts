@@ -22,6 +22,8 @@ import {
   mayGoOn,
   QUOTA,
   type Quota,
+  RESERVE,
+  type StorageQuota,
   senderOf,
 } from "../store-and-forward/share.ts";
 import { storedVersion } from "../store-and-forward/stored-version.ts";
@@ -177,11 +179,13 @@ const FORGOTTEN_PART = 8;
 
 export class Store {
   readonly #database: DatabaseSync;
-  readonly #quota: Quota;
+  readonly #quota: StorageQuota;
   readonly #waiting = new Map<string, Waiting>();
   /** In how many peers' queues each sender has messages, and the sum over all senders. */
   readonly #queues = new Map<string, number>();
   #allQueues = 0;
+  /** Bytes that wait of each sender in all queues. */
+  readonly #senders = new Map<string, number>();
   readonly #mostQueues: number;
   /** Cache for peers that received messages. */
   readonly #ids = new Map<string, IdOctets>();
@@ -206,8 +210,8 @@ export class Store {
    * @throws NewerSchemaError
    * @throws Error of node:sqlite if the file cannot be opened or is not a database
    */
-  constructor(file: string | undefined, quota: Quota = QUOTA, mostQueues = WAITING_QUEUES) {
-    this.#quota = quota;
+  constructor(file: string | undefined, quota: Quota & Partial<StorageQuota> = QUOTA, mostQueues = WAITING_QUEUES) {
+    this.#quota = { ...QUOTA, ...quota };
     this.#mostQueues = mostQueues;
     this.#database = new DatabaseSync(file ?? ":memory:");
     // FULL: an acknowledged message must survive a crash of the machine, not only of the process.
@@ -225,6 +229,7 @@ export class Store {
     this.#waiting.clear();
     this.#queues.clear();
     this.#allQueues = 0;
+    this.#senders.clear();
     this.#ids.clear();
     const sums = "SELECT peer, sender, count(*) AS messages, sum(octets) AS octets FROM messages GROUP BY peer, sender";
     const rows = this.#all<Pick<MessageRow, "peer" | "sender"> & Amount>(sums);
@@ -288,8 +293,9 @@ export class Store {
    * Completes a message and stores it, unless it is a duplicate or there is no room.
    *
    * @param reserve whether its sender can be suspended, and so may use the reserve beyond its share
+   * @param awaited whether a consumer is connected
    */
-  finish(incoming: Incoming, now: number, reserve = false): Outcome {
+  finish(incoming: Incoming, now: number, { reserve = false, awaited = false } = {}): Outcome {
     const { envelope } = incoming;
     const id = envelope.fields.userRef;
     if (id !== "" && this.#seen(envelope, id)) {
@@ -305,7 +311,10 @@ export class Store {
     const octets = incoming.size + octetsOf(envelope, fields);
     const { own, all } = this.#amounts(envelope.peer, sender);
     const mayWait = own.messages > 0 || this.#mayBegin(sender);
-    if (!mayWait || !hasRoom(added(own, octets), added(all, octets), this.#quota, reserve)) {
+    // What a connected consumer drains is never so much.
+    const passes = awaited && all.octets + octets <= RESERVE.octets;
+    const isOver = !passes && (this.#senders.get(sender) ?? 0) + octets > this.#quota.sender;
+    if (!mayWait || isOver || !hasRoom(added(own, octets), added(all, octets), this.#quota, reserve)) {
       this.discard(incoming);
       return "quota";
     }
@@ -383,6 +392,9 @@ export class Store {
       share.messages += messages;
       share.octets += octets;
     }
+    const held = (this.#senders.get(sender) ?? 0) + octets;
+    if (held === 0) this.#senders.delete(sender);
+    else this.#senders.set(sender, held);
     if (before === 0) this.#countQueue(sender, 1);
     if (own.messages === 0) this.#countQueue(sender, -1);
     if (own.messages === 0) waiting.senders.delete(sender);

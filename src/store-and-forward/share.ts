@@ -27,11 +27,25 @@ export interface Quota extends Amount {
   readonly share: number;
 }
 
+/** What an edge or relay may hold. */
+export interface StorageQuota extends Quota {
+  /** Bytes that one sender may have waiting in all queues together. */
+  readonly sender: number;
+}
+
 /**
  * The default quota of one peer. It fits a device that was away for a fortnight of ordinary use, but not a flood; small
  * messages count by number. One sender alone may use half of it, and the other half is for all others.
+ *
+ * One sender may have 4 GiB waiting in all queues: 4 MiB for each of a thousand absent devices, or the full share of
+ * thirty, and two such senders do not yet fill a small disk.
  */
-export const QUOTA: Quota = { octets: 256 * 1024 * 1024, messages: 100_000, share: 0.5 };
+export const QUOTA: StorageQuota = {
+  octets: 256 * 1024 * 1024,
+  messages: 100_000,
+  share: 0.5,
+  sender: 4 * 1024 ** 3,
+};
 
 /**
  * What our devices have in flight to one recipient, above which they start no further message. At a round trip of 200

@@ -117,12 +117,14 @@ for (const [what, end, reason] of ENDS) {
     before(start);
     after(stop);
 
-    it("receives nothing a minute later, and is disconnected", { timeout: 120_000 }, async (t) => {
+    it("receives nothing a minute later, and is disconnected for good", { timeout: 120_000 }, async (t) => {
+      const reconnects: string[] = [];
+      const onReconnect = (error: Error) => reconnects.push(error.message);
       const connected = await Promise.all(
         TRANSPORTS.map(async (transport) => {
           const address = `out-${transport}/x`;
           const token = await issued(first, { address, jti: "out" });
-          return { address, device: await device(t, { address, transport, token }) };
+          return { address, device: await device(t, { address, transport, token: () => token, onReconnect }) };
         }),
       );
       const other = await sender(t);
@@ -137,7 +139,28 @@ for (const [what, end, reason] of ENDS) {
       const outcomes = connected.map(({ device }) => taken(device));
       for (const { address } of connected) await other.send(address, "too late");
       for (const outcome of outcomes) assert.match(await outcome, new RegExp(`\\[${reason}\\]$`));
+      assert.deepEqual(reconnects, []);
       for (const { address } of connected) assert.equal(await waiting(url(address)), 1, address);
+    });
+  });
+
+  describe(`a device whose provider has another token than the one ${what}`, () => {
+    before(start);
+    after(stop);
+
+    it("reconnects with that", { timeout: 120_000 }, async (t) => {
+      const address = "renewed/x";
+      let token = await issued(first, { address, jti: "renewed" });
+      const reconnects: string[] = [];
+      const onReconnect = (error: Error) => reconnects.push(error.message);
+      const renewed = await device(t, { address, transport: "websocket", token: () => token, onReconnect });
+      token = await issued(second, { address });
+      end("renewed");
+      await clock(CONNECTED_AGE + 2000);
+      const received = receive(renewed, 1);
+      await (await sender(t)).send(address, "to the new token");
+      assert.equal((await received)[0]?.text(), "to the new token");
+      assert.match(reconnects.join(), new RegExp(`\\[${reason}\\]; there is a new one$`));
     });
   });
 

@@ -3,7 +3,15 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, mock, type TestContext, test } from "node:test";
 import type { Relay } from "../../src/relay/index.ts";
-import { QUEUES, SEND_WINDOW, SEND_WINDOW_MESSAGES, SOCKET_QUEUE, VOLATILE_OCTETS } from "../../src/relay/limits.ts";
+import {
+  QUEUES,
+  SEND_WINDOW,
+  SEND_WINDOW_MESSAGES,
+  SOCKET_QUEUE,
+  VOLATILE_OCTETS,
+  WORK_BURST,
+  WORK_RATE,
+} from "../../src/relay/limits.ts";
 import { Store } from "../../src/relay/store.ts";
 import {
   CloseReasonId,
@@ -921,6 +929,24 @@ describe("resource limits", () => {
     await mallory.settled();
     assert.equal(mallory.events.filter(({ type }) => type === "attached").length, QUEUES - 1);
     await assertServes(relay);
+  });
+
+  test("a flood of Attach and Register is read no faster than the work that a peer may cause", async (t) => {
+    const beyond = WORK_RATE / 5;
+    for (const flood of ["attach", "register"] as const) {
+      const { peer, relay } = await setting(t);
+      const began = performance.now();
+      const mallory = await peer("mallory/pc");
+      for (let n = 0; n < WORK_BURST + beyond; n += 1) {
+        if (flood === "register") mallory.engine.closeSession(mallory.engine.register(new Uint8Array()), 0);
+        else mallory.engine.closeSession(mallory.engine.attach({ accountURL: "grooveAccount://a" }), 0);
+      }
+      mallory.flush();
+      await mallory.settled();
+      const took = performance.now() - began;
+      assert.ok(took >= (beyond / WORK_RATE) * 1000, `${flood}: ${took} ms`);
+      await assertServes(relay);
+    }
   });
 
   test("an exception on one connection ends only that connection, with InternalError", async (t) => {

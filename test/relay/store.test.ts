@@ -64,6 +64,25 @@ function rows(file: string, table: "messages" | "chunks" | "seen"): number {
 }
 
 describe("the store", () => {
+  test("limits what one sender has waiting in all queues, unless a connected consumer drains", () => {
+    const sender = 8 * sizeOf([new Uint8Array(1000)]);
+    const store = new Store(undefined, { octets: 1e9, messages: 1000, share: 0.5, sender });
+    const give = (to: number, from = "alice", awaited = false) => {
+      const incoming = store.begin(envelope({ peer: `grooveDevice://b/${to}`, source: `grooveDevice://${from}/pc` }));
+      store.append(incoming, new Uint8Array(1000));
+      return store.finish(incoming, 0, { awaited });
+    };
+    const outcomes = Array.from({ length: 12 }, (_, n) => give(n));
+    const stored = outcomes.filter((outcome) => outcome === "stored").length;
+    assert.ok(stored >= 7 && stored <= 8, `${stored}`);
+    assert.deepEqual(outcomes.slice(stored), new Array(12 - stored).fill("quota"));
+    assert.equal(give(20, "carol"), "stored");
+    assert.equal(give(20, "alice", true), "stored");
+    store.remove(Array.from({ length: 2 }, (_, n) => store.after(`grooveDevice://b/${n}`, 0, 1)[0] as Stored));
+    assert.equal(give(11), "stored");
+    store.close();
+  });
+
   test("keeps the order of arrival per peer, and returns pages after a given number", () => {
     const store = new Store(undefined);
     for (let n = 0; n < 10; n += 1) put(store, `${n}`, { peer: n % 2 === 0 ? BOB : CAROL });

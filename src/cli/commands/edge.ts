@@ -46,8 +46,9 @@ Access
 Mailboxes
   --state DIR                keep the mailboxes in this folder; without it they are lost when the edge stops
   --quota TEXT               limits of what may wait for one device or identity; default "octets=256MiB messages=100000
-                             share=0.5". share is the part that one sender may fill; a sender that has filled it is
-                             suspended until half of it is free again
+                             share=0.5 sender=4GiB". share is the part that one sender may fill; a sender that has filled
+                             it is suspended until half of it is free again. sender is what one sender may have waiting
+                             for all absent recipients together
   --rate TEXT                limits of one token; default "connections=200 connects=120 octets=20000000 messages=5000
                              recipients=1000": virtual connections at a time, new ones per minute, bytes and messages sent
                              per second, recipients per session. With --dev: limits of one address, only if given

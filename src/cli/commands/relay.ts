@@ -33,9 +33,9 @@ Runs an origin relay: SSTP over TCP, with a queue for every device and identity.
   --name NAME    name by which clients know this relay; repeatable. Default: this host's name, localhost and the
                  address listened on
   --store FILE   keep waiting messages in this file; without it they are lost when the relay stops
-  --quota TEXT   limits of what may wait for one device or identity; default "octets=256MiB messages=100000 share=0.5".
-                 share is the part that one sender may fill; a sender that has filled it is suspended until half of it is
-                 free again
+  --quota TEXT   limits of what may wait for one device or identity; default "octets=256MiB messages=100000 share=0.5
+                 sender=4GiB". share is the part that one sender may fill; a sender that has filled it is suspended until
+                 half of it is free again. sender is what one sender may have waiting for all absent recipients
   --min-free MIB refuse new messages when less is free on the disk of the store; default 64, or an eighth of a small disk
   --tls-key FILE, --tls-cert FILE
                  also accept SSTP over TLS, with this key and certificate (PEM)

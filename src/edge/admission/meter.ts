@@ -1,13 +1,15 @@
 /**
- * Meter: the usage of one principal or source, a Durable Object for each metered name.
+ * Meter: the usage of one principal, source or sender, a Durable Object for each metered name.
  *
  *   Tunnel ── enter ─► may there be one more virtual connection? ── leave ─► there is one less
  *   Tunnel ── begin ─► may one more of this source be half open? ── begun ─► it is open, or has ended
  *   Tunnel ── lease, about once a second while there is traffic ─► an amount, and when it may be used
+ *   Mailbox ── reserve, when what waits of this sender has doubled or shrunk ─► there is room, or none
  *
  * Bytes and messages are counted in memory only: after a silence long enough for eviction, the whole burst is available
- * again anyway. Virtual connections may be silent for days, so each has a row in storage. Stored rows always have an
- * alarm, and everything is deleted when nothing counts any more.
+ * again anyway. Virtual connections may be silent for days, so each has a row in storage. Rows of connections always
+ * have an alarm; those of a sender's account go when its mailboxes have emptied. Everything is deleted when nothing
+ * counts any more.
  *
  * @module
  */
@@ -16,8 +18,9 @@ import { DurableObject } from "cloudflare:workers";
 import { within } from "../../lib/runtime/timeout.ts";
 import { type Bucket, bucket, charge, giveBack, levelOf, take, wait } from "../../lib/token-bucket.ts";
 import type { Env } from "../env.ts";
+import { parseQuota } from "../policy/quota-setting.ts";
 import { parseRate, type Rate } from "../policy/rate-setting.ts";
-import type { Amount, Entrance, Lease, MeterRpc, MeterStatus } from "../rpc/meter-rpc.ts";
+import type { Amount, Entrance, Lease, MeterRpc, MeterStatus, Reservation } from "../rpc/meter-rpc.ts";
 import {
   ASK_AFTER,
   ASK_AT_ONCE,
@@ -30,6 +33,7 @@ import {
   METER_LOOK,
   SLICE,
 } from "./limits.ts";
+import { SenderAccount } from "./sender-account.ts";
 
 /** Storage keys: one per virtual connection, this prefix and its name; and one for the bucket of connects. */
 const CONNECTION = "connection:";
@@ -37,6 +41,7 @@ const CONNECTS = "connects";
 
 export class Meter extends DurableObject<Env> implements MeterRpc {
   readonly #rate: Rate;
+  readonly #account: SenderAccount;
   readonly #connects: Bucket;
   readonly #octets: Bucket;
   readonly #messages: Bucket;
@@ -54,6 +59,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     const now = Date.now();
     const rate = parseRate(env.RATE ?? "");
     this.#rate = rate;
+    this.#account = new SenderAccount(ctx.storage.kv, parseQuota(env.QUOTA ?? "").sender);
     this.#octets = bucket(rate.octets, rate.octets * BURST, now);
     // A rate of one a second needs a burst of at least one.
     this.#messages = bucket(rate.messages, Math.max(1, rate.messages * BURST), now);
@@ -105,7 +111,14 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
     await this.#ask(this.#silent(Date.now() - ASK_AFTER));
     const remembered = this.#connections.size > 0 || levelOf(this.#connects, Date.now()) < this.#rate.connects;
     if (remembered) this.#look();
-    else await this.ctx.storage.deleteAll();
+    else if (this.#account.total === 0) await this.ctx.storage.deleteAll();
+  }
+
+  async reserve(mailbox: string, reservation: Reservation): Promise<number | undefined> {
+    const granted = this.#account.reserve(mailbox, reservation);
+    const isUnused = this.#account.total === 0 && this.#connections.size === 0;
+    if (isUnused && this.#lookAt === Number.POSITIVE_INFINITY) await this.ctx.storage.deleteAll();
+    return granted;
   }
 
   /**
@@ -172,6 +185,7 @@ export class Meter extends DurableObject<Env> implements MeterRpc {
       connects: levelOf(this.#connects, now),
       octets: levelOf(this.#octets, now),
       messages: levelOf(this.#messages, now),
+      reserved: this.#account.total,
     };
   }
 

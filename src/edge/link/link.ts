@@ -28,7 +28,7 @@ import { within } from "../../lib/runtime/timeout.ts";
 import type { EndpointContext } from "../endpoint/endpoint-context.ts";
 import { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import type { Env } from "../env.ts";
-import { logReason } from "../log.ts";
+import { inspectSettings, logReason } from "../log.ts";
 import { dialRelay } from "../origin/dial-relay.ts";
 import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
 import { type LinkTerms, linkTerms, type NamedWay, parseLinks } from "../policy/link-settings.ts";
@@ -242,8 +242,10 @@ export class Link extends DurableObject<Env> implements LinkRpc {
     const own = relayNamed(`grooveDNS://${ownNames(this.env.RELAY_NAME)[0] ?? ""}`);
     let failure: Failure = { why: "HostNotReachable" };
     let rest = 0;
-    if (terms === undefined || own === undefined) {
-      logReason("error", "EdgeMisconfigured", { message: "LINK_SECRETS or RELAY_NAME cannot be read" });
+    const unserved = inspectSettings(this.env);
+    if (terms === undefined || own === undefined || unserved !== undefined) {
+      const which = unserved?.setting ?? "LINK_SECRETS or RELAY_NAME";
+      logReason("error", "EdgeMisconfigured", { message: `${which} cannot be read` });
       await this.#retry({ ...failure, reason: "EdgeMisconfigured" }, rest);
       return failure.why;
     }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { RESERVE } from "../../store-and-forward/share.ts";
 
 /** Maximum message bytes in one row. The platform allows 2 MB a row; half of that leaves room for message headers. */
 export const SEGMENT_OCTETS = 1024 * 1024;
@@ -81,6 +82,22 @@ export const DELIVER_TIMEOUT = 10_000;
 
 /** How long a consumer that timed out on a message with flag D is skipped for such messages. */
 export const HUNG_TIME = 30_000;
+
+/**
+ * What a mailbox reserves at least in a sender's account: an almost empty mailbox takes some 50 KB of disk. Larger
+ * pieces double up to LARGE_PIECE, the longest message, so that filling a share takes some fifteen calls.
+ */
+export const LEAST_PIECE = 64 * 1024;
+export const LARGE_PIECE = 16 * 1024 * 1024;
+
+/**
+ * What may wait for a connected consumer without being reserved: one connection's messages in flight, and one message
+ * of maximum length. A consumer that drains has no more waiting.
+ */
+export const UNRESERVED = RESERVE.octets;
+
+/** When reservations are adjusted after the mailbox has emptied or its consumer has left; it may soon be back. */
+export const SETTLE_PAUSE = 10_000;
 
 /**
  * Connections that a mailbox remembers as waiting for room, at a hundred bytes of row each: more than a collector has

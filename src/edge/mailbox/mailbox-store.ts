@@ -125,6 +125,8 @@ export interface Terms {
   readonly awaited?: boolean;
   /** Whether the disk is full; then nothing is written. */
   readonly full?: boolean;
+  /** Whether the sender has no room in its account; then nothing is written, as on a full disk. */
+  readonly over?: boolean;
   /** Whether the sender can be suspended, which grants it the reserve beyond its share. */
   readonly reserve?: boolean;
 }
@@ -401,7 +403,7 @@ export class MailboxStore {
    * @returns the outcome of each message
    */
   append(bundle: MessageBatch, now: number, terms: Terms = {}): Outcome[] {
-    const { shutOut = () => false, awaited = true, full = false, reserve = false } = terms;
+    const { shutOut = () => false, awaited = true, full = false, over = false, reserve = false } = terms;
     const batch = batchOf(bundle);
     if (full && !this.#made) return batch.sizes.map(() => "full");
     if (!this.#made) this.#make();
@@ -424,6 +426,7 @@ export class MailboxStore {
         const number = envelopeAt(octets, starts[index] ?? 0);
         if (shut[number] ?? true) return "locked";
         if (full) return "full";
+        if (over) return "quota";
         const share = shares[number] ?? 0;
         if (size > this.#messageLimit || share > ENVELOPE_LIMIT) return "tooLong";
         // There is nearly always plenty of room, and nothing to count.
@@ -641,6 +644,21 @@ export class MailboxStore {
   /** Number of waiting messages. */
   get messages(): number {
     return this.#messages;
+  }
+
+  /** Bytes of the waiting messages. */
+  get octets(): number {
+    return this.#octets;
+  }
+
+  /** Bytes that wait of a sender, exactly or a little more. */
+  octetsOf(sender: string): number {
+    return this.#ownOf(sender).octets;
+  }
+
+  /** Bytes that wait of each sender, exactly or a little more. */
+  octetsBySender(): ReadonlyMap<string, number> {
+    return new Map(Array.from(this.#loadShares(), ([sender, { octets }]) => [sender, Math.min(octets, this.#octets)]));
   }
 
   /** Whether a sender has used up its share. Nearly free while less waits than one sender may have. */

@@ -24,11 +24,13 @@
 import { DurableObject } from "cloudflare:workers";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
+import { Turns } from "../../lib/turns.ts";
 import { isRelay } from "../../sstp/index.ts";
 import { type Drop, type DropCounts, noDrops } from "../../store-and-forward/drop-reasons.ts";
 import type { Envelope } from "../../store-and-forward/envelope.ts";
 import { Patience } from "../../store-and-forward/patience.ts";
 import { senderOf } from "../../store-and-forward/share.ts";
+import { METER_TIMEOUT } from "../admission/limits.ts";
 import { isStorageFull, noticeStorageFull } from "../disk.ts";
 import type { Env } from "../env.ts";
 import { logError, logReason } from "../log.ts";
@@ -56,6 +58,7 @@ import {
   type Withdrawal,
 } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
+import { accountName, type Reservation } from "../rpc/meter-rpc.ts";
 import { Consumption } from "./consumption.ts";
 import {
   CALL_TIMEOUT,
@@ -70,10 +73,13 @@ import {
   HUNG_TIME,
   RETRY_PAUSES,
   ROOM_RETRY,
+  SETTLE_PAUSE,
   SIGN_TIMEOUT,
+  UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
 import { MailboxStore } from "./mailbox-store.ts";
+import { pieceFor, Reservations } from "./reservations.ts";
 import { RoomWaiters } from "./room-waiters.ts";
 
 interface Consumer {
@@ -90,6 +96,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   readonly #patience: Patience;
   readonly #asking = new DeadlinePool(SIGN_TIMEOUT);
   readonly #waiters: RoomWaiters;
+  readonly #reservations: Reservations;
+  /** Senders that were suspended here because their account has no room. */
+  readonly #overdrawn = new Set<string>();
+  /** Calls about reservations, one at a time: the last one that a sender's account hears must be the newest. */
+  readonly #reserving = new Turns();
   /** Room notifications are under way. */
   #telling = false;
   readonly #roomCalls = new DeadlinePool(CALL_TIMEOUT);
@@ -122,6 +133,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       quota: parseQuota(env.QUOTA ?? ""),
     });
     this.#waiters = new RoomWaiters(this.#store);
+    this.#reservations = new Reservations(this.#store);
     this.#consumer = this.#kept<Consumer>("consumer");
     this.#former = this.#kept<string[]>("former") ?? [];
     this.#consumption = new Consumption(this.#store);
@@ -143,8 +155,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    */
   async append(bundle: MessageBatch, from?: string): Promise<Appended> {
     if (!this.#entered && !(await this.#mayKeep())) return { refusals: this.#turnAway(bundle) };
-    const outcomes = this.#append(bundle, from !== undefined);
-    const suspend = from !== undefined && this.#suspends(bundle, outcomes, from);
+    const over = !this.#covers(bundle) && !(await this.#reserve(bundle));
+    // A consumer that drains gets everything, no faster than it drains.
+    const drains = over && this.#consumer !== undefined && this.#store.octets + bundle.octets.length <= 2 * UNRESERVED;
+    const outcomes = this.#append(bundle, from !== undefined, over && !drains);
+    const suspend = from !== undefined && this.#suspends(bundle, outcomes, from, drains);
     this.#countRefused(outcomes);
     this.#count("StorageFull", outcomes.filter((outcome) => outcome === "full").length);
     this.#count("DuplicateMessage", outcomes.filter((outcome) => outcome === "duplicate").length);
@@ -186,10 +201,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return sizes.map((_, at) => ({ at, outcome: "notEntered" }));
   }
 
-  #append(bundle: MessageBatch, reserve: boolean): Outcome[] {
+  #append(bundle: MessageBatch, reserve: boolean, over: boolean): Outcome[] {
     const awaited = this.#consumer !== undefined || this.#isRelay;
     const shutOut = (envelope: Envelope) => this.#isShutOut(envelope);
-    const terms = { shutOut, awaited, reserve };
+    const terms = { shutOut, awaited, reserve, over };
     if (!isStorageFull()) {
       try {
         this.#cut();
@@ -202,13 +217,81 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     return this.#store.append(bundle, Date.now(), { ...terms, full: true });
   }
 
+  /**
+   * Whether messages may be stored without asking the account of their sender: they are within what is reserved, or a
+   * connected consumer is about to read them, or they will be refused anyway.
+   */
+  #covers({ envelopes, octets }: MessageBatch): boolean {
+    const [envelope] = envelopes;
+    if (envelope === undefined || isStorageFull()) return true;
+    const { octets: waiting } = this.#store;
+    if (this.#consumer !== undefined && waiting + octets.length <= UNRESERVED) return true;
+    if (this.#isShutOut(envelope)) return true;
+    // Everything that one object brings has one source.
+    const inUse = { all: waiting, of: (sender: string) => this.#store.octetsOf(sender) };
+    return this.#reservations.cover(senderOf(envelope.source), storedLength(envelopes, octets), inUse);
+  }
+
+  /** Reserves room for messages in the account of their sender. Returns false if there is none. */
+  #reserve(bundle: MessageBatch): Promise<boolean> {
+    return this.#reserving.alone(async () => {
+      // A call before this one may have reserved enough.
+      if (this.#covers(bundle)) return true;
+      const { envelopes, octets } = bundle;
+      const sender = senderOf(envelopes[0]?.source ?? "");
+      const needed = this.#store.octetsOf(sender) + storedLength(envelopes, octets);
+      const asked = await this.#account(sender, { needed, wanted: pieceFor(needed), stored: false });
+      // An outage of the Meter must not become an outage of the edge.
+      if (asked === undefined) return true;
+      if (asked.value === undefined) return false;
+      try {
+        this.#reservations.set(sender, asked.value);
+      } catch (error) {
+        // The messages will be refused for the same reason.
+        if (!noticeStorageFull(error)) throw error;
+      }
+      return true;
+    });
+  }
+
+  /** Returns undefined if the account does not answer. */
+  async #account(
+    sender: string,
+    reservation: Reservation,
+  ): Promise<{ readonly value: number | undefined } | undefined> {
+    const meter = this.env.METER.getByName(accountName(sender));
+    return within(METER_TIMEOUT, meter.reserve(this.#peer, reservation)).catch(() => undefined);
+  }
+
+  /** Adjusts what is reserved to what waits. */
+  async #settleReservations(): Promise<void> {
+    const grow = this.#consumer === undefined || this.#store.octets > UNRESERVED;
+    if (!this.#reservations.some && (!grow || this.#store.messages === 0)) return;
+    for (const [sender] of this.#reservations.due(this.#store.octetsBySender(), grow)) {
+      const settled = await this.#reserving.alone(async () => {
+        const wanted = pieceFor(this.#store.octetsOf(sender));
+        const asked = await this.#account(sender, { needed: 0, wanted, stored: true });
+        if (asked?.value === undefined) return false;
+        this.#reservations.set(sender, asked.value);
+        // Messages that arrived during the call were covered by the larger piece.
+        return this.#store.octetsOf(sender) <= asked.value;
+      });
+      if (!settled) this.#settleSoon();
+    }
+  }
+
+  #settleSoon(): void {
+    this.#alarmBy(Date.now() + SETTLE_PAUSE);
+  }
+
   /** Whether to suspend the sessions that the messages came on. If so, their object is later told of room. */
-  #suspends(bundle: MessageBatch, outcomes: readonly Outcome[], from: string): boolean {
+  #suspends(bundle: MessageBatch, outcomes: readonly Outcome[], from: string, overdrawn: boolean): boolean {
     const [envelope] = bundle.envelopes;
     // Everything that one object brings has one source.
     if (envelope === undefined || isStorageFull()) return false;
     const sender = senderOf(envelope.source);
-    if (!this.#store.isAtMark(sender)) return false;
+    if (overdrawn) this.#overdrawn.add(sender);
+    else if (!this.#store.isAtMark(sender)) return false;
     const some = outcomes.some((outcome) => outcome === "stored" || outcome === "duplicate" || outcome === "quota");
     return some && this.#waiters.add(from, sender);
   }
@@ -358,6 +441,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
       // Let other calls run.
       if (from !== undefined) await scheduler.wait(0);
     }
+    if (this.#reservations.some) this.#settleSoon();
     this.#count("Withdrawn", removed);
     await this.#setAlarm();
     return { removed, read: all };
@@ -386,6 +470,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     const purged = this.#store.purge(Date.now());
     this.#consumption.prune();
     this.#tellOfRoom();
+    if (this.#reservations.some) this.#settleSoon();
     this.#count("Purged", purged);
     await this.#setAlarm();
     return purged;
@@ -416,6 +501,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumption.prune();
     this.#tellOfRoom();
     this.#consumption.offerLater(Date.now());
+    await this.#settleReservations();
     const consumer = this.#consumer;
     // An edge that was killed may have left its consumer here.
     if (consumer !== undefined && this.#store.empty) {
@@ -431,7 +517,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
    * Whether the mailbox can be deleted. Its drop counters go with it: a week after the last message they are no news.
    */
   get #isEmpty(): boolean {
-    const used = this.#consumer !== undefined || this.#former.length > 0 || this.#waiters.size > 0;
+    const used =
+      this.#consumer !== undefined || this.#former.length > 0 || this.#waiters.size > 0 || this.#reservations.some;
     return !used && !this.#locked && formatSenderRule(this.#senders) === EVERYONE_TEXT && this.#store.empty;
   }
 
@@ -568,6 +655,8 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     if (this.#consumer !== consumer) return;
     this.#setConsumer(undefined);
     this.#countVolatile();
+    // Its messages were stored without asking.
+    if (this.#store.messages > 0) this.#settleSoon();
     if (this.#former.length > 0) this.ctx.waitUntil(this.#recall());
     else this.ctx.waitUntil(this.#setAlarm());
   }
@@ -674,6 +763,7 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   /** Removes settled messages from the log. */
   #cut(): void {
     this.#consumption.cut();
+    if (this.#store.messages === 0 && this.#reservations.some) this.#settleSoon();
     this.#tellOfRoom();
   }
 
@@ -694,7 +784,13 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   #takeWaiters(): string[] {
-    return this.#waiters.take((sender) => this.#store.mayGoOn(sender), Date.now());
+    return this.#waiters.take((sender) => this.#mayGoOn(sender), Date.now());
+  }
+
+  #mayGoOn(sender: string): boolean {
+    if (this.#overdrawn.has(sender) && this.#store.octets * 2 > UNRESERVED) return false;
+    this.#overdrawn.delete(sender);
+    return this.#store.mayGoOn(sender);
   }
 
   async #tellAll(first: readonly string[]): Promise<void> {
@@ -819,6 +915,11 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
 }
 
 const NOTHING = { octets: 0, messages: 0 };
+
+/** About what messages take in the store. */
+function storedLength(envelopes: readonly Envelope[], octets: Uint8Array): number {
+  return envelopes.reduce((sum, envelope) => sum + JSON.stringify(envelope).length, octets.length);
+}
 
 const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 

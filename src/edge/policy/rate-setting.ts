@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checked, entriesOf, malformed, quoted, type Setting } from "../../lib/setting.ts";
+import { entriesOf, malformed, quoted, type Setting } from "../../lib/setting.ts";
 import { LEAST_RATE_OCTETS, RATE } from "./limits.ts";
 
 /** Limits of one principal. */
@@ -21,12 +21,12 @@ export interface Rate {
 }
 
 /**
- * The limits of an edge that serves. With a malformed RATE it serves no request.
- *
- * @throws Error if RATE is malformed
+ * The limits of an edge. With a malformed RATE the edge serves no request, and its objects, whose alarms go on, have the
+ * defaults: a constructor that throws would lose the alarm.
  */
 export function parseRate(text: string): Rate {
-  return checked(readRate(text));
+  const read = readRate(text);
+  return read.ok ? read.value : RATE;
 }
 
 /**

@@ -11,7 +11,9 @@ export interface Settings extends AuthSettings {
   readonly ORIGIN_RELAYS?: string;
   /** What one principal may do; see `readRate`. Empty: no limits. */
   readonly RATE?: string;
-  /** What may wait for one peer; see `readQuota`. Empty: 256 MiB, 100,000 messages, half of it for one sender. */
+  /**
+   * What may wait for one peer, and of one sender; see `readQuota`. Empty: 256 MiB, 100,000 messages, half of it for one sender,
+   * who may have 4 GiB waiting in all mailboxes. */
   readonly QUOTA?: string;
   /** Origin relays that this edge stays connected to, to receive what waits there for its peers. */
   readonly LINKS?: string;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { TOKEN_PROBLEMS } from "../../auth/token-problems.ts";
 import type { LongLivedTarget } from "../../encapsulation/index.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { sleep } from "../../lib/runtime/timeout.ts";
@@ -66,7 +67,7 @@ export async function longLivedPost(admitted: AdmittedRequest<LongLivedTarget>):
 async function endWith(bell: Doorbell, over: AbortController, route: Route, gone: Promise<unknown>): Promise<void> {
   const reason = await bell.closed;
   // Only the POST's answer can carry these reasons, so it goes first.
-  if (reason === "TokenExpired" || reason === "TokenRevoked") await sleep(LINGER);
+  if (Object.hasOwn(TOKEN_PROBLEMS, reason)) await sleep(LINGER);
   else await linger(reason, route, gone);
   over.abort(new Error("virtual connection closed"));
 }

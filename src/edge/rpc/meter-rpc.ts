@@ -26,14 +26,35 @@ export interface MeterStatus extends Amount {
   readonly connections: number;
   readonly connects: number;
   readonly halfOpen: number;
+  /** Bytes reserved by mailboxes for messages of a sender. */
+  readonly reserved: number;
 }
 
-/** The object of one principal or source; `meteredName` gives its name. */
+/** What a mailbox asks for, in bytes. */
+export interface Reservation {
+  /** The least that is of use. It may be granted less than `wanted`, but not less than this. */
+  readonly needed: number;
+  readonly wanted: number;
+  /** Whether the messages are stored already, so that there is nothing to refuse. */
+  readonly stored: boolean;
+}
+
+/** Name of the Meter that has the account of a sender; see `senderOf`. */
+export function accountName(sender: string): string {
+  return `sender:${sender}`;
+}
+
+/** The object of one principal, source or sender; `meteredName` gives the name of a principal. */
 export interface MeterRpc extends Rpc.DurableObjectBranded {
   enter(connection: string): Promise<Entrance>;
   leave(connection: string): Promise<void>;
   begin(connection: string): Promise<Entrance>;
   begun(connection: string): Promise<void>;
+  /**
+   * Replaces what a mailbox has reserved for messages of this sender. Returns what it has reserved now; undefined if
+   * there is no room.
+   */
+  reserve(mailbox: string, reservation: Reservation): Promise<number | undefined>;
   lease(connection: string, wanted: Amount, unused: Amount): Promise<Lease>;
   status(): Promise<MeterStatus>;
 }

@@ -12,6 +12,7 @@ describe("QUOTA", () => {
         octets: fc.integer({ min: 1024 ** 2, max: 10 ** 12 }),
         messages: fc.integer({ min: 16, max: 10 ** 9 }),
         share: fc.integer({ min: 10, max: 900 }).map((thousandths) => thousandths / 1000),
+        sender: fc.integer({ min: 32 * 1024 ** 2, max: 10 ** 12 }),
       },
       { requiredKeys: [], noNullPrototype: true },
     );
@@ -52,6 +53,8 @@ describe("QUOTA", () => {
       ["share=0.95", "share=0.95"],
       ["share=.5", "share=.5"],
       ["share=50%", "share=50%"],
+      ["sender=31MiB", "sender=31MiB"],
+      ["sender=0.5", "sender=0.5"],
       ["share=0.5 share=0.5", "share=0.5"],
       ["toString=1", "toString=1"],
     ] as const) {
