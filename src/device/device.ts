@@ -12,7 +12,7 @@
  */
 import { sleep, within } from "../lib/runtime/timeout.ts";
 import { type ConnectionEvent, deviceURL } from "../sstp/index.ts";
-import { Voucher } from "../store-and-forward/vouch.ts";
+import { Voucher } from "../store-and-forward/vouched-id.ts";
 import { DeviceError } from "./device-error.ts";
 import { Inbox } from "./inbox.ts";
 import {
@@ -27,7 +27,7 @@ import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./m
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Outbox, onWire, tooLong } from "./outbox.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
-import { ReconnectPause } from "./reconnect.ts";
+import { ReconnectPause } from "./reconnect-pause.ts";
 import { closure, RelayConnection } from "./relay-connection.ts";
 import { sendRefusal } from "./token-refusal.ts";
 import { tokenFrom } from "./token-source.ts";
