@@ -30,7 +30,7 @@ const EDGE = [
   ["mailbox"],
   ["admission"],
   ["origin"],
-  ["env.ts", "disk.ts"],
+  ["env.ts", "disk-full.ts"],
   ["rpc"],
   ["log.ts", "problem.ts", "timing-safe-equal.ts"],
   ["policy", "byte-channel.ts"],

@@ -6,8 +6,8 @@ import { EXIT_CODES } from "../src/cli/exit-codes.ts";
 import { ENVIRONMENT } from "../src/cli/help.ts";
 import { DEVICE_ERRORS } from "../src/device/device-error.ts";
 import { FINDINGS, REASONS } from "../src/edge/reasons.ts";
-import { adviceOf } from "../src/store-and-forward/advice.ts";
 import { DROPS } from "../src/store-and-forward/drop-reasons.ts";
+import { adviceOf } from "../src/store-and-forward/reason-advice.ts";
 import { SET_ASIDE } from "../src/transfer/index.ts";
 
 const FILE = new URL("../README.md", import.meta.url);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { coalesced } from "../lib/coalesced.ts";
+import { coalesced } from "../lib/shared-run.ts";
 import { appendAll, codeOf, type Folder, type OpenFile, readFully } from "./files/file-system.ts";
 
 const encoder = new TextEncoder();

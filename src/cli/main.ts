@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { format } from "node:util";
-import { nearest } from "../lib/nearest.ts";
+import { nearest } from "../lib/spelling.ts";
 import { CommandError } from "./command-error.ts";
 import { errorLine, statusOf } from "./error-line.ts";
 import { EXIT_CODES } from "./exit-codes.ts";

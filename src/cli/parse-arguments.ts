@@ -6,9 +6,9 @@
 import { readFileSync } from "node:fs";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { parsePort } from "../lib/host-port.ts";
-import { nearest } from "../lib/nearest.ts";
 import { printable } from "../lib/printable.ts";
 import { problemText, type Setting } from "../lib/setting.ts";
+import { nearest } from "../lib/spelling.ts";
 import { CommandError } from "./command-error.ts";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Advice } from "../store-and-forward/advice.ts";
+import type { Advice } from "../store-and-forward/reason-advice.ts";
 
 /** Codes of {@link DeviceError}, and what to do about each unless the error says otherwise; the README has causes and cures. */
 export const DEVICE_ERRORS = {

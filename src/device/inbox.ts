@@ -12,7 +12,7 @@ import type { Connection, ConnectionEvent, ReceivedMessageFields } from "../sstp
 import { CloseReasonId } from "../sstp/index.ts";
 import { parseCapabilities } from "../store-and-forward/capabilities.ts";
 import { Arena, MessageBody } from "../store-and-forward/message-body.ts";
-import { claimIn, senderIn } from "../store-and-forward/vouch.ts";
+import { claimIn, senderIn } from "../store-and-forward/vouched-id.ts";
 import type { DeviceError } from "./device-error.ts";
 import { INBOX_MESSAGE, INBOX_OCTETS, UNFINISHED_MESSAGES } from "./limits.ts";
 import { isRecipient, type Message, partFromWire, sourceOf } from "./message.ts";

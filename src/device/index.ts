@@ -12,7 +12,7 @@
  *
  * @module
  */
-export type { Advice } from "../store-and-forward/advice.ts";
+export type { Advice } from "../store-and-forward/reason-advice.ts";
 export { DeviceError, type DeviceErrorCode } from "./device-error.ts";
 export type { Message, SendOptions, StreamPart } from "./message.ts";
 export { Device } from "./node-device.ts";

@@ -19,7 +19,7 @@
 import { Condition } from "../lib/condition.ts";
 import { Queue } from "../lib/queue.ts";
 import { type ConnectionEvent, MAX_DATA_OCTETS, type MessageFields } from "../sstp/index.ts";
-import { FLIGHT } from "../store-and-forward/share.ts";
+import { FLIGHT } from "../store-and-forward/sender-share.ts";
 import { DeviceError } from "./device-error.ts";
 import {
   HELD_FIRST,

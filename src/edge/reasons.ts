@@ -10,7 +10,7 @@
  */
 import { TOKEN_PROBLEMS } from "../auth/token-problems.ts";
 import { REASONS as ENCAPSULATION, type ReasonRule } from "../encapsulation/index.ts";
-import type { ReasonName } from "../store-and-forward/advice.ts";
+import type { ReasonName } from "../store-and-forward/reason-advice.ts";
 
 export const REASONS = {
   ...ENCAPSULATION,

@@ -6,8 +6,8 @@
  */
 import { printable } from "../lib/printable.ts";
 import { ConnectCloseReasonId } from "../sstp/index.ts";
+import { Patience, SIGN_OF_LIFE } from "../store-and-forward/consumer-timeout.ts";
 import { type Drop, noDrops } from "../store-and-forward/drop-reasons.ts";
-import { Patience, SIGN_OF_LIFE } from "../store-and-forward/patience.ts";
 import { ACKNOWLEDGE_TIME, COMMIT_REMOVALS, DECLINED_COUNTED, REFUSED_FOR, REFUSED_MESSAGES } from "./limits.ts";
 import type { RelayTrust } from "./relay-trust.ts";
 import type { Destination, Envelope, Store } from "./store.ts";

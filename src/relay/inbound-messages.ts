@@ -16,8 +16,8 @@ import {
 } from "../sstp/index.ts";
 import { fitsMessage } from "../store-and-forward/envelope.ts";
 import { Arena, GATHERING_BLOCK, MessageBody } from "../store-and-forward/message-body.ts";
-import { senderOf } from "../store-and-forward/share.ts";
-import { Voucher } from "../store-and-forward/vouch.ts";
+import { senderOf } from "../store-and-forward/sender-share.ts";
+import { Voucher } from "../store-and-forward/vouched-id.ts";
 import type { Hub } from "./hub.ts";
 import { REFUSED_REST, UNFINISHED_OCTETS, WORK_OCTETS } from "./limits.ts";
 import type { Envelope, Incoming } from "./store.ts";

@@ -21,9 +21,9 @@
  */
 import { RoundRobin } from "../lib/round-robin.ts";
 import { CloseReasonId, type Connection, isRelay } from "../sstp/index.ts";
+import { isWithinShare, senderOf } from "../store-and-forward/sender-share.ts";
 import { SessionPool } from "../store-and-forward/session-pool.ts";
-import { isWithinShare, senderOf } from "../store-and-forward/share.ts";
-import { StoredIds } from "../store-and-forward/vouch.ts";
+import { StoredIds } from "../store-and-forward/vouched-id.ts";
 import type { Hub } from "./hub.ts";
 import {
   DECLINED_DESTINATIONS,

@@ -12,8 +12,8 @@ import { type Authenticator, type ConnectDecision, tokenAuthenticator } from "..
 import { ANYBODY, NOBODY, type Principal } from "../auth/principal.ts";
 import { AcceptorProof, relayNamed } from "../auth/relay-proof.ts";
 import { addressee } from "../auth/scopes.ts";
-import { Standing } from "../auth/standing.ts";
 import type { TokenProblem } from "../auth/token-problems.ts";
+import { Standing } from "../auth/token-recheck.ts";
 import type { TokenSettings } from "../auth/verify-token.ts";
 import { isLoopback } from "../lib/near-address.ts";
 import { printable } from "../lib/printable.ts";
@@ -32,8 +32,8 @@ import {
   MAX_SHORT_COMMAND_OCTETS,
   SessionStatusId,
 } from "../sstp/index.ts";
-import type { ReasonName } from "../store-and-forward/advice.ts";
 import { formatCapabilities, parseCapabilities } from "../store-and-forward/capabilities.ts";
+import type { ReasonName } from "../store-and-forward/reason-advice.ts";
 import type { Consumer, Hub } from "./hub.ts";
 import { InboundMessages } from "./inbound-messages.ts";
 import {

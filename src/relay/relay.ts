@@ -18,7 +18,7 @@ import { FileLock } from "../lib/node/file-lock.ts";
 import { problemText } from "../lib/setting.ts";
 import { ConnectCloseReasonId, relayURL, SSTP_PORT } from "../sstp/index.ts";
 import type { DropCounts } from "../store-and-forward/drop-reasons.ts";
-import { type Amount, longestIn, QUOTA, type StorageQuota } from "../store-and-forward/share.ts";
+import { type Amount, longestIn, QUOTA, type StorageQuota } from "../store-and-forward/sender-share.ts";
 import { Hub } from "./hub.ts";
 import { LINGER, MESSAGE_LIMIT, PURGE_INTERVAL, TLS_TIMEOUT } from "./limits.ts";
 import { PeerConnection } from "./peer-connection.ts";

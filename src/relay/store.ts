@@ -25,7 +25,7 @@ import {
   RESERVE,
   type StorageQuota,
   senderOf,
-} from "../store-and-forward/share.ts";
+} from "../store-and-forward/sender-share.ts";
 import { storedVersion } from "../store-and-forward/stored-version.ts";
 import { CHUNK_SIZE, ID_OCTETS, KNOWN_IDS, PIECES, REMEMBER_IDS, RETENTION, WAITING_QUEUES } from "./limits.ts";
 

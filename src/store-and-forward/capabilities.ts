@@ -1,7 +1,7 @@
 /**
  * A relay's PeerProductCapabilities: words separated by blanks. Unknown and malformed words are ignored.
  *
- *     vouched             it vouches for the ids of its messages; see vouch.ts
+ *     vouched             it vouches for the ids of its messages; see vouched-id.ts
  *     message=16777216    the longest message that it takes, in bytes
  *
  * @module

@@ -22,7 +22,7 @@ export interface Envelope extends Recipient {
 
 /** The fields of a Message command [MS-GRVSSTP 2.2.10]. They are passed on unread, except the id. */
 export interface Fields {
-  /** The message's id, as the relay role has written it; see `vouch.ts`. */
+  /** The message's id, as the relay role has written it; see `vouched-id.ts`. */
   readonly userRef: string;
   readonly track: boolean;
   readonly ephemeral?: number | undefined;

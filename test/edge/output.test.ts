@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it, mock } from "node:test";
 import fc from "fast-check";
 import { tokenAuthenticator } from "../../src/auth/permissions.ts";
 import { ANYBODY } from "../../src/auth/principal.ts";
-import { UNQUESTIONED } from "../../src/auth/standing.ts";
+import { UNQUESTIONED } from "../../src/auth/token-recheck.ts";
 import { WAKES } from "../../src/edge/admission/limits.ts";
 import type { Throttle } from "../../src/edge/admission/throttle.ts";
 import type { EndpointContext } from "../../src/edge/endpoint/endpoint-context.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { inspectSettings } from "../../src/edge/log.ts";
-import { allowedRelay } from "../../src/edge/origin/relay-policy.ts";
+import { allowedRelay } from "../../src/edge/origin/relay-access.ts";
 import { problem } from "../../src/edge/problem.ts";
 import { isReason, REASONS, type Reason } from "../../src/edge/reasons.ts";
 import { STATUS_PAIRS } from "../../src/encapsulation/index.ts";

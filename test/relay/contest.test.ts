@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, mock, type TestContext, test } from "node:test";
 import { ACKNOWLEDGE_TIME } from "../../src/relay/limits.ts";
-import { BENCH_TIME, SIGN_OF_LIFE } from "../../src/store-and-forward/patience.ts";
+import { BENCH_TIME, SIGN_OF_LIFE } from "../../src/store-and-forward/consumer-timeout.ts";
 import { Peer, type PeerOptions, relayFor, texts, waiting } from "./support.ts";
 
 async function setting(t: TestContext) {

@@ -7,7 +7,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { CHUNK_SIZE, ID_OCTETS, REMEMBER_IDS, RETENTION } from "../../src/relay/limits.ts";
 import { type Envelope, type Incoming, Store, type Stored } from "../../src/relay/store.ts";
-import type { Quota } from "../../src/store-and-forward/share.ts";
+import type { Quota } from "../../src/store-and-forward/sender-share.ts";
 import { pattern } from "../support/watch.ts";
 import { folderFor } from "./support.ts";
 

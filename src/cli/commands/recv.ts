@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Device, DeviceError, type DeviceOptions } from "../../device/index.ts";
-import { ReconnectPause } from "../../device/reconnect.ts";
+import { ReconnectPause } from "../../device/reconnect-pause.ts";
 import { jsonLine, visible } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
@@ -14,7 +14,7 @@ import { type LeftOver, type LeftOversOptions, listLeftOvers, removeLeftOvers } 
 import { untilInterrupted } from "../interrupt.ts";
 import { progressBar, size } from "../output.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
-import { type Form, receive, senderOf } from "../receive.ts";
+import { type Form, receive, senderOf } from "../receive-messages.ts";
 import { Output } from "../standard-output.ts";
 import { BESIDE, openStateFolder, type StateFolderOptions } from "../state-folder.ts";
 

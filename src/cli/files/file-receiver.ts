@@ -20,8 +20,8 @@
 import { hash } from "node:crypto";
 import { join, resolve } from "node:path";
 import { printable } from "../../lib/printable.ts";
+import { Turns } from "../../lib/read-write-lock.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
-import { Turns } from "../../lib/turns.ts";
 import {
   type BeginMessage,
   type CancelMessage,

@@ -8,7 +8,7 @@
  * @module
  */
 import { basename, join } from "node:path";
-import { coalesced } from "../../lib/coalesced.ts";
+import { coalesced } from "../../lib/shared-run.ts";
 import { collisionKey, harmlessPath, type NameRules, numbered } from "../../transfer/file-name.ts";
 import { COMPONENT_BYTES } from "../../transfer/limits.ts";
 import { BESIDE } from "../state-folder.ts";

@@ -11,7 +11,7 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { crc32 } from "node:zlib";
-import { coalesced } from "../../lib/coalesced.ts";
+import { coalesced } from "../../lib/shared-run.ts";
 import { type JournalEntry, journalLine, readJournal } from "../../transfer/journal.ts";
 import { PART_BYTES } from "../../transfer/limits.ts";
 import type { BeginMessage, EndMessage, PartMessage } from "../../transfer/message.ts";

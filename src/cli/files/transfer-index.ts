@@ -10,8 +10,8 @@
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
-import { coalesced } from "../../lib/coalesced.ts";
 import { isRunning, type ProcessId, processId } from "../../lib/node/process-id.ts";
+import { coalesced } from "../../lib/shared-run.ts";
 import { objectIn } from "../../transfer/journal.ts";
 import { FINISHED_TIME, FINISHED_TRANSFERS, INDEX_BYTES } from "../../transfer/limits.ts";
 import { readText } from "../line-log.ts";

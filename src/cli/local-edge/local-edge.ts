@@ -12,7 +12,7 @@ import type { GivenSettings } from "../../edge/policy/settings.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { checked, problemText } from "../../lib/setting.ts";
 import { CommandError } from "../command-error.ts";
-import { DiskTeller } from "./disk-teller.ts";
+import { DiskTeller } from "./disk-report.ts";
 import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
 import { edgeNames } from "./edge-names.ts";
 import { beginRun } from "./edge-run.ts";

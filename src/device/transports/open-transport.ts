@@ -17,7 +17,7 @@ import {
 } from "../../encapsulation/index.ts";
 import { bracketed } from "../../lib/host-port.ts";
 import { DeviceError } from "../device-error.ts";
-import { nearOnly } from "../plain-token.ts";
+import { nearOnly } from "../token-in-clear.ts";
 import { authorization } from "../token-source.ts";
 import { direct } from "./dial.ts";
 import { type EdgeRoute, edgeRoute, parsedRelay, relayRoute } from "./route.ts";

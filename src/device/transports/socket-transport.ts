@@ -17,7 +17,7 @@ import {
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
 import { OctetQueue } from "../../lib/octet-queue.ts";
-import { adviceOf } from "../../store-and-forward/advice.ts";
+import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
 import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
 import { tokenRefusal } from "../token-refusal.ts";

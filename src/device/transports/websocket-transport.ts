@@ -21,7 +21,7 @@ import {
   TIMERS,
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
-import { adviceOf } from "../../store-and-forward/advice.ts";
+import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
 import {
   ANSWER_HEAD,

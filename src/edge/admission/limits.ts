@@ -9,14 +9,14 @@
  *   3. grammar     ../http/virtual-connections.ts: the target; of a poll the whole body (MalformedTarget, MalformedPoll)
  *   4. token       ../http/authorize.ts: keys, signature, revocation, scope connect (TokenNeeded, ScopeMissing). Without
  *                  a token it passes where Connect or the origin relay will ask for one
- *   5. relay       ../origin/relay-policy.ts: the allow list, by name, unless it ends here (RelayNotAllowed). A WebSocket
+ *   5. relay       ../origin/relay-access.ts: the allow list, by name, unless it ends here (RelayNotAllowed). A WebSocket
  *                  must end here, and ask for its upgrade (WebSocketNotPassed, UpgradeNeeded)
  *   6. body        of a KeepAlive POST the whole, of a LongLived POST the first bytes (ReceiveTimeout, BodyTooLong)
  *   7. gate        source-gate.ts: paces the source's first contacts with Tunnels (TooManyMisses, TooManyHalfOpen)
  *
  *   in the Tunnel
  *   8. owner       ../tunnel/owner.ts: another principal has opened it (UnknownConnection)
- *   9. standing    ../../auth/standing.ts: the bearer's token is still good (TokenExpired, TokenRevoked)
+ *   9. standing    ../../auth/token-recheck.ts: the bearer's token is still good (TokenExpired, TokenRevoked)
  *  10. half-open   half-open.ts: only the first request of a GUID is counted, in the source's Meter (TooManyHalfOpen).
  *                  The first that passes makes its principal the owner
  *  11. handshake   ../../encapsulation: both requests have echoed; then the relay is dialled, or an endpoint made. One

@@ -6,7 +6,7 @@
 import type { Authenticator } from "../../auth/permissions.ts";
 import type { Principal } from "../../auth/principal.ts";
 import type { LinkTrust } from "../../auth/relay-proof.ts";
-import type { Judge } from "../../auth/standing.ts";
+import type { Judge } from "../../auth/token-recheck.ts";
 import type { Throttle } from "../admission/throttle.ts";
 import type { MailboxRpc } from "../rpc/mailbox-rpc.ts";
 

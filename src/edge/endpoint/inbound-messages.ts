@@ -25,8 +25,8 @@ import {
 } from "../../sstp/index.ts";
 import { type Envelope, fitsMessage, type Mail, type Recipient } from "../../store-and-forward/envelope.ts";
 import { Arena, MessageBody } from "../../store-and-forward/message-body.ts";
-import { identityIn, Voucher } from "../../store-and-forward/vouch.ts";
-import { noticeStorageFull } from "../disk.ts";
+import { identityIn, Voucher } from "../../store-and-forward/vouched-id.ts";
+import { noticeStorageFull } from "../disk-full.ts";
 import { logError } from "../log.ts";
 import { CALL_TIMEOUT } from "../mailbox/limits.ts";
 import { VOLATILE_TIMEOUT } from "../rpc/deadlines.ts";

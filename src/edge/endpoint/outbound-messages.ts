@@ -16,7 +16,7 @@ import { CloseReasonId, ConnectCloseReasonId, type Connection, ENTRY_COST } from
 import type { Envelope, Mail } from "../../store-and-forward/envelope.ts";
 import { kept } from "../../store-and-forward/message-body.ts";
 import { SessionPool } from "../../store-and-forward/session-pool.ts";
-import { StoredIds } from "../../store-and-forward/vouch.ts";
+import { StoredIds } from "../../store-and-forward/vouched-id.ts";
 import { CALL_TIMEOUT, LATER, SEND_WINDOW, SEND_WINDOW_MESSAGES } from "../mailbox/limits.ts";
 import { type Delivery, NO_NUMBERS, type Taken } from "../rpc/mailbox-rpc.ts";
 import { unpack } from "../rpc/message-batch.ts";

@@ -15,7 +15,7 @@
 import { type Context, Hono, type Next } from "hono";
 import { noDrops } from "../../store-and-forward/drop-reasons.ts";
 import type { Env } from "../env.ts";
-import { allowedLink, forOperator } from "../origin/relay-policy.ts";
+import { allowedLink, forOperator } from "../origin/relay-access.ts";
 import { parseLinks } from "../policy/link-settings.ts";
 import { problem } from "../problem.ts";
 import { REASONS } from "../reasons.ts";

@@ -9,7 +9,7 @@ import { ANYBODY, NOBODY, type Principal } from "../../auth/principal.ts";
 import { has } from "../../auth/scopes.ts";
 import { type Authentication, authenticate } from "../../auth/verify-token.ts";
 import type { Env } from "../env.ts";
-import type { Route } from "../origin/relay-policy.ts";
+import type { Route } from "../origin/relay-access.ts";
 import { parseDev } from "../policy/dev-setting.ts";
 import type { Reason } from "../reasons.ts";
 import { isEqual } from "../timing-safe-equal.ts";

@@ -11,7 +11,7 @@ import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target } from "../
 import { readBody } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import type { Env } from "../env.ts";
-import { allowedRelay, type RelayRefused, type Route, routeTo } from "../origin/relay-policy.ts";
+import { allowedRelay, type RelayRefused, type Route, routeTo } from "../origin/relay-access.ts";
 import { sourceOf } from "../policy/client-network.ts";
 import { pathUnder, prefixOf } from "../policy/prefix-setting.ts";
 import { answerHeaders, problem } from "../problem.ts";

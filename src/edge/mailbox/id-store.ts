@@ -8,7 +8,7 @@
  * A sender with sequential ids costs one row, whose `high` grows. After {@link RANGE_TIME} a new row begins, so that
  * old ids expire while the sender keeps counting.
  *
- * Each sender may use as much as is left free (see `store-and-forward/share.ts`). Beyond that its own oldest ids are
+ * Each sender may use as much as is left free (see `store-and-forward/sender-share.ts`). Beyond that its own oldest ids are
  * forgotten, never those of another sender.
  *
  * A batch is looked up once and then queried message by message, which writes nothing. `flush` writes what was added,
@@ -18,7 +18,7 @@
  * @module
  */
 
-import { senderOf } from "../../store-and-forward/share.ts";
+import { senderOf } from "../../store-and-forward/sender-share.ts";
 import { ID_OCTETS, ID_ROW_OCTETS, KEPT_RANGES, RANGE_TIME, REMEMBER_IDS } from "./limits.ts";
 import { type Ids, NONE, type Series } from "./seen-ids.ts";
 

@@ -39,7 +39,7 @@ import {
   type Quota,
   roomFor,
   senderOf,
-} from "../../store-and-forward/share.ts";
+} from "../../store-and-forward/sender-share.ts";
 import { storedVersion } from "../../store-and-forward/stored-version.ts";
 import { MESSAGE_LIMIT } from "../policy/limits.ts";
 import type { Outcome, Waiting, Wanted } from "../rpc/mailbox-rpc.ts";

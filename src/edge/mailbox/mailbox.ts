@@ -26,15 +26,15 @@ import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { Turns } from "../../lib/turns.ts";
 import { isRelay } from "../../sstp/index.ts";
+import { Patience } from "../../store-and-forward/consumer-timeout.ts";
 import { type Drop, type DropCounts, noDrops } from "../../store-and-forward/drop-reasons.ts";
 import type { Envelope } from "../../store-and-forward/envelope.ts";
-import { Patience } from "../../store-and-forward/patience.ts";
-import { senderOf } from "../../store-and-forward/share.ts";
+import { senderOf } from "../../store-and-forward/sender-share.ts";
 import { METER_TIMEOUT } from "../admission/limits.ts";
-import { isStorageFull, noticeStorageFull } from "../disk.ts";
+import { isStorageFull, noticeStorageFull } from "../disk-full.ts";
 import type { Env } from "../env.ts";
 import { logError, logReason } from "../log.ts";
-import { allowedLink } from "../origin/relay-policy.ts";
+import { allowedLink } from "../origin/relay-access.ts";
 import { ACKNOWLEDGE_SECONDS, readAcknowledgeTime } from "../policy/acknowledge-time.ts";
 import { parseQuota } from "../policy/quota-setting.ts";
 import { EVERYONE, formatSenderRule, maySend, parseSenderRule, type SenderRule } from "../policy/sender-rule.ts";
@@ -59,7 +59,7 @@ import {
 } from "../rpc/mailbox-rpc.ts";
 import { contentsOf, envelopeAt, type MessageBatch, pack, unpack } from "../rpc/message-batch.ts";
 import { accountName, type Reservation } from "../rpc/meter-rpc.ts";
-import { Consumption } from "./consumption.ts";
+import { Consumption } from "./consumer.ts";
 import {
   CALL_TIMEOUT,
   CONSUMER_CHECK,

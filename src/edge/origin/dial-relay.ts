@@ -10,7 +10,7 @@ import type { ByteChannel } from "../byte-channel.ts";
 import { classify, readAddress } from "../policy/ip-address.ts";
 import { judgeAddresses, judgeRelay } from "../policy/relay-allow-list.ts";
 import { DIAL_CANDIDATES, DIAL_TIMEOUT } from "./limits.ts";
-import { policyOf, type RelayRefused, type RelaySettings, tellRefusal } from "./relay-policy.ts";
+import { policyOf, type RelayRefused, type RelaySettings, tellRefusal } from "./relay-access.ts";
 import { DEFAULT_RESOLVER, resolveName } from "./resolve-name.ts";
 import { dial } from "./tcp-channel.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { entriesOf, malformed, quoted, type Setting } from "../../lib/setting.ts";
-import { longestIn, QUOTA, type StorageQuota } from "../../store-and-forward/share.ts";
+import { longestIn, QUOTA, type StorageQuota } from "../../store-and-forward/sender-share.ts";
 import { MESSAGE_LIMIT } from "./limits.ts";
 
 /** Minimum bytes. With less, a queue would hold hardly more than the overhead beside the bodies. */

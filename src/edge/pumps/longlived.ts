@@ -9,7 +9,7 @@ import { TOKEN_PROBLEMS } from "../../auth/token-problems.ts";
 import type { LongLivedTarget } from "../../encapsulation/index.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { sleep } from "../../lib/runtime/timeout.ts";
-import type { Route } from "../origin/relay-policy.ts";
+import type { Route } from "../origin/relay-access.ts";
 import { answerHeaders, problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";

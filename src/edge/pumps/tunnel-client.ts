@@ -12,7 +12,7 @@ import {
   type Target,
 } from "../../encapsulation/index.ts";
 import { gate } from "../admission/source-gate.ts";
-import type { Route } from "../origin/relay-policy.ts";
+import type { Route } from "../origin/relay-access.ts";
 import { problem } from "../problem.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import {

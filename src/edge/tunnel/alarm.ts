@@ -15,8 +15,9 @@
  *
  * @module
  */
-import type { Kept } from "./kept.ts";
+
 import { LOST_LOOK } from "./limits.ts";
+import type { Kept } from "./tunnel-storage.ts";
 
 export type DeadlineName = "connect" | "device";
 

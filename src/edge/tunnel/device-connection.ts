@@ -10,7 +10,7 @@
  *
  * @module
  */
-import type { Judge } from "../../auth/standing.ts";
+import type { Judge } from "../../auth/token-recheck.ts";
 import type { Reason } from "../reasons.ts";
 import type { FarEnd } from "./far-end.ts";
 import type { SavedConnection } from "./hibernation.ts";

@@ -10,7 +10,7 @@ import type { ByteChannel } from "../byte-channel.ts";
 import { type Side, SstpEndpoint, type SstpEndpointSnapshot } from "../endpoint/sstp-endpoint.ts";
 import type { Env } from "../env.ts";
 import { dialRelay } from "../origin/dial-relay.ts";
-import { isOwnName } from "../origin/relay-policy.ts";
+import { isOwnName } from "../origin/relay-access.ts";
 import type { Reason } from "../reasons.ts";
 import type { Opening } from "./opening.ts";
 import type { Owner } from "./owner.ts";

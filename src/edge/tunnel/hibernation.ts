@@ -10,9 +10,9 @@ import type { PollingConnection, VirtualConnection } from "../../encapsulation/i
 import type { SstpEndpointSnapshot } from "../endpoint/sstp-endpoint.ts";
 import { logReason } from "../log.ts";
 import type { Alarm } from "./alarm.ts";
-import type { Kept } from "./kept.ts";
 import { REST_AFTER, REST_TRIES } from "./limits.ts";
 import type { Owned } from "./owner.ts";
+import type { Kept } from "./tunnel-storage.ts";
 
 /**
  * Format of the saved state. Increment it with every change of {@link SavedState} or of a snapshot in it. An edge that

@@ -5,7 +5,7 @@
  * @module
  */
 import { hasToken, isSame, isSameBearer, NOBODY, type Principal } from "../../auth/principal.ts";
-import { Standing } from "../../auth/standing.ts";
+import { Standing } from "../../auth/token-recheck.ts";
 import type { Env } from "../env.ts";
 import type { Reason } from "../reasons.ts";
 import type { Caller } from "../rpc/tunnel-rpc.ts";

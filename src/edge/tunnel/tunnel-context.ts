@@ -9,7 +9,7 @@ import { bucket, take } from "../../lib/token-bucket.ts";
 import { type Throttle, throttleOf } from "../admission/throttle.ts";
 import type { EndpointContext } from "../endpoint/endpoint-context.ts";
 import type { Env } from "../env.ts";
-import { allowedLink, tellRefusal } from "../origin/relay-policy.ts";
+import { allowedLink, tellRefusal } from "../origin/relay-access.ts";
 import { mayLink, parseLinks, trustIn } from "../policy/link-settings.ts";
 import { messageLimit } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";

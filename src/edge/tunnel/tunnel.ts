@@ -5,7 +5,7 @@
  *   Worker ─► Tunnel ─► DeviceConnection ◄─► FarEnd: origin relay, or the edge's own endpoint ◄─► mailboxes
  *
  * Invariant: nothing outlives the virtual connection. State is in memory; an object that has lost it closes both sides
- * with `ConnectionLost`. Storage (kept.ts) is only for surviving eviction, and is cleared at the end. All deadlines
+ * with `ConnectionLost`. Storage (tunnel-storage.ts) is only for surviving eviction, and is cleared at the end. All deadlines
  * share one alarm (alarm.ts).
  *
  * @module
@@ -13,7 +13,7 @@
 
 import { DurableObject } from "cloudflare:workers";
 import { ownNames } from "../../auth/own-names.ts";
-import type { Judge } from "../../auth/standing.ts";
+import type { Judge } from "../../auth/token-recheck.ts";
 import {
   ECHO_STRING,
   type KeepAliveTarget,
@@ -26,7 +26,7 @@ import {
 import type { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import type { Env } from "../env.ts";
 import { logError, logReason } from "../log.ts";
-import { isOwnName } from "../origin/relay-policy.ts";
+import { isOwnName } from "../origin/relay-access.ts";
 import { problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
@@ -49,11 +49,11 @@ import { type ConnectionContext, TAG } from "./device-connection.ts";
 import { FarEnd } from "./far-end.ts";
 import { Hibernation, SAVED_FORMAT, type Saved, type SavedState, type Settle } from "./hibernation.ts";
 import { HttpConnection, type HttpTarget } from "./http-connection.ts";
-import { Kept } from "./kept.ts";
 import { Opening } from "./opening.ts";
 import { Owner } from "./owner.ts";
 import { PollingConnection } from "./polling-connection.ts";
 import { throttleOfBearer } from "./tunnel-context.ts";
+import { Kept } from "./tunnel-storage.ts";
 import { WebSocketConnection } from "./websocket-connection.ts";
 
 type Connection = HttpConnection | PollingConnection | WebSocketConnection;

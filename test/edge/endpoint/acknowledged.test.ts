@@ -7,7 +7,7 @@ import { after, before, describe, it, mock, type TestContext } from "node:test";
 import fc from "fast-check";
 import type { Authenticator } from "../../../src/auth/permissions.ts";
 import { ANYBODY } from "../../../src/auth/principal.ts";
-import { UNQUESTIONED } from "../../../src/auth/standing.ts";
+import { UNQUESTIONED } from "../../../src/auth/token-recheck.ts";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { SstpEndpoint } from "../../../src/edge/endpoint/sstp-endpoint.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";

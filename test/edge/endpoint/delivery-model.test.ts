@@ -9,7 +9,7 @@ import fc from "fast-check";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { OPEN_SESSIONS } from "../../../src/edge/endpoint/limits.ts";
 import { OutboundMessages } from "../../../src/edge/endpoint/outbound-messages.ts";
-import { Consumption } from "../../../src/edge/mailbox/consumption.ts";
+import { Consumption } from "../../../src/edge/mailbox/consumer.ts";
 import { LATER } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import type { DeliveryReport } from "../../../src/edge/rpc/delivery-report.ts";

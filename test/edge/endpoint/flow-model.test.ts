@@ -18,7 +18,7 @@ import { RoomWaiters } from "../../../src/edge/mailbox/room-waiters.ts";
 import type { Appended, Outcome } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { type MessageBatch, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { CloseReasonId, Connection, type ConnectionEvent, deviceURL, relayURL } from "../../../src/sstp/index.ts";
-import { senderOf } from "../../../src/store-and-forward/share.ts";
+import { senderOf } from "../../../src/store-and-forward/sender-share.ts";
 import { database } from "../mailbox/sqlite.ts";
 
 const QUOTA = { octets: 1024 * 1024, messages: 24, share: 0.5 };

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, it, mock, type TestContext } from "nod
 import type { Authenticator, ConnectDecision } from "../../../src/auth/permissions.ts";
 import { NOBODY, type Principal } from "../../../src/auth/principal.ts";
 import { EVERYTHING } from "../../../src/auth/scopes.ts";
-import { UNQUESTIONED } from "../../../src/auth/standing.ts";
+import { UNQUESTIONED } from "../../../src/auth/token-recheck.ts";
 import type { EndpointContext } from "../../../src/edge/endpoint/endpoint-context.ts";
 import { DECISION_RETRY, DECISION_TIMEOUT, HELD_OCTETS } from "../../../src/edge/endpoint/limits.ts";
 import { SstpEndpoint } from "../../../src/edge/endpoint/sstp-endpoint.ts";

@@ -4,7 +4,7 @@ import { after, before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { deviceURL } from "../../../src/sstp/index.ts";
-import { QUOTA } from "../../../src/store-and-forward/share.ts";
+import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
 import { partsOf } from "../../support/address.ts";
 import { soon } from "../../support/watch.ts";
 import { ed25519, jwks } from "../issuer.ts";

@@ -12,7 +12,7 @@ import {
   type Version,
 } from "../../../src/sstp/index.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
-import { QUOTA } from "../../../src/store-and-forward/share.ts";
+import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
 import { connect, type MailboxStub, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 const ENTRIES = 1000;

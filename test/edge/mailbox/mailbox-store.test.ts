@@ -9,7 +9,7 @@ import type { Outcome } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { pack, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { type Range, Ranges } from "../../../src/lib/ranges.ts";
 import type { Envelope, Mail } from "../../../src/store-and-forward/envelope.ts";
-import { type Amount, RESERVE } from "../../../src/store-and-forward/share.ts";
+import { type Amount, RESERVE } from "../../../src/store-and-forward/sender-share.ts";
 import { database, type TestDatabase } from "./sqlite.ts";
 
 const MIB = 1024 * 1024;

@@ -14,7 +14,7 @@ import {
   MessageFlag,
   type StreamSize,
 } from "../../../src/sstp/index.ts";
-import { QUOTA } from "../../../src/store-and-forward/share.ts";
+import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
 import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 describe("the edge as relay", () => {

@@ -5,7 +5,7 @@ import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../../src/device/index.ts";
 import { ACKNOWLEDGE_SECONDS } from "../../../src/edge/policy/acknowledge-time.ts";
 import { HOLD_TIME } from "../../../src/edge/pumps/limits.ts";
-import { SIGN_OF_LIFE } from "../../../src/store-and-forward/patience.ts";
+import { SIGN_OF_LIFE } from "../../../src/store-and-forward/consumer-timeout.ts";
 import { drivenWorker } from "../../support/worker.ts";
 import { connect, fresh, type MailboxStub, mailboxOf, RawClient, receive, startEdge, until } from "./support.ts";
 

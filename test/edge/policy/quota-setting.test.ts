@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { parseQuota, readQuota } from "../../../src/edge/policy/quota-setting.ts";
-import { QUOTA } from "../../../src/store-and-forward/share.ts";
+import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
 
 describe("QUOTA", () => {
   it("overrides the defaults it names", () => {

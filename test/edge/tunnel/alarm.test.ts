@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { Alarm } from "../../../src/edge/tunnel/alarm.ts";
-import { Kept } from "../../../src/edge/tunnel/kept.ts";
 import { LOST_LOOK } from "../../../src/edge/tunnel/limits.ts";
+import { Kept } from "../../../src/edge/tunnel/tunnel-storage.ts";
 
 const NONE = Number.POSITIVE_INFINITY;
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { nearest } from "../../src/lib/nearest.ts";
+import { nearest } from "../../src/lib/spelling.ts";
 
 const WORDS = ["port", "host", "transport", "tls-key", "tls-cert", "relay"];
 

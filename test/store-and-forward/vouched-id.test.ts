@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { addressOf, deviceURL, encode, MAX_NAME_OCTETS, recipientOf, VERSION_1_6 } from "../../src/sstp/index.ts";
-import { identityIn, LONGEST_ID, StoredIds, senderIn, Voucher } from "../../src/store-and-forward/vouch.ts";
+import { identityIn, LONGEST_ID, StoredIds, senderIn, Voucher } from "../../src/store-and-forward/vouched-id.ts";
 
 const ALICE = "grooveDevice://alice/pc";
 const MALLORY = "grooveDevice://mallory/x";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { REASONS } from "../../src/edge/reasons.ts";
 import type { ReasonRule } from "../../src/encapsulation/index.ts";
-import { adviceOf, REASON_ADVICE } from "../../src/store-and-forward/advice.ts";
+import { adviceOf, REASON_ADVICE } from "../../src/store-and-forward/reason-advice.ts";
 
 describe("advice", () => {
   it("is given for every reason, and for nothing else", () => {

@@ -1,7 +1,7 @@
 /** What a mailbox sends its consumer next, and how it handles refusals. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Consumption } from "../../../src/edge/mailbox/consumption.ts";
+import { Consumption } from "../../../src/edge/mailbox/consumer.ts";
 import { DECLINED_RANGES, LATER, REFUSED_FOR, SEND_WINDOW } from "../../../src/edge/mailbox/limits.ts";
 import { MailboxStore } from "../../../src/edge/mailbox/mailbox-store.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";

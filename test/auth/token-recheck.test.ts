@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { beforeEach, describe, it, mock, type TestContext } from "node:test";
 import { CONNECTED_AGE, CONNECTING_AGE, FETCH_TIMEOUT, FETCHED_AGE, RENEWAL_AGE } from "../../src/auth/limits.ts";
 import { isSameBearer, NOBODY, type Principal } from "../../src/auth/principal.ts";
-import { Standing } from "../../src/auth/standing.ts";
+import { Standing } from "../../src/auth/token-recheck.ts";
 import { authenticate, type TokenSettings } from "../../src/auth/verify-token.ts";
 import { AUDIENCE, type Claims, ed25519, jwks } from "../edge/issuer.ts";
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { readAcknowledgeTime } from "../../src/edge/policy/acknowledge-time.ts";
-import { BENCH_TIME, Patience, SIGN_OF_LIFE } from "../../src/store-and-forward/patience.ts";
+import { BENCH_TIME, Patience, SIGN_OF_LIFE } from "../../src/store-and-forward/consumer-timeout.ts";
 
 const TIME = 120_000;
 

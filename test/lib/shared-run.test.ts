@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { coalesced } from "../../src/lib/coalesced.ts";
+import { coalesced } from "../../src/lib/shared-run.ts";
 
 describe("coalesced work", () => {
   it("runs once for all callers that wait while it runs, and includes what they added before", async () => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { CommandError } from "../../src/cli/command-error.ts";
 import type { FileReceiver, IncomingMessage, Outcome } from "../../src/cli/files/file-receiver.ts";
-import { type Form, receive } from "../../src/cli/receive.ts";
+import { type Form, receive } from "../../src/cli/receive-messages.ts";
 import type { Piece } from "../../src/cli/standard-output.ts";
 import { DeviceError, type Message } from "../../src/device/index.ts";
 import { encodeMessage, type TransferMessage } from "../../src/transfer/index.ts";

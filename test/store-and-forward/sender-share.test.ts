@@ -15,7 +15,7 @@ import {
   RESERVE,
   roomFor,
   senderOf,
-} from "../../src/store-and-forward/share.ts";
+} from "../../src/store-and-forward/sender-share.ts";
 
 const MIB = 1024 * 1024;
 
