@@ -155,7 +155,7 @@ export class SendReport implements SendListener {
       this.#hasToldWaiting = true;
       const limit = durationText(this.#options.wait);
       this.#tell(
-        `waiting for ${this.#to}: this sender's share of its mailbox is full; send gives up after ${limit} without progress (--wait)`,
+        `waiting until ${this.#to} receives: as much is stored for it as one sender may have waiting, and the rest follows; send gives up after ${limit} without progress (--wait)`,
       );
     }
     this.#draw();

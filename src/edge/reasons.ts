@@ -28,7 +28,7 @@ export const REASONS = {
   RelayPrivate: {
     status: 403,
     cause: "The relay is on the allow list, but its name or one of its addresses is not public.",
-    cure: "Give the relay a public address; for development, set DEV=private (--dev) at the edge.",
+    cure: "Give the relay a public address; for development, set DEV=private (--dev-private) at the edge.",
   },
   DNSLookupFailed: {
     status: 500,

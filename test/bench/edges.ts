@@ -20,7 +20,7 @@ export interface Running {
 /** The product's edge, allowed to dial some relays. */
 export async function startEdge(
   relays: readonly string[],
-  options: Pick<LocalEdgeOptions, "state" | "adminToken" | "keys"> = {},
+  options: Pick<LocalEdgeOptions, "state" | "adminToken" | "keys" | "quota"> = {},
 ): Promise<Running> {
   const before = workerds();
   const edge = await startLocalEdge({

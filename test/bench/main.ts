@@ -1,7 +1,7 @@
 /**
  * The bench: what the product does, each figure beside its floor or a peer measured in the same run.
  *
- *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,link,memory,files,malice] [--json FILE]
+ *   npm run bench -- [--quick] [--only codec,throughput,latency,mailbox,link,suspended,memory,files,malice] [--json FILE]
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
@@ -15,6 +15,7 @@ import { mailbox } from "./mailbox.ts";
 import { malice } from "./malice.ts";
 import { memory } from "./memory.ts";
 import { print, type Section } from "./report.ts";
+import { suspended } from "./suspended.ts";
 import { throughput } from "./throughput.ts";
 
 const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Section[]>>> = {
@@ -23,6 +24,7 @@ const BENCHES: Readonly<Record<string, (quick: boolean) => Promise<Section | Sec
   latency,
   mailbox,
   link,
+  suspended,
   memory,
   files,
   malice,

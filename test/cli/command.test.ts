@@ -102,6 +102,13 @@ test("runtime errors print one line with a code and exit with its status", async
   const cases: [readonly string[], RegExp, { readonly status: number }][] = [
     [["relay", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/, InUse],
     [["edge", "--dev", "--port", String(port)], /is taken by another program.*--port \[PortTaken\]/, InUse],
+    [["edge", "--port", "0", "--dev-private"], /^grooveway: KEYS is empty/, Usage],
+    [["edge", "--port", "0", "--dev-private", "--relay-allow", "*"], /ORIGIN_RELAYS allows strangers' relays/, Usage],
+    [
+      ["edge", "--port", "0", "--link", "10.0.0.1", "--relay-allow", "10.0.0.1"],
+      /LINKS has "10\.0\.0\.1", .*--dev-private/,
+      Usage,
+    ],
     [["edge", "--port", "0"], /KEYS is empty.*--keys FILE.*--dev.*\[InsecureEdge\]/, Usage],
     [["start", "--once", "--port", "0", "--relay-port", String(port)], /--relay-port \[PortTaken\]/, InUse],
     [["start", "--once", "--port", String(port), "--relay-port", "0"], /--port \[PortTaken\]/, InUse],

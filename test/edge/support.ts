@@ -75,8 +75,6 @@ export interface TestEdge {
 }
 
 const DELIBERATE = [
-  // A GET is ended by an error on purpose: the platform offers no other way before the Content-Length.
-  "virtual connection closed",
   // Writing beyond that length is an error of the platform's own.
   "Attempt to write too many bytes through a FixedLengthStream",
   // How the tests query the status of a Tunnel; the edge itself makes no such stubs.
@@ -161,7 +159,7 @@ export async function startDrivenEdge(relays: number): Promise<TestEdge> {
   return {
     port,
     open: devices.open,
-    edge: { url: url.origin.replace("127.0.0.1", "localhost"), names: [], miniflare, close },
+    edge: { url: url.origin.replace("127.0.0.1", "localhost"), names: [], relayNames: [], miniflare, close },
     closedRelay: "",
     relay: () => unused.pop() ?? assert.fail("the file needs more relays"),
     close,

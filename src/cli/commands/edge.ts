@@ -41,6 +41,7 @@ Access
   --auth-origin              require no token for pass-through: the origin relay authenticates devices itself
   --admin-token TOKEN        admin token for grooveway mailbox; default the environment variable GROOVEWAY_ADMIN_TOKEN.
                              Without one, only tokens with the scope admin are accepted
+  --dev-private              for a test on private addresses: permit relays there, and nothing else that is insecure
   --dev                      for development: permit private relays, any allow list, no keys and all else that is insecure
 
 Mailboxes
@@ -79,6 +80,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
     const { values, positionals } = parse("edge", args, {
       "relay-allow": { type: "string", multiple: true, default: [] },
       dev: { type: "boolean", default: false },
+      "dev-private": { type: "boolean", default: false },
       link: { type: "string", multiple: true, default: [] },
       "link-ways": { type: "string", default: "" },
       "link-secret": { type: "string" },
@@ -119,7 +121,7 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
         port: port("edge", values.port),
         host: values.host,
         relayAllow,
-        dev: values.dev ? "1" : "",
+        dev: devOf(values.dev, values["dev-private"]),
         links: values.link,
         linkWays: values["link-ways"],
         ...(values["link-secret"] !== undefined && { linkSecrets: readText(values["link-secret"]) }),
@@ -154,9 +156,20 @@ Example: grooveway edge --host 0.0.0.0 --port 443 --tls-key key.pem --tls-cert c
       if (values.state === undefined) console.log("mailboxes are lost when it stops: give --state DIR to keep them");
       console.log(`its names are ${edge.names.join(", ")}`);
     }
+    for (const name of edge.relayNames) {
+      console.error(
+        `grooveway: --relay-allow makes ${name} the name of an origin relay, not of this edge: write its port (${name}:PORT), or add --name ${name}`,
+      );
+    }
     await interrupted;
     await edge.close();
     await settings?.close();
     return 0;
   },
 };
+
+/** The setting DEV that the options stand for. */
+function devOf(everything: boolean, onlyPrivate: boolean): string {
+  if (everything) return "1";
+  return onlyPrivate ? "private" : "";
+}

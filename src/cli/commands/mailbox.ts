@@ -20,6 +20,8 @@ Inspects and manages the mailboxes of an edge.
   rule           show who may send to it, or set that: everyone, nobody, or patterns. * is any characters of one name:
                  alice (all her devices), bob/phone, '*-bot', @relay.example.com (everything from that relay)
 
+ADDRESS is identity or identity/device, or a URL as ls prints it.
+
   --edge URL     the edge; default http://127.0.0.1:8787
   --token TOKEN|@FILE
                  the edge's admin token, or a token with the scope admin; default the environment variable

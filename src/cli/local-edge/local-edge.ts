@@ -9,6 +9,7 @@ import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
 import { forbidden } from "../../edge/policy/check-settings.ts";
 import { readPrefix } from "../../edge/policy/prefix-setting.ts";
 import type { GivenSettings } from "../../edge/policy/settings.ts";
+import { EARLY_END } from "../../lib/early-end.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { checked, problemText } from "../../lib/setting.ts";
 import { CommandError } from "../command-error.ts";
@@ -85,6 +86,8 @@ export interface LocalEdge {
   readonly url: string;
   /** The names by which devices address it. */
   readonly names: readonly string[];
+  /** Names of its listening address that mean an origin relay instead, because the allow list has them. */
+  readonly relayNames: readonly string[];
   readonly miniflare: Miniflare;
   close(): Promise<void>;
 }
@@ -145,7 +148,7 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
         run.close();
       };
       const url = `${urlOf(front)}${prefix}`;
-      return { url, names: namesOf(options), miniflare, close };
+      return { url, names: namesOf(options), relayNames: relayNamesOf(options), miniflare, close };
     }
   } catch (error) {
     await resolver?.close();
@@ -163,6 +166,11 @@ async function inTime<T>(promise: Promise<T>): Promise<T> {
 
 function namesOf({ host = "127.0.0.1", relayName = [], relayAllow }: LocalEdgeOptions): string[] {
   return edgeNames(host, [relayName].flat(), relayAllow);
+}
+
+function relayNamesOf(options: LocalEdgeOptions): string[] {
+  const names = namesOf(options);
+  return namesOf({ ...options, relayAllow: [] }).filter((name) => !names.includes(name));
 }
 
 /** policy/check-settings.ts decides which findings prevent a start. */
@@ -214,7 +222,9 @@ function configuration(code: string, front: Front, secret: string, options: Loca
     telemetry: { enabled: false },
     ...(options.state !== undefined && { resourcePersistencePath: options.state }),
     log: new NoOpLog(),
-    handleStructuredLogs: (entry: { level: string; message: string }) => options.log?.(entry.level, entry.message),
+    handleStructuredLogs: (entry: { level: string; message: string }) => {
+      if (!entry.message.includes(EARLY_END)) options.log?.(entry.level, entry.message);
+    },
     workers: [
       {
         config: {

@@ -8,7 +8,7 @@
  */
 
 import { readBody } from "../../lib/runtime/byte-reader.ts";
-import { deviceURL, identityURL, parseAddress } from "../../sstp/index.ts";
+import { deviceURL, identityURL, isPeer, isRelay, parseAddress } from "../../sstp/index.ts";
 import { gate } from "../admission/source-gate.ts";
 import type { Env } from "../env.ts";
 import { sourceOf } from "../policy/client-network.ts";
@@ -69,8 +69,12 @@ type MailboxStub = NonNullable<Awaited<ReturnType<typeof mailboxAt>>>;
 
 const EVERYONE_TEXT = formatSenderRule(EVERYONE);
 
-/** The URL of the peer that an address names; undefined if the address is malformed. */
+/**
+ * The URL of the peer that a text names: an address, or the URL itself, as lists of mailboxes show it. Undefined if it
+ * is neither.
+ */
 export function peerUrlOfAddress(text: string): string | undefined {
+  if (text.includes("://")) return isPeer(text) || isRelay(text) ? text : undefined;
   const address = parseAddress(text);
   if (!address.ok) return undefined;
   return address.value.device === undefined ? identityURL(address.value) : deviceURL(address.value);

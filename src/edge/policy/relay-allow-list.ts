@@ -350,7 +350,7 @@ function dialled(address: Address): string {
 
 /** The setting, and the command's option that sets it. */
 const LIST = "ORIGIN_RELAYS (--relay-allow)";
-const PRIVATE_CURE = "give the relay a public address, or set DEV=private (--dev) for development";
+const PRIVATE_CURE = "give the relay a public address, or set DEV=private (--dev-private) for development";
 
 /** The entry that would allow one host on one port. */
 function entryFor(host: string | Address, port: number): string {

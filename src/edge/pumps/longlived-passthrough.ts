@@ -9,6 +9,7 @@
  */
 
 import { type LongLivedTarget, REASON_HEADER } from "../../encapsulation/index.ts";
+import { EARLY_END } from "../../lib/early-end.ts";
 import type { ByteReader } from "../../lib/runtime/byte-reader.ts";
 import { isReason, type Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
@@ -22,7 +23,7 @@ export async function pumpDown(get: AnsweredGet, device: WritableStream<Uint8Arr
   const writer = device.getWriter();
   const end = () => {
     // There is no close message: ending the HTTP connection before the end of the body closes it [MS-GRVHENC 3.2.4.1].
-    writer.abort(new Error("virtual connection closed")).catch(() => undefined);
+    writer.abort(new Error(EARLY_END)).catch(() => undefined);
   };
   over.addEventListener("abort", end);
   try {

@@ -7,6 +7,7 @@
 
 import { TOKEN_PROBLEMS } from "../../auth/token-problems.ts";
 import type { LongLivedTarget } from "../../encapsulation/index.ts";
+import { EARLY_END } from "../../lib/early-end.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { sleep } from "../../lib/runtime/timeout.ts";
 import type { Route } from "../origin/relay-access.ts";
@@ -69,7 +70,7 @@ async function endWith(bell: Doorbell, over: AbortController, route: Route, gone
   // Only the POST's answer can carry these reasons, so it goes first.
   if (Object.hasOwn(TOKEN_PROBLEMS, reason)) await sleep(LINGER);
   else await linger(reason, route, gone);
-  over.abort(new Error("virtual connection closed"));
+  over.abort(new Error(EARLY_END));
 }
 
 /** How the far end ends in order, and how long its last bytes may take to the device after that. */

@@ -38,6 +38,11 @@ describe("names of an edge", () => {
   });
 });
 
+it("an edge tells which of its names mean an origin relay instead", async (context) => {
+  const edge = await start(context, { relayAllow: ["127.0.0.1"] });
+  assert.deepEqual([edge.names, edge.relayNames], [["localhost", "[::1]"], ["127.0.0.1"]]);
+});
+
 async function start(context: TestContext, options: Partial<LocalEdgeOptions>): Promise<LocalEdge> {
   const edge = await startLocalEdge({ port: 0, relayAllow: [], dev: "open", ...options });
   context.after(() => edge.close());

@@ -271,6 +271,41 @@ describe("a suspended session", () => {
     assert.deepEqual(one.sent, ["2", "4", "1", "3"]);
   });
 
+  for (const [what, count, size] of [
+    ["100 MiB", 100, 1024 * 1024],
+    ["50,000 messages", 50_000, 3],
+  ] as const) {
+    it(`delays no other of a connection with as many as it may have while ${what} for it pass`, async () => {
+      const one = await started();
+      const others = Array.from({ length: OPEN_SESSIONS - 1 }, (_, n) => `app-${n}`);
+      one.deliver(1, ["slow", ...others]);
+      one.suspend("slow");
+      for (const other of others) one.ready(other);
+      let next = OPEN_SESSIONS + 1;
+      const expected = others.map((_, n) => `${n + 2}`);
+      assert.deepEqual(one.sent, expected);
+      one.acknowledge(...others.map((_, n) => n + 2));
+      // One for each of the others behind every hundredth part of what is for the suspended one.
+      for (let round = 0; round < 100; round += 1) {
+        const slow = some(count / 100, "slow");
+        one.deliver(next, slow, { size });
+        next += slow.length;
+        one.deliver(next, others);
+        expected.push(...others.map((_, n) => `${next + n}`));
+        assert.deepEqual(one.sent, expected, `round ${round}`);
+        one.acknowledge(...others.map((_, n) => next + n));
+        next += others.length;
+      }
+      await one.settle();
+      const aside = one.told.flatMap((report) => report.aside ?? []);
+      const keptHere = count + 1 - aside.reduce((sum, [from, to]) => sum + to - from + 1, 0);
+      assert.ok(
+        keptHere === 1 || (keptHere <= SUSPENDED_MESSAGES && keptHere * size <= SUSPENDED_OCTETS),
+        `${keptHere} are kept here`,
+      );
+    });
+  }
+
   it("does not block others in the middle of a long message, which takes no room in the window", async () => {
     const one = await started();
     one.deliver(1, ["slow"]);

@@ -198,12 +198,15 @@ describe("grooveway mailbox", () => {
     t.after(() => device.close());
     const { stdout } = await mailbox(t, "ls");
     assert.match(stdout, /^grooveDevice:\/\/gail\/pc {2}0 messages, 0 B, connected$/m);
+    const shown = await mailbox(t, "show", "grooveDevice://gail/pc");
+    assert.match(shown.stdout, /^peer +grooveDevice:\/\/gail\/pc$/m);
   });
 
   it("reports an error in one line, and exits with a status other than 0", async (t) => {
     for (const [args, code, pattern] of [
       [["show", "fay", "--token", "wrong"], 4, /\[AdminTokenNeeded\]$/],
       [["show", "a/b/c", "--token", TOKEN], 4, /\[MalformedAddress\]$/],
+      [["show", "grooveAccount://fay", "--token", TOKEN], 4, /\[MalformedAddress\]$/],
       [["show", "fay", "--token", TOKEN, "--edge", "http://127.0.0.1:1"], 3, /\[ConnectFailed\]$/],
       [["show", "--token", TOKEN], 2, /needs an ADDRESS/],
       [["ls", "fay", "--token", TOKEN], 2, /takes no ADDRESS/],

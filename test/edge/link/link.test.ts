@@ -307,9 +307,9 @@ describe("a link", () => {
     assert.match(await look("10.0.0.8"), /^RelayNotAllowed .*: remove !10\.0\.0\.8 from ORIGIN_RELAYS/);
     assert.match(
       await look("127.0.0.1"),
-      /^RelayNotAllowed .*: add 127\.0\.0\.1:8443 to .*, and .* DEV=private \(--dev\)/,
+      /^RelayNotAllowed .*: add 127\.0\.0\.1:8443 to .*, and .* DEV=private \(--dev-private\)/,
     );
-    assert.match(await look("127.0.0.1:443"), /^RelayPrivate .*\(loopback\): .* DEV=private \(--dev\)/);
+    assert.match(await look("127.0.0.1:443"), /^RelayPrivate .*\(loopback\): .* DEV=private \(--dev-private\)/);
     const alice = await atEdge(t, edge, "alice/pc");
     await assert.rejects(alice.send("bob@198.51.100.7", "refused"), {
       code: "RelayUnreachable",

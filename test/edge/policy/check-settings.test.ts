@@ -64,7 +64,7 @@ describe("a finding names the setting, the entry and the fix", () => {
     ],
     [
       { LINKS: "10.0.0.1", ORIGIN_RELAYS: "10.0.0.1" },
-      /^LINKS has "10\.0\.0\.1", .*not public.*: .* DEV=private \(--dev\)/,
+      /^LINKS has "10\.0\.0\.1", .*not public.*: .* DEV=private \(--dev-private\)/,
     ],
     [
       { LINK_SECRETS: `a.example.com=${SECRET}`, ORIGIN_RELAYS: "a.example.com:8443", LINK_WAYS: "sstp:8443" },
