@@ -40,4 +40,8 @@ export const COMMANDS: Readonly<Record<string, ListedCommand>> = {
     summary: "inspect and manage the mailboxes of an edge",
     load: async () => (await import("./commands/mailbox.ts")).mailboxCommand,
   },
+  completion: {
+    summary: "print a script with which bash, zsh or fish completes this command",
+    load: async () => (await import("./commands/completion.ts")).completionCommand(COMMANDS),
+  },
 };
