@@ -8,10 +8,12 @@ import { type DeviceOptions, TRANSPORTS, type TransportName } from "../device/in
 import { printable } from "../lib/printable.ts";
 import { parseAddress } from "../sstp/index.ts";
 import { size } from "./output.ts";
-import { readText, usage } from "./parse-arguments.ts";
+import { usage } from "./parse-arguments.ts";
+import { PROFILE_OPTION, type ProfileOptions, withProfile } from "./profiles/profile-options.ts";
 import { readAuthorities } from "./tls.ts";
 
 export const CONNECTION_OPTIONS = {
+  ...PROFILE_OPTION,
   as: { type: "string" },
   relay: { type: "string" },
   edge: { type: "string" },
@@ -22,11 +24,13 @@ export const CONNECTION_OPTIONS = {
   "content-length": { type: "string" },
 } as const;
 
-export const CONNECTION_HELP = `  --edge URL            connect to this edge, which keeps a mailbox for every device
+export const CONNECTION_HELP = `  --profile NAME        take what is not given here from this profile of grooveway login; default GROOVEWAY_PROFILE, or
+                        the profile default. Its token goes to its own edges only
+  --edge URL            connect to this edge, which keeps a mailbox for every device
   --relay HOST[:PORT]   use this origin relay: through the edge, or by TCP without --edge; default without --edge
                         127.0.0.1:2492
   --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, otherwise tcp
-  --as IDENTITY/DEVICE  this device's address; default ${defaultAddress()}
+  --as IDENTITY/DEVICE  this device's address; default that of the profile, or ${defaultAddress()}
   --token TOKEN|@FILE   token for the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this
                         machine can see the command line, so prefer a file; it is read again for each connection
   --allow-plain         without --edge: let the token go unencrypted beyond loopback and private addresses
@@ -36,21 +40,16 @@ export const CONNECTION_HELP = `  --edge URL            connect to this edge, wh
 /**
  * Converts command-line values to device options.
  *
- * @throws CommandError Usage, CannotRead, TlsUnusable
+ * @throws CommandError Usage, CannotRead, TlsUnusable, and those of `withProfile`
  */
 export function deviceOptions(
   command: string,
-  values: {
-    as?: string | undefined;
-    relay?: string | undefined;
-    edge?: string | undefined;
-    transport?: string | undefined;
-    ca?: string | undefined;
-    token?: string | undefined;
-    "allow-plain"?: boolean | undefined;
-    "content-length"?: string | undefined;
+  given: ProfileOptions & {
+    readonly "allow-plain"?: boolean | undefined;
+    readonly "content-length"?: string | undefined;
   },
 ): DeviceOptions {
+  const values = { ...given, ...withProfile(given, { inherited: process.env.GROOVEWAY_TOKEN }) };
   const contentLength = values["content-length"];
   if (contentLength !== undefined && !/^[0-9]{1,10}$/.test(contentLength)) {
     throw usage(command, `--content-length ${contentLength} is not a number of bytes`);
@@ -58,10 +57,10 @@ export function deviceOptions(
   if (values.edge !== undefined && values.transport === "tcp") {
     throw usage(
       command,
-      "--transport tcp connects to the relay directly: leave out --edge, or choose another transport",
+      "--transport tcp connects to the relay directly: give --relay without --edge, or choose another transport",
     );
   }
-  const token = tokenOf(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
+  const { token } = values;
   return {
     address: values.as === undefined ? defaultAddress() : ownAddress(command, values.as),
     ...relayOf(values.relay, values.edge),
@@ -76,7 +75,7 @@ export function deviceOptions(
 }
 
 /** Validates the address given with --as. */
-function ownAddress(command: string, text: string): string {
+export function ownAddress(command: string, text: string): string {
   const as = `--as ${printable(text)}`;
   const parsed = parseAddress(text);
   if (!parsed.ok) throw usage(command, `${as} is not an address: ${parsed.problems}`);
@@ -86,19 +85,6 @@ function ownAddress(command: string, text: string): string {
     throw usage(command, `${as} names a relay: write ${text.split("@")[0]}, and --relay ${relay}`);
   }
   return text;
-}
-
-/**
- * Returns a function that yields the token. For `@FILE`, it reads the file anew on each call.
- *
- * @throws CommandError CannotRead
- */
-export function tokenOf(text: string): (() => string) | undefined {
-  if (text === "") return undefined;
-  const read = () => (text.startsWith("@") ? readText(text.slice(1)) : text).trim();
-  // Report a missing file now, not at the first connection.
-  read();
-  return read;
 }
 
 /** An edge given without a relay acts as the relay itself. */
@@ -112,7 +98,7 @@ export function rate(octets: number, milliseconds: number): string {
   return `${size(Math.round(octets / Math.max(milliseconds / 1000, 0.001)))}/s`;
 }
 
-function transportName(command: string, text: string): TransportName {
+export function transportName(command: string, text: string): TransportName {
   const name = TRANSPORTS.find((transport) => transport === text);
   if (name === undefined)
     throw usage(command, `--transport ${text} is unknown: choose one of ${TRANSPORTS.join(", ")}`);

@@ -35,13 +35,17 @@ export const EXIT_CODES = {
     meaning: "the command line is wrong, or the contents of a file that it names are unusable",
     errors: [
       "Usage",
+      "ConfigUnusable",
       "InvalidOption",
       "InsecureEdge",
       "InsecureRelay",
       "KeysUnusable",
       "LinkSecretsUnusable",
+      "NoConfigFolder",
+      "NoProfile",
       "TlsUnusable",
       "TokenInClear",
+      "WrongEdge",
     ],
   },
   ConnectFailed: {

@@ -9,9 +9,11 @@ import { describeExitCodes } from "./exit-codes.ts";
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   GROOVEWAY_TOKEN: "the token of `send` and `recv`, or `@FILE`; `--token` overrides it",
   GROOVEWAY_ADMIN_TOKEN: "the token of `mailbox` (default `GROOVEWAY_TOKEN`), and the admin token of `edge`",
+  GROOVEWAY_PROFILE: "the profile of `send`, `recv` and `mailbox`; `--profile` overrides it",
   GROOVEWAY_STATE: "the folder in which `send` and `recv` record unfinished transfers",
   XDG_STATE_HOME: "if `GROOVEWAY_STATE` is not set, that folder is `grooveway` in this one",
-  HOME: "if neither is set, that folder is `.local/state/grooveway` in this one",
+  XDG_CONFIG_HOME: "the profiles are in `grooveway/config.toml` in this folder",
+  HOME: "without those variables, the folders are `.local/state/grooveway` and `.config/grooveway` in this one",
   TMPDIR: "the folder for temporary files; default `/tmp`",
   GROOVEWAY_DEBUG: "`1` prints the stack trace of an error below its line",
 };

@@ -4,39 +4,11 @@ import { setImmediate } from "node:timers/promises";
 import { format } from "node:util";
 import { nearest } from "../lib/spelling.ts";
 import { CommandError } from "./command-error.ts";
+import { COMMANDS } from "./commands.ts";
 import { errorLine, statusOf } from "./error-line.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
 import { generalHelp } from "./help.ts";
 import type { Command } from "./parse-arguments.ts";
-
-/** Subcommands are loaded on demand: --help must not load the database or workerd. */
-const COMMANDS: Record<string, { readonly summary: string; readonly load: () => Promise<Command> }> = {
-  start: {
-    summary: "try it on this machine: a relay, the edge, two devices and a file",
-    load: async () => (await import("./commands/start.ts")).startCommand,
-  },
-  relay: {
-    summary: "run an origin relay: SSTP over TCP, with a queue for every device",
-    load: async () => (await import("./commands/relay.ts")).relayCommand,
-  },
-  edge: { summary: "run the edge on this machine", load: async () => (await import("./commands/edge.ts")).edgeCommand },
-  token: {
-    summary: "create keys and tokens, and inspect tokens",
-    load: async () => (await import("./commands/token.ts")).tokenCommand,
-  },
-  send: {
-    summary: "send files to a device or an identity",
-    load: async () => (await import("./commands/send.ts")).sendCommand,
-  },
-  recv: {
-    summary: "receive files and messages sent to this device",
-    load: async () => (await import("./commands/recv.ts")).recvCommand,
-  },
-  mailbox: {
-    summary: "inspect and manage the mailboxes of an edge",
-    load: async () => (await import("./commands/mailbox.ts")).mailboxCommand,
-  },
-};
 
 async function main(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;

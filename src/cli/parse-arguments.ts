@@ -21,6 +21,12 @@ export interface Command {
   run(args: readonly string[]): Promise<number>;
 }
 
+/** A subcommand in the list of `grooveway --help`. */
+export interface ListedCommand {
+  readonly summary: string;
+  load(): Promise<Command>;
+}
+
 /**
  * Parses the arguments of a subcommand.
  *

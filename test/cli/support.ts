@@ -16,7 +16,7 @@ const COMMAND = [ENTRY];
 
 let state: string | undefined;
 
-/** The state folder for the commands of this process, instead of the user's own. */
+/** The folder for state and profiles of the commands of this process, instead of the user's own. */
 function stateOfTests(): string {
   if (state === undefined) {
     const path = mkdtempSync(join(tmpdir(), "grooveway-state-"));
@@ -43,9 +43,17 @@ export interface Running {
 /** How long a command may take to print a line: the longest waits for a share to be free again, on a busy machine. */
 const LINE_TIMEOUT = 180_000;
 
+/** Environment variables; one that is undefined is not set. */
+export type Variables = Readonly<Record<string, string | undefined>>;
+
 /** Starts `grooveway` with these arguments; it is stopped when the test ends. */
-export function start(context: TestContext, args: readonly string[], input?: Uint8Array | string): Running {
-  return startProgram(context, process.execPath, [...COMMAND, ...args], input);
+export function start(
+  context: TestContext,
+  args: readonly string[],
+  input?: Uint8Array | string,
+  env?: Variables,
+): Running {
+  return startProgram(context, process.execPath, [...COMMAND, ...args], input, env);
 }
 
 /** Starts a bash script in which `"$@"` is `grooveway` with these arguments, as in `exec "$@" >&-`. */
@@ -58,8 +66,10 @@ function startProgram(
   program: string,
   args: readonly string[],
   input?: Uint8Array | string,
+  env: Variables = {},
 ): Running {
-  const child = spawn(program, args, { stdio: "pipe", env: { GROOVEWAY_STATE: stateOfTests(), ...process.env } });
+  const own = { GROOVEWAY_STATE: stateOfTests(), ...process.env, XDG_CONFIG_HOME: stateOfTests() };
+  const child = spawn(program, args, { stdio: "pipe", env: { ...own, ...env } });
   // Not SIGKILL, which would leave an edge's runtime behind.
   context.after(async () => {
     child.kill("SIGTERM");
@@ -106,8 +116,13 @@ function startProgram(
 }
 
 /** Runs a command to its end. */
-export function run(context: TestContext, args: readonly string[], input?: Uint8Array | string): Promise<Finished> {
-  return start(context, args, input).finished;
+export function run(
+  context: TestContext,
+  args: readonly string[],
+  input?: Uint8Array | string,
+  env?: Variables,
+): Promise<Finished> {
+  return start(context, args, input, env).finished;
 }
 
 /** A Node older than 22 on this machine, if any. */

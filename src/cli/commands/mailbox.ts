@@ -2,9 +2,9 @@
 import { askEdge, type Question } from "../../device/transports/ask-edge.ts";
 import { printable } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
-import { tokenOf } from "../device-options.ts";
 import { size } from "../output.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
+import { PROFILE_OPTION, withProfile } from "../profiles/profile-options.ts";
 import { readAuthorities } from "../tls.ts";
 
 export const mailboxCommand: Command = {
@@ -22,7 +22,9 @@ Inspects and manages the mailboxes of an edge.
 
 ADDRESS is identity or identity/device, or a URL as ls prints it.
 
-  --edge URL     the edge; default http://127.0.0.1:8787
+  --profile NAME take edge and token from this profile of grooveway login; default GROOVEWAY_PROFILE, or the profile
+                 default. Its token goes to its own edges only
+  --edge URL     the edge; default that of the profile, or http://127.0.0.1:8787
   --token TOKEN|@FILE
                  the edge's admin token, or a token with the scope admin; default the environment variable
                  GROOVEWAY_ADMIN_TOKEN, or GROOVEWAY_TOKEN
@@ -33,18 +35,21 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
 
   async run(args) {
     const { values, positionals } = parse("mailbox", args, {
-      edge: { type: "string", default: "http://127.0.0.1:8787" },
+      ...PROFILE_OPTION,
+      edge: { type: "string" },
       ca: { type: "string" },
-      token: { type: "string", default: process.env.GROOVEWAY_ADMIN_TOKEN ?? process.env.GROOVEWAY_TOKEN ?? "" },
+      token: { type: "string" },
       json: { type: "boolean", default: false },
     });
     const [action, address, ...more] = positionals;
     if (action === undefined) throw usage("mailbox", "write ls, show, purge, lock, unlock or rule after mailbox");
     if (more.length > 0 && action !== "rule") throw unexpected("mailbox", more[0]);
-    const token = tokenOf(values.token);
+    const { GROOVEWAY_ADMIN_TOKEN, GROOVEWAY_TOKEN } = process.env;
+    const completed = withProfile(values, { inherited: GROOVEWAY_ADMIN_TOKEN ?? GROOVEWAY_TOKEN });
+    const { token } = completed;
     if (token === undefined) throw usage("mailbox", "the edge's admin token is missing: give --token");
-    const edge = edgeOf(values.edge);
-    const ca = values.ca === undefined ? undefined : readAuthorities(values.ca);
+    const edge = edgeOf(completed.edge ?? "http://127.0.0.1:8787");
+    const ca = completed.ca === undefined ? undefined : readAuthorities(completed.ca);
     const ask: Ask = (question) => request({ edge, ca, token: token(), ...question });
 
     if (action === "ls") {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { RESERVE } from "../../store-and-forward/share.ts";
+import { RESERVE } from "../../store-and-forward/sender-share.ts";
 
 /** Maximum message bytes in one row. The platform allows 2 MB a row; half of that leaves room for message headers. */
 export const SEGMENT_OCTETS = 1024 * 1024;

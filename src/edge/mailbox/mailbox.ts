@@ -22,9 +22,9 @@
  */
 
 import { DurableObject } from "cloudflare:workers";
+import { Turns } from "../../lib/read-write-lock.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
 import { within } from "../../lib/runtime/timeout.ts";
-import { Turns } from "../../lib/turns.ts";
 import { isRelay } from "../../sstp/index.ts";
 import { Patience } from "../../store-and-forward/consumer-timeout.ts";
 import { type Drop, type DropCounts, noDrops } from "../../store-and-forward/drop-reasons.ts";

@@ -1,0 +1,47 @@
+/**
+ * The subcommands of `grooveway`.
+ *
+ * @module
+ */
+import type { ListedCommand } from "./parse-arguments.ts";
+
+/** Subcommands are loaded on demand: --help must not load the database or workerd. */
+export const COMMANDS: Readonly<Record<string, ListedCommand>> = {
+  start: {
+    summary: "try it on this machine: a relay, the edge, two devices and a file",
+    load: async () => (await import("./commands/start.ts")).startCommand,
+  },
+  relay: {
+    summary: "run an origin relay: SSTP over TCP, with a queue for every device",
+    load: async () => (await import("./commands/relay.ts")).relayCommand,
+  },
+  edge: { summary: "run the edge on this machine", load: async () => (await import("./commands/edge.ts")).edgeCommand },
+  token: {
+    summary: "create keys and tokens, and inspect tokens",
+    load: async () => (await import("./commands/token.ts")).tokenCommand,
+  },
+  login: {
+    summary: "check a token, and keep it with its edge and address in a profile",
+    load: async () => (await import("./commands/login.ts")).loginCommand,
+  },
+  logout: {
+    summary: "remove a profile",
+    load: async () => (await import("./commands/logout.ts")).logoutCommand,
+  },
+  send: {
+    summary: "send files to a device or an identity",
+    load: async () => (await import("./commands/send.ts")).sendCommand,
+  },
+  recv: {
+    summary: "receive files and messages sent to this device",
+    load: async () => (await import("./commands/recv.ts")).recvCommand,
+  },
+  mailbox: {
+    summary: "inspect and manage the mailboxes of an edge",
+    load: async () => (await import("./commands/mailbox.ts")).mailboxCommand,
+  },
+  completion: {
+    summary: "print a script with which bash, zsh or fish completes this command",
+    load: async () => (await import("./commands/completion.ts")).completionCommand(COMMANDS),
+  },
+};
