@@ -1,6 +1,7 @@
 /** The client's end of a Polling virtual connection [MS-GRVHENC 3.5]. */
 
 import { OctetQueue } from "../lib/octet-queue.ts";
+import { joinOctets } from "../lib/octets.ts";
 import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client-session.ts";
 import { authorityOf, baseOf, ClientSession, lost, lostByStatus, relayOf, timersOf } from "./client-session.ts";
 import type { PollParameters } from "./polling-message.ts";
@@ -194,7 +195,7 @@ export class PollingClient implements EncapsulationClient {
 
   /** Handles a complete response [MS-GRVHENC 3.5.5.1.1.1, 3.5.5.1.1.2]. */
   #take(now: number): ClientOutput[] {
-    const parsed = parsePollResponse(joined(this.#response, this.#responseLength));
+    const parsed = parsePollResponse(this.#wholeResponse());
     this.#response = [];
     if (parsed.type === "refuse") return this.#lose(lost(parsed.reason, parsed.detail));
     const { poll, parameters } = parsed;
@@ -269,19 +270,13 @@ export class PollingClient implements EncapsulationClient {
     return this.#session.close();
   }
 
+  /** The body of the response. Nearly always it has come in one piece. */
+  #wholeResponse(): Uint8Array {
+    const [only] = this.#response;
+    return this.#response.length === 1 && only !== undefined ? only : joinOctets(this.#response, this.#responseLength);
+  }
+
   #lose(why: Lost): ClientOutput[] {
     return [...this.close(), why];
   }
-}
-
-function joined(pieces: readonly Uint8Array[], length: number): Uint8Array {
-  const [only] = pieces;
-  if (pieces.length === 1 && only !== undefined) return only;
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
 }

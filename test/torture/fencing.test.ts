@@ -3,14 +3,14 @@
  * redelivered; unfinished ones go to the winner; none is lost, and the loser is told who replaced it.
  */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { Device, DeviceError } from "../../src/device/index.ts";
 import type { Mailbox } from "../../src/edge/mailbox/mailbox.ts";
 import type { MailboxStatus } from "../../src/edge/rpc/mailbox-rpc.ts";
 import { ConnectCloseReasonId, deviceURL } from "../../src/sstp/index.ts";
-import { mailboxOf, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
+import { afterAll, mailboxOf, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { partsOf } from "../support/address.ts";
 import { statusOf } from "./lossy.ts";
 import {
@@ -42,12 +42,9 @@ const LENGTHS = [10, 10, 10, 2_000, 30_000] as const;
 
 const seed = seedOf();
 let edge: LocalEdge;
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 before(async () => {
-  edge = await startEdge({ after: (run) => closing.push(run) }, { adminToken: ADMIN_TOKEN, keys: KEYS });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all, { adminToken: ADMIN_TOKEN, keys: KEYS });
 });
 
 /** A competitor: what it was given, and how it acknowledges. */

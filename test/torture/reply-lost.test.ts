@@ -3,11 +3,11 @@
  * transfer is lost once, and no message may be lost, duplicated or reordered.
  */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../src/device/index.ts";
 import { deviceURL } from "../../src/sstp/index.ts";
-import { RawClient, startEdge, until } from "../edge/mailbox/support.ts";
+import { afterAll, RawClient, startEdge, until } from "../edge/mailbox/support.ts";
 import { partsOf } from "../support/address.ts";
 import { type Loss, LossyProxy, statusOf } from "./lossy.ts";
 import {
@@ -40,12 +40,9 @@ const LATEST = 100;
 
 const seed = seedOf();
 let edge: LocalEdge;
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 before(async () => {
-  edge = await startEdge({ after: (run) => closing.push(run) }, { adminToken: ADMIN_TOKEN, keys: KEYS });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all, { adminToken: ADMIN_TOKEN, keys: KEYS });
 });
 
 /** The description of a transfer. */

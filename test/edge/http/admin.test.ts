@@ -1,22 +1,19 @@
 /** What an operator can see and do: /admin over HTTP, and `grooveway mailbox`. */
 import assert from "node:assert/strict";
-import { after, before, describe, it, type TestContext } from "node:test";
+import { before, describe, it, type TestContext } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { DeviceError } from "../../../src/device/index.ts";
 import { ADMIN_PAGE } from "../../../src/edge/http/limits.ts";
 import type { MailboxStatus } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { run } from "../../cli/support.ts";
-import { connect, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
+import { afterAll, connect, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
 
 const TOKEN = "an admin's secret";
 
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 let edge: LocalEdge;
 before(async () => {
-  edge = await startEdge({ after: (close) => closing.push(close) }, { adminToken: TOKEN });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all, { adminToken: TOKEN });
 });
 
 function ask(path: string, method = "GET", token: string | undefined = TOKEN): Promise<Response> {

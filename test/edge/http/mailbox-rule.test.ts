@@ -1,6 +1,6 @@
 /** The sender rule of a mailbox, over HTTP and by `grooveway mailbox rule`, and what senders are told. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { DeviceError } from "../../../src/device/index.ts";
@@ -9,17 +9,24 @@ import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { SessionStatusId } from "../../../src/sstp/index.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { run } from "../../cli/support.ts";
-import { connect, fresh, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
+import {
+  afterAll,
+  connect,
+  fresh,
+  mailboxOf,
+  RawClient,
+  receive,
+  startEdge,
+  TRANSPORTS,
+  until,
+} from "../mailbox/support.ts";
 
 const TOKEN = "an admin's secret";
 
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 let edge: LocalEdge;
 before(async () => {
-  edge = await startEdge({ after: (close) => closing.push(close) }, { adminToken: TOKEN });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all, { adminToken: TOKEN });
 });
 
 async function ask(address: string, body?: unknown, token = TOKEN): Promise<{ status: number; said: Said }> {

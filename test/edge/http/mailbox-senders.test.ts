@@ -1,6 +1,6 @@
 /** What a sender may request over HTTP: its room in a mailbox, and withdrawal of its messages. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { deviceURL } from "../../../src/sstp/index.ts";
@@ -8,15 +8,12 @@ import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
 import { partsOf } from "../../support/address.ts";
 import { soon } from "../../support/watch.ts";
 import { ed25519, jwks } from "../issuer.ts";
-import { connect, fresh, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
+import { afterAll, connect, fresh, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
 
 let edge: LocalEdge;
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 before(async () => {
-  edge = await startEdge({ after: (run) => closing.push(run) }, { quota: "octets=4MiB messages=100" });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all, { quota: "octets=4MiB messages=100" });
 });
 
 async function ask(method: "GET" | "DELETE", path: string): Promise<{ status: number; said: Record<string, unknown> }> {

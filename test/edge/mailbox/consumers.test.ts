@@ -1,22 +1,30 @@
 /** The consumer of a mailbox: takeover, return, and messages that the consumer refuses. */
 import assert from "node:assert/strict";
 import { connect as dial, type Socket } from "node:net";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../../src/device/index.ts";
 import { HOLD_TIME } from "../../../src/edge/pumps/limits.ts";
 import { listen } from "../../support/sockets.ts";
 import { soon } from "../../support/watch.ts";
-import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
+import {
+  afterAll,
+  bodyOf,
+  connect,
+  mailboxOf,
+  RawClient,
+  receive,
+  startEdge,
+  TRANSPORTS,
+  tunnelOf,
+  until,
+} from "./support.ts";
 
 let edge: LocalEdge;
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 before(async () => {
-  edge = await startEdge({ after: (run) => closing.push(run) });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all);
 });
 
 interface Context {

@@ -1,6 +1,6 @@
 /** Fanout: one message to many mailboxes of this edge, acknowledged once, with refusals reported by recipient. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import {
@@ -13,7 +13,17 @@ import {
 } from "../../../src/sstp/index.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
 import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
-import { connect, type MailboxStub, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
+import {
+  afterAll,
+  connect,
+  type MailboxStub,
+  mailboxOf,
+  RawClient,
+  receive,
+  startEdge,
+  TRANSPORTS,
+  until,
+} from "./support.ts";
 
 const ENTRIES = 1000;
 const FULL = 10;
@@ -25,14 +35,11 @@ const locked = Array.from({ length: LOCKED }, (_, i) => i * 90 + 50);
 
 describe("fanout", () => {
   let edge: LocalEdge;
-  const closing: (() => Promise<unknown>)[] = [];
+  const all = afterAll();
   before(async () => {
-    edge = await startEdge({ after: (run) => closing.push(run) });
+    edge = await startEdge(all);
     for (const index of full) await fill(await mailboxOf(edge, urls[index] ?? ""));
     for (const index of locked) await (await mailboxOf(edge, urls[index] ?? "")).setLocked(true);
-  });
-  after(async () => {
-    for (const close of closing) await close();
   });
 
   for (const [round, version] of [VERSION_1_5, VERSION_1_6].entries()) {

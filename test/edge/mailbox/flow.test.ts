@@ -2,25 +2,33 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { connect as dial, type Socket } from "node:net";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { DeviceOptions } from "../../../src/device/index.ts";
 import { CloseReasonId, deviceURL, identityURL, SessionStatusId } from "../../../src/sstp/index.ts";
 import { partsOf } from "../../support/address.ts";
 import { listen } from "../../support/sockets.ts";
 import { soon } from "../../support/watch.ts";
-import { bodyOf, connect, fresh, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
+import {
+  afterAll,
+  bodyOf,
+  connect,
+  fresh,
+  mailboxOf,
+  RawClient,
+  receive,
+  startEdge,
+  TRANSPORTS,
+  until,
+} from "./support.ts";
 
 const MIB = 1024 * 1024;
 
 let edge: LocalEdge;
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 before(async () => {
   // A sender may have 2 MiB or 50 messages waiting, and 3.2 MiB or 80 messages if it ignores suspension.
-  edge = await startEdge({ after: (run) => closing.push(run) }, { quota: "octets=4MiB messages=100" });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all, { quota: "octets=4MiB messages=100" });
 });
 
 /** Evicts an object from memory. */

@@ -3,9 +3,9 @@
  * any, in order and once, though their sender has left.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
-import { bodyOf, connect, FULL, mailboxOf, receive, startEdge, TRANSPORTS, until } from "./support.ts";
+import { afterAll, bodyOf, connect, FULL, mailboxOf, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 const COUNT = FULL ? 10_000 : 100;
 const PATIENCE = FULL ? 600_000 : 60_000;
@@ -20,12 +20,9 @@ function lengthOf(index: number): number {
 
 describe("store and forward", () => {
   let edge: LocalEdge;
-  const closing: (() => Promise<unknown>)[] = [];
+  const all = afterAll();
   before(async () => {
-    edge = await startEdge({ after: (run) => closing.push(run) });
-  });
-  after(async () => {
-    for (const close of closing) await close();
+    edge = await startEdge(all);
   });
 
   for (const up of TRANSPORTS) {

@@ -9,11 +9,11 @@
  * woke it. A query through the test's proxy keeps the object in memory, so each is queried once, at the end.
  */
 import assert from "node:assert/strict";
-import { after, before, it } from "node:test";
+import { before, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device, TransportName } from "../../../src/device/index.ts";
-import { connect, mailboxOf, receive, startEdge, tunnelOf } from "./support.ts";
+import { afterAll, connect, mailboxOf, receive, startEdge, tunnelOf } from "./support.ts";
 
 const DEVICES: readonly (readonly [TransportName, number])[] = [
   ["websocket", 200],
@@ -35,12 +35,9 @@ interface Peer {
 }
 
 let edge: LocalEdge;
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 before(async () => {
-  edge = await startEdge({ after: (run) => closing.push(run) });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all);
 });
 
 /** A few at a time: all at once would measure the delays of this machine. */

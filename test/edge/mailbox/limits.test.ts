@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device, DeviceError, TransportName } from "../../../src/device/index.ts";
@@ -13,7 +13,7 @@ import { meteredName } from "../../../src/edge/policy/rate-setting.ts";
 import { HOLD_IGNORED_OCTETS } from "../../../src/edge/tunnel/limits.ts";
 import { type ConnectionEvent, ConnectResponseId } from "../../../src/sstp/index.ts";
 import { run } from "../../cli/support.ts";
-import { connect, fresh, mailboxOf, RawClient, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
+import { afterAll, connect, fresh, mailboxOf, RawClient, startEdge, TRANSPORTS, tunnelOf, until } from "./support.ts";
 
 const OCTETS = 400_000;
 const MESSAGES = 200;
@@ -23,13 +23,10 @@ const RATE = `octets=${OCTETS} messages=${MESSAGES} connects=${CONNECTS} connect
 const FLOOD = 6000;
 const BEGINNING = 1500;
 
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 let edge: LocalEdge;
 before(async () => {
-  edge = await startEdge({ after: (close) => closing.push(close) }, { rate: RATE });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all, { rate: RATE });
 });
 
 type MeterStub = Pick<Meter, "enter" | "leave" | "lease" | "status">;

@@ -58,6 +58,15 @@ export async function startEdge(context: Context, options: Partial<LocalEdgeOpti
   return { ...edge, close };
 }
 
+/** For what all tests of a file or suite share: it is closed after them. Call it where `after` may be called. */
+export function afterAll(): Context {
+  const closing: (() => Promise<unknown>)[] = [];
+  after(async () => {
+    for (const close of closing) await close();
+  });
+  return { after: (close) => closing.push(close) };
+}
+
 const connected: Device[] = [];
 // A failed test leaves its devices behind, which would look for their edge as long as the process lives.
 after(() => Promise.all(connected.map((device) => device.close())));

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { type Device, DeviceError, type DeviceOptions } from "../../../src/device/index.ts";
 import { MESSAGE_LIMIT } from "../../../src/edge/policy/limits.ts";
@@ -15,16 +15,13 @@ import {
   type StreamSize,
 } from "../../../src/sstp/index.ts";
 import { QUOTA } from "../../../src/store-and-forward/sender-share.ts";
-import { bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
+import { afterAll, bodyOf, connect, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "./support.ts";
 
 describe("the edge as relay", () => {
   let edge: LocalEdge;
-  const closing: (() => Promise<unknown>)[] = [];
+  const all = afterAll();
   before(async () => {
-    edge = await startEdge({ after: (run) => closing.push(run) });
-  });
-  after(async () => {
-    for (const close of closing) await close();
+    edge = await startEdge(all);
   });
 
   /** A device that is closed when the test is over. */

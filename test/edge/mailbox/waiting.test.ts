@@ -1,13 +1,23 @@
 /** A consumer that takes messages without acknowledging them, while another device of its identity waits. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import type { Device } from "../../../src/device/index.ts";
 import { ACKNOWLEDGE_SECONDS } from "../../../src/edge/policy/acknowledge-time.ts";
 import { HOLD_TIME } from "../../../src/edge/pumps/limits.ts";
 import { SIGN_OF_LIFE } from "../../../src/store-and-forward/consumer-timeout.ts";
 import { drivenWorker } from "../../support/worker.ts";
-import { connect, fresh, type MailboxStub, mailboxOf, RawClient, receive, startEdge, until } from "./support.ts";
+import {
+  afterAll,
+  connect,
+  fresh,
+  type MailboxStub,
+  mailboxOf,
+  RawClient,
+  receive,
+  startEdge,
+  until,
+} from "./support.ts";
 
 type Driven = MailboxStub & Record<"elapse" | "letPass", (milliseconds: number) => Promise<void>>;
 
@@ -15,12 +25,9 @@ const SECOND = 1000;
 const code = await drivenWorker();
 
 let edge: LocalEdge;
-const closing: (() => Promise<unknown>)[] = [];
+const all = afterAll();
 before(async () => {
-  edge = await startEdge({ after: (run) => closing.push(run) }, { code });
-});
-after(async () => {
-  for (const close of closing) await close();
+  edge = await startEdge(all, { code });
 });
 
 /** Two devices of an identity; the newer one takes messages and acknowledges none. */
