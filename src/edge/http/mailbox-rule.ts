@@ -12,7 +12,7 @@ import { deviceURL, identityURL, isPeer, isRelay, parseAddress } from "../../sst
 import { gate } from "../admission/source-gate.ts";
 import type { Env } from "../env.ts";
 import { sourceOf } from "../policy/client-network.ts";
-import { EVERYONE, formatSenderRule, parseSenderRule, readSenderRule } from "../policy/sender-rule.ts";
+import { EVERYONE, formatSenderRule, readSenderRule } from "../policy/sender-rule.ts";
 import { problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import { mailboxAt } from "./existing-mailbox.ts";
@@ -38,7 +38,7 @@ export async function answerRule(
   if (wanted?.ok === false) return problem("MalformedRule", wanted.detail);
   return lookAt(request, env, peer, async (there) => {
     // A mailbox that does not exist has the default rule, and setting that does not create it.
-    const isNew = wanted !== undefined && formatSenderRule(parseSenderRule(wanted.senders)) !== EVERYONE_TEXT;
+    const isNew = wanted !== undefined && wanted.senders !== EVERYONE_TEXT;
     const mailbox = there ?? (isNew ? env.MAILBOX.getByName(peer) : undefined);
     if (mailbox === undefined) return Response.json({ peer, senders: EVERYONE_TEXT });
     if (wanted !== undefined) await mailbox.setSenders(wanted.senders);
@@ -80,6 +80,7 @@ export function peerUrlOfAddress(text: string): string | undefined {
   return address.value.device === undefined ? identityURL(address.value) : deviceURL(address.value);
 }
 
+/** The rule that a request sets, in its canonical form. */
 type Wanted = { readonly ok: true; readonly senders: string } | { readonly ok: false; readonly detail?: string };
 
 async function sendersOf(request: Request): Promise<Wanted> {
@@ -91,7 +92,7 @@ async function sendersOf(request: Request): Promise<Wanted> {
     if (typeof body !== "object" || body === null || !("senders" in body)) return { ok: false };
     if (typeof body.senders !== "string") return { ok: false };
     const read = readSenderRule(body.senders);
-    return read.ok ? { ok: true, senders: body.senders } : { ok: false, detail: read.problems };
+    return read.ok ? { ok: true, senders: formatSenderRule(read.value) } : { ok: false, detail: read.problems };
   } catch (error) {
     if (error instanceof SyntaxError) return { ok: false };
     throw error;
