@@ -23,7 +23,7 @@ import {
 } from "./limits.ts";
 import type { DeviceOptions, Settings } from "./options.ts";
 import { type Outbox, onWire } from "./outbox.ts";
-import { isForgeable, ReconnectPause, Refusals } from "./reconnect-pause.ts";
+import { isForgeable, ReconnectPause, Refusals } from "./reconnect.ts";
 import { closure, RelayConnection } from "./relay-connection.ts";
 import { tokenFrom } from "./token-source.ts";
 import { PathMtuWatch } from "./transports/path-mtu.ts";

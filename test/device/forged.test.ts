@@ -6,7 +6,7 @@ import { startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
 import { DeviceError } from "../../src/device/device-error.ts";
 import { Device } from "../../src/device/index.ts";
 import { REFUSED_IN_CLEAR } from "../../src/device/limits.ts";
-import { isForgeable, Refusals } from "../../src/device/reconnect-pause.ts";
+import { isForgeable, Refusals } from "../../src/device/reconnect.ts";
 import { soon } from "../support/watch.ts";
 
 const refused = () => new DeviceError("TokenRefused", "the token has been revoked [TokenRevoked]");

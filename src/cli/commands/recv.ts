@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Device, DeviceError, type DeviceOptions } from "../../device/index.ts";
-import { ReconnectPause } from "../../device/reconnect-pause.ts";
+import { ReconnectPause } from "../../device/reconnect.ts";
 import { jsonLine, visible } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
 import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";

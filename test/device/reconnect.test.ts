@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { RECONNECT_FIRST, RECONNECT_LAST, STOOD } from "../../src/device/limits.ts";
-import { ReconnectPause } from "../../src/device/reconnect-pause.ts";
+import { ReconnectPause } from "../../src/device/reconnect.ts";
 import { eventually } from "../support/watch.ts";
 import { deviceFor, ScriptedRelay } from "./support.ts";
 
