@@ -7,10 +7,46 @@
 import type { Lost } from "../../encapsulation/index.ts";
 import type { DeviceError } from "../device-error.ts";
 import type { Dialler } from "./dial.ts";
+import type { Endpoint } from "./endpoint.ts";
 
 /** Names of the transports, best first. */
-export const TRANSPORTS = ["tcp", "websocket", "longlived", "keepalive", "polling"] as const;
+export const TRANSPORTS = [
+  /** SSTP to the relay's port 2492. */
+  "tcp",
+  /** The same to port 443, which more firewalls let out. */
+  "tcp443",
+  /** SSTP in TLS, to port 443. */
+  "tls",
+  /** SSTP through an HTTP proxy, by CONNECT. */
+  "connect",
+  /** SSTP through a SOCKS proxy. */
+  "socks",
+  "websocket",
+  "longlived",
+  "keepalive",
+  "polling",
+] as const;
 export type TransportName = (typeof TRANSPORTS)[number];
+
+/** `https` is an HTTP proxy reached over TLS. Proxies resolve names themselves; `socks4` is SOCKS 4a. */
+export const PROXY_KINDS = ["http", "https", "socks5", "socks4"] as const;
+export type ProxyKind = (typeof PROXY_KINDS)[number];
+
+/** A proxy without its credentials. */
+export interface Proxy extends Endpoint {
+  readonly kind: ProxyKind;
+}
+
+/** The proxies on the way, the nearest first. Empty: a direct connection. */
+export type ProxyChain = readonly Proxy[];
+
+/** One way to a relay as plain data: which transport, through which proxies, to where. */
+export interface Way extends Endpoint {
+  readonly transport: TransportName;
+  /** Whether the connection to `host` is TLS. */
+  readonly secure: boolean;
+  readonly proxies: ProxyChain;
+}
 
 /** How the kinds of transport differ for what uses them. */
 export interface Capabilities {
@@ -26,8 +62,14 @@ export interface Capabilities {
   readonly requestPerWrite: boolean;
 }
 
+const RAW: Capabilities = { carriesToken: false, detectsLoss: "never", requestPerWrite: false };
+
 export const CAPABILITIES: Readonly<Record<TransportName, Capabilities>> = {
-  tcp: { carriesToken: false, detectsLoss: "never", requestPerWrite: false },
+  tcp: RAW,
+  tcp443: RAW,
+  tls: RAW,
+  connect: RAW,
+  socks: RAW,
   websocket: { carriesToken: true, detectsLoss: "always", requestPerWrite: false },
   longlived: { carriesToken: true, detectsLoss: "never", requestPerWrite: false },
   keepalive: { carriesToken: true, detectsLoss: "at the edge", requestPerWrite: true },
@@ -37,6 +79,8 @@ export const CAPABILITIES: Readonly<Record<TransportName, Capabilities>> = {
 
 export interface TransportOptions {
   readonly transport: TransportName;
+  /** Exactly how to connect; `transport` must be its transport. Default: the first of `candidates` that establishes. */
+  readonly way?: Way | undefined;
   /** Origin relay, `host` or `host:port`: dialled by `tcp`, named to the edge by the others. */
   readonly relay: string;
   /** URL of the edge, `http:` or `https:`. Unused by `tcp`. */

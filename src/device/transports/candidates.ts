@@ -1,0 +1,130 @@
+/**
+ * The ways that a device may try, best first. Pure.
+ *
+ * No way is weaker than what the user wrote. From an `https` edge come only ways over TLS; SSTP without TLS and plain
+ * HTTP need an address that says so (a relay without an edge, an `http` edge) or `allowPlain`.
+ *
+ * @module
+ */
+import { HTTP_PORT, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../encapsulation/index.ts";
+import { formatHostPort, unbracketed } from "../../lib/host-port.ts";
+import { edgeRoute, parsedRelay, type Route } from "./route.ts";
+import { type Proxy, type ProxyChain, TRANSPORTS, type TransportName, type Way } from "./transport.ts";
+
+/** The proxies for one destination, and where they come from. */
+export interface ProxyChoice {
+  /** Chains to try in order; an empty one stands for a direct connection. Never empty itself. */
+  readonly chains: readonly ProxyChain[];
+  /** Where the setting was found, for the user: `--proxy`, `HTTPS_PROXY`, `the PAC file http://...`. */
+  readonly source: string;
+  /** Whether the user named the proxy for this program alone, so that nothing may go past it. */
+  readonly isForced: boolean;
+}
+
+/** Nothing says that there is a proxy. */
+export const NO_PROXY_SET: ProxyChoice = { chains: [[]], source: "no proxy is set", isForced: false };
+
+export interface CandidateOptions {
+  /** Only ways of this transport. Default: of all. */
+  readonly transport?: TransportName | undefined;
+  /** URL of the edge. */
+  readonly edge?: string | undefined;
+  /** `host` or `host:port` of a relay that the user named; undefined where the edge itself is the relay. */
+  readonly relay?: string | undefined;
+  /** Allows ways without TLS from an `https` edge. Default false. */
+  readonly allowPlain?: boolean | undefined;
+}
+
+/**
+ * Lists the ways to a relay, in the order of {@link TRANSPORTS}; ways of one transport in the order of the chains.
+ * Empty if the options allow none.
+ *
+ * @throws DeviceError InvalidOption if `edge` or `relay` cannot be parsed
+ */
+export function candidates(options: CandidateOptions, choice: ProxyChoice = NO_PROXY_SET): Way[] {
+  const { relay } = options;
+  const edge = options.edge === undefined ? undefined : edgeRoute(options.edge);
+  const isPlainAllowed = options.allowPlain === true || edge?.secure !== true;
+  const chains = choice.isForced || choice.chains.some(isDirect) ? choice.chains : [...choice.chains, []];
+  const wanted = options.transport === undefined ? TRANSPORTS : [options.transport];
+  return wanted.flatMap((transport) => {
+    switch (transport) {
+      case "websocket":
+      case "longlived":
+      case "keepalive":
+      case "polling":
+        return edge === undefined ? [] : edgeWays(transport, edge, chains, options.allowPlain === true);
+      default:
+        return relay === undefined ? [] : relayWays(transport, relay, chains, isPlainAllowed);
+    }
+  });
+}
+
+/** Whether requests name the whole URL: the last proxy forwards plain HTTP itself [RFC 9112 3.2.2]. */
+export function hasAbsoluteTargets({ transport, secure, proxies }: Way): boolean {
+  // A WebSocket needs a tunnel also in plain: proxies remove Upgrade from what they forward.
+  const isRequest = transport === "longlived" || transport === "keepalive" || transport === "polling";
+  return isRequest && !secure && isHttp(proxies.at(-1));
+}
+
+/** Describes a way in one line: `websocket to edge.example.com:443 over TLS through http://proxy.example.com:3128`. */
+export function wayText(way: Way): string {
+  const through = way.proxies.map((proxy) => ` through ${proxyText(proxy)}`).join("");
+  return `${way.transport} to ${formatHostPort(way)}${way.secure ? " over TLS" : ""}${through}`;
+}
+
+/** A proxy as a URL, without credentials. */
+export function proxyText(proxy: Proxy): string {
+  return `${proxy.kind}://${formatHostPort(proxy)}`;
+}
+
+function edgeWays(transport: TransportName, edge: Route, chains: readonly ProxyChain[], allowPlain: boolean): Way[] {
+  const { host, port, secure } = edge;
+  const ways = chains.map((proxies) => ({ transport, host, port, secure, proxies }));
+  // Only the standard port has a plain counterpart.
+  if (!secure || !allowPlain || port !== SECURE_TUNNEL_PORT) return ways;
+  return [...ways, ...chains.map((proxies) => ({ transport, host, port: HTTP_PORT, secure: false, proxies }))];
+}
+
+function relayWays(
+  transport: "tcp" | "tcp443" | "tls" | "connect" | "socks",
+  relay: string,
+  chains: readonly ProxyChain[],
+  isPlainAllowed: boolean,
+): Way[] {
+  const parsed = parsedRelay(relay);
+  const host = unbracketed(parsed.host);
+  // A relay with a port of its own is reached there only.
+  const own = parsed.port === SSTP_PORT ? undefined : parsed.port;
+  const secure = transport === "tls";
+  if (!secure && !isPlainAllowed) return [];
+  const through = (all: readonly ProxyChain[], ...ports: readonly number[]) =>
+    all.flatMap((proxies) => ports.map((port) => ({ transport, host, port, secure, proxies })));
+  switch (transport) {
+    case "tcp":
+      return through(chains.filter(isDirect), own ?? SSTP_PORT);
+    case "tcp443":
+      return own === undefined ? through(chains.filter(isDirect), SECURE_TUNNEL_PORT) : [];
+    case "tls":
+      return through(chains, own ?? SECURE_TUNNEL_PORT);
+    case "connect":
+      // Most HTTP proxies open tunnels to 443 only.
+      return through(
+        chains.filter((chain) => isHttp(chain.at(-1))),
+        ...(own === undefined ? [SECURE_TUNNEL_PORT, SSTP_PORT] : [own]),
+      );
+    case "socks":
+      return through(
+        chains.filter((chain) => chain.length > 0 && !isHttp(chain.at(-1))),
+        ...(own === undefined ? [SSTP_PORT, SECURE_TUNNEL_PORT] : [own]),
+      );
+  }
+}
+
+function isDirect(chain: ProxyChain): boolean {
+  return chain.length === 0;
+}
+
+function isHttp(proxy: Proxy | undefined): boolean {
+  return proxy?.kind === "http" || proxy?.kind === "https";
+}
