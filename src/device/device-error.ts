@@ -16,6 +16,14 @@ export const DEVICE_ERRORS = {
   TlsFailed: "retry",
   /** Something else answered at the edge's URL: a network's login page, a proxy, another server. */
   NotAnEdge: "retry",
+  /** A proxy on the way does not answer as one, or not in time. */
+  ProxyFailed: "another transport",
+  /** A proxy does not connect to this host and port. */
+  ProxyRefuses: "another transport",
+  /** A proxy requires credentials, and none were given, or none that it can take. */
+  ProxyNeedsCredentials: "another transport",
+  /** A proxy refuses the user name or password. They are not sent to it again. */
+  ProxyRefusesCredentials: "another transport",
   /** Large packets are lost on the way while small ones arrive, and no router reports a smaller MTU. */
   PathMtuBlackHole: "retry",
   /** The edge refused a request; the message gives its reason. */

@@ -19,5 +19,14 @@ export { Device } from "./node-device.ts";
 export type { DeviceOptions, HeldListener } from "./options.ts";
 export type { Dialler, Patience } from "./transports/dial.ts";
 export type { Endpoint } from "./transports/endpoint.ts";
-export { openTransport } from "./transports/open-transport.ts";
-export { TRANSPORTS, type Transport, type TransportName, type TransportOptions } from "./transports/transport.ts";
+export { type NodeTransportOptions, openTransport } from "./transports/open-transport.ts";
+export type { Credentials, ProxyAccount, RefusedPasswords } from "./transports/proxy/credentials.ts";
+export { Proxies, type ProxyOptions } from "./transports/proxy/proxy-settings.ts";
+export {
+  CAPABILITIES,
+  TRANSPORTS,
+  type Transport,
+  type TransportName,
+  type TransportOptions,
+  type Way,
+} from "./transports/transport.ts";

@@ -7,6 +7,7 @@
 import { PortableDevice } from "./device.ts";
 import type { DeviceOptions } from "./options.ts";
 import { openTransport } from "./transports/open-transport.ts";
+import { Proxies } from "./transports/proxy/proxy-settings.ts";
 
 /** A device: sends and receives messages through its relay, and reconnects by itself. */
 export class Device extends PortableDevice {
@@ -19,7 +20,8 @@ export class Device extends PortableDevice {
    * const device = await Device.connect({ edge: "https://edge.example.com", relay: "relay.example.com", address: "alice/laptop" });
    */
   static async connect(options: DeviceOptions): Promise<Device> {
-    const device = new Device(options, openTransport);
+    const proxies = typeof options.proxy === "object" ? options.proxy : new Proxies({ proxy: options.proxy });
+    const device = new Device(options, (transport) => openTransport({ ...transport, proxies }));
     await device.start();
     return device;
   }

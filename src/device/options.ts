@@ -8,6 +8,7 @@ import { DeviceError } from "./device-error.ts";
 import { MESSAGE_LIMIT } from "./limits.ts";
 import { validOption } from "./recipients.ts";
 import type { TokenSource } from "./token-source.ts";
+import type { Proxies } from "./transports/proxy/proxy-settings.ts";
 import type { TransportName } from "./transports/transport.ts";
 
 /** Receives a recipient, as given to `send`, and the resource of the waiting messages. */
@@ -27,7 +28,13 @@ export interface DeviceOptions {
   readonly contentLength?: number;
   /** Longest message in bytes. Default 16 MiB. */
   readonly messageLimit?: number;
-  /** PEM certificates of the authorities to trust instead of the system's. */
+  /**
+   * Proxy, or chain of proxies, the nearest first: `http://user:password@proxy.example.com:3128`, `socks5://...`;
+   * `pac+http://...`: what that PAC file says; `direct`: none. Or a {@link Proxies}, for more. Default: what the
+   * environment or else the operating system says, asked anew for each connection.
+   */
+  readonly proxy?: string | Proxies;
+  /** PEM certificates of the authorities to trust in addition to the system's and Node's. */
   readonly ca?: string;
   /**
    * The operator's token for the edge, or for a relay reached over TCP; or a function that returns one and is called

@@ -14,12 +14,12 @@ interface Trips {
 }
 
 const ENGINE = "engine.io 6.6.12, polling";
-const NAMES: Readonly<Record<Exclude<TransportName, "websocket">, string>> = {
+const NAMES = {
   tcp: "tcp",
   longlived: "LongLived",
   keepalive: "KeepAlive",
   polling: "Polling",
-};
+} as const satisfies Partial<Record<TransportName, string>>;
 const TRANSPORTS = Object.keys(NAMES) as (keyof typeof NAMES)[];
 
 export async function latency(quick: boolean): Promise<Section[]> {

@@ -11,7 +11,7 @@ import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LocalEdge } from "../../src/cli/local-edge/local-edge.ts";
-import { TRANSPORTS as ALL, Device, type TransportName } from "../../src/device/index.ts";
+import { TRANSPORTS as ALL, CAPABILITIES, Device, type TransportName } from "../../src/device/index.ts";
 import { ECHO_TEXT } from "../../src/encapsulation/index.ts";
 import { ed25519, type Issuer } from "./issuer.ts";
 import { startEdge, until } from "./mailbox/support.ts";
@@ -22,7 +22,7 @@ const COUNT = process.env.GROOVEWAY_TORTURE === "full" ? 1000 : 40;
 /** Concurrent connections. */
 const BESIDE = 8;
 
-const TRANSPORTS = ALL.filter((transport) => transport !== "tcp");
+const TRANSPORTS = ALL.filter((transport) => CAPABILITIES[transport].carriesToken);
 
 /** Tables with rows, in all databases of a class, including its alarms. */
 function left(state: string, name: string): string[] {

@@ -28,7 +28,7 @@ export interface Question {
   readonly body?: unknown;
   /** Whether a value can be an edge's answer. */
   readonly expects: (value: unknown) => boolean;
-  /** PEM certificates of the authorities to trust instead of the system's. */
+  /** PEM certificates of the authorities to trust in addition to the system's and Node's. */
   readonly ca?: string | undefined;
   /** Default: connects directly. */
   readonly dialler?: Dialler | undefined;

@@ -9,7 +9,7 @@
 import { HTTP_PORT, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../encapsulation/index.ts";
 import { formatHostPort, unbracketed } from "../../lib/host-port.ts";
 import { edgeRoute, parsedRelay, type Route } from "./route.ts";
-import { type Proxy, type ProxyChain, TRANSPORTS, type TransportName, type Way } from "./transport.ts";
+import { type ProxyChain, type ProxyServer, TRANSPORTS, type TransportName, type Way } from "./transport.ts";
 
 /** The proxies for one destination, and where they come from. */
 export interface ProxyChoice {
@@ -23,6 +23,12 @@ export interface ProxyChoice {
 
 /** Nothing says that there is a proxy. */
 export const NO_PROXY_SET: ProxyChoice = { chains: [[]], source: "no proxy is set", isForced: false };
+
+/** The proxies for the edge and for the relay, which an exception may set apart. Default: none. */
+export interface ProxyChoices {
+  readonly edge?: ProxyChoice | undefined;
+  readonly relay?: ProxyChoice | undefined;
+}
 
 export interface CandidateOptions {
   /** Only ways of this transport. Default: of all. */
@@ -41,11 +47,10 @@ export interface CandidateOptions {
  *
  * @throws DeviceError InvalidOption if `edge` or `relay` cannot be parsed
  */
-export function candidates(options: CandidateOptions, choice: ProxyChoice = NO_PROXY_SET): Way[] {
+export function candidates(options: CandidateOptions, { edge: toEdge, relay: toRelay }: ProxyChoices = {}): Way[] {
   const { relay } = options;
   const edge = options.edge === undefined ? undefined : edgeRoute(options.edge);
   const isPlainAllowed = options.allowPlain === true || edge?.secure !== true;
-  const chains = choice.isForced || choice.chains.some(isDirect) ? choice.chains : [...choice.chains, []];
   const wanted = options.transport === undefined ? TRANSPORTS : [options.transport];
   return wanted.flatMap((transport) => {
     switch (transport) {
@@ -53,9 +58,9 @@ export function candidates(options: CandidateOptions, choice: ProxyChoice = NO_P
       case "longlived":
       case "keepalive":
       case "polling":
-        return edge === undefined ? [] : edgeWays(transport, edge, chains, options.allowPlain === true);
+        return edge === undefined ? [] : edgeWays(transport, edge, chainsOf(toEdge), options.allowPlain === true);
       default:
-        return relay === undefined ? [] : relayWays(transport, relay, chains, isPlainAllowed);
+        return relay === undefined ? [] : relayWays(transport, relay, chainsOf(toRelay), isPlainAllowed);
     }
   });
 }
@@ -74,22 +79,26 @@ export function wayText(way: Way): string {
 }
 
 /** A proxy as a URL, without credentials. */
-export function proxyText(proxy: Proxy): string {
+export function proxyText(proxy: ProxyServer): string {
   return `${proxy.kind}://${formatHostPort(proxy)}`;
 }
 
-function edgeWays(transport: TransportName, edge: Route, chains: readonly ProxyChain[], allowPlain: boolean): Way[] {
-  const { host, port, secure } = edge;
-  const ways = chains.map((proxies) => ({ transport, host, port, secure, proxies }));
+function edgeWays(
+  transport: TransportName,
+  { host, port, secure }: Route,
+  chains: readonly FoundChain[],
+  allowPlain: boolean,
+): Way[] {
+  const ways = chains.map((chain) => ({ transport, host, port, secure, ...chain }));
   // Only the standard port has a plain counterpart.
   if (!secure || !allowPlain || port !== SECURE_TUNNEL_PORT) return ways;
-  return [...ways, ...chains.map((proxies) => ({ transport, host, port: HTTP_PORT, secure: false, proxies }))];
+  return [...ways, ...chains.map((chain) => ({ transport, host, port: HTTP_PORT, secure: false, ...chain }))];
 }
 
 function relayWays(
   transport: "tcp" | "tcp443" | "tls" | "connect" | "socks",
   relay: string,
-  chains: readonly ProxyChain[],
+  chains: readonly FoundChain[],
   isPlainAllowed: boolean,
 ): Way[] {
   const parsed = parsedRelay(relay);
@@ -98,33 +107,44 @@ function relayWays(
   const own = parsed.port === SSTP_PORT ? undefined : parsed.port;
   const secure = transport === "tls";
   if (!secure && !isPlainAllowed) return [];
-  const through = (all: readonly ProxyChain[], ...ports: readonly number[]) =>
-    all.flatMap((proxies) => ports.map((port) => ({ transport, host, port, secure, proxies })));
+  const through = (fits: (chain: ProxyChain) => boolean, ...ports: readonly number[]) =>
+    chains
+      .filter(({ proxies }) => fits(proxies))
+      .flatMap((chain) => ports.map((port) => ({ transport, host, port, secure, ...chain })));
   switch (transport) {
     case "tcp":
-      return through(chains.filter(isDirect), own ?? SSTP_PORT);
+      return through(isDirect, own ?? SSTP_PORT);
     case "tcp443":
-      return own === undefined ? through(chains.filter(isDirect), SECURE_TUNNEL_PORT) : [];
+      return own === undefined ? through(isDirect, SECURE_TUNNEL_PORT) : [];
     case "tls":
-      return through(chains, own ?? SECURE_TUNNEL_PORT);
+      return through(() => true, own ?? SECURE_TUNNEL_PORT);
     case "connect":
       // Most HTTP proxies open tunnels to 443 only.
-      return through(
-        chains.filter((chain) => isHttp(chain.at(-1))),
-        ...(own === undefined ? [SECURE_TUNNEL_PORT, SSTP_PORT] : [own]),
-      );
+      return through((chain) => isHttp(chain.at(-1)), ...(own === undefined ? [SECURE_TUNNEL_PORT, SSTP_PORT] : [own]));
     case "socks":
       return through(
-        chains.filter((chain) => chain.length > 0 && !isHttp(chain.at(-1))),
+        (chain) => !isDirect(chain) && !isHttp(chain.at(-1)),
         ...(own === undefined ? [SSTP_PORT, SECURE_TUNNEL_PORT] : [own]),
       );
   }
+}
+
+/** A chain, and where it was found. */
+interface FoundChain {
+  readonly proxies: ProxyChain;
+  readonly source?: string;
+}
+
+/** Unless the user has forced a proxy, the direct way comes last: a laptop may have left the network of the proxy. */
+function chainsOf({ chains, source, isForced }: ProxyChoice = NO_PROXY_SET): FoundChain[] {
+  const all = isForced || chains.some(isDirect) ? chains : [...chains, []];
+  return all.map((proxies) => (isDirect(proxies) ? { proxies } : { proxies, source }));
 }
 
 function isDirect(chain: ProxyChain): boolean {
   return chain.length === 0;
 }
 
-function isHttp(proxy: Proxy | undefined): boolean {
+function isHttp(proxy: ProxyServer | undefined): boolean {
   return proxy?.kind === "http" || proxy?.kind === "https";
 }

@@ -16,7 +16,7 @@ import type { DeviceError } from "../device-error.ts";
 import { ATTEMPT_DELAY, DIAL_ADDRESSES, DIAL_TIMEOUT } from "../limits.ts";
 import { unreachable, unresolved } from "./dial-error.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { handshake } from "./tls.ts";
+import { secured } from "./tls.ts";
 
 /** How long to try to connect. */
 export interface Patience {
@@ -35,7 +35,7 @@ export type Dialler = (to: Endpoint, patience: Patience) => Promise<Socket>;
 export interface DialOptions extends Endpoint {
   /** Adds TLS. Default false. */
   readonly secure?: boolean | undefined;
-  /** PEM certificates of the authorities to trust instead of the system's. */
+  /** PEM certificates of the authorities to trust in addition to the system's and Node's. */
   readonly ca?: string | undefined;
   /** Default {@link direct}. */
   readonly dialler?: Dialler | undefined;
@@ -54,10 +54,12 @@ export async function dial(options: DialOptions): Promise<Socket> {
   const { host, port, ca, dialler = direct(), timeout = DIAL_TIMEOUT } = options;
   const signal = options.signal ?? new AbortController().signal;
   const end = performance.now() + timeout;
-  const socket = await dialler({ host, port }, { signal, timeout });
-  socket.setNoDelay(true);
-  if (options.secure !== true) return socket;
-  return handshake(socket, { host, port, ca, signal, timeout: Math.max(1, end - performance.now()) });
+  const connect = async () => {
+    const socket = await dialler({ host, port }, { signal, timeout: Math.max(1, end - performance.now()) });
+    socket.setNoDelay(true);
+    return socket;
+  };
+  return options.secure === true ? secured(connect, { host, port, ca, signal, timeout }) : connect();
 }
 
 /** One address of a name. */

@@ -23,6 +23,7 @@ import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.t
 import { tokenRefusal } from "../token-refusal.ts";
 import { type Dialler, dial } from "./dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
+import type { ForwardingProxy } from "./proxy/forwarding-proxy.ts";
 import type { EdgeRoute, Route } from "./route.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportName } from "./transport.ts";
 
@@ -54,6 +55,8 @@ export interface SocketWay {
   readonly dialler: Dialler;
   readonly token: string | undefined;
   readonly relay: string;
+  /** The HTTP proxy that forwards the requests, if one does. */
+  readonly forwarding?: ForwardingProxy | undefined;
 }
 
 /** Drives an encapsulation client over Node sockets. */
@@ -276,9 +279,10 @@ export class SocketTransport implements Transport {
   }
 
   /** What is known about a loss beyond the client's report: the dialler's error, or what answered instead. */
-  #explain({ code, retryAfter }: Lost, line: Line | undefined): DeviceError | undefined {
+  #explain({ code, retryAfter, status, challenges }: Lost, line: Line | undefined): DeviceError | undefined {
     if (this.#socketError instanceof DeviceError) return this.#socketError;
-    const { route } = this.#way;
+    const { route, forwarding } = this.#way;
+    if (status === 407 && forwarding !== undefined) return forwarding.refusal(challenges);
     if (!("edge" in route) || code !== undefined || line?.socket === undefined) return undefined;
     if (line.answer.length > 0) return foreign(route.edge, line.answer, this.#isEstablished, retryAfter);
     return this.#isEstablished ? undefined : noAnswer(route.edge, this.#socketError);

@@ -2,11 +2,13 @@
  * The TLS handshake on an existing connection. Its errors say which name and authority the certificate has, or that the
  * other side does not speak TLS.
  *
+ * Trusted are the authorities that come with Node, those of the operating system, and those of the option `ca`.
+ *
  * @module
  */
 import { X509Certificate } from "node:crypto";
 import { isIP, type Socket } from "node:net";
-import { connect, type PeerCertificate } from "node:tls";
+import * as tls from "node:tls";
 import { formatHostPort } from "../../lib/host-port.ts";
 import { printable } from "../../lib/printable.ts";
 import { DeviceError, type DeviceErrorCode } from "../device-error.ts";
@@ -14,33 +16,90 @@ import { seconds } from "./dial-error.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { LOWER_MTU } from "./path-mtu.ts";
 
-export interface HandshakeOptions extends Endpoint {
-  /** PEM certificates of the authorities to trust instead of the system's. */
+export interface SecureOptions extends Endpoint {
+  /** PEM certificates of the authorities to trust in addition. */
   readonly ca: string | undefined;
   readonly signal: AbortSignal;
   /** Timeout in milliseconds. */
   readonly timeout: number;
 }
 
+interface HandshakeOptions extends SecureOptions {
+  /** Whether the authorities of the operating system are trusted, too. */
+  readonly system: boolean;
+}
+
+/** Whether the authorities of the operating system were needed before. Then they are used at once. */
+let needsSystem = false;
+
 /**
- * Performs a TLS handshake as an HTTP/1.1 client. Closes the connection on failure.
+ * Connects, and performs a TLS handshake as an HTTP/1.1 client.
  *
- * @throws DeviceError CertificateRefused, TlsFailed; the reason of an aborted signal
+ * To read the operating system's authorities takes 100 ms and more. So this is done only when Node's own do not vouch
+ * for the server, as behind a proxy that inspects TLS, and then with a second connection.
+ *
+ * @throws DeviceError CertificateRefused, TlsFailed; the reason of an aborted signal; errors of `connect`
  */
-export function handshake(plain: Socket, options: HandshakeOptions): Promise<Socket> {
-  const { host, ca, signal, timeout } = options;
+export async function secured(connect: () => Promise<Socket>, options: SecureOptions): Promise<Socket> {
+  const end = performance.now() + options.timeout;
+  const left = () => Math.max(1, end - performance.now());
+  try {
+    return await handshake(await connect(), { ...options, timeout: left(), system: needsSystem });
+  } catch (error) {
+    if (needsSystem || !isUnknownAuthority(error) || systemAuthorities().length === 0) throw error;
+  }
+  const socket = await handshake(await connect(), { ...options, timeout: left(), system: true });
+  needsSystem = true;
+  return socket;
+}
+
+/** The operating system's authorities, in PEM. Empty before Node 22.15, which cannot read them. */
+function systemAuthorities(): readonly string[] {
+  return typeof tls.getCACertificates === "function" ? tls.getCACertificates("system") : [];
+}
+
+/** Contexts that are expensive to make, by what they trust. One, or one for each of few `ca`. */
+const contexts = new Map<string, tls.SecureContext>();
+const CONTEXTS = 8;
+
+/** What to trust; undefined for Node's default. */
+function contextOf({ ca, system }: HandshakeOptions): tls.SecureContext | undefined {
+  if (ca === undefined && !system) return undefined;
+  const key = JSON.stringify([system, ca]);
+  const made = contexts.get(key);
+  if (made !== undefined) return made;
+  // Node before 22.15 names only those that it comes with.
+  const own = typeof tls.getCACertificates === "function" ? tls.getCACertificates("default") : tls.rootCertificates;
+  const context = tls.createSecureContext({
+    ca: [...own, ...(system ? systemAuthorities() : []), ...(ca === undefined ? [] : [ca])],
+  });
+  if (contexts.size === CONTEXTS) contexts.clear();
+  contexts.set(key, context);
+  return context;
+}
+
+function isUnknownAuthority(error: unknown): boolean {
+  if (!(error instanceof DeviceError) || error.code !== "CertificateRefused") return false;
+  const { code } = error.cause as TlsError;
+  return code !== undefined && NOT_VOUCHED_FOR.has(code);
+}
+
+/** Performs a handshake. Closes the connection on failure. */
+function handshake(plain: Socket, options: HandshakeOptions): Promise<Socket> {
+  const { host, signal, timeout } = options;
   const name = host.replace(/\.$/, "");
   const { promise, resolve, reject } = Promise.withResolvers<Socket>();
   plain.on("error", () => undefined);
-  const secure = connect({
+  const context = contextOf(options);
+  const secure = tls.connect({
     socket: plain,
     host: name,
     // An IP address is no valid server name [RFC 6066 3]; Node still checks it against the certificate.
     ...(isIP(name) === 0 && { servername: name }),
-    ...(ca !== undefined && { ca }),
+    ...(context !== undefined && { secureContext: context }),
     ALPNProtocols: ["http/1.1"],
   });
-  let certificate: PeerCertificate | undefined;
+  let certificate: tls.PeerCertificate | undefined;
   // Read it before Node's verdict: a rejected certificate is no longer available afterwards.
   secure.prependOnceListener("secure", () => {
     certificate = secure.getPeerCertificate();
@@ -97,7 +156,11 @@ const NOT_VOUCHED_FOR: ReadonlySet<string> = new Set([
   "INVALID_CA",
 ]);
 
-function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCertificate | undefined): DeviceError {
+function failure(
+  options: HandshakeOptions,
+  error: TlsError,
+  certificate: tls.PeerCertificate | undefined,
+): DeviceError {
   const { host, ca } = options;
   const code = error.code ?? "";
   const tell = (name: DeviceErrorCode, text: string) =>
@@ -115,12 +178,14 @@ function failure(options: HandshakeOptions, error: TlsError, certificate: PeerCe
   if (NOT_VOUCHED_FOR.has(code)) return tell("CertificateRefused", unknownAuthority(code, certificate, ca));
   const now = `this machine's clock says ${new Date().toUTCString()}`;
   if (code === "CERT_HAS_EXPIRED") {
-    const until = certificate === undefined ? "" : `, valid until ${printable(certificate.valid_to)},`;
+    const until =
+      certificate === undefined ? "" : `${issuedBy(certificate)}, valid until ${printable(certificate.valid_to)},`;
     return tell("CertificateRefused", `its certificate${until} or one of its authorities has expired; ${now}`);
   }
   if (code === "CERT_NOT_YET_VALID") {
+    const by = certificate === undefined ? "" : issuedBy(certificate);
     const from = certificate === undefined ? "" : ` before ${printable(certificate.valid_from)}`;
-    return tell("CertificateRefused", `its certificate is not valid${from}; ${now}`);
+    return tell("CertificateRefused", `its certificate${by} is not valid${from}; ${now}`);
   }
   if (/^(CERT_|CRL_|ERROR_IN_|UNABLE_TO_DECODE|HOSTNAME_MISMATCH|PATH_LENGTH)/.test(code)) {
     return tell("CertificateRefused", `its certificate is invalid: ${error.message} (${code})`);
@@ -148,16 +213,19 @@ function silence(options: HandshakeOptions): DeviceError {
   return new DeviceError("TlsFailed", `${text}; the server hangs, or large packets are lost: ${LOWER_MTU}`);
 }
 
-function unknownAuthority(code: string, certificate: PeerCertificate | undefined, ca: string | undefined): string {
+function unknownAuthority(code: string, certificate: tls.PeerCertificate | undefined, ca: string | undefined): string {
   const issuer = certificate && nameOf(certificate.issuer);
-  const own = issuer !== undefined && issuer === nameOf((certificate as PeerCertificate).subject);
+  const own = issuer !== undefined && issuer === nameOf((certificate as tls.PeerCertificate).subject);
   const by = own ? `${issuer} itself` : (issuer ?? "an unknown authority");
-  const trusted = ca === undefined ? "" : ` (${authoritiesOf(ca)})`;
-  const whom =
-    ca === undefined ? "which this machine does not trust" : `which is not one of the trusted authorities${trusted}`;
+  const given = ca === undefined ? "" : `, and which is not among those given (${authoritiesOf(ca)})`;
+  const whom = `which this machine does not trust${given}`;
   const publicOne = "; if that is a public authority, make the server send its whole chain";
   const chain = code === "UNABLE_TO_VERIFY_LEAF_SIGNATURE" && ca === undefined ? publicOne : "";
   return `its certificate is from ${by}, ${whom}; give that authority's certificate with --ca FILE, or the option ca${chain}`;
+}
+
+function issuedBy({ issuer }: tls.PeerCertificate): string {
+  return ` from ${nameOf(issuer) ?? "an unknown authority"}`;
 }
 
 /** The names of the authorities in a PEM text. */
@@ -174,13 +242,13 @@ function authoritiesOf(ca: string): string {
 }
 
 /** The common name or organization of an X.500 name, escaped: it is untrusted. */
-function nameOf(name: PeerCertificate["issuer"] | undefined): string | undefined {
+function nameOf(name: tls.PeerCertificate["issuer"] | undefined): string | undefined {
   const found = name?.CN ?? name?.O;
   const text = Array.isArray(found) ? found[0] : found;
   return text === undefined ? undefined : printable(text);
 }
 
-function namesOf({ subjectaltname, subject }: PeerCertificate): string {
+function namesOf({ subjectaltname, subject }: tls.PeerCertificate): string {
   const all = subjectaltname?.split(", ").map((entry) => entry.replace(/^(DNS|IP Address):/, "")) ?? [];
   if (all.length === 0) return nameOf(subject) ?? "no name";
   const shown = all.slice(0, 3).map(printable).join(", ");

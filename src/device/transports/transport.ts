@@ -33,12 +33,12 @@ export const PROXY_KINDS = ["http", "https", "socks5", "socks4"] as const;
 export type ProxyKind = (typeof PROXY_KINDS)[number];
 
 /** A proxy without its credentials. */
-export interface Proxy extends Endpoint {
+export interface ProxyServer extends Endpoint {
   readonly kind: ProxyKind;
 }
 
 /** The proxies on the way, the nearest first. Empty: a direct connection. */
-export type ProxyChain = readonly Proxy[];
+export type ProxyChain = readonly ProxyServer[];
 
 /** One way to a relay as plain data: which transport, through which proxies, to where. */
 export interface Way extends Endpoint {
@@ -46,6 +46,8 @@ export interface Way extends Endpoint {
   /** Whether the connection to `host` is TLS. */
   readonly secure: boolean;
   readonly proxies: ProxyChain;
+  /** Where the proxies were found, for the user: `HTTPS_PROXY`. */
+  readonly source?: string | undefined;
 }
 
 /** How the kinds of transport differ for what uses them. */
@@ -87,7 +89,7 @@ export interface TransportOptions {
   readonly edge?: string | undefined;
   /** LongLived: bytes that each of its two sessions may carry. Default 64 MiB. */
   readonly contentLength?: number | undefined;
-  /** PEM certificates of the authorities to trust instead of the system's, for an edge with a private one. */
+  /** PEM certificates of the authorities to trust in addition to the system's and Node's, for an edge with a private one. */
   readonly ca?: string | undefined;
   /** Sent to the edge with every request; over `tcp`, to the relay in Connect. */
   readonly token?: string | undefined;

@@ -42,7 +42,7 @@ import { CAPABILITIES, type Transport, type TransportOptions } from "./transport
 
 /** How to connect to the edge. */
 export interface WebSocketWay extends EdgeRoute {
-  /** PEM certificates of the authorities to trust instead of the system's. */
+  /** PEM certificates of the authorities to trust in addition to the system's and Node's. */
   readonly ca: string | undefined;
   readonly dialler: Dialler;
 }

@@ -1,0 +1,111 @@
+/**
+ * A transport whose way is still to be found: asks for the ways, and opens the next one while none is established. What
+ * is written meanwhile goes to each anew.
+ *
+ * @module
+ */
+import type { Lost } from "../../encapsulation/index.ts";
+import { DeviceError } from "../device-error.ts";
+import { CAPABILITIES, type Capabilities, type Transport, type TransportName, type Way } from "./transport.ts";
+
+export interface Attempts {
+  /** Resolves with the ways to try, best first, at least one. */
+  readonly find: () => Promise<readonly Way[]>;
+  readonly open: (way: Way, signal: AbortSignal) => Promise<Transport>;
+}
+
+export class PendingTransport implements Transport {
+  readonly name: TransportName;
+  readonly capabilities: Capabilities;
+  readonly established: Promise<void>;
+  readonly #closing = new AbortController();
+  /** What was written before a way was established. */
+  #written: Uint8Array[] = [];
+  /** The transport that is tried, and finally the one in use. */
+  #current: Transport | undefined;
+  #isEstablished = false;
+  #lost: Lost | undefined;
+  #failure: DeviceError | undefined;
+
+  constructor(name: TransportName, attempts: Attempts) {
+    this.name = name;
+    this.capabilities = CAPABILITIES[name];
+    this.established = this.#establish(attempts);
+    this.established.catch(() => undefined);
+  }
+
+  get lost(): Lost | undefined {
+    return this.#lost ?? (this.#isEstablished ? this.#current?.lost : undefined);
+  }
+
+  get failure(): DeviceError | undefined {
+    return this.#failure ?? (this.#isEstablished ? this.#current?.failure : undefined);
+  }
+
+  get remaining(): number {
+    return this.#current?.remaining ?? Number.POSITIVE_INFINITY;
+  }
+
+  async read(): Promise<Uint8Array | undefined> {
+    await this.established.catch(() => undefined);
+    return this.#lost === undefined ? this.#current?.read() : undefined;
+  }
+
+  async write(octets: readonly Uint8Array[]): Promise<void> {
+    if (this.#isEstablished) {
+      await this.#current?.write(octets);
+      return;
+    }
+    this.#written.push(...octets);
+    // Some accept nothing before they are established, and some need data to establish.
+    void this.#current?.write(octets);
+    await this.established.catch(() => undefined);
+  }
+
+  close(): void {
+    this.#closing.abort();
+    this.#current?.close();
+    this.#lost ??= { type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." };
+  }
+
+  async #establish({ find, open }: Attempts): Promise<void> {
+    let failure: unknown;
+    try {
+      for (const way of await find()) {
+        try {
+          await this.#try(await open(way, this.#closing.signal));
+          return;
+        } catch (error) {
+          // The error of the best way says most.
+          failure ??= error;
+          if (this.#closing.signal.aborted || !isUnreachable(error)) throw failure;
+        }
+      }
+      throw failure;
+    } catch (error) {
+      const why =
+        error instanceof DeviceError ? error : new DeviceError("ConnectFailed", String(error), { cause: error });
+      this.#failure = why;
+      this.#lost ??= { type: "lost", reason: "SessionEnded", detail: why.message };
+      throw why;
+    } finally {
+      this.#written = [];
+    }
+  }
+
+  async #try(transport: Transport): Promise<void> {
+    if (this.#closing.signal.aborted) {
+      transport.close();
+      throw new DeviceError("Closed", "the device was closed");
+    }
+    this.#current = transport;
+    if (this.#written.length > 0) void transport.write(this.#written.slice());
+    await transport.established;
+    this.#isEstablished = true;
+  }
+}
+
+/** Whether nothing answered, so that another way may. A proxy that answers has had its say, and is not gone past. */
+function isUnreachable(error: unknown): boolean {
+  return error instanceof DeviceError && error.code === "ConnectFailed";
+}

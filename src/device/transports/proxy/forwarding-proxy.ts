@@ -1,0 +1,54 @@
+/**
+ * An HTTP proxy that forwards requests with absolute targets: answers its challenges to the encapsulations' own
+ * requests. Without Negotiate, whose tokens come too late for them.
+ *
+ * @module
+ */
+import type { Challenge as ClientChallenge, Header } from "../../../encapsulation/index.ts";
+import type { DeviceError } from "../../device-error.ts";
+import { Authenticator } from "./authenticate.ts";
+import { parseChallenges } from "./challenge.ts";
+import type { ProxyAccounts } from "./credentials.ts";
+import { type NamedProxy, proxyNeedsCredentials, proxyRefusesCredentials } from "./proxy-error.ts";
+
+export class ForwardingProxy {
+  readonly #named: NamedProxy;
+  readonly #accounts: ProxyAccounts;
+  /** By session: each has a connection of its own. */
+  readonly #authenticators = new Map<string, Authenticator>();
+  #failure: DeviceError | undefined;
+
+  constructor(named: NamedProxy, accounts: ProxyAccounts) {
+    this.#named = named;
+    this.#accounts = accounts;
+  }
+
+  /** Returns the headers with which to repeat a request, or undefined to give up. */
+  authorize({ status, session, challenges, round, method, target }: ClientChallenge): readonly Header[] | undefined {
+    const { proxy } = this.#named;
+    const credentials = this.#accounts.find(proxy);
+    if (status !== 407 || (credentials !== undefined && this.#accounts.isRefused(proxy, credentials))) return undefined;
+    let authenticator = round === 1 ? undefined : this.#authenticators.get(session);
+    if (authenticator === undefined) {
+      const named = this.#named;
+      authenticator = new Authenticator({ named, credentials, method, uri: target, mayNegotiate: false });
+      this.#authenticators.set(session, authenticator);
+    }
+    const step = authenticator.answer(challenges, true);
+    if (step.type === "authorization") return [["Proxy-Authorization", step.value]];
+    if (step.type === "failed") this.#failure = step.error;
+    if (step.type === "refused" && credentials !== undefined) this.#accounts.refused(proxy, credentials);
+    return undefined;
+  }
+
+  /** Why a 407 could not be answered. */
+  refusal(challenges: readonly string[] = []): DeviceError {
+    const { proxy } = this.#named;
+    const credentials = this.#accounts.find(proxy);
+    if (credentials !== undefined && this.#accounts.isRefused(proxy, credentials)) {
+      return proxyRefusesCredentials(this.#named, this.#accounts.cure);
+    }
+    const offers = parseChallenges(challenges).map(({ scheme }) => scheme);
+    return this.#failure ?? proxyNeedsCredentials(this.#named, offers);
+  }
+}
