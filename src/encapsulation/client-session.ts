@@ -37,6 +37,8 @@ export type Challenge = {
   readonly challenges: readonly string[];
   /** 1 for the first challenge of this request; NTLM and Negotiate take several. */
   readonly round: number;
+  /** Whether the repeated request goes over the same connection. */
+  readonly isKept: boolean;
   readonly method: "GET" | "POST";
   readonly target: string;
 };
@@ -312,7 +314,7 @@ export class ClientSession {
       if (event.type === "head") {
         this.#head = event.head;
         this.#kept = keepsConnection(event.head);
-        if (event.head.status === 200) this.#rounds = 0;
+        if (event.head.status === 200) this.#authenticated();
         if (!this.#challenged()) events.push(event);
       } else if (event.type === "data") {
         if (!this.#challenged()) events.push({ type: "body", data: event.data });
@@ -325,6 +327,12 @@ export class ClientSession {
     return events;
   }
 
+  #authenticated(): void {
+    this.#rounds = 0;
+    // NTLM and Negotiate authenticate a connection. On another their last message would be a wrong password.
+    if (this.#credentials.some(([, value]) => /^(?:NTLM|Negotiate) /i.test(value))) this.#credentials = [];
+  }
+
   #challenged(): boolean {
     return this.#options.authorize !== undefined && (this.#head?.status === 401 || this.#head?.status === 407);
   }
@@ -332,6 +340,8 @@ export class ClientSession {
   #repeat(): SessionEvent {
     const head = this.#head as ResponseHead;
     const request = this.#request as SessionRequest;
+    // The body of a LongLived POST is incomplete, so no other request can follow on that connection.
+    if (this.#encapsulation === "LongLived" && this.name === "post") this.#kept = false;
     this.#rounds += 1;
     const credentials =
       this.#rounds > AUTHENTICATION_ROUNDS
@@ -341,13 +351,12 @@ export class ClientSession {
             status: head.status === 401 ? 401 : 407,
             challenges: challengesOf(head),
             round: this.#rounds,
+            isKept: this.#kept,
             method: request.method,
             target: request.target,
           });
     if (credentials === undefined) return lostByStatus(head);
     this.#credentials = credentials;
-    // The body of a LongLived POST is incomplete, so no other request can follow on that connection.
-    if (this.#encapsulation === "LongLived" && this.name === "post") this.#kept = false;
     return { type: "repeated", outputs: this.request(request) };
   }
 }

@@ -92,6 +92,8 @@ export async function httpProxy(context: Context, options: ScriptedProxyOptions 
 
   const server: Server = options.tls === undefined ? createServer() : (createSecureServer(options.tls) as Server);
   server.on("connection", (socket: Socket) => {
+    // After a 407 the server gets the same connection again.
+    if (open.has(socket)) return;
     connections += 1;
     open.add(socket);
     socket.on("error", () => undefined);
@@ -125,7 +127,8 @@ export async function httpProxy(context: Context, options: ScriptedProxyOptions 
   server.on("request", (asked: IncomingMessage, answer) => {
     const challenge = judge(asked, asked.socket);
     if (challenge !== undefined) {
-      answer.writeHead(407, { "Proxy-Authenticate": challenge, ...(options.closes === true && { Connection: "close" }) });
+      const head = { "Proxy-Authenticate": challenge, "Content-Length": "4" };
+      answer.writeHead(407, { ...head, ...(options.closes === true && { Connection: "close" }) });
       answer.end("page");
       return;
     }
@@ -159,7 +162,13 @@ export async function httpProxy(context: Context, options: ScriptedProxyOptions 
       server.close(() => resolve());
     });
   context.after(close);
-  return { port: (server.address() as AddressInfo).port, log, wrong: () => wrong, connections: () => connections, close };
+  return {
+    port: (server.address() as AddressInfo).port,
+    log,
+    wrong: () => wrong,
+    connections: () => connections,
+    close,
+  };
 }
 
 /** Gives a connection back to the server, for its next request. */
@@ -171,7 +180,8 @@ function again(server: Server, socket: Duplex, head: Buffer): void {
 function unauthorized(challenges: readonly string[], { chunked, closes }: ScriptedProxyOptions): string {
   const lines = challenges.map((challenge) => `Proxy-Authenticate: ${challenge}\r\n`).join("");
   const connection = closes === true ? "Connection: close\r\n" : "";
-  const body = chunked === true ? "Transfer-Encoding: chunked\r\n\r\n4\r\npage\r\n0\r\n\r\n" : "Content-Length: 4\r\n\r\npage";
+  const body =
+    chunked === true ? "Transfer-Encoding: chunked\r\n\r\n4\r\npage\r\n0\r\n\r\n" : "Content-Length: 4\r\n\r\npage";
   return `HTTP/1.1 407 Proxy Authentication Required\r\n${lines}${connection}${body}`;
 }
 
@@ -194,7 +204,9 @@ function isBasic(credentials: string, { user, password }: Account): boolean {
 }
 
 function isDigest(credentials: string, { user, password }: Account, method: string): boolean {
-  const fields = new Map([...credentials.matchAll(/(\w+)=(?:"([^"]*)"|([^, ]*))/g)].map(([, name, a, b]) => [name, a ?? b]));
+  const fields = new Map(
+    [...credentials.matchAll(/(\w+)=(?:"([^"]*)"|([^, ]*))/g)].map(([, name, a, b]) => [name, a ?? b]),
+  );
   const field = (name: string) => fields.get(name) ?? "";
   const hash = field("algorithm") === "SHA-256" ? "sha256" : "md5";
   const digest = (...parts: string[]) => createHash(hash).update(parts.join(":")).digest("hex");

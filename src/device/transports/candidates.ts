@@ -103,8 +103,9 @@ function relayWays(
 ): Way[] {
   const parsed = parsedRelay(relay);
   const host = unbracketed(parsed.host);
-  // A relay with a port of its own is reached there only.
+  // A relay with a port of its own is reached there only. On 2492 nobody speaks TLS.
   const own = parsed.port === SSTP_PORT ? undefined : parsed.port;
+  const portsThrough = (...usual: readonly number[]) => (parsed.port === undefined ? usual : [parsed.port]);
   const secure = transport === "tls";
   if (!secure && !isPlainAllowed) return [];
   const through = (fits: (chain: ProxyChain) => boolean, ...ports: readonly number[]) =>
@@ -124,7 +125,7 @@ function relayWays(
     case "socks":
       return through(
         (chain) => !isDirect(chain) && !isHttp(chain.at(-1)),
-        ...(own === undefined ? [SSTP_PORT, SECURE_TUNNEL_PORT] : [own]),
+        ...portsThrough(SSTP_PORT, SECURE_TUNNEL_PORT),
       );
   }
 }

@@ -6,6 +6,7 @@
  */
 import type { Lost } from "../../encapsulation/index.ts";
 import { DeviceError } from "../device-error.ts";
+import { wayText } from "./candidates.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportName, type Way } from "./transport.ts";
 
 export interface Attempts {
@@ -69,19 +70,20 @@ export class PendingTransport implements Transport {
   }
 
   async #establish({ find, open }: Attempts): Promise<void> {
-    let failure: unknown;
+    let failed: { readonly error: unknown; readonly way: Way } | undefined;
     try {
       for (const way of await find()) {
+        if (failed !== undefined && !mayFollow(failed.error, failed.way, way)) continue;
         try {
           await this.#try(await open(way, this.#closing.signal));
           return;
         } catch (error) {
           // The error of the best way says most.
-          failure ??= error;
-          if (this.#closing.signal.aborted || !isUnreachable(error)) throw failure;
+          failed ??= { error, way };
+          if (this.#closing.signal.aborted) break;
         }
       }
-      throw failure;
+      throw failed?.error;
     } catch (error) {
       const why =
         error instanceof DeviceError ? error : new DeviceError("ConnectFailed", String(error), { cause: error });
@@ -105,7 +107,9 @@ export class PendingTransport implements Transport {
   }
 }
 
-/** Whether nothing answered, so that another way may. A proxy that answers has had its say, and is not gone past. */
-function isUnreachable(error: unknown): boolean {
-  return error instanceof DeviceError && error.code === "ConnectFailed";
+/** Whether a way may be tried after another failed. A proxy that has answered is not gone past. */
+function mayFollow(error: unknown, failed: Way, next: Way): boolean {
+  if (!(error instanceof DeviceError)) return false;
+  if (error.code.startsWith("Proxy")) return wayText({ ...failed, port: 0 }) === wayText({ ...next, port: 0 });
+  return error.code === "ConnectFailed";
 }

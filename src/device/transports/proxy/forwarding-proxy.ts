@@ -24,7 +24,15 @@ export class ForwardingProxy {
   }
 
   /** Returns the headers with which to repeat a request, or undefined to give up. */
-  authorize({ status, session, challenges, round, method, target }: ClientChallenge): readonly Header[] | undefined {
+  authorize({
+    status,
+    session,
+    challenges,
+    round,
+    isKept,
+    method,
+    target,
+  }: ClientChallenge): readonly Header[] | undefined {
     const { proxy } = this.#named;
     const credentials = this.#accounts.find(proxy);
     if (status !== 407 || (credentials !== undefined && this.#accounts.isRefused(proxy, credentials))) return undefined;
@@ -34,7 +42,7 @@ export class ForwardingProxy {
       authenticator = new Authenticator({ named, credentials, method, uri: target, mayNegotiate: false });
       this.#authenticators.set(session, authenticator);
     }
-    const step = authenticator.answer(challenges, true);
+    const step = authenticator.answer(challenges, isKept);
     if (step.type === "authorization") return [["Proxy-Authorization", step.value]];
     if (step.type === "failed") this.#failure = step.error;
     if (step.type === "refused" && credentials !== undefined) this.#accounts.refused(proxy, credentials);

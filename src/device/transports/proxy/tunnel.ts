@@ -215,7 +215,7 @@ class Tunnel {
   async #begin(proxy: ProxyServer, credentials: Credentials | undefined): Promise<Trial | undefined> {
     if (credentials === undefined) return undefined;
     const { accounts } = this.#options;
-    const late = AbortSignal.timeout(this.#timeout);
+    const late = AbortSignal.timeout(Math.ceil(this.#timeout));
     const trial = await accounts.begin(proxy, credentials, AbortSignal.any([this.#signal, late]));
     if (trial === undefined) throw proxyRefusesCredentials(this.#named(proxy), accounts.cure);
     return trial;

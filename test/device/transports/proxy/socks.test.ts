@@ -13,7 +13,9 @@ const NAME = [3, 16, ...Buffer.from("edge.example.com"), 1, 0xbb];
 function talk(handshake: SocksHandshake, answers: readonly (readonly number[])[], size: number) {
   const sent: number[][] = [];
   let event = handshake.start();
-  const pieces = answers.map((answer) => Array.from({ length: Math.ceil(answer.length / size) }, (_, i) => answer.slice(i * size, (i + 1) * size)));
+  const pieces = answers.map((answer) =>
+    Array.from({ length: Math.ceil(answer.length / size) }, (_, i) => answer.slice(i * size, (i + 1) * size)),
+  );
   for (const [answer, cut] of pieces.entries()) {
     if (event.type !== "send") break;
     sent.push([...event.octets]);

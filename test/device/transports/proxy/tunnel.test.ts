@@ -1,0 +1,290 @@
+/** Connecting through proxies over real sockets: authentication, chains, TLS, errors. */
+import assert from "node:assert/strict";
+import type { Socket } from "node:net";
+import { describe, it, type TestContext } from "node:test";
+import { createServer as createTlsServer } from "node:tls";
+import { DeviceError } from "../../../../src/device/device-error.ts";
+import { dial } from "../../../../src/device/transports/dial.ts";
+import {
+  type Credentials,
+  ProxyAccounts,
+  refusedInMemory,
+} from "../../../../src/device/transports/proxy/credentials.ts";
+import { type TunnelOptions, tunnelDialler } from "../../../../src/device/transports/proxy/tunnel.ts";
+import type { ProxyChain, ProxyKind } from "../../../../src/device/transports/transport.ts";
+import { authority } from "../../../support/certificates.ts";
+import { httpProxy, type Scheme, type ScriptedProxyOptions, socksProxy } from "../../../support/proxies.ts";
+import { listen } from "../../../support/sockets.ts";
+
+const OURS = authority();
+const ALICE: Credentials = { user: "alice", password: "secret" };
+const WRONG: Credentials = { user: "alice", password: "wrong" };
+
+/** A server that speaks first, and answers in capitals. */
+async function destination(t: TestContext): Promise<number> {
+  const server = await listen((socket) => {
+    socket.write("hello ");
+    socket.on("data", (octets: Buffer) => socket.write(octets.toString().toUpperCase()));
+  });
+  t.after(() => server.close());
+  return server.port;
+}
+
+interface Through extends Partial<TunnelOptions> {
+  readonly credentials?: Credentials;
+  readonly kind?: ProxyKind;
+  readonly secure?: boolean;
+  readonly timeout?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Dials edge.example.com:443, a name that only the proxy knows. */
+function through(port: number, { credentials, kind = "http", ...options }: Through = {}): Promise<Socket> {
+  const host = "127.0.0.1";
+  const accounts = new ProxyAccounts(credentials && [{ host, port, credentials }], refusedInMemory());
+  return dialThrough([{ kind, host, port }], { accounts, ...options });
+}
+
+function dialThrough(chain: ProxyChain, { secure, timeout, signal, ...options }: Through): Promise<Socket> {
+  const dialler = tunnelDialler(chain, { source: "a test", accounts: new ProxyAccounts(), ...options });
+  return dial({ host: "edge.example.com", port: 443, dialler, secure, ca: OURS.ca, timeout, signal });
+}
+
+async function exchange(socket: Socket): Promise<string> {
+  socket.write("world");
+  let text = "";
+  for await (const octets of socket) {
+    text += octets;
+    if (text.length >= 11) break;
+  }
+  socket.destroy();
+  return text;
+}
+
+async function failure(dialling: Promise<Socket>): Promise<DeviceError> {
+  const error = await dialling.then(
+    (socket) => {
+      socket.destroy();
+      return undefined;
+    },
+    (error: unknown) => error,
+  );
+  assert.ok(error instanceof DeviceError, String(error));
+  return error;
+}
+
+async function proxyTo(t: TestContext, options: ScriptedProxyOptions = {}) {
+  const names = { "edge.example.com": await destination(t) };
+  return httpProxy(t, { names, ...options });
+}
+
+describe("a tunnel through an HTTP proxy", () => {
+  it("carries bytes both ways, also those that the other end sends at once", async (t) => {
+    const proxy = await proxyTo(t);
+    assert.equal(await exchange(await through(proxy.port)), "hello WORLD");
+    assert.deepEqual(proxy.log, ["CONNECT edge.example.com:443"]);
+  });
+
+  it("carries TLS, to proxies reached by TLS too", async (t) => {
+    const server = createTlsServer(OURS, (socket) => socket.end("inside"));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    t.after(() => server.close());
+    const { port } = server.address() as { port: number };
+    const proxy = await httpProxy(t, { names: { "127.0.0.1:443": port }, tls: OURS });
+    const chain = [{ kind: "https", host: "127.0.0.1", port: proxy.port }] as const;
+    const accounts = new ProxyAccounts();
+    const dialler = tunnelDialler(chain, { source: "a test", accounts, ca: OURS.ca });
+    const socket = await dial({ host: "127.0.0.1", port: 443, secure: true, ca: OURS.ca, dialler });
+    let text = "";
+    for await (const octets of socket) text += octets;
+    assert.equal(text, "inside");
+  });
+
+  const ALL: readonly Scheme[] = ["Basic", "Digest", "DigestSha256", "NTLM"];
+  for (const scheme of ALL) {
+    for (const how of [{}, { chunked: true }, ...(scheme === "NTLM" ? [] : [{ closes: true }])]) {
+      it(`logs in by ${scheme} ${JSON.stringify(how)}`, async (t) => {
+        const proxy = await proxyTo(t, { schemes: [scheme], ...how });
+        assert.equal(await exchange(await through(proxy.port, { credentials: ALICE })), "hello WORLD");
+        assert.equal(proxy.wrong(), 0);
+        assert.equal(proxy.connections(), "closes" in how ? 2 : 1);
+      });
+    }
+  }
+
+  it("uses the strongest scheme offered", async (t) => {
+    const used = async (...schemes: readonly Scheme[]) => {
+      const proxy = await proxyTo(t, { schemes });
+      (await through(proxy.port, { credentials: ALICE })).destroy();
+      return proxy.log.at(-1)?.split(" ").at(-1);
+    };
+    assert.equal(await used("Basic", "Digest"), "Digest");
+    assert.equal(await used("Basic", "Digest", "NTLM"), "NTLM");
+    assert.equal(await used("NTLM", "Basic", "DigestSha256"), "Digest");
+  });
+
+  it("uses Kerberos where there is a ticket, and else what comes next", async (t) => {
+    const proxy = await proxyTo(t, { schemes: ["Negotiate", "NTLM"] });
+    const hosts: string[] = [];
+    const negotiate = async (host: string) => {
+      hosts.push(host);
+      return async () => "ticket";
+    };
+    (await through(proxy.port, { negotiate })).destroy();
+    assert.deepEqual([hosts, proxy.log.at(-1)], [["127.0.0.1"], "CONNECT edge.example.com:443 Negotiate"]);
+    (await through(proxy.port, { credentials: ALICE, negotiate: async () => undefined })).destroy();
+    assert.match(proxy.log.at(-1) ?? "", /NTLM$/);
+  });
+
+  it("never falls back to Basic", async (t) => {
+    for (const schemes of [
+      ["Negotiate", "Basic"],
+      ["Digest", "Basic"],
+      ["NTLM", "Basic"],
+    ] as const) {
+      const proxy = await proxyTo(t, { schemes });
+      const error = await failure(through(proxy.port, { credentials: WRONG, negotiate: async () => undefined }));
+      assert.match(error.code, /^ProxyNeedsCredentials$|^ProxyRefusesCredentials$/);
+      assert.doesNotMatch(proxy.log.join(), /Basic/);
+    }
+  });
+
+  it("names a proxy that wants credentials, and one that refuses them", async (t) => {
+    const proxy = await proxyTo(t, { schemes: ["NTLM", "Basic"] });
+    const needs = await failure(through(proxy.port));
+    assert.equal(needs.code, "ProxyNeedsCredentials");
+    assert.match(needs.message, /^the proxy http:\/\/127\.0\.0\.1:\d+ \(from a test\) requires .* \(ntlm, basic\): /);
+    for (const scheme of ALL) {
+      const other = await proxyTo(t, { schemes: [scheme] });
+      const refuses = await failure(through(other.port, { credentials: WRONG }));
+      assert.equal(refuses.code, "ProxyRefusesCredentials");
+      assert.doesNotMatch(`${refuses.message} ${refuses.stack}`, /wrong/);
+      assert.equal(other.wrong(), 1, scheme);
+    }
+  });
+
+  it("names a proxy that does not connect there, does not answer, or is none", async (t) => {
+    const refusing = await proxyTo(t, { refuses: 403 });
+    const refused = await failure(through(refusing.port));
+    assert.equal(refused.code, "ProxyRefuses");
+    assert.match(refused.message, /refuses to connect to edge\.example\.com:443: it answered 403 "Not Here"/);
+    const silent = await listen((socket) => socket.resume());
+    const closing = await listen((socket) => socket.end());
+    const other = await listen((socket) => socket.end("220 mail.example.com ESMTP\r\n\r\n"));
+    for (const server of [silent, closing, other]) t.after(() => server.close());
+    const late = await failure(through(silent.port, { timeout: 100 }));
+    assert.match(late.message, /did not connect to edge\.example\.com:443 within 100 ms/);
+    for (const { port } of [closing, other]) {
+      const error = await failure(through(port));
+      assert.equal(error.code, "ProxyFailed");
+      assert.match(error.message, /does not answer as a proxy/);
+    }
+    await closing.close();
+    const gone = await failure(through(closing.port));
+    assert.equal(gone.code, "ConnectFailed");
+    assert.match(gone.message, /^the proxy http:\/\/127\.0\.0\.1:\d+ \(from a test\) cannot be used: .*ECONNREFUSED/);
+  });
+
+  it("ends when it is aborted, and leaves no connection", async (t) => {
+    const silent = await listen((socket) => socket.resume().on("end", () => socket.end()));
+    t.after(() => silent.close());
+    const abort = new AbortController();
+    const dialling = through(silent.port, { signal: abort.signal });
+    while (silent.connections.size === 0) await new Promise((resolve) => setImmediate(resolve));
+    const [connection] = silent.connections;
+    const closed = new Promise((resolve) => connection?.once("close", resolve));
+    abort.abort(new Error("enough"));
+    await assert.rejects(dialling, /enough/);
+    await closed;
+  });
+});
+
+describe("a password", () => {
+  it("that was refused is sent once, by all connections together, also later", async (t) => {
+    const proxy = await proxyTo(t, { schemes: ["Basic"] });
+    const host = "127.0.0.1";
+    const memory = refusedInMemory();
+    const accounts = () => new ProxyAccounts([{ host, port: proxy.port, credentials: WRONG }], memory);
+    const [one, later] = [accounts(), accounts()];
+    const chain = [{ kind: "http", host, port: proxy.port }] as const;
+    const errors = await Promise.all([1, 2, 3].map(() => failure(dialThrough(chain, { accounts: one }))));
+    errors.push(await failure(dialThrough(chain, { accounts: later })));
+    assert.deepEqual(new Set(errors.map(({ code }) => code)), new Set(["ProxyRefusesCredentials"]));
+    assert.equal(proxy.wrong(), 1);
+    const right = new ProxyAccounts([{ host, port: proxy.port, credentials: ALICE }], memory);
+    assert.equal(await exchange(await dialThrough(chain, { accounts: right })), "hello WORLD");
+  });
+
+  it("that is right serves many connections at once", async (t) => {
+    const proxy = await proxyTo(t, { schemes: ["NTLM"] });
+    const host = "127.0.0.1";
+    const accounts = new ProxyAccounts([{ host, port: proxy.port, credentials: ALICE }], refusedInMemory());
+    const chain = [{ kind: "http", host, port: proxy.port }] as const;
+    const texts = await Promise.all(
+      Array.from({ length: 8 }, async () => exchange(await dialThrough(chain, { accounts }))),
+    );
+    assert.deepEqual(new Set(texts), new Set(["hello WORLD"]));
+  });
+
+  it("goes to no other proxy", async (t) => {
+    const proxy = await proxyTo(t, { schemes: ["Basic"] });
+    const accounts = new ProxyAccounts([{ host: "127.0.0.1", port: proxy.port + 1, credentials: ALICE }]);
+    const chain = [{ kind: "http", host: "127.0.0.1", port: proxy.port }] as const;
+    assert.equal((await failure(dialThrough(chain, { accounts }))).code, "ProxyNeedsCredentials");
+    assert.deepEqual(proxy.log, ["CONNECT edge.example.com:443"]);
+  });
+});
+
+describe("a tunnel through a SOCKS proxy", () => {
+  it("resolves names there, by both versions, with a password where one is wanted", async (t) => {
+    const names = { "edge.example.com": await destination(t) };
+    const [open, closed] = [await socksProxy(t, { names }), await socksProxy(t, { names, account: ALICE })];
+    assert.equal(await exchange(await through(open.port, { kind: "socks5" })), "hello WORLD");
+    assert.equal(await exchange(await through(open.port, { kind: "socks4", credentials: ALICE })), "hello WORLD");
+    assert.deepEqual(open.log, ["5 edge.example.com:443", "4a edge.example.com:443 alice"]);
+    assert.equal(await exchange(await through(closed.port, { kind: "socks5", credentials: ALICE })), "hello WORLD");
+    assert.equal((await failure(through(closed.port, { kind: "socks5" }))).code, "ProxyNeedsCredentials");
+    const refused = await failure(through(closed.port, { kind: "socks5", credentials: WRONG }));
+    assert.equal(refused.code, "ProxyRefusesCredentials");
+    assert.equal(closed.wrong(), 1);
+  });
+
+  it("names a proxy of another kind", async (t) => {
+    const proxy = await proxyTo(t);
+    assert.equal((await failure(through(proxy.port, { kind: "socks5" }))).code, "ProxyFailed");
+  });
+});
+
+describe("a chain of proxies", () => {
+  it("is passed from the nearest to the last, each with its own credentials", async (t) => {
+    const names = { "edge.example.com": await destination(t) };
+    const last = await httpProxy(t, { names, schemes: ["NTLM"], account: { user: "bob", password: "other" } });
+    const first = await httpProxy(t, { names: { "inner.example.com": last.port }, schemes: ["Digest"], closes: true });
+    const accounts = new ProxyAccounts(
+      [
+        { host: "127.0.0.1", port: first.port, credentials: ALICE },
+        { host: "inner.example.com", port: 3128, credentials: { user: "bob", password: "other" } },
+      ],
+      refusedInMemory(),
+    );
+    const chain: ProxyChain = [
+      { kind: "http", host: "127.0.0.1", port: first.port },
+      { kind: "http", host: "inner.example.com", port: 3128 },
+    ];
+    assert.equal(await exchange(await dialThrough(chain, { accounts })), "hello WORLD");
+    assert.deepEqual(new Set(last.log), new Set(["CONNECT edge.example.com:443", "CONNECT edge.example.com:443 NTLM"]));
+  });
+
+  it("may mix kinds, and an error names the proxy that failed", async (t) => {
+    const names = { "edge.example.com": await destination(t) };
+    const last = await httpProxy(t, { names, refuses: 403 });
+    const first = await socksProxy(t, { names: { "inner.example.com": last.port } });
+    const chain: ProxyChain = [
+      { kind: "socks5", host: "127.0.0.1", port: first.port },
+      { kind: "http", host: "inner.example.com", port: 3128 },
+    ];
+    const error = await failure(dialThrough(chain, {}));
+    assert.match(error.message, /^the proxy http:\/\/inner\.example\.com:3128 .* refuses to connect to edge/);
+    assert.deepEqual(first.log, ["5 inner.example.com:3128"]);
+  });
+});
