@@ -4,12 +4,13 @@
  * @module
  */
 import { hostname, userInfo } from "node:os";
-import { type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
+import { CAPABILITIES, type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
 import { printable } from "../lib/printable.ts";
 import { parseAddress } from "../sstp/index.ts";
 import { size } from "./output.ts";
 import { usage } from "./parse-arguments.ts";
 import { PROFILE_OPTION, type ProfileOptions, withProfile } from "./profiles/profile-options.ts";
+import { PROXY_OPTIONS, type ProxyValues, proxiesOf } from "./proxy-options.ts";
 import { readAuthorities } from "./tls.ts";
 
 export const CONNECTION_OPTIONS = {
@@ -21,6 +22,7 @@ export const CONNECTION_OPTIONS = {
   ca: { type: "string" },
   token: { type: "string" },
   "allow-plain": { type: "boolean", default: false },
+  ...PROXY_OPTIONS,
   "content-length": { type: "string" },
 } as const;
 
@@ -29,12 +31,18 @@ export const CONNECTION_HELP = `  --profile NAME        take what is not given h
   --edge URL            connect to this edge, which keeps a mailbox for every device
   --relay HOST[:PORT]   use this origin relay: through the edge, or by TCP without --edge; default without --edge
                         127.0.0.1:2492
-  --transport NAME      ${TRANSPORTS.join(", ")}; default longlived with an edge, otherwise tcp
+  --transport NAME      with an edge websocket, longlived, keepalive or polling; default longlived. Without one tcp, tcp443,
+                        tls, or connect and socks through a proxy; default tcp
   --as IDENTITY/DEVICE  this device's address; default that of the profile, or ${defaultAddress()}
   --token TOKEN|@FILE   token for the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this
                         machine can see the command line, so prefer a file; it is read again for each connection
   --allow-plain         without --edge: let the token go unencrypted beyond loopback and private addresses
-  --ca FILE             certificate authorities to trust for the edge, instead of the system's (PEM)
+  --proxy URL|@FILE     connect through this proxy: http://HOST:PORT, https://, socks5:// or socks4://, several for a chain;
+                        pac+URL for a PAC file, direct for none. Default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY,
+                        then GROOVEWAY_PAC, then the settings of the system
+  --proxy-credentials FILE
+                        user names and passwords of proxies, each as a line http://USER:PASSWORD@HOST:PORT
+  --ca FILE             certificate authorities to trust in addition to the system's (PEM)
   --content-length N    bytes that one LongLived session may carry; default 67108864`;
 
 /**
@@ -44,20 +52,22 @@ export const CONNECTION_HELP = `  --profile NAME        take what is not given h
  */
 export function deviceOptions(
   command: string,
-  given: ProfileOptions & {
-    readonly "allow-plain"?: boolean | undefined;
-    readonly "content-length"?: string | undefined;
-  },
+  given: ProfileOptions &
+    ProxyValues & {
+      readonly "allow-plain"?: boolean | undefined;
+      readonly "content-length"?: string | undefined;
+    },
 ): DeviceOptions {
   const values = { ...given, ...withProfile(given, { inherited: process.env.GROOVEWAY_TOKEN }) };
   const contentLength = values["content-length"];
   if (contentLength !== undefined && !/^[0-9]{1,10}$/.test(contentLength)) {
     throw usage(command, `--content-length ${contentLength} is not a number of bytes`);
   }
-  if (values.edge !== undefined && values.transport === "tcp") {
+  const transport = values.transport === undefined ? undefined : transportName(command, values.transport);
+  if (values.edge !== undefined && transport !== undefined && !CAPABILITIES[transport].carriesToken) {
     throw usage(
       command,
-      "--transport tcp connects to the relay directly: give --relay without --edge, or choose another transport",
+      `--transport ${transport} connects to the relay without an edge: give --relay without --edge, or choose another transport`,
     );
   }
   const { token } = values;
@@ -65,7 +75,8 @@ export function deviceOptions(
     address: values.as === undefined ? defaultAddress() : ownAddress(command, values.as),
     ...relayOf(values.relay, values.edge),
     ...(values.edge !== undefined && { edge: values.edge }),
-    ...(values.transport !== undefined && { transport: transportName(command, values.transport) }),
+    ...(transport !== undefined && { transport }),
+    proxy: proxiesOf(command, values),
     ...(values.ca !== undefined && { ca: readAuthorities(values.ca) }),
     ...(token !== undefined && { token }),
     ...(values["allow-plain"] === true && { allowPlain: true }),

@@ -51,7 +51,18 @@ export const EXIT_CODES = {
   ConnectFailed: {
     status: 3,
     meaning: "the edge or the relay cannot be reached, or the connection was lost",
-    errors: ["CertificateRefused", "ConnectFailed", "NotAnEdge", "PathMtuBlackHole", "RelayUnreachable", "TlsFailed"],
+    errors: [
+      "CertificateRefused",
+      "ConnectFailed",
+      "NotAnEdge",
+      "PathMtuBlackHole",
+      "ProxyFailed",
+      "ProxyNeedsCredentials",
+      "ProxyRefuses",
+      "ProxyRefusesCredentials",
+      "RelayUnreachable",
+      "TlsFailed",
+    ],
   },
   Refused: {
     status: 4,

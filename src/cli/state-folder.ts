@@ -62,6 +62,12 @@ export async function openStateFolder(options: StateFolderOptions = {}): Promise
   };
 }
 
+/** The folder that is used if it can be, without a look at the disk; undefined if there is no home. */
+export function likelyStateFolder({ state, env = process.env }: StateFolderOptions): string | undefined {
+  const named = state ?? filled(env.GROOVEWAY_STATE);
+  return named === undefined ? homes(env)[0] : resolve(named);
+}
+
 /** Uses the environment, because `homedir()` throws for a user without a passwd entry. */
 function homes(env: Readonly<Record<string, string | undefined>>): string[] {
   const candidates =

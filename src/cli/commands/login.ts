@@ -3,10 +3,12 @@ import { resolve } from "node:path";
 import { decodeJwt } from "jose";
 import { TOKEN_OCTETS } from "../../auth/limits.ts";
 import { has, mayUse, type Rights, readRights } from "../../auth/scopes.ts";
+import type { Proxies } from "../../device/index.ts";
 import { TRANSPORTS } from "../../device/index.ts";
 import { tokenRefusal } from "../../device/token-refusal.ts";
 import { tokenFrom } from "../../device/token-source.ts";
 import { askEdge, type EdgeAnswer } from "../../device/transports/ask-edge.ts";
+import { edgeDialler } from "../../device/transports/edge-dialler.ts";
 import { visible } from "../../lib/printable.ts";
 import { parseAddress } from "../../sstp/index.ts";
 import { CommandError } from "../command-error.ts";
@@ -16,6 +18,7 @@ import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
 import { edgeUrl, type Profile, type ProfileEdge, type Profiles } from "../profiles/config.ts";
 import { changeProfiles, neededConfigPath, readProfiles } from "../profiles/config-file.ts";
 import { DEFAULT_PROFILE, edgeIn, PROFILE_OPTION, profileName, tokenOf } from "../profiles/profile-options.ts";
+import { PROXY_OPTIONS, proxiesOf } from "../proxy-options.ts";
 import { readAuthorities } from "../tls.ts";
 
 export const loginCommand: Command = {
@@ -32,7 +35,9 @@ which only this user can read. To renew a token, log in again; commands that are
                               Other users of this machine can see the command line, so prefer a file or standard input
   --profile NAME              the profile to write; default GROOVEWAY_PROFILE, or ${DEFAULT_PROFILE}, which is used when none is named
   --transport NAME            ${TRANSPORTS.join(", ")}; kept in the profile
-  --ca FILE                   certificate authorities to trust for this edge, instead of the system's (PEM)
+  --proxy URL|@FILE, --proxy-credentials FILE
+                              connect through a proxy, as send and recv do; not kept in the profile
+  --ca FILE                   certificate authorities to trust in addition to the system's, for this edge (PEM)
   --list                      show the profiles, without their tokens
   --json                      print JSON
 
@@ -46,6 +51,7 @@ Example: grooveway login https://edge.example.com --as alice/laptop --token @ali
       token: { type: "string" },
       transport: { type: "string" },
       ca: { type: "string" },
+      ...PROXY_OPTIONS,
       list: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     });
@@ -70,7 +76,8 @@ Example: grooveway login https://edge.example.com --as alice/laptop --token @ali
     const token = await tokenText(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
     const known = before?.address ?? addressIn(token);
     const address = ownAddress("login", values.as ?? known ?? defaultAddress());
-    const kind = await check({ url, address, token, ca: ca === undefined ? undefined : readAuthorities(ca) });
+    const proxies = proxiesOf("login", values);
+    const kind = await check({ url, address, token, ca: ca === undefined ? undefined : readAuthorities(ca), proxies });
     const edge = { url, ...(token !== undefined && { token }), ...(ca !== undefined && { ca }) };
     // An operator needs no address.
     const isKept = kind === "device" || values.as !== undefined || known !== undefined;
@@ -156,6 +163,7 @@ interface Claim {
   readonly address: string;
   readonly token: string | undefined;
   readonly ca: string | undefined;
+  readonly proxies: Proxies;
 }
 
 /**
@@ -167,9 +175,10 @@ interface Claim {
  *
  * @throws CommandError Refused; DeviceError
  */
-async function check({ url, address, token, ca }: Claim): Promise<"device" | "operator"> {
+async function check({ url, address, token, ca, proxies }: Claim): Promise<"device" | "operator"> {
+  const dialler = edgeDialler(url, proxies, ca);
   const ask = (path: string, expects: (value: unknown) => boolean) =>
-    askEdge({ edge: new URL(url), path, token, ca, expects });
+    askEdge({ edge: new URL(url), path, token, ca, dialler, expects });
   const mailbox = `/mailboxes/${encodeURIComponent(address)}`;
   const answer = await ask(`${mailbox}/rule`, isMailbox);
   const parsed = parseAddress(address);

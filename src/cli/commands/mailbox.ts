@@ -1,10 +1,12 @@
 /** `grooveway mailbox`: lets an operator inspect and change the mailboxes of an edge. */
 import { askEdge, type Question } from "../../device/transports/ask-edge.ts";
+import { edgeDialler } from "../../device/transports/edge-dialler.ts";
 import { printable } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
 import { size } from "../output.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
 import { PROFILE_OPTION, withProfile } from "../profiles/profile-options.ts";
+import { PROXY_OPTIONS, proxiesOf } from "../proxy-options.ts";
 import { readAuthorities } from "../tls.ts";
 
 export const mailboxCommand: Command = {
@@ -28,7 +30,9 @@ ADDRESS is identity or identity/device, or a URL as ls prints it.
   --token TOKEN|@FILE
                  the edge's admin token, or a token with the scope admin; default the environment variable
                  GROOVEWAY_ADMIN_TOKEN, or GROOVEWAY_TOKEN
-  --ca FILE      certificate authorities to trust for the edge, instead of the system's (PEM)
+  --proxy URL|@FILE, --proxy-credentials FILE
+                 connect through a proxy, as send and recv do
+  --ca FILE      certificate authorities to trust in addition to the system's (PEM)
   --json         print JSON
 
 Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --token @admin.token`,
@@ -38,6 +42,7 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
       ...PROFILE_OPTION,
       edge: { type: "string" },
       ca: { type: "string" },
+      ...PROXY_OPTIONS,
       token: { type: "string" },
       json: { type: "boolean", default: false },
     });
@@ -50,7 +55,8 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     if (token === undefined) throw usage("mailbox", "the edge's admin token is missing: give --token");
     const edge = edgeOf(completed.edge ?? "http://127.0.0.1:8787");
     const ca = completed.ca === undefined ? undefined : readAuthorities(completed.ca);
-    const ask: Ask = (question) => request({ edge, ca, token: token(), ...question });
+    const dialler = edgeDialler(edge.href, proxiesOf("mailbox", values), ca);
+    const ask: Ask = (question) => request({ edge, ca, dialler, token: token(), ...question });
 
     if (action === "ls") {
       if (address !== undefined) throw usage("mailbox", "ls takes no ADDRESS");

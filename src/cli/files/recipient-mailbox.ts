@@ -7,6 +7,7 @@
 import type { DeviceOptions } from "../../device/index.ts";
 import { tokenFrom } from "../../device/token-source.ts";
 import { askEdge } from "../../device/transports/ask-edge.ts";
+import { edgeDialler } from "../../device/transports/edge-dialler.ts";
 
 /** What a sender may add to a mailbox before it is held back. */
 export interface Room {
@@ -53,7 +54,9 @@ async function ask(
   const signal = AbortSignal.timeout(ANSWER_TIMEOUT);
   try {
     const token = await tokenFrom(way.token, signal);
-    const answer = await askEdge({ edge: new URL(way.edge), method, path, token, expects, ca: way.ca, signal });
+    const { edge, ca, proxy } = way;
+    const dialler = typeof proxy === "object" ? edgeDialler(edge, proxy, ca) : undefined;
+    const answer = await askEdge({ edge: new URL(edge), method, path, token, expects, ca, dialler, signal });
     return answer.ok ? answer.value : undefined;
   } catch {
     return undefined;

@@ -8,6 +8,7 @@
  */
 import { HTTP_PORT, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../encapsulation/index.ts";
 import { formatHostPort, unbracketed } from "../../lib/host-port.ts";
+import { DeviceError } from "../device-error.ts";
 import { edgeRoute, parsedRelay, type Route } from "./route.ts";
 import { type ProxyChain, type ProxyServer, TRANSPORTS, type TransportName, type Way } from "./transport.ts";
 
@@ -76,6 +77,13 @@ export function hasAbsoluteTargets({ transport, secure, proxies }: Way): boolean
 export function wayText(way: Way): string {
   const through = way.proxies.map((proxy) => ` through ${proxyText(proxy)}`).join("");
   return `${way.transport} to ${formatHostPort(way)}${way.secure ? " over TLS" : ""}${through}`;
+}
+
+/** Whether a way may be tried after another failed. A proxy that has answered is not gone past. */
+export function mayFollow(error: unknown, failed: Way, next: Way): boolean {
+  if (!(error instanceof DeviceError)) return false;
+  if (error.code.startsWith("Proxy")) return wayText({ ...failed, port: 0 }) === wayText({ ...next, port: 0 });
+  return error.code === "ConnectFailed";
 }
 
 /** A proxy as a URL, without credentials. */

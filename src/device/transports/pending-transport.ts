@@ -6,7 +6,7 @@
  */
 import type { Lost } from "../../encapsulation/index.ts";
 import { DeviceError } from "../device-error.ts";
-import { wayText } from "./candidates.ts";
+import { mayFollow } from "./candidates.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportName, type Way } from "./transport.ts";
 
 export interface Attempts {
@@ -105,11 +105,4 @@ export class PendingTransport implements Transport {
     await transport.established;
     this.#isEstablished = true;
   }
-}
-
-/** Whether a way may be tried after another failed. A proxy that has answered is not gone past. */
-function mayFollow(error: unknown, failed: Way, next: Way): boolean {
-  if (!(error instanceof DeviceError)) return false;
-  if (error.code.startsWith("Proxy")) return wayText({ ...failed, port: 0 }) === wayText({ ...next, port: 0 });
-  return error.code === "ConnectFailed";
 }

@@ -1,0 +1,109 @@
+/**
+ * Command-line options about proxies, shared by the commands that connect to an edge or relay.
+ *
+ * @module
+ */
+import { statSync } from "node:fs";
+import { DeviceError, Proxies, type ProxyAccount } from "../device/index.ts";
+import { type ParsedProxies, parseAccounts, parseProxies } from "../device/transports/proxy/proxy-url.ts";
+import type { ProxyChain } from "../device/transports/transport.ts";
+import { readText, unreadable, usage } from "./parse-arguments.ts";
+import { refusedPasswordsIn } from "./refused-passwords.ts";
+import { likelyStateFolder } from "./state-folder.ts";
+
+export const PROXY_OPTIONS = {
+  proxy: { type: "string" },
+  "proxy-credentials": { type: "string" },
+} as const;
+
+export interface ProxyValues {
+  readonly proxy?: string | undefined;
+  readonly "proxy-credentials"?: string | undefined;
+  /** The value of --state, where the command has that option. */
+  readonly state?: string | undefined;
+}
+
+/** What the command line and the environment give. */
+export interface ProxySources {
+  /** Default: `process.env`. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Prints a line for the user. Default: to standard error. */
+  readonly tell?: (line: string) => void;
+}
+
+/**
+ * Converts command-line values to where proxies come from.
+ *
+ * @throws CommandError Usage, CannotRead
+ */
+export function proxiesOf(command: string, values: ProxyValues, sources: ProxySources = {}): Proxies {
+  const { env = process.env, tell = (line) => console.error(`grooveway: ${line}`) } = sources;
+  try {
+    const proxy = optionOf(command, values.proxy, tell);
+    return new Proxies({
+      env,
+      proxy,
+      accounts: [...fromFile(command, values["proxy-credentials"]), ...fromEnvironment(proxy, env)],
+      refused: refusedPasswordsIn(likelyStateFolder({ state: values.state, env })),
+      onChoice: (text) => tell(`connecting to ${text}`),
+    });
+  } catch (error) {
+    if (error instanceof DeviceError) throw usage(command, error.message.replaceAll("the option proxy", "--proxy"));
+    throw error;
+  }
+}
+
+/** The value of --proxy, or of the file that it names. */
+function optionOf(command: string, text: string | undefined, tell: (line: string) => void): string | undefined {
+  if (text?.startsWith("@")) return secretText(command, "--proxy", text.slice(1)).trim();
+  if (text !== undefined && hasPassword(text)) {
+    tell("other users of this machine can see the password on the command line: write --proxy @FILE instead");
+  }
+  return text;
+}
+
+function hasPassword(text: string): boolean {
+  return !text.startsWith("pac+") && text !== "direct" && parseProxies(text, "--proxy").accounts.length > 0;
+}
+
+function fromFile(command: string, path: string | undefined): ProxyAccount[] {
+  if (path === undefined) return [];
+  return parseAccounts(secretText(command, "--proxy-credentials", path), path);
+}
+
+/** Reads a file with passwords, which only its owner may be able to read. */
+function secretText(command: string, option: string, path: string): string {
+  const text = readText(path);
+  if (process.platform !== "win32" && (modeOf(path) & 0o077) !== 0) {
+    throw usage(command, `${option} ${path} has passwords and can be read by others: chmod 600 ${path}`);
+  }
+  return text;
+}
+
+function modeOf(path: string): number {
+  try {
+    return statSync(path).mode;
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+/**
+ * GROOVEWAY_PROXY_USER and _PASSWORD, for the proxies that --proxy or GROOVEWAY_PROXY_FOR name. Whatever else names a
+ * proxy does not get them.
+ */
+function fromEnvironment(proxy: string | undefined, env: Readonly<Record<string, string | undefined>>): ProxyAccount[] {
+  const user = env.GROOVEWAY_PROXY_USER ?? "";
+  if (user === "") return [];
+  const credentials = { user, password: env.GROOVEWAY_PROXY_PASSWORD ?? "" };
+  const isChain = proxy !== undefined && proxy !== "direct" && !proxy.startsWith("pac+");
+  const named = [
+    ...(isChain ? withoutCredentials(parseProxies(proxy, "--proxy")) : []),
+    ...(env.GROOVEWAY_PROXY_FOR ? parseProxies(env.GROOVEWAY_PROXY_FOR, "GROOVEWAY_PROXY_FOR").chain : []),
+  ];
+  return named.map(({ host, port }) => ({ host, port, credentials }));
+}
+
+function withoutCredentials({ chain, accounts }: ParsedProxies): ProxyChain {
+  return chain.filter(({ host, port }) => !accounts.some((account) => account.host === host && account.port === port));
+}
