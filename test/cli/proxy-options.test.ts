@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { CommandError } from "../../src/cli/output.ts";
+import { CommandError } from "../../src/cli/command-error.ts";
 import { type ProxyValues, proxiesOf } from "../../src/cli/proxy-options.ts";
 import { refusedPasswordsIn } from "../../src/cli/refused-passwords.ts";
 import { httpProxy } from "../support/proxies.ts";

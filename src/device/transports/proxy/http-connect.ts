@@ -15,7 +15,7 @@ import {
   hasMember,
   keepsConnection,
   type ResponseHead,
-  responseHeadReader,
+  ResponseHeadReader,
 } from "../../../encapsulation/index.ts";
 
 /** The longest body of a 407 that is read to keep the connection. Error pages of proxies have a few KiB. */
@@ -41,7 +41,7 @@ export interface ConnectRequest {
 /** One connection to a proxy. Make a new one for each. */
 export class HttpConnect {
   readonly #request: ConnectRequest;
-  #heads = responseHeadReader();
+  #heads = new ResponseHeadReader();
   /** The head and body of a 407 that is being read. */
   #challenge: { readonly challenges: readonly string[]; readonly body: BodyReader; octets: number } | undefined;
 
@@ -52,7 +52,7 @@ export class HttpConnect {
   /** Returns the request to send. Call again after "challenged" with `isOpen`. */
   request(authorization?: string): Uint8Array {
     const { method, target, host } = this.#request;
-    this.#heads = responseHeadReader();
+    this.#heads = new ResponseHeadReader();
     this.#challenge = undefined;
     const lines = [
       `${method} ${target} HTTP/1.1`,
@@ -74,7 +74,7 @@ export class HttpConnect {
       rest = read.rest;
       const event = this.#judge(read.head, rest);
       if (event !== "interim" && event !== "body") return event;
-      this.#heads = responseHeadReader();
+      this.#heads = new ResponseHeadReader();
     }
     return this.#drain(rest);
   }
