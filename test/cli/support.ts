@@ -7,6 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
+import { format } from "node:util";
+import { errorLine, statusOf } from "../../src/cli/error-line.ts";
+import { runCommand } from "../../src/cli/run-command.ts";
 
 /** The command line that starts it. */
 export const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
@@ -132,6 +135,30 @@ export function olderNode(): string | undefined {
     const [, major = "99"] = /^v(\d+)\./.exec(stdout ?? "") ?? [];
     return Number(major) < 22;
   });
+}
+
+/**
+ * Runs a command that connects to nothing and starts nothing, such as help or one with bad options, in this process: dozens
+ * of processes would take longer than all else in a file.
+ */
+export async function runHere(args: readonly string[]): Promise<Finished> {
+  const lines = { stdout: "", stderr: "" };
+  const { log, error } = console;
+  const collect =
+    (to: keyof typeof lines) =>
+    (...parts: unknown[]) => {
+      lines[to] += `${format(...parts)}\n`;
+    };
+  console.log = collect("stdout");
+  console.error = collect("stderr");
+  try {
+    const code = await runCommand(args);
+    return { code, ...lines };
+  } catch (thrown) {
+    return { ...lines, code: statusOf(thrown), stderr: `${lines.stderr}${errorLine(thrown)}\n` };
+  } finally {
+    Object.assign(console, { log, error });
+  }
 }
 
 /** A folder that is removed after the test. */
