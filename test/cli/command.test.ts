@@ -8,7 +8,7 @@ import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { folder, relayAndEdge, run, runHere, start, takenPort } from "./support.ts";
 
 test("the process prints what the command prints, and ends with its status", async (context) => {
-  for (const args of [["--help"], ["send", "bob"], ["--version"]]) {
+  for (const args of [["--help"], ["--version"], ["token", "secret", "x"], ["send", "bob"]]) {
     assert.deepEqual(await run(context, args), await runHere(args));
   }
 });
@@ -82,7 +82,7 @@ test("usage errors print one line and exit with 2", async () => {
 
 test("an option that conflicts with --keys is a usage error", async (context) => {
   const keys = join(await folder(context), "keys.json");
-  const made = await run(context, ["token", "keygen", "--out", `${keys}.private`]);
+  const made = await runHere(["token", "keygen", "--out", `${keys}.private`]);
   await writeFile(keys, made.stdout);
   for (const args of [
     ["edge", "--keys", keys, "--port", "0", "--rate", "foo=1"],
@@ -302,7 +302,7 @@ test("a refusal by the edge is reported with its reason", async (context) => {
 test("edge dials relays on this machine only with --dev, and then says so", async (context) => {
   const at = await folder(context);
   const [key, keys] = [join(at, "key.json"), join(at, "keys.json")];
-  const made = await run(context, ["token", "keygen", "--out", key]);
+  const made = await runHere(["token", "keygen", "--out", key]);
   await writeFile(keys, made.stdout);
   const issue = [
     "token",
@@ -316,7 +316,7 @@ test("edge dials relays on this machine only with --dev, and then says so", asyn
     "--scope",
     "connect receive",
   ];
-  const { stdout: token } = await run(context, issue);
+  const { stdout: token } = await runHere(issue);
   const edge = start(context, ["edge", "--port", "0", "--keys", keys, "--relay-allow", "127.0.0.2"]);
   const [, url = ""] = await edge.line(/edge listens on (\S+)\nmailboxes are lost/);
   const receive = ["recv", "--edge", url, "--relay", "127.0.0.2", "--as", "a/b", "--token", token.trim()];
