@@ -159,7 +159,10 @@ export async function until(what: string, holds: () => boolean | Promise<boolean
 /** A body of this length that differs from every other message at the same position. */
 export function bodyOf(length: number, seed: string): Uint8Array {
   const block = createHash("sha256").update(seed).digest();
-  return Uint8Array.from({ length }, (_, i) => (block[i % 32] ?? 0) ^ (i >>> 5));
+  const body = new Uint8Array(length);
+  // Uint8Array.from takes five times as long.
+  for (let i = 0; i < length; i += 1) body[i] = (block[i % 32] ?? 0) ^ (i >>> 5);
+  return body;
 }
 
 /** A client that speaks SSTP itself: the engine of src/sstp over a transport of src/device. */
