@@ -22,6 +22,7 @@ const LONGEST = [
   "e2e/identity.test.ts",
   "e2e/matrix.test.ts",
   "cli/command.test.ts",
+  "cli/package.test.ts",
   "edge/mailbox/consumers.test.ts",
 ];
 

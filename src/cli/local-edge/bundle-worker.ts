@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const WORKER = join(ROOT, "src/edge/worker.ts");
 
-/** The last bundle of each entry: making one takes as long as all else that an edge does to start. */
+/** Making a bundle takes as long as all else that an edge does to start. */
 const CACHE = join(ROOT, "node_modules/.cache/grooveway-worker");
 
 /** What a bundle depends on besides the files in it: its options, which are here, and the version of the bundler. */
@@ -29,9 +29,10 @@ interface Bundle {
  * stay imports.
  *
  * @param entry the worker's source file; tests pass one that wraps the edge
+ * @param cache folder for the last bundle of each entry
  */
-export async function bundleWorker(entry = WORKER): Promise<string> {
-  const file = join(CACHE, `${hashOf(entry)}.json`);
+export async function bundleWorker(entry = WORKER, cache = CACHE): Promise<string> {
+  const file = join(cache, `${hashOf(entry)}.json`);
   const last = await lastBundle(file);
   if (last !== undefined) return last.text;
   const bundle = await makeBundle(entry);
@@ -83,7 +84,7 @@ async function lastBundle(file: string): Promise<Bundle | undefined> {
 
 async function keep(file: string, bundle: Bundle): Promise<void> {
   try {
-    await mkdir(CACHE, { recursive: true });
+    await mkdir(dirname(file), { recursive: true });
     // Another process must not read half a file.
     const draft = `${file}.${pid}`;
     await writeFile(draft, JSON.stringify(bundle));
