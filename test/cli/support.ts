@@ -30,6 +30,11 @@ function stateOfTests(): string {
   return state;
 }
 
+/** This process's variables, but with folders of the tests. */
+function ownVariables(): NodeJS.ProcessEnv {
+  return { GROOVEWAY_STATE: stateOfTests(), ...process.env, XDG_CONFIG_HOME: stateOfTests() };
+}
+
 export interface Finished {
   readonly code: number | null;
   readonly stdout: string;
@@ -72,8 +77,7 @@ function startProgram(
   input?: Uint8Array | string,
   env: Variables = {},
 ): Running {
-  const own = { GROOVEWAY_STATE: stateOfTests(), ...process.env, XDG_CONFIG_HOME: stateOfTests() };
-  const child = spawn(program, args, { stdio: "pipe", env: { ...own, ...env } });
+  const child = spawn(program, args, { stdio: "pipe", env: { ...ownVariables(), ...env } });
   // Not SIGKILL, which would leave an edge's runtime behind.
   context.after(async () => {
     child.kill("SIGTERM");
@@ -157,6 +161,7 @@ for (const [method, stream] of [
  * but by console.log, and end by themselves: `token`, `mailbox`, help, and any with invalid options.
  */
 export function runHere(args: readonly string[]): Promise<Finished> {
+  Object.assign(process.env, ownVariables());
   const lines = { stdout: "", stderr: "" };
   return printed.run(lines, async () => {
     try {

@@ -194,7 +194,7 @@ describe("grooveway mailbox", () => {
     t.after(() => device.close());
     const { stdout } = await mailbox("ls");
     assert.match(stdout, /^grooveDevice:\/\/gail\/pc {2}0 messages, 0 B, connected$/m);
-    const shown = await mailbox(t, "show", "grooveDevice://gail/pc");
+    const shown = await mailbox("show", "grooveDevice://gail/pc");
     assert.match(shown.stdout, /^peer +grooveDevice:\/\/gail\/pc$/m);
   });
 
