@@ -136,7 +136,7 @@ export class Connection {
   }
 
   /**
-   * Takes the output: blocks of whole commands, at most 65536 octets each, owned by the caller. A due acknowledgement
+   * Takes the output: blocks of whole commands, at most OUTPUT_BLOCK_OCTETS each, owned by the caller. A due acknowledgement
    * is created here, so that many `complete` calls share one.
    *
    * @param now when the output is sent, for `keepAlive`; default: the time of the last call

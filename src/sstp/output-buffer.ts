@@ -4,8 +4,11 @@ import { encode, encodeDataInto, encodeInto } from "./encoder.ts";
 import type { Command, Version } from "./wire.ts";
 import { DATA_HEADER_OCTETS, MAX_DATA_OCTETS } from "./wire.ts";
 
-/** Maximum octets of a block: holds the longest command, and suits one write of any transport. */
-export const OUTPUT_BLOCK_OCTETS = 65536;
+/**
+ * Maximum octets of a block. It holds the longest command, and suits one write of any transport: with a quarter of it,
+ * bulk data over streams costs a twentieth more.
+ */
+export const OUTPUT_BLOCK_OCTETS = 262144;
 
 const FIRST_BLOCK_OCTETS = 1024;
 

@@ -7,6 +7,9 @@
 /** One part: small enough to start quickly and resend little, large enough to make header and sync negligible. */
 export const PART_BYTES = 1024 * 1024;
 
+/** Room before contents for their header: that of a part, or of a file with a usual name. */
+export const HEADROOM = 256;
+
 /** The longest header: room for a path of 4096 bytes, even if JSON escapes nearly all of them to two bytes each. */
 export const HEADER_BYTES = 8 * 1024;
 

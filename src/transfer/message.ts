@@ -134,22 +134,28 @@ const NOTHING = new Uint8Array(0);
 /**
  * Encodes a message as a body.
  *
+ * @param headroom how many bytes before the contents, in their buffer, may be overwritten: a header that fits there
+ *   saves a copy of the contents
  * @throws RangeError if a value is invalid, or the name is too long for the header
  */
-export function encodeMessage(message: TransferMessage): Uint8Array {
+export function encodeMessage(message: TransferMessage, headroom = 0): Uint8Array {
   const { bytes = NOTHING, ...fields } = "bytes" in message ? message : { ...message, bytes: NOTHING };
   const header = encoder.encode(JSON.stringify(fields));
   if (header.length > HEADER_BYTES) throw new RangeError(`the name is too long: its header has ${header.length} bytes`);
-  const body = new Uint8Array(2 + header.length + bytes.length);
-  body[0] = header.length >>> 8;
-  body[1] = header.length & 0xff;
-  body.set(header, 2);
-  body.set(bytes, 2 + header.length);
   try {
     checked(fields, bytes);
   } catch (error) {
     throw new RangeError((error as Error).message);
   }
+  const before = 2 + header.length;
+  const fits = before <= Math.min(headroom, bytes.byteOffset);
+  const body = fits
+    ? new Uint8Array(bytes.buffer, bytes.byteOffset - before, before + bytes.length)
+    : new Uint8Array(before + bytes.length);
+  body[0] = header.length >>> 8;
+  body[1] = header.length & 0xff;
+  body.set(header, 2);
+  if (!fits) body.set(bytes, before);
   return body;
 }
 

@@ -60,12 +60,31 @@ describe("transfer messages", () => {
     );
   });
 
+  it("are encoded alike before their contents, and overwrite nothing else", () => {
+    fc.assert(
+      fc.property(message, fc.nat(400), fc.nat(400), (sent, before, headroom) => {
+        const contents = "bytes" in sent ? sent.bytes : new Uint8Array(0);
+        const buffer = new Uint8Array(before + contents.length + 3).fill(7);
+        buffer.set(contents, before);
+        const bytes = buffer.subarray(before, before + contents.length);
+        const body = encodeMessage("bytes" in sent ? { ...sent, bytes } : sent, headroom);
+        assert.deepEqual(body, encodeMessage(sent));
+        const kept = buffer.subarray(0, Math.max(0, before - headroom));
+        assert.ok([...kept, ...buffer.subarray(before + contents.length)].every((byte) => byte === 7));
+      }),
+    );
+  });
+
   it("are decoded from any bytes, or rejected with NotATransfer", () => {
     const body = fc.oneof(
       fc.uint8Array({ maxLength: 200 }),
       fc.json().map((json) => bodyOf(json)),
       fc
-        .tuple(message.map(encodeMessage), fc.array(fc.tuple(fc.nat(400), fc.nat(255)), { maxLength: 4 }), fc.nat(500))
+        .tuple(
+          message.map((one) => encodeMessage(one)),
+          fc.array(fc.tuple(fc.nat(400), fc.nat(255)), { maxLength: 4 }),
+          fc.nat(500),
+        )
         .map(([whole, changes, cut]) => {
           const changed = whole.slice(0, cut);
           for (const [at, byte] of changes) if (at < changed.length) changed[at] = byte;

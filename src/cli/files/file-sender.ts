@@ -19,6 +19,7 @@ import {
   cancelMessage,
   encodeMessage,
   type FileAttributes,
+  HEADROOM,
   messageId,
   PART_BYTES,
   resourceOf,
@@ -350,7 +351,7 @@ function awaitedLater<T>(promise: Promise<T>): Promise<T> {
 /** @throws CommandError NameTooLong */
 function encoded(message: TransferMessage): Uint8Array {
   try {
-    return encodeMessage(message);
+    return encodeMessage(message, HEADROOM);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new CommandError("NameTooLong", `a file cannot be sent: ${error.message}; rename it or a folder in its path`);
@@ -375,33 +376,37 @@ class OtherContents extends Error {
 }
 
 /**
- * Reads a file in pieces. All but the last have the size of a part.
+ * Reads a file in pieces. All but the last have the size of a part. Each has {@link HEADROOM} before it in its buffer.
  *
  * @param size expected size, so that a small file gets a small buffer
  */
 async function* piecesOfFile(handle: FileHandle, size: number): AsyncGenerator<Buffer, undefined> {
   let position = 0;
   for (let length = Math.min(size + 1, PART_BYTES); ; length = PART_BYTES) {
-    let buffer = Buffer.allocUnsafe(length);
+    let piece = newPiece(length);
     let filled = 0;
     for (;;) {
       if (filled === PART_BYTES) break;
-      if (filled === buffer.length) buffer = Buffer.concat([buffer], PART_BYTES);
+      if (filled === piece.length) {
+        const longer = newPiece(PART_BYTES);
+        piece.copy(longer);
+        piece = longer;
+      }
       const { bytesRead } = await handle
-        .read(buffer, filled, buffer.length - filled, position)
+        .read(piece, filled, piece.length - filled, position)
         .catch((cause: unknown) => Promise.reject(new ReadFailure("a file cannot be read", { cause })));
       if (bytesRead === 0) break;
       filled += bytesRead;
       position += bytesRead;
     }
-    if (filled > 0) yield buffer.subarray(0, filled);
+    if (filled > 0) yield piece.subarray(0, filled);
     if (filled < PART_BYTES) return;
   }
 }
 
-/** Reads a stream in pieces. All but the last have the size of a part. */
+/** Reads a stream in pieces, like {@link piecesOfFile}. */
 async function* piecesOfStream(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer, undefined> {
-  let buffer = Buffer.allocUnsafe(PART_BYTES);
+  let piece = newPiece(PART_BYTES);
   let filled = 0;
   const source = stream[Symbol.asyncIterator]();
   for (;;) {
@@ -411,16 +416,20 @@ async function* piecesOfStream(stream: AsyncIterable<Uint8Array>): AsyncGenerato
     if (next.done === true) break;
     for (let bytes = next.value; bytes.length > 0; ) {
       const taken = bytes.subarray(0, PART_BYTES - filled);
-      buffer.set(taken, filled);
+      piece.set(taken, filled);
       filled += taken.length;
       bytes = bytes.subarray(taken.length);
       if (filled < PART_BYTES) continue;
-      yield buffer;
-      buffer = Buffer.allocUnsafe(PART_BYTES);
+      yield piece;
+      piece = newPiece(PART_BYTES);
       filled = 0;
     }
   }
-  if (filled > 0) yield buffer.subarray(0, filled);
+  if (filled > 0) yield piece.subarray(0, filled);
+}
+
+function newPiece(length: number): Buffer {
+  return Buffer.allocUnsafe(HEADROOM + length).subarray(HEADROOM);
 }
 
 async function* joined(first: readonly Buffer[], rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
