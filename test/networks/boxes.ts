@@ -1,7 +1,9 @@
 /** The boxes that stand in a network's router: proxies of Debian, as they are or configured, and scripted ones. */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { selfSigned } from "../support/certificates.ts";
+import { authority, selfSigned } from "../support/certificates.ts";
+import type { Namespace } from "../support/namespaces.ts";
+import { eventually } from "../support/watch.ts";
 import type { Network } from "./internet.ts";
 import { NEEDS } from "./needs.ts";
 
@@ -13,11 +15,14 @@ export const USERINFO = `${CREDENTIALS.user}:${encodeURIComponent(CREDENTIALS.pa
 
 /** A scripted box in the place of the edge: see middlebox.ts for the kinds. */
 export async function scripted(net: Network, kind: string): Promise<void> {
+  const { key, cert } = selfSigned("portal.test", 2);
+  await startScripted(net, kind, key, cert);
+}
+
+async function startScripted(net: Network, kind: string, key: string, cert: string): Promise<void> {
   net.names(net.inside.ipv4);
-  const own = selfSigned("portal.test", 2);
-  const [key, certificate] = [net.internet.file("portal.key", own.key), net.internet.file("portal.pem", own.cert)];
-  const box = net.router.node(new URL("middlebox.ts", import.meta.url), kind, net.outside.ipv4, key, certificate);
-  await box.line(/listening/);
+  const paths = [net.internet.file(`box-${net.number}.key`, key), net.internet.file(`box-${net.number}.pem`, cert)];
+  await net.router.node(new URL("middlebox.ts", import.meta.url), kind, net.outside.ipv4, ...paths).line(/listening/);
 }
 
 /** A forward proxy: the site reaches nothing but it, by the router's address, and leaves names to it. */
@@ -155,4 +160,77 @@ listen edge
 `,
   );
   await front(net, [NEEDS.haproxy.program, "-f", path]);
+}
+
+/** Inspects TLS with an authority of its own, which is in inspector.pem; the site trusts it if `trusted`. */
+export async function inspector(net: Network, trusted: boolean): Promise<void> {
+  const { ca, key, cert } = authority(["DNS:edge.test"]);
+  net.internet.file("inspector.pem", ca);
+  if (trusted) net.authority = ca;
+  await startScripted(net, "inspect", key, cert);
+}
+
+/** Delay and loss between router and internet: see slow-line.ts. */
+export async function slowLine(net: Network): Promise<void> {
+  const { router, internet, number } = net;
+  const [near, far] = [`10.240.${number}.1`, `10.240.${number}.2`];
+  const [routerPort, internetPort, linePort] = [9001, 9002, 9000];
+  // The line itself runs on the router; its other end reaches it by the cable. A datagram has room for 28 more bytes.
+  const line = router.node(
+    new URL("slow-line.ts", import.meta.url),
+    String(linePort),
+    `127.0.0.1:${routerPort}`,
+    `${net.outside.ipv4}:${internetPort}`,
+  );
+  await line.line(/listening/);
+  const end = (device: string, address: string, lineAddress: string, port: number) => [
+    NEEDS.socat.program,
+    `TUN:${address}/24,tun-name=${device},iff-no-pi,iff-up`,
+    `UDP4:${lineAddress}:${linePort},sourceport=${port}`,
+  ];
+  const lineFromInternet = net.outside.ipv4.replace(/2$/, "1");
+  router.start(end("slow", near, "127.0.0.1", routerPort), { all: true });
+  internet.machine.start(end(`slow${number}`, far, lineFromInternet, internetPort), { all: true });
+  await eventually(() => isThere(router, "slow") && isThere(internet.machine, `slow${number}`), "the ends of the line");
+  router.ip("link", "set", "slow", "mtu", "1400");
+  internet.machine.ip("link", "set", `slow${number}`, "mtu", "1400");
+  internet.machine.run("ip", "route", "replace", `10.210.${number}.0/24`, "via", near);
+  net.names(far);
+  net.letOut();
+}
+
+function isThere(machine: Namespace, device: string): boolean {
+  return machine.run("ip", "-brief", "address", "show").includes(`${device} `);
+}
+
+/** NAT64: the site has IPv6 only, the edge IPv4 only, and its name an address that the router translates. */
+export function nat64(net: Network): void {
+  const { router, internet, number } = net;
+  ipv6Only(net);
+  const prefix = `fd00:64:${number}::`;
+  const pool = `192.168.${number}.0/24`;
+  const path = internet.file(
+    `tayga-${number}.conf`,
+    `tun-device nat64
+ipv4-addr 192.168.${number}.1
+prefix ${prefix}/96
+dynamic-pool ${pool}
+`,
+  );
+  router.run(NEEDS.tayga.program, "-c", path, "--mktun");
+  router.ip("link", "set", "nat64", "up");
+  router.route("add", pool, "dev", "nat64");
+  router.route("add", `${prefix}/96`, "dev", "nat64");
+  internet.machine.route("add", pool, "via", net.outside.ipv4.replace(/2$/, "1"));
+  router.start([NEEDS.tayga.program, "-c", path, "--nodetach"], { all: true });
+  net.names(`${prefix}${net.outside.ipv4}`);
+}
+
+/** The site has no IPv4 address, and the edge's name none either. */
+export function ipv6Only(net: Network): void {
+  net.site.ip("address", "flush", "dev", "inside", "scope", "global");
+  net.site.ip("address", "add", `${net.address.ipv6}/64`, "dev", "inside", "nodad");
+  net.router.forward();
+  net.site.route("add", "default", "via", net.inside.ipv6);
+  net.names(net.outside.ipv6);
 }

@@ -1,6 +1,5 @@
 /** Requests by curl, which show that a network is what it is meant to be. */
 import { spawnSync } from "node:child_process";
-import { join } from "node:path";
 import type { Namespace } from "../support/namespaces.ts";
 import type { Internet } from "./internet.ts";
 
@@ -29,9 +28,14 @@ const FAILURES: Readonly<Record<number, CurlResult>> = {
 /** Runs curl on a machine, without the proxies that the environment of the tests may name. */
 export function curl(internet: Internet, from: Namespace, ...args: readonly string[]): CurlResult {
   const always = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code} %{http_connect}"];
-  const settings = ["--cacert", join(internet.folder, "ca.pem"), "--max-time", CURL_TIME];
+  const settings = ["--cacert", "ca.pem", "--max-time", CURL_TIME];
   const [ip, ...command] = from.command("curl", ...always, ...settings, ...args);
-  const { status, stdout, error } = spawnSync(ip, command, { encoding: "utf8", env: { PATH: process.env.PATH } });
+  const { status, stdout, error } = spawnSync(ip, command, {
+    encoding: "utf8",
+    env: { PATH: process.env.PATH },
+    // Where the certificates are.
+    cwd: internet.folder,
+  });
   if (error !== undefined || status === null) throw new Error("curl did not run", { cause: error });
   const [, code = "", connect = ""] = /^(\d+) (\d+)$/.exec(stdout) ?? [];
   if (status === 0) return Number(code);

@@ -79,7 +79,13 @@ export class Internet {
   }
 
   #peer(machine: Namespace): Child {
-    const peer = new Child(PEER, (...command) => machine.command(...command));
+    // Devices must not find the proxies of the machine that runs the tests.
+    const variables = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].flatMap((name) => [
+      name,
+      name.toLowerCase(),
+    ]);
+    const unset = variables.flatMap((name) => ["-u", name]);
+    const peer = new Child(PEER, (...command) => machine.command("env", ...unset, ...command));
     this.#peers.push(peer);
     return peer;
   }
@@ -111,6 +117,8 @@ export class Network {
   readonly inside: { readonly ipv4: string; readonly ipv6: string };
   /** Addresses of the internet, with everything on it, as the router sees them. */
   readonly outside: { readonly ipv4: string; readonly ipv6: string };
+  /** The authority that devices at the site trust, in PEM. */
+  authority: string;
   /** Distinguishes what belongs to this network, such as the addresses of its devices. */
   readonly number: number;
   readonly #open: (machine: Namespace) => Child;
@@ -124,6 +132,7 @@ export class Network {
     open: (machine: Namespace) => Child,
   ) {
     this.internet = internet;
+    this.authority = internet.certificates.ca;
     this.number = number;
     this.#open = open;
     this.site = namespaces.add(`s${number}`);

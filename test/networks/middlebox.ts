@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { connect, createServer as createRawServer, type Socket } from "node:net";
+import { connect as connectTls, createServer as createTlsServer } from "node:tls";
 
 const [kind = "", edge = "", key = "", certificate = ""] = process.argv.slice(2);
 
@@ -146,7 +147,21 @@ function captivePortal(answer: (response: ServerResponse) => void): void {
   secure.listen(443, "::", () => console.log("listening on 443"));
 }
 
+/** Takes TLS off, and puts it on again towards the edge. */
+function inspectingBox(): void {
+  const options = { key: readFileSync(key), cert: readFileSync(certificate) };
+  const server = createTlsServer(options, (client) => {
+    // What is behind the inspector is its own business: it does not hand on what it thinks of the edge's certificate.
+    join(client, connectTls({ host: edge, port: 443, servername: "edge.test", rejectUnauthorized: false }));
+  });
+  server.on("tlsClientError", () => undefined);
+  server.listen(443, "::", () => console.log("listening"));
+}
+
 switch (kind) {
+  case "inspect":
+    inspectingBox();
+    break;
   case "cut":
     cuttingBox();
     break;

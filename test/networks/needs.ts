@@ -16,6 +16,8 @@ export const NEEDS = {
   dante: { program: "/usr/sbin/danted", package: "dante-server" },
   microsocks: { program: "/usr/bin/microsocks", package: "microsocks" },
   nginx: { program: "/usr/sbin/nginx", package: "nginx-light" },
+  socat: { program: "/usr/bin/socat", package: "socat" },
+  tayga: { program: "/usr/sbin/tayga", package: "tayga" },
   haproxy: { program: "/usr/sbin/haproxy", package: "haproxy" },
 } as const satisfies Readonly<Record<string, Need>>;
 
@@ -39,4 +41,10 @@ export function whyNot(needs: readonly Need[], isQuick: boolean): string | false
 /** Why devices cannot use proxies; false if they can. */
 export function whyNoProxy(): string | false {
   return "proxy" in CONNECTION_OPTIONS ? false : "SKIPPED: devices have no option --proxy yet";
+}
+
+/** Why devices do not find the transport that works; false if they do. */
+export function whyNoLadder(): string | false {
+  const ladder = new URL("../../src/device/transports/ladder.ts", import.meta.url);
+  return existsSync(ladder) ? false : "SKIPPED: devices do not look for a way yet";
 }

@@ -4,10 +4,14 @@ import {
   dante,
   debianSquid,
   haproxy,
+  inspector,
+  ipv6Only,
   microsocks,
   microsocksPassword,
+  nat64,
   nginx,
   scripted,
+  slowLine,
   squid,
   squidPassword,
   tinyproxy,
@@ -47,7 +51,9 @@ export interface Row {
   readonly slow?: readonly TransportName[];
   /** Messages go on for this long, one each way every so many seconds, because connections that last or rest end. */
   readonly stay?: { readonly seconds: number; readonly every: number };
-  /** The transports whose connections are lost meanwhile; nothing else may be. */
+  /** So little gets through in time that a large file is out of the question. */
+  readonly thin?: true;
+  /** The transports whose connections end meanwhile; those of the others do not. */
   readonly loses?: readonly TransportName[];
 }
 
@@ -145,13 +151,7 @@ export const NETWORKS: readonly Row[] = [
   {
     name: "IPv6 only",
     quick: true,
-    build: (net) => {
-      net.site.ip("address", "flush", "dev", "inside", "scope", "global");
-      net.site.ip("address", "add", `${net.address.ipv6}/64`, "dev", "inside", "nodad");
-      net.router.forward();
-      net.site.route("add", "default", "via", net.inside.ipv6);
-      net.names(net.outside.ipv6);
-    },
+    build: ipv6Only,
     control: [ask(EDGE, 200), ask(EDGE, "refused", "--resolve", "edge.test:443:10.220.1.2")],
     scheme: "https",
     works: ALL,
@@ -257,6 +257,43 @@ tcp flags & (syn|ack) == syn ip saddr . tcp sport . ip daddr . tcp dport != @see
     works: ALL,
     // Each poll is a connection of its own, and pays the second that a lost SYN costs.
     slow: ["polling"],
+  },
+  {
+    name: "300 ms of delay, and one packet of fifty lost",
+    needs: [NEEDS.socat],
+    build: slowLine,
+    control: [ask(PLAIN, 200, "--max-time", "10"), ask(PLAIN, "lost", "--max-time", "0.5")],
+    scheme: "http",
+    works: ALL,
+    thin: true,
+  },
+  {
+    name: "IPv6 only, with NAT64",
+    needs: [NEEDS.tayga],
+    build: nat64,
+    control: [ask(EDGE, 200), ask(EDGE, "refused", "--resolve", "edge.test:443:10.220.1.2")],
+    scheme: "https",
+    works: ALL,
+  },
+  {
+    name: "TLS is inspected, by an authority that the device trusts",
+    build: (net) => inspector(net, true),
+    control: [ask(EDGE, "distrusted"), ask(EDGE, 200, "--cacert", "inspector.pem")],
+    scheme: "https",
+    works: HTTP_WAYS,
+  },
+  {
+    name: "TLS is inspected, by an authority that nobody trusts",
+    build: (net) => inspector(net, false),
+    control: [ask(EDGE, "distrusted"), ask(EDGE, 200, "--cacert", "inspector.pem")],
+    scheme: "https",
+    works: [],
+    stopped: {
+      websocket: "CertificateRefused",
+      longlived: "CertificateRefused",
+      keepalive: "CertificateRefused",
+      polling: "CertificateRefused",
+    },
   },
   {
     name: "nginx as it is",
