@@ -93,11 +93,11 @@ describe("networks", { skip: whyNot([], true) }, () => {
       if (stay !== undefined) {
         const losers = row.loses?.join(", ") ?? "none";
         const what = `loses no message in ${stay.seconds} s; connections: ${losers}`;
-        it(what, { skip, timeout }, async () => {
+        it(what, { skip, timeout }, async (t) => {
           const losing = await Promise.all(
             row.works.map(async (transport) => {
               const pair = await Pair.connect(net, row, transport);
-              await pair.tick(stay);
+              t.diagnostic(`${transport}: the slowest message took ${await pair.tick(stay)} ms`);
               return (await pair.close()).length > 0 ? [transport] : [];
             }),
           );
@@ -170,8 +170,9 @@ class Pair {
   static async connect(net: Network, row: Row, way: Way): Promise<Pair> {
     pairs += 1;
     const [near, far] = [`near/${pairs}`, `far/${pairs}`];
-    const hub = way === "tcp" ? "tcp" : "websocket";
-    await connected(net.internet.far, { options: optionsOf(net, row, hub, far), patience: EXCHANGE_PATIENCE });
+    const hub = optionsOf(net, row, way === "tcp" ? "tcp" : "websocket", far);
+    const { ca } = net.internet.certificates;
+    await connected(net.internet.far, { options: { ...hub, ...(hub.ca && { ca }) }, patience: EXCHANGE_PATIENCE });
     const proxy = row.proxy?.(net);
     const options = { ...optionsOf(net, row, way, near), ...(proxy !== undefined && { proxy }) };
     const first = { to: far, batch: FIRST_BATCH };
@@ -192,13 +193,17 @@ class Pair {
     return `connected in ${this.connected} ms, first message in ${this.first} ms, ${times.join(", ")}`;
   }
 
-  /** Exchanges a message every so many seconds. */
-  async tick({ seconds, every }: { readonly seconds: number; readonly every: number }): Promise<void> {
+  /** Exchanges a message every so many seconds; returns how long the slowest took, in milliseconds. */
+  async tick({ seconds, every }: { readonly seconds: number; readonly every: number }): Promise<number> {
     const until = performance.now() + seconds * 1000;
+    let slowest = 0;
     while (performance.now() < until) {
       await sleep(every * 1000);
+      const began = performance.now();
       await this.#bothWays(1, 100, CATCH_UP);
+      slowest = Math.max(slowest, performance.now() - began);
     }
+    return Math.round(slowest);
   }
 
   /** Ends both; returns how the device at the site has lost connections. */
