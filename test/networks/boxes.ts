@@ -110,7 +110,7 @@ export async function dante(net: Network): Promise<void> {
   const path = net.internet.file(
     `danted-${net.number}.conf`,
     `logoutput: stderr
-internal: inside port = 1080
+internal: ${net.inside.ipv4} port = 1080
 external: outside
 socksmethod: username
 clientmethod: none

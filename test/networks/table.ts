@@ -344,6 +344,54 @@ tcp flags & (syn|ack) == syn ip saddr . tcp sport . ip daddr . tcp dport != @see
     port: 3128,
     password: "--proxy-ntlm",
   }),
+  {
+    name: "squid that forbids CONNECT",
+    needs: [NEEDS.squid],
+    build: (net) => squid(net, "acl tunnels method CONNECT", "http_access deny tunnels", "http_access allow all"),
+    control: [
+      ask(PLAIN, "name unknown"),
+      ask(PLAIN, 200, "--proxy", "http://router.test:3128"),
+      ask(EDGE, "proxy refuses", "--proxy", "http://router.test:3128"),
+    ],
+    scheme: "http",
+    works: ["keepalive", "polling"],
+    proxy: (net) => `http://${net.inside.ipv4}:3128`,
+  },
+  {
+    name: "squid that takes bodies up to 1 MB",
+    needs: [NEEDS.squid],
+    build: (net) =>
+      squid(
+        net,
+        "acl tunnels method CONNECT",
+        "http_access deny tunnels",
+        "http_access allow all",
+        "request_body_max_size 1 MB",
+      ),
+    control: [
+      ask(PLAIN, 200, "--proxy", "http://router.test:3128"),
+      ask(PLAIN, 413, "--proxy", "http://router.test:3128", "--header", "Content-Length: 67108864", "--data", "x"),
+    ],
+    scheme: "http",
+    works: ["keepalive", "polling"],
+    stopped: { longlived: "NotAnEdge" },
+    proxy: (net) => `http://${net.inside.ipv4}:3128`,
+  },
+  {
+    name: "a PAC file that sends the edge's name to a proxy, and all else nowhere",
+    needs: [NEEDS.squid],
+    build: async (net) => {
+      await squid(net, "http_access allow all");
+      const script = `function FindProxyForURL(url, host) {
+        return host === "edge.test" ? "PROXY ${net.inside.ipv4}:3128" : "PROXY 127.0.0.1:9";
+      }`;
+      net.internet.file(`proxy-${net.number}.pac`, script);
+    },
+    control: [ask(EDGE, "name unknown"), ask(EDGE, 200, "--proxy", "http://router.test:3128")],
+    scheme: "https",
+    works: HTTP_WAYS,
+    proxy: (net) => `pac+file://${net.internet.folder}/proxy-${net.number}.pac`,
+  },
   proxied("tinyproxy", NEEDS.tinyproxy, tinyproxy, {
     scheme: "http",
     port: 8888,
