@@ -20,6 +20,14 @@ const SETTINGS = "/etc/netns";
 /** How long a program may take to end by itself, in milliseconds: workerd with its objects takes a second. */
 const END_TIMEOUT = 10_000;
 
+/** How a test process is asked to end before its time. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** Ends the process in the way that removes its namespaces. */
+function exit(): never {
+  process.exit(1);
+}
+
 /** Why namespaces are not possible here; undefined if they are. */
 export function whyNoNamespaces(): string | undefined {
   if (platform() !== "linux") return "only Linux has network namespaces";
@@ -177,6 +185,7 @@ export class Namespaces {
     removeLeftovers();
     this.#prefix = `gw-${process.pid}-${Math.random().toString(36).slice(2, 6)}`;
     process.once("exit", this.#onExit);
+    for (const signal of SIGNALS) process.once(signal, exit);
   }
 
   add(label: string): Namespace {
@@ -188,6 +197,7 @@ export class Namespaces {
   async close(): Promise<void> {
     await Promise.all(this.#all.map((namespace) => namespace.close()));
     process.off("exit", this.#onExit);
+    for (const signal of SIGNALS) process.off(signal, exit);
   }
 }
 
