@@ -29,8 +29,8 @@ const AMOUNT = { "": LITTLE, full: { messages: 200, bulk: 64 * MIB } }[EXTENT] ?
 /** A device finds its way in at most this time, from `Device.connect()` to the first acknowledgement, in ms. */
 const FIRST_MESSAGE = 6_000;
 
-/** How long a transport that must not work is tried, in ms. A lost SYN alone takes one second. */
-const STOP_PATIENCE = 4_000;
+/** How long a transport that must not work is tried, in ms: what stops it must be named in this time. */
+const STOP_PATIENCE = 6_000;
 
 /** How long an exchange may take, in ms, on a machine that does other things as well. */
 const EXCHANGE_PATIENCE = 180_000;
