@@ -5,7 +5,7 @@
 import { createServer, type Socket } from "node:net";
 import { Connection, type ConnectionEvent, deviceURL, identityURL, relayURL } from "../../src/sstp/index.ts";
 import { partsOf } from "../support/address.ts";
-import { serve } from "./rpc.ts";
+import { serve } from "../support/rpc.ts";
 
 let port = 0;
 

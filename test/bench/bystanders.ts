@@ -1,7 +1,7 @@
 /** Pairs of devices that exchange messages while something else is measured, in their own process. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Device, type TransportName } from "../../src/device/index.ts";
-import { serve } from "./rpc.ts";
+import { serve } from "../support/rpc.ts";
 
 export interface Pair {
   readonly sender: { readonly address: string; readonly token: string; readonly transport: TransportName };

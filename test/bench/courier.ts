@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
 import { Agent, type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
-import { serve } from "./rpc.ts";
+import { serve } from "../support/rpc.ts";
 
 const PART = 1024 * 1024;
 

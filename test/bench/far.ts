@@ -8,9 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
+import { serve } from "../support/rpc.ts";
 import { COMMAND, type Command, parseCommand, pour, READY, type Received, Receiver, writerTo } from "./blocks.ts";
 import { engineServer } from "./peers.ts";
-import { serve } from "./rpc.ts";
 
 interface Sink {
   readonly receiver: Receiver;

@@ -11,9 +11,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { Child } from "../support/rpc.ts";
 import { cpuSeconds, type Running, startEdge, startFilesWorker } from "./edges.ts";
 import { alternate, type Contender, type Figure, figureOf, intact, type Round, type Section, short } from "./report.ts";
-import { Child } from "./rpc.ts";
 
 const MEBI = 1024 * 1024;
 const ENTRY = fileURLToPath(new URL("../../src/cli/grooveway.js", import.meta.url));
@@ -34,8 +34,8 @@ export async function files(quick: boolean): Promise<Section[]> {
   };
   const edge = await startEdge([], { state: at("edge") });
   const floor = await startFilesWorker(at("floor"));
-  const sender = new Child("courier.ts");
-  const reader = new Child("courier.ts");
+  const sender = new Child(new URL("courier.ts", import.meta.url));
+  const reader = new Child(new URL("courier.ts", import.meta.url));
   try {
     const bench = new Bench(folder, edge, floor, sender, reader);
     return [

@@ -8,7 +8,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { Connection, type ConnectionEvent, type MessageFields, relayURL } from "../../src/sstp/index.ts";
-import { serve } from "./rpc.ts";
+import { serve } from "../support/rpc.ts";
 
 /** Messages that arrived together, a row per batch, in order of arrival. */
 class Log {

@@ -1,10 +1,10 @@
 /** Round trips of a message of 100 octets, one at a time. */
 import type { DeviceOptions, TransportName } from "../../src/device/index.ts";
+import { Child } from "../support/rpc.ts";
 import { startEdge } from "./edges.ts";
 import type { Way } from "./lines.ts";
 import { installPackages } from "./peers.ts";
 import { alternate, type Contender, figureOf, intact, quantile, type Section, short } from "./report.ts";
-import { Child } from "./rpc.ts";
 
 /** Measurements of the near side. */
 interface Trips {
@@ -24,8 +24,8 @@ const TRANSPORTS = Object.keys(NAMES) as (keyof typeof NAMES)[];
 
 export async function latency(quick: boolean): Promise<Section[]> {
   const missing = await installPackages();
-  const far = new Child("far.ts");
-  const near = new Child("near.ts");
+  const far = new Child(new URL("far.ts", import.meta.url));
+  const near = new Child(new URL("near.ts", import.meta.url));
   const port = await far.call<number>("listen");
   const relayPort = await far.call<number>("relay");
   const edge = await startEdge([`127.0.0.1:${port}`, `127.0.0.1:${relayPort}`]);

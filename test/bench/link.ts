@@ -2,10 +2,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Child } from "../support/rpc.ts";
 import { startEdge } from "./edges.ts";
 import type { Forwarding } from "./forwarder.ts";
 import { alternate, type Contender, figureOf, type Goal, intact, quantile, type Section, short } from "./report.ts";
-import { Child } from "./rpc.ts";
 import type { Throw, Thrown } from "./thrower.ts";
 
 const BARE = "floor: engine to engine over TCP";
@@ -18,10 +18,10 @@ const VOLATILE = "the same with flag D: nothing is stored";
 const WINDOW = 2000;
 
 export async function link(quick: boolean): Promise<Section[]> {
-  const bouncer = new Child("bouncer.ts");
-  const thrower = new Child("thrower.ts");
-  const forwarder = new Child("forwarder.ts");
-  const keeper = new Child("forwarder.ts");
+  const bouncer = new Child(new URL("bouncer.ts", import.meta.url));
+  const thrower = new Child(new URL("thrower.ts", import.meta.url));
+  const forwarder = new Child(new URL("forwarder.ts", import.meta.url));
+  const keeper = new Child(new URL("forwarder.ts", import.meta.url));
   const port = await bouncer.call<number>("listen");
   const relay = `127.0.0.1:${port}`;
   const state = mkdtempSync(join(tmpdir(), "grooveway-bench-"));

@@ -5,6 +5,7 @@
 import { mkdirSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Child } from "../support/rpc.ts";
 import { type Running, startEdge, startPlatformWorker } from "./edges.ts";
 import { ADMIN_TOKEN, type Way } from "./letters.ts";
 import type { Done, Load } from "./mailer.ts";
@@ -20,7 +21,6 @@ import {
   type Section,
   short,
 } from "./report.ts";
-import { Child } from "./rpc.ts";
 import { type Store, startDurableStreams, startMosquitto, startRedis } from "./stores.ts";
 
 /** Why no goal requires of KeepAlive what it requires of WebSocket. */
@@ -60,7 +60,7 @@ export async function mailbox(quick: boolean): Promise<Section[]> {
   };
   const removeFolder = () => rmSync(folder, { recursive: true, force: true });
   process.once("exit", removeFolder);
-  const mailer = new Child("mailer.ts");
+  const mailer = new Child(new URL("mailer.ts", import.meta.url));
   const opened: { close(): Promise<void> }[] = [];
   const keep = <T extends object>(started: T & Partial<Running>): T => {
     if (started.close !== undefined) opened.push({ close: started.close });

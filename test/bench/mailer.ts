@@ -3,10 +3,10 @@
  * only waits while they work.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { serve } from "../support/rpc.ts";
 import { type Client, eachBox, type Letter, letter, Tally, type Way } from "./letters.ts";
 import { openDevice, openEngine, openPlatform } from "./mail-clients.ts";
 import { openMqtt, openRedis, openStreams } from "./peer-clients.ts";
-import { serve } from "./rpc.ts";
 
 export interface Load {
   readonly id: number;

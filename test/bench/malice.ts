@@ -7,11 +7,11 @@ import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Device, type TransportName } from "../../src/device/index.ts";
 import { ed25519, jwks } from "../edge/issuer.ts";
+import { Child } from "../support/rpc.ts";
 import type { Delivered, Pair } from "./bystanders.ts";
 import { type Running, residentOctets, startEdge } from "./edges.ts";
 import type { Attack, Deeds } from "./malicious-peer.ts";
 import { type Figure, quantile, type Section, short } from "./report.ts";
-import { Child } from "./rpc.ts";
 
 const MEBI = 1024 * 1024;
 /**
@@ -105,8 +105,8 @@ async function phasesOf(
   attacks: readonly boolean[],
   { quick, issuer, silentRelay: silent }: Course,
 ): Promise<{ readonly phases: readonly Phase[]; readonly deeds: Deeds }> {
-  const bystanders = new Child("bystanders.ts");
-  const mallory = new Child("malicious-peer.ts");
+  const bystanders = new Child(new URL("bystanders.ts", import.meta.url));
+  const mallory = new Child(new URL("malicious-peer.ts", import.meta.url));
   try {
     const tokenOf = (address: string) => issuer.issue({ address, scope: "connect receive send:*" });
     const url = `http://127.0.0.1:${edge.port}`;

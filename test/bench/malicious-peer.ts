@@ -18,7 +18,7 @@ import {
   type MessageFields,
   relayURL,
 } from "../../src/sstp/index.ts";
-import { serve } from "./rpc.ts";
+import { serve } from "../support/rpc.ts";
 
 export interface Attack {
   readonly edge: string;

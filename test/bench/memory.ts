@@ -1,11 +1,11 @@
 /** How much the edge buffers for a slowly reading relay whose device would send half a gigabyte at once. */
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
+import { Child } from "../support/rpc.ts";
 import type { Received } from "./blocks.ts";
 import { type Running, residentOctets, startEdge, startMinimalWorker } from "./edges.ts";
 import type { Way } from "./lines.ts";
 import type { Figure, Section } from "./report.ts";
 import { short } from "./report.ts";
-import { Child } from "./rpc.ts";
 
 const OFFERED = 512 * 1024 * 1024;
 const RATE = 1e6;
@@ -24,8 +24,8 @@ interface Watched {
 
 /** All concurrently, since nothing here is short of CPU. */
 export async function memory(quick: boolean): Promise<Section> {
-  const far = new Child("far.ts");
-  const near = new Child("near.ts");
+  const far = new Child(new URL("far.ts", import.meta.url));
+  const near = new Child(new URL("near.ts", import.meta.url));
   const port = await far.call<number>("listen");
   const relay = `127.0.0.1:${port}`;
   const edge = await startEdge([relay]);

@@ -7,10 +7,10 @@
  */
 import { randomBytes } from "node:crypto";
 import { Device, type DeviceOptions } from "../../src/device/index.ts";
+import { serve } from "../support/rpc.ts";
 import { formatCommand, pour, READY, type Received, Receiver, type Write } from "./blocks.ts";
 import { type Line, openLine, type Way } from "./lines.ts";
 import { engineClient } from "./peers.ts";
-import { serve } from "./rpc.ts";
 
 /** Octets of the messages whose round trip is measured. */
 export const MESSAGE = 100;

@@ -2,9 +2,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Child } from "../support/rpc.ts";
 import { debianProgram, type Program } from "./debian.ts";
 import { freePort, listening, PEERS } from "./peers.ts";
-import { Child } from "./rpc.ts";
 
 export type Store =
   | { readonly name: string; readonly port: number; close(): Promise<void> }
@@ -53,7 +53,7 @@ export async function startDurableStreams(missing: string | undefined, folder?: 
   const name = `durable-streams 0.3.7, ${folder === undefined ? "memory" : "file"}`;
   if (missing !== undefined) return { name, skipped: missing };
   if (folder !== undefined) mkdirSync(folder, { recursive: true });
-  const child = new Child("stream-server.ts");
+  const child = new Child(new URL("stream-server.ts", import.meta.url));
   try {
     const url = await child.call<string>("listen", { folder });
     return { name, port: Number(new URL(url).port), close: () => child.end() };

@@ -1,7 +1,7 @@
 /** @durable-streams/server, in its own process. */
 import { createRequire } from "node:module";
+import { serve } from "../support/rpc.ts";
 import { PEERS } from "./peers.ts";
-import { serve } from "./rpc.ts";
 
 // The part used here. Its types are not installed with the product.
 interface ServerModule {

@@ -1,5 +1,6 @@
 /** Octets through each encapsulation, up and down, compared with bare TCP, a worker that only copies, and the peers. */
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
+import { Child } from "../support/rpc.ts";
 import { BLOCK, type Received } from "./blocks.ts";
 import { startEdge, startMinimalWorker } from "./edges.ts";
 import type { Way } from "./lines.ts";
@@ -15,7 +16,6 @@ import {
   type Section,
   short,
 } from "./report.ts";
-import { Child } from "./rpc.ts";
 
 /** The size of a round: at most this many octets, for at most this long; what is then in flight still counts. */
 interface Load {
@@ -36,8 +36,8 @@ const PEERS = ["wstunnel 1.4.0", "httptunnel 3.3"];
 
 export async function throughput(quick: boolean): Promise<Section[]> {
   const missing = await installPackages();
-  const far = new Child("far.ts");
-  const near = new Child("near.ts");
+  const far = new Child(new URL("far.ts", import.meta.url));
+  const near = new Child(new URL("near.ts", import.meta.url));
   const port = await far.call<number>("listen");
   const relay = `127.0.0.1:${port}`;
   const edge = await startEdge([relay]);

@@ -9,7 +9,7 @@ import {
   relayURL,
 } from "../../src/sstp/index.ts";
 import { partsOf } from "../support/address.ts";
-import { serve } from "./rpc.ts";
+import { serve } from "../support/rpc.ts";
 
 /** How a thrower reaches the bouncer: directly by TCP, by a forwarder, or as a device of an edge linked to it. */
 export interface Throw {

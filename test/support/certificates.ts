@@ -11,8 +11,11 @@ export interface Certificates {
   readonly cert: string;
 }
 
-/** An authority and its certificate for 127.0.0.1: the edge's runtime rejects self-signed certificates. */
-export function authority(): Certificates {
+/**
+ * An authority and its certificate for 127.0.0.1, or for other subjects such as `DNS:edge.test`: the edge's runtime
+ * rejects self-signed certificates.
+ */
+export function authority(subjects: readonly string[] = ["IP:127.0.0.1", "DNS:localhost"]): Certificates {
   const folder = mkdtempSync(join(tmpdir(), "grooveway-tls-"));
   const openssl = (...args: string[]) => execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
   try {
@@ -31,7 +34,7 @@ export function authority(): Certificates {
       "/CN=test authority",
     );
     openssl("req", ...elliptic, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=127.0.0.1");
-    writeFileSync(join(folder, "leaf.ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n");
+    writeFileSync(join(folder, "leaf.ext"), `subjectAltName=${subjects.join()}\nbasicConstraints=CA:FALSE\n`);
     openssl(
       "x509",
       "-req",

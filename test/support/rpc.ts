@@ -1,5 +1,5 @@
-/** Calls from the bench to its child processes, over Node's channel between parent and child. */
-import { type ChildProcess, fork } from "node:child_process";
+/** Calls to child processes, over Node's channel between parent and child. */
+import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 /** The methods of a child. */
@@ -36,12 +36,14 @@ export class Child {
   readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   #last = 0;
 
-  /** @param file in this folder */
-  constructor(file: string) {
+  /** @param run makes the command line that runs another in a different place, such as a namespace */
+  constructor(program: URL, run: (...command: readonly string[]) => readonly string[] = (...command) => command) {
     const execArgv = ["--disable-warning=ExperimentalWarning"];
     // To find what limits a figure: the children write their profiles to this folder.
     if (process.env.BENCH_CPU_PROF) execArgv.push("--cpu-prof", `--cpu-prof-dir=${process.env.BENCH_CPU_PROF}`);
-    this.#process = fork(fileURLToPath(new URL(file, import.meta.url)), [], { execArgv });
+    const file = fileURLToPath(program);
+    const [command = "", ...args] = run(process.execPath, ...execArgv, file);
+    this.#process = spawn(command, args, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
     this.#process.on("message", ({ id, result, error }: Answer) => {
       const waiting = this.#waiting.get(id);
       this.#waiting.delete(id);

@@ -1,0 +1,50 @@
+/** What the tests of networks need, and how much of them is to run. */
+import { existsSync } from "node:fs";
+import { CONNECTION_OPTIONS } from "../../src/cli/device-options.ts";
+import { whyNoNamespaces } from "../support/namespaces.ts";
+
+/** A program, and the Debian package that has it. */
+export interface Need {
+  readonly program: string;
+  readonly package: string;
+}
+
+export const NEEDS = {
+  nft: { program: "/usr/sbin/nft", package: "nftables" },
+  squid: { program: "/usr/sbin/squid", package: "squid" },
+  tinyproxy: { program: "/usr/bin/tinyproxy", package: "tinyproxy" },
+  dante: { program: "/usr/sbin/danted", package: "dante-server" },
+  microsocks: { program: "/usr/bin/microsocks", package: "microsocks" },
+  nginx: { program: "/usr/sbin/nginx", package: "nginx-light" },
+  socat: { program: "/usr/bin/socat", package: "socat" },
+  tayga: { program: "/usr/sbin/tayga", package: "tayga" },
+  haproxy: { program: "/usr/sbin/haproxy", package: "haproxy" },
+} as const satisfies Readonly<Record<string, Need>>;
+
+/** `GROOVEWAY_NETWORKS`: empty for the quick networks, 1 for all of them, full for all of them with all data. */
+export const EXTENT = process.env.GROOVEWAY_NETWORKS ?? "";
+
+const whyNowhere = whyNoNamespaces();
+
+/**
+ * Why a network cannot be made here, or is not to be made now; false if neither.
+ *
+ * @param isQuick whether it is made with every `npm test`
+ */
+export function whyNot(needs: readonly Need[], isQuick: boolean): string | false {
+  if (whyNowhere !== undefined) return `SKIPPED: ${whyNowhere}`;
+  const missing = needs.filter(({ program }) => !existsSync(program));
+  if (missing.length > 0) return `SKIPPED: apt-get install ${missing.map((need) => need.package).join(" ")}`;
+  return EXTENT === "" && !isQuick ? "SKIPPED: set GROOVEWAY_NETWORKS=1" : false;
+}
+
+/** Why devices cannot use proxies; false if they can. */
+export function whyNoProxy(): string | false {
+  return "proxy" in CONNECTION_OPTIONS ? false : "SKIPPED: devices have no option --proxy yet";
+}
+
+/** Why devices do not find the transport that works; false if they do. */
+export function whyNoLadder(): string | false {
+  const ladder = new URL("../../src/device/transports/ladder.ts", import.meta.url);
+  return existsSync(ladder) ? false : "SKIPPED: devices do not look for a way yet";
+}
