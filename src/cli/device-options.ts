@@ -31,8 +31,8 @@ export const CONNECTION_HELP = `  --profile NAME        take what is not given h
   --edge URL            connect to this edge, which keeps a mailbox for every device
   --relay HOST[:PORT]   use this origin relay: through the edge, or by TCP without --edge; default without --edge
                         127.0.0.1:2492
-  --transport NAME      with an edge websocket, longlived, keepalive or polling; default longlived. Without one tcp, tcp443,
-                        tls, or connect and socks through a proxy; default tcp
+  --transport NAME      ${TRANSPORTS.join(", ")}; the first five
+                        without an edge, and connect and socks through a proxy. Default longlived with an edge, otherwise tcp
   --as IDENTITY/DEVICE  this device's address; default that of the profile, or ${defaultAddress()}
   --token TOKEN|@FILE   token for the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this
                         machine can see the command line, so prefer a file; it is read again for each connection
