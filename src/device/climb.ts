@@ -175,7 +175,14 @@ function isForAll({ code, advice }: DeviceError): boolean {
 }
 
 /** Codes that say most about the network, the most telling first. */
-const TELLING: readonly DeviceErrorCode[] = ["CertificateRefused", "TokenInClear", "NotAnEdge", "Refused"];
+const TELLING: readonly DeviceErrorCode[] = [
+  "CertificateRefused",
+  "TokenInClear",
+  "NotAnEdge",
+  "ProxyRefusesCredentials",
+  "ProxyNeedsCredentials",
+  "Refused",
+];
 
 /** The error of a race that nobody has won: that of the way that says most, and what else was tried. */
 export function noWay(failures: readonly RaceFailure<DeviceError>[]): DeviceError {
