@@ -1,8 +1,9 @@
 /** Starts the edge and the minimal worker, each in its own workerd, and finds the process. */
 import { readdirSync, readFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
-import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
+import type { MiniflareOptions } from "miniflare";
 import { type LocalEdgeOptions, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
+import { loadMiniflare } from "../../src/cli/local-edge/miniflare.ts";
 import { freePort, frontBinding } from "../../src/cli/local-edge/workerd-socket.ts";
 import { wranglerConfig } from "../../src/cli/local-edge/wrangler-config.ts";
 import { MAX_CONTENT_LENGTH } from "../../src/encapsulation/index.ts";
@@ -84,6 +85,7 @@ async function startWorker(
   const before = workerds();
   const front = { worker: "bench", host: "127.0.0.1", port: await freePort("127.0.0.1", 0) };
   const code = stripTypeScriptTypes(readFileSync(new URL(file, import.meta.url), "utf8"));
+  const { Miniflare, NoOpLog } = loadMiniflare();
   const miniflare = new Miniflare({
     host: "127.0.0.1",
     port: 0,

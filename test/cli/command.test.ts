@@ -5,21 +5,27 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { test } from "node:test";
 import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
-import { folder, relayAndEdge, run, start, takenPort } from "./support.ts";
+import { folder, relayAndEdge, run, runHere, start, takenPort } from "./support.ts";
 
-test("help: the command and each subcommand show their options and an example", async (context) => {
-  const whole = await run(context, ["--help"]);
+test("the process prints what the command prints, and ends with its status", async (context) => {
+  for (const args of [["--help"], ["--version"], ["token", "secret", "x"], ["send", "bob"]]) {
+    assert.deepEqual(await run(context, args), await runHere(args));
+  }
+});
+
+test("help: the command and each subcommand show their options and an example", async () => {
+  const whole = await runHere(["--help"]);
   assert.equal(whole.code, 0);
   for (const name of ["start", "relay", "edge", "token", "send", "recv"]) {
     assert.match(whole.stdout, new RegExp(`^ {2}${name} `, "m"));
-    const help = await run(context, [name, "--help"]);
+    const help = await runHere([name, "--help"]);
     assert.equal(help.code, 0);
     assert.match(help.stdout, new RegExp(`^Usage: grooveway ${name}`));
     assert.match(help.stdout, /^Example: /m);
   }
 });
 
-test("usage errors print one line and exit with 2", async (context) => {
+test("usage errors print one line and exit with 2", async () => {
   const cases: [readonly string[], RegExp][] = [
     [["fly"], /there is no command fly;/],
     [["sned"], /there is no command sned, did you mean send\?;/],
@@ -66,7 +72,7 @@ test("usage errors print one line and exit with 2", async (context) => {
     [["start", "x", "y"], /"y" is one argument too many/],
   ];
   for (const [args, expected] of cases) {
-    const { code, stderr, stdout } = await run(context, args);
+    const { code, stderr, stdout } = await runHere(args);
     assert.equal(code, 2, args.join(" "));
     assert.equal(stdout, "");
     assert.match(stderr, expected);
@@ -76,7 +82,7 @@ test("usage errors print one line and exit with 2", async (context) => {
 
 test("an option that conflicts with --keys is a usage error", async (context) => {
   const keys = join(await folder(context), "keys.json");
-  const made = await run(context, ["token", "keygen", "--out", `${keys}.private`]);
+  const made = await runHere(["token", "keygen", "--out", `${keys}.private`]);
   await writeFile(keys, made.stdout);
   for (const args of [
     ["edge", "--keys", keys, "--port", "0", "--rate", "foo=1"],
@@ -296,7 +302,7 @@ test("a refusal by the edge is reported with its reason", async (context) => {
 test("edge dials relays on this machine only with --dev, and then says so", async (context) => {
   const at = await folder(context);
   const [key, keys] = [join(at, "key.json"), join(at, "keys.json")];
-  const made = await run(context, ["token", "keygen", "--out", key]);
+  const made = await runHere(["token", "keygen", "--out", key]);
   await writeFile(keys, made.stdout);
   const issue = [
     "token",
@@ -310,7 +316,7 @@ test("edge dials relays on this machine only with --dev, and then says so", asyn
     "--scope",
     "connect receive",
   ];
-  const { stdout: token } = await run(context, issue);
+  const { stdout: token } = await runHere(issue);
   const edge = start(context, ["edge", "--port", "0", "--keys", keys, "--relay-allow", "127.0.0.2"]);
   const [, url = ""] = await edge.line(/edge listens on (\S+)\nmailboxes are lost/);
   const receive = ["recv", "--edge", url, "--relay", "127.0.0.2", "--as", "a/b", "--token", token.trim()];

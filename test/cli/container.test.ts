@@ -21,6 +21,9 @@ const ENTRY = join(ROOT, "src/cli/grooveway.js");
 const UID = "54321";
 const DISK = "size=64m,mode=1777";
 
+/** The one variable of the tests that commands see: what it preloads saves each of them a second, and changes nothing else. */
+const PRELOADS = `NODE_OPTIONS=${process.env.NODE_OPTIONS ?? ""}`;
+
 /** Makes everything read-only except the disk, and drops all privileges. $1 is the disk; the command follows it. */
 const ENTER = `
 disk=$1; shift
@@ -90,12 +93,12 @@ class Container {
 
   /** Runs `grooveway`. */
   run(args: readonly string[], env: readonly string[] = []): Promise<Ended> {
-    return this.spawn([...env, process.execPath, ENTRY, ...args]).ended;
+    return this.spawn([PRELOADS, ...env, process.execPath, ENTRY, ...args]).ended;
   }
 
   /** Starts `grooveway` and waits for the line it prints when it is ready. */
   async up(args: readonly string[], pattern: RegExp, env: readonly string[] = []): Promise<RegExpExecArray> {
-    const { child, stdout, ended } = this.spawn([...env, process.execPath, ENTRY, ...args]);
+    const { child, stdout, ended } = this.spawn([PRELOADS, ...env, process.execPath, ENTRY, ...args]);
     await eventually("it is up", () => pattern.test(stdout()) || child.exitCode !== null);
     const found = pattern.exec(stdout());
     assert.ok(found !== null, child.exitCode === null ? "" : (await ended).stderr);

@@ -7,12 +7,12 @@ import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import { Device } from "../../src/device/index.ts";
 import { receive } from "../edge/mailbox/support.ts";
 import { authority } from "../support/certificates.ts";
-import { folder, run, start } from "./support.ts";
+import { folder, run, runHere, start } from "./support.ts";
 
 describe("links set up on the command line", () => {
   it("work with a secret from grooveway token", async (context) => {
     const at = await folder(context);
-    const secret = (await run(context, ["token", "secret"])).stdout.trim();
+    const secret = (await runHere(["token", "secret"])).stdout.trim();
     assert.match(secret, /^[A-Za-z0-9_-]{43}$/);
     const [relayFile, edgeFile] = [join(at, "relay.links"), join(at, "edge.links")];
     await writeFile(relayFile, `# the edge\nlocalhost=${secret}\n`);

@@ -1,9 +1,10 @@
 /** What is published and what is deployed. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { test } from "node:test";
+import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
 import { publint } from "publint";
@@ -14,11 +15,20 @@ const execute = promisify(execFile);
 /** The Node that runs this test comes first on the path: the system's may be older. */
 const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}`, NODE_OPTIONS: "" };
 
-test("npm pack: publint and Are The Types Wrong report no problem", async (context) => {
-  const out = await folder(context);
-  await execute("npm", ["pack", "--pack-destination", out], { env });
-  const [archive = ""] = await readdir(out);
-  const tarball = new Uint8Array(await readFile(join(out, archive)));
+let packed: string;
+/** Path of what npm would publish. */
+let archive: string;
+
+before(async () => {
+  packed = await mkdtemp(join(tmpdir(), "grooveway-pack-"));
+  await execute("npm", ["pack", "--pack-destination", packed], { env });
+  const [name = ""] = await readdir(packed);
+  archive = join(packed, name);
+});
+after(() => rm(packed, { recursive: true, force: true }));
+
+test("npm pack: publint and Are The Types Wrong report no problem", async () => {
+  const tarball = new Uint8Array(await readFile(archive));
   const { messages, pkg } = await publint({ pack: { tarball: tarball.buffer } });
   assert.deepEqual(
     messages.map((message) => formatMessage(message, pkg)),
@@ -35,11 +45,9 @@ test("npm pack: publint and Are The Types Wrong report no problem", async (conte
 
 test("npm pack: the command and the typed exports work once installed in an empty folder", async (context) => {
   const out = await folder(context);
-  await execute("npm", ["pack", "--pack-destination", out], { env });
-  const [archive = ""] = await readdir(out);
   await execute("npm", ["init", "--yes"], { cwd: out, env });
   try {
-    await execute("npm", ["install", `./${archive}`, "--no-audit", "--no-fund"], { cwd: out, env });
+    await execute("npm", ["install", archive, "--no-audit", "--no-fund"], { cwd: out, env });
   } catch (error) {
     if (!/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT/.test(String(error))) throw error;
     context.skip("SKIPPED: the package registry cannot be reached");

@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, request } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { folder, run, start } from "./support.ts";
+import { folder, run, runHere, start } from "./support.ts";
 
 /** A reverse proxy that forwards what is under /groove/, and records everything else. */
 async function proxyTo(
@@ -75,7 +75,7 @@ for (const takesAway of [true, false]) {
       const sent = await run(context, ["send", ...way, "--as", "alice/laptop", `bob/${transport}`, file]);
       assert.equal(sent.code, 0, sent.stderr);
       const operator = ["--edge", url, "--token", "operator"];
-      const shown = await run(context, ["mailbox", "show", `bob/${transport}`, ...operator, "--json"]);
+      const shown = await runHere(["mailbox", "show", `bob/${transport}`, ...operator, "--json"]);
       assert.equal(JSON.parse(shown.stdout).messages, 1, shown.stderr);
       const into = join(out, transport);
       const received = await run(context, ["recv", ...way, "--as", `bob/${transport}`, "--out", into]);

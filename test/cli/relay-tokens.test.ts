@@ -3,17 +3,17 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { folder, run, start } from "./support.ts";
+import { folder, run, runHere, start } from "./support.ts";
 
 test("relay --keys accepts a device with a token, and tells others why not", { timeout: 180_000 }, async (context) => {
   const out = await folder(context);
   const file = (name: string) => join(out, name);
-  const keys = await run(context, ["token", "keygen", "--out", file("key.json")]);
+  const keys = await runHere(["token", "keygen", "--out", file("key.json")]);
   await writeFile(file("keys.json"), keys.stdout);
   await writeFile(file("revoked.txt"), "# out of use\ngone\n");
   const issue = async (address: string, ...more: readonly string[]) => {
     const who = ["--audience", "127.0.0.1", "--address", address, "--scope", "connect receive send:*", ...more];
-    const { stdout } = await run(context, ["token", "issue", "--key", file("key.json"), "--expires", "1h", ...who]);
+    const { stdout } = await runHere(["token", "issue", "--key", file("key.json"), "--expires", "1h", ...who]);
     await writeFile(file("token"), stdout.trim());
     return ["--token", `@${file("token")}`];
   };

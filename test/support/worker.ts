@@ -1,7 +1,8 @@
 /** The edge's worker as driven by tests: see driven-worker.ts. */
 import { fileURLToPath } from "node:url";
-import { Miniflare, NoOpLog } from "miniflare";
+import type { Miniflare } from "miniflare";
 import { bundleWorker } from "../../src/cli/local-edge/bundle-worker.ts";
+import { loadMiniflare } from "../../src/cli/local-edge/miniflare.ts";
 import { objectsOf, wranglerConfig } from "../../src/cli/local-edge/wrangler-config.ts";
 
 /** The driven worker as one module. */
@@ -18,6 +19,7 @@ export async function startWorker(variables: Readonly<Record<string, string>>): 
   const contents = await drivenWorker();
   const config = wranglerConfig();
   const objects = objectsOf(config);
+  const { Miniflare, NoOpLog } = loadMiniflare();
   const miniflare = new Miniflare({
     host: "127.0.0.1",
     port: 0,

@@ -66,9 +66,10 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
     const managesLeftOvers = list || values.remove !== undefined || older !== undefined;
     // With --out, files need no standard output. Messages do.
     const forReports = values.out !== undefined && !raw && !managesLeftOvers;
+    const way = managesLeftOvers ? undefined : deviceOptions("recv", values);
     const output = Output.open(1, { forReports });
     const place = { state: values.state, beside: out };
-    if (managesLeftOvers) {
+    if (way === undefined) {
       const options = { state: (await openStateFolder(place)).path, out };
       if (values.remove !== undefined) await removeKeys(options, values.remove);
       if (older !== undefined) await removeOlder(options, older);
@@ -78,7 +79,6 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
     if (raw && output.columns !== undefined) {
       throw usage("recv", "--raw prints what others sent unescaped, which is unsafe on a terminal: add > FILE");
     }
-    const options = deviceOptions("recv", values);
     const ways = await openWayMemory({ state: values.state });
     const progress = progressBar("");
     const tell = (line: string) => {
@@ -105,7 +105,7 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
     try {
       const onReconnect = (error: DeviceError) => tell(`${visible(error.message)}; reconnecting`);
       const device = await connect(
-        { ...options, ...(ways && { ways }), signal: connecting.signal, onReconnect },
+        { ...way, ...(ways && { ways }), signal: connecting.signal, onReconnect },
         follow,
         tell,
       );

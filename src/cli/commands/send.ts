@@ -67,9 +67,9 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
     if (wait === undefined || wait > LONGEST_WAIT) {
       throw usage("send", `--wait ${values.wait} is not a time such as 90s, 15m or 12h, of at most 14d`);
     }
-    const output = Output.open(1, { forReports: true });
     const ways = await openWayMemory({ state: values.state });
     const way = { ...deviceOptions("send", values), ...(ways && { ways }) };
+    const output = Output.open(1, { forReports: true });
     const interruption = new Interruption();
     const report = new SendReport({
       output,

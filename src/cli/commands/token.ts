@@ -107,11 +107,11 @@ async function keygen({ out, keys, id }: { out?: string; keys?: string; id?: str
         : `cannot write ${out} (${code})`,
     );
   }
-  const text = `${JSON.stringify({ keys: [...set.keys, ...jwks.keys] }, null, 2)}\n`;
-  if (keys === undefined) process.stdout.write(text);
+  const text = JSON.stringify({ keys: [...set.keys, ...jwks.keys] }, null, 2);
+  if (keys === undefined) console.log(text);
   else {
     // Write and rename: an edge may be reading the file.
-    await writeFile(`${keys}.new`, text);
+    await writeFile(`${keys}.new`, `${text}\n`);
     await rename(`${keys}.new`, keys);
   }
   console.error(`the private key is in ${out}: keep it only where tokens are issued`);

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { Miniflare, type MiniflareOptions, NoOpLog } from "miniflare";
+import type { Miniflare, MiniflareOptions } from "miniflare";
 import { forbidden } from "../../edge/policy/check-settings.ts";
 import { readPrefix } from "../../edge/policy/prefix-setting.ts";
 import type { GivenSettings } from "../../edge/policy/settings.ts";
@@ -18,6 +18,7 @@ import { type LocalResolver, startLocalResolver } from "./dns-over-https.ts";
 import { edgeNames } from "./edge-names.ts";
 import { beginRun } from "./edge-run.ts";
 import { sweepEmptyDatabases } from "./empty-databases.ts";
+import { loadMiniflare } from "./miniflare.ts";
 import { type Front, freePort, frontBinding, urlOf } from "./workerd-socket.ts";
 import { objectsOf, wranglerConfig } from "./wrangler-config.ts";
 
@@ -124,7 +125,8 @@ export async function startLocalEdge(options: LocalEdgeOptions): Promise<LocalEd
         options.log?.(level, line);
       };
       const settings = configuration(code, front, secret, { resolver: resolver?.url ?? "", ...options, log: heard });
-      const miniflare = run.start(() => new Miniflare(settings));
+      const { Miniflare, NoOpLog } = loadMiniflare();
+      const miniflare = run.start(() => new Miniflare({ ...settings, log: new NoOpLog() }));
       try {
         await inTime(miniflare.ready);
       } catch (cause) {
@@ -221,7 +223,6 @@ function configuration(code: string, front: Front, secret: string, options: Loca
     enableDevRegistry: false,
     telemetry: { enabled: false },
     ...(options.state !== undefined && { resourcePersistencePath: options.state }),
-    log: new NoOpLog(),
     handleStructuredLogs: (entry: { level: string; message: string }) => {
       if (!entry.message.includes(EARLY_END)) options.log?.(entry.level, entry.message);
     },

@@ -16,8 +16,12 @@
  * @module
  */
 
-/** Silence in milliseconds after which a stream between a Worker and an object that can hibernate ends. */
-export const BULK_IDLE = 20;
+/**
+ * Silence in milliseconds after which a stream between a Worker and an object that can hibernate ends. Longer than a
+ * recipient's disk or a long line takes to acknowledge a window, so that a large transfer keeps its streams: to open one
+ * for each message halves the rate. Short beside the ten seconds after which the platform lets an object hibernate.
+ */
+export const BULK_IDLE = 250;
 
 /**
  * Close codes of the doorbell: 1000 is a normal end, the others are from the range that WebSocket leaves to

@@ -6,7 +6,7 @@ import { createServer as createSecure } from "node:https";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { authority } from "../../support/certificates.ts";
-import { folder, run } from "../support.ts";
+import { folder, run, runHere } from "../support.ts";
 
 async function listening(context: TestContext, server: Server): Promise<number> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -41,7 +41,7 @@ test("a login page, an empty answer or another server: one line says what answer
   ];
   for (const [answer, expected] of cases) {
     const port = await listening(context, createPlain(answer));
-    const { code, stdout, stderr } = await run(context, [...ASK, `http://127.0.0.1:${port}`]);
+    const { code, stdout, stderr } = await runHere([...ASK, `http://127.0.0.1:${port}`]);
     assert.deepEqual([code, stdout], [3, ""], stderr);
     assert.match(stderr.trimEnd(), expected);
   }
@@ -61,7 +61,7 @@ test("a redirect is not followed: the token is sent nowhere else", async (contex
     context,
     createPlain((_, response) => response.writeHead(307, { location }).end()),
   );
-  const { code, stderr } = await run(context, ["mailbox", "ls", "--token", "t", "--edge", `http://127.0.0.1:${port}`]);
+  const { code, stderr } = await runHere(["mailbox", "ls", "--token", "t", "--edge", `http://127.0.0.1:${port}`]);
   assert.equal(code, 3, stderr);
   assert.deepEqual(tokens, []);
 });
@@ -76,11 +76,11 @@ test("an edge over https: --ca names the authority to trust; without it the erro
     response.end(JSON.stringify([{ peer: "grooveIdentity://bob", messages: 1, octets: 2 }].slice(asked.length - 1)));
   });
   const edge = `https://localhost:${await listening(context, server)}/groove`;
-  const untrusted = await run(context, ["mailbox", "ls", "--token", "t", "--edge", edge]);
+  const untrusted = await runHere(["mailbox", "ls", "--token", "t", "--edge", edge]);
   assert.equal(untrusted.code, 3);
   assert.match(untrusted.stderr, /certificate is from "test authority", .*--ca FILE.* \[CertificateRefused\]$/m);
   assert.deepEqual(asked, [], "nothing was sent to it");
-  const trusted = await run(context, ["mailbox", "ls", "--token", "t", "--edge", edge, "--ca", file]);
+  const trusted = await runHere(["mailbox", "ls", "--token", "t", "--edge", edge, "--ca", file]);
   assert.deepEqual([trusted.code, trusted.stdout], [0, "grooveIdentity://bob  1 messages, 2 B\n"], trusted.stderr);
   assert.deepEqual(asked[0], ["/groove/admin/mailboxes", "Bearer t"]);
 });

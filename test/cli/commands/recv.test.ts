@@ -22,7 +22,7 @@ import {
   transferId,
 } from "../../../src/transfer/index.ts";
 import { eventually, soon } from "../../support/watch.ts";
-import { folder, type Running, run, startShell } from "../support.ts";
+import { folder, type Running, run, runHere, startShell } from "../support.ts";
 
 const BOB = "grooveDevice://bob/x";
 
@@ -274,8 +274,8 @@ describe("--follow without a relay", () => {
     assert.match(stdout, /^grooveway: .*retrying until it succeeds\ngrooveway: connected\n$/);
   });
 
-  it("ends on errors that a retry cannot fix", async (context) => {
-    const { code, stderr } = await run(context, ["recv", "--relay", "127.0.0.1:1", "--as", "nobody", "--follow"]);
+  it("ends on errors that a retry cannot fix", async () => {
+    const { code, stderr } = await runHere(["recv", "--relay", "127.0.0.1:1", "--as", "nobody", "--follow"]);
     assert.equal(code, EXIT_CODES.Usage.status);
     assert.match(stderr, /--as "nobody" names no device: write nobody\/laptop; .* \[Usage\]/);
   });

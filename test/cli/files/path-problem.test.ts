@@ -9,7 +9,7 @@ import { after, describe, it, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { startRelayHere } from "../../../src/cli/commands/relay.ts";
 import { beginRun } from "../../../src/cli/local-edge/edge-run.ts";
-import { run } from "../support.ts";
+import { runHere } from "../support.ts";
 
 const MAIN = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
 
@@ -65,12 +65,12 @@ describe("the store of a relay", () => {
   }
 });
 
-it("an empty path, as from an unset variable, is a usage error", async (context) => {
+it("an empty path, as from an unset variable, is a usage error", async () => {
   for (const [command, option] of [
     ["edge", "--state"],
     ["relay", "--store"],
   ] as const) {
-    const { code, stderr } = await run(context, [command, "--port", "0", option, ""]);
+    const { code, stderr } = await runHere([command, "--port", "0", option, ""]);
     assert.equal(code, 2);
     assert.match(stderr, new RegExp(`${option} is empty: name a`));
   }

@@ -1,11 +1,11 @@
 /** What an operator can see and do: /admin over HTTP, and `grooveway mailbox`. */
 import assert from "node:assert/strict";
-import { before, describe, it, type TestContext } from "node:test";
+import { before, describe, it } from "node:test";
 import type { LocalEdge } from "../../../src/cli/local-edge/local-edge.ts";
 import { DeviceError } from "../../../src/device/index.ts";
 import { ADMIN_PAGE } from "../../../src/edge/http/limits.ts";
 import type { MailboxStatus } from "../../../src/edge/rpc/mailbox-rpc.ts";
-import { run } from "../../cli/support.ts";
+import { runHere } from "../../cli/support.ts";
 import { afterAll, connect, mailboxOf, receive, startEdge, until } from "../mailbox/support.ts";
 
 const TOKEN = "an admin's secret";
@@ -159,31 +159,30 @@ describe("/admin", () => {
 });
 
 describe("grooveway mailbox", () => {
-  const mailbox = (t: TestContext, ...args: string[]) =>
-    run(t, ["mailbox", ...args, "--edge", edge.url, "--token", TOKEN]);
+  const mailbox = (...args: string[]) => runHere(["mailbox", ...args, "--edge", edge.url, "--token", TOKEN]);
 
-  it("shows, locks, unlocks and purges a mailbox", async (t) => {
+  it("shows, locks, unlocks and purges a mailbox", async () => {
     await leave("erin/pc", 2);
-    const shown = await mailbox(t, "show", "erin/pc");
+    const shown = await mailbox("show", "erin/pc");
     assert.equal(shown.code, 0, shown.stderr);
     assert.match(shown.stdout, /^peer +grooveDevice:\/\/erin\/pc$/m);
     assert.match(shown.stdout, /^waiting +2 messages, \d+ B$/m);
     assert.match(shown.stdout, /^oldest +20\d\d-/m);
     assert.match(shown.stdout, /^consumer +–$/m);
     assert.match(shown.stdout, /^locked +no$/m);
-    assert.match((await mailbox(t, "lock", "erin/pc")).stdout, /^locked +yes$/m);
-    assert.match((await mailbox(t, "unlock", "erin/pc")).stdout, /^locked +no$/m);
-    const purged = await mailbox(t, "purge", "erin/pc");
+    assert.match((await mailbox("lock", "erin/pc")).stdout, /^locked +yes$/m);
+    assert.match((await mailbox("unlock", "erin/pc")).stdout, /^locked +no$/m);
+    const purged = await mailbox("purge", "erin/pc");
     assert.match(purged.stdout, /^waiting +0 messages, 0 B$/m);
     assert.match(purged.stdout, /^dropped +Purged 2$/m);
   });
 
-  it("prints JSON, one object per line", async (t) => {
+  it("prints JSON, one object per line", async () => {
     await leave("fay", 1);
-    const shown = await mailbox(t, "show", "fay", "--json");
+    const shown = await mailbox("show", "fay", "--json");
     const parsed = JSON.parse(shown.stdout) as MailboxStatus;
     assert.deepEqual([parsed.peer, parsed.messages], ["grooveIdentity://fay", 1]);
-    const listed = await mailbox(t, "ls", "--json");
+    const listed = await mailbox("ls", "--json");
     const lines = listed.stdout.trim().split("\n");
     const all = lines.map((line) => JSON.parse(line) as MailboxStatus);
     assert.ok(all.length > ADMIN_PAGE, "all pages are listed");
@@ -193,13 +192,13 @@ describe("grooveway mailbox", () => {
   it("lists mailboxes with their consumers as text", async (t) => {
     const device = await connect(edge, "gail/pc", "websocket");
     t.after(() => device.close());
-    const { stdout } = await mailbox(t, "ls");
+    const { stdout } = await mailbox("ls");
     assert.match(stdout, /^grooveDevice:\/\/gail\/pc {2}0 messages, 0 B, connected$/m);
-    const shown = await mailbox(t, "show", "grooveDevice://gail/pc");
+    const shown = await mailbox("show", "grooveDevice://gail/pc");
     assert.match(shown.stdout, /^peer +grooveDevice:\/\/gail\/pc$/m);
   });
 
-  it("reports an error in one line, and exits with a status other than 0", async (t) => {
+  it("reports an error in one line, and exits with a status other than 0", async () => {
     for (const [args, code, pattern] of [
       [["show", "fay", "--token", "wrong"], 4, /\[AdminTokenNeeded\]$/],
       [["show", "a/b/c", "--token", TOKEN], 4, /\[MalformedAddress\]$/],
@@ -217,7 +216,7 @@ describe("grooveway mailbox", () => {
         stdout,
         stderr,
         code: exit,
-      } = await run(t, ["mailbox", ...args, ...(edgeGiven ? [] : ["--edge", edge.url])]);
+      } = await runHere(["mailbox", ...args, ...(edgeGiven ? [] : ["--edge", edge.url])]);
       assert.equal(exit, code, `${args.join(" ")}: ${stderr}`);
       assert.match(stderr.trim(), pattern);
       assert.equal(stderr.trim().split("\n").length, 1, stderr);
@@ -225,10 +224,10 @@ describe("grooveway mailbox", () => {
     }
   });
 
-  it("has help with an example, and is listed in the main help", async (t) => {
-    const help = await run(t, ["mailbox", "--help"]);
+  it("has help with an example, and is listed in the main help", async () => {
+    const help = await runHere(["mailbox", "--help"]);
     assert.equal(help.code, 0);
     assert.match(help.stdout, /^Example: grooveway mailbox show/m);
-    assert.match((await run(t, ["--help"])).stdout, /^ +mailbox +/m);
+    assert.match((await runHere(["--help"])).stdout, /^ +mailbox +/m);
   });
 });

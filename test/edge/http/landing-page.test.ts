@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { runInNewContext } from "node:vm";
 import { landingPage, type PageOptions } from "../../../src/edge/http/landing-page.ts";
-import { folder, run, start } from "../../cli/support.ts";
+import { folder, runHere, start } from "../../cli/support.ts";
 
 const MAIN = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
 
@@ -85,10 +85,7 @@ test("the page explains why nobody is let in, and that the edge has no name", ()
 for (const prefix of ["", "/groove"]) {
   test(`the page's commands and link work when pasted, ${prefix === "" ? "at the root" : "under a path"}`, async (context) => {
     const at = await folder(context);
-    await writeFile(
-      join(at, "keys.json"),
-      (await run(context, ["token", "keygen", "--out", join(at, "key.json")])).stdout,
-    );
+    await writeFile(join(at, "keys.json"), (await runHere(["token", "keygen", "--out", join(at, "key.json")])).stdout);
     const edge = start(context, [
       ...["edge", "--port", "0", "--json", "--keys", join(at, "keys.json"), "--name", "edge.example.com"],
       ...["--prefix", prefix],

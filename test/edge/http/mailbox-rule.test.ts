@@ -8,7 +8,7 @@ import { RULE_OCTETS } from "../../../src/edge/http/limits.ts";
 import { pack } from "../../../src/edge/rpc/message-batch.ts";
 import { SessionStatusId } from "../../../src/sstp/index.ts";
 import type { Mail } from "../../../src/store-and-forward/envelope.ts";
-import { run } from "../../cli/support.ts";
+import { runHere } from "../../cli/support.ts";
 import {
   afterAll,
   connect,
@@ -208,16 +208,16 @@ describe("the sender rule of a mailbox", () => {
 });
 
 describe("grooveway mailbox rule", () => {
-  it("shows and sets the rule", async (t) => {
+  it("shows and sets the rule", async () => {
     const to = fresh("bob");
-    const rule = (...args: string[]) => run(t, ["mailbox", "rule", to, ...args, "--edge", edge.url, "--token", TOKEN]);
+    const rule = (...args: string[]) => runHere(["mailbox", "rule", to, ...args, "--edge", edge.url, "--token", TOKEN]);
     assert.equal((await rule()).stdout, "everyone\n");
     assert.equal((await rule("alice", "*-bot/pc")).stdout, "alice *-bot/pc\n");
     assert.deepEqual(JSON.parse((await rule("--json")).stdout), {
       peer: `grooveIdentity://${to}`,
       senders: "alice *-bot/pc",
     });
-    const shown = await run(t, ["mailbox", "show", to, "--edge", edge.url, "--token", TOKEN]);
+    const shown = await runHere(["mailbox", "show", to, "--edge", edge.url, "--token", TOKEN]);
     assert.match(shown.stdout, /^senders +alice \*-bot\/pc$/m);
     assert.equal((await rule("nobody")).stdout, "nobody\n");
     const wrong = await rule("nobody", "alice");

@@ -190,7 +190,8 @@ describe("a KeepAlive device that pauses its requests", () => {
         await sender.send(`${name}/pc`, "one more");
         assert.equal((await receive(slow, 1))[0]?.text(), "one more");
       } else await sleep(HOLD_TIME);
-      await sleep(3000);
+      // Long enough for it to save what it needs for hibernation.
+      await sleep(2000);
       const evicted = Date.now();
       // It may have been evicted by itself.
       await evict("Tunnel", tunnel).catch(() => undefined);
@@ -227,7 +228,8 @@ describe("a device with a backlog that is replaced by another", () => {
       await Promise.all(Array.from({ length: 12 }, (_, i) => sender.send(address, bodyOf(100_000, `${i}`))));
       await sleep(500);
       await device(t, address, "websocket");
-      await sleep(3000);
+      // The edge ends the connection meanwhile, and its reason is stuck behind the backlog.
+      await sleep(2000);
       way.goOn();
       await assert.rejects(soon(told, "the end of the device that is behind"), { code: "AddressInUse" });
       assert.deepEqual(lost, []);
