@@ -4,7 +4,7 @@
  * @module
  */
 import { hostname, userInfo } from "node:os";
-import { CAPABILITIES, type DeviceOptions, TRANSPORTS, type TransportName } from "../device/index.ts";
+import { CAPABILITIES, type DeviceOptions, TRANSPORTS } from "../device/index.ts";
 import { printable } from "../lib/printable.ts";
 import { parseAddress } from "../sstp/index.ts";
 import { size } from "./output.ts";
@@ -31,12 +31,12 @@ export const CONNECTION_HELP = `  --profile NAME        take what is not given h
   --edge URL            connect to this edge, which keeps a mailbox for every device
   --relay HOST[:PORT]   use this origin relay: through the edge, or by TCP without --edge; default without --edge
                         127.0.0.1:2492
-  --transport NAME      with an edge websocket, longlived, keepalive or polling; default longlived. Without one tcp, tcp443,
-                        tls, or connect and socks through a proxy; default tcp
+  --transport NAME      auto, the default, takes the best that works: with an edge websocket, longlived, keepalive or
+                        polling; without one tcp, tcp443, tls, or connect and socks through a proxy
   --as IDENTITY/DEVICE  this device's address; default that of the profile, or ${defaultAddress()}
   --token TOKEN|@FILE   token for the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this
                         machine can see the command line, so prefer a file; it is read again for each connection
-  --allow-plain         without --edge: let the token go unencrypted beyond loopback and private addresses
+  --allow-plain         let token and messages go unencrypted: to any relay, and to port 80 of an https edge
   --proxy URL|@FILE     connect through this proxy: http://HOST:PORT, https://, socks5:// or socks4://, several for a chain;
                         pac+URL for a PAC file, direct for none. Default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY,
                         then GROOVEWAY_PAC, then the settings of the system
@@ -64,7 +64,12 @@ export function deviceOptions(
     throw usage(command, `--content-length ${contentLength} is not a number of bytes`);
   }
   const transport = values.transport === undefined ? undefined : transportName(command, values.transport);
-  if (values.edge !== undefined && transport !== undefined && !CAPABILITIES[transport].carriesToken) {
+  if (
+    values.edge !== undefined &&
+    transport !== undefined &&
+    transport !== "auto" &&
+    !CAPABILITIES[transport].carriesToken
+  ) {
     throw usage(
       command,
       `--transport ${transport} connects to the relay without an edge: give --relay without --edge, or choose another transport`,
@@ -109,10 +114,10 @@ export function rate(octets: number, milliseconds: number): string {
   return `${size(Math.round(octets / Math.max(milliseconds / 1000, 0.001)))}/s`;
 }
 
-export function transportName(command: string, text: string): TransportName {
-  const name = TRANSPORTS.find((transport) => transport === text);
-  if (name === undefined)
-    throw usage(command, `--transport ${text} is unknown: choose one of ${TRANSPORTS.join(", ")}`);
+export function transportName(command: string, text: string): NonNullable<DeviceOptions["transport"]> {
+  const names = ["auto", ...TRANSPORTS] as const;
+  const name = names.find((transport) => transport === text);
+  if (name === undefined) throw usage(command, `--transport ${text} is unknown: choose one of ${names.join(", ")}`);
   return name;
 }
 

@@ -17,9 +17,9 @@ import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./m
 import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Outbox, tooLong } from "./outbox.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
-import { bytesNeeded, RenewedConnection } from "./renewed-connection.ts";
+import { bytesNeeded, type Platform, RenewedConnection } from "./renewed-connection.ts";
 import { sendRefusal } from "./token-refusal.ts";
-import { CAPABILITIES, type OpenTransport, type TransportName } from "./transports/transport.ts";
+import { CAPABILITIES, type TransportName } from "./transports/transport.ts";
 
 const NO_OPTIONS: SendOptions = {};
 const encoder = new TextEncoder();
@@ -43,8 +43,7 @@ export abstract class PortableDevice {
   #ended: DeviceError | undefined;
   readonly #onAbort = () => void this.close();
 
-  /** @param openTransport how to open each transport */
-  protected constructor(options: DeviceOptions, openTransport: OpenTransport) {
+  protected constructor(options: DeviceOptions, platform: Platform) {
     this.#options = options;
     const settings = settingsOf(options);
     this.#settings = settings;
@@ -65,7 +64,7 @@ export abstract class PortableDevice {
     this.#connection = new RenewedConnection({
       options,
       settings,
-      openTransport,
+      platform,
       outbox: this.#outbox,
       inbox: this.#inbox,
       onLost: (error) => this.#end(error),
@@ -87,8 +86,8 @@ export abstract class PortableDevice {
     if (this.#ended !== undefined) throw this.#ended;
   }
 
-  /** The transport in use. */
-  get transport(): TransportName {
+  /** The transport in use; undefined while there is none. */
+  get transport(): TransportName | undefined {
     return this.#connection.carrier?.transport.name ?? this.#settings.transport;
   }
 
@@ -162,7 +161,9 @@ export abstract class PortableDevice {
    * edge checks it.
    */
   get #meetsToken(): boolean {
-    return this.#options.relay === undefined || !CAPABILITIES[this.transport].carriesToken;
+    return (
+      this.#options.relay === undefined || (this.transport !== undefined && !CAPABILITIES[this.transport].carriesToken)
+    );
   }
 
   #end(error: DeviceError): void {

@@ -19,6 +19,7 @@ export { Device } from "./node-device.ts";
 export type { DeviceOptions, HeldListener } from "./options.ts";
 export type { Dialler, Patience } from "./transports/dial.ts";
 export type { Endpoint } from "./transports/endpoint.ts";
+export { NetworkMemory, type WayMemory } from "./transports/network-memory.ts";
 export { type NodeTransportOptions, openTransport } from "./transports/open-transport.ts";
 export type { Credentials, ProxyAccount, RefusedPasswords } from "./transports/proxy/credentials.ts";
 export { Proxies, type ProxyOptions } from "./transports/proxy/proxy-settings.ts";

@@ -97,8 +97,8 @@ export const KEEP_ALIVE = 25_000;
 /** The same while messages wait for the application: after 15 s of silence the edge gives them to another device. */
 export const BUSY_KEEP_ALIVE = 5_000;
 
-/** A relay that is silent for this long is gone: its own keep-alive is 45 s. */
-export const RECEIVE_TIMEOUT = 120_000;
+/** A relay that is silent for this long is gone: two of its keep-alives of 45 s, and time for the second to arrive. */
+export const RECEIVE_TIMEOUT = 95_000;
 
 /** How long a first connection retries at a busy relay that says when to: as long as a program waits for a server. */
 export const BUSY_PATIENCE = 30_000;
@@ -148,3 +148,86 @@ export const ID_OCTETS = 12;
  * enough for several messages in a row.
  */
 export const ACKNOWLEDGE_PAUSE = 5;
+
+/** Ways that race at the same time. Each is a half-open virtual connection, of which an edge counts few per source. */
+export const RUNNING_WAYS = 3;
+
+/** Head start over a way by another path, while nothing is connected: the delay between addresses [RFC 8305 5]. */
+export const OTHER_PATH_WAIT = 300;
+
+/** Head start over a way on the same path, which would connect no sooner: a lost SYN is repeated after 1 s. */
+export const SAME_PATH_WAIT = 1000;
+
+/** Time for the echo of the first connected way before the next one starts. It takes one round trip. */
+export const ECHO_WAIT = 500;
+
+/**
+ * The same for further ways, and for a way that has echoed to connect: three round trips of a slow line. An edge that
+ * many devices meet at once answers late, and should not get three requests of each for it.
+ */
+export const CONNECTED_WAIT = 1000;
+
+/** Time for the relay's answer before another way that has echoed takes over. */
+export const ANSWER_WAIT = 2500;
+
+/** The same for a way without an echo, which nothing has proven yet. */
+export const RAW_ANSWER_WAIT = 1000;
+
+/** How long a way keeps its place while others wait for it. */
+export const LEAST_RUN = 900;
+
+/** Time to connect while ways race, after which a network in which nothing answers is named: within 6 s. */
+export const RACE_PATIENCE = 5500;
+
+/** Longest wait for the echo of a connected way, and for the answer of a raw one: 400 devices at once take 12 s. */
+export const CONNECTED_PATIENCE = 20_000;
+
+/** Longest wait for the relay's answer on a way that has echoed, for the same reason. */
+export const PROVEN_PATIENCE = 20_000;
+
+/** A way that has stood this long is no longer cut at once: proxies cut after 10 to 60 s what they do not want. */
+export const LASTING = 120_000;
+
+/** A way is put aside at this many cuts. One may be an accident. */
+export const CUTS_ALLOWED = 2;
+
+/** How long a way that is cut is put aside: the first time, doubled each time up to the last. */
+export const ASIDE_FIRST = 30_000;
+export const ASIDE_LAST = 240_000;
+
+/**
+ * Pause before better ways are tried in the background: the first, doubled each time up to the last. With a trial and a
+ * race, a device is on the better way 5 minutes after its obstacle has gone.
+ */
+export const PROBE_FIRST = 30_000;
+export const PROBE_LAST = 240_000;
+
+/** The longest trial of a way that was cut. An edge ends a virtual connection without a Connect after 30 s. */
+export const TRIAL_LONGEST = 25_000;
+
+/** Ways of which cuts are remembered: nine transports by several proxies. */
+export const LADDER_WAYS = 64;
+
+/** Networks of which the last way is remembered: more than a laptop visits in a year. */
+export const NETWORKS = 64;
+
+/** The longest id of a way or network that is remembered, in characters: two proxies with long names. */
+export const NETWORK_TEXT = 1024;
+
+/** How often the device looks whether its network has changed, or it has slept. A look takes 0.1 ms. */
+export const SURROUNDINGS_INTERVAL = 5000;
+
+/** The clocks differ by more than this only after sleep: timers and corrections of the time are more exact. */
+export const SLEPT = 10_000;
+
+/** After a gap this long between two looks, the process was stopped, or the machine slept. */
+export const GAP = 30_000;
+
+/** How long a connection has after a gap to show that it lives: the interval of heartbeats, and time for an answer. */
+export const GAP_PATIENCE = 30_000;
+
+/** How long a better way waits for what is being sent by the one in use: a large message on a slow line. */
+export const PROBE_DRAIN = 15_000;
+
+/** How long a Connect may wander in a proxy after it was given up: as long as an edge waits for one, twice. */
+export const STRAY_TIME = 60_000;

@@ -4,10 +4,25 @@
  *
  * @module
  */
+import { getServers } from "node:dns";
+import { networkInterfaces } from "node:os";
 import { PortableDevice } from "./device.ts";
-import type { DeviceOptions } from "./options.ts";
+import { type DeviceOptions, wayOptions } from "./options.ts";
+import type { Platform } from "./renewed-connection.ts";
+import { findWays } from "./transports/find-ways.ts";
 import { openTransport } from "./transports/open-transport.ts";
 import { Proxies } from "./transports/proxy/proxy-settings.ts";
+import { networkKey } from "./transports/surroundings.ts";
+
+/** What Node offers a device. */
+function platformOf({ proxy }: DeviceOptions): Platform {
+  const proxies = typeof proxy === "object" ? proxy : new Proxies({ proxy });
+  return {
+    open: (transport) => openTransport({ ...transport, proxies }),
+    ways: async (options) => await findWays(wayOptions(options), proxies),
+    network: () => networkKey({ interfaces: networkInterfaces(), dnsServers: getServers() }),
+  };
+}
 
 /** A device: sends and receives messages through its relay, and reconnects by itself. */
 export class Device extends PortableDevice {
@@ -20,8 +35,7 @@ export class Device extends PortableDevice {
    * const device = await Device.connect({ edge: "https://edge.example.com", relay: "relay.example.com", address: "alice/laptop" });
    */
   static async connect(options: DeviceOptions): Promise<Device> {
-    const proxies = typeof options.proxy === "object" ? options.proxy : new Proxies({ proxy: options.proxy });
-    const device = new Device(options, (transport) => openTransport({ ...transport, proxies }));
+    const device = new Device(options, platformOf(options));
     await device.start();
     return device;
   }

@@ -3,13 +3,16 @@
  *
  * @module
  */
+import { SECURE_TUNNEL_PORT } from "../encapsulation/index.ts";
 import { type Address, parseAddress, parseRelayName } from "../sstp/index.ts";
 import { DeviceError } from "./device-error.ts";
 import { MESSAGE_LIMIT } from "./limits.ts";
 import { validOption } from "./recipients.ts";
 import type { TokenSource } from "./token-source.ts";
+import type { CandidateOptions } from "./transports/candidates.ts";
+import type { WayMemory } from "./transports/network-memory.ts";
 import type { Proxies } from "./transports/proxy/proxy-settings.ts";
-import type { TransportName } from "./transports/transport.ts";
+import type { TransportName, Way } from "./transports/transport.ts";
 
 /** Receives a recipient, as given to `send`, and the resource of the waiting messages. */
 export type HeldListener = (to: string, resource: string) => void;
@@ -22,8 +25,10 @@ export interface DeviceOptions {
   readonly relay?: string;
   /** URL of the edge. Without it the device connects to the relay over TCP. */
   readonly edge?: string;
-  /** Default: `longlived` with an edge, `tcp` without. */
-  readonly transport?: TransportName;
+  /** Default `auto`: the best that works, found anew whenever the network changes. */
+  readonly transport?: TransportName | "auto";
+  /** Remembers between runs which way works in which network. Default: while the device runs. */
+  readonly ways?: WayMemory;
   /** LongLived: bytes that each of its two sessions may carry, at least twice `messageLimit`. Default 64 MiB. */
   readonly contentLength?: number;
   /** Longest message in bytes. Default 16 MiB. */
@@ -62,7 +67,8 @@ export interface DeviceOptions {
 export interface Settings {
   readonly self: Required<Pick<Address, "identity" | "device">>;
   readonly relay: string;
-  readonly transport: TransportName;
+  /** Undefined for the best that works. */
+  readonly transport: TransportName | undefined;
   /** Longest message in bytes. */
   readonly limit: number;
 }
@@ -89,8 +95,28 @@ export function settingsOf(options: DeviceOptions): Settings {
       `contentLength ${options.contentLength} must be at least twice messageLimit (${limit}), or a message may never fit`,
     );
   }
-  const transport = options.transport ?? (options.edge === undefined ? "tcp" : "longlived");
+  const transport = options.transport === "auto" ? undefined : options.transport;
   return { self: { identity, device }, relay, transport, limit };
+}
+
+/** Which ways to the relay the options allow. */
+export function wayOptions({ edge, relay, allowPlain }: DeviceOptions): CandidateOptions {
+  // Past an edge, the token of the edge would be shown to the relay.
+  return { edge, relay: edge === undefined || allowPlain === true ? relay : undefined, allowPlain };
+}
+
+/** Whether a way can work. */
+export function isUsable({ transport, port }: Way, { edge, relay }: DeviceOptions): boolean {
+  switch (transport) {
+    case "websocket":
+      // It ends at the edge itself.
+      return relay === undefined || (edge !== undefined && relay === hostOf(edge));
+    case "tls":
+      // A port speaks either TLS or not, and a relay with a port of its own is reached by TCP.
+      return port === SECURE_TUNNEL_PORT;
+    default:
+      return true;
+  }
 }
 
 /** The default name of the edge: the host in its URL. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { endOfTurn, sleep, within } from "../lib/runtime/timeout.ts";
+import { atTime, endOfTurn, sleep, within } from "../lib/runtime/timeout.ts";
 import {
   type Address,
   type AddressingEntry,
@@ -70,6 +70,7 @@ export class RelayConnection {
   #timerAt = Number.POSITIVE_INFINITY;
   #ready: { resolve: () => void; reject: (error: DeviceError) => void } | undefined;
   #attachId: number | undefined;
+  readonly #ended = Promise.withResolvers<DeviceError>();
   /** The longest message that the relay accepts, in bytes. Infinity until the relay states one. */
   messageLimit = Number.POSITIVE_INFINITY;
 
@@ -97,13 +98,19 @@ export class RelayConnection {
     });
   }
 
+  /** Resolves when the transport has carried bytes both ways, as far as it can tell without Connect. */
+  establish(): Promise<void> {
+    this.#read();
+    return this.transport.answered;
+  }
+
   /** Resolves when the connection is established and, if it receives, the account attached. */
   async connect(): Promise<void> {
     const attached = new Promise<void>((resolve, reject) => {
       this.#ready = { resolve, reject };
     });
     this.transport.established.catch((error: DeviceError) => this.#ready?.reject(error));
-    void this.#read();
+    this.#read();
     // Do not wait for establishment: the first bytes establish a Polling transport.
     const { relay, token = "" } = this.#options;
     const { carriesToken } = this.transport.capabilities;
@@ -115,6 +122,11 @@ export class RelayConnection {
       this.abandon();
       throw error;
     }
+  }
+
+  /** Resolves with the reason when the connection has ended. */
+  get ended(): Promise<DeviceError> {
+    return this.#ended.promise;
   }
 
   /** The destination's session, if it can be sent on right now. */
@@ -200,11 +212,10 @@ export class RelayConnection {
     this.transport.close();
   }
 
-  #reading: Promise<void> = Promise.resolve();
+  #reading: Promise<void> | undefined;
 
-  #read(): Promise<void> {
-    this.#reading = this.#readAll();
-    return this.#reading;
+  #read(): void {
+    this.#reading ??= this.#readAll();
   }
 
   async #readAll(): Promise<void> {
@@ -307,6 +318,7 @@ export class RelayConnection {
         this.#forget(this.#sessions.of(event.sessionId), sessionRefusal(event.reasonId));
         break;
       case "closed":
+        this.#ended.resolve(closure(event, this.transport));
         this.#ready?.reject(closure(event, this.transport));
         for (const session of [...this.#sessions]) this.#forget(session, gone());
         void this.flush().then(() => event.by === "self" && this.transport.close());
@@ -347,17 +359,14 @@ export class RelayConnection {
     if (this.#timerAt <= deadline) return;
     clearTimeout(this.#timer);
     this.#timerAt = deadline;
-    this.#timer = setTimeout(
-      () => {
-        this.#timerAt = Number.POSITIVE_INFINITY;
-        try {
-          this.#handle(this.engine.advance(performance.now()));
-        } catch (error) {
-          this.end(error);
-        }
-      },
-      Math.max(0, deadline - performance.now()),
-    );
+    this.#timer = atTime(deadline, () => {
+      this.#timerAt = Number.POSITIVE_INFINITY;
+      try {
+        this.#handle(this.engine.advance(performance.now()));
+      } catch (error) {
+        this.end(error);
+      }
+    });
   }
 }
 

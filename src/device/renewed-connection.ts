@@ -10,7 +10,8 @@
  * @module
  */
 import { sleep, within } from "../lib/runtime/timeout.ts";
-import type { Connection, ConnectionEvent } from "../sstp/index.ts";
+import type { Closed, Connection, ConnectionEvent } from "../sstp/index.ts";
+import { asDeviceError, type ClimbOptions, climb } from "./climb.ts";
 import { DeviceError } from "./device-error.ts";
 import type { Inbox } from "./inbox.ts";
 import {
@@ -18,20 +19,31 @@ import {
   CONNECT_TIMEOUT,
   CONTENT_RESERVE,
   DRAIN_PATIENCE,
+  GAP_PATIENCE,
   LONGEST_REST,
+  PROBE_DRAIN,
   RECONNECT_FIRST,
+  STRAY_TIME,
+  SURROUNDINGS_INTERVAL,
 } from "./limits.ts";
-import type { DeviceOptions, Settings } from "./options.ts";
+import { type DeviceOptions, isUsable, type Settings } from "./options.ts";
 import { type Outbox, onWire } from "./outbox.ts";
 import { isForgeable, ReconnectPause, Refusals } from "./reconnect.ts";
-import { closure, RelayConnection } from "./relay-connection.ts";
+import { type CarrierOptions, closure, RelayConnection } from "./relay-connection.ts";
 import { tokenFrom } from "./token-source.ts";
+import { wayText } from "./transports/candidates.ts";
+import { Ladder, type Probe } from "./transports/ladder.ts";
+import { NetworkMemory, type WayMemory } from "./transports/network-memory.ts";
 import { PathMtuWatch } from "./transports/path-mtu.ts";
-import type { OpenTransport, TransportName } from "./transports/transport.ts";
+import { pathText } from "./transports/route.ts";
+import { SleepWatch } from "./transports/surroundings.ts";
+import { CAPABILITIES, type OpenTransport, type TransportName, type Way } from "./transports/transport.ts";
 
 /** A carrier and its state. */
 interface Run {
   readonly carrier: RelayConnection;
+  /** Its way, where the ladder has chosen it. */
+  readonly way: string | undefined;
   /** When it was connected. */
   readonly since: number;
   /** Whether the relay acknowledged a message on it, or the application finished one from it. */
@@ -40,11 +52,21 @@ interface Run {
   retired: boolean;
 }
 
+/** What a device needs of the platform that it runs on. */
+export interface Platform {
+  /** How to open each transport. */
+  readonly open: OpenTransport;
+  /** The ways that the options and the proxies of this moment allow, best first. */
+  readonly ways: (options: DeviceOptions) => Promise<readonly Way[]>;
+  /** The key of the network that this machine is in; see `networkKey`. Empty without one. */
+  readonly network: () => string;
+}
+
 /** What a connection needs from its device. */
 export interface RenewedConnectionOptions {
   readonly options: DeviceOptions;
   readonly settings: Settings;
-  readonly openTransport: OpenTransport;
+  readonly platform: Platform;
   readonly outbox: Outbox;
   readonly inbox: Inbox;
   /** Called when the connection is lost for good. The device must then call `end`. */
@@ -54,7 +76,7 @@ export interface RenewedConnectionOptions {
 export class RenewedConnection {
   readonly #options: DeviceOptions;
   readonly #settings: Settings;
-  readonly #openTransport: OpenTransport;
+  readonly #platform: Platform;
   readonly #outbox: Outbox;
   readonly #inbox: Inbox;
   readonly #onLost: (error: DeviceError) => void;
@@ -67,14 +89,27 @@ export class RenewedConnection {
   #renewal: Promise<void> | undefined;
   /** Carriers being connected. */
   readonly #opening = new Set<RelayConnection>();
+  readonly #memory: WayMemory;
+  readonly #ladder: Ladder;
+  /** Key of the network in which the ladder stands. */
+  #network: string;
+  /** A better way is being tried. */
+  #climbing = false;
+  /** Until when a Connect that was given up may arrive, and replace the connection in use. */
+  #strayUntil = 0;
   /** Aborts pauses, so that a closed device holds no timer. */
   readonly #closing = new AbortController();
 
-  constructor({ options, settings, openTransport, outbox, inbox, onLost }: RenewedConnectionOptions) {
+  constructor({ options, settings, platform, outbox, inbox, onLost }: RenewedConnectionOptions) {
     this.#options = options;
     this.#settings = settings;
-    this.#openTransport = openTransport;
-    this.#refusals = new Refusals(isForgeable(options.edge));
+    this.#platform = platform;
+    this.#network = platform.network();
+    this.#memory = options.ways ?? new NetworkMemory();
+    this.#ladder = new Ladder(this.#memory.recall(this.#place));
+    this.#refusals = new Refusals(
+      isForgeable(options.allowPlain ? options.edge?.replace(/^https:/, "http:") : options.edge),
+    );
     this.#outbox = outbox;
     this.#inbox = inbox;
     this.#onLost = onLost;
@@ -83,6 +118,7 @@ export class RenewedConnection {
   /** Makes the first connection. Call once. */
   async start(): Promise<void> {
     this.#adopt(await this.#first());
+    void this.#watchSurroundings();
   }
 
   /** The carrier in use, unless it is lost. */
@@ -143,37 +179,29 @@ export class RenewedConnection {
     }
   }
 
-  /** Connects a new carrier. Events are handled from the first one on. */
+  /** Connects a new carrier, by the transport of the options or by the best way that works. */
   async #open(): Promise<Run> {
-    const { edge, contentLength, ca, allowPlain, receive = true } = this.#options;
-    const { self: address, transport, relay } = this.#settings;
-    const token = await tokenFrom(this.#options.token, this.#closing.signal);
-    this.#token = token;
-    let run: Run | undefined;
-    const carrier = new RelayConnection(
-      {
-        transport,
-        relay,
-        edge,
-        contentLength,
-        ca,
-        token,
-        allowPlain,
-        receive,
-        address,
-        ends: this.#options.relay === undefined,
-        open: this.#openTransport,
-      },
-      (event, key) => run !== undefined && this.#on(run, event, key),
-      () => this.#inbox.full,
+    const { transport } = this.#settings;
+    const token = await this.#freshToken();
+    if (transport !== undefined) return this.#openBy(transport, token);
+    const ways = await this.#ways();
+    const { ids, isFirstKnown } = this.#ladder.order([...ways.keys()], performance.now());
+    return this.#race(
+      ways,
+      ids.map((id) => ({ id, trial: 0 })),
+      token,
+      { isFirstKnown, onSlow: this.#options.onReconnect },
     );
-    run = {
-      carrier,
-      since: performance.now(),
-      carried: false,
-      retired: false,
-    };
-    this.#opening.add(carrier);
+  }
+
+  async #freshToken(): Promise<string | undefined> {
+    this.#token = await tokenFrom(this.#options.token, this.#closing.signal);
+    return this.#token;
+  }
+
+  async #openBy(transport: TransportName, token: string | undefined): Promise<Run> {
+    const run = this.#begin({ transport }, token);
+    const { carrier } = run;
     let isLate = false;
     const timer = setTimeout(() => {
       isLate = true;
@@ -183,13 +211,99 @@ export class RenewedConnection {
       await carrier.connect();
       return run;
     } catch (error) {
-      run.retired = true;
-      this.#inbox.forget(carrier.engine);
-      throw isLate ? unanswered(relay, transport) : error;
+      this.#dismiss(run);
+      throw isLate ? unanswered(this.#settings.relay, transport) : error;
     } finally {
       clearTimeout(timer);
       this.#opening.delete(carrier);
     }
+  }
+
+  /** Opens a carrier. Its events are handled from the first one on. */
+  #begin(way: Pick<CarrierOptions, "transport" | "way" | "onConnected">, token: string | undefined): Run {
+    const { edge, contentLength, ca, allowPlain, receive = true } = this.#options;
+    const { self: address, relay } = this.#settings;
+    let run: Run | undefined;
+    const carrier = new RelayConnection(
+      {
+        ...way,
+        relay,
+        edge,
+        contentLength,
+        ca,
+        token,
+        allowPlain,
+        receive,
+        address,
+        ends: this.#options.relay === undefined,
+        open: this.#platform.open,
+      },
+      (event, key) => run !== undefined && this.#on(run, event, key),
+      () => this.#inbox.full,
+    );
+    run = {
+      carrier,
+      way: way.way && wayText(way.way),
+      since: performance.now(),
+      carried: false,
+      retired: false,
+    };
+    this.#opening.add(carrier);
+    return run;
+  }
+
+  /** Forgets a carrier that was not needed, or did not connect. */
+  #dismiss(run: Run): void {
+    run.retired = true;
+    this.#opening.delete(run.carrier);
+    this.#inbox.forget(run.carrier.engine);
+  }
+
+  /** The ways of this moment by their names, best first. */
+  async #ways(): Promise<Map<string, Way>> {
+    const ways = await this.#platform.ways(this.#options);
+    return new Map(ways.filter((way) => isUsable(way, this.#options)).map((way) => [wayText(way), way]));
+  }
+
+  /** Connects by the first of some ways that works. */
+  async #race(
+    ways: ReadonlyMap<string, Way>,
+    probes: readonly Probe[],
+    token: string | undefined,
+    options: Pick<ClimbOptions, "isFirstKnown" | "beforeConnect" | "onSlow">,
+  ): Promise<Run> {
+    const runs = new Map<RelayConnection, Run>();
+    const wayOf = (id: string): Way => {
+      const way = ways.get(id);
+      if (way === undefined) throw new Error(`unknown way ${id}`);
+      return way;
+    };
+    const { carrier } = await climb({
+      ...options,
+      runners: probes.map(({ id, trial }) => {
+        const way = wayOf(id);
+        return { id, trial, path: pathText(way), echoes: CAPABILITIES[way.transport].carriesToken };
+      }),
+      open: (id, onConnected) => {
+        const way = wayOf(id);
+        const run = this.#begin({ transport: way.transport, way, onConnected }, token);
+        runs.set(run.carrier, run);
+        return run.carrier;
+      },
+      onFailed: (error) => this.#ownDoing(error),
+      onClosed: (closed) => {
+        const run = runs.get(closed);
+        if (run !== undefined) this.#dismiss(run);
+      },
+      onStray: () => {
+        this.#strayUntil = performance.now() + STRAY_TIME;
+      },
+      signal: this.#closing.signal,
+    });
+    this.#opening.delete(carrier);
+    const won = runs.get(carrier);
+    if (won === undefined) throw new Error("the winner of a race was not opened for it");
+    return won;
   }
 
   #adopt(run: Run): void {
@@ -200,6 +314,10 @@ export class RenewedConnection {
       return;
     }
     this.#run = run;
+    if (run.way !== undefined) {
+      this.#ladder.adopted(run.way, performance.now());
+      this.#memory.remember(this.#place, run.way);
+    }
     const over = run.carrier.engine.closed;
     if (over === undefined) this.#outbox.attach(run.carrier);
     else this.#lost(run, this.#closure(over, run), over.returnTime);
@@ -208,6 +326,7 @@ export class RenewedConnection {
   /** Drops a carrier. Its unacknowledged messages are sent again, before the unsent ones. */
   #retire(run: Run): void {
     run.retired = true;
+    if (run.way !== undefined) this.#ladder.ended(performance.now(), wasCut(run));
     this.#outbox.detach();
     this.#inbox.forget(run.carrier.engine);
     run.carrier.abandon();
@@ -268,19 +387,129 @@ export class RenewedConnection {
     }
   }
 
-  #closure(closed: Parameters<typeof closure>[0], { carrier }: Run): DeviceError {
+  #closure(closed: Closed, { carrier }: Run): DeviceError {
     const { self: address, relay: name } = this.#settings;
-    return closure(closed, carrier.transport, { token: this.#token, address, name });
+    return this.#ownDoing(closure(closed, carrier.transport, { token: this.#token, address, name }));
+  }
+
+  /** A connection that this device's own late Connect has replaced was not replaced by another device. */
+  #ownDoing(why: DeviceError): DeviceError {
+    if (why.code !== "AddressInUse" || performance.now() > this.#strayUntil) return why;
+    const text = "the connection was lost: an earlier attempt of this device to connect arrived late, and replaced it";
+    return new DeviceError("ConnectFailed", text, { cause: why });
+  }
+
+  /** Names this network, and the relay that is reached from it. */
+  get #place(): string {
+    return `${this.#options.edge ?? this.#settings.relay} from ${this.#network}`;
+  }
+
+  /** Looks for sleep, other networks, and better ways, until the device is closed. */
+  async #watchSurroundings(): Promise<void> {
+    const watch = new SleepWatch(performance.now(), Date.now());
+    let gapAt: number | undefined;
+    for (;;) {
+      await sleep(SURROUNDINGS_INTERVAL, this.#closing.signal);
+      if (this.#isOver) return;
+      const now = performance.now();
+      const seen = watch.look(now, Date.now());
+      const network = this.#platform.network();
+      const hasMoved = network !== "" && network !== this.#network;
+      if (seen === "gap") gapAt = now;
+      if (hasMoved || seen === "slept") {
+        if (hasMoved) this.#network = network;
+        this.#ladder.moved(this.#memory.recall(this.#place), now);
+        void this.#climb("all");
+      } else if (gapAt !== undefined && now >= gapAt + GAP_PATIENCE) {
+        // What is alive has shown it by now.
+        if ((this.#run?.carrier.transport.heardAt ?? now) < gapAt) void this.#climb("all");
+        gapAt = undefined;
+      } else if (now >= this.#ladder.probeAt) void this.#climb("better");
+    }
+  }
+
+  /**
+   * Replaces the carrier by one that is made by a better way, or by any that works. The one in use stays until the new
+   * one is proven.
+   */
+  async #climb(which: "better" | "all"): Promise<void> {
+    const run = this.#run;
+    if (run === undefined || this.#climbing || this.#replacing || this.#renewal !== undefined) return;
+    this.#climbing = true;
+    const renewed = Promise.withResolvers<void>();
+    let isReplacing = false;
+    try {
+      const next = await this.#openBeside(which, async () => {
+        if (this.#run !== run || this.#replacing || this.#renewal !== undefined) throw superseded();
+        // No message begins until the new carrier is there, and those that have begun get time to arrive.
+        this.#renewal = renewed.promise;
+        if (which === "better") await within(PROBE_DRAIN, this.#drained(run));
+        if (this.#run !== run) throw superseded();
+        this.#replacing = true;
+        isReplacing = true;
+      });
+      if (next === undefined) return;
+      if (isReplacing) this.#replacing = false;
+      if (this.#run !== run) this.#abandon(next);
+      else this.#adopt(next);
+    } catch (error) {
+      if (isReplacing) this.#replacing = false;
+      this.#ladder.probed(performance.now());
+      // If the old carrier has ended meanwhile, handle its loss here; no other code will.
+      if (isReplacing && this.#run === run && run.carrier.engine.closed !== undefined) {
+        this.#lost(run, asRetryable(asDeviceError(error)));
+      }
+    } finally {
+      this.#climbing = false;
+      if (this.#renewal === renewed.promise) this.#renewal = undefined;
+      renewed.resolve();
+    }
+  }
+
+  /** Opens a carrier while another is in use; undefined if there is no better way. */
+  async #openBeside(which: "better" | "all", once: () => Promise<void>): Promise<Run | undefined> {
+    const { transport } = this.#settings;
+    let isReady: Promise<void> | undefined;
+    const beforeConnect = () => {
+      isReady ??= once();
+      return isReady;
+    };
+    const token = await this.#freshToken();
+    if (transport !== undefined) {
+      await beforeConnect();
+      return this.#openBy(transport, token);
+    }
+    const ways = await this.#ways();
+    const now = performance.now();
+    const ids = [...ways.keys()];
+    if (which === "all") {
+      const { ids: ordered, isFirstKnown } = this.#ladder.order(ids, now);
+      const probes = ordered.map((id) => ({ id, trial: 0 }));
+      return this.#race(ways, probes, token, { isFirstKnown, beforeConnect });
+    }
+    const probes = this.#ladder.probes(ids, now);
+    if (probes.length > 0) return this.#race(ways, probes, token, { isFirstKnown: false, beforeConnect });
+    this.#ladder.probed(now);
+    return undefined;
+  }
+
+  async #drained(run: Run): Promise<void> {
+    while (this.#run === run && this.#outbox.isBusy) if (!(await this.#progress())) return;
+  }
+
+  #abandon(run: Run): void {
+    this.#dismiss(run);
+    run.carrier.abandon();
   }
 
   #lost(run: Run, why: DeviceError, returnTime = 0): void {
     // The relay closes a device's old connection when the new one arrives; here that is intended.
     if (this.#replacing) return;
     const error = this.#pathMtu.ended(this.#outbox.ending(), why) ?? why;
+    const usedUp = run.carrier.transport.remaining < bytesNeeded(this.#settings.limit);
     this.#retire(run);
     if (this.#isOver) return;
     this.#reconnectPause.lost(run.carried, performance.now() - run.since);
-    const usedUp = run.carrier.transport.remaining < bytesNeeded(this.#settings.limit);
     const rest = Math.max(Math.min(returnTime * 1000, LONGEST_REST), restOf(error));
     void this.#goOn(error, rest, usedUp);
   }
@@ -362,6 +591,20 @@ function restOf(error: unknown): number {
   return Math.min(seconds * 1000, LONGEST_REST);
 }
 
-function asDeviceError(error: unknown): DeviceError {
-  return error instanceof DeviceError ? error : new DeviceError("ConnectFailed", String(error), { cause: error });
+/** Whether a connection was broken in between: neither this side nor the relay or edge has ended it. */
+function wasCut({ carrier: { engine, transport } }: Run): boolean {
+  const cause = engine.closed?.cause;
+  if (cause !== "transport" && cause !== "timeout") return false;
+  // An edge says why it ends a connection; a used up one has done its work.
+  return transport.lost?.code === undefined && transport.remaining > CONTENT_RESERVE;
+}
+
+/** The connection was replaced or lost while a better one was tried. */
+function superseded(): DeviceError {
+  return new DeviceError("ConnectFailed", "the connection has changed meanwhile");
+}
+
+/** The old connection has worked, so what a new one met need not be the last word. */
+function asRetryable(error: DeviceError): DeviceError {
+  return error.retryable ? error : new DeviceError("ConnectFailed", error.message, { cause: error });
 }

@@ -46,7 +46,7 @@ test("usage errors print one line and exit with 2", async () => {
     [["send", "bob", "x", "--wait", "15d"], /--wait 15d is not a time/],
     [
       ["recv", "--transport", "pigeon"],
-      /--transport pigeon is unknown: choose one of tcp, websocket, longlived, keepalive, polling/,
+      /--transport pigeon is unknown: choose one of auto, tcp, tcp443, tls, connect, socks, websocket, longlived, keepalive, polling/,
     ],
     [["recv", "--content-length", "many"], /--content-length many is not a number of bytes/],
     [["recv", "[2]"], /"\[2\]" is one argument too many: leave it out; see grooveway recv --help \[Usage\]$/m],

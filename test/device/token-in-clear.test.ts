@@ -54,7 +54,7 @@ describe("a token over plain TCP", () => {
     assert.equal(await outcome(`both.example.com:${relay.port}`, {}), "dialled", "without a token");
     assert.equal(await outcome(`both.example.com:${relay.port}`, { token, allowPlain: true }), "dialled");
     for (const host of ["203.0.113.7", "far.example.com"]) {
-      const connecting = Device.connect({ address: "alice/pc", relay: host, token });
+      const connecting = Device.connect({ address: "alice/pc", relay: host, token, transport: "tcp" });
       await assert.rejects(connecting, { code: "TokenInClear", retryable: false, message: /--allow-plain/ });
     }
   });

@@ -34,7 +34,8 @@ which only this user can read. To renew a token, log in again; commands that are
   --token TOKEN|@FILE|@-      the token; @- reads it from standard input. Default the environment variable GROOVEWAY_TOKEN.
                               Other users of this machine can see the command line, so prefer a file or standard input
   --profile NAME              the profile to write; default GROOVEWAY_PROFILE, or ${DEFAULT_PROFILE}, which is used when none is named
-  --transport NAME            ${TRANSPORTS.join(", ")}; kept in the profile
+  --transport NAME            ${TRANSPORTS.join(", ")}; kept in the profile,
+                              unless it is auto
   --proxy URL|@FILE, --proxy-credentials FILE
                               connect through a proxy, as send and recv do; not kept in the profile
   --ca FILE                   certificate authorities to trust in addition to the system's, for this edge (PEM)
@@ -71,7 +72,8 @@ Example: grooveway login https://edge.example.com --as alice/laptop --token @ali
     }
     const before = readProfiles(path).get(name);
     checkEdge(name, before, url);
-    const transport = values.transport === undefined ? before?.transport : transportName("login", values.transport);
+    const chosen = values.transport === undefined ? before?.transport : transportName("login", values.transport);
+    const transport = chosen === "auto" ? undefined : chosen;
     const ca = values.ca === undefined ? before && edgeIn(before, url)?.ca : resolve(values.ca);
     const token = await tokenText(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
     const known = before?.address ?? addressIn(token);

@@ -17,6 +17,7 @@ import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
 import { type Form, receive, senderOf } from "../receive-messages.ts";
 import { Output } from "../standard-output.ts";
 import { BESIDE, openStateFolder, type StateFolderOptions } from "../state-folder.ts";
+import { openWayMemory } from "../way-memory.ts";
 
 export const recvCommand: Command = {
   help: `Usage: grooveway recv [options]
@@ -78,6 +79,7 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
     if (raw && output.columns !== undefined) {
       throw usage("recv", "--raw prints what others sent unescaped, which is unsafe on a terminal: add > FILE");
     }
+    const ways = await openWayMemory({ state: values.state });
     const progress = progressBar("");
     const tell = (line: string) => {
       progress.hide();
@@ -102,7 +104,11 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
     });
     try {
       const onReconnect = (error: DeviceError) => tell(`${visible(error.message)}; reconnecting`);
-      const device = await connect({ ...way, signal: connecting.signal, onReconnect }, follow, tell);
+      const device = await connect(
+        { ...way, ...(ways && { ways }), signal: connecting.signal, onReconnect },
+        follow,
+        tell,
+      );
       if (process.stderr.isTTY && !json) {
         tell(`${device.address} is connected by ${device.transport}; files are written to ${visible(resolve(out))}`);
       }

@@ -16,6 +16,7 @@ import { type Command, parse, usage } from "../parse-arguments.ts";
 import { SendReport } from "../send-report.ts";
 import { Output } from "../standard-output.ts";
 import { openStateFolder } from "../state-folder.ts";
+import { openWayMemory } from "../way-memory.ts";
 
 /** Enough for a laptop to wake up or a relay to restart, and short enough for a user waiting at a terminal. */
 const DEFAULT_WAIT = "10m";
@@ -66,7 +67,8 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
     if (wait === undefined || wait > LONGEST_WAIT) {
       throw usage("send", `--wait ${values.wait} is not a time such as 90s, 15m or 12h, of at most 14d`);
     }
-    const way = deviceOptions("send", values);
+    const ways = await openWayMemory({ state: values.state });
+    const way = { ...deviceOptions("send", values), ...(ways && { ways }) };
     const output = Output.open(1, { forReports: true });
     const interruption = new Interruption();
     const report = new SendReport({

@@ -101,12 +101,13 @@ function openWay(options: NodeTransportOptions, way: Way, dialler?: Dialler): Tr
       const guard = guardOf(options, way);
       const through = way.proxies.length === 0 ? direct(guard) : tunnelDialler(way.proxies, tunnel);
       const route = { host, port, secure };
-      return new SocketTransport(transport, rawClient(), { route, ca, dialler: dialler ?? through, token, relay });
+      const reach = observed(dialler ?? through, options);
+      return new SocketTransport(transport, rawClient(), { route, ca, dialler: reach, token, relay });
     }
     const route = { host, port, secure, edge: edgeOf(edge, way) };
     const isAbsolute = hasAbsoluteTargets(way);
     const through = isAbsolute ? proxyDialler(way.proxies, tunnel) : tunnelDialler(way.proxies, tunnel);
-    const reach = dialler ?? (way.proxies.length === 0 ? direct() : through);
+    const reach = observed(dialler ?? (way.proxies.length === 0 ? direct() : through), options);
     if (transport === "websocket") return openWebSocket(options, { ...route, ca, dialler: reach });
     const [proxy] = isAbsolute ? way.proxies.slice(-1) : [];
     const forwarding = proxy && new ForwardingProxy({ proxy, source }, accounts);
@@ -151,6 +152,16 @@ async function prove(
 
 type HttpTransport = "longlived" | "keepalive" | "polling";
 
+/** A dialler that reports its first connection. */
+function observed(dialler: Dialler, { onConnected }: NodeTransportOptions): Dialler {
+  if (onConnected === undefined) return dialler;
+  return async (to, patience) => {
+    const socket = await dialler(to, patience);
+    onConnected();
+    return socket;
+  };
+}
+
 function clientOf(
   transport: HttpTransport,
   { host, port, secure, edge }: EdgeRoute,
@@ -174,5 +185,7 @@ function clientOf(
       return new KeepAliveClient(common);
     case "polling":
       return new PollingClient(common);
+    default:
+      throw new DeviceError("InvalidOption", `transport ${transport} has no encapsulation`);
   }
 }

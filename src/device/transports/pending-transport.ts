@@ -19,6 +19,8 @@ export class PendingTransport implements Transport {
   readonly name: TransportName;
   readonly capabilities: Capabilities;
   readonly established: Promise<void>;
+  readonly answered: Promise<void>;
+  readonly #answer = Promise.withResolvers<void>();
   readonly #closing = new AbortController();
   /** What was written before a way was established. */
   #written: Uint8Array[] = [];
@@ -32,7 +34,9 @@ export class PendingTransport implements Transport {
     this.name = name;
     this.capabilities = CAPABILITIES[name];
     this.established = this.#establish(attempts);
-    this.established.catch(() => undefined);
+    this.answered = this.#answer.promise;
+    this.answered.catch(() => undefined);
+    this.established.then(this.#answer.resolve, this.#answer.reject);
   }
 
   get lost(): Lost | undefined {
@@ -41,6 +45,10 @@ export class PendingTransport implements Transport {
 
   get failure(): DeviceError | undefined {
     return this.#failure ?? (this.#isEstablished ? this.#current?.failure : undefined);
+  }
+
+  get heardAt(): number {
+    return this.#current?.heardAt ?? 0;
   }
 
   get remaining(): number {
@@ -102,6 +110,7 @@ export class PendingTransport implements Transport {
     }
     this.#current = transport;
     if (this.#written.length > 0) void transport.write(this.#written.slice());
+    transport.answered.then(this.#answer.resolve, () => undefined);
     await transport.established;
     this.#isEstablished = true;
   }

@@ -17,6 +17,7 @@ import {
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
 import { OctetQueue } from "../../lib/octet-queue.ts";
+import { atTime } from "../../lib/runtime/timeout.ts";
 import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
 import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
@@ -64,6 +65,8 @@ export class SocketTransport implements Transport {
   readonly name: TransportName;
   readonly capabilities: Capabilities;
   readonly established: Promise<void>;
+  readonly answered: Promise<void>;
+  readonly #answer = Promise.withResolvers<void>();
   readonly #client: EncapsulationClient;
   readonly #way: SocketWay;
   readonly #lines = new Map<Session, Line>();
@@ -76,7 +79,8 @@ export class SocketTransport implements Transport {
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
   #socketError: Error | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #heardAt = performance.now();
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
 
   constructor(name: TransportName, client: EncapsulationClient, way: SocketWay) {
@@ -88,7 +92,9 @@ export class SocketTransport implements Transport {
     this.established = new Promise((resolve, reject) => {
       settle = { resolve, reject };
     });
-    this.established.catch(() => undefined);
+    this.answered = this.#answer.promise;
+    this.answered.catch(() => undefined);
+    this.established.then(this.#answer.resolve, this.#answer.reject);
     this.#settle = settle;
     this.#apply(client.start(performance.now()));
   }
@@ -99,6 +105,10 @@ export class SocketTransport implements Transport {
 
   get failure(): DeviceError | undefined {
     return this.#failure;
+  }
+
+  get heardAt(): number {
+    return this.#heardAt;
   }
 
   get remaining(): number {
@@ -160,6 +170,8 @@ export class SocketTransport implements Transport {
           this.#end(output, line);
           break;
         case "probed":
+          this.#answer.resolve();
+          break;
         case "keepAlive":
           // The SSTP engine above always sends first and has its own keep-alive.
           break;
@@ -205,6 +217,7 @@ export class SocketTransport implements Transport {
     const isCurrent = () => this.#lines.get(session) === line;
     socket.on("data", (octets: Buffer) => {
       if (!isCurrent()) return;
+      this.#heardAt = performance.now();
       if (line.answerOctets < ANSWER_HEAD) {
         line.answer.push(octets);
         line.answerOctets += octets.length;
@@ -294,13 +307,10 @@ export class SocketTransport implements Transport {
     if (this.#timerAt <= deadline || this.#lost !== undefined) return;
     clearTimeout(this.#timer);
     this.#timerAt = deadline;
-    this.#timer = setTimeout(
-      () => {
-        this.#timerAt = Number.POSITIVE_INFINITY;
-        this.#apply(this.#client.expire(performance.now()));
-      },
-      Math.max(0, deadline - performance.now()),
-    );
+    this.#timer = atTime(deadline, () => {
+      this.#timerAt = Number.POSITIVE_INFINITY;
+      if (this.#lost === undefined) this.#apply(this.#client.expire(performance.now()));
+    });
   }
 }
 

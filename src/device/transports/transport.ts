@@ -99,6 +99,8 @@ export interface TransportOptions {
   readonly allowPlain?: boolean | undefined;
   /** Makes the connections, for example through a proxy. Default: directly; only that one enforces `allowPlain`. */
   readonly dialler?: Dialler | undefined;
+  /** Called when the first connection is made, before TLS. */
+  readonly onConnected?: (() => void) | undefined;
 }
 
 export interface Transport {
@@ -106,6 +108,10 @@ export interface Transport {
   readonly capabilities: Capabilities;
   /** Resolves when the transport is established; rejects if that fails. */
   readonly established: Promise<void>;
+  /** The same, but Polling, which needs data to be established, resolves after its first exchange. */
+  readonly answered: Promise<void>;
+  /** When bytes last arrived, on the clock of `performance.now()`. */
+  readonly heardAt: number;
   /** The next bytes as received; undefined when the transport has ended. Do not call again before it resolves. */
   read(): Promise<Uint8Array | undefined>;
   /** Sends bytes in order; do not modify them afterwards. Resolves when the transport accepts more. */

@@ -21,6 +21,7 @@ import {
   TIMERS,
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
+import { afterInput } from "../../lib/runtime/timeout.ts";
 import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
 import {
@@ -56,6 +57,7 @@ class WebSocketTransport implements Transport {
   readonly name = "websocket";
   readonly capabilities = CAPABILITIES.websocket;
   readonly established: Promise<void>;
+  readonly answered: Promise<void>;
   readonly remaining = Number.POSITIVE_INFINITY;
   readonly #socket: WebSocket;
   /** Received and unread: bytes, with marks between them as text. */
@@ -66,6 +68,7 @@ class WebSocketTransport implements Transport {
   readonly #writable = new Condition();
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
+  #heardAt = performance.now();
   #alive = true;
   /** The edge has said "hold". */
   #held = false;
@@ -80,6 +83,7 @@ class WebSocketTransport implements Transport {
     url.protocol = url.protocol.replace("http", "ws");
     const settled = Promise.withResolvers<void>();
     this.established = settled.promise;
+    this.answered = settled.promise;
     this.established.catch(() => undefined);
     const dialling = new AbortController();
     const socket = new WebSocket(url, {
@@ -97,6 +101,7 @@ class WebSocketTransport implements Transport {
     });
     socket.on("message", (data: Buffer, isBinary: boolean) => {
       this.#alive = true;
+      this.#heardAt = performance.now();
       if (isBinary) this.#deliver(data);
       else this.#obey(data.toString("latin1"));
     });
@@ -146,6 +151,10 @@ class WebSocketTransport implements Transport {
     return this.#failure;
   }
 
+  get heardAt(): number {
+    return this.#heardAt;
+  }
+
   read(): Promise<Uint8Array | undefined> {
     const octets = this.#inbox.shift();
     if (octets instanceof Uint8Array) {
@@ -183,14 +192,19 @@ class WebSocketTransport implements Transport {
   }
 
   #ping(): void {
-    if (!this.#alive) {
-      const silent = `the edge has not answered for ${WEBSOCKET_PING / 1000} s`;
-      this.#failure = new DeviceError("ConnectFailed", `the connection was lost: ${silent}`);
-      this.#socket.terminate();
-      return;
+    // A process that was starved has not read the answer yet.
+    if (!this.#alive) afterInput(() => this.#judge());
+    else {
+      this.#alive = false;
+      this.#socket.send("ping");
     }
-    this.#alive = false;
-    this.#socket.send("ping");
+  }
+
+  #judge(): void {
+    if (this.#alive || this.#lost !== undefined) return;
+    const silent = `the edge has not answered for ${WEBSOCKET_PING / 1000} s`;
+    this.#failure = new DeviceError("ConnectFailed", `the connection was lost: ${silent}`);
+    this.#socket.terminate();
   }
 
   #obey(word: string): void {

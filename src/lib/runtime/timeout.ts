@@ -48,3 +48,27 @@ export function endOfTurn(): Promise<void> {
     else setTimeout(resolve);
   });
 }
+
+/** A timer that fires later than this was kept waiting: timers are a few milliseconds late on a busy machine. */
+const LATE = 1000;
+
+/**
+ * Calls `run` at a time of `performance.now()`. A process that was starved or stopped meanwhile first reads what has
+ * arrived, so that it does not take its own absence for the silence of others.
+ */
+export function atTime(time: number, run: () => void): ReturnType<typeof setTimeout> {
+  return setTimeout(
+    () => {
+      if (performance.now() - time > LATE) afterInput(run);
+      else run();
+    },
+    Math.max(0, time - performance.now()),
+  );
+}
+
+/** Calls `run` once the bytes that have already arrived are read, where the runtime can tell; otherwise soon. */
+export function afterInput(run: () => void): void {
+  // Timers run before sockets are read, and this after.
+  if (typeof setImmediate === "function") setImmediate(run);
+  else setTimeout(run);
+}

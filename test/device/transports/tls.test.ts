@@ -1,8 +1,14 @@
 /** The TLS handshake: what is sent to the server, and how failures are reported. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { createServer, type TLSSocket, type TlsOptions } from "node:tls";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { DeviceError } from "../../../src/device/device-error.ts";
 import { type Dialler, type DialOptions, dial } from "../../../src/device/transports/dial.ts";
 import { authority, selfSigned } from "../../support/certificates.ts";
@@ -10,6 +16,7 @@ import { listen } from "../../support/sockets.ts";
 
 const OURS = authority();
 const OTHERS = authority();
+const PROGRAM = fileURLToPath(new URL("programs/trust-system.ts", import.meta.url));
 
 /** A TLS server on any port, and what its connections have received. */
 async function tlsServer(t: TestContext, options: TlsOptions): Promise<{ port: number; connections: TLSSocket[] }> {
@@ -109,6 +116,24 @@ describe("a TLS handshake", () => {
       old.message,
       /from "127\.0\.0\.1", valid until "[A-Z][a-z]{2} [^"]+ GMT",.* has expired; this machine's clock says /,
     );
+  });
+
+  it("trusts the system's authorities, also beside others", async (t) => {
+    const { port } = await tlsServer(t, OURS);
+    const folder = mkdtempSync(join(tmpdir(), "grooveway-tls-"));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const [ours, others] = [join(folder, "ours.pem"), join(folder, "others.pem")];
+    writeFileSync(ours, OURS.ca);
+    writeFileSync(others, OTHERS.ca);
+    const run = async (system: string, ...given: readonly string[]) => {
+      const env = { ...process.env, SSL_CERT_FILE: system };
+      const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM, String(port), ...given], { env });
+      return stdout.trim();
+    };
+    assert.equal(await run(ours), "connected connected");
+    assert.equal(await run(ours, others), "connected connected");
+    assert.equal(await run(others, ours), "connected connected");
+    assert.equal(await run(others), "CertificateRefused CertificateRefused");
   });
 
   it("sends no request to a server it rejects", async (t) => {

@@ -75,7 +75,7 @@ after(() => Promise.all(connected.map((device) => device.close())));
 export async function connect(
   edge: LocalEdge,
   address: string,
-  transport: TransportName,
+  transport: TransportName | "auto",
   options: Partial<DeviceOptions> = {},
 ): Promise<Device> {
   const device = await Device.connect({ edge: edge.url, address, transport, ...options });

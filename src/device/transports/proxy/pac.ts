@@ -44,9 +44,10 @@ export async function fetchPac(location: string, timeout: number = PAC_TIMEOUT):
   const signal = AbortSignal.timeout(timeout);
   if (/^https?:/i.test(location)) return request(new URL(location), signal);
   const path = /^file:/i.test(location) ? fileURLToPath(location) : location;
+  const found = await stat(path);
   // Reading a device or a pipe would not end.
-  const { size } = await stat(path);
-  if (size > PAC_BYTES) throw new Error(`it is longer than ${PAC_BYTES} bytes`);
+  if (!found.isFile()) throw new Error("it is not a file");
+  if (found.size > PAC_BYTES) throw new Error(`it is longer than ${PAC_BYTES} bytes`);
   return (await readFile(path, { signal })).subarray(0, PAC_BYTES).toString("utf8");
 }
 

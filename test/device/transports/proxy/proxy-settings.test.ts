@@ -149,6 +149,11 @@ describe("a PAC file", () => {
     await fails("function FindProxyForURL() { return process.env.HOME; }", /cannot be used: .*process/);
   });
 
+  it("is a file, and nothing that could be read for ever", async () => {
+    await assert.rejects(chosen({ proxy: "pac+file:///dev/zero" }), /cannot be fetched: it is not a file/);
+    await assert.rejects(chosen({ proxy: "pac+/nowhere/proxy.pac" }), /cannot be fetched: .*ENOENT/);
+  });
+
   it("is fetched by HTTP, without following redirects", async (t) => {
     const server = createServer((asked, answer) => {
       if (asked.url === "/proxy.pac") answer.end('function FindProxyForURL() { return "PROXY web:1"; }');
