@@ -6,6 +6,7 @@
  */
 import { PortableDevice } from "./device.ts";
 import type { DeviceOptions } from "./options.ts";
+import { bodyLimits } from "./transports/body-limits.ts";
 import { openTransport } from "./transports/open-transport.ts";
 import { Proxies } from "./transports/proxy/proxy-settings.ts";
 
@@ -21,7 +22,8 @@ export class Device extends PortableDevice {
    */
   static async connect(options: DeviceOptions): Promise<Device> {
     const proxies = typeof options.proxy === "object" ? options.proxy : new Proxies({ proxy: options.proxy });
-    const device = new Device(options, (transport) => openTransport({ ...transport, proxies }));
+    const limits = bodyLimits();
+    const device = new Device(options, (transport) => openTransport({ ...transport, proxies, bodyLimits: limits }));
     await device.start();
     return device;
   }

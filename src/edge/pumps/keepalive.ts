@@ -47,6 +47,14 @@ export async function keepAliveGet({ target, tunnel, request }: AdmittedRequest<
   }
 }
 
+/** Handles a POST over 32768 bytes of a device that has agreed on longer bodies with its Tunnel. */
+export async function keepAliveStream(
+  { target, tunnel, request }: AdmittedRequest<KeepAliveTarget>,
+  length: number,
+): Promise<Response> {
+  return tunnel.exchangeStream(target, length, request.body ?? new Blob([]).stream());
+}
+
 /** @param body the POST's whole body, or why it has not come */
 export async function keepAlivePost(
   { target, tunnel }: AdmittedRequest<KeepAliveTarget>,
