@@ -85,8 +85,8 @@ export class PollingClient implements EncapsulationClient {
   #bodyLimit: number = MAX_BODY;
   /** The size of bodies to the server. */
   #size: BodySize = firstSize(MAX_BODY);
-  /** Octets of the largest body that has passed. */
-  #passed: number = MAX_BODY;
+  /** Whether the last response was long. Then the server has more, and may not take much before that is fetched. */
+  #isFlooded = false;
   #parameters: PollParameters = { minimum: 1, maximum: 60, repetitions: 1 };
   /** Current interval in seconds, and polls made at it. */
   #interval = 1;
@@ -265,13 +265,14 @@ export class PollingClient implements EncapsulationClient {
   #mayBegin(): boolean {
     const [first, second] = this.#exchanges;
     if (first === undefined) return true;
-    // A body that is refused for its length is cut, which is too late once data that follows it is under way.
-    return this.#isGrown && this.#state === "Established" && second === undefined && first.body.length <= this.#passed;
+    // A longer one is not held. It may be refused for its length and cut, which data that follows must not overtake.
+    return this.#isGrown && this.#state === "Established" && second === undefined && first.body.length <= MAX_BODY;
   }
 
   /** Octets of data for the next exchange. */
   #room(): number {
-    return pollRoom(this.#relay, this.#options.guid, this.#requestSequenceNum + 1, undefined, this.#size.next);
+    const most = this.#isFlooded ? MAX_BODY : this.#size.next;
+    return pollRoom(this.#relay, this.#options.guid, this.#requestSequenceNum + 1, undefined, most);
   }
 
   #handle(session: ClientSession, events: readonly SessionEvent[], now: number): ClientOutput[] {
@@ -321,7 +322,7 @@ export class PollingClient implements EncapsulationClient {
     this.#adopt(parameters);
     if (this.#postState === "Probing") return this.#probed(poll.data, now);
 
-    this.#passed = Math.max(this.#passed, exchange.body.length);
+    this.#isFlooded = exchange.responseLength > this.#bodyLimit / 4 && this.#isGrown;
     // A repeated request has taken longer than the way needs.
     if (exchange.tries === 1) this.#size = sizeAfter(this.#size, exchange.body.length, now - exchange.at);
     const outputs: ClientOutput[] = [];

@@ -214,7 +214,7 @@ test("[3.6.5.2] last handshake request: sequence 0, data, checksum; its answer M
 
   is(receivePoll(probed(), poll(message(1, "x")), 0), "BadSequence connection");
   is(receivePoll(probed(), poll(octets(`${text(message(0, "x"))}y`)), 0), "BadChecksum connection");
-  const empty = poll(octets(text(message(0)).replace("grooveDNS", "GrooveDNS")));
+  const empty = poll(octets(`1.2\0grooveDNS://${RELAY}\0${GUID}\0${0}\0${5}\0`));
   is(receivePoll(probed(), empty, 0), "BadSequence connection");
 });
 

@@ -6,7 +6,6 @@ import type {
   EncapsulationClient,
   PollingConnection,
   PollParameters,
-  Session,
   Target,
   VirtualConnection,
 } from "../../src/encapsulation/index.ts";
@@ -300,8 +299,7 @@ export class World {
     if (connection.encapsulation === "KeepAlive") {
       const echo = handshakeAnswer(connection);
       this.#answer(this.#get, [echo], echo.length);
-    }
-    else {
+    } else {
       const contentLength = connection.connectionContentLength;
       this.#get.toClient.push(formatResponse({ status: 200, now: DATE, contentLength }), ECHO_STRING);
     }

@@ -89,9 +89,7 @@ async function serve(admitted: AdmittedRequest<Target>): Promise<Response> {
     case "LongLived":
       return isDown ? longLivedGet({ ...admitted, target }) : longLivedPost({ ...admitted, target });
     case "KeepAlive":
-      return isDown
-        ? keepAliveGet({ ...admitted, target })
-        : keepAliveUp({ ...admitted, target });
+      return isDown ? keepAliveGet({ ...admitted, target }) : keepAliveUp({ ...admitted, target });
     case "WebSocket":
       // The Tunnel holds the device's own socket: nothing is parked here.
       return tunnel.get(target);

@@ -52,7 +52,14 @@ export async function keepAliveStream(
   { target, tunnel, request }: AdmittedRequest<KeepAliveTarget>,
   length: number,
 ): Promise<Response> {
-  return tunnel.exchangeStream(target, length, request.body ?? new Blob([]).stream());
+  const gone = Promise.withResolvers<Response>();
+  request.signal.addEventListener("abort", () => gone.resolve(problem("DeviceGone")));
+  const answered = tunnel.exchangeStream(target, length, request.body ?? new Blob([]).stream());
+  try {
+    return await Promise.race([answered, gone.promise]);
+  } finally {
+    if (request.signal.aborted) await tunnel.brokeOff(target);
+  }
 }
 
 /** @param body the POST's whole body, or why it has not come */

@@ -60,6 +60,8 @@ export interface TunnelStub {
   poll(poll: Poll, offeredBody: number | undefined): Promise<Exchange>;
   /** Hands over a GET. The Tunnel answers it, or parks it and answers with a doorbell. */
   get(target: Target): Promise<Response>;
+  /** A KeepAlive POST that was streamed has broken off, and may be repeated. */
+  brokeOff(target: KeepAliveTarget): Promise<void>;
   end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   /** Streams the data for the device, until it pauses or ends. */
   pull(): Promise<Response>;
@@ -82,6 +84,16 @@ export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, call
       reasonOf: (answer) => (answer.ok ? undefined : answer.reason),
       turn: (turned) => ({ ok: false, scope: "request", ...turned }),
     });
+  const askByFetch = (call: () => Promise<Response>): Promise<Response> =>
+    gate.ask(caller.source, guid, call, {
+      reasonOf(answer) {
+        // Reading headers costs more than everything else here.
+        if (answer.status < 400) return undefined;
+        const reason = answer.headers.get(REASON_HEADER);
+        return reason !== null && isReason(reason) ? reason : undefined;
+      },
+      turn: ({ reason, retryAfter }) => problem(reason, undefined, retryAfter),
+    });
   return {
     post: (target, octets) => ask<Verdict>(async () => stub.post(caller, target, octets)),
     push: (octets) => stub.push(caller, octets),
@@ -89,22 +101,15 @@ export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, call
     poll: (poll, offeredBody) => ask<Exchange>(async () => stub.poll(caller, poll, offeredBody)),
     get(target) {
       const headers = { Upgrade: "websocket", ...targetHeader(target) };
-      return gate.ask(caller.source, guid, () => fetch(STREAM.get, { headers }), {
-        reasonOf(answer) {
-          // Reading headers costs more than everything else here.
-          if (answer.status < 400) return undefined;
-          const reason = answer.headers.get(REASON_HEADER);
-          return reason !== null && isReason(reason) ? reason : undefined;
-        },
-        turn: ({ reason, retryAfter }) => problem(reason, undefined, retryAfter),
-      });
+      return askByFetch(() => fetch(STREAM.get, { headers }));
     },
+    brokeOff: (target) => stub.brokeOff(caller, target),
     end: (reason, target) => stub.end(caller, reason, target),
     pull: () => fetch(STREAM.pull),
     pushStream: (body) => fetch(STREAM.push, { method: "POST", body }),
     exchangeStream(target, length, body) {
       const headers = { ...targetHeader(target), [LENGTH]: String(length) };
-      return fetch(STREAM.exchange, { method: "POST", headers, body });
+      return askByFetch(() => fetch(STREAM.exchange, { method: "POST", headers, body }));
     },
     watch: () => fetch(STREAM.over, { headers: { Upgrade: "websocket" } }),
   };

@@ -98,6 +98,8 @@ export interface TunnelRpc extends Rpc.DurableObjectBranded, ConsumerRpc, Sender
   exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
   /** @param offeredBody octets of a body that the device offers, in the probe */
   poll(caller: Caller, poll: Poll, offeredBody: number | undefined): Promise<Exchange>;
+  /** A streamed KeepAlive POST has broken off, and may be repeated. */
+  brokeOff(caller: Caller, target: KeepAliveTarget): Promise<void>;
   end(caller: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   status(): Promise<TunnelStatus>;
 }

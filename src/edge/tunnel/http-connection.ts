@@ -167,7 +167,10 @@ export class HttpConnection implements SocketConnection {
       if (!verdict.ok) return verdict;
       at += octets.length;
     }
-    if (at < length) return this.#brokenOff(number, requestNumber(target) !== undefined);
+    if (at < length) {
+      this.brokeOff(target);
+      return refused("DeviceGone");
+    }
     return this.#complete(number);
   }
 
@@ -198,14 +201,17 @@ export class HttpConnection implements SocketConnection {
     return this.#written;
   }
 
-  /** A POST has broken off. A proxy that retries does so at once, with the same number. */
-  #brokenOff(number: number, isCounted: boolean): Refused {
-    if (!isCounted) return this.end("DeviceGone");
+  /** Call when a streamed POST has broken off. A proxy that retries does so at once, with the same number. */
+  brokeOff(target: KeepAliveTarget): void {
+    const number = requestNumber(target);
+    if (number === undefined) {
+      this.end("DeviceGone");
+      return;
+    }
     const { bodyLength } = this.#state;
     setTimeout(() => {
       if (this.#isReceiving(number) && this.#state.bodyLength === bodyLength) this.end("DeviceGone");
     }, REPEAT_PATIENCE);
-    return refused("DeviceGone");
   }
 
   async #receiveWhole(body: Uint8Array): Promise<Verdict> {
@@ -324,7 +330,11 @@ export class HttpConnection implements SocketConnection {
     const pump = async () => {
       let left = continueDown(this.#state, 0, Date.now());
       await writer.write(first);
-      while (left >= COMMAND_OCTETS && (await within(BULK_IDLE, channel.ready())) !== undefined && this.#ended === undefined) {
+      while (
+        left >= COMMAND_OCTETS &&
+        (await within(BULK_IDLE, channel.ready())) !== undefined &&
+        this.#ended === undefined
+      ) {
         const waiting = channel.take(left);
         // An end is returned again to the next GET.
         if (waiting?.kind !== "octets") break;

@@ -22,6 +22,7 @@ import {
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
 import { within } from "../../lib/runtime/timeout.ts";
+import type { ByteChannel } from "../byte-channel.ts";
 import type { Reason } from "../reasons.ts";
 import type { Exchange } from "../rpc/tunnel-rpc.ts";
 import type { ConnectionContext, DeviceConnection, SignsOfLife } from "./device-connection.ts";
@@ -37,6 +38,8 @@ export class PollingConnection implements DeviceConnection {
   readonly #state: PollingState;
   /** The last write to the relay. */
   #written: Promise<void> = Promise.resolve();
+  /** Bytes that the relay has not taken. */
+  #unwritten = 0;
   /** Counts requests, so that a request can tell that a repeat has replaced it. */
   #turn = 0;
   /** Notified when a request is answered, and when another one comes after it. */
@@ -89,10 +92,12 @@ export class PollingConnection implements DeviceConnection {
     const handshake = received.type === "data" && received.handshake;
     const channel = await (handshake ? far.reach(poll.relay, readSizeOf(this.#state)) : far.channel);
     if (channel === undefined) return failed(far.unreached, "connection");
-    if (received.type === "data" && received.data.length > 0) this.#written = channel.write(received.data);
+    if (received.type === "data" && received.data.length > 0) this.#write(channel, received.data);
     try {
-      // A repeat waits too: its answer would invite more data while the relay takes none.
-      await this.#written;
+      // A repeat waits too: its answer would invite more data while the relay takes none. But the relay may itself wait for
+      // its data to be taken.
+      const isMuch = this.#unwritten > this.#state.bodyLimit;
+      await (isMuch ? this.#written : Promise.race([this.#written, channel.ready()]));
     } catch {
       return failed("OriginReset", "connection");
     }
@@ -106,12 +111,24 @@ export class PollingConnection implements DeviceConnection {
         await within(POLL_HOLD, Promise.race([something, this.#changed.wait()]));
       if (this.#turn !== turn)
         return failed("SecondPost", "request", "The request was sent again, and the later one is answered.");
-      const limit = this.#isOvertaken ? MAX_BODY : this.#kept.room(this.#state.bodyLimit);
-      const waiting = gather(channel, respondRoom(this.#state, POLL_TIMES, limit));
+      const most = this.#kept.room(this.#state.bodyLimit);
+      const waiting = gather(channel, respondRoom(this.#state, POLL_TIMES, most));
       if (waiting?.kind === "ended") return failed(waiting.reason, "connection");
       const exchange = this.#answer(waiting === undefined ? [] : [waiting.octets]);
       if (exchange !== undefined) return exchange;
     }
+  }
+
+  /** Writes to the relay after what is being written already. */
+  #write(channel: ByteChannel, octets: Uint8Array): void {
+    this.#unwritten += octets.length;
+    this.#written = this.#written
+      .then(() => channel.write(octets))
+      .finally(() => {
+        this.#unwritten -= octets.length;
+      });
+    // The next exchange notices a failure.
+    this.#written.catch(() => undefined);
   }
 
   /**

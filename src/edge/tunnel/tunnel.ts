@@ -215,6 +215,11 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     this.#far.endpoint?.room(peer, upTo);
   }
 
+  /** Called by a Worker whose device has broken off a streamed POST: the stream itself does not report it. */
+  async brokeOff({ principal }: Caller, target: KeepAliveTarget): Promise<void> {
+    if (!this.#owner.isStranger(principal) && this.#http?.serves(target)) this.#http.brokeOff(target);
+  }
+
   /** Called by a Worker whose request of this virtual connection is over. */
   async end({ principal }: Caller, reason: Reason, target: HttpTarget): Promise<void> {
     // A stranger, or a request of another kind, must not end the virtual connection.
