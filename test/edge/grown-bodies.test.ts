@@ -25,7 +25,7 @@ const MANY = 16 * 1024 * 1024;
 describe("bodies over 32768 octets", () => {
   let edge: TestEdge;
   before(async () => {
-    edge = await startTestEdge(8);
+    edge = await startTestEdge(9);
   });
   after(() => edge.close());
 
