@@ -24,8 +24,8 @@ export type Poll = {
   readonly checksum: string;
   /** View of the body; empty if there is no data. */
   readonly data: Uint8Array;
-  /** The whole body. */
-  readonly body: Uint8Array;
+  /** Octets of the whole body. */
+  readonly length: number;
 };
 
 /** How often an idle client polls [MS-GRVHENC 3.5.2.3]. */
@@ -52,7 +52,7 @@ export function parsePoll(
   limit: number = MAX_BODY,
 ): { readonly type: "poll"; readonly poll: Poll } | Refusal {
   const head = parseMessage(body, limit);
-  return "type" in head ? head : { type: "poll", poll: { ...head.message, data: body.subarray(head.length), body } };
+  return "type" in head ? head : { type: "poll", poll: { ...head.message, data: body.subarray(head.length), length: body.length } };
 }
 
 /** Parses a response body of at most `limit` octets: the message, the poll parameters, and application data. */
@@ -73,7 +73,7 @@ export function parsePollResponse(
     maximum: Math.min(maximum, POLL_INTERVAL_LIMIT),
     repetitions: Math.min(repetitions, POLL_REPETITIONS_LIMIT),
   };
-  return { type: "poll", poll: { ...head.message, data: body.subarray(fields.end), body }, parameters };
+  return { type: "poll", poll: { ...head.message, data: body.subarray(fields.end), length: body.length }, parameters };
 }
 
 /**

@@ -114,10 +114,10 @@ export type PollReceived =
 export function receivePoll(state: PollingConnection, poll: Poll, now: number): PollReceived {
   if (poll.guid !== state.guid || poll.relay !== state.relay) return refuse("DuplicateConnection", "request");
   if (state.connectionState === "Closed") return refuse("ConnectionClosed", "request");
-  if (poll.body.length > state.bodyLimit) {
+  if (poll.length > state.bodyLimit) {
     return state.postSessionState === "Probing" ? close(state, "BodyTooLong") : refuse("BodyTooLong", "request");
   }
-  const name: RequestName = { sequence: poll.sequence, checksum: poll.checksum, length: poll.body.length };
+  const name: RequestName = { sequence: poll.sequence, checksum: poll.checksum, length: poll.length };
   const again = state.responses.find(({ request }) => isSame(request, name));
   if (again !== undefined) {
     state.receiveDeadline = now + state.timers.receive;
