@@ -52,7 +52,9 @@ export function parsePoll(
   limit: number = MAX_BODY,
 ): { readonly type: "poll"; readonly poll: Poll } | Refusal {
   const head = parseMessage(body, limit);
-  return "type" in head ? head : { type: "poll", poll: { ...head.message, data: body.subarray(head.length), length: body.length } };
+  return "type" in head
+    ? head
+    : { type: "poll", poll: { ...head.message, data: body.subarray(head.length), length: body.length } };
 }
 
 /** Parses a response body of at most `limit` octets: the message, the poll parameters, and application data. */

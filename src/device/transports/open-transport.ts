@@ -112,7 +112,15 @@ function openWay(options: NodeTransportOptions, way: Way, dialler?: Dialler): Tr
     const [proxy] = isAbsolute ? way.proxies.slice(-1) : [];
     const forwarding = proxy && new ForwardingProxy({ proxy, source }, accounts);
     const client = clientOf(transport as HttpTransport, route, options, forwarding);
-    return new SocketTransport(transport, client, { route, ca, dialler: reach, token, relay, forwarding, bodyLimits: options.bodyLimits });
+    return new SocketTransport(transport, client, {
+      route,
+      ca,
+      dialler: reach,
+      token,
+      relay,
+      forwarding,
+      bodyLimits: options.bodyLimits,
+    });
   } catch (error) {
     // For example a contentLength above the maximum.
     if (error instanceof EncapsulationError) throw new DeviceError("InvalidOption", error.message);
