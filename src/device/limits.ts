@@ -19,6 +19,12 @@ export const WRITE_AHEAD = 256 * 1024;
 /** The device stops reading a relay that leaves this many bytes of answers unread; none asks for nearly as much. */
 export const ANSWERS_AHEAD = 1024 * 1024;
 
+/** How long a device offers an edge smaller bodies after the way has refused one: it may have moved meanwhile. */
+export const BODY_LIMIT_TIME = 3600_000;
+
+/** Edges whose body limits a device remembers: more than a person lists. */
+export const BODY_LIMITS = 16;
+
 /** The socket is paused while this many received bytes wait to be read. */
 export const READ_AHEAD = 256 * 1024;
 

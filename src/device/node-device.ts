@@ -9,6 +9,7 @@ import { networkInterfaces } from "node:os";
 import { PortableDevice } from "./device.ts";
 import { type DeviceOptions, wayOptions } from "./options.ts";
 import type { Platform } from "./renewed-connection.ts";
+import { bodyLimits } from "./transports/body-limits.ts";
 import { findWays } from "./transports/find-ways.ts";
 import { openTransport } from "./transports/open-transport.ts";
 import { Proxies } from "./transports/proxy/proxy-settings.ts";
@@ -17,10 +18,12 @@ import { networkKey } from "./transports/surroundings.ts";
 /** What Node offers a device. */
 function platformOf({ proxy }: DeviceOptions): Platform {
   const proxies = typeof proxy === "object" ? proxy : new Proxies({ proxy });
+  const network = () => networkKey({ interfaces: networkInterfaces(), dnsServers: getServers() });
+  const limits = bodyLimits(network);
   return {
-    open: (transport) => openTransport({ ...transport, proxies }),
+    open: (transport) => openTransport({ ...transport, proxies, bodyLimits: limits }),
     ways: async (options) => await findWays(wayOptions(options), proxies),
-    network: () => networkKey({ interfaces: networkInterfaces(), dnsServers: getServers() }),
+    network,
   };
 }
 

@@ -29,9 +29,15 @@ import {
 import { parseRelay } from "./target.ts";
 import type { Session } from "./virtual-connection-server.ts";
 
+/**
+ * A session of a client: one request at a time. Polling between Grooveway's own ends has a second one, so that data need
+ * not wait for an exchange that is held.
+ */
+export type ClientSessionName = Session | "secondPost";
+
 /** A 401 or 407 that needs an answer [MS-GRVHENC 3.3.5.2.3]. */
 export type Challenge = {
-  readonly session: Session;
+  readonly session: ClientSessionName;
   readonly status: 401 | 407;
   /** The values of WWW-Authenticate or Proxy-Authenticate, in order. */
   readonly challenges: readonly string[];
@@ -63,6 +69,11 @@ export type ClientOptions = {
   /** Extra headers of every request, such as a token. */
   readonly headers?: readonly Header[];
   readonly timers?: Partial<Timers>;
+  /**
+   * KeepAlive and Polling: octets of a body to offer to the server, up to 4 MiB, of which Polling offers 1 MiB. Default:
+   * no offer, and bodies of 32768 octets.
+   */
+  readonly bodyLimit?: number | undefined;
   /** Returns the `ID=` of each request. Default: KeepAlive counts its requests, LongLived sends none. */
   readonly requestId?: () => string;
   /** Returns headers with which to repeat a request after 401 or 407, or undefined to give up. */
@@ -88,9 +99,9 @@ export type Lost = {
 
 /** A client's output to its transport. */
 export type ClientOutput =
-  | { readonly type: "open"; readonly session: Session }
-  | { readonly type: "write"; readonly session: Session; readonly octets: readonly Uint8Array[] }
-  | { readonly type: "close"; readonly session: Session }
+  | { readonly type: "open"; readonly session: ClientSessionName }
+  | { readonly type: "write"; readonly session: ClientSessionName; readonly octets: readonly Uint8Array[] }
+  | { readonly type: "close"; readonly session: ClientSessionName }
   /** Polling only: the first exchange succeeded; the second, which establishes, needs data to send. */
   | { readonly type: "probed" }
   | { readonly type: "established" }
@@ -98,12 +109,16 @@ export type ClientOutput =
   | { readonly type: "data"; readonly data: Uint8Array }
   /** The KeepAlive timer ran out: SSTP SHOULD send a Noop [MS-GRVHENC 3.1.6.3]. */
   | { readonly type: "keepAlive" }
+  /** The way does not take bodies as large as were offered: offer this many octets next time. */
+  | { readonly type: "bodyRefused"; readonly bodyLimit: number }
   | Lost;
 
 /** The interface of all three clients. Times are milliseconds of one monotonic clock. */
 export type EncapsulationClient = {
   /** Bytes given to `send` and not yet written. */
   readonly pending: number;
+  /** Bytes that the next request can carry; undefined if data is written as it comes. */
+  readonly bodySize?: number;
   /** Bytes that the virtual connection can still carry, in the direction with less left. Infinity if unlimited. */
   readonly remaining: number;
   /** When to call `expire`; `Infinity` for never. */
@@ -111,9 +126,9 @@ export type EncapsulationClient = {
   /** Starts the handshake. Call once. */
   start(now: number): ClientOutput[];
   /** Handles bytes received on a session. */
-  feed(session: Session, octets: Uint8Array, now: number): ClientOutput[];
+  feed(session: ClientSessionName, octets: Uint8Array, now: number): ClientOutput[];
   /** Handles the end of a session's TCP connection, or the failure to make it. */
-  ended(session: Session, now: number): ClientOutput[];
+  ended(session: ClientSessionName, now: number): ClientOutput[];
   /**
    * Queues data for the server. The arrays are kept, not copied, until they are written; pieces of one call stay
    * together where they fit. May be called before "established".
@@ -190,6 +205,15 @@ export function refusalText(
   return { detail: `The response is ${visible(status)}.${hint === undefined ? "" : ` ${hint}`}` };
 }
 
+/** Losses that a body too large for the way may cause. Some proxies end the connection in the middle of one. */
+const BY_BODY: ReadonlySet<Reason> = new Set(["SessionEnded", "ReceiveTimeout", "ExchangeFailed"]);
+
+/** Whether a body that was too large for the way may have caused a loss. */
+export function isByBody({ reason, status, code }: Lost): boolean {
+  if (code === "ReceiveTimeout" || code === "BodyTooLong") return true;
+  return BY_BODY.has(reason) || (status !== undefined && reason === "UnexpectedStatus" && code === undefined);
+}
+
 /** Interprets a response other than 200. The phrase is ignored, since proxies write their own. */
 export function lostByStatus(head: ResponseHead): Lost {
   const code = headerOf(head.headers, REASON_HEADER);
@@ -226,6 +250,10 @@ export type SessionRequest = {
   readonly target: string;
   readonly contentLength: number;
   readonly body: readonly Uint8Array[];
+  /** Whether to ask for a connection that is kept open. Default: in KeepAlive. */
+  readonly keepAlive?: boolean;
+  /** Whether the response may be chunked. Default: no. */
+  readonly chunks?: boolean;
 };
 
 /** Result of feeding a session: parts of a 200, output for the transport, or the loss of the connection. */
@@ -238,7 +266,7 @@ export type SessionEvent =
 
 /** One session: one request at a time, over one TCP connection or several in succession. */
 export class ClientSession {
-  readonly name: Session;
+  readonly name: ClientSessionName;
   readonly #encapsulation: Exclude<Encapsulation, "WebSocket">;
   readonly #options: ClientOptions;
   readonly #reader = new ResponseReader();
@@ -249,7 +277,7 @@ export class ClientSession {
   #credentials: readonly Header[] = [];
   #rounds = 0;
 
-  constructor(name: Session, encapsulation: Exclude<Encapsulation, "WebSocket">, options: ClientOptions) {
+  constructor(name: ClientSessionName, encapsulation: Exclude<Encapsulation, "WebSocket">, options: ClientOptions) {
     this.name = name;
     this.#encapsulation = encapsulation;
     this.#options = options;
@@ -282,6 +310,8 @@ export class ClientSession {
       contentLength: request.contentLength,
       ...(userAgent === undefined ? {} : { userAgent }),
       ...(proxy === undefined ? {} : { proxy }),
+      ...(request.keepAlive === undefined ? {} : { keepAlive: request.keepAlive }),
+      ...(request.chunks === undefined ? {} : { chunks: request.chunks }),
       headers: [...headers, ...this.#credentials],
     });
     outputs.push({ type: "write", session: this.name, octets: [head, ...request.body] });

@@ -111,6 +111,10 @@ export type RequestFields = {
   readonly userAgent?: string;
   /** Whether the request goes to a proxy; KeepAlive then adds `Proxy-Connection` [MS-GRVHENC 2.2.3.1]. */
   readonly proxy?: boolean;
+  /** Whether to ask for a connection that is kept open, as KeepAlive always does. */
+  readonly keepAlive?: boolean;
+  /** Whether the response may be chunked, which needs HTTP/1.1. Default: HTTP/1.0, as [MS-GRVHENC] has it. */
+  readonly chunks?: boolean;
   /** Extra headers after those of the specification, such as credentials. */
   readonly headers?: readonly Header[];
 };
@@ -124,6 +128,7 @@ export type RequestFields = {
  */
 export function formatRequest(fields: RequestFields): Uint8Array {
   const { method, encapsulation, target, host, contentLength, userAgent = USER_AGENT, proxy, headers = [] } = fields;
+  const keepAlive = fields.keepAlive ?? encapsulation === "KeepAlive";
   if (!/^[!-~]+$/.test(target)) throw new EncapsulationError("target must be visible US-ASCII without blanks");
   const filled: ReadonlyMap<string, string> = new Map([
     ["Host", host],
@@ -132,11 +137,12 @@ export function formatRequest(fields: RequestFields): Uint8Array {
   ]);
   const lines: Header[] = [];
   for (const { name, value } of REQUEST_HEADERS[method]) {
-    if (name === "Connection" && encapsulation !== "KeepAlive") continue;
+    if (name === "Connection" && !keepAlive) continue;
     lines.push([name, value ?? filled.get(name) ?? ""]);
   }
-  if (proxy && encapsulation === "KeepAlive") lines.push([PROXY_CONNECTION.name, PROXY_CONNECTION.value ?? ""]);
-  return formatHead(`${method} ${target} ${HTTP_VERSION}`, [...lines, ...headers]);
+  if (proxy && keepAlive) lines.push([PROXY_CONNECTION.name, PROXY_CONNECTION.value ?? ""]);
+  const version = fields.chunks ? "HTTP/1.1" : HTTP_VERSION;
+  return formatHead(`${method} ${target} ${version}`, [...lines, ...headers]);
 }
 
 const encoder = new TextEncoder();

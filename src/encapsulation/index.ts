@@ -7,6 +7,7 @@
  *
  * - `registry.ts`: every fixed octet, number, header, status and reason, with section numbers.
  * - `target.ts`: request targets, relay names, GUIDs.
+ * - `body-size.ts`: bodies beyond 32768 octets between our own ends.
  * - `http-head.ts`, `http-body.ts`: HTTP/1.0 heads and bodies, as a client writes and reads them.
  * - `virtual-connection-server.ts`: the server's end of LongLived and KeepAlive.
  * - `polling-message.ts`, `polling-server.ts`: Polling bodies, and the server's end.
@@ -16,7 +17,15 @@
  */
 
 export { OctetQueue } from "../lib/octet-queue.ts";
-export type { Challenge, ClientOptions, ClientOutput, EncapsulationClient, Lost } from "./client-session.ts";
+export * from "./body-size.ts";
+export type {
+  Challenge,
+  ClientOptions,
+  ClientOutput,
+  ClientSessionName,
+  EncapsulationClient,
+  Lost,
+} from "./client-session.ts";
 export { prefixOf, refusalText, retryAfterOf } from "./client-session.ts";
 export * from "./http-body.ts";
 export * from "./http-head.ts";

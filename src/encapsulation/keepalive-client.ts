@@ -1,16 +1,26 @@
 /** The client's end of a KeepAlive virtual connection [MS-GRVHENC 3.3]. */
 
 import { OctetQueue } from "../lib/octet-queue.ts";
-import type { ClientOptions, ClientOutput, EncapsulationClient, Lost, SessionEvent } from "./client-session.ts";
-import { baseOf, ClientSession, lost, lostByStatus, relayOf, timersOf } from "./client-session.ts";
+import type { BodySize } from "./body-size.ts";
+import { CONFIRMATION_LIMIT, confirmedBody, firstSize, sizeAfter, sizeRefused } from "./body-size.ts";
+import type {
+  ClientOptions,
+  ClientOutput,
+  ClientSessionName,
+  EncapsulationClient,
+  Lost,
+  SessionEvent,
+} from "./client-session.ts";
+import { baseOf, ClientSession, isByBody, lost, lostByStatus, relayOf, timersOf } from "./client-session.ts";
+import { framingOf } from "./http-body.ts";
 import type { Timers } from "./registry.ts";
-import { ECHO_STRING, EncapsulationError, MAX_BODY } from "./registry.ts";
+import { ECHO_STRING, EncapsulationError, HELD_BODY, MAX_BODY } from "./registry.ts";
 import { countedId, formatTarget } from "./target.ts";
 import type { ConnectionState, Session } from "./virtual-connection-server.ts";
 
 /**
- * Sends one GET, which the server holds until it has data, and one POST at a time of up to 32768 octets. A connection
- * that ends between requests is reopened for the next. One that ends during an exchange loses the virtual connection,
+ * Sends one GET, which the server holds until it has data, and one POST at a time of up to 32768 octets, or more if a
+ * Grooveway server grants it (`body-size.ts`). A connection that ends between requests is reopened for the next. One that ends during an exchange loses the virtual connection,
  * because it is unknown what arrived.
  *
  * Requests of each session are numbered in their IDs, so that a Grooveway server recognizes one that a proxy repeats.
@@ -22,12 +32,20 @@ export class KeepAliveClient implements EncapsulationClient {
   readonly #timers: Timers;
   readonly #get: ClientSession;
   readonly #post: ClientSession;
-  readonly #queue = new OctetQueue();
+  #queue = new OctetQueue();
   #state: ConnectionState = "Connecting";
   #started = false;
   /** Requests sent on each session. */
   readonly #sent = { get: 0, post: 0 };
   #echoed = 0;
+  /** What follows the echo string: the server's answer to the body size offered. */
+  readonly #confirmation: number[] = [];
+  /** Octets that a body of the server may have. */
+  #bodyLimit: number = MAX_BODY;
+  /** The size of bodies to the server. */
+  #size: BodySize = firstSize(MAX_BODY);
+  /** The body of the outstanding POST, its length, and when it was sent. */
+  #posted: { readonly body: readonly Uint8Array[]; readonly length: number; readonly at: number } | undefined;
   #getEstablished = false;
   #postEstablished = false;
   /** Octets of the current response's body on the GET session. */
@@ -54,6 +72,10 @@ export class KeepAliveClient implements EncapsulationClient {
     return this.#queue.length;
   }
 
+  get bodySize(): number {
+    return this.#size.next;
+  }
+
   get deadline(): number {
     return Math.min(this.#establishmentDeadline, this.#getDeadline, this.#postDeadline, this.#keepAliveDeadline);
   }
@@ -65,7 +87,7 @@ export class KeepAliveClient implements EncapsulationClient {
     return [...this.#sendGet(now), ...this.#sendPost([ECHO_STRING], now)];
   }
 
-  feed(session: Session, octets: Uint8Array, now: number): ClientOutput[] {
+  feed(session: ClientSessionName, octets: Uint8Array, now: number): ClientOutput[] {
     if (this.#state === "Closed" || octets.length === 0) return [];
     if (session === "get") {
       this.#getDeadline = now + this.#timers.receive;
@@ -77,7 +99,7 @@ export class KeepAliveClient implements EncapsulationClient {
     return this.#handle(session, this.#post.feed(octets), now);
   }
 
-  ended(session: Session, now: number): ClientOutput[] {
+  ended(session: ClientSessionName, now: number): ClientOutput[] {
     if (this.#state === "Closed") return [];
     const which = session === "get" ? this.#get : this.#post;
     const events = which.ended();
@@ -113,8 +135,10 @@ export class KeepAliveClient implements EncapsulationClient {
 
   #target(session: Session): string {
     const requestId = this.#options.requestId?.() ?? countedId(this.#sent[session]);
+    const isFirst = session === "get" && !this.#getEstablished;
     return formatTarget({
       encapsulation: "KeepAlive",
+      bodyLimit: isFirst ? this.#options.bodyLimit : undefined,
       relay: relayOf(this.#options),
       guid: this.#options.guid,
       requestId,
@@ -126,12 +150,15 @@ export class KeepAliveClient implements EncapsulationClient {
     this.#bodyLength = 0;
     this.#getDeadline = now + this.#timers.receive;
     this.#sent.get += 1;
-    return this.#get.request({ method: "GET", target: this.#target("get"), contentLength: 0, body: [] });
+    // The length of a streamed response is not known when it begins.
+    const chunks = this.#bodyLimit > HELD_BODY;
+    return this.#get.request({ method: "GET", target: this.#target("get"), contentLength: 0, body: [], chunks });
   }
 
   #sendPost(body: readonly Uint8Array[], now: number): ClientOutput[] {
     const contentLength = body.reduce((sum, octets) => sum + octets.length, 0);
     this.#postDeadline = now + this.#timers.receive;
+    this.#posted = { body, length: contentLength, at: now };
     this.#sent.post += 1;
     return this.#post.request({ method: "POST", target: this.#target("post"), contentLength, body });
   }
@@ -140,10 +167,10 @@ export class KeepAliveClient implements EncapsulationClient {
   #flush(now: number): ClientOutput[] {
     if (this.#state !== "Established" || this.#post.outstanding || this.#queue.length === 0) return [];
     this.#keepAliveDeadline = now + this.#timers.keepAlive;
-    return this.#sendPost(this.#queue.take(MAX_BODY), now);
+    return this.#sendPost(this.#queue.take(this.#size.next), now);
   }
 
-  #handle(session: Session, events: readonly SessionEvent[], now: number): ClientOutput[] {
+  #handle(session: ClientSessionName, events: readonly SessionEvent[], now: number): ClientOutput[] {
     const outputs: ClientOutput[] = [];
     for (const event of events) {
       if (event.type === "repeated") {
@@ -152,11 +179,19 @@ export class KeepAliveClient implements EncapsulationClient {
       } else if (event.type === "lost") {
         return [...outputs, ...this.#lose(event)];
       } else if (event.type === "head") {
-        if (event.head.status !== 200) return [...outputs, ...this.#lose(lostByStatus(event.head))];
+        if (event.head.status === 200) {
+          // A response that ends with its connection may have been cut off, and a streamed one is not sent again.
+          const isStreamed = this.#bodyLimit > HELD_BODY && framingOf(event.head).type === "close";
+          if (session === "post" || !isStreamed) continue;
+          return [...outputs, { type: "bodyRefused", bodyLimit: HELD_BODY }, ...this.#lose(lost("MalformedBody"))];
+        }
+        const why = lostByStatus(event.head);
+        const again = session === "post" ? this.#postAgain(why, now) : undefined;
+        return [...outputs, ...(again ?? this.#lose(why))];
       } else if (session === "post") {
         if (event.type === "end") outputs.push(...this.#endPost(now));
       } else if (event.type === "end") {
-        if (this.#echoed < ECHO_STRING.length) return [...outputs, ...this.#lose(lost("BadEcho"))];
+        if (!this.#getEstablished && !this.#confirm()) return [...outputs, ...this.#lose(lost("BadEcho"))];
         outputs.push(...this.#endGet(now));
       } else {
         const why = this.#take(event.data, outputs);
@@ -168,16 +203,51 @@ export class KeepAliveClient implements EncapsulationClient {
 
   #take(data: Uint8Array, outputs: ClientOutput[]): Lost | undefined {
     this.#bodyLength += data.length;
-    if (this.#bodyLength > MAX_BODY) return lost("BodyTooLong");
+    if (this.#bodyLength > this.#bodyLimit) return lost("BodyTooLong");
     if (this.#getEstablished) {
       outputs.push({ type: "data", data });
       return undefined;
     }
     for (const octet of data) {
-      if (octet !== ECHO_STRING[this.#echoed]) return lost("BadEcho");
-      this.#echoed += 1;
+      if (this.#echoed < ECHO_STRING.length) {
+        if (octet !== ECHO_STRING[this.#echoed]) return lost("BadEcho");
+        this.#echoed += 1;
+      } else if (this.#options.bodyLimit === undefined || this.#confirmation.length === CONFIRMATION_LIMIT) {
+        return lost("BadEcho");
+      } else this.#confirmation.push(octet);
     }
     return undefined;
+  }
+
+  /** Takes over the body size that the server has granted. Returns false if the handshake's answer is not valid. */
+  #confirm(): boolean {
+    if (this.#echoed < ECHO_STRING.length) return false;
+    const limit = confirmedBody(Uint8Array.from(this.#confirmation), this.#options.bodyLimit ?? 0);
+    if (limit === undefined) return false;
+    this.#bodyLimit = limit;
+    this.#size = firstSize(limit);
+    return true;
+  }
+
+  /**
+   * Sends the data of a POST again in smaller bodies, if a proxy has refused it for its length; undefined if it was
+   * refused for something else. The POST keeps its number, since the server has not read all of it.
+   */
+  #postAgain({ status, code }: Lost, now: number): ClientOutput[] | undefined {
+    const posted = this.#posted;
+    if (posted === undefined || posted.length <= MAX_BODY || status !== 413 || code !== undefined) return undefined;
+    this.#size = sizeRefused(this.#size, posted.length);
+    const queue = new OctetQueue();
+    queue.push(posted.body);
+    queue.push(this.#queue.take(this.#queue.length));
+    this.#queue = queue;
+    this.#sent.post -= 1;
+    return [
+      { type: "bodyRefused", bodyLimit: this.#size.limit },
+      // It may still be sending the refused body.
+      ...this.#post.close(),
+      ...this.#sendPost(this.#queue.take(this.#size.next), now),
+    ];
   }
 
   #endGet(now: number): ClientOutput[] {
@@ -189,6 +259,10 @@ export class KeepAliveClient implements EncapsulationClient {
   #endPost(now: number): ClientOutput[] {
     this.#postEstablished = true;
     this.#postDeadline = Number.POSITIVE_INFINITY;
+    if (this.#posted !== undefined) {
+      this.#size = sizeAfter(this.#size, this.#posted.length, now - this.#posted.at);
+      this.#posted = undefined;
+    }
     return [...this.#establish(now), ...this.#flush(now)];
   }
 
@@ -202,6 +276,10 @@ export class KeepAliveClient implements EncapsulationClient {
   }
 
   #lose(why: Lost): ClientOutput[] {
-    return [...this.close(), why];
+    // A large body was on its way, and may have been too large for it.
+    const largest = Math.max(this.#posted?.length ?? 0, this.#bodyLength);
+    const outputs = this.close();
+    if (largest <= MAX_BODY || !isByBody(why)) return [...outputs, why];
+    return [...outputs, { type: "bodyRefused", bodyLimit: sizeRefused(this.#size, largest).limit }, why];
   }
 }

@@ -24,8 +24,8 @@ export type Poll = {
   readonly checksum: string;
   /** View of the body; empty if there is no data. */
   readonly data: Uint8Array;
-  /** The whole body. */
-  readonly body: Uint8Array;
+  /** Octets of the whole body. */
+  readonly length: number;
 };
 
 /** How often an idle client polls [MS-GRVHENC 3.5.2.3]. */
@@ -43,17 +43,26 @@ const DECIMAL = /^(?:0|[1-9]\d*)$/;
 /** Characters of one field: enough for `grooveDNS://` and the longest relay name. */
 const FIELD_LIMIT = 300;
 
-/** Parses a request body. All refusals have scope "request", because an invalid body names no virtual connection. */
-export function parsePoll(body: Uint8Array): { readonly type: "poll"; readonly poll: Poll } | Refusal {
-  const head = parseMessage(body);
-  return "type" in head ? head : { type: "poll", poll: { ...head.message, data: body.subarray(head.length), body } };
+/**
+ * Parses a request body of at most `limit` octets. All refusals have scope "request", because an invalid body names no
+ * virtual connection.
+ */
+export function parsePoll(
+  body: Uint8Array,
+  limit: number = MAX_BODY,
+): { readonly type: "poll"; readonly poll: Poll } | Refusal {
+  const head = parseMessage(body, limit);
+  return "type" in head
+    ? head
+    : { type: "poll", poll: { ...head.message, data: body.subarray(head.length), length: body.length } };
 }
 
-/** Parses a response body: the message, the poll parameters, and application data. */
+/** Parses a response body of at most `limit` octets: the message, the poll parameters, and application data. */
 export function parsePollResponse(
   body: Uint8Array,
+  limit: number = MAX_BODY,
 ): { readonly type: "poll"; readonly poll: Poll; readonly parameters: PollParameters } | Refusal {
-  const head = parseMessage(body);
+  const head = parseMessage(body, limit);
   if ("type" in head) return head;
   const fields = readFields(body, head.length, 3);
   if (fields === undefined) return malformed("the poll parameters are not three texts that end in NUL");
@@ -66,14 +75,14 @@ export function parsePollResponse(
     maximum: Math.min(maximum, POLL_INTERVAL_LIMIT),
     repetitions: Math.min(repetitions, POLL_REPETITIONS_LIMIT),
   };
-  return { type: "poll", poll: { ...head.message, data: body.subarray(fields.end), body }, parameters };
+  return { type: "poll", poll: { ...head.message, data: body.subarray(fields.end), length: body.length }, parameters };
 }
 
 /**
  * Formats a body: the message with its checksum, the poll parameters in a response, and `data`, which is copied since
  * it may have to be resent.
  *
- * @throws EncapsulationError if a part violates the grammar or the body exceeds 32768 octets
+ * @throws EncapsulationError if a part violates the grammar or the body exceeds `limit`, by default 32768 octets
  */
 export function formatPoll(fields: {
   readonly relay: string;
@@ -81,8 +90,9 @@ export function formatPoll(fields: {
   readonly sequence: number;
   readonly data: readonly Uint8Array[];
   readonly parameters?: PollParameters;
+  readonly limit?: number;
 }): Uint8Array {
-  const { relay, guid, sequence, data, parameters } = fields;
+  const { relay, guid, sequence, data, parameters, limit = MAX_BODY } = fields;
   if (parseRelay(relay) === undefined) throw new EncapsulationError("relay must be host, host:port or [v6]:port");
   if (!isGuid(guid))
     throw new EncapsulationError("guid must be 16 to 128 unreserved characters; make it by guidFrom()");
@@ -98,8 +108,7 @@ export function formatPoll(fields: {
   }
   const head = encoder.encode(text);
   const length = data.reduce((sum, octets) => sum + octets.length, head.length);
-  if (length > MAX_BODY)
-    throw new EncapsulationError(`a Polling body must be at most ${MAX_BODY} octets, not ${length}`);
+  if (length > limit) throw new EncapsulationError(`a Polling body must be at most ${limit} octets, not ${length}`);
   const body = new Uint8Array(length);
   body.set(head);
   let at = head.length;
@@ -111,14 +120,20 @@ export function formatPoll(fields: {
 }
 
 /**
- * Octets of application data that fit in a body in any case: 32768 less the message with the longest checksum (20
- * digits) and, in a response, the poll parameters.
+ * Octets of application data that fit in a body in any case: `limit`, by default 32768, less the message with the
+ * longest checksum (20 digits) and, in a response, the poll parameters.
  */
-export function pollRoom(relay: string, guid: string, sequence: number, parameters?: PollParameters): number {
+export function pollRoom(
+  relay: string,
+  guid: string,
+  sequence: number,
+  parameters?: PollParameters,
+  limit: number = MAX_BODY,
+): number {
   const fixed = POLLING_VERSION.length + RELAY_URL_SCHEME.length + relay.length + guid.length + 20 + 5;
   const { minimum, maximum, repetitions } = parameters ?? { minimum: 0, maximum: 0, repetitions: 0 };
   const more = parameters === undefined ? 0 : `${minimum}${maximum}${repetitions}`.length + 3;
-  return MAX_BODY - fixed - String(sequence).length - more;
+  return limit - fixed - String(sequence).length - more;
 }
 
 /** Bytes summed before moving to 64 bits; the sum stays far below 2^53, the limit of exact numbers. */
@@ -150,17 +165,10 @@ export function checksumOf(data: readonly Uint8Array[]): string {
   return BigInt.asUintN(64, total).toString();
 }
 
-/** Whether two bodies are equal. */
-export function sameOctets(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
-  return true;
-}
-
 type Message = Pick<Poll, "relay" | "guid" | "sequence" | "checksum">;
 
-function parseMessage(body: Uint8Array): { message: Message; length: number } | Refusal {
-  if (body.length > MAX_BODY) return refuse("BodyTooLong", "request");
+function parseMessage(body: Uint8Array, limit: number): { message: Message; length: number } | Refusal {
+  if (body.length > limit) return refuse("BodyTooLong", "request");
   const fields = readFields(body, 0, 5);
   if (fields === undefined) return malformed("it does not begin with five texts that end in NUL");
   const [version = "", url = "", guid = "", sequenceText = "", checksum = ""] = fields.texts;

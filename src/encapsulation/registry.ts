@@ -172,6 +172,13 @@ export const POLLING_TRIES = 4;
 export const POLLING_RETRY_DELAY = 500;
 /** Rounds of 401 or 407 on one session before the client gives up. NTLM needs two, a stale Digest nonce one more. */
 export const AUTHENTICATION_ROUNDS = 5;
+/**
+ * Octets of a body that is held whole between Grooveway's own ends (`body-size.ts`): every Polling body, and a KeepAlive
+ * response that may be asked for again. Large enough that the exchanges cost less than the octets.
+ */
+export const HELD_BODY = 1024 * 1024;
+/** Octets of a KeepAlive body between Grooveway's own ends. One over 1 MiB is streamed, so that nothing waits for its end. */
+export const STREAMED_BODY = 4 * 1024 * 1024;
 /** Default content length of a LongLived client: 64 MiB, because the platform refuses request bodies over 100 MB. */
 export const DEFAULT_CONTENT_LENGTH = 64 * 1024 * 1024;
 /** Response header with the name of a refusal. */
@@ -211,7 +218,16 @@ export const REASONS = {
     "Application data arrived before the virtual connection was established.",
     "Wait for the echo string on the GET before sending data.",
   ),
-  BodyTooLong: reason(400, "A body is longer than 32768 bytes.", "Split data into bodies of at most 32768 bytes."),
+  BodyTooLong: reason(
+    400,
+    "A body is longer than 32768 bytes, or than the ends have agreed on.",
+    "Split data into bodies of at most 32768 bytes.",
+  ),
+  GrownBodyRefused: reason(
+    400,
+    "The server has no memory for a body over 32768 bytes at the moment.",
+    "Send the same data in bodies of at most 32768 bytes.",
+  ),
   ContentLengthExceeded: reason(
     400,
     "A session carried more bytes than its ContentLength, or its ContentLength is too short for the echo string.",

@@ -4,6 +4,7 @@
  */
 
 import { type HostPort, parseHostPort } from "../lib/host-port.ts";
+import { bodyQuery, offeredBody } from "./body-size.ts";
 import type { Encapsulation, Refusal } from "./registry.ts";
 import {
   COUNTED_ID,
@@ -32,7 +33,8 @@ type Common = {
 
 /** `contentLength` is ConnectionContentLength: octets that each session may carry, echo string included. */
 export type LongLivedTarget = Common & { readonly encapsulation: "LongLived"; readonly contentLength: number };
-export type KeepAliveTarget = Common & { readonly encapsulation: "KeepAlive" };
+/** `bodyLimit` is what the client offers beyond 32768 octets (`body-size.ts`). */
+export type KeepAliveTarget = Common & { readonly encapsulation: "KeepAlive"; readonly bodyLimit?: number };
 export type WebSocketTarget = Common & { readonly encapsulation: "WebSocket" };
 
 /** A parsed request target. */
@@ -66,14 +68,17 @@ export function isGuid(text: string): boolean {
  * Parses a relative or absolute request target, checking in the order of the specification: grammar (MalformedTarget),
  * version (WrongVersion), type (WrongEncapsulation) [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. The caller then checks whether
  * it serves the relay. Names are case-insensitive, percent-encoding is decoded, and a blank before `ID=` is accepted,
- * as in the specification's example. All refusals have scope "request".
+ * as in the specification's example. A query is ignored, except for the body size that it may offer. All refusals have
+ * scope "request".
  */
 export function parseTarget(text: string): { readonly type: "target"; readonly target: Target } | Refusal {
   if (text.length > TARGET_LIMIT) return malformed(`it is longer than ${TARGET_LIMIT} characters`);
-  let path = text;
+  const asked = text.indexOf("?");
+  let path = asked < 0 ? text : text.slice(0, asked);
+  const bodyLimit = asked < 0 ? undefined : offeredBody(text.slice(asked));
   let origin: string | undefined;
-  if (!text.startsWith("/")) {
-    const parts = ORIGIN.exec(text);
+  if (!path.startsWith("/")) {
+    const parts = ORIGIN.exec(path);
     if (parts === null) return malformed("it begins neither with / nor with http:// or https://");
     const [, scheme = "", authority = "", rest = ""] = parts;
     if (parseRelay(authority) === undefined) return malformed("the host of the absolute form is not a host name");
@@ -127,9 +132,14 @@ export function parseTarget(text: string): { readonly type: "target"; readonly t
     ...(requestId === undefined ? {} : { requestId }),
     ...(origin === undefined ? {} : { origin }),
   };
-  const target: Target =
-    encapsulation === "LongLived" ? { encapsulation, ...common, contentLength } : { encapsulation, ...common };
-  return { type: "target", target };
+  switch (encapsulation) {
+    case "LongLived":
+      return { type: "target", target: { encapsulation, ...common, contentLength } };
+    case "KeepAlive":
+      return { type: "target", target: { encapsulation, ...common, ...(bodyLimit !== undefined && { bodyLimit }) } };
+    case "WebSocket":
+      return { type: "target", target: { encapsulation, ...common } };
+  }
 }
 
 /** The ID of the n-th request of a session, as Grooveway clients count them. */
@@ -153,6 +163,8 @@ export type TargetFields = {
   /** LongLived only, 1 to 2147479552. */
   readonly contentLength?: number;
   readonly requestId?: string;
+  /** KeepAlive only: octets of a body to offer, up to 1 MiB. */
+  readonly bodyLimit?: number | undefined;
   readonly origin?: string;
   /** Path of the server, such as `/groove`. */
   readonly prefix?: string;
@@ -165,7 +177,7 @@ export type TargetFields = {
  * @throws EncapsulationError if a part is not valid in a target
  */
 export function formatTarget(fields: TargetFields): string {
-  const { encapsulation, relay, guid, contentLength, requestId, origin = "", prefix = "" } = fields;
+  const { encapsulation, relay, guid, contentLength, requestId, bodyLimit, origin = "", prefix = "" } = fields;
   if (parseRelay(relay) === undefined) {
     throw new EncapsulationError(`relay ${JSON.stringify(relay)} must be host, host:port or [v6]:port`);
   }
@@ -185,7 +197,7 @@ export function formatTarget(fields: TargetFields): string {
     }
     text += `,ID=${requestId}`;
   }
-  return text;
+  return `${text}${bodyQuery(bodyLimit)}`;
 }
 
 /**

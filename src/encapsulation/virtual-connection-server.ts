@@ -13,8 +13,10 @@
  * caller then closes both sessions, with the status of the reason where a request is still unanswered.
  */
 
+import type { BodySize } from "./body-size.ts";
+import { agreedBody, confirmationOf, firstSize, sizeAfter } from "./body-size.ts";
 import type { Reason, Refusal, Timers } from "./registry.ts";
-import { ECHO_STRING, MAX_BODY, REASONS, refuse, TIMERS } from "./registry.ts";
+import { ECHO_STRING, MAX_BODY, REASONS, refuse, STREAMED_BODY, TIMERS } from "./registry.ts";
 import { type KeepAliveTarget, type LongLivedTarget, requestNumber } from "./target.ts";
 
 const NOTHING = new Uint8Array(0);
@@ -61,6 +63,12 @@ export type VirtualConnection = {
   echoed: number;
   /** Octets received in the body of the outstanding POST. */
   bodyLength: number;
+  /** KeepAlive: octets that a body may have: 32768, or what the first GET has offered (`body-size.ts`). */
+  bodyLimit: number;
+  /** KeepAlive: the size of responses to GETs, the octets of the last one, and when it was sent. */
+  down: BodySize;
+  downLength: number;
+  downAt: number;
   establishmentDeadline: number;
   receiveDeadline: number;
   keepAliveDeadline: number;
@@ -98,6 +106,10 @@ export function openVirtualConnection(
     answer: null,
     echoed: 0,
     bodyLength: 0,
+    bodyLimit: MAX_BODY,
+    down: firstSize(MAX_BODY),
+    downLength: 0,
+    downAt: 0,
     establishmentDeadline: now + all.establishment,
     receiveDeadline: now + all.receive,
     keepAliveDeadline: Number.POSITIVE_INFINITY,
@@ -110,7 +122,8 @@ export function openVirtualConnection(
  *
  * - "park": do not answer yet.
  * - "handshake": the virtual connection is established; answer 200 with the echo string as the first octets of the
- *   body, in KeepAlive the only ones. The Content-Length is ConnectionContentLength in LongLived, 22 in KeepAlive.
+ *   body, in KeepAlive {@link handshakeAnswer} as the whole body. The Content-Length of LongLived is
+ *   ConnectionContentLength.
  * - "repeat": the GET was answered before; send this answer again.
  * - "supersede": the parked GET came again; refuse the older one with RepeatedRequest and park this one instead.
  */
@@ -150,16 +163,33 @@ export function arriveGet(
     // A GET after the handshake proves that the handshake's response arrived.
     state.getSessionReady = true;
     state.serverOKtoSend = true;
+    // The next GET follows as soon as the response has arrived.
+    if (state.downLength > 0) state.down = sizeAfter(state.down, state.downLength, now - state.downAt);
+    state.downLength = 0;
     return { type: "park" };
   }
   state.getSessionState = "Connected";
+  if (target.encapsulation === "KeepAlive") {
+    state.bodyLimit = agreedBody(target.bodyLimit, STREAMED_BODY);
+    state.down = firstSize(state.bodyLimit);
+  }
   if (state.postSessionState === "Connected") state.connectionState = "Connected";
   return establish(state, now) ? { type: "handshake" } : { type: "park" };
 }
 
+/** The whole answer of the first KeepAlive GET: the echo string, and the body size granted if one was offered. */
+export function handshakeAnswer(state: VirtualConnection): Uint8Array {
+  const confirmation = confirmationOf(state.bodyLimit);
+  const answer = new Uint8Array(ECHO_STRING.length + confirmation.length);
+  answer.set(ECHO_STRING);
+  answer.set(confirmation, ECHO_STRING.length);
+  return answer;
+}
+
 /**
  * What to do with a POST. "read": pass its body to {@link receive}, then call {@link endPost}. "repeat": it came
- * before; ignore its body and give it the same answer as the first.
+ * before; ignore its body and give it the same answer as the first. If `postOutstanding`, the first may have broken off:
+ * go on with what follows the `bodyLength` octets that have been received.
  */
 export type PostArrived = { readonly type: "read" } | { readonly type: "repeat" } | Refusal;
 
@@ -180,13 +210,15 @@ export function arrivePost(
   if (order === "old") return refuse("OldRequest", "request");
   if (order === "again") {
     touch(state, now);
-    return { type: "repeat" };
+    // A client that cuts a body after it was read in part would send the rest twice.
+    const isCut = state.postOutstanding && contentLength < state.bodyLength;
+    return isCut ? close(state, "BadSequence", "A POST was repeated with a shorter body.") : { type: "repeat" };
   }
   if (order === "gap") return close(state, "BadSequence");
   if (state.postOutstanding || (state.encapsulation === "LongLived" && state.postSessionState !== "Uninitialised")) {
     return close(state, "SecondPost");
   }
-  if (state.encapsulation === "KeepAlive" && contentLength > MAX_BODY) return close(state, "BodyTooLong");
+  if (state.encapsulation === "KeepAlive" && contentLength > state.bodyLimit) return close(state, "BodyTooLong");
   touch(state, now);
   state.postOutstanding = true;
   state.postNumber = number ?? state.postNumber;
@@ -216,7 +248,7 @@ export function receive(state: VirtualConnection, octets: Uint8Array, now: numbe
   touch(state, now);
   state.bodyLength += octets.length;
   state.postContentLength += octets.length;
-  if (state.encapsulation === "KeepAlive" && state.bodyLength > MAX_BODY) return close(state, "BodyTooLong");
+  if (state.encapsulation === "KeepAlive" && state.bodyLength > state.bodyLimit) return close(state, "BodyTooLong");
   if (state.postContentLength > state.connectionContentLength) return close(state, "ContentLengthExceeded");
 
   let from = 0;
@@ -242,7 +274,7 @@ export function receive(state: VirtualConnection, octets: Uint8Array, now: numbe
 
 /**
  * What to do at the end of a POST body. "answer": answer the POST with 200 and Content-Length 0 [MS-GRVHENC 2.2.3.4];
- * with `handshake`, also answer the parked GET with 200 and the echo string.
+ * with `handshake`, also answer the parked GET with 200 and {@link handshakeAnswer}.
  */
 export type PostEnded = { readonly type: "answer"; readonly handshake: boolean } | Refusal;
 
@@ -266,7 +298,7 @@ export function endPost(state: VirtualConnection, now: number): PostEnded {
  */
 export function room(state: VirtualConnection): number {
   if (!mayMoveDown(state)) return 0;
-  return state.encapsulation === "KeepAlive" ? MAX_BODY : state.connectionContentLength - state.getContentLength;
+  return state.encapsulation === "KeepAlive" ? state.down.next : state.connectionContentLength - state.getContentLength;
 }
 
 /**
@@ -289,6 +321,8 @@ export function sendDown(state: VirtualConnection, available: number, now: numbe
   if (state.encapsulation === "KeepAlive") {
     state.serverOKtoSend = false;
     state.getOutstanding = false;
+    state.downLength = length;
+    state.downAt = now;
   }
   return { type: "send", length };
 }
@@ -298,6 +332,20 @@ export function countSent(state: VirtualConnection, octets: number): void {
   state.getContentLength += octets;
 }
 
+/**
+ * Counts octets that follow those of {@link sendDown} in the same KeepAlive response, which the caller streams. Such a
+ * response is not kept. Returns how many more it may have; 0 if the virtual connection is closed.
+ */
+export function continueDown(state: VirtualConnection, octets: number, now: number): number {
+  if (state.connectionState === "Closed") return 0;
+  // It reads.
+  touch(state, now);
+  state.getContentLength += octets;
+  state.downLength += octets;
+  state.downAt = now;
+  return Math.max(0, state.down.next - state.downLength);
+}
+
 /** Restarts the receive timer: the client is not silent, this side does not take its data. */
 export function postponeReceive(state: VirtualConnection, now: number): void {
   if (state.connectionState !== "Closed") touch(state, now);
@@ -305,10 +353,11 @@ export function postponeReceive(state: VirtualConnection, now: number): void {
 
 /**
  * Keeps the body sent after {@link sendDown} in case the same KeepAlive GET is repeated. Nothing is kept for clients
- * that do not count. The body is copied, since it may be a small part of a large buffer.
+ * that do not count. The body is copied if it is a small part of a large buffer; do not change it afterwards.
  */
 export function keepAnswer(state: VirtualConnection, octets: Uint8Array): void {
-  if (state.getNumber > 0 && state.connectionState !== "Closed") state.answer = octets.slice();
+  if (state.getNumber === 0 || state.connectionState === "Closed") return;
+  state.answer = octets.length * 2 < octets.buffer.byteLength ? octets.slice() : octets;
 }
 
 /**
@@ -408,7 +457,7 @@ function establish(state: VirtualConnection, now: number): boolean {
   state.getContentLength += ECHO_STRING.length;
   if (state.encapsulation === "KeepAlive") {
     state.getOutstanding = false;
-    keepAnswer(state, ECHO_STRING);
+    keepAnswer(state, handshakeAnswer(state));
   }
   state.establishmentDeadline = Number.POSITIVE_INFINITY;
   state.keepAliveDeadline = now + state.timers.keepAlive;

@@ -11,8 +11,11 @@ export const BLOCK = 64 * 1024;
 const MAGIC = 0x47574159;
 const HEADER = 12;
 
-/** Blocks written but not yet accepted by the kernel stay below this number, after which a block may be reused. */
-const RING = 64;
+/**
+ * Blocks written but not yet accepted by the kernel stay below this number, after which a block may be reused. KeepAlive
+ * has two bodies of 4 MiB: one on its way, and one that fills.
+ */
+const RING = 192;
 
 /** A writer takes a block; when enough is in flight, it returns a promise that resolves once it may continue. */
 export type Write = (block: Uint8Array) => Promise<void> | undefined;

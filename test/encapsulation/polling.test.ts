@@ -58,7 +58,7 @@ function is(outcome: { type: string; reason?: string; scope?: string }, expected
 }
 
 function bodyOf(state: PollingConnection, data: string): Uint8Array {
-  const made = respond(state, data === "" ? [] : [octets(data)], PARAMETERS);
+  const made = respond(state, data === "" ? [] : [octets(data)], PARAMETERS, 0);
   assert.equal(made.type, "body");
   return made.type === "body" ? made.body : new Uint8Array(0);
 }
@@ -183,7 +183,7 @@ test("[3.6.5.1] first request: sequence 0, checksum 0, no data; answered with se
   is(receivePoll(state, probe, 0), "probe");
   assert.equal(state.postSessionState, "Probed");
   assert.equal(respondRoom(state, PARAMETERS), 0);
-  assert.throws(() => respond(state, [octets("x")], PARAMETERS), EncapsulationError);
+  assert.throws(() => respond(state, [octets("x")], PARAMETERS, 0), EncapsulationError);
   assert.equal(text(bodyOf(state, "")), text(message(0, "", three(2, 8, 2))));
 
   for (const [body, expected] of [
@@ -207,14 +207,14 @@ test("[3.6.5.2] last handshake request: sequence 0, data, checksum; its answer M
   const received = receivePoll(state, poll(message(0, "Connect")), 0);
   assert.ok(received.type === "data" && received.handshake && text(received.data) === "Connect");
   assert.deepEqual([state.postSessionState, state.connectionState], ["Established", "Established"]);
-  is(respond(state, [], PARAMETERS), "hold");
+  is(respond(state, [], PARAMETERS, 0), "hold");
   assert.equal(pollingDeadline(state), 30_000);
   assert.equal(text(bodyOf(state, "Response")), text(message(0, "Response", three(2, 8, 2))));
   assert.equal(pollingDeadline(state), 60_000);
 
   is(receivePoll(probed(), poll(message(1, "x")), 0), "BadSequence connection");
   is(receivePoll(probed(), poll(octets(`${text(message(0, "x"))}y`)), 0), "BadChecksum connection");
-  const empty = poll(octets(text(message(0)).replace("grooveDNS", "GrooveDNS")));
+  const empty = poll(octets(`1.2\0grooveDNS://${RELAY}\0${GUID}\0${0}\0${5}\0`));
   is(receivePoll(probed(), empty, 0), "BadSequence connection");
 });
 
@@ -232,7 +232,7 @@ test("[3.6.5.3] later requests and answers count from 1; an empty request is a p
   receivePoll(closed, poll(message(9)), 0);
   assert.equal(closed.closed, "BadSequence");
   is(receivePoll(closed, poll(message(3)), 0), "ConnectionClosed request");
-  is(respond(closed, [], PARAMETERS), "ConnectionClosed request");
+  is(respond(closed, [], PARAMETERS, 0), "ConnectionClosed request");
 });
 
 test("a repeated request gets the same octets, and its data is passed up once", () => {

@@ -78,7 +78,8 @@ class RepeatingProxy {
 
   #do(outputs: readonly ClientOutput[]): void {
     for (const output of outputs) {
-      if (output.type === "write") this.#waiting.set(output.session, readRequest(output.session, output.octets));
+      if (output.type === "write" && output.session !== "secondPost")
+        this.#waiting.set(output.session, readRequest(output.session, output.octets));
       else if (output.type === "data") this.down.push(output.data.slice());
       else if (output.type === "lost") this.lost.push(output);
     }

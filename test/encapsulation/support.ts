@@ -2,10 +2,10 @@
 
 import type {
   ClientOutput,
+  ClientSessionName,
   EncapsulationClient,
   PollingConnection,
   PollParameters,
-  Session,
   Target,
   VirtualConnection,
 } from "../../src/encapsulation/index.ts";
@@ -14,6 +14,10 @@ import {
   arrivePost,
   ECHO_STRING,
   endPost,
+  HELD_BODY,
+  handshakeAnswer,
+  MAX_BODY,
+  offeredBody,
   openPolling,
   openVirtualConnection,
   parsePoll,
@@ -69,7 +73,7 @@ export function target<Kind extends Target["encapsulation"]>(text: string, _kind
 }
 
 type Wire = {
-  readonly session: Session;
+  readonly session: ClientSessionName;
   readonly toServer: Uint8Array[];
   readonly toClient: Uint8Array[];
   head: RequestReader | undefined;
@@ -103,8 +107,15 @@ export class World {
   /** Octets sent by the server itself: the last handshake answer of Polling MUST carry data. */
   filled = 0;
   readonly #options: WorldOptions;
-  readonly #wires = new Map<Session, Wire>();
+  readonly #wires = new Map<ClientSessionName, Wire>();
   #get: Wire | undefined;
+  /** Octets of a body that a Polling client offers. */
+  #offered: number | undefined;
+  /** A poll that is held, and one that waits for the poll before it. */
+  #held: Wire | undefined;
+  #early: { readonly wire: Wire; readonly body: Uint8Array } | undefined;
+  /** Polls that came while another was held, or before the one before them. */
+  overtaken = 0;
   #outbox: Uint8Array[] = [];
 
   constructor(options: WorldOptions) {
@@ -129,6 +140,11 @@ export class World {
 
   get lost(): ClientOutput | undefined {
     return this.events.find((event) => event.type === "lost");
+  }
+
+  /** Delivers a few pieces. */
+  runABit(steps: number): void {
+    for (let step = 0; step < steps; step++) this.#step();
   }
 
   /** Delivers until nothing moves, then advances to the client's next deadline while `more` is true. */
@@ -165,7 +181,10 @@ export class World {
         if (wire === undefined) throw new Error(`${output.session} is not open`);
         this.#wires.delete(output.session);
         wire.closedByClient = true;
-        if (this.connection !== undefined && wire.request !== undefined) sessionLost(this.connection, wire.session);
+        const { session } = wire;
+        if (this.connection !== undefined && wire.request !== undefined && session !== "secondPost") {
+          sessionLost(this.connection, session);
+        }
       } else if (output.type === "data") {
         this.down.push(output.data.slice());
         this.events.push(output);
@@ -178,6 +197,8 @@ export class World {
   #step(): boolean {
     const ready: (() => void)[] = [];
     for (const wire of this.#wires.values()) {
+      // What arrives at a closed connection is lost.
+      if (wire.closedByServer) wire.toServer.length = 0;
       if (wire.toServer.length > 0) ready.push(() => this.#serve(wire, this.#piece(wire.toServer)));
       if (wire.toClient.length > 0) {
         ready.push(() => this.#do(this.client.feed(wire.session, this.#piece(wire.toClient), this.now)));
@@ -187,6 +208,10 @@ export class World {
           this.#do(this.client.ended(wire.session, this.now));
         });
       }
+    }
+    const held = this.#held;
+    if (held !== undefined && (ready.length === 0 || this.#options.random() < 0.1)) {
+      ready.push(() => this.#answerPoll(held, false));
     }
     if (ready.length === 0) return false;
     ready[Math.floor(this.#options.random() * ready.length)]?.();
@@ -210,7 +235,9 @@ export class World {
       if (read === undefined) return;
       wire.head = undefined;
       rest = read.rest;
-      const parsed = read.head.target === "/" ? undefined : parseTarget(read.head.target);
+      const isPoll = /^\/(?:\?|$)/.test(read.head.target);
+      if (isPoll) this.#offered ??= offeredBody(read.head.target.slice(1));
+      const parsed = isPoll ? undefined : parseTarget(read.head.target);
       if (parsed?.type === "refuse") throw new Error(parsed.detail);
       const longLived = parsed?.target.encapsulation === "LongLived";
       const body = requestBody(read.head, longLived && read.head.method === "POST");
@@ -269,8 +296,10 @@ export class World {
   #echo(): void {
     const { connection } = this;
     if (this.#get === undefined || connection === undefined) throw new Error("there is no GET to answer");
-    if (connection.encapsulation === "KeepAlive") this.#answer(this.#get, [ECHO_STRING], ECHO_STRING.length);
-    else {
+    if (connection.encapsulation === "KeepAlive") {
+      const echo = handshakeAnswer(connection);
+      this.#answer(this.#get, [echo], echo.length);
+    } else {
       const contentLength = connection.connectionContentLength;
       this.#get.toClient.push(formatResponse({ status: 200, now: DATE, contentLength }), ECHO_STRING);
     }
@@ -307,38 +336,63 @@ export class World {
   }
 
   #poll(wire: Wire, body: Uint8Array): void {
-    const parsed = parsePoll(body);
+    const parsed = parsePoll(body, HELD_BODY);
     if (parsed.type === "refuse") throw new Error(parsed.detail);
-    const parameters = this.#options.parameters ?? { minimum: 0, maximum: 2, repetitions: 2 };
-    this.polling = structuredClone(this.polling ?? openPolling(parsed.poll, this.now));
+    this.polling = structuredClone(this.polling ?? openPolling(parsed.poll, this.now, {}, this.#offered));
     const received = receivePoll(this.polling, parsed.poll, this.now);
     if (received.type === "refuse") {
       wire.toClient.push(formatRefusal(received.reason, DATE));
       wire.closedByServer = true;
       return;
     }
-    let answer: Uint8Array;
-    if (received.type === "repeat") answer = received.body;
-    else {
-      if (received.type === "data" && received.data.length > 0) this.up.push(received.data.slice());
-      const most = respondRoom(this.polling, parameters);
-      const handshake = received.type === "data" && received.handshake;
-      if (handshake && this.#outbox.length === 0) {
-        this.#outbox.push(octets("!"));
-        this.filled += 1;
-      }
-      const available = this.#outbox.reduce((sum, part) => sum + part.length, 0);
-      const made = respond(this.polling, this.#take(Math.min(most, available)), parameters);
-      if (made.type !== "body") throw new Error("no answer");
-      answer = made.body;
+    if (received.type === "repeat") {
+      this.#respond(wire, received.body);
+      return;
     }
+    if (received.type === "overtake" || received.type === "early") {
+      this.overtaken += 1;
+      this.#early = { wire, body };
+      if (this.#held !== undefined) this.#answerPoll(this.#held, false);
+      return;
+    }
+    if (received.type === "data" && received.data.length > 0) this.up.push(received.data.slice());
+    const handshake = received.type === "data" && received.handshake;
+    const mayHold = received.type === "data" && !handshake && this.polling.bodyLimit > MAX_BODY;
+    if (mayHold && this.#early === undefined && this.#options.random() < 0.5) this.#held = wire;
+    else this.#answerPoll(wire, handshake);
+  }
+
+  #answerPoll(wire: Wire, handshake: boolean): void {
+    if (this.polling === undefined) throw new Error("there is no poll to answer");
+    this.#held = undefined;
+    const parameters = this.#options.parameters ?? { minimum: 0, maximum: 2, repetitions: 2 };
+    const most = respondRoom(this.polling, parameters);
+    if (handshake && this.#outbox.length === 0) {
+      this.#outbox.push(octets("!"));
+      this.filled += 1;
+    }
+    const available = this.#outbox.reduce((sum, part) => sum + part.length, 0);
+    const made = respond(this.polling, this.#take(Math.min(most, available)), parameters, this.now);
+    if (made.type !== "body") throw new Error("no answer");
+    this.#respond(wire, made.body);
+    const early = this.#early;
+    this.#early = undefined;
+    if (early !== undefined) this.#poll(early.wire, early.body);
+  }
+
+  #respond(wire: Wire, answer: Uint8Array): void {
     wire.request = undefined;
-    wire.closedByServer = true;
-    if (this.#options.random() < (this.#options.loss ?? 0)) {
+    const isGrown = this.polling !== undefined && this.polling.bodyLimit > MAX_BODY;
+    // A connection that is kept may end at any time.
+    const kept = isGrown && this.#options.random() < 0.8;
+    const isLost = this.#options.random() < (this.#options.loss ?? 0);
+    wire.closedByServer = !kept || isLost;
+    if (isLost) {
       this.losses += 1;
       return;
     }
-    wire.toClient.push(formatResponse({ status: 200, now: DATE, contentLength: answer.length, connection: "close" }));
+    const connection = isGrown ? "Keep-Alive" : "close";
+    wire.toClient.push(formatResponse({ status: 200, now: DATE, contentLength: answer.length, connection }));
     wire.toClient.push(answer);
   }
 }

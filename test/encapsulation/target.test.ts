@@ -51,6 +51,13 @@ const GOOD: readonly [string, Record<string, unknown>][] = [
   [`/2.0/a/${G1},ConnType=LongLived,ContentLength=1`, { contentLength: 1 }],
   [`/2.0/a/${G1},ConnType=LongLived,ContentLength=0000000022`, { contentLength: 22 }],
   [`/2.0/a/${G1},ConnType=WebSocket`, { encapsulation: "WebSocket" }],
+  // a query, of which only an offer of larger bodies means something
+  [`/2.0/a/${G1},ConnType=KeepAlive,ID=gw-1?Body=1048576`, { requestId: "gw-1", bodyLimit: 1048576 }],
+  [`http://a/2.0/a/${G1},ConnType=KeepAlive?body=65536`, { origin: "http://a", bodyLimit: 65536 }],
+  [`/2.0/a/${G1},ConnType=KeepAlive?x=1`, { bodyLimit: undefined }],
+  [`/2.0/a/${G1},ConnType=KeepAlive?Body=1e6`, { bodyLimit: undefined }],
+  [`/2.0/a/${G1},ConnType=KeepAlive?Body=65536&x=1`, { bodyLimit: undefined }],
+  [`/2.0/a/${G1},${LONG}?Body=65536`, { encapsulation: "LongLived", bodyLimit: undefined }],
   [`/2.0/a/${G1},ConnType=WebSocket,ID=1`, { encapsulation: "WebSocket", requestId: "1" }],
 ];
 
@@ -65,7 +72,6 @@ const BAD: readonly [string, string][] = [
   [`/2.0/server.domain.net/${G1},KeepAlive`, "MalformedTarget"],
   [`//2.0/server.domain.net/${G1},ConnType=KeepAlive`, "MalformedTarget"],
   [`/2.0/server.domain.net/${G1},ConnType=KeepAlive/`, "MalformedTarget"],
-  [`/2.0/server.domain.net/${G1},ConnType=KeepAlive?x=1`, "WrongEncapsulation"],
   [`/two/server.domain.net/${G1},ConnType=KeepAlive`, "MalformedTarget"],
   [`/2/server.domain.net/${G1},ConnType=KeepAlive`, "MalformedTarget"],
   [`/1.0/server.domain.net/${G1},ConnType=KeepAlive`, "WrongVersion"],

@@ -1,6 +1,5 @@
 /** What the tests of networks need, and how much of them is to run. */
 import { existsSync } from "node:fs";
-import { CONNECTION_OPTIONS } from "../../src/cli/device-options.ts";
 import { whyNoNamespaces } from "../support/namespaces.ts";
 
 /** A program, and the Debian package that has it. */
@@ -36,15 +35,4 @@ export function whyNot(needs: readonly Need[], isQuick: boolean): string | false
   const missing = needs.filter(({ program }) => !existsSync(program));
   if (missing.length > 0) return `SKIPPED: apt-get install ${missing.map((need) => need.package).join(" ")}`;
   return EXTENT === "" && !isQuick ? "SKIPPED: set GROOVEWAY_NETWORKS=1" : false;
-}
-
-/** Why devices cannot use proxies; false if they can. */
-export function whyNoProxy(): string | false {
-  return "proxy" in CONNECTION_OPTIONS ? false : "SKIPPED: devices have no option --proxy yet";
-}
-
-/** Why devices do not find the transport that works; false if they do. */
-export function whyNoLadder(): string | false {
-  const ladder = new URL("../../src/device/transports/ladder.ts", import.meta.url);
-  return existsSync(ladder) ? false : "SKIPPED: devices do not look for a way yet";
 }

@@ -13,7 +13,7 @@ import type { Child } from "../support/rpc.ts";
 import { curl } from "./curl.ts";
 import type { Batch, Tally } from "./exchange.ts";
 import { Internet, type Network } from "./internet.ts";
-import { EXTENT, NEEDS, whyNoLadder, whyNoProxy, whyNot } from "./needs.ts";
+import { EXTENT, NEEDS, whyNot } from "./needs.ts";
 import type { ConnectArgument, Connected } from "./peer.ts";
 import { NETWORKS, type Row } from "./table.ts";
 
@@ -52,7 +52,6 @@ describe("networks", { skip: whyNot([], true) }, () => {
 
   for (const row of NETWORKS) {
     describe(row.name, { skip: whyNot(row.needs ?? [], row.quick === true) }, () => {
-      const skip = row.proxy !== undefined && whyNoProxy();
       const timeout = 2 * EXCHANGE_PATIENCE;
       let net: Network;
       before(async () => {
@@ -67,7 +66,7 @@ describe("networks", { skip: whyNot([], true) }, () => {
       });
 
       for (const [transport, reason] of Object.entries(row.stopped ?? {})) {
-        it(`stops ${transport}`, { skip }, async () => {
+        it(`stops ${transport}`, async () => {
           assert.equal(await failure(net, row, transport as TransportName, row.proxy?.(net)), reason);
         });
       }
@@ -79,7 +78,7 @@ describe("networks", { skip: whyNot([], true) }, () => {
       }
 
       for (const transport of row.works) {
-        it(`lets ${transport} through`, { skip, timeout }, async (t) => {
+        it(`lets ${transport} through`, { timeout }, async (t) => {
           const pair = await Pair.connect(net, row, transport);
           const limit = row.slow?.includes(transport) ? EXCHANGE_PATIENCE : FIRST_MESSAGE;
           t.diagnostic(
@@ -93,7 +92,7 @@ describe("networks", { skip: whyNot([], true) }, () => {
       if (stay !== undefined) {
         const losers = row.loses?.join(", ") ?? "none";
         const what = `loses no message in ${stay.seconds} s; connections: ${losers}`;
-        it(what, { skip, timeout }, async (t) => {
+        it(what, { timeout }, async (t) => {
           const losing = await Promise.all(
             row.works.map(async (transport) => {
               const pair = await Pair.connect(net, row, transport);
@@ -105,9 +104,8 @@ describe("networks", { skip: whyNot([], true) }, () => {
         });
       }
 
-      const skipLadder = skip || whyNoLadder();
       if (row.works.length > 0) {
-        it("lets a device through that finds its way", { skip: skipLadder, timeout }, async (t) => {
+        it("lets a device through that finds its way", { timeout }, async (t) => {
           const pair = await Pair.connect(net, row, undefined);
           const found = row.works.find((transport) => transport === pair.transport);
           t.diagnostic(
@@ -117,7 +115,7 @@ describe("networks", { skip: whyNot([], true) }, () => {
           assert.ok(pair.first <= FIRST_MESSAGE, `the first message took ${pair.first} ms`);
         });
       } else {
-        it("is named to a device that looks for its way", { skip: skipLadder, timeout }, async () => {
+        it("is named to a device that looks for its way", { timeout }, async () => {
           const reasons: readonly (string | undefined)[] = Object.values(row.stopped ?? {});
           assert.ok(reasons.includes(await failure(net, row, undefined, undefined, FIRST_MESSAGE)));
         });

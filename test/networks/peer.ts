@@ -58,7 +58,7 @@ async function connect({ options, first, patience }: ConnectArgument): Promise<C
     late.removeEventListener("abort", give);
     devices.set(options.address, found);
     void receive(found);
-    return { connected, first: after(), transport: device.transport };
+    return { connected, first: after(), transport: device.transport ?? "none" };
   } catch (error) {
     const { code, message } = error instanceof DeviceError ? error : { code: "Unknown", message: String(error) };
     // A way that keeps failing is retried until the patience is over: then the first reason counts.
@@ -106,11 +106,11 @@ serve({
     return counter.tally(batch);
   },
 
-  /** Closes a device; returns why it lost connections, and its transport at the end. */
+  /** Closes a device; returns why it lost connections, and its transport at the end, or "none". */
   async close({ address }: { address: string }): Promise<{ lost: readonly string[]; transport: string }> {
     const { device, lost } = running(address);
     devices.delete(address);
-    const { transport } = device;
+    const { transport = "none" } = device;
     await device.close();
     return { lost, transport };
   },

@@ -100,8 +100,8 @@ export class Tunnel extends RealTunnel {
     return super.exchange(caller, target, this.#faulty(body));
   }
 
-  override poll(...[caller, poll]: Parameters<RealTunnel["poll"]>): ReturnType<RealTunnel["poll"]> {
-    return super.poll(caller, { ...poll, data: this.#faulty(poll.data) });
+  override poll(...[caller, poll, offered]: Parameters<RealTunnel["poll"]>): ReturnType<RealTunnel["poll"]> {
+    return super.poll(caller, { ...poll, data: this.#faulty(poll.data) }, offered);
   }
 
   #faulty(octets: Uint8Array): Uint8Array {

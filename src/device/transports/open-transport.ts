@@ -14,6 +14,7 @@ import {
   LongLivedClient,
   PollingClient,
   prefixOf,
+  STREAMED_BODY,
 } from "../../encapsulation/index.ts";
 import { bracketed } from "../../lib/host-port.ts";
 import { DeviceError } from "../device-error.ts";
@@ -112,7 +113,15 @@ function openWay(options: NodeTransportOptions, way: Way, dialler?: Dialler): Tr
     const [proxy] = isAbsolute ? way.proxies.slice(-1) : [];
     const forwarding = proxy && new ForwardingProxy({ proxy, source }, accounts);
     const client = clientOf(transport as HttpTransport, route, options, forwarding);
-    return new SocketTransport(transport, client, { route, ca, dialler: reach, token, relay, forwarding });
+    return new SocketTransport(transport, client, {
+      route,
+      ca,
+      dialler: reach,
+      token,
+      relay,
+      forwarding,
+      bodyLimits: options.bodyLimits,
+    });
   } catch (error) {
     // For example a contentLength above the maximum.
     if (error instanceof EncapsulationError) throw new DeviceError("InvalidOption", error.message);
@@ -165,7 +174,7 @@ function observed(dialler: Dialler, { onConnected }: NodeTransportOptions): Dial
 function clientOf(
   transport: HttpTransport,
   { host, port, secure, edge }: EdgeRoute,
-  { relay, token, contentLength }: TransportOptions,
+  { relay, token, contentLength, bodyLimits }: TransportOptions,
   forwarding: ForwardingProxy | undefined,
 ): EncapsulationClient {
   const common: ClientOptions = {
@@ -178,13 +187,14 @@ function clientOf(
     headers: Object.entries(authorization(token)),
     ...(forwarding !== undefined && { proxy: true, authorize: (challenge) => forwarding.authorize(challenge) }),
   };
+  const bodyLimit = bodyLimits?.limit(edge.origin) ?? STREAMED_BODY;
   switch (transport) {
     case "longlived":
       return new LongLivedClient({ ...common, ...(contentLength !== undefined && { contentLength }) });
     case "keepalive":
-      return new KeepAliveClient(common);
+      return new KeepAliveClient({ ...common, bodyLimit });
     case "polling":
-      return new PollingClient(common);
+      return new PollingClient({ ...common, bodyLimit });
     default:
       throw new DeviceError("InvalidOption", `transport ${transport} has no encapsulation`);
   }

@@ -8,12 +8,12 @@
 import type { Socket } from "node:net";
 import {
   type ClientOutput,
+  type ClientSessionName,
   type EncapsulationClient,
   headerOf,
   type Lost,
   REASONS,
   ResponseHeadReader,
-  type Session,
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
 import { OctetQueue } from "../../lib/octet-queue.ts";
@@ -22,6 +22,7 @@ import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
 import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
 import { tokenRefusal } from "../token-refusal.ts";
+import type { BodyLimits } from "./body-limits.ts";
 import { type Dialler, dial } from "./dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
 import type { ForwardingProxy } from "./proxy/forwarding-proxy.ts";
@@ -58,6 +59,7 @@ export interface SocketWay {
   readonly relay: string;
   /** The HTTP proxy that forwards the requests, if one does. */
   readonly forwarding?: ForwardingProxy | undefined;
+  readonly bodyLimits?: BodyLimits | undefined;
 }
 
 /** Drives an encapsulation client over Node sockets. */
@@ -69,7 +71,7 @@ export class SocketTransport implements Transport {
   readonly #answer = Promise.withResolvers<void>();
   readonly #client: EncapsulationClient;
   readonly #way: SocketWay;
-  readonly #lines = new Map<Session, Line>();
+  readonly #lines = new Map<ClientSessionName, Line>();
   #settle: { resolve: () => void; reject: (error: DeviceError) => void };
   #isEstablished = false;
   readonly #inbox = new OctetQueue();
@@ -129,13 +131,18 @@ export class SocketTransport implements Transport {
 
   async write(octets: readonly Uint8Array[]): Promise<void> {
     this.#apply(this.#client.send(octets, performance.now()));
-    if (this.#queued() <= WRITE_AHEAD || this.#lost !== undefined) return;
+    if (this.#queued() <= this.#writeAhead || this.#lost !== undefined) return;
     await this.#writable.wait();
   }
 
   close(): void {
     this.#apply(this.#client.close());
     this.#end({ type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." });
+  }
+
+  /** Where data goes in bodies, the next one fills while the last is on its way. */
+  get #writeAhead(): number {
+    return Math.max(WRITE_AHEAD, this.#client.bodySize ?? 0);
   }
 
   #queued(): number {
@@ -166,6 +173,9 @@ export class SocketTransport implements Transport {
         case "data":
           this.#deliver(output.data);
           break;
+        case "bodyRefused":
+          if ("edge" in this.#way.route) this.#way.bodyLimits?.shrink(this.#way.route.edge.origin, output.bodyLimit);
+          break;
         case "lost":
           this.#end(output, line);
           break;
@@ -177,7 +187,7 @@ export class SocketTransport implements Transport {
           break;
       }
     }
-    if (this.#writable.isAwaited && this.#queued() <= WRITE_AHEAD) this.#writable.notifyAll();
+    if (this.#writable.isAwaited && this.#queued() <= this.#writeAhead) this.#writable.notifyAll();
     this.#setTimer();
   }
 
@@ -186,7 +196,7 @@ export class SocketTransport implements Transport {
     this.#settle.resolve();
   }
 
-  #open(session: Session): void {
+  #open(session: ClientSessionName): void {
     const line: Line = {
       dialling: new AbortController(),
       socket: undefined,
@@ -211,7 +221,7 @@ export class SocketTransport implements Transport {
     );
   }
 
-  #connected(session: Session, line: Line, socket: Socket): void {
+  #connected(session: ClientSessionName, line: Line, socket: Socket): void {
     line.socket = socket;
     this.#socketError = undefined;
     const isCurrent = () => this.#lines.get(session) === line;
@@ -233,7 +243,7 @@ export class SocketTransport implements Transport {
     };
     socket.on("end", onEnd);
     socket.on("close", onEnd);
-    // Polling makes a new connection for each exchange; a slow reader must pause these too.
+    // Polling may make a new connection for each exchange; a slow reader must pause these too.
     if (this.#inbox.length >= READ_AHEAD) socket.pause();
     const { waiting } = line;
     line.waiting = [];
@@ -244,12 +254,12 @@ export class SocketTransport implements Transport {
     this.#apply([]);
   }
 
-  #ended(session: Session, line: Line): void {
+  #ended(session: ClientSessionName, line: Line): void {
     this.#lines.delete(session);
     this.#apply(this.#client.ended(session, performance.now()), line);
   }
 
-  #write(session: Session, octets: readonly Uint8Array[]): void {
+  #write(session: ClientSessionName, octets: readonly Uint8Array[]): void {
     const line = this.#lines.get(session);
     if (line === undefined) return;
     if (line.answerOctets > 0) {

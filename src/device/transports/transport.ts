@@ -6,6 +6,7 @@
  */
 import type { Lost } from "../../encapsulation/index.ts";
 import type { DeviceError } from "../device-error.ts";
+import type { BodyLimits } from "./body-limits.ts";
 import type { Dialler } from "./dial.ts";
 import type { Endpoint } from "./endpoint.ts";
 
@@ -97,6 +98,8 @@ export interface TransportOptions {
   readonly isBusy?: (() => boolean) | undefined;
   /** Allows a token to go to any address over `tcp`. Default false: only to loopback and private addresses. */
   readonly allowPlain?: boolean | undefined;
+  /** What is known of the bodies that the way to an edge takes. Default: nothing, and nothing is remembered. */
+  readonly bodyLimits?: BodyLimits | undefined;
   /** Makes the connections, for example through a proxy. Default: directly; only that one enforces `allowPlain`. */
   readonly dialler?: Dialler | undefined;
   /** Called when the first connection is made, before TLS. */

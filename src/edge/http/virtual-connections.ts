@@ -7,20 +7,29 @@
  */
 import { Hono } from "hono";
 import { ownNames } from "../../auth/own-names.ts";
-import { MAX_BODY, parsePoll, parseTarget, RELAY_HEADER, type Target } from "../../encapsulation/index.ts";
-import { readBody } from "../../lib/runtime/byte-reader.ts";
+import {
+  HELD_BODY,
+  type KeepAliveTarget,
+  MAX_BODY,
+  offeredBody,
+  parsePoll,
+  parseTarget,
+  RELAY_HEADER,
+  type Target,
+} from "../../encapsulation/index.ts";
+import { byteReader, readBody } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import type { Env } from "../env.ts";
 import { allowedRelay, type RelayRefused, type Route, routeTo } from "../origin/relay-access.ts";
 import { sourceOf } from "../policy/client-network.ts";
 import { pathUnder, prefixOf } from "../policy/prefix-setting.ts";
 import { answerHeaders, problem } from "../problem.ts";
-import { keepAliveGet, keepAlivePost } from "../pumps/keepalive.ts";
+import { keepAliveGet, keepAlivePost, keepAliveStream } from "../pumps/keepalive.ts";
 import { longLivedGet, longLivedPost } from "../pumps/longlived.ts";
 import { type AdmittedRequest, type Context, type TunnelStub, tunnelFor } from "../pumps/tunnel-client.ts";
 import type { Reason } from "../reasons.ts";
 import { admitWhole } from "./authorize.ts";
-import { WHOLE_BODY_TIMEOUT } from "./limits.ts";
+import { GROWN_BODIES_OCTETS, WHOLE_BODY_TIMEOUT } from "./limits.ts";
 
 const TARGET = "/:version{[0-9]+\\.[0-9]+}/*";
 
@@ -30,21 +39,30 @@ export const virtualConnections = new Hono<{ Bindings: Env }>()
     // Hono routes HEAD to GET handlers too.
     if (c.req.method === "HEAD") return problem("MethodNotImplemented");
     // Not c.req.path, which is partly decoded.
-    const parsed = parseTarget(pathUnder(prefixOf(c.env), new URL(c.req.url).pathname) ?? "/");
+    const { pathname, search } = new URL(c.req.url);
+    const parsed = parseTarget(`${pathUnder(prefixOf(c.env), pathname) ?? "/"}${search}`);
     if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
     return connect(parsed.target, c.req.raw, c.env, c.executionCtx);
   })
   .all(TARGET, () => problem("MethodNotImplemented"));
 
 async function poll(request: Request, env: Env, context: Context): Promise<Response> {
-  const body = await wholeBody(request);
-  if (typeof body === "string") return problem(body);
-  const parsed = parsePoll(body);
+  // The relay is known from the body only. A stranger must not use up the memory for large ones.
+  const mayGrow = async () => (await admitWhole(request, env, "origin", context)).type !== "refused";
+  return withWholeBody(request, mayGrow, async (body) => {
+    if (typeof body === "string") return problem(body);
+    return pollWith(body, request, env, context);
+  });
+}
+
+async function pollWith(body: Uint8Array, request: Request, env: Env, context: Context): Promise<Response> {
+  // The Tunnel knows how long its bodies may be.
+  const parsed = parsePoll(body, HELD_BODY);
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const { relay, guid } = parsed.poll;
   const found = await admitTo({ relay, guid }, request, env, context);
   if (found.type === "refused") return found.answer;
-  const exchange = await found.tunnel.poll(parsed.poll);
+  const exchange = await found.tunnel.poll(parsed.poll, offeredBody(new URL(request.url).search));
   if (!exchange.ok) return problem(exchange.reason, exchange.detail, exchange.retryAfter);
   return new Response(exchange.body, { headers: answerHeaders() });
 }
@@ -71,13 +89,19 @@ async function serve(admitted: AdmittedRequest<Target>): Promise<Response> {
     case "LongLived":
       return isDown ? longLivedGet({ ...admitted, target }) : longLivedPost({ ...admitted, target });
     case "KeepAlive":
-      return isDown
-        ? keepAliveGet({ ...admitted, target })
-        : keepAlivePost({ ...admitted, target }, await wholeBody(request));
+      return isDown ? keepAliveGet({ ...admitted, target }) : keepAliveUp({ ...admitted, target });
     case "WebSocket":
       // The Tunnel holds the device's own socket: nothing is parked here.
       return tunnel.get(target);
   }
+}
+
+async function keepAliveUp(admitted: AdmittedRequest<KeepAliveTarget>): Promise<Response> {
+  const { request } = admitted;
+  const length = lengthOf(request);
+  return length === undefined || length <= MAX_BODY
+    ? keepAlivePost(admitted, await wholeBody(request, length))
+    : keepAliveStream(admitted, length);
 }
 
 type Found =
@@ -124,13 +148,60 @@ function refusal(refused: { readonly reason: Reason; readonly detail?: string },
   return response;
 }
 
-/** Reads a whole body of up to 32768 bytes [MS-GRVHENC 3.4.4.3, 3.5.4.3.1], or returns why it cannot. */
-async function wholeBody(request: Request): Promise<Uint8Array | "BodyTooLong" | "ReceiveTimeout" | "DeviceGone"> {
-  const said = request.headers.get("content-length") ?? "";
-  const length = /^\d+$/.test(said) ? Number(said) : undefined;
-  if (length !== undefined && length > MAX_BODY) return "BodyTooLong";
+/** Bytes of Polling bodies over 32768 bytes that this isolate may still take. */
+let grownRoom = GROWN_BODIES_OCTETS;
+
+/**
+ * Reads a Polling body, or says why it cannot: up to 32768 bytes [MS-GRVHENC 3.5.4.3.1], or up to 1 MiB of our own
+ * clients, which give its length. Those share a budget, until `use` has settled.
+ *
+ * @param mayGrow whether the sender may have a part of that budget
+ */
+async function withWholeBody(
+  request: Request,
+  mayGrow: () => Promise<boolean>,
+  use: (body: Uint8Array | NoBody) => Promise<Response>,
+): Promise<Response> {
+  const length = lengthOf(request);
+  if (length === undefined || length <= MAX_BODY) return use(await wholeBody(request, length));
+  if (length > HELD_BODY) return use("BodyTooLong");
+  if (length > grownRoom || !(await mayGrow()) || length > grownRoom) return use(await discard(request));
+  grownRoom -= length;
   try {
-    const body = await within(WHOLE_BODY_TIMEOUT, readBody(request.body, MAX_BODY, length));
+    return await use(await wholeBody(request, length));
+  } finally {
+    grownRoom += length;
+  }
+}
+
+/** The Content-Length; undefined if the request has none that is valid. */
+function lengthOf(request: Request): number | undefined {
+  const said = request.headers.get("content-length") ?? "";
+  return /^\d+$/.test(said) ? Number(said) : undefined;
+}
+
+/** Why there is no body. */
+type NoBody = "BodyTooLong" | "ReceiveTimeout" | "DeviceGone" | "GrownBodyRefused";
+
+/** Reads a body for which there is no memory, and forgets it: a device that is still sending it reads no answer. */
+async function discard({ body }: Request): Promise<NoBody> {
+  if (body === null) return "GrownBodyRefused";
+  const read = byteReader(body, MAX_BODY);
+  const until = Date.now() + WHOLE_BODY_TIMEOUT;
+  try {
+    for (;;) {
+      const octets = await read(Math.max(0, until - Date.now()));
+      if (octets === "end") return "GrownBodyRefused";
+      if (octets === "late") return "ReceiveTimeout";
+    }
+  } catch {
+    return "DeviceGone";
+  }
+}
+
+async function wholeBody(request: Request, length: number | undefined): Promise<Uint8Array | NoBody> {
+  try {
+    const body = await within(WHOLE_BODY_TIMEOUT, readBody(request.body, length ?? MAX_BODY, length));
     if (body === undefined) return "ReceiveTimeout";
     return body.value ?? "BodyTooLong";
   } catch {

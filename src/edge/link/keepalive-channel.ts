@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { ClientOutput, EncapsulationClient, Session } from "../../encapsulation/index.ts";
+import type { ClientOutput, ClientSessionName, EncapsulationClient } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
 import { OctetQueue } from "../../lib/octet-queue.ts";
 import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
@@ -22,7 +22,7 @@ export class KeepAliveChannel implements Wire {
   readonly #client: EncapsulationClient;
   readonly #dial: () => Promise<Wire | undefined>;
   /** The sockets of the two requests. Writes wait until their socket is dialled. */
-  readonly #sockets = new Map<Session, Promise<Wire | undefined>>();
+  readonly #sockets = new Map<ClientSessionName, Promise<Wire | undefined>>();
   readonly #inbox = new OctetQueue();
   #over = false;
   #retryAfter = 0;
@@ -101,7 +101,7 @@ export class KeepAliveChannel implements Wire {
   }
 
   /** Reads a request's socket to its end, no faster than the link takes the data. */
-  async #read(session: Session, dialling: Promise<Wire | undefined>): Promise<void> {
+  async #read(session: ClientSessionName, dialling: Promise<Wire | undefined>): Promise<void> {
     const socket = await dialling.catch(() => undefined);
     const current = () => this.#sockets.get(session) === dialling;
     while (socket !== undefined && current()) {

@@ -5,6 +5,7 @@
  */
 
 import { connect } from "cloudflare:sockets";
+import { readSizes } from "../../lib/runtime/byte-reader.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import type { ByteChannel, Inflow } from "../byte-channel.ts";
 import type { RelayEndpoint } from "../policy/relay-allow-list.ts";
@@ -48,12 +49,15 @@ function originOf(socket: Socket, readSize: number): ByteChannel {
   reader.closed.catch(() => undefined);
   const over = new AbortController();
   let piped: Promise<void> = Promise.resolve();
+  // Most channels are idle, and each holds a buffer.
+  const sizes = readSizes(readSize);
   let ahead: Inflow | undefined;
   let reading: Promise<void> | undefined;
 
   async function read(): Promise<void> {
     try {
-      const { value, done } = await reader.read(new Uint8Array(readSize));
+      const { value, done } = await reader.read(new Uint8Array(sizes.next));
+      sizes.came(value?.length ?? 0);
       ahead =
         done || value === undefined ? { kind: "ended", reason: "OriginClosed" } : { kind: "octets", octets: value };
     } catch {

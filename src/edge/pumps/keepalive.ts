@@ -47,6 +47,21 @@ export async function keepAliveGet({ target, tunnel, request }: AdmittedRequest<
   }
 }
 
+/** Handles a POST over 32768 bytes of a device that has agreed on longer bodies with its Tunnel. */
+export async function keepAliveStream(
+  { target, tunnel, request }: AdmittedRequest<KeepAliveTarget>,
+  length: number,
+): Promise<Response> {
+  const gone = Promise.withResolvers<Response>();
+  request.signal.addEventListener("abort", () => gone.resolve(problem("DeviceGone")));
+  const answered = tunnel.exchangeStream(target, length, request.body ?? new Blob([]).stream());
+  try {
+    return await Promise.race([answered, gone.promise]);
+  } finally {
+    if (request.signal.aborted) await tunnel.brokeOff(target);
+  }
+}
+
 /** @param body the POST's whole body, or why it has not come */
 export async function keepAlivePost(
   { target, tunnel }: AdmittedRequest<KeepAliveTarget>,

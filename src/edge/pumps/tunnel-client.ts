@@ -19,6 +19,7 @@ import {
   CALLER,
   type Caller,
   type Exchange,
+  LENGTH,
   STREAM,
   type TunnelRpc,
   targetHeader,
@@ -56,14 +57,18 @@ export interface TunnelStub {
   post(target: LongLivedTarget, octets: Uint8Array): Promise<Verdict>;
   push(octets: Uint8Array): Promise<Verdict>;
   exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
-  poll(poll: Poll): Promise<Exchange>;
+  poll(poll: Poll, offeredBody: number | undefined): Promise<Exchange>;
   /** Hands over a GET. The Tunnel answers it, or parks it and answers with a doorbell. */
   get(target: Target): Promise<Response>;
+  /** A KeepAlive POST that was streamed has broken off, and may be repeated. */
+  brokeOff(target: KeepAliveTarget): Promise<void>;
   end(reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   /** Streams the data for the device, until it pauses or ends. */
   pull(): Promise<Response>;
-  /** Streams the body of a POST. */
+  /** Streams the body of a LongLived POST. */
   pushStream(body: ReadableStream<Uint8Array>): Promise<Response>;
+  /** Streams a KeepAlive POST over 32768 bytes. */
+  exchangeStream(target: KeepAliveTarget, length: number, body: ReadableStream<Uint8Array>): Promise<Response>;
   /** Answers with a WebSocket that closes with the virtual connection. Waiting for that does not keep the Tunnel awake. */
   watch(): Promise<Response>;
 }
@@ -79,26 +84,33 @@ export function tunnelFor(stub: DurableObjectStub<TunnelRpc>, guid: string, call
       reasonOf: (answer) => (answer.ok ? undefined : answer.reason),
       turn: (turned) => ({ ok: false, scope: "request", ...turned }),
     });
+  const askByFetch = (call: () => Promise<Response>): Promise<Response> =>
+    gate.ask(caller.source, guid, call, {
+      reasonOf(answer) {
+        // Reading headers costs more than everything else here.
+        if (answer.status < 400) return undefined;
+        const reason = answer.headers.get(REASON_HEADER);
+        return reason !== null && isReason(reason) ? reason : undefined;
+      },
+      turn: ({ reason, retryAfter }) => problem(reason, undefined, retryAfter),
+    });
   return {
     post: (target, octets) => ask<Verdict>(async () => stub.post(caller, target, octets)),
     push: (octets) => stub.push(caller, octets),
     exchange: (target, body) => ask<Verdict>(async () => stub.exchange(caller, target, body)),
-    poll: (poll) => ask<Exchange>(async () => stub.poll(caller, poll)),
+    poll: (poll, offeredBody) => ask<Exchange>(async () => stub.poll(caller, poll, offeredBody)),
     get(target) {
       const headers = { Upgrade: "websocket", ...targetHeader(target) };
-      return gate.ask(caller.source, guid, () => fetch(STREAM.get, { headers }), {
-        reasonOf(answer) {
-          // Reading headers costs more than everything else here.
-          if (answer.status < 400) return undefined;
-          const reason = answer.headers.get(REASON_HEADER);
-          return reason !== null && isReason(reason) ? reason : undefined;
-        },
-        turn: ({ reason, retryAfter }) => problem(reason, undefined, retryAfter),
-      });
+      return askByFetch(() => fetch(STREAM.get, { headers }));
     },
+    brokeOff: (target) => stub.brokeOff(caller, target),
     end: (reason, target) => stub.end(caller, reason, target),
     pull: () => fetch(STREAM.pull),
     pushStream: (body) => fetch(STREAM.push, { method: "POST", body }),
+    exchangeStream(target, length, body) {
+      const headers = { ...targetHeader(target), [LENGTH]: String(length) };
+      return askByFetch(() => fetch(STREAM.exchange, { method: "POST", headers, body }));
+    },
     watch: () => fetch(STREAM.over, { headers: { Upgrade: "websocket" } }),
   };
 }

@@ -46,14 +46,19 @@ export function targetOf(request: Request): Target {
   return JSON.parse(decodeURIComponent(request.headers.get(TARGET) ?? "")) as Target;
 }
 
+/** Header with the length of a streamed KeepAlive POST. */
+export const LENGTH = "Grooveway-Length";
+
 /** Paths of a Tunnel's streams. */
 export const STREAM = {
   /** A device's GET, whose target is in a header: the Tunnel answers it, or with a doorbell. */
   get: "/get",
   /** Data of the relay or endpoint, until it pauses or ends. */
   pull: "/pull",
-  /** The body of a POST. */
+  /** The body of a LongLived POST. */
   push: "/push",
+  /** A KeepAlive POST over 32768 bytes, whose target and length are in headers. */
+  exchange: "/exchange",
   /** A WebSocket that closes with the virtual connection. */
   over: "/over",
 } as const;
@@ -91,7 +96,10 @@ export interface TunnelRpc extends Rpc.DurableObjectBranded, ConsumerRpc, Sender
   post(caller: Caller, target: LongLivedTarget, octets: Uint8Array): Promise<Verdict>;
   push(caller: Caller, octets: Uint8Array): Promise<Verdict>;
   exchange(caller: Caller, target: KeepAliveTarget, body: Uint8Array): Promise<Verdict>;
-  poll(caller: Caller, poll: Poll): Promise<Exchange>;
+  /** @param offeredBody octets of a body that the device offers, in the probe */
+  poll(caller: Caller, poll: Poll, offeredBody: number | undefined): Promise<Exchange>;
+  /** A streamed KeepAlive POST has broken off, and may be repeated. */
+  brokeOff(caller: Caller, target: KeepAliveTarget): Promise<void>;
   end(caller: Caller, reason: Reason, target: LongLivedTarget | KeepAliveTarget): Promise<void>;
   status(): Promise<TunnelStatus>;
 }

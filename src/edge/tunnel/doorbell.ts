@@ -6,7 +6,7 @@
 
 import {
   countSent,
-  ECHO_STRING,
+  handshakeAnswer,
   keepAnswer,
   releaseGet,
   room,
@@ -30,10 +30,10 @@ export class Bell {
     this.armed = armed;
   }
 
-  /** Sends the echo string when the handshake is complete. It is the whole answer of a KeepAlive GET. */
-  echo(): void {
+  /** Answers when the handshake is complete: with the echo string, and what a KeepAlive GET has asked for. */
+  echo(state: VirtualConnection): void {
     this.armed = false;
-    this.socket.send(ECHO_STRING);
+    this.socket.send(handshakeAnswer(state));
   }
 
   /**

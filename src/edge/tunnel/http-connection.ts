@@ -13,30 +13,38 @@ import {
   arriveGet,
   arrivePost,
   closeVirtualConnection,
+  continueDown,
   ECHO_STRING,
   endPost,
   expire,
+  HELD_BODY,
+  handshakeAnswer,
   type KeepAliveTarget,
   keepAnswer,
   type LongLivedTarget,
+  MAX_BODY,
   postponeReceive,
   receive,
+  requestNumber,
   room,
   sendDown,
   type VirtualConnection,
 } from "../../encapsulation/index.ts";
-import { READ_SIZE } from "../../lib/runtime/byte-reader.ts";
+import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
+import { within } from "../../lib/runtime/timeout.ts";
 import type { ByteChannel } from "../byte-channel.ts";
 import { answerHeaders, problem } from "../problem.ts";
-import { HOLD_TIME } from "../pumps/limits.ts";
+import { BULK_OCTETS, HOLD_TIME } from "../pumps/limits.ts";
 import type { Reason } from "../reasons.ts";
-import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
+import { BELL_CLOSE, BULK_IDLE } from "../rpc/doorbell-protocol.ts";
 import { OK, type Refused, refused, type Verdict } from "../rpc/tunnel-rpc.ts";
 import { type ConnectionContext, type SignsOfLife, type SocketConnection, TAG } from "./device-connection.ts";
 import { Bell } from "./doorbell.ts";
+import { gather } from "./gather.ts";
 import type { SavedConnection, SavedHttp } from "./hibernation.ts";
-import { ABSENCE, BELL_OCTETS, REPEAT_PATIENCE, SHORT_HOLD } from "./limits.ts";
+import { KeptAnswers } from "./kept-answers.ts";
+import { ABSENCE, BELL_OCTETS, BODY_SILENCE, COMMAND_OCTETS, REPEAT_PATIENCE, SHORT_HOLD } from "./limits.ts";
 
 export type HttpTarget = LongLivedTarget | KeepAliveTarget;
 
@@ -51,8 +59,14 @@ export class HttpConnection implements SocketConnection {
   #turn = 0;
   /** The POST in progress; a repeat of it gets the same verdict. */
   #posting: Promise<Verdict> | undefined;
+  /** Whether the answer to a KeepAlive GET is streamed. */
+  #streaming = false;
+  /** The last write of a streamed POST. */
+  #written: Promise<Verdict> = Promise.resolve(OK);
   /** Why the virtual connection has ended. */
   #ended: Reason | undefined;
+  /** The answer that is kept for a repeated GET. */
+  readonly #kept = new KeptAnswers();
   /** Holds KeepAlive GETs for a moment before they are parked. */
   readonly #holds = new DeadlinePool(SHORT_HOLD);
 
@@ -120,7 +134,13 @@ export class HttpConnection implements SocketConnection {
   async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
     const arrived = arrivePost(this.#state, target, Date.now(), body.length);
     if (arrived.type === "refuse") return this.#refuse(arrived);
-    if (arrived.type === "repeat") return (await this.#posting) ?? OK;
+    if (arrived.type === "repeat") {
+      if (this.#posting !== undefined || !this.#state.postOutstanding) return (await this.#posting) ?? OK;
+      // It was longer, broke off, and a proxy has refused its length: the device sends its beginning again.
+      const number = this.#state.postNumber;
+      const verdict = await this.#receiveAt(number, 0, body);
+      return verdict.ok ? this.#complete(number) : verdict;
+    }
     const posting = this.#receiveWhole(body);
     this.#posting = posting;
     try {
@@ -128,6 +148,70 @@ export class HttpConnection implements SocketConnection {
     } finally {
       if (this.#posting === posting) this.#posting = undefined;
     }
+  }
+
+  /**
+   * Handles a KeepAlive POST of `length` bytes as it comes. If its connection breaks, a repeat goes on where it broke off:
+   * what was received of it is not received again.
+   */
+  async exchangeStream(target: KeepAliveTarget, length: number, stream: ReadableStream<Uint8Array>): Promise<Verdict> {
+    const arrived = arrivePost(this.#state, target, Date.now(), length);
+    if (arrived.type === "refuse") return this.#refuse(arrived);
+    const number = this.#state.postNumber;
+    const read = byteReader(stream, READ_SIZE);
+    let at = 0;
+    for (;;) {
+      const octets = await read(BODY_SILENCE).catch(() => "end" as const);
+      if (typeof octets === "string") break;
+      const verdict = await this.#receiveAt(number, at, octets);
+      if (!verdict.ok) return verdict;
+      at += octets.length;
+    }
+    if (at < length) {
+      this.brokeOff(target);
+      return refused("DeviceGone");
+    }
+    return this.#complete(number);
+  }
+
+  /** Completes a POST that came in parts, if another connection has not done so. */
+  #complete(number: number): Verdict {
+    if (!this.#isReceiving(number)) return this.#ended === undefined ? OK : refused(this.#ended);
+    const ended = endPost(this.#state, Date.now());
+    return ended.type === "refuse" ? this.#refuse(ended) : OK;
+  }
+
+  /** Whether the POST of this number is not complete. */
+  #isReceiving(number: number): boolean {
+    return this.#state.postOutstanding && this.#state.postNumber === number;
+  }
+
+  /** Handles the bytes at a position of a POST's body. Those that a broken connection has brought already are left out. */
+  async #receiveAt(number: number, at: number, octets: Uint8Array): Promise<Verdict> {
+    const { standing } = this.#context;
+    if (!standing.fresh() && !(await standing.judge())) return refused(this.#ended ?? "ConnectionClosed");
+    if (this.#ended !== undefined) return refused(this.#ended);
+    const skip = this.#isReceiving(number) ? this.#state.bodyLength - at : octets.length;
+    if (skip < octets.length) {
+      const received = receive(this.#state, skip > 0 ? octets.subarray(skip) : octets, Date.now());
+      if (received.type === "refuse") return this.#refuse(received);
+      // In the order in which they are received, from whichever connection.
+      if (received.type === "data") this.#written = this.#written.then(() => this.#write(received.data));
+    }
+    return this.#written;
+  }
+
+  /** Call when a streamed POST has broken off. A proxy that retries does so at once, with the same number. */
+  brokeOff(target: KeepAliveTarget): void {
+    const number = requestNumber(target);
+    if (number === undefined) {
+      this.end("DeviceGone");
+      return;
+    }
+    const { bodyLength } = this.#state;
+    setTimeout(() => {
+      if (this.#isReceiving(number) && this.#state.bodyLength === bodyLength) this.end("DeviceGone");
+    }, REPEAT_PATIENCE);
   }
 
   async #receiveWhole(body: Uint8Array): Promise<Verdict> {
@@ -144,11 +228,10 @@ export class HttpConnection implements SocketConnection {
   /** Completes the handshake when both requests have echoed: reaches the relay, and answers a parked GET. */
   async #handshake(): Promise<Verdict> {
     const { far } = this.#context;
-    const readSize = this.#state.encapsulation === "LongLived" ? READ_SIZE : BELL_OCTETS;
-    const channel = await far.reach(this.#state.relay, readSize);
+    const channel = await far.reach(this.#state.relay, readSizeOf(this.#state));
     if (this.#ended !== undefined) return refused(this.#ended);
     if (channel === undefined) return this.end(far.unreached);
-    this.#bell?.echo();
+    this.#bell?.echo(this.#state);
     if (this.#state.encapsulation === "KeepAlive") this.#bell = undefined;
     return OK;
   }
@@ -190,6 +273,7 @@ export class HttpConnection implements SocketConnection {
   /** Handles a GET: answers it, or parks it. */
   async get(target: HttpTarget): Promise<Response> {
     const arrived = arriveGet(this.#state, target, Date.now());
+    this.#countKept();
     if (arrived.type === "refuse") {
       this.#refuse(arrived);
       return problem(arrived.reason, arrived.detail);
@@ -203,7 +287,7 @@ export class HttpConnection implements SocketConnection {
     if (arrived.type === "handshake") {
       const verdict = await this.#handshake();
       if (!verdict.ok) return problem(verdict.reason, verdict.detail);
-      return target.encapsulation === "KeepAlive" ? answer(ECHO_STRING) : this.#park(true);
+      return target.encapsulation === "KeepAlive" ? answer(handshakeAnswer(this.#state)) : this.#park(true);
     }
     const answered = target.encapsulation === "KeepAlive" ? await this.#answerSoon() : undefined;
     return answered ?? this.#park(false);
@@ -221,15 +305,53 @@ export class HttpConnection implements SocketConnection {
     if (this.#ended !== undefined) return problem(this.#ended);
     // The GET was repeated meanwhile, and the repeat is answered.
     if (this.#turn !== turn) return problem("RepeatedRequest");
-    const waiting = channel?.take(room(this.#state));
+    const most = room(this.#state);
+    const waiting = channel && gather(channel, this.#kept.room(Math.min(most, HELD_BODY)));
     if (waiting === undefined) return undefined;
     if (waiting.kind === "ended") {
       this.end(waiting.reason);
       return problem(waiting.reason);
     }
     sendDown(this.#state, waiting.octets.length, Date.now());
+    // Much that waits is the beginning of more.
+    const isBulk = waiting.octets.length >= BULK_OCTETS && most - waiting.octets.length >= COMMAND_OCTETS;
+    if (channel !== undefined && isBulk && this.#state.bodyLimit > HELD_BODY) {
+      return this.#stream(channel, waiting.octets);
+    }
     keepAnswer(this.#state, waiting.octets);
+    this.#countKept();
     return answer(waiting.octets);
+  }
+
+  /** Answers a KeepAlive GET with a stream, which ends at the first pause or when it is long enough. It is not kept. */
+  #stream(channel: ByteChannel, first: Uint8Array): Response {
+    const { readable, writable } = new IdentityTransformStream();
+    const writer = writable.getWriter();
+    const pump = async () => {
+      let left = continueDown(this.#state, 0, Date.now());
+      await writer.write(first);
+      while (
+        left >= COMMAND_OCTETS &&
+        (await within(BULK_IDLE, channel.ready())) !== undefined &&
+        this.#ended === undefined
+      ) {
+        const waiting = channel.take(left);
+        // An end is returned again to the next GET.
+        if (waiting?.kind !== "octets") break;
+        left = continueDown(this.#state, waiting.octets.length, Date.now());
+        await writer.write(waiting.octets);
+      }
+      this.#streaming = false;
+      await writer.close();
+    };
+    this.#streaming = true;
+    // What was written to a device that is gone is lost.
+    pump().catch(() => this.end("DeviceGone"));
+    return new Response(readable, { headers: answerHeaders() });
+  }
+
+  #countKept(): void {
+    this.#kept.count(this.#state.answer?.length ?? 0);
   }
 
   /** @param established whether this GET has just completed the handshake, so that its echo string is due */
@@ -320,9 +442,14 @@ export class HttpConnection implements SocketConnection {
     if (this.#bell === undefined) {
       if (!this.singleRequests) return undefined;
       // An outstanding request without a bell is about to be answered.
-      if (this.#state.getOutstanding || this.#state.postOutstanding) return "unsettled";
+      if (this.#state.getOutstanding || this.#state.postOutstanding || this.#streaming) return "unsettled";
     }
-    // The last answer stays in memory only: hardly any is ever asked for again.
+    // More of a streamed body may come at any time, and nothing reports that.
+    if (this.singleRequests && this.#state.postOutstanding) return "unsettled";
+    // The last answer stays in memory only: hardly any is ever asked for again. A large one is not even kept there, since
+    // the object may be evicted unawares.
+    if (this.#state.answer !== null && this.#state.answer.length > MAX_BODY) this.#state.answer = null;
+    this.#countKept();
     return { live: { state: { ...this.#state, answer: null }, armed: this.#bell?.armed ?? false } };
   }
 
@@ -335,6 +462,7 @@ export class HttpConnection implements SocketConnection {
   close(reason: Reason): void {
     this.#ended = reason;
     closeVirtualConnection(this.#state);
+    this.#countKept();
     // The bell of a parked GET, and the socket that a LongLived POST waits for.
     for (const socket of this.#context.sockets.getWebSockets()) socket.close(BELL_CLOSE.refused, reason);
   }
@@ -347,6 +475,11 @@ export class HttpConnection implements SocketConnection {
     if (refusal.scope === "connection") this.end(refusal.reason);
     return { ok: false, reason: refusal.reason, detail: refusal.detail };
   }
+}
+
+/** The most that is read ahead of a relay. */
+function readSizeOf({ encapsulation, bodyLimit }: VirtualConnection): number {
+  return encapsulation === "LongLived" || bodyLimit > MAX_BODY ? READ_SIZE : BELL_OCTETS;
 }
 
 /** A KeepAlive GET response with a body [MS-GRVHENC 3.4.4.3]. */

@@ -13,6 +13,9 @@ export const BELL_OCTETS = 32768;
 /** How long a KeepAlive GET waits in the Tunnel before it is parked: a few round trips of a busy device. */
 export const SHORT_HOLD = 20;
 
+/** Longest silence within a streamed KeepAlive POST. A device that has begun a body has all of it. */
+export const BODY_SILENCE = 30_000;
+
 /**
  * How long the Tunnel waits for a numbered GET to be repeated after its connection broke. A proxy that retries a
  * request does so at once, on a new connection.
@@ -20,12 +23,25 @@ export const SHORT_HOLD = 20;
 export const REPEAT_PATIENCE = 5000;
 
 /**
- * How long a poll waits for data: long enough for the relay to answer, short because the device cannot send meanwhile.
+ * How long a poll waits for data: long enough for the relay to answer, short because a device of another make cannot send
+ * meanwhile, and because a waiting poll keeps its Tunnel in memory.
  */
 export const POLL_HOLD = 100;
 
-/** A poll with more data than this is full: the client probably has more to send. */
+/** A poll with more data than this is one of many: the client probably has more to send. */
 export const FULL_POLL = 32768 - 1024;
+
+/** How long a poll waits for the one before it, which another connection brings: a client repeats a lost one by then. */
+export const EARLY_PATIENCE = 10_000;
+
+/** The longest command of an endpoint, which is never cut between two answers. */
+export const COMMAND_OCTETS = 65536;
+
+/**
+ * Bytes beyond 32768 each that the answers kept for repeats may take in an isolate: an eighth of its 128 MiB. Sixteen
+ * devices can be sent the longest answers at the same time; with more of them, answers are shorter.
+ */
+export const KEPT_ANSWERS_OCTETS = 16 * 1024 * 1024;
 
 /**
  * The poll timer that this edge gives to Polling clients [MS-GRVHENC 3.6.5.2.1]: seconds, seconds, count. An idle

@@ -27,7 +27,7 @@ import type { SstpEndpoint } from "../endpoint/sstp-endpoint.ts";
 import type { Env } from "../env.ts";
 import { logError, logReason } from "../log.ts";
 import { isOwnName } from "../origin/relay-access.ts";
-import { problem } from "../problem.ts";
+import { answerHeaders, problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import type { Delivery, Taken } from "../rpc/mailbox-rpc.ts";
@@ -35,6 +35,7 @@ import {
   type Caller,
   callerOf,
   type Exchange,
+  LENGTH,
   type Refused,
   refused,
   STREAM,
@@ -122,6 +123,7 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     if (pathname === STREAM.push) return http === undefined ? problem(this.#absent) : push(http, request);
     if (pathname === STREAM.over) return this.#watch();
     const target = targetOf(request);
+    if (pathname === STREAM.exchange) return this.#exchangeStream(target, request);
     const crowded = isFirst(target) ? await this.#opening.crowded(caller) : undefined;
     if (crowded !== undefined) return problem(crowded.reason, crowded.detail, crowded.retryAfter);
     if (target.encapsulation === "WebSocket") return this.#upgrade(caller, target.relay);
@@ -154,23 +156,35 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
     }, broken);
   }
 
+  /** Handles a KeepAlive POST over 32768 bytes. It cannot begin a virtual connection. */
+  async #exchangeStream(target: Target, request: Request): Promise<Response> {
+    const http = this.#http;
+    if (target.encapsulation !== "KeepAlive" || http === undefined || request.body === null) {
+      return problem(this.#connection === undefined ? this.#absent : "DuplicateConnection");
+    }
+    const verdict = await http.exchangeStream(target, Number(request.headers.get(LENGTH)), request.body);
+    return verdict.ok
+      ? new Response(null, { headers: answerHeaders() })
+      : problem(verdict.reason, verdict.detail, verdict.retryAfter);
+  }
+
   /** Handles one exchange of a Polling virtual connection. */
-  async poll(caller: Caller, poll: Poll): Promise<Exchange> {
+  async poll(caller: Caller, poll: Poll, offeredBody: number | undefined): Promise<Exchange> {
     const denied = await this.#denied(caller);
     if (denied !== undefined) return { ok: false, reason: denied, scope: "request" };
     return this.#guarded(
-      () => this.#poll(caller, poll),
+      () => this.#poll(caller, poll, offeredBody),
       () => ({ ...broken(), scope: "connection" }),
     );
   }
 
-  async #poll(caller: Caller, poll: Poll): Promise<Exchange> {
+  async #poll(caller: Caller, poll: Poll, offeredBody: number | undefined): Promise<Exchange> {
     const crowded = await this.#opening.crowded(caller);
     if (crowded !== undefined) return { ...crowded, scope: "request" };
     if (this.#connection instanceof PollingConnection) return this.#connection.exchange(poll);
     if (this.#taken !== undefined) return { ok: false, reason: this.#taken, scope: "request" };
     this.#owner.claim(caller);
-    return this.#begin(PollingConnection.begin(this.#context, poll)).exchange(poll);
+    return this.#begin(PollingConnection.begin(this.#context, poll, offeredBody)).exchange(poll);
   }
 
   /** Called by a mailbox to send messages to the device. */
@@ -199,6 +213,11 @@ export class Tunnel extends DurableObject<Env> implements TunnelRpc {
   async room(peer: string, upTo: number): Promise<void> {
     this.#hibernation.stir();
     this.#far.endpoint?.room(peer, upTo);
+  }
+
+  /** Called by a Worker whose device has broken off a streamed POST: the stream itself does not report it. */
+  async brokeOff({ principal }: Caller, target: KeepAliveTarget): Promise<void> {
+    if (!this.#owner.isStranger(principal) && this.#http?.serves(target)) this.#http.brokeOff(target);
   }
 
   /** Called by a Worker whose request of this virtual connection is over. */

@@ -34,20 +34,17 @@ export interface ByteReader {
  */
 export function byteReader(stream: ReadableStream<Uint8Array>, size: number): ByteReader {
   const reader = stream.getReader({ mode: "byob" });
-  let buffer = new ArrayBuffer(Math.min(size, FIRST_READ));
+  const sizes = readSizes(size);
+  let buffer = new ArrayBuffer(sizes.next);
   let pending: Promise<Read> | undefined;
-  /** Consecutive reads whose buffer was far too large. */
-  let small = 0;
 
   async function read(): Promise<Read> {
     const { value, done } = await reader.read(new Uint8Array(buffer));
     if (done || value === undefined) return "end";
     buffer = value.buffer as ArrayBuffer;
-    const held = buffer.byteLength;
-    small = value.length < held / 8 ? small + 1 : 0;
-    const fitting = fit(value.length, held, size, small);
+    sizes.came(value.length);
     // The caller owns this buffer until the next read. To resize, allocate a new one.
-    if (fitting !== held) buffer = new ArrayBuffer(fitting);
+    if (sizes.next !== buffer.byteLength) buffer = new ArrayBuffer(sizes.next);
     return value;
   }
 
@@ -66,13 +63,23 @@ export function byteReader(stream: ReadableStream<Uint8Array>, size: number): By
   return Object.assign(next, { release: () => reader.releaseLock() });
 }
 
-/**
- * Returns the buffer size to use after a read. The tail of a batch must not shrink it: the next batch would be cut in
- * two, which costs more than the memory.
- */
-function fit(came: number, held: number, most: number, small: number): number {
-  if (came === held) return Math.min(most, 4 * held);
-  return small >= SMALL_READS ? Math.max(Math.min(most, FIRST_READ), held / 4) : held;
+/** The sizes of the buffers of successive reads: small while little arrives, up to `most` bytes with the traffic. */
+export function readSizes(most: number): { readonly next: number; came(bytes: number): void } {
+  const least = Math.min(most, FIRST_READ);
+  let next = least;
+  /** Consecutive reads whose buffer was far too large. */
+  let small = 0;
+  return {
+    get next() {
+      return next;
+    },
+    came(bytes) {
+      small = bytes < next / 8 ? small + 1 : 0;
+      if (bytes === next) next = Math.min(most, 4 * next);
+      // The tail of a batch must not shrink it: the next batch would be cut in two, which costs more than the memory.
+      else if (small >= SMALL_READS) next = Math.max(least, Math.ceil(next / 4));
+    },
+  };
 }
 
 /**

@@ -152,6 +152,7 @@ describe("NTLMv2", () => {
     const head = Buffer.alloc(56);
     head.write("NTLMSSP\0", "latin1");
     head.writeUInt32LE(2, 8);
+    head.writeUInt32LE(0x00800000, 20);
     SERVER.copy(head, 24);
     head.writeUInt16LE(targetInfo.length, 40);
     head.writeUInt32LE(56, 44);
@@ -184,6 +185,17 @@ describe("NTLMv2", () => {
     const proven = field(20);
     const key = responseKey("User", "Password", "Domain");
     assert.deepEqual(proven, ntResponse(key, challenge, CLIENT, proven.subarray(24, 32)));
+  });
+
+  it("reads challenges without target information, of older servers and with an offset that means nothing", () => {
+    const bare = Buffer.from(message(Buffer.alloc(0)), "base64");
+    bare.writeUInt32LE(0, 20);
+    const senseless = Buffer.from(bare);
+    senseless.writeUInt32LE(0xffffffff, 44);
+    for (const token of [bare.subarray(0, 32), bare.subarray(0, 40), senseless]) {
+      const read = parseNtlmChallenge(token.toString("base64"));
+      assert.deepEqual([Buffer.from(read?.challenge ?? []), read?.targetInfo.length], [SERVER, 0]);
+    }
   });
 
   it("takes the server's time, and then sends no older response", () => {

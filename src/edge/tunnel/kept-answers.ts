@@ -1,0 +1,28 @@
+/**
+ * Limits the answers that an isolate keeps in case a proxy asks for them again. Answers of 32768 bytes are always kept;
+ * larger ones share a budget.
+ *
+ * @module
+ */
+import { MAX_BODY } from "../../encapsulation/index.ts";
+import { KEPT_ANSWERS_OCTETS } from "./limits.ts";
+
+/** Bytes of the answers that all virtual connections of this isolate keep, beyond 32768 of each. */
+let kept = 0;
+
+/** The answers that one virtual connection keeps. */
+export class KeptAnswers {
+  #octets = 0;
+
+  /** Takes note of the bytes that are kept now. */
+  count(octets: number): void {
+    const beyond = Math.max(0, octets - MAX_BODY);
+    kept += beyond - this.#octets;
+    this.#octets = beyond;
+  }
+
+  /** How long the next answer may be, of the bytes that the device takes: at most half of what is left beyond 32768. */
+  room(wanted: number): number {
+    return Math.min(wanted, MAX_BODY + Math.floor((KEPT_ANSWERS_OCTETS - kept) / 2));
+  }
+}
