@@ -18,7 +18,7 @@ import type { Kept } from "./tunnel-storage.ts";
  * Format of the saved state. Increment it with every change of {@link SavedState} or of a snapshot in it. An edge that
  * finds another format cannot restore the virtual connection, and ends it with `ConnectionLost`.
  */
-export const SAVED_FORMAT = 2;
+export const SAVED_FORMAT = 3;
 
 /** Saved state of an idle Tunnel. */
 export interface SavedState extends Owned, SavedConnection {
