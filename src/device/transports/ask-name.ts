@@ -20,7 +20,7 @@ export type HostName =
     };
 
 /** @throws DeviceError as `askEdge` does */
-export async function askName(question: Pick<Question, "edge" | "token" | "ca">): Promise<HostName> {
+export async function askName(question: Pick<Question, "edge" | "token" | "ca" | "dialler">): Promise<HostName> {
   const { hostname } = question.edge;
   const named = parseRelayName(hostname);
   if (!named.ok) return { type: "malformed", problems: named.problems };
