@@ -21,7 +21,7 @@ export type ConnectDecision =
   | {
       readonly type: "ok";
       readonly principal: Principal;
-      /** Whether it takes what waits for its devices. */
+      /** Whether it may take what waits for its devices. */
       readonly consumes: boolean;
     }
   | { readonly type: "refused"; readonly responseId: number; readonly reason: TokenProblem };

@@ -113,7 +113,8 @@ export abstract class PortableDevice {
 
   /**
    * Incoming messages in order, until the device is closed. A message is acknowledged by its `done()`; otherwise it
-   * comes again on the next connection. Reading stops while more than 32 MiB of messages are not done.
+   * comes again on the next connection. Reading stops while more than 32 MiB of messages are not done. With
+   * `receive: false` there are none.
    *
    * @throws DeviceError AddressInUse, RelayRefused, TokenRefused when the connection ended for good
    */

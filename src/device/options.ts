@@ -48,7 +48,10 @@ export interface DeviceOptions {
   readonly token?: TokenSource;
   /** Allows the token to go to any relay over plain TCP. Default false: only to loopback and private addresses. */
   readonly allowPlain?: boolean;
-  /** False for a device that only sends: it takes no messages for its identity and needs no right to. Default true. */
+  /**
+   * False for a device that only sends: it takes no messages and needs no right to. Any number may run beside a device
+   * with the same address. On a relay of an earlier version, or of another make, it replaces that device. Default true.
+   */
   readonly receive?: boolean;
   /** Closes the device when it aborts. */
   readonly signal?: AbortSignal;

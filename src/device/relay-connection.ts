@@ -20,7 +20,7 @@ import {
   relayURL,
   SessionStatusId,
 } from "../sstp/index.ts";
-import { parseCapabilities } from "../store-and-forward/capabilities.ts";
+import { parseCapabilities, SEND_ONLY } from "../store-and-forward/capabilities.ts";
 import { SessionPool, SessionSlot } from "../store-and-forward/session-pool.ts";
 import { DeviceError } from "./device-error.ts";
 import {
@@ -49,7 +49,7 @@ export interface CarrierOptions extends TransportOptions {
   readonly address: Required<Pick<Address, "identity" | "device">>;
   /** The virtual connection ends at the edge itself instead of going on to an origin relay. */
   readonly ends: boolean;
-  /** Also takes messages for the identity. */
+  /** False for a connection that takes no messages. */
   readonly receive: boolean;
   readonly open: OpenTransport;
 }
@@ -92,6 +92,7 @@ export class RelayConnection {
       outbound: true,
       localDeviceURLs: [deviceURL(options.address)],
       now: performance.now(),
+      ...(options.receive ? {} : { capabilities: SEND_ONLY }),
       ...(detectsLoss(this.transport.capabilities, options.ends)
         ? {}
         : { keepAlive: KEEP_ALIVE, busyKeepAlive: BUSY_KEEP_ALIVE, receiveTimeout: RECEIVE_TIMEOUT }),

@@ -75,6 +75,8 @@ export class PeerConnection implements Consumer {
   readonly #connectBy: number;
   /** Whether the peer vouches for its devices. */
   #vouched = false;
+  /** Whether the device has declared that it takes no messages. */
+  #sendOnly = false;
   /** Set while a relay has yet to prove itself. Until then nothing is accepted from it or delivered to it. */
   #proof: { readonly proof: AcceptorProof; readonly source: string } | undefined;
   /** Events received while a decision about the connection is pending. */
@@ -290,18 +292,21 @@ export class PeerConnection implements Consumer {
       return;
     }
     switch (event.type) {
-      case "connect":
+      case "connect": {
         if (this.#engine.state !== "connecting") break;
-        this.#vouched = parseCapabilities(event.productCapabilities).vouched;
+        const { vouched, sendOnly } = parseCapabilities(event.productCapabilities);
+        this.#vouched = vouched;
         if (event.sourceDeviceURLs.some(isRelay)) {
           this.#connectRelay(event);
           break;
         }
+        this.#sendOnly = sendOnly;
         this.#decide(
           this.#authenticator.connect(this.#principal, { ...event, token: event.token.slice() }),
           (decision) => this.#connect(event.sourceDeviceURLs, decision),
         );
         break;
+      }
       case "connectAuthenticate": {
         const pending = this.#proof;
         if (pending === undefined) break;
@@ -387,7 +392,7 @@ export class PeerConnection implements Consumer {
       this.#intake.introduce(source, this.#vouched);
       this.#standing.connected();
       this.#standing.patrol();
-      if (decision.consumes) for (const url of sourceDeviceURLs) this.#consume(url);
+      if (decision.consumes && !this.#sendOnly) for (const url of sourceDeviceURLs) this.#consume(url);
       this.#hub.log(`connected ${printable(source)}`);
       return;
     }
@@ -503,7 +508,7 @@ export class PeerConnection implements Consumer {
   /** Handles Attach. Identity-targeted messages go to the device that attached the account last. */
   #attach(eventId: number, accountURL: string): void {
     // A relay has its own queue and may not attach local accounts.
-    const account = isRelay(this.#source) ? undefined : accountOf(accountURL);
+    const account = isRelay(this.#source) || this.#sendOnly ? undefined : accountOf(accountURL);
     const may = account && this.#authenticator.attach(this.#principal, { ...account, token: NO_TOKEN });
     this.#decide(may ?? false, (decision) => {
       if (this.#engine.session(eventId) === undefined) return;

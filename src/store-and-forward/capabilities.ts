@@ -1,18 +1,24 @@
 /**
- * A relay's PeerProductCapabilities: words separated by blanks. Unknown and malformed words are ignored.
+ * PeerProductCapabilities: words separated by blanks. Unknown and malformed words are ignored.
  *
- *     vouched             it vouches for the ids of its messages; see vouched-id.ts
- *     message=16777216    the longest message that it takes, in bytes
+ *     vouched             of a relay: it vouches for the ids of its messages; see vouched-id.ts
+ *     message=16777216    of a relay: the longest message that it takes, in bytes
+ *     send-only           of a device: this connection takes no messages. Its relay leaves what waits for the device, and
+ *                         the device's other connections, alone
  *
  * @module
  */
 
-/** A relay's capabilities. */
+/** What a peer says of itself. */
 export interface Capabilities {
   readonly vouched: boolean;
   /** Undefined if the relay does not say. */
   readonly longestMessage: number | undefined;
+  readonly sendOnly: boolean;
 }
+
+/** Capabilities of a device's connection that only sends. */
+export const SEND_ONLY = "send-only";
 
 export function parseCapabilities(text: string): Capabilities {
   const words = text.split(" ");
@@ -24,6 +30,7 @@ export function parseCapabilities(text: string): Capabilities {
     vouched: words.includes("vouched"),
     // If there are several, the lowest applies.
     longestMessage: limits.length === 0 ? undefined : Math.min(...limits),
+    sendOnly: words.includes(SEND_ONLY),
   };
 }
 

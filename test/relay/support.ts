@@ -38,6 +38,8 @@ export interface PeerOptions {
   /** `identity/device`. */
   readonly address: string;
   readonly version?: Version;
+  /** PeerProductCapabilities. Default none. */
+  readonly capabilities?: string;
   /** Attach the account of the identity. Default true. */
   readonly attach?: boolean;
   /** Acknowledge every message on arrival. Default true. */
@@ -76,6 +78,7 @@ export class Peer {
       localDeviceURLs: [deviceURL(partsOf(options.address))],
       now: 0,
       version,
+      capabilities: options.capabilities,
     });
     socket.on("data", (octets: Buffer) => {
       this.#decoder.push(octets, (command) => {

@@ -8,6 +8,7 @@ import { TRANSPORTS } from "../../device/index.ts";
 import { tokenRefusal } from "../../device/token-refusal.ts";
 import { tokenFrom } from "../../device/token-source.ts";
 import { askEdge, type EdgeAnswer } from "../../device/transports/ask-edge.ts";
+import { askName } from "../../device/transports/ask-name.ts";
 import { edgeDialler } from "../../device/transports/edge-dialler.ts";
 import { visible } from "../../lib/printable.ts";
 import { parseAddress } from "../../sstp/index.ts";
@@ -78,8 +79,10 @@ Example: grooveway login https://edge.example.com --as alice/laptop --token @ali
     const token = await tokenText(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
     const known = before?.address ?? addressIn(token);
     const address = ownAddress("login", values.as ?? known ?? defaultAddress());
-    const proxies = proxiesOf("login", values);
-    const kind = await check({ url, address, token, ca: ca === undefined ? undefined : readAuthorities(ca), proxies });
+    const authorities = ca === undefined ? undefined : readAuthorities(ca);
+    const claim = { url, address, token, ca: authorities, proxies: proxiesOf("login", values) };
+    const kind = await check(claim);
+    const unknownName = kind === "device" ? await nameProblem(claim) : undefined;
     const edge = { url, ...(token !== undefined && { token }), ...(ca !== undefined && { ca }) };
     // An operator needs no address.
     const isKept = kind === "device" || values.as !== undefined || known !== undefined;
@@ -96,6 +99,7 @@ Example: grooveway login https://edge.example.com --as alice/laptop --token @ali
       const place = `the profile ${name} is in ${visible(path)}${how}`;
       console.log(`logged in to ${url} as ${own.address ?? "an operator"}; ${place}`);
     }
+    if (unknownName !== undefined) console.error(`grooveway: ${unknownName}`);
     return EXIT_CODES.Done.status;
   },
 };
@@ -192,6 +196,24 @@ async function check({ url, address, token, ca, proxies }: Claim): Promise<"devi
   const isPerhapsAdmin = token !== undefined && ["ScopeMissing", "TokenInvalid", "NoKeys"].includes(code);
   if (isPerhapsAdmin && (await ask(`/admin${mailbox}`, isMailbox)).ok) return "operator";
   throw tokenRefusal(code, { detail, token, address: self, name: new URL(url).hostname }) ?? refused(answer);
+}
+
+/**
+ * Returns what is wrong if devices cannot name the edge by the host in its URL; undefined if they can.
+ *
+ * @throws DeviceError
+ */
+async function nameProblem({ url, token, ca, proxies }: Claim): Promise<string | undefined> {
+  const edge = new URL(url);
+  const answer = await askName({ edge, token, ca, dialler: edgeDialler(url, proxies, ca) });
+  if (answer.type === "known") return undefined;
+  if (answer.type === "malformed") return `send and recv cannot use the host in this URL: ${answer.problems}`;
+  const { hostname } = edge;
+  const problem = `the edge does not know itself as ${hostname}, and will refuse send and recv`;
+  const cure = `ask its operator to give it this name (--name ${hostname})`;
+  const { edgeName } = answer;
+  if (edgeName === undefined) return `${problem}: ${cure}`;
+  return `${problem}: log in with a URL that has its name, ${edgeName}, or give them --edge ${url} --relay ${edgeName}, or ${cure}`;
 }
 
 function refused({ code, detail, cure }: Extract<EdgeAnswer, { ok: false }>): CommandError {

@@ -6,7 +6,7 @@
  */
 import { type IncomingMessage, request } from "node:http";
 import type { Socket } from "node:net";
-import { prefixOf, REASON_HEADER, retryAfterOf } from "../../encapsulation/index.ts";
+import { parseRelay, prefixOf, REASON_HEADER, RELAY_HEADER, retryAfterOf } from "../../encapsulation/index.ts";
 import { visible } from "../../lib/printable.ts";
 import { DeviceError } from "../device-error.ts";
 import { ANSWER_OCTETS, ANSWER_TIMEOUT } from "../limits.ts";
@@ -47,6 +47,8 @@ export type EdgeAnswer =
       readonly cure: string;
       /** Seconds. */
       readonly retryAfter: number | undefined;
+      /** The edge's own name, if the request named a relay and may have meant the edge. */
+      readonly edgeName: string | undefined;
     };
 
 /**
@@ -61,6 +63,7 @@ export async function askEdge(question: Question): Promise<EdgeAnswer> {
   const code = answer.header(REASON_HEADER.toLowerCase());
   const retryAfter = retryAfterOf(answer.header("retry-after"), answer.header("date"));
   if (code !== undefined) {
+    const edgeName = answer.header(RELAY_HEADER.toLowerCase());
     const { detail = answer.phrase, cure = "" } = (value ?? {}) as { detail?: unknown; cure?: unknown };
     return {
       ok: false,
@@ -69,6 +72,7 @@ export async function askEdge(question: Question): Promise<EdgeAnswer> {
       detail: visible(String(detail)),
       cure: visible(String(cure)),
       retryAfter,
+      edgeName: edgeName === undefined || parseRelay(edgeName) === undefined ? undefined : edgeName,
     };
   }
   if (answer.status === 200 && value !== undefined && expects(value)) return { ok: true, value };

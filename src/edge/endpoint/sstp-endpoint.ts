@@ -67,6 +67,8 @@ export interface SstpEndpointSnapshot {
   readonly source: string;
   /** Whether the peer declares that it vouches for its devices. */
   readonly vouched: boolean;
+  /** Whether the device has declared that it takes no messages. */
+  readonly sendOnly: boolean;
   readonly principal: Principal;
   readonly intake: InboundSnapshot;
   readonly outlet: OutboundSnapshot;
@@ -92,6 +94,8 @@ export class SstpEndpoint implements ByteChannel {
   #source: string;
   /** Whether the peer declares that it vouches for its devices. */
   #vouched: boolean;
+  /** Whether the device has declared that it takes no messages. */
+  #sendOnly: boolean;
   /** Output not yet taken. */
   #blocks: Uint8Array[] = [];
   readonly #opened = Promise.withResolvers<boolean>();
@@ -150,6 +154,7 @@ export class SstpEndpoint implements ByteChannel {
     this.#answersUnread = snapshot?.answersUnread ?? 0;
     this.#source = snapshot?.source ?? relay ?? "";
     this.#vouched = snapshot?.vouched ?? false;
+    this.#sendOnly = snapshot?.sendOnly ?? false;
     this.#principal = snapshot?.principal ?? host.owner;
     if (isSame(this.#principal, NOBODY)) this.#expectToken();
     if (this.#source !== "") this.#throttle = host.throttle(this.#source, this.#principal);
@@ -351,6 +356,7 @@ export class SstpEndpoint implements ByteChannel {
       engine: this.#engine.snapshot(),
       source: this.#source,
       vouched: this.#vouched,
+      sendOnly: this.#sendOnly,
       principal: this.#principal,
       intake: this.#inbound.snapshot(),
       outlet: this.#outbound.snapshot(),
@@ -375,14 +381,18 @@ export class SstpEndpoint implements ByteChannel {
       return;
     }
     switch (event.type) {
-      case "connect":
+      case "connect": {
         if (this.#engine.state !== "connecting") break;
-        this.#vouched = parseCapabilities(event.productCapabilities).vouched;
+        const { vouched, sendOnly } = parseCapabilities(event.productCapabilities);
+        this.#vouched = vouched;
+        // Relays exchange messages in both directions.
+        this.#sendOnly = sendOnly && !event.sourceDeviceURLs.some(isRelay);
         if (this.#challenge(event)) break;
         this.#await(this.#host.authenticator.connect(this.#principal, event), (decision) => {
           if (this.#engine.state === "connecting") this.#connect(event.sourceDeviceURLs, decision);
         });
         break;
+      }
       case "connected":
         this.#vouched = parseCapabilities(event.productCapabilities).vouched;
         this.#inbound.introduce(this.#source, this.#vouched);
@@ -550,7 +560,8 @@ export class SstpEndpoint implements ByteChannel {
       return;
     }
     clearTimeout(this.#patience);
-    const { principal, consumes } = decision;
+    const { principal } = decision;
+    const consumes = decision.consumes && !this.#sendOnly;
     this.#principal = principal;
     const throttle = this.#host.throttle(sourceDeviceURLs[0] ?? "", principal);
     if (throttle === undefined) this.#accept(sourceDeviceURLs, consumes);
@@ -604,7 +615,7 @@ export class SstpEndpoint implements ByteChannel {
     this.#attached = true;
     if (session === undefined) return;
     // An origin relay has a mailbox of its own, and may not attach to those of accounts here.
-    const account = isRelay(this.#source) ? undefined : accountOf(event.accountURL);
+    const account = isRelay(this.#source) || this.#sendOnly ? undefined : accountOf(event.accountURL);
     const may = account && this.#host.authenticator.attach(this.#principal, { ...account, token: event.token });
     void this.#decide(may ?? false, (decision) => {
       if (this.#engine.session(event.eventId) !== session) return;

@@ -1,6 +1,9 @@
 /** `grooveway login` and `logout` against an edge that verifies tokens. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { appendFileSync, chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { loginCommand } from "../../../src/cli/commands/login.ts";
@@ -12,7 +15,11 @@ import { EXIT_CODES } from "../../../src/cli/exit-codes.ts";
 import type { Command } from "../../../src/cli/parse-arguments.ts";
 import { readProfiles } from "../../../src/cli/profiles/config-file.ts";
 import { Device } from "../../../src/device/index.ts";
-import { type Finished, folder, run, start } from "../support.ts";
+import { askName } from "../../../src/device/transports/ask-name.ts";
+import { REASON_HEADER, RELAY_HEADER } from "../../../src/encapsulation/index.ts";
+import { type Finished, folder, type Running, run, start } from "../support.ts";
+
+const ALL_SCOPES = "connect receive send:*";
 
 /** An edge that verifies tokens, whose issuer is the test. */
 async function edgeWithIssuer(context: TestContext, options: readonly string[] = []) {
@@ -47,6 +54,7 @@ async function homeOf(context: TestContext) {
     file,
     profiles: () => Object.fromEntries(readProfiles(file)),
     process: (args: readonly string[], input = ""): Promise<Finished> => run(context, args, input, env),
+    start: (args: readonly string[]): Running => start(context, args, "", env),
     /** Returns what it prints. */
     login: (...args: string[]) => call(loginCommand, args),
     logout: (...args: string[]) => call(logoutCommand, args),
@@ -83,6 +91,25 @@ test("login checks the token with the edge, and then send, recv and mailbox need
     const listed = { profile: "default", address: "alice/laptop", edges: [url] };
     assert.deepEqual(JSON.parse(await home.login("--list", "--json")), listed);
     assert.equal(await home.login("--list"), `default  alice/laptop  ${url}\n`);
+  });
+
+  await context.test("send does not end a recv of the same profile", async (context) => {
+    const home = await homeOf(context);
+    await home.login(url, "--as", "dan/laptop", "--token", await token({ address: "dan/*", scope: ALL_SCOPES }));
+    const out = await folder(context);
+    const receiving = home.start(["recv", "--follow", "--out", out]);
+    const send = (name: string) => home.process(["send", "dan/laptop", "-", "--name", name], name);
+    const names = ["first", "second", "third"];
+    const [first = "", ...others] = names;
+    const sent = [await send(first)];
+    await receiving.line(/received .*first/);
+    sent.push(...(await Promise.all(others.map(send))));
+    for (const { code, stderr } of sent) assert.equal(code, EXIT_CODES.Done.status, stderr);
+    for (const name of others) await receiving.line(new RegExp(`received .*${name}`));
+    receiving.process.kill("SIGINT");
+    const { code, stderr } = await receiving.finished;
+    assert.deepEqual([code, stderr], [EXIT_CODES.Done.status, ""]);
+    for (const name of names) assert.equal(readFileSync(join(out, name), "utf8"), name);
   });
 
   await context.test("a device that runs with the same address stays connected", async (context) => {
@@ -191,4 +218,65 @@ test("login checks the token with the edge, and then send, recv and mailbox need
     assert.equal(code, EXIT_CODES.Usage.status);
     assert.match(stderr, /run chmod 600 .* \[ConfigUnusable\]$/m);
   });
+});
+
+test("login says by which name the edge must be used if it does not know itself as the host in the URL", async (context) => {
+  const error = context.mock.method(console, "error", () => undefined);
+  const lines = () => error.mock.calls.map(({ arguments: [line] }) => String(line));
+
+  await context.test("an edge", async (context) => {
+    const { url, token } = await edgeWithIssuer(context, ["--name", "edge.example.com"]);
+    const home = await homeOf(context);
+    const all = await token({ address: "alice/*", scope: ALL_SCOPES });
+    await home.login(url, "--token", all, "--as", "alice/pc");
+    assert.deepEqual(lines(), []);
+    // Another spelling of the address on which it listens.
+    const unknown = url.replace("127.0.0.1", "[::ffff:7f00:1]");
+    await home.login(unknown, "--token", all, "--as", "alice/pc", "--profile", "unknown");
+    assert.deepEqual(lines(), [
+      `grooveway: the edge does not know itself as [::ffff:7f00:1], and will refuse send and recv: log in with a URL that has its name, edge.example.com, or give them --edge ${unknown} --relay edge.example.com, or ask its operator to give it this name (--name [::ffff:7f00:1])`,
+    ]);
+    const { stderr } = await home.process(["recv", "--profile", "unknown"]);
+    assert.match(stderr, /\[RelayNotAllowed\]$/m, "as login said");
+    const told = ["--profile", "unknown", "--edge", unknown, "--relay", "edge.example.com"];
+    const { code } = await home.process(["send", ...told, "alice/pc", "-"], "by the name");
+    assert.equal(code, EXIT_CODES.Done.status);
+    error.mock.resetCalls();
+    await home.login(unknown, "--token", await token({ scope: "admin" }), "--profile", "operator");
+    assert.deepEqual(lines(), [], "an operator does not name the edge");
+  });
+
+  await context.test("a host that cannot name an edge", async () => {
+    const trailing = new URL("http://localhost.:8787");
+    const answer = await askName({ edge: trailing });
+    assert.ok(answer.type === "malformed" && /"localhost\."/.test(answer.problems));
+  });
+
+  for (const [what, header] of [
+    ["that does not tell its name", undefined],
+    ["that tells what is no name", "not a name; rm -rf"],
+  ] as const) {
+    await context.test(`an edge ${what}`, async (context) => {
+      error.mock.resetCalls();
+      const server = createServer(({ url = "" }, response) => {
+        response.setHeader("Connection", "close");
+        if (url.startsWith("/mailboxes/")) {
+          response.end('{"peer":"grooveDevice://alice/pc"}');
+          return;
+        }
+        response.statusCode = 403;
+        response.setHeader(REASON_HEADER, "RelayNotAllowed");
+        if (header !== undefined) response.setHeader(RELAY_HEADER, header);
+        response.end("{}");
+      });
+      context.after(() => server.close());
+      await once(server.listen(0, "127.0.0.1"), "listening");
+      const home = await homeOf(context);
+      await home.login(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, "--as", "alice/pc");
+      const cure = "ask its operator to give it this name (--name 127.0.0.1)";
+      assert.deepEqual(lines(), [
+        `grooveway: the edge does not know itself as 127.0.0.1, and will refuse send and recv: ${cure}`,
+      ]);
+    });
+  }
 });

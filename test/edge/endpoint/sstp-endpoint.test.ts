@@ -18,6 +18,7 @@ import {
   OpenResponseId,
   relayURL,
 } from "../../../src/sstp/index.ts";
+import { SEND_ONLY } from "../../../src/store-and-forward/capabilities.ts";
 
 const RELAY = relayURL("edge.example.com");
 const ALICE: Principal = {
@@ -45,15 +46,18 @@ class Line {
   readonly events: ConnectionEvent[] = [];
   /** Peers whose mailboxes were called. */
   readonly asked: string[] = [];
-  readonly endpoint: SstpEndpoint;
-  readonly device = new Connection({
-    role: "client",
-    outbound: true,
-    localDeviceURLs: ["grooveDevice://alice/laptop"],
-    now: 0,
-  });
+  endpoint: SstpEndpoint;
+  readonly device: Connection;
+  readonly #host: EndpointContext;
 
-  constructor(t: TestContext, owner: Principal = ALICE) {
+  constructor(t: TestContext, owner: Principal = ALICE, capabilities = "") {
+    this.device = new Connection({
+      role: "client",
+      outbound: true,
+      localDeviceURLs: ["grooveDevice://alice/laptop"],
+      now: 0,
+      capabilities,
+    });
     const ask = <T>(list: Question<T>[]) => new Promise<T>((resolve, reject) => list.push({ resolve, reject }));
     const authenticator: Authenticator = {
       connect: () => ask(this.questions.connect),
@@ -77,8 +81,16 @@ class Line {
       owner,
       standing: UNQUESTIONED,
     };
-    this.endpoint = new SstpEndpoint(host as unknown as EndpointContext, { localDeviceURLs: [RELAY] });
+    this.#host = host as unknown as EndpointContext;
+    this.endpoint = new SstpEndpoint(this.#host, { localDeviceURLs: [RELAY] });
     t.after(() => this.endpoint.close());
+  }
+
+  /** Replaces the endpoint with one restored from its snapshot. */
+  hibernate(): void {
+    const snapshot = this.endpoint.snapshot();
+    assert.ok(snapshot !== undefined, "it is quiet");
+    this.endpoint = new SstpEndpoint(this.#host, { localDeviceURLs: [RELAY] }, structuredClone(snapshot));
   }
 
   /** Sends the device's pending output; not awaited, since a socket does not wait either. */
@@ -198,6 +210,24 @@ describe("the decision on a Connect", () => {
     await line.settle();
     assert.deepEqual([line.types, line.asked], [["connected"], []]);
     assert.equal(line.endpoint.principal, ALICE);
+  });
+
+  it("touches no mailbox of a device that says it only sends, even if it attaches an account after a pause", async (t) => {
+    const line = await new Line(t, ALICE, SEND_ONLY).connected();
+    line.hibernate();
+    const id = line.device.attach({ accountURL: "grooveAccount://alice" });
+    line.say();
+    await line.settle();
+    assert.equal(line.questions.attach.length, 0);
+    assert.deepEqual(
+      line.events.map((event) => event.type === "sessionClosed" && [event.sessionId, event.reasonId]),
+      [[id, CloseReasonId.UserAuthenticationFailed]],
+    );
+    assert.deepEqual(line.asked, []);
+    line.device.open(open);
+    line.say();
+    await line.settle();
+    assert.equal(line.questions.open.length, 1, "it may send");
   });
 });
 

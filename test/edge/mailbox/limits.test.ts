@@ -223,6 +223,14 @@ describe("virtual connections", () => {
     assert.equal((await meter.status()).connections, 3);
   });
 
+  it("are limited in number even if they only send", async () => {
+    const address = `${fresh("sender")}/pc`;
+    const meter = await meterOfAddress(address);
+    for (const _ of "abc") await connect(edge, address, "websocket", { receive: false });
+    assert.equal((await meter.status()).connections, 3);
+    assert.ok(!(await meter.enter("one too many")).ok);
+  });
+
   it("that vanished are forgotten, and live ones are not", {
     timeout: 180_000,
   }, async (t) => {
