@@ -12,9 +12,11 @@ import { fileURLToPath } from "node:url";
 
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 
-/** Files that take more than 30 s on two cores, mostly because they wait for limits of time that they cannot drive. */
+/**
+ * Files that take more than 30 s on two cores, mostly because they wait for limits of time that they cannot drive. Not
+ * torture/abuse.test.ts: it measures delays, and these would be its neighbours.
+ */
 const LONGEST = [
-  "torture/abuse.test.ts",
   "edge/tunnel/owner.test.ts",
   "torture/kills.test.ts",
   "torture/files.test.ts",
