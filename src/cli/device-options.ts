@@ -31,8 +31,9 @@ export const CONNECTION_HELP = `  --profile NAME        take what is not given h
   --edge URL            connect to this edge, which keeps a mailbox for every device
   --relay HOST[:PORT]   use this origin relay: through the edge, or by TCP without --edge; default without --edge
                         127.0.0.1:2492
-  --transport NAME      auto, the default, takes the best that works: with an edge websocket, longlived, keepalive or
-                        polling; without one tcp, tcp443, tls, or connect and socks through a proxy
+  --transport NAME      auto, tcp, tcp443, tls, connect, socks, websocket, longlived, keepalive, polling; default auto,
+                        the best that works. The first five after auto need a relay without an edge, connect and socks a
+                        proxy too
   --as IDENTITY/DEVICE  this device's address; default that of the profile, or ${defaultAddress()}
   --token TOKEN|@FILE   token for the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this
                         machine can see the command line, so prefer a file; it is read again for each connection

@@ -37,7 +37,7 @@ test("usage errors print one line and exit with 2", async () => {
     [["relay", "--name", "a b"], /--name: the relay "a b" is not a host name/],
     [
       ["send", "--edge", "http://localhost", "--transport", "tcp", "bob", "package.json"],
-      /--transport tcp connects to the relay directly/,
+      /--transport tcp connects to the relay without an edge/,
     ],
     [["send", "bob"], /an ADDRESS and at least one PATH are needed/],
     [["send", "bob", "x", "y", "--name", "z"], /--name works with one PATH only/],

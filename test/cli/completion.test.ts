@@ -55,7 +55,7 @@ describe("the syntax of a command, from its help text", () => {
       syntax.get(command)?.options.find((option) => option.name === name);
     const value = (command: string, name: string) => option(command, name)?.value;
     for (const command of ["send", "recv", "login"]) {
-      const expected = { kind: "choice", placeholder: "NAME", choices: TRANSPORTS };
+      const expected = { kind: "choice", placeholder: "NAME", choices: ["auto", ...TRANSPORTS] };
       assert.deepEqual(value(command, "--transport"), expected, command);
       assert.equal(value(command, "--token")?.kind, "at-file", command);
     }

@@ -35,7 +35,7 @@ which only this user can read. To renew a token, log in again; commands that are
   --token TOKEN|@FILE|@-      the token; @- reads it from standard input. Default the environment variable GROOVEWAY_TOKEN.
                               Other users of this machine can see the command line, so prefer a file or standard input
   --profile NAME              the profile to write; default GROOVEWAY_PROFILE, or ${DEFAULT_PROFILE}, which is used when none is named
-  --transport NAME            ${TRANSPORTS.join(", ")}; kept in the profile,
+  --transport NAME            auto, ${TRANSPORTS.join(", ")}; kept in the profile,
                               unless it is auto
   --proxy URL|@FILE, --proxy-credentials FILE
                               connect through a proxy, as send and recv do; not kept in the profile
