@@ -76,7 +76,7 @@ function wayRow(way: Diagnosis["ways"][number]): string {
   const row = rowOf(way);
   const { status, isUsable } = way.verdict;
   const colour = status === "works" ? "good" : isUsable ? "fair" : "bad";
-  const cells = [row.roundTrip, row.rate, row.remark].map((cell) => `<td>${text(cell)}`).join("");
+  const cells = [row.roundTrip, row.rate, row.remark.join(" ")].map((cell) => `<td>${text(cell)}`).join("");
   return `<tr><td>${text(row.transport)}<td>${text(row.to)}<td>${text(row.through)}<td class="s ${colour}">${text(row.status)}${cells}`;
 }
 

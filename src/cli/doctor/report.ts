@@ -17,8 +17,8 @@ export interface Row {
   readonly status: string;
   readonly roundTrip: string;
   readonly rate: string;
-  /** What happens, and what to change; empty if all is well. */
-  readonly remark: string;
+  /** What happens, and what to change: a sentence each. Empty if all is well. */
+  readonly remark: readonly string[];
 }
 
 /** Shown where there is nothing to show. */
@@ -34,9 +34,7 @@ export function rowOf({ way, verdict, roundTrip, rate: octets }: DiagnosedWay): 
     status: status === "inspected" && isUsable ? "inspected, works" : status,
     roundTrip: roundTrip === undefined ? NOTHING : `${Math.max(1, Math.round(roundTrip))} ms`,
     rate: octets === undefined ? NOTHING : rate(octets, 1000),
-    remark: [why, need === undefined ? undefined : `To change it: ${need}.`]
-      .filter((part) => part !== undefined)
-      .join(" "),
+    remark: [...(why === undefined ? [] : [why]), ...(need === undefined ? [] : [`To change it: ${need}.`])],
   };
 }
 

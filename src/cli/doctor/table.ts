@@ -19,7 +19,7 @@ const HEAD: Row = {
   status: "status",
   roundTrip: "round trip",
   rate: "rate",
-  remark: "",
+  remark: [],
 };
 
 const COLUMNS = ["transport", "to", "through", "status", "roundTrip", "rate"] as const satisfies (keyof Row)[];
@@ -47,8 +47,8 @@ function wayLines(rows: readonly Row[]): string[] {
   return [
     line(HEAD),
     ...rows.flatMap((row, i) => {
-      const isRepeated = rows[i + 1]?.remark === row.remark;
-      return row.remark === "" || isRepeated ? [line(row)] : [line(row), `    ${row.remark}`];
+      const isRepeated = rows[i + 1]?.remark.join() === row.remark.join();
+      return [line(row), ...(isRepeated ? [] : row.remark.map((sentence) => `    ${sentence}`))];
     }),
   ];
 }

@@ -53,6 +53,9 @@ function dns({ dns: seen }: Observations): Finding {
 function portal({ portal: answer, paths }: Observations): Finding {
   const strangers = [...paths.values()].flatMap(({ answer }) => (answer?.by === "other" ? [answer] : []));
   const seen = [...strangers, ...(answer?.by === "other" ? [answer] : [])];
+  if (seen.length === 0 && ![...paths.values()].some(({ answer }) => answer !== undefined)) {
+    return { check: "portal", outcome: "unknown", text: "nothing has answered" };
+  }
   const found = seen.find(({ status, redirect }) => redirect !== undefined || status === 511 || status < 300);
   if (found === undefined) return { check: "portal", outcome: "ok", text: "no login page of this network answers" };
   const where = found.redirect === undefined ? `a page (status ${found.status})` : `a redirect to ${found.redirect}`;
