@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { type LocalEdge, startLocalEdge } from "../../src/cli/local-edge/local-edge.ts";
-import { type DiagnoseOptions, type Diagnosis, diagnose, Proxies } from "../../src/device/index.ts";
+import { Device, type DiagnoseOptions, type Diagnosis, diagnose, Proxies } from "../../src/device/index.ts";
 import { startRelay } from "../../src/relay/index.ts";
+import { ed25519, type Issuer, jwks } from "../edge/issuer.ts";
 import { authority } from "../support/certificates.ts";
 import { bufferingProxy, captivePortal, silentPort } from "../support/firewalls.ts";
 import { Obstacle } from "../support/obstacle.ts";
@@ -140,14 +141,6 @@ describe("the doctor at an edge by http", { concurrency: 4 }, () => {
     assert.deepEqual(statuses(through), all("works"));
   });
 
-  test("sends no token without TLS, unless that is allowed", async () => {
-    const kept = await examine({ edge: edge.url, token: "a.b.c" });
-    assert.match(finding(kept, "token")?.text ?? "", /^not sent/);
-    assert.ok(kept.ways.every(({ rate }) => rate === undefined));
-    const sent = await examine({ edge: edge.url, token: "a.b.c", allowPlain: true });
-    assert.equal(finding(sent, "token")?.outcome, "ok");
-  });
-
   test("tries a relay by SSTP", async (t) => {
     const relay = await startRelay({ port: 0, host: "127.0.0.1", names: ["127.0.0.1"] });
     t.after(() => relay.close());
@@ -198,5 +191,81 @@ describe("the doctor at an edge by https", { concurrency: 4 }, () => {
     const seen = await examine({ edge: `https://127.0.0.1:${server.port}` });
     assert.deepEqual(statuses(seen), all("blocked"));
     assert.match(need(seen, "websocket"), /^let TLS to 127\.0\.0\.1:\d+ through/);
+  });
+});
+
+describe("the doctor with a token", { concurrency: 2 }, () => {
+  const ours = authority();
+  let edge: LocalEdge;
+  let issuer: Issuer;
+  const past = Math.floor(Date.now() / 1000) - 3600;
+
+  before(async () => {
+    issuer = await ed25519();
+    edge = await startLocalEdge({ port: 0, relayAllow: [], keys: jwks(issuer), revoked: ["gone"], tls: ours });
+  });
+
+  after(() => edge.close());
+
+  const judged = async (token: string | undefined) => {
+    const seen = await examine({ edge: edge.url, ca: ours.ca, token });
+    assert.deepEqual(statuses(seen), all("works"));
+    return { seen, text: `${finding(seen, "token")?.outcome}: ${finding(seen, "token")?.text}` };
+  };
+
+  test("finds the ways without one, and measures no rate", async () => {
+    const { seen, text } = await judged(undefined);
+    assert.equal(text, "unknown: none is given");
+    assert.ok(seen.ways.every(({ rate }) => rate === undefined));
+  });
+
+  test("measures rates with a token for several devices of the user", async () => {
+    const { seen, text } = await judged(await issuer.issue({ address: "alice/*" }));
+    assert.match(text, /^ok: the edge accepts it/);
+    assert.ok(seen.ways.every(({ rate = 0 }) => rate > 0));
+  });
+
+  test("accepts a token that may only send to others", async () => {
+    const { seen, text } = await judged(await issuer.issue({ scope: "connect send:bob" }));
+    assert.match(text, /^ok/);
+    assert.ok(seen.ways.every(({ rate }) => rate === undefined));
+  });
+
+  for (const [what, claims, reason] of [
+    ["expired", { exp: past }, "TokenExpired"],
+    ["meant for another edge", { aud: "other.example.com" }, "WrongAudience"],
+    ["revoked", { jti: "gone" }, "TokenRevoked"],
+    ["for another device", { address: "alice/phone" }, "ScopeMissing"],
+    ["without the scope connect", { scope: "receive" }, "ScopeMissing"],
+  ] as const) {
+    test(`says that it is ${what}, while the ways work`, async () => {
+      const { seen, text } = await judged(await issuer.issue(claims));
+      assert.match(text, new RegExp(`^failed: the token .*\\(${reason}\\)$`));
+      assert.notEqual(seen.recommended, undefined);
+    });
+  }
+
+  test("disturbs no device that runs with the same address", async () => {
+    const token = await issuer.issue();
+    const lost: string[] = [];
+    const device = await Device.connect({
+      edge: edge.url,
+      ca: ours.ca,
+      token,
+      address: "alice/laptop",
+      onReconnect: ({ message }) => lost.push(message),
+    });
+    const { seen } = await judged(token);
+    assert.ok(seen.ways.every(({ rate }) => rate === undefined));
+    await device.send("alice/laptop", "still here");
+    for await (const message of device.messages()) {
+      assert.equal(message.text(), "still here");
+      message.done();
+      break;
+    }
+    assert.deepEqual(lost, []);
+    await device.close();
+    const { seen: alone } = await judged(token);
+    assert.ok(alone.ways.every(({ rate = 0 }) => rate > 0));
   });
 });
