@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import { type Diagnosis, STATUSES, type Status } from "../../device/diagnosis/index.ts";
 import { formatHostPort } from "../../lib/host-port.ts";
 import { visible } from "../../lib/printable.ts";
-import { needsOf, recommendation, rowOf, subjectOf } from "./report.ts";
+import { DIRECT, needsOf, pathsOf, type Row, recommendation, runsOf, subjectOf } from "./report.ts";
 
 /** What the words of the column status mean. */
 const MEANINGS: Readonly<Record<Status, string>> = {
@@ -21,10 +21,11 @@ const MEANINGS: Readonly<Record<Status, string>> = {
 };
 
 const STYLE = `body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
-th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-bottom:1px solid #ddd;overflow-wrap:anywhere}
-th{font-weight:600}td.s{white-space:nowrap;font-weight:600}
-.good{color:#0a6b2d}.fair{color:#8a5a00}.bad{color:#a31515}`;
+h3{font-size:1rem;margin:1rem 0 0;overflow-wrap:anywhere}
+table{border-collapse:collapse;margin:.25rem 0 1.5rem}
+th,td{text-align:left;vertical-align:top;padding:.35rem 1.5rem .35rem 0;border-bottom:1px solid #ddd;white-space:nowrap}
+td.r{white-space:normal;overflow-wrap:anywhere;min-width:20rem}
+.s{font-weight:600}.good{color:#0a6b2d}.fair{color:#8a5a00}.bad{color:#a31515}`;
 
 /** Renders the page. All texts are escaped. */
 export function pageOf(diagnosis: Diagnosis): string {
@@ -42,29 +43,26 @@ export function pageOf(diagnosis: Diagnosis): string {
 <style>${STYLE}</style>
 <h1>What this network lets through</h1>
 <p>Grooveway connects devices by outgoing connections only. This page was made on ${text(at.toISOString())} by a device in this
-network that tried every way to <b>${text(subject)}</b>. One way that works is enough; the ways are listed best first.</p>
+network that tried every way to <b>${text(subject)}</b>. One way that works is enough.</p>
 <p class="${diagnosis.recommended === undefined ? "bad" : "good"}"><b>${text(recommendation(diagnosis))}</b></p>
 <h2>Destination</h2>
 <table>
-<tr><th>Host<td>${text(host)}
-<tr><th>Addresses<td>${text(addresses.length === 0 ? "not known to this device" : addresses.join(", "))}
-<tr><th>Outgoing connections<td>${destinations.map(text).join("<br>")}
+<tr><th>Host<td class="r">${text(host)}
+<tr><th>Addresses<td class="r">${text(addresses.length === 0 ? "not known to this device" : addresses.join(", "))}
+<tr><th>Outgoing connections<td class="r">${destinations.map(text).join("<br>")}
 </table>
 <h2>What would have to change</h2>
 ${needs.length === 0 ? "<p>Nothing: every way works." : `<p>Each of these opens one or more of the ways below.</p>\n<ul>\n${needs.map((need) => `<li>${text(sentence(need))}`).join("\n")}\n</ul>`}
 <h2>What was tried</h2>
-<table>
-<tr><th>Transport<th>To<th>Through<th>Status<th>Round trip<th>Rate<th>Remark
-${ways.map(wayRow).join("\n")}
-</table>
+${pathsOf(diagnosis).map(pathTable).join("\n")}
 <h2>Other checks</h2>
 <table>
 <tr><th>Check<th>Outcome<th>Found
-${findings.map(({ check, outcome, text: found }) => `<tr><td>${text(check)}<td class="s ${COLOURS[outcome]}">${text(outcome)}<td>${text(found)}`).join("\n")}
+${findings.map(({ check, outcome, text: found }) => `<tr><td>${text(check)}<td class="s ${COLOURS[outcome]}">${text(outcome)}<td class="r">${text(found)}`).join("\n")}
 </table>
 <h2>The words</h2>
 <table>
-${STATUSES.map((status) => `<tr><td class="s">${text(status)}<td>${text(MEANINGS[status])}`).join("\n")}
+${STATUSES.map((status) => `<tr><td class="s">${text(status)}<td class="r">${text(MEANINGS[status])}`).join("\n")}
 </table>
 </html>
 `;
@@ -72,12 +70,24 @@ ${STATUSES.map((status) => `<tr><td class="s">${text(status)}<td>${text(MEANINGS
 
 const COLOURS = { ok: "good", warning: "fair", failed: "bad", unknown: "" } as const;
 
-function wayRow(way: Diagnosis["ways"][number]): string {
-  const row = rowOf(way);
-  const { status, isUsable } = way.verdict;
-  const colour = status === "works" ? "good" : isUsable ? "fair" : "bad";
-  const cells = [row.roundTrip, row.rate, row.remark.join(" ")].map((cell) => `<td>${text(cell)}`).join("");
-  return `<tr><td>${text(row.transport)}<td>${text(row.to)}<td>${text(row.through)}<td class="s ${colour}">${text(row.status)}${cells}`;
+/** The ways over one path. */
+function pathTable(rows: readonly Row[]): string {
+  const [first] = rows;
+  const through = first?.through === DIRECT ? "directly" : `through ${first?.through}`;
+  return `<h3>${text(`${first?.to}, ${through}`)}</h3>
+<table>
+<tr><th>Transport<th>Status<th>Round trip<th>Rate<th>Remark
+${runsOf(rows).flatMap(runRows).join("\n")}
+</table>`;
+}
+
+function runRows(run: readonly Row[]): string[] {
+  return run.map((row, i) => {
+    const colour = row.status === "works" ? "good" : row.isUsable ? "fair" : "bad";
+    const status = `<td class="s ${colour}">${text(row.status)}`;
+    const remark = i > 0 ? "" : `<td class="r" rowspan="${run.length}">${text(row.remark.join(" "))}`;
+    return `<tr><td>${text(row.transport)}${status}<td>${text(row.roundTrip)}<td>${text(row.rate)}${remark}`;
+  });
 }
 
 function sentence(need: string): string {

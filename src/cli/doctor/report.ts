@@ -11,6 +11,7 @@ import { rate } from "../device-options.ts";
 
 /** A way as a row of texts. */
 export interface Row {
+  readonly isUsable: boolean;
   readonly transport: string;
   readonly to: string;
   readonly through: string;
@@ -24,9 +25,27 @@ export interface Row {
 /** Shown where there is nothing to show. */
 const NOTHING = "-";
 
-export function rowOf({ way, verdict, roundTrip, rate: octets }: DiagnosedWay): Row {
+/** The ways as rows, by path: what a firewall does, it mostly does to all ways over one path. */
+export function pathsOf({ ways }: Diagnosis): Row[][] {
+  const rows = ways.map(rowOf);
+  return [...Map.groupBy(rows, ({ to, through }) => JSON.stringify([to, through])).values()];
+}
+
+/** Rows that follow each other with the same remark, which is to be shown once. */
+export function runsOf(rows: readonly Row[]): Row[][] {
+  const runs: Row[][] = [];
+  for (const row of rows) {
+    const run = runs.at(-1);
+    if (run?.[0]?.remark.join() === row.remark.join()) run?.push(row);
+    else runs.push([row]);
+  }
+  return runs;
+}
+
+function rowOf({ way, verdict, roundTrip, rate: octets }: DiagnosedWay): Row {
   const { status, isUsable, why, need } = verdict;
   return {
+    isUsable,
     transport: way.transport,
     to: `${formatHostPort(way)}${way.secure ? "" : " (plain)"}`,
     through: throughOf(way),
@@ -38,9 +57,12 @@ export function rowOf({ way, verdict, roundTrip, rate: octets }: DiagnosedWay): 
   };
 }
 
-/** `direct`, or the proxies and where they were found. */
-export function throughOf({ proxies, source = "" }: Way): string {
-  if (proxies.length === 0) return "direct";
+/** Stands for no proxy. */
+export const DIRECT = "direct";
+
+/** {@link DIRECT}, or the proxies and where they were found. */
+function throughOf({ proxies, source = "" }: Way): string {
+  if (proxies.length === 0) return DIRECT;
   return `${proxies.map(proxyText).join(" then ")}${source === "" ? "" : ` (${source})`}`;
 }
 

@@ -10,9 +10,10 @@
  */
 import type { Diagnosis } from "../../device/diagnosis/index.ts";
 import { visible } from "../../lib/printable.ts";
-import { type Row, recommendation, rowOf, subjectOf } from "./report.ts";
+import { pathsOf, type Row, recommendation, runsOf, subjectOf } from "./report.ts";
 
 const HEAD: Row = {
+  isUsable: false,
   transport: "transport",
   to: "to",
   through: "through",
@@ -28,7 +29,7 @@ const COLUMNS = ["transport", "to", "through", "status", "roundTrip", "rate"] as
 export function tableOf(diagnosis: Diagnosis): string {
   const { ways, findings } = diagnosis;
   const lines = [`grooveway doctor: ${subjectOf(diagnosis)}`, ""];
-  if (ways.length > 0) lines.push(...wayLines(ways.map(rowOf)), "");
+  if (ways.length > 0) lines.push(...wayLines(pathsOf(diagnosis).flat()), "");
   const width = Math.max(...findings.map(({ check }) => check.length));
   const outcomes = Math.max(...findings.map(({ outcome }) => outcome.length));
   for (const { check, outcome, text } of findings) {
@@ -46,9 +47,9 @@ function wayLines(rows: readonly Row[]): string[] {
       .trimEnd();
   return [
     line(HEAD),
-    ...rows.flatMap((row, i) => {
-      const isRepeated = rows[i + 1]?.remark.join() === row.remark.join();
-      return [line(row), ...(isRepeated ? [] : row.remark.map((sentence) => `    ${sentence}`))];
-    }),
+    ...runsOf(rows).flatMap((run) => [
+      ...run.map(line),
+      ...(run[0]?.remark ?? []).map((sentence) => `    ${sentence}`),
+    ]),
   ];
 }

@@ -107,7 +107,7 @@ function ofProxy({ way, failure }: WayObservation): Verdict | undefined {
 }
 
 function authentication(why: string, way: Way): Verdict {
-  const need = `give the user name and password for ${viaOf(way)} (--proxy @FILE or --proxy-credentials FILE), or allow ${way.host} there without`;
+  const need = `give credentials for ${viaOf(way)} with --proxy-credentials FILE, or let ${way.host} pass there without`;
   return { status: "needs authentication", isUsable: false, why, need };
 }
 
