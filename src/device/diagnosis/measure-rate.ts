@@ -8,9 +8,10 @@ import { randomBytes } from "node:crypto";
 import { within } from "../../lib/runtime/timeout.ts";
 import { PortableDevice } from "../device.ts";
 import type { DeviceOptions } from "../options.ts";
+import type { Platform } from "../renewed-connection.ts";
 import { openTransport } from "../transports/open-transport.ts";
 import type { Proxies } from "../transports/proxy/proxy-settings.ts";
-import type { OpenTransport, Way } from "../transports/transport.ts";
+import type { Way } from "../transports/transport.ts";
 import { RATE_OCTETS } from "./limits.ts";
 
 export interface RateOptions {
@@ -27,8 +28,8 @@ export interface RateOptions {
 
 /** A device that uses one way only. */
 class DeviceOfWay extends PortableDevice {
-  static async open(options: DeviceOptions, open: OpenTransport): Promise<DeviceOfWay> {
-    const device = new DeviceOfWay(options, open);
+  static async open(options: DeviceOptions, platform: Platform): Promise<DeviceOfWay> {
+    const device = new DeviceOfWay(options, platform);
     await device.start();
     return device;
   }
@@ -51,10 +52,16 @@ export async function measureRate(way: Way, options: RateOptions): Promise<numbe
       // It takes nothing that is meant for the identity.
       receive: false,
       signal: AbortSignal.any([signal, late]),
-      ...(token !== undefined && { token }),
+      // The caller has decided that the token may go over this way.
+      ...(token !== undefined && { token, allowPlain: !way.secure }),
       ...(ca !== undefined && { ca }),
     },
-    (transport) => openTransport({ ...transport, way, proxies }),
+    {
+      open: (transport) => openTransport({ ...transport, way, proxies }),
+      ways: async () => [way],
+      // What is learnt about the way is not remembered.
+      network: () => "",
+    },
   );
   try {
     return (await within(timeout, device.then(sendToItself)))?.value;
