@@ -61,9 +61,16 @@ function rowOf({ way, verdict, roundTrip, rate: octets }: DiagnosedWay): Row {
 export const DIRECT = "direct";
 
 /** {@link DIRECT}, or the proxies and where they were found. */
-function throughOf({ proxies, source = "" }: Way): string {
+function throughOf(way: Way): string {
+  const { proxies } = way;
   if (proxies.length === 0) return DIRECT;
-  return `${proxies.map(proxyText).join(" then ")}${source === "" ? "" : ` (${source})`}`;
+  const source = sourceOf(way);
+  return `${proxies.map(proxyText).join(" then ")}${source === undefined ? "" : ` (${source})`}`;
+}
+
+/** Where the proxies were found, in the words of the command line. */
+function sourceOf({ source }: Way): string | undefined {
+  return source?.replace("the option proxy", "--proxy");
 }
 
 /** What is the subject: the edge, or a relay without one. */
@@ -108,8 +115,9 @@ export function jsonOf(diagnosis: Diagnosis): unknown {
   };
 }
 
-function jsonOfWay({ transport, host, port, secure, proxies, source }: Way) {
-  return { transport, host, port, secure, through: proxies.map(proxyText), source: source ?? null };
+function jsonOfWay(way: Way) {
+  const { transport, host, port, secure, proxies } = way;
+  return { transport, host, port, secure, through: proxies.map(proxyText), source: sourceOf(way) ?? null };
 }
 
 function whole(value: number | undefined): number | null {
