@@ -268,4 +268,25 @@ describe("the doctor with a token", { concurrency: 2 }, () => {
     const { seen: alone } = await judged(token);
     assert.ok(alone.ways.every(({ rate = 0 }) => rate > 0));
   });
+
+  test("leaves what waits for the device, and for its identity, where it is", async (t) => {
+    const common = { edge: edge.url, ca: ours.ca };
+    const bob = { ...common, token: await issuer.issue({ address: "bob/pc" }), address: "bob/pc", receive: false };
+    const sender = await Device.connect(bob);
+    t.after(() => sender.close());
+    await sender.send("carol/laptop", "for the device");
+    await sender.send("carol", "for the identity");
+    const token = await issuer.issue({ address: "carol/laptop" });
+    const seen = await examine({ ...common, token, address: "carol/laptop" });
+    assert.ok(seen.ways.every(({ rate = 0 }) => rate > 0));
+    const carol = await Device.connect({ ...common, token, address: "carol/laptop" });
+    t.after(() => carol.close());
+    const texts: string[] = [];
+    for await (const message of carol.messages()) {
+      texts.push(message.text());
+      message.done();
+      if (texts.length === 2) break;
+    }
+    assert.deepEqual(texts.sort(), ["for the device", "for the identity"]);
+  });
 });

@@ -62,15 +62,25 @@ export const DIRECT = "direct";
 
 /** {@link DIRECT}, or the proxies and where they were found. */
 function throughOf(way: Way): string {
-  const { proxies } = way;
+  const { proxies, source } = way;
   if (proxies.length === 0) return DIRECT;
-  const source = sourceOf(way);
   return `${proxies.map(proxyText).join(" then ")}${source === undefined ? "" : ` (${source})`}`;
 }
 
-/** Where the proxies were found, in the words of the command line. */
-function sourceOf({ source }: Way): string | undefined {
-  return source?.replace("the option proxy", "--proxy");
+/** The library speaks of its option for the proxy, and the command of its own. */
+export function inWordsOfCommand(diagnosis: Diagnosis): Diagnosis {
+  const own = (text: string) => text.replaceAll("the option proxy", "--proxy");
+  const ways = diagnosis.ways.map((seen) => {
+    const { source } = seen.way;
+    return source === undefined ? seen : { ...seen, way: { ...seen.way, source: own(source) } };
+  });
+  const best = diagnosis.recommended;
+  return {
+    ...diagnosis,
+    ways,
+    findings: diagnosis.findings.map((finding) => ({ ...finding, text: own(finding.text) })),
+    recommended: best === undefined ? undefined : ways[diagnosis.ways.indexOf(best)],
+  };
 }
 
 /** What is the subject: the edge, or a relay without one. */
@@ -116,8 +126,8 @@ export function jsonOf(diagnosis: Diagnosis): unknown {
 }
 
 function jsonOfWay(way: Way) {
-  const { transport, host, port, secure, proxies } = way;
-  return { transport, host, port, secure, through: proxies.map(proxyText), source: sourceOf(way) ?? null };
+  const { transport, host, port, secure, proxies, source } = way;
+  return { transport, host, port, secure, through: proxies.map(proxyText), source: source ?? null };
 }
 
 function whole(value: number | undefined): number | null {

@@ -212,6 +212,12 @@ function ofStranger({ way, failure }: WayObservation, { answer }: PathObservatio
 /** The edge has answered by this transport, and refuses. */
 function ofRefusal({ way, failure }: WayObservation): Verdict | undefined {
   if (failure?.reason === "UpgradeNeeded") return noUpgrade(way, "A proxy removes the header Upgrade.");
+  if (failure?.reason === "RelayNotAllowed" || failure?.reason === "RelayPrivate") {
+    return blocked(
+      `The edge is reached, but does not know itself by the name ${way.host} (${failure.reason}).`,
+      "use the URL with the edge's own name, or ask its operator to add this one",
+    );
+  }
   const isEdges = failure?.code === "Refused" || failure?.code === "TokenRefused" || failure?.code === "RelayRefused";
   if (!isEdges) return undefined;
   const reason = failure.reason === undefined ? "" : ` (${failure.reason})`;

@@ -9,11 +9,10 @@
 import { randomBytes } from "node:crypto";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import type { Peer } from "../../auth/scopes.ts";
 import { prefixOf } from "../../encapsulation/index.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
-import { formatAddress, parseAddress } from "../../sstp/index.ts";
+import { parseAddress } from "../../sstp/index.ts";
 import { DeviceError } from "../device-error.ts";
 import { validOption } from "../recipients.ts";
 import { findWays } from "../transports/find-ways.ts";
@@ -26,7 +25,7 @@ import { classify, recommend, type Verdict } from "./classify.ts";
 import { failureOf } from "./failure.ts";
 import { type Finding, findingsOf } from "./findings.ts";
 import { NAME_OCTETS, PROBE_TIMEOUT, PROBED_WAYS, PROBES, RATE_TIMEOUT, SHOWN_ADDRESSES } from "./limits.ts";
-import { measureRate } from "./measure-rate.ts";
+import { measureRate, type RateOptions } from "./measure-rate.ts";
 import {
   type AnswerObservation,
   type DnsObservation,
@@ -94,6 +93,9 @@ export async function diagnose(options: DiagnoseOptions): Promise<Diagnosis> {
   const examination = new Examination(options);
   return examination.run();
 }
+
+/** A device by the parts of its address. */
+type Peer = RateOptions["self"];
 
 class Examination {
   readonly #edge: string | undefined;
@@ -257,7 +259,9 @@ class Examination {
     const room = await this.#room(way, self);
     if (room.type !== "open" || !room.isFree) return undefined;
     const timeout = Math.min(this.#common.timeout, RATE_TIMEOUT);
-    return measureRate(way, { ...this.#common, edge: this.#edge ?? "", token, address: formatAddress(self), timeout });
+    const edge = this.#edge ?? "";
+    const relay = relayOf(way, { edge, relay: undefined });
+    return measureRate(way, { ...this.#common, edge, relay, token, self, timeout });
   }
 }
 

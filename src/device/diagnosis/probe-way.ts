@@ -6,14 +6,13 @@
  * @module
  */
 import { within } from "../../lib/runtime/timeout.ts";
-import { ConnectCloseReasonId, Connection, deviceURL, relayURL } from "../../sstp/index.ts";
-import { DeviceError } from "../device-error.ts";
+import { SEND_ONLY } from "../../store-and-forward/capabilities.ts";
 import { openTransport } from "../transports/open-transport.ts";
 import type { Proxies } from "../transports/proxy/proxy-settings.ts";
 import { CAPABILITIES, type Transport, type Way } from "../transports/transport.ts";
+import { Conversation } from "./conversation.ts";
 import { failureOf } from "./failure.ts";
-import { FAREWELL } from "./limits.ts";
-import type { WayObservation } from "./observations.ts";
+import type { Failure, WayObservation } from "./observations.ts";
 
 export interface ProbeOptions {
   readonly edge: string | undefined;
@@ -59,74 +58,43 @@ export async function probeWay(way: Way, options: ProbeOptions): Promise<WayObse
 
 class Probe {
   readonly #transport: Transport;
-  readonly #engine: Connection;
-  readonly #relay: string;
+  readonly #conversation: Conversation;
   seen: { readonly established?: number; readonly roundTrip?: number } = {};
 
   constructor(transport: Transport, { self, relay }: ProbeOptions) {
     this.#transport = transport;
-    this.#relay = relay;
-    const now = performance.now();
-    this.#engine = new Connection({ role: "client", outbound: true, localDeviceURLs: [deviceURL(self)], now });
+    // A connection that takes no messages creates no mailbox.
+    this.#conversation = new Conversation(transport, { self, relay, capabilities: SEND_ONLY });
   }
 
   /** Resolves with the failure, or with undefined once the relay has answered. */
-  async run() {
+  async run(): Promise<Failure | undefined> {
     const start = performance.now();
-    const { established } = this.#transport;
-    const isEstablished = established.then(() => {
-      this.seen = { ...this.seen, established: performance.now() - start };
-    });
-    isEstablished.catch(() => undefined);
+    this.#transport.established.then(
+      () => {
+        this.seen = { ...this.seen, established: performance.now() - start };
+      },
+      () => undefined,
+    );
     try {
-      // Polling is established by its first data.
-      if (this.#transport.name !== "polling") await isEstablished;
-      this.#engine.connect(relayURL(this.#relay), new Uint8Array());
+      await this.#conversation.begin();
       const asked = performance.now();
-      await this.#flush();
-      if (!(await this.#answered())) throw this.#transport.failure ?? closed();
+      if (!(await this.#isAnswered())) throw this.#conversation.loss;
       this.seen = { ...this.seen, roundTrip: performance.now() - asked };
-      await this.#leave();
+      await this.#conversation.leave();
       return undefined;
     } catch (error) {
       return failureOf(error);
     }
   }
 
-  async #flush(): Promise<void> {
-    const blocks = this.#engine.output(performance.now());
-    if (blocks.length > 0) await this.#transport.write(blocks);
-  }
-
-  /** Whether the relay has accepted or refused; false if the transport ended, or what came is no SSTP. */
-  async #answered(): Promise<boolean> {
-    for (;;) {
-      const octets = await this.#transport.read();
-      if (octets === undefined) return false;
-      const events = this.#engine.receive(octets, performance.now());
-      if (events.some(({ type }) => type === "connected" || type === "refused")) return true;
-      if (this.#engine.closed !== undefined) throw new DeviceError("NotAnEdge", "the answer is no SSTP");
+  /** Whether the relay has accepted or refused; false if the transport ended before. */
+  async #isAnswered(): Promise<boolean> {
+    for await (const { type } of this.#conversation.events()) {
+      if (type === "connected" || type === "refused") return true;
     }
+    return false;
   }
-
-  /** Leaves nothing behind at the edge: says that the connection ends, and waits for the other side to end it. */
-  async #leave(): Promise<void> {
-    if (this.#engine.closed === undefined) this.#engine.close(ConnectCloseReasonId.Resting);
-    await within(
-      FAREWELL,
-      this.#flush().then(() => this.#drained()),
-    );
-  }
-
-  async #drained(): Promise<void> {
-    while ((await this.#transport.read()) !== undefined) {
-      // What comes now answers nothing.
-    }
-  }
-}
-
-function closed(): DeviceError {
-  return new DeviceError("ConnectFailed", "the connection was closed without an answer");
 }
 
 /** The name of the relay at the end of a way. */

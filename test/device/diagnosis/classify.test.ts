@@ -177,6 +177,12 @@ const CASES: readonly [name: string, verdict: Verdict, status: Status, text: Reg
     "blocked",
     /The edge is reached, and refuses \(TooManyHalfOpen\)/,
   ],
+  [
+    "another name of the edge",
+    judge("polling", failed("Refused", { reason: "RelayNotAllowed" })),
+    "blocked",
+    /does not know itself by the name edge\.example\.com \(RelayNotAllowed\)\. use the URL/,
+  ],
   ["no echo beside polls", judge("longlived", {}, OPEN, { beside: ["polling"] }), "buffered", /turn off buffering/],
   ["no echo beside KeepAlive", judge("longlived", {}, OPEN, { beside: ["keepalive"] }), "buffered", /GET and POST/],
   ["a held GET beside polls", judge("keepalive", {}, OPEN, { beside: ["polling"] }), "buffered", /turn off buffering/],
