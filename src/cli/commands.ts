@@ -36,6 +36,10 @@ export const COMMANDS: Readonly<Record<string, ListedCommand>> = {
     summary: "receive files and messages sent to this device",
     load: async () => (await import("./commands/recv.ts")).recvCommand,
   },
+  doctor: {
+    summary: "find out what this network lets through to an edge",
+    load: async () => (await import("./commands/doctor.ts")).doctorCommand,
+  },
   mailbox: {
     summary: "inspect and manage the mailboxes of an edge",
     load: async () => (await import("./commands/mailbox.ts")).mailboxCommand,

@@ -29,6 +29,8 @@ export interface ProxySources {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Prints a line for the user. Default: to standard error. */
   readonly tell?: (line: string) => void;
+  /** Told the proxies for a destination, and where they were found. Default: prints them with `tell`. */
+  readonly onChoice?: (text: string) => void;
 }
 
 /**
@@ -45,7 +47,7 @@ export function proxiesOf(command: string, values: ProxyValues, sources: ProxySo
       proxy,
       accounts: [...fromFile(command, values["proxy-credentials"]), ...fromEnvironment(proxy, env)],
       refused: refusedPasswordsIn(likelyStateFolder({ state: values.state, env })),
-      onChoice: (text) => tell(`connecting to ${text}`),
+      onChoice: sources.onChoice ?? ((text) => tell(`connecting to ${text}`)),
     });
   } catch (error) {
     if (error instanceof DeviceError) throw usage(command, error.message.replaceAll("the option proxy", "--proxy"));

@@ -14,6 +14,16 @@
  */
 export type { Advice } from "../store-and-forward/reason-advice.ts";
 export { DeviceError, type DeviceErrorCode } from "./device-error.ts";
+export {
+  type Check,
+  type DiagnosedWay,
+  type DiagnoseOptions,
+  type Diagnosis,
+  diagnose,
+  type Finding,
+  type Status,
+  type Verdict,
+} from "./diagnosis/index.ts";
 export type { Message, SendOptions, StreamPart } from "./message.ts";
 export { Device } from "./node-device.ts";
 export type { DeviceOptions, HeldListener } from "./options.ts";

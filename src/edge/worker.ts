@@ -54,6 +54,8 @@ app.get("/", (c) => {
 });
 
 app.get("/health", (c) => {
+  // workerd sends no Date by itself, and grooveway doctor compares clocks.
+  c.header("Date", new Date().toUTCString());
   if (!isStorageFull()) return c.json({ status: "ok", service: "grooveway" });
   const { cause, cure } = REASONS.StorageFull;
   return c.json({ status: "full", service: "grooveway", code: "StorageFull", detail: cause, cure }, 503);

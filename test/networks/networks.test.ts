@@ -8,11 +8,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { TransportName } from "../../src/device/index.ts";
+import type { Status, TransportName } from "../../src/device/index.ts";
 import type { Child } from "../support/rpc.ts";
 import { curl } from "./curl.ts";
 import type { Batch, Tally } from "./exchange.ts";
-import { Internet, type Network } from "./internet.ts";
+import { COMMAND, Internet, type Network } from "./internet.ts";
 import { EXTENT, NEEDS, whyNot } from "./needs.ts";
 import type { ConnectArgument, Connected } from "./peer.ts";
 import { NETWORKS, type Row } from "./table.ts";
@@ -88,6 +88,19 @@ describe("networks", { skip: whyNot([], true) }, () => {
         });
       }
 
+      it("is described by the doctor", { timeout }, async (t) => {
+        const seen = await examine(net, row);
+        t.diagnostic(JSON.stringify(Object.fromEntries(seen)));
+        const usable: readonly (Status | undefined)[] = ["works", "slow"];
+        for (const transport of row.works) {
+          const isFound = usable.includes(seen.get(transport)) || row.slow?.includes(transport) === true;
+          assert.ok(isFound, `${transport} is ${seen.get(transport)}`);
+        }
+        for (const transport of Object.keys(row.stopped ?? {}) as TransportName[]) {
+          assert.equal(seen.get(transport), row.described?.[transport] ?? "blocked", transport);
+        }
+      });
+
       const { stay } = row;
       if (stay !== undefined) {
         const losers = row.loses?.join(", ") ?? "none";
@@ -136,6 +149,45 @@ function optionsOf(net: Network, row: Row, way: Way, address: string): ConnectAr
     ...(way !== undefined && { transport: way }),
     ...(row.scheme === "https" ? { ca: net.authority } : { allowPlain: true }),
   };
+}
+
+/** What the doctor says about each transport at the site, with the same options as a device. */
+async function examine(net: Network, row: Row): Promise<Map<TransportName, Status>> {
+  const { internet } = net;
+  const isSecure = row.scheme === "https";
+  const proxy = row.proxy?.(net);
+  const isRelayTried = proxy === undefined && ("tcp" in (row.stopped ?? {}) || row.works.includes("tcp"));
+  const options = [
+    ...(isSecure ? ["--ca", internet.file(`authority-${net.number}.pem`, net.authority)] : []),
+    ...(isRelayTried ? ["--relay", "relay.test"] : []),
+    ...(isRelayTried || !isSecure ? ["--allow-plain"] : []),
+    ...(proxy === undefined ? [] : ["--proxy", proxy]),
+  ];
+  const variables = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "GROOVEWAY_PAC",
+  ];
+  const env = {
+    ...Object.fromEntries(variables.map((name) => [name, undefined])),
+    XDG_CONFIG_HOME: internet.folder,
+    GROOVEWAY_STATE: internet.folder,
+  };
+  const command = [process.execPath, COMMAND, "doctor", `${row.scheme}://edge.test`, ...options, "--json"];
+  const program = net.site.start(command, { all: true, env });
+  const { ways } = JSON.parse(await program.line(/^\{/)) as { readonly ways: readonly DescribedWay[] };
+  const ours = ways.filter(({ transport, secure }) => transport === "tcp" || secure === isSecure);
+  return new Map(ours.map(({ transport, status }) => [transport, status]));
+}
+
+interface DescribedWay {
+  readonly transport: TransportName;
+  readonly secure: boolean;
+  readonly status: Status;
 }
 
 /** How a device reports that it does not get through. */

@@ -1,5 +1,5 @@
 /** The networks, one row each: what it is made of, what gets through it, and what stops the rest. */
-import type { TransportName } from "../../src/device/index.ts";
+import type { Status, TransportName } from "../../src/device/index.ts";
 import {
   dante,
   debianSquid,
@@ -45,6 +45,8 @@ export interface Row {
   readonly works: readonly TransportName[];
   /** The transports that do not, and how the device reports it. */
   readonly stopped?: Readonly<Partial<Record<TransportName, Stop>>>;
+  /** What the doctor says about those that are stopped, if not `blocked`. */
+  readonly described?: Readonly<Partial<Record<TransportName, Status>>>;
   /** The proxy that the site has to use; then `works` is what gets through it, and nothing does without it. */
   readonly proxy?: (net: Network) => string;
   /** Those of `works` that need longer for the first message than a device may take to find its way. */
@@ -183,6 +185,7 @@ export const NETWORKS: readonly Row[] = [
       keepalive: "CertificateRefused",
       polling: "CertificateRefused",
     },
+    described: { websocket: "inspected", longlived: "inspected", keepalive: "inspected", polling: "inspected" },
   },
   {
     name: "a redirect in answer to an Upgrade",
@@ -294,6 +297,7 @@ tcp flags & (syn|ack) == syn ip saddr . tcp sport . ip daddr . tcp dport != @see
       keepalive: "CertificateRefused",
       polling: "CertificateRefused",
     },
+    described: { websocket: "inspected", longlived: "inspected", keepalive: "inspected", polling: "inspected" },
   },
   {
     name: "nginx as it is",
@@ -312,6 +316,7 @@ tcp flags & (syn|ack) == syn ip saddr . tcp sport . ip daddr . tcp dport != @see
     scheme: "http",
     works: ["keepalive", "polling"],
     stopped: { longlived: "Silence" },
+    described: { longlived: "buffered" },
   },
   {
     name: "haproxy with time-outs of 10 s",

@@ -30,6 +30,8 @@ export interface ScriptedProxyOptions {
   readonly chunked?: boolean;
   /** The status for destinations, in place of a tunnel. */
   readonly refuses?: number;
+  /** The status for CONNECT alone. */
+  readonly refusesConnect?: number;
   readonly tls?: { readonly key: string; readonly cert: string };
 }
 
@@ -109,8 +111,9 @@ export async function httpProxy(context: Context, options: ScriptedProxyOptions 
       else again(server, socket, head);
       return;
     }
-    if (options.refuses !== undefined) {
-      socket.end(`HTTP/1.1 ${options.refuses} Not Here\r\nContent-Length: 4\r\n\r\npage`);
+    const refusal = options.refuses ?? options.refusesConnect;
+    if (refusal !== undefined) {
+      socket.end(`HTTP/1.1 ${refusal} Not Here\r\nContent-Length: 4\r\n\r\npage`);
       return;
     }
     const there = reach(asked.url ?? "", options);

@@ -35,6 +35,12 @@ export interface Question {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A request on a connection that exists. */
+export interface Exchange extends Pick<Question, "edge" | "method" | "path" | "token" | "body"> {
+  /** Names the whole URL in the request, for a proxy that forwards it [RFC 9112 3.2.2]. Default false. */
+  readonly isAbsolute?: boolean | undefined;
+}
+
 /** The value, or the edge's reason for refusing. */
 export type EdgeAnswer =
   | { readonly ok: true; readonly value: unknown }
@@ -103,13 +109,18 @@ async function exchange(question: Question): Promise<ForeignAnswer> {
   }
 }
 
-function converse(socket: Socket, { edge, method, path, token, body }: Question, signal: AbortSignal) {
+/** Sends a request over a connected socket. Resolves with any HTTP response; rejects with errors of node:http. */
+export function converse(
+  socket: Socket,
+  { edge, method, path, token, body, isAbsolute = false }: Exchange,
+  signal: AbortSignal,
+): Promise<ForeignAnswer> {
   const { promise, resolve, reject } = Promise.withResolvers<ForeignAnswer>();
   const text = body === undefined ? undefined : JSON.stringify(body);
   const asked = request({
     createConnection: () => socket,
     method,
-    path: `${prefixOf(edge)}${path}`,
+    path: `${isAbsolute ? edge.origin : ""}${prefixOf(edge)}${path}`,
     headers: {
       Host: edge.host,
       Connection: "close",

@@ -242,7 +242,7 @@ function authoritiesOf(ca: string): string {
 }
 
 /** The common name or organization of an X.500 name, escaped: it is untrusted. */
-function nameOf(name: tls.PeerCertificate["issuer"] | undefined): string | undefined {
+export function nameOf(name: tls.PeerCertificate["issuer"] | undefined): string | undefined {
   const found = name?.CN ?? name?.O;
   const text = Array.isArray(found) ? found[0] : found;
   return text === undefined ? undefined : printable(text);
