@@ -122,7 +122,8 @@ describe("in a container", () => {
       const { code, stdout, stderr } = await container.run([command, "--help"]);
       assert.deepEqual([code, stderr], [0, ""], command);
       assert.match(stdout, new RegExp(`^Usage: grooveway ${command} `));
-      if (command === "send") assert.match(stdout, new RegExp(`this device's address; default that of the profile, or user${UID}/\\S+\n`));
+      if (command === "send")
+        assert.match(stdout, new RegExp(`this device's address; default that of the profile, or user${UID}/\\S+\n`));
     }
     const keys = await container.run(["token", "keygen", "--out", "key.json"]);
     assert.equal(keys.code, 0, keys.stderr);

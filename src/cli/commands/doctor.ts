@@ -10,7 +10,7 @@ import { inWordsOfCommand, jsonOf } from "../doctor/report.ts";
 import { tableOf } from "../doctor/table.ts";
 import { EXIT_CODES } from "../exit-codes.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
-import { edgeUrl } from "../profiles/config.ts";
+import { edgeUrl } from "../profiles/config-toml.ts";
 import { PROFILE_OPTION, withProfile } from "../profiles/profile-options.ts";
 import { PROXY_OPTIONS, proxiesOf } from "../proxy-options.ts";
 import { readAuthorities } from "../tls.ts";

@@ -15,7 +15,7 @@ import { visible } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
 import { codeOf, makeFolders, nodeFileSystem, writeAll } from "../files/file-system.ts";
 import { wordsOf } from "../files/path-problem.ts";
-import { formatConfig, type Profiles, parseConfig } from "./config.ts";
+import { formatConfig, type Profiles, parseConfig } from "./config-toml.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -15,8 +15,8 @@ import { printable, visible } from "../../lib/printable.ts";
 import { nearest } from "../../lib/spelling.ts";
 import { CommandError } from "../command-error.ts";
 import { readText } from "../parse-arguments.ts";
-import { edgeUrl, isProfileName, PROFILE_NAME, type Profile, type ProfileEdge, type Profiles } from "./config.ts";
 import { configPath, type Environment, neededConfigPath, readProfiles } from "./config-file.ts";
+import { edgeUrl, isProfileName, PROFILE_NAME, type Profile, type ProfileEdge, type Profiles } from "./config-toml.ts";
 
 /** The name of the profile that is used when none is named. */
 export const DEFAULT_PROFILE = "default";

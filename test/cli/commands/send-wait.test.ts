@@ -59,7 +59,10 @@ describe("a recipient whose mailbox is full", () => {
     await takeUntil(context, url, out, ({ kind }) => kind === "received");
     const { code, stderr } = await sending.finished;
     assert.equal(code, 0, stderr);
-    assert.match(stderr, /^grooveway: waiting until bob\/x receives: .* gives up after 10m without progress \(--wait\)/m);
+    assert.match(
+      stderr,
+      /^grooveway: waiting until bob\/x receives: .* gives up after 10m without progress \(--wait\)/m,
+    );
     assert.ok(readFileSync(join(out, "big")).equals(BYTES));
   });
 

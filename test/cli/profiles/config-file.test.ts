@@ -13,8 +13,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import type { Profile } from "../../../src/cli/profiles/config.ts";
 import { changeProfiles, configPath, neededConfigPath, readProfiles } from "../../../src/cli/profiles/config-file.ts";
+import type { Profile } from "../../../src/cli/profiles/config-toml.ts";
 import { folder, run } from "../support.ts";
 
 const PROFILE: Profile = { address: "alice/laptop", edges: [{ url: "https://e.example", token: "secret" }] };

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
-import type { Profiles } from "../../../src/cli/profiles/config.ts";
 import { changeProfiles } from "../../../src/cli/profiles/config-file.ts";
+import type { Profiles } from "../../../src/cli/profiles/config-toml.ts";
 import { type ProfileOptions, withProfile } from "../../../src/cli/profiles/profile-options.ts";
 import { folder } from "../support.ts";
 

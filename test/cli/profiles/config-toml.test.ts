@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { edgeUrl, formatConfig, type Profile, parseConfig } from "../../../src/cli/profiles/config.ts";
+import { edgeUrl, formatConfig, type Profile, parseConfig } from "../../../src/cli/profiles/config-toml.ts";
 import { TRANSPORTS } from "../../../src/device/index.ts";
 
 const SECRET = "eyJhbGciOiJFZERTQSJ9.eyJhdWQiOiJ4In0.c2lnbmF0dXJl";
