@@ -201,7 +201,7 @@ export const NETWORKS: readonly Row[] = [
     build: (net) => scripted(net, "page-for-upgrade"),
     control: [ask(PLAIN, 200), ask(PLAIN, 200, "-H", "Connection: Upgrade", "-H", "Upgrade: websocket")],
     scheme: "http",
-    works: ["keepalive"],
+    works: ["longlived", "keepalive"],
     stopped: { websocket: "NotAnEdge" },
   },
   {
