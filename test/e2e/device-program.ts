@@ -16,15 +16,22 @@ export interface Task {
   readonly options: Omit<DeviceOptions, "address">;
   /** The addresses of both. */
   readonly addresses: readonly [string, string];
+  /** The code with which `Device.connect` must fail. Then nothing else is done. */
+  readonly refused?: string;
 }
 
 const FILE = 5 * 1024 * 1024;
 const BLOCK = 1024 * 1024;
 
-const { entry, options, addresses }: Task = JSON.parse(process.argv[2] ?? "");
+const { entry, options, addresses, refused }: Task = JSON.parse(process.argv[2] ?? "");
 const library: { Device: { connect(options: DeviceOptions): Promise<Device> } } = await import(
   `../../src/device/${entry}`
 );
+if (refused !== undefined) {
+  await assert.rejects(library.Device.connect({ ...options, address: addresses[0] }), { code: refused });
+  process.stdout.write("done\n");
+  process.exit();
+}
 const [one, other] = await Promise.all(addresses.map((address) => library.Device.connect({ ...options, address })));
 assert(one && other);
 assert.equal(one.transport, options.transport);

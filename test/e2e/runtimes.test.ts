@@ -96,7 +96,7 @@ async function run({ command: [program, ...args] }: Runtime, task: Task, cut: ()
   });
   try {
     assert.equal(await soon(ended, `the end of the program, which has said ${said.join("\n")}`), 0, said.join("\n"));
-    assert.deepEqual(said, ["cut", "done"]);
+    assert.deepEqual(said, task.refused === undefined ? ["cut", "done"] : ["done"]);
   } finally {
     child.kill("SIGKILL");
   }
@@ -160,6 +160,24 @@ describe("runtimes", { concurrency: 1 }, () => {
           (t) => talk(t, runtime, { entry: "index.ts", transport, scheme }),
         );
       }
+    }
+  }
+
+  for (const runtime of [DENO, BUN]) {
+    for (const transport of ["websocket", "keepalive"] as const) {
+      test(`${runtime.name}: refused certificates and tokens have their names by ${transport}`, {
+        skip: runtime.missing,
+      }, async () => {
+        const addresses = ["one/pc", "other/pc"] as const;
+        const token = await issuer.issue({ address: "*", exp: 1 });
+        const entry = "index.ts";
+        for (const [options, refused] of [
+          [{ transport, edge: secure.url, token }, "CertificateRefused"],
+          [{ transport, edge: plain.url, token }, "TokenRefused"],
+        ] as const) {
+          await run(runtime, { entry, options, addresses, refused }, () => assert.fail("it has connected"));
+        }
+      });
     }
   }
 
