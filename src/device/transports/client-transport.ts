@@ -64,7 +64,7 @@ interface OpenedLine {
 
 /** What a transport's lines lead to. */
 export interface ClientWay {
-  /** Default: a relay, without an edge. */
+  /** URL of the edge; undefined for a relay without one. */
   readonly edge?: URL | undefined;
   readonly open: OpenLine;
   readonly token: string | undefined;
