@@ -23,6 +23,8 @@ const LONGEST = [
   "torture/fencing.test.ts",
   "e2e/identity.test.ts",
   "e2e/matrix.test.ts",
+  // Where Bun and Deno are installed.
+  "e2e/runtimes.test.ts",
   "cli/command.test.ts",
   "cli/package.test.ts",
   "edge/mailbox/consumers.test.ts",

@@ -41,6 +41,7 @@ export const EXIT_CODES = {
       "InsecureRelay",
       "KeysUnusable",
       "LinkSecretsUnusable",
+      "MixedContent",
       "NoConfigFolder",
       "NoProfile",
       "TlsUnusable",

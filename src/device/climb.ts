@@ -164,6 +164,7 @@ function isForAll({ code, advice }: DeviceError): boolean {
     case "RelayRefused":
     case "AddressInUse":
     case "InvalidOption":
+    case "MixedContent":
     case "InternalError":
     case "Closed":
       return true;

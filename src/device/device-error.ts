@@ -14,6 +14,8 @@ export const DEVICE_ERRORS = {
   CertificateRefused: "retry",
   /** The TLS handshake with the edge failed; usually only one side speaks TLS. */
   TlsFailed: "retry",
+  /** A page that came by HTTPS names an edge by plain HTTP, which browsers forbid. */
+  MixedContent: "give up",
   /** Something else answered at the edge's URL: a network's login page, a proxy, another server. */
   NotAnEdge: "retry",
   /** A proxy on the way does not answer as one, or not in time. */

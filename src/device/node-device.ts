@@ -1,6 +1,5 @@
 /**
- * The device in Node: over TCP, TLS and WebSocket. An entry for browsers would be a file like this one, with transports
- * over `fetch` and `WebSocket`.
+ * The device in Node: over TCP, TLS and WebSocket. `browser.ts` is the same for browsers.
  *
  * @module
  */

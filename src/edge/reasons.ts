@@ -76,6 +76,11 @@ export const REASONS = {
     cause: "The edge restarted and no longer knows this virtual connection.",
     cure: "Connect again; unacknowledged messages are sent again.",
   },
+  OriginRefused: {
+    status: 403,
+    cause: "The request comes from a web page of another origin, and this edge admits anybody without a token.",
+    cure: "Configure keys (--keys), and give the page a token; for development, load the page from localhost.",
+  },
   WebSocketNotPassed: {
     status: 501,
     cause: "A WebSocket virtual connection cannot be passed through to an origin relay.",

@@ -67,6 +67,7 @@ export const REASON_ADVICE = {
   OriginReset: "retry",
   DeviceGone: "retry",
   ConnectionLost: "retry",
+  OriginRefused: "give up",
   WebSocketNotPassed: "another transport",
   // A proxy has taken the header away.
   UpgradeNeeded: "another transport",

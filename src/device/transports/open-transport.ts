@@ -22,15 +22,17 @@ import { DIAL_TIMEOUT } from "../limits.ts";
 import { nearOnly } from "../token-in-clear.ts";
 import { authorization } from "../token-source.ts";
 import { candidates, hasAbsoluteTargets } from "./candidates.ts";
+import { ClientTransport } from "./client-transport.ts";
 import { type Dialler, type DirectOptions, direct } from "./dial.ts";
 import { findWays } from "./find-ways.ts";
+import { nodeWebSockets } from "./node-websocket.ts";
 import { PendingTransport } from "./pending-transport.ts";
 import { ProxyAccounts } from "./proxy/credentials.ts";
 import { ForwardingProxy } from "./proxy/forwarding-proxy.ts";
 import { Proxies } from "./proxy/proxy-settings.ts";
 import { proveCredentials, proxyDialler, tunnelDialler } from "./proxy/tunnel.ts";
 import { type EdgeRoute, edgeRoute, parsedRelay, relayRoute } from "./route.ts";
-import { SocketTransport } from "./socket-transport.ts";
+import { socketLines } from "./socket-line.ts";
 import { rawClient } from "./tcp-client.ts";
 import { CAPABILITIES, type Transport, type TransportName, type TransportOptions, type Way } from "./transport.ts";
 import { openWebSocket } from "./websocket-transport.ts";
@@ -103,20 +105,23 @@ function openWay(options: NodeTransportOptions, way: Way, dialler?: Dialler): Tr
       const through = way.proxies.length === 0 ? direct(guard) : tunnelDialler(way.proxies, tunnel);
       const route = { host, port, secure };
       const reach = observed(dialler ?? through, options);
-      return new SocketTransport(transport, rawClient(), { route, ca, dialler: reach, token, relay });
+      const open = socketLines({ route, ca, dialler: reach });
+      return new ClientTransport(transport, rawClient(), { open, token, relay });
     }
     const route = { host, port, secure, edge: edgeOf(edge, way) };
     const isAbsolute = hasAbsoluteTargets(way);
     const through = isAbsolute ? proxyDialler(way.proxies, tunnel) : tunnelDialler(way.proxies, tunnel);
     const reach = observed(dialler ?? (way.proxies.length === 0 ? direct() : through), options);
-    if (transport === "websocket") return openWebSocket(options, { ...route, ca, dialler: reach });
+    if (transport === "websocket") {
+      const open = nodeWebSockets({ ...route, ca, dialler: reach, token, relay });
+      return openWebSocket(options, { edge: route.edge, open });
+    }
     const [proxy] = isAbsolute ? way.proxies.slice(-1) : [];
     const forwarding = proxy && new ForwardingProxy({ proxy, source }, accounts);
     const client = clientOf(transport as HttpTransport, route, options, forwarding);
-    return new SocketTransport(transport, client, {
-      route,
-      ca,
-      dialler: reach,
+    return new ClientTransport(transport, client, {
+      edge: route.edge,
+      open: socketLines({ route, ca, dialler: reach }),
       token,
       relay,
       forwarding,

@@ -102,7 +102,8 @@ function handshake(plain: Socket, options: HandshakeOptions): Promise<Socket> {
   let certificate: tls.PeerCertificate | undefined;
   // Read it before Node's verdict: a rejected certificate is no longer available afterwards.
   secure.prependOnceListener("secure", () => {
-    certificate = secure.getPeerCertificate();
+    // Bun has null where there is none any more.
+    certificate = secure.getPeerCertificate() ?? undefined;
   });
   const fail = (why: unknown) => {
     settle();

@@ -21,3 +21,6 @@ export const RULE_OCTETS = 64 * 1024;
 
 /** Mailboxes on one page of an operator's list: each is a subrequest, and one request may not make too many. */
 export const ADMIN_PAGE = 100;
+
+/** Seconds for which a browser need not ask again about the same URL: the most that Chromium remembers. */
+export const PREFLIGHT_AGE = 7200;

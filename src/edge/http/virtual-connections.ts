@@ -29,11 +29,13 @@ import { longLivedGet, longLivedPost } from "../pumps/longlived.ts";
 import { type AdmittedRequest, type Context, type TunnelStub, tunnelFor } from "../pumps/tunnel-client.ts";
 import type { Reason } from "../reasons.ts";
 import { admitWhole } from "./authorize.ts";
+import { acrossOrigins } from "./cross-origin.ts";
 import { GROWN_BODIES_OCTETS, WHOLE_BODY_TIMEOUT } from "./limits.ts";
 
 const TARGET = "/:version{[0-9]+\\.[0-9]+}/*";
 
 export const virtualConnections = new Hono<{ Bindings: Env }>()
+  .on(["GET", "POST", "OPTIONS"], ["/", TARGET], acrossOrigins)
   .post("/", (c) => poll(c.req.raw, c.env, c.executionCtx))
   .on(["GET", "POST"], TARGET, (c) => {
     // Hono routes HEAD to GET handlers too.

@@ -1,11 +1,10 @@
 /**
- * A transport over TCP sockets. It drives the client of one encapsulation: opens and closes sockets as the client asks,
- * and pauses them while the reader is behind.
+ * A transport that drives the client of one encapsulation: opens and closes lines as the client asks, and pauses them
+ * while the reader is behind. A line is a socket, or in a browser a series of `fetch` calls.
  *
  * @module
  */
 
-import type { Socket } from "node:net";
 import {
   type ClientOutput,
   type ClientSessionName,
@@ -17,61 +16,75 @@ import {
 } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
 import { OctetQueue } from "../../lib/octet-queue.ts";
+import { joinOctets } from "../../lib/octets.ts";
 import { atTime } from "../../lib/runtime/timeout.ts";
 import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
-import { ANSWER_HEAD, CLOSE_TIMEOUT, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
+import { ANSWER_HEAD, READ_AHEAD, WRITE_AHEAD } from "../limits.ts";
 import { tokenRefusal } from "../token-refusal.ts";
 import type { BodyLimits } from "./body-limits.ts";
-import { type Dialler, dial } from "./dial.ts";
 import { foreignAnswer, noAnswer, notHttp } from "./not-an-edge.ts";
 import type { ForwardingProxy } from "./proxy/forwarding-proxy.ts";
-import type { EdgeRoute, Route } from "./route.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportName } from "./transport.ts";
 
-/** Closes a socket once its output is sent, or after CLOSE_TIMEOUT (2 s) if the peer does not read. */
-function endSoon(socket: Socket): void {
-  socket.destroySoon();
-  if (socket.destroyed) return;
-  const timer = setTimeout(() => socket.destroy(), CLOSE_TIMEOUT);
-  timer.unref();
-  socket.once("close", () => clearTimeout(timer));
+/** The connection of one session, pending or open. */
+export interface Line {
+  /** Bytes that were written and are not sent yet. */
+  readonly queued: number;
+  /** Sends bytes, once connected. Do not modify them afterwards. */
+  write(octets: readonly Uint8Array[]): void;
+  /** Stops reading a line that is connected, until `resume`. */
+  pause(): void;
+  resume(): void;
+  /** Ends the connection once its output is sent. */
+  close(): void;
 }
 
-/** The connection of one session, pending or open. */
-interface Line {
-  readonly dialling: AbortController;
-  socket: Socket | undefined;
-  /** Output that waits for the connection. */
-  waiting: Uint8Array[];
-  waitingOctets: number;
+/** What a line reports. After its end, or its `close`, nothing counts. */
+export interface LineEvents {
+  onConnected(): void;
+  onData(octets: Uint8Array): void;
+  /** Everything that was written is sent. */
+  onDrain(): void;
+  /** The other side has ended the connection, or it could not be made, or it broke. May be called twice. */
+  onEnd(error: Error | undefined): void;
+}
+
+/** Opens a line. Reports nothing before it has returned. */
+export type OpenLine = (events: LineEvents) => Line;
+
+/** A line in use. */
+interface OpenedLine {
+  readonly line: Line;
+  isConnected: boolean;
   /** The first bytes received since the last request, to identify what answers. */
   answer: Uint8Array[];
   answerOctets: number;
 }
 
-/** How a transport's lines connect. */
-export interface SocketWay {
-  readonly route: Route | EdgeRoute;
-  readonly ca: string | undefined;
-  readonly dialler: Dialler;
+/** What a transport's lines lead to. */
+export interface ClientWay {
+  /** URL of the edge; undefined for a relay without one. */
+  readonly edge?: URL | undefined;
+  readonly open: OpenLine;
   readonly token: string | undefined;
   readonly relay: string;
+  readonly capabilities?: Capabilities | undefined;
   /** The HTTP proxy that forwards the requests, if one does. */
   readonly forwarding?: ForwardingProxy | undefined;
   readonly bodyLimits?: BodyLimits | undefined;
 }
 
-/** Drives an encapsulation client over Node sockets. */
-export class SocketTransport implements Transport {
+/** Drives an encapsulation client over lines. */
+export class ClientTransport implements Transport {
   readonly name: TransportName;
   readonly capabilities: Capabilities;
   readonly established: Promise<void>;
   readonly answered: Promise<void>;
   readonly #answer = Promise.withResolvers<void>();
   readonly #client: EncapsulationClient;
-  readonly #way: SocketWay;
-  readonly #lines = new Map<ClientSessionName, Line>();
+  readonly #way: ClientWay;
+  readonly #lines = new Map<ClientSessionName, OpenedLine>();
   #settle: { resolve: () => void; reject: (error: DeviceError) => void };
   #isEstablished = false;
   readonly #inbox = new OctetQueue();
@@ -80,14 +93,14 @@ export class SocketTransport implements Transport {
   readonly #writable = new Condition();
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
-  #socketError: Error | undefined;
+  #lineError: Error | undefined;
   #heardAt = performance.now();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
 
-  constructor(name: TransportName, client: EncapsulationClient, way: SocketWay) {
+  constructor(name: TransportName, client: EncapsulationClient, way: ClientWay) {
     this.name = name;
-    this.capabilities = CAPABILITIES[name];
+    this.capabilities = way.capabilities ?? CAPABILITIES[name];
     this.#client = client;
     this.#way = way;
     let settle = { resolve: () => {}, reject: (_: DeviceError) => {} };
@@ -120,7 +133,7 @@ export class SocketTransport implements Transport {
   read(): Promise<Uint8Array | undefined> {
     const octets = this.#inbox.takePiece();
     if (octets !== undefined) {
-      if (this.#inbox.length < READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.resume();
+      if (this.#inbox.length < READ_AHEAD) for (const { line } of this.#lines.values()) line.resume();
       return Promise.resolve(octets);
     }
     if (this.#lost !== undefined) return Promise.resolve(undefined);
@@ -147,12 +160,12 @@ export class SocketTransport implements Transport {
 
   #queued(): number {
     let octets = this.#client.pending;
-    for (const { socket, waitingOctets } of this.#lines.values()) octets += socket?.writableLength ?? waitingOctets;
+    for (const { line } of this.#lines.values()) octets += line.queued;
     return octets;
   }
 
   /** Carries out the client's commands. `line` is the line whose data or end caused them. */
-  #apply(outputs: readonly ClientOutput[], line?: Line): void {
+  #apply(outputs: readonly ClientOutput[], line?: OpenedLine): void {
     for (const output of outputs) {
       switch (output.type) {
         case "open":
@@ -164,7 +177,7 @@ export class SocketTransport implements Transport {
         case "close": {
           const closing = this.#lines.get(output.session);
           this.#lines.delete(output.session);
-          if (closing !== undefined) closeLine(closing);
+          closing?.line.close();
           break;
         }
         case "established":
@@ -174,7 +187,7 @@ export class SocketTransport implements Transport {
           this.#deliver(output.data);
           break;
         case "bodyRefused":
-          if ("edge" in this.#way.route) this.#way.bodyLimits?.shrink(this.#way.route.edge.origin, output.bodyLimit);
+          if (this.#way.edge !== undefined) this.#way.bodyLimits?.shrink(this.#way.edge.origin, output.bodyLimit);
           break;
         case "lost":
           this.#end(output, line);
@@ -197,83 +210,50 @@ export class SocketTransport implements Transport {
   }
 
   #open(session: ClientSessionName): void {
-    const line: Line = {
-      dialling: new AbortController(),
-      socket: undefined,
-      waiting: [],
-      waitingOctets: 0,
-      answer: [],
-      answerOctets: 0,
-    };
-    this.#lines.set(session, line);
-    const isCurrent = () => this.#lines.get(session) === line;
-    const { route, ca, dialler } = this.#way;
-    dial({ ...route, ca, dialler, signal: line.dialling.signal }).then(
-      (socket) => {
-        if (isCurrent()) this.#connected(session, line, socket);
-        else socket.on("error", () => undefined).destroy();
+    const isCurrent = () => this.#lines.get(session) === opened;
+    const line = this.#way.open({
+      onConnected: () => {
+        if (isCurrent()) this.#connected(opened);
       },
-      (error) => {
+      onData: (octets) => {
         if (!isCurrent()) return;
-        this.#socketError = error;
-        this.#ended(session, line);
+        this.#heardAt = performance.now();
+        if (opened.answerOctets < ANSWER_HEAD) {
+          opened.answer.push(octets);
+          opened.answerOctets += octets.length;
+        }
+        this.#apply(this.#client.feed(session, octets, performance.now()), opened);
       },
-    );
+      onDrain: () => this.#apply([]),
+      onEnd: (error) => {
+        if (!isCurrent()) return;
+        this.#lineError = error ?? this.#lineError;
+        this.#lines.delete(session);
+        this.#apply(this.#client.ended(session, performance.now()), opened);
+      },
+    });
+    const opened: OpenedLine = { line, isConnected: false, answer: [], answerOctets: 0 };
+    this.#lines.set(session, opened);
   }
 
-  #connected(session: ClientSessionName, line: Line, socket: Socket): void {
-    line.socket = socket;
-    this.#socketError = undefined;
-    const isCurrent = () => this.#lines.get(session) === line;
-    socket.on("data", (octets: Buffer) => {
-      if (!isCurrent()) return;
-      this.#heardAt = performance.now();
-      if (line.answerOctets < ANSWER_HEAD) {
-        line.answer.push(octets);
-        line.answerOctets += octets.length;
-      }
-      this.#apply(this.#client.feed(session, octets, performance.now()), line);
-    });
-    socket.on("drain", () => this.#apply([]));
-    socket.on("error", (error) => {
-      if (isCurrent()) this.#socketError = error;
-    });
-    const onEnd = () => {
-      if (isCurrent()) this.#ended(session, line);
-    };
-    socket.on("end", onEnd);
-    socket.on("close", onEnd);
+  #connected(opened: OpenedLine): void {
+    opened.isConnected = true;
+    this.#lineError = undefined;
     // Polling may make a new connection for each exchange; a slow reader must pause these too.
-    if (this.#inbox.length >= READ_AHEAD) socket.pause();
-    const { waiting } = line;
-    line.waiting = [];
-    line.waitingOctets = 0;
-    writeAll(socket, waiting);
+    if (this.#inbox.length >= READ_AHEAD) opened.line.pause();
     // Without an edge, being connected is enough.
-    if (!("edge" in this.#way.route)) this.#establish();
+    if (this.#way.edge === undefined) this.#establish();
     this.#apply([]);
   }
 
-  #ended(session: ClientSessionName, line: Line): void {
-    this.#lines.delete(session);
-    this.#apply(this.#client.ended(session, performance.now()), line);
-  }
-
   #write(session: ClientSessionName, octets: readonly Uint8Array[]): void {
-    const line = this.#lines.get(session);
-    if (line === undefined) return;
-    if (line.answerOctets > 0) {
-      line.answer = [];
-      line.answerOctets = 0;
+    const opened = this.#lines.get(session);
+    if (opened === undefined) return;
+    if (opened.answerOctets > 0) {
+      opened.answer = [];
+      opened.answerOctets = 0;
     }
-    if (line.socket !== undefined) {
-      writeAll(line.socket, octets);
-      return;
-    }
-    for (const piece of octets) {
-      line.waiting.push(piece);
-      line.waitingOctets += piece.length;
-    }
+    opened.line.write(octets);
   }
 
   #deliver(octets: Uint8Array): void {
@@ -284,16 +264,16 @@ export class SocketTransport implements Transport {
       return;
     }
     this.#inbox.push(octets);
-    if (this.#inbox.length >= READ_AHEAD) for (const { socket } of this.#lines.values()) socket?.pause();
+    if (this.#inbox.length >= READ_AHEAD) for (const { line } of this.#lines.values()) line.pause();
   }
 
-  #end(lost: Lost, line?: Line): void {
+  #end(lost: Lost, line?: OpenedLine): void {
     if (this.#lost !== undefined) return;
     this.#failure = this.#explain(lost, line);
-    const why = this.#failure?.message ?? (this.#socketError && textOf(this.#socketError));
+    const why = this.#failure?.message ?? (this.#lineError && textOf(this.#lineError));
     this.#lost = why === undefined ? lost : { ...lost, detail: `${lost.detail} (${why})` };
     clearTimeout(this.#timer);
-    for (const open of this.#lines.values()) closeLine(open);
+    for (const open of this.#lines.values()) open.line.close();
     this.#lines.clear();
     this.#settle.reject(this.#failure ?? failure(this.name, this.#lost, this.#way));
     this.#reader?.(undefined);
@@ -301,14 +281,14 @@ export class SocketTransport implements Transport {
     this.#writable.notifyAll();
   }
 
-  /** What is known about a loss beyond the client's report: the dialler's error, or what answered instead. */
-  #explain({ code, retryAfter, status, challenges }: Lost, line: Line | undefined): DeviceError | undefined {
-    if (this.#socketError instanceof DeviceError) return this.#socketError;
-    const { route, forwarding } = this.#way;
+  /** What is known about a loss beyond the client's report: the line's error, or what answered instead. */
+  #explain({ code, retryAfter, status, challenges }: Lost, opened: OpenedLine | undefined): DeviceError | undefined {
+    if (this.#lineError instanceof DeviceError) return this.#lineError;
+    const { edge, forwarding } = this.#way;
     if (status === 407 && forwarding !== undefined) return forwarding.refusal(challenges);
-    if (!("edge" in route) || code !== undefined || line?.socket === undefined) return undefined;
-    if (line.answer.length > 0) return foreign(route.edge, line.answer, this.#isEstablished, retryAfter);
-    return this.#isEstablished ? undefined : noAnswer(route.edge, this.#socketError);
+    if (edge === undefined || code !== undefined || opened?.isConnected !== true) return undefined;
+    if (opened.answer.length > 0) return foreign(edge, opened, this.#isEstablished, retryAfter);
+    return this.#isEstablished ? undefined : noAnswer(edge, this.#lineError);
   }
 
   /** A timer that fires early just rearms. That is cheaper than a new timer for every piece of data. */
@@ -324,28 +304,17 @@ export class SocketTransport implements Transport {
   }
 }
 
-function writeAll(socket: Socket, octets: readonly Uint8Array[]): void {
-  socket.cork();
-  for (const piece of octets) socket.write(piece);
-  socket.uncork();
-}
-
-function closeLine({ dialling, socket }: Line): void {
-  if (socket === undefined) dialling.abort();
-  else endSoon(socket);
-}
-
 /** Describes what answered, if it was not an edge. */
 function foreign(
   edge: URL,
-  pieces: readonly Uint8Array[],
+  { answer, answerOctets }: OpenedLine,
   isEstablished: boolean,
   retryAfter: number | undefined,
 ): DeviceError | undefined {
-  const octets = Buffer.concat(pieces);
+  const octets = joinOctets(answer, answerOctets);
   const read = new ResponseHeadReader().feed(octets);
   if (read.type !== "head") {
-    const isCutOff = read.type === "more" && octets.subarray(0, 5).toString("latin1") === "HTTP/";
+    const isCutOff = read.type === "more" && String.fromCharCode(...octets.subarray(0, 5)) === "HTTP/";
     return isEstablished || isCutOff ? undefined : notHttp(edge, octets);
   }
   const { status, phrase, headers } = read.head;
@@ -357,15 +326,15 @@ function foreign(
   return foreignAnswer(edge, { status, phrase, header, body: read.rest }, retryAfter);
 }
 
-function textOf(error: NodeJS.ErrnoException): string {
+function textOf(error: Error & { readonly code?: string }): string {
   return error.message || (error.code ?? error.name);
 }
 
 /** Converts the failure of a transport to an error. */
-function failure(name: TransportName, lost: Lost, { token, relay, route }: SocketWay): DeviceError {
+function failure(name: TransportName, lost: Lost, { token, relay, edge }: ClientWay): DeviceError {
   const { code, reason, detail, cure, status, retryAfter } = lost;
   // An edge answers, also when the device names a relay behind it.
-  const own = "edge" in route && route.edge.hostname === relay ? relay : undefined;
+  const own = edge?.hostname === relay ? relay : undefined;
   const refused = tokenRefusal(code, { detail, token, name: own });
   // What this side has made of the bytes may be a fault of the way, so it is no cause to give up.
   const advice = adviceOf(reason) === "another transport" ? "another transport" : "retry";
