@@ -4,12 +4,12 @@
  * @module
  */
 import { hostname, userInfo } from "node:os";
-import { CAPABILITIES, type DeviceOptions, TRANSPORTS } from "../device/index.ts";
-import { printable } from "../lib/printable.ts";
+import { CAPABILITIES, type DeviceError, type DeviceOptions, type EdgeOption, TRANSPORTS } from "../device/index.ts";
+import { printable, visible } from "../lib/printable.ts";
 import { parseAddress } from "../sstp/index.ts";
 import { size } from "./output.ts";
 import { usage } from "./parse-arguments.ts";
-import { PROFILE_OPTION, type ProfileOptions, withProfile } from "./profiles/profile-options.ts";
+import { type CompletedOptions, PROFILE_OPTION, type ProfileOptions, withProfile } from "./profiles/profile-options.ts";
 import { PROXY_OPTIONS, type ProxyValues, proxiesOf } from "./proxy-options.ts";
 import { readAuthorities } from "./tls.ts";
 
@@ -17,7 +17,7 @@ export const CONNECTION_OPTIONS = {
   ...PROFILE_OPTION,
   as: { type: "string" },
   relay: { type: "string" },
-  edge: { type: "string" },
+  edge: { type: "string", multiple: true },
   transport: { type: "string" },
   ca: { type: "string" },
   token: { type: "string" },
@@ -28,14 +28,15 @@ export const CONNECTION_OPTIONS = {
 
 export const CONNECTION_HELP = `  --profile NAME        take what is not given here from this profile of grooveway login; default GROOVEWAY_PROFILE, or
                         the profile default. Its token goes to its own edges only
-  --edge URL            connect to this edge, which keeps a mailbox for every device
+  --edge URL            connect to this edge, which keeps a mailbox for every device; repeatable, up to four: receive from
+                        each of them, and send to the first that works
   --relay HOST[:PORT]   use this origin relay: through the edge, or by TCP without --edge; default without --edge
                         127.0.0.1:2492
   --transport NAME      auto, tcp, tcp443, tls, connect, socks, websocket, longlived, keepalive, polling; default auto,
                         the best that works. The first five after auto need a relay without an edge, connect and socks a
                         proxy too
   --as IDENTITY/DEVICE  this device's address; default that of the profile, or ${defaultAddress()}
-  --token TOKEN|@FILE   token for the edge or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this
+  --token TOKEN|@FILE   token for the edges or relay; default the environment variable GROOVEWAY_TOKEN. Other users of this
                         machine can see the command line, so prefer a file; it is read again for each connection
   --allow-plain         let token and messages go unencrypted: to any relay, and to port 80 of an https edge
   --proxy URL|@FILE     connect through this proxy: http://HOST:PORT, https://, socks5:// or socks4://, several for a chain;
@@ -76,19 +77,30 @@ export function deviceOptions(
       `--transport ${transport} connects to the relay without an edge: give --relay without --edge, or choose another transport`,
     );
   }
-  const { token } = values;
+  const { token, edges } = values;
   return {
     address: values.as === undefined ? defaultAddress() : ownAddress(command, values.as),
     ...relayOf(values.relay, values.edge),
-    ...(values.edge !== undefined && { edge: values.edge }),
+    ...(values.edge !== undefined && { edge: edges.length > 1 ? edges.map(edgeOption) : values.edge }),
     ...(transport !== undefined && { transport }),
     proxy: proxiesOf(command, values),
-    ...(values.ca !== undefined && { ca: readAuthorities(values.ca) }),
-    ...(token !== undefined && { token }),
+    ...(values.ca !== undefined && edges.length < 2 && { ca: readAuthorities(values.ca) }),
+    ...(token !== undefined && edges.length < 2 && { token }),
     ...(values["allow-plain"] === true && { allowPlain: true }),
     ...(contentLength !== undefined && { contentLength: Number(contentLength) }),
     onReconnect: (error) => console.error(`grooveway: ${error.message}; reconnecting`),
+    onEdgeLost: (edge, error) => console.error(`grooveway: ${edgeLost(edge, error)}`),
   };
+}
+
+/** What is for one of several edges, and for no other. */
+function edgeOption({ edge, token, ca }: CompletedOptions["edges"][number]): EdgeOption {
+  return { url: edge, ...(token !== undefined && { token }), ...(ca !== undefined && { ca: readAuthorities(ca) }) };
+}
+
+/** Tells that a device goes on without an edge. */
+export function edgeLost(edge: string, { message, code }: DeviceError): string {
+  return visible(`${URL.parse(edge)?.host ?? "an edge"}: ${message} [${code}]; going on without this edge`);
 }
 
 /** Validates the address given with --as. */

@@ -14,10 +14,11 @@ import { Voucher } from "../store-and-forward/vouched-id.ts";
 import { DeviceError } from "./device-error.ts";
 import { Inbox } from "./inbox.ts";
 import { idFor, idSuffix, type Message, partToWire, type SendOptions } from "./message.ts";
-import { type DeviceOptions, type Settings, settingsOf } from "./options.ts";
+import { type ConnectionOptions, connectionOptions, type DeviceOptions, type Settings, settingsOf } from "./options.ts";
 import { Outbox, tooLong } from "./outbox.ts";
 import { assertSayable, Recipients } from "./recipients.ts";
 import { bytesNeeded, type Platform, RenewedConnection } from "./renewed-connection.ts";
+import { type DeviceConnections, SeveralEdges } from "./several-edges.ts";
 import { sendRefusal } from "./token-refusal.ts";
 import { CAPABILITIES, type TransportName } from "./transports/transport.ts";
 
@@ -39,36 +40,41 @@ export abstract class PortableDevice {
   readonly #inbox: Inbox;
   readonly #recipients: Recipients;
   readonly #outbox: Outbox;
-  readonly #connection: RenewedConnection;
+  readonly #connection: DeviceConnections;
   #ended: DeviceError | undefined;
   readonly #onAbort = () => void this.close();
 
   protected constructor(options: DeviceOptions, platform: Platform) {
     this.#options = options;
-    const settings = settingsOf(options);
-    this.#settings = settings;
+    const withSettings = (each: ConnectionOptions) => ({ options: each, settings: settingsOf(each) });
+    const [own, ...others] = connectionOptions(options);
+    const first = withSettings(own);
+    const connections = [first, ...others.map(withSettings)];
+    const isAlone = others.length === 0;
+    this.#settings = first.settings;
     this.address = options.address;
-    const { self, relay, limit } = settings;
+    const { self, relay, limit } = first.settings;
     this.#idSuffix = idSuffix(self);
     this.#voucher = new Voucher(deviceURL(self), false);
-    this.#recipients = new Recipients(this.#idSuffix, relay);
+    this.#recipients = new Recipients(this.#idSuffix, isAlone ? relay : undefined);
     this.#outbox = new Outbox({
       needed: bytesNeeded,
       renew: () => this.#connection.renew(),
       isRenewing: () => this.#connection.isRenewing,
       pause: (milliseconds) => this.#connection.pause(milliseconds),
+      isGone: (edge) => several?.isGone(edge) === true,
       onHeld: options.onHeld,
       onReleased: options.onReleased,
     });
-    this.#inbox = new Inbox(limit, (engine) => this.#connection.finished(engine));
-    this.#connection = new RenewedConnection({
-      options,
-      settings,
+    this.#inbox = new Inbox(limit, (engine) => this.#connection.finished(engine), connections.length);
+    const shared = {
       platform,
       outbox: this.#outbox,
       inbox: this.#inbox,
-      onLost: (error) => this.#end(error),
-    });
+      onLost: (error: DeviceError) => this.#end(error),
+    };
+    const several = isAlone ? undefined : new SeveralEdges({ ...shared, edges: connections, options });
+    this.#connection = several ?? new RenewedConnection({ ...shared, ...first });
   }
 
   /** Makes the first connection. Call once. */
@@ -89,6 +95,11 @@ export abstract class PortableDevice {
   /** The transport in use; undefined while there is none. */
   get transport(): TransportName | undefined {
     return this.#connection.carrier?.transport.name ?? this.#settings.transport;
+  }
+
+  /** URL of the edge that messages are sent to; undefined while none is connected, and without an edge. */
+  get edge(): string | undefined {
+    return this.#connection.carrier === undefined ? undefined : this.#connection.edge;
   }
 
   /**
@@ -124,9 +135,9 @@ export abstract class PortableDevice {
 
   /** Ends the connection. Unacknowledged sends reject with Closed. */
   async close(): Promise<void> {
-    const { carrier } = this.#connection;
+    const { carriers } = this.#connection;
     this.#end(closed());
-    await carrier?.close();
+    await Promise.all(carriers.map((carrier) => carrier.close()));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -64,10 +64,13 @@ export class Inbox {
   #ended = false;
   #error: DeviceError | undefined;
 
-  /** @param taken called with the connection when the application is done with a message from it */
-  constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined) {
+  /**
+   * @param taken called with the connection when the application is done with a message from it
+   * @param relays how many relays it receives from at the same time
+   */
+  constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined, relays = 1) {
     this.#limit = messageLimit;
-    this.#unfinishedLimit = Math.max(INBOX_OCTETS, UNFINISHED_MESSAGES * messageLimit);
+    this.#unfinishedLimit = relays * Math.max(INBOX_OCTETS, UNFINISHED_MESSAGES * messageLimit);
     this.#taken = taken;
   }
 

@@ -26,7 +26,7 @@ export {
 } from "./diagnosis/index.ts";
 export type { Message, SendOptions, StreamPart } from "./message.ts";
 export { Device } from "./node-device.ts";
-export type { DeviceOptions, HeldListener } from "./options.ts";
+export type { DeviceOptions, EdgeOption, HeldListener } from "./options.ts";
 export type { Dialler, Patience } from "./transports/dial.ts";
 export type { Endpoint } from "./transports/endpoint.ts";
 export { NetworkMemory, type WayMemory } from "./transports/network-memory.ts";

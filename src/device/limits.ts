@@ -244,5 +244,30 @@ export const GAP_PATIENCE = 30_000;
 /** How long a better way waits for what is being sent by the one in use: a large message on a slow line. */
 export const PROBE_DRAIN = 15_000;
 
+/** The most edges of one device. It keeps a virtual connection to each, and three places to fall back to are enough. */
+export const EDGES = 4;
+
+/** How long a device that has connected to one edge waits for those before it in its list: the difference of two ways. */
+export const EDGE_HEAD_START = 300;
+
+/** How often a device with several edges looks whether the one in use still takes messages. A look takes microseconds. */
+export const EDGE_LOOK = 1000;
+
+/**
+ * How long messages may stand still at an edge while another is connected: by then TCP has repeated a lost packet five
+ * times, and an edge that was only restarted has come back. Doubled each time that it did not help.
+ */
+export const EDGE_PATIENCE = 10_000;
+
+/** Bytes in flight that lengthen this patience by a second: buffers on a slow line of 512 kbit/s take as long. */
+export const EDGE_SLOWEST = 64 * 1024;
+
+/**
+ * How long an edge that has failed must stand before messages go to it again: the first time, doubled each time up to
+ * the last. An edge that crashes at once has crashed by then, and every change repeats what was in flight.
+ */
+export const EDGE_RETURN_FIRST = 5000;
+export const EDGE_RETURN_LAST = 5 * 60_000;
+
 /** How long a Connect may wander in a proxy after it was given up: as long as an edge waits for one, twice. */
 export const STRAY_TIME = 60_000;

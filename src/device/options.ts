@@ -6,16 +6,28 @@
 import { SECURE_TUNNEL_PORT } from "../encapsulation/index.ts";
 import { type Address, parseAddress, parseRelayName } from "../sstp/index.ts";
 import { DeviceError } from "./device-error.ts";
-import { MESSAGE_LIMIT } from "./limits.ts";
+import { EDGES, MESSAGE_LIMIT } from "./limits.ts";
 import { validOption } from "./recipients.ts";
 import type { TokenSource } from "./token-source.ts";
 import type { CandidateOptions } from "./transports/candidates.ts";
 import type { WayMemory } from "./transports/network-memory.ts";
 import type { Proxies } from "./transports/proxy/proxy-settings.ts";
+import { edgeRoute } from "./transports/route.ts";
 import type { TransportName, Way } from "./transports/transport.ts";
 
 /** Receives a recipient, as given to `send`, and the resource of the waiting messages. */
 export type HeldListener = (to: string, resource: string) => void;
+
+/** An edge in a list: its URL, or that and what is for this edge alone. */
+export type EdgeOption =
+  | string
+  | {
+      readonly url: string;
+      /** Default: the option `token` of the device, unless its `aud` names another edge of the list. */
+      readonly token?: TokenSource;
+      /** PEM certificates of authorities to trust for this edge, instead of the option `ca` of the device. */
+      readonly ca?: string;
+    };
 
 /** Options of `Device.connect`. */
 export interface DeviceOptions {
@@ -23,8 +35,11 @@ export interface DeviceOptions {
   readonly address: string;
   /** The relay: `host` or `host:port`, as the edge knows it. Default: the edge itself, by the host name in its URL. */
   readonly relay?: string;
-  /** URL of the edge. Without it the device connects to the relay over TCP. */
-  readonly edge?: string;
+  /**
+   * URL of the edge, or a list of up to four edges, the preferred first. Each edge has its own mailboxes: the device
+   * receives from all of them, and sends to the first that works. Without an edge it connects to the relay over TCP.
+   */
+  readonly edge?: string | readonly EdgeOption[];
   /** Default `auto`: the best that works, found anew whenever the network changes. */
   readonly transport?: TransportName | "auto";
   /** Remembers between runs which way works in which network. Default: while the device runs. */
@@ -57,6 +72,8 @@ export interface DeviceOptions {
   readonly signal?: AbortSignal;
   /** Called for each lost connection, and each refused one that will be retried. For logging. */
   readonly onReconnect?: (error: DeviceError) => void;
+  /** Called with the URL of an edge that the device gives up, while there are others. For logging. */
+  readonly onEdgeLost?: (edge: string, error: DeviceError) => void;
   /**
    * Called when messages to a recipient start to wait because the relay accepts no more from this sender for now. Other
    * recipients are unaffected, and reconnecting does not help.
@@ -64,6 +81,11 @@ export interface DeviceOptions {
   readonly onHeld?: HeldListener;
   /** Called when the relay accepts messages for that recipient again, or none waits any more. */
   readonly onReleased?: HeldListener;
+}
+
+/** The options of a device for one of its edges, or for its relay. */
+export interface ConnectionOptions extends Omit<DeviceOptions, "edge"> {
+  readonly edge?: string;
 }
 
 /** Validated options. */
@@ -76,8 +98,39 @@ export interface Settings {
   readonly limit: number;
 }
 
+/**
+ * The options for each edge, in order; one without an edge too.
+ *
+ * @throws DeviceError InvalidOption
+ */
+export function connectionOptions({
+  edge,
+  ...options
+}: DeviceOptions): readonly [ConnectionOptions, ...ConnectionOptions[]] {
+  if (edge === undefined) return [options];
+  if (typeof edge === "string") return [{ ...options, edge }];
+  const [first, ...others] = edge.map((each) => {
+    const { url, token = options.token, ca = options.ca } = typeof each === "string" ? { url: each } : each;
+    return { ...options, edge: url, ...(token !== undefined && { token }), ...(ca !== undefined && { ca }) };
+  });
+  if (first === undefined)
+    throw new DeviceError("InvalidOption", "edge is an empty list: name an edge, or leave the option out");
+  const problem = listProblem([first, ...others]);
+  if (problem !== undefined) throw new DeviceError("InvalidOption", problem);
+  return [first, ...others];
+}
+
+function listProblem(connections: readonly ConnectionOptions[]): string | undefined {
+  if (connections.length > EDGES) return `there are ${connections.length} edges: name at most ${EDGES}`;
+  if (connections.length > 1 && connections.some(({ relay }) => relay !== undefined))
+    return "a relay has one mailbox for a device, so it cannot be used through several edges: name one edge, or leave out the relay";
+  const places = connections.map(({ edge = "" }) => edgeRoute(edge).edge.href.replace(/\/+$/, ""));
+  const again = places.findIndex((place, index) => places.indexOf(place) !== index);
+  return again < 0 ? undefined : `the edge ${places[again]} is listed twice: name it once`;
+}
+
 /** @throws DeviceError InvalidOption */
-export function settingsOf(options: DeviceOptions): Settings {
+export function settingsOf(options: ConnectionOptions): Settings {
   const { identity, device, relay: own } = validOption("address", parseAddress(options.address));
   if (own !== undefined) {
     const cure = `leave out @${own}, and give it as the option relay`;
@@ -103,13 +156,13 @@ export function settingsOf(options: DeviceOptions): Settings {
 }
 
 /** Which ways to the relay the options allow. */
-export function wayOptions({ edge, relay, allowPlain }: DeviceOptions): CandidateOptions {
+export function wayOptions({ edge, relay, allowPlain }: ConnectionOptions): CandidateOptions {
   // Past an edge, the token of the edge would be shown to the relay.
   return { edge, relay: edge === undefined || allowPlain === true ? relay : undefined, allowPlain };
 }
 
 /** Whether a way can work. */
-export function isUsable({ transport, port }: Way, { edge, relay }: DeviceOptions): boolean {
+export function isUsable({ transport, port }: Way, { edge, relay }: ConnectionOptions): boolean {
   switch (transport) {
     case "websocket":
       // It ends at the edge itself.

@@ -61,6 +61,8 @@ export interface OutboxOptions {
   readonly isRenewing: () => boolean;
   /** Waits, at most until the device closes. */
   readonly pause: (milliseconds: number) => Promise<void>;
+  /** Whether the edge of this name will never be connected to again. Default: never. */
+  readonly isGone?: ((place: string) => boolean) | undefined;
   readonly onHeld?: HeldListener | undefined;
   readonly onReleased?: HeldListener | undefined;
 }
@@ -97,6 +99,13 @@ interface Line {
   hold: Hold | undefined;
 }
 
+/** A carrier in use. It may be used again after another one, and what was begun before must not go on then. */
+interface Attachment {
+  readonly carrier: RelayConnection;
+  /** The edge at its other end, where there are several. */
+  readonly place: string;
+}
+
 /** A message that was sent, and its session. */
 interface Sent {
   readonly outgoing: Outgoing;
@@ -111,11 +120,13 @@ export class Outbox {
   readonly #turns = new Queue<Line>();
   /** Sent and not acknowledged, by the engine's number, oldest first. */
   readonly #sent = new Map<number, Sent>();
-  /** Messages that may have reached a relay before the connection was lost. They cannot be withdrawn. */
-  readonly #uncertain = new WeakSet<Outgoing>();
+  /** Messages that may have reached a relay before the connection was lost, and which. They cannot be withdrawn. */
+  readonly #uncertain = new WeakMap<Outgoing, string>();
   /** Total bytes not yet acknowledged. */
   #octets = 0;
-  #carrier: RelayConnection | undefined;
+  #attachment: Attachment | undefined;
+  /** Slices sent and acknowledgements received so far. */
+  #moves = 0;
   /** When the last slice was sent or the last acknowledgement came. */
   #movedAt = 0;
   /** Length of the longest message acknowledged since `ending` was last called. */
@@ -163,20 +174,31 @@ export class Outbox {
     this.#rouse(line);
   }
 
-  /** Starts sending on a carrier. */
-  attach(carrier: RelayConnection): void {
-    this.#carrier = carrier;
+  /**
+   * Starts sending on a carrier.
+   *
+   * @param place the edge at its other end, where there are several
+   */
+  attach(carrier: RelayConnection, place = ""): void {
+    const attachment = { carrier, place };
+    this.#attachment = attachment;
     this.#run += 1;
     for (const [key, { run }] of this.#suspended) if (run < this.#run - 1) this.#suspended.delete(key);
-    for (const line of this.#lines.values()) this.#rouse(line);
-    this.#pump(carrier).catch((error: unknown) => carrier.end(error));
+    this.rouse();
+    this.#pump(attachment).catch((error: unknown) => carrier.end(error));
   }
 
-  /** The carrier is gone. Its unacknowledged messages go to the front of their queues. */
+  /** Looks again whether lines that wait may send. */
+  rouse(): void {
+    for (const line of this.#lines.values()) this.#rouse(line);
+  }
+
+  /** The carrier is gone, or another is used. Its unacknowledged messages go to the front of their queues. */
   detach(): void {
+    const { place = "" } = this.#attachment ?? {};
     const back = new Map<Line, Outgoing[]>();
     for (const { outgoing } of this.#sent.values()) {
-      this.#uncertain.add(outgoing);
+      this.#uncertain.set(outgoing, place);
       const line = this.#lineOf(outgoing.destination);
       const sent = back.get(line);
       if (sent === undefined) back.set(line, [outgoing]);
@@ -197,7 +219,7 @@ export class Outbox {
     this.#unasked = [];
     this.#parked = [];
     this.#asking = 0;
-    this.#carrier = undefined;
+    this.#attachment = undefined;
     this.#sendable.notifyAll();
     this.#progress.notifyAll();
   }
@@ -226,7 +248,7 @@ export class Outbox {
     this.#sent.clear();
     this.#lines.clear();
     this.#turns.clear();
-    this.#carrier = undefined;
+    this.#attachment = undefined;
     this.#reject([...sent, ...unsent], error);
     this.#sendable.notifyAll();
     this.#progress.notifyAll();
@@ -240,8 +262,37 @@ export class Outbox {
   /** Whether a message is partly sent and can continue. */
   get isSending(): boolean {
     // A message whose session was suspended halfway may stay so forever.
-    for (const { current } of this.#lines.values()) if (current && this.#carrier?.ready(current.sessionId)) return true;
+    const carrier = this.#attachment?.carrier;
+    for (const { current } of this.#lines.values()) if (current && carrier?.ready(current.sessionId)) return true;
     return false;
+  }
+
+  /** Whether any message is in flight or partly sent, be its session suspended. */
+  get hasBegun(): boolean {
+    return this.#sent.size > 0 || [...this.#lines.values()].some(({ current }) => current !== undefined);
+  }
+
+  /** Whether a message waits for the relay in use: it is neither held, nor for a destination that waits for another. */
+  get isWaiting(): boolean {
+    for (const { current, waiting, flight, hold } of this.#lines.values()) {
+      if (hold !== undefined) continue;
+      if (current !== undefined || flight.messages > 0) return true;
+      const { first } = waiting;
+      if (first !== undefined && !this.#isAwaitedElsewhere(first)) return true;
+    }
+    return false;
+  }
+
+  /** Counts the slices sent and the acknowledgements received. */
+  get moves(): number {
+    return this.#moves;
+  }
+
+  /** Bytes of the messages that are in flight or partly sent. */
+  get begunOctets(): number {
+    let octets = 0;
+    for (const { flight } of this.#lines.values()) octets += flight.octets;
+    return octets;
   }
 
   /** Resolves at the next acknowledgement, or when none will come. */
@@ -296,31 +347,32 @@ export class Outbox {
   /** Gives a line with something to send its turn. A line that must wait gives up its turn in `#serve`. */
   #rouse(line: Line): void {
     const idle = line.current === undefined && line.waiting.first === undefined;
-    if (idle || line.inTurn || line.asking || this.#carrier === undefined) return;
+    if (idle || line.inTurn || line.asking || this.#attachment === undefined) return;
     line.inTurn = true;
     this.#turns.push(line);
     this.#sendable.notifyAll();
   }
 
   /** Sends from the lines in turn, as long as this carrier is in use. */
-  async #pump(carrier: RelayConnection): Promise<void> {
-    while (this.#isInUse(carrier)) {
+  async #pump(attachment: Attachment): Promise<void> {
+    while (this.#isInUse(attachment)) {
       const line = this.#turns.shift();
       if (line === undefined) {
         await this.#sendable.wait();
         continue;
       }
       line.inTurn = false;
-      if (await this.#serve(carrier, line)) this.#rouse(line);
+      if (await this.#serve(attachment, line)) this.#rouse(line);
     }
   }
 
-  #isInUse(carrier: RelayConnection): boolean {
-    return this.#carrier === carrier && carrier.engine.closed === undefined;
+  #isInUse(attachment: Attachment): boolean {
+    return this.#attachment === attachment && attachment.carrier.engine.closed === undefined;
   }
 
   /** Sends one slice from a line, or small messages that add up to one. False when the line must wait. */
-  async #serve(carrier: RelayConnection, line: Line): Promise<boolean> {
+  async #serve(attachment: Attachment, line: Line): Promise<boolean> {
+    const { carrier } = attachment;
     // It was roused while sending and waits by now.
     if (line.asking) return false;
     for (let made = 0; made < SLICE; ) {
@@ -329,22 +381,23 @@ export class Outbox {
         this.#tidy(line);
         return false;
       }
-      if (line.current === undefined && !this.#mayBegin(carrier, line, next)) return false;
+      if (line.current === undefined && !this.#mayBegin(attachment, line, next)) return false;
       const sessionId = line.current?.sessionId ?? carrier.readySession(line.destination);
       if (sessionId === undefined || !carrier.ready(sessionId)) {
-        this.#await(carrier, line, next);
+        this.#await(attachment, line, next);
         return false;
       }
       made += this.#transmit(carrier, line, next, sessionId);
       if (carrier.engine.pendingOctets < SLICE) void carrier.flush();
       else await carrier.flush();
-      if (!this.#isInUse(carrier)) return false;
+      if (!this.#isInUse(attachment)) return false;
     }
     return true;
   }
 
   /** Whether the next message may begin now. When false, something is set to rouse the line again. */
-  #mayBegin(carrier: RelayConnection, line: Line, next: Outgoing): boolean {
+  #mayBegin(attachment: Attachment, line: Line, next: Outgoing): boolean {
+    const { carrier } = attachment;
     const { flight, hold } = line;
     const { length } = next.body;
     if (length > carrier.messageLimit) {
@@ -353,14 +406,26 @@ export class Outbox {
       this.#rouse(line);
       return false;
     }
+    // The next carrier rouses the line.
+    if (this.#isAwaitedElsewhere(next)) return false;
     // The next acknowledgement rouses the line.
     const { part } = this.#suspended.get(line.destination.key) ?? WHOLE;
     if (flight.octets >= FLIGHT.octets * part || flight.messages >= FLIGHT.messages * part) return false;
     // The end of the rest rouses the line, or the outcome of the probing message.
     if (hold !== undefined && (hold.resting || flight.messages > 0)) return false;
     if (!this.#options.isRenewing() && !this.#isShort(carrier, length)) return true;
-    this.#park(carrier, line);
+    this.#park(attachment, line);
     return false;
+  }
+
+  /**
+   * Whether a message may have reached another edge, for a recipient at another relay. There its id would name the edge
+   * that it came from, so the recipient would not know the second copy.
+   */
+  #isAwaitedElsewhere(outgoing: Outgoing): boolean {
+    if (outgoing.destination.relayURL === "") return false;
+    const place = this.#uncertain.get(outgoing);
+    return place !== undefined && place !== this.#attachment?.place && this.#options.isGone?.(place) !== true;
   }
 
   /** Whether the carrier has too little left for a message of this length and those already begun. */
@@ -375,15 +440,15 @@ export class Outbox {
   }
 
   /** Parks a line until the carrier is replaced. */
-  #park(carrier: RelayConnection, line: Line): void {
+  #park(attachment: Attachment, line: Line): void {
     line.asking = true;
     this.#parked.push(line);
     if (this.#parked.length > 1) return;
     const replaced = async () => {
       await this.#options.renew();
       // The replacement failed.
-      if (this.#isInUse(carrier)) await this.#options.pause(RECONNECT_FIRST);
-      if (!this.#isInUse(carrier)) return;
+      if (this.#isInUse(attachment)) await this.#options.pause(RECONNECT_FIRST);
+      if (!this.#isInUse(attachment)) return;
       const parked = this.#parked;
       this.#parked = [];
       for (const one of parked) {
@@ -391,11 +456,12 @@ export class Outbox {
         this.#rouse(one);
       }
     };
-    replaced().catch((error: unknown) => carrier.end(error));
+    replaced().catch((error: unknown) => attachment.carrier.end(error));
   }
 
   /** Waits for a line's session. If there is none to be had, the first message is rejected or the line pauses. */
-  #await(carrier: RelayConnection, line: Line, next: Outgoing): void {
+  #await(attachment: Attachment, line: Line, next: Outgoing): void {
+    const { carrier } = attachment;
     const suspended = carrier.suspendedSession(line.destination);
     if (suspended !== undefined) this.#hold(line, suspended);
     line.asking = true;
@@ -404,15 +470,15 @@ export class Outbox {
       return;
     }
     this.#asking += 1;
-    this.#ask(carrier, line, next).catch((error: unknown) => carrier.end(error));
+    this.#ask(attachment, line, next).catch((error: unknown) => carrier.end(error));
   }
 
-  async #ask(carrier: RelayConnection, line: Line, next: Outgoing): Promise<void> {
-    const outcome = await carrier.session(line.destination);
+  async #ask(attachment: Attachment, line: Line, next: Outgoing): Promise<void> {
+    const outcome = await attachment.carrier.session(line.destination);
     // The carrier may be gone by now; the next one asks again.
-    if (!this.#isInUse(carrier)) return;
+    if (!this.#isInUse(attachment)) return;
     if (!outcome.ok) await this.#refused(line, next, outcome.error);
-    if (!this.#isInUse(carrier)) return;
+    if (!this.#isInUse(attachment)) return;
     line.asking = false;
     this.#asking -= 1;
     this.#rouse(line);
@@ -439,6 +505,7 @@ export class Outbox {
   #transmit({ engine }: RelayConnection, line: Line, outgoing: Outgoing, sessionId: number): number {
     const { body } = outgoing;
     let { current } = line;
+    this.#moves += 1;
     this.#movedAt = performance.now();
     try {
       if (current === undefined) {
@@ -496,6 +563,7 @@ export class Outbox {
     const sent = this.#take(number);
     if (sent === undefined) return;
     const { outgoing, sessionId } = sent;
+    this.#moves += 1;
     this.#movedAt = performance.now();
     this.#arrived = Math.max(this.#arrived, outgoing.body.length);
     this.#forget(outgoing);
@@ -504,7 +572,8 @@ export class Outbox {
     if (line === undefined) return;
     // This message probed whether its session may be used.
     const { hold } = line;
-    if (hold !== undefined && hold.sessionId !== sessionId && this.#carrier?.ready(sessionId)) this.#release(line);
+    if (hold !== undefined && hold.sessionId !== sessionId && this.#attachment?.carrier.ready(sessionId))
+      this.#release(line);
     this.#rouse(line);
     this.#tidy(line);
   }
@@ -596,7 +665,7 @@ export class Outbox {
     const any = sent.length > 0 || line?.current?.sessionId === sessionId;
     if (line !== undefined) this.#giveBack(line, sessionId, sent, error);
     // Without this the next sender would open the session again, without end.
-    if (!any) this.#carrier?.fail(sessionId, error);
+    if (!any) this.#attachment?.carrier.fail(sessionId, error);
   }
 
   /** Requeues a session's messages in front of the waiting ones, or rejects them. */

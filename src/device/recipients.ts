@@ -22,16 +22,16 @@ import type { Destination } from "./relay-connection.ts";
 
 export class Recipients {
   readonly #idSuffix: string;
-  readonly #relay: string;
+  readonly #relay: string | undefined;
   /** By resource, then by the application's name. Every message looks here, so no joint key is built. */
   readonly #known = new Map<string, Map<string, Destination>>();
   #count = 0;
 
   /**
    * @param idSuffix suffix of this device's message ids
-   * @param relay the relay that this device connects to
+   * @param relay the relay that this device connects to; undefined if there are several
    */
-  constructor(idSuffix: string, relay: string) {
+  constructor(idSuffix: string, relay: string | undefined) {
     this.#idSuffix = idSuffix;
     this.#relay = relay;
   }
@@ -47,7 +47,8 @@ export class Recipients {
       resourceURL,
       ...urls,
       // A recipient at our own relay needs no relay URL.
-      relayURL: relay === undefined || sameRelay(relay, this.#relay) ? "" : relayURL(relay),
+      relayURL:
+        relay === undefined || (this.#relay !== undefined && sameRelay(relay, this.#relay)) ? "" : relayURL(relay),
     };
     // The mailbox remembers every id, and stores consecutive numbers almost for free.
     const first = encodeBase64url(crypto.getRandomValues(new Uint8Array(ID_OCTETS)));

@@ -26,10 +26,11 @@ import {
   STRAY_TIME,
   SURROUNDINGS_INTERVAL,
 } from "./limits.ts";
-import { type DeviceOptions, isUsable, type Settings } from "./options.ts";
+import { type ConnectionOptions, isUsable, type Settings } from "./options.ts";
 import { type Outbox, onWire } from "./outbox.ts";
 import { isForgeable, ReconnectPause, Refusals } from "./reconnect.ts";
 import { type CarrierOptions, closure, RelayConnection } from "./relay-connection.ts";
+import { otherAudience } from "./token-refusal.ts";
 import { tokenFrom } from "./token-source.ts";
 import { wayText } from "./transports/candidates.ts";
 import { Ladder, type Probe } from "./transports/ladder.ts";
@@ -57,27 +58,33 @@ export interface Platform {
   /** How to open each transport. */
   readonly open: OpenTransport;
   /** The ways that the options and the proxies of this moment allow, best first. */
-  readonly ways: (options: DeviceOptions) => Promise<readonly Way[]>;
+  readonly ways: (options: ConnectionOptions) => Promise<readonly Way[]>;
   /** The key of the network that this machine is in; see `networkKey`. Empty without one. */
   readonly network: () => string;
 }
 
+/** What a connection needs of the outbox. */
+export type Outlet = Pick<Outbox, "attach" | "detach" | "on" | "ending" | "isBusy" | "isSending" | "progress">;
+
 /** What a connection needs from its device. */
 export interface RenewedConnectionOptions {
-  readonly options: DeviceOptions;
+  readonly options: ConnectionOptions;
   readonly settings: Settings;
   readonly platform: Platform;
-  readonly outbox: Outbox;
+  /** Names of the device's other edges: a token for one of them is not sent. Default none. */
+  readonly otherEdges?: readonly string[];
+  readonly outbox: Outlet;
   readonly inbox: Inbox;
   /** Called when the connection is lost for good. The device must then call `end`. */
   readonly onLost: (error: DeviceError) => void;
 }
 
 export class RenewedConnection {
-  readonly #options: DeviceOptions;
+  readonly #options: ConnectionOptions;
   readonly #settings: Settings;
   readonly #platform: Platform;
-  readonly #outbox: Outbox;
+  readonly #otherEdges: readonly string[];
+  readonly #outbox: Outlet;
   readonly #inbox: Inbox;
   readonly #onLost: (error: DeviceError) => void;
   #run: Run | undefined;
@@ -100,7 +107,7 @@ export class RenewedConnection {
   /** Aborts pauses, so that a closed device holds no timer. */
   readonly #closing = new AbortController();
 
-  constructor({ options, settings, platform, outbox, inbox, onLost }: RenewedConnectionOptions) {
+  constructor({ options, settings, platform, otherEdges = [], outbox, inbox, onLost }: RenewedConnectionOptions) {
     this.#options = options;
     this.#settings = settings;
     this.#platform = platform;
@@ -110,6 +117,7 @@ export class RenewedConnection {
     this.#refusals = new Refusals(
       isForgeable(options.allowPlain ? options.edge?.replace(/^https:/, "http:") : options.edge),
     );
+    this.#otherEdges = otherEdges;
     this.#outbox = outbox;
     this.#inbox = inbox;
     this.#onLost = onLost;
@@ -121,9 +129,34 @@ export class RenewedConnection {
     void this.#watchSurroundings();
   }
 
+  /** Goes on after `start` has failed: connects again as after a loss, unless the error is final. */
+  async retry(error: DeviceError): Promise<void> {
+    void this.#watchSurroundings();
+    await this.#goOn(error, restOf(error), false);
+  }
+
+  /** URL of the edge; undefined without one. */
+  get edge(): string | undefined {
+    return this.#options.edge;
+  }
+
   /** The carrier in use, unless it is lost. */
   get carrier(): RelayConnection | undefined {
     return this.#run?.carrier;
+  }
+
+  /** The carriers in use. */
+  get carriers(): readonly RelayConnection[] {
+    return this.#run === undefined ? [] : [this.#run.carrier];
+  }
+
+  /** Ends the carrier in use, and connects again. */
+  giveUp(why: DeviceError): void {
+    const run = this.#run;
+    if (run === undefined) return;
+    // What replaces it already handles its end.
+    if (this.#replacing) run.carrier.abandon();
+    else this.#lost(run, why);
   }
 
   /** Token of the last connection. */
@@ -196,6 +229,8 @@ export class RenewedConnection {
 
   async #freshToken(): Promise<string | undefined> {
     this.#token = await tokenFrom(this.#options.token, this.#closing.signal);
+    const refusal = otherAudience(this.#token, { name: this.#settings.relay, others: this.#otherEdges });
+    if (refusal !== undefined) throw refusal;
     return this.#token;
   }
 

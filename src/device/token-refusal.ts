@@ -49,6 +49,25 @@ export function tokenRefusal(reason: string | undefined, refused: RefusedToken =
   return new DeviceError("TokenRefused", `${words} [${reason}]`);
 }
 
+/** Names by which a device addresses its edges. */
+export interface EdgeNames {
+  readonly name: string;
+  readonly others: readonly string[];
+}
+
+/** The error for a token whose `aud` names one of the device's other edges instead of this one: it must not be sent. */
+export function otherAudience(token: string | undefined, { name, others }: EdgeNames): DeviceError | undefined {
+  const { aud } = payloadOf(token) ?? {};
+  const audience = [aud].flat().map((each) => String(each).toLowerCase());
+  const names = (edge: string) => audience.includes(edge.toLowerCase());
+  const other = others.find(names);
+  if (other === undefined || names(name)) return undefined;
+  return new DeviceError(
+    "InvalidOption",
+    `the token is for ${other}, so it is not sent to ${name}: give each edge its own token`,
+  );
+}
+
 /** Names the missing scope if the token does not cover the refused recipient. Returns other errors unchanged. */
 export function sendRefusal(
   error: DeviceError,
@@ -101,16 +120,23 @@ interface Claims {
   readonly expired: string;
 }
 
+/** The payload of a token, without verifying it; undefined if it has none. */
+function payloadOf(token: string | undefined): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const [, payload = ""] = token?.split(".") ?? [];
+    const value: unknown = JSON.parse(new TextDecoder().decode(decodeBase64url(payload)));
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Reads the claims without verifying them; undefined if they cannot be read. */
 function claimsOf(token: string | undefined): Claims | undefined {
   try {
-    const [, payload = ""] = token?.split(".") ?? [];
-    const {
-      scope = "",
-      address,
-      aud,
-      exp,
-    } = JSON.parse(new TextDecoder().decode(decodeBase64url(payload))) as Record<string, unknown>;
+    const payload = payloadOf(token);
+    if (payload === undefined) return undefined;
+    const { scope = "", address, aud, exp } = payload;
     const rights = readRights({ address, scope });
     if (!rights.ok) return undefined;
     const audience = [aud].flat().filter((name) => typeof name === "string");

@@ -50,7 +50,7 @@ Example: grooveway mailbox show bob/laptop --edge https://edge.example.com --tok
     if (action === undefined) throw usage("mailbox", "write ls, show, purge, lock, unlock or rule after mailbox");
     if (more.length > 0 && action !== "rule") throw unexpected("mailbox", more[0]);
     const { GROOVEWAY_ADMIN_TOKEN, GROOVEWAY_TOKEN } = process.env;
-    const completed = withProfile(values, { inherited: GROOVEWAY_ADMIN_TOKEN ?? GROOVEWAY_TOKEN });
+    const completed = withProfile(values, { inherited: GROOVEWAY_ADMIN_TOKEN ?? GROOVEWAY_TOKEN, most: 1 });
     const { token } = completed;
     if (token === undefined) throw usage("mailbox", "the edge's admin token is missing: give --token");
     const edge = edgeOf(completed.edge ?? "http://127.0.0.1:8787");

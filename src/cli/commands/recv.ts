@@ -6,7 +6,7 @@ import { Device, DeviceError, type DeviceOptions } from "../../device/index.ts";
 import { ReconnectPause } from "../../device/reconnect.ts";
 import { jsonLine, visible } from "../../lib/printable.ts";
 import { CommandError } from "../command-error.ts";
-import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-options.ts";
+import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions, edgeLost } from "../device-options.ts";
 import { secondsIn } from "../duration.ts";
 import { type EndSignal, EXIT_CODES, statusOfSignal } from "../exit-codes.ts";
 import { FileReceiver, type FileReceiverOptions } from "../files/file-receiver.ts";
@@ -104,8 +104,9 @@ Example: grooveway recv --edge https://edge.example.com --as bob/laptop --follow
     });
     try {
       const onReconnect = (error: DeviceError) => tell(`${visible(error.message)}; reconnecting`);
+      const onEdgeLost = (edge: string, error: DeviceError) => tell(edgeLost(edge, error));
       const device = await connect(
-        { ...way, ...(ways && { ways }), signal: connecting.signal, onReconnect },
+        { ...way, ...(ways && { ways }), signal: connecting.signal, onReconnect, onEdgeLost },
         follow,
         tell,
       );

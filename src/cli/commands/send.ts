@@ -7,7 +7,7 @@ import { CONNECTION_HELP, CONNECTION_OPTIONS, deviceOptions } from "../device-op
 import { secondsIn } from "../duration.ts";
 import { type EndSignal, EXIT_CODES, type ExitName, endingOfSignal } from "../exit-codes.ts";
 import { filesAt } from "../files/files-to-send.ts";
-import { roomFor, takeBack } from "../files/recipient-mailbox.ts";
+import { edgesOf, roomFor, takeBack } from "../files/recipient-mailbox.ts";
 import { type SendEnd, SendFiles } from "../files/send-files.ts";
 import { SendJournal } from "../files/send-journal.ts";
 import { untilInterrupted } from "../interrupt.ts";
@@ -87,7 +87,7 @@ Example: grooveway send --edge https://edge.example.com bob/laptop report.pdf ph
       await findSources(paths, values.name, report, interruption);
       let end: SendEnd = interruption.isOver ? "interrupted" : "done";
       if (report.sources.length > 0 && !interruption.isOver) {
-        const destination = [way.edge ?? "", way.relay ?? "", way.address, to].join(" ");
+        const destination = [edgesOf(way).join(" "), way.relay ?? "", way.address, to].join(" ");
         journal = await openJournal(values.state, destination, report);
         end = await sendSources({ way, to, journal, isFresh: values.fresh, wait, report, interruption });
       }
@@ -203,7 +203,8 @@ async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
       receive: false,
       onReconnect(error) {
         report.reconnecting(error);
-        run?.lost();
+        // Another edge takes over within this turn.
+        setImmediate(() => run !== undefined && device?.edge === undefined && run.lost());
       },
       // Ignore held cancellations: they say nothing about files.
       onHeld: (_, resource) => resource === FILE_RESOURCE && run?.held(),
@@ -213,7 +214,7 @@ async function sendSources(options: SendSourcesOptions): Promise<SendEnd> {
   );
   if (device === undefined) return "interrupted";
   try {
-    const room = report.bytes === undefined ? undefined : await roomFor(way, to);
+    const room = report.bytes === undefined ? undefined : await roomFor(way, to, device.edge);
     if (room !== undefined) report.room(room);
     run = new SendFiles({
       device,

@@ -2,7 +2,7 @@
  * What a profile adds to the options of a command.
  *
  * The profile is the one that --profile names, or GROOVEWAY_PROFILE, or `default` if there is one. An option wins over
- * the profile. Without --edge and --relay, the profile's first edge is used. A token, like certificates to trust and a
+ * the profile. Without --edge and --relay, the profile's edges are used. A token, like certificates to trust and a
  * transport, belongs to an edge of the profile: it goes to that edge and to no other, whatever the options say.
  *
  * The first of these tokens counts: --token, that of a profile named by --profile, GROOVEWAY_TOKEN, that of any other
@@ -26,7 +26,8 @@ export const PROFILE_OPTION = { profile: { type: "string" } } as const;
 /** Options that a profile may stand in for, as they are written. */
 export interface ProfileOptions {
   readonly profile?: string | undefined;
-  readonly edge?: string | undefined;
+  /** One edge, or several. */
+  readonly edge?: string | readonly string[] | undefined;
   readonly relay?: string | undefined;
   readonly as?: string | undefined;
   readonly transport?: string | undefined;
@@ -34,10 +35,18 @@ export interface ProfileOptions {
   readonly ca?: string | undefined;
 }
 
-/** The options, completed from the profile. */
-export interface CompletedOptions extends Omit<ProfileOptions, "token"> {
+/** What is for one edge, or for a relay without an edge. */
+interface Access {
+  readonly edge: string | undefined;
   /** Returns the token, read anew on each call if it is in a file: a login may have renewed it. */
   readonly token: (() => string) | undefined;
+  readonly ca: string | undefined;
+}
+
+/** The options, completed from the profile; edge, token and authorities are those of the first edge. */
+export interface CompletedOptions extends Omit<ProfileOptions, keyof Access>, Access {
+  /** All edges. */
+  readonly edges: readonly (Access & { readonly edge: string })[];
 }
 
 /** What surrounds the command line. */
@@ -48,6 +57,8 @@ export interface ProfileSurroundings {
   readonly tell?: (line: string) => void;
   /** Default: `process.env`. */
   readonly env?: Environment;
+  /** How many of the profile's edges to use, if the options name none. Default all. */
+  readonly most?: number;
 }
 
 /**
@@ -58,12 +69,45 @@ export interface ProfileSurroundings {
  */
 export function withProfile(
   options: ProfileOptions,
-  { inherited, tell = (line) => console.error(`grooveway: ${line}`), env = process.env }: ProfileSurroundings,
+  { inherited, tell = (line) => console.error(`grooveway: ${line}`), env = process.env, most }: ProfileSurroundings,
 ): CompletedOptions {
   const chosen = chosenProfile(options, env);
-  if (chosen === undefined) return { ...options, token: tokenOf(options.token ?? inherited ?? "") };
+  const given = options.edge === undefined ? undefined : [options.edge].flat();
+  if (chosen === undefined) {
+    const token = tokenOf(options.token ?? inherited ?? "");
+    return completed(
+      options,
+      (given ?? [undefined]).map((edge) => ({ edge, token, ca: options.ca })),
+    );
+  }
+  const { profile } = chosen;
+  const own = options.relay === undefined ? profile.edges.slice(0, most).map(({ url }) => url) : [undefined];
+  const edges = given ?? own;
+  const all = edges.map((edge) => accessOf(edge, chosen, { options, inherited, tell }));
+  // Each edge of the profile can be reached by its transport; another may not.
+  const isOfProfile = edges.every((edge) => edge !== undefined && edgeIn(profile, edge) !== undefined);
+  return {
+    ...completed(options, all),
+    as: options.as ?? profile.address,
+    transport: options.transport ?? (isOfProfile ? profile.transport : undefined),
+  };
+}
+
+function completed(options: ProfileOptions, all: readonly Access[]): CompletedOptions {
+  const [first = { edge: undefined, token: undefined, ca: undefined }] = all;
+  const edges = all.flatMap(({ edge, ...access }) => (edge === undefined ? [] : [{ edge, ...access }]));
+  return { ...options, ...first, edges };
+}
+
+interface AccessSources {
+  readonly options: ProfileOptions;
+  readonly inherited: string | undefined;
+  readonly tell: (line: string) => void;
+}
+
+/** What the options and the profile have for one edge. */
+function accessOf(edge: string | undefined, chosen: Chosen, { options, inherited, tell }: AccessSources): Access {
   const { name, profile, path } = chosen;
-  const { edge = options.relay === undefined ? profile.edges[0].url : undefined } = options;
   const own = edge === undefined ? undefined : edgeIn(profile, edge);
   // The environment is for every command, and --profile for this one.
   const isOverridden = options.profile !== undefined && own !== undefined;
@@ -80,14 +124,7 @@ export function withProfile(
   }
   const token =
     given === undefined && own?.token !== undefined ? profileToken(path, name, own.url) : tokenOf(given ?? "");
-  return {
-    ...options,
-    edge,
-    as: options.as ?? profile.address,
-    transport: options.transport ?? (own === undefined ? undefined : profile.transport),
-    ca: options.ca ?? own?.ca,
-    token,
-  };
+  return { edge, token, ca: options.ca ?? own?.ca };
 }
 
 /**
