@@ -49,8 +49,10 @@ export class Link {
     this.engine = new Connection({
       role: "relay",
       outbound: false,
-      localDeviceURLs: [relayURL(`127.0.0.1:${port}`)],
+      localDeviceURLs: [`127.0.0.1:${port}`, "127.0.0.1", "localhost"].map(relayURL),
       now: 0,
+      multidropSupported: true,
+      singleHopSupported: true,
     });
     socket.on("data", (octets: Buffer) => {
       for (const event of this.engine.receive(octets, 0)) this.#take(event);
@@ -105,6 +107,13 @@ export class Link {
     return number;
   }
 
+  #opened(sessionId: number, addressing: AddressingEntry): void {
+    this.#sessions.set(sessionId, addressing);
+    if (this.script.accept && this.engine.session(sessionId) !== undefined) {
+      this.engine.setAvailability(sessionId, "ready");
+    }
+  }
+
   #take(event: ConnectionEvent): void {
     this.events.push(event);
     this.onEvent(event);
@@ -116,11 +125,13 @@ export class Link {
         if (this.engine.session(event.eventId) !== undefined) this.engine.acceptAttach(event.eventId);
         break;
       case "open":
-        this.#sessions.set(event.sessionId, event);
-        if (this.script.accept && this.engine.session(event.sessionId) !== undefined) {
-          this.engine.setAvailability(event.sessionId, "ready");
-        }
+        this.#opened(event.sessionId, event);
         break;
+      case "fanoutOpen": {
+        const [entry] = event.entries;
+        if (entry !== undefined) this.#opened(event.sessionId, { resourceURL: event.resourceURL, ...entry });
+        break;
+      }
       case "message":
         this.#arriving.set(event.sessionId, { fields: event.fields, parts: [] });
         break;
