@@ -21,6 +21,7 @@ const LONGEST = [
   "torture/kills.test.ts",
   "torture/files.test.ts",
   "torture/fencing.test.ts",
+  "torture/edges.test.ts",
   "e2e/identity.test.ts",
   "e2e/matrix.test.ts",
   // Where Bun and Deno are installed.

@@ -262,6 +262,9 @@ export const EDGE_PATIENCE = 10_000;
 /** Bytes in flight that lengthen this patience by a second: buffers on a slow line of 512 kbit/s take as long. */
 export const EDGE_SLOWEST = 64 * 1024;
 
+/** The most that counts as in such buffers: the rest of what is in flight moves when a buffer takes it. */
+export const EDGE_BUFFERED = 1024 * 1024;
+
 /**
  * How long an edge that has failed must stand before messages go to it again: the first time, doubled each time up to
  * the last. An edge that crashes at once has crashed by then, and every change repeats what was in flight.

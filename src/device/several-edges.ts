@@ -20,6 +20,7 @@ import { DeviceError } from "./device-error.ts";
 import type { Inbox } from "./inbox.ts";
 import {
   DRAIN_PATIENCE,
+  EDGE_BUFFERED,
   EDGE_HEAD_START,
   EDGE_LOOK,
   EDGE_PATIENCE,
@@ -301,12 +302,13 @@ export class SeveralEdges implements DeviceConnections {
     // Acknowledgements are not read while the inbox is full.
     const isStill = isWaiting && moves === this.#seen.moves && this.#inbox.full === undefined;
     this.#seen = { moves, still: isStill ? this.#seen.still + EDGE_LOOK : 0 };
-    const most = EDGE_PATIENCE * 2 ** this.#givenUp + (begunOctets / EDGE_SLOWEST) * 1000;
+    const buffered = (Math.min(begunOctets, EDGE_BUFFERED) / EDGE_SLOWEST) * 1000;
+    const most = EDGE_PATIENCE * 2 ** this.#givenUp + buffered;
     if (edge?.carrier === undefined || this.#seen.still < Math.min(most, EDGE_RETURN_LAST)) return;
     if (!this.#edges.some((other) => other !== edge && other.carrier !== undefined)) return;
     this.#givenUp += 1;
     const seconds = this.#seen.still / 1000;
-    const text = `it has acknowledged nothing for ${seconds} s while messages wait, so they go to another edge`;
+    const text = `nothing has moved for ${seconds} s although messages wait, so they go to another edge`;
     edge.connection.giveUp(new DeviceError("ConnectFailed", text));
     // A connection that is being replaced detaches the outbox only when it has succeeded.
     this.#detached(edge);

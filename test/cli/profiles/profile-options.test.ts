@@ -32,6 +32,7 @@ async function asker(context: TestContext, profiles: Profiles = PROFILES) {
   const path = join(home, "grooveway", "config.toml");
   await changeProfiles(path, () => profiles);
   return {
+    home,
     path,
     ask(options: ProfileOptions, env: { readonly GROOVEWAY_PROFILE?: string; readonly token?: string } = {}) {
       const lines: string[] = [];
@@ -41,7 +42,8 @@ async function asker(context: TestContext, profiles: Profiles = PROFILES) {
         env: { ...env, XDG_CONFIG_HOME: home },
       });
       const { edge, as, transport, ca, token } = completed;
-      return { edge, as, transport, ca, token: token?.(), provider: token, lines };
+      const edges = completed.edges.map((each) => [each.edge, each.token?.(), each.ca]);
+      return { edge, as, transport, ca, token: token?.(), provider: token, edges, lines };
     },
   };
 }
@@ -152,6 +154,47 @@ describe("the token of a profile", () => {
     assert.equal(provider?.(), "renewed");
     await changeProfiles(path, () => new Map());
     assert.throws(() => provider?.(), { code: "NoProfile" });
+  });
+
+  it("is each edge's own if there are several", async (context) => {
+    const { ask } = await asker(context);
+    const all = [
+      [A, "for-a", "/ca.pem"],
+      [B, "for-b", undefined],
+    ];
+    assert.deepEqual(ask({}).edges, all);
+    assert.deepEqual(ask({ edge: [B, A] }).edges, all.toReversed());
+    assert.deepEqual(ask({ edge: [A] }).edges, all.slice(0, 1));
+    assert.deepEqual(ask({ relay: "relay.example.com" }).edges, []);
+  });
+
+  it("does not go to an edge beside the profile's own", async (context) => {
+    const { ask } = await asker(context);
+    const { edges, transport, lines } = ask({ edge: [A, C] });
+    assert.deepEqual(edges, [
+      [A, "for-a", "/ca.pem"],
+      [C, undefined, undefined],
+    ]);
+    assert.equal(transport, undefined, "the other edge may not have it");
+    assert.deepEqual(lines, [`the profile default is for ${A} and ${B}: its token is not sent to ${C}`]);
+    assert.throws(() => ask({ profile: "default", edge: [A, C] }), { code: "WrongEdge" });
+  });
+
+  it("gives way to --token at every edge", async (context) => {
+    const { ask } = await asker(context);
+    const tokens = ask({ token: "given" }).edges.map(([, token]) => token);
+    assert.deepEqual(tokens, ["given", "given"]);
+  });
+
+  it("of further edges is not read by a command that uses one", async (context) => {
+    const edges = [
+      { url: A, token: "for-a" },
+      { url: B, token: "@/nowhere/b.token" },
+    ] as const;
+    const { home } = await asker(context, new Map([["default", { edges }]]));
+    const surroundings = { inherited: undefined, env: { XDG_CONFIG_HOME: home }, most: 1 };
+    assert.equal(withProfile({}, surroundings).token?.(), "for-a");
+    assert.throws(() => withProfile({}, { ...surroundings, most: 2 }), { code: "CannotRead" });
   });
 
   it("may be in a file of its own", async (context) => {
