@@ -41,6 +41,31 @@ describe("messages that an edge does not acknowledge", () => {
     assert.deepEqual(gotBy(edges, 1), ["stuck"]);
   });
 
+  test("go to another edge also while the connection to the first is being replaced, in vain", async (t) => {
+    const edges = await Edges.start(t, 2);
+    const device = await edges.device("alice/pc");
+    await edges.link(1);
+    const { links } = edges.relay(0);
+    // The new connection is never answered.
+    edges.relay(0).onLink = ({ socket }) => void socket.pause();
+    edges.network = "another";
+    await edges.relay(0).watch.until(() => links.length > 1, "the new connection", PATIENCE);
+    await soon(device.send("bob", "x"), "the message", PATIENCE);
+    assert.deepEqual([gotBy(edges, 0), gotBy(edges, 1)], [[], ["x"]]);
+  });
+
+  test("stay at the edge when its connection is replaced", async (t) => {
+    const edges = await Edges.start(t, 2);
+    const device = await edges.device("alice/pc");
+    await device.send("bob", "before");
+    edges.network = "another";
+    await edges.relay(0).watch.until(() => edges.relay(0).links.length > 1, "the new connection", PATIENCE);
+    const [first] = edges.relay(0).links;
+    await first?.until(() => first.ended, "the end of the old one");
+    await soon(device.send("bob", "after"), "the message", PATIENCE);
+    assert.deepEqual([gotBy(edges, 0), gotBy(edges, 1)], [["before", "after"], []]);
+  });
+
   test("stay where they are while no other edge is connected", async (t) => {
     const edges = await Edges.start(t, 2);
     const device = await edges.device("alice/pc");
@@ -113,15 +138,17 @@ describe("an edge that has come back", () => {
     edges.relay(1).script.acknowledge = false;
     edges.open(0);
     const sent: Promise<unknown>[] = [];
-    // Acknowledged one by one, so that something is always in flight.
-    for (let n = 0; device.edge !== edges.url(0); n += 1) {
-      sent.push(device.send("bob", `${n}`));
-      const before = second.messages.length;
+    // Each is acknowledged a little later than the next is sent, so that something is always in flight.
+    let acknowledged = 0;
+    while (device.edge !== edges.url(0)) {
+      const arrived = second.messages.length;
+      sent.push(device.send("bob", `${sent.length}`));
       await new Promise((resolve) => setTimeout(resolve, 200));
-      second.complete(...second.messages.slice(Math.max(0, before - 1), before));
-      assert.ok(n < 1000, "the device does not return");
+      second.complete(...second.messages.slice(acknowledged, arrived));
+      acknowledged = arrived;
+      assert.ok(sent.length < 1000, "the device does not return");
     }
-    second.complete(...second.messages);
+    second.complete(...second.messages.slice(acknowledged));
     await soon(Promise.all(sent), "all messages", PATIENCE);
     const got = [...gotBy(edges, 1), ...gotBy(edges, 0)];
     assert.deepEqual(

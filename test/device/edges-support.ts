@@ -21,6 +21,8 @@ export class Edges {
   readonly opened: TransportOptions[] = [];
   /** What the device has reported about edges: `lost 0`, `gone 1 AddressInUse`. */
   readonly told: string[] = [];
+  /** Key of the network that the device is in. */
+  network = "";
   readonly #t: TestContext;
 
   private constructor(t: TestContext, relays: readonly ScriptedRelay[]) {
@@ -78,7 +80,7 @@ export class Edges {
           return openTransport({ ...transport, edge: undefined, relay: `127.0.0.1:${port}` });
         },
         ways: () => Promise.resolve([]),
-        network: () => "",
+        network: () => this.network,
       },
     );
     this.#t.after(() => device.close());
