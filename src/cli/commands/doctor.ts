@@ -58,7 +58,7 @@ Example: grooveway doctor https://edge.example.com --report firewall.html`,
     const edge = url === undefined ? undefined : edgeOf(url);
     const { GROOVEWAY_TOKEN } = process.env;
     const { report, json, relay } = values;
-    const completed = withProfile({ ...values, edge }, { inherited: GROOVEWAY_TOKEN });
+    const completed = withProfile({ ...values, edge }, { inherited: GROOVEWAY_TOKEN, most: 1 });
     if (completed.edge === undefined && relay === undefined) {
       throw usage("doctor", "the URL is missing: write https://edge.example.com, or log in first (grooveway login)");
     }
