@@ -32,11 +32,10 @@ import { isForgeable, ReconnectPause, Refusals } from "./reconnect.ts";
 import { type CarrierOptions, closure, RelayConnection } from "./relay-connection.ts";
 import { otherAudience } from "./token-refusal.ts";
 import { tokenFrom } from "./token-source.ts";
-import { wayText } from "./transports/candidates.ts";
+import { pathText, wayText } from "./transports/candidates.ts";
 import { Ladder, type Probe } from "./transports/ladder.ts";
 import { NetworkMemory, type WayMemory } from "./transports/network-memory.ts";
 import { PathMtuWatch } from "./transports/path-mtu.ts";
-import { pathText } from "./transports/route.ts";
 import { SleepWatch } from "./transports/surroundings.ts";
 import { CAPABILITIES, type OpenTransport, type TransportName, type Way } from "./transports/transport.ts";
 

@@ -73,6 +73,15 @@ export function hasAbsoluteTargets({ transport, secure, proxies }: Way): boolean
   return isRequest && !secure && isHttp(proxies.at(-1));
 }
 
+/**
+ * Equal for ways that share the connection to the same server: if one cannot connect, none can. A proxy that refuses
+ * tunnels may still forward requests.
+ */
+export function pathText(way: Way): string {
+  const { host, port, secure, proxies } = way;
+  return JSON.stringify([host, port, secure, hasAbsoluteTargets(way), proxies.map(proxyText)]);
+}
+
 /** Describes a way in one line: `websocket to edge.example.com:443 over TLS through http://proxy.example.com:3128`. */
 export function wayText(way: Way): string {
   const through = way.proxies.map((proxy) => ` through ${proxyText(proxy)}`).join("");

@@ -7,7 +7,6 @@ import { HTTP_PORT, parseRelay, SECURE_TUNNEL_PORT, SSTP_PORT } from "../../enca
 import { type HostPort, unbracketed } from "../../lib/host-port.ts";
 import { DeviceError } from "../device-error.ts";
 import type { Endpoint } from "./endpoint.ts";
-import type { Way } from "./transport.ts";
 
 export interface Route extends Endpoint {
   readonly secure: boolean;
@@ -44,9 +43,4 @@ export function parsedRelay(relay: string): HostPort {
   const parsed = parseRelay(relay);
   if (parsed !== undefined) return parsed;
   throw new DeviceError("InvalidOption", `relay ${JSON.stringify(relay)} must be host, host:port or [IPv6]:port`);
-}
-
-/** Equal for ways that share the connection to the same server. */
-export function pathText({ host, port, secure, proxies }: Way): string {
-  return JSON.stringify([host, port, secure, proxies.map((proxy) => [proxy.kind, proxy.host, proxy.port])]);
 }

@@ -7,9 +7,10 @@ import {
   candidates,
   hasAbsoluteTargets,
   type ProxyChoice,
+  pathText,
   wayText,
 } from "../../../src/device/transports/candidates.ts";
-import { PROXY_KINDS, TRANSPORTS } from "../../../src/device/transports/transport.ts";
+import { PROXY_KINDS, TRANSPORTS, type TransportName, type Way } from "../../../src/device/transports/transport.ts";
 
 const HTTP = { kind: "http", host: "proxy", port: 3128 } as const;
 const SOCKS = { kind: "socks5", host: "socks", port: 1080 } as const;
@@ -37,6 +38,16 @@ describe("the ways to an edge", () => {
     const through = "websocket to edge.example.com:443 over TLS through http://proxy:3128";
     assert.deepEqual(texts(options, choice(true, [HTTP])), [through]);
     assert.deepEqual(texts(options, choice(false, [HTTP])), [through, "websocket to edge.example.com:443 over TLS"]);
+  });
+
+  it("share a path only if one connection serves both: a proxy may forbid tunnels and forward requests", () => {
+    const proxies = [{ kind: "http", host: "proxy.test", port: 3128 }] as const;
+    const way = (transport: TransportName, secure = false): Way => {
+      return { transport, host: "edge.test", port: secure ? 443 : 80, secure, proxies };
+    };
+    assert.notEqual(pathText(way("websocket")), pathText(way("longlived")));
+    assert.equal(pathText(way("longlived")), pathText(way("polling")));
+    assert.equal(pathText(way("websocket", true)), pathText(way("longlived", true)));
   });
 
   it("include plain HTTP on port 80 only with allowPlain", () => {

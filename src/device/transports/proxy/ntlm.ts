@@ -54,24 +54,17 @@ export function parseNtlmChallenge(token: string): NtlmChallenge | undefined {
   if (message.length < CHALLENGE_END || message.toString("latin1", 0, 8) !== SIGNATURE) return undefined;
   if (message.readUInt32LE(8) !== 2) return undefined;
   const targetInfo = targetInfoOf(message);
-  if (targetInfo === undefined) return undefined;
   return { challenge: message.subarray(24, CHALLENGE_END), targetInfo, timestamp: timestampOf(targetInfo) };
 }
 
 /** Where the server's challenge ends. Older servers send nothing after it [MS-NLMP 2.2.1.2]. */
 const CHALLENGE_END = 32;
 
-/** NTLMSSP_NEGOTIATE_TARGET_INFO, in the octet of the flags that has it [MS-NLMP 2.2.2.5]. */
-const HAS_TARGET_INFO = 0x80;
-
-/** Undefined if it lies outside of the message. Without a length the offset means nothing: some servers send any. */
-function targetInfoOf(message: Buffer): Buffer | undefined {
-  const isAbsent = ((message[22] ?? 0) & HAS_TARGET_INFO) === 0;
-  if (message.length < 48) return isAbsent ? Buffer.alloc(0) : undefined;
-  const length = message.readUInt16LE(40);
-  if (length === 0) return Buffer.alloc(0);
-  const offset = message.readUInt32LE(44);
-  return offset + length > message.length ? undefined : message.subarray(offset, offset + length);
+/** Empty unless it lies within the message: older servers have other bytes where its length and offset would be. */
+function targetInfoOf(message: Buffer): Buffer {
+  if (message.length < 48) return Buffer.alloc(0);
+  const [length, offset] = [message.readUInt16LE(40), message.readUInt32LE(44)];
+  return offset + length > message.length ? Buffer.alloc(0) : message.subarray(offset, offset + length);
 }
 
 /** The last message [MS-NLMP 2.2.1.3]. */

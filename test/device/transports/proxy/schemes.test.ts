@@ -187,11 +187,10 @@ describe("NTLMv2", () => {
     assert.deepEqual(proven, ntResponse(key, challenge, CLIENT, proven.subarray(24, 32)));
   });
 
-  it("reads challenges without target information, of older servers and with an offset that means nothing", () => {
+  it("reads challenges without target information, of older servers and with other bytes in their place", () => {
     const bare = Buffer.from(message(Buffer.alloc(0)), "base64");
     bare.writeUInt32LE(0, 20);
-    const senseless = Buffer.from(bare);
-    senseless.writeUInt32LE(0xffffffff, 44);
+    const senseless = Buffer.concat([bare.subarray(0, 40), Buffer.from("WORKGROUP")]);
     for (const token of [bare.subarray(0, 32), bare.subarray(0, 40), senseless]) {
       const read = parseNtlmChallenge(token.toString("base64"));
       assert.deepEqual([Buffer.from(read?.challenge ?? []), read?.targetInfo.length], [SERVER, 0]);
@@ -212,7 +211,7 @@ describe("NTLMv2", () => {
   });
 
   it("refuses what is no challenge, and survives any bytes", () => {
-    for (const token of ["", "TlRMTVNTUAAB", ntlmNegotiate(), message(TARGET).slice(0, 60)]) {
+    for (const token of ["", "TlRMTVNTUAAB", ntlmNegotiate(), message(TARGET).slice(0, 40)]) {
       assert.equal(parseNtlmChallenge(token), undefined);
     }
     const whole = Buffer.from(message(TARGET), "base64");
