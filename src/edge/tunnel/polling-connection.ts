@@ -109,6 +109,7 @@ export class PollingConnection implements DeviceConnection {
       // The last answer of the handshake waits for data in any case.
       if (handshake || !(bulk || this.#isOvertaken))
         await within(POLL_HOLD, Promise.race([something, this.#changed.wait()]));
+      if (this.#ended !== undefined) return failed(this.#ended, "connection");
       if (this.#turn !== turn)
         return failed("SecondPost", "request", "The request was sent again, and the later one is answered.");
       const most = this.#kept.room(this.#state.bodyLimit);

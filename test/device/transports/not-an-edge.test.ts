@@ -223,6 +223,7 @@ describe("a request to an edge", () => {
       detail: "Too many.\\e[2K",
       cure: "Wait.",
       retryAfter: 7,
+      edgeName: undefined,
     });
   });
 
