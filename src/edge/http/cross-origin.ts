@@ -10,7 +10,6 @@
  *
  * @module
  */
-import type { MiddlewareHandler } from "hono";
 import { hasKeys } from "../../auth/key-set.ts";
 import { CURE_HEADER, DETAIL_HEADER, REASON_HEADER, RELAY_HEADER } from "../../encapsulation/index.ts";
 import type { Env } from "../env.ts";
@@ -23,18 +22,31 @@ const EXPOSED = [REASON_HEADER, DETAIL_HEADER, CURE_HEADER, RELAY_HEADER, "Date"
 /** Origins on the browser's own machine. */
 const OWN_MACHINE = /^https?:\/\/(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/;
 
-/** Admits or refuses pages of other origins, and answers what their browsers ask before a request. */
-export const acrossOrigins: MiddlewareHandler<{ Bindings: Env }> = async (c, next) => {
-  const origin = c.req.header("Origin");
-  if (origin === undefined) return next();
-  if (!hasKeys(c.env) && !OWN_MACHINE.test(origin)) return problem("OriginRefused");
-  if (c.req.method === "OPTIONS") return preflight();
-  await next();
+/**
+ * Admits or refuses pages of other origins, and answers what their browsers ask before a request. A request of a device
+ * is served as if this did not exist: a layer around it would delay the news that its connection has broken.
+ */
+export function acrossOrigins(
+  request: Request,
+  env: Env,
+  serve: () => Response | Promise<Response>,
+): Response | Promise<Response> {
+  const origin = request.headers.get("Origin");
+  if (origin === null) return serve();
+  if (!hasKeys(env) && !OWN_MACHINE.test(origin)) return problem("OriginRefused");
+  return request.method === "OPTIONS" ? preflight() : readable(serve());
+}
+
+/** An answer that a page of another origin may read. */
+async function readable(answer: Response | Promise<Response>): Promise<Response> {
+  const { status, body, headers, webSocket } = await answer;
   // A WebSocket needs no permission of ours.
-  if (c.res.status === 101) return;
-  c.header("Access-Control-Allow-Origin", "*");
-  c.header("Access-Control-Expose-Headers", EXPOSED);
-};
+  if (webSocket !== null) return answer;
+  const all = new Headers(headers);
+  all.set("Access-Control-Allow-Origin", "*");
+  all.set("Access-Control-Expose-Headers", EXPOSED);
+  return new Response(body, { status, headers: all });
+}
 
 function preflight(): Response {
   return new Response(null, {

@@ -35,18 +35,25 @@ import { GROWN_BODIES_OCTETS, WHOLE_BODY_TIMEOUT } from "./limits.ts";
 const TARGET = "/:version{[0-9]+\\.[0-9]+}/*";
 
 export const virtualConnections = new Hono<{ Bindings: Env }>()
-  .on(["GET", "POST", "OPTIONS"], ["/", TARGET], acrossOrigins)
-  .post("/", (c) => poll(c.req.raw, c.env, c.executionCtx))
+  .on("OPTIONS", ["/", TARGET], (c, next) => {
+    if (c.req.header("Origin") === undefined) return next();
+    return acrossOrigins(c.req.raw, c.env, () => problem("MethodNotImplemented"));
+  })
+  .post("/", (c) => acrossOrigins(c.req.raw, c.env, () => poll(c.req.raw, c.env, c.executionCtx)))
   .on(["GET", "POST"], TARGET, (c) => {
     // Hono routes HEAD to GET handlers too.
     if (c.req.method === "HEAD") return problem("MethodNotImplemented");
-    // Not c.req.path, which is partly decoded.
-    const { pathname, search } = new URL(c.req.url);
-    const parsed = parseTarget(`${pathUnder(prefixOf(c.env), pathname) ?? "/"}${search}`);
-    if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
-    return connect(parsed.target, c.req.raw, c.env, c.executionCtx);
+    return acrossOrigins(c.req.raw, c.env, () => target(c.req.raw, c.env, c.executionCtx));
   })
   .all(TARGET, () => problem("MethodNotImplemented"));
+
+function target(request: Request, env: Env, context: Context): Response | Promise<Response> {
+  // Not Hono's path, which is partly decoded.
+  const { pathname, search } = new URL(request.url);
+  const parsed = parseTarget(`${pathUnder(prefixOf(env), pathname) ?? "/"}${search}`);
+  if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
+  return connect(parsed.target, request, env, context);
+}
 
 async function poll(request: Request, env: Env, context: Context): Promise<Response> {
   // The relay is known from the body only. A stranger must not use up the memory for large ones.
