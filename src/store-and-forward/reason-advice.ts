@@ -22,6 +22,7 @@ export const REASON_ADVICE = {
   SecondPost: "another transport",
   DataBeforeEstablished: "retry",
   BodyTooLong: "retry",
+  GrownBodyRefused: "retry",
   ContentLengthExceeded: "retry",
   ContentLengthReached: "retry",
   BadEcho: "another transport",

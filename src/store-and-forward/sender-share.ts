@@ -96,7 +96,7 @@ export function hasRoom(own: Amount, all: Amount, quota: Quota, reserve: boolean
     // What is added beyond the share also reduces the share.
     const beyond = RESERVE[kind] / (1 - quota.share);
     const limit = reserve ? Math.min(mark + beyond, mark * RESERVE_FACTOR) : mark;
-    return free >= 0 && own[kind] <= limit;
+    return free >= 0 && own[kind] <= limit + ROUNDING;
   });
 }
 
@@ -134,6 +134,9 @@ export function longestIn(quota: Quota): number {
 }
 
 const KINDS = ["octets", "messages"] as const;
+
+/** Far more than floating-point numbers of this size are off, and far less than a byte. */
+const ROUNDING = 1e-3;
 
 function shareOf(free: number, share: number): number {
   return (free * share) / (1 - share);

@@ -34,7 +34,8 @@ export class RequestReader {
     if (end < 0) return undefined;
     const [first = "", ...headers] = this.#text.slice(0, end).split("\r\n");
     const [method = "", target = "", version] = first.split(" ");
-    if (version !== "HTTP/1.0") throw new Error(`not a request line of ours: ${first}`);
+    // GETs whose answers may be streamed are those of HTTP/1.1.
+    if (version !== "HTTP/1.0" && version !== "HTTP/1.1") throw new Error(`not a request line of ours: ${first}`);
     const length = headers.find((line) => line.startsWith("Content-Length: "))?.slice("Content-Length: ".length);
     const contentLength = length === undefined ? undefined : Number(length);
     return { head: { method, target, contentLength }, rest: octets.subarray(end + 4 - before) };

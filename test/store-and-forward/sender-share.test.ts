@@ -116,6 +116,13 @@ describe("a share", () => {
     );
   });
 
+  it("is available as reported, although its figures are fractions", () => {
+    const quota = { octets: 1_048_599, messages: 96_607, share: 0.8999999999999999 };
+    const others = { octets: 0, messages: 96_597 };
+    const room = roomFor({ octets: 0, messages: 0 }, others, quota);
+    assert.ok(hasRoom(room, sum([room, others]), quota, false));
+  });
+
   it("is counted per identity with all its devices, and per relay with all its peers", () => {
     assert.equal(senderOf("grooveDevice://alice/pc"), "grooveDevice://alice");
     assert.equal(senderOf("grooveDevice://alice/phone"), "grooveDevice://alice");

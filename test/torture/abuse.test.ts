@@ -31,7 +31,7 @@ const EVERY = 10;
  * runtime. Without the edge's limits it is ten seconds.
  */
 const TIMES = 3;
-const FLOOR = FULL ? { p50: 10, p99: 20 } : { p50: 2000, p99: 8000 };
+const FLOOR = FULL ? { p50: 10, p99: 20 } : { p50: 5000, p99: 8000 };
 /** The time to start a process. */
 const STARTING = 1200;
 /** The growth allowed for a process with its caches and parked requests. */
