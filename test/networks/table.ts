@@ -359,7 +359,7 @@ tcp flags & (syn|ack) == syn ip saddr . tcp sport . ip daddr . tcp dport != @see
       ask(EDGE, "proxy refuses", "--proxy", "http://router.test:3128"),
     ],
     scheme: "http",
-    works: ["keepalive", "polling"],
+    works: ["longlived", "keepalive", "polling"],
     proxy: (net) => `http://${net.inside.ipv4}:3128`,
   },
   {
