@@ -137,6 +137,7 @@ export const WEBSOCKET_PING = 25_000;
 
 /**
  * The same while this device holds unprocessed messages: the edge gives them to another device after 15 s of silence.
+ * And how often the device looks whether a WebSocket has fallen silent.
  */
 export const WEBSOCKET_BUSY_PING = 5_000;
 
@@ -259,11 +260,11 @@ export const EDGE_LOOK = 1000;
  */
 export const EDGE_PATIENCE = 10_000;
 
-/** Bytes in flight that lengthen this patience by a second: buffers on a slow line of 512 kbit/s take as long. */
-export const EDGE_SLOWEST = 64 * 1024;
+/** Bytes in flight that lengthen a patience by a second: buffers on a slow line of 512 kbit/s take as long. */
+export const BUFFER_SECOND = 64 * 1024;
 
 /** The most that counts as in such buffers: the rest of what is in flight moves when a buffer takes it. */
-export const EDGE_BUFFERED = 1024 * 1024;
+export const BUFFERED = 1024 * 1024;
 
 /**
  * How long an edge that has failed must stand before messages go to it again: the first time, doubled each time up to

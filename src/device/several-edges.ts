@@ -19,14 +19,14 @@ import { asDeviceError } from "./climb.ts";
 import { DeviceError } from "./device-error.ts";
 import type { Inbox } from "./inbox.ts";
 import {
+  BUFFER_SECOND,
+  BUFFERED,
   DRAIN_PATIENCE,
-  EDGE_BUFFERED,
   EDGE_HEAD_START,
   EDGE_LOOK,
   EDGE_PATIENCE,
   EDGE_RETURN_FIRST,
   EDGE_RETURN_LAST,
-  EDGE_SLOWEST,
 } from "./limits.ts";
 import type { ConnectionOptions, DeviceOptions, Settings } from "./options.ts";
 import type { Outbox } from "./outbox.ts";
@@ -302,7 +302,7 @@ export class SeveralEdges implements DeviceConnections {
     // Acknowledgements are not read while the inbox is full.
     const isStill = isWaiting && moves === this.#seen.moves && this.#inbox.full === undefined;
     this.#seen = { moves, still: isStill ? this.#seen.still + EDGE_LOOK : 0 };
-    const buffered = (Math.min(begunOctets, EDGE_BUFFERED) / EDGE_SLOWEST) * 1000;
+    const buffered = (Math.min(begunOctets, BUFFERED) / BUFFER_SECOND) * 1000;
     const most = EDGE_PATIENCE * 2 ** this.#givenUp + buffered;
     if (edge?.carrier === undefined || this.#seen.still < Math.min(most, EDGE_RETURN_LAST)) return;
     if (!this.#edges.some((other) => other !== edge && other.carrier !== undefined)) return;

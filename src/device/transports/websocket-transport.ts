@@ -11,7 +11,8 @@ import { Condition } from "../../lib/condition.ts";
 import { joinOctets } from "../../lib/octets.ts";
 import { afterInput } from "../../lib/runtime/timeout.ts";
 import { DeviceError } from "../device-error.ts";
-import { READ_AHEAD, WEBSOCKET_BUSY_PING, WEBSOCKET_MESSAGE, WEBSOCKET_PING, WRITE_AHEAD } from "../limits.ts";
+import { READ_AHEAD, WEBSOCKET_BUSY_PING, WEBSOCKET_MESSAGE, WRITE_AHEAD } from "../limits.ts";
+import { LifeSigns } from "./life-signs.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportOptions } from "./transport.ts";
 
 /** A WebSocket as a transport uses it. */
@@ -72,12 +73,12 @@ class WebSocketTransport implements Transport {
   #lost: Lost | undefined;
   #failure: DeviceError | undefined;
   #heardAt = performance.now();
-  #alive = true;
+  readonly #signs = new LifeSigns();
+  /** Nothing is read until what has arrived is taken. */
+  #isPaused = false;
   /** The edge has said "hold". */
   #held = false;
-  #pinging: ReturnType<typeof setInterval> | undefined;
-  /** Milliseconds since the last full ping. */
-  #quiet = 0;
+  #looking: ReturnType<typeof setInterval> | undefined;
 
   constructor({ relay, isBusy = () => false }: TransportOptions, { edge, open, capabilities }: WebSocketWay) {
     this.capabilities = capabilities ?? CAPABILITIES.websocket;
@@ -92,10 +93,10 @@ class WebSocketTransport implements Transport {
       onOpen: () => {
         this.#socket.send("marks");
         settled.resolve();
-        this.#pinging = setInterval(() => this.#tick(isBusy()), WEBSOCKET_BUSY_PING);
+        this.#looking = setInterval(() => this.#look(isBusy()), WEBSOCKET_BUSY_PING);
       },
       onMessage: (data) => {
-        this.#alive = true;
+        this.#signs.heard(data !== "pong");
         this.#heardAt = performance.now();
         if (typeof data === "string") this.#obey(data);
         else this.#deliver(data);
@@ -133,7 +134,10 @@ class WebSocketTransport implements Transport {
     const octets = this.#inbox.shift();
     if (octets instanceof Uint8Array) {
       this.#inboxOctets -= octets.length;
-      if (this.#inboxOctets < READ_AHEAD) this.#socket.resume();
+      if (this.#inboxOctets < READ_AHEAD) {
+        this.#isPaused = false;
+        this.#socket.resume();
+      }
       this.#answerMarks();
       return Promise.resolve(octets);
     }
@@ -146,7 +150,10 @@ class WebSocketTransport implements Transport {
   async write(octets: readonly Uint8Array[]): Promise<void> {
     await this.established.catch(() => undefined);
     if (this.#lost !== undefined) return;
-    for (const piece of joined(octets)) this.#socket.send(piece);
+    for (const piece of joined(octets)) {
+      this.#signs.sent(piece.length);
+      this.#socket.send(piece);
+    }
     if (!this.#held && this.#socket.bufferedAmount <= WRITE_AHEAD) return;
     await this.#writable.wait();
   }
@@ -156,28 +163,18 @@ class WebSocketTransport implements Transport {
     this.#end({ type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." });
   }
 
-  /** Runs every WEBSOCKET_BUSY_PING (5 s) and pings if due. */
-  #tick(isBusy: boolean): void {
-    this.#quiet += WEBSOCKET_BUSY_PING;
-    if (this.#quiet >= WEBSOCKET_PING) {
-      this.#quiet = 0;
-      this.#ping();
-    } else if (isBusy) this.#socket.send("ping");
-  }
-
-  #ping(): void {
+  /** Runs every WEBSOCKET_BUSY_PING (5 s). */
+  #look(isBusy: boolean): void {
+    const due = this.#signs.look(this.#isPaused);
+    if (due === "ask" || isBusy) this.#socket.send("ping");
     // A process that was starved has not read the answer yet.
-    if (!this.#alive) afterInput(() => this.#judge());
-    else {
-      this.#alive = false;
-      this.#socket.send("ping");
-    }
+    if (due === "gone") afterInput(() => this.#judge());
   }
 
   #judge(): void {
-    if (this.#alive || this.#lost !== undefined) return;
-    const silent = `the edge has not answered for ${WEBSOCKET_PING / 1000} s`;
-    this.#failure = new DeviceError("ConnectFailed", `the connection was lost: ${silent}`);
+    if (this.#signs.hasHeard || this.#lost !== undefined) return;
+    const text = "the connection was lost: the edge has not answered, although it was asked for a sign of life";
+    this.#failure = new DeviceError("ConnectFailed", text);
     this.#socket.terminate();
   }
 
@@ -214,13 +211,15 @@ class WebSocketTransport implements Transport {
     }
     this.#inbox.push(octets);
     this.#inboxOctets += octets.length;
-    if (this.#inboxOctets >= READ_AHEAD) this.#socket.pause();
+    if (this.#inboxOctets < READ_AHEAD) return;
+    this.#isPaused = true;
+    this.#socket.pause();
   }
 
   #end(lost: Lost): void {
     if (this.#lost !== undefined) return;
     this.#lost = lost;
-    clearInterval(this.#pinging);
+    clearInterval(this.#looking);
     this.#reader?.(undefined);
     this.#reader = undefined;
     this.#writable.notifyAll();
