@@ -29,7 +29,7 @@ export { WEB_TRANSPORTS, type WebTransportName } from "./transports/open-web-tra
 
 /** Options of `Device.connect` in a browser: those of the device library that a page can choose. */
 export interface WebDeviceOptions
-  extends Omit<DeviceOptions, "edge" | "transport" | "contentLength" | "proxy" | "ca" | "allowPlain"> {
+  extends Omit<DeviceOptions, "edge" | "transport" | "contentLength" | "proxy" | "ca" | "allowPlain" | "onEdgeLost"> {
   /** URL of the edge. A page that came by `https` needs one by `https`, except on its own machine. */
   readonly edge: string;
   /** Default `auto`: the best that works. */

@@ -5,6 +5,7 @@
  */
 import { afterInput } from "../lib/runtime/timeout.ts";
 import { DeviceError, type DeviceErrorCode } from "./device-error.ts";
+import { isRefusal } from "./reconnect.ts";
 import type { RelayConnection } from "./relay-connection.ts";
 import { Race, type RaceCommand, type RaceFailure, type Runner } from "./transports/race.ts";
 
@@ -19,6 +20,8 @@ export interface ClimbOptions {
   readonly beforeConnect?: (() => Promise<void>) | undefined;
   /** Called when nothing has come back on any way for RACE_PATIENCE (5.5 s), with what they have met. */
   readonly onSlow?: ((error: DeviceError) => void) | undefined;
+  /** Whether a refusal that came by the way of that id proves nothing: another way cannot be forged, and may work. */
+  readonly isForgeable: (id: string) => boolean;
   /** Called with the error of each way; returns what it means. */
   readonly onFailed: (error: DeviceError) => DeviceError;
   /** Called for a connection that is no longer needed, before it is closed. */
@@ -50,6 +53,8 @@ class Climb {
   readonly #race: Race<DeviceError>;
   readonly #carriers = new Map<string, RelayConnection>();
   readonly #connecting = new Set<string>();
+  /** The error that has ended the race, whatever else was tried. */
+  #refusal: DeviceError | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: ClimbOptions) {
@@ -89,7 +94,7 @@ class Climb {
           this.#win(command.id);
           break;
         case "lost":
-          this.#settle.reject(noWay(this.#race.failures));
+          this.#settle.reject(this.#refusal ?? noWay(this.#race.failures));
           break;
       }
     }
@@ -138,8 +143,14 @@ class Climb {
 
   #fail(id: string, cause: unknown): void {
     const error = this.#options.onFailed(asDeviceError(cause));
+    // Its Connect is on its way, and nobody has answered it.
+    if (this.#connecting.has(id) && !isForAll(error)) this.#options.onStray();
     this.#close(id);
-    this.#obey(isForAll(error) ? this.#race.refused(id, error) : this.#race.failed(id, error, performance.now()));
+    if (isForAll(error) && !(isRefusal(error) && this.#options.isForgeable(id))) {
+      const commands = this.#race.refused(id, error);
+      if (commands.length > 0) this.#refusal = error;
+      this.#obey(commands);
+    } else this.#obey(this.#race.failed(id, error, performance.now()));
   }
 
   #close(id: string): void {
@@ -178,6 +189,7 @@ function isForAll({ code, advice }: DeviceError): boolean {
 /** Codes that say most about the network, the most telling first. */
 const TELLING: readonly DeviceErrorCode[] = [
   "CertificateRefused",
+  "TokenRefused",
   "TokenInClear",
   "NotAnEdge",
   "ProxyRefusesCredentials",
@@ -187,9 +199,6 @@ const TELLING: readonly DeviceErrorCode[] = [
 
 /** The error of a race that nobody has won: that of the way that says most, and what else was tried. */
 export function noWay(failures: readonly RaceFailure<DeviceError>[]): DeviceError {
-  const last = failures.at(-1);
-  // The relay's own refusal ends a race with whatever it had tried.
-  if (last?.error !== undefined && isForAll(last.error)) return last.error;
   const errors = failures.flatMap(({ error }) => (error === undefined ? [] : [error]));
   // One connection that could not be made has failed them all.
   if (errors.length === failures.length && errors.every((error) => error === errors[0]) && errors[0]) return errors[0];
@@ -205,7 +214,8 @@ export function noWay(failures: readonly RaceFailure<DeviceError>[]): DeviceErro
   }
   const isRetryable = failures.some(({ error }) => error === undefined || error.retryable);
   return new DeviceError(told.code, `${told.message} (${tried})`, {
-    advice: told.retryable || !isRetryable ? told.advice : "retry",
+    // A refusal that is doubtful is doubted by who reconnects.
+    advice: told.retryable || isRefusal(told) || !isRetryable ? told.advice : "retry",
     retryAfter: told.retryAfter,
     cause: new AggregateError(errors),
   });

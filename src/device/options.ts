@@ -108,7 +108,10 @@ export function connectionOptions({
   ...options
 }: DeviceOptions): readonly [ConnectionOptions, ...ConnectionOptions[]] {
   if (edge === undefined) return [options];
-  if (typeof edge === "string") return [{ ...options, edge }];
+  if (typeof edge === "string") {
+    edgeRoute(edge);
+    return [{ ...options, edge }];
+  }
   const [first, ...others] = edge.map((each) => {
     const { url, token = options.token, ca = options.ca } = typeof each === "string" ? { url: each } : each;
     return { ...options, edge: url, ...(token !== undefined && { token }), ...(ca !== undefined && { ca }) };
@@ -126,7 +129,7 @@ function listProblem(connections: readonly ConnectionOptions[]): string | undefi
     return "a relay has one mailbox for a device, so it cannot be used through several edges: name one edge, or leave out the relay";
   const places = connections.map(({ edge = "" }) => edgeRoute(edge).edge.href.replace(/\/+$/, ""));
   const again = places.findIndex((place, index) => places.indexOf(place) !== index);
-  return again < 0 ? undefined : `the edge ${places[again]} is listed twice: name it once`;
+  return again < 0 ? undefined : `edge ${again + 1} in the list is listed twice: name it once`;
 }
 
 /** @throws DeviceError InvalidOption */

@@ -58,7 +58,7 @@ export class Refusals {
    * @returns the error; one that is not to be believed yet becomes retryable
    */
   judge(error: DeviceError, now: number): DeviceError {
-    if (error.retryable || !this.#forgeable || !REFUSALS.includes(error.code)) return error;
+    if (error.retryable || !this.#forgeable || !isRefusal(error)) return error;
     this.#since ??= now;
     if (now - this.#since >= REFUSED_IN_CLEAR) return error;
     const doubt = `over plain HTTP anyone on the way could have written this, so it is believed after ${REFUSED_IN_CLEAR / 60_000} minutes: use https`;
@@ -66,5 +66,7 @@ export class Refusals {
   }
 }
 
-/** What an HTTP answer with a reason becomes. */
-const REFUSALS: readonly string[] = ["TokenRefused", "Refused"];
+/** Whether an error may be an HTTP answer with a reason. */
+export function isRefusal({ code }: DeviceError): boolean {
+  return code === "TokenRefused" || code === "Refused";
+}

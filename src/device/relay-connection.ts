@@ -30,6 +30,7 @@ import {
   CLOSE_TIMEOUT,
   KEEP_ALIVE,
   OPEN_SESSIONS,
+  READ_AHEAD,
   RECEIVE_TIMEOUT,
 } from "./limits.ts";
 import { type RefusedToken, tokenRefusal } from "./token-refusal.ts";
@@ -69,6 +70,10 @@ export class RelayConnection {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #ready: { resolve: () => void; reject: (error: DeviceError) => void } | undefined;
+  /** The relay has admitted the device, so messages may come. */
+  #isAdmitted = false;
+  /** Ends a pause of reading, once the transport has ended. */
+  #readOn: (() => void) | undefined;
   #attachId: number | undefined;
   readonly #ended = Promise.withResolvers<DeviceError>();
   /** The longest message that the relay accepts, in bytes. Infinity until the relay states one. */
@@ -97,6 +102,7 @@ export class RelayConnection {
         ? {}
         : { keepAlive: KEEP_ALIVE, busyKeepAlive: BUSY_KEEP_ALIVE, receiveTimeout: RECEIVE_TIMEOUT }),
     });
+    void this.transport.ended.then(() => this.#readOn?.());
   }
 
   /** Resolves when the transport has carried bytes both ways, as far as it can tell without Connect. */
@@ -220,11 +226,15 @@ export class RelayConnection {
   }
 
   async #readAll(): Promise<void> {
+    /** Bytes read before admission: an honest relay sends a few hundred. */
+    let early = 0;
     try {
       for (;;) {
-        await this.#mayRead();
+        // A full inbox must not keep the device from connecting again.
+        if (this.#isAdmitted || early >= READ_AHEAD) await this.#room();
         const octets = await this.transport.read();
         if (octets === undefined) break;
+        if (!this.#isAdmitted) early += octets.length;
         this.#handle(this.engine.receive(octets, performance.now()));
         // A relay that does not read our answers is not read either.
         if (this.engine.pendingOctets > ANSWERS_AHEAD) await this.flush();
@@ -232,6 +242,16 @@ export class RelayConnection {
       this.#handle(this.engine.transportLost());
     } catch (error) {
       this.end(error);
+    }
+  }
+
+  /** Waits while the application has too much to do. What an ended transport has left to read is little. */
+  async #room(): Promise<void> {
+    for (let full = this.#mayRead(); full !== undefined && this.transport.lost === undefined; full = this.#mayRead()) {
+      const over = Promise.withResolvers<void>();
+      this.#readOn = over.resolve;
+      void full.then(over.resolve);
+      await over.promise;
     }
   }
 
@@ -293,10 +313,10 @@ export class RelayConnection {
         this.messageLimit = parseCapabilities(event.productCapabilities).longestMessage ?? Number.POSITIVE_INFINITY;
         if (this.#options.receive) {
           this.#attachId = this.engine.attach({ accountURL: accountURL(this.#options.address) });
-        } else this.#ready?.resolve();
+        } else this.#admit();
         break;
       case "attached":
-        if (event.eventId === this.#attachId) this.#ready?.resolve();
+        if (event.eventId === this.#attachId) this.#admit();
         break;
       case "attachRefused":
         this.#ready?.reject(
@@ -304,7 +324,7 @@ export class RelayConnection {
         );
         break;
       case "refused":
-        this.#ready?.reject(refusal(event, this.#options, this.transport));
+        this.#ready?.reject(refusal(event, this.#options));
         break;
       case "sessionState":
         this.#settle(event.sessionId, event.state);
@@ -325,6 +345,11 @@ export class RelayConnection {
         void this.flush().then(() => event.by === "self" && this.transport.close());
         break;
     }
+  }
+
+  #admit(): void {
+    this.#isAdmitted = true;
+    this.#ready?.resolve();
   }
 
   #settle(sessionId: number, state: "ready" | "suspended"): void {
@@ -451,7 +476,6 @@ function accountRefusal(reasonId: number, hasToken: boolean): DeviceError {
 function refusal(
   { responseId, retryTime, token }: Extract<ConnectionEvent, { type: "refused" }>,
   { relay, token: shown, address, ends }: CarrierOptions,
-  { capabilities }: Transport,
 ): DeviceError {
   const name = Object.entries(ConnectResponseId).find(([, id]) => id === responseId)?.[0] ?? String(responseId);
   switch (responseId) {
@@ -468,7 +492,7 @@ function refusal(
     case ConnectResponseId.AuthenticationFailed: {
       // Edge and relay put their reason where the security protocol's answer would be.
       const reason = token.length < 64 ? new TextDecoder().decode(token) : undefined;
-      const by = capabilities.carriesToken && ends ? "edge" : "relay";
+      const by = ends ? "edge" : "relay";
       const refused = tokenRefusal(reason, { by, token: shown, address, name: relay });
       return refused ?? new DeviceError("RelayRefused", `the relay refused the connection [${name}]`);
     }

@@ -9,8 +9,9 @@
  *
  * @module
  */
+import { bracketed } from "../lib/host-port.ts";
 import { sleep, within } from "../lib/runtime/timeout.ts";
-import type { Closed, Connection, ConnectionEvent } from "../sstp/index.ts";
+import { type Closed, ConnectCloseReasonId, type Connection, type ConnectionEvent } from "../sstp/index.ts";
 import { asDeviceError, type ClimbOptions, climb } from "./climb.ts";
 import { DeviceError } from "./device-error.ts";
 import type { Inbox } from "./inbox.ts";
@@ -99,8 +100,8 @@ export class RenewedConnection {
   readonly #ladder: Ladder;
   /** Key of the network in which the ladder stands. */
   #network: string;
-  /** A better way is being tried. */
-  #climbing = false;
+  /** Ends the search for a better way, if there is one. */
+  #search: AbortController | undefined;
   /** Until when a Connect that was given up may arrive, and replace the connection in use. */
   #strayUntil = 0;
   /** Aborts pauses, so that a closed device holds no timer. */
@@ -186,6 +187,7 @@ export class RenewedConnection {
   /** Makes no more connections. The carrier in use is left to the caller. */
   end(): void {
     this.#closing.abort();
+    this.#search?.abort();
     for (const carrier of this.#opening) carrier.abandon();
     this.#run = undefined;
   }
@@ -222,7 +224,7 @@ export class RenewedConnection {
       ways,
       ids.map((id) => ({ id, trial: 0 })),
       token,
-      { isFirstKnown, onSlow: this.#options.onReconnect },
+      { isFirstKnown, onSlow: this.#options.onReconnect, signal: this.#closing.signal },
     );
   }
 
@@ -246,6 +248,8 @@ export class RenewedConnection {
       return run;
     } catch (error) {
       this.#dismiss(run);
+      // Its Connect may still arrive, unless the relay has answered it.
+      if (isLate || asDeviceError(error).code === "ConnectFailed") this.#strayUntil = performance.now() + STRAY_TIME;
       throw isLate ? unanswered(this.#settings.relay, transport) : error;
     } finally {
       clearTimeout(timer);
@@ -304,7 +308,7 @@ export class RenewedConnection {
     ways: ReadonlyMap<string, Way>,
     probes: readonly Probe[],
     token: string | undefined,
-    options: Pick<ClimbOptions, "isFirstKnown" | "beforeConnect" | "onSlow">,
+    options: Pick<ClimbOptions, "isFirstKnown" | "beforeConnect" | "onSlow" | "signal">,
   ): Promise<Run> {
     const runs = new Map<RelayConnection, Run>();
     const wayOf = (id: string): Way => {
@@ -312,8 +316,10 @@ export class RenewedConnection {
       if (way === undefined) throw new Error(`unknown way ${id}`);
       return way;
     };
+    const forgeable = new Set(probes.filter(({ id }) => isForgeableWay(wayOf(id))).map(({ id }) => id));
     const { carrier } = await climb({
       ...options,
+      isForgeable: (id) => forgeable.has(id) && forgeable.size < probes.length,
       runners: probes.map(({ id, trial }) => {
         const way = wayOf(id);
         return { id, trial, path: pathText(way), echoes: CAPABILITIES[way.transport].carriesToken };
@@ -332,7 +338,6 @@ export class RenewedConnection {
       onStray: () => {
         this.#strayUntil = performance.now() + STRAY_TIME;
       },
-      signal: this.#closing.signal,
     });
     this.#opening.delete(carrier);
     const won = runs.get(carrier);
@@ -360,6 +365,7 @@ export class RenewedConnection {
   /** Drops a carrier. Its unacknowledged messages are sent again, before the unsent ones. */
   #retire(run: Run): void {
     run.retired = true;
+    this.#search?.abort();
     if (run.way !== undefined) this.#ladder.ended(performance.now(), wasCut(run));
     this.#outbox.detach();
     this.#inbox.forget(run.carrier.engine);
@@ -379,13 +385,20 @@ export class RenewedConnection {
         run.carried = true;
         break;
       case "closed":
-        if (this.#run === run) this.#lost(run, this.#closure(event, run), event.returnTime);
+        if (this.#run !== run) return;
+        // With several edges, messages need not wait for the new carrier. One that is replaced has it in a moment.
+        if (this.#replacing && event.reasonId !== ConnectCloseReasonId.CrossedConnections) this.#outbox.detach();
+        this.#lost(run, this.#closure(event, run), event.returnTime);
         return;
     }
     if (this.#run === run) this.#outbox.on(event, key);
     this.#inbox.on(run.carrier, event);
     if (event.type === "endMessage" && run.carrier.transport.remaining < bytesNeeded(this.#settings.limit))
       void this.#renew(run);
+  }
+
+  get #mayClimb(): boolean {
+    return this.#run !== undefined && this.#search === undefined && !this.#replacing && this.#renewal === undefined;
   }
 
   /** Replaces a carrier that is nearly used up, without a gap: the new one connects before the old one goes. */
@@ -442,6 +455,7 @@ export class RenewedConnection {
   async #watchSurroundings(): Promise<void> {
     const watch = new SleepWatch(performance.now(), Date.now());
     let gapAt: number | undefined;
+    let [movedAt, triedAt] = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY];
     for (;;) {
       await sleep(SURROUNDINGS_INTERVAL, this.#closing.signal);
       if (this.#isOver) return;
@@ -452,8 +466,17 @@ export class RenewedConnection {
       if (seen === "gap") gapAt = now;
       if (hasMoved || seen === "slept") {
         if (hasMoved) this.#network = network;
+        movedAt = now;
         this.#ladder.moved(this.#memory.recall(this.#place), now);
-        void this.#climb("all");
+      }
+      const { since = now, heardAt = now } = { since: this.#run?.since, heardAt: this.#run?.carrier.transport.heardAt };
+      // A change that is noticed while connecting counts afterwards. A connection that is heard again has survived it.
+      const isOutdated = since < movedAt && (triedAt < movedAt || heardAt < movedAt);
+      if (isOutdated) {
+        if (this.#mayClimb) {
+          triedAt = now;
+          void this.#climb("all");
+        }
       } else if (gapAt !== undefined && now >= gapAt + GAP_PATIENCE) {
         // What is alive has shown it by now.
         if ((this.#run?.carrier.transport.heardAt ?? now) < gapAt) void this.#climb("all");
@@ -468,12 +491,13 @@ export class RenewedConnection {
    */
   async #climb(which: "better" | "all"): Promise<void> {
     const run = this.#run;
-    if (run === undefined || this.#climbing || this.#replacing || this.#renewal !== undefined) return;
-    this.#climbing = true;
+    if (run === undefined || !this.#mayClimb) return;
+    const search = new AbortController();
+    this.#search = search;
     const renewed = Promise.withResolvers<void>();
     let isReplacing = false;
     try {
-      const next = await this.#openBeside(which, async () => {
+      const next = await this.#openBeside(which, search.signal, async () => {
         if (this.#run !== run || this.#replacing || this.#renewal !== undefined) throw superseded();
         // No message begins until the new carrier is there, and those that have begun get time to arrive.
         this.#renewal = renewed.promise;
@@ -494,14 +518,14 @@ export class RenewedConnection {
         this.#lost(run, asRetryable(asDeviceError(error)));
       }
     } finally {
-      this.#climbing = false;
+      this.#search = undefined;
       if (this.#renewal === renewed.promise) this.#renewal = undefined;
       renewed.resolve();
     }
   }
 
   /** Opens a carrier while another is in use; undefined if there is no better way. */
-  async #openBeside(which: "better" | "all", once: () => Promise<void>): Promise<Run | undefined> {
+  async #openBeside(which: "better" | "all", signal: AbortSignal, once: () => Promise<void>): Promise<Run | undefined> {
     const { transport } = this.#settings;
     let isReady: Promise<void> | undefined;
     const beforeConnect = () => {
@@ -519,10 +543,10 @@ export class RenewedConnection {
     if (which === "all") {
       const { ids: ordered, isFirstKnown } = this.#ladder.order(ids, now);
       const probes = ordered.map((id) => ({ id, trial: 0 }));
-      return this.#race(ways, probes, token, { isFirstKnown, beforeConnect });
+      return this.#race(ways, probes, token, { isFirstKnown, beforeConnect, signal });
     }
     const probes = this.#ladder.probes(ids, now);
-    if (probes.length > 0) return this.#race(ways, probes, token, { isFirstKnown: false, beforeConnect });
+    if (probes.length > 0) return this.#race(ways, probes, token, { isFirstKnown: false, beforeConnect, signal });
     this.#ladder.probed(now);
     return undefined;
   }
@@ -604,6 +628,11 @@ export class RenewedConnection {
     }
     this.#replacing = false;
   }
+}
+
+/** Whether anybody on the way could write an edge's answer. */
+function isForgeableWay({ transport, host, secure }: Way): boolean {
+  return !secure && CAPABILITIES[transport].carriesToken && isForgeable(`http://${bracketed(host)}/`);
 }
 
 /** Bytes that a transport must have left for a message of this length and what follows it. */

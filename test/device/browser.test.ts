@@ -79,6 +79,24 @@ test("an edge that cannot be reached is named with what can be checked", async (
   });
 });
 
+test("KeepAlive is tried where a proxy refuses WebSockets", async (t) => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  server.on("upgrade", (_, socket) => socket.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"));
+  const asked = Promise.withResolvers<string>();
+  server.on("request", ({ url = "" }) => asked.resolve(url));
+  const closing = new AbortController();
+  const edge = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const connecting = WebDevice.connect({ edge, address: "a/page", signal: closing.signal });
+  connecting.catch((error: Error) => asked.reject(error));
+  t.after(() => {
+    closing.abort();
+    server.close();
+    server.closeAllConnections();
+  });
+  assert.match(await soon(asked.promise, "a request"), /ConnType=KeepAlive/);
+});
+
 /** Talks to whoever is named in the hash, and sends back what it gets. */
 const PAGE = `<!doctype html><title>page</title><script type="module">
   import { Device } from "/device.js";

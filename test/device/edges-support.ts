@@ -4,6 +4,7 @@ import { PortableDevice } from "../../src/device/device.ts";
 import type { DeviceOptions, EdgeOption, TransportOptions } from "../../src/device/index.ts";
 import { openTransport } from "../../src/device/index.ts";
 import type { Platform } from "../../src/device/renewed-connection.ts";
+import type { Transport, Way } from "../../src/device/transports/transport.ts";
 import { type Link, type Script, ScriptedRelay } from "./support.ts";
 
 /** A device whose edges are relays on this machine, reached by TCP. */
@@ -23,6 +24,10 @@ export class Edges {
   readonly told: string[] = [];
   /** Key of the network that the device is in. */
   network = "";
+  /** The ways of a device that chooses its transport. */
+  ways: readonly Way[] = [];
+  /** Opens a transport in place of the relay's; undefined for that. */
+  onOpen: (options: TransportOptions) => Transport | undefined = () => undefined;
   readonly #t: TestContext;
 
   private constructor(t: TestContext, relays: readonly ScriptedRelay[]) {
@@ -76,10 +81,12 @@ export class Edges {
       {
         open: (transport) => {
           this.opened.push(transport);
+          const scripted = this.onOpen(transport);
+          if (scripted !== undefined) return scripted;
           const { port } = new URL(transport.edge ?? "");
           return openTransport({ ...transport, edge: undefined, relay: `127.0.0.1:${port}` });
         },
-        ways: () => Promise.resolve([]),
+        ways: () => Promise.resolve(this.ways),
         network: () => this.network,
       },
     );

@@ -18,6 +18,8 @@ export interface Script {
   accept: boolean;
   /** Acknowledges messages as they arrive. */
   acknowledge: boolean;
+  /** Answers Attach. */
+  attach: boolean;
 }
 
 export interface Taken {
@@ -122,7 +124,9 @@ export class Link {
         if (this.engine.state === "connecting") this.engine.acceptConnect();
         break;
       case "attach":
-        if (this.engine.session(event.eventId) !== undefined) this.engine.acceptAttach(event.eventId);
+        if (this.script.attach && this.engine.session(event.eventId) !== undefined) {
+          this.engine.acceptAttach(event.eventId);
+        }
         break;
       case "open":
         this.#opened(event.sessionId, event);
@@ -159,7 +163,7 @@ export class Link {
 
 /** A relay that stores nothing and follows its script. */
 export class ScriptedRelay {
-  readonly script: Script = { accept: true, acknowledge: true };
+  readonly script: Script = { accept: true, acknowledge: true, attach: true };
   readonly links: Link[] = [];
   readonly watch = new Watch();
   /** Called for each connection before anything is read from it. */

@@ -81,7 +81,9 @@ export class ClientTransport implements Transport {
   readonly capabilities: Capabilities;
   readonly established: Promise<void>;
   readonly answered: Promise<void>;
+  readonly ended: Promise<void>;
   readonly #answer = Promise.withResolvers<void>();
+  readonly #over = Promise.withResolvers<void>();
   readonly #client: EncapsulationClient;
   readonly #way: ClientWay;
   readonly #lines = new Map<ClientSessionName, OpenedLine>();
@@ -107,6 +109,7 @@ export class ClientTransport implements Transport {
     this.established = new Promise((resolve, reject) => {
       settle = { resolve, reject };
     });
+    this.ended = this.#over.promise;
     this.answered = this.#answer.promise;
     this.answered.catch(() => undefined);
     this.established.then(this.#answer.resolve, this.#answer.reject);
@@ -279,6 +282,7 @@ export class ClientTransport implements Transport {
     this.#reader?.(undefined);
     this.#reader = undefined;
     this.#writable.notifyAll();
+    this.#over.resolve();
   }
 
   /** What is known about a loss beyond the client's report: the line's error, or what answered instead. */

@@ -100,6 +100,7 @@ export class Ladder {
 
   /** Better ways were tried without success, or there are none. */
   probed(now: number): void {
+    if (this.#inUse === undefined) return;
     this.#probes += 1;
     this.#schedule(now);
   }

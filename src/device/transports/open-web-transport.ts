@@ -38,6 +38,8 @@ export function openWebTransport(options: TransportOptions): Transport {
   }
   const { host, port, secure, edge } = edgeRoute(options.edge);
   assertUnmixed(edge);
+  // A browser does not report its connections. A way that fails may be refused alone, so the others are tried too.
+  queueMicrotask(() => options.onConnected?.());
   if (name === "websocket") {
     return openWebSocket(options, { edge, open: webWebSockets(edge), capabilities: withoutToken(name) });
   }

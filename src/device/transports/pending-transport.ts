@@ -20,8 +20,11 @@ export class PendingTransport implements Transport {
   readonly capabilities: Capabilities;
   readonly established: Promise<void>;
   readonly answered: Promise<void>;
+  readonly ended: Promise<void>;
   readonly #answer = Promise.withResolvers<void>();
   readonly #closing = new AbortController();
+  /** Rejects when it is closed: what is asked for the ways may not answer. */
+  readonly #closed = Promise.withResolvers<never>();
   /** What was written before a way was established. */
   #written: Uint8Array[] = [];
   /** The transport that is tried, and finally the one in use. */
@@ -33,10 +36,14 @@ export class PendingTransport implements Transport {
   constructor(name: TransportName, attempts: Attempts) {
     this.name = name;
     this.capabilities = CAPABILITIES[name];
-    this.established = this.#establish(attempts);
+    this.established = Promise.race([this.#establish(attempts), this.#closed.promise]);
     this.answered = this.#answer.promise;
     this.answered.catch(() => undefined);
     this.established.then(this.#answer.resolve, this.#answer.reject);
+    this.ended = this.established.then(
+      () => this.#current?.ended,
+      () => undefined,
+    );
   }
 
   get lost(): Lost | undefined {
@@ -67,12 +74,14 @@ export class PendingTransport implements Transport {
     }
     this.#written.push(...octets);
     // Some accept nothing before they are established, and some need data to establish.
-    void this.#current?.write(octets);
+    this.#current?.write(octets).catch(() => undefined);
     await this.established.catch(() => undefined);
   }
 
   close(): void {
-    this.#closing.abort();
+    this.#closing.abort(closed());
+    this.#closed.promise.catch(() => undefined);
+    this.#closed.reject(closed());
     this.#current?.close();
     this.#lost ??= { type: "lost", reason: "ConnectionClosed", detail: "This side has closed the connection." };
   }
@@ -81,6 +90,7 @@ export class PendingTransport implements Transport {
     let failed: { readonly error: unknown; readonly way: Way } | undefined;
     try {
       for (const way of await find()) {
+        if (this.#closing.signal.aborted) throw closed();
         if (failed !== undefined && !mayFollow(failed.error, failed.way, way)) continue;
         try {
           await this.#try(await open(way, this.#closing.signal));
@@ -106,12 +116,16 @@ export class PendingTransport implements Transport {
   async #try(transport: Transport): Promise<void> {
     if (this.#closing.signal.aborted) {
       transport.close();
-      throw new DeviceError("Closed", "the device was closed");
+      throw closed();
     }
     this.#current = transport;
-    if (this.#written.length > 0) void transport.write(this.#written.slice());
+    if (this.#written.length > 0) transport.write(this.#written.slice()).catch(() => undefined);
     transport.answered.then(this.#answer.resolve, () => undefined);
     await transport.established;
     this.#isEstablished = true;
   }
+}
+
+function closed(): DeviceError {
+  return new DeviceError("Closed", "the device was closed");
 }

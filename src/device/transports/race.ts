@@ -308,7 +308,7 @@ export class Race<E> {
   /** When the next way starts. */
   get #startAt(): number {
     // A way that has echoed and waits for its turn is better than another.
-    const isWaiting = ({ runner, stage }: Running) => stage === "echoed" && runner.echoes && runner.trial === undefined;
+    const isWaiting = ({ runner, stage }: Running) => stage === "echoed" && runner.echoes && !runner.trial;
     const running = [...this.#running.values()];
     if (this.#untried.length === 0 || running.some(isWaiting)) return Number.POSITIVE_INFINITY;
     if (running.length < RUNNING_WAYS) return this.#nextAt;

@@ -24,14 +24,24 @@ export function relayRoute(relay: string): Route {
   return { host: unbracketed(host), port, secure: false };
 }
 
-/** @throws DeviceError InvalidOption */
+/**
+ * Parses the URL of an edge. It has no user name, password, query or fragment, which would be ignored; the error does
+ * not repeat it, since they may be secret.
+ *
+ * @throws DeviceError InvalidOption
+ */
 export function edgeRoute(url: string): EdgeRoute {
   const edge = URL.canParse(url) ? new URL(url) : undefined;
+  const form = "must be a URL such as https://edge.example.com";
   if (edge === undefined || !/^https?:$/.test(edge.protocol)) {
-    throw new DeviceError(
-      "InvalidOption",
-      `edge ${JSON.stringify(url)} must be a URL such as https://edge.example.com`,
-    );
+    throw new DeviceError("InvalidOption", `edge ${/[@?#]/.test(url) ? "" : `${JSON.stringify(url)} `}${form}`);
+  }
+  if (edge.username !== "" || edge.password !== "") {
+    const cure = "remove what stands before the @, and give a token as --token @FILE or the option token";
+    throw new DeviceError("InvalidOption", `edge ${form}, without a user name or password: ${cure}`);
+  }
+  if (/[?#]/.test(edge.href)) {
+    throw new DeviceError("InvalidOption", `edge ${form}: remove the ? or # and what follows it`);
   }
   const secure = edge.protocol === "https:";
   const port = edge.port === "" ? (secure ? SECURE_TUNNEL_PORT : HTTP_PORT) : Number(edge.port);

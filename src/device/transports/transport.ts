@@ -121,6 +121,8 @@ export interface Transport {
   write(octets: readonly Uint8Array[]): Promise<void>;
   /** Bytes that it can still carry, in the direction with less left. Infinity if unlimited. */
   readonly remaining: number;
+  /** Resolves when it has ended, be there bytes left to read. */
+  readonly ended: Promise<void>;
   /** Why it has ended; undefined while it is open. */
   readonly lost: Lost | undefined;
   /** A more specific error than `lost`, if known. */

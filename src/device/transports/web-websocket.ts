@@ -14,7 +14,7 @@ interface WebSocketOfPlatform {
   readonly bufferedAmount: number;
   send(data: Uint8Array | string): void;
   close(code?: number): void;
-  addEventListener(type: "open" | "message" | "close", listener: (event: WebSocketEvent) => void): void;
+  addEventListener(type: "open" | "message" | "error" | "close", listener: (event: WebSocketEvent) => void): void;
 }
 
 interface WebSocketEvent {
@@ -66,8 +66,10 @@ export function webWebSockets(edge: URL): OpenMessageSocket {
     socket.addEventListener("message", ({ data }) => {
       if (isOver) return;
       onMessage(typeof data === "string" ? data : new Uint8Array(data));
-      if (isPaused && typeof data !== "string") overrun(data.byteLength);
+      if (isPaused) overrun(typeof data === "string" ? data.length : data.byteLength);
     });
+    // Node reports some refusals by an error alone.
+    socket.addEventListener("error", () => (isOpen ? undefined : end(1006, "", refused(edge))));
     socket.addEventListener("close", ({ code, reason }) => end(code, reason, isOpen ? undefined : refused(edge)));
     return {
       get bufferedAmount() {

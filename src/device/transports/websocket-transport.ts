@@ -62,7 +62,9 @@ class WebSocketTransport implements Transport {
   readonly capabilities: Capabilities;
   readonly established: Promise<void>;
   readonly answered: Promise<void>;
+  readonly ended: Promise<void>;
   readonly remaining = Number.POSITIVE_INFINITY;
+  readonly #over = Promise.withResolvers<void>();
   readonly #socket: MessageSocket;
   /** Received and unread: bytes, with marks between them as text. */
   readonly #inbox: (Uint8Array | string)[] = [];
@@ -88,6 +90,7 @@ class WebSocketTransport implements Transport {
     const settled = Promise.withResolvers<void>();
     this.established = settled.promise;
     this.answered = settled.promise;
+    this.ended = this.#over.promise;
     this.established.catch(() => undefined);
     this.#socket = open(url, {
       onOpen: () => {
@@ -223,6 +226,7 @@ class WebSocketTransport implements Transport {
     this.#reader?.(undefined);
     this.#reader = undefined;
     this.#writable.notifyAll();
+    this.#over.resolve();
   }
 }
 

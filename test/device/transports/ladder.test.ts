@@ -84,6 +84,16 @@ describe("a ladder", () => {
     assert.deepEqual(ladder.probes(WAYS, 1), []);
   });
 
+  it("plans no attempt while nothing is in use, and counts none that ends then", () => {
+    const ladder = ladderOf();
+    ladder.adopted("keepalive", 0);
+    ladder.ended(1000, true);
+    ladder.probed(2000);
+    assert.equal(ladder.probeAt, Number.POSITIVE_INFINITY);
+    ladder.adopted("keepalive", 3000);
+    assert.equal(ladder.probeAt, 3000 + PROBE_FIRST);
+  });
+
   it("tries everything in the background once the way in use is no longer listed", () => {
     const ladder = ladderOf();
     ladder.adopted("websocket by a proxy that is gone", 0);

@@ -119,6 +119,15 @@ describe("any race", () => {
     );
   });
 
+  it("takes a trial of no time as none", () => {
+    fc.assert(
+      fc.property(behaviours, (all) => {
+        const untried = named(all);
+        assert.deepEqual(run(untried.map((one) => ({ ...one, trial: 0 }))), run(untried));
+      }),
+    );
+  });
+
   it("finds a way that works within 6 s, whatever the others do", () => {
     const others = fc.array(
       fc.record({
