@@ -1,19 +1,15 @@
 /**
- * Proxy auto-configuration: fetches a PAC file and evaluates it in a sandbox (QuickJS in WebAssembly), with limits for
- * time and memory. The script learns the scheme and the host of a destination, never a path.
- *
- * The packages are loaded when the first PAC file is used.
+ * Proxy auto-configuration: fetches a PAC file, has it evaluated and reads its answer. The script learns the scheme and
+ * the host of a destination, never a path.
  *
  * @module
  */
 import { readFile, stat } from "node:fs/promises";
 import { get as getHttp } from "node:http";
 import { get as getHttps } from "node:https";
-import { networkInterfaces } from "node:os";
 import { fileURLToPath } from "node:url";
-import { bracketed } from "../../../lib/host-port.ts";
-import { within } from "../../../lib/runtime/timeout.ts";
 import type { ProxyChain } from "../transport.ts";
+import { type PacDestination, runPacScript } from "./pac-script.ts";
 import { parseProxy } from "./proxy-url.ts";
 
 /** How long fetching may take, and how long the script may run, in milliseconds. A connection waits for both. */
@@ -22,18 +18,8 @@ export const PAC_TIMEOUT = 1000;
 /** The longest PAC file, in bytes: the limit of browsers. */
 export const PAC_BYTES = 1024 * 1024;
 
-/** Memory of the sandbox, in bytes: the script, and what it makes of it. */
-const PAC_MEMORY = 32 * 1024 * 1024;
-
 /** Alternatives in one answer of a script; each costs a connection. */
 const PAC_PROXIES = 8;
-
-/** A destination as a script sees it. */
-export interface PacDestination {
-  readonly scheme: "http" | "https";
-  /** Without brackets. */
-  readonly host: string;
-}
 
 /**
  * Fetches a PAC file from a URL (`http`, `https`, `file`) or a path. Follows no redirect and uses no proxy.
@@ -79,32 +65,8 @@ function request(url: URL, signal: AbortSignal): Promise<string> {
  * @returns the chains in the script's order; an empty one is a direct connection
  * @throws Error if the script fails, takes too long or names no proxy that can be used
  */
-export async function findProxies(script: string, { scheme, host }: PacDestination): Promise<ProxyChain[]> {
-  const [{ createPacResolver }, { QuickJS }] = await Promise.all([import("pac-resolver"), import("quickjs-wasi")]);
-  const wasm = await readFile(fileURLToPath(import.meta.resolve("quickjs-wasi/quickjs.wasm")));
-  const end = performance.now() + PAC_TIMEOUT;
-  const vm = await QuickJS.create({
-    wasm,
-    memoryLimit: PAC_MEMORY,
-    interruptHandler: () => performance.now() > end,
-  });
-  const find = createPacResolver(vm, script, { sandbox: SANDBOX });
-  const found = await within(PAC_TIMEOUT, find(`${scheme}://${bracketed(host)}/`, host));
-  // Its functions may still wait for DNS and then return into the sandbox, which the garbage collector frees.
-  if (found === undefined) throw new Error(`it did not answer within ${PAC_TIMEOUT} ms`);
-  return parsePacAnswer(found.value);
-}
-
-/** Functions of PAC that differ from those of the package. */
-const SANDBOX = {
-  alert: () => undefined,
-  // The package connects to a public DNS server to find this out.
-  myIpAddress: async () => ownAddress(),
-};
-
-function ownAddress(): string {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  return all.find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "127.0.0.1";
+export async function findProxies(script: string, to: PacDestination): Promise<ProxyChain[]> {
+  return parsePacAnswer(await runPacScript(script, to, PAC_TIMEOUT));
 }
 
 const KINDS: Readonly<Record<string, string>> = {
@@ -122,7 +84,7 @@ const KINDS: Readonly<Record<string, string>> = {
  * @throws Error if none can be read. An empty answer is DIRECT.
  */
 export function parsePacAnswer(answer: unknown): ProxyChain[] {
-  if (answer === null || answer === "") return [[]];
+  if (answer === "") return [[]];
   if (typeof answer !== "string") throw new Error("it returned no text");
   const chains = answer
     .split(";")

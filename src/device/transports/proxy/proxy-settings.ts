@@ -18,7 +18,8 @@ import type { Endpoint } from "../endpoint.ts";
 import type { ProxyChain } from "../transport.ts";
 import { type ProxyAccount, ProxyAccounts, type RefusedPasswords } from "./credentials.ts";
 import { matchesNoProxy } from "./no-proxy.ts";
-import { fetchPac, findProxies, type PacDestination } from "./pac.ts";
+import { fetchPac, findProxies } from "./pac.ts";
+import type { PacDestination } from "./pac-script.ts";
 import { parseProxies } from "./proxy-url.ts";
 import { askSystem, type SystemAnswer } from "./system-settings/ask-system.ts";
 

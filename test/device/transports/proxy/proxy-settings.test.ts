@@ -141,12 +141,73 @@ describe("a PAC file", () => {
 
   it("that fails, returns nonsense or reaches for the machine is reported", async (t) => {
     const fails = (script: string, why: RegExp) => assert.rejects(evaluate(t, script), why);
-    await fails("function (", /cannot be used: /);
-    await fails("var x = 1;", /cannot be used: /);
-    await fails('function FindProxyForURL() { throw new Error("no"); }', /cannot be used: /);
+    await fails("function (", /cannot be used: the script fails in line 1 \(SyntaxError\)/);
+    await fails("var x = 1;", /cannot be used: it has no function FindProxyForURL/);
     await fails("function FindProxyForURL() { return 7; }", /it returned no text/);
     await fails('function FindProxyForURL() { return "FTP x:1"; }', /named no proxy that can be used/);
-    await fails("function FindProxyForURL() { return process.env.HOME; }", /cannot be used: .*process/);
+    await fails(
+      "function FindProxyForURL() { return process.env.HOME; }",
+      /cannot be used: .* in line 1 \(ReferenceError\)/,
+    );
+  });
+
+  it("that fails is not quoted: it may contain secrets", async (t) => {
+    const secret = "s3cret";
+    for (const script of [
+      `function FindProxyForURL() { throw new Error("${secret}"); }`,
+      `function FindProxyForURL() { throw "${secret}"; }`,
+      `function FindProxyForURL() { var e = new Error(); e.name = "${secret}"; e.stack = "${secret}"; throw e; }`,
+      `function FindProxyForURL() { return ${secret}; }`,
+      `${secret}((`,
+    ]) {
+      await assert.rejects(evaluate(t, script), (error: Error) => !error.message.includes(secret));
+    }
+  });
+
+  it("that is made to take long takes no longer than its time", async (t) => {
+    const began = performance.now();
+    const find = (body: string) => `function FindProxyForURL(url, host) { ${body}; return "DIRECT"; }`;
+    const long = '"a".repeat(4000)';
+    await assert.rejects(evaluate(t, find(`while (true) shExpMatch(${long}, "*a*a*a*a*a*a*a*a*b")`)), /did not answer/);
+    await assert.rejects(
+      evaluate(t, find(`while (true) try { dnsDomainLevels(${long}) } catch (e) {}`)),
+      /did not answer/,
+    );
+    assert.match(await evaluate(t, find('shExpMatch("a".repeat(40) + "!", "(a+)+b")')), /^direct/);
+    // Each function calls the one before it.
+    const calls = Array.from({ length: 400 }, (_, i) => `function f${i + 1}() { return f${i}(); }`).reverse();
+    const script = `${calls.join("\n")} function f0() { return dnsResolve("127.0.0.1"); } ${find("f400()")}`;
+    assert.match(await evaluate(t, script), /^direct/);
+    assert.ok(performance.now() - began < 20_000);
+  });
+
+  it("matches globs, in which other characters stand for themselves", async (t) => {
+    const rows = [
+      ["edge.example.com", "*.example.com", true],
+      ["edgeXexample.com", "edge.example.com", false],
+      ["edge1.example.com", "edge?.example.com", true],
+      ["aXbXc", "a*b*c", true],
+      ["abd", "a*c", false],
+      ["a(b)", "a(*)", true],
+      ["", "*", true],
+      ["ab", "a", false],
+    ];
+    const script = `function FindProxyForURL() {
+      return ${JSON.stringify(rows)}.every(function (row) { return shExpMatch(row[0], row[1]) === row[2]; }) ? "PROXY yes:1" : "DIRECT";
+    }`;
+    assert.match(await evaluate(t, script), /^http:\/\/yes:1 /);
+  });
+
+  it("resolves names, also where it catches errors, and one that has no address", async (t) => {
+    const script = `var early = dnsResolve("localhost");
+    function FindProxyForURL() {
+      var found = "none";
+      try { found = dnsResolve("localhost"); } catch (error) { found = "caught"; }
+      return "PROXY " + [early, found, dnsResolve("nowhere.invalid"), isResolvable("localhost"), isInNet("localhost", "127.0.0.0", "255.0.0.0")].join("-") + ":1";
+    }`;
+    assert.match(await evaluate(t, script), /^http:\/\/127\.0\.0\.1-127\.0\.0\.1--true-true:1 /);
+    const many = "function FindProxyForURL() { for (var i = 0; i < 40; i += 1) dnsResolve(i + '.invalid'); }";
+    await assert.rejects(evaluate(t, many), /resolves more than 16 names|did not answer/);
   });
 
   it("is a file, and nothing that could be read for ever", async () => {
