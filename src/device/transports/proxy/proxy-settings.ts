@@ -18,7 +18,7 @@ import type { Endpoint } from "../endpoint.ts";
 import type { ProxyChain } from "../transport.ts";
 import { type ProxyAccount, ProxyAccounts, type RefusedPasswords } from "./credentials.ts";
 import { matchesNoProxy } from "./no-proxy.ts";
-import { fetchPac, findProxies } from "./pac.ts";
+import { fetchPac, findProxies, pacSource } from "./pac.ts";
 import type { PacDestination } from "./pac-script.ts";
 import { parseProxies } from "./proxy-url.ts";
 import { askSystem, type SystemAnswer } from "./system-settings/ask-system.ts";
@@ -202,12 +202,6 @@ function parseOption(text: string): ParsedOption {
 /** In a CGI program, `HTTP_PROXY` is a header of the request. */
 function httpNames(env: Readonly<Record<string, string | undefined>>): string[] {
   return env.REQUEST_METHOD === undefined ? ["http_proxy", "HTTP_PROXY"] : ["http_proxy"];
-}
-
-/** A PAC file by its host or path: the rest of a URL may be a secret. */
-function pacSource(location: string): string {
-  const url = URL.canParse(location) ? new URL(location) : undefined;
-  return `the PAC file ${url?.host ? `at ${url.host}` : location.replace(/^file:\/\//i, "")}`;
 }
 
 function isLoopback(host: string): boolean {

@@ -1,12 +1,17 @@
 /** Where proxies come from, and in which order. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { choiceText, Proxies, type ProxyOptions } from "../../../../src/device/transports/proxy/proxy-settings.ts";
 import type { SystemProxies } from "../../../../src/device/transports/proxy/system-settings/system-proxies.ts";
+import { authority } from "../../../support/certificates.ts";
 
 const EDGE = { host: "edge.example.com", port: 443, scheme: "https" } as const;
 
@@ -213,6 +218,62 @@ describe("a PAC file", () => {
   it("is a file, and nothing that could be read for ever", async () => {
     await assert.rejects(chosen({ proxy: "pac+file:///dev/zero" }), /cannot be fetched: it is not a file/);
     await assert.rejects(chosen({ proxy: "pac+/nowhere/proxy.pac" }), /cannot be fetched: .*ENOENT/);
+  });
+
+  it("may have a secret in its URL, which is not told, whatever is wrong with it", async () => {
+    for (const url of [
+      "http://alice:s3cret@127.0.0.1:1/proxy.pac?s3cret",
+      "http://alice:s3cret@127.0.0.1:99999/proxy.pac",
+      "ftp://alice:s3cret@127.0.0.1/proxy.pac",
+      "http://alice:s3cret@/proxy.pac",
+      "HTTPS://alice:s3cret@127.0.0.1:1/s3cret",
+    ]) {
+      const unforced = await chosen({ env: { GROOVEWAY_PAC: url } });
+      assert.match(
+        unforced,
+        /^direct \(the PAC file \S.*, from GROOVEWAY_PAC, but the PAC file .* cannot be fetched: /,
+      );
+      assert.doesNotMatch(unforced, /s3cret/, url);
+      await assert.rejects(chosen({ proxy: `pac+${url}` }), ({ message }: Error) => !message.includes("s3cret"));
+    }
+  });
+
+  it("is fetched by HTTPS with the trust of an edge", async (t) => {
+    const ours = authority();
+    const server = createSecureServer(ours, (_, answer) => {
+      answer.end('function FindProxyForURL() { return "PROXY web:1"; }');
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    t.after(() => server.close());
+    const { port } = server.address() as { port: number };
+    const distrusted = chosen({ proxy: `pac+https://127.0.0.1:${port}/` });
+    await assert.rejects(distrusted, /its certificate is from "test authority", which this machine does not trust/);
+    const [ca, program] = [join(folder(t), "ca.pem"), new URL("../programs/fetch-pac.ts", import.meta.url)];
+    writeFileSync(ca, ours.ca);
+    const env = { ...process.env, NODE_EXTRA_CA_CERTS: ca };
+    const asked = [fileURLToPath(program), `https://127.0.0.1:${port}/`];
+    const { stdout } = await promisify(execFile)(process.execPath, asked, { env });
+    assert.match(stdout, /PROXY web:1/);
+  });
+
+  it("is not waited for, and not read without end", async (t) => {
+    const server = createServer((asked, answer) => {
+      if (asked.url === "/slow") answer.write("//");
+      else if (asked.url === "/cut") answer.writeHead(200, { "Content-Length": "9" }).write("//");
+      else for (let i = 0; i < 2; i += 1) answer.write("x".repeat(1024 * 1024));
+      if (asked.url === "/cut") setImmediate(() => answer.destroy());
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    t.after(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const { port } = server.address() as { port: number };
+    const fails = (path: string, why: RegExp) =>
+      assert.rejects(chosen({ proxy: `pac+http://127.0.0.1:${port}${path}` }), why);
+    await fails("/slow", /did not come within 1000 ms/);
+    await fails("/cut", /cut off|no answer/);
+    await fails("/long", /longer than 1048576 bytes/);
   });
 
   it("is fetched by HTTP, without following redirects", async (t) => {
