@@ -5,7 +5,7 @@
  */
 import { statSync } from "node:fs";
 import { DeviceError, Proxies, type ProxyAccount } from "../device/index.ts";
-import { type ParsedProxies, parseAccounts, parseProxies } from "../device/transports/proxy/proxy-url.ts";
+import { accountFor, type ParsedProxies, parseAccounts, parseProxies } from "../device/transports/proxy/proxy-url.ts";
 import type { ProxyChain } from "../device/transports/transport.ts";
 import { readText, unreadable, usage } from "./parse-arguments.ts";
 import { refusedPasswordsIn } from "./refused-passwords.ts";
@@ -103,7 +103,7 @@ function fromEnvironment(proxy: string | undefined, env: Readonly<Record<string,
     ...(isChain ? withoutCredentials(parseProxies(proxy, "--proxy")) : []),
     ...(env.GROOVEWAY_PROXY_FOR ? parseProxies(env.GROOVEWAY_PROXY_FOR, "GROOVEWAY_PROXY_FOR").chain : []),
   ];
-  return named.map(({ host, port }) => ({ host, port, credentials }));
+  return named.map((server) => accountFor(server, credentials));
 }
 
 function withoutCredentials({ chain, accounts }: ParsedProxies): ProxyChain {
