@@ -26,10 +26,13 @@ export function findingsOf(seen: Observations): Finding[] {
   return [proxies(seen), dns(seen), portal(seen), tls(seen, paths), clock(paths), edge(seen, paths), token(seen)];
 }
 
-function proxies({ ways, proxyFailure }: Observations): Finding {
+function proxies({ ways, proxyFailure, proxyProblem }: Observations): Finding {
   if (proxyFailure !== undefined) {
     const text = "the PAC file of --proxy cannot be fetched or used: correct its URL, or name the proxy itself";
     return { check: "proxy", outcome: "failed", text };
+  }
+  if (proxyProblem !== undefined) {
+    return { check: "proxy", outcome: "warning", text: visible(`${proxyProblem}; without it, connections are direct`) };
   }
   const found = ways.flatMap(({ way: { proxies, source = "" } }) =>
     proxies.length === 0 ? [] : [`${proxies.map(proxyText).join(" then ")} (${source})`],

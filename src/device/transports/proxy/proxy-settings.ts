@@ -133,8 +133,12 @@ export class Proxies {
       const chains = await this.#pac(WPAD, to).catch(() => undefined);
       if (chains !== undefined) return { chains, source: `${pacSource(WPAD)}, by ${source}`, isForced: false };
     }
-    if (pac !== undefined && pac !== "") return this.#pacOrDirect(pac, to, `${pacSource(pac)}, from ${source}`);
     const text = (to.scheme === "https" ? proxies.https : proxies.http) ?? proxies.socks;
+    if (pac !== undefined && pac !== "") {
+      const choice = await this.#pacOrDirect(pac, to, `${pacSource(pac)}, from ${source}`);
+      // As in browsers: without the PAC file, the proxies beside it count.
+      if (choice.problem === undefined || text === undefined) return choice;
+    }
     if (text === undefined) return undefined;
     if (matchesNoProxy(proxies.noProxy ?? "", to)) {
       return { chains: [[]], source: `the exceptions in ${source}`, isForced: false };
@@ -149,8 +153,8 @@ export class Proxies {
     try {
       return { chains: await this.#pac(location, to), source, isForced: false };
     } catch (error) {
-      const why = error instanceof DeviceError ? error.message : String(error);
-      return { chains: [[]], source: `${source}, but ${why}`, isForced: false };
+      const problem = error instanceof DeviceError ? error.message : String(error);
+      return { chains: [[]], source: `${source}, but ${problem}`, isForced: false, problem };
     }
   }
 

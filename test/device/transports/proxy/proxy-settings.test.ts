@@ -76,6 +76,8 @@ describe("proxies", () => {
     const gone = await chosen({}, { pac: "http://127.0.0.1:1/secret.pac" });
     assert.match(gone, /^direct \(the PAC file at 127\.0\.0\.1:1, from the settings of a test, but .*ECONNREFUSED/);
     assert.doesNotMatch(gone, /secret/);
+    const both = { pac: "http://127.0.0.1:1/secret.pac", https: "http://beside:1" };
+    assert.equal(await chosen({}, both), "http://beside:1 (the settings of a test)");
   });
 
   it("that nobody can read are reported by the name of the setting", async () => {
