@@ -129,8 +129,7 @@ class Examination {
       );
     }
     this.#self = { identity, device };
-    // No device has this name, so none is disconnected.
-    this.#probe = { identity, device: `doctor-${randomBytes(NAME_OCTETS).toString("hex")}` };
+    this.#probe = nobodyOf(identity);
     this.#common = { ca, proxies, timeout, signal };
   }
 
@@ -250,9 +249,11 @@ class Examination {
     const all: WayObservation[] = [];
     for (const one of seen) {
       const { way, roundTrip } = one;
+      // Behind a slow line, the edge holds the last one for connected a while longer.
+      const peer = self === this.#probe ? nobodyOf(self.identity) : self;
       const { carriesToken } = CAPABILITIES[way.transport];
       const isMeasured = roundTrip !== undefined && carriesToken && this.#mayCarryToken(way);
-      all.push(isMeasured ? { ...one, rate: await this.#rate(way, self) } : one);
+      all.push(isMeasured ? { ...one, rate: await this.#rate(way, peer) } : one);
     }
     return all;
   }
@@ -267,6 +268,11 @@ class Examination {
     const relay = relayOf(way, { edge, relay: undefined });
     return measureRate(way, { ...this.#common, edge, relay, token, self, timeout });
   }
+}
+
+/** A device of an identity that does not exist, so that none is disconnected. */
+function nobodyOf(identity: string) {
+  return { identity, device: `doctor-${randomBytes(NAME_OCTETS).toString("hex")}` };
 }
 
 /** Runs at most PROBES at a time; results are in the order of the items. */

@@ -74,6 +74,8 @@ describe("a finding about", () => {
     assert.match(find("portal", {}, { answer: { ...OTHER, status: 511 } }), /^failed: a page \(status 511\)/);
     assert.match(find("portal", { portal: OTHER }), /^failed/);
     assert.match(find("portal", { portal: { ...OTHER, status: 404 } }), /^ok/);
+    const own = { ...OTHER, status: 301, redirect: "edge.example.com" };
+    assert.match(find("portal", { portal: own }), /^ok/, "a server that sends to its own HTTPS");
     assert.match(find("portal", {}, { answer: EDGE }), /^ok/);
     assert.match(find("portal", {}), /^unknown/);
   });
