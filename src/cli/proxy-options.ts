@@ -5,7 +5,7 @@
  */
 import { statSync } from "node:fs";
 import { DeviceError, Proxies, type ProxyAccount } from "../device/index.ts";
-import { type ParsedProxies, parseAccounts, parseProxies } from "../device/transports/proxy/proxy-url.ts";
+import { accountFor, type ParsedProxies, parseAccounts, parseProxies } from "../device/transports/proxy/proxy-url.ts";
 import type { ProxyChain } from "../device/transports/transport.ts";
 import { readText, unreadable, usage } from "./parse-arguments.ts";
 import { refusedPasswordsIn } from "./refused-passwords.ts";
@@ -42,6 +42,9 @@ export function proxiesOf(command: string, values: ProxyValues, sources: ProxySo
   const { env = process.env, tell = (line) => console.error(`grooveway: ${line}`) } = sources;
   try {
     const proxy = optionOf(command, values.proxy, tell);
+    if (env.GROOVEWAY_PROXY_USER && !env.GROOVEWAY_PROXY_FOR && (proxy === undefined || !isChain(proxy))) {
+      tell("GROOVEWAY_PROXY_USER is not used: name the proxy that it is for with GROOVEWAY_PROXY_FOR or --proxy");
+    }
     return new Proxies({
       env,
       proxy,
@@ -65,7 +68,14 @@ function optionOf(command: string, text: string | undefined, tell: (line: string
 }
 
 function hasPassword(text: string): boolean {
-  return !text.startsWith("pac+") && text !== "direct" && parseProxies(text, "--proxy").accounts.length > 0;
+  if (isChain(text)) return parseProxies(text, "--proxy").accounts.length > 0;
+  const url = URL.parse(text.replace(/^pac\+/i, ""));
+  return url !== null && `${url.username}${url.password}` !== "";
+}
+
+/** Whether --proxy names proxies, not a PAC file or none. */
+function isChain(proxy: string): boolean {
+  return proxy !== "direct" && !/^pac\+/i.test(proxy);
 }
 
 function fromFile(command: string, path: string | undefined): ProxyAccount[] {
@@ -98,12 +108,11 @@ function fromEnvironment(proxy: string | undefined, env: Readonly<Record<string,
   const user = env.GROOVEWAY_PROXY_USER ?? "";
   if (user === "") return [];
   const credentials = { user, password: env.GROOVEWAY_PROXY_PASSWORD ?? "" };
-  const isChain = proxy !== undefined && proxy !== "direct" && !proxy.startsWith("pac+");
   const named = [
-    ...(isChain ? withoutCredentials(parseProxies(proxy, "--proxy")) : []),
+    ...(proxy !== undefined && isChain(proxy) ? withoutCredentials(parseProxies(proxy, "--proxy")) : []),
     ...(env.GROOVEWAY_PROXY_FOR ? parseProxies(env.GROOVEWAY_PROXY_FOR, "GROOVEWAY_PROXY_FOR").chain : []),
   ];
-  return named.map(({ host, port }) => ({ host, port, credentials }));
+  return named.map((server) => accountFor(server, credentials));
 }
 
 function withoutCredentials({ chain, accounts }: ParsedProxies): ProxyChain {

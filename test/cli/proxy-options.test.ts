@@ -39,7 +39,12 @@ test("a password on the command line is warned of, and a file is not", async (co
   assert.deepEqual(fromFile.lines, []);
   const alice = { user: "alice", password: "secret" };
   assert.deepEqual(fromFile.proxies.accounts.find({ host: "proxy", port: 3128 }), alice);
-  assert.deepEqual(read({ proxy: "http://proxy:3128" }).lines, []);
+  for (const proxy of ["pac+http://alice:secret@pac.example/p.pac", "PAC+http://alice:secret@pac.example/p.pac"]) {
+    assert.match(read({ proxy }).lines.join(), /^other users of this machine can see the password/);
+  }
+  for (const proxy of ["http://proxy:3128", "direct", "pac+http://pac.example/p.pac", "pac+/etc/p.pac"]) {
+    assert.deepEqual(read({ proxy }).lines, []);
+  }
 });
 
 test("a file with passwords that others can read is refused", async (context) => {
@@ -66,6 +71,15 @@ test("credentials belong to the proxies that they are given for", async (context
   assert.equal(user({ proxy: "http://erin:x@c:3" }, {}, "c", 3), "erin");
   assert.equal(user({}, { GROOVEWAY_PROXY_FOR: "http://all:9" }, "all", 9), "dave");
   assert.equal(user({}, {}, "all", 9), undefined, "a variable names a proxy, and not whose the password is");
+});
+
+test("credentials of the environment that belong to no proxy are told, without a word of them", () => {
+  const env = { GROOVEWAY_PROXY_USER: "dave", GROOVEWAY_PROXY_PASSWORD: "three" };
+  const { lines } = read({}, { ...env, HTTPS_PROXY: "http://all:9" });
+  assert.match(lines.join(), /^GROOVEWAY_PROXY_USER is not used: .* GROOVEWAY_PROXY_FOR/);
+  assert.doesNotMatch(lines.join(), /dave|three/);
+  assert.deepEqual(read({}, { ...env, GROOVEWAY_PROXY_FOR: "http://all:9" }).lines, []);
+  assert.deepEqual(read({ proxy: "http://all:9" }, env).lines, []);
 });
 
 test("what cannot be used is a usage error without the password", () => {

@@ -6,7 +6,7 @@ import { Device, type DiagnoseOptions, type Diagnosis, diagnose, Proxies } from 
 import { startRelay } from "../../src/relay/index.ts";
 import { ed25519, type Issuer, jwks } from "../edge/issuer.ts";
 import { authority } from "../support/certificates.ts";
-import { bufferingProxy, captivePortal, silentPort } from "../support/firewalls.ts";
+import { bufferingProxy, captivePortal, silentPort, thinLine } from "../support/firewalls.ts";
 import { Obstacle } from "../support/obstacle.ts";
 import { httpProxy, socksProxy } from "../support/proxies.ts";
 import { listen } from "../support/sockets.ts";
@@ -59,6 +59,16 @@ describe("the doctor at an edge by http", { concurrency: 4 }, () => {
     assert.notEqual(seen.recommended, undefined);
     assert.equal(finding(seen, "clock")?.outcome, "ok");
     assert.equal(finding(seen, "edge")?.outcome, "ok");
+  });
+
+  test("finds a line that carries little, also if it takes too long to measure", async (t) => {
+    const line = await thinLine(t, port);
+    const seen = await examine({ edge: `http://127.0.0.1:${line}`, timeout: 3000 });
+    assert.deepEqual(
+      seen.ways.map(({ verdict }) => verdict.status),
+      ["slow", "slow", "slow", "slow"],
+    );
+    for (const { rate = 0 } of seen.ways) assert.ok(rate < 64 * 1024);
   });
 
   test("finds a firewall that refuses WebSocket", async (t) => {

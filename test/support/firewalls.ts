@@ -1,7 +1,8 @@
 /** What networks put between a device and an edge, scripted. */
 import { createServer, request, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import type { TestContext } from "node:test";
+import { sleep } from "../../src/lib/runtime/timeout.ts";
 import { listen } from "./sockets.ts";
 
 async function started(t: TestContext, server: Server): Promise<number> {
@@ -53,6 +54,31 @@ export function captivePortal(
     answer.end(`<!doctype html><title>${page}</title><p>${page}`);
   });
   return started(t, server);
+}
+
+/** A line that carries 20 KiB a second each way, on each connection. */
+export async function thinLine(t: TestContext, edgePort: number): Promise<number> {
+  const slowly = async (from: Socket, to: Socket) => {
+    for await (const piece of from as AsyncIterable<Buffer>) {
+      for (let at = 0; at < piece.length; at += 2048) {
+        to.write(piece.subarray(at, at + 2048));
+        // What is small passes at once.
+        if (piece.length > 2048) await sleep(100);
+      }
+    }
+    to.end();
+  };
+  const server = await listen((socket) => {
+    const there = connect(edgePort, "127.0.0.1");
+    there.on("error", () => socket.destroy());
+    for (const [from, to] of [
+      [socket, there],
+      [there, socket],
+    ] as const)
+      slowly(from, to).catch(() => to.destroy());
+  });
+  t.after(() => server.close());
+  return server.port;
 }
 
 /** A port that accepts connections and says nothing. */

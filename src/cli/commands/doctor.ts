@@ -76,8 +76,8 @@ Example: grooveway doctor https://edge.example.com --report firewall.html`,
       },
     });
     const diagnosis = inWordsOfCommand(found);
-    if (report !== undefined) write(report, pageOf(diagnosis));
     console.log(json ? jsonLine(jsonOf(diagnosis)) : tableOf(diagnosis));
+    if (report !== undefined) write(report, pageOf(diagnosis));
     if (report !== undefined && !json) console.log(`The page for the administrator is in ${printable(report)}.`);
     return (diagnosis.recommended === undefined ? EXIT_CODES.ConnectFailed : EXIT_CODES.Done).status;
   },

@@ -52,7 +52,7 @@ network that tried every way to <b>${text(subject)}</b>. One way that works is e
 <tr><th>Outgoing connections<td class="r">${destinations.map(text).join("<br>")}
 </table>
 <h2>What would have to change</h2>
-${needs.length === 0 ? "<p>Nothing: every way works." : `<p>Each of these opens one or more of the ways below.</p>\n<ul>\n${needs.map((need) => `<li>${text(sentence(need))}`).join("\n")}\n</ul>`}
+${needs.length === 0 ? `<p>${ways.length === 0 ? "Nothing could be tried: see the other checks." : "Nothing: every way works."}` : `<p>Each of these opens one or more of the ways below.</p>\n<ul>\n${needs.map((need) => `<li>${text(sentence(need))}`).join("\n")}\n</ul>`}
 <h2>What was tried</h2>
 ${pathsOf(diagnosis).map(pathTable).join("\n")}
 <h2>Other checks</h2>

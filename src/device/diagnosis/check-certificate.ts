@@ -47,6 +47,7 @@ interface Look {
 async function look(question: CertificateQuestion, ca: readonly string[]): Promise<Look | undefined> {
   const { host, connect, signal } = question;
   const plain = await connect();
+  plain.on("error", () => undefined);
   const { promise, resolve } = Promise.withResolvers<Look | undefined>();
   const name = host.replace(/\.$/, "");
   const socket = tls.connect({

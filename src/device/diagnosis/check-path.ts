@@ -6,7 +6,7 @@
  */
 import type { Socket } from "node:net";
 import { HTTP_PORT, REASON_HEADER } from "../../encapsulation/index.ts";
-import { bracketed } from "../../lib/host-port.ts";
+import { bracketed, unbracketed } from "../../lib/host-port.ts";
 import { printable } from "../../lib/printable.ts";
 import { converse } from "../transports/ask-edge.ts";
 import { hasAbsoluteTargets } from "../transports/candidates.ts";
@@ -65,9 +65,13 @@ export async function checkPath(way: Way, options: PathOptions): Promise<PathObs
   }
   const isRefused = seen.failure?.code === "CertificateRefused";
   if (!secure || (seen.secured === undefined && !isRefused)) return seen;
-  const connect = () => dialler({ host, port }, { signal, timeout });
-  const question = { host, port, ca, isTrusted: !isRefused, connect, signal };
-  return { ...seen, certificate: await checkCertificate(question).catch(() => undefined) };
+  // With a time of its own: without the certificate, inspection would look like an open way.
+  const looking = AbortSignal.any([closing, AbortSignal.timeout(timeout)]);
+  const connect = () => dialler({ host, port }, { signal: looking, timeout });
+  const question = { host, port, ca, isTrusted: !isRefused, connect, signal: looking };
+  const certificate = await checkCertificate(question).catch(() => undefined);
+  closing.throwIfAborted();
+  return { ...seen, certificate };
 }
 
 /**
@@ -132,7 +136,7 @@ function isEdge({ header, body }: ForeignAnswer): boolean {
 function hostOf(edge: URL, location: string | undefined): string | undefined {
   if (location === undefined || !URL.canParse(location, edge.href)) return undefined;
   const { hostname } = new URL(location, edge.href);
-  return /^[\w.:[\]-]{1,253}$/.test(hostname) ? hostname : printable(hostname);
+  return /^[\w.:[\]-]{1,253}$/.test(hostname) ? unbracketed(hostname) : printable(hostname);
 }
 
 /** @param now when the server wrote the header, by this machine's clock */

@@ -53,11 +53,12 @@ export function recommend(verdicts: readonly Verdict[]): number | undefined {
 function verdictOf(seen: WayObservation, path: PathObservation, working: ReadonlySet<TransportName>): Verdict {
   return (
     usable(seen, path) ??
-    ofProxy(seen) ??
+    ofProxy(seen, path) ??
     ofCertificate(seen, path) ??
     ofConnection(seen, path) ??
     ofStranger(seen, path) ??
     ofRefusal(seen) ??
+    ofRequests(seen, path, working) ??
     ofTransport(seen, working)
   );
 }
@@ -80,10 +81,12 @@ function usable({ way, roundTrip, rate }: WayObservation, { certificate }: PathO
   return works;
 }
 
-function ofProxy({ way, failure }: WayObservation): Verdict | undefined {
+function ofProxy({ way, failure }: WayObservation, path: PathObservation): Verdict | undefined {
   const proxy = viaOf(way);
   const to = formatHostPort(way);
-  switch (failure?.code) {
+  // While the way was waiting for its turn with the password, the check of the path may have met the proxy.
+  const met = failure ?? (path.connected === undefined ? path.failure : undefined);
+  switch (met?.code) {
     case "ProxyNeedsCredentials":
       return authentication(`The proxy ${proxy} requires a user name and password.`, way);
     case "ProxyRefusesCredentials":
@@ -169,15 +172,24 @@ function unconnected(way: Way, failure: Failure | undefined): Verdict {
   const what = way.proxies.length === 0 ? at : `the proxy ${at}`;
   switch (failure?.system) {
     case "ENOTFOUND":
-    case "EAI_AGAIN":
     case "EAI_FAIL":
     case "EAI_NODATA":
     case "EAI_NONAME":
       return blocked(`DNS has no address for ${first.host}.`, `check the name, and let DNS resolve ${first.host}`);
+    case "EAI_AGAIN":
+      return blocked(`No DNS server answers for ${first.host}.`, "check the DNS server of this machine");
     case "ECONNREFUSED":
       return blocked(
         `The connection to ${what} is refused.`,
         `let TCP to ${at} out; otherwise check that it is running`,
+      );
+    case "ECONNRESET":
+      return blocked(`The connection to ${what} is cut off at once.`, `let TCP to ${at} out`);
+    case "EACCES":
+    case "EPERM":
+      return blocked(
+        `This machine does not let the program connect to ${what}.`,
+        `let TCP to ${at} out in the firewall of this machine`,
       );
     case "ENETUNREACH":
     case "EHOSTUNREACH":
@@ -197,6 +209,10 @@ function ofStranger({ way, failure }: WayObservation, { answer }: PathObservatio
   }
   if (answer?.by !== "other") return undefined;
   const { status, redirect } = answer;
+  if (redirect === way.host) {
+    const need = way.secure ? "check the path in the URL" : `write https:// in the URL if ${way.host} is the edge`;
+    return blocked(`${way.host} answers with a redirect to itself, which no edge does.`, need);
+  }
   if (status === 407) return authentication(`The proxy ${viaOf(way)} requires a user name and password.`, way);
   const said = redirect === undefined ? `with ${status}` : `with a redirect to ${redirect}`;
   if (redirect !== undefined || status === 511 || status < 300) {
@@ -227,6 +243,22 @@ function ofRefusal({ way, failure }: WayObservation): Verdict | undefined {
   );
 }
 
+/** It connects, but no request is answered, of no transport. */
+function ofRequests(
+  { way, established }: WayObservation,
+  { answer, failure }: PathObservation,
+  working: ReadonlySet<TransportName>,
+): Verdict | undefined {
+  const isRaw = !CAPABILITIES[way.transport].carriesToken;
+  if (isRaw || answer !== undefined || established !== undefined || working.size > 0) return undefined;
+  const to = formatHostPort(way);
+  const what = failure === undefined ? "is not answered" : "is cut off, or answered with something else than HTTP";
+  return blocked(
+    `The connection to ${to} is made, but a request ${what}.`,
+    `let ${way.secure ? "HTTPS" : "HTTP"} to ${to} through unchanged; otherwise check the port in the URL`,
+  );
+}
+
 /** An edge is at the other end, but this transport gets no answer from it. */
 function ofTransport({ way, established, failure }: WayObservation, working: ReadonlySet<TransportName>): Verdict {
   const to = formatHostPort(way);
@@ -234,6 +266,9 @@ function ofTransport({ way, established, failure }: WayObservation, working: Rea
   const held = failure === undefined ? "held back" : "refused or cut off";
   if (!CAPABILITIES[way.transport].carriesToken) {
     return blocked(`TCP connects to ${to}, but SSTP gets no answer.`, `let TCP to ${to} through unchanged`);
+  }
+  if (established !== undefined && failure !== undefined) {
+    return blocked("The connection is made, and then cut off.", `let connections to ${to} last`);
   }
   if (established !== undefined) {
     return buffered(

@@ -15,7 +15,8 @@ import { Semaphore } from "../../lib/semaphore.ts";
 import { parseAddress } from "../../sstp/index.ts";
 import { DeviceError } from "../device-error.ts";
 import { validOption } from "../recipients.ts";
-import { findWays } from "../transports/find-ways.ts";
+import { candidates } from "../transports/candidates.ts";
+import { findProxies } from "../transports/find-ways.ts";
 import { Proxies } from "../transports/proxy/proxy-settings.ts";
 import { edgeRoute, relayRoute } from "../transports/route.ts";
 import { CAPABILITIES, type Way } from "../transports/transport.ts";
@@ -128,8 +129,7 @@ class Examination {
       );
     }
     this.#self = { identity, device };
-    // No device has this name, so none is disconnected.
-    this.#probe = { identity, device: `doctor-${randomBytes(NAME_OCTETS).toString("hex")}` };
+    this.#probe = nobodyOf(identity);
     this.#common = { ca, proxies, timeout, signal };
   }
 
@@ -137,7 +137,7 @@ class Examination {
     const { signal } = this.#common;
     signal.throwIfAborted();
     const at = new Date();
-    const { ways, failure: proxyFailure } = await this.#ways();
+    const { ways, failure: proxyFailure, problem: proxyProblem } = await this.#ways();
     this.#options.onStart?.(ways.length);
     const [dns, seen, paths] = await Promise.all([this.#dns(ways), this.#probes(ways), this.#paths(ways)]);
     const portal = await this.#portal(ways, paths);
@@ -147,7 +147,7 @@ class Examination {
     const { token, address } = await this.#token(works.map(({ way }) => way));
     const measured = address === undefined ? seen : await this.#rates(seen, address);
     const { edge, relay } = { edge: this.#edge, relay: this.#options.relay };
-    const observations = { edge, relay, ways: measured, paths, dns, portal, token, proxyFailure };
+    const observations = { edge, relay, ways: measured, paths, dns, portal, token, proxyFailure, proxyProblem };
     const verdicts = classify(observations);
     const diagnosed = measured.flatMap(({ failure: _, ...rest }, i) => {
       const verdict = verdicts[i];
@@ -166,11 +166,14 @@ class Examination {
     };
   }
 
-  async #ways(): Promise<{ readonly ways: readonly Way[]; readonly failure?: Failure }> {
+  async #ways(): Promise<{ readonly ways: readonly Way[]; readonly failure?: Failure; readonly problem?: string }> {
     const { relay, allowPlain } = this.#options;
+    const asked = { edge: this.#edge, relay, allowPlain };
     try {
-      const ways = await findWays({ edge: this.#edge, relay, allowPlain }, this.#common.proxies);
-      return { ways: ways.slice(0, PROBED_WAYS) };
+      const choices = await findProxies(asked, this.#common.proxies);
+      const problem = choices.edge?.problem ?? choices.relay?.problem;
+      const ways = candidates(asked, choices).slice(0, PROBED_WAYS);
+      return { ways, ...(problem !== undefined && { problem }) };
     } catch (error) {
       if (error instanceof DeviceError && error.code === "ProxyFailed") return { ways: [], failure: failureOf(error) };
       throw error;
@@ -246,9 +249,11 @@ class Examination {
     const all: WayObservation[] = [];
     for (const one of seen) {
       const { way, roundTrip } = one;
+      // Behind a slow line, the edge holds the last one for connected a while longer.
+      const peer = self === this.#probe ? nobodyOf(self.identity) : self;
       const { carriesToken } = CAPABILITIES[way.transport];
       const isMeasured = roundTrip !== undefined && carriesToken && this.#mayCarryToken(way);
-      all.push(isMeasured ? { ...one, rate: await this.#rate(way, self) } : one);
+      all.push(isMeasured ? { ...one, rate: await this.#rate(way, peer) } : one);
     }
     return all;
   }
@@ -263,6 +268,11 @@ class Examination {
     const relay = relayOf(way, { edge, relay: undefined });
     return measureRate(way, { ...this.#common, edge, relay, token, self, timeout });
   }
+}
+
+/** A device of an identity that does not exist, so that none is disconnected. */
+function nobodyOf(identity: string) {
+  return { identity, device: `doctor-${randomBytes(NAME_OCTETS).toString("hex")}` };
 }
 
 /** Runs at most PROBES at a time; results are in the order of the items. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { unbracketed } from "../../lib/host-port.ts";
 import { visible } from "../../lib/printable.ts";
 import { proxyText } from "../transports/candidates.ts";
 import { CLOCK_SKEW } from "./limits.ts";
@@ -26,10 +27,13 @@ export function findingsOf(seen: Observations): Finding[] {
   return [proxies(seen), dns(seen), portal(seen), tls(seen, paths), clock(paths), edge(seen, paths), token(seen)];
 }
 
-function proxies({ ways, proxyFailure }: Observations): Finding {
+function proxies({ ways, proxyFailure, proxyProblem }: Observations): Finding {
   if (proxyFailure !== undefined) {
     const text = "the PAC file of --proxy cannot be fetched or used: correct its URL, or name the proxy itself";
     return { check: "proxy", outcome: "failed", text };
+  }
+  if (proxyProblem !== undefined) {
+    return { check: "proxy", outcome: "warning", text: visible(`${proxyProblem}; without it, connections are direct`) };
   }
   const found = ways.flatMap(({ way: { proxies, source = "" } }) =>
     proxies.length === 0 ? [] : [`${proxies.map(proxyText).join(" then ")} (${source})`],
@@ -50,13 +54,17 @@ function dns({ dns: seen }: Observations): Finding {
 }
 
 /** Whether a network wants a login before it lets anything through. */
-function portal({ portal: answer, paths }: Observations): Finding {
+function portal({ edge, portal: answer, paths }: Observations): Finding {
   const strangers = [...paths.values()].flatMap(({ answer }) => (answer?.by === "other" ? [answer] : []));
   const seen = [...strangers, ...(answer?.by === "other" ? [answer] : [])];
   if (seen.length === 0 && ![...paths.values()].some(({ answer }) => answer !== undefined)) {
     return { check: "portal", outcome: "unknown", text: "nothing has answered" };
   }
-  const found = seen.find(({ status, redirect }) => redirect !== undefined || status === 511 || status < 300);
+  // Many servers send from HTTP to HTTPS of their own.
+  const own = edge === undefined ? undefined : unbracketed(new URL(edge).hostname);
+  const found = seen.find(({ status, redirect }) => {
+    return redirect === undefined ? status === 511 || status < 300 : redirect !== own;
+  });
   if (found === undefined) return { check: "portal", outcome: "ok", text: "no login page of this network answers" };
   const where = found.redirect === undefined ? `a page (status ${found.status})` : `a redirect to ${found.redirect}`;
   const text = `${where} answers in place of the edge: if this network has a login page, log in with a browser`;

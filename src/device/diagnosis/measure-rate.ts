@@ -35,7 +35,7 @@ const RESOURCE = "doctor";
 /**
  * Measures a way.
  *
- * @returns bytes per second there and back; undefined if it failed, or took longer than the timeout
+ * @returns bytes per second there and back, of what was back at the timeout; undefined if it failed
  * @throws the reason of an aborted signal, and nothing else
  */
 export async function measureRate(way: Way, options: RateOptions): Promise<number | undefined> {
@@ -47,7 +47,9 @@ export async function measureRate(way: Way, options: RateOptions): Promise<numbe
   try {
     transport = openTransport({ transport: way.transport, way, relay, edge, token, ca, proxies });
     const conversation = new Conversation(transport, { relay, self });
-    return (await within(timeout, sendToItself(conversation, self)))?.value;
+    const loop = new Loop(conversation, self);
+    const measured = await within(timeout, sendToItself(conversation, loop));
+    return measured === undefined ? loop.rate : measured.value;
   } catch {
     return undefined;
   } finally {
@@ -57,8 +59,7 @@ export async function measureRate(way: Way, options: RateOptions): Promise<numbe
   }
 }
 
-async function sendToItself(conversation: Conversation, self: RateOptions["self"]): Promise<number | undefined> {
-  const loop = new Loop(conversation, self);
+async function sendToItself(conversation: Conversation, loop: Loop): Promise<number | undefined> {
   await conversation.begin();
   for await (const event of conversation.events()) {
     const took = loop.handle(event);
@@ -84,6 +85,12 @@ class Loop {
   constructor(conversation: Conversation, self: RateOptions["self"]) {
     this.#conversation = conversation;
     this.#self = self;
+  }
+
+  /** Bytes per second so far; undefined before it is sent. */
+  get rate(): number | undefined {
+    if (this.#start === 0) return undefined;
+    return (Math.min(this.#receivedOctets, RATE_OCTETS) * 1000) / (performance.now() - this.#start);
   }
 
   /** Returns after how many milliseconds the message has come back, once it has. */

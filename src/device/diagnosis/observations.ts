@@ -106,6 +106,8 @@ export interface Observations {
   readonly token: TokenObservation;
   /** Why no ways could be listed. */
   readonly proxyFailure: Failure | undefined;
+  /** Why the PAC file of a setting could not be used, in words of this program; the connections are direct then. */
+  readonly proxyProblem: string | undefined;
 }
 
 /** Identifies the path of a way. */

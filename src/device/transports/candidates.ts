@@ -20,6 +20,8 @@ export interface ProxyChoice {
   readonly source: string;
   /** Whether the user named the proxy for this program alone, so that nothing may go past it. */
   readonly isForced: boolean;
+  /** Why the setting could not be followed, so that the connection is direct: the PAC file is out of reach. */
+  readonly problem?: string | undefined;
 }
 
 /** Nothing says that there is a proxy. */

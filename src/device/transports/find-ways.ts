@@ -5,7 +5,7 @@
  */
 import { SSTP_PORT } from "../../encapsulation/index.ts";
 import { unbracketed } from "../../lib/host-port.ts";
-import { type CandidateOptions, candidates, NO_PROXY_SET, type ProxyChoice } from "./candidates.ts";
+import { type CandidateOptions, candidates, NO_PROXY_SET, type ProxyChoice, type ProxyChoices } from "./candidates.ts";
 import type { Proxies } from "./proxy/proxy-settings.ts";
 import { edgeRoute, parsedRelay } from "./route.ts";
 import type { Way } from "./transport.ts";
@@ -16,8 +16,17 @@ import type { Way } from "./transport.ts";
  * @throws DeviceError InvalidOption, ProxyFailed
  */
 export async function findWays(options: CandidateOptions, proxies: Proxies): Promise<Way[]> {
+  return candidates(options, await findProxies(options, proxies));
+}
+
+/**
+ * Asks for the proxies to the edge and to the relay.
+ *
+ * @throws DeviceError InvalidOption, ProxyFailed
+ */
+export async function findProxies(options: CandidateOptions, proxies: Proxies): Promise<Required<ProxyChoices>> {
   const [edge, relay] = await Promise.all([toEdge(options, proxies), toRelay(options, proxies)]);
-  return candidates(options, { edge, relay });
+  return { edge, relay };
 }
 
 async function toEdge({ edge }: CandidateOptions, proxies: Proxies): Promise<ProxyChoice> {

@@ -79,6 +79,7 @@ describe("grooveway doctor", { concurrency: 2 }, () => {
     const at = await folder(t);
     const done = await run(t, ["doctor", "http://127.0.0.1:1", "--report", at]);
     assert.equal(done.code, 6);
+    assert.match(done.stdout, /\nNo way works\.\n$/, "what was found is not lost");
     assert.match(done.stderr, /cannot write .*\(EISDIR\): choose another file for --report \[CannotWrite\]/);
   });
 });

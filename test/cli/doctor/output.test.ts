@@ -119,6 +119,7 @@ describe("the page", () => {
     assert.equal(page.match(/<li>/g)?.length, 1);
     assert.match(page, /<li>Let GET with Upgrade: websocket to edge\.example\.com:443 pass\./);
     assert.match(pageOf({ ...DIAGNOSIS, ways: [POLLING] }), /Nothing: every way works\./);
+    assert.match(pageOf({ ...DIAGNOSIS, ways: [], recommended: undefined }), /Nothing could be tried/);
   });
 
   it("has no script, and a policy that forbids everything but its own style", () => {

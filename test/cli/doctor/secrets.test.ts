@@ -150,6 +150,10 @@ describe("the doctor prints no secret", { concurrency: 2 }, () => {
     }
     const unforced = await output(t, [urlOf("edge.invalid")], { GROOVEWAY_PAC: bad });
     assertClean(unforced.all);
+    assert.match(unforced.all, /proxy +warning +the PAC file \S+ cannot be used: the script fails in line 1/);
+    for (const url of [`http://${CREDENTIALS}@127.0.0.1:99999/${SECRETS.pac}`, `ftp://${CREDENTIALS}@x/`]) {
+      assertClean((await output(t, [urlOf("edge.invalid")], { GROOVEWAY_PAC: url })).all);
+    }
     const none = await output(t, [urlOf("edge.invalid")], { HTTP_PROXY: `gopher://${CREDENTIALS}@x` });
     assert.equal(none.code, 2);
     assertClean(none.all);

@@ -15,6 +15,7 @@ const NOTHING: Observations = {
   portal: undefined,
   token: { type: "none" },
   proxyFailure: undefined,
+  proxyProblem: undefined,
 };
 const EDGE = { by: "edge", status: 200, roundTrip: 1 } as const;
 const OTHER = { by: "other", status: 200, roundTrip: 1 } as const;
@@ -38,6 +39,11 @@ describe("a finding about", () => {
     assert.equal(find("proxy", { ways }), "ok: http://proxy:3128 (HTTPS_PROXY)");
     assert.equal(find("proxy", {}), "ok: none is set for this edge");
     assert.match(find("proxy", { proxyFailure: { code: "ProxyFailed" } }), /^failed: the PAC file/);
+    const problem = "the PAC file at pac cannot be fetched: no answer (ECONNRESET)";
+    assert.match(
+      find("proxy", { proxyProblem: problem }),
+      /^warning: .*ECONNRESET\); without it, connections are direct/,
+    );
   });
 
   it("DNS has the addresses, or why there are none", () => {
@@ -68,6 +74,8 @@ describe("a finding about", () => {
     assert.match(find("portal", {}, { answer: { ...OTHER, status: 511 } }), /^failed: a page \(status 511\)/);
     assert.match(find("portal", { portal: OTHER }), /^failed/);
     assert.match(find("portal", { portal: { ...OTHER, status: 404 } }), /^ok/);
+    const own = { ...OTHER, status: 301, redirect: "edge.example.com" };
+    assert.match(find("portal", { portal: own }), /^ok/, "a server that sends to its own HTTPS");
     assert.match(find("portal", {}, { answer: EDGE }), /^ok/);
     assert.match(find("portal", {}), /^unknown/);
   });

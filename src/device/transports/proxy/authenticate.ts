@@ -13,7 +13,13 @@ import type { Credentials } from "./credentials.ts";
 import { digestAuthorization, digestHash, isStale } from "./digest.ts";
 import type { NegotiateStep } from "./negotiate.ts";
 import { ntlmAuthenticate, ntlmNegotiate, parseNtlmChallenge } from "./ntlm.ts";
-import { type NamedProxy, notAProxy, proxyNeedsCredentials, proxyOffersNothing } from "./proxy-error.ts";
+import {
+  type NamedProxy,
+  notAProxy,
+  proxyNeedsCredentials,
+  proxyOffersNothing,
+  proxyRefusesTicket,
+} from "./proxy-error.ts";
 
 export type AuthenticationStep =
   /** The value of Proxy-Authorization for the next request. */
@@ -42,6 +48,8 @@ export class Authenticator {
   readonly #options: AuthenticatorOptions;
   #scheme: Scheme | undefined;
   #mayNegotiate: boolean;
+  /** Whether the proxy has refused a ticket. It says nothing about the password, which has not been sent. */
+  #hasRefusedTicket = false;
   #isRenewed = false;
 
   constructor(options: AuthenticatorOptions) {
@@ -74,7 +82,10 @@ export class Authenticator {
       }
       case "negotiate": {
         const token = find("negotiate")?.token;
-        return token === undefined || !isOpen ? { type: "refused" } : { type: "negotiate", token };
+        if (token !== undefined && isOpen) return { type: "negotiate", token };
+        this.#hasRefusedTicket = true;
+        this.#mayNegotiate = false;
+        return this.#begin(challenges);
       }
       case "ntlm":
       case "basic":
@@ -98,7 +109,9 @@ export class Authenticator {
       return { type: "negotiate", token: undefined };
     }
     const offers = [...new Set(challenges.map(({ scheme }) => scheme))];
-    if (credentials === undefined) return failed(proxyNeedsCredentials(named, offers));
+    if (credentials === undefined) {
+      return failed(this.#hasRefusedTicket ? proxyRefusesTicket(named) : proxyNeedsCredentials(named, offers));
+    }
     const digest = strongestDigest(challenges);
     if (digest !== undefined && (digestHash(digest) === "sha256" || !has("ntlm"))) {
       this.#scheme = "digest";
@@ -112,7 +125,7 @@ export class Authenticator {
       const why = `it offers ${offers.join(", ") || "no scheme"}, and this client knows Negotiate (with the package kerberos), Digest, NTLM and Basic`;
       return failed(proxyOffersNothing(named, why));
     }
-    if (has("negotiate") || has("digest")) {
+    if (has("negotiate") || has("digest") || this.#hasRefusedTicket) {
       const why = `it offers ${offers.join(", ")}, of which only Basic can be used here, and a password is not sent readable where there is something better; for Negotiate, install the package kerberos and get a ticket (kinit)`;
       return failed(proxyOffersNothing(named, why));
     }

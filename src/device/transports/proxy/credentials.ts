@@ -8,6 +8,7 @@
  */
 import { formatHostPort } from "../../../lib/host-port.ts";
 import type { Endpoint } from "../endpoint.ts";
+import type { ProxyKind } from "../transport.ts";
 
 export interface Credentials {
   /** Perhaps with a domain, for NTLM: `DOMAIN\user` or `user@domain`. */
@@ -18,6 +19,13 @@ export interface Credentials {
 /** Credentials, and the only proxy that gets them. */
 export interface ProxyAccount extends Endpoint {
   readonly credentials: Credentials;
+  /** Whether it gets them only over TLS, because it was written as https. Default false. */
+  readonly secure?: boolean | undefined;
+}
+
+/** A proxy that may have an account, as something names it. */
+export interface AccountOwner extends Endpoint {
+  readonly kind?: ProxyKind | undefined;
 }
 
 /**
@@ -47,10 +55,16 @@ export function refusedInMemory(): RefusedPasswords {
 const PROCESS = refusedInMemory();
 
 /**
- * How long others wait for the first connection that tries a password, in milliseconds. A proxy checks it before it
+ * How long a second connection waits for the first that tries a password, in milliseconds. A proxy checks it before it
  * connects to the destination, so one that answers later has probably accepted it.
  */
 export const TRIAL_WAIT = 2000;
+
+/**
+ * Connections at a time that have tried a password which the proxy has not judged. Some proxies take seconds to refuse
+ * one, and an account is locked after three wrong passwords or more.
+ */
+const UNJUDGED = 2;
 
 /** One connection's use of a password. Call one of the methods, once. */
 export interface Trial {
@@ -61,11 +75,10 @@ export interface Trial {
 }
 
 export class ProxyAccounts {
-  readonly #accounts = new Map<string, Credentials>();
+  readonly #accounts = new Map<string, ProxyAccount[]>();
   readonly #memory: RefusedPasswords;
   readonly #accepted = new Set<string>();
-  /** Settles when the trial of an account ends. */
-  readonly #trials = new Map<string, Promise<void>>();
+  readonly #trials = new Map<string, Set<RunningTrial>>();
 
   constructor(accounts: readonly ProxyAccount[] = [], memory: RefusedPasswords = PROCESS) {
     this.learn(accounts);
@@ -75,12 +88,17 @@ export class ProxyAccounts {
   /** Adds credentials that a setting has for its own proxy. The first for a proxy count. */
   learn(accounts: readonly ProxyAccount[]): void {
     for (const account of accounts) {
-      if (!this.#accounts.has(nameOf(account))) this.#accounts.set(nameOf(account), account.credentials);
+      const name = nameOf(account);
+      const known = this.#accounts.get(name) ?? [];
+      const isKnown = known.some(({ secure }) => (secure === true) === (account.secure === true));
+      if (!isKnown) this.#accounts.set(name, [...known, account]);
     }
   }
 
-  find(proxy: Endpoint): Credentials | undefined {
-    return this.#accounts.get(nameOf(proxy));
+  /** Returns the credentials for a proxy. Those for a proxy over TLS do not go to the same host and port without. */
+  find(proxy: AccountOwner): Credentials | undefined {
+    const known = this.#accounts.get(nameOf(proxy)) ?? [];
+    return known.find(({ secure }) => secure !== true || proxy.kind === "https")?.credentials;
   }
 
   /** How to make it forget that a password was refused. */
@@ -98,13 +116,11 @@ export class ProxyAccounts {
   }
 
   refused(proxy: Endpoint, credentials: Credentials): void {
-    const account = accountOf(proxy, credentials);
-    this.#accepted.delete(account);
-    this.#memory.add(account);
+    this.#refuse(accountOf(proxy, credentials));
   }
 
   /**
-   * Begins to use a password. Waits while another connection is the first to try it.
+   * Begins to use a password. Waits while others are the first to try it.
    *
    * @returns undefined if the proxy has refused this password before
    */
@@ -113,31 +129,60 @@ export class ProxyAccounts {
     for (;;) {
       signal.throwIfAborted();
       if (this.#memory.has(account)) return undefined;
-      const running = this.#trials.get(account);
-      if (running === undefined || this.#accepted.has(account)) break;
-      await endOrAbort(running, signal);
+      const running = [...(this.#trials.get(account) ?? [])];
+      if (this.#accepted.has(account)) break;
+      const mayJoin = running.length < UNJUDGED;
+      if (mayJoin && running.every(({ isLate }) => isLate)) break;
+      const changes = running.flatMap(({ ended, late }) => (mayJoin ? [ended, late] : [ended]));
+      await endOrAbort(Promise.race(changes), signal);
     }
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const isFirst = !this.#accepted.has(account);
-    const timer = setTimeout(() => end(), TRIAL_WAIT);
+    return this.#accepted.has(account) ? this.#proven(account) : this.#tried(account);
+  }
+
+  #proven(account: string): Trial {
+    return { accepted: () => undefined, refused: () => this.#refuse(account), unknown: () => undefined };
+  }
+
+  #tried(account: string): Trial {
+    const [ended, late] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const trial: RunningTrial = { ended: ended.promise, late: late.promise, isLate: false };
+    const running = this.#trials.get(account) ?? new Set();
+    this.#trials.set(account, running.add(trial));
+    const timer = setTimeout(() => {
+      trial.isLate = true;
+      late.resolve();
+    }, TRIAL_WAIT);
     const end = () => {
       clearTimeout(timer);
-      if (isFirst && this.#trials.get(account) === promise) this.#trials.delete(account);
-      resolve();
+      running.delete(trial);
+      if (running.size === 0 && this.#trials.get(account) === running) this.#trials.delete(account);
+      ended.resolve();
     };
-    if (isFirst) this.#trials.set(account, promise);
     return {
       accepted: () => {
         this.#accepted.add(account);
         end();
       },
       refused: () => {
-        this.refused(proxy, credentials);
+        this.#refuse(account);
         end();
       },
       unknown: end,
     };
   }
+
+  #refuse(account: string): void {
+    this.#accepted.delete(account);
+    this.#memory.add(account);
+  }
+}
+
+/** A connection that tries a password. */
+interface RunningTrial {
+  readonly ended: Promise<void>;
+  /** Resolves when it has lasted for TRIAL_WAIT. */
+  readonly late: Promise<void>;
+  isLate: boolean;
 }
 
 function nameOf({ host, port }: Endpoint): string {

@@ -7,7 +7,7 @@
  *   example.com                 that host and all below it
  *   .example.com, *.example.com the same
  *   192.0.2.1, 2001:db8::1      that address, also as [2001:db8::1], in any spelling of it
- *   192.0.2.0/24, 2001:db8::/32 the addresses of a network
+ *   192.0.2.0/24, 2001:db8::/32 the addresses of a network, also as macOS shortens it (169.254/16)
  *   192.168.*                   hosts that fit the pattern
  *   example.com:8443, [::1]:80  the same, with that port only
  *   <local>                     names without a dot
@@ -66,8 +66,14 @@ function sameAddress(one: Address, other: Address | undefined): boolean {
   return other !== undefined && one.bits === other.bits && one.value === other.value;
 }
 
+/** Adds the zeros that were left out: 169.254 is 169.254.0.0. */
+function completed(network: string): string {
+  if (!/^\d+(?:\.\d+){0,2}$/.test(network)) return network;
+  return [...network.split("."), "0", "0", "0"].slice(0, 4).join(".");
+}
+
 function isWithin(host: string, network: string, length: number): boolean {
-  const [address, base] = [addressOf(host), addressOf(network)];
+  const [address, base] = [addressOf(host), addressOf(completed(network))];
   if (address === undefined || base === undefined || address.bits !== base.bits || length > base.bits) return false;
   const shift = BigInt(base.bits - length);
   return address.value >> shift === base.value >> shift;

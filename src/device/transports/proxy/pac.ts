@@ -1,19 +1,17 @@
 /**
- * Proxy auto-configuration: fetches a PAC file and evaluates it in a sandbox (QuickJS in WebAssembly), with limits for
- * time and memory. The script learns the scheme and the host of a destination, never a path.
- *
- * The packages are loaded when the first PAC file is used.
+ * Proxy auto-configuration: fetches a PAC file, has it evaluated and reads its answer. The script learns the scheme and
+ * the host of a destination, never a path.
  *
  * @module
  */
 import { readFile, stat } from "node:fs/promises";
-import { get as getHttp } from "node:http";
-import { get as getHttps } from "node:https";
-import { networkInterfaces } from "node:os";
+import { get } from "node:http";
 import { fileURLToPath } from "node:url";
-import { bracketed } from "../../../lib/host-port.ts";
-import { within } from "../../../lib/runtime/timeout.ts";
+import { HTTP_PORT, SECURE_TUNNEL_PORT } from "../../../encapsulation/index.ts";
+import { unbracketed } from "../../../lib/host-port.ts";
+import { dial } from "../dial.ts";
 import type { ProxyChain } from "../transport.ts";
+import { type PacDestination, runPacScript } from "./pac-script.ts";
 import { parseProxy } from "./proxy-url.ts";
 
 /** How long fetching may take, and how long the script may run, in milliseconds. A connection waits for both. */
@@ -22,55 +20,93 @@ export const PAC_TIMEOUT = 1000;
 /** The longest PAC file, in bytes: the limit of browsers. */
 export const PAC_BYTES = 1024 * 1024;
 
-/** Memory of the sandbox, in bytes: the script, and what it makes of it. */
-const PAC_MEMORY = 32 * 1024 * 1024;
-
 /** Alternatives in one answer of a script; each costs a connection. */
 const PAC_PROXIES = 8;
 
-/** A destination as a script sees it. */
-export interface PacDestination {
-  readonly scheme: "http" | "https";
-  /** Without brackets. */
-  readonly host: string;
-}
-
 /**
- * Fetches a PAC file from a URL (`http`, `https`, `file`) or a path. Follows no redirect and uses no proxy.
+ * Fetches a PAC file from a URL (`http`, `https`, `file`) or a path. Follows no redirect and uses no proxy. Certificates
+ * are trusted as for an edge.
  *
- * @throws Error that says why, in words
+ * @throws Error that says why, without the location, which may have a password
  */
 export async function fetchPac(location: string, timeout: number = PAC_TIMEOUT): Promise<string> {
-  const signal = AbortSignal.timeout(timeout);
-  if (/^https?:/i.test(location)) return request(new URL(location), signal);
-  const path = /^file:/i.test(location) ? fileURLToPath(location) : location;
-  const found = await stat(path);
-  // Reading a device or a pipe would not end.
-  if (!found.isFile()) throw new Error("it is not a file");
-  if (found.size > PAC_BYTES) throw new Error(`it is longer than ${PAC_BYTES} bytes`);
-  return (await readFile(path, { signal })).subarray(0, PAC_BYTES).toString("utf8");
+  const kind = schemeOf(location);
+  if (kind === undefined || kind === "file") return read(location, timeout);
+  if (kind !== "http" && kind !== "https") throw new Error("write its URL with http://, https:// or file://");
+  const url = URL.parse(location);
+  if (url === null) throw new Error("its URL cannot be read: check it");
+  return request(url, timeout);
 }
 
-function request(url: URL, signal: AbortSignal): Promise<string> {
+/** A PAC file by its host or path: the rest of a URL may be a secret. */
+export function pacSource(location: string): string {
+  const kind = schemeOf(location);
+  if (kind === undefined || kind === "file") return `the PAC file ${location.replace(/^file:(?:\/\/)?/i, "")}`;
+  const host = URL.parse(location)?.host ?? "";
+  return host === "" ? "the PAC file of a URL" : `the PAC file at ${host}`;
+}
+
+/** The scheme of a URL in lower case; undefined for a path. A single letter is a drive of Windows. */
+function schemeOf(location: string): string | undefined {
+  return /^([a-z][a-z0-9+.-]+):/i.exec(location)?.[1]?.toLowerCase();
+}
+
+async function read(location: string, timeout: number): Promise<string> {
+  try {
+    const path = schemeOf(location) === "file" ? fileURLToPath(location) : location;
+    const found = await stat(path);
+    // Reading a device or a pipe would not end.
+    if (!found.isFile()) throw new Error("it is not a file");
+    if (found.size > PAC_BYTES) throw tooLong();
+    const text = await readFile(path, { signal: AbortSignal.timeout(timeout) });
+    return text.subarray(0, PAC_BYTES).toString("utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw code === undefined ? error : new Error(`it cannot be read (${code})`);
+  }
+}
+
+async function request(url: URL, timeout: number): Promise<string> {
+  const late = AbortSignal.timeout(timeout);
+  const secure = url.protocol === "https:";
+  const port = url.port === "" ? (secure ? SECURE_TUNNEL_PORT : HTTP_PORT) : Number(url.port);
+  const socket = await dial({ host: unbracketed(url.hostname), port, secure, timeout });
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const headers = { Accept: "application/x-ns-proxy-autoconfig, */*;q=0.5" };
-  const asked = (url.protocol === "https:" ? getHttps : getHttp)(url, { signal, headers, agent: false }, (response) => {
+  const account = [url.username, url.password].map(decodeURIComponent).join(":");
+  const asked = get({
+    createConnection: () => socket,
+    path: `${url.pathname}${url.search}`,
+    ...(account !== ":" && { auth: account }),
+    signal: late,
+    headers: { Host: url.host, Accept: "application/x-ns-proxy-autoconfig, */*;q=0.5", Connection: "close" },
+  });
+  asked.on("response", (response) => {
     const pieces: Buffer[] = [];
     let length = 0;
     if (response.statusCode !== 200) {
-      asked.destroy(new Error(`the answer is ${response.statusCode}`));
+      reject(new Error(`the answer is ${response.statusCode}`));
       return;
     }
     response.on("data", (piece: Buffer) => {
       length += piece.length;
       pieces.push(piece);
-      if (length > PAC_BYTES) asked.destroy(new Error(`it is longer than ${PAC_BYTES} bytes`));
+      if (length > PAC_BYTES) reject(tooLong());
     });
     response.on("end", () => resolve(Buffer.concat(pieces).toString("utf8")));
-    response.on("error", reject);
+    response.on("error", () => reject(new Error("the answer is cut off")));
   });
-  asked.on("error", reject);
-  return promise;
+  asked.on("error", ({ code }: NodeJS.ErrnoException) => {
+    reject(new Error(late.aborted ? `it did not come within ${timeout} ms` : `no answer (${code ?? "closed"})`));
+  });
+  try {
+    return await promise;
+  } finally {
+    asked.destroy();
+  }
+}
+
+function tooLong(): Error {
+  return new Error(`it is longer than ${PAC_BYTES} bytes`);
 }
 
 /**
@@ -79,32 +115,8 @@ function request(url: URL, signal: AbortSignal): Promise<string> {
  * @returns the chains in the script's order; an empty one is a direct connection
  * @throws Error if the script fails, takes too long or names no proxy that can be used
  */
-export async function findProxies(script: string, { scheme, host }: PacDestination): Promise<ProxyChain[]> {
-  const [{ createPacResolver }, { QuickJS }] = await Promise.all([import("pac-resolver"), import("quickjs-wasi")]);
-  const wasm = await readFile(fileURLToPath(import.meta.resolve("quickjs-wasi/quickjs.wasm")));
-  const end = performance.now() + PAC_TIMEOUT;
-  const vm = await QuickJS.create({
-    wasm,
-    memoryLimit: PAC_MEMORY,
-    interruptHandler: () => performance.now() > end,
-  });
-  const find = createPacResolver(vm, script, { sandbox: SANDBOX });
-  const found = await within(PAC_TIMEOUT, find(`${scheme}://${bracketed(host)}/`, host));
-  // Its functions may still wait for DNS and then return into the sandbox, which the garbage collector frees.
-  if (found === undefined) throw new Error(`it did not answer within ${PAC_TIMEOUT} ms`);
-  return parsePacAnswer(found.value);
-}
-
-/** Functions of PAC that differ from those of the package. */
-const SANDBOX = {
-  alert: () => undefined,
-  // The package connects to a public DNS server to find this out.
-  myIpAddress: async () => ownAddress(),
-};
-
-function ownAddress(): string {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  return all.find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "127.0.0.1";
+export async function findProxies(script: string, to: PacDestination): Promise<ProxyChain[]> {
+  return parsePacAnswer(await runPacScript(script, to, PAC_TIMEOUT));
 }
 
 const KINDS: Readonly<Record<string, string>> = {
@@ -122,7 +134,7 @@ const KINDS: Readonly<Record<string, string>> = {
  * @throws Error if none can be read. An empty answer is DIRECT.
  */
 export function parsePacAnswer(answer: unknown): ProxyChain[] {
-  if (answer === null || answer === "") return [[]];
+  if (answer === "") return [[]];
   if (typeof answer !== "string") throw new Error("it returned no text");
   const chains = answer
     .split(";")

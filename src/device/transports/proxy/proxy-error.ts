@@ -38,6 +38,12 @@ export function proxyNeedsCredentials(named: NamedProxy, offers: readonly string
   return new DeviceError("ProxyNeedsCredentials", text, ANOTHER);
 }
 
+/** The proxy refuses the Kerberos ticket, and no password is given. */
+export function proxyRefusesTicket(named: NamedProxy): DeviceError {
+  const text = `${nameOf(named)} refuses the Kerberos ticket of this user: get a new one (kinit), or ${GIVE}`;
+  return new DeviceError("ProxyNeedsCredentials", text, ANOTHER);
+}
+
 /** The proxy offers nothing that these credentials can be used for. */
 export function proxyOffersNothing(named: NamedProxy, why: string): DeviceError {
   return new DeviceError("ProxyNeedsCredentials", `${nameOf(named)} requires authentication: ${why}`, ANOTHER);

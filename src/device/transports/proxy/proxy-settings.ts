@@ -18,7 +18,8 @@ import type { Endpoint } from "../endpoint.ts";
 import type { ProxyChain } from "../transport.ts";
 import { type ProxyAccount, ProxyAccounts, type RefusedPasswords } from "./credentials.ts";
 import { matchesNoProxy } from "./no-proxy.ts";
-import { fetchPac, findProxies, type PacDestination } from "./pac.ts";
+import { fetchPac, findProxies, pacSource } from "./pac.ts";
+import type { PacDestination } from "./pac-script.ts";
 import { parseProxies } from "./proxy-url.ts";
 import { askSystem, type SystemAnswer } from "./system-settings/ask-system.ts";
 
@@ -132,8 +133,12 @@ export class Proxies {
       const chains = await this.#pac(WPAD, to).catch(() => undefined);
       if (chains !== undefined) return { chains, source: `${pacSource(WPAD)}, by ${source}`, isForced: false };
     }
-    if (pac !== undefined && pac !== "") return this.#pacOrDirect(pac, to, `${pacSource(pac)}, from ${source}`);
     const text = (to.scheme === "https" ? proxies.https : proxies.http) ?? proxies.socks;
+    if (pac !== undefined && pac !== "") {
+      const choice = await this.#pacOrDirect(pac, to, `${pacSource(pac)}, from ${source}`);
+      // As in browsers: without the PAC file, the proxies beside it count.
+      if (choice.problem === undefined || text === undefined) return choice;
+    }
     if (text === undefined) return undefined;
     if (matchesNoProxy(proxies.noProxy ?? "", to)) {
       return { chains: [[]], source: `the exceptions in ${source}`, isForced: false };
@@ -148,8 +153,8 @@ export class Proxies {
     try {
       return { chains: await this.#pac(location, to), source, isForced: false };
     } catch (error) {
-      const why = error instanceof DeviceError ? error.message : String(error);
-      return { chains: [[]], source: `${source}, but ${why}`, isForced: false };
+      const problem = error instanceof DeviceError ? error.message : String(error);
+      return { chains: [[]], source: `${source}, but ${problem}`, isForced: false, problem };
     }
   }
 
@@ -201,12 +206,6 @@ function parseOption(text: string): ParsedOption {
 /** In a CGI program, `HTTP_PROXY` is a header of the request. */
 function httpNames(env: Readonly<Record<string, string | undefined>>): string[] {
   return env.REQUEST_METHOD === undefined ? ["http_proxy", "HTTP_PROXY"] : ["http_proxy"];
-}
-
-/** A PAC file by its host or path: the rest of a URL may be a secret. */
-function pacSource(location: string): string {
-  const url = URL.canParse(location) ? new URL(location) : undefined;
-  return `the PAC file ${url?.host ? `at ${url.host}` : location.replace(/^file:\/\//i, "")}`;
 }
 
 function isLoopback(host: string): boolean {

@@ -38,11 +38,15 @@ export interface ParsedProxies {
 export function parseProxies(text: string, source: string): ParsedProxies {
   const words = text.split(/[\s,]+/).filter((word) => word !== "");
   if (words.length === 0 || words.length > LONGEST_CHAIN) throw invalid(source, `give one to ${LONGEST_CHAIN} proxies`);
+  // Otherwise the first part of the password would be a port, and the second a user name.
+  if (words.slice(1).some((word) => word.includes("@") && !word.includes("://"))) {
+    throw invalid(source, "write a comma or blank in a password as %2C or %20, and each proxy of a chain with http://");
+  }
   const parsed = words.map((word) => parseProxy(word, source));
   return {
     chain: parsed.map(({ proxy }) => proxy),
-    accounts: parsed.flatMap(({ proxy: { host, port }, credentials }) =>
-      credentials === undefined ? [] : [{ host, port, credentials }],
+    accounts: parsed.flatMap(({ proxy, credentials }) =>
+      credentials === undefined ? [] : [accountFor(proxy, credentials)],
     ),
   };
 }
@@ -81,8 +85,13 @@ export function parseAccounts(text: string, source: string): ProxyAccount[] {
     const where = `line ${index + 1} of ${source}`;
     const { proxy, credentials } = parseProxy(line, where);
     if (credentials === undefined) throw invalid(where, "write http://user:password@host:port");
-    return [{ host: proxy.host, port: proxy.port, credentials }];
+    return [accountFor(proxy, credentials)];
   });
+}
+
+/** Credentials for a proxy as it is written. */
+export function accountFor({ kind, host, port }: ProxyServer, credentials: Credentials): ProxyAccount {
+  return { host, port, credentials, ...(kind === "https" && { secure: true }) };
 }
 
 function credentialsOf(text: string, source: string): Credentials {

@@ -24,6 +24,10 @@ export interface SocksHandshake {
   start(): SocksEvent;
   /** Returns undefined while more bytes are needed. */
   receive(octets: Uint8Array): SocksEvent | undefined;
+  /** Handles the end of the connection. */
+  ended(): SocksEvent;
+  /** Whether the proxy has been sent something from which it can judge the password. */
+  readonly hasSentPassword: boolean;
 }
 
 /** Replies of SOCKS 5 [RFC 1928 6]. */
@@ -53,6 +57,7 @@ export function socks5(to: Endpoint, credentials: Credentials | undefined): Sock
   const user = credentials && encode(credentials.user);
   const password = credentials && encode(credentials.password);
   let expects: "method" | "authentication" | "reply" = "method";
+  let hasSentPassword = false;
   const request = (): SocksEvent => {
     expects = "reply";
     if (address === undefined) return { type: "invalid", detail: "The name of the destination is too long." };
@@ -75,6 +80,7 @@ export function socks5(to: Endpoint, credentials: Credentials | undefined): Sock
           if (method === NOTHING_ACCEPTABLE) return { type: "needsCredentials" };
           if (method !== USER_AND_PASSWORD || user === undefined || password === undefined) return notSocks();
           expects = "authentication";
+          hasSentPassword = true;
           return send([1, user.length, ...user, password.length, ...password]);
         }
         case "authentication": {
@@ -96,6 +102,11 @@ export function socks5(to: Endpoint, credentials: Credentials | undefined): Sock
         }
       }
     }),
+    // A proxy closes the connection after a wrong password [RFC 1929 2], some before their answer has arrived.
+    ended: () => (expects === "authentication" ? { type: "refusesCredentials" } : closed()),
+    get hasSentPassword() {
+      return hasSentPassword;
+    },
   };
 }
 
@@ -125,6 +136,8 @@ export function socks4(to: Endpoint, credentials: Credentials | undefined): Sock
       if (reply === 92 || reply === 93) return { type: "refused", why: "it cannot verify the user by identd" };
       return reply === 91 ? { type: "refused", why: "rejected, or the connection failed" } : notSocks();
     }),
+    ended: closed,
+    hasSentPassword: false,
   };
 }
 
@@ -167,6 +180,10 @@ function encode(text: string): Uint8Array {
 
 function send(octets: readonly number[]): SocksEvent {
   return { type: "send", octets: Uint8Array.from(octets) };
+}
+
+function closed(): SocksEvent {
+  return { type: "invalid", detail: "It closed the connection without an answer." };
 }
 
 function notSocks(): SocksEvent {

@@ -6,6 +6,7 @@
  */
 import type { Socket } from "node:net";
 import { formatHostPort } from "../../../lib/host-port.ts";
+import { within } from "../../../lib/runtime/timeout.ts";
 import { DeviceError } from "../../device-error.ts";
 import { type Dialler, direct, type Patience } from "../dial.ts";
 import { seconds } from "../dial-error.ts";
@@ -33,6 +34,12 @@ const CONNECTIONS = 3;
 
 /** Requests on one connection to a proxy. NTLM takes three, and Negotiate rarely more. */
 const REQUESTS = 6;
+
+/**
+ * How long Kerberos may take for a token, in milliseconds. It asks a server of the domain, which answers at once; away
+ * from that network it would wait for half a minute and more.
+ */
+const KERBEROS_TIMEOUT = 3000;
 
 export interface TunnelOptions {
   /** Where the setting was found, for error messages. */
@@ -89,13 +96,13 @@ export async function proveCredentials(
 /** One attempt to connect through a chain. */
 class Tunnel {
   readonly #options: TunnelOptions;
-  readonly #signal: AbortSignal;
+  readonly signal: AbortSignal;
   readonly #timeout: number;
   readonly #end: number;
 
   constructor(options: TunnelOptions, signal: AbortSignal, timeout: number) {
     this.#options = options;
-    this.#signal = signal;
+    this.signal = signal;
     this.#timeout = timeout;
     this.#end = performance.now() + timeout;
   }
@@ -128,9 +135,9 @@ class Tunnel {
   /** Makes a request to the last proxy of a chain, with credentials if it asks. Resolves with the accepted connection. */
   async ask(chain: ProxyChain, proxy: ProxyServer, request: ConnectRequest): Promise<Socket> {
     const credentials = this.#options.accounts.find(proxy);
-    const trial = await this.#begin(proxy, credentials);
     const { method, target: uri } = request;
     const named = this.#named(proxy);
+    const trial = await this.#begin(named, credentials, uri);
     const authenticator = new Authenticator({ named, credentials, method, uri, mayNegotiate: true });
     const asking = new Asking(this, { named, request, authenticator, host: proxy.host });
     try {
@@ -153,12 +160,15 @@ class Tunnel {
 
   async #socks(chain: ProxyChain, proxy: ProxyServer, to: Endpoint): Promise<Socket> {
     const credentials = this.#options.accounts.find(proxy);
-    const trial = await this.#begin(proxy, credentials);
     const named = this.#named(proxy);
+    const target = formatHostPort(to);
+    // SOCKS 4 has no password that could be refused.
+    const trial = proxy.kind === "socks4" ? undefined : await this.#begin(named, credentials, target);
+    const handshake: SocksHandshake = (proxy.kind === "socks5" ? socks5 : socks4)(to, credentials);
     try {
       const socket = await this.open(chain);
-      await this.#keep(socket, () => this.#shake(socket, proxy, to, credentials));
-      trial?.accepted();
+      await this.#keep(socket, () => this.#shake(socket, handshake, named, target));
+      if (handshake.hasSentPassword) trial?.accepted();
       return socket;
     } catch (error) {
       if (error !== REFUSED) throw error;
@@ -169,10 +179,7 @@ class Tunnel {
     }
   }
 
-  async #shake(socket: Socket, proxy: ProxyServer, to: Endpoint, credentials: Credentials | undefined): Promise<true> {
-    const named = this.#named(proxy);
-    const target = formatHostPort(to);
-    const handshake: SocksHandshake = (proxy.kind === "socks5" ? socks5 : socks4)(to, credentials);
+  async #shake(socket: Socket, handshake: SocksHandshake, named: NamedProxy, target: string): Promise<true> {
     let event: SocksEvent = handshake.start();
     for (;;) {
       switch (event.type) {
@@ -191,10 +198,7 @@ class Tunnel {
         case "invalid":
           throw notAProxy(named, event.detail);
       }
-      event = await this.next<SocksEvent>(socket, named, target, {
-        receive: (octets) => handshake.receive(octets),
-        ended: () => ({ type: "invalid", detail: "It closed the connection without an answer." }),
-      });
+      event = await this.next<SocksEvent>(socket, named, target, handshake);
     }
   }
 
@@ -212,17 +216,39 @@ class Tunnel {
     }
   }
 
-  async #begin(proxy: ProxyServer, credentials: Credentials | undefined): Promise<Trial | undefined> {
+  /** Begins to use a password, perhaps after other connections that try it. */
+  async #begin(named: NamedProxy, credentials: Credentials | undefined, target: string): Promise<Trial | undefined> {
     if (credentials === undefined) return undefined;
     const { accounts } = this.#options;
-    const late = AbortSignal.timeout(Math.ceil(this.#timeout));
-    const trial = await accounts.begin(proxy, credentials, AbortSignal.any([this.#signal, late]));
-    if (trial === undefined) throw proxyRefusesCredentials(this.#named(proxy), accounts.cure);
+    const late = AbortSignal.timeout(Math.ceil(this.#patience().timeout));
+    let trial: Trial | undefined;
+    try {
+      trial = await accounts.begin(named.proxy, credentials, AbortSignal.any([this.signal, late]));
+    } catch {
+      this.signal.throwIfAborted();
+      throw proxySilent(named, target, seconds(this.#timeout));
+    }
+    if (trial === undefined) throw proxyRefusesCredentials(named, accounts.cure);
     return trial;
   }
 
-  beginNegotiate(host: string): Promise<NegotiateStep | undefined> {
-    return (this.#options.negotiate ?? negotiate)(host);
+  async beginNegotiate(host: string): Promise<NegotiateStep | undefined> {
+    const step = await this.#ticket((this.#options.negotiate ?? negotiate)(host));
+    return step && (async (token) => (await this.#ticket(step(token))) ?? Promise.reject(new Error("no token")));
+  }
+
+  /** Waits for Kerberos, which cannot be cancelled. Resolves with undefined if it takes too long. */
+  async #ticket<T>(asking: Promise<T>): Promise<T | undefined> {
+    const { signal, timeout } = this.#patience();
+    const aborted = Promise.withResolvers<never>();
+    const onAbort = () => aborted.reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    try {
+      return (await within(Math.min(timeout, KERBEROS_TIMEOUT), Promise.race([asking, aborted.promise])))?.value;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
   }
 
   /** Reads until the handshake gives an event. Leaves the socket without listeners of ours, and not flowing. */
@@ -257,7 +283,7 @@ class Tunnel {
   }
 
   #patience(): Patience {
-    return { signal: this.#signal, timeout: Math.max(1, this.#end - performance.now()) };
+    return { signal: this.signal, timeout: Math.max(1, this.#end - performance.now()) };
   }
 
   #named(proxy: ProxyServer): NamedProxy {
@@ -322,6 +348,7 @@ class Asking {
     while (step.type === "negotiate") {
       this.#negotiate ??= await this.#tunnel.beginNegotiate(host);
       step = await negotiateStep(authenticator, this.#negotiate, { token: step.token, challenges });
+      this.#tunnel.signal.throwIfAborted();
     }
     if (step.type === "refused") throw REFUSED;
     if (step.type === "failed") throw step.error;

@@ -1,12 +1,17 @@
 /** Where proxies come from, and in which order. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { choiceText, Proxies, type ProxyOptions } from "../../../../src/device/transports/proxy/proxy-settings.ts";
 import type { SystemProxies } from "../../../../src/device/transports/proxy/system-settings/system-proxies.ts";
+import { authority } from "../../../support/certificates.ts";
 
 const EDGE = { host: "edge.example.com", port: 443, scheme: "https" } as const;
 
@@ -71,6 +76,8 @@ describe("proxies", () => {
     const gone = await chosen({}, { pac: "http://127.0.0.1:1/secret.pac" });
     assert.match(gone, /^direct \(the PAC file at 127\.0\.0\.1:1, from the settings of a test, but .*ECONNREFUSED/);
     assert.doesNotMatch(gone, /secret/);
+    const both = { pac: "http://127.0.0.1:1/secret.pac", https: "http://beside:1" };
+    assert.equal(await chosen({}, both), "http://beside:1 (the settings of a test)");
   });
 
   it("that nobody can read are reported by the name of the setting", async () => {
@@ -141,17 +148,134 @@ describe("a PAC file", () => {
 
   it("that fails, returns nonsense or reaches for the machine is reported", async (t) => {
     const fails = (script: string, why: RegExp) => assert.rejects(evaluate(t, script), why);
-    await fails("function (", /cannot be used: /);
-    await fails("var x = 1;", /cannot be used: /);
-    await fails('function FindProxyForURL() { throw new Error("no"); }', /cannot be used: /);
+    await fails("function (", /cannot be used: the script fails in line 1 \(SyntaxError\)/);
+    await fails("var x = 1;", /cannot be used: it has no function FindProxyForURL/);
     await fails("function FindProxyForURL() { return 7; }", /it returned no text/);
     await fails('function FindProxyForURL() { return "FTP x:1"; }', /named no proxy that can be used/);
-    await fails("function FindProxyForURL() { return process.env.HOME; }", /cannot be used: .*process/);
+    await fails(
+      "function FindProxyForURL() { return process.env.HOME; }",
+      /cannot be used: .* in line 1 \(ReferenceError\)/,
+    );
+  });
+
+  it("that fails is not quoted: it may contain secrets", async (t) => {
+    const secret = "s3cret";
+    for (const script of [
+      `function FindProxyForURL() { throw new Error("${secret}"); }`,
+      `function FindProxyForURL() { throw "${secret}"; }`,
+      `function FindProxyForURL() { var e = new Error(); e.name = "${secret}"; e.stack = "${secret}"; throw e; }`,
+      `function FindProxyForURL() { return ${secret}; }`,
+      `${secret}((`,
+    ]) {
+      await assert.rejects(evaluate(t, script), (error: Error) => !error.message.includes(secret));
+    }
+  });
+
+  it("that is made to take long takes no longer than its time", async (t) => {
+    const began = performance.now();
+    const find = (body: string) => `function FindProxyForURL(url, host) { ${body}; return "DIRECT"; }`;
+    const long = '"a".repeat(4000)';
+    await assert.rejects(evaluate(t, find(`while (true) shExpMatch(${long}, "*a*a*a*a*a*a*a*a*b")`)), /did not answer/);
+    await assert.rejects(
+      evaluate(t, find(`while (true) try { dnsDomainLevels(${long}) } catch (e) {}`)),
+      /did not answer/,
+    );
+    assert.match(await evaluate(t, find('shExpMatch("a".repeat(40) + "!", "(a+)+b")')), /^direct/);
+    // Each function calls the one before it.
+    const calls = Array.from({ length: 400 }, (_, i) => `function f${i + 1}() { return f${i}(); }`).reverse();
+    const script = `${calls.join("\n")} function f0() { return dnsResolve("127.0.0.1"); } ${find("f400()")}`;
+    assert.match(await evaluate(t, script), /^direct/);
+    assert.ok(performance.now() - began < 20_000);
+  });
+
+  it("matches globs, in which other characters stand for themselves", async (t) => {
+    const rows = [
+      ["edge.example.com", "*.example.com", true],
+      ["edgeXexample.com", "edge.example.com", false],
+      ["edge1.example.com", "edge?.example.com", true],
+      ["aXbXc", "a*b*c", true],
+      ["abd", "a*c", false],
+      ["a(b)", "a(*)", true],
+      ["", "*", true],
+      ["ab", "a", false],
+    ];
+    const script = `function FindProxyForURL() {
+      return ${JSON.stringify(rows)}.every(function (row) { return shExpMatch(row[0], row[1]) === row[2]; }) ? "PROXY yes:1" : "DIRECT";
+    }`;
+    assert.match(await evaluate(t, script), /^http:\/\/yes:1 /);
+  });
+
+  it("resolves names, also where it catches errors, and one that has no address", async (t) => {
+    const script = `var early = dnsResolve("localhost");
+    function FindProxyForURL() {
+      var found = "none";
+      try { found = dnsResolve("localhost"); } catch (error) { found = "caught"; }
+      return "PROXY " + [early, found, dnsResolve("nowhere.invalid"), isResolvable("localhost"), isInNet("localhost", "127.0.0.0", "255.0.0.0")].join("-") + ":1";
+    }`;
+    assert.match(await evaluate(t, script), /^http:\/\/127\.0\.0\.1-127\.0\.0\.1--true-true:1 /);
+    const many = "function FindProxyForURL() { for (var i = 0; i < 40; i += 1) dnsResolve(i + '.invalid'); }";
+    await assert.rejects(evaluate(t, many), /resolves more than 16 names|did not answer/);
   });
 
   it("is a file, and nothing that could be read for ever", async () => {
     await assert.rejects(chosen({ proxy: "pac+file:///dev/zero" }), /cannot be fetched: it is not a file/);
     await assert.rejects(chosen({ proxy: "pac+/nowhere/proxy.pac" }), /cannot be fetched: .*ENOENT/);
+  });
+
+  it("may have a secret in its URL, which is not told, whatever is wrong with it", async () => {
+    for (const url of [
+      "http://alice:s3cret@127.0.0.1:1/proxy.pac?s3cret",
+      "http://alice:s3cret@127.0.0.1:99999/proxy.pac",
+      "ftp://alice:s3cret@127.0.0.1/proxy.pac",
+      "http://alice:s3cret@/proxy.pac",
+      "HTTPS://alice:s3cret@127.0.0.1:1/s3cret",
+    ]) {
+      const unforced = await chosen({ env: { GROOVEWAY_PAC: url } });
+      assert.match(
+        unforced,
+        /^direct \(the PAC file \S.*, from GROOVEWAY_PAC, but the PAC file .* cannot be fetched: /,
+      );
+      assert.doesNotMatch(unforced, /s3cret/, url);
+      await assert.rejects(chosen({ proxy: `pac+${url}` }), ({ message }: Error) => !message.includes("s3cret"));
+    }
+  });
+
+  it("is fetched by HTTPS with the trust of an edge", async (t) => {
+    const ours = authority();
+    const server = createSecureServer(ours, (_, answer) => {
+      answer.end('function FindProxyForURL() { return "PROXY web:1"; }');
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    t.after(() => server.close());
+    const { port } = server.address() as { port: number };
+    const distrusted = chosen({ proxy: `pac+https://127.0.0.1:${port}/` });
+    await assert.rejects(distrusted, /its certificate is from "test authority", which this machine does not trust/);
+    const [ca, program] = [join(folder(t), "ca.pem"), new URL("../programs/fetch-pac.ts", import.meta.url)];
+    writeFileSync(ca, ours.ca);
+    const env = { ...process.env, NODE_EXTRA_CA_CERTS: ca };
+    const asked = [fileURLToPath(program), `https://127.0.0.1:${port}/`];
+    const { stdout } = await promisify(execFile)(process.execPath, asked, { env });
+    assert.match(stdout, /PROXY web:1/);
+  });
+
+  it("is not waited for, and not read without end", async (t) => {
+    const server = createServer((asked, answer) => {
+      if (asked.url === "/slow") answer.write("//");
+      else if (asked.url === "/cut") answer.writeHead(200, { "Content-Length": "9" }).write("//");
+      else for (let i = 0; i < 2; i += 1) answer.write("x".repeat(1024 * 1024));
+      if (asked.url === "/cut") setImmediate(() => answer.destroy());
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    t.after(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const { port } = server.address() as { port: number };
+    const fails = (path: string, why: RegExp) =>
+      assert.rejects(chosen({ proxy: `pac+http://127.0.0.1:${port}${path}` }), why);
+    await fails("/slow", /did not come within 1000 ms/);
+    await fails("/cut", /cut off|no answer/);
+    await fails("/long", /longer than 1048576 bytes/);
   });
 
   it("is fetched by HTTP, without following redirects", async (t) => {

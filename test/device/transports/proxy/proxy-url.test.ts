@@ -52,6 +52,8 @@ describe("a proxy", () => {
       "2001:db8::1:80",
       "http://p/path",
       "a,b,c,d,e",
+      "http://u:1,secret@p:2",
+      "http://u:1 secret@p:2",
       " ",
     ]) {
       assert.throws(

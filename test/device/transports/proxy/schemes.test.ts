@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { Authenticator } from "../../../../src/device/transports/proxy/authenticate.ts";
 import { basicAuthorization } from "../../../../src/device/transports/proxy/basic.ts";
 import { parseChallenges } from "../../../../src/device/transports/proxy/challenge.ts";
 import { digestAuthorization, digestHash } from "../../../../src/device/transports/proxy/digest.ts";
@@ -14,6 +15,15 @@ import {
   parseNtlmChallenge,
   responseKey,
 } from "../../../../src/device/transports/proxy/ntlm.ts";
+
+it("a proxy that refuses a ticket and then offers Basic alone gets no password", () => {
+  const named = { proxy: { kind: "http", host: "proxy", port: 1 }, source: "a test" } as const;
+  const credentials = { user: "alice", password: "secret" };
+  const authenticator = new Authenticator({ named, credentials, method: "CONNECT", uri: "e:443", mayNegotiate: true });
+  assert.equal(authenticator.answer(["Negotiate"], true).type, "negotiate");
+  assert.equal(authenticator.negotiated("ticket", ["Negotiate"]).type, "authorization");
+  assert.equal(authenticator.answer(['Basic realm="a"'], true).type, "failed");
+});
 
 describe("challenges", () => {
   const read = (...values: string[]) =>

@@ -166,7 +166,9 @@ describe("the operating system", () => {
 
   it("is asked by its own tool", async () => {
     const windows = await ask("win32", {}, "    AutoDetect    REG_DWORD    0x1\r\n");
-    assert.match(windows.asked.join(), /^reg query HKCU\\/);
+    assert.match(windows.asked.join(), /^C:\\Windows\\System32\\reg\.exe query HKCU\\/);
+    const elsewhere = await ask("win32", { SystemRoot: "D:\\WINNT" }, "");
+    assert.match(elsewhere.asked.join(), /^D:\\WINNT\\System32\\reg\.exe /);
     assert.deepEqual([windows.found?.source, windows.found?.proxies.isAutomatic], ["the settings of Windows", true]);
     assert.deepEqual((await ask("darwin", {}, "")).asked, ["scutil --proxy"]);
     const gnome = await ask("linux", { XDG_CURRENT_DESKTOP: "ubuntu:GNOME" }, "");

@@ -9,9 +9,12 @@ import {
   type Credentials,
   ProxyAccounts,
   refusedInMemory,
+  TRIAL_WAIT,
 } from "../../../../src/device/transports/proxy/credentials.ts";
+import { parseProxies } from "../../../../src/device/transports/proxy/proxy-url.ts";
 import { type TunnelOptions, tunnelDialler } from "../../../../src/device/transports/proxy/tunnel.ts";
 import type { ProxyChain, ProxyKind } from "../../../../src/device/transports/transport.ts";
+import { sleep } from "../../../../src/lib/runtime/timeout.ts";
 import { authority } from "../../../support/certificates.ts";
 import { httpProxy, type Scheme, type ScriptedProxyOptions, socksProxy } from "../../../support/proxies.ts";
 import { listen } from "../../../support/sockets.ts";
@@ -136,6 +139,32 @@ describe("a tunnel through an HTTP proxy", () => {
     assert.match(proxy.log.at(-1) ?? "", /NTLM$/);
   });
 
+  it("goes on with the password where the ticket is refused, which says nothing about the password", async (t) => {
+    const negotiate = async () => async () => "expired";
+    const both = await proxyTo(t, { schemes: ["Negotiate", "NTLM"] });
+    assert.equal(await exchange(await through(both.port, { credentials: ALICE, negotiate })), "hello WORLD");
+    const only = await proxyTo(t, { schemes: ["Negotiate"] });
+    const host = "127.0.0.1";
+    const accounts = new ProxyAccounts([{ host, port: only.port, credentials: ALICE }], refusedInMemory());
+    const refused = await failure(dialThrough([{ kind: "http", host, port: only.port }], { accounts, negotiate }));
+    assert.equal(refused.code, "ProxyNeedsCredentials");
+    assert.equal(accounts.isRefused({ host, port: only.port }, ALICE), false);
+    const without = await failure(through(only.port, { negotiate }));
+    assert.match(without.message, /refuses the Kerberos ticket of this user: get a new one \(kinit\)/);
+  });
+
+  it("does not wait for Kerberos that does not answer", async (t) => {
+    const proxy = await proxyTo(t, { schemes: ["Negotiate"] });
+    const never = () => new Promise<never>(() => undefined);
+    for (const negotiate of [never, async () => never]) {
+      assert.equal((await failure(through(proxy.port, { negotiate, timeout: 200 }))).code, "ProxyNeedsCredentials");
+      const abort = new AbortController();
+      const dialling = through(proxy.port, { negotiate, signal: abort.signal });
+      setTimeout(() => abort.abort(new Error("enough")), 100);
+      await assert.rejects(dialling, /enough/);
+    }
+  });
+
   it("never falls back to Basic", async (t) => {
     for (const schemes of [
       ["Negotiate", "Basic"],
@@ -226,6 +255,38 @@ describe("a password", () => {
     assert.deepEqual(new Set(texts), new Set(["hello WORLD"]));
   });
 
+  it("that a proxy does not judge is tried by two connections at most", async (t) => {
+    let tried = 0;
+    const tarpit = await listen((socket) => {
+      socket.on("data", (octets) => {
+        if (octets.includes("Proxy-Authorization")) tried += 1;
+        else socket.write('HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm="a"\r\nContent-Length: 0\r\n\r\n');
+      });
+    });
+    t.after(() => tarpit.close());
+    const host = "127.0.0.1";
+    const accounts = new ProxyAccounts([{ host, port: tarpit.port, credentials: WRONG }], refusedInMemory());
+    const chain = [{ kind: "http", host, port: tarpit.port }] as const;
+    const abort = new AbortController();
+    const dialling = [1, 2, 3, 4, 5].map(() => dialThrough(chain, { accounts, signal: abort.signal }));
+    const ended = Promise.allSettled(dialling);
+    await sleep(3.5 * TRIAL_WAIT);
+    assert.equal(tried, 2);
+    abort.abort();
+    await ended;
+  });
+
+  it("that was written for a proxy over TLS does not go to the same host and port without", async (t) => {
+    const proxy = await proxyTo(t, { schemes: ["Basic"] });
+    const { accounts: written } = parseProxies(`https://alice:secret@127.0.0.1:${proxy.port}`, "a test");
+    const accounts = new ProxyAccounts(written, refusedInMemory());
+    const chain = [{ kind: "http", host: "127.0.0.1", port: proxy.port }] as const;
+    assert.equal((await failure(dialThrough(chain, { accounts }))).code, "ProxyNeedsCredentials");
+    assert.equal(accounts.find({ kind: "socks5", host: "127.0.0.1", port: proxy.port }), undefined);
+    assert.deepEqual(accounts.find({ kind: "https", host: "127.0.0.1", port: proxy.port }), ALICE);
+    assert.doesNotMatch(proxy.log.join(), /Basic/);
+  });
+
   it("goes to no other proxy", async (t) => {
     const proxy = await proxyTo(t, { schemes: ["Basic"] });
     const accounts = new ProxyAccounts([{ host: "127.0.0.1", port: proxy.port + 1, credentials: ALICE }]);
@@ -247,6 +308,35 @@ describe("a tunnel through a SOCKS proxy", () => {
     const refused = await failure(through(closed.port, { kind: "socks5", credentials: WRONG }));
     assert.equal(refused.code, "ProxyRefusesCredentials");
     assert.equal(closed.wrong(), 1);
+  });
+
+  it("sends a password once to a proxy that closes the connection for an answer", async (t) => {
+    let tried = 0;
+    const closing = await listen((socket) => {
+      socket.on("data", ([version]) => {
+        if (version === 5) socket.write(Uint8Array.of(5, 2));
+        else {
+          tried += 1;
+          socket.end();
+        }
+      });
+    });
+    t.after(() => closing.close());
+    const host = "127.0.0.1";
+    const accounts = new ProxyAccounts([{ host, port: closing.port, credentials: WRONG }], refusedInMemory());
+    for (let times = 0; times < 2; times += 1) {
+      const error = await failure(dialThrough([{ kind: "socks5", host, port: closing.port }], { accounts }));
+      assert.equal(error.code, "ProxyRefusesCredentials");
+    }
+    assert.equal(tried, 1);
+  });
+
+  it("does not take a password for accepted that the proxy did not ask for", async (t) => {
+    const open = await socksProxy(t, { names: { "edge.example.com": await destination(t) } });
+    const proxy = { kind: "socks5", host: "127.0.0.1", port: open.port } as const;
+    const accounts = new ProxyAccounts([{ ...proxy, credentials: ALICE }], refusedInMemory());
+    (await dialThrough([proxy], { accounts })).destroy();
+    assert.equal(accounts.isAccepted(proxy, ALICE), false);
   });
 
   it("names a proxy of another kind", async (t) => {

@@ -44,7 +44,9 @@ const NODE: SystemOptions = {
 export async function askSystem({ platform, env, run, read }: SystemOptions = NODE): Promise<SystemAnswer | undefined> {
   try {
     if (platform === "win32") {
-      return answer("the settings of Windows", parseRegistry(await run("reg", ["query", REGISTRY_KEY])));
+      // By its path: Windows would look for the program in the current folder first.
+      const program = `${env.SystemRoot ?? "C:\\Windows"}\\System32\\reg.exe`;
+      return answer("the settings of Windows", parseRegistry(await run(program, ["query", REGISTRY_KEY])));
     }
     if (platform === "darwin") return answer("the settings of macOS", parseScutil(await run("scutil", ["--proxy"])));
     // On a server there is no desktop, and nothing to start a program for.
