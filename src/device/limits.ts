@@ -144,6 +144,12 @@ export const WEBSOCKET_BUSY_PING = 5_000;
 /** The most that waiting blocks are joined to in one WebSocket message: the size of the largest block. */
 export const WEBSOCKET_MESSAGE = 64 * 1024;
 
+/** The longest mark that is answered, and what each counts while it waits. An edge's has 26 characters. */
+export const WEBSOCKET_MARK = 64;
+
+/** The longest WebSocket message that is received, since the platform sends no longer one. An edge's have 256 KiB. */
+export const WEBSOCKET_LONGEST = 32 * 1024 * 1024;
+
 /** How often a browser's WebSocket is asked whether its output has left: a fast line drains 256 KiB in 5 ms. */
 export const DRAIN_INTERVAL = 5;
 

@@ -10,7 +10,7 @@ import { type ClientOptions, WebSocket } from "ws";
 import { REASON_HEADER, refusalText, retryAfterOf, TIMERS } from "../../encapsulation/index.ts";
 import { adviceOf } from "../../store-and-forward/reason-advice.ts";
 import { DeviceError } from "../device-error.ts";
-import { ANSWER_HEAD, CLOSE_TIMEOUT, DIAL_TIMEOUT } from "../limits.ts";
+import { ANSWER_HEAD, ANSWERS_AHEAD, CLOSE_TIMEOUT, DIAL_TIMEOUT, WEBSOCKET_LONGEST } from "../limits.ts";
 import { type RefusedToken, tokenRefusal } from "../token-refusal.ts";
 import { authorization } from "../token-source.ts";
 import { type Dialler, dial } from "./dial.ts";
@@ -38,6 +38,10 @@ export function nodeWebSockets(way: NodeWebSocketWay): OpenMessageSocket {
       perMessageDeflate: false,
       headers: authorization(token),
       handshakeTimeout: DIAL_TIMEOUT + TIMERS.establishment,
+      maxPayload: WEBSOCKET_LONGEST,
+      autoPong: false,
+      // Another end that does not answer must not keep this process running.
+      ...{ closeTimeout: CLOSE_TIMEOUT },
       createConnection: connection(() => dial({ ...way, signal: dialling.signal })),
     });
     socket.binaryType = "nodebuffer";
@@ -46,6 +50,10 @@ export function nodeWebSockets(way: NodeWebSocketWay): OpenMessageSocket {
       onOpen();
     });
     socket.on("message", (data: Buffer, isBinary: boolean) => onMessage(isBinary ? data : data.toString("latin1")));
+    socket.on("ping", (data) => {
+      // Whoever does not read the answers gets no more of them.
+      if (socket.bufferedAmount <= ANSWERS_AHEAD) socket.pong(data);
+    });
     socket.on("unexpected-response", (_request, response) => {
       const end = () => {
         failure ??= refusal(edge, response, { body: Buffer.concat(body), token, name: relay });

@@ -9,9 +9,17 @@
 import { formatTarget, guidFrom, type Lost, prefixOf } from "../../encapsulation/index.ts";
 import { Condition } from "../../lib/condition.ts";
 import { joinOctets } from "../../lib/octets.ts";
+import { Queue } from "../../lib/queue.ts";
 import { afterInput } from "../../lib/runtime/timeout.ts";
 import { DeviceError } from "../device-error.ts";
-import { READ_AHEAD, WEBSOCKET_BUSY_PING, WEBSOCKET_MESSAGE, WRITE_AHEAD } from "../limits.ts";
+import {
+  ANSWERS_AHEAD,
+  READ_AHEAD,
+  WEBSOCKET_BUSY_PING,
+  WEBSOCKET_MARK,
+  WEBSOCKET_MESSAGE,
+  WRITE_AHEAD,
+} from "../limits.ts";
 import { LifeSigns } from "./life-signs.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportOptions } from "./transport.ts";
 
@@ -66,8 +74,8 @@ class WebSocketTransport implements Transport {
   readonly remaining = Number.POSITIVE_INFINITY;
   readonly #over = Promise.withResolvers<void>();
   readonly #socket: MessageSocket;
-  /** Received and unread: bytes, with marks between them as text. */
-  readonly #inbox: (Uint8Array | string)[] = [];
+  /** Received and unread: bytes, with marks between them as text, which count as WEBSOCKET_MARK bytes each. */
+  readonly #inbox = new Queue<Uint8Array | string>();
   #inboxOctets = 0;
   #reader: ((octets: Uint8Array | undefined) => void) | undefined;
   /** Notified when more may be written, or the transport has ended. */
@@ -76,7 +84,7 @@ class WebSocketTransport implements Transport {
   #failure: DeviceError | undefined;
   #heardAt = performance.now();
   readonly #signs = new LifeSigns();
-  /** Nothing is read until what has arrived is taken. */
+  /** Nothing is read until what has arrived is taken, and what was answered has left. */
   #isPaused = false;
   /** The edge has said "hold". */
   #held = false;
@@ -99,6 +107,7 @@ class WebSocketTransport implements Transport {
         this.#looking = setInterval(() => this.#look(isBusy()), WEBSOCKET_BUSY_PING);
       },
       onMessage: (data) => {
+        if (this.#lost !== undefined) return;
         this.#signs.heard(data !== "pong");
         this.#heardAt = performance.now();
         if (typeof data === "string") this.#obey(data);
@@ -137,10 +146,6 @@ class WebSocketTransport implements Transport {
     const octets = this.#inbox.shift();
     if (octets instanceof Uint8Array) {
       this.#inboxOctets -= octets.length;
-      if (this.#inboxOctets < READ_AHEAD) {
-        this.#isPaused = false;
-        this.#socket.resume();
-      }
       this.#answerMarks();
       return Promise.resolve(octets);
     }
@@ -168,7 +173,7 @@ class WebSocketTransport implements Transport {
 
   /** Runs every WEBSOCKET_BUSY_PING (5 s). */
   #look(isBusy: boolean): void {
-    const due = this.#signs.look(this.#isPaused);
+    const due = this.#signs.look(this.#inboxOctets >= READ_AHEAD);
     if (due === "ask" || isBusy) this.#socket.send("ping");
     // A process that was starved has not read the answer yet.
     if (due === "gone") afterInput(() => this.#judge());
@@ -182,8 +187,10 @@ class WebSocketTransport implements Transport {
   }
 
   #obey(word: string): void {
-    if (word.startsWith("mark ")) {
+    // An edge makes no longer mark.
+    if (word.startsWith("mark ") && word.length <= WEBSOCKET_MARK) {
       this.#inbox.push(word);
+      this.#inboxOctets += WEBSOCKET_MARK;
       this.#answerMarks();
     }
     if (word === "hold") this.#held = true;
@@ -194,13 +201,25 @@ class WebSocketTransport implements Transport {
 
   /** Answers each mark before which everything was read. */
   #answerMarks(): void {
-    for (let [mark] = this.#inbox; typeof mark === "string"; [mark] = this.#inbox) {
+    for (let mark = this.#inbox.first; typeof mark === "string"; mark = this.#inbox.first) {
       this.#inbox.shift();
+      this.#inboxOctets -= WEBSOCKET_MARK;
       this.#socket.send(mark.replace("mark", "took"));
     }
+    this.#regulate();
+  }
+
+  /** Stops reading while too much is unread, or the edge leaves too many answers unread. */
+  #regulate(): void {
+    const isFull = this.#inboxOctets >= READ_AHEAD || this.#socket.bufferedAmount > ANSWERS_AHEAD;
+    if (isFull === this.#isPaused) return;
+    this.#isPaused = isFull;
+    if (isFull) this.#socket.pause();
+    else this.#socket.resume();
   }
 
   #written(): void {
+    this.#regulate();
     if (this.#held || this.#socket.bufferedAmount > WRITE_AHEAD) return;
     this.#writable.notifyAll();
   }
@@ -214,9 +233,7 @@ class WebSocketTransport implements Transport {
     }
     this.#inbox.push(octets);
     this.#inboxOctets += octets.length;
-    if (this.#inboxOctets < READ_AHEAD) return;
-    this.#isPaused = true;
-    this.#socket.pause();
+    this.#regulate();
   }
 
   #end(lost: Lost): void {

@@ -180,7 +180,7 @@ class ScriptedSocket extends EventTarget {
     this.isClosed = true;
   }
 
-  say(type: "open" | "message" | "close", what: object = {}): void {
+  say(type: "open" | "message" | "error" | "close", what: object = {}): void {
     this.dispatchEvent(Object.assign(new Event(type), what));
   }
 }
@@ -223,6 +223,22 @@ describe("a browser's WebSocket", () => {
     platform.say("close", { code: 1000, reason: "" });
     assert.equal(received.length, 5);
     assert.equal(closed.length, 1);
+  });
+
+  it("that brings more text than an honest edge may is ended too", (t) => {
+    const { socket, platform, closed } = connected(t);
+    platform.say("open");
+    socket.pause();
+    platform.say("message", { data: "x".repeat(UNREAD_MESSAGES) });
+    assert.deepEqual(closed, []);
+    platform.say("message", { data: "x" });
+    assert.ok(closed.length === 1 && failure("ConnectFailed")(closed[0]));
+  });
+
+  it("that fails without saying that it is closed is ended", (t) => {
+    const { platform, closed } = connected(t);
+    platform.say("error");
+    assert.match(closed[0]?.message ?? "", /no connection by websocket/);
   });
 
   it("reports when its output has left", (t) => {
