@@ -66,7 +66,7 @@ export abstract class PortableDevice {
       onHeld: options.onHeld,
       onReleased: options.onReleased,
     });
-    this.#inbox = new Inbox(limit, (engine) => this.#connection.finished(engine), connections.length);
+    this.#inbox = new Inbox(limit, (engine) => this.#connection.finished(engine));
     const shared = {
       platform,
       outbox: this.#outbox,

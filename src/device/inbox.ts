@@ -32,6 +32,14 @@ interface PeerSession {
   arriving: Arriving | undefined;
 }
 
+/** What arrives on one connection. */
+interface Arrivals {
+  readonly carrier: RelayConnection;
+  readonly sessions: Map<number, PeerSession>;
+  /** Bytes of messages that have arrived in part. */
+  unfinished: number;
+}
+
 /** A message delivered but not done. It may have come several times, and each copy is acknowledged where it came. */
 interface Waiting {
   acknowledge: { readonly carrier: RelayConnection; readonly number: number }[];
@@ -45,7 +53,7 @@ export class Inbox {
   readonly #limit: number;
   readonly #unfinishedLimit: number;
   readonly #taken: (engine: Connection) => void;
-  readonly #sessions = new Map<Connection, Map<number, PeerSession>>();
+  readonly #arrivals = new Map<Connection, Arrivals>();
   readonly #waiting = new Map<string, Waiting>();
   /** Recipients and ids of finished messages. */
   readonly #done = new RecentSet();
@@ -55,7 +63,7 @@ export class Inbox {
   /** Caches the check of the last sender's address; consecutive messages often share it. */
   #lastSender = { address: "", good: false };
   readonly #messages = new Queue<Message>();
-  /** Bytes of messages that are not done, and of messages that have arrived in part. */
+  /** Bytes of messages that are not done, and of messages that have arrived in part, from all relays together. */
   #octets = 0;
   #unfinished = 0;
   /** Notified when there is a message, or the end. */
@@ -66,11 +74,10 @@ export class Inbox {
 
   /**
    * @param taken called with the connection when the application is done with a message from it
-   * @param relays how many relays it receives from at the same time
    */
-  constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined, relays = 1) {
+  constructor(messageLimit: number, taken: (engine: Connection) => void = () => undefined) {
     this.#limit = messageLimit;
-    this.#unfinishedLimit = relays * Math.max(INBOX_OCTETS, UNFINISHED_MESSAGES * messageLimit);
+    this.#unfinishedLimit = Math.max(INBOX_OCTETS, UNFINISHED_MESSAGES * messageLimit);
     this.#taken = taken;
   }
 
@@ -86,28 +93,28 @@ export class Inbox {
         if (parseCapabilities(event.productCapabilities).vouched) this.#vouched.add(engine);
         break;
       case "open":
-        this.#sessionsOf(engine).set(event.sessionId, {
+        this.#arrivalsOn(carrier).sessions.set(event.sessionId, {
           resource: event.resourceURL,
           recipient: event.deviceURL === "" ? event.identityURL : event.deviceURL,
           arriving: undefined,
         });
         break;
       case "message": {
-        const session = this.#sessions.get(engine)?.get(event.sessionId);
+        const session = this.#arrivals.get(engine)?.sessions.get(event.sessionId);
         if (session === undefined) break;
         session.arriving = { fields: event.fields, body: new MessageBody(this.#arena) };
         break;
       }
       case "data": {
-        const session = this.#sessions.get(engine)?.get(event.sessionId);
-        const arriving = session?.arriving;
-        if (session === undefined || arriving === undefined) break;
+        const arrivals = this.#arrivals.get(engine);
+        const arriving = arrivals?.sessions.get(event.sessionId)?.arriving;
+        if (arrivals === undefined || arriving === undefined) break;
         arriving.body.add(event.octets);
+        arrivals.unfinished += event.octets.length;
         this.#unfinished += event.octets.length;
         // The message is too long to hold. Closing the session keeps the relay from sending it forever.
-        if (arriving.body.length > this.#limit) this.#refuse(engine, event.sessionId, QuotaWouldBeExceeded);
-        // A relay has begun too many at once. Nothing is wrong with this one, so it may come again.
-        else if (this.#unfinished > this.#unfinishedLimit) this.#refuse(engine, event.sessionId, NoReason);
+        if (arriving.body.length > this.#limit) this.#refuse(arrivals, event.sessionId, QuotaWouldBeExceeded);
+        else if (this.#unfinished > this.#unfinishedLimit) this.#makeRoom(arrivals, event.sessionId);
         break;
       }
       case "endMessage":
@@ -119,31 +126,51 @@ export class Inbox {
     }
   }
 
+  /**
+   * Refuses a message of the relay that has begun most, so that it cannot keep others from delivering: the one that is
+   * growing, or else its last. Nothing is wrong with the message, so it may come again.
+   */
+  #makeRoom(growing: Arrivals, sessionId: number): void {
+    let most = growing;
+    for (const other of this.#arrivals.values()) if (other.unfinished > most.unfinished) most = other;
+    const begun = [...most.sessions].filter(([, { arriving }]) => arriving !== undefined);
+    const [last = sessionId] = begun.at(-1) ?? [];
+    this.#refuse(most, most === growing ? sessionId : last, NoReason);
+    if (most !== growing) void most.carrier.flush();
+  }
+
   /** Ends a session with the message that is arriving on it. */
-  #refuse(engine: Connection, sessionId: number, reasonId: number): void {
+  #refuse({ carrier: { engine } }: Arrivals, sessionId: number, reasonId: number): void {
     this.#drop(engine, sessionId);
     if (engine.session(sessionId) !== undefined) engine.closeSession(sessionId, reasonId);
   }
 
   #drop(engine: Connection, sessionId: number): void {
-    const sessions = this.#sessions.get(engine);
-    this.#unfinished -= sessions?.get(sessionId)?.arriving?.body.length ?? 0;
-    sessions?.delete(sessionId);
+    const arrivals = this.#arrivals.get(engine);
+    const arriving = arrivals?.sessions.get(sessionId)?.arriving;
+    arrivals?.sessions.delete(sessionId);
+    if (arrivals !== undefined && arriving !== undefined) this.#finished(arrivals, arriving);
   }
 
-  #sessionsOf(engine: Connection): Map<number, PeerSession> {
-    let sessions = this.#sessions.get(engine);
-    if (sessions === undefined) {
-      sessions = new Map();
-      this.#sessions.set(engine, sessions);
+  /** A message no longer arrives. */
+  #finished(arrivals: Arrivals, { body }: Arriving): void {
+    arrivals.unfinished -= body.length;
+    this.#unfinished -= body.length;
+  }
+
+  #arrivalsOn(carrier: RelayConnection): Arrivals {
+    let arrivals = this.#arrivals.get(carrier.engine);
+    if (arrivals === undefined) {
+      arrivals = { carrier, sessions: new Map(), unfinished: 0 };
+      this.#arrivals.set(carrier.engine, arrivals);
     }
-    return sessions;
+    return arrivals;
   }
 
   /** A carrier is gone, and nothing can be acknowledged on it. The relay sends its messages again. */
   forget(engine: Connection): void {
-    for (const sessionId of [...(this.#sessions.get(engine)?.keys() ?? [])]) this.#drop(engine, sessionId);
-    this.#sessions.delete(engine);
+    for (const sessionId of [...(this.#arrivals.get(engine)?.sessions.keys() ?? [])]) this.#drop(engine, sessionId);
+    this.#arrivals.delete(engine);
     for (const waiting of this.#waiting.values()) {
       waiting.acknowledge = waiting.acknowledge.filter(({ carrier }) => carrier.engine !== engine);
     }
@@ -175,11 +202,12 @@ export class Inbox {
   }
 
   #arrived(carrier: RelayConnection, sessionId: number, number: number): void {
-    const session = this.#sessions.get(carrier.engine)?.get(sessionId);
+    const arrivals = this.#arrivals.get(carrier.engine);
+    const session = arrivals?.sessions.get(sessionId);
     const arriving = session?.arriving;
-    if (session === undefined || arriving === undefined) return;
+    if (arrivals === undefined || session === undefined || arriving === undefined) return;
     session.arriving = undefined;
-    this.#unfinished -= arriving.body.length;
+    this.#finished(arrivals, arriving);
     if (this.#ended) return;
     const { resource, recipient } = session;
     const id = arriving.fields.userRef;
