@@ -49,6 +49,16 @@ export type Challenge = {
   readonly target: string;
 };
 
+/** The answer to a challenge. */
+export type Authorization = {
+  readonly headers: readonly Header[];
+  /**
+   * Whether the answer is the first of two on one connection, as in NTLM. The request then goes without its body, since
+   * another challenge follows, and asks to keep the connection.
+   */
+  readonly isUnfinished?: boolean;
+};
+
 /** Options common to all clients. */
 export type ClientOptions = {
   /** Host of the HTTP server: a name, an IPv4 address, or an IPv6 address in brackets. */
@@ -76,8 +86,8 @@ export type ClientOptions = {
   readonly bodyLimit?: number | undefined;
   /** Returns the `ID=` of each request. Default: KeepAlive counts its requests, LongLived sends none. */
   readonly requestId?: () => string;
-  /** Returns headers with which to repeat a request after 401 or 407, or undefined to give up. */
-  readonly authorize?: (challenge: Challenge) => readonly Header[] | undefined;
+  /** Returns how to repeat a request after 401 or 407, or undefined to give up. */
+  readonly authorize?: (challenge: Challenge) => Authorization | undefined;
 };
 
 /** The virtual connection is lost and its sessions are closed. A new one needs a new client and GUID. */
@@ -275,6 +285,8 @@ export class ClientSession {
   #head: ResponseHead | undefined;
   #request: SessionRequest | undefined;
   #credentials: readonly Header[] = [];
+  /** Whether the request was sent without its body. */
+  #isBare = false;
   #rounds = 0;
 
   constructor(name: ClientSessionName, encapsulation: Exclude<Encapsulation, "WebSocket">, options: ClientOptions) {
@@ -293,12 +305,19 @@ export class ClientSession {
 
   /** Sends a request, reusing the connection if both sides keep it open. */
   request(request: SessionRequest): ClientOutput[] {
+    // What was said on another connection would be a wrong password here.
+    if (!this.#open || !this.#kept) this.#forgetConnection();
+    this.#request = request;
+    this.#isBare = false;
+    return this.#send(request);
+  }
+
+  #send(request: SessionRequest): ClientOutput[] {
     const outputs: ClientOutput[] = [];
     if (!this.#kept) outputs.push(...this.close());
     if (!this.#open) outputs.push({ type: "open", session: this.name });
     this.#open = true;
     this.#kept = true;
-    this.#request = request;
     this.#head = undefined;
     this.#reader.expect();
     const { userAgent, proxy, headers = [] } = this.#options;
@@ -344,8 +363,10 @@ export class ClientSession {
       if (event.type === "head") {
         this.#head = event.head;
         this.#kept = keepsConnection(event.head);
-        if (event.head.status === 200) this.#authenticated();
-        if (!this.#challenged()) events.push(event);
+        if (!this.#challenged()) {
+          this.#forgetConnection();
+          events.push(event);
+        }
       } else if (event.type === "data") {
         if (!this.#challenged()) events.push({ type: "body", data: event.data });
       } else if (this.#challenged()) {
@@ -357,9 +378,9 @@ export class ClientSession {
     return events;
   }
 
-  #authenticated(): void {
+  /** NTLM and Negotiate authenticate a connection, so what they say is for one connection and, once it counts, over. */
+  #forgetConnection(): void {
     this.#rounds = 0;
-    // NTLM and Negotiate authenticate a connection. On another their last message would be a wrong password.
     if (this.#credentials.some(([, value]) => /^(?:NTLM|Negotiate) /i.test(value))) this.#credentials = [];
   }
 
@@ -371,9 +392,9 @@ export class ClientSession {
     const head = this.#head as ResponseHead;
     const request = this.#request as SessionRequest;
     // The body of a LongLived POST is incomplete, so no other request can follow on that connection.
-    if (this.#encapsulation === "LongLived" && this.name === "post") this.#kept = false;
+    if (this.#encapsulation === "LongLived" && this.name === "post" && !this.#isBare) this.#kept = false;
     this.#rounds += 1;
-    const credentials =
+    const authorization =
       this.#rounds > AUTHENTICATION_ROUNDS
         ? undefined
         : this.#options.authorize?.({
@@ -385,9 +406,12 @@ export class ClientSession {
             method: request.method,
             target: request.target,
           });
-    if (credentials === undefined) return lostByStatus(head);
-    this.#credentials = credentials;
-    return { type: "repeated", outputs: this.request(request) };
+    if (authorization === undefined) return lostByStatus(head);
+    const { headers, isUnfinished = false } = authorization;
+    this.#credentials = headers;
+    this.#isBare = isUnfinished;
+    const repeated = isUnfinished ? { ...request, contentLength: 0, body: [], keepAlive: true } : request;
+    return { type: "repeated", outputs: this.#send(repeated) };
   }
 }
 

@@ -19,6 +19,7 @@
 export { OctetQueue } from "../lib/octet-queue.ts";
 export * from "./body-size.ts";
 export type {
+  Authorization,
   Challenge,
   ClientOptions,
   ClientOutput,

@@ -74,9 +74,7 @@ for (const scheme of ["http", "https"] as const) {
         assert.ok(proxy.log.every((line) => line.startsWith("5 127.0.0.1:")) && proxy.log.length > 0);
       });
 
-      // NTLM logs in a connection. LongLived's POST and Polling's requests each need a new one after a 407.
-      const isPerRequest = scheme === "http" && (transport === "longlived" || transport === "polling");
-      const schemes: readonly Scheme[] = ["Basic", "DigestSha256", ...(isPerRequest ? [] : (["NTLM"] as const))];
+      const schemes: readonly Scheme[] = ["Basic", "DigestSha256", "NTLM"];
       for (const offered of schemes) {
         test(`${transport} logs in to an HTTP proxy by ${offered}`, async (t) => {
           const proxy = await httpProxy(t, { schemes: [offered] });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  type Authorization,
   type Challenge,
   type ClientOptions,
   type ClientOutput,
@@ -10,6 +11,7 @@ import {
   KeepAliveClient,
   LongLivedClient,
   OctetQueue,
+  PollingClient,
 } from "../../src/encapsulation/index.ts";
 import { formatRefusal, formatResponse } from "./raw-server.ts";
 import { DATE, GUID, join, octets, text } from "./support.ts";
@@ -271,7 +273,8 @@ test("[3.3.5.2.3] 401 and 407 are answered over several rounds, on the same conn
   const seen: Challenge[] = [];
   const authorize = (challenge: Challenge) => {
     seen.push(challenge);
-    return challenge.round > 2 ? undefined : ([["Proxy-Authorization", `NTLM ${challenge.round}`]] as const);
+    if (challenge.round > 2) return undefined;
+    return { headers: [["Proxy-Authorization", `NTLM ${challenge.round}`]] } satisfies Authorization;
   };
   const client = new KeepAliveClient({ ...OPTIONS, authorize });
   client.start(0);
@@ -296,6 +299,40 @@ test("[3.3.5.2.3] 401 and 407 are answered over several rounds, on the same conn
   assert.ok(repeated[2]?.endsWith(`\r\nProxy-Authorization: NTLM 1\r\n\r\n${ECHO_TEXT}`));
   assert.ok(lines(long.feed("get", octets("HTTP/1.0 407 x\r\n\r\nbody to the end"), 0)).length === 0);
   assert.deepEqual(lines(long.ended("get", 0)).slice(0, 1), ["open get"]);
+});
+
+/** A proxy's 407, which keeps the connection. */
+const ASKED = octets("HTTP/1.1 407 x\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n");
+/** NTLM: the first answer is followed by another challenge. */
+const ntlm = ({ round }: Challenge): Authorization => ({
+  headers: [["Proxy-Authorization", `NTLM ${round}`]],
+  isUnfinished: round === 1,
+});
+
+test("a body is sent only with the last of several answers on a connection", () => {
+  const client = new LongLivedClient({ ...OPTIONS, contentLength: 100, proxy: true, authorize: ntlm });
+  client.start(0);
+  const begun = lines(client.feed("post", ASKED, 0));
+  assert.deepEqual(begun.slice(0, 2), ["close post", "open post"]);
+  assert.match(begun[2] ?? "", /\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n.*: NTLM 1\r\n\r\n$/s);
+  const [finished, ...more] = lines(client.feed("post", ASKED, 0));
+  assert.deepEqual(more, []);
+  assert.match(finished ?? "", /\r\nContent-Length: 100\r\n.*: NTLM 2\r\n\r\nGroovePing/s);
+});
+
+test("what authenticates a connection is not said on another", () => {
+  for (const cut of ["before the answer", "after another answer"]) {
+    const client = new PollingClient({ ...OPTIONS, proxy: true, authorize: ntlm });
+    client.start(0);
+    client.feed("post", ASKED, 0);
+    assert.match(lines(client.feed("post", ASKED, 0)).join(), /NTLM 2/);
+    if (cut === "after another answer") client.feed("post", octets("HTTP/1.1 502 x\r\nContent-Length: 0\r\n\r\n"), 0);
+    client.ended("post", 0);
+    const again = lines(client.expire(client.deadline));
+    assert.deepEqual(again[0], "open post", cut);
+    assert.doesNotMatch(again.join(), /NTLM/, cut);
+    assert.match(lines(client.feed("post", ASKED, 0)).join(), /NTLM 1/, cut);
+  }
 });
 
 test("[3.1.6.1, 3.1.6.2, 3.1.6.3] the clients run their timers", () => {

@@ -152,7 +152,7 @@ test("the server's ends take events in any order, and stay closed once closed", 
 });
 
 test("the clients take any octets, and do nothing once they are lost", () => {
-  const options = { serverHost: "a", guid: GUID, authorize: () => [] };
+  const options = { serverHost: "a", guid: GUID, authorize: () => ({ headers: [] }) };
   const polls = [...POLLS, ...POLLS].map((body) =>
     join([formatResponse({ status: 200, now: DATE, contentLength: body.length, connection: "close" }), body]),
   );

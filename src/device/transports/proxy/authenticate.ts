@@ -62,6 +62,11 @@ export class Authenticator {
     return this.#scheme === "digest" || this.#scheme === "ntlm" || this.#scheme === "basic";
   }
 
+  /** Whether another challenge follows on the same connection, before the proxy has been shown the password. */
+  get isUnfinished(): boolean {
+    return this.#scheme === "ntlm begun";
+  }
+
   /**
    * Answers a 407.
    *

@@ -1,10 +1,11 @@
 /**
  * An HTTP proxy that forwards requests with absolute targets: answers its challenges to the encapsulations' own
- * requests. Without Negotiate, whose tokens come too late for them.
+ * requests, on each connection anew where the scheme authenticates connections. Without Negotiate, whose tokens come too
+ * late for them.
  *
  * @module
  */
-import type { Challenge as ClientChallenge, Header } from "../../../encapsulation/index.ts";
+import type { Authorization, Challenge as ClientChallenge } from "../../../encapsulation/index.ts";
 import type { DeviceError } from "../../device-error.ts";
 import { Authenticator } from "./authenticate.ts";
 import { parseChallenges } from "./challenge.ts";
@@ -23,7 +24,7 @@ export class ForwardingProxy {
     this.#accounts = accounts;
   }
 
-  /** Returns the headers with which to repeat a request, or undefined to give up. */
+  /** Returns how to repeat a request, or undefined to give up. */
   authorize({
     status,
     session,
@@ -32,7 +33,7 @@ export class ForwardingProxy {
     isKept,
     method,
     target,
-  }: ClientChallenge): readonly Header[] | undefined {
+  }: ClientChallenge): Authorization | undefined {
     const { proxy } = this.#named;
     const credentials = this.#accounts.find(proxy);
     if (status !== 407 || (credentials !== undefined && this.#accounts.isRefused(proxy, credentials))) return undefined;
@@ -43,7 +44,9 @@ export class ForwardingProxy {
       this.#authenticators.set(session, authenticator);
     }
     const step = authenticator.answer(challenges, isKept);
-    if (step.type === "authorization") return [["Proxy-Authorization", step.value]];
+    if (step.type === "authorization") {
+      return { headers: [["Proxy-Authorization", step.value]], isUnfinished: authenticator.isUnfinished };
+    }
     if (step.type === "failed") this.#failure = step.error;
     if (step.type === "refused" && credentials !== undefined) this.#accounts.refused(proxy, credentials);
     return undefined;
