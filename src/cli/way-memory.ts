@@ -32,11 +32,25 @@ class FileMemory implements WayMemory {
     return this.#read().recall(network);
   }
 
-  /** Reads the file again before, since other commands write it too. */
   remember(network: string, way: string): void {
     const memory = this.#read();
     if (memory.recall(network) === way) return;
     memory.remember(network, way);
+    this.#write(memory);
+  }
+
+  recallIdle(network: string): number | undefined {
+    return this.#read().recallIdle(network);
+  }
+
+  rememberIdle(network: string, milliseconds: number): void {
+    const memory = this.#read();
+    memory.rememberIdle(network, milliseconds);
+    this.#write(memory);
+  }
+
+  /** The memory was read just before, since other commands write the file too. */
+  #write(memory: NetworkMemory): void {
     const draft = `${this.#file}.${process.pid}`;
     try {
       writeFileSync(draft, memory.format(), { mode: 0o600 });

@@ -103,6 +103,16 @@ export const KEEP_ALIVE = 25_000;
 /** The same while messages wait for the application: after 15 s of silence the edge gives them to another device. */
 export const BUSY_KEEP_ALIVE = 5_000;
 
+/**
+ * The idle time after which a proxy is taken to cut connections, at least and at most. Proxies count 10 s and more; with
+ * the intervals above, no connection is idle for longer than 60 s.
+ */
+export const IDLE_CUT_LEAST = 4_000;
+export const IDLE_CUT_MOST = 60_000;
+
+/** How far two cuts by one timer of a proxy are apart: it looks every second. Cuts by accident seldom are so close. */
+export const IDLE_CUT_SPREAD = 1_000;
+
 /** A relay that is silent for this long is gone: two of its keep-alives of 45 s, and time for the second to arrive. */
 export const RECEIVE_TIMEOUT = 95_000;
 

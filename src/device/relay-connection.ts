@@ -34,6 +34,7 @@ import {
   RECEIVE_TIMEOUT,
 } from "./limits.ts";
 import { type RefusedToken, tokenRefusal } from "./token-refusal.ts";
+import { keptAlive } from "./transports/idle-cuts.ts";
 import type { Capabilities, OpenTransport, Transport, TransportOptions } from "./transports/transport.ts";
 
 /** A session of ours that is ready to send on, or why there is none. */
@@ -65,6 +66,8 @@ export class RelayConnection {
   /** Why the next request for a destination's session fails, by destination key. */
   readonly #failed = new Map<string, DeviceError>();
   #flushing: Promise<void> | undefined;
+  /** When bytes were last sent, on the clock of `performance.now()`. */
+  #sentAt = 0;
   /** Cuts short the wait that batches acknowledgements. */
   #hurry: AbortController | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -100,7 +103,11 @@ export class RelayConnection {
       ...(options.receive ? {} : { capabilities: SEND_ONLY }),
       ...(detectsLoss(this.transport.capabilities, options.ends)
         ? {}
-        : { keepAlive: KEEP_ALIVE, busyKeepAlive: BUSY_KEEP_ALIVE, receiveTimeout: RECEIVE_TIMEOUT }),
+        : {
+            keepAlive: keptAlive(KEEP_ALIVE, options.idleLimit),
+            busyKeepAlive: keptAlive(BUSY_KEEP_ALIVE, options.idleLimit),
+            receiveTimeout: RECEIVE_TIMEOUT,
+          }),
     });
     void this.transport.ended.then(() => this.#readOn?.());
   }
@@ -129,6 +136,11 @@ export class RelayConnection {
       this.abandon();
       throw error;
     }
+  }
+
+  /** When bytes last passed in either direction, on the clock of `performance.now()`. */
+  get usedAt(): number {
+    return Math.max(this.#sentAt, this.transport.heardAt);
   }
 
   /** Resolves with the reason when the connection has ended. */
@@ -288,6 +300,7 @@ export class RelayConnection {
         const blocks = this.engine.output(performance.now());
         this.#setTimer();
         if (blocks.length === 0) break;
+        this.#sentAt = performance.now();
         await this.transport.write(blocks);
       }
     } catch (error) {

@@ -34,6 +34,7 @@ import { type CarrierOptions, closure, RelayConnection } from "./relay-connectio
 import { otherAudience } from "./token-refusal.ts";
 import { tokenFrom } from "./token-source.ts";
 import { pathText, wayText } from "./transports/candidates.ts";
+import { IdleCuts } from "./transports/idle-cuts.ts";
 import { Ladder, type Probe } from "./transports/ladder.ts";
 import { NetworkMemory, type WayMemory } from "./transports/network-memory.ts";
 import { PathMtuWatch } from "./transports/path-mtu.ts";
@@ -98,6 +99,7 @@ export class RenewedConnection {
   readonly #opening = new Set<RelayConnection>();
   readonly #memory: WayMemory;
   readonly #ladder: Ladder;
+  #idleCuts: IdleCuts;
   /** Key of the network in which the ladder stands. */
   #network: string;
   /** Ends the search for a better way, if there is one. */
@@ -114,6 +116,7 @@ export class RenewedConnection {
     this.#network = platform.network();
     this.#memory = options.ways ?? new NetworkMemory();
     this.#ladder = new Ladder(this.#memory.recall(this.#place));
+    this.#idleCuts = this.#idleCutsHere();
     this.#refusals = new Refusals(
       isForgeable(options.allowPlain ? options.edge?.replace(/^https:/, "http:") : options.edge),
     );
@@ -261,6 +264,7 @@ export class RenewedConnection {
   #begin(way: Pick<CarrierOptions, "transport" | "way" | "onConnected">, token: string | undefined): Run {
     const { edge, contentLength, ca, allowPlain, receive = true } = this.#options;
     const { self: address, relay } = this.#settings;
+    const { limit } = this.#idleCuts;
     let run: Run | undefined;
     const carrier = new RelayConnection(
       {
@@ -271,6 +275,7 @@ export class RenewedConnection {
         ca,
         token,
         allowPlain,
+        idleLimit: Number.isFinite(limit) ? limit : undefined,
         receive,
         address,
         ends: this.#options.relay === undefined,
@@ -366,7 +371,8 @@ export class RenewedConnection {
   #retire(run: Run): void {
     run.retired = true;
     this.#search?.abort();
-    if (run.way !== undefined) this.#ladder.ended(performance.now(), wasCut(run));
+    const isCut = wasCut(run) && !this.#isCutForIdleness(run);
+    if (run.way !== undefined) this.#ladder.ended(performance.now(), isCut);
     this.#outbox.detach();
     this.#inbox.forget(run.carrier.engine);
     run.carrier.abandon();
@@ -451,6 +457,18 @@ export class RenewedConnection {
     return `${this.#options.edge ?? this.#settings.relay} from ${this.#network}`;
   }
 
+  #idleCutsHere(): IdleCuts {
+    return new IdleCuts(this.#memory.recallIdle?.(this.#place));
+  }
+
+  /** Whether the connection was cut while it was idle, as others before it: the next ones are kept from being idle. */
+  #isCutForIdleness({ carrier }: Run): boolean {
+    if (carrier.transport.lost?.reason !== "SessionEnded") return false;
+    if (!this.#idleCuts.cut(performance.now() - carrier.usedAt)) return false;
+    this.#memory.rememberIdle?.(this.#place, this.#idleCuts.limit);
+    return true;
+  }
+
   /** Looks for sleep, other networks, and better ways, until the device is closed. */
   async #watchSurroundings(): Promise<void> {
     const watch = new SleepWatch(performance.now(), Date.now());
@@ -468,6 +486,7 @@ export class RenewedConnection {
         if (hasMoved) this.#network = network;
         movedAt = now;
         this.#ladder.moved(this.#memory.recall(this.#place), now);
+        this.#idleCuts = this.#idleCutsHere();
       }
       const { since = now, heardAt = now } = { since: this.#run?.since, heardAt: this.#run?.carrier.transport.heardAt };
       // A change that is noticed while connecting counts afterwards. A connection that is heard again has survived it.

@@ -16,8 +16,10 @@ test("the way of a network is kept for the next run, beside what other runs keep
   const [one, other] = [await openWayMemory({ state }), await openWayMemory({ state })];
   one?.remember("office", "keepalive");
   other?.remember("home", "websocket");
+  other?.rememberIdle?.("office", 10_000);
   const next = await openWayMemory({ state });
   assert.deepEqual([next?.recall("office"), next?.recall("home")], ["keepalive", "websocket"]);
+  assert.deepEqual([next?.recallIdle?.("office"), next?.recallIdle?.("home")], [10_000, undefined]);
   assert.deepEqual(readdirSync(state), ["ways.json"]);
   assert.equal(statSync(join(state, "ways.json")).mode & 0o777, 0o600);
 });

@@ -1,5 +1,6 @@
 /**
- * Which way last worked in which network, in bounded memory, and as text that can be kept between runs.
+ * Which way last worked in which network, and how soon idle connections are cut there, in bounded memory, and as text
+ * that can be kept between runs.
  *
  * @module
  */
@@ -10,40 +11,68 @@ export interface WayMemory {
   /** The way that last worked there. */
   recall(network: string): string | undefined;
   remember(network: string, way: string): void;
+  /** After how many milliseconds idle connections are cut there; undefined if that is unknown. */
+  recallIdle?(network: string): number | undefined;
+  /** Called after `remember`. */
+  rememberIdle?(network: string, milliseconds: number): void;
+}
+
+/** What is known of a network. */
+interface Known {
+  readonly way: string;
+  readonly idle?: number | undefined;
 }
 
 /** Remembers 64 networks, and forgets the one that was not used for longest. */
 export class NetworkMemory implements WayMemory {
   /** Least recently used first. */
-  readonly #ways = new Map<string, string>();
+  readonly #known = new Map<string, Known>();
 
   /** Reads what `format` has written. Anything else, such as a damaged file, is ignored: it is only a hint. */
   static parse(text: string): NetworkMemory {
     const memory = new NetworkMemory();
-    for (const [network, way] of entriesOf(text)) memory.remember(network, way);
+    for (const [network, way, idle] of entriesOf(text)) {
+      memory.remember(network, way);
+      if (idle !== undefined) memory.rememberIdle(network, idle);
+    }
     return memory;
   }
 
   recall(network: string): string | undefined {
-    return this.#ways.get(network);
+    return this.#known.get(network)?.way;
+  }
+
+  recallIdle(network: string): number | undefined {
+    return this.#known.get(network)?.idle;
+  }
+
+  rememberIdle(network: string, milliseconds: number): void {
+    const known = this.#known.get(network);
+    if (known !== undefined && Number.isFinite(milliseconds))
+      this.#known.set(network, { ...known, idle: milliseconds });
   }
 
   remember(network: string, way: string): void {
     if (network.length > NETWORK_TEXT || way.length > NETWORK_TEXT) return;
-    this.#ways.delete(network);
-    this.#ways.set(network, way);
-    const [oldest] = this.#ways.keys();
-    if (this.#ways.size > NETWORKS && oldest !== undefined) this.#ways.delete(oldest);
+    const known = this.#known.get(network);
+    this.#known.delete(network);
+    this.#known.set(network, { ...known, way });
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > NETWORKS && oldest !== undefined) this.#known.delete(oldest);
   }
 
   /** JSON, one network a line. */
   format(): string {
-    const lines = [...this.#ways].map((entry) => JSON.stringify(entry));
+    const lines = [...this.#known].map(([network, { way, idle }]) =>
+      JSON.stringify(idle === undefined ? [network, way] : [network, way, idle]),
+    );
     return `[\n${lines.join(",\n")}\n]\n`;
   }
 }
 
-function entriesOf(text: string): [string, string][] {
+type Entry = readonly [network: string, way: string, idle?: number];
+
+function entriesOf(text: string): Entry[] {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -53,6 +82,8 @@ function entriesOf(text: string): [string, string][] {
   return Array.isArray(value) ? value.filter(isEntry) : [];
 }
 
-function isEntry(value: unknown): value is [string, string] {
-  return Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string");
+function isEntry(value: unknown): value is Entry {
+  if (!Array.isArray(value) || value.length < 2 || value.length > 3) return false;
+  const [network, way, idle] = value;
+  return typeof network === "string" && typeof way === "string" && (idle === undefined || typeof idle === "number");
 }

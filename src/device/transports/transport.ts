@@ -96,6 +96,8 @@ export interface TransportOptions {
   readonly token?: string | undefined;
   /** Whether this side holds messages that it has not acknowledged. If so, it signals more often that it is alive. */
   readonly isBusy?: (() => boolean) | undefined;
+  /** After how many milliseconds idle connections are cut on this way. Default: they are not. */
+  readonly idleLimit?: number | undefined;
   /** Allows a token to go to any address over `tcp`. Default false: only to loopback and private addresses. */
   readonly allowPlain?: boolean | undefined;
   /** What is known of the bodies that the way to an edge takes. Default: nothing, and nothing is remembered. */

@@ -18,8 +18,10 @@ import {
   WEBSOCKET_BUSY_PING,
   WEBSOCKET_MARK,
   WEBSOCKET_MESSAGE,
+  WEBSOCKET_PING,
   WRITE_AHEAD,
 } from "../limits.ts";
+import { keptAlive } from "./idle-cuts.ts";
 import { LifeSigns } from "./life-signs.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportOptions } from "./transport.ts";
 
@@ -86,11 +88,18 @@ class WebSocketTransport implements Transport {
   readonly #signs = new LifeSigns();
   /** Nothing is read until what has arrived is taken, and what was answered has left. */
   #isPaused = false;
+  /** It was ended because the edge has not answered. */
+  #isSilent = false;
   /** The edge has said "hold". */
   #held = false;
   #looking: ReturnType<typeof setInterval> | undefined;
+  /** Pings between those, where idle connections are cut. Their answers are awaited by nobody. */
+  #beating: ReturnType<typeof setInterval> | undefined;
 
-  constructor({ relay, isBusy = () => false }: TransportOptions, { edge, open, capabilities }: WebSocketWay) {
+  constructor(
+    { relay, idleLimit, isBusy = () => false }: TransportOptions,
+    { edge, open, capabilities }: WebSocketWay,
+  ) {
     this.capabilities = capabilities ?? CAPABILITIES.websocket;
     const guid = guidFrom(crypto.getRandomValues(new Uint8Array(24)));
     const url = new URL(`${prefixOf(edge)}${formatTarget({ encapsulation: "WebSocket", relay, guid })}`, edge.href);
@@ -105,6 +114,10 @@ class WebSocketTransport implements Transport {
         this.#socket.send("marks");
         settled.resolve();
         this.#looking = setInterval(() => this.#look(isBusy()), WEBSOCKET_BUSY_PING);
+        if (idleLimit !== undefined) {
+          const interval = keptAlive(WEBSOCKET_PING, idleLimit);
+          this.#beating = setInterval(() => this.#socket.send("ping"), interval);
+        }
       },
       onMessage: (data) => {
         if (this.#lost !== undefined) return;
@@ -121,7 +134,7 @@ class WebSocketTransport implements Transport {
         settled.reject(this.#failure ?? new DeviceError("ConnectFailed", `no connection by websocket: ${detail}`));
         this.#end({
           type: "lost",
-          reason: "SessionEnded",
+          reason: this.#isSilent ? "ReceiveTimeout" : "SessionEnded",
           detail,
           ...(reason !== "" && { code: reason }),
           ...(this.#failure?.retryAfter !== undefined && { retryAfter: this.#failure.retryAfter }),
@@ -183,6 +196,7 @@ class WebSocketTransport implements Transport {
     if (this.#signs.hasHeard || this.#lost !== undefined) return;
     const text = "the connection was lost: the edge has not answered, although it was asked for a sign of life";
     this.#failure = new DeviceError("ConnectFailed", text);
+    this.#isSilent = true;
     this.#socket.terminate();
   }
 
@@ -240,6 +254,7 @@ class WebSocketTransport implements Transport {
     if (this.#lost !== undefined) return;
     this.#lost = lost;
     clearInterval(this.#looking);
+    clearInterval(this.#beating);
     this.#reader?.(undefined);
     this.#reader = undefined;
     this.#writable.notifyAll();

@@ -42,6 +42,18 @@ describe("the memory of networks", () => {
     );
   });
 
+  it("keeps how soon idle connections are cut with the network, whatever way is remembered later", () => {
+    const memory = new NetworkMemory();
+    memory.rememberIdle("office", 9000);
+    assert.equal(memory.recallIdle("office"), undefined, "an unknown network has no entry");
+    memory.remember("office", "websocket");
+    memory.rememberIdle("office", 10_000);
+    memory.remember("office", "keepalive");
+    const read = NetworkMemory.parse(memory.format());
+    assert.deepEqual([read.recall("office"), read.recallIdle("office")], ["keepalive", 10_000]);
+    assert.equal(NetworkMemory.parse('[["office","tcp","soon"]]').recall("office"), undefined);
+  });
+
   it("ignores text that it did not write", () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {

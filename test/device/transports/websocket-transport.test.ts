@@ -3,10 +3,17 @@ import assert from "node:assert/strict";
 import type { Socket } from "node:net";
 import { describe, it, type TestContext } from "node:test";
 import { WebSocketServer } from "ws";
-import { ANSWERS_AHEAD, READ_AHEAD, WEBSOCKET_LONGEST, WEBSOCKET_MARK } from "../../../src/device/limits.ts";
+import {
+  ANSWERS_AHEAD,
+  READ_AHEAD,
+  WEBSOCKET_LONGEST,
+  WEBSOCKET_MARK,
+  WEBSOCKET_PING,
+} from "../../../src/device/limits.ts";
 import { direct } from "../../../src/device/transports/dial.ts";
 import { nodeWebSockets } from "../../../src/device/transports/node-websocket.ts";
 import { edgeRoute } from "../../../src/device/transports/route.ts";
+import type { TransportOptions } from "../../../src/device/transports/transport.ts";
 import {
   type MessageSocket,
   type MessageSocketEvents,
@@ -17,12 +24,12 @@ import { eventually } from "../../support/watch.ts";
 const EDGE = new URL("https://edge.example.com");
 
 /** A transport over a socket of which the test plays the other side. */
-function scripted() {
+function scripted(options: Partial<TransportOptions> = {}) {
   const sent: string[] = [];
   const socket = { bufferedAmount: 0, isPaused: false };
   let events: MessageSocketEvents | undefined;
   const transport = openWebSocket(
-    { transport: "websocket", relay: "edge.example.com" },
+    { transport: "websocket", relay: "edge.example.com", ...options },
     {
       edge: EDGE,
       open: (_, given) => {
@@ -97,6 +104,29 @@ describe("marks of an edge", () => {
     events.onMessage(new Uint8Array(READ_AHEAD));
     assert.equal(socket.isPaused, false);
     assert.equal(await transport.read(), undefined);
+  });
+});
+
+describe("pings", () => {
+  it("come in half the time after which idle connections are cut", (t) => {
+    t.mock.timers.enable({ apis: ["setInterval"] });
+    for (const [idleLimit, pings] of [
+      [undefined, 1],
+      [10_000, 5],
+      [4000, 12],
+    ] as const) {
+      const { transport, sent, events } = scripted({ idleLimit });
+      events.onOpen();
+      for (let now = 0; now < WEBSOCKET_PING; now += 1000) {
+        t.mock.timers.tick(1000);
+        events.onMessage("pong");
+      }
+      const count = sent.filter((word) => word === "ping").length;
+      assert.ok(count >= pings && count <= pings + 1, `${count} pings`);
+      transport.close();
+      t.mock.timers.tick(60_000);
+      assert.equal(sent.filter((word) => word === "ping").length, count);
+    }
   });
 });
 
