@@ -23,7 +23,7 @@ export class FakeRelay implements ByteChannel {
   }
 
   async write(octets: Uint8Array): Promise<void> {
-    this.came.push(octets.slice());
+    this.came.push(new Uint8Array(octets));
     await this.blocked;
   }
 
