@@ -5,15 +5,18 @@ import { after, before, describe, it } from "node:test";
 import { openTransport, type TransportName } from "../../src/device/index.ts";
 import type { BodyLimits } from "../../src/device/transports/body-limits.ts";
 import type { Transport } from "../../src/device/transports/transport.ts";
-import { ECHO_STRING, STREAMED_BODY } from "../../src/encapsulation/index.ts";
+import { ECHO_STRING, HELD_BODY, STREAMED_BODY } from "../../src/encapsulation/index.ts";
+import { PollingDevice } from "./polling-device.ts";
 import {
   assertBody,
   assertEmpty,
   assertNothingLeft,
   assertOctets,
+  assertRead,
   assertRefused,
   Device,
   ECHO,
+  eventually,
   startTestEdge,
   type TestEdge,
   type TestRelay,
@@ -99,6 +102,21 @@ describe("bodies over 32768 octets", () => {
     await writing;
     assert.deepEqual(asked, [`http://127.0.0.1:${edge.port}`]);
     transport.close();
+  });
+
+  it("polling: requests that are reset leave their part of the memory to others", async () => {
+    const device = new PollingDevice(edge, edge.closedRelay);
+    for (let time = 0; time < 20; time++) {
+      const socket = await device.send(Buffer.alloc(10_000), HELD_BODY);
+      await assertRead(edge, socket);
+      socket.reset();
+    }
+    await eventually("a large body is read", async () => {
+      const socket = await device.send(Buffer.alloc(HELD_BODY));
+      const { body } = await socket.response();
+      socket.reset();
+      return JSON.parse(body.toString()).code === "MalformedPoll";
+    });
   });
 
   /** A device by hand that has been granted large bodies, the target of its n-th requests, and its relay. */
