@@ -384,20 +384,22 @@ export class PollingClient implements EncapsulationClient {
     const { status, code } = why;
     if (status !== undefined && TRANSIENT.has(status)) return this.#fail(exchange, now, why);
     const isGrown = exchange.body.length > MAX_BODY;
-    const isLast = this.#exchanges.at(-1) === exchange;
     if (isGrown && code === "GrownBodyRefused") {
-      // The server lacks memory for a while. Data that follows is under way already: so is this, unchanged.
-      if (!isLast) return this.#fail(exchange, now, why);
+      // The server lacks memory for a while.
       this.#size = { limit: this.#size.limit, next: MAX_BODY };
-      return this.#cut(exchange, now);
+      return this.#cut(exchange, now, why);
     }
-    if (!isGrown || !isLast || status !== 413 || code !== undefined) return this.#lose(why);
+    if (!isGrown || status !== 413 || code !== undefined) return this.#lose(why);
     this.#size = sizeRefused(this.#size, exchange.body.length);
-    return [{ type: "bodyRefused", bodyLimit: this.#size.limit }, ...this.#cut(exchange, now)];
+    return [{ type: "bodyRefused", bodyLimit: this.#size.limit }, ...this.#cut(exchange, now, why)];
   }
 
-  /** Sends the data of the last exchange again in smaller bodies. The server has not read it, so the number is free. */
-  #cut(exchange: Exchange, now: number): ClientOutput[] {
+  /**
+   * Sends the data of a refused exchange again in smaller bodies, if the server cannot have read it, so that its number
+   * is free. It may have read an earlier try; and data that follows is under way already. Then it is sent unchanged.
+   */
+  #cut(exchange: Exchange, now: number, why: Lost): ClientOutput[] {
+    if (exchange.tries > 1 || this.#exchanges.at(-1) !== exchange) return this.#fail(exchange, now, why);
     this.#exchanges.pop();
     this.#requestSequenceNum -= 1;
     const queue = new OctetQueue();

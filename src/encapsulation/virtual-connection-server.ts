@@ -210,9 +210,9 @@ export function arrivePost(
   if (order === "old") return refuse("OldRequest", "request");
   if (order === "again") {
     touch(state, now);
-    // A client that cuts a body after it was read in part would send the rest twice.
-    const isCut = state.postOutstanding && contentLength < state.bodyLength;
-    return isCut ? close(state, "BadSequence", "A POST was repeated with a shorter body.") : { type: "repeat" };
+    // A client that cuts a body after more of it was read would send the rest twice.
+    const isOther = state.postOutstanding ? contentLength < state.bodyLength : contentLength !== state.bodyLength;
+    return isOther ? close(state, "BadSequence", "A POST was repeated with another body.") : { type: "repeat" };
   }
   if (order === "gap") return close(state, "BadSequence");
   if (state.postOutstanding || (state.encapsulation === "LongLived" && state.postSessionState !== "Uninitialised")) {

@@ -5,15 +5,18 @@ import { after, before, describe, it } from "node:test";
 import { openTransport, type TransportName } from "../../src/device/index.ts";
 import type { BodyLimits } from "../../src/device/transports/body-limits.ts";
 import type { Transport } from "../../src/device/transports/transport.ts";
-import { ECHO_STRING, STREAMED_BODY } from "../../src/encapsulation/index.ts";
+import { ECHO_STRING, HELD_BODY, STREAMED_BODY } from "../../src/encapsulation/index.ts";
+import { PollingDevice } from "./polling-device.ts";
 import {
   assertBody,
   assertEmpty,
   assertNothingLeft,
   assertOctets,
+  assertRead,
   assertRefused,
   Device,
   ECHO,
+  eventually,
   startTestEdge,
   type TestEdge,
   type TestRelay,
@@ -101,6 +104,21 @@ describe("bodies over 32768 octets", () => {
     transport.close();
   });
 
+  it("polling: requests that are reset leave their part of the memory to others", async () => {
+    const device = new PollingDevice(edge, edge.closedRelay);
+    for (let time = 0; time < 20; time++) {
+      const socket = await device.send(Buffer.alloc(10_000), HELD_BODY);
+      await assertRead(edge, socket);
+      socket.reset();
+    }
+    await eventually("a large body is read", async () => {
+      const socket = await device.send(Buffer.alloc(HELD_BODY));
+      const { body } = await socket.response();
+      socket.reset();
+      return JSON.parse(body.toString()).code === "MalformedPoll";
+    });
+  });
+
   /** A device by hand that has been granted large bodies, the target of its n-th requests, and its relay. */
   async function grown(): Promise<{ device: Device; nth: (n: number) => string; relay: TestRelay }> {
     const relay = edge.relay();
@@ -137,8 +155,10 @@ describe("bodies over 32768 octets", () => {
 
   it("keepalive: a large POST that breaks off and does not come again ends the virtual connection", async () => {
     const { device, nth, relay } = await grown();
-    await relay.next();
+    const origin = await relay.next();
     await device.sendPost(randomBytes(100_000), { target: nth(2), length: 1_000_000 });
+    // A request that is reset before the Tunnel knows of it has never been.
+    await origin.take(100_000);
     device.post.reset();
     await assertNothingLeft(edge, relay, device.guid);
     assert.equal((await tunnelStatus(edge, device.guid)).ended, "DeviceGone");

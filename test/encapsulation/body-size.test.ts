@@ -322,3 +322,24 @@ test("Polling: a body that the server has no memory for, or a proxy refuses, is 
     client.close();
   }
 });
+
+test("Polling: a body that is refused when it is repeated stays as it is, since the server may have read it before", () => {
+  for (const answer of [
+    "HTTP/1.0 400 Bad Request\r\nGrooveway-Reason: GrownBodyRefused\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n",
+  ]) {
+    const world = grownPolling();
+    const { client } = world;
+    world.sendUp(new Uint8Array(200_000));
+    world.run();
+    const sent = written(client.send(new Uint8Array((client.bodySize ?? 0) - 200), world.now));
+    // The answer is lost.
+    client.feed("post", octets("HTTP/1.0 200 OK\r\n"), world.now);
+    client.ended("post", world.now);
+    assert.equal(written(client.expire(client.deadline)).length, sent.length);
+    const outputs = client.feed("post", octets(answer), world.now);
+    assert.ok(!outputs.some(({ type }) => type === "write" || type === "lost"));
+    assert.equal(written(client.expire(client.deadline)).length, sent.length);
+    client.close();
+  }
+});

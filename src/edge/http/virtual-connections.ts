@@ -7,6 +7,7 @@
  */
 import { Hono } from "hono";
 import { ownNames } from "../../auth/own-names.ts";
+import { isSame, NOBODY, type Principal } from "../../auth/principal.ts";
 import {
   HELD_BODY,
   type KeepAliveTarget,
@@ -26,7 +27,7 @@ import { pathUnder, prefixOf } from "../policy/prefix-setting.ts";
 import { answerHeaders, problem } from "../problem.ts";
 import { keepAliveGet, keepAlivePost, keepAliveStream } from "../pumps/keepalive.ts";
 import { longLivedGet, longLivedPost } from "../pumps/longlived.ts";
-import { type AdmittedRequest, type Context, type TunnelStub, tunnelFor } from "../pumps/tunnel-client.ts";
+import { type AdmittedRequest, type Context, goneOf, type TunnelStub, tunnelFor } from "../pumps/tunnel-client.ts";
 import type { Reason } from "../reasons.ts";
 import { admitWhole } from "./authorize.ts";
 import { acrossOrigins } from "./cross-origin.ts";
@@ -56,30 +57,32 @@ function target(request: Request, env: Env, context: Context): Response | Promis
 }
 
 async function poll(request: Request, env: Env, context: Context): Promise<Response> {
-  // The relay is known from the body only. A stranger must not use up the memory for large ones.
-  const mayGrow = async () => (await admitWhole(request, env, "origin", context)).type !== "refused";
-  return withWholeBody(request, mayGrow, async (body) => {
-    if (typeof body === "string") return problem(body);
-    return pollWith(body, request, env, context);
-  });
+  const length = lengthOf(request);
+  if (length === undefined || length <= MAX_BODY) {
+    return pollWith(await wholeBody(request, length), request, env, context);
+  }
+  return grownPoll(length, request, env, context);
 }
 
-async function pollWith(body: Uint8Array, request: Request, env: Env, context: Context): Promise<Response> {
+async function pollWith(body: Uint8Array | NoBody, request: Request, env: Env, context: Context): Promise<Response> {
+  if (typeof body === "string") return problem(body);
   // The Tunnel knows how long its bodies may be.
   const parsed = parsePoll(body, HELD_BODY);
   if (parsed.type === "refuse") return problem(parsed.reason, parsed.detail);
   const { relay, guid } = parsed.poll;
   const found = await admitTo({ relay, guid }, request, env, context);
   if (found.type === "refused") return found.answer;
-  const exchange = await found.tunnel.poll(parsed.poll, offeredBody(new URL(request.url).search));
+  const offered = found.mayGrow ? offeredBody(new URL(request.url).search) : undefined;
+  const exchange = await found.tunnel.poll(parsed.poll, offered);
   if (!exchange.ok) return problem(exchange.reason, exchange.detail, exchange.retryAfter);
   return new Response(exchange.body, { headers: answerHeaders() });
 }
 
-async function connect(target: Target, request: Request, env: Env, context: Context): Promise<Response> {
-  const found = await admitTo(target, request, env, context);
+async function connect(wanted: Target, request: Request, env: Env, context: Context): Promise<Response> {
+  const found = await admitTo(wanted, request, env, context);
   if (found.type === "refused") return found.answer;
   const { route, tunnel } = found;
+  const target = found.mayGrow ? wanted : withoutOffer(wanted);
   if (target.encapsulation === "WebSocket" && route === "origin") return problem("WebSocketNotPassed");
   if (target.encapsulation === "WebSocket" && request.headers.get("Upgrade")?.toLowerCase() !== "websocket") {
     return problem("UpgradeNeeded");
@@ -113,8 +116,15 @@ async function keepAliveUp(admitted: AdmittedRequest<KeepAliveTarget>): Promise<
     : keepAliveStream(admitted, length);
 }
 
+/** A target that offers no bodies over 32768 bytes. */
+function withoutOffer(target: Target): Target {
+  if (target.encapsulation !== "KeepAlive") return target;
+  const { bodyLimit: _, ...rest } = target;
+  return rest;
+}
+
 type Found =
-  | { readonly type: "found"; readonly route: Route; readonly tunnel: TunnelStub }
+  | { readonly type: "found"; readonly route: Route; readonly tunnel: TunnelStub; readonly mayGrow: boolean }
   | { readonly type: "refused"; readonly answer: Response };
 
 /** Admits a request to the Tunnel of a virtual connection, or answers why not. */
@@ -132,7 +142,13 @@ async function admitTo(
   if (refused !== undefined) return { type: "refused", answer: refusal(refused, route, env) };
   const { principal, asOf } = admitted;
   const source = sourceOf(request, env.TRUSTED_PROXIES);
-  return { type: "found", route, tunnel: tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, asOf, source }) };
+  const tunnel = tunnelFor(env.TUNNEL.getByName(guid), guid, { principal, asOf, source });
+  return { type: "found", route, tunnel, mayGrow: mayGrow(principal) };
+}
+
+/** Whether a device may have bodies over 32768 bytes. A stranger must not use up the memory for them. */
+function mayGrow(principal: Principal): boolean {
+  return !isSame(principal, NOBODY);
 }
 
 /** Why this edge passes no virtual connection through to a relay; undefined if it does. */
@@ -161,26 +177,28 @@ function refusal(refused: { readonly reason: Reason; readonly detail?: string },
 let grownRoom = GROWN_BODIES_OCTETS;
 
 /**
- * Reads a Polling body, or says why it cannot: up to 32768 bytes [MS-GRVHENC 3.5.4.3.1], or up to 1 MiB of our own
- * clients, which give its length. Those share a budget, until `use` has settled.
- *
- * @param mayGrow whether the sender may have a part of that budget
+ * Handles a poll of 32769 bytes [MS-GRVHENC 3.5.4.3.1] up to 1 MiB of our own clients, which give its length. These
+ * share a budget.
  */
-async function withWholeBody(
-  request: Request,
-  mayGrow: () => Promise<boolean>,
-  use: (body: Uint8Array | NoBody) => Promise<Response>,
-): Promise<Response> {
-  const length = lengthOf(request);
-  if (length === undefined || length <= MAX_BODY) return use(await wholeBody(request, length));
-  if (length > HELD_BODY) return use("BodyTooLong");
-  if (length > grownRoom || !(await mayGrow()) || length > grownRoom) return use(await discard(request));
-  grownRoom -= length;
-  try {
-    return await use(await wholeBody(request, length));
-  } finally {
-    grownRoom += length;
+async function grownPoll(length: number, request: Request, env: Env, context: Context): Promise<Response> {
+  if (length > HELD_BODY) return problem("BodyTooLong");
+  // The relay is known from the body only, and Connect may still show a token if it is this edge.
+  const admitted = length > grownRoom ? undefined : await admitWhole(request, env, "mailbox", context);
+  if (admitted?.type === "refused") {
+    await discard(request);
+    return problem(admitted.reason, admitted.detail);
   }
+  if (admitted === undefined || !mayGrow(admitted.principal) || length > grownRoom) {
+    return problem((await discard(request)) ?? "GrownBodyRefused");
+  }
+  grownRoom -= length;
+  const used = (async () => pollWith(await wholeBody(request, length), request, env, context))();
+  // When a device resets its request, the platform stops the handler, unless waitUntil holds it for a while.
+  const freed = Promise.race([used, goneOf(request)]).finally(() => {
+    grownRoom += length;
+  });
+  context.waitUntil(freed.catch(() => undefined));
+  return used;
 }
 
 /** The Content-Length; undefined if the request has none that is valid. */
@@ -190,17 +208,20 @@ function lengthOf(request: Request): number | undefined {
 }
 
 /** Why there is no body. */
-type NoBody = "BodyTooLong" | "ReceiveTimeout" | "DeviceGone" | "GrownBodyRefused";
+type NoBody = "BodyTooLong" | "ReceiveTimeout" | "DeviceGone";
 
-/** Reads a body for which there is no memory, and forgets it: a device that is still sending it reads no answer. */
-async function discard({ body }: Request): Promise<NoBody> {
-  if (body === null) return "GrownBodyRefused";
+/**
+ * Reads a body for which there is no memory, and forgets it: a device that is still sending it reads no answer. Returns
+ * why it has not come whole; undefined if it has.
+ */
+async function discard({ body }: Request): Promise<NoBody | undefined> {
+  if (body === null) return undefined;
   const read = byteReader(body, MAX_BODY);
   const until = Date.now() + WHOLE_BODY_TIMEOUT;
   try {
     for (;;) {
       const octets = await read(Math.max(0, until - Date.now()));
-      if (octets === "end") return "GrownBodyRefused";
+      if (octets === "end") return undefined;
       if (octets === "late") return "ReceiveTimeout";
     }
   } catch {

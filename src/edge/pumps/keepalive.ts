@@ -14,7 +14,7 @@ import { isReason, type Reason } from "../reasons.ts";
 import { BELL_CLOSE } from "../rpc/doorbell-protocol.ts";
 import { doorbell } from "./doorbell-client.ts";
 import { HOLD_TIME } from "./limits.ts";
-import type { AdmittedRequest } from "./tunnel-client.ts";
+import { type AdmittedRequest, goneOf } from "./tunnel-client.ts";
 
 export async function keepAliveGet({ target, tunnel, request }: AdmittedRequest<KeepAliveTarget>): Promise<Response> {
   const counted = requestNumber(target) !== undefined;
@@ -52,11 +52,10 @@ export async function keepAliveStream(
   { target, tunnel, request }: AdmittedRequest<KeepAliveTarget>,
   length: number,
 ): Promise<Response> {
-  const gone = Promise.withResolvers<Response>();
-  request.signal.addEventListener("abort", () => gone.resolve(problem("DeviceGone")));
+  const gone = goneOf(request).then((reason) => problem(reason));
   const answered = tunnel.exchangeStream(target, length, request.body ?? new Blob([]).stream());
   try {
-    return await Promise.race([answered, gone.promise]);
+    return await Promise.race([answered, gone]);
   } finally {
     if (request.signal.aborted) await tunnel.brokeOff(target);
   }

@@ -18,7 +18,7 @@ import { type Doorbell, doorbell } from "./doorbell-client.ts";
 import { BODY_TIMEOUT, FAREWELL, LINGER } from "./limits.ts";
 import { pumpDown, pumpUp } from "./longlived-passthrough.ts";
 import { driveDown, driveUp } from "./longlived-terminated.ts";
-import type { AdmittedRequest, TunnelStub } from "./tunnel-client.ts";
+import { type AdmittedRequest, goneOf, type TunnelStub } from "./tunnel-client.ts";
 
 export async function longLivedGet(admitted: AdmittedRequest<LongLivedTarget>): Promise<Response> {
   const { target, route, tunnel, request, context } = admitted;
@@ -83,14 +83,6 @@ const ORDERLY_END: Readonly<Record<Route, { readonly reason: Reason; readonly ti
 async function linger(reason: string, route: Route, gone: Promise<unknown>): Promise<void> {
   const end = ORDERLY_END[route];
   if (reason === end.reason) await Promise.race([sleep(end.time), gone]);
-}
-
-/** Resolves when the device aborts a request before its answer is complete. */
-function goneOf({ signal }: Request): Promise<"DeviceGone"> {
-  return new Promise((resolve) => {
-    signal.addEventListener("abort", () => resolve("DeviceGone"));
-    if (signal.aborted) resolve("DeviceGone");
-  });
 }
 
 /** Resolves with the reason when the virtual connection ends. */

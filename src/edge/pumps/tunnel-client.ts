@@ -41,6 +41,14 @@ export interface AdmittedRequest<T extends Target> {
   readonly context: Context;
 }
 
+/** Resolves when the device aborts a request before its answer is complete. */
+export function goneOf({ signal }: Request): Promise<"DeviceGone"> {
+  return new Promise((resolve) => {
+    signal.addEventListener("abort", () => resolve("DeviceGone"));
+    if (signal.aborted) resolve("DeviceGone");
+  });
+}
+
 /** A LongLived GET whose answer has begun. */
 export interface AnsweredGet {
   readonly target: LongLivedTarget;

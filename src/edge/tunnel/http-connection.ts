@@ -30,9 +30,10 @@ import {
   sendDown,
   type VirtualConnection,
 } from "../../encapsulation/index.ts";
+import { EARLY_END } from "../../lib/early-end.ts";
 import { byteReader, READ_SIZE } from "../../lib/runtime/byte-reader.ts";
 import { DeadlinePool } from "../../lib/runtime/deadline-pool.ts";
-import { within } from "../../lib/runtime/timeout.ts";
+import { sleep, within } from "../../lib/runtime/timeout.ts";
 import type { ByteChannel } from "../byte-channel.ts";
 import { answerHeaders, problem } from "../problem.ts";
 import { BULK_OCTETS, HOLD_TIME } from "../pumps/limits.ts";
@@ -59,10 +60,15 @@ export class HttpConnection implements SocketConnection {
   #turn = 0;
   /** The POST in progress; a repeat of it gets the same verdict. */
   #posting: Promise<Verdict> | undefined;
-  /** Whether the answer to a KeepAlive GET is streamed. */
-  #streaming = false;
+  /** The answer to a KeepAlive GET that is being streamed. */
+  #streaming: { readonly writer: WritableStreamDefaultWriter<Uint8Array>; readonly done: Promise<void> } | undefined;
   /** The last write of a streamed POST. */
   #written: Promise<Verdict> = Promise.resolve(OK);
+  /** The length of the outstanding KeepAlive POST. A repeat may be shorter: its device has cut it. */
+  #postLength = 0;
+  /** Counts KeepAlive POSTs with their repeats, and the bytes that streamed ones bring, also those that came before. */
+  #posts = 0;
+  #came = 0;
   /** Why the virtual connection has ended. */
   #ended: Reason | undefined;
   /** The answer that is kept for a repeated GET. */
@@ -132,14 +138,16 @@ export class HttpConnection implements SocketConnection {
 
   /** Handles a whole KeepAlive POST. */
   async exchange(target: KeepAliveTarget, body: Uint8Array): Promise<Verdict> {
-    const arrived = arrivePost(this.#state, target, Date.now(), body.length);
+    const { length } = body;
+    const arrived = arrivePost(this.#state, target, Date.now(), length);
     if (arrived.type === "refuse") return this.#refuse(arrived);
+    if (!this.#isCurrent(arrived.type, length)) return OUTDATED;
     if (arrived.type === "repeat") {
       if (this.#posting !== undefined || !this.#state.postOutstanding) return (await this.#posting) ?? OK;
       // It was longer, broke off, and a proxy has refused its length: the device sends its beginning again.
-      const number = this.#state.postNumber;
-      const verdict = await this.#receiveAt(number, 0, body);
-      return verdict.ok ? this.#complete(number) : verdict;
+      const post = { number: this.#state.postNumber, length };
+      const verdict = await this.#receiveAt(post, 0, body);
+      return verdict.ok ? this.#complete(post) : verdict;
     }
     const posting = this.#receiveWhole(body);
     this.#posting = posting;
@@ -157,13 +165,14 @@ export class HttpConnection implements SocketConnection {
   async exchangeStream(target: KeepAliveTarget, length: number, stream: ReadableStream<Uint8Array>): Promise<Verdict> {
     const arrived = arrivePost(this.#state, target, Date.now(), length);
     if (arrived.type === "refuse") return this.#refuse(arrived);
-    const number = this.#state.postNumber;
+    if (!this.#isCurrent(arrived.type, length)) return OUTDATED;
+    const post = { number: this.#state.postNumber, length };
     const read = byteReader(stream, READ_SIZE);
     let at = 0;
     for (;;) {
       const octets = await read(BODY_SILENCE).catch(() => "end" as const);
       if (typeof octets === "string") break;
-      const verdict = await this.#receiveAt(number, at, octets);
+      const verdict = await this.#receiveAt(post, at, octets);
       if (!verdict.ok) return verdict;
       at += octets.length;
     }
@@ -171,12 +180,22 @@ export class HttpConnection implements SocketConnection {
       this.brokeOff(target);
       return refused("DeviceGone");
     }
-    return this.#complete(number);
+    return this.#complete(post);
+  }
+
+  /** Whether a request is the POST that is received or complete, and not one that its device has cut since. */
+  #isCurrent(arrived: "read" | "repeat", length: number): boolean {
+    this.#posts += 1;
+    if (!this.#state.postOutstanding) return true;
+    if (arrived === "read" || length < this.#postLength) this.#postLength = length;
+    return length === this.#postLength;
   }
 
   /** Completes a POST that came in parts, if another connection has not done so. */
-  #complete(number: number): Verdict {
-    if (!this.#isReceiving(number)) return this.#ended === undefined ? OK : refused(this.#ended);
+  #complete({ number, length }: StreamedPost): Verdict {
+    if (this.#ended !== undefined) return refused(this.#ended);
+    if (this.#state.postNumber !== number || this.#state.bodyLength !== length) return OUTDATED;
+    if (!this.#state.postOutstanding) return OK;
     const ended = endPost(this.#state, Date.now());
     return ended.type === "refuse" ? this.#refuse(ended) : OK;
   }
@@ -187,12 +206,16 @@ export class HttpConnection implements SocketConnection {
   }
 
   /** Handles the bytes at a position of a POST's body. Those that a broken connection has brought already are left out. */
-  async #receiveAt(number: number, at: number, octets: Uint8Array): Promise<Verdict> {
+  async #receiveAt({ number, length }: StreamedPost, at: number, octets: Uint8Array): Promise<Verdict> {
     const { standing } = this.#context;
     if (!standing.fresh() && !(await standing.judge())) return refused(this.#ended ?? "ConnectionClosed");
     if (this.#ended !== undefined) return refused(this.#ended);
-    const skip = this.#isReceiving(number) ? this.#state.bodyLength - at : octets.length;
-    if (skip < octets.length) {
+    const isReceiving = this.#isReceiving(number);
+    if (isReceiving && length !== this.#postLength) return OUTDATED;
+    this.#came += octets.length;
+    const skip = isReceiving ? this.#state.bodyLength - at : octets.length;
+    if (skip >= octets.length) postponeReceive(this.#state, Date.now());
+    else {
       const received = receive(this.#state, skip > 0 ? octets.subarray(skip) : octets, Date.now());
       if (received.type === "refuse") return this.#refuse(received);
       // In the order in which they are received, from whichever connection.
@@ -208,10 +231,25 @@ export class HttpConnection implements SocketConnection {
       this.end("DeviceGone");
       return;
     }
-    const { bodyLength } = this.#state;
-    setTimeout(() => {
-      if (this.#isReceiving(number) && this.#state.bodyLength === bodyLength) this.end("DeviceGone");
-    }, REPEAT_PATIENCE);
+    void this.#expectRest(number);
+  }
+
+  /** Ends the virtual connection if no repeat brings the rest of a POST whose connection has broken. */
+  async #expectRest(number: number): Promise<void> {
+    const posts = this.#posts;
+    // What comes first may be what was in flight, or a repeat that arrived before the break was known.
+    for (let looks = 2; looks > 0; ) {
+      const came = this.#came;
+      await sleep(REPEAT_PATIENCE);
+      if (!this.#isReceiving(number) || this.#posts !== posts) return;
+      // A slow relay blocks the device.
+      if (this.#writing > 0) continue;
+      if (this.#came === came) {
+        this.end("DeviceGone");
+        return;
+      }
+      looks -= 1;
+    }
   }
 
   async #receiveWhole(body: Uint8Array): Promise<Verdict> {
@@ -301,6 +339,8 @@ export class HttpConnection implements SocketConnection {
     if (room(this.#state) === 0) return undefined;
     const turn = this.#turn;
     const channel = await this.#context.far.channel;
+    // A device that asks for more than it reads would have it all wait in memory.
+    await this.#streaming?.done;
     if (channel !== undefined) await this.#holds.within(channel.ready());
     if (this.#ended !== undefined) return problem(this.#ended);
     // The GET was repeated meanwhile, and the repeat is answered.
@@ -330,23 +370,27 @@ export class HttpConnection implements SocketConnection {
     const pump = async () => {
       let left = continueDown(this.#state, 0, Date.now());
       await writer.write(first);
-      while (
-        left >= COMMAND_OCTETS &&
-        (await within(BULK_IDLE, channel.ready())) !== undefined &&
-        this.#ended === undefined
-      ) {
+      while (left >= COMMAND_OCTETS && this.#ended === undefined) {
+        if ((await within(BULK_IDLE, channel.ready())) === undefined) {
+          // This pause says nothing of how fast the device reads.
+          continueDown(this.#state, 0, Date.now());
+          break;
+        }
         const waiting = channel.take(left);
         // An end is returned again to the next GET.
         if (waiting?.kind !== "octets") break;
         left = continueDown(this.#state, waiting.octets.length, Date.now());
         await writer.write(waiting.octets);
       }
-      this.#streaming = false;
       await writer.close();
     };
-    this.#streaming = true;
     // What was written to a device that is gone is lost.
-    pump().catch(() => this.end("DeviceGone"));
+    const done = pump()
+      .catch(() => this.end("DeviceGone"))
+      .then(() => {
+        this.#streaming = undefined;
+      });
+    this.#streaming = { writer, done };
     return new Response(readable, { headers: answerHeaders() });
   }
 
@@ -442,7 +486,8 @@ export class HttpConnection implements SocketConnection {
     if (this.#bell === undefined) {
       if (!this.singleRequests) return undefined;
       // An outstanding request without a bell is about to be answered.
-      if (this.#state.getOutstanding || this.#state.postOutstanding || this.#streaming) return "unsettled";
+      if (this.#state.getOutstanding || this.#state.postOutstanding || this.#streaming !== undefined)
+        return "unsettled";
     }
     // More of a streamed body may come at any time, and nothing reports that.
     if (this.singleRequests && this.#state.postOutstanding) return "unsettled";
@@ -463,6 +508,8 @@ export class HttpConnection implements SocketConnection {
     this.#ended = reason;
     closeVirtualConnection(this.#state);
     this.#countKept();
+    // A device that does not read it would hold it open.
+    this.#streaming?.writer.abort(new Error(EARLY_END)).catch(() => undefined);
     // The bell of a parked GET, and the socket that a LongLived POST waits for.
     for (const socket of this.#context.sockets.getWebSockets()) socket.close(BELL_CLOSE.refused, reason);
   }
@@ -476,6 +523,15 @@ export class HttpConnection implements SocketConnection {
     return { ok: false, reason: refusal.reason, detail: refusal.detail };
   }
 }
+
+/** A POST that comes in parts: its number, and the length of its body. */
+interface StreamedPost {
+  readonly number: number;
+  readonly length: number;
+}
+
+/** The answer to a POST that its device has since cut, or that is older than the last one. */
+const OUTDATED = refused("OldRequest");
 
 /** The most that is read ahead of a relay. */
 function readSizeOf({ encapsulation, bodyLimit }: VirtualConnection): number {

@@ -104,11 +104,10 @@ export class PollingConnection implements DeviceConnection {
     // A full body is one of many. The device does not expect an answer yet, and holding the poll would only slow it
     // down.
     const bulk = received.type === "data" && !received.handshake && received.data.length > FULL_POLL;
-    for (;;) {
+    // The last answer of the handshake waits for data in any case, and so does its repeat.
+    for (let mayWait = !(bulk || this.#isOvertaken); ; mayWait = true) {
       const something = channel.ready();
-      // The last answer of the handshake waits for data in any case.
-      if (handshake || !(bulk || this.#isOvertaken))
-        await within(POLL_HOLD, Promise.race([something, this.#changed.wait()]));
+      if (mayWait) await within(POLL_HOLD, Promise.race([something, this.#changed.wait()]));
       if (this.#ended !== undefined) return failed(this.#ended, "connection");
       if (this.#turn !== turn)
         return failed("SecondPost", "request", "The request was sent again, and the later one is answered.");

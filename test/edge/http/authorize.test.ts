@@ -8,6 +8,7 @@ import { CONNECT_PATIENCE } from "../../../src/edge/endpoint/limits.ts";
 import type { Env } from "../../../src/edge/env.ts";
 import { admit } from "../../../src/edge/http/authorize.ts";
 import { isReason, type Reason } from "../../../src/edge/reasons.ts";
+import { ECHO_TEXT } from "../../../src/encapsulation/index.ts";
 import { startRelay } from "../../../src/relay/index.ts";
 import {
   CloseReasonId,
@@ -146,6 +147,34 @@ describe("a request for a virtual connection", () => {
     const [allowed, other] = [target("KeepAlive", `127.0.0.1:${relay.port}`), target("KeepAlive", "relay.example.com")];
     for (const path of [allowed, other]) assert.equal(await knock(path, {}), "TokenNeeded");
     assert.equal(await knock(other, bearer(await issue())), "RelayNotAllowed");
+  });
+});
+
+describe("bodies over 32768 bytes need a token", () => {
+  const large = Buffer.alloc(40_000);
+  const poll = async (headers: Record<string, string>, at = edge) =>
+    refusal(await fetch(`${at.url}/`, { method: "POST", body: large, headers }));
+
+  it("in Polling, whatever else admits a device without one", async () => {
+    assert.equal(await poll({}), "GrownBodyRefused");
+    assert.equal(await poll(bearer(await issue({ exp: 1 }))), "TokenExpired");
+    assert.equal(await poll(bearer(await issue({ scope: "receive" }))), "ScopeMissing");
+    assert.equal(await poll(bearer(await issue())), "MalformedPoll");
+    const trusting = await start({ keys: jwks(first), authOrigin: "origin" });
+    assert.equal(await poll({}, trusting), "GrownBodyRefused");
+    await trusting.close();
+  });
+
+  it("in KeepAlive, where none are granted without one", async () => {
+    for (const [headers, granted] of [
+      [bearer(await issue()), "Grooveway-Body: 1048576\r\n"],
+      [{}, ""],
+    ] as const) {
+      const path = target("KeepAlive");
+      assert.equal(await knock(path, headers), "ok");
+      const answer = await fetch(`${edge.url}${path}?Body=1048576`, { headers });
+      assert.equal(await answer.text(), `${ECHO_TEXT}${granted}`);
+    }
   });
 });
 
