@@ -99,6 +99,9 @@ export const UNRESERVED = RESERVE.octets;
 /** When reservations are adjusted after the mailbox has emptied or its consumer has left; it may soon be back. */
 export const SETTLE_PAUSE = 10_000;
 
+/** Accounts that are asked at a time when reservations are adjusted. Each may have to be woken. */
+export const SETTLE_CALLS = 32;
+
 /**
  * Connections that a mailbox remembers as waiting for room, at a hundred bytes of row each: more than a collector has
  * sensors. Connections beyond that are not suspended; what exceeds their share is refused.

@@ -73,13 +73,14 @@ import {
   HUNG_TIME,
   RETRY_PAUSES,
   ROOM_RETRY,
+  SETTLE_CALLS,
   SETTLE_PAUSE,
   SIGN_TIMEOUT,
   UNRESERVED,
   WATCH_INTERVAL,
 } from "./limits.ts";
 import { MailboxStore } from "./mailbox-store.ts";
-import { pieceFor, Reservations } from "./reservations.ts";
+import { type InUse, pieceFor, Reservations } from "./reservations.ts";
 import { RoomWaiters } from "./room-waiters.ts";
 
 interface Consumer {
@@ -99,8 +100,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   readonly #reservations: Reservations;
   /** Senders that were suspended here because their account has no room. */
   readonly #overdrawn = new Set<string>();
-  /** Calls about reservations, one at a time: the last one that a sender's account hears must be the newest. */
-  readonly #reserving = new Turns();
+  /** By sender, the calls to its account, one at a time: the last one that it hears must be the newest. */
+  readonly #reserving = new Map<string, Turns>();
+  /** Reservations are being adjusted. */
+  #settling: Promise<void> | undefined;
   /** Room notifications are under way. */
   #telling = false;
   readonly #roomCalls = new DeadlinePool(CALL_TIMEOUT);
@@ -225,32 +228,56 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     const [envelope] = envelopes;
     if (envelope === undefined || isStorageFull()) return true;
     const { octets: waiting } = this.#store;
-    if (this.#consumer !== undefined && waiting + octets.length <= UNRESERVED) return true;
-    if (this.#isShutOut(envelope)) return true;
     // Everything that one object brings has one source.
-    const inUse = { all: waiting, of: (sender: string) => this.#store.octetsOf(sender) };
-    return this.#reservations.cover(senderOf(envelope.source), storedLength(envelopes, octets), inUse);
+    const sender = senderOf(envelope.source);
+    if (this.#consumer !== undefined && waiting + octets.length <= UNRESERVED) {
+      this.#reservations.forgetUse(sender);
+      return true;
+    }
+    if (this.#isShutOut(envelope)) return true;
+    return this.#reservations.cover(sender, storedLength(envelopes, octets), this.#inUse);
+  }
+
+  /** What waits, for the reservations. */
+  get #inUse(): InUse {
+    return { all: this.#store.octets, of: (sender) => this.#store.octetsOf(sender) };
   }
 
   /** Reserves room for messages in the account of their sender. Returns false if there is none. */
   #reserve(bundle: MessageBatch): Promise<boolean> {
-    return this.#reserving.alone(async () => {
+    const { envelopes, octets } = bundle;
+    const sender = senderOf(envelopes[0]?.source ?? "");
+    return this.#inTurn(sender, async () => {
       // A call before this one may have reserved enough.
       if (this.#covers(bundle)) return true;
-      const { envelopes, octets } = bundle;
-      const sender = senderOf(envelopes[0]?.source ?? "");
+      const before = this.#reservations.of(sender);
       const needed = this.#store.octetsOf(sender) + storedLength(envelopes, octets);
-      const asked = await this.#account(sender, { needed, wanted: pieceFor(needed), stored: false });
-      // An outage of the Meter must not become an outage of the edge.
-      if (asked === undefined) return true;
-      if (asked.value === undefined) return false;
+      const wanted = pieceFor(needed);
       try {
-        this.#reservations.set(sender, asked.value);
+        this.#reservations.ask(sender, wanted);
+        const asked = await this.#account(sender, { needed, wanted, stored: false });
+        if (asked === undefined) {
+          // An outage of the Meter must not become an outage of the edge.
+          this.#reservations.presume(sender);
+          this.#settleSoon();
+          return true;
+        }
+        this.#reservations.set(sender, asked.value ?? before);
+        return asked.value !== undefined;
       } catch (error) {
         // The messages will be refused for the same reason.
         if (!noticeStorageFull(error)) throw error;
+        return true;
       }
-      return true;
+    });
+  }
+
+  /** Runs a call to the account of a sender after all earlier ones. */
+  #inTurn<T>(sender: string, call: () => Promise<T>): Promise<T> {
+    const turns = this.#reserving.get(sender) ?? new Turns();
+    this.#reserving.set(sender, turns);
+    return turns.alone(call).finally(() => {
+      if (turns.count === 0) this.#reserving.delete(sender);
     });
   }
 
@@ -264,12 +291,27 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   }
 
   /** Adjusts what is reserved to what waits. */
-  async #settleReservations(): Promise<void> {
+  #settleReservations(): Promise<void> {
+    this.#settling ??= this.#settleAll().finally(() => {
+      this.#settling = undefined;
+    });
+    return this.#settling;
+  }
+
+  async #settleAll(): Promise<void> {
     const grow = this.#consumer === undefined || this.#store.octets > UNRESERVED;
     if (!this.#reservations.some && (!grow || this.#store.messages === 0)) return;
-    for (const [sender] of this.#reservations.due(this.#store.octetsBySender(), grow)) {
-      const settled = await this.#reserving.alone(async () => {
+    const due = this.#reservations.due(this.#store.octetsBySender(), grow);
+    for (let at = 0; at < due.length; at += SETTLE_CALLS) {
+      await Promise.all(due.slice(at, at + SETTLE_CALLS).map(([sender]) => this.#settle(sender)));
+    }
+  }
+
+  async #settle(sender: string): Promise<void> {
+    try {
+      const settled = await this.#inTurn(sender, async () => {
         const wanted = pieceFor(this.#store.octetsOf(sender));
+        this.#reservations.ask(sender, wanted);
         const asked = await this.#account(sender, { needed: 0, wanted, stored: true });
         if (asked?.value === undefined) return false;
         this.#reservations.set(sender, asked.value);
@@ -277,6 +319,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
         return this.#store.octetsOf(sender) <= asked.value;
       });
       if (!settled) this.#settleSoon();
+    } catch (error) {
+      if (!noticeStorageFull(error)) logError(error);
+      this.#settleSoon();
     }
   }
 
@@ -501,7 +546,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#consumption.prune();
     this.#tellOfRoom();
     this.#consumption.offerLater(Date.now());
-    await this.#settleReservations();
+    const settled = this.#settleReservations();
+    // An empty mailbox goes when its reservations have. Otherwise a Meter that is slow must hold up nothing.
+    if (this.#store.empty) await settled;
+    else this.ctx.waitUntil(settled);
     const consumer = this.#consumer;
     // An edge that was killed may have left its consumer here.
     if (consumer !== undefined && this.#store.empty) {
@@ -657,6 +705,9 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
     this.#countVolatile();
     // Its messages were stored without asking.
     if (this.#store.messages > 0) this.#settleSoon();
+    // Whoever was suspended because it drains learns from now on why there is no room.
+    this.#overdrawn.clear();
+    this.#tellOfRoom();
     if (this.#former.length > 0) this.ctx.waitUntil(this.#recall());
     else this.ctx.waitUntil(this.#setAlarm());
   }

@@ -1,0 +1,104 @@
+/** What a mailbox does when the Meters of its senders fail, are slow, or have no room. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { METER_TIMEOUT } from "../../../src/edge/admission/limits.ts";
+import { EMPTY_TIME, SETTLE_PAUSE, UNRESERVED, WATCH_INTERVAL } from "../../../src/edge/mailbox/limits.ts";
+import { drive, messageOf } from "./object.ts";
+
+const MIB = 1024 * 1024;
+
+describe("a reservation", () => {
+  it("whose answer is lost is given back when the messages have gone", async (t) => {
+    const driven = drive(t);
+    const meter = driven.meter("alice");
+    meter.manner = "loses answers";
+    const appended = driven.mailbox.append(messageOf("alice", 1000));
+    await driven.letPass(METER_TIMEOUT);
+    assert.deepEqual((await appended).refusals, []);
+    assert.ok(meter.account.total > 0);
+    meter.manner = "answers";
+    driven.wake();
+    await driven.mailbox.purge();
+    await driven.letPass(SETTLE_PAUSE);
+    assert.equal(meter.account.total, 0);
+  });
+
+  it("that is refused does not cover more", async (t) => {
+    const driven = drive(t, { sender: MIB });
+    const meter = driven.meter("alice");
+    meter.account.reserve("another mailbox", { needed: 0, wanted: MIB, stored: true });
+    for (let time = 0; time < 2; time += 1) {
+      const { refusals } = await driven.mailbox.append(messageOf("alice", 1000));
+      assert.deepEqual(refusals, [{ at: 0, outcome: "quota" }]);
+    }
+    assert.equal(meter.calls, 2);
+    assert.equal(meter.account.total, MIB);
+  });
+
+  it("for messages that are then refused is given back, and the mailbox goes", async (t) => {
+    const driven = drive(t, { quota: "octets=1MiB" });
+    const meter = driven.meter("alice");
+    const { refusals } = await driven.mailbox.append(messageOf("alice", MIB));
+    assert.deepEqual(refusals, [{ at: 0, outcome: "tooLong" }]);
+    assert.ok(meter.account.total > 0);
+    await driven.letPass(SETTLE_PAUSE);
+    assert.equal(meter.account.total, 0);
+    await driven.letPass(EMPTY_TIME);
+    assert.equal(driven.alarmAt, undefined);
+  });
+
+  it("covers no more than what is left of it, after more was stored for a consumer", async (t) => {
+    const driven = drive(t, { sender: 2 * MIB });
+    const { mailbox } = driven;
+    await mailbox.append(messageOf("alice", 1000));
+    const { generation } = await mailbox.attach();
+    await mailbox.ready("reader", generation);
+    for (let n = 0; n < 3; n += 1) await mailbox.append(messageOf("alice", MIB));
+    await mailbox.detach(generation);
+    await driven.letPass(SETTLE_PAUSE);
+    const { refusals } = await mailbox.append(messageOf("alice", MIB));
+    assert.deepEqual(refusals, [{ at: 0, outcome: "quota" }]);
+  });
+});
+
+describe("a Meter that does not answer", () => {
+  it("holds up no other sender", async (t) => {
+    const driven = drive(t);
+    driven.meter("alice").manner = "hangs";
+    const slow = driven.mailbox.append(messageOf("alice", 1000));
+    assert.deepEqual((await driven.mailbox.append(messageOf("carol", 1000))).refusals, []);
+    await driven.letPass(METER_TIMEOUT);
+    assert.deepEqual((await slow).refusals, []);
+  });
+
+  it("holds up neither the look after the consumer nor its messages", async (t) => {
+    const driven = drive(t);
+    const { mailbox } = driven;
+    for (const sender of ["alice", "carol"]) await mailbox.append(messageOf(sender, 1000));
+    const { generation } = await mailbox.attach();
+    await mailbox.ready("reader", generation);
+    const reader = driven.tunnel("reader");
+    await driven.letPass(1000);
+    await mailbox.acknowledge(generation, { done: [[reader.first, reader.first]] });
+    driven.meter("alice").manner = "hangs";
+    const { asked } = reader;
+    await driven.letPass(WATCH_INTERVAL);
+    assert.deepEqual([driven.meter("alice").calls, reader.asked - asked], [2, 1]);
+  });
+});
+
+it("a sender that was suspended while a consumer drained is told of room when the consumer leaves", async (t) => {
+  const driven = drive(t, { sender: MIB });
+  const { mailbox } = driven;
+  const { generation } = await mailbox.attach();
+  await mailbox.ready("reader", generation);
+  const half = messageOf("carol", UNRESERVED - 4 * MIB);
+  assert.deepEqual((await mailbox.append(half)).refusals, []);
+  const { refusals, suspend } = await mailbox.append(messageOf("alice", 8 * MIB), "writer");
+  assert.deepEqual([refusals, suspend !== undefined], [[], true]);
+  const writer = driven.tunnel("writer");
+  assert.equal(writer.rooms, 0);
+  await mailbox.detach(generation);
+  await driven.letPass(1000);
+  assert.equal(writer.rooms, 1);
+});

@@ -1,0 +1,182 @@
+/** A Mailbox in this process, with the objects that it calls. They fail as the test says, and time is the test's. */
+import { registerHooks } from "node:module";
+import type { TestContext } from "node:test";
+import { SenderAccount } from "../../../src/edge/admission/sender-account.ts";
+import type { Env } from "../../../src/edge/env.ts";
+import type { Mailbox } from "../../../src/edge/mailbox/mailbox.ts";
+import type { Delivery, Taken } from "../../../src/edge/rpc/mailbox-rpc.ts";
+import { type MessageBatch, pack } from "../../../src/edge/rpc/message-batch.ts";
+import type { Reservation } from "../../../src/edge/rpc/meter-rpc.ts";
+import { database, type TestDatabase } from "./sqlite.ts";
+
+/** What the platform provides. */
+const PLATFORM = "export class DurableObject { constructor(ctx, env) { this.ctx = ctx; this.env = env; } }";
+
+registerHooks({
+  resolve(specifier, context, next) {
+    if (specifier !== "cloudflare:workers") return next(specifier, context);
+    return { url: `data:text/javascript,${encodeURIComponent(PLATFORM)}`, shortCircuit: true };
+  },
+});
+Object.assign(globalThis, {
+  scheduler: { wait: (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds)) },
+});
+const { Mailbox: Real } = await import("../../../src/edge/mailbox/mailbox.ts");
+
+/** How a Meter treats calls: it answers, does what it is told and does not answer, or never gets the call. */
+type Manner = "answers" | "loses answers" | "hangs";
+
+/** The account of one sender. */
+export class FakeMeter {
+  manner: Manner = "answers";
+  /** Calls so far. */
+  calls = 0;
+  readonly account: SenderAccount;
+
+  constructor(limit: number) {
+    const kept = new Map<string, unknown>();
+    const storage = {
+      get: <T>(key: string) => kept.get(key) as T | undefined,
+      put: (key: string, value: unknown) => void kept.set(key, value),
+      delete: (key: string) => kept.delete(key),
+    };
+    this.account = new SenderAccount(storage, limit);
+  }
+
+  async reserve(mailbox: string, reservation: Reservation): Promise<number | undefined> {
+    this.calls += 1;
+    if (this.manner === "hangs") return new Promise(() => undefined);
+    const granted = this.account.reserve(mailbox, reservation);
+    return this.manner === "answers" ? granted : new Promise(() => undefined);
+  }
+}
+
+/** A Tunnel that consumes the mailbox or sends to it. */
+export class FakeTunnel {
+  /** What it answers to deliveries. */
+  taken: Taken = "taken";
+  /** The number of the first message that was delivered. */
+  first = 0;
+  /** Whether calls about its standing get no answer. */
+  hangs = false;
+  /** How often it was asked for a sign of life, and told of room. */
+  asked = 0;
+  rooms = 0;
+
+  async deliver(_peer: string, _generation: number, deliveries: readonly Delivery[]): Promise<Taken> {
+    this.first ||= deliveries[0]?.first ?? 0;
+    return this.taken;
+  }
+
+  async lastSign(): Promise<number> {
+    this.asked += 1;
+    return Date.now();
+  }
+
+  async recall(): Promise<boolean> {
+    return this.hangs ? new Promise(() => undefined) : false;
+  }
+
+  async fenced(): Promise<boolean> {
+    return this.hangs ? new Promise(() => undefined) : true;
+  }
+
+  async room(): Promise<void> {
+    this.rooms += 1;
+  }
+}
+
+const PEER = "grooveDevice://bob/pc";
+
+export interface Driven {
+  readonly mailbox: Mailbox;
+  readonly db: TestDatabase;
+  meter(sender: string): FakeMeter;
+  tunnel(name: string): FakeTunnel;
+  /** When the alarm is set for; undefined if it is not. */
+  readonly alarmAt: number | undefined;
+  /** Lets time pass, and the alarm run if it is due. */
+  letPass(milliseconds: number): Promise<void>;
+  /** The object loses its memory. */
+  wake(): void;
+}
+
+/** @param limits bytes that may wait of a sender in all mailboxes, and what QUOTA says of one */
+export function drive(t: TestContext, { sender = 64 * 1024 * 1024, quota = "" } = {}): Driven {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.UTC(2026, 10, 1) });
+  const db = database();
+  const meters = new Map<string, FakeMeter>();
+  const tunnels = new Map<string, FakeTunnel>();
+  const named = <T>(all: Map<string, T>, name: string, make: () => T): T => {
+    const one = all.get(name) ?? make();
+    all.set(name, one);
+    return one;
+  };
+  const meter = (name: string) => named(meters, `sender:grooveDevice://${name}`, () => new FakeMeter(sender));
+  const tunnel = (name: string) => named(tunnels, name, () => new FakeTunnel());
+  let alarmAt: number | undefined;
+  const storage = {
+    sql: db.sql,
+    transactionSync: db.transaction,
+    getAlarm: async () => alarmAt ?? null,
+    async setAlarm(at: number) {
+      alarmAt = at;
+    },
+    async deleteAll() {
+      alarmAt = undefined;
+      for (const { name } of db.sql.exec("SELECT name FROM sqlite_master WHERE type = 'table'").toArray()) {
+        db.sql.exec(`DROP TABLE ${String(name)}`);
+      }
+    },
+  };
+  const directory = { enter: async () => 0, leave: async () => undefined, keepUsed: async () => undefined };
+  const env = {
+    QUOTA: quota,
+    METER: { getByName: (name: string) => meter(name.slice("sender:grooveDevice://".length)) },
+    TUNNEL: { getByName: tunnel },
+    DIRECTORY: { getByName: () => directory },
+  } as unknown as Env;
+  const context = { storage, id: { name: PEER }, waitUntil: () => undefined } as unknown as DurableObjectState;
+  let mailbox = new Real(context, env);
+  const step = async (milliseconds: number) => {
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+    t.mock.timers.tick(milliseconds);
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+  };
+  return {
+    get mailbox() {
+      return mailbox;
+    },
+    db,
+    meter,
+    tunnel,
+    get alarmAt() {
+      return alarmAt;
+    },
+    async letPass(milliseconds) {
+      for (let left = milliseconds; left > 0; left -= 1000) await step(Math.min(1000, left));
+      if (alarmAt === undefined || alarmAt > Date.now()) return;
+      alarmAt = undefined;
+      // Not awaited: it may wait for time itself.
+      void mailbox.alarm();
+      await step(0);
+    },
+    wake() {
+      mailbox = new Real(context, env);
+    },
+  };
+}
+
+let ids = 0;
+
+/** A message of a sender's device to the mailbox. */
+export function messageOf(sender: string, length: number): MessageBatch {
+  ids += 1;
+  const envelope = {
+    source: `grooveDevice://${sender}/pc`,
+    resourceURL: "message",
+    identityURL: "grooveIdentity://bob",
+    deviceURL: PEER,
+  };
+  return pack([{ envelope, fields: { userRef: `t.${ids}@${sender}/pc`, track: false }, body: new Uint8Array(length) }]);
+}
