@@ -1,11 +1,12 @@
 /**
  * The senders' API to the mailbox of a recipient. It needs a token that may send there.
  *
- *   GET    /mailboxes/{address}/room?from=alice/pc                  {"octets": 134217728, "messages": 50000, "attached": false}
+ *   GET    /mailboxes/{address}/room?from=alice/pc                  {"octets": 134217728, "messages": 50000, "attached": false,
+ *                                                                    "all": {"octets": 65536, "most": 4294967296}}
  *   DELETE /mailboxes/{address}/messages?from=alice/pc&id=TEXT      {"removed": 12}
  *
- * `room` is how much the sender, with all devices of its identity, may add before it is suspended, and whether a device
- * consumes the mailbox. DELETE withdraws the waiting messages of one device whose ids begin with a text; the mailbox
+ * `room` is how much the sender, with all devices of its identity, may add before it is suspended or refused, and
+ * whether a device consumes the mailbox; `all` is what is reserved for it in all mailboxes, and how much may be. DELETE withdraws the waiting messages of one device whose ids begin with a text; the mailbox
  * remembers their ids, so it does not store a message that is sent again. A withdrawal is charged for what it reads.
  * Messages for a recipient at another relay wait in that relay's mailbox.
  *
@@ -16,7 +17,7 @@ import { maySend, mayUse } from "../../auth/scopes.ts";
 import { within } from "../../lib/runtime/timeout.ts";
 import { deviceURL, identityURL, parseAddress, relayURL } from "../../sstp/index.ts";
 import type { Recipient } from "../../store-and-forward/envelope.ts";
-import { type Amount, roomFor } from "../../store-and-forward/sender-share.ts";
+import { type Amount, roomFor, senderOf } from "../../store-and-forward/sender-share.ts";
 import { escaped, LONGEST_ID } from "../../store-and-forward/vouched-id.ts";
 import { METER_TIMEOUT, WAKES } from "../admission/limits.ts";
 import type { Env } from "../env.ts";
@@ -26,6 +27,8 @@ import { parseQuota } from "../policy/quota-setting.ts";
 import { meteredName, parseRate } from "../policy/rate-setting.ts";
 import { problem } from "../problem.ts";
 import type { Reason } from "../reasons.ts";
+import type { Room } from "../rpc/mailbox-rpc.ts";
+import { accountName } from "../rpc/meter-rpc.ts";
 import { lookAt } from "./mailbox-rule.ts";
 
 /** A sender and a recipient, and the mailbox in which messages between them wait. */
@@ -43,15 +46,23 @@ export async function answerRoom(request: Request, address: string, who: Princip
   if (typeof way === "string") return problem(way);
   await charge(way, who, env, requestCost(env));
   return lookAt(request, env, way.mailbox, async (mailbox) => {
-    if (mailbox === undefined) {
-      const { octets, messages } = roomFor(NOTHING, NOTHING, parseQuota(env.QUOTA ?? ""));
-      return Response.json({ octets, messages, attached: false });
-    }
-    const room = await mailbox.room(way.source);
+    const quota = parseQuota(env.QUOTA ?? "");
+    const empty: Room = { type: "room", ...roomFor(NOTHING, NOTHING, quota), reserved: 0, attached: false };
+    const [room, all] = await Promise.all([mailbox?.room(way.source) ?? empty, reservedFor(way, env)]);
     if (room.type === "locked") return problem("LockedOut");
-    const { octets, messages, attached } = room;
-    return Response.json({ octets, messages, attached });
+    const { messages, reserved, attached } = room;
+    // A recipient that is there is about to fetch what comes, which needs no reservation.
+    const isLimited = all !== undefined && !attached;
+    const octets = isLimited ? Math.min(room.octets, reserved + Math.max(0, quota.sender - all)) : room.octets;
+    const known = all !== undefined && { all: { octets: all, most: quota.sender } };
+    return Response.json({ octets, messages, attached, ...known });
   });
+}
+
+/** What all mailboxes have reserved for a sender, in bytes; undefined if its Meter does not answer. */
+async function reservedFor({ source }: Way, env: Env): Promise<number | undefined> {
+  const status = env.METER.getByName(accountName(senderOf(source))).status();
+  return (await within(METER_TIMEOUT, status).catch(() => undefined))?.value.reserved;
 }
 
 /** Answers a DELETE of waiting messages. */

@@ -459,8 +459,10 @@ export class Mailbox extends DurableObject<Env> implements MailboxRpc {
   async room(source: string): Promise<Room> {
     this.#cut();
     if (this.#locked || !maySend(this.#senders, source)) return { type: "locked" };
-    const { octets, messages } = isStorageFull() ? NOTHING : this.#store.roomFor(senderOf(source));
-    return { type: "room", octets, messages, attached: this.#consumer !== undefined };
+    const sender = senderOf(source);
+    const { octets, messages } = isStorageFull() ? NOTHING : this.#store.roomFor(sender);
+    const reserved = this.#reservations.left(sender, this.#inUse);
+    return { type: "room", octets, messages, reserved, attached: this.#consumer !== undefined };
   }
 
   /**

@@ -74,6 +74,8 @@ export type Room =
       readonly type: "room";
       readonly octets: number;
       readonly messages: number;
+      /** The part of it that is reserved in the sender's account, in bytes. */
+      readonly reserved: number;
       /** Whether a connection consumes the mailbox. */
       readonly attached: boolean;
     }

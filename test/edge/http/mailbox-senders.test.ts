@@ -38,7 +38,8 @@ describe("the room for a sender in a mailbox", () => {
   it("is a share for a mailbox that does not exist, and does not create it", async () => {
     const [bob, alice] = [`${fresh("bob")}/pc`, `${fresh("alice")}/pc`];
     const { status, said } = await room(bob, alice);
-    assert.deepEqual([status, said], [200, { octets: 2 * 1024 ** 2, messages: 50, attached: false }]);
+    const all = { octets: 0, most: QUOTA.sender };
+    assert.deepEqual([status, said], [200, { octets: 2 * 1024 ** 2, messages: 50, attached: false, all }]);
     assert.ok(!(await namesOf()).includes(deviceURL(partsOf(bob))));
   });
 
@@ -124,6 +125,24 @@ describe("a withdrawal by a sender", () => {
     assert.equal((await take(bob, alice, "")).said.code, "MalformedSender");
     assert.equal((await take(bob, alice, "x".repeat(256))).said.code, "MalformedSender");
   });
+});
+
+it("room tells what waits of the sender in all mailboxes, which may leave less room in this one", async (t) => {
+  const edge = await startEdge(t, { quota: "sender=32MiB" });
+  const alice = await connect(edge, "alice/pc", "websocket");
+  const roomOf = async (address: string) => {
+    const answer = await fetch(`${edge.url}/mailboxes/${at(address)}/room?from=alice%2Fpc`);
+    return (await answer.json()) as { octets: number; attached: boolean; all: unknown };
+  };
+  const MIB = 1024 ** 2;
+  for (const address of ["bob/pc", "carol/pc"]) await alice.send(address, new Uint8Array(9 * MIB));
+  const full = { octets: 32 * MIB, most: 32 * MIB };
+  assert.deepEqual(await roomOf("emil/pc"), { octets: 0, messages: 50_000, attached: false, all: full });
+  const { octets } = await roomOf("bob/pc");
+  assert.ok(octets > 6 * MIB && octets < 7 * MIB, `${octets} of 16 MiB are left of its reservation`);
+  const emil = await connect(edge, "emil/pc", "websocket");
+  assert.deepEqual(await roomOf("emil/pc"), { octets: 128 * MIB, messages: 50_000, attached: true, all: full });
+  await Promise.all([alice.close(), emil.close()]);
 });
 
 it("room requires a token that covers the device and may send there, and is rate-limited", async (t) => {
