@@ -463,7 +463,9 @@ export class RenewedConnection {
 
   /** Whether the connection was cut while it was idle, as others before it: the next ones are kept from being idle. */
   #isCutForIdleness({ carrier }: Run): boolean {
-    if (carrier.transport.lost?.reason !== "SessionEnded") return false;
+    const { reason, status = 0 } = carrier.transport.lost ?? {};
+    // A proxy that waits for an answer in vain says so.
+    if (reason !== "SessionEnded" && status !== 408 && status !== 504) return false;
     if (!this.#idleCuts.cut(performance.now() - carrier.usedAt)) return false;
     this.#memory.rememberIdle?.(this.#place, this.#idleCuts.limit);
     return true;

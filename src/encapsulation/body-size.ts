@@ -36,9 +36,12 @@ export function bodyQuery(limit: number | undefined): string {
   return limit > MAX_BODY ? `?${PARAMETER}=${limit}` : "";
 }
 
-/** The octets that a query offers, such as `?Body=1048576`; undefined if it offers nothing, or nothing valid. */
+/**
+ * The octets that a query offers, such as `?Body=1048576`; undefined if it offers nothing, or nothing valid. A hold time
+ * may follow (`target.ts`).
+ */
 export function offeredBody(query: string): number | undefined {
-  const digits = /^\?Body=([1-9]\d{0,9})$/i.exec(query)?.[1];
+  const digits = /^\?Body=([1-9]\d{0,9})(?:&Hold=\d{1,2})?$/i.exec(query)?.[1];
   return digits === undefined ? undefined : Number(digits);
 }
 

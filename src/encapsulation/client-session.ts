@@ -84,6 +84,8 @@ export type ClientOptions = {
    * no offer, and bodies of 32768 octets.
    */
   readonly bodyLimit?: number | undefined;
+  /** KeepAlive: seconds for which a Grooveway server may hold a GET, 1 to 99. Default: as long as it likes. */
+  readonly hold?: number | undefined;
   /** Returns the `ID=` of each request. Default: KeepAlive counts its requests, LongLived sends none. */
   readonly requestId?: () => string;
   /** Returns how to repeat a request after 401 or 407, or undefined to give up. */

@@ -139,6 +139,7 @@ export class KeepAliveClient implements EncapsulationClient {
     return formatTarget({
       encapsulation: "KeepAlive",
       bodyLimit: isFirst ? this.#options.bodyLimit : undefined,
+      hold: session === "get" ? this.#options.hold : undefined,
       relay: relayOf(this.#options),
       guid: this.#options.guid,
       requestId,

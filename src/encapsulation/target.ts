@@ -33,8 +33,15 @@ type Common = {
 
 /** `contentLength` is ConnectionContentLength: octets that each session may carry, echo string included. */
 export type LongLivedTarget = Common & { readonly encapsulation: "LongLived"; readonly contentLength: number };
-/** `bodyLimit` is what the client offers beyond 32768 octets (`body-size.ts`). */
-export type KeepAliveTarget = Common & { readonly encapsulation: "KeepAlive"; readonly bodyLimit?: number };
+/**
+ * `bodyLimit` is what the client offers beyond 32768 octets (`body-size.ts`). `hold` is for how many seconds at most a
+ * Grooveway server may hold the GET: some proxies end a request that is not answered sooner. Others ignore it.
+ */
+export type KeepAliveTarget = Common & {
+  readonly encapsulation: "KeepAlive";
+  readonly bodyLimit?: number;
+  readonly hold?: number;
+};
 export type WebSocketTarget = Common & { readonly encapsulation: "WebSocket" };
 
 /** A parsed request target. */
@@ -68,14 +75,16 @@ export function isGuid(text: string): boolean {
  * Parses a relative or absolute request target, checking in the order of the specification: grammar (MalformedTarget),
  * version (WrongVersion), type (WrongEncapsulation) [MS-GRVHENC 3.2.5.1.1, 3.4.5.1.1]. The caller then checks whether
  * it serves the relay. Names are case-insensitive, percent-encoding is decoded, and a blank before `ID=` is accepted,
- * as in the specification's example. A query is ignored, except for the body size that it may offer. All refusals have
+ * as in the specification's example. A query is ignored, except for body size and hold time that it may name. All refusals have
  * scope "request".
  */
 export function parseTarget(text: string): { readonly type: "target"; readonly target: Target } | Refusal {
   if (text.length > TARGET_LIMIT) return malformed(`it is longer than ${TARGET_LIMIT} characters`);
   const asked = text.indexOf("?");
   let path = asked < 0 ? text : text.slice(0, asked);
-  const bodyLimit = asked < 0 ? undefined : offeredBody(text.slice(asked));
+  const query = asked < 0 ? "" : text.slice(asked);
+  const bodyLimit = offeredBody(query);
+  const hold = holdOf(query);
   let origin: string | undefined;
   if (!path.startsWith("/")) {
     const parts = ORIGIN.exec(path);
@@ -136,7 +145,15 @@ export function parseTarget(text: string): { readonly type: "target"; readonly t
     case "LongLived":
       return { type: "target", target: { encapsulation, ...common, contentLength } };
     case "KeepAlive":
-      return { type: "target", target: { encapsulation, ...common, ...(bodyLimit !== undefined && { bodyLimit }) } };
+      return {
+        type: "target",
+        target: {
+          encapsulation,
+          ...common,
+          ...(bodyLimit !== undefined && { bodyLimit }),
+          ...(hold !== undefined && { hold }),
+        },
+      };
     case "WebSocket":
       return { type: "target", target: { encapsulation, ...common } };
   }
@@ -165,6 +182,8 @@ export type TargetFields = {
   readonly requestId?: string;
   /** KeepAlive only: octets of a body to offer, up to 1 MiB. */
   readonly bodyLimit?: number | undefined;
+  /** KeepAlive only: seconds for which the server may hold a GET, 1 to 99. */
+  readonly hold?: number | undefined;
   readonly origin?: string;
   /** Path of the server, such as `/groove`. */
   readonly prefix?: string;
@@ -177,7 +196,7 @@ export type TargetFields = {
  * @throws EncapsulationError if a part is not valid in a target
  */
 export function formatTarget(fields: TargetFields): string {
-  const { encapsulation, relay, guid, contentLength, requestId, bodyLimit, origin = "", prefix = "" } = fields;
+  const { encapsulation, relay, guid, contentLength, requestId, bodyLimit, hold, origin = "", prefix = "" } = fields;
   if (parseRelay(relay) === undefined) {
     throw new EncapsulationError(`relay ${JSON.stringify(relay)} must be host, host:port or [v6]:port`);
   }
@@ -197,7 +216,17 @@ export function formatTarget(fields: TargetFields): string {
     }
     text += `,ID=${requestId}`;
   }
-  return `${text}${bodyQuery(bodyLimit)}`;
+  if (hold !== undefined && !(Number.isInteger(hold) && hold >= 1 && hold <= 99)) {
+    throw new EncapsulationError("hold must be a whole number of seconds from 1 to 99");
+  }
+  const query = bodyQuery(bodyLimit);
+  return `${text}${query}${hold === undefined ? "" : `${query === "" ? "?" : "&"}Hold=${hold}`}`;
+}
+
+/** The hold time that a query asks for: `?Hold=5`, or behind a body size. */
+function holdOf(query: string): number | undefined {
+  const digits = /[?&]Hold=([1-9]\d?)$/i.exec(query)?.[1];
+  return digits === undefined ? undefined : Number(digits);
 }
 
 /**

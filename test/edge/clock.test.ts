@@ -289,6 +289,16 @@ describe("timeouts", { concurrency: true }, () => {
     await assertNothingLeft(edge, relay, device.guid);
   });
 
+  it("KeepAlive: a GET is held for as long as the device asks for, if that is less", async () => {
+    const relay = edge.relay();
+    const device = await new Device(edge, relay, "KeepAlive").establish();
+    const began = Date.now();
+    await device.sendGet(`${device.target}?Hold=2`);
+    assertEmpty(await assertAfter(began, 2000, device.get.response(HOLD - 2000)));
+    await device.leave();
+    await assertNothingLeft(edge, relay, device.guid);
+  });
+
   it("KeepAlive: octets that arrive just as the hold time ends are not lost", async () => {
     const relay = edge.relay();
     const origins: Socket[] = [];

@@ -301,6 +301,14 @@ test("[3.3.5.2.3] 401 and 407 are answered over several rounds, on the same conn
   assert.deepEqual(lines(long.ended("get", 0)).slice(0, 1), ["open get"]);
 });
 
+test("KeepAlive asks with each GET for the hold time that the way allows", () => {
+  const client = new KeepAliveClient({ ...OPTIONS, hold: 5 });
+  const [, get = "", , post = ""] = lines(client.start(0));
+  assert.match(get, /ID=gw-1\?Hold=5 HTTP/);
+  assert.match(post, /ID=gw-1 HTTP/);
+  assert.match(lines(client.feed("get", OK(ECHO_TEXT), 0))[0] ?? "", /ID=gw-2\?Hold=5 HTTP/);
+});
+
 /** A proxy's 407, which keeps the connection. */
 const ASKED = octets("HTTP/1.1 407 x\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n");
 /** NTLM: the first answer is followed by another challenge. */

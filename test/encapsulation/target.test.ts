@@ -51,7 +51,12 @@ const GOOD: readonly [string, Record<string, unknown>][] = [
   [`/2.0/a/${G1},ConnType=LongLived,ContentLength=1`, { contentLength: 1 }],
   [`/2.0/a/${G1},ConnType=LongLived,ContentLength=0000000022`, { contentLength: 22 }],
   [`/2.0/a/${G1},ConnType=WebSocket`, { encapsulation: "WebSocket" }],
-  // a query, of which only an offer of larger bodies means something
+  // a query, of which only an offer of larger bodies and a hold time mean something
+  [`/2.0/a/${G1},ConnType=KeepAlive,ID=gw-2?Hold=5`, { requestId: "gw-2", hold: 5 }],
+  [`/2.0/a/${G1},ConnType=KeepAlive?Body=65536&Hold=99`, { bodyLimit: 65536, hold: 99 }],
+  [`/2.0/a/${G1},ConnType=KeepAlive?Hold=0`, { hold: undefined }],
+  [`/2.0/a/${G1},ConnType=KeepAlive?Hold=100`, { hold: undefined }],
+  [`/2.0/a/${G1},${LONG}?Hold=5`, { encapsulation: "LongLived", hold: undefined }],
   [`/2.0/a/${G1},ConnType=KeepAlive,ID=gw-1?Body=1048576`, { requestId: "gw-1", bodyLimit: 1048576 }],
   [`http://a/2.0/a/${G1},ConnType=KeepAlive?body=65536`, { origin: "http://a", bodyLimit: 65536 }],
   [`/2.0/a/${G1},ConnType=KeepAlive?x=1`, { bodyLimit: undefined }],
@@ -155,6 +160,7 @@ test("a target that would not parse is not formatted", () => {
   assert.throws(() => formatTarget({ ...good, contentLength: 0 }), EncapsulationError);
   assert.throws(() => formatTarget({ encapsulation: "LongLived", relay: "a", guid: G1 }), EncapsulationError);
   assert.throws(() => formatTarget({ ...good, requestId: "a,b" }), EncapsulationError);
+  for (const hold of [0, 100, 1.5]) assert.throws(() => formatTarget({ ...good, hold }), EncapsulationError);
 });
 
 test("relay names are parsed into host and port", () => {

@@ -220,12 +220,15 @@ export class ClientTransport implements Transport {
       },
       onData: (octets) => {
         if (!isCurrent()) return;
+        const before = this.#heardAt;
         this.#heardAt = performance.now();
         if (opened.answerOctets < ANSWER_HEAD) {
           opened.answer.push(octets);
           opened.answerOctets += octets.length;
         }
         this.#apply(this.#client.feed(session, octets, performance.now()), opened);
+        // Its end is no sign of life.
+        if (this.#lost !== undefined) this.#heardAt = before;
       },
       onDrain: () => this.#apply([]),
       onEnd: (error) => {

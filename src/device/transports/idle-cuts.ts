@@ -41,6 +41,11 @@ export class IdleCuts {
   }
 }
 
+/** For how many seconds a server may hold a request where idle connections are cut after `limit`; undefined for never. */
+export function holdFor(limit: number | undefined): number | undefined {
+  return limit === undefined ? undefined : Math.max(1, Math.floor(limit / 2000));
+}
+
 /** An interval of heartbeats that keeps a connection where idle ones are cut after `limit`: half of that, or less. */
 export function keptAlive(interval: number, limit = Number.POSITIVE_INFINITY): number {
   return Math.min(interval, limit / 2);

@@ -25,6 +25,7 @@ import { candidates, hasAbsoluteTargets } from "./candidates.ts";
 import { ClientTransport } from "./client-transport.ts";
 import { type Dialler, type DirectOptions, direct } from "./dial.ts";
 import { findWays } from "./find-ways.ts";
+import { holdFor } from "./idle-cuts.ts";
 import { nodeWebSockets } from "./node-websocket.ts";
 import { PendingTransport } from "./pending-transport.ts";
 import { ProxyAccounts } from "./proxy/credentials.ts";
@@ -179,7 +180,7 @@ function observed(dialler: Dialler, { onConnected }: NodeTransportOptions): Dial
 function clientOf(
   transport: HttpTransport,
   { host, port, secure, edge }: EdgeRoute,
-  { relay, token, contentLength, bodyLimits }: TransportOptions,
+  { relay, token, contentLength, bodyLimits, idleLimit }: TransportOptions,
   forwarding: ForwardingProxy | undefined,
 ): EncapsulationClient {
   const common: ClientOptions = {
@@ -197,7 +198,7 @@ function clientOf(
     case "longlived":
       return new LongLivedClient({ ...common, ...(contentLength !== undefined && { contentLength }) });
     case "keepalive":
-      return new KeepAliveClient({ ...common, bodyLimit });
+      return new KeepAliveClient({ ...common, bodyLimit, hold: holdFor(idleLimit) });
     case "polling":
       return new PollingClient({ ...common, bodyLimit });
     default:

@@ -9,6 +9,7 @@ import { DeviceError } from "../device-error.ts";
 import { authorization } from "../token-source.ts";
 import { ClientTransport } from "./client-transport.ts";
 import { fetchLines } from "./fetch-line.ts";
+import { holdFor } from "./idle-cuts.ts";
 import { edgeRoute } from "./route.ts";
 import {
   CAPABILITIES,
@@ -54,6 +55,7 @@ export function openWebTransport(options: TransportOptions): Transport {
     relay,
     guid: guidFrom(crypto.getRandomValues(new Uint8Array(24))),
     bodyLimit: options.bodyLimits?.limit(edge.origin) ?? STREAMED_BODY,
+    hold: holdFor(options.idleLimit),
   });
   return new ClientTransport(name, client, {
     edge,

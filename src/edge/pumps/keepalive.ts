@@ -28,7 +28,8 @@ export async function keepAliveGet({ target, tunnel, request }: AdmittedRequest<
   const gone = () => bell.close(BELL_CLOSE.deviceGone);
   request.signal.addEventListener("abort", gone);
   if (request.signal.aborted) gone();
-  const held = setTimeout(() => bell.say("release"), HOLD_TIME);
+  const hold = target.hold === undefined ? HOLD_TIME : Math.min(target.hold * 1000, HOLD_TIME);
+  const held = setTimeout(() => bell.say("release"), hold);
   try {
     const ring = await bell.next();
     if (ring.kind === "octets") {

@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { IDLE_CUT_LEAST, IDLE_CUT_MOST, IDLE_CUT_SPREAD } from "../../../src/device/limits.ts";
 import { IdleCuts, keptAlive } from "../../../src/device/transports/idle-cuts.ts";
+import { openTransport } from "../../../src/device/transports/open-transport.ts";
+import { listen } from "../../support/sockets.ts";
+import { soon } from "../../support/watch.ts";
 
 const NEVER = Number.POSITIVE_INFINITY;
 
@@ -34,5 +37,35 @@ describe("cuts of idle connections", () => {
 
   it("are prevented by heartbeats in half the time", () => {
     assert.deepEqual([keptAlive(25_000), keptAlive(25_000, 10_000), keptAlive(2000, 10_000)], [25_000, 5000, 2000]);
+  });
+
+  it("are prevented on KeepAlive by a shorter hold time", async (t) => {
+    const asked = Promise.withResolvers<string>();
+    const server = await listen((socket) => {
+      socket.on("data", (octets: Buffer) => {
+        if (octets.toString().startsWith("GET")) asked.resolve(octets.toString());
+      });
+      socket.on("end", () => socket.end());
+    });
+    t.after(() => server.close());
+    const edge = `http://127.0.0.1:${server.port}`;
+    const transport = openTransport({ transport: "keepalive", relay: "127.0.0.1", edge, idleLimit: 10_000 });
+    transport.established.catch(() => undefined);
+    t.after(() => transport.close());
+    assert.match(await soon(asked.promise, "the request"), /&Hold=5 HTTP/);
+  });
+
+  it("that a proxy reports are no sign of life", async (t) => {
+    const server = await listen((socket) => {
+      socket.once("data", () => {
+        setTimeout(() => socket.end("HTTP/1.1 504 Gateway Time-out\r\nContent-Length: 0\r\n\r\n"), 100);
+      });
+    });
+    t.after(() => server.close());
+    const edge = `http://127.0.0.1:${server.port}`;
+    const transport = openTransport({ transport: "keepalive", relay: "127.0.0.1", edge });
+    await assert.rejects(transport.established);
+    assert.equal(transport.lost?.status, 504);
+    assert.ok(performance.now() - transport.heardAt >= 90, "the answer counts");
   });
 });
