@@ -57,6 +57,11 @@ export class Authenticator {
     this.#mayNegotiate = options.mayNegotiate;
   }
 
+  /** Whether the last value may go over another connection: messages of NTLM and Negotiate belong to theirs. */
+  get mayRepeat(): boolean {
+    return this.#scheme === "digest" || this.#scheme === "basic" || this.#scheme === "ntlm begun";
+  }
+
   /** Whether the proxy has been sent something from which it can judge the password. */
   get hasSentPassword(): boolean {
     return this.#scheme === "digest" || this.#scheme === "ntlm" || this.#scheme === "basic";

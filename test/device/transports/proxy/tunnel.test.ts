@@ -139,6 +139,37 @@ describe("a tunnel through an HTTP proxy", () => {
     assert.match(proxy.log.at(-1) ?? "", /NTLM$/);
   });
 
+  it("logs in where the proxy closes the connection after a 407 without a word", async (t) => {
+    let asked = 0;
+    const closing = await listen((socket) => {
+      socket.once("data", (octets) => {
+        asked += 1;
+        if (octets.includes("Proxy-Authorization")) socket.write("HTTP/1.1 200 OK\r\n\r\nhello");
+        else socket.end('HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm="a"\r\nContent-Length: 0\r\n\r\n');
+      });
+    });
+    t.after(() => closing.close());
+    (await through(closing.port, { credentials: ALICE })).destroy();
+    assert.ok(asked >= 2);
+  });
+
+  it("keeps what came before the end of the connection, also while a ticket was waited for", async (t) => {
+    const proxy = await listen((socket) => {
+      socket.once("data", () => {
+        socket.write("HTTP/1.1 407 Who\r\nProxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n");
+        setTimeout(() => socket.end("HTTP/1.1 200 OK\r\n\r\nbye"), 10);
+      });
+    });
+    t.after(() => proxy.close());
+    const negotiate = async () => async () => {
+      await sleep(200);
+      return "ticket";
+    };
+    let text = "";
+    for await (const octets of await through(proxy.port, { negotiate })) text += octets;
+    assert.equal(text, "bye");
+  });
+
   it("goes on with the password where the ticket is refused, which says nothing about the password", async (t) => {
     const negotiate = async () => async () => "expired";
     const both = await proxyTo(t, { schemes: ["Negotiate", "NTLM"] });
