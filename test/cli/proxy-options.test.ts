@@ -69,6 +69,8 @@ test("credentials belong to the proxies that they are given for", async (context
   assert.equal(user({ "proxy-credentials": file }, {}, "b", 2), "carol");
   assert.equal(user({ proxy: "http://c:3" }, {}, "c", 3), "dave");
   assert.equal(user({ proxy: "http://erin:x@c:3" }, {}, "c", 3), "erin");
+  assert.equal(user({ proxy: "http://erin:x@c:3" }, { GROOVEWAY_PROXY_FOR: "http://c:3" }, "c", 3), "erin");
+  assert.equal(user({ proxy: "http://erin:x@a:1", "proxy-credentials": file }, {}, "a", 1), "erin");
   assert.equal(user({}, { GROOVEWAY_PROXY_FOR: "http://all:9" }, "all", 9), "dave");
   assert.equal(user({}, {}, "all", 9), undefined, "a variable names a proxy, and not whose the password is");
 });

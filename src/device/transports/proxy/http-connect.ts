@@ -72,7 +72,8 @@ export class HttpConnect {
     while (this.#challenge === undefined) {
       const read = this.#heads.feed(rest);
       if (read.type === "more") return undefined;
-      if (read.type === "fault") return { type: "invalid", detail: read.detail };
+      if (read.type === "fault")
+        return { type: "invalid", detail: "It does not answer in HTTP, or not as HTTP has it." };
       rest = read.rest;
       const event = this.#judge(read.head, rest);
       if (event !== "interim" && event !== "body") return event;

@@ -66,9 +66,10 @@ export class Proxies {
   constructor(options: ProxyOptions = {}) {
     this.#options = options;
     this.#env = options.env ?? process.env;
-    this.accounts = new ProxyAccounts(options.accounts, options.refused);
     this.#option = options.proxy === undefined ? undefined : parseOption(options.proxy);
-    if (this.#option?.type === "chain") this.accounts.learn(this.#option.accounts);
+    // What is written with the proxy comes first, since that is for this program alone.
+    const own = this.#option?.type === "chain" ? this.#option.accounts : [];
+    this.accounts = new ProxyAccounts([...own, ...(options.accounts ?? [])], options.refused);
   }
 
   /** Whether a destination certainly has no proxy, which is known at once. */

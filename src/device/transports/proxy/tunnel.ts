@@ -339,7 +339,7 @@ class Asking {
         case "accepted":
           return true;
         case "refused":
-          throw proxyRefuses(named, request.target, statusText(event.head.status, event.head.phrase));
+          throw proxyRefuses(named, request.target, statusText(event.head.status));
         case "closed":
           // Some proxies close the connection after a 407 without announcing it.
           if (requests > 0 && authenticator.mayRepeat) return false;
