@@ -151,19 +151,30 @@ function bash(commands: readonly CommandSyntax[]): string {
   );
   return `# Completion of grooveway for bash.
 _grooveway() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} command=\${COMP_WORDS[1]}
-  local options= actions= texts= files= folders= tokens= before=-1 words= count=0 word last i IFS=$' \\t\\n'
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev= command=\${COMP_WORDS[1]}
+  local options= actions= texts= files= folders= tokens= before=-1 words= count=0 word last= i IFS=$' \\t\\n'
+  local -a parts=()
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
     COMPREPLY=($(compgen -W ${quote(`${names(commands)} help --help --version`)} -- "$cur"))
     return
   fi
-  # Bash takes the @ before the name of a file for a word.
-  if [[ $prev == @ ]]; then prev=\${COMP_WORDS[COMP_CWORD-2]}; fi
-  if [[ $cur == @ ]]; then cur=; fi
+  # Bash cuts words at = : and @, as in --ca=FILE, https://HOST and @FILE. It replaces the last piece.
+  for ((i = 1; i <= COMP_CWORD; i += 1)); do
+    word=\${COMP_WORDS[i]}
+    if [[ -n $last && ( $word == [=:]* || $last == *[=:@] || ( $word == @* && $last != -* ) ) ]]; then
+      last=$last$word
+      parts[\${#parts[@]}-1]=$last
+    else
+      last=$word
+      parts+=("$word")
+    fi
+  done
+  if [[ $cur == [=:@]* ]]; then cur=; fi
+  if [[ $last == --*=* ]]; then prev=\${last%%=*}; elif ((\${#parts[@]} > 1)); then prev=\${parts[\${#parts[@]}-2]}; fi
   case $command in
     help)
-      if ((COMP_CWORD == 2)); then actions=${quote(names(commands))}; fi ;;
+      if ((\${#parts[@]} == 2)); then actions=${quote(names(commands))}; fi ;;
 ${cases.join("\n")}
   esac
   case "$command $prev" in
@@ -181,12 +192,12 @@ ${choices.join("\n")}
     return
   elif [[ $cur == -* ]]; then
     COMPREPLY=($(compgen -W "$options" -- "$cur"))
-  elif ((COMP_CWORD == 2)) && [[ -n $actions ]]; then
+  elif ((\${#parts[@]} == 2)) && [[ -n $actions ]]; then
     COMPREPLY=($(compgen -W "$actions" -- "$cur"))
   elif ((before >= 0)); then
     last=
-    for ((i = 2; i < COMP_CWORD; i += 1)); do
-      word=\${COMP_WORDS[i]}
+    for ((i = 1; i < \${#parts[@]} - 1; i += 1)); do
+      word=\${parts[i]}
       if [[ $word != -* && ( -z $last || " $texts $files $folders $tokens " != *" $last "* ) ]]; then
         count=$((count + 1))
       fi

@@ -9,6 +9,7 @@ import { printable, visible } from "../lib/printable.ts";
 import { parseAddress } from "../sstp/index.ts";
 import { size } from "./output.ts";
 import { usage } from "./parse-arguments.ts";
+import { plainNotice } from "./plain-notice.ts";
 import { type CompletedOptions, PROFILE_OPTION, type ProfileOptions, withProfile } from "./profiles/profile-options.ts";
 import { PROXY_OPTIONS, type ProxyValues, proxiesOf } from "./proxy-options.ts";
 import { readAuthorities } from "./tls.ts";
@@ -78,6 +79,13 @@ export function deviceOptions(
     );
   }
   const { token, edges } = values;
+  const notice = plainNotice({
+    edges: edges.map(({ edge }) => edge),
+    relay: values.edge === undefined ? values.relay : undefined,
+    allowPlain: values["allow-plain"],
+    hasToken: edges.some((each) => each.token !== undefined) || token !== undefined,
+  });
+  if (notice !== undefined) console.error(`grooveway: ${notice}`);
   return {
     address: values.as === undefined ? defaultAddress() : ownAddress(command, values.as),
     ...relayOf(values.relay, values.edge),

@@ -46,7 +46,6 @@ export function refusedPasswordsIn(folder: string | undefined): RefusedPasswords
       return refused.length > 0 && refused.includes(hashOf(account, salt));
     },
     add(account) {
-      memory.add(account);
       const { salt, refused } = read(path);
       try {
         mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -56,6 +55,7 @@ export function refusedPasswordsIn(folder: string | undefined): RefusedPasswords
         renameSync(temporary, path);
       } catch {
         // A disk that is full or read-only: this process remembers.
+        memory.add(account);
       }
     },
     cure: `if they were right after all, delete ${path}`,

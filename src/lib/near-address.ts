@@ -5,6 +5,7 @@
  * @module
  */
 import { BlockList, isIP } from "node:net";
+import { parseIPv4, parseIPv6 } from "./ip-literal.ts";
 
 const NEAR = new BlockList();
 for (const [network, bits] of [
@@ -28,7 +29,11 @@ export function isNear(address: string): boolean {
   return family !== 0 && NEAR.check(bare, family === 4 ? "ipv4" : "ipv6");
 }
 
-/** Reports whether an IP address is a loopback address. */
+/** Reports whether an IP address is a loopback address, in any spelling. */
 export function isLoopback(address: string): boolean {
-  return address === "::1" || /^(::ffff:)?127\./.test(address);
+  const four = parseIPv4(address);
+  if (four !== undefined) return four >> 24n === 127n;
+  const six = parseIPv6(address.toLowerCase());
+  // IPv4 in IPv6: ::ffff:127.0.0.1, which URLs write as ::ffff:7f00:1.
+  return six !== undefined && (six === 1n || six >> 24n === 0xffff7fn);
 }

@@ -117,7 +117,15 @@ describe("completion", () => {
     // As bash itself cuts it.
     assert.deepEqual(ask(["grooveway", "send", "--token", "@", "al"]), ["album"]);
     assert.deepEqual(ask(["grooveway", "send", "--token", "@"]).sort(), ["a file.txt", "a'b.txt", "album"]);
+    assert.deepEqual(ask(["grooveway", "send", "--token", "=@", "al"]), ["album"]);
+    assert.deepEqual(ask(["grooveway", "send", "--ca", "=", "al"]), ["album"]);
+    assert.deepEqual(ask(["grooveway", "send", "--ca", "="]).sort(), ["a file.txt", "a'b.txt", "album"]);
+    assert.deepEqual(ask(["grooveway", "send", "--transport", "=", "k"]), ["keepalive"]);
     assert.deepEqual(ask(["grooveway", "send", "--name", "x", "a"]), [], "the address comes first");
+    const edge = ["--edge", "https", ":", "//edge.example.com"];
+    assert.deepEqual(ask(["grooveway", "send", ...edge, "al"]), [], "the address comes first");
+    assert.deepEqual(ask(["grooveway", "send", ...edge, "bob", "@", "relay", "al"]), ["album"]);
+    assert.deepEqual(ask(["grooveway", "send", "--edge", "=", "https", ":", "//e", "bob", "al"]), ["album"]);
   });
 
   it("by fish", async (context) => {

@@ -1,6 +1,6 @@
 /** The options about proxies, and the memory of refused passwords. */
 import assert from "node:assert/strict";
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { CommandError } from "../../src/cli/command-error.ts";
@@ -69,6 +69,8 @@ test("credentials belong to the proxies that they are given for", async (context
   assert.equal(user({ "proxy-credentials": file }, {}, "b", 2), "carol");
   assert.equal(user({ proxy: "http://c:3" }, {}, "c", 3), "dave");
   assert.equal(user({ proxy: "http://erin:x@c:3" }, {}, "c", 3), "erin");
+  assert.equal(user({ proxy: "http://erin:x@c:3" }, { GROOVEWAY_PROXY_FOR: "http://c:3" }, "c", 3), "erin");
+  assert.equal(user({ proxy: "http://erin:x@a:1", "proxy-credentials": file }, {}, "a", 1), "erin");
   assert.equal(user({}, { GROOVEWAY_PROXY_FOR: "http://all:9" }, "all", 9), "dave");
   assert.equal(user({}, {}, "all", 9), undefined, "a variable names a proxy, and not whose the password is");
 });
@@ -101,6 +103,10 @@ test("refused passwords are remembered by the state folder as hashes", async (co
   assert.equal(two.has("proxy alice secret"), true);
   assert.equal(two.has("proxy alice other"), false);
   const path = join(state, "refused-proxy-passwords.json");
+  const kept = readFileSync(path);
+  rmSync(path);
+  assert.equal(one.has("proxy alice secret"), false, "to delete the file helps a running command, too");
+  writeFileSync(path, kept, { mode: 0o600 });
   assert.equal(statSync(path).mode & 0o777, 0o600);
   assert.doesNotMatch(readFileSync(path, "utf8"), /alice|secret/);
   for (const broken of ["", "{", "[]", '{"salt":"x","refused":[1]}', '{"salt":7}']) {

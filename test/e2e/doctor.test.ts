@@ -136,6 +136,8 @@ describe("the doctor at an edge by http", { concurrency: 4 }, () => {
     const seen = await examine({ edge: edge.url }, `http://127.0.0.1:${proxy.port}`);
     assert.deepEqual(statuses(seen), { ...all("works"), websocket: "blocked" });
     assert.match(need(seen, "websocket"), /^allow the method CONNECT to 127\.0\.0\.1:\d+ in the proxy http:/);
+    const rates = seen.ways.filter(({ way }) => way.transport !== "websocket").map(({ rate = 0 }) => rate > 0);
+    assert.deepEqual(rates, [true, true, true], "the edge is asked by forwarded requests");
   });
 
   test("finds the way past a proxy that is gone, and through SOCKS", async (t) => {

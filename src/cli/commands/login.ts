@@ -16,6 +16,7 @@ import { CommandError } from "../command-error.ts";
 import { defaultAddress, ownAddress, transportName } from "../device-options.ts";
 import { EXIT_CODES } from "../exit-codes.ts";
 import { type Command, parse, unexpected, usage } from "../parse-arguments.ts";
+import { plainNotice } from "../plain-notice.ts";
 import { changeProfiles, neededConfigPath, readProfiles } from "../profiles/config-file.ts";
 import { edgeUrl, type Profile, type ProfileEdge, type Profiles } from "../profiles/config-toml.ts";
 import { DEFAULT_PROFILE, edgeIn, PROFILE_OPTION, profileName, tokenOf } from "../profiles/profile-options.ts";
@@ -79,6 +80,8 @@ Example: grooveway login https://edge.example.com --as alice/laptop --token @ali
     const token = await tokenText(values.token ?? process.env.GROOVEWAY_TOKEN ?? "");
     const known = before?.address ?? addressIn(token);
     const address = ownAddress("login", values.as ?? known ?? defaultAddress());
+    const notice = plainNotice({ edges: [url], hasToken: token !== undefined });
+    if (notice !== undefined) console.error(`grooveway: ${notice}`);
     const authorities = ca === undefined ? undefined : readAuthorities(ca);
     const claim = { url, address, token, ca: authorities, proxies: proxiesOf("login", values) };
     const kind = await check(claim);

@@ -12,9 +12,10 @@ import { decodeBase64url } from "../../lib/base64url.ts";
 import { formatAddress } from "../../sstp/index.ts";
 import { tokenRefusal } from "../token-refusal.ts";
 import { askEdge, type EdgeAnswer } from "../transports/ask-edge.ts";
+import { hasAbsoluteTargets } from "../transports/candidates.ts";
 import { direct } from "../transports/dial.ts";
 import type { Proxies } from "../transports/proxy/proxy-settings.ts";
-import { tunnelDialler } from "../transports/proxy/tunnel.ts";
+import { proxyDialler, tunnelDialler } from "../transports/proxy/tunnel.ts";
 import type { Way } from "../transports/transport.ts";
 import { edgeAt } from "./check-path.ts";
 import { knownReason } from "./failure.ts";
@@ -47,9 +48,12 @@ export type Room =
 export async function askRoom(way: Way, self: Peer, options: TokenOptions): Promise<Room> {
   const { edge, token, ca, proxies, timeout, signal } = options;
   const { source = "" } = way;
-  // HTTP proxies carry also plain HTTP in a tunnel.
-  const dialler =
-    way.proxies.length === 0 ? direct() : tunnelDialler(way.proxies, { source, accounts: proxies.accounts, ca });
+  const { accounts } = proxies;
+  // An HTTP proxy carries also plain HTTP in a tunnel, in which it takes a password.
+  const proxy = way.proxies.at(-1);
+  const isAbsolute = hasAbsoluteTargets(way) && proxy !== undefined && accounts.find(proxy) === undefined;
+  const through = isAbsolute ? proxyDialler : tunnelDialler;
+  const dialler = proxy === undefined ? direct() : through(way.proxies, { source, accounts, ca });
   const name = encodeURIComponent(formatAddress(self));
   const question = {
     edge: edgeAt(edge, way),
@@ -57,6 +61,7 @@ export async function askRoom(way: Way, self: Peer, options: TokenOptions): Prom
     token,
     ca,
     dialler,
+    isAbsolute,
     signal: AbortSignal.any([signal, AbortSignal.timeout(timeout)]),
     expects: isRoom,
   };

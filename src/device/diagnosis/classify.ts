@@ -5,7 +5,7 @@
  */
 import { formatHostPort } from "../../lib/host-port.ts";
 import { visible } from "../../lib/printable.ts";
-import { proxyText } from "../transports/candidates.ts";
+import { hasAbsoluteTargets, proxyText } from "../transports/candidates.ts";
 import { CAPABILITIES, type TransportName, type Way } from "../transports/transport.ts";
 import { SLOW_RATE, SLOW_ROUND_TRIP } from "./limits.ts";
 import type { Failure, Observations, PathObservation, WayObservation } from "./observations.ts";
@@ -213,7 +213,14 @@ function ofStranger({ way, failure }: WayObservation, { answer }: PathObservatio
     const need = way.secure ? "check the path in the URL" : `write https:// in the URL if ${way.host} is the edge`;
     return blocked(`${way.host} answers with a redirect to itself, which no edge does.`, need);
   }
-  if (status === 407) return authentication(`The proxy ${viaOf(way)} requires a user name and password.`, way);
+  if (status === 407 && way.proxies.length > 0) {
+    return authentication(`The proxy ${viaOf(way)} requires a user name and password.`, way);
+  }
+  if (status === 407) {
+    const need = `name the proxy with --proxy, and give credentials for it, or let ${way.host} pass there without`;
+    const why = "A proxy in between requires a user name and password.";
+    return { status: "needs authentication", isUsable: false, why, need };
+  }
   const said = redirect === undefined ? `with ${status}` : `with a redirect to ${redirect}`;
   if (redirect !== undefined || status === 511 || status < 300) {
     return blocked(
@@ -222,7 +229,8 @@ function ofStranger({ way, failure }: WayObservation, { answer }: PathObservatio
     );
   }
   const need = `let ${way.secure ? "HTTPS" : "HTTP"} to ${formatHostPort(way)} through; otherwise check the URL`;
-  return blocked(`Something else answers in place of the edge, ${said}.`, need);
+  const who = hasAbsoluteTargets(way) ? `The proxy ${viaOf(way)}` : "Something else";
+  return blocked(`${who} answers in place of the edge, ${said}.`, need);
 }
 
 /** The edge has answered by this transport, and refuses. */

@@ -40,7 +40,7 @@ export class Conversation {
     // Polling is established by its first data.
     if (this.#transport.name !== "polling") await this.#transport.established;
     this.engine.connect(relayURL(this.#relay), new Uint8Array());
-    void this.flush();
+    this.#send();
   }
 
   /**
@@ -56,8 +56,13 @@ export class Conversation {
         if (event.type === "closed" && event.by === "self") throw new DeviceError("NotAnEdge", "the answer is no SSTP");
         yield event;
       }
-      void this.flush();
+      this.#send();
     }
+  }
+
+  /** Sends without waiting. What fails ends the transport, which reading tells. */
+  #send(): void {
+    this.flush().catch(() => undefined);
   }
 
   /** Sends the engine's output. Resolves when the transport accepts more. */

@@ -16,7 +16,7 @@ import { parseAddress } from "../../sstp/index.ts";
 import { DeviceError } from "../device-error.ts";
 import { validOption } from "../recipients.ts";
 import { candidates } from "../transports/candidates.ts";
-import { findProxies } from "../transports/find-ways.ts";
+import { findChoices } from "../transports/find-ways.ts";
 import { Proxies } from "../transports/proxy/proxy-settings.ts";
 import { edgeRoute, relayRoute } from "../transports/route.ts";
 import { CAPABILITIES, type Way } from "../transports/transport.ts";
@@ -170,7 +170,7 @@ class Examination {
     const { relay, allowPlain } = this.#options;
     const asked = { edge: this.#edge, relay, allowPlain };
     try {
-      const choices = await findProxies(asked, this.#common.proxies);
+      const choices = await findChoices(asked, this.#common.proxies);
       const problem = choices.edge?.problem ?? choices.relay?.problem;
       const ways = candidates(asked, choices).slice(0, PROBED_WAYS);
       return { ways, ...(problem !== undefined && { problem }) };

@@ -33,13 +33,12 @@ export interface Question {
   /** Default: connects directly. */
   readonly dialler?: Dialler | undefined;
   readonly signal?: AbortSignal | undefined;
-}
-
-/** A request on a connection that exists. */
-export interface Exchange extends Pick<Question, "edge" | "method" | "path" | "token" | "body"> {
   /** Names the whole URL in the request, for a proxy that forwards it [RFC 9112 3.2.2]. Default false. */
   readonly isAbsolute?: boolean | undefined;
 }
+
+/** A request on a connection that exists. */
+export type Exchange = Pick<Question, "edge" | "method" | "path" | "token" | "body" | "isAbsolute">;
 
 /** The value, or the edge's reason for refusing. */
 export type EdgeAnswer =

@@ -90,11 +90,27 @@ export function wayText(way: Way): string {
   return `${way.transport} to ${formatHostPort(way)}${way.secure ? " over TLS" : ""}${through}`;
 }
 
-/** Whether a way may be tried after another failed. A proxy that has answered is not gone past. */
-export function mayFollow(error: unknown, failed: Way, next: Way): boolean {
-  if (!(error instanceof DeviceError)) return false;
-  if (error.code.startsWith("Proxy")) return wayText({ ...failed, port: 0 }) === wayText({ ...next, port: 0 });
-  return error.code === "ConnectFailed";
+/** A way, and why it failed. */
+export interface FailedWay {
+  readonly way: Way;
+  readonly error: unknown;
+}
+
+/** Whether a way may be tried after others failed. A proxy that has answered is not gone past. */
+export function mayFollow(failed: readonly FailedWay[], next: Way): boolean {
+  return failed.every(({ way, error }) => {
+    if (isOfProxy(error)) return wayText({ ...way, port: 0 }) === wayText({ ...next, port: 0 });
+    return error instanceof DeviceError && error.code === "ConnectFailed";
+  });
+}
+
+/** The error that says most: that of a proxy that has answered, or else of the best way. */
+export function tellingError(failed: readonly FailedWay[]): unknown {
+  return (failed.find(({ error }) => isOfProxy(error)) ?? failed[0])?.error;
+}
+
+function isOfProxy(error: unknown): boolean {
+  return error instanceof DeviceError && error.code.startsWith("Proxy");
 }
 
 /** A proxy as a URL, without credentials. */

@@ -4,12 +4,11 @@
  * @module
  */
 import { DeviceError } from "../device-error.ts";
-import { mayFollow } from "./candidates.ts";
+import { type FailedWay, mayFollow, tellingError } from "./candidates.ts";
 import { type Dialler, direct } from "./dial.ts";
 import { findWays } from "./find-ways.ts";
 import type { Proxies } from "./proxy/proxy-settings.ts";
 import { tunnelDialler } from "./proxy/tunnel.ts";
-import type { Way } from "./transport.ts";
 
 /**
  * Makes a dialler to an edge. HTTP proxies carry also plain HTTP in a tunnel.
@@ -18,18 +17,18 @@ import type { Way } from "./transport.ts";
  */
 export function edgeDialler(edge: string, proxies: Proxies, ca?: string): Dialler {
   return async (to, patience) => {
-    let failed: { readonly error: unknown; readonly way: Way } | undefined;
+    const failed: FailedWay[] = [];
     // A WebSocket is dialled in the same way.
     for (const way of await findWays({ edge, transport: "websocket" }, proxies)) {
-      if (failed !== undefined && !mayFollow(failed.error, failed.way, way)) continue;
+      if (!mayFollow(failed, way)) continue;
       const options = { source: way.source ?? "", accounts: proxies.accounts, ca };
       const dialler = way.proxies.length === 0 ? direct() : tunnelDialler(way.proxies, options);
       try {
         return await dialler(to, patience);
       } catch (error) {
-        failed ??= { error, way };
+        failed.push({ error, way });
       }
     }
-    throw failed?.error ?? new DeviceError("InternalError", "an edge has no way to it");
+    throw tellingError(failed) ?? new DeviceError("InternalError", "an edge has no way to it");
   };
 }

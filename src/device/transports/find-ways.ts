@@ -16,7 +16,7 @@ import type { Way } from "./transport.ts";
  * @throws DeviceError InvalidOption, ProxyFailed
  */
 export async function findWays(options: CandidateOptions, proxies: Proxies): Promise<Way[]> {
-  return candidates(options, await findProxies(options, proxies));
+  return candidates(options, await findChoices(options, proxies));
 }
 
 /**
@@ -24,7 +24,7 @@ export async function findWays(options: CandidateOptions, proxies: Proxies): Pro
  *
  * @throws DeviceError InvalidOption, ProxyFailed
  */
-export async function findProxies(options: CandidateOptions, proxies: Proxies): Promise<Required<ProxyChoices>> {
+export async function findChoices(options: CandidateOptions, proxies: Proxies): Promise<Required<ProxyChoices>> {
   const [edge, relay] = await Promise.all([toEdge(options, proxies), toRelay(options, proxies)]);
   return { edge, relay };
 }

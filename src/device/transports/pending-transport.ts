@@ -6,7 +6,7 @@
  */
 import type { Lost } from "../../encapsulation/index.ts";
 import { DeviceError } from "../device-error.ts";
-import { mayFollow } from "./candidates.ts";
+import { type FailedWay, mayFollow, tellingError } from "./candidates.ts";
 import { CAPABILITIES, type Capabilities, type Transport, type TransportName, type Way } from "./transport.ts";
 
 export interface Attempts {
@@ -87,21 +87,20 @@ export class PendingTransport implements Transport {
   }
 
   async #establish({ find, open }: Attempts): Promise<void> {
-    let failed: { readonly error: unknown; readonly way: Way } | undefined;
+    const failed: FailedWay[] = [];
     try {
       for (const way of await find()) {
         if (this.#closing.signal.aborted) throw closed();
-        if (failed !== undefined && !mayFollow(failed.error, failed.way, way)) continue;
+        if (!mayFollow(failed, way)) continue;
         try {
           await this.#try(await open(way, this.#closing.signal));
           return;
         } catch (error) {
-          // The error of the best way says most.
-          failed ??= { error, way };
+          failed.push({ error, way });
           if (this.#closing.signal.aborted) break;
         }
       }
-      throw failed?.error;
+      throw tellingError(failed);
     } catch (error) {
       const why =
         error instanceof DeviceError ? error : new DeviceError("ConnectFailed", String(error), { cause: error });

@@ -127,6 +127,12 @@ const CASES: readonly [name: string, verdict: Verdict, status: Status, text: Reg
     /requires a user name/,
   ],
   [
+    "407 from a proxy that nobody has named",
+    judge("polling", failed("NotAnEdge"), { ...OPEN, answer: { ...ANSWER, by: "other", status: 407 } }),
+    "needs authentication",
+    /^A proxy in between requires.*name the proxy with --proxy/,
+  ],
+  [
     "a refused CONNECT",
     judge("polling", failed("ProxyRefuses"), {}, { proxies: [PROXY] }),
     "blocked",

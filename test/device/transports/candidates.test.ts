@@ -2,12 +2,15 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { DeviceError } from "../../../src/device/device-error.ts";
 import {
   type CandidateOptions,
   candidates,
   hasAbsoluteTargets,
+  mayFollow,
   type ProxyChoice,
   pathText,
+  tellingError,
   wayText,
 } from "../../../src/device/transports/candidates.ts";
 import { PROXY_KINDS, TRANSPORTS, type TransportName, type Way } from "../../../src/device/transports/transport.ts";
@@ -38,6 +41,22 @@ describe("the ways to an edge", () => {
     const through = "websocket to edge.example.com:443 over TLS through http://proxy:3128";
     assert.deepEqual(texts(options, choice(true, [HTTP])), [through]);
     assert.deepEqual(texts(options, choice(false, [HTTP])), [through, "websocket to edge.example.com:443 over TLS"]);
+  });
+
+  it("do not go past a proxy that has answered, also if one before it was out of reach", () => {
+    const [gone, refusing] = [HTTP, SOCKS].map(
+      (proxy) =>
+        candidates({ edge: "https://edge.example.com", transport: "websocket" }, { edge: choice(true, [proxy]) })[0],
+    );
+    const [direct] = candidates({ edge: "https://edge.example.com", transport: "websocket" });
+    assert.ok(gone && refusing && direct);
+    const unreachable = { way: gone, error: new DeviceError("ConnectFailed", "gone") };
+    const refused = { way: refusing, error: new DeviceError("ProxyRefuses", "no") };
+    assert.equal(mayFollow([], direct), true);
+    assert.equal(mayFollow([unreachable], refusing), true);
+    assert.equal(mayFollow([unreachable, refused], direct), false);
+    assert.equal(tellingError([unreachable, refused]), refused.error);
+    assert.equal(tellingError([unreachable]), unreachable.error);
   });
 
   it("share a path only if one connection serves both: a proxy may forbid tunnels and forward requests", () => {

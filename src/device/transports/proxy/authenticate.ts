@@ -8,7 +8,7 @@
 import { randomBytes } from "node:crypto";
 import type { DeviceError } from "../../device-error.ts";
 import { basicAuthorization } from "./basic.ts";
-import { type Challenge, parseChallenges } from "./challenge.ts";
+import { type Challenge, parseChallenges, schemesOf } from "./challenge.ts";
 import type { Credentials } from "./credentials.ts";
 import { digestAuthorization, digestHash, isStale } from "./digest.ts";
 import type { NegotiateStep } from "./negotiate.ts";
@@ -55,6 +55,16 @@ export class Authenticator {
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
     this.#mayNegotiate = options.mayNegotiate;
+  }
+
+  /** Whether each request carries the same value, so that another 407 refuses it. */
+  get isConstant(): boolean {
+    return this.#scheme === "basic";
+  }
+
+  /** Whether the last value may go over another connection: messages of NTLM and Negotiate belong to theirs. */
+  get mayRepeat(): boolean {
+    return this.#scheme === "digest" || this.#scheme === "basic" || this.#scheme === "ntlm begun";
   }
 
   /** Whether the proxy has been sent something from which it can judge the password. */
@@ -113,7 +123,7 @@ export class Authenticator {
       this.#scheme = "negotiate";
       return { type: "negotiate", token: undefined };
     }
-    const offers = [...new Set(challenges.map(({ scheme }) => scheme))];
+    const offers = schemesOf(challenges);
     if (credentials === undefined) {
       return failed(this.#hasRefusedTicket ? proxyRefusesTicket(named) : proxyNeedsCredentials(named, offers));
     }

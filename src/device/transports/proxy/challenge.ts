@@ -24,6 +24,16 @@ export function parseChallenges(values: readonly string[]): Challenge[] {
   return values.flatMap(parseValue);
 }
 
+/** The longest name of a scheme that is shown, and how many: an answer may have thousands. */
+const SHOWN_NAME = 20;
+const SHOWN_SCHEMES = 8;
+
+/** The schemes of challenges for a message, each once. */
+export function schemesOf(challenges: readonly Challenge[]): string[] {
+  const names = challenges.map(({ scheme }) => scheme.slice(0, SHOWN_NAME));
+  return [...new Set(names)].slice(0, SHOWN_SCHEMES);
+}
+
 function parseValue(value: string): Challenge[] {
   const found: { scheme: string; token: string | undefined; parameters: Map<string, string> }[] = [];
   let at = 0;

@@ -8,7 +8,7 @@
 import type { Authorization, Challenge as ClientChallenge } from "../../../encapsulation/index.ts";
 import type { DeviceError } from "../../device-error.ts";
 import { Authenticator } from "./authenticate.ts";
-import { parseChallenges } from "./challenge.ts";
+import { parseChallenges, schemesOf } from "./challenge.ts";
 import type { ProxyAccounts } from "./credentials.ts";
 import { type NamedProxy, proxyNeedsCredentials, proxyRefusesCredentials } from "./proxy-error.ts";
 
@@ -37,7 +37,9 @@ export class ForwardingProxy {
     const { proxy } = this.#named;
     const credentials = this.#accounts.find(proxy);
     if (status !== 407 || (credentials !== undefined && this.#accounts.isRefused(proxy, credentials))) return undefined;
-    let authenticator = round === 1 ? undefined : this.#authenticators.get(session);
+    const before = this.#authenticators.get(session);
+    // The first round may answer a request that had the password already: the proxy no longer takes it.
+    let authenticator = round === 1 && before?.isConstant !== true ? undefined : before;
     if (authenticator === undefined) {
       const named = this.#named;
       authenticator = new Authenticator({ named, credentials, method, uri: target, mayNegotiate: false });
@@ -59,7 +61,6 @@ export class ForwardingProxy {
     if (credentials !== undefined && this.#accounts.isRefused(proxy, credentials)) {
       return proxyRefusesCredentials(this.#named, this.#accounts.cure);
     }
-    const offers = parseChallenges(challenges).map(({ scheme }) => scheme);
-    return this.#failure ?? proxyNeedsCredentials(this.#named, offers);
+    return this.#failure ?? proxyNeedsCredentials(this.#named, schemesOf(parseChallenges(challenges)));
   }
 }

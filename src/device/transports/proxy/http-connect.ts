@@ -27,7 +27,9 @@ export type ConnectEvent =
   /** 407. Unless the connection `isOpen` for the next request, it must be closed. */
   | { readonly type: "challenged"; readonly challenges: readonly string[]; readonly isOpen: boolean }
   | { readonly type: "refused"; readonly head: ResponseHead }
-  /** No HTTP response, or the connection ended before one. */
+  /** The connection ended before any byte of an answer. */
+  | { readonly type: "closed" }
+  /** No HTTP response, or half of one. */
   | { readonly type: "invalid"; readonly detail: string };
 
 /** `CONNECT host:port`, or a GET by which the proxy only checks credentials: any answer but 407 accepts them. */
@@ -70,7 +72,8 @@ export class HttpConnect {
     while (this.#challenge === undefined) {
       const read = this.#heads.feed(rest);
       if (read.type === "more") return undefined;
-      if (read.type === "fault") return { type: "invalid", detail: read.detail };
+      if (read.type === "fault")
+        return { type: "invalid", detail: "It does not answer in HTTP, or not as HTTP has it." };
       rest = read.rest;
       const event = this.#judge(read.head, rest);
       if (event !== "interim" && event !== "body") return event;
@@ -82,7 +85,7 @@ export class HttpConnect {
   /** Handles the end of the connection. */
   ended(): ConnectEvent {
     if (this.#challenge !== undefined) return { ...challenged(this.#challenge), isOpen: false };
-    return { type: "invalid", detail: "It closed the connection without an answer." };
+    return this.#heads.begun ? { type: "invalid", detail: "Its answer is cut off." } : { type: "closed" };
   }
 
   #judge(head: ResponseHead, rest: Uint8Array): ConnectEvent | "interim" | "body" {

@@ -70,9 +70,9 @@ async function request(url: URL, timeout: number): Promise<string> {
   const late = AbortSignal.timeout(timeout);
   const secure = url.protocol === "https:";
   const port = url.port === "" ? (secure ? SECURE_TUNNEL_PORT : HTTP_PORT) : Number(url.port);
+  const account = [url.username, url.password].map(decodeURIComponent).join(":");
   const socket = await dial({ host: unbracketed(url.hostname), port, secure, timeout });
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const account = [url.username, url.password].map(decodeURIComponent).join(":");
   const asked = get({
     createConnection: () => socket,
     path: `${url.pathname}${url.search}`,

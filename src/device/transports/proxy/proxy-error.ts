@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { printable, visible } from "../../../lib/printable.ts";
+import { STATUS_CODES } from "node:http";
+import { visible } from "../../../lib/printable.ts";
 import { DeviceError } from "../../device-error.ts";
 import { proxyText } from "../candidates.ts";
 import type { ProxyServer } from "../transport.ts";
@@ -70,7 +71,7 @@ function nameOf({ proxy, source }: NamedProxy): string {
   return `the proxy ${visible(proxyText(proxy))} (from ${source})`;
 }
 
-/** A status line for a message. */
-export function statusText(status: number, phrase: string): string {
-  return phrase === "" ? `it answered ${status}` : `it answered ${status} ${printable(phrase)}`;
+/** A status for a message, in words of our own: a proxy that repeats what it hears would repeat the password. */
+export function statusText(status: number): string {
+  return `it answered ${status} ${STATUS_CODES[status] ?? ""}`.trim();
 }

@@ -11,6 +11,7 @@
  * @module
  */
 import { formatHostPort } from "../../../lib/host-port.ts";
+import { isLoopback } from "../../../lib/near-address.ts";
 import { visible } from "../../../lib/printable.ts";
 import { DeviceError } from "../../device-error.ts";
 import { NO_PROXY_SET, type ProxyChoice, proxyText } from "../candidates.ts";
@@ -65,14 +66,15 @@ export class Proxies {
   constructor(options: ProxyOptions = {}) {
     this.#options = options;
     this.#env = options.env ?? process.env;
-    this.accounts = new ProxyAccounts(options.accounts, options.refused);
     this.#option = options.proxy === undefined ? undefined : parseOption(options.proxy);
-    if (this.#option?.type === "chain") this.accounts.learn(this.#option.accounts);
+    // What is written with the proxy comes first, since that is for this program alone.
+    const own = this.#option?.type === "chain" ? this.#option.accounts : [];
+    this.accounts = new ProxyAccounts([...own, ...(options.accounts ?? [])], options.refused);
   }
 
   /** Whether a destination certainly has no proxy, which is known at once. */
   isDirect({ host }: Endpoint): boolean {
-    return this.#option === undefined ? isLoopback(host) : this.#option.type === "direct";
+    return this.#option === undefined ? isOwn(host) : this.#option.type === "direct";
   }
 
   /**
@@ -97,7 +99,7 @@ export class Proxies {
         return { chains: await this.#pac(option.location, to), source: pacSource(option.location), isForced: true };
       case undefined:
     }
-    if (isLoopback(to.host)) return NO_PROXY_SET;
+    if (isOwn(to.host)) return NO_PROXY_SET;
     return this.#fromEnvironment(to) ?? (await this.#fromPac(to)) ?? (await this.#fromSystem(to)) ?? NO_PROXY_SET;
   }
 
@@ -208,6 +210,7 @@ function httpNames(env: Readonly<Record<string, string | undefined>>): string[] 
   return env.REQUEST_METHOD === undefined ? ["http_proxy", "HTTP_PROXY"] : ["http_proxy"];
 }
 
-function isLoopback(host: string): boolean {
-  return /^(?:localhost\.?|(?:[^.]+\.)*localhost\.?|127\.\d+\.\d+\.\d+|::1)$/i.test(host);
+/** Whether a host is this machine. */
+function isOwn(host: string): boolean {
+  return isLoopback(host) || /(?:^|\.)localhost\.?$/i.test(host);
 }

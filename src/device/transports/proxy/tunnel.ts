@@ -187,7 +187,6 @@ class Tunnel {
           socket.write(event.octets);
           break;
         case "accepted":
-          giveBack(socket, event.rest);
           return true;
         case "needsCredentials":
           throw proxyNeedsCredentials(named, []);
@@ -251,8 +250,16 @@ class Tunnel {
     }
   }
 
-  /** Reads until the handshake gives an event. Leaves the socket without listeners of ours, and not flowing. */
-  next<E>(socket: Socket, named: NamedProxy, target: string, handshake: Handshake<E>): Promise<E> {
+  /**
+   * Reads until the handshake gives an event. Leaves the socket without listeners of ours, not flowing, and with what
+   * came behind the handshake.
+   */
+  next<E extends ConnectEvent | SocksEvent>(
+    socket: Socket,
+    named: NamedProxy,
+    target: string,
+    handshake: Handshake<E>,
+  ): Promise<E> {
     const { promise, resolve, reject } = Promise.withResolvers<E>();
     const { signal } = this.#patience();
     const settle = (act: () => void) => {
@@ -267,6 +274,8 @@ class Tunnel {
       for (let octets = socket.read(); octets instanceof Uint8Array; octets = socket.read()) {
         const event = handshake.receive(octets);
         if (event === undefined) continue;
+        // At once: after its end, a stream takes nothing back.
+        if (event.type === "accepted" && event.rest.length > 0) socket.unshift(event.rest);
         settle(() => resolve(event));
         return;
       }
@@ -321,17 +330,20 @@ class Asking {
 
   /** Asks over one connection. Resolves with false if another connection is needed. */
   async over(socket: Socket): Promise<boolean> {
-    const { named, request } = this.#options;
+    const { named, request, authenticator } = this.#options;
     const connect = new HttpConnect(request);
     for (let requests = 0; requests < REQUESTS; requests += 1) {
       socket.write(connect.request(this.#authorization));
       const event = await this.#tunnel.next<ConnectEvent>(socket, named, request.target, connect);
       switch (event.type) {
         case "accepted":
-          giveBack(socket, event.rest);
           return true;
         case "refused":
-          throw proxyRefuses(named, request.target, statusText(event.head.status, event.head.phrase));
+          throw proxyRefuses(named, request.target, statusText(event.head.status));
+        case "closed":
+          // Some proxies close the connection after a 407 without announcing it.
+          if (requests > 0 && authenticator.mayRepeat) return false;
+          throw notAProxy(named, "It closed the connection without an answer.");
         case "invalid":
           throw notAProxy(named, event.detail);
         case "challenged":
@@ -354,9 +366,4 @@ class Asking {
     if (step.type === "failed") throw step.error;
     return step.value;
   }
-}
-
-/** Puts back what came behind a handshake. */
-function giveBack(socket: Socket, rest: Uint8Array): void {
-  if (rest.length > 0) socket.unshift(rest);
 }

@@ -74,7 +74,7 @@ const ANSWERS: Readonly<Record<string, readonly [answer: string, outcome: object
     challenged(false),
   ],
   "no HTTP": ["SSH-2.0-OpenSSH_9.2\r\n\r\n", { type: "invalid" }],
-  nothing: ["", { type: "invalid" }],
+  nothing: ["", { type: "closed" }],
   "half a head": ["HTTP/1.1 200 OK\r\nServer: x", { type: "invalid" }],
 };
 

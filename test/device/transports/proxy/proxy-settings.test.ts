@@ -66,7 +66,7 @@ describe("proxies", () => {
     assert.equal(await chosen({ proxy: "option:1", env: { NO_PROXY: "*" } }), "http://option:1 (the option proxy)");
     const system = { https: "proxy:1", noProxy: "*.example.com" };
     assert.equal(await chosen({}, system), "direct (the exceptions in the settings of a test)");
-    for (const host of ["localhost", "127.0.0.1", "::1", "a.localhost"]) {
+    for (const host of ["localhost", "127.0.0.1", "::1", "::ffff:7f00:1", "a.localhost"]) {
       assert.equal(await chosen({ env: HTTPS }, {}, { ...EDGE, host }), "direct (no proxy is set)");
     }
   });

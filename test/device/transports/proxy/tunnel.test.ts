@@ -17,6 +17,7 @@ import type { ProxyChain, ProxyKind } from "../../../../src/device/transports/tr
 import { sleep } from "../../../../src/lib/runtime/timeout.ts";
 import { authority } from "../../../support/certificates.ts";
 import { httpProxy, type Scheme, type ScriptedProxyOptions, socksProxy } from "../../../support/proxies.ts";
+import { assertNoSecret } from "../../../support/secrets.ts";
 import { listen } from "../../../support/sockets.ts";
 
 const OURS = authority();
@@ -139,6 +140,37 @@ describe("a tunnel through an HTTP proxy", () => {
     assert.match(proxy.log.at(-1) ?? "", /NTLM$/);
   });
 
+  it("logs in where the proxy closes the connection after a 407 without a word", async (t) => {
+    let asked = 0;
+    const closing = await listen((socket) => {
+      socket.once("data", (octets) => {
+        asked += 1;
+        if (octets.includes("Proxy-Authorization")) socket.write("HTTP/1.1 200 OK\r\n\r\nhello");
+        else socket.end('HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm="a"\r\nContent-Length: 0\r\n\r\n');
+      });
+    });
+    t.after(() => closing.close());
+    (await through(closing.port, { credentials: ALICE })).destroy();
+    assert.ok(asked >= 2);
+  });
+
+  it("keeps what came before the end of the connection, also while a ticket was waited for", async (t) => {
+    const proxy = await listen((socket) => {
+      socket.once("data", () => {
+        socket.write("HTTP/1.1 407 Who\r\nProxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n");
+        setTimeout(() => socket.end("HTTP/1.1 200 OK\r\n\r\nbye"), 10);
+      });
+    });
+    t.after(() => proxy.close());
+    const negotiate = async () => async () => {
+      await sleep(200);
+      return "ticket";
+    };
+    let text = "";
+    for await (const octets of await through(proxy.port, { negotiate })) text += octets;
+    assert.equal(text, "bye");
+  });
+
   it("goes on with the password where the ticket is refused, which says nothing about the password", async (t) => {
     const negotiate = async () => async () => "expired";
     const both = await proxyTo(t, { schemes: ["Negotiate", "NTLM"] });
@@ -196,7 +228,7 @@ describe("a tunnel through an HTTP proxy", () => {
     const refusing = await proxyTo(t, { refuses: 403 });
     const refused = await failure(through(refusing.port));
     assert.equal(refused.code, "ProxyRefuses");
-    assert.match(refused.message, /refuses to connect to edge\.example\.com:443: it answered 403 "Not Here"/);
+    assert.match(refused.message, /refuses to connect to edge\.example\.com:443: it answered 403 Forbidden/);
     const silent = await listen((socket) => socket.resume());
     const closing = await listen((socket) => socket.end());
     const other = await listen((socket) => socket.end("220 mail.example.com ESMTP\r\n\r\n"));
@@ -212,6 +244,28 @@ describe("a tunnel through an HTTP proxy", () => {
     const gone = await failure(through(closing.port));
     assert.equal(gone.code, "ConnectFailed");
     assert.match(gone.message, /^the proxy http:\/\/127\.0\.0\.1:\d+ \(from a test\) cannot be used: .*ECONNREFUSED/);
+  });
+
+  it("does not repeat what a proxy says, which may be what it has heard", async (t) => {
+    const answers = [
+      (heard: string) => `HTTP/1.1 403 ${heard}\r\n\r\n`,
+      (heard: string) => `HTTP/1.1 407 ${heard}\r\nProxy-Authenticate: ${heard} realm="a"\r\n\r\n`,
+      (heard: string) => `HTTP/1.1 200 OK\r\n${heard}: \x01\r\n\r\n`,
+      (heard: string) => `${heard}\r\n\r\n`,
+    ];
+    for (const answer of answers) {
+      const echo = await listen((socket) => {
+        socket.on("data", (octets) => {
+          const [, heard] = /Proxy-Authorization: Basic (\S+)/.exec(octets.toString("latin1")) ?? [];
+          if (heard !== undefined) socket.end(answer(heard));
+          else socket.write('HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm="a"\r\nContent-Length: 0\r\n\r\n');
+        });
+      });
+      t.after(() => echo.close());
+      const password = "correct horse battery";
+      const { message, stack } = await failure(through(echo.port, { credentials: { user: "alice", password } }));
+      assertNoSecret(`${message} ${stack}`, password);
+    }
   });
 
   it("ends when it is aborted, and leaves no connection", async (t) => {
