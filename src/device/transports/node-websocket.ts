@@ -88,7 +88,11 @@ export function nodeWebSockets(way: NodeWebSocketWay): OpenMessageSocket {
       send: (data) => socket.send(data, { binary: typeof data !== "string" }, onSent),
       pause: () => socket.pause(),
       resume: () => socket.resume(),
-      close: () => socket.close(1000),
+      close() {
+        socket.close(1000);
+        // An edge that is cut off does not answer the close, nor take what is still to be sent.
+        setTimeout(() => socket.terminate(), CLOSE_TIMEOUT).unref();
+      },
       terminate: () => socket.terminate(),
     };
   };

@@ -24,33 +24,40 @@ export interface SecureOptions extends Endpoint {
   readonly timeout: number;
 }
 
+/** Authorities to trust: those of `ca` alone, those that come with Node too, those of the operating system too. */
+const TRUSTS = ["given", "node", "system"] as const;
+type Trust = (typeof TRUSTS)[number];
+
 interface HandshakeOptions extends SecureOptions {
-  /** Whether the authorities of the operating system are trusted, too. */
-  readonly system: boolean;
+  readonly trust: Trust;
 }
 
-/** Whether the authorities of the operating system were needed before. Then they are used at once. */
-let needsSystem = false;
+/** What was needed last, with `ca` and without. The next handshake begins with it. */
+const needed: { given: Trust; none: Trust } = { given: "given", none: "node" };
 
 /**
  * Connects, and performs a TLS handshake as an HTTP/1.1 client.
  *
- * To read the operating system's authorities takes 100 ms and more. So this is done only when Node's own do not vouch
- * for the server, as behind a proxy that inspects TLS, and then with a second connection.
+ * To prepare Node's authorities beside others takes 20 ms, and to read the operating system's 100 ms and more. So this is
+ * done only when nobody else vouches for the server, as behind a proxy that inspects TLS, and then with another connection.
  *
  * @throws DeviceError CertificateRefused, TlsFailed; the reason of an aborted signal; errors of `connect`
  */
 export async function secured(connect: () => Promise<Socket>, options: SecureOptions): Promise<Socket> {
   const end = performance.now() + options.timeout;
-  const left = () => Math.max(1, end - performance.now());
-  try {
-    return await handshake(await connect(), { ...options, timeout: left(), system: needsSystem });
-  } catch (error) {
-    if (needsSystem || !isUnknownAuthority(error) || systemAuthorities().length === 0) throw error;
+  const kind = options.ca === undefined ? "none" : "given";
+  for (const trust of TRUSTS.slice(TRUSTS.indexOf(needed[kind]))) {
+    const timeout = Math.max(1, end - performance.now());
+    try {
+      const socket = await handshake(await connect(), { ...options, timeout, trust });
+      needed[kind] = trust;
+      return socket;
+    } catch (error) {
+      const isLast = trust === "system" || (trust === "node" && systemAuthorities().length === 0);
+      if (isLast || !isUnknownAuthority(error)) throw error;
+    }
   }
-  const socket = await handshake(await connect(), { ...options, timeout: left(), system: true });
-  needsSystem = true;
-  return socket;
+  throw new Error("the last attempt to connect has neither succeeded nor failed");
 }
 
 /** The operating system's authorities, in PEM. Empty before Node 22.15, which cannot read them. */
@@ -63,19 +70,26 @@ const contexts = new Map<string, tls.SecureContext>();
 const CONTEXTS = 8;
 
 /** What to trust; undefined for Node's default. */
-function contextOf({ ca, system }: HandshakeOptions): tls.SecureContext | undefined {
-  if (ca === undefined && !system) return undefined;
-  const key = JSON.stringify([system, ca]);
+function contextOf({ ca, trust }: HandshakeOptions): tls.SecureContext | undefined {
+  if (ca === undefined && trust === "node") return undefined;
+  const key = JSON.stringify([trust, ca]);
   const made = contexts.get(key);
   if (made !== undefined) return made;
-  // Node before 22.15 names only those that it comes with.
-  const own = typeof tls.getCACertificates === "function" ? tls.getCACertificates("default") : tls.rootCertificates;
   const context = tls.createSecureContext({
-    ca: [...own, ...(system ? systemAuthorities() : []), ...(ca === undefined ? [] : [ca])],
+    ca: [
+      ...(trust === "given" ? [] : nodeAuthorities()),
+      ...(trust === "system" ? systemAuthorities() : []),
+      ...(ca === undefined ? [] : [ca]),
+    ],
   });
   if (contexts.size === CONTEXTS) contexts.clear();
   contexts.set(key, context);
   return context;
+}
+
+function nodeAuthorities(): readonly string[] {
+  // Node before 22.15 names only those that it comes with.
+  return typeof tls.getCACertificates === "function" ? tls.getCACertificates("default") : tls.rootCertificates;
 }
 
 function isUnknownAuthority(error: unknown): boolean {

@@ -118,22 +118,24 @@ describe("a TLS handshake", () => {
     );
   });
 
-  it("trusts the system's authorities, also beside others", async (t) => {
+  it("trusts the authorities of Node and of the system, also beside others", async (t) => {
     const { port } = await tlsServer(t, OURS);
     const folder = mkdtempSync(join(tmpdir(), "grooveway-tls-"));
     t.after(() => rmSync(folder, { recursive: true }));
     const [ours, others] = [join(folder, "ours.pem"), join(folder, "others.pem")];
     writeFileSync(ours, OURS.ca);
     writeFileSync(others, OTHERS.ca);
-    const run = async (system: string, ...given: readonly string[]) => {
-      const env = { ...process.env, SSL_CERT_FILE: system };
+    const run = async (system: string, given: readonly string[] = [], node?: string) => {
+      const env = { ...process.env, SSL_CERT_FILE: system, NODE_EXTRA_CA_CERTS: node };
       const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM, String(port), ...given], { env });
       return stdout.trim();
     };
     assert.equal(await run(ours), "connected connected");
-    assert.equal(await run(ours, others), "connected connected");
-    assert.equal(await run(others, ours), "connected connected");
+    assert.equal(await run(ours, [others]), "connected connected");
+    assert.equal(await run(others, [ours]), "connected connected");
+    assert.equal(await run(others, [others], ours), "connected connected");
     assert.equal(await run(others), "CertificateRefused CertificateRefused");
+    assert.equal(await run(others, [others]), "CertificateRefused CertificateRefused");
   });
 
   it("sends no request to a server it rejects", async (t) => {
