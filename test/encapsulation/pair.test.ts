@@ -10,6 +10,7 @@ import {
   PollingClient,
   STREAMED_BODY,
 } from "../../src/encapsulation/index.ts";
+import { runs } from "../support/long-form.ts";
 import { GUID, join, octets, randomFrom, randomOctets, World, type WorldOptions } from "./support.ts";
 
 const OPTIONS = { serverHost: "server.domain.net", guid: GUID };
@@ -63,28 +64,28 @@ test("LongLived carries both directions, however writes and reads are split", ()
       const world = transfer(new LongLivedClient(OPTIONS), seed, 20_000);
       assert.equal(world.connection?.connectionState, "Established");
     }),
-    { numRuns: 60 },
+    { numRuns: runs(60) },
   );
 });
 
 test("KeepAlive carries both directions, however writes and reads are split", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new KeepAliveClient(OPTIONS), seed, 90_000)),
-    { numRuns: 50 },
+    { numRuns: runs(50) },
   );
 });
 
 test("KeepAlive carries both directions when every response closes its connection", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new KeepAliveClient(OPTIONS), seed, 90_000, { closes: true })),
-    { numRuns: 30 },
+    { numRuns: runs(30) },
   );
 });
 
 test("Polling carries both directions, however writes and reads are split", () => {
   fc.assert(
     fc.property(seeds, (seed) => void transfer(new PollingClient(OPTIONS), seed, 90_000)),
-    { numRuns: 50 },
+    { numRuns: runs(50) },
   );
 });
 
@@ -112,7 +113,7 @@ test("KeepAlive carries bodies as large as both ends agree on", () => {
       assert.equal(world.connection?.bodyLimit, STREAMED_BODY);
       largest = Math.max(largest, world.connection?.down.next ?? 0);
     }),
-    { numRuns: 30 },
+    { numRuns: runs(30) },
   );
   assert.ok(largest > MAX_BODY, String(largest));
 });
@@ -126,7 +127,7 @@ test("Polling between our own ends carries large bodies and a second exchange, i
       assert.equal(world.polling?.bodyLimit, HELD_BODY);
       overtaken += world.overtaken;
     }),
-    { numRuns: 60 },
+    { numRuns: runs(60) },
   );
   assert.ok(overtaken > 20, String(overtaken));
 });

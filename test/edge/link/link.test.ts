@@ -13,7 +13,8 @@ import { Device, DeviceError } from "../../../src/device/index.ts";
 import { startRelay } from "../../../src/relay/index.ts";
 import { CloseReasonId, SessionStatusId } from "../../../src/sstp/index.ts";
 import { authority } from "../../support/certificates.ts";
-import { bodyOf, FULL, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
+import { FULL } from "../../support/long-form.ts";
+import { bodyOf, mailboxOf, RawClient, receive, startEdge, TRANSPORTS, until } from "../mailbox/support.ts";
 import { atEdge, atRelay, edgeFor, type LinkStub, linkOf, originRelay } from "./link-support.ts";
 
 const PROGRAM = fileURLToPath(new URL("link-tls.ts", import.meta.url));

@@ -34,9 +34,6 @@ import { PATIENCE } from "../../support/sockets.ts";
 /** The transports to an edge that is itself the relay. */
 export const TRANSPORTS = ["websocket", "longlived", "keepalive", "polling"] as const satisfies TransportName[];
 
-/** Whether the long form of the tests was requested. */
-export const FULL = process.env.GROOVEWAY_TORTURE === "full";
-
 interface Context {
   after(run: () => Promise<unknown>): void;
 }
@@ -100,7 +97,7 @@ export interface MailboxStub {
 /** The object of a mailbox, by its peer's URL. */
 export async function mailboxOf(edge: LocalEdge, peer: string): Promise<MailboxStub> {
   const namespace = await edge.miniflare.getDurableObjectNamespace("MAILBOX");
-  return namespace.get(namespace.idFromName(peer)) as unknown as MailboxStub;
+  return namespace.getByName(peer) as unknown as MailboxStub;
 }
 
 export interface TunnelStub {
@@ -110,7 +107,7 @@ export interface TunnelStub {
 /** The object of a virtual connection, by its GUID. */
 export async function tunnelOf(edge: LocalEdge, guid: string): Promise<TunnelStub> {
   const namespace = await edge.miniflare.getDurableObjectNamespace("TUNNEL");
-  return namespace.get(namespace.idFromName(guid)) as unknown as TunnelStub;
+  return namespace.getByName(guid) as unknown as TunnelStub;
 }
 
 /** The next messages of a device, each done at once. Fails when they do not arrive. */
