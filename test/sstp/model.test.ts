@@ -292,7 +292,7 @@ test("two engines agree on every message, however their commands are interleaved
         unacknowledged += side.unacknowledged.length;
       }
     }),
-    { numRuns: runs(200) },
+    { numRuns: 200 },
   );
   // The model is useful only if it reaches these.
   assert.ok(acknowledged > 1000 && unacknowledged > 50, `${acknowledged} and ${unacknowledged}`);

@@ -19,7 +19,6 @@ import type { Appended, Outcome } from "../../../src/edge/rpc/mailbox-rpc.ts";
 import { type MessageBatch, unpack } from "../../../src/edge/rpc/message-batch.ts";
 import { CloseReasonId, Connection, type ConnectionEvent, deviceURL, relayURL } from "../../../src/sstp/index.ts";
 import { senderOf } from "../../../src/store-and-forward/sender-share.ts";
-import { runs } from "../../support/long-form.ts";
 import { database } from "../mailbox/sqlite.ts";
 
 const QUOTA = { octets: 1024 * 1024, messages: 24, share: 0.5 };
@@ -462,7 +461,7 @@ it("a mailbox never exceeds its capacity, loses and duplicates nothing, and leav
       assert.equal(world.waiters.size, 0);
       for (const peer of world.peers) peer.outbox.end(new DeviceError("Closed", ""));
     }),
-    { numRuns: runs(60) },
+    { numRuns: 60 },
   );
   assert.ok(suspensions > 100, `${suspensions} suspensions: too few to test anything`);
 });

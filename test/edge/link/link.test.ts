@@ -269,7 +269,7 @@ describe("a link", () => {
     await sending;
     assert.ok(messages.every(({ body }, i) => Buffer.from(body).equals(bodies[i] ?? Buffer.alloc(0))));
     const namespace = await edge.miniflare.getDurableObjectNamespace("LINK");
-    const link = namespace.get(namespace.idFromName("grooveDNS://127.0.0.1")) as unknown as LinkStub;
+    const link = namespace.getByName("grooveDNS://127.0.0.1") as unknown as LinkStub;
     assert.equal((await link.status()).way, `127.0.0.1:${port}`);
   });
 
